@@ -587,16 +587,19 @@ fn start_live(
     setup: Option<&cluster::ClusterConfig>,
 ) -> Result<(LiveRuntime, Option<ClusterHandles>, Option<TickDriver>), String> {
     if options.execution == Execution::Caller {
-        let (live, driver) = LiveRuntime::by_hand(store.clone(), clock.clone(), options, metrics)?;
+        let (live, driver) = LiveRuntime::by_hand(store.clone(), clock.clone(), options, metrics)
+            .map_err(|e| e.to_string())?;
         return Ok((live, None, Some(driver)));
     }
     let Some(setup) = setup else {
-        return Ok((LiveRuntime::start(store.clone(), clock.clone(), options, metrics)?, None, None));
+        let live = LiveRuntime::start(store.clone(), clock.clone(), options, metrics);
+        return Ok((live.map_err(|e| e.to_string())?, None, None));
     };
     let (peers, cluster) = cluster::join(setup).map_err(|e| e.to_string())?;
-    let live = LiveRuntime::join(store.clone(), clock.clone(), options, metrics, peers)?;
-    let ear = live.clone();
-    cluster.heartbeat.set_on_signal(Box::new(move |word| ear.hear(word)));
+    let live = LiveRuntime::start_in_cluster(store.clone(), clock.clone(), options, metrics, peers)
+        .map_err(|e| e.to_string())?;
+    let signalled = live.clone();
+    cluster.heartbeat.set_on_signal(Box::new(move |signal| signalled.on_peer_signal(signal)));
     Ok((live, Some(cluster), None))
 }
 

@@ -16,7 +16,7 @@ use storage::model::Matcher;
 #[derive(Default)]
 pub(super) struct ControlQueue {
     waiting: VecDeque<Control>,
-    /// Messages that go before those in `waiting`: begins and renewals.
+    /// Messages that go before those in `waiting`: begins and rebuilds.
     own: Vec<Control>,
     /// The newest install batch.
     newest: InstallBatchId,
@@ -93,11 +93,11 @@ impl ControlQueue {
 
     /// Has the state of all views that read a selector (`None`: of all views) built again from the
     /// store.
-    pub(super) fn renew(&mut self, selector: Option<Vec<Matcher>>) {
+    pub(super) fn rebuild(&mut self, selector: Option<Vec<Matcher>>) {
         let cohort = self.new_cohort();
         self.own.push(match selector {
-            Some(selector) => Control::Renew(selector, cohort),
-            None => Control::RenewAll(cohort),
+            Some(selector) => Control::Rebuild(selector, cohort),
+            None => Control::RebuildAll(cohort),
         });
     }
 

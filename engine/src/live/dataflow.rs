@@ -15,13 +15,16 @@
 //! of rounds of a tick follows from the views that are due: a tick without rules that read rules
 //! has one round.
 
+use super::control::{ControlRequests, ControlTarget, dispatch};
 use super::describe::{DescribeRequest, HostReport};
 use super::gather::{GatherExecutor, RemainingWork};
-use super::local::{LocalExecutor, said};
-use super::message::{Control, PortDelta, WorkerVote};
+use super::local::{LocalExecutor, vote_message};
+use super::message::{Control, InstallBatchId, PortDelta, WorkerVote};
 use super::sample_queue::SampleReceiver;
 use super::time::{self, LiveTime};
 use super::topology::owner_thread;
+use super::views::ViewRequest;
+use super::{TapId, ViewId};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -49,7 +52,7 @@ pub struct WorkerCallbacks {
     /// prepare.
     pub done: Box<dyn Fn(u64, RemainingWork)>,
     /// All workers agree on a vote; called in worker 0.
-    pub verdict: Box<dyn Fn(WorkerVote)>,
+    pub decided: Box<dyn Fn(WorkerVote)>,
     /// An executor has answered a description request.
     pub described: DescribeReply,
 }
@@ -59,24 +62,33 @@ pub struct WorkerCallbacks {
 /// to the exchange.
 type GarbageSelectors = Rc<RefCell<Vec<Vec<Matcher>>>>;
 
+/// What a worker's dataflow is built of.
+pub struct WorkerParts {
+    /// Evaluates the local stage.
+    pub local: LocalExecutor,
+    /// The samples for the local stage.
+    pub samples: SampleReceiver,
+    /// Evaluates the gather stage.
+    pub gather: GatherExecutor,
+    /// Receives what the worker reports.
+    pub callbacks: WorkerCallbacks,
+}
+
 /// Builds the dataflow of a worker, one of `threads` in its process. `None`: another worker feeds
 /// the control stream.
-pub fn build(
-    worker: &mut Worker,
-    threads: usize,
-    (local, outlet): (LocalExecutor, SampleReceiver),
-    gather: GatherExecutor,
-    reports: WorkerCallbacks,
-) -> Option<ControlInput> {
+pub fn build(worker: &mut Worker, threads: usize, parts: WorkerParts) -> Option<ControlInput> {
+    let WorkerParts { local, samples, gather, callbacks } = parts;
     let sequencer = worker.index() == 0;
     worker.dataflow::<LiveTime, _, _>(|scope| {
         let (control, control_stream) = scope.new_input::<Control>();
         let control_stream = control_stream.broadcast();
         let (handle, feedback) = scope.feedback::<Vec<ChangeEvent>>(1);
-        let litter = GarbageSelectors::default();
-        let local = (local, outlet, reports.described.clone(), litter.clone());
-        let deltas = local_operator(scope, local, threads, control_stream.clone(), feedback);
-        gather_operator(scope, (gather, litter), deltas, control_stream, reports).connect_loop(handle);
+        let garbage = GarbageSelectors::default();
+        let described = callbacks.described.clone();
+        let local = LocalOperator { executor: local, samples, described, garbage: garbage.clone() };
+        let deltas = local.add_to(scope, threads, control_stream.clone(), feedback);
+        let gather = GatherOperator { executor: gather, garbage, callbacks };
+        gather.add_to(scope, deltas, control_stream).connect_loop(handle);
         // Dropping the input closes it, so that it does not hold back the frontier.
         sequencer.then_some(control)
     })
@@ -101,7 +113,7 @@ struct TickQueue {
     ready: VecDeque<(u64, Vec<Control>)>,
     current: Option<ActiveTick>,
     /// Description requests to answer when the current tick is done.
-    questions: Vec<DescribeRequest>,
+    descriptions: Vec<DescribeRequest>,
 }
 
 impl TickQueue {
@@ -151,217 +163,278 @@ fn upper(frontier: &MutableAntichain<LiveTime>) -> LiveTime {
     frontier.frontier().first().copied().unwrap_or(LiveTime::MAX)
 }
 
-fn local_operator<'scope>(
-    scope: Scope<'scope, LiveTime>,
-    (mut host, outlet, described, litter): (LocalExecutor, SampleReceiver, DescribeReply, GarbageSelectors),
-    threads: usize,
-    control: StreamVec<'scope, LiveTime, Control>,
-    feedback: StreamVec<'scope, LiveTime, ChangeEvent>,
-) -> StreamVec<'scope, LiveTime, PortDelta> {
-    let mut builder = OperatorBuilder::new("LocalHost".to_owned(), scope);
-    let mut control = builder.new_input(control, Pipeline);
-    // Recorded samples are in the store of process 0, and its workers have the lowest numbers.
-    let by_shard = Exchange::new(move |item: &ChangeEvent| owner_thread(item.shard, threads) as u64);
-    let mut feedback = builder.new_input(feedback, by_shard);
-    let (output, stream) = builder.new_output::<Vec<PortDelta>>();
-    let mut output = OutputBuilder::from(output);
-    builder.build(move |mut capabilities| {
-        let mut capability: Option<Capability<LiveTime>> = capabilities.pop();
-        let (mut ticks, mut waiting) = (TickQueue::default(), BTreeMap::<LiveTime, Vec<ChangeEvent>>::new());
-        move |frontiers| {
-            feedback.for_each(|cap, batch| waiting.entry(*cap.time()).or_default().append(batch));
-            control.for_each(|cap, batch| ticks.control.entry(*cap.time()).or_default().append(batch));
-            let inputs = upper(&frontiers[0]);
-            if inputs == LiveTime::MAX {
-                capability = None;
-            }
-            let Some(cap) = capability.as_mut() else { return };
-            ticks.line_up(inputs);
-            let mut handle = output.activate();
-            while begin(&mut ticks, &mut host, &outlet) {
-                let Some(ActiveTick { number, t, prepares, round, .. }) = ticks.current else { break };
-                let now = time::at(number, round);
-                if upper(&frontiers[1]) <= now {
-                    break;
-                }
-                for item in take_until(&mut waiting, now) {
-                    host.samples(&item, host.now());
-                }
-                let mut deltas = if prepares { host.prepare() } else { host.round(t, round) };
-                deltas.extend(said(litter.take().into_iter().map(WorkerVote::Garbage).collect()));
-                cap.downgrade(&now);
-                handle.session(&*cap).give_container(&mut deltas);
-                if ticks.round_done().is_none() {
-                    continue;
-                }
-                for question in ticks.questions.drain(..) {
-                    described(question.id, HostReport::Local(host.describe(&question)));
-                }
-            }
-            cap.downgrade(&ticks.next(inputs));
-        }
-    });
-    stream
+/// The operator of the local stage.
+struct LocalOperator {
+    executor: LocalExecutor,
+    samples: SampleReceiver,
+    described: DescribeReply,
+    garbage: GarbageSelectors,
 }
 
-/// Makes sure that a tick or a preparation is in progress, beginning the next one if necessary.
-/// `false` if there is none.
-fn begin(ticks: &mut TickQueue, host: &mut LocalExecutor, outlet: &SampleReceiver) -> bool {
-    if ticks.current.is_some() {
-        return true;
-    }
-    let Some((mut current, messages)) = ticks.take() else { return false };
-    let mut all = false;
-    for message in messages {
-        match message {
-            Control::Install(id, wanted, cohort) => {
-                // Opened before the history is read, so that no sample is missed: what arrives
-                // later is in the queue.
-                outlet.open();
-                host.install(id, wanted, cohort);
-            }
-            Control::Begin(cohort) => host.begin(Some(cohort)),
-            Control::BeginAll => all = true,
-            Control::Remove(id) => host.remove(id),
-            Control::Renew(selector, cohort) => host.renew(Some(&selector), cohort),
-            Control::RenewAll(cohort) => host.renew(None, cohort),
-            Control::Describe(question) => {
-                if question.check.is_some() && !current.prepares {
-                    host.evaluate_for_check(question.from);
+impl LocalOperator {
+    /// Adds the operator to the dataflow. Returns the port deltas.
+    fn add_to<'scope>(
+        mut self,
+        scope: Scope<'scope, LiveTime>,
+        threads: usize,
+        control: StreamVec<'scope, LiveTime, Control>,
+        feedback: StreamVec<'scope, LiveTime, ChangeEvent>,
+    ) -> StreamVec<'scope, LiveTime, PortDelta> {
+        let mut builder = OperatorBuilder::new("LocalExecutor".to_owned(), scope);
+        let mut control = builder.new_input(control, Pipeline);
+        // Recorded samples are in the store of process 0, and its workers have the lowest numbers.
+        let by_shard = Exchange::new(move |item: &ChangeEvent| owner_thread(item.shard, threads) as u64);
+        let mut feedback = builder.new_input(feedback, by_shard);
+        let (output, stream) = builder.new_output::<Vec<PortDelta>>();
+        let mut output = OutputBuilder::from(output);
+        builder.build(move |mut capabilities| {
+            let mut capability: Option<Capability<LiveTime>> = capabilities.pop();
+            let mut ticks = TickQueue::default();
+            let mut recorded = BTreeMap::<LiveTime, Vec<ChangeEvent>>::new();
+            move |frontiers| {
+                feedback.for_each(|cap, batch| recorded.entry(*cap.time()).or_default().append(batch));
+                control.for_each(|cap, batch| ticks.control.entry(*cap.time()).or_default().append(batch));
+                let control_upper = upper(&frontiers[0]);
+                let feedback_upper = upper(&frontiers[1]);
+                if control_upper == LiveTime::MAX {
+                    capability = None;
                 }
-                ticks.questions.push(question);
+                let Some(cap) = capability.as_mut() else { return };
+                ticks.line_up(control_upper);
+                let mut handle = output.activate();
+                while self.begin_next(&mut ticks) {
+                    let Some(tick) = ticks.current else { break };
+                    let now = time::at(tick.number, tick.round);
+                    // Samples that an earlier round records may still come.
+                    if feedback_upper <= now {
+                        break;
+                    }
+                    let mut deltas = self.round(tick, take_until(&mut recorded, now));
+                    cap.downgrade(&now);
+                    handle.session(&*cap).give_container(&mut deltas);
+                    if ticks.round_done().is_some() {
+                        self.describe(&mut ticks);
+                    }
+                }
+                cap.downgrade(&ticks.next(control_upper));
             }
-            Control::Tap(..) | Control::Untap(_) | Control::Tick(_) | Control::Prepare(_) => {}
+        });
+        stream
+    }
+
+    /// Makes sure that a tick or a preparation is in progress, beginning the next one if necessary.
+    /// `false` if there is none.
+    fn begin_next(&mut self, ticks: &mut TickQueue) -> bool {
+        if ticks.current.is_some() {
+            return true;
+        }
+        let Some((mut current, messages)) = ticks.take() else { return false };
+        let requests = dispatch(messages, current.prepares, self);
+        ticks.descriptions.extend(requests.descriptions);
+        let executor = &mut self.executor;
+        if !current.prepares {
+            executor.tick(current.t, requests.begins_all);
+        }
+        if executor.is_idle() {
+            self.samples.close();
+        }
+        // A preparation leaves samples to the next tick, unless there will be none.
+        if !current.prepares || executor.is_idle() {
+            let mut batches = 0;
+            for item in self.samples.take() {
+                executor.samples(&item, executor.now());
+                batches += 1;
+            }
+            current.last = executor.last_round(executor.now());
+            let ActiveTick { number, t, last, .. } = current;
+            tracing::debug!(target: "live::tick", number, t, batches, last_round = last, "a worker begins a tick");
+        }
+        ticks.current = Some(current);
+        true
+    }
+
+    /// Runs one round, or a preparation, after adding the samples that the round before has
+    /// recorded.
+    fn round(&mut self, tick: ActiveTick, recorded: Vec<ChangeEvent>) -> Vec<PortDelta> {
+        let executor = &mut self.executor;
+        for item in recorded {
+            executor.samples(&item, executor.now());
+        }
+        let mut deltas = if tick.prepares { executor.prepare() } else { executor.round(tick.t, tick.round) };
+        deltas.extend(vote_message(self.garbage.take().into_iter().map(WorkerVote::Garbage).collect()));
+        deltas
+    }
+
+    /// Sends the descriptions that the finished tick was asked for.
+    fn describe(&mut self, ticks: &mut TickQueue) {
+        for request in ticks.descriptions.drain(..) {
+            (self.described)(request.id, HostReport::Local(self.executor.describe(&request)));
         }
     }
-    if !current.prepares {
-        host.tick(current.t, all);
+}
+
+impl ControlTarget for LocalOperator {
+    fn install(&mut self, id: ViewId, request: ViewRequest, batch: InstallBatchId) {
+        // Opened before the history is read, so that no sample is missed: what arrives later is in
+        // the queue.
+        self.samples.open();
+        self.executor.install(id, request, batch);
     }
-    if host.is_idle() {
-        outlet.close();
+    fn begin(&mut self, batch: InstallBatchId) {
+        self.executor.begin(Some(batch));
     }
-    // A preparation leaves samples to the next tick, unless there will be none.
-    if !current.prepares || host.is_idle() {
-        let mut batches = 0;
-        for item in outlet.take() {
-            host.samples(&item, host.now());
-            batches += 1;
-        }
-        current.last = host.last_round(host.now());
-        let ActiveTick { number, t, last, .. } = current;
-        tracing::debug!(target: "live::tick", number, t, batches, last_round = last, "a worker begins a tick");
+    fn remove(&mut self, id: ViewId) {
+        self.executor.remove(id);
     }
-    ticks.current = Some(current);
-    true
+    fn rebuild(&mut self, selector: Option<&[Matcher]>, batch: InstallBatchId) {
+        self.executor.rebuild(selector, batch);
+    }
+    fn evaluate_for_check(&mut self, id: ViewId) {
+        self.executor.evaluate_for_check(id);
+    }
 }
 
 /// Removes and returns what has a time up to and including `now`.
-fn take_until(waiting: &mut BTreeMap<LiveTime, Vec<ChangeEvent>>, now: LiveTime) -> Vec<ChangeEvent> {
-    let later = waiting.split_off(&(now + 1));
-    std::mem::replace(waiting, later).into_values().flatten().collect()
+fn take_until<T>(arrived: &mut BTreeMap<LiveTime, Vec<T>>, now: LiveTime) -> Vec<T> {
+    let later = arrived.split_off(&(now + 1));
+    std::mem::replace(arrived, later).into_values().flatten().collect()
 }
 
-fn gather_operator<'scope>(
-    scope: Scope<'scope, LiveTime>,
-    (mut host, litter): (GatherExecutor, GarbageSelectors),
-    deltas: StreamVec<'scope, LiveTime, PortDelta>,
-    control: StreamVec<'scope, LiveTime, Control>,
-    reports: WorkerCallbacks,
-) -> StreamVec<'scope, LiveTime, ChangeEvent> {
-    let mut builder = OperatorBuilder::new("GatherHost".to_owned(), scope);
-    let mut deltas = builder.new_input(deltas, Exchange::new(|delta: &PortDelta| delta.owner));
-    let mut control = builder.new_input(control, Pipeline);
-    let (output, stream) = builder.new_output::<Vec<ChangeEvent>>();
-    let mut output = OutputBuilder::from(output);
-    builder.build(move |mut capabilities| {
-        let mut capability: Option<Capability<LiveTime>> = capabilities.pop();
-        let (mut ticks, mut waiting) = (TickQueue::default(), BTreeMap::<LiveTime, Vec<PortDelta>>::new());
-        move |frontiers| {
-            deltas.for_each(|cap, batch| waiting.entry(*cap.time()).or_default().append(batch));
-            control.for_each(|cap, batch| ticks.control.entry(*cap.time()).or_default().append(batch));
-            let deltas_upper = upper(&frontiers[0]);
-            let control_upper = upper(&frontiers[1]);
-            if control_upper == LiveTime::MAX && deltas_upper == LiveTime::MAX {
-                capability = None;
-            }
-            let Some(cap) = capability.as_mut() else { return };
-            ticks.line_up(control_upper);
-            let mut handle = output.activate();
-            loop {
-                let next = ticks.next(control_upper);
-                let idle = ticks.current.is_none() && ticks.ready.is_empty();
-                if idle || deltas_upper <= next {
-                    break;
-                }
-                cap.downgrade(&next);
-                let mut recorded = gather_round(&mut ticks, &mut host, &mut waiting);
-                if !recorded.is_empty() {
-                    handle.session(&*cap).give_container(&mut recorded);
-                }
-                if let Some(ActiveTick { number, t, .. }) = ticks.round_done() {
-                    // Description requests come with ticks only, not with preparations.
-                    for question in ticks.questions.drain(..) {
-                        (reports.described)(question.id, HostReport::Gather(host.describe(&question, t)));
-                    }
-                    host.verdicts().into_iter().for_each(&reports.verdict);
-                    litter.borrow_mut().extend(host.garbage(t));
-                    (reports.done)(number, host.left());
-                }
-            }
-            cap.downgrade(&ticks.next(control_upper));
-        }
-    });
-    stream
+/// The operator of the gather stage.
+struct GatherOperator {
+    executor: GatherExecutor,
+    garbage: GarbageSelectors,
+    callbacks: WorkerCallbacks,
 }
 
-/// Runs one round of the gather executor, or a preparation. If it begins a tick, its control
-/// messages are handled first.
-fn gather_round(
-    ticks: &mut TickQueue,
-    host: &mut GatherExecutor,
-    waiting: &mut BTreeMap<LiveTime, Vec<PortDelta>>,
-) -> Vec<ChangeEvent> {
-    let mut recorded = Vec::new();
-    if ticks.current.is_none() {
-        let Some((mut current, messages)) = ticks.take() else { return recorded };
-        let t = current.t;
-        let mut all = false;
-        for message in messages {
-            match message {
-                Control::Install(id, wanted, cohort) => host.install(id, wanted, cohort),
-                Control::Begin(cohort) => recorded.extend(host.begin(Some(cohort), t)),
-                Control::BeginAll => all = true,
-                Control::Remove(id) => recorded.extend(host.remove(id, t)),
-                Control::Renew(selector, cohort) => host.renew(Some(&selector), cohort),
-                Control::RenewAll(cohort) => host.renew(None, cohort),
-                Control::Tap(view, tap) => host.tap(view, tap),
-                Control::Untap(tap) => host.untap(tap),
-                Control::Describe(question) => {
-                    if question.check.is_some() && !current.prepares {
-                        host.evaluate_for_check(question.from);
-                    }
-                    ticks.questions.push(question);
+impl GatherOperator {
+    /// Adds the operator to the dataflow. Returns the recorded samples.
+    fn add_to<'scope>(
+        mut self,
+        scope: Scope<'scope, LiveTime>,
+        deltas: StreamVec<'scope, LiveTime, PortDelta>,
+        control: StreamVec<'scope, LiveTime, Control>,
+    ) -> StreamVec<'scope, LiveTime, ChangeEvent> {
+        let mut builder = OperatorBuilder::new("GatherExecutor".to_owned(), scope);
+        let mut deltas = builder.new_input(deltas, Exchange::new(|delta: &PortDelta| delta.owner));
+        let mut control = builder.new_input(control, Pipeline);
+        let (output, stream) = builder.new_output::<Vec<ChangeEvent>>();
+        let mut output = OutputBuilder::from(output);
+        builder.build(move |mut capabilities| {
+            let mut capability: Option<Capability<LiveTime>> = capabilities.pop();
+            let mut ticks = TickQueue::default();
+            let mut arrived = BTreeMap::<LiveTime, Vec<PortDelta>>::new();
+            move |frontiers| {
+                deltas.for_each(|cap, batch| arrived.entry(*cap.time()).or_default().append(batch));
+                control.for_each(|cap, batch| ticks.control.entry(*cap.time()).or_default().append(batch));
+                let deltas_upper = upper(&frontiers[0]);
+                let control_upper = upper(&frontiers[1]);
+                if control_upper == LiveTime::MAX && deltas_upper == LiveTime::MAX {
+                    capability = None;
                 }
-                Control::Tick(_) | Control::Prepare(_) => {}
+                let Some(cap) = capability.as_mut() else { return };
+                ticks.line_up(control_upper);
+                let mut handle = output.activate();
+                loop {
+                    let next = ticks.next(control_upper);
+                    let is_idle = ticks.current.is_none() && ticks.ready.is_empty();
+                    // Deltas of the round may still come.
+                    if is_idle || deltas_upper <= next {
+                        break;
+                    }
+                    cap.downgrade(&next);
+                    let mut recorded = self.round(&mut ticks, &mut arrived);
+                    if !recorded.is_empty() {
+                        handle.session(&*cap).give_container(&mut recorded);
+                    }
+                    if let Some(tick) = ticks.round_done() {
+                        self.tick_done(tick, &mut ticks);
+                    }
+                }
+                cap.downgrade(&ticks.next(control_upper));
             }
-        }
-        if all {
-            recorded.extend(host.begin(None, t));
-        }
-        if !current.prepares {
-            current.last = host.last_round(t);
-        }
-        ticks.current = Some(current);
+        });
+        stream
     }
-    let Some(ActiveTick { number, t, prepares, round, .. }) = ticks.current else { return recorded };
-    let later = waiting.split_off(&(time::at(number, round) + 1));
-    for delta in std::mem::replace(waiting, later).into_values().flatten() {
-        host.delta(delta);
+
+    /// Runs one round, or a preparation. If it begins a tick, its control messages are handled
+    /// first. Returns the recorded samples.
+    fn round(
+        &mut self,
+        ticks: &mut TickQueue,
+        arrived: &mut BTreeMap<LiveTime, Vec<PortDelta>>,
+    ) -> Vec<ChangeEvent> {
+        let mut recorded = Vec::new();
+        if ticks.current.is_none() {
+            let Some((mut current, messages)) = ticks.take() else { return recorded };
+            let mut target = GatherTarget { executor: &mut self.executor, t: current.t, recorded };
+            let ControlRequests { begins_all, descriptions } =
+                dispatch(messages, current.prepares, &mut target);
+            recorded = target.recorded;
+            ticks.descriptions.extend(descriptions);
+            if begins_all {
+                recorded.extend(self.executor.begin(None, current.t));
+            }
+            if !current.prepares {
+                current.last = self.executor.last_round(current.t);
+            }
+            ticks.current = Some(current);
+        }
+        let Some(tick) = ticks.current else { return recorded };
+        for delta in take_until(arrived, time::at(tick.number, tick.round)) {
+            self.executor.delta(delta);
+        }
+        if tick.prepares {
+            self.executor.prepare();
+        } else {
+            recorded.extend(self.executor.round(tick.t, tick.round));
+        }
+        recorded
     }
-    if prepares {
-        host.prepare();
-    } else {
-        recorded.extend(host.round(t, round));
+
+    /// Reports the end of a tick or preparation.
+    fn tick_done(&mut self, tick: ActiveTick, ticks: &mut TickQueue) {
+        // Description requests come with ticks only, not with preparations.
+        for request in ticks.descriptions.drain(..) {
+            let report = HostReport::Gather(self.executor.describe(&request, tick.t));
+            (self.callbacks.described)(request.id, report);
+        }
+        for vote in self.executor.take_decided_votes() {
+            (self.callbacks.decided)(vote);
+        }
+        self.garbage.borrow_mut().extend(self.executor.garbage(tick.t));
+        (self.callbacks.done)(tick.number, self.executor.remaining_work());
     }
-    recorded
+}
+
+/// Handles the control messages of the tick at `t`.
+struct GatherTarget<'a> {
+    executor: &'a mut GatherExecutor,
+    t: TimeMs,
+    /// The stale markers of series that are not recorded any more.
+    recorded: Vec<ChangeEvent>,
+}
+
+impl ControlTarget for GatherTarget<'_> {
+    fn install(&mut self, id: ViewId, request: ViewRequest, batch: InstallBatchId) {
+        self.executor.install(id, request, batch);
+    }
+    fn begin(&mut self, batch: InstallBatchId) {
+        self.recorded.extend(self.executor.begin(Some(batch), self.t));
+    }
+    fn remove(&mut self, id: ViewId) {
+        self.recorded.extend(self.executor.remove(id, self.t));
+    }
+    fn rebuild(&mut self, selector: Option<&[Matcher]>, batch: InstallBatchId) {
+        self.executor.rebuild(selector, batch);
+    }
+    fn evaluate_for_check(&mut self, id: ViewId) {
+        self.executor.evaluate_for_check(id);
+    }
+    fn tap(&mut self, view: ViewId, tap: TapId) {
+        self.executor.tap(view, tap);
+    }
+    fn untap(&mut self, tap: TapId) {
+        self.executor.untap(tap);
+    }
 }

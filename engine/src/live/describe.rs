@@ -374,7 +374,7 @@ struct OpenRequest {
 impl DescribeExchange {
     /// Sends request number `question` with `send` and waits until `expected` parts have arrived.
     /// Waits at most twice `patience`: once for its turn, once for the answer.
-    pub fn ask(
+    pub fn request(
         &self,
         question: u64,
         expected: usize,

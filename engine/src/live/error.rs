@@ -1,4 +1,4 @@
-//! Why a view cannot be installed or changed.
+//! Why a view cannot be installed or changed, and why the live runtime cannot start.
 
 /// Why a view cannot be installed or changed; the variant tells the caller what to do about it.
 /// Nothing has changed then.
@@ -20,4 +20,18 @@ pub enum ViewError {
     /// The operating system gives no thread. It may later.
     #[error("cannot start a thread: {0}")]
     Unavailable(String),
+}
+
+/// Why the live runtime cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The operating system gives no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// The threads that talk to other processes cannot be started.
+    #[error("cannot start the threads that talk to other processes: {0}")]
+    Network(#[source] std::io::Error),
+    /// The workers cannot be started; the text is that of the dataflow library.
+    #[error("cannot start the workers of the live runtime: {0}")]
+    Workers(String),
 }

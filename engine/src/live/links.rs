@@ -5,6 +5,7 @@
 //! A connection that breaks is reported once and never becomes a panic of timely's threads; the
 //! monitor ends the process.
 
+use super::StartError;
 use std::any::Any;
 use std::io::{Read, Result, Write};
 use std::net::{Shutdown, TcpStream};
@@ -34,7 +35,7 @@ pub enum PeerSignal {
 ///    go on without a peer.
 pub trait ClusterMonitor: Send + Sync {
     /// Sends a signal to process 0. Called under a shard's lock, so it must not block.
-    fn signal(&self, word: PeerSignal);
+    fn signal(&self, signal: PeerSignal);
     /// The connection to a process has ended. Returns only if that was expected, because the
     /// cluster is stopping.
     fn lost(&self, process: usize, why: &str);
@@ -61,7 +62,7 @@ impl PeerLinks {
 
     /// Creates the communication for `threads` workers in this process, and starts the network
     /// threads.
-    pub fn build(self, threads: usize) -> std::result::Result<TimelyBuilders, String> {
+    pub fn build(self, threads: usize) -> std::result::Result<TimelyBuilders, StartError> {
         let process = self.process;
         let others = self.others;
         let link = |(to, stream): (usize, Option<TcpStream>)| {
@@ -72,7 +73,7 @@ impl PeerLinks {
         let within = ProcessBuilder::new_typed_vector(threads, hooks.refill.clone(), hooks.spill.clone());
         let (builders, guard) =
             initialize_networking_from_sockets::<PeerStream>(within, links, process, threads, hooks)
-                .map_err(|e| format!("cannot start the threads that talk to other processes: {e}"))?;
+                .map_err(StartError::Network)?;
         Ok((builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard)))
     }
 }
@@ -90,7 +91,7 @@ impl PeerStream {
     }
 
     /// Reports an error, and returns the result unchanged.
-    fn look<T>(&self, result: Result<T>) -> Result<T> {
+    fn report_error<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
             self.broken(&error.to_string());
         }
@@ -104,18 +105,18 @@ impl Read for PeerStream {
         if matches!(read, Ok(0)) {
             self.broken("it closed the connection");
         }
-        self.look(read)
+        self.report_error(read)
     }
 }
 
 impl Write for PeerStream {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         let written = self.stream.write(bytes);
-        self.look(written)
+        self.report_error(written)
     }
     fn flush(&mut self) -> Result<()> {
         let flushed = self.stream.flush();
-        self.look(flushed)
+        self.report_error(flushed)
     }
 }
 

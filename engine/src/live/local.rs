@@ -9,9 +9,12 @@ mod describe;
 mod eval;
 mod history_load;
 mod leaf_slot;
+mod leaf_table;
 mod ports;
 mod rings;
+mod sample_routes;
 mod shard;
+mod shard_rings;
 mod spill;
 mod timers;
 
@@ -22,14 +25,16 @@ use super::cost::{CostLedger, StepTimer};
 use super::leaf::LeafConfig;
 use super::message::{InstallBatchId, PortDelta, WorkerVote};
 use super::store_query::PastReads;
+use super::sweep_clock::SweepClock;
 use super::topology::WorkerTopology;
 use super::views::{InstalledView, ReleasedView, ViewRequest, ViewTable};
-use crate::limits::{OPENED_ROWS, SWEEP_MS};
+use crate::limits::OPENED_ROWS;
 use crate::operators::step_set::StepSet;
 use crate::plan::Dialect;
 use crate::plan::physical::{Leaf, SampleSource, StepId, StepOp};
 use history_load::LoadResults;
 use leaf_slot::LeafSlot;
+use ports::PortReader;
 use rings::RingTable;
 use shard::LocalShard;
 use spill::SpillManager;
@@ -43,6 +48,32 @@ use storage::store::{ChangeEvent, Store};
 /// are not exactly in step.
 pub const SLACK: i64 = 30_000;
 
+/// What a local executor works with. The workers of a process share it.
+#[derive(Clone)]
+pub struct LocalServices {
+    /// The store whose samples it evaluates.
+    pub store: Arc<Store>,
+    /// Reads the history of rings.
+    pub history: HistoryLoader,
+    /// How far back an instant selector looks, in ms.
+    pub lookback: i64,
+    /// The feature flags of the query language that change results.
+    pub dialect: Dialect,
+    /// Gets the cost of evaluations.
+    pub ledger: Arc<CostLedger>,
+    /// What it counts.
+    pub counters: LocalCounters,
+}
+
+/// The counters of a local executor.
+#[derive(Clone)]
+pub struct LocalCounters {
+    /// Rows that evaluations read.
+    pub rows_touched: Arc<Counter>,
+    /// Selectors that began without their history.
+    pub without_history: Arc<Counter>,
+}
+
 /// The state of the local stage in one worker.
 pub struct LocalExecutor {
     store: Arc<Store>,
@@ -52,9 +83,9 @@ pub struct LocalExecutor {
     shards: Vec<LocalShard>,
     rings: RingTable,
     meter: StepTimer,
-    rows_touched: Arc<Counter>,
-    without_past: Arc<Counter>,
-    reader: LoadResults,
+    counters: LocalCounters,
+    /// What was read of the history of rings.
+    loads: LoadResults,
     spiller: SpillManager,
     /// Rings that could not be read from the store.
     failed: BTreeSet<usize>,
@@ -62,54 +93,46 @@ pub struct LocalExecutor {
     /// them.
     begun: StepSet,
     /// Index of the shard whose new steps are evaluated next.
-    opening: usize,
+    next_opened: usize,
     /// Causes a tick soon.
     wake: Arc<dyn Fn() + Send + Sync>,
     store_reads: Arc<PastReads>,
     /// The view that this tick evaluates for a check.
     checked: Option<ViewId>,
     /// Rings were dropped in this tick.
-    dropped: bool,
+    rings_dropped: bool,
     /// When ended series were last counted.
-    swept: TimeMs,
+    sweep: SweepClock,
     /// Time of the latest tick.
     now: TimeMs,
 }
 
 impl LocalExecutor {
-    /// The executor of the worker at `place`; the lookback is in ms. The counters: rows that
-    /// evaluations read; selectors that began without their history.
-    pub fn new(
-        place: WorkerTopology,
-        (store, library): (Arc<Store>, HistoryLoader),
-        (lookback, dialect): (i64, Dialect),
-        ledger: Arc<CostLedger>,
-        [rows_touched, without_past]: [Arc<Counter>; 2],
-    ) -> LocalExecutor {
-        let shards = (0..SHARDS).filter(|shard| place.owns(*shard));
-        let shards =
-            shards.map(|shard| LocalShard::new((shard, place.global_shard(shard)), dialect)).collect();
-        let spiller = SpillManager::new(library.clone());
+    /// The executor of the worker at `topology`.
+    pub fn new(topology: WorkerTopology, services: LocalServices) -> LocalExecutor {
+        let LocalServices { store, history, lookback, dialect, ledger, counters } = services;
+        let owned = (0..SHARDS).filter(|shard| topology.owns(*shard));
+        let shards = owned.map(|shard| LocalShard::new(shard, topology, dialect)).collect();
+        let spiller = SpillManager::new(history.clone());
         LocalExecutor {
             store,
             lookback,
             dialect,
-            views: ViewTable::new(place, dialect),
+            views: ViewTable::new(topology, dialect),
             shards,
             rings: RingTable::new(spiller.bounds()),
             meter: StepTimer::new(ledger),
-            rows_touched,
-            without_past,
-            wake: library.wake.clone(),
-            store_reads: library.store_reads.clone(),
-            reader: LoadResults::new(library),
+            counters,
+            wake: history.wake.clone(),
+            store_reads: history.store_reads.clone(),
+            loads: LoadResults::new(history),
             spiller,
             failed: BTreeSet::new(),
             begun: StepSet::default(),
             checked: None,
-            dropped: false,
-            opening: 0,
-            swept: 0,
+            rings_dropped: false,
+            next_opened: 0,
+            sweep: SweepClock::default(),
             now: TimeMs::MIN,
         }
     }
@@ -118,20 +141,23 @@ impl LocalExecutor {
     pub fn install(&mut self, id: ViewId, wanted: ViewRequest, cohort: InstallBatchId) {
         // The runtime has checked the plan before: every worker comes to the same result.
         let Ok(added) = self.views.install(id, wanted, cohort) else { return };
-        for step in added.local {
-            let Some(step_ref) = self.views.local.step(step).cloned() else { continue };
+        for id in added.local {
+            let Some(step) = self.views.local.step(id).cloned() else { continue };
             for shard in &mut self.shards {
-                shard.stage.put(step, step_ref.clone());
-                shard.shut.insert(step);
+                shard.add_step(id, step.clone());
             }
-            if let StepOp::Leaf(source, leaf) = &step_ref.op {
-                self.add_leaf(step, source, leaf);
+            if let StepOp::Leaf(source, leaf) = &step.op {
+                self.add_leaf(id, source, leaf);
             }
         }
         for (port, owner) in added.ports {
-            self.shards.iter_mut().for_each(|shard| shard.greet.push((port, owner)));
+            for shard in &mut self.shards {
+                shard.outbox.add_reader(PortReader { port, owner });
+            }
         }
-        added.gone.into_iter().for_each(|gone| self.forget(gone));
+        if let Some(released) = added.gone {
+            self.release(released);
+        }
     }
 
     fn add_leaf(&mut self, step: StepId, source: &SampleSource, leaf: &Leaf) {
@@ -140,45 +166,41 @@ impl LocalExecutor {
         let config = LeafConfig::new(source.clone(), leaf.clone(), self.lookback, self.dialect);
         let config = Arc::new(config);
         for shard in &mut self.shards {
-            shard.expect(ring);
             shard.add_leaf(step, LeafSlot::new(config.clone(), ring));
         }
     }
 
     /// Removes a view.
     pub fn remove(&mut self, id: ViewId) {
-        self.views.remove(id).into_iter().for_each(|gone| self.forget(gone));
+        for released in self.views.remove(id) {
+            self.release(released);
+        }
     }
 
     /// Removes the steps that no view reads any more.
-    fn forget(&mut self, gone: ReleasedView) {
-        for port in gone.unheard {
+    fn release(&mut self, released: ReleasedView) {
+        for port in released.unheard {
             for shard in &mut self.shards {
-                shard.sent.remove(&(port, gone.view.owner));
-                shard.greet.retain(|greet| *greet != (port, gone.view.owner));
+                shard.outbox.remove_reader(PortReader { port, owner: released.view.owner });
             }
         }
-        for (step, _) in gone.local {
+        for (step, _) in released.local {
             let mut ring = None;
             for shard in &mut self.shards {
-                shard.stage.remove(step);
-                shard.shut.remove(step);
-                // If no step of the shard ever had an annotation, the lists of `remarks` cannot
-                // change.
-                shard.remarks_stand &= shard.noted.is_empty();
-                shard.noted.retain(|noted| *noted != step);
-                ring = shard.remove_leaf(step).or(ring);
+                ring = shard.remove_step(step).or(ring);
             }
             if let Some(freed) = ring.and_then(|ring| self.rings.release(ring)) {
-                self.shards.iter_mut().for_each(|shard| shard.drop_ring(freed));
-                self.dropped = true;
+                for shard in &mut self.shards {
+                    shard.drop_ring(freed);
+                }
+                self.rings_dropped = true;
             }
         }
     }
 
     /// Has the state of all views that read a selector (`None`: any) built again from the store,
     /// without ended series. The views use their current state until that is done.
-    pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: InstallBatchId) {
+    pub fn rebuild(&mut self, selector: Option<&[Matcher]>, cohort: InstallBatchId) {
         self.rings.retire(selector);
         for (id, wanted) in self.views.retire(selector) {
             self.install(id, wanted, cohort);
@@ -190,8 +212,10 @@ impl LocalExecutor {
     pub fn tick(&mut self, t: TimeMs, all: bool) {
         if t < self.now {
             // The clock was set back. The evaluated answers hold only until later times.
-            self.shards.iter_mut().for_each(LocalShard::reset_all);
-            self.rings.want_all();
+            for shard in &mut self.shards {
+                shard.reset_all_leaves();
+            }
+            self.rings.mark_all_too_short();
         }
         self.now = t;
         if all {
@@ -199,12 +223,12 @@ impl LocalExecutor {
             self.begin(None);
             return;
         }
-        self.ask_past(t);
+        self.request_history(t);
         // History for views that are being installed is put in place by preparations, not by ticks.
         if self.views.coming().next().is_none() {
-            self.take_past(t, false, false);
+            self.install_loaded(t, false, false);
         }
-        self.tend_long_rings(t, false);
+        self.spill_long_rings(t, false);
     }
 
     /// Works on views that are being installed, as of the previous tick; called after all messages
@@ -214,23 +238,25 @@ impl LocalExecutor {
         self.views.settle();
         let mut due = self.views.coming_steps().0.clone();
         due.extend(&std::mem::take(&mut self.begun));
-        let mut deltas = said(self.ready().into_iter().map(WorkerVote::Ready).collect());
+        let mut deltas = vote_message(self.ready().into_iter().map(WorkerVote::Ready).collect());
         deltas.extend(self.eval(&due));
-        self.tend_full_rings();
+        self.spill_new_rings();
         deltas
     }
 
     /// Requests missing history, and puts in place what has been read: all of it with `all`.
     fn fill(&mut self, all: bool) {
-        if std::mem::take(&mut self.dropped) {
-            self.shards.iter_mut().for_each(LocalShard::forget_routes);
+        if std::mem::take(&mut self.rings_dropped) {
+            for shard in &mut self.shards {
+                shard.routes.forget_dropped(&shard.rings);
+            }
         }
         let t = self.now;
-        self.ask_past(t);
+        self.request_history(t);
         // Before any view has begun, no tick is waiting.
         let at_once = all || !self.views.stands();
-        self.take_past(t, all, at_once);
-        self.tend_long_rings(t, all);
+        self.install_loaded(t, all, at_once);
+        self.spill_long_rings(t, all);
         self.open_steps(at_once);
     }
 
@@ -244,24 +270,24 @@ impl LocalExecutor {
     fn open_steps(&mut self, at_once: bool) {
         let mut spent = 0;
         for _ in 0..self.shards.len() {
-            let shard = &mut self.shards[self.opening];
+            let shard = &mut self.shards[self.next_opened];
             if !at_once && spent > OPENED_ROWS {
                 (self.wake)();
                 return;
             }
             spent += shard.open();
-            self.opening = (self.opening + 1) % self.shards.len();
+            self.next_opened = (self.next_opened + 1) % self.shards.len();
         }
     }
 
     /// Begins an install batch; `None`: all views that are being installed.
     pub fn begin(&mut self, cohort: Option<InstallBatchId>) {
-        for (id, gone) in self.views.begin(cohort) {
-            for gone in gone.into_iter() {
-                self.forget(gone);
+        for (id, released) in self.views.begin(cohort) {
+            if let Some(released) = released {
+                self.release(released);
             }
-            let view = self.views.all.get(&id).filter(|_| cohort.is_some());
-            for view in view.into_iter() {
+            // Without a batch the tick that follows evaluates all of them.
+            if let Some(view) = self.views.all.get(&id).filter(|_| cohort.is_some()) {
                 self.begun.extend(&view.local.iter().copied().collect());
             }
         }
@@ -280,24 +306,19 @@ impl LocalExecutor {
     /// Selectors in which too many ended series have accumulated. Checked about once a minute; at
     /// the same time the routes of targets that send nothing any more are forgotten.
     fn garbage(&mut self, t: TimeMs) -> Vec<Vec<Matcher>> {
-        if (t - self.swept).abs() < SWEEP_MS {
+        if !self.sweep.is_due(t) {
             return Vec::new();
         }
-        self.swept = t;
         for shard in &mut self.shards {
             shard.forget_silent(t);
             // A check that is under way is done again; one that is over needs none.
             shard.watch = None;
         }
-        let piled_up = |ring: usize| {
-            let rings = self.shards.iter().filter_map(|shard| shard.rings.get(ring)?.as_ref());
-            rings.into_iter().any(|ring| ring.is_garbage(t))
+        let is_garbage = |number: usize| {
+            self.shards.iter().filter_map(|shard| shard.rings.get(number)).any(|ring| ring.is_garbage(t))
         };
-        self.rings
-            .current()
-            .filter(|(_, ring)| piled_up(*ring))
-            .map(|(matchers, _)| matchers.to_vec())
-            .collect()
+        let garbage = self.rings.current().filter(|(_, ring)| is_garbage(*ring));
+        garbage.map(|(matchers, _)| matchers.to_vec()).collect()
     }
 
     /// Whether there are no views, so that samples are of no use.
@@ -307,9 +328,9 @@ impl LocalExecutor {
 
     /// Takes samples of a shard that this worker owns. `t`: the tick they belong to.
     pub fn samples(&mut self, item: &ChangeEvent, t: TimeMs) {
-        let Some(at) = self.shards.iter().position(|shard| shard.shard == item.shard) else { return };
-        self.shards[at].take(&self.store, item, t, None);
-        self.keep(at, item, t);
+        let Some(at) = self.shards.iter().position(|shard| shard.number == item.shard) else { return };
+        self.shards[at].deliver(&self.store, item, t, None);
+        self.keep_for_loads(at, item, t);
     }
 
     /// Number of the last round of the tick at `t`.
@@ -322,14 +343,16 @@ impl LocalExecutor {
     /// Evaluates what is due in a round. Returns what changed, by port, shard and owner.
     pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<PortDelta> {
         let mut due = StepSet::default();
-        self.views.due(t, round).for_each(|batch| due.extend(&batch.local));
+        for batch in self.views.due(t, round) {
+            due.extend(&batch.local);
+        }
         if let Some(view) = self.checked_view().filter(|view| view.level == round) {
             due.extend(&view.local.iter().copied().collect());
         }
         self.meter.begin(t, self.views.local.len());
         let mut deltas = Vec::new();
         if round == 0 {
-            deltas = said(self.garbage(t).into_iter().map(WorkerVote::Garbage).collect());
+            deltas = vote_message(self.garbage(t).into_iter().map(WorkerVote::Garbage).collect());
         }
         deltas.extend(self.eval(&due));
         tracing::debug!(target: "live::tick", t, round, deltas = deltas.len(), "a local stage is evaluated");
@@ -344,29 +367,32 @@ impl LocalExecutor {
         let mut touched = 0;
         let mut deltas = Vec::new();
         for shard in &mut self.shards {
-            let open = (!shard.shut.is_empty()).then(|| due.without(&shard.shut));
+            let open = (!shard.unopened.is_empty()).then(|| due.without(&shard.unopened));
             touched += shard.eval(open.as_ref().unwrap_or(due), self.now, &mut self.meter);
-            for port in std::mem::take(&mut shard.changed) {
-                deltas.extend(self.views.port_owners(port).filter_map(|owner| shard.delta(port, owner)));
+            for port in shard.outbox.take_changed() {
+                for owner in self.views.port_owners(port) {
+                    deltas.extend(shard.outbox.delta(&shard.stage, PortReader { port, owner }));
+                }
                 self.meter.step(port);
             }
-            let (greet, later) = shard.greet.drain(..).partition(|(port, _)| due.contains(*port));
-            shard.greet = later;
-            let greet: Vec<(StepId, usize)> = greet;
-            deltas.extend(greet.into_iter().filter_map(|(port, owner)| shard.delta(port, owner)));
+            for reader in shard.outbox.take_new_readers(due) {
+                deltas.extend(shard.outbox.delta(&shard.stage, reader));
+            }
             // After the new owners: only now does the cursor of a new port exist, and its
             // annotations can be sent.
-            for port in shard.ports_with_new_annotations(due) {
-                deltas.extend(self.views.port_owners(port).filter_map(|owner| shard.delta(port, owner)));
+            for port in shard.outbox.ports_with_new_annotations(&shard.stage, due) {
+                for owner in self.views.port_owners(port) {
+                    deltas.extend(shard.outbox.delta(&shard.stage, PortReader { port, owner }));
+                }
             }
         }
-        self.rows_touched.add(touched as u64);
+        self.counters.rows_touched.add(touched as u64);
         deltas
     }
 }
 
 /// A message with votes for worker 0.
-pub(super) fn said(verdicts: Vec<WorkerVote>) -> Vec<PortDelta> {
+pub(super) fn vote_message(verdicts: Vec<WorkerVote>) -> Vec<PortDelta> {
     if verdicts.is_empty() {
         Vec::new()
     } else {

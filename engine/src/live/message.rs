@@ -30,9 +30,9 @@ pub enum Control {
     Describe(DescribeRequest),
     /// Builds the state of all views that read a selector again from the store, because too many
     /// ended series have accumulated in it.
-    Renew(Vec<Matcher>, InstallBatchId),
+    Rebuild(Vec<Matcher>, InstallBatchId),
     /// The same for all selectors, because samples were dropped.
-    RenewAll(InstallBatchId),
+    RebuildAll(InstallBatchId),
     /// Evaluates all continuous views, and the recorded ones whose evaluation time it is.
     Tick(TimeMs),
     /// Not a tick: works on views that are being installed, as of the previous tick. Series that

@@ -12,6 +12,7 @@
 pub mod check;
 mod circular_matrix;
 pub mod column_extras;
+mod control;
 mod control_queue;
 pub mod cost;
 pub mod dataflow;
@@ -33,13 +34,14 @@ pub mod runtime;
 pub mod sample_queue;
 pub mod step_graph;
 mod store_query;
+mod sweep_clock;
 pub mod taps;
 pub mod tick_driver;
 pub mod time;
 pub mod topology;
 pub mod views;
 
-pub use error::ViewError;
+pub use error::{StartError, ViewError};
 pub use runtime::LiveRuntime;
 
 use crate::annotations::Annotation;

@@ -25,13 +25,13 @@ pub struct Recorder {
     labels: Vec<(String, String)>,
     query_offset: i64,
     limit: usize,
-    tell: FeedDelivery,
+    delivery: FeedDelivery,
     parts: BTreeMap<u16, RecordedShard>,
     rows: usize,
     /// The column of each series, to find rows that would be the same series.
     columns: HashMap<SeriesRef, (u16, usize)>,
     /// Shard and column of each row.
-    places: Vec<(u16, usize)>,
+    row_columns: Vec<(u16, usize)>,
     /// Number of rows of the latest answer.
     samples: usize,
 }
@@ -65,9 +65,9 @@ impl RecordedShard {
 }
 
 impl Recorder {
-    /// The recorder of a view; `None` for views that are not recorded. `tell`: whether the store
+    /// The recorder of a view; `None` for views that are not recorded. `delivery`: whether the store
     /// sends the samples to the change feed, or the caller passes on the returned ones.
-    pub fn new(name: &str, kind: &ViewKind, tell: FeedDelivery) -> Option<Recorder> {
+    pub fn new(name: &str, kind: &ViewKind, delivery: FeedDelivery) -> Option<Recorder> {
         let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else {
             return None;
         };
@@ -77,11 +77,11 @@ impl Recorder {
             labels: labels.clone(),
             query_offset: *query_offset,
             limit: *limit,
-            tell,
+            delivery,
             parts: BTreeMap::new(),
             rows: 0,
             columns: HashMap::new(),
-            places: Vec::new(),
+            row_columns: Vec::new(),
             samples: 0,
         })
     }
@@ -92,7 +92,7 @@ impl Recorder {
             part.layout.slots.heap() + part.present.heap() + size_of::<(u16, RecordedShard)>()
         };
         let columns = self.columns.capacity() * (size_of::<(SeriesRef, (u16, usize))>() + 1);
-        self.parts.values().map(part).sum::<usize>() + columns + self.places.heap()
+        self.parts.values().map(part).sum::<usize>() + columns + self.row_columns.heap()
     }
 
     /// How many samples the latest evaluation recorded.
@@ -119,7 +119,7 @@ impl Recorder {
         let mut values: BTreeMap<u16, Vec<f64>> =
             self.parts.iter().map(|(shard, part)| (*shard, vec![ABSENT; part.layout.slots.len()])).collect();
         for row in out.present() {
-            let (shard, column) = self.places[row];
+            let (shard, column) = self.row_columns[row];
             let Some(value) = values.get_mut(&shard).and_then(|v| v.get_mut(column)) else { continue };
             if !is_absent(*value) {
                 return Err(
@@ -132,9 +132,9 @@ impl Recorder {
         let mut outcome = Ok(());
         let mut histograms = Vec::new();
         for (row, h) in out.histograms.iter().filter(|(row, _)| is_histogram(out.values[*row])) {
-            let (shard, column) = self.places[row];
+            let (shard, column) = self.row_columns[row];
             match h.validate() {
-                Ok(()) => histograms.extend(self.histogram_row((shard, column), t, h)),
+                Ok(()) => histograms.extend(self.histogram_row(shard, column, t, h)),
                 Err(error) => {
                     let value = values.get_mut(&shard).and_then(|values| values.get_mut(column));
                     for value in value.into_iter() {
@@ -154,7 +154,8 @@ impl Recorder {
     /// The sample of a histogram at `t`, for the series in a shard's column.
     fn histogram_row(
         &self,
-        (shard, column): (u16, usize),
+        shard: u16,
+        column: usize,
         t: TimeMs,
         h: &Arc<NativeHistogram>,
     ) -> Option<HistogramRow> {
@@ -164,7 +165,7 @@ impl Recorder {
 
     /// The view gets another plan or other row numbers. If name and labels of its series are the
     /// same, they keep their columns; `false` if they are not.
-    pub fn go_on_as(&mut self, kind: &ViewKind) -> bool {
+    pub fn continue_as(&mut self, kind: &ViewKind) -> bool {
         let ViewKind::Recorded { record, labels, query_offset, limit, .. } = kind else { return false };
         if (record, labels) != (&self.record, &self.labels) {
             return false;
@@ -172,7 +173,7 @@ impl Recorder {
         self.query_offset = *query_offset;
         self.limit = *limit;
         self.rows = 0;
-        self.places.clear();
+        self.row_columns.clear();
         self.compact();
         true
     }
@@ -228,7 +229,7 @@ impl Recorder {
             }
             let batch =
                 ColumnBatch { group: part.group, layout: part.layout.clone(), t, values: values.into() };
-            let stored = match self.tell {
+            let stored = match self.delivery {
                 FeedDelivery::Nobody => {
                     store.append_recorded(&batch).map_err(|e| e.to_string()).and_then(|recorded| {
                         items.push(recorded.item);
@@ -250,7 +251,7 @@ impl Recorder {
         store: &Store,
         items: &mut Vec<ChangeEvent>,
     ) -> Result<(), String> {
-        let stored = match self.tell {
+        let stored = match self.delivery {
             FeedDelivery::Nobody => store.append_recorded_histograms(rows, items),
             FeedDelivery::Feed => store.append_histograms(rows),
         };
@@ -274,7 +275,7 @@ impl Recorder {
             if place.1 == next {
                 grown.entry(shard).or_default().push(series.slot);
             }
-            self.places.push(place);
+            self.row_columns.push(place);
         }
         self.rows = out.labels.len();
         for (shard, slots) in grown {

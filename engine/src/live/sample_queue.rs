@@ -16,9 +16,9 @@ use storage::store::{ChangeEvent, ChangeFeed};
 ///
 /// # Contract
 /// 1. No method blocks. `samples_arrived` and `samples_lost` are called under a shard's lock,
-///    `work_ready` on threads that read history, `taken` by a worker when a tick takes its samples.
+///    `work_ready` on threads that read history, `samples_taken` by a worker when a tick takes its samples.
 ///    Otherwise appends or ticks wait.
-/// 2. After `taken`, the next `samples_arrived` must wake the driver again. Otherwise samples wait
+/// 2. After `samples_taken`, the next `samples_arrived` must wake the driver again. Otherwise samples wait
 ///    for the idle tick.
 /// 3. `samples_lost` stays in force until a tick has read it, and that tick rebuilds all views.
 ///    Otherwise answers miss samples for good.
@@ -32,7 +32,7 @@ pub trait TickSignal: Send + Sync {
     /// Samples were not queued: the next tick must have the state of views read from the store.
     fn samples_lost(&self);
     /// A tick takes the queued samples: later ones must be signalled again.
-    fn taken(&self) {}
+    fn samples_taken(&self) {}
 }
 
 /// The store's side of the queues.
@@ -49,8 +49,8 @@ pub trait TickSignal: Send + Sync {
 ///    *Checked:* `a_full_queue_says_so`.
 /// 5. `deleted` is called under the locks of the store's maintenance: it only signals.
 pub struct SampleQueues {
-    gates: Vec<Arc<WorkerQueue>>,
-    bell: Arc<dyn TickSignal>,
+    queues: Vec<Arc<WorkerQueue>>,
+    signal: Arc<dyn TickSignal>,
 }
 
 struct WorkerQueue {
@@ -61,47 +61,47 @@ struct WorkerQueue {
 
 /// A worker's side of its queue.
 pub struct SampleReceiver {
-    gate: Arc<WorkerQueue>,
+    queue: Arc<WorkerQueue>,
     receiver: Receiver<ChangeEvent>,
-    bell: Arc<dyn TickSignal>,
+    signal: Arc<dyn TickSignal>,
 }
 
 /// Queues for `threads` workers.
-pub fn sample_queues(threads: usize, bell: &Arc<dyn TickSignal>) -> (SampleQueues, Vec<SampleReceiver>) {
+pub fn sample_queues(threads: usize, signal: &Arc<dyn TickSignal>) -> (SampleQueues, Vec<SampleReceiver>) {
     let queue = |_| {
         let (sender, receiver) = channel();
-        let gate =
+        let queue =
             Arc::new(WorkerQueue { open: AtomicBool::new(false), queued: AtomicUsize::new(0), sender });
-        (gate.clone(), SampleReceiver { gate, receiver, bell: bell.clone() })
+        (queue.clone(), SampleReceiver { queue, receiver, signal: signal.clone() })
     };
-    let (gates, outlets) = (0..threads).map(queue).unzip();
-    (SampleQueues { gates, bell: bell.clone() }, outlets)
+    let (queues, receivers) = (0..threads).map(queue).unzip();
+    (SampleQueues { queues, signal: signal.clone() }, receivers)
 }
 
 impl ChangeFeed for SampleQueues {
     fn push(&self, item: ChangeEvent) {
-        let gate = &self.gates[owner_thread(item.shard, self.gates.len())];
+        let queue = &self.queues[owner_thread(item.shard, self.queues.len())];
         // Without views nothing reads the queue. Views that are installed later read the sample
         // from the store.
-        if !gate.open.load(SeqCst) {
+        if !queue.open.load(SeqCst) {
             return;
         }
-        if gate.queued.fetch_add(1, Relaxed) < FEED_ITEMS {
+        if queue.queued.fetch_add(1, Relaxed) < FEED_ITEMS {
             // Fails only if the worker is gone; then it has aborted the process or was stopped.
-            let _ = gate.sender.send(item);
+            let _ = queue.sender.send(item);
         } else {
             // The queue is bounded and the caller must not wait, so the samples are dropped here
             // and read from the store.
-            gate.queued.fetch_sub(1, Relaxed);
-            self.bell.samples_lost();
+            queue.queued.fetch_sub(1, Relaxed);
+            self.signal.samples_lost();
         }
-        self.bell.samples_arrived();
+        self.signal.samples_arrived();
     }
 
     fn deleted(&self) {
-        if self.gates.iter().any(|gate| gate.open.load(SeqCst)) {
-            self.bell.samples_lost();
-            self.bell.samples_arrived();
+        if self.queues.iter().any(|queue| queue.open.load(SeqCst)) {
+            self.signal.samples_lost();
+            self.signal.samples_arrived();
         }
     }
 }
@@ -109,21 +109,21 @@ impl ChangeFeed for SampleQueues {
 impl SampleReceiver {
     /// From now on samples are queued.
     pub fn open(&self) {
-        self.gate.open.store(true, SeqCst);
+        self.queue.open.store(true, SeqCst);
     }
 
     /// From now on samples are not queued.
     pub fn close(&self) {
-        self.gate.open.store(false, SeqCst);
+        self.queue.open.store(false, SeqCst);
     }
 
     /// The samples queued so far, in the order of the appends.
     pub fn take(&self) -> impl Iterator<Item = ChangeEvent> + '_ {
-        self.bell.taken();
+        self.signal.samples_taken();
         // Only those that wait now: the queue might never become empty.
-        let waiting = self.gate.queued.load(Relaxed);
+        let waiting = self.queue.queued.load(Relaxed);
         self.receiver.try_iter().take(waiting).inspect(|_| {
-            self.gate.queued.fetch_sub(1, Relaxed);
+            self.queue.queued.fetch_sub(1, Relaxed);
         })
     }
 }
@@ -135,9 +135,9 @@ mod tests {
     use storage::store::ChangeData;
 
     #[derive(Default)]
-    struct Heard(Mutex<Vec<&'static str>>);
+    struct SignalLog(Mutex<Vec<&'static str>>);
 
-    impl TickSignal for Heard {
+    impl TickSignal for SignalLog {
         fn samples_arrived(&self) {
             self.0.lock().push("arrived");
         }
@@ -152,28 +152,28 @@ mod tests {
 
     #[test]
     fn samples_wait_in_order_for_the_worker_of_their_shard() {
-        let heard = Arc::new(Heard::default());
-        let (inlet, outlets) = sample_queues(2, &(heard.clone() as Arc<dyn TickSignal>));
-        inlet.push(item(0, 1));
-        outlets.iter().for_each(SampleReceiver::open);
-        (2..6).for_each(|seq| inlet.push(item(seq as u16 % 2, seq)));
-        let seqs = |outlet: &SampleReceiver| outlet.take().map(|item| item.seq).collect::<Vec<_>>();
-        assert_eq!((seqs(&outlets[0]), seqs(&outlets[1])), (vec![2, 4], vec![3, 5]));
-        assert_eq!(*heard.0.lock(), ["arrived"; 4]);
-        outlets[0].close();
-        inlet.push(item(0, 6));
-        assert!(seqs(&outlets[0]).is_empty());
+        let log = Arc::new(SignalLog::default());
+        let (queues, receivers) = sample_queues(2, &(log.clone() as Arc<dyn TickSignal>));
+        queues.push(item(0, 1));
+        receivers.iter().for_each(SampleReceiver::open);
+        (2..6).for_each(|seq| queues.push(item(seq as u16 % 2, seq)));
+        let seqs = |receiver: &SampleReceiver| receiver.take().map(|item| item.seq).collect::<Vec<_>>();
+        assert_eq!((seqs(&receivers[0]), seqs(&receivers[1])), (vec![2, 4], vec![3, 5]));
+        assert_eq!(*log.0.lock(), ["arrived"; 4]);
+        receivers[0].close();
+        queues.push(item(0, 6));
+        assert!(seqs(&receivers[0]).is_empty());
     }
 
     #[test]
     fn a_full_queue_says_so() {
-        let heard = Arc::new(Heard::default());
-        let (inlet, outlets) = sample_queues(1, &(heard.clone() as Arc<dyn TickSignal>));
-        outlets[0].open();
-        (0..=FEED_ITEMS as u64).for_each(|seq| inlet.push(item(0, seq)));
-        assert_eq!(heard.0.lock().iter().filter(|word| **word == "lost").count(), 1);
-        assert_eq!(outlets[0].take().count(), FEED_ITEMS);
-        inlet.push(item(0, 0));
-        assert_eq!(outlets[0].take().count(), 1);
+        let log = Arc::new(SignalLog::default());
+        let (queues, receivers) = sample_queues(1, &(log.clone() as Arc<dyn TickSignal>));
+        receivers[0].open();
+        (0..=FEED_ITEMS as u64).for_each(|seq| queues.push(item(0, seq)));
+        assert_eq!(log.0.lock().iter().filter(|word| **word == "lost").count(), 1);
+        assert_eq!(receivers[0].take().count(), FEED_ITEMS);
+        queues.push(item(0, 0));
+        assert_eq!(receivers[0].take().count(), 1);
     }
 }

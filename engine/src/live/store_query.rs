@@ -48,7 +48,7 @@ pub struct PastReads {
 
 impl PastReads {
     /// From now on history is read in the background.
-    pub fn go_beside_ticks(&self) {
+    pub fn read_in_background(&self) {
         self.beside_ticks.store(true, SeqCst);
     }
 

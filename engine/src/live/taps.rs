@@ -99,7 +99,7 @@ impl Taps {
     /// Sends the evaluation of `out` at `t` with the annotations `notes`. `error`: the evaluation
     /// failed (possibly although `out` is valid). A consumer that has no answer yet gets no rows
     /// before an evaluation succeeds, because the rows of a failed evaluation mean nothing.
-    pub fn tell(&mut self, t: TimeMs, out: &StepOutput, notes: Vec<Annotation>, error: Option<&String>) {
+    pub fn send(&mut self, t: TimeMs, out: &StepOutput, notes: Vec<Annotation>, error: Option<&String>) {
         if self.taps.is_empty() {
             // Nobody has seen this answer: what is sent to the next consumer starts from nothing.
             self.forget();
@@ -239,21 +239,21 @@ mod tests {
         let failed = |t| TapEvent::Failed { t, error: error.clone() };
         let rows = || vec![(good.labels[0].clone(), 1.0.into())];
         taps.add(TapId(1), Box::new(Heard(heard.clone())));
-        taps.tell(10, &bad, Vec::new(), Some(&error));
-        taps.tell(20, &bad, Vec::new(), Some(&error));
+        taps.send(10, &bad, Vec::new(), Some(&error));
+        taps.send(20, &bad, Vec::new(), Some(&error));
         assert_eq!(take(), [failed(10)]);
         taps.add(TapId(2), Box::new(Heard(heard.clone())));
-        taps.tell(30, &bad, Vec::new(), Some(&error));
+        taps.send(30, &bad, Vec::new(), Some(&error));
         assert_eq!(take(), [failed(30)], "who comes later hears of it, too");
-        taps.tell(40, &good, Vec::new(), None);
+        taps.send(40, &good, Vec::new(), None);
         let greeting = [TapEvent::Snapshot { t: 40, rows: rows() }, TapEvent::Progress { t: 40 }];
         assert_eq!(take(), [greeting.clone(), greeting].concat());
         // Rows get new numbers while the evaluation fails.
         taps.remove(TapId(2));
         taps.restart();
-        taps.tell(50, &bad, Vec::new(), Some(&error));
+        taps.send(50, &bad, Vec::new(), Some(&error));
         assert_eq!(take(), [failed(50)]);
-        taps.tell(60, &good, Vec::new(), None);
+        taps.send(60, &good, Vec::new(), None);
         assert_eq!(take()[0], TapEvent::Snapshot { t: 60, rows: rows() });
     }
 
@@ -264,9 +264,9 @@ mod tests {
         let mut taps = Taps::default();
         taps.add(TapId(1), Box::new(Heard(Arc::default())));
         let good = answer(1, 1.0);
-        taps.tell(10, &good, Vec::new(), None);
+        taps.send(10, &good, Vec::new(), None);
         taps.add(TapId(2), Box::new(Heard(heard.clone())));
-        taps.tell(20, &good, Vec::new(), Some(&"limit".to_owned()));
+        taps.send(20, &good, Vec::new(), Some(&"limit".to_owned()));
         let rows = vec![(good.labels[0].clone(), 1.0.into())];
         let failed = TapEvent::Failed { t: 20, error: "limit".to_owned() };
         assert_eq!(*heard.lock(), [TapEvent::Snapshot { t: 20, rows }, failed]);

@@ -10,7 +10,7 @@
 //! of each schedule is evaluated. If the clock jumps back, ticks go on in the new time.
 
 use super::sample_queue::TickSignal;
-use super::{LiveOptions, LiveRuntime};
+use super::{LiveOptions, LiveRuntime, StartError};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -23,27 +23,27 @@ use storage::model::TimeMs;
 #[derive(Default)]
 pub struct TickWaker {
     /// Set by the first arrival since the last tick, so that further ones need not take the lock.
-    rung: AtomicBool,
+    samples_pending: AtomicBool,
     /// There is something to prepare.
-    called: AtomicBool,
+    preparation_pending: AtomicBool,
     /// Samples were dropped since the last tick.
-    lost: AtomicBool,
+    samples_lost: AtomicBool,
     state: Mutex<bool>,
     condition: Condvar,
 }
 
 impl TickWaker {
     /// There is something for the next tick.
-    pub fn ring(&self) {
-        if !self.rung.swap(true, SeqCst) {
+    pub fn wake_for_tick(&self) {
+        if !self.samples_pending.swap(true, SeqCst) {
             let _state = self.state.lock();
             self.condition.notify_all();
         }
     }
 
     /// There is something that need not wait for the next tick.
-    pub fn call(&self) {
-        if !self.called.swap(true, SeqCst) {
+    pub fn wake_for_preparation(&self) {
+        if !self.preparation_pending.swap(true, SeqCst) {
             let _state = self.state.lock();
             self.condition.notify_all();
         }
@@ -51,7 +51,7 @@ impl TickWaker {
 
     /// Whether samples were dropped since the last call.
     pub fn take_lost(&self) -> bool {
-        self.lost.swap(false, SeqCst)
+        self.samples_lost.swap(false, SeqCst)
     }
 
     /// Ends the driver.
@@ -60,11 +60,12 @@ impl TickWaker {
         self.condition.notify_all();
     }
 
-    /// Waits at most `ms`; with `until_rung` only until something arrives. `true`: the driver must
+    /// Waits at most `ms`; with `until_samples` only until something arrives. `true`: the driver must
     /// stop.
-    fn wait(&self, ms: i64, until_rung: bool) -> bool {
+    fn wait(&self, ms: i64, until_samples: bool) -> bool {
         let mut stopped = self.state.lock();
-        let woken = until_rung && self.rung.load(SeqCst) || self.called.load(SeqCst);
+        let woken =
+            until_samples && self.samples_pending.load(SeqCst) || self.preparation_pending.load(SeqCst);
         if !*stopped && !woken {
             self.condition.wait_for(&mut stopped, Duration::from_millis(ms.max(1) as u64));
         }
@@ -74,21 +75,21 @@ impl TickWaker {
 
 impl TickSignal for TickWaker {
     fn samples_arrived(&self) {
-        self.ring();
+        self.wake_for_tick();
     }
     fn work_ready(&self) {
-        self.call();
+        self.wake_for_preparation();
     }
     fn samples_lost(&self) {
-        self.lost.store(true, SeqCst);
-        self.ring();
+        self.samples_lost.store(true, SeqCst);
+        self.wake_for_tick();
     }
 }
 
 /// Decides when to tick, and runs ticks and preparations.
 pub struct TickDriver {
     live: LiveRuntime,
-    alarm: Arc<TickWaker>,
+    waker: Arc<TickWaker>,
     clock: Arc<dyn Clock>,
     options: LiveOptions,
     last: TimeMs,
@@ -113,18 +114,18 @@ pub struct Pause {
 }
 
 /// Starts the driver's thread.
-pub fn spawn(driver: TickDriver) -> Result<std::thread::JoinHandle<()>, String> {
+pub fn spawn(driver: TickDriver) -> Result<std::thread::JoinHandle<()>, StartError> {
     std::thread::Builder::new()
         .name("ticks".to_owned())
         .spawn(move || driver.run())
-        .map_err(|e| e.to_string())
+        .map_err(StartError::Thread)
 }
 
 impl TickDriver {
-    /// A driver for `live`, which is woken by `alarm`.
+    /// A driver for `live`, which is woken by `waker`.
     pub fn new(
         live: LiveRuntime,
-        alarm: Arc<TickWaker>,
+        waker: Arc<TickWaker>,
         clock: Arc<dyn Clock>,
         options: LiveOptions,
         metrics: &Metrics,
@@ -150,17 +151,17 @@ impl TickDriver {
         let fresh = false;
         let arrived = None;
         let idle = false;
-        TickDriver { live, alarm, clock, options, last, fresh, arrived, idle, missed, seconds, preparing }
+        TickDriver { live, waker, clock, options, last, fresh, arrived, idle, missed, seconds, preparing }
     }
 
     fn run(mut self) {
         loop {
             if let Some(pause) = self.turn()
-                && self.alarm.wait(pause.ms, pause.is_idle)
+                && self.waker.wait(pause.ms, pause.is_idle)
             {
                 return;
             }
-            if *self.alarm.state.lock() {
+            if *self.waker.state.lock() {
                 return;
             }
         }
@@ -170,8 +171,8 @@ impl TickDriver {
     /// immediately.
     pub fn turn(&mut self) -> Option<Pause> {
         if self.idle {
-            self.alarm.rung.store(false, SeqCst);
-            self.alarm.called.store(false, SeqCst);
+            self.waker.samples_pending.store(false, SeqCst);
+            self.waker.preparation_pending.store(false, SeqCst);
         }
         if self.live.is_idle() {
             // Without views there are no ticks.
@@ -182,7 +183,8 @@ impl TickDriver {
         let now = self.clock.now();
         self.follow_back(now);
         self.arrived = self.arrived.map(|t| t.min(now));
-        if std::mem::take(&mut self.idle) || self.arrived.is_none() && self.alarm.rung.load(SeqCst) {
+        if std::mem::take(&mut self.idle) || self.arrived.is_none() && self.waker.samples_pending.load(SeqCst)
+        {
             self.arrived = Some(now);
         }
         let due = self.arrived.map_or(self.last + self.options.idle_tick, |t| t + self.options.coalesce);
@@ -199,7 +201,7 @@ impl TickDriver {
         }
         if now >= due && now > self.last {
             tracing::debug!(target: "live::tick", t = now, samples = self.arrived.is_some(), "a tick is due");
-            self.alarm.rung.store(false, SeqCst);
+            self.waker.samples_pending.store(false, SeqCst);
             self.arrived = None;
             self.tick(now);
         }
@@ -213,14 +215,14 @@ impl TickDriver {
     #[allow(clippy::disallowed_methods, reason = "measures itself; no answer depends on this reading")]
     fn prepare(&mut self, now: TimeMs) -> bool {
         // The next tick requests it again.
-        if !self.alarm.called.swap(false, SeqCst) || !self.fresh {
+        if !self.waker.preparation_pending.swap(false, SeqCst) || !self.fresh {
             return false;
         }
         let started = Instant::now();
         // After the last tick, so that the stale markers of series that end come after their last
         // samples.
         if self.live.prepare(now.max(self.last + 1)) {
-            self.alarm.call();
+            self.waker.wake_for_preparation();
         }
         self.preparing.observe(started.elapsed().as_secs_f64());
         true
@@ -253,15 +255,16 @@ impl TickDriver {
         self.last = t;
         self.fresh = true;
         if self.live.has_work() {
-            self.alarm.call();
+            self.waker.wake_for_preparation();
         }
     }
 
     /// The first evaluation time after the last tick.
     fn next_slot(&self) -> TimeMs {
-        let next =
-            |(interval, offset): (i64, i64)| self.last + interval - (self.last - offset).rem_euclid(interval);
-        self.live.schedules().into_iter().map(next).min().unwrap_or(TimeMs::MAX)
+        let schedules = self.live.schedules().into_iter();
+        let next = schedules
+            .map(|(interval, offset)| self.last + interval - (self.last - offset).rem_euclid(interval));
+        next.min().unwrap_or(TimeMs::MAX)
     }
 
     /// The evaluation times between the last tick and `now`: the latest of each schedule.

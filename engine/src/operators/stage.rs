@@ -21,7 +21,7 @@ use std::sync::{Arc, LazyLock};
 use storage::model::TimeMs;
 
 /// One step of a stage.
-struct Node {
+struct StageStep {
     step: Arc<Step>,
     /// Steps that read this one.
     readers: Vec<StepId>,
@@ -39,7 +39,7 @@ struct Work {
     labels: Option<MemoryReservation>,
 }
 
-impl Node {
+impl StageStep {
     /// The state of the step, created if needed.
     fn work(&mut self, dialect: Dialect, memory: Option<&ViewMemory>) -> &mut Work {
         let step = &self.step;
@@ -60,12 +60,12 @@ pub struct Stage {
     dialect: Dialect,
     /// Boxed, because many numbers belong to steps of other stages: then a gap costs only a
     /// pointer.
-    nodes: Vec<Option<Box<Node>>>,
+    steps: Vec<Option<Box<StageStep>>>,
     outputs: Vec<Option<Box<StepOutput>>>,
     /// Steps with a changed input, and steps that were never evaluated.
     dirty: StepSet,
     /// Steps whose value depends on time: they are evaluated whenever they are due.
-    restless: StepSet,
+    time_dependent: StepSet,
     /// The limit of the labels that steps create, in the live runtime.
     labels: Option<ViewMemory>,
 }
@@ -84,75 +84,77 @@ impl Stage {
     /// A stage with these steps.
     pub fn of(steps: &[Step], dialect: Dialect) -> Stage {
         let mut stage = Stage::new(dialect);
-        steps.iter().enumerate().for_each(|(id, step)| stage.put(id, Arc::new(step.clone())));
+        for (id, step) in steps.iter().enumerate() {
+            stage.insert(id, Arc::new(step.clone()));
+        }
         stage
     }
 
     /// Adds a step under a free number. Its inputs must have been added before.
-    pub fn put(&mut self, id: StepId, step: Arc<Step>) {
-        if self.nodes.len() <= id {
-            self.nodes.resize_with(id + 1, || None);
+    pub fn insert(&mut self, id: StepId, step: Arc<Step>) {
+        if self.steps.len() <= id {
+            self.steps.resize_with(id + 1, || None);
             self.outputs.resize_with(id + 1, || None);
         }
         for input in &step.inputs {
-            if let Some(node) = &mut self.nodes[*input] {
+            if let Some(node) = &mut self.steps[*input] {
                 node.readers.push(id);
             }
         }
         self.dirty.insert(id);
         if step.op.follows_clock() {
-            self.restless.insert(id);
+            self.time_dependent.insert(id);
         }
-        self.nodes[id] = Some(Box::new(Node { step, readers: Vec::new(), work: None }));
+        self.steps[id] = Some(Box::new(StageStep { step, readers: Vec::new(), work: None }));
     }
 
     /// Sets an operator that [`build`] cannot create, because it has rows of its own.
     pub fn set_operator(&mut self, id: StepId, operator: Box<dyn Operator>) {
         let dialect = self.dialect;
         let labels = self.labels.as_ref();
-        if let Some(node) = self.nodes[id].as_mut() {
+        if let Some(node) = self.steps[id].as_mut() {
             node.work(dialect, labels).operator = Some(operator);
         }
     }
 
     /// Removes a step without readers, and its state.
     pub fn remove(&mut self, id: StepId) {
-        if let Some(node) = self.nodes[id].take() {
+        if let Some(node) = self.steps[id].take() {
             for input in &node.step.inputs {
-                if let Some(node) = &mut self.nodes[*input] {
+                if let Some(node) = &mut self.steps[*input] {
                     node.readers.retain(|reader| *reader != id);
                 }
             }
         }
         self.dirty.remove(id);
-        self.restless.remove(id);
+        self.time_dependent.remove(id);
         self.outputs[id] = None;
     }
 
     /// Bytes of a step: its rows and the state of its operator.
     pub fn bytes(&self, id: StepId) -> usize {
-        let Some(node) = self.nodes.get(id).and_then(Option::as_deref) else { return 0 };
+        let Some(node) = self.steps.get(id).and_then(Option::as_deref) else { return 0 };
         let work = node.work.as_ref().map_or(0, |work| {
             let own = work.operator.as_ref().map_or(0, |operator| operator.bytes());
             size_of::<Work>() + work.seen.heap() + own
         });
         let rows = self.outputs[id].as_ref().map_or(0, |out| size_of::<StepOutput>() + out.heap());
-        size_of::<Node>() + node.readers.heap() + work + rows
+        size_of::<StageStep>() + node.readers.heap() + work + rows
     }
 
     /// The largest step number so far, plus one.
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.steps.len()
     }
 
     /// Whether no step was ever added.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.steps.is_empty()
     }
 
     /// The inputs of a step.
     pub fn inputs(&self, id: StepId) -> &[StepId] {
-        self.nodes[id].as_ref().map_or(&[], |node| &node.step.inputs)
+        self.steps[id].as_ref().map_or(&[], |node| &node.step.inputs)
     }
 
     /// Whether `from` is `step` or reads it, directly or through other steps.
@@ -188,27 +190,27 @@ impl Stage {
         self.outputs[id].get_or_insert_with(|| Box::new(StepOutput { sorted: true, ..StepOutput::default() }))
     }
 
-    /// Begins a round of the live runtime: steps that depend on time must be evaluated again.
-    pub fn begin(&mut self) {
-        self.dirty.extend(&self.restless);
+    /// Begins a round: steps that depend on time must be evaluated again.
+    fn begin_round(&mut self) {
+        self.dirty.extend(&self.time_dependent);
     }
 
     /// The next step at or after `from` that is due and must be evaluated. It is no longer marked
     /// afterwards.
-    pub fn next(&mut self, due: &StepSet, from: StepId) -> Option<StepId> {
+    fn next_due(&mut self, due: &StepSet, from: StepId) -> Option<StepId> {
         let id = self.dirty.next_common(due, from)?;
         self.dirty.remove(id);
         Some(id)
     }
 
     /// Marks step `id` because something other than its inputs changed: a leaf's samples.
-    pub fn disturb(&mut self, id: StepId) {
+    pub fn mark_dirty(&mut self, id: StepId) {
         self.dirty.insert(id);
     }
 
     /// Step `id` has changed: marks its readers.
-    pub fn changed(&mut self, id: StepId) {
-        let readers = self.nodes[id].as_ref().map_or(&[][..], |node| &node.readers);
+    pub fn mark_readers_dirty(&mut self, id: StepId) {
+        let readers = self.steps[id].as_ref().map_or(&[][..], |node| &node.readers);
         for reader in readers.iter() {
             self.dirty.insert(*reader);
         }
@@ -220,7 +222,7 @@ impl Stage {
         let Some(work) = self.work(id) else { return false };
         let labels = work.labels.take();
         let evaluated = self.eval_paced(id, t, &mut EvaluationGuard::of_view(labels.as_ref()));
-        if let Some(work) = self.nodes[id].as_mut().and_then(|node| node.work.as_mut()) {
+        if let Some(work) = self.steps[id].as_mut().and_then(|node| node.work.as_mut()) {
             work.labels = labels;
         }
         evaluated
@@ -229,7 +231,7 @@ impl Stage {
     /// The state of step `id`; `None` if it cannot have a result.
     fn work(&mut self, id: StepId) -> Option<&mut Work> {
         let outputs = &self.outputs;
-        let node = self.nodes[id].as_mut()?;
+        let node = self.steps[id].as_mut()?;
         if node.work.is_none() && inputs_unchanged(&node.step, |input| output_of(outputs, *input)) {
             return None;
         }
@@ -241,7 +243,9 @@ impl Stage {
         if self.work(id).is_none() {
             return false;
         }
-        let Some(Node { step, work: Some(work), .. }) = self.nodes[id].as_deref_mut() else { return false };
+        let Some(StageStep { step, work: Some(work), .. }) = self.steps[id].as_deref_mut() else {
+            return false;
+        };
         let Work { operator: Some(operator), seen, evaluated, .. } = &mut **work else { return false };
         let (before, rest) = self.outputs.split_at_mut(id);
         let is_stale = |(input, seen): (&StepId, &u64)| output_of(before, *input).version != *seen;
@@ -273,6 +277,60 @@ impl Stage {
         }
         *evaluated = finish_output(out, result, latest);
         true
+    }
+}
+
+/// What changed in a step when it was evaluated.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct StepChange {
+    /// Its rows or its error.
+    pub rows: bool,
+    /// Its annotations.
+    pub annotations: bool,
+}
+
+/// What the live runtime adds to the evaluation of a stage.
+pub trait StageHooks {
+    /// Evaluates a step that has no operator, a leaf. Returns how many rows it read; `None`: the
+    /// step has an operator.
+    fn eval_leaf(&mut self, _stage: &mut Stage, _step: StepId, _t: TimeMs) -> Option<usize> {
+        None
+    }
+
+    /// A step was evaluated.
+    fn evaluated(&mut self, step: StepId, change: StepChange);
+}
+
+impl Stage {
+    /// Evaluates at `t` the steps that are due and whose inputs have changed, in order of
+    /// dependency. Returns how many rows leaves and groups read.
+    pub fn eval_round(&mut self, due: &StepSet, t: TimeMs, hooks: &mut impl StageHooks) -> usize {
+        let mut rows = 0;
+        let mut from = 0;
+        self.begin_round();
+        while let Some(step) = self.next_due(due, from) {
+            let before = self.versions(step);
+            rows += match hooks.eval_leaf(self, step, t) {
+                Some(rows) => rows,
+                None if self.eval(step, t) => self.output(step).rows_looked_at,
+                None => 0,
+            };
+            let after = self.versions(step);
+            let change = StepChange { rows: after.0 != before.0, annotations: after.1 != before.1 };
+            if change.rows {
+                self.mark_readers_dirty(step);
+            }
+            hooks.evaluated(step, change);
+            // Readers have greater numbers than their inputs, so one pass is enough.
+            from = step + 1;
+        }
+        rows
+    }
+
+    /// Versions of a step's rows and of its annotations.
+    fn versions(&self, step: StepId) -> (u64, u64) {
+        let out = self.output(step);
+        (out.version, out.notes.version())
     }
 }
 

@@ -37,27 +37,27 @@ impl GatherExecutor {
     /// The answer of a view that this tick has evaluated for a check; `None`: it has not begun.
     fn check(&self, id: ViewId) -> Option<CheckReport> {
         let view = self.views.all.get(&id).filter(|view| view.cohort.is_none())?;
-        let state = self.states.get(&id)?;
+        let state = self.outputs.get(id)?;
         let out = self.stage.output(view.root);
         // Whether rows of several shards have the same labels is seen when the answer is given.
-        let twins = state.twins.is_some().then(|| state.past.lasting_failure()).flatten();
-        let failure = out.error.clone().or(twins);
+        let duplicates = state.duplicates.is_some().then(|| state.history.lasting_failure()).flatten();
+        let failure = out.error.clone().or(duplicates);
         let answer = failure.map_or_else(|| Ok(out.rows()), Err);
         Some(CheckReport { t: self.now, answer, raced: self.views.is_replaced(id), evaluations: Vec::new() })
     }
 
     fn report(&self, question: &DescribeRequest, t: TimeMs) -> GatherReport {
         let asked = self.views.page(question.from, question.limit);
-        let own = asked.filter(|(_, view)| view.owner == self.place.index());
+        let own = asked.filter(|(_, view)| view.owner == self.topology.index());
         let views = own.filter_map(|(id, view)| {
-            let state = self.states.get(id)?;
+            let state = self.outputs.get(*id)?;
             let spec = ViewSpec::clone(&view.spec);
             let answer = self.answer_of(view, state, t, question.rows);
             let mut work = self.work_of(view, state);
             if question.limit == 1 {
                 work.physical_plan = view.explain();
             }
-            let subquery_cache = self.kept_of(view);
+            let subquery_cache = self.subquery_cache_of(view);
             Some(ViewReport { id: *id, spec, answer, work: Some(work), subquery_cache })
         });
         GatherReport { t, total: self.views.all.len(), views: views.collect() }
@@ -65,19 +65,19 @@ impl GatherExecutor {
 
     fn answer_of(&self, view: &InstalledView, state: &ViewState, t: TimeMs, rows: bool) -> AnswerReport {
         let out = self.stage.output(view.root);
-        let mut answer = state.past.report(state.taps.len(), out.present().count());
+        let mut answer = state.history.report(state.taps.len(), out.present().count());
         // A continuous view is complete as of each tick, even if nothing had to be evaluated.
         if view.slots == EvaluationTimes::Always && answer.frontier.is_some() {
             answer.frontier = Some(t);
         }
         let content =
             || AnswerContent { rows: out.rows(), notes: annotations(view, &self.stage, &self.ports) };
-        let wanted = rows && state.past.is_of(out.version);
+        let wanted = rows && state.history.is_of(out.version);
         AnswerReport { content: wanted.then(content), ..answer }
     }
 
     /// What the caches of its subqueries hold.
-    fn kept_of(&self, view: &InstalledView) -> Option<SubqueryCacheReport> {
+    fn subquery_cache_of(&self, view: &InstalledView) -> Option<SubqueryCacheReport> {
         let mut all = SubqueryCacheReport::default();
         for (step, _) in self.views.gather.distinct(&view.gather) {
             all.add(self.store_steps.get(&step).map(|step| step.report()).unwrap_or_default());
@@ -90,7 +90,7 @@ impl GatherExecutor {
         for (step, shared) in self.views.gather.distinct(&view.gather) {
             bytes.add(self.stage.bytes(step), shared);
             if let Some(StepOp::Port(local)) = self.views.gather.step(step).map(|step| &step.op) {
-                bytes.add(self.ports.get(local).map_or(0, |port| port.bytes()), shared);
+                bytes.add(self.ports.get(*local).map_or(0, |port| port.bytes()), shared);
             }
         }
         bytes.add(state.bytes(), false);

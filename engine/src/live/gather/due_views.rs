@@ -17,10 +17,15 @@ pub(super) struct DueViews {
     by_root: HashMap<StepId, Vec<ViewId>>,
     root_of: HashMap<ViewId, StepId>,
     /// Views to answer in the next round in which they are due.
-    woken: BTreeSet<ViewId>,
+    due_now: BTreeSet<ViewId>,
     /// Times at which views are answered although nothing changed. Each view has at most one entry.
-    calls: BTreeMap<TimeMs, Vec<ViewId>>,
-    called: BTreeSet<ViewId>,
+    due_at: BTreeMap<TimeMs, Vec<ViewId>>,
+    /// The views in `due_at`.
+    scheduled: BTreeSet<ViewId>,
+    /// Views with a consumer that wants annotations.
+    annotated: BTreeSet<ViewId>,
+    /// Some annotation has changed since the last round.
+    pub annotations_changed: bool,
     /// Time of the latest tick.
     now: TimeMs,
 }
@@ -28,7 +33,7 @@ pub(super) struct DueViews {
 impl DueViews {
     /// A view of this worker begins, perhaps with other steps than before.
     pub(super) fn add(&mut self, id: ViewId, view: &InstalledView) {
-        self.remove(id);
+        self.forget_root(id);
         if view.slots == EvaluationTimes::Always {
             self.by_root.entry(view.root).or_default().push(id);
             self.root_of.insert(id, view.root);
@@ -37,7 +42,12 @@ impl DueViews {
 
     /// Removes a view.
     pub(super) fn remove(&mut self, id: ViewId) {
-        self.woken.remove(&id);
+        self.annotated.remove(&id);
+        self.forget_root(id);
+    }
+
+    fn forget_root(&mut self, id: ViewId) {
+        self.due_now.remove(&id);
         let Some(root) = self.root_of.remove(&id) else { return };
         if let Some(views) = self.by_root.get_mut(&root) {
             views.retain(|view| *view != id);
@@ -48,46 +58,57 @@ impl DueViews {
     }
 
     /// The rows of a step have changed.
-    pub(super) fn changed(&mut self, step: StepId) {
-        self.woken.extend(self.by_root.get(&step).into_iter().flatten());
+    pub(super) fn step_changed(&mut self, step: StepId) {
+        self.due_now.extend(self.by_root.get(&step).into_iter().flatten());
     }
 
     /// Has a view answered in its next round, if it is an active continuous view of this worker.
-    pub(super) fn wake(&mut self, id: ViewId) {
+    pub(super) fn mark_due(&mut self, id: ViewId) {
         if self.root_of.contains_key(&id) {
-            self.woken.insert(id);
+            self.due_now.insert(id);
         }
+    }
+
+    /// Has a view answered whenever annotations change.
+    pub(super) fn follow_annotations(&mut self, id: ViewId) {
+        self.annotated.insert(id);
     }
 
     /// Has a view answered at `t` at the latest; an earlier request stays.
-    pub(super) fn call(&mut self, id: ViewId, t: TimeMs) {
-        if self.called.insert(id) {
-            self.calls.entry(t).or_default().push(id);
+    pub(super) fn schedule(&mut self, id: ViewId, t: TimeMs) {
+        if self.scheduled.insert(id) {
+            self.due_at.entry(t).or_default().push(id);
         }
     }
 
-    /// The views of this worker to answer in a round, in the order of their ids.
-    pub(super) fn take(&mut self, views: &ViewTable, t: TimeMs, round: u64) -> Vec<ViewId> {
+    /// Removes and returns the views of this worker to answer in a round, in the order of their
+    /// ids.
+    pub(super) fn take_due(&mut self, views: &ViewTable, t: TimeMs, round: u64) -> Vec<ViewId> {
+        // Which views have an annotation is not known without walking their steps.
+        if std::mem::take(&mut self.annotations_changed) {
+            let active = self.annotated.iter().filter(|id| self.root_of.contains_key(id));
+            self.due_now.extend(active);
+        }
         if t < std::mem::replace(&mut self.now, t) {
             // The clock was set back: what was planned for later times is done now.
-            self.calls.clear();
-            self.called.clear();
-            self.woken.extend(self.root_of.keys());
+            self.due_at.clear();
+            self.scheduled.clear();
+            self.due_now.extend(self.root_of.keys());
         }
-        while let Some(due) = self.calls.first_entry().filter(|due| *due.key() <= t) {
+        while let Some(due) = self.due_at.first_entry().filter(|due| *due.key() <= t) {
             for id in due.remove() {
-                self.called.remove(&id);
-                self.wake(id);
+                self.scheduled.remove(&id);
+                self.mark_due(id);
             }
         }
-        let mut taken: Vec<ViewId> =
+        let mut due: Vec<ViewId> =
             views.due(t, round).flat_map(|batch| batch.recorded.iter().copied()).collect();
-        let now = |id: &ViewId| views.all.get(id).is_some_and(|view| view.level == round);
-        let (due, later) = std::mem::take(&mut self.woken).into_iter().partition(now);
-        self.woken = later;
-        let due: BTreeSet<ViewId> = due;
-        taken.extend(due);
-        taken.sort_unstable();
-        taken
+        let in_round = |id: &ViewId| views.all.get(id).is_some_and(|view| view.level == round);
+        let (continuous, later): (BTreeSet<ViewId>, BTreeSet<ViewId>) =
+            std::mem::take(&mut self.due_now).into_iter().partition(in_round);
+        self.due_now = later;
+        due.extend(continuous);
+        due.sort_unstable();
+        due
     }
 }

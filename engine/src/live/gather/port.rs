@@ -6,15 +6,22 @@ use crate::annotations::StepAnnotation;
 use crate::heap_size::HeapSize;
 use crate::operators::{ChangedRows, StepOutput};
 use crate::plan::physical::StepId;
+use crate::types::histogram_column::HistogramColumn;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::NativeHistogram;
+use storage::model::value::ABSENT;
 
 /// The state of one port.
 pub(super) struct GatherPort {
     pub(super) step: StepId,
     /// By shard, and by row of the shard: the row in the gather stage.
     rows: Vec<Vec<u32>>,
-    pub(super) touched: Vec<u32>,
-    pub(super) all: bool,
+    /// The rows that deltas have changed since they were last published.
+    touched: Vec<u32>,
+    /// All rows count as changed.
+    all: bool,
+    /// The error of each shard that has one.
     errors: BTreeMap<u16, String>,
     /// Annotations of local steps, by shard.
     pub(super) notes: BTreeMap<u16, Vec<(u64, StepAnnotation)>>,
@@ -33,6 +40,11 @@ impl GatherPort {
         }
     }
 
+    /// Whether a delta was applied that is not published yet.
+    pub(super) fn is_touched(&self) -> bool {
+        self.all || !self.touched.is_empty()
+    }
+
     /// Bytes allocated, without the rows.
     pub(super) fn bytes(&self) -> usize {
         let notes = self.notes.values().map(|notes| notes.capacity() * size_of::<(u64, StepAnnotation)>());
@@ -41,11 +53,11 @@ impl GatherPort {
 
     /// Applies the delta of one shard to the rows of the port.
     pub(super) fn apply(&mut self, delta: PortDelta, out: &mut StepOutput) {
-        out.partial_columns
-            .resize_with(delta.lanes.len().saturating_sub(1).max(out.partial_columns.len()), Vec::new);
-        out.partial_columns
-            .iter_mut()
-            .for_each(|lane| lane.resize(out.values.len(), storage::model::value::ABSENT));
+        let partial_columns = delta.lanes.len().saturating_sub(1).max(out.partial_columns.len());
+        out.partial_columns.resize_with(partial_columns, Vec::new);
+        for column in &mut out.partial_columns {
+            column.resize(out.values.len(), ABSENT);
+        }
         let rows = &mut self.rows[usize::from(delta.shard)];
         let mut drops = delta.drops.into_iter();
         for labels in delta.labels {
@@ -61,15 +73,9 @@ impl GatherPort {
             }
             self.touched.push(row);
         }
-        for (side, from) in
-            [(&mut out.histograms, delta.histograms), (&mut out.histogram_compensations, delta.compensations)]
-        {
-            if !from.is_empty() || !side.is_empty() {
-                let rows = delta.rows.iter().map(|row| rows[*row as usize] as usize);
-                let mut from = from.into_iter();
-                rows.for_each(|row| side.set(row, from.next().flatten()));
-            }
-        }
+        let rows = || delta.rows.iter().map(|row| rows[*row as usize] as usize);
+        set_histograms(&mut out.histograms, rows(), delta.histograms);
+        set_histograms(&mut out.histogram_compensations, rows(), delta.compensations);
         if let Some(notes) = delta.notes {
             self.notes.insert(delta.shard, notes);
             self.notes.retain(|_, notes| !notes.is_empty());
@@ -84,7 +90,7 @@ impl GatherPort {
     /// Makes the applied deltas visible to the steps that read the port. Returns whether there were
     /// any.
     pub(super) fn publish(&mut self, out: &mut StepOutput) -> bool {
-        if self.touched.is_empty() && !self.all {
+        if !self.is_touched() {
             return false;
         }
         let touched = std::mem::take(&mut self.touched);
@@ -93,5 +99,20 @@ impl GatherPort {
         out.error = self.errors.values().next().cloned();
         out.version += 1;
         true
+    }
+}
+
+/// Sets the histograms of rows; an empty list means that none of them has one.
+fn set_histograms(
+    column: &mut HistogramColumn,
+    rows: impl Iterator<Item = usize>,
+    histograms: Vec<Option<Arc<NativeHistogram>>>,
+) {
+    if histograms.is_empty() && column.is_empty() {
+        return;
+    }
+    let mut histograms = histograms.into_iter();
+    for row in rows {
+        column.set(row, histograms.next().flatten());
     }
 }

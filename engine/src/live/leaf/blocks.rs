@@ -197,21 +197,18 @@ impl LiveLeaf {
         let row = block.columns[column].row;
         let before = target.out.values[row as usize];
         let mut findings = Findings::default();
-        let valid_until;
-        if self.is_mixed(block, column) {
+        let valid_until = if self.is_mixed(block, column) {
             let (sample, until) = self.mixed_column(block, column, window, &mut findings);
             target.out.put(row as usize, sample, target.changed);
-            valid_until = until;
-        } else {
-            let in_window = window.lo < window.hi;
-            let (value, until) = if in_window {
-                self.float_column(block, column, window, method)
-            } else {
-                (ABSENT, TimeMs::MAX)
-            };
+            until
+        } else if window.lo < window.hi {
+            let (value, until) = self.float_column(block, column, window, method);
             target.out.set(row as usize, value, target.changed);
-            valid_until = until;
-        }
+            until
+        } else {
+            target.out.set(row as usize, ABSENT, target.changed);
+            TimeMs::MAX
+        };
         if !self.annotations.is_silent() || !findings.is_empty() {
             let metric = target.ring.labels[row as usize].name();
             let operand = self.config.leaf.annotation_target();

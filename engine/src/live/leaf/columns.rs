@@ -73,7 +73,7 @@ impl LiveLeaf {
                 match of_line(&self.scratch.line_fits[column], &window) {
                     Some((value, slope)) => self.trends.linear_value(column, value, slope, t),
                     // The sums have lost too much precision, so the line is fitted from the samples.
-                    None => self.from_samples(kernel, block, column, rows),
+                    None => self.value_of_samples(kernel, block, column, rows),
                 }
             }
             BlockMethod::Endpoints { number, ts, rows: values, from, pairs }
@@ -98,15 +98,15 @@ impl LiveLeaf {
                 kernel_value(kernel, column, &window, &mut self.trends)
             }
             BlockMethod::Endpoints { number, pairs, .. } => {
-                self.from_abridged(kernel, NumberedBlock { number: *number, block }, column, *pairs, rows)
+                self.value_of_abridged(kernel, NumberedBlock { number: *number, block }, column, *pairs, rows)
             }
-            BlockMethod::Rescan => self.from_samples(kernel, block, column, rows),
+            BlockMethod::Rescan => self.value_of_samples(kernel, block, column, rows),
         }
     }
 
     /// Evaluates a window with gaps or counter resets from its ends and the samples around the
     /// resets.
-    fn from_abridged(
+    fn value_of_abridged(
         &mut self,
         kernel: WindowKernel,
         numbered: NumberedBlock,
@@ -120,7 +120,7 @@ impl LiveLeaf {
         let BlockScratch { ts, vs, .. } = &mut self.scratch;
         let Some(skipped) = self.windows.abridge(numbered, column, span, pairs, ts, vs) else {
             // The abridged window does not suffice: read all samples.
-            return self.from_samples(kernel, block, column, rows);
+            return self.value_of_samples(kernel, block, column, rows);
         };
         if vs.is_empty() {
             return (ABSENT, TimeMs::MAX);
@@ -131,7 +131,7 @@ impl LiveLeaf {
     }
 
     /// Evaluates a window from all of its samples.
-    fn from_samples(
+    fn value_of_samples(
         &mut self,
         kernel: WindowKernel,
         block: &RingBlock,

@@ -47,7 +47,7 @@ impl LocalShard {
     /// A watch on the rings that the view reads, up to the times that it reads at `t`.
     fn watch_for(&self, id: ViewId, view: &InstalledView, t: TimeMs, lookback: i64) -> ArrivalWatch {
         let mut watch = ArrivalWatch::new(id);
-        for slot in view.local.iter().filter_map(|step| self.leaves.get(step)) {
+        for slot in view.local.iter().filter_map(|step| self.leaves.get(*step)) {
             let (source, leaf) = slot.reads();
             let (_, ahead) = source.reach(leaf, lookback);
             watch.add(slot.ring, source.time(t, t, t) + ahead);
@@ -57,8 +57,8 @@ impl LocalShard {
 
     /// Adds why a leaf last evaluated the series that may contribute to the requested rows.
     fn add_evaluations(&self, step: StepId, request: &CheckRequest, found: &mut Vec<LastEvaluation>) {
-        let Some(slot) = self.leaves.get(&step) else { return };
-        let ring = self.rings.get(slot.ring).and_then(Option::as_ref);
+        let Some(slot) = self.leaves.get(step) else { return };
+        let ring = self.rings.get(slot.ring);
         let (Some(ring), Some(leaf)) = (ring, &slot.state) else { return };
         for row in &request.rows {
             let of_row =

@@ -39,7 +39,7 @@ impl LocalExecutor {
             for (step, shared) in self.views.local.distinct(&view.local) {
                 for shard in &self.shards {
                     work.state.add(shard.stage.bytes(step), shared);
-                    let Some(leaf) = shard.leaves.get(&step) else { continue };
+                    let Some(leaf) = shard.leaves.get(step) else { continue };
                     work.rows += leaf.rows_read_since(view.slots.latest(self.now));
                     let (own, (bytes, others)) = leaf.bytes();
                     work.state.add(own, shared);
@@ -64,10 +64,10 @@ impl LocalExecutor {
 
     fn measure(&self, rings: &mut BTreeMap<usize, RingReport>) {
         for (number, report) in rings {
-            for empty in self.shards.iter().filter_map(|shard| shard.empty.get(number)) {
+            for empty in self.shards.iter().filter_map(|shard| shard.rings.empty(*number)) {
                 report.add_ring(empty.matchers(), empty.retention());
             }
-            for ring in self.shards.iter().filter_map(|shard| shard.rings.get(*number)?.as_ref()) {
+            for ring in self.shards.iter().filter_map(|shard| shard.rings.get(*number)) {
                 report.add_ring(ring.matchers(), ring.retention());
                 report.series += ring.labels.len();
                 report.bytes += ring.bytes();

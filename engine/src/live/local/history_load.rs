@@ -4,6 +4,7 @@
 
 use super::LocalExecutor;
 use super::shard::LocalShard;
+use super::spill::RingInShard;
 use crate::limits::{FEED_ITEMS, PAST_LOG_MS, PLACED_ROWS};
 use crate::live::SpillOptions;
 use crate::live::ring::SampleRing;
@@ -25,26 +26,28 @@ pub struct HistoryLoader {
     pool: Arc<Pool>,
     /// Called when something has been read.
     pub(super) wake: Arc<dyn Fn() + Send + Sync>,
-    asked: Arc<AtomicUsize>,
-    read: Arc<AtomicUsize>,
+    /// How many rings were requested, and how many of them have been read.
+    requested: Arc<AtomicUsize>,
+    finished: Arc<AtomicUsize>,
     pub(super) spill: SpillOptions,
     pub(super) store_reads: Arc<PastReads>,
-    unforeseen: Arc<Counter>,
+    reads_in_tick: Arc<Counter>,
 }
 
 impl HistoryLoader {
-    /// Reads from `store` in the threads of `pool`. `unforeseen` counts chunks that a tick had to
+    /// Reads from `store` in the threads of `pool`. `reads_in_tick` counts chunks that a tick had to
     /// read itself.
     pub fn new(
         store: Arc<Store>,
         pool: Arc<Pool>,
         wake: Arc<dyn Fn() + Send + Sync>,
         store_reads: Arc<PastReads>,
-        (spill, unforeseen): (SpillOptions, Arc<Counter>),
+        spill: SpillOptions,
+        reads_in_tick: Arc<Counter>,
     ) -> HistoryLoader {
-        let asked = Arc::default();
-        let read = Arc::default();
-        HistoryLoader { store, pool, wake, asked, read, spill, store_reads, unforeseen }
+        let requested = Arc::default();
+        let finished = Arc::default();
+        HistoryLoader { store, pool, wake, requested, finished, spill, store_reads, reads_in_tick }
     }
 
     /// Where a ring of a shard reads spilled rows back from.
@@ -54,7 +57,7 @@ impl HistoryLoader {
             shard,
             matchers: matchers.to_vec(),
             length: self.spill.chunk,
-            unforeseen: self.unforeseen.clone(),
+            reads_in_tick: self.reads_in_tick.clone(),
         }
     }
 
@@ -66,17 +69,25 @@ impl HistoryLoader {
 
 /// A worker's end: receives what was read.
 pub(super) struct LoadResults {
-    library: HistoryLoader,
-    done: Sender<LoadedRing>,
-    read: Receiver<LoadedRing>,
+    loader: HistoryLoader,
+    sender: Sender<LoadedRing>,
+    receiver: Receiver<LoadedRing>,
     /// Rings that were read but not put in place yet, because one preparation takes a limited
     /// number of rows.
-    waiting: VecDeque<LoadedRing>,
+    not_installed: VecDeque<LoadedRing>,
     /// Jobs do nothing once this is dropped.
     alive: Arc<()>,
-    next: u64,
-    /// When reading began, and when that was last logged.
-    since: Option<(TimeMs, TimeMs)>,
+    /// Number of the latest job.
+    job: u64,
+    /// `None`: nothing is being read.
+    progress: Option<LoadProgress>,
+}
+
+/// Since when rings are being read, and when that was last logged.
+#[derive(Copy, Clone)]
+struct LoadProgress {
+    began: TimeMs,
+    logged: TimeMs,
 }
 
 /// A ring that was read, or the error.
@@ -90,11 +101,11 @@ struct LoadedRing {
 /// The rings of a shard that are being read.
 #[derive(Default)]
 pub(super) struct PendingLoads {
-    drafts: BTreeMap<usize, PendingLoad>,
+    loads: BTreeMap<usize, PendingLoad>,
     /// Changes that arrived while a ring was being read.
-    kept: VecDeque<ChangeEvent>,
+    events: VecDeque<ChangeEvent>,
     /// Number of the first of them.
-    first: u64,
+    first_event: u64,
 }
 
 /// A ring that is being read.
@@ -102,212 +113,237 @@ struct PendingLoad {
     job: u64,
     matchers: Arc<[Matcher]>,
     retention: i64,
-    /// How far back it is wanted by now, in ms: if further than `retention`, it is read a second
+    /// How far back it is needed by now, in ms: if further than `retention`, it is read a second
     /// time.
-    wanted: i64,
-    /// Number of the first kept change after the ring was requested.
-    since: u64,
+    needed: i64,
+    /// Number of the first change after the ring was requested.
+    events_since: u64,
 }
 
 impl PendingLoads {
     /// Whether ring `number` is being read.
     pub(super) fn is_reading(&self, number: usize) -> bool {
-        self.drafts.contains_key(&number)
+        self.loads.contains_key(&number)
     }
 
     /// Whether no ring is being read.
     pub(super) fn is_idle(&self) -> bool {
-        self.drafts.is_empty()
+        self.loads.is_empty()
     }
 
-    /// Ring `number` is not wanted any more.
+    /// Ring `number` is not needed any more.
     pub(super) fn forget(&mut self, number: usize) {
-        if self.drafts.remove(&number).is_some() {
+        if self.loads.remove(&number).is_some() {
             self.trim();
         }
     }
 
-    /// Keeps a change if a ring is being read. `false`: there are too many.
-    pub(super) fn keep(&mut self, item: &ChangeEvent) -> bool {
-        if !self.drafts.is_empty() {
-            self.kept.push_back(item.clone());
+    /// Stores a change if a ring is being read. `false`: there are too many.
+    pub(super) fn add_event(&mut self, event: &ChangeEvent) -> bool {
+        if !self.loads.is_empty() {
+            self.events.push_back(event.clone());
         }
-        self.kept.len() <= FEED_ITEMS
+        self.events.len() <= FEED_ITEMS
     }
 
     /// Drops the changes that are older than all remaining requests.
     fn trim(&mut self) {
-        let since = self.drafts.values().map(|draft| draft.since).min().unwrap_or(u64::MAX);
-        while self.first < since && self.kept.pop_front().is_some() {
-            self.first += 1;
+        let since = self.loads.values().map(|load| load.events_since).min().unwrap_or(u64::MAX);
+        while self.first_event < since && self.events.pop_front().is_some() {
+            self.first_event += 1;
         }
     }
 
-    fn end(&self) -> u64 {
-        self.first + self.kept.len() as u64
+    /// The changes that arrived after a ring was requested.
+    fn events_since(&self, first: u64) -> Vec<ChangeEvent> {
+        let skip = (first - self.first_event) as usize;
+        self.events.range(skip..).cloned().collect()
+    }
+
+    /// Number of the next change.
+    fn next_event(&self) -> u64 {
+        self.first_event + self.events.len() as u64
     }
 }
 
+/// A ring that must be read.
+struct LoadRequest {
+    ring: usize,
+    matchers: Arc<[Matcher]>,
+    /// How far back it must reach, in ms.
+    retention: i64,
+}
+
 impl LoadResults {
-    pub(super) fn new(library: HistoryLoader) -> LoadResults {
-        let (done, read) = channel();
-        let waiting = VecDeque::new();
-        LoadResults { library, done, read, waiting, alive: Arc::new(()), next: 0, since: None }
+    pub(super) fn new(loader: HistoryLoader) -> LoadResults {
+        let (sender, receiver) = channel();
+        LoadResults {
+            loader,
+            sender,
+            receiver,
+            not_installed: VecDeque::new(),
+            alive: Arc::new(()),
+            job: 0,
+            progress: None,
+        }
     }
 
-    /// Requests that ring `number` of a shard is read, back to `retention` ms before `t`.
-    fn ask(
-        &mut self,
-        shard: &mut LocalShard,
-        number: usize,
-        matchers: Arc<[Matcher]>,
-        (retention, t): (i64, TimeMs),
-    ) {
-        if let Some(draft) = shard.past.drafts.get_mut(&number) {
-            draft.wanted = draft.wanted.max(retention);
+    /// Has a ring of a shard read, as of `t`. If it is being read already, it is read again
+    /// afterwards in case it must reach further back.
+    fn request(&mut self, shard: &mut LocalShard, request: LoadRequest, t: TimeMs) {
+        let LoadRequest { ring, matchers, retention } = request;
+        if let Some(load) = shard.loads.loads.get_mut(&ring) {
+            load.needed = load.needed.max(retention);
             return;
         }
-        self.next += 1;
-        let job = self.next;
-        let at = shard.shard;
-        let since = shard.past.end();
-        let draft = PendingLoad { job, matchers: matchers.clone(), retention, wanted: retention, since };
-        shard.past.drafts.insert(number, draft);
-        shard.past.trim();
-        self.library.asked.fetch_add(1, Relaxed);
-        let library = self.library.clone();
-        let done = self.done.clone();
+        self.job += 1;
+        let job = self.job;
+        let events_since = shard.loads.next_event();
+        let load =
+            PendingLoad { job, matchers: matchers.clone(), retention, needed: retention, events_since };
+        shard.loads.loads.insert(ring, load);
+        shard.loads.trim();
+        self.loader.requested.fetch_add(1, Relaxed);
+        let shard = shard.number;
+        let loader = self.loader.clone();
+        let sender = self.sender.clone();
         let alive: Weak<()> = Arc::downgrade(&self.alive);
-        self.library.submit(move || {
+        self.loader.submit(move || {
             if alive.upgrade().is_none() {
                 return;
             }
             let read =
-                || SampleRing::read(&library.store, at, matchers, t, retention).map_err(|e| e.to_string());
+                || SampleRing::read(&loader.store, shard, matchers, t, retention).map_err(|e| e.to_string());
             let result = catch_panic(read).unwrap_or_else(|| Err("reading it panicked".to_owned()));
-            library.read.fetch_add(1, Relaxed);
+            loader.finished.fetch_add(1, Relaxed);
             // Fails only if the worker has ended; then the rows are not needed.
-            let _ = done.send(LoadedRing { shard: at, ring: number, job, result });
-            (library.wake)();
+            let _ = sender.send(LoadedRing { shard, ring, job, result });
+            (loader.wake)();
         });
     }
 
     /// Logs the progress if reading takes long.
-    fn report(&mut self, t: TimeMs, idle: bool) {
-        let asked = self.library.asked.load(Relaxed);
-        let read = self.library.read.load(Relaxed);
-        let (began, said) = *self.since.get_or_insert((t, t));
-        if idle {
-            self.since = None;
-            if said > began {
-                tracing::info!(seconds = (t - began) / 1000, "the past of all views has been read");
+    fn log_progress(&mut self, t: TimeMs, is_idle: bool) {
+        let requested = self.loader.requested.load(Relaxed);
+        let finished = self.loader.finished.load(Relaxed);
+        let progress = *self.progress.get_or_insert(LoadProgress { began: t, logged: t });
+        if is_idle {
+            self.progress = None;
+            if progress.logged > progress.began {
+                let seconds = (t - progress.began) / 1000;
+                tracing::info!(seconds, "the live runtime has read the history of all views");
             }
-        } else if (t - said).abs() >= PAST_LOG_MS {
-            self.since = Some((began, t));
-            tracing::info!(read, asked, "reading the past of views");
+        } else if (t - progress.logged).abs() >= PAST_LOG_MS {
+            self.progress = Some(LoadProgress { logged: t, ..progress });
+            tracing::info!(finished, requested, "the live runtime is reading the history of views");
         }
     }
 }
 
 impl LocalExecutor {
     /// Requests the rings that do not reach as far back as they should.
-    pub(super) fn ask_past(&mut self, t: TimeMs) {
-        for (number, matchers, retention) in self.rings.take_short() {
-            self.failed.remove(&number);
+    pub(super) fn request_history(&mut self, t: TimeMs) {
+        for (ring, matchers, retention) in self.rings.take_too_short() {
+            self.failed.remove(&ring);
             for shard in &mut self.shards {
-                self.reader.ask(shard, number, matchers.clone(), (retention, t));
+                let request = LoadRequest { ring, matchers: matchers.clone(), retention };
+                self.loads.request(shard, request, t);
             }
         }
     }
 
-    /// Keeps a change for the rings of a shard that are being read. If there are too many, these
-    /// rings are requested again instead.
-    pub(super) fn keep(&mut self, at: usize, item: &ChangeEvent, t: TimeMs) {
-        let shard = &mut self.shards[at];
-        if shard.past.keep(item) {
+    /// Keeps a change for the rings of the shard at `index` that are being read. If there are too
+    /// many, these rings are requested again instead.
+    pub(super) fn keep_for_loads(&mut self, index: usize, event: &ChangeEvent, t: TimeMs) {
+        let shard = &mut self.shards[index];
+        if shard.loads.add_event(event) {
             return;
         }
         tracing::warn!(
-            shard = shard.shard,
-            "samples arrive faster than the past of views can be read: reading it anew"
+            shard = shard.number,
+            "samples arrive faster than the history of views can be read: the live runtime reads it \
+             again; if this repeats, install fewer views at a time"
         );
-        let drafts = std::mem::take(&mut shard.past.drafts);
-        shard.past.trim();
-        for (number, draft) in drafts {
-            self.reader.ask(shard, number, draft.matchers, (draft.wanted, t));
+        let loads = std::mem::take(&mut shard.loads.loads);
+        shard.loads.trim();
+        for (ring, load) in loads {
+            let request = LoadRequest { ring, matchers: load.matchers, retention: load.needed };
+            self.loads.request(shard, request, t);
         }
     }
 
     /// Puts in place what has been read, and with `wait` waits for the rest. Unless `at_once`, it
     /// stops after some rows and the next preparation goes on.
-    pub(super) fn take_past(&mut self, t: TimeMs, wait: bool, at_once: bool) {
+    pub(super) fn install_loaded(&mut self, t: TimeMs, wait: bool, at_once: bool) {
         let mut rows = 0;
-        while let Some(read) = self.next_read(wait) {
+        while let Some(loaded) = self.next_loaded(wait) {
             if !at_once && rows > PLACED_ROWS {
-                self.reader.waiting.push_front(read);
-                (self.reader.library.wake)();
+                self.loads.not_installed.push_front(loaded);
+                (self.loads.loader.wake)();
                 break;
             }
-            rows += self.place(read, t);
+            rows += self.install_ring(loaded, t);
         }
-        let idle = !self.is_reading();
-        if !idle || self.reader.since.is_some() {
-            self.reader.report(t, idle);
+        let is_idle = !self.is_reading();
+        if !is_idle || self.loads.progress.is_some() {
+            self.loads.log_progress(t, is_idle);
         }
     }
 
-    fn next_read(&mut self, wait: bool) -> Option<LoadedRing> {
-        let waiting = self.reader.waiting.pop_front();
-        let read = waiting.or_else(|| self.reader.read.try_recv().ok());
-        if read.is_none() && wait && self.is_reading() {
-            return self.reader.read.recv().ok();
+    fn next_loaded(&mut self, wait: bool) -> Option<LoadedRing> {
+        let loaded = self.loads.not_installed.pop_front();
+        let loaded = loaded.or_else(|| self.loads.receiver.try_recv().ok());
+        if loaded.is_none() && wait && self.is_reading() {
+            return self.loads.receiver.recv().ok();
         }
-        read
+        loaded
     }
 
     /// Whether any ring is being read.
     fn is_reading(&self) -> bool {
-        self.shards.iter().any(|shard| !shard.past.is_idle())
+        self.shards.iter().any(|shard| !shard.loads.is_idle())
     }
 
-    /// Puts a ring in place, unless it is not wanted any more. Returns how many rows it has.
-    fn place(&mut self, read: LoadedRing, t: TimeMs) -> usize {
-        let Some(shard) = self.shards.iter_mut().find(|shard| shard.shard == read.shard) else { return 0 };
+    /// Puts a ring in place, unless it is not needed any more. Returns how many rows it has.
+    fn install_ring(&mut self, loaded: LoadedRing, t: TimeMs) -> usize {
+        let number = loaded.ring;
+        let Some(shard) = self.shards.iter_mut().find(|shard| shard.number == loaded.shard) else { return 0 };
         // Requested again in the meantime: only the latest job counts.
-        if shard.past.drafts.get(&read.ring).is_none_or(|draft| draft.job != read.job) {
+        if shard.loads.loads.get(&number).is_none_or(|load| load.job != loaded.job) {
             return 0;
         }
-        let Some(draft) = shard.past.drafts.remove(&read.ring) else { return 0 };
-        let ring = match read.result {
+        let Some(load) = shard.loads.loads.remove(&number) else { return 0 };
+        let ring = match loaded.result {
             Ok(ring) => ring,
             Err(error) => {
                 tracing::error!(
-                    shard = shard.shard,
+                    shard = shard.number,
                     error,
-                    "a view starts without its past: the store cannot be read"
+                    "the store cannot be read: a view starts without its history; \
+                     repair the store, then install the view again"
                 );
-                if self.failed.insert(read.ring) {
-                    self.without_past.inc();
+                if self.failed.insert(number) {
+                    self.counters.without_history.inc();
                 }
                 // A ring that exists already goes on with what it has and grows.
-                if shard.go_on_with(read.ring, draft.wanted) {
-                    shard.past.trim();
+                if shard.extend_ring(number, load.needed) {
+                    shard.loads.trim();
                     return 0;
                 }
-                SampleRing::new(draft.matchers.clone(), draft.retention)
+                SampleRing::new(load.matchers.clone(), load.retention)
             }
         };
         let rows = ring.labels.len();
-        self.spiller.is_full(shard.shard, read.ring, &ring);
-        shard.place(read.ring, ring, t);
-        let skip = (draft.since - shard.past.first) as usize;
-        let kept: Vec<ChangeEvent> = shard.past.kept.range(skip..).cloned().collect();
-        for item in kept.iter() {
-            shard.take(&self.store, item, t, Some(read.ring));
+        self.spiller.ring_installed(RingInShard { shard: shard.number, ring: number }, &ring);
+        shard.install_ring(number, ring, t);
+        for event in shard.loads.events_since(load.events_since) {
+            shard.deliver(&self.store, &event, t, Some(number));
         }
-        shard.past.trim();
-        if draft.wanted > draft.retention {
-            self.reader.ask(shard, read.ring, draft.matchers, (draft.wanted, t));
+        shard.loads.trim();
+        // A view that looks further back was installed while the ring was being read.
+        if load.needed > load.retention {
+            let request = LoadRequest { ring: number, matchers: load.matchers, retention: load.needed };
+            self.loads.request(shard, request, t);
         }
         rows
     }

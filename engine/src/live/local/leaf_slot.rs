@@ -8,8 +8,7 @@ use crate::live::describe::LeafReport;
 use crate::live::leaf::{LeafConfig, LiveLeaf};
 use crate::plan::explain::leaf_title;
 use crate::plan::explain_physical::maintenance;
-use crate::plan::physical::{Leaf, SampleSource, StepId};
-use std::collections::BTreeMap;
+use crate::plan::physical::{Leaf, SampleSource};
 use std::sync::Arc;
 use storage::model::TimeMs;
 
@@ -21,9 +20,6 @@ pub(super) struct LeafSlot {
     pub ring: usize,
     pub state: Option<Box<LiveLeaf>>,
 }
-
-/// The leaves of a shard, by step.
-pub(super) type Leaves = BTreeMap<StepId, LeafSlot>;
 
 impl LeafSlot {
     /// A leaf over ring number `ring`, without state.
@@ -40,6 +36,11 @@ impl LeafSlot {
     /// See [`LiveLeaf::next_due`].
     pub(super) fn next_due(&self) -> Option<TimeMs> {
         self.state.as_ref()?.next_due()
+    }
+
+    /// What it computes.
+    pub(super) fn config(&self) -> &LeafConfig {
+        &self.config
     }
 
     /// The samples that it reads, and the function that it applies to them.
@@ -62,13 +63,4 @@ impl LeafSlot {
     pub(super) fn has_seen_all(&self) -> bool {
         self.state.as_ref().is_none_or(|leaf| leaf.has_seen_all())
     }
-}
-
-/// Creates the state of a leaf if it has none. `readers`: the leaves over the same ring.
-pub(super) fn make_state(leaves: &mut Leaves, readers: &[StepId], step: StepId) {
-    let Some(slot) = leaves.get(&step).filter(|slot| slot.state.is_none()) else { return };
-    let mut state = LiveLeaf::new(LeafConfig::clone(&slot.config), slot.ring);
-    let mut others = readers.iter().filter_map(|reader| leaves.get(reader)?.state.as_deref());
-    others.any(|other| state.share_sorted(other));
-    leaves.entry(step).and_modify(|slot| slot.state = Some(Box::new(state)));
 }

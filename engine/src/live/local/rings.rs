@@ -10,10 +10,17 @@ pub(super) struct RingTable {
     entries: Vec<Option<RingEntry>>,
     free: BTreeSet<usize>,
     /// Rings that do not reach back as far as their readers need.
-    short: BTreeSet<usize>,
-    /// (near, long) in ms: a ring that reaches back further than `long` may have spilled rows older
-    /// than `near`.
-    spill: (i64, i64),
+    too_short: BTreeSet<usize>,
+    spill: SpillBounds,
+}
+
+/// Which rings may spill which rows.
+#[derive(Copy, Clone)]
+pub(super) struct SpillBounds {
+    /// Rows must be older than this, in ms.
+    pub min_age: i64,
+    /// A ring must reach back further than this, in ms.
+    pub min_retention: i64,
 }
 
 struct RingEntry {
@@ -24,15 +31,14 @@ struct RingEntry {
 }
 
 impl RingTable {
-    /// A table without rings. Rings that reach back more than `long` ms may spill rows older than
-    /// `near` ms.
-    pub(super) fn new((near, long): (i64, i64)) -> RingTable {
+    /// A table without rings.
+    pub(super) fn new(spill: SpillBounds) -> RingTable {
         RingTable {
             ids: HashMap::new(),
             entries: Vec::new(),
             free: BTreeSet::new(),
-            short: BTreeSet::new(),
-            spill: (near, long),
+            too_short: BTreeSet::new(),
+            spill,
         }
     }
 
@@ -43,11 +49,13 @@ impl RingTable {
             None => self.add(matchers),
         };
         if let Some(entry) = &mut self.entries[ring] {
-            let (near, long) = self.spill;
+            let SpillBounds { min_age, min_retention } = self.spill;
             entry.readers += 1;
-            if entry.retention < retention || entry.retention > long && retention > near {
+            // A long ring may have spilled rows that the new reader needs for its first evaluation.
+            let may_miss_rows = entry.retention > min_retention && retention > min_age;
+            if entry.retention < retention || may_miss_rows {
                 entry.retention = entry.retention.max(retention);
-                self.short.insert(ring);
+                self.too_short.insert(ring);
             }
         }
         ring
@@ -75,7 +83,7 @@ impl RingTable {
             self.ids.remove(&entry.matchers);
         }
         self.entries[ring] = None;
-        self.short.remove(&ring);
+        self.too_short.remove(&ring);
         self.free.insert(ring);
         Some(ring)
     }
@@ -89,22 +97,24 @@ impl RingTable {
     }
 
     /// Has all rings read again that may have spilled rows.
-    pub(super) fn want_all(&mut self) {
-        let long = |(ring, entry): (usize, &Option<RingEntry>)| {
-            entry.as_ref().is_some_and(|entry| entry.retention > self.spill.1).then_some(ring)
-        };
-        self.short.extend(self.entries.iter().enumerate().filter_map(long));
+    pub(super) fn mark_all_too_short(&mut self) {
+        let long = |entry: &RingEntry| entry.retention > self.spill.min_retention;
+        for (ring, entry) in self.entries.iter().enumerate() {
+            if entry.as_ref().is_some_and(long) {
+                self.too_short.insert(ring);
+            }
+        }
     }
 
     /// The rings that must reach further back than at the last call: number, selector, retention in
     /// ms.
-    pub(super) fn take_short(&mut self) -> Vec<(usize, Arc<[Matcher]>, i64)> {
-        let short = std::mem::take(&mut self.short);
+    pub(super) fn take_too_short(&mut self) -> Vec<(usize, Arc<[Matcher]>, i64)> {
+        let numbers = std::mem::take(&mut self.too_short);
         let of = |ring: usize| {
             let entry = self.entries[ring].as_ref()?;
             Some((ring, entry.matchers.clone(), entry.retention))
         };
-        short.into_iter().filter_map(of).collect()
+        numbers.into_iter().filter_map(of).collect()
     }
 
     /// The rings that new readers get.

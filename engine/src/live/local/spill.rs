@@ -4,6 +4,7 @@
 
 use super::LocalExecutor;
 use super::history_load::HistoryLoader;
+use super::rings::SpillBounds;
 use super::shard::LocalShard;
 use crate::live::SpillOptions;
 use crate::live::leaf::LiveLeaf;
@@ -19,94 +20,121 @@ use storage::model::TimeMs;
 
 /// A worker's side of spilling: what is being read, and when rings are checked.
 pub(super) struct SpillManager {
-    library: HistoryLoader,
-    done: Sender<LoadedChunk>,
-    read: Receiver<LoadedChunk>,
-    /// What was requested: shard, ring and chunk.
-    asked: BTreeSet<(u16, usize, i64)>,
-    looked: TimeMs,
-    /// Rings that were read from the store and have all of their rows in memory: shard, ring.
-    full: Vec<(u16, usize)>,
+    loader: HistoryLoader,
+    sender: Sender<LoadedChunk>,
+    receiver: Receiver<LoadedChunk>,
+    /// What is being read.
+    requested: BTreeSet<ChunkId>,
+    /// When rings were last checked.
+    latest_check: TimeMs,
+    /// Rings that were read from the store and have all of their rows in memory.
+    unspilled: Vec<RingInShard>,
 }
 
-/// A chunk of a ring of a shard that was read, and the source it was read from.
+/// A ring of a shard.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RingInShard {
+    pub shard: u16,
+    pub ring: usize,
+}
+
+/// A chunk of rows of a ring.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ChunkId {
+    ring: RingInShard,
+    chunk: i64,
+}
+
+/// A chunk that was read, and the source it was read from. `values`: `None` if it could not be
+/// read.
 struct LoadedChunk {
-    which: (u16, usize, i64),
+    id: ChunkId,
     source: Arc<SpillSource>,
-    piece: Option<ChunkValues>,
+    values: Option<ChunkValues>,
 }
 
 impl SpillManager {
-    pub(super) fn new(library: HistoryLoader) -> SpillManager {
-        let (done, read) = channel();
-        SpillManager { library, done, read, asked: BTreeSet::new(), looked: 0, full: Vec::new() }
+    pub(super) fn new(loader: HistoryLoader) -> SpillManager {
+        let (sender, receiver) = channel();
+        SpillManager {
+            loader,
+            sender,
+            receiver,
+            requested: BTreeSet::new(),
+            latest_check: 0,
+            unspilled: Vec::new(),
+        }
     }
 
-    /// How old rows must be to be spilled, and how far back a ring must reach for that, in ms.
-    pub(super) fn bounds(&self) -> (i64, i64) {
-        let SpillOptions { near, chunk } = self.library.spill;
-        (near, near + 4 * chunk)
+    /// Which rings may spill which rows.
+    pub(super) fn bounds(&self) -> SpillBounds {
+        let SpillOptions { near, chunk } = self.loader.spill;
+        SpillBounds { min_age: near, min_retention: near + 4 * chunk }
     }
 
     /// A ring has been put in place with all of its rows in memory.
-    pub(super) fn is_full(&mut self, shard: u16, number: usize, ring: &SampleRing) {
-        if ring.retention() > self.bounds().1 {
-            self.full.push((shard, number));
+    pub(super) fn ring_installed(&mut self, place: RingInShard, ring: &SampleRing) {
+        if ring.retention() > self.bounds().min_retention {
+            self.unspilled.push(place);
         }
     }
 
     /// Requests a chunk, unless that has been done.
-    fn ask(&mut self, which: (u16, usize, i64), source: &Arc<SpillSource>) {
-        if !self.asked.insert(which) {
+    fn request(&mut self, id: ChunkId, source: &Arc<SpillSource>) {
+        if !self.requested.insert(id) {
             return;
         }
-        let done = self.done.clone();
+        let sender = self.sender.clone();
         let source = source.clone();
-        self.library.submit(move || {
-            let read = || source.read_chunk(which.2).map_err(|e| e.to_string());
-            let piece =
-                catch_panic(read).unwrap_or_else(|| Err("reading it panicked".to_owned())).map_err(|error| {
-                    tracing::warn!(shard = which.0, error, "a part of a long window cannot be read yet");
-                });
+        self.loader.submit(move || {
+            let read = || source.read_chunk(id.chunk).map_err(|e| e.to_string());
+            let result = catch_panic(read).unwrap_or_else(|| Err("reading it panicked".to_owned()));
+            if let Err(error) = &result {
+                tracing::warn!(
+                    shard = id.ring.shard,
+                    error,
+                    "the store cannot be read: part of a long window is requested again later"
+                );
+            }
             // Fails only if the worker has ended; then the rows are not needed.
-            let _ = done.send(LoadedChunk { which, source, piece: piece.ok() });
+            let _ = sender.send(LoadedChunk { id, source, values: result.ok() });
         });
     }
 
-    /// Checks ring `number` of a shard. A leaf that was not evaluated yet needs all of its window.
-    fn tend_ring(&mut self, shard: &mut LocalShard, number: usize, t: TimeMs) {
-        let (_, long) = self.bounds();
-        let Some(ring) = shard.rings.get_mut(number).and_then(Option::as_deref_mut) else { return };
-        if ring.retention() > long {
-            let readers = shard.readers.get(number).into_iter().flatten();
-            let readers: Vec<&LiveLeaf> =
-                readers.filter_map(|reader| shard.leaves.get(reader)?.state.as_deref()).collect();
-            self.tend((shard.shard, number), ring, &readers, t);
-        }
+    /// Spills what no reader needs of ring `number` of a shard, if the ring is long.
+    fn check_ring(&mut self, shard: &mut LocalShard, number: usize, t: TimeMs) {
+        let min_retention = self.bounds().min_retention;
+        let ring = shard.rings.get_mut(number).filter(|ring| ring.retention() > min_retention);
+        let Some(ring) = ring else { return };
+        let leaves = &shard.leaves;
+        let readers =
+            leaves.readers(number).iter().filter_map(|reader| leaves.get(*reader)?.state.as_deref());
+        let place = RingInShard { shard: shard.number, ring: number };
+        self.spill_ring(place, ring, readers, t);
     }
 
-    /// Spills the rows of a ring that no reader needs, and requests those that will be needed.
-    fn tend(
+    /// Spills the rows of a ring that no reader needs, and requests those that will be needed. A
+    /// leaf that was not evaluated yet needs all of its window.
+    fn spill_ring<'a>(
         &mut self,
-        (shard, number): (u16, usize),
+        place: RingInShard,
         ring: &mut SampleRing,
-        leaves: &[&LiveLeaf],
+        readers: impl Iterator<Item = &'a LiveLeaf>,
         t: TimeMs,
     ) {
-        let SpillOptions { near, chunk } = self.library.spill;
-        let mut wanted =
-            NeededRanges { around: Vec::new(), odd: false, from: t - near, near: t - near, chunk };
-        for leaf in leaves.iter() {
-            wanted.add(leaf.needed_times(t));
+        let SpillOptions { near, chunk } = self.loader.spill;
+        let mut needed =
+            NeededRanges { around: Vec::new(), irregular: false, from: t - near, near: t - near, chunk };
+        for leaf in readers {
+            needed.add(leaf.needed_times(t));
         }
-        let library = &self.library;
-        let kept = ResidentRows { from: wanted.from, around: &wanted.around, odd: wanted.odd };
-        let missing = ring.spill(|matchers| library.source(shard, matchers), kept);
-        let source = ring.source().cloned();
+        let loader = &self.loader;
+        let resident =
+            ResidentRows { from: needed.from, around: &needed.around, irregular: needed.irregular };
+        let missing = ring.spill(|matchers| loader.source(place.shard, matchers), resident);
+        let Some(source) = ring.source().cloned() else { return };
         for chunk in missing {
-            for source in source.iter() {
-                self.ask((shard, number, chunk), source);
-            }
+            self.request(ChunkId { ring: place, chunk }, &source);
         }
     }
 }
@@ -116,10 +144,10 @@ struct NeededRanges {
     /// The rows around these times.
     around: Vec<RangeInclusive<TimeMs>>,
     /// Also the values of series that fall or have gaps.
-    odd: bool,
+    irregular: bool,
     /// All rows from here on.
     from: TimeMs,
-    /// From here on samples are too young to be spilled.
+    /// From here on samples are too recent to be spilled.
     near: TimeMs,
     /// Length of a chunk in ms. What an edge of a window reaches within this time is needed now, so
     /// that it is there in time.
@@ -127,24 +155,24 @@ struct NeededRanges {
 }
 
 impl NeededRanges {
-    fn add(&mut self, sight: NeededTimes) {
-        match sight {
+    fn add(&mut self, times: NeededTimes) {
+        match times {
             // An incremental function may need this range at its next evaluation.
             NeededTimes::All(range) => {
-                self.odd = true;
-                self.stretch(range);
+                self.irregular = true;
+                self.add_range(range);
             }
             NeededTimes::Edges { oldest, newest, irregular } => {
-                self.odd |= irregular;
+                self.irregular |= irregular;
                 self.around.push(*oldest.start()..=oldest.end() + self.chunk);
-                self.stretch(*newest.start()..=newest.end() + self.chunk);
+                self.add_range(*newest.start()..=newest.end() + self.chunk);
             }
         }
     }
 
-    /// Adds a range; if it ends among the young samples, everything from its beginning on is
+    /// Adds a range; if it ends among the recent samples, everything from its beginning on is
     /// needed.
-    fn stretch(&mut self, range: RangeInclusive<TimeMs>) {
+    fn add_range(&mut self, range: RangeInclusive<TimeMs>) {
         if *range.end() >= self.near {
             self.from = self.from.min(*range.start());
         }
@@ -155,52 +183,56 @@ impl NeededRanges {
 impl LocalExecutor {
     /// Takes chunks that were read, and checks the rings from time to time. With `wait`, returns
     /// when all requested chunks are there.
-    pub(super) fn tend_long_rings(&mut self, t: TimeMs, wait: bool) {
-        while let Ok(read) = self.spiller.read.try_recv() {
-            self.take_back(read);
+    pub(super) fn spill_long_rings(&mut self, t: TimeMs, wait: bool) {
+        while let Ok(loaded) = self.spiller.receiver.try_recv() {
+            self.refill(loaded);
         }
-        self.tend_full_rings();
-        if (t - self.spiller.looked).abs() >= self.spiller.library.spill.chunk / 4 {
-            self.spiller.looked = t;
-            self.tend(t);
+        self.spill_new_rings();
+        // In both directions: the clock may have been set back.
+        if (t - self.spiller.latest_check).abs() >= self.spiller.loader.spill.chunk / 4 {
+            self.spiller.latest_check = t;
+            self.check_all_rings(t);
         }
-        while wait && !self.spiller.asked.is_empty() {
-            let Ok(read) = self.spiller.read.recv() else { return };
-            self.take_back(read);
+        while wait && !self.spiller.requested.is_empty() {
+            let Ok(loaded) = self.spiller.receiver.recv() else { return };
+            self.refill(loaded);
         }
     }
 
     /// Puts a chunk back into its ring, unless that was replaced in the meantime.
-    fn take_back(&mut self, read: LoadedChunk) {
-        self.spiller.asked.remove(&read.which);
-        let (at, number, chunk) = read.which;
-        let shard = self.shards.iter_mut().find(|shard| shard.shard == at);
-        let ring = shard.and_then(|shard| shard.rings.get_mut(number)?.as_deref_mut());
-        let ring = ring.filter(|ring| ring.source().is_some_and(|own| Arc::ptr_eq(own, &read.source)));
-        if let (Some(ring), Some(piece)) = (ring, read.piece) {
-            ring.fill(chunk, &piece);
+    fn refill(&mut self, loaded: LoadedChunk) {
+        self.spiller.requested.remove(&loaded.id);
+        let RingInShard { shard, ring } = loaded.id.ring;
+        let shard = self.shards.iter_mut().find(|candidate| candidate.number == shard);
+        let ring = shard.and_then(|shard| shard.rings.get_mut(ring));
+        let ring = ring.filter(|ring| ring.source().is_some_and(|own| Arc::ptr_eq(own, &loaded.source)));
+        if let (Some(ring), Some(values)) = (ring, loaded.values) {
+            ring.fill(loaded.id.chunk, &values);
         }
     }
 
-    fn tend(&mut self, t: TimeMs) {
+    fn check_all_rings(&mut self, t: TimeMs) {
         for shard in &mut self.shards {
-            (0..shard.rings.len()).for_each(|number| self.spiller.tend_ring(shard, number, t));
+            for number in 0..shard.rings.len() {
+                self.spiller.check_ring(shard, number, t);
+            }
         }
     }
 
     /// Checks the rings that have just been read, as soon as all of their readers have been
     /// evaluated. So while a view is being installed, the long rings of only a few shards are in
     /// memory as a whole.
-    pub(super) fn tend_full_rings(&mut self) {
+    pub(super) fn spill_new_rings(&mut self) {
         let t = self.now;
-        let full = std::mem::take(&mut self.spiller.full);
-        for (at, number) in full {
-            let Some(shard) = self.shards.iter_mut().find(|shard| shard.shard == at) else { continue };
-            let mut readers = shard.readers.get(number).into_iter().flatten();
-            if !readers.all(|reader| shard.leaves.get(reader).is_none_or(|leaf| leaf.has_seen_all())) {
-                self.spiller.full.push((at, number));
+        for place in std::mem::take(&mut self.spiller.unspilled) {
+            let Some(shard) = self.shards.iter_mut().find(|shard| shard.number == place.shard) else {
+                continue;
+            };
+            let mut readers = shard.leaves.readers(place.ring).iter();
+            if !readers.all(|reader| shard.leaves.get(*reader).is_none_or(|leaf| leaf.has_seen_all())) {
+                self.spiller.unspilled.push(place);
             } else {
-                self.spiller.tend_ring(shard, number, t);
+                self.spiller.check_ring(shard, place.ring, t);
             }
         }
     }

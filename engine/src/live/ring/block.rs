@@ -332,7 +332,7 @@ impl RingBlock {
         let wanted = self.chunks_around(source, kept.around);
         while let Some((number, rows)) = self.oldest_chunk(source).filter(|(number, _)| *number < before) {
             let stays = wanted.contains(&number);
-            let chunk = SpilledChunk::new((number, self.grid_from), (self, rows), stays, kept.odd);
+            let chunk = SpilledChunk::new((number, self.grid_from), (self, rows), stays, kept.irregular);
             let of = |column: &RingColumn| labels[column.row as usize].clone();
             let chunks = self.chunks.get_or_insert_with(|| {
                 Box::new(SpilledChunks::new(source, self.columns.iter().map(of).collect()))

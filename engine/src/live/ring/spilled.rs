@@ -32,7 +32,7 @@ pub struct SpillSource {
     /// Length of a chunk, in ms.
     pub length: i64,
     /// Counts the chunks of single blocks that a tick had to read itself.
-    pub unforeseen: Arc<Counter>,
+    pub reads_in_tick: Arc<Counter>,
 }
 
 impl std::fmt::Debug for SpillSource {
@@ -74,7 +74,7 @@ pub struct ResidentRows<'a> {
     /// The rows around these times.
     pub around: &'a [RangeInclusive<TimeMs>],
     /// Also the values of series that have gaps or fall.
-    pub odd: bool,
+    pub irregular: bool,
 }
 
 /// The rows `first..first + rows` of a block.
@@ -93,17 +93,17 @@ pub struct SpilledChunk {
     /// Columns with a float in each row, none of them NaN or below its predecessor.
     rising: BTreeSet<u32>,
     /// The values of columns that have gaps or fall, if readers need them.
-    odd: BTreeMap<u32, Box<[f64]>>,
+    irregular: BTreeMap<u32, Box<[f64]>>,
 }
 
 impl SpilledChunk {
     /// A chunk of the `rows` oldest rows of the block's grid, the first of which has number
-    /// `first`. `stays`: keep the values; `odd`: keep the values of columns that have gaps or fall.
+    /// `first`. `stays`: keep the values; `irregular`: keep the values of columns that have gaps or fall.
     pub fn new(
         (number, first): (i64, u32),
         (block, rows): (&RingBlock, usize),
         stays: bool,
-        odd: bool,
+        irregular: bool,
     ) -> SpilledChunk {
         let at = first..first + rows as u32;
         let width = block.values(first).len();
@@ -116,14 +116,14 @@ impl SpilledChunk {
             last: block.values(at.end - 1).into(),
             counts: vec![0; width].into(),
             rising: BTreeSet::new(),
-            odd: BTreeMap::new(),
+            irregular: BTreeMap::new(),
         };
         let mut column = Vec::with_capacity(rows);
         for c in 0..width {
             column.clear();
             column.extend(at.clone().map(|at| block.value(at, c)));
             let before = (first > block.base()).then(|| block.value(first - 1, c));
-            chunk.note(c as u32, before, &column, odd);
+            chunk.note(c as u32, before, &column, irregular);
         }
         if stays {
             let values: Vec<f64> = at.flat_map(|at| block.values(at)).copied().collect();
@@ -133,7 +133,7 @@ impl SpilledChunk {
     }
 
     /// Adds the summary of a column, whose value in the row before is `before`.
-    fn note(&mut self, column: u32, before: Option<f64>, values: &[f64], odd: bool) {
+    fn note(&mut self, column: u32, before: Option<f64>, values: &[f64], irregular: bool) {
         let floats = || values.iter().copied().filter(|v| is_sample(*v) && !is_histogram(*v));
         let count = floats().count();
         self.counts[column as usize] = count.min(usize::from(u16::MAX)) as u16;
@@ -145,8 +145,8 @@ impl SpilledChunk {
             // Not worth keeping: without floats, or with so many resets that a window reads all
             // rows anyway.
             self.rising.insert(column);
-        } else if odd && !(count == 0 || whole && (nan || falls * 8 > count)) {
-            self.odd.insert(column, values.into());
+        } else if irregular && !(count == 0 || whole && (nan || falls * 8 > count)) {
+            self.irregular.insert(column, values.into());
         }
     }
 
@@ -187,17 +187,17 @@ impl SpilledChunk {
         if at + 1 == self.end() {
             return Some(self.last[column]);
         }
-        self.odd.get(&(column as u32)).map(|values| values[row])
+        self.irregular.get(&(column as u32)).map(|values| values[row])
     }
 
     fn bytes(&self) -> usize {
-        let odd = |values: &[f64]| size_of_val(values) + size_of::<(u32, Box<[f64]>)>();
+        let irregular = |values: &[f64]| size_of_val(values) + size_of::<(u32, Box<[f64]>)>();
         size_of::<SpilledChunk>()
             + self.values.get().map_or(0, |values| size_of_val(&**values))
             + size_of_val(&*self.last)
             + size_of_val(&*self.counts)
             + self.rising.len() * size_of::<u32>()
-            + self.odd.values().map(|values| odd(values)).sum::<usize>()
+            + self.irregular.values().map(|values| irregular(values)).sum::<usize>()
     }
 }
 
@@ -271,7 +271,7 @@ impl SpilledChunks {
     /// Reads a chunk in the middle of an evaluation.
     fn fetch(&self, block: &RingBlock, chunk: &SpilledChunk) -> Box<[f64]> {
         self.asked.set(true);
-        self.source.unforeseen.inc();
+        self.source.reads_in_tick.inc();
         let piece = self.source.read_chunk(chunk.number).unwrap_or_else(|error| {
             tracing::error!(shard = self.source.shard, %error, "a view goes on without a part of its window: the store cannot be read");
             ChunkValues::new()

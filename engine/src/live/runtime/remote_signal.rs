@@ -9,26 +9,26 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 /// Sends the requests of this process to process 0.
 pub(super) struct RemoteTickSignal {
     /// Set by the first arrival since the last tick, so that further ones send nothing.
-    rung: AtomicBool,
+    is_sent: AtomicBool,
     others: Arc<dyn ClusterMonitor>,
 }
 
 impl RemoteTickSignal {
     pub(super) fn new(others: Arc<dyn ClusterMonitor>) -> RemoteTickSignal {
-        RemoteTickSignal { rung: AtomicBool::new(false), others }
+        RemoteTickSignal { is_sent: AtomicBool::new(false), others }
     }
 }
 
 impl TickSignal for RemoteTickSignal {
     fn samples_arrived(&self) {
-        if !self.rung.swap(true, SeqCst) {
+        if !self.is_sent.swap(true, SeqCst) {
             self.others.signal(PeerSignal::Arrived);
         }
     }
     fn samples_lost(&self) {
         self.others.signal(PeerSignal::Lost);
     }
-    fn taken(&self) {
-        self.rung.store(false, SeqCst);
+    fn samples_taken(&self) {
+        self.is_sent.store(false, SeqCst);
     }
 }

@@ -1,22 +1,21 @@
 //! The worker threads: each builds its dataflow, receives ticks and preparations from the handle,
 //! and reports when it has finished them.
 
-use super::super::dataflow::{self, ControlInput};
-use super::super::gather::GatherExecutor;
+use super::super::dataflow::{self, ControlInput, WorkerParts};
+use super::super::gather::{GatherCounters, GatherExecutor, GatherServices};
 use super::super::links::TimelyBuilders;
-use super::super::local::{HistoryLoader, LocalExecutor};
+use super::super::local::{HistoryLoader, LocalCounters, LocalExecutor, LocalServices};
 use super::super::sample_queue::SampleReceiver;
 use super::super::store_query::{StoreQuerier, StoreQuerySettings};
 use super::super::topology::WorkerTopology;
-use super::super::{LiveOptions, time};
-use super::{Control, LiveShared, WorkerCommand, here};
+use super::super::{LiveOptions, StartError, time};
+use super::{ClusterPosition, Control, LiveShared, WorkerCommand, threadless_worker};
 use crate::limits::PAST_THREADS;
 use crate::query::QueryOptions;
 use crate::query::pool::Pool;
 use parking_lot::Mutex;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use storage::execution::Execution;
 use storage::metrics::Metrics;
@@ -25,129 +24,140 @@ use timely::WorkerConfig;
 use timely::communication::WorkerGuards;
 use timely::worker::Worker;
 
-/// A worker's inputs: commands and samples.
-pub(super) type Ends = (Receiver<WorkerCommand>, SampleReceiver);
+/// A worker's inputs.
+pub(super) struct WorkerInputs {
+    pub commands: Receiver<WorkerCommand>,
+    pub samples: SampleReceiver,
+}
+
+/// What drives a built worker.
+pub(super) struct WorkerEnds {
+    /// The control stream, if this worker feeds it.
+    pub control: Option<ControlInput>,
+    pub commands: Receiver<WorkerCommand>,
+}
 
 /// Starts the workers of this process. `None`: the only worker runs on the calling thread.
 pub(super) fn start_workers(
     inner: &Arc<LiveShared>,
-    (builders, others): TimelyBuilders,
-    ends: Vec<Ends>,
+    timely: TimelyBuilders,
+    inputs: Vec<WorkerInputs>,
     store: Arc<Store>,
     options: &LiveOptions,
     metrics: &Metrics,
-) -> Result<Option<WorkerGuards<()>>, String> {
+) -> Result<Option<WorkerGuards<()>>, StartError> {
+    let (builders, others) = timely;
     let LiveOptions { lookback, dialect, spill, memory, .. } = options.clone();
-    let threads = ends.len();
-    let ends: Mutex<Vec<Option<Ends>>> = Mutex::new(ends.into_iter().map(Some).collect());
+    let threads = inputs.len();
+    let inputs: Mutex<Vec<Option<WorkerInputs>>> = Mutex::new(inputs.into_iter().map(Some).collect());
     let count = |name, help| metrics.counter(name, help, &[]);
-    let touched = count(
+    let rows_touched = count(
         "perennial_tick_rows_touched_total",
         "Rows of windows, selectors and groups that ticks looked at.",
     );
-    let without_past = count(
+    let without_history = count(
         "perennial_views_without_past_total",
         "Selectors of views that started without their past, as the store could not be read.",
     );
     let evaluations = count("perennial_view_evaluations_total", "Evaluations of views.");
     let failures = count("perennial_view_evaluation_failures_total", "Evaluations of views that failed.");
-    let local_counters = [touched.clone(), without_past];
-    let counters = [evaluations, failures, touched];
-    let inner = inner.clone();
-    let bell = inner.bell.clone();
-    let unforeseen = count(
+    let reads_in_tick = count(
         "perennial_long_window_reads_total",
         "Parts of long windows that a tick read from the store, because nobody had foreseen that they were wanted.",
     );
-    let ready = Arc::new(move || bell.work_ready());
-    let past = Arc::new(match options.execution {
+    let inner = inner.clone();
+    let signal = inner.ticks.signal();
+    let wake = Arc::new(move || signal.work_ready());
+    let pool = Arc::new(match options.execution {
         Execution::Threads => Pool::named("past", PAST_THREADS),
         Execution::Caller => Pool::of_the_caller(),
     });
     let reads = inner.store_reads.clone();
-    let library =
-        HistoryLoader::new(store.clone(), past.clone(), ready.clone(), reads.clone(), (spill, unforeseen));
-    let asking = StoreQuerySettings {
+    let history =
+        HistoryLoader::new(store.clone(), pool.clone(), wake.clone(), reads.clone(), spill, reads_in_tick);
+    let query_settings = StoreQuerySettings {
         options: QueryOptions { lookback, dialect, ..options.queries.clone() },
         memory: options.query_memory.clone(),
         reads,
-        pool: past.clone(),
-        wake: ready,
+        pool: pool.clone(),
+        wake,
     };
-    let asker = StoreQuerier::new(store.clone(), asking, metrics);
-    let of_workers = inner.clone();
+    let local = LocalServices {
+        store: store.clone(),
+        history,
+        lookback,
+        dialect,
+        ledger: inner.ledger.clone(),
+        counters: LocalCounters { rows_touched: rows_touched.clone(), without_history },
+    };
+    let gather = GatherServices {
+        querier: StoreQuerier::new(store.clone(), query_settings, metrics),
+        store,
+        pending_sinks: inner.views.pending_sinks(),
+        dialect,
+        memory,
+        ledger: inner.ledger.clone(),
+        counters: GatherCounters { evaluations, failures, rows_touched },
+    };
+    let shared = inner.clone();
     let build = move |worker: &mut Worker| {
-        let inner = &of_workers;
-        let (process, processes) = inner.process;
-        let place = WorkerTopology { process, processes, thread: worker.index() % threads, threads };
-        let (receiver, outlet) = ends.lock()[place.thread].take()?;
-        let past = (store.clone(), library.clone());
-        let local = LocalExecutor::new(
-            place,
-            past,
-            (lookback, dialect),
-            inner.ledger.clone(),
-            local_counters.clone(),
-        );
-        let waiting = inner.waiting.clone();
-        let meaning = (dialect, memory.clone());
-        let gather = GatherExecutor::new(
-            place,
-            (store.clone(), asker.clone()),
-            waiting,
-            meaning,
-            inner.ledger.clone(),
-            counters.clone(),
-        );
-        let reports = reports(inner, place.thread);
-        let control = dataflow::build(worker, threads, (local, outlet), gather, reports);
-        Some((control, receiver))
+        let ClusterPosition { process, processes } = shared.position;
+        let thread = worker.index() % threads;
+        let topology = WorkerTopology { process, processes, thread, threads };
+        let inputs = inputs.lock()[thread].take()?;
+        let parts = WorkerParts {
+            local: LocalExecutor::new(topology, local.clone()),
+            samples: inputs.samples,
+            gather: GatherExecutor::new(topology, gather.clone()),
+            callbacks: callbacks(&shared, thread),
+        };
+        let control = dataflow::build(worker, threads, parts);
+        Some(WorkerEnds { control, commands: inputs.commands })
     };
     if options.execution == Execution::Caller {
-        here::begin(&inner, past, build);
+        threadless_worker::begin(&inner, pool, build);
         return Ok(None);
     }
     let guards = timely::execute::execute_from(builders, others, WorkerConfig::default(), move |worker| {
         let _fail_stop = FailStop;
-        let Some((control, receiver)) = build(worker) else { return };
-        work(worker, control, &receiver);
+        let Some(ends) = build(worker) else { return };
+        work(worker, ends);
     });
-    guards.map(Some)
+    guards.map(Some).map_err(StartError::Workers)
 }
 
-fn reports(inner: &Arc<LiveShared>, index: usize) -> dataflow::WorkerCallbacks {
-    let weak = || Arc::downgrade(inner);
-    let finished = weak();
-    let verdicts = weak();
-    let desk = weak();
+fn callbacks(shared: &Arc<LiveShared>, thread: usize) -> dataflow::WorkerCallbacks {
+    // Weak, because the handle owns the threads that own these callbacks.
+    let weak = || Arc::downgrade(shared);
+    let of_done = weak();
+    let of_decided = weak();
+    let of_described = weak();
     dataflow::WorkerCallbacks {
-        done: Box::new(move |number, left| {
-            let Some(inner) = finished.upgrade() else { return };
-            inner.coming.fetch_or(left.coming, SeqCst);
-            inner.unfinished.fetch_or(left.at_once, SeqCst);
-            inner.finished.lock()[index] = number;
-            inner.changed.notify_all();
-        }),
-        verdict: Box::new(move |verdict| {
-            if let Some(inner) = verdicts.upgrade() {
-                inner.follow(verdict);
+        done: Box::new(move |number, remaining| {
+            if let Some(shared) = of_done.upgrade() {
+                shared.barrier.worker_done(thread, number, remaining);
             }
         }),
-        described: Rc::new(move |question, part| {
-            if let Some(inner) = desk.upgrade() {
-                inner.desk.hand_in(question, part);
+        decided: Box::new(move |vote| {
+            if let Some(shared) = of_decided.upgrade() {
+                shared.act_on(vote);
+            }
+        }),
+        described: Rc::new(move |request, report| {
+            if let Some(shared) = of_described.upgrade() {
+                shared.descriptions.hand_in(request, report);
             }
         }),
     }
 }
 
-/// Runs a worker until it is stopped. `control` is there if it feeds the control stream.
-fn work(worker: &mut Worker, mut control: Option<ControlInput>, receiver: &Receiver<WorkerCommand>) {
+/// Runs a worker until it is stopped.
+fn work(worker: &mut Worker, mut ends: WorkerEnds) {
     loop {
-        match receiver.try_recv() {
-            Ok(WorkerCommand::Go(number, messages)) => {
-                let Some(control) = control.as_mut() else { continue };
-                tell(control, number, messages);
+        match ends.commands.try_recv() {
+            Ok(WorkerCommand::Run(number, messages)) => {
+                let Some(control) = ends.control.as_mut() else { continue };
+                send_control(control, number, messages);
                 worker.step();
             }
             Ok(WorkerCommand::Stop) | Err(TryRecvError::Disconnected) => return,
@@ -159,9 +169,9 @@ fn work(worker: &mut Worker, mut control: Option<ControlInput>, receiver: &Recei
 }
 
 /// Sends a tick or a preparation, with its messages, to the control stream.
-pub(super) fn tell(control: &mut ControlInput, number: u64, messages: Vec<Control>) {
+pub(super) fn send_control(control: &mut ControlInput, number: u64, messages: Vec<Control>) {
     control.advance_to(time::at(number, 0));
-    for message in messages.into_iter() {
+    for message in messages {
         control.send(message);
     }
     control.advance_to(time::at(number + 1, 0));
@@ -175,7 +185,8 @@ impl Drop for FailStop {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(
-                "a worker of the live runtime panicked; aborting, the log will be replayed at restart"
+                "a worker of the live runtime has panicked: the process aborts; start it again, \
+                 it replays the write-ahead log, and report the panic"
             );
             std::process::abort();
         }

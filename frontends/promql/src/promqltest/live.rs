@@ -141,7 +141,7 @@ impl LiveRun {
 fn start(scratch: &TestStore, options: &RunOptions) -> Result<LiveRuntime, String> {
     let dialect = options.language().dialect();
     let options = LiveOptions { workers: options.workers, dialect, ..LiveOptions::default() };
-    LiveRuntime::manual(scratch.store.clone(), &options, &Metrics::default())
+    LiveRuntime::manual(scratch.store.clone(), &options, &Metrics::default()).map_err(|e| e.to_string())
 }
 
 /// A query that is installed as a view.

@@ -102,7 +102,7 @@ impl ScheduledView {
         drop(state);
         old.wakeup.notify_all();
         taps.restart();
-        if !recorder.as_mut().is_some_and(|recorder| recorder.go_on_as(&spec.kind)) {
+        if !recorder.as_mut().is_some_and(|recorder| recorder.continue_as(&spec.kind)) {
             let next = Recorder::new(&spec.name, &spec.kind, FeedDelivery::Feed);
             let before = std::mem::replace(&mut recorder, next);
             before.map(|mut before| before.end(old.history.clock.now(), &old.history.store));
@@ -299,7 +299,7 @@ impl ScheduledView {
             // Rows get new numbers; recorded series keep their columns, unless they have ended.
             state.rows = AnswerRows::default();
             if let Some(recorder) = &mut state.recorder {
-                recorder.go_on_as(&self.spec.kind);
+                recorder.continue_as(&self.spec.kind);
             }
             state.taps.restart();
         }
@@ -326,7 +326,7 @@ impl ScheduledView {
         }
         state.spent = Some(spent);
         state.notes.clone_from(&notes);
-        state.taps.tell(t, state.rows.output(), notes, outcome.as_ref().err());
+        state.taps.send(t, state.rows.output(), notes, outcome.as_ref().err());
     }
 
     fn answer(&self, t: TimeMs, kept: &mut SubqueryCache) -> Result<Latest, String> {

@@ -124,7 +124,7 @@ struct SignalToCoordinator(Mutex<Option<LiveRuntime>>);
 impl ClusterMonitor for SignalToCoordinator {
     fn signal(&self, word: PeerSignal) {
         if let Some(live) = self.0.lock().as_ref() {
-            live.hear(word);
+            live.on_peer_signal(word);
         }
     }
     fn lost(&self, _: usize, _: &str) {}

@@ -7,14 +7,12 @@ use super::super::describe::EvaluationHistory;
 use super::super::recorder::Recorder;
 use super::super::taps::Taps;
 use super::super::views::InstalledView;
-use super::port::GatherPort;
+use super::ports::GatherPorts;
 use crate::annotations::{Annotation, AnnotationSet};
 use crate::heap_size::HeapSize;
 use crate::operators::evaluation_guard::EvaluationGuard;
 use crate::operators::stage::Stage;
 use crate::operators::{DuplicateLabels, EvalError, StepOutput};
-use crate::plan::physical::StepId;
-use std::collections::HashMap;
 use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::store::{ChangeEvent, FeedDelivery, Store};
@@ -25,8 +23,8 @@ pub(super) struct ViewState {
     pub(super) recorder: Option<Recorder>,
     /// For answers that come directly from a port: several shards may have rows with the same
     /// labels, which no step has checked.
-    pub(super) twins: Option<DuplicateLabels>,
-    pub(super) past: EvaluationHistory,
+    pub(super) duplicates: Option<DuplicateLabels>,
+    pub(super) history: EvaluationHistory,
     pub(super) counts: Arc<EvaluationCounts>,
 }
 
@@ -36,22 +34,25 @@ impl ViewState {
         ViewState {
             taps: Taps::default(),
             recorder: Recorder::new(&spec.name, &spec.kind, FeedDelivery::Nobody),
-            twins: None,
-            past: EvaluationHistory::default(),
+            duplicates: None,
+            history: EvaluationHistory::default(),
             counts,
         }
     }
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        let twins = self.twins.as_ref().map_or(0, HeapSize::heap);
-        size_of::<ViewState>() + self.taps.bytes() + self.recorder.as_ref().map_or(0, Recorder::bytes) + twins
+        let duplicates = self.duplicates.as_ref().map_or(0, HeapSize::heap);
+        size_of::<ViewState>()
+            + self.taps.bytes()
+            + self.recorder.as_ref().map_or(0, Recorder::bytes)
+            + duplicates
     }
 
     /// From now on the answer is recorded as `spec` says. Returns the stale markers of series that
     /// are not recorded any more.
     pub(super) fn record_as(&mut self, spec: &ViewSpec, t: TimeMs, store: &Store) -> Vec<ChangeEvent> {
-        if self.recorder.as_mut().is_some_and(|recorder| recorder.go_on_as(&spec.kind)) {
+        if self.recorder.as_mut().is_some_and(|recorder| recorder.continue_as(&spec.kind)) {
             return Vec::new();
         }
         let next = Recorder::new(&spec.name, &spec.kind, FeedDelivery::Nobody);
@@ -65,41 +66,41 @@ impl ViewState {
         &mut self,
         t: TimeMs,
         out: &StepOutput,
-        notes: Vec<Annotation>,
-        (store, recorded): (&Store, &mut Vec<ChangeEvent>),
+        annotations: Vec<Annotation>,
+        store: &Store,
+        recorded: &mut Vec<ChangeEvent>,
     ) -> Result<(), String> {
         let mut result = out.error.clone().map_or(Ok(()), Err);
-        if let (Ok(()), Some(twins)) = (&result, self.twins.as_mut()) {
+        if let (Ok(()), Some(duplicates)) = (&result, self.duplicates.as_mut()) {
             let mut eval_guard = EvaluationGuard::free();
-            let alone = twins.learn(out, &mut eval_guard).and_then(|()| twins.check(out, &mut eval_guard));
-            result = alone.map_err(|EvalError(error)| error);
+            let checked =
+                duplicates.learn(out, &mut eval_guard).and_then(|()| duplicates.check(out, &mut eval_guard));
+            result = checked.map_err(|EvalError(error)| error);
         }
         if let (Ok(()), Some(recorder)) = (&result, self.recorder.as_mut()) {
             result = recorder.record(t, out, store, recorded);
         }
-        self.taps.tell(t, out, notes, result.as_ref().err());
+        self.taps.send(t, out, annotations, result.as_ref().err());
         result
     }
 }
 
 /// The current annotations of a view: those of local steps come through its ports, those of gather
 /// steps from the steps.
-pub(super) fn annotations(
-    view: &InstalledView,
-    stage: &Stage,
-    ports: &HashMap<StepId, GatherPort>,
-) -> Vec<Annotation> {
-    let mut found = AnnotationSet::default();
-    for port in view.ports.iter().filter_map(|port| ports.get(port)).filter(|port| !port.notes.is_empty()) {
+pub(super) fn annotations(view: &InstalledView, stage: &Stage, ports: &GatherPorts) -> Vec<Annotation> {
+    let mut set = AnnotationSet::default();
+    for port in view.ports.iter().filter_map(|port| ports.get(*port)).filter(|port| !port.notes.is_empty()) {
         for (step, note) in port.notes.values().flatten() {
             let at = view.local.iter().position(|id| *id as u64 == *step);
             if let Some(origin) = at.and_then(|at| view.local_origins().get(at)) {
-                found.add(note, origin);
+                set.add(note, origin);
             }
         }
     }
     for (id, origin) in view.gather.iter().zip(view.gather_origins()) {
-        stage.output(*id).notes.iter().for_each(|note| found.add(note, origin));
+        for note in stage.output(*id).notes.iter() {
+            set.add(note, origin);
+        }
     }
-    found.into_list()
+    set.into_list()
 }

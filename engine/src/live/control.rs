@@ -1,0 +1,65 @@
+//! Hands the control messages of a tick or a preparation to an executor. Both executors of a worker
+//! receive the same messages in the same order, and must come to the same table of views.
+
+use super::describe::DescribeRequest;
+use super::message::{Control, InstallBatchId};
+use super::views::ViewRequest;
+use super::{TapId, ViewId};
+use storage::model::Matcher;
+
+/// What an executor does with control messages.
+pub(super) trait ControlTarget {
+    /// Adds a view to an install batch.
+    fn install(&mut self, id: ViewId, request: ViewRequest, batch: InstallBatchId);
+    /// Begins an install batch.
+    fn begin(&mut self, batch: InstallBatchId);
+    /// Removes a view.
+    fn remove(&mut self, id: ViewId);
+    /// Has the state of all views that read a selector (`None`: any) built again.
+    fn rebuild(&mut self, selector: Option<&[Matcher]>, batch: InstallBatchId);
+    /// Makes the tick that has begun evaluate all steps of a view, for a check.
+    fn evaluate_for_check(&mut self, id: ViewId);
+    /// Attaches a consumer. The local stage has none.
+    fn tap(&mut self, _view: ViewId, _tap: TapId) {}
+    /// Detaches a consumer.
+    fn untap(&mut self, _tap: TapId) {}
+}
+
+/// What the messages request of the end of the tick.
+#[derive(Default)]
+pub(super) struct ControlRequests {
+    /// All views that are being installed begin at this tick.
+    pub begins_all: bool,
+    /// Descriptions to send.
+    pub descriptions: Vec<DescribeRequest>,
+}
+
+/// Hands all messages of a tick, or of a preparation (`prepares`), to an executor.
+pub(super) fn dispatch(
+    messages: Vec<Control>,
+    prepares: bool,
+    target: &mut impl ControlTarget,
+) -> ControlRequests {
+    let mut requests = ControlRequests::default();
+    for message in messages {
+        match message {
+            Control::Install(id, request, batch) => target.install(id, request, batch),
+            Control::Begin(batch) => target.begin(batch),
+            Control::BeginAll => requests.begins_all = true,
+            Control::Remove(id) => target.remove(id),
+            Control::Rebuild(selector, batch) => target.rebuild(Some(&selector), batch),
+            Control::RebuildAll(batch) => target.rebuild(None, batch),
+            Control::Tap(view, tap) => target.tap(view, tap),
+            Control::Untap(tap) => target.untap(tap),
+            Control::Describe(request) => {
+                // A preparation evaluates nothing that could be checked.
+                if request.check.is_some() && !prepares {
+                    target.evaluate_for_check(request.from);
+                }
+                requests.descriptions.push(request);
+            }
+            Control::Tick(_) | Control::Prepare(_) => {}
+        }
+    }
+    requests
+}

@@ -1,0 +1,15 @@
+//! The first answers of views that have begun.
+
+use super::super::ViewId;
+use crate::operators::step_set::StepSet;
+use std::collections::VecDeque;
+
+/// Views that have not sent their first answer.
+#[derive(Default)]
+pub(super) struct FirstAnswers {
+    /// Views that became active but have not sent their first answer. Preparations work through
+    /// this queue, so that no single tick has to send all of them.
+    pub views: VecDeque<ViewId>,
+    /// The steps of views that began: no tick since the latest preparation has evaluated them.
+    pub steps: StepSet,
+}

@@ -1,0 +1,23 @@
+//! When an executor last looked for ended series or for rows without values. That reads the state
+//! of all views, so it is done about once a minute and not in every tick.
+
+use crate::limits::SWEEP_MS;
+use storage::model::TimeMs;
+
+/// The time of the latest look.
+#[derive(Default)]
+pub(super) struct SweepClock {
+    latest: TimeMs,
+}
+
+impl SweepClock {
+    /// Whether it is time to look again at `t`; then that counts as done.
+    pub(super) fn is_due(&mut self, t: TimeMs) -> bool {
+        // In both directions: the clock may have been set back.
+        let is_due = (t - self.latest).abs() >= SWEEP_MS;
+        if is_due {
+            self.latest = t;
+        }
+        is_due
+    }
+}
