@@ -233,11 +233,11 @@ impl AnnotationSet {
 
     /// All annotations, warnings first, by text.
     pub fn into_list(self) -> Vec<Annotation> {
-        let mut told = AnnotationSet::default();
+        let mut merged = AnnotationSet::default();
         for (Key { level, text, .. }, remark) in self.0 {
             for (more, extent) in remark.extent.suffixes() {
                 let text = if more.is_empty() { text.clone() } else { format!("{text}{more}").into() };
-                told.insert(Key { level, text, place: None }, AnnotationEntry { extent, ..remark.clone() });
+                merged.insert(Key { level, text, place: None }, AnnotationEntry { extent, ..remark.clone() });
             }
         }
         let annotation = |(Key { level, text, .. }, AnnotationEntry { extent, span, .. })| Annotation {
@@ -246,7 +246,7 @@ impl AnnotationSet {
             extent,
             span,
         };
-        told.0.into_iter().map(annotation).collect()
+        merged.0.into_iter().map(annotation).collect()
     }
 }
 

@@ -10,9 +10,9 @@ pub fn markdown() -> String {
     let mut page = String::from(
         "# PromQL functions\n\n\
          Rendered from the engine's function table by `functions::markdown()`; edit the entries, not this page.\n\
-         Square brackets: may be left out. `…`: may be repeated. *experimental*: needs\n\
-         `--enable-feature=promql-experimental-functions`.\n\n\
-         | Function | What it answers | Native histograms | Example |\n|---|---|---|---|\n",
+         Arguments in square brackets are optional; `…` means that the last one can be repeated. Functions\n\
+         marked *experimental* need `--enable-feature=promql-experimental-functions`.\n\n\
+         | Function | Result | Native histograms | Example |\n|---|---|---|---|\n",
     );
     for f in table() {
         let signature = signature(f);
@@ -27,23 +27,23 @@ pub fn markdown() -> String {
 fn histograms(f: &Function) -> &'static str {
     match f.kernel {
         Kernel::Window(kernel) => match kernel.mixed {
-            HistogramSupport::LeftOut => LEFT_OUT,
+            HistogramSupport::LeftOut => IGNORED,
             HistogramSupport::Taken(taken) => taken.what,
         },
-        Kernel::Map(_) | Kernel::MapOrClock(_) => LEFT_OUT,
+        Kernel::Map(_) | Kernel::MapOrClock(_) => IGNORED,
         Kernel::Clock(_)
         | Kernel::Query(_)
         | Kernel::Scalars(_)
         | Kernel::Special(OperatorFunction::Vector) => "",
         Kernel::Special(OperatorFunction::Scalar | OperatorFunction::Sort | OperatorFunction::SortDesc) => {
-            LEFT_OUT
+            IGNORED
         }
-        Kernel::Histogram(_) => "only they",
+        Kernel::Histogram(_) => "only histograms",
         Kernel::Relabel(_) | Kernel::Special(_) => "yes",
     }
 }
 
-const LEFT_OUT: &str = "left out";
+const IGNORED: &str = "ignored";
 
 /// The signature, such as `round(vector, [scalar]) → vector`.
 pub fn signature(f: &Function) -> String {

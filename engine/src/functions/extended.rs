@@ -113,7 +113,8 @@ pub(super) fn change(w: &Window, rule: RateKind) -> f64 {
 pub fn extended_floats(
     ts: &[TimeMs],
     vs: &[f64],
-    (start, end): (TimeMs, TimeMs),
+    start: TimeMs,
+    end: TimeMs,
     extension: WindowExtension,
 ) -> Vec<(TimeMs, f64)> {
     let w = Window { ts, vs, start, end, extension: Some(extension), ..Window::default() };

@@ -62,7 +62,7 @@ pub(super) fn change(w: &Window, rule: RateKind, findings: &mut Findings) -> Opt
     let mut result = right.clone();
     minus(&mut result, &left, findings)?;
     if rule.counter
-        && let Some(lost) = lost(w, edges, (&left, &right), findings)?
+        && let Some(lost) = lost(w, edges, &left, &right, findings)?
     {
         plus(&mut result, &lost, findings)?;
     }
@@ -93,7 +93,8 @@ fn check(all: &[TimedHistogram], rule: RateKind, findings: &mut Findings) -> Opt
 fn lost(
     w: &Window,
     edges: EdgeSamples,
-    (left, right): (&NativeHistogram, &NativeHistogram),
+    left: &NativeHistogram,
+    right: &NativeHistogram,
     findings: &mut Findings,
 ) -> Option<Option<NativeHistogram>> {
     let all = w.histograms;

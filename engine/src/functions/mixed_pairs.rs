@@ -35,7 +35,7 @@ fn instant(w: &Window, counter: bool, findings: &mut Findings) -> Sample {
             Sample::Float(if counter { change / seconds } else { change })
         }
         (WindowSample::Histogram(_, h0), WindowSample::Histogram(_, h1)) => {
-            let Some(mut change) = histogram_change((h0, h1), counter, by_start, findings) else {
+            let Some(mut change) = histogram_change(h0, h1, counter, by_start, findings) else {
                 return NOTHING;
             };
             if counter {
@@ -51,7 +51,8 @@ fn instant(w: &Window, counter: bool, findings: &mut Findings) -> Sample {
 }
 
 fn histogram_change(
-    (before, now): (&NativeHistogram, &NativeHistogram),
+    before: &NativeHistogram,
+    now: &NativeHistogram,
     counter: bool,
     by_start: bool,
     findings: &mut Findings,

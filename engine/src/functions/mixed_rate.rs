@@ -275,7 +275,7 @@ fn reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
     let started = if rule.counter { counted[0].started_in(w) } else { None };
     let first = counted[0].t;
     let last = counted[counted.len() - 1].t;
-    let stretch = |value: f64, change: f64| {
+    let factor = |value: f64, change: f64| {
         let seconds = |ms: i64| ms as f64 / 1000.0;
         let steps = counted.len() as f64 - 1.0;
         let average = if steps > 0.0 { seconds(last - first) / steps } else { 0.0 };
@@ -297,11 +297,11 @@ fn reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
         let lost = (1..w.vs.len()).filter(|i| rule.counter && (w.vs[*i] < w.vs[i - 1] || by_start[*i]));
         let mut change = lost.fold(w.vs[w.vs.len() - 1] - w.vs[0], |sum, i| sum + w.vs[i - 1]);
         change += if started.is_some() { w.vs[0] } else { 0.0 };
-        return Sample::Float(change * stretch(w.vs[0], change));
+        return Sample::Float(change * factor(w.vs[0], change));
     }
     answer(histogram_reference(w, rule, &by_start, started.is_some(), findings).map(|mut h| {
         notice_overlap(overlap, findings);
-        h.mul(stretch(w.histograms[0].1.count, h.count));
+        h.mul(factor(w.histograms[0].1.count, h.count));
         h
     }))
 }

@@ -14,7 +14,8 @@ const fn paned(
     name: &'static str,
     eval: fn(&Window) -> f64,
     reference: fn(&Window) -> f64,
-    (make, exact): (PaneFactory, bool),
+    make: PaneFactory,
+    exact: bool,
 ) -> Function {
     let kernel = WindowKernel::floats(eval, reference).panes(make, exact);
     Function::new(name, &[Matrix], Vector, Kernel::Window(kernel))
@@ -42,10 +43,10 @@ const fn any_kind(
     floats: [fn(&Window) -> f64; 2],
     what: &'static str,
     mixed: [MixedFn; 2],
-    upkeep: WindowMethod,
+    method: WindowMethod,
 ) -> Function {
     let kernel = WindowKernel::floats(floats[0], floats[1]).taken(what, mixed[0], mixed[1]);
-    Function::new(name, &[Matrix], Vector, Kernel::Window(WindowKernel { method: upkeep, ..kernel }))
+    Function::new(name, &[Matrix], Vector, Kernel::Window(WindowKernel { method, ..kernel }))
 }
 
 /// The difference by another order of additions, see [`panes::REORDERED`].
@@ -61,8 +62,8 @@ const fn reordered(make: PaneFactory) -> WindowMethod {
     WindowMethod::Panes { make, exact: false }
 }
 
-const ALONE: &str = "yes, not beside floats";
-const BESIDE: &str = "yes, beside floats too";
+const ALONE: &str = "yes, but not mixed with floats";
+const BESIDE: &str = "yes, also mixed with floats";
 
 /// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
@@ -107,13 +108,13 @@ pub(super) static ENTRIES: &[Function] = &[
         ENDS,
     )
     .doc("1 if there is any sample in the window.", "present_over_time(up[1h])"),
-    paned("stddev_over_time", stddev, stddev_reference, (panes::of::<panes::Variance<true>>, false))
+    paned("stddev_over_time", stddev, stddev_reference, panes::of::<panes::Variance<true>>, false)
         .doc(
             "Population standard deviation of the values in the window.",
             "stddev_over_time(cpu_temp_celsius[1h])",
         )
         .tolerance(REORDERED),
-    paned("stdvar_over_time", stdvar, stdvar_reference, (panes::of::<panes::Variance<false>>, false))
+    paned("stdvar_over_time", stdvar, stdvar_reference, panes::of::<panes::Variance<false>>, false)
         .doc("Population variance of the values in the window.", "stdvar_over_time(cpu_temp_celsius[1h])")
         .tolerance(REORDERED),
     any_kind(
@@ -147,7 +148,8 @@ pub(super) static ENTRIES: &[Function] = &[
         "ts_of_max_over_time",
         ts_of_max,
         ts_of_max_reference,
-        (panes::of::<panes::TimeOfExtreme<true>>, true),
+        panes::of::<panes::TimeOfExtreme<true>>,
+        true,
     )
     .doc(
         "Time of the largest value in the window, the last of equals, in seconds.",
@@ -158,7 +160,8 @@ pub(super) static ENTRIES: &[Function] = &[
         "ts_of_min_over_time",
         ts_of_min,
         ts_of_min_reference,
-        (panes::of::<panes::TimeOfExtreme<false>>, true),
+        panes::of::<panes::TimeOfExtreme<false>>,
+        true,
     )
     .doc(
         "Time of the smallest value in the window, the last of equals, in seconds.",

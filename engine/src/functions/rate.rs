@@ -31,7 +31,7 @@ const fn window(name: &'static str, kernel: WindowKernel) -> Function {
 
 const COUNTERS: &str = "counters";
 const GAUGES: &str = "gauges";
-const BOTH: &str = "yes, beside floats too";
+const BOTH: &str = "yes, also mixed with floats";
 
 const CHANGES: WindowKernel =
     kernel([changes, changes_reference], BOTH, [mixed_pairs::changes, mixed_pairs::changes_reference])

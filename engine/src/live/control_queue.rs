@@ -17,7 +17,7 @@ use storage::model::Matcher;
 pub(super) struct ControlQueue {
     waiting: VecDeque<Control>,
     /// Messages that go before those in `waiting`: begins and rebuilds.
-    own: Vec<Control>,
+    priority: Vec<Control>,
     /// The newest install batch.
     newest: InstallBatchId,
     /// How many callers are between `hold` and `release`, and the install batch that they fill.
@@ -30,20 +30,20 @@ pub(super) struct ControlQueue {
     /// The distinct schedules (interval, offset) of recorded views, and how many views have each.
     schedules: BTreeMap<(i64, i64), usize>,
     /// Some views are running, so a preparation must not take many messages at once.
-    stands: bool,
+    any_active: bool,
 }
 
 impl ControlQueue {
     /// Whether no message waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.own.is_empty()
+        self.waiting.is_empty() && self.priority.is_empty()
     }
 
     /// What is added until [`ControlQueue::release`] belongs together: no tick takes only a part of
     /// it, and its views begin in the same tick. Calls may nest.
     pub(super) fn hold(&mut self) {
         if self.held.0 == 0 {
-            self.held.1 = self.new_cohort();
+            self.held.1 = self.new_batch();
         }
         self.held.0 += 1;
     }
@@ -53,7 +53,7 @@ impl ControlQueue {
         self.held.0 = self.held.0.saturating_sub(1);
     }
 
-    fn new_cohort(&mut self) -> InstallBatchId {
+    fn new_batch(&mut self) -> InstallBatchId {
         self.newest += 1;
         self.newest
     }
@@ -61,13 +61,13 @@ impl ControlQueue {
     /// Adds a view, or replaces the plan of an existing one. Returns whether the view is new.
     pub(super) fn install(&mut self, id: ViewId, wanted: ViewRequest) -> bool {
         let slots = EvaluationTimes::of(&wanted.spec.kind);
-        let cohort = if self.held.0 > 0 { self.held.1 } else { self.new_cohort() };
+        let batch = if self.held.0 > 0 { self.held.1 } else { self.new_batch() };
         let known = self.slots.entry(id).or_default();
         let new = known.is_empty();
-        known.push((slots, cohort));
+        known.push((slots, batch));
         count(&mut self.schedules, slots, true);
-        *self.undelivered.entry(cohort).or_default() += 1;
-        self.waiting.push_back(Control::Install(id, wanted, cohort));
+        *self.undelivered.entry(batch).or_default() += 1;
+        self.waiting.push_back(Control::Install(id, wanted, batch));
         new
     }
 
@@ -94,19 +94,19 @@ impl ControlQueue {
     /// Has the state of all views that read a selector (`None`: of all views) built again from the
     /// store.
     pub(super) fn rebuild(&mut self, selector: Option<Vec<Matcher>>) {
-        let cohort = self.new_cohort();
-        self.own.push(match selector {
-            Some(selector) => Control::Rebuild(selector, cohort),
-            None => Control::RebuildAll(cohort),
+        let batch = self.new_batch();
+        self.priority.push(match selector {
+            Some(selector) => Control::Rebuild(selector, batch),
+            None => Control::RebuildAll(batch),
         });
     }
 
     /// All workers are ready to begin an install batch. Returns whether it begins: it does not
     /// while some of its views still wait here.
-    pub(super) fn ready(&mut self, cohort: InstallBatchId) -> bool {
-        let whole = !self.undelivered.contains_key(&cohort);
+    pub(super) fn ready(&mut self, batch: InstallBatchId) -> bool {
+        let whole = !self.undelivered.contains_key(&batch);
         if whole {
-            self.own.push(Control::Begin(cohort));
+            self.priority.push(Control::Begin(batch));
         }
         whole
     }
@@ -121,9 +121,9 @@ impl ControlQueue {
 
     /// The messages for the next preparation, and whether there are more for another one.
     pub(super) fn take_some(&mut self) -> (Vec<Control>, bool) {
-        let mut taken = self.take_own();
+        let mut taken = self.take_priority();
         let mut views = 0;
-        while self.has_views() && (!self.stands || views < PREPARED_VIEWS) {
+        while self.has_views() && (!self.any_active || views < PREPARED_VIEWS) {
             let Some(control) = self.waiting.pop_front() else { break };
             views += usize::from(matches!(control, Control::Install(..) | Control::Remove(_)));
             taken.push(control);
@@ -134,21 +134,21 @@ impl ControlQueue {
 
     /// All messages, for a tick at which all views begin.
     pub(super) fn take_all(&mut self) -> Vec<Control> {
-        let mut taken = self.take_own();
+        let mut taken = self.take_priority();
         taken.extend(self.waiting.drain(..));
         self.note_taken(&taken);
         begin(&mut self.slots, &mut self.schedules, |_| true);
-        self.stands = true;
+        self.any_active = true;
         taken.push(Control::BeginAll);
         taken
     }
 
-    fn take_own(&mut self) -> Vec<Control> {
-        let taken = std::mem::take(&mut self.own);
+    fn take_priority(&mut self) -> Vec<Control> {
+        let taken = std::mem::take(&mut self.priority);
         for control in &taken {
-            if let Control::Begin(cohort) = control {
-                begin(&mut self.slots, &mut self.schedules, |other| other == *cohort);
-                self.stands = true;
+            if let Control::Begin(batch) = control {
+                begin(&mut self.slots, &mut self.schedules, |other| other == *batch);
+                self.any_active = true;
             }
         }
         taken
@@ -156,8 +156,8 @@ impl ControlQueue {
 
     fn note_taken(&mut self, taken: &[Control]) {
         for control in taken {
-            if let Control::Install(_, _, cohort) = control {
-                deliver(&mut self.undelivered, *cohort);
+            if let Control::Install(_, _, batch) = control {
+                deliver(&mut self.undelivered, *batch);
             }
         }
     }
@@ -171,7 +171,7 @@ impl ControlQueue {
 
     /// Whether there is something for a preparation.
     pub(super) fn has_work(&self) -> bool {
-        !self.own.is_empty() || self.has_views()
+        !self.priority.is_empty() || self.has_views()
     }
 
     /// The distinct schedules of all views.
@@ -182,7 +182,7 @@ impl ControlQueue {
     /// How many messages wait.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.own.len()
+        self.waiting.len() + self.priority.len()
     }
 }
 
@@ -203,18 +203,18 @@ fn begin(
     which: impl Fn(InstallBatchId) -> bool,
 ) {
     for known in slots.values_mut().filter(|known| known.len() > 1) {
-        if let Some(at) = known.iter().rposition(|(_, cohort)| which(*cohort)) {
+        if let Some(at) = known.iter().rposition(|(_, batch)| which(*batch)) {
             known.drain(..at).for_each(|(before, _)| count(schedules, before, false));
         }
     }
 }
 
 /// One view of an install batch has been delivered.
-fn deliver(undelivered: &mut BTreeMap<InstallBatchId, usize>, cohort: InstallBatchId) {
-    if let Some(views) = undelivered.get_mut(&cohort) {
+fn deliver(undelivered: &mut BTreeMap<InstallBatchId, usize>, batch: InstallBatchId) {
+    if let Some(views) = undelivered.get_mut(&batch) {
         *views -= 1;
         if *views == 0 {
-            undelivered.remove(&cohort);
+            undelivered.remove(&batch);
         }
     }
 }

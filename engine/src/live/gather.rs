@@ -242,7 +242,7 @@ impl GatherExecutor {
 
     /// Takes a delta of a port, and the votes of a worker.
     pub fn delta(&mut self, delta: PortDelta) {
-        self.votes.add(&delta.verdicts);
+        self.votes.add(&delta.votes);
         self.ports.deliver(delta);
     }
 

@@ -138,9 +138,9 @@ impl LocalExecutor {
     }
 
     /// Adds a view to an install batch.
-    pub fn install(&mut self, id: ViewId, wanted: ViewRequest, cohort: InstallBatchId) {
+    pub fn install(&mut self, id: ViewId, wanted: ViewRequest, batch: InstallBatchId) {
         // The runtime has checked the plan before: every worker comes to the same result.
-        let Ok(added) = self.views.install(id, wanted, cohort) else { return };
+        let Ok(added) = self.views.install(id, wanted, batch) else { return };
         for id in added.local {
             let Some(step) = self.views.local.step(id).cloned() else { continue };
             for shard in &mut self.shards {
@@ -179,7 +179,7 @@ impl LocalExecutor {
 
     /// Removes the steps that no view reads any more.
     fn release(&mut self, released: ReleasedView) {
-        for port in released.unheard {
+        for port in released.unused_ports {
             for shard in &mut self.shards {
                 shard.outbox.remove_reader(PortReader { port, owner: released.view.owner });
             }
@@ -200,10 +200,10 @@ impl LocalExecutor {
 
     /// Has the state of all views that read a selector (`None`: any) built again from the store,
     /// without ended series. The views use their current state until that is done.
-    pub fn rebuild(&mut self, selector: Option<&[Matcher]>, cohort: InstallBatchId) {
+    pub fn rebuild(&mut self, selector: Option<&[Matcher]>, batch: InstallBatchId) {
         self.rings.retire(selector);
         for (id, wanted) in self.views.retire(selector) {
-            self.install(id, wanted, cohort);
+            self.install(id, wanted, batch);
         }
     }
 
@@ -254,7 +254,7 @@ impl LocalExecutor {
         let t = self.now;
         self.request_history(t);
         // Before any view has begun, no tick is waiting.
-        let at_once = all || !self.views.stands();
+        let at_once = all || !self.views.any_active();
         self.install_loaded(t, all, at_once);
         self.spill_long_rings(t, all);
         self.open_steps(at_once);
@@ -281,13 +281,13 @@ impl LocalExecutor {
     }
 
     /// Begins an install batch; `None`: all views that are being installed.
-    pub fn begin(&mut self, cohort: Option<InstallBatchId>) {
-        for (id, released) in self.views.begin(cohort) {
+    pub fn begin(&mut self, batch: Option<InstallBatchId>) {
+        for (id, released) in self.views.begin(batch) {
             if let Some(released) = released {
                 self.release(released);
             }
             // Without a batch the tick that follows evaluates all of them.
-            if let Some(view) = self.views.all.get(&id).filter(|_| cohort.is_some()) {
+            if let Some(view) = self.views.all.get(&id).filter(|_| batch.is_some()) {
                 self.begun.extend(&view.local.iter().copied().collect());
             }
         }
@@ -297,9 +297,9 @@ impl LocalExecutor {
     fn ready(&self) -> Vec<InstallBatchId> {
         let busy: Vec<&LocalShard> = self.shards.iter().filter(|shard| !shard.is_at_rest()).collect();
         let waits = |view: &InstalledView| busy.iter().any(|shard| shard.keeps_waiting(&view.local));
-        let coming = self.views.coming().filter(|(cohort, _)| !self.store_reads.is_pending(*cohort));
+        let coming = self.views.coming().filter(|(batch, _)| !self.store_reads.is_pending(*batch));
         let ready =
-            coming.filter_map(|(cohort, mut views)| (busy.is_empty() || !views.any(waits)).then_some(cohort));
+            coming.filter_map(|(batch, mut views)| (busy.is_empty() || !views.any(waits)).then_some(batch));
         ready.collect()
     }
 
@@ -392,10 +392,10 @@ impl LocalExecutor {
 }
 
 /// A message with votes for worker 0.
-pub(super) fn vote_message(verdicts: Vec<WorkerVote>) -> Vec<PortDelta> {
-    if verdicts.is_empty() {
+pub(super) fn vote_message(votes: Vec<WorkerVote>) -> Vec<PortDelta> {
+    if votes.is_empty() {
         Vec::new()
     } else {
-        vec![PortDelta { owner: 0, port: u64::MAX, verdicts, ..PortDelta::default() }]
+        vec![PortDelta { owner: 0, port: u64::MAX, votes, ..PortDelta::default() }]
     }
 }

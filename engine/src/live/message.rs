@@ -70,7 +70,7 @@ pub struct PortDelta {
     /// The error, if the step failed.
     pub error: Option<String>,
     /// Votes of the sending worker. They are for worker 0, in a message without a port.
-    pub verdicts: Vec<WorkerVote>,
+    pub votes: Vec<WorkerVote>,
 }
 
 /// What a worker, and then all workers together, have found.

@@ -53,20 +53,20 @@ impl PastReads {
     }
 
     /// Whether an install batch waits.
-    pub fn is_pending(&self, cohort: InstallBatchId) -> bool {
-        self.pending.lock().contains_key(&cohort)
+    pub fn is_pending(&self, batch: InstallBatchId) -> bool {
+        self.pending.lock().contains_key(&batch)
     }
 
-    fn begin(&self, cohort: InstallBatchId) {
-        *self.pending.lock().entry(cohort).or_default() += 1;
+    fn begin(&self, batch: InstallBatchId) {
+        *self.pending.lock().entry(batch).or_default() += 1;
     }
 
-    fn end(&self, cohort: InstallBatchId) {
+    fn end(&self, batch: InstallBatchId) {
         let mut pending = self.pending.lock();
-        if let Some(steps) = pending.get_mut(&cohort) {
+        if let Some(steps) = pending.get_mut(&batch) {
             *steps -= 1;
             if *steps == 0 {
-                pending.remove(&cohort);
+                pending.remove(&batch);
             }
         }
     }
@@ -123,13 +123,13 @@ impl StoreQuerier {
         })
     }
 
-    /// A step that is new in the views of `cohort`, as of `now`. Its history is requested.
-    pub fn step(self: &Arc<Self>, query: StoreQuery, cohort: InstallBatchId, now: TimeMs) -> Arc<StoreStep> {
+    /// A step that is new in the views of `batch`, as of `now`. Its history is requested.
+    pub fn step(self: &Arc<Self>, query: StoreQuery, batch: InstallBatchId, now: TimeMs) -> Arc<StoreStep> {
         let kept = Mutex::new(SubqueryCache::new(self.budget.clone()));
         let step = Arc::new(StoreStep { query, asker: self.clone(), kept, reading: AtomicBool::new(false) });
         if self.reads.beside_ticks.load(SeqCst) && now > TimeMs::MIN {
-            self.reads.begin(cohort);
-            step.read_beside(now, Some(cohort));
+            self.reads.begin(batch);
+            step.read_beside(now, Some(batch));
         }
         step
     }
@@ -158,12 +158,12 @@ impl StoreStep {
     }
 
     /// Fills the cache for an evaluation at `t`, on another thread.
-    fn read_beside(self: &Arc<Self>, t: TimeMs, cohort: Option<InstallBatchId>) {
+    fn read_beside(self: &Arc<Self>, t: TimeMs, batch: Option<InstallBatchId>) {
         if self.reading.swap(true, SeqCst) {
             return;
         }
         let step = Arc::downgrade(self);
-        let over = ReadOver { asker: self.asker.clone(), cohort };
+        let over = ReadOver { asker: self.asker.clone(), batch };
         self.asker.pool.submit(Box::new(move || {
             let over = over;
             // The views of the step may have been removed in the meantime.
@@ -193,12 +193,12 @@ impl StoreStep {
 /// Reports the end of a read when it is dropped, so also after an error or a panic.
 struct ReadOver {
     asker: Arc<StoreQuerier>,
-    cohort: Option<InstallBatchId>,
+    batch: Option<InstallBatchId>,
 }
 
 impl Drop for ReadOver {
     fn drop(&mut self) {
-        self.cohort.into_iter().for_each(|cohort| self.asker.reads.end(cohort));
+        self.batch.into_iter().for_each(|batch| self.asker.reads.end(batch));
         (self.asker.wake)();
     }
 }

@@ -130,13 +130,13 @@ impl Taps {
         }
         let known = &self.notes;
         self.taps.retain_mut(|(_, sink, knows)| {
-            let told = if unseen && *knows != ConsumerState::Rows {
+            let state = if unseen && *knows != ConsumerState::Rows {
                 ConsumerState::Failure
             } else {
                 ConsumerState::Rows
             };
-            let first = std::mem::replace(knows, told) != told;
-            let news = if first && told == ConsumerState::Rows { snapshot.clone() } else { delta.clone() };
+            let first = std::mem::replace(knows, state) != state;
+            let news = if first && state == ConsumerState::Rows { snapshot.clone() } else { delta.clone() };
             let failure = error.filter(|_| newly_failed || first);
             let failure = failure.map(|error| TapEvent::Failed { t, error: error.clone() });
             let progress = progress.then_some(TapEvent::Progress { t });

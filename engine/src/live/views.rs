@@ -141,7 +141,7 @@ pub struct InstalledView {
     /// The round in which it is evaluated.
     pub level: u64,
     /// Its install batch, until that begins.
-    pub cohort: Option<InstallBatchId>,
+    pub batch: Option<InstallBatchId>,
 }
 
 impl InstalledView {
@@ -211,7 +211,7 @@ pub struct ReleasedView {
     /// Its gather steps (of this worker) that have no readers any more.
     pub gather: Vec<(StepId, Step)>,
     /// Its ports that its owner does not read any more.
-    pub unheard: Vec<StepId>,
+    pub unused_ports: Vec<StepId>,
 }
 
 impl ViewTable {
@@ -241,7 +241,7 @@ impl ViewTable {
         &mut self,
         id: ViewId,
         wanted: ViewRequest,
-        cohort: InstallBatchId,
+        batch: InstallBatchId,
     ) -> Result<InstallResult, LowerError> {
         let cut = wanted.cut(self.dialect)?;
         let spec = wanted.spec;
@@ -258,18 +258,18 @@ impl ViewTable {
             _ => None,
         };
         let ports: Vec<StepId> = physical.gather.iter().filter_map(port).collect();
-        let mut unheard = Vec::new();
+        let mut new_ports = Vec::new();
         for port in &ports {
             let views = self.owners.entry(*port).or_default().entry(owner).or_default();
             *views += 1;
             if *views == 1 {
-                unheard.push((*port, owner));
+                new_ports.push((*port, owner));
             }
         }
         let view = InstalledView {
             root: gather.get(physical.root).copied().unwrap_or(0),
             slots: EvaluationTimes::of(&spec.kind),
-            cohort: Some(cohort),
+            batch: Some(batch),
             level: 0,
             cut: cut.clone(),
             spec,
@@ -278,25 +278,25 @@ impl ViewTable {
             ports,
             gather,
         };
-        let stands = self.all.get(&id).is_some_and(|view| view.cohort.is_none());
+        let stands = self.all.get(&id).is_some_and(|view| view.batch.is_none());
         let before = if stands { &mut self.next } else { &mut self.all }.insert(id, view);
         let gone = before.map(|view| {
-            self.come_no_more(id, &view);
+            self.withdraw(id, &view);
             self.release(view)
         });
-        self.coming.entry(cohort).or_default().insert(id);
+        self.coming.entry(batch).or_default().insert(id);
         if let Some(view) = self.next.get(&id).or_else(|| self.all.get(&id)) {
             self.schedule.come(view);
         }
-        Ok(InstallResult { local: new_local, gather: new_gather, ports: unheard, gone })
+        Ok(InstallResult { local: new_local, gather: new_gather, ports: new_ports, gone })
     }
 
     /// Removes a view. Returns its current steps, and those that were coming.
     pub fn remove(&mut self, id: ViewId) -> Vec<ReleasedView> {
         let mut gone = Vec::new();
         for view in self.all.remove(&id).into_iter().chain(self.next.remove(&id)) {
-            match view.cohort {
-                Some(_) => self.come_no_more(id, &view),
+            match view.batch {
+                Some(_) => self.withdraw(id, &view),
                 None => self.schedule.remove(id, &view),
             }
             gone.push(self.release(view));
@@ -304,26 +304,26 @@ impl ViewTable {
         gone
     }
 
-    fn come_no_more(&mut self, id: ViewId, view: &InstalledView) {
-        self.schedule.come_no_more();
-        let Some(cohort) = view.cohort else { return };
-        if let Some(views) = self.coming.get_mut(&cohort) {
+    fn withdraw(&mut self, id: ViewId, view: &InstalledView) {
+        self.schedule.withdraw();
+        let Some(batch) = view.batch else { return };
+        if let Some(views) = self.coming.get_mut(&batch) {
             views.remove(&id);
             if views.is_empty() {
-                self.coming.remove(&cohort);
+                self.coming.remove(&batch);
             }
         }
     }
 
     fn release(&mut self, view: InstalledView) -> ReleasedView {
-        let mut unheard = Vec::new();
+        let mut unused_ports = Vec::new();
         for port in &view.ports {
             let Some(owners) = self.owners.get_mut(port) else { continue };
             if let Some(views) = owners.get_mut(&view.owner) {
                 *views -= 1;
                 if *views == 0 {
                     owners.remove(&view.owner);
-                    unheard.push(*port);
+                    unused_ports.push(*port);
                 }
             }
             if owners.is_empty() {
@@ -332,18 +332,18 @@ impl ViewTable {
         }
         let local = self.local.release(&view.local);
         let gather = self.gather.release(&view.gather);
-        ReleasedView { view, local, gather, unheard }
+        ReleasedView { view, local, gather, unused_ports }
     }
 
     /// Begins an install batch (`None`: all of them). Returns the views, with the steps that they
     /// replaced.
-    pub fn begin(&mut self, cohort: Option<InstallBatchId>) -> Vec<(ViewId, Option<ReleasedView>)> {
-        let cohorts: Vec<InstallBatchId> = match cohort {
-            Some(cohort) => vec![cohort],
+    pub fn begin(&mut self, batch: Option<InstallBatchId>) -> Vec<(ViewId, Option<ReleasedView>)> {
+        let batches: Vec<InstallBatchId> = match batch {
+            Some(batch) => vec![batch],
             None => self.coming.keys().copied().collect(),
         };
         let ids: BTreeSet<ViewId> =
-            cohorts.iter().filter_map(|cohort| self.coming.remove(cohort)).flatten().collect();
+            batches.iter().filter_map(|batch| self.coming.remove(batch)).flatten().collect();
         let mut begun = Vec::new();
         for id in ids {
             let before = self.next.remove(&id).and_then(|view| self.all.insert(id, view));
@@ -352,7 +352,7 @@ impl ViewTable {
             }
             let gone = before.map(|view| self.release(view));
             if let Some(view) = self.all.get_mut(&id) {
-                view.cohort = None;
+                view.batch = None;
                 self.schedule.add(id, view);
             }
             begun.push((id, gone));
@@ -361,14 +361,14 @@ impl ViewTable {
     }
 
     /// Whether any view has begun.
-    pub fn stands(&self) -> bool {
-        self.schedule.stands()
+    pub fn any_active(&self) -> bool {
+        self.schedule.any_active()
     }
 
     /// The views that are coming, by install batch.
     pub fn coming(&self) -> impl Iterator<Item = (InstallBatchId, impl Iterator<Item = &InstalledView>)> {
-        self.coming.iter().map(|(cohort, ids)| {
-            (*cohort, ids.iter().filter_map(|id| self.next.get(id).or_else(|| self.all.get(id))))
+        self.coming.iter().map(|(batch, ids)| {
+            (*batch, ids.iter().filter_map(|id| self.next.get(id).or_else(|| self.all.get(id))))
         })
     }
 

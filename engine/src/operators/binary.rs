@@ -67,7 +67,8 @@ pub fn apply(op: BinaryOp, return_bool: bool, a: f64, b: f64, kept: f64) -> f64 
 pub fn apply_cells(
     op: BinaryOp,
     return_bool: bool,
-    (l, r): (SampleRef, SampleRef),
+    l: SampleRef,
+    r: SampleRef,
     previous: f64,
     notes: &mut Vec<StepAnnotation>,
 ) -> Sample {
@@ -188,7 +189,7 @@ impl VectorScalar {
         let scalar = SampleRef::Float(s);
         let pair = if self.scalar_left { (scalar, cell) } else { (cell, scalar) };
         let mut notes = Vec::new();
-        let sample = apply_cells(self.op, self.return_bool, pair, input.values[row], &mut notes);
+        let sample = apply_cells(self.op, self.return_bool, pair.0, pair.1, input.values[row], &mut notes);
         out.put(row, sample, touched);
         out.notes.set_row(row, notes);
     }

@@ -195,7 +195,8 @@ impl Match {
     /// labels of the match key.
     fn row_of(
         &mut self,
-        (many_row, one_row): (u32, u32),
+        many_row: u32,
+        one_row: u32,
         key: usize,
         sides: MatchSides,
         out: &mut StepOutput,
@@ -262,7 +263,8 @@ impl Match {
         rows: (u32, u32),
         key: usize,
         sides: MatchSides,
-        (found, out): (&mut KeyMatches, &mut StepOutput),
+        found: &mut KeyMatches,
+        out: &mut StepOutput,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         eval_guard.row()?;
@@ -271,26 +273,29 @@ impl Match {
         let (l, r) = if self.swapped() { (one, many) } else { (many, one) };
         let kept = if let SampleRef::Float(v) = l { v } else { ABSENT };
         let mut notes = Vec::new();
-        let sample = binary::apply_cells(self.op, self.return_bool, (l, r), kept, &mut notes);
+        let sample = binary::apply_cells(self.op, self.return_bool, l, r, kept, &mut notes);
         let remarked = notes.pop();
         let remarks = remarked.is_some();
         if let Some(note) = remarked {
-            found.annotate(sides.turn(rows, key), note);
+            found.annotate(sides.turn(rows.0, rows.1, key), note);
         }
         match sample {
             // With an annotation: the types are not supported. Without: a filter dropped the value.
             Sample::Float(v) if is_absent(v) => {
                 let matches = !remarks;
                 if matches && self.copies_labels() {
-                    found.filtered.push(self.row_of(rows, key, sides, out, eval_guard)? as u32);
+                    found.filtered.push(self.row_of(rows.0, rows.1, key, sides, out, eval_guard)? as u32);
                 }
                 return Ok(matches);
             }
             Sample::Float(v) => {
-                found.rows.values.push((self.row_of(rows, key, sides, out, eval_guard)? as u32, v));
+                found.rows.values.push((self.row_of(rows.0, rows.1, key, sides, out, eval_guard)? as u32, v));
             }
             Sample::Histogram(h) => {
-                found.rows.histograms.push((self.row_of(rows, key, sides, out, eval_guard)? as u32, h));
+                found
+                    .rows
+                    .histograms
+                    .push((self.row_of(rows.0, rows.1, key, sides, out, eval_guard)? as u32, h));
             }
         }
         Ok(true)
@@ -322,7 +327,8 @@ impl Match {
         &mut self,
         key: u32,
         sides: MatchSides,
-        (found, out): (&mut KeyMatches, &mut StepOutput),
+        found: &mut KeyMatches,
+        out: &mut StepOutput,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         let partner = {
@@ -342,7 +348,7 @@ impl Match {
         if meets {
             for at in 0..found.many.len() {
                 let rows = (found.many[at], partner);
-                matched += usize::from(self.pair(rows, key as usize, sides, (found, out), eval_guard)?);
+                matched += usize::from(self.pair(rows, key as usize, sides, found, out, eval_guard)?);
                 // Checked before the filter: whether a query is rejected must not depend on values.
                 if self.one_to_one() && matched > 1 {
                     return Ok(false);
@@ -350,7 +356,7 @@ impl Match {
             }
         }
         if matched == 0 && partner != NOBODY && sides.fill_many.is_some() {
-            self.pair((NOBODY, partner), key as usize, sides, (found, out), eval_guard)?;
+            self.pair((NOBODY, partner), key as usize, sides, found, out, eval_guard)?;
         }
         self.check_grouping(found, out)?;
         Ok(true)
@@ -396,7 +402,7 @@ impl<'a> MatchSides<'a> {
 
     /// The order of a pair: pairs with a "many" row first, then filled ones, each by labels. Not by
     /// row number, which differs between views and queries.
-    fn turn(&self, (many, one): (u32, u32), key: usize) -> Turn {
+    fn turn(&self, many: u32, one: u32, key: usize) -> Turn {
         let filled = many == NOBODY;
         let (side, row) = if filled { (self.one, one) } else { (self.many, many) };
         Turn { filled, labels: side.labels[row as usize].clone(), key: key as u32 }
@@ -503,7 +509,7 @@ impl Operator for Match {
             let members = self.sided.members(key);
             eval_guard.rows(1 + members)?;
             out.rows_looked_at += members;
-            if !empty && !self.key(key, sides, (&mut found, &mut *out), eval_guard)? {
+            if !empty && !self.key(key, sides, &mut found, &mut *out, eval_guard)? {
                 return Err(self.refusal(sides.one, eval_guard)?);
             }
             self.last.replace(key, found.annotation.take());

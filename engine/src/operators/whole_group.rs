@@ -101,7 +101,8 @@ impl WholeGroup {
         group: usize,
         param: f64,
         input: &StepOutput,
-        (out, answer): (&mut StepOutput, &mut GroupAnswer),
+        out: &mut StepOutput,
+        answer: &mut GroupAnswer,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let k = param.max(0.0) as usize;
@@ -273,7 +274,7 @@ impl WholeGroup {
                 AggregateOp::Quantile | AggregateOp::Stddev | AggregateOp::Stdvar => {
                     self.reduce(at, param, input, out, &mut answer);
                 }
-                _ => self.pick(at, param, input, (&mut *out, &mut answer), eval_guard)?,
+                _ => self.pick(at, param, input, &mut *out, &mut answer, eval_guard)?,
             }
             self.ignoring.set(at, std::mem::take(&mut answer.ignored));
             self.answers.replace(group, &mut answer.found, out, &mut touched);

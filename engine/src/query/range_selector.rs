@@ -75,7 +75,7 @@ impl RangeSelection {
                 let text = format!("{} modifier is not supported with histograms", extension.as_str());
                 return Err(QueryError::Execution(text));
             }
-            Some(extension) => extended_floats(&ts, &vs, (self.end - self.range, self.end), extension),
+            Some(extension) => extended_floats(&ts, &vs, self.end - self.range, self.end, extension),
         };
         let labels = selection.labels[row].clone();
         let any = !points.is_empty() || !histograms.is_empty();

@@ -20,7 +20,7 @@ pub struct SelectorVisibility {
 /// evaluation.
 pub fn visibilities(plan: &Plan, options: &QueryOptions) -> Vec<SelectorVisibility> {
     let mut found = Vec::new();
-    collect(plan, false, (0, 0), options, &mut found);
+    collect(plan, false, 0, 0, options, &mut found);
     found
 }
 
@@ -28,7 +28,7 @@ pub fn visibilities(plan: &Plan, options: &QueryOptions) -> Vec<SelectorVisibili
 /// before).
 pub(super) fn seen_from(input: &Plan, options: &QueryOptions) -> i64 {
     let mut found = Vec::new();
-    collect(input, true, (0, 0), options, &mut found);
+    collect(input, true, 0, 0, options, &mut found);
     found.iter().map(|sight| sight.from).min().unwrap_or(TimeMs::MAX / 4)
 }
 
@@ -40,7 +40,8 @@ const ALWAYS: (i64, i64) = (TimeMs::MIN / 4, TimeMs::MAX / 4);
 fn collect(
     plan: &Plan,
     inner: bool,
-    (from, to): (i64, i64),
+    from: i64,
+    to: i64,
     options: &QueryOptions,
     found: &mut Vec<SelectorVisibility>,
 ) {
@@ -62,7 +63,7 @@ fn collect(
         } else {
             (from + asked.offset, to + asked.offset + asked.range + 1)
         };
-        collect(&asked.input, true, span, options, found);
+        collect(&asked.input, true, span.0, span.1, options, found);
     }
-    physical.scalar_params.iter().for_each(|plan| collect(plan, inner, (from, to), options, found));
+    physical.scalar_params.iter().for_each(|plan| collect(plan, inner, from, to, options, found));
 }

@@ -36,7 +36,7 @@ impl GatherExecutor {
 
     /// The answer of a view that this tick has evaluated for a check; `None`: it has not begun.
     fn check(&self, id: ViewId) -> Option<CheckReport> {
-        let view = self.views.all.get(&id).filter(|view| view.cohort.is_none())?;
+        let view = self.views.all.get(&id).filter(|view| view.batch.is_none())?;
         let state = self.outputs.get(id)?;
         let out = self.stage.output(view.root);
         // Whether rows of several shards have the same labels is seen when the answer is given.

@@ -55,10 +55,10 @@ mod tests {
             for row in rows.iter() { changes.add(*row); }
             for epoch in 0..=rows.len() {
                 let first = rows[epoch..].iter().min().copied().unwrap_or(u32::MAX);
-                let told = changes.stable_since(epoch as u32);
-                prop_assert!(told <= first, "{told} {first}");
+                let stable = changes.stable_since(epoch as u32);
+                prop_assert!(stable <= first, "{stable} {first}");
                 if epoch + KEPT > rows.len() {
-                    prop_assert_eq!(told, first);
+                    prop_assert_eq!(stable, first);
                 }
             }
         }

@@ -83,7 +83,7 @@ impl ViewSchedule {
     }
 
     /// Whether any view has begun.
-    pub(super) fn stands(&self) -> bool {
+    pub(super) fn any_active(&self) -> bool {
         self.standing > 0
     }
 
@@ -116,7 +116,7 @@ impl ViewSchedule {
     }
 
     /// A view is not coming any more.
-    pub(super) fn come_no_more(&mut self) {
+    pub(super) fn withdraw(&mut self) {
         self.recome = true;
     }
 
@@ -179,7 +179,7 @@ impl ViewSchedule {
         self.relevel = false;
         for (id, view) in all.iter_mut() {
             view.level = levels.get(id).copied().unwrap_or(0);
-            if view.cohort.is_none() {
+            if view.batch.is_none() {
                 self.enter(*id, view);
             }
         }

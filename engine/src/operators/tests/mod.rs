@@ -115,9 +115,9 @@ pub(super) fn answer(out: &StepOutput) -> BTreeMap<String, String> {
 
 /// The texts of all annotations, sorted.
 pub(super) fn remarks(out: &StepOutput) -> Vec<String> {
-    let mut told = AnnotationSet::default();
-    out.notes.iter().for_each(|note| told.add(note, &StepOrigin::default()));
-    let mut texts: Vec<String> = told.into_list().into_iter().map(|note| note.text.to_string()).collect();
+    let mut set = AnnotationSet::default();
+    out.notes.iter().for_each(|note| set.add(note, &StepOrigin::default()));
+    let mut texts: Vec<String> = set.into_list().into_iter().map(|note| note.text.to_string()).collect();
     texts.sort();
     texts
 }

@@ -35,10 +35,10 @@ impl Querier {
             PeerTask::Steps { plan, inner, grid, given } => {
                 PhysicalPlan::for_history(&plan, inner, options.dialect)
                     .map_err(|e| QueryError::Execution(e.0))
-                    .and_then(|physical| self.steps(line, physical, (grid, given), &options, &guard))
+                    .and_then(|physical| self.steps(line, physical, grid, given, &options, &guard))
             }
             PeerTask::Samples { selector, range, t } => {
-                self.samples(line, &selector, (range, t), &options, &guard)
+                self.samples(line, &selector, range, t, &options, &guard)
             }
         };
         let Err(error) = answered else { return line.flush(&guard) };
@@ -55,7 +55,8 @@ impl Querier {
         &self,
         line: &mut dyn PeerChannel,
         physical: PhysicalPlan,
-        (grid, given): (TimeGrid, Vec<ScalarParam>),
+        grid: TimeGrid,
+        given: Vec<ScalarParam>,
         options: &QueryOptions,
         guard: &Arc<QueryGuard>,
     ) -> Result<(), QueryError> {
@@ -93,7 +94,8 @@ impl Querier {
         &self,
         line: &mut dyn PeerChannel,
         selector: &Selector,
-        (range, t): (i64, TimeMs),
+        range: i64,
+        t: TimeMs,
         options: &QueryOptions,
         guard: &Arc<QueryGuard>,
     ) -> Result<(), QueryError> {
@@ -129,12 +131,12 @@ impl Querier {
         if !self.store.waits_for_replay(to) {
             return Ok(());
         }
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         // Sending fails only if the query has ended.
-        self.store.on_replayed(Box::new(move |fate| drop(tell.send(fate))));
+        self.store.on_replayed(Box::new(move |fate| drop(sender.send(fate))));
         loop {
             guard.check()?;
-            match told.recv_timeout(REPLAY_POLL) {
+            match receiver.recv_timeout(REPLAY_POLL) {
                 Ok(fate) => return Ok(fate?),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
