@@ -92,3 +92,20 @@ fn records() {
     assert!(total > 50, "{total} records: this test looks in the wrong place");
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
+
+/// The statements of the page run.
+#[test]
+fn the_page_is_true() {
+    let fixture = world();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql.md");
+    let page = std::fs::read_to_string(page).expect("UTF-8");
+    let mut statements: Vec<String> = Vec::new();
+    for block in page.split("```sql\n").skip(1) {
+        let block = block.split("```").next().expect("an end");
+        statements.extend(block.split(';').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()));
+    }
+    assert!(statements.len() >= 7, "{statements:?}");
+    for statement in statements {
+        fixture.rows(&statement).unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+}

@@ -92,8 +92,11 @@ impl Scan {
 
     fn of_rows(&self, rows: Vec<(Row, Vec<Option<f64>>)>) -> Result<Batches, SqlError> {
         let scan = self.clone();
-        let chunks: Vec<Vec<(Row, Vec<Option<f64>>)>> = rows.chunks(BATCH_ROWS).map(<[_]>::to_vec).collect();
-        Ok(Box::new(chunks.into_iter().map(move |rows| scan.batch_of_rows(&rows))))
+        let mut rows = rows.into_iter();
+        Ok(Box::new(std::iter::from_fn(move || {
+            let part: Vec<(Row, Vec<Option<f64>>)> = rows.by_ref().take(BATCH_ROWS).collect();
+            (!part.is_empty()).then(|| scan.batch_of_rows(&part))
+        })))
     }
 
     fn batch_of_rows(&self, rows: &[(Row, Vec<Option<f64>>)]) -> Result<RecordBatch, SqlError> {
@@ -219,8 +222,11 @@ impl Scan {
             self.relation.context.sources.meta.rows(table.name)?
         };
         let scan = self.clone();
-        let chunks: Vec<Vec<Map<String, Value>>> = rows.chunks(BATCH_ROWS).map(<[_]>::to_vec).collect();
-        Ok(Box::new(chunks.into_iter().map(move |rows| scan.batch_of_json(&rows))))
+        let mut rows = rows.into_iter();
+        Ok(Box::new(std::iter::from_fn(move || {
+            let part: Vec<Map<String, Value>> = rows.by_ref().take(BATCH_ROWS).collect();
+            (!part.is_empty()).then(|| scan.batch_of_json(&part))
+        })))
     }
 
     /// The rows of a list of series.
