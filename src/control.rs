@@ -35,7 +35,8 @@ struct ActiveConfig {
     without_effect: Vec<String>,
     external_labels: Labels,
     evaluation_interval: Option<i64>,
-    ok: bool,
+    /// When a reload failed; `None`: the last one succeeded.
+    failed: Option<TimeMs>,
     since: TimeMs,
 }
 
@@ -59,7 +60,7 @@ impl ServerController {
                 without_effect: Vec::new(),
                 external_labels: Labels::default(),
                 evaluation_interval: None,
-                ok: true,
+                failed: None,
                 since: 0,
             }),
             process: ProcessMetrics::new(&server.metrics, server.started),
@@ -89,7 +90,7 @@ impl ServerController {
             without_effect: loaded.config.without_effect.clone(),
             external_labels: loaded.config.external_labels.clone(),
             evaluation_interval: Some(loaded.config.evaluation_interval()),
-            ok: true,
+            failed: None,
             since: now,
         };
     }
@@ -130,7 +131,8 @@ impl ServerController {
             Ok(()) => tracing::info!("configuration reloaded"),
             Err(error) => {
                 self.reload_ok.set(0.0);
-                self.loaded.lock().ok = false;
+                let now = self.server.clock.now();
+                self.loaded.lock().failed.get_or_insert(now);
                 tracing::error!("configuration not reloaded, the old one stays in force: {error}");
             }
         }
@@ -186,6 +188,10 @@ impl ServerControl for ApiControl {
         self.0.server.health.reason()
     }
 
+    fn reload_failed_since(&self) -> Option<TimeMs> {
+        self.0.loaded.lock().failed
+    }
+
     fn starting(&self) -> Option<String> {
         let doing = || self.0.server.store.replay_progress().map(|progress| progress.to_string());
         (!self.ready())
@@ -201,7 +207,7 @@ impl ServerControl for ApiControl {
             cwd: std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default(),
             hostname: crate::host_name(),
             server_time: Some(server.clock.now()),
-            reload_config_success: in_force.ok,
+            reload_config_success: in_force.failed.is_none(),
             last_config_time: Some(in_force.since),
             corruption_count: server.metrics.counter("prometheus_tsdb_wal_corruptions_total", "", &[]).get(),
             goroutine_count: std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count),

@@ -40,11 +40,11 @@ pub(crate) fn welcome(address: &str) -> String {
         "
 Perennial is running on its embedded default: it scrapes itself and this host every 5 s and keeps {} standing.
 
+  look       {url}/                                   (queries, alerts, targets, rules: all of it live)
   ask        curl '{url}/api/v1/query' --data-urlencode 'query=instance:cpu_busy:ratio'
   watch      curl -N -G '{url}/api/v1/subscribe' --data-urlencode 'query=rate(node_cpu_seconds_total{{mode=\"user\"}}[1m])'
   rules      curl '{url}/api/v1/rules'
   alerts     curl '{url}/api/v1/alerts'
-  look       {url}/
   your own   perennial --config.file=prometheus.yml      (perennial --help explains every flag)
 
 ",

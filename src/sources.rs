@@ -1,6 +1,7 @@
 //! Adapters for the HTTP API: convert snapshots of targets and rules to the types of the API.
 
 use ::api::{json_model as api, services};
+use connectors::relabel::{RelabelConfig, RelabelStep, Relabeler, relabel_steps};
 use connectors::scrape::manager::ScrapeManager;
 use connectors::scrape::target::TargetHealth as ScrapeHealth;
 use rules::alert::AlertState;
@@ -51,6 +52,28 @@ impl services::TargetList for ScrapeTargetAdapter {
         self.0.pools()
     }
 
+    fn relabel_steps(
+        &self,
+        pool: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Option<Vec<api::RelabelStepJson>> {
+        let steps = self.0.relabel_steps(pool, labels)?;
+        Some(steps.into_iter().map(relabel_step).collect())
+    }
+
+    fn try_relabelling(
+        &self,
+        rules: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<api::RelabelStepJson>, String> {
+        if rules.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        let rules: Vec<RelabelConfig> = rules::yaml::parse("rules", rules).map_err(|e| e.to_string())?;
+        Relabeler::new(&rules)?;
+        Ok(relabel_steps(&rules, labels).into_iter().map(relabel_step).collect())
+    }
+
     fn metadata(&self) -> Vec<api::MetadataJson> {
         let metadata = |m: connectors::scrape::manager::TargetMetadata| api::MetadataJson {
             target: m.target,
@@ -76,6 +99,20 @@ impl services::RuleGroupList for RuleGroupAdapter {
             }
         }
     }
+}
+
+fn relabel_step(step: RelabelStep) -> api::RelabelStepJson {
+    let RelabelStep { rule, output, keep } = step;
+    let rule = api::RelabelRuleJson {
+        separator: rule.separator().to_owned(),
+        regex: rule.pattern().to_owned(),
+        modulus: (rule.modulus > 0).then_some(rule.modulus),
+        replacement: rule.written().to_owned(),
+        action: rule.action.as_str().to_owned(),
+        source_labels: rule.source_labels,
+        target_label: rule.target_label,
+    };
+    api::RelabelStepJson { rule, output, keep }
 }
 
 fn map(labels: &Labels) -> BTreeMap<String, String> {

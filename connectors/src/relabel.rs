@@ -11,6 +11,7 @@ use crate::names::NameScheme;
 use md5::{Digest, Md5};
 use regex::Captures;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use storage::model::LabelsBuilder;
 use storage::model::regex::{AnchoredRegex, expand};
 
@@ -235,6 +236,52 @@ impl Relabeler {
         }
         Ok(true)
     }
+}
+
+/// What one rule makes of a label set.
+pub struct RelabelStep {
+    /// The rule.
+    pub rule: RelabelConfig,
+    /// The labels after it.
+    pub output: BTreeMap<String, String>,
+    /// Whether the label set is kept.
+    pub keep: bool,
+}
+
+impl RelabelConfig {
+    /// The separator of the joined values, with the default.
+    pub fn separator(&self) -> &str {
+        self.separator.as_deref().unwrap_or(DEFAULT_SEPARATOR)
+    }
+
+    /// The pattern, with the default.
+    pub fn pattern(&self) -> &str {
+        self.regex.as_deref().unwrap_or(DEFAULT_REGEX)
+    }
+
+    /// The value to write, with the default.
+    pub fn written(&self) -> &str {
+        self.replacement.as_deref().unwrap_or(DEFAULT_REPLACEMENT)
+    }
+}
+
+/// Applies one rule after the other and keeps what each makes of `labels`, up to one that drops them.
+pub fn relabel_steps(rules: &[RelabelConfig], labels: &BTreeMap<String, String>) -> Vec<RelabelStep> {
+    let mut builder = LabelsBuilder::default();
+    for (name, value) in labels {
+        builder.set(name, value);
+    }
+    let mut steps = Vec::new();
+    for rule in rules {
+        // The rules of a job were compiled before: this one is valid.
+        let keep = Relabeler::new(std::slice::from_ref(rule)).is_ok_and(|one| one.apply(&mut builder));
+        let output = if keep { builder.pairs().clone() } else { BTreeMap::new() };
+        steps.push(RelabelStep { rule: rule.clone(), output, keep });
+        if !keep {
+            break;
+        }
+    }
+    steps
 }
 
 /// Why not all rules were applied.

@@ -358,6 +358,7 @@ pub(super) const ABOUT: &str = "\
 A Prometheus-compatible monitoring server in which every rule is a live dataflow.
 
 Start it without any flag: it watches itself and this machine, and shows both at http://127.0.0.1:9090.
+Open that address in a browser: every server has a web page of live queries, alerts, targets and rules.
 Start it as Prometheus:    perennial --config.file=prometheus.yml --storage.tsdb.path=data/
 
 Flags are those of Prometheus 3, and a few of our own. Both `--flag=value` and `--flag value` work; switches are

@@ -59,6 +59,7 @@ pub use retention::{ExpiredBlocks, HeadAndLog, Retention};
 pub use selection::{Selection, SeriesSource};
 pub use series_retention::{RetentionCutoffs, SeriesRetention};
 
+use crate::block::BlockMeta;
 use crate::disk::Disk;
 use crate::exemplars::Exemplars;
 use crate::head::{Head, group_id};
@@ -464,6 +465,14 @@ impl Store {
         let mut gathered = HeadStatsCollector::default();
         self.shards.iter().for_each(|shard| gathered.add(&shard.read().head));
         gathered.finish(limit)
+    }
+
+    /// The blocks that answers are read from, in the order of their time.
+    pub fn block_metas(&self) -> Vec<BlockMeta> {
+        let Some(history) = &self.history else { return Vec::new() };
+        let mut metas = history.metas();
+        metas.sort_by_key(|meta| (meta.from, meta.to));
+        metas
     }
 
     /// Housekeeping, to be called about once a minute. Flushes the ranges that are complete at

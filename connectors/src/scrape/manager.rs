@@ -7,6 +7,7 @@
 use crate::config::units::ConfigDuration;
 use crate::http_client::Peers;
 use crate::limits;
+use crate::relabel::{RelabelStep, relabel_steps};
 use crate::scrape::appender::StartRules;
 use crate::scrape::config::ScrapeJob;
 use crate::scrape::metadata::Metadata;
@@ -326,6 +327,13 @@ impl ScrapeManager {
             self.shared.metrics.metadata_entries(name, entries);
         }
         all
+    }
+
+    /// What the relabelling rules of a pool make of `labels`, rule by rule, up to one that drops them; `None`:
+    /// there is no such pool.
+    pub fn relabel_steps(&self, pool: &str, labels: &BTreeMap<String, String>) -> Option<Vec<RelabelStep>> {
+        let job = self.pools.lock().get(pool)?.job.borrow().as_ref()?.job.clone();
+        Some(relabel_steps(&job.config.keys.relabel_configs, labels))
     }
 
     /// The names of the pools.

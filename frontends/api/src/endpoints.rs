@@ -4,8 +4,8 @@ use super::dispatch::ApiRequest;
 use super::query::{self, expressions};
 use super::response::ApiResult;
 use super::{
-    admin, federate, index_page, lifecycle, limits, pages, remote_write, rules, saved_queries, search,
-    series, status, subscribe, targets, view_check, views,
+    admin, capabilities, federate, index_page, lifecycle, limits, metric_families, notifications, pages,
+    remote_write, rules, saved_queries, search, series, status, subscribe, targets, view_check, views,
 };
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -211,6 +211,38 @@ pub static ENDPOINTS: &[Endpoint] = &[
     open("/api/v1/targets", GET, call!(targets::targets), "Scrape targets"),
     open("/api/v1/targets/metadata", GET, call!(targets::target_metadata), "Metric metadata by target"),
     open("/api/v1/scrape_pools", GET, call!(targets::scrape_pools), "Names of the scrape pools"),
+    open(
+        "/api/v1/targets/relabel_steps",
+        GET,
+        call!(targets::relabel_steps),
+        "What each relabelling rule of a pool makes of labels",
+    ),
+    open(
+        "/api/v1/relabel",
+        GET_POST,
+        call!(targets::relabel),
+        "What relabelling rules would make of labels, to try them",
+    ),
+    open(
+        "/api/v1/scrape_pools/config",
+        GET,
+        call!(targets::scrape_pool_config),
+        "The configuration of one scrape pool",
+    ),
+    early("/api/v1/notifications", GET, call!(notifications::notifications), "What the operator should know"),
+    Endpoint {
+        streams: true,
+        ..early("/api/v1/notifications/live", GET, call!(notifications::live), "The same, as it changes")
+    },
+    early("/api/v1/features", GET, call!(capabilities::features), "What this server can do"),
+    early("/api/v1/openapi.yaml", GET, call!(capabilities::openapi), "This table, for programs"),
+    early(
+        "/api/v1/status/self_metrics",
+        GET,
+        call!(metric_families::self_metrics),
+        "The metrics of this server as JSON",
+    ),
+    open("/api/v1/status/tsdb/blocks", GET, call!(status::tsdb_blocks), "The blocks on disk"),
     open("/api/v1/metadata", GET, call!(targets::metadata), "Metric metadata"),
     open("/api/v1/alertmanagers", GET, call!(status::alertmanagers), "Where alerts go"),
     early("/api/v1/status/buildinfo", GET, call!(status::build_info), "Version"),
@@ -260,7 +292,10 @@ pub static ENDPOINTS: &[Endpoint] = &[
     early("/favicon.svg", GET_HEAD, call!(pages::icon), "Its icon"),
     page("/query"),
     page("/alerts"),
+    page("/alerts/history"),
     page("/targets"),
+    page("/cardinality"),
+    page("/relabel"),
     page("/rules"),
     page("/views"),
     page("/views/{id}"),

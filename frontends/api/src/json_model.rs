@@ -9,6 +9,51 @@ use std::collections::BTreeMap;
 use storage::exemplars::{Exemplar, SeriesExemplars};
 use storage::model::{Labels, TimeMs};
 
+/// What the operator should know about the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotificationJson {
+    /// The text.
+    pub text: String,
+    /// Since when it holds.
+    #[serde(serialize_with = "instant")]
+    pub date: Option<TimeMs>,
+    /// Whether it still holds.
+    pub active: bool,
+}
+
+/// What one relabelling rule makes of a label set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RelabelStepJson {
+    /// The rule, with defaults.
+    pub rule: RelabelRuleJson,
+    /// The labels after it.
+    pub output: BTreeMap<String, String>,
+    /// Whether the label set is kept.
+    pub keep: bool,
+}
+
+/// A relabelling rule, with defaults. What its action does not use is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RelabelRuleJson {
+    /// The labels whose values are joined.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub source_labels: Vec<String>,
+    /// Between the joined values.
+    pub separator: String,
+    /// The anchored pattern.
+    pub regex: String,
+    /// The modulus of `hashmod`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modulus: Option<u64>,
+    /// The label that is written.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub target_label: String,
+    /// The value that is written.
+    pub replacement: String,
+    /// What the rule does.
+    pub action: String,
+}
+
 /// A rule group with the state of its rules.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -10,6 +10,7 @@
 
 mod admin;
 pub mod bodies;
+mod capabilities;
 mod connection;
 pub mod dispatch;
 pub mod endpoints;
@@ -21,6 +22,8 @@ pub mod json_model;
 mod lifecycle;
 pub mod limits;
 mod low_priority;
+mod metric_families;
+mod notifications;
 mod pages;
 pub mod params;
 mod paths;
@@ -71,7 +74,7 @@ use storage::execution::Execution;
 use storage::model::TimeMs;
 use subscribe::budget::Budget;
 use subscribe::shared_views::SharedViews;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
@@ -192,6 +195,8 @@ pub struct AppStateInner {
     /// Held while the views are described, by one request at a time: a request that waits here
     /// occupies no thread.
     describe_lock: Arc<tokio::sync::Mutex<()>>,
+    /// Who may listen to notifications.
+    notification_streams: Arc<Semaphore>,
     /// The turn to check a view.
     check_lock: Arc<tokio::sync::Mutex<()>>,
     /// Made by the first statement.
@@ -223,6 +228,7 @@ impl AppState {
             views: SharedViews::new(sources.views.clone(), settings.execution),
             buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
             describe_lock: Arc::default(),
+            notification_streams: Arc::new(Semaphore::new(limits::NOTIFICATION_STREAMS)),
             check_lock: Arc::default(),
             #[cfg(feature = "sql")]
             sql: std::sync::OnceLock::new(),

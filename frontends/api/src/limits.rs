@@ -61,6 +61,10 @@ pub const SEARCH_LETTERS: usize = 256;
 pub const SEARCH_WINDOW_MS: i64 = 3_600_000;
 /// The most results of a search that our own page makes without `--enable-feature=search-api`.
 pub const PAGE_SEARCH_RESULTS: usize = 1_000;
+/// The most bytes of the rules of one call of `/api/v1/relabel`.
+pub const RELABEL_RULES_BYTES: usize = 64 << 10;
+/// The most labels of one call of `/api/v1/relabel` and `/api/v1/targets/relabel_steps`: real targets have tens.
+pub const RELABEL_LABELS: usize = 1_000;
 /// The most entries of a list of `/api/v1/status/tsdb`.
 pub const TSDB_STATUS_LIMIT: usize = 10_000;
 /// `Retry-After` while the server starts, s: the replay of millions of samples takes a few.
@@ -106,6 +110,11 @@ pub const WRITE_STALL: Duration = Duration::from_secs(10);
 /// How long an answer waits until the write-ahead log contains what the answer shows. A write takes
 /// less than 1 ms and a sync tens of ms; a disk that takes longer than this is stalled.
 pub const SETTLE: Duration = Duration::from_secs(2);
+
+/// Clients that listen to notifications at one time (as in Prometheus): each is a connection.
+pub const NOTIFICATION_STREAMS: usize = 16;
+/// How often notifications are compared with what listeners were told.
+pub const NOTIFICATION_PERIOD: Duration = Duration::from_millis(500);
 
 /// Views on one page of `/api/v1/views`: a worker inspects each of them during a tick.
 pub const VIEWS_PER_PAGE: usize = 1_000;

@@ -3,7 +3,7 @@
 //! or stream.
 
 use super::ApiSettings;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 
 /// The content security policy of data: it must not be framed or executed.
@@ -18,6 +18,7 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 
 /// Adds the security headers to a response.
 pub(crate) fn add_headers<B>(response: &mut Response<B>) {
+    let unchanged = response.status() == StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
     let is_page =
         headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
@@ -30,6 +31,10 @@ pub(crate) fn add_headers<B>(response: &mut Response<B>) {
         (header::CONTENT_SECURITY_POLICY, policy),
     ];
     for (name, value) in all {
+        // A browser takes the headers of 304 for those of the page that it has: the policy of that page stays.
+        if unchanged && name == header::CONTENT_SECURITY_POLICY {
+            continue;
+        }
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
 }
@@ -138,5 +143,10 @@ mod tests {
         };
         assert_eq!(policy("text/html; charset=utf-8"), PAGE_POLICY);
         assert_eq!(policy("application/json"), DATA_POLICY);
+        let mut unchanged = Response::new(());
+        *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+        add_headers(&mut unchanged);
+        assert!(!unchanged.headers().contains_key("content-security-policy"), "the page would lose its own");
+        assert_eq!(unchanged.headers()["x-content-type-options"], "nosniff");
     }
 }

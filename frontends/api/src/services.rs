@@ -5,7 +5,9 @@
 //! call them off the async runtime.
 
 use super::bodies::BodyShare;
-use super::json_model::{DroppedTargetJson, MetadataJson, RuleGroupJson, RuntimeInfo, TargetJson, WalReplay};
+use super::json_model::{
+    DroppedTargetJson, MetadataJson, RelabelStepJson, RuleGroupJson, RuntimeInfo, TargetJson, WalReplay,
+};
 use super::query::log::QueryLog;
 use bytes::Bytes;
 use engine::memory::MemoryPool;
@@ -15,6 +17,7 @@ use language::QueryLanguage;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use storage::block::BlockMeta;
 use storage::clock::Clock;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, TimeMs};
@@ -101,6 +104,10 @@ pub trait StoreAdmin: Send + Sync {
     fn clean_tombstones(&self) -> Result<(), StoreError>;
     /// Writes a copy of the data to the directory `dir`, including the head if `with_head`.
     fn snapshot(&self, dir: &Path, with_head: bool) -> Result<(), StoreError>;
+    /// The blocks that answers are read from, in the order of their time.
+    fn blocks(&self) -> Vec<BlockMeta> {
+        Vec::new()
+    }
 }
 
 impl StoreAdmin for Store {
@@ -119,6 +126,10 @@ impl StoreAdmin for Store {
     fn snapshot(&self, dir: &Path, with_head: bool) -> Result<(), StoreError> {
         Store::snapshot(self, dir, with_head)
     }
+
+    fn blocks(&self) -> Vec<BlockMeta> {
+        self.block_metas()
+    }
 }
 
 /// The scrape targets.
@@ -132,6 +143,19 @@ pub trait TargetList: Send + Sync {
     fn dropped_counts(&self) -> BTreeMap<String, usize>;
     /// The names of the scrape pools, sorted.
     fn pools(&self) -> Vec<String>;
+    /// What the relabelling rules of a pool make of `labels`, rule by rule, up to one that drops them; `None`:
+    /// there is no such pool.
+    fn relabel_steps(&self, _pool: &str, _labels: &BTreeMap<String, String>) -> Option<Vec<RelabelStepJson>> {
+        None
+    }
+    /// What `rules`, YAML as in `relabel_configs`, make of `labels`. The error says what is wrong with the rules.
+    fn try_relabelling(
+        &self,
+        _rules: &str,
+        _labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<RelabelStepJson>, String> {
+        Ok(Vec::new())
+    }
     /// The metadata that all targets expose.
     fn metadata(&self) -> Vec<MetadataJson>;
 }
@@ -171,6 +195,10 @@ pub trait ServerControl: Send + Sync {
     fn ready(&self) -> bool;
     /// Why the running server cannot do its work; `None`: it can.
     fn unhealthy(&self) -> Option<String> {
+        None
+    }
+    /// Since when the configuration on disk could not be loaded; `None`: the last reload succeeded.
+    fn reload_failed_since(&self) -> Option<TimeMs> {
         None
     }
     /// What the server is still doing if it is not ready, but already reads history and accepts

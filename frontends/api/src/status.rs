@@ -110,13 +110,38 @@ pub(crate) async fn tsdb(call: ApiRequest) -> ApiResult {
     success(&TsdbStatusJson::from(head))
 }
 
+/// `/api/v1/status/tsdb/blocks`
+pub(crate) async fn tsdb_blocks(call: ApiRequest) -> ApiResult {
+    let blocks = call.state.sources.tsdb.blocks();
+    let shown: Vec<serde_json::Value> = blocks
+        .iter()
+        .map(|meta| {
+            json!({
+                "ulid": meta.dir.file_name().map(|name| name.to_string_lossy()),
+                "minTime": meta.min_time,
+                "maxTime": meta.to,
+                "stats": {
+                    "numSamples": meta.samples,
+                    "numHistogramSamples": meta.histograms,
+                    "numSeries": meta.series,
+                    "numChunks": meta.rows,
+                },
+                "compaction": {"level": if meta.replaces.is_empty() { 1 } else { 2 }, "sources": meta.replaces},
+                "version": meta.version,
+            })
+        })
+        .collect();
+    success(&json!({ "blocks": shown }))
+}
+
 /// `/metrics`
 pub(crate) async fn metrics(call: ApiRequest) -> Response {
     refresh(&call.state);
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], call.state.sources.metrics.render()).into_response()
 }
 
-fn refresh(state: &AppState) {
+/// Updates the gauges that are not kept current.
+pub(super) fn refresh(state: &AppState) {
     state.telemetry.ready.set(if state.is_ready() { 1.0 } else { 0.0 });
     state.telemetry.views.set(state.views.count() as f64);
     state.sources.admin.collect();

@@ -2,7 +2,8 @@
 
 use super::dispatch::ApiRequest;
 use super::json_model::{DroppedTargetJson, MetadataJson, TargetJson, label_map};
-use super::response::{ApiError, ApiResult, success};
+use super::limits;
+use super::response::{ApiError, ApiResult, ErrorType, success};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use storage::model::Labels;
@@ -81,6 +82,88 @@ struct ScrapePoolsJson {
     scrape_pools: Vec<String>,
 }
 
+/// `/api/v1/targets/relabel_steps`: what each relabelling rule of a pool makes of a label set.
+pub(crate) async fn relabel_steps(call: ApiRequest) -> ApiResult {
+    let pool = call.form.get("scrapePool");
+    if pool.is_empty() {
+        return Err(ApiError::bad_data("no scrapePool parameter provided"));
+    }
+    let labels = labels_of(&call)?;
+    let Some(steps) = call.state.sources.targets.relabel_steps(pool, &labels) else {
+        return Err(ApiError::bad_data(format!(
+            "error retrieving scrape config: scrape pool {pool:?} not found"
+        )));
+    };
+    success(&serde_json::json!({ "steps": steps }))
+}
+
+/// `/api/v1/relabel`: what rules that somebody tries make of a label set.
+pub(crate) async fn relabel(call: ApiRequest) -> ApiResult {
+    let labels = labels_of(&call)?;
+    let rules = call.form.get("rules");
+    if rules.len() > limits::RELABEL_RULES_BYTES {
+        return Err(ApiError::bad_data(format!("rules of more than {} bytes", limits::RELABEL_RULES_BYTES)));
+    }
+    let rules = rules.to_owned();
+    let targets = call.state.sources.targets.clone();
+    // Patterns are compiled for it: not on the threads of the network.
+    let tried = call.state.blocking(move || targets.try_relabelling(&rules, &labels));
+    let steps = tried.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
+    success(&serde_json::json!({ "steps": steps.map_err(ApiError::bad_data)? }))
+}
+
+/// The parameter `labels`: a JSON object.
+fn labels_of(call: &ApiRequest) -> Result<BTreeMap<String, String>, ApiError> {
+    let labels: BTreeMap<String, String> = serde_json::from_str(call.form.get("labels"))
+        .map_err(|e| ApiError::bad_data(format!("error parsing labels: {e}")))?;
+    if labels.len() > limits::RELABEL_LABELS {
+        return Err(ApiError::bad_data(format!("more than {} labels", limits::RELABEL_LABELS)));
+    }
+    Ok(labels)
+}
+
+/// `/api/v1/scrape_pools/config`: the configuration of one pool.
+pub(crate) async fn scrape_pool_config(call: ApiRequest) -> ApiResult {
+    let pool = call.form.get("scrapePool");
+    if pool.is_empty() {
+        return Err(ApiError::bad_data("no scrapePool parameter provided"));
+    }
+    let all = call.state.sources.admin.config_yaml();
+    let Some(yaml) = job_yaml(&all, pool) else {
+        return Err(ApiError::bad_data(format!(
+            "error retrieving scrape config: scrape pool {pool:?} not found"
+        )));
+    };
+    success(&serde_json::json!({ "yaml": yaml }))
+}
+
+/// The part of the printed configuration that describes a job. The printer writes one item of
+/// `scrape_configs` after a dash without indentation, and `job_name` first.
+fn job_yaml(all: &str, name: &str) -> Option<String> {
+    let jobs = all.split_once("scrape_configs:\n")?.1;
+    let mut found: Option<String> = None;
+    for line in jobs.lines() {
+        let first = line.strip_prefix("- ");
+        if found.is_some() && (first.is_some() || !line.starts_with(' ')) {
+            break;
+        }
+        let value = first.and_then(|first| first.strip_prefix("job_name: "));
+        let is_wanted = value.is_some_and(|value| {
+            value == name || serde_json::from_str::<String>(value).is_ok_and(|text| text == name)
+        });
+        if first.is_none() && !line.starts_with(' ') {
+            break;
+        }
+        if is_wanted || found.is_some() {
+            let text = first.or_else(|| line.strip_prefix("  ")).unwrap_or(line);
+            let yaml = found.get_or_insert_default();
+            yaml.push_str(text);
+            yaml.push('\n');
+        }
+    }
+    found
+}
+
 /// `/api/v1/scrape_pools`
 pub(crate) async fn scrape_pools(call: ApiRequest) -> ApiResult {
     success(&ScrapePoolsJson { scrape_pools: call.state.sources.targets.pools() })
@@ -111,4 +194,20 @@ pub(crate) async fn metadata(call: ApiRequest) -> ApiResult {
         }
     }
     success(&found.into_iter().take(limit).collect::<BTreeMap<_, _>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::job_yaml;
+
+    #[test]
+    fn a_job_is_cut_out_of_the_configuration() {
+        let all = "global:\n  scrape_interval: 5s\nscrape_configs:\n- job_name: a\n  scheme: http\n- job_name: \"1: b\"\n  \
+                   static_configs:\n  - targets:\n    - x\nstorage:\n  x: 1\n";
+        assert_eq!(job_yaml(all, "a").as_deref(), Some("job_name: a\nscheme: http\n"));
+        let second = "job_name: \"1: b\"\nstatic_configs:\n- targets:\n  - x\n";
+        assert_eq!(job_yaml(all, "1: b").as_deref(), Some(second));
+        assert_eq!(job_yaml(all, "c"), None);
+        assert_eq!(job_yaml("global: {}\n", "a"), None);
+    }
 }

@@ -478,6 +478,10 @@ impl BlockBackend for BlockManager {
         self.hand_over_far(block)
     }
 
+    fn metas(&self) -> Vec<BlockMeta> {
+        self.blocks.all_metas()
+    }
+
     fn incomplete_reason(&self) -> Option<String> {
         let damaged = self.damaged.get();
         let here = (damaged > 0.0)

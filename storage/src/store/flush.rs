@@ -68,6 +68,11 @@ pub trait BlockBackend: Send + Sync {
         Ok(())
     }
 
+    /// What it has, by block.
+    fn metas(&self) -> Vec<BlockMeta> {
+        Vec::new()
+    }
+
     /// Rewrites one part of which some series are expired, if there is one. Returns whether there
     /// was.
     fn drop_expired_series(

@@ -514,6 +514,48 @@ async fn the_page_and_its_files_are_served() {
 }
 
 #[tokio::test]
+async fn the_calls_of_prometheus_page_are_answered() {
+    let steps = get("/api/v1/targets/relabel_steps?scrapePool=a&labels=%7B%22x%22%3A%22y%22%7D").await;
+    assert_eq!(steps.json()["data"]["steps"][0]["output"]["x"], "y");
+    assert_eq!(steps.json()["data"]["steps"][0]["rule"]["action"], "keep");
+    for bad in ["scrapePool=b&labels=%7B%7D", "scrapePool=a&labels=x", "labels=%7B%7D"] {
+        assert_eq!(get(&format!("/api/v1/targets/relabel_steps?{bad}")).await.status, 400, "{bad}");
+    }
+    let missing = get("/api/v1/scrape_pools/config?scrapePool=x").await;
+    assert_eq!(missing.status, 400);
+    let why = "error retrieving scrape config: scrape pool \"x\" not found";
+    assert_eq!(missing.json()["error"], why);
+    assert_eq!(get("/api/v1/notifications").await.json()["data"], serde_json::json!([]));
+    let features = get("/api/v1/features").await;
+    assert_eq!(features.json()["data"].as_object().unwrap().len(), 12);
+    assert_eq!(features.json()["data"]["promql"]["group_left"], true);
+    assert_eq!(get("/api/v1/status/tsdb/blocks").await.json()["data"]["blocks"], serde_json::json!([]));
+    let own = get("/api/v1/status/self_metrics?metric_name_pattern=prometheus_ready").await;
+    assert_eq!(own.json()["data"][0]["metric"][0]["gauge"]["value"], 1.0);
+    let openapi = get("/api/v1/openapi.yaml").await;
+    assert!(
+        openapi.text.contains("  \"/api/v1/label/{name}/values\":\n    parameters:\n"),
+        "{}",
+        openapi.text
+    );
+}
+
+#[tokio::test]
+async fn notifications_begin_and_end() {
+    use futures::StreamExt;
+    let (state, fakes) = server(ApiSettings::default());
+    fakes.ready.store(false, SeqCst);
+    let request = Request::get("/api/v1/notifications/live").body(Body::empty()).unwrap();
+    let response = super::super::dispatch::route(state.clone(), request).await;
+    let mut body = response.into_body().into_data_stream();
+    let mut next = async || String::from_utf8(body.next().await.unwrap().unwrap().to_vec()).unwrap();
+    assert_eq!(next().await, ": connected\n\n");
+    assert!(next().await.contains("\"text\":\"Prometheus is starting"));
+    fakes.ready.store(true, SeqCst);
+    assert!(next().await.contains("\"active\":false"));
+}
+
+#[tokio::test]
 async fn a_prefix_moves_everything() {
     let settings =
         ApiSettings { route_prefix: "/prom".into(), external_path: "/prom".into(), ..ApiSettings::default() };

@@ -350,6 +350,10 @@ impl TargetList for Rest {
     fn dropped(&self) -> Vec<DroppedTargetJson> {
         vec![DroppedTargetJson { discovered_labels: BTreeMap::new(), scrape_pool: "b".into() }]
     }
+    fn relabel_steps(&self, pool: &str, labels: &BTreeMap<String, String>) -> Option<Vec<RelabelStepJson>> {
+        let rule = RelabelRuleJson { action: "keep".into(), ..RelabelRuleJson::default() };
+        (pool == "a").then(|| vec![RelabelStepJson { rule, output: labels.clone(), keep: true }])
+    }
     fn dropped_counts(&self) -> BTreeMap<String, usize> {
         BTreeMap::from([("b".into(), 1)])
     }
