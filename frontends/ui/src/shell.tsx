@@ -31,7 +31,10 @@ export const PAGES: Page[] = [
   { path: '/rules', name: 'Rules', key: 'r', main: true, component: Lazy(() => import('./pages/Rules').then((m) => m.Rules)) },
   { path: '/views', name: 'Live views', key: 'v', main: true, component: Lazy(() => import('./pages/Views').then((m) => m.Views)) },
   { path: '/service-discovery', name: 'Service discovery', key: 'd', component: Lazy(() => import('./pages/Discovery').then((m) => m.Discovery)) },
-  { path: '/tsdb-status', name: 'TSDB status', key: 'c', component: Lazy(() => import('./pages/Tsdb').then((m) => m.Tsdb)) },
+  { path: '/alerts/history', name: 'Alert history', key: 'h', component: Lazy(() => import('./pages/History').then((m) => m.History)) },
+  { path: '/cardinality', name: 'Cardinality', key: 'c', component: Lazy(() => import('./pages/Cardinality').then((m) => m.Cardinality)) },
+  { path: '/relabel', name: 'Relabel debugger', component: Lazy(() => import('./pages/Relabel').then((m) => m.Relabel)) },
+  { path: '/tsdb-status', name: 'TSDB status', component: Lazy(() => import('./pages/Tsdb').then((m) => m.Tsdb)) },
   { path: '/status', name: 'Status', key: 's', component: Lazy(() => import('./pages/Status').then((m) => m.Status)) },
   { path: '/config', name: 'Configuration', component: Lazy(() => import('./pages/Status').then((m) => m.Config)) },
   { path: '/flags', name: 'Flags', component: Lazy(() => import('./pages/Status').then((m) => m.Flags)) },
@@ -103,6 +106,8 @@ function Head({ current }: { current: Page | undefined }) {
           <summary>More ▾</summary>
           <div class="menu">
             {PAGES.filter((p) => p.main).map((p) => <a key={p.path} class="phone always" href={href(p.path)} data-page="1">{p.name}</a>)}
+            <button type="button" class="phone plain" onClick={toggleTheme}>Light or dark</button>
+            <button type="button" class="phone plain" onClick={toggleZone}>UTC or local time</button>
             {others.map((p) => <a key={p.path} class="always" href={href(p.path)} data-page="1">{p.name}</a>)}
           </div>
         </details>
@@ -110,7 +115,7 @@ function Head({ current }: { current: Page | undefined }) {
       <span class="grow" />
       <button class="plain wide" type="button" onClick={openPalette} title="Find pages, metrics, rules and targets (Ctrl-K)">⌕ <kbd>Ctrl K</kbd></button>
       <button class="plain wide" type="button" onClick={toggleZone} title="UTC or local time (u)">{zoneName(now.value, zone.value)}</button>
-      <button class="plain" type="button" onClick={toggleTheme} title="Light or dark" aria-label={`Switch to the ${theme.value === 'dark' ? 'light' : 'dark'} theme`}>◐</button>
+      <button class="plain wide" type="button" onClick={toggleTheme} title="Light or dark" aria-label={`Switch to the ${theme.value === 'dark' ? 'light' : 'dark'} theme`}>◐</button>
       <Clock />
     </header>
   );
@@ -145,9 +150,9 @@ function Clock() {
   const at = frontier.value === 0 ? '' : clockTime(frontier.value, zone.value);
   const state = paused.value ? 'paused' : connection.value === 'open' && lag.value > BEHIND_SECONDS ? 'behind' : connection.value;
   const words: Record<string, [string, string]> = {
-    paused: ['warn', `paused ${at}`],
+    paused: ['warn', at],
     behind: ['warn', `${formatSpan(lag.value)} behind`],
-    open: ['live', `live ${at}`],
+    open: ['live', at],
     connecting: ['dim', 'connecting'],
     waiting: ['err', `offline, again in ${Math.max(0, Math.ceil((retryAt.value - Date.now()) / 1000))} s`],
     asleep: ['dim', 'asleep'],
@@ -161,7 +166,8 @@ function Clock() {
   return (
     <button class={`plain clock ${kind}`} type="button" onClick={press} aria-pressed={paused.value}
       title={paused.value ? 'Go on (Space)' : 'Everything on this page is complete up to this time. Press to pause (Space).'}>
-      <span class={`dot ${state === 'open' ? '' : 'hollow'}`} />{text}{state === 'open' ? ' ❚❚' : ''}
+      <span class={`dot ${state === 'open' ? '' : 'hollow'}`} />
+      {(state === 'open' || state === 'paused') && <span class="word">{state === 'open' ? 'live ' : 'paused '}</span>}{text}{state === 'open' && <span class="word"> ❚❚</span>}
     </button>
   );
 }

@@ -110,7 +110,7 @@ export function DataTable<T>(props: Props<T>) {
               onMouseEnter={props.onHover ? () => props.onHover!(row) : undefined} onMouseLeave={props.onHover ? () => props.onHover!(null) : undefined}
               onClick={props.onRow ? (e) => props.onRow!(row, e) : undefined}>
               {columns.map((column) => (
-                <td key={column.name} class={`${column.numeric ? 'num' : ''} ${column.class ?? ''}`} title={column.cell ? undefined : column.text(row)}>
+                <td key={column.name} data-name={column.name} class={`${column.numeric ? 'num' : ''} ${column.class ?? ''}`} title={column.cell ? undefined : column.text(row)}>
                   {column.cell ? column.cell(row) : column.text(row)}
                 </td>
               ))}

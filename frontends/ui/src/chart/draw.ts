@@ -108,9 +108,10 @@ export function drawChart(canvas: HTMLCanvasElement, store: Store, shown: Series
   c.beginPath();
   c.rect(frame.left, frame.top - 1, frame.right - frame.left, frame.bottom - frame.top + 2);
   c.clip();
-  if (look.threshold) drawThreshold(c, store, shown, frame, look.threshold, colors);
+  if (look.threshold) shadeThreshold(c, store, shown, frame, look.threshold, colors);
   if (look.stacked) drawStack(c, store, shown, frame, colors, look.focus);
   else drawLines(c, store, shown, frame, colors, look.focus);
+  if (look.threshold) drawThreshold(c, frame, look.threshold, colors);
   drawLost(c, store, frame, colors);
   c.restore();
   if (look.liveEdge > 0) drawEdge(c, frame, look.behind ? colors.warn : colors.live);
@@ -191,7 +192,7 @@ function drawLines(c: CanvasRenderingContext2D, store: Store, shown: Series[], f
     const nth = used.get(series.color) ?? 0;
     used.set(series.color, nth + 1);
     if (series.key === focus) continue;
-    c.globalAlpha = focus !== null ? (few ? 0.35 : 0.2) : few ? 1 : 0.45;
+    c.globalAlpha = focus !== null ? (few ? 0.35 : 0.12) : few ? 1 : Math.min(0.6, Math.max(0.15, 40 / shown.length));
     c.lineWidth = few ? 1.5 : 1;
     c.setLineDash(few ? DASHES[nth % DASHES.length]! : []);
     // Hundreds of lines in eight colours are brown: one hue shows where they are dense.
@@ -222,18 +223,32 @@ function drawStack(c: CanvasRenderingContext2D, store: Store, shown: Series[], f
     const series = order[n]!;
     c.fillStyle = colors.series[series.color]!;
     c.globalAlpha = focus === null || focus === series.key ? 0.75 : 0.25;
+    const top = (i: number) => tops.get(i)?.[n] ?? NaN;
+    // An area for each stretch without a gap: across a gap it would show values that nobody measured.
     for (let i = store.first; i < store.length; i++) {
-      const top = tops.get(i)![n]!;
-      if (!Number.isFinite(top)) continue;
-      // A column a step: with gaps, areas between points would show values that nobody measured.
-      const x0 = xOf(frame, store.time(i) - store.step / 2);
-      const x1 = xOf(frame, store.time(i) + store.step / 2);
-      const y0 = yOf(frame, top - series.values[i]!);
-      const y1 = yOf(frame, top);
-      c.fillRect(x0, Math.min(y0, y1), x1 - x0 + 0.3, Math.abs(y1 - y0));
+      if (!Number.isFinite(top(i))) continue;
+      let last = i;
+      while (Number.isFinite(top(last + 1))) last++;
+      fillStretch(c, store, series, frame, top, i, last);
+      i = last;
     }
   }
   c.globalAlpha = 1;
+}
+
+/** Fills the area of a series between its values at the steps `from` to `to` and those below it. */
+function fillStretch(c: CanvasRenderingContext2D, store: Store, series: Series, frame: Frame, top: (i: number) => number, from: number, to: number): void {
+  const bottom = (i: number) => yOf(frame, top(i) - series.values[i]!);
+  if (from === to) {
+    const x = xOf(frame, store.time(from));
+    const y = yOf(frame, top(from));
+    c.fillRect(x - 1, Math.min(y, bottom(from)), 2, Math.abs(bottom(from) - y));
+    return;
+  }
+  c.beginPath();
+  for (let i = from; i <= to; i++) c.lineTo(xOf(frame, store.time(i)), yOf(frame, top(i)));
+  for (let i = to; i >= from; i--) c.lineTo(xOf(frame, store.time(i)), bottom(i));
+  c.fill();
 }
 
 /** The series in the order in which they are stacked: the greatest mean lowest. */
@@ -242,9 +257,14 @@ export function stackOrder(store: Store, shown: Series[]): Series[] {
   return [...shown].sort((a, b) => mean.get(b.key)! - mean.get(a.key)! || (a.key < b.key ? -1 : 1));
 }
 
-/** A dashed line at the threshold, and a tint over the stretches where any series satisfies it. */
-function drawThreshold(c: CanvasRenderingContext2D, store: Store, shown: Series[], frame: Frame, limit: { op: string; value: number }, colors: Colors): void {
+/** Tints what satisfies the comparison, in the stretches where any series does. */
+function shadeThreshold(c: CanvasRenderingContext2D, store: Store, shown: Series[], frame: Frame, limit: { op: string; value: number }, colors: Colors): void {
   c.fillStyle = colors.tint;
+  const y = Math.min(Math.max(yOf(frame, limit.value), frame.top), frame.bottom);
+  const above = limit.op.startsWith('>');
+  const below = limit.op.startsWith('<');
+  const top = below ? y : frame.top;
+  const bottom = above ? y : frame.bottom;
   let from = -1;
   for (let i = store.first; i <= store.length; i++) {
     const holds = i < store.length && shown.some((s) => !Number.isNaN(s.values[i]!) && compare(s.values[i]!, limit.op, limit.value));
@@ -252,10 +272,14 @@ function drawThreshold(c: CanvasRenderingContext2D, store: Store, shown: Series[
     if (!holds && from >= 0) {
       const x0 = xOf(frame, store.time(from) - store.step / 2);
       const x1 = xOf(frame, store.time(i - 1) + store.step / 2);
-      c.fillRect(x0, frame.top, x1 - x0, frame.bottom - frame.top);
+      c.fillRect(x0, top, x1 - x0, bottom - top);
       from = -1;
     }
   }
+}
+
+/** A dashed line at the threshold. */
+function drawThreshold(c: CanvasRenderingContext2D, frame: Frame, limit: { op: string; value: number }, colors: Colors): void {
   const y = yOf(frame, limit.value);
   if (y < frame.top || y > frame.bottom) return;
   c.strokeStyle = colors.err;

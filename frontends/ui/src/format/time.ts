@@ -72,7 +72,8 @@ export function timeTicks(from: number, to: number, zone: Zone, count: number): 
     // The offset of the instant, not of the start: on the day of a change of the clock they differ.
     const t = wall - offset(wall - offset(wall, zone), zone);
     if (t > to) break;
-    if (t < from) continue;
+    // An hour that the change of the clock leaves out falls on its neighbour.
+    if (t < from || t <= (found.at(-1)?.t ?? -Infinity)) continue;
     const midnight = wall % 86_400 === 0;
     const text = clockTime(t, zone);
     found.push({ t, label: midnight ? date(t, zone).slice(5) : step < 60 ? text : text.slice(0, 5) });

@@ -7,7 +7,7 @@ import { useApi } from '../hooks';
 import { now, watch } from '../live';
 import { threshold, unitOf, type Node } from '../promql/ast';
 import { call } from '../api';
-import { route } from '../router';
+import { href, route } from '../router';
 import { zone } from '../settings';
 import { DataTable, type Column } from '../table';
 import type { Alert, Rule, RuleGroup } from '../types';
@@ -69,6 +69,7 @@ export function Alerts() {
         <StateButton name="pending" label="Pending" count={alerts('pending')} kind="warn" />
         <StateButton name="broken" label="Broken" count={of('broken')} kind="err" />
         <StateButton name="quiet" label="Quiet" count={of('quiet')} kind="ok" />
+        <a href={href('/alerts/history')} data-page="1">History</a>
         <span class="grow" />
         <FindBox label="Filter alerts" />
       </div>
@@ -133,6 +134,7 @@ function Details({ item, alerts }: { item: Item; alerts: Alert[] }) {
         {(rule.duration ?? 0) > 0 && <span class="dim">for {formatDuration(rule.duration!)}</span>}
         {(rule.keepFiringFor ?? 0) > 0 && <span class="dim">keep firing for {formatDuration(rule.keepFiringFor!)}</span>}
         <span class="dim">{group.file} › {group.name}, every {formatDuration(group.interval)}</span>
+        <a href={href(`/alerts/history?rule=${encodeURIComponent(rule.name)}`)} data-page="1">history</a>
       </div>
       {alerts.length === 0 ? <Annotations of={rule.annotations ?? {}} /> : <Instances rule={rule} alerts={alerts} />}
     </div>

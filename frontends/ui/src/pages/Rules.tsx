@@ -67,7 +67,7 @@ export function Rules() {
         return lines.length > 0 && (
           <section key={`${group.file};${group.name}`}>
             <div class="group-head"><h2 style={{ margin: 0 }}>{group.name}</h2><span class="dim wrap">{group.file}</span><span class="dim">every {formatDuration(group.interval)}</span></div>
-            <DataTable rows={lines} columns={COLUMNS} rowKey={(l) => `${l.rule.name}${l.rule.query}${JSON.stringify(l.rule.labels)}`} caption={`Rules of ${group.name}`} />
+            <DataTable class="stacked" rows={lines} columns={COLUMNS} rowKey={(l) => `${l.rule.name}${l.rule.query}${JSON.stringify(l.rule.labels)}`} caption={`Rules of ${group.name}`} />
           </section>
         );
       })}

@@ -129,7 +129,8 @@ function TargetDetails({ target }: { target: Target }) {
   );
 }
 
-interface Step { rule: Record<string, unknown>; output: Record<string, string>; keep: boolean }
+/** What one relabelling rule did. */
+export interface Step { rule: Record<string, unknown>; output: Record<string, string>; keep: boolean }
 
 /** What each relabelling rule did to a target's labels. */
 export function RelabelSteps({ pool, labels }: { pool: string; labels: Record<string, string> }) {
@@ -144,7 +145,8 @@ export function RelabelSteps({ pool, labels }: { pool: string; labels: Record<st
   );
 }
 
-function StepLine({ step, before }: { step: Step; before: Record<string, string> }) {
+/** One step as a difference. */
+export function StepLine({ step, before }: { step: Step; before: Record<string, string> }) {
   const after = step.keep ? step.output : {};
   const changed = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter((n) => before[n] !== after[n]).sort();
   const rule = Object.entries(step.rule).map(([k, v]) => `${k}: ${Array.isArray(v) ? `[${v.join(', ')}]` : String(v)}`).join('  ');

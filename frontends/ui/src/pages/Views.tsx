@@ -47,7 +47,7 @@ function List() {
         <FindBox label="Filter views" />
       </div>
       <Problem of={loaded} />
-      <DataTable rows={shown} columns={COLUMNS} rowKey={(v) => v.id} caption="Live views" />
+      <DataTable class="stacked" rows={shown} columns={COLUMNS} rowKey={(v) => v.id} caption="Live views" />
       <p class="dim">A view is a query whose answer is kept current: a rule, the condition of an alert, a saved query, or what somebody watches. Equal queries share one.</p>
     </>
   );

@@ -1,5 +1,5 @@
 // The box of the expression: a plain text area at once, the editor when its chunk is loaded.
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { Editor } from './editor';
 
 interface Props {
@@ -26,20 +26,24 @@ export function EditorBox(props: Props) {
   const latest = useRef(props);
   latest.current = props;
   const [loaded, setLoaded] = useState(false);
+  const refocus = useRef(false);
+  // What is hidden cannot have the focus: only after the editor is shown.
+  useLayoutEffect(() => {
+    if (loaded && refocus.current) editor.current?.focus();
+  }, [loaded]);
 
   useEffect(() => {
     let gone = false;
     if (props.autofocus) area.current?.focus();
     void import('./editor').then(({ createEditor }) => {
       if (gone || !host.current) return;
-      const focused = document.activeElement === area.current;
+      refocus.current = document.activeElement === area.current;
       editor.current = createEditor(host.current, latest.current.text, {
         change: (text) => latest.current.change(text),
         run: () => latest.current.run(),
         history: (direction) => latest.current.history(direction),
       });
       setLoaded(true);
-      if (focused) editor.current.focus();
     });
     return () => {
       gone = true;

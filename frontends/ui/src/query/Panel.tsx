@@ -10,6 +10,7 @@ import { print } from '../promql/ast';
 import { recall, remember, zone } from '../settings';
 import { download, toCsv } from '../table';
 import { useFrame } from '../hooks';
+import { inspect } from '../inspect';
 import { useToast } from '../toast';
 import { PanelData, type Result } from './data';
 import { EditorBox } from './EditorBox';
@@ -38,6 +39,17 @@ function readHistory(): string[] {
   }
 }
 
+/** The values that a chart shows, by time. For tests, and for whoever opens the console of the browser. */
+function shownValues(result: Result | null): { labels: Record<string, string>; values: Record<number, number> }[] {
+  const store = result?.store;
+  if (!store) return [];
+  return [...store.series.values()].map((series) => {
+    const values: Record<number, number> = {};
+    for (let i = store.first; i < store.length; i++) if (!Number.isNaN(series.values[i]!)) values[store.time(i)] = series.values[i]!;
+    return { labels: series.labels, values };
+  });
+}
+
 /** Runs the panel's query whenever its settings change. */
 function useData(settings: Settings, run: number): [Result | null, number] {
   const [version, bump] = useFrame();
@@ -58,6 +70,7 @@ function useData(settings: Settings, run: number): [Result | null, number] {
   useEffect(() => {
     if (!standing) bump();
   }, [standing]);
+  useEffect(() => inspect(() => shownValues(data.current?.result ?? null)), []);
   return [data.current?.result ?? null, version];
 }
 

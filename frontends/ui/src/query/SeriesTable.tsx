@@ -46,7 +46,7 @@ export function columnsOf(names: string[], unit: Unit, sumBy?: (label: string) =
     ...(sumBy && name !== '__name__' ? { title: `double click: sum by (${name})` } : {}),
   }));
   const number = (name: string, title: string, value: (row: Row) => number): Column<Row> => ({
-    name, title, numeric: true, sort: value, text: (row) => (Number.isNaN(value(row)) && name !== 'now' ? '' : String(value(row))),
+    name, title, numeric: true, ...(name === 'max' ? {} : { class: 'narrow-hide' }), sort: value, text: (row) => (Number.isNaN(value(row)) && name !== 'now' ? '' : String(value(row))),
     cell: (row) => (Number.isNaN(value(row)) && name !== 'now' ? '' : <span title={String(value(row))}>{formatValue(value(row), unit)}</span>),
   });
   const now: Column<Row> = {
@@ -58,7 +58,7 @@ export function columnsOf(names: string[], unit: Unit, sumBy?: (label: string) =
     },
   };
   return [
-    { name: ' ', text: () => '', cell: ({ series }) => <Swatch color={many ? 0 : series.color % COLORS} /> },
+    { name: '●', title: 'colour in the chart', text: () => '', cell: ({ series }) => <Swatch color={many ? 0 : series.color % COLORS} /> },
     ...labels, now,
     number('min', 'least value in the picture', (row) => row.summary.min),
     number('max', 'greatest value in the picture', (row) => row.summary.max),

@@ -1,0 +1,96 @@
+// Cardinality: which metrics and labels make the series that match. Every row narrows, and each step says the
+// expression that it stands for.
+import { useMemo, useState } from 'preact/hooks';
+import { ApiError } from '../api';
+import { labelName, quote } from '../format/labels';
+import { useApi } from '../hooks';
+import { go, route, setParam } from '../router';
+import { DataTable, type Column } from '../table';
+import type { InstantSeries } from '../types';
+import { Problem, QueryLink, queryPath } from './common';
+
+interface Count { name: string; series: number }
+interface Vector { result: InstantSeries[] }
+
+const SHOWN = 50;
+const AGAIN_MS = 15_000;
+
+function counts(data: Vector | null, label: string): Count[] {
+  return (data?.result ?? []).map((s) => ({ name: s.metric[label] ?? '', series: Number(s.value?.[1] ?? 0) }));
+}
+
+/** A selector narrowed by one more label. */
+export function narrow(selector: string, label: string, value: string): string {
+  const inside = selector.replace(/^\{|\}$/g, '').trim();
+  const more = `${labelName(label)}=${quote(value)}`;
+  return `{${inside === '' || inside === '__name__!=""' ? more : `${inside}, ${more}`}}`;
+}
+
+export function Cardinality() {
+  const match = route.value.params.get('match') || '{__name__!=""}';
+  const focus = route.value.params.get('focus') ?? '';
+  const [text, setText] = useState(match);
+  const total = useApi<Vector>('query', { query: `count(${match})` }, AGAIN_MS);
+  const metrics = useApi<Vector>('query', { query: `topk(${SHOWN}, count by (__name__) (${match}))` }, AGAIN_MS);
+  const names = useApi<string[]>('labels', { 'match[]': [match], limit: 500 });
+  const query = focus === '' ? null : `topk(${SHOWN}, count by (${labelName(focus)}) (${match}))`;
+  const values = useApi<Vector>(query === null ? null : 'query', query === null ? {} : { query }, AGAIN_MS);
+  const distinct = useApi<Vector>(focus === '' ? null : 'query', focus === '' ? {} : { query: `count(count by (${labelName(focus)}) (${match}))` }, AGAIN_MS);
+  const series = Number(total.data?.result[0]?.value?.[1] ?? 0);
+  const byMetric = useMemo(() => counts(metrics.data, '__name__'), [metrics.data]);
+  const byValue = useMemo(() => counts(values.data, focus), [values.data, focus]);
+  const labels = (names.data ?? []).filter((n) => n !== '__name__');
+  const to = (next: string) => {
+    setText(next);
+    setParam('match', next === '{__name__!=""}' ? '' : next);
+  };
+  const error = [total, metrics, names].find((l) => l.error instanceof ApiError);
+  return (
+    <>
+      <div class="head">
+        <h1>Cardinality</h1>
+        <span class="dim">{series} series match now</span>
+      </div>
+      <form class="row" onSubmit={(e) => {
+        e.preventDefault();
+        to(text);
+      }}>
+        <input aria-label="Selector" class="find mono grow" value={text} spellcheck={false} onInput={(e) => setText(e.currentTarget.value)} />
+        <button type="submit">Count</button>
+        <button type="button" onClick={() => to('{__name__!=""}')}>All</button>
+        <button type="button" onClick={() => go(queryPath(match))}>Draw them</button>
+      </form>
+      {error && <Problem of={error} />}
+      <h2>Labels</h2>
+      <div class="row">
+        {labels.map((name) => <button key={name} type="button" aria-pressed={name === focus} onClick={() => setParam('focus', name === focus ? '' : name)}>{name}</button>)}
+        {names.data && labels.length === 0 && <span class="dim">The series have no labels.</span>}
+      </div>
+      <div class="cards" style={{ marginTop: '12px' }}>
+        <Part title="By metric" expr={`topk(${SHOWN}, count by (__name__) (${match}))`} list={byMetric} total={series} choose={(name) => to(narrow(match, '__name__', name))} />
+        {focus !== '' && (
+          <Part title={`By ${focus}: ${distinct.data?.result[0]?.value?.[1] ?? '…'} values`} expr={query!} list={byValue} total={series} choose={(value) => to(narrow(match, focus, value))} />
+        )}
+      </div>
+    </>
+  );
+}
+
+function Part({ title, expr, list, total, choose }: { title: string; expr: string; list: Count[]; total: number; choose(name: string): void }) {
+  const most = Math.max(1, ...list.map((c) => c.series));
+  const columns: Column<Count>[] = [
+    { name: 'name', text: (c) => c.name, class: 'wrap', cell: (c) => (c.name === '' ? <span class="dim">(without)</span> : <button type="button" class="plain wrap" title="narrow to it" onClick={() => choose(c.name)}>{c.name}</button>) },
+    { name: 'series', numeric: true, sort: (c) => c.series, text: (c) => String(c.series) },
+    {
+      name: 'share', class: 'narrow-hide', sort: (c) => c.series, text: (c) => `${((100 * c.series) / Math.max(total, 1)).toFixed(1)} %`,
+      cell: (c) => <><span class="meter" style={{ width: `${Math.max(1, (80 * c.series) / most)}px` }} /> {((100 * c.series) / Math.max(total, 1)).toFixed(1)} %</>,
+    },
+  ];
+  return (
+    <section>
+      <h2>{title}</h2>
+      <DataTable rows={list} columns={columns} rowKey={(c) => c.name} sorted={-2} caption={title} />
+      <p class="dim"><QueryLink expr={expr}><code class="wrap">{expr}</code></QueryLink></p>
+    </section>
+  );
+}
