@@ -148,6 +148,12 @@ pub const DISCOVERY_RETRY_SECONDS: u64 = 15;
 pub const DISCOVERY_SHORT_PAUSE_MS: u64 = 250;
 /// Time that Consul may wait for a change, seconds (as in Prometheus).
 pub const CONSUL_WAIT_SECONDS: u64 = 120;
+/// Bytes of an answer of ZooKeeper; a node has at most 1 MiB, but a list of nodes may have more.
+pub const ZOOKEEPER_FRAME_BYTES: usize = 16 << 20;
+/// Questions to ZooKeeper that wait for their answers at the same time.
+pub const ZOOKEEPER_REQUESTS: usize = 100;
+/// Longest pause before a new session with ZooKeeper, seconds (as in Prometheus; the first is 1 s).
+pub const ZOOKEEPER_RETRY_SECONDS: u64 = 10;
 /// Time for Kuma's answer beyond its own wait, seconds (as in Prometheus).
 pub const KUMA_ANSWER_SECONDS: u64 = 15;
 /// Maximum size of one answer of an API that lists targets, bytes: as of a target file.

@@ -31,6 +31,7 @@ pub mod static_config;
 pub mod triton;
 mod unsupported;
 pub mod vultr;
+pub mod zookeeper;
 
 use crate::config::block::ConfigKeys;
 use crate::config::document::{Node, NodeSeed};
@@ -208,6 +209,10 @@ mechanisms! {
     kuma_sd_configs: kuma::KumaSd,
     /// Tasks of Marathon's apps.
     marathon_sd_configs: marathon::MarathonSd,
+    /// Serversets in ZooKeeper.
+    serverset_sd_configs: zookeeper::ServersetSd,
+    /// Nerve's services in ZooKeeper.
+    nerve_sd_configs: zookeeper::NerveSd,
     /// Targets in the domain name system.
     dns_sd_configs: dns::DnsSd,
     /// Containers of a Docker daemon.
