@@ -379,7 +379,8 @@ fn pem(text: &Option<String>, file: &Option<ConfigPath>) -> Result<Option<String
     }
 }
 
-fn base64(bytes: &[u8]) -> String {
+/// Base64 of RFC 4648.
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

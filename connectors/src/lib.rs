@@ -9,6 +9,8 @@
 #![warn(unreachable_pub)]
 
 pub mod alertmanager;
+pub mod api_client;
+pub mod aws_credentials;
 pub mod aws_signature;
 pub mod blocking;
 pub mod config;
@@ -19,6 +21,7 @@ pub mod exposition;
 pub mod host_metrics;
 pub mod http_client;
 pub mod import;
+mod jwt;
 pub mod limits;
 pub mod names;
 pub mod native_histogram;
@@ -30,3 +33,4 @@ pub mod remote;
 pub mod scrape;
 pub mod threads;
 pub mod wall_clock;
+mod xml;

@@ -162,6 +162,16 @@ pub const DISCOVERY_ANSWER_BYTES: usize = 64 << 20;
 pub const DISCOVERY_PAGES: usize = 10_000;
 /// Requests that one refresh makes at a time, where each machine needs its own.
 pub const DISCOVERY_REQUESTS: usize = 10;
+/// Attempts of a call of AWS that fails for a moment (its SDKs: 3).
+pub const AWS_ATTEMPTS: u32 = 3;
+/// Half of the longest wait before the second attempt, ms; it doubles with each.
+pub const AWS_RETRY_MS: u64 = 100;
+/// Keys of AWS that end within this time are replaced, seconds.
+pub const AWS_KEY_SPARE_SECONDS: u64 = 60;
+/// Network interfaces that one entry of `azure_sd_configs` remembers (Prometheus: 5,000).
+pub const AZURE_INTERFACES_REMEMBERED: usize = 5_000;
+/// Elements inside one another in an XML answer.
+pub const XML_DEPTH: usize = 64;
 /// Alerts queued for one Alertmanager; beyond it, the oldest are dropped and counted (Prometheus:
 /// 10,000).
 pub const ALERT_QUEUE: usize = 10_000;

@@ -17,22 +17,11 @@ use Shared::{Alone, Http, Tls};
 
 /// Discovery mechanisms that this build does not support: key, shared fields, own secrets.
 const MECHANISMS: &[(&str, Shared, &[&str])] = &[
-    ("aws_sd_configs", Http, &["secret_key"]),
-    ("azure_sd_configs", Http, &["client_secret"]),
-    ("ec2_sd_configs", Http, &["secret_key"]),
-    ("ecs_sd_configs", Http, &["secret_key"]),
-    ("elasticache_sd_configs", Http, &["secret_key"]),
     ("eureka_sd_configs", Http, &[]),
-    ("gce_sd_configs", Alone, &[]),
-    ("lightsail_sd_configs", Http, &["secret_key"]),
-    ("msk_sd_configs", Http, &["secret_key"]),
     ("oci_sd_configs", Http, &["key_passphrase"]),
     ("openstack_sd_configs", Tls, &["password", "application_credential_secret"]),
-    ("outscale_sd_configs", Http, &["secret_key"]),
     ("ovhcloud_sd_configs", Alone, &["application_secret", "consumer_key"]),
-    ("rds_sd_configs", Http, &["secret_key"]),
     ("scaleway_sd_configs", Http, &["secret_key"]),
-    ("stackit_sd_configs", Http, &["service_account_key", "private_key"]),
     ("uyuni_sd_configs", Http, &["password"]),
 ];
 
@@ -40,7 +29,15 @@ const MECHANISMS: &[(&str, Shared, &[&str])] = &[
 /// an HTTP client. They lead all requests to a closed port of this machine.
 const SUPPORTED: &[(&str, &str)] = &[
     ("consul_sd_configs", "server: '127.0.0.1:9'"),
+    ("aws_sd_configs", "role: ec2, access_key: k, secret_key: CANARY, region: r"),
+    ("azure_sd_configs", "subscription_id: s, tenant_id: t, client_id: c, client_secret: CANARY"),
     ("digitalocean_sd_configs", ""),
+    ("ec2_sd_configs", "access_key: k, secret_key: CANARY, region: r"),
+    ("ecs_sd_configs", "access_key: k, secret_key: CANARY, region: r"),
+    ("elasticache_sd_configs", "access_key: k, secret_key: CANARY, region: r"),
+    ("lightsail_sd_configs", "access_key: k, secret_key: CANARY, region: r"),
+    ("msk_sd_configs", "access_key: k, secret_key: CANARY, region: r"),
+    ("rds_sd_configs", "access_key: k, secret_key: CANARY, region: r"),
     (
         "docker_sd_configs",
         "host: 'http://u:CANARY@127.0.0.1:9', filters: [{name: status, values: [running]}]",
@@ -53,6 +50,7 @@ const SUPPORTED: &[(&str, &str)] = &[
     ("linode_sd_configs", "region: eu"),
     ("marathon_sd_configs", "servers: ['http://u:CANARY@127.0.0.1:9/']"),
     ("nomad_sd_configs", "server: 'http://u:CANARY@127.0.0.1:9/'"),
+    ("outscale_sd_configs", "access_key: k, secret_key: CANARY"),
     ("puppetdb_sd_configs", "url: 'http://u:CANARY@127.0.0.1:9', query: q"),
     ("vultr_sd_configs", ""),
 ];

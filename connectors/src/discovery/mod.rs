@@ -5,10 +5,13 @@
 //! publishes the complete list at every change. Mechanisms that this build does not have are
 //! accepted with a warning, so that configuration files load.
 
+pub mod aws;
+pub mod azure;
 pub mod consul;
 pub mod digitalocean;
 pub mod dns;
 pub mod file;
+pub mod gce;
 pub mod hetzner;
 pub mod http;
 pub mod ionos;
@@ -21,12 +24,14 @@ pub mod marathon;
 pub mod moby;
 mod names;
 pub mod nomad;
+pub mod outscale;
 pub mod polling;
 pub mod puppetdb;
 #[cfg(test)]
 mod recorded;
 mod report_timer;
 pub mod shared_target;
+pub mod stackit;
 pub mod static_config;
 pub mod triton;
 mod unsupported;
@@ -219,6 +224,28 @@ mechanisms! {
     docker_sd_configs: moby::DockerSd,
     /// Services, tasks and nodes of a Docker swarm.
     dockerswarm_sd_configs: moby::DockerSwarmSd,
+    /// Instances of EC2.
+    ec2_sd_configs: aws::Ec2Sd,
+    /// Instances of Lightsail.
+    lightsail_sd_configs: aws::LightsailSd,
+    /// Tasks of ECS.
+    ecs_sd_configs: aws::EcsSd,
+    /// Caches of ElastiCache.
+    elasticache_sd_configs: aws::ElastiCacheSd,
+    /// Brokers and controllers of MSK.
+    msk_sd_configs: aws::MskSd,
+    /// Databases of RDS.
+    rds_sd_configs: aws::RdsSd,
+    /// Any of the mechanisms of AWS.
+    aws_sd_configs: aws::AwsSd,
+    /// Virtual machines of Azure.
+    azure_sd_configs: azure::AzureSd,
+    /// Instances of Google Compute Engine.
+    gce_sd_configs: gce::GceSd,
+    /// Servers of STACKIT.
+    stackit_sd_configs: stackit::StackitSd,
+    /// Virtual machines of OUTSCALE.
+    outscale_sd_configs: outscale::OutscaleSd,
     /// Servers of Hetzner.
     hetzner_sd_configs: hetzner::HetznerSd,
     /// Droplets and databases of DigitalOcean.

@@ -6,10 +6,6 @@ use crate::config::schema::ValueKind::{Flag, List, Number, Secret, Table, Text, 
 use crate::config::schema::{BlockTable, ConfigValue, KeySpec, key};
 use crate::http_client::TlsConfig;
 
-/// `filters` of AWS and Docker.
-const FILTER: BlockTable =
-    BlockTable { name: "aws.Filter", http: false, keys: &[key("name", Text), key("values", List(&Text))] };
-
 /// The key of a mechanism: a list of blocks with these keys, and with those of HTTP clients.
 macro_rules! mechanism {
     ($key:literal as $block:literal, http: $http:literal, [$($spec:expr),* $(,)?]) => {
@@ -19,21 +15,10 @@ macro_rules! mechanism {
 
 /// The keys, as in Prometheus 3.14's `discovery/*/*.go`.
 pub(super) const UNSUPPORTED: &[KeySpec] = &[
-    mechanism!("aws_sd_configs" as "aws.SDConfig", http: true, [key("role", Text), key("region", Text), key("endpoint", Url), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("refresh_interval", Text), key("port", Number), key("filters", List(&Table(&FILTER))), key("clusters", List(&Text))]),
-    mechanism!("azure_sd_configs" as "azure.SDConfig", http: true, [key("environment", Text), key("port", Number), key("subscription_id", Text), key("tenant_id", Text), key("client_id", Text), key("client_secret", Secret), key("refresh_interval", Text), key("authentication_method", Text), key("resource_group", Text)]),
-    mechanism!("ec2_sd_configs" as "aws.EC2SDConfig", http: true, [key("endpoint", Url), key("region", Text), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("refresh_interval", Text), key("port", Number), key("filters", List(&Table(&FILTER)))]),
-    mechanism!("ecs_sd_configs" as "aws.ECSSDConfig", http: true, [key("region", Text), key("endpoint", Url), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("clusters", List(&Text)), key("port", Number), key("refresh_interval", Text), key("request_concurrency", Number)]),
-    mechanism!("elasticache_sd_configs" as "aws.ElasticacheSDConfig", http: true, [key("region", Text), key("endpoint", Url), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("clusters", List(&Text)), key("port", Number), key("refresh_interval", Text), key("request_concurrency", Number)]),
     mechanism!("eureka_sd_configs" as "eureka.SDConfig", http: true, [key("server", Url), key("refresh_interval", Text)]),
-    mechanism!("gce_sd_configs" as "gce.SDConfig", http: false, [key("project", Text), key("zone", Text), key("filter", Text), key("refresh_interval", Text), key("port", Number), key("tag_separator", Text)]),
-    mechanism!("lightsail_sd_configs" as "aws.LightsailSDConfig", http: true, [key("endpoint", Url), key("region", Text), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("refresh_interval", Text), key("port", Number)]),
-    mechanism!("msk_sd_configs" as "aws.MSKSDConfig", http: true, [key("region", Text), key("endpoint", Url), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("clusters", List(&Text)), key("port", Number), key("refresh_interval", Text), key("request_concurrency", Number)]),
     mechanism!("oci_sd_configs" as "oci.SDConfig", http: true, [key("auth", Text), key("tenancy", Text), key("user", Text), key("fingerprint", Text), key("key_file", Text), key("key_passphrase", Secret), key("key_passphrase_file", Text), key("region", Text), key("compartments", List(&Text)), key("port", Number), key("refresh_interval", Text)]),
     mechanism!("openstack_sd_configs" as "openstack.SDConfig", http: false, [key("identity_endpoint", Url), key("username", Text), key("userid", Text), key("password", Secret), key("project_name", Text), key("project_id", Text), key("domain_name", Text), key("domain_id", Text), key("application_credential_name", Text), key("application_credential_id", Text), key("application_credential_secret", Secret), key("role", Text), key("region", Text), key("refresh_interval", Text), key("port", Number), key("all_tenants", Flag), key("tls_config", TlsConfig::KIND), key("availability", Text)]),
-    mechanism!("outscale_sd_configs" as "outscale.SDConfig", http: true, [key("endpoint", Url), key("region", Text), key("access_key", Text), key("secret_key", Secret), key("secret_key_file", Text), key("refresh_interval", Text), key("port", Number)]),
     mechanism!("ovhcloud_sd_configs" as "ovhcloud.SDConfig", http: false, [key("endpoint", Url), key("application_key", Text), key("application_secret", Secret), key("consumer_key", Secret), key("refresh_interval", Text), key("service", Text)]),
-    mechanism!("rds_sd_configs" as "aws.RDSSDConfig", http: true, [key("region", Text), key("endpoint", Url), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("clusters", List(&Text)), key("port", Number), key("refresh_interval", Text), key("filters", List(&Table(&FILTER))), key("request_concurrency", Number)]),
     mechanism!("scaleway_sd_configs" as "scaleway.SDConfig", http: true, [key("project_id", Text), key("api_url", Url), key("zone", Text), key("access_key", Text), key("secret_key", Secret), key("secret_key_file", Text), key("name_filter", Text), key("tags_filter", List(&Text)), key("refresh_interval", Text), key("port", Number), key("role", Text)]),
-    mechanism!("stackit_sd_configs" as "stackit.SDConfig", http: true, [key("project", Text), key("refresh_interval", Text), key("port", Number), key("region", Text), key("endpoint", Url), key("service_account_key", Secret), key("private_key", Secret), key("service_account_key_path", Text), key("private_key_path", Text), key("credentials_file_path", Text)]),
     mechanism!("uyuni_sd_configs" as "uyuni.SDConfig", http: true, [key("server", Url), key("username", Text), key("password", Secret), key("entitlement", Text), key("separator", Text), key("refresh_interval", Text)]),
 ];

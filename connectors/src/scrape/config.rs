@@ -652,8 +652,7 @@ static_configs:
   - targets: [localhost:9090]
     labels: {env: 1, on: true}
 triton_sd_configs:
-  - account: a
-    tls_config: {insecure_skip_verify: true}
+  - {account: a, dns_suffix: d, endpoint: e, tls_config: {insecure_skip_verify: true}}
 relabel_configs:
   - {source_labels: [a], action: keep, regex: true}
 "#,
@@ -663,10 +662,7 @@ relabel_configs:
         assert_eq!(job.limits.samples, 7);
         assert_eq!(job.config.keys.relabel_configs[0].regex.as_deref(), Some("true"));
         assert_eq!(job.config.discovery.static_configs[0].labels["env"], "1");
-        assert_eq!(
-            job.warnings(),
-            ["triton_sd_configs is not supported by this build; job full will have no targets from it"]
-        );
+        assert_eq!((job.config.discovery.triton_sd_configs.len(), job.warnings().len()), (1, 0));
         assert!(!format!("{job:?}").contains("\"secret\""));
     }
 

@@ -1,0 +1,462 @@
+//! `azure_sd_configs`: virtual machines of Azure, alone and in scale sets.
+
+use super::labels::{Labels, host_port, list, pairs, text};
+use super::lister::{ApiClient, Lister, Pages, api_client, lister_config, path_segment};
+use super::{DiscoveredTarget, DiscoveryContext};
+use crate::api_client::form;
+use crate::config::secret::{Secret, read_credential};
+use crate::config::units::ConfigDuration;
+use crate::http_client::HttpConfig;
+use crate::limits::{AZURE_INTERFACES_REMEMBERED, DISCOVERY_REQUESTS};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::metrics::Counter;
+use tokio::time::Instant;
+
+lister_config! {
+    /// One entry of `azure_sd_configs`.
+    pub AzureSdConfig as "azure.SDConfig", AzureSdKeys {
+        /// Which of Azure's clouds.
+        environment: String = "AzurePublicCloud".to_owned(),
+        /// The port of all targets.
+        port: i64 = 80,
+        /// The subscription.
+        subscription_id: String = String::new(),
+        /// The tenant, for `OAuth`.
+        tenant_id: String = String::new(),
+        /// The application, or the managed identity.
+        client_id: String = String::new(),
+        /// Its secret.
+        client_secret: Secret = Secret::default(),
+        /// Time between refreshes, and the longest request.
+        refresh_interval: ConfigDuration = ConfigDuration(300_000),
+        /// How a token is got: `OAuth`, `ManagedIdentity`, `SDK` or `WorkloadIdentity`.
+        authentication_method: String = "OAuth".to_owned(),
+        /// The resource group; empty: all.
+        resource_group: String = String::new(),
+    }
+}
+
+/// The hosts of one of Azure's clouds.
+struct Cloud {
+    names: &'static [&'static str],
+    login: &'static str,
+    manager: &'static str,
+    audience: &'static str,
+}
+
+const CLOUDS: &[Cloud] = &[
+    Cloud {
+        names: &["AZURECLOUD", "AZUREPUBLICCLOUD", "AZUREGERMANCLOUD"],
+        login: "https://login.microsoftonline.com",
+        manager: "https://management.azure.com",
+        audience: "https://management.core.windows.net/",
+    },
+    Cloud {
+        names: &["AZURECHINACLOUD"],
+        login: "https://login.chinacloudapi.cn",
+        manager: "https://management.chinacloudapi.cn",
+        audience: "https://management.core.chinacloudapi.cn/",
+    },
+    Cloud {
+        names: &["AZUREUSGOVERNMENT", "AZUREUSGOVERNMENTCLOUD"],
+        login: "https://login.microsoftonline.us",
+        manager: "https://management.usgovcloudapi.net",
+        audience: "https://management.core.usgovcloudapi.net/",
+    },
+];
+
+const COMPUTE: &str = "2024-03-01";
+const NETWORK: &str = "2023-05-01";
+const SCALE_SET_NETWORK: &str = "2018-10-01";
+
+/// The mechanism.
+pub struct AzureSd {
+    api: ApiClient,
+    /// Tokens are asked for without the options of the block.
+    login: ApiClient,
+    keys: AzureSdKeys,
+    failures: Arc<Counter>,
+    hits: Arc<Counter>,
+    interfaces: Mutex<HashMap<String, RememberedInterface>>,
+}
+
+/// A network interface as it was, and until when that is good enough.
+struct RememberedInterface {
+    interface: Value,
+    until: Instant,
+}
+
+/// What the requests of one refresh need.
+struct Arm {
+    manager: &'static str,
+    token: HeaderValue,
+}
+
+impl Lister for AzureSd {
+    const NAME: &'static str = "azure";
+    type Config = AzureSdConfig;
+
+    fn check(config: &AzureSdConfig) -> Result<(), String> {
+        let keys = &config.keys;
+        let required = |value: &str, name: &str| {
+            let is_missing = value.is_empty();
+            if is_missing { Err(format!("azure SD configuration requires a {name}")) } else { Ok(()) }
+        };
+        required(&keys.subscription_id, "subscription_id")?;
+        match keys.authentication_method.as_str() {
+            "OAuth" => {
+                required(&keys.tenant_id, "tenant_id")?;
+                required(&keys.client_id, "client_id")?;
+                required(keys.client_secret.expose(), "client_secret")
+            }
+            "ManagedIdentity" | "SDK" | "WorkloadIdentity" => Ok(()),
+            other => Err(format!(
+                "unknown authentication_type {other:?}. Supported types are \"OAuth\", \"ManagedIdentity\", \
+                 \"SDK\" or \"WorkloadIdentity\""
+            )),
+        }
+    }
+
+    fn create(config: &AzureSdConfig, context: &DiscoveryContext<'_>) -> Result<AzureSd, String> {
+        let keys = config.keys.clone();
+        let counter = |name, help| context.metrics.counter(name, help, &[]);
+        Ok(AzureSd {
+            api: api_client(&config.http, keys.refresh_interval, context)?,
+            login: api_client(&HttpConfig::default(), keys.refresh_interval, context)?,
+            keys,
+            failures: counter(
+                "prometheus_sd_azure_failures_total",
+                "Number of Azure service discovery refresh failures.",
+            ),
+            hits: counter("prometheus_sd_azure_cache_hit_total", "Number of cache hit during refresh."),
+            interfaces: Mutex::default(),
+        })
+    }
+
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+        self.list_all().await.inspect_err(|_| self.failures.inc())
+    }
+}
+
+impl AzureSd {
+    async fn list_all(&self) -> Result<Vec<DiscoveredTarget>, String> {
+        let arm = self.arm().await.map_err(|e| format!("could not create Azure client: {e}"))?;
+        let mut machines = self.machines(&arm, "virtualMachines").await;
+        let machines_found = machines.as_mut().map_err(|e| format!("could not get virtual machines: {e}"))?;
+        let mut all: Vec<Machine> = machines_found.drain(..).map(Machine::alone).collect();
+        let sets = self.machines(&arm, "virtualMachineScaleSets").await;
+        for set in sets.map_err(|e| format!("could not get virtual machine scale sets: {e}"))? {
+            let name = text(&set, "name");
+            let group = segment_after(&text(&set, "id"), "resourceGroups");
+            let path = format!(
+                "resourceGroups/{}/providers/Microsoft.Compute/virtualMachineScaleSets/{}/virtualMachines",
+                path_segment(&group),
+                path_segment(&name)
+            );
+            let found = self.pages(&arm, &path).await;
+            let found = found.map_err(|e| format!("could not get virtual machine scale set vms: {e}"))?;
+            all.extend(found.into_iter().map(|value| Machine { value, scale_set: name.clone() }));
+        }
+        let targets: Vec<_> = all.iter().map(|machine| self.target(&arm, machine)).collect();
+        let targets: Result<Vec<_>, String> =
+            stream::iter(targets).buffered(DISCOVERY_REQUESTS).try_collect().await;
+        let targets = targets.map_err(|e| format!("unable to complete Azure service discovery: {e}"))?;
+        Ok(targets.into_iter().flatten().collect())
+    }
+
+    /// The items of a kind of `Microsoft.Compute`, of the group or of the whole subscription.
+    async fn machines(&self, arm: &Arm, kind: &str) -> Result<Vec<Value>, String> {
+        let group = match self.keys.resource_group.as_str() {
+            "" => String::new(),
+            group => format!("resourceGroups/{}/", path_segment(group)),
+        };
+        self.pages(arm, &format!("{group}providers/Microsoft.Compute/{kind}")).await
+    }
+
+    async fn pages(&self, arm: &Arm, path: &str) -> Result<Vec<Value>, String> {
+        let subscription = path_segment(&self.keys.subscription_id);
+        let manager = arm.manager;
+        let mut url = format!("{manager}/subscriptions/{subscription}/{path}?api-version={COMPUTE}");
+        let mut items = Vec::new();
+        let mut pages = Pages::default();
+        loop {
+            pages.count()?;
+            let answer = self.get(arm, &url).await?.ok_or("HTTP status 404 Not Found")?;
+            items.extend_from_slice(list(&answer, "value")?);
+            url = text(&answer, "nextLink");
+            if url.is_empty() {
+                return Ok(items);
+            }
+            // The token goes nowhere else.
+            if !url.starts_with(&format!("{manager}/")) && !url.starts_with(&format!("{manager}:443/")) {
+                return Err("the next page is not at the resource manager".into());
+            }
+        }
+    }
+
+    /// The JSON at a URL; `None` if nothing is there.
+    async fn get(&self, arm: &Arm, url: &str) -> Result<Option<Value>, String> {
+        let request = self.api.request(Method::GET, url)?.header(ACCEPT, "application/json");
+        let token = arm.token.clone();
+        let signed = |request: &mut reqwest::Request| {
+            request.headers_mut().insert(AUTHORIZATION, token);
+            Ok(())
+        };
+        let answer = self.api.send_changed(request, signed).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        answer.success()?.json().map(Some)
+    }
+
+    /// The target of a machine; none for one without a primary interface.
+    async fn target(&self, arm: &Arm, machine: &Machine) -> Result<Option<DiscoveredTarget>, String> {
+        let value = &machine.value;
+        let mut labels = Labels::new("__meta_azure_");
+        labels.set("subscription_id", &self.keys.subscription_id).set("tenant_id", &self.keys.tenant_id);
+        labels.copy(
+            value,
+            &[
+                ("machine_id", "id"),
+                ("machine_name", "name"),
+                ("machine_computer_name", "properties.osProfile.computerName"),
+                ("machine_os_type", "properties.storageProfile.osDisk.osType"),
+                ("machine_location", "location"),
+                ("machine_size", "properties.hardwareProfile.vmSize"),
+            ],
+        );
+        labels.set("machine_resource_group", segment_after(&text(value, "id"), "resourceGroups"));
+        labels.set("machine_scale_set", &machine.scale_set).set_all("machine_tag_", pairs(value, "tags"));
+        for interface in list(value, "properties.networkProfile.networkInterfaces")? {
+            let id = text(interface, "id");
+            let Some(interface) = self.interface(arm, machine, &id).await? else {
+                tracing::warn!(name = id, "network interface does not exist");
+                return Ok(None);
+            };
+            match interface["properties"]["primary"].as_bool() {
+                // A machine that is not allocated.
+                None => return Ok(None),
+                Some(false) => continue,
+                Some(true) => {}
+            }
+            let Some(address) = list(&interface, "properties.ipConfigurations")?.first() else { continue };
+            let private = text(address, "properties.privateIPAddress");
+            if private.is_empty() {
+                return Err(format!("unable to find a private IP for VM {}", text(value, "name")));
+            }
+            let public = text(address, "properties.publicIPAddress.properties.ipAddress");
+            labels.set("machine_public_ip", public).set("machine_private_ip", &private);
+            return Ok(Some(labels.target(host_port(&private, self.keys.port))));
+        }
+        Ok(None)
+    }
+
+    /// A network interface, remembered for some refreshes; `None` if it is not there.
+    async fn interface(&self, arm: &Arm, machine: &Machine, id: &str) -> Result<Option<Value>, String> {
+        if let Some(known) = self.interfaces.lock().get(id).filter(|known| known.until > Instant::now()) {
+            self.hits.inc();
+            return Ok(Some(known.interface.clone()));
+        }
+        let group = path_segment(&segment_after(id, "resourceGroups"));
+        let name = path_segment(id.rsplit('/').next().unwrap_or_default());
+        let (provider, version) = match machine.scale_set.as_str() {
+            "" => ("Microsoft.Network".to_owned(), NETWORK),
+            set => {
+                let set = path_segment(set);
+                let instance = path_segment(&text(&machine.value, "instanceId"));
+                let path =
+                    format!("microsoft.Compute/virtualMachineScaleSets/{set}/virtualMachines/{instance}");
+                (path, SCALE_SET_NETWORK)
+            }
+        };
+        let subscription = path_segment(&self.keys.subscription_id);
+        let url = format!(
+            "{}/subscriptions/{subscription}/resourceGroups/{group}/providers/{provider}/networkInterfaces/{name}\
+             ?api-version={version}&$expand=IPConfigurations/PublicIPAddress",
+            arm.manager
+        );
+        let found = self.get(arm, &url).await;
+        let found = found.map_err(|e| format!("failed to retrieve Interface {id} with error: {e}"))?;
+        if let Some(interface) = &found {
+            self.remember(id, interface);
+        }
+        Ok(found)
+    }
+
+    /// Not all at the same time: each is forgotten after ten to thirteen refreshes.
+    fn remember(&self, id: &str, interface: &Value) {
+        let mut interfaces = self.interfaces.lock();
+        let now = Instant::now();
+        if interfaces.len() >= AZURE_INTERFACES_REMEMBERED {
+            interfaces.retain(|_, known| known.until > now);
+        }
+        if interfaces.len() < AZURE_INTERFACES_REMEMBERED {
+            let part = (xxhash_rust::xxh3::xxh3_64(id.as_bytes()) % 300) as u32;
+            let until = now + self.keys.refresh_interval.std() / 100 * (1_000 + part);
+            interfaces.insert(id.to_owned(), RememberedInterface { interface: interface.clone(), until });
+        }
+    }
+
+    async fn arm(&self) -> Result<Arm, String> {
+        let name = self.keys.environment.to_uppercase();
+        let cloud = CLOUDS.iter().find(|cloud| cloud.names.contains(&name.as_str()));
+        let cloud =
+            cloud.ok_or_else(|| format!("there is no cloud configuration matching the name {name:?}"))?;
+        let answer = match self.keys.authentication_method.as_str() {
+            "OAuth" => self.client_secret(cloud).await?,
+            "WorkloadIdentity" => self.workload_identity(cloud).await?,
+            "ManagedIdentity" => self.managed_identity(cloud).await?,
+            _ => self.from_environment(cloud).await?,
+        };
+        let token = Some(text(&answer, "access_token")).filter(|token| !token.is_empty());
+        let token = token.ok_or("the answer has no access_token")?;
+        let mut token = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| "bad access_token")?;
+        token.set_sensitive(true);
+        Ok(Arm { manager: cloud.manager, token })
+    }
+
+    async fn oauth(&self, login: &str, tenant: &str, fields: &[(&str, &str)]) -> Result<Value, String> {
+        let url = format!("{}/{}/oauth2/v2.0/token", login.trim_end_matches('/'), path_segment(tenant));
+        let request = self.login.request(Method::POST, &url)?;
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let fields = std::iter::once(("grant_type", "client_credentials")).chain(fields.iter().copied());
+        self.login.json(request.body(form(fields))).await
+    }
+
+    async fn client_secret(&self, cloud: &Cloud) -> Result<Value, String> {
+        let scope = format!("{}/.default", cloud.audience);
+        let fields = [
+            ("client_id", self.keys.client_id.as_str()),
+            ("client_secret", self.keys.client_secret.expose()),
+            ("scope", &scope),
+        ];
+        self.oauth(cloud.login, &self.keys.tenant_id, &fields).await
+    }
+
+    async fn workload_identity(&self, cloud: &Cloud) -> Result<Value, String> {
+        let file = variable("AZURE_FEDERATED_TOKEN_FILE").ok_or("AZURE_FEDERATED_TOKEN_FILE is not set")?;
+        let or_variable = |given: &str, name: &str| match given {
+            "" => variable(name).ok_or_else(|| format!("{name} is not set")),
+            given => Ok(given.to_owned()),
+        };
+        let client = or_variable(&self.keys.client_id, "AZURE_CLIENT_ID")?;
+        let tenant = or_variable(&self.keys.tenant_id, "AZURE_TENANT_ID")?;
+        let login = variable("AZURE_AUTHORITY_HOST").unwrap_or_else(|| cloud.login.to_owned());
+        let scope = format!("{}/.default", cloud.audience);
+        let fields = [
+            ("client_id", client.as_str()),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            ("client_assertion", &read_credential(&file)?),
+            ("scope", &scope),
+        ];
+        self.oauth(&login, &tenant, &fields).await
+    }
+
+    async fn managed_identity(&self, cloud: &Cloud) -> Result<Value, String> {
+        let client = [("client_id", self.keys.client_id.as_str())];
+        let client: Vec<_> = client.into_iter().filter(|(_, id)| !id.is_empty()).collect();
+        if let (Some(url), Some(secret)) = (variable("IDENTITY_ENDPOINT"), variable("IDENTITY_HEADER")) {
+            let query =
+                form([("api-version", "2019-08-01"), ("resource", cloud.audience)].into_iter().chain(client));
+            let request = self.login.request(Method::GET, &format!("{url}?{query}"))?;
+            return self.login.json(request.header("X-IDENTITY-HEADER", secret)).await;
+        }
+        let query =
+            form([("api-version", "2018-02-01"), ("resource", cloud.audience)].into_iter().chain(client));
+        let url = format!("http://169.254.169.254/metadata/identity/oauth2/token?{query}");
+        self.login.json(self.login.request(Method::GET, &url)?.header("Metadata", "true")).await
+    }
+
+    /// The first of what the environment offers: a secret, a workload identity, the machine's.
+    async fn from_environment(&self, cloud: &Cloud) -> Result<Value, String> {
+        let names = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"].map(variable);
+        if let [Some(tenant), Some(client), Some(secret)] = &names {
+            let scope = format!("{}/.default", cloud.audience);
+            let fields = [("client_id", client.as_str()), ("client_secret", secret), ("scope", &scope)];
+            return self.oauth(cloud.login, tenant, &fields).await;
+        }
+        if variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
+            return self.workload_identity(cloud).await;
+        }
+        tokio::time::timeout(Duration::from_secs(10), self.managed_identity(cloud))
+            .await
+            .map_err(|_| "the machine's identity service does not answer".to_owned())?
+    }
+}
+
+/// A virtual machine, and the scale set that it belongs to, if any.
+struct Machine {
+    value: Value,
+    scale_set: String,
+}
+
+impl Machine {
+    fn alone(value: Value) -> Machine {
+        Machine { value, scale_set: String::new() }
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The segment of an id after the one with this name, in any case.
+fn segment_after(id: &str, name: &str) -> String {
+    let mut segments = id.split('/').skip_while(|segment| !segment.eq_ignore_ascii_case(name));
+    segments.nth(1).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recorded::{assert_cases, assert_refused};
+    use super::*;
+
+    #[tokio::test]
+    async fn machines_have_the_labels_of_prometheus() {
+        assert_cases::<AzureSd>(include_str!("../../tests/data/discovery/azure.json")).await;
+    }
+
+    #[tokio::test]
+    async fn interfaces_are_remembered() {
+        let cases: Value =
+            serde_json::from_str(include_str!("../../tests/data/discovery/azure.json")).unwrap();
+        let answers = cases[0]["answers"].as_array().unwrap().iter();
+        let recordings =
+            answers.map(|a| super::super::recorded::answer(&text(a, "request"), a["body"].to_string()));
+        let server = super::super::recorded::Recorded::new(recordings.collect());
+        let config = cases[0]["config"].as_str().unwrap();
+        let mut azure = super::super::recorded::lister::<AzureSd>(config, &server).unwrap();
+        let first = azure.list().await.unwrap();
+        assert_eq!((azure.list().await.unwrap(), azure.hits.get()), (first, 3));
+        let interfaces =
+            server.seen().iter().filter(|request| request.contains("networkInterfaces/")).count();
+        assert_eq!((interfaces, azure.failures.get()), (3, 0));
+        server.replace(Vec::new());
+        azure.list().await.unwrap_err();
+        assert_eq!(azure.failures.get(), 1);
+    }
+
+    #[test]
+    fn configuration_errors_are_those_of_prometheus() {
+        assert_refused::<AzureSd>(&[
+            ("{}", "azure SD configuration requires a subscription_id"),
+            ("{subscription_id: s}", "azure SD configuration requires a tenant_id"),
+            ("{subscription_id: s, tenant_id: t}", "azure SD configuration requires a client_id"),
+            (
+                "{subscription_id: s, tenant_id: t, client_id: c}",
+                "azure SD configuration requires a client_secret",
+            ),
+            (
+                "{subscription_id: s, authentication_method: oauth}",
+                "unknown authentication_type \"oauth\". Supported types are \"OAuth\", \"ManagedIdentity\", \"SDK\" or \"WorkloadIdentity\"",
+            ),
+        ]);
+    }
+}

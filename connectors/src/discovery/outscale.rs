@@ -1,0 +1,156 @@
+//! `outscale_sd_configs`: the virtual machines of OUTSCALE.
+
+use super::labels::{Labels, host_port, list, text};
+use super::lister::{ApiClient, Lister, Pages, api_client, lister_config};
+use super::{DiscoveredTarget, DiscoveryContext};
+use crate::aws_signature::{AwsCredentials, AwsScope, sign};
+use crate::config::path::ConfigPath;
+use crate::config::secret::{Secret, read_credential};
+use crate::config::units::ConfigDuration;
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+use std::time::SystemTime;
+
+lister_config! {
+    /// One entry of `outscale_sd_configs`.
+    pub OutscaleSdConfig as "outscale.SDConfig", OutscaleSdKeys {
+        /// Another URL of the API.
+        endpoint: String = String::new(),
+        /// The region.
+        region: String = "eu-west-2".to_owned(),
+        /// The public part of an access key.
+        access_key: String = String::new(),
+        /// The secret part.
+        secret_key: Secret = Secret::default(),
+        /// A file with it.
+        secret_key_file: ConfigPath = ConfigPath::default(),
+        /// Time between refreshes, and the longest request.
+        refresh_interval: ConfigDuration = ConfigDuration(60_000),
+        /// The port of all targets.
+        port: i64 = 80,
+    }
+}
+
+/// What signatures are for, in every region.
+const SCOPE: AwsScope<'static> = AwsScope { region: "eu-west-2", service: "oapi" };
+
+/// The mechanism.
+pub struct OutscaleSd {
+    api: ApiClient,
+    keys: OutscaleSdKeys,
+}
+
+/// Checks that there is one secret key, in Prometheus' words.
+pub(super) fn check_secret(key: &Secret, file: &ConfigPath) -> Result<(), String> {
+    match (key.expose().is_empty(), file.is_empty()) {
+        (true, true) => Err("one of secret_key & secret_key_file must be configured".into()),
+        (false, false) => Err("at most one of secret_key & secret_key_file must be configured".into()),
+        _ => Ok(()),
+    }
+}
+
+/// The secret key: of the configuration, or of a file that is read for each request.
+pub(super) fn secret(key: &Secret, file: &ConfigPath) -> Result<Secret, String> {
+    if file.is_empty() { Ok(key.clone()) } else { read_credential(file).map(Secret::new) }
+}
+
+impl Lister for OutscaleSd {
+    const NAME: &'static str = "outscale";
+    type Config = OutscaleSdConfig;
+
+    fn check(config: &OutscaleSdConfig) -> Result<(), String> {
+        let keys = &config.keys;
+        if keys.region.is_empty() {
+            return Err("outscale SD configuration requires a region".into());
+        }
+        if keys.access_key.is_empty() {
+            return Err("outscale SD configuration requires access_key".into());
+        }
+        check_secret(&keys.secret_key, &keys.secret_key_file)
+    }
+
+    fn create(config: &OutscaleSdConfig, context: &DiscoveryContext<'_>) -> Result<OutscaleSd, String> {
+        let keys = config.keys.clone();
+        Ok(OutscaleSd { api: api_client(&config.http, keys.refresh_interval, context)?, keys })
+    }
+
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+        let machines = self.machines().await.map_err(|e| format!("outscale ReadVms: {e}"))?;
+        Ok(machines.iter().filter_map(|machine| self.target(machine)).collect())
+    }
+}
+
+impl OutscaleSd {
+    async fn machines(&self) -> Result<Vec<Value>, String> {
+        let credentials = AwsCredentials {
+            access_key: self.keys.access_key.clone(),
+            secret_key: secret(&self.keys.secret_key, &self.keys.secret_key_file)?,
+            ..AwsCredentials::default()
+        };
+        let base = match self.keys.endpoint.trim_end_matches('/') {
+            "" => format!("https://api.{}.outscale.com/api/v1", self.keys.region),
+            endpoint => endpoint.to_owned(),
+        };
+        let mut body = json!({});
+        let mut machines = Vec::new();
+        let mut pages = Pages::default();
+        loop {
+            pages.count()?;
+            let request = self.api.request(Method::POST, &format!("{base}/ReadVms"))?;
+            let request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+            let answer = self.api.send_changed(request, |r| sign(r, SCOPE, &credentials, SystemTime::now()));
+            let answer = answer.await?.success()?.json()?;
+            machines.extend_from_slice(list(&answer, "Vms")?);
+            let next = text(&answer, "NextPageToken");
+            if next.is_empty() {
+                return Ok(machines);
+            }
+            body = json!({"NextPageToken": next});
+        }
+    }
+
+    /// The target of a machine; none without an address.
+    fn target(&self, machine: &Value) -> Option<DiscoveredTarget> {
+        let hosts = [text(machine, "PrivateIp"), text(machine, "PublicIp")];
+        let host = hosts.iter().find(|host| !host.is_empty())?;
+        let mut labels = Labels::new("__meta_outscale_vm_");
+        labels.set("region", &self.keys.region).copy(
+            machine,
+            &[
+                ("instance_id", "VmId"),
+                ("state", "State"),
+                ("subregion", "Placement.SubregionName"),
+                ("private_ip", "PrivateIp"),
+                ("public_ip", "PublicIp"),
+            ],
+        );
+        let tags = list(machine, "Tags").unwrap_or_default().iter();
+        labels.set_all("tag_", tags.map(|tag| (text(tag, "Key"), text(tag, "Value"))));
+        Some(labels.target(host_port(host, self.keys.port)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recorded::{assert_cases, assert_refused};
+    use super::*;
+
+    #[tokio::test]
+    async fn machines_have_the_labels_of_prometheus() {
+        assert_cases::<OutscaleSd>(include_str!("../../tests/data/discovery/outscale.json")).await;
+    }
+
+    #[test]
+    fn configuration_errors_are_those_of_prometheus() {
+        assert_refused::<OutscaleSd>(&[
+            ("{region: ''}", "outscale SD configuration requires a region"),
+            ("{}", "outscale SD configuration requires access_key"),
+            ("{access_key: a}", "one of secret_key & secret_key_file must be configured"),
+            (
+                "{access_key: a, secret_key: b, secret_key_file: c}",
+                "at most one of secret_key & secret_key_file must be configured",
+            ),
+        ]);
+    }
+}

@@ -1,0 +1,254 @@
+//! `stackit_sd_configs`: the servers of a project of STACKIT.
+
+use super::labels::{Labels, host_port, list, text};
+use super::lister::{ApiClient, Lister, api_client, lister_config, path_segment};
+use super::{DiscoveredTarget, DiscoveryContext};
+use crate::api_client::form;
+use crate::config::secret::{Secret, read_credential};
+use crate::config::units::ConfigDuration;
+use crate::http_client::HttpConfig;
+use crate::jwt::{RsaHash, RsaKey};
+use reqwest::Method;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use serde_json::{Value, json};
+use std::time::{Duration, SystemTime};
+use url::Url;
+
+lister_config! {
+    /// One entry of `stackit_sd_configs`.
+    pub StackitSdConfig as "stackit.SDConfig", StackitSdKeys {
+        /// The project.
+        project: String = String::new(),
+        /// Time between refreshes, and the longest request.
+        refresh_interval: ConfigDuration = ConfigDuration(60_000),
+        /// The port of all targets.
+        port: i64 = 80,
+        /// The region.
+        region: String = "eu01".to_owned(),
+        /// Another URL of the API.
+        endpoint: String = String::new(),
+        /// The key of a service account, in JSON.
+        service_account_key: Secret = Secret::default(),
+        /// Its private key, if it is not in there.
+        private_key: Secret = Secret::default(),
+        /// A file with the key of a service account.
+        service_account_key_path: String = String::new(),
+        /// A file with the private key.
+        private_key_path: String = String::new(),
+        /// A file that names these files or holds these keys.
+        credentials_file_path: String = String::new(),
+    }
+}
+
+const TOKEN_URL: &str = "https://service-account.api.stackit.cloud/token";
+
+/// A service account that tokens are got for.
+struct ServiceAccount {
+    id: String,
+    issuer: String,
+    subject: String,
+    audience: String,
+    key: RsaKey,
+}
+
+/// The mechanism.
+pub struct StackitSd {
+    api: ApiClient,
+    login: ApiClient,
+    keys: StackitSdKeys,
+    endpoint: String,
+    account: Option<ServiceAccount>,
+    /// The token, and until when it is good.
+    token: Option<(HeaderValue, SystemTime)>,
+}
+
+impl Lister for StackitSd {
+    const NAME: &'static str = "stackit";
+    type Config = StackitSdConfig;
+
+    fn check(config: &StackitSdConfig) -> Result<(), String> {
+        let StackitSdKeys { endpoint, region, .. } = &config.keys;
+        if endpoint.is_empty() && region.is_empty() {
+            return Err("stackit_sd: endpoint and region missing".into());
+        }
+        if !endpoint.is_empty() {
+            Url::parse(endpoint).map_err(|e| format!("stackit_sd: invalid endpoint {endpoint:?}: {e}"))?;
+        }
+        Ok(())
+    }
+
+    fn create(config: &StackitSdConfig, context: &DiscoveryContext<'_>) -> Result<StackitSd, String> {
+        let keys = config.keys.clone();
+        let account = account(&keys).map_err(|e| format!("setting up authentication: {e}"))?;
+        let endpoint = match keys.endpoint.trim_end_matches('/') {
+            "" => format!("https://iaas.api.{}.stackit.cloud", keys.region),
+            endpoint => endpoint.to_owned(),
+        };
+        let api = api_client(&config.http, keys.refresh_interval, context)?;
+        let login = api_client(&HttpConfig::default(), keys.refresh_interval, context)?;
+        Ok(StackitSd { api, login, keys, endpoint, account, token: None })
+    }
+
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+        let token = self.token().await?;
+        let project = path_segment(&self.keys.project);
+        let url = format!("{}/v1/projects/{project}/servers?details=true", self.endpoint);
+        let request = self.api.request(Method::GET, &url)?.header(ACCEPT, "application/json");
+        let answer = self.api.send_changed(request, |request| {
+            if let Some(token) = token {
+                request.headers_mut().insert(AUTHORIZATION, token);
+            }
+            Ok(())
+        });
+        let answer = answer.await?;
+        if answer.status.as_u16() != 200 {
+            return Err(format!("unexpected status code {}: {}", answer.status.as_u16(), answer.quote()));
+        }
+        let servers = answer.json()?;
+        let mut targets = Vec::new();
+        for server in list(&servers, "items")? {
+            targets.extend(self.target(server)?);
+        }
+        Ok(targets)
+    }
+}
+
+/// The service account of an entry: of the key in it, in its file, or in the file of credentials.
+fn account(keys: &StackitSdKeys) -> Result<Option<ServiceAccount>, String> {
+    let file = |path: &str| if path.is_empty() { Ok(String::new()) } else { read_credential(path) };
+    let named: Value = match keys.credentials_file_path.as_str() {
+        "" => Value::Null,
+        path => serde_json::from_str(&read_credential(path)?).map_err(|_| format!("{path} is not JSON"))?,
+    };
+    let first = |texts: [String; 4]| texts.into_iter().find(|text| !text.is_empty());
+    let key = first([
+        keys.service_account_key.expose().to_owned(),
+        file(&keys.service_account_key_path)?,
+        text(&named, "STACKIT_SERVICE_ACCOUNT_KEY"),
+        file(&text(&named, "STACKIT_SERVICE_ACCOUNT_KEY_PATH"))?,
+    ]);
+    let Some(key) = key else { return Ok(None) };
+    let key: Value = serde_json::from_str(&key).map_err(|_| "the service account key is not JSON")?;
+    let private = first([
+        keys.private_key.expose().to_owned(),
+        file(&keys.private_key_path)?,
+        text(&named, "STACKIT_PRIVATE_KEY"),
+        file(&text(&named, "STACKIT_PRIVATE_KEY_PATH"))?,
+    ]);
+    let private = private.unwrap_or_else(|| text(&key, "credentials.privateKey"));
+    Ok(Some(ServiceAccount {
+        id: text(&key, "credentials.kid"),
+        issuer: text(&key, "credentials.iss"),
+        subject: text(&key, "credentials.sub"),
+        audience: text(&key, "credentials.aud"),
+        key: RsaKey::from_pem(&private)?,
+    }))
+}
+
+impl StackitSd {
+    /// The token of the service account; none without one.
+    async fn token(&mut self) -> Result<Option<HeaderValue>, String> {
+        let Some(account) = &self.account else { return Ok(None) };
+        let now = SystemTime::now();
+        if let Some((token, until)) = &self.token
+            && *until > now + Duration::from_secs(30)
+        {
+            return Ok(Some(token.clone()));
+        }
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let claims = json!({
+            "iss": account.issuer, "sub": account.subject, "aud": account.audience,
+            "jti": format!("{:x}", seconds.as_nanos()), "iat": seconds.as_secs(), "exp": seconds.as_secs() + 600,
+        });
+        let assertion = account.key.token(RsaHash::Sha512, &account.id, &claims)?;
+        let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+        let request = self.login.request(Method::POST, TOKEN_URL)?;
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let body = form([("grant_type", grant), ("assertion", &assertion)]);
+        let answer = self.login.json(request.body(body)).await?;
+        let mut token = HeaderValue::from_str(&format!("Bearer {}", text(&answer, "access_token")))
+            .map_err(|_| "bad access_token")?;
+        token.set_sensitive(true);
+        let until = now + Duration::from_secs(answer["expires_in"].as_u64().unwrap_or(0));
+        self.token = Some((token.clone(), until));
+        Ok(Some(token))
+    }
+
+    /// The target of a server; none without an address.
+    fn target(&self, server: &Value) -> Result<Option<DiscoveredTarget>, String> {
+        let mut labels = Labels::new("__meta_stackit_");
+        let mut private = String::new();
+        let mut public = String::new();
+        for card in list(server, "nics")? {
+            let ip = text(card, "ipv4");
+            labels.set_all("private_ipv4_", [(text(card, "networkName"), ip.clone())]);
+            let of_card = text(card, "publicIp");
+            if public.is_empty() {
+                public = of_card;
+            }
+            if private.is_empty() {
+                private = ip;
+            }
+        }
+        let host = [&public, &private].into_iter().find(|host| !host.is_empty());
+        let Some(host) = host else { return Ok(None) };
+        labels.set("project", &self.keys.project).set("public_ipv4", &public).copy(
+            server,
+            &[
+                ("id", "id"),
+                ("name", "name"),
+                ("availability_zone", "availabilityZone"),
+                ("status", "status"),
+                ("power_status", "powerStatus"),
+                ("type", "machineType"),
+            ],
+        );
+        for (name, value) in server["labels"].as_object().into_iter().flatten() {
+            let Some(value) = value.as_str() else { continue };
+            labels.set_all("labelpresent_", [(name.clone(), "true".to_owned())]);
+            labels.set_all("label_", [(name.clone(), value.to_owned())]);
+        }
+        Ok(Some(labels.target(host_port(host, self.keys.port))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recorded::{Recorded, answer, assert_cases, assert_refused, lister};
+    use super::*;
+
+    #[tokio::test]
+    async fn servers_have_the_labels_of_prometheus() {
+        assert_cases::<StackitSd>(include_str!("../../tests/data/discovery/stackit.json")).await;
+    }
+
+    #[tokio::test]
+    async fn a_token_of_a_service_account_is_used_until_its_end() {
+        let key = json!({"credentials": {"kid": "k", "iss": "i", "sub": "s", "aud": "a", "privateKey": crate::jwt::tests::PEM}});
+        let server = Recorded::new(vec![
+            answer(
+                "POST https://service-account.api.stackit.cloud/token jwt-bearer&assertion=eyJhbGciOiJSUzUxMiI",
+                r#"{"access_token": "T", "expires_in": 3600}"#,
+            ),
+            answer(
+                "GET https://iaas.api.eu01.stackit.cloud/v1/projects/p/servers?details=true Bearer T",
+                "{}",
+            ),
+        ]);
+        let mut stackit = lister::<StackitSd>("{project: p}", &server).unwrap();
+        let keys =
+            StackitSdKeys { service_account_key: Secret::new(key.to_string()), ..StackitSdKeys::default() };
+        stackit.account = account(&keys).unwrap();
+        stackit.list().await.unwrap();
+        stackit.list().await.unwrap();
+        assert_eq!(server.seen().len(), 3);
+    }
+
+    #[test]
+    fn configuration_errors_are_those_of_prometheus() {
+        assert_refused::<StackitSd>(&[
+            ("{region: ''}", "stackit_sd: endpoint and region missing"),
+            ("{endpoint: 'http://[x'}", "stackit_sd: invalid endpoint \"http://[x\": invalid IPv6 address"),
+        ]);
+    }
+}

@@ -1,0 +1,110 @@
+//! RSA signatures and the tokens (JWT) that are made with them, by which a program shows an API that
+//! it has a private key.
+
+use crate::http_client::base64;
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::Value;
+
+/// A private RSA key. It cannot be printed.
+pub(crate) struct RsaKey(RsaKeyPair);
+
+/// The hash of a signature.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RsaHash {
+    /// `RS256` in tokens.
+    Sha256,
+    /// `RS512` in tokens.
+    Sha512,
+}
+
+impl RsaHash {
+    fn encoding(self) -> &'static dyn RsaEncoding {
+        match self {
+            RsaHash::Sha256 => &RSA_PKCS1_SHA256,
+            RsaHash::Sha512 => &RSA_PKCS1_SHA512,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            RsaHash::Sha256 => "RS256",
+            RsaHash::Sha512 => "RS512",
+        }
+    }
+}
+
+impl RsaKey {
+    /// Reads a key in PEM, of PKCS #1 or #8. Keys with a passphrase are refused.
+    pub(crate) fn from_pem(pem: &str) -> Result<RsaKey, String> {
+        if pem.contains("ENCRYPTED") {
+            return Err("keys with a passphrase are not supported by this build".into());
+        }
+        let key =
+            PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| "the private key is not in PEM")?;
+        let pair = match &key {
+            PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
+            PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
+            _ => return Err("the private key is not an RSA key".into()),
+        };
+        pair.map(RsaKey).map_err(|e| format!("the private key is not usable: {e}"))
+    }
+
+    /// The signature of a message.
+    pub(crate) fn sign(&self, hash: RsaHash, message: &[u8]) -> Result<Vec<u8>, String> {
+        let mut signature = vec![0; self.0.public().modulus_len()];
+        let signed = self.0.sign(hash.encoding(), &SystemRandom::new(), message, &mut signature);
+        signed.map_err(|_| "the private key cannot sign".to_owned())?;
+        Ok(signature)
+    }
+
+    /// A token with these claims; `kid` names the key.
+    pub(crate) fn token(&self, hash: RsaHash, kid: &str, claims: &Value) -> Result<String, String> {
+        let mut header = serde_json::json!({"alg": hash.name(), "typ": "JWT"});
+        if !kid.is_empty() {
+            header["kid"] = kid.into();
+        }
+        let text = format!(
+            "{}.{}",
+            base64_url(header.to_string().as_bytes()),
+            base64_url(claims.to_string().as_bytes())
+        );
+        let signature = self.sign(hash, text.as_bytes())?;
+        Ok(format!("{text}.{}", base64_url(&signature)))
+    }
+}
+
+/// Base64 for URLs, without padding.
+fn base64_url(bytes: &[u8]) -> String {
+    base64(bytes).trim_end_matches('=').replace('+', "-").replace('/', "_")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A key that was made for these tests.
+    pub(crate) const PEM: &str = include_str!("../tests/data/discovery/test-key.pem");
+
+    #[test]
+    fn tokens_have_three_parts_and_a_good_signature() {
+        let key = RsaKey::from_pem(PEM).unwrap();
+        let token = key.token(RsaHash::Sha256, "k1", &serde_json::json!({"iss": "me"})).unwrap();
+        let (text, signature) = token.rsplit_once('.').unwrap();
+        assert_eq!(text, "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImsxIn0.eyJpc3MiOiJtZSJ9");
+        let signed = key.sign(RsaHash::Sha256, text.as_bytes()).unwrap();
+        assert_eq!(signature, base64_url(&signed));
+        let public = ring::signature::UnparsedPublicKey::new(
+            &ring::signature::RSA_PKCS1_2048_8192_SHA256,
+            key.0.public().as_ref(),
+        );
+        public.verify(text.as_bytes(), &signed).unwrap();
+        assert_eq!(key.sign(RsaHash::Sha512, b"x").unwrap().len(), 256);
+        assert!(
+            RsaKey::from_pem("no").is_err()
+                && RsaKey::from_pem("-----BEGIN ENCRYPTED PRIVATE KEY-----").is_err()
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! Reads small XML documents, such as answers of web APIs, as trees of elements. Namespaces and
+//! attributes are left out.
+
+use crate::limits::XML_DEPTH;
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
+/// An element: its name without a prefix, its text, and the elements in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Element {
+    /// The name.
+    pub(crate) name: String,
+    /// All text directly in it, without spaces around it.
+    pub(crate) text: String,
+    /// The elements in it.
+    pub(crate) children: Vec<Element>,
+}
+
+impl Element {
+    /// The root element of a document.
+    pub(crate) fn parse(document: &str) -> Result<Element, String> {
+        let mut reader = Reader::from_str(document);
+        let mut open = vec![Element::default()];
+        loop {
+            let event = reader.read_event().map_err(|e| format!("the answer is not XML: {e}"))?;
+            match event {
+                Event::Start(start) => {
+                    if open.len() > XML_DEPTH {
+                        return Err(format!("the answer is nested deeper than {XML_DEPTH} elements"));
+                    }
+                    open.push(Element::named(start.local_name().as_ref()));
+                }
+                Event::Empty(start) => {
+                    last(&mut open).children.push(Element::named(start.local_name().as_ref()))
+                }
+                Event::End(_) => {
+                    let mut closed = open.pop().unwrap_or_default();
+                    closed.text = closed.text.trim().to_owned();
+                    last(&mut open).children.push(closed);
+                }
+                Event::Text(text) => last(&mut open).text.push_str(&String::from_utf8_lossy(&text)),
+                Event::CData(text) => last(&mut open).text.push_str(&String::from_utf8_lossy(&text)),
+                Event::GeneralRef(reference) => {
+                    let character = reference.resolve_char_ref().ok().flatten();
+                    match character.or_else(|| named_character(&reference)) {
+                        Some(character) => last(&mut open).text.push(character),
+                        None => return Err("the answer has an unknown entity".into()),
+                    }
+                }
+                Event::Eof => break,
+                _ => {}
+            }
+        }
+        let root = open.pop().filter(|_| open.is_empty()).and_then(|mut all| all.children.pop());
+        root.ok_or_else(|| "the answer is not a whole XML document".to_owned())
+    }
+
+    fn named(name: &[u8]) -> Element {
+        Element { name: String::from_utf8_lossy(name).into_owned(), ..Element::default() }
+    }
+
+    /// The first element at a path of names with dots between them.
+    pub(crate) fn at(&self, path: &str) -> Option<&Element> {
+        path.split('.').try_fold(self, |element, name| element.children.iter().find(|c| c.name == name))
+    }
+
+    /// The text at a path; empty if it is missing.
+    pub(crate) fn text(&self, path: &str) -> String {
+        self.at(path).map(|element| element.text.clone()).unwrap_or_default()
+    }
+
+    /// The elements directly in the one at a path; none if it is missing.
+    pub(crate) fn items(&self, path: &str) -> &[Element] {
+        self.at(path).map(|element| element.children.as_slice()).unwrap_or_default()
+    }
+}
+
+fn last(open: &mut Vec<Element>) -> &mut Element {
+    if open.is_empty() {
+        open.push(Element::default());
+    }
+    let at = open.len() - 1;
+    &mut open[at]
+}
+
+fn named_character(name: &[u8]) -> Option<char> {
+    match name {
+        b"amp" => Some('&'),
+        b"lt" => Some('<'),
+        b"gt" => Some('>'),
+        b"quot" => Some('"'),
+        b"apos" => Some('\''),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_trees() {
+        let text = "<?xml version=\"1.0\"?><r xmlns=\"http://x/\"><a>1 &amp; &#50;</a><l><item>x</item><n:item><![CDATA[<y>]]></n:item></l><e/></r>";
+        let root = Element::parse(text).unwrap();
+        assert_eq!((root.name.as_str(), root.text("a")), ("r", "1 & 2".to_owned()));
+        assert_eq!(root.items("l").iter().map(|item| item.text.as_str()).collect::<Vec<_>>(), ["x", "<y>"]);
+        assert!(root.at("e").is_some() && root.at("l.none").is_none() && root.items("none").is_empty());
+    }
+
+    #[test]
+    fn damaged_and_deep_documents_are_refused() {
+        for text in ["", "<a>", "<a></b>", "no", "<a>&unknown;</a>"] {
+            Element::parse(text).unwrap_err();
+        }
+        let deep = format!("{}{}", "<a>".repeat(XML_DEPTH + 2), "</a>".repeat(XML_DEPTH + 2));
+        assert!(Element::parse(&deep).unwrap_err().contains("nested deeper"));
+    }
+}
