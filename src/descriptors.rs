@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
 
 /// Raises the soft limit of this process to its hard limit, and logs both.
 pub fn raise_limit() {
@@ -135,6 +135,13 @@ impl Disk for ReservedDisk {
     }
     fn read_onto(&self, path: &Path, offset: u64, most: usize, onto: &mut Vec<u8>) -> io::Result<usize> {
         OsDisk.read_onto(path, offset, most, onto)
+    }
+    /// Not with the reserve: the store closes files of blocks that it has open, and tries again.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        OsDisk.open(path)
+    }
+    fn is_dir(&self, path: &Path) -> bool {
+        OsDisk.is_dir(path)
     }
     fn size(&self, path: &Path) -> io::Result<u64> {
         OsDisk.size(path)

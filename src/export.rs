@@ -13,7 +13,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
 use storage::metrics::Metrics;
 use storage::model::{Matcher, TimeMs};
 use storage::store::{Store, StoreOptions, damaged_blocks};
@@ -222,6 +222,12 @@ impl Disk for ReadOnlyDisk {
     }
     fn read_at(&self, path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
         OsDisk.read_at(path, offset, most)
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        OsDisk.open(path)
+    }
+    fn is_dir(&self, path: &Path) -> bool {
+        OsDisk.is_dir(path)
     }
     fn size(&self, path: &Path) -> io::Result<u64> {
         OsDisk.size(path)

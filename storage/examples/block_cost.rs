@@ -14,6 +14,7 @@ mod captures;
 
 use captures::{Capture, status, thread_cpu};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 use storage::block::{Block, BlockMeta, BlockSeries, write_block};
 use storage::disk::OsDisk;
@@ -116,7 +117,7 @@ fn reads(captures: &[Capture], series: usize, dir: &Path) {
     let meta = write("replicas", every, dir, make);
     let begin = Instant::now();
     let before = status("VmRSS");
-    let block = Block::open(&meta.dir).expect("opened");
+    let block = Block::open(Arc::new(OsDisk), &meta.dir).expect("opened");
     let open = begin.elapsed().as_secs_f64() * 1e3;
     println!("  opened in {open:.0} ms, {:.1} MB", (status("VmRSS") - before) / 1e6);
     let from = meta.min_time;
@@ -157,13 +158,13 @@ fn thousand(meta: &BlockMeta, captures: &[Capture]) {
     let mut names: Vec<&str> = metrics.collect();
     names.sort_unstable();
     names.dedup();
-    let block = Block::open(&meta.dir).expect("opened");
+    let block = Block::open(Arc::new(OsDisk), &meta.dir).expect("opened");
     let select = |block: &Block, name: &str| {
         block.select(&[Matcher::equal("__name__", name)], meta.min_time, meta.max_time).expect("series")
     };
     names.retain(|name| (800..1_400).contains(&select(&block, name).len()));
     for name in names.iter().cycle().take(names.len() * 5) {
-        let block = Block::open(&meta.dir).expect("opened");
+        let block = Block::open(Arc::new(OsDisk), &meta.dir).expect("opened");
         let begin = Instant::now();
         let mut ts = Vec::new();
         let mut vs = Vec::new();

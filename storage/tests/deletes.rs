@@ -343,7 +343,7 @@ fn cleaning_takes_the_bytes_from_the_disk() {
     assert_eq!(bytes(&world), before, "files do not change yet");
     assert!(world.store.clean_tombstones().unwrap() > 0);
     let left: BTreeSet<_> = metas(world.dir.path()).into_iter().map(|m| m.dir).collect();
-    let oldest = left.iter().map(|dir| Block::open(dir).unwrap().meta().min_time).min();
+    let oldest = left.iter().map(|dir| Block::open(Arc::new(OsDisk), dir).unwrap().meta().min_time).min();
     assert!(oldest > Some(35_000), "{oldest:?}");
     assert_eq!(contents(&world.store), expected(&world.model));
 }

@@ -17,7 +17,11 @@ use support::{Mortal, Sample, append, contents, copy, files, metas, names, open,
 
 fn samples_of(meta: &BlockMeta) -> BTreeSet<Sample> {
     let mut all = BTreeSet::new();
-    for series in Block::open(&meta.dir).unwrap().select(&[], i64::MIN, i64::MAX).unwrap() {
+    for series in Block::open(Arc::new(storage::disk::OsDisk), &meta.dir)
+        .unwrap()
+        .select(&[], i64::MIN, i64::MAX)
+        .unwrap()
+    {
         let mut ts = Vec::new();
         let mut vs = Vec::new();
         series.read(i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();

@@ -1,5 +1,6 @@
 //! Compares the store with a naive model: random appends of columns and rows, late, duplicate and
 //! stale, read before and after a log replay.
+#![allow(clippy::disallowed_methods, reason = "files are looked at and damaged beside the store")]
 
 #[path = "support/latest.rs"]
 mod latest;

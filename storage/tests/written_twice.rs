@@ -30,7 +30,7 @@ fn write(disk: &dyn Disk, dir: &Path) -> Result<String, StoreError> {
 /// The number of series that can be read completely, and the number of complaints of a start.
 fn readable(dir: &Path) -> (usize, usize) {
     let path = dir.join("blocks");
-    let (blocks, damage) = BlockSet::open(&OsDisk, &path).unwrap();
+    let (blocks, damage) = BlockSet::open(Arc::new(OsDisk), &path).unwrap();
     let mut found = 0;
     for i in 0..3 {
         let listed = blocks.all();
@@ -60,7 +60,7 @@ fn at_every_step(origin: &Path, check: &dyn Fn(&Path, &str)) -> i64 {
         check(dir.path(), &format!("killed after {steps} steps"));
         write(&OsDisk, dir.path()).unwrap();
         BlockSet::remove_unfinished(&OsDisk, &dir.path().join("blocks")).unwrap();
-        let (blocks, _) = BlockSet::open(&OsDisk, &dir.path().join("blocks")).unwrap();
+        let (blocks, _) = BlockSet::open(Arc::new(OsDisk), &dir.path().join("blocks")).unwrap();
         blocks.remove_replaced(&OsDisk).unwrap();
         assert_eq!((readable(dir.path()), names(dir.path()).len()), ((3, 0), 1), "after {steps} steps");
         if done {

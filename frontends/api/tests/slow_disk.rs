@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use storage::clock::ManualClock;
-use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
 use storage::durable_map::DurableMap;
 use storage::metrics::Metrics;
 use storage::model::{Labels, SeriesRef, TimeMs};
@@ -77,6 +77,12 @@ impl Disk for SlowDisk {
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         OsDisk.read(path)
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        OsDisk.open(path)
+    }
+    fn is_dir(&self, path: &Path) -> bool {
+        OsDisk.is_dir(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         OsDisk.list(path)

@@ -15,4 +15,10 @@ pub(crate) trait BlockFiles {
 pub(crate) trait ReadRange: Send + Sync {
     /// Reads `len` bytes from `start` on; they must be within the file.
     fn read_at(&self, start: u64, len: usize) -> io::Result<Vec<u8>>;
+
+    /// Whether the file is in an object store. A request that fails there is reported as damage of
+    /// the block, with its reason; whether it was one is known from the number of failed requests.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }

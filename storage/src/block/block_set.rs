@@ -108,16 +108,21 @@ impl BlockSet {
     /// writes are ignored, for [`BlockSet::remove_unfinished`], and those of interrupted removals,
     /// for [`BlockSet::finish_removals`]. A damaged block is left out, but stays on disk; the
     /// second result has one line for each. A damaged block that another block replaces is removed.
-    pub fn open(disk: &dyn Disk, blocks_dir: &Path) -> Result<(BlockSet, Vec<String>), StoreError> {
+    pub fn open(disk: Arc<dyn Disk>, blocks_dir: &Path) -> Result<(BlockSet, Vec<String>), StoreError> {
         let bad = io_error(blocks_dir);
         disk.create_dir(blocks_dir).map_err(&bad)?;
-        let cache = PageCache::default();
+        let cache = PageCache::new(disk.clone());
         let mut blocks = Vec::new();
         let mut damage = Vec::new();
         for path in disk.list(blocks_dir).map_err(&bad)? {
             let unfinished = path.extension().is_some_and(|e| e == "tmp");
-            if path.is_dir() && !unfinished && !is_deleting(&path) {
-                match Block::open_with(&path, &cache) {
+            if disk.is_dir(&path) && !unfinished && !is_deleting(&path) {
+                // One failed read must not leave a block out until the next start.
+                let opened = Block::open_with(&path, &cache).or_else(|error| match error {
+                    StoreError::Io { .. } => Block::open_with(&path, &cache),
+                    damage => Err(damage),
+                });
+                match opened {
                     Ok(block) => blocks.push(BlockHandle::Here(block)),
                     Err(error) => damage.push((path, format!("block left out: {error}"))),
                 }
@@ -127,7 +132,7 @@ impl BlockSet {
         damage.retain(|(path, _)| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             // A directory that cannot be removed is tried again at the next start.
-            !replaced.contains(name.as_ref()) || remove_dir(disk, path).is_err()
+            !replaced.contains(name.as_ref()) || remove_dir(disk.as_ref(), path).is_err()
         });
         let mut damage: Vec<String> = damage.into_iter().map(|(_, line)| line).collect();
         damage.sort();

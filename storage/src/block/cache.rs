@@ -6,6 +6,7 @@ use super::open_files::OpenFiles;
 use super::page::SamplesPage;
 use super::page_decoder::PageDecoder;
 use super::series_page::SeriesPage;
+use crate::disk::Disk;
 use crate::limits::{BLOCK_CACHE_BYTES, BLOCK_DECODERS};
 use crate::model::{Matcher, SHARDS};
 use arrow::array::RecordBatch;
@@ -64,7 +65,7 @@ impl CachedPage {
 }
 
 /// A bounded page cache, and the open files. Shared by all blocks of a set; cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct PageCache(Arc<Mutex<PageCacheState>>, OpenFiles);
 
 #[derive(Default)]
@@ -79,6 +80,11 @@ struct PageCacheState {
 }
 
 impl PageCache {
+    /// An empty cache for blocks whose local files are on `disk`.
+    pub(super) fn new(disk: Arc<dyn Disk>) -> PageCache {
+        PageCache(Arc::default(), OpenFiles::new(disk))
+    }
+
     /// The open files.
     pub(super) fn files(&self) -> OpenFiles {
         self.1.clone()

@@ -1,5 +1,8 @@
 //! Files with checksums. [`CheckedWriter`] computes them while writing. [`CheckedFile`] verifies
 //! every 16 KiB chunk it reads, so that Parquet's decoders never see damaged bytes.
+//!
+//! Decoders turn every error into a text of their own. [`CheckedFile::read_with`] keeps the error of
+//! the disk, so that a caller can tell a disk that cannot be read from a damaged file.
 
 use super::block_files::{BlockFiles, ReadRange};
 use super::meta::{BlockMeta, FileMeta};
@@ -8,6 +11,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::StoreError;
 use crate::limits::{BLOCK_CHECK_BYTES, BLOCK_CRC_BYTES, BLOCK_SMALL_FILE_BYTES};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use std::io::{self, Read, Write};
@@ -118,7 +122,14 @@ pub(super) fn check_all(disk: &dyn Disk, dir: &Path, meta: &BlockMeta) -> Result
 
 /// A file whose chunks are verified before use.
 #[derive(Clone)]
-pub(super) struct CheckedFile(Arc<Inner>);
+pub(super) struct CheckedFile {
+    inner: Arc<Inner>,
+    /// Gets the first error of reading through this handle.
+    failure: Option<ReadFailure>,
+}
+
+/// Where the first error of some reads is kept.
+pub(super) type ReadFailure = Arc<Mutex<Option<io::Error>>>;
 
 struct Inner {
     file: Box<dyn ReadRange>,
@@ -141,36 +152,80 @@ impl CheckedFile {
             let path = meta.dir.join(name);
             return Err(damaged(&path, "its checksums have another length than this file asks for"));
         }
-        Ok(CheckedFile(Arc::new(Inner { file, len, chunks })))
+        Ok(CheckedFile { inner: Arc::new(Inner { file, len, chunks }), failure: None })
     }
 }
 
 impl CheckedFile {
     /// Length of the file, bytes.
     pub(super) fn bytes(&self) -> u64 {
-        self.0.len
+        self.inner.len
     }
 
     /// Reads `len` bytes from `start` on, verified.
     pub(super) fn read(&self, start: u64, len: usize) -> io::Result<Bytes> {
-        self.0.read(start, len)
+        self.inner.read(start, len).map_err(|error| {
+            // The decoder gets a copy of the error: it only keeps the text.
+            let copy = io::Error::new(error.kind(), error.to_string());
+            if let Some(failure) = &self.failure {
+                failure.lock().get_or_insert(error);
+            }
+            copy
+        })
     }
+
+    /// A handle on the same file that records the first error of reading in `failure`.
+    pub(super) fn recording(&self, failure: &ReadFailure) -> CheckedFile {
+        CheckedFile { inner: self.inner.clone(), failure: Some(failure.clone()) }
+    }
+
+    /// Lets `decode` read this file, which is at `path`. If it fails because the file could not be
+    /// read, the result is that error, and otherwise the file is damaged.
+    pub(super) fn read_with<T, E: ToString>(
+        &self,
+        path: &Path,
+        decode: impl FnOnce(CheckedFile) -> Result<T, E>,
+    ) -> Result<T, StoreError> {
+        let failure = ReadFailure::default();
+        decode(self.recording(&failure)).map_err(|error| decode_error(path, &failure, error))
+    }
+}
+
+/// The error of a decoder of file `path` whose reads were recorded in `failure`.
+pub(super) fn decode_error(path: &Path, failure: &ReadFailure, error: impl ToString) -> StoreError {
+    match failure.lock().take() {
+        Some(error) => read_error(path, error),
+        None => damaged(path, error),
+    }
+}
+
+/// The error of reading file `path`: damage if the file has other bytes than it should have, or
+/// fewer; otherwise the disk could not read it.
+pub(super) fn read_error(path: &Path, error: io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => damaged(path, error),
+        _ => io_error(path)(error),
+    }
+}
+
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 impl Inner {
     fn read(&self, start: u64, len: usize) -> io::Result<Bytes> {
         let end = start.checked_add(len as u64).filter(|end| *end <= self.len);
-        let end =
-            end.ok_or_else(|| io::Error::other(format!("offset {start}: {len} bytes pass the file's end")))?;
+        let end = end.ok_or_else(|| invalid(format!("offset {start}: {len} bytes pass the file's end")))?;
         let size = BLOCK_CRC_BYTES as u64;
         let first = start / size;
         let last = end.div_ceil(size);
         let whole = (last * size).min(self.len) - first * size;
-        let bytes = self.file.read_at(first * size, whole as usize)?;
+        let read = self.file.read_at(first * size, whole as usize);
+        let bytes = read.map_err(|e| if self.file.is_remote() { invalid(e.to_string()) } else { e })?;
         for (chunk, number) in bytes.chunks(BLOCK_CRC_BYTES).zip(first as usize..) {
             if self.chunks.get(number * 4..number * 4 + 4) != Some(&crc32c::crc32c(chunk).to_le_bytes()) {
                 let at = number as u64 * size;
-                return Err(io::Error::other(format!(
+                return Err(invalid(format!(
                     "offset {at}: checksum of {} bytes does not match",
                     chunk.len()
                 )));
@@ -183,7 +238,7 @@ impl Inner {
 
 impl Length for CheckedFile {
     fn len(&self) -> u64 {
-        self.0.len
+        self.inner.len
     }
 }
 
@@ -195,7 +250,7 @@ impl ChunkReader for CheckedFile {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        self.0.read(start, length).map_err(|e| ParquetError::External(Box::new(e)))
+        self.read(start, length).map_err(|e| ParquetError::External(Box::new(e)))
     }
 }
 
@@ -207,9 +262,9 @@ pub(super) struct CheckedRead {
 
 impl Read for CheckedRead {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let left = self.file.0.len.saturating_sub(self.at);
+        let left = self.file.inner.len.saturating_sub(self.at);
         let len = out.len().min(BLOCK_CRC_BYTES).min(usize::try_from(left).unwrap_or(usize::MAX));
-        out[..len].copy_from_slice(&self.file.0.read(self.at, len)?);
+        out[..len].copy_from_slice(&self.file.read(self.at, len)?);
         self.at += len as u64;
         Ok(len)
     }

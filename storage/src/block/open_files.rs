@@ -7,24 +7,23 @@
 
 use super::block_files::{BlockFiles, ReadRange};
 use super::{damaged, io_error};
+use crate::disk::{Disk, ReadFile};
 use crate::error::StoreError;
 use crate::limits::{OPEN_BLOCK_FILES, PINNED_BLOCK_FILES};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 /// The open files of all blocks of a set; cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct OpenFiles(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
+    disk: Arc<dyn Disk>,
     next: AtomicU64,
     /// Number of files kept open for readers of removed blocks.
     pinned: AtomicUsize,
@@ -35,21 +34,36 @@ struct Shared {
 #[derive(Default)]
 struct Recent {
     uses: u64,
-    files: HashMap<u64, (u64, Arc<File>)>,
+    files: HashMap<u64, (u64, Arc<dyn ReadFile>)>,
 }
 
 impl OpenFiles {
+    /// No open files yet; `disk` opens them.
+    pub(super) fn new(disk: Arc<dyn Disk>) -> OpenFiles {
+        OpenFiles(Arc::new(Shared {
+            disk,
+            next: AtomicU64::default(),
+            pinned: AtomicUsize::default(),
+            files: Mutex::default(),
+        }))
+    }
+
+    /// The disk that opens the files.
+    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.0.disk
+    }
+
     /// A new number for a file.
     fn number(&self) -> u64 {
         self.0.next.fetch_add(1, Relaxed)
     }
 
     /// The file with this number, opened if it is not open.
-    fn get(&self, number: u64, path: &Path) -> io::Result<Arc<File>> {
+    fn get(&self, number: u64, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
         if let Some(file) = self.0.files.lock().touch(number) {
             return Ok(file);
         }
-        let file = Arc::new(self.open(path)?);
+        let file = self.open(path)?;
         let mut recent = self.0.files.lock();
         recent.close_beyond(OPEN_BLOCK_FILES - 1);
         let uses = recent.uses;
@@ -59,13 +73,13 @@ impl OpenFiles {
 
     /// Opens a file. If no file descriptors are left, closes all files of this cache and tries
     /// again.
-    fn open(&self, path: &Path) -> io::Result<File> {
-        File::open(path).or_else(|error| {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        self.0.disk.open(path).or_else(|error| {
             if !is_out_of_descriptors(&error) {
                 return Err(error);
             }
             self.0.files.lock().files.clear();
-            File::open(path)
+            self.0.disk.open(path)
         })
     }
 
@@ -81,7 +95,7 @@ impl OpenFiles {
 }
 
 impl Recent {
-    fn touch(&mut self, number: u64) -> Option<Arc<File>> {
+    fn touch(&mut self, number: u64) -> Option<Arc<dyn ReadFile>> {
         self.uses += 1;
         let (used, file) = self.files.get_mut(&number)?;
         *used = self.uses;
@@ -114,7 +128,7 @@ pub(super) struct LocalBlockFiles {
     /// Number and name of the files that are in use.
     names: Mutex<Vec<(u64, String)>>,
     /// The open files by number, once the directory is to be removed.
-    pinned: OnceLock<HashMap<u64, Arc<File>>>,
+    pinned: OnceLock<HashMap<u64, Arc<dyn ReadFile>>>,
 }
 
 impl LocalFiles {
@@ -129,7 +143,7 @@ impl LocalFiles {
 impl BlockFiles for LocalFiles {
     fn open(&self, name: &str, bytes: u64) -> Result<Box<dyn ReadRange>, StoreError> {
         let path = self.0.dir.join(name);
-        let found = std::fs::metadata(&path).map_err(io_error(&path))?.len();
+        let found = self.0.open.disk().size(&path).map_err(io_error(&path))?;
         if found != bytes {
             return Err(damaged(&path, format!("has {found} bytes instead of {bytes}")));
         }
@@ -163,11 +177,11 @@ impl LocalBlockFiles {
         done
     }
 
-    fn pinned(&self, number: u64) -> Option<Arc<File>> {
+    fn pinned(&self, number: u64) -> Option<Arc<dyn ReadFile>> {
         self.pinned.get()?.get(&number).cloned()
     }
 
-    fn file(&self, number: u64, path: &Path) -> io::Result<Arc<File>> {
+    fn file(&self, number: u64, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
         if let Some(file) = self.pinned(number) {
             return Ok(file);
         }
@@ -191,9 +205,7 @@ struct BlockFile {
 
 impl ReadRange for BlockFile {
     fn read_at(&self, start: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        self.files.file(self.number, &self.path)?.read_exact_at(&mut bytes, start)?;
-        Ok(bytes)
+        self.files.file(self.number, &self.path)?.read_exact_at(start, len)
     }
 }
 
@@ -207,9 +219,10 @@ impl Drop for BlockFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::OsDisk;
 
     fn files(dir: &Path, count: usize) -> (OpenFiles, Vec<Box<dyn ReadRange>>) {
-        let open = OpenFiles::default();
+        let open = OpenFiles::new(Arc::new(OsDisk));
         let directory = LocalFiles::new(dir, open.clone());
         let file = |i: usize| {
             std::fs::write(dir.join(i.to_string()), format!("{i:04}")).unwrap();
@@ -250,7 +263,7 @@ mod tests {
     #[test]
     fn no_more_are_kept_open_for_readers_than_there_may_be() {
         let dir = tempfile::tempdir().unwrap();
-        let open = OpenFiles::default();
+        let open = OpenFiles::new(Arc::new(OsDisk));
         std::fs::write(dir.path().join("a"), "text").unwrap();
         let read = |_| {
             let directory = LocalFiles::new(dir.path(), open.clone());
@@ -268,7 +281,7 @@ mod tests {
     #[test]
     fn readers_go_on_when_the_directory_goes() {
         let dir = tempfile::tempdir().unwrap();
-        let open = OpenFiles::default();
+        let open = OpenFiles::new(Arc::new(OsDisk));
         std::fs::write(dir.path().join("a"), "text").unwrap();
         let directory = LocalFiles::new(dir.path(), open.clone());
         let file = directory.open("a", 4).unwrap();

@@ -4,7 +4,7 @@
 use super::block_files::BlockFiles;
 use super::cache::{CachedPage, PageCache};
 use super::damaged;
-use super::files::{CheckedFile, read_checked};
+use super::files::{CheckedFile, ReadFailure, decode_error, read_checked};
 use super::meta::BlockMeta;
 use super::page::SamplesPage;
 use super::page_decoder::{PageLocation, locate};
@@ -18,7 +18,8 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::ChunkReader;
-use std::path::{Path, PathBuf};
+use std::fmt::Display;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Which pages of a file to read.
@@ -56,7 +57,7 @@ impl PagedFile {
         let checksums = read_checked(source, meta, options.checksums)?;
         let file = CheckedFile::open(source, meta, options.file, checksums)?;
         let reading = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
-        let footer = ArrowReaderMetadata::load(&file, reading).map_err(|e| damaged(&path, e))?;
+        let footer = file.read_with(&path, |file| ArrowReaderMetadata::load(&file, reading))?;
         let rows = usize::try_from(footer.metadata().file_metadata().num_rows())
             .map_err(|e| damaged(&path, format!("number of rows: {e}")))?;
         let (cache, number) = (cache.clone(), cache.register());
@@ -68,7 +69,11 @@ impl PagedFile {
         &self,
         names: &[&str],
     ) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>, StoreError> {
-        batches(&self.path, self.file.clone(), self.footer.clone(), names)
+        let failure = ReadFailure::default();
+        let file = self.file.recording(&failure);
+        let path = self.path.clone();
+        let fail = move |error: &dyn Display| decode_error(&path, &failure, error);
+        batches(file, self.footer.clone(), names, fail)
     }
 
     /// Number of rows.
@@ -136,18 +141,19 @@ impl PagedFile {
         let group = page * self.options.page_rows / BLOCK_GROUP_ROWS;
         let in_group = self.rows.saturating_sub(group * BLOCK_GROUP_ROWS).min(BLOCK_GROUP_ROWS);
         let last = (first + self.options.page_rows).min(in_group);
-        let reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.footer.clone())
+        let rows = RowSelection::from_consecutive_ranges(std::iter::once(first..last), in_group);
+        let decode = |file: CheckedFile| {
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.clone())
                 .with_row_groups(vec![group])
                 .with_projection(mask(&self.footer, self.options.columns))
                 .with_batch_size(self.options.page_rows)
-                .with_row_selection(RowSelection::from_consecutive_ranges(
-                    std::iter::once(first..last),
-                    in_group,
-                ))
+                .with_row_selection(rows)
                 .build();
-        let batch = reader.map_err(|e| self.bad(e))?.next().ok_or_else(|| self.bad("a page is empty"))?;
-        let batch = batch.map_err(|e| self.bad(e))?;
+            let mut reader = reader.map_err(|e| e.to_string())?;
+            let batch = reader.next().ok_or_else(|| "a page is empty".to_owned())?;
+            batch.map_err(|e| e.to_string())
+        };
+        let batch = self.file.read_with(&self.path, decode)?;
         if batch.num_rows() != last - first || batch.num_columns() != self.options.columns.len() {
             return Err(self.bad("a page has not the rows that it should have"));
         }
@@ -166,22 +172,22 @@ fn mask(footer: &ArrowReaderMetadata, names: &[&str]) -> ProjectionMask {
     ProjectionMask::roots(footer.parquet_schema(), roots)
 }
 
-/// All record batches of a file, in order. The file must have the columns `names`.
-pub(super) fn batches<R: ChunkReader + 'static>(
-    path: &Path,
+/// All record batches of a file, in order. The file must have the columns `names`. `fail` turns
+/// what the decoder reports into an error that names the file.
+pub(super) fn batches<R: ChunkReader + 'static, F: Fn(&dyn Display) -> StoreError>(
     file: R,
     footer: ArrowReaderMetadata,
     names: &[&str],
-) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<R>, StoreError> {
+    fail: F,
+) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<R, F>, StoreError> {
     let mask = mask(&footer, names);
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
         .with_projection(mask)
         .with_batch_size(BLOCK_GROUP_ROWS)
         .build()
-        .map_err(|e| damaged(path, e))?;
+        .map_err(|e| fail(&e))?;
     if reader.schema().fields().len() != names.len() {
-        return Err(damaged(path, format!("has not the columns {}", names.join(", "))));
+        return Err(fail(&format!("has not the columns {}", names.join(", "))));
     }
-    let path = path.to_owned();
-    Ok(reader.map(move |batch| batch.map_err(|e| damaged(&path, e))))
+    Ok(reader.map(move |batch| batch.map_err(|e| fail(&e))))
 }

@@ -20,6 +20,7 @@ use super::sparse_file::SparseFile;
 use super::timestamps::TimestampColumn;
 use super::tombstones::{BlockDeletes, Tombstone};
 use super::{damaged, io_error};
+use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::limits::BLOCK_PAGE_ROWS;
 use crate::model::runs::{TimedHistograms, TimedStarts};
@@ -61,17 +62,19 @@ pub struct BlockSeriesHandle {
 }
 
 impl Block {
-    /// Opens the block in `dir`. Verifies timestamps and the row index now, and labels, index and
+    /// Opens the block in `dir` on `disk`. Verifies timestamps and the row index now, and labels, index and
     /// values when they are read.
-    pub fn open(dir: &Path) -> Result<Block, StoreError> {
-        Block::open_with(dir, &PageCache::default())
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Block, StoreError> {
+        Block::open_with(dir, &PageCache::new(disk))
     }
 
     pub(super) fn open_with(dir: &Path, cache: &PageCache) -> Result<Block, StoreError> {
         // `meta.json` comes first: it has the checksums of the other files.
         let meta_path = dir.join(META);
-        let meta = BlockMeta::decode(dir, &std::fs::read(&meta_path).map_err(io_error(&meta_path))?)?;
-        let directory = LocalFiles::new(dir, cache.files());
+        let files = cache.files();
+        let text = files.disk().read(&meta_path).map_err(io_error(&meta_path))?;
+        let meta = BlockMeta::decode(dir, &text)?;
+        let directory = LocalFiles::new(dir, files);
         let mut block = Block::open_in(&directory, meta, cache)?;
         block.2 = Some(directory.0);
         Ok(block)

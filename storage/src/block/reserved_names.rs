@@ -24,7 +24,7 @@ pub fn taken<'a>(metas: impl Iterator<Item = &'a BlockMeta>, tombstones: &[Tombs
 /// using. Damaged blocks are left out, as when they are opened.
 pub fn reserved_names_in(disk: &dyn Disk, data: &Path) -> Result<BTreeSet<String>, StoreError> {
     let here = list(disk, &data.join("blocks"))?.into_iter().map(|dir| dir.join(META));
-    let far = list(disk, &data.join("objects"))?.into_iter().filter(|path| path.is_file());
+    let far = list(disk, &data.join("objects"))?.into_iter().filter(|path| !disk.is_dir(path));
     let read = |path: PathBuf| BlockMeta::decode(&path, &disk.read(&path).ok()?).ok();
     let metas: Vec<BlockMeta> = here.chain(far).filter_map(read).collect();
     Ok(taken(metas.iter(), &Tombstones::open(disk, data)?.list()))

@@ -21,7 +21,9 @@ fn small_batches(
 ) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>, StoreError> {
     let footer =
         ArrowReaderMetadata::load(&content, ArrowReaderOptions::new()).map_err(|e| damaged(path, e))?;
-    batches(path, content, footer, names)
+    // The content is in memory: what the decoder reports can only be damage.
+    let path = path.to_owned();
+    batches(content, footer, names, move |error| damaged(&path, error))
 }
 
 /// The timestamps of each clock.

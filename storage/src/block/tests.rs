@@ -2,7 +2,7 @@
 
 use super::page::SamplesPage;
 use super::*;
-use crate::disk::{Disk, DiskFile, OsDisk};
+use crate::disk::{Disk, DiskFile, OsDisk, ReadFile};
 use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_PAGE_ROWS, BLOCK_WINDOW_MS};
 use crate::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS};
 use crate::model::value::STALE_BITS;
@@ -16,7 +16,7 @@ const DAY: i64 = 12 * BLOCK_WINDOW_MS;
 
 fn write(dir: &Path, series: &[BlockSeries]) -> Block {
     let meta = write_block(&OsDisk, dir, 0, DAY, series.iter().cloned().map(Ok)).unwrap();
-    Block::open(&meta.dir).unwrap()
+    Block::open(Arc::new(OsDisk), &meta.dir).unwrap()
 }
 
 fn bits(vs: &[f64]) -> Vec<u64> {
@@ -198,7 +198,7 @@ fn postings_select_what_matchers_match() {
     let series = some_labels();
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &series);
-    let (blocks, damage) = BlockSet::open(&OsDisk, dir.path()).unwrap();
+    let (blocks, damage) = BlockSet::open(Arc::new(OsDisk), dir.path()).unwrap();
     assert_eq!(damage, Vec::<String>::new());
     let patterns =
         ["", "200", "web-1", "web-.*", ".*", ".+", "200|404", "web-[12]|", "(web|x).*", "[^w].*", "absent"];
@@ -235,7 +235,7 @@ fn postings_select_what_matchers_match() {
 
 /// Reads everything. What is read must be right; errors are allowed.
 fn read_all(dir: &Path, series: &[BlockSeries]) -> Result<(), StoreError> {
-    let block = Block::open(dir)?;
+    let block = Block::open(Arc::new(OsDisk), dir)?;
     let handles = block.select(&[], 0, DAY)?;
     let places = Matcher::new("i", MatchOp::Regex, ".*[05]").unwrap();
     let fives = block.select(std::slice::from_ref(&places), 0, DAY)?;
@@ -375,7 +375,7 @@ fn damage_in_values_costs_only_what_it_touches() {
     let at = bytes.len() / 2;
     bytes[at] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    let block = Block::open(path.parent().unwrap()).unwrap();
+    let block = Block::open(Arc::new(OsDisk), path.parent().unwrap()).unwrap();
     let read = |handle: &BlockSeriesHandle| handle.read(0, DAY, &mut Vec::new(), &mut Vec::new());
     let failed: Vec<String> = block
         .select(&[], 0, DAY)
@@ -396,7 +396,7 @@ fn a_set_leaves_damage_out_and_removes_leftovers() {
     std::fs::write(other.dir.join("meta.json"), "{}").unwrap();
     std::fs::create_dir(dir.path().join("1_2.tmp")).unwrap();
     std::fs::create_dir(dir.path().join("1-2-3.deleting")).unwrap();
-    let (blocks, damage) = BlockSet::open(&OsDisk, dir.path()).unwrap();
+    let (blocks, damage) = BlockSet::open(Arc::new(OsDisk), dir.path()).unwrap();
     BlockSet::remove_unfinished(&OsDisk, dir.path()).unwrap();
     assert_eq!(blocks.all_metas(), [block.meta().clone()]);
     assert_eq!(damage.len(), 1);
@@ -441,7 +441,7 @@ fn broken_promises_are_refused() {
         let error =
             write_block(&OsDisk, dir.path(), 0, DAY, series.into_iter().map(Ok)).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
-        assert_eq!(BlockSet::open(&OsDisk, dir.path()).unwrap().0.all_metas(), []);
+        assert_eq!(BlockSet::open(Arc::new(OsDisk), dir.path()).unwrap().0.all_metas(), []);
     }
 }
 
@@ -473,6 +473,12 @@ impl Disk for FailingDisk {
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         OsDisk.read(path)
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        OsDisk.open(path)
+    }
+    fn is_dir(&self, path: &Path) -> bool {
+        OsDisk.is_dir(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         OsDisk.list(path)
@@ -514,8 +520,8 @@ fn a_failing_disk_leaves_no_block_and_the_next_try_succeeds() {
         steps += 1;
     };
     assert!(steps >= 8, "{steps}");
-    assert_holds(&Block::open(&meta.dir).unwrap(), &series, 0, DAY);
+    assert_holds(&Block::open(Arc::new(OsDisk), &meta.dir).unwrap(), &series, 0, DAY);
     // Once more: the same content gets the same name.
     assert_eq!(attempt(100).unwrap(), meta);
-    assert_eq!(BlockSet::open(&OsDisk, dir.path()).unwrap().0.all_metas(), [meta]);
+    assert_eq!(BlockSet::open(Arc::new(OsDisk), dir.path()).unwrap().0.all_metas(), [meta]);
 }

@@ -1,7 +1,7 @@
 //! Tests of durable maps: crashes, damage, and disks that fail or stall.
 
 use super::*;
-use crate::disk::{DiskFile, OsDisk};
+use crate::disk::{DiskFile, OsDisk, ReadFile};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -144,6 +144,12 @@ impl Disk for StallingDisk {
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         OsDisk.read(path)
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        OsDisk.open(path)
+    }
+    fn is_dir(&self, path: &Path) -> bool {
+        OsDisk.is_dir(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         OsDisk.list(path)

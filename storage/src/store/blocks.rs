@@ -64,7 +64,7 @@ impl BlockManager {
             disk.sync_dir(names).map_err(|source| StoreError::Io { path: names.to_owned(), source })?;
         }
         BlockSet::remove_unfinished(disk.as_ref(), &dir)?;
-        let (blocks, damage) = BlockSet::open(disk.as_ref(), &dir)?;
+        let (blocks, damage) = BlockSet::open(disk.clone(), &dir)?;
         let far = blocks.open_far(disk.clone(), data, far, metrics)?;
         for line in damage.iter() {
             tracing::error!("{line}");
@@ -167,14 +167,15 @@ impl BlockManager {
         self.try_to_merge(std::slice::from_ref(block), keep)
     }
 
-    /// As [`BlockManager::merge`]; remembers damaged blocks, which are not tried again.
+    /// As [`BlockManager::merge`]; remembers unreadable blocks, which are not tried again.
     fn try_to_merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<bool, StoreError> {
         let failures = self.far.failures();
         let outcome = self.merge(old, keep);
         // If the object store does not answer, reading a cold block fails as if it were damaged.
         // Then it is worth another try.
         let answered = self.far.failures() == failures;
-        if let (Err(StoreError::Damaged { .. }), true) = (&outcome, answered) {
+        let unreadable = outcome.as_ref().is_err_and(|error| is_unreadable(error, old));
+        if unreadable && answered {
             self.unmergeable.lock().extend(old.iter().map(|meta| meta.dir.clone()));
         }
         self.show();
@@ -234,6 +235,16 @@ impl BlockManager {
             Err(error) => tracing::error!(%block, %error, "block not removed, though {why}; tried again"),
         }
         outcome
+    }
+}
+
+/// Whether one of these blocks is damaged, or a file of one of them cannot be read.
+fn is_unreadable(error: &StoreError, blocks: &[BlockMeta]) -> bool {
+    match error {
+        StoreError::Damaged { .. } => true,
+        // An error of another path is one of writing the new block: that is tried again.
+        StoreError::Io { path, .. } => blocks.iter().any(|meta| path.starts_with(&meta.dir)),
+        _ => false,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
 
 /// A call to the disk. Directories are removed file by file; what the real disk makes durable by
 /// itself is a call of its own.
@@ -83,6 +83,21 @@ impl<H: Hooks> DiskFile for HookedFile<H> {
     }
 }
 
+struct HookedReadFile<H> {
+    file: Arc<dyn ReadFile>,
+    path: PathBuf,
+    hooks: Arc<H>,
+}
+
+impl<H: Hooks> ReadFile for HookedReadFile<H> {
+    fn read_exact_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.hooks.before(&Call::Read(&self.path))?;
+        let bytes = self.file.read_exact_at(offset, len)?;
+        self.hooks.after(&Call::Read(&self.path));
+        Ok(bytes)
+    }
+}
+
 impl<H: Hooks> Disk for Hooked<H> {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let file = self.call(Call::Create(path), || OsDisk.create(path))?;
@@ -95,6 +110,15 @@ impl<H: Hooks> Disk for Hooked<H> {
 
     fn read_at(&self, path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
         self.call(Call::Read(path), || OsDisk.read_at(path, offset, most))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        let file = self.call(Call::Read(path), || OsDisk.open(path))?;
+        Ok(Arc::new(HookedReadFile { file, path: path.to_owned(), hooks: self.0.clone() }))
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        OsDisk.is_dir(path)
     }
 
     fn size(&self, path: &Path) -> io::Result<u64> {

@@ -22,7 +22,7 @@ use storage::block::{BlockMeta, BlockSet};
 use storage::disk::{Disk, OsDisk};
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, SHARDS};
-use storage::store::{FloatRow, Selection, Store, StoreOptions};
+use storage::store::{FloatRow, Selection, Store, StoreError, StoreOptions};
 
 pub const RANGE: i64 = 10_000;
 
@@ -66,29 +66,42 @@ pub fn append(store: &Store, t: i64, series: usize) {
 pub type Sample = (String, i64, u64);
 
 pub fn selections(store: &Store) -> Vec<Selection> {
+    try_selections(store).unwrap()
+}
+
+fn try_selections(store: &Store) -> Result<Vec<Selection>, StoreError> {
     let all = [Matcher::equal("__name__", "m")];
-    (0..SHARDS).map(|shard| store.select(shard, &all, i64::MIN, i64::MAX).unwrap()).collect()
+    (0..SHARDS).map(|shard| store.select(shard, &all, i64::MIN, i64::MAX)).collect()
 }
 
 pub fn read(selections: &[Selection]) -> BTreeSet<Sample> {
+    try_read(selections).unwrap()
+}
+
+fn try_read(selections: &[Selection]) -> Result<BTreeSet<Sample>, StoreError> {
     let mut all = BTreeSet::new();
     for selection in selections {
         for (i, labels) in selection.labels.iter().enumerate() {
             let mut ts = Vec::new();
             let mut vs = Vec::new();
-            selection.read(i, i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();
+            selection.read(i, i64::MIN, i64::MAX, &mut ts, &mut vs)?;
             all.extend(ts.iter().zip(&vs).map(|(t, v)| (labels.to_string(), *t, v.to_bits())));
         }
     }
-    all
+    Ok(all)
 }
 
 pub fn contents(store: &Store) -> BTreeSet<Sample> {
     read(&selections(store))
 }
 
+/// As [`contents`], from a disk that may fail.
+pub fn try_contents(store: &Store) -> Result<BTreeSet<Sample>, StoreError> {
+    try_read(&try_selections(store)?)
+}
+
 pub fn metas(dir: &Path) -> Vec<BlockMeta> {
-    let (blocks, damage) = BlockSet::open(&OsDisk, &dir.join("blocks")).unwrap();
+    let (blocks, damage) = BlockSet::open(Arc::new(OsDisk), &dir.join("blocks")).unwrap();
     assert_eq!(damage, Vec::<String>::new());
     blocks.all_metas()
 }

@@ -510,7 +510,7 @@ impl World {
             damaged,
             0.0,
             "{unsynced:?}: {:?}",
-            storage::block::BlockSet::open(&storage::disk::OsDisk, &dir.join("blocks")).map(|b| b.1)
+            storage::block::BlockSet::open(Arc::new(storage::disk::OsDisk), &dir.join("blocks")).map(|b| b.1)
         );
         store.set_retention(Retention { time_ms: self.retention, size_bytes: 0 });
         self.store = store;

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
 use storage::metrics::Metrics;
 use storage::model::{Labels, SeriesRef, TimeMs};
 use storage::store::{FloatRow, HistogramRow, StartRow, Store, StoreOptions};
@@ -147,6 +147,12 @@ impl Disk for NoSyncDisk {
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.0.read(path)
+    }
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        self.0.open(path)
+    }
+    fn is_dir(&self, path: &Path) -> bool {
+        self.0.is_dir(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         self.0.list(path)

@@ -5,7 +5,7 @@ use super::*;
 use engine::live::{Sink, TapId, ViewError};
 use engine::plan::{BitFloat, PlanNode, PlanOp, Span};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
 
 /// The installed views, by id.
 #[derive(Default)]
@@ -179,6 +179,12 @@ impl Disk for Full {
     }
     fn read(&self, path: &std::path::Path) -> std::io::Result<Vec<u8>> {
         OsDisk.read(path)
+    }
+    fn open(&self, path: &std::path::Path) -> std::io::Result<std::sync::Arc<dyn ReadFile>> {
+        OsDisk.open(path)
+    }
+    fn is_dir(&self, path: &std::path::Path) -> bool {
+        OsDisk.is_dir(path)
     }
     fn list(&self, path: &std::path::Path) -> std::io::Result<Vec<std::path::PathBuf>> {
         OsDisk.list(path)

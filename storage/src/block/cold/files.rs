@@ -100,6 +100,10 @@ impl ColdFile {
 }
 
 impl ReadRange for ColdFile {
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn read_at(&self, start: u64, len: usize) -> io::Result<Vec<u8>> {
         let end = start.checked_add(len as u64).filter(|end| *end <= self.bytes);
         let end = end.ok_or_else(|| io::Error::other("a range passes the file's end"))?;

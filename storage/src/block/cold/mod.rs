@@ -90,7 +90,7 @@ impl ColdStore {
         metrics: &Metrics,
     ) -> Result<(Arc<ColdStore>, Vec<ColdBlock>), StoreError> {
         let dir = data.join("objects");
-        if !dir.is_dir() && options.is_none() {
+        if !disk.is_dir(&dir) && options.is_none() {
             return Ok((Arc::new(ColdStore::new(disk, dir, None, pages)), Vec::new()));
         }
         // What is seen now must survive a power loss, as in `blocks/`.
@@ -166,7 +166,7 @@ impl ColdStore {
 
     /// Names of the blocks recorded in `objects/`, including damaged records.
     pub fn names(&self) -> Result<Vec<String>, StoreError> {
-        if !self.dir.is_dir() {
+        if !self.disk.is_dir(&self.dir) {
             return Ok(Vec::new());
         }
         let files = self.disk.list(&self.dir).map_err(io_error(&self.dir))?;

@@ -162,7 +162,8 @@ impl HasLen for IndexFile {
 impl FileHandle for IndexFile {
     fn read_bytes(&self, range: Range<usize>) -> io::Result<OwnedBytes> {
         if range.end > self.len() || range.start > range.end {
-            return Err(io::Error::other(format!("{}: offset {}: passes its end", self.name, range.start)));
+            let why = format!("{}: offset {}: passes its end", self.name, range.start);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         let mut bytes = Vec::with_capacity(range.len());
         if range.len() > INDEX_CACHED_READ_BYTES {

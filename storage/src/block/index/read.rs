@@ -4,7 +4,7 @@
 use super::super::block_files::BlockFiles;
 use super::super::cache::PageCache;
 use super::super::damaged;
-use super::super::files::{CheckedFile, read_checked};
+use super::super::files::{CheckedFile, read_checked, read_error};
 use super::super::matcher_eval::LabelPostings;
 use super::super::meta::BlockMeta;
 use super::super::schema::{POSTINGS, POSTINGS_CHECKSUMS, TERMS, TERMS_CHECKSUMS};
@@ -13,13 +13,15 @@ use super::{END, parts, schema, shard_term, term};
 use crate::error::StoreError;
 use crate::limits::{INDEX_WALK_NS_PER_BYTE, POSTINGS_LIST, SERIES_NS, SERIES_PAGE_NS, SERIES_PAGE_ROWS};
 use roaring::RoaringBitmap;
+use std::io;
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tantivy::directory::error::OpenReadError;
 use tantivy::index::{InvertedIndexReader, SegmentId, SegmentReader};
 use tantivy::postings::{BlockSegmentPostings, TermInfo};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{HasLen, IndexSettings, TERMINATED};
+use tantivy::{HasLen, IndexSettings, TERMINATED, TantivyError};
 
 /// The index of an open block.
 pub(in super::super) struct LabelIndex {
@@ -71,7 +73,7 @@ impl LabelIndex {
             SegmentReader::open(&segment)?.inverted_index(field)
         };
         // The error names the terms file: more of it than of the postings is read here.
-        let reader = read().map_err(|e| damaged(&terms, e))?;
+        let reader = read().map_err(|e| open_error(&terms, e))?;
         Ok(LabelIndex { reader, series, terms, postings })
     }
 
@@ -97,7 +99,7 @@ impl LabelIndex {
 
     fn of_term(&self, term: &[u8]) -> Result<RoaringBitmap, StoreError> {
         let mut found = SeriesUnion::default();
-        if let Some(info) = self.reader.terms().get(term).map_err(|e| damaged(&self.terms, e))? {
+        if let Some(info) = self.reader.terms().get(term).map_err(|e| read_error(&self.terms, e))? {
             self.add(&info, &mut found)?;
         }
         Ok(found.series())
@@ -111,7 +113,7 @@ impl LabelIndex {
         term: &[u8],
         mut each: impl FnMut(u32) -> bool,
     ) -> Result<(), StoreError> {
-        let Some(info) = self.reader.terms().get(term).map_err(|e| damaged(&self.terms, e))? else {
+        let Some(info) = self.reader.terms().get(term).map_err(|e| read_error(&self.terms, e))? else {
             return Ok(());
         };
         let mut postings = self.postings(&info)?;
@@ -130,7 +132,7 @@ impl LabelIndex {
 
     fn postings(&self, info: &TermInfo) -> Result<BlockSegmentPostings, StoreError> {
         let open = self.reader.read_block_postings_from_terminfo(info, IndexRecordOption::Basic);
-        open.map_err(|e| damaged(&self.postings, e))
+        open.map_err(|e| read_error(&self.postings, e))
     }
 
     fn add(&self, info: &TermInfo, found: &mut SeriesUnion) -> Result<(), StoreError> {
@@ -158,7 +160,7 @@ impl LabelIndex {
     ) -> Result<(), StoreError> {
         let from = term(name, prefix);
         let range = self.reader.terms().range().ge(&from).lt(behind(&from));
-        let mut terms = range.into_stream().map_err(|e| damaged(&self.terms, e))?;
+        let mut terms = range.into_stream().map_err(|e| read_error(&self.terms, e))?;
         while let Some((term, info)) = terms.next() {
             let (_, value) = parts(term).ok_or_else(|| damaged(&self.terms, "a term is no text"))?;
             if !value.is_empty() && !each(value, info)? {
@@ -166,6 +168,18 @@ impl LabelIndex {
             }
         }
         Ok(())
+    }
+}
+
+/// The error of opening an index whose file of terms is at `path`. tantivy shares its errors, so
+/// only kind and text can be taken over.
+fn open_error(path: &Path, error: TantivyError) -> StoreError {
+    match &error {
+        TantivyError::IoError(io)
+        | TantivyError::OpenReadError(OpenReadError::IoError { io_error: io, .. }) => {
+            read_error(path, io::Error::new(io.kind(), io.to_string()))
+        }
+        _ => damaged(path, error),
     }
 }
 
@@ -237,7 +251,7 @@ impl LabelPostings for LabelIndex {
         let mut from = Vec::new();
         loop {
             let stream = self.reader.terms().range().ge(&from).limit(1).into_stream();
-            let mut stream = stream.map_err(|e| damaged(&self.terms, e))?;
+            let mut stream = stream.map_err(|e| read_error(&self.terms, e))?;
             let name = stream.next().and_then(|(term, _)| parts(term)).map(|(name, _)| name.to_owned());
             // The terms of the shards come after all labels.
             let Some(name) = name else { return Ok(names) };

@@ -13,6 +13,7 @@ use crate::model::{Labels, MatchOp, Matcher, SHARDS, shard_of};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use testing::assert_proportional;
 
 fn block_of(dir: &Path, series: &[Labels]) -> BlockMeta {
@@ -116,9 +117,9 @@ proptest! {
         let series: Vec<Labels> = series.into_iter().collect();
         let dir = tempfile::tempdir().unwrap();
         let meta = block_of(dir.path(), &series);
-        assert_says(&SeriesTable::open(&LocalFiles::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default()).unwrap(), &series, &sets);
+        assert_says(&SeriesTable::open(&LocalFiles::new(&meta.dir, OpenFiles::new(Arc::new(OsDisk))), &meta, &PageCache::new(Arc::new(OsDisk))).unwrap(), &series, &sets);
         let meta = without_index(meta);
-        assert_says(&SeriesTable::open(&LocalFiles::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default()).unwrap(), &series, &sets);
+        assert_says(&SeriesTable::open(&LocalFiles::new(&meta.dir, OpenFiles::new(Arc::new(OsDisk))), &meta, &PageCache::new(Arc::new(OsDisk))).unwrap(), &series, &sets);
     }
 }
 
@@ -138,9 +139,12 @@ fn many_terms_are_found_too() {
     let series = many(20_000);
     let dir = tempfile::tempdir().unwrap();
     let meta = block_of(dir.path(), &series);
-    let asked =
-        SeriesTable::open(&LocalFiles::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default())
-            .unwrap();
+    let asked = SeriesTable::open(
+        &LocalFiles::new(&meta.dir, OpenFiles::new(Arc::new(OsDisk))),
+        &meta,
+        &PageCache::new(Arc::new(OsDisk)),
+    )
+    .unwrap();
     let m = |name: &str, op, value: &str| Matcher::new(name, op, value).unwrap();
     let sets = [
         vec![m("own", MatchOp::Equal, "v00017")],
@@ -164,8 +168,8 @@ struct Opened {
 fn opened(count: usize) -> Opened {
     let dir = tempfile::tempdir().unwrap();
     let meta = block_of(dir.path(), &many(count));
-    let directory = LocalFiles::new(&meta.dir, OpenFiles::default());
-    let series = SeriesTable::open(&directory, &meta, &PageCache::default()).unwrap();
+    let directory = LocalFiles::new(&meta.dir, OpenFiles::new(Arc::new(OsDisk)));
+    let series = SeriesTable::open(&directory, &meta, &PageCache::new(Arc::new(OsDisk))).unwrap();
     Opened { series, _dir: dir }
 }
 
