@@ -132,7 +132,7 @@ fn one_failed_read_at_the_start_leaves_no_block_out() {
 }
 
 #[test]
-fn a_block_that_cannot_be_read_is_not_merged_and_the_others_are() {
+fn a_block_that_cannot_be_read_is_not_rewritten_and_keeps_its_samples() {
     let dir = tempfile::tempdir().unwrap();
     let all = filled(dir.path());
     let disk = Arc::new(BadSectors::default());

@@ -1,7 +1,7 @@
 //! `azure_sd_configs`: virtual machines of Azure, alone and in scale sets.
 
 use super::labels::{Labels, host_port, list, pairs, text};
-use super::lister::{ApiClient, Lister, Pages, api_client, lister_config, path_segment};
+use super::lister::{ApiClient, Lister, Pages, lister_config, path_segment};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::api_client::form;
 use crate::config::secret::{Secret, read_credential};
@@ -128,8 +128,8 @@ impl Lister for AzureSd {
         let keys = config.keys.clone();
         let counter = |name, help| context.metrics.counter(name, help, &[]);
         Ok(AzureSd {
-            api: api_client(&config.http, keys.refresh_interval, context)?,
-            login: api_client(&HttpConfig::default(), keys.refresh_interval, context)?,
+            api: ApiClient::new(&config.http, keys.refresh_interval, context)?,
+            login: ApiClient::new(&HttpConfig::default(), keys.refresh_interval, context)?,
             keys,
             failures: counter(
                 "prometheus_sd_azure_failures_total",
@@ -313,7 +313,7 @@ impl AzureSd {
             "OAuth" => self.client_secret(cloud).await?,
             "WorkloadIdentity" => self.workload_identity(cloud).await?,
             "ManagedIdentity" => self.managed_identity(cloud).await?,
-            _ => self.from_environment(cloud).await?,
+            _ => self.environment_token(cloud).await?,
         };
         let token = Some(text(&answer, "access_token")).filter(|token| !token.is_empty());
         let token = token.ok_or("the answer has no access_token")?;
@@ -375,7 +375,7 @@ impl AzureSd {
     }
 
     /// The first of what the environment offers: a secret, a workload identity, the machine's.
-    async fn from_environment(&self, cloud: &Cloud) -> Result<Value, String> {
+    async fn environment_token(&self, cloud: &Cloud) -> Result<Value, String> {
         let names = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"].map(variable);
         if let [Some(tenant), Some(client), Some(secret)] = &names {
             let scope = format!("{}/.default", cloud.audience);

@@ -1,7 +1,7 @@
 //! `digitalocean_sd_configs`: droplets and database clusters of DigitalOcean.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, Pages, api_client, lister_config, with_query};
+use super::lister::{ApiClient, Lister, Pages, lister_config, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use serde_json::Value;
@@ -44,7 +44,7 @@ impl Lister for DigitalOceanSd {
         context: &DiscoveryContext<'_>,
     ) -> Result<DigitalOceanSd, String> {
         let keys = config.keys.clone();
-        Ok(DigitalOceanSd { api: api_client(&config.http, keys.refresh_interval, context)?, keys })
+        Ok(DigitalOceanSd { api: ApiClient::new(&config.http, keys.refresh_interval, context)?, keys })
     }
 
     async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {

@@ -1,7 +1,7 @@
 //! `gce_sd_configs`: the instances of a zone of Google Compute Engine.
 
 use super::labels::{Labels, list, pairs, separated, text, texts};
-use super::lister::{ApiClient, Lister, ListerConfig, Pages, api_client, path_segment, with_query};
+use super::lister::{ApiClient, Lister, ListerConfig, Pages, path_segment, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::api_client::form;
 use crate::config::secret::{Secret, read_credential};
@@ -45,7 +45,7 @@ const SPARE: Duration = Duration::from_secs(60);
 /// Where tokens come from.
 enum TokenSource {
     /// A service account's key.
-    ServiceAccount { email: String, key_id: String, url: String, key: RsaKey },
+    ServiceAccount { email: String, key_id: String, url: String, key: Box<RsaKey> },
     /// What a user's login left.
     User { url: String, fields: Vec<(&'static str, Secret)> },
     /// The machine's service account.
@@ -82,7 +82,7 @@ impl Lister for GceSd {
     fn create(config: &GceSdConfig, context: &DiscoveryContext<'_>) -> Result<GceSd, String> {
         let source = default_source();
         let source = source.map_err(|e| format!("error setting up communication with GCE service: {e}"))?;
-        let api = api_client(&HttpConfig::default(), config.refresh_interval, context)?;
+        let api = ApiClient::new(&HttpConfig::default(), config.refresh_interval, context)?;
         Ok(GceSd { api, config: config.clone(), source, token: None })
     }
 
@@ -117,7 +117,7 @@ fn source_of(file: &str) -> Result<TokenSource, String> {
             email: text(&file, "client_email"),
             key_id: text(&file, "private_key_id"),
             url,
-            key: RsaKey::from_pem(&text(&file, "private_key"))?,
+            key: Box::new(RsaKey::from_pem(&text(&file, "private_key"))?),
         }),
         "authorized_user" => {
             let fields = ["client_id", "client_secret", "refresh_token"];

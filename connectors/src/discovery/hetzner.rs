@@ -1,7 +1,7 @@
 //! `hetzner_sd_configs`: the servers of Hetzner Cloud (`hcloud`) and of Hetzner Robot (`robot`).
 
 use super::labels::{Labels, host_port, list, pairs, text};
-use super::lister::{ApiClient, Lister, Pages, api_client, lister_config, with_query};
+use super::lister::{ApiClient, Lister, Pages, lister_config, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use serde_json::Value;
@@ -46,7 +46,7 @@ impl Lister for HetznerSd {
 
     fn create(config: &HetznerSdConfig, context: &DiscoveryContext<'_>) -> Result<HetznerSd, String> {
         let keys = config.keys.clone();
-        Ok(HetznerSd { api: api_client(&config.http, keys.refresh_interval, context)?, keys })
+        Ok(HetznerSd { api: ApiClient::new(&config.http, keys.refresh_interval, context)?, keys })
     }
 
     async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {

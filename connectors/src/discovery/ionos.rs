@@ -1,7 +1,7 @@
 //! `ionos_sd_configs`: the servers of a data centre of IONOS Cloud.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, api_client, lister_config, with_query};
+use super::lister::{ApiClient, Lister, lister_config, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use serde_json::Value;
@@ -36,7 +36,7 @@ impl Lister for IonosSd {
 
     fn create(config: &IonosSdConfig, context: &DiscoveryContext<'_>) -> Result<IonosSd, String> {
         let keys = config.keys.clone();
-        Ok(IonosSd { api: api_client(&config.http, keys.refresh_interval, context)?, keys })
+        Ok(IonosSd { api: ApiClient::new(&config.http, keys.refresh_interval, context)?, keys })
     }
 
     async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {

@@ -2,7 +2,7 @@
 //! whether a new one is needed.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, Pages, api_client, lister_config, with_query};
+use super::lister::{ApiClient, Lister, Pages, lister_config, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use chrono::{DateTime, Utc};
@@ -58,7 +58,7 @@ impl Lister for LinodeSd {
 
     fn create(config: &LinodeSdConfig, context: &DiscoveryContext<'_>) -> Result<LinodeSd, String> {
         let keys = config.keys.clone();
-        let api = api_client(&config.http, keys.refresh_interval, context)?;
+        let api = ApiClient::new(&config.http, keys.refresh_interval, context)?;
         let name = "prometheus_sd_linode_failures_total";
         let help = "Number of Linode service discovery refresh failures.";
         let failures = context.metrics.counter(name, help, &[]);

@@ -103,11 +103,13 @@ impl<L: Lister> Refresh for ListRefresh<L> {
     }
 }
 
-/// A client with the options of a block; a request may take as long as the interval.
-pub(super) fn api_client(
-    http: &HttpConfig,
-    interval: ConfigDuration,
-    context: &DiscoveryContext<'_>,
-) -> Result<ApiClient, String> {
-    Ok(ApiClient::of(context.client(http)?, interval.std()))
+impl ApiClient {
+    /// A client with the options of a block; a request may take as long as the interval.
+    pub fn new(
+        http: &HttpConfig,
+        interval: ConfigDuration,
+        context: &DiscoveryContext<'_>,
+    ) -> Result<ApiClient, String> {
+        Ok(ApiClient::of(context.client(http)?, interval.std()))
+    }
 }

@@ -1,7 +1,7 @@
 //! `outscale_sd_configs`: the virtual machines of OUTSCALE.
 
 use super::labels::{Labels, host_port, list, text};
-use super::lister::{ApiClient, Lister, Pages, api_client, lister_config};
+use super::lister::{ApiClient, Lister, Pages, lister_config};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::aws_signature::{AwsCredentials, AwsScope, sign};
 use crate::config::path::ConfigPath;
@@ -72,7 +72,7 @@ impl Lister for OutscaleSd {
 
     fn create(config: &OutscaleSdConfig, context: &DiscoveryContext<'_>) -> Result<OutscaleSd, String> {
         let keys = config.keys.clone();
-        Ok(OutscaleSd { api: api_client(&config.http, keys.refresh_interval, context)?, keys })
+        Ok(OutscaleSd { api: ApiClient::new(&config.http, keys.refresh_interval, context)?, keys })
     }
 
     async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {

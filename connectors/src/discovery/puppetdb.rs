@@ -1,7 +1,7 @@
 //! `puppetdb_sd_configs`: resources that a query of PuppetDB finds.
 
 use super::labels::{Labels, host_port, label_name, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, api_client, lister_config};
+use super::lister::{ApiClient, Lister, lister_config};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use crate::config::url::{ConfigUrl, hide_password};
@@ -57,7 +57,7 @@ impl Lister for PuppetDbSd {
 
     fn create(config: &PuppetDbSdConfig, context: &DiscoveryContext<'_>) -> Result<PuppetDbSd, String> {
         let keys = config.keys.clone();
-        let api = api_client(&config.http, keys.refresh_interval, context)?;
+        let api = ApiClient::new(&config.http, keys.refresh_interval, context)?;
         let url = format!("{}/pdb/query/v4", keys.url.expose().trim_end_matches('/'));
         Ok(PuppetDbSd { api, url, keys })
     }

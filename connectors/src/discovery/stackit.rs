@@ -1,7 +1,7 @@
 //! `stackit_sd_configs`: the servers of a project of STACKIT.
 
 use super::labels::{Labels, host_port, list, text};
-use super::lister::{ApiClient, Lister, api_client, lister_config, path_segment};
+use super::lister::{ApiClient, Lister, lister_config, path_segment};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::api_client::form;
 use crate::config::secret::{Secret, read_credential};
@@ -84,8 +84,8 @@ impl Lister for StackitSd {
             "" => format!("https://iaas.api.{}.stackit.cloud", keys.region),
             endpoint => endpoint.to_owned(),
         };
-        let api = api_client(&config.http, keys.refresh_interval, context)?;
-        let login = api_client(&HttpConfig::default(), keys.refresh_interval, context)?;
+        let api = ApiClient::new(&config.http, keys.refresh_interval, context)?;
+        let login = ApiClient::new(&HttpConfig::default(), keys.refresh_interval, context)?;
         Ok(StackitSd { api, login, keys, endpoint, account, token: None })
     }
 

@@ -2,7 +2,7 @@
 //! them.
 
 use super::labels::{Labels, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, ListerConfig, api_client, with_query};
+use super::lister::{ApiClient, Lister, ListerConfig, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use crate::config_block;
@@ -70,7 +70,7 @@ impl Lister for TritonSd {
 
     fn create(config: &TritonSdConfig, context: &DiscoveryContext<'_>) -> Result<TritonSd, String> {
         let http = HttpConfig { tls_config: config.tls_config.clone(), ..HttpConfig::default() };
-        let api = api_client(&http, config.refresh_interval, context)?;
+        let api = ApiClient::new(&http, config.refresh_interval, context)?;
         Ok(TritonSd { api, config: config.clone() })
     }
 

@@ -1,7 +1,7 @@
 //! `vultr_sd_configs`: the instances of Vultr.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, Pages, api_client, lister_config, with_query};
+use super::lister::{ApiClient, Lister, Pages, lister_config, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use serde_json::Value;
@@ -31,7 +31,7 @@ impl Lister for VultrSd {
     }
 
     fn create(config: &VultrSdConfig, context: &DiscoveryContext<'_>) -> Result<VultrSd, String> {
-        let api = api_client(&config.http, config.keys.refresh_interval, context)?;
+        let api = ApiClient::new(&config.http, config.keys.refresh_interval, context)?;
         Ok(VultrSd { api, port: config.keys.port })
     }
 
