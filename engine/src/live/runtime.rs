@@ -1,6 +1,6 @@
 //! The handle of the live runtime: installs and removes views, attaches consumers, runs ticks.
 //!
-//! All changes of views go through one queue ([`ControlQueue`]). Preparations, between ticks, send
+//! All changes of views go through one queue ([`super::control_queue`]). Preparations, between ticks, send
 //! them to the workers as the control stream.
 //!
 //! In a cluster only the handle of process 0 is used like this. Those of other processes only keep
