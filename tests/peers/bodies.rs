@@ -177,6 +177,15 @@ fn forms() -> Vec<Case> {
         form("regexes", "/api/v1/labels", selectors("a=~\".\","), "too many regular expressions"),
         form("too large", "/api/v1/query", vec![b'a'; (10 << 20) + 1], "http: request body too large"),
         Case {
+            name: "a statement",
+            path: "/api/v1/sql",
+            method: "POST",
+            content_type: "application/sql",
+            body: "(".repeat(500 << 10).into_bytes(),
+            status: 400,
+            says: "",
+        },
+        Case {
             name: "a standing query",
             path: "/api/v1/views/x",
             method: "PUT",
