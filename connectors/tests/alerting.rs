@@ -112,6 +112,16 @@ async fn alerts_arrive_labelled_and_relabelled_while_another_alertmanager_is_dea
     assert!(metrics.render().contains("prometheus_notifications_alertmanagers_discovered 0"));
 }
 
+/// On one thread no task runs between `apply` and `send`.
+#[tokio::test]
+async fn an_alert_sent_right_after_the_start_finds_its_alertmanagers() {
+    let (inbox, address) = alertmanager().await;
+    let notifier = Notifier::new(&Metrics::default(), QueueLimits::default());
+    apply(&notifier, &format!("alertmanagers: [{{static_configs: [{{targets: ['{address}']}}]}}]"));
+    notifier.send(vec![outgoing("Early")]);
+    until("arrival", || inbox.names() == ["Early"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_are_retried_and_many_alerts_come_in_batches() {
     let (inbox, address) = alertmanager().await;

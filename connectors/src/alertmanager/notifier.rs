@@ -127,25 +127,20 @@ impl Notifier {
             queues: Mutex::default(),
             dropped: Mutex::default(),
         });
-        let registry = self.registry.clone();
-        let limits = self.limits;
-        let gauge = self.discovered.clone();
-        let followed = set.clone();
+        let follower = SetFollower {
+            set: set.clone(),
+            client,
+            targets,
+            limits: self.limits,
+            registry: self.registry.clone(),
+            discovered: self.discovered.clone(),
+        };
+        // Before the task runs: an alert that fires at once finds the queues of static targets.
+        follower.sync(&mut discovery);
         let task = tokio::spawn(async move {
             loop {
-                // The set begins empty, so that a part of the list is better than none of it.
-                let (found, _) = discovery.current();
-                let mut urls = Vec::new();
-                let mut dropped = Vec::new();
-                for target in &found {
-                    match followed.config.url(target, &targets) {
-                        Some(url) => urls.push(url),
-                        None => dropped.extend(followed.config.url(target, &Relabeler::default())),
-                    }
-                }
-                *followed.dropped.lock() = dropped.into_iter().map(String::from).collect();
-                gauge.add(followed.sync(urls, &client, limits, &registry) as f64);
                 discovery.changed().await;
+                follower.sync(&mut discovery);
             }
         });
         Ok(RunningSet { set, discovery: task, discovered: self.discovered.clone() })
@@ -208,6 +203,37 @@ impl Notifier {
     fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.sets.iter().all(|running| running.set.queues.lock().values().all(|(queue, _)| queue.is_idle()))
+    }
+}
+
+/// Keeps the queues of a set equal to what is discovered.
+struct SetFollower {
+    set: Arc<AlertmanagerSet>,
+    client: HttpClient,
+    /// `relabel_configs` of the entry.
+    targets: Relabeler,
+    limits: QueueLimits,
+    registry: Metrics,
+    discovered: Arc<Gauge>,
+}
+
+impl SetFollower {
+    /// Applies the current list. The set begins empty, so that a part of the list is better than
+    /// none of it.
+    fn sync(&self, discovery: &mut DiscoverySet) {
+        let (found, _) = discovery.current();
+        let config = &self.set.config;
+        let mut urls = Vec::new();
+        let mut dropped = Vec::new();
+        for target in &found {
+            match config.url(target, &self.targets) {
+                Some(url) => urls.push(url),
+                None => dropped.extend(config.url(target, &Relabeler::default())),
+            }
+        }
+        *self.set.dropped.lock() = dropped.into_iter().map(String::from).collect();
+        let change = self.set.sync(urls, &self.client, self.limits, &self.registry);
+        self.discovered.add(change as f64);
     }
 }
 

@@ -277,6 +277,10 @@ pub type DiscoveredTarget = BTreeMap<String, String>;
 
 /// A task that finds targets and reports the complete list at every change.
 pub trait Discoverer: Send {
+    /// Reports what is known without waiting, before the task runs. Whoever reads the set at once,
+    /// such as the queues of alerts, has these targets from the start.
+    fn report_known(&mut self, _report: &TargetSender) {}
+
     /// Runs until it is dropped (the caller aborts the task). Calls `report` with complete lists.
     fn run(self: Box<Self>, report: TargetSender) -> futures::future::BoxFuture<'static, ()>;
 }
@@ -331,14 +335,16 @@ impl FoundTargets {
 impl DiscoverySet {
     /// Starts all discoverers of `config` on the current tokio runtime.
     pub fn start(config: &DiscoveryConfigs, context: &DiscoveryContext<'_>) -> DiscoverySet {
-        let providers = config.start(context);
-        let (sender, lists) = watch::channel(vec![None; providers.len()]);
+        let discoverers = config.start(context);
+        let (sender, lists) = watch::channel(vec![None; discoverers.len()]);
         let sender = Arc::new(sender);
-        let run = |(index, provider): (usize, Box<dyn Discoverer>)| {
+        let mut tasks = Vec::with_capacity(discoverers.len());
+        for (index, mut discoverer) in discoverers.into_iter().enumerate() {
             let report = TargetSender { index, lists: sender.clone(), names: Mutex::default() };
-            tokio::spawn(provider.run(report))
-        };
-        DiscoverySet { lists, tasks: providers.into_iter().enumerate().map(run).collect() }
+            discoverer.report_known(&report);
+            tasks.push(tokio::spawn(discoverer.run(report)));
+        }
+        DiscoverySet { lists, tasks }
     }
 
     /// The current list, and whether every discoverer has reported at least once.

@@ -36,7 +36,11 @@ impl Mechanism for StaticConfigs {
 struct StaticDiscoverer(Vec<DiscoveredTarget>);
 
 impl Discoverer for StaticDiscoverer {
-    fn run(self: Box<Self>, report: TargetSender) -> BoxFuture<'static, ()> {
-        Box::pin(async move { report.send(self.0) })
+    fn report_known(&mut self, report: &TargetSender) {
+        report.send(std::mem::take(&mut self.0));
+    }
+
+    fn run(self: Box<Self>, _report: TargetSender) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
     }
 }
