@@ -23,7 +23,7 @@ use std::time::Instant;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, SHARDS};
-use storage::store::{ColdOptions, FloatRow, Store, StoreOptions};
+use storage::store::{ColdOptions, FloatRow, Store, StoreBuilder, StoreOptions};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -57,8 +57,12 @@ fn open(dir: &Path, objects: Option<&str>) -> Arc<Store> {
             mark: "cold_block_cost".to_owned(),
         }
     });
-    let store = Store::open_far(options, far, Arc::new(OsDisk), &Metrics::default()).expect("a store").0;
-    store.reach_far().expect("an object store");
+    let store = StoreBuilder::new(options, Arc::new(OsDisk), &Metrics::default())
+        .cold_storage(far)
+        .open()
+        .expect("a store")
+        .0;
+    store.maintenance().reconcile_cold_storage().expect("an object store");
     store
 }
 
@@ -76,7 +80,7 @@ fn fill(dir: &Path, series: usize) {
         store.append_rows(&rows.collect::<Vec<_>>()).expect("rows");
     }
     store.append_rows(&[FloatRow { series: all[0], t: 4 * HOUR, v: 0.0 }]).expect("a row");
-    assert_eq!(store.run_housekeeping(4 * HOUR).expect("a block"), 1);
+    assert_eq!(store.maintenance().run_housekeeping(4 * HOUR).expect("a block"), 1);
     store.close().expect("closed");
 }
 
@@ -151,7 +155,7 @@ fn main() {
         fill(dir.path(), series);
         let store = open(dir.path(), Some(&objects));
         let start = Instant::now();
-        assert_eq!(store.move_to_cold(4 * HOUR).expect("moved"), 1);
+        assert_eq!(store.maintenance().move_to_cold(4 * HOUR).expect("moved"), 1);
         let took = start.elapsed().as_secs_f64();
         println!("{what}: a block of {series} series moved in {took:.2} s");
         store.close().expect("closed");

@@ -193,7 +193,7 @@ impl ServerControl for ApiControl {
     }
 
     fn starting(&self) -> Option<String> {
-        let doing = || self.0.server.store.replay_progress().map(|progress| progress.to_string());
+        let doing = || self.0.server.store.replay().progress().map(|progress| progress.to_string());
         (!self.ready())
             .then(|| doing().unwrap_or_else(|| "rules and standing queries are installed".to_owned()))
     }
@@ -215,7 +215,7 @@ impl ServerControl for ApiControl {
             memory_limit: i64::MAX,
             gogc: env("GOGC"),
             godebug: env("GODEBUG"),
-            storage_retention: retention::text(server.store.retention()),
+            storage_retention: retention::text(server.store.retention().get()),
         }
     }
 
@@ -226,11 +226,11 @@ impl ServerControl for ApiControl {
     fn collect(&self) {
         self.0.process.collect();
         // Called only because it sets a gauge.
-        let _ = self.0.server.store.replay_progress();
+        let _ = self.0.server.store.replay().progress();
     }
 
     fn wal_replay(&self) -> WalReplay {
-        let progress = self.0.server.store.replay_progress();
+        let progress = self.0.server.store.replay().progress();
         progress.map_or_else(WalReplay::default, |p| WalReplay { min: 0, max: p.records, current: p.done })
     }
 }

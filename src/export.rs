@@ -16,7 +16,7 @@ use std::sync::Arc;
 use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
 use storage::metrics::Metrics;
 use storage::model::{Matcher, TimeMs};
-use storage::store::{Store, StoreOptions, damaged_blocks};
+use storage::store::{Store, StoreBuilder, StoreOptions, damaged_blocks};
 
 const USAGE: &str = "usage: perennial export --match=SELECTOR --format=parquet|csv|openmetrics [flags]\n";
 const HELP: &str = "
@@ -190,7 +190,9 @@ fn open(asked: &ExportArgs, metrics: &Metrics) -> Result<Arc<Store>, String> {
         block_range_ms: storage::limits::BLOCK_WINDOW_MS,
         out_of_order_ms: storage::limits::OUT_OF_ORDER_WINDOW_MS,
     };
-    let (store, replay) = Store::open_far(options, far, Arc::new(ReadOnlyDisk), metrics)
+    let (store, replay) = StoreBuilder::new(options, Arc::new(ReadOnlyDisk), metrics)
+        .cold_storage(far)
+        .open()
         .map_err(|e| format!("cannot open the data directory {}: {e}", data.display()))?;
     for line in &replay.damage {
         say(&mut io::stderr(), &format!("damage in the data directory: {line}\n"), 1);

@@ -138,7 +138,7 @@ impl Health {
         for held in &self.held {
             held.check().map_err(|reason| (reason, GONE))?;
         }
-        self.store.check_log().map_err(|error| {
+        self.store.wal().check().map_err(|error| {
             (
                 error.to_string(),
                 "samples are refused; see whether the disk is full, or fails, it is tried again",
@@ -147,9 +147,10 @@ impl Health {
     }
 
     fn check_clock(&self, now: TimeMs) {
-        let newest = self.store.newest_time().filter(|newest| *newest > now.saturating_add(FUTURE_MS));
+        let newest =
+            self.store.status().newest_time().filter(|newest| *newest > now.saturating_add(FUTURE_MS));
         let mut set_back = self.set_back.lock();
-        let refused = self.store.refused_as_too_old();
+        let refused = self.store.status().refused_as_too_old();
         self.behind.set(newest.map_or(0.0, |newest| newest.saturating_sub(now) as f64 / 1000.0));
         let Some(newest) = newest else {
             if let Some(SetBack { seen, refused: before }) = set_back.take() {
@@ -286,7 +287,7 @@ mod tests {
         let series = store.get_or_create_series(&Labels::from_pairs([("__name__", "a")]));
         let lsn = store.append_rows(&[FloatRow { series, t: 0, v: 1.0 }]).unwrap().lsn;
         let (tell, told) = std::sync::mpsc::channel();
-        store.on_committed(lsn, Box::new(move |fate| tell.send(fate.is_ok()).unwrap()));
+        store.wal().on_committed(lsn, Box::new(move |fate| tell.send(fate.is_ok()).unwrap()));
         assert_eq!(told.recv(), Ok(true));
         health.check();
         assert_eq!(health.reason(), None);

@@ -196,7 +196,7 @@ fn run(
     tracing::info!("stopping");
     // Nothing receives this if serving has ended by itself.
     let _ = stop.send(());
-    server.store.stop_replay();
+    server.store.replay().stop();
     let served = runtime.block_on(serving).map_err(|e| e.to_string());
     housekeeping.abort();
     health.abort();

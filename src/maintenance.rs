@@ -31,8 +31,8 @@ pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
         let tasks = quick.clone();
         let flushed = tokio::task::spawn_blocking(move || {
             let [written, removed] = &mut *tasks.lock();
-            written.run(|| flushing.write_blocks(now));
-            removed.run(|| flushing.remove_blocks(now).map(|()| 0));
+            written.run(|| flushing.maintenance().write_blocks(now));
+            removed.run(|| flushing.maintenance().remove_blocks(now).map(|()| 0));
         });
         if let Err(error) = flushed.await {
             tracing::error!(%error, "housekeeping ended early; it is tried again in a minute");
@@ -43,9 +43,9 @@ pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
             let tasks = slow.clone();
             merger.submit(Box::new(move || {
                 let [merged, trimmed, moved] = &mut *tasks.lock();
-                merged.run(|| store.compact());
-                trimmed.run(|| store.trim(now));
-                moved.run(|| store.move_to_cold(now));
+                merged.run(|| store.maintenance().compact());
+                trimmed.run(|| store.maintenance().drop_expired_series(now));
+                moved.run(|| store.maintenance().move_to_cold(now));
                 drop(merging);
             }));
         }

@@ -56,7 +56,7 @@ pub(crate) fn connect(store: &Arc<Store>) -> Result<(), String> {
 fn ask(store: &Weak<Store>, tell: &SyncSender<Result<(), StoreError>>) {
     let mut told = false;
     while let Some(store) = store.upgrade() {
-        let outcome = store.reach_far();
+        let outcome = store.maintenance().reconcile_cold_storage();
         let again = outcome.is_err();
         let first = !std::mem::replace(&mut told, true);
         match &outcome {

@@ -39,7 +39,7 @@ use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
-use storage::store::{PendingReplay, ReplayReport, Store, StoreError, StoreOptions};
+use storage::store::{PendingReplay, ReplayReport, Store, StoreBuilder, StoreError, StoreOptions};
 use views::ViewRegistry;
 use views::recording::{self, CorrectionRole, RecordingHistory};
 use views::saved::SavedQueries;
@@ -251,10 +251,10 @@ impl Server {
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         if self.flags.has(Feature::ExemplarStorage) {
             let most = loaded.config.storage.max_exemplars.unwrap_or(EXEMPLARS);
-            self.store.set_max_exemplars(usize::try_from(most).unwrap_or(0));
+            self.store.exemplars().set_limit(usize::try_from(most).unwrap_or(0));
         }
-        self.store.set_retention(retention::in_force(&self.flags, &loaded.config.storage));
-        self.store.set_series_retention(loaded.config.storage.series_retention.clone());
+        self.store.retention().set(retention::in_force(&self.flags, &loaded.config.storage));
+        self.store.retention().set_series(loaded.config.storage.series_retention.clone());
         if self.objects != loaded.config.storage.objects {
             tracing::warn!("storage.objects has changed: it is read when the server starts");
         }
@@ -515,10 +515,12 @@ fn open_store(
     let far =
         config.storage.objects.as_ref().map(|objects| object_store::options(objects, &dir)).transpose()?;
     let opened = match here.execution {
-        Execution::Threads => Store::open_early(options, far, here.disk.clone(), metrics),
-        Execution::Caller => {
-            Store::open_early_by_hand(options, here.disk.clone(), metrics, SEGMENT_BY_HAND_BYTES)
+        Execution::Threads => {
+            StoreBuilder::new(options, here.disk.clone(), metrics).cold_storage(far).open_before_replay()
         }
+        Execution::Caller => StoreBuilder::new(options, here.disk.clone(), metrics)
+            .manual_log(SEGMENT_BY_HAND_BYTES)
+            .open_before_replay(),
     };
     let (store, replaying) =
         opened.map_err(|e| format!("cannot open the data directory {}: {e}", dir.display()))?;

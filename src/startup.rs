@@ -48,7 +48,7 @@ pub fn begin(
 async fn report(server: Arc<Server>) {
     loop {
         tokio::time::sleep(REPORT).await;
-        if let Some(progress) = server.store.replay_progress() {
+        if let Some(progress) = server.store.replay().progress() {
             tracing::info!("{progress}");
         }
     }

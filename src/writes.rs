@@ -161,6 +161,6 @@ async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, 
 /// Resolves when all records up to `lsn` survive the process.
 async fn committed(store: &Store, lsn: u64) -> Result<(), StoreError> {
     let (sender, receiver) = oneshot::channel();
-    store.on_committed(lsn, Box::new(move |result| drop(sender.send(result))));
+    store.wal().on_committed(lsn, Box::new(move |result| drop(sender.send(result))));
     receiver.await.unwrap_or(Err(StoreError::Closed("the server is stopping")))
 }

@@ -72,13 +72,13 @@ fn fill(dir: &Path) {
         (0..20).map(|i| HistogramRow { series, t: START + i * 1_000, h: h(i) }).collect();
     let lsn = store.append_histograms(&rows).expect("histograms").lsn;
     assert!(
-        store.run_housekeeping(START + 4_000_000).expect("blocks") > 2,
+        store.maintenance().run_housekeeping(START + 4_000_000).expect("blocks") > 2,
         "some in blocks, some in the head"
     );
     let doomed = [Matcher::equal("kind", "odd")];
-    let lsn = lsn.max(store.delete(&doomed, START + 5_000, START + 6_000).expect("deleted"));
+    let lsn = lsn.max(store.admin().delete(&doomed, START + 5_000, START + 6_000).expect("deleted"));
     let (told, fate) = channel();
-    store.on_committed(lsn, Box::new(move |f| told.send(f).expect("somebody waits")));
+    store.wal().on_committed(lsn, Box::new(move |f| told.send(f).expect("somebody waits")));
     fate.recv().expect("a fate").expect("safe");
     store.close().expect("closed");
 }

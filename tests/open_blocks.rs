@@ -59,7 +59,7 @@ fn write(dir: &std::path::Path) -> BTreeSet<String> {
     }
     // All in one append: afterwards the head refuses samples outside its bounds.
     assert_eq!(store.append_rows(&rows).expect("appended").stored, rows.len());
-    assert!(store.run_housekeeping(6 * RANGE_MS).expect("blocks") >= 5);
+    assert!(store.maintenance().run_housekeeping(6 * RANGE_MS).expect("blocks") >= 5);
     store.close().expect("closed");
     expected
 }

@@ -29,7 +29,7 @@ impl Sent {
             out_of_order_ms: 1_800_000,
         };
         let (store, _) = Store::open(options, Arc::new(storage::disk::OsDisk), &Metrics::default()).unwrap();
-        store.set_max_exemplars(100_000);
+        store.exemplars().set_limit(100_000);
         let body = snap::raw::Encoder::new().compress_vec(message).unwrap();
         Sent { writer: RemoteWriteReceiver::new(store), body, _dir: dir }
     }

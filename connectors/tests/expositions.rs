@@ -165,7 +165,7 @@ fn bodies_mean_what_they_mean_to_prometheus() {
         out_of_order_ms: 1_800_000,
     };
     let (store, _) = Store::open(options, Arc::new(storage::disk::OsDisk), &Metrics::default()).unwrap();
-    store.set_max_exemplars(1_000);
+    store.exemplars().set_limit(1_000);
     let mut wrong = Vec::new();
     for (n, line) in lines.enumerate() {
         let case: Case = serde_json::from_str(line).unwrap();

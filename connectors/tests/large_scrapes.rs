@@ -13,7 +13,7 @@ use std::sync::Arc;
 use storage::metrics::Metrics;
 use storage::model::value::is_stale;
 use storage::model::{Labels, Matcher, SHARDS};
-use storage::store::{Store, StoreError, StoreOptions};
+use storage::store::{Store, StoreBuilder, StoreError, StoreOptions};
 
 const TEXT: BodyFormat = BodyFormat::Text(TextFormat::Text);
 const REPORTS: [&str; 2] = ["up", "scrape_duration_seconds"];
@@ -108,7 +108,7 @@ fn what_the_store_does_not_take_is_up_0() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(storage::disk::OsDisk);
     // The log is not written, so its buffer fills.
-    let opened = Store::open_by_hand(options(dir.path()), disk, &Metrics::default(), 1 << 30);
+    let opened = StoreBuilder::new(options(dir.path()), disk, &Metrics::default()).manual_log(1 << 30).open();
     let (store, _) = opened.unwrap();
     let mut ingest = ScrapeAppender::new(store.clone(), "t".into(), &target(), &REPORTS);
     let body = |n: usize| {
@@ -128,7 +128,7 @@ fn what_the_store_does_not_take_is_up_0() {
     assert_eq!(stored(&store, "scrape_duration_seconds", 2_000), (1, 0.5));
     // There is space again: the target continues, and series that it no longer exposes get stale
     // markers.
-    store.write_log(true);
+    store.wal().write_queued(true);
     scrape(&mut ingest, "a 3\n", 3_000, &mut ScrapeCounts::default()).unwrap();
     assert_eq!((stored(&store, "a", 3_000), stored(&store, "m", 3_000).0), ((1, 3.0), 0));
 }

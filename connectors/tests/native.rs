@@ -63,7 +63,7 @@ const NATIVE: &str = "scrape_native_histograms: true";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_native_histogram_lives_changes_and_ends() {
     let bench = with_starts(StartRules { keep: true, zeros: false }).await;
-    bench.store.set_max_exemplars(10);
+    bench.store.exemplars().set_limit(10);
     bench.answer(exposition(5));
     bench.apply(NATIVE);
     bench.until("two scrapes", |b| stored(b, "h").0.len() >= 2).await;
@@ -276,7 +276,7 @@ async fn exemplars_of_open_metrics_are_kept() {
     let body =
         "# TYPE a counter\na_total 1 # {id=\"x\"} 0.5 7\nb_total{le=\"1\"} 2 # {id=\"y\"} 0.25\n# EOF\n";
     let bench = Bench::new("", false).await;
-    bench.store.set_max_exemplars(10);
+    bench.store.exemplars().set_limit(10);
     bench
         .answer(TargetResponse { content_type: "application/openmetrics-text; version=1.0.0", ..text(body) });
     bench.apply("");
@@ -306,7 +306,7 @@ async fn an_exemplar_goes_with_its_sample() {
          a_total{{n=\"twice\"}} 1 # {{id=\"x\"}} 0.5 {now}\na_total{{n=\"good\"}} 1 # {{id=\"x\"}} 0.5 {now}\n# EOF\n"
     );
     let bench = Bench::new("", false).await;
-    bench.store.set_max_exemplars(10);
+    bench.store.exemplars().set_limit(10);
     bench.answer(TargetResponse {
         content_type: "application/openmetrics-text; version=1.0.0",
         ..text(&body)

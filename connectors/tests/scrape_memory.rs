@@ -48,7 +48,7 @@ fn scrape(
         out_of_order_ms: 1_800_000,
     };
     let (store, _) = Store::open(options, Arc::new(storage::disk::OsDisk), &Metrics::default()).unwrap();
-    store.set_max_exemplars(1_000);
+    store.exemplars().set_limit(1_000);
     let mut ingest = ScrapeAppender::new(store, "t".into(), &Labels::default(), &["up"]);
     let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
     let most = usize::MAX;

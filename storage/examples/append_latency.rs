@@ -128,11 +128,11 @@ fn measure(captures: &Path, series: usize, company: &str, dir: &Path) {
             _ => 0,
         });
         phase("quiet", &store, &mut load, |elapsed| elapsed < LEAST);
-        during("while ranges are written", &store, &mut load, || store.run_housekeeping(now));
+        during("while ranges are written", &store, &mut load, || store.maintenance().run_housekeeping(now));
         phase("quiet", &store, &mut load, |elapsed| elapsed < LEAST);
         during("while blocks are merged", &store, &mut load, || {
             rustix::process::nice(19).expect("niced");
-            store.compact()
+            store.maintenance().compact()
         });
         over.store(true, Relaxed);
         println!("{company}: {} rounds, every answer the same", beside.join().expect("right answers"));

@@ -163,7 +163,7 @@ fn churn(captures: &Path, series: usize, dir: &Path) {
                 store.append_columns(&target.columns, FeedDelivery::Feed).expect("appended");
             }
         }
-        store.run_housekeeping((round + 2) * RANGE_MS).expect("a block");
+        store.maintenance().run_housekeeping((round + 2) * RANGE_MS).expect("a block");
         settle();
         let now = status("VmRSS");
         println!("round {round}: {count} series, {:.0} bytes more each", (now - before) / count as f64);

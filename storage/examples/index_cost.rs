@@ -180,7 +180,7 @@ fn fill(dir: &Path, series: usize, ask: impl Fn(&Store)) {
         .append_rows(&[FloatRow { series: store.get_or_create_series(&labels(0)), t: 4 * HOUR, v: 0.0 }])
         .expect("a row");
     let start = Instant::now();
-    assert_eq!(store.run_housekeeping(4 * HOUR).expect("a block"), 1);
+    assert_eq!(store.maintenance().run_housekeeping(4 * HOUR).expect("a block"), 1);
     println!("block written and opened in {:.1} s", start.elapsed().as_secs_f64());
     store.close().expect("closed");
 }

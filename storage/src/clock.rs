@@ -5,6 +5,18 @@ use crate::model::TimeMs;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
 /// A source of time.
+///
+/// # Contract
+/// 1. Milliseconds since the Unix epoch, as the wall clock of the machine says. It may jump in both
+///    directions, so nobody may rely on two readings being in order: what has to be monotonic takes
+///    the maximum itself.
+/// 2. Cheap, and callable from any thread, also under a lock.
+/// 3. Everything that belongs to one decision uses one reading: a rule group is evaluated *at* a
+///    time, and its samples get this time.
+///
+/// *Checked:* that `storage` and `engine` read no other clock, by their `clippy.toml`; jumps in
+/// both directions by the simulation (`tests/whole_server`). An implementation that breaks clause 1
+/// makes samples that are refused as too far in the future, or as too old.
 pub trait Clock: Send + Sync {
     /// Milliseconds since the Unix epoch.
     fn now(&self) -> TimeMs;

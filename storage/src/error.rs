@@ -34,7 +34,8 @@ impl ErrorClass {
 /// Why the store did not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The request itself is wrong: a malformed batch, or an operation that this store does not have.
+    /// The request itself is wrong: a malformed batch, or an operation that this store does not
+    /// have.
     #[error("{0}")]
     Invalid(String),
     /// A limit of the store is reached.

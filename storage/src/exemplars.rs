@@ -170,6 +170,7 @@ impl Exemplars {
         let mut added = ExemplarsAdded::default();
         let mut ring = self.ring.lock();
         if ring.limit == 0 {
+            // As Prometheus with the feature off: exemplars are accepted, and lost.
             added.taken = rows.len();
             return added;
         }
@@ -177,6 +178,8 @@ impl Exemplars {
         for (n, row) in rows.into_iter().enumerate() {
             if characters(&row.exemplar.labels) > EXEMPLAR_LABELS {
                 added.too_long += 1;
+            // Compared with what was stored before the call: a sender that sends a series twice in
+            // one request gets no error for it.
             } else if ring.judge(&row, self.window) == Verdict::OutOfOrder {
                 added.out_of_order.push(n);
             } else {
@@ -185,6 +188,7 @@ impl Exemplars {
         }
         added.taken = fit.len();
         for row in fit {
+            // Once more, because exemplars of the same call were added since.
             match ring.judge(&row, self.window) {
                 Verdict::Known => {}
                 Verdict::OutOfOrder => self.out_of_order.inc(),
@@ -221,6 +225,8 @@ impl ExemplarBuffer {
         let a = &row.exemplar;
         let b = &newest.exemplar;
         let same_value = a.v.to_bits() == b.v.to_bits();
+        // Without a timestamp of its own an exemplar gets that of the scrape, so the same one has
+        // another time in each scrape.
         let same_time = a.t == b.t || (!row.timed && !newest.timed);
         if same_time && same_value && a.labels == b.labels {
             return Verdict::Known;
@@ -228,6 +234,7 @@ impl ExemplarBuffer {
         // Exemplars with the same time and value are ordered by Prometheus' hash of their labels.
         let is_behind = match a.t.cmp(&b.t) {
             Ordering::Greater => false,
+            // Late, but within the window: it is stored at its place.
             Ordering::Less => a.t <= b.t.saturating_sub(window),
             Ordering::Equal => {
                 a.v < b.v || (same_value && a.labels.sampling_hash() < b.labels.sampling_hash())

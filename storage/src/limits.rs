@@ -2,20 +2,20 @@
 
 /// Bytes of a cold block's file that are fetched and cached together. A read of one series costs
 /// one request per column, and its neighbours come with it.
-pub const FAR_PIECE_BYTES: u64 = 256 << 10;
+pub const COLD_RANGE_BYTES: u64 = 256 << 10;
 /// Number of such pieces that are kept in memory, too.
-pub const FAR_RECENT_PIECES: usize = 32;
+pub const COLD_RANGES_IN_MEMORY: usize = 32;
 /// Maximum bytes fetched with one request: what a reader holds in memory.
-pub const FAR_GET_BYTES: u64 = 8 << 20;
+pub const COLD_REQUEST_BYTES: u64 = 8 << 20;
 /// Number of cold blocks that are prefetched together before they are opened.
-pub const FAR_AHEAD_BLOCKS: usize = 4;
-/// Number of file ends that are prefetched at a time; they fit into [`FAR_RECENT_PIECES`].
-pub const FAR_AHEAD_PIECES: usize = 32;
+pub const COLD_PREFETCH_BLOCKS: usize = 4;
+/// Number of file ends that are prefetched at a time; they fit into [`COLD_RANGES_IN_MEMORY`].
+pub const COLD_PREFETCH_FOOTERS: usize = 32;
 /// Maximum number of series of all open cold blocks together (a single block may have more): their
 /// row index is in memory, and without an index also their labels.
-pub const FAR_OPEN_SERIES: u64 = 5_000_000;
+pub const COLD_OPEN_SERIES: u64 = 5_000_000;
 /// Maximum size of the `meta.json` of a cold block, bytes.
-pub const FAR_META_BYTES: u64 = 16 << 20;
+pub const COLD_META_BYTES: u64 = 16 << 20;
 /// Maximum bytes of a label name, whether scraped (`label_name_length_limit` may lower it),
 /// written, or made by a query.
 pub const LABEL_NAME_BYTES: usize = 64 << 10;
@@ -40,7 +40,7 @@ pub const WAL_BATCH_BYTES: usize = 64 << 10;
 /// Size of a log segment, bytes.
 pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
 /// A start logs its progress after so many segments: 1 GiB.
-pub const WAL_TOLD_SEGMENTS: usize = 16;
+pub const WAL_PROGRESS_SEGMENTS: usize = 16;
 /// Bytes of a segment that a replay reads at once: the memory it needs for the log.
 pub const WAL_READ_BYTES: usize = 1 << 20;
 /// Maximum number of replay threads; each owns some of the shards.
@@ -50,10 +50,10 @@ pub const REPLAY_BATCH_BYTES: usize = 256 << 10;
 /// Number of such batches that may wait for a thread.
 pub const REPLAY_BATCHES: usize = 8;
 /// Bytes of records that the log scan keeps for the replay; later ones are read a second time.
-pub const REPLAY_AHEAD_BYTES: usize = 64 << 20;
+pub const EARLY_REPLAY_BYTES: usize = 64 << 20;
 /// Maximum bytes of samples accepted while the log is replayed; they are in memory twice until it
 /// is complete. Enough for a million series for minutes. Further samples are refused.
-pub const REPLAY_YOUNG_BYTES: usize = 256 << 20;
+pub const REPLAY_OVERLAY_BYTES: usize = 256 << 20;
 /// The window of late samples, ms: how much older than the newest of its series a sample may be
 /// (design §10).
 pub const OUT_OF_ORDER_WINDOW_MS: i64 = 30 * 60_000;
@@ -72,20 +72,20 @@ pub const REFUSED_NAMED: usize = 10;
 pub const FUTURE_MS: i64 = 10 * 60_000;
 /// Entries in the change log of a shard: 8 KiB, at least some minutes with a resolution of a
 /// second.
-pub const ARRIVALS: usize = 512;
+pub const CHANGE_LOG_ENTRIES: usize = 512;
 /// Samples per sealed chunk.
 pub const CHUNK_SAMPLES: usize = 120;
 /// Minimum number of adjacent single samples with one time that form a row of columns.
-pub const COHORT_ROWS: usize = 8;
+pub const IMPLICIT_GROUP_ROWS: usize = 8;
 /// Label sets of inactive series that are compressed together: decompressing them takes about 50
 /// µs.
-pub const ENDED_PACK: usize = 256;
+pub const INACTIVE_LABELS_PACK: usize = 256;
 /// zstd level for them: low, because the shard is locked meanwhile.
-pub const ENDED_ZSTD_LEVEL: i32 = 1;
+pub const INACTIVE_LABELS_ZSTD_LEVEL: i32 = 1;
 /// Maximum number of columns of an implicit group: an absent value costs as much as a sample.
-pub const COHORT_COLUMNS: usize = 4096;
+pub const IMPLICIT_GROUP_COLUMNS: usize = 4096;
 /// A row of an implicit group must have samples in at least 1/8 of its columns.
-pub const COHORT_SPARSE: usize = 8;
+pub const IMPLICIT_GROUP_SPARSE: usize = 8;
 /// Number of samples by which the open chunk of an ungrouped series grows; small, because there may
 /// be one per series.
 pub const CHUNK_GROWTH: usize = 12;
@@ -93,32 +93,32 @@ pub const CHUNK_GROWTH: usize = 12;
 pub const POSTINGS_LIST: usize = 48;
 /// Scrapes per sealed chunk of a column group: 16 keeps the open, uncompressed part below 128 B per
 /// series.
-pub const HEAD_WINDOW_SCRAPES: usize = 16;
+pub const GROUP_CHUNK_SCRAPES: usize = 16;
 /// Number of such chunks that are merged into one: half an hour at 15 s.
-pub const HEAD_FOLDED_WINDOWS: usize = 8;
+pub const MERGED_GROUP_CHUNKS: usize = 8;
 /// Bytes of a piece of a group chunk, a power of two. Chunks of all sizes use pieces of this size,
 /// so that freed memory can be reused; only the last piece of a chunk is shorter.
-pub const PIECE_BYTES: usize = 2048;
+pub const CHUNK_PAGE_BYTES: usize = 2048;
 /// Column offsets per piece: the same size in bytes.
-pub const PIECE_OFFSETS: usize = PIECE_BYTES / 4;
+pub const CHUNK_PAGE_OFFSETS: usize = CHUNK_PAGE_BYTES / 4;
 /// When an open row has more samples than the current base row, by more than 1/8 of the columns, it
 /// becomes the base of the rows after it. Otherwise each of these rows would store the additional
 /// values.
-pub const OPEN_BASE_GAIN: usize = 8;
+pub const BASE_ROW_GAIN: usize = 8;
 /// Maximum number of columns of a group whose scrapes a replay transposes together: 8 MB if all
 /// columns change.
-pub const STRETCH_COLUMNS: usize = 8_192;
+pub const SCRAPE_RUN_COLUMNS: usize = 8_192;
 /// Minimum number of scrapes that a replay makes into one long chunk.
-pub const STRETCH_SCRAPES: usize = 32;
+pub const SCRAPE_RUN_SCRAPES: usize = 32;
 /// Maximum number of short chunks that may precede a long chunk made by the replay. If there are
 /// more, they are merged first.
-pub const STRETCH_WAITING: usize = 3;
+pub const SCRAPE_RUN_PENDING_CHUNKS: usize = 3;
 /// Number of late samples of one series that are kept sorted before they are sealed: an insertion
 /// moves at most so many.
 pub const LATE_SAMPLES: usize = 480;
 /// Items per chunk of a sparse column (histograms, start timestamps): what is copied when a reader
 /// holds the open chunk, and unpacked to read one item of an older one.
-pub const LANE_CHUNK: usize = 60;
+pub const SPARSE_CHUNK_ITEMS: usize = 60;
 /// Maximum nesting of groups in a regex: the stack is limited, unlike the heap (Go: 1000).
 pub const REGEX_NESTING: usize = 200;
 /// Maximum repeat count of a regex, with nested counts multiplied (as in Go).
@@ -133,7 +133,7 @@ pub const BLOCK_WINDOW_MS: i64 = 2 * 3_600_000;
 pub const BLOCK_PAGE_ROWS: usize = 64;
 /// Rows per page of `histograms.parquet` and `starts.parquet`, where a row is one sample: half of
 /// what a series has in two hours at 15 s.
-pub const BLOCK_LANE_PAGE_ROWS: usize = 256;
+pub const BLOCK_SPARSE_PAGE_ROWS: usize = 256;
 /// Rows per row group, a multiple of the page sizes: what a writer holds in memory.
 pub const BLOCK_GROUP_ROWS: usize = 16_384;
 /// Longest range of a merged block, ms: 31 days, as in Prometheus.
@@ -223,7 +223,7 @@ pub const WAL_BUFFER_BYTES: usize = 64 << 20;
 /// these never wait.
 pub const WAL_RESERVE_BYTES: usize = 16 << 20;
 /// Bytes of one write buffer of the log, after which the next one begins.
-pub const WAL_PIECE_BYTES: usize = 1 << 20;
+pub const WAL_BUFFER_CHUNK_BYTES: usize = 1 << 20;
 /// How long an appender waits for space in that buffer before it is refused, ms: less than any
 /// scrape timeout.
 pub const WAL_WAIT_MS: u64 = 2_000;
@@ -234,11 +234,11 @@ pub const WAL_RETRY_MS: u64 = 100;
 /// again.
 pub const WAL_RETRY_MOST_MS: u64 = 3_000;
 /// Bytes of changes in one frame of a durable map: far below the codec's limit.
-pub const KEEP_FRAME_BYTES: usize = 4 << 20;
+pub const DURABLE_MAP_FRAME_BYTES: usize = 4 << 20;
 /// A durable map's file smaller than this is not rewritten to save space, bytes.
-pub const KEEP_TIDY_BYTES: usize = 1 << 20;
+pub const DURABLE_MAP_COMPACT_BYTES: usize = 1 << 20;
 /// Time between attempts to write a durable map after a failure, ms.
-pub const KEEP_RETRY_MS: u64 = 1_000;
+pub const DURABLE_MAP_RETRY_MS: u64 = 1_000;
 /// Scrapes of a group between keyframes in the log: bounds what a lost record costs.
 pub const WAL_KEYFRAME_SCRAPES: u32 = 60;
 /// Maximum number of buckets of one sign that are printed, gaps included: 64 KiB of zeros in an

@@ -60,6 +60,7 @@ pub struct MetricHistogram {
 impl MetricHistogram {
     /// Counts one observation.
     pub fn observe(&self, v: f64) {
+        // A value that equals a bound belongs to its bucket: `le` includes it.
         let at = self.bounds.partition_point(|b| *b < v);
         self.buckets[at].fetch_add(1, Relaxed);
         self.sum.add(v);
@@ -126,6 +127,8 @@ pub struct Metrics(Arc<Mutex<BTreeMap<&'static str, MetricFamily>>>);
 impl Metrics {
     /// The counter `name` with these labels, created on first use.
     pub fn counter(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Arc<Counter> {
+        // If the name is used with another type, the caller gets a counter that is not shown: a
+        // wrong metric must not end the server.
         match self.entry(name, help, labels, || Metric::Counter(Arc::default())) {
             Metric::Counter(c) => c,
             _ => Arc::default(),
@@ -185,6 +188,7 @@ impl Metrics {
         let key = key(labels);
         let mut families = self.0.lock();
         families.values_mut().for_each(|family| drop(family.series.remove(&key)));
+        // A family without series would be a HELP line without a value.
         families.retain(|_, family| !family.series.is_empty());
     }
 
@@ -205,6 +209,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         let mut out = String::new();
         for (name, family) in self.0.lock().iter() {
+            // All series of a family have one type: the first one to be created.
             let kind = match family.series.values().next() {
                 Some(Metric::Counter(_) | Metric::Total(_)) => "counter",
                 Some(Metric::Gauge(_)) => "gauge",

@@ -5,13 +5,33 @@ use crate::metrics::{Counter, Gauge, Metrics};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Returns `len` bytes from an offset on of the content to be uploaded.
 pub type UploadReader<'a> = dyn Fn(u64, usize) -> io::Result<Vec<u8>> + Sync + 'a;
 
-/// The operations that the store needs. Names contain `/` and are relative to a place that is the
-/// store's own. Every call returns, at the latest with an error after a timeout.
+/// The operations that the store needs. Names contain `/` and are relative to a prefix that is the
+/// store's own.
+///
+/// # Contract
+/// 1. Every call returns, at the latest with an error after a timeout, and may block until then;
+///    housekeeping has one thread for all of them. Callable from any thread.
+/// 2. [`ObjectStorage::put`] is all or nothing: `meta.json` makes a block of the objects beside it,
+///    so half of one would be a damaged block.
+/// 3. [`ObjectStorage::create`] never replaces: that two data directories do not share a prefix
+///    depends on it.
+/// 4. [`ObjectStorage::get`] returns exactly the bytes of `range`, which the caller keeps within
+///    the object: a shorter answer is taken for damage, a longer one fails a `debug_assert!` in
+///    [`MeteredObjectStore`]. [`ObjectStorage::get_many`] returns one result for each range, in
+///    order (`debug_assert!` there).
+/// 5. An object that is not there is [`io::ErrorKind::NotFound`]; no failure of the network or of
+///    the service has this kind, nor [`io::ErrorKind::AlreadyExists`]. A missing object is not
+///    asked for again, a failed request is.
+/// 6. [`ObjectStorage::list`] is complete, whatever the page size of the service, sees everything
+///    that this client wrote before, and returns only names below `folder` (`debug_assert!` in
+///    [`MeteredObjectStore`]). A block that is missing in it is reported as lost.
+///
+/// *Checked:* by `connectors/tests` against a server of the S3 protocol, and by
+/// `storage/tests/cold_blocks.rs` with an object store that fails at every step.
 pub trait ObjectStorage: Send + Sync {
     /// The address, for messages.
     fn address(&self) -> &str;
@@ -44,7 +64,6 @@ pub struct MeteredObjectStore {
     up: Arc<Gauge>,
     read: Arc<Counter>,
     written: Arc<Counter>,
-    failures: AtomicU64,
 }
 
 impl MeteredObjectStore {
@@ -60,7 +79,6 @@ impl MeteredObjectStore {
             read: bytes("read"),
             written: bytes("written"),
             metrics: metrics.clone(),
-            failures: AtomicU64::new(0),
             objects,
         }
     }
@@ -68,11 +86,6 @@ impl MeteredObjectStore {
     /// Whether the last request succeeded.
     pub fn is_up(&self) -> bool {
         self.up.get() > 0.0
-    }
-
-    /// Number of failed requests so far.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(SeqCst)
     }
 
     fn ask<T>(
@@ -97,7 +110,6 @@ impl MeteredObjectStore {
             .err()
             .is_none_or(|e| matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound));
         self.up.set(f64::from(u8::from(answered)));
-        self.failures.fetch_add(u64::from(!answered), SeqCst);
         let help = "Requests to the object store that failed.";
         let labels = [("operation", operation)];
         self.metrics.counter("perennial_object_store_errors_total", help, &labels).add(u64::from(!answered));
@@ -120,13 +132,17 @@ impl ObjectStorage for MeteredObjectStore {
         Ok(())
     }
     fn get(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let wanted = range.end.saturating_sub(range.start);
         let bytes = self.ask("get", |objects| objects.get(name, range))?;
+        debug_assert!(bytes.len() as u64 <= wanted, "a clause of ObjectStorage: {name}");
         self.read.add(bytes.len() as u64);
         Ok(bytes)
     }
     fn get_many(&self, wanted: &[(String, Range<u64>)]) -> Vec<io::Result<Vec<u8>>> {
         self.asked("get", wanted.len() as u64);
-        let answers = self.objects.get_many(wanted).into_iter().map(|answer| self.answered("get", answer));
+        let answers = self.objects.get_many(wanted);
+        debug_assert_eq!(answers.len(), wanted.len(), "a clause of ObjectStorage");
+        let answers = answers.into_iter().map(|answer| self.answered("get", answer));
         answers
             .inspect(|answer| self.read.add(answer.as_ref().map_or(0, |bytes| bytes.len() as u64)))
             .collect()
@@ -135,7 +151,10 @@ impl ObjectStorage for MeteredObjectStore {
         self.ask("head", |objects| objects.len_of(name))
     }
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
-        self.ask("list", |objects| objects.list(folder))
+        let objects = self.ask("list", |objects| objects.list(folder))?;
+        let is_below = |name: &str| folder.is_empty() || name.starts_with(&format!("{folder}/"));
+        debug_assert!(objects.iter().all(|(name, _)| is_below(name)), "a clause of ObjectStorage: {folder}");
+        Ok(objects)
     }
     fn delete(&self, name: &str) -> io::Result<()> {
         self.ask("delete", |objects| objects.delete(name))

@@ -4,14 +4,16 @@
 //! Writers append batches by column ([`Store::append_columns`]: a scrape or the result of a rule,
 //! one timestamp for many series) or single rows ([`Store::append_rows`] for remote write,
 //! [`Store::append_histograms`]). Every append returns an LSN, its position in the log; the data is
-//! acknowledged when [`Store::on_committed`] confirms this LSN. Readers get a [`Selection`], a
+//! acknowledged when [`StoreWal::on_committed`] confirms this LSN. Readers get a [`Selection`], a
 //! snapshot that holds no lock.
 
+mod admin;
 mod append;
 mod backfill;
 mod batch;
 mod block_source;
 mod blocks;
+mod builder;
 mod change_log;
 mod changed_since;
 mod compaction;
@@ -20,12 +22,14 @@ mod delete;
 mod exemplars;
 mod flush;
 mod head_deletes;
-mod health;
+mod locks;
 mod log_scan;
+mod maintenance;
 mod move_cold;
 mod newest;
 mod options;
 mod record_applier;
+mod recorder;
 mod replay_overlay;
 mod replay_passes;
 mod replay_pool;
@@ -34,8 +38,12 @@ mod retention;
 mod scrape_decoder;
 mod selection;
 mod series_retention;
+mod shards;
 mod snapshot;
 mod stats;
+mod status;
+mod subscribers;
+mod wal;
 mod zeros;
 
 pub use crate::block::ColdOptions;
@@ -43,252 +51,128 @@ pub use crate::error::{ErrorClass, StoreError};
 pub use crate::head::Refusal;
 pub use crate::model::columns::{ColumnBatch, ColumnLayout, GroupId};
 pub use crate::model::runs::{TimedHistograms, TimedStarts};
+pub use admin::Admin;
 pub use append::is_storable;
 pub use batch::{
     AppendObserver, AppendResult, ChangeData, ChangeEvent, ChangeFeed, Duplicate, FeedDelivery, FloatRow,
     HistogramRow, Recorded, Refused, StartRow, ZeroRow,
 };
 pub use blocks::damaged_blocks;
+pub use builder::StoreBuilder;
 pub use changed_since::{ChangedSince, StoreVersion};
 pub use corrections::{CorrectedValue, Correction};
 pub use flush::{BlockBackend, LabelledSource, SeriesSamples};
+pub use maintenance::Maintenance;
 pub use newest::{NewestSample, NewestValue};
 pub use options::{HeadStats, ReplayReport, StoreOptions};
-pub use replay_status::{PendingReplay, ReplayProgress};
-pub use retention::{ExpiredBlocks, HeadAndLog, Retention};
+pub use recorder::Recorder;
+pub use replay_status::{PendingReplay, ReplayProgress, ReplayStatus};
+pub use retention::{ExpiredBlocks, HeadAndLog, Retention, RetentionSettings};
 pub use selection::{Selection, SeriesSource};
 pub use series_retention::{RetentionCutoffs, SeriesRetention};
+pub use status::StoreStatus;
+pub use wal::StoreWal;
 
-use crate::block::BlockMeta;
 use crate::disk::Disk;
 use crate::exemplars::Exemplars;
 use crate::head::{Head, group_id};
-use crate::limits::{REPLAY_AHEAD_BYTES, WAL_SEGMENT_BYTES};
 use crate::metrics::Metrics;
-use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of, shard_of_encoded};
-use crate::wal::{FlushWatermark, Log, LogOptions, RecordBuilder};
-use change_log::ChangeLog;
-use head_deletes::HeadDeletes;
-use parking_lot::{Mutex, RwLock};
-use replay_overlay::ReplayOverlay;
+use crate::model::{Labels, Matcher, SeriesRef, TimeMs, shard_of};
+use locks::MaintenanceLocks;
 use selection::{SelectionEntry, SeriesSources};
-use stats::{HeadStatsCollector, StoreMetrics};
+use shards::Shards;
+use stats::StoreMetrics;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use subscribers::Subscribers;
 
 /// The storage engine: write-ahead log, head and blocks of one data directory.
+///
+/// The methods here are for writers and readers. Each of the other tasks has a type of its own:
+/// [`Store::wal`] (durability), [`Store::replay`] (the start), [`Store::recorder`] (what the server
+/// itself writes), [`Store::maintenance`] (flush, compaction, retention, object store),
+/// [`Store::admin`] (deletions, snapshots), [`Store::status`] (statistics).
 pub struct Store {
     options: StoreOptions,
     disk: Arc<dyn Disk>,
-    shards: Vec<RwLock<StoreShard>>,
-    log: Log,
+    shards: Shards,
+    wal: StoreWal,
     /// Time of the newest sample that ever was in the head; `TimeMs::MIN` if there was none.
     newest: AtomicI64,
     history: Option<Arc<dyn BlockBackend>>,
-    feed: RwLock<Option<Arc<dyn ChangeFeed>>>,
-    watch: RwLock<Option<Arc<dyn AppendObserver>>>,
+    subscribers: Subscribers,
     metrics: StoreMetrics,
     exemplars: Exemplars,
-    flush_lock: Mutex<()>,
-    /// What is in blocks but not yet removed from the log; `None`: nothing.
-    in_blocks: Mutex<Option<FlushWatermark>>,
-    merge_lock: Mutex<()>,
-    /// Held while blocks are moved to the object store or rewritten: these exclude each other.
-    /// Locked before `merge_lock` and `flush_lock`.
-    move_lock: Mutex<()>,
-    retention: RwLock<Retention>,
-    series_retention: RwLock<Arc<[SeriesRetention]>>,
-    retention_limits: retention::RetentionLimitGauges,
-    ongoing: replay_status::ReplayStatus,
-}
-
-/// The part of the store that is under the lock of one shard.
-struct StoreShard {
-    head: Head,
-    /// Number of the last append.
-    seq: u64,
-    /// The oldest times that recent appends changed.
-    arrivals: ChangeLog,
-    /// Buffer for records that are encoded; kept to reuse its memory.
-    batch: RecordBuilder,
-    /// The deleted times of the head's series.
-    deleted: HeadDeletes,
-    /// While the log is replayed: what was appended since the start.
-    overlay: Option<ReplayOverlay>,
+    locks: MaintenanceLocks,
+    retention: RetentionSettings,
+    replay: ReplayStatus,
 }
 
 impl Store {
-    /// Opens (or creates) the data directory and replays the log.
+    /// Opens (or creates) the data directory and replays the log: [`StoreBuilder`] with its
+    /// defaults.
     pub fn open(
         options: StoreOptions,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<(Arc<Store>, ReplayReport), StoreError> {
-        Store::open_far(options, None, disk, metrics)
+        StoreBuilder::new(options, disk, metrics).open()
     }
 
-    /// As [`Store::open`], with an object store for old blocks.
-    pub fn open_far(
-        options: StoreOptions,
-        far: Option<ColdOptions>,
-        disk: Arc<dyn Disk>,
-        metrics: &Metrics,
-    ) -> Result<(Arc<Store>, ReplayReport), StoreError> {
-        Store::open_early(options, far, disk, metrics).and_then(replayed)
+    /// The write-ahead log: what is durable.
+    pub fn wal(&self) -> &StoreWal {
+        &self.wal
     }
 
-    /// As [`Store::open`], but returns before the log is replayed; [`PendingReplay::run`] does
-    /// that, on another thread. Meanwhile the store accepts samples, and answers queries about
-    /// times before the oldest sample of the log.
-    pub fn open_early(
-        options: StoreOptions,
-        far: Option<ColdOptions>,
-        disk: Arc<dyn Disk>,
-        metrics: &Metrics,
-    ) -> Result<(Arc<Store>, PendingReplay), StoreError> {
-        let history = blocks::BlockManager::open(&options.dir, far, disk.clone(), metrics)?;
-        Store::build(options, disk, metrics, Some(Arc::new(history)), REPLAY_AHEAD_BYTES, Log::start)
+    /// The replay of the log at the start.
+    pub fn replay(&self) -> &ReplayStatus {
+        &self.replay
     }
 
-    /// As [`Store::open`], without the log's threads and with segments of `segment_bytes`. The log
-    /// is written only by [`Store::write_log`]. For tests in which nothing happens by itself. The
-    /// log scan keeps at most `segment_bytes` of records for the replay; a longer log is read a
-    /// second time.
-    pub fn open_by_hand(
-        options: StoreOptions,
-        disk: Arc<dyn Disk>,
-        metrics: &Metrics,
-        segment_bytes: u64,
-    ) -> Result<(Arc<Store>, ReplayReport), StoreError> {
-        Store::open_early_by_hand(options, disk, metrics, segment_bytes).and_then(replayed)
+    /// How long samples are kept.
+    pub fn retention(&self) -> &RetentionSettings {
+        &self.retention
     }
 
-    /// [`Store::open_early`] and [`Store::open_by_hand`] together.
-    pub fn open_early_by_hand(
-        options: StoreOptions,
-        disk: Arc<dyn Disk>,
-        metrics: &Metrics,
-        segment_bytes: u64,
-    ) -> Result<(Arc<Store>, PendingReplay), StoreError> {
-        let history = blocks::BlockManager::open(&options.dir, None, disk.clone(), metrics)?;
-        let start =
-            |log, disk, metrics: &Metrics| Log::manual(LogOptions { segment_bytes, ..log }, disk, metrics);
-        Store::build(
-            options,
-            disk,
-            metrics,
-            Some(Arc::new(history)),
-            usize::try_from(segment_bytes).unwrap_or(usize::MAX),
-            start,
-        )
+    /// The exemplars of recent samples.
+    pub fn exemplars(&self) -> &Exemplars {
+        &self.exemplars
     }
 
-    /// Writes the queued records of a store without threads, and syncs the log if `sync`.
-    pub fn write_log(&self, sync: bool) {
-        self.log.write_queued(sync);
+    /// What housekeeping does with head and blocks.
+    pub fn maintenance(&self) -> Maintenance<'_> {
+        Maintenance { store: self }
     }
 
-    /// As [`Store::open`], with this implementation of blocks; with `None`, samples never leave the
-    /// head.
-    pub fn open_with(
-        options: StoreOptions,
-        disk: Arc<dyn Disk>,
-        metrics: &Metrics,
-        history: Option<Arc<dyn BlockBackend>>,
-    ) -> Result<(Arc<Store>, ReplayReport), StoreError> {
-        Store::build(options, disk, metrics, history, REPLAY_AHEAD_BYTES, Log::start).and_then(replayed)
+    /// What an administrator does: deletions and snapshots.
+    pub fn admin(&self) -> Admin<'_> {
+        Admin { store: self }
     }
 
-    fn build(
-        options: StoreOptions,
-        disk: Arc<dyn Disk>,
-        metrics: &Metrics,
-        history: Option<Arc<dyn BlockBackend>>,
-        keep: usize,
-        start_log: impl FnOnce(LogOptions, Arc<dyn Disk>, &Metrics) -> Result<Log, StoreError>,
-    ) -> Result<(Arc<Store>, PendingReplay), StoreError> {
-        let dir = options.dir.join("wal");
-        disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
-        let heads = || (0..SHARDS).map(|_| options.new_head()).collect();
-        let surveyed = replay_passes::scan_log(disk.as_ref(), &dir, heads, keep)?;
-        let outcome = surveyed.outcome;
-        let log_options = LogOptions {
-            dir: dir.clone(),
-            sync_interval_ms: options.wal_sync_interval_ms,
-            next_lsn: outcome.last_lsn + 1,
-            skips: surveyed.gap,
-            next_segment: outcome.last_number + 1,
-            segments: outcome.segments.clone(),
-            segment_bytes: WAL_SEGMENT_BYTES,
-        };
-        let log = start_log(log_options, disk.clone(), metrics)?;
-        let progress = metrics.gauge(
-            "perennial_wal_replay_progress",
-            "Part of the write-ahead log that the start has replayed: 1 when it is done.",
-            &[],
-        );
-        let ongoing = replay_status::ReplayStatus::new(outcome.records, surveyed.oldest, progress);
-        let flushed = surveyed.flushed;
-        let newest = outcome.segments.iter().filter_map(|segment| segment.newest).max();
-        let names = surveyed.heads.iter().map(Head::all_labels).collect();
-        let ahead = Some(surveyed.ahead);
-        let shard = |mut head: Head| {
-            for flushed in flushed.into_iter() {
-                head.raise_min_append_time(flushed.end);
-            }
-            let (batch, deleted, young) =
-                (RecordBuilder::default(), HeadDeletes::default(), Some(ReplayOverlay::default()));
-            RwLock::new(StoreShard {
-                head,
-                seq: 0,
-                arrivals: ChangeLog::default(),
-                batch,
-                deleted,
-                overlay: young,
-            })
-        };
-        let store = Arc::new(Store {
-            shards: surveyed.heads.into_iter().map(shard).collect(),
-            retention_limits: retention::RetentionLimitGauges::new(metrics),
-            exemplars: Exemplars::new(options.out_of_order_ms, metrics),
-            metrics: StoreMetrics::new(metrics),
-            options,
-            disk,
-            log,
-            newest: AtomicI64::new(newest.unwrap_or(TimeMs::MIN)),
-            history,
-            feed: RwLock::new(None),
-            watch: RwLock::new(None),
-            flush_lock: Mutex::new(()),
-            in_blocks: Mutex::default(),
-            merge_lock: Mutex::new(()),
-            move_lock: Mutex::default(),
-            retention: RwLock::default(),
-            series_retention: RwLock::new(Arc::default()),
-            ongoing,
-        });
-        store.count_series();
-        Ok((store.clone(), PendingReplay { store, dir, surveyed: outcome, flushed, names, ahead }))
+    /// What the server itself writes.
+    pub fn recorder(&self) -> Recorder<'_> {
+        Recorder { store: self }
     }
 
-    fn shard(&self, shard: u16) -> &RwLock<StoreShard> {
-        &self.shards[usize::from(shard % SHARDS)]
+    /// Statistics and health.
+    pub fn status(&self) -> StoreStatus<'_> {
+        StoreStatus { store: self }
     }
 
     /// Sets the feed that gets every append with [`FeedDelivery::Feed`] from now on.
     pub fn set_feed(&self, feed: Arc<dyn ChangeFeed>) {
-        *self.feed.write() = Some(feed);
+        self.subscribers.set_feed(feed);
     }
 
     /// Sets the observer that sees every append of a writer from now on.
-    pub fn set_watch(&self, watch: Arc<dyn AppendObserver>) {
-        *self.watch.write() = Some(watch);
+    pub fn set_observer(&self, observer: Arc<dyn AppendObserver>) {
+        self.subscribers.set_observer(observer);
     }
 
     /// The column group with this key in this shard, created on first use.
     pub fn open_group(&self, key: &str, shard: u16) -> GroupId {
-        let group = self.shard(shard).write().head.open_group(key);
+        let group = self.shards.get(shard).write().head.groups.open(key);
         GroupId(group_id(shard, group))
     }
 
@@ -296,10 +180,11 @@ impl Store {
     /// its first sample.
     pub fn get_or_create_series(&self, labels: &Labels) -> SeriesRef {
         let shard = shard_of(labels);
-        let known = self.shard(shard).read().head.find(labels.encoded());
+        // Nearly always it exists, and a read lock does not stop the readers of the shard.
+        let known = self.shards.get(shard).read().head.series.find(labels.encoded());
         let slot = known.unwrap_or_else(|| {
             self.metrics.series.add(1.0);
-            self.shard(shard).write().head.resolve(labels)
+            self.shards.get(shard).write().head.series.resolve(labels)
         });
         SeriesRef { shard, slot }
     }
@@ -307,53 +192,30 @@ impl Store {
     /// The series with these labels in their encoded form ([`Labels::encoded`]), if it is active.
     /// Bytes that are no label set find none.
     pub fn find_encoded(&self, encoded: &[u8]) -> Option<SeriesRef> {
-        let shard = shard_of_encoded(encoded);
-        let slot = self.shard(shard).read().head.find(encoded)?;
-        Some(SeriesRef { shard, slot })
+        self.shards.find_encoded(encoded)
     }
 
     /// Whether the series has samples in the head in a column of a group whose key begins with
     /// `prefix`.
     pub fn is_column_of(&self, labels: &Labels, prefix: &str) -> bool {
-        self.shard(shard_of(labels)).read().head.is_column_of(labels, prefix)
+        self.shards.get(shard_of(labels)).read().head.is_column_of(labels, prefix)
     }
 
     /// The labels of a series, also of an inactive one; empty if there is no such series.
     pub fn labels(&self, series: SeriesRef) -> Labels {
-        self.shard(series.shard).read().head.labels_including_inactive(series.slot).unwrap_or_default()
+        self.shards.labels(series)
     }
 
     /// Number of slots of a shard. Slots are numbered from 0, so series created since an earlier
     /// call have the slots from the earlier result on.
     pub fn slots(&self, shard: u16) -> u32 {
-        self.shard(shard).read().head.slots()
-    }
-
-    /// Calls `done` when everything up to `lsn` would survive a `kill -9`, or with an error if it
-    /// never will. The call comes from the thread of the log, or at once.
-    pub fn on_committed(&self, lsn: u64, done: Box<dyn FnOnce(Result<(), StoreError>) + Send>) {
-        self.log.on_committed(lsn, done);
-    }
-
-    /// Waits, at most `patience`, until everything that readers can have seen so far would survive
-    /// a `kill -9`.
-    pub fn wait_durable(&self, patience: std::time::Duration) {
-        let (tell, told) = std::sync::mpsc::channel::<()>();
-        self.on_committed(self.last_lsn(), Box::new(move |_| drop(tell)));
-        // No message is ever sent: the receiver returns when the sender is dropped with the
-        // callback.
-        let _ = told.recv_timeout(patience);
-    }
-
-    /// The LSN of the last append: everything that a reader can have seen is at or before it.
-    pub fn last_lsn(&self) -> u64 {
-        self.log.last_lsn()
+        self.shards.slots(shard)
     }
 
     /// Whether all samples at `from` and later are in memory, so that reading them waits for
     /// nothing.
     pub fn has_in_memory(&self, from: TimeMs) -> bool {
-        !self.is_replaying() && self.history.as_ref().is_none_or(|history| !history.has_after(from))
+        !self.replay.is_running() && self.history.as_ref().is_none_or(|history| !history.has_after(from))
     }
 
     /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`, from
@@ -368,10 +230,10 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Selection, StoreError> {
-        self.wait_for_replay(to)?;
+        self.replay.wait_for(to)?;
         let (seq, mut entries, head, in_order) = {
-            let shard = self.shard(shard).read();
-            let (slots, in_order) = shard.head.matching_in_order(matchers);
+            let shard = self.shards.get(shard).read();
+            let (slots, in_order) = shard.head.series.matching_in_order(matchers);
             let mut entries: Vec<SelectionEntry> = Vec::with_capacity(slots.len());
             let head = shard.head.snapshot(slots, (from, to), |slot, labels| {
                 let head = Some(entries.len() as u32);
@@ -380,6 +242,7 @@ impl Store {
             });
             (shard.seq, entries, head, in_order)
         };
+        // Sorted after the lock is released: only slots that have no rank yet come here.
         if !in_order {
             entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         }
@@ -387,6 +250,7 @@ impl Store {
         // at all.
         if let Some(history) = &self.history {
             let parts = history.select(shard, matchers, from, to)?;
+            debug_assert!(parts.is_sorted_by(|a, b| a.0 <= b.0), "a clause of BlockBackend");
             self.add_parts(shard, parts, &mut entries);
         }
         Ok(Selection::new(seq, entries, head))
@@ -407,7 +271,9 @@ impl Store {
             } else if let Some(last) = entries[of_head..].last_mut().filter(|last| last.labels == labels) {
                 last.sources.parts.push(part);
             } else {
-                let slot = self.shard(shard).read().head.find(labels.encoded());
+                // A series without samples in the head may still be active, for example because its
+                // target is scraped again.
+                let slot = self.shards.get(shard).read().head.series.find(labels.encoded());
                 let sources = SeriesSources { parts: vec![part], ..SeriesSources::default() };
                 entries.push(SelectionEntry { labels, slot, sources });
             }
@@ -426,12 +292,11 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
-        self.wait_for_replay(to)?;
+        self.replay.wait_for(to)?;
         let mut names = BTreeSet::new();
-        for shard in
-            self.shards.iter().map(|shard| shard.read()).filter(|shard| shard.head.overlaps(from, to))
-        {
-            shard.head.label_names(sets, &mut names);
+        let shards = self.shards.iter().map(|shard| shard.read());
+        for shard in shards.filter(|shard| shard.head.times.overlaps(from, to)) {
+            shard.head.series.label_names(sets, &mut names);
         }
         if let Some(history) = &self.history {
             names.extend(history.label_names(sets, from, to)?);
@@ -447,12 +312,11 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
-        self.wait_for_replay(to)?;
+        self.replay.wait_for(to)?;
         let mut values = BTreeSet::new();
-        for shard in
-            self.shards.iter().map(|shard| shard.read()).filter(|shard| shard.head.overlaps(from, to))
-        {
-            shard.head.label_values(name, sets, &mut values);
+        let shards = self.shards.iter().map(|shard| shard.read());
+        for shard in shards.filter(|shard| shard.head.times.overlaps(from, to)) {
+            shard.head.series.label_values(name, sets, &mut values);
         }
         if let Some(history) = &self.history {
             values.extend(history.label_values(name, sets, from, to)?);
@@ -460,66 +324,18 @@ impl Store {
         Ok(values.into_iter().collect())
     }
 
-    /// Counts of the head; its lists have at most `limit` entries.
-    pub fn stats(&self, limit: usize) -> HeadStats {
-        let mut gathered = HeadStatsCollector::default();
-        self.shards.iter().for_each(|shard| gathered.add(&shard.read().head));
-        gathered.finish(limit)
-    }
-
-    /// The blocks that answers are read from, in the order of their time.
-    pub fn block_metas(&self) -> Vec<BlockMeta> {
-        let Some(history) = &self.history else { return Vec::new() };
-        let mut metas = history.metas();
-        metas.sort_by_key(|meta| (meta.from, meta.to));
-        metas
-    }
-
-    /// Housekeeping, to be called about once a minute. Flushes the ranges that are complete at
-    /// `now` into blocks, removes the log segments of these, and removes expired blocks, even if
-    /// the flush fails: it may have failed because the disk is full. Returns the number of blocks
-    /// written.
-    pub fn run_housekeeping(&self, now: TimeMs) -> Result<usize, StoreError> {
-        if self.is_replaying() {
-            return Ok(0);
-        }
-        let written = self.write_blocks(now);
-        let removed = self.remove_blocks(now);
-        written.and_then(|blocks| removed.map(|()| blocks))
-    }
-
-    /// The flush of [`Store::run_housekeeping`]. Returns the number of blocks written.
-    pub fn write_blocks(&self, now: TimeMs) -> Result<usize, StoreError> {
-        if self.is_replaying() {
-            return Ok(0);
-        }
-        let written = self.flush(now);
-        self.count_series();
-        written
-    }
-
-    /// The retention of [`Store::run_housekeeping`].
-    pub fn remove_blocks(&self, now: TimeMs) -> Result<(), StoreError> {
-        if self.is_replaying() { Ok(()) } else { self.remove_old_blocks(now) }
-    }
-
     fn count_series(&self) {
         let count =
             |of: fn(&Head) -> u64| self.shards.iter().map(|shard| of(&shard.read().head)).sum::<u64>() as f64;
-        self.metrics.series.set(count(Head::active_series));
+        self.metrics.series.set(count(|head| head.series.active()));
         self.metrics.chunks.set(count(Head::chunks));
     }
 
     /// Writes and syncs the queued records and stops the threads of the log. Stops a replay that
     /// runs.
     pub fn close(&self) -> Result<(), StoreError> {
-        self.stop_replay();
-        self.log.close()
+        // A replay that runs would hold the store open for as long as the log is.
+        self.replay.stop();
+        self.wal.log.close()
     }
-}
-
-fn replayed(
-    (store, replaying): (Arc<Store>, PendingReplay),
-) -> Result<(Arc<Store>, ReplayReport), StoreError> {
-    replaying.run().map(|replay| (store, replay))
 }

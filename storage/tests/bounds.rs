@@ -59,7 +59,7 @@ fn samples_of_new_series_are_within_the_bounds_too() {
     let counter = |name| metrics.counter(name, "", &[]).get();
     assert_eq!(counter("prometheus_tsdb_out_of_bound_samples_total"), 14);
     assert_eq!(counter("prometheus_tsdb_too_old_samples_total"), 1);
-    assert_eq!(store.refused_as_too_old(), 15);
+    assert_eq!(store.status().refused_as_too_old(), 15);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn histograms_starts_and_columns_are_bound_and_what_the_server_records_is_not() 
     };
     let appended = store.append_columns(&columns("target", 0), FeedDelivery::Feed).unwrap();
     assert_eq!((appended.stored, appended.out_of_bounds), (0, 1));
-    store.append_recorded(&columns("rule", NOW - 3 * HOUR)).unwrap();
+    store.recorder().record(&columns("rule", NOW - 3 * HOUR)).unwrap();
     assert_eq!(contents(&store).len(), 2);
 }
 
@@ -131,11 +131,11 @@ fn a_request_with_thousands_of_hours_becomes_few_blocks() {
         let times: Vec<(usize, i64)> = (0..series).map(|i| (i, NOW - (series - i) as i64 * apart)).collect();
         assert_eq!(write(&store, &times).stored, series);
         let before = contents(&store);
-        let written = store.run_housekeeping(NOW).unwrap();
+        let written = store.maintenance().run_housekeeping(NOW).unwrap();
         assert!(written <= FLUSH_BLOCKS, "{series}: {written}");
         assert!(files(&dir.path().join("blocks")).len() <= 12 * FLUSH_BLOCKS);
         assert!(contents(&store) == before, "{series}: nothing is lost");
-        store.compact().unwrap();
+        store.maintenance().compact().unwrap();
         assert!(contents(&store) == before);
         drop(store);
         let (store, _) = open(dir.path(), HOUR / 2);
@@ -151,10 +151,10 @@ fn bounds_outlive_a_restart_and_a_flush() {
     store.close().unwrap();
     drop(store);
     let (store, _) = open(dir.path(), HOUR / 2);
-    assert_eq!(store.newest_time(), Some(NOW));
+    assert_eq!(store.status().newest_time(), Some(NOW));
     assert_eq!(write(&store, &[(1, 0)]).out_of_bounds, 1);
     write(&store, &[(0, NOW + 5 * HOUR)]);
-    store.run_housekeeping(NOW + 8 * HOUR).unwrap();
+    store.maintenance().run_housekeeping(NOW + 8 * HOUR).unwrap();
     assert_eq!(write(&store, &[(2, NOW)]).out_of_bounds + write(&store, &[(2, NOW)]).too_old, 1);
 }
 
@@ -188,12 +188,12 @@ fn hundreds_of_blocks_need_few_descriptors_and_become_few() {
     let more = descriptors().saturating_sub(before);
     assert!(more <= OPEN_BLOCK_FILES + 200, "{more} descriptors for {count} blocks");
     let reader = support::selections(&store);
-    let merged = store.compact().unwrap();
+    let merged = store.maintenance().compact().unwrap();
     assert!(merged <= 20, "{merged} merges");
     assert!(contents(&store) == found);
     assert!(support::read(&reader) == found, "who was reading goes on");
     drop(reader);
-    assert_eq!(store.compact().unwrap(), 0);
+    assert_eq!(store.maintenance().compact().unwrap(), 0);
     assert!(metas(dir.path()).len() <= 20, "{:?}", metas(dir.path()).len());
     let named = Labels::from_pairs([("__name__", "m"), ("i", "0")]);
     let shards = (0..SHARDS).map(|shard| store.select(shard, &[], i64::MIN, i64::MAX).unwrap());

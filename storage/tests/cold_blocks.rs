@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Matcher, SHARDS};
-use storage::store::{Retention, SeriesRetention, Store, StoreError};
+use storage::store::{ErrorClass, Retention, SeriesRetention, Store, StoreBuilder, StoreError};
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
@@ -28,7 +28,7 @@ fn seven_blocks(dir: &Path) -> BTreeSet<Sample> {
     for t in 1..=100 {
         append(&store, t * 1_000, 3);
     }
-    assert_eq!(store.run_housekeeping(NOW).unwrap(), 7);
+    assert_eq!(store.maintenance().run_housekeeping(NOW).unwrap(), 7);
     let all = contents(&store);
     store.close().unwrap();
     all
@@ -66,11 +66,14 @@ fn old_blocks_move_and_answer_as_before_also_after_a_restart() {
     let (store, metrics) = far(dir.path(), &bucket);
     let before = everything(&store);
     let reader = selections(&store);
-    assert!(store.incomplete_reason().is_some(), "nobody asked yet what is there");
+    assert!(store.status().incomplete_reason().is_some(), "nobody asked yet what is there");
     // The samples of 0 s to 59 s are in six blocks; the newest sample is at 100 s.
-    assert_eq!(store.move_to_cold(NOW).unwrap(), 6);
-    assert_eq!((store.move_to_cold(NOW).unwrap(), names(dir.path()).len(), bucket.blocks().len()), (0, 1, 6));
-    assert_eq!(store.incomplete_reason(), None);
+    assert_eq!(store.maintenance().move_to_cold(NOW).unwrap(), 6);
+    assert_eq!(
+        (store.maintenance().move_to_cold(NOW).unwrap(), names(dir.path()).len(), bucket.blocks().len()),
+        (0, 1, 6)
+    );
+    assert_eq!(store.status().incomplete_reason(), None);
     assert_eq!(everything(&store), before);
     assert_eq!(read(&reader), before.0, "who was reading goes on");
     let gauge = |metrics: &Metrics, name| metrics.gauge(name, "", &[]).get();
@@ -84,8 +87,8 @@ fn old_blocks_move_and_answer_as_before_also_after_a_restart() {
     assert_eq!(everything(&store), before, "known without asking what is there");
     assert_eq!(bucket.gets.load(SeqCst), asked, "all of it is in the cache");
     assert!(metrics.counter("perennial_object_store_cache_hits_total", "", &[]).get() > 10);
-    store.reach_far().unwrap();
-    assert_eq!((everything(&store), store.incomplete_reason()), (before, None));
+    store.maintenance().reconcile_cold_storage().unwrap();
+    assert_eq!((everything(&store), store.status().incomplete_reason()), (before, None));
 }
 
 #[test]
@@ -95,15 +98,15 @@ fn a_store_that_is_away_is_an_error_that_names_the_block_and_the_rest_goes_on() 
     seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
     let before = everything(&store);
-    store.move_to_cold(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
     store.close().unwrap();
     // The object store is unreachable at the start, and the cache is empty.
     bucket.away.store(true, SeqCst);
     std::fs::remove_dir_all(dir.path().join("objects/cache")).unwrap();
     assert_eq!(metrics.gauge("perennial_object_store_up", "", &[]).get(), 1.0);
     let (store, metrics) = far(dir.path(), &bucket);
-    assert!(store.reach_far().is_err());
-    let why = store.incomplete_reason().unwrap();
+    assert!(store.maintenance().reconcile_cold_storage().is_err());
+    let why = store.status().incomplete_reason().unwrap();
     assert!(why.contains("s3://bucket/prefix") && why.contains("connection refused"), "{why}");
     assert_eq!(metrics.gauge("perennial_object_store_up", "", &[]).get(), 0.0);
     let error = ask(&store, 0, i64::MAX).unwrap_err().to_string();
@@ -112,13 +115,13 @@ fn a_store_that_is_away_is_an_error_that_names_the_block_and_the_rest_goes_on() 
     assert!(error.contains("s3://bucket/prefix/0_10000_"), "{error}");
     assert_eq!(ask(&store, 60_000, i64::MAX).unwrap(), 41 * 3, "what is here is answered");
     append(&store, 101_000, 3);
-    store.run_housekeeping(NOW).unwrap();
-    assert!(store.move_to_cold(NOW).is_err());
+    store.maintenance().run_housekeeping(NOW).unwrap();
+    assert!(store.maintenance().move_to_cold(NOW).is_err());
     // The object store is reachable again.
     bucket.away.store(false, SeqCst);
     assert_eq!(ask(&store, 0, 100_000).unwrap(), 300);
-    store.reach_far().unwrap();
-    assert_eq!((store.incomplete_reason(), ask(&store, 0, 100_000).unwrap()), (None, 300));
+    store.maintenance().reconcile_cold_storage().unwrap();
+    assert_eq!((store.status().incomplete_reason(), ask(&store, 0, 100_000).unwrap()), (None, 300));
     assert_eq!(everything(&store).1, before.1);
 }
 
@@ -128,7 +131,7 @@ fn with_an_empty_cache_the_files_of_several_blocks_are_fetched_side_by_side() {
     let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    assert_eq!(store.move_to_cold(NOW).unwrap(), 6);
+    assert_eq!(store.maintenance().move_to_cold(NOW).unwrap(), 6);
     store.close().unwrap();
     std::fs::remove_dir_all(dir.path().join("objects/cache")).unwrap();
     let (store, metrics) = far(dir.path(), &bucket);
@@ -155,7 +158,7 @@ fn without_a_configured_store_far_blocks_are_errors() {
     let bucket = Arc::new(Bucket::default());
     seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_to_cold(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
     store.close().unwrap();
     let (store, _) = open(dir.path());
     let error = ask(&store, 0, 5_000).unwrap_err().to_string();
@@ -169,26 +172,27 @@ fn a_new_data_directory_finds_the_blocks_and_a_second_one_is_refused() {
     let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_to_cold(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
     // As after the loss of the disk, except for the mark.
     let new = tempfile::tempdir().unwrap();
     let (store, _) = far(new.path(), &bucket);
     assert_eq!(ask(&store, 0, 59_999).unwrap(), 0);
-    assert!(store.incomplete_reason().is_some(), "and it says that it does not know yet");
-    store.reach_far().unwrap();
+    assert!(store.status().incomplete_reason().is_some(), "and it says that it does not know yet");
+    store.maintenance().reconcile_cold_storage().unwrap();
     let old: BTreeSet<Sample> = all.iter().filter(|s| s.1 < 60_000).cloned().collect();
-    assert_eq!((contents(&store), store.incomplete_reason()), (old, None));
+    assert_eq!((contents(&store), store.status().incomplete_reason()), (old, None));
     let foreign = tempfile::tempdir().unwrap();
     std::fs::create_dir(foreign.path().join("objects")).unwrap();
     std::fs::write(foreign.path().join("objects/mark"), "another directory").unwrap();
     let (store, _) = far(foreign.path(), &bucket);
-    let error = store.reach_far().unwrap_err();
+    let error = store.maintenance().reconcile_cold_storage().unwrap_err();
     assert!(matches!(error, StoreError::OwnedByOther { .. }), "{error}");
     assert!(
-        error.to_string().contains("another data directory") && store.move_to_cold(NOW).is_err(),
+        error.to_string().contains("another data directory")
+            && store.maintenance().move_to_cold(NOW).is_err(),
         "{error}"
     );
-    assert!(store.incomplete_reason().is_some_and(|why| why.contains("another data directory")));
+    assert!(store.status().incomplete_reason().is_some_and(|why| why.contains("another data directory")));
 }
 
 #[test]
@@ -197,7 +201,7 @@ fn damage_in_the_cache_is_noticed_and_fetched_anew_and_damage_in_the_store_is_an
     let bucket = Arc::new(Bucket::default());
     seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_to_cold(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
     let before = everything(&store);
     store.close().unwrap();
     let pieces = files(&dir.path().join("objects/cache"));
@@ -229,9 +233,9 @@ fn what_comes_back_differently_does_not_move() {
     let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.reach_far().unwrap();
+    store.maintenance().reconcile_cold_storage().unwrap();
     bucket.damaging.store(true, SeqCst);
-    assert_eq!(store.move_to_cold(NOW).unwrap(), 0);
+    assert_eq!(store.maintenance().move_to_cold(NOW).unwrap(), 0);
     assert_eq!((bucket.blocks().len(), names(dir.path()).len(), contents(&store)), (0, 7, all));
 }
 
@@ -241,7 +245,7 @@ fn the_cache_keeps_to_its_bound() {
     let bucket = Arc::new(Bucket::default());
     seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
-    store.move_to_cold(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
     let before = contents(&store);
     store.close().unwrap();
     let size = |files: Vec<std::path::PathBuf>| -> u64 {
@@ -265,8 +269,10 @@ fn the_cache_keeps_to_its_bound() {
             cache_bytes,
             mark: String::new(),
         };
-        let (store, _) =
-            Store::open_far(options.clone(), Some(far), Arc::new(OsDisk), &Metrics::default()).unwrap();
+        let (store, _) = StoreBuilder::new(options.clone(), Arc::new(OsDisk), &Metrics::default())
+            .cold_storage(Some(far))
+            .open()
+            .unwrap();
         assert!(size(files(&cache)) <= cache_bytes, "{}", size(files(&cache)));
         assert_eq!(contents(&store), before);
         assert!(size(files(&cache)) <= cache_bytes, "{}", size(files(&cache)));
@@ -298,7 +304,7 @@ fn at_every_step(
         let memory = Memory { bucket: bucket.clone(), left: Arc::new(i64::MAX.into()), once };
         let left = memory.left.clone();
         let (store, _) = open_far(dir.path(), Arc::new(Hooked(mortal.clone())), Arc::new(memory));
-        store.reach_far().unwrap();
+        store.maintenance().reconcile_cold_storage().unwrap();
         // Failures affect only the object store, a kill affects both at once.
         left.store(steps, SeqCst);
         if !once {
@@ -325,13 +331,13 @@ const EARLIER: i64 = 60_000;
 fn a_move_killed_or_failing_at_any_step_loses_nothing_and_is_done_later() {
     let origin = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(origin.0.path());
-    far(origin.0.path(), &origin.1).0.reach_far().unwrap();
+    far(origin.0.path(), &origin.1).0.maintenance().reconcile_cold_storage().unwrap();
     for once in [false, true] {
-        let work = |store: &Store| store.move_to_cold(EARLIER);
+        let work = |store: &Store| store.maintenance().move_to_cold(EARLIER);
         let steps = at_every_step(&origin, once, &work, &|store, dir, bucket, when| {
             assert!(contents(store) == all, "{when}");
-            store.run_housekeeping(NOW).unwrap();
-            store.move_to_cold(EARLIER).unwrap();
+            store.maintenance().run_housekeeping(NOW).unwrap();
+            store.maintenance().move_to_cold(EARLIER).unwrap();
             assert!(contents(store) == all, "{when}, and moved");
             assert_eq!((names(dir).len(), bucket.blocks().len()), (5, 2), "{when}");
             let objects = bucket.objects.lock();
@@ -350,11 +356,11 @@ fn a_move_killed_or_failing_at_any_step_loses_nothing_and_is_done_later() {
 fn retention_removes_far_blocks_whole_at_whatever_step_it_is_killed() {
     let origin = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(origin.0.path());
-    far(origin.0.path(), &origin.1).0.move_to_cold(NOW).unwrap();
+    far(origin.0.path(), &origin.1).0.maintenance().move_to_cold(NOW).unwrap();
     let work = |store: &Store| {
-        store.set_retention(Retention { time_ms: 61_000, size_bytes: 0 });
-        store.run_housekeeping(NOW)?;
-        store.reach_far().map(|()| 0)
+        store.retention().set(Retention { time_ms: 61_000, size_bytes: 0 });
+        store.maintenance().run_housekeeping(NOW)?;
+        store.maintenance().reconcile_cold_storage().map(|()| 0)
     };
     let steps = at_every_step(&origin, false, &work, &|store, dir, bucket, when| {
         let found = contents(store);
@@ -383,12 +389,12 @@ fn the_retention_size_counts_what_is_here_and_moves_it() {
     let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
-    store.move_to_cold(NOW).unwrap();
-    store.set_retention(Retention { time_ms: 0, size_bytes: 1 });
-    store.run_housekeeping(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
+    store.retention().set(Retention { time_ms: 0, size_bytes: 1 });
+    store.maintenance().run_housekeeping(NOW).unwrap();
     assert_eq!((names(dir.path()).len(), bucket.blocks().len()), (1, 6), "it can move");
-    assert_eq!(store.move_to_cold(NOW).unwrap(), 1);
-    store.run_housekeeping(NOW).unwrap();
+    assert_eq!(store.maintenance().move_to_cold(NOW).unwrap(), 1);
+    store.maintenance().run_housekeeping(NOW).unwrap();
     assert_eq!((names(dir.path()).len(), bucket.blocks().len()), (0, 7));
     assert!(contents(&store) == all);
     assert_eq!(metrics.counter("prometheus_tsdb_size_retentions_total", "", &[]).get(), 0);
@@ -400,19 +406,19 @@ fn the_retention_size_removes_what_cannot_move() {
     let bucket = Arc::new(Bucket::default());
     seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
-    store.reach_far().unwrap();
-    store.set_retention(Retention { time_ms: 0, size_bytes: 1 });
+    store.maintenance().reconcile_cold_storage().unwrap();
+    store.retention().set(Retention { time_ms: 0, size_bytes: 1 });
     let away = |away| bucket.away.store(away, SeqCst);
     away(true);
-    assert!(store.move_to_cold(NOW).is_err());
+    assert!(store.maintenance().move_to_cold(NOW).is_err());
     away(false);
     // The housekeeping detects that the object store is back, although no query does.
-    store.reach_far().unwrap();
-    store.run_housekeeping(NOW).unwrap();
+    store.maintenance().reconcile_cold_storage().unwrap();
+    store.maintenance().run_housekeeping(NOW).unwrap();
     assert_eq!(names(dir.path()).len(), 7, "it answers again");
     away(true);
-    assert!(store.move_to_cold(NOW).is_err());
-    store.run_housekeeping(NOW).unwrap();
+    assert!(store.maintenance().move_to_cold(NOW).is_err());
+    store.maintenance().run_housekeeping(NOW).unwrap();
     assert_eq!((names(dir.path()).len(), bucket.blocks().len()), (0, 0));
     assert_eq!(metrics.counter("prometheus_tsdb_size_retentions_total", "", &[]).get(), 1);
 }
@@ -423,9 +429,9 @@ fn deletions_hold_for_far_blocks_and_are_carried_out_there() {
     let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_to_cold(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
     bucket.away.store(true, SeqCst);
-    store.delete(&[Matcher::equal("i", "1")], 15_000, 25_000).unwrap();
+    store.admin().delete(&[Matcher::equal("i", "1")], 15_000, 25_000).unwrap();
     bucket.away.store(false, SeqCst);
     let gone = |s: &Sample| s.0.contains("i=\"1\"") && (15_000..=25_000).contains(&s.1);
     let want: BTreeSet<Sample> = all.iter().filter(|s| !gone(s)).cloned().collect();
@@ -435,9 +441,9 @@ fn deletions_hold_for_far_blocks_and_are_carried_out_there() {
     let (store, _) = far(dir.path(), &bucket);
     assert!(contents(&store) == want, "over a restart");
     let before = bucket.blocks();
-    assert_eq!(store.clean_tombstones().unwrap(), 2, "two of three blocks have such samples");
+    assert_eq!(store.admin().clean_tombstones().unwrap(), 2, "two of three blocks have such samples");
     assert!(contents(&store) == want);
-    store.move_to_cold(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
     assert!(contents(&store) == want);
     let after = bucket.blocks();
     assert_eq!((after.len(), names(dir.path()).len()), (6, 1));
@@ -451,21 +457,23 @@ fn cleaning_far_blocks_killed_at_any_step_loses_and_revives_nothing() {
     let origin = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(origin.0.path());
     let (store, _) = far(origin.0.path(), &origin.1);
-    assert_eq!(store.move_to_cold(EARLIER).unwrap(), 2);
-    store.delete(&[Matcher::equal("i", "1")], 5_000, 15_000).unwrap();
-    store.delete(&[], 10_000, 19_999).unwrap();
+    assert_eq!(store.maintenance().move_to_cold(EARLIER).unwrap(), 2);
+    store.admin().delete(&[Matcher::equal("i", "1")], 5_000, 15_000).unwrap();
+    store.admin().delete(&[], 10_000, 19_999).unwrap();
     let gone = |s: &Sample| {
         s.0.contains("i=\"1\"") && (5_000..=15_000).contains(&s.1) || (10_000..20_000).contains(&s.1)
     };
     let want: BTreeSet<Sample> = all.iter().filter(|s| !gone(s)).cloned().collect();
     assert!(contents(&store) == want);
     store.close().unwrap();
-    let clean = |store: &Store| store.clean_tombstones().and_then(|_| store.move_to_cold(EARLIER));
+    let clean = |store: &Store| {
+        store.admin().clean_tombstones().and_then(|_| store.maintenance().move_to_cold(EARLIER))
+    };
     let steps = at_every_step(&origin, false, &clean, &|store, dir, bucket, when| {
         assert!(contents(store) == want, "{when}");
-        store.run_housekeeping(NOW).unwrap();
-        store.clean_tombstones().unwrap();
-        store.move_to_cold(EARLIER).unwrap();
+        store.maintenance().run_housekeeping(NOW).unwrap();
+        store.admin().clean_tombstones().unwrap();
+        store.maintenance().move_to_cold(EARLIER).unwrap();
         assert!(contents(store) == want, "{when}, and cleaned");
         assert_eq!((names(dir).len(), bucket.blocks().len()), (5, 1), "{when}");
     });
@@ -478,9 +486,9 @@ fn a_snapshot_has_what_is_here() {
     let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_to_cold(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
     let snapshot = dir.path().join("snapshots/one");
-    store.snapshot(&snapshot, true).unwrap();
+    store.admin().snapshot(&snapshot, true).unwrap();
     let want: BTreeSet<Sample> = all.iter().filter(|s| s.1 >= 60_000).cloned().collect();
     assert_eq!(contents(&open(&snapshot).0), want);
 }
@@ -491,31 +499,31 @@ fn retention_of_some_series_trims_far_blocks_and_looks_at_each_once() {
     let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_to_cold(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
     let rule =
         |name: &str, value, time_ms| SeriesRetention { matchers: vec![Matcher::equal(name, value)], time_ms };
-    store.set_series_retention(vec![rule("i", "1", 70_000), rule("nothing", "here", 50_000)]);
-    store.run_housekeeping(NOW).unwrap();
+    store.retention().set_series(vec![rule("i", "1", 70_000), rule("nothing", "here", 50_000)]);
+    store.maintenance().run_housekeeping(NOW).unwrap();
     assert_eq!(
-        (store.trim(NOW).unwrap(), bucket.blocks().len()),
+        (store.maintenance().drop_expired_series(NOW).unwrap(), bucket.blocks().len()),
         (3, 6),
         "0 s to 29 s ended more than 70 s ago"
     );
     let gone = |s: &Sample| s.0.contains("i=\"1\"") && s.1 < 30_000;
     let want: BTreeSet<Sample> = all.iter().filter(|s| !gone(s)).cloned().collect();
     assert!(contents(&store) == want);
-    store.move_to_cold(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
     assert!(contents(&store) == want);
     // Blocks that were checked are not fetched again, even if they are no longer cached.
-    assert_eq!(store.trim(NOW).unwrap(), 0);
+    assert_eq!(store.maintenance().drop_expired_series(NOW).unwrap(), 0);
     bucket.away.store(true, SeqCst);
-    assert_eq!(store.trim(NOW).unwrap(), 0);
+    assert_eq!(store.maintenance().drop_expired_series(NOW).unwrap(), 0);
     bucket.away.store(false, SeqCst);
     // If a block contains only expired series, the block is removed.
-    store.set_series_retention(vec![rule("__name__", "m", 50_000)]);
-    store.run_housekeeping(NOW).unwrap();
+    store.retention().set_series(vec![rule("__name__", "m", 50_000)]);
+    store.maintenance().run_housekeeping(NOW).unwrap();
     assert!(contents(&store) == want, "nothing is fetched to know it");
-    assert_eq!(store.trim(NOW).unwrap(), 5);
+    assert_eq!(store.maintenance().drop_expired_series(NOW).unwrap(), 5);
     let want: BTreeSet<Sample> = want.into_iter().filter(|s| s.1 >= 50_000).collect();
     assert!(contents(&store) == want);
 }
@@ -526,19 +534,35 @@ fn an_object_store_that_is_away_for_a_moment_is_no_damage() {
     let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_to_cold(NOW).unwrap();
+    store.maintenance().move_to_cold(NOW).unwrap();
     // This opens the blocks, and reads no samples.
     store.label_values("i", &[vec![Matcher::equal("__name__", "m")]], i64::MIN, i64::MAX).unwrap();
     let cache = files(&dir.path().join("objects/cache"));
     let samples = cache.iter().filter(|path| path.to_string_lossy().contains("samples.parquet"));
     samples.for_each(|path| std::fs::remove_file(path).unwrap());
     let matchers = vec![Matcher::equal("i", "1")];
-    store.set_series_retention(vec![SeriesRetention { matchers, time_ms: 70_000 }]);
+    store.retention().set_series(vec![SeriesRetention { matchers, time_ms: 70_000 }]);
     bucket.away.store(true, SeqCst);
-    let failed = store.trim(NOW).unwrap_err();
-    assert!(matches!(failed, StoreError::Damaged { .. }), "what readers make of it: {failed}");
+    let failed = store.maintenance().drop_expired_series(NOW).unwrap_err();
+    assert_eq!(failed.class(), ErrorClass::Io, "{failed}");
+    let text = failed.to_string();
+    assert!(text.starts_with("s3://bucket/prefix/") && text.contains(".parquet: "), "which object: {text}");
+    assert!(text.ends_with("connection refused"), "and why: {text}");
+    let read = |i: &str| {
+        let matchers = [Matcher::equal("i", i)];
+        (0..SHARDS).try_for_each(|shard| {
+            let selection = store.select(shard, &matchers, i64::MIN, i64::MAX)?;
+            (0..selection.labels.len())
+                .try_for_each(|at| selection.read(at, i64::MIN, i64::MAX, &mut Vec::new(), &mut Vec::new()))
+        })
+    };
+    assert_eq!(read("2").expect_err("no sample can be fetched").class(), ErrorClass::Io, "for a query, too");
     bucket.away.store(false, SeqCst);
-    assert_eq!(store.trim(NOW).unwrap(), 3, "0 s to 29 s ended more than 70 s ago");
+    assert_eq!(
+        store.maintenance().drop_expired_series(NOW).unwrap(),
+        3,
+        "0 s to 29 s ended more than 70 s ago"
+    );
     let gone = |s: &Sample| s.0.contains("i=\"1\"") && s.1 < 30_000;
     assert!(contents(&store) == all.iter().filter(|s| !gone(s)).cloned().collect());
 }

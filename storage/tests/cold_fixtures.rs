@@ -57,15 +57,18 @@ fn far_blocks_of_every_version_are_what_they_were() {
         assert!(text(&store) == wanted, "{}: it holds something else", origin.display());
         assert_eq!(bucket.gets.load(SeqCst), 0, "its pieces are in the cache");
         assert_eq!(metrics.counter("perennial_object_store_cache_damaged_total", "", &[]).get(), 0);
-        store.reach_far().unwrap();
-        assert_eq!((store.incomplete_reason(), bucket.blocks().len(), names(dir.path()).len()), (None, 1, 1));
+        store.maintenance().reconcile_cold_storage().unwrap();
+        assert_eq!(
+            (store.status().incomplete_reason(), bucket.blocks().len(), names(dir.path()).len()),
+            (None, 1, 1)
+        );
         store.close().unwrap();
         // A new data directory that only has the object store.
         std::fs::remove_dir_all(dir.path().join("objects")).unwrap();
         std::fs::create_dir(dir.path().join("objects")).unwrap();
         std::fs::copy(origin.join("data/objects/mark"), dir.path().join("objects/mark")).unwrap();
         let (store, _) = far(dir.path(), &bucket);
-        store.reach_far().unwrap();
+        store.maintenance().reconcile_cold_storage().unwrap();
         assert!(text(&store) == wanted, "{}: the object store holds something else", origin.display());
         opened += 1;
     }
@@ -81,14 +84,14 @@ fn write() {
     std::fs::create_dir_all(&dir).unwrap();
     let (store, _) = open(&dir);
     (1..=60).for_each(|t| append(&store, t * 1_000, 3));
-    assert_eq!(store.run_housekeeping(NOW).unwrap(), 3);
+    assert_eq!(store.maintenance().run_housekeeping(NOW).unwrap(), 3);
     store.close().unwrap();
     let (store, _) = far(&dir, &bucket);
-    assert_eq!(store.move_to_cold(NOW).unwrap(), 2);
+    assert_eq!(store.maintenance().move_to_cold(NOW).unwrap(), 2);
     text(&store);
     bucket.away.store(true, SeqCst);
-    store.set_retention(Retention { time_ms: 45_000, size_bytes: 0 });
-    store.run_housekeeping(NOW).unwrap();
+    store.retention().set(Retention { time_ms: 45_000, size_bytes: 0 });
+    store.maintenance().run_housekeeping(NOW).unwrap();
     std::fs::write(origin.join("contents.txt"), text(&store)).unwrap();
     store.close().unwrap();
     for (name, content) in bucket.objects.lock().iter() {

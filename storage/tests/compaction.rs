@@ -30,7 +30,7 @@ fn a_reset_between_blocks_is_seen() {
     let h = |count, hint| Arc::new(NativeHistogram { count, hint, ..NativeHistogram::default() });
     let write = |range: i64, histograms: Vec<(i64, Arc<NativeHistogram>)>| {
         let one = SeriesSamples { labels: labels(0), histograms, ..SeriesSamples::default() };
-        store.write_backfill((range * RANGE, (range + 1) * RANGE), &[one], i64::MAX).unwrap();
+        store.recorder().write_backfill((range * RANGE, (range + 1) * RANGE), &[one], i64::MAX).unwrap();
     };
     use ResetHint::{NotReset, Unknown};
     write(
@@ -43,7 +43,7 @@ fn a_reset_between_blocks_is_seen() {
     let all = [10.0, 20.0, 12.0, 13.0, 14.0, 15.0].into_iter();
     let expected: Vec<_> = all.zip([Unknown, Unknown, Unknown, NotReset, Unknown, Unknown]).collect();
     for merged in [false, true] {
-        assert!(!merged || store.compact().unwrap() > 0);
+        assert!(!merged || store.maintenance().compact().unwrap() > 0);
         let mut found = Vec::new();
         for selection in selections(&store).iter().filter(|selection| !selection.labels.is_empty()) {
             selection.read_histograms(0, 0, i64::MAX, &mut found).unwrap();
@@ -75,14 +75,14 @@ fn step() -> impl Strategy<Value = Step> {
 /// Checks that blocks overlap only with blocks that they replace, and that no complete range
 /// remains in the head.
 fn check_merged(dir: &Path, store: &Store, now: i64) {
-    store.run_housekeeping(now).unwrap();
+    store.maintenance().run_housekeeping(now).unwrap();
     let before = contents(store);
     let reader = selections(store);
-    store.compact().unwrap();
+    store.maintenance().compact().unwrap();
     assert!(contents(store) == before);
     assert!(read(&reader) == before, "who was reading goes on");
     let metas = metas(dir);
-    assert_eq!(store.compact().unwrap(), 0);
+    assert_eq!(store.maintenance().compact().unwrap(), 0);
     let newest = metas.iter().map(|m| m.from).max().unwrap_or(0);
     let whole = metas.iter().filter(|m| (m.from.div_euclid(RANGE * 3) + 1) * RANGE * 3 <= newest);
     let ranges: Vec<i64> = whole.map(|m| m.from.div_euclid(RANGE * 3)).collect();
@@ -136,7 +136,7 @@ fn seven_blocks(dir: &Path) -> BTreeSet<support::Sample> {
     for t in 1..=100 {
         append(&store, t * 1_000, 3);
     }
-    assert_eq!(store.run_housekeeping(100_000).unwrap(), 7);
+    assert_eq!(store.maintenance().run_housekeeping(100_000).unwrap(), 7);
     let all = contents(&store);
     store.close().unwrap();
     all
@@ -154,7 +154,7 @@ fn a_kill_or_a_failure_at_any_step_loses_nothing_and_the_rest_follows() {
         let mortal = Arc::new(Mortal(i64::MAX.into()));
         let (store, metrics) = open_on(dir.path(), Arc::new(Hooked(mortal.clone())));
         mortal.0.store(alive, SeqCst);
-        let done = store.compact().is_ok();
+        let done = store.maintenance().compact().is_ok();
         assert!(contents(&store) == all, "after {alive} steps");
         // After a kill: what a new process finds.
         let after = tempfile::tempdir().unwrap();
@@ -162,7 +162,7 @@ fn a_kill_or_a_failure_at_any_step_loses_nothing_and_the_rest_follows() {
         let (again, _) = open(after.path());
         assert!(contents(&again) == all, "after a kill at {alive} steps");
         outcomes.insert(names(after.path()).len());
-        again.compact().unwrap();
+        again.maintenance().compact().unwrap();
         assert!(contents(&again) == all, "after {alive} steps and another start");
         assert_eq!(names(after.path()).len(), 3);
         if done {
@@ -172,7 +172,7 @@ fn a_kill_or_a_failure_at_any_step_loses_nothing_and_the_rest_follows() {
         assert_eq!(counts(&metrics).1, 1, "a failure is counted");
         // After a failure: the same process, once the disk works again.
         mortal.0.store(i64::MAX, SeqCst);
-        store.compact().unwrap();
+        store.maintenance().compact().unwrap();
         assert!(contents(&store) == all, "after {alive} steps and a failure");
         assert_eq!(names(dir.path()).len(), 3);
         alive += 1;
@@ -203,7 +203,7 @@ fn queries_and_appends_go_on() {
         let store = store.clone();
         std::thread::spawn(move || (101..150).for_each(|t| append(&store, t * 1_000, 3)))
     };
-    assert_eq!(store.compact().unwrap(), 2);
+    assert_eq!(store.maintenance().compact().unwrap(), 2);
     writer.join().unwrap();
     stop.store(true, SeqCst);
     reader.join().unwrap();
@@ -219,8 +219,8 @@ fn a_damaged_block_is_left_alone() {
     let mut bytes = std::fs::read(&damaged).unwrap();
     bytes[20] ^= 1;
     std::fs::write(&damaged, bytes).unwrap();
-    let error = store.compact().unwrap_err().to_string();
+    let error = store.maintenance().compact().unwrap_err().to_string();
     assert!(error.contains("samples.parquet"), "{error}");
-    assert_eq!(store.compact().unwrap(), 1, "the others are merged");
+    assert_eq!(store.maintenance().compact().unwrap(), 1, "the others are merged");
     assert_eq!((counts(&metrics), names(dir.path()).len()), ((1, 1), 5));
 }

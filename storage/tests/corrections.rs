@@ -172,7 +172,7 @@ impl Bench {
         }
         // All corrections are too old or none is, so that the model need not know the bound.
         for one in &corrections {
-            let refused = self.store.correct(std::slice::from_ref(one)).unwrap();
+            let refused = self.store.recorder().correct(std::slice::from_ref(one)).unwrap();
             let key = (one.series.slot, one.t);
             match &one.value {
                 _ if refused == 1 => continue,
@@ -223,7 +223,7 @@ fn a_reset_is_seen_behind_a_histogram_that_was_corrected() {
         };
         bench.model.remove(&(series.slot, t));
         bench.model.extend(value.map(|value| ((series.slot, t), value)));
-        assert_eq!(bench.store.correct(&[Correction { series, t, value: to }]).unwrap(), 0);
+        assert_eq!(bench.store.recorder().correct(&[Correction { series, t, value: to }]).unwrap(), 0);
         bench.check();
         bench.reopen().check();
     }
@@ -243,7 +243,7 @@ proptest! {
                 Step::Correct(all) => bench.correct(all),
                 Step::Reopen => bench = bench.reopen(),
                 Step::Maintain => {
-                    bench.store.run_housekeeping(bench.now).unwrap();
+                    bench.store.maintenance().run_housekeeping(bench.now).unwrap();
                 }
             }
             bench.check();

@@ -39,7 +39,7 @@ fn matcher(op: MatchOp, value: &str) -> Matcher {
 
 fn fate(store: &Store, lsn: u64) -> Result<(), StoreError> {
     let (send, receive) = channel();
-    store.on_committed(lsn, Box::new(move |fate| send.send(fate).unwrap()));
+    store.wal().on_committed(lsn, Box::new(move |fate| send.send(fate).unwrap()));
     receive.recv().unwrap()
 }
 
@@ -144,14 +144,14 @@ impl World {
         }
         let v = self.next_value();
         let one = SeriesSamples { labels: labels(i), ts: vec![t], vs: vec![v], ..SeriesSamples::default() };
-        self.store.write_backfill((from, from + RANGE), &[one], i64::MAX).unwrap();
+        self.store.recorder().write_backfill((from, from + RANGE), &[one], i64::MAX).unwrap();
         self.model.insert((i, t), v);
         self.past.insert(t);
     }
 
     fn delete(&mut self, op: MatchOp, i: usize, from: i64, to: i64) {
         let matchers = [Matcher::equal("__name__", "m"), matcher(op, &i.to_string())];
-        let lsn = self.store.delete(&matchers, from, to).unwrap();
+        let lsn = self.store.admin().delete(&matchers, from, to).unwrap();
         committed(&self.store, lsn);
         self.model.retain(|(i, t), _| {
             !(from..=to).contains(t) || !matchers.iter().all(|m| m.matches_labels(&labels(*i)))
@@ -178,11 +178,11 @@ impl World {
             }),
             Step::Past(back, i) => self.past(self.now - back, *i),
             Step::Delete(op, i, a, b) => self.delete(*op, *i, self.now - a.max(b), self.now - a.min(b)),
-            Step::Maintain => drop(self.store.run_housekeeping(self.now).unwrap()),
-            Step::Compact => drop(self.store.compact().unwrap()),
+            Step::Maintain => drop(self.store.maintenance().run_housekeeping(self.now).unwrap()),
+            Step::Compact => drop(self.store.maintenance().compact().unwrap()),
             Step::Clean => {
-                self.store.clean_tombstones().unwrap();
-                assert_eq!(self.store.clean_tombstones().unwrap(), 0);
+                self.store.admin().clean_tombstones().unwrap();
+                assert_eq!(self.store.admin().clean_tombstones().unwrap(), 0);
                 assert!(!self.dir.path().join("tombstones").exists() || self.tombstones() == 0);
             }
             Step::Reopen => self.reopen(),
@@ -230,7 +230,7 @@ fn filled() -> World {
         world.now += 1_000;
         world.scrape(3);
     }
-    assert!(world.store.run_housekeeping(world.now).unwrap() >= 5);
+    assert!(world.store.maintenance().run_housekeeping(world.now).unwrap() >= 5);
     world
 }
 
@@ -251,9 +251,9 @@ fn a_kill_or_a_failure_at_any_step_deletes_all_or_what_the_head_has_not() {
         let disk = Arc::new(Mortal(i64::MAX.into()));
         let (store, _) = open_on(dir.path(), Arc::new(Hooked(disk.clone())));
         disk.0.store(alive, SeqCst);
-        let lsn = store.delete(&[matcher(MatchOp::Equal, "1")], from, to);
+        let lsn = store.admin().delete(&[matcher(MatchOp::Equal, "1")], from, to);
         let acknowledged = lsn.and_then(|lsn| fate(&store, lsn)).is_ok();
-        let done = acknowledged && store.clean_tombstones().is_ok();
+        let done = acknowledged && store.admin().clean_tombstones().is_ok();
         let shown = contents(&store);
         let image = tempfile::tempdir().unwrap();
         copy(dir.path(), image.path());
@@ -269,10 +269,10 @@ fn a_kill_or_a_failure_at_any_step_deletes_all_or_what_the_head_has_not() {
             // The log retries by itself after a failure.
             let lsn = std::iter::repeat_with(|| {
                 std::thread::sleep(std::time::Duration::from_millis(5));
-                store.delete(&[matcher(MatchOp::Equal, "1")], from, to)
+                store.admin().delete(&[matcher(MatchOp::Equal, "1")], from, to)
             });
             committed(store, lsn.take(2_000).find_map(Result::ok).expect("the log resumes"));
-            store.clean_tombstones().unwrap();
+            store.admin().clean_tombstones().unwrap();
             assert_eq!(contents(store), after);
         }
         if done {
@@ -327,7 +327,7 @@ fn what_is_deleted_of_a_block_that_is_left_out_stays_deleted() {
     world.store = Store::open(options, Arc::new(storage::disk::OsDisk), &Default::default()).unwrap().0;
     // Both read the tombstones, and drop those of blocks that no longer exist.
     world.delete(MatchOp::Equal, 2, oldest.to, 60_000);
-    assert!(world.store.clean_tombstones().unwrap() > 0);
+    assert!(world.store.admin().clean_tombstones().unwrap() > 0);
     world.store.close().unwrap();
     std::fs::write(&path, whole).unwrap();
     world.store = open(world.dir.path()).0;
@@ -341,7 +341,7 @@ fn cleaning_takes_the_bytes_from_the_disk() {
     let before = bytes(&world);
     world.delete(MatchOp::NotEqual, 9, i64::MIN, 35_000);
     assert_eq!(bytes(&world), before, "files do not change yet");
-    assert!(world.store.clean_tombstones().unwrap() > 0);
+    assert!(world.store.admin().clean_tombstones().unwrap() > 0);
     let left: BTreeSet<_> = metas(world.dir.path()).into_iter().map(|m| m.dir).collect();
     let oldest = left.iter().map(|dir| Block::open(Arc::new(OsDisk), dir).unwrap().meta().min_time).min();
     assert!(oldest > Some(35_000), "{oldest:?}");
@@ -353,7 +353,7 @@ fn who_computes_the_past_anew_is_not_hindered() {
     let mut world = World::new();
     for again in 0..3 {
         let one = SeriesSamples { labels: labels(0), ts: vec![5], vs: vec![1.0], ..SeriesSamples::default() };
-        world.store.write_backfill((0, RANGE), &[one], i64::MAX).unwrap();
+        world.store.recorder().write_backfill((0, RANGE), &[one], i64::MAX).unwrap();
         assert_eq!(contents(&world.store).len(), 1, "the same block, time {again}");
         if again == 1 {
             world.reopen();
@@ -369,7 +369,7 @@ fn what_was_merged_and_deleted_comes_back_when_it_is_written_again() {
     let mut world = World::new();
     let write = |world: &mut World, i: usize| {
         let one = SeriesSamples { labels: labels(i), ts: vec![5], vs: vec![1.0], ..SeriesSamples::default() };
-        world.store.write_backfill((0, RANGE), &[one], i64::MAX).unwrap();
+        world.store.recorder().write_backfill((0, RANGE), &[one], i64::MAX).unwrap();
         world.model.insert((i, 5), 1.0);
     };
     // A block after the range, so that the range is complete and merged.
@@ -428,7 +428,7 @@ fn histograms_go_and_come_as_floats_do() {
             .for_each(|i| selection.read_histograms(i, 0, i64::MAX, &mut out).unwrap());
         out.into_iter().map(|(t, h)| (t, h.count)).collect()
     };
-    committed(&store, store.delete(&[matcher(MatchOp::Equal, "0")], 5_000, 28_000).unwrap());
+    committed(&store, store.admin().delete(&[matcher(MatchOp::Equal, "0")], 5_000, 28_000).unwrap());
     let mut want: Vec<(i64, f64)> =
         (1..=30).filter(|i| !(5..=28).contains(i)).map(|i| (i * 1_000, i as f64)).collect();
     assert_eq!(there(&store), want);
@@ -442,7 +442,7 @@ fn histograms_go_and_come_as_floats_do() {
             contents(&store).iter().map(|s| (s.1, f64::from_bits(s.2))).collect::<Vec<_>>(),
             [(21_000, 2.5)]
         );
-        store.run_housekeeping(60_000).unwrap();
+        store.maintenance().run_housekeeping(60_000).unwrap();
     }
     store.close().unwrap();
     let (store, _) = open(dir.path());
@@ -472,17 +472,17 @@ fn a_reset_is_seen_behind_what_is_deleted() {
             }
         };
         if in_blocks {
-            assert!(store.run_housekeeping(70_000).unwrap() > 0);
+            assert!(store.maintenance().run_housekeeping(70_000).unwrap() > 0);
         }
         for (from, to) in [(12_000, 14_000), (17_000, 19_000)] {
-            committed(&store, store.delete(&[matcher(MatchOp::Equal, "0")], from, to).unwrap());
+            committed(&store, store.admin().delete(&[matcher(MatchOp::Equal, "0")], from, to).unwrap());
         }
         check(&store, "deleted");
-        store.run_housekeeping(70_000).unwrap();
+        store.maintenance().run_housekeeping(70_000).unwrap();
         check(&store, "in blocks");
-        assert_eq!(store.clean_tombstones().unwrap() > 0, in_blocks);
+        assert_eq!(store.admin().clean_tombstones().unwrap() > 0, in_blocks);
         check(&store, "cleaned");
-        assert!(store.compact().unwrap() > 0);
+        assert!(store.maintenance().compact().unwrap() > 0);
         check(&store, "merged");
         store.close().unwrap();
         check(&open(dir.path()).0, "started again");
@@ -496,17 +496,17 @@ fn a_snapshot_is_a_data_directory_of_its_own() {
     let all = expected(&world.model);
     let with = world.dir.path().join("snapshots/a");
     let without = world.dir.path().join("snapshots/b");
-    world.store.snapshot(&with, true).unwrap();
-    world.store.snapshot(&without, false).unwrap();
+    world.store.admin().snapshot(&with, true).unwrap();
+    world.store.admin().snapshot(&without, false).unwrap();
     // Later changes have no effect on the snapshot.
     world.now += 1_000;
     world.scrape(3);
     world.delete(MatchOp::NotEqual, 9, i64::MIN, i64::MAX);
-    world.store.clean_tombstones().unwrap();
+    world.store.admin().clean_tombstones().unwrap();
     assert!(contents(&world.store).is_empty());
     let (snapshot, _) = open(&with);
     assert_eq!(contents(&snapshot), all);
-    snapshot.clean_tombstones().unwrap();
+    snapshot.admin().clean_tombstones().unwrap();
     assert_eq!(contents(&snapshot), all);
     let end = all.iter().map(|s| s.1).max().unwrap() / RANGE * RANGE - 3 * RANGE;
     let blocks: BTreeSet<_> = contents(&open(&without).0);
@@ -527,14 +527,14 @@ fn a_kill_or_a_failure_at_any_step_leaves_a_whole_snapshot_or_none() {
         let (store, _) = open_on(dir.path(), Arc::new(Hooked(disk.clone())));
         disk.0.store(alive, SeqCst);
         let target = dir.path().join("snapshots/s");
-        let done = store.snapshot(&target, true).is_ok();
+        let done = store.admin().snapshot(&target, true).is_ok();
         disk.0.store(i64::MAX, SeqCst);
         if target.exists() {
             assert_eq!(contents(&open(&target).0), all, "after {alive} steps");
         }
         assert_eq!(contents(&store), all);
         let other = dir.path().join("snapshots/t");
-        store.snapshot(&other, true).unwrap();
+        store.admin().snapshot(&other, true).unwrap();
         let there = std::fs::read_dir(dir.path().join("snapshots")).unwrap();
         let there: Vec<_> = there.map(|e| e.unwrap().file_name()).filter(|n| n != "s").collect();
         assert_eq!(there, ["t"], "what was left is swept away");
@@ -560,12 +560,12 @@ fn some_series_stay_longer_and_some_go_sooner() {
         matchers: vec![matcher(MatchOp::Equal, &i.to_string())],
         time_ms,
     };
-    store.set_series_retention(vec![rule(0, 0), rule(1, 40_000), rule(1, 1)]);
-    store.set_retention(Retention { time_ms: 60_000, size_bytes: 0 });
+    store.retention().set_series(vec![rule(0, 0), rule(1, 40_000), rule(1, 1)]);
+    store.retention().set(Retention { time_ms: 60_000, size_bytes: 0 });
     let blocks = names(dir).len();
     let keep_house = |store: &Store| {
-        store.run_housekeeping(world.now).unwrap();
-        store.trim(world.now).unwrap();
+        store.maintenance().run_housekeeping(world.now).unwrap();
+        store.maintenance().drop_expired_series(world.now).unwrap();
     };
     keep_house(store);
     assert_eq!(times(dir, store, 0), (Some(6_000), blocks), "for ever");
@@ -574,15 +574,15 @@ fn some_series_stay_longer_and_some_go_sooner() {
     store.close().unwrap();
     let (store, _) = open(dir);
     assert_eq!(times(dir, &store, 1).0, Some(60_000));
-    store.set_series_retention(vec![rule(0, 50_000)]);
-    store.set_retention(Retention { time_ms: 60_000, size_bytes: 0 });
+    store.retention().set_series(vec![rule(0, 50_000)]);
+    store.retention().set(Retention { time_ms: 60_000, size_bytes: 0 });
     keep_house(&store);
     assert_eq!(times(dir, &store, 0).0, Some(50_000));
     assert_eq!(times(dir, &store, 2).0, Some(40_000));
     assert_eq!(names(dir).len(), blocks - 4, "of which nothing was to stay");
-    assert_eq!(store.trim(world.now).unwrap(), 0);
+    assert_eq!(store.maintenance().drop_expired_series(world.now).unwrap(), 0);
     // The size limit applies to all series.
-    store.set_retention(Retention { time_ms: 0, size_bytes: 1 });
+    store.retention().set(Retention { time_ms: 0, size_bytes: 1 });
     keep_house(&store);
     assert_eq!(names(dir).len(), 0);
 }

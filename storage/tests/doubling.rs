@@ -66,7 +66,7 @@ fn deletions(store: &Store, n: usize) {
     samples(store, 0..n);
     for t in 0..n / 4 {
         let t = START + 4 * t as i64;
-        store.delete(&[Matcher::equal("__name__", "m")], t, t).unwrap();
+        store.admin().delete(&[Matcher::equal("__name__", "m")], t, t).unwrap();
     }
 }
 

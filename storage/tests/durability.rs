@@ -59,7 +59,7 @@ fn scrape(
 
 fn committed(store: &Store, lsn: u64) -> Result<(), StoreError> {
     let (send, receive) = channel();
-    store.on_committed(lsn, Box::new(move |fate| send.send(fate).unwrap()));
+    store.wal().on_committed(lsn, Box::new(move |fate| send.send(fate).unwrap()));
     receive.recv_timeout(Duration::from_secs(10)).expect("told of the fate")
 }
 
@@ -282,7 +282,7 @@ fn the_ends_of_time_do_no_harm() {
     assert_eq!((appended.stored, appended.too_old), (5, 1));
     assert_eq!(store.append_rows(&[row(1, i64::MIN)]).unwrap().out_of_bounds, 1);
     let before = contents(&store);
-    store.run_housekeeping(i64::MAX).unwrap();
+    store.maintenance().run_housekeeping(i64::MAX).unwrap();
     assert_eq!(contents(&store), before);
     store.close().unwrap();
     let (again, replay) = open(dir.path());
@@ -314,7 +314,7 @@ fn readers_never_miss_what_moves_from_head_to_block() {
         });
         scope.spawn(|| {
             while running.load(SeqCst) {
-                let made = store.run_housekeeping(done.load(SeqCst) * 250).unwrap();
+                let made = store.maintenance().run_housekeeping(done.load(SeqCst) * 250).unwrap();
                 blocks.fetch_add(made as i64, SeqCst);
             }
         });
@@ -349,7 +349,7 @@ fn checkpoints_forget_targets_that_are_gone() {
     for at in (0..6).map(|half| half * RANGE / 2) {
         scrape(&store, &stays, at).unwrap();
     }
-    store.run_housekeeping(3 * RANGE).unwrap();
+    store.maintenance().run_housekeeping(3 * RANGE).unwrap();
     let names = || {
         let wal = std::fs::read_dir(dir.path().join("wal")).unwrap().map(|file| file.unwrap().path());
         let checkpoints = wal.filter(|path| path.display().to_string().contains("checkpoint."));

@@ -17,7 +17,9 @@ use storage::disk::{Disk, OsDisk};
 use storage::limits::WAL_RETRY_MOST_MS;
 use storage::metrics::Metrics;
 use storage::model::{Labels, SeriesRef};
-use storage::store::{AppendResult, ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store, StoreError};
+use storage::store::{
+    AppendResult, ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store, StoreBuilder, StoreError,
+};
 use support::hooked::{Call, Hooked, Hooks};
 use support::world::{SEGMENT, directory, options};
 use support::{Sample, contents, copy, files, labels, try_contents};
@@ -66,7 +68,7 @@ fn samples(t: i64) -> impl Iterator<Item = Sample> {
 
 fn committed(store: &Store, lsn: u64) -> Result<(), StoreError> {
     let (send, receive) = channel();
-    store.on_committed(lsn, Box::new(move |fate| send.send(fate).unwrap()));
+    store.wal().on_committed(lsn, Box::new(move |fate| send.send(fate).unwrap()));
     receive.recv_timeout(Duration::from_secs(10)).expect("told of the fate")
 }
 
@@ -161,7 +163,11 @@ fn differences_behind_a_file_without_a_header(stays: bool, stays_at_start: bool)
     let (again, _) = Store::open(options(killed.path().into(), 0), disk, &Metrics::default()).unwrap();
     assert_eq!(empty() > 0, stays_at_start);
     mood.stays.store(false, SeqCst);
-    assert_eq!(again.run_housekeeping(i64::MAX).unwrap(), 1, "the first ten seconds become a block");
+    assert_eq!(
+        again.maintenance().run_housekeeping(i64::MAX).unwrap(),
+        1,
+        "the first ten seconds become a block"
+    );
     again.close().unwrap();
     assert_eq!(reopened(killed.path()), all);
 }
@@ -214,7 +220,9 @@ fn a_disk_that_fills_up_to_the_last_byte_keeps_all_that_it_promised() {
         let disk = Arc::new(Small { free: bytes.into(), kept: Mutex::default() });
         let open = || {
             let disk = Arc::new(Hooked(disk.clone()));
-            Store::open_by_hand(options(dir.path().into(), 0), disk, &Metrics::default(), SEGMENT)
+            StoreBuilder::new(options(dir.path().into(), 0), disk, &Metrics::default())
+                .manual_log(SEGMENT)
+                .open()
         };
         let mut store = open().unwrap().0;
         let mut kept = BTreeSet::new();
@@ -222,9 +230,11 @@ fn a_disk_that_fills_up_to_the_last_byte_keeps_all_that_it_promised() {
         for t in 1..200 {
             match store.append_rows(&rows(&store, t)) {
                 Ok(appended) => {
-                    store.write_log(t % 3 == 0);
+                    store.wal().write_queued(t % 3 == 0);
                     let (send, receive) = channel();
-                    store.on_committed(appended.lsn, Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
+                    store
+                        .wal()
+                        .on_committed(appended.lsn, Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
                     if receive.try_recv() == Ok(true) {
                         kept.extend(samples(t));
                     }
@@ -241,9 +251,9 @@ fn a_disk_that_fills_up_to_the_last_byte_keeps_all_that_it_promised() {
             assert!(contents(&store).is_superset(&kept), "a start on a full disk reads");
         }
         disk.free.store(1 << 30, SeqCst);
-        store.write_log(true);
+        store.wal().write_queued(true);
         store.append_rows(&rows(&store, 200)).unwrap();
-        store.write_log(true);
+        store.wal().write_queued(true);
         kept.extend(samples(200));
         drop(store);
         let found = contents(&open().unwrap().0);
@@ -264,20 +274,22 @@ fn a_failed_sync_acknowledges_nothing() {
     let dir = directory();
     let fails = Arc::new(NoSync(AtomicBool::new(true)));
     let disk = Arc::new(Hooked(fails.clone()));
-    let (store, _) =
-        Store::open_by_hand(options(dir.path().into(), 0), disk, &Metrics::default(), SEGMENT).unwrap();
+    let (store, _) = StoreBuilder::new(options(dir.path().into(), 0), disk, &Metrics::default())
+        .manual_log(SEGMENT)
+        .open()
+        .unwrap();
     let appended = store.append_rows(&rows(&store, 1)).unwrap();
     let (send, receive) = channel();
-    store.on_committed(appended.lsn, Box::new(move |fate| send.send(fate).unwrap()));
-    store.write_log(false);
+    store.wal().on_committed(appended.lsn, Box::new(move |fate| send.send(fate).unwrap()));
+    store.wal().write_queued(false);
     let fate = receive.try_recv().expect("the fate is known");
     assert!(matches!(&fate, Err(StoreError::Unavailable(why)) if why.contains("bad sector")), "{fate:?}");
     let refused = store.append_rows(&rows(&store, 2)).unwrap_err();
     assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
     fails.0.store(false, SeqCst);
-    store.write_log(true);
+    store.wal().write_queued(true);
     store.append_rows(&rows(&store, 3)).unwrap();
-    store.write_log(false);
+    store.wal().write_queued(false);
     store.close().unwrap();
     assert_eq!(reopened(dir.path()), [1, 3].into_iter().flat_map(samples).collect());
 }
@@ -401,19 +413,17 @@ fn ill_for_long(
     [appends, synced]: [bool; 2],
     attempts: usize,
 ) -> BTreeSet<Sample> {
-    let opened = Store::open_by_hand(
-        options(dir.into(), 100),
-        Arc::new(Hooked(disk.clone())),
-        &Metrics::default(),
-        1 << 20,
-    );
+    let opened =
+        StoreBuilder::new(options(dir.into(), 100), Arc::new(Hooked(disk.clone())), &Metrics::default())
+            .manual_log(1 << 20)
+            .open();
     let Ok((store, _)) = opened else { return BTreeSet::new() };
     let mut kept = BTreeSet::new();
     let mut append = |t: i64, sync: bool| {
         let Ok(appended) = store.append_rows(&rows(&store, t)) else { return };
-        store.write_log(sync);
+        store.wal().write_queued(sync);
         let (send, receive) = channel();
-        store.on_committed(appended.lsn, Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
+        store.wal().on_committed(appended.lsn, Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
         if receive.try_recv() == Ok(true) {
             kept.extend(samples(t));
         }
@@ -424,7 +434,7 @@ fn ill_for_long(
     disk.syncs.store(!appends, SeqCst);
     append(3, true);
     for _ in 0..attempts {
-        store.write_log(true);
+        store.wal().write_queued(true);
         // The failed segment, one attempt since, and possibly the next one if the process died
         // between two calls.
         let most = if disk.calls.load(SeqCst) > 0 { 2 } else { 3 };
@@ -432,7 +442,7 @@ fn ill_for_long(
     }
     disk.appends.store(false, SeqCst);
     disk.syncs.store(false, SeqCst);
-    store.write_log(true);
+    store.wal().write_queued(true);
     append(4, false);
     kept
 }
@@ -524,7 +534,8 @@ impl Hooks for Forgetful {
 impl Forgetful {
     fn open(self: &Arc<Self>, dir: &Path) -> Result<Arc<Store>, StoreError> {
         let disk = Arc::new(Hooked(self.clone()));
-        let opened = Store::open_by_hand(options(dir.into(), 100), disk, &Metrics::default(), SEGMENT);
+        let opened =
+            StoreBuilder::new(options(dir.into(), 100), disk, &Metrics::default()).manual_log(SEGMENT).open();
         opened.map(|(store, _)| store)
     }
 
@@ -543,13 +554,13 @@ fn killed_before_a_sync(disk: &Arc<Forgetful>, failing: i64) -> tempfile::TempDi
     let killed = directory();
     let store = disk.open(dir.path()).unwrap();
     store.append_rows(&rows(&store, 1)).unwrap();
-    store.write_log(false);
+    store.wal().write_queued(false);
     let (send, receive) = channel();
-    store.on_committed(store.last_lsn(), Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
+    store.wal().on_committed(store.wal().last_lsn(), Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
     assert_eq!(receive.try_recv(), Ok(true), "acknowledged, and not synced");
     disk.failing.store(failing, SeqCst);
     if failing > 0 {
-        store.write_log(true);
+        store.wal().write_queued(true);
     }
     copy(dir.path(), killed.path());
     disk.failing.store(0, SeqCst);
@@ -648,7 +659,8 @@ fn live(dir: &Path, disk: &Arc<Nth>) -> Option<BTreeSet<Sample>> {
     let for_good = disk.for_good;
     for life in 0..2 {
         let disk = Arc::new(Hooked(disk.clone()));
-        let opening = Store::open_by_hand(options(dir.into(), 0), disk, &Metrics::default(), SEGMENT);
+        let opening =
+            StoreBuilder::new(options(dir.into(), 0), disk, &Metrics::default()).manual_log(SEGMENT).open();
         let store = match opening {
             Ok((store, _)) => store,
             Err(StoreError::Io { .. }) => continue,
@@ -658,16 +670,16 @@ fn live(dir: &Path, disk: &Arc<Nth>) -> Option<BTreeSet<Sample>> {
         assert_promised_is_read(&store, dir, &kept, for_good);
         for t in (1..12).map(|i| life * 60_000 + i * 5_000) {
             let Ok(appended) = store.append_rows(&rows(&store, t)) else { continue };
-            store.write_log(false);
+            store.wal().write_queued(false);
             let (send, receive) = channel();
-            store.on_committed(appended.lsn, Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
+            store.wal().on_committed(appended.lsn, Box::new(move |fate| send.send(fate.is_ok()).unwrap()));
             if receive.try_recv() == Ok(true) {
                 kept.extend(samples(t));
             }
-            store.write_log(true);
+            store.wal().write_queued(true);
         }
-        let _ = store.run_housekeeping(life * 60_000 + 51_000);
-        let _ = store.compact();
+        let _ = store.maintenance().run_housekeeping(life * 60_000 + 51_000);
+        let _ = store.maintenance().compact();
         assert_promised_is_read(&store, dir, &kept, for_good);
     }
     opened.then_some(kept)
@@ -772,11 +784,11 @@ fn a_log_that_could_not_be_shortened_is_shortened_later() {
         files.iter().filter(|path| path.display().to_string().contains("checkpoint")).count()
     };
     hooks.full.store(true, SeqCst);
-    assert!(store.run_housekeeping(3 * RANGE).is_err());
-    assert!(store.run_housekeeping(3 * RANGE).is_err(), "it is tried again");
+    assert!(store.maintenance().run_housekeeping(3 * RANGE).is_err());
+    assert!(store.maintenance().run_housekeeping(3 * RANGE).is_err(), "it is tried again");
     assert_eq!(checkpoints(), 0, "what was begun takes no room");
     hooks.full.store(false, SeqCst);
-    store.run_housekeeping(3 * RANGE).unwrap();
+    store.maintenance().run_housekeeping(3 * RANGE).unwrap();
     assert_eq!(checkpoints(), 1);
     let before = contents(&store);
     store.close().unwrap();
@@ -788,9 +800,9 @@ fn a_block_that_may_not_be_durable_does_not_come_back() {
     let dir = directory();
     let (store, hooks) = complete(dir.path());
     hooks.unsure.store(true, SeqCst);
-    assert!(store.run_housekeeping(3 * RANGE).is_err());
-    store.delete(&[storage::model::Matcher::equal("i", "0")], 0, RANGE).unwrap();
-    store.run_housekeeping(3 * RANGE).unwrap();
+    assert!(store.maintenance().run_housekeeping(3 * RANGE).is_err());
+    store.admin().delete(&[storage::model::Matcher::equal("i", "0")], 0, RANGE).unwrap();
+    store.maintenance().run_housekeeping(3 * RANGE).unwrap();
     let before = contents(&store);
     assert!(before.len() < 30, "some are deleted: {}", before.len());
     store.close().unwrap();
@@ -802,7 +814,7 @@ fn a_block_that_may_not_be_durable_does_not_come_back() {
 fn corrected(store: &Store, times: &[i64]) -> (usize, BTreeSet<Sample>) {
     let all = times.iter().flat_map(|t| rows(store, *t));
     let all: Vec<_> = all.map(|row| FloatRow { v: -1.0, ..row }.corrected()).collect();
-    (store.correct(&all).unwrap(), contents(store))
+    (store.recorder().correct(&all).unwrap(), contents(store))
 }
 
 #[test]
@@ -810,12 +822,12 @@ fn what_a_flush_has_written_before_it_failed_is_corrected_no_more() {
     let dir = directory();
     let (store, hooks) = complete(dir.path());
     hooks.one_block.store(true, SeqCst);
-    assert!(store.run_housekeeping(3 * RANGE).is_err(), "the second range finds no room");
+    assert!(store.maintenance().run_housekeeping(3 * RANGE).is_err(), "the second range finds no room");
     let each = rows(&store, 0).len();
     let (refused, before) = corrected(&store, &[0, RANGE]);
     assert_eq!(refused, each, "of the first range, which is in a block");
     hooks.one_block.store(false, SeqCst);
-    store.run_housekeeping(3 * RANGE).unwrap();
+    store.maintenance().run_housekeeping(3 * RANGE).unwrap();
     assert_eq!(contents(&store), before, "the flush brings nothing back");
     store.close().unwrap();
     assert_eq!(reopened(dir.path()), before);
@@ -826,7 +838,7 @@ fn what_a_block_has_that_no_checkpoint_speaks_of_is_corrected_no_more() {
     let dir = directory();
     let (store, hooks) = complete(dir.path());
     hooks.full.store(true, SeqCst);
-    assert!(store.run_housekeeping(3 * RANGE).is_err(), "blocks are there, and no checkpoint");
+    assert!(store.maintenance().run_housekeeping(3 * RANGE).is_err(), "blocks are there, and no checkpoint");
     store.close().unwrap();
     drop(store);
     let options = storage::store::StoreOptions { block_range_ms: RANGE, ..options(dir.path().into(), 0) };
@@ -834,7 +846,7 @@ fn what_a_block_has_that_no_checkpoint_speaks_of_is_corrected_no_more() {
     let each = rows(&store, 0).len();
     let (refused, before) = corrected(&store, &[0, RANGE, 2 * RANGE]);
     assert_eq!(refused, 2 * each, "of both ranges that are in blocks");
-    store.run_housekeeping(3 * RANGE).unwrap();
+    store.maintenance().run_housekeeping(3 * RANGE).unwrap();
     assert_eq!(contents(&store), before, "the flush brings nothing back");
     store.close().unwrap();
     assert_eq!(reopened(dir.path()), before);
@@ -873,11 +885,11 @@ fn what_comes_at_a_deleted_time_while_that_becomes_a_block_is_not_said_to_be_sto
     for t in (0..6).map(|half| half * RANGE / 2) {
         store.append_rows(&rows(&store, t)).unwrap();
     }
-    store.delete(&[storage::model::Matcher::equal("__name__", "ended")], 0, 10).unwrap();
+    store.admin().delete(&[storage::model::Matcher::equal("__name__", "ended")], 0, 10).unwrap();
     let before = contents(&store);
     hooks.store.set(Arc::downgrade(&store)).unwrap();
     *hooks.row.lock() = Some(row);
-    store.run_housekeeping(3 * RANGE).unwrap();
+    store.maintenance().run_housekeeping(3 * RANGE).unwrap();
     let became = hooks.became.lock().take().expect("it came");
     assert_eq!((became.stored, became.too_old), (0, 1));
     assert_eq!(contents(&store), before);

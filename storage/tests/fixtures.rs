@@ -114,14 +114,14 @@ fn fill(store: &Store) {
     lanes(store, START + 2 * HOUR);
     let now = START + 6 * HOUR;
     scrape(store, now, &[3, 0, 2, 1], &values(20));
-    assert_eq!(store.run_housekeeping(now).unwrap(), 2);
+    assert_eq!(store.maintenance().run_housekeeping(now).unwrap(), 2);
     // The log after the checkpoint.
     (1..70).for_each(|n| scrape(store, now + n as i64 * 15_000, &[3, 0, 2, 1], &values(n)));
     (70..75).for_each(|n| scrape(store, now + n as i64 * 15_000, &[1, 2], &values(n)[..2]));
     lanes(store, now + 1_000);
     // Deletions: a tombstone for blocks, a record for the head.
     let one = Matcher::new("i", MatchOp::Equal, "0").unwrap();
-    store.delete(&[one], START + 15_000, now + 30_000).unwrap();
+    store.admin().delete(&[one], START + 15_000, now + 30_000).unwrap();
 }
 
 /// Writes single samples, histograms, start timestamps, corrections.
@@ -141,7 +141,7 @@ fn lanes(store: &Store, t: i64) {
         correction(0, t + 10, CorrectedValue::Gone),
         correction(1, t + 9, to_histogram),
     ];
-    assert_eq!(store.correct(&all).unwrap(), 0);
+    assert_eq!(store.recorder().correct(&all).unwrap(), 0);
 }
 
 fn fixtures() -> PathBuf {

@@ -299,7 +299,7 @@ fn check(steps: &[Step], probe: i64, only_good: bool) {
                 store = open(dir.path());
                 assert_eq!(contents(&store, i64::MIN, i64::MAX), before);
             }
-            Step::Maintain if only_good => drop(store.run_housekeeping(run.now).unwrap()),
+            Step::Maintain if only_good => drop(store.maintenance().run_housekeeping(run.now).unwrap()),
             Step::Maintain => (),
             _ => run.step(&store, step),
         }
@@ -342,9 +342,9 @@ fn blocks_know_series_of_histograms_only() {
         store.append_rows(&[FloatRow { series: other, t, v: 1.0 }]).unwrap();
         store.append_starts(&[StartRow { series: other, t, start: 7 }]).unwrap();
     }
-    assert_eq!(store.stats(0).chunks, 7, "six of rows, one of histograms");
+    assert_eq!(store.status().head_stats(0).chunks, 7, "six of rows, one of histograms");
     let before = contents(&store, i64::MIN, i64::MAX);
-    assert_eq!(store.run_housekeeping(60_000).unwrap(), 5);
+    assert_eq!(store.maintenance().run_housekeeping(60_000).unwrap(), 5);
     assert_eq!(contents(&store, i64::MIN, i64::MAX), before);
     assert_eq!(store.label_values("i", &[], 0, 9_000).unwrap(), ["00", "03"]);
     store.close().unwrap();
@@ -362,12 +362,12 @@ fn exemplars_are_found_by_their_series() {
     use storage::exemplars::{Exemplar, ExemplarRow};
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    store.set_max_exemplars(10);
+    store.exemplars().set_limit(10);
     let row = |i, t| {
         let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "a")]), t, v: 1.0 };
         ExemplarRow { series: resolve(&store, i), exemplar, timed: true }
     };
-    store.add_exemplars(vec![row(2, 5), row(1, 6), row(3, 7), row(1, 8)]);
+    store.exemplars().add(vec![row(2, 5), row(1, 6), row(3, 7), row(1, 8)]);
     let sets = [vec![Matcher::equal("i", "01")], vec![Matcher::equal("i", "02")]];
     let found = store.select_exemplars(&sets, 0, 7);
     let found: Vec<_> =
@@ -406,7 +406,7 @@ fn the_first_sample_wins_and_the_feed_hears_what_was_stored() {
     assert!(matches!(&heard[1], (2, ChangeData::Rows(rows)) if rows.is_empty()));
     assert!(matches!(&heard[3], (4, ChangeData::Histograms(h)) if h.len() == 1 && h[0].1 == 12_000));
     assert!(matches!(&heard[4], (5, ChangeData::Starts(s)) if *s == [(series.slot, 12_000, 9)]));
-    assert_eq!(store.stats(0).series, 1);
+    assert_eq!(store.status().head_stats(0).series, 1);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
-use storage::store::{FloatRow, Store, StoreOptions};
+use storage::store::{FloatRow, Store, StoreBuilder, StoreOptions};
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
@@ -27,8 +27,10 @@ fn open(dir: &Path, keep: u64) -> Arc<Store> {
         block_range_ms: RANGE,
         out_of_order_ms: 30_000,
     };
-    let (store, replay) =
-        Store::open_by_hand(options, Arc::new(OsDisk), &Metrics::default(), keep).expect("a store");
+    let (store, replay) = StoreBuilder::new(options, Arc::new(OsDisk), &Metrics::default())
+        .manual_log(keep)
+        .open()
+        .expect("a store");
     assert_eq!(replay.damage, Vec::<String>::new());
     store
 }
@@ -46,7 +48,7 @@ fn write(store: &Store, of: &str, times: std::ops::Range<i64>) {
                 FloatRow { series: store.get_or_create_series(&labels), t: START + n * 1_000, v: n as f64 };
             store.append_rows(&[row]).expect("room");
         }
-        store.write_log(true);
+        store.wal().write_queued(true);
     }
 }
 
@@ -57,7 +59,7 @@ fn what_is_kept_may_end_anywhere() {
     // The first records of the log survive the checkpoint, whose records have their own numbers.
     write(&store, "early", 21..23);
     write(&store, "late", 0..25);
-    assert_eq!(store.run_housekeeping(START + 60_000).expect("blocks"), 1, "and a checkpoint");
+    assert_eq!(store.maintenance().run_housekeeping(START + 60_000).expect("blocks"), 1, "and a checkpoint");
     write(&store, "late", 25..28);
     let before = contents(&store);
     assert_eq!(before.len(), (2 + 28) * SERIES);

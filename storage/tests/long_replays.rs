@@ -13,7 +13,8 @@ use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, TimeMs, shard_of};
 use storage::store::{
-    ColumnBatch, ColumnLayout, CorrectedValue, Correction, FeedDelivery, FloatRow, Store, StoreOptions,
+    ColumnBatch, ColumnLayout, CorrectedValue, Correction, FeedDelivery, FloatRow, Store, StoreBuilder,
+    StoreOptions,
 };
 
 #[allow(dead_code, reason = "shared with other tests")]
@@ -88,7 +89,7 @@ fn open(dir: &Path, keep: Option<u64>) -> Arc<Store> {
     let metrics = Metrics::default();
     let opened = match keep {
         None => Store::open(options, disk, &metrics),
-        Some(keep) => Store::open_by_hand(options, disk, &metrics, keep),
+        Some(keep) => StoreBuilder::new(options, disk, &metrics).manual_log(keep).open(),
     };
     let (store, replay) = opened.unwrap();
     assert_eq!(replay.damage, Vec::<String>::new());
@@ -132,12 +133,12 @@ impl Life {
                 let series = self.store.get_or_create_series(&labels(*target, *i));
                 let to = if *gone { CorrectedValue::Gone } else { CorrectedValue::Float(1.25) };
                 let correction = Correction { series, t: at(*late), value: to };
-                self.store.correct(&[correction]).unwrap();
+                self.store.recorder().correct(&[correction]).unwrap();
             }
             Event::Delete(target, i, back, long) => {
                 let matchers =
                     [Matcher::equal("instance", target.to_string()), Matcher::equal("i", i.to_string())];
-                self.store.delete(&matchers, at(*back), at(back - long)).unwrap();
+                self.store.admin().delete(&matchers, at(*back), at(back - long)).unwrap();
             }
             Event::Reopen => self.reopen(),
         }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use storage::metrics::Metrics;
 use storage::model::Matcher;
-use storage::store::Store;
+use storage::store::{Store, StoreBuilder};
 use support::books::Crash;
 use support::hooked::Hooked;
 use support::journal::{Held, Journal, Unsynced};
@@ -46,7 +46,8 @@ fn step(world: &mut World) {
 fn open(dir: &Path, sync: u64) -> (Arc<Store>, f64, Vec<String>) {
     let disk = Arc::new(Hooked(Arc::new(Journal::new(dir))));
     let metrics = Metrics::default();
-    let (store, replay) = Store::open_by_hand(options(dir.into(), sync), disk, &metrics, SEGMENT).unwrap();
+    let (store, replay) =
+        StoreBuilder::new(options(dir.into(), sync), disk, &metrics).manual_log(SEGMENT).open().unwrap();
     (store, metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get(), replay.damage)
 }
 
@@ -60,7 +61,7 @@ fn check_cut(world: &World, held: &Held, cut: usize, sync: u64) {
     outcome.unwrap_or_else(|e| panic!("power lost after {cut} changes: {e}\n{damage:#?}"));
     assert_eq!(damaged, 0.0, "power lost after {cut} changes: a damaged block");
     if cut.is_multiple_of(16) {
-        store.run_housekeeping(i64::MAX).unwrap();
+        store.maintenance().run_housekeeping(i64::MAX).unwrap();
         store.close().unwrap();
         let (again, ..) = open(dir.path(), sync);
         assert!(everything(&again) == found, "after {cut} changes and another start");

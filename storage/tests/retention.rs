@@ -73,8 +73,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Runs housekeeping without limits, so that all complete ranges are blocks, then with limits.
 fn maintain_and_check(dir: &Path, store: &Store, now: i64, time_ms: i64, percent: u64) {
-    store.set_retention(Retention::default());
-    store.run_housekeeping(now).unwrap();
+    store.retention().set(Retention::default());
+    store.maintenance().run_housekeeping(now).unwrap();
     let before = contents(store);
     let blocks = metas(dir);
     let reader = selections(store);
@@ -90,8 +90,8 @@ fn maintain_and_check(dir: &Path, store: &Store, now: i64, time_ms: i64, percent
             gone.extend(samples_of(block))
         }
     }
-    store.set_retention(retention);
-    assert_eq!(store.run_housekeeping(now).unwrap(), 0);
+    store.retention().set(retention);
+    assert_eq!(store.maintenance().run_housekeeping(now).unwrap(), 0);
     assert_eq!(names(dir), stay, "{retention:?} at {now}");
     let want: BTreeSet<Sample> =
         before.iter().filter(|s| kept.contains(*s) || !gone.contains(*s)).cloned().collect();
@@ -142,12 +142,12 @@ fn five_blocks(dir: &Path) {
     for t in 1..=100 {
         append(&store, t * 1_000, 3);
     }
-    assert_eq!(store.run_housekeeping(100_000).unwrap(), 7);
-    store.set_retention(Retention { time_ms: 81_000, size_bytes: 0 });
-    store.run_housekeeping(100_000).unwrap();
+    assert_eq!(store.maintenance().run_housekeeping(100_000).unwrap(), 7);
+    store.retention().set(Retention { time_ms: 81_000, size_bytes: 0 });
+    store.maintenance().run_housekeeping(100_000).unwrap();
     assert_eq!(names(dir).len(), 6, "0 s to 9 s is too old");
-    store.set_retention(Retention { time_ms: 80_000, size_bytes: 0 });
-    store.run_housekeeping(100_000).unwrap();
+    store.retention().set(Retention { time_ms: 80_000, size_bytes: 0 });
+    store.maintenance().run_housekeeping(100_000).unwrap();
     assert_eq!(names(dir).len(), 5, "19 s is older than 20 s");
     store.close().unwrap();
 }
@@ -175,8 +175,8 @@ fn what_went_is_counted_as_in_prometheus() {
         (60_000, 1, 0, (1, 2)),
         (1, 1, 0, (1, 2)),
     ] {
-        store.set_retention(Retention { time_ms, size_bytes });
-        store.run_housekeeping(100_000).unwrap();
+        store.retention().set(Retention { time_ms, size_bytes });
+        store.maintenance().run_housekeeping(100_000).unwrap();
         assert_eq!((names(dir.path()).len(), went()), (blocks, counts), "{time_ms} {size_bytes}");
         assert_eq!(gauge("prometheus_tsdb_blocks_loaded"), blocks as f64);
         assert_eq!(gauge("prometheus_tsdb_storage_blocks_bytes"), bytes(&dir.path().join("blocks")) as f64);
@@ -191,10 +191,10 @@ fn a_wrong_clock_and_old_data_cost_nothing() {
     let dir = tempfile::tempdir().unwrap();
     five_blocks(dir.path());
     let (store, _) = open(dir.path());
-    store.set_retention(Retention { time_ms: 60_000, size_bytes: 0 });
-    store.run_housekeeping(50_000).unwrap();
+    store.retention().set(Retention { time_ms: 60_000, size_bytes: 0 });
+    store.maintenance().run_housekeeping(50_000).unwrap();
     assert_eq!(names(dir.path()).len(), 5, "a clock that is behind");
-    store.run_housekeeping(i64::MAX).unwrap();
+    store.maintenance().run_housekeeping(i64::MAX).unwrap();
     assert_eq!(
         names(dir.path()).len(),
         5 + 2 - 2,
@@ -211,10 +211,10 @@ fn a_clock_that_is_ahead_for_a_while_costs_no_history() {
     let dir = tempfile::tempdir().unwrap();
     five_blocks(dir.path());
     let (store, _) = open(dir.path());
-    store.set_retention(Retention { time_ms: 15 * DAY, size_bytes: 0 });
+    store.retention().set(Retention { time_ms: 15 * DAY, size_bytes: 0 });
     let oldest = metas(dir.path())[0].min_time;
     append(&store, 30 * DAY, 1);
-    store.run_housekeeping(30 * DAY).unwrap();
+    store.maintenance().run_housekeeping(30 * DAY).unwrap();
     assert_eq!(metas(dir.path())[0].min_time, oldest, "{:?}", names(dir.path()));
 }
 
@@ -234,9 +234,9 @@ fn a_kill_or_a_failure_at_any_step_leaves_whole_blocks_and_the_rest_follows() {
         copy(origin.path(), dir.path());
         let mortal = Arc::new(Mortal(i64::MAX.into()));
         let (store, _) = open_on(dir.path(), Arc::new(Hooked(mortal.clone())));
-        store.set_retention(THREE);
+        store.retention().set(THREE);
         mortal.0.store(alive, SeqCst);
-        let done = store.run_housekeeping(100_000).is_ok();
+        let done = store.maintenance().run_housekeeping(100_000).is_ok();
         let stay = contents(&store);
         // After a kill: what a new process finds.
         let after = tempfile::tempdir().unwrap();
@@ -256,8 +256,8 @@ fn a_kill_or_a_failure_at_any_step_leaves_whole_blocks_and_the_rest_follows() {
             if !done {
                 mortal.0.store(i64::MAX, SeqCst);
             }
-            store.set_retention(THREE);
-            store.run_housekeeping(100_000).unwrap();
+            store.retention().set(THREE);
+            store.maintenance().run_housekeeping(100_000).unwrap();
             let want: BTreeSet<Sample> = all.iter().filter(|s| s.1 >= 50_000).cloned().collect();
             assert_eq!((contents(store), names(dir.path()).len()), (want, 2), "after {alive} steps");
         }

@@ -15,7 +15,7 @@ use storage::model::value::{ABSENT, STALE, is_absent};
 use storage::model::{Labels, Matcher, SeriesRef, shard_of};
 use storage::store::{
     BlockBackend, ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, SeriesSamples, SeriesSource, Store,
-    StoreError, StoreOptions,
+    StoreBuilder, StoreError, StoreOptions,
 };
 
 const OUT_OF_ORDER: i64 = 3_000;
@@ -35,7 +35,9 @@ fn open(dir: &std::path::Path, history: Option<&Arc<Past>>) -> Arc<Store> {
     let metrics = Metrics::default();
     let (store, replay) = match history.cloned() {
         None => Store::open(options(dir), disk, &metrics),
-        Some(past) => Store::open_with(options(dir), disk, &metrics, Some(past as Arc<dyn BlockBackend>)),
+        Some(past) => StoreBuilder::new(options(dir), disk, &metrics)
+            .block_backend(Some(past as Arc<dyn BlockBackend>))
+            .open(),
     }
     .unwrap();
     assert_eq!(replay.damage, Vec::<String>::new());
@@ -352,7 +354,7 @@ fn check(steps: &[Step], probe: i64, only_good: bool, real: bool) {
                 assert_eq!(contents(&store, i64::MIN, i64::MAX), before);
                 latest_is_the_last(&store);
             }
-            Step::Maintain if only_good => drop(store.run_housekeeping(run.now).unwrap()),
+            Step::Maintain if only_good => drop(store.maintenance().run_housekeeping(run.now).unwrap()),
             Step::Maintain => (),
             _ => run.step(&store, step),
         }
@@ -411,11 +413,15 @@ fn complete_ranges_leave_the_head_and_the_log() {
     };
     assert_eq!(segments(), ["00000001.wal", "00000002.wal", "00000003.wal"]);
     let store = open(dir.path(), Some(&history));
-    assert_eq!(store.stats(9).series, 9);
-    assert_eq!(store.run_housekeeping(run.now).unwrap(), 9, "6 s to 95 s: the ranges before 90 s");
-    assert_eq!(store.run_housekeeping(run.now).unwrap(), 0);
+    assert_eq!(store.status().head_stats(9).series, 9);
+    assert_eq!(
+        store.maintenance().run_housekeeping(run.now).unwrap(),
+        9,
+        "6 s to 95 s: the ranges before 90 s"
+    );
+    assert_eq!(store.maintenance().run_housekeeping(run.now).unwrap(), 0);
     assert_eq!(segments(), ["00000003.wal", "checkpoint.00000003"]);
-    let stats = store.stats(2);
+    let stats = store.status().head_stats(2);
     assert_eq!(
         (stats.series, stats.min_time, stats.max_time),
         (8, 90_000, 95_000),
@@ -425,13 +431,15 @@ fn complete_ranges_leave_the_head_and_the_log() {
     assert_eq!(contents(&store, i64::MIN, i64::MAX), expected(&run.model, i64::MIN, i64::MAX));
     store.close().unwrap();
     let past = history.clone() as Arc<dyn BlockBackend>;
-    let (store, replay) =
-        Store::open_with(options(dir.path()), Arc::new(OsDisk), &Metrics::default(), Some(past)).unwrap();
+    let (store, replay) = StoreBuilder::new(options(dir.path()), Arc::new(OsDisk), &Metrics::default())
+        .block_backend(Some(past))
+        .open()
+        .unwrap();
     assert_eq!((replay.samples, replay.damage), (6 * 8, Vec::new()), "what is in blocks is not replayed");
     let series = store.get_or_create_series(&labels(9));
     let row = FloatRow { series, t: 96_000, v: 1.0 };
     assert_eq!(store.append_rows(&[row]).unwrap().stored, 1, "and may come back");
-    assert_eq!(store.stats(0).series, 9);
+    assert_eq!(store.status().head_stats(0).series, 9);
 }
 
 #[test]
@@ -449,15 +457,15 @@ fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
         at(&store, t, &series);
         // A series of another shard continues: the range of the others is complete.
         at(&store, t + 60_000, &series[..1]);
-        assert!(store.run_housekeeping(t + 60_000).unwrap() > 0);
-        assert_eq!(store.stats(0).series, 1);
+        assert!(store.maintenance().run_housekeeping(t + 60_000).unwrap() > 0);
+        assert_eq!(store.status().head_stats(0).series, 1);
         assert_eq!(store.find_encoded(labels(7).encoded()), None);
         (0..40).for_each(|i| assert_eq!(store.labels(series[i]), labels(i)));
         // By labels, and by the slot alone.
         (20..30).for_each(|i| assert_eq!(store.get_or_create_series(&labels(i)), series[i]));
         at(&store, t + 70_000, &series[10..30]);
         (10..30).for_each(|i| assert_eq!(store.find_encoded(labels(i).encoded()), Some(series[i])));
-        assert_eq!(store.stats(0).series, 21);
+        assert_eq!(store.status().head_stats(0).series, 21);
     }
     let all = contents(&store, i64::MIN, i64::MAX);
     store.close().unwrap();

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs};
-use storage::store::{FloatRow, Store, StoreError};
+use storage::store::{FloatRow, Store, StoreBuilder, StoreError};
 use support::hooked::{Call, Hooked, Hooks};
 use support::world::{SEGMENT, options};
 use support::{Sample, contents, labels, open, try_contents};
@@ -57,8 +57,10 @@ impl Hooks for BadSectors {
 /// A store with two blocks, in `dir`, and samples in the head.
 fn opened(dir: &Path, disk: &Arc<BadSectors>) -> Arc<Store> {
     let disk = Arc::new(Hooked(disk.clone()));
-    let (store, replay) =
-        Store::open_by_hand(options(dir.into(), 0), disk, &Metrics::default(), SEGMENT).unwrap();
+    let (store, replay) = StoreBuilder::new(options(dir.into(), 0), disk, &Metrics::default())
+        .manual_log(SEGMENT)
+        .open()
+        .unwrap();
     assert_eq!(replay.damage, Vec::<String>::new());
     store
 }
@@ -68,7 +70,7 @@ fn filled(dir: &Path) -> BTreeSet<Sample> {
     for t in (0..16).map(|i| i * 5_000) {
         support::append(&store, t, 20);
     }
-    assert!(store.run_housekeeping(TimeMs::MAX).unwrap() >= 2, "some ranges become blocks");
+    assert!(store.maintenance().run_housekeeping(TimeMs::MAX).unwrap() >= 2, "some ranges become blocks");
     let all = contents(&store);
     store.close().unwrap();
     all
@@ -78,7 +80,7 @@ fn filled(dir: &Path) -> BTreeSet<Sample> {
 fn append(store: &Store, t: TimeMs) -> bool {
     let series: SeriesRef = store.get_or_create_series(&Labels::from_pairs([("__name__", "other")]));
     let Ok(appended) = store.append_rows(&[FloatRow { series, t, v: 1.0 }]) else { return false };
-    store.write_log(true);
+    store.wal().write_queued(true);
     appended.stored == 1
 }
 
@@ -138,8 +140,8 @@ fn a_block_that_cannot_be_read_is_not_rewritten_and_keeps_its_samples() {
     let disk = Arc::new(BadSectors::default());
     let store = opened(dir.path(), &disk);
     disk.fail("samples.parquet", usize::MAX);
-    store.delete(&[Matcher::equal("i", "3")], 0, 5_000).unwrap();
-    let error = store.compact().expect_err("the block is to be rewritten");
+    store.admin().delete(&[Matcher::equal("i", "3")], 0, 5_000).unwrap();
+    let error = store.maintenance().compact().expect_err("the block is to be rewritten");
     assert!(error.to_string().contains("samples.parquet"), "{error}");
     assert!(append(&store, 80_000));
     disk.repair();

@@ -11,10 +11,13 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use storage::disk::OsDisk;
+use storage::head::group_id;
 use storage::metrics::Metrics;
 use storage::model::histogram::ResetHint;
 use storage::model::{Labels, NativeHistogram, SeriesRef, shard_of};
-use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, HistogramRow, Store};
+use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, HistogramRow, Store, StoreBuilder};
+use storage::wal::{Log, LogOptions, RecordBuilder, RecordKind, add_group, add_series, put_samples};
 use support::books::{Contents, Key};
 use support::hooked::Hooked;
 use support::journal::Journal;
@@ -27,8 +30,10 @@ const SCRAPED: usize = 4;
 
 fn open(dir: &Path) -> (Arc<Store>, Vec<String>) {
     let disk = Arc::new(Hooked(Arc::new(Journal::new(dir))));
-    let (store, replay) =
-        Store::open_by_hand(options(dir.into(), 0), disk, &Metrics::default(), SEGMENT).unwrap();
+    let (store, replay) = StoreBuilder::new(options(dir.into(), 0), disk, &Metrics::default())
+        .manual_log(SEGMENT)
+        .open()
+        .unwrap();
     (store, replay.damage)
 }
 
@@ -83,7 +88,7 @@ impl Written {
             if t % 3 == 0 {
                 written.row(&store, t, t as usize / 9 % 5);
             }
-            store.write_log(true);
+            store.wal().write_queued(true);
         }
         store.close().unwrap();
         written
@@ -300,13 +305,13 @@ fn a_flipped_bit_in_a_checkpoint_loses_one_series_at_most() {
     // A block, and after it samples of series that only the checkpoint contains.
     written.row(&store, 40_000, 1);
     written.scrape(&store, 60_000, 0..SCRAPED);
-    assert!(store.run_housekeeping(60_000).unwrap() > 0);
+    assert!(store.maintenance().run_housekeeping(60_000).unwrap() > 0);
     for t in 60_001..60_040 {
         written.scrape(&store, t, 0..SCRAPED);
         written.row(&store, t, 1);
-        store.write_log(true);
+        store.wal().write_queued(true);
     }
-    store.run_housekeeping(60_100).unwrap();
+    store.maintenance().run_housekeeping(60_100).unwrap();
     store.close().unwrap();
     let checkpoint = files(&written.dir.path().join("wal"))
         .into_iter()
@@ -328,5 +333,48 @@ fn a_flipped_bit_in_a_checkpoint_loses_one_series_at_most() {
             assert!(found.get(key) == Some(value) || may_go, "flipped at {at}: {key:?} is gone\n{damage:#?}");
         }
         assert!(found.iter().all(|(key, value)| all.get(key) == Some(value)), "flipped at {at}: made up");
+    }
+}
+
+/// Slots are never used again, and series that are inactive leave the log with a checkpoint: so a
+/// log may name a high slot, and none below it.
+#[test]
+fn a_slot_far_above_all_others_is_restored_like_any_other() {
+    const SLOT: u32 = 50_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let wal = dir.path().join("wal");
+    std::fs::create_dir_all(&wal).unwrap();
+    let of_log = LogOptions {
+        dir: wal,
+        sync_interval_ms: 0,
+        next_lsn: 1,
+        skips: false,
+        next_segment: 1,
+        segments: Vec::new(),
+        segment_bytes: 1 << 20,
+    };
+    let log = Log::manual(of_log, Arc::new(OsDisk), &Metrics::default()).unwrap();
+    let series = labels("a", 1);
+    let shard = shard_of(&series);
+    let mut records = RecordBuilder::default();
+    add_series(&mut records, shard, SLOT, &series);
+    records.add(RecordKind::Samples, |out| put_samples(out, shard, &[(SLOT, 1_000, 7.0)]));
+    let group = group_id(shard, SLOT);
+    add_group(&mut records, group, "target");
+    log.push(&mut records, log.segment_epoch(), Some(1_000)).unwrap();
+    log.close().unwrap();
+    for start in 0..2 {
+        let (store, damage) = open(dir.path());
+        assert_eq!(damage, Vec::<String>::new());
+        assert_eq!(store.open_group("target", shard).0, group);
+        assert_eq!(store.get_or_create_series(&series), SeriesRef { shard, slot: SLOT });
+        let other = (2..).map(|i| labels("a", i)).find(|labels| shard_of(labels) == shard).unwrap();
+        let other = store.get_or_create_series(&other);
+        assert_eq!(other.slot, SLOT + 1, "no slot is given twice");
+        let row = FloatRow { series: other, t: 2_000, v: 8.0 };
+        assert_eq!(store.append_rows(&[row]).unwrap().stored, 1 - start);
+        assert_eq!(everything(&store).len(), 2);
+        store.wal().write_queued(true);
+        store.close().unwrap();
     }
 }

@@ -38,19 +38,19 @@ fn a_flush_and_retention_go_on_while_blocks_are_merged() {
     let gate = Gate { begun: Mutex::new(begun), go: Mutex::new(may_go) };
     let (store, _) = open_on(dir.path(), Arc::new(Hooked(Arc::new(gate))));
     (1..=75).for_each(|t| append(&store, t * 1_000, 3));
-    assert_eq!(store.run_housekeeping(75_000).unwrap(), 4);
+    assert_eq!(store.maintenance().run_housekeeping(75_000).unwrap(), 4);
     let merging = {
         let store = store.clone();
-        std::thread::spawn(move || store.compact().unwrap())
+        std::thread::spawn(move || store.maintenance().compact().unwrap())
     };
     has_begun.recv().unwrap();
     // The merge has three blocks open and is blocked.
     (76..=95).for_each(|t| append(&store, t * 1_000, 3));
     let all = contents(&store);
-    assert_eq!(store.run_housekeeping(95_000).unwrap(), 2, "a flush");
+    assert_eq!(store.maintenance().run_housekeeping(95_000).unwrap(), 2, "a flush");
     assert!(contents(&store) == all);
-    store.set_retention(Retention { time_ms: 80_000, size_bytes: 0 });
-    store.run_housekeeping(95_000).unwrap();
+    store.retention().set(Retention { time_ms: 80_000, size_bytes: 0 });
+    store.maintenance().run_housekeeping(95_000).unwrap();
     assert_eq!(
         names(dir.path()).iter().filter(|name| !name.ends_with("tmp")).count(),
         5,

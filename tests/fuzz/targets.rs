@@ -23,7 +23,7 @@ use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::regex::AnchoredRegex;
 use storage::model::{Labels, LabelsBuilder, MatchOp, Matcher, SHARDS, TimeMs};
-use storage::store::{Store, StoreOptions};
+use storage::store::{Store, StoreBuilder, StoreOptions};
 use storage::wal::{
     PayloadReader, RecordBuilder, RecordKind, take_histograms, take_layout, take_samples, take_starts,
 };
@@ -63,7 +63,8 @@ fn open(directory: &Path) -> Arc<Store> {
         block_range_ms: 7_200_000,
         out_of_order_ms: 3_600_000,
     };
-    let opened = Store::open_by_hand(options, Arc::new(OsDisk), &Metrics::default(), SEGMENT_BYTES);
+    let opened =
+        StoreBuilder::new(options, Arc::new(OsDisk), &Metrics::default()).manual_log(SEGMENT_BYTES).open();
     opened.expect("a store opens whatever its log holds").0
 }
 
@@ -76,7 +77,7 @@ fn with_store(work: impl FnOnce(&Arc<Store>)) {
     });
     scratch.inputs += 1;
     work(&scratch.store);
-    scratch.store.write_log(false);
+    scratch.store.wal().write_queued(false);
     // Not reached after a panic: then the store may be in any state.
     STORE.with(|place| place.replace(Some(scratch)));
 }

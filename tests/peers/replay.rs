@@ -9,7 +9,7 @@ use crate::support::{eventually, http, now_ms, wall_clock};
 use std::path::PathBuf;
 use std::sync::Arc;
 use storage::disk::OsDisk;
-use storage::limits::WAL_TOLD_SEGMENTS;
+use storage::limits::WAL_PROGRESS_SEGMENTS;
 use storage::metrics::Metrics;
 use storage::model::Labels;
 use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, SeriesSamples, Store, StoreOptions};
@@ -28,7 +28,7 @@ fn fill(dir: PathBuf, end: i64) -> i64 {
     let out_of_order_ms = HOUR / 2;
     let options = StoreOptions { dir, wal_sync_interval_ms, block_range_ms, out_of_order_ms };
     // Each opening begins a segment.
-    for _ in 0..WAL_TOLD_SEGMENTS {
+    for _ in 0..WAL_PROGRESS_SEGMENTS {
         let (store, _) =
             Store::open(options.clone(), Arc::new(OsDisk), &Metrics::default()).expect("a store");
         store.close().expect("a disk");
@@ -39,7 +39,7 @@ fn fill(dir: PathBuf, end: i64) -> i64 {
     let labels = Labels::from_pairs([("__name__", "history")]);
     let vs = ts.iter().map(|_| 7.0).collect();
     let old = SeriesSamples { labels, ts, vs, ..SeriesSamples::default() };
-    store.write_backfill((from, from + 2 * HOUR), &[old], i64::MAX).expect("a block");
+    store.recorder().write_backfill((from, from + 2 * HOUR), &[old], i64::MAX).expect("a block");
     // One target, so that all series are in one shard.
     let labels = |i: usize| {
         let i = i.to_string();

@@ -78,7 +78,7 @@ impl Process {
         every(random(1), 10, 40, move |turn| {
             let failures = journal.failures();
             let sync = turn.is_multiple_of(SYNC_EVERY);
-            store.write_log(sync);
+            store.wal().write_queued(sync);
             if sync && journal.failures() == failures {
                 ledger.lock().synced();
             }
@@ -97,8 +97,8 @@ impl Process {
         let clock = world.clock.clone();
         every(random(5), 60_000, 60_500, move |_| {
             // Failures are retried in the next turn.
-            let _ = store.run_housekeeping(clock.now());
-            let _ = store.compact();
+            let _ = store.maintenance().run_housekeeping(clock.now());
+            let _ = store.maintenance().compact();
         });
     }
 

@@ -250,7 +250,7 @@ fn send_pages<T: Serialize>(
     match found {
         Ok(found) => {
             found.chunks(LISTED_ENTRIES).try_for_each(|piece| say(Ok(piece)))?;
-            store.wait_durable(WAIT_DURABLE);
+            store.wal().wait_durable(WAIT_DURABLE);
             say(Ok(&[]))
         }
         Err(error) => say(Err(error)),

@@ -190,7 +190,7 @@ impl<'a> Batch<'a> {
         exemplars.retain(|exemplar| exemplar.sampled || store.has_samples(exemplar.row.series));
         let rows: Vec<ExemplarRow> = exemplars.into_iter().map(|exemplar| exemplar.row).collect();
         let series: Vec<SeriesRef> = rows.iter().map(|row| row.series).collect();
-        let added = store.add_exemplars(rows);
+        let added = store.exemplars().add(rows);
         let written = &mut self.written;
         written.exemplars += added.taken;
         if self.request.proto == MessageVersion::V1 {

@@ -58,7 +58,7 @@ impl Takes for Reading<'_, '_> {
 
 impl Reading<'_, '_> {
     pub(super) fn read_families(&mut self, piece: &[u8], last: bool) -> Result<Progress, IngestError> {
-        let rules = self.rules.points(self.ingest.store.keeps_exemplars());
+        let rules = self.rules.points(self.ingest.store.exemplars().enabled());
         let mut families: Families = std::mem::take(&mut self.ingest.waiting.families);
         let read = families.read(piece, last, rules, self)?;
         self.ingest.waiting.families = families;

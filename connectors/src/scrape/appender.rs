@@ -375,7 +375,7 @@ impl Reading<'_, '_> {
     fn read_lines(&mut self, piece: &[u8], last: bool, format: TextFormat) -> Result<Progress, IngestError> {
         let mut parser =
             ExpositionParser::piece(piece, last, format, std::mem::take(&mut self.ingest.waiting.resume));
-        let wants_exemplars = self.ingest.store.keeps_exemplars();
+        let wants_exemplars = self.ingest.store.exemplars().enabled();
         let reads_starts = format == TextFormat::OpenMetrics && self.rules.native.starts.are_read();
         let escapes = if format == TextFormat::Text { Escapes::Text } else { Escapes::Quoted };
         let mut lines = 0u32;

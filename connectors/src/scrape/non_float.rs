@@ -161,7 +161,7 @@ impl NonFloatSamples {
         if rows.is_empty() {
             return 0;
         }
-        let late = store.add_exemplars(rows).out_of_order;
+        let late = store.exemplars().add(rows).out_of_order;
         let is_late = |n: usize| late.binary_search(&n).is_ok();
         samples.into_iter().filter(|sample| sample.clone().all(is_late)).map(|sample| sample.len()).sum()
     }

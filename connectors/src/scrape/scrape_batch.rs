@@ -180,7 +180,7 @@ impl ScrapeBatch {
             if part.values.iter().any(|v| !is_absent(*v)) {
                 let batch = part.batch(t);
                 part.values.fill(ABSENT);
-                store.append_without_waiting(&batch)?;
+                store.recorder().append_columns(&batch)?;
             }
         }
         Ok(())

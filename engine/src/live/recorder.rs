@@ -231,13 +231,13 @@ impl Recorder {
                 ColumnBatch { group: part.group, layout: part.layout.clone(), t, values: values.into() };
             let stored = match self.delivery {
                 FeedDelivery::Nobody => {
-                    store.append_recorded(&batch).map_err(|e| e.to_string()).and_then(|recorded| {
+                    store.recorder().record(&batch).map_err(|e| e.to_string()).and_then(|recorded| {
                         items.push(recorded.item);
                         part.leave_to_others(t, &recorded.duplicates)
                     })
                 }
                 FeedDelivery::Feed => {
-                    store.append_without_waiting(&batch).map(drop).map_err(|e| e.to_string())
+                    store.recorder().append_columns(&batch).map(drop).map_err(|e| e.to_string())
                 }
             };
             outcome = outcome.and(stored);
@@ -252,7 +252,7 @@ impl Recorder {
         items: &mut Vec<ChangeEvent>,
     ) -> Result<(), String> {
         let stored = match self.delivery {
-            FeedDelivery::Nobody => store.append_recorded_histograms(rows, items),
+            FeedDelivery::Nobody => store.recorder().record_histograms(rows, items),
             FeedDelivery::Feed => store.append_histograms(rows),
         };
         let appended = stored.map_err(|e| e.to_string())?;

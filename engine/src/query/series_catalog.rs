@@ -75,7 +75,7 @@ pub fn count_sample(memory: &MemoryReservation, sample: &NewestSample) -> Result
 
 impl SeriesCatalog for Store {
     fn incomplete_reason(&self) -> Option<String> {
-        Store::incomplete_reason(self)
+        self.status().incomplete_reason()
     }
     fn series(
         &self,
@@ -149,6 +149,6 @@ impl SeriesCatalog for Store {
     }
 
     fn stats(&self, limit: usize) -> HeadStats {
-        Store::stats(self, limit)
+        self.status().head_stats(limit)
     }
 }

@@ -79,18 +79,18 @@ pub trait StoreReadiness: Send + Sync {
 
 impl StoreReadiness for Store {
     fn readable(&self, to: TimeMs) -> Option<BoxFuture<'static, Result<(), StoreError>>> {
-        if !self.waits_for_replay(to) {
+        if !self.replay().waits_for(to) {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
-        self.on_replayed(Box::new(move |result| drop(sender.send(result))));
+        self.replay().on_end(Box::new(move |result| drop(sender.send(result))));
         let stopped = || Err(StoreError::Closed("the server is stopping"));
         Some(Box::pin(async move { receiver.await.unwrap_or_else(|_| stopped()) }))
     }
 
     fn wait_committed(&self) -> BoxFuture<'static, ()> {
         let (sender, receiver) = oneshot::channel::<()>();
-        self.on_committed(self.last_lsn(), Box::new(move |_| drop(sender)));
+        self.wal().on_committed(self.wal().last_lsn(), Box::new(move |_| drop(sender)));
         Box::pin(async move { receiver.await.unwrap_or_default() })
     }
 }
@@ -112,23 +112,23 @@ pub trait StoreAdmin: Send + Sync {
 
 impl StoreAdmin for Store {
     fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<(), StoreError> {
-        let lsn = Store::delete(self, matchers, from, to)?;
+        let lsn = self.admin().delete(matchers, from, to)?;
         let (told, fate) = std::sync::mpsc::channel();
         // Sending fails only if the thread no longer waits.
-        self.on_committed(lsn, Box::new(move |fate| drop(told.send(fate))));
+        self.wal().on_committed(lsn, Box::new(move |fate| drop(told.send(fate))));
         fate.recv().unwrap_or(Err(StoreError::Closed("the store is closed")))
     }
 
     fn clean_tombstones(&self) -> Result<(), StoreError> {
-        Store::clean_tombstones(self).map(|_| ())
+        self.admin().clean_tombstones().map(|_| ())
     }
 
     fn snapshot(&self, dir: &Path, with_head: bool) -> Result<(), StoreError> {
-        Store::snapshot(self, dir, with_head)
+        self.admin().snapshot(dir, with_head)
     }
 
     fn blocks(&self) -> Vec<BlockMeta> {
-        self.block_metas()
+        self.status().blocks()
     }
 }
 

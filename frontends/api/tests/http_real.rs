@@ -238,14 +238,14 @@ async fn exemplars_of_the_series_that_an_expression_names() {
     let dir = tempfile::tempdir().unwrap();
     let (state, store, live) = start(dir.path());
     fill(&store);
-    store.set_max_exemplars(10);
+    store.exemplars().set_limit(10);
     let labels = Labels::from_pairs([("__name__", "x"), ("job", "a")]);
     let row = |t: i64| ExemplarRow {
         series: store.get_or_create_series(&labels),
         exemplar: Kept { labels: Labels::from_pairs([("trace_id", "7")]), t, v: 0.5 },
         timed: true,
     };
-    store.add_exemplars(vec![row(1_500), row(9_000)]);
+    store.exemplars().add(vec![row(1_500), row(9_000)]);
     let of = async |path: &str| {
         json(&state, &format!("/api/v1/query_exemplars?query={path}")).await["data"].clone()
     };

@@ -174,7 +174,7 @@ impl Fixture {
             t,
             values: vec![level].into(),
         };
-        self.store.append_without_waiting(&batch).unwrap();
+        self.store.recorder().append_columns(&batch).unwrap();
         self.live.tick(t);
         self.core.step(t);
         let plan = compile("level:max", &PromqlOptions::default()).unwrap();

@@ -319,8 +319,8 @@ fn values_in_order_lose_what_the_store_lost() {
         let t = START + second as i64 * 1_000;
         world.live.tick(t);
         if second == 140 {
-            world.store.set_retention(Retention { time_ms: 60_000, size_bytes: 0 });
-            assert!(world.store.run_housekeeping(t).unwrap() > 2);
+            world.store.retention().set(Retention { time_ms: 60_000, size_bytes: 0 });
+            assert!(world.store.maintenance().run_housekeeping(t).unwrap() > 2);
         }
         if !(140..290).contains(&second) {
             world.compare(t);
@@ -345,7 +345,7 @@ fn a_day_in_order_is_its_values_once() {
         world.store.append_columns(&batch, FeedDelivery::Feed).unwrap();
         world.live.tick(t + 1);
         if step % 240 == 0 {
-            world.store.run_housekeeping(t).unwrap();
+            world.store.maintenance().run_housekeeping(t).unwrap();
         }
     }
     let end = START + STEPS * 15_000;
@@ -390,7 +390,7 @@ fn a_day_of_scrapes_stays_in_the_store() {
         }
         world.live.tick(t + 1);
         if step % 240 == 0 {
-            world.store.run_housekeeping(t).unwrap();
+            world.store.maintenance().run_housekeeping(t).unwrap();
         }
         if step % 1_000 == 999 {
             world.compare(t + 1);
@@ -418,7 +418,7 @@ fn a_day_that_was_read_goes_back_at_once() {
         let batch = ColumnBatch { group: world.group, layout: world.layouts[1].clone(), t, values };
         world.store.append_columns(&batch, FeedDelivery::Feed).unwrap();
         if step % 240 == 0 {
-            world.store.run_housekeeping(t).unwrap();
+            world.store.maintenance().run_housekeeping(t).unwrap();
         }
     }
     let end = START + STEPS * 15_000;

@@ -386,7 +386,8 @@ fn corrected_histograms_leave_windows() {
         bench.store.append_histograms(&[HistogramRow { series, t: at(k), h: histogram(count) }]).unwrap();
         check(at(k), "at first");
     }
-    let correct = |k, to| bench.store.correct(&[Correction { series, t: at(k), value: to }]).unwrap();
+    let correct =
+        |k, to| bench.store.recorder().correct(&[Correction { series, t: at(k), value: to }]).unwrap();
     for (k, to, what) in [
         (1, CorrectedValue::Histogram(histogram(25.0)), "with more before a reset"),
         (2, CorrectedValue::Gone, "with one less"),

@@ -164,13 +164,13 @@ impl World {
                 let back = self.random.below(300_000) as i64;
                 let matchers = [Matcher::equal("__name__", METRICS[metric]), Matcher::equal("series", "s1")];
                 let to = self.now - back + self.random.below(60_000) as i64;
-                self.store.delete(&matchers, self.now - back, to).expect("deleted");
+                self.store.admin().delete(&matchers, self.now - back, to).expect("deleted");
             }
             6 => {
-                self.store.run_housekeeping(self.now).expect("maintained");
+                self.store.maintenance().run_housekeeping(self.now).expect("maintained");
                 if self.random.chance(50) {
-                    self.store.compact().expect("merged");
-                    self.store.clean_tombstones().expect("cleaned");
+                    self.store.maintenance().compact().expect("merged");
+                    self.store.admin().clean_tombstones().expect("cleaned");
                 }
             }
             7 => self.write_past(),
@@ -230,7 +230,10 @@ impl World {
             if self.random.chance(30) { CorrectedValue::Gone } else { CorrectedValue::Float(self.value()) };
         let (target, series) = self.one();
         let series = self.store.get_or_create_series(&labels(1, target, series));
-        self.store.correct(&[Correction { series, t: self.now - back, value: to }]).expect("corrected");
+        self.store
+            .recorder()
+            .correct(&[Correction { series, t: self.now - back, value: to }])
+            .expect("corrected");
     }
 
     fn write_past(&mut self) {
@@ -240,7 +243,7 @@ impl World {
         let ts: Vec<i64> = (from..to.min(self.now)).step_by(7_300).collect();
         let vs = ts.iter().map(|_| self.random.below(99) as f64 / 10.0).collect();
         let one = SeriesSamples { labels: labels(1, target, series), ts, vs, ..SeriesSamples::default() };
-        self.store.write_backfill((from, to), &[one], i64::MAX).expect("written");
+        self.store.recorder().write_backfill((from, to), &[one], i64::MAX).expect("written");
     }
 
     /// The difference between the answer with the cache and the one from scratch.
@@ -360,15 +363,15 @@ fn the_cost_follows_the_change() {
     append(now - 59_000);
     assert_eq!(ask(now), 0, "once more the same is no change");
     let gone = Correction { series, t: now - 30_000, value: CorrectedValue::Gone };
-    world.store.correct(&[gone]).expect("corrected");
+    world.store.recorder().correct(&[gone]).expect("corrected");
     assert_eq!(ask(now), 3, "what is taken back is seen by the steps from its time on");
-    world.store.delete(&[Matcher::equal("series", "s2")], now - 90_000, now).expect("deleted");
+    world.store.admin().delete(&[Matcher::equal("series", "s2")], now - 90_000, now).expect("deleted");
     assert_eq!(ask(now), 7, "as what is deleted");
     assert_eq!(ask(now + 3_600_000), 120, "after a gap, all");
     assert_eq!(ask(now), 120, "going back, all");
-    assert!(world.store.run_housekeeping(now).expect("maintained") > 0);
+    assert!(world.store.maintenance().run_housekeeping(now).expect("maintained") > 0);
     assert_eq!(ask(now), 0, "a flush changes no sample");
-    world.store.delete(&[Matcher::equal("series", "s1")], base, base + 60_000).expect("deleted");
+    world.store.admin().delete(&[Matcher::equal("series", "s1")], base, base + 60_000).expect("deleted");
     assert_eq!(ask(now), 120, "something was deleted from blocks: all");
     let report = kept.report();
     assert_eq!((report.steps, report.rows), (120, 3));
@@ -415,6 +418,7 @@ fn an_offset_moves_what_is_asked_for() {
         // The store has this time already, from another series: only what is new counts.
         world
             .store
+            .recorder()
             .correct(&[Correction { series, t: now, value: CorrectedValue::Float(3.0) }])
             .expect("corrected");
         assert_eq!(asked_for(&world, &plan, now, &mut kept), expected, "{text}");

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, TimeMs};
-use storage::store::{BlockBackend, FloatRow, LabelledSource, SeriesSamples, Store, StoreError};
+use storage::store::{
+    BlockBackend, FloatRow, LabelledSource, SeriesSamples, Store, StoreBuilder, StoreError,
+};
 
 /// A multiple of 15 s.
 const START: TimeMs = 1_700_000_010_000;
@@ -66,7 +68,10 @@ impl Bench {
         };
         let metrics = Metrics::default();
         let blocks = Arc::new(Unreadable::default());
-        let (store, _) = Store::open_with(options, Arc::new(OsDisk), &metrics, Some(blocks.clone())).unwrap();
+        let (store, _) = StoreBuilder::new(options, Arc::new(OsDisk), &metrics)
+            .block_backend(Some(blocks.clone()))
+            .open()
+            .unwrap();
         let options = LiveOptions { workers: 1, ..LiveOptions::default() };
         let live = LiveRuntime::manual(store.clone(), &options, &metrics).unwrap();
         Bench { store, live, blocks, metrics, _dir: dir }

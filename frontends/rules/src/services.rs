@@ -31,10 +31,10 @@ impl AlertSeriesStore for Store {
         Store::get_or_create_series(self, labels)
     }
     fn append(&self, batch: &ColumnBatch) -> Result<AppendResult, StoreError> {
-        self.append_without_waiting(batch)
+        self.recorder().append_columns(batch)
     }
     fn append_rows(&self, rows: &[FloatRow]) -> Result<AppendResult, StoreError> {
-        self.append_rows_at_once(rows)
+        self.recorder().append_rows(rows)
     }
     fn newest(
         &self,

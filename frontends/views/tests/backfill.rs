@@ -353,7 +353,7 @@ proptest! {
         let fixture = Fixture::open(dir.path(), INSTALLED, None);
         fixture.append(&arrivals, i64::MIN, INSTALLED + 1);
         if flushed {
-            fixture.store.run_housekeeping(INSTALLED).unwrap();
+            fixture.store.maintenance().run_housekeeping(INSTALLED).unwrap();
         }
         let ids = fixture.install(INSTALLED - START);
         // Live views read recorded series: evaluations before those exist read less.

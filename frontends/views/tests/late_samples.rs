@@ -344,13 +344,21 @@ fn slots_stay_in_the_head_as_long_as_samples_may_be_late() {
         .append_rows(&[FloatRow { series: fixture.store.get_or_create_series(&labels(4)), t: late, v: 2.0 }])
         .unwrap();
     let now = boundary + HOURS + 2 * SECOND;
-    assert_eq!(fixture.store.run_housekeeping(now).unwrap(), 0, "samples may still come late for that range");
+    assert_eq!(
+        fixture.store.maintenance().run_housekeeping(now).unwrap(),
+        0,
+        "samples may still come late for that range"
+    );
     fixture.clock.set(now);
     fixture.past.correct_now();
     let all = fixture.store.read_series(&[Matcher::equal("team", "x")], late, boundary).unwrap();
     let sums: Vec<f64> = all.into_values().flat_map(|series| series.vs).collect();
     assert_eq!(sums, [3.0; 2], "the slots before and at the boundary");
-    assert_eq!(fixture.store.run_housekeeping(now + 5 * 60 * SECOND).unwrap(), 1, "now it is a block");
+    assert_eq!(
+        fixture.store.maintenance().run_housekeeping(now + 5 * 60 * SECOND).unwrap(),
+        1,
+        "now it is a block"
+    );
     fixture.close();
 }
 

@@ -12,7 +12,7 @@ use super::tombstones::Tombstone;
 use super::{BlockMeta, io_error};
 use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::limits::FAR_AHEAD_BLOCKS;
+use crate::limits::COLD_PREFETCH_BLOCKS;
 use crate::metrics::Metrics;
 use crate::model::{Matcher, TimeMs};
 use parking_lot::{Mutex, RwLock};
@@ -160,6 +160,8 @@ impl BlockSet {
     /// Adds cold blocks that were found in the object store.
     pub fn add_found(&self, mut found: Vec<ColdBlock>) {
         let here: BTreeSet<String> = self.all_metas().iter().map(|meta| meta.name().to_string()).collect();
+        // A block that is here and in the object store: the upload was interrupted, or the move is
+        // not finished. The local one is complete, and costs no request.
         found.retain(|block| !here.contains(&block.meta().name().to_string()));
         let new = !found.is_empty();
         for block in found.into_iter() {
@@ -214,6 +216,7 @@ impl BlockSet {
         };
         let (mut new, mut damage) = (Vec::new(), Vec::new());
         for block in list.blocks.iter() {
+            // Blocks that the deletion does not name were written later, and keep all samples.
             match if about(block) { block.with_deletes(tombstones) } else { Ok(block.clone()) } {
                 Ok(block) => new.push(block),
                 Err(error) => damage.push(format!("block left out: {error}")),
@@ -262,6 +265,8 @@ impl BlockSet {
     pub fn remove(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
         let Some(block) = self.unlist(dir) else { return Ok(()) };
         let name = block.meta().name().to_string();
+        // Also for a local block: it may have been uploaded, and its record must go first.
+        // Otherwise a restart would find it again in the object store.
         let far = self.far.read().clone().filter(|far| far.is_recorded(&name));
         let forgotten = far.map_or(Ok(()), |far| far.schedule_delete(&name));
         let removed = match &block {
@@ -290,6 +295,8 @@ impl BlockSet {
     /// Removes directories that were kept for readers that have finished.
     pub fn remove_leaving(&self, disk: &dyn Disk) -> Result<(), StoreError> {
         let mut leaving = self.leaving.lock();
+        // `pin` succeeds when the readers have finished, or when there are enough file descriptors
+        // now.
         let (stay, go): (Vec<Block>, Vec<Block>) = leaving.drain(..).partition(|block| !block.pin());
         *leaving = stay;
         let mut outcome = Ok(());
@@ -370,8 +377,8 @@ impl BlockSet {
         let length = blocks.len();
         (0..length).map(move |i| {
             // Cold blocks are fetched in groups, side by side, and only as far as the caller reads.
-            if i % FAR_AHEAD_BLOCKS == 0 {
-                let next = blocks[i..].iter().take(FAR_AHEAD_BLOCKS);
+            if i % COLD_PREFETCH_BLOCKS == 0 {
+                let next = blocks[i..].iter().take(COLD_PREFETCH_BLOCKS);
                 ColdBlock::read_ahead(next.filter_map(BlockHandle::far))?;
             }
             blocks[i].open()

@@ -53,6 +53,7 @@ fn open(bytes: &[u8], most: usize) -> Option<(DeltaHeader, SkipEntry)> {
     let per = usize::try_from(block.checked_div(parts)?).ok()?;
     let parts = usize::try_from(parts).ok()?;
     let total = usize::try_from(total).ok()?;
+    // Multiples of 32 are what the format asks for; unpacking relies on multiples of eight.
     let fits = (1..=MOST_PER).contains(&per) && per.is_multiple_of(32) && total <= most;
     fits.then_some((DeltaHeader { per, parts, total }, SkipEntry { index: 0, value, at: from.at }))
 }
@@ -70,11 +71,15 @@ struct Miniblock<'a> {
 fn unpack<const W: usize>(bits: &[u8], out: &mut [[u64; 8]]) -> Option<()> {
     let mask = if W == 64 { u64::MAX } else { (1 << W) - 1 };
     for (at, eight) in out.iter_mut().enumerate() {
+        // Eight bytes more than the numbers take, because whole words are read: the caller has
+        // padded the input.
         let bits = bits.get(at * W..)?.get(..W + 8)?;
         for (i, number) in eight.iter_mut().enumerate() {
             let byte = i * W / 8;
             let bit = i * W % 8;
             let mut word = u64::from_le_bytes(*bits[byte..].first_chunk::<8>()?) >> bit;
+            // The number begins in the eighth byte of the word and ends in the ninth. Decided at
+            // compile time.
             if W + bit > 64 {
                 word |= u64::from(bits[byte + 8]) << (64 - bit);
             }
@@ -109,6 +114,8 @@ impl Miniblock<'_> {
 
     /// The sum of the first `count` deltas.
     fn sum(&self, count: usize) -> Option<i64> {
+        // The remainders are added to this below. Wraps as the format says: a sum may leave 64 bits
+        // and come back.
         let all = self.least.wrapping_mul(count as i64);
         if self.width == 0 || count == 0 {
             return Some(all);
@@ -177,6 +184,7 @@ impl DeltaSkipIndex {
     pub(super) fn new(bytes: &[u8], most: usize) -> Option<DeltaSkipIndex> {
         let (layout, mut mark) = open(bytes, most)?;
         let mut blocks = vec![mark];
+        // The first integer is in the header; each block has those after the one that is known.
         while mark.index + 1 < layout.total {
             let left = layout.total - 1 - mark.index;
             let at = mark.at;
@@ -211,6 +219,7 @@ impl DeltaSkipIndex {
         if range.end > self.layout.total {
             return None;
         }
+        // The last block that begins at or before the first integer that is wanted.
         let at = self.blocks.partition_point(|mark| mark.index <= range.start).checked_sub(1)?;
         for mark in &self.blocks[at..] {
             if mark.index == range.start {

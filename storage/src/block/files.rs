@@ -1,8 +1,8 @@
 //! Files with checksums. [`CheckedWriter`] computes them while writing. [`CheckedFile`] verifies
 //! every 16 KiB chunk it reads, so that Parquet's decoders never see damaged bytes.
 //!
-//! Decoders turn every error into a text of their own. [`CheckedFile::read_with`] keeps the error of
-//! the disk, so that a caller can tell a disk that cannot be read from a damaged file.
+//! Decoders turn every error into a text of their own. [`CheckedFile::read_with`] keeps the error
+//! of the disk, so that a caller can tell a disk that cannot be read from a damaged file.
 
 use super::block_files::{BlockFiles, ReadRange};
 use super::meta::{BlockMeta, FileMeta};
@@ -179,8 +179,9 @@ impl CheckedFile {
         CheckedFile { inner: self.inner.clone(), failure: Some(failure.clone()) }
     }
 
-    /// Lets `decode` read this file, which is at `path`. If it fails because the file could not be
-    /// read, the result is that error, and otherwise the file is damaged.
+    /// Lets `decode` read this file, which is at `path`, or an object of this address. If it fails
+    /// because the file could not be read, the result is that error, and otherwise the file is
+    /// damaged.
     pub(super) fn read_with<T, E: ToString>(
         &self,
         path: &Path,
@@ -200,7 +201,8 @@ pub(super) fn decode_error(path: &Path, failure: &ReadFailure, error: impl ToStr
 }
 
 /// The error of reading file `path`: damage if the file has other bytes than it should have, or
-/// fewer; otherwise the disk could not read it.
+/// fewer; otherwise the disk or the object store could not read it, and may be able to later. See
+/// the contract of [`ReadRange`].
 pub(super) fn read_error(path: &Path, error: io::Error) -> StoreError {
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => damaged(path, error),
@@ -220,8 +222,8 @@ impl Inner {
         let first = start / size;
         let last = end.div_ceil(size);
         let whole = (last * size).min(self.len) - first * size;
-        let read = self.file.read_at(first * size, whole as usize);
-        let bytes = read.map_err(|e| if self.file.is_remote() { invalid(e.to_string()) } else { e })?;
+        let bytes = self.file.read_at(first * size, whole as usize)?;
+        debug_assert_eq!(bytes.len() as u64, whole, "a clause of ReadRange");
         for (chunk, number) in bytes.chunks(BLOCK_CRC_BYTES).zip(first as usize..) {
             if self.chunks.get(number * 4..number * 4 + 4) != Some(&crc32c::crc32c(chunk).to_le_bytes()) {
                 let at = number as u64 * size;

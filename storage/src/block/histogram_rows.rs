@@ -3,7 +3,7 @@
 
 use super::paged_file::PageOptions;
 use super::schema::{self, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, STARTS, STARTS_CHECKSUMS, column, list_builder};
-use crate::limits::BLOCK_LANE_PAGE_ROWS;
+use crate::limits::BLOCK_SPARSE_PAGE_ROWS;
 use crate::model::histogram::{BucketSpan, Buckets, ResetHint};
 use crate::model::{NativeHistogram, TimeMs};
 use arrow::array::{
@@ -34,7 +34,7 @@ pub(super) const HISTOGRAM_PAGES: PageOptions = PageOptions {
         "negative_counts",
         "bounds",
     ],
-    page_rows: BLOCK_LANE_PAGE_ROWS,
+    page_rows: BLOCK_SPARSE_PAGE_ROWS,
 };
 
 /// How to read pages of `starts.parquet`.
@@ -42,7 +42,7 @@ pub(super) const START_PAGES: PageOptions = PageOptions {
     file: STARTS,
     checksums: STARTS_CHECKSUMS,
     columns: &["ts", "start"],
-    page_rows: BLOCK_LANE_PAGE_ROWS,
+    page_rows: BLOCK_SPARSE_PAGE_ROWS,
 };
 
 const HINTS: [ResetHint; 4] = [ResetHint::Unknown, ResetHint::Reset, ResetHint::NotReset, ResetHint::Gauge];
@@ -147,6 +147,7 @@ pub(super) fn decode(
     let byte = |at: usize| Some(page.column(at).as_primitive_opt::<Int8Type>()?.value(row));
     let number = |at: usize| Some(page.column(at).as_primitive_opt::<Float64Type>()?.value(row));
     let bounds = list::<Float64Type>(page, 13, row)?;
+    // A series has the same bounds for months: one allocation instead of one for each sample.
     let shared = before.filter(|before| before.bounds[..] == bounds.values()[..]);
     Some(NativeHistogram {
         schema: i32::from(byte(1)?),
@@ -169,6 +170,7 @@ fn buckets(page: &RecordBatch, at: usize, row: usize) -> Option<Buckets> {
     let spans: Vec<BucketSpan> =
         spans.map(|(offset, length)| BucketSpan { offset: *offset, length: *length }).collect();
     let told: u64 = spans.iter().map(|span| u64::from(span.length)).sum();
+    // A file that another program wrote may have a valid checksum and other lists.
     let fits = offsets.len() == lengths.len() && told == counts.len() as u64;
     fits.then(|| Buckets { spans, counts: counts.values().to_vec() })
 }

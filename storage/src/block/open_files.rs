@@ -63,6 +63,8 @@ impl OpenFiles {
         if let Some(file) = self.0.files.lock().touch(number) {
             return Ok(file);
         }
+        // Opened without the lock: others read meanwhile. Two threads may open the same file; one
+        // handle is then closed again.
         let file = self.open(path)?;
         let mut recent = self.0.files.lock();
         recent.close_beyond(OPEN_BLOCK_FILES - 1);
@@ -162,6 +164,7 @@ impl LocalBlockFiles {
         }
         let names = self.names.lock().clone();
         let pinned = &self.open.0.pinned;
+        // Counted before the files are opened, so that two threads together stay within the limit.
         if pinned.fetch_add(names.len(), Relaxed) + names.len() > PINNED_BLOCK_FILES {
             pinned.fetch_sub(names.len(), Relaxed);
             return false;

@@ -107,7 +107,8 @@ impl PageDecoder {
     }
 
     /// As [`PageDecoder::decode`]. `open` gets the number of a column and its encoding. It replaces
-    /// `bytes` by the column, without compression, and [`PADDING`], and returns the number of levels.
+    /// `bytes` by the column, without compression, and [`PADDING`], and returns the number of
+    /// levels.
     pub(super) fn assemble(
         &mut self,
         clock_lengths: &[usize],
@@ -161,8 +162,8 @@ impl PageDecoder {
     }
 
     /// Adds the rows to `page`, with their gaps, which are in `self.bytes`. The lengths of the rows
-    /// follow from the gaps. `most`: the number of samples and gaps of all rows together; `count`: of
-    /// levels of the gaps.
+    /// follow from the gaps. `most`: the number of samples and gaps of all rows together; `count`:
+    /// of levels of the gaps.
     fn rows(
         &mut self,
         clock_lengths: &[usize],

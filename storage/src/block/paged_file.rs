@@ -88,6 +88,7 @@ impl PagedFile {
 
     /// The decoded page with the rows from `page * page_rows` on.
     pub(super) fn page(&self, page: usize) -> Result<RecordBatch, StoreError> {
+        // Decoding a page takes longer than most queries take in all.
         if let Some(CachedPage::Batch(batch)) = self.cache.get((self.number, page)) {
             return Ok(batch);
         }
@@ -107,7 +108,11 @@ impl PagedFile {
             return Ok(rows);
         }
         let rows = Arc::new(match self.by_hand(page, &clock_lengths()) {
+            // Our decoder reads what our writer writes, several times as fast; it gives up on
+            // anything else.
             Some(rows) => rows,
+            // Other encodings, such as those of a file that was rewritten with another tool. Also
+            // damage: the `parquet` crate then says what is wrong.
             None => SamplesPage::of_batch(&self.batch(page)?).map_err(|e| self.bad(e))?,
         });
         self.cache.put((self.number, page), CachedPage::Samples(rows.clone()));
@@ -139,6 +144,7 @@ impl PagedFile {
     pub(super) fn batch(&self, page: usize) -> Result<RecordBatch, StoreError> {
         let first = page * self.options.page_rows % BLOCK_GROUP_ROWS;
         let group = page * self.options.page_rows / BLOCK_GROUP_ROWS;
+        // The last row group, and the last page in it, may be shorter.
         let in_group = self.rows.saturating_sub(group * BLOCK_GROUP_ROWS).min(BLOCK_GROUP_ROWS);
         let last = (first + self.options.page_rows).min(in_group);
         let rows = RowSelection::from_consecutive_ranges(std::iter::once(first..last), in_group);
@@ -154,6 +160,8 @@ impl PagedFile {
             batch.map_err(|e| e.to_string())
         };
         let batch = self.file.read_with(&self.path, decode)?;
+        // Rows are addressed by their number: a page with other rows would give the samples of
+        // other series.
         if batch.num_rows() != last - first || batch.num_columns() != self.options.columns.len() {
             return Err(self.bad("a page has not the rows that it should have"));
         }

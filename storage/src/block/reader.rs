@@ -62,8 +62,8 @@ pub struct BlockSeriesHandle {
 }
 
 impl Block {
-    /// Opens the block in `dir` on `disk`. Verifies timestamps and the row index now, and labels, index and
-    /// values when they are read.
+    /// Opens the block in `dir` on `disk`. Verifies timestamps and the row index now, and labels,
+    /// index and values when they are read.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Block, StoreError> {
         Block::open_with(dir, &PageCache::new(disk))
     }
@@ -97,6 +97,8 @@ impl Block {
         meta: BlockMeta,
         cache: &PageCache,
     ) -> Result<Block, StoreError> {
+        // What every query needs is read and verified now: which rows a series has, and their
+        // times. Values and labels are read when a query asks for them.
         let series = SeriesTable::open(source, &meta, cache)?;
         let clocks = read_clocks(&meta.dir.join(CLOCKS), read_checked(source, &meta, CLOCKS)?)?;
         let samples = PagedFile::open(SAMPLE_PAGES, source, &meta, cache)?;
@@ -105,6 +107,8 @@ impl Block {
         let starts = SparseFile::open(START_PAGES, source, &meta, cache)?;
         let items = |lane: &Option<SparseFile>| lane.as_ref().map_or(0, |lane| lane.rows() as u64);
         let found = (series.count() as u64, clocks.len() as u64, row_clock.len() as u64);
+        // Each file has a valid checksum by itself; that they belong together is only known by
+        // these counts.
         if found != (meta.series, meta.clocks, meta.rows)
             || (items(&histograms), items(&starts)) != (meta.histograms, meta.starts)
         {
@@ -178,6 +182,8 @@ impl Block {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<BlockSeriesHandle>, StoreError> {
+        // Cold blocks are selected from by their metadata alone, before anything is fetched; this
+        // is for the others.
         if !self.0.meta.overlaps(from, to) {
             return Ok(Vec::new());
         }
@@ -190,6 +196,7 @@ impl Block {
         self.0.series.labels(here, |series, labels| {
             let deleted = if self.1.is_empty() { None } else { self.1.times(series) };
             let handle = BlockSeriesHandle { block: self.clone(), series, labels, deleted };
+            // A series of which everything is deleted must not be in lists of series.
             if handle.may_have_samples(from, to) {
                 handles.push(handle);
             }
@@ -262,6 +269,8 @@ impl Block {
         let values = vs.len();
         let range = push_times(clock, row.gaps(), from, to, ts);
         row.read(range, vs).ok_or_else(|| {
+            // Nothing of a row that does not fit is answered: times without values would shift all
+            // that follow.
             ts.truncate(times);
             vs.truncate(values);
             UNFIT
@@ -296,6 +305,8 @@ impl BlockSeriesHandle {
         let clock = |row: usize| &self.block.0.clocks[self.block.0.row_clock[row] as usize];
         let left = |row: usize| {
             let Some((first, last)) = clock(row).ends() else { return false };
+            // A row with a single time is decided exactly; for others the gaps within are not
+            // looked at, so a series may be listed without samples.
             if first == last { !deleted.covers(first) } else { !deleted.covers_all(first, last) }
         };
         let histograms = |lane: &SparseFile| {
@@ -374,6 +385,7 @@ fn push_times(
     let end = to.checked_add(1).map_or(clock.len(), |behind| clock.before(behind)).max(start);
     let before = gaps.partition_point(|gap| (*gap as usize) < start);
     let already = ts.len();
+    // No gap in the range, the common case: the times are copied as they are.
     if before == gaps.len() {
         clock.push(start..end, ts);
         return start - before..start - before + ts.len() - already;
@@ -384,5 +396,7 @@ fn push_times(
             ts.push(clock.at(at));
         }
     }
+    // Values have no entry at a gap, so their numbers lag behind those of the times by the gaps
+    // before.
     start - before..start - before + ts.len() - already
 }

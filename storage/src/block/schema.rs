@@ -2,7 +2,7 @@
 //! (`docs/format/block.md`).
 
 use crate::limits::{
-    BLOCK_GROUP_ROWS, BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, BLOCK_ZSTD_LEVEL, SERIES_PAGE_ROWS,
+    BLOCK_GROUP_ROWS, BLOCK_PAGE_ROWS, BLOCK_SPARSE_PAGE_ROWS, BLOCK_ZSTD_LEVEL, SERIES_PAGE_ROWS,
 };
 use arrow::array::{ArrayRef, ListBuilder, PrimitiveBuilder};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Fields, Schema};
@@ -149,8 +149,8 @@ pub(super) fn samples_properties() -> Result<WriterProperties, ParquetError> {
 fn lane_properties() -> Result<WriterPropertiesBuilder, ParquetError> {
     let properties = packed(properties()?, &[&["series_id"], &["ts"]]);
     Ok(properties
-        .set_data_page_row_count_limit(BLOCK_LANE_PAGE_ROWS)
-        .set_write_batch_size(BLOCK_LANE_PAGE_ROWS))
+        .set_data_page_row_count_limit(BLOCK_SPARSE_PAGE_ROWS)
+        .set_write_batch_size(BLOCK_SPARSE_PAGE_ROWS))
 }
 
 pub(super) fn histograms_properties() -> Result<WriterProperties, ParquetError> {

@@ -65,6 +65,7 @@ impl SeriesTable {
             let postings = Postings::build(&all);
             LabelStorage::Memory(all, postings)
         };
+        // `meta.json` says how many there should be; the caller compares.
         let found = match &labels {
             LabelStorage::Memory(all, _) => all.len(),
             LabelStorage::Indexed(pages, _) => pages.rows(),
@@ -104,6 +105,7 @@ impl SeriesTable {
         for id in ids {
             let page = id as usize / SERIES_PAGE_ROWS;
             let row = id as usize % SERIES_PAGE_ROWS;
+            // Ids ascend, so a page is not asked for again once the next one was needed.
             let series = match current.take() {
                 Some((known, series)) if known == page => series,
                 _ => pages.series(page)?,
@@ -142,6 +144,7 @@ impl SeriesTable {
         let series = Arc::new(matcher_eval::select(self.terms(), matchers, &one_by_one)?);
         let selected =
             Arc::new(CachedSelection { matchers: matchers.to_vec(), series, shards: OnceLock::new() });
+        // One huge selection would push out all pages of all blocks.
         if selected.size() <= SELECTED_BYTES {
             self.cache.put(key, CachedPage::Selected(selected.clone()));
         }
@@ -158,6 +161,7 @@ impl SeriesTable {
             Some(known) => known,
             None => {
                 let divided = self.divided(&selected.series)?;
+                // Another thread may have divided it meanwhile: one of the two is kept.
                 selected.shards.get_or_init(|| divided)
             }
         };
@@ -204,6 +208,8 @@ impl SeriesTable {
         let names = self.terms().names()?;
         let selected = if matchers.is_empty() { None } else { Some(self.select(matchers)?) };
         for name in names {
+            // A lookup per name: there are few names, and reading the labels of all series would
+            // cost more.
             let here = match &selected {
                 None => true,
                 Some(selected) if selected.is_empty() => false,
@@ -242,6 +248,8 @@ impl SeriesTable {
             values.push(value.to_owned());
             values.len() as u64 <= most
         })?;
+        // Many values: reading the labels of the selected series costs less than a lookup for each
+        // value.
         if values.len() as u64 > most {
             return self
                 .labels(selected.iter(), |_, labels| labels.get(name).into_iter().for_each(&mut each));

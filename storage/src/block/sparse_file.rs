@@ -34,6 +34,8 @@ impl SparseFile {
         meta: &BlockMeta,
         cache: &PageCache,
     ) -> Result<Option<SparseFile>, StoreError> {
+        // Most blocks have no histograms and no start timestamps: then there is no file, and
+        // nothing to read.
         if !meta.files.contains_key(options.file) {
             return Ok(None);
         }
@@ -47,9 +49,13 @@ impl SparseFile {
             let (Some(ids), Some(times)) = (ids, times) else {
                 return Err(pages.bad("series_id and ts have other types"));
             };
+            // A row of the block for each series with items, instead of one for each item: that
+            // much stays in memory.
             for (id, t) in ids.values().iter().zip(times.values()) {
                 match series.last_mut() {
                     Some(last) if last.series == *id && last.max < *t => last.max = *t,
+                    // The same series with a time that does not ascend, or an earlier series: a
+                    // search would miss rows.
                     Some(last) if last.series >= *id => {
                         return Err(pages.bad(format!("row {row}: series {id} at {t} is out of order")));
                     }
@@ -98,6 +104,7 @@ impl SparseFile {
         mut take: impl FnMut(&RecordBatch, usize, TimeMs) -> Option<()>,
     ) -> Result<(), StoreError> {
         let Some(at) = self.find(series).filter(|_| self.overlaps(series, from, to)) else { return Ok(()) };
+        // The rows of a series end where those of the next one begin.
         let end = self.series.get(at + 1).map_or(self.rows(), |next| next.first_row);
         let mut row = self.series[at].first_row;
         let size = self.pages.page_rows();

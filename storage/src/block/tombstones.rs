@@ -64,12 +64,15 @@ impl Tombstones {
     pub fn add(&self, disk: &dyn Disk, tombstone: Tombstone) -> Result<(), StoreError> {
         let mut known = self.list.lock();
         let mut list = known.as_ref().clone();
+        // Every query looks through them, and the whole file is written for each.
         if list.len() >= TOMBSTONES {
             return Err(StoreError::LimitReached {
                 reached: format!("{TOMBSTONES} deletions are waiting to be carried out in blocks"),
                 remedy: "POST /api/v1/admin/tsdb/clean_tombstones first",
             });
         }
+        // Written before readers see it: if that fails, nothing is deleted, and the caller is told
+        // so.
         list.push(tombstone);
         write(disk, &self.path, &list)?;
         *known = Arc::new(list);
@@ -91,6 +94,7 @@ impl Tombstones {
             one.blocks.retain(|name| stays(name));
         }
         list.retain(|one| !one.blocks.is_empty());
+        // Called after every merge; mostly nothing has changed, and nothing is written.
         if count(&list) < before {
             write(disk, &self.path, &list)?;
             *known = Arc::new(list);
@@ -144,6 +148,7 @@ impl BlockDeletes {
         let mut all = self.0.clone();
         for one in about {
             let series = select(&one.matchers)?;
+            // A tombstone of other series of the block costs its readers nothing.
             if !series.is_empty() {
                 all.push((series, one.from, one.to));
             }

@@ -14,7 +14,7 @@ use super::timestamp_table::{TimestampTable, target_of};
 use super::{damaged, index, io_error};
 use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::limits::{BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, BLOCK_WINDOW_MS, SERIES_PAGE_ROWS};
+use crate::limits::{BLOCK_PAGE_ROWS, BLOCK_SPARSE_PAGE_ROWS, BLOCK_WINDOW_MS, SERIES_PAGE_ROWS};
 use crate::model::labels::METRIC_NAME;
 use crate::model::runs::{TimedHistograms, TimedStarts};
 use crate::model::{Labels, TimeMs};
@@ -81,6 +81,8 @@ pub fn write_block_replacing(
     // Another name than a flush of the same range, which may run at the same time.
     let what = if replaces.is_empty() { "" } else { "_merge" };
     let temporary = blocks_dir.join(format!("{from}_{to}{what}.tmp"));
+    // Left by a process that was killed: the directory of one range has one name, and nobody else
+    // writes it.
     remove_if_there(disk, &temporary)?;
     disk.create_dir(&temporary).map_err(io_error(&temporary))?;
     let mut meta = write_files(disk, &temporary, from, to, series).inspect_err(|_| {
@@ -104,6 +106,7 @@ pub fn write_block_replacing(
         meta.replaces.push(meta.name().to_string());
         meta.dir = blocks_dir.join(name(&meta));
     }
+    // Last: it has the checksums of all others, and says which blocks this one replaces.
     let _ = write_bytes(disk, &temporary.join(META), &meta.encode().map_err(|e| damaged(&temporary, e))?)?;
     disk.sync_dir(&temporary).map_err(io_error(&temporary))?;
     let placed = disk.rename(&temporary, &meta.dir).and_then(|()| disk.sync_dir(blocks_dir));
@@ -192,6 +195,8 @@ fn failed(path: &Path) -> impl Fn(ParquetError) -> StoreError + '_ {
 
 fn io_cause(error: ParquetError) -> std::io::Error {
     match error {
+        // The disk is full, for example: the caller decides by the kind of the error, so it must
+        // not be hidden in a text.
         ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
             Ok(io) => *io,
             Err(other) => std::io::Error::other(other),
@@ -213,7 +218,7 @@ impl<R> SparseFileWriter<R> {
     /// Counts an item, and writes a page when there are enough.
     fn pushed(&mut self, take: FinishBatchFn<R>) -> Result<(), StoreError> {
         self.waiting += 1;
-        if self.waiting < BLOCK_LANE_PAGE_ROWS {
+        if self.waiting < BLOCK_SPARSE_PAGE_ROWS {
             return Ok(());
         }
         self.waiting = 0;
@@ -279,6 +284,7 @@ impl<'a> BlockBuilder<'a> {
         let first = histogram(series.histograms.first());
         let last = histogram(series.histograms.last());
         let ends = series.ts.first().into_iter().chain(series.ts.last()).copied().chain(first).chain(last);
+        // A series without samples is not written: readers would list it.
         let Some((min, max)) = ends.map(|t| (t, t)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else {
             return Ok(());
         };
@@ -292,6 +298,8 @@ impl<'a> BlockBuilder<'a> {
         self.push_lanes(id, series)?;
         let mut vs = series.vs.as_slice();
         let window = |t: i64| t.div_euclid(BLOCK_WINDOW_MS);
+        // A row has at most two hours: to read one sample, no more than that is decoded, however
+        // long the block is.
         for ts in series.ts.chunk_by(|a, b| window(*a) == window(*b)) {
             let (now, later) = vs.split_at(ts.len());
             self.rows.push(id, target, &mut self.clocks, ts, now);
@@ -318,6 +326,7 @@ impl<'a> BlockBuilder<'a> {
         let histograms: Vec<TimeMs> = series.histograms.iter().map(|(t, _)| *t).collect();
         let starts: Vec<TimeMs> = series.starts.iter().map(|(t, _)| *t).collect();
         for ts in [&series.ts, &histograms, &starts] {
+            // Differences between timestamps are written without a sign.
             if ts.windows(2).any(|pair| pair[0] >= pair[1]) {
                 return refuse("has timestamps that do not ascend");
             }
@@ -333,6 +342,7 @@ impl<'a> BlockBuilder<'a> {
         let begin = |name: &str, schema, properties| {
             ParquetFileWriter::create(self.disk, self.dir.join(name), schema, properties)
         };
+        // Most blocks have none of either, and no file for them.
         if self.histograms.is_none() && !series.histograms.is_empty() {
             let table = begin(HISTOGRAMS, schema::histograms(), schema::histograms_properties())?;
             self.histograms = Some(SparseFileWriter { rows: HistogramRows::new(), waiting: 0, table });

@@ -3,7 +3,7 @@
 
 use super::{LoadedMap, MapChange, MapEntries};
 use crate::codec;
-use crate::limits::KEEP_FRAME_BYTES;
+use crate::limits::DURABLE_MAP_FRAME_BYTES;
 
 /// The first bytes of a file; the last of them is the version.
 pub(super) const HEADER: &[u8; 8] = b"PERKEEP\x01";
@@ -17,7 +17,7 @@ pub(super) fn encode(changes: Vec<MapChange>, out: &mut Vec<u8>) -> Result<(), c
     for change in changes {
         bytes += change.0.len() + change.1.as_ref().map_or(0, Vec::len) + 32;
         frame.push(change);
-        if bytes > KEEP_FRAME_BYTES {
+        if bytes > DURABLE_MAP_FRAME_BYTES {
             put_frame(&std::mem::take(&mut frame), out)?;
             bytes = 0;
         }

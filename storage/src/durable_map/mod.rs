@@ -108,6 +108,7 @@ impl DurableMap {
     /// [`DurableMap::wait`].
     pub fn put(&self, changes: impl IntoIterator<Item = MapChange>) -> u64 {
         let mut state = self.shared.state.lock();
+        // By key: of several changes of one key between two writes only the last is written.
         state.queue.extend(changes);
         state.put += 1;
         self.shared.work.notify_one();
@@ -124,6 +125,8 @@ impl DurableMap {
         }
         let mut state = self.shared.state.lock();
         while state.written < put {
+            // One call waits on a disk that does not answer, not each: a tick has many alerts, and
+            // would wait for each of them in turn.
             if state.late || self.shared.done.wait_for(&mut state, limit).timed_out() {
                 state.late = state.written < put;
                 return !state.late;
@@ -151,6 +154,8 @@ fn read(
 ) -> Result<(writer::MapWriter, LoadedMap), StoreError> {
     let found = match disk.read(path) {
         Ok(bytes) => format::decode(&bytes),
+        // Only a file that was never written is an empty map. One that cannot be read stops the
+        // start: the states of alerts in it would be overwritten.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => LoadedMap::default(),
         Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
     };

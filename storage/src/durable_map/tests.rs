@@ -113,7 +113,7 @@ fn the_file_does_not_grow_for_ever() {
     }
     drop(map);
     let length = std::fs::metadata(dir.path().join("map")).unwrap().len();
-    assert!(length < 2 * crate::limits::KEEP_TIDY_BYTES as u64, "{length} bytes");
+    assert!(length < 2 * crate::limits::DURABLE_MAP_COMPACT_BYTES as u64, "{length} bytes");
     assert_eq!(text(&open(dir.path()).1)[1], ("n".to_owned(), "199".to_owned()));
 }
 

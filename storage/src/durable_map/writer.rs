@@ -3,7 +3,7 @@
 
 use super::{MapChange, MapEntries, MapShared, format};
 use crate::disk::{Disk, DiskFile};
-use crate::limits::{KEEP_RETRY_MS, KEEP_TIDY_BYTES};
+use crate::limits::{DURABLE_MAP_COMPACT_BYTES, DURABLE_MAP_RETRY_MS};
 use crate::metrics::{Counter, Metrics};
 use std::io;
 use std::path::PathBuf;
@@ -44,6 +44,7 @@ impl MapWriter {
         loop {
             let Some((changes, put, closing)) = take(shared, self.failing) else { return };
             self.write(shared, changes, put);
+            // The last attempt has failed: the server must be able to stop on a full disk.
             if self.failing && closing {
                 return;
             }
@@ -53,6 +54,7 @@ impl MapWriter {
     /// Writes what is queued now, or tries a failed write again.
     pub(super) fn run_once(&mut self, shared: &MapShared) {
         let mut state = shared.state.lock();
+        // A failed write is tried again even if nothing has changed since.
         if state.taken == state.put && !self.failing {
             return;
         }
@@ -64,6 +66,7 @@ impl MapWriter {
     }
 
     fn write(&mut self, shared: &MapShared, changes: Vec<MapChange>, put: u64) {
+        // Also if the write fails: the next attempt writes the whole file from these entries.
         format::apply(&mut self.entries, changes.clone());
         let written = self.append(changes);
         if written.is_ok() {
@@ -72,6 +75,8 @@ impl MapWriter {
             state.late &= state.put > put;
             shared.done.notify_all();
         }
+        // After those who wait were told: they are promised a crash of the process, not a power
+        // loss, and a sync takes milliseconds.
         let outcome = written.and_then(|()| self.file.as_mut().map_or(Ok(()), |file| file.sync()));
         self.report(&outcome, self.failing);
         self.failing = outcome.is_err();
@@ -94,7 +99,9 @@ impl MapWriter {
     }
 
     fn append(&mut self, changes: Vec<MapChange>) -> io::Result<()> {
-        let too_long = self.length > KEEP_TIDY_BYTES && self.length > 4 * self.tidy_length;
+        // The file has grown to four times its content: most of it are values that were replaced.
+        // Rewriting earlier would cost more than it saves.
+        let too_long = self.length > DURABLE_MAP_COMPACT_BYTES && self.length > 4 * self.tidy_length;
         let Some(file) = self.file.as_mut().filter(|_| !too_long) else { return self.write_anew() };
         let mut bytes = Vec::new();
         format::encode(changes, &mut bytes).map_err(io::Error::other)?;
@@ -113,6 +120,7 @@ impl MapWriter {
         file.append(&bytes)?;
         file.sync()?;
         self.disk.rename(&temporary, &self.path)?;
+        // Appending goes on with the handle of the temporary name: it is the same file.
         self.file = Some(file);
         self.length = bytes.len();
         self.tidy_length = bytes.len();
@@ -127,7 +135,7 @@ fn take(shared: &MapShared, failing: bool) -> Option<(Vec<MapChange>, u64, bool)
     let mut state = shared.state.lock();
     while state.taken == state.put && !state.closing {
         if failing {
-            shared.work.wait_for(&mut state, Duration::from_millis(KEEP_RETRY_MS));
+            shared.work.wait_for(&mut state, Duration::from_millis(DURABLE_MAP_RETRY_MS));
             break;
         }
         shared.work.wait(&mut state);

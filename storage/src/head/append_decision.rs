@@ -2,9 +2,9 @@
 //! already, or refused as too old or as a second value at the same time.
 //!
 //! The rules apply to floats and native histograms of a series together, and the sample that came
-//! first wins. A sample must not be older than the bounds of the head ([`Head::set_bound`]). A
-//! sample that is older than the newest of its series must also be within the window of late
-//! samples (`out_of_order`).
+//! first wins. A sample must not be older than the bounds of the head ([`AppendLimits`]). A sample
+//! that is older than the newest of its series must also be within the window of late samples
+//! (`out_of_order`).
 
 use super::shard::Head;
 use crate::limits::REFUSED_NAMED;
@@ -72,15 +72,104 @@ pub struct AppendCounts {
     pub refused: Vec<RefusedSample>,
 }
 
-impl Head {
+/// Which samples a head refuses because of their time.
+#[derive(Clone, Debug)]
+pub struct AppendLimits {
+    /// The window of late samples, ms.
+    pub(super) out_of_order: i64,
+    /// Samples before this time are refused: blocks cover it, and each late sample would make a
+    /// small block at the next flush.
+    pub(super) min_append_time: TimeMs,
+    /// The append that runs refuses samples before this time.
+    pub(super) bound: TimeMs,
+    /// Samples before this time may be in blocks too, so they cannot be corrected.
+    pub(super) min_correction_time: TimeMs,
+}
+
+impl Default for AppendLimits {
+    fn default() -> AppendLimits {
+        AppendLimits::new(0)
+    }
+}
+
+impl AppendLimits {
+    /// No limits but the window of late samples.
+    pub(super) fn new(out_of_order: i64) -> AppendLimits {
+        AppendLimits {
+            out_of_order,
+            min_append_time: TimeMs::MIN,
+            bound: TimeMs::MIN,
+            min_correction_time: TimeMs::MIN,
+        }
+    }
+
+    /// Sets the bound of the append that runs: samples older than `bound` are refused, also those
+    /// of new series.
+    pub fn set_bound(&mut self, bound: TimeMs) {
+        self.bound = bound;
+    }
+
+    /// The oldest time that the head accepts, for any series.
+    pub(super) fn oldest_accepted(&self) -> TimeMs {
+        self.min_append_time.max(self.bound)
+    }
+
+    /// From now on, samples before `end` are refused as too old: blocks cover that time.
+    pub fn raise_min_append_time(&mut self, end: TimeMs) {
+        self.min_append_time = self.min_append_time.max(end);
+    }
+
+    /// Refuses corrections before `end` from now on: a block may have these samples too, and would
+    /// bring the old values back.
+    pub fn raise_min_correction_time(&mut self, end: TimeMs) {
+        self.min_correction_time = self.min_correction_time.max(end);
+    }
+
+    /// Decides about a sample at `t`. `newest` is the time of its series' newest sample. `there` is
+    /// called only if a sample could be there: it returns `None` for no sample, else whether the
+    /// stored sample is the same.
+    pub(super) fn decide(
+        &self,
+        t: TimeMs,
+        newest: impl FnOnce() -> Option<TimeMs>,
+        there: impl FnOnce() -> Option<bool>,
+    ) -> AppendDecision {
+        if t < self.min_append_time {
+            return AppendDecision::TooOld;
+        }
+        if t < self.bound {
+            return AppendDecision::OutOfBounds;
+        }
+        // In order: nothing can be stored at `t`, so the costly look at the samples is skipped.
+        let Some(newest) = newest().filter(|newest| t <= *newest) else {
+            return AppendDecision::Store;
+        };
+        if t < newest.saturating_sub(self.out_of_order) {
+            return AppendDecision::TooOld;
+        }
+        match there() {
+            Some(true) => AppendDecision::Same,
+            Some(false) => AppendDecision::Duplicate,
+            None => AppendDecision::Store,
+        }
+    }
+
     /// Counts a sample of `slot` at `t` in `counts`. Returns whether the sample must be stored.
-    pub fn note(&self, verdict: AppendDecision, (slot, t): (u32, TimeMs), counts: &mut AppendCounts) -> bool {
+    pub fn count(
+        &self,
+        decision: AppendDecision,
+        (slot, t): (u32, TimeMs),
+        counts: &mut AppendCounts,
+    ) -> bool {
+        // Without a window of late samples, Prometheus has other names for the same refusals.
         let in_order = self.out_of_order == 0;
-        let why = match verdict {
+        let why = match decision {
             AppendDecision::Store => {
                 counts.stored += 1;
                 return true;
             }
+            // A sample that is sent twice is no error of its sender: it may not know that the
+            // first request arrived.
             AppendDecision::Same => return false,
             AppendDecision::Duplicate => {
                 counts.duplicate += 1;
@@ -100,47 +189,16 @@ impl Head {
         }
         false
     }
+}
 
-    /// Sets the bound of the append that runs: samples older than `bound` are refused, also those
-    /// of new series.
-    pub fn set_bound(&mut self, bound: TimeMs) {
-        self.bound = bound;
-    }
-
-    /// The oldest time that the head accepts, for any series.
-    pub(super) fn oldest_taken(&self) -> TimeMs {
-        self.min_append_time.max(self.bound)
-    }
-
+impl Head {
     /// Decides about a float of `slot`.
-    pub fn verdict(&self, slot: u32, t: TimeMs, v: f64) -> AppendDecision {
-        self.judge(slot, t, || match self.at(slot, t) {
+    pub(super) fn decide(&self, slot: u32, t: TimeMs, v: f64) -> AppendDecision {
+        let there = || match self.at(slot, t) {
             Some(there) => Some(there.to_bits() == v.to_bits()),
             None => self.histogram_at(slot, t).map(|_| false),
-        })
-    }
-
-    /// Decides about a sample at `t`. `there` is called only if a sample could be there: it returns
-    /// `None` for no sample, else whether the stored sample is the same.
-    pub(super) fn judge(&self, slot: u32, t: TimeMs, there: impl FnOnce() -> Option<bool>) -> AppendDecision {
-        if t < self.min_append_time {
-            return AppendDecision::TooOld;
-        }
-        if t < self.bound {
-            return AppendDecision::OutOfBounds;
-        }
-        // In order: nothing can be stored at `t`, so the costly look at the samples is skipped.
-        let Some(newest) = self.newest_of(slot).filter(|newest| t <= *newest) else {
-            return AppendDecision::Store;
         };
-        if t < newest.saturating_sub(self.out_of_order) {
-            return AppendDecision::TooOld;
-        }
-        match there() {
-            Some(true) => AppendDecision::Same,
-            Some(false) => AppendDecision::Duplicate,
-            None => AppendDecision::Store,
-        }
+        self.limits.decide(t, || self.newest_of(slot), there)
     }
 
     /// Time of the newest sample of a series, float or histogram.
@@ -150,21 +208,21 @@ impl Head {
 
     /// Time of the newest float of a series.
     pub(super) fn newest_float(&self, slot: u32) -> Option<TimeMs> {
-        let series = self.series.get(slot as usize)?;
+        let series = self.series.get(slot)?;
         let homes = series.homes().iter();
-        let columns = homes.filter_map(|home| self.sets.get(&home.set)?.newest(home.column));
+        let columns = homes.filter_map(|home| self.groups.sets.get(&home.set)?.newest(home.column));
         columns.max().max(series.rows().and_then(|rows| rows.newest()))
     }
 
     /// The float of a series at exactly `t`.
     pub fn at(&self, slot: u32, t: TimeMs) -> Option<f64> {
-        let series = self.series.get(slot as usize)?;
+        let series = self.series.get(slot)?;
         match series.rows().and_then(|rows| rows.at(t)) {
             // A hole (the value *absent*) hides the sample that a column has at this time.
             Some(v) => (!is_absent(v)).then_some(v),
             None => {
                 let mut homes = series.homes().iter();
-                homes.find_map(|home| self.sets.get(&home.set)?.at(home.column, t))
+                homes.find_map(|home| self.groups.sets.get(&home.set)?.at(home.column, t))
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use super::group_chunk::{GroupChunk, GroupChunkBuilder};
 use super::seal_schedule::SealSchedule;
-use crate::limits::HEAD_WINDOW_SCRAPES;
+use crate::limits::GROUP_CHUNK_SCRAPES;
 use std::sync::Arc;
 
 /// A merge in progress: the chunks to merge, and the merged columns so far.
@@ -28,7 +28,8 @@ impl ChunkMerge {
         range: i64,
         pace: &mut SealSchedule,
     ) -> Option<ChunkMerge> {
-        let shorts = windows.iter().rev().take_while(|w| w.clock().len() <= HEAD_WINDOW_SCRAPES).count();
+        // Long chunks are never merged again: each sample is rewritten once.
+        let shorts = windows.iter().rev().take_while(|w| w.clock().len() <= GROUP_CHUNK_SCRAPES).count();
         let shorts = &windows[windows.len() - shorts..];
         let at = |w: &Arc<GroupChunk>| w.min().div_euclid(range);
         let now = at(shorts.last()?);
@@ -47,7 +48,8 @@ impl ChunkMerge {
 
     /// Merges the next share of the columns. Returns whether the merge is complete.
     pub(super) fn work(&mut self) -> bool {
-        let end = self.columns.min(self.builder.columns() + self.columns.div_ceil(HEAD_WINDOW_SCRAPES));
+        // A share per scrape, so that no single append pays for a whole merge.
+        let end = self.columns.min(self.builder.columns() + self.columns.div_ceil(GROUP_CHUNK_SCRAPES));
         for c in self.builder.columns() as u32..end as u32 {
             let first = self.windows[0].constant(c);
             // A column that is constant in all chunks is merged without decoding it.
@@ -110,7 +112,7 @@ mod tests {
                 |clock: &Vec<TimeMs>| clock[0].div_euclid(RANGE) != clock[clock.len() - 1].div_euclid(RANGE);
             assert!(!clocks.iter().any(crosses), "{clocks:?}");
             // Two ranges are complete: none of their chunks stayed short, except single ones.
-            let short = |clock: &&Vec<TimeMs>| clock.len() <= HEAD_WINDOW_SCRAPES;
+            let short = |clock: &&Vec<TimeMs>| clock.len() <= GROUP_CHUNK_SCRAPES;
             let over = clocks.iter().filter(|clock| clock[0] < 2 * RANGE).filter(short).count();
             assert!(over <= 2, "{over}: {:?}", clocks.iter().map(Vec::len).collect::<Vec<_>>());
             for (column, value) in [(0, 77.7), (1, 3.0)] {
@@ -135,7 +137,7 @@ mod tests {
                 continue;
             }
             let open: usize = sets.iter().map(|set| set.open_rows()).sum();
-            let all = sets.len() * HEAD_WINDOW_SCRAPES;
+            let all = sets.len() * GROUP_CHUNK_SCRAPES;
             assert!((all / 3..all * 2 / 3).contains(&open), "{open} of {all} rows are open at {scrape}");
             let folding = sets.iter().filter(|set| set.folds()).count();
             assert!(folding <= sets.len() / 4, "{folding} of {} fold at {scrape}", sets.len());

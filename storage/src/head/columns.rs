@@ -9,7 +9,7 @@ use super::chunk_merge::ChunkMerge;
 use super::group_chunk::GroupChunk;
 use super::open_rows::{OpenRow, OpenRows};
 use super::seal_schedule::SealSchedule;
-use crate::limits::{HEAD_WINDOW_SCRAPES, STRETCH_WAITING};
+use crate::limits::{GROUP_CHUNK_SCRAPES, SCRAPE_RUN_PENDING_CHUNKS};
 use crate::model::TimeMs;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
@@ -88,13 +88,14 @@ impl ColumnSet {
     }
 
     /// Whether a ready-made chunk that begins at `t` may be appended: no merge runs, and at most
-    /// [`STRETCH_WAITING`] short chunks of the same range wait to be merged.
+    /// [`SCRAPE_RUN_PENDING_CHUNKS`] short chunks of the same range wait to be merged.
     pub(super) fn has_no_pending_merge(&self, t: TimeMs, range: i64) -> bool {
         let waits = |window: &&Arc<GroupChunk>| {
-            window.clock().len() <= HEAD_WINDOW_SCRAPES
+            window.clock().len() <= GROUP_CHUNK_SCRAPES
                 && window.max().div_euclid(range) == t.div_euclid(range)
         };
-        self.fold.is_none() && self.windows.iter().rev().take_while(waits).count() <= STRETCH_WAITING
+        self.fold.is_none()
+            && self.windows.iter().rev().take_while(waits).count() <= SCRAPE_RUN_PENDING_CHUNKS
     }
 
     /// Appends a chunk that is later than all others.
@@ -122,6 +123,8 @@ impl ColumnSet {
     /// Time of the newest sample of column `c`.
     pub(super) fn newest(&self, c: u32) -> Option<TimeMs> {
         self.rows.newest(c).or_else(|| {
+            // Only for series that are in no open row, such as those that ended: decoding a chunk
+            // for each sample would be too slow.
             let window = self.windows.iter().rev().find(|w| w.has(c))?;
             let mut ts = Vec::new();
             let mut vs = Vec::new();

@@ -10,18 +10,13 @@ use super::shard::Head;
 use crate::model::slot_samples::SlotHistogram;
 use crate::model::value::is_absent;
 use crate::model::{NativeHistogram, TimeMs};
+use crate::wal::RecordError;
 
 impl Head {
     /// Whether a sample at `t` can still be corrected: no block has or will have this time.
     pub fn is_correctable(&self, t: TimeMs) -> bool {
-        t >= self.min_append_time.max(self.settled)
+        t >= self.limits.min_append_time.max(self.limits.min_correction_time)
             && self.flushing.as_ref().is_none_or(|flushing| t >= flushing.end)
-    }
-
-    /// Refuses corrections before `end` from now on: a block may have these samples too, and would
-    /// bring the old values back.
-    pub fn raise_min_correction_time(&mut self, end: TimeMs) {
-        self.settled = self.settled.max(end);
     }
 
     /// Makes `v` the float of a series at `t`, whatever is stored there. *Absent* removes the
@@ -29,12 +24,12 @@ impl Head {
     pub fn correct(&mut self, slot: u32, t: TimeMs, v: f64) {
         let there = self.histogram_at(slot, t).is_some();
         if there {
-            let lanes = self.series[slot as usize].lanes_mut();
+            let lanes = self.series[slot].lanes_mut();
             // The hint of the histogram after the removed one was made by comparison with it.
             lanes.histograms.remove(t);
             lanes.histograms.change_after(t, NativeHistogram::clear_reset_hint);
-            if self.oldest == Some(t) {
-                self.oldest = self.find_oldest();
+            if self.times.oldest == Some(t) {
+                self.times.oldest = self.find_oldest();
             }
         }
         if self.at(slot, t).is_none() {
@@ -44,7 +39,7 @@ impl Head {
             return;
         }
         let range = self.block_range;
-        let series = &mut self.series[slot as usize];
+        let series = &mut self.series[slot];
         let first = series.rows().is_none();
         series.rows_mut().put(t, v, range);
         if first {
@@ -53,8 +48,8 @@ impl Head {
     }
 
     /// Applies a correction from the log.
-    pub fn restore_correction(&mut self, slot: u32, t: TimeMs, v: f64) -> Result<(), String> {
-        self.restore_slot(slot)?;
+    pub fn restore_correction(&mut self, slot: u32, t: TimeMs, v: f64) -> Result<(), RecordError> {
+        self.series.restore_slot(slot)?;
         self.correct(slot, t, v);
         Ok(())
     }

@@ -7,27 +7,37 @@ use crate::model::columns::ColumnLayout;
 use crate::wal::GroupEncoder;
 use std::sync::Arc;
 
-/// One column group of a shard.
-pub(super) struct ColumnGroup {
+/// One column group of a shard. The default is a group whose number the log names, but not its key:
+/// no writer can find it.
+#[derive(Default)]
+pub struct ColumnGroup {
     /// The name of the group, unique within the shard.
-    pub key: Arc<str>,
+    pub(super) key: Arc<str>,
     /// The key of the current column set; `None` before the first batch, and after all samples were
     /// dropped.
-    pub set: Option<u32>,
+    pub(super) set: Option<u32>,
     /// The layout of the latest batch.
-    pub layout: Option<Arc<ColumnLayout>>,
+    pub(super) layout: Option<Arc<ColumnLayout>>,
     /// For each column of the layout the column of the set; `None` if the numbers are the same.
-    pub map: Option<Box<[u32]>>,
+    pub(super) map: Option<Box<[u32]>>,
     /// Time of the newest row. Later batches take the fast path.
-    pub newest: Option<TimeMs>,
+    pub(super) newest: Option<TimeMs>,
     /// What the log knows of the group, to encode the next row as a difference.
-    pub log: GroupEncoder,
+    pub(super) log: GroupEncoder,
 }
 
 impl ColumnGroup {
     /// A group without samples.
     pub(super) fn new(key: Arc<str>) -> ColumnGroup {
-        ColumnGroup { key, set: None, layout: None, map: None, newest: None, log: GroupEncoder::default() }
+        ColumnGroup { key, ..ColumnGroup::default() }
+    }
+
+    /// Leaves the current column set: the next batch, and the next record of the log, begin anew.
+    pub(super) fn forget_set(&mut self) {
+        self.set = None;
+        self.layout = None;
+        self.map = None;
+        self.log.forget_layout();
     }
 
     /// Whether the head made this group itself ([`super::implicit_groups`]).

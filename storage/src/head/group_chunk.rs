@@ -3,12 +3,12 @@
 //!
 //! A column that is constant over the chunk (most are) is an offset to a value that all columns
 //! with this value share. A column without samples costs only its offset. Bytes and offsets are in
-//! pieces of one size ([`PIECE_BYTES`]): chunks of all sizes are made and freed, and the allocator
-//! could not reuse the memory of one size for another. Rows that are not sealed yet are in
-//! [`super::open_rows`]; adjacent chunks are merged by [`super::chunk_merge`].
+//! pieces of one size ([`CHUNK_PAGE_BYTES`]): chunks of all sizes are made and freed, and the
+//! allocator could not reuse the memory of one size for another. Rows that are not sealed yet are
+//! in [`super::open_rows`]; adjacent chunks are merged by [`super::chunk_merge`].
 
 use super::column;
-use crate::limits::{PIECE_BYTES, PIECE_OFFSETS};
+use crate::limits::{CHUNK_PAGE_BYTES, CHUNK_PAGE_OFFSETS};
 use crate::model::TimeMs;
 use crate::model::value::{ABSENT_BITS, is_absent};
 use crate::vec_growth::boxed_exact;
@@ -19,7 +19,7 @@ const NOTHING: u32 = u32::MAX;
 const CONSTANT: u32 = 1 << 31;
 /// An offset is the number of a piece; its lowest `PLACE_BITS` bits are the position within the
 /// piece.
-const PLACE_BITS: u32 = PIECE_BYTES.trailing_zeros();
+const PLACE_BITS: u32 = CHUNK_PAGE_BYTES.trailing_zeros();
 
 /// Immutable compressed columns with one clock.
 pub(super) struct GroupChunk {
@@ -50,7 +50,7 @@ impl GroupChunkBuilder {
         GroupChunkBuilder {
             offsets: Vec::with_capacity(columns),
             pieces: Vec::new(),
-            open: Vec::with_capacity(2 * PIECE_BYTES),
+            open: Vec::with_capacity(2 * CHUNK_PAGE_BYTES),
             constants: HashMap::default(),
             before: None,
             present: 0,
@@ -65,6 +65,8 @@ impl GroupChunkBuilder {
 
     /// Adds the next column: one bit pattern per row, at least one row.
     pub(super) fn push(&mut self, column: &[u64]) {
+        // By bits, not by value: minus zero, and the different NaNs of stale markers, must come
+        // back as they were.
         if column.iter().all(|bits| *bits == column[0]) {
             return self.push_constant(column[0]);
         }
@@ -78,7 +80,9 @@ impl GroupChunkBuilder {
     /// The offset of the bytes that were written to the open piece from `start` on. If the piece is
     /// too large with them, the bytes begin a new piece.
     fn placed(&mut self, mut start: usize) -> u32 {
-        if start > 0 && self.open.len() > PIECE_BYTES {
+        // A column longer than a piece begins a piece of its own, which is then larger: columns are
+        // never divided, so a read touches one piece.
+        if start > 0 && self.open.len() > CHUNK_PAGE_BYTES {
             self.pieces.push(boxed_exact(&self.open[..start]));
             self.open.drain(..start);
             start = 0;
@@ -88,6 +92,7 @@ impl GroupChunkBuilder {
 
     /// Adds the next column, with the same bit pattern in all rows.
     pub(super) fn push_constant(&mut self, bits: u64) {
+        // Series that ended, or have not begun: they take no bytes, and readers skip the chunk.
         if bits == ABSENT_BITS {
             return self.offsets.push(NOTHING);
         }
@@ -114,9 +119,10 @@ impl GroupChunkBuilder {
 
     /// The finished chunk; `clock` has the time of each row.
     pub(super) fn finish(mut self, clock: Box<[TimeMs]>) -> GroupChunk {
+        // The last piece, also if it is empty: an offset then still finds a piece.
         self.pieces.push(boxed_exact(&self.open));
         let columns = self.offsets.len() as u32;
-        let offsets = self.offsets.chunks(PIECE_OFFSETS).map(boxed_exact).collect();
+        let offsets = self.offsets.chunks(CHUNK_PAGE_OFFSETS).map(boxed_exact).collect();
         GroupChunk { clock, offsets, columns, pieces: self.pieces.into(), present: self.present }
     }
 }
@@ -154,14 +160,14 @@ impl GroupChunk {
 
     /// The offset of column `c`, if it has a sample.
     fn offset(&self, c: u32) -> Option<u32> {
-        let piece = self.offsets.get(c as usize / PIECE_OFFSETS)?;
-        piece.get(c as usize % PIECE_OFFSETS).copied().filter(|offset| *offset != NOTHING)
+        let piece = self.offsets.get(c as usize / CHUNK_PAGE_OFFSETS)?;
+        piece.get(c as usize % CHUNK_PAGE_OFFSETS).copied().filter(|offset| *offset != NOTHING)
     }
 
     /// The bytes from an offset on.
     fn bytes_at(&self, offset: u32) -> &[u8] {
         let place = (offset & !CONSTANT) as usize;
-        &self.pieces[place >> PLACE_BITS][place % PIECE_BYTES..]
+        &self.pieces[place >> PLACE_BITS][place % CHUNK_PAGE_BYTES..]
     }
 
     /// The bit pattern that column `c` has in all rows, if it is stored as a constant. A column

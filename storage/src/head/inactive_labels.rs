@@ -3,7 +3,7 @@
 //! labels must be kept. They are compressed many at a time, because neighbouring series share most
 //! of their labels.
 
-use crate::limits::{ENDED_PACK, ENDED_ZSTD_LEVEL};
+use crate::limits::{INACTIVE_LABELS_PACK, INACTIVE_LABELS_ZSTD_LEVEL};
 use crate::model::Labels;
 use crate::model::labels::hash_encoded;
 use hashbrown::HashTable;
@@ -42,7 +42,7 @@ impl InactiveLabels {
     pub(super) fn add(&mut self, ended: Vec<(u32, Labels)>) -> Vec<(u32, Labels)> {
         *self.open.lock() = None;
         let mut back = Vec::new();
-        for some in ended.chunks(ENDED_PACK) {
+        for some in ended.chunks(INACTIVE_LABELS_PACK) {
             match LabelPack::of(some) {
                 Some(pack) => self.add_pack(pack, some),
                 None => back.extend_from_slice(some),
@@ -107,7 +107,7 @@ impl LabelPack {
             bytes.extend_from_slice(&(labels.encoded().len() as u32).to_le_bytes());
             bytes.extend_from_slice(labels.encoded());
         }
-        let packed = zstd::bulk::compress(&bytes, ENDED_ZSTD_LEVEL).ok()?;
+        let packed = zstd::bulk::compress(&bytes, INACTIVE_LABELS_ZSTD_LEVEL).ok()?;
         Some(LabelPack {
             slots: ended.iter().map(|(slot, _)| *slot).collect(),
             left: ended.len() as u32,

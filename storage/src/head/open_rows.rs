@@ -8,7 +8,7 @@
 
 use super::group_chunk::{GroupChunk, GroupChunkBuilder};
 use super::row_delta::{self, ChangedColumns, RowDelta, WORD, value};
-use crate::limits::OPEN_BASE_GAIN;
+use crate::limits::BASE_ROW_GAIN;
 use crate::model::TimeMs;
 use crate::model::value::{ABSENT, is_absent};
 use std::borrow::Cow;
@@ -42,6 +42,7 @@ impl OpenRow {
             OpenRow::Packed(difference) => difference.unpacked().into(),
         };
         let columns = columns.max(c as usize + 1);
+        // The set has got more columns since the row was written.
         if c as usize >= row.len() {
             let added = std::iter::repeat_n(ABSENT, columns - row.len());
             row = row.iter().copied().chain(added).collect();
@@ -74,9 +75,12 @@ impl OpenRows {
     /// the new base if it has many more samples.
     fn pack(&mut self) {
         for (_, row) in &mut self.rows[self.loose..] {
+            // A row that is packed already was not filled since: filling makes it whole again.
             let OpenRow::Whole(values) = row else { continue };
             let marks = ChangedColumns::of(&self.base, values);
-            if marks.gain(&self.base, values) > (values.len() / OPEN_BASE_GAIN) as isize {
+            // A row with a few more samples does not become the base: rows of different halves of
+            // the columns would take turns, and none would be packed.
+            if marks.gain(&self.base, values) > (values.len() / BASE_ROW_GAIN) as isize {
                 self.base = values.clone();
             } else if marks.save(values.len()) {
                 *row = OpenRow::Packed(Arc::new(RowDelta::new(&self.base, values, marks)));
@@ -90,6 +94,7 @@ impl OpenRows {
     pub(super) fn fill(&mut self, c: u32, t: TimeMs, v: f64, columns: usize) -> bool {
         let Ok(at) = self.rows.binary_search_by_key(&t, |row| row.0) else { return false };
         let row = &mut self.rows[at].1;
+        // A sample that is there stays: which of two values counts was decided before.
         let free = row.get(c).is_none();
         if free {
             row.put(c, v, columns);
@@ -117,6 +122,7 @@ impl OpenRows {
             for c in at * WORD..columns.min((at + 1) * WORD) {
                 let bit = 1 << (c % WORD);
                 let base = value(&self.base, c).to_bits();
+                // No row differs from the base, so the column is constant.
                 if moved & bit == 0 {
                     builder.push_constant(base);
                     continue;

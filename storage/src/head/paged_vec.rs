@@ -1,63 +1,87 @@
-//! A vector in pages of 64 elements, used for what each slot of a shard has. It grows by whole
-//! pages. Unlike a `Vec` it never reallocates, so it leaves no freed buffers of ever larger sizes
-//! in the allocator.
+//! A vector in pages of 64 elements, used for what each slot or group of a shard has.
+//!
+//! It grows by whole pages. Unlike a `Vec` it never moves its elements, so it leaves no freed
+//! buffers of ever larger sizes in the allocator. A page in which no element was ever changed is
+//! not allocated: after a restart the log may name slot 50,000,000 and only a few below it, because
+//! slots are never reused and inactive series leave the log.
 
 use std::ops::{Index, IndexMut};
 
 /// Elements of a page; a power of two. A page of 64 `HeadSeries` fills one size class of the
 /// allocator.
-const PIECE: usize = 64;
+const PAGE: usize = 64;
 
-/// A vector that only grows and never moves its elements.
+/// A vector that only grows. Elements that were never changed have their default value.
 pub(super) struct PagedVec<T> {
-    /// The pages. All but the last are full.
-    pieces: Vec<Vec<T>>,
+    /// `None`: all elements of the page have their default value.
+    pages: Vec<Option<Box<[T; PAGE]>>>,
+    len: usize,
+    /// The default value, for readers of pages that are not allocated.
+    default: T,
 }
 
-impl<T> Default for PagedVec<T> {
+impl<T: Default> Default for PagedVec<T> {
     fn default() -> PagedVec<T> {
-        PagedVec { pieces: Vec::new() }
+        PagedVec { pages: Vec::new(), len: 0, default: T::default() }
     }
 }
 
-impl<T> IntoIterator for PagedVec<T> {
-    type Item = T;
-    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Vec<T>>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.pieces.into_iter().flatten()
-    }
-}
-
-impl<T> PagedVec<T> {
+impl<T: Default> PagedVec<T> {
     /// Number of elements.
     pub(super) fn len(&self) -> usize {
-        self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * PIECE + last.len())
+        self.len
+    }
+
+    /// Makes the vector at least `len` elements long; the new ones have their default value.
+    pub(super) fn extend_to(&mut self, len: usize) {
+        if len > self.len {
+            self.pages.resize_with(len.div_ceil(PAGE), || None);
+            self.len = len;
+        }
     }
 
     /// Adds an element at the end.
     pub(super) fn push(&mut self, element: T) {
-        if self.pieces.last().is_none_or(|last| last.len() == PIECE) {
-            self.pieces.push(Vec::with_capacity(PIECE));
-        }
-        if let Some(last) = self.pieces.last_mut() {
-            last.push(element);
-        }
+        let at = self.len;
+        self.extend_to(at + 1);
+        self[at] = element;
     }
 
     /// Element `at`, if there is one.
     pub(super) fn get(&self, at: usize) -> Option<&T> {
-        self.pieces.get(at / PIECE)?.get(at % PIECE)
+        (at < self.len).then(|| &self[at])
     }
 
-    /// All elements, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.pieces.iter().flatten()
+    /// All elements of allocated pages with their numbers, in order. All others have their default
+    /// value, and visiting them would take time for nothing.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        let pages = self.pages.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_deref()?)));
+        pages.flat_map(|(at, page)| ((at * PAGE) as u32..).zip(page)).take_while(|(at, _)| self.has(*at))
     }
 
-    /// All elements, in order.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.pieces.iter_mut().flatten()
+    /// As [`PagedVec::iter`].
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+        let len = self.len;
+        let pages = self.pages.iter_mut().enumerate();
+        let pages = pages.filter_map(|(at, page)| Some((at, page.as_deref_mut()?)));
+        let elements = pages.flat_map(|(at, page)| ((at * PAGE) as u32..).zip(page));
+        elements.take_while(move |(at, _)| (*at as usize) < len)
+    }
+
+    fn has(&self, at: u32) -> bool {
+        (at as usize) < self.len
+    }
+}
+
+impl<T: Default + 'static> IntoIterator for PagedVec<T> {
+    type Item = (u32, T);
+    type IntoIter = Box<dyn Iterator<Item = (u32, T)>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let len = self.len;
+        let pages = self.pages.into_iter().enumerate().filter_map(|(at, page)| Some((at, page?)));
+        let elements = pages.flat_map(|(at, page)| ((at * PAGE) as u32..).zip(*page));
+        Box::new(elements.take_while(move |(at, _)| (*at as usize) < len))
     }
 }
 
@@ -66,14 +90,15 @@ impl<T> Index<usize> for PagedVec<T> {
 
     #[inline]
     fn index(&self, at: usize) -> &T {
-        &self.pieces[at / PIECE][at % PIECE]
+        self.pages[at / PAGE].as_ref().map_or(&self.default, |page| &page[at % PAGE])
     }
 }
 
-impl<T> IndexMut<usize> for PagedVec<T> {
+impl<T: Default> IndexMut<usize> for PagedVec<T> {
     #[inline]
     fn index_mut(&mut self, at: usize) -> &mut T {
-        &mut self.pieces[at / PIECE][at % PIECE]
+        let page = &mut self.pages[at / PAGE];
+        &mut page.get_or_insert_with(|| Box::new(std::array::from_fn(|_| T::default())))[at % PAGE]
     }
 }
 
@@ -84,14 +109,29 @@ mod tests {
     #[test]
     fn they_are_a_vector() {
         let mut slots = PagedVec::default();
-        for n in 0..3 * PIECE + 5 {
+        for n in 0..3 * PAGE + 5 {
             assert_eq!((slots.len(), slots.get(n)), (n, None));
             slots.push(n);
         }
-        slots.iter_mut().for_each(|n| *n *= 2);
-        slots[PIECE] += 1;
-        assert!(slots.iter().enumerate().all(|(at, n)| *n == 2 * at + usize::from(at == PIECE)));
+        slots.iter_mut().for_each(|(_, n)| *n *= 2);
+        slots[PAGE] += 1;
+        assert!(slots.iter().all(|(at, n)| *n == 2 * at as usize + usize::from(at as usize == PAGE)));
+        assert_eq!(slots.iter().count(), slots.len());
         assert_eq!(slots.get(slots.len()), None);
-        assert_eq!(slots.into_iter().last(), Some(6 * PIECE + 8));
+        assert_eq!(slots.into_iter().last(), Some((3 * PAGE as u32 + 4, 6 * PAGE + 8)));
+    }
+
+    #[test]
+    fn only_pages_that_are_used_are_allocated() {
+        let mut slots: PagedVec<u64> = PagedVec::default();
+        slots.extend_to(1 << 26);
+        slots[(1 << 26) - 1] = 7;
+        slots[5] = 3;
+        assert_eq!(slots.pages.iter().flatten().count(), 2);
+        assert_eq!((slots.len(), slots[1 << 20], slots.get(1 << 20)), (1 << 26, 0, Some(&0)));
+        let found: Vec<(u32, u64)> = slots.iter().map(|(at, n)| (at, *n)).filter(|(_, n)| *n != 0).collect();
+        assert_eq!(found, [(5, 3), ((1 << 26) - 1, 7)]);
+        slots.push(9);
+        assert_eq!((slots.len(), slots[1 << 26]), ((1 << 26) + 1, 9));
     }
 }

@@ -35,6 +35,7 @@ impl PostingList {
 
     fn of_list(list: &[u32]) -> PostingList {
         let mut slots = [0; INLINE];
+        // Short enough to be stored without an allocation: most values have one or two series.
         if let Some(there) = slots.get_mut(..list.len()) {
             there.copy_from_slice(list);
             return PostingList::Inline(list.len() as u8, slots);
@@ -63,6 +64,7 @@ impl PostingList {
         let at = match self.parts().map(|list| list.binary_search(&slot)) {
             Ok(Err(at)) => at,
             Ok(Ok(_)) => return,
+            // A bitmap finds the position by itself.
             Err(_) => 0,
         };
         match self {
@@ -190,6 +192,7 @@ impl HeadPostings {
                 }
                 Some(slots) => slots & self.satisfying(matcher),
             };
+            // No further matcher can add a series.
             if narrowed.is_empty() {
                 return narrowed;
             }
@@ -230,6 +233,7 @@ impl HeadPostings {
         for literal in literals {
             match values.by_value.get(literal.as_str()) {
                 Some(slots) => slots.add_to(&mut set),
+                // An empty value is the same as no label; no series has it in `by_value`.
                 None if literal.is_empty() => set |= &self.all - &values.any,
                 None => (),
             }

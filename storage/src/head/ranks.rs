@@ -9,13 +9,12 @@ use super::paged_vec::PagedVec;
 use super::series::HeadSeries;
 use crate::limits::{RANKED_AT_ONCE, RANKED_SHARE};
 
-/// The slot has no rank yet.
-const NONE: u32 = u32::MAX;
-
 /// The ranks, by slot.
 #[derive(Default)]
 pub(super) struct Ranks {
-    of: Vec<u32>,
+    /// The rank of each slot, plus 1; 0: the slot has no rank yet. So a page of slots without ranks
+    /// is not allocated.
+    of: PagedVec<u32>,
     /// How many slots have a rank.
     ranked: usize,
 }
@@ -26,7 +25,7 @@ impl Ranks {
     /// [`RANKED_AT_ONCE`] per call, unless `slots` is so small a share of the ranked ones that
     /// sorting labels is cheaper.
     pub(super) fn sort(&mut self, slots: &mut [u32], series: &PagedVec<HeadSeries>) -> bool {
-        let unranked: Vec<u32> = slots.iter().copied().filter(|slot| self.rank(*slot) == NONE).collect();
+        let unranked: Vec<u32> = slots.iter().copied().filter(|slot| self.rank(*slot).is_none()).collect();
         if !unranked.is_empty() {
             if slots.len() < self.ranked / RANKED_SHARE {
                 return false;
@@ -37,8 +36,9 @@ impl Ranks {
                 return false;
             }
         }
-        let mut keys: Vec<u64> =
-            slots.iter().map(|slot| u64::from(self.rank(*slot)) << 32 | u64::from(*slot)).collect();
+        // Rank and slot in one number: sorting numbers needs no look at the ranks.
+        let key = |slot: &u32| u64::from(self.rank(*slot).unwrap_or(0)) << 32 | u64::from(*slot);
+        let mut keys: Vec<u64> = slots.iter().map(key).collect();
         keys.sort_unstable();
         for (slot, key) in slots.iter_mut().zip(keys) {
             *slot = key as u32;
@@ -46,8 +46,8 @@ impl Ranks {
         true
     }
 
-    fn rank(&self, slot: u32) -> u32 {
-        self.of.get(slot as usize).copied().unwrap_or(NONE)
+    fn rank(&self, slot: u32) -> Option<u32> {
+        self.of.get(slot as usize)?.checked_sub(1)
     }
 
     /// Ranks slots that have no rank. Slots whose series are inactive lose theirs.
@@ -55,8 +55,8 @@ impl Ranks {
         let labels = |slot: u32| &series[slot as usize].labels;
         let order = self.order(series);
         fresh.sort_unstable_by(|a, b| labels(*a).cmp(labels(*b)));
-        self.of.clear();
-        self.of.resize(series.len(), NONE);
+        self.of = PagedVec::default();
+        self.of.extend_to(series.len());
         self.ranked = 0;
         let mut rest = &order[..];
         for slot in fresh {
@@ -74,15 +74,15 @@ impl Ranks {
 
     /// Gives the slot the next rank.
     fn push(&mut self, slot: u32) {
-        self.of[slot as usize] = self.ranked as u32;
         self.ranked += 1;
+        self.of[slot as usize] = self.ranked as u32;
     }
 
     /// The slots that have a rank and labels, in the order of their ranks.
     fn order(&self, series: &PagedVec<HeadSeries>) -> Vec<u32> {
-        let mut order = vec![NONE; self.ranked];
-        for (slot, rank) in (0..).zip(&self.of).filter(|(_, rank)| **rank != NONE) {
-            order[*rank as usize] = slot;
+        let mut order = vec![0; self.ranked];
+        for (slot, rank) in self.of.iter().filter(|(_, rank)| **rank != 0) {
+            order[*rank as usize - 1] = slot;
         }
         order.retain(|slot| !series[*slot as usize].labels.is_empty());
         order

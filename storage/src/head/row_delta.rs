@@ -41,6 +41,7 @@ impl RowDelta {
         let bit = 1u64 << (c % WORD);
         match self.marks.get(at) {
             Some(word) if word & bit != 0 => {
+                // At most a few words are counted, instead of all before the column.
                 let words = &self.marks[at / RANKED * RANKED..at];
                 let behind = words.iter().map(|word| word.count_ones()).sum::<u32>();
                 let within = (word & (bit - 1)).count_ones();
@@ -54,6 +55,7 @@ impl RowDelta {
     pub(super) fn unpacked(&self) -> Vec<f64> {
         let mut row = self.base.to_vec();
         for (c, v) in columns(&self.marks).zip(&self.values) {
+            // The base is of a time when the set had fewer columns.
             if c >= row.len() {
                 row.resize(c + 1, ABSENT);
             }

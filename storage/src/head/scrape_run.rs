@@ -1,4 +1,4 @@
-//! Scrape runs (in names also *stretches*): consecutive scrapes of one column group as the log has
+//! Scrape runs: consecutive scrapes of one column group as the log has
 //! them, collected by the replay until there are enough for a long chunk. The replay builds this
 //! chunk directly, without the short chunks that appends make first ([`super::chunk_merge`]), and
 //! transposes only columns that change.
@@ -8,7 +8,7 @@
 
 use super::group_chunk::{GroupChunk, GroupChunkBuilder};
 use super::shard::Head;
-use crate::limits::{HEAD_FOLDED_WINDOWS, HEAD_WINDOW_SCRAPES, STRETCH_COLUMNS, STRETCH_SCRAPES};
+use crate::limits::{GROUP_CHUNK_SCRAPES, MERGED_GROUP_CHUNKS, SCRAPE_RUN_COLUMNS, SCRAPE_RUN_SCRAPES};
 use crate::model::TimeMs;
 use crate::model::value::{ABSENT, ABSENT_BITS, is_absent};
 use crate::wal::EncodedRow;
@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Marks a column whose value has not changed in this run: it gets no slot in `cells`.
-const STILL: u32 = u32::MAX;
+const UNCHANGED: u32 = u32::MAX;
 
 /// Encoded scrapes that will become one chunk.
 #[derive(Default)]
@@ -44,7 +44,7 @@ impl ScrapeRun {
 
     /// Whether the run must become a chunk before another row is added.
     pub fn is_full(&self) -> bool {
-        self.clock.len() >= HEAD_WINDOW_SCRAPES * HEAD_FOLDED_WINDOWS
+        self.clock.len() >= GROUP_CHUNK_SCRAPES * MERGED_GROUP_CHUNKS
     }
 
     /// Begins a run of rows with `columns` columns; the first is a difference to `before`.
@@ -52,6 +52,7 @@ impl ScrapeRun {
         self.columns = columns;
         self.before.clear();
         self.before.extend_from_slice(&before[..before.len().min(columns)]);
+        // Columns that were added since had no sample before the run.
         self.before.resize(columns, ABSENT);
     }
 
@@ -82,8 +83,8 @@ pub struct Transposer {
     row: Vec<f64>,
     present: u64,
     /// Buffer for a decoded keyframe.
-    whole: Vec<f64>,
-    moving: ChangingColumns,
+    keyframe_row: Vec<f64>,
+    changing: ChangingColumns,
     /// Number of samples of all rows since the run began.
     samples: u64,
 }
@@ -95,8 +96,8 @@ struct ChangingColumns {
     rows: usize,
     /// Number of the current row.
     at: usize,
-    /// For each column its index among the changing ones, or [`STILL`].
-    places: Vec<u32>,
+    /// For each column its index among the changing ones, or [`UNCHANGED`].
+    positions: Vec<u32>,
     cells: Vec<u64>,
     /// For each changing column, how many rows are filled in.
     filled: Vec<usize>,
@@ -106,8 +107,8 @@ impl ChangingColumns {
     fn begin(&mut self, rows: usize, columns: usize) {
         self.rows = rows;
         self.at = 0;
-        self.places.clear();
-        self.places.resize(columns, STILL);
+        self.positions.clear();
+        self.positions.resize(columns, UNCHANGED);
         self.cells.clear();
         self.filled.clear();
     }
@@ -119,58 +120,58 @@ impl ChangingColumns {
         if self.at == 0 {
             return;
         }
-        if self.places[column] == STILL {
-            self.places[column] = self.filled.len() as u32;
+        if self.positions[column] == UNCHANGED {
+            self.positions[column] = self.filled.len() as u32;
             self.filled.push(0);
             self.cells.resize(self.cells.len() + self.rows, 0);
         }
-        self.fill(self.places[column] as usize, self.at, before);
+        self.fill(self.positions[column] as usize, self.at, before);
     }
 
     #[inline]
-    fn fill(&mut self, place: usize, to: usize, bits: u64) {
-        let column = place * self.rows;
-        let filled = self.filled[place];
+    fn fill(&mut self, position: usize, to: usize, bits: u64) {
+        let column = position * self.rows;
+        let filled = self.filled[position];
         self.cells[column + filled..column + to].fill(bits);
-        self.filled[place] = to;
+        self.filled[position] = to;
     }
 
     /// All values of a column; `bits` is its value in the last row. `None` if the column is
     /// constant.
     fn column(&mut self, column: usize, bits: u64) -> Option<&[u64]> {
-        let place = Some(self.places[column]).filter(|place| *place != STILL)? as usize;
-        self.fill(place, self.rows, bits);
-        self.cells.get(place * self.rows..(place + 1) * self.rows)
+        let position = Some(self.positions[column]).filter(|position| *position != UNCHANGED)? as usize;
+        self.fill(position, self.rows, bits);
+        self.cells.get(position * self.rows..(position + 1) * self.rows)
     }
 }
 
 impl Transposer {
-    fn begin(&mut self, stretch: &ScrapeRun) {
+    fn begin(&mut self, run: &ScrapeRun) {
         self.row.clear();
-        self.row.extend_from_slice(&stretch.before);
+        self.row.extend_from_slice(&run.before);
         self.present = count(&self.row);
         self.samples = 0;
     }
 
     /// Decodes row `at` of the run into the current row. `None` if it is malformed.
-    fn go(&mut self, stretch: &ScrapeRun, at: usize) -> Option<()> {
-        let ((raw, keyframe), moving) = (stretch.row(at), &mut self.moving);
+    fn decode(&mut self, run: &ScrapeRun, at: usize) -> Option<()> {
+        let ((raw, keyframe), changing) = (run.row(at), &mut self.changing);
         if keyframe {
-            self.whole.clear();
-            self.whole.resize(stretch.columns, ABSENT);
-            raw.apply(&mut self.whole, |_, _, _| ())?;
-            for (column, (before, now)) in self.row.iter().zip(&self.whole).enumerate() {
+            self.keyframe_row.clear();
+            self.keyframe_row.resize(run.columns, ABSENT);
+            raw.apply(&mut self.keyframe_row, |_, _, _| ())?;
+            for (column, (before, now)) in self.row.iter().zip(&self.keyframe_row).enumerate() {
                 if before.to_bits() != now.to_bits() {
-                    moving.changes(column, before.to_bits());
+                    changing.changes(column, before.to_bits());
                 }
             }
-            std::mem::swap(&mut self.row, &mut self.whole);
+            std::mem::swap(&mut self.row, &mut self.keyframe_row);
             self.present = count(&self.row);
         } else {
             let present = &mut self.present;
             raw.apply(&mut self.row, |column, before, now| {
                 *present = *present + u64::from(before == ABSENT_BITS) - u64::from(now == ABSENT_BITS);
-                moving.changes(column, before);
+                changing.changes(column, before);
             })?;
         }
         self.samples += self.present;
@@ -179,27 +180,27 @@ impl Transposer {
 
     /// The chunk of `rows`, which follow the rows decoded before, with `width` columns. `None` if a
     /// row is malformed.
-    fn window(
+    fn chunk(
         &mut self,
-        stretch: &ScrapeRun,
+        run: &ScrapeRun,
         rows: Range<usize>,
         width: usize,
-        thorough: bool,
+        long_lived: bool,
     ) -> Option<GroupChunk> {
-        self.moving.begin(rows.len(), stretch.columns);
+        self.changing.begin(rows.len(), run.columns);
         for at in rows.clone() {
-            self.moving.at = at - rows.start;
-            self.go(stretch, at)?;
+            self.changing.at = at - rows.start;
+            self.decode(run, at)?;
         }
-        let mut builder = GroupChunkBuilder::new(width, thorough);
+        let mut builder = GroupChunkBuilder::new(width, long_lived);
         for (column, value) in self.row.iter().enumerate() {
-            match self.moving.column(column, value.to_bits()) {
+            match self.changing.column(column, value.to_bits()) {
                 Some(values) => builder.push(values),
                 None => builder.push_constant(value.to_bits()),
             }
         }
         (self.row.len()..width).for_each(|_| builder.push_constant(ABSENT_BITS));
-        Some(builder.finish(stretch.clock[rows].into()))
+        Some(builder.finish(run.clock[rows].into()))
     }
 }
 
@@ -208,68 +209,71 @@ fn count(row: &[f64]) -> u64 {
 }
 
 impl Head {
-    /// Whether a row of `columns` values at `t` can join the run `stretch`, or begin one. It must
+    /// Whether a row of `columns` values at `t` can join the run `run`, or begin one. It must
     /// be the newest of its group, no series of the set may have samples elsewhere, and no short
     /// chunks may wait for a merge.
-    pub fn can_join(&self, group: u32, stretch: &ScrapeRun, t: TimeMs, columns: usize) -> bool {
-        let Some(known) = self.groups.get(group as usize) else { return false };
-        let Some(set) = known.set.and_then(|set| self.sets.get(&set)) else { return false };
+    pub fn can_join(&self, group: u32, run: &ScrapeRun, t: TimeMs, columns: usize) -> bool {
+        let Some(known) = self.groups.get(group) else { return false };
+        let Some(set) = known.set.and_then(|set| self.groups.sets.get(&set)) else { return false };
         let range = |t: TimeMs| t.div_euclid(self.block_range);
-        let follows = match stretch.clock.last() {
-            Some(last) => t > *last && range(t) == range(*last) && columns == stretch.columns,
+        // A chunk lies within one range, has rows of one width, and ascends.
+        let follows = match run.clock.last() {
+            Some(last) => t > *last && range(t) == range(*last) && columns == run.columns,
             None => {
                 known.newest.is_none_or(|newest| t > newest) && set.has_no_pending_merge(t, self.block_range)
             }
         };
-        follows && set.mixed.is_empty() && columns <= set.columns.len().min(STRETCH_COLUMNS)
+        follows && set.mixed.is_empty() && columns <= set.columns.len().min(SCRAPE_RUN_COLUMNS)
     }
 
     /// Stores the run and empties it: as one long chunk if it has enough rows, otherwise as appends
     /// would have. `last` becomes its last row. Returns the number of samples; `None` if a row is
     /// malformed, which loses this row and the rest of the run.
-    pub fn take_stretch(
+    pub fn append_run(
         &mut self,
         group: u32,
-        stretch: &mut ScrapeRun,
-        loom: &mut Transposer,
+        run: &mut ScrapeRun,
+        transposer: &mut Transposer,
         last: &mut Vec<f64>,
     ) -> Option<u64> {
-        if stretch.is_empty() {
+        if run.is_empty() {
             return Some(0);
         }
-        loom.begin(stretch);
-        let taken = self.weave(group, stretch, loom);
-        last.clone_from(&loom.row);
-        stretch.clear();
-        taken.map(|()| loom.samples)
+        transposer.begin(run);
+        let taken = self.transpose(group, run, transposer);
+        // Also after a malformed row: the caller forgets the row then.
+        last.clone_from(&transposer.row);
+        run.clear();
+        taken.map(|()| transposer.samples)
     }
 
-    fn weave(&mut self, group: u32, stretch: &ScrapeRun, loom: &mut Transposer) -> Option<()> {
-        let rows = stretch.clock.len();
-        let key = self.groups[group as usize].set?;
-        let long = rows >= STRETCH_SCRAPES;
-        let length = if long { rows } else { HEAD_WINDOW_SCRAPES };
-        let mut laid = 0;
-        while rows - laid >= length {
-            let set = self.sets.get_mut(&key)?;
-            set.push_chunk(loom.window(stretch, laid..laid + length, set.columns.len(), long)?);
-            self.extend_time_range(stretch.clock[laid]);
-            laid += length;
-            self.extend_time_range(stretch.clock[laid - 1]);
-            self.groups[group as usize].newest = Some(stretch.clock[laid - 1]);
+    fn transpose(&mut self, group: u32, run: &ScrapeRun, transposer: &mut Transposer) -> Option<()> {
+        let rows = run.clock.len();
+        let key = self.groups[group].set?;
+        let long = rows >= SCRAPE_RUN_SCRAPES;
+        // Too few for a long chunk: the same short chunks as appends would have made.
+        let length = if long { rows } else { GROUP_CHUNK_SCRAPES };
+        let mut stored = 0;
+        while rows - stored >= length {
+            let set = self.groups.sets.get_mut(&key)?;
+            set.push_chunk(transposer.chunk(run, stored..stored + length, set.columns.len(), long)?);
+            self.times.extend(run.clock[stored]);
+            stored += length;
+            self.times.extend(run.clock[stored - 1]);
+            self.groups[group].newest = Some(run.clock[stored - 1]);
         }
         // The remaining rows are too few for a chunk: they become open rows.
-        loom.moving.begin(0, stretch.columns);
-        for at in laid..rows {
-            loom.go(stretch, at)?;
-            self.push_row(group as usize, stretch.clock[at], Arc::from(&loom.row[..]));
+        transposer.changing.begin(0, run.columns);
+        for at in stored..rows {
+            transposer.decode(run, at)?;
+            self.push_row(group, run.clock[at], Arc::from(&transposer.row[..]));
         }
         Some(())
     }
 
     /// The groups that have a column for this series.
     pub fn groups_with(&self, slot: u32) -> impl Iterator<Item = u32> + '_ {
-        let homes = self.series.get(slot as usize).map_or(&[][..], |series| series.homes());
-        homes.iter().filter_map(|home| Some(self.sets.get(&home.set)?.group))
+        let homes = self.series.get(slot).map_or(&[][..], |series| series.homes());
+        homes.iter().filter_map(|home| Some(self.groups.sets.get(&home.set)?.group))
     }
 }

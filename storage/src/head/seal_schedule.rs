@@ -5,7 +5,7 @@
 //! most memory at the same time. So each group begins at another point of the cycle from one long
 //! chunk to the next.
 
-use crate::limits::{HEAD_FOLDED_WINDOWS, HEAD_WINDOW_SCRAPES};
+use crate::limits::{GROUP_CHUNK_SCRAPES, MERGED_GROUP_CHUNKS};
 
 /// When to seal and when to merge next.
 pub(super) struct SealSchedule {
@@ -20,20 +20,20 @@ impl SealSchedule {
     /// however many groups there are (multiplication by the golden ratio).
     pub(super) fn begin(group: u32) -> SealSchedule {
         let turn = u64::from(group.wrapping_mul(0x9E37_79B9));
-        let scrapes = (HEAD_WINDOW_SCRAPES * HEAD_FOLDED_WINDOWS) as u64;
+        let scrapes = (GROUP_CHUNK_SCRAPES * MERGED_GROUP_CHUNKS) as u64;
         let at = ((turn * scrapes) >> 32) as usize;
         // At least two chunks: a single one cannot be merged.
-        SealSchedule { rows: 1 + at % HEAD_WINDOW_SCRAPES, windows: 2 + at / HEAD_WINDOW_SCRAPES }
+        SealSchedule { rows: 1 + at % GROUP_CHUNK_SCRAPES, windows: 2 + at / GROUP_CHUNK_SCRAPES }
     }
 
     /// Rows were sealed: the next seal comes after a full number of rows.
     pub(super) fn sealed(&mut self) {
-        self.rows = HEAD_WINDOW_SCRAPES;
+        self.rows = GROUP_CHUNK_SCRAPES;
     }
 
     /// Chunks were merged: the next merge comes after a full number of chunks.
     pub(super) fn folded(&mut self) {
-        self.windows = HEAD_FOLDED_WINDOWS;
+        self.windows = MERGED_GROUP_CHUNKS;
     }
 }
 
@@ -44,13 +44,13 @@ mod tests {
     #[test]
     fn neighbours_begin_apart() {
         for groups in [8_u32, 10, 64, 1000] {
-            let mut windows = [0; HEAD_FOLDED_WINDOWS];
+            let mut windows = [0; MERGED_GROUP_CHUNKS];
             for group in 0..groups {
                 let pace = SealSchedule::begin(group);
-                assert!((1..=HEAD_WINDOW_SCRAPES).contains(&pace.rows));
-                windows[pace.windows % HEAD_FOLDED_WINDOWS] += 1;
+                assert!((1..=GROUP_CHUNK_SCRAPES).contains(&pace.rows));
+                windows[pace.windows % MERGED_GROUP_CHUNKS] += 1;
             }
-            let fair = groups.div_ceil(HEAD_FOLDED_WINDOWS as u32);
+            let fair = groups.div_ceil(MERGED_GROUP_CHUNKS as u32);
             assert!(windows.iter().all(|n| *n <= fair + 1), "{groups} groups: {windows:?}");
         }
     }

@@ -16,15 +16,15 @@ pub(super) struct ColumnRef {
 
 /// One series of the head.
 #[derive(Default)]
-pub(super) struct HeadSeries {
+pub struct HeadSeries {
     /// The labels; empty while the series is inactive.
-    pub labels: Labels,
+    pub(super) labels: Labels,
     /// Its column, if it has exactly one.
     home: Option<ColumnRef>,
     /// Whether it is in the postings: it has samples, or a writer's current layout names it.
-    pub listed: bool,
+    pub(super) listed: bool,
     /// Whether the write-ahead log has its series record.
-    pub logged: bool,
+    pub(super) logged: bool,
     aside: Option<Box<RareSeriesData>>,
 }
 

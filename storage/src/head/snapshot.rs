@@ -6,8 +6,7 @@ use super::shard::Head;
 use super::sparse_append::SparseColumns;
 use super::ungrouped::{UngroupedRange, UngroupedSnapshot};
 use crate::model::runs::RunMerger;
-use crate::model::{Labels, Matcher, NativeHistogram, TimeMs};
-use roaring::RoaringBitmap;
+use crate::model::{Labels, NativeHistogram, TimeMs};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -167,18 +166,6 @@ impl HeadSnapshot {
 }
 
 impl Head {
-    /// The slots that satisfy all matchers.
-    pub fn matching(&self, matchers: &[Matcher]) -> RoaringBitmap {
-        self.postings.select(matchers, |slot| &self.series[slot as usize].labels)
-    }
-
-    /// The slots that satisfy all matchers, and whether they are sorted by their labels.
-    pub fn matching_in_order(&self, matchers: &[Matcher]) -> (Vec<u32>, bool) {
-        let mut slots: Vec<u32> = self.matching(matchers).into_iter().collect();
-        let in_order = slots.len() < 2 || self.ranks.lock().sort(&mut slots, &self.series);
-        (slots, in_order)
-    }
-
     /// A snapshot of the samples in `from..=to` of the series in `slots`. Calls `each(slot,
     /// labels)` for each series that has any, in the order of the snapshot.
     pub fn snapshot(
@@ -190,11 +177,12 @@ impl Head {
         let mut out = HeadSnapshot::default();
         let mut taken_sets: HashMap<u32, u32> = HashMap::new();
         for slot in slots {
-            let series = &self.series[slot as usize];
+            let series = &self.series[slot];
             let mut columns = SnapshotColumns::Many(Vec::new());
             let mut any = false;
             for home in series.homes() {
-                let Some(set) = self.sets.get(&home.set) else { continue };
+                let Some(set) = self.groups.sets.get(&home.set) else { continue };
+                // All series of a set share one copy of its rows and chunks.
                 let at = *taken_sets.entry(home.set).or_insert_with(|| {
                     out.sets.push(set.snapshot(from, to));
                     out.sets.len() as u32 - 1
@@ -213,21 +201,5 @@ impl Head {
             }
         }
         out
-    }
-
-    /// Adds the label names of the series that satisfy any of the matcher sets (no set: all
-    /// series).
-    pub fn label_names(&self, sets: &[Vec<Matcher>], names: &mut BTreeSet<String>) {
-        self.postings.label_names(self.any_of(sets).as_ref(), names);
-    }
-
-    /// Adds the values of label `name` of the same series as [`Head::label_names`].
-    pub fn label_values(&self, name: &str, sets: &[Vec<Matcher>], values: &mut BTreeSet<String>) {
-        self.postings.label_values(name, self.any_of(sets).as_ref(), values);
-    }
-
-    fn any_of(&self, sets: &[Vec<Matcher>]) -> Option<RoaringBitmap> {
-        (!sets.is_empty())
-            .then(|| sets.iter().map(|set| self.matching(set)).fold(RoaringBitmap::new(), |a, b| a | b))
     }
 }

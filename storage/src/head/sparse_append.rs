@@ -6,12 +6,12 @@
 
 use super::append_decision::{AppendCounts, AppendDecision};
 use super::reset_hints::hint_behind;
-use super::shard::Head;
+use super::shard::{FlushInProgress, Head};
 use super::sparse_column::SparseColumn;
-use crate::limits::SHARD_SLOTS;
 use crate::model::histogram::ResetHint;
 use crate::model::value::is_absent;
 use crate::model::{NativeHistogram, TimeMs};
+use crate::wal::RecordError;
 use std::sync::Arc;
 
 /// What only some samples of a series have.
@@ -53,12 +53,13 @@ impl Head {
         h: &Arc<NativeHistogram>,
         counts: &mut AppendCounts,
     ) -> Option<Arc<NativeHistogram>> {
-        let verdict = self.judge(slot, t, || match self.histogram_at(slot, t) {
+        let there = || match self.histogram_at(slot, t) {
             Some(there) => Some(there.equals(h)),
             None => self.at(slot, t).map(|_| false),
-        });
+        };
+        let decision = self.limits.decide(t, || self.newest_of(slot), there);
         let newest = self.newest_of(slot);
-        if !self.note(verdict, (slot, t), counts) {
+        if !self.limits.count(decision, (slot, t), counts) {
             return None;
         }
         counts.late += usize::from(newest.is_some_and(|newest| t < newest));
@@ -91,7 +92,7 @@ impl Head {
 
     /// Whether a series has a float after `from` and before `to`, both excluded.
     fn float_between(&self, slot: u32, from: TimeMs, to: TimeMs) -> bool {
-        let Some(series) = self.series.get(slot as usize) else { return false };
+        let Some(series) = self.series.get(slot) else { return false };
         let from = from + 1;
         let to = to - 1;
         let mut ts = Vec::new();
@@ -100,21 +101,23 @@ impl Head {
             rows.slices().read(from, to, &mut ts, &mut vs, |_| ());
         }
         for home in series.homes() {
-            if let Some(set) = self.sets.get(&home.set) {
+            if let Some(set) = self.groups.sets.get(&home.set) {
                 set.snapshot(from, to).read(home.column, from, to, &mut ts, &mut vs);
             }
         }
+        // Removed samples are *absent* here, and do not count.
         vs.iter().any(|v| !is_absent(*v))
     }
 
     /// Stores a histogram at a time at which its series has no sample.
     pub fn add_histogram(&mut self, slot: u32, t: TimeMs, h: Arc<NativeHistogram>) {
-        self.activate(slot);
-        if let Some(flushing) = self.flushing.as_mut().filter(|flushing| t < flushing.end) {
+        self.series.activate(slot);
+        if let Some(flushing) = FlushInProgress::at(&mut self.flushing, t) {
             flushing.histograms.push((slot, t, h.clone()));
         }
-        self.extend_time_range(t);
-        let lane = &mut self.series[slot as usize].lanes_mut().histograms;
+        self.times.extend(t);
+        let lane = &mut self.series[slot].lanes_mut().histograms;
+        // The first histogram of a series: from now on its floats must be checked against them.
         let first = lane.is_empty();
         if lane.newest().is_some_and(|newest| t < newest) {
             // The next histogram has another one before it now.
@@ -128,15 +131,15 @@ impl Head {
 
     /// Appends the start timestamp of a sample. Returns whether it was stored.
     pub fn append_start(&mut self, slot: u32, t: TimeMs, start: TimeMs, counts: &mut AppendCounts) -> bool {
-        let verdict = match self.start_at(slot, t) {
+        let decision = match self.start_at(slot, t) {
             Some(there) if there == start => AppendDecision::Same,
             Some(_) => AppendDecision::Duplicate,
             // No check against the window of late samples: the sample itself was accepted.
-            None if t < self.min_append_time => AppendDecision::TooOld,
-            None if t < self.bound => AppendDecision::OutOfBounds,
+            None if t < self.limits.min_append_time => AppendDecision::TooOld,
+            None if t < self.limits.bound => AppendDecision::OutOfBounds,
             None => AppendDecision::Store,
         };
-        let store = self.note(verdict, (slot, t), counts);
+        let store = self.limits.count(decision, (slot, t), counts);
         if store {
             self.add_start(slot, t, start);
         }
@@ -144,10 +147,10 @@ impl Head {
     }
 
     pub(super) fn add_start(&mut self, slot: u32, t: TimeMs, start: TimeMs) {
-        if let Some(flushing) = self.flushing.as_mut().filter(|flushing| t < flushing.end) {
+        if let Some(flushing) = FlushInProgress::at(&mut self.flushing, t) {
             flushing.starts.push((slot, t, start));
         }
-        self.series[slot as usize].lanes_mut().starts.add(t, start);
+        self.series[slot].lanes_mut().starts.add(t, start);
     }
 
     /// Applies a histogram record. The hint is checked again: the histogram before it may be lost,
@@ -157,9 +160,11 @@ impl Head {
         slot: u32,
         t: TimeMs,
         mut h: Arc<NativeHistogram>,
-    ) -> Result<(), String> {
-        self.restore_slot(slot)?;
+    ) -> Result<(), RecordError> {
+        self.series.restore_slot(slot)?;
         if self.at(slot, t).is_none() && self.histogram_at(slot, t).is_none() {
+            // The hint was true when it was logged, but the histogram that it refers to may be
+            // lost.
             if self.hint_for(slot, t, &h) != ResetHint::NotReset {
                 h.clear_reset_hint();
             }
@@ -169,25 +174,16 @@ impl Head {
     }
 
     /// Applies a record of a start timestamp.
-    pub fn restore_start(&mut self, slot: u32, t: TimeMs, start: TimeMs) -> Result<(), String> {
-        self.restore_slot(slot)?;
+    pub fn restore_start(&mut self, slot: u32, t: TimeMs, start: TimeMs) -> Result<(), RecordError> {
+        self.series.restore_slot(slot)?;
         if self.start_at(slot, t).is_none() {
             self.add_start(slot, t, start);
         }
         Ok(())
     }
 
-    /// Creates the slots up to one that the log names.
-    pub fn restore_slot(&mut self, slot: u32) -> Result<(), String> {
-        if slot >= SHARD_SLOTS {
-            return Err(format!("slot {slot} is beyond {SHARD_SLOTS}"));
-        }
-        self.extend_slots(slot);
-        Ok(())
-    }
-
     fn lanes(&self, slot: u32) -> Option<&SparseColumns> {
-        self.series.get(slot as usize)?.lanes()
+        self.series.get(slot)?.lanes()
     }
 
     /// The histogram of a series at exactly `t`.

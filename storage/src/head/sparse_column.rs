@@ -6,7 +6,7 @@
 //! to a tenth of their size; a late item opens its chunk again.
 
 use crate::encoding::varint::{put_varint, unzigzag, zigzag};
-use crate::limits::LANE_CHUNK;
+use crate::limits::SPARSE_CHUNK_ITEMS;
 use crate::model::{NativeHistogram, TimeMs};
 use crate::vec_growth::boxed_exact;
 use crate::wal::{PayloadReader, put_histogram, take_histogram};
@@ -80,7 +80,10 @@ impl<T: SparseItem> SparseChunk<T> {
             SparseChunk::Packed(packed) => {
                 let mut cursor = PayloadReader::new(&packed.items);
                 let mut before: Option<T> = None;
+                // Items are packed as differences, so those before `from` are unpacked, too.
                 for t in packed.times.iter().take_while(|t| **t <= to) {
+                    // Cannot happen with what `pack` wrote. If it did, samples would be missing
+                    // rather than wrong.
                     let Some(item) = T::unpack(&mut cursor, before.as_ref()) else { return };
                     if *t >= from {
                         out.push((*t, item.clone()));
@@ -94,6 +97,7 @@ impl<T: SparseItem> SparseChunk<T> {
     /// Calls `change` with the items; unpacks the chunk if needed.
     fn open(&mut self, change: impl FnOnce(&mut Vec<(TimeMs, T)>)) {
         match self {
+            // Copies the items if a reader holds them: the reader must not see the change.
             SparseChunk::Open(items) => change(Arc::make_mut(items)),
             SparseChunk::Packed(_) => {
                 let mut items = Vec::new();
@@ -203,7 +207,7 @@ impl<T: SparseItem> SparseColumn<T> {
         }
         self.last = Some((t, item.clone()));
         match self.chunks.last_mut() {
-            Some(SparseChunk::Open(items)) if items.len() < LANE_CHUNK => {
+            Some(SparseChunk::Open(items)) if items.len() < SPARSE_CHUNK_ITEMS => {
                 Arc::make_mut(items).push((t, item))
             }
             _ => {
@@ -221,8 +225,10 @@ impl<T: SparseItem> SparseColumn<T> {
         let mut behind = Vec::new();
         chunk.open(|items| {
             items.insert(items.partition_point(|(other, _)| *other < t), (t, item));
-            if items.len() >= 2 * LANE_CHUNK {
-                behind = items.split_off(LANE_CHUNK);
+            // Late items make a chunk longer than others. It is split before a copy of it, or a
+            // lookup in it, becomes expensive.
+            if items.len() >= 2 * SPARSE_CHUNK_ITEMS {
+                behind = items.split_off(SPARSE_CHUNK_ITEMS);
             }
         });
         if !behind.is_empty() {
@@ -242,6 +248,7 @@ impl<T: SparseItem> SparseColumn<T> {
         if empty {
             self.chunks.remove(at);
         }
+        // The item before becomes the newest; the next one is compared with it.
         if self.newest() == Some(t) {
             let newest = self.chunks.last().map(|chunk| chunk.ends().1);
             self.last = newest.and_then(|newest| Some((newest, self.at(newest)?)));
@@ -354,7 +361,7 @@ mod tests {
     #[test]
     fn old_chunks_are_packed() {
         let mut lane = SparseColumn::default();
-        (0..6 * LANE_CHUNK as i64).for_each(|t| lane.add(t * 15_000, 1_000_000));
+        (0..6 * SPARSE_CHUNK_ITEMS as i64).for_each(|t| lane.add(t * 15_000, 1_000_000));
         let packed = |chunk: &&SparseChunk<i64>| matches!(chunk, SparseChunk::Packed(_));
         assert_eq!((lane.chunks.len(), lane.chunks.iter().filter(packed).count()), (6, 4));
         lane.add_late(1, 7);

@@ -38,6 +38,8 @@ impl SeriesChunk {
         let mut previous = ts[0];
         let mut delta = 0i64;
         for t in &ts[1..] {
+            // Wraps, as reading does: times of a query language may be anywhere in 64 bits, and a
+            // panic here would stop the shard.
             let step = t.wrapping_sub(previous);
             put_varint(&mut bytes, zigzag(step.wrapping_sub(delta)));
             previous = *t;
@@ -73,6 +75,8 @@ impl SeriesChunk {
                 delta = delta.wrapping_add(unzigzag(take_varint(&self.bytes, &mut at)));
                 t = t.wrapping_add(delta);
             }
+            // Values depend on each other, so all before are decoded, too. There are at most a few
+            // hundred.
             if t >= from && t <= to {
                 ts.push(t);
                 vs.push(f64::from_bits(bits));
@@ -90,6 +94,7 @@ impl SeriesChunk {
         let mut delta = 0i64;
         let mut at = 0;
         let mut index = 0;
+        // Ends: the chunk reaches to `t` or further.
         while there < t {
             delta = delta.wrapping_add(unzigzag(take_varint(&self.bytes, &mut at)));
             there = there.wrapping_add(delta);
@@ -182,6 +187,8 @@ impl UngroupedSamples {
 
     /// Makes `v` the value at `t`, whatever is there. *Absent* makes a hole.
     pub fn put(&mut self, t: TimeMs, v: f64, range: i64) {
+        // In the open buffers the value is replaced. A sealed chunk is not unpacked for it: a late
+        // value over it says the same.
         self.holes |= is_absent(v);
         if let Ok(i) = self.ts.binary_search(&t) {
             self.vs[i] = v;
@@ -199,6 +206,8 @@ impl UngroupedSamples {
     fn add_late(&mut self, t: TimeMs, v: f64, range: i64) {
         let at = self.late.partition_point(|(other, _)| *other < t);
         self.late.insert(at, (t, v));
+        // Until then an insertion moves at most so many samples, and a series with a few late
+        // samples has no chunk for them.
         if self.late.len() >= LATE_SAMPLES {
             self.seal_late(range);
         }
@@ -209,6 +218,7 @@ impl UngroupedSamples {
         if crosses || self.ts.len() >= CHUNK_SAMPLES {
             self.seal();
         }
+        // By small steps: doubling would leave half of the memory of a million series unused.
         if self.ts.len() == self.ts.capacity() {
             self.ts.reserve_exact(CHUNK_GROWTH);
             self.vs.reserve_exact(CHUNK_GROWTH);
@@ -228,6 +238,7 @@ impl UngroupedSamples {
 
     fn seal_late(&mut self, range: i64) {
         let late = std::mem::take(&mut self.late);
+        // A chunk lies within one range, so that a flush drops whole chunks.
         for part in late.chunk_by(|a, b| a.0.div_euclid(range) == b.0.div_euclid(range)) {
             self.seal_part(part);
         }
@@ -265,6 +276,8 @@ impl UngroupedSamples {
             if !chunk.overlaps(first, last) {
                 continue;
             }
+            // They overlap each other: which value wins depends on their order, so they are not
+            // merged into one.
             if run.last().is_some_and(|later| self.chunks[*later].min <= chunk.max) {
                 break;
             }
@@ -285,6 +298,8 @@ impl UngroupedSamples {
         if let Ok(i) = self.late.binary_search_by_key(&t, |l| l.0) {
             return Some(self.late[i].1);
         }
+        // From the newest: of two chunks with the same time the later sealed one wins, as for
+        // readers.
         self.chunks.iter().rev().find_map(|chunk| chunk.at(t))
     }
 
@@ -303,6 +318,7 @@ impl UngroupedSamples {
     pub fn drop_before(&mut self, end: TimeMs) {
         let old = std::mem::take(&mut self.chunks);
         for chunk in old.into_iter().filter(|c| c.max >= end) {
+            // Only a chunk that crosses `end` is packed again.
             if chunk.min >= end {
                 self.chunks.push(chunk);
                 continue;

@@ -22,6 +22,7 @@ impl BitWriter<'_> {
             self.acc |= bits << self.free;
             return;
         }
+        // The word is full: what does not fit begins the next one.
         let rest = count - self.free;
         let full = self.acc | bits.checked_shr(rest).unwrap_or(0);
         self.bytes.extend_from_slice(&full.to_be_bytes());
@@ -95,13 +96,18 @@ pub(super) fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut
             out.put(0, 1);
             continue;
         }
+        // Five bits for it. More zeros than 31 are stored as data: rare, and correct.
         let lead = x.leading_zeros().min(31);
         let trail = x.trailing_zeros();
         let old_trail = 64 - leading - length;
+        // The significant bits fit into the window of the value before, so it need not be described
+        // again.
         if length > 0 && lead >= leading && trail >= old_trail {
             out.put(0b10, 2);
             out.put(x >> old_trail, length);
         } else {
+            // Checked where a value costs most: a column of random bits ends early, instead of
+            // after all values.
             if out.bytes.len() >= end {
                 return false;
             }

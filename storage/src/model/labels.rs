@@ -64,6 +64,8 @@ impl Labels {
         while at < bytes.len() {
             let name = checked_take(bytes, &mut at)?;
             let value = checked_take(bytes, &mut at)?;
+            // An empty value is the same as no label, and a second order of the same labels would
+            // be a second series: neither is a label set.
             if value.is_empty() || previous.is_some_and(|p| p >= name) {
                 return None;
             }
@@ -119,6 +121,8 @@ impl Labels {
         let mut bytes = Vec::with_capacity(self.0.len() + 8);
         for text in self.iter().flat_map(|(name, value)| [name, value]) {
             match u8::try_from(text.len()) {
+                // The length as Prometheus' `stringlabels` encode it: the value of the hash decides
+                // which series a query samples, so it must be the same there.
                 Ok(len) if len < 255 => bytes.push(len),
                 _ => {
                     bytes.push(255);
@@ -138,6 +142,7 @@ impl Labels {
                 bytes.extend_from_slice(pair.encoded);
             }
         }
+        // All labels were kept: share the memory.
         if bytes.len() == self.0.len() { self.clone() } else { Labels(Arc::from(bytes)) }
     }
 
@@ -160,6 +165,7 @@ impl Labels {
             while let Some(pair) = own.next_if(|pair| pair.name < name.as_bytes()) {
                 bytes.extend_from_slice(pair.encoded);
             }
+            // The pair that is replaced, or removed if the new value is empty.
             own.next_if(|pair| pair.name == name.as_bytes());
             if !value.is_empty() {
                 put_pair(&mut bytes, name.as_bytes(), value.as_bytes());
@@ -182,6 +188,7 @@ impl Ord for Labels {
         let a = &*self.0;
         let b = &*other.0;
         let differ = first_difference(a, b);
+        // One is the beginning of the other, so it has fewer labels.
         if differ == a.len().min(b.len()) {
             return a.len().cmp(&b.len());
         }
@@ -194,6 +201,7 @@ impl Ord for Labels {
                 break;
             }
         }
+        // The lengths stand before the texts, so bytes alone would order "b" before "aa".
         let text = |bytes| take(bytes, &mut from.clone());
         text(a).cmp(&text(b))
     }
@@ -202,6 +210,7 @@ impl Ord for Labels {
 /// The index of the first byte that differs; the length of the shorter slice if there is none.
 fn first_difference(a: &[u8], b: &[u8]) -> usize {
     const WORD: usize = size_of::<u64>();
+    // Eight bytes at a time: sorting a large answer spends most of its time here.
     let (a_words, b_words) = (a.as_chunks::<WORD>().0, b.as_chunks::<WORD>().0);
     let words = a_words.iter().zip(b_words);
     let same = words.take_while(|(a, b)| a == b).count() * WORD;
@@ -280,6 +289,8 @@ pub struct LabelsIter<'a> {
 impl<'a> LabelsIter<'a> {
     #[inline]
     fn take(&mut self) -> Option<&'a str> {
+        // A length of 128 or more takes bytes that are no UTF-8, so the whole is no text and each
+        // part is checked by itself.
         let Some(text) = self.text else { return checked_take(self.bytes, &mut self.at) };
         let from = self.at + 1;
         self.at = from + usize::from(*self.bytes.get(self.at)?);

@@ -73,6 +73,7 @@ impl Matcher {
         let value = value.into();
         let regex = match op {
             MatchOp::Regex | MatchOp::NotRegex => Some(AnchoredRegex::new(&value)?),
+            // Compiling patterns is slow, comparing texts is not: only patterns are compiled, once.
             MatchOp::Equal | MatchOp::NotEqual => None,
         };
         Ok(Matcher { name, op, value, regex })
@@ -90,6 +91,7 @@ impl Matcher {
             (MatchOp::NotEqual, _) => value != self.value,
             (MatchOp::Regex, Some(regex)) => regex.is_match(value),
             (MatchOp::NotRegex, Some(regex)) => !regex.is_match(value),
+            // Cannot be: `new` compiles the pattern of these two.
             (_, None) => false,
         }
     }

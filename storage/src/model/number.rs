@@ -66,6 +66,7 @@ pub fn parse(text: &str) -> Result<f64, NumberError> {
         let value = parse_hex(&unsigned[2..]).ok_or(NumberError::Syntax)?;
         return Ok(if text.starts_with('-') { -value } else { value });
     }
+    // A second sign, and a NaN with a sign, which Rust reads and Go does not.
     let signs = unsigned.starts_with(['+', '-']);
     if signs || (unsigned.eq_ignore_ascii_case("nan") && unsigned.len() != text.len()) {
         return Err(NumberError::Syntax);
@@ -77,6 +78,8 @@ pub fn parse(text: &str) -> Result<f64, NumberError> {
             Err(NumberError::Syntax)
         };
     }
+    // `inf` and `infinity` are infinite because they say so; `1e999` is infinite because it is too
+    // large.
     let named = unsigned.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
     match text.parse::<f64>() {
         Ok(v) if v.is_finite() || named => Ok(v),

@@ -13,6 +13,7 @@ pub type TimedStarts = Vec<(TimeMs, TimeMs)>;
 
 /// Sorts by time what sources appended from `base` on. At equal times the later source wins.
 pub(crate) fn merge_by_time<T>(out: &mut Vec<(TimeMs, T)>, base: usize) {
+    // One source, or sources that follow each other: the common case.
     if out[base..].windows(2).all(|pair| pair[0].0 < pair[1].0) {
         return;
     }
@@ -29,6 +30,7 @@ pub(crate) fn merge_by_time<T>(out: &mut Vec<(TimeMs, T)>, base: usize) {
 /// to the histogram before in the same source. It is cleared where a histogram of another source
 /// now comes before.
 pub(crate) fn merge_histogram_runs(out: &mut TimedHistograms, base: usize, ends: &[usize]) {
+    // All are of one source: hints are right as they are.
     if !ends.iter().any(|end| base < *end && *end < out.len()) {
         return;
     }
@@ -39,6 +41,7 @@ pub(crate) fn merge_histogram_runs(out: &mut TimedHistograms, base: usize, ends:
     added.dedup_by_key(|(t, ..)| *t);
     let mut before = None;
     out.extend(added.into_iter().map(|(t, source, mut h)| {
+        // The histogram before it is another one than when the hint was made.
         if before.replace(source).is_some_and(|before| before != source) {
             h.clear_reset_hint();
         }
@@ -80,6 +83,7 @@ impl RunMerger {
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
     ) {
+        // Bounds move forward by what is removed before them.
         let gone = |to: usize| ts[base..to].iter().filter(|t| deleted.covers(**t)).count();
         for bound in self.bounds.iter_mut().filter(|bound| **bound > base) {
             *bound -= gone(*bound);
@@ -100,6 +104,7 @@ impl RunMerger {
         ts.truncate(self.base);
         vs.truncate(self.base);
         for (i, (t, v)) in all.iter().enumerate() {
+            // The sort is stable, so of equal times the last is of the latest run.
             let last_word = all.get(i + 1).is_none_or(|next| next.0 != *t);
             if last_word && !is_absent(*v) {
                 ts.push(*t);

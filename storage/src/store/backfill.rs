@@ -8,11 +8,12 @@
 use super::Store;
 use super::batch::{ChangeData, ChangeEvent};
 use super::flush::SeriesSamples;
+use super::recorder::Recorder;
 use crate::error::StoreError;
 use crate::model::{Labels, Matcher, SHARDS, TimeMs};
 use std::collections::BTreeMap;
 
-impl Store {
+impl Recorder<'_> {
     /// Writes `series` (sorted by labels, samples in `from ≤ t < to`) as a block. The feed gets the
     /// floats and histograms from time `tell_from` on.
     ///
@@ -24,17 +25,18 @@ impl Store {
         series: &[SeriesSamples],
         tell_from: TimeMs,
     ) -> Result<(), StoreError> {
-        let Some(history) = &self.history else {
+        let Some(history) = &self.store.history else {
             return Err(StoreError::Invalid("this store keeps no blocks".to_owned()));
         };
         if series.is_empty() {
             return Ok(());
         }
         {
-            let _one_at_a_time = self.flush_lock.lock();
+            let _one_at_a_time = self.store.locks.for_flush();
             history.write(from, to, &mut series.iter().map(|one| Ok(one.clone())))?;
+            // A flush moves samples that readers have seen; these are new.
             history.note_other_samples();
-            self.metrics.blocks_written.inc();
+            self.store.metrics.blocks_written.inc();
         }
         for one in series {
             self.tell_past(one, tell_from);
@@ -51,11 +53,11 @@ impl Store {
         if !floats && !histograms {
             return;
         }
-        let at = self.get_or_create_series(&series.labels);
-        let mut shard = self.shard(at.shard).write();
+        let at = self.store.get_or_create_series(&series.labels);
+        let mut shard = self.store.shards.get(at.shard).write();
         let mut tell = |data| {
             let seq = shard.count(&data);
-            self.tell_feed(ChangeEvent { shard: at.shard, seq, data });
+            self.store.subscribers.on_change(ChangeEvent { shard: at.shard, seq, data });
         };
         if floats {
             let samples = series.ts.iter().zip(&series.vs).skip(first);
@@ -66,7 +68,9 @@ impl Store {
             tell(ChangeData::Histograms(samples.map(|(t, h)| (at.slot, *t, h.clone())).collect()));
         }
     }
+}
 
+impl Store {
     /// All floats and histograms of the matching series in `from..=to`, by labels; without start
     /// timestamps.
     pub fn read_series(

@@ -130,8 +130,27 @@ pub enum ChangeData {
     Starts(Vec<(u32, TimeMs, TimeMs)>),
 }
 
-/// Receives every append: the live runtime. Called under the lock of the shard, to keep the order,
-/// so an implementation must only queue and return.
+/// Receives every append: the live runtime.
+///
+/// # Contract
+/// 1. [`ChangeFeed::push`] is called under the write lock of the shard, to keep the order: it only
+///    queues and returns. A call of the store from it would wait for that lock for ever.
+/// 2. In one shard [`ChangeEvent::seq`] ascends. Numbers of what the [`super::Recorder`] was given
+///    are missing: its caller hands these events on itself.
+/// 3. What is told is in the head and in the buffer of the log, but not yet committed. It is what
+///    was *stored*: refused samples are left out, reset hints are the stored ones. A removed sample
+///    comes as a row with the value *absent*; start timestamps come after their samples; backfill
+///    comes with old times.
+/// 4. A reader that begins later opens its queue first, then selects, and drops the events up to
+///    [`super::Selection::seq`]: so it gets each sample once.
+/// 5. [`ChangeFeed::deleted`] is called without the lock of a shard, but under those of flushes and
+///    merges, so neither may be started from it. Anything that was kept of the store may be wrong
+///    after it.
+/// 6. An implementation that cannot take an event must remember that it lost one, and read the
+///    store again; nothing is repeated.
+///
+/// *Checked:* by `frontends/promql/tests` (`live_equals_scratch`): each broken clause makes a live
+/// answer differ from a fresh one.
 pub trait ChangeFeed: Send + Sync {
     /// One change.
     fn push(&self, item: ChangeEvent);
@@ -141,8 +160,11 @@ pub trait ChangeFeed: Send + Sync {
 }
 
 /// Sees what writers append, independent of the feed. It does not see corrections, nor what the
-/// live runtime records. Called under the lock of the shard: an implementation must only look, and
-/// queue what it needs.
+/// live runtime records.
+///
+/// # Contract
+/// Called under the lock of the shard, before [`ChangeFeed::push`]: an implementation only looks,
+/// and queues what it needs.
 pub trait AppendObserver: Send + Sync {
     /// One append.
     fn check_time(&self, item: &ChangeEvent);

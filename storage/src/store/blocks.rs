@@ -79,6 +79,7 @@ impl BlockManager {
             tracing::warn!(%error, "a block that was merged into another stays for now");
         }
         let tombstones = Tombstones::open(disk.as_ref(), data)?;
+        // Before any reader: deleted samples must not be visible for a moment after a start.
         let unread = blocks.delete(&tombstones.list());
         for line in unread.iter() {
             tracing::error!("{line}");
@@ -116,6 +117,8 @@ impl BlockManager {
     /// samples back.
     fn load(&self, meta: &BlockMeta) -> Result<Block, StoreError> {
         self.blocks.load(&meta.dir).inspect_err(|_| {
+            // The block was there before under the same name, so it has the same content, and is
+            // covered by deletions.
             if !self.blocks.all_metas().iter().any(|known| known.dir == meta.dir) {
                 let _ = remove_dir(self.disk.as_ref(), &meta.dir);
             }
@@ -139,6 +142,7 @@ impl BlockManager {
         let all_there = || {
             self.blocks.all().iter().filter(|block| dirs.contains(&block.meta().dir)).count() == dirs.len()
         };
+        // Without a lock: it takes minutes, and retention goes on.
         let made = merge_blocks(disk, &self.dir, &self.taken(), &self.blocks.in_dirs(&dirs)?, keep)?;
         let _one_at_a_time = self.removing.lock();
         let Some(meta) = made else {
@@ -169,17 +173,25 @@ impl BlockManager {
 
     /// As [`BlockManager::merge`]; remembers unreadable blocks, which are not tried again.
     fn try_to_merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<bool, StoreError> {
-        let failures = self.far.failures();
         let outcome = self.merge(old, keep);
-        // If the object store does not answer, reading a cold block fails as if it were damaged.
-        // Then it is worth another try.
-        let answered = self.far.failures() == failures;
-        let unreadable = outcome.as_ref().is_err_and(|error| is_unreadable(error, old));
-        if unreadable && answered {
+        if outcome.as_ref().is_err_and(|error| self.is_unreadable(error, old)) {
             self.unmergeable.lock().extend(old.iter().map(|meta| meta.dir.clone()));
         }
         self.show();
         outcome
+    }
+
+    /// Whether one of these blocks is damaged, or a file of one of them cannot be read and it would
+    /// be in vain to try again.
+    fn is_unreadable(&self, error: &StoreError, blocks: &[BlockMeta]) -> bool {
+        let StoreError::Io { path, source } = error else {
+            return matches!(error, StoreError::Damaged { .. });
+        };
+        // An error of another path is one of writing the new block: that is tried again.
+        let Some(block) = blocks.iter().find(|meta| path.starts_with(&meta.dir)) else { return false };
+        // An object store that fails a request mostly answers later; one that says that the object
+        // is not there does not. A local disk that cannot read a file has a bad sector.
+        block.dir.starts_with(&self.dir) || source.kind() == std::io::ErrorKind::NotFound
     }
 
     /// The expired blocks: by time, those of which all series are too old, local and cold; by size,
@@ -198,6 +210,7 @@ impl BlockManager {
         old.sort_by_key(|block| (block.meta().max_time, block.meta().min_time));
         let metas =
             |blocks: Vec<&BlockHandle>| blocks.into_iter().map(|block| block.meta().clone()).collect();
+        // The size limit is one of the local disk.
         let stay = stay.into_iter().filter(|block| !block.is_far()).collect();
         let by_size = Retention { time_ms: 0, ..retention };
         ExpiredBlocks { by_time: metas(old), ..by_size.due(metas(stay), head, now) }
@@ -235,16 +248,6 @@ impl BlockManager {
             Err(error) => tracing::error!(%block, %error, "block not removed, though {why}; tried again"),
         }
         outcome
-    }
-}
-
-/// Whether one of these blocks is damaged, or a file of one of them cannot be read.
-fn is_unreadable(error: &StoreError, blocks: &[BlockMeta]) -> bool {
-    match error {
-        StoreError::Damaged { .. } => true,
-        // An error of another path is one of writing the new block: that is tried again.
-        StoreError::Io { path, .. } => blocks.iter().any(|meta| path.starts_with(&meta.dir)),
-        _ => false,
     }
 }
 

@@ -6,7 +6,7 @@
 //! ([`ChangeLog::thin`]). All rounding is towards older times, so a caller may recompute too much
 //! but never too little. [`super::changed_since`] uses it.
 
-use crate::limits::ARRIVALS;
+use crate::limits::CHANGE_LOG_ENTRIES;
 use crate::model::TimeMs;
 
 /// Resolution of the times, ms.
@@ -29,10 +29,12 @@ impl ChangeLog {
     pub(super) fn add(&mut self, t: TimeMs) {
         self.made += 1;
         let time = t.div_euclid(GRAIN_MS);
+        // A reader that has not seen the earlier append has not seen this one either, and this one
+        // is at least as old.
         while self.oldest.last().is_some_and(|last| last.1 >= time) {
             self.oldest.pop();
         }
-        if self.oldest.len() >= ARRIVALS {
+        if self.oldest.len() >= CHANGE_LOG_ENTRIES {
             self.thin(time);
         }
         self.oldest.push((self.made, time));
@@ -51,7 +53,7 @@ impl ChangeLog {
 
     /// Makes space: merges entries that are close to each other compared with their age.
     fn thin(&mut self, now: i64) {
-        let mut kept: Vec<(u64, i64)> = Vec::with_capacity(ARRIVALS);
+        let mut kept: Vec<(u64, i64)> = Vec::with_capacity(CHANGE_LOG_ENTRIES);
         for (number, time) in self.oldest.drain(..) {
             let apart = |first: i64| time.saturating_sub(first).saturating_mul(PRECISION);
             match kept.last_mut().filter(|last| apart(last.1) <= now.saturating_sub(time)) {
@@ -59,7 +61,7 @@ impl ChangeLog {
                 None => kept.push((number, time)),
             }
         }
-        if kept.len() > ARRIVALS / 2 {
+        if kept.len() > CHANGE_LOG_ENTRIES / 2 {
             // Times that jump back and forth do not merge well: make one entry of the older half.
             let first = kept[0].1;
             kept.drain(..kept.len() / 2);
@@ -92,7 +94,7 @@ mod tests {
     fn long_ago_is_told_less_precisely() {
         let mut arrivals = ChangeLog::default();
         (0..100_000).for_each(|second| arrivals.add(second * 1_000));
-        assert!(arrivals.oldest.len() <= ARRIVALS);
+        assert!(arrivals.oldest.len() <= CHANGE_LOG_ENTRIES);
         for back in [1, 10, 100, 1_000, 10_000, 99_999_u64] {
             let exact = (100_000 - back as i64) * 1_000;
             let told = arrivals.since(100_000 - back);
@@ -112,7 +114,7 @@ mod tests {
                 now += match kind { 0 => far, 1 => -far / 100, _ => far % 3_000 };
                 arrivals.add(now);
                 all.push(now);
-                assert!(arrivals.oldest.len() <= ARRIVALS);
+                assert!(arrivals.oldest.len() <= CHANGE_LOG_ENTRIES);
             }
             let mut least = i64::MAX;
             for seen in (0..all.len()).rev() {

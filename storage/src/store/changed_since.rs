@@ -7,8 +7,9 @@
 //! answers and are not counted. Retention is not counted either: an answer may keep what it saw
 //! before.
 
+use super::Store;
 use super::batch::ChangeData;
-use super::{Store, StoreShard};
+use super::shards::StoreShard;
 use crate::model::TimeMs;
 
 /// A moment of the store. A selection made after it contains at least everything of that moment.
@@ -41,6 +42,7 @@ impl Store {
 
     /// What may have changed since `mark`, which must come from this store.
     pub fn changed_since(&self, mark: &StoreVersion) -> ChangedSince {
+        // What changed in blocks is not known by time, so anything may have.
         if self.history_version() != mark.history {
             return ChangedSince::Everything;
         }

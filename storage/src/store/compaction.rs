@@ -6,7 +6,7 @@
 //! `../block/merge.rs`. Appends and queries continue meanwhile. A crash leaves the old blocks, the
 //! new one, or both; both hold the same samples.
 
-use super::Store;
+use super::maintenance::Maintenance;
 use super::retention::Retention;
 use crate::block::BlockMeta;
 use crate::error::StoreError;
@@ -72,6 +72,7 @@ fn in_one_range(blocks: &[BlockMeta], size: TimeMs, newest: TimeMs, beyond: usiz
     let mut ranges: BTreeMap<TimeMs, Vec<&BlockMeta>> = BTreeMap::new();
     for block in blocks {
         let at = block.from.div_euclid(size);
+        // Blocks of a backfill or an import may lie across; they wait for a longer range.
         let within = at == block.to.saturating_sub(1).div_euclid(size);
         if within && at.saturating_add(1).saturating_mul(size) <= newest {
             ranges.entry(at).or_default().push(block);
@@ -93,17 +94,17 @@ fn fit(blocks: &[&BlockMeta]) -> bool {
         && sum(|b| b.times) <= COMPACTED_TIMES
 }
 
-impl Store {
+impl Maintenance<'_> {
     /// Merges blocks until none are due. Returns the number of merges. To be called after
-    /// [`Store::run_housekeeping`], on a thread that may be busy for minutes: flushes and retention
-    /// continue meanwhile. A merge is dropped if retention removes one of its blocks.
+    /// [`Maintenance::run_housekeeping`], on a thread that may be busy for minutes: flushes and
+    /// retention continue meanwhile. A merge is dropped if retention removes one of its blocks.
     pub fn compact(&self) -> Result<usize, StoreError> {
-        let Some(history) = &self.history else { return Ok(0) };
+        let Some(history) = &self.store.history else { return Ok(0) };
         let mut made = 0;
         loop {
-            let _no_move = self.move_lock.lock();
-            let _one_at_a_time = self.merge_lock.lock();
-            if !history.compact(self.options.block_range_ms, self.retention())? {
+            // Locked for one merge at a time, so that deletions and snapshots come in between.
+            let _locks = self.store.locks.for_rewrite();
+            if !history.compact(self.store.options.block_range_ms, self.store.retention.get())? {
                 return Ok(made);
             }
             made += 1;

@@ -6,13 +6,12 @@
 //! the replay keeps the first value of a time.
 
 use super::batch::{ChangeData, FloatRow};
-use super::{Store, StoreShard};
+use super::recorder::Recorder;
+use super::shards::StoreShard;
 use crate::error::StoreError;
-use crate::head::{AppendCounts, SlotHistogram};
-use crate::limits::WAL_SAMPLES;
+use crate::head::AppendCounts;
 use crate::model::value::{ABSENT, sanitize};
 use crate::model::{NativeHistogram, SeriesRef, TimeMs};
-use crate::wal::{RecordKind, add_histograms, put_samples};
 use std::sync::Arc;
 
 /// A change of one sample.
@@ -37,13 +36,14 @@ pub enum CorrectedValue {
     Gone,
 }
 
-impl Store {
+impl Recorder<'_> {
     /// Corrects samples in the head; adds them where there are none. The feed gets the new values
     /// as rows, and removed samples as rows with the value *absent*. Returns how many were refused
     /// because their time is, or may be, in a block.
     pub fn correct(&self, corrections: &[Correction]) -> Result<usize, StoreError> {
-        self.refuse_while_replaying()?;
-        self.log.wait_for_space()?;
+        let store = self.store;
+        store.replay.refuse_while_running()?;
+        store.wal.log.wait_for_space()?;
         let append = |shard: &mut StoreShard, at, rows: Vec<&Correction>, counts: &mut AppendCounts| {
             let mut floats = Vec::new();
             let mut histograms = Vec::new();
@@ -63,36 +63,19 @@ impl Store {
                     histograms.push(shard.head.add_corrected((row.series.slot, row.t, h.clone())));
                 }
             }
-            let lsn = self.log_corrections(shard, at, &floats, &histograms);
+            let lsn = store.wal.log_corrections(shard, at, &floats, &histograms);
             let changed = (!floats.is_empty()).then_some(ChangeData::Rows(floats));
             let histograms = (!histograms.is_empty()).then_some(ChangeData::Histograms(histograms));
             (lsn, changed.into_iter().chain(histograms).collect())
         };
-        let (counts, _) = self.append_each(
+        let (counts, _) = store.append_each(
             corrections,
             |row| row.series,
             TimeMs::MIN,
             append,
-            |item| self.tell_feed(item),
+            |item| store.subscribers.on_change(item),
         )?;
         Ok(counts.too_old)
-    }
-
-    pub(super) fn log_corrections(
-        &self,
-        shard: &mut StoreShard,
-        shard_at: u16,
-        floats: &[(u32, TimeMs, f64)],
-        histograms: &[SlotHistogram],
-    ) -> u64 {
-        self.log_parts(shard, shard_at, floats.iter().map(|s| s.1).max(), |batch| {
-            for part in floats.chunks(WAL_SAMPLES) {
-                batch.add(RecordKind::Corrections, |out| put_samples(out, shard_at, part));
-            }
-            if !histograms.is_empty() {
-                add_histograms(batch, shard_at, histograms);
-            }
-        })
     }
 }
 

@@ -1,29 +1,15 @@
-//! Exemplars of the store's series: methods of [`Store`] over [`crate::exemplars`].
+//! What readers and writers of exemplars ask of the head: methods of [`Store`] beside
+//! [`crate::exemplars`], which knows series only by their numbers.
 
 use super::Store;
-use crate::exemplars::{ExemplarRow, ExemplarsAdded, SeriesExemplars};
+use crate::exemplars::SeriesExemplars;
 use crate::model::{Matcher, SeriesRef, TimeMs};
 
 impl Store {
-    /// Sets the maximum number of exemplars; 0, as at the start, keeps none.
-    pub fn set_max_exemplars(&self, limit: usize) {
-        self.exemplars.set_limit(limit);
-    }
-
-    /// Whether exemplars are kept.
-    pub fn keeps_exemplars(&self) -> bool {
-        self.exemplars.enabled()
-    }
-
-    /// Adds exemplars; those of one sample should be ordered by time, value and labels.
-    pub fn add_exemplars(&self, rows: Vec<ExemplarRow>) -> ExemplarsAdded {
-        self.exemplars.add(rows)
-    }
-
     /// Whether the head has this sample: the value `v` of a series at `t`, or with `None` a native
     /// histogram.
     pub fn has_sample(&self, series: SeriesRef, t: TimeMs, v: Option<f64>) -> bool {
-        let shard = self.shard(series.shard).read();
+        let shard = self.shards.get(series.shard).read();
         match v {
             Some(v) => shard.head.at(series.slot, t).is_some_and(|there| there.to_bits() == v.to_bits()),
             None => shard.head.histogram_at(series.slot, t).is_some(),
@@ -32,7 +18,7 @@ impl Store {
 
     /// Whether a series has a sample in the head.
     pub fn has_samples(&self, series: SeriesRef) -> bool {
-        self.shard(series.shard).read().head.newest_of(series.slot).is_some()
+        self.shards.get(series.shard).read().head.newest_of(series.slot).is_some()
     }
 
     /// The exemplars in `from..=to` of the series that satisfy any of the matcher sets, sorted by

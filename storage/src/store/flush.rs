@@ -6,18 +6,19 @@
 //! are removed. A crash in between leaves samples in two places, never in none; readers take each
 //! time once.
 
+use super::Store;
 use super::compaction::FACTOR;
 use super::retention::{HeadAndLog, Retention};
 use super::selection::SeriesSource;
 use super::series_retention::SeriesRetention;
-use super::{Store, StoreShard};
+use super::shards::StoreShard;
 use crate::block::BlockMeta;
 use crate::error::StoreError;
 use crate::head::HeadSnapshot;
 use crate::limits::{FLUSH_BLOCKS, FLUSH_SLACK_MS, FLUSH_SLACK_SHARE};
 use crate::model::runs::{RunMerger, TimedHistograms, TimedStarts};
 use crate::model::{Intervals, Labels, Matcher, SHARDS, TimeMs};
-use crate::wal::{Checkpoint, FlushWatermark, RecordBuilder, RecordKind, add};
+use crate::wal::FlushWatermark;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,6 +47,32 @@ pub type LabelledSource = (Labels, Arc<dyn SeriesSource>);
 
 /// The blocks behind the head: the head flushes complete ranges to it, and readers select from it.
 /// Implemented by [`super::blocks::BlockManager`]; tests have others. *Parts* below are blocks.
+///
+/// # Contract
+/// 1. [`BlockBackend::write`] is given series sorted by labels with samples in `from ≤ t < to`,
+///    under the lock of flushes. When it returns, the part is durable *and* selected from: the head
+///    drops its samples next, so that they would be in no answer, or lost by a crash.
+/// 2. [`BlockBackend::select`] is called after the snapshot of the head, so samples that move
+///    meanwhile are seen twice rather than not at all. Its answer is sorted by labels
+///    (`debug_assert!` in [`Store::select`]), parts of one series in the order of their time: at
+///    equal times the later part wins.
+/// 3. [`BlockBackend::version`] is another number whenever parts may give another answer than parts
+///    and head together gave before: caches of answers are valid as long as it stays. A flush, a
+///    merge and retention do not change it, a deletion does.
+/// 4. [`BlockBackend::delete`] and [`BlockBackend::apply_retention`] are durable on return, and do
+///    not touch parts that are written later.
+/// 5. [`BlockBackend::compact`], [`BlockBackend::drop_expired_series`],
+///    [`BlockBackend::apply_tombstones`] and [`BlockBackend::upload`] do at most one unit of work
+///    and say whether they did, so that others get the locks in between. A crash in the middle
+///    leaves the old parts, the new one, or both, with the same samples.
+/// 6. [`BlockBackend::has_after`] may wrongly say yes, never wrongly no, and does not block: it
+///    decides whether a query is answered on the spot.
+/// 7. The defaults of the trait do nothing, or refuse; they are right only for a backend whose
+///    parts never change and are never removed.
+///
+/// *Checked:* clauses 1 and 5 by `storage/tests/failing_disk.rs` and `simulation.rs`, 2 also by
+/// `storage/tests/store.rs` against a model, 3 by `frontends/promql/tests`
+/// (`subquery_cache_equals_fresh`).
 pub trait BlockBackend: Send + Sync {
     /// Writes the range `from ≤ t < to` from series sorted by labels. Durable and readable on
     /// return.
@@ -197,8 +224,7 @@ impl Store {
     /// longer arrive, with some extra time, and half a range of newer samples exists. `None` if no
     /// range is complete.
     fn complete_until(&self, now: TimeMs) -> Option<TimeMs> {
-        let spans = self.shards.iter().filter_map(|shard| shard.read().head.span());
-        let (min, max) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+        let (min, max) = self.shards.spans().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
         let range = self.options.block_range_ms.max(1);
         let open = self.options.out_of_order_ms.saturating_add(FLUSH_SLACK_MS.min(range / FLUSH_SLACK_SHARE));
         let settled = now.saturating_sub(open).min(max.saturating_sub(range / 2));
@@ -207,11 +233,12 @@ impl Store {
     }
 
     pub(super) fn flush(&self, now: TimeMs) -> Result<usize, StoreError> {
-        let _one_at_a_time = self.flush_lock.lock();
+        let _one_at_a_time = self.locks.for_flush();
         let (Some(history), Some(end)) = (&self.history, self.complete_until(now)) else {
-            return self.truncate_log().map(|()| 0);
+            return self.truncate_wal().map(|()| 0);
         };
-        let lsn = self.log.last_lsn();
+        // Before the snapshot: records up to here are in it, later ones may not be.
+        let lsn = self.wal.last_lsn();
         let (entries, snapshots) = self.snapshot_before(end);
         // Blocks that were written stay, even if a later one fails. So the head must drop their
         // range: otherwise its samples could be corrected there, and the block would bring the old
@@ -225,6 +252,7 @@ impl Store {
                 Ok(())
             })
         });
+        // If all ranges were written, also those without samples count as flushed.
         match if outcome.is_ok() { Some(end) } else { written } {
             Some(end) => self.drop_flushed(FlushWatermark { end, lsn }),
             None => self.shards.iter().for_each(|shard| shard.write().head.abandon_flush()),
@@ -232,55 +260,36 @@ impl Store {
         if outcome.is_err() {
             self.metrics.flush_failures.inc();
         }
-        let shortened = self.truncate_log();
-        outcome.and_then(|ranges| shortened.map(|()| ranges))
+        let truncated = self.truncate_wal();
+        outcome.and_then(|ranges| truncated.map(|()| ranges))
     }
 
     /// To be called after a start. A range whose block was written shortly before a crash, or while
     /// checkpoints failed, is in the head again; it must not be corrected.
     pub(super) fn freeze_flushed_times(&self) {
-        let newest = self.shards.iter().filter_map(|shard| shard.read().head.span()).map(|span| span.1).max();
+        let newest = self.shards.spans().map(|(_, newest)| newest).max();
         // Flushes end here at the latest ([`Store::complete_until`]); blocks of a backfill may end
         // later.
         let until = newest.map(|newest| newest.saturating_sub(self.options.block_range_ms.max(1) / 2));
         if let Some(end) = until.and_then(|until| self.history.as_ref()?.last_block_end(until)) {
-            self.shards.iter().for_each(|shard| shard.write().head.raise_min_correction_time(end));
+            for shard in self.shards.iter() {
+                shard.write().head.limits.raise_min_correction_time(end);
+            }
         }
     }
 
     /// Drops from the heads what is in blocks.
     fn drop_flushed(&self, flushed: FlushWatermark) {
-        self.shards.iter().for_each(|shard| {
+        for shard in self.shards.iter() {
             let mut shard = shard.write();
             shard.head.drop_before(flushed.end);
             shard.deleted.drop_before(flushed.end);
-        });
-        *self.in_blocks.lock() = Some(flushed);
-    }
-
-    /// Removes from the log what is in blocks, if anything is. If this fails, for example on a full
-    /// disk, the next flush tries again, even if it has nothing else to do: the log may be what
-    /// fills the disk.
-    fn truncate_log(&self) -> Result<(), StoreError> {
-        let Some(flushed) = *self.in_blocks.lock() else { return Ok(()) };
-        self.checkpoint(flushed).and_then(|()| self.forget_before(flushed)).inspect_err(|_| {
-            self.metrics.flush_failures.inc();
-        })?;
-        *self.in_blocks.lock() = None;
-        Ok(())
-    }
-
-    /// Removes the segments before a checkpoint.
-    fn forget_before(&self, flushed: FlushWatermark) -> Result<(), StoreError> {
-        let wal = self.options.dir.join("wal");
-        for path in self.log.obsolete_segments(flushed.lsn, flushed.end) {
-            // Oldest first, synced one by one: if a power loss brought an older segment back
-            // without its successors, the gap would look like damage.
-            let removed = self.disk.remove(&path).inspect(|()| self.log.segment_removed(&path));
-            let durable = removed.and_then(|()| self.disk.sync_dir(&wal));
-            durable.map_err(|source| StoreError::Io { path, source })?;
         }
-        Ok(())
+        self.wal.set_flushed(flushed);
+    }
+
+    fn truncate_wal(&self) -> Result<(), StoreError> {
+        self.wal.truncate(&self.shards).inspect_err(|_| self.metrics.flush_failures.inc())
     }
 
     /// Snapshots of all shards up to `end`, and all their series sorted by labels. Nothing older is
@@ -289,10 +298,11 @@ impl Store {
         let mut entries = Vec::new();
         let mut snapshots = Vec::new();
         for shard in 0..SHARDS {
-            let mut locked = self.shard(shard).write();
+            let mut locked = self.shards.get(shard).write();
             locked.head.begin_flush(end);
             snapshots.push(snapshot(&locked, shard, (TimeMs::MIN, end - 1), &mut entries));
         }
+        // A block is sorted by labels over all shards.
         entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         (entries, snapshots)
     }
@@ -319,28 +329,13 @@ impl Store {
                 any.then_some(Ok(samples))
             });
             let mut series = series.peekable();
+            // A range may only have samples that are deleted: no block for it.
             if series.peek().is_some() {
                 write(from, to, &mut series)?;
                 written += 1;
             }
         }
         Ok(written)
-    }
-
-    fn checkpoint(&self, flushed: FlushWatermark) -> Result<(), StoreError> {
-        let number = self.log.segments().last().map_or(1, |s| s.number);
-        let dir = self.options.dir.join("wal");
-        let mut checkpoint = Checkpoint::begin(self.disk.as_ref(), &dir, number)?;
-        let mut batch = RecordBuilder::default();
-        for shard in 0..SHARDS {
-            batch.clear();
-            let records = self.shard(shard).read().head.encode_checkpoint(shard, &mut batch);
-            checkpoint.append(&mut batch, records)?;
-        }
-        batch.clear();
-        add(&mut batch, RecordKind::Flushed, &flushed);
-        checkpoint.append(&mut batch, 1)?;
-        checkpoint.finish()
     }
 }
 
@@ -393,7 +388,7 @@ pub(super) fn snapshot(
     entries: &mut Vec<FlushSeries>,
 ) -> HeadSnapshot {
     let mut at = 0;
-    locked.head.snapshot(locked.head.matching(&[]), (from, to), |slot, labels| {
+    locked.head.snapshot(locked.head.series.matching(&[]), (from, to), |slot, labels| {
         entries.push(FlushSeries { labels: labels.clone(), shard, at, deleted: locked.deleted.of(slot) });
         at += 1;
     })

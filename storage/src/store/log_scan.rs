@@ -31,7 +31,7 @@ impl LogScanner {
     fn sample(&mut self, lsn: u64, shard: u32, slot: u32, t: TimeMs) {
         if let Some(head) = self.heads.get_mut(shard as usize) {
             // The replay reports a slot beyond the limit.
-            let _ = head.restore_slot(slot);
+            let _ = head.series.restore_slot(slot);
         }
         self.time(lsn, t);
     }
@@ -46,8 +46,10 @@ impl LogScanner {
         let layout = take_layout(cursor)?;
         let (shard, group) = group_of(layout.group);
         let head = self.heads.get_mut(usize::from(shard))?;
-        let _ = head.restore_group(group, None);
-        layout.slots.iter().for_each(|slot| drop(head.restore_slot(*slot)));
+        let _ = head.groups.restore(group, None);
+        for slot in &layout.slots {
+            let _ = head.series.restore_slot(*slot);
+        }
         Some(())
     }
 
@@ -73,12 +75,12 @@ impl LogScanner {
             RecordKind::Series => {
                 codec::decode(payload).ok().and_then(|SeriesRecord { shard, slot, labels }| {
                     let own = shard < SHARDS && shard == shard_of(&labels);
-                    own.then(|| self.heads[usize::from(shard)].restore_series(slot, labels).ok())?
+                    own.then(|| self.heads[usize::from(shard)].series.restore(slot, labels).ok())?
                 })
             }
             RecordKind::Group => codec::decode(payload).ok().and_then(|GroupRecord { group, key }| {
                 let (shard, group) = group_of(group);
-                self.heads[usize::from(shard)].restore_group(group, Some(&key)).ok()
+                self.heads[usize::from(shard)].groups.restore(group, Some(&key)).ok()
             }),
             RecordKind::Layout => self.layout(&mut PayloadReader::new(payload)),
             RecordKind::Whole => {

@@ -5,8 +5,8 @@
 //! counts, and the next run moves it again. Queries continue: the list of blocks changes at once,
 //! and running readers keep the files that are removed open.
 
-use super::Store;
 use super::blocks::BlockManager;
+use super::maintenance::Maintenance;
 use super::retention::{ExpiredBlocks, HeadAndLog};
 use crate::block::{BlockHandle, BlockMeta};
 use crate::error::StoreError;
@@ -113,36 +113,31 @@ impl BlockManager {
     }
 }
 
-impl Store {
+impl Maintenance<'_> {
     /// Lists the object store, if there is one and it was not listed yet.
-    pub fn reach_far(&self) -> Result<(), StoreError> {
-        let _no_other = self.move_lock.lock();
-        self.history.as_ref().map_or(Ok(()), |history| history.reconcile_cold_storage())
+    pub fn reconcile_cold_storage(&self) -> Result<(), StoreError> {
+        let _no_other = self.store.locks.for_upload();
+        self.store.history.as_ref().map_or(Ok(()), |history| history.reconcile_cold_storage())
     }
 
     /// Moves blocks that are old enough at `now` to the object store. Returns how many. To be
-    /// called after [`Store::compact`], on a thread that may be busy for minutes: only rewriting of
-    /// blocks waits for it.
+    /// called after [`Maintenance::compact`], on a thread that may be busy for minutes: only
+    /// rewriting of blocks waits for it.
     pub fn move_to_cold(&self, now: TimeMs) -> Result<usize, StoreError> {
-        let Some(history) = &self.history else { return Ok(0) };
-        self.reach_far()?;
+        let store = self.store;
+        let Some(history) = &store.history else { return Ok(0) };
+        self.reconcile_cold_storage()?;
         let mut moved = 0;
         loop {
-            let _no_other = self.move_lock.lock();
-            let retention = self.retention();
-            let rules = self.series_retention.read().clone();
-            let Some(block) = history.upload(retention, &rules, self.head_and_log()?, now)? else {
+            let _no_other = store.locks.for_upload();
+            let retention = store.retention.get();
+            let rules = store.retention.series();
+            let Some(block) = history.upload(retention, &rules, store.head_and_log()?, now)? else {
                 return Ok(moved);
             };
-            // Under the lock, so that a deletion or a snapshot sees the block in exactly one place.
-            let _no_merge = self.merge_lock.lock();
+            let _no_merge = store.locks.for_switch();
             history.switch_to_cold(&block)?;
             moved += 1;
         }
-    }
-
-    /// Why answers may be incomplete; `None` if they are complete, or errors.
-    pub fn incomplete_reason(&self) -> Option<String> {
-        self.history.as_ref().and_then(|history| history.incomplete_reason())
     }
 }

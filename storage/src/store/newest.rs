@@ -28,7 +28,8 @@ pub enum NewestValue {
 }
 
 impl Store {
-    /// The newest float in `from..=to` of each series that satisfies all matchers, stale markers included.
+    /// The newest float in `from..=to` of each series that satisfies all matchers, stale markers
+    /// included.
     pub fn newest(
         &self,
         matchers: &[Matcher],
@@ -44,7 +45,8 @@ impl Store {
         Ok(found)
     }
 
-    /// The newest sample in `from..=to`, float or histogram, of each series that satisfies all matchers.
+    /// The newest sample in `from..=to`, float or histogram, of each series that satisfies all
+    /// matchers.
     pub fn newest_samples(
         &self,
         matchers: &[Matcher],

@@ -4,13 +4,13 @@
 use super::head_deletes::HeadDeletes;
 use super::scrape_decoder::ScrapeDecoder;
 use crate::codec;
-use crate::head::{Head, group_of};
+use crate::head::{Head, SlotLabels, group_of};
 use crate::limits::SHARD_SLOTS;
 use crate::model::value::{ABSENT, is_absent};
 use crate::model::{Labels, NativeHistogram, SHARDS, TimeMs, shard_of};
 use crate::wal::{
-    EncodedSeriesRecord, FlushWatermark, GroupRecord, LogRecord, PayloadReader, RecordKind, SeriesRecord,
-    take_histograms, take_layout, take_samples, take_starts,
+    EncodedSeriesRecord, FlushWatermark, GroupRecord, LogRecord, PayloadReader, RecordError, RecordKind,
+    SeriesRecord, take_histograms, take_layout, take_samples, take_starts,
 };
 use std::sync::Arc;
 
@@ -25,24 +25,21 @@ pub(super) struct RecordApplier {
     scrapes: ScrapeDecoder,
 }
 
-/// Label sets by shard and slot.
-pub(super) type SlotLabels = Vec<Vec<Labels>>;
-
 /// The series that the log scan accepted.
 pub(super) trait LabelLookup {
     /// The labels of a slot, if there are any.
     fn labels(&self, shard: u16, slot: u32) -> Option<&Labels>;
 }
 
-impl LabelLookup for SlotLabels {
+impl LabelLookup for [SlotLabels] {
     fn labels(&self, shard: u16, slot: u32) -> Option<&Labels> {
-        self.get(usize::from(shard))?.get(slot as usize).filter(|labels| !labels.is_empty())
+        self.get(usize::from(shard))?.get(slot)
     }
 }
 
 impl LabelLookup for [Head] {
     fn labels(&self, shard: u16, slot: u32) -> Option<&Labels> {
-        self.get(usize::from(shard))?.labels(slot)
+        self.get(usize::from(shard))?.series.labels(slot)
     }
 }
 
@@ -56,9 +53,11 @@ pub(super) fn put_sample(
     head: &mut Head,
     deleted: &mut HeadDeletes,
     (slot, t, v): (u32, TimeMs, f64),
-) -> Result<(), String> {
+) -> Result<(), RecordError> {
     if deleted.covers(slot, t) {
         deleted.revive(slot, t);
+        // Later in the log than the deletion, so it was appended after it. The deleted sample may
+        // still be there: it must not win.
         return head.restore_correction(slot, t, v);
     }
     head.restore_sample(slot, t, v)
@@ -69,7 +68,7 @@ pub(super) fn put_histogram(
     head: &mut Head,
     deleted: &mut HeadDeletes,
     (slot, t, h): (u32, TimeMs, Arc<NativeHistogram>),
-) -> Result<(), String> {
+) -> Result<(), RecordError> {
     if deleted.covers(slot, t) {
         deleted.revive(slot, t);
         head.restore_correction(slot, t, ABSENT)?;
@@ -87,7 +86,7 @@ impl RecordApplier {
     /// The filled heads with their deletions.
     pub(super) fn into_shards(mut self) -> impl Iterator<Item = (Head, HeadDeletes)> {
         if let Some(flushed) = self.flushed {
-            self.heads.iter_mut().for_each(|head| head.raise_min_append_time(flushed.end));
+            self.heads.iter_mut().for_each(|head| head.limits.raise_min_append_time(flushed.end));
             self.deleted.iter_mut().for_each(|deleted| deleted.drop_before(flushed.end));
         }
         self.heads.into_iter().zip(self.deleted)
@@ -100,7 +99,7 @@ impl RecordApplier {
         &mut self,
         found: &LogRecord,
         names: &K,
-    ) -> Result<Option<TimeMs>, String> {
+    ) -> Result<Option<TimeMs>, RecordError> {
         match found.kind {
             RecordKind::Series => self.series(found.payload, names).map(|()| None),
             RecordKind::Group => self.group(found.payload).map(|()| None),
@@ -111,80 +110,83 @@ impl RecordApplier {
             RecordKind::Starts => self.starts(found),
             RecordKind::Deletes => self.deletes(found.payload),
             RecordKind::Flushed => {
-                let flushed: FlushWatermark = codec::decode(found.payload).map_err(|e| e.to_string())?;
+                let flushed: FlushWatermark = codec::decode(found.payload)?;
                 // After a damaged checkpoint the log has two watermarks: the newer one counts.
                 self.flushed = self.flushed.filter(|known| known.lsn > flushed.lsn).or(Some(flushed));
                 Ok(None)
             }
+            // They say something about the file, which the reader of the log has used.
             RecordKind::Close | RecordKind::End => Ok(None),
         }
     }
 
     /// Applies the scrapes that are still collected. To be called after the last record.
-    pub(super) fn finish(&mut self) -> Result<(), String> {
-        let settled = self.scrapes.settle(&mut self.heads);
+    pub(super) fn finish(&mut self) -> Result<(), RecordError> {
+        let flushed = self.scrapes.flush_runs(&mut self.heads);
         self.samples += self.scrapes.samples();
-        settled
+        flushed
     }
 
-    fn series<K: LabelLookup + ?Sized>(&mut self, payload: &[u8], names: &K) -> Result<(), String> {
-        let raw: EncodedSeriesRecord = codec::decode(payload).map_err(|e| e.to_string())?;
+    fn series<K: LabelLookup + ?Sized>(&mut self, payload: &[u8], names: &K) -> Result<(), RecordError> {
+        let raw: EncodedSeriesRecord = codec::decode(payload)?;
         if let Some(known) = names.labels(raw.shard, raw.slot).filter(|known| known.encoded() == raw.labels) {
-            self.heads[usize::from(raw.shard)].restore_known(raw.slot, known.clone());
+            self.heads[usize::from(raw.shard)].series.restore_known(raw.slot, known.clone());
             return Ok(());
         }
         // The scan refused this series, or accepted another one for the slot: find out why.
-        let SeriesRecord { shard, slot, labels } = codec::decode(payload).map_err(|e| e.to_string())?;
+        let SeriesRecord { shard, slot, labels } = codec::decode(payload)?;
         Err(if shard >= SHARDS || shard != shard_of(&labels) {
-            format!("series {labels} does not belong to shard {shard}")
+            RecordError::WrongShard { labels, shard }
         } else if slot >= SHARD_SLOTS {
-            format!("slot {slot} is beyond {SHARD_SLOTS}")
+            RecordError::SlotTooLarge(slot)
         } else {
-            format!("series {labels} cannot have slot {slot}: another series has it, or it has another slot")
+            RecordError::SeriesRefused { labels, slot }
         })
     }
 
-    fn group(&mut self, payload: &[u8]) -> Result<(), String> {
-        let GroupRecord { group, key } = codec::decode(payload).map_err(|e| e.to_string())?;
+    fn group(&mut self, payload: &[u8]) -> Result<(), RecordError> {
+        let GroupRecord { group, key } = codec::decode(payload)?;
         let (shard, group) = group_of(group);
-        self.heads[usize::from(shard)].restore_group(group, Some(&key))
+        self.heads[usize::from(shard)].groups.restore(group, Some(&key))
     }
 
-    fn layout(&mut self, cursor: &mut PayloadReader) -> Result<(), String> {
-        let layout = take_layout(cursor).ok_or("malformed layout")?;
+    fn layout(&mut self, cursor: &mut PayloadReader) -> Result<(), RecordError> {
+        let layout = take_layout(cursor).ok_or(RecordError::Malformed("layout"))?;
         let (shard, group) = group_of(layout.group);
         let head = &mut self.heads[usize::from(shard)];
         // A keyframe repeats the layout of its group.
-        if layout.from == 0 && !layout.slots.is_empty() && layout.slots == head.columns_of(group) {
+        if layout.from == 0 && !layout.slots.is_empty() && layout.slots == head.groups.columns_of(group) {
             return Ok(());
         }
-        self.scrapes.settle_group(layout.group, head)?;
-        layout.slots.iter().try_for_each(|slot| self.scrapes.settle_series(shard, *slot, head))?;
+        self.scrapes.flush_group(layout.group, head)?;
+        layout.slots.iter().try_for_each(|slot| self.scrapes.flush_series(shard, *slot, head))?;
         head.restore_layout(group, layout.from, &layout.slots)
     }
 
-    fn scrape(&mut self, found: &LogRecord) -> Result<TimeMs, String> {
+    fn scrape(&mut self, found: &LogRecord) -> Result<TimeMs, RecordError> {
         let mut cursor = PayloadReader::new(found.payload);
         if found.kind == RecordKind::Whole {
             self.layout(&mut cursor)?;
         }
+        // Copied, because the closure must not borrow all of `self`.
         let flushed = self.flushed;
         let wanted = |t| !in_blocks(flushed, found.lsn, t);
-        let taken = self.scrapes.take(found, &mut cursor, (&mut self.heads, &self.deleted), wanted)?;
+        let taken =
+            self.scrapes.decode_scrape(found, &mut cursor, (&mut self.heads, &self.deleted), wanted)?;
         if let Some(row) = taken.row {
             self.samples += self.row(taken.group, taken.t, row)?;
         }
         Ok(taken.t)
     }
 
-    fn row(&mut self, group: u32, t: TimeMs, row: Arc<[f64]>) -> Result<u64, String> {
+    fn row(&mut self, group: u32, t: TimeMs, row: Arc<[f64]>) -> Result<u64, RecordError> {
         let (shard, group) = group_of(group);
         let head = &mut self.heads[usize::from(shard)];
         let deleted = &mut self.deleted[usize::from(shard)];
-        if !deleted.touches(head.columns_of(group), t) {
+        if !deleted.touches(head.groups.columns_of(group), t) {
             return head.restore_row(group, t, row);
         }
-        let columns = head.columns_of(group).to_vec().into_iter().zip(row.iter().copied());
+        let columns = head.groups.columns_of(group).to_vec().into_iter().zip(row.iter().copied());
         let mut samples = 0;
         for (slot, v) in columns.filter(|(_, v)| !is_absent(*v)) {
             put_sample(head, deleted, (slot, t, v))?;
@@ -193,11 +195,11 @@ impl RecordApplier {
         Ok(samples)
     }
 
-    fn single(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, String> {
+    fn single(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, RecordError> {
         let mut newest = None;
         let mut all = Vec::new();
         take_samples(found.payload, |shard, slot, t, v| all.push((shard, slot, t, v)))
-            .ok_or("malformed samples")?;
+            .ok_or(RecordError::Malformed("samples"))?;
         for (shard, slot, t, v) in all {
             newest = newest.max(Some(t));
             if in_blocks(self.flushed, found.lsn, t) {
@@ -206,6 +208,7 @@ impl RecordApplier {
             let (head, deleted) = self.shard(shard, slot)?;
             match found.kind {
                 RecordKind::Corrections => {
+                    // Corrections win over what is stored, in the order of the log.
                     head.restore_correction(slot, t, v)?;
                     deleted.revive(slot, t);
                 }
@@ -216,11 +219,11 @@ impl RecordApplier {
         Ok(newest)
     }
 
-    fn histograms(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, String> {
+    fn histograms(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, RecordError> {
         let mut newest = None;
         let mut all = Vec::new();
         take_histograms(found.payload, |shard, slot, t, h| all.push((shard, slot, t, h)))
-            .ok_or("malformed histograms")?;
+            .ok_or(RecordError::Malformed("histograms"))?;
         for (shard, slot, t, h) in all {
             newest = newest.max(Some(t));
             if !in_blocks(self.flushed, found.lsn, t) {
@@ -232,11 +235,11 @@ impl RecordApplier {
         Ok(newest)
     }
 
-    fn starts(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, String> {
+    fn starts(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, RecordError> {
         let mut newest = None;
         let mut all = Vec::new();
         take_starts(found.payload, |shard, slot, t, start| all.push((shard, slot, t, start)))
-            .ok_or("malformed start timestamps")?;
+            .ok_or(RecordError::Malformed("start timestamps"))?;
         for (shard, slot, t, start) in all {
             newest = newest.max(Some(t));
             if !in_blocks(self.flushed, found.lsn, t) {
@@ -246,15 +249,14 @@ impl RecordApplier {
         Ok(newest)
     }
 
-    fn deletes(&mut self, payload: &[u8]) -> Result<Option<TimeMs>, String> {
+    fn deletes(&mut self, payload: &[u8]) -> Result<Option<TimeMs>, RecordError> {
         let mut newest = None;
         let mut all = Vec::new();
         take_starts(payload, |shard, slot, from, to| all.push((shard, slot, from, to)))
-            .ok_or("malformed deletions")?;
+            .ok_or(RecordError::Malformed("deletions"))?;
         for (shard, slot, from, to) in all {
             newest = newest.max(Some(to));
-            let deleted =
-                self.deleted.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))?;
+            let deleted = self.deleted.get_mut(shard as usize).ok_or(RecordError::NoShard(shard))?;
             deleted.add(slot, from, to);
         }
         Ok(newest)
@@ -262,10 +264,10 @@ impl RecordApplier {
 
     /// The head and deletions for a record of a single sample. First applies the collected scrapes
     /// of its series, so that the order of the log is kept.
-    fn shard(&mut self, shard: u32, slot: u32) -> Result<(&mut Head, &mut HeadDeletes), String> {
+    fn shard(&mut self, shard: u32, slot: u32) -> Result<(&mut Head, &mut HeadDeletes), RecordError> {
         let both = self.heads.get_mut(shard as usize).zip(self.deleted.get_mut(shard as usize));
-        let (head, deleted) = both.ok_or_else(|| format!("there is no shard {shard}"))?;
-        self.scrapes.settle_series(shard as u16, slot, head)?;
+        let (head, deleted) = both.ok_or(RecordError::NoShard(shard))?;
+        self.scrapes.flush_series(shard as u16, slot, head)?;
         Ok((head, deleted))
     }
 }

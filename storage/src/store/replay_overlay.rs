@@ -2,15 +2,17 @@
 //! temporary head, which answers now, and here, in order, to be merged into the replayed head when
 //! it is ready.
 
+use super::Store;
 use super::batch::ChangeData;
 use super::head_deletes::HeadDeletes;
 use super::record_applier::{put_histogram, put_sample};
-use super::{Store, StoreShard};
+use super::shards::StoreShard;
 use crate::error::StoreError;
 use crate::head::{AppendCounts, Head, group_of};
-use crate::limits::REPLAY_YOUNG_BYTES;
+use crate::limits::REPLAY_OVERLAY_BYTES;
 use crate::model::columns::ColumnBatch;
 use crate::model::{SHARDS, TimeMs};
+use crate::wal::RecordError;
 
 /// The appends of one shard since the start.
 #[derive(Default)]
@@ -21,7 +23,7 @@ pub(super) struct ReplayOverlay {
 
 impl ReplayOverlay {
     /// Adds what was stored.
-    pub(super) fn keep(&mut self, data: &ChangeData) {
+    pub(super) fn add(&mut self, data: &ChangeData) {
         self.bytes += match data {
             ChangeData::Columns(batch) => 64 + 8 * batch.values.len(),
             ChangeData::Rows(rows) => 64 + 24 * rows.len(),
@@ -37,10 +39,10 @@ impl ReplayOverlay {
 impl Store {
     /// Refuses an append while the log is replayed, if the overlay of the shard is full: its
     /// samples are in memory twice.
-    pub(super) fn admit_young(&self, shard: &StoreShard) -> Result<(), StoreError> {
-        let share = REPLAY_YOUNG_BYTES / usize::from(SHARDS);
+    pub(super) fn admit_to_overlay(&self, shard: &StoreShard) -> Result<(), StoreError> {
+        let share = REPLAY_OVERLAY_BYTES / usize::from(SHARDS);
         match &shard.overlay {
-            Some(young) if young.bytes > share => self.refuse_while_replaying(),
+            Some(overlay) if overlay.bytes > share => self.replay.refuse_while_running(),
             _ => Ok(()),
         }
     }
@@ -51,8 +53,8 @@ impl StoreShard {
     /// the temporary one.
     pub(super) fn install_replayed(&mut self, mut head: Head, mut deleted: HeadDeletes) {
         head.take_series_from(std::mem::replace(&mut self.head, Head::new(1, 0)));
-        for data in self.overlay.take().into_iter().flat_map(|young| young.items) {
-            adopt(&mut head, &mut deleted, data);
+        for data in self.overlay.take().into_iter().flat_map(|overlay| overlay.items) {
+            merge(&mut head, &mut deleted, data);
         }
         self.head = head;
         self.deleted = deleted;
@@ -62,11 +64,11 @@ impl StoreShard {
 }
 
 /// Adds samples to a head that are in the log already, in the same way as the next start would.
-fn adopt(head: &mut Head, deleted: &mut HeadDeletes, data: ChangeData) {
+fn merge(head: &mut Head, deleted: &mut HeadDeletes, data: ChangeData) {
     // Errors cannot occur: the temporary head has accepted the data.
-    let _: Result<(), String> = match data {
-        ChangeData::Columns(batch) => adopt_columns(head, deleted, &batch),
-        ChangeData::Rows(rows) => adopt_rows(head, deleted, &rows),
+    let _: Result<(), RecordError> = match data {
+        ChangeData::Columns(batch) => merge_columns(head, deleted, &batch),
+        ChangeData::Rows(rows) => merge_rows(head, deleted, &rows),
         ChangeData::Histograms(rows) => {
             rows.into_iter().try_for_each(|(slot, t, h)| put_histogram(head, deleted, (slot, t, h)))
         }
@@ -76,7 +78,7 @@ fn adopt(head: &mut Head, deleted: &mut HeadDeletes, data: ChangeData) {
     };
 }
 
-fn adopt_columns(head: &mut Head, deleted: &mut HeadDeletes, batch: &ColumnBatch) -> Result<(), String> {
+fn merge_columns(head: &mut Head, deleted: &mut HeadDeletes, batch: &ColumnBatch) -> Result<(), RecordError> {
     if deleted.touches(&batch.layout.slots, batch.t) {
         let samples = batch.layout.slots.iter().zip(&*batch.values);
         let mut samples = samples.filter(|(_, v)| !crate::model::value::is_absent(**v));
@@ -86,7 +88,11 @@ fn adopt_columns(head: &mut Head, deleted: &mut HeadDeletes, batch: &ColumnBatch
     Ok(())
 }
 
-fn adopt_rows(head: &mut Head, deleted: &mut HeadDeletes, rows: &[(u32, TimeMs, f64)]) -> Result<(), String> {
+fn merge_rows(
+    head: &mut Head,
+    deleted: &mut HeadDeletes,
+    rows: &[(u32, TimeMs, f64)],
+) -> Result<(), RecordError> {
     // First all together, so that implicit groups form as at the append; then one by one, for those
     // that were refused as too late.
     if !rows.iter().any(|(slot, t, _)| deleted.covers(*slot, *t)) {

@@ -8,11 +8,11 @@
 
 use super::head_deletes::HeadDeletes;
 use super::log_scan::LogScanner;
-use super::record_applier::{LabelLookup, RecordApplier, SlotLabels};
+use super::record_applier::{LabelLookup, RecordApplier};
 use super::replay_pool::{PayloadBudget, PoolOutput, ReplayBatch, ReplayWorker, crew, owns, threads};
 use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::head::Head;
+use crate::head::{Head, SlotLabels};
 use crate::model::{SHARDS, TimeMs};
 use crate::wal::{
     FlushWatermark, LogContents, RecordOutcomes, RecordPosition, ResumePoint, read_log, read_log_again,
@@ -101,19 +101,21 @@ pub(super) fn replay_log(
     surveyed: &LogContents,
     ahead: EarlyReplay,
     make: impl Fn() -> Vec<Head>,
-    names: &SlotLabels,
-    course: &ReplayControl,
+    names: &[SlotLabels],
+    control: &ReplayControl,
 ) -> Result<Option<ReplayedShards>, StoreError> {
     let EarlyReplay { restoring, until } = ahead.or_anew(surveyed, make);
     let go_on = |restoring: PartialReplay| {
-        course.done.fetch_add(restoring.records, Relaxed);
-        RestoreWorker { restoring, names, course }
+        control.done.fetch_add(restoring.records, Relaxed);
+        RestoreWorker { restoring, names, control }
     };
     let all = restoring.into_iter().map(go_on).collect();
-    let made = crew(dir, all, PayloadBudget::All, &course.stop, |crew| {
+    let made = crew(dir, all, PayloadBudget::All, &control.stop, |crew| {
         read_log_again(disk, dir, surveyed, until, crew)
     })?;
-    if course.stop.load(Relaxed) {
+    // What was restored is incomplete. The log is not changed by a replay, so the next start does
+    // it all.
+    if control.stop.load(Relaxed) {
         return Ok(None);
     }
     let restorers = made.takers.into_iter().map(|taker| taker.restoring.restorer);
@@ -177,19 +179,19 @@ impl ReplayWorker for ScanWorker {
 /// A worker of the replay.
 struct RestoreWorker<'a> {
     restoring: PartialReplay,
-    names: &'a SlotLabels,
-    course: &'a ReplayControl,
+    names: &'a [SlotLabels],
+    control: &'a ReplayControl,
 }
 
 impl RestoreWorker<'_> {
     fn restore(&mut self, load: &ReplayBatch) {
         self.restoring.restore(load, self.names);
-        self.course.done.fetch_add(load.len() as u64, Relaxed);
+        self.control.done.fetch_add(load.len() as u64, Relaxed);
     }
 
     /// Restores the records that the scan has kept; they come first.
     fn catch_up(&mut self) {
-        while !self.course.stop.load(Relaxed)
+        while !self.control.stop.load(Relaxed)
             && let Some(load) = self.restoring.kept.pop_front()
         {
             self.restore(&load);

@@ -76,6 +76,8 @@ impl ReplayBatch {
 
     /// Adds a record. Returns the number of bytes added.
     fn add(&mut self, place: RecordPosition, found: &LogRecord) -> usize {
+        // Of a long log the values of later scrapes are not kept: memory for them would grow with
+        // the log.
         let part = if self.whole { found.payload } else { LogScanner::part(found) };
         self.payloads.extend_from_slice(part);
         self.records.push(BatchedRecord {
@@ -164,6 +166,7 @@ impl<'s, T: ReplayWorker + 's> WorkerHandle<'s, T> {
 
     /// Sends the batch that is filled; `whole` is for the next one.
     fn send(&mut self, whole: bool) {
+        // Buffers of finished batches are used again: a replay of 100 GB allocates a few MB.
         self.spare.extend(self.done.try_iter());
         let next = self.spare.pop().map_or_else(|| ReplayBatch::new(whole), |load| load.emptied(whole));
         // Sending fails only if the thread has panicked; joining it reports that.
@@ -180,6 +183,7 @@ fn work<T: ReplayWorker>(
     loop {
         let next = match loads.try_recv() {
             Err(TryRecvError::Empty) => {
+                // One piece of work at a time, so that a batch that comes is not kept waiting.
                 if give(taker.idle()) {
                     continue;
                 }
@@ -231,6 +235,7 @@ impl<'s, T: ReplayWorker + 's> ReplayPool<'s, T> {
 
 impl<'s, T: ReplayWorker + 's> RecordVisitor for ReplayPool<'s, T> {
     fn record(&mut self, place: RecordPosition, found: &LogRecord) {
+        // Between two records, so that a second reading can begin exactly here.
         if self.parted.is_none() && matches!(self.keep, PayloadBudget::Most(most) if self.given > most) {
             self.part(place);
         }
@@ -246,6 +251,7 @@ impl<'s, T: ReplayWorker + 's> RecordVisitor for ReplayPool<'s, T> {
         let mut used = RecordOutcomes::default();
         (0..self.execution.len()).for_each(|at| self.send(at));
         for WorkerHandle { load, thread, .. } in self.execution.drain(..) {
+            // The worker ends when its queue is closed and empty.
             drop(load);
             let (taker, noted) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             self.done.push(taker);

@@ -8,9 +8,9 @@
 
 use super::Store;
 use super::options::ReplayReport;
-use super::record_applier::SlotLabels;
 use super::replay_passes::{EarlyReplay, ReplayControl, ReplayedShards, replay_log};
 use crate::error::StoreError;
+use crate::head::SlotLabels;
 use crate::metrics::Gauge;
 use crate::model::{SHARDS, TimeMs};
 use crate::wal::{FlushWatermark, LogContents};
@@ -47,8 +47,8 @@ impl fmt::Display for ReplayProgress {
 }
 
 /// The state of the replay for readers and writers.
-pub(super) struct ReplayStatus {
-    course: ReplayControl,
+pub struct ReplayStatus {
+    control: ReplayControl,
     /// Time of the oldest sample that the replay restores.
     oldest: Option<TimeMs>,
     phase: Mutex<ReplayPhase>,
@@ -97,72 +97,67 @@ impl From<&StoreError> for ReplayFailure {
 impl ReplayStatus {
     /// The state at the beginning of a replay.
     pub(super) fn new(records: u64, oldest: Option<TimeMs>, progress: Arc<Gauge>) -> ReplayStatus {
-        let course = ReplayControl { records, ..ReplayControl::default() };
+        let control = ReplayControl { records, ..ReplayControl::default() };
         let phase = Mutex::new(ReplayPhase::Running(Vec::new()));
-        ReplayStatus { course, oldest, phase, changed: Condvar::new(), progress }
+        ReplayStatus { control, oldest, phase, changed: Condvar::new(), progress }
     }
 
-    /// Whether an answer about times up to `to` has to wait.
-    fn touches(&self, to: TimeMs) -> bool {
-        self.oldest.is_some_and(|oldest| oldest <= to) && !matches!(*self.phase.lock(), ReplayPhase::Done)
-    }
-
-    fn end(&self, fate: Result<(), ReplayFailure>) {
+    fn end(&self, result: Result<(), ReplayFailure>) {
         self.progress.set(1.0);
-        let after = fate.clone().map_or_else(ReplayPhase::Failed, |()| ReplayPhase::Done);
+        let after = result.clone().map_or_else(ReplayPhase::Failed, |()| ReplayPhase::Done);
         let before = std::mem::replace(&mut *self.phase.lock(), after);
         self.changed.notify_all();
         if let ReplayPhase::Running(waiters) = before {
-            for told in waiters.into_iter() {
-                told(fate.clone().map_err(StoreError::from));
+            for callback in waiters.into_iter() {
+                callback(result.clone().map_err(StoreError::from));
             }
         }
     }
 }
 
-impl Store {
+impl ReplayStatus {
     /// The progress of the replay; `None` if it is complete.
-    pub fn replay_progress(&self) -> Option<ReplayProgress> {
-        let ReplayControl { records, done, .. } = &self.ongoing.course;
+    pub fn progress(&self) -> Option<ReplayProgress> {
+        let ReplayControl { records, done, .. } = &self.control;
         let progress = ReplayProgress { records: *records, done: done.load(Relaxed) };
-        self.ongoing.progress.set(progress.part());
-        self.is_replaying().then_some(progress)
+        self.progress.set(progress.part());
+        self.is_running().then_some(progress)
     }
 
     /// Whether the samples of the log are not all restored yet.
-    pub(super) fn is_replaying(&self) -> bool {
-        !matches!(*self.ongoing.phase.lock(), ReplayPhase::Done)
+    pub(super) fn is_running(&self) -> bool {
+        !matches!(*self.phase.lock(), ReplayPhase::Done)
     }
 
     /// Whether a query about times up to `to` waits for the replay.
-    pub fn waits_for_replay(&self, to: TimeMs) -> bool {
-        self.ongoing.touches(to)
+    pub fn waits_for(&self, to: TimeMs) -> bool {
+        self.oldest.is_some_and(|oldest| oldest <= to) && self.is_running()
     }
 
-    /// Calls `told` when the replay has ended; at once if it has already.
-    pub fn on_replayed(&self, told: ReplayCallback) {
-        let mut phase = self.ongoing.phase.lock();
-        let fate = match &mut *phase {
-            ReplayPhase::Running(waiters) => return waiters.push(told),
+    /// Calls `callback` when the replay has ended; at once if it has already.
+    pub fn on_end(&self, callback: ReplayCallback) {
+        let mut phase = self.phase.lock();
+        let result = match &mut *phase {
+            ReplayPhase::Running(waiters) => return waiters.push(callback),
             ReplayPhase::Done => Ok(()),
             ReplayPhase::Failed(reason) => Err(reason.clone().into()),
         };
         drop(phase);
-        told(fate);
+        callback(result);
     }
 
     /// Waits until the samples of the log up to `to` are restored.
     ///
     /// # Errors
     /// The replay has failed.
-    pub(super) fn wait_for_replay(&self, to: TimeMs) -> Result<(), StoreError> {
-        if !self.ongoing.touches(to) {
+    pub(super) fn wait_for(&self, to: TimeMs) -> Result<(), StoreError> {
+        if !self.waits_for(to) {
             return Ok(());
         }
-        let mut phase = self.ongoing.phase.lock();
+        let mut phase = self.phase.lock();
         loop {
             match &*phase {
-                ReplayPhase::Running(_) => self.ongoing.changed.wait(&mut phase),
+                ReplayPhase::Running(_) => self.changed.wait(&mut phase),
                 ReplayPhase::Done => return Ok(()),
                 ReplayPhase::Failed(reason) => return Err(reason.clone().into()),
             }
@@ -170,14 +165,14 @@ impl Store {
     }
 
     /// Returns an error while the log is replayed: for operations that need all samples.
-    pub(super) fn refuse_while_replaying(&self) -> Result<(), StoreError> {
-        let progress = self.replay_progress();
+    pub(super) fn refuse_while_running(&self) -> Result<(), StoreError> {
+        let progress = self.progress();
         progress.map_or(Ok(()), |progress| Err(StoreError::Unavailable(progress.to_string())))
     }
 
     /// Stops a running replay. What it has not restored stays in the log for the next start.
-    pub fn stop_replay(&self) {
-        self.ongoing.course.stop.store(true, Relaxed);
+    pub fn stop(&self) {
+        self.control.stop.store(true, Relaxed);
     }
 }
 
@@ -187,7 +182,7 @@ pub struct PendingReplay {
     pub(super) dir: PathBuf,
     pub(super) surveyed: LogContents,
     pub(super) flushed: Option<FlushWatermark>,
-    pub(super) names: SlotLabels,
+    pub(super) names: Vec<SlotLabels>,
     pub(super) ahead: Option<EarlyReplay>,
 }
 
@@ -200,26 +195,28 @@ impl PendingReplay {
         let store = self.store.clone();
         let ahead = self.ahead.take();
         let outcome = ahead.map_or_else(|| Err(stopped()), |ahead| self.replay(ahead));
-        store.ongoing.end(outcome.as_ref().map(|_| ()).map_err(ReplayFailure::from));
+        store.replay.end(outcome.as_ref().map(|_| ()).map_err(ReplayFailure::from));
         outcome
     }
 
     fn replay(&self, ahead: EarlyReplay) -> Result<ReplayReport, StoreError> {
         let store = &*self.store;
         let make = || (0..SHARDS).map(|_| store.options.new_head()).collect();
-        let course = &store.ongoing.course;
+        let control = &store.replay.control;
         let disk = store.disk.as_ref();
         let surveyed = &self.surveyed;
-        let recovered = replay_log(disk, &self.dir, surveyed, ahead, make, &self.names, course)?;
+        let recovered = replay_log(disk, &self.dir, surveyed, ahead, make, &self.names, control)?;
         let Some(ReplayedShards { shards, samples, outcome }) = recovered else {
             return Err(stopped());
         };
-        store.log.set_newest_times(&outcome.segments);
+        store.wal.log.set_newest_times(&outcome.segments);
+        // One shard at a time: writers of the others go on.
         for (shard, (mut head, deleted)) in store.shards.iter().zip(shards) {
-            self.flushed.into_iter().for_each(|flushed| head.raise_min_append_time(flushed.end));
+            self.flushed.into_iter().for_each(|flushed| head.limits.raise_min_append_time(flushed.end));
             store.note_newest(&head);
             shard.write().install_replayed(head, deleted);
         }
+        // After all heads are in place: it asks them for their newest time.
         store.freeze_flushed_times();
         // Only the scan knows what was cut off, and the damage of files whose records were kept.
         let mut damage = self.surveyed.damage.clone();
@@ -241,9 +238,9 @@ impl Drop for PendingReplay {
     fn drop(&mut self) {
         // The phase is still `Running` only if `run` was never called: callers that wait get an
         // error.
-        let running = matches!(*self.store.ongoing.phase.lock(), ReplayPhase::Running(_));
+        let running = matches!(*self.store.replay.phase.lock(), ReplayPhase::Running(_));
         if running {
-            self.store.ongoing.end(Err(ReplayFailure::Stopped("the log was not replayed")));
+            self.store.replay.end(Err(ReplayFailure::Stopped("the log was not replayed")));
         }
     }
 }

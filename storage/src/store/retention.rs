@@ -2,15 +2,17 @@
 //! large.
 //!
 //! The decision depends only on the metadata of the blocks, the size of the log and the clock
-//! ([`Retention::due`]). Blocks are removed in `../block/block_set.rs`; [`Store::run_housekeeping`]
-//! starts it.
+//! ([`Retention::due`]). Blocks are removed in `../block/block_set.rs`;
+//! [`Maintenance::run_housekeeping`](super::Maintenance::run_housekeeping) starts it.
 
 use super::Store;
+use super::series_retention::SeriesRetention;
 use crate::block::BlockMeta;
 use crate::error::StoreError;
 use crate::limits::HEAD_AHEAD_MS;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
+use parking_lot::RwLock;
 use std::sync::Arc;
 
 /// How long blocks are kept, and how large they may be together.
@@ -63,10 +65,12 @@ impl Retention {
     /// not running is kept, and a clock that is wrong for a while removes at most a day too much
     /// ([`HeadAndLog::newest`]). Prometheus counts from the newest block.
     pub fn due(&self, mut blocks: Vec<BlockMeta>, head: HeadAndLog, now: TimeMs) -> ExpiredBlocks {
+        // By the newest sample, not by the range: a backfilled block of old times goes first.
         let order = |b: &BlockMeta| (b.max_time, b.min_time);
         blocks.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.dir.cmp(&b.dir)));
         let oldest = head.newest(&blocks, now).saturating_sub(self.time_ms);
         let old = match self.time_ms {
+            // No limit: no block is too old.
             ..=0 => 0,
             _ => blocks.partition_point(|b| b.max_time < oldest),
         };
@@ -77,6 +81,7 @@ impl Retention {
         for (at, block) in blocks.into_iter().enumerate() {
             let bytes = block.bytes_on_disk();
             match at < old {
+                // Those too old first: what they free may be enough for the size.
                 true => due.by_time.push(block),
                 false if too_large(total) => due.by_size.push(block),
                 false => break,
@@ -127,54 +132,67 @@ impl BlockMetrics {
     }
 }
 
-/// The current limits, as metrics.
-pub(super) struct RetentionLimitGauges {
-    seconds: Arc<Gauge>,
-    bytes: Arc<Gauge>,
+/// How long a store keeps samples. At the start there are no limits and no rules.
+pub struct RetentionSettings {
+    retention: RwLock<Retention>,
+    series: RwLock<Arc<[SeriesRetention]>>,
+    limit_seconds: Arc<Gauge>,
+    limit_bytes: Arc<Gauge>,
 }
 
-impl RetentionLimitGauges {
-    /// Registers the metrics.
-    pub(super) fn new(metrics: &Metrics) -> RetentionLimitGauges {
+impl RetentionSettings {
+    /// No limits; registers the metrics.
+    pub(super) fn new(metrics: &Metrics) -> RetentionSettings {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
-        RetentionLimitGauges {
-            seconds: gauge("prometheus_tsdb_retention_limit_seconds", "How long blocks stay; 0: for ever."),
-            bytes: gauge("prometheus_tsdb_retention_limit_bytes", "Most bytes of blocks and log; 0: any."),
+        RetentionSettings {
+            retention: RwLock::default(),
+            series: RwLock::new(Arc::default()),
+            limit_seconds: gauge(
+                "prometheus_tsdb_retention_limit_seconds",
+                "How long blocks stay; 0: for ever.",
+            ),
+            limit_bytes: gauge(
+                "prometheus_tsdb_retention_limit_bytes",
+                "Most bytes of blocks and log; 0: any.",
+            ),
         }
     }
-}
 
-impl Store {
-    /// Sets the limits. At the start all blocks are kept.
-    pub fn set_retention(&self, retention: Retention) {
-        self.retention_limits.seconds.set(retention.time_ms.max(0) as f64 / 1000.0);
-        self.retention_limits.bytes.set(retention.size_bytes as f64);
+    /// Sets the limits; the next housekeeping applies them.
+    pub fn set(&self, retention: Retention) {
+        self.limit_seconds.set(retention.time_ms.max(0) as f64 / 1000.0);
+        self.limit_bytes.set(retention.size_bytes as f64);
         *self.retention.write() = retention;
     }
 
     /// The current limits.
-    pub fn retention(&self) -> Retention {
+    pub fn get(&self) -> Retention {
         *self.retention.read()
     }
 
+    /// Sets the rules for some series; the next housekeeping applies them.
+    pub fn set_series(&self, rules: Vec<SeriesRetention>) {
+        *self.series.write() = rules.into();
+    }
+
+    /// The current rules for some series.
+    pub(super) fn series(&self) -> Arc<[SeriesRetention]> {
+        self.series.read().clone()
+    }
+}
+
+impl Store {
     /// Removes the expired blocks.
     pub(super) fn remove_old_blocks(&self, now: TimeMs) -> Result<(), StoreError> {
-        let _no_flush = self.flush_lock.lock();
+        let _no_flush = self.locks.for_flush();
         let Some(history) = &self.history else { return Ok(()) };
-        let rules = self.series_retention.read().clone();
-        history.apply_retention(self.retention(), &rules, self.head_and_log()?, now)
+        let rules = self.retention.series();
+        history.apply_retention(self.retention.get(), &rules, self.head_and_log()?, now)
     }
 
     /// The size of the log and the newest time of the head.
     pub(super) fn head_and_log(&self) -> Result<HeadAndLog, StoreError> {
-        let spans = self.shards.iter().filter_map(|shard| shard.read().head.span());
-        Ok(HeadAndLog { log_bytes: self.log_bytes()?, newest: spans.map(|(_, newest)| newest).max() })
-    }
-
-    /// Bytes of the log: segments and checkpoints.
-    fn log_bytes(&self) -> Result<u64, StoreError> {
-        let dir = self.options.dir.join("wal");
-        let sizes = self.disk.list(&dir).and_then(|files| files.iter().map(|f| self.disk.size(f)).sum());
-        sizes.map_err(|source| StoreError::Io { path: dir, source })
+        let newest = self.shards.spans().map(|(_, newest)| newest).max();
+        Ok(HeadAndLog { log_bytes: self.wal.bytes()?, newest })
     }
 }

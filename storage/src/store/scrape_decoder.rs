@@ -1,13 +1,15 @@
 //! Decodes scrapes from the log during a replay: each record is a difference to the scrape of its
 //! group before. Consecutive scrapes of a group are collected as a [`ScrapeRun`] and become one
 //! chunk; their values are decoded only then. Before another record touches a series of a run, the
-//! [`super::record_applier`] has the run stored (`settle`).
+//! [`super::record_applier`] has the run stored (`flush_runs`).
 
 use super::head_deletes::HeadDeletes;
 use crate::head::{Head, ScrapeRun, Transposer, group_id, group_of};
 use crate::model::TimeMs;
 use crate::model::value::ABSENT;
-use crate::wal::{EncodedRow, LogRecord, PayloadReader, RecordKind, take_raw_row, take_scrape_head};
+use crate::wal::{
+    EncodedRow, LogRecord, PayloadReader, RecordError, RecordKind, take_raw_row, take_scrape_head,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(super) struct ScrapeDecoder {
     groups: HashMap<u32, GroupState>,
-    loom: Transposer,
+    transposer: Transposer,
     /// As [`ScrapeDecoder::samples`].
     samples: u64,
 }
@@ -28,7 +30,7 @@ struct GroupState {
     /// The LSN of the latest scrape; `None` if it could not be used.
     lsn: Option<u64>,
     /// The rows that are not in the head yet.
-    stretch: ScrapeRun,
+    run: ScrapeRun,
 }
 
 /// A decoded scrape.
@@ -44,20 +46,20 @@ pub(super) struct DecodedScrape {
 impl ScrapeDecoder {
     /// Decodes the scrape at `cursor`. `wanted` tells for its time whether the head needs it (it
     /// may be in a block already).
-    pub(super) fn take(
+    pub(super) fn decode_scrape(
         &mut self,
         found: &LogRecord,
         cursor: &mut PayloadReader,
         (heads, deleted): (&mut [Head], &[HeadDeletes]),
         wanted: impl FnOnce(TimeMs) -> bool,
-    ) -> Result<DecodedScrape, String> {
+    ) -> Result<DecodedScrape, RecordError> {
         let scrape = take_scrape_head(cursor).ok_or_else(malformed)?;
         let keyframe = found.kind != RecordKind::Delta;
         let t = scrape.t;
         let known = self.groups.entry(scrape.group).or_default();
         // A delta is useless without exactly the row that it was computed from.
         if !keyframe && known.lsn != Some(scrape.base) {
-            return Err(format!("a scrape rests on record {}, which is missing", scrape.base));
+            return Err(RecordError::NoBase(scrape.base));
         }
         let raw = take_raw_row(cursor).ok_or_else(malformed)?;
         let (shard, group) = group_of(scrape.group);
@@ -67,18 +69,18 @@ impl ScrapeDecoder {
         // itself.
         let may =
             wanted && (keyframe || raw.columns == known.columns()) && deleted[usize::from(shard)].is_empty();
-        let mut joins = may && head.can_join(group, &known.stretch, t, raw.columns);
+        let mut joins = may && head.can_join(group, &known.run, t, raw.columns);
         // The run ends here. `can_join` is asked again, because a scrape that does not fit into the
         // old run may begin a new one.
-        if !joins || known.stretch.is_full() {
-            self.samples += known.settle(group, head, &mut self.loom)?;
-            joins = may && head.can_join(group, &known.stretch, t, raw.columns);
+        if !joins || known.run.is_full() {
+            self.samples += known.flush_run(group, head, &mut self.transposer)?;
+            joins = may && head.can_join(group, &known.run, t, raw.columns);
         }
         if joins {
             known.join(t, raw, keyframe);
         } else {
             // Decoded even if the head does not need the row: the next delta has it as its base.
-            known.go(raw, keyframe).ok_or_else(malformed)?;
+            known.decode(raw, keyframe).ok_or_else(malformed)?;
         }
         known.lsn = Some(found.lsn);
         let row = (wanted && !joins).then(|| Arc::from(&known.row[..]));
@@ -91,31 +93,31 @@ impl ScrapeDecoder {
     }
 
     /// Stores the collected rows of a group in its head.
-    pub(super) fn settle_group(&mut self, id: u32, head: &mut Head) -> Result<(), String> {
+    pub(super) fn flush_group(&mut self, id: u32, head: &mut Head) -> Result<(), RecordError> {
         if let Some(known) = self.groups.get_mut(&id) {
-            self.samples += known.settle(group_of(id).1, head, &mut self.loom)?;
+            self.samples += known.flush_run(group_of(id).1, head, &mut self.transposer)?;
         }
         Ok(())
     }
 
     /// Stores the collected rows of all groups that have a series.
-    pub(super) fn settle_series(&mut self, shard: u16, slot: u32, head: &mut Head) -> Result<(), String> {
+    pub(super) fn flush_series(&mut self, shard: u16, slot: u32, head: &mut Head) -> Result<(), RecordError> {
         // Nearly always there is at most one group: no allocation then.
         let mut groups = head.groups_with(slot);
         let first = groups.next();
         let others = groups.collect::<Vec<u32>>();
-        first.into_iter().chain(others).try_for_each(|group| self.settle_group(group_id(shard, group), head))
+        first.into_iter().chain(others).try_for_each(|group| self.flush_group(group_id(shard, group), head))
     }
 
     /// Stores all collected rows in the heads.
-    pub(super) fn settle(&mut self, heads: &mut [Head]) -> Result<(), String> {
+    pub(super) fn flush_runs(&mut self, heads: &mut [Head]) -> Result<(), RecordError> {
         let mut result = Ok(());
         // In the order of group ids: the same log always gives the same head, column by column.
         let mut groups: Vec<(&u32, &mut GroupState)> = self.groups.iter_mut().collect();
         groups.sort_unstable_by_key(|(id, _)| **id);
         for (id, known) in groups {
             let (shard, group) = group_of(*id);
-            match known.settle(group, &mut heads[usize::from(shard)], &mut self.loom) {
+            match known.flush_run(group, &mut heads[usize::from(shard)], &mut self.transposer) {
                 Ok(samples) => self.samples += samples,
                 Err(reason) => result = Err(reason),
             }
@@ -124,19 +126,24 @@ impl ScrapeDecoder {
     }
 }
 
-fn malformed() -> String {
-    "malformed scrape".to_owned()
+fn malformed() -> RecordError {
+    RecordError::Malformed("scrape")
 }
 
 impl GroupState {
     /// Number of columns of the latest row.
     fn columns(&self) -> usize {
-        self.stretch.columns().unwrap_or(self.row.len())
+        self.run.columns().unwrap_or(self.row.len())
     }
 
     /// Stores the run in the head. Returns the number of its samples.
-    fn settle(&mut self, group: u32, head: &mut Head, loom: &mut Transposer) -> Result<u64, String> {
-        let taken = head.take_stretch(group, &mut self.stretch, loom, &mut self.row);
+    fn flush_run(
+        &mut self,
+        group: u32,
+        head: &mut Head,
+        transposer: &mut Transposer,
+    ) -> Result<u64, RecordError> {
+        let taken = head.append_run(group, &mut self.run, transposer, &mut self.row);
         taken.ok_or_else(|| {
             self.lsn = None;
             malformed()
@@ -144,14 +151,14 @@ impl GroupState {
     }
 
     fn join(&mut self, t: TimeMs, raw: EncodedRow, keyframe: bool) {
-        if self.stretch.is_empty() {
-            self.stretch.begin(&self.row, raw.columns);
+        if self.run.is_empty() {
+            self.run.begin(&self.row, raw.columns);
         }
-        self.stretch.push(t, raw, keyframe);
+        self.run.push(t, raw, keyframe);
     }
 
     /// Makes `raw` the latest row. The run must be empty.
-    fn go(&mut self, raw: EncodedRow, keyframe: bool) -> Option<()> {
+    fn decode(&mut self, raw: EncodedRow, keyframe: bool) -> Option<()> {
         self.lsn = None;
         if keyframe {
             self.row.clear();

@@ -11,6 +11,18 @@ use crate::model::{Intervals, Labels, TimeMs};
 use std::sync::Arc;
 
 /// A source of samples of one series outside the head: a row of a block.
+///
+/// # Contract
+/// 1. Methods only append to what they are given, in ascending order of time, each time once, and
+///    only times with `from ≤ t ≤ to` (`debug_assert!` in [`Selection::read`]). Merging with other
+///    sources takes each answer for one sorted run; otherwise samples would appear twice, or in
+///    the wrong order.
+/// 2. Stale markers are among the values; the value *absent* never is.
+/// 3. A time has a float or a histogram, not both.
+/// 4. [`SeriesSource::has_histograms`] and [`SeriesSource::has_starts`] may wrongly say yes, never
+///    wrongly no: a reader then leaves them out.
+/// 5. It stays readable for as long as it exists, also when its block is removed, from any thread.
+/// 6. After an error, what was appended is incomplete, and the reader must not use any of it.
 pub trait SeriesSource: Send + Sync {
     /// Appends to `ts` and `vs` the samples with `from ≤ t ≤ to`, in time order.
     fn read(
@@ -45,6 +57,11 @@ pub trait SeriesSource: Send + Sync {
     fn read_starts(&self, _from: TimeMs, _to: TimeMs, _out: &mut TimedStarts) -> Result<(), StoreError> {
         Ok(())
     }
+}
+
+/// Whether the times ascend and are in `from..=to`.
+fn is_run(ts: &[TimeMs], from: TimeMs, to: TimeMs) -> bool {
+    ts.is_sorted_by(|a, b| a < b) && ts.iter().all(|t| (from..=to).contains(t))
 }
 
 /// A snapshot of the matching series of one shard: holds no lock, does not see later appends.
@@ -105,14 +122,18 @@ impl Selection {
         vs: &mut Vec<f64>,
     ) -> Result<(), StoreError> {
         let sources = &self.sources[i];
+        // Oldest source first: at equal times the later one wins, and the head over all.
         let mut runs = RunMerger::start(ts);
         for part in &sources.parts {
+            let base = ts.len();
             part.read(from, to, ts, vs)?;
+            debug_assert!(is_run(&ts[base..], from, to) && ts.len() == vs.len(), "a clause of SeriesSource");
             runs.end(ts);
         }
         if let Some(at) = sources.head {
             let base = ts.len();
             self.head.read(at, from, to, ts, vs, &mut runs);
+            // Only what the head gave: blocks leave out by themselves what was deleted of them.
             sources.deleted.iter().for_each(|deleted| runs.retain(deleted, base, ts, vs));
         }
         runs.merge(ts, vs);
@@ -130,6 +151,8 @@ impl Selection {
         vs: &mut Vec<f64>,
     ) -> Result<(), StoreError> {
         let SeriesSources { head, parts, deleted } = &self.sources[i];
+        // The head alone has the newest sample of a series, unless some of it is deleted; with
+        // blocks the sources have to be merged.
         if let Some(at) = head.filter(|_| parts.is_empty() && deleted.is_none())
             && let Ok(latest) = self.head.latest(at, from, to)
         {
@@ -143,6 +166,8 @@ impl Selection {
     /// Whether series `i` may have a sample in `from..=to`. Reads samples only if some are deleted,
     /// otherwise returns true.
     pub fn may_have_samples(&self, i: usize, from: TimeMs, to: TimeMs) -> Result<bool, StoreError> {
+        // Sources are only selected if they may have samples, so only deletions can make this
+        // wrong.
         if self.sources[i].deleted.is_none() {
             return Ok(true);
         }

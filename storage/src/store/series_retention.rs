@@ -2,11 +2,11 @@
 //!
 //! The first rule whose matchers a series satisfies applies to it; [`Retention`] applies to all
 //! others. As there, the series of a block expire when the newest sample of the *block* is too old.
-//! A block of which some series are expired is rewritten ([`Store::trim`]); a block of which all
-//! are expired is removed ([`Store::run_housekeeping`]).
+//! A block of which some series are expired is rewritten ([`Maintenance::drop_expired_series`]); a
+//! block of which all are expired is removed ([`Maintenance::run_housekeeping`]).
 
-use super::Store;
 use super::blocks::BlockManager;
+use super::maintenance::Maintenance;
 use super::retention::{HeadAndLog, Retention};
 use crate::block::{Block, BlockHandle, BlockMeta};
 use crate::error::StoreError;
@@ -60,7 +60,7 @@ impl<'a> RetentionCutoffs<'a> {
     }
 
     /// Whether all series of the block are expired. For a cold block this is decided from its
-    /// metadata only, without fetching anything: see [`Store::trim`].
+    /// metadata only, without fetching anything: see [`Maintenance::drop_expired_series`].
     pub fn is_due(&self, block: &BlockHandle) -> bool {
         match block {
             BlockHandle::Here(here) => self.whole(here) == (false, true),
@@ -71,9 +71,11 @@ impl<'a> RetentionCutoffs<'a> {
     /// Whether some series of the block are kept, and whether some are expired.
     fn of(&self, block: &Block) -> Result<(bool, bool), StoreError> {
         let ages = self.ages(block.meta());
+        // Younger than all times: nothing to look up.
         if !ages.contains(&true) {
             return Ok((true, false));
         }
+        // Older than all times: no need to know which series it has.
         if !ages.contains(&false) {
             return Ok((false, true));
         }
@@ -147,28 +149,24 @@ impl BlockManager {
     }
 }
 
-impl Store {
-    /// Sets the rules. At the start there are none.
-    pub fn set_series_retention(&self, rules: Vec<SeriesRetention>) {
-        *self.series_retention.write() = rules.into();
-    }
-
+impl Maintenance<'_> {
     /// Rewrites blocks of which some series are expired and others are not. Returns how many. To be
-    /// called after [`Store::run_housekeeping`], on a thread that may be busy for minutes.
-    pub fn trim(&self, now: TimeMs) -> Result<usize, StoreError> {
-        let rules = self.series_retention.read().clone();
-        let Some(history) = self.history.as_ref().filter(|_| !rules.is_empty() && !self.is_replaying())
-        else {
+    /// called after [`Maintenance::run_housekeeping`], on a thread that may be busy for minutes.
+    pub fn drop_expired_series(&self, now: TimeMs) -> Result<usize, StoreError> {
+        let store = self.store;
+        let rules = store.retention.series();
+        let Some(history) = &store.history else { return Ok(0) };
+        // Without rules, all series of a block expire together, and the whole block is removed.
+        if rules.is_empty() || store.replay.is_running() {
             return Ok(0);
-        };
-        let mut done = 0;
+        }
+        let mut rewritten = 0;
         loop {
-            let _no_move = self.move_lock.lock();
-            let _one_at_a_time = self.merge_lock.lock();
-            if !history.drop_expired_series(self.retention(), &rules, self.head_and_log()?, now)? {
-                return Ok(done);
+            let _locks = store.locks.for_rewrite();
+            if !history.drop_expired_series(store.retention.get(), &rules, store.head_and_log()?, now)? {
+                return Ok(rewritten);
             }
-            done += 1;
+            rewritten += 1;
         }
     }
 }

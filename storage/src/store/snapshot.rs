@@ -4,7 +4,7 @@
 //! blocks. Only flushes and merges wait meanwhile. The directory gets its final name when it is
 //! complete and durable; before that its name ends in `.tmp`.
 
-use super::Store;
+use super::admin::Admin;
 use super::blocks::write_series;
 use super::flush::snapshot;
 use crate::block::{BlockSpec, reserved_names_in};
@@ -12,13 +12,12 @@ use crate::error::StoreError;
 use crate::model::{SHARDS, TimeMs};
 use std::path::Path;
 
-impl Store {
+impl Admin<'_> {
     /// Makes the snapshot `dir`, with the samples of the head if `with_head`.
     pub fn snapshot(&self, dir: &Path, with_head: bool) -> Result<(), StoreError> {
-        self.refuse_while_replaying()?;
-        let _no_merge = self.merge_lock.lock();
-        let _no_flush = self.flush_lock.lock();
-        let disk = self.disk.as_ref();
+        self.store.replay.refuse_while_running()?;
+        let _locks = self.store.locks.for_all_blocks();
+        let disk = self.store.disk.as_ref();
         let parent = dir.parent().unwrap_or(Path::new("."));
         disk.create_dir(parent).map_err(io_error(parent))?;
         // Remove what an interrupted snapshot left behind.
@@ -38,23 +37,25 @@ impl Store {
     }
 
     fn snapshot_into(&self, dir: &Path, with_head: bool) -> Result<(), StoreError> {
-        let disk = self.disk.as_ref();
+        let disk = self.store.disk.as_ref();
         let blocks = dir.join("blocks");
         disk.create_dir(&blocks).map_err(io_error(&blocks))?;
-        if let Some(history) = &self.history {
+        if let Some(history) = &self.store.history {
             history.snapshot_into(dir)?;
         }
         if with_head {
             let mut entries = Vec::new();
             let mut snapshots = Vec::new();
             for shard in 0..SHARDS {
-                let locked = self.shard(shard).read();
+                let locked = self.store.shards.get(shard).read();
                 snapshots.push(snapshot(&locked, shard, (TimeMs::MIN, TimeMs::MAX), &mut entries));
             }
-            let taken = reserved_names_in(disk, dir)?;
+            // A block of the head may have the content, and so the name, of one that was linked: a
+            // range that was flushed and is still in the head.
+            let reserved = reserved_names_in(disk, dir)?;
             entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-            self.write_ranges(TimeMs::MAX, &entries, &snapshots, &mut |from, to, series| {
-                let origin = BlockSpec { from, to, replaces: Vec::new(), reserved: &taken };
+            self.store.write_ranges(TimeMs::MAX, &entries, &snapshots, &mut |from, to, series| {
+                let origin = BlockSpec { from, to, replaces: Vec::new(), reserved: &reserved };
                 write_series(disk, &blocks, origin, series).map(|_| ())
             })?;
         }

@@ -98,12 +98,13 @@ pub(super) struct HeadStatsCollector {
 impl HeadStatsCollector {
     /// Adds the head of one shard.
     pub(super) fn add(&mut self, head: &Head) {
-        self.stats.series += head.active_series();
+        self.stats.series += head.series.active();
         self.stats.chunks += head.chunks();
-        if let Some((min, max)) = head.span() {
+        if let Some((min, max)) = head.times.span() {
             self.span = Some(self.span.map_or((min, max), |(a, b)| (a.min(min), b.max(max))));
         }
-        head.for_each_pair(|name, value, series| {
+        head.series.for_each_pair(|name, value, series| {
+            // Not `entry`: that would allocate the name for each of a million pairs.
             if !self.pairs.contains_key(name) {
                 self.pairs.insert(name.to_owned(), HashMap::new());
             }

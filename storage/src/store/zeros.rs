@@ -3,8 +3,9 @@
 //! Every sample of a counter repeats this time, so all zeros but the first are older than stored
 //! samples. They are ignored and are not an error.
 
+use super::Store;
 use super::batch::{AppendResult, ZeroRow};
-use super::{Store, StoreShard};
+use super::shards::StoreShard;
 use crate::error::StoreError;
 use crate::head::{AppendCounts, Head, SlotHistogram};
 use crate::limits::OLDEST_MS;
@@ -17,7 +18,7 @@ impl Store {
     /// range older than the newest sample of the store (`now` in an empty store). Ignores the
     /// others.
     pub fn append_zeros(&self, rows: &[ZeroRow], now: TimeMs) -> Result<AppendResult, StoreError> {
-        self.log.wait_for_space()?;
+        self.wal.log.wait_for_space()?;
         let oldest = self.newest_or(now).saturating_sub(self.options.block_range_ms / 2).max(OLDEST_MS);
         let append = |shard: &mut StoreShard, at, rows: Vec<&ZeroRow>, counts: &mut AppendCounts| {
             let (histograms, floats): (Vec<&ZeroRow>, Vec<&ZeroRow>) = rows
@@ -30,8 +31,13 @@ impl Store {
             let (logged, histograms) = self.append_histogram_samples(shard, at, histograms, counts);
             (logged.max(floats_logged), vec![floats, histograms])
         };
-        let (counts, appended) =
-            self.append_each(rows, |row| row.series, oldest, append, |item| self.tell(item))?;
+        let (counts, appended) = self.append_each(
+            rows,
+            |row| row.series,
+            oldest,
+            append,
+            |item| self.subscribers.on_append(item),
+        )?;
         self.metrics.count(&counts);
         Ok(appended)
     }

@@ -31,6 +31,8 @@ pub fn add_histograms(batch: &mut RecordBuilder, shard: u16, mut samples: &[Slot
             bytes += most_bytes(h);
             bytes <= WAL_HISTOGRAM_BYTES
         });
+        // At least one: a single histogram is never larger than a record, because of the limit on
+        // its buckets.
         let (part, rest) = samples.split_at(fits.count().max(1));
         batch.add(RecordKind::Histograms, |out| put_histograms(out, shard, part));
         samples = rest;
@@ -62,6 +64,7 @@ pub fn put_histogram(out: &mut Vec<u8>, h: &NativeHistogram) {
     let hint = HINTS.iter().position(|hint| *hint == h.hint).unwrap_or(0) as u8;
     let numbers = [h.count, h.zero_count];
     let mut numbers = numbers.iter().chain(&h.positive.counts).chain(&h.negative.counts);
+    // Minus zero and fractions must come back bit by bit, so they are not written as integers.
     let whole = numbers.all(|n| *n >= 0.0 && *n <= EXACT && n.fract() == 0.0 && n.is_sign_positive());
     let zero = h.zero_threshold.to_bits() != 0 || h.zero_count.to_bits() != 0;
     let flag = |is: bool, bit: u8| if is { bit } else { 0 };
@@ -100,6 +103,7 @@ fn put_buckets(out: &mut Vec<u8>, buckets: &Buckets, whole: bool) {
     let mut before = 0;
     for count in &buckets.counts {
         if whole {
+            // Adjacent buckets have similar counts: their difference mostly fits into a byte.
             let count = *count as i64;
             put_varint(out, zigzag(count - before));
             before = count;
@@ -131,6 +135,7 @@ pub fn take_histograms(
 /// Decodes one histogram. `None` if it is malformed.
 pub fn take_histogram(cursor: &mut PayloadReader) -> Option<NativeHistogram> {
     let flags = cursor.byte()?;
+    // Written by a later version: what it means is not known, and half a histogram would be wrong.
     if flags & !(HINT | WHOLE | ZERO_BUCKET | NEGATIVE | BOUNDS) != 0 {
         return None;
     }
@@ -169,6 +174,8 @@ fn take_buckets(cursor: &mut PayloadReader, whole: bool) -> Option<Buckets> {
     for _ in 0..n {
         let offset = i32::try_from(unzigzag(cursor.varint()?)).ok()?;
         let length = u32::try_from(cursor.varint()?).ok()?;
+        // Checked before any count is read: the lengths of damaged spans must not decide how much
+        // memory is taken.
         counts = counts.checked_add(length as usize).filter(|n| *n <= HISTOGRAM_BUCKETS)?;
         buckets.spans.push(BucketSpan { offset, length });
     }

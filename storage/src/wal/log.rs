@@ -11,7 +11,7 @@ use super::writer::LogWriter;
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::limits::{
-    WAL_BUFFER_BYTES, WAL_PIECE_BYTES, WAL_RESERVE_BYTES, WAL_RETRY_MOST_MS, WAL_RETRY_MS, WAL_WAIT_MS,
+    WAL_BUFFER_BYTES, WAL_BUFFER_CHUNK_BYTES, WAL_RESERVE_BYTES, WAL_RETRY_MOST_MS, WAL_RETRY_MS, WAL_WAIT_MS,
 };
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
@@ -118,6 +118,8 @@ pub struct Log {
 impl Log {
     /// Starts the threads of the log. No file is created before the first record.
     pub fn start(options: LogOptions, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<Log, StoreError> {
+        // Without an interval the writer syncs by itself before each acknowledgement; the ticker is
+        // then only needed for the attempts after a failure.
         let period = match options.sync_interval_ms {
             0 => WAL_RETRY_MS,
             interval => interval,
@@ -147,6 +149,7 @@ impl Log {
 
     fn shared(options: &LogOptions, metrics: &Metrics) -> Arc<LogShared> {
         let state = LogState {
+            // LSNs begin at 1: 0 stands for "nothing is committed".
             next_lsn: options.next_lsn.max(1),
             committed: options.next_lsn.max(1) - 1,
             queue: vec![WriteBuffer {
@@ -185,6 +188,8 @@ impl Log {
     /// may call [`Log::push`].
     pub fn wait_for_space(&self) -> Result<(), StoreError> {
         let mut state = self.shared.state.lock();
+        // Unsynced bytes count, too: after a failure they are written again from memory, so they
+        // stay in memory until a sync.
         while state.queued + state.unsynced > WAL_BUFFER_BYTES && state.failed.is_none() && !state.closing {
             if self.shared.room.wait_for(&mut state, Duration::from_millis(WAL_WAIT_MS)).timed_out() {
                 return Err(StoreError::slow_disk());
@@ -228,6 +233,9 @@ impl Log {
             return Err(current);
         }
         let len = batch.len() as u64;
+        // A record that alone is larger than a segment still gets one: otherwise it could never be
+        // written. The caller encodes again, because the first scrape of each group must be a
+        // keyframe in a new segment.
         if state.epoch_bytes > 0 && state.epoch_bytes + len > self.shared.segment_bytes {
             self.shared.epoch.store(current + 1, Relaxed);
             state.epoch_bytes = 0;
@@ -236,13 +244,15 @@ impl Log {
             return Err(current + 1);
         }
         let first = state.next_lsn;
+        // Numbers and checksums are set here, under the lock, so that the order of numbers is the
+        // order in the file.
         state.next_lsn = batch.seal(first);
         state.epoch_bytes += len;
         state.queued += batch.len();
         let last = state.next_lsn - 1;
         // Buffers stay small: appending to a long one would copy it to a larger allocation, under
         // the lock.
-        if state.queue.last().is_none_or(|piece| piece.bytes.len() > WAL_PIECE_BYTES) {
+        if state.queue.last().is_none_or(|piece| piece.bytes.len() > WAL_BUFFER_CHUNK_BYTES) {
             state.queue.push(WriteBuffer { first_lsn: first, ..WriteBuffer::default() });
         }
         if let Some(piece) = state.queue.last_mut() {
@@ -263,6 +273,7 @@ impl Log {
     /// As [`crate::store::Store::on_committed`].
     pub fn on_committed(&self, lsn: u64, done: CommitCallback) {
         let mut state = self.shared.state.lock();
+        // A committed record stays committed, even if the log has failed since.
         let outcome = if lsn <= state.committed {
             Ok(())
         } else if let Some(reason) = &state.failed {
@@ -295,6 +306,7 @@ impl Log {
     /// before `end`. The caller removes them and reports it ([`Log::segment_removed`]).
     pub fn obsolete_segments(&self, lsn: u64, end: TimeMs) -> Vec<PathBuf> {
         let segments = self.shared.segments.lock();
+        // The last segment is being written.
         let keep_last = segments.len().saturating_sub(1);
         let useless = |s: &SegmentInfo| s.last_lsn <= lsn && s.newest.is_none_or(|t| t < end);
         let mut n = segments.iter().take(keep_last).take_while(|s| useless(s)).count();
@@ -312,6 +324,7 @@ impl Log {
 
     /// Writes and syncs all records, the last one a close record, and stops the threads.
     pub fn close(&self) -> Result<(), StoreError> {
+        // `close` is called again when the log is dropped; there must be one close record.
         if !self.shared.state.lock().closing {
             let mut batch = RecordBuilder::default();
             batch.add(RecordKind::Close, |_| ());
@@ -326,6 +339,8 @@ impl Log {
             writer.end();
         }
         let threads = std::mem::take(&mut *self.threads.lock());
+        // The writer is joined first: the ticker ends only after the writer has marked the log as
+        // closed.
         for thread in threads {
             self.shared.dirt.notify_all();
             if thread.join().is_err() {
@@ -355,10 +370,12 @@ fn tick(shared: &LogShared, period_ms: u64) {
         if state.closed {
             return;
         }
+        // Without this an idle server would wake up ten times a second for nothing.
         if state.unsynced == 0 && state.failed.is_none() {
             shared.dirt.wait(&mut state);
             continue;
         }
+        // Not `dirt`: every write signals that, and each signal would end the interval early.
         shared.end.wait_for(&mut state, period);
         // Counted also while a sync takes longer than the interval.
         if state.unsynced > 0 {
@@ -385,6 +402,7 @@ impl RetryBackoff {
     /// A period has passed: returns whether a sync or attempt is due. Without a failure it always
     /// is.
     fn is_over(&mut self, failed: bool, period_ms: u64) -> bool {
+        // The first attempt after a success that fails again begins with the shortest pause.
         if !failed {
             *self = RetryBackoff::default();
             return true;

@@ -12,6 +12,7 @@ mod histograms;
 mod log;
 mod reader;
 mod record;
+mod record_error;
 mod samples;
 mod segment;
 mod segment_durability;
@@ -30,6 +31,7 @@ pub use reader::{
     LogContents, RecordOutcomes, RecordPosition, RecordVisitor, ResumePoint, read_log, read_log_again,
 };
 pub use record::{LogRecord, RecordBuilder, RecordKind};
+pub use record_error::RecordError;
 pub use samples::{
     EncodedRow, PayloadReader, SCRAPE_HEAD, put_samples, take_layout, take_raw_row, take_samples,
     take_scrape_head,

@@ -8,6 +8,7 @@
 //! threads, and reports at the end what became of the records.
 
 use super::record::{LogRecord, RecordKind, read, resync};
+use super::record_error::RecordError;
 use super::segment::{
     CHECKPOINT, HEADER, Header, SEGMENT, SegmentInfo, checkpoint_number, checkpoint_path, segment_number,
 };
@@ -15,7 +16,7 @@ use super::segment_durability::{SyncTrust, make_durable, note_path, remove_unfin
 use super::segment_reader::SegmentReader;
 use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::limits::WAL_TOLD_SEGMENTS;
+use crate::limits::WAL_PROGRESS_SEGMENTS;
 use crate::model::TimeMs;
 use std::collections::BTreeMap;
 use std::io;
@@ -55,7 +56,7 @@ pub struct RecordOutcomes {
 
 impl RecordOutcomes {
     /// Notes the result of a record: the time of its newest sample, or why it could not be used.
-    pub fn note(&mut self, place: RecordPosition, lsn: u64, became: Result<Option<TimeMs>, String>) {
+    pub fn note(&mut self, place: RecordPosition, lsn: u64, became: Result<Option<TimeMs>, RecordError>) {
         match became {
             Ok(t) => self.see(place.file, t),
             Err(reason) => self.refused.push((place, format!("record {lsn}: {reason}"))),
@@ -133,8 +134,10 @@ pub fn read_log(
     visitor: &mut dyn RecordVisitor,
 ) -> Result<LogContents, StoreError> {
     let names = disk.list(dir).map_err(io_error(dir))?;
+    debug_assert!(names.is_sorted(), "a clause of Disk");
     let mut numbered: Vec<(u32, PathBuf)> =
         names.iter().filter_map(|path| Some((segment_number(path)?, path.clone()))).collect();
+    // By number: names with more digits do not sort by their text.
     numbered.sort();
     let mut headers = Vec::new();
     for (_, path) in &numbered {
@@ -173,12 +176,14 @@ pub fn read_log(
             continues_failed: continues,
             repeated_from: anew,
         });
-        if segments.len().is_multiple_of(WAL_TOLD_SEGMENTS) {
+        // A log of 100 GB takes minutes: an administrator sees that the start goes on.
+        if segments.len().is_multiple_of(WAL_PROGRESS_SEGMENTS) {
             let looked_through = segments.len();
             let of = numbered.len();
             tracing::info!(looked_through, of, "looking through the log's segments");
         }
     }
+    // Checkpoints count, too: their segments may all be removed, and numbers are not used twice.
     let numbers = names.iter().filter_map(|path| segment_number(path).or(checkpoint_number(path)));
     Ok(LogContents { last_number: numbers.max().unwrap_or(0), ..all.finish(segments, of_segments) })
 }
@@ -190,6 +195,8 @@ fn doubt(headers: &[Option<Header>], noted: bool) -> SyncTrust {
     if noted {
         SyncTrust::Noted
     } else if headers.iter().take(2).any(failed) {
+        // A sync of this segment may have been missed, or that of the one before, whose end a
+        // failed attempt can have taken with it.
         SyncTrust::Some
     } else {
         SyncTrust::No
@@ -253,6 +260,7 @@ impl<'a> LogReader<'a> {
     /// Finishes the visitor and combines its results with the damage; `first` is the number of the
     /// first segment among the files.
     fn finish(self, mut segments: Vec<SegmentInfo>, first: usize) -> LogContents {
+        // Workers may still process records: only they know which could be used.
         let used = self.visitor.finish();
         for (i, segment) in segments.iter_mut().enumerate() {
             segment.newest = used.newest.get(&(first + i)).copied();
@@ -317,6 +325,7 @@ impl<'a> LogReader<'a> {
         last: bool,
     ) -> io::Result<Option<usize>> {
         let mut tape = SegmentReader::open(self.disk, path, from)?;
+        // A failed attempt to create a segment that could not be removed.
         if tape.is_empty() {
             return Ok(None);
         }
@@ -338,6 +347,7 @@ impl<'a> LogReader<'a> {
     ) -> io::Result<Option<Option<usize>>> {
         match Header::decode(tape.rest(), SEGMENT) {
             Ok(header) => {
+                // Without a checkpoint and with an empty log before, any first number is right.
                 if self.last_lsn > 0 && header.first_lsn > self.last_lsn + 1 && !header.skips {
                     let missing = (self.last_lsn + 1, header.first_lsn - 1);
                     self.damage(0, &format!("records {} to {} are missing", missing.0, missing.1));
@@ -350,6 +360,8 @@ impl<'a> LogReader<'a> {
             Err(reason) => {
                 tape.whole()?;
                 let next = self.resync(tape, anew);
+                // A segment without a readable record that the next one repeats completely is no
+                // loss, so it is not reported.
                 if next.is_some() || anew.is_none() {
                     self.damage(0, &reason);
                 }
@@ -368,6 +380,7 @@ impl<'a> LogReader<'a> {
         anew: Option<u64>,
         last: bool,
     ) -> io::Result<Option<usize>> {
+        // Stopping between records: what was given to the visitor is complete.
         while !tape.is_done() && !self.visitor.should_stop() {
             let read = read(tape.rest(), 0).map(|found| {
                 self.record(tape.at(), &found);
@@ -419,6 +432,7 @@ impl<'a> LogReader<'a> {
     }
 
     fn record(&mut self, at: usize, found: &LogRecord) {
+        // Written twice, because its first segment failed.
         if found.lsn <= self.last_lsn {
             return;
         }
@@ -436,6 +450,8 @@ impl<'a> LogReader<'a> {
         for number in numbers.into_iter().rev() {
             let path = checkpoint_path(dir, number);
             self.files.push(path.clone());
+            // A checkpoint with damage is used, and so is the one before it: together they miss the
+            // least.
             let before = self.damage.len();
             match self.disk.read(&path) {
                 Ok(bytes) => self.read_records(&bytes),

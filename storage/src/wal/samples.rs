@@ -51,6 +51,7 @@ fn reference(old: u64) -> u64 {
 #[inline]
 pub(super) fn put_bits(out: &mut Vec<u8>, x: u64) {
     let lead = x.leading_zeros() / 8;
+    // Zero has 8 zero bytes at both ends; they count once.
     let trail = (x.trailing_zeros() / 8).min(8 - lead);
     let len = 8 - lead - trail;
     let bytes = x.checked_shr(trail * 8).unwrap_or(0).to_le_bytes();
@@ -96,6 +97,7 @@ impl<'a> PayloadReader<'a> {
         let control = self.byte()?;
         let lead = u32::from(control >> 4);
         let len = u32::from(control & 15);
+        // No encoder writes this: the payload is damaged.
         if lead + len > 8 {
             return None;
         }
@@ -119,6 +121,7 @@ impl<'a> PayloadReader<'a> {
         let mut shift = 0;
         loop {
             let byte = self.byte()?;
+            // `None` after ten bytes: a longer number is damage.
             v |= u64::from(byte & 0x7f).checked_shl(shift)?;
             shift += 7;
             if byte & 0x80 == 0 {

@@ -89,7 +89,9 @@ impl<'a> SegmentReader<'a> {
 
     fn read(&mut self, most: usize) -> io::Result<usize> {
         let from = (self.base + self.bytes.len()) as u64;
-        self.disk.read_onto(self.path, from, most, &mut self.bytes)
+        let read = self.disk.read_onto(self.path, from, most, &mut self.bytes);
+        debug_assert!(read.as_ref().is_ok_and(|read| *read <= most) || read.is_err(), "a clause of Disk");
+        read
     }
 }
 

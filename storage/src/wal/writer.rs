@@ -62,6 +62,7 @@ impl LogWriter {
         loop {
             let shared = self.shared.clone();
             let mut state = shared.state.lock();
+            // Asked and waited under one lock: a record that is queued in between cannot be missed.
             match self.next(&mut state) {
                 WriterStep::Nothing => shared.work.wait(&mut state),
                 WriterStep::Write { sync } => {
@@ -116,6 +117,8 @@ impl LogWriter {
     /// Takes the queued buffers, if they, or a sync, are due.
     fn next(&mut self, state: &mut LogState) -> WriterStep {
         let due = std::mem::take(&mut state.sync_due);
+        // After a failure queued records wait for the next attempt of the ticker: each append would
+        // otherwise try a disk that was full a moment ago.
         let queued = state.queued > 0 && (state.failed.is_none() || due || state.closing);
         let unfinished = !self.unsynced.is_empty() || !self.todo.is_empty();
         if queued || (due && unfinished) {
@@ -123,10 +126,15 @@ impl LogWriter {
             state.unsynced += std::mem::take(&mut state.queued);
             state.queued_seconds = 0.0;
             self.shared.room.notify_all();
+            // Half of the buffer without a sync: appenders would soon wait for space, which only a
+            // sync makes.
             return WriterStep::Write { sync: due || state.unsynced > WAL_BUFFER_BYTES / 2 };
         }
+        // Nothing is queued and no sync is due.
         if !state.closing {
             WriterStep::Nothing
+        // A log that cannot be written is not tried again at the end: the server is stopping, and a
+        // full disk would keep it from doing so.
         } else if unfinished && state.failed.is_none() {
             WriterStep::Write { sync: true }
         } else {
@@ -140,9 +148,12 @@ impl LogWriter {
         let mut outcome = Ok(());
         while let Some(piece) = self.todo.pop_front() {
             outcome = self.write(&piece);
+            // A buffer that only says that a new segment begins.
             if piece.bytes.is_empty() && outcome.is_ok() {
                 continue;
             }
+            // Also after a failure: nothing is known of how much of it reached the disk, so it is
+            // written again.
             self.unsynced.push_back(piece);
             if outcome.is_err() {
                 break;
@@ -154,6 +165,7 @@ impl LogWriter {
         if outcome.is_err() {
             self.file = None;
             self.continues = true;
+            // From the newest to the oldest, so that the oldest is at the front at the end.
             while let Some(piece) = self.unsynced.pop_back() {
                 self.todo.push_front(piece);
             }
@@ -162,6 +174,8 @@ impl LogWriter {
     }
 
     fn write(&mut self, piece: &WriteBuffer) -> io::Result<()> {
+        // The old segment is complete and synced before the next one exists: only the last segment
+        // can have a torn tail.
         if piece.begins && self.file.is_some() {
             self.sync()?;
             self.file = None;
@@ -169,6 +183,8 @@ impl LogWriter {
         if piece.bytes.is_empty() {
             return Ok(());
         }
+        // Also after a failure, although this buffer does not begin a segment: its records then
+        // rest on deltas of the failed one, which the header says (`continues`).
         if self.file.is_none() {
             self.open(piece.first_lsn)?;
         }
@@ -192,6 +208,7 @@ impl LogWriter {
         };
         let path = segment_path(&self.options.dir, header.number);
         let mut file = self.disk.create(&path)?;
+        // Even if the following fails: the number of a file that exists is not used again.
         self.next_number += 1;
         let info = SegmentInfo {
             path: path.clone(),
@@ -201,6 +218,7 @@ impl LogWriter {
             continues_failed: header.continues,
             repeated_from: None,
         };
+        // Before the header is written: if that fails, the file is one of those to be removed.
         self.shared.segments.lock().push(info);
         self.remove_idle();
         self.idle.push(path);
@@ -229,6 +247,8 @@ impl LogWriter {
     fn sync(&mut self) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             file.sync()?;
+            // From now on a record with a valid LSN is on disk, so the gap before the first record
+            // needs no mention in later headers.
             self.options.skips = false;
             self.idle.clear();
         }
@@ -243,6 +263,7 @@ impl LogWriter {
 
     /// Reports the result to the appenders that wait.
     fn report(&mut self, outcome: io::Result<()>) {
+        // Without unsynced buffers, everything in the last segment is synced.
         let last = self.unsynced.back().map(|piece| piece.last_lsn);
         let written = last.or(self.shared.segments.lock().last().map(|s| s.last_lsn));
         let mut state = self.shared.state.lock();
@@ -255,6 +276,7 @@ impl LogWriter {
             // Ignore a tick during the attempt: the next attempt must come after a pause.
             state.sync_due = false;
         }
+        // Once per change, not once per attempt.
         if state.failed != failed {
             match &failed {
                 Some(reason) => {
@@ -265,6 +287,9 @@ impl LogWriter {
         }
         state.failed = failed;
         let fate = state.failed.clone();
+        // After a failure all of them get the error, although their records may still be written by
+        // a later attempt: a sender that is told of a failure sends again, and the same sample
+        // twice is stored once.
         let waiters = state.take_waiters(fate.is_some());
         drop(state);
         self.shared.dirt.notify_one();

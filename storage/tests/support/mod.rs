@@ -59,7 +59,7 @@ pub fn append(store: &Store, t: i64, series: usize) {
         .collect();
     let lsn = store.append_rows(&rows).unwrap().lsn;
     let (send, receive) = channel();
-    store.on_committed(lsn, Box::new(move |fate| send.send(fate).unwrap()));
+    store.wal().on_committed(lsn, Box::new(move |fate| send.send(fate).unwrap()));
     receive.recv().unwrap().unwrap();
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use storage::disk::Disk;
 use storage::metrics::Metrics;
 use storage::object_store::{ObjectStorage, UploadReader};
-use storage::store::{ColdOptions, Store, StoreOptions};
+use storage::store::{ColdOptions, Store, StoreBuilder, StoreOptions};
 
 /// The content of the object store, which survives a process.
 #[derive(Default)]
@@ -131,6 +131,6 @@ pub fn open_far(dir: &Path, disk: Arc<dyn Disk>, objects: Arc<dyn ObjectStorage>
     };
     let mark = "this directory".to_owned();
     let far = ColdOptions { objects, after_ms: AFTER, cache_bytes: 1 << 20, mark };
-    let (store, _) = Store::open_far(options, Some(far), disk, &metrics).unwrap();
+    let (store, _) = StoreBuilder::new(options, disk, &metrics).cold_storage(Some(far)).open().unwrap();
     (store, metrics)
 }

@@ -15,7 +15,7 @@ use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, SeriesRef, TimeMs, shard_of};
 use storage::store::{
     ColumnBatch, ColumnLayout, CorrectedValue, Correction, FeedDelivery, FloatRow, HistogramRow,
-    PendingReplay, Retention, Store, StoreError, StoreOptions,
+    PendingReplay, Retention, Store, StoreBuilder, StoreError, StoreOptions,
 };
 use tempfile::TempDir;
 use xxhash_rust::xxh3::Xxh3;
@@ -102,8 +102,10 @@ impl World {
         let journal = Arc::new(Journal::new(&dir));
         let held = Held::scan(&dir);
         let disk = Arc::new(Hooked(journal.clone()));
-        let (store, _) =
-            Store::open_by_hand(options(dir, sync), disk, &Metrics::default(), SEGMENT).expect("a new store");
+        let (store, _) = StoreBuilder::new(options(dir, sync), disk, &Metrics::default())
+            .manual_log(SEGMENT)
+            .open()
+            .expect("a new store");
         let books = Books::default();
         let random = Random::new(seed);
         let hash = Xxh3::new();
@@ -312,7 +314,7 @@ impl World {
         let key = (labels.to_string(), t);
         let gone = self.random.chance(30);
         let to = if gone { CorrectedValue::Gone } else { CorrectedValue::Float(v) };
-        match self.store.correct(&[Correction { series, t, value: to }]) {
+        match self.store.recorder().correct(&[Correction { series, t, value: to }]) {
             Ok(0) => {
                 self.seen.insert(if gone { "taken back" } else { "corrected" });
                 self.books.sent(self.journal.len(), key, (!gone).then_some(v.to_bits()));
@@ -325,9 +327,11 @@ impl World {
     /// Does what the threads of the log do: writes, and syncs if it is time.
     pub fn write_log(&mut self, sync: bool) {
         let failures = self.journal.failures();
-        self.store.write_log(sync);
+        self.store.wal().write_queued(sync);
         let (tell, told) = channel();
-        self.store.on_committed(self.store.last_lsn(), Box::new(move |fate| _ = tell.send(fate.is_ok())));
+        self.store
+            .wal()
+            .on_committed(self.store.wal().last_lsn(), Box::new(move |fate| _ = tell.send(fate.is_ok())));
         let committed = told.try_recv() == Ok(true);
         // After a failure only a due sync tries again.
         let tried = sync || self.journal.failures() == 0;
@@ -388,7 +392,7 @@ impl World {
             self.books.expire(newest.min(self.now) - self.retention);
         }
         let failures = self.journal.failures();
-        let outcome = self.store.run_housekeeping(self.now);
+        let outcome = self.store.maintenance().run_housekeeping(self.now);
         let gone = self.journal.changes().iter().any(|change| change.is_rename_to(".deleting"));
         if gone && self.retention > 0 {
             self.seen.insert("block removed");
@@ -399,7 +403,7 @@ impl World {
     /// Merges blocks.
     pub fn compact(&mut self) {
         let failures = self.journal.failures();
-        let outcome = self.store.compact();
+        let outcome = self.store.maintenance().compact();
         self.may_fail("blocks merged", failures, outcome);
     }
 
@@ -415,7 +419,7 @@ impl World {
     pub fn delete_of(&mut self, some: &[Matcher], from: TimeMs, to: TimeMs) {
         let there = read(&self.store, some, from, to);
         let failures = self.journal.failures();
-        let outcome = self.store.delete(some, from, to).map(|_| there.len());
+        let outcome = self.store.admin().delete(some, from, to).map(|_| there.len());
         let at = self.journal.len();
         for key in there.keys() {
             self.books.sent(at, key.clone(), None);
@@ -437,7 +441,7 @@ impl World {
     /// Removes deleted samples from the files of blocks.
     pub fn clean_tombstones(&mut self) {
         let failures = self.journal.failures();
-        let outcome = self.store.clean_tombstones();
+        let outcome = self.store.admin().clean_tombstones();
         self.may_fail("tombstones carried out", failures, outcome);
     }
 
@@ -447,16 +451,17 @@ impl World {
         let at = self.root.path().join(self.lives.to_string()).join("snapshots");
         let dir = at.join(self.snapshots.to_string());
         let failures = self.journal.failures();
-        let outcome = self.store.snapshot(&dir, true).map(|()| 1);
+        let outcome = self.store.admin().snapshot(&dir, true).map(|()| 1);
         if outcome.is_ok() {
             let copy = self.new_directory();
             copy_all(&dir, copy.path());
-            let opened = Store::open_by_hand(
+            let opened = StoreBuilder::new(
                 options(copy.path().into(), 0),
                 Arc::new(storage::disk::OsDisk),
                 &Metrics::default(),
-                SEGMENT,
-            );
+            )
+            .manual_log(SEGMENT)
+            .open();
             let found = everything(&opened.expect("a snapshot").0);
             self.books.check(&found, |_| true).unwrap_or_else(|e| panic!("in the snapshot: {e}"));
         }
@@ -466,7 +471,7 @@ impl World {
     /// Changes the retention time, or disables it.
     pub fn retain(&mut self) {
         self.retention = [0, 60_000, 120_000][self.random.below(3) as usize];
-        self.store.set_retention(Retention { time_ms: self.retention, size_bytes: 0 });
+        self.store.retention().set(Retention { time_ms: self.retention, size_bytes: 0 });
     }
 
     /// Closes the store in order and opens it again.
@@ -503,7 +508,9 @@ impl World {
         self.journal = Arc::new(Journal::new(&dir));
         let disk = Arc::new(Hooked(self.journal.clone()));
         let metrics = Metrics::default();
-        let opened = Store::open_early_by_hand(options(dir.clone(), self.sync), disk, &metrics, SEGMENT);
+        let opened = StoreBuilder::new(options(dir.clone(), self.sync), disk, &metrics)
+            .manual_log(SEGMENT)
+            .open_before_replay();
         let (store, replaying) = opened.expect("it opens");
         let damaged = metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get();
         assert_eq!(
@@ -512,7 +519,7 @@ impl World {
             "{unsynced:?}: {:?}",
             storage::block::BlockSet::open(Arc::new(storage::disk::OsDisk), &dir.join("blocks")).map(|b| b.1)
         );
-        store.set_retention(Retention { time_ms: self.retention, size_bytes: 0 });
+        store.retention().set(Retention { time_ms: self.retention, size_bytes: 0 });
         self.store = store;
         self.young.clear();
         self.replaying = Some(replaying);

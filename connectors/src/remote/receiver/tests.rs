@@ -361,7 +361,7 @@ fn whole(t: i64, deltas: &[i64]) -> Histogram {
 #[test]
 fn histograms_and_exemplars_arrive() {
     let (writer, _dir) = writer();
-    writer.store.set_max_exemplars(9);
+    writer.store.exemplars().set_limit(9);
     let mut all = series(&[("__name__", "h")], &[]);
     let custom = Histogram {
         count_float: Some(4.5),
@@ -441,7 +441,7 @@ struct Exemplar2 {
 #[test]
 fn version_2_has_a_table_of_texts_and_start_timestamps() {
     let (writer, _dir) = writer();
-    writer.store.set_max_exemplars(9);
+    writer.store.exemplars().set_limit(9);
     let sample = |t, start| Sample2 {
         value: 2.5,
         timestamp: NOW + t,
@@ -518,7 +518,7 @@ fn exemplars_come_late_twice_and_too_late() {
         writer.apply(&of_a(sample(t), vec![], exemplars), MessageVersion::V2, NOW).unwrap()
     };
     assert_eq!(send(0, &[(0, 1.0)]).exemplars, 1, "none are kept, which is no error");
-    writer.store.set_max_exemplars(9);
+    writer.store.exemplars().set_limit(9);
     let written = send(1, &[(0, 1.5), (-1_000, 1.5), (0, 1.5)]);
     assert_eq!((written.exemplars, written.refusal()), (3, None));
     assert_eq!(lanes(&writer, "a").2, [(-1_000, 1.5), (0, 1.5)]);

@@ -118,7 +118,7 @@ impl Querier {
         mut done: PeerSummary,
         guard: &QueryGuard,
     ) -> Result<(), QueryError> {
-        self.store.wait_durable(WAIT_DURABLE);
+        self.store.wal().wait_durable(WAIT_DURABLE);
         let counted = guard.samples();
         done.peak = counted.peak;
         done.steps = counted.steps;
@@ -128,12 +128,12 @@ impl Querier {
     /// Waits until the log is replayed for times up to `to`. Not on a query thread, which other
     /// queries need.
     fn await_replay(&self, to: TimeMs, guard: &QueryGuard) -> Result<(), QueryError> {
-        if !self.store.waits_for_replay(to) {
+        if !self.store.replay().waits_for(to) {
             return Ok(());
         }
         let (sender, receiver) = channel();
         // Sending fails only if the query has ended.
-        self.store.on_replayed(Box::new(move |fate| drop(sender.send(fate))));
+        self.store.replay().on_end(Box::new(move |fate| drop(sender.send(fate))));
         loop {
             guard.check()?;
             match receiver.recv_timeout(REPLAY_POLL) {

@@ -261,7 +261,7 @@ impl BackfillWorker {
         let parts = &self.shared.parts;
         let reach = self.shared.reach.load(Relaxed).saturating_add(TELL_SLACK_MS);
         let tell_from = parts.clock.now().saturating_sub(reach);
-        let written = parts.store.write_backfill(range, &series, tell_from);
+        let written = parts.store.recorder().write_backfill(range, &series, tell_from);
         written.map_err(|e| BackfillStop::Failed(e.to_string()))?;
         let until = reached.iter().map(|r| r.slot).max().unwrap_or(range.0);
         let complete = self.shared.rules.lock().reached(reached);

@@ -302,7 +302,7 @@ impl Corrector {
             value: to.clone(),
         };
         let corrections: Vec<Correction> = changed.iter().map(correction).collect();
-        let refused = store.correct(&corrections).map_err(CorrectionStop::of)?;
+        let refused = store.recorder().correct(&corrections).map_err(CorrectionStop::of)?;
         self.refused.add(refused as u64);
         self.corrected.add((changed.len() - refused) as u64);
         let mut added = self.added.lock();

@@ -55,7 +55,7 @@ impl LateSampleMonitor {
     /// From now on every append to `store` is checked; nothing is late before something is watched.
     pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, metrics: &Metrics) -> LateSampleMonitor {
         let arrivals = Arc::new(LateSampleQueue::new(clock, metrics));
-        store.set_watch(arrivals.clone());
+        store.set_observer(arrivals.clone());
         LateSampleMonitor { store, arrivals, state: Mutex::default(), unsent: Mutex::default() }
     }
 

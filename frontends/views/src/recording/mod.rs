@@ -204,7 +204,7 @@ impl RecordingHistory {
         self.shared.reach.store(reach, Relaxed);
         self.corrector.iter().for_each(|corrector| corrector.replace(&rules));
         let now = self.shared.parts.clock.now();
-        let retention = self.shared.parts.store.retention().time_ms;
+        let retention = self.shared.parts.store.retention().get().time_ms;
         let fresh = self.shared.rules.lock().replace(rules, now, retention);
         self.shared.woken.notify_all();
         let sink = |view| {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, NativeHistogram};
-use storage::store::{FloatRow, Store};
+use storage::store::{FloatRow, Store, StoreBuilder};
 
 /// Queries that only history answers, or answers differently; in addition to the views.
 const ASKED: &[&str] = &[
@@ -288,7 +288,8 @@ fn a_replay_elsewhere_is_waited_for() {
     let mut cluster = filled(2, 10);
     cluster.stop();
     let (early, replaying) =
-        Store::open_early(super::options(&cluster.dirs[1]), None, Arc::new(OsDisk), &Metrics::default())
+        StoreBuilder::new(super::options(&cluster.dirs[1]), Arc::new(OsDisk), &Metrics::default())
+            .open_before_replay()
             .unwrap();
     cluster.stores = vec![super::open(&cluster.dirs[0]), early];
     let processes = queriers(&cluster);

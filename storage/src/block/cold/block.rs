@@ -5,7 +5,7 @@ use super::ColdStore;
 use crate::block::tombstones::Tombstone;
 use crate::block::{Block, BlockMeta};
 use crate::error::StoreError;
-use crate::limits::FAR_OPEN_SERIES;
+use crate::limits::COLD_OPEN_SERIES;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -84,7 +84,7 @@ impl OpenColdBlocks {
         all.retain(|(_, slot)| slot.strong_count() > 0);
         all.push_back((series, Arc::downgrade(slot)));
         let mut sum: u64 = all.iter().map(|(series, _)| series).sum();
-        while sum > FAR_OPEN_SERIES && all.len() > 1 {
+        while sum > COLD_OPEN_SERIES && all.len() > 1 {
             let Some((series, slot)) = all.pop_front() else { return };
             sum -= series;
             // A block that is locked is being opened again: it stays open, and nothing waits for

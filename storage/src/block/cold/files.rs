@@ -5,7 +5,7 @@ use super::range_cache::RangeCache;
 use crate::block::block_files::{BlockFiles, ReadRange};
 use crate::block::io_error;
 use crate::error::StoreError;
-use crate::limits::{FAR_GET_BYTES, FAR_PIECE_BYTES};
+use crate::limits::{COLD_RANGE_BYTES, COLD_REQUEST_BYTES};
 use crate::object_store::ObjectStorage;
 use bytes::Bytes;
 use std::io;
@@ -57,26 +57,27 @@ impl ColdFile {
 
     /// The byte range of the pieces `first..end`.
     fn range(&self, first: u64, end: u64) -> Range<u64> {
-        first * FAR_PIECE_BYTES..(end * FAR_PIECE_BYTES).min(self.bytes)
+        first * COLD_RANGE_BYTES..(end * COLD_RANGE_BYTES).min(self.bytes)
     }
 
     /// Fetches the pieces `first..end` with one request, and caches them.
     fn fetch(&self, first: u64, end: u64) -> io::Result<Bytes> {
         let range = self.range(first, end);
-        self.keep(first, range.clone(), self.objects.get(&self.object, range))
+        self.store(first, range.clone(), self.objects.get(&self.object, range))
     }
 
     /// Caches the pieces from `first` on that the object store has returned (`given`).
-    fn keep(&self, first: u64, range: Range<u64>, given: io::Result<Vec<u8>>) -> io::Result<Bytes> {
+    fn store(&self, first: u64, range: Range<u64>, given: io::Result<Vec<u8>>) -> io::Result<Bytes> {
         let wanted = range.end - range.start;
-        self.cache.missed(wanted.div_ceil(FAR_PIECE_BYTES));
-        let bytes = given.map_err(|e| io::Error::new(e.kind(), format!("the object store: {e}")))?;
+        self.cache.missed(wanted.div_ceil(COLD_RANGE_BYTES));
+        let bytes = given.map_err(request_error)?;
         if bytes.len() as u64 != wanted {
+            // Whole, but of another length than the upload has verified: the object was replaced.
             let why = format!("the object store gave {} bytes instead of {wanted}", bytes.len());
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
         }
         let bytes = Bytes::from(bytes);
-        for (number, piece) in (first..).zip(bytes.chunks(FAR_PIECE_BYTES as usize)) {
+        for (number, piece) in (first..).zip(bytes.chunks(COLD_RANGE_BYTES as usize)) {
             // A copy: a slice would keep the memory of its neighbours, too.
             self.cache.put(&self.piece_name(number), Bytes::copy_from_slice(piece));
         }
@@ -84,31 +85,41 @@ impl ColdFile {
     }
 
     /// If the last piece is not cached: the name of the object, and the bytes to fetch.
-    pub(super) fn missing_end(&self) -> Option<(String, Range<u64>)> {
-        let last = self.bytes.div_ceil(FAR_PIECE_BYTES).checked_sub(1)?;
+    pub(super) fn missing_footer(&self) -> Option<(String, Range<u64>)> {
+        let last = self.bytes.div_ceil(COLD_RANGE_BYTES).checked_sub(1)?;
         let missing = !self.cache.has(&self.piece_name(last));
         missing.then(|| (self.object.clone(), self.range(last, last + 1)))
     }
 
-    /// Caches what the object store has returned for [`ColdFile::missing_end`]. Errors name the
+    /// Caches what the object store has returned for [`ColdFile::missing_footer`]. Errors name the
     /// object.
-    pub(super) fn keep_end(&self, range: Range<u64>, given: io::Result<Vec<u8>>) -> Result<(), StoreError> {
-        let first = range.start / FAR_PIECE_BYTES;
+    pub(super) fn store_footer(
+        &self,
+        range: Range<u64>,
+        given: io::Result<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let first = range.start / COLD_RANGE_BYTES;
         let path = Path::new(self.objects.address()).join(&self.object);
-        self.keep(first, range, given).map(drop).map_err(io_error(&path))
+        self.store(first, range, given).map(drop).map_err(io_error(&path))
     }
 }
 
-impl ReadRange for ColdFile {
-    fn is_remote(&self) -> bool {
-        true
-    }
+/// The error of a request. A connection that ends in the middle of an answer is no damage of the
+/// object, so the kinds that would say so ([`ReadRange`]) are replaced.
+fn request_error(error: io::Error) -> io::Error {
+    let kind = match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => io::ErrorKind::Other,
+        kind => kind,
+    };
+    io::Error::new(kind, format!("the object store: {error}"))
+}
 
+impl ReadRange for ColdFile {
     fn read_at(&self, start: u64, len: usize) -> io::Result<Vec<u8>> {
         let end = start.checked_add(len as u64).filter(|end| *end <= self.bytes);
         let end = end.ok_or_else(|| io::Error::other("a range passes the file's end"))?;
-        let first = start / FAR_PIECE_BYTES;
-        let last = end.div_ceil(FAR_PIECE_BYTES);
+        let first = start / COLD_RANGE_BYTES;
+        let last = end.div_ceil(COLD_RANGE_BYTES);
         let mut bytes = Vec::with_capacity(len);
         let mut at = first;
         while at < last {
@@ -118,12 +129,12 @@ impl ReadRange for ColdFile {
                 continue;
             }
             // Missing pieces that follow are fetched with the same request.
-            let most = last.min(at + FAR_GET_BYTES / FAR_PIECE_BYTES);
+            let most = last.min(at + COLD_REQUEST_BYTES / COLD_RANGE_BYTES);
             let missing = (at + 1..most).find(|next| self.cache.has(&self.piece_name(*next))).unwrap_or(most);
             bytes.extend_from_slice(&self.fetch(at, missing)?);
             at = missing;
         }
-        let skip = (start - first * FAR_PIECE_BYTES) as usize;
+        let skip = (start - first * COLD_RANGE_BYTES) as usize;
         bytes.drain(..skip.min(bytes.len()));
         bytes.truncate(len);
         if bytes.len() < len {

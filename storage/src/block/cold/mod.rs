@@ -19,7 +19,7 @@ use super::meta::META;
 use super::{Block, BlockMeta, damaged, io_error};
 use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::limits::FAR_META_BYTES;
+use crate::limits::COLD_META_BYTES;
 use crate::metrics::Metrics;
 use crate::object_store::{MeteredObjectStore, ObjectStorage};
 use block::OpenColdBlocks;
@@ -90,6 +90,9 @@ impl ColdStore {
         metrics: &Metrics,
     ) -> Result<(Arc<ColdStore>, Vec<ColdBlock>), StoreError> {
         let dir = data.join("objects");
+        // Nothing was ever moved: no directory is made for a feature that is not used. With a
+        // directory but without options the blocks are known, and reading them says what is
+        // missing.
         if !disk.is_dir(&dir) && options.is_none() {
             return Ok((Arc::new(ColdStore::new(disk, dir, None, pages)), Vec::new()));
         }
@@ -123,6 +126,7 @@ impl ColdStore {
     fn described(&self) -> Result<Vec<BlockMeta>, StoreError> {
         let mut metas = Vec::new();
         for path in self.disk.list(&self.dir).map_err(io_error(&self.dir))? {
+            // Records of deletions have another extension; temporary files are written again.
             let (Some("json"), Some(name)) = (extension(&path), path.file_stem()) else { continue };
             let text = self.disk.read(&path).map_err(io_error(&path))?;
             match BlockMeta::decode(&self.address(&name.to_string_lossy()), &text) {
@@ -233,11 +237,6 @@ impl ColdStore {
         answers && self.state.lock().unlisted.is_none()
     }
 
-    /// Number of requests to the object store that have failed so far.
-    pub fn failures(&self) -> u64 {
-        self.place.as_ref().map_or(0, |place| place.objects.failures())
-    }
-
     /// Lists the object store if that was not done yet: `found` gets the blocks that were not
     /// recorded, also if an error is returned. Then deletes objects that are scheduled for
     /// deletion.
@@ -275,6 +274,8 @@ impl ColdStore {
         let bad = |e| place.error("", e);
         let mut blocks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
         for (object, bytes) in place.objects.list("").map_err(bad)? {
+            // Objects that are not ours may lie under the prefix: they are not looked at, and not
+            // deleted.
             if let Some((name, file)) = object.split_once('/').filter(|(name, _)| is_name(name)) {
                 blocks.entry(name.to_owned()).or_default().insert(file.to_owned(), bytes);
             }
@@ -290,7 +291,8 @@ impl ColdStore {
                 continue;
             };
             let object = format!("{name}/{META}");
-            let most = *bytes.min(&FAR_META_BYTES);
+            // A longer one is cut off, and then has no valid checksum: it is reported as damage.
+            let most = *bytes.min(&COLD_META_BYTES);
             let text = place.objects.get(&object, 0..most).map_err(|e| place.error(&object, e))?;
             match BlockMeta::decode(&self.address(name), &text) {
                 Ok(meta) => found.push(self.record(&meta)?),
@@ -299,6 +301,8 @@ impl ColdStore {
         }
         let mut state = self.state.lock();
         let there = |name: &String| blocks.get(name).is_some_and(|files| files.contains_key(META));
+        // Someone else deleted them. They stay on the list, so that a query of their time fails
+        // instead of answering less.
         state.missing = state.known.iter().filter(|name| !there(name)).cloned().collect();
         for name in &state.missing {
             tracing::error!(
@@ -314,6 +318,7 @@ impl ColdStore {
         let objects = place.objects.list(name).map_err(|e| place.error(name, e))?;
         let meta = format!("{name}/{META}");
         let others = objects.iter().map(|(object, _)| object).filter(|object| **object != meta);
+        // If it stops in between, what is left is no block, and the next listing removes it.
         for object in [&meta].into_iter().chain(others) {
             place.objects.delete(object).map_err(|e| place.error(object, e))?;
         }
@@ -339,6 +344,7 @@ impl ColdBucket {
         let cache = Arc::new(cache.map_err(io_error(dir))?);
         let path = dir.join("mark");
         let mark = match disk.read(&path) {
+            // An empty file was created by a start that was killed before it wrote the mark.
             Ok(text) if !text.is_empty() => String::from_utf8_lossy(&text).trim().to_owned(),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_error(&path)(error)),
             _ => {
@@ -363,13 +369,15 @@ impl ColdBucket {
 
     /// Makes sure that the place in the object store belongs to this data directory.
     fn own(&self) -> Result<(), StoreError> {
+        // Created, never replaced: of two servers that start at once one finds the mark of the
+        // other.
         match self.objects.create(OWNER, self.mark.as_bytes()) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(self.error(OWNER, error)),
             _ => {}
         }
         let bad = |error| self.error(OWNER, error);
         let bytes = self.objects.len_of(OWNER).map_err(bad)?.unwrap_or(0);
-        let owner = self.objects.get(OWNER, 0..bytes.min(FAR_META_BYTES)).map_err(bad)?;
+        let owner = self.objects.get(OWNER, 0..bytes.min(COLD_META_BYTES)).map_err(bad)?;
         if owner == self.mark.as_bytes() {
             return Ok(());
         }

@@ -5,7 +5,7 @@
 use super::files::ColdFile;
 use super::{ColdBlock, ColdStore};
 use crate::error::StoreError;
-use crate::limits::FAR_AHEAD_PIECES;
+use crate::limits::COLD_PREFETCH_FOOTERS;
 use crate::object_store::ObjectStorage;
 use std::ops::Range;
 
@@ -16,25 +16,25 @@ impl ColdStore {
     /// Fetches what is read first when these blocks are opened, as far as it is not cached. Errors
     /// name an object.
     pub(super) fn prefetch_footers(&self, blocks: &[ColdBlock]) -> Result<(), StoreError> {
-        if self.missing_ends(blocks).is_empty() {
+        if self.missing_footers(blocks).is_empty() {
             return Ok(());
         }
         // One thread at a time: a thread that waited finds what another has fetched.
         let _turn = self.ahead.lock();
-        for some in self.missing_ends(blocks).chunks(FAR_AHEAD_PIECES) {
+        for some in self.missing_footers(blocks).chunks(COLD_PREFETCH_FOOTERS) {
             self.fetch(some)?;
         }
         Ok(())
     }
 
-    fn missing_ends(&self, blocks: &[ColdBlock]) -> Vec<FooterRange> {
+    fn missing_footers(&self, blocks: &[ColdBlock]) -> Vec<FooterRange> {
         let mut missing = Vec::new();
         for meta in blocks.iter().map(ColdBlock::meta) {
             // Without an object store, opening the block reports the error.
             let Ok(source) = self.source(meta) else { continue };
             for (name, described) in &meta.files {
                 let file = source.file(name, described.bytes);
-                missing.extend(file.missing_end().map(|(object, range)| (file, object, range)));
+                missing.extend(file.missing_footer().map(|(object, range)| (file, object, range)));
             }
         }
         missing
@@ -48,6 +48,6 @@ impl ColdStore {
         missing
             .iter()
             .zip(given)
-            .try_for_each(|((file, _, range), given)| file.keep_end(range.clone(), given))
+            .try_for_each(|((file, _, range), given)| file.store_footer(range.clone(), given))
     }
 }

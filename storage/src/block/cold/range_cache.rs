@@ -4,7 +4,7 @@
 //! of use.
 
 use crate::disk::Disk;
-use crate::limits::FAR_RECENT_PIECES;
+use crate::limits::COLD_RANGES_IN_MEMORY;
 use crate::metrics::{Counter, Gauge, Metrics};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -77,6 +77,8 @@ impl RangeCache {
         disk.create_dir(&dir)?;
         let mut state = RangeCacheState::default();
         for path in disk.list(&dir)? {
+            // In the order of names, so those used last are not known any more: a restart evicts
+            // some that were in use. Content is verified when it is read.
             if let (Some(name), Ok(bytes)) = (path.file_name(), disk.size(&path)) {
                 state.insert(&name.to_string_lossy(), bytes);
             }
@@ -109,10 +111,12 @@ impl RangeCache {
 
     /// The piece `name`, if it is cached and undamaged.
     pub(super) fn get(&self, name: &str) -> Option<Bytes> {
+        // Also if the piece is in memory: its file would otherwise be evicted as unused.
         let here = self.state.lock().touch(name);
         let recent =
             self.recent.lock().iter().find(|(known, _)| known == name).map(|(_, piece)| piece.clone());
         let found = recent.or_else(|| {
+            // The disk is read without a lock: other readers go on.
             let piece = Bytes::from(if here { self.read(name) } else { None }?);
             self.remember(name, &piece);
             Some(piece)
@@ -134,7 +138,7 @@ impl RangeCache {
     fn remember(&self, name: &str, piece: &Bytes) {
         let mut recent = self.recent.lock();
         recent.push_back((name.to_owned(), piece.clone()));
-        if recent.len() > FAR_RECENT_PIECES {
+        if recent.len() > COLD_RANGES_IN_MEMORY {
             recent.pop_front();
         }
     }
@@ -143,6 +147,7 @@ impl RangeCache {
         let mut bytes = self.disk.read(&self.dir.join(name)).ok()?;
         let content = bytes.len().checked_sub(CRC)?;
         let (piece, crc) = bytes.split_at(content);
+        // Half a piece after a crash, or a bad sector. The object store has it, so nothing is lost.
         if crc != seal(name, piece) {
             self.damaged.inc();
             tracing::warn!(piece = name, "a cached piece of a far block is damaged; it is fetched again");
@@ -157,12 +162,14 @@ impl RangeCache {
     pub(super) fn put(&self, name: &str, piece: Bytes) {
         self.remember(name, &piece);
         let size = (piece.len() + CRC) as u64;
+        // A cache smaller than a piece: only memory is used.
         if size > self.most {
             return;
         }
         let path = self.dir.join(name);
         let mut content = piece.to_vec();
         content.extend_from_slice(&seal(name, &piece));
+        // Not synced: a lost piece is fetched again, and a sync would cost more than that.
         let written = self.disk.create(&path).and_then(|mut file| file.append(&content));
         if let Err(error) = written {
             tracing::warn!(piece = name, %error, "a piece of a far block is not cached");
@@ -198,6 +205,7 @@ impl RangeCache {
     /// Evicts pieces until the cache is within its size.
     fn shrink(&self) {
         loop {
+            // The lock is not held while a file is removed.
             let oldest = {
                 let state = self.state.lock();
                 self.size.set(state.bytes as f64);

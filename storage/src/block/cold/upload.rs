@@ -7,7 +7,7 @@ use crate::block::files::check_all;
 use crate::block::meta::META;
 use crate::block::{BlockMeta, damaged, io_error};
 use crate::error::StoreError;
-use crate::limits::FAR_GET_BYTES;
+use crate::limits::COLD_REQUEST_BYTES;
 use crate::object_store::ObjectStorage;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,12 +34,8 @@ impl ColdStore {
             return Err(differs(&self.address(&meta.name().to_string()).join(META)));
         }
         // Read it as later readers will.
-        let far = BlockMeta { dir: self.address(&meta.name().to_string()), ..meta.clone() };
-        match ColdBlock::new(far, self.clone()).open() {
-            // The bytes were compared, so what Parquet reports as damage is a failed request.
-            Err(StoreError::Damaged { path, reason }) => Err(io_error(&path)(std::io::Error::other(reason))),
-            opened => opened.map(|_| ()),
-        }
+        let cold = BlockMeta { dir: self.address(&meta.name().to_string()), ..meta.clone() };
+        ColdBlock::new(cold, self.clone()).open().map(drop)
     }
 
     fn put(&self, place: &ColdBucket, meta: &BlockMeta, name: &str, bytes: u64) -> Result<(), StoreError> {
@@ -59,7 +55,7 @@ impl ColdStore {
         let mut crc = 0;
         let mut at = 0;
         while at < bytes {
-            let end = bytes.min(at + FAR_GET_BYTES);
+            let end = bytes.min(at + COLD_REQUEST_BYTES);
             let piece = place.objects.get(&object, at..end).map_err(bad)?;
             crc = crc32c::crc32c_append(crc, &piece);
             at = end;

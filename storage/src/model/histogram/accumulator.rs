@@ -101,6 +101,7 @@ impl<C: BucketCount> Accumulator<C> {
         sign: Sign,
     ) -> Result<MergeConflicts, HistogramError> {
         let custom = self.schema == super::CUSTOM_BUCKETS;
+        // Their buckets have no bounds in common, so no sum of them means anything.
         if custom != other.is_custom() {
             return Err(HistogramError::MixedSchemas);
         }
@@ -121,6 +122,7 @@ impl<C: BucketCount> Accumulator<C> {
         use ResetHint::{Gauge, Unknown};
         let (hint, collided) = match (self.hint, other) {
             (a, b) if a == b => (a, false),
+            // A gauge has no resets, so a sum with one has none either.
             (Gauge, _) | (_, Gauge) => (Gauge, false),
             (Unknown, _) | (_, Unknown) => (Unknown, false),
             _ => (Unknown, true),
@@ -145,6 +147,7 @@ impl<C: BucketCount> Accumulator<C> {
     }
 
     fn merge_exponential(&mut self, other: &NativeHistogram, sign: Sign) -> bool {
+        // The lower resolution is the one that both can have: buckets can be joined, not split.
         if other.schema < self.schema {
             self.positive = self.positive.reduced(self.schema, other.schema);
             self.negative = self.negative.reduced(self.schema, other.schema);
@@ -162,7 +165,11 @@ impl<C: BucketCount> Accumulator<C> {
     fn reconcile_zero(&mut self, other: &NativeHistogram) -> CompensatedSum {
         let mut zero = CompensatedSum::of(other.zero_count);
         let mut threshold = other.zero_threshold;
+        // A loop: widening one zero bucket to the end of a populated bucket may make it wider than
+        // the other, which then has to follow. It ends, because both only grow and there are
+        // finitely many buckets.
         while threshold != self.zero_threshold {
+            // Both may be needed in one pass, in this order, as in Prometheus.
             if self.zero_threshold > threshold {
                 (zero, threshold) = other.widened_zero(self.zero_threshold);
             }
@@ -195,6 +202,8 @@ fn add_buckets<C: BucketCount>(
         return side.add(schema, threshold, buckets.iter().map(|(i, c)| (i, C::of(sign.of(c)))));
     }
     let mut reduced = SignedBuckets::<C>::of(buckets).reduced(other_schema, schema);
+    // After the reduction: Prometheus joins the buckets first, and the order of additions decides
+    // about the last bit.
     if sign == Sign::Minus {
         reduced.cells.iter_mut().for_each(|c| *c = C::from_compensated(c.compensated().map(|v| -v)));
     }

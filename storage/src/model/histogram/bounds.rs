@@ -37,10 +37,13 @@ pub fn upper_bound(index: i32, schema: i32, custom: &[f64]) -> f64 {
 /// largest float instead; the bucket after it is for observations of infinity, and ends at +Inf.
 pub(super) fn exponential(index: i32, schema: i32) -> f64 {
     if schema <= 0 {
+        // In 64 bits: an index of 32 bits shifted by up to 31 still fits.
         let exponent = i64::from(index) << -schema.max(-31);
         return if exponent == 1024 { f64::MAX } else { ldexp(1.0, exponent) };
     }
     let schema = schema.min(SCHEMA_MAX);
+    // Looked up, not computed: `powf` differs in the last bit between machines, and bounds are
+    // compared.
     let within = (index & ((1 << schema) - 1)) << (SCHEMA_MAX - schema);
     let fraction = FRACTIONS[within as usize];
     let exponent = i64::from(index >> schema) + 1;

@@ -41,7 +41,8 @@ use std::sync::Arc;
 /// The `schema` of histograms with custom bucket bounds (NHCB).
 pub const CUSTOM_BUCKETS: i32 = -53;
 
-/// One native histogram sample. Immutable once it is shared: samples travel as `Arc<NativeHistogram>`.
+/// One native histogram sample. Immutable once it is shared: samples travel as
+/// `Arc<NativeHistogram>`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NativeHistogram {
     /// Resolution: -4 to 8, or [`CUSTOM_BUCKETS`].

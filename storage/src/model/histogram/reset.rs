@@ -27,22 +27,30 @@ impl NativeHistogram {
         match self.hint {
             ResetHint::Reset => return true,
             ResetHint::NotReset => return false,
+            // A gauge that is asked this is used as a counter, as `rate` of a gauge does in
+            // Prometheus.
             ResetHint::Unknown | ResetHint::Gauge => {}
         }
         if self.count < previous.count {
             return true;
         }
         if self.is_custom() {
+            // Nothing can be compared. (A change from custom to exponential buckets shows in the
+            // schema below: that of custom buckets is lower than all others.)
             if !previous.is_custom() {
                 return true;
             }
+            // Bounds may have been added or removed without a restart of the counter.
             if !same_bounds(&self.bounds, &previous.bounds) {
                 return self.fell_within_common_bounds(previous);
             }
         }
+        // Only a process that starts anew does this: a running one lowers its resolution, and
+        // widens its zero bucket, to save memory.
         if self.schema > previous.schema || self.zero_threshold < previous.zero_threshold {
             return true;
         }
+        // What the histogram before would have with the wider zero bucket of this one.
         let (zero, threshold) = previous.widened_zero(self.zero_threshold);
         threshold != self.zero_threshold
             || self.zero_count < zero.sum
@@ -59,6 +67,7 @@ impl NativeHistogram {
         copy: fn(&NativeHistogram) -> SignedBuckets<f64>,
     ) -> bool {
         let beyond = self.beyond_zero();
+        // In the common case nothing is copied.
         if previous.schema == self.schema {
             let before = side(previous).skip_while(|b| !beyond(b));
             return any_less(side(self).skip_while(|b| !beyond(b)), before);
@@ -120,6 +129,7 @@ fn any_less(mut now: impl Iterator<Item = (i32, f64)>, before: impl Iterator<Ite
         }
         let less = match current.map(|(i, c)| (i.cmp(&index), c)) {
             Some((Ordering::Equal, c)) => c < count,
+            // A bucket that held something is gone. An empty one may be: exporters leave those out.
             _ => count != 0.0,
         };
         if less {

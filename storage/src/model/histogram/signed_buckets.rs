@@ -55,6 +55,8 @@ impl<C: BucketCount> SignedBuckets<C> {
 
     /// Removes empty buckets and merges adjacent spans.
     pub(super) fn compact(&mut self) {
+        // Most histograms are compact already, and are then not copied. Adjacent spans (offset 0)
+        // and empty spans are what an addition leaves behind.
         let tight =
             self.spans.iter().skip(1).all(|s| s.offset > 0) && self.spans.iter().all(|s| s.length > 0);
         if tight && !self.cells.iter().any(|c| c.is_empty()) {
@@ -71,10 +73,14 @@ impl<C: BucketCount> SignedBuckets<C> {
 
     /// Converts to the wider buckets of a lower schema.
     pub(super) fn reduced(&self, from: i32, to: i32) -> SignedBuckets<C> {
+        // Each step of the schema halves the number of buckets. More than 31 steps cannot be:
+        // indices have 32 bits, and a shift by 32 would panic.
         let shift = from.saturating_sub(to).clamp(0, 31);
         let mut target: SignedBuckets<C> = SignedBuckets { spans: Vec::new(), cells: Vec::new() };
         let mut end = 0;
         for (index, cell) in self.iter() {
+            // Bucket `i` ends at `base^i`, its upper bound included: so 1 and 2 become 1, 3 and 4
+            // become 2.
             let index = (index.wrapping_sub(1) >> shift).wrapping_add(1);
             match target.cells.last_mut() {
                 Some(last) if index.wrapping_add(1) == end => last.add(cell),
@@ -94,6 +100,8 @@ impl<C: BucketCount> SignedBuckets<C> {
         let mut below = is_exponential(schema);
         let mut place = InsertPosition::first(&self.spans);
         for (index, cell) in other {
+            // Bounds ascend: once a bucket is beyond the threshold, all later ones are, and no
+            // bound is computed any more.
             below = below && exponential(index, schema) <= threshold;
             if !below {
                 self.add_one(&mut place, index, cell);
@@ -104,9 +112,11 @@ impl<C: BucketCount> SignedBuckets<C> {
     /// Adds to the bucket `index`, which must not be before `place`.
     fn add_one(&mut self, place: &mut InsertPosition, index: i32, cell: C) {
         while let Some(span) = self.spans.get(place.span) {
+            // In the gap before the span.
             if index < place.start {
                 return self.insert_before(place, index, cell);
             }
+            // Not negative, because of the check before; a huge one is beyond the span.
             let within = index.wrapping_sub(place.start) as u32;
             if within < span.length {
                 if let Some(found) = self.cells.get_mut(place.cell + within as usize) {
@@ -127,7 +137,9 @@ impl<C: BucketCount> SignedBuckets<C> {
 
     /// Inserts a bucket into the gap before the span of `place`.
     fn insert_before(&mut self, place: &mut InsertPosition, index: i32, cell: C) {
+        // A damaged histogram can have fewer cells than its spans say.
         self.cells.insert(place.cell.min(self.cells.len()), cell);
+        // The span before grows by it.
         if place.span > 0 && index == place.end {
             let before = &mut self.spans[place.span - 1];
             before.length = before.length.saturating_add(1);
@@ -135,12 +147,14 @@ impl<C: BucketCount> SignedBuckets<C> {
             next.offset = next.offset.wrapping_sub(1);
             place.end = place.end.wrapping_add(1);
             place.cell += 1;
+        // The span after it begins with it.
         } else if index.wrapping_add(1) == place.start {
             let span = &mut self.spans[place.span];
             span.length = span.length.saturating_add(1);
             span.offset = span.offset.wrapping_sub(1);
             place.start = index;
         } else {
+            // A span of its own. The offset of the next one is counted from it.
             let offset = index.wrapping_sub(place.end);
             let next = &mut self.spans[place.span];
             next.offset = next.offset.wrapping_sub(offset).wrapping_sub(1);
@@ -180,6 +194,8 @@ pub(super) fn map_custom<C: BucketCount>(
     let mut at = 0;
     for (index, cell) in source {
         let bound = usize::try_from(index).ok().and_then(|i| bounds.get(i));
+        // The first common bound that is not below: all observations of the bucket are at or below
+        // it. Both lists ascend, so the search goes on where it was.
         let to = bound.map_or(common.len(), |bound| {
             at += common[at..].iter().take_while(|c| **c < *bound).count();
             at
@@ -244,6 +260,7 @@ impl<C: Copy> Iterator for BucketIter<'_, C> {
             return None;
         }
         let (span, within, index) = &mut self.front;
+        // A loop, because spans may be empty.
         while *within >= self.spans.get(*span)?.length {
             *span += 1;
             *within = 0;
@@ -267,6 +284,7 @@ impl<C: Copy> DoubleEndedIterator for BucketIter<'_, C> {
             return None;
         }
         let (span, left, index) = &mut self.back;
+        // Backwards over empty spans, too. Before the first span there is nothing.
         while *left == 0 {
             *index = index.wrapping_sub(self.spans[*span].offset);
             *span = span.checked_sub(1)?;

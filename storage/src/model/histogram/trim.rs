@@ -45,11 +45,13 @@ impl NativeHistogram {
         let positive = trim.side(&mut left, &mut out.positive, self.positive_buckets(), true);
         let negative = trim.side(&mut left, &mut out.negative, self.negative_buckets(), false);
         if let Some(zero) = self.zero_bucket().filter(|b| b.count > 0.0) {
+            // Without negative observations the zero bucket has none either, as in Prometheus.
             let lower = if positive && !negative { 0.0 } else { zero.lower };
             let upper = if negative && !positive { 0.0 } else { zero.upper };
             let (count, middle) = trim.zero(zero.count, lower, upper);
             left.take(&mut out.zero_count, count, middle);
         }
+        // Otherwise count and sum stay as they were: those of the buckets are only estimates.
         if left.changed {
             out.count = left.count;
             out.sum = left.sum;
@@ -102,6 +104,7 @@ impl TrimOp {
 
     /// What remains of a bucket that contains the value.
     fn part(&self, bucket: &Bucket, positive: bool) -> TrimmedBucket {
+        // No interpolation has a meaning between a number and infinity.
         if bucket.lower == f64::NEG_INFINITY || bucket.upper == f64::INFINITY {
             return self.unbounded(bucket);
         }
@@ -124,6 +127,7 @@ impl TrimOp {
         let fraction = if self.custom {
             (self.at - b.lower) / (b.upper - b.lower)
         } else {
+            // Observations are assumed to be spread evenly over the exponents, as the buckets are.
             let [lower, upper, at] = [b.lower, b.upper, self.at].map(|v| log2(v.abs()));
             if positive { (at - lower) / (upper - lower) } else { 1.0 - (at - upper) / (lower - upper) }
         };

@@ -114,6 +114,7 @@ impl NativeHistogram {
 
 /// Checks that the spans have as many buckets as there are counts, and ascend.
 pub(super) fn check_spans(buckets: &Buckets) -> Result<(), HistogramError> {
+    // The first offset is a position, and may be negative; all others are gaps.
     for (n, span) in buckets.spans.iter().enumerate().skip(1) {
         if span.offset < 0 {
             return Err(E::NegativeOffset(n + 1, span.offset));
@@ -140,6 +141,7 @@ fn check_bounds(bounds: &[f64], buckets: &Buckets) -> Result<(), HistogramError>
         if bound.is_nan() {
             return Err(E::BoundNaN);
         }
+        // The first bound may be minus infinity.
         if i > 0 && *bound <= previous {
             return Err(E::BoundOrder(previous, *bound));
         }
@@ -152,6 +154,7 @@ fn check_bounds(bounds: &[f64], buckets: &Buckets) -> Result<(), HistogramError>
         return Err(E::NegativeOffset(1, span.offset));
     }
     check_spans(buckets)?;
+    // One bucket more than bounds: the last one is that up to infinity, which has no bound.
     let covered: i64 = buckets.spans.iter().map(|s| i64::from(s.offset) + i64::from(s.length)).sum();
     if bounds.len() as i64 + 1 < covered { Err(E::BoundsTooFew(bounds.len(), covered)) } else { Ok(()) }
 }

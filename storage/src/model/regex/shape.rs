@@ -43,10 +43,12 @@ impl Glob {
     pub(super) fn is_match(&self, text: &str) -> bool {
         let Some(mut rest) = text.strip_prefix(self.head.as_str()) else { return false };
         for (i, (some, literal)) in self.parts.iter().enumerate() {
+            // `.+` needs a character of its own, and one may take several bytes.
             if *some {
                 let Some(c) = rest.chars().next() else { return false };
                 rest = &rest[c.len_utf8()..];
             }
+            // The last literal must be at the end; what is before it belongs to the gap.
             if i + 1 == self.parts.len() {
                 return rest.ends_with(literal.as_str());
             }
@@ -69,6 +71,7 @@ pub(super) fn of(anchored: &str) -> PatternShape {
     let Some(inside) = strip_anchors(elements) else {
         return PatternShape::General { prefix: String::new() };
     };
+    // The best shape: values are looked up in the index, without a test of any other.
     if let Some(mut all) = cross(inside) {
         all.sort_unstable();
         all.dedup();
@@ -95,6 +98,8 @@ fn cross(elements: &[Hir]) -> Option<Vec<String>> {
     let mut all = vec![String::new()];
     for element in elements {
         let tails = texts(element)?;
+        // `[0-9][0-9][0-9]` has a thousand texts: testing the values of a label is cheaper than so
+        // many lookups.
         if all.len() * tails.len() > REGEX_LITERALS {
             return None;
         }
@@ -108,6 +113,7 @@ fn texts(hir: &Hir) -> Option<Vec<String>> {
         HirKind::Empty => Some(vec![String::new()]),
         HirKind::Literal(literal) => Some(vec![std::str::from_utf8(&literal.0).ok()?.to_owned()]),
         HirKind::Class(Class::Unicode(class)) => {
+            // Counted before any text is made: `[^a]` has a million.
             let size: usize = class.ranges().iter().map(|r| r.end() as usize - r.start() as usize + 1).sum();
             if size > REGEX_LITERALS {
                 return None;
@@ -135,6 +141,8 @@ fn texts(hir: &Hir) -> Option<Vec<String>> {
             all.push(String::new());
             Some(all)
         }
+        // An anchor in the middle matches an empty text at some places only; a repetition has no
+        // end.
         HirKind::Look(_) | HirKind::Repetition(_) => None,
     }
 }

@@ -56,6 +56,8 @@ impl<'a> Translator<'a> {
         let Some(c) = s.chars().next() else { return Ok(s) };
         let after = &s[c.len_utf8()..];
         match c {
+            // Everything with `(?` is either a known group or an error: a plain group cannot begin
+            // with a repetition.
             '(' if after.starts_with('?') => return self.perl_group(s),
             '(' => self.open("(")?,
             ')' => self.close()?,
@@ -102,11 +104,14 @@ impl<'a> Translator<'a> {
         match s.as_bytes().get(1) {
             Some(b'A') => self.text(r"\A"),
             Some(b'z') => self.text(r"\z"),
+            // Word boundaries are those of ASCII in Go; here they would be those of Unicode.
             Some(b'b') => self.text(r"(?-u:\b)"),
             Some(b'B') => self.text(r"(?-u:\B)"),
+            // Matches a byte in Go, which could be half a character; it is refused there, too.
             Some(b'C') => return Err(RegexError::at("invalid escape sequence", r"\C")),
             Some(b'Q') => {
                 let (quoted, rest) = s[2..].split_once(r"\E").unwrap_or((&s[2..], ""));
+                // Each character is an atom: a repetition after `\E` applies to the last one only.
                 quoted.chars().for_each(|c| self.literal(c as u32));
                 return Ok(rest);
             }
@@ -117,6 +122,7 @@ impl<'a> Translator<'a> {
 
     fn escape_or_class(&mut self, s: &'a str) -> Result<&'a str, RegexError> {
         let start = self.out.len();
+        // A class such as `\d` is tried first: as an escape it would be an unknown letter.
         if let Some(rest) = shorthand(s, &mut self.out)? {
             self.printed(start);
             return Ok(rest);
@@ -141,6 +147,7 @@ impl<'a> Translator<'a> {
             return Err(RegexError::at("unexpected )", self.whole));
         };
         self.out.push(')');
+        // A group is as heavy as the heaviest atom in it: `(a{100}b{50}){5}` counts as 500.
         let weight = self.weight.max(1);
         self.weight = outside.max(weight);
         self.atom = Some(Atom { at: start..self.out.len(), repeated: false, weight });
@@ -150,6 +157,7 @@ impl<'a> Translator<'a> {
     /// `{n}`, `{n,}`, `{n,m}`; any other brace is a literal.
     fn braces(&mut self, s: &'a str, last_repeat: Option<usize>) -> Result<&'a str, RegexError> {
         let Some((min, max, after)) = counts(s) else {
+            // In Go a brace that is no repetition stands for itself; here it would be an error.
             self.literal('{' as u32);
             return Ok(&s[1..]);
         };
@@ -171,6 +179,7 @@ impl<'a> Translator<'a> {
     ) -> Result<&'a str, RegexError> {
         let lazy = after.starts_with('?');
         let after = &after[usize::from(lazy)..];
+        // Go refuses `a**`; here it would be accepted.
         if let Some(from) = last_repeat {
             let stacked = &self.whole[self.whole.len() - from..self.whole.len() - after.len()];
             return Err(RegexError::at("invalid nested repetition operator", stacked));
@@ -227,10 +236,13 @@ impl<'a> Translator<'a> {
             match c {
                 'i' | 'm' | 's' | 'U' => {
                     saw = true;
+                    // The last mention of a flag counts; here a flag that is mentioned twice is an
+                    // error.
                     on.retain(|o| o != c);
                     off.retain(|o| o != c);
                     if negative { off.push(c) } else { on.push(c) }
                 }
+                // After the minus at least one flag has to follow.
                 '-' if !negative => (negative, saw) = (true, false),
                 ':' | ')' if saw || !negative => {
                     self.print_flags(&on, &off, c == ':')?;

@@ -1,0 +1,48 @@
+//! The state of the store: statistics for `/api/v1/status/tsdb`, and health.
+
+use super::Store;
+use super::options::HeadStats;
+use super::stats::HeadStatsCollector;
+use crate::block::BlockMeta;
+use crate::model::TimeMs;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What can be asked about a store as a whole.
+#[derive(Copy, Clone)]
+pub struct StoreStatus<'a> {
+    pub(super) store: &'a Store,
+}
+
+impl StoreStatus<'_> {
+    /// Counts of the head; its lists have at most `limit` entries.
+    pub fn head_stats(&self, limit: usize) -> HeadStats {
+        let mut collector = HeadStatsCollector::default();
+        for shard in self.store.shards.iter() {
+            collector.add(&shard.read().head);
+        }
+        collector.finish(limit)
+    }
+
+    /// The blocks that answers are read from, in the order of their time.
+    pub fn blocks(&self) -> Vec<BlockMeta> {
+        let Some(history) = &self.store.history else { return Vec::new() };
+        let mut metas = history.metas();
+        metas.sort_by_key(|meta| (meta.from, meta.to));
+        metas
+    }
+
+    /// Why answers may be incomplete; `None` if they are complete, or errors.
+    pub fn incomplete_reason(&self) -> Option<String> {
+        self.store.history.as_ref().and_then(|history| history.incomplete_reason())
+    }
+
+    /// Time of the newest sample that ever was in the head, as far as it is known.
+    pub fn newest_time(&self) -> Option<TimeMs> {
+        Some(self.store.newest.load(Relaxed)).filter(|newest| *newest > TimeMs::MIN)
+    }
+
+    /// Number of samples refused so far because of their time.
+    pub fn refused_as_too_old(&self) -> u64 {
+        self.store.metrics.refused_as_too_old()
+    }
+}

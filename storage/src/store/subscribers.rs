@@ -1,0 +1,44 @@
+//! Who is told what was stored: the change feed of the live runtime, and an observer.
+
+use super::batch::{AppendObserver, ChangeEvent, ChangeFeed};
+use parking_lot::RwLock;
+use std::sync::Arc;
+
+/// The change feed and the observer. Both are called under the lock of the shard.
+#[derive(Default)]
+pub(super) struct Subscribers {
+    feed: RwLock<Option<Arc<dyn ChangeFeed>>>,
+    observer: RwLock<Option<Arc<dyn AppendObserver>>>,
+}
+
+impl Subscribers {
+    pub(super) fn set_feed(&self, feed: Arc<dyn ChangeFeed>) {
+        *self.feed.write() = Some(feed);
+    }
+
+    pub(super) fn set_observer(&self, observer: Arc<dyn AppendObserver>) {
+        *self.observer.write() = Some(observer);
+    }
+
+    /// For what a writer appended.
+    pub(super) fn on_append(&self, event: ChangeEvent) {
+        if let Some(observer) = &*self.observer.read() {
+            observer.check_time(&event);
+        }
+        self.on_change(event);
+    }
+
+    /// For corrections and backfill, too: the observer looks for late samples of writers only.
+    pub(super) fn on_change(&self, event: ChangeEvent) {
+        if let Some(feed) = &*self.feed.read() {
+            feed.push(event);
+        }
+    }
+
+    /// After a deletion.
+    pub(super) fn on_delete(&self) {
+        if let Some(feed) = &*self.feed.read() {
+            feed.deleted();
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The write-ahead log as part of a store: what the head of a shard has stored goes into records,
+//! and segments whose samples are in blocks are removed.
+//!
+//! Everything here that encodes records is called under the lock of the shard, after the samples
+//! are in its head: so head and log never differ, and records of one shard keep their order.
+
+use super::shards::{Shards, StoreShard};
+use crate::disk::Disk;
+use crate::error::StoreError;
+use crate::head::{SlotHistogram, SlotStart};
+use crate::limits::WAL_SAMPLES;
+use crate::model::{SHARDS, TimeMs};
+use crate::wal::{
+    Checkpoint, FlushWatermark, Log, RecordBuilder, RecordKind, add, add_histograms, put_samples, put_starts,
+};
+use parking_lot::Mutex;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// The log of a store.
+pub struct StoreWal {
+    pub(super) log: Log,
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    /// What is in blocks but not yet removed from the log; `None`: nothing.
+    in_blocks: Mutex<Option<FlushWatermark>>,
+}
+
+impl StoreWal {
+    pub(super) fn new(log: Log, dir: PathBuf, disk: Arc<dyn Disk>) -> StoreWal {
+        StoreWal { log, dir, disk, in_blocks: Mutex::default() }
+    }
+
+    /// Calls `done` when everything up to `lsn` would survive a `kill -9`, or with an error if it
+    /// never will. The call comes from the thread of the log, or at once.
+    pub fn on_committed(&self, lsn: u64, done: Box<dyn FnOnce(Result<(), StoreError>) + Send>) {
+        self.log.on_committed(lsn, done);
+    }
+
+    /// Waits, at most `patience`, until everything that readers can have seen so far would survive
+    /// a `kill -9`.
+    pub fn wait_durable(&self, patience: Duration) {
+        let (sender, receiver) = channel::<()>();
+        self.on_committed(self.last_lsn(), Box::new(move |_| drop(sender)));
+        // No message is ever sent: the receiver returns when the sender is dropped with the
+        // callback.
+        let _ = receiver.recv_timeout(patience);
+    }
+
+    /// The LSN of the last append: everything that a reader can have seen is at or before it.
+    pub fn last_lsn(&self) -> u64 {
+        self.log.last_lsn()
+    }
+
+    /// Writes the queued records of a log without threads, and syncs it if `sync`.
+    pub fn write_queued(&self, sync: bool) {
+        self.log.write_queued(sync);
+    }
+
+    /// Checks whether appends reach the log: it accepts records, and its current segment file
+    /// exists.
+    pub fn check(&self) -> Result<(), StoreError> {
+        if let Some(reason) = self.log.failure() {
+            return Err(StoreError::log_unwritable(&reason));
+        }
+        match self.log.segments().last() {
+            Some(segment) => {
+                let path = segment.path.clone();
+                self.disk.size(&path).map(drop).map_err(|source| StoreError::Io { path, source })
+            }
+            // Before the first record there is no segment; the directory must be there.
+            None => self.disk.list(&self.dir).map(drop).map_err(|source| self.io_error(source)),
+        }
+    }
+
+    fn io_error(&self, source: std::io::Error) -> StoreError {
+        StoreError::Io { path: self.dir.clone(), source }
+    }
+
+    /// Bytes of the log: segments and checkpoints.
+    pub(super) fn bytes(&self) -> Result<u64, StoreError> {
+        let files = self.disk.list(&self.dir);
+        let sizes = files.and_then(|files| files.iter().map(|file| self.disk.size(file)).sum());
+        sizes.map_err(|source| self.io_error(source))
+    }
+
+    /// Logs a scrape that is in the head already.
+    pub(super) fn log_row(
+        &self,
+        shard: &mut StoreShard,
+        shard_at: u16,
+        group: u32,
+        t: TimeMs,
+        row: Arc<[f64]>,
+    ) -> u64 {
+        let StoreShard { head, batch, .. } = shard;
+        loop {
+            let epoch = self.log.segment_epoch();
+            batch.clear();
+            head.series.encode_unlogged(shard_at, batch);
+            head.groups.encode_row(shard_at, group, t, &row, epoch, batch);
+            // Fails only if a new segment began since the epoch was read: then the record is
+            // encoded again, because the first scrape of a segment must be a keyframe.
+            if let Ok(lsn) = self.log.push(batch, epoch, Some(t)) {
+                head.series.mark_logged();
+                head.groups.row_logged(group, epoch, row, lsn);
+                batch.clear();
+                return lsn;
+            }
+        }
+    }
+
+    /// Logs single samples that are in the head already.
+    pub(super) fn log_samples(
+        &self,
+        shard: &mut StoreShard,
+        shard_at: u16,
+        samples: &[(u32, TimeMs, f64)],
+    ) -> u64 {
+        self.log_records(shard, shard_at, samples.iter().map(|s| s.1).max(), |batch| {
+            for some in samples.chunks(WAL_SAMPLES) {
+                batch.add(RecordKind::Samples, |out| put_samples(out, shard_at, some));
+            }
+        })
+    }
+
+    /// Logs histograms that are in the head already.
+    pub(super) fn log_histograms(
+        &self,
+        shard: &mut StoreShard,
+        shard_at: u16,
+        samples: &[SlotHistogram],
+    ) -> u64 {
+        self.log_records(shard, shard_at, samples.iter().map(|s| s.1).max(), |batch| {
+            add_histograms(batch, shard_at, samples);
+        })
+    }
+
+    /// Logs start timestamps that are in the head already.
+    pub(super) fn log_starts(&self, shard: &mut StoreShard, shard_at: u16, starts: &[SlotStart]) -> u64 {
+        self.log_records(shard, shard_at, starts.iter().map(|s| s.1).max(), |batch| {
+            for some in starts.chunks(WAL_SAMPLES) {
+                batch.add(RecordKind::Starts, |out| put_starts(out, shard_at, some));
+            }
+        })
+    }
+
+    /// Logs corrections that are in the head already; each histogram has its float *absent* before
+    /// it.
+    pub(super) fn log_corrections(
+        &self,
+        shard: &mut StoreShard,
+        shard_at: u16,
+        floats: &[(u32, TimeMs, f64)],
+        histograms: &[SlotHistogram],
+    ) -> u64 {
+        self.log_records(shard, shard_at, floats.iter().map(|s| s.1).max(), |batch| {
+            for some in floats.chunks(WAL_SAMPLES) {
+                batch.add(RecordKind::Corrections, |out| put_samples(out, shard_at, some));
+            }
+            if !histograms.is_empty() {
+                add_histograms(batch, shard_at, histograms);
+            }
+        })
+    }
+
+    /// Logs deleted times: slot, first and last.
+    pub(super) fn log_deletes(
+        &self,
+        shard: &mut StoreShard,
+        shard_at: u16,
+        deleted: &[(u32, TimeMs, TimeMs)],
+    ) -> u64 {
+        self.log_records(shard, shard_at, deleted.iter().map(|one| one.2).max(), |batch| {
+            for some in deleted.chunks(WAL_SAMPLES) {
+                batch.add(RecordKind::Deletes, |out| put_starts(out, shard_at, some));
+            }
+        })
+    }
+
+    /// Logs the records that `add` encodes; `newest` is the time of their newest sample. Returns
+    /// the LSN of the last one; if there is nothing to log, that of the newest record.
+    fn log_records(
+        &self,
+        shard: &mut StoreShard,
+        shard_at: u16,
+        newest: Option<TimeMs>,
+        add: impl FnOnce(&mut RecordBuilder),
+    ) -> u64 {
+        if newest.is_none() {
+            // All samples were stored before, so they are durable when the log up to now is.
+            return self.log.last_lsn();
+        }
+        let StoreShard { head, batch, .. } = shard;
+        batch.clear();
+        head.series.encode_unlogged(shard_at, batch);
+        add(batch);
+        loop {
+            // These records do not depend on others of their segment, so they are not encoded again
+            // for a new one.
+            if let Ok(lsn) = self.log.push(batch, self.log.segment_epoch(), newest) {
+                head.series.mark_logged();
+                batch.clear();
+                return lsn;
+            }
+        }
+    }
+
+    /// Logs the series that were created and have no samples yet.
+    pub(super) fn log_new_series(&self, shards: &Shards) -> Result<(), StoreError> {
+        for (shard_at, shard) in (0..).zip(shards.iter()) {
+            // With a read lock, so that readers and writers of other series do not wait for
+            // nothing.
+            if !shard.read().head.series.has_unlogged() {
+                continue;
+            }
+            self.log.wait_for_space()?;
+            let mut shard = shard.write();
+            let StoreShard { head, batch, .. } = &mut *shard;
+            batch.clear();
+            head.series.encode_unlogged(shard_at, batch);
+            while self.log.push(batch, self.log.segment_epoch(), None).is_err() {}
+            head.series.mark_logged();
+            batch.clear();
+        }
+        Ok(())
+    }
+
+    /// Notes what is in blocks: [`StoreWal::truncate`] removes it.
+    pub(super) fn set_flushed(&self, flushed: FlushWatermark) {
+        *self.in_blocks.lock() = Some(flushed);
+    }
+
+    /// Removes from the log what is in blocks, if anything is. If this fails, for example on a full
+    /// disk, the next flush tries again, even if it has nothing else to do: the log may be what
+    /// fills the disk.
+    pub(super) fn truncate(&self, shards: &Shards) -> Result<(), StoreError> {
+        let Some(flushed) = *self.in_blocks.lock() else { return Ok(()) };
+        self.checkpoint(flushed, shards)?;
+        self.remove_segments(flushed)?;
+        *self.in_blocks.lock() = None;
+        Ok(())
+    }
+
+    /// Removes the segments before a checkpoint.
+    fn remove_segments(&self, flushed: FlushWatermark) -> Result<(), StoreError> {
+        for path in self.log.obsolete_segments(flushed.lsn, flushed.end) {
+            // Oldest first, synced one by one: if a power loss brought an older segment back
+            // without its successors, the gap would look like damage.
+            let removed = self.disk.remove(&path).inspect(|()| self.log.segment_removed(&path));
+            let durable = removed.and_then(|()| self.disk.sync_dir(&self.dir));
+            durable.map_err(|source| StoreError::Io { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self, flushed: FlushWatermark, shards: &Shards) -> Result<(), StoreError> {
+        let number = self.log.segments().last().map_or(1, |s| s.number);
+        let mut checkpoint = Checkpoint::begin(self.disk.as_ref(), &self.dir, number)?;
+        let mut batch = RecordBuilder::default();
+        for shard in 0..SHARDS {
+            batch.clear();
+            let records = shards.get(shard).read().head.encode_checkpoint(shard, &mut batch);
+            checkpoint.append(&mut batch, records)?;
+        }
+        batch.clear();
+        add(&mut batch, RecordKind::Flushed, &flushed);
+        checkpoint.append(&mut batch, 1)?;
+        checkpoint.finish()
+    }
+}
