@@ -30,6 +30,7 @@ export const PAGES: Page[] = [
   { path: '/targets', name: 'Targets', key: 't', main: true, component: Lazy(() => import('./pages/Targets').then((m) => m.Targets)) },
   { path: '/rules', name: 'Rules', key: 'r', main: true, component: Lazy(() => import('./pages/Rules').then((m) => m.Rules)) },
   { path: '/views', name: 'Live views', key: 'v', main: true, component: Lazy(() => import('./pages/Views').then((m) => m.Views)) },
+  { path: '/sql', name: 'SQL', key: 'e', main: true, component: Lazy(() => import('./pages/Sql').then((m) => m.Sql)) },
   { path: '/service-discovery', name: 'Service discovery', key: 'd', component: Lazy(() => import('./pages/Discovery').then((m) => m.Discovery)) },
   { path: '/alerts/history', name: 'Alert history', key: 'h', component: Lazy(() => import('./pages/History').then((m) => m.History)) },
   { path: '/cardinality', name: 'Cardinality', key: 'c', component: Lazy(() => import('./pages/Cardinality').then((m) => m.Cardinality)) },
@@ -211,7 +212,7 @@ function useKeys(help: () => void): void {
 
 const KEYS: [string, string][] = [
   ['Ctrl K', 'find a page, metric, rule or target'], ['Space', 'pause or go on'], ['/', 'filter'], ['u', 'UTC or local time'], ['d', 'dense or relaxed rows'], ['y', 'copy the link of this page'],
-  ['Enter', 'run the query'], ['Shift Enter', 'new line in the editor'], ['Alt ↑ ↓', 'queries asked before'], ['+ −', 'shorter or longer range'], ['← →', 'half a range earlier or later'],
+  ['Enter', 'run the query (SQL: Ctrl Enter)'], ['Shift Enter', 'new line in the editor'], ['Alt ↑ ↓', 'queries asked before'], ['+ −', 'shorter or longer range'], ['← →', 'half a range earlier or later'],
   ['0', 'axis from zero'], ['z', 'zoom back'], ['?', 'this list'],
 ];
 

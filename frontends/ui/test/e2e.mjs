@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { readFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';
+import { showDist } from './dist.mjs';
 import { METRIC, XSS, startExporter } from './exporter.mjs';
 import { startServer } from './server.mjs';
 
@@ -20,7 +21,7 @@ before(async () => {
   exporter = await startExporter();
   server = await startServer(process.env.PERENNIAL_BIN, exporter.port);
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
-  context = await browser.newContext({ viewport: { width: 1360, height: 860 } });
+  context = await newContext({ viewport: { width: 1360, height: 860 } });
 });
 
 after(async () => {
@@ -28,6 +29,13 @@ after(async () => {
   await server?.stop();
   exporter?.close();
 });
+
+/** A context; with DIST=1 it sees dist and not the pages in the binary. */
+async function newContext(options) {
+  const made = await browser.newContext(options);
+  if (process.env.DIST === '1') await showDist(made);
+  return made;
+}
 
 async function open(path, options = {}) {
   const page = await (options.context ?? context).newPage();
@@ -275,7 +283,7 @@ test('no page scrolls sideways on a phone, and axe finds nothing serious', async
   const axe = readFileSync(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
   for (const [width, colorScheme] of [[390, 'light'], [1360, 'dark'], [1360, 'light'], [390, 'dark']]) {
     // The policy of the page forbids scripts from elsewhere: axe comes by the driver.
-    const other = await browser.newContext({ viewport: { width, height: 844 }, colorScheme, bypassCSP: true });
+    const other = await newContext({ viewport: { width, height: 844 }, colorScheme, bypassCSP: true });
     for (const path of PAGES) {
       const page = await open(path, { context: other });
       await sleep(600);

@@ -2,19 +2,7 @@
 // With DIST=1 the pages are those of dist, before the server was built with them.
 // Widths 1360 and 390, light and dark. Prints what the console of the page said.
 import { chromium } from 'playwright-core';
-
-import { readFileSync, existsSync } from 'node:fs';
-
-const TYPES = { js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', html: 'text/html' };
-
-/** Answers a request of a page with a file of dist. */
-function fromDist(route) {
-  const path = new URL(route.request().url()).pathname.slice(1);
-  const file = existsSync(`dist/${path}`) && path !== '' ? path : 'index.html';
-  let body = readFileSync(`dist/${file}`);
-  if (file === 'index.html') body = body.toString().replace('{{base}}', '/').replace('{{title}}', 'Perennial').replace('{{settings}}', '{"lifecycle":true}');
-  return route.fulfill({ body, contentType: TYPES[file.split('.').pop()] });
-}
+import { showDist } from './dist.mjs';
 
 const [base, out, ...pages] = process.argv.slice(2);
 const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox', '--disable-features=LocalNetworkAccessChecks'] });
@@ -23,7 +11,7 @@ const themes = (process.env.THEMES ?? 'light,dark').split(',');
 for (const width of widths) {
   for (const theme of themes) {
     const context = await browser.newContext({ viewport: { width, height: width < 640 ? 844 : 860 }, colorScheme: theme, deviceScaleFactor: 1 });
-    if (process.env.DIST === '1') await context.route((url) => !/^\/(api\/|-\/|metrics|graph)/.test(url.pathname), fromDist);
+    if (process.env.DIST === '1') await showDist(context);
     for (const spec of pages) {
       const [name, ...path] = spec.split('=');
       const page = await context.newPage();

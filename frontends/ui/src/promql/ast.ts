@@ -163,7 +163,8 @@ export function firstSelector(node: Node): Node | null {
   return null;
 }
 
-function unitOfName(name: string): Unit {
+/** What a metric measures, by the ending of its name. */
+export function unitOfName(name: string): Unit {
   const bare = name.replace(/_(total|bucket|sum|count|created)$/, '');
   if (/_count$/.test(name)) return '';
   const last = bare.split(/[_:]/).pop() ?? '';

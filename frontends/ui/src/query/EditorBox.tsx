@@ -1,8 +1,9 @@
 // The box of the expression: a plain text area at once, the editor when its chunk is loaded.
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import type { Editor } from './editor';
+import type { Editor, Events } from './codemirror';
 
 interface Props {
+  language: 'promql' | 'sql';
   text: string;
   fault: string | null;
   /** Grows when the text is set from outside. */
@@ -13,9 +14,16 @@ interface Props {
   autofocus: boolean;
 }
 
-/** The position that an error of the server names: "1:5: parse error: …". */
+type Create = (parent: HTMLElement, text: string, events: Events) => Editor;
+
+const LANGUAGES: Record<Props['language'], { label: string; load(): Promise<Create> }> = {
+  promql: { label: 'PromQL expression', load: () => import('./editor').then((m) => m.createEditor) },
+  sql: { label: 'SQL statement', load: () => import('../sql/editor').then((m) => m.createEditor) },
+};
+
+/** The position that an error of the server names: "1:5: parse error: …", or "line 1, column 8: …". */
 function position(message: string): { line: number; column: number; message: string } | null {
-  const match = /(\d+):(\d+): (parse error: .*)/s.exec(message);
+  const match = /(\d+):(\d+): (parse error: .*)/s.exec(message) ?? /^line (\d+), column (\d+): ([^\n]*)/.exec(message);
   return match ? { line: Number(match[1]), column: Number(match[2]), message: match[3]! } : null;
 }
 
@@ -35,7 +43,7 @@ export function EditorBox(props: Props) {
   useEffect(() => {
     let gone = false;
     if (props.autofocus) area.current?.focus();
-    void import('./editor').then(({ createEditor }) => {
+    void LANGUAGES[props.language].load().then((createEditor) => {
       if (gone || !host.current) return;
       refocus.current = document.activeElement === area.current;
       editor.current = createEditor(host.current, latest.current.text, {
@@ -54,14 +62,16 @@ export function EditorBox(props: Props) {
   useEffect(() => editor.current?.fault(props.fault === null ? null : position(props.fault)), [props.fault, loaded]);
 
   const key = (event: KeyboardEvent) => {
-    if (event.key !== 'Enter' || event.shiftKey) return;
+    // In SQL, which has lines, Enter makes one.
+    const runs = props.language === 'sql' ? event.ctrlKey || event.metaKey : !event.shiftKey;
+    if (event.key !== 'Enter' || !runs) return;
     event.preventDefault();
     props.run();
   };
   return (
     <div class="editor">
       {!loaded && (
-        <textarea ref={area} aria-label="PromQL expression" rows={Math.max(1, props.text.split('\n').length)} spellcheck={false} value={props.text}
+        <textarea ref={area} aria-label={LANGUAGES[props.language].label} rows={Math.max(1, props.text.split('\n').length)} spellcheck={false} value={props.text}
           onInput={(e) => props.change(e.currentTarget.value)} onKeyDown={key} />
       )}
       <div ref={host} hidden={!loaded} />

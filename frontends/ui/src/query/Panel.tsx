@@ -147,7 +147,7 @@ export function Panel({ settings, first, change, remove }: Props) {
     <section class="panel" onKeyDown={keys} aria-label="Query">
       {result?.loading && <div class="bar" />}
       <div class="ask">
-        <EditorBox text={text} fault={fault} revision={revision} change={setText} run={() => execute()} history={recallQuery} autofocus={first && settings.expr === ''} />
+        <EditorBox language="promql" text={text} fault={fault} revision={revision} change={setText} run={() => execute()} history={recallQuery} autofocus={first && settings.expr === ''} />
         <button class="main" type="button" onClick={() => execute()} title="Enter">Run</button>
         {remove && <button class="plain" type="button" aria-label="Remove this query" title="Remove this query" onClick={remove}>✕</button>}
       </div>

@@ -1,53 +1,12 @@
-// The PromQL editor: CodeMirror in a shadow root, so that its styles need no exception in the content policy.
-import { autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap, completionStatus, acceptCompletion, type Completion, type CompletionContext, type CompletionResult } from '@codemirror/autocomplete';
-import { defaultKeymap, history, historyKeymap, insertNewlineAndIndent } from '@codemirror/commands';
-import { HighlightStyle, bracketMatching, indentOnInput, syntaxHighlighting, syntaxTree } from '@codemirror/language';
-import { setDiagnostics } from '@codemirror/lint';
-import { EditorState, Prec } from '@codemirror/state';
-import { EditorView, highlightSpecialChars, keymap, placeholder } from '@codemirror/view';
-import { tags } from '@lezer/highlight';
+// The PromQL editor.
+import { acceptCompletion, completionStatus, type Completion, type CompletionContext, type CompletionResult } from '@codemirror/autocomplete';
+import { insertNewlineAndIndent } from '@codemirror/commands';
+import { syntaxTree } from '@codemirror/language';
 import { PromQLExtension, type CompleteStrategy } from '@prometheus-io/codemirror-promql';
 import { HybridComplete } from '@prometheus-io/codemirror-promql/dist/esm/complete/hybrid';
 import { search, type SearchResult } from '../api';
 import { isPlainMetric, labelName, quote } from '../format/labels';
-
-/** What the panel needs of the editor. */
-export interface Editor {
-  set(text: string): void;
-  focus(): void;
-  /** Underlines a position of the text with a message; null: nothing is wrong. */
-  fault(at: { line: number; column: number; message: string } | null): void;
-  destroy(): void;
-}
-
-const colors = HighlightStyle.define([
-  { tag: [tags.name, tags.labelName], color: 'var(--text)' },
-  { tag: [tags.number, tags.literal], color: 'var(--ok)' },
-  { tag: tags.string, color: 'var(--warn)' },
-  { tag: [tags.keyword, tags.modifier, tags.operatorKeyword], color: 'var(--info)', fontWeight: '600' },
-  { tag: tags.function(tags.variableName), color: 'var(--link)' },
-  { tag: tags.comment, color: 'var(--text-3)' },
-]);
-
-const look = EditorView.theme({
-  '&': { fontSize: '14px', color: 'var(--text)', backgroundColor: 'transparent' },
-  '&.cm-focused': { outline: 'none' },
-  '.cm-scroller': { fontFamily: 'var(--mono)', lineHeight: '22px' },
-  '.cm-content': { padding: '4px 0', caretColor: 'var(--text)' },
-  '.cm-line': { padding: '0 8px' },
-  '.cm-cursor': { borderLeftColor: 'var(--text)' },
-  '.cm-placeholder': { color: 'var(--text-3)' },
-  '&.cm-focused .cm-matchingBracket': { backgroundColor: 'var(--sunk)', outline: '1px solid var(--edge)' },
-  '.cm-selectionBackground, .cm-content ::selection': { backgroundColor: 'var(--info-tint)' },
-  '.cm-tooltip': { backgroundColor: 'var(--bg)', border: '1px solid var(--line)', borderRadius: '4px', boxShadow: '0 4px 16px #0003' },
-  '.cm-tooltip.cm-tooltip-autocomplete > ul': { fontFamily: 'var(--mono)', fontSize: '12.5px', maxHeight: '280px' },
-  '.cm-tooltip.cm-tooltip-autocomplete > ul > li': { padding: '2px 8px', color: 'var(--text)' },
-  '.cm-tooltip-autocomplete ul li[aria-selected]': { backgroundColor: 'var(--info-tint)', color: 'var(--text)' },
-  '.cm-completionDetail': { color: 'var(--text-3)', fontStyle: 'normal' },
-  '.cm-completionMatchedText': { textDecoration: 'none', fontWeight: '700', color: 'var(--link)' },
-  '.cm-completionInfo': { maxWidth: '320px', padding: '4px 8px', fontFamily: 'system-ui, sans-serif', fontSize: '12.5px' },
-  '.cm-diagnostic': { fontFamily: 'var(--mono)', fontSize: '12.5px' },
-});
+import { editorIn, type Editor, type Events } from './codemirror';
 
 const LIMIT = 60;
 const PAUSE_MS = 60;
@@ -149,50 +108,21 @@ function placeInSelector(context: CompletionContext, before: string, open: numbe
   return { kind: 'label', from: context.pos - word[2]!.length, quoted: word[1] === '"', ...scope };
 }
 
-/** Puts an editor into `parent`. */
-export function createEditor(parent: HTMLElement, text: string, events: { change(text: string): void; run(): void; history(direction: 1 | -1): void }): Editor {
-  const root = parent.shadowRoot ?? parent.attachShadow({ mode: 'open', delegatesFocus: true });
+/** Puts an editor of PromQL into `parent`. */
+export function createEditor(parent: HTMLElement, text: string, events: Events): Editor {
   const promql = new PromQLExtension().activateLinter(false).setComplete({ completeStrategy: new ServerCompletion() });
-  const keys = Prec.highest(keymap.of([
-    {
-      key: 'Enter',
-      run: (view) => {
-        if (completionStatus(view.state) === 'active' && acceptCompletion(view)) return true;
-        events.run();
-        return true;
+  return editorIn(parent, text, events, {
+    label: 'PromQL expression', placeholder: 'An expression: up, or a part of a metric name', extensions: [promql.asExtension()],
+    keys: [
+      {
+        key: 'Enter',
+        run: (view) => {
+          if (completionStatus(view.state) === 'active' && acceptCompletion(view)) return true;
+          events.run();
+          return true;
+        },
       },
-    },
-    { key: 'Shift-Enter', run: insertNewlineAndIndent },
-    { key: 'Alt-ArrowUp', run: () => (events.history(1), true) },
-    { key: 'Alt-ArrowDown', run: () => (events.history(-1), true) },
-  ]));
-  const view = new EditorView({
-    parent: root as unknown as Element,
-    root,
-    state: EditorState.create({
-      doc: text,
-      extensions: [
-        keys, history(), highlightSpecialChars(), indentOnInput(), bracketMatching(), closeBrackets(), EditorView.lineWrapping, look,
-        autocompletion({ interactionDelay: 30, defaultKeymap: true, icons: false }),
-        keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap, ...completionKeymap]),
-        placeholder('An expression: up, or a part of a metric name'), syntaxHighlighting(colors), promql.asExtension(),
-        EditorView.contentAttributes.of({ 'aria-label': 'PromQL expression' }),
-        EditorView.updateListener.of((update) => {
-          if (update.docChanged) events.change(update.state.doc.toString());
-        }),
-      ],
-    }),
+      { key: 'Shift-Enter', run: insertNewlineAndIndent },
+    ],
   });
-  return {
-    set: (next) => view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: next }, selection: { anchor: next.length } }),
-    focus: () => view.focus(),
-    fault: (at) => {
-      if (!at) return view.dispatch(setDiagnostics(view.state, []));
-      const line = view.state.doc.line(Math.min(Math.max(at.line, 1), view.state.doc.lines));
-      const from = Math.min(line.from + at.column - 1, Math.max(line.from, line.to - 1));
-      const word = /^[\w:]+/.exec(view.state.sliceDoc(from, line.to))?.[0].length ?? 1;
-      view.dispatch(setDiagnostics(view.state, [{ from, to: Math.min(from + word, view.state.doc.length), severity: 'error', message: at.message }]));
-    },
-    destroy: () => view.destroy(),
-  };
 }
