@@ -11,6 +11,8 @@ export type InstantData =
   | { resultType: 'scalar'; result: [number, string] }
   | { resultType: 'string'; result: [number, string] };
 
+export interface ExemplarSeries { seriesLabels: Labels; exemplars: { labels: Labels; value: string; timestamp: number }[] }
+
 export interface Alert { labels: Labels; annotations: Labels; state: 'pending' | 'firing'; activeAt: string; value: string; keepFiringSince?: string }
 export interface Rule {
   type: 'alerting' | 'recording'; name: string; query: string; labels?: Labels; health: 'ok' | 'err' | 'unknown'; lastError?: string;

@@ -1,4 +1,5 @@
-// A target with what pages must bear: 500 series, NaN and infinities, hostile names and texts, and a broken path.
+// A target with what pages must bear: 500 series, NaN and infinities, hostile names and texts, histograms with
+// exemplars, and a broken path.
 import { createServer } from 'node:http';
 
 export const XSS = ['<img src=x onerror=window.__xss=1>', '"\'><script>window.__xss=2</script>', 'javascript:window.__xss=3', '</style><svg onload=window.__xss=4>', '=cmd|1'];
@@ -22,6 +23,37 @@ function body(more) {
   return `${lines.join('\n')}\n${more()}`;
 }
 
+const BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+const latency = { counts: new Array(BOUNDS.length + 1).fill(0), sum: 0, last: 0, at: 0 };
+
+/** Observes requests whose duration moves up and down. */
+function observe() {
+  const t = Date.now() / 1000;
+  for (let i = 0; i < 60; i++) {
+    const seconds = 0.04 * Math.exp(1.2 * Math.sin(t / 40) + (Math.random() + Math.random() + Math.random() - 1.5));
+    const at = BOUNDS.findIndex((bound) => seconds <= bound);
+    latency.counts[at < 0 ? BOUNDS.length : at]++;
+    latency.sum += seconds;
+    latency.last = seconds;
+  }
+  latency.at = t;
+}
+
+/** A histogram with exemplars, in the format of OpenMetrics. */
+function openMetrics() {
+  observe();
+  const lines = ['# TYPE demo_latency_seconds histogram', '# UNIT demo_latency_seconds seconds', '# HELP demo_latency_seconds Duration of requests.'];
+  const own = BOUNDS.findIndex((bound) => latency.last <= bound);
+  let count = 0;
+  latency.counts.forEach((n, i) => {
+    count += n;
+    const exemplar = i === (own < 0 ? BOUNDS.length : own) ? ` # {trace_id="${Math.floor(latency.at * 1000).toString(16)}<b>",url="https://traces.example/${Math.floor(latency.at)}"} ${latency.last} ${latency.at}` : '';
+    lines.push(`demo_latency_seconds_bucket{le="${BOUNDS[i] ?? '+Inf'}"} ${count}${exemplar}`);
+  });
+  lines.push(`demo_latency_seconds_sum ${latency.sum}`, `demo_latency_seconds_count ${count}`, '# EOF');
+  return `${lines.join('\n')}\n`;
+}
+
 /** Serves it on a free port. `state.more` adds lines; `state.broken` makes `/broken` fail. */
 export function startExporter() {
   const state = { more: () => '', broken: true };
@@ -29,6 +61,10 @@ export function startExporter() {
     if (request.url === '/broken' && state.broken) {
       response.writeHead(500);
       return response.end('<b>boom</b>');
+    }
+    if (request.url === '/latency') {
+      response.writeHead(200, { 'Content-Type': 'application/openmetrics-text; version=1.0.0; charset=utf-8' });
+      return response.end(openMetrics());
     }
     response.writeHead(200, { 'Content-Type': 'text/plain; version=1.0.0; escaping=allow-utf-8' });
     return response.end(body(() => state.more()));

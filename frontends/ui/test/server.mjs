@@ -46,6 +46,11 @@ scrape_configs:
   - job_name: broken
     metrics_path: /broken
     static_configs: [{targets: ["127.0.0.1:${exporterPort}"]}]
+  - job_name: latency
+    metrics_path: /latency
+    convert_classic_histograms_to_nhcb: true
+    always_scrape_classic_histograms: true
+    static_configs: [{targets: ["127.0.0.1:${exporterPort}"]}]
   - job_name: dropped
     static_configs: [{targets: ["127.0.0.1:9"]}]
     relabel_configs: [{action: drop}]
@@ -53,7 +58,7 @@ scrape_configs:
   writeFileSync(join(directory, 'rules.yml'), RULES);
   const server = { url: `http://127.0.0.1:${port}`, directory, process: null };
   server.start = async () => {
-    server.process = spawn(binary, [`--config.file=${directory}/prometheus.yml`, `--storage.tsdb.path=${directory}/data`, `--web.listen-address=127.0.0.1:${port}`, '--web.enable-lifecycle', ...extra], { stdio: 'ignore' });
+    server.process = spawn(binary, [`--config.file=${directory}/prometheus.yml`, `--storage.tsdb.path=${directory}/data`, `--web.listen-address=127.0.0.1:${port}`, '--web.enable-lifecycle', '--enable-feature=exemplar-storage', ...extra], { stdio: 'ignore' });
     for (let i = 0; i < 300; i++) {
       const ready = await fetch(`${server.url}${server.prefix ?? ''}/-/ready`).then((r) => r.status === 200, () => false);
       if (ready) return;

@@ -14,6 +14,8 @@ describe('the address of the query page', () => {
     const panels = [
       { ...newPanel('sum by (a) (rate(x{y="z&="}[5m]))'), tab: 'explain' as const, range: 3600, density: 'high' as const, zero: true },
       { ...newPanel('b'), end: 1_795_577_801, step: 30, stacked: true, live: 'off' as const, literal: true, tab: 'table' as const },
+      { ...newPanel('c'), heat: 'on' as const, compare: 86_400, exemplars: true, color: 'label:room', only: ['1z', '2y'] },
+      { ...newPanel('d'), heat: 'off' as const, hidden: ['abc'] },
     ];
     expect(read(formatPanels(panels).replace('/query?', ''))).toEqual(panels);
   });

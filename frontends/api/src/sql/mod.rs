@@ -148,7 +148,9 @@ async fn respond(
         }
     });
     let begin = futures::stream::iter([Ok::<Bytes, SqlError>(first)]);
-    Ok(response(format, Body::from_stream(futures::StreamExt::chain(begin, rest))))
+    let whole = futures::StreamExt::chain(begin, rest);
+    // Compression asks for the next piece once more after the last one, which `unfold` does not bear.
+    Ok(response(format, Body::from_stream(futures::StreamExt::fuse(whole))))
 }
 
 fn response(format: Format, body: Body) -> Response {

@@ -45,6 +45,18 @@ async fn answers_go_in_the_format_that_is_accepted() {
     assert_eq!(none.text, "a\r\n");
 }
 
+/// Browsers ask for it. Lines of NDJSON go out one by one, as they are.
+#[tokio::test]
+async fn an_answer_may_be_compressed() {
+    let server = server(ApiSettings::default()).0;
+    for format in ["json", "csv", "arrow"] {
+        let path = format!("/api/v1/sql?format={format}");
+        let headers = [TEXT, ("accept-encoding", "gzip")];
+        let got = request(&server, "POST", &path, &headers, "SELECT 1234567 AS number, 'a text' AS word").await;
+        assert_eq!((got.status.as_u16(), got.header("content-encoding")), (200, "gzip"), "{format}");
+    }
+}
+
 #[tokio::test]
 async fn errors_say_where_and_what_to_do() {
     let server = server(ApiSettings::default()).0;

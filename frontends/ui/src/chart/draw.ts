@@ -1,13 +1,15 @@
-// Draws a chart on a canvas: axes, lines or stacks, thresholds, the live edge. No library: of a chart library only
-// the axes would be used, because thousands of live points need a layer of their own.
+// Draws a chart on three canvases: axes; lines, stacks or cells; and what moves with the pointer. No library: of a
+// chart library only the axes would be used, because thousands of live points need a layer of their own.
 import type { Unit } from '../format/numbers';
-import { niceStep, ticks } from '../format/numbers';
-import { timeTicks, zoneName, type Zone } from '../format/time';
+import { logTicks, niceStep, ticks, type Ticks } from '../format/numbers';
+import { clockTime, timeTicks, zoneName, type Zone } from '../format/time';
 import { compare } from '../promql/ast';
-import { COLORS, domain, stack, type Series, type Store } from './store';
+import type { Heat } from './heat';
+import { FEW, RANKS, type Paint } from './paint';
+import { COLORS, stack, type Series, type Store } from './store';
 
 /** The colours of the theme, read from the style sheet. */
-export interface Colors { series: string[]; text: string; grid: string; line: string; live: string; warn: string; err: string; bg: string; tint: string }
+export interface Colors { series: string[]; text: string; grid: string; line: string; live: string; warn: string; err: string; bg: string; tint: string; heat: [string, string] }
 
 /** How a chart is drawn. */
 export interface Look {
@@ -19,29 +21,27 @@ export interface Look {
   /** The frontier to mark; 0: none. */
   liveEdge: number;
   behind: boolean;
-  /** The key of the series to emphasise. */
-  focus: string | null;
+  /** The values some time ago, moved to the present; null: they are not compared. */
+  before: Store | null;
 }
 
 /** Where the picture lies, in CSS pixels, and which values it shows. */
-export interface Frame { left: number; right: number; top: number; bottom: number; from: number; to: number; min: number; max: number }
+export interface Frame { left: number; right: number; top: number; bottom: number; from: number; to: number; min: number; max: number; log: boolean }
 
 /** Reads the tokens of the theme from an element. */
 export function readColors(element: Element): Colors {
   const style = getComputedStyle(element);
   const token = (name: string) => style.getPropertyValue(name).trim();
   return {
-    series: Array.from({ length: COLORS }, (_, i) => token(`--s${i}`)),
+    series: Array.from({ length: COLORS + RANKS }, (_, i) => token(`--s${i}`)),
     text: token('--text-3'), grid: token('--grid'), line: token('--line'), live: token('--live'), warn: token('--warn'), err: token('--err'),
-    bg: token('--bg'), tint: token('--err-tint'),
+    bg: token('--bg'), tint: token('--err-tint'), heat: [token('--heat-0'), token('--heat-1')],
   };
 }
 
 const DASHES: number[][] = [[], [6, 3], [2, 3]];
-/** Up to this many series each has a colour and a dash. */
-export const FEW = 24;
-/** The colour of the emphasised one of many. */
-export const FOCUS_COLOR = 1;
+/** Values of another day are dashed. */
+const BEFORE_DASH = [3, 4];
 
 /** The pixel of a time. */
 export function xOf(frame: Frame, t: number): number {
@@ -52,7 +52,17 @@ export function xOf(frame: Frame, t: number): number {
 export function yOf(frame: Frame, value: number): number {
   if (value === Infinity) return frame.top;
   if (value === -Infinity) return frame.bottom;
+  if (frame.log) {
+    if (value <= frame.min) return frame.bottom;
+    return frame.bottom - (Math.log(value / frame.min) / Math.log(frame.max / frame.min)) * (frame.bottom - frame.top);
+  }
   return frame.bottom - ((value - frame.min) / (frame.max - frame.min)) * (frame.bottom - frame.top);
+}
+
+/** The value at a pixel. */
+export function valueAt(frame: Frame, y: number): number {
+  const share = (frame.bottom - y) / (frame.bottom - frame.top);
+  return frame.log ? frame.min * (frame.max / frame.min) ** share : frame.min + share * (frame.max - frame.min);
 }
 
 /** The values of the y axis: from a little below the least to a little above the greatest. */
@@ -83,42 +93,113 @@ export function yRange(found: { min: number; max: number } | null, look: Pick<Lo
   return { min: bottom, max: top };
 }
 
-/** Draws the chart and says where things lie. */
-export function drawChart(canvas: HTMLCanvasElement, store: Store, shown: Series[], look: Look, colors: Colors): Frame {
+/** How long a range of values that is no longer needed stays, seconds: so the picture is seldom drawn anew. */
+const SHRINK_AFTER = 30;
+
+/** The range of the y axis, and since when a smaller one would do. */
+export interface YScale { min: number; max: number; roomySince: number }
+
+/** The next range: it grows at once and shrinks after a while. `now` is in seconds. */
+export function nextScale(before: YScale | null, wanted: { min: number; max: number }, now: number): YScale {
+  const fits = before !== null && wanted.min >= before.min && wanted.max <= before.max;
+  if (!fits || (wanted.min === before.min && wanted.max === before.max)) return { ...wanted, roomySince: 0 };
+  // Four times too large is another picture: a zoom, or a peak that left it.
+  if (before.max - before.min > 4 * (wanted.max - wanted.min)) return { ...wanted, roomySince: 0 };
+  const since = before.roomySince === 0 ? now : before.roomySince;
+  return now - since >= SHRINK_AFTER ? { ...wanted, roomySince: 0 } : { min: before.min, max: before.max, roomySince: since };
+}
+
+/** The context of a canvas with the size that the style sheet gives it; a canvas of another size is emptied. */
+export function contextOf(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
   const ratio = devicePixelRatio;
-  const width = canvas.clientWidth;
-  const height = canvas.clientHeight;
-  if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
+  const width = Math.round(canvas.clientWidth * ratio);
+  const height = Math.round(canvas.clientHeight * ratio);
+  if (canvas.width !== width || canvas.height !== height) {
+    canvas.width = width;
+    canvas.height = height;
   }
   const c = canvas.getContext('2d')!;
   c.setTransform(ratio, 0, 0, ratio, 0, 0);
-  c.clearRect(0, 0, width, height);
   c.font = '11.5px system-ui, sans-serif';
-  const range = yRange(domain(store, shown, look.stacked), look);
-  const axis = ticks(range.min, range.max, look.unit, Math.max(2, Math.min(6, Math.floor(height / 36))));
+  return c;
+}
+
+/** Draws the axes, and the tint where a comparison holds; says where things lie. */
+export function drawGrid(canvas: HTMLCanvasElement, store: Store, shown: Series[], look: Look, scale: { min: number; max: number }, heat: Heat | null, colors: Colors): Frame {
+  const c = contextOf(canvas);
+  const width = canvas.clientWidth;
+  const height = canvas.clientHeight;
+  c.clearRect(0, 0, width, height);
+  const count = Math.max(2, Math.min(6, Math.floor(height / 36)));
+  const axis = heat ? logTicks(scale.min, scale.max, look.unit, count) : ticks(scale.min, scale.max, look.unit, count);
   const labelWidth = Math.max(...axis.labels.map((l) => c.measureText(l).width), axis.unit === '' ? 0 : c.measureText(axis.unit).width);
   const frame: Frame = {
-    left: Math.ceil(labelWidth) + 10, right: width - 10, top: axis.unit === '' ? 10 : 20, bottom: height - 20,
-    from: store.time(store.length - 1) - store.window, to: store.time(store.length - 1), min: range.min, max: range.max,
+    left: Math.ceil(labelWidth) + 10, right: width - 10, top: 20, bottom: height - 20,
+    from: store.time(store.length - 1) - store.window, to: store.time(store.length - 1), min: scale.min, max: scale.max, log: heat !== null,
   };
   drawAxes(c, frame, axis, look, colors);
-  c.save();
-  c.beginPath();
-  c.rect(frame.left, frame.top - 1, frame.right - frame.left, frame.bottom - frame.top + 2);
-  c.clip();
   if (look.threshold) shadeThreshold(c, store, shown, frame, look.threshold, colors);
-  if (look.stacked) drawStack(c, store, shown, frame, colors, look.focus);
-  else drawLines(c, store, shown, frame, colors, look.focus);
-  if (look.threshold) drawThreshold(c, frame, look.threshold, colors);
-  drawLost(c, store, frame, colors);
-  c.restore();
-  if (look.liveEdge > 0) drawEdge(c, frame, look.behind ? colors.warn : colors.live);
   return frame;
 }
 
-function drawAxes(c: CanvasRenderingContext2D, frame: Frame, axis: ReturnType<typeof ticks>, look: Look, colors: Colors): void {
+/** What lies on the canvas of lines, so that new steps can be added to it. */
+export interface Drawn { frame: Frame; key: string; shown: Series[]; rewrites: number; paint: Paint; /** Device pixels by which it lies too far right. */ rest: number }
+
+/** Steps that come at once and are more than this are drawn with all others. */
+const SCROLL_STEPS = 20;
+
+/** Draws the lines. If only steps were added, what is there moves left and the newest stretch is added. */
+export function drawPicture(canvas: HTMLCanvasElement, drawn: Drawn | null, store: Store, shown: Series[], frame: Frame, look: Look, heat: Heat | null, paint: Paint, key: string, colors: Colors): Drawn {
+  const plain = heat === null && !look.stacked && look.before === null && store.lost.length === 0;
+  if (plain && drawn && drawn.key === key && drawn.shown === shown && drawn.rewrites === store.rewrites && sameScale(drawn.frame, frame)) {
+    const steps = Math.round((frame.to - drawn.frame.to) / store.step);
+    if (steps === 0) return drawn;
+    if (steps > 0 && steps <= SCROLL_STEPS) return { ...drawn, frame, rest: scroll(canvas, drawn, store, shown, frame, steps, colors) };
+  }
+  const c = contextOf(canvas);
+  c.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
+  c.save();
+  clip(c, frame, frame.left);
+  if (heat) drawHeat(c, store, heat, frame, colors);
+  else if (look.stacked) drawStack(c, store, shown, frame, paint, colors);
+  else drawLines(c, store, shown, frame, look.before, paint, colors);
+  drawLost(c, store, frame, colors);
+  c.restore();
+  return { frame, key, shown, rewrites: store.rewrites, paint, rest: 0 };
+}
+
+function sameScale(a: Frame, b: Frame): boolean {
+  return a.min === b.min && a.max === b.max && a.left === b.left && a.right === b.right && a.top === b.top && a.bottom === b.bottom && a.log === b.log
+    && Math.abs(a.to - a.from - (b.to - b.from)) < 1e-6;
+}
+
+function clip(c: CanvasRenderingContext2D, frame: Frame, from: number): void {
+  c.beginPath();
+  c.rect(from, frame.top - 1, frame.right - from, frame.bottom - frame.top + 2);
+  c.clip();
+}
+
+/** Moves the picture left by some steps and draws the newest ones. Returns the part of a pixel that it could not move. */
+function scroll(canvas: HTMLCanvasElement, drawn: Drawn, store: Store, shown: Series[], frame: Frame, steps: number, colors: Colors): number {
+  const c = contextOf(canvas);
+  const ratio = devicePixelRatio;
+  const exact = (steps * store.step * (frame.right - frame.left) * ratio) / (frame.to - frame.from) + drawn.rest;
+  const whole = Math.round(exact);
+  c.setTransform(1, 0, 0, 1, 0, 0);
+  c.globalCompositeOperation = 'copy';
+  c.drawImage(canvas, -whole, 0);
+  c.globalCompositeOperation = 'source-over';
+  c.clearRect(0, 0, frame.left * ratio, canvas.height);
+  c.setTransform(ratio, 0, 0, ratio, 0, 0);
+  c.save();
+  // At a whole pixel: half a pixel drawn twice would be seen.
+  clip(c, frame, frame.right - whole / ratio);
+  drawLines(c, store, shown, frame, null, drawn.paint, colors, store.length - 1 - steps);
+  c.restore();
+  return exact - whole;
+}
+
+function drawAxes(c: CanvasRenderingContext2D, frame: Frame, axis: Ticks, look: Look, colors: Colors): void {
   c.lineWidth = 1;
   c.fillStyle = colors.text;
   c.textBaseline = 'middle';
@@ -158,15 +239,14 @@ function line(c: CanvasRenderingContext2D, x0: number, y0: number, x1: number, y
 }
 
 /** Adds the line of a series to the path; a step without a value breaks it. Returns lone points. */
-function trace(c: CanvasRenderingContext2D, store: Store, series: Series, frame: Frame): [number, number][] {
+function trace(c: CanvasRenderingContext2D, store: Store, series: Series, frame: Frame, from: number): [number, number][] {
   const lone: [number, number][] = [];
   const { values } = series;
   const scale = (frame.right - frame.left) / (frame.to - frame.from);
   const start = frame.left + (store.t0 - frame.from) * scale;
   const perStep = store.step * scale;
   let drawn = false;
-  // One step before the picture, so that lines enter it from the side.
-  for (let i = Math.max(0, store.first - 1); i < store.length; i++) {
+  for (let i = from; i < store.length; i++) {
     const value = values[i]!;
     if (Number.isNaN(value)) {
       drawn = false;
@@ -184,46 +264,66 @@ function trace(c: CanvasRenderingContext2D, store: Store, series: Series, frame:
   return lone;
 }
 
-function drawLines(c: CanvasRenderingContext2D, store: Store, shown: Series[], frame: Frame, colors: Colors, focus: string | null): void {
+function drawLines(c: CanvasRenderingContext2D, store: Store, shown: Series[], frame: Frame, before: Store | null, paint: Paint, colors: Colors, from?: number): void {
   const few = shown.length <= FEW;
+  // One step before the picture, so that lines enter it from the side.
+  const first = from ?? Math.max(0, store.first - 1);
   c.lineJoin = 'round';
   const used = new Map<number, number>();
+  c.lineWidth = few ? 1.5 : 1;
+  // Thinner the more there are: where lines are dense the colour grows.
+  c.globalAlpha = few ? 1 : Math.min(0.85, Math.max(0.3, 120 / shown.length));
   for (const series of shown) {
-    const nth = used.get(series.color) ?? 0;
-    used.set(series.color, nth + 1);
-    if (series.key === focus) continue;
-    c.globalAlpha = focus !== null ? (few ? 0.35 : 0.12) : few ? 1 : Math.min(0.6, Math.max(0.15, 40 / shown.length));
-    c.lineWidth = few ? 1.5 : 1;
+    const color = paint.get(series.key) ?? series.color;
+    const nth = used.get(color) ?? 0;
+    used.set(color, nth + 1);
+    const earlier = before?.series.get(series.key);
+    if (before && earlier && few) {
+      c.save();
+      c.setLineDash(BEFORE_DASH);
+      c.globalAlpha = 0.65;
+      c.lineWidth = 1;
+      strokeSeries(c, before, earlier, frame, colors.series[color]!, 0);
+      c.restore();
+    }
     c.setLineDash(few ? DASHES[nth % DASHES.length]! : []);
-    // Hundreds of lines in eight colours are brown: one hue shows where they are dense.
-    strokeSeries(c, store, series, frame, colors.series[few ? series.color : 0]!);
+    strokeSeries(c, store, series, frame, colors.series[color]!, first);
   }
-  const emphasised = shown.find((s) => s.key === focus);
   c.globalAlpha = 1;
   c.setLineDash([]);
-  if (!emphasised) return;
-  c.lineWidth = 2.5;
-  strokeSeries(c, store, emphasised, frame, few ? colors.series[emphasised.color]! : colors.series[FOCUS_COLOR]!);
 }
 
-function strokeSeries(c: CanvasRenderingContext2D, store: Store, series: Series, frame: Frame, color: string): void {
+/** Draws one series above all others. */
+export function drawFocus(c: CanvasRenderingContext2D, store: Store, series: Series, frame: Frame, color: string, colors: Colors): void {
+  c.save();
+  clip(c, frame, frame.left);
+  c.lineJoin = 'round';
+  const first = Math.max(0, store.first - 1);
+  c.lineWidth = 5;
+  strokeSeries(c, store, series, frame, colors.bg, first);
+  c.lineWidth = 2.5;
+  strokeSeries(c, store, series, frame, color, first);
+  c.restore();
+}
+
+function strokeSeries(c: CanvasRenderingContext2D, store: Store, series: Series, frame: Frame, color: string, first: number): void {
   c.strokeStyle = color;
   c.fillStyle = color;
   c.beginPath();
-  const lone = trace(c, store, series, frame);
+  const lone = trace(c, store, series, frame, first);
   c.stroke();
   for (const [x, y] of lone) c.fillRect(x - 1.5, y - 1.5, 3, 3);
 }
 
-function drawStack(c: CanvasRenderingContext2D, store: Store, shown: Series[], frame: Frame, colors: Colors, focus: string | null): void {
+function drawStack(c: CanvasRenderingContext2D, store: Store, shown: Series[], frame: Frame, paint: Paint, colors: Colors): void {
   const order = stackOrder(store, shown);
   const tops = new Map<number, number[]>();
   for (let i = store.first; i < store.length; i++) tops.set(i, stack(order.map((s) => s.values[i]!)));
   for (let n = order.length - 1; n >= 0; n--) {
     const series = order[n]!;
-    c.fillStyle = colors.series[series.color]!;
-    c.globalAlpha = focus === null || focus === series.key ? 0.75 : 0.25;
     const top = (i: number) => tops.get(i)?.[n] ?? NaN;
+    c.fillStyle = colors.series[paint.get(series.key) ?? series.color]!;
+    c.globalAlpha = 0.75;
     // An area for each stretch without a gap: across a gap it would show values that nobody measured.
     for (let i = store.first; i < store.length; i++) {
       if (!Number.isFinite(top(i))) continue;
@@ -234,6 +334,35 @@ function drawStack(c: CanvasRenderingContext2D, store: Store, shown: Series[], f
     }
   }
   c.globalAlpha = 1;
+}
+
+/** The cells of histograms: darker the more observations, on a logarithmic scale. */
+function drawHeat(c: CanvasRenderingContext2D, store: Store, heat: Heat, frame: Frame, colors: Colors): void {
+  // At whole pixels: half ones would be seams.
+  const edge = (t: number) => Math.round(xOf(frame, t));
+  heat.columns.forEach((column, i) => {
+    const right = edge(store.time(heat.first + i));
+    const left = edge(store.time(heat.first + i - 1));
+    for (const { lower, upper, count } of column) {
+      if (count <= 0) continue;
+      const top = Number.isFinite(upper) ? Math.round(yOf(frame, upper)) : frame.top;
+      const bottom = lower > 0 ? Math.round(yOf(frame, lower)) : frame.bottom;
+      c.fillStyle = heatColor(count / heat.most, colors);
+      c.fillRect(left, top, Math.max(1, right - left), Math.max(1, bottom - top));
+    }
+  });
+}
+
+const HEAT_STEPS = 12;
+/** How much of the scale of colours small counts have. */
+const HEAT_SPREAD = 60;
+
+/** The colour of a share of the greatest count. */
+export function heatColor(share: number, colors: Colors): string {
+  const level = Math.ceil((Math.log1p(share * HEAT_SPREAD) / Math.log1p(HEAT_SPREAD)) * HEAT_STEPS) / HEAT_STEPS;
+  const channel = (color: string, at: number) => parseInt(color.slice(1 + 2 * at, 3 + 2 * at), 16);
+  const [from, to] = colors.heat;
+  return `rgb(${[0, 1, 2].map((i) => Math.round(channel(from, i) + (channel(to, i) - channel(from, i)) * level)).join(',')})`;
 }
 
 /** Fills the area of a series between its values at the steps `from` to `to` and those below it. */
@@ -279,7 +408,7 @@ function shadeThreshold(c: CanvasRenderingContext2D, store: Store, shown: Series
 }
 
 /** A dashed line at the threshold. */
-function drawThreshold(c: CanvasRenderingContext2D, frame: Frame, limit: { op: string; value: number }, colors: Colors): void {
+export function drawThreshold(c: CanvasRenderingContext2D, frame: Frame, limit: { op: string; value: number }, colors: Colors): void {
   const y = yOf(frame, limit.value);
   if (y < frame.top || y > frame.bottom) return;
   c.strokeStyle = colors.err;
@@ -304,12 +433,16 @@ function drawLost(c: CanvasRenderingContext2D, store: Store, frame: Frame, color
   }
 }
 
-function drawEdge(c: CanvasRenderingContext2D, frame: Frame, color: string): void {
-  c.strokeStyle = color;
-  c.fillStyle = color;
+/** The line at the newest step, with the time as of which the picture is complete. */
+export function drawEdge(c: CanvasRenderingContext2D, frame: Frame, at: number, behind: boolean, zone: Zone, colors: Colors): void {
+  const x = Math.round(frame.right) - 0.5;
+  c.strokeStyle = c.fillStyle = behind ? colors.warn : colors.live;
   c.lineWidth = 1;
-  line(c, Math.round(frame.right) - 0.5, frame.top, Math.round(frame.right) - 0.5, frame.bottom);
+  line(c, x, frame.top, x, frame.bottom);
   c.beginPath();
-  c.arc(Math.round(frame.right) - 0.5, frame.top, 3, 0, 2 * Math.PI);
+  c.arc(x, frame.top, 3, 0, 2 * Math.PI);
   c.fill();
+  c.textAlign = 'right';
+  c.textBaseline = 'middle';
+  c.fillText(`complete to ${clockTime(at, zone)}`, frame.right - 2, frame.top - 10);
 }

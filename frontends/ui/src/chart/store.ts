@@ -13,6 +13,8 @@ export interface Series {
   /** The current value, as the server wrote it; null: the series has none now. */
   now: string | null;
   nowHistogram: HistogramValue | null;
+  /** The histogram of each step; null: the series never had one. */
+  histograms: (HistogramValue | undefined)[] | null;
   /** Index into the palette. */
   color: number;
   nan: boolean;
@@ -20,7 +22,7 @@ export interface Series {
 }
 
 /** Count, least, greatest and mean of the values that are shown. */
-export interface Summary { count: number; min: number; max: number; avg: number; last: number }
+export interface Summary { count: number; min: number; max: number; avg: number; last: number; /** The time of the last one. */ at: number }
 
 /** Colours of the palette. */
 export const COLORS = 8;
@@ -41,6 +43,10 @@ export class Store {
   liveAt = 0;
   /** Grows with every change. */
   version = 0;
+  /** Grows when what a chart draws changes: a message within a step changes the table only. */
+  pictures = 0;
+  /** Grows when steps change that were drawn before. */
+  rewrites = 0;
   /** Stretches whose changes were lost, until they are asked again. */
   readonly lost: { from: number; to: number }[] = [];
   private capacity: number;
@@ -67,7 +73,7 @@ export class Store {
     let found = this.series.get(key);
     if (!found) {
       const values = new Float64Array(this.capacity).fill(NaN);
-      found = { key, labels, values, now: null, nowHistogram: null, color: this.pickColor(key), nan: false, infinite: false };
+      found = { key, labels, values, now: null, nowHistogram: null, histograms: null, color: this.pickColor(key), nan: false, infinite: false };
       this.series.set(key, found);
     }
     return found;
@@ -87,18 +93,27 @@ export class Store {
     else if (!Number.isFinite(value)) series.infinite = true;
   }
 
+  private putHistogram(series: Series, index: number, histogram: HistogramValue): void {
+    series.histograms ??= [];
+    series.histograms[index] = histogram;
+    this.put(series, index, meanOf(histogram));
+  }
+
   /** Sets the steps from `from` to `to` to what a range query answered for them. */
   setRange(from: number, to: number, answer: RangeSeries[]): void {
     const first = this.index(from);
     const last = this.index(to);
     this.reserve(last);
-    for (const series of this.series.values()) series.values.fill(NaN, Math.max(first, 0), last + 1);
+    for (const series of this.series.values()) {
+      series.values.fill(NaN, Math.max(first, 0), last + 1);
+      series.histograms?.fill(undefined, Math.max(first, 0), last + 1);
+    }
     const sorted = answer.map((s) => ({ s, key: labelKey(s.metric) })).sort((a, b) => (a.key < b.key ? -1 : 1));
     const shift = this.t0;
     for (const { s } of sorted) {
       const series = this.at(s.metric);
       for (const [t, text] of s.values ?? []) this.put(series, Math.round((t - shift) / this.step), parseValue(text));
-      for (const [t, histogram] of s.histograms ?? []) this.put(series, Math.round((t - shift) / this.step), meanOf(histogram));
+      for (const [t, histogram] of s.histograms ?? []) this.putHistogram(series, Math.round((t - shift) / this.step), histogram);
       const end = s.values?.at(-1);
       const endHistogram = s.histograms?.at(-1);
       if (this.liveAt === 0) {
@@ -108,6 +123,8 @@ export class Store {
     }
     this.length = Math.max(this.length, last - Math.round((shift - this.t0) / this.step) + 1);
     this.version++;
+    this.pictures++;
+    this.rewrites++;
   }
 
   private index(t: number): number {
@@ -133,6 +150,7 @@ export class Store {
     for (const [key, series] of this.series) {
       series.values.copyWithin(0, drop, this.length);
       series.values.fill(NaN, this.length - drop);
+      series.histograms?.splice(0, drop);
       const empty = series.now === null && series.nowHistogram === null && series.values.subarray(0, keep).every(Number.isNaN);
       if (empty) this.series.delete(key);
     }
@@ -192,10 +210,11 @@ export class Store {
       this.reserve(this.length);
       for (const series of this.series.values()) {
         if (series.now !== null) this.put(series, this.length, parseValue(series.now));
-        else if (series.nowHistogram) this.put(series, this.length, meanOf(series.nowHistogram));
+        else if (series.nowHistogram) this.putHistogram(series, this.length, series.nowHistogram);
         else series.values[this.length] = NaN;
       }
       this.length++;
+      this.pictures++;
     }
     this.trim();
   }
@@ -212,16 +231,24 @@ export class Store {
     let min = Infinity;
     let max = -Infinity;
     let last = NaN;
+    let at = NaN;
     for (let i = this.first; i < this.length; i++) {
       const value = series.values[i]!;
       if (Number.isNaN(value)) continue;
       count++;
       sum += value;
       last = value;
+      at = this.time(i);
       if (value < min) min = value;
       if (value > max) max = value;
     }
-    return { count, min: count ? min : NaN, max: count ? max : NaN, avg: count ? sum / count : NaN, last };
+    return { count, min: count ? min : NaN, max: count ? max : NaN, avg: count ? sum / count : NaN, last, at };
+  }
+
+  /** The value at a time; NaN: none. */
+  valueAt(series: Series, t: number): number {
+    const index = this.index(t);
+    return index >= 0 && index < this.length ? series.values[index]! : NaN;
   }
 
   /** The present value as a number; NaN: none. */

@@ -61,6 +61,11 @@ export function hash(text: string): number {
   return h >>> 0;
 }
 
+/** The key of a label set in a few letters, for addresses. */
+export function shortKey(key: string): string {
+  return hash(key).toString(36);
+}
+
 /** An address that may be linked: only http and https. */
 export function link(url: string): string | undefined {
   return /^https?:\/\//i.test(url) && URL.canParse(url) ? url : undefined;

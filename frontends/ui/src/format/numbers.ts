@@ -1,7 +1,10 @@
 // Numbers as text: values of samples, units, axis ticks, sizes and durations.
 
 /** What a value measures; decides its prefix and its ticks. */
-export type Unit = '' | 'bytes' | 'seconds' | 'ratio' | 'celsius' | 'per-second' | 'bytes-per-second';
+export type Unit = '' | 'bytes' | 'seconds' | 'ratio' | 'percent' | 'celsius' | 'per-second' | 'bytes-per-second' | keyof typeof SYMBOLS;
+
+/** Units of SI by the ending of names. */
+export const SYMBOLS = { joules: 'J', watts: 'W', volts: 'V', amperes: 'A', hertz: 'Hz', grams: 'g', meters: 'm' } as const;
 
 /** The number that a sample value of the API stands for. */
 export function parseValue(text: string): number {
@@ -25,12 +28,18 @@ const SECONDS: Scale[] = [
   { factor: 1e-3, suffix: 'ms' }, { factor: 1e-6, suffix: 'µs' }, { factor: 1e-9, suffix: 'ns' },
 ];
 const RATIO: Scale[] = [{ factor: 0.01, suffix: '%' }];
+const PERCENT: Scale[] = [{ factor: 1, suffix: '%' }];
 const CELSIUS: Scale[] = [{ factor: 1, suffix: '°C' }];
 
 /** The scale that makes a number of this size readable. */
 export function scaleOf(unit: Unit, size: number): Scale {
   if (unit === 'ratio') return RATIO[0]!;
+  if (unit === 'percent') return PERCENT[0]!;
   if (unit === 'celsius') return CELSIUS[0]!;
+  if (unit in SYMBOLS) {
+    const found = size === 0 ? SI[4]! : (SI.find((s) => size >= s.factor) ?? SI.at(-1)!);
+    return { factor: found.factor, suffix: found.suffix + SYMBOLS[unit as keyof typeof SYMBOLS] };
+  }
   const bytes = unit === 'bytes' || unit === 'bytes-per-second';
   const list = bytes ? BYTES : unit === 'seconds' ? SECONDS : SI;
   const per = unit === 'per-second' || unit === 'bytes-per-second' ? '/s' : '';
@@ -59,6 +68,11 @@ export function formatValue(value: number, unit: Unit = '', significant = 4): st
   return scale.suffix === '' ? shown : `${shown} ${scale.suffix}`;
 }
 
+/** By how much a value differs from an earlier one, as a share; NaN: one of them is missing, or the earlier is 0. */
+export function change(now: number, then: number): number {
+  return then === 0 ? NaN : (now - then) / Math.abs(then);
+}
+
 /** The ticks of an axis. */
 export interface Ticks { values: number[]; labels: string[]; unit: string }
 
@@ -77,6 +91,23 @@ export function ticks(min: number, max: number, unit: Unit, count = 6): Ticks {
     labels.push((i * step).toFixed(decimals).replace(/^-(0(\.0+)?)$/, '$1'));
   }
   return { values, labels, unit: scale.suffix };
+}
+
+/** Ticks of a logarithmic axis: powers of ten, with 2 and 5 between them where there is room. `min` is above zero. */
+export function logTicks(min: number, max: number, unit: Unit, count = 6): Ticks {
+  const decades = Math.log10(max / min);
+  const leads = decades * 3 <= count ? [1, 2, 5] : [1];
+  const every = Math.max(1, Math.ceil(decades / count));
+  const values: number[] = [];
+  for (let power = Math.floor(Math.log10(min)); power <= Math.ceil(Math.log10(max)); power++) {
+    if (power % every !== 0) continue;
+    for (const lead of leads) {
+      const value = lead * 10 ** power;
+      if (value >= min * (1 - 1e-9) && value <= max * (1 + 1e-9)) values.push(value);
+    }
+  }
+  if (values.length < 2) return { values: [min, max], labels: [min, max].map((v) => formatValue(v, unit, 2)), unit: '' };
+  return { values, labels: values.map((v) => formatValue(v, unit, 2)), unit: '' };
 }
 
 /** The least of 1, 2, 5 times a power of ten that is at least `rough`. */

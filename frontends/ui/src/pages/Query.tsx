@@ -18,6 +18,7 @@ export function Query() {
       {panels.map((settings, i) => (
         <Panel key={ids.current[i]} settings={settings} first={i === 0}
           change={(changed, push) => set(panels.map((p, j) => (j === i ? changed : p)), push)}
+          stretch={(range, end) => set(panels.map((p) => ({ ...p, range, end })), false)}
           remove={panels.length < 2 ? null : () => {
             ids.current.splice(i, 1);
             set(panels.filter((_, j) => j !== i), true);

@@ -2,6 +2,7 @@
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { ApiError, call, search, type SearchResult } from '../api';
 import { Chart } from '../chart/Chart';
+import { paintOf, usualColoring, type Coloring } from '../chart/paint';
 import { formatValue, type Unit } from '../format/numbers';
 import { dateTime } from '../format/time';
 import { useApi } from '../hooks';
@@ -222,6 +223,7 @@ function unitOf({ columns }: SqlAnswer, statement: string): Unit {
 function Lines({ store, unit }: { store: ReturnType<typeof storeOf> & object; unit: Unit }) {
   const [focus, setFocus] = useState<string | null>(null);
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
+  const [chosen, setChosen] = useState<Coloring | null>(null);
   const shown = useMemo(() => [...store.series.values()].filter((s) => !hidden.has(s.key)), [store, hidden]);
   const names = useMemo(() => splitLabels(shown.map((s) => s.labels)).names, [shown]);
   const toggle = (key: string, alone: boolean) => {
@@ -233,11 +235,14 @@ function Lines({ store, unit }: { store: ReturnType<typeof storeOf> & object; un
     }
     setHidden(hidden.size === others.length && !hidden.has(key) ? new Set() : new Set(others));
   };
-  const look = { unit, stacked: false, zero: false, threshold: null, liveEdge: 0, behind: false };
+  const look = { unit, stacked: false, zero: false, threshold: null, liveEdge: 0, behind: false, before: null };
+  const coloring = chosen ?? usualColoring(store.series.size);
+  const paint = useMemo(() => paintOf(store, coloring), [store, coloring]);
   return (
     <section class="panel" aria-label="Chart">
-      <Chart store={store} shown={shown} version={store.version} look={look} focus={focus} setFocus={setFocus} zoom={() => undefined} name={(s) => shortName(s, names)} />
-      <SeriesTable store={store} version={store.version} unit={unit} hidden={hidden} whole={false} focus={setFocus} toggle={toggle} sumBy={() => undefined} focused={focus} />
+      <Chart store={store} shown={shown} version={store.version} look={look} paint={paint} heat={false} exemplars={[]} focus={focus} setFocus={setFocus} zoom={() => undefined} name={(s) => shortName(s, names)} />
+      <SeriesTable store={store} version={store.version} unit={unit} hidden={hidden} whole={false} focus={setFocus} toggle={toggle} focused={focus}
+        paint={paint} before={null} compare={0} showAll={() => setHidden(new Set())} coloring={coloring} setColoring={setChosen} />
     </section>
   );
 }

@@ -1,6 +1,6 @@
 // The syntax tree that /api/v1/parse_query answers: back to text, and what its values measure.
 import { isPlainMetric, labelName, quote } from '../format/labels';
-import { formatDuration, type Unit } from '../format/numbers';
+import { SYMBOLS, formatDuration, type Unit } from '../format/numbers';
 
 /** A matcher of a selector. */
 export interface Matcher { name: string; value: string; type: string }
@@ -163,16 +163,23 @@ export function firstSelector(node: Node): Node | null {
   return null;
 }
 
+const UNITS: Unit[] = ['bytes', 'seconds', 'ratio', 'percent', 'celsius', ...(Object.keys(SYMBOLS) as (keyof typeof SYMBOLS)[])];
+
+/** The unit of this name, as metadata and the endings of metrics have it; "": none that is known. */
+export function unitNamed(name: string): Unit {
+  return UNITS.find((unit) => unit === name) ?? '';
+}
+
 /** What a metric measures, by the ending of its name. */
 export function unitOfName(name: string): Unit {
   const bare = name.replace(/_(total|bucket|sum|count|created)$/, '');
   if (/_count$/.test(name)) return '';
   const last = bare.split(/[_:]/).pop() ?? '';
-  const known: Record<string, Unit> = { bytes: 'bytes', seconds: 'seconds', ratio: 'ratio', celsius: 'celsius' };
-  return known[last] ?? '';
+  return unitNamed(last);
 }
 
-const PER_SECOND: Record<string, Unit> = { bytes: 'bytes-per-second', seconds: '', '': 'per-second', ratio: '', celsius: '' };
+/** What the rate of a number is: joules a second are watts. */
+const PER_SECOND: Record<string, Unit> = { bytes: 'bytes-per-second', '': 'per-second', joules: 'watts' };
 
 /** What the values of an expression measure, from the names of its metrics and from what is done to them. */
 export function unitOf(node: Node): Unit {

@@ -3,10 +3,14 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { call } from '../api';
 import { Chart } from '../chart/Chart';
+import { isClassic, isNative } from '../chart/heat';
+import { paintOf, usualColoring } from '../chart/paint';
+import type { Series } from '../chart/store';
+import { shortKey } from '../format/labels';
 import { formatDuration, formatValue, parseDuration } from '../format/numbers';
 import { dateTime, parseTime } from '../format/time';
 import { lag, now, paused } from '../live';
-import { print } from '../promql/ast';
+import { firstSelector, print, unitOfName } from '../promql/ast';
 import { recall, remember, zone } from '../settings';
 import { download, toCsv } from '../table';
 import { useFrame } from '../hooks';
@@ -23,6 +27,8 @@ interface Props {
   settings: Settings;
   first: boolean;
   change(next: Settings, push: boolean): void;
+  /** Sets the stretch of time of all panels: they are looked at together. */
+  stretch(range: number, end: number | null): void;
   remove: (() => void) | null;
 }
 
@@ -54,7 +60,7 @@ function shownValues(result: Result | null): { labels: Record<string, string>; v
 function useData(settings: Settings, run: number): [Result | null, number] {
   const [version, bump] = useFrame();
   const data = useRef<PanelData | null>(null);
-  const key = JSON.stringify([settings.expr, settings.range, settings.end, settings.step, settings.density, settings.literal, settings.live, run]);
+  const key = JSON.stringify([settings.expr, settings.range, settings.end, settings.step, settings.density, settings.literal, settings.live, settings.compare, settings.exemplars, run]);
   useEffect(() => {
     if (settings.expr.trim() === '') {
       data.current = null;
@@ -74,12 +80,11 @@ function useData(settings: Settings, run: number): [Result | null, number] {
   return [data.current?.result ?? null, version];
 }
 
-export function Panel({ settings, first, change, remove }: Props) {
+export function Panel({ settings, first, change, stretch, remove }: Props) {
   const [text, setText] = useState(settings.expr);
   const [revision, setRevision] = useState(0);
   const [run, setRun] = useState(0);
   const [focus, setFocus] = useState<string | null>(null);
-  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
   const zoomed = useRef<{ range: number; end: number | null }[]>([]);
   const place = useRef(-1);
   const [result, version] = useData(settings, run);
@@ -92,7 +97,6 @@ export function Panel({ settings, first, change, remove }: Props) {
   useEffect(() => {
     // Back and forward change the expression from outside.
     if (settings.expr !== text) write(settings.expr);
-    setHidden(new Set());
   }, [settings.expr]);
 
   const execute = (expression = text) => {
@@ -101,7 +105,7 @@ export function Panel({ settings, first, change, remove }: Props) {
     place.current = -1;
     if (expression !== text) write(expression);
     if (expression === settings.expr) setRun((n) => n + 1);
-    else put({ expr: expression }, true);
+    else put({ expr: expression, hidden: [], only: [] }, true);
   };
   const recallQuery = (direction: 1 | -1) => {
     const list = readHistory();
@@ -111,21 +115,18 @@ export function Panel({ settings, first, change, remove }: Props) {
   const zoom = (from: number, to: number) => {
     zoomed.current.push({ range: settings.range, end: settings.end });
     const range = Math.max(to - from, 1);
-    put({ range, end: Math.round(to * 1000) / 1000 });
+    stretch(range, Math.round(to * 1000) / 1000);
   };
   const back = () => {
     const before = zoomed.current.pop();
-    if (before) put(before);
+    if (before) stretch(before.range, before.end);
   };
   const toggle = (key: string, alone: boolean) => {
-    const all = [...(result?.store?.series.keys() ?? [])];
-    if (!alone) {
-      const next = new Set(hidden);
-      if (!next.delete(key)) next.add(key);
-      return setHidden(next);
-    }
-    const isAlone = hidden.size === all.length - 1 && !hidden.has(key);
-    setHidden(isAlone ? new Set() : new Set(all.filter((k) => k !== key)));
+    const short = shortKey(key);
+    const without = (list: string[]) => list.filter((k) => k !== short);
+    if (alone) return put({ hidden: [], only: settings.only.length === 1 && settings.only[0] === short ? [] : [short] });
+    if (settings.only.length > 0) return put({ only: settings.only.includes(short) ? without(settings.only) : [...settings.only, short] });
+    return put({ hidden: settings.hidden.includes(short) ? without(settings.hidden) : [...settings.hidden, short] });
   };
   const sumBy = (label: string) => execute(`sum by (${label}) (${settings.expr})`);
   const keys = (event: KeyboardEvent) => {
@@ -151,12 +152,12 @@ export function Panel({ settings, first, change, remove }: Props) {
         <button class="main" type="button" onClick={() => execute()} title="Enter">Run</button>
         {remove && <button class="plain" type="button" aria-label="Remove this query" title="Remove this query" onClick={remove}>✕</button>}
       </div>
-      <Tools settings={settings} put={put} canGoBack={zoomed.current.length > 0} back={back} />
+      <Tools settings={settings} result={result} put={put} canGoBack={zoomed.current.length > 0} back={back} />
       {settings.expr === '' && <Starters run={execute} />}
       {result?.error && <div class="box err" role="alert" style={{ margin: '0 8px 8px' }}><pre>{result.error.message}</pre></div>}
       <Notes result={result} />
       {result && (result.store || result.instant) && (
-        <Body settings={settings} result={result} version={version} hidden={hidden} focus={focus} setFocus={setFocus} zoom={zoom} toggle={toggle} sumBy={sumBy} put={put} execute={execute} />
+        <Body settings={settings} result={result} version={version} focus={focus} setFocus={setFocus} zoom={zoom} toggle={toggle} sumBy={sumBy} put={put} execute={execute} />
       )}
     </section>
   );
@@ -168,37 +169,59 @@ function Notes({ result }: { result: Result | null }) {
 }
 
 interface BodyProps {
-  settings: Settings; result: Result; version: number; hidden: ReadonlySet<string>; focus: string | null;
+  settings: Settings; result: Result; version: number; focus: string | null;
   setFocus(key: string | null): void; zoom(from: number, to: number): void; toggle(key: string, alone: boolean): void;
   sumBy(label: string): void; put(next: Partial<Settings>): void; execute(text: string): void;
 }
 
 function Body(props: BodyProps) {
-  const { settings, result, version, hidden } = props;
+  const { settings, result, version, put } = props;
   const { store } = result;
   const count = store?.series.size ?? 0;
+  const chosen = `${settings.hidden.join()};${settings.only.join()}`;
+  const hidden = useMemo(() => {
+    const { hidden: off, only } = settings;
+    const isHidden = (key: string) => (only.length > 0 ? !only.includes(shortKey(key)) : off.includes(shortKey(key)));
+    return new Set(off.length + only.length === 0 ? [] : [...(store?.series.keys() ?? [])].filter(isHidden));
+  }, [store, count, chosen]);
   const shown = useMemo(() => [...(store?.series.values() ?? [])].filter((s) => !hidden.has(s.key)), [store, count, hidden]);
   const names = useMemo(() => splitLabels(shown.map((s) => s.labels)).names, [shown]);
+  const coloring = settings.color === '' ? usualColoring(count) : settings.color;
+  // Ranks are those of the first picture and of each new set of series: colours that change all the time say nothing.
+  const paint = useMemo(() => (store ? paintOf(store, coloring) : new Map<string, number>()), [store, count, coloring, store?.rewrites]);
   if (result.instant) return <InstantTable data={result.instant} />;
   if (!store) return null;
+  const heat = hasHeat(settings, shown);
+  // Of histograms, what was observed is drawn, whatever is done to their counts.
+  const observed = unitOfName((result.tree && (firstSelector(result.tree)?.['name'] as string | undefined)) ?? '');
+  const unit = isNative(shown) ? observed : result.unit;
   const look = {
-    unit: result.unit, stacked: settings.stacked, zero: settings.zero,
+    unit: heat ? observed : unit, stacked: settings.stacked, zero: settings.zero, before: result.before,
     threshold: result.threshold ? { op: result.threshold.op, value: result.threshold.value } : null,
     liveEdge: result.live.kind === 'fixed' ? 0 : store.liveAt, behind: lag.value > BEHIND_SECONDS,
   };
   return (
     <>
       {settings.tab === 'graph' && (count === 0
-        ? <div class="box" style={{ margin: '0 8px 8px' }}><Nothing result={result} put={props.put} settings={settings} /></div>
-        : <Chart store={store} shown={shown} version={version} look={look} focus={props.focus} setFocus={props.setFocus} zoom={props.zoom} name={(s) => shortName(s, names)} />)}
+        ? <div class="box" style={{ margin: '0 8px 8px' }}><Nothing result={result} put={put} settings={settings} /></div>
+        : <Chart store={store} shown={shown} version={version} look={look} paint={paint} heat={heat} exemplars={result.exemplars}
+          focus={props.focus} setFocus={props.setFocus} zoom={props.zoom} name={(s) => shortName(s, names)} />)}
       {settings.tab === 'explain' && result.tree && <Explain tree={result.tree} />}
       {settings.tab === 'table' && count === 0 && <div class="box" style={{ margin: '0 8px 8px' }}>Empty: no series has a value now.</div>}
       {settings.tab !== 'explain' && count > 0 && (
-        <SeriesTable store={store} version={version} unit={result.unit} hidden={hidden} whole={settings.tab === 'table'} focus={props.setFocus} toggle={props.toggle} sumBy={props.sumBy} focused={props.focus} />
+        <SeriesTable store={store} version={version} unit={unit} hidden={hidden} whole={settings.tab === 'table'} focus={props.setFocus} toggle={props.toggle} sumBy={props.sumBy} focused={props.focus}
+          paint={paint} before={result.before} compare={settings.compare} showAll={() => put({ hidden: [], only: [] })}
+          coloring={coloring} setColoring={(color) => put({ color: color === usualColoring(count) ? '' : color })} />
       )}
       <Foot {...props} />
     </>
   );
+}
+
+/** Whether the series are drawn as cells. */
+function hasHeat(settings: Settings, shown: Series[]): boolean {
+  if (settings.stacked || settings.heat === 'off') return false;
+  return isNative(shown) || (settings.heat === 'on' && isClassic(shown));
 }
 
 /** What to do when there is nothing to draw. */
@@ -220,7 +243,8 @@ function Foot({ settings, result, put }: BodyProps) {
   const store = result.store!;
   const csv = () => {
     const { names } = splitLabels([...store.series.values()].map((s) => s.labels));
-    download('query.csv', 'text/csv', toCsv(rowsOf(store), columnsOf([...new Set([...names, ...Object.keys([...store.series.values()][0]?.labels ?? {})])], result.unit)));
+    const all = [...new Set([...names, ...Object.keys([...store.series.values()][0]?.labels ?? {})])];
+    download('query.csv', 'text/csv', toCsv(rowsOf(store), columnsOf({ names: all, unit: result.unit, before: null, compare: 0 })));
   };
   const format = async () => {
     const { data } = await call<string>('format_query', { query: settings.expr });
@@ -258,7 +282,9 @@ function permalink(settings: Settings, end: number, toast: (text: string) => voi
   navigator.clipboard?.writeText(url.href).then(() => toast('Link copied'), () => toast('The browser does not allow copying'));
 }
 
-function Tools({ settings, put, canGoBack, back }: { settings: Settings; put(next: Partial<Settings>): void; canGoBack: boolean; back(): void }) {
+const COMPARED: [number, string][] = [[0, 'no comparison'], [3600, '1 hour ago'], [86_400, '1 day ago'], [604_800, '1 week ago']];
+
+function Tools({ settings, result, put, canGoBack, back }: { settings: Settings; result: Result | null; put(next: Partial<Settings>): void; canGoBack: boolean; back(): void }) {
   const tab = (name: Tab, label: string) => (
     <button type="button" aria-pressed={settings.tab === name} onClick={() => put({ tab: name })}>{label}</button>
   );
@@ -294,14 +320,32 @@ function Tools({ settings, put, canGoBack, back }: { settings: Settings; put(nex
         if (ok) put({ step });
         return ok;
       }} />
-      {settings.tab === 'graph' && (
-        <span class="group">
-          <button type="button" aria-pressed={settings.stacked} onClick={() => put({ stacked: !settings.stacked })}>Stack</button>
-          <button type="button" aria-pressed={settings.zero} title="The axis begins at zero (0)" onClick={() => put({ zero: !settings.zero })}>From 0</button>
-        </span>
-      )}
+      {settings.tab === 'graph' && <Looks settings={settings} series={[...(result?.store?.series.values() ?? [])]} put={put} />}
       {canGoBack && <Back back={back} />}
     </div>
+  );
+}
+
+/** How the values are drawn. */
+function Looks({ settings, series, put }: { settings: Settings; series: Series[]; put(next: Partial<Settings>): void }) {
+  const native = isNative(series);
+  const heat = hasHeat(settings, series);
+  const other = COMPARED.some(([seconds]) => seconds === settings.compare) ? [] : [[settings.compare, `${formatDuration(settings.compare)} ago`] as [number, string]];
+  return (
+    <>
+      <span class="group" role="group" aria-label="Drawn as">
+        <button type="button" aria-pressed={!settings.stacked && !heat} onClick={() => put({ stacked: false, heat: native ? 'off' : 'auto' })}>Lines</button>
+        <button type="button" aria-pressed={settings.stacked} onClick={() => put({ stacked: !settings.stacked, heat: 'auto' })}>Stack</button>
+        {(native || isClassic(series)) && <button type="button" aria-pressed={heat} title="Buckets of histograms over time" onClick={() => put({ stacked: false, heat: native ? 'auto' : 'on' })}>Heat</button>}
+      </span>
+      <span class="group">
+        <button type="button" aria-pressed={settings.zero} title="The axis begins at zero (0)" onClick={() => put({ zero: !settings.zero })}>From 0</button>
+        <button type="button" aria-pressed={settings.exemplars} title="Observations that the program marked, such as traces" onClick={() => put({ exemplars: !settings.exemplars })}>Exemplars</button>
+      </span>
+      <select aria-label="Compare with" title="Draws the values of then dashed" value={String(settings.compare)} onChange={(e) => put({ compare: Number(e.currentTarget.value) })}>
+        {[...COMPARED, ...other].map(([seconds, text]) => <option key={seconds} value={seconds}>{text}</option>)}
+      </select>
+    </>
   );
 }
 

@@ -1,10 +1,11 @@
 // The answer of one panel: history by query_range, what follows by a subscription, gaps asked again.
 import { call, ApiError } from '../api';
+import type { Exemplar } from '../chart/Chart';
 import { Store } from '../chart/store';
-import type { Unit } from '../format/numbers';
+import { parseValue, type Unit } from '../format/numbers';
 import { now, paused, watch } from '../live';
 import { print, threshold, unitOf, type Node, type Threshold } from '../promql/ast';
-import type { InstantData, RangeData } from '../types';
+import type { ExemplarSeries, InstantData, RangeData } from '../types';
 import { stepOf, type Panel } from './url';
 
 /** Whether the chart moves by itself. */
@@ -19,6 +20,9 @@ export interface Result {
   /** What is really asked. */
   asked: string;
   store: Store | null;
+  /** The values some time ago, moved to the present; null: they are not compared. */
+  before: Store | null;
+  exemplars: Exemplar[];
   /** The answer of an expression that has no range: a range of samples or a string. */
   instant: InstantData | null;
   warnings: string[];
@@ -36,6 +40,9 @@ const LIVE_SERIES_MAX = 1000;
 const LIVE_SECONDS_MAX = 3;
 /** How often the newest part is compared with history: samples that came late change it. */
 const RECHECK_MS = 60_000;
+const EXEMPLARS_MS = 10_000;
+/** Only the newest are drawn. */
+const EXEMPLARS_MAX = 500;
 
 /** Runs a panel's query and keeps its answer current until `stop`. */
 export class PanelData {
@@ -43,6 +50,7 @@ export class PanelData {
   private readonly abort = new AbortController();
   private unwatch: (() => void) | null = null;
   private recheck: ReturnType<typeof setInterval> | undefined;
+  private exemplarsTimer: ReturnType<typeof setInterval> | undefined;
   private repairing = false;
   /** Seconds that history took to answer. */
   private seconds = 0;
@@ -59,6 +67,7 @@ export class PanelData {
     this.abort.abort();
     this.unwatch?.();
     clearInterval(this.recheck);
+    clearInterval(this.exemplarsTimer);
   }
 
   private async run(): Promise<void> {
@@ -88,6 +97,11 @@ export class PanelData {
       next.store = store;
       this.show(next, answer, began);
       this.begin(store);
+      if (panel.compare > 0) await this.compare(store);
+      if (panel.exemplars) {
+        await this.askExemplars(store);
+        if (panel.end === null) this.exemplarsTimer = setInterval(() => !document.hidden && !paused.value && void this.askExemplars(store), EXEMPLARS_MS);
+      }
     } catch (e) {
       if (signal.aborted) return;
       const error = e instanceof ApiError ? e : new ApiError('internal', String(e), 0);
@@ -136,7 +150,38 @@ export class PanelData {
         this.tell();
       },
     });
-    this.recheck = setInterval(() => void this.ask(store, store.end - 60, store.end), RECHECK_MS);
+    this.recheck = setInterval(() => {
+      void this.ask(store, store.end - 60, store.end);
+      if (this.panel.compare > 0) void this.compare(store);
+    }, RECHECK_MS);
+  }
+
+  /** Asks for the values some time ago, also for the steps that will come until it asks again. */
+  private async compare(store: Store): Promise<void> {
+    const ahead = this.panel.end === null ? Math.ceil((2 * RECHECK_MS) / 1000 / store.step) * store.step : 0;
+    const start = store.time(store.first);
+    const end = store.end + ahead;
+    const { compare } = this.panel;
+    try {
+      const { data } = await call<RangeData>('query_range', { query: this.result.asked, start: start - compare, end: end - compare, step: store.step }, this.abort.signal);
+      const before = new Store(store.step, start, end - start);
+      before.setRange(start, end, data.result.map((s) => ({ metric: s.metric, values: (s.values ?? []).map(([t, v]) => [t + compare, v]) })));
+      this.result.before = before;
+      this.tell();
+    } catch (e) {
+      if (!this.abort.signal.aborted) this.result.infos = [`The values of another time: ${e instanceof Error ? e.message : String(e)}`];
+    }
+  }
+
+  private async askExemplars(store: Store): Promise<void> {
+    try {
+      const { data } = await call<ExemplarSeries[] | null>('query_exemplars', { query: this.result.asked, start: store.time(store.first), end: Math.max(store.end, now.value) }, this.abort.signal);
+      const all = (data ?? []).flatMap((s) => s.exemplars.map((e) => ({ t: Number(e.timestamp), value: parseValue(e.value), labels: e.labels, series: s.seriesLabels })));
+      this.result.exemplars = all.sort((a, b) => b.t - a.t).slice(0, EXEMPLARS_MAX);
+      this.tell();
+    } catch (e) {
+      if (!this.abort.signal.aborted) this.result.infos = [`Exemplars: ${e instanceof Error ? e.message : String(e)}`];
+    }
   }
 
   private notLive(store: Store): string {
@@ -181,7 +226,7 @@ export class PanelData {
 
 function empty(): Result {
   return {
-    tree: null, unit: '', threshold: null, asked: '', store: null, instant: null, warnings: [], infos: [], error: null,
+    tree: null, unit: '', threshold: null, asked: '', store: null, before: null, exemplars: [], instant: null, warnings: [], infos: [], error: null,
     live: { kind: 'fixed', why: '' }, took: 0, loading: false,
   };
 }

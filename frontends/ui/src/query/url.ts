@@ -16,6 +16,16 @@ export interface Panel {
   step: number | null;
   density: 'low' | 'medium' | 'high';
   stacked: boolean;
+  /** Histograms as cells: as the answer is, always, or never. */
+  heat: 'auto' | 'on' | 'off';
+  /** Seconds by which the values that are drawn dashed are older; 0: none are. */
+  compare: number;
+  exemplars: boolean;
+  /** How series are coloured; "": as is usual for their number. */
+  color: string;
+  /** Short names of series that are hidden, and of those that alone are shown: see `shortKey`. */
+  hidden: string[];
+  only: string[];
   /** The y axis begins at zero. */
   zero: boolean;
   /** With a comparison at the root: show its answer, not its left side. */
@@ -26,7 +36,7 @@ export interface Panel {
 
 /** A panel as it is at first. */
 export function newPanel(expr = ''): Panel {
-  return { expr, tab: 'graph', range: 900, end: null, step: null, density: 'medium', stacked: false, zero: false, literal: false, live: 'auto' };
+  return { expr, tab: 'graph', range: 900, end: null, step: null, density: 'medium', stacked: false, heat: 'auto', compare: 0, exemplars: false, color: '', hidden: [], only: [], zero: false, literal: false, live: 'auto' };
 }
 
 /** The panels that an address describes; an empty one if it describes none. */
@@ -45,6 +55,12 @@ export function parsePanels(params: URLSearchParams): Panel[] {
     const density = get('res_density');
     if (density === 'low' || density === 'high') panel.density = density;
     panel.stacked = get('display_mode') === 'stacked' || get('stacked') === '1';
+    panel.heat = get('display_mode') === 'heatmap' ? 'on' : get('display_mode') === 'lines' ? 'off' : 'auto';
+    panel.compare = positive(parseDuration(get('cmp') ?? '')) ?? 0;
+    panel.exemplars = get('show_exemplars') === '1';
+    panel.color = get('color') ?? '';
+    panel.hidden = keys(get('hidden'));
+    panel.only = keys(get('only'));
     panel.zero = get('y_axis_min') === '0';
     panel.literal = get('literal') === '1';
     panel.live = get('live') === '0' ? 'off' : get('live') === '1' ? 'on' : 'auto';
@@ -52,6 +68,13 @@ export function parsePanels(params: URLSearchParams): Panel[] {
   }
   return panels.length > 0 ? panels : [newPanel()];
 }
+
+function keys(text: string | null): string[] {
+  return (text ?? '').split(',').filter((key) => /^[0-9a-z]+$/.test(key)).slice(0, KEYS_MAX);
+}
+
+/** More series than this do not go into the address. */
+const KEYS_MAX = 50;
 
 function positive(value: number | null): number | null {
   return value !== null && value > 0 ? value : null;
@@ -74,6 +97,12 @@ export function formatPanels(panels: Panel[]): string {
       put('res_density', panel.density);
     }
     if (panel.stacked) put('display_mode', 'stacked');
+    else if (panel.heat !== 'auto') put('display_mode', panel.heat === 'on' ? 'heatmap' : 'lines');
+    if (panel.compare > 0) put('cmp', formatDuration(panel.compare));
+    if (panel.exemplars) put('show_exemplars', '1');
+    if (panel.color !== '') put('color', panel.color);
+    if (panel.hidden.length > 0) put('hidden', panel.hidden.slice(-KEYS_MAX).join(','));
+    if (panel.only.length > 0) put('only', panel.only.slice(-KEYS_MAX).join(','));
     if (panel.zero) put('y_axis_min', '0');
     if (panel.literal) put('literal', '1');
     if (panel.live !== 'auto') put('live', panel.live === 'on' ? '1' : '0');
