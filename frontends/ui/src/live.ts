@@ -21,7 +21,20 @@ export interface Listener {
   error?(message: string, final: boolean): void;
 }
 
-interface Subscription { id: string; query: string; listener: Listener; frontier: number; standing: boolean }
+/** What a live query of this tab has heard. */
+export interface Heard {
+  id: string; query: string;
+  /** Time as of which it is complete, Unix seconds; 0: not yet. */
+  frontier: number;
+  standing: boolean;
+  messages: number;
+  /** Characters of its messages. */
+  size: number;
+  /** How often changes were dropped because this tab was slow. */
+  lost: number;
+}
+
+interface Subscription extends Heard { listener: Listener }
 
 /** How the connection is. */
 export type Connection = 'connecting' | 'open' | 'waiting' | 'asleep';
@@ -56,7 +69,7 @@ export function watch(query: string, listener: Listener): () => void {
     queueMicrotask(() => listener.error?.('too many live queries on this page', true));
     return () => undefined;
   }
-  const subscription = { id: `q${nextId++}`, query, listener, frontier: 0, standing: true };
+  const subscription = { id: `q${nextId++}`, query, listener, frontier: 0, standing: true, messages: 0, size: 0, lost: 0 };
   subscriptions.set(subscription.id, subscription);
   sendSubscribe(subscription);
   return () => {
@@ -67,6 +80,11 @@ export function watch(query: string, listener: Listener): () => void {
 
 function sendSubscribe({ id, query }: Subscription): void {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ subscribe: { id, query } }));
+}
+
+/** The live queries of this tab. */
+export function heard(): Heard[] {
+  return [...subscriptions.values()];
 }
 
 /** Opens the socket, and keeps it open while the tab is looked at. */
@@ -104,7 +122,7 @@ function connect(): void {
     connection.value = 'open';
     for (const s of subscriptions.values()) sendSubscribe(s);
   };
-  opened.onmessage = (event) => receive(JSON.parse(String(event.data)) as Record<string, Message>);
+  opened.onmessage = (event) => receive(JSON.parse(String(event.data)) as Record<string, Message>, String(event.data).length);
   opened.onclose = () => {
     if (socket === opened) reconnectLater();
   };
@@ -129,13 +147,15 @@ interface Message {
   error?: string; standing?: boolean; reason?: string;
 }
 
-function receive(message: Record<string, Message>): void {
+function receive(message: Record<string, Message>, size: number): void {
   const kind = Object.keys(message)[0] ?? '';
   const body = message[kind]!;
   attempts = 0;
   const subscription = subscriptions.get(body.id ?? '');
   if (!subscription) return;
   const { listener } = subscription;
+  subscription.messages++;
+  subscription.size += size;
   const t = body.t ?? 0;
   if (t > 0) {
     subscription.frontier = t;
@@ -154,6 +174,7 @@ function receive(message: Record<string, Message>): void {
     case 'progress':
       return listener.progress?.(t);
     case 'lost':
+      subscription.lost++;
       return listener.lost?.(body.from ?? 0, body.to ?? 0);
     case 'error':
       // Without a time the request was refused.

@@ -8,3 +8,5 @@ import { Shell } from './shell';
 startRouter();
 startLive();
 render(<Shell />, document.getElementById('app')!);
+// For tests of how long it takes until one can type.
+performance.mark('usable');

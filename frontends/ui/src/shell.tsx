@@ -34,6 +34,8 @@ export const PAGES: Page[] = [
   { path: '/service-discovery', name: 'Service discovery', key: 'd', component: Lazy(() => import('./pages/Discovery').then((m) => m.Discovery)) },
   { path: '/alerts/history', name: 'Alert history', key: 'h', component: Lazy(() => import('./pages/History').then((m) => m.History)) },
   { path: '/cardinality', name: 'Cardinality', key: 'c', component: Lazy(() => import('./pages/Cardinality').then((m) => m.Cardinality)) },
+  { path: '/queries', name: 'Queries', key: 'w', component: Lazy(() => import('./pages/Queries').then((m) => m.Queries)) },
+  { path: '/lint', name: 'Lint', key: 'l', component: Lazy(() => import('./pages/Lint').then((m) => m.Lint)) },
   { path: '/relabel', name: 'Relabel debugger', component: Lazy(() => import('./pages/Relabel').then((m) => m.Relabel)) },
   { path: '/tsdb-status', name: 'TSDB status', component: Lazy(() => import('./pages/Tsdb').then((m) => m.Tsdb)) },
   { path: '/status', name: 'Status', key: 's', component: Lazy(() => import('./pages/Status').then((m) => m.Status)) },

@@ -29,6 +29,16 @@ interface Props<T> {
   caption: string;
 }
 
+interface Sorting { name: string; descending: boolean }
+
+const SIGN = { none: '', ascending: ' ▴', descending: ' ▾' };
+
+function sortingOf<T>(columns: Column<T>[], sorted: number | undefined): Sorting | undefined {
+  if (sorted === undefined) return undefined;
+  const column = columns[sorted < 0 ? -1 - sorted : sorted];
+  return column && { name: column.name, descending: sorted < 0 };
+}
+
 const VIRTUAL_FROM = 200;
 const AROUND = 12;
 
@@ -65,16 +75,16 @@ export function download(name: string, type: string, text: string): void {
 
 export function DataTable<T>(props: Props<T>) {
   const { rows, columns, rowKey } = props;
-  const [sort, setSort] = useState<number | undefined>(props.sorted);
+  // By name: columns may come and go while the reader's order stays.
+  const [sort, setSort] = useState<Sorting | undefined>(() => sortingOf(columns, props.sorted));
   const box = useRef<HTMLDivElement>(null);
   const [top, setTop] = useState(0);
   const [height, setHeight] = useState(400);
   const [rowHeight, setRowHeight] = useState(24);
   const virtual = rows.length > VIRTUAL_FROM;
   const order = useMemo(() => {
-    if (sort === undefined) return rows;
-    const column = columns[sort < 0 ? -1 - sort : sort];
-    return column ? sortRows(rows, column, sort < 0) : rows;
+    const column = columns.find((c) => c.name === sort?.name);
+    return column && sort ? sortRows(rows, column, sort.descending) : rows;
   }, [rows, columns, sort]);
   useEffect(() => {
     if (!virtual || !box.current) return;
@@ -83,11 +93,12 @@ export function DataTable<T>(props: Props<T>) {
   }, [virtual]);
   const first = virtual ? Math.max(0, Math.min(Math.floor(top / rowHeight) - AROUND, order.length - 1)) : 0;
   const last = virtual ? Math.min(order.length, Math.ceil((top + height) / rowHeight) + AROUND) : order.length;
-  const press = (i: number, column: Column<T>) => {
-    const down = -1 - i;
+  const press = ({ name, numeric }: Column<T>) => {
     // Numbers begin with the greatest.
-    setSort(column.numeric ? (sort === down ? i : down) : sort === i ? down : i);
+    const first = numeric === true;
+    setSort({ name, descending: sort?.name === name && sort.descending === first ? !first : first });
   };
+  const state = (column: Column<T>) => (sort?.name !== column.name ? 'none' : sort.descending ? 'descending' : 'ascending');
   return (
     <div class={`scroll ${virtual ? 'virtual' : ''} ${props.class ?? ''}`} ref={box} tabIndex={virtual || props.class === 'legend' ? 0 : -1}
       onScroll={virtual ? (e) => setTop(e.currentTarget.scrollTop) : undefined} role="region" aria-label={props.caption}>
@@ -95,10 +106,10 @@ export function DataTable<T>(props: Props<T>) {
         <caption class="hide">{props.caption}</caption>
         <thead>
           <tr>
-            {columns.map((column, i) => (
+            {columns.map((column) => (
               <th key={column.name} class={`${column.numeric ? 'num' : ''} ${column.class ?? ''}`} title={column.title}
-                aria-sort={sort === i ? 'ascending' : sort === -1 - i ? 'descending' : 'none'} scope="col">
-                <button type="button" onClick={() => press(i, column)}>{column.name}{sort === i ? ' ▴' : sort === -1 - i ? ' ▾' : ''}</button>
+                aria-sort={state(column)} scope="col">
+                <button type="button" onClick={() => press(column)}>{column.name}{SIGN[state(column)]}</button>
               </th>
             ))}
           </tr>

@@ -266,14 +266,16 @@ function drawQuantiles(c: CanvasRenderingContext2D, store: Store, heat: Heat, f:
     }
     const last = points.at(-1)?.value ?? NaN;
     if (Number.isNaN(last)) continue;
+    const y = yOf(f, clamp(last, f));
+    const atTop = y < f.top + 16;
     c.setLineDash([]);
     c.textAlign = 'right';
-    c.textBaseline = 'bottom';
+    c.textBaseline = atTop ? 'top' : 'bottom';
     c.strokeStyle = colors.bg;
-    c.lineWidth = 3;
-    c.strokeText(`p${q * 100}`, f.right - 4, yOf(f, clamp(last, f)) - 2);
     c.fillStyle = colors.err;
-    c.fillText(`p${q * 100}`, f.right - 4, yOf(f, clamp(last, f)) - 2);
+    c.lineWidth = 3;
+    c.strokeText(`p${q * 100}`, f.right - 6, atTop ? y + 3 : y - 2);
+    c.fillText(`p${q * 100}`, f.right - 6, atTop ? y + 3 : y - 2);
   }
   c.setLineDash([]);
 }

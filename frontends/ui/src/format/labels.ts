@@ -47,6 +47,12 @@ export function commonLabels(sets: Labels[]): Labels {
   return common;
 }
 
+/** The sets of the first list that the second one lacks. */
+export function missing(then: Labels[], present: Labels[]): Labels[] {
+  const there = new Set(present.map(labelKey));
+  return then.filter((labels) => !there.has(labelKey(labels)));
+}
+
 /** All label names of the sets besides those of `without`, the metric name first, then sorted. */
 export function labelNames(sets: Labels[], without: Labels = {}): string[] {
   const names = new Set<string>();

@@ -8,6 +8,7 @@ import { go, route, setParam } from '../router';
 import { DataTable, type Column } from '../table';
 import type { InstantSeries } from '../types';
 import { Problem, QueryLink, queryPath } from './common';
+import { Vanished } from './Vanished';
 
 interface Count { name: string; series: number }
 interface Vector { result: InstantSeries[] }
@@ -29,6 +30,7 @@ export function narrow(selector: string, label: string, value: string): string {
 export function Cardinality() {
   const match = route.value.params.get('match') || '{__name__!=""}';
   const focus = route.value.params.get('focus') ?? '';
+  const vanished = route.value.params.get('tab') === 'vanished';
   const [text, setText] = useState(match);
   const total = useApi<Vector>('query', { query: `count(${match})` }, AGAIN_MS);
   const metrics = useApi<Vector>('query', { query: `topk(${SHOWN}, count by (__name__) (${match}))` }, AGAIN_MS);
@@ -61,15 +63,31 @@ export function Cardinality() {
         <button type="button" onClick={() => go(queryPath(match))}>Draw them</button>
       </form>
       {error && <Problem of={error} />}
+      <span class="group" role="group" aria-label="View" style={{ marginTop: '8px' }}>
+        <button type="button" aria-pressed={!vanished} onClick={() => setParam('tab', '')}>Series now</button>
+        <button type="button" aria-pressed={vanished} onClick={() => setParam('tab', 'vanished')}>Vanished</button>
+      </span>
+      {vanished ? <Vanished match={match} /> : <Present {...{ match, focus, query, series, byMetric, byValue, labels, to }} known={names.data !== null} distinct={distinct.data?.result[0]?.value?.[1] ?? '…'} />}
+    </>
+  );
+}
+
+interface PresentProps {
+  match: string; focus: string; query: string | null; series: number; byMetric: Count[]; byValue: Count[]; labels: string[]; known: boolean; distinct: string; to(match: string): void;
+}
+
+function Present({ match, focus, query, series, byMetric, byValue, labels, known, distinct, to }: PresentProps) {
+  return (
+    <>
       <h2>Labels</h2>
       <div class="row">
         {labels.map((name) => <button key={name} type="button" aria-pressed={name === focus} onClick={() => setParam('focus', name === focus ? '' : name)}>{name}</button>)}
-        {names.data && labels.length === 0 && <span class="dim">The series have no labels.</span>}
+        {known && labels.length === 0 && <span class="dim">The series have no labels.</span>}
       </div>
       <div class="cards" style={{ marginTop: '12px' }}>
         <Part title="By metric" expr={`topk(${SHOWN}, count by (__name__) (${match}))`} list={byMetric} total={series} choose={(name) => to(narrow(match, '__name__', name))} />
         {focus !== '' && (
-          <Part title={`By ${focus}: ${distinct.data?.result[0]?.value?.[1] ?? '…'} values`} expr={query!} list={byValue} total={series} choose={(value) => to(narrow(match, focus, value))} />
+          <Part title={`By ${focus}: ${distinct} values`} expr={query!} list={byValue} total={series} choose={(value) => to(narrow(match, focus, value))} />
         )}
       </div>
     </>

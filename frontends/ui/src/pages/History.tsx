@@ -33,24 +33,7 @@ export function stretches(series: { state: string; times: number[] }[], step: nu
 export function History() {
   const rule = route.value.params.get('rule') ?? '';
   const range = Number(route.value.params.get('range') ?? 3600) || 3600;
-  const step = Math.max(1, Math.ceil(range / STEPS));
-  // Aligned, so that a refresh asks the same steps.
-  const end = Math.floor(now.value / Math.max(step, 10)) * Math.max(step, 10);
   const names = useApi<{ groups: RuleGroup[] }>('rules', { type: 'alert', exclude_alerts: 'true' });
-  const query = rule === '' ? 'ALERTS' : `ALERTS{alertname=${quote(rule)}}`;
-  const loaded = useApi<RangeData>('query_range', { query, start: end - range, end, step });
-  const alerts = useMemo(() => {
-    const byAlert = new Map<string, { labels: Labels; series: { state: string; times: number[] }[] }>();
-    for (const s of loaded.data?.result ?? []) {
-      const { alertstate, __name__: _, ...labels } = s.metric;
-      const key = labelKey(labels);
-      const one = byAlert.get(key) ?? { labels, series: [] };
-      one.series.push({ state: alertstate ?? '', times: (s.values ?? []).map(([t]) => t) });
-      byAlert.set(key, one);
-    }
-    return [...byAlert.values()].map((a) => ({ labels: a.labels, stretches: stretches(a.series, step) }))
-      .sort((a, b) => (b.stretches.at(-1)?.to ?? 0) - (a.stretches.at(-1)?.to ?? 0));
-  }, [loaded.data, step]);
   const rules = (names.data?.groups ?? []).flatMap((g) => g.rules);
   const expr = rules.find((r) => r.name === rule)?.query;
   return (
@@ -67,8 +50,34 @@ export function History() {
           {RANGES.map((r) => <option key={r} value={r}>{formatDuration(r)}</option>)}
         </select>
       </div>
-      <Problem of={loaded} />
       {expr && <p><QueryLink expr={expr}><code class="wrap">{expr}</code></QueryLink></p>}
+      <AlertHistory rule={rule} range={range} />
+    </>
+  );
+}
+
+/** The stretches of the alerts of a rule ("": of all rules) in the last `range` seconds. */
+export function AlertHistory({ rule, range }: { rule: string; range: number }) {
+  const step = Math.max(1, Math.ceil(range / STEPS));
+  // Aligned, so that a refresh asks the same steps.
+  const end = Math.floor(now.value / Math.max(step, 10)) * Math.max(step, 10);
+  const query = rule === '' ? 'ALERTS' : `ALERTS{alertname=${quote(rule)}}`;
+  const loaded = useApi<RangeData>('query_range', { query, start: end - range, end, step });
+  const alerts = useMemo(() => {
+    const byAlert = new Map<string, { labels: Labels; series: { state: string; times: number[] }[] }>();
+    for (const s of loaded.data?.result ?? []) {
+      const { alertstate, __name__: _, ...labels } = s.metric;
+      const key = labelKey(labels);
+      const one = byAlert.get(key) ?? { labels, series: [] };
+      one.series.push({ state: alertstate ?? '', times: (s.values ?? []).map(([t]) => t) });
+      byAlert.set(key, one);
+    }
+    return [...byAlert.values()].map((a) => ({ labels: a.labels, stretches: stretches(a.series, step) }))
+      .sort((a, b) => (b.stretches.at(-1)?.to ?? 0) - (a.stretches.at(-1)?.to ?? 0));
+  }, [loaded.data, step]);
+  return (
+    <>
+      <Problem of={loaded} />
       {loaded.data && alerts.length === 0 && <div class="box">No alert was pending or firing in the last {formatDuration(range)}.</div>}
       {alerts.slice(0, ROWS).map((a) => <Line key={labelKey(a.labels)} alert={a} from={end - range} to={end} step={step} />)}
       {alerts.length > ROWS && <p class="dim">{alerts.length - ROWS} more alerts are not shown: choose a rule.</p>}

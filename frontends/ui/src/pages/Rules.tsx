@@ -7,16 +7,17 @@ import { href, route } from '../router';
 import { DataTable, type Column } from '../table';
 import type { Rule, RuleGroup, View, Views } from '../types';
 import { FindBox, Problem, QueryLink, StateButton, matches, unix, useSearch } from './common';
+import { RuleDetail, ruleKey, rulePath } from './RuleDetail';
 
 interface Line { rule: Rule; group: RuleGroup; view: View | null }
 
 const COLUMNS: Column<Line>[] = [
   {
     name: 'rule', text: ({ rule }) => rule.name,
-    cell: ({ rule, view }) => <>
+    cell: ({ rule, group }) => <>
       <span class={rule.health === 'err' ? 'err' : rule.health === 'ok' ? 'ok' : 'warn'} title={rule.health}>{rule.health === 'err' ? '✖' : rule.health === 'ok' ? '✔' : '◌'}</span>{' '}
       <span class="dim">{rule.type === 'alerting' ? 'alert' : 'record'}</span>{' '}
-      {view ? <a class="name" href={href(`/views/${view.id}`)} data-page="1">{rule.name}</a> : <span class="name">{rule.name}</span>}
+      <a class="name" href={href(rulePath(group, rule))} data-page="1">{rule.name}</a>
     </>,
   },
   {
@@ -39,6 +40,14 @@ const COLUMNS: Column<Line>[] = [
   },
 ];
 
+const WITH_GROUP: Column<Line>[] = [...COLUMNS.slice(0, 1), { name: 'group', text: ({ group }) => group.name, cell: ({ group }) => <span title={group.file}>{group.name}</span> }, ...COLUMNS.slice(1)];
+/** More rules than this are one table. */
+const MANY = 300;
+
+function lineKey({ rule, group }: Line): string {
+  return `${group.file}${group.name}${rule.name}${rule.query}${JSON.stringify(rule.labels)}`;
+}
+
 export function Rules() {
   const loaded = useApi<{ groups: RuleGroup[] }>('rules', { exclude_alerts: 'true' }, 5000);
   const views = useApi<Views>('views', {}, 5000);
@@ -46,10 +55,24 @@ export function Rules() {
   const state = route.value.params.get('state') ?? route.value.params.get('health');
   const groups = loaded.data?.groups ?? [];
   const viewOf = useMemo(() => {
-    const rules = (views.data?.views ?? []).filter((v) => v.name !== '');
-    return (rule: Rule) => rules.find((v) => v.name === rule.name && (rule.type === 'recording') === (v.kind === 'recorded')) ?? null;
+    const key = (name: string, recorded: boolean) => `${recorded ? 'record' : 'alert'} ${name}`;
+    const rules = new Map((views.data?.views ?? []).filter((v) => v.name !== '').map((v) => [key(v.name, v.kind === 'recorded'), v]));
+    return (rule: Rule) => rules.get(key(rule.name, rule.type === 'recording')) ?? null;
   }, [views.data]);
   const all = groups.flatMap((g) => g.rules);
+  // A table for each group would have all rows in the document.
+  const many = all.length > MANY;
+  const shown = useMemo(() => groups.flatMap((group) => group.rules
+    .filter((r) => (!state || r.health === state) && matches(filter, `${r.name} ${r.query} ${group.name} ${group.file}`, [r.labels ?? {}]))
+    .map((rule) => ({ rule, group, view: viewOf(rule) }))), [loaded.data, state, filter, viewOf]);
+  const asked = route.value.params.get('rule');
+  if (asked !== null) {
+    const one = groups.flatMap((group) => group.rules.map((rule) => ({ rule, group }))).find(({ rule, group }) => ruleKey(group, rule) === asked);
+    if (one) return <RuleDetail key={asked} {...one} groups={groups} view={viewOf(one.rule)} />;
+    return loaded.data
+      ? <div class="box">There is no rule {asked} any more. <a class="plain-link" href={href('/rules')} data-page="1">All rules</a></div>
+      : <Problem of={loaded} />;
+  }
   const count = (health: string) => all.filter((r) => r.health === health).length;
   return (
     <>
@@ -62,15 +85,17 @@ export function Rules() {
       </div>
       <Problem of={loaded} />
       {loaded.data && all.length === 0 && <div class="box">There are no rules. <code>rule_files</code> in the configuration names files of rules.</div>}
-      {groups.map((group) => {
-        const lines = group.rules.filter((r) => (!state || r.health === state) && matches(filter, `${r.name} ${r.query} ${group.name} ${group.file}`, [r.labels ?? {}])).map((rule) => ({ rule, group, view: viewOf(rule) }));
-        return lines.length > 0 && (
-          <section key={`${group.file};${group.name}`}>
-            <div class="group-head"><h2 style={{ margin: 0 }}>{group.name}</h2><span class="dim wrap">{group.file}</span><span class="dim">every {formatDuration(group.interval)}</span></div>
-            <DataTable class="stacked" rows={lines} columns={COLUMNS} rowKey={(l) => `${l.rule.name}${l.rule.query}${JSON.stringify(l.rule.labels)}`} caption={`Rules of ${group.name}`} />
-          </section>
-        );
-      })}
+      {many
+        ? <DataTable class="stacked" rows={shown} columns={WITH_GROUP} rowKey={lineKey} caption="Rules" />
+        : groups.map((group) => {
+          const lines = shown.filter((l) => l.group === group);
+          return lines.length > 0 && (
+            <section key={`${group.file};${group.name}`}>
+              <div class="group-head"><h2 style={{ margin: 0 }}>{group.name}</h2><span class="dim wrap">{group.file}</span><span class="dim">every {formatDuration(group.interval)}</span></div>
+              <DataTable class="stacked" rows={lines} columns={COLUMNS} rowKey={lineKey} caption={`Rules of ${group.name}`} />
+            </section>
+          );
+        })}
     </>
   );
 }

@@ -1,6 +1,7 @@
 // Status of the server: what runs, its flags, its configuration, the Alertmanagers.
-import { useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { ApiError } from '../api';
+import { changedLines } from '../format/lines';
 import { formatSpan } from '../format/numbers';
 import { dateTime } from '../format/time';
 import { useApi } from '../hooks';
@@ -91,6 +92,21 @@ export function Config() {
   const lines = useMemo(() => (loaded.data?.yaml ?? '').split('\n'), [loaded.data]);
   const found = filter === '' ? 0 : lines.filter((l) => l.toLowerCase().includes(filter.toLowerCase())).length;
   const jobs = lines.map((l, i) => ({ i, name: /^\s*- job_name: (.*)$/.exec(l)?.[1] })).filter((j) => j.name);
+  // What the server had before the latest reload that this page has seen.
+  const [before, setBefore] = useState<string | null>(null);
+  const shown = useRef<string | null>(null);
+  const runtime = useApi<Runtime>('status/runtimeinfo', {}, 10_000);
+  const at = runtime.data?.lastConfigTime;
+  useEffect(() => {
+    if (at !== undefined) loaded.reload();
+  }, [at]);
+  useEffect(() => {
+    const yaml = loaded.data?.yaml;
+    if (yaml === undefined) return;
+    if (shown.current !== null && shown.current !== yaml) setBefore(shown.current);
+    shown.current = yaml;
+  }, [loaded.data]);
+  const changes = useMemo(() => (before === null ? [] : changedLines(before.split('\n'), lines)), [before, lines]);
   const copy = () => navigator.clipboard?.writeText(loaded.data?.yaml ?? '').then(() => toast('Copied'), () => undefined);
   return (
     <>
@@ -109,6 +125,15 @@ export function Config() {
         <FindBox label="Mark lines" />
       </div>
       <Problem of={loaded} />
+      {runtime.data && <p class="dim">In force since {dateTime(unix(runtime.data.lastConfigTime), zone.value)}. {runtime.data.reloadConfigSuccess ? '' : <b class="err">The last reload failed: what is on the disk is not in force.</b>}</p>}
+      {changes.length > 0 && (
+        <>
+          <h2>What the reload changed</h2>
+          <div class="box scroll mono" tabIndex={0} role="region" aria-label="What the reload changed">
+            {changes.map((c, i) => <div key={i} class={c.sign === '+' ? 'ok' : c.sign === '-' ? 'err' : 'dim'} style={{ whiteSpace: 'pre' }}>{c.sign} {c.text}</div>)}
+          </div>
+        </>
+      )}
       <div class="box scroll lines mono" tabIndex={0} role="region" aria-label="Configuration">
         {lines.map((line, i) => [
           <span key={`n${i}`} id={`line-${i}`} class="no">{i + 1}</span>,

@@ -2,8 +2,8 @@
 import { useMemo } from 'preact/hooks';
 import { formatSpan, formatValue } from '../format/numbers';
 import { useApi } from '../hooks';
-import { now } from '../live';
-import { href, route } from '../router';
+import { heard, now, type Heard } from '../live';
+import { href, route, setParam } from '../router';
 import { DataTable, type Column } from '../table';
 import type { View, Views as ViewsData } from '../types';
 import { FindBox, Problem, QueryLink, matches, unix, useSearch } from './common';
@@ -29,7 +29,51 @@ const COLUMNS: Column<View>[] = [
 
 export function Views() {
   const id = /^\/views\/(.+)$/.exec(route.value.path)?.[1];
-  return id === undefined ? <List /> : <Detail id={decodeURIComponent(id)} />;
+  if (id !== undefined) return <Detail id={decodeURIComponent(id)} />;
+  return route.value.params.get('tab') === 'subscriptions' ? <Subscriptions /> : <List />;
+}
+
+function Tabs({ subscriptions }: { subscriptions: boolean }) {
+  return (
+    <span class="group" role="group" aria-label="View">
+      <button type="button" aria-pressed={!subscriptions} onClick={() => setParam('tab', '')}>All</button>
+      <button type="button" aria-pressed={subscriptions} onClick={() => setParam('tab', 'subscriptions')}>Subscriptions</button>
+    </span>
+  );
+}
+
+const MINE: Column<Heard>[] = [
+  { name: 'query', class: 'wrap', text: (h) => h.query, cell: (h) => <QueryLink expr={h.query}><code class="wrap">{h.query}</code></QueryLink> },
+  { name: 'kept current', text: (h) => (h.standing ? 'with every sample' : 'asked once a second') },
+  { name: 'messages', numeric: true, sort: (h) => h.messages, text: (h) => String(h.messages) },
+  { name: 'received', numeric: true, sort: (h) => h.size, text: (h) => String(h.size), cell: (h) => formatValue(h.size, 'bytes', 3) },
+  { name: 'lost', title: 'how often changes were dropped because this tab was slow', numeric: true, sort: (h) => h.lost, text: (h) => String(h.lost), cell: (h) => <span class={h.lost > 0 ? 'err' : ''}>{h.lost}</span> },
+  { name: 'complete', numeric: true, class: 'narrow-hide', sort: (h) => h.frontier, text: (h) => String(h.frontier), cell: (h) => (h.frontier === 0 ? '' : `${formatSpan(now.value - h.frontier)} ago`) },
+];
+
+/** Who reads live answers: this tab, and how many others share a view. */
+function Subscriptions() {
+  const loaded = useApi<ViewsData>('views', {}, 1000);
+  const [filter] = useSearch();
+  void now.value;
+  const mine = heard().filter((h) => matches(filter, h.query, [])).map((h) => ({ ...h }));
+  const read = (loaded.data?.views ?? []).filter((v) => v.taps > 0 && matches(filter, `${v.id} ${v.name} ${v.plan}`, []));
+  return (
+    <>
+      <div class="head">
+        <h1>Live views</h1>
+        <Tabs subscriptions />
+        <span class="grow" />
+        <FindBox label="Filter queries" />
+      </div>
+      <Problem of={loaded} />
+      <h2>Of this tab</h2>
+      <DataTable class="stacked" rows={mine} columns={MINE} rowKey={(h) => h.id} caption="Live queries of this tab" />
+      <h2>Views that somebody reads</h2>
+      {read.length === 0 ? <div class="box">None.</div> : <DataTable class="stacked" rows={read} columns={COLUMNS} rowKey={(v) => v.id} caption="Views that somebody reads" />}
+      <p class="dim">Readers of other tabs and programs are counted, not named. <QueryLink expr="perennial_subscriptions">Subscriptions over time</QueryLink></p>
+    </>
+  );
 }
 
 function List() {
@@ -42,6 +86,7 @@ function List() {
     <>
       <div class="head">
         <h1>Live views</h1>
+        <Tabs subscriptions={false} />
         <span class="dim">{loaded.data?.total ?? 0} views · {views.filter((v) => !v.standing).length} scheduled · {formatValue(cpu, 'seconds', 3)} of CPU</span>
         <span class="grow" />
         <FindBox label="Filter views" />

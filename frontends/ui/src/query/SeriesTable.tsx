@@ -36,6 +36,8 @@ const SEARCHED_FROM = 12;
 
 /** The labels that tell the series apart, and those that all have. */
 export function splitLabels(sets: Labels[]): { names: string[]; common: Labels } {
+  // One series needs no columns to be told apart.
+  if (sets.length === 1) return { names: [], common: sets[0]! };
   const common = commonLabels(sets);
   return { names: labelNames(sets, common), common };
 }
@@ -110,7 +112,7 @@ export function SeriesTable(props: Props) {
     <>
       {(commonNames.length > 0 || nan + infinite > 0) && (
         <div class="common" style={{ padding: '0 8px' }}>
-          {commonNames.length > 0 && <span title="labels that all series have">common: {selector(common)} </span>}
+          {commonNames.length > 0 && <span title="labels that all series have">{count > 1 ? 'common: ' : ''}{selector(common)} </span>}
           {nan > 0 && <span class="warn">· {nan} series with NaN </span>}
           {infinite > 0 && <span class="warn">· {infinite} series with ±Inf (at the edge) </span>}
         </div>
