@@ -52,7 +52,8 @@ async fn an_answer_may_be_compressed() {
     for format in ["json", "csv", "arrow"] {
         let path = format!("/api/v1/sql?format={format}");
         let headers = [TEXT, ("accept-encoding", "gzip")];
-        let got = request(&server, "POST", &path, &headers, "SELECT 1234567 AS number, 'a text' AS word").await;
+        let got =
+            request(&server, "POST", &path, &headers, "SELECT 1234567 AS number, 'a text' AS word").await;
         assert_eq!((got.status.as_u16(), got.header("content-encoding")), (200, "gzip"), "{format}");
     }
 }
