@@ -23,7 +23,7 @@ export interface Listener {
 
 /** What a live query of this tab has heard. */
 export interface Heard {
-  id: string; query: string;
+  id: string; query: string; language: 'promql' | 'sql';
   /** Time as of which it is complete, Unix seconds; 0: not yet. */
   frontier: number;
   standing: boolean;
@@ -34,7 +34,19 @@ export interface Heard {
   lost: number;
 }
 
-interface Subscription extends Heard { listener: Listener }
+interface Subscription extends Heard { listener: Listener | SqlListener }
+
+/** A row of a statement, and how many more equal rows there are (negative: fewer). */
+export interface SqlChange { row: Record<string, string | number | boolean | null>; diff: number }
+
+/** What a subscription to a statement hears. */
+export interface SqlListener {
+  started?(columns: { name: string; type: string }[], how: { plan: boolean; why: string }): void;
+  snapshot(t: number, rows: SqlChange[]): void;
+  delta(t: number, rows: SqlChange[]): void;
+  progress?(t: number): void;
+  error?(message: string, final: boolean): void;
+}
 
 /** How the connection is. */
 export type Connection = 'connecting' | 'open' | 'waiting' | 'asleep';
@@ -65,11 +77,20 @@ const subscriptions = new Map<string, Subscription>();
 
 /** Watches a query. The returned function ends it. */
 export function watch(query: string, listener: Listener): () => void {
+  return begin(query, 'promql', listener);
+}
+
+/** Watches a statement in SQL. The returned function ends it. */
+export function watchSql(statement: string, listener: SqlListener): () => void {
+  return begin(statement, 'sql', listener);
+}
+
+function begin(query: string, language: Subscription['language'], listener: Listener | SqlListener): () => void {
   if (subscriptions.size >= SUBSCRIPTIONS_PER_SOCKET) {
     queueMicrotask(() => listener.error?.('too many live queries on this page', true));
     return () => undefined;
   }
-  const subscription = { id: `q${nextId++}`, query, listener, frontier: 0, standing: true, messages: 0, size: 0, lost: 0 };
+  const subscription = { id: `q${nextId++}`, query, language, listener, frontier: 0, standing: true, messages: 0, size: 0, lost: 0 };
   subscriptions.set(subscription.id, subscription);
   sendSubscribe(subscription);
   return () => {
@@ -78,8 +99,8 @@ export function watch(query: string, listener: Listener): () => void {
   };
 }
 
-function sendSubscribe({ id, query }: Subscription): void {
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ subscribe: { id, query } }));
+function sendSubscribe({ id, query, language }: Subscription): void {
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ subscribe: language === 'sql' ? { id, sql: query } : { id, query } }));
 }
 
 /** The live queries of this tab. */
@@ -143,7 +164,7 @@ export function reconnectNow(): void {
 }
 
 interface Message {
-  id?: string; t?: number; rows?: Row[]; upsert?: Row[]; remove?: Labels[]; from?: number; to?: number;
+  id?: string; t?: number; rows?: unknown[]; columns?: { name: string; type: string }[]; class?: string; why?: string; upsert?: Row[]; remove?: Labels[]; from?: number; to?: number;
   error?: string; standing?: boolean; reason?: string;
 }
 
@@ -153,7 +174,6 @@ function receive(message: Record<string, Message>, size: number): void {
   attempts = 0;
   const subscription = subscriptions.get(body.id ?? '');
   if (!subscription) return;
-  const { listener } = subscription;
   subscription.messages++;
   subscription.size += size;
   const t = body.t ?? 0;
@@ -163,12 +183,27 @@ function receive(message: Record<string, Message>, size: number): void {
     const ahead = Date.now() / 1000 - t;
     if (ahead < skew.value || skew.value === 0) skew.value = ahead < 0 ? ahead : Math.min(skew.value, 0);
   }
+  if (subscription.language === 'sql') receiveSql(subscription, subscription.listener as SqlListener, kind, body);
+  else receiveRows(subscription, subscription.listener as Listener, kind, body);
+}
+
+function receiveSql(subscription: Subscription, listener: SqlListener, kind: string, body: Message): void {
+  const rows = (body.rows ?? []) as SqlChange[];
+  if (kind === 'subscribed') return listener.started?.(body.columns ?? [], { plan: body.class === 'plan', why: body.why ?? '' });
+  if (kind === 'snapshot') return listener.snapshot(body.t ?? 0, rows);
+  if (kind === 'delta') return listener.delta(body.t ?? 0, rows);
+  if (kind === 'progress') return listener.progress?.(body.t ?? 0);
+  receiveEnd(subscription, listener, kind, body);
+}
+
+function receiveRows(subscription: Subscription, listener: Listener, kind: string, body: Message): void {
+  const t = body.t ?? 0;
   switch (kind) {
     case 'subscribed':
       subscription.standing = body.standing !== false;
       return listener.started?.(subscription.standing);
     case 'snapshot':
-      return listener.snapshot(t, body.rows ?? []);
+      return listener.snapshot(t, (body.rows ?? []) as Row[]);
     case 'delta':
       return listener.delta(t, body.upsert ?? [], body.remove ?? []);
     case 'progress':
@@ -176,12 +211,19 @@ function receive(message: Record<string, Message>, size: number): void {
     case 'lost':
       subscription.lost++;
       return listener.lost?.(body.from ?? 0, body.to ?? 0);
-    case 'error':
-      // Without a time the request was refused.
-      if (body.t === undefined) subscriptions.delete(subscription.id);
-      return listener.error?.(body.error ?? '', body.t === undefined);
-    case 'unsubscribed':
-      if (subscriptions.delete(subscription.id)) listener.error?.(`the subscription ended: ${body.reason ?? ''}`, true);
+    default:
+      receiveEnd(subscription, listener, kind, body);
+  }
+}
+
+/** Failures, and ends. */
+function receiveEnd(subscription: Subscription, listener: Pick<Listener, 'error'>, kind: string, body: Message): void {
+  if (kind === 'error') {
+    // Without a time the request was refused.
+    if (body.t === undefined) subscriptions.delete(subscription.id);
+    listener.error?.(body.error ?? '', body.t === undefined);
+  } else if (kind === 'unsubscribed' && subscriptions.delete(subscription.id)) {
+    listener.error?.(`the subscription ended: ${body.reason ?? ''}`, true);
   }
 }
 

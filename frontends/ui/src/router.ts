@@ -44,6 +44,9 @@ export function setParam(name: string, value: string): void {
   replace(route.value.path + (text === '' ? '' : `?${text}`));
 }
 
+/** The address of exactly what a page shows; pages whose own address says less put theirs here. */
+export const exactLink: { of: (() => string) | null } = { of: null };
+
 /** Follows the history and clicks on links of this application. */
 export function startRouter(): void {
   addEventListener('popstate', () => (route.value = current()));

@@ -7,7 +7,7 @@ import { connection, frontier, lag, now, paused, reconnectNow, retryAt, watch } 
 import { Lazy } from './lazy';
 import { Palette, openPalette } from './palette';
 import { Query } from './pages/Query';
-import { go, href, route } from './router';
+import { exactLink, go, href, route } from './router';
 import { server, theme, toggleDensity, toggleTheme, toggleZone, zone } from './settings';
 import { Toast, toast } from './toast';
 import { Starting } from './starting';
@@ -198,7 +198,7 @@ function useKeys(help: () => void): void {
       const actions: Record<string, () => void> = {
         g: () => (g = Date.now()), u: toggleZone, d: toggleDensity, '?': help,
         '/': () => document.querySelector<HTMLInputElement>('input.find')?.focus(),
-        y: () => navigator.clipboard?.writeText(location.href).then(() => toast('Link copied'), () => undefined),
+        y: () => navigator.clipboard?.writeText(exactLink.of?.() ?? location.href).then(() => toast('Link copied'), () => undefined),
         ' ': () => (paused.value = !paused.value),
       };
       const onButton = event.key === ' ' && target.closest('button, a, summary, [tabindex="0"]');
@@ -213,7 +213,7 @@ function useKeys(help: () => void): void {
 }
 
 const KEYS: [string, string][] = [
-  ['Ctrl K', 'find a page, metric, rule or target'], ['Space', 'pause or go on'], ['/', 'filter'], ['u', 'UTC or local time'], ['d', 'dense or relaxed rows'], ['y', 'copy the link of this page'],
+  ['Ctrl K', 'find a page, metric, rule or target'], ['Space', 'pause or go on'], ['/', 'filter'], ['u', 'UTC or local time'], ['d', 'dense or relaxed rows'], ['y', 'copy the link of exactly this picture'],
   ['Enter', 'run the query (SQL: Ctrl Enter)'], ['Shift Enter', 'new line in the editor'], ['Alt ↑ ↓', 'queries asked before'], ['+ −', 'shorter or longer range'], ['← →', 'half a range earlier or later'],
   ['0', 'axis from zero'], ['z', 'zoom back'], ['?', 'this list'],
 ];

@@ -604,6 +604,100 @@ test('a tab that nobody looks at for a minute sleeps, and wakes', async () => {
   await own.close();
 });
 
+/** Counts what a reader does with hands: clicks (a drag is one) and keys. */
+function hands(page) {
+  const count = { clicks: 0, keys: 0 };
+  return {
+    count,
+    click: async (locator) => (count.clicks++, locator.click()),
+    doubleClick: async (locator) => (count.clicks += 2, locator.dblclick()),
+    press: async (key) => (count.keys++, page.keyboard.press(key)),
+    type: async (text) => (count.keys += text.length, page.keyboard.type(text, { delay: 10 })),
+  };
+}
+
+test('the frequent jobs take as few clicks and keys as docs/page.md says', async () => {
+  const took = {};
+  const job = async (name, path, work) => {
+    const page = await open(path);
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+    await sleep(300);
+    const reader = hands(page);
+    await work(page, reader);
+    took[name] = `${reader.count.clicks} clicks, ${reader.count.keys} keys`;
+    await page.close();
+  };
+  const notInEditor = (page) => page.evaluate(() => document.activeElement?.blur());
+  await job('what fires', '/query', async (page, reader) => {
+    await page.waitForSelector('header .badge', WAIT);
+    await reader.click(page.locator('nav > a:has-text("Alerts")'));
+    await page.waitForSelector('.item', WAIT);
+  });
+  await job('why it fired', '/graph?g0.expr=demo_wave+%3E+0.5&g0.tab=1', async (page) => {
+    await chartShows(page);
+    assert.match(await bodyText(page), /drawn: demo_wave/);
+  });
+  await job('graph of a half-known metric', '/query', async (page, reader) => {
+    await page.waitForFunction(() => document.activeElement?.shadowRoot?.activeElement != null, null, WAIT);
+    await reader.type('demo_t');
+    await page.waitForFunction(() => document.querySelector('.editor > div').shadowRoot.querySelector('[aria-selected]')?.textContent.includes('demo_temperature'), null, WAIT);
+    await sleep(120);
+    await reader.press('Enter');
+    await reader.press('Enter');
+    await chartShows(page);
+  });
+  await job('which target is down, and why', '/query?g0.expr=up', async (page, reader) => {
+    await notInEditor(page);
+    await reader.press('g');
+    await reader.press('t');
+    await page.waitForSelector('text=server returned HTTP status 500', WAIT);
+  });
+  await job('break down by a label', '/query?g0.expr=demo_temperature_celsius', async (page, reader) => {
+    await chartShows(page);
+    await reader.doubleClick(page.locator('th:has-text("room")'));
+    await page.waitForURL(/sum\+by\+%28room%29/, WAIT);
+  });
+  await job('zoom into a spike and back', '/query?g0.expr=demo_wave', async (page, reader) => {
+    await chartShows(page);
+    const box = await page.locator('.chart').boundingBox();
+    await page.mouse.move(box.x + 400, box.y + 80);
+    await page.mouse.down();
+    await page.mouse.move(box.x + 600, box.y + 90, { steps: 4 });
+    await page.mouse.up();
+    reader.count.clicks++;
+    await page.waitForURL(/end_input/, WAIT);
+    await page.getByRole('button', { name: 'Zoom back' }).waitFor(WAIT);
+    await page.locator('.legend').first().focus();
+    await reader.press('z');
+    await page.waitForURL((url) => !url.search.includes('end_input'), WAIT);
+  });
+  await job('hand over exactly this view', '/query?g0.expr=demo_wave', async (page, reader) => {
+    await chartShows(page);
+    await notInEditor(page);
+    await reader.press('y');
+    await page.waitForSelector('.toast', WAIT);
+    assert.match(await page.evaluate(() => navigator.clipboard.readText()), /end_input=\d{4}-\d\d-\d\d\+\d\d%3A.*res_step=5s/);
+  });
+  await job('what makes cardinality', '/query?g0.expr=up', async (page, reader) => {
+    await notInEditor(page);
+    await reader.press('g');
+    await reader.press('c');
+    await reader.click(page.locator('section button:has-text("demo_temperature_celsius")'));
+    await page.waitForURL(/match=/, WAIT);
+  });
+  await job('what costs most', '/query?g0.expr=up', async (page, reader) => {
+    await notInEditor(page);
+    await reader.press('g');
+    await reader.press('w');
+    await page.waitForSelector('tr:has-text("path:demo_requests:rate1m")', WAIT);
+  });
+  assert.deepEqual(took, {
+    'what fires': '1 clicks, 0 keys', 'why it fired': '0 clicks, 0 keys', 'graph of a half-known metric': '0 clicks, 8 keys',
+    'which target is down, and why': '0 clicks, 2 keys', 'break down by a label': '2 clicks, 0 keys', 'zoom into a spike and back': '1 clicks, 1 keys',
+    'hand over exactly this view': '0 clicks, 1 keys', 'what makes cardinality': '1 clicks, 2 keys', 'what costs most': '0 clicks, 2 keys',
+  });
+});
+
 /** Waits until something holds. */
 async function until(holds) {
   for (let i = 0; i < 150; i++) {

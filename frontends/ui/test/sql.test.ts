@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { numberOf, storeOf, textOf, type SqlAnswer } from '../src/sql/answer';
+import { LiveRows, numberOf, storeOf, textOf, type SqlAnswer } from '../src/sql/answer';
 import { metricsOf, placeInStatement, relationName } from '../src/sql/statement';
 
 const at = (text: string) => placeInStatement(text.replace('|', ''), text.indexOf('|'));
@@ -61,4 +61,15 @@ describe('an answer', () => {
     expect(storeOf({ columns: columns.slice(0, 2), rows: [[time(1), 'a']] })).toBeNull();
     expect(storeOf({ columns, rows: [[time(1), 'a', 1], [time(1), 'b', 2]] })).toBeNull();
   });
+});
+
+it('rows of a statement that stands are counted', () => {
+  const rows = new LiveRows([{ name: 'a', type: 'text' }, { name: 'n', type: 'int8' }]);
+  const change = (a: string, n: number, diff: number) => ({ row: { a, n }, diff });
+  rows.reset([change('x', 1, 2), change('y', 2, 1)]);
+  expect(rows.answer().rows).toEqual([['x', 1], ['x', 1], ['y', 2]]);
+  rows.change([change('x', 1, -1), change('y', 2, -1), change('y', 3, 1)]);
+  expect(rows.answer().rows).toEqual([['x', 1], ['y', 3]]);
+  rows.reset([{ row: { a: 'z' } as Record<string, string>, diff: 1 }]);
+  expect(rows.answer().rows).toEqual([['z', null]]);
 });

@@ -6,13 +6,13 @@ import { paintOf, usualColoring, type Coloring } from '../chart/paint';
 import { formatValue, type Unit } from '../format/numbers';
 import { dateTime } from '../format/time';
 import { useApi } from '../hooks';
-import { paused } from '../live';
+import { paused, watchSql } from '../live';
 import { unitOfName } from '../promql/ast';
 import { EditorBox } from '../query/EditorBox';
 import { SeriesTable, shortName, splitLabels } from '../query/SeriesTable';
 import { go, route, setParam } from '../router';
 import { recall, remember, zone } from '../settings';
-import { isNumeric, isTime, numberOf, storeOf, textOf, type Cell, type SqlAnswer } from '../sql/answer';
+import { LiveRows, isNumeric, isTime, numberOf, storeOf, textOf, type Cell, type SqlAnswer } from '../sql/answer';
 import { RELATIONS, metricsOf, relationName } from '../sql/statement';
 import { DataTable, download, toCsv, type Column } from '../table';
 import { toast } from '../toast';
@@ -31,9 +31,13 @@ const STARTERS: [string, string][] = [
   ['Rules by what they cost', 'SELECT "group", name, kind, health, evaluation_seconds FROM rules ORDER BY evaluation_seconds DESC LIMIT 20'],
 ];
 
-interface Run { answer: SqlAnswer | null; error: string; warnings: string[]; seconds: number; running: boolean; statement: string }
+interface Run {
+  answer: SqlAnswer | null; error: string; warnings: string[]; seconds: number; running: boolean; statement: string;
+  /** How it is kept current; "": it is not. */
+  live: string;
+}
 
-const NOTHING: Run = { answer: null, error: '', warnings: [], seconds: 0, running: false, statement: '' };
+const NOTHING: Run = { answer: null, error: '', warnings: [], seconds: 0, running: false, statement: '', live: '' };
 
 function readHistory(): string[] {
   try {
@@ -44,8 +48,40 @@ function readHistory(): string[] {
   }
 }
 
-/** The answer of the statement in the address; again after `every` seconds if that is not 0. */
-function useRun(statement: string, count: number, every: number): [Run, () => void] {
+/** Keeps a statement current. The returned function ends it. */
+function follow(statement: string, setRun: (change: (old: Run) => Run) => void): () => void {
+  const began = performance.now();
+  let rows = new LiveRows([]);
+  let live = '';
+  let frame = 0;
+  const show = () => {
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(() => !paused.peek() && setRun((old) => ({ ...NOTHING, answer: rows.answer(), statement, live, seconds: old.seconds || (performance.now() - began) / 1000 })));
+  };
+  setRun((old) => ({ ...old, seconds: 0, running: true }));
+  const end = watchSql(statement, {
+    started(columns, how) {
+      rows = new LiveRows(columns);
+      live = how.plan ? 'live: updated with every sample' : `live: run again every second${how.why === '' ? '' : `, because ${how.why}`}`;
+    },
+    snapshot(_, changes) {
+      rows.reset(changes);
+      show();
+    },
+    delta(_, changes) {
+      rows.change(changes);
+      show();
+    },
+    error: (error) => setRun((old) => ({ ...old, error, running: false, live: '' })),
+  });
+  return () => {
+    cancelAnimationFrame(frame);
+    end();
+  };
+}
+
+/** The answer of the statement in the address; again after `every` seconds if that is not 0, or live. */
+function useRun(statement: string, count: number, every: number | 'live'): [Run, () => void] {
   const [run, setRun] = useState<Run>(NOTHING);
   const abort = useRef<AbortController | null>(null);
   const ask = async () => {
@@ -56,7 +92,7 @@ function useRun(statement: string, count: number, every: number): [Run, () => vo
     setRun((old) => ({ ...old, running: true }));
     try {
       const { data, warnings } = await call<SqlAnswer>('sql', { sql: statement }, mine.signal, 'POST');
-      setRun({ answer: data, error: '', warnings, seconds: (performance.now() - began) / 1000, running: false, statement });
+      setRun({ answer: data, error: '', warnings, seconds: (performance.now() - began) / 1000, running: false, statement, live: '' });
     } catch (e) {
       if (mine.signal.aborted && abort.current !== mine) return;
       const error = mine.signal.aborted ? 'Stopped.' : e instanceof ApiError ? e.message : String(e);
@@ -69,6 +105,7 @@ function useRun(statement: string, count: number, every: number): [Run, () => vo
       setRun(NOTHING);
       return undefined;
     }
+    if (every === 'live') return follow(statement, setRun);
     void ask();
     const timer = every > 0 ? setInterval(() => !document.hidden && !paused.value && void ask(), every * 1000) : undefined;
     return () => {
@@ -82,7 +119,7 @@ function useRun(statement: string, count: number, every: number): [Run, () => vo
 export function Sql() {
   const { params } = route.value;
   const statement = params.get('q') ?? '';
-  const every = Number(params.get('every') ?? 0) || 0;
+  const every = params.get('every') === 'live' ? 'live' : Number(params.get('every') ?? 0) || 0;
   const [text, setText] = useState(statement);
   const [revision, setRevision] = useState(0);
   const [count, setCount] = useState(0);
@@ -118,6 +155,7 @@ export function Sql() {
         <span class="grow" />
         <select aria-label="Ask again" value={String(every)} onChange={(e) => setParam('every', e.currentTarget.value === '0' ? '' : e.currentTarget.value)}>
           <option value="0">once</option>
+          <option value="live">live</option>
           {EVERY.map((n) => <option key={n} value={n}>every {n} s</option>)}
         </select>
       </div>
@@ -176,6 +214,7 @@ function Answer({ run, answer }: { run: Run; answer: SqlAnswer }) {
       <div class="head">
         <span class="group" role="group" aria-label="View">{tab('table', 'Table')}{tab('chart', 'Chart', store === null)}{tab('plan', 'Plan')}</span>
         <span class="dim">{answer.rows.length.toLocaleString('en')} {answer.rows.length === 1 ? 'row' : 'rows'} · {formatValue(run.seconds, 'seconds', 2)}</span>
+        {run.live !== '' && <span class="live">{run.live}</span>}
         <span class="grow" />
         <button type="button" class="plain" onClick={() => void csv()}>CSV</button>
       </div>

@@ -43,7 +43,11 @@ function Tabs({ subscriptions }: { subscriptions: boolean }) {
 }
 
 const MINE: Column<Heard>[] = [
-  { name: 'query', class: 'wrap', text: (h) => h.query, cell: (h) => <QueryLink expr={h.query}><code class="wrap">{h.query}</code></QueryLink> },
+  {
+    name: 'query', class: 'wrap', text: (h) => h.query, cell: (h) => (h.language === 'sql'
+      ? <a href={href(`/sql?${new URLSearchParams({ q: h.query, every: 'live' }).toString()}`)} data-page="1"><code class="wrap">{h.query}</code></a>
+      : <QueryLink expr={h.query}><code class="wrap">{h.query}</code></QueryLink>),
+  },
   { name: 'kept current', text: (h) => (h.standing ? 'with every sample' : 'asked once a second') },
   { name: 'messages', numeric: true, sort: (h) => h.messages, text: (h) => String(h.messages) },
   { name: 'received', numeric: true, sort: (h) => h.size, text: (h) => String(h.size), cell: (h) => formatValue(h.size, 'bytes', 3) },

@@ -11,6 +11,7 @@ import { formatDuration, formatValue, parseDuration } from '../format/numbers';
 import { dateTime, parseTime } from '../format/time';
 import { lag, now, paused } from '../live';
 import { firstSelector, print, unitOfName } from '../promql/ast';
+import { exactLink } from '../router';
 import { recall, remember, zone } from '../settings';
 import { download, toCsv } from '../table';
 import { useFrame } from '../hooks';
@@ -143,6 +144,15 @@ export function Panel({ settings, first, change, stretch, remove }: Props) {
     action();
   };
 
+  const store = result?.store;
+  useEffect(() => {
+    if (!first || !store) return undefined;
+    const link = () => permalink(settings, store.end);
+    exactLink.of = link;
+    return () => {
+      if (exactLink.of === link) exactLink.of = null;
+    };
+  }, [first, store, settings]);
   const fault = result?.error?.type === 'bad_data' ? result.error.message : null;
   return (
     <section class="panel" onKeyDown={keys} aria-label="Query">
@@ -267,19 +277,24 @@ function Foot({ settings, result, put }: BodyProps) {
       <span class="grow" />
       <button type="button" class="plain" onClick={() => void format()}>Format</button>
       <button type="button" class="plain" onClick={csv}>CSV</button>
-      <button type="button" class="plain" title="The address of exactly this picture, with absolute times" onClick={() => permalink(settings, store.end, toast)}>Copy link</button>
+      <button type="button" class="plain" title="The address of exactly this picture, with absolute times" onClick={() => copy(permalink(settings, store.end), toast)}>Copy link</button>
     </div>
   );
 }
 
-function permalink(settings: Settings, end: number, toast: (text: string) => void): void {
+/** The address with absolute times. */
+function permalink(settings: Settings, end: number): string {
   const url = new URL(location.href);
   url.searchParams.set('g0.end_input', dateTime(settings.end ?? end, 'utc'));
   if (settings.step === null) {
     url.searchParams.set('g0.res_type', 'fixed');
     url.searchParams.set('g0.res_step', formatDuration(stepOf(settings)));
   }
-  navigator.clipboard?.writeText(url.href).then(() => toast('Link copied'), () => toast('The browser does not allow copying'));
+  return url.href;
+}
+
+function copy(text: string, toast: (text: string) => void): void {
+  navigator.clipboard?.writeText(text).then(() => toast('Link copied'), () => toast('The browser does not allow copying'));
 }
 
 const COMPARED: [number, string][] = [[0, 'no comparison'], [3600, '1 hour ago'], [86_400, '1 day ago'], [604_800, '1 week ago']];

@@ -97,3 +97,33 @@ export function storeOf(answer: SqlAnswer): Store | null {
   }));
   return store;
 }
+
+/** The rows of a statement that stands: equal ones are counted, and have no order. */
+export class LiveRows {
+  private readonly counts = new Map<string, { cells: Cell[]; n: number }>();
+
+  constructor(readonly columns: SqlColumn[]) {}
+
+  /** All rows anew. */
+  reset(changes: { row: Record<string, Cell>; diff: number }[]): void {
+    this.counts.clear();
+    this.change(changes);
+  }
+
+  /** Rows that come and go. */
+  change(changes: { row: Record<string, Cell>; diff: number }[]): void {
+    for (const { row, diff } of changes) {
+      const cells = this.columns.map((c) => row[c.name] ?? null);
+      const key = JSON.stringify(cells);
+      const n = (this.counts.get(key)?.n ?? 0) + diff;
+      if (n === 0) this.counts.delete(key);
+      else this.counts.set(key, { cells, n });
+    }
+  }
+
+  /** The rows as they are now. */
+  answer(): SqlAnswer {
+    const rows = [...this.counts.values()].flatMap(({ cells, n }) => Array.from({ length: Math.max(0, n) }, () => cells));
+    return { columns: this.columns, rows };
+  }
+}
