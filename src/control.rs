@@ -4,6 +4,7 @@
 use crate::process_metrics::ProcessMetrics;
 use crate::retention;
 use crate::server::{LoadedConfig, Server, load_rules};
+use crate::statements::RuleLanguages;
 use api::json_model::{RuntimeInfo, WalReplay};
 use api::services::ServerControl;
 use connectors::blocking;
@@ -147,7 +148,8 @@ impl ServerController {
             );
         };
         let (config, warnings) = crate::config::load(&path).map_err(|e| e.to_string())?;
-        load_rules(config, warnings, &self.server.language).map_err(|e| e.to_string())
+        let compiler = RuleLanguages::new(self.server.language, *self.server.flags.rules_enable_sql);
+        load_rules(config, warnings, &compiler).map_err(|e| e.to_string())
     }
 }
 

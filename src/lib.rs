@@ -35,6 +35,7 @@ pub mod server;
 mod sources;
 mod sql;
 pub mod startup;
+pub mod statements;
 mod writes;
 
 use api::{ServeOptions, StartupGate, Timeouts, serve};
@@ -42,6 +43,7 @@ use control::ServerController;
 use environment::Surroundings;
 use flags::{EarlyExit, Flags};
 use server::{LoadedConfig, Server};
+use statements::RuleLanguages;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -143,7 +145,8 @@ pub fn load(flags: &Flags) -> Result<LoadedConfig, String> {
         None => embedded::load(flags, &language),
         Some(path) => {
             let (config, warnings) = config::load(&path).map_err(|e| e.to_string())?;
-            server::load_rules(config, warnings, &language).map_err(|e| e.to_string())
+            let compiler = RuleLanguages::new(language, *flags.rules_enable_sql);
+            server::load_rules(config, warnings, &compiler).map_err(|e| e.to_string())
         }
     }
 }

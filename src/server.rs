@@ -8,6 +8,7 @@ use crate::environment::{SEGMENT_BY_HAND_BYTES, Surroundings};
 use crate::flags::{Feature, Flags, QueryMemory};
 use crate::health::Health;
 use crate::limits::{EXEMPLARS, ROOMS_CLOSE};
+use crate::statements::{StatementSources, Statements};
 use crate::{alerts, cluster_config, machine, object_store, query_language, retention, sources, writes};
 use api::query::log::QueryLog;
 use api::{ApiServices, ApiSettings, AppState, StartupGate};
@@ -26,7 +27,7 @@ use language::QueryLanguage;
 use parking_lot::Mutex;
 use promql::{PromqlLanguage, PromqlOptions};
 use rules::alert_persistence::AlertStateFile;
-use rules::file::{self, GroupDefaults, RuleGroup};
+use rules::file::{self, GroupDefaults, RuleCompiler, RuleGroup};
 use rules::manager::{RuleManager, RuleManagerOptions as RuleOptions, RuleServices};
 use rules::yaml::ConfigError;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,8 @@ pub struct Server {
     pub standing: Arc<SavedQueries>,
     /// Runs ad-hoc queries.
     pub querier: Arc<Querier>,
+    /// Answers statements in SQL.
+    pub statements: Statements,
     /// The memory pool for query results and lists of series.
     pub answers: Arc<MemoryPool>,
     /// The scrape manager.
@@ -148,8 +151,14 @@ impl Server {
         let scrape = Arc::new(ScrapeManager::new(store.clone(), clock.clone(), &metrics, options));
         let alerts = Arc::new(alerts::AlertmanagerAdapter::new(&flags, &metrics, here.peers.clone()));
         let memory = Arc::new(open_alert_state(&dir, &here, &metrics)?);
+        let statements = Statements::new(StatementSources {
+            querier: querier.clone(),
+            catalog: catalog(&flags, &store, caller.as_ref()),
+            language,
+            memory: pool.clone(),
+        });
         let history = ScheduledViewServices {
-            answers: querier.clone(),
+            answers: statements.answers(querier.clone()),
             store: store.clone(),
             clock: clock.clone(),
             options: queries.clone(),
@@ -202,6 +211,7 @@ impl Server {
             asked,
             standing,
             querier,
+            statements,
             answers: pool,
             scrape,
             rules,
@@ -315,6 +325,8 @@ impl Server {
     ) -> Result<(axum::Router, AppState), String> {
         let sources = self.sources(Arc::new(ApiControl(control.clone())));
         let state = AppState::new(self.settings(default_step)?, sources);
+        #[cfg(feature = "sql")]
+        self.statements.connect(&state.sql_lists());
         let mut router = api::router(state.clone());
         if self.flags.config_file().is_none() {
             let page = || async { connectors::host_metrics::render() };
@@ -399,17 +411,6 @@ impl Server {
         })
     }
 
-    /// The catalog of the series in all processes.
-    fn catalog(&self) -> Arc<dyn SeriesCatalog> {
-        let timeout = self.flags.query_timeout.std();
-        match &self.caller {
-            None => self.store.clone(),
-            Some(caller) => {
-                Arc::new(ClusterCatalog { store: self.store.clone(), client: caller.clone(), timeout })
-            }
-        }
-    }
-
     fn sources(&self, control: Arc<ApiControl>) -> ApiServices {
         let zeros = scraped_starts(&self.flags).zeros;
         let writes =
@@ -418,7 +419,7 @@ impl Server {
             language: Arc::new(PromqlLanguage(self.language)),
             answers: self.querier.clone(),
             memory: self.answers.clone(),
-            catalog: self.catalog(),
+            catalog: catalog(&self.flags, &self.store, self.caller.as_ref()),
             readiness: self.store.clone(),
             tsdb: self.store.clone(),
             views: self.views.clone(),
@@ -434,7 +435,18 @@ impl Server {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             query_log: self.query_log.clone(),
+            #[cfg(feature = "sql")]
+            sql: Some(self.statements.engine()),
         }
+    }
+}
+
+/// The catalog of the series in all processes.
+fn catalog(flags: &Flags, store: &Arc<Store>, caller: Option<&Arc<PeerClient>>) -> Arc<dyn SeriesCatalog> {
+    let timeout = flags.query_timeout.std();
+    match caller {
+        None => store.clone(),
+        Some(client) => Arc::new(ClusterCatalog { store: store.clone(), client: client.clone(), timeout }),
     }
 }
 
@@ -443,11 +455,11 @@ impl Server {
 pub fn load_rules(
     config: Config,
     mut warnings: Vec<ConfigError>,
-    language: &PromqlOptions,
+    compiler: &dyn RuleCompiler,
 ) -> Result<LoadedConfig, ConfigError> {
     config.check_clients()?;
     let defaults = defaults(&config);
-    let loaded = file::load(&config.rule_files, defaults, &file::compiler(&PromqlLanguage(*language)))?;
+    let loaded = file::load(&config.rule_files, defaults, compiler)?;
     warnings.extend(loaded.warnings);
     if let Some(fault) = loaded.groups.iter().find_map(|group| too_late(group, out_of_order(&config))) {
         return Err(fault);

@@ -59,6 +59,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "perennial-views",
             "perennial-rules",
             "perennial-api",
+            "perennial-sql",
             "perennial-connectors",
             "perennial-cluster",
             "perennial-testing",
@@ -70,7 +71,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 /// a whole server.
 const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[
     ("perennial-views", &["perennial-promql"]),
-    ("perennial-sql", &["perennial-promql"]),
+    ("perennial-sql", &["perennial-promql", "perennial-views"]),
     ("perennial-rules", &["perennial-promql"]),
     ("perennial-api", &["perennial-promql", "perennial-rules"]),
     ("perennial-cluster", &["perennial-promql", "perennial-connectors"]),

@@ -227,6 +227,9 @@ flag_table! {
         /// Least time from a restart until a pending alert fires of which only the ALERTS_FOR_STATE
         /// series is known; only for alerts whose `for` is longer.
         rules_alert_for_grace_period "rules.alert.for-grace-period": ConfigDuration = "10m";
+        /// Rules may have a statement in SQL under `sql` instead of `expr`. Other tools that read rule
+        /// files refuse those.
+        rules_enable_sql "rules.enable-sql": bool = "false";
         /// A firing alert is sent again after this time.
         rules_alert_resend_delay "rules.alert.resend-delay": ConfigDuration = "1m";
         /// Alerts that may wait for an Alertmanager.

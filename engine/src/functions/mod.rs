@@ -272,6 +272,8 @@ pub enum OperatorFunction {
     SortByLabelDesc,
     /// Adds the labels of info series.
     Info,
+    /// Runs a statement of another language again at each evaluation ([`crate::plan::statement`]).
+    Statement,
 }
 
 /// The value where Prometheus' code has `math.NaN()`.

@@ -14,6 +14,10 @@ const fn special(
     Function::new(name, args, returns, Kernel::Special(special))
 }
 
+/// The rows of a statement in another language. In no table: no text of PromQL can call it.
+pub(crate) static STATEMENT: Function =
+    special("statement", &[Text, Text], Vector, OperatorFunction::Statement);
+
 /// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     special("absent", &[Vector], Vector, OperatorFunction::Absent).doc(

@@ -15,6 +15,7 @@ mod lowering;
 mod origin;
 pub mod physical;
 pub mod row_labels;
+pub mod statement;
 
 pub use crate::types::{Span, ValueType, WindowExtension};
 pub use origin::parts;

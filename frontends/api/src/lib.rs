@@ -199,9 +199,12 @@ pub struct AppStateInner {
     notification_streams: Arc<Semaphore>,
     /// The turn to check a view.
     check_lock: Arc<tokio::sync::Mutex<()>>,
-    /// Made by the first statement.
+    /// Made by the first statement, if the services have none.
     #[cfg(feature = "sql")]
     sql: std::sync::OnceLock<Arc<::sql::SqlEngine>>,
+    /// The lists of the server for statements.
+    #[cfg(feature = "sql")]
+    sql_lists: std::sync::OnceLock<Arc<dyn ::sql::relations::MetaSource>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -232,10 +235,25 @@ impl AppState {
             check_lock: Arc::default(),
             #[cfg(feature = "sql")]
             sql: std::sync::OnceLock::new(),
+            #[cfg(feature = "sql")]
+            sql_lists: std::sync::OnceLock::new(),
             stopping: watch::Sender::new(false),
             settings,
             sources,
         }))
+    }
+
+    /// The engine of SQL.
+    #[cfg(feature = "sql")]
+    fn sql_engine(&self) -> Arc<::sql::SqlEngine> {
+        let own = || self.sql.get_or_init(|| Arc::new(sql::engine(&self.sources))).clone();
+        self.sources.sql.clone().unwrap_or_else(own)
+    }
+
+    /// What the server knows about itself, as relations of SQL; they end with this state.
+    #[cfg(feature = "sql")]
+    pub fn sql_lists(&self) -> Arc<dyn ::sql::relations::MetaSource> {
+        self.sql_lists.get_or_init(|| sql::lists(&self.sources)).clone()
     }
 
     /// Marks the server as stopping: it is no longer ready, and subscriptions end.

@@ -61,6 +61,10 @@ pub struct ApiServices {
     pub metrics: Metrics,
     /// The query log.
     pub query_log: Arc<QueryLog>,
+    /// The engine of SQL that also answers the statements of views; `None`: the API has one of its
+    /// own, and statements that are no plan cannot stand.
+    #[cfg(feature = "sql")]
+    pub sql: Option<Arc<::sql::SqlEngine>>,
 }
 
 /// Whether the store's data can be read, and whether it would survive a crash.

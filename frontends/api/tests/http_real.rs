@@ -143,6 +143,8 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
         clock,
         query_log: Arc::new(QueryLog::new(&metrics)),
         metrics,
+        #[cfg(feature = "sql")]
+        sql: None,
     };
     let settings = ApiSettings { step_stats: true, max_samples: 20_000_000, ..ApiSettings::default() };
     (AppState::new(settings, sources), store, live)

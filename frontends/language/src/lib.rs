@@ -10,8 +10,10 @@
 pub mod annotations;
 pub mod limits;
 mod query_text_error;
+mod shown_labels;
 
 pub use query_text_error::{QueryTextError, position};
+pub use shown_labels::{ShownLabel, ShownLabels, ShownValue};
 
 use engine::plan::Plan;
 use storage::model::{Matcher, TimeMs};

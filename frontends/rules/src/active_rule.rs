@@ -145,7 +145,7 @@ impl ActiveRule {
         if alerting.next_send() > now {
             return Vec::new();
         }
-        let url = format!("{}{}", url.trim_end_matches('/'), graph_link(&self.rule.expr.text, 1));
+        let url = format!("{}{}", url.trim_end_matches('/'), graph_link(&self.rule.expr.link, 1));
         let at = alerting.send_slot.take().unwrap_or(now);
         let due = alerting.alerts.take_due(at);
         let one = |due: DueAlert| {

@@ -7,6 +7,7 @@
 
 use super::alert::Alert;
 use super::template::{AlertTemplate, TemplateExpander};
+use language::ShownLabels;
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
@@ -18,13 +19,18 @@ pub struct AlertAnnotations {
     templates: Vec<(String, AlertTemplate)>,
     /// Whether any template depends on more than the row.
     is_time_dependent: bool,
+    /// The labels that templates see of a row's.
+    shown_labels: ShownLabels,
 }
 
 impl AlertAnnotations {
     /// The annotations with these templates.
-    pub(super) fn new(templates: Vec<(String, AlertTemplate)>) -> AlertAnnotations {
+    pub(super) fn new(
+        templates: Vec<(String, AlertTemplate)>,
+        shown_labels: ShownLabels,
+    ) -> AlertAnnotations {
         let looks = templates.iter().any(|(_, template)| template.is_time_dependent());
-        AlertAnnotations { templates, is_time_dependent: looks }
+        AlertAnnotations { templates, is_time_dependent: looks, shown_labels }
     }
 
     /// Expands them for one row.
@@ -34,7 +40,7 @@ impl AlertAnnotations {
         (row, value): (&Labels, f64),
         t: TimeMs,
     ) -> ExpandedAnnotations {
-        let scope = expander.scope(row, value, t);
+        let scope = expander.scope(&self.shown_labels.of(row), value, t);
         self.templates.iter().map(|(n, template)| (n.clone(), expander.expand(template, &scope))).collect()
     }
 

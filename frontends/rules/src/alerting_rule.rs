@@ -15,6 +15,7 @@ use super::template::{AlertTemplate, TemplateExpander};
 use crate::RulesError;
 use engine::live::TapEvent;
 use engine::types::histogram_column::Sample;
+use language::ShownLabels;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
@@ -25,6 +26,8 @@ pub(super) struct AlertingRule {
     pub writer: AlertSeriesWriter,
     pub labels: Vec<(String, AlertTemplate)>,
     pub annotations: Arc<AlertAnnotations>,
+    /// The labels that alerts have of a row's.
+    shown_labels: ShownLabels,
     /// Present while there may be alerts whose rows have not come yet.
     pub awaiting: Option<AwaitedRows>,
     slots: EvaluationGrid,
@@ -115,7 +118,11 @@ impl AlertingRule {
             alerts: AlertStates::new(timing(group, options, resend_delay)),
             writer: AlertSeriesWriter::new(key),
             labels: compile(expander, rule, &rule.labels)?,
-            annotations: Arc::new(AlertAnnotations::new(compile(expander, rule, &options.annotations)?)),
+            annotations: Arc::new(AlertAnnotations::new(
+                compile(expander, rule, &options.annotations)?,
+                rule.expr.labels.clone(),
+            )),
+            shown_labels: rule.expr.labels.clone(),
             awaiting: None,
             slots: EvaluationGrid::new(group.interval, now),
             query_offset: group.query_offset,
@@ -184,6 +191,7 @@ impl AlertingRule {
 
     /// The labels of the alert of a row.
     fn alert_labels(&self, name: &str, tools: &StepContext, row: &Labels, value: f64, t: TimeMs) -> Labels {
+        let row = &self.shown_labels.of(row);
         let mut labels = row.to_builder();
         labels.remove("__name__");
         let mut scope = None;

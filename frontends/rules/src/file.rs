@@ -10,8 +10,8 @@ use super::lint;
 use super::template;
 use super::yaml::{self, ConfigError};
 use engine::plan::physical::StoreQueries;
-use engine::plan::{Dialect, Plan, ValueType};
-use language::{QueryLanguage, QueryTextError};
+use engine::plan::{Dialect, Plan, Span, ValueType};
+use language::{QueryLanguage, QueryTextError, ShownLabels};
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 use std::collections::{BTreeMap, HashSet};
@@ -25,10 +25,44 @@ pub struct RuleExpression {
     pub plan: Plan,
     /// The text, as its language prints it.
     pub text: String,
+    /// The labels that alerts have of the plan's.
+    pub labels: ShownLabels,
+    /// What links to the page of queries show: the text, or what it is in PromQL.
+    pub link: String,
 }
 
-/// Compiles the text of an expression.
-pub type Compile<'a> = &'a dyn Fn(&str) -> Result<RuleExpression, QueryTextError>;
+impl RuleExpression {
+    /// An expression in PromQL.
+    pub fn promql(plan: Plan, text: String) -> RuleExpression {
+        RuleExpression { plan, link: text.clone(), text, labels: ShownLabels::All }
+    }
+}
+
+/// What a rule does with its expression.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum RuleUse {
+    /// It is the condition of an alert.
+    Alert,
+    /// It is recorded.
+    Record,
+}
+
+/// Compiles the expressions of rules.
+pub trait RuleCompiler {
+    /// An expression in PromQL.
+    fn promql(&self, text: &str) -> Result<RuleExpression, QueryTextError>;
+    /// A statement in SQL. By default there is no SQL.
+    fn sql(&self, text: &str, purpose: RuleUse) -> Result<RuleExpression, QueryTextError> {
+        let _ = purpose;
+        Err(QueryTextError::new(text, Span::default(), "rules in SQL need --rules.enable-sql".to_owned()))
+    }
+}
+
+impl<F: Fn(&str) -> Result<RuleExpression, QueryTextError>> RuleCompiler for F {
+    fn promql(&self, text: &str) -> Result<RuleExpression, QueryTextError> {
+        self(text)
+    }
+}
 
 /// When the alerts of a group are evaluated.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -59,7 +93,7 @@ pub fn compiler(
     move |text| {
         let plan = language.compile(text, None)?;
         let text = language.print(text)?;
-        Ok(RuleExpression { plan, text })
+        Ok(RuleExpression::promql(plan, text))
     }
 }
 
@@ -171,6 +205,9 @@ struct RawRule {
     alert: Option<Spanned<String>>,
     #[serde(default)]
     expr: Option<Spanned<String>>,
+    /// A statement in SQL instead of `expr`; not of Prometheus.
+    #[serde(default)]
+    sql: Option<Spanned<String>>,
     #[serde(default, rename = "for")]
     hold: Option<Spanned<String>>,
     #[serde(default)]
@@ -187,7 +224,7 @@ struct RawRule {
 pub fn load<P: AsRef<Path>>(
     files: &[P],
     defaults: GroupDefaults,
-    compile: Compile,
+    compile: &dyn RuleCompiler,
 ) -> Result<LoadedRules, ConfigError> {
     let mut all = LoadedRules::default();
     for path in files {
@@ -204,7 +241,7 @@ pub fn parse(
     file: &str,
     text: &str,
     defaults: GroupDefaults,
-    compile: Compile,
+    compile: &dyn RuleCompiler,
 ) -> Result<LoadedRules, ConfigError> {
     let raw: RawFile = yaml::parse(file, text)?;
     let mut reader = RuleFileReader { file, text, defaults, compile, warnings: Vec::new() };
@@ -235,7 +272,7 @@ struct RuleFileReader<'a> {
     file: &'a str,
     text: &'a str,
     defaults: GroupDefaults,
-    compile: Compile<'a>,
+    compile: &'a dyn RuleCompiler,
     warnings: Vec<ConfigError>,
 }
 
@@ -268,7 +305,8 @@ impl RuleFileReader<'_> {
             rules: Vec::new(),
         };
         for rule in raw.rules.unwrap_or_default() {
-            let place = rule.value.expr.as_ref().map_or(rule.referenced, |expr| expr.referenced);
+            let text = rule.value.expr.as_ref().or(rule.value.sql.as_ref());
+            let place = text.map_or(rule.referenced, |text| text.referenced);
             let rule = self.rule(&raw.labels, backfill, rule)?;
             let dialect = Dialect::default();
             let queries = StoreQueries::Allowed;
@@ -354,7 +392,7 @@ impl RuleFileReader<'_> {
         if name.is_empty() {
             return Err(self.fault(record.referenced, "invalid recording rule name: \"\"", "give it a name"));
         }
-        let expr = self.expression(place, &raw.expr)?;
+        let expr = self.expression(place, raw, RuleUse::Record)?;
         Ok(Rule { name: name.clone(), expr, labels, alert: None, backfill: 0 })
     }
 
@@ -372,7 +410,7 @@ impl RuleFileReader<'_> {
             let what = "invalid field 'backfill' in alerting rule";
             return Err(self.fault(backfill.referenced, what, "only recording rules have a past: remove it"));
         }
-        let expr = self.expression(place, &raw.expr)?;
+        let expr = self.expression(place, raw, RuleUse::Alert)?;
         let hold = self.duration(&raw.hold, 0)?;
         let keep_firing_for = self.duration(&raw.keep_firing_for, 0)?;
         if let Some(empty) = raw.annotations.keys().find(|k| k.is_empty()) {
@@ -389,14 +427,23 @@ impl RuleFileReader<'_> {
     fn expression(
         &self,
         place: Location,
-        expr: &Option<Spanned<String>>,
+        raw: &RawRule,
+        purpose: RuleUse,
     ) -> Result<RuleExpression, ConfigError> {
         let missing = "field 'expr' must be set in rule";
-        let expr = expr.as_ref().ok_or_else(|| self.fault(place, missing, "add `expr: <PromQL>`"))?;
-        if expr.value.trim().is_empty() {
-            return Err(self.fault(expr.referenced, missing, "write a PromQL expression"));
-        }
-        let compiled = (self.compile)(&expr.value).map_err(|e| self.expression_fault(expr, &e))?;
+        let (expr, compiled) = match (&raw.expr, &raw.sql) {
+            (Some(_), Some(sql)) => {
+                let what = "only one of 'expr' and 'sql' must be set";
+                return Err(self.fault(sql.referenced, what, "remove one of them"));
+            }
+            (None, Some(sql)) => (sql, self.compile.sql(&sql.value, purpose)),
+            (Some(expr), None) if expr.value.trim().is_empty() => {
+                return Err(self.fault(expr.referenced, missing, "write a PromQL expression"));
+            }
+            (Some(expr), None) => (expr, self.compile.promql(&expr.value)),
+            (None, None) => return Err(self.fault(place, missing, "add `expr: <PromQL>`")),
+        };
+        let compiled = compiled.map_err(|e| self.expression_fault(expr, &e))?;
         match compiled.plan.kind() {
             ValueType::Scalar | ValueType::Vector => Ok(compiled),
             ValueType::Matrix => Err(self.fault(
@@ -425,7 +472,7 @@ impl RuleFileReader<'_> {
             fault.column = column;
             fault
         })?;
-        let missing = lint::missing_labels(&expr.plan, &text.value);
+        let missing = lint::missing_labels_of(expr, &text.value);
         for label in missing {
             let what =
                 format!("alert {alert:?}: $labels.{label} is always empty: the expression drops this label");
@@ -466,7 +513,7 @@ fn merged(group: &TextMap, rule: &TextMap) -> Vec<(String, String)> {
 /// has an error at that position.
 #[cfg(test)]
 pub(crate) fn fake_compile(text: &str) -> Result<RuleExpression, QueryTextError> {
-    use engine::plan::{PlanNode, PlanOp, Selector, Span};
+    use engine::plan::{PlanNode, PlanOp, Selector};
     if let Some(at) = text.find('!') {
         let start = at as u32;
         let span = Span { start, end: start + 1 };
@@ -474,8 +521,6 @@ pub(crate) fn fake_compile(text: &str) -> Result<RuleExpression, QueryTextError>
     }
     let matchers = vec![storage::model::Matcher::equal("__name__", text.trim())];
     let op = PlanOp::Instant(Selector { matchers, offset: 0, at: None, extension: None });
-    Ok(RuleExpression {
-        plan: std::sync::Arc::new(PlanNode { op, span: Span::default() }),
-        text: text.trim().to_owned(),
-    })
+    let plan = std::sync::Arc::new(PlanNode { op, span: Span::default() });
+    Ok(RuleExpression::promql(plan, text.trim().to_owned()))
 }

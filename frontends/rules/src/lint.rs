@@ -3,7 +3,9 @@
 //! The set of labels that a plan's answer may have is computed bottom-up. Where it is not known (a
 //! plain selector), every label is possible and there is no warning.
 
+use crate::file::RuleExpression;
 use engine::plan::{Cardinality, Plan, PlanNode, PlanOp};
+use language::ShownLabels;
 use std::collections::BTreeSet;
 
 /// The labels that an answer may have.
@@ -17,13 +19,27 @@ enum PossibleLabels {
 
 /// The labels that `template` reads as `$labels.x` or `.Labels.x` and that `plan` cannot return.
 pub fn missing_labels(plan: &Plan, template: &str) -> Vec<String> {
-    let carried = carried(plan);
+    missing(&carried(plan), template)
+}
+
+/// As [`missing_labels`], for an expression that may list its labels.
+pub fn missing_labels_of(expr: &RuleExpression, template: &str) -> Vec<String> {
+    match &expr.labels {
+        ShownLabels::All => missing_labels(&expr.plan, template),
+        ShownLabels::Listed(listed) => {
+            let names = listed.iter().map(|label| label.name.clone()).collect();
+            missing(&PossibleLabels::Only(names), template)
+        }
+    }
+}
+
+fn missing(carried: &PossibleLabels, template: &str) -> Vec<String> {
     let mut missing = BTreeSet::new();
     for prefix in ["$labels.", ".Labels."] {
         for (at, _) in template.match_indices(prefix) {
             let rest = &template[at + prefix.len()..];
             let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            let possible = match &carried {
+            let possible = match carried {
                 PossibleLabels::AllBut(gone) => !gone.contains(&name),
                 PossibleLabels::Only(kept) => kept.contains(&name),
             };

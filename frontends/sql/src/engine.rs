@@ -63,6 +63,11 @@ impl SqlEngine {
         SqlEngine { sources, functions, state }
     }
 
+    /// An engine that plans statements which stand, before there is a store.
+    pub fn for_planning(language: Arc<dyn QueryLanguage>) -> SqlEngine {
+        SqlEngine::new(super::no_data::sources(language))
+    }
+
     /// The state for one statement: its own memory, no disk, no object store; `now()` is `time`.
     pub(crate) fn state(&self, time: i64) -> Result<SessionState> {
         let mut state =

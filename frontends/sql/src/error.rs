@@ -2,7 +2,9 @@
 
 use datafusion::common::DataFusionError;
 use datafusion::sql::sqlparser::tokenizer::Location;
+use engine::plan::Span;
 use engine::query::QueryError;
+use language::QueryTextError;
 use std::fmt;
 
 /// Whose fault an error is; the API answers with the same codes as for PromQL.
@@ -55,6 +57,14 @@ impl SqlError {
     pub fn hint(mut self, hint: impl Into<String>) -> SqlError {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// As an error of a query text; its position is that of this error in `text`, or the begin.
+    pub fn in_query(&self, text: &str) -> QueryTextError {
+        let at = self.place.and_then(|(line, column)| byte_of(text, line, column)).unwrap_or(0);
+        let start = u32::try_from(at).unwrap_or(0);
+        let hint = self.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        QueryTextError::new(text, Span { start, end: start }, format!("{}{hint}", self.text))
     }
 
     /// Adds the place in the statement `text`.
@@ -126,6 +136,15 @@ impl SqlError {
             other => SqlError::new(SqlErrorKind::Execution, other.strip_backtrace()),
         }
     }
+}
+
+/// The byte of `text` at a line and a column, both from 1; the column counts characters.
+fn byte_of(text: &str, line: u64, column: u64) -> Option<usize> {
+    let line = usize::try_from(line).ok()?.checked_sub(1)?;
+    let column = usize::try_from(column).ok()?.checked_sub(1)?;
+    let before: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+    let within = text.get(before..)?.char_indices().nth(column).map_or(0, |(at, _)| at);
+    Some(before + within)
 }
 
 /// DataFusion's text without its prefix.

@@ -3,7 +3,8 @@
 //! A statement passes the [`guard`] first, then DataFusion's planner over the relations of
 //! [`relations`]. What a plan of the engine can say is bound to one ([`bind`]) and answered like
 //! PromQL; the rest runs in DataFusion over rows of plans, raw samples and lists of the server
-//! ([`session`]). [`output`] writes the answer. Nothing here opens a file or a connection.
+//! ([`session`]). [`output`] writes the answer. A statement may also stand ([`standing`]). Nothing
+//! here opens a file or a connection.
 
 #![warn(unreachable_pub)]
 
@@ -14,11 +15,13 @@ mod functions;
 pub mod guard;
 pub mod limits;
 mod names;
+mod no_data;
 pub mod output;
 mod planner;
 pub mod relations;
 mod rewrite;
 mod session;
+pub mod standing;
 mod values;
 
 pub use self::engine::{SqlEngine, SqlSources};

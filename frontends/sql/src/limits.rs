@@ -37,6 +37,9 @@ pub const JSON_BYTES: usize = 64 * 1024 * 1024;
 pub const GRID_POINTS: i64 = 11_000;
 /// Parameters of a statement (`$1`, `$2`, …).
 pub const PARAMETERS: usize = 100;
+/// Rows of a statement that stands and is no plan: it runs again at each tick, and all of its rows
+/// are compared with those before.
+pub const STANDING_ROWS: usize = 20_000;
 /// How far back labels of a metric are looked up for its columns, ms: a day.
 pub const COLUMNS_WINDOW_MS: i64 = 24 * 3_600 * 1_000;
 /// Suggestions in an error.

@@ -246,7 +246,7 @@ pub fn type_name(kind: &DataType) -> &'static str {
 }
 
 /// The cells of a column, in one of the forms that are written.
-enum Cells<'a> {
+pub(crate) enum Cells<'a> {
     Float(ArrayRef),
     Integer(ArrayRef),
     Bool(&'a ArrayRef),
@@ -259,7 +259,7 @@ enum Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    fn of(array: &'a ArrayRef) -> Result<Cells<'a>, SqlError> {
+    pub(crate) fn of(array: &'a ArrayRef) -> Result<Cells<'a>, SqlError> {
         let to = |kind: &DataType| cast(array, kind).map_err(internal);
         Ok(match array.data_type() {
             DataType::Float16 | DataType::Float32 | DataType::Float64 => {
@@ -291,7 +291,7 @@ impl<'a> Cells<'a> {
     }
 
     /// The cell as text; `None`: NULL.
-    fn text(&self, row: usize) -> Option<String> {
+    pub(crate) fn text(&self, row: usize) -> Option<String> {
         let array: &dyn Array = match self {
             Cells::Float(array)
             | Cells::Integer(array)
@@ -320,7 +320,7 @@ impl<'a> Cells<'a> {
         })
     }
 
-    fn json(&self, row: usize, out: &mut String) {
+    pub(crate) fn json(&self, row: usize, out: &mut String) {
         let Some(text) = self.text(row) else {
             out.push_str("null");
             return;
@@ -343,6 +343,15 @@ impl<'a> Cells<'a> {
         if let Some(text) = self.text(row) {
             out.push_str(&quoted(&text));
         }
+    }
+}
+
+/// A float as a value of JSON: a number, or the text of what is none.
+pub(crate) fn float_json(v: f64, out: &mut String) {
+    if v.is_finite() {
+        out.push_str(&float(v));
+    } else {
+        let _ = write!(out, "\"{}\"", float(v));
     }
 }
 

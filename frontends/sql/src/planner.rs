@@ -179,7 +179,9 @@ impl Finder<'_> {
         };
         let sets: Vec<Vec<Matcher>> =
             metric.iter().map(|name| vec![Matcher::equal(METRIC_NAME, name)]).collect();
+        let must_exist = must_exist && !context.standing;
         let mut labels: BTreeSet<String> = match &metric {
+            Some(_) if context.standing => BTreeSet::new(),
             Some(_) => catalog.label_names(&sets, from, TimeMs::MAX)?.into_iter().collect(),
             None => BTreeSet::new(),
         };

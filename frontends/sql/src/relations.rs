@@ -5,9 +5,9 @@
 //! exactly. [`rows`] makes the batches.
 
 mod meta;
-mod rows;
+pub(crate) mod rows;
 
-pub use meta::{META, MetaColumn, MetaKind, MetaSource, MetaTable};
+pub use meta::{LateLists, META, MetaColumn, MetaKind, MetaSource, MetaTable};
 
 use super::bind::{self, Times, label_matchers};
 use super::error::SqlError;
@@ -38,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) options: QueryOptions,
     /// The time of the request.
     pub(crate) now: TimeMs,
+    /// The statement stands: its columns do not depend on what is stored now.
+    pub(crate) standing: bool,
     /// The evaluation times, once the plan is known.
     pub(crate) times: OnceLock<Times>,
     /// The parts of the answer that plans give, as PromQL; for `EXPLAIN`.

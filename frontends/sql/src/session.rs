@@ -7,6 +7,7 @@ use super::limits;
 use super::planner::{Planned, plan};
 use super::relations::{Context, Kind, Relation};
 use super::rewrite::{Report, absorb, extract_leaves};
+use super::standing;
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -35,6 +36,9 @@ pub struct SqlRequest {
     /// DataFusion also runs what a plan could say: for comparison. Functions that only plans have
     /// are then errors.
     pub without_plans: bool,
+    /// The statement stands. A metric that has no series is empty, and its columns are the labels
+    /// that the statement names, so that both do not change with the data.
+    pub standing: bool,
 }
 
 /// Takes the rows of an answer.
@@ -67,21 +71,7 @@ impl SqlEngine {
         sink: &mut dyn RowSink,
     ) -> Result<SqlSummary, SqlError> {
         let deadline = Instant::now() + options.timeout;
-        let mut failed = Ok(SqlSummary::default());
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("sql".to_owned()).stack_size(limits::STACK_BYTES);
-            let running = thread.spawn_scoped(scope, || self.run_here(request, options, deadline, sink));
-            failed = match running.map(std::thread::ScopedJoinHandle::join) {
-                Ok(Ok(result)) => result,
-                Ok(Err(_)) => {
-                    Err(SqlError::new(SqlErrorKind::Internal, "the statement stopped unexpectedly"))
-                }
-                Err(e) => {
-                    Err(SqlError::new(SqlErrorKind::Unavailable, format!("no thread for the statement: {e}")))
-                }
-            };
-        });
-        failed
+        on_large_stack(|| self.run_here(request, options, deadline, sink))
     }
 
     fn run_here(
@@ -101,11 +91,12 @@ impl SqlEngine {
         Ok(summary)
     }
 
-    fn context(&self, request: &SqlRequest, options: &QueryOptions) -> Arc<Context> {
+    pub(crate) fn context(&self, request: &SqlRequest, options: &QueryOptions) -> Arc<Context> {
         Arc::new(Context {
             sources: self.sources.clone(),
             options: options.clone(),
             now: request.time,
+            standing: request.standing,
             times: OnceLock::new(),
             warnings: parking_lot::Mutex::default(),
         })
@@ -124,11 +115,12 @@ impl SqlEngine {
         // Empty before: each statement has a context of its own.
         let _ = context.times.set(times);
         let names = output_names(&plan);
+        let runs_again = if explain { standing::plan_class(&plan, times).err() } else { None };
         let mut report = Report::default();
         let plan =
             if request.without_plans { plan } else { absorb(plan, context, &mut report).map_err(fail)? };
         let plan = extract_leaves(plan).map_err(fail)?;
-        Ok(Prepared { plan, names, explain, report })
+        Ok(Prepared { plan, names, explain, report, runs_again })
     }
 
     async fn execute(
@@ -143,7 +135,7 @@ impl SqlEngine {
         let physical = state.create_physical_plan(&prepared.plan).await.map_err(fail)?;
         if prepared.explain {
             let optimised = displayable(physical.as_ref()).indent(false).to_string();
-            return explained(&prepared.report, &leaf_plans(&prepared.plan), &optimised, sink);
+            return explained(&prepared, &optimised, sink);
         }
         let mut stream = execute_stream(physical, state.task_ctx()).map_err(fail)?;
         let schema = renamed(&stream.schema(), &prepared.names);
@@ -177,12 +169,30 @@ impl SqlEngine {
     }
 }
 
+/// Runs `work` on a thread whose stack has room for the trees of the longest statement.
+pub(crate) fn on_large_stack<T: Send>(
+    work: impl FnOnce() -> Result<T, SqlError> + Send,
+) -> Result<T, SqlError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("sql".to_owned()).stack_size(limits::STACK_BYTES);
+        match thread.spawn_scoped(scope, work).map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(SqlError::new(SqlErrorKind::Internal, "the statement stopped unexpectedly")),
+            Err(e) => {
+                Err(SqlError::new(SqlErrorKind::Unavailable, format!("no thread for the statement: {e}")))
+            }
+        }
+    })
+}
+
 /// A statement before it runs.
 struct Prepared {
     plan: LogicalPlan,
     names: Vec<String>,
     explain: bool,
     report: Report,
+    /// Why it would run again at each tick if it stood; `None`: it would be a live plan.
+    runs_again: Option<String>,
 }
 
 struct Deadline<'a> {
@@ -232,7 +242,7 @@ fn with_params(plan: LogicalPlan, params: &[Value]) -> Result<LogicalPlan, SqlEr
 }
 
 /// The names of the columns as PostgreSQL gives them: `sum`, not `sum(up.value)`.
-fn output_names(plan: &LogicalPlan) -> Vec<String> {
+pub(crate) fn output_names(plan: &LogicalPlan) -> Vec<String> {
     let mut node = plan;
     while let LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Distinct(_) = node {
         match node.inputs().first() {
@@ -295,18 +305,19 @@ fn leaf_plans(plan: &LogicalPlan) -> Vec<String> {
 }
 
 /// The answer of `EXPLAIN`: a line a row.
-fn explained(
-    report: &Report,
-    leaves: &[String],
-    physical: &str,
-    sink: &mut dyn RowSink,
-) -> Result<SqlSummary, SqlError> {
+fn explained(prepared: &Prepared, physical: &str, sink: &mut dyn RowSink) -> Result<SqlSummary, SqlError> {
+    let report = &prepared.report;
+    let leaves = leaf_plans(&prepared.plan);
     let mut lines = Vec::new();
     for plan in &report.plans {
         lines.push(format!("plan: {plan}"));
     }
     lines.extend(leaves.iter().map(|leaf| format!("read: {leaf}")));
     lines.extend(report.refusals.iter().map(|why| format!("not a plan: {why}")));
+    lines.push(match &prepared.runs_again {
+        None => "stands: as a live plan".to_owned(),
+        Some(why) => format!("stands: runs again at each tick: {why}"),
+    });
     lines.extend(physical.lines().map(|line| format!("run: {line}")));
     let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("plan", DataType::Utf8, false)]));
     sink.schema(&schema)?;

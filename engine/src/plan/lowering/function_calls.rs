@@ -144,6 +144,7 @@ impl Lowering {
                 )
             }
             OperatorFunction::Info => self.lower_info(args, depth),
+            OperatorFunction::Statement => unsupported("a statement runs again at each evaluation"),
             OperatorFunction::SortByLabel | OperatorFunction::SortByLabelDesc => {
                 let labels = args[1..].iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
                 let descending = special == OperatorFunction::SortByLabelDesc;

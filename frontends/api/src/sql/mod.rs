@@ -5,6 +5,7 @@
 //! before the first row is a response as usual; after it, the connection breaks, or NDJSON says so.
 
 mod meta;
+pub(crate) mod standing;
 
 use super::dispatch::ApiRequest;
 use super::params::Form;
@@ -14,6 +15,7 @@ use super::self_metrics::GaugeGuard;
 use super::serve::ClientAddress;
 use super::{limits, params};
 use ::sql::output::{AnswerWriter, Format};
+use ::sql::relations::MetaSource;
 use ::sql::{Grid, SqlEngine, SqlError, SqlErrorKind, SqlRequest, SqlSources};
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -29,13 +31,18 @@ use tokio::sync::{mpsc, oneshot};
 /// The media type of a body that is the statement.
 const STATEMENT: &str = "application/sql";
 
+/// What the server knows about itself, as relations.
+pub(crate) fn lists(services: &super::ApiServices) -> Arc<dyn MetaSource> {
+    Arc::new(meta::ServerLists::new(services.clone()))
+}
+
 /// The engine of SQL over the services of the API.
 pub(crate) fn engine(services: &super::ApiServices) -> SqlEngine {
     SqlEngine::new(SqlSources {
         engine: services.answers.clone(),
         catalog: services.catalog.clone(),
         language: services.language.clone(),
-        meta: Arc::new(meta::ServerLists::new(services.clone())),
+        meta: lists(services),
         memory: services.memory.clone(),
     })
 }
@@ -68,7 +75,7 @@ pub(crate) async fn statement(call: ApiRequest) -> ApiResult {
         let written = asking.query_permits.write(&request.text, asking.sources.clock.now() / 1000);
         // Held until the statement has really stopped.
         let _held = (turn, counted, written);
-        let engine = asking.sql.get_or_init(|| Arc::new(engine(&asking.sources))).clone();
+        let engine = asking.sql_engine();
         // Sending fails only if the client is gone.
         drop(told.send(run(&engine, &request, format, &options, &pieces)));
     };
@@ -205,7 +212,7 @@ fn asked(call: &ApiRequest) -> Result<StatementCall, ApiError> {
     let format = format(call, &form)?;
     let options = super::query::options(&call.state, &form)?;
     Ok(StatementCall {
-        request: SqlRequest { text, time, grid, params, without_plans: false },
+        request: SqlRequest { text, time, grid, params, ..SqlRequest::default() },
         format,
         options,
     })

@@ -24,6 +24,9 @@ pub struct SubscribeRequest {
     /// The expression; empty: `view` names a view.
     #[serde(default)]
     pub query: String,
+    /// Instead of an expression, a statement in SQL; the same as `query` with `lang: "sql"`.
+    #[serde(default)]
+    pub sql: String,
     /// Instead of an expression, an existing view: the name of a saved query, or an id.
     #[serde(default)]
     pub view: String,
@@ -48,6 +51,8 @@ pub enum LanguageName {
     /// PromQL.
     #[default]
     Promql,
+    /// SQL.
+    Sql,
 }
 
 /// What happens when the client reads more slowly than the answer changes.
@@ -90,6 +95,7 @@ impl SubscribeRequest {
         let request = SubscribeRequest {
             id: or("id", "query"),
             query: form.get("query").to_owned(),
+            sql: form.get("sql").to_owned(),
             view: form.get("view").to_owned(),
             lang: word("lang", &or("lang", "promql"))?,
             backpressure: word("backpressure", &or("backpressure", "conflate"))?,
@@ -97,6 +103,14 @@ impl SubscribeRequest {
             envelope: word("envelope", &or("envelope", "upsert"))?,
         };
         request.check()
+    }
+
+    /// The statement in SQL; `None`: the request asks for something else.
+    pub fn statement(&self) -> Option<&str> {
+        if !self.sql.is_empty() {
+            return Some(&self.sql);
+        }
+        (self.lang == LanguageName::Sql && self.view.is_empty()).then_some(self.query.as_str())
     }
 
     /// The request, if its sizes are within the limits.
@@ -107,6 +121,10 @@ impl SubscribeRequest {
         }
         if !self.query.is_empty() && !self.view.is_empty() {
             return Err(ApiError::parameter("view", "either `query` or `view`, not both"));
+        }
+        let has_other = !self.query.is_empty() || !self.view.is_empty();
+        if !self.sql.is_empty() && has_other {
+            return Err(ApiError::parameter("sql", "either `sql`, `query` or `view`"));
         }
         if self.buffer.is_some_and(|n| n == 0 || n > limits::BUFFER_EVENTS_MAX) {
             let limit = limits::BUFFER_EVENTS_MAX;
@@ -155,7 +173,8 @@ mod tests {
         let error = |query| {
             SubscribeRequest::from_form(&Form::parse(None, Some(query)).unwrap()).unwrap_err().message
         };
-        assert!(error("query=up&lang=sql").contains("unknown variant `sql`, expected `promql`"));
+        assert!(error("query=up&lang=kql").contains("unknown variant `kql`, expected `promql` or `sql`"));
+        assert!(error("query=up&sql=SELECT%201").contains("either `sql`, `query` or `view`"));
         assert_eq!(error("query=up&buffer=0"), "invalid parameter \"buffer\": must be 1 to 10000");
     }
 

@@ -35,7 +35,7 @@ pub async fn subscribe(mut call: ApiRequest) -> ApiResult {
     if !call.header(header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return streaming::subscribe(call).await;
     }
-    let asks = ["query", "view"].iter().any(|field| !call.form.get(field).is_empty());
+    let asks = ["query", "view", "sql"].iter().any(|field| !call.form.get(field).is_empty());
     let first = asks.then(|| SubscribeRequest::from_form(&call.form)).transpose()?;
     if let Err(e) = subscription::admit(&call.state) {
         return Ok(full(e));

@@ -6,8 +6,9 @@ use super::client_message::Envelope;
 use engine::live::LabelledSample;
 use engine::plan::{AggregateOp, Plan, PlanOp, ValueType};
 use engine::types::histogram_column::Sample;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
 /// A message to the client.
@@ -69,6 +70,26 @@ pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str, standing:
         message.json.push_str(",\"standing\":false");
     }
     message.text("plan", explained).close()
+}
+
+/// The form of rows that are no samples: those of a statement in SQL.
+pub trait RowFormat: Send + Sync {
+    /// The fields of the first message that describe the rows, as `"name":value,…`.
+    fn describe(&self) -> String;
+    /// A row of the view as an object of JSON, and how many equal ones it stands for.
+    fn row(&self, labels: &Labels, sample: &Sample) -> (String, i64);
+    /// The row that there is while the view has none.
+    fn over_nothing(&self) -> Option<&str>;
+}
+
+/// The first message, for rows in another form.
+pub fn subscribed_rows(id: &str, query: &str, format: &dyn RowFormat, standing: bool) -> ServerMessage {
+    let mut message = ServerMessage::open("subscribed", id).text("query", query);
+    let _ = write!(message.json, ",{}", format.describe());
+    if !standing {
+        message.json.push_str(",\"standing\":false");
+    }
+    message.close()
 }
 
 /// The labels that rows can have; `None` if they depend on the data.
@@ -194,12 +215,16 @@ pub struct DeltaEncoder {
     /// The rows that the client has. Only the envelope `diff` needs them, to write what a change
     /// replaces.
     rows: Option<HashMap<Labels, Sample>>,
+    /// The form of the rows; `None`: samples. Rows in another form have no key: a change is always
+    /// a difference.
+    format: Option<Arc<dyn RowFormat>>,
 }
 
 impl DeltaEncoder {
     /// An encoder for the subscription `id`.
-    pub fn new(id: &str, envelope: Envelope) -> DeltaEncoder {
-        DeltaEncoder { id: id.to_owned(), rows: (envelope == Envelope::Diff).then(HashMap::new) }
+    pub fn new(id: &str, envelope: Envelope, format: Option<Arc<dyn RowFormat>>) -> DeltaEncoder {
+        let remembers = envelope == Envelope::Diff || format.is_some();
+        DeltaEncoder { id: id.to_owned(), rows: remembers.then(HashMap::new), format }
     }
 
     /// The approximate memory of the rows that the encoder remembers, bytes.
@@ -213,25 +238,42 @@ impl DeltaEncoder {
         let message = ServerMessage::open("snapshot", &self.id).time("t", t);
         let Some(known) = &mut self.rows else { return message.list("rows", rows, row).close() };
         *known = rows.iter().cloned().collect();
+        if let Some(format) = &self.format {
+            let mut diff = BTreeMap::new();
+            for (labels, sample) in rows {
+                count(&mut diff, format.row(labels, sample), 1);
+            }
+            if let Some(nothing) = format.over_nothing().filter(|_| rows.is_empty()) {
+                count(&mut diff, (nothing.to_owned(), 1), 1);
+            }
+            return message.list("rows", &listed(diff), formatted_row).close();
+        }
         let diff: Vec<_> = rows.iter().map(|(labels, v)| (labels.clone(), v.clone(), 1)).collect();
         message.list("rows", &diff, diff_row).close()
     }
 
-    /// A message with the changes up to `t`; since an earlier tick if `since` is set.
+    /// A message with the changes up to `t`; since an earlier tick if `since` is set. `None`: no row
+    /// that the client sees has changed.
     pub fn delta(
         &mut self,
         since: Option<TimeMs>,
         t: TimeMs,
         upsert: &[LabelledSample],
         remove: &[Labels],
-    ) -> ServerMessage {
+    ) -> Option<ServerMessage> {
         let mut message = ServerMessage::open("delta", &self.id).time("t", t);
         if let Some(since) = since {
             message = message.time("since", since);
         }
         let Some(known) = &mut self.rows else {
-            return message.list("upsert", upsert, row).list("remove", remove, query_json::labels).close();
+            return Some(
+                message.list("upsert", upsert, row).list("remove", remove, query_json::labels).close(),
+            );
         };
+        if let Some(format) = &self.format {
+            let diff = formatted_changes(format.as_ref(), known, upsert, remove);
+            return (!diff.is_empty()).then(|| message.list("rows", &diff, formatted_row).close());
+        }
         let mut diff = Vec::with_capacity(2 * upsert.len() + remove.len());
         for labels in remove {
             diff.extend(known.remove(labels).map(|old| (labels.clone(), old, -1)));
@@ -240,8 +282,52 @@ impl DeltaEncoder {
             diff.extend(known.insert(labels.clone(), v.clone()).map(|old| (labels.clone(), old, -1)));
             diff.push((labels.clone(), v.clone(), 1));
         }
-        message.list("rows", &diff, diff_row).close()
+        Some(message.list("rows", &diff, diff_row).close())
     }
+}
+
+/// Adds a row `times` to the difference.
+fn count(diff: &mut BTreeMap<String, i64>, (row, equal): (String, i64), times: i64) {
+    *diff.entry(row).or_default() += equal * times;
+}
+
+/// The rows of a difference: those that go first.
+fn listed(diff: BTreeMap<String, i64>) -> Vec<(String, i64)> {
+    let mut rows: Vec<(String, i64)> = diff.into_iter().filter(|(_, n)| *n != 0).collect();
+    rows.sort_by_key(|(_, n)| *n > 0);
+    rows
+}
+
+/// What changes in the rows of a format, and in `known`.
+fn formatted_changes(
+    format: &dyn RowFormat,
+    known: &mut HashMap<Labels, Sample>,
+    upsert: &[LabelledSample],
+    remove: &[Labels],
+) -> Vec<(String, i64)> {
+    let mut diff = BTreeMap::new();
+    let was_empty = known.is_empty();
+    for labels in remove {
+        if let Some(old) = known.remove(labels) {
+            count(&mut diff, format.row(labels, &old), -1);
+        }
+    }
+    for (labels, sample) in upsert {
+        if let Some(old) = known.insert(labels.clone(), sample.clone()) {
+            count(&mut diff, format.row(labels, &old), -1);
+        }
+        count(&mut diff, format.row(labels, sample), 1);
+    }
+    if let Some(nothing) = format.over_nothing()
+        && was_empty != known.is_empty()
+    {
+        count(&mut diff, (nothing.to_owned(), 1), if was_empty { -1 } else { 1 });
+    }
+    listed(diff)
+}
+
+fn formatted_row(out: &mut String, (row, diff): &(String, i64)) {
+    let _ = write!(out, "{{\"row\":{row},\"diff\":{diff}}}");
 }
 
 #[cfg(test)]
@@ -254,30 +340,85 @@ mod tests {
 
     #[test]
     fn upsert_envelope() {
-        let mut encoder = DeltaEncoder::new("a", Envelope::Upsert);
+        let mut encoder = DeltaEncoder::new("a", Envelope::Upsert, None);
         assert_eq!(
             encoder.snapshot(1_500, &[(job("x"), 1.0.into()), (Labels::default(), f64::NAN.into())]).json,
             r#"{"snapshot":{"id":"a","t":1.500,"rows":[{"labels":{"job":"x"},"value":"1"},{"labels":{},"value":"NaN"}]}}"#
         );
         assert_eq!(
-            encoder.delta(None, 2_000, &[(job("y"), 2.5.into())], &[job("x")]).json,
+            encoder.delta(None, 2_000, &[(job("y"), 2.5.into())], &[job("x")]).expect("a change").json,
             r#"{"delta":{"id":"a","t":2,"upsert":[{"labels":{"job":"y"},"value":"2.5"}],"remove":[{"job":"x"}]}}"#
         );
-        let delta = encoder.delta(Some(2_000), 3_000, &[], &[]);
+        let delta = encoder.delta(Some(2_000), 3_000, &[], &[]).expect("a message");
         assert_eq!(delta.json, r#"{"delta":{"id":"a","t":3,"since":2,"upsert":[],"remove":[]}}"#);
     }
 
     #[test]
     fn diff_envelope_says_what_a_change_replaces() {
-        let mut encoder = DeltaEncoder::new("a", Envelope::Diff);
+        let mut encoder = DeltaEncoder::new("a", Envelope::Diff, None);
         let snapshot = encoder.snapshot(1_000, &[(job("x"), 1.0.into()), (job("y"), 2.0.into())]);
         assert!(snapshot.json.contains(r#"{"labels":{"job":"x"},"value":"1","diff":1}"#));
         assert_eq!(
-            encoder.delta(None, 2_000, &[(job("y"), 3.0.into())], &[job("x"), job("never")]).json,
+            encoder
+                .delta(None, 2_000, &[(job("y"), 3.0.into())], &[job("x"), job("never")])
+                .expect("a change")
+                .json,
             concat!(
                 r#"{"delta":{"id":"a","t":2,"rows":[{"labels":{"job":"x"},"value":"1","diff":-1},"#,
                 r#"{"labels":{"job":"y"},"value":"2","diff":-1},{"labels":{"job":"y"},"value":"3","diff":1}]}}"#
             )
+        );
+    }
+
+    /// Shows the job, and a row over nothing.
+    struct Jobs;
+
+    impl RowFormat for Jobs {
+        fn describe(&self) -> String {
+            "\"columns\":[\"job\"]".to_owned()
+        }
+        fn row(&self, labels: &Labels, sample: &Sample) -> (String, i64) {
+            let equal = if let Sample::Float(equal) = sample { *equal as i64 } else { 0 };
+            (format!("{{\"job\":\"{}\"}}", labels.get("job").unwrap_or("")), equal)
+        }
+        fn over_nothing(&self) -> Option<&str> {
+            Some("{\"job\":null}")
+        }
+    }
+
+    #[test]
+    fn rows_in_another_form_are_differences() {
+        assert_eq!(
+            subscribed_rows("a", "SELECT job", &Jobs, false).json,
+            r#"{"subscribed":{"id":"a","query":"SELECT job","columns":["job"],"standing":false}}"#
+        );
+        let mut encoder = DeltaEncoder::new("a", Envelope::Upsert, Some(Arc::new(Jobs)));
+        assert_eq!(
+            encoder.snapshot(1_000, &[]).json,
+            r#"{"snapshot":{"id":"a","t":1,"rows":[{"row":{"job":null},"diff":1}]}}"#
+        );
+        let mut change = |upsert: &[LabelledSample], remove: &[Labels]| {
+            encoder.delta(None, 2_000, upsert, remove).map(|message| message.json)
+        };
+        assert_eq!(
+            change(&[(job("x"), 2.0.into())], &[]).as_deref(),
+            Some(concat!(
+                r#"{"delta":{"id":"a","t":2,"rows":[{"row":{"job":null},"diff":-1},"#,
+                r#"{"row":{"job":"x"},"diff":2}]}}"#
+            ))
+        );
+        // The client sees no difference.
+        assert_eq!(change(&[(job("x"), 2.0.into())], &[job("never")]), None);
+        assert_eq!(
+            change(&[(job("x"), 1.0.into())], &[]).as_deref(),
+            Some(r#"{"delta":{"id":"a","t":2,"rows":[{"row":{"job":"x"},"diff":-1}]}}"#)
+        );
+        assert_eq!(
+            change(&[], &[job("x")]).as_deref(),
+            Some(concat!(
+                r#"{"delta":{"id":"a","t":2,"rows":[{"row":{"job":"x"},"diff":-1},"#,
+                r#"{"row":{"job":null},"diff":1}]}}"#
+            ))
         );
     }
 

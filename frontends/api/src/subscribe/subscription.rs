@@ -8,7 +8,7 @@ use super::super::self_metrics::GaugeGuard;
 use super::super::{AppState, limits, query, saved_queries, views};
 use super::budget::{Account, Charge};
 use super::client_message::{Backpressure, SubscribeRequest};
-use super::server_message::{self, DeltaEncoder, Ended, ServerMessage};
+use super::server_message::{self, DeltaEncoder, Ended, RowFormat, ServerMessage};
 use super::shared_views::ViewLease;
 use super::subscriber_queue::{SubscriberEvent, SubscriberQueue};
 use super::too_many;
@@ -70,8 +70,7 @@ impl Subscription {
         admit(state)?;
         let account = state.buffers.open(wakeup.clone(), connection);
         let counted = GaugeGuard::new(&state.telemetry.subscriptions);
-        let SubscriptionTarget { text, plan, view } = question(state, &request).await?;
-        let explained = state.sources.language.explain(&plan);
+        let SubscriptionTarget { text, plan, view, format } = question(state, &request).await?;
         let kind = ViewKind::NOW;
         let standing = check(
             &ViewSpec { name: String::new(), plan: plan.clone(), kind },
@@ -79,10 +78,16 @@ impl Subscription {
             StoreQueries::Refused,
         )
         .is_ok();
-        let first = server_message::subscribed(&request.id, &text, &plan, &explained, standing);
+        let first = match &format {
+            Some(format) => server_message::subscribed_rows(&request.id, &text, format.as_ref(), standing),
+            None => {
+                let explained = state.sources.language.explain(&plan);
+                server_message::subscribed(&request.id, &text, &plan, &explained, standing)
+            }
+        };
         let charge = account.charge(first.json.len());
         let outbox = SubscriberQueue::new(request.backpressure, request.buffer, wakeup.clone(), &account);
-        let series = series_of(&plan);
+        let series = series_of(&plan).filter(|_| format.is_none());
         if let Some(matchers) = &series {
             state.sources.views.on_correction(matchers.clone(), outbox.listener());
         }
@@ -103,7 +108,7 @@ impl Subscription {
             Err(e) => return Err(ApiError::new(ErrorType::Internal, e.to_string())),
         };
         Ok(Subscription {
-            encoder: DeltaEncoder::new(&request.id, request.envelope),
+            encoder: DeltaEncoder::new(&request.id, request.envelope, format),
             id: request.id,
             query: text,
             policy: request.backpressure,
@@ -183,7 +188,9 @@ impl Subscription {
             SubscriberEvent::Delta { since, t, upsert, remove } => {
                 let message = self.encoder.delta(since, t, &upsert, &remove);
                 self.remembered.set(self.encoder.remembered_bytes());
-                self.push(message);
+                if let Some(message) = message {
+                    self.push(message);
+                }
             }
             SubscriberEvent::Notes(t, notes) => {
                 let (warnings, infos) = render_most(&self.query, &notes, limits::ANNOTATIONS);
@@ -265,6 +272,8 @@ struct SubscriptionTarget {
     plan: Plan,
     /// The existing view that answers it.
     view: Option<ViewId>,
+    /// The form of its rows; `None`: samples.
+    format: Option<Arc<dyn RowFormat>>,
 }
 
 async fn question(state: &AppState, request: &SubscribeRequest) -> Result<SubscriptionTarget, ApiError> {
@@ -272,12 +281,16 @@ async fn question(state: &AppState, request: &SubscribeRequest) -> Result<Subscr
         let id = saved_queries::id_named(state, &request.view)?;
         let report = views::one(state, id).await?.ok_or_else(|| views::not_found(&request.view))?;
         let text = state.sources.saved_queries.definition(id).map_or(report.spec.name, |(_, d)| d.query);
-        return Ok(SubscriptionTarget { text, plan: report.spec.plan, view: Some(id) });
+        return Ok(SubscriptionTarget { text, plan: report.spec.plan, view: Some(id), format: None });
+    }
+    if let Some(statement) = request.statement() {
+        let (plan, format) = standing_statement(state, statement).await?;
+        return Ok(SubscriptionTarget { text: statement.to_owned(), plan, view: None, format: Some(format) });
     }
     let plan = state.sources.language.compile(&request.query, None);
     let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
     match query::unsupported_range_type(&plan) {
-        None => Ok(SubscriptionTarget { text: request.query.clone(), plan, view: None }),
+        None => Ok(SubscriptionTarget { text: request.query.clone(), plan, view: None, format: None }),
         Some(kind) => {
             let reason = format!(
                 "invalid expression type {kind:?} for subscription, must be Scalar or instant Vector"
@@ -285,6 +298,17 @@ async fn question(state: &AppState, request: &SubscribeRequest) -> Result<Subscr
             Err(ApiError::parameter("query", reason))
         }
     }
+}
+
+/// The plan of a statement that stands, and the form of its rows.
+#[cfg(feature = "sql")]
+async fn standing_statement(state: &AppState, text: &str) -> Result<(Plan, Arc<dyn RowFormat>), ApiError> {
+    super::super::sql::standing::rows(state, text).await
+}
+
+#[cfg(not(feature = "sql"))]
+async fn standing_statement(_: &AppState, _: &str) -> Result<(Plan, Arc<dyn RowFormat>), ApiError> {
+    Err(ApiError::parameter("sql", "this build has no SQL"))
 }
 
 impl Drop for Subscription {

@@ -517,6 +517,8 @@ pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
         clock: Arc::new(ManualClock::at(1_000_123)),
         query_log: Arc::new(QueryLog::new(&metrics)),
         metrics,
+        #[cfg(feature = "sql")]
+        sql: None,
     };
     (AppState::new(settings, sources), fakes)
 }

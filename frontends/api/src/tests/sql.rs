@@ -2,7 +2,10 @@
 
 use super::super::ApiSettings;
 use super::api::request;
-use super::fakes::server;
+use super::fakes::{job, server};
+use super::live::{connect, hear, options, say, start_with};
+use engine::live::TapEvent;
+use serde_json::{Value, json};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
@@ -100,4 +103,54 @@ async fn lists_of_the_server_are_relations() {
         let got = request(&server, "POST", "/api/v1/sql?format=csv", &[TEXT], statement).await;
         assert_eq!(got.status.as_u16(), 200, "{statement}: {}", got.text);
     }
+}
+
+#[tokio::test]
+async fn a_statement_is_subscribed_to_and_shares_the_view_of_promql() {
+    let running = start_with(options(10), ApiSettings::default()).await;
+    let mut socket = connect(&running).await;
+    say(&mut socket, json!({"subscribe": {"id": "a", "query": "up"}})).await;
+    assert_eq!(hear(&mut socket).await["subscribed"]["id"], "a");
+    let statement = "SELECT job, value AS v FROM up";
+    say(&mut socket, json!({"subscribe": {"id": "b", "sql": statement}})).await;
+    let columns = json!([{"name": "job", "type": "text"}, {"name": "v", "type": "float8"}]);
+    assert_eq!(
+        hear(&mut socket).await,
+        json!({"subscribed": {"id": "b", "query": statement, "columns": columns, "class": "plan", "promql": "up"}})
+    );
+    assert_eq!(*running.fakes.views.installed.lock(), ["up"], "an equal plan is one view");
+    running.fakes.views.push(&TapEvent::Snapshot { t: 1_000, rows: vec![(job("x"), 1.0.into())] });
+    let rows = |message: &Value, kind: &str| message[kind]["rows"].clone();
+    hear(&mut socket).await;
+    let row = |v: f64, diff: i64| json!({"row": {"job": "x", "v": v}, "diff": diff});
+    assert_eq!(rows(&hear(&mut socket).await, "snapshot"), json!([row(1.0, 1)]));
+    running.fakes.views.push(&TapEvent::Delta {
+        t: 2_000,
+        upsert: vec![(job("x"), 2.5.into())],
+        remove: Vec::new(),
+    });
+    hear(&mut socket).await;
+    assert_eq!(rows(&hear(&mut socket).await, "delta"), json!([row(1.0, -1), row(2.5, 1)]));
+    // What is no plan says so, with the reason.
+    say(
+        &mut socket,
+        json!({"subscribe": {"id": "c", "lang": "sql", "query": "SELECT count(DISTINCT job) FROM up"}}),
+    )
+    .await;
+    let subscribed = hear(&mut socket).await["subscribed"].clone();
+    assert_eq!((&subscribed["class"], &subscribed["standing"]), (&json!("run_again"), &json!(false)));
+    assert!(subscribed["why"].as_str().is_some_and(|why| why.contains("DISTINCT")), "{subscribed}");
+    // Errors have the place, the line, and what to do.
+    say(&mut socket, json!({"subscribe": {"id": "d", "sql": "SELECT\n rat(value, '5m') FROM up"}})).await;
+    let error = hear(&mut socket).await["error"].clone();
+    let text = error["error"].as_str().expect("a text");
+    for part in [
+        "line 2, column 2",
+        "there is no function rat()",
+        " rat(value, '5m') FROM up\n ^",
+        "hint: did you mean",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!((&error["id"], &error["errorType"]), (&json!("d"), &json!("bad_data")));
 }

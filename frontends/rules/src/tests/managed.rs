@@ -590,10 +590,10 @@ fn with_evaluation_interval_a_condition_sees_the_states_of_its_own_slot() {
     let fixture = Fixture::default();
     let mut core = fixture.core();
     let states = Rule {
-        expr: crate::file::RuleExpression {
-            plan: promql::compile("count(ALERTS)", &promql::PromqlOptions::default()).unwrap(),
-            text: "count(ALERTS)".to_owned(),
-        },
+        expr: crate::file::RuleExpression::promql(
+            promql::compile("count(ALERTS)", &promql::PromqlOptions::default()).unwrap(),
+            "count(ALERTS)".to_owned(),
+        ),
         ..alert("Many", "up", 0)
     };
     let group = RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0), states]) };

@@ -5,7 +5,7 @@ use super::expr::{cell, comparison, is_time, term};
 use super::term::Term;
 use super::{Cell, Condition, Membership, Refusal, Rows, absent, first_of, refused, relation};
 use crate::values;
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 use engine::plan::{AggregateOp, BinaryOp};
 use storage::model::labels::METRIC_NAME;
@@ -57,7 +57,37 @@ pub(super) fn add(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(),
     if is_about_time(rows, part, schema) {
         return Ok(());
     }
+    if rows.over_nothing.is_some() && !holds_over_nothing(rows, part, schema) {
+        rows.over_nothing = None;
+    }
     compared(rows, part, schema)
+}
+
+/// Whether the one row that an aggregate without groups has over nothing satisfies a condition. A
+/// comparison with NULL does not hold; only a count is a number there.
+fn holds_over_nothing(rows: &Rows, part: &Expr, schema: &DFSchema) -> bool {
+    let Expr::BinaryExpr(binary) = part else { return false };
+    let is_count = |expr: &Expr| {
+        let counted = rows.cells.first().filter(|_| rows.over_nothing == Some(ScalarValue::Int64(Some(0))));
+        term(rows, expr, schema).is_ok_and(|of| counted == Some(&Cell::Number(of)))
+    };
+    let (op, number) = if is_count(&binary.left) {
+        (comparison(binary.op), values::number(&binary.right))
+    } else if is_count(&binary.right) {
+        (comparison(binary.op).map(turned), values::number(&binary.left))
+    } else {
+        return false;
+    };
+    let (Some(op), Some(number)) = (op, number) else { return false };
+    match op {
+        BinaryOp::Eq => number == 0.0,
+        BinaryOp::Ne => number != 0.0,
+        BinaryOp::Gt => 0.0 > number,
+        BinaryOp::Ge => 0.0 >= number,
+        BinaryOp::Lt => 0.0 < number,
+        BinaryOp::Le => 0.0 <= number,
+        _ => false,
+    }
 }
 
 /// Adds matchers to the only side. The sides of a join are filtered before it, or by a label that

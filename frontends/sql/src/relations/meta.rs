@@ -3,15 +3,39 @@
 //! One entry of [`META`] describes one relation; its rows come from [`MetaSource`], as JSON of the
 //! same names, except for lists of series, which come from the catalog.
 
-use crate::error::SqlError;
+use crate::error::{SqlError, SqlErrorKind};
 use datafusion::arrow::datatypes::DataType;
 use serde_json::{Map, Value};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Gives the rows of lists of the server.
 pub trait MetaSource: Send + Sync {
     /// The rows of relation `name`, with its columns by their names. A column that is missing is
     /// NULL. May block.
     fn rows(&self, name: &str) -> Result<Vec<Map<String, Value>>, SqlError>;
+}
+
+/// Lists that are there later than the engine which reads them, and end before it.
+#[derive(Default)]
+pub struct LateLists(OnceLock<Weak<dyn MetaSource>>);
+
+impl LateLists {
+    /// From now on the rows are those of `lists`. Only the first call counts.
+    pub fn connect(&self, lists: &Arc<dyn MetaSource>) {
+        let _ = self.0.set(Arc::downgrade(lists));
+    }
+}
+
+impl MetaSource for LateLists {
+    fn rows(&self, name: &str) -> Result<Vec<Map<String, Value>>, SqlError> {
+        match self.0.get().and_then(Weak::upgrade) {
+            Some(lists) => lists.rows(name),
+            None => {
+                let error = format!("meta.{name} cannot be read while the server starts or stops");
+                Err(SqlError::new(SqlErrorKind::Unavailable, error))
+            }
+        }
+    }
 }
 
 /// The type of a column.

@@ -398,7 +398,7 @@ fn bound_batches(
     Ok(Box::new(std::iter::once(batch)))
 }
 
-fn as_kind(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, SqlError> {
+pub(crate) fn as_kind(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, SqlError> {
     if array.as_any().is::<NullArray>() {
         return Ok(new_null_array(kind, array.len()));
     }
@@ -410,14 +410,14 @@ fn times(times: impl Iterator<Item = TimeMs>) -> ArrayRef {
 }
 
 /// All labels but the name, as JSON.
-fn labels_json(labels: &Labels) -> String {
+pub(crate) fn labels_json(labels: &Labels) -> String {
     let pairs = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
     let map: Map<String, Value> = pairs.map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
     Value::Object(map).to_string()
 }
 
 /// A native histogram as JSON: count, sum, and its buckets with their bounds.
-fn histogram_json(histogram: &NativeHistogram) -> String {
+pub(crate) fn histogram_json(histogram: &NativeHistogram) -> String {
     serde_json::json!({ "count": histogram.count, "sum": histogram.sum }).to_string()
 }
 

@@ -1,0 +1,361 @@
+//! Statements that stand: their answer is kept current as a view.
+//!
+//! A statement that binds whole to a plan of the engine is a live view, and shares its steps with
+//! equal rules and subscriptions in PromQL. Any other runs again at each evaluation: for rules and
+//! subscriptions it is a plan too ([`engine::plan::statement`]), which [`StatementAnswers`] answers.
+//! [`StandingRows`] has the rows of a subscription, [`StandingSeries`] the condition of an alert or
+//! what a rule records.
+
+mod answers;
+mod samples;
+
+pub use answers::StatementAnswers;
+
+use crate::SqlEngine;
+use crate::bind::{self, BoundQuery, Output, OutputColumn, Refusal, Times};
+use crate::error::SqlError;
+use crate::output::{Cells, float_json, type_name};
+use crate::planner::{Planned, plan};
+use crate::relations::rows::{as_kind, histogram_json, labels_json};
+use crate::session::{SqlRequest, on_large_stack, output_names};
+use crate::values;
+use datafusion::arrow::array::{ArrayRef, Float64Array};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::LogicalPlan;
+use engine::functions::{Kernel, OperatorFunction};
+use engine::plan::as_promql::as_promql;
+use engine::plan::statement::{RowForm, plan_of_statement};
+use engine::plan::{Plan, PlanOp};
+use engine::query::QueryOptions;
+use engine::types::histogram_column::Sample;
+use language::{ShownLabel, ShownLabels, ShownValue};
+use samples::{ColumnRole, role};
+use std::sync::Arc;
+use storage::model::Labels;
+use storage::model::labels::METRIC_NAME;
+
+/// A column of a statement that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandingColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type, as PostgreSQL calls it.
+    pub kind: &'static str,
+}
+
+/// How a statement stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StandingClass {
+    /// As a live plan; what it is in PromQL.
+    Plan(String),
+    /// It runs again at each evaluation; why it is no plan.
+    RunsAgain(String),
+}
+
+/// A statement whose rows are subscribed to.
+#[derive(Debug)]
+pub struct StandingRows {
+    /// The plan of its view.
+    pub plan: Plan,
+    /// How it stands.
+    pub class: StandingClass,
+    /// The columns of its rows.
+    pub columns: Vec<StandingColumn>,
+    /// What is odd about the text.
+    pub warnings: Vec<String>,
+    /// The columns of a live plan; `None`: the labels of a row are its cells.
+    outputs: Option<Vec<OutputColumn>>,
+    /// The one row that it has when its plan has none.
+    over_nothing: Option<String>,
+}
+
+/// A statement whose rows are series: the condition of an alert, or what a rule records.
+#[derive(Clone, Debug)]
+pub struct StandingSeries {
+    /// The plan of its view.
+    pub plan: Plan,
+    /// How it stands.
+    pub class: StandingClass,
+    /// The labels of its rows.
+    pub labels: ShownLabels,
+}
+
+/// A statement that is planned for standing.
+struct Classified {
+    plan: LogicalPlan,
+    names: Vec<String>,
+    bound: Result<BoundQuery, String>,
+    warnings: Vec<String>,
+}
+
+/// The plan of a statement that is one at each tick; otherwise why it is none.
+pub(crate) fn plan_class(plan: &LogicalPlan, times: Times) -> Result<BoundQuery, String> {
+    if times != Times::Now {
+        return Err("it names times of its own".to_owned());
+    }
+    bind::bind(plan).map_err(|Refusal(why)| why)
+}
+
+impl SqlEngine {
+    /// The statement as a standing query whose rows are subscribed to. Reads no data.
+    pub fn standing_rows(&self, text: &str) -> Result<StandingRows, SqlError> {
+        on_large_stack(|| {
+            let Classified { plan, names, bound, warnings } = self.classified(text)?;
+            let kinds = plan.schema().fields().iter().map(|field| field.data_type());
+            let columns = names.into_iter().zip(kinds);
+            let columns = columns.map(|(name, kind)| StandingColumn { name, kind: type_name(kind) });
+            let mut columns: Vec<StandingColumn> = columns.collect();
+            Ok(match bound {
+                Ok(mut bound) => {
+                    // `ts` is the time of the tick, which each message has: with it each row would
+                    // change at each tick.
+                    let mut outputs = bound.columns.iter();
+                    columns.retain(|_| outputs.next().is_some_and(|column| column.what != Output::Time));
+                    bound.columns.retain(|column| column.what != Output::Time);
+                    let mut rows = StandingRows {
+                        class: StandingClass::Plan(as_promql(&bound.plan)),
+                        plan: bound.plan,
+                        columns,
+                        warnings,
+                        outputs: Some(bound.columns),
+                        over_nothing: None,
+                    };
+                    rows.over_nothing =
+                        bound.over_nothing.map(|nothing| rows.row_over_nothing(&nothing)).transpose()?;
+                    rows
+                }
+                Err(why) => StandingRows {
+                    class: StandingClass::RunsAgain(why),
+                    plan: plan_of_statement(text, RowForm::Cells),
+                    columns,
+                    warnings,
+                    outputs: None,
+                    over_nothing: None,
+                },
+            })
+        })
+    }
+
+    /// The statement as the condition of an alert or as what a rule records: its texts are labels,
+    /// its one number is the value. `must_list_all`: the series of a live plan have all labels of
+    /// the plan, so the statement must run again if it lists others. Reads no data.
+    pub fn standing_series(&self, text: &str, must_list_all: bool) -> Result<StandingSeries, SqlError> {
+        on_large_stack(|| {
+            let Classified { plan, names, bound, .. } = self.classified(text)?;
+            if is_global_aggregate(&plan) || bound.as_ref().is_ok_and(|bound| bound.over_nothing.is_some()) {
+                return Err(SqlError::bad(
+                    "an aggregate without GROUP BY has a row even over nothing, so this always holds",
+                )
+                .hint("add HAVING, such as HAVING count(*) > 0, or GROUP BY"));
+            }
+            check_columns(&plan, &names)?;
+            let series = bound.and_then(|bound| series_of(&bound, &names, must_list_all));
+            Ok(match series {
+                Ok(series) => series,
+                Err(why) => StandingSeries {
+                    plan: plan_of_statement(text, RowForm::Series),
+                    class: StandingClass::RunsAgain(why),
+                    labels: ShownLabels::All,
+                },
+            })
+        })
+    }
+
+    fn classified(&self, text: &str) -> Result<Classified, SqlError> {
+        let request = SqlRequest { text: text.to_owned(), standing: true, ..SqlRequest::default() };
+        let context = self.context(&request, &QueryOptions::default());
+        let Planned { plan, explain } = plan(self, &context, text)?;
+        if explain {
+            return Err(SqlError::bad("EXPLAIN does not stand").hint("leave EXPLAIN out"));
+        }
+        if !plan.get_parameter_names().is_ok_and(|names| names.is_empty()) {
+            return Err(
+                SqlError::bad("a statement that stands has no parameters").hint("write the values into it")
+            );
+        }
+        let times = bind::find_times(&plan, request.time)?;
+        let bound = plan_class(&plan, times);
+        let names = output_names(&plan);
+        let warnings = context.warnings.lock().clone();
+        Ok(Classified { plan, names, bound, warnings })
+    }
+}
+
+/// Whether the rows are those of an aggregate without groups, without `HAVING`.
+fn is_global_aggregate(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(node) => node.group_expr.is_empty(),
+        LogicalPlan::Projection(_) | LogicalPlan::Sort(_) | LogicalPlan::SubqueryAlias(_) => {
+            plan.inputs().first().is_some_and(|input| is_global_aggregate(input))
+        }
+        _ => false,
+    }
+}
+
+/// A row that is a series has at most one number, and each of its labels has a name.
+fn check_columns(plan: &LogicalPlan, names: &[String]) -> Result<(), SqlError> {
+    let mut numbers = Vec::new();
+    let mut labels = Vec::new();
+    for (name, field) in names.iter().zip(plan.schema().fields()) {
+        match role(name, field.data_type()) {
+            ColumnRole::Number => numbers.push(name.as_str()),
+            ColumnRole::Label => labels.push(name.as_str()),
+            ColumnRole::AllLabels | ColumnRole::Nothing => {}
+        }
+    }
+    if numbers.len() > 1 {
+        let error = format!(
+            "an alert or a series has one number, here are {}: {}",
+            numbers.len(),
+            numbers.join(", ")
+        );
+        return Err(SqlError::bad(error).hint("select one; conditions on the others go to WHERE or HAVING"));
+    }
+    if let Some(name) =
+        labels.iter().find(|name| name.is_empty() || **name == METRIC_NAME || **name == "?column?")
+    {
+        return Err(
+            SqlError::bad(format!("a column called {name:?} cannot be a label")).hint("name it with AS")
+        );
+    }
+    Ok(())
+}
+
+/// A live plan as series; otherwise why it is none.
+fn series_of(bound: &BoundQuery, names: &[String], must_list_all: bool) -> Result<StandingSeries, String> {
+    let mut listed = Vec::new();
+    let mut is_all = false;
+    for (name, column) in names.iter().zip(&bound.columns) {
+        let value = match &column.what {
+            Output::Label(label) => ShownValue::Label(label.clone()),
+            Output::Metric => ShownValue::Label(METRIC_NAME.to_owned()),
+            Output::Constant(value) => match values::scalar_text(value) {
+                Some(text) => ShownValue::Text(text),
+                None if is_one(&bound.plan) => continue,
+                None => return Err("its number is not that of the plan".to_owned()),
+            },
+            Output::Labels => {
+                is_all = true;
+                continue;
+            }
+            Output::Value if is_number(&column.kind) => continue,
+            Output::Value => return Err("its number is shown as another type".to_owned()),
+            Output::Time | Output::Histogram => continue,
+        };
+        listed.push(ShownLabel { name: name.clone(), value });
+    }
+    let labels = match (is_all, listed.is_empty()) {
+        (true, true) => ShownLabels::All,
+        (true, false) => return Err("it shows all labels and single ones".to_owned()),
+        (false, _) => ShownLabels::Listed(listed),
+    };
+    if must_list_all && !lists_all(&bound.plan, &labels) {
+        return Err("it does not list just the labels of its plan".to_owned());
+    }
+    let class = StandingClass::Plan(as_promql(&bound.plan));
+    Ok(StandingSeries { plan: bound.plan.clone(), class, labels })
+}
+
+/// Whether each value of a plan is 1.
+fn is_one(plan: &Plan) -> bool {
+    let PlanOp::Call { function, .. } = &plan.op else { return false };
+    matches!(function.0.kernel, Kernel::Special(OperatorFunction::Absent | OperatorFunction::AbsentOverTime))
+}
+
+fn is_number(kind: &DataType) -> bool {
+    kind.is_floating() || kind.is_integer()
+}
+
+/// Whether the labels are those that the rows of the plan have.
+fn lists_all(plan: &Plan, labels: &ShownLabels) -> bool {
+    let ShownLabels::Listed(listed) = labels else { return true };
+    let PlanOp::Aggregate(aggregate) = &plan.op else { return false };
+    if aggregate.grouping.without {
+        return false;
+    }
+    let is_same = |shown: &ShownLabel| shown.value == ShownValue::Label(shown.name.clone());
+    let mut names: Vec<&String> = listed.iter().map(|shown| &shown.name).collect();
+    names.sort_unstable();
+    listed.iter().all(is_same) && names == aggregate.grouping.labels.iter().collect::<Vec<_>>()
+}
+
+impl StandingRows {
+    /// A row of the view as an object of JSON, and how many equal ones it stands for.
+    pub fn row(&self, labels: &Labels, sample: &Sample) -> (String, i64) {
+        let Some(outputs) = &self.outputs else {
+            let count = if let Sample::Float(count) = sample { *count as i64 } else { 1 };
+            return (
+                self.object(|i, out| out.push_str(labels.get(&samples::cell_name(i)).unwrap_or("null"))),
+                count,
+            );
+        };
+        let cell = |i: usize, out: &mut String| match outputs.get(i) {
+            Some(column) => plan_cell(column, labels, sample, out),
+            None => out.push_str("null"),
+        };
+        (self.object(cell), 1)
+    }
+
+    /// The row that there is when the view has none.
+    pub fn over_nothing(&self) -> Option<&str> {
+        self.over_nothing.as_deref()
+    }
+
+    fn row_over_nothing(&self, nothing: &ScalarValue) -> Result<String, SqlError> {
+        let mut cells = Vec::new();
+        for column in self.outputs.iter().flatten() {
+            let value = match &column.what {
+                Output::Constant(value) => value,
+                _ => nothing,
+            };
+            cells.push(scalar_json(value, &column.kind)?);
+        }
+        Ok(self.object(|i, out| out.push_str(cells.get(i).map_or("null", String::as_str))))
+    }
+
+    fn object(&self, cell: impl Fn(usize, &mut String)) -> String {
+        let mut out = String::from("{");
+        for (i, column) in self.columns.iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            out.push_str(&serde_json::Value::from(column.name.as_str()).to_string());
+            out.push(':');
+            cell(i, &mut out);
+        }
+        out.push('}');
+        out
+    }
+}
+
+/// A cell of a row of a live plan.
+fn plan_cell(column: &OutputColumn, labels: &Labels, sample: &Sample, out: &mut String) {
+    let text = |text: &str, out: &mut String| out.push_str(&serde_json::Value::from(text).to_string());
+    match (&column.what, sample) {
+        (Output::Label(name), _) => text(labels.get(name).unwrap_or(""), out),
+        (Output::Metric, _) => text(labels.name(), out),
+        (Output::Labels, _) => text(&labels_json(labels), out),
+        (Output::Value, Sample::Float(value)) if column.kind == DataType::Float64 => float_json(*value, out),
+        (Output::Value, Sample::Float(value)) => {
+            out.push_str(&scalar_json(&ScalarValue::Float64(Some(*value)), &column.kind).unwrap_or_default());
+        }
+        (Output::Histogram, Sample::Histogram(histogram)) => text(&histogram_json(histogram), out),
+        (Output::Constant(value), _) => {
+            out.push_str(&scalar_json(value, &column.kind).unwrap_or_default());
+        }
+        (Output::Value | Output::Histogram | Output::Time, _) => out.push_str("null"),
+    }
+}
+
+/// A value as a column of this type, in JSON.
+fn scalar_json(value: &ScalarValue, kind: &DataType) -> Result<String, SqlError> {
+    let array: ArrayRef = match value {
+        ScalarValue::Float64(value) => Arc::new(Float64Array::from(vec![*value])),
+        value => value.to_array().map_err(|e| SqlError::from_datafusion(e, ""))?,
+    };
+    let array = as_kind(&array, kind)?;
+    let mut out = String::new();
+    Cells::of(&array)?.json(0, &mut out);
+    Ok(out)
+}

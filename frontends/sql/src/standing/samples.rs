@@ -1,0 +1,134 @@
+//! The rows of a statement that runs again, as the samples of a view.
+
+use crate::error::{SqlError, SqlErrorKind};
+use crate::limits::STANDING_ROWS;
+use crate::output::Cells;
+use crate::session::RowSink;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use engine::plan::statement::RowForm;
+use std::collections::BTreeMap;
+use storage::model::Labels;
+
+/// What a column is where a row is a series.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum ColumnRole {
+    /// A label.
+    Label,
+    /// An object of JSON with all labels.
+    AllLabels,
+    /// The value.
+    Number,
+    /// A time or a distance: neither.
+    Nothing,
+}
+
+/// What a column with this name and type is where a row is a series.
+pub(super) fn role(name: &str, kind: &DataType) -> ColumnRole {
+    match kind {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..) => match name {
+            "labels" => ColumnRole::AllLabels,
+            // Of a native histogram; alerts and series have floats.
+            "histogram" => ColumnRole::Nothing,
+            _ => ColumnRole::Label,
+        },
+        DataType::Boolean | DataType::Decimal128(..) | DataType::Decimal256(..) => ColumnRole::Number,
+        kind if kind.is_floating() || kind.is_integer() => ColumnRole::Number,
+        _ => ColumnRole::Nothing,
+    }
+}
+
+/// The name of the label that has the cell of column `i`: the order of names is that of columns.
+pub(super) fn cell_name(i: usize) -> String {
+    format!("{i:04}")
+}
+
+/// Collects the rows of one evaluation.
+pub(super) struct SampleSink {
+    form: RowForm,
+    names: Vec<String>,
+    roles: Vec<ColumnRole>,
+    samples: BTreeMap<Labels, f64>,
+}
+
+impl SampleSink {
+    pub(super) fn new(form: RowForm) -> SampleSink {
+        SampleSink { form, names: Vec::new(), roles: Vec::new(), samples: BTreeMap::new() }
+    }
+
+    /// The samples, in the order of their labels.
+    pub(super) fn into_samples(self) -> BTreeMap<Labels, f64> {
+        self.samples
+    }
+
+    fn add_cells(&mut self, cells: &[Cells], row: usize) {
+        let pair = |(i, column): (usize, &Cells)| {
+            let mut text = String::new();
+            column.json(row, &mut text);
+            (cell_name(i), text)
+        };
+        let labels = Labels::from_pairs(cells.iter().enumerate().map(pair));
+        *self.samples.entry(labels).or_insert(0.0) += 1.0;
+    }
+
+    fn add_series(
+        &mut self,
+        cells: &[Cells],
+        numbers: Option<&ArrayRef>,
+        row: usize,
+    ) -> Result<(), SqlError> {
+        let mut pairs: BTreeMap<String, String> = BTreeMap::new();
+        for ((name, role), column) in self.names.iter().zip(&self.roles).zip(cells) {
+            match (role, column.text(row)) {
+                (ColumnRole::Label, Some(text)) if !text.is_empty() => {
+                    pairs.insert(name.clone(), text);
+                }
+                (ColumnRole::AllLabels, Some(text)) => {
+                    pairs.extend(serde_json::from_str::<BTreeMap<String, String>>(&text).unwrap_or_default());
+                }
+                _ => {}
+            }
+        }
+        let value = match numbers {
+            None => 1.0,
+            // Without a value there is no sample.
+            Some(numbers) if numbers.is_null(row) => return Ok(()),
+            Some(numbers) => numbers.as_primitive::<Float64Type>().value(row),
+        };
+        let labels = Labels::from_pairs(pairs);
+        if self.samples.insert(labels.clone(), value).is_some() {
+            let error = format!("two rows have the same labels {labels}");
+            return Err(SqlError::new(SqlErrorKind::Execution, error)
+                .hint("select what tells them apart, or GROUP BY"));
+        }
+        Ok(())
+    }
+}
+
+impl RowSink for SampleSink {
+    fn schema(&mut self, schema: &SchemaRef) -> Result<(), SqlError> {
+        self.names = schema.fields().iter().map(|field| field.name().clone()).collect();
+        self.roles = schema.fields().iter().map(|field| role(field.name(), field.data_type())).collect();
+        Ok(())
+    }
+
+    fn rows(&mut self, batch: &RecordBatch) -> Result<(), SqlError> {
+        let cells = batch.columns().iter().map(Cells::of).collect::<Result<Vec<_>, _>>()?;
+        let number = self.roles.iter().position(|role| *role == ColumnRole::Number);
+        let numbers = number.and_then(|i| batch.columns().get(i));
+        let numbers = numbers.map(|column| cast(column, &DataType::Float64)).transpose();
+        let numbers = numbers.map_err(|e| SqlError::new(SqlErrorKind::Internal, e.to_string()))?;
+        for row in 0..batch.num_rows() {
+            match self.form {
+                RowForm::Cells => self.add_cells(&cells, row),
+                RowForm::Series => self.add_series(&cells, numbers.as_ref(), row)?,
+            }
+        }
+        if self.samples.len() > STANDING_ROWS {
+            let error = format!("a statement that runs again has at most {STANDING_ROWS} rows");
+            return Err(SqlError::new(SqlErrorKind::LimitReached, error).hint("filter or group more"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,378 @@
+//! The rows of a statement that stands are those of the same statement asked anew, at every tick:
+//! over series that come and go, restarts, and views that are put and removed in between. Statements
+//! are drawn, of those that are live plans and of those that run again.
+//!
+//! A case depends only on its seed and number: `SQL_SEED=1 SQL_CASE=17`; `SQL_CASES=100000` for a
+//! long run.
+
+#[path = "../../../tests/differential/random.rs"]
+#[allow(dead_code, reason = "made for another generator, too")]
+mod random;
+
+use engine::live::{LabelledSample, LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
+use engine::memory::MemoryPool;
+use engine::query::{Querier, QueryOptions};
+use engine::types::histogram_column::Sample;
+use parking_lot::Mutex;
+use promql::{PromqlLanguage, PromqlOptions};
+use random::Random;
+use sql::output::{AnswerWriter, Format};
+use sql::relations::LateLists;
+use sql::standing::{StandingClass, StandingRows, StatementAnswers};
+use sql::{SqlEngine, SqlRequest, SqlSources};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use storage::clock::ManualClock;
+use storage::disk::OsDisk;
+use storage::execution::Execution;
+use storage::metrics::Metrics;
+use storage::model::value::STALE;
+use storage::model::{Labels, TimeMs};
+use storage::store::{FloatRow, Store, StoreOptions};
+use views::ViewRegistry;
+use views::scheduled::{CompositeViews, ScheduledViewServices};
+
+const START: TimeMs = 1_700_000_000_000;
+const CASES: u64 = 12;
+const STEPS: usize = 25;
+const VIEWS: usize = 6;
+const SERIES: usize = 8;
+
+/// What the sink of a view has received.
+#[derive(Default)]
+struct Shown {
+    rows: BTreeMap<Labels, Sample>,
+    error: Option<String>,
+    /// The tick that the rows are complete to.
+    t: TimeMs,
+}
+
+struct Watch(Arc<Mutex<Shown>>);
+
+impl Sink for Watch {
+    fn push(&mut self, event: TapEvent) -> bool {
+        let mut shown = self.0.lock();
+        match event {
+            TapEvent::Snapshot { rows, .. } => shown.rows = rows.into_iter().collect(),
+            TapEvent::Delta { upsert, remove, .. } => {
+                for labels in &remove {
+                    drop(shown.rows.remove(labels));
+                }
+                shown.rows.extend(upsert);
+            }
+            TapEvent::Failed { error, t } => {
+                shown.error = Some(error);
+                shown.t = t;
+            }
+            TapEvent::Progress { t } => {
+                shown.error = None;
+                shown.t = t;
+            }
+            TapEvent::Notes { .. } => {}
+        }
+        true
+    }
+}
+
+struct View {
+    text: String,
+    rows: StandingRows,
+    id: ViewId,
+    shown: Arc<Mutex<Shown>>,
+}
+
+/// A server without its network.
+struct World {
+    store: Arc<Store>,
+    live: LiveRuntime,
+    views: CompositeViews,
+    engine: Arc<SqlEngine>,
+    clock: Arc<ManualClock>,
+}
+
+impl World {
+    fn open(dir: &Path, now: TimeMs) -> World {
+        let options = StoreOptions {
+            dir: dir.to_owned(),
+            wal_sync_interval_ms: 1_000,
+            block_range_ms: 7_200_000,
+            out_of_order_ms: 60_000,
+        };
+        let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
+        let options = LiveOptions { workers: 1, ..LiveOptions::default() };
+        let live = LiveRuntime::manual(store.clone(), &options, &Metrics::default()).expect("a runtime");
+        let querier = Arc::new(Querier::new(store.clone(), 1));
+        let engine = Arc::new(SqlEngine::new(SqlSources {
+            engine: querier.clone(),
+            catalog: store.clone(),
+            language: Arc::new(PromqlLanguage(PromqlOptions::all())),
+            meta: Arc::new(LateLists::default()),
+            memory: MemoryPool::of_queries(1 << 30),
+        }));
+        let clock = Arc::new(ManualClock::at(now));
+        let history = ScheduledViewServices {
+            answers: Arc::new(StatementAnswers::new(engine.clone(), querier)),
+            store: store.clone(),
+            clock: clock.clone(),
+            options: QueryOptions::default(),
+            execution: Execution::Caller,
+        };
+        let views = CompositeViews::new(Arc::new(live.clone()), history, &Metrics::default());
+        World { store, live, views, engine, clock }
+    }
+
+    fn put(&self, text: &str) -> View {
+        let rows = self.engine.standing_rows(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let spec = ViewSpec { name: text.to_owned(), plan: rows.plan.clone(), kind: ViewKind::NOW };
+        let id = self.views.install(spec).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let shown: Arc<Mutex<Shown>> = Arc::default();
+        self.views.tap(id, Box::new(Watch(shown.clone())));
+        View { text: text.to_owned(), rows, id, shown }
+    }
+
+    fn tick(&self, t: TimeMs) {
+        self.clock.set(t);
+        self.live.tick(t);
+        self.views.turn();
+    }
+
+    /// The rows of a statement that is asked at `t`, each with how often it is there; or the error.
+    fn fresh(&self, text: &str, t: TimeMs) -> Result<BTreeMap<String, i64>, String> {
+        let request = SqlRequest { text: text.to_owned(), time: t, standing: true, ..SqlRequest::default() };
+        let mut out = Vec::new();
+        let mut writer = AnswerWriter::new(Format::Ndjson, |bytes: Vec<u8>| {
+            out.extend(bytes);
+            Ok(())
+        });
+        self.engine.run(&request, &QueryOptions::default(), &mut writer).map_err(|e| e.to_string())?;
+        drop(writer);
+        let mut rows = BTreeMap::new();
+        for line in String::from_utf8(out).expect("UTF-8").lines() {
+            *rows.entry(line.to_owned()).or_insert(0) += 1;
+        }
+        Ok(rows)
+    }
+}
+
+impl View {
+    /// The rows that a subscriber sees.
+    fn standing(&self) -> Result<BTreeMap<String, i64>, String> {
+        let shown = self.shown.lock();
+        if let Some(error) = &shown.error {
+            return Err(error.clone());
+        }
+        let mut rows = BTreeMap::new();
+        for (labels, sample) in &shown.rows {
+            let (row, equal) = self.rows.row(labels, sample);
+            *rows.entry(row).or_insert(0) += equal;
+        }
+        if let Some(nothing) = self.rows.over_nothing().filter(|_| shown.rows.is_empty()) {
+            rows.insert(nothing.to_owned(), 1);
+        }
+        Ok(rows)
+    }
+}
+
+/// A number of a row.
+fn number(random: &mut Random) -> String {
+    let window = random.pick(&["30s", "1m", "2m"]);
+    match random.below(9) {
+        0..3 => "value".to_owned(),
+        3 => format!("rate(value, '{window}')"),
+        4 => format!("max_over_time(value, '{window}')"),
+        5 => format!("sum_over_time(value, '{window}')"),
+        6 => "ago(value, '20s')".to_owned(),
+        7 => "value * 2 - 1".to_owned(),
+        _ => format!("count_over_time(value, '{window}')"),
+    }
+}
+
+fn conditions(random: &mut Random) -> String {
+    let mut parts = Vec::new();
+    if random.below(3) == 0 {
+        parts.push(random.pick(&[
+            "job = 'a'",
+            "env <> ''",
+            "instance ~ '^i[0-3]$'",
+            "job IN ('a', 'b')",
+            "env IS NULL",
+        ]));
+    }
+    if random.below(3) == 0 {
+        parts.push(random.pick(&["value > 3", "value <= 5", "value BETWEEN 1 AND 6"]));
+    }
+    if parts.is_empty() { String::new() } else { format!(" WHERE {}", parts.join(" AND ")) }
+}
+
+/// A statement that may be a plan.
+fn plan_like(random: &mut Random) -> String {
+    let metric = random.pick(&["m_gauge", "m_total"]);
+    let number = number(random);
+    let conditions = conditions(random);
+    let by = random.pick(&["job", "env", "job, env"]);
+    let of = random.pick(&["sum", "min", "max", "count", "avg"]);
+    match random.below(9) {
+        0 => format!("SELECT job, instance, env, {number} AS n FROM {metric}{conditions}"),
+        1 => format!("SELECT instance FROM {metric}{conditions}"),
+        2 => format!("SELECT {by}, {of}({number}) AS n FROM {metric}{conditions} GROUP BY {by}"),
+        3 => format!("SELECT {of}({number}) AS n FROM {metric}{conditions}"),
+        4 => format!(
+            "SELECT {by}, {of}({number}) AS n FROM {metric}{conditions} GROUP BY {by} HAVING {of}({number}) > 2"
+        ),
+        5 => format!("SELECT DISTINCT {by} FROM {metric}{conditions}"),
+        6 => "SELECT g.instance, g.value / t.value AS n FROM m_gauge g JOIN m_total t USING (labels)"
+            .to_owned(),
+        7 => format!(
+            "SELECT instance, {number} AS n FROM {metric} a WHERE NOT EXISTS (SELECT 1 FROM m_gauge b WHERE b.instance = a.instance AND b.value > 4)"
+        ),
+        _ => format!("SELECT count(*) AS n FROM {metric}{conditions} HAVING count(*) > 2"),
+    }
+}
+
+/// A statement that is no plan.
+fn relational(random: &mut Random) -> String {
+    let conditions = conditions(random);
+    let number = number(random);
+    match random.below(9) {
+        0 => format!("SELECT job, count(DISTINCT env) AS n FROM m_gauge{conditions} GROUP BY job"),
+        1 => "SELECT g.job, count(*) AS n, max(t.value) AS most FROM m_gauge g JOIN m_total t USING (job) GROUP BY g.job".to_owned(),
+        2 => format!("SELECT instance, value, {number} AS n, ago(value, '10s') AS before FROM m_total{conditions}"),
+        3 => "SELECT job, value FROM m_gauge UNION ALL SELECT job, value FROM m_total".to_owned(),
+        4 => format!("SELECT value FROM m_gauge{conditions} ORDER BY value DESC LIMIT 2"),
+        5 => "SELECT upper(job) AS j, env = '' AS bare, value FROM m_gauge WHERE value > 2 OR job = 'a'".to_owned(),
+        6 => "SELECT instance, value, rank() OVER (PARTITION BY job ORDER BY value DESC) AS place FROM m_gauge".to_owned(),
+        7 => format!("SELECT ts, upper(job) AS j, {number} AS n FROM m_gauge{conditions}"),
+        _ => "SELECT g.instance, t.value FROM m_gauge g LEFT JOIN m_total t ON g.instance = t.instance AND t.value > 3".to_owned(),
+    }
+}
+
+fn labels(metric: &str, i: usize) -> Labels {
+    let instance = format!("i{i}");
+    let mut pairs =
+        vec![("__name__", metric), ("instance", instance.as_str()), ("job", ["a", "b", "c"][i % 3])];
+    if !i.is_multiple_of(4) {
+        pairs.push(("env", ["x", "y"][i % 2]));
+    }
+    Labels::from_pairs(pairs)
+}
+
+/// Samples of some series at `t`; some end.
+fn churn(world: &World, random: &mut Random, totals: &mut [f64; SERIES], t: TimeMs) {
+    let mut rows = Vec::new();
+    for (i, total) in totals.iter_mut().enumerate() {
+        let v = match random.below(8) {
+            0 => continue,
+            1 => STALE,
+            _ => random.below(9) as f64,
+        };
+        *total += random.below(4) as f64;
+        for (metric, v) in [("m_gauge", v), ("m_total", *total)] {
+            if random.below(5) > 0 {
+                let series = world.store.get_or_create_series(&labels(metric, i));
+                rows.push(FloatRow { series, t, v });
+            }
+        }
+    }
+    world.store.append_rows(&rows).expect("appended");
+}
+
+#[derive(Default)]
+struct Tally {
+    plans: u64,
+    again: u64,
+    rows: u64,
+}
+
+fn case(seed: u64, number: u64, tally: &mut Tally) {
+    let mut random = Random::new(&[seed, number]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut world = World::open(dir.path(), START);
+    let mut totals = [0.0; SERIES];
+    let mut t = START;
+    let mut views: Vec<View> = Vec::new();
+    for step in 0..STEPS {
+        t += 1_000 + random.below(15_000) as i64;
+        let before = random.below(900) as i64;
+        churn(&world, &mut random, &mut totals, t - before);
+        if views.len() < VIEWS && random.below(3) > 0 {
+            let text = if random.below(2) == 0 { plan_like(&mut random) } else { relational(&mut random) };
+            views.push(world.put(&text));
+        } else if !views.is_empty() && random.below(8) == 0 {
+            let gone = views.swap_remove(random.below(views.len() as u64) as usize);
+            world.views.remove(gone.id);
+        }
+        world.tick(t);
+        for view in &views {
+            let fresh = world.fresh(&view.text, t);
+            let standing = view.standing();
+            let place = || format!("seed {seed}, case {number}, step {step}: {}", view.text);
+            assert_eq!(view.shown.lock().t, t, "{}: it is not complete", place());
+            match (&standing, &fresh) {
+                (Err(_), Err(_)) => {}
+                _ => assert_eq!(standing, fresh, "{}\nclass {:?}", place(), view.rows.class),
+            }
+            match view.rows.class {
+                StandingClass::Plan(_) => tally.plans += 1,
+                StandingClass::RunsAgain(_) => tally.again += 1,
+            }
+            tally.rows += fresh.map_or(0, |rows| rows.len() as u64);
+        }
+        if random.below(12) == 0 {
+            let texts: Vec<String> = views.drain(..).map(|view| view.text).collect();
+            world.live.stop();
+            world.store.close().expect("closed");
+            drop(world);
+            world = World::open(dir.path(), t);
+            views = texts.iter().map(|text| world.put(text)).collect();
+        }
+    }
+    world.live.stop();
+}
+
+fn of_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+}
+
+#[test]
+fn standing_is_fresh_at_every_tick() {
+    let seed = of_environment("SQL_SEED").unwrap_or(1);
+    let cases = match of_environment("SQL_CASE") {
+        Some(one) => one..one + 1,
+        None => 0..of_environment("SQL_CASES").unwrap_or(CASES),
+    };
+    let mut tally = Tally::default();
+    for number in cases {
+        case(seed, number, &mut tally);
+    }
+    eprintln!(
+        "compared: {} answers of plans, {} that ran again, {} rows",
+        tally.plans, tally.again, tally.rows
+    );
+    assert!(
+        tally.plans > 20 && tally.again > 20 || of_environment("SQL_CASE").is_some(),
+        "too few of a class"
+    );
+    assert!(tally.rows > 0);
+}
+
+/// What a subscriber would not notice otherwise: the test sees a row that is missing.
+#[test]
+fn a_missing_row_is_seen() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let world = World::open(dir.path(), START);
+    let series = world.store.get_or_create_series(&labels("m_gauge", 1));
+    world.store.append_rows(&[FloatRow { series, t: START, v: 1.0 }]).expect("appended");
+    let texts = ["SELECT job, value FROM m_gauge", "SELECT value, upper(job) AS j FROM m_gauge"];
+    for (text, seconds) in texts.into_iter().zip([1, 3]) {
+        let view = world.put(text);
+        world.tick(START + seconds * 1_000);
+        let t = view.shown.lock().t;
+        assert_eq!(view.standing(), world.fresh(text, t), "{text}");
+        let gone: Vec<LabelledSample> = view.shown.lock().rows.clone().into_iter().collect();
+        view.shown.lock().rows.clear();
+        assert_ne!(view.standing(), world.fresh(text, t), "{text}");
+        assert_eq!(gone.len(), 1);
+    }
+    world.live.stop();
+}
