@@ -151,12 +151,7 @@ impl Server {
         let scrape = Arc::new(ScrapeManager::new(store.clone(), clock.clone(), &metrics, options));
         let alerts = Arc::new(alerts::AlertmanagerAdapter::new(&flags, &metrics, here.peers.clone()));
         let memory = Arc::new(open_alert_state(&dir, &here, &metrics)?);
-        let statements = Statements::new(StatementSources {
-            querier: querier.clone(),
-            catalog: catalog(&flags, &store, caller.as_ref()),
-            language,
-            memory: pool.clone(),
-        });
+        let statements = statements(&querier, catalog(&flags, &store, caller.as_ref()), language, &pool);
         let history = ScheduledViewServices {
             answers: statements.answers(querier.clone()),
             store: store.clone(),
@@ -166,23 +161,13 @@ impl Server {
         };
         let options = queries.clone();
         let templates = query_language::TemplateQueries { querier: querier.clone(), language, options };
-        let past = recording::RecordingHistoryServices {
-            answers: slow,
-            store: store.clone(),
-            clock: clock.clone(),
-            options: queries,
-            disk: here.disk.clone(),
-            metrics: metrics.clone(),
-            corrects: corrects(cluster.as_ref(), caller.as_ref()),
-            execution,
-        };
-        let past = RecordingHistory::start(past, &dir)?;
-        for cluster in cluster.iter() {
+        let role = corrects(cluster.as_ref(), caller.as_ref());
+        let past = recording_history(slow, &store, queries, role, &metrics, &here, &dir)?;
+        if let Some(cluster) = &cluster {
             connect_late_samples(cluster, &past);
         }
-        if let Some(gate) = gate {
-            gate.open(peer_services(&querier, &store, &past)).map_err(|e| e.to_string())?;
-        }
+        gate.map_or(Ok(()), |gate| gate.open(peer_services(&querier, &store, &past)))
+            .map_err(|e| e.to_string())?;
         let asked = CompositeViews::new(Arc::new(live.clone()), history, &metrics).with_history(past.clone());
         let asked = Arc::new(if cluster.is_some() { asked.in_cluster() } else { asked });
         let views: Arc<dyn ViewRegistry> = asked.clone();
@@ -439,6 +424,39 @@ impl Server {
             sql: Some(self.statements.engine()),
         }
     }
+}
+
+/// Starts what records the past of rules and corrects recorded samples.
+fn recording_history(
+    answers: Arc<Querier>,
+    store: &Arc<Store>,
+    options: QueryOptions,
+    corrects: CorrectionRole,
+    metrics: &Metrics,
+    here: &Surroundings,
+    dir: &Path,
+) -> Result<Arc<RecordingHistory>, String> {
+    let services = recording::RecordingHistoryServices {
+        answers,
+        store: store.clone(),
+        clock: here.clock.clone(),
+        options,
+        disk: here.disk.clone(),
+        metrics: metrics.clone(),
+        corrects,
+        execution: here.execution,
+    };
+    RecordingHistory::start(services, dir)
+}
+
+/// SQL over history.
+fn statements(
+    querier: &Arc<Querier>,
+    catalog: Arc<dyn SeriesCatalog>,
+    language: PromqlOptions,
+    memory: &Arc<MemoryPool>,
+) -> Statements {
+    Statements::new(StatementSources { querier: querier.clone(), catalog, language, memory: memory.clone() })
 }
 
 /// The catalog of the series in all processes.
