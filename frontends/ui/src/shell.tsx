@@ -215,7 +215,7 @@ function useKeys(help: () => void): void {
 const KEYS: [string, string][] = [
   ['Ctrl K', 'find a page, metric, rule or target'], ['Space', 'pause or go on'], ['/', 'filter'], ['u', 'UTC or local time'], ['d', 'dense or relaxed rows'], ['y', 'copy the link of exactly this picture'],
   ['Enter', 'run the query (SQL: Ctrl Enter)'], ['Shift Enter', 'new line in the editor'], ['Alt ↑ ↓', 'queries asked before'], ['+ −', 'shorter or longer range'], ['← →', 'half a range earlier or later'],
-  ['0', 'axis from zero'], ['z', 'zoom back'], ['?', 'this list'],
+  ['0', 'axis from zero'], ['drag', 'zoom into a stretch of time; with Shift into values, too'], ['z', 'zoom back'], ['?', 'this list'],
 ];
 
 function Help({ close }: { close(): void }) {

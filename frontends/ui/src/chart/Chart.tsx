@@ -52,6 +52,9 @@ export function Chart(props: Props) {
   const [pinned, setPinned] = useState<Exemplar | null>(null);
   const [pictures, setPictures] = useState(0);
   const drag = useRef<number | null>(null);
+  /** Where a drag with Shift began: it zooms into values, too. */
+  const dragY = useRef<number | null>(null);
+  const [values, setValues] = useState<{ min: number; max: number } | null>(null);
   const held = useRef(false);
 
   useEffect(() => {
@@ -75,14 +78,14 @@ export function Chart(props: Props) {
       const began = performance.now();
       const colors = readColors(base.current);
       const full = { ...look, zone: zoneNow };
-      scale.current = heat ? { ...heatScale(heat), roomySince: 0 } : nextScale(scale.current, yRange(rangeOf(store, shown, before, look.stacked), look), Date.now() / 1000);
+      scale.current = heat ? { ...heatScale(heat), roomySince: 0 } : values ? { ...values, roomySince: 0 } : nextScale(scale.current, yRange(rangeOf(store, shown, before, look.stacked), look), Date.now() / 1000);
       frame.current = drawGrid(grid.current, store, shown, full, scale.current, heat, colors);
       drawn.current = drawPicture(base.current, drawn.current, store, shown, frame.current, full, heat, paint, key, colors);
       noteDrawing(performance.now() - began, props.exemplars.length);
       setPictures((n) => n + 1);
     });
     return () => cancelAnimationFrame(id);
-  }, [store, shown, store.pictures, before, before?.pictures, key, zoneNow, heat, paint, props.exemplars]);
+  }, [store, shown, store.pictures, before, before?.pictures, key, zoneNow, heat, paint, values, props.exemplars]);
 
   const cursorNow = cursor.value;
   useEffect(() => {
@@ -120,6 +123,7 @@ export function Chart(props: Props) {
   const down = (event: PointerEvent) => {
     if (event.button !== 0 || event.pointerType === 'touch') return;
     drag.current = at(event).x;
+    dragY.current = event.shiftKey ? at(event).y : null;
     // The picture stands while something is dragged over it.
     held.current = true;
     over.current!.setPointerCapture(event.pointerId);
@@ -130,7 +134,13 @@ export function Chart(props: Props) {
     held.current = false;
     const f = frame.current;
     if (from === null || !f) return;
-    const to = at(event).x;
+    const { x: to, y } = at(event);
+    const fromY = dragY.current;
+    dragY.current = null;
+    if (fromY !== null && Math.abs(y - fromY) >= DRAG_PIXELS) {
+      const [a, b] = [valueAt(f, Math.min(Math.max(fromY, f.top), f.bottom)), valueAt(f, Math.min(Math.max(y, f.top), f.bottom))];
+      setValues({ min: Math.min(a, b), max: Math.max(a, b) });
+    }
     if (Math.abs(to - from) < DRAG_PIXELS) {
       setPinned(hover?.exemplar ?? null);
       return;
@@ -145,7 +155,8 @@ export function Chart(props: Props) {
       <div class="chart">
         <canvas ref={grid} />
         <canvas ref={base} role="img" aria-label={`Chart of ${shown.length} series; the table below has the values`} class={dimmed ? 'dimmed' : ''} />
-        <canvas ref={over} onPointerMove={move} onPointerLeave={leave} onPointerDown={down} onPointerUp={up} />
+        <canvas ref={over} onPointerMove={move} onPointerLeave={leave} onPointerDown={down} onPointerUp={up} onDblClick={() => setValues(null)} />
+        {values && <button type="button" class="whole" onClick={() => setValues(null)}>All values</button>}
         {hover && (hover.near.length > 0 || hover.bucket || hover.exemplar) && <Tip hover={hover} {...props} width={base.current!.clientWidth} />}
       </div>
       {pinned && <Pinned exemplar={pinned} close={() => setPinned(null)} unit={look.unit} />}

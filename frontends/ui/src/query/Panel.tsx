@@ -155,7 +155,8 @@ export function Panel({ settings, first, change, stretch, remove }: Props) {
   }, [first, store, settings]);
   const fault = result?.error?.type === 'bad_data' ? result.error.message : null;
   return (
-    <section class="panel" onKeyDown={keys} aria-label="Query">
+    <section class="panel" onKeyDown={keys} aria-label="Query" tabIndex={-1}
+      onPointerDown={(e) => e.target instanceof HTMLCanvasElement && e.currentTarget.focus({ preventScroll: true })}>
       {result?.loading && <div class="bar" />}
       <div class="ask">
         <EditorBox language="promql" text={text} fault={fault} revision={revision} change={setText} run={() => execute()} history={recallQuery} autofocus={first && settings.expr === ''} />
