@@ -286,7 +286,7 @@ function Lines({ store, unit }: { store: ReturnType<typeof storeOf> & object; un
   );
 }
 
-const PARTS: Record<string, string> = { plan: 'the same as in PromQL', read: 'read from the store', 'not a plan': 'not said by PromQL, because', run: 'run over the rows' };
+const PARTS: Record<string, string> = { plan: 'the same as in PromQL', read: 'read from the store', 'not a plan': 'not said by PromQL, because', run: 'run over the rows', stands: 'how it is kept current' };
 
 /** What EXPLAIN says. */
 function Plan({ statement }: { statement: string }) {
