@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { LiveRows, numberOf, storeOf, textOf, type SqlAnswer } from '../src/sql/answer';
+import { isStatement } from '../src/sql/language';
 import { metricsOf, placeInStatement, relationName } from '../src/sql/statement';
 
 const at = (text: string) => placeInStatement(text.replace('|', ''), text.indexOf('|'));
@@ -72,4 +73,9 @@ it('rows of a statement that stands are counted', () => {
   expect(rows.answer().rows).toEqual([['x', 1], ['y', 3]]);
   rows.reset([{ row: { a: 'z' } as Record<string, string>, diff: 1 }]);
   expect(rows.answer().rows).toEqual([['z', null]]);
+});
+
+it('a rule is in SQL if its text is no expression', () => {
+  expect(['SELECT a FROM b', ' select 1', 'WITH x AS (SELECT 1) SELECT * FROM x', 'VALUES (1)', 'SELECT "A" FROM b'].map(isStatement)).toEqual([true, true, true, true, true]);
+  expect(['up', 'select', 'select{a="b"}', 'select + up', 'select and up', 'selected > 1', 'with / up', 'sum(select)'].map(isStatement)).toEqual([false, false, false, false, false, false, false, false]);
 });

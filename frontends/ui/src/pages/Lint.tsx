@@ -5,6 +5,7 @@ import { useApi } from '../hooks';
 import type { Node } from '../promql/ast';
 import { lintRule, selectors, seriesOf, type Finding, type Severity } from '../promql/lint';
 import { href, route } from '../router';
+import { isStatement } from '../sql/language';
 import { DataTable, type Column } from '../table';
 import type { Rule, RuleGroup } from '../types';
 import { FindBox, Problem, QueryLink, StateButton, matches, useSearch } from './common';
@@ -54,7 +55,8 @@ export function Lint() {
     const show = () => !abort.signal.aborted && setLines([...found]);
     const run = async () => {
       await each(all, abort.signal, async ({ rule, group }) => {
-        const tree = await call<Node>('parse_query', { query: rule.query }, abort.signal).then((a) => a.data, () => null);
+        // Of a statement in SQL only its health is judged.
+        const tree = isStatement(rule.query) ? null : await call<Node>('parse_query', { query: rule.query }, abort.signal).then((a) => a.data, () => null);
         if (tree) trees.set(rule, tree);
         found.push(...lintRule(rule, tree).map((f) => ({ ...f, rule, group })));
         for (const one of tree ? selectors(tree) : []) readers.set(String(one['name'] ?? ''), (readers.get(String(one['name'] ?? '')) ?? new Set()).add(rule.name));

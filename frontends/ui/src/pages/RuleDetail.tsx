@@ -11,6 +11,7 @@ import { Explain } from '../query/Explain';
 import { Panel } from '../query/Panel';
 import { newPanel, type Panel as Settings } from '../query/url';
 import { href } from '../router';
+import { isStatement } from '../sql/language';
 import type { Rule, RuleGroup, View } from '../types';
 import { External, LabelList, QueryLink, unix } from './common';
 import { AlertHistory } from './History';
@@ -51,9 +52,11 @@ function useReaders(name: string, groups: RuleGroup[]): { group: RuleGroup; rule
 export function RuleDetail({ rule, group, groups, view }: Props) {
   const [tree, setTree] = useState<Node | null>(null);
   const isAlert = rule.type === 'alerting';
+  const sql = isStatement(rule.query);
   const [settings, setSettings] = useState<Settings>(() => newPanel(isAlert ? rule.query : rule.name));
   const readers = useReaders(isAlert ? 'ALERTS' : rule.name, groups).filter((r) => !isAlert || r.rule.query.includes(rule.name));
   useEffect(() => {
+    if (sql) return undefined;
     const abort = new AbortController();
     call<Node>('parse_query', { query: rule.query }, abort.signal).then((a) => setTree(a.data), () => undefined);
     return () => abort.abort();
@@ -87,10 +90,11 @@ export function RuleDetail({ rule, group, groups, view }: Props) {
       {isAlert && Object.entries(rule.annotations ?? {}).map(([k, v]) => <p key={k}><span class="dim">{k}:</span> <External text={v} /></p>)}
       {findings.length > 0 && <h2>Lint</h2>}
       {findings.map((f) => <p key={f.check + f.text} class={f.severity === 'warning' ? 'warn' : 'dim'}>{f.text}{f.suggestion ? <> Perhaps <code>{f.suggestion}</code>.</> : null}</p>)}
-      <h2>Expression</h2>
+      <h2>{sql ? 'Statement' : 'Expression'}</h2>
+      {sql && <div class="box"><QueryLink expr={rule.query}><pre>{rule.query}</pre></QueryLink></div>}
       {tree && <Explain tree={tree} />}
-      <h2>{isAlert ? 'What it looks at' : 'What it recorded'}</h2>
-      <Panel settings={settings} first={false} change={(next) => setSettings(next)} stretch={(range, end) => setSettings({ ...settings, range, end })} remove={null} />
+      {!(sql && isAlert) && <h2>{isAlert ? 'What it looks at' : 'What it recorded'}</h2>}
+      {!(sql && isAlert) && <Panel settings={settings} first={false} change={(next) => setSettings(next)} stretch={(range, end) => setSettings({ ...settings, range, end })} remove={null} />}
       {isAlert && <><h2>The last hour</h2><AlertHistory rule={rule.name} range={HISTORY_SECONDS} /></>}
     </>
   );

@@ -3,6 +3,7 @@ import type { ComponentChildren } from 'preact';
 import type { Loaded } from '../hooks';
 import { link, type Labels } from '../format/labels';
 import { href, route, setParam } from '../router';
+import { isStatement } from '../sql/language';
 
 /** The text of a filter, kept in the address as `search`. */
 export function useSearch(): [string, (text: string) => void] {
@@ -46,7 +47,9 @@ export function QueryLink({ expr, children, class: kind }: { expr: string; child
   return <a class={kind ?? ''} href={href(queryPath(expr))} data-page="1">{children}</a>;
 }
 
+/** The page that asks a text: that of SQL for a statement. */
 export function queryPath(expr: string): string {
+  if (isStatement(expr)) return `/sql?${new URLSearchParams({ q: expr, every: 'live' }).toString()}`;
   return `/query?${new URLSearchParams({ 'g0.expr': expr, 'g0.tab': '0' }).toString()}`;
 }
 

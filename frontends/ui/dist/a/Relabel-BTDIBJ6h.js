@@ -1,4 +1,4 @@
-import{a as e,c as t,t as n,u as r}from"./preact-C6CKoq5q.js";import{m as i,p as a}from"./labels--sHhZYFu.js";import{d as o,r as s}from"./common-z5Nv9exw.js";import{S as c,x as l}from"./index-YAhufOjm.js";import{StepLine as u}from"./Targets-BjDARRU9.js";var d=200,f=`- source_labels: [__address__]
+import{a as e,c as t,t as n,u as r}from"./preact-C6CKoq5q.js";import{m as i,p as a}from"./labels--sHhZYFu.js";import{f as o,r as s}from"./common-Dndnwj-7.js";import{S as c,x as l}from"./index-D3-FwZOB.js";import{StepLine as u}from"./Targets-DV72j3s2.js";var d=200,f=`- source_labels: [__address__]
   regex: '(.*):.*'
   target_label: host
 - action: labeldrop
