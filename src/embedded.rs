@@ -34,8 +34,9 @@ fn reachable(address: &str) -> String {
 }
 
 /// The text with suggestions that is printed at start.
-pub(crate) fn welcome(address: &str) -> String {
-    let url = format!("http://{}", reachable(address));
+pub(crate) fn welcome(address: &str, is_encrypted: bool) -> String {
+    let scheme = if is_encrypted { "https" } else { "http" };
+    let url = format!("{scheme}://{}", reachable(address));
     format!(
         "
 Perennial is running on its embedded default: it scrapes itself and this host every 5 s and keeps {} standing.

@@ -24,6 +24,7 @@ pub mod flags;
 pub mod health;
 mod import;
 mod limits;
+mod listen;
 mod log;
 mod machine;
 mod maintenance;
@@ -38,6 +39,7 @@ pub mod startup;
 pub mod statements;
 mod writes;
 
+use api::protection::Protection;
 use api::{ServeOptions, StartupGate, Timeouts, serve};
 use control::ServerController;
 use environment::Surroundings;
@@ -50,7 +52,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::metrics::Metrics;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -138,7 +139,7 @@ fn say(to: &mut dyn Write, text: &str, code: u8) -> ExitCode {
 /// Loads the configuration that the flags name, or the embedded one.
 pub fn load(flags: &Flags) -> Result<LoadedConfig, String> {
     if let Some(path) = flags.web_config_file() {
-        config::check_web_file(&path).map_err(|e| e.to_string())?;
+        config::read_web_file(&path).map_err(|e| e.to_string())?;
     }
     let language = query_language::options(|feature| flags.has(feature));
     match flags.config_file() {
@@ -163,10 +164,13 @@ fn run(
     let addresses = flags.listen_addresses();
     let default = flags.config_file().is_none();
     let prefix = flags.route_prefix();
-    let options = serve_options(&flags);
     let metrics = Metrics::default();
+    // A server that cannot be protected as it should be does not listen.
+    let protection = protection(&flags, &metrics)?;
+    let is_encrypted = protection.as_ref().is_some_and(|protection| protection.is_encrypted());
+    let options = serve_options(&flags, protection);
     let _guard = runtime.enter();
-    let listeners = runtime.block_on(listen(&addresses))?;
+    let listeners = runtime.block_on(listen::listeners(&flags))?;
     let (stop, stopped) = oneshot::channel::<()>();
     let gate = StartupGate::new(&prefix);
     let served_door = gate.clone();
@@ -185,7 +189,7 @@ fn run(
     server.serve(&gate, &control, step)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = addresses.join(","), "perennial listens");
     if default {
-        say(&mut std::io::stderr(), &embedded::welcome(&addresses[0]), 0);
+        say(&mut std::io::stderr(), &embedded::welcome(&addresses[0], is_encrypted), 0);
     }
     let housekeeping =
         runtime.spawn(maintenance::run_maintenance(server.store.clone(), server.clock.clone()));
@@ -210,29 +214,22 @@ fn run(
     started.and(served).and(closed)
 }
 
+/// What `--web.config.file` asks for.
+fn protection(flags: &Flags, metrics: &Metrics) -> Result<Option<Arc<Protection>>, String> {
+    let Some(path) = flags.web_config_file() else { return Ok(None) };
+    let read = move || config::read_web_file(&path).map_err(|e| e.to_string());
+    Protection::new(read, metrics).map(Some)
+}
+
 /// The options of connections, from the flags.
-fn serve_options(flags: &Flags) -> ServeOptions {
+fn serve_options(flags: &Flags, protection: Option<Arc<Protection>>) -> ServeOptions {
     let read = flags.web_read_timeout.std().max(Duration::from_millis(1));
     ServeOptions {
         max_connections: *flags.web_max_connections,
         max_by_address: *flags.web_max_connections_per_address,
         timeouts: Timeouts { read, ..Timeouts::default() },
+        protection,
     }
-}
-
-async fn listen(addresses: &[String]) -> Result<Vec<TcpListener>, String> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        // Prometheus also accepts ":9090".
-        let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.clone() };
-        let listener = TcpListener::bind(&full).await;
-        listeners.push(
-            listener.map_err(|e| {
-                format!("cannot listen on {address}: {e}; choose another --web.listen-address")
-            })?,
-        );
-    }
-    Ok(listeners)
 }
 
 /// Resolves when the server should stop; SIGHUP causes a reload meanwhile.

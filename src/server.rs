@@ -1,7 +1,7 @@
 //! [`Server`]: opens all parts of the server in order, connects them, and closes them in the
 //! reverse order.
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::{ApiControl, ServerController};
 use crate::data_directory_lock::DataLock;
 use crate::environment::{SEGMENT_BY_HAND_BYTES, Surroundings};
@@ -364,7 +364,7 @@ impl Server {
 
     fn settings(&self, default_step: i64) -> Result<ApiSettings, String> {
         let flags = &self.flags;
-        let external = flags.external_url(&crate::host_name());
+        let external = external_url(flags);
         let after_scheme = external.split_once("://").map_or("", |(_, rest)| rest);
         let (authority, path) = after_scheme.split_once('/').unwrap_or((after_scheme, ""));
         let path = if path.is_empty() { String::new() } else { format!("/{path}") };
@@ -475,7 +475,7 @@ pub fn load_rules(
     mut warnings: Vec<ConfigError>,
     compiler: &dyn RuleCompiler,
 ) -> Result<LoadedConfig, ConfigError> {
-    config.check_clients()?;
+    warnings.extend(config.check_clients()?);
     let defaults = defaults(&config);
     let loaded = file::load(&config.rule_files, defaults, compiler)?;
     warnings.extend(loaded.warnings);
@@ -512,6 +512,18 @@ pub fn defaults(config: &Config) -> GroupDefaults {
     GroupDefaults {
         interval: config.evaluation_interval(),
         query_offset: config.global.keys.rule_query_offset.0,
+    }
+}
+
+/// The URL under which people reach the server; by default with `https` where it has TLS.
+fn external_url(flags: &Flags) -> String {
+    let url = flags.external_url(&crate::host_name());
+    let web = flags.web_config_file().filter(|_| !flags.web_external_url.is_given);
+    let is_encrypted =
+        web.is_some_and(|path| config::read_web_file(&path).is_ok_and(|web| web.tls.is_some()));
+    match url.strip_prefix("http://") {
+        Some(rest) if is_encrypted => format!("https://{rest}"),
+        _ => url,
     }
 }
 
@@ -770,7 +782,7 @@ fn scrape_options(
 fn rule_options(flags: &Flags, config: &Config) -> RuleOptions {
     RuleOptions {
         external_labels: Labels::clone(&config.external_labels),
-        external_url: flags.external_url(&crate::host_name()),
+        external_url: external_url(flags),
         resend_delay: flags.rules_alert_resend_delay.0,
         outage_tolerance: flags.rules_alert_for_outage_tolerance.0,
         for_grace_period: flags.rules_alert_for_grace_period.0,

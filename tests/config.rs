@@ -161,24 +161,66 @@ fn paths_are_relative_to_the_file_they_stand_in() {
     assert_eq!(second.http.bearer_token_file.as_deref(), Some("/abs/token"));
 }
 
+/// Makes a certificate and a key in `directory`.
+fn make_certificate(directory: &Path, name: &str) {
+    let arguments = format!(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout {name}.key -out {name}.crt \
+         -days 2 -subj /CN={name} -addext subjectAltName=DNS:{name}"
+    );
+    let made = std::process::Command::new("openssl")
+        .args(arguments.split_whitespace())
+        .current_dir(directory)
+        .output()
+        .expect("openssl (Debian package openssl)");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// The example files of Prometheus' exporter toolkit, and further ones: a verdict, which is a part
+/// of the error or nothing, and the file.
 #[test]
-fn a_web_file_that_says_anything_is_refused() {
+fn web_files_are_judged_as_in_prometheus() {
     let dir = tempfile::tempdir().unwrap();
+    make_certificate(dir.path(), "server");
+    make_certificate(dir.path(), "client");
     let file = dir.path().join("web.yml");
-    for empty in ["", "# later\n", "{}\n", "---\n"] {
-        std::fs::write(&file, empty).unwrap();
-        config::check_web_file(&file).unwrap();
+    let inline = |name: &str| {
+        let text = std::fs::read_to_string(dir.path().join(name)).unwrap();
+        text.lines().map(|line| format!("    {line}\n")).collect::<String>()
+    };
+    let [certificate, key] = ["server.crt", "server.key"].map(inline);
+    let mut count = 0;
+    for case in include_str!("data/web_files.txt").split("=== ").skip(1) {
+        let (want, text) = case.split_once('\n').unwrap();
+        let text = text.replace("{certificate}\n", &certificate).replace("{key}\n", &key);
+        std::fs::write(&file, &text).unwrap();
+        let verdict = config::read_web_file(&file).map_err(|e| e.to_string());
+        match (&verdict, want.is_empty()) {
+            (Ok(_), true) => {}
+            (Err(fault), false) => assert!(fault.contains(want), "{text}: {fault}"),
+            _ => panic!("{want:?}: {verdict:?}\n{text}"),
+        }
+        count += 1;
     }
-    for (text, part) in [
-        ("tls_server_config: {cert_file: a, key_file: b}\n", "tls_server_config is not supported"),
-        ("basic_auth_users: {admin: x}\n", "basic_auth_users is not supported"),
-        ("- a list\n", "web.yml:1:1: "),
-    ] {
-        std::fs::write(&file, text).unwrap();
-        let fault = config::check_web_file(&file).unwrap_err().to_string();
-        assert!(fault.contains(part), "{text}: {fault}");
-    }
-    assert!(config::check_web_file(&dir.path().join("none.yml")).is_err());
+    assert!(count > 40, "only {count} cases found");
+    assert!(config::read_web_file(&dir.path().join("none.yml")).is_err());
+}
+
+#[test]
+fn a_web_file_says_what_is_not_spoken_and_shows_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    make_certificate(dir.path(), "server");
+    let file = dir.path().join("web.yml");
+    let text = "tls_server_config: {cert_file: server.crt, key_file: server.key, min_version: TLS10, \
+        cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA]}\n\
+        basic_auth_users: {us: $2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay}\n";
+    std::fs::write(&file, text).unwrap();
+    let web = config::read_web_file(&file).unwrap();
+    assert_eq!(web.notes.len(), 2, "{:?}", web.notes);
+    assert!(web.notes[0].contains("below 1.2") && web.notes[1].contains("CBC"), "{:?}", web.notes);
+    assert!(!format!("{web:?}").contains("hNf2lSsxfm0"), "a hash is shown");
+    std::fs::write(&file, text.replace("us: $2b", "us: CANARY$2b")).unwrap();
+    let fault = config::read_web_file(&file).unwrap_err().to_string();
+    assert!(fault.contains("bcrypt") && !fault.contains("CANARY"), "{fault}");
 }
 
 #[test]

@@ -39,6 +39,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         &[
             "perennial-ui",
             "perennial-sql",
+            "perennial-tls",
             "perennial-views",
             "perennial-language",
             "perennial-engine",
@@ -47,7 +48,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     ("perennial-ui", &[]),
-    ("perennial-connectors", &["perennial-storage", "perennial-testing"]),
+    ("perennial-tls", &[]),
+    ("perennial-connectors", &["perennial-tls", "perennial-storage", "perennial-testing"]),
     ("perennial-cluster", &["perennial-views", "perennial-engine", "perennial-storage", "perennial-testing"]),
     (
         "perennial",
@@ -62,6 +64,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "perennial-sql",
             "perennial-connectors",
             "perennial-cluster",
+            "perennial-tls",
             "perennial-testing",
         ],
     ),

@@ -1,8 +1,15 @@
 //! Builds all HTTP clients: turns Prometheus' `<http_config>` into a `reqwest` client.
 //!
-//! Passwords and tokens are read for each request, so that a rotated file is used at once.
-//! Redirects are followed up to a limit; `reqwest` removes `Authorization` if a redirect leads to
-//! another host.
+//! Passwords and tokens are read for each request, so that a rotated file is used at once; files of
+//! certificates when they change ([`transport`]). A file that is missing fails the requests that
+//! need it, not the configuration. Redirects are followed up to a limit; `reqwest` removes
+//! `Authorization` if a redirect leads to another host.
+
+mod proxy;
+mod tls_config;
+mod transport;
+
+pub use tls_config::TlsConfig;
 
 use crate::config::block::ConfigKeys;
 use crate::config::path::ConfigPath;
@@ -10,13 +17,13 @@ use crate::config::schema::Refused;
 use crate::config::secret::{Secret, read_credential};
 use crate::config::unsupported::OAuth2;
 use crate::config::url::ConfigUrl;
-use crate::limits;
 use crate::{config_block, config_keys};
 use futures::future::BoxFuture;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use tls_config::is_given;
+use transport::Transport;
 
 config_keys! {
     /// `<http_config>`, inlined into scrape, Alertmanager and discovery blocks.
@@ -43,8 +50,8 @@ config_keys! {
         no_proxy: Option<String> = None,
         /// Whether to use `HTTP_PROXY` and related variables.
         proxy_from_environment: bool = false,
-        /// Headers of requests to the proxy.
-        proxy_connect_header: Refused<BTreeMap<String, Vec<Secret>>> = Refused::default(),
+        /// Headers of the requests that open tunnels through the proxy.
+        proxy_connect_header: BTreeMap<String, Vec<Secret>> = BTreeMap::new(),
         /// Additional request headers.
         http_headers: BTreeMap<String, HeaderValues> = BTreeMap::new(),
     }
@@ -77,32 +84,6 @@ config_block! {
 }
 
 config_block! {
-    /// `tls_config`.
-    pub struct TlsConfig as "config.TLSConfig" {
-        /// Certificate authority, PEM text.
-        ca: Option<String> = None,
-        /// Client certificate, PEM text.
-        cert: Option<String> = None,
-        /// Client key, PEM text.
-        key: Option<Secret> = None,
-        /// Certificate authority, PEM file.
-        ca_file: Option<ConfigPath> = None,
-        /// Client certificate, PEM file.
-        cert_file: Option<ConfigPath> = None,
-        /// Client key, PEM file.
-        key_file: Option<ConfigPath> = None,
-        /// Name to verify instead of the host's.
-        server_name: Refused<String> = Refused::default(),
-        /// Whether to skip the verification of the server's certificate.
-        insecure_skip_verify: bool = false,
-        /// Minimum TLS version: `TLS12` or `TLS13`.
-        min_version: Option<String> = None,
-        /// Maximum TLS version: `TLS12` or `TLS13`.
-        max_version: Option<String> = None,
-    }
-}
-
-config_block! {
     /// Values of one additional header.
     pub struct HeaderValues as "config.Header" {
         /// Plain values.
@@ -114,105 +95,166 @@ config_block! {
     }
 }
 
+/// Headers that a configuration must not set, in lower case: the client sets them, or its
+/// credentials.
+const RESERVED_HEADERS: &[&str] = &[
+    "authorization",
+    "host",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "user-agent",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "www-authenticate",
+    "accept-encoding",
+    "x-prometheus-remote-write-version",
+    "x-prometheus-remote-read-version",
+    "x-prometheus-scrape-timeout-seconds",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-amz-content-sha256",
+];
+
 impl HttpConfig {
     /// Checks what can be checked without reading files. The error is the text of the first
     /// problem.
     pub fn validate(&self) -> Result<(), String> {
-        let schemes = [self.basic_auth.is_some(), self.authorization.is_some(), self.has_bearer()];
-        if schemes.iter().filter(|s| **s).count() > 1 {
-            return Err(
-                "at most one of basic_auth, oauth2, bearer_token & authorization must be configured".into()
-            );
-        }
+        self.validate_credentials()?;
         if let Some(key) = ConfigKeys::refused(self) {
             return Err(format!("{key} is not supported by this build"));
         }
+        self.validate_proxies()?;
+        for name in self.http_headers.keys() {
+            if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+                return Err(format!("setting header {name:?} is not allowed"));
+            }
+        }
+        self.tls_config.validate()
+    }
+
+    fn validate_credentials(&self) -> Result<(), String> {
+        let fault = |text: &str| Err(text.to_owned());
         if self.bearer_token.is_some() && self.bearer_token_file.is_some() {
-            return Err("at most one of bearer_token & bearer_token_file must be configured".into());
+            return fault("at most one of bearer_token & bearer_token_file must be configured");
         }
-        if self.basic_auth.as_ref().is_some_and(|b| b.password.is_some() && b.password_file.is_some()) {
-            return Err("at most one of basic_auth password & password_file must be configured".into());
+        let oauth2 = self.oauth2.is_given();
+        if (self.basic_auth.is_some() || oauth2) && self.has_bearer() {
+            return fault(
+                "at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured",
+            );
         }
-        if let Some(auth) = &self.authorization {
-            if auth.credentials.is_some() && auth.credentials_file.is_some() {
-                return Err(
-                    "at most one of authorization credentials & credentials_file must be configured".into()
+        if let Some(basic) = &self.basic_auth {
+            if !basic.username.is_empty() && basic.username_file.is_some() {
+                return fault(
+                    "at most one of basic_auth username, username_file & username_ref must be configured",
                 );
             }
-            if auth.kind.eq_ignore_ascii_case("basic") {
-                return Err(
-                    "authorization type cannot be set to \"basic\", use \"basic_auth\" instead".into()
+            if basic.password.is_some() && basic.password_file.is_some() {
+                return fault(
+                    "at most one of basic_auth password, password_file & password_ref must be configured",
                 );
             }
+        }
+        let Some(auth) = &self.authorization else {
+            if self.basic_auth.is_some() && oauth2 {
+                return fault("at most one of basic_auth, oauth2 & authorization must be configured");
+            }
+            return Ok(());
+        };
+        if self.has_bearer() {
+            return fault("authorization is not compatible with bearer_token & bearer_token_file");
+        }
+        if auth.credentials.is_some() && auth.credentials_file.is_some() {
+            return fault("at most one of authorization credentials & credentials_file must be configured");
+        }
+        if auth.kind.trim().eq_ignore_ascii_case("basic") {
+            return fault("authorization type cannot be set to \"basic\", use \"basic_auth\" instead");
+        }
+        if self.basic_auth.is_some() || oauth2 {
+            return fault("at most one of basic_auth, oauth2 & authorization must be configured");
         }
         Ok(())
+    }
+
+    fn validate_proxies(&self) -> Result<(), String> {
+        let url = is_given(self.proxy_url.as_ref().map(ConfigUrl::expose));
+        let no_proxy = is_given(self.no_proxy.as_deref());
+        let fault = if !self.proxy_connect_header.is_empty() && !url && !self.proxy_from_environment {
+            "if proxy_connect_header is configured, proxy_url or proxy_from_environment must also be configured"
+        } else if self.proxy_from_environment && url {
+            "if proxy_from_environment is configured, proxy_url must not be configured"
+        } else if self.proxy_from_environment && no_proxy {
+            "if proxy_from_environment is configured, no_proxy must not be configured"
+        } else if no_proxy && !url {
+            "if no_proxy is configured, proxy_url must also be configured"
+        } else {
+            return Ok(());
+        };
+        Err(fault.to_owned())
+    }
+
+    /// What of these options has another effect than in Prometheus, a line each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::from_iter(self.tls_config.note());
+        if !proxy::is_supported(self) {
+            notes.push("proxy_url: only proxies that speak HTTP are supported".to_owned());
+        }
+        notes
+    }
+
+    /// Why requests would fail now: a file of the certificates cannot be read or used. `None`: they
+    /// would not. Reads the files.
+    pub fn unusable(&self) -> Option<String> {
+        Transport::new(None).client(self).err()
     }
 
     fn has_bearer(&self) -> bool {
         self.bearer_token.is_some() || self.bearer_token_file.is_some()
     }
 
-    /// Makes a client for this configuration. Reads certificates now. The error is the text of the
-    /// first problem.
+    /// Makes a client for this configuration. What its files say is found out by its requests.
+    ///
+    /// # Errors
+    ///
+    /// The text of the first problem that no change of a file can mend.
     pub fn client(&self) -> Result<HttpClient, String> {
-        self.client_of(self.builder()?)
+        self.client_with(Transport::new(None))
     }
 
     /// The same for a server that listens at a socket of this machine; its URLs have any host.
     pub fn socket_client(&self, socket: &std::path::Path) -> Result<HttpClient, String> {
-        self.client_of(self.builder()?.unix_socket(socket))
+        self.client_with(Transport::new(Some(socket)))
     }
 
-    fn client_of(&self, builder: reqwest::ClientBuilder) -> Result<HttpClient, String> {
-        let client = builder.build().map_err(|e| error_chain(&e))?;
-        Ok(HttpClient { client, config: self.clone(), peers: Peers::default() })
-    }
-
-    fn builder(&self) -> Result<reqwest::ClientBuilder, String> {
-        // The provider is installed once per process; a second installation fails without harm.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let redirects = if self.follow_redirects {
-            reqwest::redirect::Policy::limited(limits::REDIRECTS)
-        } else {
-            reqwest::redirect::Policy::none()
-        };
-        let mut builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .redirect(redirects)
-            .referer(false)
-            .connect_timeout(Duration::from_secs(limits::CONNECT_SECONDS))
-            .pool_idle_timeout(Duration::from_secs(limits::IDLE_CONNECTION_SECONDS))
-            .pool_max_idle_per_host(limits::IDLE_CONNECTIONS)
-            .tcp_nodelay(true);
-        if !self.enable_http2 {
-            builder = builder.http1_only();
+    fn client_with(&self, transport: Transport) -> Result<HttpClient, String> {
+        self.tls_config.check_inline()?;
+        proxy::check(self)?;
+        for name in self.http_headers.keys() {
+            header_name(name)?;
         }
-        builder = self.proxies(builder)?;
-        self.tls_config.apply(builder)
-    }
-
-    fn proxies(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, String> {
-        let Some(url) = self.proxy_url.as_ref().map(ConfigUrl::expose).filter(|u| !u.is_empty()) else {
-            return Ok(if self.proxy_from_environment { builder } else { builder.no_proxy() });
-        };
-        let proxy = reqwest::Proxy::all(url).map_err(|_| "proxy_url is not a URL")?;
-        let except = self.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-        Ok(builder.proxy(proxy.no_proxy(except)))
+        Ok(HttpClient { transport, config: self.clone(), peers: Peers::default() })
     }
 
     fn authorization(&self) -> Result<Option<HeaderValue>, String> {
         if let Some(basic) = &self.basic_auth {
-            let user = file_or(&basic.username_file, || Ok(basic.username.clone()))?;
-            let password = file_or(&basic.password_file, || Ok(expose_or_empty(&basic.password)))?;
+            let user = file_or(&basic.username_file, || Ok(basic.username.clone()))
+                .map_err(|e| format!("unable to read basic auth username: {e}"))?;
+            let password = file_or(&basic.password_file, || Ok(expose_or_empty(&basic.password)))
+                .map_err(|e| format!("unable to read basic auth password: {e}"))?;
             return secret_header(&format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
                 .map(Some);
         }
         if let Some(auth) = &self.authorization {
-            let token = file_or(&auth.credentials_file, || Ok(expose_or_empty(&auth.credentials)))?;
-            return secret_header(&format!("{} {token}", auth.kind)).map(Some);
+            let token = file_or(&auth.credentials_file, || Ok(expose_or_empty(&auth.credentials)))
+                .map_err(|e| format!("unable to read authorization credentials: {e}"))?;
+            return secret_header(&format!("{} {token}", auth.kind.trim())).map(Some);
         }
         if self.has_bearer() {
-            let token = file_or(&self.bearer_token_file, || Ok(expose_or_empty(&self.bearer_token)))?;
+            let token = file_or(&self.bearer_token_file, || Ok(expose_or_empty(&self.bearer_token)))
+                .map_err(|e| format!("unable to read authorization credentials: {e}"))?;
             return secret_header(&format!("Bearer {token}")).map(Some);
         }
         Ok(None)
@@ -221,8 +263,7 @@ impl HttpConfig {
     fn headers(&self) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
         for (name, given) in &self.http_headers {
-            let name =
-                HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("bad header name {name:?}"))?;
+            let name = header_name(name)?;
             for value in &given.values {
                 let value =
                     HeaderValue::from_str(value).map_err(|_| format!("bad value of header {name}"))?;
@@ -232,53 +273,19 @@ impl HttpConfig {
                 headers.append(name.clone(), secret_header(secret.expose())?);
             }
             for file in &given.files {
-                headers.append(name.clone(), secret_header(&read_credential(file)?)?);
+                let value =
+                    read_credential(file).map_err(|e| format!("unable to read headers file {file}: {e}"))?;
+                headers.append(name.clone(), secret_header(&value)?);
             }
         }
         Ok(headers)
     }
 }
 
-impl TlsConfig {
-    fn apply(&self, mut builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, String> {
-        if let Some(pem) = pem(&self.ca, &self.ca_file)? {
-            let certs = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
-                .map_err(|e| format!("tls_config ca: {}", error_chain(&e)))?;
-            builder = builder.tls_certs_only(certs);
-        }
-        let key = self.key.as_ref().map(|k| k.expose().to_owned());
-        match (pem(&self.cert, &self.cert_file)?, pem(&key, &self.key_file)?) {
-            (Some(cert), Some(key)) => {
-                let identity = reqwest::Identity::from_pem(format!("{cert}\n{key}").as_bytes())
-                    .map_err(|e| format!("tls_config cert and key: {}", error_chain(&e)))?;
-                builder = builder.identity(identity);
-            }
-            (None, None) => {}
-            _ => return Err("tls_config: cert and key must be configured together".into()),
-        }
-        if let Some(version) = tls_version("min_version", &self.min_version)? {
-            builder = builder.tls_version_min(version);
-        }
-        if let Some(version) = tls_version("max_version", &self.max_version)? {
-            builder = builder.tls_version_max(version);
-        }
-        Ok(builder.tls_danger_accept_invalid_certs(self.insecure_skip_verify))
-    }
-}
-
-fn tls_version(key: &str, given: &Option<String>) -> Result<Option<reqwest::tls::Version>, String> {
-    match given.as_deref() {
-        None | Some("") => Ok(None),
-        Some("TLS12") => Ok(Some(reqwest::tls::Version::TLS_1_2)),
-        Some("TLS13") => Ok(Some(reqwest::tls::Version::TLS_1_3)),
-        Some(other) => Err(format!("tls_config {key}: unsupported TLS version {other:?}")),
-    }
-}
-
 /// A client with its credentials; cheap to clone, connections are shared.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    client: reqwest::Client,
+    transport: Transport,
     config: HttpConfig,
     peers: Peers,
 }
@@ -324,8 +331,12 @@ impl HttpClient {
     }
 
     /// A request with credentials and the configured headers.
+    ///
+    /// # Errors
+    ///
+    /// If a file that the configuration names cannot be read or used now.
     pub fn request(&self, method: reqwest::Method, url: url::Url) -> Result<reqwest::RequestBuilder, String> {
-        let mut request = self.client.request(method, url);
+        let mut request = self.transport.client(&self.config)?.request(method, url);
         if !self.config.http_headers.is_empty() {
             request = request.headers(self.config.headers()?);
         }
@@ -371,12 +382,8 @@ fn file_or(
     file.as_deref().map_or_else(other, read_credential)
 }
 
-fn pem(text: &Option<String>, file: &Option<ConfigPath>) -> Result<Option<String>, String> {
-    match (text, file) {
-        (Some(text), _) if !text.is_empty() => Ok(Some(text.clone())),
-        (_, Some(file)) if !file.is_empty() => read_credential(file).map(Some),
-        _ => Ok(None),
-    }
+fn header_name(name: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("bad header name {name:?}"))
 }
 
 /// Base64 of RFC 4648.

@@ -15,7 +15,7 @@ mod web_file;
 pub use file::schema;
 pub use load::{load, parse};
 pub use storage_block::StorageBlock;
-pub use web_file::check_web_file;
+pub use web_file::read_web_file;
 
 use connectors::alertmanager::AlertingConfig;
 use connectors::scrape::config::{GlobalConfig, ScrapeJob};
@@ -61,9 +61,9 @@ impl Config {
         (!file.is_empty()).then(|| PathBuf::from(&**file))
     }
 
-    /// Reads the certificates and keys of all HTTP clients once, so that an unreadable file is
-    /// reported before any of the configuration is applied.
-    pub fn check_clients(&self) -> Result<(), ConfigError> {
+    /// Checks the HTTP clients of all blocks. What no change of a file could mend is an error; a file
+    /// that cannot be read or used now is a warning, because it costs only the block that names it.
+    pub fn check_clients(&self) -> Result<Vec<Warning>, ConfigError> {
         let jobs = self
             .jobs
             .iter()
@@ -75,12 +75,19 @@ impl Config {
         });
         let of_alerting = self.alerting.alertmanagers.iter().flat_map(|a| a.discovery.http_configs());
         let of_alerting = of_alerting.map(|http| ("alerting".to_owned(), http));
+        let file = self.sources.first().map(|path| path.display().to_string()).unwrap_or_default();
+        let mut warnings = Vec::new();
         for (whose, http) in jobs.chain(alerting).chain(of_jobs).chain(of_alerting) {
             http.client().map_err(|e| {
-                let file = self.sources.first().map(|path| path.display().to_string()).unwrap_or_default();
                 ConfigError::whole(&file, format!("{whose}: {e}"), "correct the path, or the file")
             })?;
+            let notes = http.notes().into_iter().map(|note| (note, ""));
+            let unusable = http.unusable().filter(|_| http.notes().is_empty());
+            let unusable = unusable.map(|why| (why, "its requests fail until the file can be used"));
+            for (what, fix) in notes.chain(unusable) {
+                warnings.push(ConfigError::whole(&file, format!("{whose}: {what}"), fix));
+            }
         }
-        Ok(())
+        Ok(warnings)
     }
 }

@@ -217,8 +217,10 @@ impl Flags {
     pub fn external_url(&self, hostname: &str) -> String {
         let given = self.web_external_url.0.trim_end_matches('/');
         if given.is_empty() {
-            let address = self.listen_addresses().into_iter().next().unwrap_or_default();
-            let port = address.rsplit(':').next().unwrap_or("9090").to_owned();
+            let mut addresses = self.listen_addresses().into_iter();
+            let address = addresses.find(|address| !address.starts_with("unix:")).unwrap_or_default();
+            let port =
+                address.rsplit(':').next().filter(|port| !port.is_empty()).unwrap_or("9090").to_owned();
             return format!("http://{hostname}:{port}");
         }
         if given.contains("://") { given.to_owned() } else { format!("http://{given}") }

@@ -137,9 +137,12 @@ flag_table! {
         config_auto_reload_interval "config.auto-reload-interval": ConfigDuration = "30s";
     }
     "Web" {
-        /// Address and port to listen on; may be repeated.
+        /// Address and port to listen on, or a socket of this machine: unix:///path; may be
+        /// repeated.
         web_listen_address "web.listen-address": Vec<String> = "",
             default_text("0.0.0.0:9090 with --config.file, 127.0.0.1:9090 without");
+        /// Listen on the sockets that systemd hands over (LISTEN_FDS) and on nothing else.
+        web_systemd_socket "web.systemd-socket": bool = "false";
         /// The URL under which people reach this server: links in alerts begin with it. A path in
         /// it is the route prefix too.
         web_external_url "web.external-url": ExternalUrl = "";
@@ -155,8 +158,8 @@ flag_table! {
         web_enable_admin_api "web.enable-admin-api": bool = "false";
         /// Accept samples by push at /api/v1/write.
         web_enable_remote_write_receiver "web.enable-remote-write-receiver": bool = "false";
-        /// A file with TLS and passwords of the web server. This build has neither, and refuses to
-        /// start unless the file is empty.
+        /// A file with TLS, passwords and headers of the web server, in the form of Prometheus'
+        /// exporter toolkit; see docs/security.md.
         web_config_file "web.config.file": String = "";
         /// Longest time for the body of a request, and for a connection without a request. Headers
         /// have 10s.

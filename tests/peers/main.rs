@@ -42,3 +42,4 @@ mod seeds;
 mod standing;
 mod subscribe;
 mod views;
+mod web_tls;

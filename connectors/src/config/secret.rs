@@ -28,16 +28,24 @@ impl Secret {
     }
 }
 
-/// Reads a file that contains a secret or certificates, without the line feed at its end.
+/// Reads a file that contains a secret, without the white space around it.
 pub(crate) fn read_credential(path: &str) -> Result<String, String> {
+    let bytes = read_file(path)?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| format!("unable to read file {path}: it is not UTF-8"))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Reads a file that contains a secret or certificates.
+pub(crate) fn read_file(path: &str) -> Result<Vec<u8>, String> {
     let bad = |e: std::io::Error| format!("unable to read file {path}: {e}");
     let most = CREDENTIAL_FILE_BYTES;
-    let mut text = String::new();
-    std::fs::File::open(path).and_then(|file| file.take(most + 1).read_to_string(&mut text)).map_err(bad)?;
-    if text.len() as u64 > most {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)).map_err(bad)?;
+    if bytes.len() as u64 > most {
         return Err(bad(std::io::Error::other("is larger than such a file is")));
     }
-    Ok(text.trim().to_owned())
+    Ok(bytes)
 }
 
 impl fmt::Debug for Secret {

@@ -1,4 +1,5 @@
-//! Serves one HTTP connection: its socket, its requests, and the timeouts that close it.
+//! Serves one HTTP connection: its socket, its requests, who may make them, and the timeouts that
+//! close it.
 //!
 //! `Progress` tracks what the connection waits for; [`overdue`] closes it when the client is too
 //! slow. `Socket` fails a write that the client does not read.
@@ -8,6 +9,7 @@ use super::progress::{Closed, Exchange, Progress};
 use super::response::{text, text_error};
 use super::serve::{ClientAddress, Http};
 use super::slots::{Grant, Slot};
+use super::transport::{RawStream, Stream, handshake};
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, StatusCode, Version, header};
@@ -27,20 +29,20 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Serves the requests of one connection until it ends, times out, gives up its slot or the server
 /// stops.
 pub(crate) async fn serve(
     http: Arc<Http>,
-    stream: TcpStream,
+    raw: RawStream,
     peer: SocketAddr,
     slot: Slot,
     progress: Arc<Progress>,
 ) {
     let grant = slot.grant();
-    let builder = builder(grant);
+    let Some((stream, http2)) = begin(&http, raw, peer, &progress).await else { return };
+    let builder = if http2 { builder(grant) } else { builder(grant).http1_only() };
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = Exchange::begin(&progress);
         let http = http.clone();
@@ -80,6 +82,35 @@ pub(crate) async fn serve(
             }
         }
     }
+}
+
+/// Begins a connection: plain, or with TLS where the server asks for it. The second value is
+/// whether HTTP/2 may be spoken. `None`: the connection is over.
+async fn begin(
+    http: &Http,
+    raw: RawStream,
+    peer: SocketAddr,
+    progress: &Arc<Progress>,
+) -> Option<(Stream, bool)> {
+    let Some(settings) = http.protection.as_ref().map(|protection| protection.settings()) else {
+        return Some((Stream::Plain(raw), true));
+    };
+    let Some(tls) = settings.tls.clone() else { return Some((Stream::Plain(raw), true)) };
+    let why = tokio::select! {
+        done = handshake(raw, tls) => match done {
+            Ok(stream) => return Some((stream, settings.http2)),
+            Err(e) => {
+                tracing::debug!("TLS handshake with {peer}: {e}");
+                return None;
+            }
+        },
+        why = overdue(progress.clone()) => why,
+        () = progress.displaced() => Closed::Displaced,
+        () = http.gate.stopped() => return None,
+    };
+    http.slots.count(why);
+    tracing::debug!("connection from {peer} is closed: {}", why.as_str());
+    None
 }
 
 fn builder(grant: Grant) -> Builder<TokioExecutor> {
@@ -129,15 +160,34 @@ async fn answer(
     peer: SocketAddr,
     grant: Grant,
 ) -> Response<AnswerBody> {
-    let mut response = match http.refusal(grant, request.uri().path()) {
-        Some(why) => refused(why),
-        None => call_service(http, request, &exchange, peer).await,
+    let mut response = match admit(http, &request, peer, grant).await {
+        Ok(()) => call_service(http, request, &exchange, peer).await,
+        Err(response) => response,
     };
+    if let Some(protection) = &http.protection {
+        protection.add_headers(&mut response);
+    }
     super::security::add_headers(&mut response);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         exchange.connection().upgraded();
     }
     response.map(|body| AnswerBody { body, exchange })
+}
+
+/// Whether a request may be answered on its connection; the error is the response to send instead.
+async fn admit(
+    http: &Http,
+    request: &Request<Incoming>,
+    peer: SocketAddr,
+    grant: Grant,
+) -> Result<(), Response> {
+    if let Some(why) = http.refusal(grant, request.uri().path()) {
+        return Err(refused(why));
+    }
+    match &http.protection {
+        Some(protection) => protection.admit(request, peer.ip()).await,
+        None => Ok(()),
+    }
 }
 
 async fn call_service(
@@ -257,7 +307,7 @@ impl HttpBody for AnswerBody {
 /// A socket that fails when its client reads no byte for [`super::serve::Timeouts::stall`]. It
 /// holds the connection's slot, also after an upgrade to a websocket.
 struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     progress: Arc<Progress>,
     http: Arc<Http>,
     /// Resolves when the client has read nothing for too long, or when its slot is needed.
@@ -286,8 +336,7 @@ impl Socket {
         });
         let why = ready!(blocked.as_mut().poll(cx));
         self.http.slots.count(why);
-        // Without this the kernel would keep the unread bytes for minutes.
-        let _ = self.stream.set_zero_linger();
+        self.stream.drop_unread();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no byte of its answer")))
     }
 }

@@ -28,6 +28,7 @@ mod pages;
 pub mod params;
 mod paths;
 mod progress;
+pub mod protection;
 pub mod query;
 pub mod query_json;
 mod remote_write;
@@ -48,6 +49,7 @@ mod startup_gate;
 mod status;
 pub mod subscribe;
 mod targets;
+mod transport;
 mod view_check;
 mod views;
 
@@ -57,6 +59,7 @@ mod tests;
 pub use serve::{ServeOptions, Timeouts, serve};
 pub use services::ApiServices;
 pub use startup_gate::StartupGate;
+pub use transport::Listener;
 
 use axum::Router;
 use bodies::BodyMemory;

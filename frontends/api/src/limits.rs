@@ -154,3 +154,18 @@ pub const CONFLATE_TICKS: usize = 64;
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A websocket that answers no ping for this long is closed.
 pub const PONG_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often the files of `--web.config.file` are looked at, at most: it takes microseconds.
+pub const WEB_FILE_LOOK: Duration = Duration::from_millis(100);
+/// The highest cost of a bcrypt hash: each step doubles the time, and 18 takes 15 s.
+pub const PASSWORD_COST: u32 = 20;
+/// Right passwords that are remembered (as in Prometheus); each is 32 bytes.
+pub const PASSWORD_CACHE: usize = 100;
+/// Requests that wait until their password is compared. Half of the cores compare.
+pub const PASSWORD_WAITING: usize = 64;
+/// Attempts with a wrong name or password that an address has at once: people mistype.
+pub const PASSWORD_ATTEMPTS: u32 = 20;
+/// The time after which an address gets one more attempt.
+pub const PASSWORD_ATTEMPT_AGAIN: Duration = Duration::from_secs(1);
+/// Addresses whose attempts are counted; each is some 50 bytes.
+pub const PASSWORD_ADDRESSES: usize = 10_000;

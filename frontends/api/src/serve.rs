@@ -1,7 +1,9 @@
 //! Serves HTTP: listeners, limits against slow or many clients, and an orderly shutdown.
 
 use super::progress::Progress;
+use super::protection::Protection;
 use super::slots::{Grant, Slots};
+use super::transport::Listener;
 use super::{StartupGate, connection, limits};
 use std::future::Future;
 use std::io;
@@ -9,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::metrics::{Counter, Metrics};
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -39,7 +40,7 @@ impl Default for Timeouts {
 }
 
 /// The settings of connections, from the command line.
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone)]
 pub struct ServeOptions {
     /// `--web.max-connections`.
     pub max_connections: usize,
@@ -47,6 +48,8 @@ pub struct ServeOptions {
     pub max_by_address: usize,
     /// How long the server waits for clients.
     pub timeouts: Timeouts,
+    /// `--web.config.file`; `None`: connections are plain, and everybody may ask.
+    pub protection: Option<Arc<Protection>>,
 }
 
 /// The address of the client of a request.
@@ -58,6 +61,7 @@ pub struct Http {
     pub(super) gate: Arc<StartupGate>,
     pub(super) slots: Arc<Slots>,
     pub(super) timeouts: Timeouts,
+    pub(super) protection: Option<Arc<Protection>>,
     max_by_address: usize,
     max_connections: usize,
     refused: Arc<Counter>,
@@ -75,6 +79,7 @@ impl Http {
             gate,
             slots: Slots::new(max_connections, max_by_address, metrics),
             timeouts: options.timeouts,
+            protection: options.protection,
             max_by_address,
             max_connections,
             refused: metrics.counter(
@@ -115,7 +120,7 @@ impl Http {
 /// Serves `door` on all `listeners` until `shutdown` resolves. Then it accepts no new connections,
 /// ends subscriptions, closes idle connections and gives running requests [`Timeouts::drain`].
 pub async fn serve(
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     door: Arc<StartupGate>,
     shutdown: impl Future<Output = ()> + Send,
     options: ServeOptions,
@@ -134,7 +139,7 @@ pub async fn serve(
 }
 
 /// Accepts connections and serves each in its own task, until the server stops and all have ended.
-async fn accept(http: Arc<Http>, listener: TcpListener) {
+async fn accept(http: Arc<Http>, listener: Listener) {
     let mut connections = JoinSet::new();
     let mut next_connection = Box::pin(next(&http, &listener));
     loop {
@@ -159,7 +164,7 @@ async fn accept(http: Arc<Http>, listener: TcpListener) {
 }
 
 /// Accepts the next connection, ready to be served. After a failure it retries with growing pauses.
-async fn next(http: &Arc<Http>, listener: &TcpListener) -> impl Future<Output = ()> + Send + 'static + use<> {
+async fn next(http: &Arc<Http>, listener: &Listener) -> impl Future<Output = ()> + Send + 'static + use<> {
     let mut pause = limits::ACCEPT_PAUSE;
     let (stream, address) = loop {
         let e = match listener.accept().await {
@@ -174,10 +179,6 @@ async fn next(http: &Arc<Http>, listener: &TcpListener) -> impl Future<Output = 
         sleep(pause).await;
         pause = (pause * 2).min(limits::ACCEPT_PAUSE_MAX);
     };
-    // Disable Nagle's algorithm: deltas are small and must not be delayed.
-    if let Err(e) = stream.set_nodelay(true) {
-        tracing::debug!("cannot set TCP_NODELAY for {address}: {e}");
-    }
     let progress = Progress::new(http.timeouts);
     let slot = http.slots.admit(address.ip(), &progress).await;
     connection::serve(http.clone(), stream, address, slot, progress)

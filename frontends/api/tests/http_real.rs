@@ -299,8 +299,13 @@ async fn a_query_stops_when_its_client_goes_away() {
     gate.open(router(state.clone()), state.clone());
     let metrics = state.sources.metrics.clone();
     let server = tokio::spawn(async move {
-        let options = ServeOptions { max_connections: 8, max_by_address: 8, timeouts: Timeouts::default() };
-        api::serve(vec![listener], gate, std::future::pending::<()>(), options, &metrics).await;
+        let options = ServeOptions {
+            max_connections: 8,
+            max_by_address: 8,
+            timeouts: Timeouts::default(),
+            protection: None,
+        };
+        api::serve(vec![listener.into()], gate, std::future::pending::<()>(), options, &metrics).await;
     });
     // A busy machine may be late once, but not three times.
     let mut took = Duration::MAX;

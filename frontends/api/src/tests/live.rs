@@ -27,7 +27,12 @@ pub(super) struct Running {
 
 /// The options of a server with this many connections and default timeouts.
 pub(super) fn options(max_connections: usize) -> ServeOptions {
-    ServeOptions { max_connections, max_by_address: usize::MAX, timeouts: Timeouts::default() }
+    ServeOptions {
+        max_connections,
+        max_by_address: usize::MAX,
+        timeouts: Timeouts::default(),
+        protection: None,
+    }
 }
 
 async fn start(max_connections: usize) -> Running {
@@ -44,7 +49,7 @@ pub(super) async fn start_with(options: ServeOptions, settings: ApiSettings) -> 
     gate.open(router(state.clone()), state.clone());
     let metrics = state.sources.metrics.clone();
     let server = tokio::spawn(async move {
-        serve(vec![listener], gate, async { drop(stopped.await) }, options, &metrics).await;
+        serve(vec![listener.into()], gate, async { drop(stopped.await) }, options, &metrics).await;
     });
     Running { address, state, fakes, stop: Some(stop), server }
 }

@@ -1,0 +1,98 @@
+//! The connections of a client, which are made anew when a file of its certificates changes.
+
+use super::{HttpConfig, USER_AGENT, error_chain};
+use crate::limits;
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tls::FileStamp;
+use xxhash_rust::xxh3::Xxh3;
+
+/// The connections of a client; all clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Transport(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The socket of this machine that all connections lead to, if there is one.
+    socket: Option<PathBuf>,
+    current: Mutex<Option<Connections>>,
+}
+
+/// The connections with one version of the files.
+#[derive(Debug)]
+struct Connections {
+    stamps: Vec<FileStamp>,
+    contents: u64,
+    client: Result<reqwest::Client, String>,
+}
+
+impl Transport {
+    /// Connects to the hosts of URLs, or always to `socket`.
+    pub(super) fn new(socket: Option<&Path>) -> Transport {
+        let socket = socket.map(Path::to_path_buf);
+        Transport(Arc::new(Shared { socket, current: Mutex::default() }))
+    }
+
+    /// The client for the files as they are now.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none: a file cannot be read or used. The next call tries again.
+    pub(super) fn client(&self, config: &HttpConfig) -> Result<reqwest::Client, String> {
+        // Taken before the files are read: a change in between is seen by the next call.
+        let stamps: Vec<FileStamp> =
+            config.tls_config.files().map(|path| FileStamp::of(Path::new(path))).collect();
+        let mut current = self.0.current.lock();
+        if let Some(known) = current.as_ref()
+            && stamps.iter().zip(&known.stamps).all(|(now, before)| now.is_that_of(before))
+        {
+            return known.client.clone();
+        }
+        let contents = contents(config);
+        if let Some(known) = current.as_mut().filter(|known| known.contents == contents) {
+            known.stamps = stamps;
+            return known.client.clone();
+        }
+        let client = build(config, self.0.socket.as_deref());
+        *current = Some(Connections { stamps, contents, client: client.clone() });
+        client
+    }
+}
+
+/// A hash of the contents of all files of the certificates; one that cannot be read has none.
+fn contents(config: &HttpConfig) -> u64 {
+    let mut hash = Xxh3::new();
+    for path in config.tls_config.files() {
+        let read = crate::config::secret::read_file(path);
+        hash.update(&[u8::from(read.is_ok())]);
+        hash.update(&read.unwrap_or_default());
+    }
+    hash.digest()
+}
+
+fn build(config: &HttpConfig, socket: Option<&Path>) -> Result<reqwest::Client, String> {
+    let redirects = if config.follow_redirects {
+        reqwest::redirect::Policy::limited(limits::REDIRECTS)
+    } else {
+        reqwest::redirect::Policy::none()
+    };
+    let mut builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(redirects)
+        .referer(false)
+        .connect_timeout(Duration::from_secs(limits::CONNECT_SECONDS))
+        .pool_idle_timeout(Duration::from_secs(limits::IDLE_CONNECTION_SECONDS))
+        .pool_max_idle_per_host(limits::IDLE_CONNECTIONS)
+        .tcp_nodelay(true)
+        .tls_backend_preconfigured(config.tls_config.rustls(config.enable_http2)?);
+    if !config.enable_http2 {
+        builder = builder.http1_only();
+    }
+    builder = super::proxy::with_proxies(config, builder)?;
+    if let Some(socket) = socket {
+        builder = builder.unix_socket(socket);
+    }
+    builder.build().map_err(|e| error_chain(&e))
+}

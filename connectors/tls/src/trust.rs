@@ -1,0 +1,46 @@
+//! The certificates that are trusted.
+
+use crate::TlsError;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use std::sync::{Arc, OnceLock};
+
+/// Trusted certificates: those that sign others, and those that are trusted themselves.
+#[derive(Clone, Debug)]
+pub struct TrustAnchors {
+    /// The authorities.
+    pub(crate) roots: Arc<RootCertStore>,
+    /// The certificates as they are.
+    pub(crate) certificates: Arc<Vec<CertificateDer<'static>>>,
+}
+
+impl TrustAnchors {
+    /// Those of a text in PEM form. Certificates that cannot be read are passed over, as in Go.
+    ///
+    /// # Errors
+    ///
+    /// If none can be read.
+    pub fn of_pem(text: &[u8]) -> Result<TrustAnchors, TlsError> {
+        let certificates = crate::pem::certificates(text)?;
+        let anchors = TrustAnchors::of(certificates);
+        if anchors.roots.is_empty() { Err(TlsError::NoCertificate) } else { Ok(anchors) }
+    }
+
+    /// Those of the operating system, read once per process. `SSL_CERT_FILE` and `SSL_CERT_DIR`
+    /// name others.
+    pub fn of_system() -> TrustAnchors {
+        static SYSTEM: OnceLock<TrustAnchors> = OnceLock::new();
+        SYSTEM.get_or_init(|| TrustAnchors::of(rustls_native_certs::load_native_certs().certs)).clone()
+    }
+
+    fn of(certificates: Vec<CertificateDer<'static>>) -> TrustAnchors {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates.iter().cloned());
+        TrustAnchors { roots: Arc::new(roots), certificates: Arc::new(certificates) }
+    }
+
+    /// Whether this very certificate is trusted.
+    pub(crate) fn has(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.certificates.iter().any(|trusted| trusted.as_ref() == certificate.as_ref())
+    }
+}

@@ -1,0 +1,191 @@
+//! What connections come in by: TCP or a socket of this machine, plain or with TLS.
+
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// What the server listens on.
+#[derive(Debug)]
+pub enum Listener {
+    /// An address and a port.
+    Tcp(TcpListener),
+    /// A socket of this machine.
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Listener {
+        Listener::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Listener {
+        Listener::Unix(listener)
+    }
+}
+
+impl Listener {
+    /// The next connection and the address of its client, which is the loopback address for a
+    /// socket of this machine.
+    pub(crate) async fn accept(&self) -> io::Result<(RawStream, SocketAddr)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Disable Nagle's algorithm: deltas are small and must not be delayed.
+                if let Err(e) = stream.set_nodelay(true) {
+                    tracing::debug!("cannot set TCP_NODELAY for {address}: {e}");
+                }
+                Ok((RawStream::Tcp(stream), address))
+            }
+            Listener::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let here = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+                Ok((RawStream::Unix(stream), here))
+            }
+        }
+    }
+}
+
+/// A connection as the kernel has it.
+#[derive(Debug)]
+pub(crate) enum RawStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A connection as HTTP has it.
+pub(crate) enum Stream {
+    Plain(RawStream),
+    Tls(Box<TlsStream<RawStream>>),
+}
+
+/// What is answered to a client that does not know of TLS (as in Go).
+const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
+/// Does the server's part of a TLS handshake.
+pub(crate) async fn handshake(raw: RawStream, config: Arc<ServerConfig>) -> io::Result<Stream> {
+    let mut acceptor = pin!(LazyConfigAcceptor::new(Acceptor::default(), raw));
+    match acceptor.as_mut().await {
+        Ok(start) => start.into_stream(config).await.map(|stream| Stream::Tls(Box::new(stream))),
+        Err(e) => {
+            // The client has sent no TLS, and reads none.
+            if let Some(mut raw) = acceptor.take_io() {
+                let _ = raw.write_all(NOT_TLS).await;
+                let _ = raw.shutdown().await;
+            }
+            Err(e)
+        }
+    }
+}
+
+impl Stream {
+    /// Makes the kernel drop unread bytes when the connection is closed; else it would keep them
+    /// for minutes.
+    pub(crate) fn drop_unread(&self) {
+        let raw = match self {
+            Stream::Plain(raw) => raw,
+            Stream::Tls(stream) => stream.get_ref().0,
+        };
+        if let RawStream::Tcp(stream) = raw {
+            let _ = stream.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for RawStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            RawStream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            RawStream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for RawStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            RawStream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            RawStream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            RawStream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            RawStream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            RawStream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            RawStream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            RawStream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            RawStream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        }
+    }
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
