@@ -1,5 +1,5 @@
 //! The clock as a parameter: the storage engine and the query engine never read the system time
-//! themselves.
+//! themselves, so that a test or the simulation decides what time it is.
 
 use crate::model::TimeMs;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};

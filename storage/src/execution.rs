@@ -1,4 +1,6 @@
-//! How background work is executed: a parameter, like the clock and the disk.
+//! How background work is executed: a parameter, like the clock and the disk. A server runs it on
+//! threads; in the simulation the caller does it, step by step, so that a run can be repeated
+//! exactly.
 
 /// Who executes background work.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]

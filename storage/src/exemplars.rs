@@ -117,27 +117,23 @@ impl Exemplars {
             ),
             out_of_order: metrics.counter(
                 "prometheus_tsdb_exemplar_out_of_order_exemplars_total",
-                "Exemplars refused: too far behind one of their series that came with them.",
+                "Exemplars refused: too much older than the newest of their series.",
                 &[],
             ),
-            kept: metrics.gauge(
-                "prometheus_tsdb_exemplar_exemplars_in_storage",
-                "Exemplars that are kept.",
-                &[],
-            ),
+            kept: metrics.gauge("prometheus_tsdb_exemplar_exemplars_in_storage", "Exemplars in memory.", &[]),
             series: metrics.gauge(
                 "prometheus_tsdb_exemplar_series_with_exemplars_in_storage",
-                "Series of which exemplars are kept.",
+                "Series with exemplars in memory.",
                 &[],
             ),
             last: metrics.gauge(
                 "prometheus_tsdb_exemplar_last_exemplars_timestamp_seconds",
-                "Time of the exemplar that came first of those that are kept.",
+                "Time of the exemplar in memory that was added first.",
                 &[],
             ),
             most: metrics.gauge(
                 "prometheus_tsdb_exemplar_max_exemplars",
-                "Exemplars that are kept at most.",
+                "Maximum number of exemplars in memory.",
                 &[],
             ),
         }

@@ -1,5 +1,6 @@
 //! The object store (S3 and compatible ones) as a parameter, like [`crate::disk`], so that tests
-//! can make it fail, kill it and remove it. The real one is in the crate `connectors`.
+//! can make it fail, kill it and remove it. The real one is in the crate `connectors`; what is kept
+//! there is in [`crate::block`] (`cold/`).
 
 use crate::metrics::{Counter, Gauge, Metrics};
 use std::io;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use storage::block::{BlockSeries, BlockSpec, taken, write_block_replacing};
+use storage::block::{BlockSeries, BlockSpec, reserved_names, write_block_replacing};
 use storage::disk::OsDisk;
 use storage::limits::{FLUSH_BLOCKS, OPEN_BLOCK_FILES, REFUSED_NAMED};
 use storage::metrics::Metrics;
@@ -165,7 +165,7 @@ fn many_blocks(dir: &Path, count: i64) {
     for i in 0..count {
         let from = NOW.div_euclid(2 * HOUR) * 2 * HOUR - (count - i) * 2 * HOUR;
         let one = BlockSeries { labels: labels(0), ts: vec![from + 1], vs: vec![i as f64], ..<_>::default() };
-        let none = taken(std::iter::empty(), &[]);
+        let none = reserved_names(std::iter::empty(), &[]);
         let origin = BlockSpec { from, to: from + 2 * HOUR, replaces: Vec::new(), reserved: &none };
         write_block_replacing(&OsDisk, &blocks, origin, std::iter::once(Ok(one))).unwrap();
     }

@@ -354,7 +354,7 @@ fn largest_number(kind: RecordKind, payload: &[u8]) -> u32 {
         RecordKind::Series => largest = at(2),
         // The lowest bits are the shard.
         RecordKind::Group => largest = at(0) / u32::from(SHARDS),
-        RecordKind::Layout | RecordKind::Whole => {
+        RecordKind::Layout | RecordKind::LayoutAndKeyframe => {
             largest = at(0) / u32::from(SHARDS);
             if let Some(layout) = take_layout(&mut PayloadReader::new(payload)) {
                 largest = layout.slots.into_iter().fold(largest, u32::max);

@@ -8,7 +8,7 @@ use crate::support::server::{Server, binary_under_test};
 use crate::support::{eventually, http, now_ms};
 use std::path::Path;
 use std::time::Instant;
-use storage::block::{BlockSeries, BlockSpec, taken, write_block_replacing};
+use storage::block::{BlockSeries, BlockSpec, reserved_names, write_block_replacing};
 use storage::disk::OsDisk;
 use storage::model::Labels;
 
@@ -27,7 +27,7 @@ fn old_blocks(data: &Path, end: i64) {
         let from = (end.div_euclid(RANGE) - BLOCKS + i) * RANGE;
         let labels = Labels::from_pairs([("__name__", "left")]);
         let one = BlockSeries { labels, ts: vec![from + RANGE / 2], vs: vec![1.0], ..BlockSeries::default() };
-        let none = taken(std::iter::empty(), &[]);
+        let none = reserved_names(std::iter::empty(), &[]);
         let origin = BlockSpec { from, to: from + RANGE, replaces: Vec::new(), reserved: &none };
         write_block_replacing(&OsDisk, &blocks, origin, std::iter::once(Ok(one))).expect("a block");
     }

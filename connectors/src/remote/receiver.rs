@@ -85,7 +85,8 @@ pub enum MessageVersion {
 /// The result of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOutcome {
-    /// The LSN to wait for before answering (see [`Store::on_committed`]); 0: nothing was stored.
+    /// The LSN to wait for before answering (see [`storage::store::StoreWal::on_committed`]); 0:
+    /// nothing was stored.
     pub lsn: u64,
     /// Number of floats stored.
     pub samples: usize,

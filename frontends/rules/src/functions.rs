@@ -56,7 +56,7 @@ pub(crate) fn table() -> Vec<(&'static str, TemplateFunction)> {
         ("parseDuration", |a| {
             let text = string(&arguments::<1>("parseDuration", a)?[0])?;
             let (sign, length) = text.strip_prefix('-').map_or((1.0, text), |length| (-1.0, length));
-            let ms = storage::model::time::parse_duration(length).map_err(fail)?;
+            let ms = storage::model::time::parse_duration(length).map_err(|error| fail(error.to_string()))?;
             Ok(Value::Float(sign * ms as f64 / 1000.0))
         }),
         (METHOD, times::method),

@@ -249,7 +249,7 @@ fn block_indicator(before: &[&str]) -> Option<char> {
 /// A Prometheus duration in a YAML scalar, in ms.
 pub fn duration(file: &str, text: &Spanned<String>) -> Result<i64, ConfigError> {
     storage::model::time::parse_duration(&text.value).map_err(|e| {
-        ConfigError::at(file, text.referenced, e, "write a number and a unit: 15s, 5m, 1h30m, 2d")
+        ConfigError::at(file, text.referenced, e.to_string(), "write a number and a unit: 15s, 5m, 1h30m, 2d")
     })
 }
 

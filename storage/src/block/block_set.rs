@@ -27,45 +27,45 @@ const DELETING: &str = "deleting";
 #[derive(Clone)]
 pub enum BlockHandle {
     /// Its files are in the data directory.
-    Here(Block),
+    Local(Block),
     /// Its files are in an object store.
-    Far(ColdBlock),
+    Cold(ColdBlock),
 }
 
 impl BlockHandle {
     /// The metadata of the block.
     pub fn meta(&self) -> &BlockMeta {
         match self {
-            BlockHandle::Here(block) => block.meta(),
-            BlockHandle::Far(block) => block.meta(),
+            BlockHandle::Local(block) => block.meta(),
+            BlockHandle::Cold(block) => block.meta(),
         }
     }
 
     /// Opens the block for reading. For a cold block this may fail.
     pub fn open(&self) -> Result<Block, StoreError> {
         match self {
-            BlockHandle::Here(block) => Ok(block.clone()),
-            BlockHandle::Far(block) => block.open(),
+            BlockHandle::Local(block) => Ok(block.clone()),
+            BlockHandle::Cold(block) => block.open(),
         }
     }
 
     /// Whether its files are in an object store.
-    pub fn is_far(&self) -> bool {
-        matches!(self, BlockHandle::Far(_))
+    pub fn is_cold(&self) -> bool {
+        matches!(self, BlockHandle::Cold(_))
     }
 
-    fn far(&self) -> Option<ColdBlock> {
+    fn cold(&self) -> Option<ColdBlock> {
         match self {
-            BlockHandle::Here(_) => None,
-            BlockHandle::Far(block) => Some(block.clone()),
+            BlockHandle::Local(_) => None,
+            BlockHandle::Cold(block) => Some(block.clone()),
         }
     }
 
     /// Whether samples of it may be deleted; [`Block::has_deletes`] knows exactly.
     pub fn may_have_deletes(&self) -> bool {
         match self {
-            BlockHandle::Here(block) => block.has_deletes(),
-            BlockHandle::Far(block) => block.may_have_deletes(),
+            BlockHandle::Local(block) => block.has_deletes(),
+            BlockHandle::Cold(block) => block.may_have_deletes(),
         }
     }
 
@@ -73,8 +73,8 @@ impl BlockHandle {
     /// evaluated when it is opened.
     fn with_deletes(&self, tombstones: &[Tombstone]) -> Result<BlockHandle, StoreError> {
         Ok(match self {
-            BlockHandle::Here(block) => BlockHandle::Here(block.with_tombstones(tombstones)?),
-            BlockHandle::Far(block) => BlockHandle::Far(block.with_deletes(tombstones)),
+            BlockHandle::Local(block) => BlockHandle::Local(block.with_tombstones(tombstones)?),
+            BlockHandle::Cold(block) => BlockHandle::Cold(block.with_deletes(tombstones)),
         })
     }
 }
@@ -100,7 +100,7 @@ pub struct BlockSet {
     cache: PageCache,
     /// Blocks that are off the list but still read.
     leaving: Mutex<Vec<Block>>,
-    far: RwLock<Option<Arc<ColdStore>>>,
+    cold: RwLock<Option<Arc<ColdStore>>>,
 }
 
 impl BlockSet {
@@ -123,7 +123,7 @@ impl BlockSet {
                     damage => Err(damage),
                 });
                 match opened {
-                    Ok(block) => blocks.push(BlockHandle::Here(block)),
+                    Ok(block) => blocks.push(BlockHandle::Local(block)),
                     Err(error) => damage.push((path, format!("block left out: {error}"))),
                 }
             }
@@ -139,22 +139,22 @@ impl BlockSet {
         sort(&mut blocks);
         let list = BlockList { blocks: Arc::new(blocks), version: 0 };
         let leaving = Mutex::default();
-        let far = RwLock::default();
-        Ok((BlockSet { blocks: RwLock::new(list), cache, leaving, far }, damage))
+        let cold = RwLock::default();
+        Ok((BlockSet { blocks: RwLock::new(list), cache, leaving, cold }, damage))
     }
 
     /// Adds the cold blocks of data directory `data`. A block that is also local is read locally.
-    pub fn open_far(
+    pub fn open_cold(
         &self,
         disk: Arc<dyn Disk>,
         data: &Path,
         options: Option<ColdOptions>,
         metrics: &Metrics,
     ) -> Result<Arc<ColdStore>, StoreError> {
-        let (far, found) = ColdStore::open(disk, data, options, self.cache.clone(), metrics)?;
-        *self.far.write() = Some(far.clone());
+        let (cold, found) = ColdStore::open(disk, data, options, self.cache.clone(), metrics)?;
+        *self.cold.write() = Some(cold.clone());
         self.add_found(found);
-        Ok(far)
+        Ok(cold)
     }
 
     /// Adds cold blocks that were found in the object store.
@@ -165,7 +165,7 @@ impl BlockSet {
         found.retain(|block| !here.contains(&block.meta().name().to_string()));
         let new = !found.is_empty();
         for block in found.into_iter() {
-            self.put(BlockHandle::Far(block));
+            self.put(BlockHandle::Cold(block));
         }
         if new {
             self.note_other_samples();
@@ -191,7 +191,7 @@ impl BlockSet {
 
     /// Adds `block` to the set; replaces a block with the same name.
     pub fn add(&self, block: Block) {
-        self.put(BlockHandle::Here(block));
+        self.put(BlockHandle::Local(block));
     }
 
     fn put(&self, block: BlockHandle) {
@@ -231,7 +231,9 @@ impl BlockSet {
     pub fn forget_deletes(&self, meta: &BlockMeta) {
         let mut list = self.blocks.write();
         let without = |block: &BlockHandle| match block {
-            BlockHandle::Far(far) if far.meta().dir == meta.dir => BlockHandle::Far(far.without_deletes()),
+            BlockHandle::Cold(cold) if cold.meta().dir == meta.dir => {
+                BlockHandle::Cold(cold.without_deletes())
+            }
             block => block.clone(),
         };
         let new = list.blocks.iter().map(without).collect();
@@ -267,15 +269,15 @@ impl BlockSet {
         let name = block.meta().name().to_string();
         // Also for a local block: it may have been uploaded, and its record must go first.
         // Otherwise a restart would find it again in the object store.
-        let far = self.far.read().clone().filter(|far| far.is_recorded(&name));
-        let forgotten = far.map_or(Ok(()), |far| far.schedule_delete(&name));
+        let cold = self.cold.read().clone().filter(|cold| cold.is_recorded(&name));
+        let forgotten = cold.map_or(Ok(()), |cold| cold.schedule_delete(&name));
         let removed = match &block {
-            BlockHandle::Far(_) => forgotten,
-            BlockHandle::Here(here) => forgotten.and_then(|()| self.remove_here(disk, here)),
+            BlockHandle::Cold(_) => forgotten,
+            BlockHandle::Local(here) => forgotten.and_then(|()| self.remove_local(disk, here)),
         };
         // On an error the rename may have happened without becoming durable: then the directory is
         // gone, and the block must not be listed again.
-        if removed.is_err() && (block.is_far() || disk.list(dir).is_ok()) {
+        if removed.is_err() && (block.is_cold() || disk.list(dir).is_ok()) {
             self.put(block);
         }
         removed
@@ -284,7 +286,7 @@ impl BlockSet {
     /// Removes the directory of a block that is off the list. If it has readers and there are not
     /// enough file descriptors to keep its files open for them, the directory stays until
     /// [`BlockSet::remove_leaving`].
-    fn remove_here(&self, disk: &dyn Disk, block: &Block) -> Result<(), StoreError> {
+    fn remove_local(&self, disk: &dyn Disk, block: &Block) -> Result<(), StoreError> {
         if block.pin() {
             return remove_dir(disk, &block.meta().dir);
         }
@@ -314,14 +316,14 @@ impl BlockSet {
         self.leaving.lock().iter().map(|block| block.meta().name().to_string()).collect()
     }
 
-    /// Reads the block `far` from the object store from now on, and removes its directory `dir`.
+    /// Reads the block `cold` from the object store from now on, and removes its directory `dir`.
     /// After an error some files remain; a later [`BlockSet::finish_removals`] or move removes
     /// them.
-    pub fn switch_to_cold(&self, disk: &dyn Disk, dir: &Path, far: ColdBlock) -> Result<(), StoreError> {
+    pub fn switch_to_cold(&self, disk: &dyn Disk, dir: &Path, cold: ColdBlock) -> Result<(), StoreError> {
         let here = self.all().iter().find(|block| block.meta().dir == dir).cloned();
-        self.put(BlockHandle::Far(far));
+        self.put(BlockHandle::Cold(cold));
         let removed = match &here {
-            Some(BlockHandle::Here(block)) => self.remove_here(disk, block),
+            Some(BlockHandle::Local(block)) => self.remove_local(disk, block),
             _ => remove_dir(disk, dir),
         };
         if let (Err(_), Some(here)) = (&removed, here.filter(|_| disk.list(dir).is_ok())) {
@@ -363,7 +365,7 @@ impl BlockSet {
 
     /// The metadata of the local blocks, in time order.
     pub fn local_metas(&self) -> Vec<BlockMeta> {
-        self.blocks.read().blocks.iter().filter(|b| !b.is_far()).map(|b| b.meta().clone()).collect()
+        self.blocks.read().blocks.iter().filter(|b| !b.is_cold()).map(|b| b.meta().clone()).collect()
     }
 
     /// Whether any block has samples at `from` or later, as far as is known.
@@ -379,7 +381,7 @@ impl BlockSet {
             // Cold blocks are fetched in groups, side by side, and only as far as the caller reads.
             if i % COLD_PREFETCH_BLOCKS == 0 {
                 let next = blocks[i..].iter().take(COLD_PREFETCH_BLOCKS);
-                ColdBlock::read_ahead(next.filter_map(BlockHandle::far))?;
+                ColdBlock::read_ahead(next.filter_map(BlockHandle::cold))?;
             }
             blocks[i].open()
         })

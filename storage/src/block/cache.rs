@@ -106,6 +106,7 @@ impl PageCache {
     /// Returns a decoder for reuse.
     pub(super) fn keep(&self, decoder: PageDecoder) {
         let mut state = self.0.lock();
+        // Enough for the queries that run at once; the others are freed.
         if state.decoders.len() < BLOCK_DECODERS {
             state.decoders.push(decoder);
         }
@@ -118,10 +119,13 @@ impl PageCache {
     pub(super) fn put(&self, key: PageKey, page: CachedPage) {
         let size = page.size();
         let mut state = self.0.lock();
+        // One page of a strange file must not empty the cache.
         if size > BLOCK_CACHE_BYTES / 4 || state.pages.contains_key(&key) {
             return;
         }
         while state.bytes + size > BLOCK_CACHE_BYTES {
+            // First in, first out. Least recently used would mean a change of the list with every
+            // read of a page.
             let Some(oldest) = state.order.pop_front() else { break };
             let gone = state.pages.remove(&oldest).map_or(0, |page| page.size());
             state.bytes = state.bytes.saturating_sub(gone);

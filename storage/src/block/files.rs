@@ -59,6 +59,7 @@ impl Write for CheckedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
         self.bytes += bytes.len() as u64;
+        // Whole chunks only: the checksum of a chunk is computed once.
         let whole = self.buffer.len() - self.buffer.len() % BLOCK_CRC_BYTES;
         if whole > 0 {
             self.put(whole)?;
@@ -85,6 +86,7 @@ pub(super) fn read_checked(
     let path = meta.dir.join(name);
     let file = described(meta, name)?;
     let open = source.open(name, file.bytes)?;
+    // Before any memory is taken for it: these files are read whole.
     if file.bytes > BLOCK_SMALL_FILE_BYTES {
         return Err(damaged(&path, format!("{} bytes are more than this file may have", file.bytes)));
     }
@@ -104,6 +106,7 @@ pub(super) fn check_all(disk: &dyn Disk, dir: &Path, meta: &BlockMeta) -> Result
         let mut at = 0;
         while at < length {
             let piece = disk.read_at(&path, at, BLOCK_CHECK_BYTES).map_err(io_error(&path))?;
+            // The file became shorter while it was read.
             if piece.is_empty() {
                 break;
             }
@@ -221,6 +224,7 @@ impl Inner {
         let size = BLOCK_CRC_BYTES as u64;
         let first = start / size;
         let last = end.div_ceil(size);
+        // Whole chunks are read, because only these have checksums.
         let whole = (last * size).min(self.len) - first * size;
         let bytes = self.file.read_at(first * size, whole as usize)?;
         debug_assert_eq!(bytes.len() as u64, whole, "a clause of ReadRange");

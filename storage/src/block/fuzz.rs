@@ -1,7 +1,7 @@
 //! Entries for the fuzz targets in `tests/fuzz`: the readers of pages take bytes from a file whose
 //! checksum is right only if our writer wrote them, and are private to this crate otherwise.
 //!
-//! Each function takes any bytes, and panics where a reader breaks its word.
+//! Each function takes any bytes, and panics where a reader breaks its contract.
 
 use super::delta_binary_packed::{self, DeltaSkipIndex, PADDING};
 use super::page_decoder::PageDecoder;

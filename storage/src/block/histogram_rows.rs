@@ -1,5 +1,9 @@
 //! Encodes and decodes the rows of `histograms.parquet` and `starts.parquet`
-//! (`docs/format/block.md`). Each row is one sample.
+//! (`docs/format/block.md`): what only some samples of a block have. A row is one native histogram,
+//! or the start timestamp of one sample. A block without any has no such file.
+//!
+//! [`super::sparse_file`] finds the rows of a series; floats are in `samples.parquet`
+//! ([`super::sample_rows`]).
 
 use super::paged_file::PageOptions;
 use super::schema::{self, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, STARTS, STARTS_CHECKSUMS, column, list_builder};

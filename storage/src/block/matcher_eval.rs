@@ -9,8 +9,17 @@ use crate::model::regex::MatchSet;
 use crate::model::{MatchOp, Matcher};
 use roaring::RoaringBitmap;
 
-/// Which series have which label value. Implemented by the index of a block ([`super::index`]) and
-/// by [`super::postings`].
+/// Which series have which label value.
+///
+/// # Contract
+/// 1. No label has the empty value: [`LabelPostings::value`] of it is empty, and the evaluation
+///    here treats a missing label as one.
+/// 2. [`LabelPostings::scan`] asks `accept` only for values that begin with the prefix, and for
+///    each of them at least once; `accept` must depend on the value alone.
+/// 3. [`LabelPostings::values`] come in ascending order, each once, so that lists can be cut off.
+/// 4. [`LabelPostings::cheaper_one_by_one`] may be wrong in both directions; it costs time only.
+///
+/// Implemented by the index of a block ([`super::index`]) and by [`super::postings`].
 pub(super) trait LabelPostings {
     /// All series.
     fn all(&self) -> RoaringBitmap;

@@ -1,4 +1,6 @@
-//! `meta.json`: the metadata of a block, with length and checksum of its files.
+//! `meta.json`: the metadata of a block (its range of time, what it holds, which blocks it
+//! replaces), with length and checksum of its other files. It is written last, so a directory
+//! without it is no block, and it has a checksum itself.
 
 use super::damaged;
 use crate::error::StoreError;
@@ -110,6 +112,8 @@ impl BlockMeta {
     /// The content of `meta.json`.
     pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut text = serde_json::to_string(self)?;
+        // The closing brace: the checksum becomes the last field, so the file is valid JSON and the
+        // checksum covers all that is before it.
         text.pop();
         let seal = format!("{SEAL}{:08x}\"}}\n", crc32c::crc32c(text.as_bytes()));
         text.push_str(&seal);
@@ -120,12 +124,15 @@ impl BlockMeta {
     pub(super) fn decode(dir: &Path, bytes: &[u8]) -> Result<BlockMeta, StoreError> {
         let path = dir.join(META);
         let text = std::str::from_utf8(bytes).map_err(|e| damaged(&path, e))?;
+        // From the end: a label or a name in the file could contain the same text.
         let at = text.rfind(SEAL).ok_or_else(|| damaged(&path, "has no checksum"))?;
         let expected = format!("{SEAL}{:08x}\"}}\n", crc32c::crc32c(&bytes[..at]));
         if text[at..] != expected {
             return Err(damaged(&path, "checksum does not match"));
         }
         let mut meta: BlockMeta = serde_json::from_str(text).map_err(|e| damaged(&path, e))?;
+        // After the checksum: a file with a valid checksum is of another version, and not damaged
+        // at random.
         if !(FLOATS..=UNHASHED).contains(&meta.version) {
             let reason = format!("version {} is unknown, {FLOATS} to {UNHASHED} are known", meta.version);
             return Err(damaged(&path, reason));

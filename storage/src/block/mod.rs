@@ -45,7 +45,7 @@ pub use cold::{ColdBlock, ColdOptions, ColdStore};
 pub use merge::merge_blocks;
 pub use meta::BlockMeta;
 pub use reader::{Block, BlockSeriesHandle};
-pub use reserved_names::{reserved_names_in, taken};
+pub use reserved_names::{reserved_names, reserved_names_in};
 pub use tombstones::{Tombstone, Tombstones};
 pub use writer::{BlockSeries, BlockSpec, write_block, write_block_replacing};
 

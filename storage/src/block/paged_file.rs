@@ -1,5 +1,8 @@
 //! [`PagedFile`]: a large Parquet file of a block, read page by page. A page is found through the
 //! offset index, verified, decoded and kept in the page cache.
+//!
+//! Pages of `samples.parquet` are decoded by our own decoder ([`super::page_decoder`]), which is
+//! several times as fast; everything that it does not know is decoded by the `parquet` crate.
 
 use super::block_files::BlockFiles;
 use super::cache::{CachedPage, PageCache};

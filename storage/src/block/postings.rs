@@ -1,4 +1,5 @@
-//! Postings in memory, for blocks of an old format without an index: label → value → series.
+//! Postings in memory: label → value → series. Only for blocks of an old format, which have no
+//! index of their own ([`super::index`]); a merge rewrites them in the current one.
 
 use super::matcher_eval::LabelPostings;
 use crate::error::StoreError;
@@ -68,6 +69,7 @@ impl LabelPostings for Postings {
         let Some(values) = self.labels.get(name) else { return Ok(false) };
         let meets = |of_value: &RoaringBitmap| !of_value.is_disjoint(ids);
         Ok(match value {
+            // Stops at the first series: whether there is one is all that is asked.
             Some(value) => values.get(value).is_some_and(meets),
             None => values.values().any(meets),
         })
@@ -85,6 +87,7 @@ impl LabelPostings for Postings {
 
     fn cheaper_one_by_one(&self, ids: &RoaringBitmap, name: &str, prefix: &str) -> Result<bool, StoreError> {
         let few = usize::try_from(ids.len()).unwrap_or(usize::MAX);
+        // More values to test than series: then the labels of the series are tested.
         Ok(self.beginning(name, prefix).nth(few).is_some())
     }
 

@@ -1,5 +1,9 @@
-//! [`Block`]: an open block. Timestamps and the row index are in memory; labels ([`SeriesTable`])
-//! and values are read page by page.
+//! [`Block`]: an open block, that is, the Parquet files of one range of time, which never change
+//! (`docs/format/block.md`).
+//!
+//! Opening reads what every query needs: which rows a series has, and the *clocks*, which are lists
+//! of timestamps that many series share. Labels ([`SeriesTable`]) and values are read page by page
+//! when a query asks for them.
 //!
 //! A page of `samples.parquet` (64 rows, about 64 series) is found through the offset index,
 //! verified, decoded and kept in the page cache, because the next read is mostly for an adjacent

@@ -14,20 +14,23 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The names that a new block must not have, next to blocks with these metadata and tombstones.
-pub fn taken<'a>(metas: impl Iterator<Item = &'a BlockMeta>, tombstones: &[Tombstone]) -> BTreeSet<String> {
+pub fn reserved_names<'a>(
+    metas: impl Iterator<Item = &'a BlockMeta>,
+    tombstones: &[Tombstone],
+) -> BTreeSet<String> {
     let mut names = replaced(metas);
     names.extend(tombstones.iter().flat_map(|one| one.blocks.iter().cloned()));
     names
 }
 
-/// As [`taken`], for all local and cold blocks of the data directory `data`, which no server may be
-/// using. Damaged blocks are left out, as when they are opened.
+/// As [`reserved_names`], for all local and cold blocks of the data directory `data`, which no
+/// server may be using. Damaged blocks are left out, as when they are opened.
 pub fn reserved_names_in(disk: &dyn Disk, data: &Path) -> Result<BTreeSet<String>, StoreError> {
     let here = list(disk, &data.join("blocks"))?.into_iter().map(|dir| dir.join(META));
-    let far = list(disk, &data.join("objects"))?.into_iter().filter(|path| !disk.is_dir(path));
+    let cold = list(disk, &data.join("objects"))?.into_iter().filter(|path| !disk.is_dir(path));
     let read = |path: PathBuf| BlockMeta::decode(&path, &disk.read(&path).ok()?).ok();
-    let metas: Vec<BlockMeta> = here.chain(far).filter_map(read).collect();
-    Ok(taken(metas.iter(), &Tombstones::open(disk, data)?.list()))
+    let metas: Vec<BlockMeta> = here.chain(cold).filter_map(read).collect();
+    Ok(reserved_names(metas.iter(), &Tombstones::open(disk, data)?.list()))
 }
 
 fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, StoreError> {

@@ -1,5 +1,6 @@
-//! Builds the rows of `samples.parquet`, one per series and time window, and collects them into
-//! record batches.
+//! Builds the rows of `samples.parquet` and collects them into record batches. A row has the floats
+//! of one series in one window of two hours: the number of the clock (timestamps that many series
+//! share), the gaps in it, and the values as decimals or floats.
 
 use super::schema::{self, column, list_builder};
 use super::timestamp_table::TimestampTable;
@@ -60,6 +61,7 @@ impl SampleRowBuilder {
         self.n.append_value(vs.len() as u32);
         self.gaps.values().append_slice(&gaps);
         self.gaps.append(true);
+        // The range of values is for readers that skip rows: NaN is in no range.
         let numbers = || vs.iter().copied().filter(|v| !v.is_nan());
         self.vmin.append_option(numbers().min_by(f64::total_cmp));
         self.vmax.append_option(numbers().max_by(f64::total_cmp));
@@ -68,6 +70,8 @@ impl SampleRowBuilder {
 
     fn push_values(&mut self, vs: &[f64]) {
         let exp = decimal::exponent(vs);
+        // All values as decimals with one exponent, which is what most metrics are; otherwise as
+        // floats.
         match exp {
             Some(exp) => {
                 let elements = self.m.values();

@@ -1,5 +1,6 @@
-//! The Parquet schemas of the files of a block, and their writer properties
-//! (`docs/format/block.md`).
+//! The Parquet schemas of the files of a block, and how they are written: encodings, compression,
+//! size of pages (`docs/format/block.md`). Readers rely on these: a page has a fixed number of
+//! rows, so that a row is found by its number.
 
 use crate::limits::{
     BLOCK_GROUP_ROWS, BLOCK_PAGE_ROWS, BLOCK_SPARSE_PAGE_ROWS, BLOCK_ZSTD_LEVEL, SERIES_PAGE_ROWS,

@@ -1,5 +1,5 @@
-//! A page of `series.parquet`. The label set of a row is built when it is first read: queries read
-//! either few series of a page, or all of them again and again.
+//! A page of `series.parquet`: the labels of some hundred series. The label set of a row is built
+//! when it is first read: queries read either few series of a page, or all of them again and again.
 
 use super::small_files::labels_of;
 use crate::limits::SERIES_LABEL_BYTES;

@@ -58,6 +58,7 @@ impl TimestampTable {
     pub(super) fn place(&mut self, target: u64, ts: &[i64]) -> (u32, Vec<u32>) {
         let hash = content(ts);
         let same = self.by_content.get(&hash).into_iter().flatten().copied();
+        // Two lists may have the same hash, so they are compared.
         if let Some(id) = same.into_iter().find(|id| self.clocks[*id as usize].iter().eq(ts.iter().copied()))
         {
             self.note(target, id);
@@ -66,6 +67,8 @@ impl TimestampTable {
         // No clock is equal: look for one of which these timestamps are a subset.
         let candidates = self.by_target.get(&target).map_or(&[][..], Vec::as_slice);
         let subset = candidates.iter().find_map(|id| Some((*id, gaps(&self.clocks[*id as usize], ts)?)));
+        // A series that missed some scrapes shares the clock of its target: gaps cost less than a
+        // clock.
         if let Some(found) = subset {
             return found;
         }
@@ -81,6 +84,8 @@ impl TimestampTable {
         if recent.first() != Some(&id) {
             recent.retain(|other| *other != id);
             recent.insert(0, id);
+            // A target whose series all have times of their own would otherwise compare each with
+            // all others.
             recent.truncate(BLOCK_CLOCK_CANDIDATES);
         }
     }
@@ -91,6 +96,7 @@ pub(super) fn target_of(labels: &Labels) -> u64 {
     let mut hasher = Xxh3::new();
     for name in ["job", "instance"] {
         hasher.update(labels.get(name).unwrap_or("").as_bytes());
+        // No text has this byte, so `ab` and `c` differ from `a` and `bc`.
         hasher.update(&[0xff]);
     }
     hasher.digest()

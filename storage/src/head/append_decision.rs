@@ -209,8 +209,9 @@ impl Head {
     /// Time of the newest float of a series.
     pub(super) fn newest_float(&self, slot: u32) -> Option<TimeMs> {
         let series = self.series.get(slot)?;
-        let homes = series.homes().iter();
-        let columns = homes.filter_map(|home| self.groups.sets.get(&home.set)?.newest(home.column));
+        let column_refs = series.columns().iter();
+        let columns = column_refs
+            .filter_map(|column_ref| self.groups.sets.get(&column_ref.set)?.newest(column_ref.column));
         columns.max().max(series.rows().and_then(|rows| rows.newest()))
     }
 
@@ -221,8 +222,9 @@ impl Head {
             // A hole (the value *absent*) hides the sample that a column has at this time.
             Some(v) => (!is_absent(v)).then_some(v),
             None => {
-                let mut homes = series.homes().iter();
-                homes.find_map(|home| self.groups.sets.get(&home.set)?.at(home.column, t))
+                let mut column_refs = series.columns().iter();
+                column_refs
+                    .find_map(|column_ref| self.groups.sets.get(&column_ref.set)?.at(column_ref.column, t))
             }
         }
     }

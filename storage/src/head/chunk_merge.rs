@@ -2,8 +2,8 @@
 //!
 //! Every chunk starts its columns with a full value, so one long chunk is smaller than many short
 //! ones. The merge is incremental: each row that is appended merges a few columns
-//! ([`ChunkMerge::work`]), so no single append waits for all of them. Variables call a group chunk
-//! a *window*.
+//! ([`ChunkMerge::work`]), so no single append waits for all of them. When that begins is decided
+//! by [`super::seal_schedule`].
 
 use super::group_chunk::{GroupChunk, GroupChunkBuilder};
 use super::seal_schedule::SealSchedule;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// A merge in progress: the chunks to merge, and the merged columns so far.
 pub(super) struct ChunkMerge {
-    windows: Vec<Arc<GroupChunk>>,
+    chunks: Vec<Arc<GroupChunk>>,
     columns: usize,
     builder: GroupChunkBuilder,
     column: Vec<u64>,
@@ -20,30 +20,31 @@ pub(super) struct ChunkMerge {
 
 impl ChunkMerge {
     /// Chooses the chunks to merge next, if there are any. These are the newest short chunks, once
-    /// there are as many as `pace` asks for. Short chunks that remain of an earlier multiple of
+    /// there are as many as `schedule` asks for. Short chunks that remain of an earlier multiple of
     /// `range` come first; two of them are enough. A merged chunk never crosses a multiple of
     /// `range`.
     pub(super) fn plan_next(
-        windows: &[Arc<GroupChunk>],
+        chunks: &[Arc<GroupChunk>],
         range: i64,
-        pace: &mut SealSchedule,
+        schedule: &mut SealSchedule,
     ) -> Option<ChunkMerge> {
         // Long chunks are never merged again: each sample is rewritten once.
-        let shorts = windows.iter().rev().take_while(|w| w.clock().len() <= GROUP_CHUNK_SCRAPES).count();
-        let shorts = &windows[windows.len() - shorts..];
+        let shorts = chunks.iter().rev().take_while(|w| w.clock().len() <= GROUP_CHUNK_SCRAPES).count();
+        let shorts = &chunks[chunks.len() - shorts..];
         let at = |w: &Arc<GroupChunk>| w.min().div_euclid(range);
         let now = at(shorts.last()?);
-        let enough =
-            |run: &&[Arc<GroupChunk>]| run.len() >= if at(&run[0]) == now { pace.windows } else { 2 };
-        let windows = shorts.chunk_by(|a, b| at(a) == at(b)).find(enough)?;
-        if at(&windows[0]) == now {
-            pace.folded();
+        let enough = |run: &&[Arc<GroupChunk>]| {
+            run.len() >= if at(&run[0]) == now { schedule.chunks_per_merge } else { 2 }
+        };
+        let chunks = shorts.chunk_by(|a, b| at(a) == at(b)).find(enough)?;
+        if at(&chunks[0]) == now {
+            schedule.merged();
         }
         // Earlier ranges do not count: they get no more chunks, so they follow no schedule.
-        let columns = windows.iter().map(|w| w.columns()).max().unwrap_or(0);
+        let columns = chunks.iter().map(|w| w.columns()).max().unwrap_or(0);
         let builder = GroupChunkBuilder::new(columns, true);
         let column = Vec::new();
-        Some(ChunkMerge { windows: windows.to_vec(), columns, builder, column })
+        Some(ChunkMerge { chunks: chunks.to_vec(), columns, builder, column })
     }
 
     /// Merges the next share of the columns. Returns whether the merge is complete.
@@ -51,13 +52,13 @@ impl ChunkMerge {
         // A share per scrape, so that no single append pays for a whole merge.
         let end = self.columns.min(self.builder.columns() + self.columns.div_ceil(GROUP_CHUNK_SCRAPES));
         for c in self.builder.columns() as u32..end as u32 {
-            let first = self.windows[0].constant(c);
+            let first = self.chunks[0].constant(c);
             // A column that is constant in all chunks is merged without decoding it.
-            match first.filter(|_| self.windows[1..].iter().all(|window| window.constant(c) == first)) {
+            match first.filter(|_| self.chunks[1..].iter().all(|chunk| chunk.constant(c) == first)) {
                 Some(bits) => self.builder.push_constant(bits),
                 None => {
                     self.column.clear();
-                    self.windows.iter().for_each(|window| window.append_bits(c, &mut self.column));
+                    self.chunks.iter().for_each(|chunk| chunk.append_bits(c, &mut self.column));
                     self.builder.push(&self.column);
                 }
             }
@@ -65,13 +66,13 @@ impl ChunkMerge {
         end == self.columns
     }
 
-    /// Replaces the merged chunks in `windows` by the long one. Does nothing if they are gone,
+    /// Replaces the merged chunks in `chunks` by the long one. Does nothing if they are gone,
     /// because they were dropped meanwhile.
-    pub(super) fn finish(self, windows: &mut Vec<Arc<GroupChunk>>) {
-        let Some(at) = windows.iter().position(|w| Arc::ptr_eq(w, &self.windows[0])) else { return };
-        let clock = self.windows.iter().flat_map(|w| w.clock().iter().copied()).collect();
+    pub(super) fn finish(self, chunks: &mut Vec<Arc<GroupChunk>>) {
+        let Some(at) = chunks.iter().position(|w| Arc::ptr_eq(w, &self.chunks[0])) else { return };
+        let clock = self.chunks.iter().flat_map(|w| w.clock().iter().copied()).collect();
         let one = Arc::new(self.builder.finish(clock));
-        windows.splice(at..at + self.windows.len(), [one]);
+        chunks.splice(at..at + self.chunks.len(), [one]);
     }
 }
 
@@ -95,7 +96,7 @@ mod tests {
     }
 
     fn clocks(set: &ColumnSet) -> Vec<Vec<TimeMs>> {
-        set.windows().iter().map(|w| w.clock().to_vec()).collect()
+        set.group_chunks().iter().map(|w| w.clock().to_vec()).collect()
     }
 
     #[test]
@@ -139,7 +140,7 @@ mod tests {
             let open: usize = sets.iter().map(|set| set.open_rows()).sum();
             let all = sets.len() * GROUP_CHUNK_SCRAPES;
             assert!((all / 3..all * 2 / 3).contains(&open), "{open} of {all} rows are open at {scrape}");
-            let folding = sets.iter().filter(|set| set.folds()).count();
+            let folding = sets.iter().filter(|set| set.is_merging()).count();
             assert!(folding <= sets.len() / 4, "{folding} of {} fold at {scrape}", sets.len());
         }
     }

@@ -24,9 +24,9 @@ pub(super) struct ColumnSet {
     /// duplicates.
     pub mixed: RoaringBitmap,
     rows: OpenRows,
-    windows: Vec<Arc<GroupChunk>>,
-    fold: Option<ChunkMerge>,
-    pace: SealSchedule,
+    chunks: Vec<Arc<GroupChunk>>,
+    merge: Option<ChunkMerge>,
+    schedule: SealSchedule,
 }
 
 impl ColumnSet {
@@ -37,9 +37,9 @@ impl ColumnSet {
             columns: Vec::new(),
             mixed: RoaringBitmap::new(),
             rows: OpenRows::default(),
-            windows: Vec::new(),
-            fold: None,
-            pace: SealSchedule::begin(group),
+            chunks: Vec::new(),
+            merge: None,
+            schedule: SealSchedule::begin(group),
         }
     }
 
@@ -47,23 +47,23 @@ impl ColumnSet {
     /// Returns whether the open rows were sealed.
     pub(super) fn push(&mut self, t: TimeMs, values: Arc<[f64]>, range: i64) -> bool {
         let crosses = self.rows.min().is_some_and(|first| first.div_euclid(range) != t.div_euclid(range));
-        let sealed = (crosses || self.rows.len() >= self.pace.rows) && self.seal();
+        let sealed = (crosses || self.rows.len() >= self.schedule.rows_per_chunk) && self.seal();
         self.rows.push(t, values);
         if crosses {
             // All sets cross the range at the same time. The next seal of each set is staggered
             // again, so they do not all seal and merge together.
-            self.pace = SealSchedule::begin(self.group);
+            self.schedule = SealSchedule::begin(self.group);
         } else if sealed {
-            self.pace.sealed();
+            self.schedule.sealed();
         }
-        if let Some(fold) = &mut self.fold {
-            if fold.work()
-                && let Some(fold) = self.fold.take()
+        if let Some(merge) = &mut self.merge {
+            if merge.work()
+                && let Some(merge) = self.merge.take()
             {
-                fold.finish(&mut self.windows);
+                merge.finish(&mut self.chunks);
             }
         } else if sealed && !crosses {
-            self.fold = ChunkMerge::plan_next(&self.windows, range, &mut self.pace);
+            self.merge = ChunkMerge::plan_next(&self.chunks, range, &mut self.schedule);
         }
         sealed
     }
@@ -81,43 +81,42 @@ impl ColumnSet {
 
     /// Seals the open rows. Returns whether there were any.
     pub(super) fn seal(&mut self) -> bool {
-        let window = self.rows.seal(self.columns.len());
-        let any = window.is_some();
-        self.windows.extend(window.map(Arc::new));
+        let chunk = self.rows.seal(self.columns.len());
+        let any = chunk.is_some();
+        self.chunks.extend(chunk.map(Arc::new));
         any
     }
 
     /// Whether a ready-made chunk that begins at `t` may be appended: no merge runs, and at most
     /// [`SCRAPE_RUN_PENDING_CHUNKS`] short chunks of the same range wait to be merged.
     pub(super) fn has_no_pending_merge(&self, t: TimeMs, range: i64) -> bool {
-        let waits = |window: &&Arc<GroupChunk>| {
-            window.clock().len() <= GROUP_CHUNK_SCRAPES
-                && window.max().div_euclid(range) == t.div_euclid(range)
+        let waits = |chunk: &&Arc<GroupChunk>| {
+            chunk.clock().len() <= GROUP_CHUNK_SCRAPES && chunk.max().div_euclid(range) == t.div_euclid(range)
         };
-        self.fold.is_none()
-            && self.windows.iter().rev().take_while(waits).count() <= SCRAPE_RUN_PENDING_CHUNKS
+        self.merge.is_none()
+            && self.chunks.iter().rev().take_while(waits).count() <= SCRAPE_RUN_PENDING_CHUNKS
     }
 
     /// Appends a chunk that is later than all others.
-    pub(super) fn push_chunk(&mut self, window: GroupChunk) {
+    pub(super) fn push_chunk(&mut self, chunk: GroupChunk) {
         self.seal();
-        self.windows.push(Arc::new(window));
+        self.chunks.push(Arc::new(chunk));
     }
 
     /// Whether the set holds no sample.
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.windows.is_empty()
+        self.rows.is_empty() && self.chunks.is_empty()
     }
 
     /// Time of the oldest row.
     pub(super) fn oldest(&self) -> Option<TimeMs> {
-        self.windows.first().map(|w| w.min()).or(self.rows.min())
+        self.chunks.first().map(|w| w.min()).or(self.rows.min())
     }
 
     /// Number of column chunks, the open ones included.
     pub(super) fn chunks(&self) -> u64 {
         let open = if self.rows.is_empty() { 0 } else { self.columns.len() as u64 };
-        self.windows.iter().map(|w| u64::from(w.present())).sum::<u64>() + open
+        self.chunks.iter().map(|w| u64::from(w.present())).sum::<u64>() + open
     }
 
     /// Time of the newest sample of column `c`.
@@ -125,10 +124,10 @@ impl ColumnSet {
         self.rows.newest(c).or_else(|| {
             // Only for series that are in no open row, such as those that ended: decoding a chunk
             // for each sample would be too slow.
-            let window = self.windows.iter().rev().find(|w| w.has(c))?;
+            let chunk = self.chunks.iter().rev().find(|w| w.has(c))?;
             let mut ts = Vec::new();
             let mut vs = Vec::new();
-            window.read(c, TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs);
+            chunk.read(c, TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs);
             ts.last().copied()
         })
     }
@@ -138,67 +137,67 @@ impl ColumnSet {
         if let Some(v) = self.rows.at(c, t) {
             return Some(v);
         }
-        let i = self.windows.partition_point(|w| w.max() < t);
+        let i = self.chunks.partition_point(|w| w.max() < t);
         let mut ts = Vec::new();
         let mut vs = Vec::new();
-        self.windows.get(i)?.read(c, t, t, &mut ts, &mut vs);
+        self.chunks.get(i)?.read(c, t, t, &mut ts, &mut vs);
         vs.first().copied()
     }
 
     /// The chunks and rows that may hold samples in `from..=to`.
     pub(super) fn snapshot(&self, from: TimeMs, to: TimeMs) -> ColumnsSnapshot {
-        let first = self.windows.partition_point(|w| w.max() < from);
-        let end = self.windows.partition_point(|w| w.min() <= to).max(first);
+        let first = self.chunks.partition_point(|w| w.max() < from);
+        let end = self.chunks.partition_point(|w| w.min() <= to).max(first);
         let rows = self.rows.between(from, to).to_vec();
-        ColumnsSnapshot { windows: self.windows[first..end].to_vec(), rows }
+        ColumnsSnapshot { chunks: self.chunks[first..end].to_vec(), rows }
     }
 
     /// Drops chunks that end before `end`, and rows before `end`.
     pub(super) fn drop_before(&mut self, end: TimeMs) {
-        self.windows.retain(|w| w.max() >= end);
+        self.chunks.retain(|w| w.max() >= end);
         // The merge may hold chunks that were just dropped.
-        self.fold = None;
+        self.merge = None;
         self.rows.drop_before(end);
     }
 
     /// The columns that have samples.
     pub(super) fn live_columns(&self) -> RoaringBitmap {
-        let alive = |c: &u32| self.windows.iter().any(|w| w.has(*c)) || self.rows.newest(*c).is_some();
+        let alive = |c: &u32| self.chunks.iter().any(|w| w.has(*c)) || self.rows.newest(*c).is_some();
         (0..self.columns.len() as u32).filter(alive).collect()
     }
 }
 
 #[cfg(test)]
 impl ColumnSet {
-    pub(super) fn windows(&self) -> &[Arc<GroupChunk>] {
-        &self.windows
+    pub(super) fn group_chunks(&self) -> &[Arc<GroupChunk>] {
+        &self.chunks
     }
 
     pub(super) fn open_rows(&self) -> usize {
         self.rows.len()
     }
 
-    pub(super) fn folds(&self) -> bool {
-        self.fold.is_some()
+    pub(super) fn is_merging(&self) -> bool {
+        self.merge.is_some()
     }
 }
 
 /// What a reader needs of a column set. All series of the set in one selection share it.
 pub(super) struct ColumnsSnapshot {
-    windows: Vec<Arc<GroupChunk>>,
+    chunks: Vec<Arc<GroupChunk>>,
     rows: Vec<(TimeMs, OpenRow)>,
 }
 
 impl ColumnsSnapshot {
     /// Whether column `c` has a sample.
     pub(super) fn has(&self, c: u32) -> bool {
-        self.windows.iter().any(|w| w.has(c)) || self.rows.iter().any(|(_, row)| row.get(c).is_some())
+        self.chunks.iter().any(|w| w.has(c)) || self.rows.iter().any(|(_, row)| row.get(c).is_some())
     }
 
     /// Appends the samples of column `c` with `from ≤ t ≤ to` in time order.
     pub(super) fn read(&self, c: u32, from: TimeMs, to: TimeMs, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
-        for window in self.windows.iter().filter(|w| w.min() <= to && w.max() >= from) {
-            window.read(c, from, to, ts, vs);
+        for chunk in self.chunks.iter().filter(|w| w.min() <= to && w.max() >= from) {
+            chunk.read(c, from, to, ts, vs);
         }
         for (t, row) in self.rows.iter().filter(|(t, _)| *t >= from && *t <= to) {
             if let Some(v) = row.get(c) {
@@ -213,12 +212,12 @@ impl ColumnsSnapshot {
     pub(super) fn latest(&self, c: u32, from: TimeMs, to: TimeMs) -> Option<(TimeMs, f64)> {
         let mut rows = self.rows.iter().rev().filter(|(t, _)| *t >= from && *t <= to);
         let in_row = rows.find_map(|(t, row)| Some((*t, row.get(c)?)));
-        in_row.or_else(|| self.windows.iter().rev().find_map(|window| window.latest(c, from, to)))
+        in_row.or_else(|| self.chunks.iter().rev().find_map(|chunk| chunk.latest(c, from, to)))
     }
 
     /// Calls `add(min, max)` for each chunk and each row.
     pub(super) fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
-        self.windows.iter().for_each(|w| add(w.min(), w.max()));
+        self.chunks.iter().for_each(|w| add(w.min(), w.max()));
         self.rows.iter().for_each(|(t, _)| add(*t, *t));
     }
 }

@@ -24,10 +24,10 @@ impl Head {
     pub fn correct(&mut self, slot: u32, t: TimeMs, v: f64) {
         let there = self.histogram_at(slot, t).is_some();
         if there {
-            let lanes = self.series[slot].lanes_mut();
+            let sparse = self.series[slot].sparse_mut();
             // The hint of the histogram after the removed one was made by comparison with it.
-            lanes.histograms.remove(t);
-            lanes.histograms.change_after(t, NativeHistogram::clear_reset_hint);
+            sparse.histograms.remove(t);
+            sparse.histograms.change_after(t, NativeHistogram::clear_reset_hint);
             if self.times.oldest == Some(t) {
                 self.times.oldest = self.find_oldest();
             }

@@ -1,5 +1,6 @@
 //! A column group: the series that one target or rule writes together, with one timestamp for all.
-//! It maps the layout of its batches to the columns of its current column set ([`super::columns`]).
+//! It maps the layout of its batches (which series the values are) to the columns of its current
+//! column set ([`super::columns`]), and remembers what the log knows of it.
 
 use super::implicit_groups::PREFIX;
 use crate::model::TimeMs;

@@ -80,8 +80,8 @@ impl Head {
         let mut run = SameTimeRun::default();
         for sample in samples {
             // The newest column: older sets get no rows any more.
-            match self.series[sample.0].homes().last().copied() {
-                Some(home) => self.place_by_column(*sample, home, &mut run, counts),
+            match self.series[sample.0].columns().last().copied() {
+                Some(column_ref) => self.place_by_column(*sample, column_ref, &mut run, counts),
                 None => run.new.push(*sample),
             }
         }
@@ -97,18 +97,18 @@ impl Head {
     fn place_by_column(
         &mut self,
         sample: SlotFloat,
-        home: ColumnRef,
+        column_ref: ColumnRef,
         run: &mut SameTimeRun,
         counts: &mut AppendCounts,
     ) {
-        if run.rows_in_progress.get(run.at).is_none_or(|part| part.set != home.set) {
-            match self.row_of_set(home.set, sample.1, &mut run.rows_in_progress) {
+        if run.rows_in_progress.get(run.at).is_none_or(|part| part.set != column_ref.set) {
+            match self.row_of_set(column_ref.set, sample.1, &mut run.rows_in_progress) {
                 Some(at) => run.at = at,
                 None => return run.alone.push(sample),
             }
         }
         let set = run.rows_in_progress[run.at].set;
-        let column = if set == home.set { home.column } else { self.column(set, sample.0) };
+        let column = if set == column_ref.set { column_ref.column } else { self.column(set, sample.0) };
         self.gather(sample, ColumnRef { set, column }, run, counts);
     }
 
@@ -178,13 +178,13 @@ impl Head {
     fn gather(
         &mut self,
         sample: SlotFloat,
-        home: ColumnRef,
+        column_ref: ColumnRef,
         run: &mut SameTimeRun,
         counts: &mut AppendCounts,
     ) {
         let (slot, t, v) = sample;
         let part = &mut run.rows_in_progress[run.at];
-        let column = home.column as usize;
+        let column = column_ref.column as usize;
         if part.row.len() <= column {
             part.row.resize(column + 1, ABSENT);
         }
@@ -195,7 +195,7 @@ impl Head {
         }
         // Samples of this series may be elsewhere at this time; for all others the time of the row
         // decides.
-        if series.is_mixed() || series.homes().len() > 1 {
+        if series.is_mixed() || series.columns().len() > 1 {
             let decision = self.decide(slot, t, v);
             if decision != AppendDecision::Store {
                 self.limits.count(decision, (slot, t), counts);
@@ -240,8 +240,8 @@ impl Head {
         let series = &self.series[slot];
         // A hole at this time would hide the sample of the column.
         let free = series.rows().is_none_or(|rows| !rows.has_holes());
-        let Some(home) = series.homes().last().filter(|_| free) else { return false };
-        self.groups.sets.get_mut(&home.set).is_some_and(|set| set.fill(home.column, t, v))
+        let Some(column_ref) = series.columns().last().filter(|_| free) else { return false };
+        self.groups.sets.get_mut(&column_ref.set).is_some_and(|set| set.fill(column_ref.column, t, v))
     }
 }
 

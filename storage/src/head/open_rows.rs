@@ -59,7 +59,7 @@ pub(super) struct OpenRows {
     /// The base of rows that are packed next; empty until there is one.
     base: Arc<[f64]>,
     /// Rows from this index on were not packed since they were last filled.
-    loose: usize,
+    unpacked_from: usize,
 }
 
 impl OpenRows {
@@ -71,10 +71,10 @@ impl OpenRows {
         self.rows.push((t, OpenRow::Whole(values)));
     }
 
-    /// Packs the rows from `loose` on: each becomes a difference to the base if that is smaller, or
-    /// the new base if it has many more samples.
+    /// Packs the rows from `unpacked_from` on: each becomes a difference to the base if that is
+    /// smaller, or the new base if it has many more samples.
     fn pack(&mut self) {
-        for (_, row) in &mut self.rows[self.loose..] {
+        for (_, row) in &mut self.rows[self.unpacked_from..] {
             // A row that is packed already was not filled since: filling makes it whole again.
             let OpenRow::Whole(values) = row else { continue };
             let marks = ChangedColumns::of(&self.base, values);
@@ -86,7 +86,7 @@ impl OpenRows {
                 *row = OpenRow::Packed(Arc::new(RowDelta::new(&self.base, values, marks)));
             }
         }
-        self.loose = self.rows.len();
+        self.unpacked_from = self.rows.len();
     }
 
     /// Puts a value into the row of time `t`, if there is such a row and its column `c` is empty.
@@ -98,7 +98,7 @@ impl OpenRows {
         let free = row.get(c).is_none();
         if free {
             row.put(c, v, columns);
-            self.loose = self.loose.min(at);
+            self.unpacked_from = self.unpacked_from.min(at);
         }
         free
     }
@@ -107,23 +107,24 @@ impl OpenRows {
     /// no rows.
     pub(super) fn seal(&mut self, columns: usize) -> Option<GroupChunk> {
         let rows = std::mem::take(self);
-        (!rows.is_empty()).then(|| rows.window(columns))
+        (!rows.is_empty()).then(|| rows.chunk(columns))
     }
 
-    fn window(&self, columns: usize) -> GroupChunk {
+    fn chunk(&self, columns: usize) -> GroupChunk {
         let mut builder = GroupChunkBuilder::new(columns, false);
-        let mut rows: Vec<Turned> = self.rows.iter().map(|(_, row)| Turned::of(row, &self.base)).collect();
+        let mut rows: Vec<RowCursor> =
+            self.rows.iter().map(|(_, row)| RowCursor::of(row, &self.base)).collect();
         let mut column = Vec::with_capacity(rows.len());
         for at in 0..columns.div_ceil(WORD) {
-            // 64 columns at a time: a bit of `moved` is set if any row differs from the base in
+            // 64 columns at a time: a bit of `changed` is set if any row differs from the base in
             // this column. Most columns are constant, and are finished without a look at their
             // values.
-            let moved = rows.iter_mut().fold(0, |moved, row| moved | row.go(at, &self.base));
+            let changed = rows.iter_mut().fold(0, |changed, row| changed | row.move_to(at, &self.base));
             for c in at * WORD..columns.min((at + 1) * WORD) {
                 let bit = 1 << (c % WORD);
                 let base = value(&self.base, c).to_bits();
                 // No row differs from the base, so the column is constant.
-                if moved & bit == 0 {
+                if changed & bit == 0 {
                     builder.push_constant(base);
                     continue;
                 }
@@ -179,7 +180,7 @@ impl OpenRows {
     pub(super) fn drop_before(&mut self, end: TimeMs) {
         let cut = self.rows.partition_point(|row| row.0 < end);
         self.rows.drain(..cut);
-        self.loose = self.loose.saturating_sub(cut);
+        self.unpacked_from = self.unpacked_from.saturating_sub(cut);
         // Without rows nothing refers to the base, and the next row becomes a new one.
         if self.rows.is_empty() {
             self.base = Arc::default();
@@ -188,35 +189,37 @@ impl OpenRows {
 }
 
 /// A row while its values are transposed to columns.
-struct Turned<'a> {
-    row: Source<'a>,
+struct RowCursor<'a> {
+    row: RowValues<'a>,
     /// For the current word of 64 columns: which of them differ from the base, one bit each.
     marks: u64,
 }
 
 /// Where the values of the row are.
-enum Source<'a> {
+enum RowValues<'a> {
     Whole(Cow<'a, [f64]>),
     /// The difference to the base, and how many of its values were read.
     Packed(&'a RowDelta, usize),
 }
 
-impl Turned<'_> {
-    fn of<'a>(row: &'a OpenRow, base: &Arc<[f64]>) -> Turned<'a> {
+impl RowCursor<'_> {
+    fn of<'a>(row: &'a OpenRow, base: &Arc<[f64]>) -> RowCursor<'a> {
         let row = match row {
-            OpenRow::Whole(row) => Source::Whole(Cow::Borrowed(row)),
-            OpenRow::Packed(row) if Arc::ptr_eq(row.base(), base) => Source::Packed(row, 0),
+            OpenRow::Whole(row) => RowValues::Whole(Cow::Borrowed(row)),
+            OpenRow::Packed(row) if Arc::ptr_eq(row.base(), base) => RowValues::Packed(row, 0),
             // The row was packed with an earlier base.
-            OpenRow::Packed(row) => Source::Whole(Cow::Owned(row.unpacked())),
+            OpenRow::Packed(row) => RowValues::Whole(Cow::Owned(row.unpacked())),
         };
-        Turned { row, marks: 0 }
+        RowCursor { row, marks: 0 }
     }
 
     /// Moves to word `at` of columns. Returns which of them differ from the base.
-    fn go(&mut self, at: usize, base: &[f64]) -> u64 {
+    fn move_to(&mut self, at: usize, base: &[f64]) -> u64 {
         self.marks = match &self.row {
-            Source::Whole(row) => row_delta::differing(row_delta::word(base, at), row_delta::word(row, at)),
-            Source::Packed(row, _) => row.word(at),
+            RowValues::Whole(row) => {
+                row_delta::differing(row_delta::word(base, at), row_delta::word(row, at))
+            }
+            RowValues::Packed(row, _) => row.word(at),
         };
         self.marks
     }
@@ -225,8 +228,8 @@ impl Turned<'_> {
     /// order.
     fn next(&mut self, c: usize) -> u64 {
         let v = match &mut self.row {
-            Source::Whole(row) => value(row, c),
-            Source::Packed(row, taken) => {
+            RowValues::Whole(row) => value(row, c),
+            RowValues::Packed(row, taken) => {
                 *taken += 1;
                 row.values()[*taken - 1]
             }
@@ -258,9 +261,9 @@ mod tests {
     }
 
     /// The bit patterns of a sealed column.
-    fn sealed(window: &GroupChunk, c: usize) -> Vec<u64> {
+    fn sealed(chunk: &GroupChunk, c: usize) -> Vec<u64> {
         let mut bits = Vec::new();
-        window.append_bits(c as u32, &mut bits);
+        chunk.append_bits(c as u32, &mut bits);
         bits
     }
 
@@ -300,19 +303,19 @@ mod tests {
                 let v = open.at(c as u32, at as i64).unwrap_or(ABSENT);
                 prop_assert_eq!(v.to_bits(), bits(at, c));
             }
-            let Some(window) = open.seal(columns) else { panic!("there are rows") };
+            let Some(chunk) = open.seal(columns) else { panic!("there are rows") };
             prop_assert!(open.is_empty());
-            prop_assert_eq!(window.columns(), columns);
+            prop_assert_eq!(chunk.columns(), columns);
             for c in 0..columns {
-                prop_assert_eq!(sealed(&window, c), (0..rows.len()).map(|at| bits(at, c)).collect::<Vec<_>>());
+                prop_assert_eq!(sealed(&chunk, c), (0..rows.len()).map(|at| bits(at, c)).collect::<Vec<_>>());
             }
         }
     }
 
     #[test]
     fn what_hardly_moves_is_packed() {
-        let row = |moved: usize| -> Vec<f64> {
-            (0..40_000).map(|c| f64::from(c) + if c % 10 == 0 { moved as f64 } else { 0.0 }).collect()
+        let row = |changed: usize| -> Vec<f64> {
+            (0..40_000).map(|c| f64::from(c) + if c % 10 == 0 { changed as f64 } else { 0.0 }).collect()
         };
         let open = pushed(&[row(0), row(1), row(2), row(3)]);
         assert_eq!(packed(&open), [false, true, true, false]);

@@ -97,6 +97,7 @@ impl<T> Index<usize> for PagedVec<T> {
 impl<T: Default> IndexMut<usize> for PagedVec<T> {
     #[inline]
     fn index_mut(&mut self, at: usize) -> &mut T {
+        // Beyond the end this panics, as for a `Vec`: slots are created before they are used.
         let page = &mut self.pages[at / PAGE];
         &mut page.get_or_insert_with(|| Box::new(std::array::from_fn(|_| T::default())))[at % PAGE]
     }

@@ -96,7 +96,7 @@ impl Head {
     pub(super) fn find_oldest(&self) -> Option<TimeMs> {
         let sets = self.groups.sets.values().filter_map(|set| set.oldest());
         let rows = self.series.iter().filter_map(|(_, series)| series.rows()?.oldest());
-        let histograms = self.series.iter().filter_map(|(_, series)| series.lanes()?.histograms.oldest());
+        let histograms = self.series.iter().filter_map(|(_, series)| series.sparse()?.histograms.oldest());
         sets.chain(rows).chain(histograms).min()
     }
 
@@ -131,8 +131,8 @@ impl Head {
         // A column that the current layout may fill keeps its series: its next sample is stored
         // without a lookup of the series, so nothing would activate it again.
         let in_use = self.groups.all_columns_in_use();
-        self.series.deactivate_unused(|home| {
-            in_use.get(&home.set).is_some_and(|columns| columns.contains(home.column))
+        self.series.deactivate_unused(|column_ref| {
+            in_use.get(&column_ref.set).is_some_and(|columns| columns.contains(column_ref.column))
         });
     }
 
@@ -160,7 +160,7 @@ impl Head {
     fn drop_sets(&mut self) {
         for (key, columns) in self.groups.remove_empty_sets() {
             for slot in columns {
-                self.series[slot].remove_home(key);
+                self.series[slot].remove_column(key);
             }
         }
         self.groups.renew_sparse_sets();
@@ -170,8 +170,8 @@ impl Head {
     fn refresh_mixed(&mut self) {
         let mixed = |slot: u32, group: u32| {
             let series = &self.series[slot];
-            let mut homes = series.homes().iter();
-            series.is_mixed() || homes.any(|home| self.groups.is_foreign(home.set, group))
+            let mut column_refs = series.columns().iter();
+            series.is_mixed() || column_refs.any(|column_ref| self.groups.is_foreign(column_ref.set, group))
         };
         let fresh: Vec<(u32, RoaringBitmap)> = self
             .groups
@@ -195,8 +195,8 @@ impl Head {
     pub fn chunks(&self) -> u64 {
         let rows =
             self.series.iter().filter_map(|(_, series)| series.rows()).map(|rows| rows.chunks() as u64);
-        let lanes = self.series.iter().filter_map(|(_, series)| series.lanes());
-        let histograms = lanes.map(|lanes| lanes.histograms.chunks() as u64);
+        let sparse = self.series.iter().filter_map(|(_, series)| series.sparse());
+        let histograms = sparse.map(|sparse| sparse.histograms.chunks() as u64);
         let columns = self.groups.sets.values().map(|set| set.chunks());
         columns.chain(rows).chain(histograms).sum()
     }

@@ -273,7 +273,7 @@ impl Head {
 
     /// The groups that have a column for this series.
     pub fn groups_with(&self, slot: u32) -> impl Iterator<Item = u32> + '_ {
-        let homes = self.series.get(slot).map_or(&[][..], |series| series.homes());
-        homes.iter().filter_map(|home| Some(self.groups.sets.get(&home.set)?.group))
+        let column_refs = self.series.get(slot).map_or(&[][..], |series| series.columns());
+        column_refs.iter().filter_map(|column_ref| Some(self.groups.sets.get(&column_ref.set)?.group))
     }
 }

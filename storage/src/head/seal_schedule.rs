@@ -10,9 +10,9 @@ use crate::limits::{GROUP_CHUNK_SCRAPES, MERGED_GROUP_CHUNKS};
 /// When to seal and when to merge next.
 pub(super) struct SealSchedule {
     /// Number of open rows that are sealed to a chunk.
-    pub rows: usize,
+    pub rows_per_chunk: usize,
     /// Number of short chunks that are merged to a long one.
-    pub windows: usize,
+    pub chunks_per_merge: usize,
 }
 
 impl SealSchedule {
@@ -23,17 +23,20 @@ impl SealSchedule {
         let scrapes = (GROUP_CHUNK_SCRAPES * MERGED_GROUP_CHUNKS) as u64;
         let at = ((turn * scrapes) >> 32) as usize;
         // At least two chunks: a single one cannot be merged.
-        SealSchedule { rows: 1 + at % GROUP_CHUNK_SCRAPES, windows: 2 + at / GROUP_CHUNK_SCRAPES }
+        SealSchedule {
+            rows_per_chunk: 1 + at % GROUP_CHUNK_SCRAPES,
+            chunks_per_merge: 2 + at / GROUP_CHUNK_SCRAPES,
+        }
     }
 
     /// Rows were sealed: the next seal comes after a full number of rows.
     pub(super) fn sealed(&mut self) {
-        self.rows = GROUP_CHUNK_SCRAPES;
+        self.rows_per_chunk = GROUP_CHUNK_SCRAPES;
     }
 
     /// Chunks were merged: the next merge comes after a full number of chunks.
-    pub(super) fn folded(&mut self) {
-        self.windows = MERGED_GROUP_CHUNKS;
+    pub(super) fn merged(&mut self) {
+        self.chunks_per_merge = MERGED_GROUP_CHUNKS;
     }
 }
 
@@ -44,14 +47,14 @@ mod tests {
     #[test]
     fn neighbours_begin_apart() {
         for groups in [8_u32, 10, 64, 1000] {
-            let mut windows = [0; MERGED_GROUP_CHUNKS];
+            let mut chunks_per_merge = [0; MERGED_GROUP_CHUNKS];
             for group in 0..groups {
-                let pace = SealSchedule::begin(group);
-                assert!((1..=GROUP_CHUNK_SCRAPES).contains(&pace.rows));
-                windows[pace.windows % MERGED_GROUP_CHUNKS] += 1;
+                let schedule = SealSchedule::begin(group);
+                assert!((1..=GROUP_CHUNK_SCRAPES).contains(&schedule.rows_per_chunk));
+                chunks_per_merge[schedule.chunks_per_merge % MERGED_GROUP_CHUNKS] += 1;
             }
             let fair = groups.div_ceil(MERGED_GROUP_CHUNKS as u32);
-            assert!(windows.iter().all(|n| *n <= fair + 1), "{groups} groups: {windows:?}");
+            assert!(chunks_per_merge.iter().all(|n| *n <= fair + 1), "{groups} groups: {chunks_per_merge:?}");
         }
     }
 }

@@ -20,12 +20,12 @@ pub struct HeadSeries {
     /// The labels; empty while the series is inactive.
     pub(super) labels: Labels,
     /// Its column, if it has exactly one.
-    home: Option<ColumnRef>,
+    column: Option<ColumnRef>,
     /// Whether it is in the postings: it has samples, or a writer's current layout names it.
     pub(super) listed: bool,
     /// Whether the write-ahead log has its series record.
     pub(super) logged: bool,
-    aside: Option<Box<RareSeriesData>>,
+    rare: Option<Box<RareSeriesData>>,
 }
 
 /// What only few series have.
@@ -33,73 +33,77 @@ pub struct HeadSeries {
 struct RareSeriesData {
     /// Columns in several groups or in several column sets of one group. Empty if there is at most
     /// one.
-    homes: Box<[ColumnRef]>,
+    columns: Box<[ColumnRef]>,
     rows: Option<Box<UngroupedSamples>>,
-    lanes: Option<Box<SparseColumns>>,
+    sparse: Option<Box<SparseColumns>>,
 }
 
 impl HeadSeries {
     /// Its columns, current and earlier ones, oldest first; nearly always one.
-    pub(super) fn homes(&self) -> &[ColumnRef] {
-        match &self.aside {
-            Some(aside) if !aside.homes.is_empty() => &aside.homes,
-            _ => self.home.as_slice(),
+    pub(super) fn columns(&self) -> &[ColumnRef] {
+        match &self.rare {
+            Some(rare) if !rare.columns.is_empty() => &rare.columns,
+            _ => self.column.as_slice(),
         }
     }
 
     /// Adds a column.
-    pub(super) fn add_home(&mut self, home: ColumnRef) {
-        self.set_homes(self.homes().iter().copied().chain([home]).collect());
+    pub(super) fn add_column(&mut self, column_ref: ColumnRef) {
+        self.set_columns(self.columns().iter().copied().chain([column_ref]).collect());
     }
 
     /// Removes the column in `set`.
-    pub(super) fn remove_home(&mut self, set: u32) {
-        self.set_homes(self.homes().iter().copied().filter(|home| home.set != set).collect());
+    pub(super) fn remove_column(&mut self, set: u32) {
+        self.set_columns(self.columns().iter().copied().filter(|column_ref| column_ref.set != set).collect());
     }
 
-    fn set_homes(&mut self, homes: Vec<ColumnRef>) {
-        let several = homes.len() > 1;
-        self.home = homes.first().copied().filter(|_| !several);
-        if several || self.aside.is_some() {
-            self.aside.get_or_insert_default().homes = if several { homes.into() } else { Box::default() };
+    fn set_columns(&mut self, column_refs: Vec<ColumnRef>) {
+        let several = column_refs.len() > 1;
+        self.column = column_refs.first().copied().filter(|_| !several);
+        // A series with a single column needs no box.
+        if several || self.rare.is_some() {
+            self.rare.get_or_insert_default().columns =
+                if several { column_refs.into() } else { Box::default() };
         }
     }
 
     /// Its ungrouped samples.
     pub(super) fn rows(&self) -> Option<&UngroupedSamples> {
-        self.aside.as_ref()?.rows.as_deref()
+        self.rare.as_ref()?.rows.as_deref()
     }
 
     /// Its ungrouped samples, created if needed.
     pub(super) fn rows_mut(&mut self) -> &mut UngroupedSamples {
-        self.aside.get_or_insert_default().rows.get_or_insert_default()
+        self.rare.get_or_insert_default().rows.get_or_insert_default()
     }
 
     /// Its native histograms and start timestamps, if it has any.
-    pub(super) fn lanes(&self) -> Option<&SparseColumns> {
-        self.aside.as_ref()?.lanes.as_deref()
+    pub(super) fn sparse(&self) -> Option<&SparseColumns> {
+        self.rare.as_ref()?.sparse.as_deref()
     }
 
     /// Its native histograms and start timestamps, created if needed.
-    pub(super) fn lanes_mut(&mut self) -> &mut SparseColumns {
-        self.aside.get_or_insert_default().lanes.get_or_insert_default()
+    pub(super) fn sparse_mut(&mut self) -> &mut SparseColumns {
+        self.rare.get_or_insert_default().sparse.get_or_insert_default()
     }
 
     /// Whether it has samples outside columns, so that each of its samples in columns must be
     /// checked.
     pub(super) fn is_mixed(&self) -> bool {
-        self.rows().is_some() || self.lanes().is_some_and(|lanes| !lanes.histograms.is_empty())
+        self.rows().is_some() || self.sparse().is_some_and(|sparse| !sparse.histograms.is_empty())
     }
 
     /// Drops all samples before `end` that are not in columns.
     pub(super) fn drop_before(&mut self, end: TimeMs) {
-        let Some(aside) = &mut self.aside else { return };
-        aside.rows.iter_mut().for_each(|rows| rows.drop_before(end));
-        aside.rows.take_if(|rows| rows.is_empty());
-        aside.lanes.iter_mut().for_each(|lanes| lanes.drop_before(end));
-        aside.lanes.take_if(|lanes| lanes.is_empty());
-        if aside.homes.is_empty() && aside.rows.is_none() && aside.lanes.is_none() {
-            self.aside = None;
+        let Some(rare) = &mut self.rare else { return };
+        rare.rows.iter_mut().for_each(|rows| rows.drop_before(end));
+        rare.rows.take_if(|rows| rows.is_empty());
+        rare.sparse.iter_mut().for_each(|sparse| sparse.drop_before(end));
+        rare.sparse.take_if(|sparse| sparse.is_empty());
+        // Given back: most series with single samples had them once, after a restart of their
+        // target.
+        if rare.columns.is_empty() && rare.rows.is_none() && rare.sparse.is_none() {
+            self.rare = None;
         }
     }
 }
@@ -110,22 +114,22 @@ mod tests {
 
     #[test]
     fn columns_come_and_go() {
-        let homes: Vec<ColumnRef> = (0..3).map(|set| ColumnRef { set, column: 7 }).collect();
+        let column_refs: Vec<ColumnRef> = (0..3).map(|set| ColumnRef { set, column: 7 }).collect();
         let mut series = HeadSeries::default();
-        for (at, home) in homes.iter().enumerate() {
-            assert_eq!(series.homes(), &homes[..at]);
-            series.add_home(*home);
+        for (at, column_ref) in column_refs.iter().enumerate() {
+            assert_eq!(series.columns(), &column_refs[..at]);
+            series.add_column(*column_ref);
         }
-        assert_eq!(series.homes(), homes);
-        series.remove_home(1);
-        assert_eq!(series.homes(), [homes[0], homes[2]]);
-        series.remove_home(0);
-        assert_eq!(series.homes(), [homes[2]]);
+        assert_eq!(series.columns(), column_refs);
+        series.remove_column(1);
+        assert_eq!(series.columns(), [column_refs[0], column_refs[2]]);
+        series.remove_column(0);
+        assert_eq!(series.columns(), [column_refs[2]]);
         series.rows_mut().add(1, 1.0, 10);
         series.drop_before(2);
-        assert!(series.rows().is_none() && series.aside.is_none());
-        series.remove_home(2);
-        assert!(series.homes().is_empty());
+        assert!(series.rows().is_none() && series.rare.is_none());
+        series.remove_column(2);
+        assert!(series.columns().is_empty());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The index from labels to slots. It stores only slots; the labels to compare with are in the
-//! series.
+//! The index from labels to slots (numbers of series) of one shard. It stores only slots; the
+//! labels to compare with are in the series, so that they are in memory once.
 
 use super::paged_vec::PagedVec;
 use super::series::HeadSeries;

@@ -162,8 +162,8 @@ impl HeadSeriesTable {
     pub(super) fn deactivate_unused(&mut self, in_use: impl Fn(&ColumnRef) -> bool) {
         let mut inactive = Vec::new();
         for (slot, series) in self.slots.iter_mut() {
-            let no_samples = series.rows().is_none() && series.lanes().is_none();
-            if series.listed && no_samples && !series.homes().iter().any(&in_use) {
+            let no_samples = series.rows().is_none() && series.sparse().is_none();
+            if series.listed && no_samples && !series.columns().iter().any(&in_use) {
                 self.postings.remove(slot, &series.labels);
                 self.index.remove(slot, &series.labels);
                 series.listed = false;

@@ -98,7 +98,8 @@ impl Head {
     /// Whether the series with these labels has a column in a group whose key begins with `prefix`.
     pub fn is_column_of(&self, labels: &Labels, prefix: &str) -> bool {
         let Some(slot) = self.series.slot_of(labels.encoded()) else { return false };
-        let mut sets = self.series[slot].homes().iter().filter_map(|home| self.groups.sets.get(&home.set));
+        let mut sets =
+            self.series[slot].columns().iter().filter_map(|column_ref| self.groups.sets.get(&column_ref.set));
         sets.any(|set| self.groups[set.group].key.starts_with(prefix))
     }
 
@@ -176,17 +177,17 @@ impl Head {
     pub(super) fn column(&mut self, set: u32, slot: u32) -> u32 {
         self.series.activate(slot);
         let series = &mut self.series[slot];
-        if let Some(home) = series.homes().iter().find(|home| home.set == set) {
-            return home.column;
+        if let Some(column_ref) = series.columns().iter().find(|column_ref| column_ref.set == set) {
+            return column_ref.column;
         }
         let Some(columns) = self.groups.sets.get_mut(&set) else { return u32::MAX };
         let column = columns.columns.len() as u32;
         let group = columns.group;
         columns.columns.push(slot);
-        series.add_home(ColumnRef { set, column });
+        series.add_column(ColumnRef { set, column });
         // A series that also has samples outside this group could get two samples at one time.
         // Another set of the same group cannot have the time of a new row: rows ascend.
-        let foreign = series.homes().iter().any(|home| self.groups.is_foreign(home.set, group));
+        let foreign = series.columns().iter().any(|column_ref| self.groups.is_foreign(column_ref.set, group));
         if foreign || series.is_mixed() {
             self.mark_mixed(slot);
         }
@@ -195,9 +196,9 @@ impl Head {
 
     /// Marks the columns of `slot`: from now on each of its samples is checked for duplicates.
     pub(super) fn mark_mixed(&mut self, slot: u32) {
-        for home in self.series[slot].homes() {
-            if let Some(set) = self.groups.sets.get_mut(&home.set) {
-                set.mixed.insert(home.column);
+        for column_ref in self.series[slot].columns() {
+            if let Some(set) = self.groups.sets.get_mut(&column_ref.set) {
+                set.mixed.insert(column_ref.column);
             }
         }
     }

@@ -22,7 +22,7 @@ pub struct HeadSnapshot {
 struct SnapshotSeries {
     columns: SnapshotColumns,
     rows: Option<UngroupedRange>,
-    lanes: Option<Box<SparseColumns>>,
+    sparse: Option<Box<SparseColumns>>,
 }
 
 /// (Set, column) pairs; a single pair, the common case, needs no allocation.
@@ -115,13 +115,13 @@ impl HeadSnapshot {
         Ok(latest)
     }
 
-    fn lanes(&self, at: u32) -> Option<&SparseColumns> {
-        self.series[at as usize].lanes.as_deref()
+    fn sparse(&self, at: u32) -> Option<&SparseColumns> {
+        self.series[at as usize].sparse.as_deref()
     }
 
     /// Whether series `at` has histograms.
     pub(crate) fn has_histograms(&self, at: u32) -> bool {
-        self.lanes(at).is_some_and(|lanes| !lanes.histograms.is_empty())
+        self.sparse(at).is_some_and(|sparse| !sparse.histograms.is_empty())
     }
 
     /// Appends the histograms of series `at` in time order.
@@ -132,17 +132,17 @@ impl HeadSnapshot {
         to: TimeMs,
         out: &mut Vec<(TimeMs, Arc<NativeHistogram>)>,
     ) {
-        self.lanes(at).into_iter().for_each(|lanes| lanes.histograms.read(from, to, out));
+        self.sparse(at).into_iter().for_each(|sparse| sparse.histograms.read(from, to, out));
     }
 
     /// Whether series `at` has start timestamps.
     pub(crate) fn has_starts(&self, at: u32) -> bool {
-        self.lanes(at).is_some_and(|lanes| !lanes.starts.is_empty())
+        self.sparse(at).is_some_and(|sparse| !sparse.starts.is_empty())
     }
 
     /// Appends the start timestamps of series `at` in time order.
     pub(crate) fn read_starts(&self, at: u32, from: TimeMs, to: TimeMs, out: &mut Vec<(TimeMs, TimeMs)>) {
-        self.lanes(at).into_iter().for_each(|lanes| lanes.starts.read(from, to, out));
+        self.sparse(at).into_iter().for_each(|sparse| sparse.starts.read(from, to, out));
     }
 
     /// Adds the numbers `k` of the ranges `[k * range, (k + 1) * range)` that may hold samples
@@ -153,10 +153,10 @@ impl HeadSnapshot {
         let mut add = |min: TimeMs, max: TimeMs| into.extend([min.div_euclid(range), max.div_euclid(range)]);
         self.sets.iter().for_each(|set| set.spans(&mut add));
         self.rows.spans(&mut add);
-        let lanes = self.series.iter().filter_map(|series| series.lanes.as_ref());
+        let sparse = self.series.iter().filter_map(|series| series.sparse.as_ref());
         // Chunks of sparse columns may cross ranges and `end`: each time is checked.
-        lanes.for_each(|lanes| {
-            lanes.histograms.times(|t| {
+        sparse.for_each(|sparse| {
+            sparse.histograms.times(|t| {
                 if t < end {
                     add(t, t);
                 }
@@ -180,24 +180,24 @@ impl Head {
             let series = &self.series[slot];
             let mut columns = SnapshotColumns::Many(Vec::new());
             let mut any = false;
-            for home in series.homes() {
-                let Some(set) = self.groups.sets.get(&home.set) else { continue };
+            for column_ref in series.columns() {
+                let Some(set) = self.groups.sets.get(&column_ref.set) else { continue };
                 // All series of a set share one copy of its rows and chunks.
-                let at = *taken_sets.entry(home.set).or_insert_with(|| {
+                let at = *taken_sets.entry(column_ref.set).or_insert_with(|| {
                     out.sets.push(set.snapshot(from, to));
                     out.sets.len() as u32 - 1
                 });
-                if out.sets[at as usize].has(home.column) {
-                    columns.add(at, home.column);
+                if out.sets[at as usize].has(column_ref.column) {
+                    columns.add(at, column_ref.column);
                     any = true;
                 }
             }
             let rows = series.rows().and_then(|rows| out.rows.take(rows, from, to));
-            let lanes = series.lanes().map(|lanes| Box::new(lanes.snapshot(from, to)));
-            let lanes = lanes.filter(|lanes| !lanes.is_empty());
-            if any || rows.is_some() || lanes.as_ref().is_some_and(|lanes| !lanes.histograms.is_empty()) {
+            let sparse = series.sparse().map(|sparse| Box::new(sparse.snapshot(from, to)));
+            let sparse = sparse.filter(|sparse| !sparse.is_empty());
+            if any || rows.is_some() || sparse.as_ref().is_some_and(|sparse| !sparse.histograms.is_empty()) {
                 each(slot, &series.labels);
-                out.series.push(SnapshotSeries { columns, rows, lanes });
+                out.series.push(SnapshotSeries { columns, rows, sparse });
             }
         }
         out

@@ -81,7 +81,7 @@ impl Head {
     /// The hint of a new histogram. A histogram that is older than another, or directly after a
     /// float, is compared with none.
     fn hint_for(&self, slot: u32, t: TimeMs, h: &NativeHistogram) -> ResetHint {
-        let last = self.lanes(slot).and_then(|lanes| lanes.histograms.last());
+        let last = self.sparse(slot).and_then(|sparse| sparse.histograms.last());
         let float_since = |before: TimeMs| match self.newest_float(slot) {
             Some(float) if float > t => self.float_between(slot, before, t),
             float => float.is_some_and(|float| float > before),
@@ -100,9 +100,9 @@ impl Head {
         if let Some(rows) = series.rows() {
             rows.slices().read(from, to, &mut ts, &mut vs, |_| ());
         }
-        for home in series.homes() {
-            if let Some(set) = self.groups.sets.get(&home.set) {
-                set.snapshot(from, to).read(home.column, from, to, &mut ts, &mut vs);
+        for column_ref in series.columns() {
+            if let Some(set) = self.groups.sets.get(&column_ref.set) {
+                set.snapshot(from, to).read(column_ref.column, from, to, &mut ts, &mut vs);
             }
         }
         // Removed samples are *absent* here, and do not count.
@@ -116,14 +116,14 @@ impl Head {
             flushing.histograms.push((slot, t, h.clone()));
         }
         self.times.extend(t);
-        let lane = &mut self.series[slot].lanes_mut().histograms;
+        let column = &mut self.series[slot].sparse_mut().histograms;
         // The first histogram of a series: from now on its floats must be checked against them.
-        let first = lane.is_empty();
-        if lane.newest().is_some_and(|newest| t < newest) {
+        let first = column.is_empty();
+        if column.newest().is_some_and(|newest| t < newest) {
             // The next histogram has another one before it now.
-            lane.change_after(t, NativeHistogram::clear_reset_hint);
+            column.change_after(t, NativeHistogram::clear_reset_hint);
         }
-        lane.add(t, h);
+        column.add(t, h);
         if first {
             self.mark_mixed(slot);
         }
@@ -150,7 +150,7 @@ impl Head {
         if let Some(flushing) = FlushInProgress::at(&mut self.flushing, t) {
             flushing.starts.push((slot, t, start));
         }
-        self.series[slot].lanes_mut().starts.add(t, start);
+        self.series[slot].sparse_mut().starts.add(t, start);
     }
 
     /// Applies a histogram record. The hint is checked again: the histogram before it may be lost,
@@ -182,21 +182,21 @@ impl Head {
         Ok(())
     }
 
-    fn lanes(&self, slot: u32) -> Option<&SparseColumns> {
-        self.series.get(slot)?.lanes()
+    fn sparse(&self, slot: u32) -> Option<&SparseColumns> {
+        self.series.get(slot)?.sparse()
     }
 
     /// The histogram of a series at exactly `t`.
     pub fn histogram_at(&self, slot: u32, t: TimeMs) -> Option<Arc<NativeHistogram>> {
-        self.lanes(slot)?.histograms.at(t)
+        self.sparse(slot)?.histograms.at(t)
     }
 
     pub(super) fn start_at(&self, slot: u32, t: TimeMs) -> Option<TimeMs> {
-        self.lanes(slot)?.starts.at(t)
+        self.sparse(slot)?.starts.at(t)
     }
 
     /// Time of the newest histogram of a series.
     pub(super) fn newest_histogram(&self, slot: u32) -> Option<TimeMs> {
-        self.lanes(slot)?.histograms.newest()
+        self.sparse(slot)?.histograms.newest()
     }
 }

@@ -318,40 +318,40 @@ mod tests {
             sorted in any::<bool>(),
             (from, to, cut) in (0i64..1_500, 0i64..1_500, 0i64..1_500),
         ) {
-            let mut lane = SparseColumn::default();
+            let mut column = SparseColumn::default();
             let mut model = BTreeMap::new();
             let mut times = times;
             let half = if sorted { times.len() } else { times.len() / 2 };
             times[..half].sort_unstable();
             for (i, t) in times.into_iter().enumerate() {
-                prop_assert_eq!(lane.at(t), model.get(&t).copied());
+                prop_assert_eq!(column.at(t), model.get(&t).copied());
                 if let std::collections::btree_map::Entry::Vacant(vacant) = model.entry(t) {
                     vacant.insert(i as i64);
-                    lane.add(t, i as i64);
+                    column.add(t, i as i64);
                 }
             }
-            let reader = lane.snapshot(from, to);
-            prop_assert_eq!(lane.overlaps(from, to), from <= to && model.range(from..=to).next().is_some());
+            let reader = column.snapshot(from, to);
+            prop_assert_eq!(column.overlaps(from, to), from <= to && model.range(from..=to).next().is_some());
             let wanted: Vec<(i64, i64)> =
                 model.iter().filter(|(t, _)| (from..=to).contains(*t)).map(|(t, i)| (*t, *i)).collect();
             if half % 2 == 0 {
-                lane.remove(to);
+                column.remove(to);
                 model.remove(&to);
             }
-            lane.change_after(cut, |item| *item += 7);
+            column.change_after(cut, |item| *item += 7);
             if let Some((_, item)) = model.range_mut(cut + 1..).next() {
                 *item += 7;
             }
-            prop_assert_eq!(lane.last().copied(), model.last_key_value().map(|(t, i)| (*t, *i)));
-            lane.drop_before(cut);
+            prop_assert_eq!(column.last().copied(), model.last_key_value().map(|(t, i)| (*t, *i)));
+            column.drop_before(cut);
             model.retain(|t, _| *t >= cut);
             let mut all = Vec::new();
             let mut seen = Vec::new();
-            lane.read(i64::MIN, i64::MAX, &mut all);
-            lane.times(|t| seen.push(t));
-            prop_assert!(seen.iter().eq(model.keys()) && lane.is_empty() == model.is_empty());
+            column.read(i64::MIN, i64::MAX, &mut all);
+            column.times(|t| seen.push(t));
+            prop_assert!(seen.iter().eq(model.keys()) && column.is_empty() == model.is_empty());
             prop_assert_eq!(all, model.iter().map(|(t, i)| (*t, *i)).collect::<Vec<_>>());
-            prop_assert_eq!((lane.oldest(), lane.newest()), (seen.first().copied(), seen.last().copied()));
+            prop_assert_eq!((column.oldest(), column.newest()), (seen.first().copied(), seen.last().copied()));
             let mut read = Vec::new();
             reader.read(from, to, &mut read);
             prop_assert_eq!(read, wanted, "a reader keeps what it took");
@@ -360,11 +360,11 @@ mod tests {
 
     #[test]
     fn old_chunks_are_packed() {
-        let mut lane = SparseColumn::default();
-        (0..6 * SPARSE_CHUNK_ITEMS as i64).for_each(|t| lane.add(t * 15_000, 1_000_000));
+        let mut column = SparseColumn::default();
+        (0..6 * SPARSE_CHUNK_ITEMS as i64).for_each(|t| column.add(t * 15_000, 1_000_000));
         let packed = |chunk: &&SparseChunk<i64>| matches!(chunk, SparseChunk::Packed(_));
-        assert_eq!((lane.chunks.len(), lane.chunks.iter().filter(packed).count()), (6, 4));
-        lane.add_late(1, 7);
-        assert_eq!(lane.chunks.iter().filter(packed).count(), 3, "opened again");
+        assert_eq!((column.chunks.len(), column.chunks.iter().filter(packed).count()), (6, 4));
+        column.add_late(1, 7);
+        assert_eq!(column.chunks.iter().filter(packed).count(), 3, "opened again");
     }
 }

@@ -1,5 +1,6 @@
 //! Samples by column: the batch that one scrape of a target, or one evaluation of a rule, makes in
-//! one shard.
+//! one shard. All its samples have one timestamp. Which series the columns are changes rarely, so
+//! it is stored once ([`ColumnLayout`]), and a batch is a time and a list of values.
 
 use super::TimeMs;
 use std::sync::Arc;

@@ -55,9 +55,12 @@ struct CompiledPattern {
 impl AnchoredRegex {
     /// Compiles a Go pattern.
     pub fn new(pattern: &str) -> Result<AnchoredRegex, RegexError> {
+        // Anchored, and a dot matches newlines, too: as Prometheus compiles the patterns of
+        // matchers.
         let translated = format!("^(?s:{})$", translate(pattern)?);
         let regex = regex::RegexBuilder::new(&translated)
             .size_limit(crate::limits::REGEX_BYTES)
+            // A group takes up to four levels here; nesting is limited by the translation.
             .nest_limit(4 * crate::limits::REGEX_NESTING as u32 + 8)
             .build()
             .map_err(|e| match e {
@@ -73,6 +76,7 @@ impl AnchoredRegex {
             PatternShape::Literals(all) => all.binary_search_by(|l| l.as_str().cmp(text)).is_ok(),
             PatternShape::Glob(glob) => glob.is_match(text),
             PatternShape::General { prefix } => {
+                // A comparison of bytes rejects most texts before the automaton runs.
                 text.starts_with(prefix.as_str()) && self.0.regex.is_match(text)
             }
         }
@@ -92,6 +96,8 @@ impl AnchoredRegex {
     pub fn prefix(&self) -> &str {
         match &self.0.shape {
             PatternShape::Literals(all) => match all.as_slice() {
+                // Several texts may have a beginning in common, but they are looked up one by one
+                // anyway.
                 [one] => one,
                 _ => "",
             },

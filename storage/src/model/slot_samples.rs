@@ -1,4 +1,6 @@
-//! Single samples in one shard, by the slot of their series.
+//! Single samples in one shard, by the *slot* of their series: its number in the shard. Inside the
+//! storage engine series are named by slots, because comparing and hashing labels costs more than
+//! everything else that an append does.
 
 use super::{NativeHistogram, TimeMs};
 use std::sync::Arc;

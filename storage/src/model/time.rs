@@ -17,14 +17,28 @@ const UNITS: [(&str, i64); 7] = [
 /// The longest duration, ms: what Go's nanoseconds can hold, about 292 years.
 const LONGEST_MS: i64 = i64::MAX / 1_000_000;
 
+/// Why a text is no duration. The texts are those of Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// There is no text.
+    #[error("empty duration string")]
+    Empty,
+    /// It is not a list of numbers with units, from the largest unit to the smallest.
+    #[error("not a valid duration string: {0:?}")]
+    Invalid(String),
+    /// It is longer than 292 years.
+    #[error("duration out of range")]
+    OutOfRange,
+}
+
 /// Parses a Prometheus duration such as `15s`, `1h30m` or `0`. Returns milliseconds.
-pub fn parse_duration(text: &str) -> Result<i64, String> {
-    let bad = || format!("not a valid duration string: {text:?}");
+pub fn parse_duration(text: &str) -> Result<i64, DurationError> {
+    let bad = || DurationError::Invalid(text.to_owned());
     if text == "0" {
         return Ok(0);
     }
     if text.is_empty() {
-        return Err("empty duration string".to_owned());
+        return Err(DurationError::Empty);
     }
     let mut rest = text;
     let mut total = 0i64;
@@ -44,7 +58,7 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
             .checked_mul(UNITS[at].1)
             .and_then(|ms| total.checked_add(ms))
             .filter(|ms| *ms <= LONGEST_MS)
-            .ok_or("duration out of range")?;
+            .ok_or(DurationError::OutOfRange)?;
     }
     Ok(total)
 }
@@ -87,7 +101,8 @@ mod tests {
         assert!(parse_duration("1m1h").is_err());
         assert!(parse_duration("5").is_err());
         assert!(parse_duration("").is_err());
-        assert_eq!(parse_duration("300y"), Err("duration out of range".to_owned()));
+        let too_long = parse_duration("300y").map_err(|error| error.to_string());
+        assert_eq!(too_long, Err("duration out of range".to_owned()));
         assert!(parse_duration("292y").is_ok());
     }
 }

@@ -10,7 +10,7 @@ use super::selection::SeriesSource;
 use super::series_retention::{CheckedColdBlocks, RetentionCutoffs, SeriesRetention};
 use crate::block::{
     Block, BlockHandle, BlockMeta, BlockSeries, BlockSet, BlockSpec, ColdOptions, ColdStore, OPEN_SQL,
-    Tombstone, Tombstones, merge_blocks, remove_dir, taken, write_block_replacing,
+    Tombstone, Tombstones, merge_blocks, remove_dir, reserved_names, write_block_replacing,
 };
 use crate::disk::{Disk, DiskFile};
 use crate::error::StoreError;
@@ -27,8 +27,8 @@ pub(super) struct BlockManager {
     pub(super) disk: Arc<dyn Disk>,
     dir: PathBuf,
     pub(super) blocks: BlockSet,
-    pub(super) far: Arc<ColdStore>,
-    pub(super) far_metrics: ColdMetrics,
+    pub(super) cold: Arc<ColdStore>,
+    pub(super) cold_metrics: ColdMetrics,
     pub(super) tombstones: Tombstones,
     pub(super) metrics: BlockMetrics,
     damaged: Arc<Gauge>,
@@ -48,11 +48,11 @@ pub(super) struct BlockManager {
 
 impl BlockManager {
     /// Opens the blocks in `data/blocks`. Damaged blocks are left out: answers then miss their
-    /// samples, so each is an error in the log and counted. `far` is the object store for old
+    /// samples, so each is an error in the log and counted. `cold` is the object store for old
     /// blocks.
     pub(super) fn open(
         data: &Path,
-        far: Option<ColdOptions>,
+        cold: Option<ColdOptions>,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
     ) -> Result<BlockManager, StoreError> {
@@ -65,7 +65,7 @@ impl BlockManager {
         }
         BlockSet::remove_unfinished(disk.as_ref(), &dir)?;
         let (blocks, damage) = BlockSet::open(disk.clone(), &dir)?;
-        let far = blocks.open_far(disk.clone(), data, far, metrics)?;
+        let cold = blocks.open_cold(disk.clone(), data, cold, metrics)?;
         for line in damage.iter() {
             tracing::error!("{line}");
         }
@@ -91,8 +91,8 @@ impl BlockManager {
             disk,
             dir,
             blocks,
-            far_metrics: ColdMetrics::new(metrics),
-            far,
+            cold_metrics: ColdMetrics::new(metrics),
+            cold,
             tombstones,
             metrics: BlockMetrics::new(metrics),
             damaged,
@@ -109,7 +109,7 @@ impl BlockManager {
     /// Updates the metrics of the blocks.
     pub(super) fn show(&self) {
         self.metrics.show(&self.blocks.local_metas(), self.blocks.all().len());
-        self.far_metrics.show(&self.blocks.all(), self.far.missing());
+        self.cold_metrics.show(&self.blocks.all(), self.cold.missing());
     }
 
     /// Opens a block that was just written. If this fails, the block is removed, unless it existed
@@ -126,8 +126,9 @@ impl BlockManager {
     }
 
     /// Names that no new block may get.
-    fn taken(&self) -> BTreeSet<String> {
-        let mut names = taken(self.blocks.all().iter().map(BlockHandle::meta), &self.tombstones.list());
+    fn reserved_names(&self) -> BTreeSet<String> {
+        let mut names =
+            reserved_names(self.blocks.all().iter().map(BlockHandle::meta), &self.tombstones.list());
         names.extend(self.blocks.leaving());
         names
     }
@@ -143,7 +144,7 @@ impl BlockManager {
             self.blocks.all().iter().filter(|block| dirs.contains(&block.meta().dir)).count() == dirs.len()
         };
         // Without a lock: it takes minutes, and retention goes on.
-        let made = merge_blocks(disk, &self.dir, &self.taken(), &self.blocks.in_dirs(&dirs)?, keep)?;
+        let made = merge_blocks(disk, &self.dir, &self.reserved_names(), &self.blocks.in_dirs(&dirs)?, keep)?;
         let _one_at_a_time = self.removing.lock();
         let Some(meta) = made else {
             tracing::info!(merged, "blocks removed: all that they had is deleted");
@@ -211,7 +212,7 @@ impl BlockManager {
         let metas =
             |blocks: Vec<&BlockHandle>| blocks.into_iter().map(|block| block.meta().clone()).collect();
         // The size limit is one of the local disk.
-        let stay = stay.into_iter().filter(|block| !block.is_far()).collect();
+        let stay = stay.into_iter().filter(|block| !block.is_cold()).collect();
         let by_size = Retention { time_ms: 0, ..retention };
         ExpiredBlocks { by_time: metas(old), ..by_size.due(metas(stay), head, now) }
     }
@@ -224,7 +225,7 @@ impl BlockManager {
         let files = self.disk.list(&self.dir);
         let files = files.map_err(|source| StoreError::Io { path: self.dir.clone(), source })?;
         there.extend(files.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())));
-        there.extend(self.far.names()?);
+        there.extend(self.cold.names()?);
         self.tombstones.keep_blocks(self.disk.as_ref(), |name| there.contains(name))
     }
 
@@ -305,7 +306,7 @@ impl BlockBackend for BlockManager {
         to: TimeMs,
         series: &mut dyn Iterator<Item = Result<SeriesSamples, StoreError>>,
     ) -> Result<(), StoreError> {
-        let origin = BlockSpec { from, to, replaces: Vec::new(), reserved: &self.taken() };
+        let origin = BlockSpec { from, to, replaces: Vec::new(), reserved: &self.reserved_names() };
         let meta = write_series(self.disk.as_ref(), &self.dir, origin, series)?;
         self.blocks.add(self.load(&meta)?);
         self.show();
@@ -323,7 +324,7 @@ impl BlockBackend for BlockManager {
         let swept = BlockSet::finish_removals(self.disk.as_ref(), &self.dir)
             .and_then(|_| self.blocks.remove_leaving(self.disk.as_ref()));
         let mut due = self.due(retention, rules, head, now);
-        if self.far.is_there() {
+        if self.cold.is_there() {
             // Blocks beyond the size limit are moved to the object store instead, if they can be:
             // see `move_cold.rs`.
             let immovable = self.immovable.lock();
@@ -375,10 +376,10 @@ impl BlockBackend for BlockManager {
         let mut about = BTreeSet::new();
         for block in blocks.iter().filter(|block| block.meta().overlaps(from, to)) {
             let has = match block {
-                BlockHandle::Here(block) => block.has(matchers)?,
+                BlockHandle::Local(block) => block.has(matchers)?,
                 // Not fetched now: whether a cold block has such series is found out when it is
                 // opened.
-                BlockHandle::Far(_) => true,
+                BlockHandle::Cold(_) => true,
             };
             if has {
                 about.insert(block.meta().name().to_string());
@@ -414,9 +415,9 @@ impl BlockBackend for BlockManager {
         let disk = self.disk.as_ref();
         let blocks = data.join("blocks");
         let mut names = BTreeSet::new();
-        let far = self.blocks.all().iter().filter(|block| block.is_far()).count();
-        if far > 0 {
-            tracing::warn!(far, "the snapshot is without the blocks that are in the object store");
+        let cold = self.blocks.all().iter().filter(|block| block.is_cold()).count();
+        if cold > 0 {
+            tracing::warn!(cold, "the snapshot is without the blocks that are in the object store");
         }
         for meta in self.blocks.local_metas() {
             let name = meta.name().to_string();
@@ -489,7 +490,7 @@ impl BlockBackend for BlockManager {
     }
 
     fn switch_to_cold(&self, block: &BlockMeta) -> Result<(), StoreError> {
-        self.hand_over_far(block)
+        self.switch_to_cold_block(block)
     }
 
     fn metas(&self) -> Vec<BlockMeta> {
@@ -500,6 +501,6 @@ impl BlockBackend for BlockManager {
         let damaged = self.damaged.get();
         let here = (damaged > 0.0)
             .then(|| format!("blocks that are damaged are left out: {damaged}; the log names them"));
-        here.into_iter().chain(self.far.incomplete_reason()).reduce(|one, other| format!("{one}; {other}"))
+        here.into_iter().chain(self.cold.incomplete_reason()).reduce(|one, other| format!("{one}; {other}"))
     }
 }

@@ -1,4 +1,6 @@
-//! Opening a store: [`StoreBuilder`].
+//! Opening a store: [`StoreBuilder`]. The blocks are opened, the log is scanned for the series that
+//! it has, and a new segment is begun; then the store accepts samples. The samples of the log are
+//! restored after that ([`super::replay_status`]).
 
 use super::blocks::BlockManager;
 use super::change_log::ChangeLog;
@@ -137,7 +139,7 @@ impl<'a> StoreBuilder<'a> {
         let pending = PendingReplay {
             store: store.clone(),
             dir: wal_dir,
-            surveyed: outcome,
+            scanned: outcome,
             flushed,
             names,
             ahead: Some(ahead),

@@ -32,7 +32,7 @@ impl CompactionMetrics {
     pub(super) fn new(metrics: &Metrics) -> CompactionMetrics {
         let counter = |name, help| metrics.counter(name, help, &[]);
         CompactionMetrics {
-            done: counter("prometheus_tsdb_compactions_total", "Blocks that were merged out of others."),
+            done: counter("prometheus_tsdb_compactions_total", "Merges of blocks that succeeded."),
             failed: counter("prometheus_tsdb_compactions_failed_total", "Merges of blocks that failed."),
         }
     }

@@ -83,7 +83,7 @@ impl LogScanner {
                 self.heads[usize::from(shard)].groups.restore(group, Some(&key)).ok()
             }),
             RecordKind::Layout => self.layout(&mut PayloadReader::new(payload)),
-            RecordKind::Whole => {
+            RecordKind::LayoutAndKeyframe => {
                 let mut cursor = PayloadReader::new(payload);
                 self.layout(&mut cursor).and_then(|()| self.scrape(lsn, &mut cursor))
             }

@@ -42,9 +42,9 @@ impl ColdMetrics {
     /// Updates the gauges; `missing` is the number of recorded blocks that the object store does
     /// not have.
     pub(super) fn show(&self, blocks: &[BlockHandle], missing: usize) {
-        let far = || blocks.iter().filter(|block| block.is_far());
-        self.blocks.set(far().count() as f64);
-        self.bytes.set(far().map(|block| block.meta().bytes_on_disk()).sum::<u64>() as f64);
+        let cold = || blocks.iter().filter(|block| block.is_cold());
+        self.blocks.set(cold().count() as f64);
+        self.bytes.set(cold().map(|block| block.meta().bytes_on_disk()).sum::<u64>() as f64);
         self.missing.set(missing as f64);
     }
 }
@@ -52,7 +52,7 @@ impl ColdMetrics {
 impl BlockManager {
     pub(super) fn reconcile_cold_storage(&self) -> Result<(), StoreError> {
         let mut found = Vec::new();
-        let reached = self.far.reconcile_cold_storage(&mut found);
+        let reached = self.cold.reconcile_cold_storage(&mut found);
         if !found.is_empty() {
             tracing::info!(blocks = found.len(), "blocks found in the object store");
             let tombstones = self.tombstones.list();
@@ -73,14 +73,14 @@ impl BlockManager {
         head: HeadAndLog,
         now: TimeMs,
     ) -> Result<Option<BlockMeta>, StoreError> {
-        let Some(after) = self.far.move_after_ms() else { return Ok(None) };
+        let Some(after) = self.cold.move_after_ms() else { return Ok(None) };
         let oldest = head.newest(&self.blocks.all_metas(), now).saturating_sub(after);
         let stay = self.immovable.lock().clone();
         let mut old = self.blocks.local_metas();
         let too_much = |meta: &BlockMeta| due.by_size.iter().any(|one| one.dir == meta.dir);
         old.retain(|meta| (meta.max_time < oldest || too_much(meta)) && !stay.contains(&meta.dir));
         for meta in old {
-            match self.far.upload(&meta) {
+            match self.cold.upload(&meta) {
                 Ok(()) => return Ok(Some(meta)),
                 // A damaged block stays local, and is read as far as possible.
                 Err(error @ StoreError::Damaged { .. }) => {
@@ -93,19 +93,19 @@ impl BlockManager {
         Ok(None)
     }
 
-    pub(super) fn hand_over_far(&self, meta: &BlockMeta) -> Result<(), StoreError> {
+    pub(super) fn switch_to_cold_block(&self, meta: &BlockMeta) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
         let there = |dir: &PathBuf| self.blocks.all().iter().any(|block| block.meta().dir == *dir);
         if !there(&meta.dir) {
             // Retention removed the block meanwhile: its upload must be deleted.
-            self.far.record(meta)?;
-            return self.far.schedule_delete(&meta.name().to_string());
+            self.cold.record(meta)?;
+            return self.cold.schedule_delete(&meta.name().to_string());
         }
-        let far = self.far.record(meta)?.with_deletes(&self.tombstones.list());
-        let moved = self.blocks.switch_to_cold(self.disk.as_ref(), &meta.dir, far);
+        let cold = self.cold.record(meta)?.with_deletes(&self.tombstones.list());
+        let moved = self.blocks.switch_to_cold(self.disk.as_ref(), &meta.dir, cold);
         self.show();
         moved?;
-        self.far_metrics.moved.inc();
+        self.cold_metrics.moved.inc();
         let block = meta.name();
         let bytes = meta.bytes_on_disk();
         tracing::info!(%block, bytes, "block moved to the object store");

@@ -1,4 +1,5 @@
-//! The options and statistics of the store: [`StoreOptions`], [`ReplayReport`], [`HeadStats`].
+//! The options of a store ([`StoreOptions`]), what opening it reports ([`ReplayReport`]), and the
+//! statistics of its head ([`HeadStats`]).
 
 use crate::head::Head;
 use crate::model::TimeMs;

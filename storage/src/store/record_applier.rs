@@ -104,7 +104,9 @@ impl RecordApplier {
             RecordKind::Series => self.series(found.payload, names).map(|()| None),
             RecordKind::Group => self.group(found.payload).map(|()| None),
             RecordKind::Layout => self.layout(&mut PayloadReader::new(found.payload)).map(|()| None),
-            RecordKind::Keyframe | RecordKind::Delta | RecordKind::Whole => self.scrape(found).map(Some),
+            RecordKind::Keyframe | RecordKind::Delta | RecordKind::LayoutAndKeyframe => {
+                self.scrape(found).map(Some)
+            }
             RecordKind::Samples | RecordKind::Corrections => self.single(found),
             RecordKind::Histograms => self.histograms(found),
             RecordKind::Starts => self.starts(found),
@@ -165,7 +167,7 @@ impl RecordApplier {
 
     fn scrape(&mut self, found: &LogRecord) -> Result<TimeMs, RecordError> {
         let mut cursor = PayloadReader::new(found.payload);
-        if found.kind == RecordKind::Whole {
+        if found.kind == RecordKind::LayoutAndKeyframe {
             self.layout(&mut cursor)?;
         }
         // Copied, because the closure must not borrow all of `self`.

@@ -9,7 +9,7 @@
 use super::head_deletes::HeadDeletes;
 use super::log_scan::LogScanner;
 use super::record_applier::{LabelLookup, RecordApplier};
-use super::replay_pool::{PayloadBudget, PoolOutput, ReplayBatch, ReplayWorker, crew, owns, threads};
+use super::replay_pool::{PayloadBudget, PoolOutput, ReplayBatch, ReplayWorker, owns, run_pool, threads};
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::head::{Head, SlotLabels};
@@ -75,22 +75,22 @@ pub(super) fn scan_log(
     make: impl Fn() -> Vec<Head>,
     keep: usize,
 ) -> Result<LogScan, StoreError> {
-    let surveying =
-        || ScanWorker { surveyor: LogScanner::new(make()), restoring: PartialReplay::new(make()) };
-    let all = std::iter::repeat_with(surveying).take(threads()).collect();
+    let scan_worker =
+        || ScanWorker { scanner: LogScanner::new(make()), restoring: PartialReplay::new(make()) };
+    let all = std::iter::repeat_with(scan_worker).take(threads()).collect();
     let never = AtomicBool::new(false);
-    let made = crew(dir, all, PayloadBudget::Most(keep), &never, |crew| read_log(disk, dir, crew))?;
-    let PoolOutput { mut outcome, takers, parted: until } = made;
+    let made = run_pool(dir, all, PayloadBudget::AtMost(keep), &never, |pool| read_log(disk, dir, pool))?;
+    let PoolOutput { mut outcome, workers, partial_from: until } = made;
     let (done, restoring): (Vec<LogScanner>, _) =
-        takers.into_iter().map(|t| (t.surveyor, t.restoring)).unzip();
-    let flushed = done.iter().filter_map(|surveyor| surveyor.flushed).max_by_key(|flushed| flushed.lsn);
-    let oldest = done.iter().filter_map(|surveyor| surveyor.oldest).min();
+        workers.into_iter().map(|t| (t.scanner, t.restoring)).unzip();
+    let flushed = done.iter().filter_map(|scanner| scanner.flushed).max_by_key(|flushed| flushed.lsn);
+    let oldest = done.iter().filter_map(|scanner| scanner.oldest).min();
     let last = flushed.map_or(0, |flushed| flushed.lsn);
     // The watermark is synced, the records before it need not be. LSNs up to the watermark must not
     // be used again: the next start would take such records for flushed ones.
     let gap = outcome.last_lsn < last;
     outcome.last_lsn = outcome.last_lsn.max(last);
-    let heads = by_shard(done.into_iter().map(|surveyor| surveyor.heads.into_iter()).collect());
+    let heads = by_shard(done.into_iter().map(|scanner| scanner.heads.into_iter()).collect());
     Ok(LogScan { heads, outcome, flushed, gap, oldest, ahead: EarlyReplay { restoring, until } })
 }
 
@@ -98,30 +98,30 @@ pub(super) fn scan_log(
 pub(super) fn replay_log(
     disk: &dyn Disk,
     dir: &Path,
-    surveyed: &LogContents,
+    scanned: &LogContents,
     ahead: EarlyReplay,
     make: impl Fn() -> Vec<Head>,
     names: &[SlotLabels],
     control: &ReplayControl,
 ) -> Result<Option<ReplayedShards>, StoreError> {
-    let EarlyReplay { restoring, until } = ahead.or_anew(surveyed, make);
+    let EarlyReplay { restoring, until } = ahead.or_restart(scanned, make);
     let go_on = |restoring: PartialReplay| {
         control.done.fetch_add(restoring.records, Relaxed);
         RestoreWorker { restoring, names, control }
     };
     let all = restoring.into_iter().map(go_on).collect();
-    let made = crew(dir, all, PayloadBudget::All, &control.stop, |crew| {
-        read_log_again(disk, dir, surveyed, until, crew)
+    let made = run_pool(dir, all, PayloadBudget::All, &control.stop, |pool| {
+        read_log_again(disk, dir, scanned, until, pool)
     })?;
     // What was restored is incomplete. The log is not changed by a replay, so the next start does
     // it all.
     if control.stop.load(Relaxed) {
         return Ok(None);
     }
-    let restorers = made.takers.into_iter().map(|taker| taker.restoring.restorer);
-    let restorers: Vec<RecordApplier> = restorers.collect();
-    let samples = restorers.iter().map(|restorer| restorer.samples).sum();
-    let shards = by_shard(restorers.into_iter().map(RecordApplier::into_shards).collect());
+    let appliers = made.workers.into_iter().map(|worker| worker.restoring.applier);
+    let appliers: Vec<RecordApplier> = appliers.collect();
+    let samples = appliers.iter().map(|applier| applier.samples).sum();
+    let shards = by_shard(appliers.into_iter().map(RecordApplier::into_shards).collect());
     Ok(Some(ReplayedShards { shards, samples, outcome: made.outcome }))
 }
 
@@ -141,9 +141,9 @@ fn by_shard<T>(mut of_threads: Vec<impl Iterator<Item = T>>) -> Vec<T> {
 impl EarlyReplay {
     /// A checkpoint is read completely or not at all. If the kept records end within one, they are
     /// discarded and the replay begins again.
-    fn or_anew(self, surveyed: &LogContents, make: impl Fn() -> Vec<Head>) -> EarlyReplay {
+    fn or_restart(self, scanned: &LogContents, make: impl Fn() -> Vec<Head>) -> EarlyReplay {
         match self.until {
-            Some(until) if surveyed.in_checkpoint(until.place) => {
+            Some(until) if scanned.in_checkpoint(until.place) => {
                 let restoring = self.restoring.iter().map(|_| PartialReplay::new(make())).collect();
                 EarlyReplay { restoring, until: Some(ResumePoint::default()) }
             }
@@ -154,25 +154,25 @@ impl EarlyReplay {
 
 /// A worker of the scan, which restores records when it has nothing to scan.
 struct ScanWorker {
-    surveyor: LogScanner,
+    scanner: LogScanner,
     restoring: PartialReplay,
 }
 
 impl ReplayWorker for ScanWorker {
-    fn take(&mut self, load: ReplayBatch) -> Option<ReplayBatch> {
-        load.each(|_, found| self.surveyor.record(found));
+    fn take(&mut self, batch: ReplayBatch) -> Option<ReplayBatch> {
+        batch.each(|_, found| self.scanner.record(found));
         // Only batches with complete payloads can be restored later; others are read a second time.
-        if !load.whole {
-            return Some(load);
+        if !batch.whole {
+            return Some(batch);
         }
-        self.restoring.kept.push_back(load);
+        self.restoring.unreplayed.push_back(batch);
         None
     }
 
     fn idle(&mut self) -> Option<ReplayBatch> {
-        let load = self.restoring.kept.pop_front()?;
-        self.restoring.restore(&load, &self.surveyor.heads[..]);
-        Some(load)
+        let batch = self.restoring.unreplayed.pop_front()?;
+        self.restoring.restore(&batch, &self.scanner.heads[..]);
+        Some(batch)
     }
 }
 
@@ -184,26 +184,26 @@ struct RestoreWorker<'a> {
 }
 
 impl RestoreWorker<'_> {
-    fn restore(&mut self, load: &ReplayBatch) {
-        self.restoring.restore(load, self.names);
-        self.control.done.fetch_add(load.len() as u64, Relaxed);
+    fn restore(&mut self, batch: &ReplayBatch) {
+        self.restoring.restore(batch, self.names);
+        self.control.done.fetch_add(batch.len() as u64, Relaxed);
     }
 
     /// Restores the records that the scan has kept; they come first.
     fn catch_up(&mut self) {
         while !self.control.stop.load(Relaxed)
-            && let Some(load) = self.restoring.kept.pop_front()
+            && let Some(batch) = self.restoring.unreplayed.pop_front()
         {
-            self.restore(&load);
+            self.restore(&batch);
         }
     }
 }
 
 impl ReplayWorker for RestoreWorker<'_> {
-    fn take(&mut self, load: ReplayBatch) -> Option<ReplayBatch> {
+    fn take(&mut self, batch: ReplayBatch) -> Option<ReplayBatch> {
         self.catch_up();
-        self.restore(&load);
-        Some(load)
+        self.restore(&batch);
+        Some(batch)
     }
 
     fn finish(&mut self) -> RecordOutcomes {
@@ -214,35 +214,35 @@ impl ReplayWorker for RestoreWorker<'_> {
 
 /// The progress of one thread's part of the replay.
 struct PartialReplay {
-    restorer: RecordApplier,
+    applier: RecordApplier,
     used: RecordOutcomes,
     /// The latest record and its LSN.
     last: Option<(RecordPosition, u64)>,
     /// Number of records restored.
     records: u64,
     /// Batches that the scan has read and that are not restored yet.
-    kept: VecDeque<ReplayBatch>,
+    unreplayed: VecDeque<ReplayBatch>,
 }
 
 impl PartialReplay {
     fn new(heads: Vec<Head>) -> PartialReplay {
-        let restorer = RecordApplier::new(heads);
-        let kept = VecDeque::new();
-        PartialReplay { restorer, used: RecordOutcomes::default(), last: None, records: 0, kept }
+        let applier = RecordApplier::new(heads);
+        let unreplayed = VecDeque::new();
+        PartialReplay { applier, used: RecordOutcomes::default(), last: None, records: 0, unreplayed }
     }
 
-    fn restore<K: LabelLookup + ?Sized>(&mut self, load: &ReplayBatch, names: &K) {
-        load.each(|place, found| {
-            self.used.note(place, found.lsn, self.restorer.record(found, names));
+    fn restore<K: LabelLookup + ?Sized>(&mut self, batch: &ReplayBatch, names: &K) {
+        batch.each(|place, found| {
+            self.used.note(place, found.lsn, self.applier.record(found, names));
             self.last = Some((place, found.lsn));
         });
-        self.records += load.len() as u64;
+        self.records += batch.len() as u64;
     }
 
     fn finish(&mut self) -> RecordOutcomes {
         let mut used = std::mem::take(&mut self.used);
         if let Some((place, lsn)) = self.last {
-            used.note(place, lsn, self.restorer.finish().map(|()| None));
+            used.note(place, lsn, self.applier.finish().map(|()| None));
         }
         used
     }

@@ -16,10 +16,17 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_
 use std::thread::{Scope, ScopedJoinHandle};
 
 /// The work of one thread of the pool.
+///
+/// # Contract
+/// 1. A worker gets all records of its shards, in the order of the log, and the flush watermark of
+///    all. Which shards these are depends on the number of threads; the result must not.
+/// 2. [`ReplayWorker::idle`] is called only while no batch waits, and does a small piece of work:
+///    the reader of the log waits when the queue is full.
+/// 3. A batch that is returned is not looked at again: its memory is used for other records.
 pub(super) trait ReplayWorker: Send {
     /// Processes a batch. Returns a batch that is finished, so that its memory is reused; `None` if
     /// it was kept.
-    fn take(&mut self, load: ReplayBatch) -> Option<ReplayBatch>;
+    fn take(&mut self, batch: ReplayBatch) -> Option<ReplayBatch>;
 
     /// Called while no batch waits. Returns a finished batch for reuse, or `None` if there was
     /// nothing to do.
@@ -102,7 +109,7 @@ pub(super) enum PayloadBudget {
     /// Everything is sent whole: the workers finish it soon.
     All,
     /// Up to so many bytes are sent whole; of later records only the part that the scan needs.
-    Most(usize),
+    AtMost(usize),
 }
 
 /// The result of the pool.
@@ -110,9 +117,9 @@ pub(super) struct PoolOutput<T> {
     /// What was read.
     pub outcome: LogContents,
     /// The workers.
-    pub takers: Vec<T>,
+    pub workers: Vec<T>,
     /// From here on only parts of the records were sent; `None` if all were sent whole.
-    pub parted: Option<ResumePoint>,
+    pub partial_from: Option<ResumePoint>,
 }
 
 /// The number of worker threads.
@@ -120,22 +127,30 @@ pub(super) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(REPLAY_THREADS)
 }
 
-/// Runs one thread for each of `takers` and distributes to them the records that `read` finds.
-pub(super) fn crew<T: ReplayWorker>(
+/// Runs one thread for each of `workers` and distributes to them the records that `read` finds.
+pub(super) fn run_pool<T: ReplayWorker>(
     dir: &Path,
-    takers: Vec<T>,
+    workers: Vec<T>,
     keep: PayloadBudget,
     stop: &AtomicBool,
     read: impl FnOnce(&mut dyn RecordVisitor) -> Result<LogContents, StoreError>,
 ) -> Result<PoolOutput<T>, StoreError> {
     std::thread::scope(|scope| {
-        let execution = takers.into_iter().enumerate().map(|(at, taker)| WorkerHandle::new(scope, at, taker));
-        let execution = execution.collect::<Result<_, _>>();
-        let execution = execution.map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
-        let mut crew =
-            ReplayPool { execution, done: Vec::new(), keep, parted: None, given: 0, last: None, stop };
-        let outcome = read(&mut crew)?;
-        Ok(PoolOutput { outcome, takers: crew.done, parted: crew.parted })
+        let handles =
+            workers.into_iter().enumerate().map(|(at, worker)| WorkerHandle::new(scope, at, worker));
+        let handles = handles.collect::<Result<_, _>>();
+        let handles = handles.map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
+        let mut pool = ReplayPool {
+            handles,
+            done: Vec::new(),
+            keep,
+            partial_from: None,
+            bytes_sent: 0,
+            last: None,
+            stop,
+        };
+        let outcome = read(&mut pool)?;
+        Ok(PoolOutput { outcome, workers: pool.done, partial_from: pool.partial_from })
     })
 }
 
@@ -146,7 +161,7 @@ pub(super) fn owns(at: usize, threads: usize, shard: usize) -> bool {
 
 /// A worker thread, and the batch that is filled for it.
 struct WorkerHandle<'s, T> {
-    load: SyncSender<ReplayBatch>,
+    batch: SyncSender<ReplayBatch>,
     /// Finished batches, for reuse.
     done: Receiver<ReplayBatch>,
     /// Empty batches.
@@ -156,58 +171,58 @@ struct WorkerHandle<'s, T> {
 }
 
 impl<'s, T: ReplayWorker + 's> WorkerHandle<'s, T> {
-    fn new(scope: &'s Scope<'s, '_>, at: usize, taker: T) -> std::io::Result<WorkerHandle<'s, T>> {
-        let (load, loads) = sync_channel(REPLAY_BATCHES);
+    fn new(scope: &'s Scope<'s, '_>, at: usize, worker: T) -> std::io::Result<WorkerHandle<'s, T>> {
+        let (batch, batches) = sync_channel(REPLAY_BATCHES);
         let (back, done) = channel();
-        let run = move || work(taker, &loads, &back);
+        let run = move || work(worker, &batches, &back);
         let thread = std::thread::Builder::new().name(format!("replay-{at}")).spawn_scoped(scope, run)?;
-        Ok(WorkerHandle { load, done, spare: Vec::new(), waiting: ReplayBatch::new(true), thread })
+        Ok(WorkerHandle { batch, done, spare: Vec::new(), waiting: ReplayBatch::new(true), thread })
     }
 
     /// Sends the batch that is filled; `whole` is for the next one.
     fn send(&mut self, whole: bool) {
         // Buffers of finished batches are used again: a replay of 100 GB allocates a few MB.
         self.spare.extend(self.done.try_iter());
-        let next = self.spare.pop().map_or_else(|| ReplayBatch::new(whole), |load| load.emptied(whole));
+        let next = self.spare.pop().map_or_else(|| ReplayBatch::new(whole), |batch| batch.emptied(whole));
         // Sending fails only if the thread has panicked; joining it reports that.
-        let _ = self.load.send(std::mem::replace(&mut self.waiting, next));
+        let _ = self.batch.send(std::mem::replace(&mut self.waiting, next));
     }
 }
 
 fn work<T: ReplayWorker>(
-    mut taker: T,
-    loads: &Receiver<ReplayBatch>,
+    mut worker: T,
+    batches: &Receiver<ReplayBatch>,
     back: &Sender<ReplayBatch>,
 ) -> (T, RecordOutcomes) {
-    let give = |load: Option<ReplayBatch>| load.map(|load| back.send(load)).is_some();
+    let give = |batch: Option<ReplayBatch>| batch.map(|batch| back.send(batch)).is_some();
     loop {
-        let next = match loads.try_recv() {
+        let next = match batches.try_recv() {
             Err(TryRecvError::Empty) => {
                 // One piece of work at a time, so that a batch that comes is not kept waiting.
-                if give(taker.idle()) {
+                if give(worker.idle()) {
                     continue;
                 }
-                loads.recv().ok()
+                batches.recv().ok()
             }
             next => next.ok(),
         };
-        let Some(load) = next else {
-            let used = taker.finish();
-            return (taker, used);
+        let Some(batch) = next else {
+            let used = worker.finish();
+            return (worker, used);
         };
-        give(taker.take(load));
+        give(worker.take(batch));
     }
 }
 
 /// All worker threads, as the reader of the log sees them.
 struct ReplayPool<'s, T> {
-    execution: Vec<WorkerHandle<'s, T>>,
+    handles: Vec<WorkerHandle<'s, T>>,
     done: Vec<T>,
     keep: PayloadBudget,
-    /// As [`PoolOutput::parted`].
-    parted: Option<ResumePoint>,
+    /// As [`PoolOutput::partial_from`].
+    partial_from: Option<ResumePoint>,
     /// Bytes sent so far.
-    given: usize,
+    bytes_sent: usize,
     /// The latest record and its LSN.
     last: Option<(RecordPosition, u64)>,
     stop: &'s AtomicBool,
@@ -215,12 +230,12 @@ struct ReplayPool<'s, T> {
 
 impl<'s, T: ReplayWorker + 's> ReplayPool<'s, T> {
     fn send(&mut self, at: usize) {
-        self.execution[at].send(self.parted.is_none());
+        self.handles[at].send(self.partial_from.is_none());
     }
 
     fn give(&mut self, at: usize, place: RecordPosition, found: &LogRecord) {
-        let waiting = &mut self.execution[at].waiting;
-        self.given += waiting.add(place, found);
+        let waiting = &mut self.handles[at].waiting;
+        self.bytes_sent += waiting.add(place, found);
         if waiting.bytes() >= REPLAY_BATCH_BYTES {
             self.send(at);
         }
@@ -228,33 +243,35 @@ impl<'s, T: ReplayWorker + 's> ReplayPool<'s, T> {
 
     /// From `place` on, sends only parts of the records.
     fn part(&mut self, place: RecordPosition) {
-        self.parted = Some(ResumePoint { place, before: self.last });
-        (0..self.execution.len()).for_each(|at| self.send(at));
+        self.partial_from = Some(ResumePoint { place, before: self.last });
+        (0..self.handles.len()).for_each(|at| self.send(at));
     }
 }
 
 impl<'s, T: ReplayWorker + 's> RecordVisitor for ReplayPool<'s, T> {
     fn record(&mut self, place: RecordPosition, found: &LogRecord) {
         // Between two records, so that a second reading can begin exactly here.
-        if self.parted.is_none() && matches!(self.keep, PayloadBudget::Most(most) if self.given > most) {
+        if self.partial_from.is_none()
+            && matches!(self.keep, PayloadBudget::AtMost(most) if self.bytes_sent > most)
+        {
             self.part(place);
         }
         match found.kind {
             // Every worker needs the watermark: it decides which samples are skipped.
-            RecordKind::Flushed => (0..self.execution.len()).for_each(|at| self.give(at, place, found)),
-            _ => self.give(shard(found) % self.execution.len(), place, found),
+            RecordKind::Flushed => (0..self.handles.len()).for_each(|at| self.give(at, place, found)),
+            _ => self.give(shard(found) % self.handles.len(), place, found),
         }
         self.last = Some((place, found.lsn));
     }
 
     fn finish(&mut self) -> RecordOutcomes {
         let mut used = RecordOutcomes::default();
-        (0..self.execution.len()).for_each(|at| self.send(at));
-        for WorkerHandle { load, thread, .. } in self.execution.drain(..) {
+        (0..self.handles.len()).for_each(|at| self.send(at));
+        for WorkerHandle { batch, thread, .. } in self.handles.drain(..) {
             // The worker ends when its queue is closed and empty.
-            drop(load);
-            let (taker, noted) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            self.done.push(taker);
+            drop(batch);
+            let (worker, noted) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            self.done.push(worker);
             used.add(noted);
         }
         used
@@ -276,7 +293,7 @@ fn shard(found: &LogRecord) -> usize {
         | RecordKind::Layout
         | RecordKind::Keyframe
         | RecordKind::Delta
-        | RecordKind::Whole => usize::from(group_of(word(4)).0),
+        | RecordKind::LayoutAndKeyframe => usize::from(group_of(word(4)).0),
         _ => word(4) as usize,
     }
 }

@@ -180,7 +180,7 @@ impl ReplayStatus {
 pub struct PendingReplay {
     pub(super) store: Arc<Store>,
     pub(super) dir: PathBuf,
-    pub(super) surveyed: LogContents,
+    pub(super) scanned: LogContents,
     pub(super) flushed: Option<FlushWatermark>,
     pub(super) names: Vec<SlotLabels>,
     pub(super) ahead: Option<EarlyReplay>,
@@ -204,8 +204,8 @@ impl PendingReplay {
         let make = || (0..SHARDS).map(|_| store.options.new_head()).collect();
         let control = &store.replay.control;
         let disk = store.disk.as_ref();
-        let surveyed = &self.surveyed;
-        let recovered = replay_log(disk, &self.dir, surveyed, ahead, make, &self.names, control)?;
+        let scanned = &self.scanned;
+        let recovered = replay_log(disk, &self.dir, scanned, ahead, make, &self.names, control)?;
         let Some(ReplayedShards { shards, samples, outcome }) = recovered else {
             return Err(stopped());
         };
@@ -219,12 +219,12 @@ impl PendingReplay {
         // After all heads are in place: it asks them for their newest time.
         store.freeze_flushed_times();
         // Only the scan knows what was cut off, and the damage of files whose records were kept.
-        let mut damage = self.surveyed.damage.clone();
-        damage.extend(outcome.damage.into_iter().filter(|line| !self.surveyed.damage.contains(line)));
+        let mut damage = self.scanned.damage.clone();
+        damage.extend(outcome.damage.into_iter().filter(|line| !self.scanned.damage.contains(line)));
         damage.sort_by_key(|(place, _)| *place);
         let damage: Vec<String> = damage.into_iter().map(|(_, line)| line).collect();
         store.metrics.corruptions.add(damage.len() as u64);
-        store.metrics.clean_start.set(f64::from(u8::from(self.surveyed.clean && damage.is_empty())));
+        store.metrics.clean_start.set(f64::from(u8::from(self.scanned.clean && damage.is_empty())));
         store.count_series();
         Ok(ReplayReport { records: outcome.records, samples, damage })
     }

@@ -107,7 +107,7 @@ impl BlockMetrics {
         let counter = |name, help| metrics.counter(name, help, &[]);
         BlockMetrics {
             bytes: gauge("prometheus_tsdb_storage_blocks_bytes", "Bytes of all blocks on disk."),
-            loaded: gauge("prometheus_tsdb_blocks_loaded", "Blocks that answers are made of."),
+            loaded: gauge("prometheus_tsdb_blocks_loaded", "Blocks that queries read, local and cold."),
             by_time: counter(
                 "prometheus_tsdb_time_retentions_total",
                 "How often blocks were removed because of the retention time.",
@@ -149,11 +149,11 @@ impl RetentionSettings {
             series: RwLock::new(Arc::default()),
             limit_seconds: gauge(
                 "prometheus_tsdb_retention_limit_seconds",
-                "How long blocks stay; 0: for ever.",
+                "Retention time of blocks, in seconds; 0: no limit.",
             ),
             limit_bytes: gauge(
                 "prometheus_tsdb_retention_limit_bytes",
-                "Most bytes of blocks and log; 0: any.",
+                "Maximum bytes of blocks and log; 0: no limit.",
             ),
         }
     }

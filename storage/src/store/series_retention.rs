@@ -63,8 +63,8 @@ impl<'a> RetentionCutoffs<'a> {
     /// metadata only, without fetching anything: see [`Maintenance::drop_expired_series`].
     pub fn is_due(&self, block: &BlockHandle) -> bool {
         match block {
-            BlockHandle::Here(here) => self.whole(here) == (false, true),
-            BlockHandle::Far(far) => !self.ages(far.meta()).contains(&false),
+            BlockHandle::Local(here) => self.whole(here) == (false, true),
+            BlockHandle::Cold(cold) => !self.ages(cold.meta()).contains(&false),
         }
     }
 
@@ -93,7 +93,7 @@ impl<'a> RetentionCutoffs<'a> {
     /// blocks are still processed.
     fn whole(&self, block: &Block) -> (bool, bool) {
         self.of(block).unwrap_or_else(|error| {
-            tracing::error!(%error, "a block stays as it is: nobody knows which of its series are too old");
+            tracing::error!(%error, "a block is not changed: which of its series are expired cannot be read");
             (true, false)
         })
     }
@@ -129,11 +129,11 @@ impl BlockManager {
     }
 
     fn has_to_be_trimmed(&self, cutoffs: &RetentionCutoffs, block: &BlockHandle) -> Result<bool, StoreError> {
-        let BlockHandle::Far(far) = block else {
+        let BlockHandle::Cold(cold) = block else {
             return block.open().map(|block| cutoffs.whole(&block) == (true, true));
         };
-        let dir = &far.meta().dir;
-        let ages = cutoffs.ages(far.meta());
+        let dir = &cold.meta().dir;
+        let ages = cutoffs.ages(cold.meta());
         let mut trimmed = self.trimmed.lock();
         if trimmed.rules != cutoffs.rules {
             *trimmed = CheckedColdBlocks { rules: cutoffs.rules.to_vec(), ..CheckedColdBlocks::default() };
@@ -141,7 +141,7 @@ impl BlockManager {
         if !ages.contains(&true) || trimmed.ages.get(dir) == Some(&ages) {
             return Ok(false);
         }
-        if cutoffs.of(&far.open()?)?.1 {
+        if cutoffs.of(&cold.open()?)?.1 {
             return Ok(true);
         }
         trimmed.ages.insert(dir.clone(), ages);

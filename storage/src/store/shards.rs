@@ -1,4 +1,6 @@
-//! The shards of a store: each has a head, and a lock for it.
+//! The shards of a store. The series are divided into a fixed number of shards by a hash of their
+//! target; each shard has a head (its recent samples, in memory) and a lock of its own, so that
+//! scrapes of different targets do not wait for each other.
 
 use super::change_log::ChangeLog;
 use super::head_deletes::HeadDeletes;

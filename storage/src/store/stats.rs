@@ -1,4 +1,5 @@
-//! The metrics of the store, and the statistics of the head for `/api/v1/status/tsdb`.
+//! The metrics of the store under Prometheus' names, and the statistics of the head for
+//! `/api/v1/status/tsdb`: which metrics, label names and pairs have most series.
 
 use super::options::HeadStats;
 use crate::head::{AppendCounts, Head};
@@ -39,10 +40,13 @@ impl StoreMetrics {
                 "prometheus_tsdb_compactions_failed_total",
                 "Flushes of the head that failed.",
             ),
-            corruptions: counter("prometheus_tsdb_wal_corruptions_total", "Damaged places found in the log."),
+            corruptions: counter(
+                "prometheus_tsdb_wal_corruptions_total",
+                "Damaged positions found in the log.",
+            ),
             clean_start: metrics.gauge(
                 "prometheus_tsdb_clean_start",
-                "1: the log ended in order at the start.",
+                "Whether the log ended with an orderly close at the last start.",
                 &[],
             ),
             appended: counter("prometheus_tsdb_head_samples_appended_total", "Samples stored."),
@@ -50,15 +54,15 @@ impl StoreMetrics {
                 // Not `prometheus_tsdb_out_of_order_samples_total`: Prometheus counts refused
                 // samples there, and samples within the window are not refused here.
                 "prometheus_tsdb_head_out_of_order_samples_appended_total",
-                "Samples that came behind their series' newest one, stored nevertheless.",
+                "Stored samples that are older than the newest of their series.",
             ),
             too_old: counter(
                 "prometheus_tsdb_too_old_samples_total",
-                "Samples refused: behind the out-of-order window.",
+                "Samples refused: older than the window of late samples.",
             ),
             out_of_bounds: counter(
                 "prometheus_tsdb_out_of_bound_samples_total",
-                "Samples refused: older than is taken of any series.",
+                "Samples refused: older than the store accepts for any series.",
             ),
             duplicates: counter(
                 "perennial_tsdb_duplicate_samples_total",
@@ -132,6 +136,8 @@ impl HeadStatsCollector {
         for list in
             [&mut stats.by_metric, &mut stats.values_by_label, &mut stats.bytes_by_label, &mut stats.by_pair]
         {
+            // By name where numbers are equal, so that the list does not change from one request to
+            // the next.
             list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
             list.truncate(limit);
         }

@@ -76,6 +76,8 @@ pub fn add_group(batch: &mut RecordBuilder, group: u32, key: &str) {
 pub fn add<T: Serialize>(batch: &mut RecordBuilder, kind: RecordKind, value: &T) {
     match codec::encode(value) {
         Ok(payload) => batch.add(kind, |out| out.extend_from_slice(&payload)),
+        // Labels are limited before they come here, so this cannot happen. If it did, the next
+        // start would miss the series, and not end.
         Err(error) => tracing::error!(%error, ?kind, "a control record is too large to be logged"),
     }
 }

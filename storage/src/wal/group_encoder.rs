@@ -46,7 +46,7 @@ impl GroupEncoder {
         let Some((previous, lsn)) = base else {
             // The layout and the values are one record: if they were two and the layout were lost,
             // the values would go to other series.
-            return batch.add(RecordKind::Whole, |out| {
+            return batch.add(RecordKind::LayoutAndKeyframe, |out| {
                 put_layout(out, group, 0, slots);
                 put_scrape(out, group, t, row, None);
             });

@@ -45,14 +45,14 @@ pub(super) struct WriteBuffer {
 pub(super) struct LogShared {
     pub(super) state: Mutex<LogState>,
     /// Signalled when the writer has something to do.
-    pub(super) work: Condvar,
+    pub(super) work_cv: Condvar,
     /// Signalled when the buffer has space again.
-    pub(super) room: Condvar,
+    pub(super) space_cv: Condvar,
     /// Signalled when there are unsynced records, which the ticker must time.
-    pub(super) dirt: Condvar,
-    /// Signalled only when the log closes. The ticker cannot wait on `dirt` for this: every write
-    /// signals it and would shorten the sync interval.
-    pub(super) end: Condvar,
+    pub(super) unsynced_cv: Condvar,
+    /// Signalled only when the log closes. The ticker cannot wait on `unsynced_cv` for this: every
+    /// write signals it and would shorten the sync interval.
+    pub(super) closed_cv: Condvar,
     /// All segments; the last one is being written.
     pub(super) segments: Mutex<Vec<SegmentInfo>>,
     epoch: AtomicU64,
@@ -112,7 +112,7 @@ pub struct Log {
     shared: Arc<LogShared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// The writer, if the log has no threads.
-    by_hand: Option<Mutex<LogWriter>>,
+    manual_writer: Option<Mutex<LogWriter>>,
 }
 
 impl Log {
@@ -125,7 +125,7 @@ impl Log {
             interval => interval,
         };
         let shared = Log::shared(&options, metrics);
-        let log = Log { shared: shared.clone(), threads: Mutex::default(), by_hand: None };
+        let log = Log { shared: shared.clone(), threads: Mutex::default(), manual_writer: None };
         let writer = LogWriter::new(shared.clone(), disk, options);
         log.spawn("wal-writer", move || writer.run())?;
         log.spawn("wal-ticker", move || tick(&shared, period))?;
@@ -137,12 +137,12 @@ impl Log {
     pub fn manual(options: LogOptions, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<Log, StoreError> {
         let shared = Log::shared(&options, metrics);
         let writer = LogWriter::new(shared.clone(), disk, options);
-        Ok(Log { shared, threads: Mutex::default(), by_hand: Some(Mutex::new(writer)) })
+        Ok(Log { shared, threads: Mutex::default(), manual_writer: Some(Mutex::new(writer)) })
     }
 
     /// For a log without threads: writes what is queued, and syncs if `sync`.
     pub fn write_queued(&self, sync: bool) {
-        if let Some(writer) = &self.by_hand {
+        if let Some(writer) = &self.manual_writer {
             writer.lock().run_once(sync);
         }
     }
@@ -161,10 +161,10 @@ impl Log {
         };
         Arc::new(LogShared {
             state: Mutex::new(state),
-            work: Condvar::new(),
-            room: Condvar::new(),
-            dirt: Condvar::new(),
-            end: Condvar::new(),
+            work_cv: Condvar::new(),
+            space_cv: Condvar::new(),
+            unsynced_cv: Condvar::new(),
+            closed_cv: Condvar::new(),
             segments: Mutex::new(options.segments.clone()),
             epoch: AtomicU64::new(1),
             segment_bytes: options.segment_bytes,
@@ -191,7 +191,7 @@ impl Log {
         // Unsynced bytes count, too: after a failure they are written again from memory, so they
         // stay in memory until a sync.
         while state.queued + state.unsynced > WAL_BUFFER_BYTES && state.failed.is_none() && !state.closing {
-            if self.shared.room.wait_for(&mut state, Duration::from_millis(WAL_WAIT_MS)).timed_out() {
+            if self.shared.space_cv.wait_for(&mut state, Duration::from_millis(WAL_WAIT_MS)).timed_out() {
                 return Err(StoreError::slow_disk());
             }
         }
@@ -239,8 +239,8 @@ impl Log {
         if state.epoch_bytes > 0 && state.epoch_bytes + len > self.shared.segment_bytes {
             self.shared.epoch.store(current + 1, Relaxed);
             state.epoch_bytes = 0;
-            let piece = WriteBuffer { begins: true, first_lsn: state.next_lsn, ..WriteBuffer::default() };
-            state.queue.push(piece);
+            let buffer = WriteBuffer { begins: true, first_lsn: state.next_lsn, ..WriteBuffer::default() };
+            state.queue.push(buffer);
             return Err(current + 1);
         }
         let first = state.next_lsn;
@@ -252,16 +252,16 @@ impl Log {
         let last = state.next_lsn - 1;
         // Buffers stay small: appending to a long one would copy it to a larger allocation, under
         // the lock.
-        if state.queue.last().is_none_or(|piece| piece.bytes.len() > WAL_BUFFER_CHUNK_BYTES) {
+        if state.queue.last().is_none_or(|buffer| buffer.bytes.len() > WAL_BUFFER_CHUNK_BYTES) {
             state.queue.push(WriteBuffer { first_lsn: first, ..WriteBuffer::default() });
         }
-        if let Some(piece) = state.queue.last_mut() {
-            piece.bytes.extend_from_slice(batch.bytes());
-            piece.last_lsn = last;
-            piece.newest = piece.newest.max(newest);
+        if let Some(buffer) = state.queue.last_mut() {
+            buffer.bytes.extend_from_slice(batch.bytes());
+            buffer.last_lsn = last;
+            buffer.newest = buffer.newest.max(newest);
         }
         drop(state);
-        self.shared.work.notify_one();
+        self.shared.work_cv.notify_one();
         Ok(last)
     }
 
@@ -270,7 +270,7 @@ impl Log {
         self.shared.state.lock().next_lsn - 1
     }
 
-    /// As [`crate::store::Store::on_committed`].
+    /// As [`crate::store::StoreWal::on_committed`].
     pub fn on_committed(&self, lsn: u64, done: CommitCallback) {
         let mut state = self.shared.state.lock();
         // A committed record stays committed, even if the log has failed since.
@@ -331,9 +331,9 @@ impl Log {
             while self.push(&mut batch, self.segment_epoch(), None).is_err() {}
         }
         self.shared.state.lock().closing = true;
-        self.shared.work.notify_all();
-        self.shared.room.notify_all();
-        if let Some(writer) = &self.by_hand {
+        self.shared.work_cv.notify_all();
+        self.shared.space_cv.notify_all();
+        if let Some(writer) = &self.manual_writer {
             let mut writer = writer.lock();
             writer.run_once(true);
             writer.end();
@@ -342,7 +342,7 @@ impl Log {
         // The writer is joined first: the ticker ends only after the writer has marked the log as
         // closed.
         for thread in threads {
-            self.shared.dirt.notify_all();
+            self.shared.unsynced_cv.notify_all();
             if thread.join().is_err() {
                 return Err(StoreError::log_unwritable("its thread panicked"));
             }
@@ -372,11 +372,12 @@ fn tick(shared: &LogShared, period_ms: u64) {
         }
         // Without this an idle server would wake up ten times a second for nothing.
         if state.unsynced == 0 && state.failed.is_none() {
-            shared.dirt.wait(&mut state);
+            shared.unsynced_cv.wait(&mut state);
             continue;
         }
-        // Not `dirt`: every write signals that, and each signal would end the interval early.
-        shared.end.wait_for(&mut state, period);
+        // Not `unsynced_cv`: every write signals that, and each signal would end the interval
+        // early.
+        shared.closed_cv.wait_for(&mut state, period);
         // Counted also while a sync takes longer than the interval.
         if state.unsynced > 0 {
             shared.unsynced_seconds.add(period.as_secs_f64());
@@ -386,7 +387,7 @@ fn tick(shared: &LogShared, period_ms: u64) {
         }
         if pause.is_over(state.failed.is_some(), period_ms) {
             state.sync_due = true;
-            shared.work.notify_one();
+            shared.work_cv.notify_one();
         }
     }
 }

@@ -32,6 +32,17 @@ pub struct RecordPosition {
 }
 
 /// Receives the records of the log.
+///
+/// # Contract
+/// 1. [`RecordVisitor::record`] is called once for each valid record: first those of the
+///    checkpoint, whose LSNs are their own, then those of the segments in ascending order of LSN. A
+///    record that is in two segments, because the first one failed, comes once.
+/// 2. [`RecordVisitor::finish`] is called once, after the last record, also if reading was stopped
+///    by [`RecordVisitor::should_stop`]; it returns when all records are processed.
+/// 3. The records must be applied as if one after the other: a deletion does not touch samples that
+///    come later, and a delta needs the row before. Records of different shards are independent.
+///
+/// *Checked:* clause 3 by `storage/tests/long_replays.rs` with one and several threads.
 pub trait RecordVisitor {
     /// Receives one record.
     fn record(&mut self, place: RecordPosition, found: &LogRecord);
@@ -155,12 +166,12 @@ pub fn read_log(
         if headers[i].is_none() && disk.size(path).is_ok_and(|len| len == 0) && disk.remove(path).is_ok() {
             continue;
         }
-        make_durable(disk, path, doubt(&headers[i..], names.contains(&note_path(path))))?;
+        make_durable(disk, path, sync_trust(&headers[i..], names.contains(&note_path(path))))?;
         // Files without a header are skipped: these are failed attempts, too.
         let following = headers[i + 1..].iter().flatten().next();
-        let anew = following.filter(|header| header.continues).map(|header| header.first_lsn);
+        let repeated_from = following.filter(|header| header.continues).map(|header| header.first_lsn);
         all.files.push(path.clone());
-        let cut = all.read_segment(path, 0, anew, i + 1 == numbered.len());
+        let cut = all.read_segment(path, 0, repeated_from, i + 1 == numbered.len());
         cut.and_then(|cut| cut.map_or(Ok(()), |len| disk.truncate(path, len as u64)))
             .map_err(io_error(path))?;
         let path = path.clone();
@@ -174,7 +185,7 @@ pub fn read_log(
             last_lsn,
             newest: None,
             continues_failed: continues,
-            repeated_from: anew,
+            repeated_from,
         });
         // A log of 100 GB takes minutes: an administrator sees that the start goes on.
         if segments.len().is_multiple_of(WAL_PROGRESS_SEGMENTS) {
@@ -190,7 +201,7 @@ pub fn read_log(
 
 /// How far the syncs of the first of these segments can be trusted. A writer whose segment failed,
 /// or could not be created, continues in another one.
-fn doubt(headers: &[Option<Header>], noted: bool) -> SyncTrust {
+fn sync_trust(headers: &[Option<Header>], noted: bool) -> SyncTrust {
     let failed = |header: &Option<Header>| header.as_ref().is_none_or(|header| header.continues);
     if noted {
         SyncTrust::Noted
@@ -303,49 +314,47 @@ impl<'a> LogReader<'a> {
     /// Reads the segments from number `begin` on, that one from offset `at` on.
     fn read_segments(&mut self, found: &LogContents, begin: usize, at: usize) -> Result<(), StoreError> {
         let last = found.segments.len().saturating_sub(1);
-        for (i, SegmentInfo { path, repeated_from: anew, .. }) in
-            found.segments.iter().enumerate().skip(begin)
-        {
+        for (i, SegmentInfo { path, repeated_from, .. }) in found.segments.iter().enumerate().skip(begin) {
             self.files.push(path.clone());
             let from = if i == begin { at } else { 0 };
-            self.read_segment(path, from, *anew, i == last).map_err(io_error(path))?;
+            self.read_segment(path, from, *repeated_from, i == last).map_err(io_error(path))?;
         }
         Ok(())
     }
 
     /// Reads the records of a segment from offset `from` on. Returns where the file is to be cut
-    /// off, if it is. `anew`: the next segment repeats the records from this LSN on, because they
-    /// could not be written here. Then a torn tail is no loss, and no record from `anew` on may be
-    /// used here.
+    /// off, if it is. `repeated_from`: the next segment repeats the records from this LSN on,
+    /// because they could not be written here. Then a torn tail is no loss, and no record from
+    /// `repeated_from` on may be used here.
     fn read_segment(
         &mut self,
         path: &Path,
         from: usize,
-        anew: Option<u64>,
+        repeated_from: Option<u64>,
         last: bool,
     ) -> io::Result<Option<usize>> {
-        let mut tape = SegmentReader::open(self.disk, path, from)?;
+        let mut reader = SegmentReader::open(self.disk, path, from)?;
         // A failed attempt to create a segment that could not be removed.
-        if tape.is_empty() {
+        if reader.is_empty() {
             return Ok(None);
         }
         if from == 0
-            && let Some(cut) = self.begin(&mut tape, anew, last)?
+            && let Some(cut) = self.begin(&mut reader, repeated_from, last)?
         {
             return Ok(cut);
         }
-        self.read_tape(&mut tape, anew, last)
+        self.read_records_of(&mut reader, repeated_from, last)
     }
 
     /// Moves to the first record of a segment. `Some` if there is none; it contains where to cut
     /// off the file, if it must be.
     fn begin(
         &mut self,
-        tape: &mut SegmentReader,
-        anew: Option<u64>,
+        reader: &mut SegmentReader,
+        repeated_from: Option<u64>,
         last: bool,
     ) -> io::Result<Option<Option<usize>>> {
-        match Header::decode(tape.rest(), SEGMENT) {
+        match Header::decode(reader.rest(), SEGMENT) {
             Ok(header) => {
                 // Without a checkpoint and with an empty log before, any first number is right.
                 if self.last_lsn > 0 && header.first_lsn > self.last_lsn + 1 && !header.skips {
@@ -355,18 +364,18 @@ impl<'a> LogReader<'a> {
                 if header.skips {
                     self.last_lsn = self.last_lsn.max(header.first_lsn.saturating_sub(1));
                 }
-                tape.go(HEADER)?;
+                reader.go(HEADER)?;
             }
             Err(reason) => {
-                tape.whole()?;
-                let next = self.resync(tape, anew);
+                reader.whole()?;
+                let next = self.resync(reader, repeated_from);
                 // A segment without a readable record that the next one repeats completely is no
                 // loss, so it is not reported.
-                if next.is_some() || anew.is_none() {
-                    self.damage(0, &reason);
+                if next.is_some() || repeated_from.is_none() {
+                    self.damage(0, &reason.to_string());
                 }
                 match next {
-                    Some(next) => tape.go(next)?,
+                    Some(next) => reader.go(next)?,
                     None => return Ok(Some(last.then_some(0))),
                 }
             }
@@ -374,24 +383,24 @@ impl<'a> LogReader<'a> {
         Ok(None)
     }
 
-    fn read_tape(
+    fn read_records_of(
         &mut self,
-        tape: &mut SegmentReader,
-        anew: Option<u64>,
+        reader: &mut SegmentReader,
+        repeated_from: Option<u64>,
         last: bool,
     ) -> io::Result<Option<usize>> {
         // Stopping between records: what was given to the visitor is complete.
-        while !tape.is_done() && !self.visitor.should_stop() {
-            let read = read(tape.rest(), 0).map(|found| {
-                self.record(tape.at(), &found);
+        while !reader.is_done() && !self.visitor.should_stop() {
+            let read = read(reader.rest(), 0).map(|found| {
+                self.record(reader.at(), &found);
                 found.end
             });
             match read {
-                Ok(end) => tape.go(end)?,
+                Ok(end) => reader.go(end)?,
                 // A record may look damaged only because the piece in memory ends within it.
-                Err(_) if tape.more()? => (),
+                Err(_) if reader.more()? => (),
                 Err(reason) => {
-                    if let Some(cut) = self.skip(tape, &reason, anew, last)? {
+                    if let Some(cut) = self.skip(reader, &reason, repeated_from, last)? {
                         return Ok(cut);
                     }
                 }
@@ -401,33 +410,33 @@ impl<'a> LogReader<'a> {
     }
 
     /// Finds the next valid record that the next segment does not repeat.
-    fn resync(&self, tape: &SegmentReader, anew: Option<u64>) -> Option<usize> {
-        let next = resync(tape.rest(), 0, self.last_lsn)?;
-        let lsn = read(tape.rest(), next).map_or(u64::MAX, |found| found.lsn);
-        anew.is_none_or(|anew| lsn < anew).then_some(next)
+    fn resync(&self, reader: &SegmentReader, repeated_from: Option<u64>) -> Option<usize> {
+        let next = resync(reader.rest(), 0, self.last_lsn)?;
+        let lsn = read(reader.rest(), next).map_or(u64::MAX, |found| found.lsn);
+        repeated_from.is_none_or(|repeated_from| lsn < repeated_from).then_some(next)
     }
 
     /// Continues after damage. `Some` if no valid record follows; it contains where to cut off the
     /// file, if it must be.
     fn skip(
         &mut self,
-        tape: &mut SegmentReader,
+        reader: &mut SegmentReader,
         reason: &str,
-        anew: Option<u64>,
+        repeated_from: Option<u64>,
         last: bool,
     ) -> io::Result<Option<Option<usize>>> {
-        tape.whole()?;
-        let at = tape.at();
-        if let Some(next) = self.resync(tape, anew) {
+        reader.whole()?;
+        let at = reader.at();
+        if let Some(next) = self.resync(reader, repeated_from) {
             self.damage(at, &format!("{reason}; skipped {next} bytes"));
-            tape.go(next)?;
+            reader.go(next)?;
             return Ok(None);
         }
-        if anew.is_some() {
+        if repeated_from.is_some() {
             return Ok(Some(None));
         }
         let what = if last { "cut off" } else { "skipped" };
-        self.damage(at, &format!("{reason}; {what} the last {} bytes", tape.rest().len()));
+        self.damage(at, &format!("{reason}; {what} the last {} bytes", reader.rest().len()));
         Ok(Some(last.then_some(at)))
     }
 
@@ -467,7 +476,7 @@ impl<'a> LogReader<'a> {
     /// end record.
     fn read_records(&mut self, bytes: &[u8]) {
         if let Err(reason) = Header::decode(bytes, CHECKPOINT) {
-            self.damage(0, &reason);
+            self.damage(0, &reason.to_string());
         }
         let mut at = HEADER.min(bytes.len());
         let mut last = 0;

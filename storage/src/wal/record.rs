@@ -43,7 +43,7 @@ pub enum RecordKind {
     /// Deleted ranges of time of series of one shard.
     Deletes = 13,
     /// A complete scrape with its columns in one record, because each is useless without the other.
-    Whole = 14,
+    LayoutAndKeyframe = 14,
 }
 
 impl RecordKind {
@@ -62,7 +62,7 @@ impl RecordKind {
         RecordKind::Starts,
         RecordKind::Corrections,
         RecordKind::Deletes,
-        RecordKind::Whole,
+        RecordKind::LayoutAndKeyframe,
     ];
 
     fn of(byte: u8) -> Option<RecordKind> {
@@ -103,6 +103,7 @@ impl RecordBuilder {
         self.starts.push(start);
         self.bytes.extend_from_slice(&MAGIC.to_le_bytes());
         self.bytes.extend_from_slice(&[kind as u8, 0]);
+        // Length, number and checksum are filled in when they are known.
         self.bytes.extend_from_slice(&[0; HEADER - 4]);
         write(&mut self.bytes);
         let len = (self.bytes.len() - start - HEADER) as u32;
@@ -156,11 +157,14 @@ pub(super) fn read(bytes: &[u8], at: usize) -> Result<LogRecord<'_>, String> {
         return Err(format!("{} bytes where a record header needs {HEADER}", rest.len()));
     };
     let magic = u16::from_le_bytes([header[0], header[1]]);
+    // An unknown kind is damage, too: a later version writes another version into the header of the
+    // file.
     let kind = RecordKind::of(header[2]).filter(|_| magic == MAGIC && header[3] == 0);
     let Some(kind) = kind else {
         return Err(format!("no record begins here (bytes {:02x?})", &header[..4]));
     };
     let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+    // A damaged length must not make a record of the rest of the segment.
     if len > WAL_RECORD_BYTES {
         return Err(format!("record length {len} is beyond {WAL_RECORD_BYTES}"));
     }

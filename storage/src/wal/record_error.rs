@@ -1,4 +1,5 @@
-//! [`RecordError`]: why a record with a valid checksum cannot be used.
+//! [`RecordError`]: why a record with a valid checksum cannot be used in a replay. Its bytes are
+//! what was written, but it contradicts other records, or one that it depends on is lost.
 
 use crate::codec::CodecError;
 use crate::limits::SHARD_SLOTS;

@@ -34,6 +34,20 @@ pub struct SegmentInfo {
     pub repeated_from: Option<u64>,
 }
 
+/// What is wrong with the header of a file.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HeaderError {
+    #[error("{0} bytes where the file header needs {HEADER}")]
+    TooShort(usize),
+    #[error("the file header has a wrong magic")]
+    Magic,
+    #[error("checksum of the file header is wrong")]
+    Checksum,
+    /// Written by another version of this program.
+    #[error("format version {0}, this program knows {VERSION}")]
+    Version(u16),
+}
+
 /// The header of a segment or checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
@@ -65,20 +79,21 @@ impl Header {
     }
 
     /// Decodes the header at the beginning of `bytes`, or returns what is wrong with it.
-    pub(super) fn decode(bytes: &[u8], magic: &[u8; 8]) -> Result<Header, String> {
+    pub(super) fn decode(bytes: &[u8], magic: &[u8; 8]) -> Result<Header, HeaderError> {
         let Some(bytes) = bytes.first_chunk::<HEADER>() else {
-            return Err(format!("{} bytes where the file header needs {HEADER}", bytes.len()));
+            return Err(HeaderError::TooShort(bytes.len()));
         };
         if &bytes[..8] != magic {
-            return Err("the file header has a wrong magic".to_owned());
+            return Err(HeaderError::Magic);
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
         let crc = u32::from_le_bytes([bytes[28], bytes[29], bytes[30], bytes[31]]);
+        // Before the version: in a damaged header the version says nothing.
         if crc32c::crc32c(&bytes[..28]) != crc {
-            return Err("checksum of the file header is wrong".to_owned());
+            return Err(HeaderError::Checksum);
         }
         if version != VERSION {
-            return Err(format!("format version {version}, this program knows {VERSION}"));
+            return Err(HeaderError::Version(version));
         }
         let first_lsn = bytes[16..24].first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
         let number = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);

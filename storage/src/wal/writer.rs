@@ -25,14 +25,14 @@ pub(super) struct LogWriter {
     file: Option<Box<dyn DiskFile>>,
     next_number: u32,
     /// Buffers to be written, oldest first.
-    todo: VecDeque<WriteBuffer>,
+    to_write: VecDeque<WriteBuffer>,
     /// Buffers written to the current segment but not synced.
     unsynced: VecDeque<WriteBuffer>,
     /// Whether the segment before failed: the next one continues it.
     continues: bool,
     /// Segments of which nothing was synced or acknowledged, so that they can be removed if they
     /// fail: the current one, and failed ones that still exist.
-    idle: Vec<PathBuf>,
+    unacknowledged: Vec<PathBuf>,
 }
 
 /// What the writer has to do next.
@@ -51,10 +51,20 @@ impl LogWriter {
     /// A writer that has not written anything.
     pub(super) fn new(shared: Arc<LogShared>, disk: Arc<dyn Disk>, options: LogOptions) -> LogWriter {
         let next_number = options.next_segment;
-        let todo = VecDeque::new();
+        let to_write = VecDeque::new();
         let unsynced = VecDeque::new();
-        let idle = Vec::new();
-        LogWriter { shared, disk, options, file: None, next_number, todo, unsynced, continues: false, idle }
+        let unacknowledged = Vec::new();
+        LogWriter {
+            shared,
+            disk,
+            options,
+            file: None,
+            next_number,
+            to_write,
+            unsynced,
+            continues: false,
+            unacknowledged,
+        }
     }
 
     /// Works until the log is closed.
@@ -64,7 +74,7 @@ impl LogWriter {
             let mut state = shared.state.lock();
             // Asked and waited under one lock: a record that is queued in between cannot be missed.
             match self.next(&mut state) {
-                WriterStep::Nothing => shared.work.wait(&mut state),
+                WriterStep::Nothing => shared.work_cv.wait(&mut state),
                 WriterStep::Write { sync } => {
                     drop(state);
                     self.write_and_report(sync);
@@ -107,8 +117,8 @@ impl LogWriter {
             state.closed = true;
             state.take_waiters(true)
         };
-        self.shared.dirt.notify_all();
-        self.shared.end.notify_all();
+        self.shared.unsynced_cv.notify_all();
+        self.shared.closed_cv.notify_all();
         for done in waiters.into_iter() {
             done(Err(StoreError::closed()));
         }
@@ -120,12 +130,12 @@ impl LogWriter {
         // After a failure queued records wait for the next attempt of the ticker: each append would
         // otherwise try a disk that was full a moment ago.
         let queued = state.queued > 0 && (state.failed.is_none() || due || state.closing);
-        let unfinished = !self.unsynced.is_empty() || !self.todo.is_empty();
+        let unfinished = !self.unsynced.is_empty() || !self.to_write.is_empty();
         if queued || (due && unfinished) {
-            self.todo.extend(std::mem::take(&mut state.queue));
+            self.to_write.extend(std::mem::take(&mut state.queue));
             state.unsynced += std::mem::take(&mut state.queued);
             state.queued_seconds = 0.0;
-            self.shared.room.notify_all();
+            self.shared.space_cv.notify_all();
             // Half of the buffer without a sync: appenders would soon wait for space, which only a
             // sync makes.
             return WriterStep::Write { sync: due || state.unsynced > WAL_BUFFER_BYTES / 2 };
@@ -146,15 +156,15 @@ impl LogWriter {
     /// written again.
     fn write_all(&mut self, sync: bool) -> io::Result<()> {
         let mut outcome = Ok(());
-        while let Some(piece) = self.todo.pop_front() {
-            outcome = self.write(&piece);
+        while let Some(buffer) = self.to_write.pop_front() {
+            outcome = self.write(&buffer);
             // A buffer that only says that a new segment begins.
-            if piece.bytes.is_empty() && outcome.is_ok() {
+            if buffer.bytes.is_empty() && outcome.is_ok() {
                 continue;
             }
             // Also after a failure: nothing is known of how much of it reached the disk, so it is
             // written again.
-            self.unsynced.push_back(piece);
+            self.unsynced.push_back(buffer);
             if outcome.is_err() {
                 break;
             }
@@ -166,35 +176,35 @@ impl LogWriter {
             self.file = None;
             self.continues = true;
             // From the newest to the oldest, so that the oldest is at the front at the end.
-            while let Some(piece) = self.unsynced.pop_back() {
-                self.todo.push_front(piece);
+            while let Some(buffer) = self.unsynced.pop_back() {
+                self.to_write.push_front(buffer);
             }
         }
         outcome
     }
 
-    fn write(&mut self, piece: &WriteBuffer) -> io::Result<()> {
+    fn write(&mut self, buffer: &WriteBuffer) -> io::Result<()> {
         // The old segment is complete and synced before the next one exists: only the last segment
         // can have a torn tail.
-        if piece.begins && self.file.is_some() {
+        if buffer.begins && self.file.is_some() {
             self.sync()?;
             self.file = None;
         }
-        if piece.bytes.is_empty() {
+        if buffer.bytes.is_empty() {
             return Ok(());
         }
         // Also after a failure, although this buffer does not begin a segment: its records then
         // rest on deltas of the failed one, which the header says (`continues`).
         if self.file.is_none() {
-            self.open(piece.first_lsn)?;
+            self.open(buffer.first_lsn)?;
         }
         if let Some(file) = &mut self.file {
-            file.append(&piece.bytes)?;
+            file.append(&buffer.bytes)?;
         }
-        self.shared.bytes_total.add(piece.bytes.len() as u64);
+        self.shared.bytes_total.add(buffer.bytes.len() as u64);
         if let Some(current) = self.shared.segments.lock().last_mut() {
-            current.last_lsn = piece.last_lsn;
-            current.newest = current.newest.max(piece.newest);
+            current.last_lsn = buffer.last_lsn;
+            current.newest = current.newest.max(buffer.newest);
         }
         Ok(())
     }
@@ -220,8 +230,8 @@ impl LogWriter {
         };
         // Before the header is written: if that fails, the file is one of those to be removed.
         self.shared.segments.lock().push(info);
-        self.remove_idle();
-        self.idle.push(path);
+        self.remove_unacknowledged();
+        self.unacknowledged.push(path);
         file.append(&header.encode(SEGMENT))?;
         self.disk.sync_dir(&self.options.dir)?;
         self.file = Some(file);
@@ -232,10 +242,10 @@ impl LogWriter {
     /// Removes failed segments. This happens when the next file exists but is still empty: at a
     /// start, the next file shows that the segment before it failed. What cannot be removed is
     /// tried again with the next file.
-    fn remove_idle(&mut self) {
+    fn remove_unacknowledged(&mut self) {
         let disk = &self.disk;
         let segments = &self.shared.segments;
-        self.idle.retain(|path| {
+        self.unacknowledged.retain(|path| {
             let removed = disk.remove(path);
             if removed.is_ok() {
                 segments.lock().retain(|segment| segment.path != *path);
@@ -250,28 +260,28 @@ impl LogWriter {
             // From now on a record with a valid LSN is on disk, so the gap before the first record
             // needs no mention in later headers.
             self.options.skips = false;
-            self.idle.clear();
+            self.unacknowledged.clear();
         }
-        let bytes: usize = self.unsynced.drain(..).map(|piece| piece.bytes.len()).sum();
+        let bytes: usize = self.unsynced.drain(..).map(|buffer| buffer.bytes.len()).sum();
         let mut state = self.shared.state.lock();
         state.unsynced = state.unsynced.saturating_sub(bytes);
         // Records that were queued during a long sync are now the oldest.
         self.shared.unsynced_seconds.set(state.queued_seconds);
-        self.shared.room.notify_all();
+        self.shared.space_cv.notify_all();
         Ok(())
     }
 
     /// Reports the result to the appenders that wait.
     fn report(&mut self, outcome: io::Result<()>) {
         // Without unsynced buffers, everything in the last segment is synced.
-        let last = self.unsynced.back().map(|piece| piece.last_lsn);
+        let last = self.unsynced.back().map(|buffer| buffer.last_lsn);
         let written = last.or(self.shared.segments.lock().last().map(|s| s.last_lsn));
         let mut state = self.shared.state.lock();
         let failed = outcome.err().map(|e| format!("{}: {e}", self.options.dir.display()));
         if failed.is_none() {
             state.committed = state.committed.max(written.unwrap_or(0));
             tracing::debug!(target: "wal", lsn = state.committed, "records are committed");
-            self.idle.clear();
+            self.unacknowledged.clear();
         } else {
             // Ignore a tick during the attempt: the next attempt must come after a pause.
             state.sync_due = false;
@@ -292,7 +302,7 @@ impl LogWriter {
         // twice is stored once.
         let waiters = state.take_waiters(fate.is_some());
         drop(state);
-        self.shared.dirt.notify_one();
+        self.shared.unsynced_cv.notify_one();
         for done in waiters {
             done(fate.as_deref().map_or(Ok(()), |reason| Err(StoreError::log_unwritable(reason))));
         }

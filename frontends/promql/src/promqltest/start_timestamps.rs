@@ -79,7 +79,7 @@ fn duration(text: &str) -> Result<(i64, &str), String> {
     // No unit contains an x, so an x begins the count.
     let body = &text[signed..];
     let end = body.find(|c: char| c == 'x' || !c.is_ascii_alphanumeric()).unwrap_or(body.len());
-    let ms = parse_duration(&body[..end])?;
+    let ms = parse_duration(&body[..end]).map_err(|error| error.to_string())?;
     Ok((if text.starts_with('-') { -ms } else { ms }, &body[end..]))
 }
 

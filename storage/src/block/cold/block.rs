@@ -16,15 +16,15 @@ type OpenBlockCell = Mutex<Option<Block>>;
 #[derive(Clone)]
 pub struct ColdBlock {
     meta: Arc<BlockMeta>,
-    far: Arc<ColdStore>,
+    cold: Arc<ColdStore>,
     /// The tombstones that affect it.
     tombstones: Arc<Vec<Tombstone>>,
     opened: Arc<OpenBlockCell>,
 }
 
 impl ColdBlock {
-    pub(super) fn new(meta: BlockMeta, far: Arc<ColdStore>) -> ColdBlock {
-        ColdBlock { meta: Arc::new(meta), far, tombstones: Arc::default(), opened: Arc::default() }
+    pub(super) fn new(meta: BlockMeta, cold: Arc<ColdStore>) -> ColdBlock {
+        ColdBlock { meta: Arc::new(meta), cold, tombstones: Arc::default(), opened: Arc::default() }
     }
 
     /// The metadata of the block.
@@ -38,11 +38,11 @@ impl ColdBlock {
         if let Some(block) = opened.as_ref() {
             return Ok(block.clone());
         }
-        self.far.prefetch_footers(std::slice::from_ref(self))?;
-        let block = self.far.read(&self.meta)?.with_tombstones(&self.tombstones)?;
+        self.cold.prefetch_footers(std::slice::from_ref(self))?;
+        let block = self.cold.read(&self.meta)?.with_tombstones(&self.tombstones)?;
         *opened = Some(block.clone());
         drop(opened);
-        self.far.opened.add(self.meta.series, &self.opened);
+        self.cold.opened.add(self.meta.series, &self.opened);
         Ok(block)
     }
 
@@ -51,7 +51,7 @@ impl ColdBlock {
         // A locked block is being opened by another thread.
         let closed = |block: &ColdBlock| block.opened.try_lock().is_some_and(|opened| opened.is_none());
         let closed: Vec<ColdBlock> = blocks.filter(closed).collect();
-        closed.first().map_or(Ok(()), |first| first.far.prefetch_footers(&closed))
+        closed.first().map_or(Ok(()), |first| first.cold.prefetch_footers(&closed))
     }
 
     /// The same block without the samples that `tombstones` delete.

@@ -1,5 +1,6 @@
-//! The files of a cold block, read from the object store in aligned pieces, which are kept in the
-//! range cache.
+//! The files of a cold block, read from the object store in aligned ranges of 256 KiB, which are
+//! kept in the range cache ([`super::range_cache`]): a request costs tens of milliseconds, whatever
+//! its length, and a query reads adjacent pages.
 
 use super::range_cache::RangeCache;
 use crate::block::block_files::{BlockFiles, ReadRange};

@@ -99,12 +99,12 @@ impl ColdStore {
         // What is seen now must survive a power loss, as in `blocks/`.
         disk.create_dir(&dir).and_then(|()| disk.sync_dir(&dir)).map_err(io_error(&dir))?;
         let place = options.map(|options| ColdBucket::open(&disk, &dir, options, metrics)).transpose()?;
-        let far = ColdStore::new(disk, dir, place, pages);
-        let metas = far.described()?;
-        far.state.lock().known = metas.iter().map(|meta| meta.name().to_string()).collect();
-        let far = Arc::new(far);
-        let blocks = metas.into_iter().map(|meta| ColdBlock::new(meta, far.clone())).collect();
-        Ok((far, blocks))
+        let cold = ColdStore::new(disk, dir, place, pages);
+        let metas = cold.described()?;
+        cold.state.lock().known = metas.iter().map(|meta| meta.name().to_string()).collect();
+        let cold = Arc::new(cold);
+        let blocks = metas.into_iter().map(|meta| ColdBlock::new(meta, cold.clone())).collect();
+        Ok((cold, blocks))
     }
 
     fn new(disk: Arc<dyn Disk>, dir: PathBuf, place: Option<ColdBucket>, pages: PageCache) -> ColdStore {
@@ -131,7 +131,9 @@ impl ColdStore {
             let text = self.disk.read(&path).map_err(io_error(&path))?;
             match BlockMeta::decode(&self.address(&name.to_string_lossy()), &text) {
                 Ok(meta) => metas.push(meta),
-                Err(error) => tracing::error!(path = %path.display(), %error, "a far block is not known"),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "the record of a cold block is damaged: the block is not known before the object store is listed")
+                }
             }
         }
         Ok(metas)
@@ -251,7 +253,9 @@ impl ColdStore {
             match outcome {
                 // The other blocks are known. The error is logged, and reported with the next
                 // request.
-                Err(error @ StoreError::Damaged { .. }) => tracing::error!(%error, "a far block is left out"),
+                Err(error @ StoreError::Damaged { .. }) => {
+                    tracing::error!(%error, "a cold block is left out")
+                }
                 outcome => outcome?,
             }
         } else if !place.objects.is_up() {

@@ -90,18 +90,21 @@ impl RangeCache {
             most,
             state: Mutex::new(state),
             recent: Mutex::default(),
-            hits: counter("perennial_object_store_cache_hits_total", "Pieces of far blocks that were here."),
+            hits: counter(
+                "perennial_object_store_cache_hits_total",
+                "Ranges of cold blocks that were in the cache.",
+            ),
             misses: counter(
                 "perennial_object_store_cache_misses_total",
-                "Pieces of far blocks that had to be fetched.",
+                "Ranges of cold blocks that had to be fetched.",
             ),
             damaged: counter(
                 "perennial_object_store_cache_damaged_total",
-                "Pieces of far blocks here that failed their checksum, and were fetched again.",
+                "Ranges in the cache that failed their checksum, and were fetched again.",
             ),
             size: metrics.gauge(
                 "perennial_object_store_cache_bytes",
-                "Bytes of pieces of far blocks that are here.",
+                "Bytes of the ranges of cold blocks in the cache.",
                 &[],
             ),
         };
@@ -150,7 +153,7 @@ impl RangeCache {
         // Half a piece after a crash, or a bad sector. The object store has it, so nothing is lost.
         if crc != seal(name, piece) {
             self.damaged.inc();
-            tracing::warn!(piece = name, "a cached piece of a far block is damaged; it is fetched again");
+            tracing::warn!(piece = name, "a cached range of a cold block is damaged; it is fetched again");
             self.drop_piece(name);
             return None;
         }
@@ -172,7 +175,7 @@ impl RangeCache {
         // Not synced: a lost piece is fetched again, and a sync would cost more than that.
         let written = self.disk.create(&path).and_then(|mut file| file.append(&content));
         if let Err(error) = written {
-            tracing::warn!(piece = name, %error, "a piece of a far block is not cached");
+            tracing::warn!(piece = name, %error, "a range of a cold block is not cached");
             self.drop_piece(name);
             return;
         }

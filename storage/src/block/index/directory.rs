@@ -31,7 +31,7 @@ impl IndexFiles {
         terms: Arc<dyn FileHandle>,
         postings: Arc<dyn FileHandle>,
     ) -> tantivy::Result<IndexFiles> {
-        let empty = EMPTY.as_ref().map_err(|why| tantivy::TantivyError::SystemError(why.clone()))?;
+        let empty = EMPTY.as_ref().map_err(Clone::clone)?;
         let mut files = empty.clone();
         files.insert(SegmentComponent::Terms.to_string(), terms);
         files.insert(SegmentComponent::Postings.to_string(), postings);
@@ -44,8 +44,7 @@ type FilesByExtension = BTreeMap<String, Arc<dyn FileHandle>>;
 
 /// The files of an empty segment, made once. tantivy opens these files although our index has none
 /// of their data.
-static EMPTY: LazyLock<Result<FilesByExtension, String>> =
-    LazyLock::new(|| empty_files().map_err(|e| e.to_string()));
+static EMPTY: LazyLock<tantivy::Result<FilesByExtension>> = LazyLock::new(empty_files);
 
 fn empty_files() -> tantivy::Result<FilesByExtension> {
     let (ram, (schema, field)) = (RamDirectory::create(), schema());
@@ -161,6 +160,7 @@ impl HasLen for IndexFile {
 
 impl FileHandle for IndexFile {
     fn read_bytes(&self, range: Range<usize>) -> io::Result<OwnedBytes> {
+        // Offsets come from the file of terms: a damaged one must not panic.
         if range.end > self.len() || range.start > range.end {
             let why = format!("{}: offset {}: passes its end", self.name, range.start);
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
@@ -174,6 +174,7 @@ impl FileHandle for IndexFile {
             for number in range.start / BLOCK_CRC_BYTES..=(range.end - 1) / BLOCK_CRC_BYTES {
                 let chunk = self.chunk(number)?;
                 let start = number * BLOCK_CRC_BYTES;
+                // The part of the range that is in this chunk.
                 let within = range.start.max(start) - start..range.end.min(start + chunk.len()) - start;
                 bytes.extend_from_slice(&chunk[within]);
             }

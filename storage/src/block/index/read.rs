@@ -122,6 +122,8 @@ impl LabelIndex {
             let place = postings.seek(id);
             match postings.doc(place) {
                 TERMINATED => break,
+                // The postings jump to the next id that has the term, and the ids to that one:
+                // neither is walked through.
                 there if there != id => ids.advance_to(there),
                 _ if !each(id) => break,
                 _ => {}
@@ -139,6 +141,8 @@ impl LabelIndex {
         let mut postings = self.postings(info)?;
         let mut list = RoaringBitmap::new();
         while postings.block_len() > 0 {
+            // Short lists are collected and sorted together at the end: a bitmap for each of a
+            // thousand values would cost more.
             if info.doc_freq < POSTINGS_LIST as u32 {
                 found.few.extend_from_slice(postings.docs());
             } else {

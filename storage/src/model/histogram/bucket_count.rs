@@ -60,6 +60,8 @@ impl CompensatedSum {
         let sum = self.sum + value;
         if sum.is_infinite() {
             self.lost = 0.0;
+        // Neumaier's variant of Kahan's summation, as in Prometheus: what is lost is the low part
+        // of the smaller number.
         } else if self.sum.abs() >= value.abs() {
             self.lost += (self.sum - sum) + value;
         } else {
@@ -90,6 +92,7 @@ impl BucketCount for CompensatedSum {
 
     fn add(&mut self, other: CompensatedSum) {
         self.include(other.sum);
+        // Adding zero would change nothing, but an addition costs as much as one that does.
         if other.lost != 0.0 {
             self.include(other.lost);
         }

@@ -72,6 +72,7 @@ fn side(words: &mut Vec<String>, prefix: &str, buckets: &Buckets) {
             first = index;
         }
         let place = index.wrapping_sub(first) as u32 as usize;
+        // Two buckets far apart would print millions of zeros.
         if place >= HISTOGRAM_PRINTED_BUCKETS {
             cut = " …";
             break;

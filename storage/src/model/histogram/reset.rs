@@ -1,4 +1,6 @@
-//! Detection of counter resets between two histograms.
+//! Detection of counter resets between two native histograms: whether the process that counts has
+//! started again in between, so that `rate` and `increase` must not subtract. As Prometheus does
+//! it.
 
 use super::NativeHistogram;
 use super::ResetHint;

@@ -1,4 +1,5 @@
-//! Validation of histograms; errors have Prometheus' texts.
+//! Validation of native histograms that come from outside: scrapes, remote write, imports. Errors
+//! have Prometheus' texts, because senders show them to their users.
 
 use super::super::number::general;
 use super::bounds::{SCHEMA_MAX, SCHEMA_MIN, is_exponential};

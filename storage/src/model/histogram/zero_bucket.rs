@@ -1,4 +1,6 @@
-//! Widening the zero bucket: its new count, and the threshold that is needed.
+//! The zero bucket of a native histogram counts observations so close to zero that no exponential
+//! bucket has them. Two histograms are only comparable with zero buckets of one width: here a zero
+//! bucket is widened, which takes in whole exponential buckets.
 
 use super::NativeHistogram;
 use super::bounds::exponential;

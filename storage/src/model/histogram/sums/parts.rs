@@ -61,6 +61,7 @@ impl HistogramSum {
     /// # Errors
     /// Custom and exponential buckets cannot be added; then nothing is changed.
     pub fn merge(&mut self, other: &HistogramSum) -> Result<MergeConflicts, HistogramError> {
+        // Both parts are added as histograms: what was lost to rounding is not lost by sending it.
         let (sum, lost) = other.parts();
         let mut reconciled = self.add(&sum)?;
         reconciled |= self.add(&lost)?;
@@ -100,6 +101,7 @@ impl HistogramMean {
         if !self.incremental && !other.incremental {
             let mut next = self.acc.clone();
             let reconciled = next.merge(&other.acc)?;
+            // Otherwise both become means from here on, and `self` is still as it was.
             if !next.has_overflow() {
                 self.acc = next;
                 self.count = count;
