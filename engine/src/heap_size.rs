@@ -9,6 +9,14 @@ use std::sync::Arc;
 use storage::model::Labels;
 
 /// A value that may occupy bytes on the heap.
+///
+/// # Contract
+/// 1. The bytes that the value itself occupies are not included: whoever holds it counts them.
+/// 2. What is allocated counts, not what is in use. Vectors are exact, because they are
+///    most of the memory; for maps an estimate is enough.
+/// 3. What is shared counts nothing. Otherwise a report on a thousand views would show the same
+///    labels a thousand times.
+/// 4. It may walk over all elements, so it is called for reports only, never in a tick.
 pub trait HeapSize {
     /// The number of bytes.
     fn heap(&self) -> usize;

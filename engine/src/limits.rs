@@ -18,7 +18,7 @@ pub const BLOCK_VALUES: usize = 1 << 24;
 pub const SUBQUERY_STEPS: usize = 1 << 22;
 /// Values (rows times steps) that a function over a subquery computes at once; larger ones are
 /// computed step by step.
-pub const SLID_VALUES: usize = 1 << 24;
+pub const SLIDING_VALUES: usize = 1 << 24;
 /// Values (series times steps) from which on a query is large: it runs on threads that only get
 /// cores that no other thread wants.
 pub const LARGE_QUERY: usize = 1 << 20;
@@ -33,18 +33,18 @@ pub const LARGE_PLAN_VALUES: usize = 1 << 18;
 pub const SMALL_QUERY: usize = 1 << 16;
 /// Most series of an instant query over samples in memory that the calling thread evaluates itself:
 /// half a millisecond of work.
-pub const LIGHT_ROWS: usize = 1 << 10;
+pub const INLINE_ROWS: usize = 1 << 10;
 /// The longest time that such a query reads, in ms: the default lookback and windows of the usual
 /// length.
-pub const LIGHT_SPAN_MS: i64 = 300_000;
+pub const INLINE_SPAN_MS: i64 = 300_000;
 /// Samples of subqueries that all caches together hold. Each takes 16 bytes, and each row some
 /// hundred bytes; 16 bytes of labels count as a sample. What does not fit is evaluated each time.
-pub const KEPT_SAMPLES: usize = 32_000_000;
+pub const SUBQUERY_CACHE_SAMPLES: usize = 32_000_000;
 /// Timeout of a query that a step of a view runs in a tick: the tick waits for it.
 pub const STORE_QUERY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 /// After a timeout, such a step is not evaluated for so long, in ms, so that ticks lose only a
 /// small part of their time.
-pub const STORE_QUERY_REST_MS: i64 = 60_000;
+pub const STORE_QUERY_PAUSE_MS: i64 = 60_000;
 /// Timeout of reading the history of such a step in the background.
 pub const STORE_READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
 /// Batches that may wait for a worker between two ticks. With more, the worker reads the samples
@@ -52,25 +52,25 @@ pub const STORE_READ_TIMEOUT: std::time::Duration = std::time::Duration::from_se
 pub const FEED_ITEMS: usize = 1 << 18;
 /// Younger samples of long windows stay in memory, in ms: late samples may be inserted among them,
 /// by default up to 30 minutes late.
-pub const SPILL_NEAR_MS: i64 = 2_700_000;
+pub const SPILL_MIN_AGE_MS: i64 = 2_700_000;
 /// Older samples are spilled and read back in chunks of this length, in ms: 60 scrapes at 15 s.
 pub const SPILL_CHUNK_MS: i64 = 900_000;
 /// Threads that read the history of views.
-pub const PAST_THREADS: usize = 2;
+pub const HISTORY_THREADS: usize = 2;
 /// Views that one preparation installs or removes once any view is running: a tick that is due
 /// waits for no more of them.
 pub const PREPARED_VIEWS: usize = 10;
 /// Rows of rings that one preparation puts in place; a ring of one shard is not divided.
-pub const PLACED_ROWS: usize = 4_096;
+pub const INSTALLED_ROWS: usize = 4_096;
 /// Rows of first answers that one preparation records or sends; those of one view are not divided.
-pub const LEARNT_ROWS: usize = 512;
+pub const FIRST_ANSWER_ROWS: usize = 512;
 /// Rows that steps read for the first time in one preparation; those of one shard are not divided.
 pub const OPENED_ROWS: usize = 4_096;
 /// How often the progress of reading history is logged, in ms of ticks.
-pub const PAST_LOG_MS: i64 = 5_000;
+pub const HISTORY_LOG_MS: i64 = 5_000;
 /// Rows of ended series that a selector may have in addition to as many living ones, before its
 /// state is built again.
-pub const DEAD_ROWS: usize = 4_096;
+pub const ENDED_ROWS: usize = 4_096;
 /// How often, at least, a consumer gets a progress event while the answer does not change, in ms of
 /// ticks.
 pub const PROGRESS_MS: i64 = 1_000;
@@ -89,12 +89,12 @@ pub const MESSAGE_BYTES: usize = 256 << 20;
 pub const WAIT_DURABLE: std::time::Duration = std::time::Duration::from_secs(2);
 /// Queries that one process of a cluster sends to the others at the same time; further ones wait.
 /// By default 20 come over HTTP, the rest from rules.
-pub const QUESTIONS: usize = 32;
+pub const PEER_QUERIES: usize = 32;
 /// Processes of a cluster: their shards have 16-bit numbers.
 pub const PROCESSES: usize = 64;
 /// How long a stopping process waits for the others of its cluster: they answer open requests for
 /// ten seconds and send alerts for five before their workers end.
-pub const STOP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+pub const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 /// How often the last argument of a variadic function may be repeated beyond its signature: bounds
 /// the work per series. Prometheus has no such limit, but no query joins more labels.
 pub const REPEATED_ARGUMENTS: usize = 255;
@@ -104,7 +104,7 @@ pub const CHECK_SAMPLES: usize = 1 << 16;
 /// checks.
 pub const ROW_SAMPLES: usize = 64;
 /// How often the thread that waits for a query's jobs checks whether the query has ended.
-pub const WAIT_LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+pub const WAIT_CHECK: std::time::Duration = std::time::Duration::from_millis(50);
 /// Rows that simple loops process between two checks of a query's limits.
 pub const CHECK_ROWS: usize = 1 << 10;
 /// Items that are sorted at once, in a few ms; longer lists are sorted in runs of this length,

@@ -111,7 +111,7 @@ impl FramedConnection {
 pub(crate) fn late(name: &str, error: QueryError, guard: &QueryGuard) -> QueryError {
     match error {
         QueryError::Timeout(text) => {
-            let (timeout, _) = guard.patience();
+            let (timeout, _) = guard.time_left();
             QueryError::Timeout(format!("{name} did not answer within {}: {text}", shown(timeout)))
         }
         other => other,

@@ -7,7 +7,7 @@ use super::handshake::{ConnectionPurpose, Handshake};
 use super::semaphore::{BlockingPermit, BlockingSemaphore};
 use super::{CANCEL_POLL, ClusterConfig};
 use crate::limits::CALL_CONNECT;
-use engine::limits::QUESTIONS;
+use engine::limits::PEER_QUERIES;
 use engine::query::QueryError;
 use engine::query::guard::QueryGuard;
 use engine::query::peers::{PeerChannel, PeerChannels, QueryPeers};
@@ -41,7 +41,7 @@ impl PeerClient {
     /// A client for the processes that have joined.
     pub fn new(setup: ClusterConfig, incarnations: Vec<u64>) -> Arc<PeerClient> {
         let left_out = Mutex::new(vec![None; incarnations.len()]);
-        Arc::new(PeerClient { setup, incarnations, turns: BlockingSemaphore::new(QUESTIONS), left_out })
+        Arc::new(PeerClient { setup, incarnations, turns: BlockingSemaphore::new(PEER_QUERIES), left_out })
     }
 
     /// Which stores are partial, and why, from the latest answers.
@@ -119,7 +119,7 @@ impl QueryPeers for ClusterQueryPeers {
         self.0.setup.process
     }
 
-    fn lines(&self, guard: &QueryGuard) -> Result<PeerChannels, QueryError> {
+    fn channels(&self, guard: &QueryGuard) -> Result<PeerChannels, QueryError> {
         let calls = self.0.call_all(ConnectionPurpose::Question, guard)?;
         Ok(calls
             .into_iter()

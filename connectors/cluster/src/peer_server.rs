@@ -11,7 +11,7 @@ use super::peer_client::ServerHandshake;
 use super::semaphore::BlockingSemaphore;
 use super::{CANCEL_POLL, ClusterConfig, spawn};
 use crate::limits::{CALLER_MESSAGES, HELLO_TIME};
-use engine::limits::{MESSAGE_BYTES, QUESTIONS};
+use engine::limits::{MESSAGE_BYTES, PEER_QUERIES};
 use engine::query::guard::QueryGuard;
 use engine::query::peers::PeerChannel;
 use engine::query::pool::nice;
@@ -61,7 +61,7 @@ impl PeerListener {
     pub fn open(self, services: PeerServices) -> io::Result<()> {
         let PeerListener { setup, listener, incarnations } = self;
         listener.set_nonblocking(false)?;
-        let permits = BlockingSemaphore::new(QUESTIONS * incarnations.len());
+        let permits = BlockingSemaphore::new(PEER_QUERIES * incarnations.len());
         let server = Arc::new(PeerServer { setup, incarnations, services, permits });
         spawn("cluster:accept".to_owned(), move || server.receive(&listener))
     }

@@ -4,7 +4,7 @@ use super::handshake::{ConnectionPurpose, Handshake};
 use super::join::{JoinedPeers, join};
 use super::*;
 use connectors::wall_clock::SystemClock;
-use engine::limits::{MESSAGE_BYTES, PLAN_DEPTH, QUESTIONS};
+use engine::limits::{MESSAGE_BYTES, PEER_QUERIES, PLAN_DEPTH};
 use engine::memory::MemoryPool;
 use engine::query::SeriesCatalog;
 use engine::query::guard::QueryGuard;
@@ -263,7 +263,7 @@ fn places_are_given_back() {
         ConnectionPurpose::Late,
         ConnectionPurpose::Pulse,
     ] {
-        for _ in 0..2 * QUESTIONS + 1 {
+        for _ in 0..2 * PEER_QUERIES + 1 {
             let mut calls = processes[0].1.call_all(purpose, &guard).unwrap();
             for (_, call) in &mut calls {
                 call.send(b"?", &guard).and_then(|()| call.flush(&guard)).unwrap();
@@ -271,7 +271,7 @@ fn places_are_given_back() {
         }
     }
     let timeout = |ms: u64| QueryOptions { timeout: Duration::from_millis(ms), ..QueryOptions::default() };
-    for ms in (0..4 * QUESTIONS as u64).map(|n| n % 8) {
+    for ms in (0..4 * PEER_QUERIES as u64).map(|n| n % 8) {
         // It does not matter whether the answer is in time.
         let _ = ask(&processes[0].2, &timeout(ms));
     }

@@ -58,7 +58,7 @@ pub struct StepAnnotation {
 pub enum Occurrences {
     /// None.
     #[default]
-    Untold,
+    Once,
     /// How many times it occurred.
     Times(u64),
     /// Bucket counts that were not monotonic.
@@ -111,11 +111,13 @@ impl Occurrences {
                 Occurrences::Parameter { low, high, bounds, capped },
                 Occurrences::Parameter { low: l, high: h, .. },
             ) => {
+                // `min` and `max` ignore a NaN, but a parameter that was NaN once must be named.
                 let nan = low.is_nan() || l.is_nan();
                 let [low, high] = if nan { [f64::NAN; 2] } else { [low.min(l), high.max(h)] };
                 Occurrences::Parameter { low, high, bounds, capped }
             }
-            (Occurrences::Untold, other) => other,
+            // Equal texts with different kinds of details do not occur.
+            (Occurrences::Once, other) => other,
             (this, _) => this,
         }
     }
@@ -128,9 +130,10 @@ impl Occurrences {
         };
         let capping =
             |bound: f64| if capped { format!(", capping to {}", general(bound)) } else { String::new() };
+        // A NaN is reported once, as the lowest value.
         let out = [(low, least, low < least || low.is_nan()), (high, most, high > most)];
         let out = out.into_iter().filter(|(_, _, out)| *out);
-        out.map(|(v, bound, _)| (format!("{}{}", general(v), capping(bound)), Occurrences::Untold)).collect()
+        out.map(|(v, bound, _)| (format!("{}{}", general(v), capping(bound)), Occurrences::Once)).collect()
     }
 }
 
@@ -173,11 +176,11 @@ pub struct Annotation {
 /// that is evaluated last. The result does not depend on the order in which shards and steps add
 /// them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct AnnotationSet(BTreeMap<Key, AnnotationEntry>);
+pub struct AnnotationSet(BTreeMap<AnnotationKey, AnnotationEntry>);
 
 /// Annotations with equal keys are one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Key {
+struct AnnotationKey {
     level: Severity,
     text: Arc<str>,
     /// The position, if parameters of different positions must not be merged.
@@ -203,29 +206,34 @@ impl AnnotationSet {
 
     /// Adds an annotation of a step with this origin.
     pub fn add(&mut self, note: &StepAnnotation, origin: &StepOrigin) {
+        // Prometheus evaluates inner expressions first, and its last message wins.
         let turn = (origin.whole.end, Reverse(origin.whole.start));
-        let remark = AnnotationEntry { extent: note.extent, span: origin.span(note.place), turn };
-        let apart = matches!(note.extent, Occurrences::Parameter { .. });
-        let place = apart.then_some((remark.span.start, remark.span.end));
-        self.insert(Key { level: note.level, text: note.text.clone(), place }, remark);
+        let entry = AnnotationEntry { extent: note.extent, span: origin.span(note.place), turn };
+        // Two aggregations with different parameters must not be merged to one range of values.
+        let by_position = matches!(note.extent, Occurrences::Parameter { .. });
+        let place = by_position.then_some((entry.span.start, entry.span.end));
+        self.insert(AnnotationKey { level: note.level, text: note.text.clone(), place }, entry);
     }
 
     /// Adds all annotations of `other`.
     pub fn extend(&mut self, other: AnnotationSet) {
-        for (key, remark) in other.0 {
-            self.insert(key, remark);
+        for (key, entry) in other.0 {
+            self.insert(key, entry);
         }
     }
 
-    fn insert(&mut self, key: Key, remark: AnnotationEntry) {
+    fn insert(&mut self, key: AnnotationKey, entry: AnnotationEntry) {
         match self.0.entry(key) {
-            Entry::Vacant(vacant) => drop(vacant.insert(remark)),
+            Entry::Vacant(vacant) => drop(vacant.insert(entry)),
             Entry::Occupied(mut known) => {
                 let known = known.get_mut();
-                let extent = known.extent.merge(remark.extent);
-                if remark.turn >= known.turn {
-                    *known = remark;
+                let extent = known.extent.merge(entry.extent);
+                // Not "if it came later": shards come in any order, the place in the text is the
+                // same everywhere.
+                if entry.turn >= known.turn {
+                    *known = entry;
                 }
+                // The details belong to all occurrences, wherever the message points.
                 known.extent = extent;
             }
         }
@@ -234,17 +242,19 @@ impl AnnotationSet {
     /// All annotations, warnings first, by text.
     pub fn into_list(self) -> Vec<Annotation> {
         let mut merged = AnnotationSet::default();
-        for (Key { level, text, .. }, remark) in self.0 {
-            for (more, extent) in remark.extent.suffixes() {
+        for (AnnotationKey { level, text, .. }, entry) in self.0 {
+            // Only now the texts become different, and with them the keys; so they are merged once
+            // more.
+            for (more, extent) in entry.extent.suffixes() {
                 let text = if more.is_empty() { text.clone() } else { format!("{text}{more}").into() };
-                merged.insert(Key { level, text, place: None }, AnnotationEntry { extent, ..remark.clone() });
+                merged.insert(
+                    AnnotationKey { level, text, place: None },
+                    AnnotationEntry { extent, ..entry.clone() },
+                );
             }
         }
-        let annotation = |(Key { level, text, .. }, AnnotationEntry { extent, span, .. })| Annotation {
-            level,
-            text,
-            extent,
-            span,
+        let annotation = |(AnnotationKey { level, text, .. }, AnnotationEntry { extent, span, .. })| {
+            Annotation { level, text, extent, span }
         };
         merged.0.into_iter().map(annotation).collect()
     }

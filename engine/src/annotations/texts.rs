@@ -9,12 +9,12 @@ use storage::model::number::{general, go_exponent};
 
 /// A warning about `place`.
 fn warning(place: AnnotationTarget, text: impl Into<String>) -> StepAnnotation {
-    StepAnnotation { level: Severity::Warning, text: text.into().into(), place, extent: Occurrences::Untold }
+    StepAnnotation { level: Severity::Warning, text: text.into().into(), place, extent: Occurrences::Once }
 }
 
 /// An info about `place`.
 fn info(place: AnnotationTarget, text: impl Into<String>) -> StepAnnotation {
-    StepAnnotation { level: Severity::Info, text: text.into().into(), place, extent: Occurrences::Untold }
+    StepAnnotation { level: Severity::Info, text: text.into().into(), place, extent: Occurrences::Once }
 }
 
 /// The text with the name of its metric, if there is one.

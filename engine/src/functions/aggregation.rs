@@ -41,12 +41,12 @@ impl SumPartial {
     }
 
     /// The sum as two columns of a partial aggregate.
-    pub fn lanes(&self) -> [f64; 2] {
+    pub fn columns(&self) -> [f64; 2] {
         [self.0.sum, self.0.c]
     }
 
     /// The sum from its two columns.
-    pub fn from_lanes([sum, c]: [f64; 2]) -> SumPartial {
+    pub fn from_columns([sum, c]: [f64; 2]) -> SumPartial {
         SumPartial(Neumaier { sum, c })
     }
 }

@@ -27,19 +27,19 @@ pub fn markdown() -> String {
 fn histograms(f: &Function) -> &'static str {
     match f.kernel {
         Kernel::Window(kernel) => match kernel.mixed {
-            HistogramSupport::LeftOut => IGNORED,
-            HistogramSupport::Taken(taken) => taken.what,
+            HistogramSupport::Ignored => IGNORED,
+            HistogramSupport::Supported(kernel) => kernel.what,
         },
         Kernel::Map(_) | Kernel::MapOrClock(_) => IGNORED,
         Kernel::Clock(_)
         | Kernel::Query(_)
         | Kernel::Scalars(_)
-        | Kernel::Special(OperatorFunction::Vector) => "",
-        Kernel::Special(OperatorFunction::Scalar | OperatorFunction::Sort | OperatorFunction::SortDesc) => {
+        | Kernel::Operator(OperatorFunction::Vector) => "",
+        Kernel::Operator(OperatorFunction::Scalar | OperatorFunction::Sort | OperatorFunction::SortDesc) => {
             IGNORED
         }
         Kernel::Histogram(_) => "only histograms",
-        Kernel::Relabel(_) | Kernel::Special(_) => "yes",
+        Kernel::Relabel(_) | Kernel::Operator(_) => "yes",
     }
 }
 

@@ -12,7 +12,7 @@ pub enum Finding {
     /// Floats and histograms are in one window, which the function does not support.
     MixedKinds,
     /// Histograms were ignored because there are floats.
-    LeftOut,
+    HistogramsIgnored,
     /// A gauge histogram where a counter is expected.
     NotACounter,
     /// A counter histogram where a gauge is expected.
@@ -31,7 +31,7 @@ pub enum Finding {
 
 const ALL: [Finding; 9] = [
     Finding::MixedKinds,
-    Finding::LeftOut,
+    Finding::HistogramsIgnored,
     Finding::NotACounter,
     Finding::NotAGauge,
     Finding::MixedSchemas,
@@ -56,8 +56,8 @@ impl Findings {
     }
 
     /// Adds a finding.
-    pub fn add(&mut self, notice: Finding) {
-        self.bits |= 1 << notice as u16;
+    pub fn add(&mut self, finding: Finding) {
+        self.bits |= 1 << finding as u16;
     }
 
     /// Adds a window in which a start timestamp is before the previous sample.
@@ -72,16 +72,16 @@ impl Findings {
     }
 
     /// Whether there is such a finding.
-    pub fn has(&self, notice: Finding) -> bool {
-        self.bits & (1 << notice as u16) != 0
+    pub fn has(&self, finding: Finding) -> bool {
+        self.bits & (1 << finding as u16) != 0
     }
 
     /// The annotations for a series of `metric` (empty: it has no name); its selector is at
     /// `place`.
     pub fn notes(&self, metric: &str, place: AnnotationTarget) -> Vec<StepAnnotation> {
-        let text = |notice: &Finding| match notice {
+        let text = |finding: &Finding| match finding {
             Finding::MixedKinds => texts::mixed_floats_histograms(place, metric),
-            Finding::LeftOut => texts::ignored_in_window(place, metric),
+            Finding::HistogramsIgnored => texts::ignored_in_window(place, metric),
             Finding::NotACounter => texts::not_a_counter(place, metric),
             Finding::NotAGauge => texts::not_a_gauge(place, metric),
             Finding::MixedSchemas => texts::mixed_bucket_schemas(place, metric),
@@ -91,7 +91,7 @@ impl Findings {
             Finding::ConflictingResets => texts::conflicting_resets(place, "aggregation"),
         };
         let mut notes: Vec<StepAnnotation> =
-            ALL.iter().filter(|notice| self.has(**notice)).map(text).collect();
+            ALL.iter().filter(|finding| self.has(**finding)).map(text).collect();
         if self.overlaps > 0 {
             let extent = Occurrences::Times(self.overlaps);
             notes.push(StepAnnotation { extent, ..texts::overlapping_start(place, metric) });

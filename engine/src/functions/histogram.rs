@@ -18,16 +18,16 @@ const MORE_QUANTILES: usize = 9;
 /// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     per_histogram("histogram_avg", native::mean)
-        .skims()
+        .counts_only()
         .doc("Mean of the observations of native histograms.", "histogram_avg(rate(latency_seconds[5m]))"),
     per_histogram("histogram_count", native::count)
-        .skims()
+        .counts_only()
         .doc("Number of observations of native histograms.", "histogram_count(rate(latency_seconds[5m]))"),
     Function::new(
         "histogram_fraction",
         &[Scalar, Scalar, Vector],
         Vector,
-        Kernel::Special(OperatorFunction::HistogramFraction),
+        Kernel::Operator(OperatorFunction::HistogramFraction),
     )
     .doc(
         "Estimated share of the observations between two values.",
@@ -37,7 +37,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "histogram_quantile",
         &[Scalar, Vector],
         Vector,
-        Kernel::Special(OperatorFunction::HistogramQuantile),
+        Kernel::Operator(OperatorFunction::HistogramQuantile),
     )
     .doc(
         "Estimated quantile of the observations.",
@@ -47,7 +47,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "histogram_quantiles",
         &[Vector, Text, Scalar],
         Vector,
-        Kernel::Special(OperatorFunction::HistogramQuantiles),
+        Kernel::Operator(OperatorFunction::HistogramQuantiles),
     )
     .repeat(MORE_QUANTILES)
     .doc(
@@ -64,7 +64,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "histogram_stdvar(rate(latency_seconds[5m]))",
     ),
     per_histogram("histogram_sum", native::sum)
-        .skims()
+        .counts_only()
         .doc("Sum of the observations of native histograms.", "histogram_sum(rate(latency_seconds[5m]))"),
 ];
 
@@ -73,16 +73,16 @@ pub type ClassicBucket = (f64, f64);
 
 /// A quantile, and how the buckets had to be repaired.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub struct Quantile {
+pub struct ClassicQuantile {
     /// The estimate.
     pub value: f64,
     /// Counts decreased and were raised, which is an info annotation.
-    pub fixed: Option<Fixed>,
+    pub repaired: Option<RepairedBuckets>,
 }
 
 /// Where counts decreased, for the text of the annotation.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub struct Fixed {
+pub struct RepairedBuckets {
     /// Smallest upper bound of a raised bucket.
     pub from: f64,
     /// Largest upper bound of a raised bucket.
@@ -94,12 +94,15 @@ pub struct Fixed {
 /// Sorts by bound, and adds buckets with equal bounds. Returns how many remain, or `None` without a
 /// bucket at +Inf.
 fn prepare(buckets: &mut [ClassicBucket]) -> Option<usize> {
+    // `total_cmp`, because `le` may be parsed to NaN, and a comparison sort needs a total order.
     buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // Without the total there is no rank.
     if buckets.last()?.0 != f64::INFINITY {
         return None;
     }
     let mut last = 0;
     for i in 1..buckets.len() {
+        // `le="1"` and `le="1.0"` are the same bucket, written by two versions of a client.
         if buckets[i].0 == buckets[last].0 {
             buckets[last].1 += buckets[i].1;
         } else {
@@ -127,41 +130,42 @@ fn nearly(a: f64, b: f64) -> bool {
 }
 
 /// Raises counts that are below an earlier one. Differences by rounding are not reported.
-fn make_monotonic(buckets: &mut [ClassicBucket]) -> Option<Fixed> {
-    let mut fixed: Option<Fixed> = None;
-    let mut kept = buckets[0].1;
+fn make_monotonic(buckets: &mut [ClassicBucket]) -> Option<RepairedBuckets> {
+    let mut repaired: Option<RepairedBuckets> = None;
+    let mut highest = buckets[0].1;
     for (bound, count) in &mut buckets[1..] {
-        if *count == kept {
+        if *count == highest {
             continue;
         }
-        if nearly(kept, *count) {
-            *count = kept;
-        } else if *count < kept {
-            let diff = kept - *count;
-            let so_far = fixed.unwrap_or(Fixed { from: *bound, to: *bound, max_diff: diff });
-            fixed = Some(Fixed { to: *bound, max_diff: so_far.max_diff.max(diff), ..so_far });
-            *count = kept;
+        if nearly(highest, *count) {
+            *count = highest;
+        } else if *count < highest {
+            let diff = highest - *count;
+            let so_far = repaired.unwrap_or(RepairedBuckets { from: *bound, to: *bound, max_diff: diff });
+            repaired = Some(RepairedBuckets { to: *bound, max_diff: so_far.max_diff.max(diff), ..so_far });
+            *count = highest;
         } else {
-            kept = *count;
+            highest = *count;
         }
     }
-    fixed
+    repaired
 }
 
 /// Quantile `q` of the observations in the buckets. NaN without a bucket at +Inf, without another
 /// bucket, or without observations; infinite for `q` outside [0, 1].
-pub fn bucket_quantile(q: f64, buckets: &mut [ClassicBucket]) -> Quantile {
-    let plain = |value| Quantile { value, fixed: None };
+pub fn bucket_quantile(q: f64, buckets: &mut [ClassicBucket]) -> ClassicQuantile {
+    let plain = |value| ClassicQuantile { value, repaired: None };
     if q.is_nan() {
         return plain(NAN);
     }
     if !(0.0..=1.0).contains(&q) {
         return plain(if q < 0.0 { f64::NEG_INFINITY } else { f64::INFINITY });
     }
+    // After the checks of `q`: an impossible quantile has its answer without any bucket.
     let Some(n) = prepare(buckets) else { return plain(NAN) };
     let buckets = &mut buckets[..n];
-    let fixed = make_monotonic(buckets);
-    Quantile { value: interpolate(q, buckets), fixed }
+    let repaired = make_monotonic(buckets);
+    ClassicQuantile { value: interpolate(q, buckets), repaired }
 }
 
 /// The quantile in ascending buckets with increasing counts, the last at +Inf.
@@ -175,9 +179,12 @@ fn interpolate(q: f64, buckets: &[ClassicBucket]) -> f64 {
     let reaches = |(_, count): &ClassicBucket| *count >= rank; // never with NaN: then it is the last bucket
     let at = buckets[..last].partition_point(|bucket| !reaches(bucket));
     let (end, mut count) = buckets[at];
+    // The last bucket has no upper end to interpolate to. Its lower bound is the best that can be
+    // said.
     if at == last {
         return buckets[last - 1].0;
     }
+    // Below the first bound there is nothing to interpolate from, if zero is not below it.
     if at == 0 && end <= 0.0 {
         return end;
     }
@@ -207,6 +214,7 @@ pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut [ClassicBucket]) ->
 
 /// The number of observations up to `v`: interpolated inside the bucket, at most `total`.
 fn rank_of(v: f64, buckets: &[ClassicBucket], total: f64) -> f64 {
+    // Observations of a metric with only positive bounds are taken to be positive.
     let mut start = if buckets[0].0 > 0.0 { 0.0 } else { f64::NEG_INFINITY };
     let mut rank = 0.0;
     for (end, count) in buckets {
@@ -214,6 +222,7 @@ fn rank_of(v: f64, buckets: &[ClassicBucket], total: f64) -> f64 {
             break;
         }
         if *end > v {
+            // No interpolation in an infinite bucket: all of it counts.
             if start == f64::NEG_INFINITY {
                 rank = *count;
             } else {
@@ -224,6 +233,7 @@ fn rank_of(v: f64, buckets: &[ClassicBucket], total: f64) -> f64 {
         start = *end;
         rank = *count;
     }
+    // Counts that fall may give a rank above the total.
     if rank > total { total } else { rank }
 }
 
@@ -274,13 +284,13 @@ mod tests {
         for (q, want) in [(0.01, 0.0045), (0.5, 8.5), (0.99, 979.75)] {
             let got = bucket_quantile(q, &mut falling.to_vec());
             assert!((got.value / want - 1.0).abs() < 1e-12, "{q}: {}", got.value);
-            assert_eq!(got.fixed, Some(Fixed { from: 1.0, to: INF, max_diff: 1.0 }));
+            assert_eq!(got.repaired, Some(RepairedBuckets { from: 1.0, to: INF, max_diff: 1.0 }));
         }
         // Differences by rounding are levelled and not reported.
         let mut noisy = [(1.0, 100.0), (2.0, 100.0 - 1e-11), (INF, 200.0)];
-        assert_eq!(bucket_quantile(0.5, &mut noisy).fixed, None);
+        assert_eq!(bucket_quantile(0.5, &mut noisy).repaired, None);
         assert_eq!(noisy[1].1, 100.0);
-        assert!(bucket_quantile(0.5, &mut [(1.0, 1e-20), (2.0, 0.0), (INF, 1.0)]).fixed.is_some());
+        assert!(bucket_quantile(0.5, &mut [(1.0, 1e-20), (2.0, 0.0), (INF, 1.0)]).repaired.is_some());
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! Functions that change labels, and the labels of an absent vector: pure functions of [`Labels`].
+//! Functions that change labels (`label_replace`, `label_join`), and the labels of the one sample of
+//! `absent()`. All are pure functions of [`Labels`]: texts are checked and compiled once per query
+//! ([`CompiledLabelFunction`]), then applied to each series once, when its row is added.
 
 use super::{Function, Kernel, LabelFunction};
 use crate::limits::REPEATED_ARGUMENTS;
@@ -98,6 +100,7 @@ pub fn check_value(maker: &str, label: &str, bytes: usize) -> Result<(), LabelEr
 impl LabelFunction {
     /// The function's name, for errors.
     pub fn name(self) -> &'static str {
+        // The name is in the table only, see the module's head.
         let is_self = |f: &&Function| matches!(f.kernel, Kernel::Relabel(kind) if kind == self);
         ENTRIES.iter().find(is_self).map_or("", |f| f.name)
     }
@@ -146,6 +149,8 @@ impl CompiledLabelFunction {
         let text = |i: usize| texts.get(i).cloned().unwrap_or_default();
         let relabeling = match kind {
             LabelFunction::Replace => {
+                // Prometheus checks the pattern before the name of the label, and reports the first
+                // error only.
                 let regex = pattern(&text(3))?;
                 destination(kind, &text(0))?;
                 let template = Template::new(&text(1), &regex);
@@ -184,12 +189,15 @@ impl CompiledLabelFunction {
                 let Some(captures) = regex.inner().captures(labels.get(src).unwrap_or("")) else {
                     return Ok(labels.clone());
                 };
+                // The limit is given to the filling itself: a template may repeat a long capture
+                // many times.
                 let value = template.fill(&captures, LABEL_VALUE_BYTES);
                 let value = value.map_err(|bytes| long(LabelFunction::Replace, dst, bytes))?;
                 Ok(labels.with_sorted([(dst.as_str(), value.as_str())]))
             }
             CompiledLabelFunction::Join { dst, separator, sources } => {
                 let values: Vec<&str> = sources.iter().map(|name| labels.get(name).unwrap_or("")).collect();
+                // Computed before joining, since the joined text could be of any size.
                 let separators = separator.len() * values.len().saturating_sub(1);
                 let bytes = separators + values.iter().map(|value| value.len()).sum::<usize>();
                 if bytes > LABEL_VALUE_BYTES {
@@ -225,6 +233,8 @@ pub fn absent_labels(matchers: &[Matcher]) -> Labels {
     let mut builder = LabelsBuilder::default();
     let mut pinned: HashSet<&str> = HashSet::new();
     for matcher in matchers.iter().filter(|m| m.name != METRIC_NAME) {
+        // `insert` only for equalities: a matcher of another kind before the equality does not
+        // count against it.
         let first = matcher.op == MatchOp::Equal && pinned.insert(&matcher.name);
         builder.set(&matcher.name, if first { &matcher.value } else { "" });
     }

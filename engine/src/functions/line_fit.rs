@@ -161,11 +161,11 @@ mod tests {
             let length = seconds(ts[0], end);
             for name in ["deriv", "predict_linear"] {
                 let Kernel::Window(kernel) = lookup(name).expect("it is there").kernel else { continue };
-                let WindowMethod::Trend(of_line) = kernel.method else { panic!("{name} is kept up as a line") };
+                let WindowMethod::LeastSquares(of_line) = kernel.method else { panic!("{name} is kept up as a line") };
                 let Some((value, slope)) = of_line(&whole, &window) else { continue };
                 let steepness = 1e6 * (vs.len() as f64) / seconds(ts[0], ts[ts.len() - 1]);
-                let size = match kernel.moves {
-                    TimeDependence::Line(line) => {
+                let size = match kernel.time_dependence {
+                    TimeDependence::Linear(line) => {
                         prop_assert!((slope - line(&window).1).abs() <= REFIT_TOLERANCE * steepness);
                         1e6 * vs.len() as f64 + steepness * (ahead.abs() + length)
                     }

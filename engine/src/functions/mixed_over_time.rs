@@ -1,6 +1,6 @@
 //! `…_over_time` of windows with native histograms. Sums and means need samples of one kind; the
 //! other functions accept both. Order statistics ignore histograms
-//! ([`super::window::HistogramSupport::LeftOut`]).
+//! ([`super::window::HistogramSupport::Ignored`]).
 
 use super::Window;
 use super::findings::{Finding, Findings};
@@ -12,10 +12,11 @@ use storage::model::NativeHistogram;
 use storage::model::histogram::{HistogramError, HistogramMean, HistogramSum, MergeConflicts};
 
 /// The histograms of a window without floats.
-fn alone<'a>(
+fn only_histograms<'a>(
     w: &Window<'a>,
     findings: &mut Findings,
 ) -> Option<impl Iterator<Item = &'a NativeHistogram> + use<'a>> {
+    // Prometheus gives no sum of both kinds, only a warning.
     if !w.ts.is_empty() {
         findings.add(Finding::MixedKinds);
         return None;
@@ -49,15 +50,16 @@ fn report(findings: &mut Findings, collided: bool, reconciled: bool) {
 }
 
 pub(super) fn sum(w: &Window, findings: &mut Findings) -> Sample {
-    let Some(mut all) = alone(w, findings) else { return NOTHING };
+    let Some(mut all) = only_histograms(w, findings) else { return NOTHING };
     let Some(mut sum) = all.next().map(HistogramSum::of) else { return NOTHING };
     let Some(()) = add_all(all, |h| sum.add(h), findings) else { return NOTHING };
+    // After all were added: Prometheus reports these once per window.
     report(findings, sum.hints_collided(), sum.bounds_reconciled());
     answer(Some(sum.value()))
 }
 
 pub(super) fn avg(w: &Window, findings: &mut Findings) -> Sample {
-    let Some(mut all) = alone(w, findings) else { return NOTHING };
+    let Some(mut all) = only_histograms(w, findings) else { return NOTHING };
     let Some(mut mean) = all.next().map(HistogramMean::of) else { return NOTHING };
     let Some(()) = add_all(all, |h| mean.add(h), findings) else { return NOTHING };
     report(findings, mean.hints_collided(), mean.bounds_reconciled());

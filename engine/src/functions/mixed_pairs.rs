@@ -24,6 +24,8 @@ pub(super) fn idelta(w: &Window, findings: &mut Findings) -> Sample {
 fn instant(w: &Window, counter: bool, findings: &mut Findings) -> Sample {
     let mut newest = w.merged().rev();
     let (Some(now), Some(before)) = (newest.next(), newest.next()) else { return NOTHING };
+    // Stored samples have different times. As in Prometheus, a window that breaks this has no
+    // value.
     if now.t() == before.t() {
         return NOTHING;
     }
@@ -65,6 +67,7 @@ fn histogram_change(
         findings.add(Finding::NotAGauge);
     }
     let mut change = now.clone();
+    // After a reset the new histogram is the increase: nothing is subtracted.
     if !counter || !(by_start || now.detect_reset(before)) {
         minus(&mut change, before, findings)?;
     }

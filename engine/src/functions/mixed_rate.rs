@@ -48,6 +48,8 @@ pub(super) fn answer(histogram: Option<NativeHistogram>) -> Sample {
 
 fn change(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
     match (w.ts.is_empty(), w.histograms.is_empty(), w.extension) {
+        // Prometheus gives no result for a window of both kinds, and a warning, even with an
+        // extension.
         (false, false, _) => {
             findings.add(Finding::MixedKinds);
             NOTHING
@@ -68,7 +70,7 @@ fn resets_by_start(w: &Window, times: impl Iterator<Item = TimeMs>) -> (Vec<bool
     (resets, counted.windows(2).any(|pair| pair[1].overlaps(pair[0])))
 }
 
-fn notice_overlap(overlap: bool, findings: &mut Findings) {
+fn add_overlap(overlap: bool, findings: &mut Findings) {
     if overlap {
         findings.overlap();
     }
@@ -81,8 +83,10 @@ fn floats(w: &Window, rule: RateKind, findings: &mut Findings) -> f64 {
     let mut started = None;
     if rule.counter {
         let (resets, overlap) = resets_by_start(w, w.ts.iter().copied());
-        notice_overlap(overlap, findings);
+        add_overlap(overlap, findings);
         for (i, pair) in w.vs.windows(2).enumerate() {
+            // A counter that was reset may have risen above its old value since: only the start
+            // timestamp shows that.
             if pair[1] < pair[0] || resets[i + 1] {
                 result += pair[0];
             }
@@ -107,6 +111,7 @@ fn histograms(w: &Window, rule: RateKind, findings: &mut Findings) -> Option<Nat
     };
     let mut result = None;
     if w.histograms.len() > 1 {
+        // A single histogram has no change, unless its start is within the window.
         result = Some(raw_change(w, rule, &resets, findings)?);
     }
     let started = if rule.counter { StartedSample::of(w, first.0).started_in(w) } else { None };
@@ -121,7 +126,7 @@ fn histograms(w: &Window, rule: RateKind, findings: &mut Findings) -> Option<Nat
     }
     let mut result = result?;
     // If the result fails, only the failure is a finding.
-    notice_overlap(overlap, findings);
+    add_overlap(overlap, findings);
     let sampled = SampledSpan { first: first.0, last: last.0, count: w.histograms.len(), started };
     let factor = sampled.factor(w, rule.counter.then_some((first.1.count, result.count)), rule.per_second)?;
     result.mul(factor);
@@ -159,23 +164,28 @@ fn raw_change(
     resets: &[bool],
     findings: &mut Findings,
 ) -> Option<NativeHistogram> {
-    let mut said = Findings::default();
-    let outcome =
-        if rule.counter { counter_change(w, resets, &mut said) } else { gauge_change(w, &mut said) };
+    // Of their own, because some are dropped if the histograms cannot be subtracted.
+    let mut own_findings = Findings::default();
+    let outcome = if rule.counter {
+        counter_change(w, resets, &mut own_findings)
+    } else {
+        gauge_change(w, &mut own_findings)
+    };
     match outcome {
         Ok(mut change) => {
-            findings.merge(said);
+            findings.merge(own_findings);
+            // A rate may fall, so it must not be taken for a counter by what comes next.
             change.hint = ResetHint::Gauge;
             change.compact();
             Some(change)
         }
-        Err(Unlike::Ends) => {
-            findings.merge(said);
+        Err(SchemaMismatch::Ends) => {
+            findings.merge(own_findings);
             findings.add(Finding::MixedSchemas);
             None
         }
         // As in Prometheus: earlier findings are dropped.
-        Err(Unlike::Between) => {
+        Err(SchemaMismatch::Between) => {
             findings.add(Finding::MixedSchemas);
             None
         }
@@ -184,35 +194,41 @@ fn raw_change(
 
 /// Where custom and exponential buckets occur together.
 #[derive(Copy, Clone, Debug)]
-enum Unlike {
+enum SchemaMismatch {
     /// The first and the last histogram.
     Ends,
     /// Another one.
     Between,
 }
 
-fn gauge_change(w: &Window, said: &mut Findings) -> Result<NativeHistogram, Unlike> {
+fn gauge_change(w: &Window, own_findings: &mut Findings) -> Result<NativeHistogram, SchemaMismatch> {
     let first = &w.histograms[0].1;
     let last = &w.histograms[w.histograms.len() - 1].1;
     if last.is_custom() != first.is_custom() {
-        return Err(Unlike::Ends);
+        return Err(SchemaMismatch::Ends);
     }
-    let mut result = last.to_schema(last.schema.min(first.schema)).map_err(|_| Unlike::Between)?;
-    minus(&mut result, first, said).ok_or(Unlike::Between)?;
+    // To the coarser resolution first: buckets can be merged, but not divided.
+    let mut result = last.to_schema(last.schema.min(first.schema)).map_err(|_| SchemaMismatch::Between)?;
+    minus(&mut result, first, own_findings).ok_or(SchemaMismatch::Between)?;
     if first.hint != ResetHint::Gauge || last.hint != ResetHint::Gauge {
-        said.add(Finding::NotAGauge);
+        own_findings.add(Finding::NotAGauge);
     }
     Ok(result)
 }
 
-fn counter_change(w: &Window, resets: &[bool], said: &mut Findings) -> Result<NativeHistogram, Unlike> {
+fn counter_change(
+    w: &Window,
+    resets: &[bool],
+    own_findings: &mut Findings,
+) -> Result<NativeHistogram, SchemaMismatch> {
     let all = w.histograms;
     let first = &all[0].1;
     let second = &all[1].1;
     let last = &all[all.len() - 1].1;
     let is_gauge = |h: &NativeHistogram| h.hint == ResetHint::Gauge;
+    // Only a warning: the result is computed as if it were a counter, as in Prometheus.
     if is_gauge(first) || is_gauge(last) {
-        said.add(Finding::NotACounter);
+        own_findings.add(Finding::NotACounter);
     }
     // If there is a reset right after the first histogram, that counts for nothing, so its buckets
     // must not matter.
@@ -223,24 +239,25 @@ fn counter_change(w: &Window, resets: &[bool], said: &mut Findings) -> Result<Na
     };
     let base = if resets[1] || second.detect_reset(first) { &nothing } else { &**first };
     if last.is_custom() != base.is_custom() {
-        return Err(Unlike::Ends);
+        return Err(SchemaMismatch::Ends);
     }
     let mut schema = last.schema.min(base.schema);
     for (_, h) in &all[1..all.len() - 1] {
         if is_gauge(h) {
-            said.add(Finding::NotACounter);
+            own_findings.add(Finding::NotACounter);
         }
+        // All histograms between count too, since the value before each reset is added.
         schema = schema.min(h.schema);
         if h.is_custom() != base.is_custom() {
-            return Err(Unlike::Between);
+            return Err(SchemaMismatch::Between);
         }
     }
-    let mut result = last.to_schema(schema).map_err(|_| Unlike::Between)?;
-    minus(&mut result, base, said).ok_or(Unlike::Between)?;
+    let mut result = last.to_schema(schema).map_err(|_| SchemaMismatch::Between)?;
+    minus(&mut result, base, own_findings).ok_or(SchemaMismatch::Between)?;
     let mut before = base;
     for ((_, h), by_start) in all.iter().zip(resets.iter().copied()).skip(1) {
         if by_start || h.detect_reset(before) {
-            plus(&mut result, before, said).ok_or(Unlike::Between)?;
+            plus(&mut result, before, own_findings).ok_or(SchemaMismatch::Between)?;
         }
         before = h;
     }
@@ -293,14 +310,14 @@ fn reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
         return NOTHING;
     }
     if !w.ts.is_empty() {
-        notice_overlap(overlap, findings);
+        add_overlap(overlap, findings);
         let lost = (1..w.vs.len()).filter(|i| rule.counter && (w.vs[*i] < w.vs[i - 1] || by_start[*i]));
         let mut change = lost.fold(w.vs[w.vs.len() - 1] - w.vs[0], |sum, i| sum + w.vs[i - 1]);
         change += if started.is_some() { w.vs[0] } else { 0.0 };
         return Sample::Float(change * factor(w.vs[0], change));
     }
     answer(histogram_reference(w, rule, &by_start, started.is_some(), findings).map(|mut h| {
-        notice_overlap(overlap, findings);
+        add_overlap(overlap, findings);
         h.mul(factor(w.histograms[0].1.count, h.count));
         h
     }))

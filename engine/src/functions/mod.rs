@@ -55,8 +55,29 @@ use crate::types::ValueType;
 use std::sync::LazyLock;
 use storage::model::{NativeHistogram, TimeMs};
 
-/// Validates scalar parameters; the error is Prometheus' text.
-pub type ValidateParams = fn(&[f64]) -> Result<(), String>;
+/// Validates scalar parameters.
+pub type ValidateParams = fn(&[f64]) -> Result<(), ParamError>;
+
+/// Why a function rejects a scalar parameter. The text is Prometheus'.
+#[derive(Copy, Clone, Debug, PartialEq, thiserror::Error)]
+#[error("invalid {name} factor. Expected: 0 < {symbol} < 1, got: {}", factor_text(*.value))]
+pub struct ParamError {
+    /// What the parameter is.
+    pub name: &'static str,
+    /// Its symbol in Prometheus' documentation.
+    pub symbol: &'static str,
+    /// The value that is not between 0 and 1.
+    pub value: f64,
+}
+
+/// A factor as Go's `%f` prints it.
+fn factor_text(value: f64) -> String {
+    match value {
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        _ => format!("{value:.6}"),
+    }
+}
 
 /// The annotation about scalar parameters, if there is one; used where the function has a result.
 pub type AnnotateParams = fn(&[f64]) -> Option<StepAnnotation>;
@@ -90,8 +111,8 @@ pub struct Function {
     /// The annotation about scalar parameters of a window function. Called only where it has a
     /// result.
     pub annotate_params: Option<AnnotateParams>,
-    /// Uses only count and sum of native histograms, see `skims` of `SampleSource`.
-    pub skims: bool,
+    /// Uses only count and sum of native histograms, see `counts_only` of `SampleSource`.
+    pub counts_only: bool,
     /// How much a value in a view may differ from one that is computed from scratch; `None`: not at
     /// all.
     pub tolerance: Option<Tolerance>,
@@ -129,7 +150,7 @@ impl Function {
             kernel,
             check: None,
             annotate_params: None,
-            skims: false,
+            counts_only: false,
             tolerance: None,
         }
     }
@@ -172,8 +193,8 @@ impl Function {
     }
 
     /// Uses only count and sum of native histograms.
-    const fn skims(mut self) -> Function {
-        self.skims = true;
+    const fn counts_only(mut self) -> Function {
+        self.counts_only = true;
         self
     }
 
@@ -228,7 +249,7 @@ pub enum Kernel {
     /// Changes the labels of each series.
     Relabel(LabelFunction),
     /// Has an operator of its own.
-    Special(OperatorFunction),
+    Operator(OperatorFunction),
 }
 
 /// Functions that change labels.

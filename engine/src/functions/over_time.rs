@@ -33,7 +33,7 @@ const fn sliding(
         name,
         &[Matrix],
         Vector,
-        Kernel::Window(WindowKernel::floats(eval, reference).slides(slide).panes(make, true)),
+        Kernel::Window(WindowKernel::floats(eval, reference).batch_kernel(slide).panes(make, true)),
     )
 }
 
@@ -45,57 +45,63 @@ const fn any_kind(
     mixed: [MixedFn; 2],
     method: WindowMethod,
 ) -> Function {
-    let kernel = WindowKernel::floats(floats[0], floats[1]).taken(what, mixed[0], mixed[1]);
+    let kernel = WindowKernel::floats(floats[0], floats[1]).mixed_kernel(what, mixed[0], mixed[1]);
     Function::new(name, &[Matrix], Vector, Kernel::Window(WindowKernel { method, ..kernel }))
 }
 
-/// The difference by another order of additions, see [`panes::REORDERED`].
-const REORDERED: Tolerance = Tolerance {
-    relative: panes::REORDERED,
+/// The difference by another order of additions, see [`panes::REORDER_TOLERANCE`].
+const REORDER_TOLERANCE: Tolerance = Tolerance {
+    relative: panes::REORDER_TOLERANCE,
     least: 0.0,
     why: "windows of 64 samples and more are added up pane by pane, in another order, and round differently",
 };
 
-const ENDS: WindowMethod = WindowMethod::Ends { pairs: false };
+const ENDPOINTS: WindowMethod = WindowMethod::Endpoints { pairs: false };
 
 const fn reordered(make: PaneFactory) -> WindowMethod {
     WindowMethod::Panes { make, exact: false }
 }
 
-const ALONE: &str = "yes, but not mixed with floats";
-const BESIDE: &str = "yes, also mixed with floats";
+const NOT_MIXED: &str = "yes, but not mixed with floats";
+const ALSO_MIXED: &str = "yes, also mixed with floats";
 
 /// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     any_kind(
         "avg_over_time",
         [avg, avg_reference],
-        ALONE,
+        NOT_MIXED,
         [mixed::avg, mixed::avg_reference],
         reordered(panes::of::<panes::Average>),
     )
     .doc("Mean of the values in the window.", "avg_over_time(cpu_temp_celsius[1h])")
-    .tolerance(REORDERED),
+    .tolerance(REORDER_TOLERANCE),
     any_kind(
         "count_over_time",
         [count, count_reference],
-        BESIDE,
+        ALSO_MIXED,
         [mixed::count, mixed::count_reference],
-        ENDS,
+        ENDPOINTS,
     )
     .doc("Number of samples in the window.", "count_over_time(up[1h])"),
     any_kind(
         "first_over_time",
         [first, first_reference],
-        BESIDE,
+        ALSO_MIXED,
         [mixed::first, mixed::first_reference],
-        ENDS,
+        ENDPOINTS,
     )
     .doc("Oldest value in the window.", "first_over_time(up[1h])")
     .keeps_name(),
-    any_kind("last_over_time", [last, last_reference], BESIDE, [mixed::last, mixed::last_reference], ENDS)
-        .doc("Newest value in the window, even if the series has ended since.", "last_over_time(up[1h])")
-        .keeps_name(),
+    any_kind(
+        "last_over_time",
+        [last, last_reference],
+        ALSO_MIXED,
+        [mixed::last, mixed::last_reference],
+        ENDPOINTS,
+    )
+    .doc("Newest value in the window, even if the series has ended since.", "last_over_time(up[1h])")
+    .keeps_name(),
     sliding("max_over_time", max, max_reference, sliding_extremes::max, panes::of::<panes::MaxValue>)
         .doc("Largest value in the window.", "max_over_time(cpu_temp_celsius[1h])"),
     sliding("min_over_time", min, min_reference, sliding_extremes::min, panes::of::<panes::MinValue>)
@@ -103,9 +109,9 @@ pub(super) static ENTRIES: &[Function] = &[
     any_kind(
         "present_over_time",
         [present, present_reference],
-        BESIDE,
+        ALSO_MIXED,
         [mixed::present, mixed::present_reference],
-        ENDS,
+        ENDPOINTS,
     )
     .doc("1 if there is any sample in the window.", "present_over_time(up[1h])"),
     paned("stddev_over_time", stddev, stddev_reference, panes::of::<panes::Variance<true>>, false)
@@ -113,34 +119,34 @@ pub(super) static ENTRIES: &[Function] = &[
             "Population standard deviation of the values in the window.",
             "stddev_over_time(cpu_temp_celsius[1h])",
         )
-        .tolerance(REORDERED),
+        .tolerance(REORDER_TOLERANCE),
     paned("stdvar_over_time", stdvar, stdvar_reference, panes::of::<panes::Variance<false>>, false)
         .doc("Population variance of the values in the window.", "stdvar_over_time(cpu_temp_celsius[1h])")
-        .tolerance(REORDERED),
+        .tolerance(REORDER_TOLERANCE),
     any_kind(
         "sum_over_time",
         [sum, sum_reference],
-        ALONE,
+        NOT_MIXED,
         [mixed::sum, mixed::sum_reference],
         reordered(panes::of::<panes::Sum>),
     )
     .doc("Sum of the values in the window.", "sum_over_time(batch_items[1h])")
-    .tolerance(REORDERED),
+    .tolerance(REORDER_TOLERANCE),
     any_kind(
         "ts_of_first_over_time",
         [ts_of_first, ts_of_first_reference],
-        BESIDE,
+        ALSO_MIXED,
         [mixed::ts_of_first, mixed::ts_of_first_reference],
-        ENDS,
+        ENDPOINTS,
     )
     .doc("Time of the oldest sample in the window, in seconds.", "ts_of_first_over_time(up[1h])")
     .experimental(),
     any_kind(
         "ts_of_last_over_time",
         [ts_of_last, ts_of_last_reference],
-        BESIDE,
+        ALSO_MIXED,
         [mixed::ts_of_last, mixed::ts_of_last_reference],
-        ENDS,
+        ENDPOINTS,
     )
     .doc("Time of the newest sample in the window, in seconds.", "ts_of_last_over_time(up[1h])")
     .experimental(),
@@ -182,10 +188,12 @@ fn sum(w: &Window) -> f64 {
 
 fn sum_reference(w: &Window) -> f64 {
     let (sum, c) = w.vs.iter().fold((0.0, 0.0), |(sum, c), v| reference_step(sum, c, *v));
+    // With an infinite sum the correction is NaN.
     if sum.is_infinite() { sum } else { sum + c }
 }
 
 fn avg(w: &Window) -> f64 {
+    // Begins with the first value and not with 0: a mean of `-0` must stay `-0`, as in Prometheus.
     let mut mean = Mean::of(w.vs[0]);
     w.vs[1..].iter().for_each(|v| mean.add(*v));
     mean.value()
@@ -223,6 +231,8 @@ fn count(w: &Window) -> f64 {
 }
 
 fn count_reference(w: &Window) -> f64 {
+    // References compute in another way than the kernels do, so that both do not have the same
+    // fault.
     w.ts.iter().map(|_| 1.0).sum()
 }
 
@@ -268,6 +278,8 @@ fn ts_of_last_reference(w: &Window) -> f64 {
 
 /// Of equal values the first (which matters for ±0); NaN only if all are NaN.
 fn max(w: &Window) -> f64 {
+    // Not `f64::max`, which may return either zero of `0` and `-0`, and skips NaN also where all
+    // are NaN and their bits matter.
     w.vs[1..].iter().fold(w.vs[0], |best, v| if *v > best || best.is_nan() { *v } else { best })
 }
 
@@ -304,6 +316,7 @@ fn min_reference(w: &Window) -> f64 {
 fn ts_of_max(w: &Window) -> f64 {
     let mut at = 0;
     for (i, v) in w.vs.iter().enumerate() {
+        // `>=`, unlike in `max`: of equal values the last one counts.
         if *v >= w.vs[at] || w.vs[at].is_nan() {
             at = i;
         }
@@ -335,6 +348,7 @@ fn stdvar(w: &Window) -> f64 {
     let mut mean = Neumaier::default();
     let mut squares = Neumaier::default();
     let mut n = 0.0;
+    // The order of operations is Prometheus': another one would differ in the last bits.
     for v in w.vs {
         n += 1.0;
         let delta = v - (mean.sum + mean.c);

@@ -23,7 +23,20 @@ pub const PANE: u32 = 32;
 /// costs no more.
 pub const MIN_PANE_WINDOW: usize = 2 * PANE as usize;
 
-/// Rows of values; the numbers of rows never change.
+/// Rows of values, as window functions read them.
+///
+/// # Contract
+/// 1. The row after row `at` is `at + 1`, and its time is later. A row keeps its number until
+///    [`WindowRows::epoch`] changes.
+/// 2. Rows from [`WindowRows::oldest`] on can be read, also those that were moved out of memory.
+///    *Checked:* `debug_assert!` in the panes that windows begin there or later.
+/// 3. A row has at most as many values as the block has columns; values that are missing at its end
+///    are ABSENT. *Checked:* `debug_assert!` when a row is added to a summary.
+/// 4. After any change of a row that is not the newest, or of numbers, the epoch has grown, and
+///    [`WindowRows::stable_since`] is at or before the first such row. A row too low costs time; a
+///    row too high leaves a summary with an old value for as long as it is in a window.
+/// 5. [`WindowRows::edits_since`] has every change since then, in order, or is `None`. A change that
+///    is missing leaves a value among the sorted ones that never goes away again.
 pub trait WindowRows {
     /// Increases when a row changes that is not the newest, or when rows get other numbers.
     fn epoch(&self) -> u32;
@@ -51,6 +64,16 @@ pub struct RowSpan {
 }
 
 /// The panes of one block for one function; `A` is the result for a window.
+///
+/// # Contract
+/// 1. All calls are for the same block and the same number of columns, or for more columns together
+///    with another epoch.
+/// 2. The end of the window never goes back within an epoch, and its begin rarely does: what has
+///    left the window must be read again. *Checked:* `debug_assert!` that no pane is beyond the end.
+/// 3. The result is that of the kernel over the samples of the window, bit by bit if
+///    [`WindowMethod::Panes`](super::WindowMethod::Panes) says `exact`, else within
+///    [`REORDER_TOLERANCE`]. *Checked:* the tests of this module, `live_equals_scratch`.
+/// 4. A column without samples in the window gets ABSENT.
 pub trait PaneState<A = f64>: Send {
     /// Writes the results of the window over the rows of `span` to `out`, for each of `width`
     /// columns. Windows only move forward.
@@ -64,6 +87,13 @@ pub trait PaneState<A = f64>: Send {
 pub type PaneFactory = fn() -> Box<dyn PaneState>;
 
 /// The summary of some samples of one series.
+///
+/// # Contract
+/// 1. Samples are added in order of time; a merged summary has only later samples.
+/// 2. Merging summaries is adding their samples one by one, within the tolerance of the function:
+///    otherwise the value of a view would depend on where panes begin. *Checked:* the tests of this
+///    module.
+/// 3. Merging [`PaneSummary::EMPTY`], on either side, changes nothing.
 pub(super) trait PaneSummary: Copy + Send + 'static {
     /// The result: for most functions the value.
     type Answer;
@@ -93,8 +123,15 @@ struct PaneWindow<S> {
 
 /// Adds a row to the summaries of its columns.
 fn add_row<S: PaneSummary>(sums: &mut [S], rows: &dyn WindowRows, at: u32) {
+    debug_assert!(
+        rows.values(at).len() <= sums.len(),
+        "clause 3 of the contract of `WindowRows`: a row has at most as many values as columns"
+    );
     let t = rows.time(at);
+    // `zip` ends with the shorter one: columns that are newer than the row have no value in it.
     for (sum, v) in sums.iter_mut().zip(rows.values(at)) {
+        // A row of a block may have a stale marker or nothing in a column, since series of a group
+        // come and go.
         if is_sample(*v) && !is_histogram(*v) {
             sum.add(t, *v);
         }
@@ -105,6 +142,8 @@ impl<S: PaneSummary> PaneWindow<S> {
     /// Keeps the panes within the rows of `span`: drops earlier ones, and summarises new ones.
     fn slide(&mut self, rows: &dyn WindowRows, span: RowSpan, width: usize) {
         let RowSpan { from, to } = span;
+        // Something old was overwritten. Only panes after the first changed row are made again;
+        // most late samples concern the newest rows.
         if self.epoch != rows.epoch() {
             let stable = rows.stable_since(self.epoch);
             while !self.panes.is_empty() && self.end() > stable {
@@ -113,14 +152,22 @@ impl<S: PaneSummary> PaneWindow<S> {
             self.epoch = rows.epoch();
         }
         let first = from.div_ceil(PANE);
+        // A pane that is partly outside of the window is useless, because nothing can be subtracted
+        // from it.
         let gone = (first.saturating_sub(self.first) as usize).min(self.panes.len());
         self.panes.drain(..gone);
+        // Without panes the numbering begins at the window, however far it has jumped.
         self.first = first.max(if self.panes.is_empty() { first } else { self.first });
+        // `<` and not `<=`: the newest row must not get into a pane, see the file's head.
         while self.end() + PANE < to {
             let mut pane = vec![S::EMPTY; width];
             (self.end()..self.end() + PANE).for_each(|at| add_row(&mut pane, rows, at));
             self.panes.push_back(pane.into());
         }
+        debug_assert!(
+            self.panes.is_empty() || self.end() < to,
+            "clause 2 of the contract of `PaneState`: the end of a window does not go back"
+        );
     }
 
     /// The row after the last pane.
@@ -131,14 +178,21 @@ impl<S: PaneSummary> PaneWindow<S> {
 
 impl<S: PaneSummary> PaneState<S::Answer> for PaneWindow<S> {
     fn eval(&mut self, rows: &dyn WindowRows, span: RowSpan, width: usize, out: &mut Vec<S::Answer>) {
+        debug_assert!(
+            span.from >= rows.oldest() || span.from >= span.to,
+            "clause 2 of the contract of `WindowRows`: a window begins at the oldest row or later"
+        );
         self.slide(rows, span, width);
         let RowSpan { from, to } = span;
+        // Before the first pane the rest of a pane whose begin has left the window is read row by
+        // row.
         let first = (self.first * PANE).min(to);
         let last = self.end();
         let sums = &mut self.sums;
         sums.clear();
         sums.resize(width, S::EMPTY);
         (from..first).for_each(|at| add_row(sums, rows, at));
+        // Oldest first: extremes of equal values and changes between panes depend on the order.
         for pane in &self.panes {
             sums.iter_mut().zip(pane).for_each(|(sum, pane)| sum.merge(pane));
         }
@@ -170,6 +224,8 @@ impl PaneSummary for MaxValue {
 
     #[inline]
     fn merge(&mut self, later: &MaxValue) {
+        // A pane in which the series had no sample must not overwrite what there is: ABSENT is a
+        // NaN.
         if !is_absent(later.0) {
             self.add(0, later.0);
         }
@@ -217,6 +273,8 @@ impl PaneSummary for Sum {
 
     #[inline]
     fn add(&mut self, _: TimeMs, v: f64) {
+        // ABSENT and not 0 is the empty sum, so that a series without samples gets no value instead
+        // of 0.
         if is_absent(self.0.sum) {
             self.0 = Neumaier::default();
         }
@@ -228,6 +286,7 @@ impl PaneSummary for Sum {
             return;
         }
         self.add(0, later.0.sum);
+        // The correction of an infinite sum is NaN and would spoil the result.
         if !self.0.sum.is_infinite() {
             self.0.c += later.0.c;
         }
@@ -289,6 +348,8 @@ impl<const ROOT: bool> PaneSummary for Variance<ROOT> {
     }
 
     fn merge(&mut self, later: &Self) {
+        // Merging with nothing must be exact, and the formula below would divide by 0 if both are
+        // empty.
         if later.n == 0.0 || self.n == 0.0 {
             *self = if self.n == 0.0 { *later } else { *self };
             return;
@@ -298,6 +359,7 @@ impl<const ROOT: bool> PaneSummary for Variance<ROOT> {
         let delta = (later.mean.sum + later.mean.c) - (self.mean.sum + self.mean.c);
         self.n = n;
         self.mean.add(delta * (later.n / n));
+        // Sum and correction are added separately: their sum would already be rounded.
         self.squares.add(later.squares.sum);
         self.squares.add(later.squares.c + delta * delta * (before * later.n / n));
     }
@@ -333,6 +395,8 @@ impl PaneSummary for ChangeCount {
         if is_absent(self.last) {
             self.first = v
         } else {
+            // The change from the last value of one pane to the first of the next is counted here
+            // too, because `merge` adds `first` as a sample.
             self.count += u32::from(differ(self.last, v))
         }
         self.last = v;
@@ -365,6 +429,7 @@ impl<const LARGEST: bool> PaneSummary for TimeOfExtreme<LARGEST> {
 
     #[inline]
     fn add(&mut self, t: TimeMs, v: f64) {
+        // Samples come in order of time, so `>=` makes the last of equal ones win.
         let better = if LARGEST { v >= self.v } else { v <= self.v };
         if better || self.v.is_nan() {
             *self = TimeOfExtreme { t, v };
@@ -385,7 +450,7 @@ impl<const LARGEST: bool> PaneSummary for TimeOfExtreme<LARGEST> {
 /// How much the result of panes may differ from that of the kernel, relative to the largest sum of
 /// magnitudes. A sum in another order rounds differently, by some units in the last place of what
 /// is compensated.
-pub const REORDERED: f64 = 1e-13;
+pub const REORDER_TOLERANCE: f64 = 1e-13;
 
 #[cfg(test)]
 mod tests {
@@ -483,7 +548,7 @@ mod tests {
                         let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan() && !is_absent(*got) && !is_absent(want);
                         // A variance is computed from squares: there the lost part is relative to
                         // the result.
-                        let near = (got - want).abs() <= (REORDERED * size).max(1e-9 * want.abs());
+                        let near = (got - want).abs() <= (REORDER_TOLERANCE * size).max(1e-9 * want.abs());
                         prop_assert!(same || !exact && near, "{}: {got:e}, from scratch {want:e}", function.name);
                     }
                 }

@@ -101,7 +101,7 @@ proptest! {
             prop_assert!((w.t..=w.expiry()).contains(&until), "{name}: {until}");
             for later in probes(until - w.t) {
                 let then = (kernel.eval)(&slid(&w, later));
-                let holds = match kernel.moves {
+                let holds = match kernel.time_dependence {
                     TimeDependence::OnExpiry => same(now, then),
                     _ => is_equal_within_tolerance(now, then),
                 };
@@ -114,7 +114,7 @@ proptest! {
     fn an_abridged_window_changes_nothing(owned in windows()) {
         let rising = sorted(owned.clone());
         for (name, kernel) in kernels() {
-            let WindowMethod::Ends { pairs } = kernel.method else { continue };
+            let WindowMethod::Endpoints { pairs } = kernel.method else { continue };
             let w = if pairs { Window { monotone: true, ..rising.window() } } else { owned.window() };
             let n = w.ts.len();
             if n < 4 {
@@ -138,7 +138,7 @@ proptest! {
             }
             prop_assert_eq!(kernel.valid_until(&w), kernel.valid_until(&short), "{}", name);
             let mut known = None;
-            if matches!(kernel.moves, TimeDependence::Extrapolated) {
+            if matches!(kernel.time_dependence, TimeDependence::Extrapolated) {
                 let alone = extrapolated_valid_until(&w);
                 prop_assert_eq!(RateValidity::valid_until(&short, &mut known), alone, "{}", name);
                 prop_assert_eq!(RateValidity::valid_until(&w, &mut known), alone, "{}, known", name);
@@ -357,9 +357,9 @@ fn smoothing_factors_are_checked() {
     assert_eq!(check(&[0.5, 0.1]), Ok(()));
     assert_eq!(check(&[f64::NAN, 0.1]), Ok(()));
     let error = check(&[1.0, 0.5]).expect_err("1 is outside");
-    assert_eq!(error, "invalid smoothing factor. Expected: 0 < sf < 1, got: 1.000000");
+    assert_eq!(error.to_string(), "invalid smoothing factor. Expected: 0 < sf < 1, got: 1.000000");
     let error = check(&[0.5, f64::NEG_INFINITY]).expect_err("outside");
-    assert_eq!(error, "invalid trend factor. Expected: 0 < tf < 1, got: -Inf");
+    assert_eq!(error.to_string(), "invalid trend factor. Expected: 0 < tf < 1, got: -Inf");
 }
 
 /// Doubling the samples of a window, in an unfavourable order.

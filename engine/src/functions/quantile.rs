@@ -14,7 +14,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "mad_over_time",
         &[Matrix],
         Vector,
-        Kernel::Window(WindowKernel::floats(mad, mad_reference).order(mad_of_sorted)),
+        Kernel::Window(WindowKernel::floats(mad, mad_reference).sorted(mad_of_sorted)),
     )
     .doc(
         "Median absolute deviation of the values in the window from their median.",
@@ -25,7 +25,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "quantile_over_time",
         &[Scalar, Matrix],
         Vector,
-        Kernel::Window(WindowKernel::floats(over_time, over_time_reference).order(over_time_of_sorted)),
+        Kernel::Window(WindowKernel::floats(over_time, over_time_reference).sorted(over_time_of_sorted)),
     )
     .annotates_params(annotate_quantile)
     .doc("The given quantile of the values in the window.", "quantile_over_time(0.9, latency_seconds[1h])"),
@@ -36,6 +36,7 @@ pub(super) static ENTRIES: &[Function] = &[
 pub fn order(a: &f64, b: &f64) -> Ordering {
     match (a.is_nan(), b.is_nan()) {
         (false, false) => a.total_cmp(b),
+        // NaNs are ordered too, so that a stored one is found again when it leaves its window.
         (true, true) => a.to_bits().cmp(&b.to_bits()),
         (a, b) => b.cmp(&a),
     }
@@ -74,6 +75,7 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
         return answer;
     }
     let (lower, upper, weight) = place(q, values.len());
+    // Selection is linear, sorting is not. The next value is the least of those above.
     let (_, at_lower, above) = values.select_nth_unstable_by(lower, order);
     let at_lower = *at_lower;
     let at_upper =
@@ -138,10 +140,13 @@ fn mad(w: &Window) -> f64 {
 }
 
 fn mad_of_sorted(values: &SortedWindow, _: &[f64]) -> f64 {
+    // NaNs come first in the order.
     if values.at(0).is_nan() {
         return NAN;
     }
     let median = quantile_sorted(0.5, values);
+    // Differences from an infinity are NaN or infinite, so they do not increase to both sides as
+    // the search needs.
     if !median.is_finite() {
         let mut deviations: Vec<f64> = (0..values.len()).map(|at| (values.at(at) - median).abs()).collect();
         return quantile(0.5, &mut deviations);
@@ -160,6 +165,7 @@ fn deviations(values: &SortedWindow, median: f64, rank: usize) -> [f64; 2] {
     let deviation = |at: usize| (values.at(at) - median).abs();
     let left = |i: usize| if i < below { deviation(below - 1 - i) } else { f64::INFINITY };
     let right = |i: usize| if i < above { deviation(below + i) } else { f64::INFINITY };
+    // At least as many from the left as the right side cannot give.
     let mut least = rank.saturating_sub(above);
     let mut most = rank.min(below);
     while least < most {

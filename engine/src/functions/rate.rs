@@ -22,7 +22,7 @@ type FloatFn = fn(&Window) -> f64;
 
 /// A kernel for floats with its reference, and both for windows of any kind.
 const fn kernel(floats: [FloatFn; 2], what: &'static str, mixed: [MixedFn; 2]) -> WindowKernel {
-    WindowKernel::floats(floats[0], floats[1]).taken(what, mixed[0], mixed[1])
+    WindowKernel::floats(floats[0], floats[1]).mixed_kernel(what, mixed[0], mixed[1])
 }
 
 const fn window(name: &'static str, kernel: WindowKernel) -> Function {
@@ -35,39 +35,39 @@ const BOTH: &str = "yes, also mixed with floats";
 
 const CHANGES: WindowKernel =
     kernel([changes, changes_reference], BOTH, [mixed_pairs::changes, mixed_pairs::changes_reference])
-        .reaches(false)
+        .extended(false)
         .panes(panes::of::<panes::ChangeCount>, true);
 const DELTA: WindowKernel =
     kernel([delta, delta_reference], GAUGES, [mixed_rate::delta, mixed_rate::delta_reference])
-        .moves(TimeDependence::Extrapolated)
-        .reaches(true)
-        .ends(false);
+        .time_dependence(TimeDependence::Extrapolated)
+        .extended(true)
+        .endpoints(false);
 const IDELTA: WindowKernel =
     kernel([idelta, idelta_reference], GAUGES, [mixed_pairs::idelta, mixed_pairs::idelta_reference])
-        .ends(false);
+        .endpoints(false);
 const INCREASE: WindowKernel =
     kernel([increase, increase_reference], COUNTERS, [mixed_rate::increase, mixed_rate::increase_reference])
-        .moves(TimeDependence::Extrapolated)
-        .reaches(true)
+        .time_dependence(TimeDependence::Extrapolated)
+        .extended(true)
         .reads_starts()
         .expects_counter()
-        .ends(true);
+        .endpoints(true);
 const IRATE: WindowKernel =
     kernel([irate, irate_reference], COUNTERS, [mixed_pairs::irate, mixed_pairs::irate_reference])
         .reads_starts()
-        .ends(false);
+        .endpoints(false);
 const RATE: WindowKernel =
     kernel([rate, rate_reference], COUNTERS, [mixed_rate::rate, mixed_rate::rate_reference])
-        .moves(TimeDependence::Extrapolated)
-        .reaches(true)
+        .time_dependence(TimeDependence::Extrapolated)
+        .extended(true)
         .reads_starts()
         .expects_counter()
-        .ends(true);
+        .endpoints(true);
 const RESETS: WindowKernel =
     kernel([resets, resets_reference], BOTH, [mixed_pairs::resets, mixed_pairs::resets_reference])
-        .reaches(false)
+        .extended(false)
         .reads_starts()
-        .ends(true);
+        .endpoints(true);
 
 /// Between samples, while both edges of the extrapolation move, the value is mathematically
 /// constant: the window loses on the left what it gains on the right. But the formula rounds
@@ -118,7 +118,11 @@ fn delta(w: &Window) -> f64 {
 
 /// Last minus first value; for a counter plus the value before each reset, added in order of time.
 fn raw_change(w: &Window, counter: bool) -> f64 {
+    // First the difference, then the resets, in the order in which Prometheus adds them, which the
+    // last bits depend on.
     let mut result = w.vs[w.vs.len() - 1] - w.vs[0];
+    // The ring knows of most counters that they never fell. Then a window costs its two ends and
+    // not its length.
     if counter && !w.monotone {
         for pair in w.vs.windows(2) {
             if pair[1] < pair[0] {
@@ -132,6 +136,7 @@ fn raw_change(w: &Window, counter: bool) -> f64 {
 /// How long, in seconds, a counter took from zero to its first value, if it always rose as in the
 /// window. `None` if that says nothing.
 fn since_zero(first: f64, result: f64, sampled: f64) -> Option<f64> {
+    // A negative first value is no counter, and one that did not rise gives no line to follow back.
     (result > 0.0 && first >= 0.0).then(|| sampled * (first / result))
 }
 
@@ -159,12 +164,17 @@ impl SampledSpan {
         let mut sampled = (self.last - self.first) as f64 / 1000.0;
         let average = if self.count > 1 { sampled / (self.count - 1) as f64 } else { 0.0 };
         let threshold = average * GAP;
+        // The start is known, so nothing is guessed: the increase since the start is measured, not
+        // extrapolated.
         if let Some(started) = self.started {
             to_start = 0.0;
             sampled = (self.last - started) as f64 / 1000.0;
         } else if self.count == 1 {
+            // One sample shows no change. With a start it would: then the counter rose from 0.
             return None;
         } else {
+            // The series probably began within the window. Half an interval is the expected
+            // distance to its true begin.
             if to_start >= threshold {
                 to_start = average / 2.0;
             }
@@ -175,9 +185,12 @@ impl SampledSpan {
                 to_start = zero;
             }
         }
+        // The same at the end: the series has probably ended.
         if to_end >= threshold {
             to_end = average / 2.0;
         }
+        // The only sample is at the start of its counter: there is no length from which to
+        // extrapolate.
         let factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
         Some(if per_second { factor / w.range_seconds() } else { factor })
     }
@@ -212,12 +225,15 @@ pub fn extrapolated_valid_until(w: &Window) -> TimeMs {
     if w.len() < 2 {
         return w.expiry();
     }
+    // Whether it is a counter is a property of the function. The earlier of both is correct for
+    // either, and saves a parameter in every caller.
     valid_until(w, true).min(valid_until(w, false))
 }
 
 fn valid_until(w: &Window, counter: bool) -> TimeMs {
     let edges = ExtrapolationEdges::of(w, counter);
     let now = edges.state(0);
+    // One edge that moves while the other stands changes the value at every millisecond.
     if now.0 != EdgeState::Moving && now.1 != EdgeState::Moving
         || now == (EdgeState::Moving, EdgeState::Moving)
     {
@@ -233,7 +249,7 @@ fn valid_until(w: &Window, counter: bool) -> TimeMs {
 pub struct RateValidity {
     /// What it was computed for: first time, last time, number of samples, right edge.
     of: (TimeMs, TimeMs, usize, TimeMs),
-    holds: TimeMs,
+    valid_until: TimeMs,
     /// A zero at least so long before the first sample limits no edge, now or later.
     no_edge_before: f64,
 }
@@ -247,20 +263,30 @@ impl RateValidity {
         }
         let last = w.ts.len() - 1;
         let of = (w.ts[0], w.ts[last], w.len(), w.end);
-        let standing = match known {
-            Some(standing) if standing.of == of => *standing,
+        // Series of one target have the same times, so for hundreds of rows in a block the edges
+        // are computed once.
+        let shared = match known {
+            Some(shared) if shared.of == of => *shared,
             _ => {
+                // Without the zero of a counter, which depends on the values: it is looked at
+                // below, for each row.
                 let edges = ExtrapolationEdges::of(w, false);
                 // Without a limit, an edge reaches at most to the threshold, or to the window's
                 // edge if that is nearer.
-                let far = edges.average * GAP;
-                *known.insert(RateValidity { of, holds: valid_until(w, false), no_edge_before: far })
+                let longest_edge = edges.average * GAP;
+                *known.insert(RateValidity {
+                    of,
+                    valid_until: valid_until(w, false),
+                    no_edge_before: longest_edge,
+                })
             }
         };
         let sampled = (w.ts[last] - w.ts[0]) as f64 / 1000.0;
         match since_zero(w.vs[0], raw_change(w, true), sampled) {
-            Some(zero) if zero < standing.no_edge_before => valid_until(w, true).min(standing.holds),
-            _ => standing.holds,
+            // The zero is nearer than the longest possible edge, so it may become the limit.
+            // Everywhere else it cannot.
+            Some(zero) if zero < shared.no_edge_before => valid_until(w, true).min(shared.valid_until),
+            _ => shared.valid_until,
         }
     }
 }
@@ -303,12 +329,13 @@ impl ExtrapolationEdges {
         let threshold = self.average * GAP;
         let to_start = (self.to_start_ms - later) as f64 / 1000.0;
         let to_end = (self.to_end_ms + later) as f64 / 1000.0;
-        let (length, unheld) = if to_start >= threshold {
+        let (length, without_zero) = if to_start >= threshold {
             (self.average / 2.0, EdgeState::Clipped)
         } else {
             (to_start, EdgeState::Moving)
         };
-        let left = if self.zero.is_some_and(|zero| zero < length) { EdgeState::Zero } else { unheld };
+        // As in the kernel, the zero is compared after clipping: it can only shorten the edge.
+        let left = if self.zero.is_some_and(|zero| zero < length) { EdgeState::Zero } else { without_zero };
         (left, if to_end >= threshold { EdgeState::Clipped } else { EdgeState::Moving })
     }
 }
@@ -319,6 +346,8 @@ fn last_same(most: i64, same: impl Fn(i64) -> bool) -> i64 {
     let mut low = 0;
     let mut high = most;
     while low < high {
+        // By bisection and not by solving for the threshold: the kernel compares rounded numbers,
+        // and a solved bound could be one millisecond off.
         let middle = low + (high - low + 1) / 2;
         if same(middle) {
             low = middle;
@@ -372,6 +401,8 @@ fn idelta(w: &Window) -> f64 {
 /// The result of the last two samples. ABSENT if there are not two, or if they have the same time.
 fn instant(w: &Window, counter: bool) -> f64 {
     let last = w.ts.len() - 1;
+    // Times of stored samples differ. As in Prometheus, a window that breaks this has no value, not
+    // an infinite one.
     if last == 0 || w.ts[last] == w.ts[last - 1] {
         return ABSENT;
     }
@@ -380,6 +411,7 @@ fn instant(w: &Window, counter: bool) -> f64 {
     if !counter {
         return value - previous;
     }
+    // After a reset the counter began at 0, so its value is the increase.
     let change = if value < previous { value } else { value - previous };
     change / ((w.ts[last] - w.ts[last - 1]) as f64 / 1000.0)
 }

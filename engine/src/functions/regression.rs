@@ -1,15 +1,17 @@
-//! Trends: least-squares lines and Holt-Winters smoothing over a window.
+//! Trends: least-squares lines (`deriv`, `predict_linear`) and Holt-Winters smoothing
+//! (`double_exponential_smoothing`) over a window. In views, lines through long windows come from
+//! panes ([`super::line_fit`]), and a prediction is moved along its line while no sample arrives.
 
 use super::line_fit::LineFit;
 use super::summation::{Neumaier, reference_step};
-use super::{Function, Kernel, NAN, TimeDependence, Tolerance, Window, WindowKernel};
+use super::{Function, Kernel, NAN, ParamError, TimeDependence, Tolerance, Window, WindowKernel};
 use crate::types::ValueType::{Matrix, Scalar, Vector};
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
 /// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
-    Function::new("deriv", &[Matrix], Vector, Kernel::Window(WindowKernel::floats(deriv, deriv_reference).trend(deriv_of)))
+    Function::new("deriv", &[Matrix], Vector, Kernel::Window(WindowKernel::floats(deriv, deriv_reference).least_squares(deriv_of)))
         .doc("Per-second slope of the least-squares line through the window.", "deriv(disk_free_bytes[1h])"),
     Function::new(
         "double_exponential_smoothing",
@@ -28,11 +30,11 @@ pub(super) static ENTRIES: &[Function] = &[
         &[Matrix, Scalar],
         Vector,
         Kernel::Window(
-            WindowKernel::floats(predict, predict_reference).moves(TimeDependence::Line(predicted)).trend(predicted_of),
+            WindowKernel::floats(predict, predict_reference).time_dependence(TimeDependence::Linear(predicted)).least_squares(predicted_of),
         ),
     )
     .tolerance(Tolerance {
-        relative: REORIGINED,
+        relative: OTHER_ORIGIN_TOLERANCE,
         least: 1e4,
         why: "between samples the line is followed; the formula would work it out from another origin at each time, \
               which rounds otherwise, relative to the terms of the line, which may be larger than their sum",
@@ -54,12 +56,15 @@ struct DirectFit {
 }
 
 fn line(w: &Window, origin: TimeMs) -> DirectFit {
+    // As in Prometheus: rounding would give a constant a tiny slope.
     if w.vs[1..].iter().all(|v| *v == w.vs[0]) {
         let (slope, intercept) = if w.vs[0].is_infinite() { (NAN, NAN) } else { (0.0, w.vs[0]) };
         return DirectFit { slope, intercept, variance: f64::INFINITY };
     }
     let [mut x_sum, mut y_sum, mut xy_sum, mut xx_sum] = [Neumaier::default(); 4];
     for (t, y) in w.ts.iter().zip(w.vs) {
+        // Relative to a near origin: with times since 1970 the squares would lose all digits that
+        // matter.
         let x = (t - origin) as f64 / 1e3;
         x_sum.add(x);
         y_sum.add(*y);
@@ -85,7 +90,7 @@ fn predict(w: &Window) -> f64 {
 
 /// The prediction, and how much it rises per second of evaluation time: the line is the same while
 /// no sample arrives or leaves. The kernel computes it from another origin at each time, which
-/// rounds differently, relative to the summands by [`REORIGINED`]. If the samples are close
+/// rounds differently, relative to the summands by [`OTHER_ORIGIN_TOLERANCE`]. If the samples are close
 /// together compared with their age, the squares of times cancel and rounding decides the result.
 /// Then it must be computed each time, and the slope is NaN.
 fn predicted(w: &Window) -> (f64, f64) {
@@ -100,6 +105,8 @@ fn predicted(w: &Window) -> (f64, f64) {
 /// Whether the squares of the times of a window cancel.
 fn cancels(w: &Window, n: f64, variance: f64) -> bool {
     let oldest = (w.t - w.start) as f64 / 1e3;
+    // From the age of the window's edge and not of its oldest sample: the answer must not flip when
+    // that leaves.
     oldest * oldest * n > CANCELS * variance
 }
 
@@ -113,12 +120,13 @@ fn predicted_of(trend: &LineFit, w: &Window) -> Option<(f64, f64)> {
     }
     let slope = trend.slope();
     let value = trend.at(w.t);
+    // A constant has no rounding, however old it is.
     (trend.is_constant() || !cancels(w, trend.n, trend.variance()))
         .then(|| (slope * w.args[0] + value, slope))
 }
 
 /// The rounding difference in [`predicted`].
-pub const REORIGINED: f64 = 1e-9;
+pub const OTHER_ORIGIN_TOLERANCE: f64 = 1e-9;
 
 /// Sums of squares that cancel by more than this factor.
 const CANCELS: f64 = 1e3;
@@ -156,15 +164,11 @@ fn predict_reference(w: &Window) -> f64 {
 }
 
 /// Rejects factors outside (0, 1). NaN passes, as in Prometheus.
-fn check_smoothing(args: &[f64]) -> Result<(), String> {
-    for (kind, symbol, factor) in [("smoothing", "sf", args[0]), ("trend", "tf", args[1])] {
-        if factor <= 0.0 || factor >= 1.0 {
-            let shown = match factor {
-                f64::INFINITY => "+Inf".to_owned(),
-                f64::NEG_INFINITY => "-Inf".to_owned(),
-                _ => format!("{factor:.6}"),
-            };
-            return Err(format!("invalid {kind} factor. Expected: 0 < {symbol} < 1, got: {shown}"));
+fn check_smoothing(args: &[f64]) -> Result<(), ParamError> {
+    for (name, symbol, value) in [("smoothing", "sf", args[0]), ("trend", "tf", args[1])] {
+        // Not `!(0.0 < value && value < 1.0)`, which would reject NaN.
+        if value <= 0.0 || value >= 1.0 {
+            return Err(ParamError { name, symbol, value });
         }
     }
     Ok(())
@@ -182,6 +186,8 @@ fn smoothing(w: &Window) -> f64 {
     let mut trend = w.vs[1] - w.vs[0];
     for (i, v) in w.vs[1..].iter().enumerate() {
         let scaled = sf * v;
+        // The first trend is the difference of the first two values, so it is not smoothed at the
+        // second.
         if i > 0 {
             trend = tf * (smoothed - before) + (1.0 - tf) * trend;
         }
@@ -234,7 +240,7 @@ mod tests {
             let then = predict(&Window { t: t + later, end: t + later, ..w });
             let now = value + slope * (later as f64 / 1e3);
             let size = 1e3 + slope.abs() * (ahead.abs() + (t + later - ts[0]) as f64 / 1e3);
-            prop_assert!((now - then).abs() <= REORIGINED * size, "{now:e}, from scratch {then:e}");
+            prop_assert!((now - then).abs() <= OTHER_ORIGIN_TOLERANCE * size, "{now:e}, from scratch {then:e}");
         }
     }
 }

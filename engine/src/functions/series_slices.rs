@@ -62,9 +62,9 @@ impl<'a> SeriesSlices<'a> {
 
     /// The newest sample of either kind with `after < t ≤ until`, unless it is a stale marker.
     pub fn newest(&self, after: TimeMs, until: TimeMs) -> Option<WindowSample<'a>> {
-        let lanes = self.slice(after, until);
-        let histogram = lanes.histograms.last();
-        match (lanes.ts.last(), lanes.vs.last()) {
+        let slices = self.slice(after, until);
+        let histogram = slices.histograms.last();
+        match (slices.ts.last(), slices.vs.last()) {
             (Some(t), Some(v)) if histogram.is_none_or(|h| h.0 < *t) => {
                 (!is_stale(*v)).then_some(WindowSample::Float(*t, *v))
             }
@@ -142,20 +142,20 @@ mod tests {
     fn the_newest_of_both_kinds_counts() {
         let histograms: Vec<TimedHistogram> =
             [20, 40].map(|t| (t, Arc::new(NativeHistogram::default()))).into();
-        let lanes = SeriesSlices {
+        let slices = SeriesSlices {
             ts: &[10, 30, 50],
             vs: &[1.0, 2.0, STALE],
             histograms: &histograms,
             starts: &[(30, 5)],
         };
-        let newest = |after, until| lanes.newest(after, until).map(|p| p.t());
+        let newest = |after, until| slices.newest(after, until).map(|p| p.t());
         assert_eq!(newest(0, 15), Some(10));
         assert_eq!(newest(0, 25), Some(20));
         assert_eq!(newest(0, 35), Some(30));
         assert_eq!(newest(0, 45), Some(40));
         assert_eq!(newest(0, 55), None, "a stale marker ends both kinds");
         assert_eq!(newest(20, 25), None, "the left edge is open");
-        assert_eq!((lanes.start_of(30), lanes.start_of(40)), (5, 0));
-        assert_eq!(lanes.slice(10, 40).ts, [30]);
+        assert_eq!((slices.start_of(30), slices.start_of(40)), (5, 0));
+        assert_eq!(slices.slice(10, 40).ts, [30]);
     }
 }

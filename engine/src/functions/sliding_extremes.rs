@@ -1,7 +1,7 @@
 //! Extremes of a window that slides along a series: each sample is visited once, not once per
 //! window.
 //!
-//! Only samples that may still become the extreme are kept: those without a later, better one. The
+//! Only samples that may still become the extreme are candidates: those without a later, better one. The
 //! results are exactly those of the kernels in [`super::over_time`]: of equal values the first, NaN
 //! only if all are NaN.
 
@@ -21,22 +21,22 @@ pub(super) fn min(vs: &[f64], windows: &[(usize, usize)], out: &mut Vec<f64>) {
 
 #[inline]
 fn extremes(vs: &[f64], windows: &[(usize, usize)], out: &mut Vec<f64>, better: impl Fn(f64, f64) -> bool) {
-    // Candidates are `kept[first..]`, best first.
-    let (mut kept, mut first, mut next): (Vec<(usize, f64)>, usize, usize) = (Vec::new(), 0, 0);
+    // Candidates are `candidates[first..]`, best first.
+    let (mut candidates, mut first, mut next): (Vec<(usize, f64)>, usize, usize) = (Vec::new(), 0, 0);
     for (lo, hi) in windows {
         next = next.max(*lo);
         for (at, v) in vs.iter().enumerate().take(*hi).skip(next).filter(|(_, v)| !v.is_nan()) {
-            while kept.len() > first && kept.last().is_some_and(|(_, last)| better(*v, *last)) {
-                kept.pop();
+            while candidates.len() > first && candidates.last().is_some_and(|(_, last)| better(*v, *last)) {
+                candidates.pop();
             }
-            kept.push((at, *v));
+            candidates.push((at, *v));
         }
         next = next.max(*hi);
-        while kept.get(first).is_some_and(|(at, _)| at < lo) {
+        while candidates.get(first).is_some_and(|(at, _)| at < lo) {
             first += 1;
         }
         // All are NaN: the kernels return the last one.
-        out.push(kept.get(first).map_or(vs[hi - 1], |(_, v)| *v));
+        out.push(candidates.get(first).map_or(vs[hi - 1], |(_, v)| *v));
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
                 let window = |(lo, hi): &(usize, usize)| Window { ts: &ts[*lo..*hi], vs: &vs[*lo..*hi], ..Window::default() };
                 let each: Vec<u64> = windows.iter().map(|w| (kernel.eval)(&window(w)).to_bits()).collect();
                 let mut slid = Vec::new();
-                kernel.slide.expect("it slides")(&vs, &windows, &mut slid);
+                kernel.batch_kernel.expect("it slides")(&vs, &windows, &mut slid);
                 prop_assert_eq!(slid.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), each, "{}", name);
             }
         }

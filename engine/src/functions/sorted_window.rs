@@ -59,6 +59,7 @@ impl<'a> SortedWindow<'a> {
     pub fn at(&self, at: usize) -> f64 {
         match self.newest {
             Some((place, v)) if place == at => v,
+            // Values after the newest one have moved by one.
             Some((place, _)) if place < at => self.sorted[at - 1],
             _ => self.sorted[at],
         }
@@ -96,6 +97,7 @@ impl SortedColumns {
         let newest = span.to - 1;
         let sorted = RowSpan { from: span.from, to: newest };
         self.columns.resize_with(width, Vec::new);
+        // `slide` may have changed some columns when it fails. `build` overwrites all of them.
         if !self.slide(rows, sorted) {
             self.build(rows, sorted);
         }
@@ -115,12 +117,15 @@ impl SortedColumns {
     /// Moves to rows `from..to`. `false`: that is not possible, or beginning again is cheaper.
     fn slide(&mut self, rows: &dyn WindowRows, span: RowSpan) -> bool {
         let RowSpan { from, to } = span;
+        // The block keeps a limited number of edits, and this window was not evaluated for long.
         let Some(edits) = rows.edits_since(self.edits) else { return false };
         self.edits = rows.edits();
         if !edits.iter().all(|edit| self.take(*edit)) {
             return false;
         }
         let forward = self.from <= from && from <= self.to && self.to <= to;
+        // Values that leave must still be readable. And if a quarter of the window is new, sorting
+        // is cheaper than moving.
         if !forward || self.from < rows.oldest() || (to - self.to) * 4 > to - from {
             return false;
         }
@@ -128,6 +133,8 @@ impl SortedColumns {
         let come = self.to..to;
         self.from = from;
         self.to = to;
+        // One that leaves is paired with one that enters: a replacement moves less than a removal
+        // and an insertion.
         for i in 0..gone.len().max(come.len()) as u32 {
             let row = |at: u32, end: u32| if at < end { rows.values(at) } else { &[] };
             let old = row(gone.start + i, gone.end);
@@ -151,6 +158,8 @@ impl SortedColumns {
     fn take(&mut self, edit: RowEdit) -> bool {
         match edit {
             RowEdit::Row(at) => {
+                // A row inserted before the window moves its numbers. Inserted within, it belongs
+                // to the window and has no values yet.
                 self.from += u32::from(at < self.from);
                 self.to += u32::from(at < self.to);
                 true
@@ -167,6 +176,8 @@ impl SortedColumns {
     /// Sorts the values of rows `from..to`.
     fn build(&mut self, rows: &dyn WindowRows, span: RowSpan) {
         let RowSpan { from, to } = span;
+        // Counted first, so that each column is allocated at its size: growing by doubling would
+        // waste up to half of the memory of all long windows.
         let mut counts = vec![0; self.columns.len()];
         for at in from..to {
             let floats = rows.values(at).iter().map(|v| usize::from(float(*v).is_some()));
@@ -199,6 +210,8 @@ fn replace(sorted: &mut Vec<f64>, gone: Option<f64>, come: Option<f64>) -> bool 
     let to = come.map(|v| (place(sorted, v), v));
     let from = gone.map(|v| (place(sorted, v), v));
     if let Some((at, v)) = from
+        // The rows and the sorted values disagree, which would be a fault elsewhere. Building again
+        // is always correct.
         && sorted.get(at).is_none_or(|found| found.to_bits() != v.to_bits())
     {
         return false;
@@ -373,7 +386,7 @@ mod tests {
                 }
                 for function in table() {
                     let Kernel::Window(kernel) = function.kernel else { continue };
-                    let WindowMethod::Order(of_sorted) = kernel.method else { continue };
+                    let WindowMethod::Sorted(of_sorted) = kernel.method else { continue };
                     let answer = |values: &SortedWindow| if values.is_empty() { ABSENT } else { of_sorted(values, &[q]) };
                     sorted.eval(&given, RowSpan { from, to }, 2, answer, &mut out);
                     for (column, got) in out.iter().enumerate() {

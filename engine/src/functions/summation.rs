@@ -103,12 +103,12 @@ impl Mean {
 
     /// The mean as three columns of a partial aggregate: sum, compensation, count (negative: the
     /// sum is already a mean).
-    pub fn lanes(&self) -> [f64; 3] {
+    pub fn columns(&self) -> [f64; 3] {
         [self.acc.sum, self.acc.c, if self.incremental { -self.count } else { self.count }]
     }
 
     /// The mean from its three columns.
-    pub fn from_lanes([sum, c, count]: [f64; 3]) -> Mean {
+    pub fn from_columns([sum, c, count]: [f64; 3]) -> Mean {
         Mean { acc: Neumaier { sum, c }, count: count.abs(), incremental: count < 0.0 }
     }
 

@@ -5,30 +5,30 @@ use crate::limits::REPEATED_ARGUMENTS;
 use crate::types::ValueType::{self, Matrix, Scalar, Text, Vector};
 use std::cmp::Ordering;
 
-const fn special(
+const fn of_operator(
     name: &'static str,
     args: &'static [ValueType],
     returns: ValueType,
-    special: OperatorFunction,
+    function: OperatorFunction,
 ) -> Function {
-    Function::new(name, args, returns, Kernel::Special(special))
+    Function::new(name, args, returns, Kernel::Operator(function))
 }
 
 /// The rows of a statement in another language. In no table: no text of PromQL can call it.
 pub(crate) static STATEMENT: Function =
-    special("statement", &[Text, Text], Vector, OperatorFunction::Statement);
+    of_operator("statement", &[Text, Text], Vector, OperatorFunction::Statement);
 
 /// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
-    special("absent", &[Vector], Vector, OperatorFunction::Absent).doc(
+    of_operator("absent", &[Vector], Vector, OperatorFunction::Absent).doc(
         "1 if the vector is empty, labelled by the selector's equality matchers.",
         "absent(up{job=\"node\"})",
     ),
-    special("absent_over_time", &[Matrix], Vector, OperatorFunction::AbsentOverTime).doc(
+    of_operator("absent_over_time", &[Matrix], Vector, OperatorFunction::AbsentOverTime).doc(
         "1 if no series has a sample in the window, labelled by the selector's equality matchers.",
         "absent_over_time(up{job=\"node\"}[1h])",
     ),
-    special("info", &[Vector, Vector], Vector, OperatorFunction::Info)
+    of_operator("info", &[Vector, Vector], Vector, OperatorFunction::Info)
         .optional(1)
         .doc(
             "Adds the labels of the matching info series.",
@@ -36,14 +36,14 @@ pub(super) static ENTRIES: &[Function] = &[
         )
         .experimental()
         .keeps_name(),
-    special("scalar", &[Vector], Scalar, OperatorFunction::Scalar).doc(
+    of_operator("scalar", &[Vector], Scalar, OperatorFunction::Scalar).doc(
         "The value of the only element as a scalar, NaN if there is none or several.",
         "scalar(sum(up))",
     ),
-    special("sort", &[Vector], Vector, OperatorFunction::Sort)
+    of_operator("sort", &[Vector], Vector, OperatorFunction::Sort)
         .doc("Sorted by value, ascending, NaN last; for instant queries.", "sort(up)")
         .keeps_name(),
-    special("sort_by_label", &[Vector, Text], Vector, OperatorFunction::SortByLabel)
+    of_operator("sort_by_label", &[Vector, Text], Vector, OperatorFunction::SortByLabel)
         .optional(1)
         .repeat(REPEATED_ARGUMENTS)
         .doc(
@@ -52,7 +52,7 @@ pub(super) static ENTRIES: &[Function] = &[
         )
         .experimental()
         .keeps_name(),
-    special("sort_by_label_desc", &[Vector, Text], Vector, OperatorFunction::SortByLabelDesc)
+    of_operator("sort_by_label_desc", &[Vector, Text], Vector, OperatorFunction::SortByLabelDesc)
         .optional(1)
         .repeat(REPEATED_ARGUMENTS)
         .doc(
@@ -61,15 +61,15 @@ pub(super) static ENTRIES: &[Function] = &[
         )
         .experimental()
         .keeps_name(),
-    special("sort_desc", &[Vector], Vector, OperatorFunction::SortDesc)
+    of_operator("sort_desc", &[Vector], Vector, OperatorFunction::SortDesc)
         .doc("Sorted by value, descending, NaN last; for instant queries.", "sort_desc(up)")
         .keeps_name(),
-    special("start_timestamp", &[Vector], Vector, OperatorFunction::StartTimestamp)
+    of_operator("start_timestamp", &[Vector], Vector, OperatorFunction::StartTimestamp)
         .doc("Time from which each sample counts, in seconds.", "start_timestamp(http_requests_total)")
         .experimental(),
-    special("timestamp", &[Vector], Vector, OperatorFunction::Timestamp)
+    of_operator("timestamp", &[Vector], Vector, OperatorFunction::Timestamp)
         .doc("Time of each sample, in seconds.", "timestamp(up)"),
-    special("vector", &[Scalar], Vector, OperatorFunction::Vector)
+    of_operator("vector", &[Scalar], Vector, OperatorFunction::Vector)
         .doc("A scalar as a vector of one element without labels.", "vector(1)"),
 ];
 

@@ -32,7 +32,7 @@ pub struct WindowKernel {
     /// A simple, slow version of the kernel, with which tests compare it.
     pub reference: fn(&Window) -> f64,
     /// When the value changes although no sample arrives.
-    pub moves: TimeDependence,
+    pub time_dependence: TimeDependence,
     /// How the value is updated while the window slides.
     pub method: WindowMethod,
     /// What the function does with native histograms.
@@ -43,17 +43,17 @@ pub struct WindowKernel {
     /// Whether start timestamps matter.
     pub reads_starts: bool,
     /// A kernel for many windows of one series at once.
-    pub slide: Option<BatchKernel>,
+    pub batch_kernel: Option<BatchKernel>,
 }
 
 /// How a window function of floats is updated while its window slides.
 #[derive(Copy, Clone, Debug)]
 pub enum WindowMethod {
     /// All samples of the window are read again.
-    Scan,
+    Rescan,
     /// The kernel needs only the first sample, the last two and their number; and each pair, unless
     /// the window is monotone. So it may get an abridged window ([`Window::skipped`]).
-    Ends {
+    Endpoints {
         /// Whether it needs pairs.
         pairs: bool,
     },
@@ -62,29 +62,29 @@ pub enum WindowMethod {
         /// Creates the panes.
         make: PaneFactory,
         /// The value equals that of the kernel bit by bit. Otherwise it is a sum in another order,
-        /// which may differ by [`super::panes::REORDERED`] of the sum of magnitudes.
+        /// which may differ by [`super::panes::REORDER_TOLERANCE`] of the sum of magnitudes.
         exact: bool,
     },
     /// Long windows are computed from a least-squares line, from panes. Returns the value, and its
     /// slope per second while no sample arrives or leaves. `None`: rounding decides the result, so
     /// the kernel must be used. The difference from the kernel is bounded by
     /// [`super::line_fit::REFIT_TOLERANCE`].
-    Trend(fn(&LineFit, &Window) -> Option<(f64, f64)>),
+    LeastSquares(fn(&LineFit, &Window) -> Option<(f64, f64)>),
     /// The values of long windows are kept sorted. The value is computed from these (there is at
     /// least one) and from the scalar parameters; it equals that of the kernel bit by bit.
-    Order(SortedKernel),
+    Sorted(SortedKernel),
 }
 
-/// A kernel for sorted values, see [`WindowMethod::Order`].
+/// A kernel for sorted values, see [`WindowMethod::Sorted`].
 pub type SortedKernel = fn(&SortedWindow, &[f64]) -> f64;
 
 /// What a window function does with windows that do not have only floats.
 #[derive(Copy, Clone, Debug)]
 pub enum HistogramSupport {
     /// Ignores histograms; if there are floats as well, that is an info.
-    LeftOut,
+    Ignored,
     /// Has a kernel for them.
-    Taken(MixedKernel),
+    Supported(MixedKernel),
 }
 
 /// The kernel for windows of any kind.
@@ -112,7 +112,7 @@ pub enum TimeDependence {
     Extrapolated,
     /// At every tick, along a line: returns the value now and its slope per second while no sample
     /// arrives. A slope of NaN means that it is not known.
-    Line(fn(&Window) -> (f64, f64)),
+    Linear(fn(&Window) -> (f64, f64)),
 }
 
 /// The samples of one series in one window, and the times of the window.
@@ -149,6 +149,7 @@ pub struct Window<'a> {
 impl<'a> Window<'a> {
     /// Number of samples.
     pub fn len(&self) -> usize {
+        // Left-out samples count: `rate` divides by the number of intervals.
         self.ts.len() + self.skipped + self.histograms.len()
     }
 
@@ -172,11 +173,15 @@ impl<'a> Window<'a> {
     /// rest.
     pub fn range_seconds(&self) -> f64 {
         let range = self.range();
+        // `range as f64 / 1000.0` gives another last bit for some lengths, and every rate would
+        // show it.
         (range / 1000) as f64 + ((range % 1000) * 1_000_000) as f64 / 1e9
     }
 
     /// The last evaluation time at which the sliding window still has its first sample.
     pub fn expiry(&self) -> TimeMs {
+        // The left edge is exclusive, hence the last millisecond is the one before the edge reaches
+        // the sample.
         self.t + (self.first_time() - self.start) - 1
     }
 
@@ -284,25 +289,25 @@ impl WindowKernel {
         WindowKernel {
             eval,
             reference,
-            moves: TimeDependence::OnExpiry,
-            method: WindowMethod::Scan,
-            mixed: HistogramSupport::LeftOut,
+            time_dependence: TimeDependence::OnExpiry,
+            method: WindowMethod::Rescan,
+            mixed: HistogramSupport::Ignored,
             expects_counter: false,
             reads_starts: false,
-            slide: None,
+            batch_kernel: None,
         }
     }
 
     /// Sets when the value changes.
-    pub(super) const fn moves(mut self, moves: TimeDependence) -> WindowKernel {
-        self.moves = moves;
+    pub(super) const fn time_dependence(mut self, time_dependence: TimeDependence) -> WindowKernel {
+        self.time_dependence = time_dependence;
         self
     }
 
     /// Computed from the ends of its window; with `pairs` also from each pair, unless the window is
     /// monotone.
-    pub(super) const fn ends(mut self, pairs: bool) -> WindowKernel {
-        self.method = WindowMethod::Ends { pairs };
+    pub(super) const fn endpoints(mut self, pairs: bool) -> WindowKernel {
+        self.method = WindowMethod::Endpoints { pairs };
         self
     }
 
@@ -313,43 +318,50 @@ impl WindowKernel {
     }
 
     /// Computed from a least-squares line, from panes.
-    pub(super) const fn trend(
+    pub(super) const fn least_squares(
         mut self,
         of_line: fn(&LineFit, &Window) -> Option<(f64, f64)>,
     ) -> WindowKernel {
-        self.method = WindowMethod::Trend(of_line);
+        self.method = WindowMethod::LeastSquares(of_line);
         self
     }
 
     /// Computed from sorted values.
-    pub(super) const fn order(mut self, of_sorted: SortedKernel) -> WindowKernel {
-        self.method = WindowMethod::Order(of_sorted);
+    pub(super) const fn sorted(mut self, of_sorted: SortedKernel) -> WindowKernel {
+        self.method = WindowMethod::Sorted(of_sorted);
         self
     }
 
     /// Has a kernel for many windows at once.
-    pub(super) const fn slides(mut self, slide: BatchKernel) -> WindowKernel {
-        self.slide = Some(slide);
+    pub(super) const fn batch_kernel(mut self, batch_kernel: BatchKernel) -> WindowKernel {
+        self.batch_kernel = Some(batch_kernel);
         self
     }
 
     /// Supports windows of any kind.
-    pub(super) const fn taken(
+    pub(super) const fn mixed_kernel(
         mut self,
         what: &'static str,
         eval: MixedFn,
         reference: MixedFn,
     ) -> WindowKernel {
-        self.mixed =
-            HistogramSupport::Taken(MixedKernel { eval, reference, what, anchored: false, smoothed: false });
+        self.mixed = HistogramSupport::Supported(MixedKernel {
+            eval,
+            reference,
+            what,
+            anchored: false,
+            smoothed: false,
+        });
         self
     }
 
     /// Supports `anchored`, and perhaps `smoothed`.
-    pub(super) const fn reaches(mut self, smoothed: bool) -> WindowKernel {
-        if let HistogramSupport::Taken(taken) = &mut self.mixed {
-            taken.anchored = true;
-            taken.smoothed = smoothed;
+    pub(super) const fn extended(mut self, smoothed: bool) -> WindowKernel {
+        // Extended windows go through the mixed kernel, so a function without one cannot support
+        // them.
+        if let HistogramSupport::Supported(kernel) = &mut self.mixed {
+            kernel.anchored = true;
+            kernel.smoothed = smoothed;
         }
         self
     }
@@ -369,18 +381,20 @@ impl WindowKernel {
     /// Whether it supports a window with this extension.
     pub fn allows(&self, extension: WindowExtension) -> bool {
         match (self.mixed, extension) {
-            (HistogramSupport::LeftOut, _) => false,
-            (HistogramSupport::Taken(taken), WindowExtension::Anchored) => taken.anchored,
-            (HistogramSupport::Taken(taken), WindowExtension::Smoothed) => taken.smoothed,
+            (HistogramSupport::Ignored, _) => false,
+            (HistogramSupport::Supported(kernel), WindowExtension::Anchored) => kernel.anchored,
+            (HistogramSupport::Supported(kernel), WindowExtension::Smoothed) => kernel.smoothed,
         }
     }
 
     /// The value of a window of any kind with at least one sample.
     pub fn value(&self, w: &Window, findings: &mut Findings) -> Sample {
+        // Almost all windows are. The mixed kernel would give the same value, but looks at each
+        // sample's kind.
         if w.is_plain() {
             return Sample::Float((self.eval)(w));
         }
-        self.value_with(w, findings, self.eval, |taken| taken.eval)
+        self.value_with(w, findings, self.eval, |kernel| kernel.eval)
     }
 
     /// The expected result of [`WindowKernel::value`].
@@ -389,7 +403,7 @@ impl WindowKernel {
         if w.is_plain() {
             return Sample::Float((self.reference)(w));
         }
-        self.value_with(w, findings, self.reference, |taken| taken.reference)
+        self.value_with(w, findings, self.reference, |kernel| kernel.reference)
     }
 
     fn value_with(
@@ -400,11 +414,13 @@ impl WindowKernel {
         mixed: fn(MixedKernel) -> MixedFn,
     ) -> Sample {
         match self.mixed {
-            HistogramSupport::Taken(taken) => mixed(taken)(w, findings),
-            HistogramSupport::LeftOut if w.ts.is_empty() => Sample::Float(ABSENT),
-            HistogramSupport::LeftOut => {
+            HistogramSupport::Supported(kernel) => mixed(kernel)(w, findings),
+            // Only histograms: for such a function there are no samples, so it has no value and no
+            // info either.
+            HistogramSupport::Ignored if w.ts.is_empty() => Sample::Float(ABSENT),
+            HistogramSupport::Ignored => {
                 if !w.histograms.is_empty() {
-                    findings.add(Finding::LeftOut);
+                    findings.add(Finding::HistogramsIgnored);
                 }
                 Sample::Float(floats(w))
             }
@@ -415,11 +431,15 @@ impl WindowKernel {
     /// sample arrives and the window slides with time. See [`rate::extrapolated_valid_until`] for
     /// the tolerance.
     pub fn valid_until(&self, w: &Window) -> TimeMs {
-        match self.moves {
-            TimeDependence::Line(_) => w.t,
+        match self.time_dependence {
+            TimeDependence::Linear(_) => w.t,
+            // Samples outside of the edges enter and leave as well, and `smoothed` interpolates:
+            // the value may change at any time.
             _ if w.extension.is_some() => w.t,
             TimeDependence::OnExpiry => w.expiry(),
             TimeDependence::Extrapolated if w.is_plain() => rate::extrapolated_valid_until(w),
+            // For histograms the edges would have to be examined bucket by bucket. They are
+            // evaluated at every tick instead.
             TimeDependence::Extrapolated => w.t,
         }
     }

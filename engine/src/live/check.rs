@@ -11,6 +11,7 @@
 //! request says so.
 
 use super::{LabelledSample, ViewId};
+use crate::operators::EvalError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use storage::model::{Labels, TimeMs};
@@ -29,7 +30,7 @@ pub struct CheckReport {
     /// The time of the tick.
     pub t: TimeMs,
     /// The rows of the view at that tick, or the error of its evaluation.
-    pub answer: Result<Vec<LabelledSample>, String>,
+    pub answer: Result<Vec<LabelledSample>, EvalError>,
     /// The previous check proves nothing: samples arrived that its query may have read and its tick
     /// had not, or samples of the view are still being read from the store.
     pub raced: bool,
@@ -37,8 +38,21 @@ pub struct CheckReport {
     pub evaluations: Vec<LastEvaluation>,
 }
 
+/// The part of one worker in the check of a view: what its shards say. All workers of all processes
+/// send it, at the end of the tick, to the worker that owns the view. So a check is decided in a
+/// cluster as in one process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerCheck {
+    /// The view.
+    pub view: ViewId,
+    /// See [`CheckReport::raced`], as far as these shards know.
+    pub raced: bool,
+    /// See [`CheckReport::evaluations`], in these shards.
+    pub evaluations: Vec<LastEvaluation>,
+}
+
 /// The latest evaluation of one series by one leaf.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastEvaluation {
     /// The series.
     pub series: Labels,
@@ -51,7 +65,7 @@ pub struct LastEvaluation {
 }
 
 /// Why a leaf evaluated a block. A block is the series of a selector with the same sample times.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EvaluationCause {
     /// The samples of the block were read from the store.

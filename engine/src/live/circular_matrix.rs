@@ -15,7 +15,7 @@ pub(super) struct CircularMatrix {
     /// Index of the oldest row, the number of rows, and the capacity in rows.
     first: usize,
     len: usize,
-    room: usize,
+    capacity: usize,
 }
 
 impl CircularMatrix {
@@ -32,7 +32,8 @@ impl CircularMatrix {
     /// Index of the first value of a row in `values`.
     fn place(&self, row: usize) -> usize {
         let at = self.first + row;
-        (if at < self.room { at } else { at - self.room }) * self.width
+        // A comparison instead of a remainder: this is in the inner loop of every evaluation.
+        (if at < self.capacity { at } else { at - self.capacity }) * self.width
     }
 
     /// The values of a row, without the columns that were added since the last
@@ -62,7 +63,7 @@ impl CircularMatrix {
             return;
         }
         // Up to the end of the allocation, then from its beginning.
-        let turn = (self.room - self.first).clamp(rows.start, rows.end);
+        let turn = (self.capacity - self.first).clamp(rows.start, rows.end);
         for part in [rows.start..turn, turn..rows.end].into_iter().filter(|part| !part.is_empty()) {
             let from = self.place(part.start) + column;
             out.extend(self.values[from..].iter().step_by(self.width).take(part.len()));
@@ -76,9 +77,11 @@ impl CircularMatrix {
 
     /// Adds a row of [`ABSENT`] values after the newest.
     pub(super) fn push(&mut self) -> &mut [f64] {
-        if self.len == self.room {
-            let more = (self.room / 16).max(1);
-            self.arrange(self.room + more, self.width);
+        // By 1/16, not by doubling: rings have a stable length, and half of a doubled allocation
+        // would stay empty in each of thousands of blocks.
+        if self.len == self.capacity {
+            let more = (self.capacity / 16).max(1);
+            self.arrange(self.capacity + more, self.width);
         }
         self.len += 1;
         let row = self.row_mut(self.len - 1);
@@ -88,6 +91,8 @@ impl CircularMatrix {
 
     /// Inserts a row of [`ABSENT`] values before row `at`.
     pub(super) fn insert(&mut self, at: usize) {
+        // The new row is at the end first; the rows after the inserted one move by one. Late rows
+        // are near the end, so few move.
         self.push();
         for row in (at..self.len - 1).rev() {
             let from = self.place(row);
@@ -101,11 +106,11 @@ impl CircularMatrix {
     pub(super) fn forget(&mut self, n: usize) {
         self.len -= n;
         self.first += n;
-        if self.first >= self.room {
-            self.first -= self.room;
+        if self.first >= self.capacity {
+            self.first -= self.capacity;
         }
         // Less than half is in use, for example after a burst of samples: give memory back.
-        if self.len + 8 < self.room / 2 {
+        if self.len + 8 < self.capacity / 2 {
             self.arrange(self.len, self.width);
         }
     }
@@ -117,18 +122,19 @@ impl CircularMatrix {
         }
     }
 
-    /// Moves everything to an allocation for `room` rows of `width` columns.
-    fn arrange(&mut self, room: usize, width: usize) {
-        let mut values = Vec::with_capacity(room * width);
+    /// Moves everything to an allocation for `capacity` rows of `width` columns.
+    fn arrange(&mut self, capacity: usize, width: usize) {
+        // Copied in order, from the oldest row, so the result begins at index 0.
+        let mut values = Vec::with_capacity(capacity * width);
         for row in 0..self.len {
             values.extend_from_slice(self.row(row));
             values.resize((row + 1) * width, ABSENT);
         }
-        values.resize(room * width, ABSENT);
+        values.resize(capacity * width, ABSENT);
         self.values = values;
         self.width = width;
         self.first = 0;
-        self.room = room;
+        self.capacity = capacity;
     }
 }
 
@@ -157,42 +163,42 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_queue_of_rows(acts in prop::collection::vec(act(), 1..120)) {
-            let mut grid = CircularMatrix::default();
+            let mut matrix = CircularMatrix::default();
             let mut rows = Vec::<Vec<f64>>::new();
             let mut width = 1;
-            grid.widen(width);
+            matrix.widen(width);
             for act in acts {
                 match act {
                     Act::Push(v) => {
-                        grid.push().fill(f64::from(v));
+                        matrix.push().fill(f64::from(v));
                         rows.push(vec![f64::from(v); width]);
                     }
                     Act::Insert(at, v) => {
                         let at = at.min(rows.len());
-                        grid.insert(at);
-                        (0..width).for_each(|column| grid.set(at, column, f64::from(v)));
+                        matrix.insert(at);
+                        (0..width).for_each(|column| matrix.set(at, column, f64::from(v)));
                         rows.insert(at, vec![f64::from(v); width]);
                     }
                     Act::Forget(n) => {
                         let n = n.min(rows.len());
-                        grid.forget(n);
+                        matrix.forget(n);
                         rows.drain(..n);
                     }
                     Act::Widen(more) => {
                         width += more;
-                        grid.widen(width);
+                        matrix.widen(width);
                         for row in rows.iter_mut() { row.resize(width, ABSENT); }
                     }
                 }
-                prop_assert_eq!(grid.len(), rows.len());
-                prop_assert!(grid.bytes() <= (rows.len() * 2 + 18) * width * 8);
+                prop_assert_eq!(matrix.len(), rows.len());
+                prop_assert!(matrix.bytes() <= (rows.len() * 2 + 18) * width * 8);
                 for (at, row) in rows.iter().enumerate() {
-                    let same = grid.row(at).iter().zip(row).all(|(a, b)| a.to_bits() == b.to_bits());
-                    prop_assert!(same && grid.row(at).len() == width);
+                    let same = matrix.row(at).iter().zip(row).all(|(a, b)| a.to_bits() == b.to_bits());
+                    prop_assert!(same && matrix.row(at).len() == width);
                 }
                 let from = rows.len() / 3;
                 let mut column = Vec::new();
-                grid.column(from..rows.len(), width - 1, &mut column);
+                matrix.column(from..rows.len(), width - 1, &mut column);
                 let expected = rows[from..].iter().map(|row| row[width - 1].to_bits());
                 prop_assert!(column.iter().map(|v| v.to_bits()).eq(expected));
             }

@@ -26,6 +26,8 @@ impl ColumnExtras {
     /// Adds a histogram, or replaces the one with the same time. As in the store, a late histogram
     /// makes the hint of its successor unknown: that hint was relative to another predecessor.
     pub fn add_histogram(&mut self, t: TimeMs, h: Arc<NativeHistogram>) {
+        // Removed and added again, not overwritten: the hint of the successor must be reset as for
+        // any late histogram.
         self.remove_histogram(t);
         let at = self.histograms.partition_point(|(other, _)| *other < t);
         if let Some((_, next)) = self.histograms.get_mut(at).filter(|next| next.1.hint == ResetHint::NotReset)
@@ -47,6 +49,7 @@ impl ColumnExtras {
     /// Adds the start timestamp of the sample at `t`.
     pub fn add_start(&mut self, t: TimeMs, start: TimeMs) {
         let at = self.starts.partition_point(|(other, _)| *other < t);
+        // The first one stays, like the sample that it belongs to.
         if self.starts.get(at).is_none_or(|(other, _)| *other != t) {
             self.starts.insert(at, (t, start));
         }
@@ -85,22 +88,22 @@ mod tests {
 
     #[test]
     fn a_late_histogram_takes_its_successors_knowledge_away() {
-        let mut side = ColumnExtras::default();
-        side.add_histogram(10, histogram(ResetHint::Unknown));
-        side.add_histogram(30, histogram(ResetHint::NotReset));
-        side.add_histogram(20, histogram(ResetHint::Unknown));
-        let hints: Vec<_> = side.histograms.iter().map(|(t, h)| (*t, h.hint)).collect();
+        let mut extras = ColumnExtras::default();
+        extras.add_histogram(10, histogram(ResetHint::Unknown));
+        extras.add_histogram(30, histogram(ResetHint::NotReset));
+        extras.add_histogram(20, histogram(ResetHint::Unknown));
+        let hints: Vec<_> = extras.histograms.iter().map(|(t, h)| (*t, h.hint)).collect();
         assert_eq!(hints, [10, 20, 30].map(|t| (t, ResetHint::Unknown)));
-        side.add_histogram(30, histogram(ResetHint::NotReset));
+        extras.add_histogram(30, histogram(ResetHint::NotReset));
         // The store removes the old one and adds the new one as a late sample.
-        side.add_histogram(20, histogram(ResetHint::Unknown));
-        assert_eq!((side.histograms.len(), side.histograms[2].1.hint), (3, ResetHint::Unknown));
-        side.add_start(20, 5);
-        assert!(!side.trim(20));
-        assert_eq!((side.histograms.len(), side.starts.len()), (2, 1));
-        assert_eq!(side.among(&[25], &[1.0]).0, [20, 25, 30]);
-        assert!(side.remove_histogram(20) && !side.remove_histogram(20));
-        assert_eq!(side.histograms.len(), 1);
-        assert!(side.trim(31));
+        extras.add_histogram(20, histogram(ResetHint::Unknown));
+        assert_eq!((extras.histograms.len(), extras.histograms[2].1.hint), (3, ResetHint::Unknown));
+        extras.add_start(20, 5);
+        assert!(!extras.trim(20));
+        assert_eq!((extras.histograms.len(), extras.starts.len()), (2, 1));
+        assert_eq!(extras.among(&[25], &[1.0]).0, [20, 25, 30]);
+        assert!(extras.remove_histogram(20) && !extras.remove_histogram(20));
+        assert_eq!(extras.histograms.len(), 1);
+        assert!(extras.trim(31));
     }
 }

@@ -8,6 +8,14 @@ use super::{TapId, ViewId};
 use storage::model::Matcher;
 
 /// What an executor does with control messages.
+///
+/// # Contract
+/// 1. Every executor of every worker gets the same messages in the same order, at the same tick.
+///    What it decides must follow from these alone, and never from a clock, a thread or the order of
+///    a hash table: workers number steps and rings without talking to each other.
+/// 2. A message for a view that does not exist (any more) is ignored: removals and requests may
+///    cross.
+/// 3. Messages are applied between ticks, or at the begin of one, and must not evaluate anything.
 pub(super) trait ControlTarget {
     /// Adds a view to an install batch.
     fn install(&mut self, id: ViewId, request: ViewRequest, batch: InstallBatchId);
@@ -45,6 +53,7 @@ pub(super) fn dispatch(
         match message {
             Control::Install(id, request, batch) => target.install(id, request, batch),
             Control::Begin(batch) => target.begin(batch),
+            // Not here: the executors first wait until the history of these views is read.
             Control::BeginAll => requests.begins_all = true,
             Control::Remove(id) => target.remove(id),
             Control::Rebuild(selector, batch) => target.rebuild(Some(&selector), batch),
@@ -56,6 +65,7 @@ pub(super) fn dispatch(
                 if request.check.is_some() && !prepares {
                     target.evaluate_for_check(request.from);
                 }
+                // Answered at the end of the tick, so that it describes the state after it.
                 requests.descriptions.push(request);
             }
             Control::Tick(_) | Control::Prepare(_) => {}

@@ -26,7 +26,7 @@ pub(super) struct ControlQueue {
     undelivered: BTreeMap<InstallBatchId, usize>,
     /// Evaluation times by view. A view that is being replaced has both the current ones and the
     /// next.
-    slots: HashMap<ViewId, Vec<(EvaluationTimes, InstallBatchId)>>,
+    times: HashMap<ViewId, Vec<(EvaluationTimes, InstallBatchId)>>,
     /// The distinct schedules (interval, offset) of recorded views, and how many views have each.
     schedules: BTreeMap<(i64, i64), usize>,
     /// Some views are running, so a preparation must not take many messages at once.
@@ -42,6 +42,8 @@ impl ControlQueue {
     /// What is added until [`ControlQueue::release`] belongs together: no tick takes only a part of
     /// it, and its views begin in the same tick. Calls may nest.
     pub(super) fn hold(&mut self) {
+        // Nested calls fill the batch of the outermost one: a reload of rules holds the queue while
+        // it calls functions that hold it, too.
         if self.held.0 == 0 {
             self.held.1 = self.new_batch();
         }
@@ -59,29 +61,35 @@ impl ControlQueue {
     }
 
     /// Adds a view, or replaces the plan of an existing one. Returns whether the view is new.
-    pub(super) fn install(&mut self, id: ViewId, wanted: ViewRequest) -> bool {
-        let slots = EvaluationTimes::of(&wanted.spec.kind);
+    pub(super) fn install(&mut self, id: ViewId, request: ViewRequest) -> bool {
+        let times = EvaluationTimes::of(&request.spec.kind);
+        // A view that is installed by itself is a batch of its own: it does not wait for the
+        // history of others.
         let batch = if self.held.0 > 0 { self.held.1 } else { self.new_batch() };
-        let known = self.slots.entry(id).or_default();
-        let new = known.is_empty();
-        known.push((slots, batch));
-        count(&mut self.schedules, slots, true);
+        let of_view = self.times.entry(id).or_default();
+        let new = of_view.is_empty();
+        // Both evaluation times count until the new plan begins. The driver then ticks more often
+        // than needed, but never too rarely for the plan that is still evaluated.
+        of_view.push((times, batch));
+        count(&mut self.schedules, times, true);
         *self.undelivered.entry(batch).or_default() += 1;
-        self.waiting.push_back(Control::Install(id, wanted, batch));
+        self.waiting.push_back(Control::Install(id, request, batch));
         new
     }
 
     /// Whether the view exists.
     pub(super) fn has(&self, id: ViewId) -> bool {
-        self.slots.contains_key(&id)
+        self.times.contains_key(&id)
     }
 
     /// Removes a view. Returns whether it existed.
     pub(super) fn remove(&mut self, id: ViewId) -> bool {
-        let Some(known) = self.slots.remove(&id) else { return false };
-        for (slots, _) in known.iter() {
-            count(&mut self.schedules, *slots, false);
+        let Some(of_view) = self.times.remove(&id) else { return false };
+        for (times, _) in of_view.iter() {
+            count(&mut self.schedules, *times, false);
         }
+        // In the queue, not at once: an `Install` of the same view may wait in front of it, and
+        // workers must see both in order.
         self.waiting.push_back(Control::Remove(id));
         true
     }
@@ -104,6 +112,8 @@ impl ControlQueue {
     /// All workers are ready to begin an install batch. Returns whether it begins: it does not
     /// while some of its views still wait here.
     pub(super) fn ready(&mut self, batch: InstallBatchId) -> bool {
+        // Preparations deliver a large batch in parts. Workers report it ready as soon as what they
+        // have got is read, so this may come too early; they report it again after the rest.
         let whole = !self.undelivered.contains_key(&batch);
         if whole {
             self.priority.push(Control::Begin(batch));
@@ -113,16 +123,20 @@ impl ControlQueue {
 
     /// The messages at the front that any tick can take because they cost little: taps and
     /// descriptions.
-    pub(super) fn take_light(&mut self) -> Vec<Control> {
-        let light = |control: &Control| !matches!(control, Control::Install(..) | Control::Remove(_));
-        let until = self.waiting.iter().position(|control| !light(control)).unwrap_or(self.waiting.len());
+    pub(super) fn take_for_tick(&mut self) -> Vec<Control> {
+        // Only the messages before the first install or removal: a tap must not overtake the
+        // installation of its view.
+        let is_light = |control: &Control| !matches!(control, Control::Install(..) | Control::Remove(_));
+        let until = self.waiting.iter().position(|control| !is_light(control)).unwrap_or(self.waiting.len());
         self.waiting.drain(..if self.held.0 > 0 { 0 } else { until }).collect()
     }
 
     /// The messages for the next preparation, and whether there are more for another one.
-    pub(super) fn take_some(&mut self) -> (Vec<Control>, bool) {
+    pub(super) fn take_for_preparation(&mut self) -> (Vec<Control>, bool) {
         let mut taken = self.take_priority();
         let mut views = 0;
+        // Before any view is running no tick waits, so a start with thousands of rules takes all of
+        // them at once.
         while self.has_views() && (!self.any_active || views < PREPARED_VIEWS) {
             let Some(control) = self.waiting.pop_front() else { break };
             views += usize::from(matches!(control, Control::Install(..) | Control::Remove(_)));
@@ -133,12 +147,13 @@ impl ControlQueue {
     }
 
     /// All messages, for a tick at which all views begin.
-    pub(super) fn take_all(&mut self) -> Vec<Control> {
+    pub(super) fn take_everything(&mut self) -> Vec<Control> {
         let mut taken = self.take_priority();
         taken.extend(self.waiting.drain(..));
         self.note_taken(&taken);
-        begin(&mut self.slots, &mut self.schedules, |_| true);
+        begin(&mut self.times, &mut self.schedules, |_| true);
         self.any_active = true;
+        // Last, so that it covers every view of this batch of messages.
         taken.push(Control::BeginAll);
         taken
     }
@@ -147,7 +162,7 @@ impl ControlQueue {
         let taken = std::mem::take(&mut self.priority);
         for control in &taken {
             if let Control::Begin(batch) = control {
-                begin(&mut self.slots, &mut self.schedules, |other| other == *batch);
+                begin(&mut self.times, &mut self.schedules, |other| other == *batch);
                 self.any_active = true;
             }
         }
@@ -187,8 +202,8 @@ impl ControlQueue {
 }
 
 /// Counts one view more or less with this schedule. Continuous views have none.
-fn count(schedules: &mut BTreeMap<(i64, i64), usize>, slots: EvaluationTimes, more: bool) {
-    let EvaluationTimes::Every(interval, offset) = slots else { return };
+fn count(schedules: &mut BTreeMap<(i64, i64), usize>, times: EvaluationTimes, more: bool) {
+    let EvaluationTimes::Every(interval, offset) = times else { return };
     let views = schedules.entry((interval, offset)).or_default();
     *views = if more { *views + 1 } else { views.saturating_sub(1) };
     if *views == 0 {
@@ -198,13 +213,15 @@ fn count(schedules: &mut BTreeMap<(i64, i64), usize>, slots: EvaluationTimes, mo
 
 /// The views of these install batches have only their new evaluation times from now on.
 fn begin(
-    slots: &mut HashMap<ViewId, Vec<(EvaluationTimes, InstallBatchId)>>,
+    times: &mut HashMap<ViewId, Vec<(EvaluationTimes, InstallBatchId)>>,
     schedules: &mut BTreeMap<(i64, i64), usize>,
     which: impl Fn(InstallBatchId) -> bool,
 ) {
-    for known in slots.values_mut().filter(|known| known.len() > 1) {
-        if let Some(at) = known.iter().rposition(|(_, batch)| which(*batch)) {
-            known.drain(..at).for_each(|(before, _)| count(schedules, before, false));
+    for of_view in times.values_mut().filter(|of_view| of_view.len() > 1) {
+        // From the newest that begins on: a plan that was replaced again before it began is skipped
+        // over.
+        if let Some(at) = of_view.iter().rposition(|(_, batch)| which(*batch)) {
+            of_view.drain(..at).for_each(|(before, _)| count(schedules, before, false));
         }
     }
 }

@@ -53,6 +53,7 @@ impl EvaluationCounts {
 
     /// Counts an evaluation that failed.
     pub fn failed(&self) {
+        // A failed evaluation records nothing, so the latest number of samples is 0.
         self.answered(0);
         self.failures.fetch_add(1, Relaxed);
     }
@@ -112,9 +113,11 @@ impl StepTimer {
         StepTimer { ledger, mark: None, weight: 1, steps: Vec::new(), answers: Vec::new() }
     }
 
-    /// Begins a round of the tick at `t`. `standing` is the number of local steps.
-    pub fn begin(&mut self, t: TimeMs, standing: usize) {
-        self.weight = 1 + (standing / MEASURED_STEPS) as u64;
+    /// Begins a round of the tick at `t`. `steps` is the number of local steps.
+    pub fn begin(&mut self, t: TimeMs, steps: usize) {
+        self.weight = 1 + (steps / MEASURED_STEPS) as u64;
+        // The time of the tick and not a random number: every worker must choose the same ticks,
+        // because a shared step is measured in all of them.
         self.mark = scattered(t as u64).is_multiple_of(self.weight).then(now);
     }
 
@@ -166,26 +169,40 @@ impl StepTimer {
             let mut share = 0.0;
             for (i, step) in steps.iter().enumerate() {
                 let took = self.steps.get(*step).copied().unwrap_or(0);
+                // A view that reads a step twice counts as two readers, so it gets both parts.
                 share += took as f64 / f64::from(graph.readers(*step).max(1));
+                // For the answer, a step that occurs twice was evaluated once.
                 whole += if steps[..i].contains(step) { 0 } else { took };
             }
-            book(&mut ledger, view, t, (whole as f64, share * self.weight as f64));
+            let spent = SpentTime { answer: whole as f64, share: share * self.weight as f64 };
+            book(&mut ledger, view, t, spent);
         }
         for (view, took) in self.answers.drain(..) {
-            book(&mut ledger, view, t, (took as f64, (took * self.weight) as f64));
+            let spent = SpentTime { answer: took as f64, share: (took * self.weight) as f64 };
+            book(&mut ledger, view, t, spent);
         }
         self.steps.iter_mut().for_each(|took| *took = 0);
     }
 }
 
-fn book(ledger: &mut HashMap<ViewId, ViewAccount>, view: ViewId, t: TimeMs, (whole, share): (f64, f64)) {
+/// What a view has spent in one round, in nanoseconds.
+struct SpentTime {
+    /// How long its answer took: steps that views share count whole.
+    answer: f64,
+    /// Its share of the time of all ticks, extrapolated.
+    share: f64,
+}
+
+/// Adds what a view has spent to its account.
+fn book(ledger: &mut HashMap<ViewId, ViewAccount>, view: ViewId, t: TimeMs, time: SpentTime) {
     let spent = &mut ledger.entry(view).or_default().spent;
+    // Several rounds of one tick, and both executors, add to the same measurement.
     if spent.t != t {
         spent.t = t;
         spent.latest = 0.0;
     }
-    spent.latest += whole / 1e9;
-    spent.total += share / 1e9;
+    spent.latest += time.answer / 1e9;
+    spent.total += time.share / 1e9;
 }
 
 /// A hash of the time (splitmix64). Ticks come at regular times, so `t % weight` would choose some
@@ -209,11 +226,11 @@ mod tests {
     #[test]
     fn few_steps_are_measured_at_every_tick_and_many_rarely() {
         let mut meter = StepTimer::new(Arc::default());
-        let mut measured = |standing: usize, step: i64| -> usize {
+        let mut measured = |steps: usize, step: i64| -> usize {
             let ticks = (0..10_000).map(|i| 1_700_000_000_000 + i * step);
             ticks
                 .filter(|t| {
-                    meter.begin(*t, standing);
+                    meter.begin(*t, steps);
                     meter.mark.is_some()
                 })
                 .count()

@@ -81,8 +81,16 @@ pub fn build(worker: &mut Worker, threads: usize, parts: WorkerParts) -> Option<
     let sequencer = worker.index() == 0;
     worker.dataflow::<LiveTime, _, _>(|scope| {
         let (control, control_stream) = scope.new_input::<Control>();
+        // Every worker needs every control message. Only worker 0 has an input that stays open, so
+        // all workers see the same messages in the same order, which keeps their tables of views
+        // equal.
         let control_stream = control_stream.broadcast();
+        // Feedback takes one round: what is recorded in round `r` of a tick is read in round `r +
+        // 1` of the same tick. So a rule that reads another rule sees its new value without waiting
+        // for the next tick.
         let (handle, feedback) = scope.feedback::<Vec<ChangeEvent>>(1);
+        // Not a dataflow edge: both operators of a worker run on one thread, and the order in which
+        // garbage is reported does not matter.
         let garbage = GarbageSelectors::default();
         let described = callbacks.described.clone();
         let local = LocalOperator { executor: local, samples, described, garbage: garbage.clone() };
@@ -129,6 +137,9 @@ impl TickQueue {
     /// The time that the operator works on next, or may receive next.
     fn next(&self, upper: LiveTime) -> LiveTime {
         match (self.current, self.ready.front()) {
+            // The operator must keep the right to send at its current round until that round is
+            // done. Otherwise the frontier says that the round is complete, and the owners of views
+            // answer without its rows.
             (Some(ActiveTick { number, round, .. }), _) => time::at(number, round),
             (None, Some((number, _))) => time::at(*number, 0),
             (None, None) => self.control.keys().next().copied().unwrap_or(upper).min(upper),
@@ -143,6 +154,8 @@ impl TickQueue {
             Control::Prepare(t) => Some((*t, true)),
             _ => None,
         };
+        // Every batch of messages ends with `Tick` or `Prepare` (see [`super::runtime`]). The
+        // default is only for a stream that was cut short while the process stops.
         let (t, prepares) = messages.iter().find_map(time).unwrap_or((0, false));
         Some((ActiveTick { number, t, prepares, round: 0, last: 0 }, messages))
     }
@@ -150,6 +163,8 @@ impl TickQueue {
     /// Notes that a round is done. Returns the tick if it was its last round.
     fn round_done(&mut self) -> Option<ActiveTick> {
         let current = self.current?;
+        // The same rounds in all workers: the number of rounds follows from the views that are due,
+        // which are the same everywhere.
         if current.round < current.last {
             self.current = Some(ActiveTick { round: current.round + 1, ..current });
             return None;
@@ -192,10 +207,14 @@ impl LocalOperator {
             let mut ticks = TickQueue::default();
             let mut recorded = BTreeMap::<LiveTime, Vec<ChangeEvent>>::new();
             move |frontiers| {
+                // Batches are sorted by time first, because timely may deliver those of a later
+                // round before this operator has processed the earlier one.
                 feedback.for_each(|cap, batch| recorded.entry(*cap.time()).or_default().append(batch));
                 control.for_each(|cap, batch| ticks.control.entry(*cap.time()).or_default().append(batch));
                 let control_upper = upper(&frontiers[0]);
                 let feedback_upper = upper(&frontiers[1]);
+                // The input is closed: no tick follows. Without the capability the frontier can
+                // advance to the end, and the worker's dataflow ends.
                 if control_upper == LiveTime::MAX {
                     capability = None;
                 }
@@ -203,13 +222,17 @@ impl LocalOperator {
                 ticks.line_up(control_upper);
                 let mut handle = output.activate();
                 while self.begin_next(&mut ticks) {
+                    // A tick stays current over several calls of this closure: between its rounds
+                    // the operator waits for the feedback of all workers.
                     let Some(tick) = ticks.current else { break };
                     let now = time::at(tick.number, tick.round);
                     // Samples that an earlier round records may still come.
                     if feedback_upper <= now {
                         break;
                     }
-                    let mut deltas = self.round(tick, take_until(&mut recorded, now));
+                    let mut deltas = self.round(tick, &ticks.descriptions, take_until(&mut recorded, now));
+                    // The capability is lowered to the time of the round before sending: timely
+                    // stamps what is sent with the capability's time.
                     cap.downgrade(&now);
                     handle.session(&*cap).give_container(&mut deltas);
                     if ticks.round_done().is_some() {
@@ -232,9 +255,15 @@ impl LocalOperator {
         let requests = dispatch(messages, current.prepares, self);
         ticks.descriptions.extend(requests.descriptions);
         let executor = &mut self.executor;
+        // `tick` comes after the messages: views that begin in this tick are part of it. And it
+        // comes before the samples, which belong to the time of the new tick.
         if !current.prepares {
+            // Only ticks move the executor's time. A preparation evaluates as of the previous tick:
+            // its rows must equal those of the views that the tick has evaluated.
             executor.tick(current.t, requests.begins_all);
         }
+        // The last view was removed. From now on nobody takes samples, and a queue that stayed open
+        // would fill up.
         if executor.is_idle() {
             self.samples.close();
         }
@@ -255,13 +284,23 @@ impl LocalOperator {
 
     /// Runs one round, or a preparation, after adding the samples that the round before has
     /// recorded.
-    fn round(&mut self, tick: ActiveTick, recorded: Vec<ChangeEvent>) -> Vec<PortDelta> {
+    fn round(
+        &mut self,
+        tick: ActiveTick,
+        descriptions: &[DescribeRequest],
+        recorded: Vec<ChangeEvent>,
+    ) -> Vec<PortDelta> {
         let executor = &mut self.executor;
         for item in recorded {
             executor.samples(&item, executor.now());
         }
         let mut deltas = if tick.prepares { executor.prepare() } else { executor.round(tick.t, tick.round) };
         deltas.extend(vote_message(self.garbage.take().into_iter().map(WorkerVote::Garbage).collect()));
+        // After the last round the answer that is checked is complete. What this worker says goes to
+        // the view's owner with the deltas of the round, so it is there when the owner answers.
+        if !tick.prepares && tick.round == tick.last {
+            deltas.extend(descriptions.iter().filter_map(|request| executor.check(request)));
+        }
         deltas
     }
 
@@ -296,6 +335,8 @@ impl ControlTarget for LocalOperator {
 
 /// Removes and returns what has a time up to and including `now`.
 fn take_until<T>(arrived: &mut BTreeMap<LiveTime, Vec<T>>, now: LiveTime) -> Vec<T> {
+    // Not only what has the time `now`: control messages may have skipped ticks that had no rounds
+    // of their own, and deltas for those are applied with the next.
     let later = arrived.split_off(&(now + 1));
     std::mem::replace(arrived, later).into_values().flatten().collect()
 }
@@ -339,11 +380,15 @@ impl GatherOperator {
                     let next = ticks.next(control_upper);
                     let is_idle = ticks.current.is_none() && ticks.ready.is_empty();
                     // Deltas of the round may still come.
+                    // `deltas_upper` is the earliest time of deltas that may still come from any
+                    // worker, in a cluster of any process. So a slow process delays the answers of
+                    // all views, but no view answers with some of its shards missing.
                     if is_idle || deltas_upper <= next {
                         break;
                     }
                     cap.downgrade(&next);
                     let mut recorded = self.round(&mut ticks, &mut arrived);
+                    // An empty batch would wake all workers for nothing.
                     if !recorded.is_empty() {
                         handle.session(&*cap).give_container(&mut recorded);
                     }
@@ -372,6 +417,8 @@ impl GatherOperator {
                 dispatch(messages, current.prepares, &mut target);
             recorded = target.recorded;
             ticks.descriptions.extend(descriptions);
+            // After all messages: `BeginAll` also begins the views whose `Install` came in the same
+            // batch.
             if begins_all {
                 recorded.extend(self.executor.begin(None, current.t));
             }

@@ -6,7 +6,7 @@
 //! parts are made in [`super::local`] and [`super::gather`]; [`EvaluationHistory`] is what a view
 //! remembers of its own evaluations.
 
-use super::check::{CheckReport, CheckRequest, LastEvaluation};
+use super::check::{CheckReport, CheckRequest};
 use super::cost::EvaluationCost;
 use super::{LabelledSample, ViewId, ViewSpec};
 use crate::annotations::Annotation;
@@ -137,6 +137,7 @@ pub struct LeafReport {
 impl LeafReport {
     /// The same leaf in other shards falls due then.
     fn add_due(&mut self, other: Option<TimeMs>) {
+        // `None` means never, so it must not win as the smallest value of an Option would.
         self.next_due = self.next_due.into_iter().chain(other).min();
     }
 }
@@ -163,6 +164,8 @@ impl ByteCount {
     /// Adds `bytes`.
     pub fn add(&mut self, bytes: usize, shared: bool) {
         self.total += bytes;
+        // Shared bytes are contained in the total: the total of a view says what would be needed
+        // for it alone.
         self.shared += if shared { bytes } else { 0 };
     }
 }
@@ -224,10 +227,6 @@ pub struct LocalViewReport {
     pub rings: Vec<usize>,
     /// Its leaves by their step, as far as these shards know.
     pub leaves: BTreeMap<usize, LeafReport>,
-    /// See [`CheckReport::raced`].
-    pub raced: bool,
-    /// See [`CheckReport::evaluations`].
-    pub evaluations: Vec<LastEvaluation>,
 }
 
 /// The part of the views that one worker owns.
@@ -249,6 +248,8 @@ impl Description {
         for part in parts {
             match part {
                 HostReport::Gather(part) => {
+                    // All gather executors answer the same request at the same tick, so it does not
+                    // matter whose time is taken.
                     whole.t = Some(part.t);
                     whole.total = part.total;
                     whole.views.extend(part.views);
@@ -259,31 +260,33 @@ impl Description {
                         known.rows += local.rows;
                         known.state.total += local.state.total;
                         known.state.shared += local.state.shared;
+                        // Numbers of rings are the same in all workers, hence replaced and not
+                        // appended.
                         known.rings = local.rings;
                         for (step, leaf) in local.leaves {
                             let due = leaf.next_due;
+                            // The first shard that is due decides: then the leaf is evaluated, in
+                            // that shard.
                             known.leaves.entry(step).or_insert(leaf).add_due(due);
                         }
-                        known.raced |= local.raced;
-                        known.evaluations.extend(local.evaluations);
                     }
                     part.rings.into_iter().for_each(|(number, ring)| add_ring(&mut rings, number, ring));
                 }
             }
         }
+        // The owners' parts arrive in any order.
         whole.views.sort_unstable_by_key(|view| view.id);
         for view in &mut whole.views {
+            // A view that is evaluated from the store has no steps here.
             let (Some(work), Some(local)) = (&mut view.work, touched.remove(&view.id)) else {
                 continue;
             };
-            if let Some(check) = &mut view.answer.check {
-                check.raced |= local.raced;
-                check.evaluations = local.evaluations;
-            }
             work.rows_touched = local.rows;
             work.leaves = local.leaves.into_values().collect();
             work.state.add(local.state.total - local.state.shared, false);
             work.state.add(local.state.shared, true);
+            // Only now, when the parts of all workers are added up: a ring that several views read
+            // counts as shared in each.
             work.rings = local.rings.iter().filter_map(|number| rings.get(number).cloned()).collect();
             work.rings.iter().for_each(|ring| work.state.add(ring.bytes, ring.readers > 1));
         }
@@ -315,11 +318,14 @@ impl EvaluationHistory {
     /// The evaluation at `t` succeeded; `version` is that of its rows.
     pub fn answered(&mut self, t: TimeMs, version: u64) {
         self.frontier = Some(t);
+        // Rows keep their version if no value changed. Comparing the rows would cost as much as the
+        // evaluation.
         if self.version != Some(version) {
             self.version = Some(version);
             self.changed = Some(t);
         }
         if let Some(failure) = &mut self.failure {
+            // The failure stays, with its time: an operator wants to know that there was one.
             failure.lasts = false;
         }
     }
@@ -327,6 +333,8 @@ impl EvaluationHistory {
     /// The evaluation at `t` failed.
     pub fn failed(&mut self, t: TimeMs, error: String) {
         self.frontier = Some(t);
+        // The frontier moves as well: that the evaluation failed is the complete answer as of this
+        // time.
         self.failure = Some(EvaluationFailure { t, error, lasts: true });
     }
 
@@ -366,42 +374,49 @@ pub struct DescribeExchange {
 
 #[derive(Default)]
 struct OpenRequest {
-    question: u64,
+    request: u64,
     parts: Vec<HostReport>,
     closed: bool,
 }
 
 impl DescribeExchange {
-    /// Sends request number `question` with `send` and waits until `expected` parts have arrived.
-    /// Waits at most twice `patience`: once for its turn, once for the answer.
+    /// Sends request number `request` with `send` and waits until `expected` parts have arrived.
+    /// Waits at most twice `timeout`: once for its turn, once for the answer.
     pub fn request(
         &self,
-        question: u64,
+        request: u64,
         expected: usize,
-        patience: Duration,
+        timeout: Duration,
         send: impl FnOnce(),
     ) -> Result<Vec<HostReport>, DescribeError> {
-        let Some(_turn) = self.turn.try_lock_for(patience) else { return Err(DescribeError::Late(patience)) };
+        // Callers queue here and not on the control stream, so that many of them cannot slow down
+        // ticks.
+        let Some(_turn) = self.turn.try_lock_for(timeout) else { return Err(DescribeError::Late(timeout)) };
         let mut open = self.open.lock();
-        open.question = question;
+        open.request = request;
+        // A late part of the previous request has another number and is dropped, so this can be
+        // reset before sending.
         open.parts = Vec::new();
+        // Released before `send`, so that no foreign code runs while the lock is held.
         drop(open);
         send();
         let mut open = self.open.lock();
+        // Spurious wake-ups are possible, so the condition is checked again each time.
         let waits = |open: &mut OpenRequest| !open.closed && open.parts.len() < expected;
-        self.news.wait_while_for(&mut open, waits, patience);
+        self.news.wait_while_for(&mut open, waits, timeout);
         let parts = std::mem::take(&mut open.parts);
         match parts.len() {
+            // Complete parts count even if the runtime has stopped since.
             found if found >= expected => Ok(parts),
             _ if open.closed => Err(DescribeError::Stopped),
-            _ => Err(DescribeError::Late(patience)),
+            _ => Err(DescribeError::Late(timeout)),
         }
     }
 
     /// Takes a part. It is dropped if it belongs to an earlier request.
-    pub fn hand_in(&self, question: u64, part: HostReport) {
+    pub fn hand_in(&self, request: u64, part: HostReport) {
         let mut open = self.open.lock();
-        if open.question == question {
+        if open.request == request {
             open.parts.push(part);
             self.news.notify_all();
         }

@@ -1,4 +1,8 @@
-//! Why a view cannot be installed or changed, and why the live runtime cannot start.
+//! Why a view cannot be installed or changed, why it has no answer, and why the live runtime cannot
+//! start.
+
+use super::recorder::RecordError;
+use crate::operators::EvalError;
 
 /// Why a view cannot be installed or changed; the variant tells the caller what to do about it.
 /// Nothing has changed then.
@@ -20,6 +24,17 @@ pub enum ViewError {
     /// The operating system gives no thread. It may later.
     #[error("cannot start a thread: {0}")]
     Unavailable(String),
+}
+
+/// Why a view has no answer at one time. The next evaluation may have one.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AnswerError {
+    /// A step of the view failed.
+    #[error(transparent)]
+    Evaluation(#[from] EvalError),
+    /// The answer, or a part of it, could not be stored.
+    #[error(transparent)]
+    Recording(#[from] RecordError),
 }
 
 /// Why the live runtime cannot start.

@@ -1,8 +1,9 @@
 //! The gather executor, one per worker: it evaluates the gather stage of the views that the worker
 //! owns, records the answers and sends them to taps.
 //!
-//! Like [`super::local`] it does not depend on timely: it receives port deltas and control
-//! messages, and each round returns the samples that were recorded.
+//! A tick has rounds: a view that reads the recorded series of another is evaluated in a later round
+//! than that one. Like [`super::local`] this code knows nothing of the dataflow library: it receives
+//! port deltas and control messages, and each round returns the samples that were recorded.
 
 mod describe;
 mod due_views;
@@ -14,6 +15,7 @@ mod ports;
 mod view_state;
 mod votes;
 
+use super::check::WorkerCheck;
 use super::cost::{CostLedger, StepTimer};
 use super::message::{InstallBatchId, PortDelta, WorkerVote};
 use super::recorder::Recorder;
@@ -23,7 +25,7 @@ use super::taps::PendingSinks;
 use super::topology::WorkerTopology;
 use super::views::{EvaluationTimes, ReleasedView, ViewRequest, ViewTable};
 use super::{TapId, ViewId};
-use crate::limits::LEARNT_ROWS;
+use crate::limits::FIRST_ANSWER_ROWS;
 use crate::memory::ViewMemory;
 use crate::operators::DuplicateLabels;
 use crate::operators::evaluation_guard::EvaluationGuard;
@@ -95,6 +97,8 @@ pub struct GatherExecutor {
     sweep: SweepClock,
     /// The view that this tick evaluates for a check.
     checked: Option<ViewId>,
+    /// What workers have sent for that check.
+    checks: Vec<WorkerCheck>,
     /// Time of the latest tick.
     now: TimeMs,
 }
@@ -130,6 +134,7 @@ impl GatherExecutor {
             counters,
             sweep: SweepClock::default(),
             checked: None,
+            checks: Vec::new(),
             now: TimeMs::MIN,
         }
     }
@@ -143,7 +148,7 @@ impl GatherExecutor {
             self.stage.insert(step, definition.clone());
             match &definition.op {
                 StepOp::Port(local) => {
-                    self.ports.add(*local, GatherPort::new(step, self.topology.wide_shards()));
+                    self.ports.add(*local, GatherPort::new(step, self.topology.all_shards()));
                 }
                 StepOp::StoreQuery(query) => {
                     let store_step = self.querier.step(query.clone(), batch, self.now);
@@ -153,9 +158,13 @@ impl GatherExecutor {
                 _ => {}
             }
         }
-        if let Some(released) = added.gone {
+        // After the new steps were added: steps that both versions have must not be removed and
+        // made again.
+        if let Some(released) = added.replaced {
             self.release(released);
         }
+        // The table and the steps are the same in every worker. Only the owner has the state of the
+        // answer.
         let own = self.views.all.get(&id).filter(|view| view.owner == self.topology.index());
         let Some(view) = own else { return };
         self.outputs.add(id, || ViewState::new(&view.spec, self.ledger.open(id)));
@@ -166,6 +175,7 @@ impl GatherExecutor {
     /// any more.
     pub fn begin(&mut self, batch: Option<InstallBatchId>, t: TimeMs) -> Vec<ChangeEvent> {
         let mut ended = Vec::new();
+        // Answers are part of this tick now, also those that were left for a preparation.
         if batch.is_none() {
             for id in &self.first_answers.views {
                 self.due.mark_due(*id);
@@ -178,8 +188,11 @@ impl GatherExecutor {
             let Some(view) = self.views.all.get(&id) else { continue };
             let Some(state) = self.outputs.get_mut(id) else { continue };
             let answer = self.views.gather.step(view.root);
+            // No operator has checked such an answer: two shards may have rows with the same
+            // labels.
             let of_port = answer.is_some_and(|step| matches!(step.op, StepOp::Port(_)));
             state.duplicates = of_port.then(DuplicateLabels::default);
+            // Rows may have got other numbers, so a delta would mean nothing to consumers.
             state.taps.restart();
             state.history.restart();
             ended.extend(state.record_as(&view.spec, t, &self.store));
@@ -241,8 +254,10 @@ impl GatherExecutor {
     }
 
     /// Takes a delta of a port, and the votes of a worker.
-    pub fn delta(&mut self, delta: PortDelta) {
+    pub fn delta(&mut self, mut delta: PortDelta) {
         self.votes.add(&delta.votes);
+        // Arrive after the last round of the tick, from every worker, in any order.
+        self.checks.append(&mut delta.checks);
         self.ports.deliver(delta);
     }
 
@@ -253,8 +268,9 @@ impl GatherExecutor {
 
     /// Number of the last round of the tick at `t`.
     pub fn last_round(&mut self, t: TimeMs) -> u64 {
-        self.views.settle();
+        self.views.refresh();
         let checked = self.checked_view().map_or(0, |view| view.level);
+        // A check evaluates its view in its own round, even if the view is not due in this tick.
         self.views.last_round(t).max(checked)
     }
 
@@ -284,6 +300,7 @@ impl GatherExecutor {
         let answers = answered.len();
         let batches = recorded.len();
         tracing::debug!(target: "live::tick", t, round, due = views, answers, batches, "a gather stage has answered and recorded its views");
+        // A view may have been marked for its consumers before it was removed.
         let own = answered.iter().filter(|id| self.outputs.contains(**id));
         let own = own.filter_map(|id| Some((*id, self.views.all.get(id)?.gather.as_slice())));
         self.meter.book(t, &self.views.gather, own);
@@ -305,13 +322,19 @@ impl GatherExecutor {
             }
             Err(error) => {
                 self.counters.failures.inc();
-                tracing::debug!(view = view.spec.name, %error, "the evaluation of a view has failed; the next tick tries again");
-                state.history.failed(t, error);
+                tracing::debug!(
+                    target: "live::tick",
+                    view = view.spec.name,
+                    %error,
+                    "a view cannot be evaluated: the next tick tries again"
+                );
+                state.history.failed(t, error.to_string());
                 // Retried in the next tick, whether or not its inputs change.
                 state.counts.failed();
                 self.due.mark_due(id);
             }
         }
+        // Consumers must hear of progress even if nothing changes.
         if let Some(at) = state.taps.next_progress() {
             self.due.schedule(id, at);
         }
@@ -322,12 +345,15 @@ impl GatherExecutor {
     /// that were replaced are answered in the tick that replaces them.
     pub fn prepare(&mut self) {
         self.apply_arrived();
-        self.views.settle();
-        let mut due = self.views.coming_steps().1.clone();
+        self.views.refresh();
+        // Steps of pending views are evaluated here and not in a tick, because their first
+        // evaluation reads all rows.
+        let mut due = self.views.pending_steps().1.clone();
         due.extend(&std::mem::take(&mut self.first_answers.steps));
         self.eval(&due, self.now);
         let mut rows = 0;
-        while rows < LEARNT_ROWS
+        // At least one view each time, however large it is.
+        while rows < FIRST_ANSWER_ROWS
             && let Some(id) = self.first_answers.views.pop_front()
         {
             rows += self.first_answer(id);
@@ -342,13 +368,13 @@ impl GatherExecutor {
         let out = self.stage.output(view.root);
         let rows = 1 + out.labels.len();
         if let Some(recorder) = &mut state.recorder {
-            recorder.learn(out, &self.store);
+            recorder.add_rows(out, &self.store);
         }
         if let Some(duplicates) = &mut state.duplicates {
             // Cannot fail: this guard has no limits.
-            let _ = duplicates.learn(out, &mut EvaluationGuard::free());
+            let _ = duplicates.add_rows(out, &mut EvaluationGuard::free());
         }
-        if view.slots == EvaluationTimes::Always {
+        if view.times == EvaluationTimes::EveryTick {
             // Only views with evaluation times record, so nothing is added.
             self.answer(id, self.now, &mut Vec::new());
         }
@@ -358,7 +384,7 @@ impl GatherExecutor {
     /// What is left to prepare.
     pub fn remaining_work(&self) -> RemainingWork {
         RemainingWork {
-            pending: self.views.coming().next().is_some(),
+            pending: self.views.pending().next().is_some(),
             ready_now: !self.first_answers.views.is_empty(),
         }
     }

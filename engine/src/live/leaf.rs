@@ -159,8 +159,10 @@ impl LiveLeaf {
     /// Brings `out` to time `t`. Returns how many rows were evaluated.
     pub fn eval(&mut self, ring: &SampleRing, t: TimeMs, params: Vec<f64>, out: &mut StepOutput) -> usize {
         self.add_rows(ring, out);
-        self.annotations.learn(&self.config.leaf, &ring.labels, self.config.dialect.type_and_unit_labels);
+        self.annotations.add_rows(&self.config.leaf, &ring.labels, self.config.dialect.type_and_unit_labels);
         self.update_params(params);
+        // Collected anew by the blocks below. With rejected parameters every block is evaluated at
+        // every tick, see `window_valid_until`.
         self.params.met_samples = false;
         self.deadlines.add_blocks(ring.blocks.len());
         let mut changed = Vec::new();
@@ -170,12 +172,16 @@ impl LiveLeaf {
         for number in dirty.drain(..) {
             let block = NumberedBlock { number, block: &ring.blocks[number as usize] };
             self.deadlines.note_cause(number, t);
+            // Either the whole block, or only the columns that fall due by themselves: a block of
+            // 1,000 series must not be evaluated because one of them has a gap.
             rows += if self.deadlines.rest_valid_until(number) < t {
                 self.eval_block(block, t, &mut target)
             } else {
                 self.eval_early_columns(block, t, &mut target)
                     + self.advance_linear_columns(block, t, &mut target)
             };
+            // After the evaluation, which has set the new validity. Between two requests the timer
+            // that is set may be too early, never too late.
             self.deadlines.request_timer(number);
         }
         self.deadlines.recycle(dirty);
@@ -190,6 +196,8 @@ impl LiveLeaf {
         let more = ring.labels.len().saturating_sub(out.labels.len());
         reserve_slack(&mut out.labels, more);
         reserve_slack(&mut out.values, more);
+        // Rows of the ring and of the output have the same numbers, so no map between them is
+        // needed.
         for row in out.labels.len()..ring.labels.len() {
             if self.config.strips_names() {
                 out.add_row(ring.labels_without_name[row].clone());
@@ -206,10 +214,13 @@ impl LiveLeaf {
     fn update_params(&mut self, values: Vec<f64>) {
         let differ = self.params.differ_from(&values);
         // Before the first block the check of the parameters has not run yet.
+        // A parameter that is a function of time has a new value at every tick; one that is a
+        // constant costs only this comparison.
         if !differ && !self.deadlines.is_empty() {
             return;
         }
         self.params.set(values, self.config.function());
+        // The first parameters of a leaf are no change.
         if differ && self.has_seen_all() {
             self.deadlines.first_cause = EvaluationCause::Parameter;
         }
@@ -219,16 +230,23 @@ impl LiveLeaf {
     /// Records which rows changed, and checks that no two rows have the same labels once the names
     /// are dropped.
     fn publish(&mut self, ring: &SampleRing, out: &mut StepOutput, changed: Vec<u32>) {
+        // Whether there is an error is decided again at every evaluation, because it depends on
+        // which samples are in the windows.
         let before = out.error.take();
         let leaf = &self.config.leaf;
         // These leaves keep the name, so their labels differ as those of the series do.
-        if ring.has_doubles && !matches!(leaf, Leaf::Value | Leaf::Present(_) | Leaf::Info) {
+        // Only for selectors without a metric name: with one, two series of a selector cannot
+        // differ in the name alone, and comparing labels at every tick would cost more than the
+        // window.
+        if ring.may_have_duplicates && !matches!(leaf, Leaf::Value | Leaf::Present(_) | Leaf::Info) {
             out.error = self.find_duplicates(out).err().map(|EvalError(e)| e);
         }
         if self.params.met_samples {
-            out.error.clone_from(&self.params.rejection);
+            out.error = self.params.rejection.map(|rejection| rejection.to_string());
         }
         self.annotations.publish(self.config.function(), &self.params.values, out);
+        // Readers must see all rows again: while there was an error they have not followed the
+        // changes.
         if before != out.error {
             out.changed = ChangedRows::All;
             out.version += 1;
@@ -240,7 +258,7 @@ impl LiveLeaf {
 
     fn find_duplicates(&mut self, out: &StepOutput) -> Result<(), EvalError> {
         let mut eval_guard = EvaluationGuard::free();
-        self.duplicates.learn(out, &mut eval_guard)?;
+        self.duplicates.add_rows(out, &mut eval_guard)?;
         self.duplicates.check(out, &mut eval_guard)
     }
 

@@ -24,7 +24,7 @@ use super::ViewId;
 use super::cost::{CostLedger, StepTimer};
 use super::leaf::LeafConfig;
 use super::message::{InstallBatchId, PortDelta, WorkerVote};
-use super::store_query::PastReads;
+use super::store_query::HistoryReads;
 use super::sweep_clock::SweepClock;
 use super::topology::WorkerTopology;
 use super::views::{InstalledView, ReleasedView, ViewRequest, ViewTable};
@@ -46,7 +46,7 @@ use storage::store::{ChangeEvent, Store};
 
 /// Rings keep samples this much longer than their windows need, in ms, because ticks and samples
 /// are not exactly in step.
-pub const SLACK: i64 = 30_000;
+pub const RING_SLACK_MS: i64 = 30_000;
 
 /// What a local executor works with. The workers of a process share it.
 #[derive(Clone)]
@@ -96,7 +96,7 @@ pub struct LocalExecutor {
     next_opened: usize,
     /// Causes a tick soon.
     wake: Arc<dyn Fn() + Send + Sync>,
-    store_reads: Arc<PastReads>,
+    store_reads: Arc<HistoryReads>,
     /// The view that this tick evaluates for a check.
     checked: Option<ViewId>,
     /// Rings were dropped in this tick.
@@ -138,9 +138,9 @@ impl LocalExecutor {
     }
 
     /// Adds a view to an install batch.
-    pub fn install(&mut self, id: ViewId, wanted: ViewRequest, batch: InstallBatchId) {
+    pub fn install(&mut self, id: ViewId, request: ViewRequest, batch: InstallBatchId) {
         // The runtime has checked the plan before: every worker comes to the same result.
-        let Ok(added) = self.views.install(id, wanted, batch) else { return };
+        let Ok(added) = self.views.install(id, request, batch) else { return };
         for id in added.local {
             let Some(step) = self.views.local.step(id).cloned() else { continue };
             for shard in &mut self.shards {
@@ -155,13 +155,13 @@ impl LocalExecutor {
                 shard.outbox.add_reader(PortReader { port, owner });
             }
         }
-        if let Some(released) = added.gone {
+        if let Some(released) = added.replaced {
             self.release(released);
         }
     }
 
     fn add_leaf(&mut self, step: StepId, source: &SampleSource, leaf: &Leaf) {
-        let retention = source.reach(leaf, self.lookback).0 + source.offset + SLACK;
+        let retention = source.reach(leaf, self.lookback).0 + source.offset + RING_SLACK_MS;
         let ring = self.rings.acquire(&source.matchers, retention);
         let config = LeafConfig::new(source.clone(), leaf.clone(), self.lookback, self.dialect);
         let config = Arc::new(config);
@@ -202,8 +202,8 @@ impl LocalExecutor {
     /// without ended series. The views use their current state until that is done.
     pub fn rebuild(&mut self, selector: Option<&[Matcher]>, batch: InstallBatchId) {
         self.rings.retire(selector);
-        for (id, wanted) in self.views.retire(selector) {
-            self.install(id, wanted, batch);
+        for (id, request) in self.views.retire(selector) {
+            self.install(id, request, batch);
         }
     }
 
@@ -225,7 +225,7 @@ impl LocalExecutor {
         }
         self.request_history(t);
         // History for views that are being installed is put in place by preparations, not by ticks.
-        if self.views.coming().next().is_none() {
+        if self.views.pending().next().is_none() {
             self.install_loaded(t, false, false);
         }
         self.spill_long_rings(t, false);
@@ -235,8 +235,8 @@ impl LocalExecutor {
     /// of a preparation. Returns what changed in the ports.
     pub fn prepare(&mut self) -> Vec<PortDelta> {
         self.fill(false);
-        self.views.settle();
-        let mut due = self.views.coming_steps().0.clone();
+        self.views.refresh();
+        let mut due = self.views.pending_steps().0.clone();
         due.extend(&std::mem::take(&mut self.begun));
         let mut deltas = vote_message(self.ready().into_iter().map(WorkerVote::Ready).collect());
         deltas.extend(self.eval(&due));
@@ -297,9 +297,9 @@ impl LocalExecutor {
     fn ready(&self) -> Vec<InstallBatchId> {
         let busy: Vec<&LocalShard> = self.shards.iter().filter(|shard| !shard.is_at_rest()).collect();
         let waits = |view: &InstalledView| busy.iter().any(|shard| shard.keeps_waiting(&view.local));
-        let coming = self.views.coming().filter(|(batch, _)| !self.store_reads.is_pending(*batch));
+        let pending = self.views.pending().filter(|(batch, _)| !self.store_reads.is_pending(*batch));
         let ready =
-            coming.filter_map(|(batch, mut views)| (busy.is_empty() || !views.any(waits)).then_some(batch));
+            pending.filter_map(|(batch, mut views)| (busy.is_empty() || !views.any(waits)).then_some(batch));
         ready.collect()
     }
 
@@ -335,7 +335,7 @@ impl LocalExecutor {
 
     /// Number of the last round of the tick at `t`.
     pub fn last_round(&mut self, t: TimeMs) -> u64 {
-        self.views.settle();
+        self.views.refresh();
         let checked = self.checked_view().map_or(0, |view| view.level);
         self.views.last_round(t).max(checked)
     }
@@ -357,7 +357,7 @@ impl LocalExecutor {
         deltas.extend(self.eval(&due));
         tracing::debug!(target: "live::tick", t, round, deltas = deltas.len(), "a local stage is evaluated");
         // Not iterated in ticks that are not measured.
-        let views = self.views.all.iter().filter(|(_, view)| view.level == round && view.slots.due(t));
+        let views = self.views.all.iter().filter(|(_, view)| view.level == round && view.times.due(t));
         self.meter.book(t, &self.views.local, views.map(|(id, view)| (*id, view.local.as_slice())));
         deltas
     }
@@ -393,9 +393,5 @@ impl LocalExecutor {
 
 /// A message with votes for worker 0.
 pub(super) fn vote_message(votes: Vec<WorkerVote>) -> Vec<PortDelta> {
-    if votes.is_empty() {
-        Vec::new()
-    } else {
-        vec![PortDelta { owner: 0, port: u64::MAX, votes, ..PortDelta::default() }]
-    }
+    if votes.is_empty() { Vec::new() } else { vec![PortDelta { votes, ..PortDelta::without_port(0) }] }
 }

@@ -1,6 +1,8 @@
-//! The messages of the dataflow. They are batches in columns, because a message per row would cost
-//! more than the row.
+//! The messages of the dataflow: what workers send each other, within a process and between the
+//! processes of a cluster. They are batches in columns, because a message per row would cost more
+//! than the row.
 
+use super::check::WorkerCheck;
 use super::describe::DescribeRequest;
 use super::views::ViewRequest;
 use super::{TapId, ViewId};
@@ -60,7 +62,7 @@ pub struct PortDelta {
     /// Numbers of the rows that changed.
     pub rows: Vec<u32>,
     /// Their values; one vector for each column of the port.
-    pub lanes: Vec<Vec<f64>>,
+    pub columns: Vec<Vec<f64>>,
     /// Their histograms; empty if no row has one.
     pub histograms: Vec<Option<Arc<NativeHistogram>>>,
     /// Their compensations (Kahan summation), for partial aggregates; empty if no row has one.
@@ -71,6 +73,15 @@ pub struct PortDelta {
     pub error: Option<String>,
     /// Votes of the sending worker. They are for worker 0, in a message without a port.
     pub votes: Vec<WorkerVote>,
+    /// The parts of the sending worker in checks of views, in messages without a port.
+    pub checks: Vec<WorkerCheck>,
+}
+
+impl PortDelta {
+    /// A message to the worker `owner` that changes no port.
+    pub fn without_port(owner: u64) -> PortDelta {
+        PortDelta { owner, port: u64::MAX, ..PortDelta::default() }
+    }
 }
 
 /// What a worker, and then all workers together, have found.

@@ -46,7 +46,7 @@ pub use runtime::LiveRuntime;
 
 use crate::annotations::Annotation;
 use crate::limits::QUERIES_BYTES;
-use crate::limits::{SPILL_CHUNK_MS, SPILL_NEAR_MS};
+use crate::limits::{SPILL_CHUNK_MS, SPILL_MIN_AGE_MS};
 use crate::memory::{MemoryPool, ViewMemory};
 use crate::plan::physical::StoreQueries;
 use crate::plan::{Dialect, Plan, ValueType};
@@ -103,7 +103,7 @@ pub struct SpillOptions {
 
 impl Default for SpillOptions {
     fn default() -> Self {
-        SpillOptions { near: SPILL_NEAR_MS, chunk: SPILL_CHUNK_MS }
+        SpillOptions { near: SPILL_MIN_AGE_MS, chunk: SPILL_CHUNK_MS }
     }
 }
 
@@ -138,6 +138,8 @@ pub struct ViewSpec {
 /// Whether a plan can be a view; the error says why not. [`LiveRuntime::install`] makes the same
 /// checks.
 pub fn check(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), ViewError> {
+    // The kind first: physical plans of strings and range vectors do not exist, and their error
+    // would say less.
     check_kind(view)?;
     views::physical_of(view, dialect, queries).map(drop).map_err(|e| ViewError::Unsupported(e.0))
 }

@@ -10,13 +10,54 @@ use crate::heap_size::HeapSize;
 use crate::operators::StepOutput;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use storage::model::histogram::HistogramError;
 use storage::model::labels::METRIC_NAME;
 use storage::model::number::general;
 use storage::model::value::{ABSENT, STALE, is_absent, is_histogram, is_stale};
 use storage::model::{Labels, NativeHistogram, SeriesRef, TimeMs, shard_of};
 use storage::store::{
     ChangeEvent, ColumnBatch, ColumnLayout, Duplicate, FeedDelivery, GroupId, HistogramRow, Refusal, Store,
+    StoreError,
 };
+
+/// Why an answer, or a part of it, was not recorded. The texts are those of Prometheus.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The answer has more series than the rule allows. Nothing was recorded.
+    #[error("exceeded limit of {limit} with {series} series")]
+    TooManySeries {
+        /// The rule's limit.
+        limit: usize,
+        /// How many series the answer has.
+        series: usize,
+    },
+    /// Two rows get the same labels from the rule. Nothing was recorded.
+    #[error("vector contains metrics with the same labelset after applying rule labels")]
+    SameLabels,
+    /// A native histogram is invalid. Its row was left out.
+    #[error(transparent)]
+    Histogram(#[from] HistogramError),
+    /// Another rule has recorded another value of the series at this time. The first one stays.
+    #[error(
+        "duplicate sample for timestamp {t}; overrides not allowed: existing {}, new value {}",
+        .existing.map_or("is a histogram".to_owned(), general),
+        general(*.new)
+    )]
+    Duplicate {
+        /// The time of the sample.
+        t: TimeMs,
+        /// The value that is stored; `None`: a histogram.
+        existing: Option<f64>,
+        /// The value that was not stored.
+        new: f64,
+    },
+    /// The store has refused a native histogram for this reason.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The store does not take samples now.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Writes the answers of one recorded view.
 pub struct Recorder {
@@ -48,16 +89,16 @@ impl RecordedShard {
     /// At time `t` the store had samples of another rule for some of the series, and those stay:
     /// the first rule that records a series owns it, so this one must not end it either. Returns an
     /// error unless only stale markers were refused.
-    fn leave_to_others(&mut self, t: TimeMs, duplicates: &[Duplicate]) -> Result<(), String> {
+    fn leave_to_others(&mut self, t: TimeMs, duplicates: &[Duplicate]) -> Result<(), RecordError> {
         let mut outcome = Ok(());
         for Duplicate { column, existing, value } in duplicates {
+            // If it stayed present, the next evaluation without it would write a stale marker into
+            // a series of another rule.
             self.present[*column] = false;
+            // That a marker was refused is no fault: the other rule's sample is what readers should
+            // see.
             if !is_stale(*value) {
-                let existing = existing.map_or("is a histogram".to_owned(), general);
-                outcome = outcome.and(Err(format!(
-                    "duplicate sample for timestamp {t}; overrides not allowed: existing {existing}, new value {}",
-                    general(*value)
-                )));
+                outcome = outcome.and(Err(RecordError::Duplicate { t, existing: *existing, new: *value }));
             }
         }
         outcome
@@ -72,6 +113,8 @@ impl Recorder {
             return None;
         };
         Some(Recorder {
+            // Everything that decides times and labels of the samples is in the key: a group of
+            // columns is appended to in order of time, so two rules must never share one.
             key: format!("{}{interval}/{offset}/{labels:?}", group_prefix(name, record)),
             record: record.clone(),
             labels: labels.clone(),
@@ -109,25 +152,30 @@ impl Recorder {
         out: &StepOutput,
         store: &Store,
         items: &mut Vec<ChangeEvent>,
-    ) -> Result<(), String> {
+    ) -> Result<(), RecordError> {
         let present = out.present().count();
+        // Nothing at all is recorded, as in Prometheus: half of an answer would be taken for all of
+        // it.
         if self.limit > 0 && present > self.limit {
-            return Err(format!("exceeded limit of {} with {present} series", self.limit));
+            return Err(RecordError::TooManySeries { limit: self.limit, series: present });
         }
         self.samples = present;
-        self.learn(out, store);
+        // Rows only grow, so each row's labels are computed once in its life.
+        self.add_rows(out, store);
         let mut values: BTreeMap<u16, Vec<f64>> =
             self.parts.iter().map(|(shard, part)| (*shard, vec![ABSENT; part.layout.slots.len()])).collect();
         for row in out.present() {
             let (shard, column) = self.row_columns[row];
             let Some(value) = values.get_mut(&shard).and_then(|v| v.get_mut(column)) else { continue };
+            // Only rows that are present now can collide. Two rows with the same labels may exist
+            // as long as they are never present together.
             if !is_absent(*value) {
-                return Err(
-                    "vector contains metrics with the same labelset after applying rule labels".to_owned()
-                );
+                return Err(RecordError::SameLabels);
             }
             *value = out.values[row];
         }
+        // Samples are stored at the time that was queried, so that a rule with an offset does not
+        // record the past as present.
         let t = t - self.query_offset;
         let mut outcome = Ok(());
         let mut histograms = Vec::new();
@@ -135,15 +183,18 @@ impl Recorder {
             let (shard, column) = self.row_columns[row];
             match h.validate() {
                 Ok(()) => histograms.extend(self.histogram_row(shard, column, t, h)),
+                // An invalid histogram must not end its series by a stale marker either, but the
+                // value is gone: its column has no sample at this time.
                 Err(error) => {
                     let value = values.get_mut(&shard).and_then(|values| values.get_mut(column));
-                    for value in value.into_iter() {
+                    if let Some(value) = value {
                         *value = ABSENT;
                     }
-                    outcome = outcome.and(Err(error.to_string()));
+                    outcome = outcome.and(Err(error.into()));
                 }
             }
         }
+        // Floats are stored even if a histogram was refused. `and` keeps the first error.
         outcome = outcome.and(self.store(t, values, store, items));
         if !histograms.is_empty() {
             outcome = outcome.and(self.store_histograms(&histograms, store, items));
@@ -167,6 +218,8 @@ impl Recorder {
     /// same, they keep their columns; `false` if they are not.
     pub fn continue_as(&mut self, kind: &ViewKind) -> bool {
         let ViewKind::Recorded { record, labels, query_offset, limit, .. } = kind else { return false };
+        // The series would be others: the caller ends this recorder and makes a new one, so that
+        // the old series get stale markers.
         if (record, labels) != (&self.record, &self.labels) {
             return false;
         }
@@ -174,6 +227,8 @@ impl Recorder {
         self.limit = *limit;
         self.rows = 0;
         self.row_columns.clear();
+        // The new plan has new row numbers, so this is the only moment at which columns may be
+        // renumbered.
         self.compact();
         true
     }
@@ -187,6 +242,8 @@ impl Recorder {
             for (column, slot) in slots.iter().enumerate() {
                 self.columns.insert(SeriesRef { shard: *shard, slot: *slot }, (*shard, column));
             }
+            // Only living columns remain. If the new plan does not have one of them, its next
+            // evaluation ends it.
             part.present = vec![true; slots.len()];
             part.layout = Arc::new(ColumnLayout { slots });
         }
@@ -194,11 +251,19 @@ impl Recorder {
 
     /// Ends all series with stale markers: the rule was removed.
     pub fn end(&mut self, t: TimeMs, store: &Store) -> Vec<ChangeEvent> {
+        // All columns absent: those that were present get stale markers, as if the rule's answer
+        // had become empty.
         let absent =
             self.parts.iter().map(|(shard, part)| (*shard, vec![ABSENT; part.layout.slots.len()])).collect();
         let mut items = Vec::new();
         if let Err(error) = self.store(t - self.query_offset, absent, store, &mut items) {
-            tracing::warn!(rule = self.record, %error, "series of a rule that is gone could not be ended");
+            tracing::warn!(
+                target: "live::record",
+                metric = self.record,
+                %error,
+                "stale markers of a removed rule were not stored: queries see its series for the lookback; \
+                 nothing needs to be done"
+            );
         }
         items
     }
@@ -210,12 +275,14 @@ impl Recorder {
         values: BTreeMap<u16, Vec<f64>>,
         store: &Store,
         items: &mut Vec<ChangeEvent>,
-    ) -> Result<(), String> {
+    ) -> Result<(), RecordError> {
         let mut outcome = Ok(());
         for (shard, mut values) in values {
             let Some(part) = self.parts.get_mut(&shard) else { continue };
             part.present.resize(values.len(), false);
             for (value, present) in values.iter_mut().zip(&mut part.present) {
+                // A marker is written once, when the row disappears. Writing it at every evaluation
+                // would create samples without end.
                 let was = std::mem::replace(present, !is_absent(*value));
                 match *value {
                     v if was && is_absent(v) => *value = STALE,
@@ -224,20 +291,24 @@ impl Recorder {
                     _ => {}
                 }
             }
+            // Nothing lives here and nothing ended: a batch without values would still cost a
+            // record in the log.
             if values.iter().all(|v| is_absent(*v)) {
                 continue;
             }
             let batch =
                 ColumnBatch { group: part.group, layout: part.layout.clone(), t, values: values.into() };
             let stored = match self.delivery {
+                // The caller runs within a tick and passes the changes to the rings itself. Through
+                // the feed they would arrive one tick late.
                 FeedDelivery::Nobody => {
-                    store.recorder().record(&batch).map_err(|e| e.to_string()).and_then(|recorded| {
+                    store.recorder().record(&batch).map_err(RecordError::from).and_then(|recorded| {
                         items.push(recorded.item);
                         part.leave_to_others(t, &recorded.duplicates)
                     })
                 }
                 FeedDelivery::Feed => {
-                    store.recorder().append_columns(&batch).map(drop).map_err(|e| e.to_string())
+                    store.recorder().append_columns(&batch).map(drop).map_err(RecordError::from)
                 }
             };
             outcome = outcome.and(stored);
@@ -250,32 +321,34 @@ impl Recorder {
         rows: &[HistogramRow],
         store: &Store,
         items: &mut Vec<ChangeEvent>,
-    ) -> Result<(), String> {
+    ) -> Result<(), RecordError> {
         let stored = match self.delivery {
             FeedDelivery::Nobody => store.recorder().record_histograms(rows, items),
             FeedDelivery::Feed => store.append_histograms(rows),
         };
-        let appended = stored.map_err(|e| e.to_string())?;
-        let duplicate = appended.refused.iter().find(|refused| refused.why == Refusal::Duplicate);
-        duplicate.map_or(Ok(()), |refused| Err(refused.why.to_string()))
+        let duplicate = stored?.refused.into_iter().find(|refused| refused.why == Refusal::Duplicate);
+        duplicate.map_or(Ok(()), |refused| Err(RecordError::Refused(refused.why)))
     }
 
     /// Finds the shard and the column of each new row.
-    pub fn learn(&mut self, out: &StepOutput, store: &Store) {
+    pub fn add_rows(&mut self, out: &StepOutput, store: &Store) {
         let mut grown: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
         for labels in &out.labels[self.rows..] {
             let labels = recorded_labels(labels, &self.record, &self.labels);
+            // Created here, because a column group has slots and no labels.
             let series = store.get_or_create_series(&labels);
             let shard = shard_of(&labels);
             let next = {
                 let known = self.parts.get(&shard).map_or(0, |part| part.layout.slots.len());
                 known + grown.get(&shard).map_or(0, Vec::len)
             };
-            let place = *self.columns.entry(series).or_insert((shard, next));
-            if place.1 == next {
+            // Two rows may have the same recorded labels. They share a column, and `record` decides
+            // whether that is an error.
+            let location = *self.columns.entry(series).or_insert((shard, next));
+            if location.1 == next {
                 grown.entry(shard).or_default().push(series.slot);
             }
-            self.row_columns.push(place);
+            self.row_columns.push(location);
         }
         self.rows = out.labels.len();
         for (shard, slots) in grown {
@@ -284,6 +357,8 @@ impl Recorder {
                 layout: Arc::new(ColumnLayout { slots: Vec::new() }),
                 present: Vec::new(),
             });
+            // A layout never changes: the store recognises a known one by its pointer. So there is
+            // a new one only if a column was added.
             let all = part.layout.slots.iter().copied().chain(slots).collect();
             part.layout = Arc::new(ColumnLayout { slots: all });
         }

@@ -47,21 +47,21 @@ pub struct SampleRing {
     /// [`SampleRing::strip_names`]. All windows share them.
     pub labels_without_name: Vec<Labels>,
     /// Two rows may have the same labels once the names are dropped.
-    pub has_doubles: bool,
-    places: Vec<RowLocation>,
+    pub may_have_duplicates: bool,
+    locations: Vec<RowLocation>,
     /// The blocks.
     pub blocks: Vec<RingBlock>,
     by_slot: HashMap<u32, u32>,
     /// Rows of series that have no slot any more: they were only in blocks on disk when the ring
     /// was read.
     slotless: HashMap<Labels, u32>,
-    home: HashMap<GroupId, u32>,
+    group_blocks: HashMap<GroupId, u32>,
     /// Changes up to this append sequence number were read from the store.
     loaded_seq: u64,
     /// Where spilled rows are read back from.
     source: Option<Arc<SpillSource>>,
-    /// By step: the oldest time whose samples it still needs, see [`SampleRing::hold`].
-    holds: BTreeMap<StepId, TimeMs>,
+    /// By step: the oldest time whose samples it still needs, see [`SampleRing::require_from`].
+    required_from: BTreeMap<StepId, TimeMs>,
 }
 
 /// A block that is being read: its times, and for each column the row, the values and the extras.
@@ -109,7 +109,7 @@ impl SampleRing {
     pub fn bytes(&self) -> usize {
         let slots = self.by_slot.capacity() * (size_of::<(u32, u32)>() + 1);
         (self.labels.capacity() + self.labels_without_name.capacity()) * size_of::<Labels>()
-            + self.places.capacity() * size_of::<RowLocation>()
+            + self.locations.capacity() * size_of::<RowLocation>()
             + slots
             + self.slotless.len() * size_of::<(Labels, u32)>()
             + self.blocks.iter().map(RingBlock::bytes).sum::<usize>()
@@ -135,10 +135,10 @@ impl SampleRing {
 
     /// Keeps samples from time `from` on for step `step`, which has to subtract them from its state
     /// when they leave its window. `None`: nothing.
-    pub fn hold(&mut self, step: StepId, from: Option<TimeMs>) {
+    pub fn require_from(&mut self, step: StepId, from: Option<TimeMs>) {
         match from {
-            Some(from) => drop(self.holds.insert(step, from)),
-            None => drop(self.holds.remove(&step)),
+            Some(from) => drop(self.required_from.insert(step, from)),
+            None => drop(self.required_from.remove(&step)),
         }
     }
 
@@ -146,7 +146,9 @@ impl SampleRing {
     /// at most a quarter of the ring: a step that is evaluated rarely must not keep all of them.
     fn cutoff(&self, t: TimeMs) -> TimeMs {
         let cutoff = t - self.retention;
-        let held = self.holds.values().copied().min().unwrap_or(cutoff);
+        // Sorted values are reduced by the value that leaves, so that value must still be readable
+        // when the step is evaluated next.
+        let held = self.required_from.values().copied().min().unwrap_or(cutoff);
         cutoff.min(held.max(cutoff - self.retention / 4))
     }
 
@@ -162,9 +164,9 @@ impl SampleRing {
         let fed =
             |block: &&RingBlock| block.clock().last().is_some_and(|newest| *newest >= t - self.retention);
         let living =
-            |block: &RingBlock| (0..block.columns.len()).filter(|column| block.lives(*column)).count();
+            |block: &RingBlock| (0..block.columns.len()).filter(|column| block.has_samples(*column)).count();
         let living: usize = self.blocks.iter().filter(fed).map(living).sum();
-        self.labels.len() > 2 * living + crate::limits::DEAD_ROWS
+        self.labels.len() > 2 * living + crate::limits::ENDED_ROWS
     }
 
     /// Reads a ring from the store, back to `retention` ms before `t`.
@@ -177,8 +179,10 @@ impl SampleRing {
     ) -> Result<SampleRing, StoreError> {
         let mut ring = SampleRing::new(matchers, retention);
         let from = t - retention;
+        // Up to the end of time: samples ahead of the clock are in the feed only if they arrive
+        // from now on.
         let selection = store.select(shard, &ring.matchers, from, TimeMs::MAX)?;
-        let (mut clocks, mut fillings) =
+        let (mut clocks, mut blocks_in_progress) =
             (HashMap::<Vec<TimeMs>, usize>::new(), Vec::<BlockInProgress>::new());
         let mut ts = Vec::new();
         let mut vs = Vec::new();
@@ -186,40 +190,44 @@ impl SampleRing {
             ts.clear();
             vs.clear();
             selection.read(i, from, TimeMs::MAX, &mut ts, &mut vs)?;
-            let side = read_side(&selection, i, from)?;
-            if let Some(side) = &side {
-                (ts, vs) = side.among(&ts, &vs);
+            let extras = read_extras(&selection, i, from)?;
+            if let Some(extras) = &extras {
+                (ts, vs) = extras.among(&ts, &vs);
             }
-            if ts.is_empty() && side.is_none() {
+            if ts.is_empty() && extras.is_none() {
                 // The series ended before.
                 continue;
             }
             let row = ring.row(selection.slots[i], &selection.labels[i]);
             // Series with exactly the same times become one block, as they came from one scrape.
-            let at = clocks.get(&ts).copied().unwrap_or(fillings.len());
-            if at == fillings.len() {
+            // The group of a series is not stored, so the times are what shows which series were
+            // scraped together.
+            let at = clocks.get(&ts).copied().unwrap_or(blocks_in_progress.len());
+            if at == blocks_in_progress.len() {
                 clocks.insert(ts.clone(), at);
-                fillings.push(BlockInProgress { times: ts.clone(), columns: Vec::new() });
+                blocks_in_progress.push(BlockInProgress { times: ts.clone(), columns: Vec::new() });
             }
-            fillings[at].columns.push((row, vs.clone(), side));
+            blocks_in_progress[at].columns.push((row, vs.clone(), extras));
         }
-        for filling in fillings.into_iter() {
-            ring.add_filled(filling);
+        for block in blocks_in_progress.into_iter() {
+            ring.add_loaded(block);
         }
+        // Events up to this number are in what was read. Later ones come through the queue, which
+        // was opened before the selection.
         ring.loaded_seq = selection.seq;
         Ok(ring)
     }
 
-    /// Drops rows that `source` can read back, except those that `kept` names. Returns the chunks
+    /// Drops rows that `source` can read back, except those that `resident` names. Returns the chunks
     /// that are needed and not in memory.
     pub fn spill(
         &mut self,
         source: impl FnOnce(&[Matcher]) -> SpillSource,
-        kept: ResidentRows,
+        resident: ResidentRows,
     ) -> BTreeSet<i64> {
         let source = self.source.get_or_insert_with(|| Arc::new(source(&self.matchers)));
         let blocks = self.blocks.iter_mut();
-        blocks.flat_map(|block| block.spill(&self.labels, source, kept)).collect()
+        blocks.flat_map(|block| block.spill(&self.labels, source, resident)).collect()
     }
 
     /// Where spilled rows are read back from.
@@ -228,25 +236,27 @@ impl SampleRing {
     }
 
     /// Puts back a chunk that was read from the ring's source.
-    pub fn fill(&mut self, number: i64, piece: &ChunkValues) {
-        self.blocks.iter().for_each(|block| block.fill(number, piece));
+    pub fn refill(&mut self, number: i64, read: &ChunkValues) {
+        self.blocks.iter().for_each(|block| block.refill(number, read));
     }
 
     /// Adds a block that was read from the store.
-    fn add_filled(&mut self, filling: BlockInProgress) {
+    fn add_loaded(&mut self, loaded: BlockInProgress) {
         let number = self.blocks.len() as u32;
-        let mut block = RingBlock::new(filling.times, filling.columns.len());
-        for (column, (row, values, side)) in filling.columns.into_iter().enumerate() {
-            self.places[row as usize] = RowLocation { block: number, column: column as u32 };
-            block.add_filled(row, values, side);
+        let mut block = RingBlock::new(loaded.times, loaded.columns.len());
+        for (column, (row, values, extras)) in loaded.columns.into_iter().enumerate() {
+            self.locations[row as usize] = RowLocation { block: number, column: column as u32 };
+            block.add_loaded(row, values, extras);
         }
         block.columns.shrink_to_fit();
         self.blocks.push(block);
     }
 
     /// Gives a row a block of its own.
-    fn add_alone(&mut self, row: u32) {
-        self.places[row as usize] = RowLocation { block: self.blocks.len() as u32, column: 0 };
+    fn add_own_block(&mut self, row: u32) {
+        // Not in a block with other single series: their times differ, and each would get a row for
+        // every sample of the others.
+        self.locations[row as usize] = RowLocation { block: self.blocks.len() as u32, column: 0 };
         let mut block = RingBlock::default();
         block.add_column(row, &self.labels[row as usize]);
         self.blocks.push(block);
@@ -257,15 +267,17 @@ impl SampleRing {
         if let Some(row) = slot.and_then(|slot| self.by_slot.get(&slot)) {
             return *row;
         }
+        // A series that was read from blocks on disk has no slot. When it comes back it gets one,
+        // and must keep its row.
         let row = self.slotless.remove(labels).unwrap_or_else(|| {
             reserve_slack(&mut self.labels, 1);
-            reserve_slack(&mut self.places, 1);
+            reserve_slack(&mut self.locations, 1);
             self.labels.push(labels.clone());
             // If the selector requires a name, only the labels for type and unit can distinguish
             // two such rows.
-            self.has_doubles |= self.name().is_none()
+            self.may_have_duplicates |= self.name().is_none()
                 || labels.iter().any(|(name, _)| name != METRIC_NAME && describes_metric(name));
-            self.places.push(RowLocation { block: u32::MAX, column: 0 });
+            self.locations.push(RowLocation { block: u32::MAX, column: 0 });
             self.labels.len() as u32 - 1
         });
         match slot {
@@ -277,6 +289,8 @@ impl SampleRing {
 
     /// The row of the series in `slot`, if the ring's selector matches it.
     fn member(&mut self, slot: u32, labels: &Labels) -> Option<u32> {
+        // Matchers are not evaluated again for a series that is known: labels of a slot never
+        // change.
         if let Some(row) = self.by_slot.get(&slot) {
             return Some(*row);
         }
@@ -293,13 +307,15 @@ impl SampleRing {
         let mut parts: HashMap<u32, Vec<(u32, u32)>> = HashMap::new();
         for (source, slot, labels) in series {
             let Some(row) = self.member(slot, labels) else { continue };
-            if self.places[row as usize].block == u32::MAX {
-                self.settle(row, group);
+            // A row without a block is new, or was in no block of the history that was read.
+            if self.locations[row as usize].block == u32::MAX {
+                self.add_to_group_block(row, group);
             }
-            let place = self.places[row as usize];
-            parts.entry(place.block).or_default().push((place.column, source));
+            let location = self.locations[row as usize];
+            parts.entry(location.block).or_default().push((location.column, source));
         }
         let route = |(block, columns): (u32, Vec<(u32, u32)>)| {
+            // `u32::MAX` is no index of a batch: such a column of the block gets no value from it.
             let mut sources = vec![u32::MAX; self.blocks[block as usize].columns.len()];
             for (column, source) in columns.iter() {
                 sources[*column as usize] = *source;
@@ -310,14 +326,14 @@ impl SampleRing {
     }
 
     /// Gives a new row a column in the block of its group.
-    fn settle(&mut self, row: u32, group: GroupId) {
+    fn add_to_group_block(&mut self, row: u32, group: GroupId) {
         let next = self.blocks.len() as u32;
-        let block = *self.home.entry(group).or_insert(next);
+        let block = *self.group_blocks.entry(group).or_insert(next);
         if block == next {
             self.blocks.push(RingBlock::default());
         }
         let column = self.blocks[block as usize].add_column(row, &self.labels[row as usize]);
-        self.places[row as usize] = RowLocation { block, column };
+        self.locations[row as usize] = RowLocation { block, column };
     }
 
     /// Adds one batch.
@@ -333,7 +349,7 @@ impl SampleRing {
 
     /// Adds one sample of the series in `slot`, if the selector matches it. Returns the number of
     /// its block.
-    pub fn push_item(
+    pub fn push_single(
         &mut self,
         slot: u32,
         labels: &Labels,
@@ -343,25 +359,27 @@ impl SampleRing {
     ) -> Option<u32> {
         let cutoff = self.cutoff(now);
         let row = self.member(slot, labels)?;
-        if self.places[row as usize].block == u32::MAX {
-            self.add_alone(row);
+        if self.locations[row as usize].block == u32::MAX {
+            self.add_own_block(row);
         }
-        let place = self.places[row as usize];
-        let block = &mut self.blocks[place.block as usize];
-        let column = place.column as usize;
+        let location = self.locations[row as usize];
+        let block = &mut self.blocks[location.block as usize];
+        let column = location.column as usize;
         match item {
             SingleSample::Float(v) => {
+                // A sample has one kind. If the sender changed its mind at this time, the later one
+                // counts.
                 block.drop_histogram(column, t);
                 block.set(column, t, *v);
             }
             SingleSample::Histogram(h) => {
                 block.set(column, t, HISTOGRAM);
-                block.side_mut(column, t).add_histogram(t, h.clone());
+                block.extras_mut(column, t).add_histogram(t, h.clone());
             }
-            SingleSample::Start(start) => block.side_mut(column, t).add_start(t, *start),
+            SingleSample::Start(start) => block.extras_mut(column, t).add_start(t, *start),
         }
         block.trim(cutoff);
-        Some(place.block)
+        Some(location.block)
     }
 }
 
@@ -392,7 +410,7 @@ impl EmptyRing {
     }
 
     /// Whether the selector matches a series.
-    pub fn picks(&self, labels: &Labels) -> bool {
+    pub fn matches(&self, labels: &Labels) -> bool {
         self.matchers.iter().all(|m| m.matches_labels(labels))
     }
 
@@ -424,15 +442,15 @@ pub enum SingleSample {
 }
 
 /// The histograms and start timestamps of series `i` from `from` on.
-fn read_side(selection: &Selection, i: usize, from: TimeMs) -> Result<Option<ColumnExtras>, StoreError> {
-    let mut side = ColumnExtras::default();
+fn read_extras(selection: &Selection, i: usize, from: TimeMs) -> Result<Option<ColumnExtras>, StoreError> {
+    let mut extras = ColumnExtras::default();
     if selection.has_histograms(i) {
-        selection.read_histograms(i, from, TimeMs::MAX, &mut side.histograms)?;
+        selection.read_histograms(i, from, TimeMs::MAX, &mut extras.histograms)?;
     }
     if selection.has_starts(i) {
-        selection.read_starts(i, from, TimeMs::MAX, &mut side.starts)?;
+        selection.read_starts(i, from, TimeMs::MAX, &mut extras.starts)?;
     }
-    Ok((!side.is_empty()).then_some(side))
+    Ok((!extras.is_empty()).then_some(extras))
 }
 
 /// The labels of the series of a batch.

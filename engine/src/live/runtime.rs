@@ -19,10 +19,10 @@ use super::check::CheckRequest;
 use super::cost::{CostLedger, EvaluationCost};
 use super::describe::{DescribeError, DescribeExchange, DescribeRequest, Description, ViewReport};
 use super::links::{PeerLinks, PeerSignal};
-use super::local::SLACK;
+use super::local::RING_SLACK_MS;
 use super::message::{Control, WorkerVote};
 use super::sample_queue::{TickSignal, sample_queues};
-use super::store_query::PastReads;
+use super::store_query::HistoryReads;
 use super::tick_driver::TickDriver;
 use super::{LiveOptions, Sink, StartError, TapId, ViewError, ViewId, ViewSpec};
 use remote_signal::RemoteTickSignal;
@@ -55,7 +55,7 @@ struct LiveShared {
     views: ViewControl,
     descriptions: DescribeExchange,
     ledger: Arc<CostLedger>,
-    store_reads: Arc<PastReads>,
+    store_reads: Arc<HistoryReads>,
     counters: LiveCounters,
 }
 
@@ -149,6 +149,8 @@ impl LiveRuntime {
         metrics: &Metrics,
         peers: Option<PeerLinks>,
     ) -> Result<LiveRuntime, StartError> {
+        // No more workers than shards: a worker without a shard would have nothing to do in the
+        // local stage.
         let count = match options.execution {
             Execution::Threads => options.workers.clamp(1, usize::from(storage::model::SHARDS)),
             Execution::Caller => 1,
@@ -157,6 +159,7 @@ impl LiveRuntime {
         let position = peers.as_ref().map_or(ClusterPosition { process: 0, processes: 1 }, |peers| {
             ClusterPosition { process: peers.process, processes: peers.processes() }
         });
+        // Only process 0 ticks, so the others forward their requests for a tick to it.
         let remote = peers.as_ref().filter(|_| position.process > 0);
         let remote = remote
             .map(|peers| -> Arc<dyn TickSignal> { Arc::new(RemoteTickSignal::new(peers.others.clone())) });
@@ -167,7 +170,7 @@ impl LiveRuntime {
             workers: WorkerPool::new(senders),
             barrier: TickBarrier::new(count),
             ticks: TickControl::new(remote),
-            views: ViewControl::new(metrics.gauge("perennial_views", "Plans that stand.", &[])),
+            views: ViewControl::new(metrics.gauge("perennial_views", "Views that are installed.", &[])),
             descriptions: DescribeExchange::default(),
             ledger: Arc::default(),
             store_reads: Arc::default(),
@@ -180,6 +183,8 @@ impl LiveRuntime {
         };
         let inputs = receivers.into_iter().zip(samples);
         let inputs = inputs.map(|(commands, samples)| WorkerInputs { commands, samples }).collect();
+        // The workers exist before the store gets its feed: an append must find an open or a closed
+        // queue, never none.
         if let Some(guards) = start_workers(&shared, timely, inputs, store.clone(), options, metrics)? {
             shared.workers.set_threads(guards);
         }
@@ -249,60 +254,54 @@ impl LiveRuntime {
     }
 
     /// Describes the first `limit` views from `from` on, as of the end of the next tick, which this
-    /// requests. Blocks at most twice `patience`: for its turn, and for the answer.
+    /// requests. Blocks at most twice `timeout`: for its turn, and for the answer.
     pub fn describe(
         &self,
         from: ViewId,
         limit: usize,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Description, DescribeError> {
         if self.0.views.is_empty() {
             return Ok(Description::default());
         }
-        self.request_description(DescribeRequest { id: 0, from, limit, rows: false, check: None }, patience)
+        self.request_description(DescribeRequest { id: 0, from, limit, rows: false, check: None }, timeout)
     }
 
     /// Describes one view, with its rows; `None` if it does not exist. Blocks like
     /// [`LiveRuntime::describe`].
-    pub fn read(&self, view: ViewId, patience: Duration) -> Result<Option<ViewReport>, DescribeError> {
+    pub fn read(&self, view: ViewId, timeout: Duration) -> Result<Option<ViewReport>, DescribeError> {
         if self.0.views.is_empty() {
             return Ok(None);
         }
         let request = DescribeRequest { id: 0, from: view, limit: 1, rows: true, check: None };
-        Ok(self.request_description(request, patience)?.views.into_iter().find(|report| report.id == view))
+        Ok(self.request_description(request, timeout)?.views.into_iter().find(|report| report.id == view))
     }
 
-    /// Like [`LiveRuntime::read`], with the report for a check: the tick evaluates the view. In a
-    /// cluster, the shards of other processes do not report whether samples arrived in between, so
-    /// every check counts as raced there.
+    /// Like [`LiveRuntime::read`], with the report for a check: the tick evaluates the view.
     pub fn read_for_check(
         &self,
         view: ViewId,
         check: CheckRequest,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Option<ViewReport>, DescribeError> {
         if self.0.views.is_empty() {
             return Ok(None);
         }
         let request = DescribeRequest { id: 0, from: view, limit: 1, rows: false, check: Some(check) };
-        let mut found =
-            self.request_description(request, patience)?.views.into_iter().find(|report| report.id == view);
-        if let Some(check) = found.as_mut().and_then(|report| report.answer.check.as_mut()) {
-            check.raced |= self.0.position.processes > 1;
-        }
-        Ok(found)
+        Ok(self.request_description(request, timeout)?.views.into_iter().find(|report| report.id == view))
     }
 
     fn request_description(
         &self,
         request: DescribeRequest,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Description, DescribeError> {
         let id = self.0.views.new_id();
         // Both executors of each worker answer.
+        // Not those of other processes: they hand in their parts at home, where nobody waits.
         let expected = 2 * self.0.workers.len();
         let send = || self.0.enqueue(Control::Describe(DescribeRequest { id, ..request }));
-        let parts = self.0.descriptions.request(id, expected, patience, send)?;
+        let parts = self.0.descriptions.request(id, expected, timeout, send)?;
         let mut description = Description::of(parts);
         for view in &mut description.views {
             if let Some(work) = &mut view.work {
@@ -332,6 +331,8 @@ impl LiveRuntime {
     pub fn on_peer_signal(&self, signal: PeerSignal) {
         let waker = self.0.ticks.signal();
         match signal {
+            // One signal for both, because a signal sets two flags and costs nothing more; a
+            // separate message would be another kind to lose.
             PeerSignal::Arrived => {
                 waker.samples_arrived();
                 // The signal may also mean that history has been read there.
@@ -368,10 +369,11 @@ impl LiveRuntime {
     /// `t` is after the latest tick. Returns whether more can be done immediately. Before the first
     /// tick there is nothing to do.
     pub fn prepare(&self, t: TimeMs) -> bool {
+        // Before the first tick the executors have no time as of which they could evaluate.
         if !self.has_work() || self.0.barrier.is_new() {
             return false;
         }
-        let (mut control, more) = self.0.views.queue().take_some();
+        let (mut control, more) = self.0.views.queue().take_for_preparation();
         let begins = control.iter().any(|control| matches!(control, Control::Begin(_)));
         control.push(Control::Prepare(t));
         self.run_workers(control);
@@ -379,6 +381,8 @@ impl LiveRuntime {
             // Consumers wait for their first answer.
             self.0.ticks.waker().wake_for_tick();
         }
+        // More in the queue, or more that the workers have left over because a preparation is
+        // bounded.
         more || self.0.barrier.is_ready_now()
     }
 
@@ -392,13 +396,15 @@ impl LiveRuntime {
         let before = self.0.barrier.set_time(t);
         // The clock was set back further than rings reach beyond their windows: samples that
         // windows need were dropped.
-        let back = before.saturating_sub(t) > SLACK;
+        // Within the slack, rings still have all samples of the earlier windows, and the executors
+        // reset what they have computed.
+        let back = before.saturating_sub(t) > RING_SLACK_MS;
         if self.0.ticks.waker().take_lost() || back {
             self.0.counters.rebuilds.inc();
             self.0.views.queue().rebuild(None);
         }
         let mut control =
-            if all { self.0.views.queue().take_all() } else { self.0.views.queue().take_light() };
+            if all { self.0.views.queue().take_everything() } else { self.0.views.queue().take_for_tick() };
         control.push(Control::Tick(t));
         self.0.counters.ticks.inc();
         self.run_workers(control);
@@ -416,6 +422,8 @@ impl LiveRuntime {
 
     /// Finishes the running tick. No other tick follows.
     pub fn end_ticks(&self) {
+        // First, so that callers who wait for a description of a tick that will not come are
+        // released.
         self.0.descriptions.close();
         self.0.ticks.stop();
     }
@@ -442,6 +450,8 @@ impl LiveShared {
     fn act_on(&self, vote: WorkerVote) {
         match vote {
             WorkerVote::Ready(batch) => {
+                // Some of its views are still in the queue: the workers vote again after they have
+                // got them.
                 if !self.views.queue().ready(batch) {
                     return;
                 }
@@ -460,7 +470,7 @@ impl LiveCounters {
         LiveCounters {
             rebuilds: metrics.counter(
                 "perennial_rebuilds_total",
-                "Times the state of the views of a selector, or of all, was built anew from the store.",
+                "Times the state of the views of a selector, or of all, was built again from the store.",
                 &[],
             ),
             ticks: metrics.counter("perennial_ticks_total", "Ticks of the live runtime.", &[]),

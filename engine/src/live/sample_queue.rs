@@ -95,10 +95,13 @@ impl ChangeFeed for SampleQueues {
             queue.queued.fetch_sub(1, Relaxed);
             self.signal.samples_lost();
         }
+        // After the send: a worker that is woken by it must find the sample.
         self.signal.samples_arrived();
     }
 
     fn deleted(&self) {
+        // A deletion changes what windows contain, but is no event of a shard. Everything is read
+        // again; deletions are rare.
         if self.queues.iter().any(|queue| queue.open.load(SeqCst)) {
             self.signal.samples_lost();
             self.signal.samples_arrived();
@@ -119,6 +122,9 @@ impl SampleReceiver {
 
     /// The samples queued so far, in the order of the appends.
     pub fn take(&self) -> impl Iterator<Item = ChangeEvent> + '_ {
+        // Before the queue is read: a sample that arrives after this call signals again, and a
+        // sample that arrived before is among those taken. In the other order a sample could be
+        // neither taken nor signalled.
         self.signal.samples_taken();
         // Only those that wait now: the queue might never become empty.
         let waiting = self.queue.queued.load(Relaxed);

@@ -46,6 +46,8 @@ impl StepGraph {
 
     /// Gives a new step the smallest free number above those of its inputs.
     fn add(&mut self, step: Step) -> StepId {
+        // One pass in ascending order must evaluate inputs before readers. A free number below an
+        // input would break that.
         let above = step.inputs.iter().max().map_or(0, |input| input + 1);
         let free = self.free.range(above..).next().copied();
         let id = free.unwrap_or(self.steps.len());
@@ -69,6 +71,8 @@ impl StepGraph {
                 continue;
             }
             if let Some(step) = self.steps[*id].take() {
+                // A retired step has left `ids` already, and an equal newer step may have taken its
+                // place there.
                 if self.ids.get(&step) == Some(id) {
                     self.ids.remove(&step);
                 }

@@ -15,6 +15,7 @@ impl SweepClock {
     pub(super) fn is_due(&mut self, t: TimeMs) -> bool {
         // In both directions: the clock may have been set back.
         let is_due = (t - self.latest).abs() >= SWEEP_MS;
+        // Counted as done even if nothing is found: looking costs a walk over all series.
         if is_due {
             self.latest = t;
         }

@@ -1,4 +1,6 @@
-//! Taps: the consumers of a view, and what they have received so far.
+//! Taps: the consumers of a view (alerts, subscriptions), and what they have received so far. A
+//! consumer gets the whole answer first and then only what changes, so its tap remembers which
+//! version of the rows it knows.
 
 use super::{LabelledSample, Sink, TapEvent, TapId};
 use crate::annotations::Annotation;
@@ -106,7 +108,7 @@ impl Taps {
             self.notes.clear();
             return;
         }
-        let remarks = notes != self.notes;
+        let annotations_changed = notes != self.notes;
         self.notes = notes;
         let delta = if error.is_none() { self.delta(t, out) } else { None };
         let newly_failed = error.is_some() && self.failed.as_ref() != error;
@@ -118,11 +120,11 @@ impl Taps {
         let snapshot = (!unseen && any(|knows| knows != ConsumerState::Rows)).then(|| self.snapshot(t, out));
         let progress = error.is_none()
             && (delta.is_some()
-                || remarks
+                || annotations_changed
                 || snapshot.is_some()
                 || recovered
                 || (t - self.progressed).abs() >= PROGRESS_MS);
-        if snapshot.is_none() && !progress && !newly_failed && !remarks && !uninformed {
+        if snapshot.is_none() && !progress && !newly_failed && !annotations_changed && !uninformed {
             return;
         }
         if progress {
@@ -140,7 +142,7 @@ impl Taps {
             let failure = error.filter(|_| newly_failed || first);
             let failure = failure.map(|error| TapEvent::Failed { t, error: error.clone() });
             let progress = progress.then_some(TapEvent::Progress { t });
-            let noted = remarks || first && !known.is_empty();
+            let noted = annotations_changed || first && !known.is_empty();
             let notes = noted.then(|| TapEvent::Notes { t, notes: known.clone() });
             news.into_iter().chain(notes).chain(failure).chain(progress).all(|event| sink.push(event))
         });

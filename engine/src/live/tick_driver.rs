@@ -35,6 +35,9 @@ pub struct TickWaker {
 impl TickWaker {
     /// There is something for the next tick.
     pub fn wake_for_tick(&self) {
+        // The flag is set before the lock is taken. The driver checks the flag under the lock
+        // before it waits, so a wake-up between the check and the wait cannot be lost. Further
+        // arrivals see the flag and do not touch the lock, which every append would contend for.
         if !self.samples_pending.swap(true, SeqCst) {
             let _state = self.state.lock();
             self.condition.notify_all();
@@ -65,6 +68,8 @@ impl TickWaker {
     fn wait(&self, ms: i64, until_samples: bool) -> bool {
         let mut stopped = self.state.lock();
         let woken =
+            // While a tick is planned already (`until_samples` is false), more samples must not
+            // wake the driver: they are collected until the tick is due.
             until_samples && self.samples_pending.load(SeqCst) || self.preparation_pending.load(SeqCst);
         if !*stopped && !woken {
             self.condition.wait_for(&mut stopped, Duration::from_millis(ms.max(1) as u64));
@@ -81,6 +86,7 @@ impl TickSignal for TickWaker {
         self.wake_for_preparation();
     }
     fn samples_lost(&self) {
+        // Set before the wake-up: the tick that it causes must see it.
         self.samples_lost.store(true, SeqCst);
         self.wake_for_tick();
     }
@@ -94,11 +100,11 @@ pub struct TickDriver {
     options: LiveOptions,
     last: TimeMs,
     /// The latest tick was at the current time, so a preparation as of it is nearly current.
-    fresh: bool,
+    is_current: bool,
     /// When the first of the samples for the next tick arrived.
-    arrived: Option<TimeMs>,
+    first_arrival: Option<TimeMs>,
     /// There was no view at the latest turn.
-    idle: bool,
+    was_idle: bool,
     missed: Arc<Counter>,
     seconds: Arc<MetricHistogram>,
     preparing: Arc<MetricHistogram>,
@@ -133,7 +139,7 @@ impl TickDriver {
         let last = clock.now();
         let missed = metrics.counter(
             "perennial_slots_missed_total",
-            "Slots of recorded views that passed without an evaluation.",
+            "Evaluation times of recorded views that passed without an evaluation.",
             &[],
         );
         let bounds = [
@@ -148,14 +154,28 @@ impl TickDriver {
             &[],
             &bounds,
         );
-        let fresh = false;
-        let arrived = None;
-        let idle = false;
-        TickDriver { live, waker, clock, options, last, fresh, arrived, idle, missed, seconds, preparing }
+        let is_current = false;
+        let first_arrival = None;
+        let was_idle = false;
+        TickDriver {
+            live,
+            waker,
+            clock,
+            options,
+            last,
+            is_current,
+            first_arrival,
+            was_idle,
+            missed,
+            seconds,
+            preparing,
+        }
     }
 
     fn run(mut self) {
         loop {
+            // `turn` does not wait itself, so that a simulation can call it with a clock of its
+            // own.
             if let Some(pause) = self.turn()
                 && self.waker.wait(pause.ms, pause.is_idle)
             {
@@ -170,39 +190,53 @@ impl TickDriver {
     /// Does what is due. Returns how long there is nothing to do; `None`: there may be more
     /// immediately.
     pub fn turn(&mut self) -> Option<Pause> {
-        if self.idle {
+        // Without views nothing takes these signals. They are reset, or the wait below would return
+        // at once for ever.
+        if self.was_idle {
             self.waker.samples_pending.store(false, SeqCst);
             self.waker.preparation_pending.store(false, SeqCst);
         }
         if self.live.is_idle() {
             // Without views there are no ticks.
-            self.idle = true;
-            self.fresh = false;
+            self.was_idle = true;
+            self.is_current = false;
             return Some(Pause { ms: self.options.idle_tick, is_idle: true });
         }
         let now = self.clock.now();
+        // Before `due` is computed from `last`: if the clock was set back by an hour, no tick would
+        // be due for an hour.
         self.follow_back(now);
-        self.arrived = self.arrived.map(|t| t.min(now));
-        if std::mem::take(&mut self.idle) || self.arrived.is_none() && self.waker.samples_pending.load(SeqCst)
+        self.first_arrival = self.first_arrival.map(|t| t.min(now));
+        // The first view was installed: tick soon, even if no samples come, so that the view gets
+        // its first answer.
+        if std::mem::take(&mut self.was_idle)
+            || self.first_arrival.is_none() && self.waker.samples_pending.load(SeqCst)
         {
-            self.arrived = Some(now);
+            self.first_arrival = Some(now);
         }
-        let due = self.arrived.map_or(self.last + self.options.idle_tick, |t| t + self.options.coalesce);
+        // Counted from the first arrival, not from the latest: a steady stream of samples must not
+        // put off the tick.
+        let due =
+            self.first_arrival.map_or(self.last + self.options.idle_tick, |t| t + self.options.coalesce);
         // Never before the last tick, even if the clock was set back a little.
         let due = due.max(self.last + 1);
-        let wake = due.min(self.next_slot());
+        let wake = due.min(self.next_evaluation_time());
         if now < wake {
+            // The pause until the next tick is used for views that come and go. A preparation is
+            // bounded, so the tick is late by at most one of them.
             let prepared = self.prepare(now);
-            return (!prepared).then_some(Pause { ms: wake - now, is_idle: self.arrived.is_none() });
+            return (!prepared).then_some(Pause { ms: wake - now, is_idle: self.first_arrival.is_none() });
         }
-        for slot in self.slots(now) {
-            tracing::debug!(target: "live::tick", t = slot, "a recorded view is due");
-            self.tick(slot);
+        // Recorded views first, each at its own evaluation time, which may be earlier than now:
+        // their samples must have exactly these times.
+        for time in self.evaluation_times(now) {
+            tracing::debug!(target: "live::tick", t = time, "a recorded view is due");
+            self.tick(time);
         }
         if now >= due && now > self.last {
-            tracing::debug!(target: "live::tick", t = now, samples = self.arrived.is_some(), "a tick is due");
+            tracing::debug!(target: "live::tick", t = now, samples = self.first_arrival.is_some(), "a tick is due");
             self.waker.samples_pending.store(false, SeqCst);
-            self.arrived = None;
+            self.first_arrival = None;
             self.tick(now);
         }
         // At least one preparation, so that ticks without a pause do not keep views from being
@@ -215,7 +249,9 @@ impl TickDriver {
     #[allow(clippy::disallowed_methods, reason = "measures itself; no answer depends on this reading")]
     fn prepare(&mut self, now: TimeMs) -> bool {
         // The next tick requests it again.
-        if !self.waker.preparation_pending.swap(false, SeqCst) || !self.fresh {
+        // A preparation evaluates as of the latest tick. If that was at an evaluation time long
+        // ago, new views would get old answers.
+        if !self.waker.preparation_pending.swap(false, SeqCst) || !self.is_current {
             return false;
         }
         let started = Instant::now();
@@ -233,16 +269,20 @@ impl TickDriver {
     fn follow_back(&mut self, now: TimeMs) {
         if now < self.last - self.options.idle_tick {
             tracing::warn!(
+                target: "live::tick",
                 seconds = (self.last - now) / 1000,
-                "the clock jumped back: ticks go on in the new time"
+                "the clock was set back: ticks go on in the new time; if this repeats, check the \
+                 synchronisation of the clock"
             );
+            // One less, so that a tick at `now` is still after it.
             self.last = now - 1;
-            self.fresh = false;
+            self.is_current = false;
         }
     }
 
     #[allow(clippy::disallowed_methods, reason = "measures itself; no answer depends on this reading")]
     fn tick(&mut self, t: TimeMs) {
+        // An evaluation time and the coalesced tick can be the same millisecond.
         if t <= self.last {
             return;
         }
@@ -253,14 +293,14 @@ impl TickDriver {
         tracing::debug!(target: "live::tick", seconds, "all workers have finished the tick");
         self.seconds.observe(seconds);
         self.last = t;
-        self.fresh = true;
+        self.is_current = true;
         if self.live.has_work() {
             self.waker.wake_for_preparation();
         }
     }
 
     /// The first evaluation time after the last tick.
-    fn next_slot(&self) -> TimeMs {
+    fn next_evaluation_time(&self) -> TimeMs {
         let schedules = self.live.schedules().into_iter();
         let next = schedules
             .map(|(interval, offset)| self.last + interval - (self.last - offset).rem_euclid(interval));
@@ -268,18 +308,22 @@ impl TickDriver {
     }
 
     /// The evaluation times between the last tick and `now`: the latest of each schedule.
-    fn slots(&self, now: TimeMs) -> Vec<TimeMs> {
-        let mut slots = Vec::new();
+    fn evaluation_times(&self, now: TimeMs) -> Vec<TimeMs> {
+        let mut times = Vec::new();
         for (interval, offset) in self.live.schedules() {
+            // Only the latest of each schedule: after a long pause, for example a suspended
+            // machine, evaluating every missed time would delay the current ones. The others are
+            // counted as missed; backfill can compute them.
             let latest = now - (now - offset).rem_euclid(interval);
             if latest > self.last {
-                slots.push(latest);
+                times.push(latest);
                 let missed = (latest - self.last - 1) / interval;
                 self.missed.add(missed as u64);
             }
         }
-        slots.sort_unstable();
-        slots.dedup();
-        slots
+        times.sort_unstable();
+        // Several schedules often meet, for example at full minutes: that is one tick.
+        times.dedup();
+        times
     }
 }

@@ -41,16 +41,19 @@ impl WorkerTopology {
     /// The number of a shard of this process among the shards of all processes.
     pub fn global_shard(self, shard: u16) -> u16 {
         // Fits: there are at most `limits::PROCESSES` processes.
+        // Shards of all processes get distinct numbers, in the order of the processes: sums over
+        // shards are added in this order, so a cluster has one canonical result.
         self.process as u16 * SHARDS + shard
     }
 
     /// Number of the shards of all processes.
-    pub fn wide_shards(self) -> usize {
+    pub fn all_shards(self) -> usize {
         self.processes * usize::from(SHARDS)
     }
 
     /// The number, among all workers, of the one that runs the gather stage of a view.
     pub fn gather_worker(self, view: ViewId) -> usize {
+        // A worker of process 0: the store for recorded samples and the consumers are there.
         (view.0 % self.threads as u64) as usize
     }
 }

@@ -36,7 +36,7 @@ pub use schedule::DueBatch;
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EvaluationTimes {
     /// At every tick.
-    Always,
+    EveryTick,
     /// At `k * interval + offset`, in ms: (interval, offset).
     Every(i64, i64),
 }
@@ -45,7 +45,7 @@ impl EvaluationTimes {
     /// The evaluation times of a kind of view.
     pub fn of(kind: &ViewKind) -> EvaluationTimes {
         match kind {
-            ViewKind::Continuous { .. } => EvaluationTimes::Always,
+            ViewKind::Continuous { .. } => EvaluationTimes::EveryTick,
             ViewKind::Recorded { interval, offset, .. } => {
                 EvaluationTimes::Every((*interval).max(1), *offset)
             }
@@ -55,7 +55,7 @@ impl EvaluationTimes {
     /// The latest evaluation time at `t`.
     pub fn latest(self, t: TimeMs) -> TimeMs {
         match self {
-            EvaluationTimes::Always => t,
+            EvaluationTimes::EveryTick => t,
             EvaluationTimes::Every(interval, offset) => t - (t - offset).rem_euclid(interval),
         }
     }
@@ -63,7 +63,7 @@ impl EvaluationTimes {
     /// Whether `t` is an evaluation time.
     pub fn due(self, t: TimeMs) -> bool {
         match self {
-            EvaluationTimes::Always => true,
+            EvaluationTimes::EveryTick => true,
             EvaluationTimes::Every(interval, offset) => (t - offset).rem_euclid(interval) == 0,
         }
     }
@@ -76,7 +76,7 @@ pub struct ViewRequest {
     /// The specification.
     pub spec: Arc<ViewSpec>,
     #[serde(skip)]
-    cut: Option<Arc<CompiledView>>,
+    compiled: Option<Arc<CompiledView>>,
 }
 
 /// What is computed once for a plan.
@@ -99,14 +99,16 @@ impl CompiledView {
 impl ViewRequest {
     /// Compiles a view. Fails if its plan cannot be a view.
     pub fn new(spec: ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<ViewRequest, LowerError> {
-        let cut = CompiledView::of(&spec, dialect, queries)?;
-        Ok(ViewRequest { spec: Arc::new(spec), cut: Some(cut) })
+        let compiled = CompiledView::of(&spec, dialect, queries)?;
+        Ok(ViewRequest { spec: Arc::new(spec), compiled: Some(compiled) })
     }
 
     /// The steps. They are compiled here if the request came from another process; in a cluster no
     /// step queries the store.
-    fn cut(&self, dialect: Dialect) -> Result<Arc<CompiledView>, LowerError> {
-        self.cut.clone().map_or_else(|| CompiledView::of(&self.spec, dialect, StoreQueries::Refused), Ok)
+    fn compiled(&self, dialect: Dialect) -> Result<Arc<CompiledView>, LowerError> {
+        // Compiling is deterministic, so all processes come to the same steps in the same order,
+        // and step numbers agree without being sent.
+        self.compiled.clone().map_or_else(|| CompiledView::of(&self.spec, dialect, StoreQueries::Refused), Ok)
     }
 
     /// How far before its evaluation the view reads, in ms; `lookback` is that of instant
@@ -116,7 +118,7 @@ impl ViewRequest {
             StepOp::Leaf(source, leaf) => source.offset + source.reach(leaf, lookback).0,
             _ => 0,
         };
-        let local = self.cut.iter().flat_map(|cut| &cut.steps.local);
+        let local = self.compiled.iter().flat_map(|compiled| &compiled.steps.local);
         local.map(reach).max().unwrap_or(0)
     }
 }
@@ -125,7 +127,7 @@ impl ViewRequest {
 pub struct InstalledView {
     /// The specification.
     pub spec: Arc<ViewSpec>,
-    cut: Arc<CompiledView>,
+    compiled: Arc<CompiledView>,
     /// The worker that runs its gather stage.
     pub owner: usize,
     /// Numbers of its local steps.
@@ -137,7 +139,7 @@ pub struct InstalledView {
     /// Number of the gather step that is the answer.
     pub root: StepId,
     /// When it is evaluated.
-    pub slots: EvaluationTimes,
+    pub times: EvaluationTimes,
     /// The round in which it is evaluated.
     pub level: u64,
     /// Its install batch, until that begins.
@@ -147,45 +149,45 @@ pub struct InstalledView {
 impl InstalledView {
     /// Where in the query its local steps come from.
     pub fn local_origins(&self) -> &[StepOrigin] {
-        &self.cut.steps.local_origins
+        &self.compiled.steps.local_origins
     }
 
     /// Where in the query its gather steps come from.
     pub fn gather_origins(&self) -> &[StepOrigin] {
-        &self.cut.steps.gather_origins
+        &self.compiled.steps.gather_origins
     }
 
     /// Its steps as a tree.
     pub fn explain(&self) -> String {
-        explain_physical(&self.cut.steps)
+        explain_physical(&self.compiled.steps)
     }
 
     /// A request to install the same view again.
-    fn wanted(&self) -> ViewRequest {
-        ViewRequest { spec: self.spec.clone(), cut: Some(self.cut.clone()) }
+    fn request(&self) -> ViewRequest {
+        ViewRequest { spec: self.spec.clone(), compiled: Some(self.compiled.clone()) }
     }
 
     /// The metric names that the view selects; `None`: one of its selectors has none.
     fn names(&self) -> Option<&[Arc<str>]> {
-        self.cut.names.as_deref()
+        self.compiled.names.as_deref()
     }
 }
 
 /// All views, as one worker sees them.
 pub struct ViewTable {
-    place: WorkerTopology,
+    topology: WorkerTopology,
     dialect: Dialect,
     /// The views.
     pub all: BTreeMap<ViewId, InstalledView>,
     /// Steps that are coming for views that have begun.
-    next: BTreeMap<ViewId, InstalledView>,
+    replacements: BTreeMap<ViewId, InstalledView>,
     /// Steps of the local stage.
     pub local: StepGraph,
     /// Steps of this worker's gather stage.
     pub gather: StepGraph,
     schedule: ViewSchedule,
     /// The views that are coming, by install batch.
-    coming: BTreeMap<InstallBatchId, BTreeSet<ViewId>>,
+    pending: BTreeMap<InstallBatchId, BTreeSet<ViewId>>,
     /// By port: the workers that read it, and for how many views.
     owners: HashMap<StepId, BTreeMap<usize, usize>>,
 }
@@ -199,7 +201,7 @@ pub struct InstallResult {
     /// Ports that an owner did not read before.
     pub ports: Vec<(StepId, usize)>,
     /// The version of the view that was coming before and is replaced.
-    pub gone: Option<ReleasedView>,
+    pub replaced: Option<ReleasedView>,
 }
 
 /// The steps of a removed view.
@@ -215,24 +217,24 @@ pub struct ReleasedView {
 }
 
 impl ViewTable {
-    /// An empty table for the worker at `place`.
-    pub fn new(place: WorkerTopology, dialect: Dialect) -> ViewTable {
+    /// An empty table for the worker at `topology`.
+    pub fn new(topology: WorkerTopology, dialect: Dialect) -> ViewTable {
         ViewTable {
-            place,
+            topology,
             dialect,
             all: BTreeMap::new(),
             local: StepGraph::default(),
             gather: StepGraph::default(),
-            schedule: ViewSchedule::new(place.index()),
-            coming: BTreeMap::new(),
-            next: BTreeMap::new(),
+            schedule: ViewSchedule::new(topology.index()),
+            pending: BTreeMap::new(),
+            replacements: BTreeMap::new(),
             owners: HashMap::new(),
         }
     }
 
     /// Number of workers.
     pub fn peers(&self) -> usize {
-        self.place.worker_count()
+        self.topology.worker_count()
     }
 
     /// Adds a view to an install batch. If the view exists, its current steps are evaluated until
@@ -240,17 +242,20 @@ impl ViewTable {
     pub fn install(
         &mut self,
         id: ViewId,
-        wanted: ViewRequest,
+        request: ViewRequest,
         batch: InstallBatchId,
     ) -> Result<InstallResult, LowerError> {
-        let cut = wanted.cut(self.dialect)?;
-        let spec = wanted.spec;
-        let physical = &cut.steps;
+        let compiled = request.compiled(self.dialect)?;
+        let spec = request.spec;
+        let physical = &compiled.steps;
+        // In all workers, whichever owns the view: each computes the local stage for its own
+        // shards.
         let (local, new_local) = self.local.intern(&physical.local, |port| port);
-        let owner = self.place.gather_worker(id);
+        let owner = self.topology.gather_worker(id);
         let mut gather = Vec::new();
         let mut new_gather = Vec::new();
-        if owner == self.place.index() {
+        // Only the owner runs the gather stage.
+        if owner == self.topology.index() {
             (gather, new_gather) = self.gather.intern(&physical.gather, |port| local[port]);
         }
         let port = |step: &Step| match step.op {
@@ -260,6 +265,8 @@ impl ViewTable {
         let ports: Vec<StepId> = physical.gather.iter().filter_map(port).collect();
         let mut new_ports = Vec::new();
         for port in &ports {
+            // Counted, because several views of one owner may read the same port: rows are sent
+            // once to each owner.
             let views = self.owners.entry(*port).or_default().entry(owner).or_default();
             *views += 1;
             if *views == 1 {
@@ -267,50 +274,54 @@ impl ViewTable {
             }
         }
         let view = InstalledView {
+            // In other workers than the owner there are no gather steps, and nobody reads the root.
             root: gather.get(physical.root).copied().unwrap_or(0),
-            slots: EvaluationTimes::of(&spec.kind),
+            times: EvaluationTimes::of(&spec.kind),
             batch: Some(batch),
             level: 0,
-            cut: cut.clone(),
+            compiled: compiled.clone(),
             spec,
             owner,
             local,
             ports,
             gather,
         };
-        let stands = self.all.get(&id).is_some_and(|view| view.batch.is_none());
-        let before = if stands { &mut self.next } else { &mut self.all }.insert(id, view);
-        let gone = before.map(|view| {
+        let is_active = self.all.get(&id).is_some_and(|view| view.batch.is_none());
+        // A view that runs keeps its steps; the new ones wait beside it until their history is
+        // read. A view that has not begun is simply exchanged.
+        let before = if is_active { &mut self.replacements } else { &mut self.all }.insert(id, view);
+        // It may have waited in another batch, which must not wait for it any more.
+        let replaced = before.map(|view| {
             self.withdraw(id, &view);
             self.release(view)
         });
-        self.coming.entry(batch).or_default().insert(id);
-        if let Some(view) = self.next.get(&id).or_else(|| self.all.get(&id)) {
-            self.schedule.come(view);
+        self.pending.entry(batch).or_default().insert(id);
+        if let Some(view) = self.replacements.get(&id).or_else(|| self.all.get(&id)) {
+            self.schedule.add_pending(view);
         }
-        Ok(InstallResult { local: new_local, gather: new_gather, ports: new_ports, gone })
+        Ok(InstallResult { local: new_local, gather: new_gather, ports: new_ports, replaced })
     }
 
     /// Removes a view. Returns its current steps, and those that were coming.
     pub fn remove(&mut self, id: ViewId) -> Vec<ReleasedView> {
-        let mut gone = Vec::new();
-        for view in self.all.remove(&id).into_iter().chain(self.next.remove(&id)) {
+        let mut released = Vec::new();
+        for view in self.all.remove(&id).into_iter().chain(self.replacements.remove(&id)) {
             match view.batch {
                 Some(_) => self.withdraw(id, &view),
                 None => self.schedule.remove(id, &view),
             }
-            gone.push(self.release(view));
+            released.push(self.release(view));
         }
-        gone
+        released
     }
 
     fn withdraw(&mut self, id: ViewId, view: &InstalledView) {
-        self.schedule.withdraw();
+        self.schedule.remove_pending();
         let Some(batch) = view.batch else { return };
-        if let Some(views) = self.coming.get_mut(&batch) {
+        if let Some(views) = self.pending.get_mut(&batch) {
             views.remove(&id);
             if views.is_empty() {
-                self.coming.remove(&batch);
+                self.pending.remove(&batch);
             }
         }
     }
@@ -340,22 +351,24 @@ impl ViewTable {
     pub fn begin(&mut self, batch: Option<InstallBatchId>) -> Vec<(ViewId, Option<ReleasedView>)> {
         let batches: Vec<InstallBatchId> = match batch {
             Some(batch) => vec![batch],
-            None => self.coming.keys().copied().collect(),
+            None => self.pending.keys().copied().collect(),
         };
         let ids: BTreeSet<ViewId> =
-            batches.iter().filter_map(|batch| self.coming.remove(batch)).flatten().collect();
+            batches.iter().filter_map(|batch| self.pending.remove(batch)).flatten().collect();
         let mut begun = Vec::new();
         for id in ids {
-            let before = self.next.remove(&id).and_then(|view| self.all.insert(id, view));
+            let before = self.replacements.remove(&id).and_then(|view| self.all.insert(id, view));
+            // The old plan is taken from the schedule before the new one is added: the schedule
+            // counts views by what they record and select.
             if let Some(before) = &before {
                 self.schedule.remove(id, before);
             }
-            let gone = before.map(|view| self.release(view));
+            let released = before.map(|view| self.release(view));
             if let Some(view) = self.all.get_mut(&id) {
                 view.batch = None;
                 self.schedule.add(id, view);
             }
-            begun.push((id, gone));
+            begun.push((id, released));
         }
         begun
     }
@@ -366,9 +379,9 @@ impl ViewTable {
     }
 
     /// The views that are coming, by install batch.
-    pub fn coming(&self) -> impl Iterator<Item = (InstallBatchId, impl Iterator<Item = &InstalledView>)> {
-        self.coming.iter().map(|(batch, ids)| {
-            (*batch, ids.iter().filter_map(|id| self.next.get(id).or_else(|| self.all.get(id))))
+    pub fn pending(&self) -> impl Iterator<Item = (InstallBatchId, impl Iterator<Item = &InstalledView>)> {
+        self.pending.iter().map(|(batch, ids)| {
+            (*batch, ids.iter().filter_map(|id| self.replacements.get(id).or_else(|| self.all.get(id))))
         })
     }
 
@@ -383,14 +396,15 @@ impl ViewTable {
             })
             .into_iter()
             .collect();
-        let latest = self.all.iter().map(|(id, view)| (*id, self.next.get(id).unwrap_or(view)));
+        let latest = self.all.iter().map(|(id, view)| (*id, self.replacements.get(id).unwrap_or(view)));
+        // Only views that read the old leaves: all others keep their state.
         let reads = |view: &InstalledView| view.local.iter().any(|step| retired.contains(*step));
-        latest.filter(|(_, view)| reads(view)).map(|(id, view)| (id, view.wanted())).collect()
+        latest.filter(|(_, view)| reads(view)).map(|(id, view)| (id, view.request())).collect()
     }
 
     /// Whether new steps of an installed view are being prepared.
     pub fn is_replaced(&self, id: ViewId) -> bool {
-        self.next.contains_key(&id)
+        self.replacements.contains_key(&id)
     }
 
     /// Up to `limit` views in the order of their ids, from `from` on.
@@ -399,8 +413,8 @@ impl ViewTable {
     }
 
     /// Local and gather steps of the views that are coming.
-    pub fn coming_steps(&self) -> (&StepSet, &StepSet) {
-        self.schedule.coming()
+    pub fn pending_steps(&self) -> (&StepSet, &StepSet) {
+        self.schedule.pending()
     }
 
     /// The batches of views due at `t`, in round `round`.
@@ -419,15 +433,17 @@ impl ViewTable {
     }
 
     /// Updates the schedule after views were added or removed. To be called before a tick uses it.
-    pub fn settle(&mut self) {
-        let coming = &self.coming;
-        let next = &self.next;
-        self.schedule.settle(&mut self.all, |all, batch| {
-            coming.values().flatten().filter_map(|id| next.get(id).or_else(|| all.get(id))).for_each(
-                |view| {
+    pub fn refresh(&mut self) {
+        let pending = &self.pending;
+        let replacements = &self.replacements;
+        self.schedule.refresh(&mut self.all, |all, batch| {
+            pending
+                .values()
+                .flatten()
+                .filter_map(|id| replacements.get(id).or_else(|| all.get(id)))
+                .for_each(|view| {
                     batch.add_steps(view);
-                },
-            );
+                });
         });
     }
 }
@@ -448,6 +464,8 @@ pub fn physical_of(
             if matches!(source.at, Some(crate::plan::AtTime::Time(_))) {
                 return Err(LowerError("a fixed time (@) cannot stand: its answer never changes".to_owned()));
             }
+            // With store queries allowed, such selectors were lowered to queries before, so this is
+            // reached only where they are not allowed.
             if source.offset < 0 {
                 return Err(LowerError("a negative offset cannot stand: it asks for the future".to_owned()));
             }

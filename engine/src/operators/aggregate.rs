@@ -23,7 +23,7 @@ use storage::model::value::{ABSENT, is_absent, is_histogram};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
 /// Number of columns of a partial aggregate.
-pub fn lanes(op: AggregateOp) -> usize {
+pub fn columns(op: AggregateOp) -> usize {
     match op {
         AggregateOp::Sum => 2,
         AggregateOp::Avg => 3,
@@ -50,12 +50,14 @@ impl AggregateState {
         &mut self,
         input: &StepInput,
         out: &mut StepOutput,
-        lanes: usize,
+        columns: usize,
         key: impl FnMut(&Labels) -> Labels,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<Vec<u32>, EvalError> {
-        out.partial_columns.resize_with(lanes - 1, Vec::new);
-        if self.groups.learn_dirty(input, &mut self.dirty, key, eval_guard)? {
+        // Before rows are added, since a new row is added to every column.
+        out.partial_columns.resize_with(columns - 1, Vec::new);
+        if self.groups.add_rows_and_mark(input, &mut self.dirty, key, eval_guard)? {
+            // A group is a row of the output with the same number.
             for group in out.labels.len()..self.groups.len() {
                 out.sorted = false;
                 out.add_row(self.groups.labels[group].clone());
@@ -70,20 +72,20 @@ impl AggregateState {
 }
 
 /// The stage of an aggregation that each shard computes.
-pub struct Partial {
+pub struct PartialAggregate {
     op: AggregateOp,
     grouping: Grouping,
     grouped: AggregateState,
 }
 
-impl Partial {
-    /// The operator for [`crate::plan::physical::StepOp::Partial`].
-    pub fn new(op: AggregateOp, grouping: Grouping) -> Partial {
-        Partial { op, grouping, grouped: AggregateState::default() }
+impl PartialAggregate {
+    /// The operator for [`crate::plan::physical::StepOp::PartialAggregate`].
+    pub fn new(op: AggregateOp, grouping: Grouping) -> PartialAggregate {
+        PartialAggregate { op, grouping, grouped: AggregateState::default() }
     }
 }
 
-impl Operator for Partial {
+impl Operator for PartialAggregate {
     fn eval(
         &mut self,
         inputs: &[StepInput],
@@ -93,18 +95,20 @@ impl Operator for Partial {
     ) -> Result<(), EvalError> {
         let grouping = &self.grouping;
         let key = |labels: &Labels| group_key(grouping, labels);
-        let dirty = self.grouped.dirty_groups(&inputs[0], out, lanes(self.op), key, eval_guard)?;
+        let dirty = self.grouped.dirty_groups(&inputs[0], out, columns(self.op), key, eval_guard)?;
         let input = inputs[0].out;
         let mut touched = Vec::new();
         for group in dirty {
             let members = self.grouped.groups.members(group as usize);
             eval_guard.rows(1 + members.len())?;
+            // Almost no input has histograms, and this check costs nothing then.
             let holds_histograms = !input.histograms.is_empty()
                 && members.iter().any(|row| is_histogram(input.values[*row as usize]));
             let (row, notes) = if holds_histograms {
                 partial_of_any(self.op, members, input, eval_guard)?
             } else {
                 let values = members.iter().map(|r| input.values[*r as usize]).filter(|v| !is_absent(*v));
+                // Members come in the fixed order, so the same members always give the same bits.
                 (PartialRow::of(partial(self.op, values)), Vec::new())
             };
             out.notes.set_row(group as usize, notes);
@@ -142,6 +146,7 @@ fn partial_of_any(
             }
             mixture.into_row()
         }
+        // These ignore histograms, with an info. The group still exists, because its floats count.
         AggregateOp::Min | AggregateOp::Max => {
             let row = PartialRow::of(partial(op, values.filter(|v| !is_histogram(*v))));
             (row, vec![texts::ignored_in_aggregation(AnnotationTarget::Operand(0), op.as_str())])
@@ -157,30 +162,32 @@ fn partial(op: AggregateOp, mut values: impl Iterator<Item = f64>) -> [f64; 3] {
         AggregateOp::Sum => {
             let mut sum = SumPartial::of(first);
             values.for_each(|v| sum.add(v));
-            let [sum, c] = sum.lanes();
+            let [sum, c] = sum.columns();
             [sum, c, ABSENT]
         }
         AggregateOp::Avg => {
             let mut avg = AvgPartial::of(first);
             values.for_each(|v| avg.add(v));
-            avg.lanes()
+            avg.columns()
         }
         AggregateOp::Min => [values.fold(first, min), ABSENT, ABSENT],
         AggregateOp::Max => [values.fold(first, max), ABSENT, ABSENT],
+        // The third column is only `avg`'s. Absent columns are not sent.
         AggregateOp::Group => [1.0, ABSENT, ABSENT],
         _ => [(1 + values.count()) as f64, ABSENT, ABSENT],
     }
 }
 
 fn write(out: &mut StepOutput, row: usize, new: PartialRow, touched: &mut Vec<u32>) {
-    let mut changed = out.values[row].to_bits() != new.lanes[0].to_bits();
-    out.values[row] = new.lanes[0];
-    for (lane, value) in out.partial_columns.iter_mut().zip(&new.lanes[1..]) {
+    // By bits: a NaN that stays the same NaN is no change, and `0` is not `-0`.
+    let mut changed = out.values[row].to_bits() != new.columns[0].to_bits();
+    out.values[row] = new.columns[0];
+    for (lane, value) in out.partial_columns.iter_mut().zip(&new.columns[1..]) {
         changed |= lane[row].to_bits() != value.to_bits();
         lane[row] = *value;
     }
     changed |= replace(&mut out.histograms, row, new.histogram);
-    changed |= replace(&mut out.histogram_compensations, row, new.lost);
+    changed |= replace(&mut out.histogram_compensations, row, new.compensation);
     if changed {
         touched.push(row as u32);
     }
@@ -200,17 +207,17 @@ fn replace(column: &mut HistogramColumn, row: usize, new: Option<Arc<NativeHisto
 }
 
 /// Merges the partial aggregates of all shards, in the order of the shards.
-pub struct Merge {
+pub struct MergeAggregate {
     op: AggregateOp,
     /// The aggregated metric, for annotations; "" if the query does not name one.
     metric: String,
     grouped: AggregateState,
 }
 
-impl Merge {
-    /// The operator for [`crate::plan::physical::StepOp::Merge`].
-    pub fn new(op: AggregateOp, metric: &str) -> Merge {
-        Merge { op, metric: metric.to_owned(), grouped: AggregateState::default() }
+impl MergeAggregate {
+    /// The operator for [`crate::plan::physical::StepOp::MergeAggregate`].
+    pub fn new(op: AggregateOp, metric: &str) -> MergeAggregate {
+        MergeAggregate { op, metric: metric.to_owned(), grouped: AggregateState::default() }
     }
 
     /// The aggregate of a group with native histograms, and its annotations.
@@ -224,10 +231,10 @@ impl Merge {
         for row in rows {
             eval_guard.row()?;
             let lane = |i: usize| input.partial_columns.get(i).map_or(ABSENT, |lane| lane[row]);
-            let lanes = [input.values[row], lane(0), lane(1)];
+            let columns = [input.values[row], lane(0), lane(1)];
             let member = GroupMember::of_row(
                 self.op,
-                lanes,
+                columns,
                 input.histograms.get(row),
                 input.histogram_compensations.get(row),
             );
@@ -237,7 +244,7 @@ impl Merge {
     }
 }
 
-impl Operator for Merge {
+impl Operator for MergeAggregate {
     fn eval(
         &mut self,
         inputs: &[StepInput],
@@ -252,7 +259,10 @@ impl Operator for Merge {
             let members = self.grouped.groups.members(group as usize);
             eval_guard.rows(1 + members.len())?;
             let members = members.iter().map(|r| *r as usize);
+            // A shard without members of the group at this time has a row, because rows stay, but
+            // no value.
             let mut members = members.filter(|r| !is_absent(input.values[*r]));
+            // A number with a histogram beside it is the part of a shard that has both kinds.
             let any = |r: usize| is_histogram(input.values[r]) || input.histograms.get(r).is_some();
             if members.clone().any(any) {
                 let (sample, notes) = self.merge_any(input, members, eval_guard)?;
@@ -278,12 +288,12 @@ fn merge(op: AggregateOp, input: &StepOutput, mut rows: impl Iterator<Item = usi
     let start = input.values[first];
     match op {
         AggregateOp::Sum => {
-            let mut sum = SumPartial::from_lanes([start, lane(0, first)]);
-            rows.for_each(|r| sum.merge(&SumPartial::from_lanes([input.values[r], lane(0, r)])));
+            let mut sum = SumPartial::from_columns([start, lane(0, first)]);
+            rows.for_each(|r| sum.merge(&SumPartial::from_columns([input.values[r], lane(0, r)])));
             sum.value()
         }
         AggregateOp::Avg => {
-            let at = |r: usize| AvgPartial::from_lanes([input.values[r], lane(0, r), lane(1, r)]);
+            let at = |r: usize| AvgPartial::from_columns([input.values[r], lane(0, r), lane(1, r)]);
             let mut avg = at(first);
             rows.for_each(|r| avg.merge(&at(r)));
             avg.value()
@@ -291,6 +301,7 @@ fn merge(op: AggregateOp, input: &StepOutput, mut rows: impl Iterator<Item = usi
         AggregateOp::Min => rows.fold(start, |m, r| min(m, input.values[r])),
         AggregateOp::Max => rows.fold(start, |m, r| max(m, input.values[r])),
         AggregateOp::Group => 1.0,
+        // Counts of shards are added; they are exact up to 2^53.
         _ => rows.fold(start, |n, r| n + input.values[r]),
     }
 }

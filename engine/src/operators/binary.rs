@@ -26,6 +26,7 @@ pub fn arithmetic(op: BinaryOp, a: f64, b: f64) -> f64 {
         BinaryOp::Sub => a - b,
         BinaryOp::Mul => a * b,
         BinaryOp::Div => a / b,
+        // Rust's `%` is C's `fmod`, as Go's `math.Mod`.
         BinaryOp::Mod => a % b,
         BinaryOp::Pow => a.powf(b),
         BinaryOp::Atan2 => a.atan2(b),
@@ -82,6 +83,7 @@ pub fn apply_cells(
             return Sample::Float(apply(op, return_bool, a, b, previous));
         }
         (SampleRef::Float(a), SampleRef::Histogram(h)) if op == BinaryOp::Mul => {
+            // Only multiplication is commutative: a number divided by a histogram means nothing.
             return scaled(h, |h| h.mul(a));
         }
         (SampleRef::Float(_), SampleRef::Histogram(_)) => notes.push(refused("float", "histogram")),
@@ -95,9 +97,11 @@ pub fn apply_cells(
         (SampleRef::Histogram(a), SampleRef::Histogram(b)) => match op {
             BinaryOp::Add | BinaryOp::Sub => return combined(op, a, b, notes),
             BinaryOp::Eq | BinaryOp::Ne => {
+                // Histograms have no order, so `<` and the like are not supported.
                 let holds = a.equals(b) == (op == BinaryOp::Eq);
                 return match (return_bool, holds) {
                     (true, holds) => Sample::Float(f64::from(holds)),
+                    // A filter keeps the left histogram, shared with its series.
                     (false, true) => Sample::Histogram(a.clone()),
                     (false, false) => Sample::Float(ABSENT),
                 };
@@ -170,7 +174,10 @@ impl VectorScalar {
     #[inline]
     fn apply(&self, v: f64, s: f64) -> f64 {
         match self.scalar_left {
+            // Without this, arithmetic would turn ABSENT, a NaN, into another NaN, which is a
+            // value.
             _ if is_absent(v) => ABSENT,
+            // The value that a filter keeps is the vector's, although the scalar is on the left.
             true => apply(self.op, self.return_bool, s, v, v),
             false => apply(self.op, self.return_bool, v, s, v),
         }
@@ -216,10 +223,12 @@ impl Operator for VectorScalar {
         let input = inputs[0].out;
         let scalar = scalar_of(&inputs[1]);
         let rows = match inputs[1].delta {
+            // Another scalar changes every row.
             Some(_) => ChangedRowIter::All(0..out.values.len()),
             None => inputs[0].rows(),
         };
         let mut touched = Vec::new();
+        // If there were annotations, those of rows that have only floats by now must be removed.
         if only_floats(self.op, &[input]) && out.notes.is_empty() {
             for row in rows {
                 eval_guard.row()?;

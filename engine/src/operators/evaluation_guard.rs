@@ -11,6 +11,14 @@ use storage::limits::LABEL_SET_BYTES;
 use storage::model::Labels;
 
 /// What limits an operator: a query or a view.
+///
+/// # Contract
+/// 1. Once [`Limits::check`] has failed it fails always: an operator that goes on after an error
+///    must be stopped again. *Checked:* the tests of [`crate::query::guard`].
+/// 2. [`Limits::grow`] counts either all of `bytes` or, if it fails, nothing.
+/// 3. The text of an error is shown only if no better reason is known: the limits keep the first
+///    reason themselves.
+/// 4. Both may be called from any thread and must not block.
 pub trait Limits {
     /// Fails when the operator must stop.
     fn check(&self) -> Result<(), EvalError>;

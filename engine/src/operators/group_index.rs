@@ -12,7 +12,7 @@ use std::sync::Arc;
 use storage::model::NativeHistogram;
 use storage::model::value::ABSENT;
 
-const NOBODY: u32 = u32::MAX;
+const NO_ROW: u32 = u32::MAX;
 
 /// The groups that must be computed again.
 #[derive(Default)]
@@ -26,6 +26,7 @@ impl DirtyGroups {
         if self.marked.len() <= group as usize {
             self.marked.resize(group as usize + 1, false);
         }
+        // A group is listed once, however many of its members changed.
         if !std::mem::replace(&mut self.marked[group as usize], true) {
             self.list.push(group);
         }
@@ -80,26 +81,31 @@ impl GroupMembers {
         let group = group as usize;
         let at = row as usize;
         if self.next.len() <= at {
-            self.next.resize(at + 1, NOBODY);
+            self.next.resize(at + 1, NO_ROW);
         }
-        if self.next[at] != NOBODY {
+        // `NO_ROW` as successor means that the row has no group: even a single row points to
+        // itself.
+        if self.next[at] != NO_ROW {
             return;
         }
         if self.last.len() <= group {
-            self.last.resize(group + 1, NOBODY);
+            self.last.resize(group + 1, NO_ROW);
         }
         let last = std::mem::replace(&mut self.last[group], row);
-        let before = if last == NOBODY { at } else { last as usize };
-        self.next[at] = if last == NOBODY { row } else { self.next[before] };
-        self.next[before] = if last == NOBODY { self.next[before] } else { row };
+        // The new row goes after the last one and points to the first; a list of one points to
+        // itself.
+        let before = if last == NO_ROW { at } else { last as usize };
+        self.next[at] = if last == NO_ROW { row } else { self.next[before] };
+        self.next[before] = if last == NO_ROW { self.next[before] } else { row };
     }
 
     /// The rows of a group.
     pub(super) fn of(&self, group: u32) -> impl Iterator<Item = usize> + '_ {
-        let last = self.last.get(group as usize).copied().filter(|last| *last != NOBODY);
+        let last = self.last.get(group as usize).copied().filter(|last| *last != NO_ROW);
         let mut next = last.map(|last| self.next[last as usize]);
         std::iter::from_fn(move || {
             let row = next?;
+            // The last row points to the first again, so the walk must end there.
             next = (Some(row) != last).then(|| self.next[row as usize]);
             Some(row as usize)
         })
@@ -147,6 +153,7 @@ impl GroupRows {
         out: &mut StepOutput,
         touched: &mut Vec<u32>,
     ) {
+        // One buffer for all groups: after each call all entries are `false` again.
         self.has_value.resize(out.values.len(), false);
         for (row, value) in found.values.drain(..) {
             self.keep(group, row);
@@ -157,6 +164,8 @@ impl GroupRows {
             out.set_histogram(row as usize, histogram, touched);
         }
         for row in self.rows.of(group) {
+            // Rows of the group that the new result lacks, such as a series that is no longer among
+            // the top.
             if !std::mem::take(&mut self.has_value[row]) {
                 out.set(row, ABSENT, touched);
             }

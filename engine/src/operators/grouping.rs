@@ -38,7 +38,7 @@ impl HeapSize for RowGroups {
 impl RowGroups {
     /// Adds the rows that `input` got since the last call; `key` returns a row's group labels.
     /// Returns whether there were any.
-    pub fn learn(
+    pub fn add_rows(
         &mut self,
         input: &StepOutput,
         mut key: impl FnMut(&Labels) -> Labels,
@@ -62,6 +62,8 @@ impl RowGroups {
             self.drops[group as usize] |= input.drops(row);
             self.of_row.push(group);
         }
+        // All members again: new rows may belong between others in the fixed order. New rows are
+        // rare.
         self.sort_members(input, eval_guard)?;
         Ok(true)
     }
@@ -75,8 +77,8 @@ impl RowGroups {
         group
     }
 
-    /// Like `learn`, and marks the groups to compute again: those of new and of changed rows.
-    pub(super) fn learn_dirty(
+    /// Like `add_rows`, and marks the groups to compute again: those of new and of changed rows.
+    pub(super) fn add_rows_and_mark(
         &mut self,
         input: &StepInput,
         dirty: &mut DirtyGroups,
@@ -84,14 +86,15 @@ impl RowGroups {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         let known = self.of_row.len();
-        let learnt = self.learn(input.out, key, eval_guard)?;
+        let added = self.add_rows(input.out, key, eval_guard)?;
         self.of_row[known..].iter().for_each(|group| dirty.mark(*group));
         if all_changed(input) {
             dirty.mark_all(self.len());
         } else {
+            // After `add_rows`, so that changed rows have a group.
             dirty.mark_changed(input, &self.of_row);
         }
-        Ok(learnt)
+        Ok(added)
     }
 
     /// Rows of group `group`, in the fixed order.
@@ -121,6 +124,8 @@ impl RowGroups {
             starts[g] += starts[g - 1];
         }
         let mut next = starts.clone();
+        // Rows come in the fixed order, and the counting sort is stable, so each group has them in
+        // this order.
         let rows = input.rows_by_labels(eval_guard)?;
         self.members = vec![0; self.of_row.len()];
         for row in rows {
@@ -139,6 +144,8 @@ pub fn group_key(grouping: &Grouping, labels: &Labels) -> Labels {
     if grouping.without {
         labels.filter(|n| n != METRIC_NAME && !listed(n))
     } else if grouping.labels.is_empty() {
+        // Without `by`, everything is one group. Filtering each row's labels would give the same,
+        // slower.
         Labels::default()
     } else {
         labels.filter(listed)
@@ -193,7 +200,9 @@ impl MatchNames {
     pub(super) fn with_included(&self, many: &Labels, one: &Labels) -> Labels {
         let mut given = one.iter().peekable();
         many.with_sorted(self.include.iter().map(|name| {
+            // Both lists are sorted, so one pass finds all names.
             while given.next_if(|(other, _)| *other < name.as_str()).is_some() {}
+            // A label that the other side lacks is removed from the result, as in Prometheus.
             let value = given.next_if(|(other, _)| other == name).map_or("", |(_, value)| value);
             (name.as_str(), value)
         }))

@@ -59,6 +59,7 @@ impl HistogramTotal {
             HistogramTotal::Sum(sum) => sum.merge(other.sum()),
             HistogramTotal::Mean(mean) => match other {
                 HistogramTotal::Mean(other) => mean.merge(other),
+                // Does not occur: both are of the same aggregation. One histogram is a mean of one.
                 HistogramTotal::Sum(other) => mean.merge(&HistogramMean::from_sum(other.clone(), 1.0, false)),
             },
         }
@@ -76,39 +77,45 @@ impl HistogramTotal {
             HistogramTotal::Sum(sum) => sum.value(),
             HistogramTotal::Mean(mean) => mean.value(),
         };
+        // Empty buckets are an effect of adding. They are dropped as in Prometheus, whose answer
+        // shows the spans.
         value.compact();
         value
     }
 
     /// The total as a row of the partial aggregate.
     fn to_row(&self) -> PartialRow {
-        let (sum, lost) = self.sum().parts();
+        let (sum, compensation) = self.sum().parts();
         let (reset, not_reset) = self.sum().hints_seen();
         let (count, incremental) = match self {
             HistogramTotal::Sum(_) => (ABSENT, false),
             HistogramTotal::Mean(mean) => (mean.count(), mean.is_incremental()),
         };
+        // Flags travel as a number in a further column, so that a partial aggregate has no format
+        // of its own between processes.
         let flag = |on: bool, flag: u32| if on { flag } else { 0 };
         let flags = flag(reset, RESET) | flag(not_reset, NOT_RESET) | flag(incremental, INCREMENTAL);
         PartialRow {
-            lanes: [HISTOGRAM, f64::from(flags), count],
+            columns: [HISTOGRAM, f64::from(flags), count],
             histogram: Some(Arc::new(sum)),
-            lost: Some(Arc::new(lost)),
+            compensation: Some(Arc::new(compensation)),
         }
     }
 
     /// The total from a row of the partial aggregate.
     fn of_row(
         op: AggregateOp,
-        lanes: [f64; 3],
+        columns: [f64; 3],
         sum: &NativeHistogram,
-        lost: &NativeHistogram,
+        compensation: &NativeHistogram,
     ) -> HistogramTotal {
-        let flags = lanes[1] as u32;
+        let flags = columns[1] as u32;
         let on = |flag: u32| flags & flag != 0;
-        let sum = HistogramSum::from_parts(sum, lost, (on(RESET), on(NOT_RESET)));
+        let sum = HistogramSum::from_parts(sum, compensation, (on(RESET), on(NOT_RESET)));
         match op {
-            AggregateOp::Avg => HistogramTotal::Mean(HistogramMean::from_sum(sum, lanes[2], on(INCREMENTAL))),
+            AggregateOp::Avg => {
+                HistogramTotal::Mean(HistogramMean::from_sum(sum, columns[2], on(INCREMENTAL)))
+            }
             _ => HistogramTotal::Sum(sum),
         }
     }
@@ -117,17 +124,17 @@ impl HistogramTotal {
 /// A shard's part of a group, as a row of the partial aggregate.
 pub(super) struct PartialRow {
     /// The value and the further columns.
-    pub(super) lanes: [f64; 3],
+    pub(super) columns: [f64; 3],
     /// The histogram of the row.
     pub(super) histogram: Option<Arc<NativeHistogram>>,
     /// Its compensation.
-    pub(super) lost: Option<Arc<NativeHistogram>>,
+    pub(super) compensation: Option<Arc<NativeHistogram>>,
 }
 
 impl PartialRow {
     /// A row without a histogram.
-    pub(super) fn of(lanes: [f64; 3]) -> PartialRow {
-        PartialRow { lanes, histogram: None, lost: None }
+    pub(super) fn of(columns: [f64; 3]) -> PartialRow {
+        PartialRow { columns, histogram: None, compensation: None }
     }
 }
 
@@ -149,17 +156,22 @@ impl<'a> GroupMember<'a> {
     /// The part in a row of the partial aggregate.
     pub(super) fn of_row(
         op: AggregateOp,
-        lanes: [f64; 3],
+        columns: [f64; 3],
         histogram: Option<&'a Arc<NativeHistogram>>,
-        lost: Option<&'a Arc<NativeHistogram>>,
+        compensation: Option<&'a Arc<NativeHistogram>>,
     ) -> GroupMember<'a> {
-        match (is_histogram(lanes[0]), histogram) {
+        match (is_histogram(columns[0]), histogram) {
             (false, None) => GroupMember::Float,
             (true, None) => GroupMember::Broken,
             (false, Some(histogram)) => GroupMember::Both(histogram),
-            (true, Some(sum)) => {
-                GroupMember::Part(Box::new(HistogramTotal::of_row(op, lanes, sum, lost.unwrap_or(sum))))
-            }
+            (true, Some(sum)) => GroupMember::Part(Box::new(HistogramTotal::of_row(
+                op,
+                columns,
+                sum,
+                // A part with a histogram always has a compensation; the other argument only
+                // satisfies the type.
+                compensation.unwrap_or(sum),
+            ))),
         }
     }
 }
@@ -193,6 +205,7 @@ impl MixedGroup {
     /// Adds a member of metric `metric`. After histograms that cannot be added, all others are
     /// ignored.
     pub(super) fn add(&mut self, member: GroupMember, metric: &str) {
+        // Prometheus stops adding at the first mismatch too, so later findings do not count.
         if self.broken {
             return;
         }
@@ -234,7 +247,9 @@ impl MixedGroup {
     /// The part of one shard, and its annotations.
     pub(super) fn into_row(self) -> (PartialRow, Vec<StepAnnotation>) {
         let row = match (self.floats, self.total) {
-            (true, _) => PartialRow { lanes: [0.0, ABSENT, ABSENT], histogram: self.histogram, lost: None },
+            (true, _) => {
+                PartialRow { columns: [0.0, ABSENT, ABSENT], histogram: self.histogram, compensation: None }
+            }
             (false, Some(total)) if !self.broken => total.to_row(),
             _ => PartialRow::of([HISTOGRAM, ABSENT, ABSENT]),
         };

@@ -9,7 +9,7 @@
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_changed};
-use super::metric_names::computed;
+use super::metric_names::{FlaggedLabels, computed};
 use super::{
     ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput, same_labelset,
     scalar::scalar_of,
@@ -99,7 +99,7 @@ impl HistogramFamilies {
 
     /// Adds the rows that the input got since the last call, and marks the families of new and of
     /// changed rows.
-    fn learn(&mut self, input: &StepInput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
+    fn add_rows(&mut self, input: &StepInput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
         let known = self.classic.len();
         for labels in &input.out.labels[known..] {
             eval_guard.row()?;
@@ -276,7 +276,7 @@ impl HistogramQuery {
             return vec![(0, bucket_fraction(params[0], params[1], buckets))];
         }
         let mut answers = Vec::with_capacity(params.len());
-        let mut fixed = None;
+        let mut repaired = None;
         for (i, q) in params.iter().enumerate() {
             // The kernel sorts the buckets in place: only the last quantile may use the original.
             let found = if i + 1 == params.len() {
@@ -284,10 +284,10 @@ impl HistogramQuery {
             } else {
                 bucket_quantile(*q, &mut buckets.clone())
             };
-            fixed = fixed.or(found.fixed);
+            repaired = repaired.or(found.repaired);
             answers.push((self.key(*q), found.value));
         }
-        if let Some(f) = fixed {
+        if let Some(f) = repaired {
             let place = self.vector();
             let name = self.name(family);
             of.notes.push(texts::forced_monotonicity(place, name, f.from, f.to, f.max_diff, t));
@@ -324,13 +324,13 @@ impl HistogramQuery {
             return Ok(*row);
         }
         let of = &self.families.labels[family as usize];
-        let (mut labels, drops) = computed(self.dialect, of, false, false);
+        let FlaggedLabels { mut labels, drops_name } = computed(self.dialect, of, false, false);
         if let HistogramFunction::Quantiles(label) = &self.function {
             let text = quantile_text(f64::from_bits(key.0));
             labels = labels.with_sorted([(label.as_str(), text.as_str())]);
         }
         eval_guard.relabelled(&labels, of)?;
-        let row = out.add_row_with_name_flag((labels, drops)) as u32;
+        let row = out.add_row_with_name_flag(FlaggedLabels::new(labels, drops_name)) as u32;
         self.rows.insert((family, key), row);
         Ok(row)
     }
@@ -356,7 +356,7 @@ impl Operator for HistogramQuery {
         if let HistogramFunction::Quantiles(label) = &self.function {
             check_name("histogram_quantiles()", label).map_err(|e| EvalError(e.to_string()))?;
         }
-        self.families.learn(vector, eval_guard)?;
+        self.families.add_rows(vector, eval_guard)?;
         let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits();
         if params.len() != self.params.len() || !params.iter().zip(&self.params).all(same) {
             self.families.dirty.mark_all(self.families.labels.len());
@@ -364,9 +364,9 @@ impl Operator for HistogramQuery {
         }
         let (mut of, mut found, mut touched) =
             (HistogramFamily::default(), GroupResult::default(), Vec::new());
-        let remarked = AnnotatedFamily { place: self.vector(), named: self.dialect.delayed_names };
+        let annotated = AnnotatedFamily { place: self.vector(), named: self.dialect.delayed_names };
         for family in self.families.dirty.take() {
-            let members = self.families.collect(family, vector.out, remarked, &mut of);
+            let members = self.families.collect(family, vector.out, annotated, &mut of);
             eval_guard.rows(1 + members)?;
             out.rows_looked_at += members;
             let mut answers = Vec::new();
@@ -397,7 +397,7 @@ impl Operator for HistogramQuery {
         if !self.checks_duplicates {
             return Ok(());
         }
-        self.duplicates.learn(out, eval_guard)?;
+        self.duplicates.add_rows(out, eval_guard)?;
         self.duplicates.check(out, eval_guard)
     }
 

@@ -1,6 +1,6 @@
 //! An output whose rows are replaced as a whole by each answer, and found again by their labels.
 
-use super::metric_names::Named;
+use super::metric_names::FlaggedLabels;
 use super::{ChangedRows, StepOutput};
 use crate::types::histogram_column::Sample;
 use std::collections::HashMap;
@@ -17,11 +17,12 @@ pub struct LabelledRows {
 impl LabelledRows {
     /// Makes `answer` the only rows of `out` with a value, and sets `out.changed` to the rows that
     /// changed.
-    pub fn replace(&mut self, out: &mut StepOutput, answer: Vec<(Named, Sample)>) {
+    pub fn replace(&mut self, out: &mut StepOutput, answer: Vec<(FlaggedLabels, Sample)>) {
         let mut touched = Vec::new();
         let mut present = vec![false; out.values.len()];
-        for ((labels, drops), sample) in answer {
-            let made = |labels: &Labels| out.add_row_with_name_flag((labels.clone(), drops));
+        for (FlaggedLabels { labels, drops_name }, sample) in answer {
+            let made =
+                |labels: &Labels| out.add_row_with_name_flag(FlaggedLabels::new(labels.clone(), drops_name));
             let row = *self.numbers.entry(labels).or_insert_with_key(made);
             present.resize(out.values.len(), false);
             present[row] = true;

@@ -2,7 +2,7 @@
 //! `label_replace` and `label_join`.
 
 use super::evaluation_guard::EvaluationGuard;
-use super::metric_names::{Named, computed};
+use super::metric_names::{FlaggedLabels, computed};
 use super::{
     ChangedRowIter, ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput,
     scalar::scalar_of,
@@ -54,7 +54,7 @@ impl Map {
             Kernel::Map(kernel) => SampleFunction::Floats(kernel),
             Kernel::MapOrClock(kernel) => SampleFunction::Plain(kernel),
             Kernel::Histogram(kernel) => SampleFunction::Histograms(kernel),
-            Kernel::Special(OperatorFunction::Timestamp) => SampleFunction::Time,
+            Kernel::Operator(OperatorFunction::Timestamp) => SampleFunction::Time,
             // `start_timestamp` of an expression: only selectors know start timestamps.
             _ => SampleFunction::Nothing,
         };
@@ -136,7 +136,7 @@ impl Operator for Map {
         let name_only = matches!(self.work, SampleFunction::Histograms(_)) && !dialect.delayed_names;
         let named = |labels: &Labels, drops| {
             if name_only {
-                (labels.filter(|name| name != METRIC_NAME), false)
+                FlaggedLabels::new(labels.filter(|name| name != METRIC_NAME), false)
             } else {
                 computed(dialect, labels, drops, keep)
             }
@@ -180,7 +180,7 @@ pub(super) fn add_rows(
     input: &StepInput,
     out: &mut StepOutput,
     eval_guard: &mut EvaluationGuard,
-    mut relabel: impl FnMut(&Labels, bool) -> Result<Named, EvalError>,
+    mut relabel: impl FnMut(&Labels, bool) -> Result<FlaggedLabels, EvalError>,
 ) -> Result<(), EvalError> {
     if out.labels.is_empty() {
         out.sorted = input.out.sorted;
@@ -188,7 +188,7 @@ pub(super) fn add_rows(
     for row in out.labels.len()..input.out.labels.len() {
         eval_guard.row()?;
         let named = relabel(&input.out.labels[row], input.out.drops(row))?;
-        eval_guard.relabelled(&named.0, &input.out.labels[row])?;
+        eval_guard.relabelled(&named.labels, &input.out.labels[row])?;
         out.add_row_with_name_flag(named);
     }
     Ok(())
@@ -207,7 +207,7 @@ pub(super) fn finish(
     if keeps_labels || out.sorted {
         return Ok(());
     }
-    duplicates.learn(out, eval_guard)?;
+    duplicates.add_rows(out, eval_guard)?;
     duplicates.check(out, eval_guard)
 }
 
@@ -243,7 +243,7 @@ impl Operator for Relabel {
             let named = self.texts.first().is_some_and(|label| label == METRIC_NAME);
             add_rows(&inputs[0], out, eval_guard, |labels, drops| {
                 let stays = named && drops && relabel.sets(labels);
-                Ok((relabel.apply(labels).map_err(failed)?, drops && !stays))
+                Ok(FlaggedLabels::new(relabel.apply(labels).map_err(failed)?, drops && !stays))
             })?;
         }
         out.sorted = false;

@@ -7,6 +7,7 @@
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_changed};
 use super::grouping::MatchNames;
+use super::metric_names::FlaggedLabels;
 use super::{ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput, binary};
 use crate::annotations::StepAnnotation;
 use crate::heap_size::HeapSize;
@@ -18,7 +19,7 @@ use storage::model::labels::describes_metric;
 use storage::model::value::{ABSENT, is_absent};
 use storage::model::{Labels, TimeMs};
 
-const NOBODY: u32 = u32::MAX;
+const NO_ROW: u32 = u32::MAX;
 
 /// Dense numbers for match keys, and the rows of both sides by key.
 pub(super) struct MatchIndex {
@@ -64,7 +65,7 @@ impl MatchIndex {
 
     /// Adds the rows that the inputs got since the last call, and marks the keys of new and of
     /// changed rows.
-    pub(super) fn learn(
+    pub(super) fn add_rows(
         &mut self,
         left: &StepInput,
         right: &StepInput,
@@ -81,6 +82,7 @@ impl MatchIndex {
                 eval_guard.row()?;
                 let next = labels.len() as u32;
                 let key = self.names.key(&side.labels[row]);
+                // Not by `entry`: the guard must have counted the labels before they are stored.
                 let known = ids.get(&key).copied();
                 if known.is_none() {
                     eval_guard.relabelled(&key, &side.labels[row])?;
@@ -108,12 +110,12 @@ impl MatchIndex {
 }
 
 /// The operator of such a match.
-pub struct Match {
+pub struct VectorMatch {
     op: BinaryOp,
     return_bool: bool,
     matching: VectorMatching,
     dialect: Dialect,
-    sided: MatchIndex,
+    index: MatchIndex,
     /// Output row by (row of the "many" side, row of the "one" side). The latter matters only if
     /// labels are copied from it.
     pairs: HashMap<(u32, u32), u32>,
@@ -122,25 +124,25 @@ pub struct Match {
     latest: Vec<(u32, u32)>,
     duplicates: DuplicateLabels,
     answers: GroupRows,
-    last: LastNote,
+    last: LastAnnotation,
     /// One side had no values at the latest evaluation.
     empty: bool,
 }
 
-impl Match {
-    /// The operator for [`crate::plan::physical::StepOp::Match`].
-    pub fn new(op: BinaryOp, return_bool: bool, matching: VectorMatching, dialect: Dialect) -> Match {
-        Match {
+impl VectorMatch {
+    /// The operator for [`crate::plan::physical::StepOp::VectorMatch`].
+    pub fn new(op: BinaryOp, return_bool: bool, matching: VectorMatching, dialect: Dialect) -> VectorMatch {
+        VectorMatch {
             op,
             return_bool,
-            sided: MatchIndex::new(&matching),
+            index: MatchIndex::new(&matching),
             matching,
             dialect,
             pairs: HashMap::new(),
             latest: Vec::new(),
             duplicates: DuplicateLabels::default(),
             answers: GroupRows::default(),
-            last: LastNote::default(),
+            last: LastAnnotation::default(),
             empty: true,
         }
     }
@@ -155,21 +157,28 @@ impl Match {
 
     /// The rows of the "many" side and of the "one" side, by key.
     fn members(&self) -> (&GroupMembers, &GroupMembers) {
-        let left = &self.sided.left;
-        let right = &self.sided.right;
+        let left = &self.index.left;
+        let right = &self.index.right;
+        // From here on there is only a "many" and a "one" side. One-to-one has the left side as
+        // "many".
         if self.swapped() { (right, left) } else { (left, right) }
     }
 
     /// The error of a match. If there are several, the first in label order, which is mostly the
     /// order of Prometheus' storage.
-    fn refusal(&self, one: &StepOutput, eval_guard: &mut EvaluationGuard) -> Result<EvalError, EvalError> {
-        let keys = if self.swapped() { &self.sided.left_keys } else { &self.sided.right_keys };
-        let mut first = vec![NOBODY; self.sided.labels.len()];
+    fn ambiguity_error(
+        &self,
+        one: &StepOutput,
+        eval_guard: &mut EvaluationGuard,
+    ) -> Result<EvalError, EvalError> {
+        let keys = if self.swapped() { &self.index.left_keys } else { &self.index.right_keys };
+        // This is slow, but it runs once: an ambiguous match fails the evaluation.
+        let mut first = vec![NO_ROW; self.index.labels.len()];
         for row in one.rows_by_labels(eval_guard)? {
             let key = keys[row as usize] as usize;
             let present = !is_absent(one.values[row as usize]);
             match first[key] {
-                NOBODY if present => first[key] = row,
+                NO_ROW if present => first[key] = row,
                 first if present => {
                     return Ok(self.duplicates(key, &one.labels[first as usize], &one.labels[row as usize]));
                 }
@@ -185,13 +194,13 @@ impl Match {
         let side = if self.swapped() { "left" } else { "right" };
         EvalError(format!(
             "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
-            braces(&self.sided.labels[key]),
+            braces(&self.index.labels[key]),
             braces(first.min(second)),
             braces(first.max(second)),
         ))
     }
 
-    /// The output row of a pair, created when it first occurs. If one side is `NOBODY`, it has the
+    /// The output row of a pair, created when it first occurs. If one side is `NO_ROW`, it has the
     /// labels of the match key.
     fn row_of(
         &mut self,
@@ -203,25 +212,30 @@ impl Match {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<usize, EvalError> {
         if self.latest.len() < sides.many.labels.len() {
-            self.latest.resize(sides.many.labels.len(), (NOBODY, NOBODY));
+            // Resized here and not per pair, because rows are only added at the beginning of an
+            // evaluation.
+            self.latest.resize(sides.many.labels.len(), (NO_ROW, NO_ROW));
         }
         let latest = self.latest.get(many_row as usize);
-        if let Some((_, row)) = latest.filter(|(one, row)| *one == one_row && *row != NOBODY) {
+        if let Some((_, row)) = latest.filter(|(one, row)| *one == one_row && *row != NO_ROW) {
             return Ok(*row as usize);
         }
-        let by_many_alone = self.matching.include.is_empty() && many_row != NOBODY;
+        // Without copied labels, the partner has no part in the labels of the result: another
+        // partner gives the same row, so a rolling restart of the "one" side adds none.
+        let by_many_alone = self.matching.include.is_empty() && many_row != NO_ROW;
         let pair = (many_row, if by_many_alone { 0 } else { one_row });
         let known = self.pairs.get(&pair).copied();
         let row = match known {
             Some(row) => row,
             None => {
                 let labels_of = |side: &StepOutput, row: u32| {
-                    side.labels.get(row as usize).unwrap_or(&self.sided.labels[key]).clone()
+                    side.labels.get(row as usize).unwrap_or(&self.index.labels[key]).clone()
                 };
                 let many = labels_of(sides.many, many_row);
+                // Labels of pairs are made once. `pairs` then finds the row by two numbers.
                 let labels = self.result_labels(&many, &labels_of(sides.one, one_row));
                 eval_guard.relabelled(&labels, &many)?;
-                let row = out.add_row_with_name_flag((labels, self.drops_later())) as u32;
+                let row = out.add_row_with_name_flag(FlaggedLabels::new(labels, self.drops_later())) as u32;
                 self.pairs.insert(pair, row);
                 row
             }
@@ -241,7 +255,8 @@ impl Match {
     /// The labels of the result of a pair.
     fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
         let drop_name = binary::drops_name(self.op, self.return_bool) && !self.drops_later();
-        let names = &self.sided.names;
+        let names = &self.index.names;
+        // With `group_left` or `group_right` the result has all labels of the "many" side.
         if !self.one_to_one() {
             let many = if drop_name { many.of_computed() } else { many.clone() };
             return names.with_included(&many, one);
@@ -256,7 +271,7 @@ impl Match {
         }
     }
 
-    /// Applies the operator to one pair; if one side is `NOBODY`, its `fill` value is used. Returns
+    /// Applies the operator to one pair; if one side is `NO_ROW`, its `fill` value is used. Returns
     /// whether the pair counts as a match: not if the operator does not support the types.
     fn pair(
         &mut self,
@@ -270,19 +285,22 @@ impl Match {
         eval_guard.row()?;
         let many = sides.many_cell(rows.0);
         let one = sides.one_cell(rows.1);
+        // The operator needs its operands in the order in which they are written.
         let (l, r) = if self.swapped() { (one, many) } else { (many, one) };
         let kept = if let SampleRef::Float(v) = l { v } else { ABSENT };
         let mut notes = Vec::new();
         let sample = binary::apply_cells(self.op, self.return_bool, l, r, kept, &mut notes);
-        let remarked = notes.pop();
-        let remarks = remarked.is_some();
-        if let Some(note) = remarked {
-            found.annotate(sides.turn(rows.0, rows.1, key), note);
+        let unsupported = notes.pop();
+        let is_unsupported = unsupported.is_some();
+        if let Some(note) = unsupported {
+            found.annotate(sides.order(rows.0, rows.1, key), note);
         }
         match sample {
             // With an annotation: the types are not supported. Without: a filter dropped the value.
             Sample::Float(v) if is_absent(v) => {
-                let matches = !remarks;
+                let matches = !is_unsupported;
+                // A dropped pair still has a row, so that equal labels are found whether or not the
+                // filter holds.
                 if matches && self.copies_labels() {
                     found.filtered.push(self.row_of(rows.0, rows.1, key, sides, out, eval_guard)? as u32);
                 }
@@ -335,14 +353,17 @@ impl Match {
             let (many, one) = self.members();
             found.many.clear();
             found.many.extend(present(many, key, sides.many));
+            // Only rows with a value now: two series of one key may take turns, as after a
+            // relabelling.
             let mut ones = present(one, key, sides.one);
-            let partner = ones.next().unwrap_or(NOBODY);
+            let partner = ones.next().unwrap_or(NO_ROW);
             if ones.next().is_some() {
                 return Ok(false);
             }
             partner
         };
-        let meets = partner != NOBODY || sides.fill_one.is_some();
+        // Without a partner and without a `fill`, rows of the "many" side have no result.
+        let meets = partner != NO_ROW || sides.fill_one.is_some();
         found.filtered.clear();
         let mut matched = 0;
         if meets {
@@ -355,8 +376,9 @@ impl Match {
                 }
             }
         }
-        if matched == 0 && partner != NOBODY && sides.fill_many.is_some() {
-            self.pair((NOBODY, partner), key as usize, sides, found, out, eval_guard)?;
+        // The "one" row found nobody, so it gets the value that is filled in for the other side.
+        if matched == 0 && partner != NO_ROW && sides.fill_many.is_some() {
+            self.pair((NO_ROW, partner), key as usize, sides, found, out, eval_guard)?;
         }
         self.check_grouping(found, out)?;
         Ok(true)
@@ -402,10 +424,10 @@ impl<'a> MatchSides<'a> {
 
     /// The order of a pair: pairs with a "many" row first, then filled ones, each by labels. Not by
     /// row number, which differs between views and queries.
-    fn turn(&self, many: u32, one: u32, key: usize) -> Turn {
-        let filled = many == NOBODY;
+    fn order(&self, many: u32, one: u32, key: usize) -> PairOrder {
+        let filled = many == NO_ROW;
         let (side, row) = if filled { (self.one, one) } else { (self.many, many) };
-        Turn { filled, labels: side.labels[row as usize].clone(), key: key as u32 }
+        PairOrder { filled, labels: side.labels[row as usize].clone(), key: key as u32 }
     }
 
     /// Whether there can be no result. With a `fill`, rows of one side are checked for duplicates
@@ -423,7 +445,7 @@ impl<'a> MatchSides<'a> {
 
 fn cell(side: &StepOutput, row: u32, fill: Option<f64>) -> SampleRef<'_> {
     match row {
-        NOBODY => fill.map_or(SampleRef::Absent, SampleRef::Float),
+        NO_ROW => fill.map_or(SampleRef::Absent, SampleRef::Float),
         row => side.cell(row as usize),
     }
 }
@@ -433,9 +455,9 @@ fn present<'a>(members: &'a GroupMembers, key: u32, side: &'a StepOutput) -> imp
     members.of(key).filter(|row| !is_absent(side.values[*row])).map(|row| row as u32)
 }
 
-/// The order of a pair, see [`MatchSides::turn`].
+/// The order of a pair, see [`MatchSides::order`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
+struct PairOrder {
     filled: bool,
     labels: Labels,
     key: u32,
@@ -444,27 +466,27 @@ struct Turn {
 /// The annotations of pairs in their order. As in Prometheus, only the last one of a step is
 /// returned; there the order of pairs is that of its storage.
 #[derive(Default)]
-struct LastNote {
-    notes: BTreeMap<Turn, StepAnnotation>,
-    turns: HashMap<u32, Turn>,
+struct LastAnnotation {
+    notes: BTreeMap<PairOrder, StepAnnotation>,
+    orders: HashMap<u32, PairOrder>,
 }
 
-impl LastNote {
+impl LastAnnotation {
     /// Replaces the annotation of a key.
-    fn replace(&mut self, key: u32, remark: Option<(Turn, StepAnnotation)>) {
-        if let Some(turn) = self.turns.remove(&key) {
-            self.notes.remove(&turn);
+    fn replace(&mut self, key: u32, annotation: Option<(PairOrder, StepAnnotation)>) {
+        if let Some(order) = self.orders.remove(&key) {
+            self.notes.remove(&order);
         }
-        if let Some((turn, note)) = remark {
-            self.turns.insert(key, turn.clone());
-            self.notes.insert(turn, note);
+        if let Some((order, note)) = annotation {
+            self.orders.insert(key, order.clone());
+            self.notes.insert(order, note);
         }
     }
 }
 
-impl HeapSize for LastNote {
+impl HeapSize for LastAnnotation {
     fn heap(&self) -> usize {
-        self.notes.len() * 2 * size_of::<(Turn, StepAnnotation)>()
+        self.notes.len() * 2 * size_of::<(PairOrder, StepAnnotation)>()
     }
 }
 
@@ -473,7 +495,7 @@ impl HeapSize for LastNote {
 struct KeyMatches {
     rows: GroupResult,
     /// The annotation of the last pair.
-    annotation: Option<(Turn, StepAnnotation)>,
+    annotation: Option<(PairOrder, StepAnnotation)>,
     /// Rows of the "many" side that have a value.
     many: Vec<u32>,
     /// Rows that a filter dropped, if they may have the same labels as others of the key.
@@ -481,14 +503,14 @@ struct KeyMatches {
 }
 
 impl KeyMatches {
-    fn annotate(&mut self, turn: Turn, note: StepAnnotation) {
-        if self.annotation.as_ref().is_none_or(|(last, _)| *last < turn) {
-            self.annotation = Some((turn, note));
+    fn annotate(&mut self, order: PairOrder, note: StepAnnotation) {
+        if self.annotation.as_ref().is_none_or(|(last, _)| *last < order) {
+            self.annotation = Some((order, note));
         }
     }
 }
 
-impl Operator for Match {
+impl Operator for VectorMatch {
     fn eval(
         &mut self,
         inputs: &[StepInput],
@@ -497,36 +519,40 @@ impl Operator for Match {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let sides = self.sides(inputs);
-        self.sided.learn(&inputs[0], &inputs[1], eval_guard)?;
+        self.index.add_rows(&inputs[0], &inputs[1], eval_guard)?;
         let empty = sides.is_empty();
         // If one side is empty and nothing is filled in, the other is not checked for duplicates.
         if std::mem::replace(&mut self.empty, empty) != empty {
-            self.sided.dirty.mark_all(self.sided.labels.len());
+            self.index.dirty.mark_all(self.index.labels.len());
         }
         let mut found = KeyMatches::default();
         let mut touched = Vec::new();
-        for key in self.sided.dirty.take() {
-            let members = self.sided.members(key);
+        for key in self.index.dirty.take() {
+            let members = self.index.members(key);
             eval_guard.rows(1 + members)?;
             out.rows_looked_at += members;
             if !empty && !self.key(key, sides, &mut found, &mut *out, eval_guard)? {
-                return Err(self.refusal(sides.one, eval_guard)?);
+                return Err(self.ambiguity_error(sides.one, eval_guard)?);
             }
+            // Also without an annotation, because the key may have had one before.
             self.last.replace(key, found.annotation.take());
+            // Rows of the key that are not in the result lose their value here.
             self.answers.replace(key, &mut found.rows, out, &mut touched);
         }
         out.notes
             .replace(self.last.notes.last_key_value().map(|(_, note)| note.clone()).into_iter().collect());
         out.changed = ChangedRows::Rows(touched);
-        self.duplicates.learn(out, eval_guard)?;
+        // Pairs of different keys may get the same labels, for example if `on` lists a label that
+        // the other key lacks.
+        self.duplicates.add_rows(out, eval_guard)?;
         // A timeout must not be reported as an ambiguous match, so time is checked before.
         eval_guard.rows(self.duplicates.pairs())?;
-        let alone = self.duplicates.check(out, &mut EvaluationGuard::free());
-        if self.one_to_one() { alone } else { alone.map_err(|_| grouping_labels()) }
+        let outcome = self.duplicates.check(out, &mut EvaluationGuard::free());
+        if self.one_to_one() { outcome } else { outcome.map_err(|_| grouping_labels()) }
     }
 
     fn bytes(&self) -> usize {
         let rows = self.pairs.heap() + self.latest.heap() + self.answers.heap() + self.last.heap();
-        self.sided.heap() + rows + self.duplicates.heap()
+        self.index.heap() + rows + self.duplicates.heap()
     }
 }

@@ -16,20 +16,35 @@ use storage::model::value::ABSENT;
 use storage::model::{Labels, TimeMs};
 
 /// The labels of a row, and whether it loses name, type and unit in the end.
-pub type Named = (Labels, bool);
+#[derive(Clone, Debug)]
+pub struct FlaggedLabels {
+    /// The labels.
+    pub labels: Labels,
+    /// Whether the row loses what describes its metric when the answer is complete.
+    pub drops_name: bool,
+}
+
+impl FlaggedLabels {
+    /// Labels with their flag.
+    pub fn new(labels: Labels, drops_name: bool) -> FlaggedLabels {
+        FlaggedLabels { labels, drops_name }
+    }
+}
 
 /// The labels of a value that is computed from one with `labels`. `keeps`: the function keeps the
 /// name.
-pub fn computed(dialect: Dialect, labels: &Labels, drops: bool, keeps: bool) -> Named {
-    match keeps {
-        true => (labels.clone(), drops),
-        false if dialect.delayed_names => (labels.clone(), true),
-        false => (labels.of_computed(), false),
+pub fn computed(dialect: Dialect, labels: &Labels, drops: bool, keeps: bool) -> FlaggedLabels {
+    if keeps {
+        FlaggedLabels::new(labels.clone(), drops)
+    } else if dialect.delayed_names {
+        FlaggedLabels::new(labels.clone(), true)
+    } else {
+        FlaggedLabels::new(labels.of_computed(), false)
     }
 }
 
 /// The labels of a series in a leaf.
-pub fn leaf_labels(leaf: &Leaf, labels: &Labels, dialect: Dialect) -> Named {
+pub fn leaf_labels(leaf: &Leaf, labels: &Labels, dialect: Dialect) -> FlaggedLabels {
     computed(dialect, labels, false, leaf.keeps_name())
 }
 
@@ -57,7 +72,7 @@ impl Operator for DropNames {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         add_rows(&inputs[0], out, eval_guard, |labels, drops| {
-            Ok((if drops { labels.of_computed() } else { labels.clone() }, false))
+            Ok(FlaggedLabels::new(if drops { labels.of_computed() } else { labels.clone() }, false))
         })?;
         let mut touched = Vec::new();
         let input = inputs[0].out;
@@ -65,7 +80,7 @@ impl Operator for DropNames {
         let mut hidden = HashSet::new();
         // Rows in strict label order have no duplicates.
         if !out.sorted {
-            self.duplicates.learn(out, eval_guard)?;
+            self.duplicates.add_rows(out, eval_guard)?;
             let floats = self.duplicates.floats_beside_histograms(input, eval_guard)?;
             hidden = if self.keeps_both { hidden } else { floats };
         }

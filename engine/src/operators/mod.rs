@@ -41,7 +41,7 @@ use crate::plan::Dialect;
 use crate::plan::physical::StepOp;
 use crate::types::histogram_column::{HistogramColumn, Sample, SampleRef, identical};
 use evaluation_guard::EvaluationGuard;
-use metric_names::Named;
+use metric_names::FlaggedLabels;
 use std::collections::HashSet;
 use std::sync::Arc;
 use storage::model::value::{ABSENT, HISTOGRAM, is_absent, is_histogram};
@@ -102,7 +102,8 @@ pub(crate) use sorting::sort_paced;
 
 /// Why an evaluation has no result; the texts are those of Prometheus. If a limit of a query was
 /// reached, its guard has the error.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct EvalError(pub String);
 
 /// Computes one step.
@@ -164,6 +165,7 @@ impl StepOutput {
 
     /// Adds a row without a value and returns its index.
     pub fn add_row(&mut self, labels: Labels) -> usize {
+        // Equal labels are not sorted either: `sorted` means that there are no duplicates.
         if self.sorted && self.labels.last().is_some_and(|last| *last >= labels) {
             self.sorted = false;
         }
@@ -180,9 +182,10 @@ impl StepOutput {
     }
 
     /// Adds a row that may lose its name in the end.
-    pub fn add_row_with_name_flag(&mut self, (labels, drops): Named) -> usize {
+    pub fn add_row_with_name_flag(&mut self, row: FlaggedLabels) -> usize {
+        let FlaggedLabels { labels, drops_name } = row;
         let row = self.add_row(labels);
-        if drops {
+        if drops_name {
             self.mark_name_dropped(row);
         }
         row
@@ -204,7 +207,10 @@ impl StepOutput {
     /// Sets a value, and adds the row to `touched` if it changed.
     #[inline]
     pub fn set(&mut self, row: usize, value: f64, touched: &mut Vec<u32>) {
+        // By bits: `==` would not see a NaN that becomes another, and would call NaN changed each
+        // time.
         if self.values[row].to_bits() != value.to_bits() {
+            // The row may have had a histogram; the value decides which of both counts.
             if !self.histograms.is_empty() {
                 self.histograms.set(row, None);
             }
@@ -256,6 +262,8 @@ impl StepOutput {
         }
         let shard = |r: u32| self.shards.get(r as usize).copied().unwrap_or(0);
         let order = |a: &u32, b: &u32| {
+            // By labels first: a port has the rows of one shard after those of another, and members
+            // of a group have the same labels only if they come from several shards.
             let by_labels = self.labels[*a as usize].cmp(&self.labels[*b as usize]);
             by_labels.then_with(|| shard(*a).cmp(&shard(*b)))
         };
@@ -315,18 +323,18 @@ pub struct DuplicateLabels {
     first: std::collections::HashMap<Labels, u32>,
     pairs: Vec<(u32, u32)>,
     /// Rows of pairs that had a value at any evaluation, for [`DuplicateLabels::check_ever`].
-    ever: HashSet<u32>,
+    had_value: HashSet<u32>,
 }
 
 impl HeapSize for DuplicateLabels {
     fn heap(&self) -> usize {
-        self.first.heap() + self.pairs.heap() + self.ever.heap()
+        self.first.heap() + self.pairs.heap() + self.had_value.heap()
     }
 }
 
 impl DuplicateLabels {
     /// Adds the rows that `out` got since the last call.
-    pub fn learn(&mut self, out: &StepOutput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
+    pub fn add_rows(&mut self, out: &StepOutput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
         for row in self.seen..out.labels.len() {
             eval_guard.row()?;
             match self.first.entry(out.labels[row].clone()) {
@@ -352,7 +360,7 @@ impl DuplicateLabels {
 
     /// Fails if two rows with the same labels have a value.
     pub fn check(&self, out: &StepOutput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
-        self.alone(|row| is_present(out, row), eval_guard)
+        self.check_single(|row| is_present(out, row), eval_guard)
     }
 
     /// Fails if two rows with the same labels have had values, even at different evaluations:
@@ -363,14 +371,15 @@ impl DuplicateLabels {
         out: &StepOutput,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        let rows = self.pairs.iter().flat_map(|(first, twin)| [*first, *twin]);
-        self.ever.extend(rows.filter(|row| is_present(out, *row)));
-        self.alone(|row| self.ever.contains(&row), eval_guard)
+        let rows = self.pairs.iter().flat_map(|(first, other)| [*first, *other]);
+        // Only rows of pairs are remembered. All other rows cannot collide.
+        self.had_value.extend(rows.filter(|row| is_present(out, *row)));
+        self.check_single(|row| self.had_value.contains(&row), eval_guard)
     }
 
     /// The rows whose labels another row has; a row may occur several times.
     pub fn rows(&self) -> impl Iterator<Item = usize> + '_ {
-        self.pairs.iter().flat_map(|(first, twin)| [*first as usize, *twin as usize])
+        self.pairs.iter().flat_map(|(first, other)| [*first as usize, *other as usize])
     }
 
     /// The rows with a float for which another row with the same labels has a histogram. Fails if
@@ -381,25 +390,26 @@ impl DuplicateLabels {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<HashSet<usize>, EvalError> {
         let histogram = |row: u32| is_histogram(out.values[row as usize]);
-        self.alone(histogram, eval_guard)?;
-        self.alone(|row| is_present(out, row) && !histogram(row), eval_guard)?;
+        // Each kind by itself: a float and a histogram of the same labels are one series.
+        self.check_single(histogram, eval_guard)?;
+        self.check_single(|row| is_present(out, row) && !histogram(row), eval_guard)?;
         if out.histograms.is_empty() {
             return Ok(HashSet::new());
         }
         // By the first row with the labels.
         let mut holds_histogram = HashSet::new();
-        for (first, twin) in &self.pairs {
+        for (first, other) in &self.pairs {
             eval_guard.row()?;
-            if histogram(*first) || histogram(*twin) {
+            if histogram(*first) || histogram(*other) {
                 holds_histogram.insert(*first);
             }
         }
         let meets = |(first, _): &&(u32, u32)| holds_histogram.contains(first);
-        let rows = self.pairs.iter().filter(meets).flat_map(|(first, twin)| [*first, *twin]);
+        let rows = self.pairs.iter().filter(meets).flat_map(|(first, other)| [*first, *other]);
         Ok(rows.filter(|row| is_present(out, *row) && !histogram(*row)).map(|row| row as usize).collect())
     }
 
-    fn alone(
+    fn check_single(
         &self,
         present: impl Fn(u32) -> bool,
         eval_guard: &mut EvaluationGuard,
@@ -407,10 +417,10 @@ impl DuplicateLabels {
         // Each pair has the first row of its labels, so a third row is compared with the first
         // only. Counting the values by first row also finds the second and the third.
         let mut owner: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
-        for (first, twin) in &self.pairs {
+        for (first, other) in &self.pairs {
             eval_guard.row()?;
             let count = owner.entry(*first).or_insert_with(|| u32::from(present(*first)));
-            *count += u32::from(present(*twin));
+            *count += u32::from(present(*other));
             if *count > 1 {
                 return Err(same_labelset());
             }
@@ -430,13 +440,13 @@ pub fn build(op: &StepOp, dialect: Dialect) -> Option<Box<dyn Operator>> {
         StepOp::Leaf(..)
         | StepOp::Port(_)
         | StepOp::Subquery(..)
-        | StepOp::Given(_)
+        | StepOp::ScalarParam(_)
         | StepOp::StoreQuery(_) => return None,
         StepOp::Number(n) => Box::new(scalar::Constant(n.0)),
-        StepOp::Clock(function, shift) => Box::new(scalar::Clock::new(*function, *shift)),
-        StepOp::MapClock(function, shift) => Box::new(scalar::MapClock::new(*function, *shift)),
+        StepOp::TimeScalar(function, shift) => Box::new(scalar::TimeScalar::new(*function, *shift)),
+        StepOp::TimeVector(function, shift) => Box::new(scalar::TimeVector::new(*function, *shift)),
         StepOp::ScalarBinary(op) => Box::new(scalar::ScalarBinary(*op)),
-        StepOp::Scalars(function) => Box::new(scalar::Scalars::new(*function)),
+        StepOp::ScalarFunction(function) => Box::new(scalar::ScalarFunction::new(*function)),
         StepOp::ToScalar => Box::new(scalar::ToScalar),
         StepOp::ToVector => Box::new(scalar::ToVector),
         StepOp::Map(function) => Box::new(map::Map::new(*function, dialect)),
@@ -447,13 +457,17 @@ pub fn build(op: &StepOp, dialect: Dialect) -> Option<Box<dyn Operator>> {
         StepOp::VectorScalar { op, return_bool, scalar_left } => {
             Box::new(binary::VectorScalar::new(*op, *return_bool, *scalar_left, dialect))
         }
-        StepOp::Match(op, return_bool, matching) => {
-            Box::new(matching::Match::new(*op, *return_bool, matching.clone(), dialect))
+        StepOp::VectorMatch(op, return_bool, matching) => {
+            Box::new(matching::VectorMatch::new(*op, *return_bool, matching.clone(), dialect))
         }
-        StepOp::Set(op, matching) => Box::new(sets::Set::new(*op, matching)),
-        StepOp::Partial(op, grouping) => Box::new(aggregate::Partial::new(*op, grouping.clone())),
-        StepOp::Merge(op, metric) => Box::new(aggregate::Merge::new(*op, metric.shown(dialect))),
-        StepOp::Group(op, grouping, text) => {
+        StepOp::SetOperator(op, matching) => Box::new(sets::SetOperator::new(*op, matching)),
+        StepOp::PartialAggregate(op, grouping) => {
+            Box::new(aggregate::PartialAggregate::new(*op, grouping.clone()))
+        }
+        StepOp::MergeAggregate(op, metric) => {
+            Box::new(aggregate::MergeAggregate::new(*op, metric.shown(dialect)))
+        }
+        StepOp::WholeGroup(op, grouping, text) => {
             Box::new(whole_group::WholeGroup::new(*op, grouping.clone(), text.clone()))
         }
         StepOp::Absent(labels) => Box::new(absent::Absent::new(labels.clone())),

@@ -14,6 +14,7 @@ pub(crate) fn set_scalar(out: &mut StepOutput, value: f64) {
         out.add_row(Labels::default());
     }
     let mut touched = Vec::new();
+    // A scalar that stays the same lists no row, so its readers are not evaluated.
     out.set(0, value, &mut touched);
     out.changed = ChangedRows::Rows(touched);
 }
@@ -40,19 +41,19 @@ impl Operator for Constant {
 }
 
 /// `time()` and similar functions.
-pub struct Clock {
+pub struct TimeScalar {
     kernel: Kernel,
     shift: i64,
 }
 
-impl Clock {
+impl TimeScalar {
     /// The operator of a function of kind `Clock` or `Query`.
-    pub fn new(function: FunctionRef, shift: i64) -> Clock {
-        Clock { kernel: function.0.kernel, shift }
+    pub fn new(function: FunctionRef, shift: i64) -> TimeScalar {
+        TimeScalar { kernel: function.0.kernel, shift }
     }
 }
 
-impl Operator for Clock {
+impl Operator for TimeScalar {
     fn eval(
         &mut self,
         _: &[StepInput],
@@ -60,9 +61,11 @@ impl Operator for Clock {
         out: &mut StepOutput,
         _: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
+        // The query offset of a rule also moves `time()`, as in Prometheus.
         let t = t - self.shift;
         let value = match self.kernel {
             Kernel::Clock(function) => function(t),
+            // A view is an instant query at every tick: its start and end are the tick.
             Kernel::Query(function) => function(QueryTimes::instant(t)),
             _ => f64::NAN,
         };
@@ -72,23 +75,23 @@ impl Operator for Clock {
 }
 
 /// `hour()` and similar functions without an argument.
-pub struct MapClock {
+pub struct TimeVector {
     function: fn(f64) -> f64,
     shift: i64,
 }
 
-impl MapClock {
+impl TimeVector {
     /// The operator of a function of kind `MapOrClock`.
-    pub fn new(function: FunctionRef, shift: i64) -> MapClock {
+    pub fn new(function: FunctionRef, shift: i64) -> TimeVector {
         let function = match function.0.kernel {
             Kernel::MapOrClock(function) => function,
             _ => |_| f64::NAN,
         };
-        MapClock { function, shift }
+        TimeVector { function, shift }
     }
 }
 
-impl Operator for MapClock {
+impl Operator for TimeVector {
     fn eval(
         &mut self,
         _: &[StepInput],
@@ -96,6 +99,7 @@ impl Operator for MapClock {
         out: &mut StepOutput,
         _: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
+        // Whole seconds: Prometheus cuts them off here, unlike in `time()`.
         set_scalar(out, (self.function)(((t - self.shift) / 1000) as f64));
         Ok(())
     }
@@ -125,19 +129,19 @@ impl Operator for ScalarBinary {
 }
 
 /// A function of scalars only.
-pub struct Scalars(fn(&[f64]) -> f64);
+pub struct ScalarFunction(fn(&[f64]) -> f64);
 
-impl Scalars {
+impl ScalarFunction {
     /// The operator of a function of kind `Scalars`.
-    pub fn new(function: FunctionRef) -> Scalars {
+    pub fn new(function: FunctionRef) -> ScalarFunction {
         match function.0.kernel {
-            Kernel::Scalars(kernel) => Scalars(kernel),
-            _ => Scalars(|_| f64::NAN),
+            Kernel::Scalars(kernel) => ScalarFunction(kernel),
+            _ => ScalarFunction(|_| f64::NAN),
         }
     }
 }
 
-impl Operator for Scalars {
+impl Operator for ScalarFunction {
     fn eval(
         &mut self,
         inputs: &[StepInput],
@@ -163,6 +167,7 @@ impl Operator for ToScalar {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         eval_guard.samples(inputs[0].out.values.len())?;
+        // A histogram is no scalar and does not count, as if it were not there.
         let mut present = inputs[0].out.values.iter().filter(|v| !is_absent(**v) && !is_histogram(**v));
         let value = match (present.next(), present.next()) {
             (Some(only), None) => *only,

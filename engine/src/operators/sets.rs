@@ -4,6 +4,7 @@
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{GroupResult, GroupRows};
 use super::matching::MatchIndex;
+use super::metric_names::FlaggedLabels;
 use super::{ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput};
 use crate::heap_size::HeapSize;
 use crate::plan::{BinaryOp, VectorMatching};
@@ -11,9 +12,9 @@ use storage::model::TimeMs;
 use storage::model::value::is_absent;
 
 /// The operator of the three.
-pub struct Set {
+pub struct SetOperator {
     op: BinaryOp,
-    sided: MatchIndex,
+    index: MatchIndex,
     /// By row of the left side and of the right side: its output row, created when it is first
     /// needed.
     left_rows: Vec<Option<u32>>,
@@ -22,12 +23,12 @@ pub struct Set {
     duplicates: DuplicateLabels,
 }
 
-impl Set {
-    /// The operator for [`crate::plan::physical::StepOp::Set`].
-    pub fn new(op: BinaryOp, matching: &VectorMatching) -> Set {
-        Set {
+impl SetOperator {
+    /// The operator for [`crate::plan::physical::StepOp::SetOperator`].
+    pub fn new(op: BinaryOp, matching: &VectorMatching) -> SetOperator {
+        SetOperator {
             op,
-            sided: MatchIndex::new(matching),
+            index: MatchIndex::new(matching),
             left_rows: Vec::new(),
             right_rows: Vec::new(),
             answers: GroupRows::default(),
@@ -42,11 +43,11 @@ fn carry(rows: &mut Vec<Option<u32>>, row: usize, input: &StepOutput, out: &mut 
         rows.resize(input.labels.len(), None);
     }
     *rows[row].get_or_insert_with(|| {
-        out.add_row_with_name_flag((input.labels[row].clone(), input.drops(row))) as u32
+        out.add_row_with_name_flag(FlaggedLabels::new(input.labels[row].clone(), input.drops(row))) as u32
     })
 }
 
-impl Set {
+impl SetOperator {
     /// Adds the rows of one key that the operator keeps.
     fn key(
         &mut self,
@@ -57,8 +58,8 @@ impl Set {
         found: &mut GroupResult,
     ) {
         let there = |side: &StepOutput, row: usize| !is_absent(side.values[row]);
-        let mut lefts = self.sided.left.of(key).filter(|row| there(left, *row)).peekable();
-        let mut rights = self.sided.right.of(key).filter(|row| there(right, *row)).peekable();
+        let mut lefts = self.index.left.of(key).filter(|row| there(left, *row)).peekable();
+        let mut rights = self.index.right.of(key).filter(|row| there(right, *row)).peekable();
         let (takes_left, takes_right) = match self.op {
             BinaryOp::Or => (true, lefts.peek().is_none()),
             op => (rights.peek().is_some() == (op == BinaryOp::And), false),
@@ -72,7 +73,7 @@ impl Set {
     }
 }
 
-impl Operator for Set {
+impl Operator for SetOperator {
     fn eval(
         &mut self,
         inputs: &[StepInput],
@@ -82,23 +83,23 @@ impl Operator for Set {
     ) -> Result<(), EvalError> {
         let left = inputs[0].out;
         let right = inputs[1].out;
-        self.sided.learn(&inputs[0], &inputs[1], eval_guard)?;
+        self.index.add_rows(&inputs[0], &inputs[1], eval_guard)?;
         let mut found = GroupResult::default();
         let mut touched = Vec::new();
-        for key in self.sided.dirty.take() {
-            let members = self.sided.members(key);
+        for key in self.index.dirty.take() {
+            let members = self.index.members(key);
             eval_guard.rows(1 + members)?;
             out.rows_looked_at += members;
             self.key(key, left, right, out, &mut found);
             self.answers.replace(key, &mut found, out, &mut touched);
         }
         out.changed = ChangedRows::Rows(touched);
-        self.duplicates.learn(out, eval_guard)?;
+        self.duplicates.add_rows(out, eval_guard)?;
         self.duplicates.check(out, eval_guard)
     }
 
     fn bytes(&self) -> usize {
         let rows = self.left_rows.heap() + self.right_rows.heap() + self.answers.heap();
-        self.sided.heap() + rows + self.duplicates.heap()
+        self.index.heap() + rows + self.duplicates.heap()
     }
 }

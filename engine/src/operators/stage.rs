@@ -93,6 +93,7 @@ impl Stage {
     /// Adds a step under a free number. Its inputs must have been added before.
     pub fn insert(&mut self, id: StepId, step: Arc<Step>) {
         if self.steps.len() <= id {
+            // Numbers are given by the graph of all views, so they come in any order and with gaps.
             self.steps.resize_with(id + 1, || None);
             self.outputs.resize_with(id + 1, || None);
         }
@@ -102,6 +103,7 @@ impl Stage {
             }
         }
         self.dirty.insert(id);
+        // Such a step has no input whose change would mark it.
         if step.op.follows_clock() {
             self.time_dependent.insert(id);
         }
@@ -220,6 +222,8 @@ impl Stage {
     /// ports have no operator. Returns whether the step was evaluated.
     pub fn eval(&mut self, id: StepId, t: TimeMs) -> bool {
         let Some(work) = self.work(id) else { return false };
+        // Taken out during the evaluation, because the guard borrows it while the stage is borrowed
+        // mutably.
         let labels = work.labels.take();
         let evaluated = self.eval_paced(id, t, &mut EvaluationGuard::of_view(labels.as_ref()));
         if let Some(work) = self.steps[id].as_mut().and_then(|node| node.work.as_mut()) {
@@ -232,6 +236,8 @@ impl Stage {
     fn work(&mut self, id: StepId) -> Option<&mut Work> {
         let outputs = &self.outputs;
         let node = self.steps[id].as_mut()?;
+        // A step whose inputs are empty gets no operator: see the file's head for how many there
+        // would be.
         if node.work.is_none() && inputs_unchanged(&node.step, |input| output_of(outputs, *input)) {
             return None;
         }
@@ -247,8 +253,12 @@ impl Stage {
             return false;
         };
         let Work { operator: Some(operator), seen, evaluated, .. } = &mut **work else { return false };
+        // Inputs have smaller numbers, so they are all in the first part, and the second part
+        // begins with the own output.
         let (before, rest) = self.outputs.split_at_mut(id);
         let is_stale = |(input, seen): (&StepId, &u64)| output_of(before, *input).version != *seen;
+        // A step may be marked although nothing changed for it, as when an input was evaluated for
+        // another view.
         if *evaluated && !step.op.follows_clock() && !step.inputs.iter().zip(&*seen).any(is_stale) {
             return false;
         }
@@ -258,8 +268,10 @@ impl Stage {
             StepInput { out, delta: delta(out, *seen, *evaluated) }
         };
         let inputs: Vec<StepInput> = step.inputs.iter().zip(&*seen).map(input).collect();
+        // The first error in the order of the inputs, so that it is the same in both runtimes.
         let failed = inputs.iter().find_map(|input| input.out.error.clone());
         out.rows_looked_at = 0;
+        // Kept until it is known whether this evaluation changes anything, see `finish_output`.
         let latest = std::mem::take(&mut out.changed);
         let rows = out.labels.len();
         let mut result =
@@ -272,6 +284,7 @@ impl Stage {
             debug_assert!(has_listed_rows(out), "clause 6 of the contract of `Operator`: changed rows exist");
             result = eval_guard.new_rows(out.labels.len() - rows).and_then(|()| eval_guard.count_pending());
         }
+        // Also after an error: `evaluated` makes the next call see all rows as changed anyway.
         for (seen, input) in seen.iter_mut().zip(&step.inputs) {
             *seen = output_of(before, *input).version;
         }
@@ -290,6 +303,13 @@ pub struct StepChange {
 }
 
 /// What the live runtime adds to the evaluation of a stage.
+///
+/// # Contract
+/// 1. [`Stage::eval_round`] calls the hooks on its own thread, for each step that is due and marked,
+///    in order of dependency: first `eval_leaf`, then `evaluated`, exactly once each.
+/// 2. `eval_leaf` fills the output of its step only, and increases its version if rows changed.
+///    Without that no reader is evaluated. *Checked:* `debug_assert!` that no step gets fewer rows.
+/// 3. `evaluated` must not evaluate steps: those after this one are still to come.
 pub trait StageHooks {
     /// Evaluates a step that has no operator, a leaf. Returns how many rows it read; `None`: the
     /// step has an operator.
@@ -308,13 +328,20 @@ impl Stage {
         let mut rows = 0;
         let mut from = 0;
         self.begin_round();
+        // Steps that are dirty but not due stay marked. They are evaluated in the round of their
+        // view.
         while let Some(step) = self.next_due(due, from) {
             let before = self.versions(step);
+            let rows_before = self.output(step).labels.len();
             rows += match hooks.eval_leaf(self, step, t) {
                 Some(rows) => rows,
                 None if self.eval(step, t) => self.output(step).rows_looked_at,
                 None => 0,
             };
+            debug_assert!(
+                self.output(step).labels.len() >= rows_before,
+                "clause 2 of the contract of `StageHooks`: rows are not removed"
+            );
             let after = self.versions(step);
             let change = StepChange { rows: after.0 != before.0, annotations: after.1 != before.1 };
             if change.rows {
@@ -351,9 +378,9 @@ fn inputs_unchanged<'a>(step: &Step, output: impl Fn(&StepId) -> &'a StepOutput)
         StepOp::Map(_)
         | StepOp::Negate
         | StepOp::VectorScalar { .. }
-        | StepOp::Partial(..)
+        | StepOp::PartialAggregate(..)
         | StepOp::DropNames => step.inputs.first().is_some_and(is_empty) && !step.inputs.iter().any(fails),
-        StepOp::Match(..) | StepOp::Set(..) => step.inputs.iter().all(is_empty),
+        StepOp::VectorMatch(..) | StepOp::SetOperator(..) => step.inputs.iter().all(is_empty),
         _ => false,
     }
 }
@@ -372,6 +399,7 @@ fn delta(input: &StepOutput, seen: u64, evaluated: bool) -> Option<&ChangedRows>
     }
     match input.version.wrapping_sub(seen) {
         0 => None,
+        // An output keeps only its latest change. Whoever missed more gets everything.
         1 => Some(&input.changed),
         _ => Some(&ChangedRows::All),
     }
@@ -383,10 +411,13 @@ fn delta(input: &StepOutput, seen: u64, evaluated: bool) -> Option<&ChangedRows>
 fn finish_output(out: &mut StepOutput, result: Result<(), EvalError>, latest: ChangedRows) -> bool {
     match result {
         Ok(()) => {
+            // Readers have failed with the error and know nothing of the values now.
             let recovered = out.error.take().is_some();
             if recovered {
                 out.changed = ChangedRows::All;
             }
+            // The version stays, so nobody is evaluated because of this. The older list must stay
+            // with its version, for readers that have not seen it.
             if out.changed == ChangedRows::Rows(Vec::new()) {
                 out.changed = latest;
             } else {
@@ -395,6 +426,7 @@ fn finish_output(out: &mut StepOutput, result: Result<(), EvalError>, latest: Ch
             true
         }
         Err(EvalError(error)) => {
+            // The same error again is no change: readers have passed it on already.
             if out.error.as_ref() != Some(&error) {
                 out.error = Some(error);
                 out.version += 1;

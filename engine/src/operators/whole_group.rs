@@ -1,9 +1,13 @@
 //! Aggregations that need all rows of a group in one place: `topk`, `bottomk`, `limitk`,
 //! `limit_ratio`, `quantile`, `stddev`, `stdvar`, `count_values`.
+//!
+//! Unlike a sum, their result cannot be merged from results of shards, so they run in the gather
+//! stage, over the rows of all shards. Only groups with a changed member are computed again.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupResult, GroupRows};
 use super::grouping::{RowGroups, group_key};
+use super::metric_names::FlaggedLabels;
 use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput, scalar::scalar_of, sort_paced};
 use crate::annotations::texts;
 use crate::annotations::{AnnotationTarget, StepAnnotation};
@@ -73,7 +77,7 @@ struct ValueCounts {
 }
 
 impl WholeGroup {
-    /// The operator for [`crate::plan::physical::StepOp::Group`].
+    /// The operator for [`crate::plan::physical::StepOp::WholeGroup`].
     pub fn new(op: AggregateOp, grouping: Grouping, text: Option<String>) -> WholeGroup {
         WholeGroup {
             op,
@@ -91,7 +95,8 @@ impl WholeGroup {
     }
 
     fn row_of_labels(&mut self, labels: Labels, drops: bool, out: &mut StepOutput) -> u32 {
-        let made = |labels: &Labels| out.add_row_with_name_flag((labels.clone(), drops)) as u32;
+        let made =
+            |labels: &Labels| out.add_row_with_name_flag(FlaggedLabels::new(labels.clone(), drops)) as u32;
         *self.by_labels.entry(labels).or_insert_with_key(made)
     }
 
@@ -105,6 +110,7 @@ impl WholeGroup {
         answer: &mut GroupAnswer,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
+        // A negative `k` selects nothing. Large values were rejected before.
         let k = param.max(0.0) as usize;
         if self.op != AggregateOp::LimitRatio && k == 0 {
             return Ok(());
@@ -113,9 +119,12 @@ impl WholeGroup {
         let mut rows: Vec<u32> = self.groups.members(group).iter().copied().filter(present).collect();
         match self.op {
             AggregateOp::LimitRatio => rows.retain(|r| in_ratio(&input.labels[*r as usize], param)),
+            // The first in the fixed order. Prometheus takes the first of its storage's order,
+            // which is that of labels too.
             AggregateOp::Limitk => rows.truncate(k),
             _ => {
                 let before = rows.len();
+                // Histograms have no order.
                 rows.retain(|r| !is_histogram(input.values[*r as usize]));
                 answer.ignored |= rows.len() < before;
                 let descending = self.op == AggregateOp::Topk;
@@ -129,9 +138,13 @@ impl WholeGroup {
             if self.of_input.len() <= row as usize {
                 self.of_input.resize(input.labels.len(), None);
             }
+            // A selected row keeps its labels, so each input row has at most one row of the output,
+            // made when it is first selected.
             let place = self.of_input[row as usize].get_or_insert_with(|| {
-                out.add_row_with_name_flag((input.labels[row as usize].clone(), input.drops(row as usize)))
-                    as u32
+                out.add_row_with_name_flag(FlaggedLabels::new(
+                    input.labels[row as usize].clone(),
+                    input.drops(row as usize),
+                )) as u32
             });
             answer.found.add(*place, input, row as usize);
         }
@@ -181,6 +194,7 @@ impl WholeGroup {
         answer: &mut GroupAnswer,
     ) {
         let members = self.groups.members(group).iter().map(|r| input.values[*r as usize]);
+        // A copy, since the quantile rearranges the values.
         let mut present: Vec<f64> = members.filter(|v| !is_absent(*v)).collect();
         if !input.histograms.is_empty() {
             let before = present.len();
@@ -214,6 +228,7 @@ impl WholeGroup {
         let label = self.text.clone().unwrap_or_default();
         self.counted.of_input.resize(input.out.labels.len(), None);
         let mut moved = Vec::new();
+        // New rows may be in both parts. The second visit finds nothing changed.
         for row in input.rows().chain(known..input.out.labels.len()) {
             out.rows_looked_at += 1;
             eval_guard.row()?;
@@ -225,6 +240,7 @@ impl WholeGroup {
             let now = match value {
                 None => None,
                 Some(value) => {
+                    // The value becomes a label, and a histogram's text may be long.
                     check_value("count_values()", &label, value.len())
                         .map_err(|e| EvalError(e.to_string()))?;
                     let of = &self.groups.labels[self.groups.of_row[row] as usize];
@@ -237,18 +253,20 @@ impl WholeGroup {
                 }
             };
             self.counted.counts.resize(out.labels.len(), 0);
+            // Counting is exact, so unlike sums a count may be updated by subtraction.
             let before = std::mem::replace(&mut self.counted.of_input[row], now);
-            for row in before.iter() {
-                self.counted.counts[*row as usize] -= 1;
+            if let Some(row) = before {
+                self.counted.counts[row as usize] -= 1;
             }
-            for row in now.iter() {
-                self.counted.counts[*row as usize] += 1;
+            if let Some(row) = now {
+                self.counted.counts[row as usize] += 1;
             }
             moved.extend(before.into_iter().chain(now));
         }
         let mut touched = Vec::new();
         for row in moved {
             let count = self.counted.counts[row as usize];
+            // Set after all rows were counted: a row may leave and enter the same count.
             out.set(row as usize, if count == 0 { ABSENT } else { f64::from(count) }, &mut touched);
         }
         out.changed = ChangedRows::Rows(touched);
@@ -297,6 +315,7 @@ fn group_key_of_count(grouping: &Grouping, label: &str, labels: Labels) -> Label
 /// The order of the result: best first, NaN last.
 fn rank(a: f64, b: f64, descending: bool) -> Ordering {
     match (a.is_nan(), b.is_nan()) {
+        // Equal values keep their order, because the sort is stable: so the earlier labels win.
         (true, true) => Ordering::Equal,
         (true, false) => Ordering::Greater,
         (false, true) => Ordering::Less,
@@ -321,6 +340,8 @@ fn whole(param: f64) -> Result<(), EvalError> {
 /// Whether `limit_ratio` selects a series: the same series as in Prometheus.
 fn in_ratio(labels: &Labels, ratio: f64) -> bool {
     let place = labels.sampling_hash() as f64 / u64::MAX as f64;
+    // A negative ratio selects the complement: `limit_ratio(0.3)` and `limit_ratio(-0.7)` together
+    // are everything.
     if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio }
 }
 
@@ -340,11 +361,13 @@ impl Operator for WholeGroup {
         let grouping = &self.grouping;
         let known = self.groups.of_row.len();
         let key = |labels: &Labels| group_key(grouping, labels);
-        self.groups.learn_dirty(&inputs[0], &mut self.dirty, key, eval_guard)?;
+        self.groups.add_rows_and_mark(&inputs[0], &mut self.dirty, key, eval_guard)?;
+        // The parameter decides in every group. It is compared by bits, so that NaN equals itself.
         if self.param.replace(param).is_none_or(|before| before.to_bits() != param.to_bits()) {
             self.dirty.mark_all(self.groups.len());
         }
         if self.op == AggregateOp::CountValues {
+            // `count_values` works with rows and not with groups, but the marks must not pile up.
             self.dirty.take();
             self.count_values(&inputs[0], known, out, eval_guard)?;
         } else {

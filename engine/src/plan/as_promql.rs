@@ -43,7 +43,7 @@ pub fn as_promql(plan: &Plan) -> String {
             format!("{}[{}:{step}]{}", operand(input), format_duration(*range), times(*offset, *at))
         }
         PlanOp::Call { function, args } => {
-            let is_info = matches!(function.0.kernel, Kernel::Special(OperatorFunction::Info));
+            let is_info = matches!(function.0.kernel, Kernel::Operator(OperatorFunction::Info));
             let text = |(i, arg): (usize, &Plan)| match &arg.op {
                 // It takes matchers, no selector.
                 PlanOp::Instant(selector) if is_info && i == 1 => {
@@ -69,6 +69,7 @@ fn operand(plan: &Plan) -> String {
     let text = as_promql(plan);
     match &plan.op {
         PlanOp::Binary(_) | PlanOp::Negate(_) | PlanOp::Plus(_) => format!("({text})"),
+        // `-1 ^ 2` is `-(1 ^ 2)`, and `+Inf` begins with a sign too.
         PlanOp::Number(_) if text.starts_with(['-', '+']) => format!("({text})"),
         _ => text,
     }
@@ -90,6 +91,7 @@ fn precedence(op: BinaryOp) -> u8 {
 fn joined(binary: &Binary) -> String {
     let own = precedence(binary.op);
     let left = match &binary.lhs.op {
+        // Operators associate to the left, except `^`.
         PlanOp::Binary(inner) if precedence(inner.op) >= own && binary.op != BinaryOp::Pow => {
             as_promql(&binary.lhs)
         }
@@ -110,6 +112,7 @@ fn matched(matching: &VectorMatching) -> String {
         Cardinality::OneToOne | Cardinality::ManyToMany => None,
     };
     let mut out = String::new();
+    // `ignoring ()` without labels is the default, but a group modifier needs it before it.
     if matching.on || !matching.labels.is_empty() || group.is_some() {
         let how = if matching.on { "on" } else { "ignoring" };
         out.push_str(&format!(" {how} ({})", names(&matching.labels)));
@@ -148,12 +151,14 @@ fn is_metric_word(name: &str) -> bool {
     let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
     name.starts_with(is_letter)
         && name.chars().all(|c| is_letter(c) || c == ':' || c.is_ascii_digit())
+        // Keywords are recognised in any case.
         && !WORDS.contains(&name.to_ascii_lowercase().as_str())
 }
 
 /// The name and the matchers of a selector.
 fn series(selector: &Selector) -> String {
     let is_name = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal && is_metric_word(&m.value);
+    // Only the first: a second matcher for the name is legal and stays among the matchers.
     let name = selector.matchers.iter().position(|m| is_name(&m));
     let rest = selector.matchers.iter().enumerate().filter(|(i, _)| Some(*i) != name).map(|(_, m)| m);
     let rest = listed(rest);
@@ -175,6 +180,7 @@ fn modifiers(selector: &Selector) -> String {
 fn times(offset: i64, at: Option<AtTime>) -> String {
     let mut out = match at {
         Some(AtTime::Time(ms)) => {
+            // Signs by hand: the whole part of -0.5 s is 0, which has none.
             let sign = if ms < 0 { "-" } else { "" };
             format!(" @ {sign}{}.{:03}", ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000)
         }

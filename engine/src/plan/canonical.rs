@@ -24,10 +24,10 @@ pub fn canonical(plan: &Plan) -> Plan {
         PlanOp::Range { selector, range } => PlanOp::Range { selector: selected(selector), range: *range },
         PlanOp::Call { function, args } => {
             let args = match function.0.kernel {
-                Kernel::Special(OperatorFunction::Absent | OperatorFunction::AbsentOverTime) => {
+                Kernel::Operator(OperatorFunction::Absent | OperatorFunction::AbsentOverTime) => {
                     args.iter().map(under_absent).collect()
                 }
-                Kernel::Special(OperatorFunction::Info) => args
+                Kernel::Operator(OperatorFunction::Info) => args
                     .iter()
                     .enumerate()
                     .map(|(i, arg)| if i == 0 { canonical(arg) } else { arg.clone() })

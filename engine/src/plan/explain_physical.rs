@@ -25,11 +25,11 @@ pub fn maintenance(leaf: &Leaf) -> &'static str {
     let Leaf::Window(function, _) = leaf else { return "the newest sample decides" };
     let Kernel::Window(kernel) = function.0.kernel else { return "all samples are read" };
     match kernel.method {
-        WindowMethod::Scan => "all samples are read",
-        WindowMethod::Ends { .. } => "from the ends of the window",
+        WindowMethod::Rescan => "all samples are read",
+        WindowMethod::Endpoints { .. } => "from the ends of the window",
         WindowMethod::Panes { .. } => "from partial results of 32 samples each",
-        WindowMethod::Trend(_) => "from lines through 32 samples each",
-        WindowMethod::Order(_) => "values are kept in order",
+        WindowMethod::LeastSquares(_) => "from lines through 32 samples each",
+        WindowMethod::Sorted(_) => "values are kept in order",
     }
 }
 
@@ -60,29 +60,29 @@ fn line(out: &mut String, depth: usize, text: &str) {
 fn title(step: &Step) -> String {
     match &step.op {
         StepOp::Leaf(source, leaf) => format!("{}: {}", leaf_title(source, leaf), maintenance(leaf)),
-        StepOp::Given(number) => format!("scalar {number}, asked before"),
+        StepOp::ScalarParam(number) => format!("scalar {number}, evaluated before"),
         StepOp::Number(number) => format!("number {}", number.0),
-        StepOp::Clock(function, shift) => format!("clock {}{}", function.0.name, shifted(*shift, None)),
-        StepOp::MapClock(function, shift) => {
+        StepOp::TimeScalar(function, shift) => format!("clock {}{}", function.0.name, shifted(*shift, None)),
+        StepOp::TimeVector(function, shift) => {
             format!("clock {} as vector{}", function.0.name, shifted(*shift, None))
         }
         StepOp::Map(function) => format!("map {}", function.0.name),
         StepOp::Negate => "negate".to_owned(),
         StepOp::Relabel(function, _) => format!("relabel {}", function.0.name),
         StepOp::ScalarBinary(op) => format!("scalars {}", op.as_str()),
-        StepOp::Scalars(function) => format!("scalars {}", function.0.name),
+        StepOp::ScalarFunction(function) => format!("scalars {}", function.0.name),
         StepOp::VectorScalar { op, return_bool, scalar_left } => {
             let order = if *scalar_left { "scalar with vector" } else { "vector with scalar" };
             format!("{order} {}{}", op.as_str(), if *return_bool { " bool" } else { "" })
         }
-        StepOp::Match(op, return_bool, matching) => {
+        StepOp::VectorMatch(op, return_bool, matching) => {
             let bool = if *return_bool { " bool" } else { "" };
             format!("match {}{bool} {}", op.as_str(), matched(matching))
         }
-        StepOp::Set(op, matching) => format!("set {} {}", op.as_str(), matched(matching)),
-        StepOp::Partial(op, grouping) => format!("partial {} {}", op.as_str(), grouped(grouping)),
-        StepOp::Merge(op, _) => format!("merge {}", op.as_str()),
-        StepOp::Group(op, grouping, _) => format!("group {} {}", op.as_str(), grouped(grouping)),
+        StepOp::SetOperator(op, matching) => format!("set {} {}", op.as_str(), matched(matching)),
+        StepOp::PartialAggregate(op, grouping) => format!("partial {} {}", op.as_str(), grouped(grouping)),
+        StepOp::MergeAggregate(op, _) => format!("merge {}", op.as_str()),
+        StepOp::WholeGroup(op, grouping, _) => format!("group {} {}", op.as_str(), grouped(grouping)),
         StepOp::Absent(_) => "absent".to_owned(),
         StepOp::ToScalar => "vector to scalar".to_owned(),
         StepOp::ToVector => "scalar to vector".to_owned(),

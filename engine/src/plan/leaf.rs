@@ -20,7 +20,7 @@ pub struct SampleSource {
     /// Only count and sum of native histograms are needed. Prometheus then skips the buckets when
     /// it reads, and derives for each histogram without a reset hint whether it follows a counter
     /// reset. That is visible in annotations.
-    pub skims: bool,
+    pub counts_only: bool,
 }
 
 /// What a leaf computes from the samples of a series.
@@ -68,7 +68,7 @@ impl SampleSource {
 impl Leaf {
     /// Whether the leaf may skip the buckets of native histograms where no step needs them: not if
     /// it needs them to find counter resets.
-    pub fn skims(&self) -> bool {
+    pub fn drops_buckets(&self) -> bool {
         match self {
             Leaf::Window(function, _) => {
                 !matches!(function.0.kernel, Kernel::Window(kernel) if kernel.expects_counter)

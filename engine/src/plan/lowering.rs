@@ -1,5 +1,7 @@
-//! Lowering: divides a plan into the two stages of a physical plan, node by node. Function calls
-//! are in [`function_calls`].
+//! Lowering: divides a plan into the two stages of a physical plan ([`super::physical`]), node by
+//! node from the leaves up. A step is local as long as all its inputs are and it needs rows of one
+//! shard only; from there on everything is in the gather stage. Function calls are in
+//! [`function_calls`].
 
 mod function_calls;
 mod store_queries;
@@ -49,6 +51,7 @@ pub(super) fn cut(
         buckets_needed: purpose == Purpose::Query { inner: true },
     };
     let root = lowering.lower(plan, 0)?;
+    // Even if everything is local, one step of the gather stage merges the shards.
     let mut root = lowering.gathered(root);
     let scalar = plan.kind() == ValueType::Scalar;
     // The rows of a subquery keep their names: the outer plan can read them, and they are dropped
@@ -104,6 +107,7 @@ impl Lowering {
         match place {
             LoweredStep::Gather(id) => id,
             LoweredStep::Local(id) => match self.scalar_of(id) {
+                // A port of a scalar would send the same number from every shard.
                 Some(op_inputs) => self.replicate(op_inputs),
                 None => self.gather_step(Step { op: StepOp::Port(id), inputs: Vec::new() }),
             },
@@ -115,8 +119,8 @@ impl Lowering {
     fn scalar_of(&self, id: StepId) -> Option<StepId> {
         let step = &self.physical.local[id];
         match step.op {
-            StepOp::Number(_) | StepOp::Clock(..) => Some(id),
-            StepOp::ScalarBinary(_) | StepOp::Scalars(_) | StepOp::Negate | StepOp::Map(_) => {
+            StepOp::Number(_) | StepOp::TimeScalar(..) => Some(id),
+            StepOp::ScalarBinary(_) | StepOp::ScalarFunction(_) | StepOp::Negate | StepOp::Map(_) => {
                 step.inputs.iter().all(|i| self.scalar_of(*i).is_some()).then_some(id)
             }
             _ => None,
@@ -131,6 +135,8 @@ impl Lowering {
 
     /// Adds a step that runs locally if all its inputs do.
     fn place(&mut self, op: StepOp, inputs: &[LoweredStep]) -> LoweredStep {
+        // One input in the gather stage is enough to bring the step there: a shard cannot read what
+        // the owner has.
         let local: Option<Vec<StepId>> =
             inputs.iter().map(|p| if let LoweredStep::Local(id) = p { Some(*id) } else { None }).collect();
         match local {
@@ -146,12 +152,16 @@ impl Lowering {
     }
 
     fn lower(&mut self, node: &PlanNode, depth: usize) -> Result<LoweredStep, LowerError> {
+        // Recursion over a deeply nested query would overflow the stack, which ends the process.
         if depth > crate::limits::PLAN_DEPTH {
             return unsupported("the expression is nested too deeply");
         }
+        // Asked for every node from the outside in, so the largest part that needs the store
+        // becomes one query.
         let query = self.store_query(node);
         let origin = if query.is_some() { StepOrigin::of_query(node) } else { StepOrigin::of(node) };
         self.origins.push(origin);
+        // Both hold for what is below this node only.
         let above = (self.counts_only, self.buckets_needed);
         self.enter(node);
         let place = match query {
@@ -177,6 +187,7 @@ impl Lowering {
                 let input = self.lower(input, depth + 1)?;
                 Ok(self.place(StepOp::Negate, &[input]))
             }
+            // It has no step: its only meaning is in the type checker.
             PlanOp::Plus(input) => self.lower(input, depth + 1),
             PlanOp::Binary(binary) => self.lower_binary(binary, depth),
             PlanOp::Aggregate(aggregate) => self.lower_aggregate(aggregate, depth),
@@ -191,10 +202,10 @@ impl Lowering {
             // The result of trimming depends on the buckets.
             PlanOp::Binary(b) if b.op.is_trim() => self.buckets_needed = true,
             PlanOp::Call { function, .. } => match function.0.kernel {
-                Kernel::Special(HistogramQuantile | HistogramQuantiles | HistogramFraction) => {
+                Kernel::Operator(HistogramQuantile | HistogramQuantiles | HistogramFraction) => {
                     self.buckets_needed = true
                 }
-                _ => self.counts_only |= function.0.skims,
+                _ => self.counts_only |= function.0.counts_only,
             },
             _ => {}
         }
@@ -206,7 +217,9 @@ impl Lowering {
             offset: selector.offset + self.shift,
             at: selector.at,
             extension: selector.extension,
-            skims: self.counts_only && !self.buckets_needed,
+            // Sources that differ in this are different leaves. A part of a plan that needs buckets
+            // anywhere above gets all of them.
+            counts_only: self.counts_only && !self.buckets_needed,
         }
     }
 
@@ -217,14 +230,16 @@ impl Lowering {
             (ValueType::Scalar, ValueType::Scalar) => self.place(StepOp::ScalarBinary(b.op), &[lhs, rhs]),
             (ValueType::Scalar, _) => {
                 let op = StepOp::VectorScalar { op: b.op, return_bool: b.return_bool, scalar_left: true };
+                // The vector is always input 0; `scalar_left` has the order.
                 self.place(op, &[rhs, lhs])
             }
             (_, ValueType::Scalar) => {
                 let op = StepOp::VectorScalar { op: b.op, return_bool: b.return_bool, scalar_left: false };
                 self.place(op, &[lhs, rhs])
             }
-            _ if b.op.is_set() => self.collect(StepOp::Set(b.op, b.matching.clone()), &[lhs, rhs]),
-            _ => self.collect(StepOp::Match(b.op, b.return_bool, b.matching.clone()), &[lhs, rhs]),
+            // Matching needs the rows of all shards: partners may be in any of them.
+            _ if b.op.is_set() => self.collect(StepOp::SetOperator(b.op, b.matching.clone()), &[lhs, rhs]),
+            _ => self.collect(StepOp::VectorMatch(b.op, b.return_bool, b.matching.clone()), &[lhs, rhs]),
         })
     }
 
@@ -232,9 +247,10 @@ impl Lowering {
         use AggregateOp::*;
         let input = self.lower(&a.input, depth + 1)?;
         if matches!(a.op, Sum | Avg | Count | Min | Max | AggregateOp::Group) {
-            let partial = self.place(StepOp::Partial(a.op, a.grouping.clone()), &[input]);
+            // Local if the input is. Then only groups travel, not series.
+            let partial = self.place(StepOp::PartialAggregate(a.op, a.grouping.clone()), &[input]);
             let metric = MetricName::of(&a.input);
-            return Ok(self.collect(StepOp::Merge(a.op, metric), &[partial]));
+            return Ok(self.collect(StepOp::MergeAggregate(a.op, metric), &[partial]));
         }
         let mut inputs = vec![input];
         let mut text = None;
@@ -243,7 +259,7 @@ impl Lowering {
             Some(param) => inputs.push(self.lower(param, depth + 1)?),
             None => {}
         }
-        Ok(self.collect(StepOp::Group(a.op, a.grouping.clone(), text), &inputs))
+        Ok(self.collect(StepOp::WholeGroup(a.op, a.grouping.clone(), text), &inputs))
     }
 }
 
@@ -256,6 +272,7 @@ fn set_origin(origins: &mut Vec<StepOrigin>, id: StepId, origin: StepOrigin) {
 }
 
 fn intern<K: Hash + Eq + Clone>(ids: &mut HashMap<K, StepId>, steps: &mut Vec<K>, step: K) -> StepId {
+    // Equal steps exist once, so the same expression at two places costs once.
     *ids.entry(step.clone()).or_insert_with(|| {
         steps.push(step);
         steps.len() - 1

@@ -52,6 +52,8 @@ pub struct PlanNode {
 
 impl PartialEq for PlanNode {
     fn eq(&self, other: &Self) -> bool {
+        // The span is left out: the same part at two places of a query is computed once, and only
+        // for messages its position matters.
         self.op == other.op
     }
 }
@@ -68,6 +70,8 @@ pub struct BitFloat(pub f64);
 
 impl PartialEq for BitFloat {
     fn eq(&self, other: &Self) -> bool {
+        // By bits, since `NaN` must equal itself for a plan to be found again, and `0` and `-0`
+        // give different results.
         self.0.to_bits() == other.0.to_bits()
     }
 }
@@ -313,6 +317,7 @@ pub struct FunctionRef(pub &'static Function);
 
 impl PartialEq for FunctionRef {
     fn eq(&self, other: &Self) -> bool {
+        // The table has one entry for each name. Comparing function pointers would not be reliable.
         self.0.name == other.0.name
     }
 }
@@ -324,6 +329,7 @@ impl Hash for FunctionRef {
 }
 impl Serialize for FunctionRef {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // By name and not by its index in the table, which changes with every new function.
         serializer.serialize_str(self.0.name)
     }
 }
@@ -333,6 +339,8 @@ impl<'de> Deserialize<'de> for FunctionRef {
         let function = crate::functions::lookup(&name);
         function
             .map(FunctionRef)
+            // The bytes may be those of another version. An unknown name is an error, not another
+            // function.
             .ok_or_else(|| serde::de::Error::custom(format!("unknown function {name:?}")))
     }
 }
@@ -373,6 +381,8 @@ impl PlanOp {
                 PlanOp::Binary(Box::new(Binary { lhs: f(&b.lhs), rhs: f(&b.rhs), ..(**b).clone() }))
             }
             PlanOp::Aggregate(a) => {
+                // The parameter first: it stands first in the query, and messages are in this
+                // order.
                 let param = a.param.as_ref().map(&mut *f);
                 PlanOp::Aggregate(Box::new(Aggregate { param, input: f(&a.input), ..(**a).clone() }))
             }
@@ -401,6 +411,7 @@ impl PlanNode {
             PlanOp::Subquery { input, .. } | PlanOp::Negate(input) | PlanOp::Plus(input) => vec![input],
             PlanOp::Call { args, .. } => args.iter().collect(),
             PlanOp::Binary(b) => vec![&b.lhs, &b.rhs],
+            // In the same order as in `map_inputs`: walks that pair both rely on it.
             PlanOp::Aggregate(a) => a.param.iter().chain([&a.input]).collect(),
         }
     }

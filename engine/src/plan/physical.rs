@@ -35,16 +35,16 @@ pub enum StepOp {
     Leaf(SampleSource, Leaf),
     /// In queries only: a scalar parameter of leaves that depends on series. Its values are those
     /// of [`PhysicalPlan::scalar_params`] with that number, evaluated before.
-    Given(usize),
+    ScalarParam(usize),
     /// A constant.
     Number(BitFloat),
     /// A scalar function of the evaluation time, shifted into the past by so many ms.
-    Clock(FunctionRef, i64),
+    TimeScalar(FunctionRef, i64),
     /// A function per sample; inputs: the vector (or scalar), then scalar parameters.
     Map(FunctionRef),
     /// A function per sample, applied to the evaluation time; a vector without labels. Shifted as
-    /// `Clock`.
-    MapClock(FunctionRef, i64),
+    /// `TimeScalar`.
+    TimeVector(FunctionRef, i64),
     /// Unary minus.
     Negate,
     /// New labels for each series.
@@ -52,7 +52,7 @@ pub enum StepOp {
     /// An operator between scalars.
     ScalarBinary(BinaryOp),
     /// A function of scalars only.
-    Scalars(FunctionRef),
+    ScalarFunction(FunctionRef),
     /// An operator between a vector (input 0) and a scalar (input 1).
     VectorScalar {
         /// The operator.
@@ -63,15 +63,15 @@ pub enum StepOp {
         scalar_left: bool,
     },
     /// An operator between vectors.
-    Match(BinaryOp, bool, VectorMatching),
+    VectorMatch(BinaryOp, bool, VectorMatching),
     /// `and`, `or`, `unless`.
-    Set(BinaryOp, VectorMatching),
+    SetOperator(BinaryOp, VectorMatching),
     /// The partial aggregate of each group in a shard.
-    Partial(AggregateOp, Grouping),
+    PartialAggregate(AggregateOp, Grouping),
     /// Merges the partial aggregates of all shards.
-    Merge(AggregateOp, MetricName),
+    MergeAggregate(AggregateOp, MetricName),
     /// An aggregation that needs all rows; inputs: vector, parameter (if it is a scalar).
-    Group(AggregateOp, Grouping, Option<String>),
+    WholeGroup(AggregateOp, Grouping, Option<String>),
     /// One sample with these labels if the count (input 0) has no row.
     Absent(Labels),
     /// The value of the only row, or NaN.
@@ -156,7 +156,7 @@ pub struct PhysicalPlan {
     pub scalar: bool,
     /// The subqueries, which steps of the gather stage reference by number.
     pub subqueries: Vec<Subquery>,
-    /// The scalar parameters, which [`StepOp::Given`] steps reference by number. They must be
+    /// The scalar parameters, which [`StepOp::ScalarParam`] steps reference by number. They must be
     /// evaluated first, at the same times.
     pub scalar_params: Vec<Plan>,
 }
@@ -190,6 +190,7 @@ impl PhysicalPlan {
 
     /// The step that decides the order of the answer.
     pub fn presentation_step(&self) -> &StepOp {
+        // Dropping names keeps the order of its input.
         let root = &self.gather[self.root];
         if root.op == StepOp::DropNames { &self.gather[root.inputs[0]].op } else { &root.op }
     }
@@ -200,9 +201,13 @@ impl StepOp {
     /// set timers.
     pub fn follows_clock(&self) -> bool {
         match self {
-            StepOp::Clock(..) | StepOp::MapClock(..) | StepOp::Subquery(..) | StepOp::Given(_) => true,
+            StepOp::TimeScalar(..)
+            | StepOp::TimeVector(..)
+            | StepOp::Subquery(..)
+            | StepOp::ScalarParam(_) => true,
             StepOp::StoreQuery(_) => true,
-            StepOp::Map(function) => matches!(function.0.kernel, Kernel::Special(_)),
+            // `timestamp()` of a computed value is the evaluation time.
+            StepOp::Map(function) => matches!(function.0.kernel, Kernel::Operator(_)),
             _ => false,
         }
     }

@@ -1,5 +1,10 @@
 //! What can be said about the labels of a plan's rows before evaluation, and the selectors of a
 //! plan.
+//!
+//! The graph of views needs this: whether a rule reads what another one records
+//! ([`RowLabels::may_match`]), and whether two rules may record the same series. Where the plan does
+//! not determine a label, the answer is "possible": an edge too many costs time, one too few would
+//! evaluate a rule before its input.
 
 use super::details::InfoSelector;
 use super::{
@@ -131,17 +136,17 @@ impl RowLabels {
             Kernel::Relabel(LabelFunction::Replace | LabelFunction::Join) => {
                 rows.forget_named_by(args.get(1))
             }
-            Kernel::Special(OperatorFunction::Absent | OperatorFunction::AbsentOverTime) => {
+            Kernel::Operator(OperatorFunction::Absent | OperatorFunction::AbsentOverTime) => {
                 return vector.map_or_else(RowLabels::none, |arg| RowLabels::of_absent(arg));
             }
-            Kernel::Special(OperatorFunction::HistogramQuantile | OperatorFunction::HistogramFraction) => {
+            Kernel::Operator(OperatorFunction::HistogramQuantile | OperatorFunction::HistogramFraction) => {
                 rows.forget(BUCKET_LABEL);
             }
-            Kernel::Special(OperatorFunction::HistogramQuantiles) => {
+            Kernel::Operator(OperatorFunction::HistogramQuantiles) => {
                 rows.forget(BUCKET_LABEL);
                 rows.forget_named_by(args.get(1));
             }
-            Kernel::Special(OperatorFunction::Info) => rows.add_unknown(),
+            Kernel::Operator(OperatorFunction::Info) => rows.add_unknown(),
             _ => {}
         }
         rows
@@ -225,9 +230,11 @@ pub fn for_each_selector(plan: &PlanNode, each: &mut dyn FnMut(&[Matcher])) {
     match &plan.op {
         PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => each(&selector.matchers),
         PlanOp::Call { function, args }
-            if matches!(function.0.kernel, Kernel::Special(OperatorFunction::Info)) =>
+            if matches!(function.0.kernel, Kernel::Operator(OperatorFunction::Info)) =>
         {
-            args.first().into_iter().for_each(|arg| for_each_selector(arg, each));
+            if let Some(vector) = args.first() {
+                for_each_selector(vector, each);
+            }
             let asked = match args.get(1).map(|arg| &arg.op) {
                 Some(PlanOp::Instant(selector)) => Some(selector.matchers.as_slice()),
                 _ => None,

@@ -39,7 +39,7 @@ pub fn plan_of_statement(text: &str, form: RowForm) -> Plan {
 /// The statement that a plan is, and the form of its rows; `None`: the plan is another one.
 pub fn statement_of(plan: &PlanNode) -> Option<(&str, RowForm)> {
     let PlanOp::Call { function, args } = &plan.op else { return None };
-    if !matches!(function.0.kernel, Kernel::Special(OperatorFunction::Statement)) {
+    if !matches!(function.0.kernel, Kernel::Operator(OperatorFunction::Statement)) {
         return None;
     }
     let [text, form] = args.as_slice() else { return None };

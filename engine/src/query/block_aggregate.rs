@@ -9,7 +9,7 @@
 use super::shard_evaluator::{PortBlock, StepValues};
 use super::value_block::ValueBlock;
 use crate::functions::aggregation::{AvgPartial, SumPartial, max, min};
-use crate::operators::aggregate::lanes;
+use crate::operators::aggregate::columns;
 use crate::operators::evaluation_guard::EvaluationGuard;
 use crate::operators::grouping::{RowGroups, group_key};
 use crate::operators::{EvalError, StepOutput};
@@ -31,7 +31,9 @@ pub(super) struct BlockAggregate {
 pub(super) fn of_ports(physical: &PhysicalPlan, ports: &[StepId]) -> Option<Vec<BlockAggregate>> {
     let aggregate = |port: &StepId| {
         let step = &physical.local[*port];
-        let (StepOp::Partial(op, grouping), [leaf]) = (&step.op, &step.inputs[..]) else { return None };
+        let (StepOp::PartialAggregate(op, grouping), [leaf]) = (&step.op, &step.inputs[..]) else {
+            return None;
+        };
         let plain = matches!(physical.local[*leaf].op, StepOp::Leaf(..));
         plain.then(|| BlockAggregate {
             leaf: *leaf,
@@ -53,8 +55,8 @@ impl BlockAggregate {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<PortBlock, EvalError> {
         let grouping = &self.grouping;
-        self.groups.learn(rows, |labels| group_key(grouping, labels), eval_guard)?;
-        let mut out = StepAccumulators::new(self.groups.len(), lanes(self.op), steps);
+        self.groups.add_rows(rows, |labels| group_key(grouping, labels), eval_guard)?;
+        let mut out = StepAccumulators::new(self.groups.len(), columns(self.op), steps);
         for group in 0..self.groups.len() {
             let members = self.groups.members(group);
             eval_guard.samples(members.len().saturating_mul(steps))?;
@@ -67,20 +69,22 @@ impl BlockAggregate {
         match self.op {
             AggregateOp::Sum => {
                 out.fold(group, members, SumPartial::of, SumPartial::add, |sum| {
-                    let [sum, c] = sum.lanes();
+                    let [sum, c] = sum.columns();
                     [sum, c, ABSENT]
                 });
             }
-            AggregateOp::Avg => out.fold(group, members, AvgPartial::of, AvgPartial::add, AvgPartial::lanes),
-            AggregateOp::Min => out.fold(group, members, |v| v, |m, v| *m = min(*m, v), alone),
-            AggregateOp::Max => out.fold(group, members, |v| v, |m, v| *m = max(*m, v), alone),
-            AggregateOp::Group => out.fold(group, members, |_| 1.0, |_, _| (), alone),
-            _ => out.fold(group, members, |_| 1.0, |n, _| *n += 1.0, alone),
+            AggregateOp::Avg => {
+                out.fold(group, members, AvgPartial::of, AvgPartial::add, AvgPartial::columns)
+            }
+            AggregateOp::Min => out.fold(group, members, |v| v, |m, v| *m = min(*m, v), to_single_column),
+            AggregateOp::Max => out.fold(group, members, |v| v, |m, v| *m = max(*m, v), to_single_column),
+            AggregateOp::Group => out.fold(group, members, |_| 1.0, |_, _| (), to_single_column),
+            _ => out.fold(group, members, |_| 1.0, |n, _| *n += 1.0, to_single_column),
         }
     }
 }
 
-fn alone(value: &f64) -> [f64; 3] {
+fn to_single_column(value: &f64) -> [f64; 3] {
     [*value, ABSENT, ABSENT]
 }
 
@@ -90,20 +94,20 @@ struct StepAccumulators {
 }
 
 impl StepAccumulators {
-    fn new(groups: usize, lanes: usize, steps: usize) -> StepAccumulators {
-        let step = || StepValues { floats: vec![vec![ABSENT; groups]; lanes], ..StepValues::default() };
+    fn new(groups: usize, columns: usize, steps: usize) -> StepAccumulators {
+        let step = || StepValues { floats: vec![vec![ABSENT; groups]; columns], ..StepValues::default() };
         StepAccumulators { steps: (0..steps).map(|_| step()).collect() }
     }
 
     /// Aggregates the rows of one group: `of` makes a partial result of the first value, `add` adds
-    /// the others, `lanes` gives its columns.
+    /// the others, `columns` gives its columns.
     fn fold<'a, A: Copy>(
         &mut self,
         group: usize,
         members: impl Iterator<Item = &'a [f64]>,
         of: impl Fn(f64) -> A,
         add: impl Fn(&mut A, f64),
-        lanes: impl Fn(&A) -> [f64; 3],
+        columns: impl Fn(&A) -> [f64; 3],
     ) {
         let mut sums: Vec<Option<A>> = vec![None; self.steps.len()];
         for row in members {
@@ -116,7 +120,7 @@ impl StepAccumulators {
         }
         for (step, sum) in self.steps.iter_mut().zip(&sums) {
             let Some(sum) = sum else { continue };
-            step.floats.iter_mut().zip(lanes(sum)).for_each(|(lane, value)| lane[group] = value);
+            step.floats.iter_mut().zip(columns(sum)).for_each(|(lane, value)| lane[group] = value);
         }
     }
 

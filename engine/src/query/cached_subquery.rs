@@ -14,7 +14,7 @@ use storage::store::{ChangedSince, StoreVersion};
 
 /// Samples before the window are removed only when they are more than 1/4 of the window: removing
 /// them moves all others.
-const GONE_PART: i64 = 4;
+const TRIM_FRACTION: i64 = 4;
 
 /// The answers of one subquery's plan at `from`, `from + step`, … before `until`.
 #[derive(Debug)]
@@ -23,12 +23,12 @@ pub(super) struct CachedSubquery {
     pub(super) step: i64,
     /// Whether answers may be cached, see [`super::subquery_cache`].
     pub(super) keeps: bool,
-    /// A sample at `t` can only change the answers of steps from `t + seen_from` on.
-    seen_from: i64,
+    /// A sample at `t` can only change the answers of steps from `t + visible_from` on.
+    visible_from: i64,
     /// Annotations that every query with several steps has.
     of_several: AnnotationSet,
     /// The version of the store that the answers saw; `None`: there are no answers.
-    pub(super) mark: Option<StoreVersion>,
+    pub(super) seen_version: Option<StoreVersion>,
     from: TimeMs,
     until: TimeMs,
     /// Rows have no samples before this time.
@@ -53,11 +53,11 @@ impl CachedSubquery {
         fold_times::warn_of_sorting(&input, &mut of_several);
         CachedSubquery {
             keeps: is_step_independent(&input, options.dialect),
-            seen_from: visibility::seen_from(&input, options),
+            visible_from: visibility::visible_from(&input, options),
             input,
             step,
             of_several,
-            mark: None,
+            seen_version: None,
             from: TimeMs::MIN,
             until: TimeMs::MIN,
             trimmed: TimeMs::MIN,
@@ -89,7 +89,7 @@ impl CachedSubquery {
 
     pub(super) fn forget(&mut self) {
         self.rows = SubqueryRows::default();
-        self.mark = None;
+        self.seen_version = None;
         self.notes.clear();
         self.from = TimeMs::MIN;
         self.until = TimeMs::MIN;
@@ -100,7 +100,7 @@ impl CachedSubquery {
     pub(super) fn forget_changed(&mut self, changed: ChangedSince) {
         match changed {
             ChangedSince::Nothing => {}
-            ChangedSince::From(t) => self.forget_from(t.saturating_add(self.seen_from)),
+            ChangedSince::From(t) => self.forget_from(t.saturating_add(self.visible_from)),
             ChangedSince::Everything => self.forget(),
         }
     }
@@ -119,9 +119,9 @@ impl CachedSubquery {
         for row in Arc::make_mut(&mut self.rows).iter_mut() {
             row.forget_from(until);
         }
-        self.notes.retain_mut(|noted| {
-            noted.until = noted.until.min(until);
-            noted.from < noted.until
+        self.notes.retain_mut(|entry| {
+            entry.until = entry.until.min(until);
+            entry.from < entry.until
         });
     }
 
@@ -136,20 +136,20 @@ impl CachedSubquery {
         rows.retain(|row| row.newest().is_some_and(|newest| newest >= grid.start));
         // Samples before the window: removed only when they are many, because the others are moved.
         let gone = grid.start.saturating_sub(self.trimmed);
-        if gone > (grid.end - grid.start) / GONE_PART {
+        if gone > (grid.end - grid.start) / TRIM_FRACTION {
             for row in rows.iter_mut() {
                 row.forget_before(grid.start);
             }
             self.trimmed = grid.start;
         }
-        self.notes.retain(|noted| noted.until > grid.start);
+        self.notes.retain(|entry| entry.until > grid.start);
         self.from = grid.start;
         self.until = self.until.max(grid.start);
         TimeGrid { start: self.until, ..grid }
     }
 
     /// Adds the answers at `grid`, which begins at `until`.
-    pub(super) fn learn(&mut self, grid: TimeGrid, answers: Vec<Series>, notes: AnnotationSet) {
+    pub(super) fn add_answers(&mut self, grid: TimeGrid, answers: Vec<Series>, notes: AnnotationSet) {
         append(Arc::make_mut(&mut self.rows), answers);
         self.until = grid.time(grid.len());
         if !notes.is_empty() {
@@ -159,7 +159,7 @@ impl CachedSubquery {
 
     /// Adds the annotations of a query over `grid`.
     pub(super) fn add_annotations(&self, grid: TimeGrid, notes: &mut AnnotationSet) {
-        self.notes.iter().for_each(|noted| notes.extend(noted.notes.clone()));
+        self.notes.iter().for_each(|entry| notes.extend(entry.notes.clone()));
         if grid.start != grid.end {
             notes.extend(self.of_several.clone());
         }

@@ -103,7 +103,7 @@ impl FloatSlices<'_> {
         out: &mut [f64],
         eval_guard: &mut EvaluationGuard,
     ) -> Result<SampleUsage, EvalError> {
-        match kernel.slide {
+        match kernel.batch_kernel {
             Some(slide) if places.ends.len() > 1 => {
                 work.steps.clear();
                 work.spans.clear();
@@ -159,7 +159,7 @@ impl FloatSlices<'_> {
 /// same number, it has no reset.
 fn count_resets(kernel: WindowKernel, vs: &[f64], resets: &mut Vec<u32>) {
     resets.clear();
-    if !matches!(kernel.moves, TimeDependence::Extrapolated) {
+    if !matches!(kernel.time_dependence, TimeDependence::Extrapolated) {
         return;
     }
     let mut count = 0;

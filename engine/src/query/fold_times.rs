@@ -51,7 +51,7 @@ pub(super) fn warn_of_sorting(plan: &PlanNode, notes: &mut AnnotationSet) {
     if is_pinned(plan) || matches!(plan.op, PlanOp::Subquery { .. }) {
         return;
     }
-    let sorts = |kernel| matches!(kernel, Kernel::Special(Sort | SortDesc | SortByLabel | SortByLabelDesc));
+    let sorts = |kernel| matches!(kernel, Kernel::Operator(Sort | SortDesc | SortByLabel | SortByLabelDesc));
     if matches!(&plan.op, PlanOp::Call { function, .. } if sorts(function.0.kernel)) {
         notes.add(&sort_in_range_query(AnnotationTarget::Whole), &StepOrigin::of(plan));
     }
@@ -72,8 +72,8 @@ fn is_pinned(plan: &PlanNode) -> bool {
         PlanOp::Call { function, args } => {
             let follows_time = match function.0.kernel {
                 Kernel::Clock(_) | Kernel::MapOrClock(_) | Kernel::Query(_) => true,
-                Kernel::Window(kernel) => matches!(kernel.moves, TimeDependence::Line(_)),
-                Kernel::Special(OperatorFunction::Timestamp) => !matches!(args[0].op, PlanOp::Instant(_)),
+                Kernel::Window(kernel) => matches!(kernel.time_dependence, TimeDependence::Linear(_)),
+                Kernel::Operator(OperatorFunction::Timestamp) => !matches!(args[0].op, PlanOp::Instant(_)),
                 _ => false,
             };
             !follows_time && args.iter().all(|arg| is_pinned(arg))
@@ -83,7 +83,7 @@ fn is_pinned(plan: &PlanNode) -> bool {
 
 /// Whether `plan` is an aggregation over an input that is the same at all times, with a parameter
 /// that is not.
-fn moves_its_parameter(plan: &PlanNode) -> Option<&Aggregate> {
+fn with_varying_parameter(plan: &PlanNode) -> Option<&Aggregate> {
     let PlanOp::Aggregate(aggregate) = &plan.op else { return None };
     let param = aggregate.param.as_ref()?;
     (!is_pinned(param) && is_pinned(&aggregate.input)).then_some(&**aggregate)
@@ -91,17 +91,18 @@ fn moves_its_parameter(plan: &PlanNode) -> Option<&Aggregate> {
 
 /// Whether any aggregation in the plan uses the parameter of the first step at all steps
 /// ([`pin_parameters`]).
-pub fn hangs_on_first_step(plan: &PlanNode) -> bool {
-    moves_its_parameter(plan).is_some() || plan.inputs().into_iter().any(|input| hangs_on_first_step(input))
+pub fn depends_on_first_step(plan: &PlanNode) -> bool {
+    with_varying_parameter(plan).is_some()
+        || plan.inputs().into_iter().any(|input| depends_on_first_step(input))
 }
 
 /// The plan with the parameters of such aggregations fixed to time `start`: Prometheus evaluates
 /// such an aggregation only once.
 pub(super) fn pin_parameters(plan: &Plan, start: TimeMs) -> Plan {
-    if !hangs_on_first_step(plan) {
+    if !depends_on_first_step(plan) {
         return plan.clone();
     }
-    let op = match moves_its_parameter(plan) {
+    let op = match with_varying_parameter(plan) {
         Some(aggregate) => {
             let param = aggregate.param.as_ref().map(|param| pinned(param, start));
             PlanOp::Aggregate(Box::new(Aggregate { param, ..aggregate.clone() }))

@@ -53,6 +53,7 @@ impl SampleUsage {
         self.samples += samples;
         self.fresh += fresh;
         self.points += 1;
+        // Of all windows only the current one is in memory, so the largest decides and not the sum.
         self.largest = self.largest.max(samples);
     }
 
@@ -159,6 +160,7 @@ impl QueryGuard {
             read: count(),
             held: count(),
             peak: count(),
+            // Shared, because these stay in memory while further subqueries run.
             subquery_samples: self.subquery_samples.clone(),
             steps: None,
             memory: self.memory.clone(),
@@ -170,7 +172,7 @@ impl QueryGuard {
 
     /// Takes the peak of a query inside this one. Its other counters are ignored, as in Prometheus:
     /// only the windows over its rows count.
-    pub fn adopt(&self, inner: &QueryGuard) {
+    pub fn merge_peak(&self, inner: &QueryGuard) {
         self.peak.fetch_max(inner.peak.load(Relaxed), Relaxed);
     }
 
@@ -201,6 +203,7 @@ impl QueryGuard {
 
     /// Stores the error that stops the query, and returns the first one.
     fn stop(&self, error: QueryError) -> QueryError {
+        // The first reason stays: threads that notice the stop later would report its consequences.
         self.stopped.get_or_init(|| error).clone()
     }
 
@@ -217,6 +220,7 @@ impl QueryGuard {
     ) -> Result<T, QueryError> {
         let mut eval_guard = EvaluationGuard::of_query(self);
         let done = work(&mut eval_guard);
+        // What the work has counted but not yet reported must be counted before its result is used.
         done.and_then(|done| eval_guard.count_pending().map(|()| done)).map_err(|e| self.failure(&e.0))
     }
 
@@ -238,18 +242,18 @@ impl QueryGuard {
 
     /// The timeout, and how much of it is left.
     #[allow(clippy::disallowed_methods, reason = "as above")]
-    pub fn patience(&self) -> (Duration, Duration) {
+    pub fn time_left(&self) -> (Duration, Duration) {
         (self.timeout, self.timeout.saturating_sub(self.started.elapsed()))
     }
 
-    /// What was read since `said`, which is updated.
-    pub(super) fn counted_since(&self, said: &mut RemoteUsage) -> RemoteUsage {
+    /// What was read since `reported`, which is updated.
+    pub(super) fn counted_since(&self, reported: &mut RemoteUsage) -> RemoteUsage {
         let now = RemoteUsage {
             samples: self.total.load(Relaxed),
             fresh: self.read.load(Relaxed),
             points: self.held.load(Relaxed),
         };
-        let before = std::mem::replace(said, now);
+        let before = std::mem::replace(reported, now);
         RemoteUsage {
             samples: now.samples - before.samples,
             fresh: now.fresh - before.fresh,
@@ -272,8 +276,11 @@ impl QueryGuard {
     pub fn count_samples(&self, seen: SampleUsage) -> Result<(), QueryError> {
         self.total.fetch_add(seen.samples, Relaxed);
         self.read.fetch_add(seen.fresh, Relaxed);
+        // Relaxed is enough: each counter is read by itself, and the limit may be noticed one piece
+        // of work late.
         let held = self.held.fetch_add(seen.points, Relaxed) + seen.points;
-        self.reach(held + seen.largest.saturating_sub(1))
+        // Minus one: the value of the largest window is among `points` already.
+        self.check_in_memory(held + seen.largest.saturating_sub(1))
     }
 
     /// Whether samples are also counted by step.
@@ -291,20 +298,22 @@ impl QueryGuard {
     }
 
     /// Fails if the answer so far has too many points.
-    pub fn hold(&self, points: usize) -> Result<(), QueryError> {
+    pub fn check_answer_size(&self, points: usize) -> Result<(), QueryError> {
         self.peak.fetch_max(self.held.load(Relaxed).saturating_add(points), Relaxed);
+        // The limit applies to the answer alone, the peak to everything that is in memory at this
+        // moment.
         if points > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
 
     /// Counts the rows of a subquery, which stay in memory until the outer query is complete. Fails
     /// if those of all subqueries are too many. Prometheus drops the rows of one before it
     /// evaluates the next, so it does not count this.
-    pub(super) fn keep(&self, samples: usize) -> Result<(), QueryError> {
+    pub(super) fn hold_subquery_samples(&self, samples: usize) -> Result<(), QueryError> {
         let kept = self.subquery_samples.fetch_add(samples, Relaxed).saturating_add(samples);
         if kept > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
 
-    /// The number of samples that [`QueryGuard::keep`] has counted.
+    /// The number of samples that [`QueryGuard::hold_subquery_samples`] has counted.
     pub(super) fn subquery_samples(&self) -> usize {
         self.subquery_samples.load(Relaxed)
     }
@@ -312,11 +321,12 @@ impl QueryGuard {
     /// Resets the number of kept subquery samples to `subquery_samples`, after the rows of inner subqueries
     /// were dropped.
     pub(super) fn release_subquery_samples(&self, kept: usize) {
+        // A plain store: subqueries of one query run one after the other.
         self.subquery_samples.store(kept, Relaxed);
     }
 
     /// Checks the number of samples in memory.
-    fn reach(&self, samples: usize) -> Result<(), QueryError> {
+    fn check_in_memory(&self, samples: usize) -> Result<(), QueryError> {
         self.peak.fetch_max(samples, Relaxed);
         if samples > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
@@ -382,12 +392,15 @@ mod tests {
         assert_eq!((counted.total, counted.read, counted.peak), (20, 8, 8));
         assert_eq!(counted.steps, [(7, 10, 6)]);
         assert_eq!(guard.count_samples(seen), Err(too_many()), "8 values and a window of 5 are more than 10");
-        assert_eq!(guard.hold(11), Err(too_many()));
+        assert_eq!(guard.check_answer_size(11), Err(too_many()));
         assert_eq!(guard.inner().count_samples(seen), Ok(()), "an inner query counts for itself");
-        assert_eq!((guard.inner().keep(6), guard.inner().keep(4)), (Ok(()), Ok(())));
-        assert_eq!(guard.keep(1), Err(too_many()), "but not for what stays in memory");
+        assert_eq!(
+            (guard.inner().hold_subquery_samples(6), guard.inner().hold_subquery_samples(4)),
+            (Ok(()), Ok(()))
+        );
+        assert_eq!(guard.hold_subquery_samples(1), Err(too_many()), "but not for what stays in memory");
         guard.release_subquery_samples(6);
-        assert_eq!((guard.keep(4), guard.subquery_samples()), (Ok(()), 10));
+        assert_eq!((guard.hold_subquery_samples(4), guard.subquery_samples()), (Ok(()), 10));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::value_block::ValueBlock;
 use super::{QueryError, QueryOptions};
 use crate::annotations::{AnnotationSet, StepOrigin};
 use crate::functions::Kernel;
+use crate::functions::findings::Findings;
 use crate::functions::series_slices::drop_stale;
 use crate::functions::window::TimedHistogram;
 use crate::operators::evaluation_guard::EvaluationGuard;
@@ -38,7 +39,7 @@ pub(super) struct LeafEvaluator {
     /// Whether the label `__type__`, not the end of the name, says what is a counter.
     pub(super) typed: bool,
     /// The metric of the latest annotation that it is not a counter.
-    pub(super) doubted: Option<String>,
+    pub(super) last_non_counter: Option<String>,
     pub(super) duplicates: DuplicateLabels,
     /// The bytes counted for the histograms of the current block.
     pub(super) histogram_bytes: usize,
@@ -79,7 +80,7 @@ pub(super) fn reach(
     let (back, ahead) = source.reach(leaf, options.lookback);
     let from = source.time(grid.start, grid.start, grid.end) - back;
     let to = source.time(grid.end, grid.start, grid.end) + ahead;
-    (from + i64::from(!source.skims), to)
+    (from + i64::from(!source.counts_only), to)
 }
 
 impl LeafEvaluator {
@@ -106,7 +107,7 @@ impl LeafEvaluator {
             histograms: Vec::new(),
             reads_starts: options.dialect.start_timestamps && leaf.reads_starts(),
             typed: options.dialect.type_and_unit_labels,
-            doubted: None,
+            last_non_counter: None,
             duplicates: DuplicateLabels::default(),
             histogram_bytes: 0,
         })
@@ -119,6 +120,7 @@ impl LeafEvaluator {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         eval_guard.new_rows(self.selection.labels.len())?;
+        // The index returns series in label order, and unchanged labels stay so.
         if self.leaf.keeps_name() {
             eval_guard.rows(self.selection.labels.len())?;
             out.add_sorted_rows(&self.selection.labels);
@@ -127,7 +129,7 @@ impl LeafEvaluator {
         for labels in &self.selection.labels {
             eval_guard.row()?;
             let named = leaf_labels(&self.leaf, labels, dialect);
-            eval_guard.relabelled(&named.0, labels)?;
+            eval_guard.relabelled(&named.labels, labels)?;
             out.add_row_with_name_flag(named);
         }
         Ok(())
@@ -141,7 +143,7 @@ impl LeafEvaluator {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         if !out.sorted {
-            self.duplicates.learn(out, eval_guard)?;
+            self.duplicates.add_rows(out, eval_guard)?;
         }
         Ok(self.duplicates.is_empty() && self.histograms.iter().all(HistogramColumn::is_empty))
     }
@@ -151,13 +153,15 @@ impl LeafEvaluator {
         &mut self,
         filling: &LeafBlockInput,
         scratch: &mut LeafScratch,
-        (origin, notes): (&StepOrigin, &mut AnnotationSet),
+        origin: &StepOrigin,
+        notes: &mut AnnotationSet,
     ) -> Result<(), QueryError> {
         let rows = self.selection.labels.len();
         let steps = filling.times.len();
         self.block.reset(rows, steps);
         self.histograms.clear();
         self.histograms.resize_with(steps, HistogramColumn::default);
+        // The histograms of the block before have been read.
         filling.guard.memory().shrink(std::mem::take(&mut self.histogram_bytes));
         let (from, to) = filling.span;
         // A selector without a range at one time needs only the newest sample, which is found
@@ -171,6 +175,7 @@ impl LeafEvaluator {
                 filling.guard.count_samples(std::mem::take(&mut seen))?;
                 filling.guard.check()?;
             }
+            // Decided per series: one series with histograms must not slow down all others.
             let mixed = self.is_mixed(row);
             scratch.ts.clear();
             scratch.vs.clear();
@@ -183,10 +188,16 @@ impl LeafEvaluator {
             };
             read?;
             if mixed {
-                seen.add(self.mixed(row, filling, scratch, (origin, notes), &mut eval_guard)?);
+                let mut findings = Findings::default();
+                seen.add(self.mixed(row, filling, scratch, &mut findings, &mut eval_guard)?);
+                let metric = self.selection.labels[row].name();
+                for note in findings.notes(metric, self.leaf.annotation_target()) {
+                    notes.add(&note, origin);
+                }
             } else {
                 let done = self.series(row, filling, scratch, &mut eval_guard);
                 seen.add(done.map_err(|e| filling.guard.failure(&e.0))?);
+                // Only with `stats=all`: it costs a lock for each step of each series.
                 if filling.guard.counts_steps() {
                     self.count_steps(filling, scratch);
                 }
@@ -222,6 +233,8 @@ impl LeafEvaluator {
         let (back, ahead) = self.source.reach(&self.leaf, lookback);
         let first = ends.iter().min().copied().unwrap_or(TimeMs::MAX);
         let last = ends.iter().max().copied().unwrap_or(TimeMs::MIN);
+        // Saturating: `@` and offsets may be anywhere in time. Plus one, since the left edge is
+        // exclusive.
         (first.saturating_sub(back).saturating_add(1), last.saturating_add(ahead))
     }
 

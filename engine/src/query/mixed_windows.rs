@@ -27,10 +27,10 @@ struct WindowSampleCounter {
 }
 
 impl WindowSampleCounter {
-    fn of(lanes: &SeriesSlices) -> WindowSampleCounter {
-        let floats = lanes.ts.iter().map(|t| (*t, 1));
+    fn of(slices: &SeriesSlices) -> WindowSampleCounter {
+        let floats = slices.ts.iter().map(|t| (*t, 1));
         let mut sums: Vec<(TimeMs, usize)> =
-            floats.chain(lanes.histograms.iter().map(|(t, h)| (*t, h.samples()))).collect();
+            floats.chain(slices.histograms.iter().map(|(t, h)| (*t, h.samples()))).collect();
         sums.sort_unstable_by_key(|(t, _)| *t);
         let mut sum = 0;
         for (_, count) in &mut sums {
@@ -67,13 +67,13 @@ impl LeafEvaluator {
             || (self.reads_starts && self.selection.has_starts(row))
     }
 
-    /// Computes series `row` over the block, and adds annotations. Its floats have been read.
+    /// Computes series `row` over the block. Its floats have been read.
     pub(super) fn mixed(
         &mut self,
         row: usize,
         filling: &LeafBlockInput,
         scratch: &mut LeafScratch,
-        notes: (&StepOrigin, &mut AnnotationSet),
+        findings: &mut Findings,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<SampleUsage, QueryError> {
         let (from, to) = filling.span;
@@ -82,11 +82,11 @@ impl LeafEvaluator {
         let reads_windows = matches!(self.leaf, Leaf::Window(..) | Leaf::Present(_));
         // Prometheus' iterator over a window begins at the left edge, which is not part of the
         // window but determines the reset hint of the next sample.
-        let first = from - i64::from(self.source.skims && reads_windows);
+        let first = from - i64::from(self.source.counts_only && reads_windows);
         self.selection.read_histograms(row, first, to, &mut scratch.histograms)?;
-        if self.source.skims {
+        if self.source.counts_only {
             derive_reset_hints(&mut scratch.histograms);
-            if self.leaf.skims() {
+            if self.leaf.drops_buckets() {
                 leave_buckets(&mut scratch.histograms);
             }
         }
@@ -97,17 +97,16 @@ impl LeafEvaluator {
         if reads_windows || smoothed {
             drop_stale(&mut scratch.ts, &mut scratch.vs);
         }
-        let lanes = SeriesSlices {
+        let slices = SeriesSlices {
             ts: &scratch.ts,
             vs: &scratch.vs,
             histograms: &scratch.histograms,
             starts: &scratch.starts,
         };
-        let mut findings = Findings::default();
-        let mut counter = WindowSampleCounter::of(&lanes);
+        let mut counter = WindowSampleCounter::of(&slices);
         for i in 0..filling.ends.len() {
             let before = counter.seen.samples;
-            let sample = self.sample(&lanes, filling, i, &mut findings)?;
+            let sample = self.sample(&slices, filling, i, findings)?;
             self.count(&mut counter, filling, i, &sample);
             eval_guard
                 .samples(ROW_SAMPLES + counter.seen.samples - before)
@@ -117,11 +116,6 @@ impl LeafEvaluator {
                 self.histogram_bytes += histogram_bytes(h);
             }
             self.put(i, row, sample);
-        }
-        let (origin, annotations) = notes;
-        let metric = self.selection.labels[row].name();
-        for note in findings.notes(metric, self.leaf.annotation_target()) {
-            annotations.add(&note, origin);
         }
         Ok(counter.seen)
     }
@@ -147,39 +141,39 @@ impl LeafEvaluator {
     /// The value at step `i` of the block.
     fn sample(
         &self,
-        lanes: &SeriesSlices,
+        slices: &SeriesSlices,
         filling: &LeafBlockInput,
         i: usize,
         findings: &mut Findings,
     ) -> Result<Sample, QueryError> {
         let end = filling.ends[i];
         let (back, ahead) = self.source.reach(&self.leaf, filling.lookback);
-        let newest = || lanes.newest(end - back, end);
+        let newest = || slices.newest(end - back, end);
         let seconds = |ms: Option<TimeMs>| Sample::Float(ms.map_or(ABSENT, |ms| ms as f64 / 1000.0));
         Ok(match &self.leaf {
             Leaf::Value if self.source.extension == Some(WindowExtension::Smoothed) => {
-                lanes.slice(end - back, end + ahead).smoothed(end, findings)
+                slices.slice(end - back, end + ahead).smoothed(end, findings)
             }
             Leaf::Value => newest().map_or(Sample::Float(ABSENT), |p| p.sample()),
             Leaf::Timestamp(_) => seconds(newest().map(|p| p.t())),
             Leaf::Info => newest().map_or(Sample::Float(ABSENT), |p| p.time_of_float()),
             Leaf::StartTimestamp if !self.reads_starts => Sample::Float(ABSENT),
-            Leaf::StartTimestamp => seconds(newest().map(|p| lanes.start_of(p.t()))),
+            Leaf::StartTimestamp => seconds(newest().map(|p| slices.start_of(p.t()))),
             Leaf::Present(_) => {
-                let none = lanes.slice(end - back, end).is_empty();
+                let none = slices.slice(end - back, end).is_empty();
                 Sample::Float(if none { ABSENT } else { 1.0 })
             }
             Leaf::Window(function, range) => {
                 let Kernel::Window(kernel) = function.0.kernel else { return Ok(Sample::Float(ABSENT)) };
-                let lanes = lanes.slice(end - back, end + ahead);
-                if lanes.is_empty() {
+                let slices = slices.slice(end - back, end + ahead);
+                if slices.is_empty() {
                     return Ok(Sample::Float(ABSENT));
                 }
                 let args = filling.params.get(i).map_or(&[][..], Vec::as_slice);
                 if let Some(check) = function.0.check {
-                    check(args).map_err(QueryError::Execution)?;
+                    check(args).map_err(|error| QueryError::Execution(error.to_string()))?;
                 }
-                let window = lanes.window(Window {
+                let window = slices.window(Window {
                     start: end - range,
                     end,
                     t: filling.times[i],
@@ -208,7 +202,7 @@ impl LeafEvaluator {
         let Leaf::Window(function, _) = &self.leaf else { return };
         let Kernel::Window(kernel) = function.0.kernel else { return };
         let labels = &self.selection.labels[row];
-        if !kernel.expects_counter || self.doubted.as_deref() == Some(labels.name()) {
+        if !kernel.expects_counter || self.last_non_counter.as_deref() == Some(labels.name()) {
             return;
         }
         let Some(note) = non_counter_annotation(labels, self.typed, AnnotationTarget::Operand(0)) else {
@@ -218,7 +212,7 @@ impl LeafEvaluator {
             notes.add(&note, origin);
             // Series with the same name are adjacent, and get the same annotation unless types
             // differ.
-            self.doubted = (!self.typed).then(|| labels.name().to_owned());
+            self.last_non_counter = (!self.typed).then(|| labels.name().to_owned());
         }
     }
 

@@ -32,7 +32,7 @@ mod tests;
 mod value_block;
 mod visibility;
 
-pub use fold_times::{depends_on_query_times, hangs_on_first_step};
+pub use fold_times::{depends_on_first_step, depends_on_query_times};
 pub use query_engine::QueryEngine;
 pub use series_catalog::{SeriesCatalog, count_labels, count_sample};
 pub use subquery_cache::{SampleBudget, SubqueryCache, SubqueryCacheReport};
@@ -258,11 +258,14 @@ impl Querier {
         plan: &Plan,
         t: TimeMs,
         options: &QueryOptions,
-        kept: Option<&mut SubqueryCache>,
+        cache: Option<&mut SubqueryCache>,
     ) -> Result<QueryAnswer, QueryError> {
+        // Before everything else, so that peers and subqueries, which have other grids, get these
+        // times as numbers.
         let plan = &fold_times::fold_query_times(plan, QueryTimes::instant(t));
         match &plan.op {
             PlanOp::Text(text) => {
+                // A string needs no plan of steps. Still it is checked whether the client is gone.
                 let guard = QueryGuard::within(options, &self.memory);
                 guard.check()?;
                 Ok(QueryAnswer::of(QueryValue::Text(t, text.clone()), AnnotationSet::default(), &guard))
@@ -277,13 +280,15 @@ impl Querier {
                 let mut notes = AnnotationSet::default();
                 let grid = TimeGrid { start: t, end: t, step: 1 };
                 let mut rows = self.subquery(&asked, grid, options, &guard, &mut notes)?;
+                // Outside of a query an operator drops the names. Here the subquery is the whole
+                // query, and two of its rows may become one series.
                 if rows.iter().any(|row| row.drops) {
                     rows.iter_mut().for_each(Series::drop_name);
                     rows = result::merged(rows, &guard)?;
                 }
                 Ok(QueryAnswer::of(QueryValue::Matrix(rows), notes, &guard))
             }
-            _ => self.run(plan, TimeGrid { start: t, end: t, step: 1 }, options, kept)?.instant(t),
+            _ => self.run(plan, TimeGrid { start: t, end: t, step: 1 }, options, cache)?.instant(t),
         }
     }
 
@@ -296,6 +301,7 @@ impl Querier {
         step: i64,
         options: &QueryOptions,
     ) -> Result<QueryAnswer, QueryError> {
+        // Prometheus rejects these before it evaluates anything, with this text.
         if let Some(kind) = match plan.kind() {
             ValueType::Matrix => Some("range vector"),
             ValueType::Text => Some("string"),
@@ -314,9 +320,9 @@ impl Querier {
         plan: &Plan,
         grid: TimeGrid,
         options: &QueryOptions,
-        kept: Option<&mut SubqueryCache>,
+        cache: Option<&mut SubqueryCache>,
     ) -> Result<result::QueryResult, QueryError> {
-        self.guarded(plan, false, grid, options, &Arc::new(QueryGuard::within(options, &self.memory)), kept)
+        self.guarded(plan, false, grid, options, &Arc::new(QueryGuard::within(options, &self.memory)), cache)
     }
 
     /// The samples of a selector in the `range` ms up to `t`.
@@ -329,29 +335,32 @@ impl Querier {
         guard: &QueryGuard,
     ) -> Result<QueryAnswer, QueryError> {
         guard.check()?;
-        let what = || PeerTask::Samples { selector: selector.clone(), range, t };
-        let mut asking = self.ask(what, options, guard)?;
+        // Peers are asked first and answered last, so that they read while this process reads.
+        let task = || PeerTask::Samples { selector: selector.clone(), range, t };
+        let mut peers = self.ask_peers(task, options, guard)?;
         let asked = range_selector::RangeSelection::new(selector, range, t, options);
         let mut rows = Vec::new();
         for shard in 0..SHARDS {
             guard.check()?;
+            // On the caller's thread: raw samples are limited by the size of the answer, not by
+            // computing.
             rows.extend(asked.of_shard(&self.store, shard, guard)?);
         }
-        rows.extend(asking.series(guard)?);
-        let notes = asking.end(guard)?;
+        rows.extend(peers.series(guard)?);
+        let notes = peers.end(guard)?;
         Ok(QueryAnswer::of(QueryValue::Matrix(result::merged(rows, guard)?), notes, guard))
     }
 
     /// Sends a task to the other processes.
-    fn ask(
+    fn ask_peers(
         &self,
-        what: impl FnOnce() -> PeerTask,
+        task: impl FnOnce() -> PeerTask,
         options: &QueryOptions,
         guard: &QueryGuard,
     ) -> Result<PeerQuery, QueryError> {
         let others = self.others.as_deref();
         others
-            .map_or_else(|| Ok(PeerQuery::default()), |others| PeerQuery::new(others, what(), options, guard))
+            .map_or_else(|| Ok(PeerQuery::default()), |others| PeerQuery::new(others, task(), options, guard))
     }
 
     /// Runs a plan, after its subqueries and the scalars that depend on series. The samples that a
@@ -364,9 +373,12 @@ impl Querier {
         grid: TimeGrid,
         options: &QueryOptions,
         guard: &Arc<QueryGuard>,
-        mut kept: Option<&mut SubqueryCache>,
+        mut cache: Option<&mut SubqueryCache>,
     ) -> Result<result::QueryResult, QueryError> {
+        // Prometheus evaluates some parameters only at the first step of a range.
         let plan = &fold_times::pin_parameters(plan, grid.start);
+        // Only the outermost plan of a part keeps names: within a subquery the names are dropped as
+        // in any query.
         let physical = if options.is_part && !inner {
             PhysicalPlan::of_part(plan, options.dialect)
         } else {
@@ -383,6 +395,7 @@ impl Querier {
         );
         let mut notes = AnnotationSet::default();
         if grid.start != grid.end {
+            // `sort()` has no effect in a range query, since the answer is a matrix.
             fold_times::warn_of_sorting(plan, &mut notes);
         }
         let windows = physical.subqueries.len() + physical.scalar_params.len();
@@ -392,39 +405,58 @@ impl Querier {
         }
         let mut rows = Vec::new();
         for asked in &physical.subqueries {
+            // A guard of its own, since the samples of a subquery are not those that the outer
+            // query reads. Deadline and memory are shared.
             let inner = Arc::new(guard.inner());
             let before = guard.subquery_samples();
             let held = guard.memory().size();
-            let found = self.rows(asked, grid, options, &inner, (&mut notes, kept.as_deref_mut()))?;
+            let found = self.rows(asked, grid, options, &inner, &mut notes, cache.as_deref_mut())?;
             // The rows of subqueries inside this one have been dropped.
+            // In this order: first forget what the inner evaluation held, then count the rows that
+            // remain. The other way round the limit would count both.
             guard.release_subquery_samples(before);
             guard.memory().shrink_to(held);
             guard.grow(found.iter().map(|row| row.bytes() + row.labels.encoded().len()).sum())?;
-            guard.keep(found.iter().map(|row| row.ts.len() + row.histograms.len()).sum())?;
-            guard.adopt(&inner);
+            guard.hold_subquery_samples(found.iter().map(|row| row.ts.len() + row.histograms.len()).sum())?;
+            guard.merge_peak(&inner);
             rows.push(found);
+            // Windows are counted before they are evaluated, so that a subquery with too many
+            // samples fails at once.
             rows.last().map_or(Ok(()), |rows| subquery::count_windows(asked, grid, rows, guard))?;
         }
-        let mut given = Vec::new();
+        let mut scalar_params = Vec::new();
         for plan in &physical.scalar_params {
             let held = guard.memory().size();
-            let mut inner = self.guarded(plan, inner, grid, options, guard, kept.as_deref_mut())?;
+            // A scalar that depends on series must be known before the local stage begins, in every
+            // shard. So it is a query of its own.
+            let mut inner = self.guarded(plan, inner, grid, options, guard, cache.as_deref_mut())?;
             notes.extend(inner.take_notes());
-            given.push(inner.scalars(grid));
+            scalar_params.push(inner.scalars(grid));
             guard.memory().shrink_to(held);
             guard.grow(grid.len() * size_of::<f64>())?;
         }
-        let what = || PeerTask::Steps { plan: plan.clone(), inner, grid, given: given.clone() };
-        let run =
-            query_run::QueryRun::new(self.store.clone(), physical, grid, options, (rows, given.clone()));
-        let asking = if run.reads_series() { self.ask(what, options, guard)? } else { PeerQuery::default() };
-        run.execute(&self.pools, guard, asking, notes)
+        let task =
+            || PeerTask::Steps { plan: plan.clone(), inner, grid, scalar_params: scalar_params.clone() };
+        let run = query_run::QueryRun::new(
+            self.store.clone(),
+            physical,
+            grid,
+            options,
+            rows,
+            scalar_params.clone(),
+        );
+        // A query of constants needs no other process, and so works while one is away.
+        let peers =
+            if run.reads_series() { self.ask_peers(task, options, guard)? } else { PeerQuery::default() };
+        run.execute(&self.pools, guard, peers, notes)
     }
 }
 
 impl QueryAnswer {
     /// The answer of a complete query. From now on only the answer counts as memory.
     fn of(value: QueryValue, notes: AnnotationSet, guard: &QueryGuard) -> QueryAnswer {
+        // The reservation of the query is handed over to the answer: it counts until the answer has
+        // been written out.
         guard.memory().shrink_to(value.bytes());
         let memory = AnswerMemory(Some(guard.memory().clone()));
         QueryAnswer { value, notes: notes.into_list(), samples: guard.samples(), memory }

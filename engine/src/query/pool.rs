@@ -10,7 +10,7 @@
 
 use super::QueryError;
 use super::guard::QueryGuard;
-use crate::limits::{LARGE_PLAN, LARGE_PLAN_VALUES, LARGE_QUERY, WAIT_LOOK};
+use crate::limits::{LARGE_PLAN, LARGE_PLAN_VALUES, LARGE_QUERY, WAIT_CHECK};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -98,15 +98,21 @@ impl Pool {
         Pool::start(name, threads, Priority::Niced)
     }
 
-    fn start(name: &str, threads: usize, yields: Priority) -> Pool {
+    fn start(name: &str, threads: usize, priority: Priority) -> Pool {
         let queue = Arc::new(JobQueue { jobs: Mutex::new((VecDeque::new(), false)), ready: Condvar::new() });
         let threads = threads.max(1);
         for i in 0..threads {
             let queue = queue.clone();
             let spawned =
-                std::thread::Builder::new().name(format!("{name}-{i}")).spawn(move || work(&queue, yields));
+                std::thread::Builder::new().name(format!("{name}-{i}")).spawn(move || work(&queue, priority));
             if let Err(error) = spawned {
-                tracing::error!(%error, name, "cannot start a thread");
+                tracing::error!(
+                    target: "query",
+                    %error,
+                    name,
+                    "the system starts no more threads: queries and reads of history are slower or stop; \
+                     raise the limit of threads, then restart the process"
+                );
             }
         }
         Pool { frees: queue.clone(), queue, threads }
@@ -164,8 +170,8 @@ impl Pool {
         }
         drop(send);
         loop {
-            let (_, left) = guard.patience();
-            match receive.recv_timeout(left.clamp(Duration::from_millis(1), WAIT_LOOK)) {
+            let (_, left) = guard.time_left();
+            match receive.recv_timeout(left.clamp(Duration::from_millis(1), WAIT_CHECK)) {
                 Ok((i, result)) => results[i] = Some(result),
                 Err(RecvTimeoutError::Timeout) => guard.check()?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(results),
@@ -188,9 +194,9 @@ impl Drop for Pool {
     }
 }
 
-fn work(queue: &JobQueue, yields: Priority) {
+fn work(queue: &JobQueue, priority: Priority) {
     nice();
-    if matches!(yields, Priority::Idle) {
+    if matches!(priority, Priority::Idle) {
         idle();
     }
     loop {

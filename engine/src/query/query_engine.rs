@@ -9,6 +9,23 @@ use crate::plan::Plan;
 use storage::model::TimeMs;
 
 /// Answers plans over history.
+///
+/// # Contract
+/// 1. All methods block, and may be called from several threads at once. Async code calls them on a
+///    blocking thread; on any other it stops the runtime's other tasks.
+/// 2. An answer is complete, or there is an error. What cannot be read now is
+///    [`QueryError::Unavailable`], which callers may try again; an answer without it would make
+///    alerts resolve.
+/// 3. The limits of [`QueryOptions`] hold for the whole query, whatever it consists of. After
+///    [`QueryOptions::cancel`] is set it ends soon after.
+/// 4. [`QueryEngine::instant_cached`] gives the answer of [`QueryEngine::instant`]. A cache belongs
+///    to one plan and one engine; it may be thrown away at any time. *Checked:*
+///    `subquery_cache_equals_fresh`.
+/// 5. [`QueryEngine::range`] has a point at a time exactly where the answer of
+///    [`QueryEngine::instant`] has a value, unless the plan depends on the times of the query
+///    ([`super::depends_on_query_times`]). A `step` below 1 counts as 1.
+/// 6. The memory of an answer counts until it and its copies are dropped
+///    ([`super::AnswerMemory`]); a fake need not count any.
 pub trait QueryEngine: Send + Sync {
     /// The answer at time `t`.
     fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<QueryAnswer, QueryError>;

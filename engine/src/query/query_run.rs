@@ -13,19 +13,20 @@ use super::subquery_rows::SubqueryRows;
 use super::{QueryError, QueryOptions, Series};
 use crate::annotations::{AnnotationSet, StepOrigin};
 use crate::limits::{
-    BLOCK_SHARE, BLOCK_STEPS, BLOCK_VALUE_BYTES, BLOCK_VALUES, LIGHT_ROWS, LIGHT_SPAN_MS, LONG_BLOCK_STEPS,
+    BLOCK_SHARE, BLOCK_STEPS, BLOCK_VALUE_BYTES, BLOCK_VALUES, INLINE_ROWS, INLINE_SPAN_MS, LONG_BLOCK_STEPS,
     ROW_SAMPLES, SERIES_BYTES, SMALL_QUERY,
 };
 use crate::operators::evaluation_guard::EvaluationGuard;
 use crate::operators::histogram_functions::HistogramQuery;
 use crate::operators::info::Info;
-use crate::operators::metric_names::DropNames;
+use crate::operators::metric_names::{DropNames, FlaggedLabels};
 use crate::operators::stage::Stage;
 use crate::operators::{ChangedRows, EvalError};
 use crate::plan::Dialect;
 use crate::plan::physical::{PhysicalPlan, StepId, StepOp};
 use crate::types::histogram_column::SampleRef;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 use storage::model::value::is_absent;
 use storage::model::{SHARDS, TimeMs};
@@ -79,11 +80,12 @@ impl QueryRun {
         physical: PhysicalPlan,
         grid: TimeGrid,
         options: &QueryOptions,
-        (subqueries, given): (Vec<SubqueryRows>, Vec<ScalarParam>),
+        subqueries: Vec<SubqueryRows>,
+        scalar_params: Vec<ScalarParam>,
     ) -> QueryRun {
         let physical = Arc::new(physical);
-        let given = Arc::new(given);
-        QueryRun { store, physical, grid, options: options.clone(), subqueries, scalar_params: given }
+        let scalar_params = Arc::new(scalar_params);
+        QueryRun { store, physical, grid, options: options.clone(), subqueries, scalar_params }
     }
 
     /// Whether the query reads series.
@@ -91,48 +93,64 @@ impl QueryRun {
         !ports_of(&self.physical).is_empty()
     }
 
-    /// Runs the query over the series of this process and those of `asking`: the other processes,
+    /// Runs the query over the series of this process and those of `peers`: the other processes,
     /// which are working on it already.
     pub(super) fn execute(
         self,
         pools: &QueryPools,
         guard: &Arc<QueryGuard>,
-        mut asking: PeerQuery,
+        mut peers: PeerQuery,
         mut notes: AnnotationSet,
     ) -> Result<QueryResult, QueryError> {
         guard.check()?;
+        // The peers have their task already and select at the same time. Their number of rows is
+        // read only after this, so that nothing waits.
         let mut shards = self.select(pools, guard)?;
         let mut gather = GatherStage::new(&self.physical, self.options.dialect);
         self.add_subqueries(&mut gather.stage, guard)?;
         let steps = self.grid.len();
+        // An instant query has one step, which is all steps: the operators of the plan do.
         if steps > 1 {
             gather.see_all_steps(&self.physical, self.options.dialect);
         }
-        let rows = rows_of(&shards) + asking.rows(guard)?;
+        // The sizes of blocks must be the same in all processes, because blocks are merged step by
+        // step. So they are chosen from the rows of the whole cluster.
+        let rows = rows_of(&shards) + peers.rows(guard)?;
         let large = pools.large(rows * steps, self.physical.gather.len());
-        let pool = if self.is_light(rows) { pools.inline() } else { large.unwrap_or(pools.usual()) };
+        // A large query has a pool of its own, so that it does not delay the small ones of
+        // dashboards.
+        let pool = if self.runs_inline(rows) { pools.inline() } else { large.unwrap_or(pools.usual()) };
         let size = block_steps(rows, guard.memory().limit());
-        asking.begin(size, guard)?;
+        peers.begin(size, guard)?;
         for from in (0..steps).step_by(size) {
             guard.check()?;
             let to = (from + size).min(steps);
+            // Reserved for the whole block before it is computed: when a shard notices the limit in
+            // the middle, the memory is already taken.
             let _block = guard.grow_for_now(rows * (to - from) * BLOCK_VALUE_BYTES)?;
-            let own = evaluate(&mut shards, pool, (from, to), guard)?;
-            let blocks = asking.block(own, to - from, guard)?;
+            // Own shards first: the peers have the size since `begin` and work on their block
+            // meanwhile.
+            let own = evaluate(&mut shards, pool, from..to, guard)?;
+            let blocks = peers.block(own, to - from, guard)?;
             let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
             gather = match large {
                 Some(pool) => gather.block_on_pool(blocks, times, pool, guard)?,
                 None => gather.block(blocks, &times, guard)?,
             };
-            guard.hold(gather.held)?;
+            // After each block and not only at the end, so that a query whose answer is too large
+            // stops early.
+            guard.check_answer_size(gather.held)?;
         }
         let root = self.physical.presentation_step();
-        let order = matches!(root, StepOp::Sort(_) | StepOp::SortByLabel(..) | StepOp::Group(..))
+        // The order of an instant vector comes from its outermost operator. Everything below may
+        // have any order, since matching and grouping do not see it.
+        let order = matches!(root, StepOp::Sort(_) | StepOp::SortByLabel(..) | StepOp::WholeGroup(..))
             .then(|| root.clone());
         for (_, run) in shards.into_iter() {
             notes.extend(run.into_notes());
         }
-        notes.extend(asking.end(guard)?);
+        // Also reads the peers' errors, so it must come before the answer is declared complete.
+        notes.extend(peers.end(guard)?);
         notes.extend(gather.notes);
         Ok(QueryResult {
             rows: gather.rows,
@@ -146,11 +164,13 @@ impl QueryRun {
     /// Replaces the operators of steps over subqueries by windows over their rows.
     fn add_subqueries(&self, stage: &mut Stage, guard: &QueryGuard) -> Result<(), QueryError> {
         for (id, step) in self.physical.gather.iter().enumerate() {
+            // Subqueries were evaluated before, so their steps need no input here and only slide
+            // over rows.
             if let StepOp::Subquery(number, windowed) = step.op {
-                let (asked, rows) =
-                    (self.physical.subqueries[number].clone(), self.subqueries[number].clone());
-                let window =
-                    SlidingWindow::new((asked, windowed), self.grid, rows, self.options.dialect, guard)?;
+                let subquery = self.physical.subqueries[number].clone();
+                let rows = self.subqueries[number].clone();
+                let dialect = self.options.dialect;
+                let window = SlidingWindow::new(subquery, windowed, self.grid, rows, dialect, guard)?;
                 stage.set_operator(id, Box::new(window));
             }
         }
@@ -169,7 +189,9 @@ impl QueryRun {
             return Ok(selected);
         }
         let mut shards = 0..SHARDS;
-        while self.is_light(rows_of(&selected))
+        // It is not known before the selection whether a query is small. So it begins as a small
+        // one and hands the rest of the shards to the pool once it is not.
+        while self.runs_inline(rows_of(&selected))
             && let Some(shard) = shards.next()
         {
             selected.extend(self.select_of(&[shard], pools.inline(), guard)?);
@@ -183,15 +205,17 @@ impl QueryRun {
 
     /// Whether the query is so small that waking a thread costs more, and nothing has to be read
     /// from disk.
-    fn is_light(&self, rows: usize) -> bool {
+    fn runs_inline(&self, rows: usize) -> bool {
         let leaves = self.physical.local.iter().filter_map(|step| match &step.op {
             StepOp::Leaf(source, leaf) => Some(leaf::reach(source, leaf, self.grid, &self.options)),
             _ => None,
         });
         let mut spans = leaves.map(|(from, to)| (from, to - from));
-        rows <= LIGHT_ROWS
+        // All three must hold: many rows and many steps cost time on one thread, and a read from
+        // disk would block the caller's thread.
+        rows <= INLINE_ROWS
             && self.grid.len() == 1
-            && spans.all(|(from, span)| span <= LIGHT_SPAN_MS && self.store.has_in_memory(from))
+            && spans.all(|(from, span)| span <= INLINE_SPAN_MS && self.store.has_in_memory(from))
     }
 
     fn select_of(
@@ -201,17 +225,27 @@ impl QueryRun {
         guard: &Arc<QueryGuard>,
     ) -> Result<ShardGroup, QueryError> {
         let jobs = shards.chunks(shards.len().div_ceil(pool.threads().min(4))).map(|shards| {
-            let (store, physical, grid, options) =
-                (self.store.clone(), self.physical.clone(), self.grid, self.options.clone());
+            let store = self.store.clone();
+            let physical = self.physical.clone();
+            let grid = self.grid;
+            let options = self.options.clone();
             let shards = shards.to_vec();
-            let given = self.scalar_params.clone();
+            let scalar_params = self.scalar_params.clone();
             let guard = guard.clone();
             let job = move || -> Result<ShardGroup, QueryError> {
                 let mut runs = Vec::new();
                 for shard in shards {
                     guard.check()?;
-                    let asked = (&given[..], grid, &options);
-                    let run = ShardEvaluator::new(&store, shard, &physical, asked, &guard)?;
+                    let run = ShardEvaluator::new(
+                        &store,
+                        shard,
+                        &physical,
+                        &scalar_params,
+                        grid,
+                        &options,
+                        &guard,
+                    )?;
+                    // A shard without matching series takes no part: most queries touch few shards.
                     runs.extend(run.map(|run| (shard, run)));
                 }
                 Ok(runs)
@@ -243,6 +277,8 @@ pub(super) fn rows_of(shards: &ShardGroup) -> usize {
 /// Steps in a block, for a query over `rows` series that may hold `limit` bytes.
 fn block_steps(rows: usize, limit: usize) -> usize {
     let rows = rows.max(1);
+    // Long blocks amortise the search for windows, but a block of many series must still fit into
+    // the query's memory. At least one step, else nothing would ever be answered.
     let fit = limit / BLOCK_SHARE / BLOCK_VALUE_BYTES / rows;
     (BLOCK_VALUES / rows).clamp(BLOCK_STEPS, LONG_BLOCK_STEPS).min(fit).max(1)
 }
@@ -251,29 +287,36 @@ fn block_steps(rows: usize, limit: usize) -> usize {
 pub(super) fn evaluate(
     shards: &mut ShardGroup,
     pool: &Pool,
-    (from, to): (usize, usize),
+    steps: Range<usize>,
     guard: &Arc<QueryGuard>,
 ) -> Result<ShardBlocks, QueryError> {
-    let pieces = if rows_of(shards) * (to - from) < SMALL_QUERY { pool.threads() } else { shards.len() };
-    let per_piece = shards.len().div_ceil(pieces.max(1)).max(1);
+    // Little work is divided among as many jobs as threads, to have few of them. Much work gets a
+    // job for each shard, so that a thread that has finished takes another one.
+    let groups = if rows_of(shards) * steps.len() < SMALL_QUERY { pool.threads() } else { shards.len() };
+    let group_size = shards.len().div_ceil(groups.max(1)).max(1);
+    // Jobs own their shards, since pool threads outlive this call. They give them back with their
+    // results, for the next block.
     let mut rest = std::mem::take(shards).into_iter();
-    let pieces = std::iter::from_fn(|| {
-        Some(rest.by_ref().take(per_piece).collect()).filter(|p: &ShardGroup| !p.is_empty())
+    let groups = std::iter::from_fn(|| {
+        Some(rest.by_ref().take(group_size).collect()).filter(|group: &ShardGroup| !group.is_empty())
     });
-    let jobs = pieces.map(|mut piece| {
+    let jobs = groups.map(|mut group| {
         let guard = guard.clone();
+        let steps = steps.clone();
         let job = move || {
-            let blocks = piece.iter_mut().map(|(shard, run)| Ok((*shard, run.block(from, to, &guard)?)));
+            let blocks =
+                group.iter_mut().map(|(shard, run)| Ok((*shard, run.block(steps.start, steps.end, &guard)?)));
             let blocks = blocks.collect::<Result<ShardBlocks, QueryError>>();
-            (piece, blocks)
+            (group, blocks)
         };
         Box::new(job) as Box<dyn FnOnce() -> (ShardGroup, Result<ShardBlocks, QueryError>) + Send>
     });
     let mut result = Vec::new();
     for part in pool.run(jobs.collect(), guard)? {
-        let Some((piece, blocks)) = part else { return lost() };
+        // The shards of a job that panicked are gone, so there is nothing to continue with.
+        let Some((group, blocks)) = part else { return lost() };
         result.extend(blocks?);
-        shards.extend(piece);
+        shards.extend(group);
     }
     Ok(result)
 }
@@ -297,8 +340,10 @@ impl GatherStage {
             (0..physical.gather.len()).filter(|id| matches!(physical.gather[*id].op, StepOp::Port(_)));
         let mut stage = Stage::of(&physical.gather, dialect);
         let names = physical.gather.iter().position(|step| step.op == StepOp::DropNames);
-        for id in names.iter() {
-            stage.set_operator(*id, Box::new(DropNames::of_query()));
+        if let Some(id) = names {
+            // At one time a histogram hides the float of the same labels. In a range query a series
+            // may have both, so the operator of a query keeps both.
+            stage.set_operator(id, Box::new(DropNames::of_query()));
         }
         GatherStage {
             ports: ports.collect(),
@@ -349,14 +394,20 @@ impl GatherStage {
         times: &[TimeMs],
         guard: &QueryGuard,
     ) -> Result<GatherStage, QueryError> {
+        // Blocks come in rows only if the gather stage is nothing but the port: then values are
+        // copied series by series, which for long ranges is much faster than step by step.
         if !blocks.is_empty() && blocks.iter().all(|(_, ports)| ports.iter().all(|port| port.rows.is_some()))
         {
             guard.paced(|eval_guard| self.rows_at_once(blocks, times, eval_guard))?;
             return Ok(self);
         }
         for port in blocks.iter_mut().flat_map(|(_, ports)| ports) {
+            // One shard may have rows where another has steps, for example because of a histogram
+            // in it. Operators need steps.
             guard.paced(|eval_guard| port.cut_steps(times.len(), eval_guard))?;
         }
+        // Steps in order of time, because annotations and errors are those of the first step that
+        // has any.
         for (i, t) in times.iter().copied().enumerate() {
             guard.check()?;
             guard.paced(|eval_guard| self.step(&blocks, i, t, eval_guard))?;
@@ -375,9 +426,11 @@ impl GatherStage {
         for (number, port) in self.ports.clone().into_iter().enumerate() {
             self.feed(port, blocks.iter().map(|(shard, blocks)| (*shard, &blocks[number])), i, eval_guard)?;
         }
+        // The ids are in topological order: inputs come first.
         for id in 0..self.stage.len() {
             self.stage.eval_paced(id, t, eval_guard);
         }
+        // At each step, since operators clear their annotations when they are evaluated again.
         self.stage.annotate(&self.origins, &mut self.notes, eval_guard)?;
         self.collect(t, eval_guard)
     }
@@ -394,6 +447,8 @@ impl GatherStage {
             let Some(block) = port.rows else { continue };
             let rows = port.labels.len();
             for (at, labels) in port.labels.into_iter().enumerate() {
+                // The first block of a query creates the rows. Later ones have the same series in
+                // the same order.
                 if self.rows.len() == base + at {
                     self.rows.push(Series::of_floats(labels, Vec::new()));
                     eval_guard.bytes(SERIES_BYTES)?;
@@ -401,6 +456,8 @@ impl GatherStage {
                 eval_guard.samples(ROW_SAMPLES + times.len())?;
                 let values = block.row(at).iter().filter(|v| !is_absent(**v)).count();
                 let points = &mut self.rows[base + at].points;
+                // Exact, because the answer counts as memory by its points, and doubling would hold
+                // up to twice of that.
                 points.reserve_exact(values);
                 let there = times.iter().zip(block.row(at)).filter(|(_, v)| !is_absent(**v));
                 points.extend(there.map(|(t, v)| (*t, *v)));
@@ -424,12 +481,15 @@ impl GatherStage {
         let mut base = 0;
         for (shard, block) in blocks {
             let StepValues { floats: lanes, histograms, compensations } = &block.steps[i];
+            // Rows of a port never change while a query runs, so labels are passed only once.
             if out.labels.len() < base + block.labels.len() {
+                // The first lane is the value itself; the further ones are what partial aggregates
+                // carry, as the count of an average.
                 out.partial_columns.resize_with(lanes.len() - 1, Vec::new);
                 eval_guard.new_rows(base + block.labels.len() - out.labels.len())?;
                 for row in out.labels.len() - base..block.labels.len() {
                     let drops = block.drops.get(row).copied().unwrap_or(false);
-                    out.add_row_with_name_flag((block.labels[row].clone(), drops));
+                    out.add_row_with_name_flag(FlaggedLabels::new(block.labels[row].clone(), drops));
                     out.shards.push(shard);
                 }
             }
@@ -442,6 +502,8 @@ impl GatherStage {
             for (from, to) in
                 [(histograms, &mut out.histograms), (compensations, &mut out.histogram_compensations)]
             {
+                // Most queries have no histograms. If the previous step had some, their cells must
+                // be cleared.
                 if !from.is_empty() || !to.is_empty() {
                     (0..rows).for_each(|row| to.set(base + row, from.get(row).cloned()));
                 }
@@ -449,6 +511,8 @@ impl GatherStage {
             base += rows;
         }
         out.version += 1;
+        // Between two steps of a query almost every value changes. Finding out which would cost
+        // more than it saves.
         out.changed = ChangedRows::All;
         Ok(())
     }
@@ -460,6 +524,8 @@ impl GatherStage {
             return Err(EvalError(error.clone()));
         }
         eval_guard.bytes((out.labels.len() - self.rows.len()) * SERIES_BYTES)?;
+        // Operators only append rows, so a row of the answer keeps its index although the root may
+        // get new ones at a later step.
         for row in self.rows.len()..out.labels.len() {
             let series = Series::of_floats(out.labels[row].clone(), Vec::new());
             self.rows.push(Series { drops: out.drops(row), ..series });
@@ -474,6 +540,8 @@ impl GatherStage {
                 }
                 SampleRef::Histogram(h) => {
                     row.histograms.push((t, h.clone()));
+                    // Counted as if it were a copy: a histogram that is shared with the store would
+                    // be kept alive by the answer.
                     eval_guard.bytes(histogram_bytes(h))?;
                 }
             }

@@ -22,7 +22,7 @@ impl RangeSelection {
     /// The samples of `selector` in the `range` ms up to `t`.
     pub(super) fn new(selector: &Selector, range: i64, t: TimeMs, options: &QueryOptions) -> RangeSelection {
         let Selector { matchers, offset, at, extension } = selector.clone();
-        let source = SampleSource { matchers, offset, at, extension, skims: false };
+        let source = SampleSource { matchers, offset, at, extension, counts_only: false };
         RangeSelection { end: source.time(t, t, t), source, range, t, lookback: options.lookback }
     }
 
@@ -51,12 +51,12 @@ impl RangeSelection {
 
     /// The times between which samples are read, both included.
     pub(super) fn span(&self) -> (TimeMs, TimeMs) {
-        let (before, behind) = match self.source.extension {
+        let (before, after) = match self.source.extension {
             None => (0, 0),
             Some(WindowExtension::Anchored) => (self.lookback, 0),
             Some(WindowExtension::Smoothed) => (self.lookback, self.lookback),
         };
-        (self.end - self.range - before + 1, self.end + behind)
+        (self.end - self.range - before + 1, self.end + after)
     }
 
     fn series(&self, selection: &Selection, row: usize) -> Result<Option<Series>, QueryError> {

@@ -1,5 +1,7 @@
 //! Makes the answer of a query from the rows that [`super::query_run`] gathered: sorts them, and
-//! merges rows with equal labels.
+//! merges rows with equal labels. Operators keep a row for each series that ever had a value, and
+//! in the order in which shards have them, so this is where an answer gets the order and the form
+//! that clients see.
 
 use super::guard::QueryGuard;
 use super::query_run::TimeGrid;
@@ -19,7 +21,7 @@ use storage::model::value::HISTOGRAM;
 use storage::model::{Labels, TimeMs};
 
 /// Go sorts up to so many items by insertion.
-const FEW: usize = 12;
+const INSERTION_SORT_MAX: usize = 12;
 
 /// The gathered rows of the root step.
 pub(super) struct QueryResult {
@@ -135,7 +137,7 @@ fn present(
             let directed = |a: &VectorSample, b: &VectorSample| {
                 if *descending { order(&b.labels, &a.labels) } else { order(&a.labels, &b.labels) }
             };
-            if rows.len() > FEW {
+            if rows.len() > INSERTION_SORT_MAX {
                 return sort_paced(rows, directed, eval_guard);
             }
             eval_guard.rows(rows.len() * rows.len())?;
@@ -151,7 +153,7 @@ fn present(
             };
             Ok(inserted(rows, before))
         }
-        Some(StepOp::Group(op @ (AggregateOp::Topk | AggregateOp::Bottomk), grouping, _)) => {
+        Some(StepOp::WholeGroup(op @ (AggregateOp::Topk | AggregateOp::Bottomk), grouping, _)) => {
             let rows = sort_paced(rows, by_value(*op == AggregateOp::Topk), eval_guard)?;
             if !grouping.without && grouping.labels.is_empty() {
                 return Ok(rows);

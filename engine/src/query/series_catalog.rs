@@ -12,6 +12,19 @@ use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, TimeMs, value};
 use storage::store::{HeadStats, NewestSample, NewestValue, Store};
 
 /// Lists series, label names and label values of a time range.
+///
+/// # Contract
+/// 1. All methods block, and may be called from several threads at once.
+/// 2. Every list is sorted and has each entry once, however many of `sets` it satisfies. Callers
+///    merge lists of several processes and cut them at a limit: an entry that is not in its place
+///    would be lost or appear twice. *Checked:* `debug_assert!` in the implementation of the
+///    store; a cluster sorts what it merges.
+/// 3. `from` and `to` are included. A list may have entries whose samples are a little outside of
+///    these times, as it is made from the bounds of chunks, but none that has a sample within may be
+///    missing.
+/// 4. A list is complete, or there is an error. Only if [`SeriesCatalog::incomplete_reason`] says
+///    why may something be missing; users see this text as a warning.
+/// 5. `memory` is grown before an entry is kept, so that a list fails at its limit and not after it.
 pub trait SeriesCatalog: Send + Sync {
     /// Label sets of the series that satisfy any of the matcher sets: sorted, each once. They count
     /// in `memory`.
@@ -57,6 +70,14 @@ pub trait SeriesCatalog: Send + Sync {
     }
 }
 
+/// Checks clause 2 of the contract of [`SeriesCatalog`], in debug builds.
+fn debug_assert_ascending<T: Ord>(list: &[T]) {
+    debug_assert!(
+        list.windows(2).all(|pair| pair[0] < pair[1]),
+        "clause 2 of the contract of `SeriesCatalog`: lists are sorted, without duplicates"
+    );
+}
+
 /// Counts a series of a list.
 pub fn count_labels(memory: &MemoryReservation, labels: &Labels) -> Result<(), QueryError> {
     Ok(memory.grow(labels.encoded().len() + LABELS_BYTES)?)
@@ -88,6 +109,8 @@ impl SeriesCatalog for Store {
         for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {
             let selection = self.select(shard, set, from, to)?;
             for (i, labels) in selection.labels.iter().enumerate() {
+                // The index has series of any time. This looks at the bounds of chunks and reads no
+                // samples.
                 if selection.may_have_samples(i, from, to)? {
                     count_labels(memory, labels)?;
                     found.push(labels.clone());
@@ -105,7 +128,9 @@ impl SeriesCatalog for Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, QueryError> {
-        Ok(Store::label_names(self, sets, from, to)?)
+        let names = Store::label_names(self, sets, from, to)?;
+        debug_assert_ascending(&names);
+        Ok(names)
     }
 
     fn label_values(
@@ -115,7 +140,9 @@ impl SeriesCatalog for Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, QueryError> {
-        Ok(Store::label_values(self, name, sets, from, to)?)
+        let values = Store::label_values(self, name, sets, from, to)?;
+        debug_assert_ascending(&values);
+        Ok(values)
     }
 
     fn newest(
@@ -129,11 +156,13 @@ impl SeriesCatalog for Store {
         for set in sets {
             let newest = self.newest_samples(set, from, to)?;
             newest.iter().try_for_each(|sample| count_sample(memory, sample))?;
+            // A stale marker as newest sample means that the series has ended.
             let is_sample = |sample: &NewestSample| match sample.value {
                 NewestValue::Float(v) => value::is_sample(v) && !value::is_histogram(v),
                 NewestValue::Histogram(_) => true,
             };
             let newest = newest.into_iter().filter(is_sample);
+            // A series that several matcher sets select has the same newest sample in each.
             found.extend(newest.map(|sample| (sample.labels.clone(), sample)));
         }
         Ok(found.into_values().collect())

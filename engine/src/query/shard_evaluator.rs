@@ -57,7 +57,7 @@ pub struct ShardEvaluator {
     scratch: LeafScratch,
     origins: Vec<StepOrigin>,
     notes: AnnotationSet,
-    at_once: BlockShortcut,
+    shortcut: BlockShortcut,
 }
 
 /// How the ports are computed without evaluating every step.
@@ -77,7 +77,9 @@ impl ShardEvaluator {
         store: &Store,
         shard: u16,
         physical: &PhysicalPlan,
-        (given, grid, options): (&[ScalarParam], TimeGrid, &QueryOptions),
+        scalar_params: &[ScalarParam],
+        grid: TimeGrid,
+        options: &QueryOptions,
         guard: &QueryGuard,
     ) -> Result<Option<ShardEvaluator>, QueryError> {
         let mut leaves = Vec::new();
@@ -95,13 +97,18 @@ impl ShardEvaluator {
                 )?);
             }
         }
+        // Without series there are no rows at any step. Scalars are computed in the gather stage,
+        // too.
         if leaves.iter().all(|leaf| leaf.selection.labels.is_empty()) {
             return Ok(None);
         }
         let mut stage = Stage::of(&physical.local, options.dialect);
         for (id, step) in physical.local.iter().enumerate() {
-            if let StepOp::Given(number) = step.op {
-                stage.set_operator(id, Box::new(ScalarParamOperator::new(grid, given[number].clone())));
+            if let StepOp::ScalarParam(number) = step.op {
+                stage.set_operator(
+                    id,
+                    Box::new(ScalarParamOperator::new(grid, scalar_params[number].clone())),
+                );
             }
         }
         for leaf in &leaves {
@@ -120,7 +127,7 @@ impl ShardEvaluator {
             scratch: LeafScratch::default(),
             origins: physical.local_origins.clone(),
             notes: AnnotationSet::default(),
-            at_once: at_once(physical, options.dialect),
+            shortcut: shortcut(physical, options.dialect),
         }))
     }
 
@@ -139,6 +146,7 @@ impl ShardEvaluator {
         let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
         for leaf in &mut self.leaves {
             let params = guard.paced(|eval_guard| leaf.params(&times, &mut self.stage, eval_guard))?;
+            // Offset and `@` move the window, not the evaluation time.
             let ends = leaf.ends(&times, self.grid);
             let span = leaf.span(&ends, self.lookback);
             let times = &times[..];
@@ -146,9 +154,10 @@ impl ShardEvaluator {
             let ends = &ends[..];
             let filling = LeafBlockInput { times, ends, params, span, lookback: self.lookback, guard };
             let origin = self.origins.get(leaf.id).cloned().unwrap_or_default();
-            leaf.fill(&filling, &mut self.scratch, (&origin, &mut self.notes))?;
+            leaf.fill(&filling, &mut self.scratch, &origin, &mut self.notes)?;
         }
-        if let Some(blocks) = guard.paced(|eval_guard| self.at_once(times.len(), eval_guard))? {
+        // Tried for each block: whether it is possible depends on the samples of the block.
+        if let Some(blocks) = guard.paced(|eval_guard| self.shortcut(times.len(), eval_guard))? {
             return Ok(blocks);
         }
         let mut blocks: Vec<PortBlock> = self.ports.iter().map(|_| PortBlock::default()).collect();
@@ -164,22 +173,23 @@ impl ShardEvaluator {
     }
 
     /// The blocks of the ports, if they can be computed without evaluating every step.
-    fn at_once(
+    fn shortcut(
         &mut self,
         steps: usize,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<Option<Vec<PortBlock>>, EvalError> {
-        if matches!(self.at_once, BlockShortcut::No) {
+        if matches!(self.shortcut, BlockShortcut::No) {
             return Ok(None);
         }
         let stage = &self.stage;
         for leaf in &mut self.leaves {
+            // Histograms and equal labels need the checks of the operators, step by step.
             if !leaf.is_simple(stage.output(leaf.id), eval_guard)? {
                 return Ok(None);
             }
         }
         let leaf = |leaves: &[LeafEvaluator], id: StepId| leaves.iter().position(|leaf| leaf.id == id);
-        match &mut self.at_once {
+        match &mut self.shortcut {
             BlockShortcut::No => Ok(None),
             BlockShortcut::Aggregates(all) => {
                 let mut blocks = Vec::new();
@@ -192,6 +202,7 @@ impl ShardEvaluator {
             }
             BlockShortcut::Rows(id) => {
                 let Some(at) = leaf(&self.leaves, *id) else { return Ok(None) };
+                // Moved and not copied: the next block fills a new one.
                 let rows = Some(std::mem::take(&mut self.leaves[at].block));
                 let labels = stage.output(*id).labels.clone();
                 Ok(Some(vec![PortBlock { labels, rows, ..PortBlock::default() }]))
@@ -204,11 +215,14 @@ impl ShardEvaluator {
             let out = self.stage.output_mut(leaf.id);
             eval_guard.samples(out.labels.len())?;
             leaf.block.step(i, &mut out.values);
+            // The column of the step before goes into the block, where nothing reads it any more.
             std::mem::swap(&mut out.histograms, &mut leaf.histograms[i]);
             out.version += 1;
             out.changed = ChangedRows::All;
+            // Rows in strict label order cannot have equal labels, which saves the check for almost
+            // every leaf.
             if !out.sorted {
-                leaf.duplicates.learn(out, eval_guard)?;
+                leaf.duplicates.add_rows(out, eval_guard)?;
                 leaf.duplicates.check_ever(out, eval_guard)?;
             }
         }
@@ -233,7 +247,7 @@ pub fn ports_of(physical: &PhysicalPlan) -> Vec<StepId> {
         .collect()
 }
 
-fn at_once(physical: &PhysicalPlan, dialect: Dialect) -> BlockShortcut {
+fn shortcut(physical: &PhysicalPlan, dialect: Dialect) -> BlockShortcut {
     // With delayed names rows change during the evaluation, which only happens step by step.
     if dialect.delayed_names {
         return BlockShortcut::No;
@@ -250,6 +264,7 @@ fn at_once(physical: &PhysicalPlan, dialect: Dialect) -> BlockShortcut {
 impl PortBlock {
     /// Splits values by row into values by step.
     pub fn cut_steps(&mut self, steps: usize, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
+        // It has steps already.
         let Some(block) = self.rows.take() else { return Ok(()) };
         for i in 0..steps {
             eval_guard.samples(self.labels.len())?;
@@ -265,6 +280,8 @@ impl PortBlock {
             return Err(EvalError(error.clone()));
         }
         eval_guard.samples(out.values.len() * (1 + out.partial_columns.len()))?;
+        // Copied only when there are new ones: a clone of a label set is cheap, of a thousand at
+        // each step it is not.
         if self.labels.len() < out.labels.len() {
             self.labels = out.labels.clone();
         }

@@ -1,7 +1,7 @@
 //! Whether the answer of a plan at one step depends on the other steps of the query. If so, it
 //! cannot be cached ([`super::subquery_cache`]).
 
-use super::fold_times::hangs_on_first_step;
+use super::fold_times::depends_on_first_step;
 use crate::plan::physical::{PhysicalPlan, Step, StepOp, SubqueryFunction};
 use crate::plan::{Dialect, Plan};
 use storage::model::labels::METRIC_NAME;
@@ -15,7 +15,7 @@ use storage::model::{MatchOp, Matcher};
 /// parameter of an aggregation over `@` is that of the first step.
 pub(super) fn is_step_independent(plan: &Plan, dialect: Dialect) -> bool {
     let Ok(physical) = PhysicalPlan::for_history(plan, true, dialect) else { return false };
-    let alone = |step: &Step| match &step.op {
+    let is_independent = |step: &Step| match &step.op {
         StepOp::Info(_) => false,
         StepOp::Leaf(source, leaf) => leaf.keeps_name() || name(&source.matchers, dialect).is_some(),
         StepOp::Subquery(number, SubqueryFunction::Call(function)) => {
@@ -23,9 +23,9 @@ pub(super) fn is_step_independent(plan: &Plan, dialect: Dialect) -> bool {
         }
         _ => true,
     };
-    !hangs_on_first_step(plan)
-        && physical.local.iter().chain(&physical.gather).all(alone)
-        && physical.subqueries.iter().all(|asked| is_step_independent(&asked.input, dialect))
+    !depends_on_first_step(plan)
+        && physical.local.iter().chain(&physical.gather).all(is_independent)
+        && physical.subqueries.iter().all(|subquery| is_step_independent(&subquery.input, dialect))
         && physical.scalar_params.iter().all(|plan| is_step_independent(plan, dialect))
 }
 
@@ -52,6 +52,6 @@ fn names_of(plan: &Plan, dialect: Dialect, names: &mut Vec<Option<String>>) {
         StepOp::Relabel(..) => Some(None),
         _ => None,
     }));
-    physical.subqueries.iter().for_each(|asked| names_of(&asked.input, dialect, names));
+    physical.subqueries.iter().for_each(|subquery| names_of(&subquery.input, dialect, names));
     physical.scalar_params.iter().for_each(|plan| names_of(plan, dialect, names));
 }

@@ -15,7 +15,7 @@ use super::value_block::ValueBlock;
 use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::functions::findings::{Findings, non_counter_annotation};
 use crate::functions::{Kernel, Window};
-use crate::limits::{ROW_SAMPLES, SLID_VALUES};
+use crate::limits::{ROW_SAMPLES, SLIDING_VALUES};
 use crate::operators::evaluation_guard::EvaluationGuard;
 use crate::operators::metric_names::computed;
 use crate::operators::scalar::scalar_of;
@@ -43,9 +43,12 @@ impl Subquery {
     pub(super) fn grid(&self, outer: TimeGrid, default_step: i64) -> TimeGrid {
         let step = self.step.unwrap_or(default_step).max(1);
         let edge = |t| self.end(t, outer.start, outer.end);
+        // The last step, which may be before `outer.end`.
         let last = edge(outer.time(outer.len().saturating_sub(1)));
         // Windows are open to the left.
         let before = edge(outer.start).saturating_sub(self.range);
+        // Multiples of the step since the epoch and not since the window's begin: so two
+        // evaluations share their steps, and the cache can reuse them.
         let start = (before.div_euclid(step) + 1) * step;
         TimeGrid { start, end: last, step }
     }
@@ -61,22 +64,23 @@ fn pinned(at: Option<AtTime>, start: TimeMs, end: TimeMs) -> Option<TimeMs> {
 
 /// Counts the samples in the windows of `outer` over these rows.
 pub(super) fn count_windows(
-    asked: &Subquery,
+    subquery: &Subquery,
     outer: TimeGrid,
     rows: &[SubqueryRow],
     guard: &QueryGuard,
 ) -> Result<(), QueryError> {
-    let ends = asked.ends(outer);
+    let ends = subquery.ends(outer);
     for row in rows {
         guard.check()?;
         let mut both = Vec::new();
+        // A row with both kinds has two lists of times, but windows are counted over all of them.
         if !row.histograms.is_empty() {
             both.extend(row.ts.iter().copied().chain(row.histograms.iter().map(|h| h.0)));
             both.sort_unstable();
         }
         let times = if row.histograms.is_empty() { &row.ts } else { &both };
         let floats = FloatSlices { ts: times, vs: &[] };
-        let seen = floats.windows(&ends, asked.range, |i, lo, hi, fresh| {
+        let seen = floats.windows(&ends, subquery.range, |i, lo, hi, fresh| {
             guard.count_step(outer.time(i), hi - lo, fresh);
         });
         guard.count_samples(seen)?;
@@ -86,6 +90,7 @@ pub(super) fn count_windows(
 
 /// The plan with `@ start()` and `@ end()` replaced by the times of the outermost query.
 pub(super) fn fix_times(plan: &Plan, start: TimeMs, end: TimeMs) -> Plan {
+    // Within a subquery, `start()` is still the start of the outermost query.
     let op = plan.op.map_at(|at| pinned(at, start, end).map(AtTime::Time));
     Arc::new(PlanNode { op: op.map_inputs(&mut |input| fix_times(input, start, end)), span: plan.span })
 }
@@ -97,7 +102,7 @@ pub(super) struct SlidingWindow {
     outer: TimeGrid,
     rows: SubqueryRows,
     /// By row: the annotation that is added once a function for counters returns a float for it.
-    doubts: Vec<Option<StepAnnotation>>,
+    non_counter_notes: Vec<Option<StepAnnotation>>,
     /// The values of rows that have only floats, by step of `outer`, unless they depend on
     /// parameters.
     values: Option<ValueBlock>,
@@ -123,7 +128,9 @@ fn slide(
         },
     };
     let values = rows.len().saturating_mul(outer.len());
-    if values > SLID_VALUES {
+    // Step by step needs no block. It is slower, but a query over long ranges must not hold all
+    // values at once.
+    if values > SLIDING_VALUES {
         return Ok(None);
     }
     eval_guard.bytes(values * size_of::<f64>())?;
@@ -133,6 +140,8 @@ fn slide(
     let mut block = ValueBlock::default();
     let mut work = WindowScratch::default();
     block.reset(rows.len(), times.len());
+    // Rows with histograms are evaluated step by step: their values do not fit into a block of
+    // floats.
     for (number, row) in rows.iter().enumerate().filter(|(_, row)| row.histograms.is_empty()) {
         eval_guard.rows(1 + outer.len() / ROW_SAMPLES)?;
         let floats = FloatSlices { ts: &row.ts, vs: &row.vs };
@@ -161,6 +170,7 @@ fn may_be_duplicates(windowed: SubqueryFunction, rows: &[SubqueryRow]) -> bool {
     fn metric(row: &SubqueryRow) -> impl Iterator<Item = (&str, &str)> {
         row.labels.iter().filter(|(name, _)| describes_metric(name))
     }
+    // If all rows have the same name, they differ in other labels and still do without it.
     !keeps_name(windowed) && rows.windows(2).any(|pair| !metric(&pair[0]).eq(metric(&pair[1])))
 }
 
@@ -172,20 +182,21 @@ fn expects_counter(windowed: SubqueryFunction) -> bool {
 impl SlidingWindow {
     /// An operator over these rows.
     pub(super) fn new(
-        (subquery, windowed): (Subquery, SubqueryFunction),
+        subquery: Subquery,
+        windowed: SubqueryFunction,
         outer: TimeGrid,
         rows: SubqueryRows,
         dialect: Dialect,
         guard: &QueryGuard,
     ) -> Result<SlidingWindow, QueryError> {
         let values = guard.paced(|eval_guard| slide(&subquery, windowed, outer, &rows, eval_guard))?;
-        let annotate_params = |row: &SubqueryRow| {
+        let non_counter_note = |row: &SubqueryRow| {
             non_counter_annotation(&row.labels, dialect.type_and_unit_labels, AnnotationTarget::Operand(0))
         };
-        let doubts =
-            if expects_counter(windowed) { rows.iter().map(annotate_params).collect() } else { Vec::new() };
+        let non_counter_notes =
+            if expects_counter(windowed) { rows.iter().map(non_counter_note).collect() } else { Vec::new() };
         let duplicates = may_be_duplicates(windowed, &rows).then(DuplicateLabels::default);
-        Ok(SlidingWindow { subquery, windowed, outer, rows, doubts, values, dialect, duplicates })
+        Ok(SlidingWindow { subquery, windowed, outer, rows, non_counter_notes, values, dialect, duplicates })
     }
 
     /// The value of a row, and its annotations.
@@ -198,18 +209,20 @@ impl SlidingWindow {
     ) -> Result<(Sample, Vec<StepAnnotation>), EvalError> {
         let end = self.subquery.end(t, self.outer.start, self.outer.end);
         let start = end - self.subquery.range;
-        let lanes = row.lanes().slice(start, end);
-        eval_guard.samples(lanes.len())?;
+        let slices = row.slices().slice(start, end);
+        eval_guard.samples(slices.len())?;
         let function = match self.windowed {
-            _ if lanes.is_empty() => return Ok((Sample::Float(ABSENT), Vec::new())),
+            _ if slices.is_empty() => return Ok((Sample::Float(ABSENT), Vec::new())),
             SubqueryFunction::Present => return Ok((Sample::Float(1.0), Vec::new())),
             SubqueryFunction::Call(function) => function.0,
         };
         let Kernel::Window(kernel) = function.kernel else { return Ok((Sample::Float(ABSENT), Vec::new())) };
+        // After the check for samples: Prometheus rejects a parameter only where there is something
+        // to compute.
         if let Some(check) = function.check {
-            check(args).map_err(EvalError)?;
+            check(args).map_err(|error| EvalError(error.to_string()))?;
         }
-        let window = lanes.window(Window { start, end, t, args, ..Window::default() });
+        let window = slices.window(Window { start, end, t, args, ..Window::default() });
         let mut findings = Findings::default();
         let sample = kernel.value(&window, &mut findings);
         let mut notes = Vec::new();
@@ -235,7 +248,7 @@ impl Operator for SlidingWindow {
         for row in &self.rows[out.labels.len()..] {
             eval_guard.row()?;
             let named = computed(self.dialect, &row.labels, row.drops, keeps);
-            eval_guard.relabelled(&named.0, &row.labels)?;
+            eval_guard.relabelled(&named.labels, &row.labels)?;
             out.add_row_with_name_flag(named);
         }
         let args: Vec<f64> = inputs.iter().map(scalar_of).collect();
@@ -250,16 +263,19 @@ impl Operator for SlidingWindow {
                 }
                 _ => self.value(row, t, &args, eval_guard)?,
             };
-            if let Some(annotate_params) = self.doubts.get_mut(number).filter(|_| is_float(&sample)) {
+            if let Some(non_counter) = self.non_counter_notes.get_mut(number).filter(|_| is_float(&sample)) {
                 // Added once, and kept for the rest of the query.
-                annotate_params.take().into_iter().for_each(|note| out.notes.add(note));
+                if let Some(note) = non_counter.take() {
+                    out.notes.add(note);
+                }
             }
             out.put(number, sample, &mut touched);
             out.notes.set_row(number, notes);
         }
         out.changed = ChangedRows::Rows(touched);
         let Some(duplicates) = &mut self.duplicates else { return Ok(()) };
-        duplicates.learn(out, eval_guard)?;
+        duplicates.add_rows(out, eval_guard)?;
+        // Prometheus compares labels over all steps of a range query, not at each step.
         duplicates.check_ever(out, eval_guard)
     }
 }

@@ -23,7 +23,7 @@ use super::subquery::fix_times;
 use super::subquery_rows::{SubqueryRows, rows_of};
 use super::{Querier, QueryAnswer, QueryError, QueryOptions, Series};
 use crate::annotations::AnnotationSet;
-use crate::limits::KEPT_SAMPLES;
+use crate::limits::SUBQUERY_CACHE_SAMPLES;
 use crate::plan::Plan;
 use crate::plan::physical::Subquery;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub struct SubqueryCacheReport {
     /// Bytes of these rows, without labels and native histograms.
     pub bytes: usize,
     /// Steps that were evaluated so far.
-    pub asked: u64,
+    pub evaluated: u64,
     /// Steps that were found in the cache so far.
     pub reused: u64,
 }
@@ -69,7 +69,7 @@ impl SubqueryCacheReport {
         self.steps += other.steps;
         self.rows += other.rows;
         self.bytes += other.bytes;
-        self.asked += other.asked;
+        self.evaluated += other.evaluated;
         self.reused += other.reused;
     }
 }
@@ -81,69 +81,75 @@ impl Querier {
         plan: &Plan,
         t: TimeMs,
         options: &QueryOptions,
-        kept: &mut SubqueryCache,
+        cache: &mut SubqueryCache,
     ) -> Result<QueryAnswer, QueryError> {
-        kept.next = 0;
-        let kept = self.others.is_none().then_some(kept);
-        self.at_one_time(plan, t, options, kept)
+        cache.next = 0;
+        let cache = self.others.is_none().then_some(cache);
+        self.at_one_time(plan, t, options, cache)
     }
 
     /// The rows that the windows of a subquery need in a query over `outer`.
     pub(super) fn rows(
         &self,
-        asked: &Subquery,
+        subquery: &Subquery,
         outer: TimeGrid,
         options: &QueryOptions,
         guard: &Arc<QueryGuard>,
-        (notes, kept): (&mut AnnotationSet, Option<&mut SubqueryCache>),
+        notes: &mut AnnotationSet,
+        cache: Option<&mut SubqueryCache>,
     ) -> Result<SubqueryRows, QueryError> {
-        let grid = asked.grid(outer, options.default_step);
-        let input = fix_times(&asked.input, outer.start, outer.end);
-        let Some((kept, at)) = kept.and_then(|kept| kept.find(input, grid, options).map(|at| (kept, at)))
+        let grid = subquery.grid(outer, options.default_step);
+        let input = fix_times(&subquery.input, outer.start, outer.end);
+        let Some((cache, at)) =
+            cache.and_then(|cache| cache.find(input, grid, options).map(|at| (cache, at)))
         else {
-            return self.subquery(asked, outer, options, guard, notes).map(|rows| Arc::new(rows_of(rows)));
+            return self.subquery(subquery, outer, options, guard, notes).map(|rows| Arc::new(rows_of(rows)));
         };
         // Taken before any read and before the changes are determined: what is appended in between
         // counts as changed next time.
-        let mark = self.store.mark();
-        let known = &mut kept.entries[at];
-        let changed =
-            known.mark.as_ref().map_or(ChangedSince::Everything, |seen| self.store.changed_since(seen));
-        known.forget_changed(changed);
-        let missing = known.missing(grid);
+        let version = self.store.mark();
+        let cached = &mut cache.entries[at];
+        let changed = cached
+            .seen_version
+            .as_ref()
+            .map_or(ChangedSince::Everything, |seen| self.store.changed_since(seen));
+        cached.forget_changed(changed);
+        let missing = cached.missing(grid);
         if !missing.is_empty() {
-            let mut inner = self.guarded(&known.input, true, missing, options, guard, None)?;
-            let said = inner.take_notes();
-            known.learn(missing, inner.merged()?, said);
+            let mut inner = self.guarded(&cached.input, true, missing, options, guard, None)?;
+            let inner_notes = inner.take_notes();
+            cached.add_answers(missing, inner.merged()?, inner_notes);
         }
-        known.mark = Some(mark);
-        known.add_annotations(grid, notes);
-        let rows = known.rows.clone();
-        kept.evaluated += missing.len() as u64;
-        kept.reused += (grid.len() - missing.len()) as u64;
-        let held = guard.hold(known.samples()).or_else(|_| guard.hold(known.samples_from(grid.start)));
+        cached.seen_version = Some(version);
+        cached.add_annotations(grid, notes);
+        let rows = cached.rows.clone();
+        cache.evaluated += missing.len() as u64;
+        cache.reused += (grid.len() - missing.len()) as u64;
+        let held = guard
+            .check_answer_size(cached.samples())
+            .or_else(|_| guard.check_answer_size(cached.samples_from(grid.start)));
         if held.is_err() {
-            known.forget();
+            cached.forget();
         }
-        kept.enforce_budget(at);
+        cache.enforce_budget(at);
         held.map(|()| rows)
     }
 
     /// The answers of a subquery's plan that its windows need in a query over `outer`.
     pub(super) fn subquery(
         &self,
-        asked: &Subquery,
+        subquery: &Subquery,
         outer: TimeGrid,
         options: &QueryOptions,
         guard: &Arc<QueryGuard>,
         notes: &mut AnnotationSet,
     ) -> Result<Vec<Series>, QueryError> {
-        let grid = asked.grid(outer, options.default_step);
+        let grid = subquery.grid(outer, options.default_step);
         // Without steps there must be no error either, even if the plan would be rejected.
         if grid.is_empty() {
             return Ok(Vec::new());
         }
-        let input = fix_times(&asked.input, outer.start, outer.end);
+        let input = fix_times(&subquery.input, outer.start, outer.end);
         let mut inner = self.guarded(&input, true, grid, options, guard, None)?;
         notes.extend(inner.take_notes());
         inner.merged()
@@ -158,13 +164,13 @@ impl SubqueryCache {
 
     /// The current contents.
     pub fn report(&self) -> SubqueryCacheReport {
-        let SubqueryCache { entries: known, evaluated: asked, reused, .. } = self;
-        let rows = || known.iter().flat_map(|known| known.rows.iter());
+        let SubqueryCache { entries: cached, evaluated: asked, reused, .. } = self;
+        let rows = || cached.iter().flat_map(|cached| cached.rows.iter());
         SubqueryCacheReport {
-            steps: known.iter().map(CachedSubquery::steps).sum(),
+            steps: cached.iter().map(CachedSubquery::steps).sum(),
             rows: rows().count(),
             bytes: rows().map(|row| row.bytes()).sum(),
-            asked: *asked,
+            evaluated: *asked,
             reused: *reused,
         }
     }
@@ -181,11 +187,11 @@ impl SubqueryCache {
         if self.entries.len() <= at {
             self.entries.push(CachedSubquery::new(input.clone(), grid.step, options));
         }
-        let known = &mut self.entries[at];
-        if known.input != input || known.step != grid.step {
+        let cached = &mut self.entries[at];
+        if cached.input != input || cached.step != grid.step {
             // The plan differs from query to query.
-            known.keeps = false;
-            known.forget();
+            cached.keeps = false;
+            cached.forget();
             self.enforce_budget(at);
         }
         (self.entries[at].keeps && !grid.is_empty()).then_some(at)
@@ -194,19 +200,19 @@ impl SubqueryCache {
     /// Counts the samples of a subquery in the budget, and drops them if all caches together have
     /// too many.
     fn enforce_budget(&mut self, at: usize) {
-        let (known, SampleBudget(all)) = (&mut self.entries[at], &*self.budget);
-        all.fetch_sub(known.counted, Relaxed);
-        known.counted = known.samples() + known.label_bytes() / POINT_BYTES;
-        if all.fetch_add(known.counted, Relaxed) + known.counted > KEPT_SAMPLES {
-            known.forget();
-            all.fetch_sub(std::mem::take(&mut known.counted), Relaxed);
+        let (cached, SampleBudget(all)) = (&mut self.entries[at], &*self.budget);
+        all.fetch_sub(cached.counted, Relaxed);
+        cached.counted = cached.samples() + cached.label_bytes() / POINT_BYTES;
+        if all.fetch_add(cached.counted, Relaxed) + cached.counted > SUBQUERY_CACHE_SAMPLES {
+            cached.forget();
+            all.fetch_sub(std::mem::take(&mut cached.counted), Relaxed);
         }
     }
 }
 
 impl Drop for SubqueryCache {
     fn drop(&mut self) {
-        let counted = self.entries.iter().map(|known| known.counted).sum();
+        let counted = self.entries.iter().map(|cached| cached.counted).sum();
         self.budget.0.fetch_sub(counted, Relaxed);
     }
 }

@@ -16,7 +16,7 @@ use storage::model::{Labels, NativeHistogram, TimeMs};
 pub(super) type SubqueryRows = Arc<Vec<SubqueryRow>>;
 
 /// The capacity of a row grows by 1/8.
-const GROWTH_PART: usize = 8;
+const GROWTH_FRACTION: usize = 8;
 
 /// The samples of one row.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ impl SubqueryRow {
     }
 
     /// The samples, for window functions.
-    pub(super) fn lanes(&self) -> SeriesSlices<'_> {
+    pub(super) fn slices(&self) -> SeriesSlices<'_> {
         SeriesSlices { ts: &self.ts, vs: &self.vs, histograms: &self.histograms, starts: &[] }
     }
 
@@ -115,7 +115,7 @@ impl SubqueryRow {
     }
 
     fn append(&mut self, later: Series) {
-        let room = later.points.len() + self.ts.len() / GROWTH_PART;
+        let room = later.points.len() + self.ts.len() / GROWTH_FRACTION;
         if self.ts.len() + later.points.len() > self.ts.capacity() {
             self.ts.reserve_exact(room);
             self.vs.reserve_exact(room);

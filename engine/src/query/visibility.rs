@@ -26,10 +26,10 @@ pub fn visibilities(plan: &Plan, options: &QueryOptions) -> Vec<SelectorVisibili
 
 /// How long after a sample the first evaluation of a subquery's plan can see it, in ms (negative:
 /// before).
-pub(super) fn seen_from(input: &Plan, options: &QueryOptions) -> i64 {
+pub(super) fn visible_from(input: &Plan, options: &QueryOptions) -> i64 {
     let mut found = Vec::new();
     collect(input, true, 0, 0, options, &mut found);
-    found.iter().map(|sight| sight.from).min().unwrap_or(TimeMs::MAX / 4)
+    found.iter().map(|visibility| visibility.from).min().unwrap_or(TimeMs::MAX / 4)
 }
 
 /// Evaluations at any time.
@@ -57,13 +57,13 @@ fn collect(
         };
         found.push(SelectorVisibility { matchers: source.matchers.clone(), from, to });
     }
-    for asked in &physical.subqueries {
-        let span = if fixed(&asked.at) {
+    for subquery in &physical.subqueries {
+        let span = if fixed(&subquery.at) {
             ALWAYS
         } else {
-            (from + asked.offset, to + asked.offset + asked.range + 1)
+            (from + subquery.offset, to + subquery.offset + subquery.range + 1)
         };
-        collect(&asked.input, true, span.0, span.1, options, found);
+        collect(&subquery.input, true, span.0, span.1, options, found);
     }
     physical.scalar_params.iter().for_each(|plan| collect(plan, inner, from, to, options, found));
 }

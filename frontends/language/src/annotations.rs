@@ -37,7 +37,7 @@ pub fn render_most(query: &str, notes: &[Annotation], most: usize) -> (Vec<Strin
 fn extent(extent: Occurrences) -> String {
     match extent {
         // The text already contains a parameter.
-        Occurrences::Untold | Occurrences::Times(1) | Occurrences::Parameter { .. } => String::new(),
+        Occurrences::Once | Occurrences::Times(1) | Occurrences::Parameter { .. } => String::new(),
         Occurrences::Times(times) => format!(" ({times} occurrences)"),
         Occurrences::Buckets { low, high, difference, samples, from, to } => {
             let low = general(low);

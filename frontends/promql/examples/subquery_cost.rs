@@ -109,7 +109,7 @@ fn main() -> Result<(), Failure> {
     let options = QueryOptions::default();
     let tardy = store.get_or_create_series(&Labels::from_pairs([("__name__", "tardy")]));
     println!("{targets} targets, {} counters and as many gauges", targets * SERIES / 2);
-    println!("ms from scratch | ms kept | steps asked for | rows | bytes | expression");
+    println!("ms from scratch | ms kept | steps evaluated | rows | bytes | expression");
     let mut n = PAST;
     for text in expressions {
         let plan = compile(text, &PromqlOptions::default())?;
@@ -130,16 +130,16 @@ fn main() -> Result<(), Failure> {
             let ended = cpu_ms();
             assert_eq!(scratch.value, with.value, "{text}");
             if round == 0 {
-                first = kept.report().asked;
+                first = kept.report().evaluated;
             } else {
                 spent = [spent[0] + between - begun, spent[1] + ended - between];
             }
         }
         let report = kept.report();
         let [scratch, with] = spent.map(|ms| ms / EVALUATIONS as f64);
-        let asked = (report.asked - first) as f64 / EVALUATIONS as f64;
+        let evaluated = (report.evaluated - first) as f64 / EVALUATIONS as f64;
         println!(
-            "{scratch:.2} | {with:.2} | {asked:.1} of {first} | {} | {} | {text}",
+            "{scratch:.2} | {with:.2} | {evaluated:.1} of {first} | {} | {} | {text}",
             report.rows, report.bytes
         );
     }

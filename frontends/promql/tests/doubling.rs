@@ -225,7 +225,7 @@ fn remarks_about_long_queries() {
         let note = |i: usize| Annotation {
             level: Severity::Info,
             text: format!("metric {i} might not be a counter").into(),
-            extent: Occurrences::Untold,
+            extent: Occurrences::Once,
             span: Span { start: 18 * i as u32, end: 18 * i as u32 + 15 },
         };
         (query, (0..n).map(note).collect::<Vec<Annotation>>())

@@ -4,9 +4,9 @@
 //! the function sums in another order, extrapolates or predicts.
 
 use engine::functions::line_fit::REFIT_TOLERANCE;
-use engine::functions::regression::REORIGINED;
+use engine::functions::regression::OTHER_ORIGIN_TOLERANCE;
 use engine::functions::{
-    Function, Kernel, TimeDependence, WindowKernel, WindowMethod, lookup, panes::REORDERED, table,
+    Function, Kernel, TimeDependence, WindowKernel, WindowMethod, lookup, panes::REORDER_TOLERANCE, table,
 };
 use engine::live::describe::ViewFootprint;
 use engine::live::{LiveOptions, LiveRuntime, Sink, SpillOptions, TapEvent, ViewId, ViewKind, ViewSpec};
@@ -206,13 +206,13 @@ impl World {
 /// How much an answer may differ according to the table.
 fn tolerance(function: &Function, value: f64) -> f64 {
     let Kernel::Window(kernel) = function.kernel else { return 0.0 };
-    match (kernel.moves, kernel.method) {
+    match (kernel.time_dependence, kernel.method) {
         (TimeDependence::Extrapolated, _) => 1e-14 * value.abs(),
-        (TimeDependence::Line(_), _) => REORIGINED * LARGEST,
-        (_, WindowMethod::Trend(_)) => REFIT_TOLERANCE * LARGEST,
+        (TimeDependence::Linear(_), _) => OTHER_ORIGIN_TOLERANCE * LARGEST,
+        (_, WindowMethod::LeastSquares(_)) => REFIT_TOLERANCE * LARGEST,
         // The variance is computed from squares, whose rounding error is a part of the answer.
         (_, WindowMethod::Panes { exact: false, .. }) => {
-            (REORDERED * LARGEST * 150.0).max(1e-9 * value.abs())
+            (REORDER_TOLERANCE * LARGEST * 150.0).max(1e-9 * value.abs())
         }
         _ => 0.0,
     }
@@ -257,7 +257,7 @@ proptest! {
 
     #[test]
     fn long_windows_that_give_samples_away_equal_scratch(seconds in seconds(), ticks in 7usize..30, late in 2usize..40) {
-        let kept_up = |_: &Function, kernel: WindowKernel| !matches!(kernel.method, WindowMethod::Scan);
+        let kept_up = |_: &Function, kernel: WindowKernel| !matches!(kernel.method, WindowMethod::Rescan);
         let world = World::new(SPILL).with(kept_up, &WINDOWS, &["", " offset 70s"]);
         run(world, &seconds, ticks, late);
     }
@@ -265,7 +265,7 @@ proptest! {
 
 /// Functions over sorted values, over one window of each of these lengths.
 fn in_order(_: &Function, kernel: WindowKernel) -> bool {
-    matches!(kernel.method, WindowMethod::Order(_))
+    matches!(kernel.method, WindowMethod::Sorted(_))
 }
 
 /// The bytes of a second's scrape, including gaps, stale markers and equal values.

@@ -304,7 +304,7 @@ fn run(case: u64) -> Vec<(u64, u64)> {
             }
         }
     }
-    asked.iter().map(|(_, kept)| (kept.report().asked, kept.report().reused)).collect()
+    asked.iter().map(|(_, kept)| (kept.report().evaluated, kept.report().reused)).collect()
 }
 
 #[test]
@@ -337,9 +337,9 @@ fn gauges(series: usize, times: impl Iterator<Item = i64>) -> World {
 }
 
 fn asked_for(world: &World, plan: &Plan, t: i64, kept: &mut SubqueryCache) -> u64 {
-    let before = kept.report().asked;
+    let before = kept.report().evaluated;
     world.querier.instant_cached(plan, t, &world.options, kept).expect("answered");
-    kept.report().asked - before
+    kept.report().evaluated - before
 }
 
 #[test]

@@ -234,7 +234,7 @@ const HISTOGRAM_QUANTILE: &str = "histogram_quantile";
 pub(crate) fn of_columns() -> BTreeSet<String> {
     let is_of_column = |kernel: &Kernel| match kernel {
         Kernel::Window(_) | Kernel::Map(_) | Kernel::Histogram(_) => true,
-        Kernel::Special(special) => *special == OperatorFunction::HistogramFraction,
+        Kernel::Operator(special) => *special == OperatorFunction::HistogramFraction,
         _ => false,
     };
     let of_table = table().iter().filter(|f| is_of_column(&f.kernel) || f.args.contains(&ValueType::Matrix));

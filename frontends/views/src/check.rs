@@ -17,6 +17,7 @@ use engine::functions::Tolerance;
 use engine::live::check::{CheckReport, CheckRequest, LastEvaluation, may_contribute};
 use engine::live::describe::DescribeError;
 use engine::live::{ViewId, ViewKind, ViewSpec};
+use engine::operators::EvalError;
 use engine::plan::{Plan, PlanOp};
 use engine::query::{QueryEngine, QueryError, QueryOptions, QueryValue};
 use engine::types::histogram_column::Sample;
@@ -208,14 +209,14 @@ impl Comparison<'_> {
         &self,
         plan: &Plan,
         inexact: &[InexactPart],
-        live: Result<Vec<(Labels, Sample)>, String>,
+        live: Result<Vec<(Labels, Sample)>, EvalError>,
     ) -> Result<Difference, CheckError> {
         let history = self.rows(plan)?;
         let (live, history) = match (live, history) {
             // Both failed. The error texts may name different series.
             (Err(_), Err(_)) => return Ok(Difference::default()),
             (Err(error), Ok(_)) => {
-                return Ok(Difference { live_error: Some(error), ..Difference::default() });
+                return Ok(Difference { live_error: Some(error.to_string()), ..Difference::default() });
             }
             (Ok(_), Err(error)) => {
                 return Ok(Difference { history_error: Some(error), ..Difference::default() });

@@ -9,7 +9,7 @@ use storage::model::histogram::logarithm::log2;
 
 /// A fraction of observations.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub struct Fraction {
+pub struct NativeFraction {
     /// The estimate.
     pub value: f64,
     /// Some observations are NaN and so in no range, which is an info annotation.
@@ -49,8 +49,8 @@ impl RankedBound {
 
 /// The fraction of the observations above `lower` and not above `upper`. NaN without observations
 /// or for a NaN bound; 0 if the bounds are not ascending.
-pub fn fraction(lower: f64, upper: f64, h: &NativeHistogram) -> Fraction {
-    let plain = |value| Fraction { value, excludes_nan: false };
+pub fn fraction(lower: f64, upper: f64, h: &NativeHistogram) -> NativeFraction {
+    let plain = |value| NativeFraction { value, excludes_nan: false };
     if h.count == 0.0 || lower.is_nan() || upper.is_nan() {
         return plain(NAN);
     }
@@ -81,7 +81,7 @@ pub fn fraction(lower: f64, upper: f64, h: &NativeHistogram) -> Fraction {
     let nan = h.sum.is_nan();
     let count = if nan { buckets.fold(in_buckets, |sum, b| sum + b.count) } else { h.count };
     let [lower, upper] = edges.map(|e| e.rank(count));
-    Fraction { value: (upper - lower) / h.count, excludes_nan: nan && count < h.count }
+    NativeFraction { value: (upper - lower) / h.count, excludes_nan: nan && count < h.count }
 }
 
 /// The number of observations below `v`, which is inside a bucket below which there are `rank`

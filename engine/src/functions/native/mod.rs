@@ -11,9 +11,9 @@ mod quantile;
 #[cfg(test)]
 mod tests;
 
-pub use fraction::{Fraction, fraction};
+pub use fraction::{NativeFraction, fraction};
 pub use moments::{count, mean, standard_deviation, sum, variance};
-pub use quantile::{NanObservations, Quantile, quantile};
+pub use quantile::{NanObservations, NativeQuantile, quantile};
 
 use storage::model::NativeHistogram;
 use storage::model::histogram::Bucket;

@@ -12,7 +12,7 @@ use storage::model::histogram::logarithm::{exp2, log2};
 
 /// A quantile, and the effect of NaN observations on it.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub struct Quantile {
+pub struct NativeQuantile {
     /// The estimate.
     pub value: f64,
     /// The effect, which is an info annotation.
@@ -33,8 +33,8 @@ pub enum NanObservations {
 }
 
 /// Quantile `q` of the observations. NaN without observations, infinite for `q` outside [0, 1].
-pub fn quantile(q: f64, h: &NativeHistogram) -> Quantile {
-    let plain = |value| Quantile { value, nan: NanObservations::None };
+pub fn quantile(q: f64, h: &NativeHistogram) -> NativeQuantile {
+    let plain = |value| NativeQuantile { value, nan: NanObservations::None };
     if q < 0.0 {
         return plain(f64::NEG_INFINITY);
     }
@@ -81,8 +81,8 @@ fn within(
     count: f64,
     rank: f64,
     rest: Option<impl Iterator<Item = Bucket>>,
-) -> Quantile {
-    let plain = |value| Quantile { value, nan: NanObservations::None };
+) -> NativeQuantile {
+    let plain = |value| NativeQuantile { value, nan: NanObservations::None };
     if h.is_custom() {
         if bucket.lower == f64::NEG_INFINITY {
             if bucket.upper <= 0.0 {
@@ -99,7 +99,7 @@ fn within(
     let mut count = if count > h.count { h.count } else { count };
     if count < rank {
         return if h.sum.is_nan() {
-            Quantile { value: NAN, nan: NanObservations::Result }
+            NativeQuantile { value: NAN, nan: NanObservations::Result }
         } else {
             plain(bucket.upper)
         };
@@ -116,7 +116,7 @@ fn within(
             nan = NanObservations::Skew;
         }
     }
-    Quantile { value: interpolate(&bucket, rank / bucket.count, h.is_custom()), nan }
+    NativeQuantile { value: interpolate(&bucket, rank / bucket.count, h.is_custom()), nan }
 }
 
 /// The value at a fraction of a bucket's observations.

@@ -1,24 +1,28 @@
-//! The gather executor's part of a description: the answers and the steps of the views it owns.
+//! The gather executor's part of a description ([`crate::live::describe`]): answers, failures and
+//! gather steps of the views it owns. For a check it adds the view's answer and what the workers
+//! reported ([`crate::live::check`](mod@crate::live::check)).
 
-use super::super::check::CheckReport;
+use super::super::check::{CheckReport, WorkerCheck};
 use super::super::describe::{
     AnswerContent, AnswerReport, ByteCount, DescribeRequest, GatherReport, ViewFootprint, ViewReport,
 };
 use super::super::views::{EvaluationTimes, InstalledView};
 use super::super::{ViewId, ViewSpec};
 use super::{GatherExecutor, ViewState, annotations};
+use crate::operators::EvalError;
 use crate::plan::physical::StepOp;
 use crate::query::SubqueryCacheReport;
 use storage::model::TimeMs;
 
 impl GatherExecutor {
     /// Describes the views of this worker, as of the tick at `t`.
-    pub fn describe(&mut self, question: &DescribeRequest, t: TimeMs) -> GatherReport {
-        let mut report = self.report(question, t);
+    pub fn describe(&mut self, request: &DescribeRequest, t: TimeMs) -> GatherReport {
+        let mut report = self.report(request, t);
         let checked = self.checked.take();
-        if question.check.is_some() && checked == Some(question.from) {
+        let checks = std::mem::take(&mut self.checks);
+        if request.check.is_some() && checked == Some(request.from) {
             for view in &mut report.views {
-                view.answer.check = self.check(view.id);
+                view.answer.check = self.check(view.id, &checks);
             }
         }
         report
@@ -34,27 +38,33 @@ impl GatherExecutor {
         self.checked.and_then(|id| self.views.all.get(&id))
     }
 
-    /// The answer of a view that this tick has evaluated for a check; `None`: it has not begun.
-    fn check(&self, id: ViewId) -> Option<CheckReport> {
+    /// The answer of a view that this tick has evaluated for a check, and what workers have sent
+    /// for it; `None`: the view has not begun.
+    fn check(&self, id: ViewId, checks: &[WorkerCheck]) -> Option<CheckReport> {
         let view = self.views.all.get(&id).filter(|view| view.batch.is_none())?;
         let state = self.outputs.get(id)?;
         let out = self.stage.output(view.root);
         // Whether rows of several shards have the same labels is seen when the answer is given.
         let duplicates = state.duplicates.is_some().then(|| state.history.lasting_failure()).flatten();
         let failure = out.error.clone().or(duplicates);
-        let answer = failure.map_or_else(|| Ok(out.rows()), Err);
-        Some(CheckReport { t: self.now, answer, raced: self.views.is_replaced(id), evaluations: Vec::new() })
+        let answer = failure.map_or_else(|| Ok(out.rows()), |error| Err(EvalError(error)));
+        let of_view = || checks.iter().filter(|check| check.view == id);
+        // The difference counts only if each worker says that nothing came to its shards.
+        let is_complete = of_view().count() == self.views.peers();
+        let raced = self.views.is_replaced(id) || !is_complete || of_view().any(|check| check.raced);
+        let evaluations = of_view().flat_map(|check| check.evaluations.clone()).collect();
+        Some(CheckReport { t: self.now, answer, raced, evaluations })
     }
 
-    fn report(&self, question: &DescribeRequest, t: TimeMs) -> GatherReport {
-        let asked = self.views.page(question.from, question.limit);
+    fn report(&self, request: &DescribeRequest, t: TimeMs) -> GatherReport {
+        let asked = self.views.page(request.from, request.limit);
         let own = asked.filter(|(_, view)| view.owner == self.topology.index());
         let views = own.filter_map(|(id, view)| {
             let state = self.outputs.get(*id)?;
             let spec = ViewSpec::clone(&view.spec);
-            let answer = self.answer_of(view, state, t, question.rows);
+            let answer = self.answer_of(view, state, t, request.rows);
             let mut work = self.work_of(view, state);
-            if question.limit == 1 {
+            if request.limit == 1 {
                 work.physical_plan = view.explain();
             }
             let subquery_cache = self.subquery_cache_of(view);
@@ -67,7 +77,7 @@ impl GatherExecutor {
         let out = self.stage.output(view.root);
         let mut answer = state.history.report(state.taps.len(), out.present().count());
         // A continuous view is complete as of each tick, even if nothing had to be evaluated.
-        if view.slots == EvaluationTimes::Always && answer.frontier.is_some() {
+        if view.times == EvaluationTimes::EveryTick && answer.frontier.is_some() {
             answer.frontier = Some(t);
         }
         let content =

@@ -34,7 +34,7 @@ impl DueViews {
     /// A view of this worker begins, perhaps with other steps than before.
     pub(super) fn add(&mut self, id: ViewId, view: &InstalledView) {
         self.forget_root(id);
-        if view.slots == EvaluationTimes::Always {
+        if view.times == EvaluationTimes::EveryTick {
             self.by_root.entry(view.root).or_default().push(id);
             self.root_of.insert(id, view.root);
         }

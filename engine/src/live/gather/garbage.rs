@@ -2,7 +2,7 @@
 //! for each value that ever occurred. The state of the views that read them is built again.
 
 use super::GatherExecutor;
-use crate::limits::DEAD_ROWS;
+use crate::limits::ENDED_ROWS;
 use crate::plan::physical::{StepId, StepOp};
 use storage::model::{Matcher, TimeMs};
 
@@ -34,9 +34,9 @@ impl GatherExecutor {
         let Some(definition) = self.views.gather.step(step) else { return false };
         let rows = rows_of(step);
         let input_rows: usize = definition.inputs.iter().map(|input| rows_of(*input)).sum();
-        if input_rows == 0 || rows <= input_rows.max(DEAD_ROWS) {
+        if input_rows == 0 || rows <= input_rows.max(ENDED_ROWS) {
             return false;
         }
-        rows > 2 * self.stage.output(step).present().count() + DEAD_ROWS
+        rows > 2 * self.stage.output(step).present().count() + ENDED_ROWS
     }
 }

@@ -4,6 +4,7 @@
 use super::super::message::PortDelta;
 use crate::annotations::StepAnnotation;
 use crate::heap_size::HeapSize;
+use crate::operators::metric_names::FlaggedLabels;
 use crate::operators::{ChangedRows, StepOutput};
 use crate::plan::physical::StepId;
 use crate::types::histogram_column::HistogramColumn;
@@ -20,7 +21,7 @@ pub(super) struct GatherPort {
     /// The rows that deltas have changed since they were last published.
     touched: Vec<u32>,
     /// All rows count as changed.
-    all: bool,
+    all_changed: bool,
     /// The error of each shard that has one.
     errors: BTreeMap<u16, String>,
     /// Annotations of local steps, by shard.
@@ -34,7 +35,7 @@ impl GatherPort {
             step,
             rows,
             touched: Vec::new(),
-            all: false,
+            all_changed: false,
             errors: BTreeMap::new(),
             notes: BTreeMap::new(),
         }
@@ -42,7 +43,7 @@ impl GatherPort {
 
     /// Whether a delta was applied that is not published yet.
     pub(super) fn is_touched(&self) -> bool {
-        self.all || !self.touched.is_empty()
+        self.all_changed || !self.touched.is_empty()
     }
 
     /// Bytes allocated, without the rows.
@@ -53,7 +54,7 @@ impl GatherPort {
 
     /// Applies the delta of one shard to the rows of the port.
     pub(super) fn apply(&mut self, delta: PortDelta, out: &mut StepOutput) {
-        let partial_columns = delta.lanes.len().saturating_sub(1).max(out.partial_columns.len());
+        let partial_columns = delta.columns.len().saturating_sub(1).max(out.partial_columns.len());
         out.partial_columns.resize_with(partial_columns, Vec::new);
         for column in &mut out.partial_columns {
             column.resize(out.values.len(), ABSENT);
@@ -61,14 +62,16 @@ impl GatherPort {
         let rows = &mut self.rows[usize::from(delta.shard)];
         let mut drops = delta.drops.into_iter();
         for labels in delta.labels {
-            rows.push(out.add_row_with_name_flag((labels, drops.next().unwrap_or(false))) as u32);
+            rows.push(
+                out.add_row_with_name_flag(FlaggedLabels::new(labels, drops.next().unwrap_or(false))) as u32
+            );
             out.shards.push(delta.shard);
             out.sorted = false;
         }
         for (i, row) in delta.rows.iter().enumerate() {
             let row = rows[*row as usize];
-            out.values[row as usize] = delta.lanes[0][i];
-            for (to, from) in out.partial_columns.iter_mut().zip(&delta.lanes[1..]) {
+            out.values[row as usize] = delta.columns[0][i];
+            for (to, from) in out.partial_columns.iter_mut().zip(&delta.columns[1..]) {
                 to[row as usize] = from[i];
             }
             self.touched.push(row);
@@ -81,7 +84,7 @@ impl GatherPort {
             self.notes.retain(|_, notes| !notes.is_empty());
         }
         let before = self.errors.remove(&delta.shard);
-        self.all |= before != delta.error;
+        self.all_changed |= before != delta.error;
         if let Some(error) = delta.error {
             self.errors.insert(delta.shard, error);
         }
@@ -95,7 +98,7 @@ impl GatherPort {
         }
         let touched = std::mem::take(&mut self.touched);
         out.changed =
-            if std::mem::take(&mut self.all) { ChangedRows::All } else { ChangedRows::Rows(touched) };
+            if std::mem::take(&mut self.all_changed) { ChangedRows::All } else { ChangedRows::Rows(touched) };
         out.error = self.errors.values().next().cloned();
         out.version += 1;
         true

@@ -1,4 +1,6 @@
-//! The ports of the views that a worker owns, and the deltas that have arrived for them.
+//! The ports of the views that a worker owns, and the deltas that have arrived for them. A port is
+//! where rows of the local stage enter the gather stage. Deltas are kept until a round applies them,
+//! so that steps see the rows of all shards as of the same tick.
 
 use super::super::cost::StepTimer;
 use super::super::message::PortDelta;

@@ -4,6 +4,7 @@
 use super::super::ViewSpec;
 use super::super::cost::EvaluationCounts;
 use super::super::describe::EvaluationHistory;
+use super::super::error::AnswerError;
 use super::super::recorder::Recorder;
 use super::super::taps::Taps;
 use super::super::views::InstalledView;
@@ -69,19 +70,33 @@ impl ViewState {
         annotations: Vec<Annotation>,
         store: &Store,
         recorded: &mut Vec<ChangeEvent>,
-    ) -> Result<(), String> {
-        let mut result = out.error.clone().map_or(Ok(()), Err);
-        if let (Ok(()), Some(duplicates)) = (&result, self.duplicates.as_mut()) {
-            let mut eval_guard = EvaluationGuard::free();
-            let checked =
-                duplicates.learn(out, &mut eval_guard).and_then(|()| duplicates.check(out, &mut eval_guard));
-            result = checked.map_err(|EvalError(error)| error);
-        }
-        if let (Ok(()), Some(recorder)) = (&result, self.recorder.as_mut()) {
-            result = recorder.record(t, out, store, recorded);
-        }
-        self.taps.send(t, out, annotations, result.as_ref().err());
+    ) -> Result<(), AnswerError> {
+        let result = self.check_and_record(t, out, store, recorded);
+        let error = result.as_ref().err().map(ToString::to_string);
+        self.taps.send(t, out, annotations, error.as_ref());
         result
+    }
+
+    /// Checks the rows of an answer, and records them.
+    fn check_and_record(
+        &mut self,
+        t: TimeMs,
+        out: &StepOutput,
+        store: &Store,
+        recorded: &mut Vec<ChangeEvent>,
+    ) -> Result<(), AnswerError> {
+        if let Some(error) = &out.error {
+            return Err(EvalError(error.clone()).into());
+        }
+        if let Some(duplicates) = &mut self.duplicates {
+            let mut eval_guard = EvaluationGuard::free();
+            duplicates.add_rows(out, &mut eval_guard)?;
+            duplicates.check(out, &mut eval_guard)?;
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(t, out, store, recorded)?;
+        }
+        Ok(())
     }
 }
 

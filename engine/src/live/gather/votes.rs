@@ -1,4 +1,6 @@
-//! The votes of the workers in one tick.
+//! Counts the votes of one tick. Workers of several processes have no common memory, so a decision
+//! that all must make at the same tick (that a view's history is there, and it begins) is made when
+//! every worker has voted for it ([`super::super::message::WorkerVote`]).
 
 use super::super::message::WorkerVote;
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ pub(super) struct LeafAnnotations {
     /// By row: the index of its entry in `non_counters`, if it has one.
     non_counter_of: Vec<Option<u32>>,
     /// How many rows [`LeafAnnotations::learn`] has seen.
-    learnt: usize,
+    seen_rows: usize,
 }
 
 /// Rows of which `rate` or `increase` was computed although their name is not that of a counter.
@@ -49,10 +49,10 @@ impl LeafAnnotations {
     }
 
     /// Learns the rows that were added to the ring since the last call.
-    pub(super) fn learn(&mut self, leaf: &Leaf, labels: &[Labels], typed: bool) {
+    pub(super) fn add_rows(&mut self, leaf: &Leaf, labels: &[Labels], typed: bool) {
         let wants_counter = matches!(leaf, Leaf::Window(function, _)
             if matches!(function.0.kernel, Kernel::Window(kernel) if kernel.expects_counter));
-        for (row, labels) in labels.iter().enumerate().skip(self.learnt).filter(|_| wants_counter) {
+        for (row, labels) in labels.iter().enumerate().skip(self.seen_rows).filter(|_| wants_counter) {
             let Some(note) = non_counter_annotation(labels, typed, AnnotationTarget::Operand(0)) else {
                 continue;
             };
@@ -61,10 +61,11 @@ impl LeafAnnotations {
                 self.non_counters.push(NonCounterRows { note, rows: 0 });
                 self.non_counters.len() - 1
             });
+            // Filled up lazily: in most leaves no row has an entry, and the list stays empty.
             self.non_counter_of.resize(row, None);
             self.non_counter_of.push(Some(number as u32));
         }
-        self.learnt = labels.len();
+        self.seen_rows = labels.len();
     }
 
     /// A row's value was `before` and is `now`.
@@ -95,6 +96,7 @@ impl LeafAnnotations {
         if findings.is_empty() && self.rows.is_empty() {
             return;
         }
+        // Compared first, because making the texts of annotations allocates.
         let before = self.rows.get(&row).copied().unwrap_or_default();
         if before == findings {
             return;
@@ -112,6 +114,7 @@ impl LeafAnnotations {
         let shown = self.non_counters.iter().filter(|entry| entry.rows > 0);
         let mut whole: Vec<StepAnnotation> = shown.map(|entry| entry.note.clone()).collect();
         if let Some(note) = function.and_then(|f| f.annotate_params).and_then(|annotate| annotate(params))
+            // As in Prometheus, an annotation about parameters needs a result.
             && out.values.iter().any(|v| is_float(*v))
         {
             whole.push(note);

@@ -66,28 +66,34 @@ impl LiveLeaf {
         let width = block.columns.len();
         match kernel.method {
             // With three rows or less there is nothing to skip.
-            WindowMethod::Ends { pairs } if hi - lo > 3 => {
+            // The last but one is needed, too: `irate` and `idelta` compare the last two, and
+            // `rate` takes the average interval from the number of samples.
+            WindowMethod::Endpoints { pairs } if hi - lo > 3 => {
                 let at = [span.from, span.to - 2, span.to - 1];
                 let clock = block.clock();
                 BlockMethod::Endpoints {
                     number,
                     ts: [clock[lo], clock[hi - 2], clock[hi - 1]],
+                    // Borrowed once per block: each column then reads three adjacent cells instead
+                    // of searching for its samples.
                     rows: at.map(|at| block.values(at)),
                     from: span.from,
                     pairs,
                 }
             }
+            // Shorter windows are scanned: the result then has exactly the bits of the kernel, and
+            // a scan of 64 values costs no more than merging panes.
             WindowMethod::Panes { make, .. } if hi - lo >= MIN_PANE_WINDOW => {
                 let panes = self.windows.panes.entry(number).or_insert_with(make);
                 panes.eval(block, span, width, &mut self.scratch.values);
                 BlockMethod::AllColumns
             }
-            WindowMethod::Trend(of_line) if hi - lo >= MIN_PANE_WINDOW => {
+            WindowMethod::LeastSquares(of_line) if hi - lo >= MIN_PANE_WINDOW => {
                 let fits = self.windows.line_fits.entry(number).or_insert_with(LineFit::panes);
                 fits.eval(block, span, width, &mut self.scratch.line_fits);
                 BlockMethod::LineFits(of_line)
             }
-            WindowMethod::Order(kernel) if hi - lo >= MIN_PANE_WINDOW => {
+            WindowMethod::Sorted(kernel) if hi - lo >= MIN_PANE_WINDOW => {
                 let block = NumberedBlock { number, block };
                 self.windows.sorted.eval(block, span, kernel, &self.params.values, &mut self.scratch.values);
                 BlockMethod::AllColumns
@@ -111,11 +117,15 @@ impl LiveLeaf {
         let NumberedBlock { number, block } = numbered;
         let window = self.config.block_window(block, t);
         let mut valid_until = self.window_valid_until(block, window);
+        // Reused for its allocation: a block is evaluated after every scrape.
         let mut early = self.deadlines.early.remove(&number).unwrap_or_default();
         early.clear();
+        // The shared validity of `rate` is that of one block, whose columns have the same times.
         self.trends.clear();
         let method = self.choose_method(numbered, window);
         for column in 0..block.columns.len() {
+            // A column may expire before its block: a gap, a histogram or the zero of a counter
+            // concerns it alone.
             let of_column = self.eval_column(block, column, window, &method, target);
             if of_column < valid_until {
                 early.push(EarlyColumn { column: column as u32, valid_until: of_column });
@@ -127,6 +137,7 @@ impl LiveLeaf {
         } else if !early.is_empty() {
             self.deadlines.early.insert(number, early);
         }
+        // The lines of the previous evaluation end here, also if no column is linear now.
         self.deadlines.linear.remove(&number);
         if !self.trends.linear.is_empty() {
             let columns = std::mem::take(&mut self.trends.linear);
@@ -146,6 +157,7 @@ impl LiveLeaf {
         let NumberedBlock { number, block } = numbered;
         let Some(mut early) = self.deadlines.early.remove(&number) else { return 0 };
         let window = self.config.block_window(block, t);
+        // The block itself is still valid, so what is evaluated here must not prolong it.
         let of_block = self.deadlines.rest_valid_until(number);
         let mut rows = 0;
         self.trends.clear();
@@ -170,6 +182,7 @@ impl LiveLeaf {
         target: &mut BlockTarget,
     ) -> usize {
         let NumberedBlock { number, block } = numbered;
+        // Already at `t`: the block was evaluated in this round for another reason.
         let lines = self.deadlines.linear.get_mut(&number).filter(|lines| lines.shown < t);
         let Some(lines) = lines else { return 0 };
         lines.shown = t;
@@ -195,13 +208,17 @@ impl LiveLeaf {
         target: &mut BlockTarget,
     ) -> TimeMs {
         let row = block.columns[column].row;
+        // Annotations that count rows need to know whether the row had a value.
         let before = target.out.values[row as usize];
         let mut findings = Findings::default();
+        // The choice is made per column, not per block: one native histogram must not push the
+        // floats of its target to the slow path.
         let valid_until = if self.is_mixed(block, column) {
             let (sample, until) = self.mixed_column(block, column, window, &mut findings);
             target.out.put(row as usize, sample, target.changed);
             until
         } else if window.lo < window.hi {
+            // Kernels never get an empty window, so the empty case is decided here for all functions.
             let (value, until) = self.float_column(block, column, window, method);
             target.out.set(row as usize, value, target.changed);
             until
@@ -209,6 +226,7 @@ impl LiveLeaf {
             target.out.set(row as usize, ABSENT, target.changed);
             TimeMs::MAX
         };
+        // Nearly all leaves are silent. The check keeps annotations out of the inner loop.
         if !self.annotations.is_silent() || !findings.is_empty() {
             let metric = target.ring.labels[row as usize].name();
             let operand = self.config.leaf.annotation_target();

@@ -42,6 +42,8 @@ impl LiveLeaf {
             Leaf::StartTimestamp => newest_value(block, column, window, |_, _| 0.0),
             Leaf::Info => newest_value(block, column, window, |t, _| t as f64),
             Leaf::Present(_) => {
+                // From the newest row backwards: series that live have a sample in the first row
+                // that is looked at.
                 let rows = window.lo..window.hi;
                 let mut values = rows.rev().map(|i| block.value(block.base() + i as u32, column));
                 let any = values.any(is_sample);
@@ -66,6 +68,8 @@ impl LiveLeaf {
         let BlockWindow { start, end, t, .. } = rows;
         let state = &block.columns[column];
         match method {
+            // Computed for the whole block before. Functions with panes or sorted values change
+            // only when a sample arrives or leaves, which the times of the block decide.
             BlockMethod::AllColumns => (self.scratch.values[column], TimeMs::MAX),
             BlockMethod::LineFits(of_line) => {
                 let args = &self.params.values;
@@ -77,9 +81,11 @@ impl LiveLeaf {
                 }
             }
             BlockMethod::Endpoints { number, ts, rows: values, from, pairs }
-                if state.whole_from <= *from && (!pairs || state.rising_from <= *from) =>
+                if state.gapless_from <= *from && (!pairs || state.monotone_from <= *from) =>
             {
                 // The gap or the reset has left the window.
+                // The check first: nearly no column has a gap, and the map is looked up for every
+                // column of every scrape.
                 if !self.windows.gaps.is_empty() {
                     self.windows.gaps.remove(&(*number, column as u32));
                 }
@@ -91,12 +97,16 @@ impl LiveLeaf {
                     args: &self.params.values,
                     ts,
                     vs: &vs,
+                    // The kernel counts the samples that are left out: the average interval depends
+                    // on their number.
                     skipped: rows.hi - rows.lo - 3,
                     monotone: *pairs,
                     ..Window::default()
                 };
                 kernel_value(kernel, column, &window, &mut self.trends)
             }
+            // The column has a gap, or a counter was reset: its three samples are not in the three
+            // rows, or do not suffice.
             BlockMethod::Endpoints { number, pairs, .. } => {
                 self.value_of_abridged(kernel, NumberedBlock { number: *number, block }, column, *pairs, rows)
             }
@@ -143,16 +153,18 @@ impl LiveLeaf {
         let state = &block.columns[column];
         let clock = &block.clock()[lo..hi];
         let BlockScratch { ts, vs, .. } = &mut self.scratch;
+        // Copied, because a ring stores rows: the values of one column are not adjacent.
         block.column(lo..hi, column, vs);
         // A column without gaps has the times of its block, which need not be copied.
-        let whole = state.whole_from <= from;
+        let whole = state.gapless_from <= from;
         if !whole {
             keep_floats(clock, ts, vs, false);
         }
         if vs.is_empty() {
             return (ABSENT, TimeMs::MAX);
         }
-        let monotone = whole && state.rising_from <= from;
+        // Known from the appends, so the kernel need not compare the pairs again.
+        let monotone = whole && state.monotone_from <= from;
         let times = if whole { clock } else { ts.as_slice() };
         let args = &self.params.values;
         let window = Window { start, end, t, args, ts: times, vs, monotone, ..Window::default() };
@@ -172,13 +184,17 @@ impl LiveLeaf {
         let smoothed = source.extension == Some(WindowExtension::Smoothed);
         let BlockScratch { ts, vs, .. } = &mut self.scratch;
         block.column(lo..hi, column, vs);
+        // A stale marker ends a series for selectors of the newest value. Windows ignore it, as in
+        // Prometheus.
         keep_floats(&block.clock()[lo..hi], ts, vs, self.config.is_latest() && !smoothed);
-        let extras = block.side(column);
+        let extras = block.extras(column);
         let mut histograms = extras.map_or(&[][..], |extras| &extras.histograms);
         let hinted: Vec<TimedHistogram>;
         let mut at_edge = false;
         let mut hint_source = TimeMs::MAX;
-        if source.skims && !histograms.is_empty() {
+        // Prometheus derives hints while it decodes without buckets, so the result, annotations
+        // included, must be computed from derived hints here as well.
+        if source.counts_only && !histograms.is_empty() {
             hinted = self.config.histograms_in_window(histograms, rows);
             // The histogram at the left edge decides the hint of the one after it now, but not a
             // moment later.
@@ -190,6 +206,8 @@ impl LiveLeaf {
         let starts = extras.filter(|_| self.config.reads_starts).map_or(&[][..], |extras| &extras.starts);
         let slices = SeriesSlices { ts, vs, histograms, starts };
         let slices = slices.slice(after, until);
+        // No value, and nothing in this column that could expire: the times of the block decide
+        // when to look again.
         if slices.is_empty() {
             return (Sample::Float(ABSENT), TimeMs::MAX);
         }
@@ -199,6 +217,7 @@ impl LiveLeaf {
         };
         let seconds = |ms: TimeMs| Sample::Float(ms as f64 / 1000.0);
         match &self.config.leaf {
+            // Interpolated between two samples, so the value moves with time: valid at `t` only.
             Leaf::Value if smoothed => (slices.smoothed(end, findings), t),
             Leaf::Value => of_newest(&|p| p.sample()),
             Leaf::Timestamp(_) => of_newest(&|p| seconds(p.t())),
@@ -210,6 +229,8 @@ impl LiveLeaf {
                 let Kernel::Window(kernel) = function.0.kernel else {
                     return (Sample::Float(ABSENT), TimeMs::MAX);
                 };
+                // Prometheus checks parameters only where there is a sample, so an empty selector
+                // gives no error.
                 self.params.met_samples |= self.params.rejection.is_some();
                 let window = slices.window(Window {
                     start: rows.start,
@@ -219,6 +240,7 @@ impl LiveLeaf {
                     extension: source.extension,
                     ..Window::default()
                 });
+                // The sample at the edge is outside of the window one millisecond later.
                 let valid_until = if at_edge { t } else { kernel.valid_until(&window) };
                 (kernel.value(&window, findings), valid_until)
             }
@@ -234,12 +256,14 @@ fn kernel_value(
     window: &Window,
     trends: &mut BlockTrends,
 ) -> (f64, TimeMs) {
-    match kernel.moves {
+    match kernel.time_dependence {
         TimeDependence::OnExpiry => ((kernel.eval)(window), TimeMs::MAX),
-        TimeDependence::Line(line) => {
+        TimeDependence::Linear(line) => {
             let (value, slope) = line(window);
             trends.linear_value(column, value, slope, window.t)
         }
+        // Without a value nothing moves: fewer than two samples stay fewer than two until one
+        // arrives.
         TimeDependence::Extrapolated => match (kernel.eval)(window) {
             value if is_absent(value) => (value, TimeMs::MAX),
             value => (value, RateValidity::valid_until(window, &mut trends.rate_validity)),
@@ -250,6 +274,7 @@ fn kernel_value(
 /// Keeps the floats of `vs`, whose times are `clock`, and writes their times to `ts`. Stale markers
 /// are kept if `stale`.
 fn keep_floats(clock: &[TimeMs], ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>, stale: bool) {
+    // Markers of all three kinds are NaNs in the same column of floats.
     let wanted = |v: f64| !is_absent(v) && !is_histogram(v) && (stale || !is_stale(v));
     ts.clear();
     ts.extend(clock.iter().zip(vs.iter()).filter(|(_, v)| wanted(**v)).map(|(t, _)| *t));

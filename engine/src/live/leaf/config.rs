@@ -1,4 +1,5 @@
-//! What a leaf computes. It never changes, and it is the same in all shards.
+//! What a leaf computes: the part of it that is fixed when a view is installed, and the same in all
+//! shards. What changes with samples and time is in [`super::LiveLeaf`].
 
 use super::BlockWindow;
 use crate::functions::series_slices::{derive_reset_hints, leave_buckets};
@@ -68,6 +69,7 @@ impl LeafConfig {
         let until = end + ahead;
         let start = if let Leaf::Window(_, range) = &self.leaf { end - range } else { after };
         let hi = block.clock().partition_point(|c| *c <= until);
+        // Windows are open on the left: a sample exactly `back` before the end is outside.
         let lo = block.clock()[..hi].partition_point(|c| *c <= after);
         BlockWindow { lo, hi, after, until, start, end, t }
     }
@@ -75,6 +77,8 @@ impl LeafConfig {
     /// Until when the answers of a block are valid, as far as the times of its rows decide it.
     pub(super) fn window_valid_until(&self, block: &RingBlock, window: BlockWindow) -> TimeMs {
         let BlockWindow { lo, hi, t, .. } = window;
+        // With an extension the value is interpolated or reaches beyond the window, so no rule
+        // about times of rows holds.
         if self.source.extension.is_some() {
             return t;
         }
@@ -101,9 +105,11 @@ impl LeafConfig {
         let is_window = matches!(self.leaf, Leaf::Window(..) | Leaf::Present(_));
         let from = histograms.partition_point(|(t, _)| *t < window.after + i64::from(!is_window));
         let to = histograms.partition_point(|(t, _)| *t <= window.until);
+        // `get`, because `from` is one step earlier than the window and may lie behind `to` in an
+        // empty one.
         let mut hinted = histograms.get(from..to).unwrap_or(&[]).to_vec();
         derive_reset_hints(&mut hinted);
-        if self.leaf.skims() {
+        if self.leaf.drops_buckets() {
             leave_buckets(&mut hinted);
         }
         hinted

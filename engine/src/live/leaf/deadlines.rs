@@ -108,6 +108,7 @@ impl BlockDeadlines {
 
     /// The ring has `blocks` blocks: the new ones must be evaluated.
     pub(super) fn add_blocks(&mut self, blocks: usize) {
+        // Blocks of a ring are never removed, so a block keeps its number.
         for block in self.blocks.len()..blocks {
             self.blocks.push(BlockValidity::NEW);
             self.dirty.push(block as u32);
@@ -118,6 +119,8 @@ impl BlockDeadlines {
     pub(super) fn mark_dirty(&mut self, block: u32) {
         // A block that the leaf does not know yet is evaluated next time anyway.
         let Some(state) = self.blocks.get_mut(block as usize) else { return };
+        // `MIN` doubles as the mark that the block is in `dirty`: a target that is scraped twice
+        // between two ticks is listed once.
         if std::mem::replace(&mut state.valid_until, TimeMs::MIN) != TimeMs::MIN {
             self.dirty.push(block);
         }
@@ -137,6 +140,8 @@ impl BlockDeadlines {
     /// A timer that was set for `deadline` has expired at `t`. Returns whether the block needs an
     /// evaluation.
     pub(super) fn timer_expired(&mut self, block: u32, deadline: TimeMs, t: TimeMs) -> bool {
+        // Timers are not removed when a later evaluation makes them unnecessary, because a heap
+        // cannot remove cheaply. An old one is recognised by its deadline.
         let Some(state) = self.blocks.get_mut(block as usize).filter(|state| state.timer == deadline) else {
             return false;
         };
@@ -158,6 +163,8 @@ impl BlockDeadlines {
     pub(super) fn request_timer(&mut self, block: u32) {
         let deadline = self.valid_until(block);
         let state = &mut self.blocks[block as usize];
+        // A timer that is set for earlier stays. When it expires, the block is still valid and a
+        // new one is requested.
         if deadline < state.timer {
             state.timer = deadline;
             self.timers.push(BlockTimer { deadline, block });
@@ -172,6 +179,8 @@ impl BlockDeadlines {
     /// Until when the answer of a block is valid, with its early and linear columns.
     fn valid_until(&self, block: u32) -> TimeMs {
         let early = self.early.get(&block).into_iter().flatten().map(|early| early.valid_until);
+        // A line has the right value only at the time that is shown, so the block falls due at the
+        // next tick.
         let linear = self.linear.get(&block).map(|lines| lines.shown);
         early.chain(linear).fold(self.blocks[block as usize].valid_until, TimeMs::min)
     }

@@ -50,15 +50,19 @@ impl GapsAndResets {
         // counts wrong: begin again.
         let changed = self.epoch != block.epoch() && block.stable_since(self.epoch) < self.to;
         let void = changed || self.from < block.base();
+        // Also if the window has moved on past all counted rows: nothing of the old state is in it.
         if void || from < self.from || from > self.to || to < self.to {
             *self = GapsAndResets { from, to: from, ..GapsAndResets::default() };
         }
         self.epoch = block.epoch();
+        // Counts are whole numbers, so subtracting is exact; sums of floats are never treated like
+        // this.
         for v in (self.from..from).map(|at| block.value(at, column)).filter(|v| is_float(*v)) {
             self.count -= 1;
             self.nans -= usize::from(pairs && v.is_nan());
         }
         self.from = from;
+        // A pair counts only if both of its samples are in the window.
         while self.resets.front().is_some_and(|reset| reset.before < from) {
             self.resets.pop_front();
         }
@@ -76,16 +80,18 @@ impl GapsAndResets {
     /// Adds a chunk that is not in memory ([`crate::live::ring::spilled`]) as a whole, if its
     /// summary suffices. Returns the row after it.
     fn skip(&mut self, block: &RingBlock, column: usize, to: u32, pairs: bool) -> Option<u32> {
-        let chunk = block.away(self.to).filter(|chunk| chunk.end() <= to)?;
+        let chunk = block.spilled_at(self.to).filter(|chunk| chunk.end() <= to)?;
         if chunk.count(column) == 0 {
             return Some(chunk.end());
         }
-        let fits = if pairs { chunk.rises(column) } else { chunk.is_whole(column) };
+        // A chunk that rises has no reset, and its first value is not below the last one before it.
+        let fits = if pairs { chunk.rises(column) } else { chunk.is_gapless(column) };
         // The chunk has a gap or a reset: its rows must be read one by one.
         if !fits {
             return None;
         }
         self.count += chunk.count(column);
+        // Without gaps the last two rows are the last two floats.
         self.before = if chunk.rows() > 1 { Some(chunk.end() - 2) } else { self.last };
         self.last = Some(chunk.end() - 1);
         Some(chunk.end())
@@ -128,16 +134,21 @@ impl WindowStates {
         if ((to - from) as usize) < MIN_PANE_WINDOW {
             return None;
         }
+        // Created only for columns that are not simple, and removed when they are again: state per
+        // series would cost more memory than the window saves.
         let gaps = self.gaps.entry((number, column as u32)).or_default();
         gaps.slide(block, column, RowSpan { from, to: to - 1 }, pairs);
         let newest = block.value(to - 1, column);
         // A NaN is neither above nor below its neighbours, so leaving it out would create a pair
         // that does not exist.
         let nan = gaps.nans > 0 || newest.is_nan() && is_float(newest);
+        // With a reset in one of eight samples the abridged window is hardly shorter than the whole
+        // one.
         if pairs && (nan || gaps.resets.len() * 8 > gaps.count) {
             return None;
         }
         let ends = if is_float(newest) { [gaps.last, Some(to - 1)] } else { [gaps.before, gaps.last] };
+        // Searched each time, not kept: the first float leaves the window with nearly every slide.
         let first = (from..to).find(|at| is_float(block.value(*at, column)));
         let resets = gaps.resets.iter().flat_map(|reset| [reset.before, reset.after]);
         ts.clear();

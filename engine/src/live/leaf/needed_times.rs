@@ -33,14 +33,17 @@ impl LiveLeaf {
             return NeededTimes::All(end - back..=end + ahead);
         };
         let end_before = source.time(evaluated, t, t);
+        // Both orders: `@` aside, `end` may also be before the last evaluation if the clock was set
+        // back.
         let first = end_before.min(end);
         let last = end_before.max(end);
-        match self.float_kernel().map_or(WindowMethod::Scan, |kernel| kernel.method) {
-            WindowMethod::Scan => NeededTimes::All(first - back..=last + ahead),
+        match self.float_kernel().map_or(WindowMethod::Rescan, |kernel| kernel.method) {
+            // The functions without an incremental method read every sample again.
+            WindowMethod::Rescan => NeededTimes::All(first - back..=last + ahead),
             method => NeededTimes::Edges {
                 oldest: first - back..=last - back,
                 newest: first + ahead..=last + ahead,
-                irregular: matches!(method, WindowMethod::Ends { .. }),
+                irregular: matches!(method, WindowMethod::Endpoints { .. }),
             },
         }
     }

@@ -1,7 +1,7 @@
 //! The parameters of a leaf's function (`quantile_over_time(scalar, ..)`), and whether the function
 //! accepts them.
 
-use crate::functions::Function;
+use crate::functions::{Function, ParamError};
 use crate::heap_size::HeapSize;
 
 /// The parameters of a leaf.
@@ -9,7 +9,7 @@ use crate::heap_size::HeapSize;
 pub(super) struct LeafParams {
     pub values: Vec<f64>,
     /// Why the function rejects the current parameters.
-    pub rejection: Option<String>,
+    pub rejection: Option<ParamError>,
     /// In this evaluation a window had samples although the function rejects its parameters. Only
     /// then is that an error: Prometheus reports none for an empty selector.
     pub met_samples: bool,

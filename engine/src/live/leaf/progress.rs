@@ -1,4 +1,5 @@
-//! How far a leaf has been evaluated.
+//! When a leaf was last evaluated, and how many rows that read: for reports on views, and to see
+//! whether a ring that was filled again from the store has been read since.
 
 use storage::model::TimeMs;
 
@@ -19,6 +20,8 @@ impl LeafProgress {
 
     /// An evaluation at `t` has read `rows` rows.
     pub(super) fn record(&mut self, t: TimeMs, rows: usize) {
+        // A tick and the preparation after it evaluate at the same time: together they are what
+        // that time has cost.
         let before = if self.latest == t { self.rows } else { 0 };
         self.latest = t;
         self.rows = before + rows;

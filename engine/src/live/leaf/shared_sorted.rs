@@ -41,6 +41,8 @@ impl SharedSorted {
     ) {
         let NumberedBlock { number, block } = block;
         let answer = |values: &SortedWindow| if values.is_empty() { ABSENT } else { kernel(values, params) };
+        // Whichever leaf is evaluated first moves the window; for the others of the same tick,
+        // moving it is a comparison of two numbers.
         let mut blocks = self.0.borrow_mut();
         blocks.entry(number).or_default().eval(block, span, block.columns.len(), answer, out);
     }
@@ -49,7 +51,7 @@ impl SharedSorted {
 impl LiveLeaf {
     /// Whether the function of this leaf is computed from sorted values.
     fn uses_sorted(&self) -> bool {
-        self.float_kernel().is_some_and(|kernel| matches!(kernel.method, WindowMethod::Order(_)))
+        self.float_kernel().is_some_and(|kernel| matches!(kernel.method, WindowMethod::Sorted(_)))
     }
 
     /// Shares the sorted values of another leaf over the same ring if both have the same window.
@@ -60,6 +62,7 @@ impl LiveLeaf {
         let own = &self.config.source;
         let others = &other.config.source;
         let same = own_range == other_range && own.offset == others.offset && own.at == others.at;
+        // The offset must be equal as well: the window is the same only if it has the same ends.
         let shared = same && self.uses_sorted() && other.uses_sorted();
         if shared {
             self.windows.sorted = SharedSorted(other.windows.sorted.0.clone());

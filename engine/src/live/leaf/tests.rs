@@ -36,7 +36,7 @@ fn window(ring: &SampleRing, function: &str, range: i64) -> usize {
         offset: 0,
         at: None,
         extension: None,
-        skims: false,
+        counts_only: false,
     };
     let leaf = Leaf::Window(FunctionRef(lookup(function).unwrap()), range);
     let mut state = LiveLeaf::new(LeafConfig::new(source, leaf, 300_000, Dialect::default()), 0);

@@ -4,7 +4,9 @@ use super::LocalExecutor;
 use super::shard::LocalShard;
 use crate::limits::CHECKED_SERIES;
 use crate::live::ViewId;
-use crate::live::check::{ArrivalWatch, CheckRequest, LastEvaluation, may_contribute};
+use crate::live::check::{ArrivalWatch, CheckRequest, LastEvaluation, WorkerCheck, may_contribute};
+use crate::live::describe::DescribeRequest;
+use crate::live::message::PortDelta;
 use crate::live::views::InstalledView;
 use crate::plan::explain::leaf_title;
 use crate::plan::physical::StepId;
@@ -21,25 +23,29 @@ impl LocalExecutor {
         self.checked.and_then(|id| self.views.all.get(&id))
     }
 
-    /// Ends the watch of the previous check and begins the watch of this one. Returns whether the
-    /// previous check proves nothing, and the latest evaluations for the requested rows.
-    pub(super) fn check(&mut self, id: ViewId, request: &CheckRequest) -> (bool, Vec<LastEvaluation>) {
+    /// The part of this worker in the check that a description requests, if it requests one. Called
+    /// after the last round of the tick. Ends the watch of the previous check and begins the watch
+    /// of this one.
+    pub fn check(&mut self, request: &DescribeRequest) -> Option<PortDelta> {
+        let id = request.from;
+        let check = request.check.as_ref()?;
         self.checked = None;
         let mut raced = false;
         for shard in &mut self.shards {
             // Without a watch it is unknown what arrived.
             raced |= !shard.watch.take().is_some_and(|watch| watch.is_clear(id));
         }
-        let Some(view) = self.views.all.get(&id) else { return (raced, Vec::new()) };
+        let view = self.views.all.get(&id)?;
         let mut evaluations = Vec::new();
         for shard in &mut self.shards {
             raced |= shard.keeps_waiting(&view.local);
             shard.watch = Some(Box::new(shard.watch_for(id, view, self.now, self.lookback)));
             for step in &view.local {
-                shard.add_evaluations(*step, request, &mut evaluations);
+                shard.add_evaluations(*step, check, &mut evaluations);
             }
         }
-        (raced, evaluations)
+        let checks = vec![WorkerCheck { view: id, raced, evaluations }];
+        Some(PortDelta { checks, ..PortDelta::without_port(view.owner as u64) })
     }
 }
 

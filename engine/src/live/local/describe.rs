@@ -20,32 +20,20 @@ impl RingReport {
 
 impl LocalExecutor {
     /// Describes the views as far as the shards of this worker are concerned.
-    pub fn describe(&mut self, question: &DescribeRequest) -> LocalReport {
-        let mut part = self.report(question);
-        if let Some(check) = &question.check {
-            let (raced, evaluations) = self.check(question.from, check);
-            if let Some(view) = part.views.get_mut(&question.from) {
-                view.raced = raced;
-                view.evaluations = evaluations;
-            }
-        }
-        part
-    }
-
-    fn report(&self, question: &DescribeRequest) -> LocalReport {
+    pub fn describe(&self, request: &DescribeRequest) -> LocalReport {
         let mut part = LocalReport::default();
-        for (id, view) in self.views.page(question.from, question.limit) {
+        for (id, view) in self.views.page(request.from, request.limit) {
             let mut work = LocalViewReport::default();
             for (step, shared) in self.views.local.distinct(&view.local) {
                 for shard in &self.shards {
                     work.state.add(shard.stage.bytes(step), shared);
                     let Some(leaf) = shard.leaves.get(step) else { continue };
-                    work.rows += leaf.rows_read_since(view.slots.latest(self.now));
+                    work.rows += leaf.rows_read_since(view.times.latest(self.now));
                     let (own, (bytes, others)) = leaf.bytes();
                     work.state.add(own, shared);
                     work.state.add(bytes, shared || others);
                     work.rings.push(leaf.ring);
-                    if question.limit > 1 {
+                    if request.limit > 1 {
                         continue;
                     }
                     let report = work.leaves.entry(step).or_insert_with(|| leaf.report());

@@ -1,4 +1,6 @@
 //! Evaluates a shard in a round: the leaves and steps that are due and whose inputs have changed.
+//! Steps are evaluated as in every stage ([`crate::operators::stage`]). Leaves are not operators,
+//! because they read rings: the hooks here evaluate them.
 
 use super::history_load::PendingLoads;
 use super::leaf_table::LeafTable;
@@ -68,7 +70,7 @@ impl LocalHooks<'_> {
         let params = stage.inputs(step).iter();
         let params = params.map(|p| stage.output(*p).values.first().copied().unwrap_or(f64::NAN)).collect();
         let rows = leaf.eval(ring, t, params, stage.output_mut(step));
-        ring.hold(step, leaf.sorted_from());
+        ring.require_from(step, leaf.sorted_from());
         self.leaves.set_timers(step);
         Some(rows)
     }

@@ -5,11 +5,11 @@
 use super::LocalExecutor;
 use super::shard::LocalShard;
 use super::spill::RingInShard;
-use crate::limits::{FEED_ITEMS, PAST_LOG_MS, PLACED_ROWS};
+use crate::limits::{FEED_ITEMS, HISTORY_LOG_MS, INSTALLED_ROWS};
 use crate::live::SpillOptions;
 use crate::live::ring::SampleRing;
 use crate::live::ring::spilled::SpillSource;
-use crate::live::store_query::PastReads;
+use crate::live::store_query::HistoryReads;
 use crate::query::pool::{Pool, catch_panic};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use storage::metrics::Counter;
 use storage::model::{Matcher, TimeMs};
-use storage::store::{ChangeEvent, Store};
+use storage::store::{ChangeEvent, Store, StoreError};
 
 /// Reads history, for all workers of a process.
 #[derive(Clone)]
@@ -30,7 +30,7 @@ pub struct HistoryLoader {
     requested: Arc<AtomicUsize>,
     finished: Arc<AtomicUsize>,
     pub(super) spill: SpillOptions,
-    pub(super) store_reads: Arc<PastReads>,
+    pub(super) store_reads: Arc<HistoryReads>,
     reads_in_tick: Arc<Counter>,
 }
 
@@ -41,7 +41,7 @@ impl HistoryLoader {
         store: Arc<Store>,
         pool: Arc<Pool>,
         wake: Arc<dyn Fn() + Send + Sync>,
-        store_reads: Arc<PastReads>,
+        store_reads: Arc<HistoryReads>,
         spill: SpillOptions,
         reads_in_tick: Arc<Counter>,
     ) -> HistoryLoader {
@@ -95,7 +95,26 @@ struct LoadedRing {
     shard: u16,
     ring: usize,
     job: u64,
-    result: Result<SampleRing, String>,
+    result: Result<SampleRing, LoadError>,
+}
+
+/// Why history could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The job that read it panicked.
+    #[error("reading it panicked")]
+    Panicked,
+}
+
+/// Runs a read of the store; a panic is an error.
+pub(super) fn read_safely<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, LoadError> {
+    match catch_panic(read) {
+        Some(result) => Ok(result?),
+        None => Err(LoadError::Panicked),
+    }
 }
 
 /// The rings of a shard that are being read.
@@ -143,11 +162,15 @@ impl PendingLoads {
         if !self.loads.is_empty() {
             self.events.push_back(event.clone());
         }
+        // The caller then reads again: a read takes all samples so far, so the kept changes are not
+        // needed.
         self.events.len() <= FEED_ITEMS
     }
 
     /// Drops the changes that are older than all remaining requests.
     fn trim(&mut self) {
+        // One list for all loads of a shard: many views are installed at once, and each would keep
+        // the same changes.
         let since = self.loads.values().map(|load| load.events_since).min().unwrap_or(u64::MAX);
         while self.first_event < since && self.events.pop_front().is_some() {
             self.first_event += 1;
@@ -192,12 +215,17 @@ impl LoadResults {
     /// afterwards in case it must reach further back.
     fn request(&mut self, shard: &mut LocalShard, request: LoadRequest, t: TimeMs) {
         let LoadRequest { ring, matchers, retention } = request;
+        // Not a second job at once: both would read the same blocks, and only one result could be
+        // used.
         if let Some(load) = shard.loads.loads.get_mut(&ring) {
             load.needed = load.needed.max(retention);
             return;
         }
         self.job += 1;
         let job = self.job;
+        // Before the job is submitted. Changes from here on are kept, so none is lost between the
+        // read and the installation; those that the read saw as well are recognised by their
+        // number.
         let events_since = shard.loads.next_event();
         let load =
             PendingLoad { job, matchers: matchers.clone(), retention, needed: retention, events_since };
@@ -209,15 +237,16 @@ impl LoadResults {
         let sender = self.sender.clone();
         let alive: Weak<()> = Arc::downgrade(&self.alive);
         self.loader.submit(move || {
+            // The worker has stopped, for example because the process ends: a long read would only
+            // delay that.
             if alive.upgrade().is_none() {
                 return;
             }
-            let read =
-                || SampleRing::read(&loader.store, shard, matchers, t, retention).map_err(|e| e.to_string());
-            let result = catch_panic(read).unwrap_or_else(|| Err("reading it panicked".to_owned()));
+            let result = read_safely(|| SampleRing::read(&loader.store, shard, matchers, t, retention));
             loader.finished.fetch_add(1, Relaxed);
             // Fails only if the worker has ended; then the rows are not needed.
             let _ = sender.send(LoadedRing { shard, ring, job, result });
+            // Wakes the tick driver, so that the view begins now and not at the next tick.
             (loader.wake)();
         });
     }
@@ -229,13 +258,25 @@ impl LoadResults {
         let progress = *self.progress.get_or_insert(LoadProgress { began: t, logged: t });
         if is_idle {
             self.progress = None;
+            // Said only if the progress was logged before: otherwise each small view would write a
+            // line.
             if progress.logged > progress.began {
                 let seconds = (t - progress.began) / 1000;
-                tracing::info!(seconds, "the live runtime has read the history of all views");
+                tracing::info!(
+                    target: "live::history",
+                    seconds,
+                    "the live runtime has read the history of all views"
+                );
             }
-        } else if (t - progress.logged).abs() >= PAST_LOG_MS {
+        } else if (t - progress.logged).abs() >= HISTORY_LOG_MS {
+            // The absolute difference, because the clock may be set back.
             self.progress = Some(LoadProgress { logged: t, ..progress });
-            tracing::info!(finished, requested, "the live runtime is reading the history of views");
+            tracing::info!(
+                target: "live::history",
+                finished,
+                requested,
+                "the live runtime is reading the history of views"
+            );
         }
     }
 }
@@ -244,6 +285,7 @@ impl LocalExecutor {
     /// Requests the rings that do not reach as far back as they should.
     pub(super) fn request_history(&mut self, t: TimeMs) {
         for (ring, matchers, retention) in self.rings.take_too_short() {
+            // It is tried again, so it may succeed this time.
             self.failed.remove(&ring);
             for shard in &mut self.shards {
                 let request = LoadRequest { ring, matchers: matchers.clone(), retention };
@@ -260,6 +302,7 @@ impl LocalExecutor {
             return;
         }
         tracing::warn!(
+            target: "live::history",
             shard = shard.number,
             "samples arrive faster than the history of views can be read: the live runtime reads it \
              again; if this repeats, install fewer views at a time"
@@ -277,7 +320,9 @@ impl LocalExecutor {
     pub(super) fn install_loaded(&mut self, t: TimeMs, wait: bool, at_once: bool) {
         let mut rows = 0;
         while let Some(loaded) = self.next_loaded(wait) {
-            if !at_once && rows > PLACED_ROWS {
+            // Putting a ring in place routes its groups and evaluates its leaves, which delays the
+            // ticks of other views.
+            if !at_once && rows > INSTALLED_ROWS {
                 self.loads.not_installed.push_front(loaded);
                 (self.loads.loader.wake)();
                 break;
@@ -292,6 +337,7 @@ impl LocalExecutor {
 
     fn next_loaded(&mut self, wait: bool) -> Option<LoadedRing> {
         let loaded = self.loads.not_installed.pop_front();
+        // Those that were put back come first, in their order.
         let loaded = loaded.or_else(|| self.loads.receiver.try_recv().ok());
         if loaded.is_none() && wait && self.is_reading() {
             return self.loads.receiver.recv().ok();
@@ -317,11 +363,13 @@ impl LocalExecutor {
             Ok(ring) => ring,
             Err(error) => {
                 tracing::error!(
+                    target: "live::history",
                     shard = shard.number,
-                    error,
+                    %error,
                     "the store cannot be read: a view starts without its history; \
                      repair the store, then install the view again"
                 );
+                // Counted once per ring and not once per shard.
                 if self.failed.insert(number) {
                     self.counters.without_history.inc();
                 }
@@ -330,12 +378,15 @@ impl LocalExecutor {
                     shard.loads.trim();
                     return 0;
                 }
+                // Views must go on without history: an alert that waits for a damaged block would
+                // never fire.
                 SampleRing::new(load.matchers.clone(), load.retention)
             }
         };
         let rows = ring.labels.len();
         self.spiller.ring_installed(RingInShard { shard: shard.number, ring: number }, &ring);
         shard.install_ring(number, ring, t);
+        // Only to this ring: the others have had these changes at their tick.
         for event in shard.loads.events_since(load.events_since) {
             shard.deliver(&self.store, &event, t, Some(number));
         }

@@ -236,8 +236,8 @@ fn with_rows(mut delta: PortDelta, out: &StepOutput, all: bool, known: usize) ->
         }
         _ => (0..out.labels.len() as u32).collect(),
     };
-    let pick = |lane: &Vec<f64>| delta.rows.iter().map(|row| lane[*row as usize]).collect::<Vec<f64>>();
-    delta.lanes = std::iter::once(&out.values).chain(&out.partial_columns).map(pick).collect();
+    let pick = |column: &Vec<f64>| delta.rows.iter().map(|row| column[*row as usize]).collect::<Vec<f64>>();
+    delta.columns = std::iter::once(&out.values).chain(&out.partial_columns).map(pick).collect();
     let side = |side: &HistogramColumn| {
         if side.is_empty() {
             Vec::new()

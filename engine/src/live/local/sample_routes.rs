@@ -211,7 +211,7 @@ impl SampleRoutes {
                 return true;
             }
             // The ring does not accept the series: the selector matches other labels only.
-            let Some(block) = ring.push_item(slot, labels, sample_t, sample, t) else { return false };
+            let Some(block) = ring.push_single(slot, labels, sample_t, sample, t) else { return false };
             target.sample_added(*number, sample_t, std::iter::once(block));
             true
         });

@@ -63,6 +63,7 @@ impl LocalShard {
 
     /// Makes an added step a leaf.
     pub(super) fn add_leaf(&mut self, step: StepId, leaf: LeafSlot) {
+        // The ring itself comes later, when its history has been read.
         self.rings.make_space(leaf.ring);
         let has_rows = self.rings.has_rows(leaf.ring);
         self.leaves.add(step, leaf, has_rows);
@@ -74,8 +75,9 @@ impl LocalShard {
         self.unopened.remove(step);
         self.outbox.remove_step(step);
         let ring = self.leaves.remove(step)?;
+        // The ring may have other readers, which do not need the samples that this step held.
         if let Some(ring) = self.rings.get_mut(ring) {
-            ring.hold(step, None);
+            ring.require_from(step, None);
         }
         Some(ring)
     }
@@ -95,6 +97,7 @@ impl LocalShard {
     pub(super) fn open(&mut self) -> usize {
         let rows = |step: StepId| {
             let ring = self.leaves.get(step).and_then(|leaf| self.rings.get(leaf.ring));
+            // A step without rows costs something as well: a thousand rules have thousands of them.
             1 + ring.map_or(0, |ring| ring.labels.len())
         };
         let rows = self.unopened.iter().map(rows).sum();
@@ -106,6 +109,7 @@ impl LocalShard {
     /// Changes that arrived after the ring was read must then be added with
     /// [`LocalShard::deliver`].
     pub(super) fn install_ring(&mut self, number: usize, mut ring: SampleRing, t: TimeMs) {
+        // Before routes: they contain the row numbers.
         self.rings.prepare(number, &mut ring);
         self.routes.route_groups(number, &mut ring, t);
         self.rings.store(number, ring);

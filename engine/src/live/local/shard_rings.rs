@@ -55,9 +55,12 @@ impl ShardRings {
     /// Puts a ring in place. If it replaces one, its rows get the numbers that they had in that
     /// one.
     pub(super) fn prepare(&mut self, number: usize, ring: &mut SampleRing) {
+        // Its number is in the index by name already.
         let was_empty = self.empty.remove(&number).is_some();
         match self.filled[number].take() {
-            Some(old) => ring.number_rows_as(&old),
+            // Leaves and ports have numbers of rows: with other numbers every value of theirs would
+            // belong to another series.
+            Some(old) => ring.renumber_like(&old),
             None if was_empty => {}
             None => match ring.name() {
                 Some(name) => self.by_name.entry(name.to_owned()).or_default().push(number),
@@ -69,6 +72,7 @@ impl ShardRings {
     /// Stores a ring for which [`ShardRings::prepare`] was called.
     pub(super) fn store(&mut self, number: usize, ring: SampleRing) {
         match ring.as_empty() {
+            // Most rings of a shard have no rows, and the small form has a few dozen bytes.
             Some(empty) => drop(self.empty.insert(number, empty)),
             None => self.filled[number] = Some(Box::new(ring)),
         }
@@ -123,7 +127,7 @@ impl ShardRings {
 
     /// If the ring is empty and its selector matches these labels, it becomes one with rows.
     pub(super) fn fill_if_matching(&mut self, number: usize, labels: &Labels) {
-        if self.empty.get(&number).is_some_and(|empty| empty.picks(labels)) {
+        if self.empty.get(&number).is_some_and(|empty| empty.matches(labels)) {
             self.filled[number] = self.empty.remove(&number).map(|empty| Box::new(empty.ring()));
         }
     }
@@ -138,6 +142,8 @@ impl ShardRings {
         if let Some(ring) = self.filled[number].as_mut() {
             return Some(add(ring));
         }
+        // Made for the attempt and dropped if nothing matches. Matching by name comes before, so
+        // this is rare.
         let mut ring = self.empty.get(&number)?.ring();
         let added = add(&mut ring);
         if added.is_some() {

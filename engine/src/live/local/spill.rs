@@ -3,7 +3,7 @@
 //! window reaches them. Checked a few times per chunk length, not in each tick.
 
 use super::LocalExecutor;
-use super::history_load::HistoryLoader;
+use super::history_load::{HistoryLoader, read_safely};
 use super::rings::SpillBounds;
 use super::shard::LocalShard;
 use crate::live::SpillOptions;
@@ -11,7 +11,6 @@ use crate::live::leaf::LiveLeaf;
 use crate::live::leaf::needed_times::NeededTimes;
 use crate::live::ring::SampleRing;
 use crate::live::ring::spilled::{ChunkValues, ResidentRows, SpillSource};
-use crate::query::pool::catch_panic;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -69,31 +68,35 @@ impl SpillManager {
     /// Which rings may spill which rows.
     pub(super) fn bounds(&self) -> SpillBounds {
         let SpillOptions { near, chunk } = self.loader.spill;
+        // Of a ring that is little longer than the recent part, spilling would save little and read
+        // all the time.
         SpillBounds { min_age: near, min_retention: near + 4 * chunk }
     }
 
     /// A ring has been put in place with all of its rows in memory.
-    pub(super) fn ring_installed(&mut self, place: RingInShard, ring: &SampleRing) {
+    pub(super) fn ring_installed(&mut self, location: RingInShard, ring: &SampleRing) {
         if ring.retention() > self.bounds().min_retention {
-            self.unspilled.push(place);
+            self.unspilled.push(location);
         }
     }
 
     /// Requests a chunk, unless that has been done.
     fn request(&mut self, id: ChunkId, source: &Arc<SpillSource>) {
+        // A check runs several times per chunk length, so the same chunk is missing several times.
         if !self.requested.insert(id) {
             return;
         }
         let sender = self.sender.clone();
         let source = source.clone();
         self.loader.submit(move || {
-            let read = || source.read_chunk(id.chunk).map_err(|e| e.to_string());
-            let result = catch_panic(read).unwrap_or_else(|| Err("reading it panicked".to_owned()));
+            let result = read_safely(|| source.read_chunk(id.chunk));
             if let Err(error) = &result {
                 tracing::warn!(
+                    target: "live::history",
                     shard = id.ring.shard,
-                    error,
-                    "the store cannot be read: part of a long window is requested again later"
+                    %error,
+                    "the store cannot be read: part of a long window is requested again later; \
+                     if this repeats, check the disk and the damaged blocks that the log names"
                 );
             }
             // Fails only if the worker has ended; then the rows are not needed.
@@ -109,21 +112,22 @@ impl SpillManager {
         let leaves = &shard.leaves;
         let readers =
             leaves.readers(number).iter().filter_map(|reader| leaves.get(*reader)?.state.as_deref());
-        let place = RingInShard { shard: shard.number, ring: number };
-        self.spill_ring(place, ring, readers, t);
+        let location = RingInShard { shard: shard.number, ring: number };
+        self.spill_ring(location, ring, readers, t);
     }
 
     /// Spills the rows of a ring that no reader needs, and requests those that will be needed. A
     /// leaf that was not evaluated yet needs all of its window.
     fn spill_ring<'a>(
         &mut self,
-        place: RingInShard,
+        location: RingInShard,
         ring: &mut SampleRing,
         readers: impl Iterator<Item = &'a LiveLeaf>,
         t: TimeMs,
     ) {
         let SpillOptions { near, chunk } = self.loader.spill;
         let mut needed =
+            // Recent rows always stay: late samples are inserted among them.
             NeededRanges { around: Vec::new(), irregular: false, from: t - near, near: t - near, chunk };
         for leaf in readers {
             needed.add(leaf.needed_times(t));
@@ -131,10 +135,10 @@ impl SpillManager {
         let loader = &self.loader;
         let resident =
             ResidentRows { from: needed.from, around: &needed.around, irregular: needed.irregular };
-        let missing = ring.spill(|matchers| loader.source(place.shard, matchers), resident);
+        let missing = ring.spill(|matchers| loader.source(location.shard, matchers), resident);
         let Some(source) = ring.source().cloned() else { return };
         for chunk in missing {
-            self.request(ChunkId { ring: place, chunk }, &source);
+            self.request(ChunkId { ring: location, chunk }, &source);
         }
     }
 }
@@ -164,6 +168,8 @@ impl NeededRanges {
             }
             NeededTimes::Edges { oldest, newest, irregular } => {
                 self.irregular |= irregular;
+                // One chunk ahead: the edge of the window reaches that within the time that a read
+                // may take.
                 self.around.push(*oldest.start()..=oldest.end() + self.chunk);
                 self.add_range(*newest.start()..=newest.end() + self.chunk);
             }
@@ -173,6 +179,7 @@ impl NeededRanges {
     /// Adds a range; if it ends among the recent samples, everything from its beginning on is
     /// needed.
     fn add_range(&mut self, range: RangeInclusive<TimeMs>) {
+        // Both parts meet, so one bound describes them.
         if *range.end() >= self.near {
             self.from = self.from.min(*range.start());
         }
@@ -201,13 +208,14 @@ impl LocalExecutor {
 
     /// Puts a chunk back into its ring, unless that was replaced in the meantime.
     fn refill(&mut self, loaded: LoadedChunk) {
+        // Also after an error, so that the next check requests it again.
         self.spiller.requested.remove(&loaded.id);
         let RingInShard { shard, ring } = loaded.id.ring;
         let shard = self.shards.iter_mut().find(|candidate| candidate.number == shard);
         let ring = shard.and_then(|shard| shard.rings.get_mut(ring));
         let ring = ring.filter(|ring| ring.source().is_some_and(|own| Arc::ptr_eq(own, &loaded.source)));
         if let (Some(ring), Some(values)) = (ring, loaded.values) {
-            ring.fill(loaded.id.chunk, &values);
+            ring.refill(loaded.id.chunk, &values);
         }
     }
 
@@ -224,15 +232,15 @@ impl LocalExecutor {
     /// memory as a whole.
     pub(super) fn spill_new_rings(&mut self) {
         let t = self.now;
-        for place in std::mem::take(&mut self.spiller.unspilled) {
-            let Some(shard) = self.shards.iter_mut().find(|shard| shard.number == place.shard) else {
+        for location in std::mem::take(&mut self.spiller.unspilled) {
+            let Some(shard) = self.shards.iter_mut().find(|shard| shard.number == location.shard) else {
                 continue;
             };
-            let mut readers = shard.leaves.readers(place.ring).iter();
+            let mut readers = shard.leaves.readers(location.ring).iter();
             if !readers.all(|reader| shard.leaves.get(*reader).is_none_or(|leaf| leaf.has_seen_all())) {
-                self.spiller.unspilled.push(place);
+                self.spiller.unspilled.push(location);
             } else {
-                self.spiller.check_ring(shard, place.ring, t);
+                self.spiller.check_ring(shard, location.ring, t);
             }
         }
     }

@@ -8,7 +8,7 @@
 
 use super::change_log::RowChangeLog;
 use super::edit_log::EditLog;
-use super::spilled::{ChunkValues, ResidentRows, SpillSource, SpilledChunk, SpilledChunks};
+use super::spilled::{ChunkPlace, ChunkValues, ResidentRows, SpillSource, SpilledChunk, SpilledChunks};
 use crate::functions::panes::{MIN_PANE_WINDOW, PANE, WindowRows};
 use crate::functions::sorted_window::RowEdit;
 use crate::live::circular_matrix::{CircularMatrix, reserve_slack};
@@ -22,25 +22,25 @@ use storage::model::{Labels, TimeMs};
 
 /// Blocks with fewer rows are never spilled: twice the shortest window that is computed
 /// incrementally.
-const FEW: usize = 2 * MIN_PANE_WINDOW;
+const MIN_SPILL_ROWS: usize = 2 * MIN_PANE_WINDOW;
 
 /// Series that share their times. Rows have numbers that never change; [`RingBlock::base`] is the
 /// number of the oldest row.
 #[derive(Debug, Default)]
 pub struct RingBlock {
-    /// Times, ascending. The first `gone` of them are dropped, and removed now and then.
+    /// Times, ascending. The first `dropped` of them are dropped, and removed now and then.
     times: Vec<TimeMs>,
-    gone: usize,
-    /// The rows from number `grid_from` on.
-    grid: CircularMatrix,
-    grid_from: u32,
-    /// The rows before `grid_from`.
+    dropped: usize,
+    /// The rows from number `matrix_from` on.
+    matrix: CircularMatrix,
+    matrix_from: u32,
+    /// The rows before `matrix_from`.
     chunks: Option<Box<SpilledChunks>>,
     /// A reader needed rows that were spilled: from now on the block keeps all rows in memory.
-    whole: bool,
+    never_spill: bool,
     /// Columns.
     pub columns: Vec<RingColumn>,
-    pub(super) sides: BTreeMap<u32, ColumnExtras>,
+    pub(super) extras: BTreeMap<u32, ColumnExtras>,
     base: u32,
     changes: RowChangeLog,
     edits: EditLog,
@@ -52,9 +52,9 @@ pub struct RingColumn {
     /// Row of the ring.
     pub row: u32,
     /// A window that begins at this row or later has a float in each row.
-    pub whole_from: u32,
+    pub gapless_from: u32,
     /// A window that begins at this row or later and has no gaps has no counter reset.
-    pub rising_from: u32,
+    pub monotone_from: u32,
     /// The column has native histograms or start timestamps.
     pub has_extras: bool,
     /// The newest float.
@@ -64,28 +64,30 @@ pub struct RingColumn {
 impl RingColumn {
     /// A column without samples in the rows before `from`.
     pub(super) fn new(row: u32, from: u32) -> RingColumn {
-        RingColumn { row, whole_from: from, rising_from: 0, has_extras: false, last: f64::NEG_INFINITY }
+        RingColumn { row, gapless_from: from, monotone_from: 0, has_extras: false, last: f64::NEG_INFINITY }
     }
 
     /// Updates the column for the value of a new newest row.
     #[inline]
-    fn note(&mut self, at: u32, v: f64) {
+    fn update(&mut self, at: u32, v: f64) {
         if !is_sample(v) || is_histogram(v) {
-            self.whole_from = at + 1;
+            self.gapless_from = at + 1;
             return;
         }
         // With a NaN on either side this is true, so that the kernels look at the samples
         // themselves.
+        // Not `v < last`: that is false for NaN, and the column would count as rising across it.
         if v.partial_cmp(&self.last).is_none_or(Ordering::is_lt) {
-            self.rising_from = at;
+            self.monotone_from = at;
         }
         self.last = v;
     }
 
     /// A row was inserted at `at`.
     fn shift(&mut self, at: u32) {
-        self.whole_from = (self.whole_from + u32::from(self.whole_from > at)).max(at + 1);
-        self.rising_from += u32::from(self.rising_from > at);
+        // The inserted row has no value yet, so for every column it is a gap.
+        self.gapless_from = (self.gapless_from + u32::from(self.gapless_from > at)).max(at + 1);
+        self.monotone_from += u32::from(self.monotone_from > at);
     }
 }
 
@@ -93,25 +95,27 @@ impl RingBlock {
     /// A block with these times, ascending, and space for `width` columns.
     pub(super) fn new(times: Vec<TimeMs>, width: usize) -> RingBlock {
         let mut block = RingBlock { times, ..RingBlock::default() };
-        block.grid.widen(width);
+        block.matrix.widen(width);
+        // All rows at once, before the columns: widening a matrix with rows copies it for every
+        // column.
         for _ in 0..block.times.len() {
-            block.grid.push();
+            block.matrix.push();
         }
         block
     }
 
     /// Adds a column with a value for each row.
-    pub(super) fn add_filled(&mut self, row: u32, values: Vec<f64>, side: Option<ColumnExtras>) {
+    pub(super) fn add_loaded(&mut self, row: u32, values: Vec<f64>, extras: Option<ColumnExtras>) {
         let column = self.columns.len();
         let mut state = RingColumn::new(row, 0);
         for (at, v) in values.into_iter().enumerate() {
-            self.grid.set(at, column, v);
-            state.note(at as u32, v);
+            self.matrix.set(at, column, v);
+            state.update(at as u32, v);
         }
-        state.has_extras = side.is_some();
+        state.has_extras = extras.is_some();
         self.columns.push(state);
-        for side in side.into_iter() {
-            drop(self.sides.insert(column as u32, side));
+        if let Some(extras) = extras {
+            self.extras.insert(column as u32, extras);
         }
     }
 
@@ -121,13 +125,15 @@ impl RingBlock {
         let end = self.end();
         reserve_slack(&mut self.columns, 1);
         self.columns.push(RingColumn::new(row, end));
-        self.chunks.iter_mut().for_each(|chunks| chunks.add_series(labels));
+        if let Some(chunks) = &mut self.chunks {
+            chunks.add_series(labels);
+        }
         column
     }
 
     /// Times of the rows, ascending.
     pub fn clock(&self) -> &[TimeMs] {
-        &self.times[self.gone..]
+        &self.times[self.dropped..]
     }
 
     /// Number of the oldest row.
@@ -139,15 +145,15 @@ impl RingBlock {
     #[inline]
     pub fn value(&self, at: u32, column: usize) -> f64 {
         match &self.chunks {
-            Some(chunks) if at < self.grid_from => chunks.value(self, at, column),
-            _ => self.grid.get((at - self.grid_from) as usize, column),
+            Some(chunks) if at < self.matrix_from => chunks.value(self, at, column),
+            _ => self.matrix.get((at - self.matrix_from) as usize, column),
         }
     }
 
     /// The chunk that begins at row `at`, if its values are not in memory. Its summary may make
     /// reading them unnecessary.
-    pub fn away(&self, at: u32) -> Option<&SpilledChunk> {
-        self.chunks.as_ref().filter(|_| at < self.grid_from)?.away(at)
+    pub fn spilled_at(&self, at: u32) -> Option<&SpilledChunk> {
+        self.chunks.as_ref().filter(|_| at < self.matrix_from)?.spilled_at(at)
     }
 
     /// Times of the rows from number `at` on.
@@ -156,48 +162,52 @@ impl RingBlock {
     }
 
     /// Histograms and start timestamps of a column.
-    pub fn side(&self, column: usize) -> Option<&ColumnExtras> {
-        self.sides.get(&(column as u32))
+    pub fn extras(&self, column: usize) -> Option<&ColumnExtras> {
+        self.extras.get(&(column as u32))
     }
 
     /// Histograms and start timestamps of a column, to add one at time `t`.
-    pub(super) fn side_mut(&mut self, column: usize, t: TimeMs) -> &mut ColumnExtras {
+    pub(super) fn extras_mut(&mut self, column: usize, t: TimeMs) -> &mut ColumnExtras {
         let at = self.base + self.clock().partition_point(|c| *c < t) as u32;
         self.columns[column].has_extras = true;
         self.changes.add(at);
-        self.sides.entry(column as u32).or_default()
+        self.extras.entry(column as u32).or_default()
     }
 
     /// A float replaces whatever is at time `t`: removes the histogram there, if there is one.
     pub(super) fn drop_histogram(&mut self, column: usize, t: TimeMs) {
-        let sided = self.columns[column].has_extras;
-        let side = self.sides.get_mut(&(column as u32)).filter(|_| sided);
-        if side.is_some_and(|side| side.remove_histogram(t)) {
+        let has_extras = self.columns[column].has_extras;
+        let extras = self.extras.get_mut(&(column as u32)).filter(|_| has_extras);
+        if extras.is_some_and(|extras| extras.remove_histogram(t)) {
             self.changes.add(self.base + self.clock().partition_point(|c| *c < t) as u32);
         }
     }
 
     /// Number of the row after the newest.
     fn end(&self) -> u32 {
-        self.grid_from + self.grid.len() as u32
+        self.matrix_from + self.matrix.len() as u32
     }
 
     /// The number of the row with time `t`, which is created if it is new.
-    fn place(&mut self, t: TimeMs) -> u32 {
+    fn row_at(&mut self, t: TimeMs) -> u32 {
         let at = self.clock().partition_point(|c| *c < t);
         let number = self.base + at as u32;
-        if number < self.grid_from {
-            self.keep_whole();
+        // A late sample among spilled rows. That is rare enough to take all rows back; changing a
+        // chunk would need its values anyway.
+        if number < self.matrix_from {
+            self.unspill();
         }
         if self.clock().get(at) == Some(&t) {
             return number;
         }
-        self.times.insert(self.gone + at, t);
+        self.times.insert(self.dropped + at, t);
         if number == self.end() {
-            self.grid.push();
+            self.matrix.push();
         } else {
-            self.grid.insert((number - self.grid_from) as usize);
+            self.matrix.insert((number - self.matrix_from) as usize);
             self.columns.iter_mut().for_each(|c| c.shift(number));
+            // Rows after the inserted one have other numbers now, so partial results over them are
+            // void.
             self.changes.add(number);
             self.edit(RowEdit::Row(number));
         }
@@ -206,23 +216,26 @@ impl RingBlock {
 
     /// Sets one value of one column.
     pub(super) fn set(&mut self, column: usize, t: TimeMs, v: f64) {
-        self.grid.widen(self.columns.len());
+        self.matrix.widen(self.columns.len());
         let end = self.end();
-        let at = self.place(t);
-        let row = (at - self.grid_from) as usize;
-        let before = self.grid.get(row, column);
-        self.grid.set(row, column, v);
+        let at = self.row_at(t);
+        let row = (at - self.matrix_from) as usize;
+        let before = self.matrix.get(row, column);
+        self.matrix.set(row, column, v);
         if at == end {
+            // The new row exists for all columns of the block; those without a sample have a gap in
+            // it.
             let value = |other: usize| if other == column { v } else { ABSENT };
-            self.columns.iter_mut().enumerate().for_each(|(other, state)| state.note(at, value(other)));
+            self.columns.iter_mut().enumerate().for_each(|(other, state)| state.update(at, value(other)));
             return;
         }
         // A late value, or a second one for the newest row: from here on, windows look for gaps and
         // resets themselves.
         let newest = self.end() - 1;
         let state = &mut self.columns[column];
-        state.whole_from = newest + 1;
-        state.rising_from = newest;
+        state.gapless_from = newest + 1;
+        state.monotone_from = newest;
+        // A second value for the newest row is no edit: no partial result includes that row yet.
         if at < newest {
             self.changes.add(at);
             self.edit(RowEdit::Cell { at, column: column as u32, before, after: v });
@@ -234,6 +247,8 @@ impl RingBlock {
     /// Records an edit before the newest row, unless the block is too short for a window that needs
     /// it.
     fn edit(&mut self, edit: RowEdit) {
+        // Edits serve sorted windows, which short blocks do not have. `void` says that some were
+        // not kept.
         if self.clock().len() < MIN_PANE_WINDOW {
             self.edits.void()
         } else {
@@ -244,21 +259,27 @@ impl RingBlock {
     /// Adds one scrape: `sources[c]` is the index in `values` of column `c`.
     pub(super) fn push(&mut self, t: TimeMs, values: &[f64], sources: &[u32]) {
         let value = |source: u32| values.get(source as usize).copied().unwrap_or(ABSENT);
+        // A late scrape, or a second one with the same time: value by value, on the slow path.
         if self.clock().last().is_some_and(|newest| *newest >= t) {
-            let found = sources.iter().map(|source| value(*source)).enumerate();
-            found.filter(|(_, v)| !is_absent(*v)).for_each(|(column, v)| self.set(column, t, v));
+            for (column, source) in sources.iter().enumerate() {
+                let v = value(*source);
+                if !is_absent(v) {
+                    self.set(column, t, v);
+                }
+            }
             return;
         }
-        self.grid.widen(self.columns.len());
+        self.matrix.widen(self.columns.len());
         let at = self.end();
+        // The common path: one more row, written in one pass over the scrape's values.
         self.times.push(t);
-        let row = self.grid.push();
+        let row = self.matrix.push();
         for ((cell, source), column) in row.iter_mut().zip(sources).zip(&mut self.columns) {
             *cell = value(*source);
-            column.note(at, *cell);
+            column.update(at, *cell);
         }
         // Columns that the group's batches do not have.
-        self.columns.iter_mut().skip(sources.len()).for_each(|column| column.note(at, ABSENT));
+        self.columns.iter_mut().skip(sources.len()).for_each(|column| column.update(at, ABSENT));
     }
 
     /// Drops rows older than `cutoff`.
@@ -267,19 +288,22 @@ impl RingBlock {
         if old == 0 {
             return;
         }
-        self.gone += old;
-        if self.gone * 8 > self.times.len() {
-            self.times.drain(..self.gone);
-            self.gone = 0;
+        self.dropped += old;
+        // Draining moves all later times, so it is done once for many rows; at most 1/8 of the
+        // memory is unused.
+        if self.dropped * 8 > self.times.len() {
+            self.times.drain(..self.dropped);
+            self.dropped = 0;
         }
         let before = self.base;
         self.base += old as u32;
         self.forget_rows();
         // Few blocks have extras; they are trimmed once in 16 rows.
-        if !self.sides.is_empty() && before / 16 != self.base / 16 {
+        // Extras are looked up by time, so keeping a few too many of them changes no result.
+        if !self.extras.is_empty() && before / 16 != self.base / 16 {
             let columns = &mut self.columns;
-            self.sides.retain(|column, side| {
-                let empty = side.trim(cutoff);
+            self.extras.retain(|column, extras| {
+                let empty = extras.trim(cutoff);
                 columns[*column as usize].has_extras = !empty;
                 !empty
             });
@@ -288,10 +312,11 @@ impl RingBlock {
 
     /// Drops the values of rows before the oldest.
     fn forget_rows(&mut self) {
-        if self.base > self.grid_from {
-            self.grid.forget((self.base - self.grid_from) as usize);
-            self.grid_from = self.base;
+        if self.base > self.matrix_from {
+            self.matrix.forget((self.base - self.matrix_from) as usize);
+            self.matrix_from = self.base;
         }
+        // The last chunk is gone: reads take the short path again.
         if self.chunks.as_mut().is_some_and(|chunks| chunks.trim(self.base)) {
             self.chunks = None;
         }
@@ -299,47 +324,52 @@ impl RingBlock {
 
     /// Writes the values of a column in the rows `at` (indices into the times) to `out`.
     pub fn column(&self, at: Range<usize>, column: usize, out: &mut Vec<f64>) {
-        let away = (self.grid_from - self.base) as usize;
-        if at.start >= away {
-            return self.grid.column(at.start - away..at.end - away, column, out);
+        let spilled_rows = (self.matrix_from - self.base) as usize;
+        if at.start >= spilled_rows {
+            return self.matrix.column(at.start - spilled_rows..at.end - spilled_rows, column, out);
         }
         out.clear();
         out.extend(at.map(|at| self.value(self.base + at as u32, column)));
     }
 
     /// Whether a column has a sample.
-    pub(super) fn lives(&self, column: usize) -> bool {
-        (self.grid_from..self.end()).rev().any(|at| is_sample(self.value(at, column)))
-            || self.chunks.as_ref().is_some_and(|chunks| chunks.lives(column))
+    pub(super) fn has_samples(&self, column: usize) -> bool {
+        (self.matrix_from..self.end()).rev().any(|at| is_sample(self.value(at, column)))
+            || self.chunks.as_ref().is_some_and(|chunks| chunks.has_samples(column))
     }
 
-    /// Spills old rows, except those that `kept` names. Returns the chunks that are needed and not
+    /// Spills old rows, except those that `resident` names. Returns the chunks that are needed and not
     /// in memory. `labels`: those of the ring's rows.
     pub(super) fn spill(
         &mut self,
         labels: &[Labels],
         source: &Arc<SpillSource>,
-        kept: ResidentRows,
+        resident: ResidentRows,
     ) -> BTreeSet<i64> {
-        if self.whole || self.clock().len() < FEW {
+        // A short block saves little, and would be read back for its next incremental evaluation.
+        if self.never_spill || self.clock().len() < MIN_SPILL_ROWS {
             return BTreeSet::new();
         }
-        if self.chunks.as_ref().is_some_and(|chunks| chunks.was_asked()) {
-            self.keep_whole();
+        // Something reads rows that nobody had announced, for example another function over the
+        // same selector. Reading them back at every tick would cost more than keeping them.
+        if self.chunks.as_ref().is_some_and(|chunks| chunks.were_missed()) {
+            self.unspill();
             return BTreeSet::new();
         }
-        let before = source.number(kept.from);
-        let wanted = self.chunks_around(source, kept.around);
+        // Whole chunks only: a chunk that is partly recent may still get late samples.
+        let before = source.number(resident.from);
+        let wanted = self.chunks_around(source, resident.around);
         while let Some((number, rows)) = self.oldest_chunk(source).filter(|(number, _)| *number < before) {
-            let stays = wanted.contains(&number);
-            let chunk = SpilledChunk::new((number, self.grid_from), (self, rows), stays, kept.irregular);
+            let is_resident = wanted.contains(&number);
+            let place = ChunkPlace { number, first: self.matrix_from, rows };
+            let chunk = SpilledChunk::new(self, place, is_resident, resident.irregular);
             let of = |column: &RingColumn| labels[column.row as usize].clone();
             let chunks = self.chunks.get_or_insert_with(|| {
                 Box::new(SpilledChunks::new(source, self.columns.iter().map(of).collect()))
             });
             chunks.push(chunk);
-            self.grid.forget(rows);
-            self.grid_from += rows as u32;
+            self.matrix.forget(rows);
+            self.matrix_from += rows as u32;
         }
         self.chunks.as_mut().map_or_else(BTreeSet::new, |chunks| chunks.keep_only(&wanted))
     }
@@ -358,51 +388,55 @@ impl RingBlock {
         ranges.iter().flat_map(around).collect()
     }
 
-    /// The number of the chunk of the oldest rows in the grid, and how many rows it has. `None` if
+    /// The number of the chunk of the oldest rows in the matrix, and how many rows it has. `None` if
     /// the chunk may still get rows.
     fn oldest_chunk(&self, source: &SpillSource) -> Option<(i64, usize)> {
-        let times = self.times_from(self.grid_from);
+        // A chunk is complete when a row of a later one exists.
+        let times = self.times_from(self.matrix_from);
         let number = source.number(*times.first()?);
         let rows = times.iter().take_while(|t| source.number(**t) == number).count();
         (rows < times.len()).then_some((number, rows))
     }
 
     /// Puts back a chunk that was read.
-    pub(super) fn fill(&self, number: i64, read: &ChunkValues) {
-        self.chunks.iter().for_each(|chunks| chunks.fill(self, number, read));
+    pub(super) fn refill(&self, number: i64, read: &ChunkValues) {
+        if let Some(chunks) = &self.chunks {
+            chunks.refill(self, number, read);
+        }
     }
 
     /// Reads all spilled rows back into memory, for good.
-    fn keep_whole(&mut self) {
-        self.whole = true;
+    fn unspill(&mut self) {
+        self.never_spill = true;
         if self.chunks.is_none() {
             return;
         }
-        let mut grid = CircularMatrix::default();
-        grid.widen(self.columns.len());
+        let mut matrix = CircularMatrix::default();
+        matrix.widen(self.columns.len());
         for at in self.base..self.end() {
             let values = self.values(at);
-            grid.push()[..values.len()].copy_from_slice(values);
+            matrix.push()[..values.len()].copy_from_slice(values);
         }
-        self.grid = grid;
-        self.grid_from = self.base;
+        self.matrix = matrix;
+        self.matrix_from = self.base;
         self.chunks = None;
         // The store may have other values than the spilled ones, for example after a deletion.
+        // Sorted values were built from the spilled ones.
         self.edits.void();
     }
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        let sides: usize =
-            self.sides.values().map(|side| size_of::<(u32, ColumnExtras)>() + side.bytes()).sum();
+        let extras: usize =
+            self.extras.values().map(|extras| size_of::<(u32, ColumnExtras)>() + extras.bytes()).sum();
         size_of::<RingBlock>()
             + self.times.capacity() * size_of::<TimeMs>()
-            + self.grid.bytes()
+            + self.matrix.bytes()
             + self.columns.capacity() * size_of::<RingColumn>()
             + self.chunks.as_ref().map_or(0, |chunks| chunks.bytes())
             + self.changes.bytes()
             + self.edits.bytes()
-            + sides
+            + extras
     }
 }
 
@@ -421,8 +455,8 @@ impl WindowRows for RingBlock {
 
     fn values(&self, at: u32) -> &[f64] {
         match &self.chunks {
-            Some(chunks) if at < self.grid_from => chunks.values(self, at),
-            _ => self.grid.row((at - self.grid_from) as usize),
+            Some(chunks) if at < self.matrix_from => chunks.values(self, at),
+            _ => self.matrix.row((at - self.matrix_from) as usize),
         }
     }
 

@@ -12,7 +12,7 @@ pub(super) struct RowChangeLog {
 
 /// Number of entries. With more changes since `epoch`, [`RowChangeLog::stable_since`] may return an
 /// earlier row than necessary, never a later one.
-const KEPT: usize = 16;
+const LOG_ENTRIES: usize = 16;
 
 impl RowChangeLog {
     /// The current epoch.
@@ -23,8 +23,11 @@ impl RowChangeLog {
     /// Row `at` changed, or a row was inserted before it.
     pub(super) fn add(&mut self, at: u32) {
         self.epoch += 1;
+        // Entries for later rows are covered by the new one: whoever missed those must begin at
+        // `at` anyway. So rows ascend, and a search finds the first row for an epoch.
         self.log.truncate(self.log.partition_point(|(_, row)| *row < at));
-        if self.log.len() == KEPT {
+        if self.log.len() == LOG_ENTRIES {
+            // The two oldest entries become one, with the earlier row: safe for readers of both.
             let (_, first) = self.log.remove(0);
             self.log[0].1 = first;
         }
@@ -57,7 +60,7 @@ mod tests {
                 let first = rows[epoch..].iter().min().copied().unwrap_or(u32::MAX);
                 let stable = changes.stable_since(epoch as u32);
                 prop_assert!(stable <= first, "{stable} {first}");
-                if epoch + KEPT > rows.len() {
+                if epoch + LOG_ENTRIES > rows.len() {
                     prop_assert_eq!(stable, first);
                 }
             }

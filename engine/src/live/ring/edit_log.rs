@@ -14,7 +14,7 @@ pub(super) struct EditLog {
 }
 
 /// Number of edits kept in addition to two per column: enough for one and a half late scrapes.
-const KEPT: usize = 16;
+const MORE_EDITS: usize = 16;
 
 impl EditLog {
     /// Number of edits so far.
@@ -24,7 +24,9 @@ impl EditLog {
 
     /// Adds an edit, in a block of `columns` columns.
     pub(super) fn add(&mut self, edit: RowEdit, columns: usize) {
-        if self.log.len() >= KEPT + 2 * columns {
+        if self.log.len() >= MORE_EDITS + 2 * columns {
+            // Half at a time, so that a steady stream of late samples does not move the list for
+            // each of them.
             self.log.drain(..self.log.len() / 2);
         }
         self.log.push(edit);
@@ -39,6 +41,8 @@ impl EditLog {
 
     /// The edits after the first `count`; `None` if they are not known any more.
     pub(super) fn since(&self, count: u64) -> Option<&[RowEdit]> {
+        // A reader whose count is larger has seen another block: its state belongs to a ring that
+        // was replaced.
         let missed = usize::try_from(self.count.checked_sub(count)?).ok()?;
         Some(&self.log[self.log.len().checked_sub(missed)?..])
     }

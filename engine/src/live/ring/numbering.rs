@@ -6,7 +6,7 @@ use super::{RowLocation, SampleRing};
 impl SampleRing {
     /// Gives rows the numbers that they have in `old`; new rows follow. Rows that only `old` has
     /// get no samples.
-    pub fn number_rows_as(&mut self, old: &SampleRing) {
+    pub fn renumber_like(&mut self, old: &SampleRing) {
         let mut of_slot = vec![None; self.labels.len()];
         self.by_slot.iter().for_each(|(slot, row)| of_slot[*row as usize] = Some(*slot));
         let mut labels = old.labels.clone();
@@ -15,6 +15,7 @@ impl SampleRing {
         let mut numbers = Vec::with_capacity(self.labels.len());
         for (row, own) in std::mem::take(&mut self.labels).into_iter().enumerate() {
             let slot = of_slot[row];
+            // By slot first: it identifies a series for good, and hashing labels costs more.
             let known = slot.and_then(|slot| by_slot.get(&slot)).or_else(|| slotless.get(&own)).copied();
             let number = known.unwrap_or_else(|| {
                 labels.push(own.clone());
@@ -30,25 +31,26 @@ impl SampleRing {
             numbers.push(number);
         }
         let nowhere = RowLocation { block: u32::MAX, column: 0 };
-        let places = std::mem::replace(&mut self.places, vec![nowhere; labels.len()]);
-        for (row, place) in places.into_iter().enumerate() {
-            self.places[numbers[row] as usize] = place;
+        let locations = std::mem::replace(&mut self.locations, vec![nowhere; labels.len()]);
+        for (row, place) in locations.into_iter().enumerate() {
+            self.locations[numbers[row] as usize] = place;
         }
         let columns = self.blocks.iter_mut().flat_map(|block| &mut block.columns);
         columns.for_each(|column| column.row = numbers[column.row as usize]);
         self.labels = labels;
         self.by_slot = by_slot;
         self.slotless = slotless;
+        // They are in the order of rows, and rows may have been added in between.
         self.labels_without_name.clear();
-        self.has_doubles |= old.has_doubles;
-        self.house_the_rest();
+        self.may_have_duplicates |= old.may_have_duplicates;
+        self.add_missing_blocks();
     }
 
     /// Gives rows without a column an empty one, so that the readers see that nothing is left.
-    fn house_the_rest(&mut self) {
-        for row in 0..self.places.len() {
-            if self.places[row].block == u32::MAX {
-                self.add_alone(row as u32);
+    fn add_missing_blocks(&mut self) {
+        for row in 0..self.locations.len() {
+            if self.locations[row].block == u32::MAX {
+                self.add_own_block(row as u32);
             }
         }
     }
@@ -67,7 +69,7 @@ mod tests {
     fn ring(series: &[(u32, &str, f64)]) -> SampleRing {
         let mut ring = SampleRing::new(vec![Matcher::equal("__name__", "m")], 1_000);
         for (slot, series, v) in series {
-            ring.push_item(*slot, &labels(series), 10, &SingleSample::Float(*v), 0);
+            ring.push_single(*slot, &labels(series), 10, &SingleSample::Float(*v), 0);
         }
         ring
     }
@@ -76,7 +78,7 @@ mod tests {
     fn rows_keep_their_numbers() {
         let old = ring(&[(1, "a", 1.0), (2, "b", 2.0), (3, "c", 3.0)]);
         let mut new = ring(&[(7, "d", 7.0), (3, "c", 30.0), (1, "a", 10.0)]);
-        new.number_rows_as(&old);
+        new.renumber_like(&old);
         assert_eq!(new.labels, ["a", "b", "c", "d"].map(labels));
         let mut rows = vec![None; 4];
         for block in new.blocks.iter().filter(|block| !block.clock().is_empty()) {
@@ -85,8 +87,8 @@ mod tests {
         assert_eq!(rows, [Some(10.0), None, Some(30.0), Some(7.0)]);
         // New samples find their rows, also those of rows that only the old ring had.
         for (slot, series, row) in [(7, "d", 3), (2, "b", 1), (9, "e", 4)] {
-            new.push_item(slot, &labels(series), 20, &SingleSample::Float(0.5), 0);
-            let place = new.places[row];
+            new.push_single(slot, &labels(series), 20, &SingleSample::Float(0.5), 0);
+            let place = new.locations[row];
             let block = &new.blocks[place.block as usize];
             let newest = block.base() + block.clock().len() as u32 - 1;
             assert_eq!(block.columns[place.column as usize].row, row as u32);

@@ -5,7 +5,7 @@
 //! A [`SpilledChunk`] has the rows of one period, the same periods for all blocks. Its values are
 //! read back from the store before an edge of a window reaches them (`local/spill.rs`). If a reader
 //! needs values that are not in memory, they are read immediately, and from then on the block keeps
-//! all of its rows ([`SpilledChunks::was_asked`]).
+//! all of its rows ([`SpilledChunks::were_missed`]).
 
 use super::block::RingBlock;
 use crate::functions::panes::WindowRows;
@@ -50,14 +50,14 @@ impl SpillSource {
     /// Reads the samples in `from..=to`.
     pub fn read(&self, from: TimeMs, to: TimeMs) -> Result<ChunkValues, StoreError> {
         let selection = self.store.select(self.shard, &self.matchers, from, to)?;
-        let mut piece = ChunkValues::with_capacity(selection.labels.len());
+        let mut read = ChunkValues::with_capacity(selection.labels.len());
         for (i, labels) in selection.labels.iter().enumerate() {
             let mut ts = Vec::new();
             let mut vs = Vec::new();
             selection.read(i, from, to, &mut ts, &mut vs)?;
-            piece.insert(labels.clone(), (ts, vs));
+            read.insert(labels.clone(), (ts, vs));
         }
-        Ok(piece)
+        Ok(read)
     }
 
     /// Reads the samples of chunk `number`.
@@ -75,6 +75,17 @@ pub struct ResidentRows<'a> {
     pub around: &'a [RangeInclusive<TimeMs>],
     /// Also the values of series that have gaps or fall.
     pub irregular: bool,
+}
+
+/// Which rows of a block become a chunk.
+#[derive(Copy, Clone, Debug)]
+pub struct ChunkPlace {
+    /// Number of the chunk, see [`SpillSource::number`].
+    pub number: i64,
+    /// Number of its first row.
+    pub first: u32,
+    /// How many rows it has.
+    pub rows: usize,
 }
 
 /// The rows `first..first + rows` of a block.
@@ -97,14 +108,10 @@ pub struct SpilledChunk {
 }
 
 impl SpilledChunk {
-    /// A chunk of the `rows` oldest rows of the block's grid, the first of which has number
-    /// `first`. `stays`: keep the values; `irregular`: keep the values of columns that have gaps or fall.
-    pub fn new(
-        (number, first): (i64, u32),
-        (block, rows): (&RingBlock, usize),
-        stays: bool,
-        irregular: bool,
-    ) -> SpilledChunk {
+    /// A chunk of the oldest rows of the block's matrix. `is_resident`: keep the values;
+    /// `irregular`: keep the values of columns that have gaps or fall.
+    pub fn new(block: &RingBlock, place: ChunkPlace, is_resident: bool, irregular: bool) -> SpilledChunk {
+        let ChunkPlace { number, first, rows } = place;
         let at = first..first + rows as u32;
         let width = block.values(first).len();
         let mut chunk = SpilledChunk {
@@ -122,10 +129,12 @@ impl SpilledChunk {
         for c in 0..width {
             column.clear();
             column.extend(at.clone().map(|at| block.value(at, c)));
+            // The value before the chunk decides whether the series rises into it. If it was
+            // dropped already, the chunk does not count as rising.
             let before = (first > block.base()).then(|| block.value(first - 1, c));
-            chunk.note(c as u32, before, &column, irregular);
+            chunk.add_column(c as u32, before, &column, irregular);
         }
-        if stays {
+        if is_resident {
             let values: Vec<f64> = at.flat_map(|at| block.values(at)).copied().collect();
             chunk.values = OnceCell::from(values.into_boxed_slice());
         }
@@ -133,9 +142,11 @@ impl SpilledChunk {
     }
 
     /// Adds the summary of a column, whose value in the row before is `before`.
-    fn note(&mut self, column: u32, before: Option<f64>, values: &[f64], irregular: bool) {
+    fn add_column(&mut self, column: u32, before: Option<f64>, values: &[f64], irregular: bool) {
         let floats = || values.iter().copied().filter(|v| is_sample(*v) && !is_histogram(*v));
         let count = floats().count();
+        // A chunk of 15 minutes has at most some thousand rows. If it ever had more, the count
+        // would not equal the number of rows, and the rows would be read one by one.
         self.counts[column as usize] = count.min(usize::from(u16::MAX)) as u16;
         let falls = floats().zip(floats().skip(1)).filter(|(a, b)| b < a).count();
         let nan = floats().any(f64::is_nan);
@@ -171,7 +182,7 @@ impl SpilledChunk {
     }
 
     /// Whether a column has a float in each row.
-    pub fn is_whole(&self, column: usize) -> bool {
+    pub fn is_gapless(&self, column: usize) -> bool {
         self.count(column) == self.rows as usize
     }
 
@@ -184,6 +195,8 @@ impl SpilledChunk {
         if let Some(values) = self.values.get() {
             return Some(values[row * self.width + column]);
         }
+        // The last row is kept for all columns: the first sample after the chunk is compared with
+        // it.
         if at + 1 == self.end() {
             return Some(self.last[column]);
         }
@@ -208,13 +221,13 @@ pub struct SpilledChunks {
     /// The series of the columns.
     labels: Vec<Labels>,
     all: VecDeque<SpilledChunk>,
-    asked: Cell<bool>,
+    missed: Cell<bool>,
 }
 
 impl SpilledChunks {
     /// No chunks yet, for series with these labels.
     pub fn new(source: &Arc<SpillSource>, labels: Vec<Labels>) -> SpilledChunks {
-        SpilledChunks { source: source.clone(), labels, all: VecDeque::new(), asked: Cell::new(false) }
+        SpilledChunks { source: source.clone(), labels, all: VecDeque::new(), missed: Cell::new(false) }
     }
 
     /// The block has one more column.
@@ -236,8 +249,8 @@ impl SpilledChunks {
     }
 
     /// Whether a reader needed values that were not in memory.
-    pub fn was_asked(&self) -> bool {
-        self.asked.get()
+    pub fn were_missed(&self) -> bool {
+        self.missed.get()
     }
 
     fn of(&self, at: u32) -> &SpilledChunk {
@@ -245,13 +258,15 @@ impl SpilledChunks {
     }
 
     /// The chunk that begins at row `at`, if its values are not in memory.
-    pub fn away(&self, at: u32) -> Option<&SpilledChunk> {
+    pub fn spilled_at(&self, at: u32) -> Option<&SpilledChunk> {
         Some(self.of(at)).filter(|chunk| chunk.first == at && chunk.values.get().is_none())
     }
 
     /// The values of a row.
     pub fn values(&self, block: &RingBlock, at: u32) -> &[f64] {
         let chunk = self.of(at);
+        // A `OnceCell`, because readers hold a shared reference to the ring. All of them run on the
+        // thread that owns the shard.
         let values = chunk.values.get_or_init(|| self.fetch(block, chunk));
         let row = (at - chunk.first) as usize * chunk.width;
         &values[row..row + chunk.width]
@@ -264,38 +279,46 @@ impl SpilledChunks {
     }
 
     /// Whether a column has a sample.
-    pub fn lives(&self, column: usize) -> bool {
+    pub fn has_samples(&self, column: usize) -> bool {
         self.all.iter().any(|chunk| chunk.count(column) > 0)
     }
 
     /// Reads a chunk in the middle of an evaluation.
     fn fetch(&self, block: &RingBlock, chunk: &SpilledChunk) -> Box<[f64]> {
-        self.asked.set(true);
+        // From the next check on, the block keeps all of its rows in memory.
+        self.missed.set(true);
         self.source.reads_in_tick.inc();
-        let piece = self.source.read_chunk(chunk.number).unwrap_or_else(|error| {
-            tracing::error!(shard = self.source.shard, %error, "a view goes on without a part of its window: the store cannot be read");
+        let read = self.source.read_chunk(chunk.number).unwrap_or_else(|error| {
+            tracing::error!(
+                target: "live::history",
+                shard = self.source.shard,
+                %error,
+                "the store cannot be read: a view goes on without a part of its window; \
+                 check the disk and the damaged blocks that the log names"
+            );
             ChunkValues::new()
         });
-        self.assemble(block, chunk, &piece)
+        self.assemble(block, chunk, &read)
     }
 
     /// The values of a chunk, from the samples of the store. Rows that the block has dropped stay
     /// empty.
-    fn assemble(&self, block: &RingBlock, chunk: &SpilledChunk, piece: &ChunkValues) -> Box<[f64]> {
+    fn assemble(&self, block: &RingBlock, chunk: &SpilledChunk, read: &ChunkValues) -> Box<[f64]> {
         let mut values = vec![ABSENT; chunk.rows as usize * chunk.width];
+        // The block may have dropped the oldest rows of the chunk in the meantime.
         let first = chunk.first.max(block.base());
         let times = &block.times_from(first)[..(chunk.end() - first) as usize];
         let skipped = (first - chunk.first) as usize;
         let place = |t: TimeMs| times.binary_search(&t).ok().map(|at| (skipped + at) * chunk.width);
         for (column, labels) in self.labels.iter().take(chunk.width).enumerate() {
-            let (ts, vs) = piece.get(labels).map_or((&[][..], &[][..]), |(ts, vs)| (ts, vs));
+            let (ts, vs) = read.get(labels).map_or((&[][..], &[][..]), |(ts, vs)| (ts, vs));
             for (t, v) in ts.iter().zip(vs) {
-                for at in place(*t).into_iter() {
+                if let Some(at) = place(*t) {
                     values[at + column] = *v;
                 }
             }
-            for (t, _) in block.side(column).into_iter().flat_map(|side| &side.histograms) {
-                for at in place(*t).into_iter() {
+            for (t, _) in block.extras(column).into_iter().flat_map(|extras| &extras.histograms) {
+                if let Some(at) = place(*t) {
                     values[at + column] = HISTOGRAM;
                 }
             }
@@ -303,17 +326,18 @@ impl SpilledChunks {
             let count = floats.filter(|v| is_sample(**v) && !is_histogram(**v)).count();
             // The store has other samples than those that were spilled: partial results must be
             // computed again.
+            // Only for a complete chunk: the rows that were dropped are not counted here.
             if skipped == 0 && count != chunk.count(column) {
-                self.asked.set(true);
+                self.missed.set(true);
             }
         }
         values.into()
     }
 
     /// Puts back a chunk that was read.
-    pub fn fill(&self, block: &RingBlock, number: i64, piece: &ChunkValues) {
+    pub fn refill(&self, block: &RingBlock, number: i64, read: &ChunkValues) {
         for chunk in self.all.iter().filter(|chunk| chunk.number == number) {
-            chunk.values.get_or_init(|| self.assemble(block, chunk, piece));
+            chunk.values.get_or_init(|| self.assemble(block, chunk, read));
         }
     }
 

@@ -50,12 +50,17 @@ pub(super) fn begin(
 
 /// Runs the worker until the tick or preparation with this number is finished.
 pub(super) fn work(shared: &Arc<LiveShared>, number: u64) {
+    // Taken out while it runs: a tap called from the worker may use another runtime of this thread,
+    // which would borrow the map again.
     let worker = WORKERS.with_borrow_mut(|workers| workers.remove(&key(shared)));
     // On a thread that has no such worker there is nothing to run.
     let Some(mut worker) = worker else { return };
+    // Also until nothing is left to run: operators may be activated once more after they have
+    // reported the tick as done, and a simulation must not depend on when that happens.
     while !shared.barrier.is_finished(number) || worker.is_busy() {
         worker.step();
     }
+    // Reads of history run after the tick, like background threads would, not inside it.
     worker.pool.turn();
     WORKERS.with_borrow_mut(|workers| workers.insert(key(shared), worker));
 }

@@ -58,6 +58,7 @@ impl TickBarrier {
 
     /// A worker has finished a tick or preparation, and has this left to prepare.
     pub(super) fn worker_done(&self, worker: usize, number: u64, remaining: RemainingWork) {
+        // Before `finished` is set: whoever waits for the number reads these flags next.
         self.pending.fetch_or(remaining.pending, SeqCst);
         self.ready_now.fetch_or(remaining.ready_now, SeqCst);
         self.finished.lock()[worker] = number;
@@ -74,12 +75,14 @@ impl TickBarrier {
 
     /// Whether the first worker has finished the tick or preparation of this number.
     pub(super) fn is_finished(&self, number: u64) -> bool {
+        // A worker without threads is alone in its process.
         self.finished.lock()[0] >= number
     }
 
     /// The workers are stopped: nothing waits for them any more.
     pub(super) fn stop(&self) {
         for newest in self.finished.lock().iter_mut() {
+            // A caller that waits for a tick while the runtime stops must not wait for ever.
             *newest = u64::MAX;
         }
         self.changed.notify_all();

@@ -61,6 +61,8 @@ impl ViewControl {
     /// Adds a view.
     pub(super) fn install(&self, request: ViewRequest) -> ViewId {
         let id = ViewId(self.new_id());
+        // Before the message is queued: the driver must not find a queued view and no view at the
+        // same time, or it would count itself as idle.
         self.installed.fetch_add(1, SeqCst);
         self.gauge.add(1.0);
         self.queue.lock().install(id, request);
@@ -90,6 +92,9 @@ impl ViewControl {
     /// Attaches a consumer.
     pub(super) fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
         let id = TapId(self.new_id());
+        // Sinks do not travel through the control stream, because they cannot be sent to another
+        // process. Views of a cluster are owned by workers of process 0, so the table is where the
+        // owner is.
         self.pending_sinks.lock().insert(id, sink);
         self.queue.lock().push(Control::Tap(view, id));
         id

@@ -1,7 +1,7 @@
 //! The worker threads of this process: sends them commands, and stops them.
 
 use super::super::message::Control;
-use crate::limits::STOP_PATIENCE;
+use crate::limits::STOP_TIMEOUT;
 use parking_lot::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::Thread;
@@ -42,8 +42,12 @@ impl WorkerPool {
     /// Has the workers run a tick or a preparation. Worker 0 broadcasts it to the others.
     pub(super) fn run(&self, number: u64, control: Vec<Control>) {
         // Fails only if the worker is gone; then it has aborted the process or was stopped.
+        // Only worker 0 gets it: the dataflow's broadcast brings it to all workers, also in other
+        // processes, in one order.
         let _ = self.commands[0].send(WorkerCommand::Run(number, control));
         if let Some(thread) = self.threads.lock().first() {
+            // Workers are parked between ticks. An unpark before the park is not lost: the park
+            // then returns at once.
             thread.unpark();
         }
     }
@@ -63,6 +67,7 @@ impl WorkerPool {
     /// limited: a worker that hangs in another process must not block this one.
     pub(super) fn join(&self, processes: usize) {
         let Some(guards) = self.guards.lock().take() else { return };
+        // Workers of one process always end, because none of them waits for the network.
         if processes == 1 {
             return drop(guards);
         }
@@ -72,8 +77,12 @@ impl WorkerPool {
             // Fails only if nothing waits any more.
             let _ = sender.send(());
         });
-        if ended.recv_timeout(STOP_PATIENCE).is_err() {
-            tracing::warn!("other processes of the cluster have not stopped: this one stops without them");
+        if ended.recv_timeout(STOP_TIMEOUT).is_err() {
+            tracing::warn!(
+                target: "live",
+                "other processes of the cluster have not stopped: this one stops without them; \
+                 nothing needs to be done here"
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use super::super::store_query::{StoreQuerier, StoreQuerySettings};
 use super::super::topology::WorkerTopology;
 use super::super::{LiveOptions, StartError, time};
 use super::{ClusterPosition, Control, LiveShared, WorkerCommand, threadless_worker};
-use crate::limits::PAST_THREADS;
+use crate::limits::HISTORY_THREADS;
 use crate::query::QueryOptions;
 use crate::query::pool::Pool;
 use parking_lot::Mutex;
@@ -57,19 +57,19 @@ pub(super) fn start_workers(
     );
     let without_history = count(
         "perennial_views_without_past_total",
-        "Selectors of views that started without their past, as the store could not be read.",
+        "Selectors of views that started without their history because the store could not be read.",
     );
     let evaluations = count("perennial_view_evaluations_total", "Evaluations of views.");
     let failures = count("perennial_view_evaluation_failures_total", "Evaluations of views that failed.");
     let reads_in_tick = count(
         "perennial_long_window_reads_total",
-        "Parts of long windows that a tick read from the store, because nobody had foreseen that they were wanted.",
+        "Chunks of long windows that a tick read from the store itself, because they had not been requested before.",
     );
     let inner = inner.clone();
     let signal = inner.ticks.signal();
     let wake = Arc::new(move || signal.work_ready());
     let pool = Arc::new(match options.execution {
-        Execution::Threads => Pool::named("past", PAST_THREADS),
+        Execution::Threads => Pool::named("past", HISTORY_THREADS),
         Execution::Caller => Pool::of_the_caller(),
     });
     let reads = inner.store_reads.clone();
@@ -104,6 +104,7 @@ pub(super) fn start_workers(
         let ClusterPosition { process, processes } = shared.position;
         let thread = worker.index() % threads;
         let topology = WorkerTopology { process, processes, thread, threads };
+        // Timely calls `build` once per worker, on the worker's own thread, in any order.
         let inputs = inputs.lock()[thread].take()?;
         let parts = WorkerParts {
             local: LocalExecutor::new(topology, local.clone()),
@@ -119,6 +120,7 @@ pub(super) fn start_workers(
         return Ok(None);
     }
     let guards = timely::execute::execute_from(builders, others, WorkerConfig::default(), move |worker| {
+        // Before anything else, so that a panic while the dataflow is built ends the process, too.
         let _fail_stop = FailStop;
         let Some(ends) = build(worker) else { return };
         work(worker, ends);
@@ -156,6 +158,7 @@ fn work(worker: &mut Worker, mut ends: WorkerEnds) {
     loop {
         match ends.commands.try_recv() {
             Ok(WorkerCommand::Run(number, messages)) => {
+                // Only worker 0 has the input; the others never get this command.
                 let Some(control) = ends.control.as_mut() else { continue };
                 send_control(control, number, messages);
                 worker.step();
@@ -174,6 +177,8 @@ pub(super) fn send_control(control: &mut ControlInput, number: u64, messages: Ve
     for message in messages {
         control.send(message);
     }
+    // Advancing past the tick is what lets the workers begin it: the frontier then says that all of
+    // its messages are there.
     control.advance_to(time::at(number + 1, 0));
 }
 
@@ -185,6 +190,7 @@ impl Drop for FailStop {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(
+                target: "live",
                 "a worker of the live runtime has panicked: the process aborts; start it again, \
                  it replays the write-ahead log, and report the panic"
             );

@@ -49,6 +49,8 @@ impl Search {
                 self.meet(other);
                 path.push((other, 0));
             } else if !self.components.contains_key(&other) {
+                // Only views on the stack: an edge into a finished component says nothing about this
+                // one.
                 self.lower(id, self.met[&other]);
             }
         }
@@ -71,6 +73,8 @@ impl Search {
         if let Some(above) = above {
             self.lower(above, low);
         }
+        // Some view that was visited earlier can be reached from here, so the component is not
+        // complete yet.
         if low != self.met[&id] {
             return;
         }

@@ -53,6 +53,8 @@ pub(super) fn levels(views: &BTreeMap<ViewId, InstalledView>) -> HashMap<ViewId,
 pub fn levels_of(reads: &BTreeMap<ViewId, Reads>) -> HashMap<ViewId, u64> {
     let all: BTreeMap<ViewId, Vec<ViewId>> =
         reads.iter().map(|(id, reads)| (*id, reads.all().collect())).collect();
+    // First pass: edges that are only possible are dropped where they would close a cycle. An alert
+    // over `{job="x"}` would otherwise be in a cycle with every rule that may record such a series.
     let component = components(&all);
     let together = |a: ViewId, b: ViewId| a == b || component[&a] == component[&b];
     let certain = reads.iter().map(|(id, reads)| {
@@ -60,8 +62,11 @@ pub fn levels_of(reads: &BTreeMap<ViewId, Reads>) -> HashMap<ViewId, u64> {
         (*id, reads.certain.iter().chain(possible).chain(&reads.behind).copied().collect())
     });
     let mut edges: BTreeMap<ViewId, Vec<ViewId>> = certain.collect();
+    // Second pass, over the edges that remain: cycles of certain edges are cut at the edges to
+    // later views.
     let component = components(&edges);
     for (id, below) in &mut edges {
+        // Ids ascend in the order of installation, which is the order of the rules in their files.
         below.retain(|other| component[id] != component[other] || other < id);
     }
     longest_chains(&edges)
@@ -92,6 +97,8 @@ fn recorded_behind<'a>(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clo
     for views in alike.into_values().filter(|views| views.len() > 1) {
         let rows: Vec<Option<RowLabels>> = views.iter().map(|(_, spec)| recorded_rows(spec)).collect();
         for (i, (id, _)) in views.iter().enumerate() {
+            // The nearest earlier one is enough: it follows its own predecessor, so the order is a
+            // chain.
             let earlier = (i.saturating_sub(SAME_RECORD_LOOKBACK)..i).rev();
             let may_equal = |a: &Option<RowLabels>, b: &Option<RowLabels>| {
                 a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| a.may_equal(b))
@@ -132,6 +139,8 @@ impl<'a> Recorded<'a> {
             Some(name) => certain.extend(self.by_name.get(name).into_iter().flatten()),
             None => {
                 for (id, rows) in self.rows.iter().filter(|(_, rows)| rows.may_match(matchers)) {
+                    // A recorded series that certainly matches makes a real dependency; one that
+                    // only may match must not force an order that a cycle contradicts.
                     let list = if rows.must_match(matchers) { &mut certain } else { &mut possible };
                     list.push(*id);
                 }
@@ -169,6 +178,8 @@ fn longest_chains(edges: &BTreeMap<ViewId, Vec<ViewId>>) -> HashMap<ViewId, u64>
         while let Some((id, known)) = path.last_mut() {
             let id = *id;
             let below = edges.get(&id).map_or(&[] as &[ViewId], Vec::as_slice);
+            // A view that was reached twice before it was finished is finished by now; its further
+            // edges need no visit.
             if let Some(other) = below.get(*known).filter(|_| !levels.contains_key(&id)) {
                 *known += 1;
                 if !levels.contains_key(other) {

@@ -39,15 +39,15 @@ pub(super) struct ViewSchedule {
     worker: usize,
     batches: BTreeMap<BatchKey, DueBatch>,
     /// The views that are coming: preparations work on them.
-    coming: DueBatch,
+    pending: DueBatch,
     /// Views that began and are in no batch yet.
-    fresh: BTreeSet<ViewId>,
+    unscheduled: BTreeSet<ViewId>,
     /// Batches from which views were removed.
-    left: BTreeSet<BatchKey>,
+    shrunk: BTreeSet<BatchKey>,
     /// Views that others read were added or removed: all levels must be computed again.
-    relevel: bool,
+    levels_outdated: bool,
     /// A view is not coming any more: `coming` must be built again.
-    recome: bool,
+    pending_outdated: bool,
     /// Active views by the metric they record.
     records: HashMap<String, BTreeSet<ViewId>>,
     /// How many active views select a metric of that name.
@@ -55,7 +55,7 @@ pub(super) struct ViewSchedule {
     /// How many of them may select any metric.
     unpinned: usize,
     /// Number of active views.
-    standing: usize,
+    active: usize,
 }
 
 impl ViewSchedule {
@@ -71,20 +71,24 @@ impl ViewSchedule {
             let views = self.records.entry(record.clone()).or_default();
             views.insert(id);
             // Two views that record the same series are evaluated in order.
-            self.relevel |= views.len() > 1;
-            self.relevel |= self.is_read(record);
+            // The order of two such views matters: the first sample at a time stays.
+            self.levels_outdated |= views.len() > 1;
+            self.levels_outdated |= self.is_read(record);
         }
         // It may read whatever is recorded.
-        self.relevel |= view.names().is_none() && !self.records.is_empty();
-        self.fresh.insert(id);
+        // A selector without a name may match any recorded series.
+        self.levels_outdated |= view.names().is_none() && !self.records.is_empty();
+        self.unscheduled.insert(id);
         // It is not coming any more.
-        self.recome = true;
-        self.standing += 1;
+        // Its steps leave the set of pending steps. The set is built again rather than reduced,
+        // because another pending view may have the same steps.
+        self.pending_outdated = true;
+        self.active += 1;
     }
 
     /// Whether any view has begun.
     pub(super) fn any_active(&self) -> bool {
-        self.standing > 0
+        self.active > 0
     }
 
     /// An active view was removed.
@@ -97,32 +101,34 @@ impl ViewSchedule {
                     self.records.remove(record);
                 }
             }
-            self.relevel |= self.is_read(record);
+            self.levels_outdated |= self.is_read(record);
         }
-        self.standing -= 1;
-        self.fresh.remove(&id);
-        self.leave(id, (view.slots, view.level));
+        self.active -= 1;
+        self.unscheduled.remove(&id);
+        self.take_out(id, (view.times, view.level));
     }
 
-    fn leave(&mut self, id: ViewId, key: BatchKey) {
+    fn take_out(&mut self, id: ViewId, key: BatchKey) {
         if self.batches.get_mut(&key).is_some_and(|batch| batch.views.remove(&id)) {
-            self.left.insert(key);
+            // Built again later: which steps still belong to the batch follows only from all of its
+            // views.
+            self.shrunk.insert(key);
         }
     }
 
     /// A view is coming.
-    pub(super) fn come(&mut self, view: &InstalledView) {
-        self.coming.add_steps(view);
+    pub(super) fn add_pending(&mut self, view: &InstalledView) {
+        self.pending.add_steps(view);
     }
 
     /// A view is not coming any more.
-    pub(super) fn withdraw(&mut self) {
-        self.recome = true;
+    pub(super) fn remove_pending(&mut self) {
+        self.pending_outdated = true;
     }
 
     /// Local and gather steps of the views that are coming.
-    pub(super) fn coming(&self) -> (&StepSet, &StepSet) {
-        (&self.coming.local, &self.coming.gather)
+    pub(super) fn pending(&self) -> (&StepSet, &StepSet) {
+        (&self.pending.local, &self.pending.gather)
     }
 
     fn is_read(&self, record: &str) -> bool {
@@ -144,73 +150,82 @@ impl ViewSchedule {
     }
 
     /// Updates the batches.
-    pub(super) fn settle(
+    pub(super) fn refresh(
         &mut self,
         all: &mut BTreeMap<ViewId, InstalledView>,
-        coming: impl Fn(&BTreeMap<ViewId, InstalledView>, &mut DueBatch),
+        add_pending: impl Fn(&BTreeMap<ViewId, InstalledView>, &mut DueBatch),
     ) {
-        if self.relevel {
-            self.settle_all(all);
+        if self.levels_outdated {
+            self.refresh_all(all);
         }
-        for id in std::mem::take(&mut self.fresh) {
+        for id in std::mem::take(&mut self.unscheduled) {
+            // The cheap case: nothing else changes its level, so one look at the views that it
+            // reads is enough.
             let Some(level) = all.get(&id).map(|view| self.level(view, all)) else { continue };
             if let Some(view) = all.get_mut(&id) {
                 view.level = level;
-                self.enter(id, view);
+                self.insert(id, view);
             }
         }
-        for key in std::mem::take(&mut self.left) {
+        for key in std::mem::take(&mut self.shrunk) {
             let Some(batch) = self.batches.remove(&key) else { continue };
             for id in batch.views {
-                all.get(&id).into_iter().for_each(|view| self.enter(id, view));
+                if let Some(view) = all.get(&id) {
+                    self.insert(id, view);
+                }
             }
         }
-        if std::mem::take(&mut self.recome) {
-            self.coming = DueBatch::default();
-            coming(all, &mut self.coming);
+        if std::mem::take(&mut self.pending_outdated) {
+            self.pending = DueBatch::default();
+            add_pending(all, &mut self.pending);
         }
     }
 
-    fn settle_all(&mut self, all: &mut BTreeMap<ViewId, InstalledView>) {
+    fn refresh_all(&mut self, all: &mut BTreeMap<ViewId, InstalledView>) {
         let levels = levels(all);
         self.batches.clear();
-        self.left.clear();
-        self.fresh.clear();
-        self.relevel = false;
+        self.shrunk.clear();
+        self.unscheduled.clear();
+        self.levels_outdated = false;
         for (id, view) in all.iter_mut() {
             view.level = levels.get(id).copied().unwrap_or(0);
             if view.batch.is_none() {
-                self.enter(*id, view);
+                self.insert(*id, view);
             }
         }
     }
 
-    fn enter(&mut self, id: ViewId, view: &InstalledView) {
-        let batch = self.batches.entry((view.slots, view.level)).or_default();
+    fn insert(&mut self, id: ViewId, view: &InstalledView) {
+        let batch = self.batches.entry((view.times, view.level)).or_default();
+        // `insert` is called again when a batch is rebuilt; views must not be counted twice.
         if batch.views.insert(id) && view.owner == self.worker {
             batch.own += 1;
-            batch.recorded.extend((view.slots != EvaluationTimes::Always).then_some(id));
+            batch.recorded.extend((view.times != EvaluationTimes::EveryTick).then_some(id));
         }
         batch.add_steps(view);
     }
 
     /// The level of a view that no other view reads, and that selects by name or reads nothing.
     fn level(&self, view: &InstalledView, all: &BTreeMap<ViewId, InstalledView>) -> u64 {
+        // Without names and with recorded views around, all levels are computed again (see `add`),
+        // so this view reads nothing recorded.
         let Some(names) = view.names() else { return 0 };
         let read = names.iter().filter_map(|name| self.records.get(&**name)).flatten();
         let above = read.filter_map(|id| all.get(id)).map(|view| view.level + 1).max();
+        // A longer chain continues in the next tick: its last views read what the tick before has
+        // recorded.
         above.unwrap_or(0).min(crate::limits::TICK_ROUNDS - 1)
     }
 
     /// The batches due at `t`, in round `round`.
     pub(super) fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &DueBatch> {
-        let due = move |((slots, level), _): &(&BatchKey, &DueBatch)| *level == round && slots.due(t);
+        let due = move |((times, level), _): &(&BatchKey, &DueBatch)| *level == round && times.due(t);
         self.batches.iter().filter(due).map(|(_, batch)| batch)
     }
 
     /// The last round that the tick at `t` needs.
     pub(super) fn last_round(&self, t: TimeMs) -> u64 {
-        let due = self.batches.keys().filter(|(slots, _)| slots.due(t));
+        let due = self.batches.keys().filter(|(times, _)| times.due(t));
         due.map(|(_, level)| *level).max().unwrap_or(0).min(crate::limits::TICK_ROUNDS - 1)
     }
 }

@@ -1,6 +1,6 @@
 //! Aggregations over floats and native histograms, within a shard and across shards.
 
-use super::super::aggregate::{Merge, Partial};
+use super::super::aggregate::{MergeAggregate, PartialAggregate};
 use super::super::whole_group::WholeGroup;
 use super::*;
 use crate::plan::{AggregateOp, Grouping};
@@ -31,9 +31,9 @@ fn port(shards: &[StepOutput]) -> StepOutput {
 
 /// The aggregate over shards, and the annotations of both stages.
 fn aggregate(op: AggregateOp, shards: &[StepOutput]) -> (BTreeMap<String, String>, Vec<String>) {
-    let partial = |input: &StepOutput| eval(&mut Partial::new(op, by("g")), &[input]);
+    let partial = |input: &StepOutput| eval(&mut PartialAggregate::new(op, by("g")), &[input]);
     let partials: Vec<StepOutput> = shards.iter().map(partial).collect();
-    let merged = eval(&mut Merge::new(op, "m"), &[&port(&partials)]);
+    let merged = eval(&mut MergeAggregate::new(op, "m"), &[&port(&partials)]);
     let mut said: Vec<String> = partials.iter().chain([&merged]).flat_map(remarks).collect();
     said.sort();
     said.dedup();
@@ -161,7 +161,7 @@ fn parameters_are_warned_of_or_refused() {
         (AggregateOp::LimitRatio, f64::NAN, "Ratio value is NaN"),
         (AggregateOp::CountValues, 0.0, "invalid label name \"\""),
     ] {
-        assert_eq!(refused(op, param), Err(text.to_owned()));
+        assert_eq!(refused(op, param), Err(EvalError(text.to_owned())));
     }
     // Values below one select nothing, however low they are.
     assert_eq!(refused(AggregateOp::Bottomk, f64::NEG_INFINITY), Ok(()));
@@ -244,8 +244,8 @@ proptest! {
         changes in prop::collection::vec((0usize..8, samples()), 1..12),
     ) {
         let mut input = table(&named(&first));
-        let mut running: Vec<(Partial, StepOutput)> =
-            OPS.iter().map(|op| (Partial::new(*op, by("g")), StepOutput::default())).collect();
+        let mut running: Vec<(PartialAggregate, StepOutput)> =
+            OPS.iter().map(|op| (PartialAggregate::new(*op, by("g")), StepOutput::default())).collect();
         for (operator, out) in &mut running {
             eval_into(operator, &[&input], &ChangedRows::All, out).expect("an answer");
         }
@@ -254,7 +254,7 @@ proptest! {
             input.put(row, sample, &mut touched);
             for ((operator, out), op) in running.iter_mut().zip(OPS) {
                 eval_into(operator, &[&input], &ChangedRows::Rows(touched.clone()), out).expect("an answer");
-                let scratch = eval(&mut Partial::new(op, by("g")), &[&input]);
+                let scratch = eval(&mut PartialAggregate::new(op, by("g")), &[&input]);
                 prop_assert_eq!(remarks(out), remarks(&scratch));
                 for row in 0..out.labels.len() {
                     prop_assert_eq!(out.values[row].to_bits(), scratch.values[row].to_bits());

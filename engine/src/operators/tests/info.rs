@@ -19,7 +19,7 @@ fn joined(
     wanted: InfoSelector,
     base: &[(&str, Sample)],
     info: &[(&str, f64)],
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, EvalError> {
     let info: Vec<(&str, Sample)> = info.iter().map(|(labels, t)| (*labels, f(*t))).collect();
     let mut out = StepOutput::default();
     eval_into(&mut Info::new(wanted), &[&rows(base), &rows(&info)], &ChangedRows::All, &mut out)?;
@@ -67,14 +67,14 @@ fn what_contradicts_itself_is_refused() {
     let base = [("m,instance=a,job=1", f(1.0))];
     let twice = [("i,instance=a,job=1,v=1", 900.0), ("i,instance=a,job=1,v=2", 900.0)];
     let text = "found duplicate series for info metric: existing {__name__=\"i\", instance=\"a\", job=\"1\", v=\"1\"} @ 900, new {__name__=\"i\", instance=\"a\", job=\"1\", v=\"2\"} @ 900";
-    assert_eq!(joined(wanted(&["i"], &[]), &base, &twice), Err(text.to_owned()));
+    assert_eq!(joined(wanted(&["i"], &[]), &base, &twice), Err(EvalError(text.to_owned())));
     // No row needs the info series, so nothing is rejected.
     assert_eq!(joined(wanted(&["i"], &[]), &[("m,instance=a,job=1", absent())], &twice), Ok(vec![]));
     let two = [("i,instance=a,job=1,v=1", 900.0), ("k,instance=a,job=1,v=2", 900.0)];
-    assert_eq!(joined(wanted(&[], &[]), &base, &two), Err("conflicting label: v".to_owned()));
+    assert_eq!(joined(wanted(&[], &[]), &base, &two), Err(EvalError("conflicting label: v".to_owned())));
     let histogram = storage::model::value::HISTOGRAM;
     let refused = joined(wanted(&[], &[]), &base, &[("i,instance=a,job=1", histogram)]);
-    assert_eq!(refused, Err("info sample should be float".to_owned()));
+    assert_eq!(refused, Err(EvalError("info sample should be float".to_owned())));
     let elsewhere = joined(wanted(&[], &[]), &base, &[("i,instance=c,job=1", histogram)]);
     assert!(elsewhere.is_ok_and(|rows| rows.len() == 1));
 }
@@ -96,13 +96,13 @@ fn what_no_row_asks_for_now_does_not_matter() {
     let answer_of = |mut info_operator: Info| {
         let mut out = StepOutput::default();
         eval_into(&mut info_operator, &[&rows(&base), &rows(&info)], &ChangedRows::All, &mut out)?;
-        Ok::<_, String>(
+        Ok::<_, EvalError>(
             answer(&out).into_iter().map(|(labels, v)| format!("{labels} {v}")).collect::<Vec<_>>(),
         )
     };
     let names = || wanted(&["target_info"], &[]);
     assert_eq!(answer_of(Info::new(names())), Ok(vec!["m{instance=\"b\", job=\"1\"} 2".to_owned()]));
-    let error = answer_of(Info::over_range(names())).unwrap_err();
+    let error = answer_of(Info::over_range(names())).expect_err("two series").to_string();
     assert!(error.starts_with("found duplicate series for info metric"), "{error}");
 }
 

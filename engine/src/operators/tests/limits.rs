@@ -78,7 +78,7 @@ fn functions(plain: &Rc<StepOutput>) -> Vec<Case> {
                 let texts = ["d", "$1-$1", "n", "(.*)"].map(str::to_owned).to_vec();
                 cases.push(case(name, StepOp::Relabel(of, texts), &[plain]));
             }
-            Kernel::Special(_) if name.ends_with("timestamp") => {
+            Kernel::Operator(_) if name.ends_with("timestamp") => {
                 cases.push(case(name, StepOp::Map(of), &[plain]));
             }
             // Windows are evaluated by the runtimes; the other special functions have operators
@@ -87,7 +87,7 @@ fn functions(plain: &Rc<StepOutput>) -> Vec<Case> {
             | Kernel::Clock(_)
             | Kernel::Query(_)
             | Kernel::Scalars(_)
-            | Kernel::Special(_) => {}
+            | Kernel::Operator(_) => {}
         }
     }
     cases
@@ -103,10 +103,10 @@ fn binary(plain: &Rc<StepOutput>) -> Vec<Case> {
         let matching = |cardinality| VectorMatching { cardinality, ..VectorMatching::default() };
         if op.is_set() {
             let matching = matching(Cardinality::ManyToMany);
-            cases.push(case(name("sets"), StepOp::Set(*op, matching), &[plain, plain]));
+            cases.push(case(name("sets"), StepOp::SetOperator(*op, matching), &[plain, plain]));
             continue;
         }
-        let one_to_one = StepOp::Match(*op, false, matching(Cardinality::OneToOne));
+        let one_to_one = StepOp::VectorMatch(*op, false, matching(Cardinality::OneToOne));
         cases.push(case(name("one to one"), one_to_one, &[plain, plain]));
         let grouped = VectorMatching {
             on: true,
@@ -114,7 +114,7 @@ fn binary(plain: &Rc<StepOutput>) -> Vec<Case> {
             include: vec!["more".into()],
             ..matching(Cardinality::ManyToOne)
         };
-        cases.push(case(name("group_left"), StepOp::Match(*op, false, grouped), &[plain, &one]));
+        cases.push(case(name("group_left"), StepOp::VectorMatch(*op, false, grouped), &[plain, &one]));
         let with_scalar = StepOp::VectorScalar { op: *op, return_bool: false, scalar_left: false };
         cases.push(case(name("scalar"), with_scalar, &[plain, &two]));
     }
@@ -130,15 +130,15 @@ fn aggregates(plain: &Rc<StepOutput>) -> Vec<Case> {
         for grouping in [by("g"), by("n")] {
             let name = |form: &str| format!("{} {form} by {:?}", op.as_str(), grouping.labels);
             if matches!(op, Sum | Avg | Count | Min | Max | AggregateOp::Group) {
-                let step = StepOp::Partial(*op, grouping.clone());
+                let step = StepOp::PartialAggregate(*op, grouping.clone());
                 cases.push(case(name("partial"), step, &[plain]));
-                let step = StepOp::Merge(*op, MetricName::default());
+                let step = StepOp::MergeAggregate(*op, MetricName::default());
                 cases.push(case(name("merge"), step, &[&partial]));
                 continue;
             }
             let text = (*op == CountValues).then(|| "v".to_owned());
             let inputs = if text.is_some() { vec![plain] } else { vec![plain, &one] };
-            cases.push(case(name(""), StepOp::Group(*op, grouping.clone(), text), &inputs));
+            cases.push(case(name(""), StepOp::WholeGroup(*op, grouping.clone(), text), &inputs));
         }
     }
     cases
@@ -275,10 +275,10 @@ fn labels_that_are_made_count() {
         histograms.set_histogram(row, h(0, &counts), &mut Vec::new());
     }
     let histograms = Rc::new(histograms);
-    let count = StepOp::Group(AggregateOp::CountValues, by("n"), Some("v".into()));
+    let count = StepOp::WholeGroup(AggregateOp::CountValues, by("n"), Some("v".into()));
     for case in [
         case("label_replace", StepOp::Relabel(replace, texts(&long)), &[&plain]),
-        case("group_left", StepOp::Match(BinaryOp::Add, false, more), &[&plain, &one]),
+        case("group_left", StepOp::VectorMatch(BinaryOp::Add, false, more), &[&plain, &one]),
         case("info", StepOp::Info(InfoSelector::of(None).0), &[&base, &info]),
         case("count_values", count, &[&histograms]),
     ] {

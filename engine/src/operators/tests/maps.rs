@@ -1,7 +1,7 @@
 //! Functions per sample, over floats and native histograms.
 
 use super::super::map::{Map, Relabel};
-use super::super::metric_names::DropNames;
+use super::super::metric_names::{DropNames, FlaggedLabels};
 use super::*;
 use crate::functions::lookup;
 use crate::plan::Dialect;
@@ -67,7 +67,7 @@ fn what_becomes_alike_is_one_series_if_its_kinds_differ() {
     let rows_of = |float: Sample, histogram: Sample| {
         let mut out = StepOutput::default();
         for name in ["x", "y"] {
-            out.add_row_with_name_flag((labels(&format!("{name},i=1")), true));
+            out.add_row_with_name_flag(FlaggedLabels::new(labels(&format!("{name},i=1")), true));
         }
         let mut touched = Vec::new();
         out.put(0, float, &mut touched);
@@ -99,5 +99,5 @@ fn what_becomes_alike_is_one_series_if_its_kinds_differ() {
     let floats = rows_of(f(1.0), f(2.0));
     let refused =
         eval_into(&mut DropNames::default(), &[&floats], &ChangedRows::All, &mut StepOutput::default());
-    assert_eq!(refused, Err(crate::operators::same_labelset().0));
+    assert_eq!(refused, Err(crate::operators::same_labelset()));
 }

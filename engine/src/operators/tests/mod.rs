@@ -9,7 +9,7 @@ mod limits;
 mod maps;
 
 use super::evaluation_guard::EvaluationGuard;
-use super::{ChangedRows, Operator, StepInput, StepOutput};
+use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput};
 use crate::annotations::{AnnotationSet, StepOrigin};
 use crate::types::histogram_column::Sample;
 use std::collections::BTreeMap;
@@ -98,9 +98,9 @@ pub(super) fn eval_into(
     inputs: &[&StepOutput],
     changed: &ChangedRows,
     out: &mut StepOutput,
-) -> Result<(), String> {
+) -> Result<(), EvalError> {
     let inputs: Vec<StepInput> = inputs.iter().map(|out| StepInput { out, delta: Some(changed) }).collect();
-    operator.eval(&inputs, 1_000, out, &mut EvaluationGuard::free()).map_err(|e| e.0)
+    operator.eval(&inputs, 1_000, out, &mut EvaluationGuard::free())
 }
 
 /// The result by labels, as text.

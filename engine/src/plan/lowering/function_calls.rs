@@ -19,14 +19,14 @@ impl Lowering {
         match function.0.kernel {
             Kernel::Window(_) => self.lower_window(function, args, depth),
             Kernel::Clock(_) | Kernel::Query(_) => {
-                Ok(self.local(StepOp::Clock(function, self.shift), Vec::new()))
+                Ok(self.local(StepOp::TimeScalar(function, self.shift), Vec::new()))
             }
             Kernel::MapOrClock(_) if args.is_empty() => {
-                Ok(self.gather(StepOp::MapClock(function, self.shift), Vec::new()))
+                Ok(self.gather(StepOp::TimeVector(function, self.shift), Vec::new()))
             }
             Kernel::Scalars(_) => {
                 let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
-                Ok(self.place(StepOp::Scalars(function), &inputs))
+                Ok(self.place(StepOp::ScalarFunction(function), &inputs))
             }
             Kernel::Map(_) | Kernel::MapOrClock(_) | Kernel::Histogram(_) => {
                 let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
@@ -39,7 +39,7 @@ impl Lowering {
                 // can find out.
                 Ok(self.collect(StepOp::Relabel(function, texts), &[input]))
             }
-            Kernel::Special(special) => self.lower_special(function, special, args, depth),
+            Kernel::Operator(kind) => self.lower_operator_function(function, kind, args, depth),
         }
     }
 
@@ -81,12 +81,12 @@ impl Lowering {
         depth: usize,
     ) -> Result<StepId, LowerError> {
         if has_vectors(arg) && self.is_query() {
-            let given = &mut self.physical.scalar_params;
-            let number = given.iter().position(|plan| plan == arg).unwrap_or(given.len());
-            if number == given.len() {
-                given.push(arg.clone());
+            let scalar_params = &mut self.physical.scalar_params;
+            let number = scalar_params.iter().position(|plan| plan == arg).unwrap_or(scalar_params.len());
+            if number == scalar_params.len() {
+                scalar_params.push(arg.clone());
             }
-            let LoweredStep::Local(id) = self.local(StepOp::Given(number), Vec::new()) else {
+            let LoweredStep::Local(id) = self.local(StepOp::ScalarParam(number), Vec::new()) else {
                 return unsupported("a parameter must be local");
             };
             return Ok(id);
@@ -100,14 +100,14 @@ impl Lowering {
         }
     }
 
-    fn lower_special(
+    fn lower_operator_function(
         &mut self,
         function: FunctionRef,
-        special: OperatorFunction,
+        kind: OperatorFunction,
         args: &[Plan],
         depth: usize,
     ) -> Result<LoweredStep, LowerError> {
-        match special {
+        match kind {
             OperatorFunction::Absent => {
                 let input = self.lower(&args[0], depth + 1)?;
                 let labels = match &args[0].op {
@@ -123,7 +123,7 @@ impl Lowering {
                     let input = self.lower(&args[0], depth + 1)?;
                     return Ok(self.place(StepOp::Map(function), &[input]));
                 };
-                Ok(self.lower_timestamp(special, selector))
+                Ok(self.lower_timestamp(kind, selector))
             }
             OperatorFunction::Scalar => self.lower_unary(StepOp::ToScalar, &args[0], depth),
             OperatorFunction::Vector => self.lower_unary(StepOp::ToVector, &args[0], depth),
@@ -147,7 +147,7 @@ impl Lowering {
             OperatorFunction::Statement => unsupported("a statement runs again at each evaluation"),
             OperatorFunction::SortByLabel | OperatorFunction::SortByLabelDesc => {
                 let labels = args[1..].iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
-                let descending = special == OperatorFunction::SortByLabelDesc;
+                let descending = kind == OperatorFunction::SortByLabelDesc;
                 self.lower_unary(StepOp::SortByLabel(labels, descending), &args[0], depth)
             }
         }
@@ -169,9 +169,9 @@ impl Lowering {
     }
 
     /// Reads the sample itself, even with `smoothed`.
-    fn lower_timestamp(&mut self, special: OperatorFunction, selector: &Selector) -> LoweredStep {
+    fn lower_timestamp(&mut self, kind: OperatorFunction, selector: &Selector) -> LoweredStep {
         let mut source = SampleSource { extension: None, ..self.source(selector) };
-        if special == OperatorFunction::StartTimestamp {
+        if kind == OperatorFunction::StartTimestamp {
             return self.local(StepOp::Leaf(source, Leaf::StartTimestamp), Vec::new());
         }
         let mut shorter = 0;
@@ -207,7 +207,7 @@ impl Lowering {
         let (labels, matchers) = InfoSelector::of(asked);
         let (offset, at) = time_of(&args[0]).unwrap_or_default();
         let source =
-            SampleSource { matchers, offset: offset + self.shift, at, extension: None, skims: false };
+            SampleSource { matchers, offset: offset + self.shift, at, extension: None, counts_only: false };
         let info = self.local(StepOp::Leaf(source, Leaf::Info), Vec::new());
         Ok(self.collect(StepOp::Info(labels), &[base, info]))
     }
@@ -240,8 +240,8 @@ impl Lowering {
     }
 
     fn absent(&mut self, labels: Labels, input: LoweredStep) -> LoweredStep {
-        let partial = self.place(StepOp::Partial(AggregateOp::Count, Grouping::default()), &[input]);
-        let merge = StepOp::Merge(AggregateOp::Count, MetricName::default());
+        let partial = self.place(StepOp::PartialAggregate(AggregateOp::Count, Grouping::default()), &[input]);
+        let merge = StepOp::MergeAggregate(AggregateOp::Count, MetricName::default());
         let count = self.collect(merge, &[partial]);
         self.collect(StepOp::Absent(labels), &[count])
     }

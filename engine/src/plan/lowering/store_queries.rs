@@ -41,7 +41,7 @@ fn is_store_query_call(function: FunctionRef, args: &[Plan], shift: i64) -> bool
             _ => has_vectors(arg),
         }),
         // These functions read the samples of their selector, not its values.
-        Kernel::Special(
+        Kernel::Operator(
             OperatorFunction::AbsentOverTime | OperatorFunction::Timestamp | OperatorFunction::StartTimestamp,
         ) => args.iter().any(|arg| match &arg.op {
             PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => leaves_rings(selector, shift),
@@ -49,7 +49,7 @@ fn is_store_query_call(function: FunctionRef, args: &[Plan], shift: i64) -> bool
             _ => false,
         }),
         // The info series are read at the time of the vector's samples.
-        Kernel::Special(OperatorFunction::Info) => args.first().is_some_and(|arg| holds_such(arg, shift)),
+        Kernel::Operator(OperatorFunction::Info) => args.first().is_some_and(|arg| holds_such(arg, shift)),
         _ => false,
     }
 }

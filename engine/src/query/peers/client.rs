@@ -18,13 +18,13 @@ use storage::model::{Labels, SHARDS};
 #[derive(Default)]
 pub(crate) struct PeerQuery {
     process: usize,
-    talks: Vec<PeerSession>,
+    sessions: Vec<PeerSession>,
 }
 
 /// The session with one process.
 struct PeerSession {
     process: usize,
-    line: Box<dyn PeerChannel>,
+    channel: Box<dyn PeerChannel>,
     rows: usize,
     /// Labels by shard and port, as far as they were received.
     labels: HashMap<(u16, usize), Vec<Labels>>,
@@ -34,36 +34,38 @@ impl PeerQuery {
     /// Sends the task to all other processes.
     pub(in crate::query) fn new(
         others: &dyn QueryPeers,
-        what: PeerTask,
+        task: PeerTask,
         options: &QueryOptions,
         guard: &QueryGuard,
     ) -> Result<PeerQuery, QueryError> {
         let mut options = options.clone();
-        (_, options.timeout) = guard.patience();
-        let question = PeerRequest { what, options };
-        let mut talks = Vec::new();
-        for (process, mut line) in others.lines(guard)? {
-            send_message(&mut *line, &question, guard)?;
-            line.flush(guard)?;
-            talks.push(PeerSession { process, line, rows: 0, labels: HashMap::new() });
+        (_, options.timeout) = guard.time_left();
+        let request = PeerRequest { task, options };
+        let mut sessions = Vec::new();
+        for (process, mut channel) in others.channels(guard)? {
+            send_message(&mut *channel, &request, guard)?;
+            channel.flush(guard)?;
+            sessions.push(PeerSession { process, channel, rows: 0, labels: HashMap::new() });
         }
-        Ok(PeerQuery { process: others.process(), talks })
+        Ok(PeerQuery { process: others.process(), sessions })
     }
 
     /// The number of series that they selected.
     pub(crate) fn rows(&mut self, guard: &QueryGuard) -> Result<usize, QueryError> {
-        for talk in &mut self.talks {
-            let PeerReply::Selected(rows) = talk.receive_reply(guard)? else { return Err(talk.surprise()) };
-            talk.rows = rows;
+        for session in &mut self.sessions {
+            let PeerReply::Selected(rows) = session.receive_reply(guard)? else {
+                return Err(session.unexpected_reply());
+            };
+            session.rows = rows;
         }
-        Ok(self.talks.iter().map(|talk| talk.rows).sum())
+        Ok(self.sessions.iter().map(|session| session.rows).sum())
     }
 
     /// Starts their evaluation, with `size` steps in a block.
     pub(crate) fn begin(&mut self, size: usize, guard: &QueryGuard) -> Result<(), QueryError> {
-        for talk in self.talks.iter_mut().filter(|talk| talk.rows > 0) {
-            send_message(&mut *talk.line, &size, guard)?;
-            talk.line.flush(guard)?;
+        for session in self.sessions.iter_mut().filter(|session| session.rows > 0) {
+            send_message(&mut *session.channel, &size, guard)?;
+            session.channel.flush(guard)?;
         }
         Ok(())
     }
@@ -76,9 +78,10 @@ impl PeerQuery {
         steps: usize,
         guard: &QueryGuard,
     ) -> Result<ShardBlocks, QueryError> {
-        let mut blocks: ShardBlocks = own.into_iter().map(|(s, b)| (wide(self.process, s), b)).collect();
-        for talk in self.talks.iter_mut().filter(|talk| talk.rows > 0) {
-            talk.block(&mut blocks, steps, guard)?;
+        let mut blocks: ShardBlocks =
+            own.into_iter().map(|(s, b)| (global_shard(self.process, s), b)).collect();
+        for session in self.sessions.iter_mut().filter(|session| session.rows > 0) {
+            session.block(&mut blocks, steps, guard)?;
         }
         blocks.sort_by_key(|(shard, _)| *shard);
         Ok(blocks)
@@ -87,10 +90,10 @@ impl PeerQuery {
     /// The samples of a range selector.
     pub(crate) fn series(&mut self, guard: &QueryGuard) -> Result<Vec<Series>, QueryError> {
         let mut all = Vec::new();
-        for talk in &mut self.talks {
+        for session in &mut self.sessions {
             for _ in 0..SHARDS {
-                let PeerReply::Series(series, counted) = talk.receive_reply(guard)? else {
-                    return Err(talk.surprise());
+                let PeerReply::Series(series, counted) = session.receive_reply(guard)? else {
+                    return Err(session.unexpected_reply());
                 };
                 guard.count_remote(counted)?;
                 guard.grow(series.iter().map(Series::bytes).sum())?;
@@ -103,9 +106,9 @@ impl PeerQuery {
     /// Reads the final replies: annotations and counters.
     pub(crate) fn end(self, guard: &QueryGuard) -> Result<AnnotationSet, QueryError> {
         let mut all = AnnotationSet::default();
-        for mut talk in self.talks {
-            let PeerReply::Done(PeerSummary { notes, peak, steps }) = talk.receive_reply(guard)? else {
-                return Err(talk.surprise());
+        for mut session in self.sessions {
+            let PeerReply::Done(PeerSummary { notes, peak, steps }) = session.receive_reply(guard)? else {
+                return Err(session.unexpected_reply());
             };
             guard.peaked(peak);
             for (t, samples, fresh) in steps.into_iter() {
@@ -118,7 +121,7 @@ impl PeerQuery {
 }
 
 /// The number of a shard among those of all processes.
-fn wide(process: usize, shard: u16) -> u16 {
+fn global_shard(process: usize, shard: u16) -> u16 {
     process as u16 * SHARDS + shard
 }
 
@@ -126,15 +129,15 @@ impl PeerSession {
     /// Reads a reply. An error of the query itself is passed on unchanged, as it would also occur
     /// here; for other errors the process is named.
     fn receive_reply(&mut self, guard: &QueryGuard) -> Result<PeerReply, QueryError> {
-        let name = self.line.name();
-        match receive_message(&mut *self.line, guard)? {
+        let name = self.channel.name();
+        match receive_message(&mut *self.channel, guard)? {
             PeerReply::Failed(error) => Err(error.of_peer(&name)),
             reply => Ok(reply),
         }
     }
 
-    fn surprise(&self) -> QueryError {
-        QueryError::Internal(format!("{} sent what was not asked for", self.line.name()))
+    fn unexpected_reply(&self) -> QueryError {
+        QueryError::Internal(format!("{} sent what was not asked for", self.channel.name()))
     }
 
     fn block(&mut self, into: &mut ShardBlocks, steps: usize, guard: &QueryGuard) -> Result<(), QueryError> {
@@ -143,16 +146,16 @@ impl PeerSession {
                 PeerReply::Part(PeerPorts { shard, mut ports }) if shard < SHARDS => {
                     for (number, port) in ports.iter_mut().enumerate() {
                         if port.rows.is_none() && port.steps.len() != steps {
-                            return Err(self.surprise());
+                            return Err(self.unexpected_reply());
                         }
                         let bytes = |labels: &Labels| LABELS_BYTES + labels.encoded().len();
                         guard.grow(port.labels.iter().map(bytes).sum())?;
                         self.complete(shard, number, port);
                     }
-                    into.push((wide(self.process, shard), ports));
+                    into.push((global_shard(self.process, shard), ports));
                 }
                 PeerReply::Block(counted) => return guard.count_remote(counted),
-                _ => return Err(self.surprise()),
+                _ => return Err(self.unexpected_reply()),
             }
         }
     }

@@ -25,7 +25,7 @@ use storage::model::TimeMs;
 /// The processes of a cluster whose series are part of answers.
 ///
 /// # Contract
-/// 1. [`QueryPeers::lines`] returns one new channel to each other process, or an error. An answer
+/// 1. [`QueryPeers::channels`] returns one new channel to each other process, or an error. An answer
 ///    without one of the stores would be partial, and nobody would notice.
 /// 2. Dropping a channel ends the task at the other side.
 /// 3. The sequence of messages is: task; number of selected series; if there are any, the size of a
@@ -36,7 +36,7 @@ pub trait QueryPeers: Send + Sync {
     /// Number of this process.
     fn process(&self) -> usize;
     /// A channel to each of the others, for one task.
-    fn lines(&self, guard: &QueryGuard) -> Result<PeerChannels, QueryError>;
+    fn channels(&self, guard: &QueryGuard) -> Result<PeerChannels, QueryError>;
 }
 
 /// Channels to other processes, with their numbers.
@@ -65,14 +65,14 @@ pub trait PeerChannel: Send {
 /// A task and the query's options.
 #[derive(Serialize, Deserialize)]
 struct PeerRequest {
-    what: PeerTask,
+    task: PeerTask,
     options: QueryOptions,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum PeerTask {
     /// The local stage of a plan; `inner`: it is the input of a subquery.
-    Steps { plan: Plan, inner: bool, grid: TimeGrid, given: Vec<ScalarParam> },
+    Steps { plan: Plan, inner: bool, grid: TimeGrid, scalar_params: Vec<ScalarParam> },
     /// The samples of a range selector without a function.
     Samples { selector: Selector, range: i64, t: TimeMs },
 }
@@ -126,23 +126,27 @@ impl QueryError {
 }
 
 fn send_message<T: Serialize>(
-    line: &mut dyn PeerChannel,
+    channel: &mut dyn PeerChannel,
     message: &T,
     guard: &QueryGuard,
 ) -> Result<(), QueryError> {
     let bytes = codec::encode_within(MESSAGE_BYTES, message).map_err(|e| {
-        QueryError::Internal(format!("a message of more than {MESSAGE_BYTES} bytes to {}: {e}", line.name()))
+        QueryError::Internal(format!(
+            "a message of more than {MESSAGE_BYTES} bytes to {}: {e}",
+            channel.name()
+        ))
     })?;
-    line.send(&bytes, guard)
+    channel.send(&bytes, guard)
 }
 
 fn receive_message<T: DeserializeOwned>(
-    line: &mut dyn PeerChannel,
+    channel: &mut dyn PeerChannel,
     guard: &QueryGuard,
 ) -> Result<T, QueryError> {
-    let bytes = line.receive(guard)?;
-    codec::decode_within(MESSAGE_BYTES, &bytes)
-        .map_err(|e| QueryError::Internal(format!("{} sent a message that cannot be read: {e}", line.name())))
+    let bytes = channel.receive(guard)?;
+    codec::decode_within(MESSAGE_BYTES, &bytes).map_err(|e| {
+        QueryError::Internal(format!("{} sent a message that cannot be read: {e}", channel.name()))
+    })
 }
 
 #[cfg(test)]
@@ -164,8 +168,8 @@ mod tests {
         let question = |n: usize| {
             let matchers = (0..n).map(|i| Matcher::equal(format!("l{i}"), "v")).collect();
             let selector = Selector { matchers, offset: 0, at: None, extension: None };
-            let what = PeerTask::Samples { selector, range: 1, t: 2 };
-            message(&PeerRequest { what, options: QueryOptions::default() })
+            let task = PeerTask::Samples { selector, range: 1, t: 2 };
+            message(&PeerRequest { task, options: QueryOptions::default() })
         };
         testing::assert_proportional("matchers", 1_000, question, |bytes| read::<PeerRequest>(bytes).options);
         let series = |i: usize| {

@@ -23,90 +23,90 @@ const REPLAY_POLL: Duration = Duration::from_millis(50);
 const ERROR_REPLY_TIME: Duration = Duration::from_secs(1);
 
 impl Querier {
-    /// Answers the task that comes first on `line`, from this process' store only. `cancel` is set
+    /// Answers the task that comes first on `channel`, from this process' store only. `cancel` is set
     /// when the asking side is gone. An error has been sent, if that was possible, when it is
     /// returned.
-    pub fn answer(&self, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
+    pub fn answer(&self, channel: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
         let guard = QueryGuard::new(&QueryOptions { cancel: cancel.clone(), ..QueryOptions::default() });
-        let PeerRequest { what, options } = receive_message(line, &guard)?;
+        let PeerRequest { task, options } = receive_message(channel, &guard)?;
         let options = QueryOptions { cancel, ..options };
         let guard = Arc::new(QueryGuard::within(&options, &self.memory));
-        let answered = match what {
-            PeerTask::Steps { plan, inner, grid, given } => {
+        let answered = match task {
+            PeerTask::Steps { plan, inner, grid, scalar_params } => {
                 PhysicalPlan::for_history(&plan, inner, options.dialect)
                     .map_err(|e| QueryError::Execution(e.0))
-                    .and_then(|physical| self.steps(line, physical, grid, given, &options, &guard))
+                    .and_then(|physical| self.steps(channel, physical, grid, scalar_params, &options, &guard))
             }
             PeerTask::Samples { selector, range, t } => {
-                self.samples(line, &selector, range, t, &options, &guard)
+                self.samples(channel, &selector, range, t, &options, &guard)
             }
         };
-        let Err(error) = answered else { return line.flush(&guard) };
+        let Err(error) = answered else { return channel.flush(&guard) };
         // The query's own time may be over, so sending the error has a limit of its own.
         let options =
             QueryOptions { timeout: ERROR_REPLY_TIME, cancel: options.cancel, ..QueryOptions::default() };
         let guard = QueryGuard::new(&options);
-        send_message(line, &PeerReply::Failed(error.clone()), &guard)?;
-        line.flush(&guard)?;
+        send_message(channel, &PeerReply::Failed(error.clone()), &guard)?;
+        channel.flush(&guard)?;
         Err(error)
     }
 
     fn steps(
         &self,
-        line: &mut dyn PeerChannel,
+        channel: &mut dyn PeerChannel,
         physical: PhysicalPlan,
         grid: TimeGrid,
-        given: Vec<ScalarParam>,
+        scalar_params: Vec<ScalarParam>,
         options: &QueryOptions,
         guard: &Arc<QueryGuard>,
     ) -> Result<(), QueryError> {
         self.await_replay(newest(&physical, grid, options), guard)?;
-        let run = QueryRun::new(self.store.clone(), physical, grid, options, (Vec::new(), given));
+        let run = QueryRun::new(self.store.clone(), physical, grid, options, Vec::new(), scalar_params);
         let mut shards = run.select(&self.pools, guard)?;
         let rows = rows_of(&shards);
-        send_message(line, &PeerReply::Selected(rows), guard)?;
-        line.flush(guard)?;
+        send_message(channel, &PeerReply::Selected(rows), guard)?;
+        channel.flush(guard)?;
         if rows > 0 {
             let pool = self.pools.large(rows * grid.len(), 1).unwrap_or(self.pools.usual());
-            let size: usize = receive_message(line, guard)?;
-            let mut said = RemoteUsage::default();
+            let size: usize = receive_message(channel, guard)?;
+            let mut reported = RemoteUsage::default();
             let mut labels = SentLabels::default();
             for from in (0..grid.len()).step_by(size.max(1)) {
                 let to = (from + size).min(grid.len());
                 let _block = guard.grow_for_now(rows * (to - from) * BLOCK_VALUE_BYTES)?;
-                let blocks = evaluate(&mut shards, pool, (from, to), guard)?;
+                let blocks = evaluate(&mut shards, pool, from..to, guard)?;
                 for (shard, mut ports) in blocks {
                     labels.cut(shard, &mut ports);
-                    send_message(line, &PeerReply::Part(PeerPorts { shard, ports }), guard)?;
+                    send_message(channel, &PeerReply::Part(PeerPorts { shard, ports }), guard)?;
                 }
-                send_message(line, &PeerReply::Block(guard.counted_since(&mut said)), guard)?;
-                line.flush(guard)?;
+                send_message(channel, &PeerReply::Block(guard.counted_since(&mut reported)), guard)?;
+                channel.flush(guard)?;
             }
         }
         let mut done = PeerSummary::default();
         for (_, run) in shards.into_iter() {
             done.notes.extend(run.into_notes());
         }
-        self.finish(line, done, guard)
+        self.finish(channel, done, guard)
     }
 
     fn samples(
         &self,
-        line: &mut dyn PeerChannel,
+        channel: &mut dyn PeerChannel,
         selector: &Selector,
         range: i64,
         t: TimeMs,
         options: &QueryOptions,
         guard: &Arc<QueryGuard>,
     ) -> Result<(), QueryError> {
-        let asked = range_selector::RangeSelection::new(selector, range, t, options);
-        self.await_replay(asked.span().1, guard)?;
-        let mut said = RemoteUsage::default();
+        let selection = range_selector::RangeSelection::new(selector, range, t, options);
+        self.await_replay(selection.span().1, guard)?;
+        let mut reported = RemoteUsage::default();
         for shard in 0..SHARDS {
-            let series = asked.of_shard(&self.store, shard, guard)?;
-            send_message(line, &PeerReply::Series(series, guard.counted_since(&mut said)), guard)?;
+            let series = selection.of_shard(&self.store, shard, guard)?;
+            send_message(channel, &PeerReply::Series(series, guard.counted_since(&mut reported)), guard)?;
         }
-        self.finish(line, PeerSummary::default(), guard)
+        self.finish(channel, PeerSummary::default(), guard)
     }
 
     /// Sends the final reply once the log has all samples that were sent: what a client has seen
@@ -114,7 +114,7 @@ impl Querier {
     /// block reading.
     fn finish(
         &self,
-        line: &mut dyn PeerChannel,
+        channel: &mut dyn PeerChannel,
         mut done: PeerSummary,
         guard: &QueryGuard,
     ) -> Result<(), QueryError> {
@@ -122,7 +122,7 @@ impl Querier {
         let counted = guard.samples();
         done.peak = counted.peak;
         done.steps = counted.steps;
-        send_message(line, &PeerReply::Done(done), guard)
+        send_message(channel, &PeerReply::Done(done), guard)
     }
 
     /// Waits until the log is replayed for times up to `to`. Not on a query thread, which other

@@ -108,7 +108,7 @@ impl Oracle {
         let note = Annotation {
             level: Severity::Info,
             text: "hm".into(),
-            extent: Occurrences::Untold,
+            extent: Occurrences::Once,
             span: Span::default(),
         };
         let steps = vec![(1_000, 4, 3)];

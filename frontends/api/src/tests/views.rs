@@ -10,6 +10,7 @@ use engine::live::describe::{
     ViewReport,
 };
 use engine::live::{ViewKind, ViewSpec};
+use engine::operators::EvalError;
 use engine::plan::{BitFloat, PlanNode, PlanOp, Span};
 use serde_json::json;
 use std::sync::Arc;
@@ -177,7 +178,7 @@ async fn a_check_shows_what_differs_and_why() {
     failing.id = parse_view_id("4").unwrap();
     failing.answer.check = Some(CheckReport {
         t: 1_795_248_000_250,
-        answer: Err("too much".into()),
+        answer: Err(EvalError("too much".into())),
         raced: true,
         evaluations: Vec::new(),
     });

@@ -17,7 +17,7 @@ use engine::annotations::{Annotation, Severity};
 use engine::functions::{Kernel, OperatorFunction};
 use engine::live::{LabelledSample, LiveOptions, LiveRuntime, Sink, TapEvent, ViewKind, ViewSpec};
 use engine::plan::{AggregateOp, AtTime, Plan, PlanNode, PlanOp, ValueType, WindowExtension};
-use engine::query::hangs_on_first_step;
+use engine::query::depends_on_first_step;
 use engine::types::histogram_column::Sample;
 use language::annotations::render_all;
 use parking_lot::Mutex;
@@ -257,7 +257,7 @@ fn sorts(node: &PlanNode) -> bool {
     let here = match &node.op {
         PlanOp::Call { function, .. } => {
             let kernel = function.0.kernel;
-            matches!(kernel, Kernel::Special(Sort | SortDesc | SortByLabel | SortByLabelDesc))
+            matches!(kernel, Kernel::Operator(Sort | SortDesc | SortByLabel | SortByLabelDesc))
         }
         _ => false,
     };
@@ -274,7 +274,7 @@ fn reads_all_steps(node: &PlanNode) -> bool {
         }
         _ => false,
     };
-    here || hangs_on_first_step(node) || node.inputs().into_iter().any(|input| reads_all_steps(input))
+    here || depends_on_first_step(node) || node.inputs().into_iter().any(|input| reads_all_steps(input))
 }
 
 /// Whether a query reads samples later than its evaluation time.

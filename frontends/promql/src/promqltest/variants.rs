@@ -76,8 +76,8 @@ fn depends_on_time(function: &Function) -> bool {
     match function.kernel {
         // `pi()` does not, but it is not worth a special case.
         Kernel::Clock(_) | Kernel::Query(_) | Kernel::MapOrClock(_) => true,
-        Kernel::Special(OperatorFunction::Timestamp | OperatorFunction::StartTimestamp) => true,
-        Kernel::Window(window) => matches!(window.moves, TimeDependence::Line(_)),
+        Kernel::Operator(OperatorFunction::Timestamp | OperatorFunction::StartTimestamp) => true,
+        Kernel::Window(window) => matches!(window.time_dependence, TimeDependence::Linear(_)),
         _ => false,
     }
 }

@@ -212,7 +212,7 @@ fn called(rows: &Rows, function: &ScalarFunction, schema: &DFSchema) -> Result<T
     }
     let is_plain = match entry.kernel {
         Kernel::Map(_) | Kernel::MapOrClock(_) | Kernel::Histogram(_) => true,
-        Kernel::Special(special) => {
+        Kernel::Operator(special) => {
             matches!(
                 special,
                 OperatorFunction::Timestamp

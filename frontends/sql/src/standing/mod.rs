@@ -260,7 +260,7 @@ fn series_of(bound: &BoundQuery, names: &[String], must_list_all: bool) -> Resul
 /// Whether each value of a plan is 1.
 fn is_one(plan: &Plan) -> bool {
     let PlanOp::Call { function, .. } = &plan.op else { return false };
-    matches!(function.0.kernel, Kernel::Special(OperatorFunction::Absent | OperatorFunction::AbsentOverTime))
+    matches!(function.0.kernel, Kernel::Operator(OperatorFunction::Absent | OperatorFunction::AbsentOverTime))
 }
 
 fn is_number(kind: &DataType) -> bool {

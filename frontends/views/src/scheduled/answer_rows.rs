@@ -1,7 +1,8 @@
 //! The latest answer of a scheduled view as rows with fixed numbers, which taps and recorders need.
 
-use engine::limits::DEAD_ROWS;
+use engine::limits::ENDED_ROWS;
 use engine::operators::labelled_rows::LabelledRows;
+use engine::operators::metric_names::FlaggedLabels;
 use engine::operators::{ChangedRows, StepOutput};
 use engine::types::histogram_column::Sample;
 use storage::model::Labels;
@@ -17,7 +18,7 @@ impl AnswerRows {
     /// Makes `answer` the only rows with a value.
     pub(super) fn replace(&mut self, answer: Vec<(Labels, Sample)>) {
         let latest = self.out.changed.clone();
-        let named = answer.into_iter().map(|(labels, sample)| ((labels, false), sample));
+        let named = answer.into_iter().map(|(labels, sample)| (FlaggedLabels::new(labels, false), sample));
         self.rows.replace(&mut self.out, named.collect());
         if self.out.changed == ChangedRows::Rows(Vec::new()) {
             self.out.changed = latest;
@@ -29,7 +30,7 @@ impl AnswerRows {
     /// Whether too many rows without values have accumulated.
     pub(super) fn has_many_dead_rows(&self) -> bool {
         let present = self.out.present().count();
-        self.out.labels.len() > 2 * present + DEAD_ROWS
+        self.out.labels.len() > 2 * present + ENDED_ROWS
     }
 
     /// The rows.

@@ -32,7 +32,7 @@ impl SharedSubqueryBudget {
 
     /// Counts an evaluation of one view, from the reports before and after it.
     pub(super) fn count(&self, before: SubqueryCacheReport, now: SubqueryCacheReport) {
-        self.evaluated.add(now.asked - before.asked);
+        self.evaluated.add(now.evaluated - before.evaluated);
         self.cached.add(now.reused - before.reused);
     }
 }

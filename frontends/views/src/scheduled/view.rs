@@ -310,7 +310,8 @@ impl ScheduledView {
         });
         if let (Ok(()), Some(recorder)) = (&outcome, &mut state.recorder) {
             // The change feed receives the samples.
-            outcome = recorder.record(t, state.rows.output(), &self.history.store, &mut Vec::new());
+            let recorded = recorder.record(t, state.rows.output(), &self.history.store, &mut Vec::new());
+            outcome = recorded.map_err(|error| error.to_string());
         }
         match &outcome {
             Ok(()) => {

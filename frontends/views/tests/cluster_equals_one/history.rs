@@ -85,7 +85,7 @@ impl QueryPeers for Neighbours {
         self.process
     }
 
-    fn lines(&self, _: &QueryGuard) -> Result<PeerChannels, QueryError> {
+    fn channels(&self, _: &QueryGuard) -> Result<PeerChannels, QueryError> {
         if self.away.load(SeqCst) {
             return Err(QueryError::Internal("another process cannot be asked".to_owned()));
         }

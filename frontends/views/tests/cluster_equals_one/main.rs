@@ -1,11 +1,12 @@
 //! A cluster answers as one process: the same series divided among the stores of two or three
 //! processes, the same views, the same ticks. The processes are runtimes in this test that talk
 //! over loopback, so everything between processes is written and read as bytes. Queries over
-//! history are in [`history`], late samples in [`late`].
+//! history are in [`history`], late samples in [`late`], checks of views in [`checks`].
 //!
 //! Partial sums are added in another order than in one process, so values may differ by 1e-12; rows
 //! and annotations may not. The values of samples are integers.
 
+mod checks;
 mod history;
 mod late;
 
