@@ -52,7 +52,7 @@ pub struct BlockSpec<'a> {
     pub to: TimeMs,
     /// Names of the blocks that it replaces: it has all their samples.
     pub replaces: Vec<String>,
-    /// Names that it must not get: see [`super::taken`].
+    /// Names that it must not get: see [`fn@super::reserved_names`].
     pub reserved: &'a BTreeSet<String>,
 }
 

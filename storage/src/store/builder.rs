@@ -42,7 +42,8 @@ enum BlockStorage {
 /// # use std::sync::Arc;
 /// # use storage::{disk::OsDisk, metrics::Metrics, store::{StoreBuilder, StoreOptions}};
 /// # fn open(options: StoreOptions) -> Result<(), storage::error::StoreError> {
-/// let builder = StoreBuilder::new(options, Arc::new(OsDisk), &Metrics::default());
+/// let metrics = Metrics::default();
+/// let builder = StoreBuilder::new(options, Arc::new(OsDisk), &metrics);
 /// let (store, pending) = builder.open_before_replay()?;
 /// std::thread::spawn(move || pending.run());
 /// # drop(store); Ok(())
