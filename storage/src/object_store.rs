@@ -134,6 +134,7 @@ impl ObjectStorage for MeteredObjectStore {
     }
     fn get(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
         let wanted = range.end.saturating_sub(range.start);
+        // Counted only after it succeeded: bytes of a failed request are not known.
         let bytes = self.ask("get", |objects| objects.get(name, range))?;
         debug_assert!(bytes.len() as u64 <= wanted, "a clause of ObjectStorage: {name}");
         self.read.add(bytes.len() as u64);

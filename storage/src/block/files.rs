@@ -90,6 +90,7 @@ pub(super) fn read_checked(
     if file.bytes > BLOCK_SMALL_FILE_BYTES {
         return Err(damaged(&path, format!("{} bytes are more than this file may have", file.bytes)));
     }
+    // A file this small is read whole, so one checksum for all of it is enough.
     let content = open.read_at(0, file.bytes as usize).map_err(io_error(&path))?;
     if format!("{:08x}", crc32c::crc32c(&content)) != file.crc32c {
         return Err(damaged(&path, "checksum does not match"));

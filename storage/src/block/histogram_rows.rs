@@ -148,6 +148,8 @@ pub(super) fn decode(
     row: usize,
     before: Option<&NativeHistogram>,
 ) -> Option<NativeHistogram> {
+    // `None` if a column has another type: the file was written by something else, and counts as
+    // damaged.
     let byte = |at: usize| Some(page.column(at).as_primitive_opt::<Int8Type>()?.value(row));
     let number = |at: usize| Some(page.column(at).as_primitive_opt::<Float64Type>()?.value(row));
     let bounds = list::<Float64Type>(page, 13, row)?;

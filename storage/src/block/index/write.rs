@@ -31,6 +31,8 @@ pub(in super::super) fn write(series: &[Labels]) -> Result<(Vec<u8>, Vec<u8>), T
         let (ids, (name, value)) = (by_pair.of(pair), pairs.texts[pair]);
         put(&term(name, value), &mut ids.iter().copied(), ids.len() as u32)?;
     }
+    // A query asks each shard by itself, so the series of a shard are looked up like those of a
+    // label.
     for (shard, ids) in (0..SHARDS).zip(by_shard(series)) {
         if !ids.is_empty() {
             put(&shard_term(shard), &mut ids.iter().copied(), ids.len() as u32)?;
@@ -103,6 +105,8 @@ impl<'a> LabelPairs<'a> {
         if let Some(known) = table.find(hash(pair), is_it) {
             return *known;
         }
+        // Pairs are numbered in the order in which they appear, and sorted once, when all are
+        // known.
         let new = texts.len() as u32;
         texts.push(pair);
         counts.push(0);
@@ -134,6 +138,8 @@ impl<'a> LabelPairs<'a> {
             at.push(total);
             total += *count as usize;
         }
+        // A counting sort: the number of series of each pair is known, so all lists fit into one
+        // vector without growing.
         let mut next = at.clone();
         let mut ids = vec![0; total];
         let mut entry = 0;

@@ -49,11 +49,14 @@ fn unicode<'a>(s: &'a str, out: &mut String) -> Result<&'a str, RegexError> {
         },
         Some(c) => (&s[..2 + c.len_utf8()], &s[2..2 + c.len_utf8()]),
     };
+    // `\P{^Greek}` is negated twice.
     let mut negated = s.as_bytes()[1] == b'P';
     let name = name.strip_prefix('^').inspect(|_| negated = !negated).unwrap_or(name);
     let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_- ".contains(&b));
     let letter = if negated { 'P' } else { 'p' };
     let candidates = match name.to_ascii_lowercase().as_str() {
+        // These have no kind; all others are tried as a category first, then as a script, as Go
+        // does.
         "any" | "ascii" | "assigned" => vec![format!("\\{letter}{{{name}}}")],
         _ => ["gc", "sc"].iter().map(|kind| format!("\\{letter}{{{kind}={name}}}")).collect(),
     };
@@ -71,6 +74,7 @@ pub(super) fn bracketed<'a>(s: &'a str, out: &mut String) -> Result<&'a str, Reg
     rest = &rest[usize::from(negated)..];
     let mut inside = String::new();
     let mut first = true;
+    // A bracket that closes the class right at its beginning stands for itself.
     while first || !rest.starts_with(']') {
         first = false;
         if let Some(after) = posix(rest, &mut inside)? {
@@ -113,6 +117,8 @@ fn range<'a>(s: &'a str, class: &str, inside: &mut String) -> Result<&'a str, Re
             return Err(RegexError::at("invalid character class range", &s[..s.len() - rest.len()]));
         }
     }
+    // Go lets a range run over the surrogates, which are no characters here: the range is divided
+    // around them.
     for (low, high) in [(low, high.min(0xd7ff)), (low.max(0xe000), high)] {
         if low <= high {
             inside.push_str(&format!("\\x{{{low:x}}}-\\x{{{high:x}}}"));
