@@ -1,6 +1,6 @@
 //! Asks web APIs: requests with a timeout, answers up to a limit, JSON, numbered pages.
 
-use crate::http_client::{HttpClient, error_chain};
+use crate::http_client::{HttpClient, SendError, error_chain};
 use crate::limits::{DISCOVERY_ANSWER_BYTES, DISCOVERY_PAGES, QUOTE_BYTES};
 use reqwest::header::{ACCEPT, HeaderMap};
 use reqwest::{Method, Request, RequestBuilder, StatusCode};
@@ -29,12 +29,12 @@ impl ApiClient {
 
     /// Sends a request; its answer may have any status.
     pub async fn send(&self, request: RequestBuilder) -> Result<ApiAnswer, String> {
-        let failed = |e: reqwest::Error| error_chain(&e.without_url());
+        let failed = |e: SendError| error_chain(&e.without_url());
         let mut response = self.client.send(request).await.map_err(failed)?;
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        while let Some(chunk) = response.chunk().await.map_err(SendError::from).map_err(failed)? {
             body.extend_from_slice(&chunk);
             if body.len() > DISCOVERY_ANSWER_BYTES {
                 return Err(format!("an answer is larger than {} MiB", DISCOVERY_ANSWER_BYTES >> 20));

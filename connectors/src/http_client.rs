@@ -5,20 +5,20 @@
 //! need it, not the configuration. Redirects are followed up to a limit; `reqwest` removes
 //! `Authorization` if a redirect leads to another host.
 
+mod oauth2;
 mod proxy;
 mod tls_config;
 mod transport;
 
+pub use oauth2::OAuth2;
 pub use tls_config::TlsConfig;
 
-use crate::config::block::ConfigKeys;
 use crate::config::path::ConfigPath;
-use crate::config::schema::Refused;
 use crate::config::secret::{Secret, read_credential};
-use crate::config::unsupported::OAuth2;
 use crate::config::url::ConfigUrl;
 use crate::{config_block, config_keys};
 use futures::future::BoxFuture;
+use oauth2::TokenSource;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ config_keys! {
         /// A token in the `Authorization` header.
         authorization: Option<Authorization> = None,
         /// A token that another server hands out.
-        oauth2: Refused<OAuth2> = Refused::default(),
+        oauth2: Option<OAuth2> = None,
         /// The old form of `authorization.credentials`.
         bearer_token: Option<Secret> = None,
         /// The old form of `authorization.credentials_file`.
@@ -123,8 +123,8 @@ impl HttpConfig {
     /// problem.
     pub fn validate(&self) -> Result<(), String> {
         self.validate_credentials()?;
-        if let Some(key) = ConfigKeys::refused(self) {
-            return Err(format!("{key} is not supported by this build"));
+        if let Some(oauth2) = &self.oauth2 {
+            oauth2.validate()?;
         }
         self.validate_proxies()?;
         for name in self.http_headers.keys() {
@@ -140,7 +140,7 @@ impl HttpConfig {
         if self.bearer_token.is_some() && self.bearer_token_file.is_some() {
             return fault("at most one of bearer_token & bearer_token_file must be configured");
         }
-        let oauth2 = self.oauth2.is_given();
+        let oauth2 = self.oauth2.is_some();
         if (self.basic_auth.is_some() || oauth2) && self.has_bearer() {
             return fault(
                 "at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured",
@@ -235,7 +235,8 @@ impl HttpConfig {
         for name in self.http_headers.keys() {
             header_name(name)?;
         }
-        Ok(HttpClient { transport, config: self.clone(), peers: Peers::default() })
+        let tokens = self.oauth2.as_ref().map(TokenSource::new).transpose()?;
+        Ok(HttpClient { transport, config: self.clone(), tokens, peers: Peers::default() })
     }
 
     fn authorization(&self) -> Result<Option<HeaderValue>, String> {
@@ -287,7 +288,35 @@ impl HttpConfig {
 pub struct HttpClient {
     transport: Transport,
     config: HttpConfig,
+    tokens: Option<TokenSource>,
     peers: Peers,
+}
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The server could not be reached, or did not speak HTTP.
+    #[error(transparent)]
+    Http(#[from] reqwest::Error),
+    /// There is no token for the request.
+    #[error("{0}")]
+    Token(String),
+}
+
+impl SendError {
+    /// The same without the URL, which may contain a secret.
+    #[must_use]
+    pub fn without_url(self) -> SendError {
+        match self {
+            SendError::Http(e) => SendError::Http(e.without_url()),
+            token => token,
+        }
+    }
+
+    /// Whether there was no connection.
+    pub fn is_connect(&self) -> bool {
+        matches!(self, SendError::Http(e) if e.is_connect())
+    }
 }
 
 /// What answers the requests.
@@ -319,11 +348,30 @@ impl HttpClient {
     /// The same client with its requests answered by `peers`.
     #[must_use]
     pub fn with_peers(self, peers: &Peers) -> HttpClient {
-        HttpClient { peers: peers.clone(), ..self }
+        let tokens = self.tokens.map(|tokens| tokens.with_peers(peers));
+        HttpClient { peers: peers.clone(), tokens, ..self }
     }
 
     /// Sends a request made by [`HttpClient::request`].
-    pub async fn send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<reqwest::Response> {
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be reached, or if there is no token for it (`oauth2`).
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, SendError> {
+        let (Some(tokens), Some(oauth2)) = (&self.tokens, &self.config.oauth2) else {
+            return Ok(self.send_plain(request).await?);
+        };
+        let (client, request) = request.build_split();
+        let mut request = request?;
+        if !request.headers().contains_key(reqwest::header::AUTHORIZATION) {
+            let header = tokens.header(oauth2).await.map_err(SendError::Token)?;
+            request.headers_mut().insert(reqwest::header::AUTHORIZATION, header);
+        }
+        Ok(self.send_plain(reqwest::RequestBuilder::from_parts(client, request)).await?)
+    }
+
+    /// Sends a request as it is.
+    async fn send_plain(&self, request: reqwest::RequestBuilder) -> reqwest::Result<reqwest::Response> {
         match &self.peers {
             Peers::Network => request.send().await,
             Peers::Given(peer) => peer.answer(request.build()?).await,

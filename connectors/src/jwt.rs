@@ -2,8 +2,8 @@
 //! it has a private key.
 
 use crate::http_client::base64;
-use ring::rand::SystemRandom;
-use ring::signature::{RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
@@ -16,6 +16,8 @@ pub(crate) struct RsaKey(RsaKeyPair);
 pub(crate) enum RsaHash {
     /// `RS256` in tokens.
     Sha256,
+    /// `RS384` in tokens.
+    Sha384,
     /// `RS512` in tokens.
     Sha512,
 }
@@ -24,6 +26,7 @@ impl RsaHash {
     fn encoding(self) -> &'static dyn RsaEncoding {
         match self {
             RsaHash::Sha256 => &RSA_PKCS1_SHA256,
+            RsaHash::Sha384 => &RSA_PKCS1_SHA384,
             RsaHash::Sha512 => &RSA_PKCS1_SHA512,
         }
     }
@@ -31,6 +34,7 @@ impl RsaHash {
     fn name(self) -> &'static str {
         match self {
             RsaHash::Sha256 => "RS256",
+            RsaHash::Sha384 => "RS384",
             RsaHash::Sha512 => "RS512",
         }
     }
@@ -74,6 +78,17 @@ impl RsaKey {
         let signature = self.sign(hash, text.as_bytes())?;
         Ok(format!("{text}.{}", base64_url(&signature)))
     }
+}
+
+/// A random UUID.
+pub(crate) fn random_id() -> Result<String, String> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system gives no random numbers")?;
+    // The version (4) and the variant have fixed bits.
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]))
 }
 
 /// Base64 for URLs, without padding.

@@ -1,5 +1,7 @@
 //! The limits of the connectors: value, unit, reason. No other file of this crate defines one.
 
+use std::time::Duration;
+
 /// Labels of a scraped series, before and after relabelling, unless `label_limit` is lower. Real
 /// series have some dozens; those of kube-state-metrics up to a few hundred.
 pub const SERIES_LABELS: usize = 4_096;
@@ -220,3 +222,12 @@ pub const OBJECT_RETRY_SECONDS: u64 = 15;
 pub const OBJECT_PART_BYTES: usize = 16 << 20;
 /// Maximum number of objects of one data directory: a block has about eight.
 pub const OBJECTS_LISTED: usize = 10_000_000;
+
+/// Bytes of the answer of a server that hands out tokens (as in Prometheus).
+pub const TOKEN_ANSWER_BYTES: usize = 1 << 20;
+/// How long the call for a token may take.
+pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long before its end a token is renewed (as in Go).
+pub const TOKEN_EARLY: Duration = Duration::from_secs(10);
+/// How long requests of a client share the error of the last call for a token.
+pub const TOKEN_FAILED_PAUSE: Duration = Duration::from_secs(1);

@@ -69,6 +69,7 @@ const SUPPORTED_HTTP: &[&str] = &[
     "bearer_token: CANARY",
     "proxy_url: 'http://u:CANARY@127.0.0.1:9'",
     "http_headers: {X-A: {values: [shown], secrets: [CANARY]}}",
+    "oauth2: {client_id: i, client_secret: CANARY, token_url: 'http://u:CANARY@127.0.0.1:9/'}",
 ];
 
 /// A valid file. `{self}` is replaced by a port of this machine.

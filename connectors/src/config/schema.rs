@@ -310,13 +310,6 @@ pub struct Refused<T> {
     kind: PhantomData<fn() -> T>,
 }
 
-impl<T> Refused<T> {
-    /// Whether the key is given.
-    pub fn is_given(&self) -> bool {
-        self.given
-    }
-}
-
 /// A key of Prometheus that this build accepts without an effect, with a warning. `T` is the type
 /// of its value.
 #[derive(Clone, Debug, PartialEq)]

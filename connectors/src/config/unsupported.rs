@@ -2,7 +2,7 @@
 //! that they are shown without secrets.
 
 use super::document::{Node, NodeSeed};
-use super::schema::ValueKind::{Any, Flag, List, Map, Number, Secret, Table, Text, Url};
+use super::schema::ValueKind::{Flag, List, Map, Number, Secret, Table, Text, Url};
 use super::schema::{BlockTable, ConfigValue, ValueKind, key};
 use crate::http_client::TlsConfig;
 use crate::relabel::RelabelConfig;
@@ -46,28 +46,6 @@ macro_rules! tables {
 }
 
 tables! {
-    /// `oauth2`.
-    OAuth2 as "config.OAuth2", http: false, [
-        key("client_id", Text),
-        key("client_secret", Secret),
-        key("client_secret_file", Text),
-        key("client_certificate_key_id", Text),
-        key("client_certificate_key", Secret),
-        key("client_certificate_key_file", Text),
-        key("grant_type", Text),
-        key("signature_algorithm", Text),
-        key("iss", Text),
-        key("audience", Text),
-        key("claims", Map(&Any)),
-        key("scopes", List(&Text)),
-        key("token_url", Url),
-        key("endpoint_params", Map(&Text)),
-        key("tls_config", TlsConfig::KIND),
-        key("proxy_url", Url),
-        key("no_proxy", Text),
-        key("proxy_from_environment", Flag),
-        key("proxy_connect_header", Map(&List(&Secret))),
-    ];
     /// `sigv4`.
     SigV4 as "sigv4.SigV4Config", http: false, [
         key("region", Text),

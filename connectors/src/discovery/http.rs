@@ -4,7 +4,7 @@ use super::polling::{Polling, Refresh};
 use super::{DiscoveredTarget, DiscoveryContext, Mechanism, StartResult, TargetGroup, expand};
 use crate::config::units::ConfigDuration;
 use crate::config::url::{ConfigUrl, hide_password};
-use crate::http_client::{HttpClient, HttpConfig, error_chain};
+use crate::http_client::{HttpClient, HttpConfig, SendError, error_chain};
 use crate::limits::TARGET_FILE_BYTES;
 use crate::{compose_block, config_keys};
 use futures::future::BoxFuture;
@@ -146,7 +146,8 @@ impl HttpRefresh {
     }
 
     /// An error of the client, with the URL that may be shown.
-    fn error(&self, error: reqwest::Error) -> String {
+    fn error(&self, error: impl Into<SendError>) -> String {
+        let error = error.into();
         format!("Get {:?}: {}", self.shown, error_chain(&error.without_url()))
     }
 }

@@ -1,7 +1,7 @@
 //! The HTTP request of a scrape: request headers, size limits, and the format of the response.
 
 use crate::exposition::{BodyFormat, ExpositionEntry, ExpositionParser, TextFormat};
-use crate::http_client::{HttpClient, error_chain};
+use crate::http_client::{HttpClient, SendError, error_chain};
 use crate::scrape::config::{ScrapeJob, ScrapeProtocol};
 use crate::scrape::content_type;
 use crate::scrape::target::Target;
@@ -65,14 +65,17 @@ impl Answer {
 }
 
 /// Waits for `answer` until `deadline`.
-async fn within<T>(
+async fn within<T, E: Into<SendError>>(
     deadline: Instant,
     url: &Url,
-    answer: impl Future<Output = reqwest::Result<T>>,
+    answer: impl Future<Output = Result<T, E>>,
 ) -> Result<T, FetchError> {
     let why = match tokio::time::timeout_at(deadline, answer).await {
         Ok(Ok(answer)) => return Ok(answer),
-        Ok(Err(error)) => reason(&error, url),
+        Ok(Err(error)) => match error.into() {
+            SendError::Http(error) => reason(&error, url),
+            token => token.to_string(),
+        },
         Err(_) => "context deadline exceeded".to_owned(),
     };
     Err(FetchError::Failed(format!("Get \"{url}\": {why}")))
