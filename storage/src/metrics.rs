@@ -65,6 +65,17 @@ impl MetricHistogram {
         self.buckets[at].fetch_add(1, Relaxed);
         self.sum.add(v);
     }
+
+    fn read(&self) -> HistogramReading {
+        let mut total = 0;
+        let mut buckets = Vec::with_capacity(self.buckets.len());
+        for (i, bucket) in self.buckets.iter().enumerate() {
+            total += bucket.load(Relaxed);
+            let upper_bound = self.bounds.get(i).copied().unwrap_or(f64::INFINITY);
+            buckets.push(BucketReading { upper_bound, cumulative_count: total });
+        }
+        HistogramReading { buckets, sum: self.sum.get(), count: total }
+    }
 }
 
 /// The quantiles of a summary.
@@ -103,6 +114,75 @@ impl MetricSummary {
         observed.count += n;
         observed.sum += v * n as f64;
     }
+
+    fn read(&self) -> SummaryReading {
+        let observed = self.0.lock();
+        let mut sorted: Vec<f64> = observed.recent.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        let value = |q: f64| {
+            let rank = (q * sorted.len() as f64).ceil() as usize;
+            sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+        };
+        let quantiles = QUANTILES.iter().map(|q| (*q, value(*q))).collect();
+        SummaryReading { quantiles, sum: observed.sum, count: observed.count }
+    }
+}
+
+/// The values of a metric at one time, as [`Metrics::read`] gives them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetricReading {
+    /// A counter; some have fractions.
+    Counter(f64),
+    /// A gauge.
+    Gauge(f64),
+    /// A classic histogram.
+    Histogram(HistogramReading),
+    /// A summary.
+    Summary(SummaryReading),
+}
+
+/// The values of a [`MetricHistogram`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramReading {
+    /// The buckets by upper bound; the last one has no bound, and counts all observations.
+    pub buckets: Vec<BucketReading>,
+    /// The sum of all observations.
+    pub sum: f64,
+    /// The number of observations.
+    pub count: u64,
+}
+
+/// A bucket of a classic histogram.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct BucketReading {
+    /// The largest value that the bucket counts; may be infinite.
+    pub upper_bound: f64,
+    /// The number of observations up to that value.
+    pub cumulative_count: u64,
+}
+
+/// The values of a [`MetricSummary`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct SummaryReading {
+    /// Each quantile with its value over the latest observations; NaN: there are none.
+    pub quantiles: Vec<(f64, f64)>,
+    /// The sum of all observations.
+    pub sum: f64,
+    /// The number of observations.
+    pub count: u64,
+}
+
+/// All series of one metric name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FamilyReading {
+    /// The name.
+    pub name: &'static str,
+    /// The help text.
+    pub help: &'static str,
+    /// `counter`, `gauge`, `histogram` or `summary`.
+    pub kind: &'static str,
+    /// Labels and values of each series.
+    pub series: Vec<(Vec<(String, String)>, MetricReading)>,
 }
 
 #[derive(Clone)]
@@ -115,9 +195,37 @@ enum Metric {
     Summary(Arc<MetricSummary>),
 }
 
+impl Metric {
+    /// The type, as the text format names it.
+    fn kind(&self) -> &'static str {
+        match self {
+            Metric::Counter(_) | Metric::Total(_) => "counter",
+            Metric::Gauge(_) => "gauge",
+            Metric::Histogram(_) => "histogram",
+            Metric::Summary(_) => "summary",
+        }
+    }
+
+    fn read(&self) -> MetricReading {
+        match self {
+            Metric::Counter(counter) => MetricReading::Counter(counter.get() as f64),
+            Metric::Total(total) => MetricReading::Counter(total.get()),
+            Metric::Gauge(gauge) => MetricReading::Gauge(gauge.get()),
+            Metric::Histogram(histogram) => MetricReading::Histogram(histogram.read()),
+            Metric::Summary(summary) => MetricReading::Summary(summary.read()),
+        }
+    }
+}
+
 struct MetricFamily {
     help: &'static str,
-    series: BTreeMap<String, Metric>,
+    /// By the labels as the text format writes them.
+    series: BTreeMap<String, MetricSeries>,
+}
+
+struct MetricSeries {
+    labels: Vec<(String, String)>,
+    metric: Metric,
 }
 
 /// All metrics of one server. Cheap to clone.
@@ -202,7 +310,11 @@ impl Metrics {
         let key = key(labels);
         let mut families = self.0.lock();
         let family = families.entry(name).or_insert_with(|| MetricFamily { help, series: BTreeMap::new() });
-        family.series.entry(key).or_insert_with(make).clone()
+        let new = || {
+            let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            MetricSeries { labels: labels.collect(), metric: make() }
+        };
+        family.series.entry(key).or_insert_with(new).metric.clone()
     }
 
     /// Renders all metrics in the text format 0.0.4.
@@ -210,17 +322,25 @@ impl Metrics {
         let mut out = String::new();
         for (name, family) in self.0.lock().iter() {
             // All series of a family have one type: the first one to be created.
-            let kind = match family.series.values().next() {
-                Some(Metric::Counter(_) | Metric::Total(_)) => "counter",
-                Some(Metric::Gauge(_)) => "gauge",
-                Some(Metric::Histogram(_)) => "histogram",
-                Some(Metric::Summary(_)) => "summary",
-                None => continue,
-            };
+            let Some(first) = family.series.values().next() else { continue };
+            let kind = first.metric.kind();
             let _ = write!(out, "# HELP {name} {}\n# TYPE {name} {kind}\n", family.help);
-            family.series.iter().for_each(|(labels, metric)| render_series(&mut out, name, labels, metric));
+            for (labels, series) in &family.series {
+                render_series(&mut out, name, labels, &series.metric);
+            }
         }
         out
+    }
+
+    /// The values of all metrics whose name `wanted` accepts, by name.
+    pub fn read(&self, wanted: impl Fn(&str) -> bool) -> Vec<FamilyReading> {
+        let mut readings = Vec::new();
+        for (name, family) in self.0.lock().iter().filter(|(name, _)| wanted(name)) {
+            let Some(first) = family.series.values().next() else { continue };
+            let series = family.series.values().map(|s| (s.labels.clone(), s.metric.read())).collect();
+            readings.push(FamilyReading { name, help: family.help, kind: first.metric.kind(), series });
+        }
+        readings
     }
 }
 
@@ -240,26 +360,21 @@ fn render_series(out: &mut String, name: &str, labels: &str, metric: &Metric) {
 
 fn render_histogram(out: &mut String, name: &str, labels: &str, braces: &str, h: &MetricHistogram) {
     let comma = if labels.is_empty() { "" } else { "," };
-    let mut total = 0;
-    for (i, bucket) in h.buckets.iter().enumerate() {
-        total += bucket.load(Relaxed);
-        let le = h.bounds.get(i).map_or("+Inf".to_owned(), |b| format!("{b:?}"));
-        let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{le}\"}} {total}");
+    let reading = h.read();
+    for BucketReading { upper_bound, cumulative_count } in &reading.buckets {
+        let le = if upper_bound.is_finite() { format!("{upper_bound:?}") } else { "+Inf".to_owned() };
+        let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{le}\"}} {cumulative_count}");
     }
-    let _ = writeln!(out, "{name}_sum{braces} {}\n{name}_count{braces} {total}", h.sum.get());
+    let _ = writeln!(out, "{name}_sum{braces} {}\n{name}_count{braces} {}", reading.sum, reading.count);
 }
 
 fn render_summary(out: &mut String, name: &str, labels: &str, braces: &str, summary: &MetricSummary) {
     let comma = if labels.is_empty() { "" } else { "," };
-    let observed = summary.0.lock();
-    let mut sorted: Vec<f64> = observed.recent.iter().copied().collect();
-    sorted.sort_by(f64::total_cmp);
-    for q in QUANTILES {
-        let rank = (q * sorted.len() as f64).ceil() as usize;
-        let value = sorted.get(rank.saturating_sub(1)).map_or("NaN".to_owned(), f64::to_string);
+    let reading = summary.read();
+    for (q, value) in &reading.quantiles {
         let _ = writeln!(out, "{name}{{{labels}{comma}quantile=\"{q}\"}} {value}");
     }
-    let _ = writeln!(out, "{name}_sum{braces} {}\n{name}_count{braces} {}", observed.sum, observed.count);
+    let _ = writeln!(out, "{name}_sum{braces} {}\n{name}_count{braces} {}", reading.sum, reading.count);
 }
 
 #[cfg(test)]
