@@ -25,11 +25,14 @@ use storage::model::{Matcher, TimeMs};
 /// The plan of `expr`.
 pub(crate) fn bind(expr: &Expr, options: &PromqlOptions) -> Result<Plan, SpannedError> {
     let plan = Binder { range: options.range }.expr(expr)?;
+    // Here and not in the engine: other languages bind to canonical plans by themselves, and plans
+    // of tests stay as written.
     Ok(canonical(&plan))
 }
 
 /// The matchers of a selector: the one for the metric name first, then the others in order.
 pub(crate) fn matchers(selector: &VectorSelector) -> Vec<Matcher> {
+    // First, because looking up a metric name narrows the series more than any other matcher.
     let name = selector.name.iter().map(|name| Matcher::equal(METRIC_NAME, name));
     name.chain(selector.matchers.iter().cloned()).collect()
 }
@@ -42,6 +45,7 @@ impl Binder {
     // Each recursive case is a function of its own, which keeps the stack frames small.
     fn expr(&self, expr: &Expr) -> Result<Plan, SpannedError> {
         let op = match &*expr.kind {
+            // The plan has the order of evaluation in its structure.
             ExprKind::Paren(inner) => return self.expr(inner),
             ExprKind::Unary { minus, inner } => self.signed(*minus, inner),
             ExprKind::Subquery { inner, .. } => self.subquery(inner, &expr.kind),
@@ -72,6 +76,7 @@ impl Binder {
         let inner = self.expr(inner)?;
         Ok(match &inner.op {
             PlanOp::Number(BitFloat(value)) => PlanOp::Number(BitFloat(if minus { -value } else { *value })),
+            // A plus is kept, too: it drops the metric name, as every operation does.
             _ if minus => PlanOp::Negate(inner),
             _ => PlanOp::Plus(inner),
         })
@@ -88,6 +93,8 @@ impl Binder {
             return Err(SpannedError::new(input.span, "unexpected error"));
         };
         let (offset, at) = self.when(when)?;
+        // Without one, the default step of the query decides when it runs; a plan must not depend
+        // on it.
         let step = step.as_ref().map(|step| self.length(step)).transpose()?;
         Ok(PlanOp::Subquery { input, range: self.length(range)?, step, offset, at })
     }
@@ -103,6 +110,7 @@ impl Binder {
 
     fn when(&self, when: &TimeModifiers) -> Result<(TimeMs, Option<plan::AtTime>), SpannedError> {
         let offset = match &when.offset {
+            // Offsets may be zero or negative, lengths may not.
             Some(offset) => milliseconds(offset, false, self.query_times())?,
             None => 0,
         };
@@ -127,6 +135,8 @@ impl Binder {
     }
 
     fn call(&self, function: &str, args: &[Expr], span: Span) -> Result<PlanOp, SpannedError> {
+        // `start()` and the like are numbers once the range is known. Without one they stay calls,
+        // which views evaluate at each tick.
         if let (Some(range), true) = (self.range, args.is_empty())
             && let Some(ms) = crate::range_function(&range, function)
         {
@@ -138,6 +148,7 @@ impl Binder {
                 format!("function {} is not supported yet", quote(function)),
             ));
         };
+        // Types and count are right: the type checker ran before.
         let args = args.iter().map(|arg| self.expr(arg)).collect::<Result<_, _>>()?;
         Ok(PlanOp::Call { function: FunctionRef(entry), args })
     }
@@ -161,6 +172,7 @@ fn node(op: PlanOp, span: Span) -> Result<Plan, SpannedError> {
 
 fn grouped(aggregate: &AggregateExpr, input: Plan, param: Option<Plan>) -> PlanOp {
     let mut labels = aggregate.grouping.clone();
+    // `by (a, b)` and `by (b, a, a)` are one grouping, and share their steps.
     labels.sort_unstable();
     labels.dedup();
     let grouping = Grouping { without: aggregate.without, labels };
@@ -174,6 +186,7 @@ fn joined(binary: &BinaryExpr, lhs: Plan, rhs: Plan) -> PlanOp {
     let matching = VectorMatching {
         on: modifiers.on,
         labels: modifiers.labels.clone(),
+        // The text cannot say it; set operators always match so.
         cardinality: if op.is_set() { Cardinality::ManyToMany } else { modifiers.cardinality },
         include: modifiers.include.clone(),
         fill_left: modifiers.fill_left.map(BitFloat),
@@ -182,6 +195,8 @@ fn joined(binary: &BinaryExpr, lhs: Plan, rhs: Plan) -> PlanOp {
     PlanOp::Binary(Box::new(plan::Binary {
         op: op.plan(),
         return_bool: modifiers.return_bool,
+        // Modifiers between a vector and a scalar have no effect, and would only make equal plans
+        // different.
         matching: if vectors { matching } else { VectorMatching::default() },
         lhs,
         rhs,

@@ -32,7 +32,11 @@ impl PromqlParser<'_> {
     ) -> Result<DurationArgument, SpannedError> {
         let expr = self.duration_expr(0, DurationContext { context, expected })?;
         match expr.kind {
+            // Parentheses make an expression even of one number, as in Prometheus: it is printed
+            // with them again.
             DurationKind::Number { value, .. } if !expr.parens => {
+                // Only literals are checked here; an expression may depend on the step and is
+                // checked when it is bound.
                 if value <= 0.0 {
                     return Err(not_positive(expr.span));
                 }
@@ -48,6 +52,8 @@ impl PromqlParser<'_> {
         let place = DurationContext { context: "offset", expected: DURATIONS };
         let start = self.token.span.start;
         let sign = self.token.kind;
+        // After an offset, `- 5` would be ambiguous: `up offset 1m - 5` subtracts from the value.
+        // So a sign takes only the next operand.
         let expr = if matches!(sign, TokenKind::Op(BinaryOperator::Add | BinaryOperator::Sub)) {
             self.take();
             let operand = self.duration_operand(place)?;
@@ -65,6 +71,8 @@ impl PromqlParser<'_> {
     }
 
     fn duration_expr(&mut self, min: u8, place: DurationContext) -> Result<DurationExpr, SpannedError> {
+        // Counted while parsing and not only in the finished node: the depth of the stack is what
+        // must be limited.
         self.duration_nesting += 1;
         if self.duration_nesting > DURATION_DEPTH {
             return Err(too_deep(self.token.span));
@@ -80,11 +88,13 @@ impl PromqlParser<'_> {
         };
         while let TokenKind::Op(op) = self.token.kind {
             use BinaryOperator::*;
+            // Comparisons and set operators end the duration; they belong to the query around it.
             if !matches!(op, Add | Sub | Mul | Div | Mod | Pow) || op.precedence() < min {
                 break;
             }
             let op_span = self.take().span;
             let right =
+                // Only the power is right-associative, as in queries.
                 self.duration_expr(if op == Pow { op.precedence() } else { op.precedence() + 1 }, place)?;
             left = duration_binary(op, op_span, left, right)?;
         }
@@ -101,6 +111,8 @@ impl PromqlParser<'_> {
     ) -> Result<DurationExpr, SpannedError> {
         let span = Span { start, end: operand.span.end };
         match &mut operand.kind {
+            // A negative literal stays one literal, so that `offset -5m` is fixed and printed as it
+            // was written.
             DurationKind::Number { value, .. } if !operand.parens => {
                 *value = if minus { -*value } else { *value };
                 operand.span = span;
@@ -127,6 +139,8 @@ impl PromqlParser<'_> {
         match self.token.kind {
             TokenKind::Number | TokenKind::Duration => {
                 let (value, duration) = self.number()?;
+                // Go's durations hold 292 years; larger literals are errors in Prometheus, not
+                // clamped.
                 let value = checked_seconds(value, span)?;
                 duration_node(DurationKind::Number { value, duration }, span, 0)
             }
@@ -180,6 +194,8 @@ fn duration_binary(
     left: DurationExpr,
     right: DurationExpr,
 ) -> Result<DurationExpr, SpannedError> {
+    // Only a literal zero can be reported at its place; `5m / (1 - 1)` becomes an error when it is
+    // evaluated.
     let zero = matches!(right.kind, DurationKind::Number { value, .. } if value == 0.0) && !right.parens;
     match op {
         BinaryOperator::Div if zero => return Err(SpannedError::new(op_span, "division by zero")),
@@ -192,6 +208,8 @@ fn duration_binary(
 }
 
 fn duration_node(kind: DurationKind, span: Span, depth: u16) -> Result<DurationExpr, SpannedError> {
+    // A long chain of operators is deep on its left side although the parser did not recurse for
+    // it.
     if depth >= DURATION_DEPTH {
         return Err(too_deep(span));
     }

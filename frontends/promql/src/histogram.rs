@@ -38,6 +38,7 @@ pub(super) fn read(text: &str, at: usize) -> Result<(HistogramLiteral, usize), S
         if reader.accept(CLOSE) {
             return Ok((fields.finish(), reader.at));
         }
+        // Entries are separated by space: `{{sum:1count:2}}` is refused.
         if before == reader.at && !fields.seen.is_empty() {
             return Err(reader.unexpected());
         }
@@ -72,15 +73,17 @@ const KEYS: [&str; 11] = [
 impl HistogramLiteralFields {
     fn finish(self) -> HistogramLiteral {
         let mut histogram = self.histogram;
-        histogram.positive = side_by_side(self.positive);
-        histogram.negative = side_by_side(self.negative);
+        histogram.positive = adjacent_buckets(self.positive.0, self.positive.1);
+        histogram.negative = adjacent_buckets(self.negative.0, self.negative.1);
         let hint_written = self.seen.contains(&"counter_reset_hint");
         HistogramLiteral { histogram: Arc::new(histogram), hint_written }
     }
 }
 
-fn side_by_side((offset, counts): (i32, Vec<f64>)) -> Buckets {
+/// Buckets without gaps, of which the first has the index `offset`.
+fn adjacent_buckets(offset: i32, counts: Vec<f64>) -> Buckets {
     let span = BucketSpan { offset, length: counts.len() as u32 };
+    // No span of length zero, which would make an empty histogram unequal to one without the entry.
     Buckets { spans: if counts.is_empty() { Vec::new() } else { vec![span] }, counts }
 }
 
@@ -123,6 +126,7 @@ impl HistogramLiteralReader<'_> {
 
     /// Parses one `key:value`.
     fn entry(&mut self, fields: &mut HistogramLiteralFields) -> Result<(), SpannedError> {
+        // Owned, because the errors below need the reader.
         let word = self.word().to_owned();
         if word.is_empty() {
             return Err(self.unexpected());
@@ -149,6 +153,7 @@ impl HistogramLiteralReader<'_> {
             "offset" => fields.positive.0 = self.integer()?,
             "n_buckets" => fields.negative.1 = self.list()?,
             "n_offset" => fields.negative.0 = self.integer()?,
+            // The last of [`KEYS`]; all others have an arm.
             _ => h.hint = self.hint()?,
         }
         Ok(())

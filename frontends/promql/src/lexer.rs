@@ -5,8 +5,7 @@
 //! error is kept in [`Lexer::fault`], and [`super::parser`] reports it when it reaches that token.
 
 use super::ast::BinaryOperator;
-use super::errors::SpannedError;
-use super::quoting::{code_point, quote, quote_char};
+use super::errors::{LexError, LexMode, SpannedError};
 use super::token::{Keyword, Token, TokenKind, keyword};
 use engine::plan::Span;
 
@@ -24,7 +23,7 @@ pub(crate) struct Lexer<'a> {
 }
 
 /// A token, or `None` if only space or a comment was skipped.
-type Scan = Result<Option<TokenKind>, String>;
+type Scan = Result<Option<TokenKind>, LexError>;
 
 impl<'a> Lexer<'a> {
     pub(crate) fn new(text: &'a str) -> Lexer<'a> {
@@ -48,12 +47,15 @@ impl<'a> Lexer<'a> {
 
     /// The next token; after the end or an error, the same token again.
     pub(crate) fn next(&mut self) -> Token {
+        // The parser may look at a token several times; after an error it must see that error each
+        // time.
         if let Some(fault) = &self.fault {
             return Token { kind: TokenKind::Error, span: fault.span };
         }
         loop {
             self.start = self.at;
             let scan = match (self.in_braces, self.in_brackets) {
+                // Never both: only the mode for statements opens braces and brackets.
                 (true, _) => self.in_braces(),
                 (_, true) => self.in_brackets(),
                 _ => self.statement(),
@@ -61,9 +63,10 @@ impl<'a> Lexer<'a> {
             match scan {
                 Ok(Some(kind)) => return Token { kind, span: self.span(self.at) },
                 Ok(None) => {}
-                Err(text) => {
+                Err(error) => {
+                    // Prometheus marks everything from the bad token to the end of the query.
                     let span = self.span(self.text.len());
-                    self.fault = Some(SpannedError { span, text });
+                    self.fault = Some(SpannedError::new(span, error.to_string()));
                     return Token { kind: TokenKind::Error, span };
                 }
             }
@@ -98,8 +101,9 @@ impl<'a> Lexer<'a> {
 
     fn statement(&mut self) -> Scan {
         let Some(c) = self.bump() else {
+            // Found here and not by the parser, because the lexer of Prometheus reports it first.
             return if self.open_parens != 0 {
-                Err("unclosed left parenthesis".to_owned())
+                Err(LexError::UnclosedParenthesis)
             } else {
                 Ok(Some(TokenKind::Eof))
             };
@@ -109,6 +113,8 @@ impl<'a> Lexer<'a> {
             c if is_space(c) => return self.space(),
             '(' | ')' => return self.paren(c),
             ',' => TokenKind::Comma,
+            // No check of what follows: `@` takes a number, `start()` or `end()`, which is the
+            // grammar's business.
             '@' => TokenKind::At,
             '=' | '!' | '<' | '>' => return self.comparison(c),
             '"' | '\'' => return self.quoted(c),
@@ -124,14 +130,16 @@ impl<'a> Lexer<'a> {
                 self.seen_colon = false;
                 TokenKind::LeftBracket
             }
-            ']' => return Err("unexpected right bracket ']'".to_owned()),
+            // Brackets that are open are read by another mode, so this one closes nothing.
+            ']' => return Err(LexError::RightBracket),
             c if c.is_ascii_digit() || (c == '.' && self.peek().is_some_and(|d| d.is_ascii_digit())) => {
                 return self.number();
             }
+            // Names may begin with a colon: recording rules of old are called so.
             c if is_alpha(c) || c == ':' => return self.word(),
             c => match arithmetic(c) {
                 Some(op) => TokenKind::Op(op),
-                None => return Err(format!("unexpected character: {}", quote_char(c))),
+                None => return Err(LexError::Character(c)),
             },
         };
         Ok(Some(token))
@@ -139,11 +147,12 @@ impl<'a> Lexer<'a> {
 
     fn in_braces(&mut self) -> Scan {
         let Some(c) = self.bump() else {
-            return Err("unexpected end of input inside braces".to_owned());
+            return Err(LexError::End(LexMode::Braces));
         };
         Ok(Some(match c {
             '#' => return self.comment(),
             c if is_space(c) => return self.space(),
+            // No word is a keyword in here: `{by="x"}` names a label.
             c if is_alpha(c) => {
                 self.skip_while(is_alphanumeric);
                 TokenKind::Identifier
@@ -156,22 +165,22 @@ impl<'a> Lexer<'a> {
             '!' => match self.bump() {
                 Some('~') => TokenKind::RegexNotEqual,
                 Some('=') => TokenKind::Op(BinaryOperator::Ne),
-                other => {
-                    return Err(format!("unexpected character after '!' inside braces: {}", end_or(other)));
-                }
+                other => return Err(LexError::AfterNotInBraces(other)),
             },
-            '{' => return Err("unexpected left brace '{'".to_owned()),
+            // Nested braces are a frequent slip in copied JSON, so Prometheus has a text of their
+            // own.
+            '{' => return Err(LexError::LeftBrace),
             '}' => {
                 self.in_braces = false;
                 TokenKind::RightBrace
             }
-            c => return Err(format!("unexpected character inside braces: {}", quote_char(c))),
+            c => return Err(LexError::CharacterIn { mode: LexMode::Braces, character: c }),
         }))
     }
 
     fn in_brackets(&mut self) -> Scan {
         let Some(c) = self.bump() else {
-            return Err("unexpected end of input in duration expression".to_owned());
+            return Err(LexError::End(LexMode::Brackets));
         };
         let token = match c {
             c if is_space(c) => return self.space(),
@@ -186,12 +195,11 @@ impl<'a> Lexer<'a> {
                 self.seen_duration = true;
                 return self.number();
             }
+            // The first letters of `step`, `range`, `min_of` and `max_of`, the only words here.
             's' | 'S' | 'm' | 'M' | 'r' | 'R' => return self.duration_word(c),
             c => match arithmetic(c) {
                 Some(op) => TokenKind::Op(op),
-                None => {
-                    return Err(format!("unexpected character in duration expression: {}", quote_char(c)));
-                }
+                None => return Err(LexError::CharacterIn { mode: LexMode::Brackets, character: c }),
             },
         };
         Ok(Some(token))
@@ -199,15 +207,15 @@ impl<'a> Lexer<'a> {
 
     fn colon(&mut self) -> Scan {
         let problem = match (self.seen_duration, self.seen_colon) {
-            (false, _) => "unexpected colon before duration in duration expression",
-            (_, true) => "unexpected repeated colon in duration expression",
+            (false, _) => LexError::EarlyColon,
+            (_, true) => LexError::RepeatedColon,
             _ => {
                 self.seen_colon = true;
                 return Ok(Some(TokenKind::Colon));
             }
         };
         self.start = self.at;
-        Err(problem.to_owned())
+        Err(problem)
     }
 
     fn paren(&mut self, c: char) -> Scan {
@@ -218,20 +226,22 @@ impl<'a> Lexer<'a> {
         self.open_parens -= 1;
         if self.open_parens < 0 {
             self.start = self.at;
-            return Err("unexpected right parenthesis ')'".to_owned());
+            return Err(LexError::RightParenthesis);
         }
         Ok(Some(TokenKind::RightParen))
     }
 
     fn comparison(&mut self, c: char) -> Scan {
         let then = self.peek();
+        // Two characters decide, and `long` says whether the second one belongs to the token.
         let (token, long) = match (c, then) {
             ('=', Some('=')) => (TokenKind::Op(BinaryOperator::Eq), true),
-            ('=', Some('~')) => return Err("unexpected character after '=': '~'".to_owned()),
+            ('=', Some('~')) => return Err(LexError::RegexOperator),
             ('=', _) => (TokenKind::Equal, false),
             ('!', Some('=')) => (TokenKind::Op(BinaryOperator::Ne), true),
-            ('!', other) => return Err(format!("unexpected character after '!': {}", end_or(other))),
+            ('!', other) => return Err(LexError::AfterNot(other)),
             ('<', Some('=')) => (TokenKind::Op(BinaryOperator::Le), true),
+            // `</` and `>/` trim the buckets of native histograms.
             ('<', Some('/')) => (TokenKind::Op(BinaryOperator::TrimUpper), true),
             ('<', _) => (TokenKind::Op(BinaryOperator::Lt), false),
             (_, Some('=')) => (TokenKind::Op(BinaryOperator::Ge), true),
@@ -248,6 +258,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn comment(&mut self) -> Scan {
+        // The line break stays: it ends the comment and is space by itself.
         self.skip_while(|c| c != '\n' && c != '\r');
         Ok(None)
     }
@@ -278,19 +289,22 @@ impl<'a> Lexer<'a> {
             Some(
                 token @ TokenKind::Word(Keyword::Step | Keyword::Range | Keyword::MinOf | Keyword::MaxOf),
             ) => Ok(Some(token)),
-            _ => Err(format!("unexpected character: {}, expected ':'", quote_char(first))),
+            _ => Err(LexError::NoColon(first)),
         }
     }
 
     fn number(&mut self) -> Scan {
+        // The first digit was taken to get here; both scans below begin with it.
         self.at = self.start;
         if self.scan_number() {
             return Ok(Some(TokenKind::Number));
         }
+        // After a number that failed: `5m` is a number up to the `m`, and the duration goes on from
+        // there.
         if self.scan_duration() {
             return Ok(Some(TokenKind::Duration));
         }
-        Err(format!("bad number or duration syntax: {}", quote(&self.text[self.start..self.at])))
+        Err(LexError::Number(self.text[self.start..self.at].to_owned()))
     }
 
     /// Skips a number; on failure the skipped part appears in the error.
@@ -298,6 +312,7 @@ impl<'a> Lexer<'a> {
         let hex = self.text[self.at..].starts_with("0x") || self.text[self.at..].starts_with("0X");
         if hex {
             self.at += 2;
+            // Go's scanner takes an underscore after the prefix, and `strconv` too.
             self.accept(|c| c == '_');
         }
         let never_after = |c: char| matches!(c, '.' | '_' | 'e' | 'E');
@@ -307,6 +322,7 @@ impl<'a> Lexer<'a> {
             match c {
                 '.' => {
                     self.bump();
+                    // A second point, a point in a hexadecimal number, or `1._5`: no number of Go.
                     if std::mem::replace(&mut dot, true) || hex || self.accept(|c| c == '_' || c == '.') {
                         return false;
                     }
@@ -323,6 +339,7 @@ impl<'a> Lexer<'a> {
                 }
                 '_' => {
                     self.bump();
+                    // In a hexadecimal number `e` is a digit and may follow an underscore.
                     if self.accept(|c| never_after(c) && !(hex && c.is_ascii_hexdigit()))
                         || self.peek().is_none()
                     {
@@ -335,11 +352,14 @@ impl<'a> Lexer<'a> {
                 _ => break,
             }
         }
+        // `1m` and `1x` are no numbers with something after them: the caller tries a duration, or
+        // reports the whole.
         !self.peek().is_some_and(is_alphanumeric)
     }
 
     /// Skips the rest of a duration after its first number.
     fn scan_duration(&mut self) -> bool {
+        // Years only first: Prometheus' lexer takes no `y` after another unit.
         if !self.accept(|c| "smhdwy".contains(c)) {
             return false;
         }
@@ -359,8 +379,9 @@ impl<'a> Lexer<'a> {
         loop {
             match self.bump() {
                 Some('\\') => self.escape(delimiter)?,
-                Some(char::REPLACEMENT_CHARACTER) => return Err("invalid UTF-8 rune".to_owned()),
-                None | Some('\n') => return Err("unterminated quoted string".to_owned()),
+                Some(char::REPLACEMENT_CHARACTER) => return Err(LexError::InvalidUtf8),
+                // A line break ends a quoted string in Go; only a raw one may span lines.
+                None | Some('\n') => return Err(LexError::UnterminatedString),
                 Some(c) if c == delimiter => return Ok(Some(TokenKind::Text)),
                 Some(_) => {}
             }
@@ -370,39 +391,42 @@ impl<'a> Lexer<'a> {
     fn raw(&mut self) -> Scan {
         loop {
             match self.bump() {
-                Some(char::REPLACEMENT_CHARACTER) => return Err("invalid UTF-8 rune".to_owned()),
-                None => return Err("unterminated raw string".to_owned()),
+                Some(char::REPLACEMENT_CHARACTER) => return Err(LexError::InvalidUtf8),
+                None => return Err(LexError::UnterminatedRawString),
                 Some('`') => return Ok(Some(TokenKind::Text)),
                 Some(_) => {}
             }
         }
     }
 
-    fn escape(&mut self, delimiter: char) -> Result<(), String> {
-        let unterminated = || "escape sequence not terminated".to_owned();
-        let c = self.bump().ok_or_else(unterminated)?;
+    fn escape(&mut self, delimiter: char) -> Result<(), LexError> {
+        let c = self.bump().ok_or(LexError::UnterminatedEscape)?;
         let (digits, base, max) = match c {
             'a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '\\' => return Ok(()),
+            // Only the own quote may be escaped: `"\'"` is an error in Go.
             c if c == delimiter => return Ok(()),
             '0'..='7' => (3, 8, 255),
             'x' => (2, 16, 255),
             'u' => (4, 16, 0x10_ffff),
             'U' => (8, 16, 0x10_ffff),
-            c => return Err(format!("unknown escape sequence {}", code_point(c))),
+            c => return Err(LexError::UnknownEscape(c)),
         };
+        // The first octal digit is part of the number; of the others it is a letter that says what
+        // follows.
         if base == 8 {
             self.at -= 1;
         }
         let mut value = 0u64;
         for _ in 0..digits {
-            let d = self.bump().ok_or_else(unterminated)?;
+            let d = self.bump().ok_or(LexError::UnterminatedEscape)?;
             let Some(digit) = d.to_digit(base) else {
-                return Err(format!("illegal character {} in escape sequence", code_point(d)));
+                return Err(LexError::EscapeDigit(d));
             };
             value = value * u64::from(base) + u64::from(digit);
         }
+        // Surrogates are no characters, in Go as in Rust.
         if value > max || (0xd800..0xe000).contains(&value) {
-            return Err("escape sequence is an invalid Unicode code point".to_owned());
+            return Err(LexError::EscapeCodePoint);
         }
         Ok(())
     }
@@ -418,11 +442,6 @@ fn arithmetic(c: char) -> Option<BinaryOperator> {
         '^' => BinaryOperator::Pow,
         _ => return None,
     })
-}
-
-/// A character as error texts show it; at the end of the text, Go shows its end-of-file rune -1.
-fn end_or(c: Option<char>) -> String {
-    c.map_or_else(|| quote_char(char::REPLACEMENT_CHARACTER), quote_char)
 }
 
 pub(crate) fn is_space(c: char) -> bool {

@@ -158,7 +158,9 @@ pub fn selectors_of(text: &str, options: &PromqlOptions) -> Result<Vec<Vec<Match
         if let ast::ExprKind::Vector(selector) | ast::ExprKind::Matrix { selector, .. } = &*expr.kind {
             found.push(bind::matchers(selector));
         }
-        expr.operands().for_each(|operand| collect(operand, found));
+        for operand in expr.operands() {
+            collect(operand, found);
+        }
     }
     let mut found = Vec::new();
     collect(&parse(text, options)?, &mut found);

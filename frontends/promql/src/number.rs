@@ -1,25 +1,26 @@
 //! Parses number and duration literals, with Go's rules and error texts.
 
-use super::quoting::quote;
+use super::errors::LiteralError;
 
 /// The largest duration that Go's `time.Duration` (64-bit nanoseconds) can hold, s.
 const MAX_SECONDS: f64 = 9_223_372_036_854_775_808.0 / 1e9;
 
 /// The value of a number token: an integer with Go's prefixes (`0x1F`, `017`, `1_000`), otherwise a
 /// float.
-pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_number(text: &str) -> Result<f64, LiteralError> {
     if let Some(integer) = parse_integer(text) {
         return Ok(integer as f64);
     }
-    let fail =
-        |why: &str| format!("error parsing number: strconv.ParseFloat: parsing {}: {why}", quote(text));
+    let invalid = || LiteralError::Number(text.to_owned());
+    // Decimal floats of Go have no underscores, and its hexadecimal floats need an exponent, which
+    // the lexer does not take.
     if text.contains('_') || text.starts_with("0x") || text.starts_with("0X") {
-        return Err(fail("invalid syntax"));
+        return Err(invalid());
     }
-    let value: f64 = text.parse().map_err(|_| fail("invalid syntax"))?;
+    let value: f64 = text.parse().map_err(|_| invalid())?;
     let spelled_infinity = text.bytes().any(|b| matches!(b, b'i' | b'I'));
     if value.is_infinite() && !spelled_infinity {
-        return Err(fail("value out of range"));
+        return Err(LiteralError::NumberOutOfRange(text.to_owned()));
     }
     Ok(value)
 }
@@ -39,8 +40,8 @@ fn parse_integer(text: &str) -> Option<i64> {
 }
 
 /// The value of a duration token such as `1h30m`, ms.
-pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("not a valid duration string: {}", quote(text));
+pub(crate) fn parse_duration(text: &str) -> Result<i64, LiteralError> {
+    let invalid = || LiteralError::Duration(text.to_owned());
     let units = [
         ("y", 31_536_000_000i64),
         ("w", 604_800_000),
@@ -62,7 +63,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
         let at = units
             .iter()
             .position(|(name, _)| *name == unit)
-            .ok_or_else(|| format!("unknown unit {} in duration {}", quote(unit), quote(text)))?;
+            .ok_or_else(|| LiteralError::UnknownUnit { unit: unit.to_owned(), duration: text.to_owned() })?;
+        // Units go from large to small, each at most once.
         if at < next {
             return Err(invalid());
         }
@@ -72,7 +74,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
             .checked_mul(units[at].1)
             .and_then(|ms| total.checked_add(ms))
             .filter(|ms| *ms <= i64::MAX / 1_000_000)
-            .ok_or("duration out of range")?;
+            .ok_or(LiteralError::DurationOutOfRange)?;
     }
     Ok(total)
 }
@@ -110,8 +112,8 @@ mod tests {
         assert!(parse_number("Inf").is_ok_and(f64::is_infinite));
         assert!(parse_number("nan").is_ok_and(f64::is_nan));
         assert_eq!(
-            parse_number("1e400"),
-            Err("error parsing number: strconv.ParseFloat: parsing \"1e400\": value out of range".to_owned())
+            parse_number("1e400").unwrap_err().to_string(),
+            "error parsing number: strconv.ParseFloat: parsing \"1e400\": value out of range"
         );
         assert!(parse_number("1e1_000").is_err());
         assert!(parse_number("1_").is_err());
@@ -120,9 +122,10 @@ mod tests {
     #[test]
     fn durations_have_ordered_units() {
         assert_eq!(parse_duration("1y2w3d4h5m6s7ms"), Ok(33_019_506_007));
-        assert_eq!(parse_duration("5m1m"), Err("not a valid duration string: \"5m1m\"".to_owned()));
-        assert_eq!(parse_duration("5y1hs"), Err("unknown unit \"hs\" in duration \"5y1hs\"".to_owned()));
-        assert_eq!(parse_duration("300y"), Err("duration out of range".to_owned()));
+        let refused = |text: &str| parse_duration(text).unwrap_err().to_string();
+        assert_eq!(refused("5m1m"), "not a valid duration string: \"5m1m\"");
+        assert_eq!(refused("5y1hs"), "unknown unit \"hs\" in duration \"5y1hs\"");
+        assert_eq!(refused("300y"), "duration out of range");
         assert!(out_of_range(9.5e10) && out_of_range(f64::NAN) && !out_of_range(9.2e9));
     }
 }

@@ -10,7 +10,7 @@ use super::ast::{
     AggregateExpr, BinaryExpr, BinaryOperator, Expr, ExprKind, MatchingModifiers, TimeModifiers,
     VectorSelector,
 };
-use super::errors::SpannedError;
+use super::errors::{LiteralError, SpannedError};
 use super::lexer::Lexer;
 use super::limits::DEPTH;
 use super::number::{parse_duration, parse_number};
@@ -42,6 +42,7 @@ pub(crate) struct PromqlParser<'a> {
 /// Parses a query, without type check.
 pub(crate) fn parse_expression(text: &str, options: &PromqlOptions) -> Result<Expr, SpannedError> {
     let mut parser = PromqlParser::new(text, options)?;
+    // An empty query has a text of its own, which clients compare.
     if parser.token.kind == TokenKind::Eof {
         return Err(SpannedError::new(Span::default(), "no expression found in input"));
     }
@@ -80,6 +81,7 @@ pub(crate) fn parse_metric(
 
 impl<'a> PromqlParser<'a> {
     pub(crate) fn new(text: &'a str, options: &'a PromqlOptions) -> Result<PromqlParser<'a>, SpannedError> {
+        // Before the first token: the lexer's positions are 32 bits wide.
         if text.len() > QUERY_BYTES {
             let why = format!("query is too long: {} bytes, the limit is {QUERY_BYTES}", text.len());
             return Err(SpannedError::new(Span::default(), why));
@@ -144,10 +146,13 @@ impl<'a> PromqlParser<'a> {
 
     /// The error that the current token is not allowed here; a lexer error has precedence.
     pub(crate) fn unexpected(&self, context: &str, expected: &str) -> SpannedError {
+        // What the lexer could not read is more precise than that something else was expected here.
         if let Some(fault) = self.lexer.fault() {
             return fault.clone();
         }
         let mut text = format!("unexpected {}", self.token.kind.describe(self.spelled(self.token.span)));
+        // Prometheus' grammar is in the state "aggregation" for everything inside its parentheses
+        // that has no state of its own.
         let context = if context.is_empty() && self.aggregations > 0 { "aggregation" } else { context };
         if !context.is_empty() {
             text.push_str(" in ");
@@ -164,6 +169,8 @@ impl<'a> PromqlParser<'a> {
 
     /// Makes a node above `depth` levels of operands.
     pub(crate) fn node(&self, kind: ExprKind, span: Span, depth: u16) -> Result<Expr, SpannedError> {
+        // The depth of the tree, not only of the parser's stack: later passes recurse over the
+        // tree.
         if depth >= DEPTH {
             return Err(too_deep(span));
         }
@@ -180,6 +187,8 @@ impl<'a> PromqlParser<'a> {
         }
         let mut left = self.operand()?;
         loop {
+            // In the loop, because a subquery may follow an operator's result only in parentheses,
+            // but an offset may follow a subquery.
             left = self.postfix(left)?;
             match self.token.kind {
                 TokenKind::Op(op) if op.precedence() >= min => left = self.binary(left, op)?,
@@ -195,9 +204,13 @@ impl<'a> PromqlParser<'a> {
         match self.token.kind {
             TokenKind::LeftParen => self.paren(),
             TokenKind::Op(op @ (BinaryOperator::Add | BinaryOperator::Sub)) => self.unary(op),
+            // Names of aggregations are allowed as metric names, which only the next token tells
+            // apart.
             TokenKind::Aggregator(op) => self.aggregate_or_metric(op),
             TokenKind::Number | TokenKind::Duration | TokenKind::Text => self.literal(),
             TokenKind::LeftBrace => self.vector_selector(None, self.token.span.start),
+            // Most keywords are metric names where an operand is expected, as in Prometheus'
+            // grammar.
             kind if kind.names_metric() => self.call_or_metric(),
             _ => Err(self.unexpected("", "")),
         }
@@ -224,6 +237,7 @@ impl<'a> PromqlParser<'a> {
     fn call_or_metric(&mut self) -> Result<Expr, SpannedError> {
         let Token { kind, span } = self.token;
         let name = self.take_text();
+        // `MetricIdentifier` has a colon, and no function has.
         let callable = match kind {
             TokenKind::Word(word) => word.is_function(),
             kind => kind == TokenKind::Identifier,
@@ -237,7 +251,7 @@ impl<'a> PromqlParser<'a> {
     /// A number or duration literal: its value (a duration's in s), and whether it is a duration.
     pub(crate) fn number(&mut self) -> Result<(f64, bool), SpannedError> {
         let Token { kind, span } = self.take();
-        let fault = |text| SpannedError::new(span, text);
+        let fault = |error: LiteralError| SpannedError::new(span, error.to_string());
         if kind == TokenKind::Duration {
             let ms = parse_duration(self.spelled(span)).map_err(fault)?;
             return Ok((ms as f64 / 1000.0, true));
@@ -252,6 +266,7 @@ impl<'a> PromqlParser<'a> {
         let mut inner = self.expr(UNARY)?;
         let span = Span { start, end: inner.span.end };
         if let ExprKind::Number { value, .. } = &mut *inner.kind {
+            // Folded, so that `-1` is one literal: error texts and the printed form show it so.
             *value = if minus { -*value } else { *value };
             inner.span = span;
             return Ok(inner);
@@ -272,6 +287,7 @@ impl<'a> PromqlParser<'a> {
                 format!("unknown function with name {}", quote(&function)),
             ));
         };
+        // After the unknown ones: who writes a function that exists must learn of the flag.
         if signature.experimental && !self.options.experimental_functions {
             return Err(SpannedError::new(
                 name_span,
@@ -291,6 +307,8 @@ impl<'a> PromqlParser<'a> {
         }
         loop {
             args.push(self.expr(0)?);
+            // The comma is what Prometheus marks, so its span is kept until it proves to be the
+            // last one.
             let comma = self.token.span;
             if !self.accept(TokenKind::Comma) {
                 break;
@@ -309,14 +327,17 @@ impl<'a> PromqlParser<'a> {
     fn aggregate_or_metric(&mut self, op: AggregateOp) -> Result<Expr, SpannedError> {
         let start = self.token.span.start;
         let name = self.take_text();
+        // Without these the name is a metric: `sum` alone is a selector.
         if !matches!(self.token.kind, TokenKind::LeftParen | TokenKind::Word(Keyword::By | Keyword::Without))
         {
             return self.vector_selector(Some(name), start);
         }
+        // For error texts only; not decremented on errors, because parsing ends there.
         self.aggregations += 1;
         let before = self.grouping_clause()?;
         let args = self.arguments()?;
         self.aggregations -= 1;
+        // `sum by (a) (x)` and `sum(x) by (a)` are both allowed, `by` twice is not.
         let clause = match before {
             Some(clause) => Some(clause),
             None => self.grouping_clause()?,
@@ -359,6 +380,7 @@ impl<'a> PromqlParser<'a> {
         let wanted =
             if matches!(op, Topk | Bottomk | Quantile | CountValues | Limitk | LimitRatio) { 2 } else { 1 };
         let depth = args.iter().map(|arg| arg.depth).max().unwrap_or(0);
+        // From the end: the parameter comes first in the text, `topk(3, x)`.
         let (inner, param) = match (wanted == given, args.pop(), args.pop()) {
             (true, Some(inner), param) => (inner, param),
             _ => {
@@ -381,6 +403,7 @@ impl<'a> PromqlParser<'a> {
         }
         loop {
             let label = match self.token.kind {
+                // Quoted label names may have any character that is UTF-8.
                 TokenKind::Text => unquote(self.spelled(self.token.span)),
                 kind if kind.names_label() => self.spelled(self.token.span).to_owned(),
                 _ => String::new(),
@@ -407,10 +430,13 @@ impl<'a> PromqlParser<'a> {
         self.take();
         let modifiers_start = self.token.span.start;
         let modifiers = self.modifiers()?;
+        // Taken before the operand is parsed: an error about the modifiers must not mark the
+        // operand.
         let modifiers_span = self.since(modifiers_start);
         // `^` is right-associative, all other operators are left-associative.
         let rhs = self.expr(if op == BinaryOperator::Pow { op.precedence() } else { op.precedence() + 1 })?;
         let filled = modifiers.fill_left.is_some() || modifiers.fill_right.is_some();
+        // After the operand, as in Prometheus: a syntax error in the operand is reported first.
         if filled && !self.options.fill_modifiers {
             return Err(SpannedError::new(
                 modifiers_span,
@@ -436,8 +462,12 @@ impl<'a> PromqlParser<'a> {
                 TokenKind::Word(Keyword::GroupRight) => Cardinality::OneToMany,
                 _ => Cardinality::OneToOne,
             };
+            // `group_left` is possible only after `on` or `ignoring`; elsewhere it is an unexpected
+            // token.
             if modifiers.cardinality != Cardinality::OneToOne {
                 self.take();
+                // Ambiguous in `a * on (x) group_left (y)`: the parenthesis is the list of labels,
+                // as in Prometheus.
                 if self.token.kind == TokenKind::LeftParen {
                     modifiers.include = self.label_list()?;
                 }
@@ -455,6 +485,7 @@ impl<'a> PromqlParser<'a> {
             modifiers.fill_right = Some(value);
             return Ok(());
         }
+        // Each at most once; a third one is left for the caller, to whom it is unexpected.
         for _ in 0..2 {
             match self.token.kind {
                 TokenKind::Word(Keyword::FillLeft) if modifiers.fill_left.is_none() => {
@@ -480,6 +511,8 @@ impl<'a> PromqlParser<'a> {
 
     /// A number with an optional sign.
     pub(crate) fn signed_number(&mut self, context: &str, expected: &str) -> Result<f64, SpannedError> {
+        // The sign is not part of the number's token, because the lexer cannot know whether it is
+        // an operator.
         let minus = self.token.kind == TokenKind::Op(BinaryOperator::Sub);
         if matches!(self.token.kind, TokenKind::Op(BinaryOperator::Add | BinaryOperator::Sub)) {
             self.take();

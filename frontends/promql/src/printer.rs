@@ -84,6 +84,7 @@ fn write_list(out: &mut String, args: &[Expr]) {
 /// A number, written as a duration if `duration`.
 pub(crate) fn number(value: f64, duration: bool) -> String {
     match value {
+        // As Prometheus prints it: `90s` comes back as `1m30s`.
         v if duration => signed_duration((v * 1000.0) as i64),
         v => plain(v),
     }
@@ -104,6 +105,7 @@ pub(crate) fn subquery_suffix(kind: &ExprKind) -> String {
 pub(crate) fn aggregate_head(aggregate: &AggregateExpr) -> String {
     let op = aggregate.op.as_str();
     match (aggregate.without, aggregate.grouping.is_empty()) {
+        // `without ()` is kept: it groups by all labels, which no clause does not.
         (true, _) => format!("{op} without ({}) ", names(&aggregate.grouping)),
         (false, false) => format!("{op} by ({}) ", names(&aggregate.grouping)),
         (false, true) => op.to_owned(),
@@ -123,14 +125,18 @@ pub(crate) fn operator(binary: &BinaryExpr) -> String {
         Cardinality::OneToMany => Some("group_right"),
         Cardinality::OneToOne | Cardinality::ManyToMany => None,
     };
+    // `ignoring ()` alone says nothing and goes; with `group_left` it is needed, because that
+    // cannot stand alone.
     if *on || !labels.is_empty() || group.is_some() {
         out.push_str(&format!(" {} ({})", if *on { "on" } else { "ignoring" }, names(labels)));
     }
     if let Some(group) = group {
+        // With empty parentheses, too, as Prometheus prints it.
         out.push_str(&format!(" {group} ({})", names(include)));
     }
     let mut fill = |word: &str, value: f64| out.push_str(&format!(" {word} ({})", number(value, false)));
     match (fill_left, fill_right) {
+        // By bits, so that two NaN are equal and 0 and -0 are not.
         (Some(left), Some(right)) if left.to_bits() == right.to_bits() => fill("fill", *left),
         (left, right) => {
             for value in left.iter() {
@@ -157,6 +163,8 @@ fn label_name(name: &str) -> String {
 /// The name and matchers of a selector.
 fn series(selector: &VectorSelector) -> String {
     let name = selector.name.as_deref().unwrap_or("");
+    // The name as a matcher beside the name before the braces would be refused when the text is
+    // parsed again.
     let repeats_name = |m: &&Matcher| {
         m.name == METRIC_NAME && m.op == MatchOp::Equal && m.value == name && !m.value.is_empty()
     };
@@ -168,6 +176,7 @@ fn series(selector: &VectorSelector) -> String {
         .collect();
     matchers.sort_unstable();
     match matchers.is_empty() {
+        // Only `info` has such a selector; elsewhere it does not pass the type checker.
         true if name.is_empty() => "{}".to_owned(),
         true => name.to_owned(),
         false => format!("{name}{{{}}}", matchers.join(",")),
@@ -185,6 +194,7 @@ fn modifiers(extended: Option<ExtensionKeyword>, when: &TimeModifiers) -> String
         Some(AtModifier::End) => out.push_str(" @ end()"),
         None => {}
     }
+    // An offset of zero is none, as in Prometheus.
     if let Some(offset) = &when.offset
         && when.has_offset()
     {

@@ -56,6 +56,7 @@ impl PromqlParser<'_> {
             TokenKind::Op(BinaryOperator::Ne) => MatchOp::NotEqual,
             TokenKind::RegexEqual => MatchOp::Regex,
             TokenKind::RegexNotEqual => MatchOp::NotRegex,
+            // `{"http.requests"}` is how a name that is no identifier is written.
             _ if kind == TokenKind::Text => return Ok(Matcher::equal(METRIC_NAME, name)),
             _ => return Err(self.unexpected(context, "label matching operator")),
         };
@@ -67,6 +68,8 @@ impl PromqlParser<'_> {
         let text = unquote(self.spelled(value));
         let whole = Span { start: span.start, end: value.end };
         if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
+            // Counted for the whole query: compiled patterns are the largest part of a parsed
+            // query.
             self.regexes += 1;
             if self.regexes > REGEXES {
                 let why = format!("too many regular expressions: the limit is {REGEXES}");
@@ -124,6 +127,8 @@ impl PromqlParser<'_> {
         let fault = |text: &str| Err(SpannedError::new(self.since(open.start), text));
         let span = self.since(inner.span.start);
         match *inner.kind {
+            // The modifiers belong after the brackets; before them they would apply to nothing
+            // else.
             ExprKind::Vector(s) if s.when.has_offset() => fault("no offset modifiers allowed before range"),
             ExprKind::Vector(s) if s.when.at.is_some() => fault("no @ modifiers allowed before range"),
             ExprKind::Vector(selector) => {
@@ -165,7 +170,7 @@ impl PromqlParser<'_> {
             }
             _ => {
                 let seconds = self.signed_number("@", "timestamp")?;
-                AtModifier::Time(timestamp(seconds).map_err(|text| SpannedError::new(expr.span, text))?)
+                AtModifier::Time(timestamp(seconds, expr.span)?)
             }
         };
         let span = expr.span;
@@ -174,6 +179,7 @@ impl PromqlParser<'_> {
                         or a subquery";
             return Err(SpannedError::new(span, text));
         };
+        // Unlike an offset of zero, `@ 0` is a time.
         if when.at.replace(at).is_some() {
             return Err(SpannedError::new(span, "@ <timestamp> may not be set multiple times"));
         }
@@ -190,6 +196,7 @@ impl PromqlParser<'_> {
         }
         match &mut *expr.kind {
             ExprKind::Vector(selector) | ExprKind::Matrix { selector, .. } => match selector.extended {
+                // The same word twice is accepted, as in Prometheus.
                 Some(other) if other != extended => {
                     fault("anchored and smoothed modifiers cannot be used together".to_owned())
                 }
@@ -223,10 +230,11 @@ impl TimeModifiers {
     }
 }
 
-/// Converts seconds since the epoch to ms.
-fn timestamp(seconds: f64) -> Result<i64, String> {
+/// Converts seconds since the epoch to ms; `span` is that of the expression, as in Prometheus.
+fn timestamp(seconds: f64, span: Span) -> Result<i64, SpannedError> {
     if seconds.is_nan() || seconds >= i64::MAX as f64 || seconds <= i64::MIN as f64 {
-        return Err(format!("timestamp out of bounds for @ modifier: {}", fixed_point(seconds)));
+        let text = format!("timestamp out of bounds for @ modifier: {}", fixed_point(seconds));
+        return Err(SpannedError::new(span, text));
     }
     Ok((seconds * 1000.0).round() as i64)
 }

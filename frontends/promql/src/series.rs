@@ -13,8 +13,9 @@ use super::parser::parse_metric;
 use super::quoting::quote;
 use engine::plan::Span;
 use language::QueryTextError;
+use std::num::ParseIntError;
 use std::sync::Arc;
-use storage::model::histogram::NativeHistogram;
+use storage::model::histogram::{HistogramError, NativeHistogram};
 use storage::model::value::STALE;
 use storage::model::{Labels, MatchOp};
 
@@ -59,6 +60,7 @@ fn describe(text: &str) -> Result<(Labels, usize), SpannedError> {
     let whole = Span { start: 0, end };
     let mut labels = Labels::default().to_builder();
     for m in &matchers {
+        // A description is of one series: other operators would describe many.
         if m.op != MatchOp::Equal {
             return Err(SpannedError::new(
                 whole,
@@ -79,6 +81,7 @@ fn values(text: &str, from: usize) -> Result<Vec<SeriesItem>, SpannedError> {
     let mut at = from;
     loop {
         let rest = &text[at..];
+        // Offsets into the whole text, because errors name columns.
         let start = at + (rest.len() - rest.trim_start_matches(is_space).len());
         if start == text.len() {
             return Ok(values);
@@ -87,17 +90,31 @@ fn values(text: &str, from: usize) -> Result<Vec<SeriesItem>, SpannedError> {
             histograms(text, start)?
         } else {
             let end = start + text[start..].find(is_space).unwrap_or(text.len() - start);
-            let fault = |why| SpannedError::new(Span { start: start as u32, end: end as u32 }, why);
-            (numbers(&text[start..end]).map_err(fault)?, end)
+            (numbers(&text[start..end]).map_err(|error| spanned(start, end, &error))?, end)
         };
         at = end;
+        // Before they are expanded: `1x9999999999` is short.
         if values.len() as u64 + items.times >= SERIES_VALUES {
-            let why = format!("too many series values: the limit is {SERIES_VALUES}");
-            return Err(SpannedError::new(Span { start: start as u32, end: end as u32 }, why));
+            return Err(spanned(start, end, &SeriesItemError::TooMany));
         }
-        let span = Span { start: start as u32, end: end as u32 };
-        items.expand(&mut values).map_err(|why| SpannedError::new(span, why))?;
+        items.expand(&mut values).map_err(|error| spanned(start, end, &error))?;
     }
+}
+
+/// What is wrong with an item of a series description.
+#[derive(Debug, thiserror::Error)]
+enum SeriesItemError {
+    #[error("unexpected {} in series values, expected number or \"stale\"", quote(.0))]
+    Unexpected(String),
+    #[error("invalid repetition in series values: strconv.ParseUint: parsing {}: {source}", quote(.count))]
+    Repetitions { count: String, source: ParseIntError },
+    #[error("too many series values: the limit is {SERIES_VALUES}")]
+    TooMany,
+    /// Buckets can be merged to a coarser resolution, not to a finer one.
+    #[error("error combining histograms: cannot merge from schema {from} to {to}")]
+    FinerSchema { from: i32, to: i32 },
+    #[error("{0}")]
+    Combine(#[from] HistogramError),
 }
 
 /// One item, not yet expanded.
@@ -116,9 +133,10 @@ enum ItemStep {
 }
 
 impl SeriesItems {
-    fn expand(self, values: &mut Vec<SeriesItem>) -> Result<(), String> {
+    fn expand(self, values: &mut Vec<SeriesItem>) -> Result<(), SeriesItemError> {
         let SeriesItems { first, change, times } = self;
         match (first, change) {
+            // `_x3` is three gaps, while `5x3` is four values: the first one and three more.
             (SeriesItem::Gap, _) => values.extend((0..times).map(|_| SeriesItem::Gap)),
             (SeriesItem::Float(first), ItemStep::Add(delta)) => {
                 let next = |value: &f64| Some(value + delta);
@@ -141,27 +159,32 @@ fn sums(
     minus: bool,
     times: u64,
     values: &mut Vec<SeriesItem>,
-) -> Result<(), String> {
+) -> Result<(), SeriesItemError> {
     let mut current = first.histogram.clone();
     for i in 0..=times {
         if i > 0 {
             current = Arc::new(combined(&current, &other.histogram, minus)?);
         }
+        // The hint of the increment decides, as in Prometheus: it is what makes the later ones.
         let literal = HistogramLiteral { histogram: current.clone(), hint_written: other.hint_written };
         values.push(SeriesItem::Histogram(literal));
     }
     Ok(())
 }
 
-fn combined(a: &NativeHistogram, b: &NativeHistogram, minus: bool) -> Result<NativeHistogram, String> {
+fn combined(
+    a: &NativeHistogram,
+    b: &NativeHistogram,
+    minus: bool,
+) -> Result<NativeHistogram, SeriesItemError> {
+    // Arithmetic would take the coarser schema of both; in Prometheus' notation the first
+    // histogram decides.
     if a.schema > b.schema {
-        let from = b.schema;
-        let to = a.schema;
-        return Err(format!("error combining histograms: cannot merge from schema {from} to {to}"));
+        return Err(SeriesItemError::FinerSchema { from: b.schema, to: a.schema });
     }
     let mut sum = a.clone();
-    let combined = if minus { sum.sub(b) } else { sum.add(b) };
-    combined.map_err(|e| e.to_string())?;
+    // Conflicts of counter resets are warnings of a query; a test file has none to show them in.
+    let _ = if minus { sum.sub(b)? } else { sum.add(b)? };
     Ok(sum)
 }
 
@@ -178,7 +201,7 @@ fn histograms(text: &str, start: usize) -> Result<(SeriesItems, usize), SpannedE
     }
     let end = at + text[at..].find(is_space).unwrap_or(text.len() - at);
     let rest = &text[at..end];
-    let fault = |why| SpannedError::new(Span { start: at as u32, end: end as u32 }, why);
+    let fault = |error: SeriesItemError| spanned(at, end, &error);
     let times = match (rest.strip_prefix('x'), &change) {
         (Some(count), _) => repetitions(count).map_err(fault)?,
         (None, ItemStep::None) if rest.is_empty() => 0,
@@ -188,9 +211,10 @@ fn histograms(text: &str, start: usize) -> Result<(SeriesItems, usize), SpannedE
 }
 
 /// Parses an item that is not a histogram.
-fn numbers(item: &str) -> Result<SeriesItems, String> {
+fn numbers(item: &str) -> Result<SeriesItems, SeriesItemError> {
     let (first, rest) = match item.strip_prefix('_') {
         Some(rest) => (SeriesItem::Gap, rest),
+        // A word, not a number of its own notation, so it takes no increment or count.
         None if item.eq_ignore_ascii_case("stale") => (SeriesItem::Float(STALE), ""),
         None => {
             let (value, rest) = number(item).ok_or_else(|| unexpected(item))?;
@@ -198,6 +222,7 @@ fn numbers(item: &str) -> Result<SeriesItems, String> {
         }
     };
     let gap = first == SeriesItem::Gap;
+    // The sign is that of the increment: `5-2x3` falls by 2.
     let (change, rest) = if rest.starts_with(['+', '-']) && !gap {
         let (delta, rest) = number(rest).ok_or_else(|| unexpected(item))?;
         (ItemStep::Add(delta), rest)
@@ -213,20 +238,24 @@ fn numbers(item: &str) -> Result<SeriesItems, String> {
     Ok(SeriesItems { first, change, times })
 }
 
-fn repetitions(count: &str) -> Result<u64, String> {
-    count.parse::<u64>().map_err(|e| {
-        format!("invalid repetition in series values: strconv.ParseUint: parsing {}: {e}", quote(count))
-    })
+fn repetitions(count: &str) -> Result<u64, SeriesItemError> {
+    count.parse::<u64>().map_err(|source| SeriesItemError::Repetitions { count: count.to_owned(), source })
 }
 
-fn unexpected(item: &str) -> String {
-    format!("unexpected {} in series values, expected number or \"stale\"", quote(item))
+fn unexpected(item: &str) -> SeriesItemError {
+    SeriesItemError::Unexpected(item.to_owned())
+}
+
+/// An error of the item from byte `start` to `end`.
+fn spanned(start: usize, end: usize, error: &SeriesItemError) -> SpannedError {
+    SpannedError::new(Span { start: start as u32, end: end as u32 }, error.to_string())
 }
 
 /// A number with an optional sign at the beginning of `text`, and the text after it.
 pub(super) fn number(text: &str) -> Option<(f64, &str)> {
     let signed = usize::from(text.starts_with(['+', '-']));
     let body = &text[signed..];
+    // `get`, because three bytes may end within a character.
     let word = body.get(..3).filter(|w| w.eq_ignore_ascii_case("inf") || w.eq_ignore_ascii_case("nan"));
     let length = match word {
         Some(word) => word.len(),
@@ -245,6 +274,7 @@ fn float_length(bytes: &[u8]) -> usize {
     }
     if matches!(bytes.get(at), Some(b'e' | b'E')) {
         let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+        // Only with digits: `1e` is the number 1 and an unexpected letter.
         let exponent = digits((at + 1 + sign).min(bytes.len()));
         if exponent > 0 {
             at += 1 + sign + exponent;

@@ -90,6 +90,7 @@ pub(crate) fn keyword(word: &str) -> Option<TokenKind> {
     aggregator(&lower).map(TokenKind::Aggregator).or_else(|| operator(&lower).map(TokenKind::Op)).or_else(
         || {
             Some(TokenKind::Word(match lower.as_str() {
+                // Words to the lexer, numbers to everybody else; ignoring case, as Go reads them.
                 "inf" | "nan" => return Some(TokenKind::Number),
                 "bool" => Keyword::Bool,
                 "by" => Keyword::By,
@@ -153,8 +154,11 @@ impl TokenKind {
         match self {
             TokenKind::Identifier | TokenKind::MetricIdentifier | TokenKind::Aggregator(_) => true,
             TokenKind::Op(op) => {
+                // Not `atan2`: Prometheus' grammar leaves it out of the metric names, but not of
+                // the label names.
                 matches!(op, BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Unless)
             }
+            // These five begin a modifier after an operator, so as names they would be ambiguous.
             TokenKind::Word(word) => !matches!(word, Bool | On | Ignoring | GroupLeft | GroupRight),
             _ => false,
         }
@@ -179,6 +183,7 @@ impl TokenKind {
     pub(crate) fn describe(self, text: &str) -> String {
         let shown = shorten(text);
         match self {
+            // The parser reports an error of the lexer before it describes the token.
             TokenKind::Eof | TokenKind::Error => "end of input".to_owned(),
             TokenKind::Identifier => format!("identifier {}", quote(text)),
             TokenKind::MetricIdentifier => format!("metric identifier {}", quote(text)),
@@ -189,6 +194,8 @@ impl TokenKind {
                 format!("<op:{text}>")
             }
             TokenKind::Aggregator(_) => format!("<aggr:{text}>"),
+            // Prometheus describes keywords by their text in the query, in the case in which it was
+            // written.
             TokenKind::Word(word) if !word.is_function() => format!("<{text}>"),
             _ => shown,
         }
@@ -198,6 +205,7 @@ impl TokenKind {
 /// `text` quoted; only the first ten characters of a longer text.
 fn shorten(text: &str) -> String {
     if text.len() > 10 {
+        // By characters, so that no character is cut.
         format!("{}...", quote(&text.chars().take(10).collect::<String>()))
     } else {
         quote(text)

@@ -49,9 +49,11 @@ impl Checker<'_> {
                 Ok(ValueType::Vector)
             }
             ExprKind::Matrix { selector, selector_span, .. } => {
+                // The span without the brackets, which is what Prometheus marks.
                 check_selector(selector, *selector_span, false)?;
                 Ok(ValueType::Matrix)
             }
+            // A range vector has its steps already, and a scalar would need `vector()`.
             ExprKind::Subquery { inner, .. } => match self.expr(inner)? {
                 ValueType::Vector => Ok(ValueType::Matrix),
                 other => {
@@ -86,6 +88,7 @@ impl Checker<'_> {
         self.expect(&aggregate.inner, ValueType::Vector, "aggregation expression")?;
         if let Some(param) = &aggregate.param {
             let wanted =
+                // The label that gets the value; all other parameters are numbers.
                 if aggregate.op == AggregateOp::CountValues { ValueType::Text } else { ValueType::Scalar };
             self.expect(param, wanted, "aggregation parameter")?;
         }
@@ -97,12 +100,15 @@ impl Checker<'_> {
         let Some(signature) = (self.options.functions)(function) else {
             return Err(SpannedError::new(span, format!("unknown function with name {name}")));
         };
+        // Before the types, so that a forgotten argument is not reported as a wrong type of the
+        // next one.
         check_count(&signature, &name, args.len(), span)?;
         let label_selectors = function == "info";
         if label_selectors && args.len() > 1 {
             check_label_selectors(&args[1])?;
         }
         for (i, arg) in args.iter().enumerate() {
+            // Repeated arguments have the type of the last parameter.
             let Some(wanted) = signature.args.get(i).or(signature.args.last()) else { break };
             match (&*arg.kind, label_selectors && i == 1) {
                 (ExprKind::Vector(selector), true) => check_selector(selector, arg.span, true)?,
@@ -114,14 +120,19 @@ impl Checker<'_> {
 
     fn binary(&self, binary: &BinaryExpr, span: Span) -> Result<ValueType, SpannedError> {
         let BinaryExpr { op, modifiers, lhs, rhs } = binary;
+        // Both operands first: as in Prometheus, an error inside one comes before what is wrong
+        // with the operator.
         let left = self.expr(lhs)?;
         let right = self.expr(rhs)?;
         let at_operator = |text: String| Err(SpannedError::new(self.operator_span(lhs, rhs), text));
         let fault = |text: String| Err(SpannedError::new(span, text));
         let scalars = left == ValueType::Scalar && right == ValueType::Scalar;
+        // The order of these checks decides which of several mistakes is reported; it is that of
+        // Prometheus.
         if modifiers.return_bool && !op.is_comparison() {
             return at_operator("bool modifier can only be used on comparison operators".to_owned());
         }
+        // A filter needs something to drop; between two numbers there is only a truth value.
         if op.is_comparison() && !modifiers.return_bool && scalars {
             return at_operator("comparisons between scalars must use BOOL modifier".to_owned());
         }
@@ -141,12 +152,14 @@ impl Checker<'_> {
         }
         let vectors = left == ValueType::Vector && right == ValueType::Vector;
         let filled = modifiers.fill_left.is_some() || modifiers.fill_right.is_some();
+        // By the labels and not by `on`: Prometheus accepts `on ()` between a vector and a scalar.
         if !vectors && !modifiers.labels.is_empty() {
             return fault("vector matching only allowed between instant vectors".to_owned());
         }
         if !vectors && filled {
             return fault("filling in missing series only allowed between instant vectors".to_owned());
         }
+        // Set operators match many to many by themselves.
         if vectors && op.is_set() && modifiers.cardinality != Cardinality::OneToOne {
             return fault(format!("no grouping allowed for \"{}\" operation", op.as_str()));
         }
@@ -159,6 +172,7 @@ impl Checker<'_> {
                 op.as_str()
             ));
         }
+        // One vector is enough: the scalar is applied to each of its series.
         Ok(if scalars { ValueType::Scalar } else { ValueType::Vector })
     }
 
@@ -168,6 +182,7 @@ impl Checker<'_> {
         let bytes = self.text.as_bytes();
         let space = |at: u32| bytes.get(at as usize).is_some_and(|b| is_space(char::from(*b)));
         let mut start = lhs.span.end;
+        // Before the right operand, not at its first byte.
         let mut end = rhs.span.start.saturating_sub(1);
         while space(start) {
             start += 1;
@@ -187,8 +202,10 @@ fn first_of_both<'a>(labels: &'a [String], others: &[String]) -> Option<&'a Stri
 
 fn check_count(signature: &Signature, name: &str, given: usize, span: Span) -> Result<(), SpannedError> {
     let params = signature.args.len();
+    // Saturating, because the table may say that all are optional.
     let least = params.saturating_sub(signature.optional);
     let most = params.saturating_add(signature.repeat);
+    // Three texts, as in Prometheus: an exact number, or the bound that was missed.
     let wanted = match (least == most, given) {
         (true, given) if given != least => format!("{least}"),
         (false, given) if given < least => format!("at least {least}"),
@@ -216,6 +233,7 @@ pub(crate) fn check_selector(
     span: Span,
     may_match_all: bool,
 ) -> Result<(), SpannedError> {
+    // A name is a matcher that is not empty, so the check below is not needed then.
     if let Some(name) = &selector.name {
         return match selector.matchers.iter().find(|m| m.name == METRIC_NAME) {
             Some(other) => Err(SpannedError::new(
@@ -225,6 +243,8 @@ pub(crate) fn check_selector(
             None => Ok(()),
         };
     }
+    // `{a=~".*"}` would read every series of the server. Where that is meant (`match[]`), the
+    // caller allows it.
     if !may_match_all && selector.matchers.iter().all(|m| m.matches_empty()) {
         return Err(SpannedError::new(span, "vector selector must contain at least one non-empty matcher"));
     }

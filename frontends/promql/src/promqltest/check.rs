@@ -2,11 +2,12 @@
 
 use super::answer::{TestAnswer, TestValue, number, print_expected};
 use super::compare;
+use super::errors::QueryFailure;
 use super::expectation::{Expectation, ExpectedResult};
 use super::script::EvalTime;
 
-/// The outcome of a query; `Err` has the text of the failure.
-pub(super) type TestOutcome = Result<TestAnswer, String>;
+/// The outcome of a query.
+pub(super) type TestOutcome = Result<TestAnswer, QueryFailure>;
 
 /// The expected outcome, and the actual one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,14 +19,15 @@ pub(super) struct Mismatch {
 /// Compares the outcome of a query at `when` with `wanted`.
 pub(super) fn judge(wanted: &Expectation, when: EvalTime, outcome: &TestOutcome) -> Result<(), Mismatch> {
     let answer = match (&wanted.fail, outcome) {
-        (Some(text), Err(error)) if text.fits(error) => return Ok(()),
+        (Some(text), Err(error)) if text.fits(&error.to_string()) => return Ok(()),
         (Some(text), _) => return Err(Mismatch { expected: format!("error: {text}"), got: print(outcome) }),
         (None, Err(_)) => return Err(Mismatch { expected: expected(wanted), got: print(outcome) }),
         (None, Ok(answer)) => answer,
     };
-    let notes = |expected: String| Mismatch { expected, got: print_notes(answer) };
-    wanted.warnings.judge("warning", &answer.warnings).map_err(notes)?;
-    wanted.infos.judge("info", &answer.infos).map_err(notes)?;
+    let missed = wanted.warnings.missed("warning", &answer.warnings);
+    if let Some(expected) = missed.or_else(|| wanted.infos.missed("info", &answer.infos)) {
+        return Err(Mismatch { expected, got: print_annotations(answer) });
+    }
     judge_value(wanted, when, &answer.value)
 }
 
@@ -57,10 +59,10 @@ fn print(outcome: &TestOutcome) -> String {
     }
 }
 
-fn print_notes(answer: &TestAnswer) -> String {
+fn print_annotations(answer: &TestAnswer) -> String {
     let of = |level: &'static str, texts: &[String]| -> Vec<String> {
         texts.iter().map(|text| format!("{level}: {text}")).collect()
     };
-    let notes = [of("warning", &answer.warnings), of("info", &answer.infos)].concat();
-    if notes.is_empty() { "no warning, no info".to_owned() } else { notes.join("\n") }
+    let annotations = [of("warning", &answer.warnings), of("info", &answer.infos)].concat();
+    if annotations.is_empty() { "no warning, no info".to_owned() } else { annotations.join("\n") }
 }

@@ -1,7 +1,8 @@
 //! The expected outcome of a query: the lines after `eval`. [`super::check`] compares an answer
 //! with it.
 
-use super::script::{EvalRange, EvalTime, ScriptError, grid};
+use super::errors::{ScriptError, ScriptErrorKind};
+use super::script::{EvalRange, EvalTime, grid, unexpected};
 use crate::series::{SeriesDescription, SeriesItem, parse_series};
 use crate::{PromqlOptions, compile};
 use engine::plan::PlanOp;
@@ -75,19 +76,19 @@ impl std::fmt::Display for TextPattern {
 }
 
 impl ExpectedAnnotations {
-    /// Checks the annotations `got`; the error says what is wrong.
-    pub(super) fn judge(&self, level: &str, got: &[String]) -> Result<(), String> {
+    /// What of the annotations `got` is not as expected, as the text of the expectation that they
+    /// miss; `None`: all are.
+    pub(super) fn missed(&self, level: &str, got: &[String]) -> Option<String> {
         if self.none && !got.is_empty() {
-            return Err(format!("no {level}"));
+            return Some(format!("no {level}"));
         }
         if let Some(missing) = self.some.iter().find(|text| !got.iter().any(|got| text.fits(got))) {
-            return Err(format!("{level}: {missing}"));
+            return Some(format!("{level}: {missing}"));
         }
-        let told = |got: &String| self.some.is_empty() || self.some.iter().any(|text| text.fits(got));
-        match got.iter().find(|got| !told(got)) {
-            Some(other) => Err(format!("no other {level} such as: {other}")),
-            None => Ok(()),
-        }
+        // As in Prometheus, a file that expects no annotation at all does not forbid them.
+        let expected = |got: &String| self.some.is_empty() || self.some.iter().any(|text| text.fits(got));
+        let other = got.iter().find(|got| !expected(got))?;
+        Some(format!("no other {level} such as: {other}"))
     }
 
     fn consistent(&self) -> bool {
@@ -119,7 +120,7 @@ impl Expectation {
     ) -> Result<usize, ScriptError> {
         let mut failures = 0;
         for (i, line) in lines.iter().enumerate() {
-            let fault = |text: String| ScriptError { line: first + i, text };
+            let fault = |kind: ScriptErrorKind| ScriptError { line: first + i, kind };
             let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
             match word {
                 "expect" => {
@@ -138,19 +139,19 @@ impl Expectation {
                 }
             }
             if failures > 1 || !self.warnings.consistent() || !self.infos.consistent() {
-                return Err(fault("this line contradicts or repeats one above".to_owned()));
+                return Err(fault(ScriptErrorKind::Contradiction));
             }
         }
         Ok(lines.len())
     }
 
     /// Parses the text after the word `expect`.
-    fn directive(&mut self, text: &str) -> Result<(), String> {
+    fn directive(&mut self, text: &str) -> Result<(), ScriptErrorKind> {
         let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let rest = rest.trim();
         let alone = |what: &mut bool| {
             *what = true;
-            if rest.is_empty() { Ok(()) } else { Err(format!("nothing may follow {word:?}, got {rest:?}")) }
+            if rest.is_empty() { Ok(()) } else { Err(trailing(word, rest)) }
         };
         match word {
             "fail" => self.fail = Some(text_pattern(rest)?),
@@ -161,27 +162,26 @@ impl Expectation {
             "ordered" => alone(&mut self.ordered)?,
             "string" => self.answer = ExpectedResult::Text(string(rest)?),
             "range" => {
-                let times = rest.strip_prefix("vector").ok_or("expected \"range vector\"")?;
+                let times =
+                    rest.strip_prefix("vector").ok_or_else(|| unexpected("\"range vector\"", text))?;
                 let (grid, rest) = grid(times)?;
                 if !rest.trim().is_empty() {
-                    return Err(format!("unexpected {rest:?} behind the step"));
+                    return Err(trailing("step", rest));
                 }
                 self.matrix = Some(grid);
             }
-            _ => return Err(format!("unknown expectation {text:?}")),
+            _ => return Err(ScriptErrorKind::UnknownExpectation(text.to_owned())),
         }
         Ok(())
     }
 
-    fn series(&mut self, line: &str, when: EvalTime) -> Result<(), String> {
-        let described = parse_series(line).map_err(|e| e.message())?;
+    fn series(&mut self, line: &str, when: EvalTime) -> Result<(), ScriptErrorKind> {
+        let described = parse_series(line).map_err(ScriptErrorKind::Notation)?;
         if matches!(when, EvalTime::At(_)) && self.matrix.is_none() && described.values.len() > 1 {
-            return Err("an instant query answers one value for each series; a range vector needs \
-                        \"expect range vector from … to … step …\" above"
-                .to_owned());
+            return Err(ScriptErrorKind::SeveralValues);
         }
         let ExpectedResult::Series(series) = &mut self.answer else {
-            return Err("a string or a number and series cannot both be expected".to_owned());
+            return Err(ScriptErrorKind::SeriesBesideValue);
         };
         // If a series is described several times, the last description counts.
         series.retain(|other| other.labels != described.labels);
@@ -193,25 +193,31 @@ impl Expectation {
 }
 
 /// `msg: …`, `regex: …` or nothing.
-fn text_pattern(text: &str) -> Result<TextPattern, String> {
+fn text_pattern(text: &str) -> Result<TextPattern, ScriptErrorKind> {
     match (text.strip_prefix("msg:"), text.strip_prefix("regex:")) {
         (Some(message), _) => Ok(TextPattern::Exactly(message.trim().to_owned())),
         (_, Some(regex)) => pattern(regex),
         _ if text.is_empty() => Ok(TextPattern::Any),
-        _ => Err(format!("expected \"msg:\" or \"regex:\", got {text:?}")),
+        _ => Err(unexpected("\"msg:\" or \"regex:\"", text)),
     }
 }
 
-fn pattern(text: &str) -> Result<TextPattern, String> {
-    regex::Regex::new(text.trim()).map(TextPattern::Matching).map_err(|e| e.to_string())
+fn pattern(text: &str) -> Result<TextPattern, ScriptErrorKind> {
+    let regex = regex::Regex::new(text.trim()).map_err(|error| ScriptErrorKind::Regex(error.to_string()))?;
+    Ok(TextPattern::Matching(regex))
+}
+
+/// Something follows where the line must end.
+fn trailing(word: &str, rest: &str) -> ScriptErrorKind {
+    ScriptErrorKind::Trailing { word: word.to_owned(), rest: rest.to_owned() }
 }
 
 /// Parses a string literal like PromQL.
-fn string(text: &str) -> Result<String, String> {
-    let plan = compile(text, &PromqlOptions::default()).map_err(|e| e.message())?;
+fn string(text: &str) -> Result<String, ScriptErrorKind> {
+    let plan = compile(text, &PromqlOptions::default()).map_err(ScriptErrorKind::Notation)?;
     match &plan.op {
         PlanOp::Text(text) => Ok(text.clone()),
-        _ => Err(format!("expected a string, got {text}")),
+        _ => Err(unexpected("a string", text)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::answer::{TestAnswer, TestPoint, TestPoints, TestValue};
 use super::check::{Mismatch, TestOutcome, judge, judge_value};
+use super::errors::{QueryFailure, TestRunError};
 use super::expectation::ExpectedResult;
 use super::runner::{Mode, RunOptions};
 use super::script::{EvalCommand, EvalRange, EvalTime};
@@ -28,7 +29,7 @@ pub(super) struct HistoryRun {
 
 impl HistoryRun {
     /// A run over a store with `samples`.
-    pub(super) fn new(samples: &SampleTimeline, options: &RunOptions) -> Result<HistoryRun, String> {
+    pub(super) fn new(samples: &SampleTimeline, options: &RunOptions) -> Result<HistoryRun, TestRunError> {
         let mut scratch = TestStore::new(samples)?;
         let middle = if options.restart { samples.len() / 2 } else { 0 };
         scratch.append(samples, 0..middle)?;
@@ -101,16 +102,16 @@ impl HistoryRun {
 
     fn instant(&self, question: &QueryVariant) -> TestOutcome {
         let t = question.t;
-        let plan = compile(&question.expr, &self.options_for(t, t, 0)).map_err(|e| e.message())?;
-        let answer = self.querier.instant(&plan, t, &self.settings()).map_err(|e| e.to_string())?;
+        let plan = compile(&question.expr, &self.options_for(t, t, 0)).map_err(QueryFailure::Text)?;
+        let answer = self.querier.instant(&plan, t, &self.settings()).map_err(QueryFailure::Query)?;
         Ok(answer_of(&question.expr, answer))
     }
 
     fn range(&self, expr: &str, grid: EvalRange) -> TestOutcome {
         let EvalRange { start, end, step } = grid;
-        let plan = compile(expr, &self.options_for(start, end, step)).map_err(|e| e.message())?;
-        let answer =
-            self.querier.range(&plan, start, end, step, &self.settings()).map_err(|e| e.to_string())?;
+        let plan = compile(expr, &self.options_for(start, end, step)).map_err(QueryFailure::Text)?;
+        let answer = self.querier.range(&plan, start, end, step, &self.settings());
+        let answer = answer.map_err(QueryFailure::Query)?;
         Ok(answer_of(expr, answer))
     }
 

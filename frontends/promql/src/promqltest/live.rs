@@ -8,6 +8,7 @@
 
 use super::answer::{TestAnswer, TestPoint, TestPoints, TestValue};
 use super::check::TestOutcome;
+use super::errors::{QueryFailure, TestRunError};
 use super::runner::RunOptions;
 use super::script::{EvalCommand, EvalTime};
 use super::test_store::{SampleTimeline, TestStore};
@@ -15,7 +16,9 @@ use super::variants::reads_query_range;
 use crate::{PromqlOptions, QueryRange, compile};
 use engine::annotations::{Annotation, Severity};
 use engine::functions::{Kernel, OperatorFunction};
-use engine::live::{LabelledSample, LiveOptions, LiveRuntime, Sink, TapEvent, ViewKind, ViewSpec};
+use engine::live::{
+    LabelledSample, LiveOptions, LiveRuntime, Sink, StartError, TapEvent, ViewError, ViewKind, ViewSpec,
+};
 use engine::plan::{AggregateOp, AtTime, Plan, PlanNode, PlanOp, ValueType, WindowExtension};
 use engine::query::depends_on_first_step;
 use engine::types::histogram_column::Sample;
@@ -38,7 +41,7 @@ pub(super) fn answers(
     samples: &SampleTimeline,
     evals: &[&EvalCommand],
     options: &RunOptions,
-) -> Result<Vec<LiveOutcome>, String> {
+) -> Result<Vec<LiveOutcome>, TestRunError> {
     let language = options.language();
     let ahead: Vec<bool> = evals.iter().map(|eval| reads_future(eval, &language)).collect();
     let of = |ahead_or_not: bool| -> Vec<&EvalCommand> {
@@ -64,7 +67,7 @@ fn pass(
     evals: &[&EvalCommand],
     options: &RunOptions,
     arrivals: Arrivals,
-) -> Result<Vec<LiveOutcome>, String> {
+) -> Result<Vec<LiveOutcome>, TestRunError> {
     let mut stage = LiveRun::new(samples, evals, options)?;
     let mut times: BTreeSet<TimeMs> =
         stage.views.iter().flat_map(|view| view.times.iter().copied()).collect();
@@ -80,7 +83,9 @@ fn pass(
         stage.scratch.append(samples, arrived..until)?;
         arrived = until;
         stage.live.tick(t);
-        stage.views.iter_mut().for_each(|view| view.note(t));
+        for view in &mut stage.views {
+            view.note(t);
+        }
     }
     Ok(stage.finish())
 }
@@ -100,14 +105,15 @@ impl LiveRun {
         samples: &SampleTimeline,
         evals: &[&EvalCommand],
         options: &RunOptions,
-    ) -> Result<LiveRun, String> {
+    ) -> Result<LiveRun, TestRunError> {
         let scratch = TestStore::new(samples)?;
         let live = start(&scratch, options)?;
         let mut stage = LiveRun { scratch, live, options: *options, views: Vec::new(), early: Vec::new() };
         for (query, eval) in evals.iter().enumerate() {
             let early = match TestView::of(query, eval, &options.language()) {
                 Ok(view) => {
-                    let refused = view.install(&stage.live).err().map(LiveOutcome::Refused);
+                    let refused = view.install(&stage.live).err();
+                    let refused = refused.map(|error| LiveOutcome::Refused(error.to_string()));
                     if refused.is_none() {
                         stage.views.push(view);
                     }
@@ -120,11 +126,14 @@ impl LiveRun {
         Ok(stage)
     }
 
-    fn restart(&mut self, samples: &SampleTimeline) -> Result<(), String> {
+    fn restart(&mut self, samples: &SampleTimeline) -> Result<(), TestRunError> {
         self.live.stop();
         self.scratch.restart(samples)?;
         self.live = start(&self.scratch, &self.options)?;
-        self.views.iter().try_for_each(|view| view.install(&self.live))
+        for view in &self.views {
+            view.install(&self.live)?;
+        }
+        Ok(())
     }
 
     fn finish(self) -> Vec<LiveOutcome> {
@@ -138,10 +147,10 @@ impl LiveRun {
     }
 }
 
-fn start(scratch: &TestStore, options: &RunOptions) -> Result<LiveRuntime, String> {
+fn start(scratch: &TestStore, options: &RunOptions) -> Result<LiveRuntime, StartError> {
     let dialect = options.language().dialect();
     let options = LiveOptions { workers: options.workers, dialect, ..LiveOptions::default() };
-    LiveRuntime::manual(scratch.store.clone(), &options, &Metrics::default()).map_err(|e| e.to_string())
+    LiveRuntime::manual(scratch.store.clone(), &options, &Metrics::default())
 }
 
 /// A query that is installed as a view.
@@ -158,7 +167,7 @@ struct TestView {
 }
 
 /// An answer of a view: rows and annotations, or the failure.
-type ViewReading = Result<(BTreeMap<Labels, TestPoint>, Vec<Annotation>), String>;
+type ViewReading = Result<(BTreeMap<Labels, TestPoint>, Vec<Annotation>), QueryFailure>;
 
 impl TestView {
     /// The view of a query, not yet installed.
@@ -175,7 +184,7 @@ impl TestView {
                 "start(), end(), range() and step() of a range query: a view is always asked for one time";
             return Err(LiveOutcome::Refused(why.to_owned()));
         }
-        if range && in_durations(&eval.expr, (asked, language)) {
+        if range && in_durations(&eval.expr, asked, language) {
             let why = "step() and range() in durations of a range query: of a view both are 0";
             return Err(LiveOutcome::Refused(why.to_owned()));
         }
@@ -183,7 +192,7 @@ impl TestView {
             match compile(&eval.expr, &PromqlOptions { range: Some(asked), ..*language }) {
                 // The query has an answer, but not as a view.
                 Ok(_) => LiveOutcome::Refused(standing.text),
-                Err(error) => LiveOutcome::Answered(Err(error.message())),
+                Err(error) => LiveOutcome::Answered(Err(QueryFailure::Text(error))),
             }
         })?;
         if range && sorts(&plan) {
@@ -198,9 +207,9 @@ impl TestView {
         Ok(TestView { query, expr: eval.expr.clone(), plan, times, range, shown, noted: Vec::new() })
     }
 
-    fn install(&self, live: &LiveRuntime) -> Result<(), String> {
+    fn install(&self, live: &LiveRuntime) -> Result<(), ViewError> {
         let spec = ViewSpec { name: self.expr.clone(), plan: self.plan.clone(), kind: ViewKind::NOW };
-        let id = live.install(spec).map_err(|e| e.to_string())?;
+        let id = live.install(spec)?;
         *self.shown.lock() = CollectedRows::default();
         live.tap(id, Box::new(Collector(self.shown.clone())));
         Ok(())
@@ -213,7 +222,7 @@ impl TestView {
         }
         let shown = self.shown.lock();
         let rows = match &shown.failed {
-            Some(error) => Err(error.clone()),
+            Some(error) => Err(QueryFailure::View(error.clone())),
             None => Ok((shown.rows.clone(), shown.notes.clone())),
         };
         self.noted.push((t, rows));
@@ -236,7 +245,7 @@ impl TestView {
         let value = match (self.range, self.times.first()) {
             (false, Some(t)) => {
                 let scalar = self.plan.kind() == ValueType::Scalar;
-                matrix.at(*t, scalar).ok_or("the view shows no number")?
+                matrix.at(*t, scalar).ok_or(QueryFailure::NoNumber)?
             }
             _ => matrix,
         };
@@ -245,7 +254,7 @@ impl TestView {
 }
 
 /// Whether ranges or offsets in a query depend on its time range or step.
-fn in_durations(expr: &str, (asked, language): (QueryRange, &PromqlOptions)) -> bool {
+fn in_durations(expr: &str, asked: QueryRange, language: &PromqlOptions) -> bool {
     let of_a_view = compile(expr, language);
     let of_the_query = compile(expr, &PromqlOptions { range: Some(asked), ..*language });
     of_a_view.ok().zip(of_the_query.ok()).is_some_and(|(view, query)| view != query)

@@ -1,7 +1,7 @@
 //! The samples of a `load` command: series with samples, each with its start timestamp if known.
 
+use super::errors::{ScriptError, ScriptErrorKind};
 use super::nhcb;
-use super::script::ScriptError;
 use super::start_timestamps::{self, StartOffsets};
 use crate::series::{SeriesItem, parse_series};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub(super) fn read(
     let mut default: StartOffsets = Vec::new();
     let mut own: Option<(Labels, StartOffsets, usize)> = None;
     for (number, line) in (first..).zip(lines) {
-        let fault = |text: String| ScriptError { line: number, text };
+        let fault = |kind: ScriptErrorKind| ScriptError { line: number, kind };
         match start_timestamps::parse(line).transpose().map_err(fault)? {
             Some((None, distances)) => default = distances,
             Some((Some(labels), distances)) => {
@@ -52,9 +52,9 @@ pub(super) fn read(
     }
     refuse_unused(own)?;
     if native {
-        load.extend(
-            nhcb::convert(&load).map_err(|text| ScriptError { line: first.saturating_sub(1), text })?,
-        );
+        // The error belongs to no line of its own: it is that of the command.
+        let line = first.saturating_sub(1);
+        load.extend(nhcb::convert(&load).map_err(|kind| ScriptError { line, kind })?);
     }
     Ok(load)
 }
@@ -62,9 +62,7 @@ pub(super) fn read(
 /// Rejects a line of start timestamps without a line of samples.
 fn refuse_unused(own: Option<(Labels, StartOffsets, usize)>) -> Result<(), ScriptError> {
     match own {
-        Some((.., line)) => {
-            Err(ScriptError { line, text: "@st line has no following sample line".to_owned() })
-        }
+        Some((.., line)) => Err(ScriptError { line, kind: ScriptErrorKind::UnusedStartTimestamps }),
         None => Ok(()),
     }
 }
@@ -74,16 +72,16 @@ fn series(
     line: &str,
     own: Option<(Labels, StartOffsets, usize)>,
     default: &StartOffsets,
-) -> Result<(Labels, Vec<LoadedSample>), String> {
-    let described = parse_series(line).map_err(|e| e.message())?;
+) -> Result<(Labels, Vec<LoadedSample>), ScriptErrorKind> {
+    let described = parse_series(line).map_err(ScriptErrorKind::Notation)?;
     if let Some((labels, distances, _)) = &own {
         if *labels != described.labels {
-            return Err("@st metric does not match the following sample line metric".to_owned());
+            return Err(ScriptErrorKind::OtherSeries);
         }
         let starts = distances.len();
         let values = described.values.len();
         if starts != values {
-            return Err(format!("@st line has {starts} values but sample line has {values}"));
+            return Err(ScriptErrorKind::StartTimestampCount { starts, values });
         }
     }
     let distance = |i: usize| match &own {

@@ -4,11 +4,12 @@
 //! [`script`] splits a file into commands; [`load`] and [`expectation`] parse the lines that belong
 //! to them. [`runner`] executes the commands over new stores: [`history`] uses the query runtime,
 //! [`live`] installs every query as a view while the samples arrive. [`check`] compares answers
-//! with the expected ones.
+//! with the expected ones. [`errors`] has what can be wrong with a file, a run and a query.
 
 mod answer;
 mod check;
 mod compare;
+mod errors;
 mod expectation;
 mod history;
 mod live;

@@ -1,6 +1,7 @@
 //! Converts classic histograms to native ones with custom buckets, for `load_with_nhcb`: at each
 //! time, one histogram for the series `x_bucket`, `x_count` and `x_sum` with the same labels.
 
+use super::errors::{ClassicHistogramError, ScriptErrorKind};
 use super::load::LoadedSample;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ struct ClassicParts {
 /// The native histograms for the classic ones among `series`.
 pub(super) fn convert(
     series: &BTreeMap<Labels, Vec<LoadedSample>>,
-) -> Result<Vec<(Labels, Vec<LoadedSample>)>, String> {
+) -> Result<Vec<(Labels, Vec<LoadedSample>)>, ScriptErrorKind> {
     let mut found: BTreeMap<Labels, BTreeMap<TimeMs, ClassicParts>> = BTreeMap::new();
     for (labels, samples) in series {
         let Some((base, part)) = part_of(labels)? else { continue };
@@ -40,10 +41,14 @@ pub(super) fn convert(
     }
     let native = |(labels, times): (Labels, BTreeMap<TimeMs, ClassicParts>)| {
         let one = |(t, classic): (TimeMs, ClassicParts)| {
-            let histogram = classic.native().map_err(|why| format!("{} at {t} ms: {why}", labels.name()))?;
+            let histogram = classic.native().map_err(|error| ScriptErrorKind::ClassicHistogram {
+                name: labels.name().to_owned(),
+                t,
+                error,
+            })?;
             Ok(LoadedSample { t, v: HISTOGRAM, histogram: Some(Arc::new(histogram)), start: None })
         };
-        let samples = times.into_iter().map(one).collect::<Result<_, String>>()?;
+        let samples = times.into_iter().map(one).collect::<Result<_, ScriptErrorKind>>()?;
         Ok((labels, samples))
     };
     found.into_iter().map(native).collect()
@@ -58,10 +63,11 @@ enum ClassicRole {
 
 /// The histogram and the part that a series belongs to; `None`: it is no part, or its bound is not
 /// a number.
-fn part_of(labels: &Labels) -> Result<Option<(Labels, ClassicRole)>, String> {
+fn part_of(labels: &Labels) -> Result<Option<(Labels, ClassicRole)>, ScriptErrorKind> {
     let name = labels.name();
     let (base, part) = if let Some(base) = name.strip_suffix("_bucket") {
-        let bound = labels.get(BOUND).ok_or_else(|| format!("{name} has no label {BOUND}"))?;
+        let bound = labels.get(BOUND);
+        let bound = bound.ok_or_else(|| ScriptErrorKind::BucketWithoutBound(name.to_owned()))?;
         match bound.parse::<f64>() {
             Ok(bound) if !bound.is_nan() => (base, ClassicRole::Bucket(bound)),
             _ => return Ok(None),
@@ -80,13 +86,13 @@ fn part_of(labels: &Labels) -> Result<Option<(Labels, ClassicRole)>, String> {
 
 impl ClassicParts {
     #[allow(clippy::float_cmp, reason = "counts must be equal, not close")]
-    fn native(mut self) -> Result<NativeHistogram, String> {
+    fn native(mut self) -> Result<NativeHistogram, ClassicHistogramError> {
         self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         self.buckets.dedup_by(|b, a| a.0 == b.0);
         let last = self.buckets.last().copied();
         let count = match (self.count, last) {
             (Some(count), _) | (None, Some((_, count))) => count,
-            (None, None) => return Err("count must be provided when no buckets are present".to_owned()),
+            (None, None) => return Err(ClassicHistogramError::NoCount),
         };
         if last.is_none_or(|(bound, _)| bound != f64::INFINITY) {
             self.buckets.push((f64::INFINITY, count));
@@ -96,13 +102,17 @@ impl ClassicParts {
         for (bound, cumulative) in &self.buckets {
             // Rejects NaN too.
             if cumulative.is_nan() || *cumulative < below {
-                return Err(format!("count is not cumulative: {cumulative} < {below}, le={bound}"));
+                return Err(ClassicHistogramError::NotCumulative {
+                    count: *cumulative,
+                    below,
+                    bound: *bound,
+                });
             }
             counts.push(cumulative - below);
             below = *cumulative;
         }
         if count != below {
-            return Err(format!("count mismatch: count={count} != le=+Inf count={below}"));
+            return Err(ClassicHistogramError::CountMismatch { count, last: below });
         }
         let bounds = self.buckets[..self.buckets.len() - 1].iter().map(|(bound, _)| *bound).collect();
         let spans = vec![BucketSpan { offset: 0, length: counts.len() as u32 }];
@@ -121,7 +131,7 @@ impl ClassicParts {
 mod tests {
     use super::*;
 
-    fn native(parts: &[(&str, &str, f64)]) -> Result<Vec<(Labels, Vec<LoadedSample>)>, String> {
+    fn native(parts: &[(&str, &str, f64)]) -> Result<Vec<(Labels, Vec<LoadedSample>)>, ScriptErrorKind> {
         let one = |(name, le, v): &(&str, &str, f64)| {
             let mut labels = Labels::from_pairs([("__name__", *name), ("a", "b")]).to_builder();
             labels.set("le", *le);

@@ -44,7 +44,9 @@ impl TestReport {
     /// The skipped lines, by reason.
     pub fn reasons(&self) -> BTreeMap<&str, Vec<usize>> {
         let mut reasons: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        self.skipped.iter().for_each(|skip| reasons.entry(skip.reason.as_str()).or_default().push(skip.line));
+        for skipped in &self.skipped {
+            reasons.entry(skipped.reason.as_str()).or_default().push(skipped.line);
+        }
         reasons
     }
 }

@@ -4,6 +4,7 @@
 //! samples.
 
 use super::check::{Mismatch, judge};
+use super::errors::TestRunError;
 use super::expectation::TextPattern;
 use super::history::HistoryRun;
 use super::live::{self, LiveOutcome};
@@ -109,9 +110,9 @@ impl ScriptSegment {
             Mode::History | Mode::Plain => play_history(&samples, &evals, options, report),
             Mode::Live => play_live(&samples, &evals, options, report),
         };
-        if let Err(got) = played {
+        if let Err(error) = played {
             let expected = "a store with these samples".to_owned();
-            report.fail(&evals[0], Mismatch { expected, got }, String::new());
+            report.fail(&evals[0], Mismatch { expected, got: error.to_string() }, String::new());
         }
     }
 }
@@ -121,7 +122,7 @@ fn play_history(
     evals: &[(usize, EvalCommand)],
     options: &RunOptions,
     report: &mut TestReport,
-) -> Result<(), String> {
+) -> Result<(), TestRunError> {
     let history = HistoryRun::new(samples, options)?;
     for asked in evals {
         match history.judge(&asked.1) {
@@ -137,7 +138,7 @@ fn play_live(
     evals: &[(usize, EvalCommand)],
     options: &RunOptions,
     report: &mut TestReport,
-) -> Result<(), String> {
+) -> Result<(), TestRunError> {
     let queries: Vec<&EvalCommand> = evals.iter().map(|(_, eval)| eval).collect();
     for (asked, standing) in evals.iter().zip(live::answers(samples, &queries, options)?) {
         let (line, eval) = asked;

@@ -15,6 +15,7 @@
 //!
 //! [`super::load`] parses the lines of `load`, [`super::expectation`] those of `eval`.
 
+use super::errors::{ScriptError, ScriptErrorKind};
 use super::expectation::Expectation;
 use super::load::{self, LoadedSeries};
 use storage::model::TimeMs;
@@ -70,14 +71,6 @@ impl EvalRange {
     }
 }
 
-/// Why a line cannot be parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ScriptError {
-    /// From 1.
-    pub line: usize,
-    pub text: String,
-}
-
 /// The commands of `text`.
 pub(super) fn read(text: &str) -> Vec<ScriptCommand> {
     let lines: Vec<&str> = text.lines().map(|l| l.trim()).collect();
@@ -97,8 +90,8 @@ pub(super) fn read(text: &str) -> Vec<ScriptCommand> {
         }
         let mut body = &lines[at + 1..end];
         let kind = command(lines[at], &mut body, at + 1).map(|kind| (at + 1, kind));
-        let (line, kind) = kind.unwrap_or_else(|ScriptError { line, text }| {
-            (line, CommandKind::Bad(lines.get(line - 1).unwrap_or(&"").to_string(), text))
+        let (line, kind) = kind.unwrap_or_else(|ScriptError { line, kind }| {
+            (line, CommandKind::Bad(lines.get(line - 1).unwrap_or(&"").to_string(), kind.to_string()))
         });
         commands.push(ScriptCommand { line, kind });
         at += 1 + body.len();
@@ -108,7 +101,7 @@ pub(super) fn read(text: &str) -> Vec<ScriptCommand> {
 
 /// Parses the command at `line`; `body` is cut to the lines that belong to it.
 fn command(head: &str, body: &mut &[&str], line: usize) -> Result<CommandKind, ScriptError> {
-    let fault = |text: String| ScriptError { line, text };
+    let fault = |kind: ScriptErrorKind| ScriptError { line, kind };
     let (word, rest) = head.split_once(char::is_whitespace).unwrap_or((head, ""));
     match word.to_ascii_lowercase().as_str() {
         "clear" => {
@@ -130,12 +123,12 @@ fn command(head: &str, body: &mut &[&str], line: usize) -> Result<CommandKind, S
             }
             Ok(CommandKind::Eval(Box::new(EvalCommand { expr, when, expectation: wanted })))
         }
-        _ => Err(fault(format!("unknown command {word:?}"))),
+        _ => Err(fault(ScriptErrorKind::UnknownCommand(word.to_owned()))),
     }
 }
 
 /// Parses `instant at T EXPR` or `range from T to T step D EXPR`.
-fn query(text: &str) -> Result<(String, EvalTime), String> {
+fn query(text: &str) -> Result<(String, EvalTime), ScriptErrorKind> {
     let (kind, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let (when, expr) = match kind {
         "instant" => {
@@ -147,17 +140,17 @@ fn query(text: &str) -> Result<(String, EvalTime), String> {
             let (grid, rest) = grid(rest)?;
             (EvalTime::Range(grid), rest)
         }
-        other => return Err(format!("expected \"instant\" or \"range\", got {other:?}")),
+        other => return Err(unexpected("\"instant\" or \"range\"", other)),
     };
     let expr = expr.trim();
     if expr.is_empty() {
-        return Err("the query is missing".to_owned());
+        return Err(ScriptErrorKind::NoQuery);
     }
     Ok((expr.to_owned(), when))
 }
 
 /// Parses `from T to T step D`; returns the text after it too.
-pub(super) fn grid(text: &str) -> Result<(EvalRange, &str), String> {
+pub(super) fn grid(text: &str) -> Result<(EvalRange, &str), ScriptErrorKind> {
     let mut words = Words(text);
     words.keyword("from")?;
     let start = words.duration()?;
@@ -166,10 +159,10 @@ pub(super) fn grid(text: &str) -> Result<(EvalRange, &str), String> {
     words.keyword("step")?;
     let step = words.duration()?;
     if end < start {
-        return Err("the end is before the start".to_owned());
+        return Err(ScriptErrorKind::EndBeforeStart);
     }
     if step <= 0 {
-        return Err("the step must be positive".to_owned());
+        return Err(ScriptErrorKind::NoStep);
     }
     Ok((EvalRange { start, end, step }, words.0))
 }
@@ -185,20 +178,27 @@ impl<'a> Words<'a> {
         word
     }
 
-    fn keyword(&mut self, wanted: &str) -> Result<(), String> {
+    fn keyword(&mut self, wanted: &'static str) -> Result<(), ScriptErrorKind> {
         let word = self.word();
-        if word == wanted { Ok(()) } else { Err(format!("expected {wanted:?}, got {word:?}")) }
+        if word == wanted { Ok(()) } else { Err(unexpected(wanted, word)) }
     }
 
-    fn duration(&mut self) -> Result<i64, String> {
+    fn duration(&mut self) -> Result<i64, ScriptErrorKind> {
         duration(self.word())
     }
 }
 
 /// Parses a time or a length, ms: `1h30m`, `-5s`, `0`.
-fn duration(text: &str) -> Result<i64, String> {
+fn duration(text: &str) -> Result<i64, ScriptErrorKind> {
     let (sign, positive) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
-    parse_duration(positive).map(|ms| sign * ms).map_err(|e| format!("{text:?}: {e}"))
+    let ms = parse_duration(positive)
+        .map_err(|error| ScriptErrorKind::Duration { text: text.to_owned(), reason: error.to_string() })?;
+    Ok(sign * ms)
+}
+
+/// Another word than the expected one.
+pub(super) fn unexpected(expected: &'static str, got: &str) -> ScriptErrorKind {
+    ScriptErrorKind::Unexpected { expected, got: got.to_owned() }
 }
 
 #[cfg(test)]

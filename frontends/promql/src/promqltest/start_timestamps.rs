@@ -7,6 +7,7 @@
 //! series applies to all later series that have no line of their own; it is repeated for longer
 //! series.
 
+use super::errors::{ScriptErrorKind, StartTimestampError};
 use crate::limits::SERIES_VALUES;
 use crate::series::parse_series_labels;
 use storage::model::Labels;
@@ -19,7 +20,7 @@ const MARK: &str = "@st";
 pub(super) type StartOffsets = Vec<Option<i64>>;
 
 /// The series (`None`: all) and the offsets of `line`; `None`: it is another kind of line.
-pub(super) fn parse(line: &str) -> Option<Result<(Option<Labels>, StartOffsets), String>> {
+pub(super) fn parse(line: &str) -> Option<Result<(Option<Labels>, StartOffsets), ScriptErrorKind>> {
     let (labels, items) = match line.strip_prefix(MARK) {
         Some(items) => (None, items),
         None => {
@@ -33,22 +34,22 @@ pub(super) fn parse(line: &str) -> Option<Result<(Option<Labels>, StartOffsets),
     Some(distances(items).map(|distances| (labels, distances)))
 }
 
-fn distances(items: &str) -> Result<StartOffsets, String> {
+fn distances(items: &str) -> Result<StartOffsets, ScriptErrorKind> {
     let mut found: StartOffsets = Vec::new();
     for item in items.split_whitespace() {
         let last = found.iter().rev().find_map(|distance| *distance).unwrap_or(0);
-        let bad = |why: String| format!("start timestamp {item:?}: {why}");
+        let bad = |error| ScriptErrorKind::StartTimestamp { item: item.to_owned(), error };
         let (first, step, count) = read(item, last).map_err(bad)?;
         if found.len() as u64 + count > SERIES_VALUES {
-            return Err(bad(format!("too many values: the limit is {SERIES_VALUES}")));
+            return Err(bad(StartTimestampError::TooMany));
         }
         found.extend((0..count).map(|i| first.map(|first| first + i as i64 * step)));
     }
-    if found.is_empty() { Err("start timestamps are missing behind @st".to_owned()) } else { Ok(found) }
+    if found.is_empty() { Err(ScriptErrorKind::NoStartTimestamps) } else { Ok(found) }
 }
 
 /// The first offset, the change and the number of values of one item.
-fn read(item: &str, last: i64) -> Result<(Option<i64>, i64, u64), String> {
+fn read(item: &str, last: i64) -> Result<(Option<i64>, i64, u64), StartTimestampError> {
     if let Some(rest) = item.strip_prefix('_') {
         return Ok((None, 0, times(rest)?.unwrap_or(1)));
     }
@@ -60,26 +61,27 @@ fn read(item: &str, last: i64) -> Result<(Option<i64>, i64, u64), String> {
         return Ok((Some(first), 0, times(rest)?.map_or(1, |n| n + 1)));
     }
     let (step, rest) = duration(rest)?;
-    let count = times(rest)?.ok_or("expected xN behind the change")?;
+    let count = times(rest)?.ok_or(StartTimestampError::NoCount)?;
     Ok((Some(first), step, count + 1))
 }
 
 /// The count of `xN`; `None` if `text` is empty.
-fn times(text: &str) -> Result<Option<u64>, String> {
+fn times(text: &str) -> Result<Option<u64>, StartTimestampError> {
     if text.is_empty() {
         return Ok(None);
     }
     let count = text.strip_prefix('x').and_then(|count| count.parse::<u32>().ok());
-    count.map(|n| Some(u64::from(n))).ok_or_else(|| format!("expected xN, got {text:?}"))
+    count.map(|n| Some(u64::from(n))).ok_or_else(|| StartTimestampError::BadCount(text.to_owned()))
 }
 
 /// A duration with an optional sign at the beginning of `text`, ms, and the text after it.
-fn duration(text: &str) -> Result<(i64, &str), String> {
+fn duration(text: &str) -> Result<(i64, &str), StartTimestampError> {
     let signed = usize::from(text.starts_with(['+', '-']));
     // No unit contains an x, so an x begins the count.
     let body = &text[signed..];
     let end = body.find(|c: char| c == 'x' || !c.is_ascii_alphanumeric()).unwrap_or(body.len());
-    let ms = parse_duration(&body[..end]).map_err(|error| error.to_string())?;
+    let ms = parse_duration(&body[..end]);
+    let ms = ms.map_err(|error| StartTimestampError::Duration(error.to_string()))?;
     Ok((if text.starts_with('-') { -ms } else { ms }, &body[end..]))
 }
 

@@ -1,5 +1,6 @@
 //! A store in a temporary directory for one segment of a test file, and the samples to append.
 
+use super::errors::TestRunError;
 use super::load::{LoadedSample, LoadedSeries};
 use std::io;
 use std::ops::Range;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
 use storage::metrics::Metrics;
 use storage::model::{Labels, SeriesRef, TimeMs};
-use storage::store::{FloatRow, HistogramRow, StartRow, Store, StoreOptions};
+use storage::store::{FloatRow, HistogramRow, StartRow, Store, StoreError, StoreOptions};
 use tempfile::TempDir;
 
 /// All loaded samples, in the order in which they arrive.
@@ -59,30 +60,30 @@ pub(super) struct TestStore {
 
 impl TestStore {
     /// An empty store for these samples.
-    pub(super) fn new(samples: &SampleTimeline) -> Result<TestStore, String> {
-        let dir = tempfile::tempdir().map_err(|e| format!("cannot make a temporary directory: {e}"))?;
+    pub(super) fn new(samples: &SampleTimeline) -> Result<TestStore, TestRunError> {
+        let dir = tempfile::tempdir().map_err(TestRunError::Directory)?;
         let store = open(dir.path())?;
         let refs = samples.series.iter().map(|labels| store.get_or_create_series(labels)).collect();
         Ok(TestStore { store, refs, dir })
     }
 
     /// Closes the store and opens it again.
-    pub(super) fn restart(&mut self, samples: &SampleTimeline) -> Result<(), String> {
-        self.store.close().map_err(|e| e.to_string())?;
+    pub(super) fn restart(&mut self, samples: &SampleTimeline) -> Result<(), TestRunError> {
+        self.store.close()?;
         self.store = open(self.dir.path())?;
         self.refs = samples.series.iter().map(|labels| self.store.get_or_create_series(labels)).collect();
         Ok(())
     }
 
     /// Appends a part of the samples, in order.
-    pub(super) fn append(&self, samples: &SampleTimeline, which: Range<usize>) -> Result<(), String> {
+    pub(super) fn append(&self, samples: &SampleTimeline, which: Range<usize>) -> Result<(), TestRunError> {
         let part = &samples.arrivals[which];
         part.chunk_by(|a, b| a.1.histogram.is_some() == b.1.histogram.is_some())
             .try_for_each(|alike| self.append_alike(alike))
     }
 
     /// Appends samples of one kind.
-    fn append_alike(&self, part: &[(usize, LoadedSample)]) -> Result<(), String> {
+    fn append_alike(&self, part: &[(usize, LoadedSample)]) -> Result<(), TestRunError> {
         let histogram = |(series, sample): &(usize, LoadedSample)| {
             let h = sample.histogram.clone()?;
             Some(HistogramRow { series: self.refs[*series], t: sample.t, h })
@@ -101,29 +102,26 @@ impl TestStore {
         } else {
             self.store.append_histograms(&histograms)
         };
-        let refused = part.len() - stored.map_err(|e| e.to_string())?.stored;
+        let refused = part.len() - stored?.stored;
         if refused > 0 {
-            return Err(format!(
-                "{refused} samples were not stored: are there two of one series at one time?"
-            ));
+            return Err(TestRunError::Refused(refused));
         }
         let starts: Vec<StartRow> = part.iter().filter_map(start).collect();
         if !starts.is_empty() {
-            self.store.append_starts(&starts).map_err(|e| e.to_string())?;
+            self.store.append_starts(&starts)?;
         }
         Ok(())
     }
 }
 
-fn open(dir: &Path) -> Result<Arc<Store>, String> {
+fn open(dir: &Path) -> Result<Arc<Store>, StoreError> {
     let options = StoreOptions {
         dir: dir.to_owned(),
         wal_sync_interval_ms: 60_000,
         block_range_ms: 7_200_000,
         out_of_order_ms: 0,
     };
-    let (store, _) =
-        Store::open(options, Arc::new(NoSyncDisk(OsDisk)), &Metrics::default()).map_err(|e| e.to_string())?;
+    let (store, _) = Store::open(options, Arc::new(NoSyncDisk(OsDisk)), &Metrics::default())?;
     Ok(store)
 }
 
