@@ -102,6 +102,7 @@ impl ActiveRule {
     /// How many samples the latest evaluation produced; an alert counts as two.
     pub(crate) fn samples(&self, spent: Option<EvaluationCost>) -> usize {
         match &self.alerting {
+            // `ALERTS` and `ALERTS_FOR_STATE`, which Prometheus counts, too.
             Some(alerting) => 2 * alerting.alerts.iter().filter(|(_, a)| a.resolved_at.is_none()).count(),
             None => spent.map_or(0, |spent| spent.samples),
         }
@@ -112,11 +113,13 @@ impl ActiveRule {
         match outcome {
             Err(error) => {
                 let error = error.to_string();
+                // Logged once: a rule that fails does so at every evaluation.
                 if self.health != RuleHealth::Err(error.clone()) {
-                    tracing::warn!(rule = %self.rule.name, %error, "evaluating a rule failed");
+                    tracing::warn!(target: "rules", rule = %self.rule.name, %error, "the evaluation of a rule failed; correct the rule or the series that it reads");
                 }
                 self.health = RuleHealth::Err(error);
             }
+            // The evaluation succeeded, but its rows are still invalid.
             Ok(()) if complete && self.alerting.as_ref().is_some_and(|a| a.alerts.in_error()) => {}
             Ok(()) => self.health = RuleHealth::Ok,
         }
@@ -126,6 +129,7 @@ impl ActiveRule {
     pub(crate) fn on_time(&mut self, tools: &StepContext, now: TimeMs) -> StepCounts {
         let mut tally = StepCounts::default();
         let Some(alerting) = &mut self.alerting else { return tally };
+        // A little in the past: a sample that came just now may still keep the alert from firing.
         if let Err(error) = alerting.advance(&self.rule.name, tools, now - TIMER_SLACK_MS, false) {
             tally.failures += 1;
             self.note(Err(error), true);
@@ -142,10 +146,12 @@ impl ActiveRule {
         now: TimeMs,
     ) -> Vec<AlertNotification> {
         let Some(alerting) = &mut self.alerting else { return Vec::new() };
+        // Before the URL is made: this is asked for every rule that wakes.
         if alerting.next_send() > now {
             return Vec::new();
         }
         let url = format!("{}{}", url.trim_end_matches('/'), graph_link(&self.rule.expr.link, 1));
+        // With evaluation times, alerts are sent with the time of the evaluation, as in Prometheus.
         let at = alerting.send_slot.take().unwrap_or(now);
         let due = alerting.alerts.take_due(at);
         let one = |due: DueAlert| {
@@ -175,6 +181,7 @@ impl ActiveRule {
         }
         let hash = self.key.hash64();
         let mut changes = Vec::new();
+        // The rule itself is saved with its first alert; most rules never have one.
         if self.saved_key.replace(hash) != Some(hash) {
             changes.extend(alert_persistence::rule(&self.key));
         }

@@ -60,11 +60,14 @@ impl ActiveGroup {
     /// Tells a rule that reads `ALERTS` how far the rules before it are. `writes`: samples are
     /// being written in this step.
     fn follow(&mut self, r: usize, writes: bool) {
+        // Only the rules before it: as in Prometheus, a rule sees what those above it wrote for the
+        // same evaluation time.
         let (front, rest) = self.rules.split_at_mut(r);
         let Some(alerting) = rest[0].alerting.as_mut().filter(|alerting| alerting.awaits_rules()) else {
             return;
         };
         let slots = front.iter().filter_map(ActiveRule::next_slot);
+        // Samples that are being written now are not in the answer yet.
         let since = if writes { TimeMs::MAX } else { self.wrote };
         alerting.follow(Behind { before: slots.min().unwrap_or(TimeMs::MAX), since });
     }
@@ -116,6 +119,7 @@ impl ActiveRules {
     ) -> Result<(), RulesError> {
         let expander =
             TemplateExpander::new(external_labels, &self.options.external_url, self.ports.query.clone());
+        // All alerting parts first: a bad template must be found before anything changes.
         let mut parts = Vec::new();
         for group in &groups {
             for rule in &group.rules {
@@ -124,6 +128,7 @@ impl ActiveRules {
             }
         }
         let keys = RuleKey::all(&groups);
+        // Together, so that all rules of a reload begin in one tick and see the same data.
         self.ports.views.begin_install_batch();
         let applied = self.install(&groups, &keys).map(|origins| {
             self.expander = Arc::new(expander);
@@ -131,6 +136,7 @@ impl ActiveRules {
             self.adopt(groups, keys, parts, origins, now);
             self.ports.views.set_recorded_rules(self.past());
         });
+        // After an error, too: the batch must not stay open.
         self.ports.views.end_install_batch();
         applied
     }
@@ -149,6 +155,8 @@ impl ActiveRules {
             group.rules.iter().enumerate().map(move |(r, running)| ((g, r), &running.key))
         });
         let (places, old): (Vec<_>, Vec<_>) = running.unzip();
+        // By all rules at once: which rule continues which depends on the others when several are
+        // alike.
         let ancestors = match_rules(&old, keys);
         let rules = groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
         let mut origins = Vec::new();
@@ -156,6 +164,7 @@ impl ActiveRules {
         let mut changes = Vec::new();
         for ((group, rule), ancestor) in rules.zip(ancestors) {
             let old = ancestor.map(|(at, _)| places[at]).filter(|place| self.is_kind(*place, rule));
+            // A rewritten rule has another expression, so its view cannot stay.
             let same = ancestor.is_some_and(|(_, kinship)| kinship != RuleMatch::Rewritten);
             if same && old.is_some_and(|place| self.keeps_view(place, group, rule)) {
                 origins.push(RuleOrigin { old, view: None });
@@ -163,6 +172,7 @@ impl ActiveRules {
             }
             let spec = view_of(group, rule);
             if let Some(view) = old.and_then(|place| self.changing_view(place, rule, &spec)) {
+                // Later, when all installations have succeeded: a replaced plan cannot be put back.
                 changes.push((view, spec));
                 origins.push(RuleOrigin { old, view: None });
                 continue;
@@ -170,9 +180,12 @@ impl ActiveRules {
             match self.ports.views.install(spec) {
                 Ok(view) => {
                     installed.push(view);
+                    // A recording rule has no state but its view, so with a new view it is a new
+                    // rule.
                     origins.push(RuleOrigin { old: old.filter(|_| rule.alert.is_some()), view: Some(view) });
                 }
                 Err(error) => {
+                    // Completely or not at all: the views of before still run.
                     for view in installed.into_iter() {
                         self.ports.views.remove(view);
                     }
@@ -198,9 +211,11 @@ impl ActiveRules {
 
     fn keeps_view(&self, (g, r): (usize, usize), group: &RuleGroup, rule: &Rule) -> bool {
         let old = &self.groups[g];
+        // The query offset shifts what a view reads, for alerts as well.
         let asks = |group: &RuleGroup| group.query_offset;
         let grid = |group: &RuleGroup| (group.interval, group.limit);
         let same = old.rules[r].rule.expr == rule.expr && asks(&old.group) == asks(group);
+        // The view of an alert is continuous; interval and limit are applied by its states.
         same && (rule.alert.is_some() || grid(&old.group) == grid(group))
     }
 
@@ -208,6 +223,8 @@ impl ActiveRules {
     /// be replaced.
     fn changing_view(&self, (g, r): (usize, usize), rule: &Rule, spec: &ViewSpec) -> Option<ViewId> {
         let running = &self.groups[g].rules[r];
+        // Other series have another past: the old ones must end with stale markers, which only a
+        // new view does.
         let same_series = (&running.rule.name, &running.rule.labels) == (&rule.name, &rule.labels);
         let may = rule.alert.is_none() && same_series && self.ports.views.can_replace(running.view, spec);
         may.then_some(running.view)
@@ -224,6 +241,7 @@ impl ActiveRules {
         let mut old = BTreeMap::new();
         let mut gone = BTreeSet::new();
         for (g, group) in std::mem::take(&mut self.groups).into_iter().enumerate() {
+            // All groups count as gone until they are found in the new set.
             gone.insert(group.counters.key);
             old.extend(group.rules.into_iter().enumerate().map(|(r, rule)| ((g, r), rule)));
         }
@@ -236,6 +254,7 @@ impl ActiveRules {
                 let Some(((key, part), origin)) = sources.next() else { break };
                 let mut kept = origin.old.and_then(|place| old.remove(&place));
                 if let Some(kept) = kept.as_mut().filter(|kept| kept.key != key) {
+                    // The saved states are under the old key; a restart would not find them.
                     kept.move_saved(Some(key.clone()), &mut changes);
                 }
                 rules.push(match (kept, origin.view) {
@@ -245,6 +264,7 @@ impl ActiveRules {
                         fresh.push(running.id);
                         running
                     }
+                    // Cannot happen: a rule without a running one has a view.
                     (None, None) => continue,
                 });
             }
@@ -269,6 +289,8 @@ impl ActiveRules {
         for (g, group) in self.groups.iter_mut().enumerate() {
             self.slots.insert((group.counters.next_slot(), g));
             for (r, running) in group.rules.iter_mut().enumerate() {
+                // Remembered, because the set is searched by the old time when the rule gets
+                // another one.
                 running.wake = running.next_wake();
                 self.positions.insert(running.id, (g, r));
                 self.wakeups.insert((running.wake, running.id));
@@ -288,6 +310,8 @@ impl ActiveRules {
     ) -> ActiveRule {
         let old = running.alerting.take();
         running.rule = rule.clone();
+        // With evaluation times the rule keeps the rows itself, so a change of the mode needs a
+        // snapshot.
         let in_slots = |part: &Option<AlertingRule>| part.as_ref().is_some_and(AlertingRule::in_slots);
         let anew = view.is_some() || in_slots(&part) != in_slots(&old);
         if anew {
@@ -307,6 +331,7 @@ impl ActiveRules {
                 running.view = view;
                 running.tap = self.tap(&running);
             }
+            // A new tap begins with a snapshot.
             None if anew => self.tap_again(&mut running),
             None => {}
         }
@@ -319,6 +344,7 @@ impl ActiveRules {
     }
 
     fn tap(&self, running: &ActiveRule) -> TapId {
+        // A recording rule shows only whether it works; its rows would be copied for nothing.
         let outcome_only = running.alerting.is_none();
         let sink = RuleSink { events: self.events.clone(), rule: running.id, outcome_only };
         self.ports.views.tap(running.view, Box::new(sink))
@@ -361,7 +387,7 @@ impl ActiveRules {
         if let Some(alerting) = &mut running.alerting
             && let Err(error) = alerting.writer.write(&*self.ports.store, now, &[])
         {
-            tracing::warn!(rule = %running.rule.name, %error, "ending the ALERTS series of a removed rule failed");
+            tracing::warn!(target: "rules", rule = %running.rule.name, %error, "the ALERTS series of a removed rule cannot be ended; they disappear with the lookback");
         }
     }
 
@@ -385,8 +411,9 @@ impl ActiveRules {
 
     /// Saves `changes` and all alerts that have changed. Returns a number to wait for.
     fn keep(&mut self, mut changes: Vec<MapChange>, now: TimeMs) -> u64 {
-        let rules = self.groups.iter_mut().flat_map(|group| &mut group.rules);
-        rules.for_each(|running| changes.extend(running.take_changes(now)));
+        for rule in self.groups.iter_mut().flat_map(|group| &mut group.rules) {
+            changes.extend(rule.take_changes(now));
+        }
         self.ports.memory.save(changes)
     }
 
@@ -396,7 +423,10 @@ impl ActiveRules {
         let _span = tracing::debug_span!(target: "rules", "rules", t = now).entered();
         // What was written in a step counts as written before the next one.
         for g in std::mem::take(&mut self.wrote) {
-            self.groups.get_mut(g).into_iter().for_each(|group| group.wrote = now);
+            // A reload may have removed the group meanwhile.
+            if let Some(group) = self.groups.get_mut(g) {
+                group.wrote = now;
+            }
         }
         let DrainedRuleEvents { events, lagging, told } = self.events.take();
         tracing::debug!(target: "rules", events = events.len(), lagging = lagging.len(), "events of views arrive");
@@ -506,7 +536,8 @@ impl ActiveRules {
     fn resubscribe(&mut self, id: RuleId) {
         let Some((g, r)) = self.positions.get(&id).copied() else { return };
         let running = &self.groups[g].rules[r];
-        tracing::warn!(rule = %running.rule.name, "the rules thread lags behind: starting again from a snapshot");
+        // Nothing is lost, and what to do about it is shown by the durations of the groups.
+        tracing::info!(target: "rules", rule = %running.rule.name, "the rules thread is behind, so a rule continues from a snapshot");
         self.ports.views.untap(running.tap);
         let tap = self.tap(running);
         self.groups[g].rules[r].tap = tap;

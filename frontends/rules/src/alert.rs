@@ -27,6 +27,7 @@ impl AlertTiming {
     /// The first evaluation time of the group at or after `t`.
     pub(super) fn slot_from(&self, t: TimeMs) -> TimeMs {
         let interval = self.interval.max(1);
+        // Rounded up; `rem_euclid`, because times before 1970 are negative.
         t + (-t).rem_euclid(interval)
     }
 
@@ -141,9 +142,12 @@ impl Alert {
     /// When the state changes without an event.
     pub(super) fn next_transition(&self, timing: &AlertTiming) -> Option<TimeMs> {
         match self.state {
+            // Nothing is known of its condition, so it neither fires nor ends by a timer.
             AlertState::Pending | AlertState::Firing if self.awaiting_row => None,
             AlertState::Pending => Some(self.active_at + timing.for_duration),
             AlertState::Firing => self.keep_firing_since.map(|s| s + timing.keep_firing_for),
+            // Kept after its end, so that Alertmanager hears of the end more than once, as in
+            // Prometheus.
             AlertState::Inactive => self.resolved_at.map(|r| r + RESOLVED_RETENTION_MS + 1),
         }
     }
@@ -156,6 +160,7 @@ impl Alert {
         if self.awaiting_row || !(self.state == AlertState::Firing || over) {
             return None;
         }
+        // Strictly later than the delay, as Prometheus compares it.
         let again = |sent: TimeMs| timing.slot_from(sent + timing.resend_delay + 1);
         Some(self.last_sent_at.map_or(TimeMs::MIN, again))
     }

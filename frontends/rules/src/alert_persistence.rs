@@ -92,7 +92,7 @@ pub struct SavedRuleAlerts {
 }
 
 fn bytes<T: Serialize>(value: &T) -> Option<Vec<u8>> {
-    codec::encode(value).inspect_err(|error| tracing::error!(%error, "an alert is too large to be kept")).ok()
+    codec::encode(value).inspect_err(|error| tracing::error!(target: "rules", %error, "an alert is too large to be saved, a restart forgets it; shorten its labels or annotations")).ok()
 }
 
 /// Saves the rule.
@@ -110,6 +110,7 @@ pub fn alert(rule: u64, labels: &Labels, alert: Option<&Alert>, now: TimeMs) -> 
     let key = bytes(&SavedAlertKey::Alert(rule, labels.clone()))?;
     let Some(alert) = alert else { return Some((key, None)) };
     let record = SavedAlert {
+        // An alert whose row has not come since the last restart was last seen before that one.
         at: if alert.awaiting_row { alert.last_seen_at } else { now },
         row: alert.row.clone(),
         state: STATES.iter().position(|s| *s == alert.state).unwrap_or_default() as u8,
@@ -131,13 +132,19 @@ pub fn read(entries: &MapEntries) -> Vec<SavedRuleAlerts> {
         match codec::decode(key) {
             Ok(SavedAlertKey::Rule(hash)) => match codec::decode(value) {
                 Ok(rule) => drop(rules.insert(hash, SavedRuleAlerts { rule, alerts: Vec::new() })),
-                Err(error) => tracing::error!(%error, "a kept rule cannot be read; its alerts begin anew"),
+                Err(error) => {
+                    tracing::error!(target: "rules", %error, "a saved rule cannot be read, so its alerts begin again")
+                }
             },
             Ok(SavedAlertKey::Alert(hash, labels)) => match codec::decode::<SavedAlert>(value) {
                 Ok(record) => alerts.push((hash, labels, of_record(record))),
-                Err(error) => tracing::error!(%error, "a kept alert cannot be read; it begins anew"),
+                Err(error) => {
+                    tracing::error!(target: "rules", %error, "a saved alert cannot be read, so it begins again")
+                }
             },
-            Err(error) => tracing::error!(%error, "a kept key cannot be read"),
+            Err(error) => {
+                tracing::error!(target: "rules", %error, "an entry of the saved alerts cannot be read")
+            }
         }
     }
     for (hash, labels, alert) in alerts {

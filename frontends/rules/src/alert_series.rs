@@ -57,6 +57,7 @@ impl AlertSeriesWriter {
         let t = t.max(self.last.saturating_add(1));
         self.last = t;
         let mut values: BTreeMap<Labels, f64> =
+            // Stale unless a sample replaces it below: a series that has no sample any more ends.
             self.known.keys().map(|labels| (labels.clone(), STALE)).collect();
         values.extend(samples.iter().cloned());
         let mut columns: BTreeMap<u16, Vec<(u32, f64)>> = BTreeMap::new();
@@ -69,6 +70,7 @@ impl AlertSeriesWriter {
             let batch = self.batch(store, shard, t, &columns);
             lsn = lsn.max(Some(store.append(&batch)?.lsn));
         }
+        // By bits: a stale marker is a NaN, and no NaN equals another.
         self.known.retain(|labels, _| values.get(labels).is_some_and(|v| v.to_bits() != STALE.to_bits()));
         Ok(lsn)
     }
@@ -113,6 +115,8 @@ impl AlertSeriesWriter {
             group: store.open_group(key, shard),
             layout: Arc::new(ColumnLayout { slots: Vec::new() }),
         });
+        // The same layout as long as the alerts are the same: then a batch is stored as a column of
+        // numbers.
         if share.layout.slots != slots {
             share.layout = Arc::new(ColumnLayout { slots });
         }

@@ -152,6 +152,7 @@ impl AlertStates {
 
     /// An Alertmanager has accepted an alert as it was handed out.
     pub fn mark_delivered(&mut self, told: &DeliveredAlert) {
+        // The alert may have ended and begun again since it was sent.
         let is_it = |a: &&mut Alert| (a.fired_at, a.resolved_at) == (told.fired_at, told.resolved_at);
         if let Some(alert) = self.active.get_mut(&told.labels).filter(is_it)
             && alert.delivered_at < Some(told.sent)
@@ -189,10 +190,14 @@ impl AlertStates {
     pub fn restore_from_series(&mut self, alerts: Vec<AlertFromSeries>, now: TimeMs, grace: i64) {
         let hold = self.timing.for_duration;
         for old in alerts {
+            // How long it still had to be pending when it was last seen.
             let remaining = hold - (old.seen_at - old.active_at);
             let active_at = match old.firing || remaining <= 0 {
                 true => old.active_at,
+                // Almost due: without the grace period it would fire before its row has come even
+                // once.
                 false if remaining < grace && hold >= grace => now + grace - hold,
+                // The outage does not count towards `for`, as in Prometheus.
                 false => old.active_at + (now - old.seen_at),
             };
             let state = if old.firing { AlertState::Firing } else { AlertState::Pending };
@@ -210,6 +215,7 @@ impl AlertStates {
     /// Alerts whose row has not come end at `t` (or are kept firing by `keep_firing_for`). Those
     /// known only from series are dropped: they may belong to another rule.
     pub fn end_awaited(&mut self, t: TimeMs) {
+        // They never had a row, so nobody was told of them here.
         self.restored.clear();
         let awaited: Vec<Labels> =
             self.active.iter().filter(|(_, a)| a.awaiting_row).map(|(l, _)| l.clone()).collect();
@@ -268,13 +274,18 @@ impl AlertStates {
         }
         let mut touched: Vec<Labels> = remove.iter().filter_map(|row| self.drop_row(row)).collect();
         for row in upsert {
+            // A template in a label may have given the row another alert than before; the old one
+            // then lost its row.
             touched.extend(self.drop_row(&row.row).filter(|old| *old != row.alert));
             let holders = self.rows_by_alert.entry(row.alert.clone()).or_default();
             holders.push(row.row.clone());
+            // Counted at the second row, not the third, so that the sum is the number of alerts
+            // with a conflict.
             self.conflicts += usize::from(holders.len() == 2);
             touched.push(row.alert.clone());
             self.rows.insert(row.row, (row.alert, row.value));
         }
+        // Rows stay as they are: the next answer may remove one of the two, and then all is known.
         if self.conflicts > 0 {
             self.failed = true;
             return Err(EvaluationError::SameLabels);
@@ -304,6 +315,7 @@ impl AlertStates {
     fn drop_row(&mut self, row: &Labels) -> Option<Labels> {
         let (alert, _) = self.rows.remove(row)?;
         if let Some(holders) = self.rows_by_alert.get_mut(&alert) {
+            // Asked before the removal: of two, one is left, which is no conflict.
             self.conflicts -= usize::from(holders.len() == 2);
             holders.retain(|r| r != row);
             if holders.is_empty() {
@@ -330,6 +342,7 @@ impl AlertStates {
             alert.row.clone_from(row);
             alert.last_seen_at = t;
             let awaited = std::mem::take(&mut alert.awaiting_row);
+            // Only then do the times change; a row that merely has another value costs no timer.
             if alert.keep_firing_since.take().is_some() || awaited {
                 self.schedule(labels);
             }
@@ -342,6 +355,7 @@ impl AlertStates {
             self.fired_and_resolved.push((labels.clone(), ended.clone()));
         }
         let known =
+            // An alert that is known from its series continues where it was.
             self.restored.remove(labels).unwrap_or_else(|| Alert::pending_since(Labels::default(), t));
         self.insert(labels.clone(), Alert { value, row: row.clone(), last_seen_at: t, ..known });
     }
@@ -350,8 +364,10 @@ impl AlertStates {
         let Some(alert) = self.active.get_mut(labels) else { return };
         match alert.state {
             AlertState::Inactive => return,
+            // Nobody was told of it, so no end must be sent.
             AlertState::Pending => return self.remove(labels),
             AlertState::Firing if self.timing.keep_firing_for > 0 => {
+                // The first time counts: it may be without a row in several answers.
                 alert.keep_firing_since.get_or_insert(t);
             }
             AlertState::Firing => {
@@ -370,6 +386,7 @@ impl AlertStates {
         if self.is_suspended() {
             return;
         }
+        // In the order of time: the firing of one alert may be due before the end of another.
         while let Some((due, labels)) = self.timers.first().cloned() {
             if due > t {
                 break;
@@ -378,6 +395,7 @@ impl AlertStates {
             let timing = self.timing;
             let Some(alert) = self.active.get_mut(&labels) else { continue };
             alert.due = None;
+            // Not before the condition was known again, and not in the future.
             let at = timing.happens_at(due).max(self.resumed_at).min(t);
             match alert.state {
                 AlertState::Pending => alert.fire(at),
@@ -430,6 +448,8 @@ impl AlertStates {
     /// since the last call is returned in both states.
     pub fn take_due(&mut self, now: TimeMs) -> Vec<DueAlert> {
         let timing = self.timing;
+        // Prometheus' `endsAt` of a firing alert: Alertmanager resolves it by itself if this server
+        // stops sending, and four chances are enough to be sure.
         let valid = now + 4 * timing.interval.max(timing.resend_delay);
         let brief = self.fired_and_resolved.drain(..).map(|(labels, alert)| {
             let ends_at = alert.resolved_at.unwrap_or(valid);
@@ -440,6 +460,8 @@ impl AlertStates {
             self.send_times.pop_first();
             let Some(alert) = self.active.get_mut(&labels) else { continue };
             alert.send_due = None;
+            // Counted as sent when it is handed out: a queue that is full loses it, and the next
+            // time of sending makes up for it.
             alert.last_sent_at = Some(now);
             let ends_at = alert.resolved_at.unwrap_or(valid);
             due.push(DueAlert { labels: labels.clone(), alert: alert.clone(), ends_at });
@@ -469,6 +491,8 @@ impl AlertStates {
     /// The error if there are too many alerts.
     pub fn over_limit(&self) -> Option<EvaluationError> {
         let limit = self.timing.limit;
+        // Ended alerts are kept only until their end is sent for the last time; they are no alerts
+        // of the rule any more.
         let count = self.active.values().filter(|a| a.state != AlertState::Inactive).count();
         (limit > 0 && count > limit).then_some(EvaluationError::LimitReached { limit, count })
     }

@@ -110,9 +110,12 @@ impl AlertingRule {
         resend_delay: i64,
         now: TimeMs,
     ) -> Result<AlertingRule, RulesError> {
+        // Labels are part of the key, because several alerts of a group may have the same name and
+        // differ only in `severity`.
         let static_labels: Vec<String> = rule.labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
         let key = format!("rule;{};{};{};{}", group.file, group.name, rule.name, static_labels.join(","));
         let in_slots = group.rhythm == EvaluationMode::Interval;
+        // A continuous alert is evaluated again as soon as `ALERTS` changes, so it needs no order.
         let behind = in_slots && views::alert_series::reads_alert_series(&rule.expr.plan);
         Ok(AlertingRule {
             alerts: AlertStates::new(timing(group, options, resend_delay)),
@@ -141,6 +144,7 @@ impl AlertingRule {
         self.awaiting = old.awaiting;
         if anew {
             self.alerts.await_all_rows();
+            // If rows were awaited already, their deadline stays.
             self.awaiting.get_or_insert_default();
         } else {
             self.condition_rows = old.condition_rows;
@@ -174,7 +178,9 @@ impl AlertingRule {
     fn slots_until(&self, t: TimeMs, answered: bool) -> TimeMs {
         match self.awaited_rules {
             None => t,
+            // Strictly later: at the same time the answer was made before the samples were written.
             Some(behind) if answered && t > behind.since => t.min(behind.before - 1),
+            // Not yet: an evaluation now would see the states of the time before.
             Some(_) => TimeMs::MIN,
         }
     }
@@ -182,6 +188,7 @@ impl AlertingRule {
     /// The whole answer at `t` was processed: rows that were not in it do not exist.
     fn answer_complete(&mut self, t: TimeMs) {
         let Some(awaiting) = &mut self.awaiting else { return };
+        // Alerts end at the first answer without them, not when waiting ends.
         let since = *awaiting.since.get_or_insert(t);
         if awaiting.until.is_none_or(|until| until <= t) {
             self.awaiting = None;
@@ -193,18 +200,22 @@ impl AlertingRule {
     fn alert_labels(&self, name: &str, tools: &StepContext, row: &Labels, value: f64, t: TimeMs) -> Labels {
         let row = &self.shown_labels.of(row);
         let mut labels = row.to_builder();
+        // An alert has the name of its rule, and the name of the metric would mix alerts of
+        // different metrics.
         labels.remove("__name__");
         let mut scope = None;
         for (name, template) in &self.labels {
             let text = match template {
                 AlertTemplate::Plain(text) => text.clone(),
                 dynamic => {
+                    // Made only if there is a template: most labels are plain.
                     let scope = scope.get_or_insert_with(|| tools.expander.scope(row, value, t));
                     tools.expander.expand(dynamic, scope)
                 }
             };
             labels.set(name.as_str(), text);
         }
+        // Last, so that no label of the rule can replace it.
         labels.set("alertname", name);
         labels.build()
     }
@@ -225,6 +236,8 @@ impl AlertingRule {
         let upsert = upsert.into_iter().map(row).collect();
         self.alerts.apply(t, upsert, remove)?;
         if let Some(error) = self.alerts.over_limit() {
+            // As in Prometheus, too many alerts are none: sending some of them would hide the
+            // others.
             self.alerts.clear();
             return Err(error);
         }
@@ -247,6 +260,7 @@ impl AlertingRule {
     /// Writes the `ALERTS` samples at `t`; nothing while states are suspended.
     fn write(&mut self, name: &str, store: &dyn AlertSeriesStore, t: TimeMs) -> Result<(), EvaluationError> {
         let samples = self.alerts.samples(name);
+        // While the condition cannot be evaluated, series neither go on nor end.
         if self.alerts.is_suspended() && !samples.is_empty() {
             return Ok(());
         }
@@ -294,6 +308,8 @@ impl AlertingRule {
                 let came: Vec<(Labels, f64)> = mirror.iter().map(|(row, v)| (row.clone(), *v)).collect();
                 self.has_answered = true;
                 self.alerts.resume_at(t);
+                // The states change at the next evaluation time, but restored alerts must know now
+                // that their row is there.
                 if self.awaiting.is_some() {
                     for (row, value) in came {
                         let alert = self.alert_labels(name, tools, &row, value, t);
@@ -317,6 +333,7 @@ impl AlertingRule {
                 // An answer with invalid rows counts once they are valid.
                 self.answer_complete(t);
             }
+            // An answer without changes after a failure: the condition is known again.
             (TapEvent::Progress { t }, _) => self.alerts.resume_at(t),
             (TapEvent::Notes { .. } | TapEvent::Failed { .. }, _) => {}
         }
@@ -338,6 +355,8 @@ impl AlertingRule {
         }
         let mut outcome = Ok(());
         let until = self.slots_until(t, answered);
+        // Only the latest of several evaluation times: those that were missed cannot be evaluated
+        // any more, as in Prometheus.
         if let Some((slot, _)) = self.slots.take(until).filter(|_| !self.alerts.is_evaluation_failing()) {
             match self.condition_rows.take() {
                 Some(mirror) => {
@@ -357,6 +376,8 @@ impl AlertingRule {
                 }
                 None => self.alerts.advance(slot),
             }
+            // Everything is written at an evaluation time, so nothing is left to be written as a
+            // change.
             self.alerts.take_changed();
             outcome = outcome.and(self.write(name, tools.store, slot));
         }
@@ -413,7 +434,7 @@ impl AlertingRule {
     /// Evaluating the condition failed at `t`.
     pub(crate) fn evaluation_failed(&mut self, name: &str, tools: &StepContext, t: TimeMs) {
         if let Err(error) = self.advance(name, tools, t - 1, false) {
-            tracing::warn!(rule = name, %error, "an alert's timers");
+            tracing::warn!(target: "rules", rule = name, %error, "the timers of an alert ran with an error; see the error of the rule on /api/v1/rules");
         }
         self.alerts.suspend();
     }

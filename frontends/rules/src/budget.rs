@@ -5,9 +5,10 @@
 //! calls of [`step`] into the syntax tree, and [`counted`] wraps the functions. Functions that read
 //! or create texts are our own.
 
+use super::function_error::{FunctionError, TemplateFunction};
 use super::functions::fail;
 use super::limits::{TEMPLATE_NESTING, TEMPLATE_STEPS, TEMPLATE_WORK_BYTES};
-use gotmpl::{TemplateError, Value, ValueFunc};
+use gotmpl::Value;
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub(crate) fn begin() {
 }
 
 /// Counts steps. Fails if none are left.
-pub(crate) fn steps(n: usize) -> Result<(), TemplateError> {
+pub(crate) fn steps(n: usize) -> Result<(), FunctionError> {
     let left = LEFT.get();
     let Some(steps) = left.steps.checked_sub(n) else {
         return Err(fail(format!("it takes more than {TEMPLATE_STEPS} steps: make it simpler")));
@@ -50,7 +51,7 @@ pub(crate) fn steps(n: usize) -> Result<(), TemplateError> {
 }
 
 /// Counts bytes that are read or created. Fails if none are left.
-pub(crate) fn bytes(n: usize) -> Result<(), TemplateError> {
+pub(crate) fn bytes(n: usize) -> Result<(), FunctionError> {
     let left = LEFT.get();
     let Some(bytes) = left.bytes.checked_sub(n) else {
         let most = TEMPLATE_WORK_BYTES >> 20;
@@ -63,13 +64,13 @@ pub(crate) fn bytes(n: usize) -> Result<(), TemplateError> {
 }
 
 /// Counts the cost of compiling a pattern and searching for it in a text.
-pub(crate) fn regex(pattern: &str, subject: &str) -> Result<(), TemplateError> {
+pub(crate) fn regex(pattern: &str, subject: &str) -> Result<(), FunctionError> {
     steps(REGEX_STEPS + pattern.len() + subject.len() / 64)
 }
 
 /// Wraps `function`: counts a step, the texts of its arguments, and the text or the rows of its
 /// result.
-pub(crate) fn counted(name: &'static str, function: ValueFunc) -> ValueFunc {
+pub(crate) fn counted(name: &'static str, function: TemplateFunction) -> TemplateFunction {
     let cost = if name == "query" { QUERY_STEPS } else { 1 };
     // The results of these functions may be large although their arguments are small.
     let makes_much = matches!(name, "query" | "args");
@@ -91,21 +92,21 @@ fn text_bytes(value: &Value) -> usize {
 }
 
 /// The function that the syntax tree calls.
-pub(crate) fn step(args: &[Value]) -> Result<Value, TemplateError> {
+pub(crate) fn step(args: &[Value]) -> Result<Value, FunctionError> {
     let n = args.first().and_then(Value::as_int).unwrap_or(1);
     steps(usize::try_from(n).unwrap_or(1))?;
     Ok(Value::String(Arc::from("")))
 }
 
 /// Counts a whole value that will be printed and perhaps escaped.
-pub(crate) fn escaped(value: &Value) -> Result<(), TemplateError> {
+pub(crate) fn escaped(value: &Value) -> Result<(), FunctionError> {
     let read = read(value)?;
     bytes(read.bytes * (ESCAPED - 1))
 }
 
 /// Counts the result of a verb of `printf` for a value: `widths` (width and precision) for every
 /// part of it, and its text.
-pub(crate) fn formatted(value: &Value, widths: usize) -> Result<(), TemplateError> {
+pub(crate) fn formatted(value: &Value, widths: usize) -> Result<(), FunctionError> {
     steps(1)?;
     let read = read(value)?;
     bytes(widths.saturating_mul(read.parts))?;
@@ -123,13 +124,13 @@ struct Size {
 
 /// Computes the size of a value and counts its bytes while doing so: a value that contains the same
 /// parts many times can be larger than memory.
-fn read(value: &Value) -> Result<Size, TemplateError> {
+fn read(value: &Value) -> Result<Size, FunctionError> {
     let mut size = Size::default();
     add(value, 0, &mut size)?;
     Ok(size)
 }
 
-fn add(value: &Value, depth: usize, size: &mut Size) -> Result<(), TemplateError> {
+fn add(value: &Value, depth: usize, size: &mut Size) -> Result<(), FunctionError> {
     if depth > TEMPLATE_NESTING {
         return Err(fail(format!("its values are nested deeper than {TEMPLATE_NESTING} levels")));
     }
@@ -150,7 +151,7 @@ fn add(value: &Value, depth: usize, size: &mut Size) -> Result<(), TemplateError
     }
 }
 
-fn count(own: usize, size: &mut Size) -> Result<(), TemplateError> {
+fn count(own: usize, size: &mut Size) -> Result<(), FunctionError> {
     bytes(own)?;
     size.parts += 1;
     size.bytes += own;

@@ -2,12 +2,13 @@
 //! counting their cost: all except `and` and `or`.
 
 use super::budget;
+use super::function_error::FunctionError;
 use super::functions::{fail, string, text, zero};
 use super::printing::{self, type_name};
-use gotmpl::{TemplateError, Value};
+use gotmpl::Value;
 use std::cmp::Ordering;
 
-type Outcome = Result<Value, TemplateError>;
+type Outcome = Result<Value, FunctionError>;
 type Function = fn(&[Value]) -> Outcome;
 
 /// The functions by name.
@@ -32,6 +33,8 @@ pub(crate) fn table() -> Vec<(&'static str, Function)> {
             [value] => Ok(Value::Bool(!value.is_truthy())),
             _ => Err(wrong_number("not", "1", a.len())),
         }),
+        // Templates of rules have no values that are functions, so every `call` is an error; it is
+        // here for Go's text of that error.
         ("call", |a| match a {
             [] => Err(wrong_number("call", "at least 1", 0)),
             [Value::Nil, ..] => Err(fail("call of nil")),
@@ -40,12 +43,14 @@ pub(crate) fn table() -> Vec<(&'static str, Function)> {
     ]
 }
 
-fn read(args: &[Value]) -> Result<(), TemplateError> {
+fn read(args: &[Value]) -> Result<(), FunctionError> {
+    // Counted before the work: a text of the allowed size could otherwise be escaped many times
+    // over.
     args.iter().try_for_each(budget::escaped)
 }
 
-fn wrong_number(name: &str, want: &str, got: usize) -> TemplateError {
-    fail(format!("wrong number of args for {name}: want {want} got {got}"))
+fn wrong_number(name: &str, want: &str, got: usize) -> FunctionError {
+    FunctionError::ArgumentCount(format!("wrong number of args for {name}: want {want} got {got}"))
 }
 
 fn printf(args: &[Value]) -> Outcome {
@@ -58,7 +63,7 @@ fn escaped(args: &[Value], escape: fn(&str) -> String) -> Outcome {
     Ok(text(escape(&printing::print(args))))
 }
 
-fn compared(name: &str, args: &[Value], holds: fn(&Value, &Value) -> Result<bool, TemplateError>) -> Outcome {
+fn compared(name: &str, args: &[Value], holds: fn(&Value, &Value) -> Result<bool, FunctionError>) -> Outcome {
     let [a, b] = args else { return Err(wrong_number(name, "2", args.len())) };
     read(args)?;
     holds(a, b).map(Value::Bool)
@@ -70,6 +75,7 @@ fn equal(args: &[Value]) -> Outcome {
     if rest.is_empty() {
         return Err(fail("missing argument for comparison"));
     }
+    // `eq a b c` is true if `a` equals any of the others, as in Go.
     for other in rest {
         if compared("eq", &[first.clone(), other.clone()], same)?.is_truthy() {
             return Ok(Value::Bool(true));
@@ -78,13 +84,14 @@ fn equal(args: &[Value]) -> Outcome {
     Ok(Value::Bool(false))
 }
 
-fn incompatible(a: &Value, b: &Value) -> TemplateError {
+fn incompatible(a: &Value, b: &Value) -> FunctionError {
     fail(format!("incompatible types for comparison: {} and {}", type_name(a), type_name(b)))
 }
 
 /// Whether two values are equal.
-fn same(a: &Value, b: &Value) -> Result<bool, TemplateError> {
+fn same(a: &Value, b: &Value) -> Result<bool, FunctionError> {
     match (a, b) {
+        // Before the types: nil may be compared with everything, and equals only itself.
         (Value::Nil, _) | (_, Value::Nil) => Ok(matches!((a, b), (Value::Nil, Value::Nil))),
         (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
         (Value::Float(a), Value::Float(b)) => Ok(a == b),
@@ -97,6 +104,7 @@ fn same(a: &Value, b: &Value) -> Result<bool, TemplateError> {
 }
 
 fn integers(a: &Value, b: &Value) -> Option<Ordering> {
+    // In 128 bits, because Go compares signed with unsigned numbers by their mathematical values.
     let wide = |value: &Value| match value {
         Value::Int(n) => Some(i128::from(*n)),
         Value::Uint(n) => Some(i128::from(*n)),
@@ -105,25 +113,27 @@ fn integers(a: &Value, b: &Value) -> Option<Ordering> {
     Some(wide(a)?.cmp(&wide(b)?))
 }
 
-fn less(a: &Value, b: &Value) -> Result<bool, TemplateError> {
+fn less(a: &Value, b: &Value) -> Result<bool, FunctionError> {
     let basic = |value: &Value| {
         matches!(value, Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) | Value::String(_))
     };
     match (a, b) {
         (Value::Float(a), Value::Float(b)) => Ok(a < b),
         (Value::String(a), Value::String(b)) => Ok(a < b),
+        // Booleans have no order in Go, although both are of one basic kind.
         (Value::Bool(_), Value::Bool(_)) => Err(fail("invalid type for comparison")),
         _ if !basic(a) || !basic(b) => Err(fail("invalid type for comparison")),
         _ => integers(a, b).map(|order| order == Ordering::Less).ok_or_else(|| incompatible(a, b)),
     }
 }
 
-fn less_or_equal(a: &Value, b: &Value) -> Result<bool, TemplateError> {
+fn less_or_equal(a: &Value, b: &Value) -> Result<bool, FunctionError> {
     Ok(less(a, b)? || same(a, b)?)
 }
 
 fn length(args: &[Value]) -> Outcome {
     let [of] = args else { return Err(wrong_number("len", "1", args.len())) };
+    // A time is a map here and a struct in Go, which has no length.
     let n = of.len().filter(|_| super::times::shown(of).is_none());
     let n = n.ok_or_else(|| match of {
         Value::Nil => fail("len of nil pointer"),
@@ -167,5 +177,5 @@ fn slice(args: &[Value]) -> Outcome {
     if let Some(n) = beyond.filter(|_| of.len().is_some()) {
         return Err(fail(format!("index out of range: {n}")));
     }
-    of.slice(from, to)
+    Ok(of.slice(from, to)?)
 }

@@ -13,6 +13,8 @@ pub(crate) fn count_steps(list: &mut ListNode) {
     let args = vec![identifier(pos, STEP), Expr::Number(pos, Number::Int(n as i64))];
     let command = CommandNode { pos, args };
     let pipe = PipeNode { pos, decl: Vec::new(), commands: vec![command], is_assign: false };
+    // One call for the whole list, not one per node: its cost is known when the template is read,
+    // and the calls themselves take time.
     list.nodes.insert(0, Node::Action(ActionNode { pos, pipe }));
 }
 

@@ -33,6 +33,7 @@ impl EvaluationGrid {
             return None;
         }
         let slot = self.last(t);
+        // Counted and skipped: Prometheus does not evaluate the past either.
         let missed = (slot - self.next) / self.interval;
         self.next = slot + self.interval;
         Some((slot, missed as u64))

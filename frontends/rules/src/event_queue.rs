@@ -4,7 +4,7 @@
 //! A worker pushes an event and returns. When the queue is full, the rule is marked as lagging and
 //! its sink closes: the manager taps the view again, gets a new snapshot, and counts the loss.
 
-use super::limits::INBOX_EVENTS;
+use super::limits::RULE_QUEUE_EVENTS;
 use engine::live::{Sink, TapEvent};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashSet, VecDeque};
@@ -77,6 +77,7 @@ impl RuleEventQueue {
         if idle && !waiting.nudged {
             self.arrived.wait_for(&mut waiting, limit);
         }
+        // In any case: whoever was woken for another reason looks at everything anyway.
         waiting.nudged = false;
     }
 
@@ -101,7 +102,7 @@ impl RuleEventQueue {
     /// process dies then, the alert is sent once more.
     pub fn mark_delivered(&self, told: DeliveredAlert) {
         let mut waiting = self.waiting.lock();
-        if waiting.delivered.len() < INBOX_EVENTS {
+        if waiting.delivered.len() < RULE_QUEUE_EVENTS {
             waiting.delivered.push(told);
         }
         drop(waiting);
@@ -110,10 +111,14 @@ impl RuleEventQueue {
 
     fn push(&self, rule: RuleId, event: TapEvent) -> bool {
         let mut waiting = self.waiting.lock();
+        // After one lost event the next ones are worth nothing: rows are changes of the rows
+        // before.
         if waiting.closed || waiting.lagging.contains(&rule) {
             return false;
         }
-        if waiting.events.len() >= INBOX_EVENTS {
+        // Never waits: the caller is a worker of the live runtime, and every view would wait with
+        // it.
+        if waiting.events.len() >= RULE_QUEUE_EVENTS {
             waiting.lagging.insert(rule);
             return false;
         }
@@ -137,6 +142,8 @@ pub struct RuleSink {
 impl Sink for RuleSink {
     fn push(&mut self, event: TapEvent) -> bool {
         let event = match event {
+            // A recording rule may have many thousands of rows, which the recorder writes without
+            // this queue.
             TapEvent::Snapshot { t, .. } | TapEvent::Delta { t, .. } if self.outcome_only => {
                 TapEvent::Progress { t }
             }

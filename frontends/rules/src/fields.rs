@@ -1,9 +1,10 @@
 //! Fields of a template's values, as Go evaluates them: a missing entry of a map of texts is "", a
 //! missing field of a struct is an error.
 
+use super::function_error::FunctionError;
 use super::functions::{fail, text};
 use super::times;
-use gotmpl::{TemplateError, Value};
+use gotmpl::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ pub(crate) fn is_root(map: &BTreeMap<Arc<str>, Value>) -> bool {
 }
 
 /// The function [`FIELD`].
-pub(crate) fn field(args: &[Value]) -> Result<Value, TemplateError> {
+pub(crate) fn field(args: &[Value]) -> Result<Value, FunctionError> {
     let [Value::String(place), of, names @ ..] = args else { return Err(fail("wrong number of args")) };
     let mut found = FieldValue { value: of.clone(), is_interface: false };
     for name in names.iter().filter_map(Value::as_str) {

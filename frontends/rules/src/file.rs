@@ -91,6 +91,7 @@ pub fn compiler(
     language: &dyn QueryLanguage,
 ) -> impl Fn(&str) -> Result<RuleExpression, QueryTextError> + '_ {
     move |text| {
+        // No range: a rule is evaluated at one time, and `step()` and `range()` are 0 in it.
         let plan = language.compile(text, None)?;
         let text = language.print(text)?;
         Ok(RuleExpression::promql(plan, text))
@@ -255,6 +256,7 @@ pub fn parse(
                 "give it a name",
             ));
         }
+        // Per file, as in Prometheus: two files may have groups of the same name.
         if !names.insert(group.name.value.clone()) {
             let what = format!("groupname: {:?} is repeated in the same file", group.name.value);
             return Err(reader.fault(
@@ -287,6 +289,7 @@ impl RuleFileReader<'_> {
 
     fn group(&mut self, raw: RawGroup) -> Result<RuleGroup, ConfigError> {
         let mut interval = self.duration(&raw.interval, self.defaults.interval)?;
+        // `interval: 0s` means the default, as in Prometheus.
         if interval == 0 {
             interval = self.defaults.interval;
         }
@@ -305,18 +308,22 @@ impl RuleFileReader<'_> {
             rules: Vec::new(),
         };
         for rule in raw.rules.unwrap_or_default() {
+            // The warning below belongs to the expression, not to the rule around it.
             let text = rule.value.expr.as_ref().or(rule.value.sql.as_ref());
             let place = text.map_or(rule.referenced, |text| text.referenced);
             let rule = self.rule(&raw.labels, backfill, rule)?;
             let dialect = Dialect::default();
             let queries = StoreQueries::Allowed;
+            // A warning, not an error: rules of Prometheus must load. The default dialect suffices,
+            // because features change results and not what can be maintained.
             if let Err(why) = check_live(&view_of(&group, &rule), dialect, queries) {
-                let what =
-                    format!("the expression cannot stand ({why}): it is asked from history every second");
+                let what = format!(
+                    "the expression cannot be kept current ({why}): it is evaluated from history every second"
+                );
                 self.warnings.push(self.fault(
                     place,
                     what,
-                    "it works, but not in the tick in which a sample comes; of subqueries only steps that are new or changed are asked",
+                    "it works, but not in the tick in which a sample comes; of subqueries only steps that are new or changed are evaluated",
                 ));
             }
             group.rules.push(rule);
@@ -328,6 +335,7 @@ impl RuleFileReader<'_> {
         match (raw.late_samples, &raw.lateness) {
             (LateSamplePolicy::Correct, text) => self.duration(text, LATENESS_MS).map(Some),
             (LateSamplePolicy::Keep, None) => Ok(None),
+            // Refused: whoever wrote it expects corrections, and would wait for them in vain.
             (LateSamplePolicy::Keep, Some(text)) => Err(self.fault(
                 text.referenced,
                 "'lateness' without `late_samples: correct` means nothing",
@@ -358,6 +366,8 @@ impl RuleFileReader<'_> {
                 "add `alert: Name` (to be notified) or `record: level:metric:operation` (to keep a series)",
             )),
             (Some(record), None) => {
+                // Only here: in a group with `backfill`, alerting rules are fine and have no
+                // history to compute.
                 let backfill = self.duration(&raw.backfill, group_backfill)?;
                 let rule = self.recording(place, record, &raw, labels)?;
                 Ok(Rule { backfill, ..rule })
@@ -374,6 +384,8 @@ impl RuleFileReader<'_> {
         labels: Vec<(String, String)>,
     ) -> Result<Rule, ConfigError> {
         let for_alerts = [("for", &raw.hold), ("keep_firing_for", &raw.keep_firing_for)];
+        // The order of checks is that of Prometheus, so that of several mistakes the same one is
+        // reported.
         for (field, value) in for_alerts {
             if let Some(value) = value {
                 let what = format!("invalid field '{field}' in recording rule");
@@ -385,6 +397,8 @@ impl RuleFileReader<'_> {
             return Err(self.fault(annotation.referenced, what, "only alerts have it: remove it"));
         }
         let name = &record.value;
+        // The name of a metric may be any UTF-8, but braces are almost always a selector that
+        // belongs into `expr`.
         if name.contains(['{', '}']) {
             let what = format!("braces present in the recording rule name; should it be in expr?: {name}");
             return Err(self.fault(record.referenced, what, "a name only; set labels under `labels`"));
@@ -416,6 +430,7 @@ impl RuleFileReader<'_> {
         if let Some(empty) = raw.annotations.keys().find(|k| k.is_empty()) {
             return Err(self.fault(place, format!("invalid annotation name: {empty:?}"), "give it a name"));
         }
+        // Labels of alerts are templates, too; those of recording rules are taken as they are.
         for text in raw.labels.values().chain(raw.annotations.values()) {
             self.template(&alert.value, &expr, text)?;
         }
@@ -445,6 +460,7 @@ impl RuleFileReader<'_> {
         };
         let compiled = compiled.map_err(|e| self.expression_fault(expr, &e))?;
         match compiled.plan.kind() {
+            // A scalar records one series without labels, as in Prometheus.
             ValueType::Scalar | ValueType::Vector => Ok(compiled),
             ValueType::Matrix => Err(self.fault(
                 expr.referenced,
@@ -472,6 +488,8 @@ impl RuleFileReader<'_> {
             fault.column = column;
             fault
         })?;
+        // A warning only: a label that is always empty is legal, and harmless until somebody reads
+        // the notification.
         let missing = lint::missing_labels_of(expr, &text.value);
         for label in missing {
             let what =
@@ -505,6 +523,7 @@ impl RuleFileReader<'_> {
 
 fn merged(group: &TextMap, rule: &TextMap) -> Vec<(String, String)> {
     let mut labels: BTreeMap<&String, &String> = group.iter().map(|(k, v)| (k, &v.value)).collect();
+    // The labels of a rule win over those of its group.
     labels.extend(rule.iter().map(|(k, v)| (k, &v.value)));
     labels.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect()
 }

@@ -4,16 +4,17 @@
 //! functions for links need the server and are added by [`super::template`].
 
 use super::budget;
+use super::function_error::{ArgumentType, FunctionError};
 use super::printing::{self, type_name};
 use super::rewriting::SHOW;
 use super::times;
-use gotmpl::{TemplateError, Value};
+use gotmpl::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::model::number::{not_finite, parse};
 
-type FunctionResult = Result<Value, TemplateError>;
+type FunctionResult = Result<Value, FunctionError>;
 type TemplateFunction = fn(&[Value]) -> FunctionResult;
 
 /// The name of the function to which method calls with arguments are rewritten.
@@ -65,8 +66,8 @@ pub(crate) fn table() -> Vec<(&'static str, TemplateFunction)> {
 }
 
 /// An error of template execution.
-pub(crate) fn fail(message: impl Into<String>) -> TemplateError {
-    TemplateError::Exec(message.into())
+pub(crate) fn fail(message: impl Into<String>) -> FunctionError {
+    FunctionError::Failed(message.into())
 }
 
 /// A string value.
@@ -78,24 +79,28 @@ pub(crate) fn text(s: impl AsRef<str>) -> Value {
 pub(crate) fn arguments<'a, const N: usize>(
     name: &str,
     args: &'a [Value],
-) -> Result<&'a [Value; N], TemplateError> {
-    args.try_into().map_err(|_| fail(format!("wrong number of args for {name}: want {N} got {}", args.len())))
+) -> Result<&'a [Value; N], FunctionError> {
+    let got = args.len();
+    let wrong =
+        |_| FunctionError::ArgumentCount(format!("wrong number of args for {name}: want {N} got {got}"));
+    args.try_into().map_err(wrong)
 }
 
 /// The text of an argument.
-pub(crate) fn string(value: &Value) -> Result<&str, TemplateError> {
+pub(crate) fn string(value: &Value) -> Result<&str, FunctionError> {
+    let wrong = |text: String| FunctionError::ArgumentType { expected: ArgumentType::Text, text };
     match value {
         Value::Nil => Ok(""),
         Value::Int(_) | Value::Bool(_) => {
-            Err(fail(format!("expected string; found {}", printing::text(value))))
+            Err(wrong(format!("expected string; found {}", printing::text(value))))
         }
         other => other
             .as_str()
-            .ok_or_else(|| fail(format!("wrong type for value; expected string; got {}", type_name(other)))),
+            .ok_or_else(|| wrong(format!("wrong type for value; expected string; got {}", type_name(other)))),
     }
 }
 
-fn number(value: &Value) -> Result<f64, TemplateError> {
+fn number(value: &Value) -> Result<f64, FunctionError> {
     match value {
         Value::Float(v) => Ok(*v),
         Value::Int(v) => Ok(*v as f64),
@@ -122,6 +127,7 @@ pub(crate) fn zero(value: &Value) -> Value {
 
 /// The text that an action prints.
 fn show(value: &Value) -> Value {
+    // Go would print `<no value>`; Prometheus sets `missingkey=zero`.
     if matches!(value, Value::Nil) { text("") } else { text(printing::text(value)) }
 }
 
@@ -136,6 +142,7 @@ pub(crate) fn general(v: f64, precision: usize) -> String {
     let digits = format!("{v:.*e}", precision - 1);
     let (mantissa, exponent) = digits.split_once('e').unwrap_or((&digits, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
+    // The two bounds of `%g`, in C as in Go.
     if exponent < -4 || exponent >= precision as i32 {
         return scientific(trim_zeros(mantissa), exponent);
     }
@@ -180,6 +187,7 @@ fn scale_up(mut v: f64) -> (f64, &'static str) {
 }
 
 fn humanize(v: f64) -> String {
+    // They would never reach the base, and have no prefix.
     if v == 0.0 || !v.is_finite() {
         return general(v, 4);
     }
@@ -192,6 +200,7 @@ fn humanize(v: f64) -> String {
 }
 
 fn humanize1024(v: f64) -> String {
+    // As in Prometheus, small numbers get no prefix here: there are none below `ki`.
     if v.abs() <= 1.0 || !v.is_finite() {
         return general(v, 4);
     }
@@ -206,6 +215,7 @@ fn humanize_duration(v: f64) -> String {
     if v == 0.0 {
         return format!("{}s", general(v, 4));
     }
+    // Below a second with a prefix (`5ms`), above it in units of time.
     if v.abs() < 1.0 {
         let (v, prefix) = scale_up(v);
         return format!("{}{prefix}s", general(v, 4));
@@ -233,6 +243,7 @@ fn humanize_timestamp(v: f64) -> String {
         return general(v, 4);
     }
     let ms = (v * 1000.0).round();
+    // Times beyond what a calendar can show are shown as numbers.
     let time = if ms.abs() < 1e17 { chrono::DateTime::from_timestamp_millis(ms as TimeMs) } else { None };
     let Some(time) = time else { return general(v, 4) };
     let fraction = match time.timestamp_subsec_millis() {
@@ -262,6 +273,7 @@ fn title(s: &str) -> String {
         } else {
             out.extend(c.to_uppercase());
         }
+        // Go's `strings.Title`, whose words these are: an apostrophe does not end one.
         inside = c.is_alphanumeric() || matches!(c, '_' | '\'') || (inside && c == '.');
     }
     out
@@ -273,6 +285,7 @@ fn split_host_port(s: &str) -> Option<(&str, &str)> {
     if let Some(inner) = host.strip_prefix('[') {
         return Some((inner.strip_suffix(']')?, port));
     }
+    // Several colons without brackets are an IPv6 address without a port.
     (!host.contains([':', '[', ']']) && !port.contains(['[', ']'])).then_some((host, port))
 }
 
@@ -282,6 +295,7 @@ fn strip_port(s: &str) -> String {
 
 fn strip_domain(s: &str) -> String {
     let (host, port) = split_host_port(s).unwrap_or((s, ""));
+    // An address has no domain, and its dots separate numbers.
     if host.parse::<std::net::IpAddr>().is_ok() {
         return s.to_owned();
     }
@@ -295,6 +309,7 @@ pub(crate) fn query_escape(s: &str) -> String {
     for byte in s.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte as char),
+            // As in forms; `%20` would be right in a path.
             b' ' => out.push('+'),
             _ => out.push_str(&format!("%{byte:02X}")),
         }
@@ -307,7 +322,7 @@ pub(crate) fn graph_link(expr: &str, tab: u8) -> String {
     format!("/graph?g0.expr={}&g0.tab={tab}", query_escape(expr))
 }
 
-fn pattern(text: &str) -> Result<regex::Regex, TemplateError> {
+fn pattern(text: &str) -> Result<regex::Regex, FunctionError> {
     let translated = storage::model::regex::translate(text).map_err(|e| fail(e.to_string()))?;
     regex::RegexBuilder::new(&translated)
         .size_limit(storage::limits::REGEX_BYTES)
@@ -329,10 +344,7 @@ fn replace_all(args: &[Value]) -> FunctionResult {
     let replacement = string(replacement)?;
     let subject = string(subject)?;
     budget::regex(regex, subject)?;
-    let regex = pattern(regex).map_err(|e| match e {
-        TemplateError::Exec(why) => fail(format!("regexp: Compile(`{regex}`): {why}")),
-        other => other,
-    })?;
+    let regex = pattern(regex).map_err(|error| fail(format!("regexp: Compile(`{regex}`): {error}")))?;
     let references = replacement.matches('$').count();
     let mut out = String::new();
     let mut copied = 0;
@@ -352,11 +364,12 @@ fn replace_all(args: &[Value]) -> FunctionResult {
 }
 
 fn first(args: &[Value]) -> FunctionResult {
+    let wrong = |text: String| FunctionError::ArgumentType { expected: ArgumentType::Rows, text };
     match &arguments::<1>("first", args)?[0] {
         Value::List(rows) if !rows.is_empty() => Ok(rows[0].clone()),
         Value::List(_) => Err(fail("first() called on vector with no elements")),
-        Value::Int(n) => Err(fail(format!("can't handle {n} for arg of type template.queryResult"))),
-        other => Err(fail(format!(
+        Value::Int(n) => Err(wrong(format!("can't handle {n} for arg of type template.queryResult"))),
+        other => Err(wrong(format!(
             "wrong type for value; expected template.queryResult; got {}",
             type_name(other)
         ))),
@@ -364,15 +377,19 @@ fn first(args: &[Value]) -> FunctionResult {
 }
 
 /// A row of a query's result.
-fn sample(row: &Value) -> Result<&Value, TemplateError> {
-    let wrong = || match row {
+fn sample(row: &Value) -> Result<&Value, FunctionError> {
+    let text = || match row {
         Value::String(text) => {
             format!("can't handle {} for arg of type *template.sample", printing::quoted(text, '"', false))
         }
         Value::Int(n) => format!("can't handle {n} for arg of type *template.sample"),
         other => format!("wrong type for value; expected *template.sample; got {}", type_name(other)),
     };
-    if row.field("Labels").is_some() { Ok(row) } else { Err(fail(wrong())) }
+    if ArgumentType::Row.fits(row) {
+        Ok(row)
+    } else {
+        Err(FunctionError::ArgumentType { expected: ArgumentType::Row, text: text() })
+    }
 }
 
 fn labels_of(row: &Value, name: &str) -> String {

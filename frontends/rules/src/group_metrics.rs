@@ -60,7 +60,7 @@ impl GroupMetrics {
         let counter = |name, help| metrics.counter(name, help, &labels);
         let gauge = |name, help| metrics.gauge(name, help, &labels);
         gauge("prometheus_rule_group_rules", "Rules in the group.").set(rules as f64);
-        gauge("prometheus_rule_group_interval_seconds", "Distance of the group's slots.")
+        gauge("prometheus_rule_group_interval_seconds", "Time between two evaluation times of the group.")
             .set(group.interval as f64 / 1000.0);
         GroupMetrics {
             slots: EvaluationGrid::new(group.interval, now),
@@ -71,11 +71,11 @@ impl GroupMetrics {
             ),
             iterations: counter(
                 "prometheus_rule_group_iterations_total",
-                "Slots of the group, missed or not.",
+                "Evaluation times of the group, missed or not.",
             ),
             missed: counter(
                 "prometheus_rule_group_iterations_missed_total",
-                "Slots of the group that passed without an evaluation.",
+                "Evaluation times of the group that passed without an evaluation.",
             ),
             last: gauge(
                 "prometheus_rule_group_last_evaluation_timestamp_seconds",
@@ -152,7 +152,8 @@ impl GroupMetrics {
         let mut samples = 0;
         for rule in rules {
             let spent = views.cost(rule.view);
-            for spent in spent.into_iter() {
+            // A view that has just been replaced has no cost yet.
+            if let Some(spent) = spent {
                 self.catch_up(rule, spent, durations);
             }
             took += rule.took(spent);

@@ -25,6 +25,7 @@ mod evaluation_grid;
 pub mod event_queue;
 mod fields;
 pub mod file;
+mod function_error;
 mod functions;
 mod group_metrics;
 pub mod limits;

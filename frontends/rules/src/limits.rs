@@ -37,7 +37,7 @@ pub const TEMPLATE_QUERY_ROWS: usize = 10_000;
 pub const TEMPLATE_QUERY_TIME: Duration = Duration::from_secs(10);
 /// Events of the live runtime that may wait for the rules thread. With more, a rule begins again
 /// from a snapshot.
-pub const INBOX_EVENTS: usize = 100_000;
+pub const RULE_QUEUE_EVENTS: usize = 100_000;
 /// How long the thread waits for events of the live runtime that are older than a timer, in ms: a
 /// tick that ends the condition must be processed before the timer fires. Several times the
 /// coalescing of ticks.

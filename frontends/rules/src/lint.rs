@@ -59,12 +59,15 @@ fn anything() -> PossibleLabels {
 fn carried(plan: &PlanNode) -> PossibleLabels {
     match &plan.op {
         PlanOp::Number(_) | PlanOp::Text(_) => PossibleLabels::Only(BTreeSet::new()),
+        // Functions may add labels (`label_replace`), and those that do not are not worth a list
+        // here.
         PlanOp::Instant(_) | PlanOp::Range { .. } | PlanOp::Call { .. } => anything(),
         PlanOp::Subquery { input, .. } | PlanOp::Negate(input) | PlanOp::Plus(input) => carried(input),
         PlanOp::Aggregate(aggregate) => {
             use engine::plan::AggregateOp as A;
             match aggregate.op {
                 A::Topk | A::Bottomk | A::Limitk | A::LimitRatio => carried(&aggregate.input),
+                // It adds the label that its parameter names.
                 A::CountValues => anything(),
                 _ => grouped(carried(&aggregate.input), &aggregate.grouping),
             }
@@ -80,6 +83,7 @@ fn carried(plan: &PlanNode) -> PossibleLabels {
             }
             match (binary.op, binary.matching.cardinality) {
                 (BinaryOp::And | BinaryOp::Unless, _) => l,
+                // Rows of both sides, or labels of the other side, may be in the answer.
                 (BinaryOp::Or, _) | (_, Cardinality::ManyToOne | Cardinality::OneToMany) => anything(),
                 _ => l,
             }

@@ -130,7 +130,12 @@ impl RuleManager {
     pub fn stop(&self) {
         self.events.close();
         match &self.works {
-            Works::Thread(thread) => thread.lock().take().into_iter().for_each(|thread| drop(thread.join())),
+            Works::Thread(thread) => {
+                if let Some(thread) = thread.lock().take() {
+                    // A panic of the thread was logged when it happened.
+                    let _ = thread.join();
+                }
+            }
             Works::Caller(_) => self.turn(),
         }
     }

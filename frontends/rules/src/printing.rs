@@ -6,10 +6,11 @@
 
 use super::budget;
 use super::fields::is_root;
+use super::function_error::FunctionError;
 use super::functions::general;
 use super::times;
 use engine::types::go_text::push_quoted;
-use gotmpl::{TemplateError, Value};
+use gotmpl::Value;
 use std::fmt::Write;
 use storage::model::number;
 
@@ -40,6 +41,7 @@ pub(crate) fn print(args: &[Value]) -> String {
     let mut out = String::new();
     let is_text = |value: &Value| matches!(value, Value::String(_));
     for (at, arg) in args.iter().enumerate() {
+        // The rule of Go's `Sprint`, which differs from that of `Sprintln`.
         if at > 0 && !is_text(arg) && !is_text(&args[at - 1]) {
             out.push(' ');
         }
@@ -64,6 +66,7 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
         Value::Float(_) => "float64",
         Value::String(_) => "string",
         Value::List(_) => "template.queryResult",
+        // Label sets; the engine has one kind of map, and Go's types are told by what is in it.
         Value::Map(map) if map.values().all(|v| matches!(v, Value::String(_))) => "map[string]string",
         Value::Map(_) => "map[string]interface {}",
         Value::Function(_) => "func()",
@@ -75,6 +78,7 @@ impl Spec {
         if verb == 'T' {
             return self.pad(out, type_name(value));
         }
+        // A time or a duration is a map here, and has a text of its own in Go.
         if let Some(shown) = times::shown(value).filter(|_| "vsxXq".contains(verb)) {
             return self.value(out, verb, shown);
         }
@@ -95,6 +99,8 @@ impl Spec {
                 }
                 out.push(']');
             }
+            // The data of a template is a struct in Go, which prints its fields in the order of
+            // their declaration.
             Value::Map(map) if is_root(map) => {
                 out.push('{');
                 for (at, name) in ["Labels", "ExternalLabels", "ExternalURL", "Value"].iter().enumerate() {
@@ -113,12 +119,14 @@ impl Spec {
                 }
                 out.push(']');
             }
+            // Go reports a verb that does not fit its value in the text, and goes on.
             Value::Nil => drop(write!(out, "%!{verb}(<nil>)")),
             other => drop(write!(out, "%!{verb}({}={})", type_name(other), text(other))),
         }
     }
 
     fn pad(self, out: &mut String, text: &str) {
+        // The width counts characters, not bytes, in Go, too.
         let missing = self.width.unwrap_or(0).saturating_sub(text.chars().count());
         let padding = |c: &str| c.repeat(missing);
         if self.minus {
@@ -131,6 +139,7 @@ impl Spec {
     }
 
     fn string(self, out: &mut String, verb: char, text: &str) {
+        // A precision cuts a text to that many characters.
         let end = self.precision.and_then(|most| text.char_indices().nth(most)).map_or(text.len(), |c| c.0);
         let cut = &text[..end];
         match verb {
@@ -174,6 +183,7 @@ impl Spec {
         let least = match (self.precision, self.width) {
             (Some(0), _) if n == 0 => return Spec { zero: false, ..self }.pad(out, ""),
             (Some(precision), _) => precision,
+            // Zeros fill the width behind the sign, so the sign takes one place of it.
             (None, Some(width)) if self.zero && !self.minus => width - usize::from(signed && width > 0),
             _ => 0,
         };
@@ -240,13 +250,15 @@ fn pointed(digits: &str) -> String {
 pub(crate) fn quoted(text: &str, quote: char, ascii: bool) -> String {
     let shown = |c: char| !c.is_control() && (c.is_ascii() || !ascii);
     let mut out = String::from(quote);
-    text.chars().for_each(|c| push_quoted(&mut out, c, quote, shown));
+    for c in text.chars() {
+        push_quoted(&mut out, c, quote, shown);
+    }
     out.push(quote);
     out
 }
 
 /// `printf`.
-pub(crate) fn printf(format: &str, args: &[Value]) -> Result<String, TemplateError> {
+pub(crate) fn printf(format: &str, args: &[Value]) -> Result<String, FunctionError> {
     let mut read = Reading { rest: format, args, next: 0, reordered: false, good_index: true };
     let mut out = String::new();
     while let Some(at) = read.rest.find('%') {
@@ -255,6 +267,7 @@ pub(crate) fn printf(format: &str, args: &[Value]) -> Result<String, TemplateErr
         read.verb(&mut out)?;
     }
     out.push_str(read.rest);
+    // With explicit indexes Go does not complain of arguments that are left over.
     if !read.reordered && read.next < args.len() {
         let extra = args[read.next..].iter().map(|arg| match arg {
             Value::Nil => "<nil>".to_owned(),
@@ -280,12 +293,13 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Parses what follows a `%` and writes it.
-    fn verb(&mut self, out: &mut String) -> Result<(), TemplateError> {
+    fn verb(&mut self, out: &mut String) -> Result<(), FunctionError> {
         self.good_index = true;
         let mut spec = self.flags();
         let mut behind_index = self.index();
         if self.skip('*') {
             let width = self.number_argument();
+            // A negative width means to the left, as in C.
             spec.minus |= width.is_some_and(|n| n < 0);
             spec.zero &= width.is_none_or(|n| n >= 0);
             spec.width = width.map(|n| n.unsigned_abs() as usize);
@@ -293,6 +307,7 @@ impl Reading<'_> {
             behind_index = false;
         } else {
             spec.width = self.number();
+            // `%[1]5d` is wrong: the index belongs before the verb or a `*`.
             self.good_index &= !(behind_index && spec.width.is_some());
         }
         if self.rest.len() > 1 && self.skip('.') {

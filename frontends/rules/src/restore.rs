@@ -56,7 +56,7 @@ impl AlertRestore<'_> {
     /// then rules also continue the series of their alerts.
     pub(crate) fn run(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], kept: Option<&MapEntries>) {
         let mut living = self.living().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the ALERTS series of before the restart could not be read");
+            tracing::warn!(target: "rules", %error, "the ALERTS series of before the restart cannot be read; they end, and alerts without a saved state begin again");
             Vec::new()
         });
         let active: HashSet<&Labels> = groups
@@ -66,6 +66,8 @@ impl AlertRestore<'_> {
             .flat_map(|a| a.alerts.iter())
             .map(|(labels, _)| labels)
             .collect();
+        // Alerts that run already write their own series; a rule that is new in a reload must not
+        // take them.
         living.retain(|series| !active.contains(&series.alert));
         match kept {
             Some(entries) => self.resume(groups, wanted, entries, &living),
@@ -80,6 +82,7 @@ impl AlertRestore<'_> {
         let mut all = Vec::new();
         for name in [ALERTS, ALERTS_FOR_STATE] {
             let newest = self.ports.store.newest(&[Matcher::equal("__name__", name)], from, self.now)?;
+            // A stale marker as the newest sample: the alert ended before the restart.
             all.extend(newest.into_iter().filter(|(_, _, v)| !is_stale(*v)).map(|(series, t, value)| {
                 OpenAlertSeries {
                     alert: series.filter(|n| n != "__name__" && n != "alertstate"),
@@ -112,6 +115,7 @@ impl AlertRestore<'_> {
             let Some((at, _)) = ancestor else { continue };
             let mut alerts = std::mem::take(&mut past[at].alerts);
             alerts.retain_mut(|(labels, alert)| {
+                // The series are written at every evaluation, the saved state only when it changes.
                 alert.last_seen_at = alert.last_seen_at.max(seen.get(labels).copied().unwrap_or(TimeMs::MIN));
                 self.is_recent(alert)
             });
@@ -125,11 +129,13 @@ impl AlertRestore<'_> {
 
     /// Whether the outage was short enough for the state to be still valid.
     fn is_recent(&self, alert: &Alert) -> bool {
+        // Ended alerts are restored whatever their age: their end may still have to be sent.
         alert.state == AlertState::Inactive || self.now - alert.last_seen_at <= self.options.outage_tolerance
     }
 
     /// When alerts without rows end.
     fn patience(&self, groups: &[ActiveGroup], (g, _): RulePosition) -> TimeMs {
+        // Twice the interval, because a target may be scraped as seldom as the group is evaluated.
         self.now + (2 * groups[g].group.interval).max(RESTART_PATIENCE_MS)
     }
 
@@ -143,8 +149,10 @@ impl AlertRestore<'_> {
             for place in owners.of(&series.alert) {
                 restored.entry(*place).or_default().push(AlertFromSeries {
                     alert: series.alert.clone(),
+                    // The value of `ALERTS_FOR_STATE` is the time, in whole seconds.
                     active_at: (series.value * 1000.0).round() as TimeMs,
                     seen_at: series.t,
+                    // An older firing series is of an earlier life of the alert.
                     firing: firing.get(&series.alert).is_some_and(|at| *at >= series.t),
                 });
             }
@@ -211,6 +219,7 @@ impl AlertOwners {
 
 /// Whether an alert may be one of this rule.
 fn owns(rule: &Rule, alert: &Labels) -> bool {
+    // What a template makes of a label is not known before its row comes.
     let fixed = rule.labels.iter().filter(|(_, v)| !v.contains("{{"));
     fixed.into_iter().all(|(name, value)| alert.get(name).unwrap_or("") == value)
 }

@@ -21,11 +21,11 @@ use storage::model::number::general;
 /// arguments, the name, and the arguments.
 pub(crate) const CALL: &str = "__call";
 /// Separates the position of a call from those of its arguments.
-pub(crate) const BETWEEN_PLACES: &str = "\0";
+pub(crate) const POSITION_SEPARATOR: &str = "\0";
 /// The function that prints the value of an action.
 pub(crate) const SHOW: &str = "__show";
 /// Functions whose results depend on more than their arguments.
-const LOOKING: [&str; 2] = ["query", "now"];
+const TIME_DEPENDENT: [&str; 2] = ["query", "now"];
 
 /// Rewrites a syntax tree.
 pub(crate) struct TemplateRewriter<'a> {
@@ -98,14 +98,18 @@ impl<'a> TemplateRewriter<'a> {
     pub(crate) fn tree(&mut self, executing: &str, list: &mut ListNode) {
         executing.clone_into(&mut self.executing);
         self.variables = Variables::default();
+        // Every definition has its own data, and no variables of the one that calls it.
         self.variables.declare("$".into());
         self.list(list);
     }
 
     fn list(&mut self, list: &mut ListNode) {
         let declared = self.variables.names.len();
-        list.nodes.iter_mut().for_each(|node| self.node(node));
+        for node in &mut list.nodes {
+            self.node(node);
+        }
         self.variables.truncate(declared);
+        // Last, because it inserts calls of our own, which must not be rewritten.
         count_steps(list);
     }
 
@@ -114,6 +118,7 @@ impl<'a> TemplateRewriter<'a> {
             Node::List(list) => self.list(list),
             Node::Action(action) => {
                 self.pipe(&mut action.pipe);
+                // An action that declares a variable prints nothing.
                 if action.pipe.decl.is_empty() {
                     let args = vec![Expr::Identifier(action.pos, SHOW.into())];
                     action.pipe.commands.push(CommandNode { pos: action.pos, args });
@@ -121,11 +126,16 @@ impl<'a> TemplateRewriter<'a> {
             }
             Node::If(branch) | Node::With(branch) => self.branch(branch),
             Node::Range(branch) => {
+                // The condition of a `range` is outside of it, but cannot contain a `break`.
                 self.ranges += 1;
                 self.branch(branch);
                 self.ranges -= 1;
             }
-            Node::Template(call) => call.pipe.iter_mut().for_each(|pipe| self.pipe(pipe)),
+            Node::Template(call) => {
+                if let Some(pipe) = &mut call.pipe {
+                    self.pipe(pipe);
+                }
+            }
             Node::Define(define) => self.list(&mut define.body),
             Node::Break(pos) if self.ranges == 0 => self.refuse(*pos, "{{break}} outside {{range}}".into()),
             Node::Continue(pos) if self.ranges == 0 => {
@@ -139,14 +149,21 @@ impl<'a> TemplateRewriter<'a> {
         let declared = self.variables.names.len();
         self.pipe(&mut branch.pipe);
         self.list(&mut branch.body);
-        branch.else_body.iter_mut().for_each(|body| self.list(body));
+        if let Some(body) = &mut branch.else_body {
+            self.list(body);
+        }
         self.variables.truncate(declared);
     }
 
     fn pipe(&mut self, pipe: &mut PipeNode) {
-        pipe.commands.iter_mut().for_each(|command| self.command(command));
+        for command in &mut pipe.commands {
+            self.command(command);
+        }
+        // `:=` declares after its value was evaluated; `=` needs a variable that exists.
         if !pipe.is_assign {
-            pipe.decl.iter().cloned().for_each(|name| self.variables.declare(name));
+            for name in &pipe.decl {
+                self.variables.declare(name.clone());
+            }
         }
         let unknown = pipe.decl.iter().find(|name| !self.variables.is_function(name)).cloned();
         if let Some(name) = unknown {
@@ -157,6 +174,7 @@ impl<'a> TemplateRewriter<'a> {
     fn command(&mut self, command: &mut CommandNode) {
         method_call(command);
         let context = command_text(command);
+        // Before the arguments are rewritten: Go shows the text as it was written.
         let place = self.place(command.pos, &context);
         if let Some(Expr::Identifier(pos, name)) = command.args.first() {
             let pos = *pos;
@@ -164,14 +182,20 @@ impl<'a> TemplateRewriter<'a> {
             self.function(pos, &name);
             let places: Vec<String> =
                 command.args[1..].iter().map(|arg| self.place(arg.pos(), &text_of(arg))).collect();
-            command.args[1..].iter_mut().for_each(|arg| self.expr(arg));
+            for arg in &mut command.args[1..] {
+                self.expr(arg);
+            }
             if !is_lazy(&name) {
-                let places = [vec![place], places].concat().join(BETWEEN_PLACES);
+                // The position of each argument, because an argument of the wrong type is reported
+                // at its own.
+                let places = [vec![place], places].concat().join(POSITION_SEPARATOR);
                 command.args[0] = Expr::Identifier(pos, CALL.into());
                 command.args.splice(1..1, [string(pos, &places), string(pos, &name)]);
             }
         } else {
-            command.args.iter_mut().for_each(|arg| self.expr(arg));
+            for arg in &mut command.args {
+                self.expr(arg);
+            }
         }
     }
 
@@ -191,6 +215,7 @@ impl<'a> TemplateRewriter<'a> {
             Expr::Chain(pos, inner, fields) => {
                 let pos = *pos;
                 let fields = std::mem::take(fields);
+                // Go names the last operand of what the field is taken of.
                 let (last, last_context) = last_of(inner);
                 let place = self.place(last, &last_context);
                 self.expr(inner);
@@ -200,8 +225,9 @@ impl<'a> TemplateRewriter<'a> {
             Expr::Field(pos, fields) => {
                 let pos = *pos;
                 let fields = std::mem::take(fields);
-                let behind = if fields.len() > 1 { fields[0].len() + 1 } else { 0 };
-                let place = self.place(Pos { offset: pos.offset + behind, ..pos }, &context);
+                // Go names the position of the last but one field.
+                let skipped = if fields.len() > 1 { fields[0].len() + 1 } else { 0 };
+                let place = self.place(Pos { offset: pos.offset + skipped, ..pos }, &context);
                 *expr = self.fields(pos, &place, Expr::Dot(pos), &fields);
             }
             Expr::Variable(pos, name, fields) => {
@@ -227,14 +253,19 @@ impl<'a> TemplateRewriter<'a> {
     }
 
     fn function(&mut self, pos: Pos, name: &str) {
-        self.is_time_dependent |= LOOKING.contains(&name);
+        // Even in a branch that never runs: the text must only be expanded again too often, never
+        // too seldom.
+        self.is_time_dependent |= TIME_DEPENDENT.contains(&name);
         if self.fault.is_some() || self.functions.iter().any(|k| k == name) {
             return;
         }
+        // Our own functions are no suggestion.
         let offered: Vec<&String> = self.functions.iter().filter(|k| !k.starts_with("__")).collect();
         let fix = super::yaml::suggestion(name, &offered);
         self.refuse(pos, format!("function {name:?} not defined"));
-        self.fault.iter_mut().for_each(|fault| fix.clone_into(&mut fault.fix));
+        if let Some(fault) = &mut self.fault {
+            fault.fix = fix;
+        }
     }
 
     fn refuse(&mut self, pos: Pos, what: String) {

@@ -55,6 +55,8 @@ impl RuleKey {
 
     /// A hash of the key, used on disk.
     pub fn hash64(&self) -> u64 {
+        // A hash of labels, because theirs is fixed by the format on disk; one of Rust's standard
+        // library may change with the compiler, and all alerts would be forgotten.
         let nth = self.duplicate_index.to_string();
         let fixed = [
             ("file", &self.file),
@@ -84,6 +86,8 @@ pub enum RuleMatch {
 pub fn match_rules(old: &[&RuleKey], new: &[RuleKey]) -> Vec<Option<(usize, RuleMatch)>> {
     let mut found = vec![None; new.len()];
     let mut taken = vec![false; old.len()];
+    // From the strictest, over all rules, before a looser one: otherwise a rule with a changed
+    // expression could take the state of the one that is still there unchanged.
     match_by(old, new, &mut taken, &mut found, RuleMatch::Same, |k| {
         (&k.file, &k.group, &k.name, &k.labels, &k.expr)
     });
@@ -103,6 +107,7 @@ fn match_by<'a, K: Eq + Hash>(
     part: impl Fn(&'a RuleKey) -> K,
 ) {
     let mut free: HashMap<K, VecDeque<usize>> = HashMap::new();
+    // A queue for each key, so that equal rules continue each other in the order of the file.
     for (at, key) in old.iter().enumerate().filter(|(at, _)| !taken[*at]) {
         free.entry(part(key)).or_default().push_back(at);
     }

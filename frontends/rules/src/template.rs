@@ -11,9 +11,10 @@ use super::TemplateQueryError;
 use super::budget::{self, counted};
 use super::builtins;
 use super::fields::{self, FIELD};
+use super::function_error::{ArgumentType, FunctionError, FunctionTable, TemplateFunction, for_engine};
 use super::functions::{self, fail, label_map, text};
 use super::limits::{TEMPLATE_BYTES, TEMPLATE_ITERATIONS, TEMPLATE_QUERY_ROWS};
-use super::rewriting::{BETWEEN_PLACES, CALL, TemplateRewriter, unbalanced};
+use super::rewriting::{CALL, POSITION_SEPARATOR, TemplateRewriter, unbalanced};
 use gotmpl::parse::ListNode;
 use gotmpl::{TemplateError, Value};
 use std::cell::Cell;
@@ -106,9 +107,15 @@ impl TemplateExpander {
         let shown = url.clone();
         functions.insert("externalURL".into(), Arc::new(move |_: &[Value]| Ok(text(&shown))));
         functions.insert("pathPrefix".into(), Arc::new(move |_: &[Value]| Ok(text(&path))));
-        let callable = functions.clone();
-        functions.insert(CALL.to_owned(), Arc::new(move |args: &[Value]| call(&callable, args)));
-        TemplateExpander { functions, external_labels: label_map(external_labels), external_url: url }
+        let mut for_templates: gotmpl::FuncMap =
+            functions.iter().map(|(name, function)| (name.clone(), for_engine(function.clone()))).collect();
+        let by_call: TemplateFunction = Arc::new(move |args: &[Value]| call(&functions, args));
+        for_templates.insert(CALL.to_owned(), for_engine(by_call));
+        TemplateExpander {
+            functions: for_templates,
+            external_labels: label_map(external_labels),
+            external_url: url,
+        }
     }
 
     /// Checks a text; `name` is that of the rule.
@@ -160,7 +167,8 @@ impl TemplateExpander {
                             other => other.to_string(),
                         };
                         let error = format!("error executing template {}: {why}", actions.name);
-                        tracing::warn!(%error, "expanding an alert's template failed");
+                        // Whoever wrote the rule must act; the alert itself is sent.
+                        tracing::warn!(target: "rules", %error, "a template of an alert cannot be expanded; correct it in the rule file");
                         format!("<error expanding template: {error}>")
                     }
                 }
@@ -196,8 +204,8 @@ impl std::fmt::Write for BoundedText {
     }
 }
 
-fn pure_functions() -> gotmpl::FuncMap {
-    let mut map = gotmpl::FuncMap::new();
+fn pure_functions() -> FunctionTable {
+    let mut map = FunctionTable::new();
     for (name, function) in functions::table() {
         map.insert(name.to_owned(), counted(name, Arc::new(function)));
     }
@@ -209,7 +217,7 @@ fn pure_functions() -> gotmpl::FuncMap {
     map
 }
 
-fn run_query(query: &dyn TemplateQuery, args: &[Value], t: TimeMs) -> Result<Value, TemplateError> {
+fn run_query(query: &dyn TemplateQuery, args: &[Value], t: TimeMs) -> Result<Value, FunctionError> {
     let expr = functions::string(&functions::arguments::<1>("query", args)?[0])?;
     let rows = query.query(expr, t).map_err(|e| fail(e.to_string()))?;
     if rows.len() > TEMPLATE_QUERY_ROWS {
@@ -239,7 +247,7 @@ fn build(
     let builtins = BUILTINS.map(str::to_owned);
     let known: Vec<String> = functions.keys().cloned().chain(builtins).collect();
     let empty = gotmpl::Template::new(MAIN).max_range_iters(TEMPLATE_ITERATIONS).funcs(functions);
-    let mut template = empty.parse(&whole).map_err(|e| parse_fault(&e))?;
+    let mut template = empty.parse(&whole).map_err(|e| parse_fault(&e, source))?;
     let trees: Vec<(String, ListNode)> = template
         .templates()
         .into_iter()
@@ -255,54 +263,38 @@ fn build(
 }
 
 /// Calls a function; the arguments are positions, name and arguments. Its errors have Go's texts.
-fn call(functions: &gotmpl::FuncMap, args: &[Value]) -> Result<Value, TemplateError> {
+fn call(functions: &FunctionTable, args: &[Value]) -> Result<Value, FunctionError> {
     let [Value::String(places), Value::String(name), args @ ..] = args else {
         return Err(fail("wrong number of args"));
     };
     let not_defined = || fail(format!("function {name:?} not defined"));
     let function = functions.get(&**name).ok_or_else(not_defined)?;
     function(args).map_err(|error| {
-        let why = match error {
-            TemplateError::Exec(why) => why,
-            other => other.to_string(),
-        };
-        let mut of_args = places.split(BETWEEN_PLACES);
+        let mut of_args = places.split(POSITION_SEPARATOR);
         let place = of_args.next().unwrap_or("");
-        if why.starts_with("wrong number of args") {
-            let place = place.split_once(" at <").map_or(place, |(before, _)| before);
-            fail(format!("{place} at <{name}>: {why}"))
-        } else if let Some(at) = misfit(args, &why) {
-            fail(format!("{}: {why}", of_args.nth(at).unwrap_or(place)))
-        } else {
-            fail(format!("{place}: error calling {name}: {why}"))
+        match error {
+            // Go finds a wrong number before it looks at the function, so it names only the call.
+            FunctionError::ArgumentCount(text) => {
+                let place = place.split_once(" at <").map_or(place, |(before, _)| before);
+                fail(format!("{place} at <{name}>: {text}"))
+            }
+            FunctionError::ArgumentType { expected, text } => {
+                let at = misfit(args, expected);
+                fail(format!("{}: {text}", of_args.nth(at).unwrap_or(place)))
+            }
+            FunctionError::Failed(text) => fail(format!("{place}: error calling {name}: {text}")),
         }
     })
 }
 
-/// The argument that has another type than the function expects, if an error says so.
-fn misfit(args: &[Value], why: &str) -> Option<usize> {
-    let words = [
-        "expected string;",
-        "wrong type for value; expected string;",
-        "can't handle",
-        "wrong type for value;",
-    ];
-    let of_type = words.iter().any(|word| why.starts_with(word));
-    let fits = |arg: &Value| {
-        if why.contains("expected string") {
-            matches!(arg, Value::String(_) | Value::Nil)
-        } else if why.contains("*template.sample") {
-            arg.field("Labels").is_some()
-        } else {
-            matches!(arg, Value::List(_))
-        }
-    };
+/// The first argument that does not have the type `expected`.
+fn misfit(args: &[Value], expected: ArgumentType) -> usize {
     // A function of a label and rows has the label first.
-    let from = if why.contains("expected string") || args.len() < 2 { 0 } else { 1 };
-    of_type.then(|| (from..args.len()).find(|at| !fits(&args[*at])).unwrap_or(0))
+    let from = if expected == ArgumentType::Text || args.len() < 2 { 0 } else { 1 };
+    (from..args.len()).find(|at| !expected.fits(&args[*at])).unwrap_or(0)
 }
 
-fn parse_fault(error: &TemplateError) -> TemplateSyntaxError {
+fn parse_fault(error: &TemplateError, source: &str) -> TemplateSyntaxError {
     let (line, column, what) = match error {
         TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. } => {
             (*line as u64, *col as u64, message.clone())
@@ -310,10 +302,10 @@ fn parse_fault(error: &TemplateError) -> TemplateSyntaxError {
         other => (1, PRELUDE.len() as u64 + 1, other.to_string()),
     };
     let shift = if line == 1 { PRELUDE.len() as u64 } else { 0 };
-    let fix = if what.contains("unclosed") {
-        "close the action with }}"
-    } else {
-        "see Go's text/template for the syntax"
+    let is_open = source.rfind("{{") > source.rfind("}}");
+    let fix = match error {
+        TemplateError::Lex { .. } if is_open => "close the action with }}",
+        _ => "see Go's text/template for the syntax",
     };
     TemplateSyntaxError { line, column: column.saturating_sub(shift).max(1), what, fix: fix.to_owned() }
 }

@@ -3,9 +3,10 @@
 //! `gotmpl` has no methods: a time is a map with the results of its methods without arguments, and
 //! `.Format` is rewritten to a call ([`super::template`]). Everything is in UTC, as in Prometheus.
 
+use super::function_error::FunctionError;
 use super::functions::{fail, text};
 use chrono::{DateTime, Datelike, Timelike, Utc};
-use gotmpl::{TemplateError, Value};
+use gotmpl::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::number::general;
@@ -22,6 +23,7 @@ pub(crate) fn shown(value: &Value) -> Option<&Value> {
 
 /// The Go type of a map that is a time or a duration.
 pub(crate) fn kind(map: &BTreeMap<Arc<str>, Value>) -> Option<&'static str> {
+    // Go's error texts name the type.
     let kind = if map.contains_key(MILLIS) { "*time.Time" } else { "*time.Duration" };
     map.contains_key(SHOWN).then_some(kind)
 }
@@ -31,7 +33,7 @@ fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
 }
 
 /// `v` seconds since 1970 as nanoseconds.
-fn nanos(v: f64) -> Result<i64, TemplateError> {
+fn nanos(v: f64) -> Result<i64, FunctionError> {
     if !v.is_finite() {
         return Err(fail("value is NaN or Inf"));
     }
@@ -47,7 +49,7 @@ fn nanos(v: f64) -> Result<i64, TemplateError> {
 }
 
 /// The time `v` seconds after 1970, to the millisecond.
-pub(crate) fn time(v: f64) -> Result<Value, TemplateError> {
+pub(crate) fn time(v: f64) -> Result<Value, FunctionError> {
     let millis = nanos(v)?.div_euclid(1_000_000);
     let t = moment(millis)?;
     Ok(map([
@@ -67,13 +69,14 @@ pub(crate) fn time(v: f64) -> Result<Value, TemplateError> {
     ]))
 }
 
-fn moment(millis: i64) -> Result<DateTime<Utc>, TemplateError> {
+fn moment(millis: i64) -> Result<DateTime<Utc>, FunctionError> {
     DateTime::from_timestamp_millis(millis).ok_or_else(|| fail("the time is too far away"))
 }
 
 /// A duration of `v` seconds. A value that does not fit becomes the smallest duration, as in Go.
-pub(crate) fn duration(v: f64) -> Result<Value, TemplateError> {
+pub(crate) fn duration(v: f64) -> Result<Value, FunctionError> {
     let nanos = v * 1e9;
+    // What the conversion gives on amd64; NaN, too.
     let nanos = if nanos.abs() < i64::MAX as f64 { nanos as i64 } else { i64::MIN };
     let shown = text(duration_text(nanos));
     let in_units = |unit: f64| Value::Float(nanos as f64 / unit);
@@ -99,6 +102,7 @@ fn duration_text(nanos: i64) -> String {
         _ => (1_000_000_000, "s"),
     };
     let whole = n / unit;
+    // All digits, of which the trailing zeros go.
     let fraction = format!("{:0width$}", n % unit, width = unit.ilog10() as usize);
     let fraction = fraction.trim_end_matches('0');
     let fraction = if n.is_multiple_of(unit) { String::new() } else { format!(".{fraction}") };
@@ -112,7 +116,7 @@ fn duration_text(nanos: i64) -> String {
 }
 
 /// A method with arguments: `Format` of a time.
-pub(crate) fn method(args: &[Value]) -> Result<Value, TemplateError> {
+pub(crate) fn method(args: &[Value]) -> Result<Value, FunctionError> {
     match args {
         [Value::String(name), receiver, Value::String(layout)] if &**name == "Format" => {
             match receiver.field(MILLIS) {

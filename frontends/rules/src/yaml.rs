@@ -63,6 +63,8 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
         ConfigError::whole(&name, format!("cannot be opened: {e}"), "check the path and its permissions")
     })?;
     let mut text = String::new();
+    // One byte more than allowed, to tell a file of exactly the limit from a larger one; and not by
+    // the size from the file system, which is zero for pipes and `/proc`.
     let mut limited = open.take(FILE_BYTES + 1);
     limited.read_to_string(&mut text).map_err(|e| {
         ConfigError::whole(&name, format!("cannot be read as UTF-8 text: {e}"), "save it as UTF-8")
@@ -86,6 +88,7 @@ pub fn parse_with<T: DeserializeOwned>(
     text: &str,
     known: &dyn Fn(&str) -> Vec<&'static str>,
 ) -> Result<T, ConfigError> {
+    // Prometheus takes an empty file as one without any key; the parser would miss a mapping.
     let empty = text.lines().all(|l| {
         let l = l.trim();
         l.is_empty() || l.starts_with('#') || l == "---"
@@ -128,6 +131,7 @@ fn explain(
     use serde_saphyr::Error as E;
     let mut error = error.without_snippet();
     let place = error.location().unwrap_or(Location::UNKNOWN);
+    // The position is that of the alias, where the value is used; what is wrong is inside.
     while let E::AliasError { error: inner, .. } = error {
         error = inner.without_snippet();
     }
@@ -151,6 +155,8 @@ fn explain(
         E::NullIntoString { .. } => {
             ("a value is missing".to_owned(), "write one, or \"\" for empty".to_owned())
         }
+        // Types that are read by hand report unknown fields with Prometheus' words. The list of
+        // known fields makes the same hint possible as for derived ones.
         E::Message { msg, .. } => match not_found(msg) {
             Some((field, kind)) => (format!("unknown field {field:?}"), suggestion(field, &known(kind))),
             None => (msg.clone(), String::new()),
@@ -192,6 +198,8 @@ fn strip_place(text: &str) -> String {
 pub fn suggestion<S: AsRef<str>>(word: &str, known: &[S]) -> String {
     let best = known.iter().map(|k| (distance(word, k.as_ref()), k.as_ref())).min();
     match best {
+        // At most half of the letters, or short words would get hints that have nothing to do with
+        // them.
         Some((d, name)) if d <= HINT_DISTANCE.min(word.len().div_ceil(2)) => {
             format!("did you mean {name:?}?")
         }
