@@ -190,6 +190,7 @@ impl Functions {
         }
         let of_columns = of_columns();
         for name in of_columns.iter().map(String::as_str) {
+            // Names that SQL has keep their meaning in SQL.
             scalar.entry(name.to_owned()).or_insert_with(|| Arc::new(ScalarUDF::from(OfColumn::new(name))));
         }
         scalar.insert("time_bucket".to_owned(), Arc::new(ScalarUDF::from(TimeBucket::new())));
@@ -203,6 +204,8 @@ impl Functions {
         }
         aggregate.insert(
             "string_agg".to_owned(),
+            // DataFusion's own counts no bytes: a text per row of a million rows is one text of all
+            // of them.
             Arc::new(AggregateUDF::from(BoundedTexts { inner: StringAgg::new() })),
         );
         aggregate

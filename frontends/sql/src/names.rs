@@ -47,9 +47,12 @@ impl StatementNames {
     /// The columns that the statement may mean of relation `name`, besides those that are known.
     /// `other` has the columns of relations that are not open.
     pub(crate) fn columns_of(&self, name: &str, other: &BTreeSet<String>) -> BTreeSet<String> {
+        // Unqualified names may belong to any relation. An alias or a column of a closed relation
+        // would otherwise become a label, and then be ambiguous for the planner.
         let own = |column: &&String| !self.aliases.contains(*column) && !other.contains(*column);
         let mut columns: BTreeSet<String> = self.unqualified.iter().filter(own).cloned().collect();
         let called = self.relations.get(name).into_iter().flatten();
+        // Also by the own name: `FROM up, up AS b` asks one relation under two names.
         for alias in called.chain([&name.to_owned()]) {
             columns.extend(self.qualified.get(alias).into_iter().flatten().cloned());
         }
@@ -64,6 +67,7 @@ impl StatementNames {
 
 /// As it is looked up: unquoted names are in lower case.
 pub(crate) fn folded(ident: &Ident) -> String {
+    // PostgreSQL's rule; metrics with capital letters need quotes.
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
 }
 
@@ -76,6 +80,7 @@ impl Visitor for StatementNames {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         for named in query.with.iter().flat_map(|with| &with.cte_tables) {
+            // `WITH x (a, b) AS …` names columns of results, too.
             self.aliases.extend(named.alias.columns.iter().map(|column| folded(&column.name)));
         }
         ControlFlow::Continue(())
@@ -98,6 +103,7 @@ impl Visitor for StatementNames {
                 | JoinOperator::FullOuter(c) => c,
                 _ => continue,
             };
+            // The names in USING are no expressions, so `pre_visit_expr` never sees them.
             if let JoinConstraint::Using(columns) = constraint {
                 self.unqualified.extend(columns.iter().filter_map(last).map(folded));
             }
@@ -140,12 +146,15 @@ impl Visitor for StatementNames {
 /// The names that are nearest to `name`, at most [`super::limits::SUGGESTIONS`].
 pub(crate) fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let wanted = name.to_ascii_lowercase();
+    // A third of the letters: with more, short names would be near to everything.
     let most = (wanted.len() / 3).max(1);
     let mut found: Vec<(usize, &str)> = all
         .filter_map(|other| {
             let lower = other.to_ascii_lowercase();
             let is_part =
                 wanted.len() > 2 && (lower.contains(&wanted) || wanted.contains(&lower)) && lower.len() > 2;
+            // A part of a name is the commonest mistake (`requests_total` for
+            // `http_requests_total`), and far away by Levenshtein.
             let distance = if is_part { 1 } else { distance(&wanted, &lower) };
             (distance <= most || is_part).then_some((distance, other))
         })
@@ -156,6 +165,7 @@ pub(crate) fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec
 
 /// Levenshtein's distance, of at most 64 bytes of each.
 fn distance(a: &str, b: &str) -> usize {
+    // The work is the product of the lengths, for each name that the server knows.
     let a = &a.as_bytes()[..a.len().min(64)];
     let b = &b.as_bytes()[..b.len().min(64)];
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -32,6 +32,7 @@ pub enum Format {
 impl Format {
     /// The format with this name, or of this media type.
     pub fn named(name: &str) -> Option<Format> {
+        // Without parameters: clients send `text/csv; charset=utf-8`.
         Some(match name.split(';').next().unwrap_or_default().trim() {
             "json" | "application/json" => Format::Json,
             "csv" | "text/csv" => Format::Csv,
@@ -96,6 +97,7 @@ impl<F: FnMut(Vec<u8>) -> Result<(), SqlError> + Send> AnswerWriter<F> {
                 let _ = write!(self.json, "]}},\"warnings\":{warnings},\"infos\":[]}}");
                 (self.emit)(self.json.into_bytes())
             }
+            // The names went out with the first rows.
             Format::Csv if self.head.is_empty() => Ok(()),
             Format::Csv => (self.emit)(self.head.into_bytes()),
             Format::Ndjson => {
@@ -125,6 +127,7 @@ impl<F: FnMut(Vec<u8>) -> Result<(), SqlError> + Send> AnswerWriter<F> {
 
     fn csv(&mut self, columns: &[ArrayRef], rows: usize) -> Result<(), SqlError> {
         let cells = columns.iter().map(Cells::of).collect::<Result<Vec<_>, _>>()?;
+        // The line of names goes out with the first rows; afterwards it is empty.
         let mut out = std::mem::take(&mut self.head);
         for row in 0..rows {
             for (i, column) in cells.iter().enumerate() {
@@ -133,6 +136,7 @@ impl<F: FnMut(Vec<u8>) -> Result<(), SqlError> + Send> AnswerWriter<F> {
                 }
                 column.csv(row, &mut out);
             }
+            // RFC 4180 has CRLF, and spreadsheets take it everywhere.
             out.push_str("\r\n");
         }
         (self.emit)(out.into_bytes())
@@ -141,6 +145,7 @@ impl<F: FnMut(Vec<u8>) -> Result<(), SqlError> + Send> AnswerWriter<F> {
     fn ndjson(&mut self, schema: &SchemaRef, columns: &[ArrayRef], rows: usize) -> Result<(), SqlError> {
         let cells = columns.iter().map(Cells::of).collect::<Result<Vec<_>, _>>()?;
         let names: Vec<String> =
+            // Quoted once for the answer, not for every row.
             schema.fields().iter().map(|f| serde_json::Value::from(f.name().as_str()).to_string()).collect();
         let mut out = String::new();
         for row in 0..rows {
@@ -166,6 +171,8 @@ impl<F: FnMut(Vec<u8>) -> Result<(), SqlError> + Send> AnswerWriter<F> {
             }
             self.json.push(']');
         }
+        // JSON is one value that clients can only use when it is complete, so all of it is held
+        // here; the other formats are sent as they are made.
         if self.json.len() > limits::JSON_BYTES {
             let error = format!("the answer has more than {} MiB as JSON", limits::JSON_BYTES / 1024 / 1024);
             return Err(
@@ -211,6 +218,8 @@ impl<F: FnMut(Vec<u8>) -> Result<(), SqlError> + Send> RowSink for AnswerWriter<
             Format::Ndjson => self.ndjson(&schema, batch.columns(), rows)?,
             Format::Arrow => {
                 let Some(arrow) = self.arrow.as_mut() else { return Ok(()) };
+                // The columns of a batch may have other names than those that were announced; the
+                // stream has one schema.
                 let renamed = RecordBatch::try_new(schema, batch.columns().to_vec()).map_err(internal)?;
                 arrow.write(&renamed).map_err(internal)?;
                 let bytes = std::mem::take(arrow.get_mut());
@@ -230,6 +239,8 @@ fn internal(e: impl std::fmt::Display) -> SqlError {
 pub fn type_name(kind: &DataType) -> &'static str {
     match kind {
         DataType::Boolean => "bool",
+        // Unsigned types have none in PostgreSQL: the next larger signed one holds all of their
+        // values.
         DataType::Int8 | DataType::Int16 | DataType::UInt8 => "int2",
         DataType::Int32 | DataType::UInt16 => "int4",
         DataType::Int64 | DataType::UInt32 | DataType::UInt64 => "int8",
@@ -268,6 +279,7 @@ impl<'a> Cells<'a> {
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
                 Cells::Integer(to(&DataType::Int64)?)
             }
+            // PostgreSQL has no unsigned integers; counts beyond 2^63 do not occur.
             DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
                 Cells::Integer(to(&DataType::Int64)?)
             }
@@ -326,6 +338,7 @@ impl<'a> Cells<'a> {
             return;
         };
         let is_number = match self {
+            // JSON has no NaN and no infinities: they are texts, as in the HTTP API of Prometheus.
             Cells::Float(array) => array.as_primitive::<Float64Type>().value(row).is_finite(),
             // Beyond 2^53 a reader that has floats only would change it.
             Cells::Integer(array) => array.as_primitive::<Int64Type>().value(row).unsigned_abs() <= 1 << 53,
@@ -340,6 +353,8 @@ impl<'a> Cells<'a> {
     }
 
     fn csv(&self, row: usize, out: &mut String) {
+        // NULL is an empty field. An empty text is one, too: CSV has no way to tell them apart that
+        // all readers know.
         if let Some(text) = self.text(row) {
             out.push_str(&quoted(&text));
         }
@@ -363,6 +378,7 @@ fn float(v: f64) -> String {
     if v.is_infinite() {
         return if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
+    // `ryu` writes whole numbers with `.0`, which a reader of integers would refuse.
     if v.fract() == 0.0 && v.abs() < 1e15 {
         return format!("{v:.0}");
     }

@@ -34,6 +34,8 @@ pub(crate) fn absorb(plan: LogicalPlan, context: &Arc<Context>, report: &mut Rep
         | LogicalPlan::SubqueryAlias(_) => false,
         _ => false,
     };
+    // From the top, so that the largest part possible is one plan. A part that depends on the query
+    // around it has no answer of its own.
     if can_be && !has_outer_references(&plan) {
         match bind::bind(&plan) {
             Ok(bound) => {
@@ -41,6 +43,7 @@ pub(crate) fn absorb(plan: LogicalPlan, context: &Arc<Context>, report: &mut Rep
                 return answered(&plan, Relation::of_bound(bound, context.clone()), report.plans.len());
             }
             Err(Refusal(why)) => {
+                // The same reason is often met again by each smaller part.
                 if !report.refusals.contains(&why) {
                     report.refusals.push(why);
                 }
@@ -48,6 +51,7 @@ pub(crate) fn absorb(plan: LogicalPlan, context: &Arc<Context>, report: &mut Rep
         }
     }
     let mapped = plan.map_children(|input| absorb(input, context, report).map(Transformed::yes))?;
+    // An answer has other qualifiers than the part it replaces.
     mapped.data.recompute_schema()
 }
 
@@ -65,6 +69,8 @@ fn answered(plan: &LogicalPlan, relation: Relation, number: usize) -> Result<Log
     let name = format!("plan{number}");
     let scan = LogicalPlanBuilder::scan(name.as_str(), provider_as_source(Arc::new(relation)), None)?;
     let columns = plan.schema().iter().enumerate().map(|(i, (qualifier, field))| {
+        // The columns of the answer are numbered and renamed here: two columns of a statement may
+        // have the same name under different qualifiers, which one relation cannot have.
         let column = Expr::Column(Column::new(Some(name.as_str()), format!("c{i}")));
         column.alias_qualified(qualifier.cloned(), field.name())
     });
@@ -80,6 +86,8 @@ pub(crate) fn extract_leaves(plan: LogicalPlan) -> Result<LogicalPlan> {
     }
     let names: Vec<(Option<TableReference>, String)> =
         plan.schema().iter().map(|(q, f)| (q.cloned(), f.name().clone())).collect();
+    // The nodes above refer to these expressions by the text they had; replacing a part of one must
+    // not rename its column.
     let keeps_names = matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_));
     let mut inputs: Vec<LogicalPlan> = plan.inputs().into_iter().cloned().collect();
     let mut exprs = Vec::new();
@@ -109,6 +117,7 @@ fn replace(expr: Expr, inputs: &mut [LogicalPlan]) -> Result<Transformed<Expr>> 
         }
         let columns: Vec<Column> = part.column_refs().into_iter().cloned().collect();
         let relation = columns.first().and_then(|column| column.relation.clone());
+        // One scan computes the number, so all its columns must be of that scan.
         let Some(relation) = relation.filter(|r| columns.iter().all(|c| c.relation.as_ref() == Some(r)))
         else {
             return Err(needs_metric(function.name()).into());
@@ -121,6 +130,7 @@ fn replace(expr: Expr, inputs: &mut [LogicalPlan]) -> Result<Transformed<Expr>> 
                 Transformed::no(e)
             })
         })?;
+        // The text is the name, so the same call at two places is computed once.
         let name = name.data.to_string();
         let mut is_found = false;
         for input in inputs.iter_mut() {
@@ -131,6 +141,7 @@ fn replace(expr: Expr, inputs: &mut [LogicalPlan]) -> Result<Transformed<Expr>> 
         if !is_found {
             return Err(needs_metric(function.name()).into());
         }
+        // `Jump`: what is inside the call is computed by the scan, and must not be replaced again.
         Ok(Transformed::new(Expr::Column(Column::new(Some(relation), name)), true, TreeNodeRecursion::Jump))
     })
 }
@@ -163,6 +174,8 @@ fn push(
                 TreeNodeRecursion::Continue,
             ))
         }
+        // These let a further column of their input through. An aggregate or a projection would
+        // not: above them the samples cannot be read any more.
         LogicalPlan::Filter(_) | LogicalPlan::Join(_) | LogicalPlan::Sort(_) | LogicalPlan::Window(_) => {
             let mut is_found = false;
             let mut inputs = Vec::new();

@@ -53,6 +53,7 @@ fn scalar_number(value: &ScalarValue) -> Option<f64> {
 /// A whole number.
 pub(crate) fn integer(expr: &Expr) -> Option<i64> {
     let value = number(expr)?;
+    // Far above 1e15 a float has no digits after the point, so any number would seem whole.
     (value.fract() == 0.0 && value.abs() < 1e15).then_some(value as i64)
 }
 
@@ -66,6 +67,7 @@ pub(crate) fn duration(expr: &Expr) -> Option<i64> {
         ScalarValue::IntervalDayTime(Some(v)) => {
             Some(i64::from(v.days) * 86_400_000 + i64::from(v.milliseconds))
         }
+        // A month has no fixed length; PromQL has no months either.
         ScalarValue::IntervalMonthDayNano(Some(v)) if v.months == 0 => {
             Some(i64::from(v.days) * 86_400_000 + v.nanoseconds / 1_000_000)
         }
@@ -80,9 +82,11 @@ fn milliseconds(ms: f64) -> Option<i64> {
 /// See [`duration`].
 pub(crate) fn duration_text(text: &str) -> Option<i64> {
     let text = text.trim();
+    // PromQL's notation first: `1m` is a minute there, also where SQL's words follow.
     if let Ok(ms) = parse_duration(text) {
         return Some(ms);
     }
+    // Grafana writes `$__interval` with decimals, which PromQL's durations do not have.
     if let Some(seconds) = text.strip_suffix('s').and_then(|n| n.parse::<f64>().ok()) {
         return milliseconds(seconds * 1000.0);
     }
@@ -98,6 +102,7 @@ pub(crate) fn duration_text(text: &str) -> Option<i64> {
             "hour" => 3_600_000.0,
             "day" => 86_400_000.0,
             "week" => 604_800_000.0,
+            // 365 days, as in PromQL. Months are missing on purpose, see above.
             "year" => 31_536_000_000.0,
             _ => return None,
         };
@@ -119,6 +124,7 @@ pub(crate) fn scalar_time(value: &ScalarValue) -> Option<TimeMs> {
     match value {
         ScalarValue::TimestampMillisecond(v, _) => *v,
         ScalarValue::TimestampSecond(v, _) => v.map(|v| v * 1_000),
+        // Rounded down also before 1970; a plain division would round towards it.
         ScalarValue::TimestampMicrosecond(v, _) => v.map(|v| v.div_euclid(1_000)),
         ScalarValue::TimestampNanosecond(v, _) => v.map(|v| v.div_euclid(1_000_000)),
         ScalarValue::Date32(v) => v.map(|days| i64::from(days) * 86_400_000),
@@ -137,6 +143,7 @@ fn time_text(text: &str) -> Option<TimeMs> {
         }
     }
     let date = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+    // Without a zone a time is in UTC: the answer must not depend on where the server runs.
     Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis())
 }
 
@@ -144,6 +151,7 @@ fn time_text(text: &str) -> Option<TimeMs> {
 /// literal.
 pub(crate) fn like_pattern(like: &Like) -> Option<String> {
     let pattern = text(&like.pattern)?;
+    // The default of PostgreSQL; standard SQL has none.
     let escape = like.escape_char.unwrap_or('\\');
     let mut out = String::new();
     if like.case_insensitive {
@@ -154,6 +162,8 @@ pub(crate) fn like_pattern(like: &Like) -> Option<String> {
         match c {
             '%' => out.push_str(".*"),
             '_' => out.push('.'),
+            // An escape at the end stands for itself instead of failing: PostgreSQL reports an
+            // error only for rows that get that far.
             c if c == escape => push_literal(&mut out, chars.next().unwrap_or(escape)),
             c => push_literal(&mut out, c),
         }
@@ -191,6 +201,8 @@ pub(crate) fn anchored(pattern: &str) -> String {
     let ends = pattern.ends_with('$') && !pattern.ends_with("\\$");
     let inner = pattern.strip_prefix('^').unwrap_or(pattern);
     let inner = if ends { inner.strip_suffix('$').unwrap_or(inner) } else { inner };
+    // Redundant `.*` are left out, so that `~ '^5..$'` is the plan of `=~"5.."`, and the index can
+    // use the literal begin of the pattern.
     let before = if from_start || inner.starts_with(".*") { "" } else { ".*" };
     let after = if ends || inner.ends_with(".*") && !inner.ends_with("\\.*") { "" } else { ".*" };
     format!("{before}{inner}{after}")

@@ -19,6 +19,8 @@ pub(crate) fn split(expr: &Expr) -> Vec<&Expr> {
             parts.extend(split(right));
             parts
         }
+        // An alias only names the condition; without this, `a AND b` under one would be one part
+        // that is neither a matcher nor a filter, and the whole statement would be refused.
         Expr::Alias(alias) => split(&alias.expr),
         other => vec![other],
     }
@@ -27,6 +29,8 @@ pub(crate) fn split(expr: &Expr) -> Vec<&Expr> {
 /// Adds a condition to the rows.
 pub(super) fn add(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(), Refusal> {
     match part {
+        // Subqueries first: they are not conditions on a row, so none of the later cases could take
+        // them.
         Expr::Exists(exists) => return member(rows, &exists.subquery.subquery, exists.negated, None),
         Expr::Not(inner) if matches!(inner.as_ref(), Expr::Exists(_)) => {
             if let Expr::Exists(exists) = inner.as_ref() {
@@ -34,6 +38,8 @@ pub(super) fn add(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(),
             }
         }
         Expr::InSubquery(inside) => {
+            // A set operator matches series by labels, never by their numbers, so `value IN (…)`
+            // has no plan.
             let Cell::Label(name) = cell(rows, &inside.expr, schema)? else {
                 return refused("IN (SELECT …) of something else than a label");
             };
@@ -51,6 +57,8 @@ pub(super) fn add(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(),
         Ok(Cell::Metric) => Some(METRIC_NAME.to_owned()),
         _ => None,
     };
+    // Before the numbers: a matcher makes the store read fewer series, a filter reads all and drops
+    // rows.
     if let Some(matchers) = label_matchers(part, &name_of) {
         return matched(rows, matchers);
     }
@@ -93,9 +101,13 @@ fn holds_over_nothing(rows: &Rows, part: &Expr, schema: &DFSchema) -> bool {
 /// Adds matchers to the only side. The sides of a join are filtered before it, or by a label that
 /// both have.
 fn matched(rows: &mut Rows, matchers: Vec<Matcher>) -> Result<(), Refusal> {
+    // With group_left and group_right the label belongs to one side only; a matcher on the other
+    // would drop series that the join needs.
     if rows.sides.len() > 1 && rows.joined != super::Joined::Same {
         return refused("a condition on a label of a join: filter before the join");
     }
+    // A matcher selects what is read, so it would act before the grouping: `sum by (job)` over
+    // fewer series is another number than a group left out.
     if rows.sides.iter().any(|side| side.computed || side.keys.is_some()) {
         return refused("a condition on a label after grouping: filter before it");
     }
@@ -110,6 +122,7 @@ pub(crate) fn label_matchers(part: &Expr, name_of: &dyn Fn(&Expr) -> Option<Stri
     let make = |name: String, op: MatchOp, value: String| Matcher::new(name, op, value).ok().map(|m| vec![m]);
     let regex = |negated: bool| if negated { MatchOp::NotRegex } else { MatchOp::Regex };
     match part {
+        // For PromQL a missing label and an empty one are the same, so NULL is the empty text.
         Expr::IsNull(inner) => make(name_of(inner)?, MatchOp::Equal, String::new()),
         Expr::IsNotNull(inner) => make(name_of(inner)?, MatchOp::NotEqual, String::new()),
         Expr::Like(like) => make(name_of(&like.expr)?, regex(like.negated), values::like_pattern(like)?),
@@ -118,6 +131,8 @@ pub(crate) fn label_matchers(part: &Expr, name_of: &dyn Fn(&Expr) -> Option<Stri
             in_list(name_of(&list.expr)?, &texts?, list.negated)
         }
         Expr::Not(inner) => {
+            // Only a single matcher can be turned: the opposite of two that both hold is "one of
+            // them does not", and matchers cannot be joined by "or".
             let [one] = label_matchers(inner, name_of)?.try_into().ok()?;
             let op = match one.op {
                 MatchOp::Equal => MatchOp::NotEqual,
@@ -139,6 +154,8 @@ fn in_list(name: String, texts: &[String], negated: bool) -> Option<Vec<Matcher>
 
 fn compared_label(binary: &BinaryExpr, name_of: &dyn Fn(&Expr) -> Option<String>) -> Option<Vec<Matcher>> {
     let BinaryExpr { left, op, right } = binary;
+    // `OR` is a matcher only as several values of one label (a regular expression with
+    // alternatives).
     if *op == Operator::Or {
         return any_value(binary, name_of);
     }
@@ -147,6 +164,7 @@ fn compared_label(binary: &BinaryExpr, name_of: &dyn Fn(&Expr) -> Option<String>
         all.extend(label_matchers(right, name_of)?);
         return Some(all);
     }
+    // Other operators are not turned: in `'a.*' ~ job` the label would be the pattern.
     // The label may stand on either side of an equality.
     let (label, value) = match values::text(right) {
         Some(value) => (left, value),
@@ -157,6 +175,7 @@ fn compared_label(binary: &BinaryExpr, name_of: &dyn Fn(&Expr) -> Option<String>
     let (op, value) = match op {
         Operator::Eq => (MatchOp::Equal, value),
         Operator::NotEq => (MatchOp::NotEqual, value),
+        // `~` of SQL looks anywhere in the text, `=~` of PromQL matches the whole of it.
         Operator::RegexMatch => (MatchOp::Regex, values::anchored(&value)),
         Operator::RegexNotMatch => (MatchOp::NotRegex, values::anchored(&value)),
         Operator::RegexIMatch => (MatchOp::Regex, format!("(?i){}", values::anchored(&value))),
@@ -177,6 +196,8 @@ fn strip_cast(expr: &Expr) -> &Expr {
 fn any_value(binary: &BinaryExpr, name_of: &dyn Fn(&Expr) -> Option<String>) -> Option<Vec<Matcher>> {
     let mut texts = Vec::new();
     let mut name = None;
+    // A stack instead of recursion, with the left side on top: the values keep their order, so the
+    // pattern, and with it the plan, is the same for the same text.
     let mut rest = vec![binary.right.as_ref(), binary.left.as_ref()];
     while let Some(expr) = rest.pop() {
         match expr {
@@ -226,6 +247,8 @@ fn compared(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(), Refus
             rows.conditions.push(Condition { op: BinaryOp::Le, lhs: of, rhs: high });
             Ok(())
         }
+        // A value is never NULL, except for the aggregate of nothing at all: there the test has an
+        // effect.
         // Rows without a number do not exist.
         Expr::IsNotNull(inner) if term(rows, inner, schema).is_ok() && rows.over_nothing.is_none() => Ok(()),
         Expr::BinaryExpr(binary) => {
@@ -234,6 +257,8 @@ fn compared(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(), Refus
             };
             let lhs = term(rows, &binary.left, schema)?;
             let rhs = term(rows, &binary.right, schema)?;
+            // The constant goes to the right, so that `5 < value` and `value > 5` are the same
+            // plan.
             let is_constant = |term: &Term| matches!(term, Term::Number(_) | Term::Scalar(_));
             let condition = if is_constant(&lhs) && !is_constant(&rhs) {
                 Condition { op: turned(op), lhs: rhs, rhs: lhs }
@@ -267,13 +292,17 @@ fn correlated(rows: &mut Rows, binary: &BinaryExpr, schema: &DFSchema) -> Result
         _ => return Ok(false),
     };
     if binary.op != Operator::Eq {
+        // Set operators match labels that are equal, nothing else.
         return refused("a subquery is compared with the query around it by = only");
     }
     match cell(rows, own, schema)? {
         Cell::Labels if outer.name == "labels" => {
+            // All labels: no list of names can be added to that any more, see the next case.
             rows.correlated = Some(None);
         }
         Cell::Label(name) if name == outer.name => {
+            // Several equalities add up to `on (a, b)`. If all labels are compared already, one of
+            // them says nothing new.
             if let Some(labels) = rows.correlated.get_or_insert_with(|| Some(Vec::new())) {
                 labels.push(name);
             }
@@ -289,7 +318,9 @@ fn ranked(rows: &mut Rows, binary: &BinaryExpr, schema: &DFSchema) -> Result<boo
     let k = values::integer(&binary.right);
     let k = match (binary.op, k) {
         (Operator::LtEq, Some(k)) => k,
+        // Ranks are whole numbers, so below `k` is up to `k - 1`.
         (Operator::Lt, Some(k)) => k - 1,
+        // Any other single rank would be "the third only", for which PromQL has no operator.
         (Operator::Eq, Some(1)) => 1,
         _ => return refused("a rank is compared by <= with a number"),
     };
@@ -318,6 +349,7 @@ fn member(
 ) -> Result<(), Refusal> {
     let mut inner = relation(subquery)?;
     if let Some(name) = label {
+        // The label before IN is the match; one more would be an "and" of two matches.
         if inner.correlated.is_some() {
             return refused("IN (SELECT …) that depends on the query around it");
         }
@@ -330,6 +362,9 @@ fn member(
     inner.cells.retain(|cell| matches!(cell, Cell::Number(_)));
     let (plan, _) = inner.answer()?;
     let Some(on) = inner.correlated else {
+        // `SELECT … WHERE NOT EXISTS (…)` without a relation around it is `absent()`. For the other
+        // forms without a dependence, the rows would be all or none of them, which no operator of
+        // PromQL does.
         if rows.sides.is_empty() && negated && rows.cells.is_empty() {
             rows.sides.push(super::Side { keys: Some(Vec::new()), ..super::Side::default() });
             rows.mention = Some(Term::Done(absent(plan)?, 0));

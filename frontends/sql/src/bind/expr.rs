@@ -19,6 +19,8 @@ pub(super) fn cell(rows: &Rows, expr: &Expr, schema: &DFSchema) -> Result<Cell, 
         }
         Expr::Literal(value, _) => Ok(Cell::Constant(value.clone())),
         _ if is_time(rows, expr, schema) => Ok(Cell::Time),
+        // A cast of a label or a time to another text or time changes how it is shown, which the
+        // output does.
         Expr::Cast(cast) if !cast.field.data_type().is_floating() => cell(rows, &cast.expr, schema),
         Expr::ScalarFunction(function) if function.name() == "coalesce" => coalesce(rows, function, schema),
         _ => term(rows, expr, schema).map(Cell::Number),
@@ -74,6 +76,8 @@ pub(super) fn term(rows: &Rows, expr: &Expr, schema: &DFSchema) -> Result<Term, 
         Expr::ScalarFunction(function) => called(rows, function, schema),
         Expr::ScalarSubquery(subquery) => {
             let inner = relation(&subquery.subquery)?;
+            // PromQL's `scalar()` is NaN for none or several rows, where SQL has NULL or an error.
+            // One aggregate over all rows is always one row.
             if inner.correlated.is_some() || inner.over_nothing.is_none() {
                 return refused("a subquery as a number must be one aggregate over all rows");
             }
@@ -93,11 +97,13 @@ fn arithmetic(rows: &Rows, expr: &Expr, binary: &BinaryExpr, schema: &DFSchema) 
         Operator::Modulo => BinaryOp::Mod,
         other => return refused(format!("{other} gives no number")),
     };
+    // `5 / 2` is 2 in SQL and 2.5 in PromQL.
     if !expr.get_type(schema).is_ok_and(|kind| kind.is_floating()) {
         return refused(format!("{expr} is computed with whole numbers in SQL; write ::float8 for floats"));
     }
     let lhs = Box::new(term(rows, &binary.left, schema)?);
     let rhs = Box::new(term(rows, &binary.right, schema)?);
+    // With a row on one side only, SQL computes with NULL, and PromQL has no row.
     if rows.joined == Joined::Either {
         return refused("arithmetic over a FULL JOIN");
     }
@@ -155,6 +161,7 @@ fn coalesce(rows: &Rows, function: &ScalarFunction, schema: &DFSchema) -> Result
     let first = cell(rows, first, schema)?;
     let default = values::number(second);
     match (first, default) {
+        // Only where exactly one row is missing: elsewhere PromQL cannot say which rows to add.
         (Cell::Number(of), Some(value)) if rows.over_nothing.is_some() => {
             let planner = Planner { sides: &rows.sides, joined: &rows.joined };
             Ok(Cell::Number(Term::Done(or_number(planner.plan(&of)?, value)?, 0)))
@@ -202,6 +209,7 @@ fn called(rows: &Rows, function: &ScalarFunction, schema: &DFSchema) -> Result<T
         "radians" => "rad",
         // The SQL functions of these names round and divide differently.
         name @ ("round" | "log" | "timestamp") => return refused(format!("SQL's {name} is not PromQL's")),
+        // The others have the same name and the same meaning in both languages.
         name => name,
     };
     let Some(entry) = lookup(name) else {
@@ -242,6 +250,7 @@ fn windowed(
     let constant = |arg: &Expr| values::number(arg).ok_or_else(usage);
     let before = args.get(..place).ok_or_else(usage)?.iter().map(constant).collect::<Result<_, _>>()?;
     let input = term(rows, args.get(place).ok_or_else(usage)?, schema)?;
+    // After the value, because in SQL the column comes first; PromQL has the range in the selector.
     let range = args.get(place + 1).and_then(values::duration).filter(|ms| *ms > 0);
     let range = range.ok_or_else(usage)?;
     let mut rest = args.get(place + 2..).unwrap_or_default();

@@ -48,6 +48,8 @@ struct Found {
 pub(crate) fn find(plan: &LogicalPlan, now: TimeMs) -> Result<Times, SqlError> {
     let mut found = Found::default();
     let walked = plan.apply_with_subqueries(|node| {
+        // In all of the plan, since metrics in subqueries are evaluated at the same times. But a
+        // condition on the time of raw samples says nothing about evaluation times.
         if reads_metrics(node) {
             if let LogicalPlan::Filter(filter) = node {
                 for part in split(&filter.predicate) {
@@ -57,6 +59,8 @@ pub(crate) fn find(plan: &LogicalPlan, now: TimeMs) -> Result<Times, SqlError> {
             for expr in node.expressions() {
                 let _ = expr.apply(|part| {
                     if let Some(step) = bucket(part) {
+                        // The first bucket counts: later ones are usually the same expression in
+                        // GROUP BY and ORDER BY.
                         found.step.get_or_insert(step);
                     }
                     Ok(TreeNodeRecursion::Continue)
@@ -66,6 +70,7 @@ pub(crate) fn find(plan: &LogicalPlan, now: TimeMs) -> Result<Times, SqlError> {
         Ok(TreeNodeRecursion::Continue)
     });
     walked.map_err(|e| SqlError::from_datafusion(e, ""))?;
+    // A single time needs no step, so other bounds are not looked at.
     if let Some(at) = found.at {
         return Ok(Times::At(at));
     }
@@ -82,6 +87,8 @@ fn grid(from: Option<TimeMs>, end: TimeMs, step: i64) -> Result<Times, SqlError>
         return Err(SqlError::bad("a condition on ts has an end and no begin").hint("add AND ts >= …"));
     };
     // The multiples of the step inside: buckets begin there.
+    // Rounded up, also before 1970 (`div_euclid`): the multiple below would be outside of the
+    // condition.
     let start = from.div_euclid(step) * step + if from.rem_euclid(step) == 0 { 0 } else { step };
     if (end - start) / step >= GRID_POINTS {
         let error = format!("more than {GRID_POINTS} steps between the two times");
@@ -144,6 +151,7 @@ fn bound(found: &mut Found, part: &Expr, now: TimeMs) {
             match (op, turned) {
                 (BinaryOp::Eq, _) => found.at = Some(t),
                 (BinaryOp::Ge, false) | (BinaryOp::Le, true) => found.from = Some(t),
+                // Times are whole milliseconds, so `>` is `>=` of the next.
                 (BinaryOp::Gt, false) | (BinaryOp::Lt, true) => found.from = Some(t + 1),
                 (BinaryOp::Le, false) | (BinaryOp::Ge, true) => found.to = Some(t),
                 (BinaryOp::Lt, false) | (BinaryOp::Gt, true) => found.to = Some(t - 1),

@@ -17,6 +17,8 @@ pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
     }
     let left = relation(&join.left)?;
     let right = relation(&join.right)?;
+    // A plan has two sides per operator. A third relation would need the match of a match, whose
+    // labels are known only after the first.
     if left.sides.len() != 1
         || right.sides.len() != 1
         || left.correlated.is_some()
@@ -31,18 +33,25 @@ pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
         let r = super::expr::cell(&right, r, join.right.schema())?;
         match (l, r) {
             (Cell::Labels, Cell::Labels) => by_all = true,
+            // Both sides are evaluated at the same times anyway.
             (Cell::Time, Cell::Time) => {}
             (Cell::Label(l), Cell::Label(r)) if l == r => labels.push(l),
             (Cell::Label(l), Cell::Label(r)) => {
+                // `on (…)` names a label once, for both sides; `label_replace` would be needed
+                // first.
                 return refused(format!("the labels {l} and {r} have different names"));
             }
             _ => return refused("a join of something else than labels"),
         }
     }
     let how = match (join.join_type, by_all) {
+        // A full join by all labels is `or`: a row per series of either side. By fewer labels, `or`
+        // would drop rows of the right side that the join has.
         (JoinType::Full, true) => Joined::Either,
         (JoinType::Inner, true) if labels.is_empty() => Joined::Same,
         (JoinType::Inner, false) if !labels.is_empty() => matched(&left.sides[0], &right.sides[0], labels)?,
+        // By time alone this is every row with every row; `on ()` fails for more than one series
+        // per side.
         (JoinType::Inner, _) => return refused("a join without labels"),
         (other, _) => return refused(format!("{other} JOIN: PromQL has no NULL")),
     };
@@ -51,6 +60,7 @@ pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
 
 /// How two sides match by `labels`.
 fn matched(left: &Side, right: &Side, mut labels: Vec<String>) -> Result<Joined, Refusal> {
+    // `USING (a, b)` and `USING (b, a)` are the same plan.
     labels.sort_unstable();
     labels.dedup();
     let is_unique =
@@ -61,6 +71,8 @@ fn matched(left: &Side, right: &Side, mut labels: Vec<String>) -> Result<Joined,
         keys == labels
     };
     Ok(match (is_unique(left), is_unique(right)) {
+        // Both are grouped by exactly these labels, so they have no others and `on (…)` can be left
+        // out: the plan is equal to that of the usual PromQL.
         (true, true) if same(left) && same(right) => Joined::Same,
         (true, true) => Joined::On(labels, Cardinality::OneToOne),
         (false, true) => Joined::On(labels, Cardinality::ManyToOne),
@@ -84,10 +96,14 @@ fn both(left: Rows, right: Rows, how: Joined) -> Rows {
         Joined::Same | Joined::Either => true,
     };
     let seen = |cell: Cell, is_left: bool| match (cell, &how) {
+        // The result of PromQL has only the labels of the "many" side. The column keeps its place,
+        // because columns are addressed by position, but whoever uses it is told why it is not
+        // there.
         (Cell::Label(name), Joined::On(labels, _)) if !labels.contains(&name) && !keeps(&how, is_left) => {
             Cell::Foreign(name)
         }
         (Cell::Labels, how) if !keeps(how, is_left) => Cell::Foreign("labels".to_owned()),
+        // Operators drop the name of the metric.
         (Cell::Metric, _) => Cell::Foreign("metric".to_owned()),
         (cell, _) => cell,
     };
@@ -106,6 +122,7 @@ fn both(left: Rows, right: Rows, how: Joined) -> Rows {
     }));
     rows.members.extend(right.members);
     rows.joined = how;
+    // An order or a limit of one side is not one of the joined rows.
     rows.order = None;
     rows.mention = None;
     rows.over_nothing = None;

@@ -56,6 +56,8 @@ pub enum MetaKind {
 impl MetaKind {
     pub(crate) fn data_type(self) -> DataType {
         match self {
+            // Plain `Utf8`, not a dictionary: these relations have few rows, and clients need no
+            // conversion.
             MetaKind::Text => DataType::Utf8,
             MetaKind::Float => DataType::Float64,
             MetaKind::Integer => DataType::Int64,

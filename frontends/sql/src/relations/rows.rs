@@ -64,9 +64,13 @@ impl Scan {
             .filter(|i| **i >= fields)
             .map(|i| &self.relation.leaves[*i - fields])
             .collect();
+        // Without a number that is asked for, the value decides which rows there are, even if only
+        // labels are shown.
         let asks_value = asks(&Field::Value) || asks(&Field::Histogram) || leaves.is_empty();
         let mut rows: Vec<(Row, Vec<Option<f64>>)> = Vec::new();
         let mut places: HashMap<(Labels, TimeMs), usize> = HashMap::new();
+        // Functions drop the metric name, so rows of one metric are joined without it; rows of all
+        // metrics need it to be told apart.
         let is_named = matches!(self.relation.kind, Kind::Metric(None));
         let key =
             |row: &Row| (if is_named { row.labels.clone() } else { row.labels.without_name() }, row.sample.t);
@@ -80,6 +84,8 @@ impl Scan {
             let plan = with_matchers(&leaf.plan, &self.matchers);
             for row in answers(&self.relation, &plan)? {
                 let at = *places.entry(key(&row)).or_insert_with(|| {
+                    // A rate may exist where the series has no value at that time: the row exists,
+                    // its value is NULL.
                     let sample = Sample { value: None, histogram: None, ..row.sample.clone() };
                     rows.push((Row { labels: row.labels.clone(), sample }, vec![None; leaves.len()]));
                     rows.len() - 1
@@ -132,6 +138,8 @@ impl Scan {
     }
 
     fn batch(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, SqlError> {
+        // `count(*)` asks for no column, and the number of rows cannot be taken from columns that
+        // are not there.
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
             .map_err(|e| SqlError::new(crate::SqlErrorKind::Internal, e.to_string()))
@@ -140,6 +148,8 @@ impl Scan {
     /// The stored samples between two times.
     fn samples(&self) -> Result<Batches, SqlError> {
         let to = self.to.min(self.relation.context.now);
+        // Raw samples of all time are rarely meant, and would take the memory of the query before
+        // anything is shown.
         if self.from == TimeMs::MIN {
             return Err(SqlError::bad("samples are read between two times: the statement names no begin")
                 .hint("add WHERE ts >= now() - interval '1 hour'"));
@@ -148,6 +158,8 @@ impl Scan {
             return Ok(Box::new(std::iter::empty()));
         }
         let selector = Selector { matchers: self.matchers.clone(), offset: 0, at: None, extension: None };
+        // A range of PromQL excludes its beginning; one more millisecond includes it, as `ts >=`
+        // does.
         let plan = node(PlanOp::Range { selector, range: to - self.from + 1 });
         let context = &self.relation.context;
         let answer = context.sources.engine.instant(&plan, to, &context.options)?;
@@ -158,6 +170,8 @@ impl Scan {
         // A batch has whole series, or a part of a long one.
         let mut pending: Option<(Labels, std::vec::IntoIter<Sample>)> = None;
         Ok(Box::new(std::iter::from_fn(move || {
+            // The reservation is part of the iterator: the samples count until the last batch is
+            // made.
             let _memory = &memory;
             let mut stretches: Vec<(Labels, Vec<Sample>)> = Vec::new();
             let mut rows = 0;
@@ -193,6 +207,8 @@ impl Scan {
         let samples = || stretches.iter().flat_map(|s| &s.1);
         let texts = |text: &dyn Fn(&Labels) -> String| -> Result<ArrayRef, SqlError> {
             let values = StringArray::from_iter_values(stretches.iter().map(|s| text(&s.0)));
+            // Each label once per series, not once per sample: texts are most of what such a batch
+            // would hold.
             let array = DictionaryArray::<Keys>::try_new(keys(), Arc::new(values));
             array
                 .map(|a| Arc::new(a) as ArrayRef)
@@ -240,6 +256,7 @@ impl Scan {
         }
         let memory = context.sources.memory.reservation(context.options.max_bytes);
         let series = context.sources.catalog.series(&sets, from, context.now + 1, &memory)?;
+        // Counted as samples are: each becomes a row or more.
         if series.len() > context.options.max_samples {
             let error = format!("{} series, the limit is {}", series.len(), context.options.max_samples);
             return Err(
@@ -279,6 +296,7 @@ fn instant(matchers: Vec<Matcher>) -> Plan {
 fn with_matchers(plan: &Plan, matchers: &[Matcher]) -> Plan {
     let select = |s: &Selector| {
         let mut all = s.matchers.clone();
+        // The same condition may have been found by the binder already.
         all.extend(matchers.iter().filter(|m| !s.matchers.contains(m)).cloned());
         Selector { matchers: all, ..s.clone() }
     };
@@ -299,6 +317,7 @@ fn answers(relation: &Relation, plan: &Plan) -> Result<Vec<Row>, SqlError> {
         Times::At(t) => engine.instant(plan, t, &context.options)?,
         Times::Grid(Grid { start, end, step }) => engine.range(plan, start, end, step, &context.options)?,
     };
+    // Several scans of a statement may have the same annotation, which is told once.
     let mut warnings = context.warnings.lock();
     for note in &answer.notes {
         if !warnings.contains(&note.text.to_string()) {
@@ -313,6 +332,7 @@ fn answers(relation: &Relation, plan: &Plan) -> Result<Vec<Row>, SqlError> {
         QueryValue::Vector(samples) => samples
             .into_iter()
             .map(|s| {
+                // A histogram has no number; NULL and not NaN, which a float may be.
                 let value = if s.h.is_some() { None } else { Some(s.v) };
                 Row { labels: s.labels, sample: Sample { t: s.t, value, histogram: s.h } }
             })
@@ -351,6 +371,7 @@ fn bound_batches(
 ) -> Result<Batches, SqlError> {
     let rows = answers(relation, &bound.plan)?;
     let mut columns: Vec<ArrayRef> = Vec::new();
+    // An aggregate without GROUP BY has a row over nothing in SQL, where PromQL has none.
     if rows.is_empty()
         && let Some(nothing) = &bound.over_nothing
     {
@@ -400,6 +421,7 @@ fn bound_batches(
 
 pub(crate) fn as_kind(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, SqlError> {
     if array.as_any().is::<NullArray>() {
+        // `cast` refuses to turn the type of NULL into some others.
         return Ok(new_null_array(kind, array.len()));
     }
     cast(array, kind).map_err(|e| SqlError::new(crate::SqlErrorKind::Internal, e.to_string()))
