@@ -115,6 +115,7 @@ pub fn check_view(
     let inexact = inexact_parts(&report.spec.plan);
     let widest = inexact.iter().max_by(|a, b| a.tolerance.relative.total_cmp(&b.tolerance.relative));
     let mut check = ViewCheck {
+        // The outcome if there is no report of a tick to compare with: the loop below replaces it.
         outcome: if report.work.is_some() { CheckOutcome::Pending } else { CheckOutcome::Scheduled },
         t: None,
         attempts: 0,
@@ -124,6 +125,8 @@ pub fn check_view(
     };
     let mut live = report.answer.check;
     while let Some(CheckReport { t, answer, .. }) = live.take() {
+        // At least a moment: a timeout of zero would be an error of the query instead of a late
+        // check.
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let options = QueryOptions { timeout: left, ..options.clone() };
         let comparison = Comparison { history, t: t - query_offset(&check.spec.kind), options: &options };
@@ -315,6 +318,8 @@ impl RowDifference {
 
 fn same_bits(a: &Sample, b: &Sample) -> bool {
     match (a, b) {
+        // Bits and not `==`: -0 and 0 are shown differently. The bits of NaN depend on the order of
+        // operands.
         (Sample::Float(a), Sample::Float(b)) => a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
         (a, b) => a.same(b),
     }

@@ -15,7 +15,7 @@ pub const CLOCK_BACK: i64 = 1_000;
 /// views of the live runtime have recorded their answers for that time.
 pub const EVALUATION_DELAY_MS: i64 = 100;
 /// How long a view that reads `ALERTS` waits at most for the samples of its evaluation time, in ms.
-pub const ASK_STATES_PATIENCE: i64 = 2_000;
+pub const ALERT_SERIES_PATIENCE: i64 = 2_000;
 /// How long a description of views waits for its turn, and again for the tick that answers: some
 /// ticks of an overloaded server.
 pub const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,30 +5,25 @@
 //! rules with `backfill`, and continues live; or it is killed in between, continues from what was
 //! on disk, and must end with the same series.
 
-use engine::live::{LiveOptions, LiveRuntime, ViewId, ViewKind, ViewSpec};
+mod support;
+
+use engine::live::ViewId;
 use engine::plan::Plan;
 use engine::query::QueryEngine;
 use engine::query::{Querier, QueryAnswer, QueryError, QueryOptions};
 use parking_lot::Mutex;
-use promql::{PromqlOptions, compile};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use storage::clock::ManualClock;
-use storage::disk::OsDisk;
-use storage::execution::Execution;
-use storage::metrics::Metrics;
 use storage::model::value::STALE;
 use storage::model::{Labels, Matcher};
-use storage::store::{FloatRow, Store, StoreOptions};
+use storage::store::FloatRow;
+use support::{RecordingFixture, RuleCase, labels, spec};
 use views::ViewRegistry;
-use views::recording::{
-    BackfillState, BackfillStatus, CorrectionRole, RecordedRule, RecordingHistory, RecordingHistoryServices,
-};
-use views::scheduled::{CompositeViews, ScheduledViewServices};
+use views::recording::{BackfillState, BackfillStatus, RecordedRule};
 
 const MINUTE: i64 = 60_000;
 const INTERVAL: i64 = 30 * MINUTE;
@@ -39,8 +34,7 @@ const INSTALLED: i64 = START + 3 * 86_400_000 + 7 * MINUTE;
 /// The end.
 const END: i64 = INSTALLED + 6 * 3_600_000;
 
-/// Name, expression, query offset, limit.
-const RULES: [(&str, &str, i64, usize); 9] = [
+const RULES: [RuleCase; 9] = [
     ("r:rate", "sum by (job) (rate(c_total[1h]))", 0, 0),
     ("r:most", "max_over_time(g[40m]) > 10", 90_000, 0),
     ("r:chain", "avg_over_time(r:rate[2h])", 0, 0),
@@ -54,12 +48,6 @@ const RULES: [(&str, &str, i64, usize); 9] = [
 
 /// Series, time, value.
 type Arrival = (usize, i64, f64);
-
-fn labels(series: usize) -> Labels {
-    let (job, instance) = ([("a", "1"), ("a", "2"), ("b", "1")])[series % 3];
-    let name = if series < 3 { "c_total" } else { "g" };
-    Labels::from_pairs([("__name__", name), ("job", job), ("instance", instance)])
-}
 
 /// Counters with resets, and gauges with gaps and stale markers, all arriving in time.
 fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
@@ -83,13 +71,9 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
     })
 }
 
-/// The parts of a server that matter here.
+/// The parts of a server, and a switch: some samples cannot be read while it is on.
 struct Fixture {
-    store: Arc<Store>,
-    live: LiveRuntime,
-    views: CompositeViews,
-    past: Arc<RecordingHistory>,
-    clock: Arc<ManualClock>,
+    base: RecordingFixture,
     away: Arc<AtomicBool>,
 }
 
@@ -150,71 +134,32 @@ fn copy(from: &Path, to: &Path) {
 
 impl Fixture {
     fn open(dir: &Path, now: i64, kill: Option<(usize, PathBuf)>) -> Fixture {
-        let options = StoreOptions {
-            dir: dir.to_owned(),
-            wal_sync_interval_ms: 100,
-            block_range_ms: 7_200_000,
-            out_of_order_ms: 30 * MINUTE,
-        };
-        let (store, replay) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
-        assert!(replay.damage.is_empty(), "{replay:?}");
-        let clock = Arc::new(ManualClock::at(now));
-        let live = LiveRuntime::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
-        let querier = Querier::new(store.clone(), 1);
         let (at, copy) = kill.map_or((0, None), |(at, to)| (at, Some((dir.to_owned(), to))));
         let away = Arc::new(AtomicBool::new(false));
         let count = AtomicUsize::new(0);
         let copy = Mutex::new(copy);
-        let answers = Arc::new(CopyingEngine { away: away.clone(), querier, count, at, copy });
-        let history = ScheduledViewServices {
-            answers: answers.clone(),
-            store: store.clone(),
-            clock: clock.clone(),
-            options: QueryOptions::default(),
-            execution: Execution::Threads,
-        };
-        let parts = RecordingHistoryServices {
-            answers,
-            store: store.clone(),
-            clock: clock.clone(),
-            options: QueryOptions::default(),
-            disk: Arc::new(OsDisk),
-            metrics: Metrics::default(),
-            corrects: CorrectionRole::Alone,
-            execution: Execution::Threads,
-        };
-        let past = RecordingHistory::start(parts, dir).unwrap();
-        let views = CompositeViews::new(Arc::new(live.clone()), history, &Metrics::default())
-            .with_history(past.clone());
-        Fixture { store, live, views, past, clock, away }
+        let switch = away.clone();
+        let engine = |querier| CopyingEngine { away: switch, querier, count, at, copy };
+        Fixture { base: RecordingFixture::open(dir, now, 30 * MINUTE, engine), away }
     }
 
     fn append(&self, arrivals: &[Arrival], from: i64, to: i64) {
         for (series, t, v) in arrivals.iter().filter(|(_, t, _)| (from..to).contains(t)) {
-            let series = self.store.get_or_create_series(&labels(*series));
-            self.store.append_rows(&[FloatRow { series, t: *t, v: *v }]).unwrap();
+            let series = self.base.store.get_or_create_series(&labels(*series));
+            self.base.store.append_rows(&[FloatRow { series, t: *t, v: *v }]).unwrap();
         }
     }
 
     /// Installs all rules, with backfill of this length.
     fn install(&self, backfill: i64) -> Vec<ViewId> {
-        let install = |(record, expr, query_offset, limit): &(&str, &str, i64, usize)| {
-            let kind = ViewKind::Recorded {
-                record: (*record).to_owned(),
-                labels: vec![("team".to_owned(), "x".to_owned())],
-                interval: INTERVAL,
-                offset: 0,
-                query_offset: *query_offset,
-                limit: *limit,
-            };
-            let plan = compile(expr, &PromqlOptions::default()).unwrap();
-            let spec = ViewSpec { name: (*record).to_owned(), plan, kind };
-            let view = self.views.install(spec.clone()).unwrap();
-            RecordedRule { view, key: (*record).to_owned(), spec, backfill, lateness: None }
+        let install = |rule: &RuleCase| {
+            let spec = spec(rule, INTERVAL);
+            let view = self.base.views.install(spec.clone()).unwrap();
+            RecordedRule { view, key: rule.0.to_owned(), spec, backfill, lateness: None }
         };
         let rules: Vec<RecordedRule> = RULES.iter().map(install).collect();
         let ids = rules.iter().map(|rule| rule.view).collect();
-        self.views.set_recorded_rules(rules);
+        self.base.views.set_recorded_rules(rules);
         ids
     }
 
@@ -224,8 +169,8 @@ impl Fixture {
             let next = to.min((from.div_euclid(INTERVAL) + 1) * INTERVAL);
             // Samples with exactly the evaluation time arrive before it.
             self.append(arrivals, from + 1, next + 1);
-            self.clock.set(next);
-            self.live.tick(next);
+            self.base.clock.set(next);
+            self.base.live.tick(next);
             from = next;
         }
     }
@@ -233,7 +178,8 @@ impl Fixture {
     fn wait(&self, ids: &[ViewId], state: BackfillState) {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
-            let reports: Vec<BackfillStatus> = ids.iter().map(|id| self.views.past(*id).unwrap()).collect();
+            let reports: Vec<BackfillStatus> =
+                ids.iter().map(|id| self.base.views.past(*id).unwrap()).collect();
             if reports.iter().all(|report| report.state == state) {
                 return;
             }
@@ -243,14 +189,13 @@ impl Fixture {
     }
 
     fn close(self) {
-        self.past.stop();
-        self.live.stop();
-        self.store.close().unwrap();
+        self.base.close();
     }
 
     /// All recorded samples.
     fn recorded(&self) -> BTreeMap<Labels, Vec<(i64, f64)>> {
-        let all = self.store.read_series(&[Matcher::equal("team", "x")], START - 3_600_000, END).unwrap();
+        let all =
+            self.base.store.read_series(&[Matcher::equal("team", "x")], START - 3_600_000, END).unwrap();
         all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect())).collect()
     }
 }
@@ -294,10 +239,10 @@ fn what_is_stored_stays() {
     let arrivals: Vec<Arrival> = (0..2_000).map(|i| (3, START + i * 2 * MINUTE, 30.0)).collect();
     let kept =
         Labels::from_pairs([("__name__", "r:limited"), ("instance", "1"), ("job", "a"), ("team", "x")]);
-    let series = fixture.store.get_or_create_series(&kept);
+    let series = fixture.base.store.get_or_create_series(&kept);
     let odd = START + 10 * INTERVAL;
     fixture.append(&arrivals, i64::MIN, odd);
-    assert_eq!(fixture.store.append_rows(&[FloatRow { series, t: odd, v: 7.0 }]).unwrap().stored, 1);
+    assert_eq!(fixture.base.store.append_rows(&[FloatRow { series, t: odd, v: 7.0 }]).unwrap().stored, 1);
     fixture.append(&arrivals, odd, INSTALLED + 1);
     let ids = fixture.install(INSTALLED - START);
     fixture.wait(&ids, BackfillState::Waiting);
@@ -324,7 +269,7 @@ fn an_outage_leaves_no_gap() {
         (0..RULES.len()).partition(|i| ["r:rate", "r:chain", "r:both", "r:longer"].contains(&RULES[*i].0));
     fixture.wait(&free.iter().map(|i| ids[*i]).collect::<Vec<_>>(), BackfillState::Waiting);
     for i in needs {
-        let report = fixture.views.past(ids[i]).unwrap();
+        let report = fixture.base.views.past(ids[i]).unwrap();
         assert_eq!(
             (report.state, report.done_until),
             (BackfillState::Running, report.from),
@@ -332,11 +277,11 @@ fn an_outage_leaves_no_gap() {
             RULES[i].0
         );
     }
-    let error = fixture.views.past(ids[0]).unwrap().error;
+    let error = fixture.base.views.past(ids[0]).unwrap().error;
     assert!(error.contains("does not answer"), "{error}");
     fixture.away.store(false, SeqCst);
     fixture.wait(&ids, BackfillState::Waiting);
-    assert_eq!(fixture.views.past(ids[0]).unwrap().error, "");
+    assert_eq!(fixture.base.views.past(ids[0]).unwrap().error, "");
     fixture.go_on(&arrivals, INSTALLED, END);
     fixture.wait(&ids, BackfillState::Done);
     compare(&fixture.recorded(), &wanted);
@@ -353,14 +298,14 @@ proptest! {
         let fixture = Fixture::open(dir.path(), INSTALLED, None);
         fixture.append(&arrivals, i64::MIN, INSTALLED + 1);
         if flushed {
-            fixture.store.maintenance().run_housekeeping(INSTALLED).unwrap();
+            fixture.base.store.maintenance().run_housekeeping(INSTALLED).unwrap();
         }
         let ids = fixture.install(INSTALLED - START);
         // Live views read recorded series: evaluations before those exist read less.
         fixture.wait(&ids, BackfillState::Waiting);
         fixture.go_on(&arrivals, INSTALLED, END);
         fixture.wait(&ids, BackfillState::Done);
-        let from = fixture.views.past(ids[0]).unwrap().from;
+        let from = fixture.base.views.past(ids[0]).unwrap().from;
         prop_assert_eq!(from, START);
         compare(&fixture.recorded(), &wanted);
         fixture.close();

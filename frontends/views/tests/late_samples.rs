@@ -1,30 +1,23 @@
 //! `late_samples: correct`: what is recorded if some samples arrive late equals what is recorded if
 //! all arrive in time.
 
-use engine::live::{LiveOptions, LiveRuntime, ViewKind, ViewSpec};
+mod support;
+
 use engine::plan::Plan;
 use engine::query::QueryEngine;
 use engine::query::{Querier, QueryAnswer, QueryError, QueryOptions};
 use engine::types::histogram_column::Sample;
 use parking_lot::Mutex;
-use promql::{PromqlOptions, compile};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use storage::clock::ManualClock;
-use storage::disk::OsDisk;
-use storage::execution::Execution;
-use storage::metrics::Metrics;
 use storage::model::value::STALE;
 use storage::model::{Labels, Matcher};
-use storage::store::{FloatRow, Store, StoreOptions};
+use storage::store::FloatRow;
+use support::{RecordingFixture, RuleCase, labels, spec};
 use views::ViewRegistry;
-use views::recording::{
-    CorrectionEvent, CorrectionListener, CorrectionRole, RecordedRule, RecordingHistory,
-    RecordingHistoryServices,
-};
-use views::scheduled::{CompositeViews, ScheduledViewServices};
+use views::recording::{CorrectionEvent, CorrectionListener, RecordedRule};
 
 const SECOND: i64 = 1_000;
 const INTERVAL: i64 = 10 * SECOND;
@@ -32,8 +25,7 @@ const LATENESS: i64 = 120 * SECOND;
 const START: i64 = 1_700_082_000_000;
 const END: i64 = START + 15 * 60 * SECOND;
 
-/// Name, expression, query offset, limit.
-const RULES: [(&str, &str, i64, usize); 10] = [
+const RULES: [RuleCase; 10] = [
     ("r:rate", "sum by (job) (rate(c_total[1m]))", 0, 0),
     ("r:most", "max_over_time(g[25s]) > 10", 0, 0),
     ("r:late", "sum by (job) (g)", 7_000, 0),
@@ -49,12 +41,6 @@ const RULES: [(&str, &str, i64, usize); 10] = [
 
 /// Time of arrival, series, time, value.
 type Arrival = (i64, usize, i64, f64);
-
-fn labels(series: usize) -> Labels {
-    let (job, instance) = ([("a", "1"), ("a", "2"), ("b", "1")])[series % 3];
-    let name = if series < 3 { "c_total" } else { "g" };
-    Labels::from_pairs([("__name__", name), ("job", job), ("instance", instance)])
-}
 
 /// One in ten arrives up to two minutes late.
 fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
@@ -117,98 +103,50 @@ impl QueryEngine for Interrupted {
 }
 
 struct Fixture {
+    base: RecordingFixture,
     then: Then,
     rules: Mutex<Vec<RecordedRule>>,
-    store: Arc<Store>,
-    live: LiveRuntime,
-    views: CompositeViews,
-    past: Arc<RecordingHistory>,
-    clock: Arc<ManualClock>,
-}
-
-fn spec((record, expr, query_offset, limit): &(&str, &str, i64, usize), interval: i64) -> ViewSpec {
-    let kind = ViewKind::Recorded {
-        record: (*record).to_owned(),
-        labels: vec![("team".to_owned(), "x".to_owned())],
-        interval,
-        offset: 0,
-        query_offset: *query_offset,
-        limit: *limit,
-    };
-    ViewSpec { name: (*record).to_owned(), plan: compile(expr, &PromqlOptions::default()).unwrap(), kind }
 }
 
 type Recorded = BTreeMap<Labels, Vec<(i64, f64)>>;
 
 impl Fixture {
-    fn open(dir: &Path, rules: &[(&str, &str, i64, usize)], lateness: Option<i64>) -> Fixture {
+    fn open(dir: &Path, rules: &[RuleCase], lateness: Option<i64>) -> Fixture {
         Fixture::with_window(dir, rules, lateness, 1_800_000)
     }
 
-    fn with_window(
-        dir: &Path,
-        rules: &[(&str, &str, i64, usize)],
-        lateness: Option<i64>,
-        out_of_order_ms: i64,
-    ) -> Fixture {
-        let options = StoreOptions {
-            dir: dir.to_owned(),
-            wal_sync_interval_ms: 100,
-            block_range_ms: 7_200_000,
-            out_of_order_ms,
-        };
-        let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
-        let clock = Arc::new(ManualClock::at(START - 1));
-        let live = LiveRuntime::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
+    fn with_window(dir: &Path, rules: &[RuleCase], lateness: Option<i64>, out_of_order_ms: i64) -> Fixture {
         let then = Then::default();
-        let answers = Arc::new(Interrupted { querier: Querier::new(store.clone(), 1), then: then.clone() });
-        let history = ScheduledViewServices {
-            answers: answers.clone(),
-            store: store.clone(),
-            clock: clock.clone(),
-            options: QueryOptions::default(),
-            execution: Execution::Threads,
-        };
-        let parts = RecordingHistoryServices {
-            answers,
-            store: store.clone(),
-            clock: clock.clone(),
-            options: QueryOptions::default(),
-            disk: Arc::new(OsDisk),
-            metrics: Metrics::default(),
-            corrects: CorrectionRole::Alone,
-            execution: Execution::Threads,
-        };
-        let past = RecordingHistory::start(parts, dir).unwrap();
-        let views = CompositeViews::new(Arc::new(live.clone()), history, &Metrics::default())
-            .with_history(past.clone());
-        let fixture = Fixture { then, rules: Mutex::default(), store, live, views, past, clock };
+        let run = then.clone();
+        let engine = |querier| Interrupted { querier, then: run };
+        let base = RecordingFixture::open(dir, START - 1, out_of_order_ms, engine);
+        let fixture = Fixture { base, then, rules: Mutex::default() };
         fixture.install(rules, lateness);
         fixture
     }
 
-    fn install(&self, rules: &[(&str, &str, i64, usize)], lateness: Option<i64>) {
-        let install = |rule: &(&str, &str, i64, usize)| {
+    fn install(&self, rules: &[RuleCase], lateness: Option<i64>) {
+        let install = |rule: &RuleCase| {
             let spec = spec(rule, INTERVAL);
-            let view = self.views.install(spec.clone()).unwrap();
+            let view = self.base.views.install(spec.clone()).unwrap();
             RecordedRule { view, key: rule.0.to_owned(), spec, backfill: 0, lateness }
         };
         let rules: Vec<RecordedRule> = rules.iter().map(install).collect();
         self.rules.lock().clone_from(&rules);
-        self.views.set_recorded_rules(rules);
+        self.base.views.set_recorded_rules(rules);
     }
 
     /// Gives the only rule another expression.
-    fn reload(&self, rule: &(&str, &str, i64, usize), interval: i64) {
+    fn reload(&self, rule: &RuleCase, interval: i64) {
         let mut rules = self.rules.lock();
         rules[0].spec = spec(rule, interval);
-        self.views.replace(rules[0].view, rules[0].spec.clone()).unwrap();
-        self.views.set_recorded_rules(rules.clone());
+        self.base.views.replace(rules[0].view, rules[0].spec.clone()).unwrap();
+        self.base.views.set_recorded_rules(rules.clone());
     }
 
     /// The recorded samples of a series without further labels.
     fn values(&self, name: &str) -> Vec<(i64, f64)> {
-        let all = self.store.read_series(&[Matcher::equal("__name__", name)], START, i64::MAX).unwrap();
+        let all = self.base.store.read_series(&[Matcher::equal("__name__", name)], START, i64::MAX).unwrap();
         let points = all.into_values().flat_map(|series| series.ts.into_iter().zip(series.vs));
         points.map(|(t, v)| ((t - START) / SECOND, v)).collect()
     }
@@ -223,36 +161,37 @@ impl Fixture {
                 self.slot(next, &corrects);
                 next += INTERVAL;
             }
-            self.clock.set(now.max(START - 1));
-            let series = self.store.get_or_create_series(&labels(series));
-            self.store.append_rows(&[FloatRow { series, t, v }]).unwrap();
+            self.base.clock.set(now.max(START - 1));
+            let series = self.base.store.get_or_create_series(&labels(series));
+            self.base.store.append_rows(&[FloatRow { series, t, v }]).unwrap();
         }
         while next <= until {
             self.slot(next, &corrects);
             next += INTERVAL;
         }
-        self.past.correct_now();
+        self.base.past.correct_now();
     }
 
     fn slot(&self, t: i64, corrects: impl Fn(i64) -> bool) {
-        self.clock.set(t);
-        self.live.tick(t);
+        self.base.clock.set(t);
+        self.base.live.tick(t);
         if corrects((t - START) / INTERVAL) {
-            self.past.correct_now();
+            self.base.past.correct_now();
         }
     }
 
     fn recorded(&self) -> Recorded {
-        let all =
-            self.store.read_series(&[Matcher::equal("team", "x")], START - 60_000, END - 10_000).unwrap();
+        let all = self
+            .base
+            .store
+            .read_series(&[Matcher::equal("team", "x")], START - 60_000, END - 10_000)
+            .unwrap();
         let all = all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect::<Vec<_>>()));
         all.filter(|(_, points)| !points.is_empty()).collect()
     }
 
     fn close(self) {
-        self.past.stop();
-        self.live.stop();
-        self.store.close().unwrap();
+        self.base.close();
     }
 }
 
@@ -338,24 +277,29 @@ fn slots_stay_in_the_head_as_long_as_samples_may_be_late() {
     let late = boundary - 15 * SECOND;
     let in_time = (START..late + HOURS).step_by(60_000).map(|t| (t, 3, t, 1.0)).collect::<Vec<_>>();
     fixture.run(&in_time, late + HOURS - INTERVAL, |_| false);
-    fixture.clock.set(late + HOURS);
+    fixture.base.clock.set(late + HOURS);
     fixture
+        .base
         .store
-        .append_rows(&[FloatRow { series: fixture.store.get_or_create_series(&labels(4)), t: late, v: 2.0 }])
+        .append_rows(&[FloatRow {
+            series: fixture.base.store.get_or_create_series(&labels(4)),
+            t: late,
+            v: 2.0,
+        }])
         .unwrap();
     let now = boundary + HOURS + 2 * SECOND;
     assert_eq!(
-        fixture.store.maintenance().run_housekeeping(now).unwrap(),
+        fixture.base.store.maintenance().run_housekeeping(now).unwrap(),
         0,
         "samples may still come late for that range"
     );
-    fixture.clock.set(now);
-    fixture.past.correct_now();
-    let all = fixture.store.read_series(&[Matcher::equal("team", "x")], late, boundary).unwrap();
+    fixture.base.clock.set(now);
+    fixture.base.past.correct_now();
+    let all = fixture.base.store.read_series(&[Matcher::equal("team", "x")], late, boundary).unwrap();
     let sums: Vec<f64> = all.into_values().flat_map(|series| series.vs).collect();
     assert_eq!(sums, [3.0; 2], "the slots before and at the boundary");
     assert_eq!(
-        fixture.store.maintenance().run_housekeeping(now + 5 * 60 * SECOND).unwrap(),
+        fixture.base.store.maintenance().run_housekeeping(now + 5 * 60 * SECOND).unwrap(),
         1,
         "now it is a block"
     );
@@ -379,10 +323,12 @@ fn listeners_hear_of_corrections() {
     let fixture = Fixture::open(dir.path(), &SUM, Some(LATENESS));
     let heard: Arc<Mutex<Vec<CorrectionEvent>>> = Arc::default();
     fixture
+        .base
         .past
         .on_correction(vec![Matcher::equal("__name__", "sum")], Box::new(CorrectionLog(heard.clone())));
     let other: Arc<Mutex<Vec<CorrectionEvent>>> = Arc::default();
     fixture
+        .base
         .past
         .on_correction(vec![Matcher::equal("__name__", "other")], Box::new(CorrectionLog(other.clone())));
     fixture.run(&three()[..2], START + 8 * INTERVAL, |_| true);
@@ -405,32 +351,34 @@ fn rules_follow_into_slots_that_pass_meanwhile() {
     let fixture = Fixture::open(dir.path(), &chain, Some(LATENESS));
     let at = |slot: i64| START + slot * INTERVAL;
     fixture
+        .base
         .store
         .append_rows(&[FloatRow {
-            series: fixture.store.get_or_create_series(&labels(3)),
+            series: fixture.base.store.get_or_create_series(&labels(3)),
             t: at(1) - 1,
             v: 1.0,
         }])
         .unwrap();
     (0..=3).for_each(|slot| fixture.slot(at(slot), |_| false));
-    fixture.clock.set(at(3) + 8 * SECOND);
+    fixture.base.clock.set(at(3) + 8 * SECOND);
     fixture
+        .base
         .store
         .append_rows(&[FloatRow {
-            series: fixture.store.get_or_create_series(&labels(4)),
+            series: fixture.base.store.get_or_create_series(&labels(4)),
             t: at(3) - 1,
             v: 2.0,
         }])
         .unwrap();
-    let live = fixture.live.clone();
-    let clock = fixture.clock.clone();
+    let live = fixture.base.live.clone();
+    let clock = fixture.base.clock.clone();
     *fixture.then.lock() = Some(Box::new(move || {
         clock.set(at(4));
         live.tick(at(4));
     }));
-    fixture.past.correct_now();
-    fixture.clock.set(at(4) + SECOND);
-    fixture.past.correct_now();
+    fixture.base.past.correct_now();
+    fixture.base.clock.set(at(4) + SECOND);
+    fixture.base.past.correct_now();
     assert_eq!(fixture.values("low"), [(10, 1.0), (20, 1.0), (30, 3.0), (40, 3.0)]);
     assert_eq!(fixture.values("high"), [(10, 1.0), (20, 1.0), (30, 3.0), (40, 3.0)]);
     fixture.close();
@@ -443,25 +391,26 @@ fn what_was_recorded_before_a_reload_stays() {
         let dir = tempfile::tempdir().unwrap();
         let fixture = Fixture::open(dir.path(), &[("r", "sum(g)", 0, 0)], Some(LATENESS));
         fixture
+            .base
             .store
             .append_rows(&[FloatRow {
-                series: fixture.store.get_or_create_series(&labels(3)),
+                series: fixture.base.store.get_or_create_series(&labels(3)),
                 t: START,
                 v: 1.0,
             }])
             .unwrap();
         (1..=6).for_each(|slot| fixture.slot(START + slot * INTERVAL, |_| false));
         let late = FloatRow {
-            series: fixture.store.get_or_create_series(&labels(4)),
+            series: fixture.base.store.get_or_create_series(&labels(4)),
             t: START + 25 * SECOND,
             v: 2.0,
         };
         // One that waits to be corrected, and one that arrives later.
-        fixture.store.append_rows(&[late]).unwrap();
+        fixture.base.store.append_rows(&[late]).unwrap();
         fixture.reload(&rule, interval);
-        fixture.store.append_rows(&[FloatRow { t: late.t + 1, ..late }]).unwrap();
-        fixture.clock.set(START + 70 * SECOND);
-        fixture.past.correct_now();
+        fixture.base.store.append_rows(&[FloatRow { t: late.t + 1, ..late }]).unwrap();
+        fixture.base.clock.set(START + 70 * SECOND);
+        fixture.base.past.correct_now();
         let before: Vec<_> = fixture.values("r").into_iter().filter(|(t, _)| *t <= 60).collect();
         assert_eq!(before, (1..=6).map(|slot| (slot * 10, 1.0)).collect::<Vec<_>>());
         fixture.close();
@@ -477,15 +426,16 @@ fn a_rule_that_reads_itself_is_left_alone() {
     fixture.run(&three()[..2], START + 8 * INTERVAL, |_| true);
     let before = fixture.values("r");
     fixture
+        .base
         .store
         .append_rows(&[FloatRow {
-            series: fixture.store.get_or_create_series(&labels(5)),
+            series: fixture.base.store.get_or_create_series(&labels(5)),
             t: START + 1,
             v: 9.0,
         }])
         .unwrap();
-    fixture.clock.set(START + 8 * INTERVAL + 2 * SECOND);
-    fixture.past.correct_now();
+    fixture.base.clock.set(START + 8 * INTERVAL + 2 * SECOND);
+    fixture.base.past.correct_now();
     assert!(before.last().is_some_and(|(_, v)| *v == 10.0), "{before:?}");
     assert_eq!(fixture.values("r"), before);
     fixture.close();
@@ -498,8 +448,8 @@ fn series_that_others_wrote_are_not_taken_back() {
     let fixture = Fixture::open(dir.path(), &[("r", "sum(g) > 2", 0, 0)], Some(LATENESS));
     let theirs = Labels::from_pairs([("__name__", "r"), ("region", "a"), ("team", "x")]);
     for slot in 1..=8 {
-        let series = fixture.store.get_or_create_series(&theirs);
-        fixture.store.append_rows(&[FloatRow { series, t: START + slot * INTERVAL, v: 5.0 }]).unwrap();
+        let series = fixture.base.store.get_or_create_series(&theirs);
+        fixture.base.store.append_rows(&[FloatRow { series, t: START + slot * INTERVAL, v: 5.0 }]).unwrap();
     }
     fixture.run(&three()[..2], START + 9 * INTERVAL, |_| true);
     let all = fixture.recorded();

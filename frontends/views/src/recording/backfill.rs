@@ -9,7 +9,8 @@
 use super::BackfillShared;
 use super::backfill_plan::{BackfillBatch, BackfillPlan, BackfillTask, TaskProgress};
 use super::evaluate::{HistoryUnavailable, PastRuleEvaluator, query_fault};
-use super::limits::{BLOCK_SAMPLES, PIECE_SLOTS, RETRY_AFTER, TELL_SLACK_MS};
+use super::limits::{BACKFILL_TIMES, BLOCK_SAMPLES, CORRECTION_SLACK_MS, RETRY_AFTER};
+use super::progress_file::ProgressFileError;
 use super::recorded_samples::{EvaluationRange, SamplesBySeries, merge_samples, without};
 use engine::query::pool;
 use std::sync::Arc;
@@ -118,7 +119,8 @@ impl BackfillWorker {
     /// Saves the progress.
     pub(super) fn end(&self) {
         if let Err(error) = self.note() {
-            tracing::warn!(error, "how far backfill is could not be written: some is done again");
+            // Nobody has to act if the disk recovers: only work is repeated.
+            tracing::warn!(target: "views", %error, "the progress of backfill cannot be written, so some of it is computed again after a restart; check the disk");
         }
     }
 
@@ -128,17 +130,17 @@ impl BackfillWorker {
             Due::Batch(batch) => self.batch(&batch),
             Due::Note => Ok(()),
         };
-        match outcome.and_then(|()| self.note().map_err(BackfillStop::Failed)) {
+        match outcome.and_then(|()| self.note().map_err(|error| BackfillStop::Failed(error.to_string()))) {
             Ok(()) | Err(BackfillStop::Stopped) => Ok(()),
             Err(BackfillStop::Failed(error)) => {
-                tracing::error!(error, "backfill cannot go on; it is tried again in a while");
+                tracing::error!(target: "views", error, "backfill cannot go on; check the disk and the other processes, it is tried again");
                 Err(())
             }
         }
     }
 
     /// Saves the progress of all rules.
-    fn note(&self) -> Result<(), String> {
+    fn note(&self) -> Result<(), ProgressFileError> {
         let progress = self.shared.rules.lock().progress(self.shared.parts.clock.now());
         progress.map_or(Ok(()), |progress| self.shared.place.write(&progress))
     }
@@ -160,7 +162,8 @@ impl BackfillWorker {
     /// No answer, but not because of the query: the rule is paused, the others continue.
     fn pause_rule(&self, stretch: &BackfillTask, why: &str) -> Result<(), BackfillStop> {
         let rule = &stretch.rule.spec.name;
-        tracing::warn!(rule, why, "backfill: the past cannot be read; it is tried again in a while");
+        // Whoever must act is told by what failed: the disk, or the other process.
+        tracing::warn!(target: "views", rule, why, "backfill cannot read history; it is tried again");
         self.shared.rules.lock().pause_rule(stretch.view, why);
         Ok(())
     }
@@ -194,12 +197,15 @@ impl BackfillWorker {
                 Ok(answer) => {
                     let (samples, faults) = stretch.recording.samples(answer, piece, &mut present);
                     self.take(stretch, samples, piece, waiting)?;
-                    at_once = (at_once * 2).min(PIECE_SLOTS);
+                    // Grows again after it was halved: the past is not equally large everywhere.
+                    at_once = (at_once * 2).min(BACKFILL_TIMES);
                     faults.into_iter().next()
                 }
                 Err(error) => match query_fault(error) {
                     Err(HistoryUnavailable::Stopped) => return Err(BackfillStop::Stopped),
                     // If the answer failed, a smaller query may succeed.
+                    // Whatever the error: a limit depends on the length, and other errors come back
+                    // at a single time.
                     _ if piece.len() > 1 => {
                         at_once = piece.len().div_ceil(2);
                         continue;
@@ -213,6 +219,7 @@ impl BackfillWorker {
             let turn = stretch.turn;
             let slot = piece.last;
             waiting.set_progress(TaskProgress { view, turn, slot, present: present.clone(), at_once, error });
+            // A block before the piece is complete: the samples that wait are memory.
             if waiting.count >= BLOCK_SAMPLES {
                 self.write(range, waiting)?;
             }
@@ -229,6 +236,8 @@ impl BackfillWorker {
         slots: EvaluationRange,
         waiting: &mut PendingBlock,
     ) -> Result<(), BackfillStop> {
+        // At the handover time the live runtime has recorded, but could not know which series
+        // existed before and have ended.
         if stretch.ends_at_handover {
             for one in samples.values_mut() {
                 keep_stale_markers_only(one, stretch.slots.last);
@@ -259,21 +268,24 @@ impl BackfillWorker {
         let PendingBlock { samples, count, reached } = std::mem::take(waiting);
         let series: Vec<SeriesSamples> = samples.into_values().collect();
         let parts = &self.shared.parts;
-        let reach = self.shared.reach.load(Relaxed).saturating_add(TELL_SLACK_MS);
+        let reach = self.shared.reach.load(Relaxed).saturating_add(CORRECTION_SLACK_MS);
+        // Only windows that reach so far back need to hear of it; the rest of the past is read from
+        // the store.
         let tell_from = parts.clock.now().saturating_sub(reach);
         let written = parts.store.recorder().write_backfill(range, &series, tell_from);
         written.map_err(|e| BackfillStop::Failed(e.to_string()))?;
         let until = reached.iter().map(|r| r.slot).max().unwrap_or(range.0);
         let complete = self.shared.rules.lock().reached(reached);
-        self.note().map_err(BackfillStop::Failed)?;
+        self.note().map_err(|error| BackfillStop::Failed(error.to_string()))?;
         tracing::info!(
+            target: "views",
             series = series.len(),
             samples = count,
             until,
-            "backfill: a piece of the past is written"
+            "backfill has written a block"
         );
         for rule in complete.iter() {
-            tracing::info!(rule, "backfill: complete");
+            tracing::info!(target: "views", rule, "backfill is complete");
         }
         Ok(())
     }

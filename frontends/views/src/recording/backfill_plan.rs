@@ -1,7 +1,7 @@
 //! Plans backfill: which evaluation times of which rules must be computed next. Oldest first, and
 //! within one range of time rules that others read first.
 
-use super::limits::{ALIVE_EVERY, PIECE_MS, PIECE_SLOTS, RETRY_AFTER};
+use super::limits::{ALIVE_EVERY, BACKFILL_RANGE_MS, BACKFILL_TIMES, RETRY_AFTER};
 use super::progress_file::{BackfillProgress, RuleProgress};
 use super::recorded_samples::{EvaluationRange, RecordingSpec};
 use super::{BackfillState, BackfillStatus, RecordedRule};
@@ -129,17 +129,21 @@ impl BackfillPlan {
         self.has_rules = true;
         self.unwritten = true;
         let mut fresh = Vec::new();
+        // Rules without backfill have no progress; what they record begins live.
         for rule in rules.into_iter().filter(|rule| rule.backfill > 0) {
             let Some(recording) = RecordingSpec::of(&rule.spec.kind) else { continue };
             let view = rule.view;
             self.turns += 1;
             if let Some(mut kept) = old.remove(&view) {
+                // The same series at the same times: what is computed stays, even if the expression
+                // has changed, as recorded samples stay in Prometheus.
                 if kept.rule.backfill == rule.backfill && kept.recording == recording {
                     kept.go_on_as(rule, self.turns);
                     self.rules.insert(view, kept);
                     continue;
                 }
                 entries.insert(kept.entry.key.clone(), kept.entry);
+            // The rule has another view since a reload, but it is the same rule.
             } else if let Some(before) = same_key(&mut old, &rule.key) {
                 entries.insert(before.entry.key.clone(), before.entry);
             }
@@ -148,6 +152,7 @@ impl BackfillPlan {
             self.rules.insert(view, PlannedRule::new(rule, self.turns, recording, entry, now));
         }
         self.last_alive = now;
+        // Every time: which rule reads which may have changed for all of them.
         self.order_rules();
         fresh
     }
@@ -162,10 +167,13 @@ impl BackfillPlan {
         retention: i64,
     ) -> RuleProgress {
         let length = if retention > 0 { rule.backfill.min(retention) } else { rule.backfill };
+        // The first evaluation time that is not older than the requested history.
         let first = recording.slot_at(now - recording.delay - length - 1) + recording.interval;
         let done = first - recording.interval;
         let anew =
             RuleProgress { key: rule.key.clone(), asked: rule.backfill, from: first, done, complete: false };
+        // More history than before begins again from its own start; samples that are stored are
+        // skipped.
         let Some(mut entry) = saved.filter(|entry| entry.asked >= rule.backfill) else { return anew };
         if std::mem::take(&mut entry.complete) {
             // It has been recorded live; only what came after the last sign of life may be missing.
@@ -174,6 +182,7 @@ impl BackfillPlan {
             entry.done = entry.done.max(recording.slot_at(alive.max(entry.from)));
         }
         if retention > 0 {
+            // What is older than the retention would be removed at once.
             entry.done = entry.done.max(recording.slot_at(now - recording.delay - retention));
         }
         entry
@@ -187,6 +196,7 @@ impl BackfillPlan {
         for (id, kept) in &mut self.rules {
             kept.reads = reads.get(id).map(|reads| reads.all().collect()).unwrap_or_default();
             kept.level = levels.get(id).copied().unwrap_or(0);
+            // The rule was cyclic before: its error said so.
             if std::mem::replace(&mut kept.cyclic, reaches(*id, &reads)) {
                 kept.error.clear();
             }
@@ -212,11 +222,14 @@ impl BackfillPlan {
         let ready = self.rules.iter().filter(|(view, _)| !resting.contains(view));
         let pending: Vec<(&PlannedRule, EvaluationRange, bool)> =
             ready.filter_map(|(_, k)| self.pending(k)).collect();
-        let range_of = |slots: &EvaluationRange| slots.first.div_euclid(PIECE_MS);
+        // Pieces are aligned to fixed times, so that each becomes one block, whichever rules it is
+        // of.
+        let range_of = |slots: &EvaluationRange| slots.first.div_euclid(BACKFILL_RANGE_MS);
         let at = pending.iter().map(|(_, slots, _)| range_of(slots)).min()?;
         let among = || pending.iter().filter(|(_, slots, _)| range_of(slots) == at);
+        // One level at a time: what a rule reads of others must be stored before it is computed.
         let level = among().map(|(kept, ..)| kept.level).min()?;
-        let range = (at * PIECE_MS, (at + 1) * PIECE_MS);
+        let range = (at * BACKFILL_RANGE_MS, (at + 1) * BACKFILL_RANGE_MS);
         let stretches =
             among().filter(|(kept, ..)| kept.level == level).map(|(kept, slots, ends_at_handover)| {
                 let last = slots.last.min(kept.recording.slot_at(range.1 - 1));
@@ -229,6 +242,7 @@ impl BackfillPlan {
     /// cannot be read.
     fn paused_rules(&self, now: Instant) -> BTreeSet<ViewId> {
         let mut by_level: Vec<(&ViewId, &PlannedRule)> = self.rules.iter().collect();
+        // From the bottom, so that one pass finds all that depend on a paused rule.
         by_level.sort_by_key(|(_, kept)| kept.level);
         let mut resting = BTreeSet::new();
         for (view, kept) in by_level {
@@ -255,10 +269,13 @@ impl BackfillPlan {
         if kept.cyclic || kept.entry.complete {
             return None;
         }
+        // A cyclic rule is never complete; whoever reads it gets what there is.
         let whole = |id: &ViewId| self.rules.get(id).is_none_or(|other| other.cyclic || other.entry.complete);
         let interval = kept.recording.interval;
         let (last, ends_at_handover) = match kept.handover_time {
             Some(ends_at_handover) if kept.reads.iter().all(whole) => (ends_at_handover, true),
+            // Near the handover the rules that it reads may still lack samples, so the last times
+            // wait.
             Some(ends_at_handover) => (kept.base.min(ends_at_handover - interval), false),
             None => (kept.base, false),
         };
@@ -270,9 +287,12 @@ impl BackfillPlan {
     pub(super) fn reached(&mut self, reached: Vec<TaskProgress>) -> Vec<String> {
         let mut complete = Vec::new();
         for TaskProgress { view, turn, slot, present, at_once, error } in reached {
+            // The rule was replaced while this was computed: the result is of the old definition.
             let Some(kept) = self.rules.get_mut(&view).filter(|kept| kept.definition_number == turn) else {
                 continue;
             };
+            // Never back: a piece that is computed a second time must not make the next ones
+            // pending again.
             kept.entry.done = kept.entry.done.max(slot);
             kept.present = Some(present);
             kept.times_per_query = at_once;
@@ -317,6 +337,7 @@ impl BackfillPlan {
             return None;
         }
         self.unwritten = false;
+        // A server without backfill should have no file of it.
         if self.rules.is_empty() && !self.on_disk {
             return None;
         }
@@ -337,6 +358,8 @@ impl BackfillPlan {
         let state = match kept.entry.complete {
             true => BackfillState::Done,
             false if kept.cyclic => BackfillState::Failed,
+            // Asked of the plan and not remembered, so that the state cannot disagree with what is
+            // done next.
             false if self.pending(kept).is_some() => BackfillState::Running,
             false => BackfillState::Waiting,
         };
@@ -376,7 +399,7 @@ impl PlannedRule {
             error: String::new(),
             paused_until: None,
             present: None,
-            times_per_query: PIECE_SLOTS,
+            times_per_query: BACKFILL_TIMES,
         }
     }
 
@@ -387,7 +410,7 @@ impl PlannedRule {
         if self.rule.spec.plan != rule.spec.plan {
             // Series that only the old expression has end at the first time of the new one.
             self.definition_number = turn;
-            self.times_per_query = PIECE_SLOTS;
+            self.times_per_query = BACKFILL_TIMES;
             self.paused_until = None;
             self.error = String::new();
         }

@@ -97,10 +97,14 @@ impl Corrector {
         let Some(others) = &self.others else { return };
         // By the clock of another process, an evaluation time may have passed that has not passed
         // here.
-        watched.schedules.iter_mut().for_each(|schedule| schedule.delay -= CLOCKS_APART);
+        for schedule in &mut watched.schedules {
+            schedule.delay -= CLOCKS_APART;
+        }
         if watched.schedules != state.watched.schedules || watched.selectors != state.watched.selectors {
             watched.number = state.watched.number + 1;
             state.watched = Arc::new(watched);
+            // Until they have the new list, their late samples are counted for the old one; the
+            // time is noted, and everything of it is computed again.
             for process in others.client.processes() {
                 state.unaware.entry(process).or_insert(now - CLOCKS_APART);
                 others.mark_due(process);
@@ -125,16 +129,22 @@ impl Corrector {
 
     /// Another process has late samples to report.
     pub(super) fn mark_due(&self, process: usize) {
-        self.others.iter().for_each(|others| others.mark_due(process));
+        if let Some(others) = &self.others {
+            others.mark_due(process);
+        }
     }
 
     /// Corrects what the late samples so far affect.
     pub(super) fn run_once(&self) {
         let _turn = self.turn.lock();
-        self.others.iter().for_each(|others| self.poll_peers(others));
+        if let Some(others) = &self.others {
+            self.poll_peers(others);
+        }
         self.drain_local();
         let now = self.parts.clock.now();
         loop {
+            // One rule at a time, because its corrections may mark others, and those that others
+            // read come first.
             let Some((rule, ranges)) = self.state.lock().dirty.take(now) else { return };
             if self.ranges(&rule, ranges, now).is_err() {
                 return;
@@ -150,7 +160,8 @@ impl Corrector {
             match others.client.poll(process, &watched) {
                 Ok(report) => self.apply_report(process, watched.number, report),
                 Err(error) => {
-                    tracing::warn!(%error, "what came late there is asked for again");
+                    // The process may only be starting; nobody has to act, and nothing is lost.
+                    tracing::info!(target: "views", %error, process, "another process did not tell its late samples; it is asked again");
                     others.mark_due(process);
                 }
             }
@@ -174,6 +185,7 @@ impl Corrector {
             dirty.since(since, now);
         }
         let items = report.items.iter();
+        // By the other process' clock, whose samples these are; it may differ by [`CLOCKS_APART`].
         let beyond = items.map(|item| item.count * dirty.sample(&[item.selector], item.t, item.now, now));
         self.beyond.add(beyond.sum());
     }
@@ -195,12 +207,15 @@ impl Corrector {
     fn ranges(&self, rule: &CorrectedRule, ranges: BTreeMap<TimeMs, TimeMs>, now: TimeMs) -> Result<(), ()> {
         let mut away = false;
         for (first, last) in ranges {
-            let outcome = if away { Err(CorrectionStop::Away) } else { self.range(rule, first, last, now) };
+            let outcome =
+                if away { Err(CorrectionStop::Unavailable) } else { self.range(rule, first, last, now) };
             match outcome {
                 Ok(()) => {}
                 Err(CorrectionStop::Stopped) => return Err(()),
-                Err(CorrectionStop::Away) => {
+                Err(CorrectionStop::Unavailable) => {
                     away = true;
+                    // The rest of the ranges, too, without asking again for each: what does not
+                    // answer now answers none of them.
                     self.state.lock().dirty.again(rule, first, last, now);
                 }
             }
@@ -218,6 +233,7 @@ impl Corrector {
     ) -> Result<(), CorrectionStop> {
         let interval = rule.recording.interval;
         while first <= last {
+            // A correction of a day at once would hold a day of rows in memory.
             let to = last.min(first + (LATE_SLOTS - 1) * interval);
             self.recompute(rule, EvaluationRange { first, last: to, interval }, now)?;
             first = to + interval;
@@ -250,6 +266,8 @@ impl Corrector {
             if !open || end == newest {
                 break (computed, end);
             }
+            // Doubled, so that a rule that fails for hours costs few queries, and one that does not
+            // costs one time more.
             behind *= 2;
         };
         let stored = self.parts.store.read_series(&recording.matchers(), slots.first, end);
@@ -261,6 +279,8 @@ impl Corrector {
         };
         let added = self.added.lock();
         let prefix = group_prefix(&rule.name, &recording.record);
+        // Only series that surely are the rule's may be taken back: another rule, or a sender, may
+        // write series of the same name.
         let own = |labels: &Labels| {
             rule.exclusive_name && (added.contains(labels) || self.parts.store.is_column_of(labels, &prefix))
         };
@@ -306,6 +326,7 @@ impl Corrector {
         self.refused.add(refused as u64);
         self.corrected.add((changed.len() - refused) as u64);
         let mut added = self.added.lock();
+        // Forgetting them only means that such samples stay, should they turn out wrong once more.
         if added.len() + changed.len() > KNOWN_SERIES {
             added.clear();
         }
@@ -316,7 +337,7 @@ impl Corrector {
         let by = self.parts.clock.now() + RECORDED_AFTER;
         let mut state = self.state.lock();
         for (t, labels, _) in changed.iter() {
-            state.dirty.mark_readers(labels, *t, (now, by));
+            state.dirty.mark_readers(labels, *t, now, by);
         }
         drop(state);
         self.listeners.notify(&changed);
@@ -328,7 +349,7 @@ impl Corrector {
 enum CorrectionStop {
     Stopped,
     /// A process or the store does not answer now.
-    Away,
+    Unavailable,
 }
 
 impl CorrectionStop {
@@ -342,8 +363,8 @@ impl From<HistoryUnavailable> for CorrectionStop {
         match why {
             HistoryUnavailable::Stopped => CorrectionStop::Stopped,
             HistoryUnavailable::Failed(error) => {
-                tracing::warn!(error, "correcting what late samples reach is tried again");
-                CorrectionStop::Away
+                tracing::warn!(target: "views", error, "recorded samples cannot be corrected; it is tried again");
+                CorrectionStop::Unavailable
             }
         }
     }

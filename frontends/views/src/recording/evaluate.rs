@@ -1,7 +1,7 @@
 //! Evaluates the plan of one rule over history.
 
 use super::RecordingHistoryServices;
-use super::limits::{PATIENCE, PIECE_SAMPLES, PRESENT_SLOTS};
+use super::limits::{BACKFILL_SAMPLES, PATIENCE, PRESENT_SLOTS};
 use super::recorded_samples::{EvaluationRange, RecordingSpec, SamplesBySeries, merge_samples};
 use engine::plan::Plan;
 use engine::query::{QueryAnswer, QueryError, QueryOptions, depends_on_query_times};
@@ -39,12 +39,17 @@ impl PastRuleEvaluator<'_> {
     pub(super) fn query(&self, slots: EvaluationRange) -> Result<QueryAnswer, QueryError> {
         let mut options = QueryOptions { timeout: PATIENCE, ..self.parts.options.clone() };
         if slots.len() == 1 {
+            // A single time is an instant query, which every plan can answer, see below.
             return self.parts.answers.instant(self.plan, slots.first, &options);
         }
+        // `@ start()` and `@ end()` mean the evaluation time itself for a rule, but the ends of the
+        // range here.
         if depends_on_query_times(self.plan) {
             return Err(QueryError::Execution("must be asked slot by slot".to_owned()));
         }
-        options.max_samples = options.max_samples.min(PIECE_SAMPLES);
+        // Fewer than the limit of people's queries: this work is not urgent and must leave them
+        // memory.
+        options.max_samples = options.max_samples.min(BACKFILL_SAMPLES);
         self.parts.answers.range(self.plan, slots.first, slots.last, slots.interval, &options)
     }
 
@@ -57,6 +62,7 @@ impl PastRuleEvaluator<'_> {
     ) -> Result<BTreeSet<Labels>, HistoryUnavailable> {
         let EvaluationRange { first, interval, .. } = slots;
         let mut present = BTreeSet::new();
+        // Bounded, because a rule that always failed would be evaluated back to its beginning.
         let before = (1..=PRESENT_SLOTS).map(|n| first - n * interval).take_while(|t| *t >= from);
         for t in before {
             let slot = EvaluationRange { first: t, last: t, interval };
@@ -88,11 +94,15 @@ impl PastRuleEvaluator<'_> {
             }
             Err(error) => drop(query_fault(error)?),
         }
+        // One by one, since one bad time fails the whole range, and live recording skips only that
+        // time.
         for t in (0..slots.len()).map(|k| slots.first + k as i64 * slots.interval) {
             let slot = EvaluationRange { first: t, last: t, interval: slots.interval };
             match self.query(slot) {
                 Ok(answer) => all.add(self.recording.samples(answer, slot, &mut present)),
                 Err(error) => match query_fault(error)? {
+                    // An evaluation error is an answer: live recording would have had it as well,
+                    // and no samples. A limit that was hit says nothing about that.
                     QueryError::Execution(_) => drop(all.failed.insert(t)),
                     _ => drop(all.unknown.insert(t)),
                 },

@@ -47,7 +47,9 @@ impl CorrectionListeners {
         for (matchers, listener) in self.0.lock().iter() {
             let wants = |(_, labels, _): &&SampleChange| matchers.iter().all(|m| m.matches_labels(labels));
             let wanted: Vec<&SampleChange> = changed.iter().filter(wants).collect();
-            wanted.chunk_by(|a, b| a.0 == b.0).for_each(|rows| listener.corrected(of(rows)));
+            for rows in wanted.chunk_by(|a, b| a.0 == b.0) {
+                listener.corrected(of(rows));
+            }
         }
     }
 }

@@ -33,10 +33,17 @@ impl LateSamples {
     pub(super) fn each(&self, mut each: impl FnMut(u32, TimeMs)) {
         match self {
             LateSamples::Columns(layout, t, values) => {
-                let there = layout.slots.iter().zip(values.iter()).filter(|(_, v)| !is_absent(**v));
-                there.for_each(|(slot, _)| each(*slot, *t));
+                for (slot, value) in layout.slots.iter().zip(values.iter()) {
+                    if !is_absent(*value) {
+                        each(*slot, *t);
+                    }
+                }
             }
-            LateSamples::Single(samples) => samples.iter().for_each(|(slot, t)| each(*slot, *t)),
+            LateSamples::Single(samples) => {
+                for (slot, t) in samples {
+                    each(*slot, *t);
+                }
+            }
         }
     }
 }
@@ -53,6 +60,8 @@ pub(super) struct RuleSchedule {
 impl RuleSchedule {
     /// The newest time that an evaluation by `now` may have read.
     fn seen(&self, now: TimeMs) -> TimeMs {
+        // An evaluation at `t` reads up to `t`; with a negative offset (`offset -5m`) also what is
+        // after it.
         let t = now - self.delay;
         t - (t - self.offset).rem_euclid(self.interval) + self.look_ahead
     }
@@ -74,7 +83,7 @@ pub(super) struct LateSampleQueue {
     queue: Mutex<LateQueueState>,
     wakeup: Condvar,
     /// Called in addition when something has arrived.
-    ring: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    on_arrival: OnceLock<Box<dyn Fn() + Send + Sync>>,
     overflows: Arc<Counter>,
 }
 
@@ -88,15 +97,15 @@ impl LateSampleQueue {
             schedules: RwLock::default(),
             queue: Mutex::default(),
             wakeup: Condvar::new(),
-            ring: OnceLock::new(),
+            on_arrival: OnceLock::new(),
             overflows,
         }
     }
 
     /// See [`super::LateSampleMonitor`].
-    pub(super) fn set_on_arrival(&self, ring: Box<dyn Fn() + Send + Sync>) {
+    pub(super) fn set_on_arrival(&self, on_arrival: Box<dyn Fn() + Send + Sync>) {
         // Only the first one counts.
-        let _ = self.ring.set(ring);
+        let _ = self.on_arrival.set(on_arrival);
     }
 
     /// Sets the schedules.
@@ -131,6 +140,8 @@ impl LateSampleQueue {
             self.wakeup.wait(&mut queue);
         }
         if !queue.ended {
+            // Late samples come in bursts, such as a retried remote write: one correction for all
+            // of them.
             self.wakeup.wait_while_for(&mut queue, |queue| !queue.ended, settle);
         }
         !queue.ended
@@ -150,18 +161,23 @@ impl LateSampleQueue {
             queue.overflowed = true;
             self.overflows.inc();
         }
+        // Only the first wakes: this is called for every append, under the lock of its shard.
         let first = queue.items.is_empty();
         queue.items.push(arrived);
         drop(queue);
         if first {
             self.wakeup.notify_all();
-            self.ring.get().into_iter().for_each(|ring| ring());
+            if let Some(on_arrival) = self.on_arrival.get() {
+                on_arrival();
+            }
         }
     }
 }
 
 impl AppendObserver for LateSampleQueue {
     fn check_time(&self, item: &ChangeEvent) {
+        // On the thread that appends: a moment later the sample would look late although no
+        // evaluation was in between.
         let now = self.clock.now();
         let Some(seen) = self.schedules.read().iter().map(|schedule| schedule.seen(now)).max() else {
             return;

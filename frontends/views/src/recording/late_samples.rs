@@ -61,8 +61,8 @@ impl LateSampleMonitor {
 
     /// Sets a callback for the first arrival since the last poll. It is called under a shard's
     /// lock, so it must not block.
-    pub fn ring_with(&self, ring: Box<dyn Fn() + Send + Sync>) {
-        self.arrivals.set_on_arrival(ring);
+    pub fn set_on_arrival(&self, on_arrival: Box<dyn Fn() + Send + Sync>) {
+        self.arrivals.set_on_arrival(on_arrival);
     }
 
     /// Sets what is watched.

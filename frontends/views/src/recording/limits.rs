@@ -4,13 +4,13 @@ use std::time::Duration;
 
 /// The most time that one piece of backfill covers, in ms: a range up to which blocks of two hours
 /// are merged.
-pub(super) const PIECE_MS: i64 = 18 * 3_600_000;
+pub(super) const BACKFILL_RANGE_MS: i64 = 18 * 3_600_000;
 /// The most evaluation times of one query; fewer if an answer is too large.
-pub(super) const PIECE_SLOTS: usize = 1 << 14;
+pub(super) const BACKFILL_TIMES: usize = 1 << 14;
 /// Failed evaluation times in a row that are skipped to find the series with a value before them.
 pub(super) const PRESENT_SLOTS: i64 = 100;
 /// Samples that one query may hold in memory, 16 bytes each, unless it has a single time.
-pub(super) const PIECE_SAMPLES: usize = 8_000_000;
+pub(super) const BACKFILL_SAMPLES: usize = 8_000_000;
 /// Samples that wait for their block, 16 bytes each.
 pub(super) const BLOCK_SAMPLES: usize = 4_000_000;
 /// How often it is saved that rules are recorded live: after a restart, what came later is checked.
@@ -21,7 +21,7 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_secs(10);
 pub(super) const PATIENCE: Duration = Duration::from_secs(3_600);
 /// Samples that a live window may still have beyond its length, in ms: changes of those are sent to
 /// it as well.
-pub(super) const TELL_SLACK_MS: i64 = 60_000;
+pub(super) const CORRECTION_SLACK_MS: i64 = 60_000;
 /// Batches of late samples that may wait. With more, everything within the bounds is computed
 /// again.
 pub(super) const LATE_ITEMS: usize = 1 << 16;

@@ -154,7 +154,11 @@ struct BackfillShared {
 
 impl RecordingHistory {
     /// Starts the threads; they sleep until there are rules. `dir`: the data directory.
-    pub fn start(parts: RecordingHistoryServices, dir: &Path) -> Result<Arc<RecordingHistory>, String> {
+    ///
+    /// # Errors
+    ///
+    /// If the operating system gives no thread.
+    pub fn start(parts: RecordingHistoryServices, dir: &Path) -> io::Result<Arc<RecordingHistory>> {
         let parts = Arc::new(parts);
         let place = ProgressFile::new(parts.disk.clone(), dir);
         let progress = place.read().unwrap_or_else(|| BackfillProgress::new(TimeMs::MIN, Vec::new()));
@@ -179,7 +183,7 @@ impl RecordingHistory {
         let corrector = elsewhere.map(corrector).map(Arc::new);
         let work = Arc::new(BackfillWorker::new(shared.clone()));
         let threads = match parts.execution {
-            Execution::Threads => threads(&work, corrector.as_ref()).map_err(|e| e.to_string())?,
+            Execution::Threads => threads(&work, corrector.as_ref())?,
             Execution::Caller => Vec::new(),
         };
         Ok(Arc::new(RecordingHistory {
@@ -202,7 +206,9 @@ impl RecordingHistory {
     /// consumers for new views: each waits for the first evaluation of its view and then ends.
     pub fn set_rules(&self, rules: Vec<RecordedRule>, reach: i64) -> Vec<(ViewId, Box<dyn Sink>)> {
         self.shared.reach.store(reach, Relaxed);
-        self.corrector.iter().for_each(|corrector| corrector.replace(&rules));
+        if let Some(corrector) = &self.corrector {
+            corrector.replace(&rules);
+        }
         let now = self.shared.parts.clock.now();
         let retention = self.shared.parts.store.retention().get().time_ms;
         let fresh = self.shared.rules.lock().replace(rules, now, retention);
@@ -227,7 +233,9 @@ impl RecordingHistory {
 
     /// Corrects what the late samples so far affect. Returns when that is done.
     pub fn correct_now(&self) {
-        self.corrector.iter().for_each(|corrector| corrector.run_once());
+        if let Some(corrector) = &self.corrector {
+            corrector.run_once();
+        }
     }
 
     /// The late samples of this process.
@@ -237,7 +245,9 @@ impl RecordingHistory {
 
     /// Another process of the cluster has its first late samples since the last poll.
     pub fn late_samples_at(&self, process: usize) {
-        self.corrector.iter().for_each(|corrector| corrector.mark_due(process));
+        if let Some(corrector) = &self.corrector {
+            corrector.mark_due(process);
+        }
     }
 
     /// From now on `listener` receives corrected samples of series that match all matchers.
@@ -248,15 +258,20 @@ impl RecordingHistory {
     /// Corrects what late samples affect, cancels other work, and ends the threads. The rest of the
     /// history is computed after the next start.
     pub fn stop(&self) {
-        self.corrector.iter().for_each(|corrector| {
+        if let Some(corrector) = &self.corrector {
             corrector.end();
             corrector.run_once();
-        });
+        }
         self.shared.parts.options.cancel.store(true, Relaxed);
         self.shared.rules.lock().ended = true;
         self.shared.woken.notify_all();
         match self.shared.parts.execution {
-            Execution::Threads => self.threads.lock().drain(..).for_each(|thread| drop(thread.join())),
+            Execution::Threads => {
+                for thread in self.threads.lock().drain(..) {
+                    // A panic of the thread was logged when it happened.
+                    let _ = thread.join();
+                }
+            }
             Execution::Caller => self.work.end(),
         }
     }

@@ -61,6 +61,7 @@ impl PendingCorrections {
             self.rules.iter().map(|rule| (rule.view, rule.clone())).collect();
         let ranges = std::mem::take(&mut self.ranges);
         *self = PendingCorrections::default();
+        // Most servers: no index, and nothing is watched.
         if late.is_empty() {
             return;
         }
@@ -70,12 +71,19 @@ impl PendingCorrections {
             all.iter().filter_map(|rule| Some((rule.view, RecordingSpec::of(&rule.spec.kind)?))).collect();
         for rule in late {
             let Some(recording) = RecordingSpec::of(&rule.spec.kind) else { continue };
+            // Only then may samples without a counterpart be taken back: otherwise they may be
+            // another rule's.
             let alone =
                 !recordings.iter().any(|(view, other)| *view != rule.view && recording.may_share(other));
             if reaches(rule.view, &reads) {
-                tracing::warn!(rule = rule.spec.name, "the rule reads its own series: it is not corrected");
+                tracing::warn!(
+                    target: "views",
+                    rule = rule.spec.name,
+                    "a rule reads the series that it records, so it is not corrected after late samples; give it another name, or remove `late_samples: correct`"
+                );
                 continue;
             }
+            // The first time that is evaluated with the new definition.
             let next = recording.slot_at(now - recording.delay) + recording.interval;
             let old = before.get(&rule.view);
             let (since, from) = match old {
@@ -96,6 +104,7 @@ impl PendingCorrections {
                 exclusive_name: alone,
             }));
         }
+        // Pending times of a changed rule go: what was recorded before the change stays.
         let goes_on = |view: &ViewId| before.get(view).is_some_and(|old| self.is_current(old));
         self.ranges = ranges.into_iter().filter(|(view, _)| goes_on(view)).collect();
         self.index();
@@ -142,7 +151,7 @@ impl PendingCorrections {
             if t < now - rule.lateness - rule.recording.delay {
                 beyond += 1;
             } else {
-                self.mark(&rule, sight, t, (now, by));
+                self.mark(&rule, sight, t, now, by);
             }
         }
         beyond
@@ -150,10 +159,10 @@ impl PendingCorrections {
 
     /// A recorded sample at `t` was corrected: marks the rules that read it, whose evaluations up
     /// to `by` may have missed it.
-    pub(super) fn mark_readers(&mut self, labels: &Labels, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
+    pub(super) fn mark_readers(&mut self, labels: &Labels, t: TimeMs, now: TimeMs, by: TimeMs) {
         let seen = self.selectors.seen(labels);
         for (rule, sight) in self.readers(&seen) {
-            self.mark(&rule, sight, t, (now, by));
+            self.mark(&rule, sight, t, now, by);
         }
     }
 
@@ -188,9 +197,10 @@ impl PendingCorrections {
     }
 
     /// A sample at `t` arrived at `now`; evaluations up to `by` may have missed it.
-    fn mark(&mut self, rule: &CorrectedRule, sight: u32, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
+    fn mark(&mut self, rule: &CorrectedRule, sight: u32, t: TimeMs, now: TimeMs, by: TimeMs) {
         let sight = &rule.sights[sight as usize];
         let last = rule.evaluated(by);
+        // Saturating, because selectors with `@` see every time.
         let from = t.saturating_add(sight.from).max(rule.oldest(now));
         let to = t.saturating_add(sight.to);
         let first = rule.recording.slot_at(from - 1) + rule.recording.interval;
@@ -210,10 +220,12 @@ impl PendingCorrections {
             let first = self.ranges.get(&rule.view).and_then(|ranges| ranges.keys().next());
             first.is_some_and(|first| *first <= rule.recorded(now))
         };
+        // From the bottom: a correction of a rule changes what the rules above it read.
         let rule = self.rules.iter().filter(due).min_by_key(|rule| rule.level)?.clone();
         let mut due = self.ranges.remove(&rule.view)?;
         let last = rule.recorded(now);
         let mut later = due.split_off(&(last + 1));
+        // A range that ends after what is recorded yet is cut in two.
         if let Some((_, end)) = due.iter_mut().next_back().filter(|(_, end)| **end > last) {
             later.insert(last + rule.recording.interval, *end);
             *end = last;

@@ -5,6 +5,7 @@
 //! computed again, and samples that are stored already are skipped.
 
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::checksummed_file;
@@ -46,6 +47,14 @@ impl BackfillProgress {
     }
 }
 
+/// The progress cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub(super) struct ProgressFileError {
+    path: PathBuf,
+    source: io::Error,
+}
+
 /// The file.
 #[derive(Clone)]
 pub(super) struct ProgressFile {
@@ -64,6 +73,8 @@ impl ProgressFile {
     pub(super) fn read(&self) -> Option<BackfillProgress> {
         let found = checksummed_file::read(&*self.disk, &self.path).map_err(|e| e.to_string());
         let parse = |text: String| match serde_json::from_str::<BackfillProgress>(&text) {
+            // Another version is treated like damage, unlike the file of saved queries: what this
+            // file says can be computed again.
             Ok(progress) if progress.version == VERSION => Ok(progress),
             Ok(progress) => Err(format!("version {} is unknown", progress.version)),
             Err(error) => Err(error.to_string()),
@@ -72,17 +83,17 @@ impl ProgressFile {
             Ok(progress) => progress,
             Err(error) => {
                 let path = self.path.display();
-                tracing::error!(%path, error, "how far backfill was is lost: it begins anew, and keeps what is stored");
+                tracing::warn!(target: "views", %path, error, "the progress of backfill cannot be read; backfill begins again, and keeps stored samples");
                 None
             }
         }
     }
 
     /// Replaces the file; durable on return.
-    pub(super) fn write(&self, progress: &BackfillProgress) -> Result<(), String> {
-        let text = serde_json::to_string(progress).map_err(|e| e.to_string())?;
-        checksummed_file::write(&*self.disk, &self.path, &format!("{text}\n"))
-            .map_err(|e| format!("{}: {e}", self.path.display()))
+    pub(super) fn write(&self, progress: &BackfillProgress) -> Result<(), ProgressFileError> {
+        let failed = |source| ProgressFileError { path: self.path.clone(), source };
+        let text = serde_json::to_string(progress).map_err(|error| failed(error.into()))?;
+        checksummed_file::write(&*self.disk, &self.path, &format!("{text}\n")).map_err(failed)
     }
 }
 

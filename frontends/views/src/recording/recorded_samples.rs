@@ -75,7 +75,10 @@ impl RecordingSpec {
         Some(RecordingSpec {
             record: record.clone(),
             labels: labels.clone(),
+            // Divided by it later; zero comes only from a specification made by hand.
             interval: (*interval).max(1),
+            // The offset of a rule is that of its evaluations, and its samples are at the time that
+            // was read: `query_offset` earlier.
             offset: offset - query_offset,
             delay: *query_offset,
             limit: *limit,
@@ -89,6 +92,7 @@ impl RecordingSpec {
 
     /// Matchers for its series, which may match others of the same name.
     pub fn matchers(&self) -> Vec<Matcher> {
+        // An empty value removes the label, so the series have none to match.
         let set = self.labels.iter().filter(|(name, value)| !value.is_empty() && name != METRIC_NAME);
         let set = set.map(|(name, value)| Matcher::equal(name.as_str(), value.as_str()));
         std::iter::once(Matcher::equal(METRIC_NAME, self.record.as_str())).chain(set).collect()
@@ -115,6 +119,7 @@ impl RecordingSpec {
         let mut out = SamplesBySeries::new();
         let mut now = BTreeSet::new();
         let nothing = Vec::new();
+        // They have no row in the answer at all, and still need a stale marker.
         let gone: Vec<&Labels> = present.iter().filter(|labels| !rows.contains_key(*labels)).collect();
         let all = rows.iter().chain(gone.into_iter().map(|labels| (labels, &nothing)));
         for (labels, rows) in all {
@@ -169,7 +174,12 @@ impl RecordingSpec {
         for same in rows.values() {
             let mut seen = BTreeSet::new();
             for k in same.iter().flat_map(times).filter_map(|t| slots.number(t)) {
-                counts.get_mut(k).into_iter().for_each(|count| *count += 1);
+                // Empty without a limit: then nobody asks for the counts.
+                if let Some(count) = counts.get_mut(k) {
+                    *count += 1;
+                }
+                // Two rows may become one series by the labels of the rule, at different times.
+                // Only a time that has both is an error, as in Prometheus.
                 if same.len() > 1 && !seen.insert(k) {
                     let why = "vector contains metrics with the same labelset after applying rule labels";
                     faults.insert(k, why.to_owned());
@@ -210,6 +220,7 @@ fn record_series(
     // A time without a value matters only directly after one with a value, or after a failure.
     let mut next = 0;
     let silence = |to: usize, there: &mut bool, out: &mut SeriesSamples, next: &mut usize| {
+        // A failed evaluation writes no stale marker; the first good one after it does.
         let first_good = (*next..to).find(|k| !faults.contains_key(k)).filter(|_| *there);
         if let Some(k) = first_good {
             out.ts.push(slots.time(k));
@@ -247,6 +258,7 @@ pub fn merge_samples(to: &mut SeriesSamples, more: SeriesSamples) {
         to.histograms.extend(more.histograms);
         return;
     }
+    // What is there wins: it may have been recorded live, and was seen.
     let more = without(more, to);
     let mut floats: Vec<(TimeMs, f64)> =
         to.ts.drain(..).zip(to.vs.drain(..)).chain(more.ts.into_iter().zip(more.vs)).collect();

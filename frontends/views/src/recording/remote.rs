@@ -56,8 +56,8 @@ pub(super) struct PeersToAsk {
 }
 
 impl PeersToAsk {
-    pub(super) fn new(way: Arc<dyn LateSampleClient>, arrivals: Arc<LateSampleQueue>) -> PeersToAsk {
-        PeersToAsk { client: way, due_peers: Mutex::default(), arrivals }
+    pub(super) fn new(client: Arc<dyn LateSampleClient>, arrivals: Arc<LateSampleQueue>) -> PeersToAsk {
+        PeersToAsk { client, due_peers: Mutex::default(), arrivals }
     }
 
     /// A process must be polled.
@@ -74,6 +74,8 @@ impl PeersToAsk {
     /// Removes and returns these processes. The caller marks those again that it could not poll
     /// ([`PeersToAsk::mark_due`]).
     pub(super) fn take(&self) -> BTreeSet<usize> {
+        // Taken before polling, so that a notice that comes during the poll counts for the next
+        // one.
         std::mem::take(&mut self.due_peers.lock())
     }
 }

@@ -44,6 +44,8 @@ impl SelectorIndex {
     pub(super) fn seen(&self, labels: &Labels) -> SelectorIds {
         let named = self.by_name.get(labels.name()).into_iter().flatten();
         let sees = |number: &&u32| self.all[**number as usize].iter().all(|m| m.matches_labels(labels));
+        // Nearly all selectors name a metric; without the index each late series would be matched
+        // with all selectors of all rules.
         named.chain(&self.unnamed).filter(sees).copied().collect()
     }
 

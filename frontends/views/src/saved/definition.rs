@@ -40,14 +40,44 @@ pub struct RecordOptions {
     pub interval: i64,
 }
 
+/// What is wrong with a definition; clients see the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DefinitionError {
+    /// There is no expression.
+    #[error("`query` must not be empty")]
+    EmptyQuery,
+    /// The expression is too long.
+    #[error("`query` must not have more than {STANDING_QUERY_BYTES} bytes")]
+    LongQuery,
+    /// The name of the recorded series.
+    #[error("`record` must be a metric name without braces, of 1 to {STANDING_LABEL_BYTES} bytes")]
+    Record,
+    /// There are too many labels.
+    #[error("`labels` must not have more than {STANDING_LABELS} entries")]
+    LabelCount,
+    /// The name of a label is empty, or the one that holds the metric name.
+    #[error("invalid label name: {0:?}")]
+    LabelName(String),
+    /// The name or value of a label is too long.
+    #[error("names and values of `labels` must not exceed {STANDING_LABEL_BYTES} bytes")]
+    LongLabel,
+    /// The time between samples is too short or too long.
+    #[error(
+        "`interval` must be from {} ms to {} days",
+        STANDING_INTERVAL.start(),
+        STANDING_INTERVAL.end() / 86_400_000
+    )]
+    Interval,
+}
+
 impl SavedQueryDefinition {
     /// Validates everything but the query itself.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), DefinitionError> {
         if self.query.trim().is_empty() {
-            return Err("`query` must not be empty".to_owned());
+            return Err(DefinitionError::EmptyQuery);
         }
         if self.query.len() > STANDING_QUERY_BYTES {
-            return Err(format!("`query` must not have more than {STANDING_QUERY_BYTES} bytes"));
+            return Err(DefinitionError::LongQuery);
         }
         self.recording.as_ref().map_or(Ok(()), RecordOptions::check)
     }
@@ -69,31 +99,22 @@ impl SavedQueryDefinition {
 }
 
 impl RecordOptions {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), DefinitionError> {
         let short = |text: &str| text.len() <= STANDING_LABEL_BYTES;
         if self.record.is_empty() || self.record.contains(['{', '}']) || !short(&self.record) {
-            return Err(format!(
-                "`record` must be a metric name without braces, of 1 to {STANDING_LABEL_BYTES} bytes"
-            ));
+            return Err(DefinitionError::Record);
         }
         if self.labels.len() > STANDING_LABELS {
-            return Err(format!("`labels` must not have more than {STANDING_LABELS} entries"));
+            return Err(DefinitionError::LabelCount);
         }
         for (name, value) in &self.labels {
             if name.is_empty() || name == METRIC_NAME {
-                return Err(format!("invalid label name: {name:?}"));
+                return Err(DefinitionError::LabelName(name.clone()));
             }
             if !short(name) || !short(value) {
-                return Err(format!(
-                    "names and values of `labels` must not exceed {STANDING_LABEL_BYTES} bytes"
-                ));
+                return Err(DefinitionError::LongLabel);
             }
         }
-        if !STANDING_INTERVAL.contains(&self.interval) {
-            let least = STANDING_INTERVAL.start();
-            let most = STANDING_INTERVAL.end() / 86_400_000;
-            return Err(format!("`interval` must be from {least} ms to {most} days"));
-        }
-        Ok(())
+        if STANDING_INTERVAL.contains(&self.interval) { Ok(()) } else { Err(DefinitionError::Interval) }
     }
 }

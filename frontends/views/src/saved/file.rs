@@ -36,7 +36,42 @@ enum UnreadableFile {
     /// It is damaged.
     Damaged(String),
     /// Its version is unknown to this build.
-    Foreign(String),
+    UnknownVersion(String),
+}
+
+/// Why the file of saved queries cannot be read. The server does not start then: the next change
+/// of a saved query would overwrite the file.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedQueryFileError {
+    /// The disk does not give it.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// A newer build wrote it.
+    #[error(
+        "{}: version {version:?} is not known to this build: use the build that wrote it, or move it away",
+        path.display()
+    )]
+    UnknownVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+    },
+    /// It is damaged, and cannot be renamed to keep it.
+    #[error("{} is damaged ({reason}), and: {source}", path.display())]
+    NotMoved {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// Why it cannot be renamed.
+        source: io::Error,
+    },
 }
 
 impl SavedQueryFile {
@@ -48,23 +83,28 @@ impl SavedQueryFile {
     /// The saved queries; none if the file does not exist. A damaged file is renamed, with an error
     /// in the log. A file of an unknown version is an error, because the next change would destroy
     /// it.
-    pub fn read(&self) -> Result<Vec<(String, SavedQueryDefinition)>, String> {
+    pub fn read(&self) -> Result<Vec<(String, SavedQueryDefinition)>, SavedQueryFileError> {
         let content = match self.disk.read(&self.path) {
             Ok(content) => content,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(format!("{}: {e}", self.path.display())),
+            Err(source) => return Err(SavedQueryFileError::Read { path: self.path.clone(), source }),
         };
         match decode(&content) {
             Ok(entries) => Ok(entries),
-            Err(UnreadableFile::Foreign(version)) => Err(format!(
-                "{}: version {version:?} is not known to this build: use the build that wrote it, or move it away",
-                self.path.display()
-            )),
-            Err(UnreadableFile::Damaged(why)) => {
-                let aside = self.path.with_extension("damaged");
-                let moved = self.disk.rename(&self.path, &aside).map_err(|e| e.to_string());
-                moved.map_err(|e| format!("{} is damaged ({why}), and: {e}", self.path.display()))?;
-                tracing::error!(file = %aside.display(), why, "the file of standing queries is damaged: none stands");
+            Err(UnreadableFile::UnknownVersion(version)) => {
+                Err(SavedQueryFileError::UnknownVersion { path: self.path.clone(), version })
+            }
+            Err(UnreadableFile::Damaged(reason)) => {
+                let renamed = self.path.with_extension("damaged");
+                if let Err(source) = self.disk.rename(&self.path, &renamed) {
+                    return Err(SavedQueryFileError::NotMoved { path: self.path.clone(), reason, source });
+                }
+                tracing::error!(
+                    target: "views",
+                    file = %renamed.display(),
+                    reason,
+                    "the file of saved queries is damaged, so none is installed; put them again, or restore the file and restart"
+                );
                 Ok(Vec::new())
             }
         }
@@ -104,7 +144,7 @@ fn decode(content: &[u8]) -> Result<Vec<(String, SavedQueryDefinition)>, Unreada
     let version = version.ok_or_else(|| damaged("its first line is not that of such a file"))?;
     let sum = format!("crc32c={:08x}", crc32c::crc32c(body));
     if version != VERSION && version.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(UnreadableFile::Foreign(version.to_owned()));
+        return Err(UnreadableFile::UnknownVersion(version.to_owned()));
     }
     if version != VERSION || words.collect::<Vec<_>>() != [sum.as_str()] {
         return Err(damaged("its checksum is another one"));
@@ -144,11 +184,11 @@ mod tests {
     fn what_is_written_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let file = SavedQueryFile::new(Arc::new(OsDisk), dir.path());
-        assert_eq!(file.read(), Ok(Vec::new()));
+        assert_eq!(file.read().unwrap(), Vec::new());
         write(&file, &definitions());
-        assert_eq!(file.read(), Ok(definitions()));
+        assert_eq!(file.read().unwrap(), definitions());
         write(&file, &definitions()[..1]);
-        assert_eq!(file.read(), Ok(definitions()[..1].to_vec()));
+        assert_eq!(file.read().unwrap(), definitions()[..1].to_vec());
         let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, [NAME], "no temporary file stays");
     }
@@ -169,12 +209,12 @@ mod tests {
             }
         }
         std::fs::write(&file.path, &whole[..whole.len() - 1]).unwrap();
-        assert_eq!(file.read(), Ok(Vec::new()));
+        assert_eq!(file.read().unwrap(), Vec::new());
         assert_eq!(
             std::fs::read(dir.path().join("standing-queries.damaged")).unwrap(),
             whole[..whole.len() - 1]
         );
-        assert_eq!(file.read(), Ok(Vec::new()), "it is there no more");
+        assert_eq!(file.read().unwrap(), Vec::new(), "it is there no more");
     }
 
     #[test]
@@ -182,7 +222,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = SavedQueryFile::new(Arc::new(OsDisk), dir.path());
         std::fs::write(&file.path, format!("{MAGIC} 2 whatever\n[]\n")).unwrap();
-        assert!(file.read().unwrap_err().contains("version \"2\" is not known"));
+        assert!(file.read().unwrap_err().to_string().contains("version \"2\" is not known"));
         assert!(file.path.exists());
     }
 

@@ -10,10 +10,10 @@ pub mod file;
 
 use crate::limits::{STANDING_NAME_BYTES, STANDING_QUERIES};
 use crate::registry::ViewRegistry;
-use definition::{RecordOptions, SavedQueryDefinition};
+use definition::{DefinitionError, RecordOptions, SavedQueryDefinition};
 use engine::live::{ViewError, ViewId, ViewSpec};
 use engine::plan::Plan;
-use file::SavedQueryFile;
+use file::{SavedQueryFile, SavedQueryFileError};
 use language::QueryTextError;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -53,9 +53,12 @@ pub enum PutOutcome {
 /// Why a change is rejected; nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SavedQueryError {
+    /// The name is invalid.
+    #[error("{0}")]
+    Name(String),
     /// The definition is invalid.
     #[error("{0}")]
-    Invalid(String),
+    Definition(#[from] DefinitionError),
     /// The query does not parse.
     #[error("{0}")]
     Query(QueryTextError),
@@ -89,12 +92,12 @@ impl SavedQueries {
     }
 
     /// Installs those of the file. One that cannot be installed is logged and kept.
-    pub fn restore(&self) -> Result<(), String> {
+    pub fn restore(&self) -> Result<(), SavedQueryFileError> {
         let _changing = self.change_lock.lock();
         for (name, definition) in self.file.as_ref().map_or(Ok(Vec::new()), SavedQueryFile::read)? {
             let view = self.install(&name, &definition);
             if let Err(error) = &view {
-                tracing::error!(name, %error, "a standing query does not stand any more");
+                tracing::error!(target: "views", name, %error, "a saved query cannot be installed after the restart; put it again or remove it");
             }
             self.queries.lock().insert(name, SavedQuery { definition, view });
         }
@@ -125,6 +128,8 @@ impl SavedQueries {
                 .as_ref()
                 .map(|recording| (recording.record.clone(), recording.labels.clone()))
         };
+        // Subscribers would see rows of another query as changes of theirs; recorded series must be
+        // the same, too, or the old ones would not end.
         let same = series(&old.definition) == series(new);
         (same && self.views.can_replace(view, spec)).then_some(view)
     }
@@ -138,17 +143,20 @@ impl SavedQueries {
         recorded_elsewhere: impl Fn(&RecordOptions) -> Option<String>,
     ) -> Result<PutOutcome, SavedQueryError> {
         check_name(name)?;
-        definition.check().map_err(SavedQueryError::Invalid)?;
+        definition.check()?;
         let _changing = self.change_lock.lock();
         let mut after = self.queries.lock().clone();
         let before = after.get(name).cloned();
+        // Putting the same again repairs a query that could not be installed.
         if before.as_ref().is_some_and(|old| old.definition == definition && old.view.is_ok()) {
             return Ok(PutOutcome::Unchanged);
         }
+        // Replacing one is allowed at the limit.
         if before.is_none() && after.len() >= STANDING_QUERIES {
             return Err(SavedQueryError::Full);
         }
         if let Some(recording) = &definition.recording {
+            // Two writers of one series would store each other's samples over their own.
             let own = || same_series(&after, name, recording);
             if let Some(other) = own().or_else(|| recorded_elsewhere(recording)) {
                 let series = &recording.record;
@@ -162,6 +170,8 @@ impl SavedQueries {
             Some(view) => {
                 after.insert(name.to_owned(), SavedQuery { definition, view: Ok(view) });
                 self.write(&after)?;
+                // After the file: if the process dies in between, the restart installs what was
+                // answered for, or the old one, and never neither.
                 self.views.replace(view, spec).map_err(SavedQueryError::View)?;
                 *self.queries.lock() = after;
             }
@@ -182,14 +192,17 @@ impl SavedQueries {
     ) -> Result<(), SavedQueryError> {
         let view = new.view.clone();
         let old = all.insert(name.to_owned(), new);
+        // The view runs already; it must go, because the client is told that nothing has changed.
         if let Err(refusal) = self.write(&all) {
-            for view in view.into_iter() {
+            if let Ok(view) = view {
                 self.views.remove(view);
             }
             return Err(refusal);
         }
         *self.queries.lock() = all;
-        old.and_then(|old| old.view.ok()).into_iter().for_each(|view| self.views.remove(view));
+        if let Some(view) = old.and_then(|old| old.view.ok()) {
+            self.views.remove(view);
+        }
         Ok(())
     }
 
@@ -253,7 +266,7 @@ fn check_name(name: &str) -> Result<(), SavedQueryError> {
     {
         return Ok(());
     }
-    Err(SavedQueryError::Invalid(format!(
+    Err(SavedQueryError::Name(format!(
         "the name of a standing query must have 1 to {STANDING_NAME_BYTES} of the characters a-z, A-Z, 0-9, \
          '_', '.', ':' and '-', begin with a letter or '_', and not be the id of a view: {name:?} does not"
     )))

@@ -126,6 +126,7 @@ impl CompositeViews {
     pub fn turn(&self) {
         let mut views: Vec<(ViewId, Arc<ScheduledView>)> =
             self.views.lock().iter().map(|(id, view)| (*id, view.clone())).collect();
+        // In the order of installation, so that a simulation with one seed always does the same.
         views.sort_unstable_by_key(|(id, _)| *id);
         for (_, view) in views.iter() {
             view.turn();
@@ -135,6 +136,8 @@ impl CompositeViews {
     /// Whether a view belongs to the live runtime.
     fn is_live(&self, view: &ViewSpec) -> bool {
         let dialect = self.history.options.dialect;
+        // A view that records what it reads of `ALERTS` must wait for those samples, and no tick
+        // may wait.
         check_live(view, dialect, self.recorded_queries).is_ok() && !alert_series::records_alert_series(view)
     }
 
@@ -144,6 +147,7 @@ impl CompositeViews {
             return Err(ViewError::Unsupported(reason.to_owned()));
         }
         let mut views = self.views.lock();
+        // Under the lock, so that two installations at once cannot both take the last place.
         if views.len() >= SCHEDULED_VIEWS {
             let reason = format!("too many expressions that cannot stand (limit {SCHEDULED_VIEWS})");
             return Err(ViewError::LimitReached(reason));
@@ -183,6 +187,7 @@ impl ViewRegistry for CompositeViews {
             return self.live.replace(view, to);
         };
         let new = ScheduledView::replacing(&old, to, self.states.clone())?;
+        // The taps have moved to the new view; whoever removes one must reach it there.
         for asked in self.taps.lock().values_mut().filter(|asked| Arc::ptr_eq(asked, &old)) {
             *asked = new.clone();
         }
@@ -196,7 +201,9 @@ impl ViewRegistry for CompositeViews {
 
     fn alert_series_written(&self, before: TimeMs) {
         self.states.written(before);
-        self.views.lock().values().for_each(|view| view.on_alert_series());
+        for view in self.views.lock().values() {
+            view.on_alert_series();
+        }
     }
 
     fn begin_install_batch(&self) {
@@ -240,6 +247,7 @@ impl ViewRegistry for CompositeViews {
         let mut asked: Vec<_> =
             asked.iter().filter(|(id, _)| **id >= from).map(|(id, view)| (*id, view.clone())).collect();
         asked.sort_unstable_by_key(|(id, _)| *id);
+        // What is left of the page after the live views.
         asked.truncate(limit.saturating_sub(page.views.len()));
         page.views.extend(asked.into_iter().map(|(id, view)| view.describe(id)));
         Ok(page)
@@ -247,6 +255,7 @@ impl ViewRegistry for CompositeViews {
 
     fn set_recorded_rules(&self, rules: Vec<RecordedRule>) {
         let Some(past) = &self.past else { return };
+        // Through this registry, because the view may be a scheduled one.
         for (view, sink) in past.set_rules(rules, self.longest_window()) {
             self.tap(view, sink);
         }
@@ -289,7 +298,9 @@ impl ViewRegistry for CompositeViews {
 
 impl Drop for CompositeViews {
     fn drop(&mut self) {
-        self.views.lock().values().for_each(|asked| asked.end());
+        for view in self.views.lock().values() {
+            view.end();
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::alert_series::{self, States};
 use super::answer_rows::AnswerRows;
 use super::{ScheduledViewServices, SharedSubqueryBudget};
 use crate::limits::{
-    ASK_STATES_PATIENCE, CLOCK_BACK, CONTINUOUS_INTERVAL_MS, EVALUATION_DELAY_MS, LONGEST_SLEEP_MS,
+    ALERT_SERIES_PATIENCE, CLOCK_BACK, CONTINUOUS_INTERVAL_MS, EVALUATION_DELAY_MS, LONGEST_SLEEP_MS,
 };
 use engine::annotations::Annotation;
 use engine::live::cost::EvaluationCost;
@@ -102,6 +102,7 @@ impl ScheduledView {
         drop(state);
         old.wakeup.notify_all();
         taps.restart();
+        // Other series: the old ones end with stale markers, as if the view had been removed.
         if !recorder.as_mut().is_some_and(|recorder| recorder.continue_as(&spec.kind)) {
             let next = Recorder::new(&spec.name, &spec.kind, FeedDelivery::Feed);
             let before = std::mem::replace(&mut recorder, next);
@@ -118,6 +119,7 @@ impl ScheduledView {
         states: Arc<States>,
         state: ScheduledViewState,
     ) -> Result<Arc<ScheduledView>, ViewError> {
+        // Only such views wait for `ALERTS`; the others would be delayed for nothing.
         let states = alert_series::records_alert_series(&spec).then_some(states);
         let asking =
             Asking { last: history.clock.now(), subquery_cache: SubqueryCache::new(keeping.budget.clone()) };
@@ -132,6 +134,7 @@ impl ScheduledView {
             asking,
             wakeup: Condvar::new(),
         });
+        // A thread each: an evaluation may take minutes, and must not delay those of other views.
         if asked.history.execution == Execution::Threads {
             let view = asked.clone();
             let thread =
@@ -167,6 +170,7 @@ impl ScheduledView {
     pub(super) fn describe(&self, id: ViewId) -> ViewReport {
         let state = self.state.lock();
         let answer = state.past.report(state.taps.len(), state.rows.output().present().count());
+        // Plans without subqueries have a cache that stays empty; it is not shown.
         let subquery_cache = Some(state.cache_report).filter(|kept| kept.steps > 0);
         ViewReport { id, spec: self.spec.clone(), answer, work: None, subquery_cache }
     }
@@ -175,6 +179,7 @@ impl ScheduledView {
     pub(super) fn read(&self, id: ViewId) -> ViewReport {
         let mut report = self.describe(id);
         let state = self.state.lock();
+        // Before the first answer there is no content, not an empty one.
         let content = || AnswerContent { rows: state.rows.output().rows(), notes: state.notes.clone() };
         report.answer.content = report.answer.changed.map(|_| content());
         report
@@ -218,6 +223,7 @@ impl ScheduledView {
                 Due::Ask(t) => return Some(t),
                 Due::Ended => return None,
                 Due::Nothing(ms) => {
+                    // Not the whole time: the clock may be set, and a sleep does not notice it.
                     let sleep = ms.clamp(1, LONGEST_SLEEP_MS);
                     self.wakeup.wait_for(&mut state, Duration::from_millis(sleep as u64));
                 }
@@ -237,10 +243,13 @@ impl ScheduledView {
         let last = asking.last;
         match self.spec.kind {
             ViewKind::Recorded { interval, offset, .. } => {
+                // The delay of the evaluation time that has just come; with it another one may be
+                // the latest.
                 let delay = self.delay(latest(now, interval, offset));
                 let slot = latest(now - delay, interval, offset);
                 if slot > last { Due::Ask(slot) } else { Due::Nothing(slot + interval.max(1) + delay - now) }
             }
+            // Nobody would see the answer.
             ViewKind::Continuous { .. } if state.taps.is_empty() => Due::Nothing(CONTINUOUS_INTERVAL_MS),
             ViewKind::Continuous { .. }
                 if now >= last + CONTINUOUS_INTERVAL_MS || (state.snapshot_requested && now > last) =>
@@ -257,7 +266,7 @@ impl ScheduledView {
     fn delay(&self, slot: TimeMs) -> i64 {
         match &self.states {
             Some(states) if states.has(slot) => 0,
-            Some(_) => ASK_STATES_PATIENCE,
+            Some(_) => ALERT_SERIES_PATIENCE,
             None => EVALUATION_DELAY_MS,
         }
     }
@@ -319,7 +328,7 @@ impl ScheduledView {
                 state.past.answered(t, state.rows.output().version);
             }
             Err(error) => {
-                tracing::debug!(view = self.spec.name, error, "evaluation failed");
+                tracing::debug!(target: "views", view = self.spec.name, error, "the evaluation of a scheduled view failed");
                 spent.samples = 0;
                 spent.failures += 1;
                 state.past.failed(t, error.clone());

@@ -120,7 +120,7 @@ impl Fixture {
         let first = start(0, corrects);
         for (n, past) in others.iter().enumerate() {
             let first = first.clone();
-            past.late_samples().ring_with(Box::new(move || first.late_samples_at(n + 1)));
+            past.late_samples().set_on_arrival(Box::new(move || first.late_samples_at(n + 1)));
         }
         let pasts = [vec![first], others].concat();
         let fixture = Fixture { server, pasts, clock, metrics, away, _queriers: queriers };
