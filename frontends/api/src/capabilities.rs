@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 pub(crate) async fn features(call: ApiRequest) -> ApiResult {
     let settings = &call.state.settings;
     let dialect = &settings.dialect;
+    // The manual's table, so that the list cannot disagree with what the parser accepts.
     let functions: Map<String, Value> = match call.state.sources.language.functions() {
         Value::Array(list) => list
             .iter()
@@ -80,6 +81,7 @@ pub(crate) async fn openapi(call: ApiRequest) -> Response {
         quoted(env!("CARGO_PKG_VERSION")),
         quoted(server)
     );
+    // Pages and health checks are no interface for programs that generate clients.
     for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.path.starts_with("/api/v1/")) {
         yaml.push_str(&format!("  {}:\n", quoted(endpoint.path)));
         if let Some((_, rest)) = endpoint.path.split_once('{') {

@@ -56,25 +56,29 @@ pub(crate) async fn serve(
     let mut stopping = false;
     loop {
         tokio::select! {
+            // The connection first: a request that has just come is answered before a deadline that
+            // has just passed closes the connection.
             biased;
             ended = connection.as_mut() => {
                 // Errors that the client causes are answered to the client; the log needs no
                 // warning.
                 if let Err(e) = ended {
-                    tracing::debug!("connection from {peer}: {e}");
+                    tracing::debug!(target: "web", "the connection from {peer} failed: {e}");
                 }
                 return;
             }
             why = &mut overdue => {
                 http.slots.count(why);
-                return tracing::debug!("connection from {peer} is closed: {}", why.as_str());
+                // Returning drops the connection, and with it running requests and the slot.
+                return tracing::debug!(target: "web", "the connection from {peer} is closed: {}", why.as_str());
             }
             () = progress.displaced() => {
                 http.slots.count(Closed::Displaced);
-                return tracing::debug!("connection from {peer} is closed: another one needs its slot");
+                return tracing::debug!(target: "web", "the connection from {peer} is closed: another one needs its slot");
             }
             () = &mut stopped, if !stopping => {
                 stopping = true;
+                // An idle connection has nothing to finish; hyper would wait for its next request.
                 if !progress.is_busy() {
                     return;
                 }
@@ -121,8 +125,10 @@ fn builder(grant: Grant) -> Builder<TokioExecutor> {
         // sending headers.
         .timer(TokioTimer::new())
         .header_read_timeout(None)
+        // A connection of the reserve gets one answer.
         .keep_alive(grant == Grant::All)
         .max_headers(limits::HEADERS)
+        // The buffer holds the headers, so its size is their limit.
         .max_buf_size(limits::HEADER_BYTES);
     builder
         .http2()
@@ -160,6 +166,8 @@ async fn answer(
     peer: SocketAddr,
     grant: Grant,
 ) -> Response<AnswerBody> {
+    // Before the body is read: refusing must cost next to nothing, because it happens when
+    // everything is full.
     let mut response = match admit(http, &request, peer, grant).await {
         Ok(()) => call_service(http, request, &exchange, peer).await,
         Err(response) => response,
@@ -169,6 +177,8 @@ async fn answer(
     }
     super::security::add_headers(&mut response);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // From here on the connection has no requests, and the timeouts of requests must not close
+        // it.
         exchange.connection().upgraded();
     }
     response.map(|body| AnswerBody { body, exchange })
@@ -201,6 +211,7 @@ async fn call_service(
     let progress = exchange.connection();
     let until = Instant::now() + progress.body_timeout();
     let mut request = request.map(|body| {
+        // Most requests: no timer, and no state that says a body is awaited.
         if body.is_end_stream() {
             return Body::empty();
         }
@@ -212,8 +223,11 @@ async fn call_service(
         })
     });
     request.extensions_mut().insert(ConnectInfo(ClientAddress(peer)));
+    // Subscriptions ask it whether their client reads.
     request.extensions_mut().insert(progress.clone());
     let response = http.gate.answer(request).await;
+    // A flag beside the body's error, because the handler may have turned that error into any
+    // response.
     if !late.load(Relaxed) {
         return response;
     }
@@ -221,6 +235,8 @@ async fn call_service(
     let why = format!("the body of the request did not arrive within {seconds} s (--web.read-timeout)");
     let mut response = text_error(StatusCode::REQUEST_TIMEOUT, &why);
     if version < Version::HTTP_2 {
+        // The rest of the body may still come and would be taken for the next request. HTTP/2 only
+        // resets the stream.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -254,6 +270,8 @@ impl HttpBody for RequestBody {
         if let Poll::Ready(next) = next {
             return Poll::Ready(next.map(|frame| frame.map_err(axum::Error::new)));
         }
+        // Only while nothing arrives: a body that keeps coming has as long as its size limit
+        // allows.
         ready!(self.timer.as_mut().poll(cx));
         self.late.store(true, Relaxed);
         let late = io::Error::new(io::ErrorKind::TimedOut, "the body did not arrive in time");
@@ -289,6 +307,7 @@ impl HttpBody for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // While this waits, the server is at work, and the client is not slow.
         self.exchange.gave(false);
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         self.exchange.gave(frame.is_some());
@@ -318,6 +337,7 @@ struct Socket {
 impl Socket {
     fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
+            // The timer measures one stretch without progress; every accepted byte ends it.
             if self.blocked.take().is_some() {
                 self.progress.wrote();
             }
@@ -330,6 +350,8 @@ impl Socket {
             Box::pin(async move {
                 tokio::select! {
                     () = sleep(stall) => Closed::Stalled,
+                    // Also here, because a blocked write keeps the connection's task from looking
+                    // elsewhere.
                     () = progress.displaced() => Closed::Displaced,
                 }
             })

@@ -42,12 +42,13 @@ impl ApiRequest {
 pub async fn route(state: AppState, request: Request) -> Response {
     let prefix = state.settings.route_prefix.trim_end_matches('/');
     match paths::lookup(request.uri().path(), prefix, request.method()) {
-        Lookup::Found(endpoint, parameter) => dispatch(&state, endpoint, parameter, request).await,
+        Lookup::Endpoint(endpoint, parameter) => dispatch(&state, endpoint, parameter, request).await,
         Lookup::Moved(status, path) => {
             let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
             (status, [(header::LOCATION, format!("{path}{query}"))]).into_response()
         }
         Lookup::Nothing => fallback(&state, &request),
+        // The text is Go's: its server answers this before any handler runs.
         Lookup::Malformed => text_error(StatusCode::BAD_REQUEST, "400 Bad Request"),
     }
 }
@@ -60,6 +61,8 @@ async fn dispatch(
     request: Request,
 ) -> Response {
     let began = Instant::now();
+    // Before the handler, because that takes the request; on errors too, because a browser shows a
+    // page the error text only with these headers.
     let cors = cors_headers(state, request.headers());
     let mut response = answer(state, endpoint, parameter, request).await;
     response.headers_mut().extend(cors);
@@ -76,17 +79,22 @@ async fn answer(
     if !endpoint.methods.contains(request.method()) {
         return other_method(endpoint, request.method());
     }
+    // Browsers send cross-site requests of these kinds without asking first: a websocket has no
+    // preflight, and neither has a form. So CORS headers would come too late.
     if (endpoint.streams || endpoint.changes(request.method()))
         && let Some(why) = security::foreign(&state.settings, request.headers(), request.uri())
     {
         return text_error(StatusCode::FORBIDDEN, &why);
     }
+    // After the checks above, so that a wrong method is told as such while the server starts, too.
     if !state.answers(endpoint.since) {
         return unavailable(state);
     }
     match read(state, endpoint, parameter, request).await {
         Ok(call) => {
             let response = (endpoint.handler)(call).await;
+            // Endpoints that answer from the start show no samples, and health checks must not wait
+            // for a disk.
             if endpoint.since != Availability::Start {
                 wait_until_durable(state).await;
             }
@@ -113,11 +121,14 @@ async fn read(
     let (parts, body) = request.into_parts();
     let mut share = state.bodies.share();
     let query = parts.uri.query();
+    // Such a body belongs to the handler; as in Go, values then come from the URL only.
     if let RequestBody::Body(limit) = endpoint.takes {
         let body = bodies::read(body, limit, &mut share).await.map_err(|e| e.into_text())?;
         let form = Form::parse(None, query).map_err(IntoResponse::into_response)?;
         return Ok(ApiRequest { state: state.clone(), parameter, form, body, share, parts });
     }
+    // Go's `ParseForm` reads a body for these methods (and PATCH, which no endpoint takes),
+    // whatever the body says of itself otherwise.
     let posted = parts.method == Method::POST || parts.method == Method::PUT;
     let media = if posted {
         MediaType::parse(parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()))
@@ -131,22 +142,30 @@ async fn read(
     } else {
         None
     };
+    // Go merges the values of a multipart body into the others after the URL's; `Form::with`
+    // appends them.
     let pairs = form_body.as_deref().filter(|_| !is_multipart);
     let form = Form::parse(pairs, query).map_err(IntoResponse::into_response)?;
     let parted = match (&form_body, &media.boundary) {
         (Some(body), Some(boundary)) if is_multipart => forms::multipart(body, boundary),
         _ => None,
     };
+    // A broken Content-Type is an error only for handlers that need every value ([`Form::whole`]);
+    // others work with what there is, as in Prometheus.
     let form = form.with(parted.unwrap_or_default(), media.fault);
     Ok(ApiRequest { state: state.clone(), parameter, form, body: Bytes::new(), share, parts })
 }
 
 /// The response to a method that an endpoint does not take.
 fn other_method(endpoint: &Endpoint, method: &Method) -> Response {
+    // Prometheus has two routers: the API's answers OPTIONS itself, the other's lists the methods
+    // in `Allow`. Clients have come to depend on both.
     let api = endpoint.path.starts_with("/api/");
     if api && *method == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
+    // `/-/reload` and `/-/quit`: Prometheus registers a GET handler for them that says what to do
+    // instead.
     let acts = !api && endpoint.methods.contains(&Method::PUT);
     let mut allowed: Vec<&str> = endpoint.methods.iter().map(Method::as_str).collect();
     allowed.push("OPTIONS");
@@ -169,6 +188,7 @@ fn other_method(endpoint: &Endpoint, method: &Method) -> Response {
 
 /// The response of endpoints that need a running server, while it starts or stops.
 pub fn unavailable(state: &AppState) -> Response {
+    // A server that stops during its start says that it stops.
     let doing = state.sources.admin.starting().filter(|_| !state.is_stopping());
     not_ready(&doing.unwrap_or_default(), state.is_stopping())
 }
@@ -178,6 +198,7 @@ pub fn not_ready(doing: &str, stopping: bool) -> Response {
     let said = if doing.is_empty() { String::new() } else { format!("\n{doing}\n") };
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, format!("Service Unavailable{said}"));
     let stopping = HeaderValue::from_static(if stopping { "true" } else { "false" });
+    // A header of Prometheus; load balancers use it to tell a start from an end.
     response.headers_mut().insert("x-prometheus-stopping", stopping);
     response.headers_mut().insert(header::RETRY_AFTER, limits::RETRY_AFTER_SECONDS.into());
     response
@@ -188,6 +209,8 @@ fn fallback(state: &AppState, request: &Request) -> Response {
     let prefix = state.settings.route_prefix.trim_end_matches('/');
     let path = request.uri().path();
     let local = path.strip_prefix(prefix).unwrap_or(path);
+    // Prometheus answers every preflight below the API's prefix, also for paths that it does not
+    // have.
     if request.method() == Method::OPTIONS && local.starts_with("/api/v1/") {
         let mut response = StatusCode::NO_CONTENT.into_response();
         response.headers_mut().extend(cors_headers(state, request.headers()));
@@ -195,6 +218,8 @@ fn fallback(state: &AppState, request: &Request) -> Response {
     }
     let to_root = path == "/" || path == prefix;
     if to_root && !prefix.is_empty() {
+        // The external path, not the route prefix: a reverse proxy may have removed one and know
+        // only the other.
         let location = format!("{}/", state.settings.external_path);
         return (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
     }
@@ -208,6 +233,8 @@ fn cors_headers(state: &AppState, headers: &HeaderMap) -> HeaderMap {
     let allowed = match &state.settings.cors_origin {
         None => HeaderValue::from_static("*"),
         Some(pattern) if origin.to_str().is_ok_and(|o| pattern.is_match(o)) => origin.clone(),
+        // No headers at all: the browser then refuses the answer. A 403 would also refuse programs,
+        // which send an `Origin` now and then.
         Some(_) => return out,
     };
     let fixed = HeaderValue::from_static;
@@ -215,6 +242,7 @@ fn cors_headers(state: &AppState, headers: &HeaderMap) -> HeaderMap {
     out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, fixed("GET, POST, OPTIONS"));
     out.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
     out.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, fixed("Date"));
+    // A cache between must not give one origin the headers of another.
     out.insert(header::VARY, fixed("Origin"));
     out
 }

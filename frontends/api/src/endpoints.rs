@@ -106,6 +106,8 @@ const fn open(
     Endpoint { since: Availability::Open, ..endpoint(path, methods, handler, doc) }
 }
 
+// A macro, because a function pointer cannot capture the handler: each use becomes a function of
+// its own.
 /// Makes a table handler of an async function that returns an [`ApiResult`] or a response.
 macro_rules! call {
     ($function:path) => {
@@ -122,6 +124,8 @@ fn finish(reply: impl Into<HandlerResponse>) -> Response {
     reply.into().0
 }
 
+// A type of this crate, because both types that handlers return are foreign and conversions between
+// them cannot be declared here.
 struct HandlerResponse(Response);
 
 impl From<ApiResult> for HandlerResponse {

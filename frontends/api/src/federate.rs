@@ -270,7 +270,7 @@ impl Page {
     }
 
     /// Writes one line; `suffix` is appended to the name, `bound` becomes the `le` label.
-    fn line(&self, out: &mut String, sample: &NewestSample, (suffix, bound): (&str, Option<f64>), v: f64) {
+    fn line(&self, out: &mut String, sample: &NewestSample, suffix: &str, bound: Option<f64>, v: f64) {
         let mut name = self.names.write(sample.labels.name(), true).into_owned();
         // As in Prometheus, the suffix follows the escaped name.
         name.insert_str(name.len() - usize::from(name.ends_with('"')), suffix);
@@ -298,13 +298,13 @@ impl Page {
 
     fn sample(&self, out: &mut String, sample: &NewestSample) {
         match &sample.value {
-            NewestValue::Float(v) => self.line(out, sample, ("", None), *v),
+            NewestValue::Float(v) => self.line(out, sample, "", None, *v),
             NewestValue::Histogram(h) => {
                 for (bound, count) in cumulative(h).chain([(f64::INFINITY, h.count)]) {
-                    self.line(out, sample, ("_bucket", Some(bound)), count);
+                    self.line(out, sample, "_bucket", Some(bound), count);
                 }
-                self.line(out, sample, ("_sum", None), h.sum);
-                self.line(out, sample, ("_count", None), h.count);
+                self.line(out, sample, "_sum", None, h.sum);
+                self.line(out, sample, "_count", None, h.count);
             }
         }
     }

@@ -14,6 +14,7 @@ pub(crate) struct MediaType {
 impl MediaType {
     /// Parses the header; without one, the type is `application/octet-stream`.
     pub(crate) fn parse(header: Option<&str>) -> MediaType {
+        // RFC 7231's default, which Go's `ParseForm` uses; such a body is no form.
         let text = header.filter(|text| !text.is_empty()).unwrap_or("application/octet-stream");
         let (essence, mut rest) = text.split_at(text.find(';').unwrap_or(text.len()));
         let essence = essence.trim().to_ascii_lowercase();
@@ -22,6 +23,8 @@ impl MediaType {
         }
         let mut read = MediaType { essence, ..MediaType::default() };
         while !matches!(rest.trim(), "" | ";") {
+            // Go keeps the type and drops all parameters, so a form with a broken charset is still
+            // read.
             let Some((name, value, behind)) = parameter(rest) else {
                 read.fault = Some("mime: invalid media parameter");
                 return MediaType { boundary: None, ..read };
@@ -39,6 +42,7 @@ impl MediaType {
 fn essence_fault(text: &str) -> Option<&'static str> {
     let (kind, rest) = token(text);
     if kind.is_empty() {
+        // The texts are those of Go's `mime` package, which Prometheus passes on to clients.
         return Some("mime: no media type");
     }
     if rest.is_empty() {
@@ -72,6 +76,7 @@ fn parameter(text: &str) -> Option<(String, String, &str)> {
             (value.to_owned(), rest)
         }
     };
+    // An empty value must be quoted to be one.
     (!value.is_empty() || text.contains('"')).then(|| (name.to_ascii_lowercase(), value, rest))
 }
 
@@ -83,6 +88,7 @@ fn unquoted(text: &str) -> Option<(String, &str)> {
     while let Some((at, c)) = chars.next() {
         match c {
             '"' => return Some((value, &text[at + 1..])),
+            // A header has one line; such a value was not closed.
             '\r' | '\n' => return None,
             '\\' => value.push(chars.next()?.1),
             c => value.push(c),
@@ -96,6 +102,7 @@ fn unquoted(text: &str) -> Option<(String, &str)> {
 pub(crate) fn multipart(body: &[u8], boundary: &str) -> Option<Vec<(String, String)>> {
     let delimiter = format!("--{boundary}");
     let mut values = Vec::new();
+    // Text before the first delimiter is allowed and ignored (RFC 2046).
     let mut rest = after_line(body, |line| line.trim_ascii_end() == delimiter.as_bytes())?;
     loop {
         let mut name = None;
@@ -112,9 +119,13 @@ pub(crate) fn multipart(body: &[u8], boundary: &str) -> Option<Vec<(String, Stri
             }
         }
         let (content, behind) = part(rest, delimiter.as_bytes())?;
+        // Files are skipped: Go keeps them apart from the values, and no endpoint takes any.
         if let Some(name) = name.filter(|_| !is_file) {
+            // A value that is not UTF-8 can only be wrong later, with a text that names the
+            // parameter.
             values.push((name, String::from_utf8_lossy(content).into_owned()));
         }
+        // The delimiter with two dashes ends the form; what follows is ignored.
         if behind.starts_with(b"--") {
             return Some(values);
         }
@@ -146,9 +157,11 @@ fn part<'a>(text: &'a [u8], delimiter: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     loop {
         if let Some(behind) = text[from..].strip_prefix(delimiter) {
             let content = &text[..from];
+            // The line break before a delimiter belongs to the delimiter.
             let content = content.strip_suffix(b"\n").unwrap_or(content);
             return Some((content.strip_suffix(b"\r").unwrap_or(content), behind));
         }
+        // Only the beginnings of lines are compared, so the search is linear whatever the content.
         from += line(&text[from..])?.0.len() + 1;
     }
 }

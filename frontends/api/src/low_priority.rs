@@ -55,7 +55,9 @@ impl Drop for LowPriorityThreads {
     /// Does not wait for the threads: the last clone of the state may be dropped in an async task,
     /// which must not block.
     fn drop(&mut self) {
-        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

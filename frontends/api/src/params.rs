@@ -144,28 +144,61 @@ fn pair_fault(pair: &[u8]) -> Option<String> {
     Some(format!("invalid URL escape {text:?}"))
 }
 
+/// Why the text of a parameter has no value. Clients see the text, which is that of Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParamError {
+    /// It is no flag.
+    #[error("strconv.ParseBool: parsing {0:?}: invalid syntax")]
+    Bool(String),
+    /// It is no integer.
+    #[error("strconv.{function}: parsing {text:?}: invalid syntax")]
+    Integer {
+        /// The function of Go that parses it.
+        function: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// It is an integer that the parameter cannot have.
+    #[error("strconv.{function}: parsing {text:?}: value out of range")]
+    IntegerOutOfRange {
+        /// The function of Go that parses it.
+        function: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// It is no time.
+    #[error("cannot parse {0:?} to a valid timestamp")]
+    Time(String),
+    /// It is no duration.
+    #[error("cannot parse {0:?} to a valid duration")]
+    Duration(String),
+    /// It is a number of seconds that no duration of Go can have.
+    #[error("cannot parse {0:?} to a valid duration. It overflows int64")]
+    DurationOverflow(String),
+}
+
 /// Parses a flag as Go's `ParseBool`, and "" as false.
-pub fn go_bool(text: &str) -> Result<bool, String> {
+pub fn go_bool(text: &str) -> Result<bool, ParamError> {
     match text {
         "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
+        _ => Err(ParamError::Bool(text.to_owned())),
     }
 }
 
 /// Parses a decimal integer with the error text of the given Go function.
-pub fn go_integer(function: &str, text: &str, range: RangeInclusive<i64>) -> Result<i64, String> {
+pub fn go_integer(function: &'static str, text: &str, range: RangeInclusive<i64>) -> Result<i64, ParamError> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!("strconv.{function}: parsing {text:?}: invalid syntax"));
+        return Err(ParamError::Integer { function, text: text.to_owned() });
     }
     let parsed = text.parse().ok().filter(|n| range.contains(n));
-    parsed.ok_or_else(|| format!("strconv.{function}: parsing {text:?}: value out of range"))
+    parsed.ok_or_else(|| ParamError::IntegerOutOfRange { function, text: text.to_owned() })
 }
 
 /// Parses seconds since the epoch (`1500000000.123`) or RFC 3339 to ms. Times outside the range of
 /// the API are clamped to it; in Go the result depends on the processor.
-pub fn parse_time(text: &str) -> Result<TimeMs, String> {
+pub fn parse_time(text: &str) -> Result<TimeMs, ParamError> {
     if let Ok(seconds) = number::parse(text) {
         let fraction = if seconds.is_finite() { seconds.fract() } else { 0.0 };
         let ms = seconds.trunc() * 1000.0 + (fraction * 1000.0).round();
@@ -174,7 +207,7 @@ pub fn parse_time(text: &str) -> Result<TimeMs, String> {
     match text {
         MIN_TIME_TEXT => Ok(MIN_TIME),
         MAX_TIME_TEXT => Ok(MAX_TIME),
-        _ => rfc3339(text).ok_or_else(|| format!("cannot parse {text:?} to a valid timestamp")),
+        _ => rfc3339(text).ok_or_else(|| ParamError::Time(text.to_owned())),
     }
 }
 
@@ -193,22 +226,21 @@ fn rfc3339(text: &str) -> Option<TimeMs> {
 }
 
 /// Parses seconds (`15`, `0.5`) or a Prometheus duration (`1m`) to ms.
-pub fn parse_step(text: &str) -> Result<i64, String> {
+pub fn parse_step(text: &str) -> Result<i64, ParamError> {
     parse_interval(text).map(|ns| ns / 1_000_000)
 }
 
 /// Like [`parse_step`], but in ns.
-pub fn parse_interval(text: &str) -> Result<i64, String> {
+pub fn parse_interval(text: &str) -> Result<i64, ParamError> {
     if let Ok(seconds) = number::parse(text) {
         // Go's durations are nanoseconds in an i64: ±292 years.
         let ns = seconds * 1e9;
         let overflows = ns > i64::MAX as f64 || ns < i64::MIN as f64;
-        let overflow = || format!("cannot parse {text:?} to a valid duration. It overflows int64");
         // Go converts NaN to the smallest integer.
         let whole = if ns.is_nan() { i64::MIN } else { ns as i64 };
-        return if overflows { Err(overflow()) } else { Ok(whole) };
+        return if overflows { Err(ParamError::DurationOverflow(text.to_owned())) } else { Ok(whole) };
     }
-    let ms = parse_duration(text).map_err(|_| format!("cannot parse {text:?} to a valid duration"))?;
+    let ms = parse_duration(text).map_err(|_| ParamError::Duration(text.to_owned()))?;
     Ok(ms.saturating_mul(1_000_000))
 }
 
@@ -300,7 +332,8 @@ mod tests {
             "2026-11-25T07:40:60Z",
             "1e400",
         ] {
-            assert_eq!(parse_time(bad), Err(format!("cannot parse {bad:?} to a valid timestamp")));
+            let error = parse_time(bad).unwrap_err().to_string();
+            assert_eq!(error, format!("cannot parse {bad:?} to a valid timestamp"));
         }
     }
 
@@ -310,11 +343,11 @@ mod tests {
         assert_eq!(parse_step("0.25"), Ok(250));
         assert_eq!(parse_step("-1"), Ok(-1_000));
         assert_eq!(parse_step("1h30m"), Ok(5_400_000));
-        assert_eq!(parse_step("x"), Err("cannot parse \"x\" to a valid duration".into()));
+        assert_eq!(parse_step("x").unwrap_err().to_string(), "cannot parse \"x\" to a valid duration");
         assert!(parse_step("NaN").unwrap() < 0);
         assert_eq!(parse_interval("0.0001"), Ok(100_000));
         assert_eq!(parse_interval("1m"), Ok(60_000_000_000));
-        assert!(parse_step("1e30").unwrap_err().ends_with("It overflows int64"));
+        assert!(parse_step("1e30").unwrap_err().to_string().ends_with("It overflows int64"));
     }
 
     #[test]
@@ -343,12 +376,12 @@ mod tests {
     fn integers_as_go_reads_them() {
         let read = |text| go_integer("ParseInt", text, -10..=10);
         assert_eq!((read("+7"), read("-10")), (Ok(7), Ok(-10)));
-        let error = |text: &str, why: &str| Err(format!("strconv.ParseInt: parsing {text:?}: {why}"));
+        let error = |text: &str, why: &str| format!("strconv.ParseInt: parsing {text:?}: {why}");
         for text in ["", "x", "1.0", " 1", "+-1"] {
-            assert_eq!(read(text), error(text, "invalid syntax"));
+            assert_eq!(read(text).unwrap_err().to_string(), error(text, "invalid syntax"));
         }
         for text in ["11", "99999999999999999999"] {
-            assert_eq!(read(text), error(text, "value out of range"));
+            assert_eq!(read(text).unwrap_err().to_string(), error(text, "value out of range"));
         }
     }
 

@@ -8,7 +8,7 @@ use std::fmt::Write;
 /// The result of a lookup.
 pub(crate) enum Lookup {
     /// An endpoint, and the decoded value of its path parameter or "".
-    Found(&'static Endpoint, String),
+    Endpoint(&'static Endpoint, String),
     /// A redirect: its status and the path.
     Moved(StatusCode, String),
     /// No endpoint.
@@ -27,7 +27,7 @@ pub(crate) fn lookup(raw: &str, prefix: &str, method: &Method) -> Lookup {
     }
     let Some(local) = path.strip_prefix(prefix) else { return Lookup::Nothing };
     if let Some((endpoint, parameter)) = find(local, |a, b| a == b) {
-        return Lookup::Found(endpoint, parameter);
+        return Lookup::Endpoint(endpoint, parameter);
     }
     let status = match *method {
         Method::GET => StatusCode::MOVED_PERMANENTLY,
@@ -132,7 +132,7 @@ mod tests {
 
     fn told(raw: &str, prefix: &str, method: &Method) -> String {
         match lookup(raw, prefix, method) {
-            Lookup::Found(endpoint, parameter) => format!("{} {parameter}", endpoint.path),
+            Lookup::Endpoint(endpoint, parameter) => format!("{} {parameter}", endpoint.path),
             Lookup::Moved(status, to) => format!("{} {to}", status.as_u16()),
             Lookup::Nothing => "nothing".to_owned(),
             Lookup::Malformed => "malformed".to_owned(),

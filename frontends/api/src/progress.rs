@@ -99,6 +99,8 @@ impl Progress {
     /// Records that these bytes were received.
     pub fn received(&self, bytes: &[u8]) {
         let mut state = self.state.lock();
+        // Bytes that come while a request is answered are its body, or the next request of HTTP/1,
+        // which waits anyway.
         if state.answering.is_empty() && state.headers_since.is_none() {
             // Every HTTP/2 client sends `PRI` first, and HTTP/1 has no such method.
             state.http2 |= state.requests == 0 && bytes.starts_with(b"PRI");
@@ -108,6 +110,7 @@ impl Progress {
 
     /// Records that the socket accepts no byte.
     pub fn blocked(&self) {
+        // The first time counts: it stays blocked until bytes are accepted.
         self.state.lock().write_since.get_or_insert_with(Instant::now);
     }
 
@@ -140,6 +143,7 @@ impl Progress {
     /// Since when the connection waits for its client; `None`: it does not wait.
     pub fn waits_since(&self) -> Option<Instant> {
         let state = self.state.lock();
+        // First: a client that does not read is the one to displace, whatever else it does.
         if let Some(blocked) = state.write_since {
             return Some(blocked);
         }
@@ -153,6 +157,7 @@ impl Progress {
     pub fn overdue(&self) -> Option<(Instant, Closed)> {
         let state = self.state.lock();
         let lifetime = state.lent.then(|| (state.opened + RESERVE_LIFETIME, Closed::Lifetime));
+        // While an answer is made, the server is what is waited for.
         let silent = (state.answering.is_empty() && !state.upgraded && state.write_since.is_none())
             .then(|| self.silent(&state));
         // An HTTP/2 socket accepts bytes even if the answer to one request is not read, because
@@ -169,6 +174,8 @@ impl Progress {
             // The bytes may be frames other than headers.
             Some(_) if state.http2 && state.requests > 0 => return idle,
             Some(since) if !state.http2 => since,
+            // A client that connects and says nothing has the time of headers, not the longer one
+            // between requests.
             _ if state.requests == 0 => state.opened,
             _ => return idle,
         };
@@ -198,7 +205,9 @@ impl Progress {
             &mut *state;
         let maybe = [headers_since, body_since, write_since].into_iter().chain(answering.values_mut());
         let instants = maybe.filter_map(Option::as_mut).chain([opened, waiting_since]);
-        instants.for_each(|instant| *instant -= by);
+        for instant in instants {
+            *instant -= by;
+        }
     }
 
     /// The time limit of a request body.

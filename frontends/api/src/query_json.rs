@@ -24,6 +24,8 @@ pub fn string(out: &mut String, text: &str) {
     let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\' || byte == MAYBE_BYTE;
     // Most texts need no escaping. The loop has no early exit, so that the compiler can vectorise
     // it.
+    // JSON needs no escape for anything above 0x1f but quote and backslash; Go also leaves `<`, `>`
+    // and `&` alone here, because Prometheus switches HTML escaping off.
     if !text.bytes().fold(false, |any, byte| any | special(byte)) {
         out.push_str(text);
     } else if text.as_bytes().contains(&MAYBE_BYTE) && !is_utf8(text) {
@@ -47,6 +49,8 @@ fn escaped(out: &mut String, text: &str) {
         match byte {
             b'"' => out.push_str("\\\""),
             b'\\' => out.push_str("\\\\"),
+            // The short forms are those that Go's encoder writes; it writes the others, such as
+            // `\b`, as code points.
             b'\n' => out.push_str("\\n"),
             b'\r' => out.push_str("\\r"),
             b'\t' => out.push_str("\\t"),
@@ -88,6 +92,7 @@ pub fn labels(out: &mut String, labels: &Labels) {
 
 /// Appends a time in seconds: three decimals exactly if it has milliseconds.
 pub fn time(out: &mut String, t: TimeMs) {
+    // `unsigned_abs`, because the smallest time has no positive counterpart.
     let seconds = t.unsigned_abs() / 1000;
     let ms = t.unsigned_abs() % 1000;
     if t < 0 {
@@ -102,6 +107,7 @@ pub fn time(out: &mut String, t: TimeMs) {
 /// Appends a whole number. This is several times as fast as `format!`, and large answers consist
 /// mostly of numbers.
 fn digits(out: &mut String, mut n: u64) {
+    // Enough for the largest 64-bit number.
     let mut bytes = [0; 20];
     let mut at = bytes.len();
     loop {
@@ -119,6 +125,7 @@ fn digits(out: &mut String, mut n: u64) {
 /// if the value is tiny or huge.
 pub fn value(out: &mut String, v: f64) {
     let size = v.abs();
+    // Go's `encoding/json` has these two bounds for floats; Prometheus uses them for sample values.
     if v.is_finite() && size != 0.0 && !(1e-6..1e21).contains(&size) {
         out.push_str(&go_exponent(&format!("{v:e}")));
     } else {
@@ -134,7 +141,9 @@ fn plain(out: &mut String, v: f64) {
         out.push_str("NaN");
     } else if v.is_infinite() {
         out.push_str(if v > 0.0 { "+Inf" } else { "-Inf" });
+    // Counters and gauges of bytes are whole numbers: this branch takes most values.
     } else if v.abs() < EXACT && v.fract() == 0.0 {
+        // Not `v < 0.0`: minus zero is written as `-0`, as in Go.
         if v.is_sign_negative() {
             out.push('-');
         }
@@ -143,6 +152,7 @@ fn plain(out: &mut String, v: f64) {
         // The same digits as the standard library's, but small and large numbers get an exponent.
         let mut buffer = ryu::Buffer::new();
         let text = buffer.format_finite(v);
+        // `ryu` writes whole numbers with `.0`, which Go does not.
         if v.fract() == 0.0 || text.contains('e') {
             let _ = write!(out, "{v}");
         } else {
@@ -222,10 +232,13 @@ impl Iterator for ResponseChunks {
 
     fn next(&mut self) -> Option<Bytes> {
         let mut out =
+            // The first piece of most answers is the only one, and small.
             String::with_capacity(if matches!(self.state, ChunkState::Head) { 512 } else { CHUNK_BYTES });
         loop {
             match self.state {
                 ChunkState::Done if out.is_empty() => return None,
+                // Before `Done`: a tail that filled the piece is sent, and the next call ends the
+                // list.
                 _ if out.len() >= CHUNK_BYTES => break,
                 ChunkState::Done => break,
                 ChunkState::Head => self.head(&mut out),
@@ -269,6 +282,8 @@ impl ResponseChunks {
                 out.push('"');
                 self.tail(out);
             }
+            // Prometheus writes the time of a scalar or a string in Go's shortest form; only the
+            // times of samples have exactly three decimals.
             QueryValue::Text(t, text) => {
                 let _ = write!(out, "{}", *t as f64 / 1000.0);
                 out.push(',');
@@ -351,7 +366,9 @@ impl<T> Iterator for List<T> {
 fn series_part(out: &mut String, series: &Series, item: usize, at: usize) -> ChunkState {
     let points = &series.points;
     let histograms = &series.histograms;
+    // Floats first, as in Prometheus; a series with both at one time cannot exist.
     let all = points.len() + histograms.len();
+    // A series that is continued in this piece has its head in the one before.
     if at == 0 {
         out.push_str(if item > 0 { "," } else { "" });
         out.push_str(r#"{"metric":"#);
@@ -374,6 +391,8 @@ fn series_part(out: &mut String, series: &Series, item: usize, at: usize) -> Chu
         if next == points.len() || next == all {
             out.push(']');
         }
+        // Never in the middle of a point, and never just before the end: an empty rest would need a
+        // state of its own.
         if out.len() >= CHUNK_BYTES && next < all {
             return ChunkState::Items(item, next);
         }

@@ -32,7 +32,10 @@ pub(crate) async fn write(call: ApiRequest) -> Response {
     if let Some(seconds) = reply.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
-    let headers = WRITTEN.into_iter().zip(reply.written.into_iter().flatten());
-    headers.for_each(|(name, n)| drop(response.headers_mut().insert(name, n.into())));
+    if let Some(written) = reply.written {
+        for (name, count) in WRITTEN.into_iter().zip(written) {
+            response.headers_mut().insert(name, count.into());
+        }
+    }
     response
 }

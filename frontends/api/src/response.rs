@@ -54,9 +54,12 @@ impl ErrorType {
         match self {
             ErrorType::BadData => StatusCode::BAD_REQUEST,
             ErrorType::Execution | ErrorType::LimitReached => StatusCode::UNPROCESSABLE_ENTITY,
+            // 503 and not 504: Prometheus answers its own query timeouts so.
             ErrorType::Timeout | ErrorType::UnavailableNow => StatusCode::SERVICE_UNAVAILABLE,
             ErrorType::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             ErrorType::Conflict => StatusCode::CONFLICT,
+            // 500 for a disabled feature is Prometheus' choice (its `errorUnavailable`); clients
+            // test for the error type.
             ErrorType::Internal | ErrorType::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
             ErrorType::NotFound => StatusCode::NOT_FOUND,
             ErrorType::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -65,6 +68,7 @@ impl ErrorType {
 
     /// `Retry-After` in seconds, if the same request may succeed then.
     pub fn retry_after(self) -> Option<u64> {
+        // Not for timeouts: the same query would probably time out again.
         (self == ErrorType::UnavailableNow).then_some(BUSY_RETRY_SECONDS)
     }
 }
@@ -129,6 +133,7 @@ impl From<QueryTextError> for ApiError {
 impl From<ViewError> for ApiError {
     fn from(e: ViewError) -> ApiError {
         let kind = match e {
+            // The text of the query is fine, so it is no `bad_data`.
             ViewError::Unsupported(_) | ViewError::NotCoordinator => ErrorType::Execution,
             ViewError::LimitReached(_) | ViewError::Unavailable(_) => ErrorType::UnavailableNow,
             ViewError::NotFound => ErrorType::NotFound,
@@ -144,6 +149,7 @@ impl From<StoreError> for ApiError {
             ErrorClass::LimitReached => ErrorType::LimitReached,
             ErrorClass::Unavailable | ErrorClass::Closed => ErrorType::UnavailableNow,
             ErrorClass::Conflict => ErrorType::Conflict,
+            // Nothing that the client can change, and nothing that passes by itself.
             ErrorClass::Damaged | ErrorClass::Io => ErrorType::Internal,
         };
         ApiError::new(kind, e.to_string())
@@ -176,6 +182,8 @@ pub fn json_response(status: StatusCode, body: Body) -> Response {
 /// The success envelope with `data`.
 pub fn success<T: serde::Serialize>(data: &T) -> ApiResult {
     let data = serde_json::to_string(data).map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
+    // Formatted around the finished JSON: a struct with `data` would serialise it a second time
+    // through a `Value`, or need a type for each endpoint.
     Ok(json_response(StatusCode::OK, Body::from(format!(r#"{{"status":"success","data":{data}}}"#))))
 }
 

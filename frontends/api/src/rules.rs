@@ -26,6 +26,7 @@ struct AlertsJson {
 
 /// `/api/v1/rules`
 pub(crate) async fn rules(call: ApiRequest) -> ApiResult {
+    // A filter that could not be decoded would otherwise be no filter, and show everything.
     call.form.whole()?;
     let matchers = matcher_sets(&call.state, &call.form).map_err(ApiError::bad_data)?;
     let filter = RuleFilter::of(&call.form, matchers)?;
@@ -37,6 +38,7 @@ pub(crate) async fn rules(call: ApiRequest) -> ApiResult {
 pub(crate) async fn alerts(call: ApiRequest) -> ApiResult {
     let rules = groups(&call.state).await?.into_iter().flat_map(|group| group.rules);
     let alerting = rules.filter_map(|rule| match rule {
+        // Prometheus lists alerts by group, in the order of the rule files.
         RuleJson::Alerting(rule) => rule.alerts,
         RuleJson::Recording(_) => None,
     });
@@ -67,6 +69,7 @@ impl Page {
         if text.is_empty() {
             let alone = "group_limit needs to be present in order to paginate over the groups";
             let refused = Err(ApiError::parameter("group_next_token", alone));
+            // A token without a limit has no end of its page; Prometheus refuses it with this text.
             return if from.is_empty() { Ok(Page { limit: None, from: String::new() }) } else { refused };
         }
         let limit = go_integer("ParseInt", text, i64::from(i32::MIN)..=i64::from(i32::MAX));
@@ -83,6 +86,7 @@ impl Page {
     fn cut(&self, groups: Vec<RuleGroupJson>, filter: &RuleFilter) -> Result<RuleGroupsJson, ApiError> {
         let mut rest = groups.into_iter().peekable();
         if !self.from.is_empty() {
+            // By token, not by number: groups may have come or gone since the page before.
             while rest.next_if(|group| token(group) != self.from).is_some() {}
             if rest.peek().is_none() {
                 let reason = format!("invalid group_next_token '{}'. were rule groups changed?", self.from);
@@ -90,8 +94,11 @@ impl Page {
             }
         }
         let mut page = RuleGroupsJson { groups: Vec::new(), group_next_token: None };
+        // Groups that the filter empties take no place on the page.
         for group in rest.filter_map(|group| filter.group(group)) {
             if self.limit == Some(page.groups.len()) {
+                // The token is of the first group that is not shown, so there is one only if there
+                // is such a group.
                 page.group_next_token = Some(token(&group));
                 break;
             }
@@ -103,6 +110,8 @@ impl Page {
 
 /// The token that identifies a group in `group_next_token`.
 fn token(group: &RuleGroupJson) -> String {
+    // Clients treat it as opaque. Prometheus uses SHA-1 of the same text; nothing here depends on
+    // that.
     format!("{:032x}", xxh3_128(format!("{};{}", group.file, group.name).as_bytes()))
 }
 
@@ -124,6 +133,7 @@ impl<'a> RuleFilter<'a> {
         if !matches!(kind.as_str(), "" | "alert" | "record") {
             return Err(ApiError::parameter("type", format!("not supported value {kind:?}")));
         }
+        // Lower case first, as Prometheus does, so that `TRUE` and `tRuE` are the same.
         let without_alerts = go_bool(&form.get("exclude_alerts").to_lowercase()).map_err(|e| {
             ApiError::parameter("exclude_alerts", format!("error converting exclude_alerts: {e}"))
         })?;
@@ -143,6 +153,7 @@ impl<'a> RuleFilter<'a> {
             RuleJson::Alerting(rule) => (self.alerting, &rule.labels),
             RuleJson::Recording(rule) => (self.recording, &rule.labels),
         };
+        // A missing label is an empty one, as everywhere.
         let holds = |m: &Matcher| m.matches(labels.get(&m.name).map_or("", String::as_str));
         let labelled = || self.matchers.is_empty() || self.matchers.iter().any(|set| set.iter().all(holds));
         kind && is_selected(&self.names, rule.name()) && labelled()
@@ -160,6 +171,7 @@ impl<'a> RuleFilter<'a> {
                 rule.alerts = None;
             }
         }
+        // Groups that have no rules at all go, too, as in Prometheus.
         (!group.rules.is_empty()).then_some(group)
     }
 }

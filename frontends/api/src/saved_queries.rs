@@ -58,6 +58,8 @@ impl SavedQueryBody {
         let Some(record) = record else {
             let alone =
                 if labels.is_some() { Some("labels") } else { interval.is_some().then_some("interval") };
+            // Refused, because whoever writes labels or an interval without `record` has forgotten
+            // `record`.
             return match alone {
                 Some(field) => Err(ApiError::parameter(field, "only queries with `record` have it")),
                 None => Ok(SavedQueryDefinition { query, lang, recording: None }),
@@ -83,8 +85,10 @@ pub(crate) async fn put(call: ApiRequest) -> ApiResult {
         .map_err(|e| ApiError::bad_data(format!("the body must be a JSON object with `query`: {e}")))?;
     let state = call.state.clone();
     let admin = state.sources.admin.evaluation_interval();
+    // The evaluation interval of the configuration, as a rule without an interval has it.
     let definition = body.definition(admin.unwrap_or(state.settings.default_step))?;
     let plan = state.sources.language.compile(&definition.query, None);
+    // Only the type: a text that does not parse is refused by `put` itself, with its position.
     if let Some(kind) = plan.ok().and_then(|plan| unsupported_range_type(&plan)) {
         let reason = format!(
             "invalid expression type {kind:?} for a standing query, must be Scalar or instant Vector"
@@ -93,6 +97,8 @@ pub(crate) async fn put(call: ApiRequest) -> ApiResult {
     }
     let standing = state.sources.saved_queries.clone();
     let wanted = name.clone();
+    // Two writers of one series would overwrite each other sample by sample, so rules are asked,
+    // too.
     let change = move || standing.put(&wanted, definition, |recording| recording_rule(&state, recording));
     let put = off_runtime(call.state.settings.execution, change).await?.map_err(refused)?;
     let (status, change) = match put {
@@ -116,6 +122,7 @@ pub(crate) async fn delete(call: ApiRequest) -> ApiResult {
             ApiError::new(ErrorType::NotFound, format!("no standing query {name:?}: {reason}"))
         })?;
     }
+    // By name from here on: the view may be replaced meanwhile, the name is what was meant.
     let gone = name.clone();
     off_runtime(call.state.settings.execution, move || standing.remove(&gone)).await?.map_err(refused)?;
     success_as(StatusCode::OK, &SavedQueryChangeJson { name: &name, id: None, change: "removed" })
@@ -129,6 +136,7 @@ pub(crate) async fn result(call: ApiRequest) -> ApiResult {
     let views = state.sources.views.clone();
     let read = describe_in_turn(&state, move || views.read(id)).await?;
     let report = read.ok_or_else(|| not_found(&name))?;
+    // Not the last good answer: nobody could see that it is old.
     if let Some(failure) = report.answer.failure.as_ref().filter(|failure| failure.lasts) {
         return Err(ApiError::new(ErrorType::Execution, failure.error.clone()));
     }
@@ -141,7 +149,7 @@ pub(crate) async fn result(call: ApiRequest) -> ApiResult {
         (t, _) => from_history(&state, report, t.filter(|_| !asked_continuously)).await?,
     };
     let deadline = tokio::time::Instant::now() + state.settings.query_timeout;
-    Ok(query::written(answer, &text, None, (String::new(), Notices::default()), deadline))
+    Ok(query::written(answer, &text, None, String::new(), Notices::default(), deadline))
 }
 
 /// The answer that the view holds.
@@ -151,8 +159,10 @@ fn shown(report: &ViewReport, t: TimeMs, content: AnswerContent) -> QueryAnswer 
         Sample::Histogram(h) => VectorSample { labels, t, v: value::HISTOGRAM, h: Some(h), drops: false },
     };
     let mut rows: Vec<VectorSample> = content.rows.into_iter().map(sample).collect();
+    // Rows of a view are in the order of their creation; answers of queries are sorted.
     rows.sort_by(|a, b| a.labels.cmp(&b.labels));
     let value = match report.spec.plan.kind() {
+        // A view keeps a scalar as one row without labels.
         ValueType::Scalar => QueryValue::Scalar(t, rows.first().map_or(f64::NAN, |row| row.v)),
         _ => QueryValue::Vector(rows),
     };
@@ -170,6 +180,8 @@ async fn from_history(
     let options = query_options(state);
     let answers = state.sources.answers.clone();
     let t = t.unwrap_or(state.sources.clock.now());
+    // If the client goes away this future is dropped, and the query must not go on without a
+    // reader.
     let _cancel = query::CancelOnDrop(options.cancel.clone());
     let shift = if let ViewKind::Recorded { query_offset, .. } = report.spec.kind { query_offset } else { 0 };
     Ok(off_runtime(settings.execution, move || answers.instant(&report.spec.plan, t - shift, &options))
@@ -197,6 +209,8 @@ pub(crate) fn id_named(state: &AppState, name: &str) -> Result<ViewId, ApiError>
     }
     match state.sources.saved_queries.view(name) {
         Some(Ok(id)) => Ok(id),
+        // It exists, but could not be installed after a restart: 404 would tell its owner that it
+        // was never put.
         Some(Err(why)) => Err(ApiError::new(
             ErrorType::Execution,
             format!("the standing query {name:?} does not stand: {why}"),
@@ -216,6 +230,7 @@ fn recording_rule(state: &AppState, recording: &RecordOptions) -> Option<String>
     let rules = groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
     let mut same = rules.filter(|(_, rule)| match rule {
         RuleJson::Recording(rule) => rule.name == recording.record && rule.labels == recording.labels,
+        // Alerts write only `ALERTS` and `ALERTS_FOR_STATE`, which no saved query can record.
         RuleJson::Alerting(_) => false,
     });
     same.next().map(|(group, _)| format!("a rule of the group {:?} in {}", group.name, group.file))
@@ -223,7 +238,10 @@ fn recording_rule(state: &AppState, recording: &RecordOptions) -> Option<String>
 
 fn refused(refusal: SavedQueryError) -> ApiError {
     let kind = match &refusal {
-        SavedQueryError::Invalid(_) | SavedQueryError::Query(_) => ErrorType::BadData,
+        SavedQueryError::Name(_) | SavedQueryError::Definition(_) | SavedQueryError::Query(_) => {
+            ErrorType::BadData
+        }
+        // The same request may succeed later, so clients are told to try again.
         SavedQueryError::View(ViewError::LimitReached(_) | ViewError::Unavailable(_)) => {
             ErrorType::UnavailableNow
         }

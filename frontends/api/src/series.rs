@@ -20,6 +20,8 @@ use tokio::time::Instant;
 pub(crate) async fn series(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
     form.whole()?;
+    // Required here only: all series of a server are too many to ask for by mistake, all label
+    // names are not.
     if form.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
@@ -66,6 +68,7 @@ pub(crate) async fn label_values(call: ApiRequest) -> ApiResult {
 /// The label name in a path.
 fn label_name(given: &str) -> Result<String, ApiError> {
     let name = unescape_name(given);
+    // The replacement character stands for bytes of the path that were not UTF-8.
     let valid = !name.is_empty() && !name.contains('\u{fffd}');
     if valid { Ok(name) } else { Err(ApiError::bad_data(format!("invalid label name: {name:?}"))) }
 }
@@ -89,6 +92,8 @@ pub(crate) fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher
     let mut bytes = 0;
     let mut regexes = 0;
     for text in form.all("match[]") {
+        // Together, not each: a request may have many `match[]`, and each costs a walk over the
+        // index.
         bytes += text.len();
         if bytes > SELECTOR_BYTES {
             return Err(format!(
@@ -120,6 +125,7 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
 pub(crate) async fn join_store_call<T, E: Into<ApiError>>(
     call: JoinHandle<Result<T, E>>,
 ) -> Result<T, ApiError> {
+    // Only a panic ends a task so; the text of the panic is in the log.
     let internal = |e| ApiError::new(ErrorType::Internal, format!("the request stopped unexpectedly: {e}"));
     call.await.map_err(internal)?.map_err(E::into)
 }
@@ -142,6 +148,8 @@ pub(crate) async fn listed<T: Send + 'static>(
     let memory = state.sources.memory.reservation(state.settings.max_bytes);
     let work = move |state: &AppState| Ok(FoundList { list: ask(state, &memory)?, memory });
     let asked = tokio::time::timeout_at(deadline, run_blocking(state.clone(), work)).await;
+    // The read itself goes on until its next check; its memory counts until then, because the
+    // reservation moved into it.
     let late = |_| ApiError::new(ErrorType::Timeout, "the request timed out: ask for fewer series");
     Ok(Listed { found: asked.map_err(late)??, deadline })
 }
@@ -161,6 +169,7 @@ fn written<T: Send + 'static>(
     write: fn(&mut String, &T),
 ) -> Response {
     let Listed { mut found, deadline } = listed;
+    // First: a list that lacks a damaged block is more important than one that was cut on request.
     let mut warnings = Vec::from_iter(state.incomplete_reason());
     if let Some(limit) = limit
         && found.list.len() > limit

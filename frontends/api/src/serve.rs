@@ -72,6 +72,7 @@ impl Http {
     fn new(gate: Arc<StartupGate>, options: ServeOptions, metrics: &Metrics) -> Http {
         let max_connections = options.max_connections.max(1);
         let max_by_address = match options.max_by_address {
+            // A quarter is left for others, whatever one address does.
             0 => max_connections - max_connections / 4,
             given => given,
         };
@@ -101,6 +102,8 @@ impl Http {
         if grant == Grant::All || limits::RESERVE_PATHS.contains(&self.gate.local_path(path)) {
             return None;
         }
+        // Counted by request, not by connection: a connection of the reserve may serve health
+        // checks all its life.
         self.refused.inc();
         Some(if grant == Grant::HealthWhenFull {
             format!(
@@ -133,7 +136,7 @@ pub async fn serve(
     door.stop();
     while let Some(ended) = accepting.join_next().await {
         if let Err(e) = ended {
-            tracing::error!("a listener has failed: {e}");
+            tracing::error!(target: "web", "a listener has failed: {e}; restart the server");
         }
     }
 }
@@ -158,7 +161,8 @@ async fn accept(http: Arc<Http>, listener: Listener) {
     if timeout(http.timeouts.drain, drain).await.is_err() {
         let left = connections.len();
         let seconds = http.timeouts.drain.as_secs_f64();
-        tracing::warn!(connections = left, "requests were still open {seconds} s after stopping and are cut");
+        // Subscriptions and slow readers: they learn it from the closed connection.
+        tracing::info!(target: "web", connections = left, "connections with open requests are closed {seconds} s after the stop");
     }
     connections.shutdown().await;
 }
@@ -174,7 +178,7 @@ async fn next(http: &Arc<Http>, listener: &Listener) -> impl Future<Output = ()>
         };
         http.accept_errors.inc();
         if pause == limits::ACCEPT_PAUSE {
-            tracing::error!("cannot accept connections: {e}; raise the limit of open files (ulimit -n)");
+            tracing::error!(target: "web", "cannot accept connections: {e}; raise the limit of open files (ulimit -n)");
         }
         sleep(pause).await;
         pause = (pause * 2).min(limits::ACCEPT_PAUSE_MAX);

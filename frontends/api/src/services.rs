@@ -88,6 +88,7 @@ impl StoreReadiness for Store {
         }
         let (sender, receiver) = oneshot::channel();
         self.replay().on_end(Box::new(move |result| drop(sender.send(result))));
+        // The sender is dropped without a result only when the store is.
         let stopped = || Err(StoreError::Closed("the server is stopping"));
         Some(Box::pin(async move { receiver.await.unwrap_or_else(|_| stopped()) }))
     }
@@ -95,6 +96,8 @@ impl StoreReadiness for Store {
     fn wait_committed(&self) -> BoxFuture<'static, ()> {
         let (sender, receiver) = oneshot::channel::<()>();
         self.wal().on_committed(self.wal().last_lsn(), Box::new(move |_| drop(sender)));
+        // A log that cannot be written has no more to say than one that is: the answer must not
+        // wait for ever.
         Box::pin(async move { receiver.await.unwrap_or_default() })
     }
 }
@@ -116,6 +119,7 @@ pub trait StoreAdmin: Send + Sync {
 
 impl StoreAdmin for Store {
     fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<(), StoreError> {
+        // Waits, because the API promises that an answered deletion survives a crash.
         let lsn = self.admin().delete(matchers, from, to)?;
         let (told, fate) = std::sync::mpsc::channel();
         // Sending fails only if the thread no longer waits.
@@ -178,6 +182,20 @@ pub trait AlertmanagerList: Send + Sync {
     fn dropped(&self) -> Vec<String>;
 }
 
+/// Why a configuration was not put in force: the error of whoever reads configurations.
+///
+/// The API knows no configuration, so it knows no kinds either: it answers 500 with the text.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ReloadError(Box<dyn std::error::Error + Send + Sync>);
+
+impl ReloadError {
+    /// The error `cause`, which may also be a text.
+    pub fn new(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ReloadError {
+        ReloadError(cause.into())
+    }
+}
+
 /// The state and control of the server.
 pub trait ServerControl: Send + Sync {
     /// The configuration, normalised, with secrets hidden.
@@ -192,7 +210,7 @@ pub trait ServerControl: Send + Sync {
     /// The labels that identify this server to other systems.
     fn external_labels(&self) -> Labels;
     /// Reloads the configuration.
-    fn reload(&self) -> BoxFuture<'static, Result<(), String>>;
+    fn reload(&self) -> BoxFuture<'static, Result<(), ReloadError>>;
     /// Asks the server to stop.
     fn quit(&self);
     /// Whether the server has started up completely.

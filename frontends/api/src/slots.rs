@@ -76,6 +76,7 @@ impl Slots {
     /// `most` slots for all clients, `most_by_address` of them for one address.
     pub(crate) fn new(most: usize, most_by_address: usize, metrics: &Metrics) -> Arc<Slots> {
         Arc::new(Slots {
+            // A limit of 0 would lock out even the request that shows what is wrong.
             most: most.max(1),
             most_by_address: most_by_address.max(1),
             open: Mutex::default(),
@@ -89,6 +90,7 @@ impl Slots {
     pub(crate) async fn admit(self: &Arc<Slots>, client: IpAddr, progress: &Arc<Progress>) -> Slot {
         let address = client_address(client);
         loop {
+            // Before the attempt: a slot that is freed between the two must wake this one.
             let freed = self.freed.notified();
             if let Some(slot) = self.try_admit(address, progress) {
                 return slot;
@@ -101,6 +103,8 @@ impl Slots {
     fn try_admit(self: &Arc<Slots>, address: IpAddr, progress: &Arc<Progress>) -> Option<Slot> {
         let mut open = self.open.lock();
         let mut grant = self.grant(&open, address);
+        // A connection that does nothing makes way for one that wants something; of an address at
+        // its limit only its own may, so that it cannot push out others.
         let displaced = match grant {
             Grant::All => None,
             Grant::HealthWhenFull => open.waits_longest(DISPLACE_AFTER, |e| e.grant == Grant::All),
@@ -112,6 +116,8 @@ impl Slots {
             open.displace(id);
             grant = self.grant(&open, address);
         }
+        // The reserve has no limit by address: a load balancer in front of many clients is one
+        // address, and its health checks must get through.
         if grant != Grant::All && open.reserve >= RESERVE_CONNECTIONS {
             let id = open.waits_longest(DISPLACE_RESERVE_AFTER, |e| e.grant != Grant::All)?;
             open.displace(id);
@@ -120,12 +126,15 @@ impl Slots {
         self.show(&open);
         drop(open);
         if grant != Grant::All {
+            // Such a connection is closed after one answer, so that the reserve does not fill with
+            // idle ones.
             progress.lend();
         }
         Some(Slot { slots: self.clone(), id, grant })
     }
 
     fn grant(&self, open: &Open, address: IpAddr) -> Grant {
+        // The limit of the address first: its client should learn that it is itself the cause.
         if open.by_address.get(&address).is_some_and(|n| *n >= self.most_by_address) {
             return Grant::HealthOfAddress;
         }
@@ -165,6 +174,7 @@ impl Open {
         self.ordinary -= 1;
         if let Some(n) = self.by_address.get_mut(&entry.address) {
             *n -= 1;
+            // Without this the map would keep every address that ever connected.
             if *n == 0 {
                 self.by_address.remove(&entry.address);
             }
@@ -177,6 +187,7 @@ impl Open {
     fn waits_longest(&self, age: Duration, which: impl Fn(&Entry) -> bool) -> Option<u64> {
         let now = Instant::now();
         let picked = self.connections.iter().filter(|(_, entry)| which(entry));
+        // Connections that work, or wait for the server, have no such time and are never displaced.
         let waiting = picked.filter_map(|(id, entry)| Some((entry.progress.waits_since()?, *id)));
         let (since, id) = waiting.min()?;
         (now.duration_since(since) >= age).then_some(id)
@@ -192,6 +203,7 @@ impl Open {
 
 /// What counts as one address: for IPv6 the network prefix of one customer.
 pub(super) fn client_address(address: IpAddr) -> IpAddr {
+    // IPv4 addresses in IPv6 form would otherwise share one prefix, and one limit, all of them.
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
@@ -221,6 +233,7 @@ impl Drop for Slot {
         open.remove(self.id);
         self.slots.show(&open);
         drop(open);
+        // All of them: which one may have the slot depends on its address.
         self.slots.freed.notify_waiters();
     }
 }

@@ -33,6 +33,8 @@ pub(crate) async fn runtime_info(call: ApiRequest) -> ApiResult {
 /// `/api/v1/status/flags`. The envelope's `infos` say which settings have no effect.
 pub(crate) async fn flags(call: ApiRequest) -> ApiResult {
     let admin = &call.state.sources.admin;
+    // Infos and not warnings: the settings are accepted on purpose, so that files of Prometheus
+    // work unchanged.
     success_with_infos(&admin.flags(), &admin.without_effect())
 }
 
@@ -43,6 +45,7 @@ pub(crate) async fn config(call: ApiRequest) -> ApiResult {
 
 /// `/api/v1/status/walreplay`
 pub(crate) async fn wal_replay(call: ApiRequest) -> ApiResult {
+    // Answered from the start, because this is what a page shows while the server starts.
     success(&call.state.sources.admin.wal_replay())
 }
 
@@ -103,9 +106,11 @@ pub(crate) async fn tsdb(call: ApiRequest) -> ApiResult {
             _ => return Err(ApiError::bad_data("limit must be a positive number")),
         },
     };
+    // The lists are made of heaps of this size, for every label of the head.
     if limit > limits::TSDB_STATUS_LIMIT {
         return Err(ApiError::bad_data(format!("limit must not exceed {}", limits::TSDB_STATUS_LIMIT)));
     }
+    // It walks the index of the head, which takes seconds for millions of series.
     let head = run_blocking(call.state, move |state| Ok(state.sources.catalog.stats(limit))).await?;
     success(&TsdbStatusJson::from(head))
 }
@@ -126,6 +131,8 @@ pub(crate) async fn tsdb_blocks(call: ApiRequest) -> ApiResult {
                     "numSeries": meta.series,
                     "numChunks": meta.rows,
                 },
+                // This store has no levels: 2 stands for merged, which is what Prometheus' page
+                // shows them for.
                 "compaction": {"level": if meta.replaces.is_empty() { 1 } else { 2 }, "sources": meta.replaces},
                 "version": meta.version,
             })
@@ -142,6 +149,7 @@ pub(crate) async fn metrics(call: ApiRequest) -> Response {
 
 /// Updates the gauges that are not kept current.
 pub(super) fn refresh(state: &AppState) {
+    // Gauges that follow from other state are set when somebody looks, so they cannot go stale.
     state.telemetry.ready.set(if state.is_ready() { 1.0 } else { 0.0 });
     state.telemetry.views.set(state.views.count() as f64);
     state.sources.admin.collect();

@@ -23,6 +23,7 @@ pub(crate) async fn targets(call: ApiRequest) -> ApiResult {
     let state = call.form.get("state").to_lowercase();
     let pool = call.form.get("scrapePool");
     let in_pool = |name: &str| pool.is_empty() || pool == name;
+    // As in Prometheus an unknown state is no error and shows nothing.
     let shows = |kind: &str| matches!(state.as_str(), "" | "any") || state == kind;
     let mut found =
         TargetsJson { active_targets: Vec::new(), dropped_targets: Vec::new(), dropped_target_counts: None };
@@ -35,6 +36,7 @@ pub(crate) async fn targets(call: ApiRequest) -> ApiResult {
         found.dropped_targets.retain(|target| in_pool(&target.scrape_pool));
         let mut counts = sources.dropped_counts();
         counts.retain(|name, _| in_pool(name));
+        // Counted apart from the list, which is cut: a job may drop a hundred thousand targets.
         found.dropped_target_counts = Some(counts);
     }
     success(&found)
@@ -68,6 +70,7 @@ pub(crate) async fn target_metadata(call: ApiRequest) -> ApiResult {
     let matching = asked.filter(|m| matchers.iter().all(|matcher| matcher.matches_labels(&m.target)));
     let shown = matching.take(limit).map(|m| TargetMetadataJson {
         target: m.target,
+        // Whoever asked for one metric knows its name; Prometheus leaves it out, too.
         metric: metric.is_empty().then_some(m.metric),
         kind: m.kind,
         help: m.help,
@@ -89,6 +92,7 @@ pub(crate) async fn relabel_steps(call: ApiRequest) -> ApiResult {
         return Err(ApiError::bad_data("no scrapePool parameter provided"));
     }
     let labels = labels_of(&call)?;
+    // The text is Prometheus', with which its page looks for the pool.
     let Some(steps) = call.state.sources.targets.relabel_steps(pool, &labels) else {
         return Err(ApiError::bad_data(format!(
             "error retrieving scrape config: scrape pool {pool:?} not found"
@@ -128,6 +132,8 @@ pub(crate) async fn scrape_pool_config(call: ApiRequest) -> ApiResult {
     if pool.is_empty() {
         return Err(ApiError::bad_data("no scrapePool parameter provided"));
     }
+    // Of the printed configuration, not of the job in memory: there secrets are hidden and defaults
+    // are spelled out already.
     let all = call.state.sources.admin.config_yaml();
     let Some(yaml) = job_yaml(&all, pool) else {
         return Err(ApiError::bad_data(format!(
@@ -149,12 +155,14 @@ fn job_yaml(all: &str, name: &str) -> Option<String> {
         }
         let value = first.and_then(|first| first.strip_prefix("job_name: "));
         let is_wanted = value.is_some_and(|value| {
+            // The printer quotes names that YAML would read as something else, in JSON's way.
             value == name || serde_json::from_str::<String>(value).is_ok_and(|text| text == name)
         });
         if first.is_none() && !line.starts_with(' ') {
             break;
         }
         if is_wanted || found.is_some() {
+            // The two columns of the dash go, so that the part is YAML by itself.
             let text = first.or_else(|| line.strip_prefix("  ")).unwrap_or(line);
             let yaml = found.get_or_insert_default();
             yaml.push_str(text);
@@ -180,6 +188,7 @@ struct MetricMetadataJson {
 /// `/api/v1/metadata`
 pub(crate) async fn metadata(call: ApiRequest) -> ApiResult {
     let limit = call.form.number("limit")?.unwrap_or(usize::MAX);
+    // As in Prometheus, 0 is no limit here, while `limit=0` shows nothing.
     let per_metric = call.form.number("limit_per_metric")?.filter(|n| *n > 0).unwrap_or(usize::MAX);
     let metric = call.form.get("metric");
     let mut found: BTreeMap<String, Vec<MetricMetadataJson>> = BTreeMap::new();
@@ -189,6 +198,7 @@ pub(crate) async fn metadata(call: ApiRequest) -> ApiResult {
         }
         let described = MetricMetadataJson { kind, help, unit };
         let list = found.entry(name).or_default();
+        // Most targets of a job say the same of a metric; each text is shown once.
         if list.len() < per_metric && !list.contains(&described) {
             list.push(described);
         }

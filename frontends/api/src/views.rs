@@ -165,6 +165,8 @@ pub(crate) async fn views(call: ApiRequest) -> ApiResult {
     // One more than the page shows: the first view of the next page.
     let mut found = describe(&state, from, limit + 1).await?;
     let next = found.views.get(limit).map(|view| format_view_id(view.id));
+    // The id is taken before: a view that is removed until the next request only makes that page
+    // begin later.
     found.views.truncate(limit);
     let definitions = state.sources.saved_queries.definitions();
     let shown = |view: ViewReport| shown(&state, definitions.get(&view.id).map(|d| d.query.clone()), view);
@@ -175,6 +177,7 @@ pub(crate) async fn views(call: ApiRequest) -> ApiResult {
 /// `/api/v1/views/{id}`
 pub(crate) async fn view(call: ApiRequest) -> ApiResult {
     match call.parts.method {
+        // Here and not as entries of their own, because the table has one handler for each path.
         Method::PUT => return saved_queries::put(call).await,
         Method::DELETE => return saved_queries::delete(call).await,
         _ => {}
@@ -182,12 +185,14 @@ pub(crate) async fn view(call: ApiRequest) -> ApiResult {
     let name = call.parameter.clone();
     let id = saved_queries::id_named(&call.state, &name)?;
     let found = one(&call.state, id).await?;
+    // The text as it was put; `plan` is the same in canonical form and may look different.
     let query = call.state.sources.saved_queries.definition(id).map(|(_, definition)| definition.query);
     success(&shown(&call.state, query, found.ok_or_else(|| not_found(&name))?))
 }
 
 /// The report of one view.
 pub(crate) async fn one(state: &AppState, id: ViewId) -> Result<Option<ViewReport>, ApiError> {
+    // The page begins at the next existing view, which may be another one.
     Ok(describe(state, id, 1).await?.views.into_iter().find(|view| view.id == id))
 }
 
@@ -204,6 +209,7 @@ fn page_of(form: &Form) -> Result<(ViewId, usize), ApiError> {
             _ => return Err(ApiError::bad_data("limit must be a positive number")),
         },
     };
+    // Refused, not cut: whoever asks for more would take a shorter page for the last one.
     if limit > VIEWS_PER_PAGE {
         return Err(ApiError::bad_data(format!("limit must not exceed {VIEWS_PER_PAGE}")));
     }
@@ -227,6 +233,8 @@ pub(crate) async fn describe_in_turn<T: Send + 'static>(
     question: impl FnOnce() -> Result<T, DescribeError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let late = |_| error_of(DescribeError::Late(DESCRIBE_TIMEOUT));
+    // One at a time: a description walks the state of every worker inside a tick, and ten
+    // dashboards that ask together would delay the ticks of all rules.
     let turn = state.describe_lock.clone().lock_owned();
     let turn = tokio::time::timeout(DESCRIBE_TIMEOUT, turn).await.map_err(late)?;
     let asked = state.blocking(move || {
@@ -241,6 +249,8 @@ pub(crate) async fn describe_in_turn<T: Send + 'static>(
 /// A description that did not come, as the API answers it.
 pub(crate) fn error_of(e: DescribeError) -> ApiError {
     let kind = match e {
+        // The server works, but a tick takes longer than the client may wait: trying again may
+        // help, waiting does not.
         DescribeError::Late(_) => ErrorType::Timeout,
         DescribeError::Stopped => ErrorType::UnavailableNow,
     };
@@ -248,8 +258,10 @@ pub(crate) fn error_of(e: DescribeError) -> ApiError {
 }
 
 fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> ViewJson {
+    // All fields are named, so that a new one cannot be forgotten here.
     let AnswerReport { taps, rows, changed, frontier, failure, content: _, check: _ } = view.answer;
     let health = match &failure {
+        // A failure that is over stays visible in `lastError`, but the answer is good again.
         Some(failure) if failure.lasts => HealthJson::Bad,
         _ if changed.is_some() => HealthJson::Good,
         _ => HealthJson::Unknown,
@@ -264,6 +276,7 @@ fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> ViewJson 
         name: view.spec.name,
         kind: if recorded.is_some() { "recorded" } else { "continuous" },
         recorded,
+        // Scheduled views do no work in the live runtime; that is what this field tells.
         standing: view.work.is_some(),
         plan: state.sources.language.explain(&view.spec.plan),
         physical_plan,
@@ -294,6 +307,8 @@ fn in_seconds(ms: i64) -> f64 {
 
 fn recorded(kind: ViewKind) -> Option<RecordedViewJson> {
     match kind {
+        // Conditions of alerts are continuous views, too: their series are written by the rules,
+        // not by the view.
         ViewKind::Continuous { .. } => None,
         ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } => {
             Some(RecordedViewJson {

@@ -77,7 +77,7 @@ impl ServerControl for Nothing {
     fn external_labels(&self) -> Labels {
         Labels::default()
     }
-    fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
+    fn reload(&self) -> BoxFuture<'static, Result<(), ReloadError>> {
         Box::pin(async { Ok(()) })
     }
     fn quit(&self) {}

@@ -28,6 +28,8 @@ impl Iterator for Messages {
             number(&mut family, 3, kind.number());
             while let Some(sample) = page.found.list.get(page.next) {
                 let goes_on = sample.labels.name() == name && Kind::of(&sample.value) == kind;
+                // One message per piece at most, so that a metric with a million series needs no
+                // million series in memory.
                 if !goes_on || family.len() >= CHUNK_BYTES {
                     break;
                 }
@@ -44,6 +46,8 @@ impl Iterator for Messages {
 impl Kind {
     fn number(self) -> u64 {
         match self {
+            // The numbers of `io.prometheus.client.MetricType`. Federation knows no types, so
+            // floats are untyped, as in Prometheus.
             Kind::Untyped => 3,
             Kind::Histogram => 4,
             Kind::GaugeHistogram => 5,
@@ -75,6 +79,7 @@ fn metric(page: &Page, sample: &NewestSample) -> Vec<u8> {
             bytes(&mut out, 7, &value);
         }
     }
+    // Negative times wrap to ten bytes, which is protobuf's encoding of a negative `int64`.
     number(&mut out, 6, sample.t as u64);
     out
 }
@@ -85,6 +90,8 @@ fn classic(out: &mut Vec<u8>, h: &NativeHistogram) {
     for (bound, count) in cumulative(h) {
         let mut bucket = Vec::new();
         double(&mut bucket, 2, bound);
+        // The float count (4), because counts of a custom histogram may have fractions after
+        // arithmetic; Prometheus reads either.
         double(&mut bucket, 4, count);
         bytes(out, 3, &bucket);
     }
@@ -99,21 +106,25 @@ fn native(out: &mut Vec<u8>, h: &NativeHistogram) {
     number(out, 5, zigzag(h.schema));
     double(out, 6, h.zero_threshold);
     double(out, 8, h.zero_count);
-    buckets(out, (9, 11), &h.negative);
-    buckets(out, (12, 14), &h.positive);
+    buckets(out, 9, 11, &h.negative);
+    buckets(out, 12, 14, &h.positive);
 }
 
-fn buckets(out: &mut Vec<u8>, (spans, counts): (u64, u64), buckets: &Buckets) {
+/// Writes the spans of `buckets` as field `spans`, and their counts as field `counts`.
+fn buckets(out: &mut Vec<u8>, spans: u64, counts: u64, buckets: &Buckets) {
     for span in &buckets.spans {
         let mut message = Vec::new();
         number(&mut message, 1, zigzag(span.offset));
         number(&mut message, 2, u64::from(span.length));
         bytes(out, spans, &message);
     }
-    buckets.counts.iter().for_each(|count| double(out, counts, *count));
+    for count in &buckets.counts {
+        double(out, counts, *count);
+    }
 }
 
 fn zigzag(n: i32) -> u64 {
+    // Protobuf's `sint32`: small negative numbers stay short.
     u64::from(((n << 1) ^ (n >> 31)) as u32)
 }
 

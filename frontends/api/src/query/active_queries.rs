@@ -79,13 +79,13 @@ impl ActiveQueryTracker {
     pub fn in_directory(concurrency: usize, directory: &Path) -> ActiveQueryTracker {
         let path = directory.join(FILE);
         if let Some(queries) = std::fs::read(&path).ok().and_then(|bytes| unfinished(&bytes)) {
-            tracing::info!(queries, "These queries didn't finish in prometheus' last run:");
+            tracing::info!(target: "query", queries, "These queries didn't finish in prometheus' last run:");
         }
         let mut active = ActiveQueryTracker::unwritten(concurrency);
         match create(&path, active.slots.lock().len()) {
             Ok(file) => active.file = Some(file),
             Err(error) => {
-                tracing::warn!(%error, file = %path.display(), "active queries are not written down")
+                tracing::warn!(target: "query", %error, file = %path.display(), "running queries are not written to their file, so the next start cannot name those of a crash; check the data directory")
             }
         }
         active

@@ -38,6 +38,16 @@ pub struct QueryLogEntry {
     pub path: String,
 }
 
+/// The query log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the query log {}: {source}", path.display())]
+pub struct QueryLogError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub source: std::io::Error,
+}
+
 impl QueryLog {
     /// A log that is off.
     pub fn new(metrics: &Metrics) -> QueryLog {
@@ -52,11 +62,13 @@ impl QueryLog {
     /// Logs queries to the file at `path` from now on; `None`: logs no more. The file is reopened
     /// even if the path is the same, so that a rotated log continues under its name. After an error
     /// the log is unchanged.
-    pub fn set(&self, path: Option<&Path>) -> Result<(), String> {
+    pub fn set(&self, path: Option<&Path>) -> Result<(), QueryLogError> {
         let open = |path: &Path| {
-            let file = File::options().create(true).append(true).open(path);
-            let file = file.map_err(|e| format!("cannot open the query log {}: {e}", path.display()))?;
-            Ok::<_, String>((path.to_path_buf(), file))
+            let path = path.to_path_buf();
+            match File::options().create(true).append(true).open(&path) {
+                Ok(file) => Ok((path, file)),
+                Err(source) => Err(QueryLogError { path, source }),
+            }
         };
         let opened = path.map(open).transpose()?;
         self.enabled.set(if opened.is_some() { 1.0 } else { 0.0 });
@@ -75,7 +87,7 @@ impl QueryLog {
         let Some((path, file)) = file.as_mut() else { return };
         if let Err(e) = file.write_all(line(query, stats, error, now).as_bytes()) {
             self.failures.inc();
-            tracing::error!(file = %path.display(), "cannot log a query: {e}");
+            tracing::error!(target: "query", file = %path.display(), "the query log cannot be written: {e}; make room on its disk, or change query_log_file");
         }
     }
 }

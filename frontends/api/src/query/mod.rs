@@ -45,6 +45,7 @@ pub async fn instant(call: ApiRequest) -> ApiResult {
     let form = &call.form;
     let limit = form.limit()?;
     let t = form.time_or("time", call.state.sources.clock.now())?;
+    // The range is given although the query is instant: `start()` and `end()` are its time then.
     let asked = ParsedQuery::new(&call, QueryRange { start: t, end: t, step: 0 })?;
     let plan = asked.plan.clone();
     let ask =
@@ -74,6 +75,7 @@ pub fn unsupported_range_type(plan: &Plan) -> Option<&'static str> {
     match plan.kind() {
         ValueType::Matrix => Some("range vector"),
         ValueType::Text => Some("string"),
+        // At each step a range query must have one value for a series; these two have.
         ValueType::Scalar | ValueType::Vector => None,
     }
 }
@@ -85,6 +87,8 @@ fn steps(form: &Form) -> Result<(i64, i64, i64), ApiError> {
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
+    // In nanoseconds, as Prometheus compares it: a step of half a millisecond is positive, and only
+    // then too small.
     let interval = parse_interval(form.get("step")).map_err(|e| ApiError::parameter("step", e))?;
     let refused = || {
         let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
@@ -93,6 +97,7 @@ fn steps(form: &Form) -> Result<(i64, i64, i64), ApiError> {
     if interval <= 0 {
         return Err(refused());
     }
+    // Wider than 64 bits: the times may be the smallest and the largest that there are.
     let span = i128::from(end) - i128::from(start);
     if span * 1_000_000 / i128::from(interval) > i128::from(limits::RANGE_POINTS) {
         return Err(ApiError::bad_data(
@@ -148,6 +153,7 @@ pub(crate) fn options(state: &AppState, form: &Form) -> Result<QueryOptions, Api
             .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?,
     };
     Ok(QueryOptions {
+        // A value of 0 or less means the server's, as in Prometheus' engine.
         lookback: if lookback > 0 { lookback } else { settings.lookback },
         default_step: state.sources.admin.evaluation_interval().unwrap_or(settings.default_step),
         max_samples: settings.max_samples,
@@ -167,10 +173,11 @@ where
 {
     let wanted = call.form.get("stats");
     let Answered { answer, stats, deadline } = run(call.state.clone(), asked, ask).await?;
+    // Asked after the query: a block that fails while it runs must be reported, too.
     let partial = call.state.incomplete_reason();
     let stats = if wanted.is_empty() { String::new() } else { stats.to_json() };
     let notices = Notices { partial, deprecated: stats::deprecated(wanted) };
-    Ok(written(answer, call.form.get("query"), limit, (stats, notices), deadline))
+    Ok(written(answer, call.form.get("query"), limit, stats, notices, deadline))
 }
 
 /// Warnings that do not come from the evaluation.
@@ -187,7 +194,8 @@ pub fn written(
     mut answer: QueryAnswer,
     query: &str,
     limit: Option<usize>,
-    (stats, notices): (String, Notices),
+    stats: String,
+    notices: Notices,
     deadline: Instant,
 ) -> Response {
     let cut = limit.is_some_and(|limit| truncate(&mut answer.value, limit));
@@ -198,10 +206,10 @@ pub fn written(
 /// The annotations of an answer to `query`, at most [`limits::ANNOTATIONS`] of each level.
 fn annotation_texts(query: &str, answer: &QueryAnswer, cut: bool, notices: Notices) -> AnnotationTexts {
     let truncated = cut.then(|| TRUNCATED.to_owned());
-    let behind = truncated.into_iter().chain(notices.deprecated).collect();
+    let last = truncated.into_iter().chain(notices.deprecated).collect();
     AnnotationTexts {
-        warnings: lines(query, &answer.notes, Severity::Warning, (notices.partial, behind)),
-        infos: lines(query, &answer.notes, Severity::Info, (None, Vec::new())),
+        warnings: lines(query, &answer.notes, Severity::Warning, notices.partial, last),
+        infos: lines(query, &answer.notes, Severity::Info, None, Vec::new()),
     }
 }
 
@@ -211,12 +219,13 @@ fn lines(
     query: &str,
     notes: &[Annotation],
     level: Severity,
-    (first, behind): (Option<String>, Vec<String>),
+    first: Option<String>,
+    last: Vec<String>,
 ) -> Vec<String> {
     let of_level = || notes.iter().filter(|note| note.level == level);
-    let all = of_level().count() + first.iter().count() + behind.len();
+    let all = of_level().count() + first.iter().count() + last.len();
     let rendered = of_level().map(|note| render(query, note));
-    let lines = first.into_iter().chain(rendered).chain(behind);
+    let lines = first.into_iter().chain(rendered).chain(last);
     let mut lines: Vec<String> = lines.take(limits::ANNOTATIONS).collect();
     if all > lines.len() {
         let name = if level == Severity::Warning { "warning" } else { "info" };
@@ -244,6 +253,7 @@ where
     // can run.
     state.wait_readable(newest_time_read(&plan, logged.end, &options), options.timeout).await?;
     let counted = GaugeGuard::new(&state.telemetry.queries);
+    // A timeout of 0 has passed already; waiting would still give it a turn if one is free.
     let turn = if options.timeout.is_zero() {
         None
     } else {
@@ -255,6 +265,8 @@ where
         finish(&state, &logged, &stats, Err(&late));
         return Err(late.into());
     };
+    // The time in the queue counts, as in Prometheus. At least a millisecond, because 0 means that
+    // the query never began.
     options.timeout = options.timeout.saturating_sub(stats.queued).max(Duration::from_millis(1));
     let deadline = Instant::now() + options.timeout;
     let _guard = CancelOnDrop(options.cancel.clone());
@@ -313,6 +325,7 @@ impl Drop for CancelOnDrop {
 /// Sorts a matrix by label set.
 fn sort(answer: &mut QueryAnswer) {
     if let QueryValue::Matrix(series) = &mut answer.value
+        // Most answers come sorted already, and comparing neighbours is much cheaper than sorting.
         && !series.is_sorted_by(|a, b| a.labels <= b.labels)
     {
         series.sort_by(|a, b| a.labels.cmp(&b.labels));

@@ -12,6 +12,7 @@ use storage::model::TimeMs;
 
 /// The warning about a value of `stats` other than `true` and `all`: it means `true`.
 pub fn deprecated(value: &str) -> Option<String> {
+    // The text is Prometheus', which still accepts any other value.
     let known = matches!(value, "" | "true" | "all");
     let text = || {
         format!(
@@ -40,6 +41,7 @@ pub struct QueryStats {
 impl QueryStats {
     /// The time of all phases except the wait for a turn.
     fn total(&self) -> Duration {
+        // As in Prometheus, `evalTotalTime` is without the wait and `execTotalTime` with it.
         self.prepared + self.evaluated + self.sorted
     }
 
@@ -51,6 +53,7 @@ impl QueryStats {
         if steps {
             let of = |t: TimeMs| match counted.binary_search_by_key(&t, |step| step.0) {
                 Ok(at) => counted[at],
+                // The engine reports only steps that read something, Prometheus all of them.
                 Err(_) => (t, 0, 0),
             };
             let times = (logged.start..=logged.end).step_by(logged.step.max(1) as usize);

@@ -54,14 +54,18 @@ impl SearchParams {
         form.whole()?;
         let now = state.sources.clock.now();
         let span = (time(form, "start", now - SEARCH_WINDOW_MS)?, time(form, "end", now)?);
+        // Equal is fine: an instant.
         if span.1 < span.0 {
             return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
         }
         let sets = matcher_sets(state, form).map_err(ApiError::bad_data)?;
+        // The order of checks is Prometheus': of several mistakes it reports the same one.
         let filter = filter(form)?;
         let include_score = flag(form, "include_score", false)?;
         let sort_by = sort_by(form, filter.is_open(), endpoint)?;
         let limit = number(form, "limit")?;
+        // Refused, not cut: a client that pages by count would take the shorter list for all there
+        // is.
         if let Some(limit) = limit.filter(|limit| *limit > max_limit && max_limit > 0) {
             let what = format!(
                 "limit {limit} exceeds the configured maximum ({max_limit}, see --web.search.max-limit)"
@@ -111,6 +115,7 @@ fn filter(form: &Form) -> Result<SearchFilter, ApiError> {
             return Err(ApiError::bad_data(what));
         }
     };
+    // Sensitive by default, as in Prometheus: metric names differ by case now and then.
     let case_sensitive = flag(form, "case_sensitive", true)?;
     Ok(SearchFilter::new(&terms, algorithm, f64::from(threshold) / 100.0, case_sensitive))
 }
@@ -118,6 +123,7 @@ fn filter(form: &Form) -> Result<SearchFilter, ApiError> {
 fn sort_by(form: &Form, open: bool, endpoint: &str) -> Result<SortBy, ApiError> {
     let by = form.get("sort_by");
     let dir = form.get("sort_dir");
+    // Refused instead of ignored, because the default order may change.
     if !dir.is_empty() && by.is_empty() {
         return Err(ApiError::bad_data("sort_dir is only valid when sort_by is set"));
     }

@@ -153,6 +153,8 @@ fn uses(services: &ApiServices) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut add = |kind: &str, name: &str, query: &str| {
         // A query that is no PromQL reads nothing that is known here.
+        // By selector and not by metric: a rule that reads a metric twice with other matchers is
+        // shown twice.
         for matchers in services.language.selectors(query).unwrap_or_default() {
             let is_name = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal;
             let metric = matchers.iter().find(is_name).map(|m| m.value.clone());

@@ -58,6 +58,8 @@ struct StatementCall {
 pub(crate) async fn statement(call: ApiRequest) -> ApiResult {
     let StatementCall { request, format, options } = asked(&call)?;
     let state = call.state.clone();
+    // Before a turn is taken: a statement that waits for the replay must not block those that can
+    // run.
     state.wait_readable(request.time, options.timeout).await?;
     let counted = GaugeGuard::new(&state.telemetry.queries);
     let peer = call.parts.extensions.get::<ConnectInfo<ClientAddress>>().map(|peer| peer.0.0.ip());
@@ -66,6 +68,7 @@ pub(crate) async fn statement(call: ApiRequest) -> ApiResult {
     let Some(turn) = turn else {
         return Err(QueryError::Timeout("query timed out in query queue".to_owned()).into());
     };
+    // The time in the queue counts, as for queries in PromQL.
     let options = QueryOptions { timeout: options.timeout.saturating_sub(began.elapsed()), ..options };
     let (pieces, received) = mpsc::channel(limits::SQL_PIECES);
     let (told, ended) = oneshot::channel();
@@ -103,6 +106,7 @@ fn run(
     match engine.run(request, options, &mut writer) {
         Ok(summary) => writer.finish(&summary),
         Err(e) => {
+            // Nothing has been sent: the error is the whole response, with its status.
             if sent.load(std::sync::atomic::Ordering::Relaxed) {
                 writer.fail(&e)?;
             }
@@ -137,6 +141,7 @@ async fn respond(
     cancel: CancelOnDrop,
 ) -> ApiResult {
     let stopped = || Err(SqlError::new(SqlErrorKind::Internal, "the statement stopped unexpectedly"));
+    // The first piece decides the status: once a body has begun, only its end can tell of an error.
     let Some(first) = received.recv().await else {
         return match ended.await.unwrap_or_else(|_| stopped()) {
             Ok(()) => Ok(response(format, Body::empty())),
@@ -197,6 +202,8 @@ fn asked(call: &ApiRequest) -> Result<StatementCall, ApiError> {
             }
             form = form.with(values, None);
         }
+        // What is not UTF-8 becomes a character that no statement has, and is reported at its
+        // place.
         STATEMENT => text = String::from_utf8_lossy(&call.body).into_owned(),
         _ => {
             form = Form::parse(Some(&call.body), call.parts.uri.query())?;
@@ -233,6 +240,7 @@ fn grid(form: &Form) -> Result<Option<Grid>, ApiError> {
     if step <= 0 {
         return Err(ApiError::parameter("step", "it must be positive"));
     }
+    // The limit of range queries: a grid is one.
     if end < start || (end - start) / step >= limits::RANGE_POINTS {
         return Err(ApiError::parameter("step", "the times must be in order, with at most 11,000 steps"));
     }

@@ -31,6 +31,8 @@ impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize, metrics: &Metrics) -> Arc<Budget> {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
+        // Signed, because the sum may be below zero for a moment: bytes are released on another
+        // thread than they are counted on.
         let limit = i64::try_from(limit).unwrap_or(i64::MAX).max(1);
         gauge(
             "perennial_subscription_buffer_limit_bytes",
@@ -62,6 +64,7 @@ impl Budget {
 
     /// Whether the budget has room for one more subscription.
     pub fn takes_more(&self) -> bool {
+        // Less than the whole: the subscriptions that exist need space to fall behind a little.
         self.used.load(SeqCst) < self.limit / 100 * SUBSCRIBE_UP_TO_PERCENT
     }
 
@@ -82,14 +85,19 @@ impl Budget {
             wakeup,
             connection,
         });
+        // Weak, so that the list does not keep ended subscriptions.
         self.accounts.lock().insert(number, Arc::downgrade(&account));
         account
     }
 
     /// Ends the largest subscriptions until the others are within the budget.
     fn shed(&self) {
+        // What leaves is not counted: it is released soon, and ending others for it would end too
+        // many.
         while self.used.load(SeqCst) - self.leaving.load(SeqCst) > self.limit {
             let accounts: Vec<Arc<Account>> =
+                // Collected first: ending a subscription takes other locks, and dropping the last
+                // reference to an account takes this one.
                 self.accounts.lock().values().filter_map(Weak::upgrade).collect();
             let staying = accounts.iter().filter(|account| !account.has_ended());
             let Some(largest) = staying.max_by_key(|account| account.held.lock().bytes) else { return };
@@ -118,6 +126,7 @@ pub struct Account {
 impl Account {
     /// Sets the queue of the subscription.
     pub fn queue_is(&self, outbox: &Arc<SubscriberQueue>) {
+        // Weak, because the queue holds its account.
         *self.outbox.lock() = Arc::downgrade(outbox);
     }
 
@@ -166,6 +175,7 @@ impl Account {
         self.budget.leaving.fetch_add(held.bytes, SeqCst);
         drop(held);
         self.budget.ended.inc();
+        // After `held` is released: emptying the queue counts on this account.
         let outbox = self.outbox.lock().upgrade();
         if let Some(outbox) = outbox {
             outbox.give_up();

@@ -205,6 +205,7 @@ fn row(out: &mut String, (labels, sample): &LabelledSample) {
 
 fn diff_row(out: &mut String, (labels, sample, diff): &(Labels, Sample, i8)) {
     row(out, &(labels.clone(), sample.clone()));
+    // The closing brace of the row, which has one more field.
     out.pop();
     let _ = write!(out, ",\"diff\":{diff}}}");
 }
@@ -236,6 +237,8 @@ impl DeltaEncoder {
     /// A message with the whole answer.
     pub fn snapshot(&mut self, t: TimeMs, rows: &[LabelledSample]) -> ServerMessage {
         let message = ServerMessage::open("snapshot", &self.id).time("t", t);
+        // Rows that the client had and the snapshot lacks need no `-1`: a snapshot replaces
+        // everything.
         let Some(known) = &mut self.rows else { return message.list("rows", rows, row).close() };
         *known = rows.iter().cloned().collect();
         if let Some(format) = &self.format {
@@ -276,9 +279,13 @@ impl DeltaEncoder {
         }
         let mut diff = Vec::with_capacity(2 * upsert.len() + remove.len());
         for labels in remove {
+            // A merged delta may remove a row that the client never had; then there is nothing to
+            // retract.
             diff.extend(known.remove(labels).map(|old| (labels.clone(), old, -1)));
         }
         for (labels, v) in upsert {
+            // The old value before the new one, so that sums that a client keeps never count a row
+            // twice.
             diff.extend(known.insert(labels.clone(), v.clone()).map(|old| (labels.clone(), old, -1)));
             diff.push((labels.clone(), v.clone(), 1));
         }

@@ -102,7 +102,9 @@ impl SharedViews {
                 let _ = blocking(shared.execution, move || shared.remove_idle(&plan, arrivals)).await;
             })),
             // Outside of the runtime no user can return: the server is shutting down.
-            Err(_) => tracing::debug!("a subscribed view outlives the runtime"),
+            Err(_) => {
+                tracing::debug!(target: "web", "a subscribed view is not removed: the async runtime has ended")
+            }
         }
     }
 
@@ -146,7 +148,9 @@ impl ViewLease {
 
 impl Drop for ViewLease {
     fn drop(&mut self) {
-        self.plan.iter().for_each(|plan| self.shared.remove_user(plan));
+        if let Some(plan) = &self.plan {
+            self.shared.remove_user(plan);
+        }
     }
 }
 

@@ -26,6 +26,7 @@ enum StreamFormat {
 pub async fn subscribe(call: ApiRequest) -> ApiResult {
     let format = match call.form.get("format") {
         "" if call.header(header::ACCEPT).starts_with(NDJSON) => StreamFormat::Lines,
+        // The default is what a browser can read without a library.
         "" | "sse" => StreamFormat::Events,
         "ndjson" => StreamFormat::Lines,
         other => {
@@ -37,12 +38,14 @@ pub async fn subscribe(call: ApiRequest) -> ApiResult {
     };
     let subscription = match Subscription::of_call(&call).await {
         Ok(subscription) => subscription,
+        // 503, because a browser's event source tries again then; other errors it takes for final.
         Err(e) if e.kind == ErrorType::Unavailable => return Ok(full(e)),
         Err(e) => return Err(e),
     };
     let headers = [
         (header::CONTENT_TYPE, if format == StreamFormat::Events { EVENTS } else { NDJSON }),
         (header::CACHE_CONTROL, "no-cache"),
+        // nginx would collect small messages until its buffer is full.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     let body = Body::from_stream(messages(call.state, subscription, format));

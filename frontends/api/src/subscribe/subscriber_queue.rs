@@ -50,7 +50,7 @@ pub enum SubscriberEvent {
         to: TimeMs,
     },
     /// The view was removed; nothing follows.
-    Over,
+    ViewRemoved,
 }
 
 /// Several deltas merged into one: the last value of each row.
@@ -81,6 +81,8 @@ impl QueuedItem {
     fn bytes(&self) -> usize {
         let removed = |labels: &[Labels]| labels.iter().map(|labels| labels.encoded().len()).sum::<usize>();
         let labels = match self {
+            // Labels of removed rows count: the view has dropped them, so only this queue keeps
+            // them alive.
             QueuedItem::Event(TapEvent::Delta { remove, .. }) => removed(remove),
             QueuedItem::Corrected(rows) => removed(&rows.remove),
             QueuedItem::Event(_) | QueuedItem::Merged(_) => 0,
@@ -153,6 +155,8 @@ impl SubscriberQueue {
         });
         let capacity = buffer.unwrap_or(BUFFER_EVENTS);
         let outbox = Arc::new(SubscriberQueue { policy, capacity, queue, wakeup, account: account.clone() });
+        // The account knows its queue so that, over the budget of all subscriptions, it can empty
+        // the largest one instead of the one that happens to push.
         account.queue_is(&outbox);
         outbox
     }
@@ -162,6 +166,7 @@ impl SubscriberQueue {
         let mut queue = self.queue.lock();
         let from = queue.items.front().map_or(0, QueuedItem::first_tick);
         let freed = queue.clear();
+        // The client learns of it as of any other lag, and begins again with a snapshot.
         queue.fell_behind.get_or_insert((from, from));
         drop(queue);
         self.account.count(-freed);
@@ -177,6 +182,8 @@ impl SubscriberQueue {
         let mut queue = self.queue.lock();
         let first = queue.items.pop_front();
         if let Some(first) = &first {
+            // Recomputed, not remembered: the size of an item does not change while it waits, and
+            // merged items would need an update at every merge.
             let bytes = first.bytes();
             queue.bytes -= bytes;
             self.account.count(-(bytes as i64));
@@ -185,9 +192,11 @@ impl SubscriberQueue {
             Some(QueuedItem::Event(event)) => Some(subscriber_event(event)),
             Some(QueuedItem::Corrected(rows)) => Some(SubscriberEvent::Corrected(rows)),
             Some(QueuedItem::Merged(merged)) => Some(merged_event(merged)),
+            // Only after everything that was queued before: `over` and the lag are states, not
+            // items, so that they need no space in a full queue.
             None => match queue.fell_behind {
                 Some((from, to)) => Some(SubscriberEvent::Lagging { from, to }),
-                None => queue.over.then_some(SubscriberEvent::Over),
+                None => queue.over.then_some(SubscriberEvent::ViewRemoved),
             },
         }
     }
@@ -200,18 +209,22 @@ impl SubscriberQueue {
     /// Queues `event`; `false` if the client has fallen behind.
     fn push(&self, event: TapEvent) -> bool {
         let t = tick(&event);
+        // The worker of the live runtime calls this inside a tick, so it never waits for the
+        // client.
         self.queue(t, |queue| queue.push(event, self.policy, self.capacity))
     }
 
     /// Lets `push` queue something of time `t`; `false` if the client has fallen behind.
     fn queue(&self, t: TimeMs, push: impl FnOnce(&mut SubscriberQueueState) -> bool) -> bool {
         let mut queue = self.queue.lock();
+        // The tap is about to be dropped; what it still sends could only be part of an answer.
         if queue.fell_behind.is_some() {
             return false;
         }
         let before = queue.bytes as i64;
         let fits = push(&mut queue);
         if !fits {
+            // Everything goes, not only the oldest: deltas without those before them are no answer.
             let from = queue.items.front().map_or(t, QueuedItem::first_tick);
             queue.clear();
             queue.fell_behind = Some((from, t));
@@ -220,6 +233,7 @@ impl SubscriberQueue {
         // Count the bytes under the lock, before the client's task can take the item.
         self.account.count(more);
         drop(queue);
+        // After the lock of the queue is released, because the budget may empty this very queue.
         self.account.enforce();
         self.wakeup.notify_one();
         fits
@@ -228,6 +242,8 @@ impl SubscriberQueue {
 
 impl SubscriberQueueState {
     fn push(&mut self, event: TapEvent, policy: Backpressure, capacity: usize) -> bool {
+        // Progress never counts against the capacity: a view that does not change sends one per
+        // tick, and a slow client of such a view has missed nothing.
         if let TapEvent::Progress { .. } = event {
             // A later progress event includes the earlier one.
             if matches!(self.items.back(), Some(QueuedItem::Event(TapEvent::Progress { .. }))) {
@@ -237,6 +253,8 @@ impl SubscriberQueueState {
             return true;
         }
         if policy == Backpressure::Conflate && matches!(event, TapEvent::Delta { .. }) {
+            // A progress between two deltas would keep them from being merged; the merged delta
+            // says the same, with its own tick.
             self.items.retain(|item| !matches!(item, QueuedItem::Event(TapEvent::Progress { .. })));
             self.bytes = self.items.iter().map(QueuedItem::bytes).sum();
             if matches!(
@@ -251,9 +269,13 @@ impl SubscriberQueueState {
 
     fn push_item(&mut self, item: QueuedItem, policy: Backpressure, capacity: usize) -> bool {
         let full = match policy {
+            // Snapshots, notes and failures are not merged, so even a conflating queue can grow by
+            // items.
             Backpressure::Conflate => self.items.len() > CONFLATE_TICKS,
             Backpressure::Buffer | Backpressure::Close => self.items.len() >= capacity,
         };
+        // Rows are limited besides items: one delta of a large view may be as large as a thousand
+        // of a small one.
         if full || !self.fits(item.rows()) {
             return false;
         }
@@ -289,6 +311,8 @@ impl SubscriberQueueState {
     fn merge(&mut self, event: TapEvent) -> bool {
         let mut merged = match self.pop_back() {
             Some(QueuedItem::Merged(merged)) => merged,
+            // The first delta becomes a merged one only now, because most clients keep up and most
+            // deltas are sent as they came.
             Some(QueuedItem::Event(first)) => {
                 let t = tick(&first);
                 let mut merged = ConflatedDelta { since: t, t, ticks: 0, rows: HashMap::new() };
@@ -298,6 +322,8 @@ impl SubscriberQueueState {
             Some(QueuedItem::Corrected(_)) | None => return true,
         };
         merged.add(event);
+        // A client that is that many ticks behind is served better by a snapshot than by a delta
+        // that changes every row.
         let fits = merged.ticks <= CONFLATE_TICKS;
         self.push_back(QueuedItem::Merged(merged));
         fits
@@ -309,6 +335,8 @@ impl ConflatedDelta {
         if let TapEvent::Delta { t, upsert, remove } = event {
             self.t = t;
             self.ticks += 1;
+            // Removals first: a row that is removed and comes back in one tick is in both lists,
+            // and exists.
             self.rows.extend(remove.into_iter().map(|labels| (labels, None)));
             self.rows.extend(upsert.into_iter().map(|(labels, v)| (labels, Some(v))));
         }
@@ -331,9 +359,12 @@ fn merged_event(merged: ConflatedDelta) -> SubscriberEvent {
     for (labels, value) in merged.rows {
         match value {
             Some(v) => upsert.push((labels, v)),
+            // Kept even if the row was new in this range: whether the client has it is not known
+            // here, and removing a row that it lacks is harmless.
             None => remove.push(labels),
         }
     }
+    // The map has no order; sorted messages compare equal in tests and compress better.
     upsert.sort_by(|(a, _), (b, _)| a.cmp(b));
     remove.sort();
     SubscriberEvent::Delta { since: Some(merged.since), t: merged.t, upsert, remove }
@@ -357,6 +388,8 @@ impl CorrectionListener for SubscriberCorrections {
         if let Some(outbox) = self.0.upgrade() {
             let policy = outbox.policy;
             let capacity = outbox.capacity;
+            // The return value is not needed: after a lag the tap ends the subscription's queue,
+            // and this end with it.
             outbox.queue(rows.t, |queue| queue.push_item(QueuedItem::Corrected(rows), policy, capacity));
         }
     }
@@ -376,6 +409,8 @@ impl Drop for SubscriberQueue {
 impl Drop for SubscriberTap {
     fn drop(&mut self) {
         if let Some(outbox) = self.0.upgrade() {
+            // Dropped taps mean a removed view. A client that is gone has dropped the queue, so
+            // `upgrade` fails for it.
             outbox.queue.lock().over = true;
             outbox.wakeup.notify_one();
         }
@@ -532,7 +567,7 @@ mod tests {
         drop(sink);
         assert_eq!(
             (outbox.take(), outbox.take()),
-            (Some(SubscriberEvent::Progress(2)), Some(SubscriberEvent::Over))
+            (Some(SubscriberEvent::Progress(2)), Some(SubscriberEvent::ViewRemoved))
         );
     }
 

@@ -69,15 +69,20 @@ impl Subscription {
     ) -> Result<Subscription, ApiError> {
         admit(state)?;
         let account = state.buffers.open(wakeup.clone(), connection);
+        // Counted before the awaits below, so that many requests at once cannot all pass `admit`.
         let counted = GaugeGuard::new(&state.telemetry.subscriptions);
         let SubscriptionTarget { text, plan, view, format } = question(state, &request).await?;
         let kind = ViewKind::NOW;
+        // Only to tell the client what it will get: a plan that cannot be maintained is evaluated
+        // on a schedule instead, not refused.
         let standing = check(
             &ViewSpec { name: String::new(), plan: plan.clone(), kind },
             Dialect::default(),
             StoreQueries::Refused,
         )
         .is_ok();
+        // The first message is made before the tap exists: afterwards events may come at any time,
+        // and this one must be first.
         let first = match &format {
             Some(format) => server_message::subscribed_rows(&request.id, &text, format.as_ref(), standing),
             None => {
@@ -89,11 +94,14 @@ impl Subscription {
         let outbox = SubscriberQueue::new(request.backpressure, request.buffer, wakeup.clone(), &account);
         let series = series_of(&plan).filter(|_| format.is_none());
         if let Some(matchers) = &series {
+            // Corrections change recorded series, which only a plain selector shows as they are; an
+            // expression over them would have to be evaluated for past times.
             state.sources.views.on_correction(matchers.clone(), outbox.listener());
         }
         let views = state.views.clone();
         let sink = outbox.sink();
         let name = text.clone();
+        // Installing a view waits for the live runtime, which may be in a tick.
         let opened = state.blocking(move || {
             let lease = match view {
                 Some(id) => views.borrow(id),
@@ -149,10 +157,13 @@ impl Subscription {
     /// The next message, if one is ready.
     pub async fn next(&mut self) -> Option<Outgoing> {
         if self.account.has_ended() && !self.ended {
+            // The messages that wait are what must be freed; the reason comes instead of them.
             self.outgoing.clear();
             let why = "the buffers of all subscriptions are full, and this one held most of them: read faster, or subscribe to less";
             self.end(&ApiError::new(ErrorType::Unavailable, why), None, Ended::BuffersFull);
         }
+        // One event at a time: what is turned into messages leaves the queue, where it could still
+        // be merged.
         if self.outgoing.is_empty() && !self.ended {
             match self.outbox.take() {
                 Some(SubscriberEvent::Lagging { from, to }) => self.lagging(from, to).await,
@@ -178,6 +189,7 @@ impl Subscription {
     fn enqueue_messages(&mut self, taken: SubscriberEvent) {
         match taken {
             SubscriberEvent::Snapshot(t, rows) => {
+                // Only with the snapshot is it known where the gap ends.
                 if let Some(from) = self.lost_since.take() {
                     self.push(server_message::lost(&self.id, from, t));
                 }
@@ -205,10 +217,11 @@ impl Subscription {
                 let message = server_message::correction(&self.id, rows.t, &rows.upsert, &rows.remove);
                 self.push(message);
             }
-            SubscriberEvent::Over => {
+            SubscriberEvent::ViewRemoved => {
                 self.push(server_message::unsubscribed(&self.id, Some(Ended::ViewRemoved)));
                 self.ended = true;
             }
+            // [`Subscription::next`] has handled it, because a new tap needs an await.
             SubscriberEvent::Lagging { .. } => {}
         }
     }
@@ -220,7 +233,10 @@ impl Subscription {
             let text = format!("the client is too slow: events since {} are lost", from as f64 / 1000.0);
             return self.end(&ApiError::new(ErrorType::Canceled, text), Some(to), Ended::Slow);
         }
+        // A client may fall behind again before its snapshot comes; the gap begins at the first
+        // time.
         self.lost_since.get_or_insert(from);
+        // A new queue, because the old tap may still push into the old one.
         self.outbox = SubscriberQueue::new(self.policy, self.buffer, self.wakeup.clone(), &self.account);
         if let Some(matchers) = &self.series {
             self.views.on_correction(matchers.clone(), self.outbox.listener());
@@ -229,6 +245,8 @@ impl Subscription {
         let old = self.tap;
         let sink = self.outbox.sink();
         let again = blocking(self.execution, move || {
+            // In this order, so that a view whose last tap goes keeps its lease and is not removed
+            // in between.
             lease.untap(old);
             lease.tap(sink)
         });
@@ -243,6 +261,7 @@ impl Subscription {
 
 /// Whether the server has room for one more subscription.
 pub fn admit(state: &AppState) -> Result<(), ApiError> {
+    // The gauge is the count: a second counter could disagree with what the metric shows.
     let error = if state.telemetry.subscriptions.get() >= limits::SUBSCRIPTIONS as f64 {
         too_many("subscriptions", limits::SUBSCRIPTIONS)
     } else if !state.buffers.takes_more() {
@@ -259,6 +278,7 @@ pub fn admit(state: &AppState) -> Result<(), ApiError> {
 /// The matchers of a plan that is an instant selector without offset and `@`.
 fn series_of(plan: &Plan) -> Option<Vec<Matcher>> {
     match &plan.op {
+        // With an offset or `@`, the corrected time is not the time that the client was told.
         PlanOp::Instant(selector) if selector.offset == 0 && selector.at.is_none() => {
             Some(selector.matchers.clone())
         }

@@ -37,7 +37,7 @@ pub(super) fn accept(
 /// Why a session ends.
 enum SessionEnd {
     /// The client disconnected or cannot be reached.
-    Gone,
+    Disconnected,
     /// The server stops.
     Stopping,
 }
@@ -52,6 +52,7 @@ struct WebsocketSession {
 
 impl WebsocketSession {
     async fn run(&mut self, first: Option<SubscribeRequest>) -> Result<(), SessionEnd> {
+        // The subscription of the URL, so that a client of one query needs no message of its own.
         if let Some(request) = first {
             self.subscribe(request).await?;
         }
@@ -68,13 +69,14 @@ impl WebsocketSession {
                     heard = Instant::now();
                     match received {
                         Some(Ok(message)) => self.receive(message).await?,
-                        Some(Err(_)) | None => return Err(SessionEnd::Gone),
+                        Some(Err(_)) | None => return Err(SessionEnd::Disconnected),
                     }
                 }
                 () = wakeup.notified() => self.drain().await?,
                 _ = beat.tick() => {
+                    // TCP would notice a client whose machine is gone only after many minutes.
                     if heard.elapsed() > limits::PONG_TIMEOUT {
-                        return Err(SessionEnd::Gone);
+                        return Err(SessionEnd::Disconnected);
                     }
                     self.write(ws::Message::Ping(bytes::Bytes::new())).await?;
                 }
@@ -85,10 +87,12 @@ impl WebsocketSession {
     async fn receive(&mut self, message: ws::Message) -> Result<(), SessionEnd> {
         let text = match message {
             ws::Message::Text(text) => text,
-            ws::Message::Close(_) => return Err(SessionEnd::Gone),
+            ws::Message::Close(_) => return Err(SessionEnd::Disconnected),
             ws::Message::Binary(_) => {
+                // Told, not disconnected: the other subscriptions of the socket are fine.
                 return self.refuse(None, &ApiError::bad_data("messages must be text")).await;
             }
+            // The library answers pings itself.
             ws::Message::Ping(_) | ws::Message::Pong(_) => return Ok(()),
         };
         match serde_json::from_str(&text) {
@@ -111,6 +115,8 @@ impl WebsocketSession {
     }
 
     async fn open(&mut self, request: SubscribeRequest) -> Result<Subscription, ApiError> {
+        // Checked before it counts towards any limit, so that the client learns its own mistake
+        // first.
         let request = request.check()?;
         if self.open.contains_key(&request.id) {
             return Err(ApiError::parameter("id", format!("{:?} is already subscribed", request.id)));
@@ -123,6 +129,8 @@ impl WebsocketSession {
 
     async fn unsubscribe(&mut self, id: &str) -> Result<(), SessionEnd> {
         match self.open.remove(id) {
+            // Dropping the subscription has detached its tap; what is still queued of it is not
+            // sent.
             Some(_) => self.send(server_message::unsubscribed(id, None)).await,
             None => {
                 let error = ApiError::parameter("unsubscribe", format!("there is no subscription {id:?}"));
@@ -136,6 +144,8 @@ impl WebsocketSession {
         let mut sent = 0;
         loop {
             let mut round = Vec::new();
+            // One message of each in turn, so that a subscription with many changes does not delay
+            // the others.
             for subscription in self.open.values_mut() {
                 round.extend(subscription.next().await);
             }
@@ -146,8 +156,12 @@ impl WebsocketSession {
             sent += round.len();
             for Outgoing { message, charge } in round {
                 self.send(message).await?;
+                // Only now: until the socket has taken the message, its bytes are memory of this
+                // client.
                 drop(charge);
             }
+            // Back to the loop, or the messages of a client whose queues never run dry would never
+            // be read.
             if sent >= limits::SOCKET_BURST {
                 self.wakeup.notify_one();
                 return Ok(());
@@ -165,12 +179,13 @@ impl WebsocketSession {
 
     async fn write(&mut self, message: ws::Message) -> Result<(), SessionEnd> {
         // If the client does not read, the socket fails.
-        self.socket.send(message).await.map_err(|_| SessionEnd::Gone)
+        self.socket.send(message).await.map_err(|_| SessionEnd::Disconnected)
     }
 
     async fn goodbye(&mut self, end: SessionEnd) {
         if let SessionEnd::Stopping = end {
             let frame = CloseFrame { code: ws::close_code::AWAY, reason: "the server stops".into() };
+            // A client that does not read must not delay the end of the server.
             let _ = timeout(Duration::from_secs(1), self.socket.send(ws::Message::Close(Some(frame)))).await;
         }
     }

@@ -448,8 +448,8 @@ impl ServerControl for Rest {
     fn external_labels(&self) -> Labels {
         Labels::from_pairs([("dc", "x")])
     }
-    fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
-        Box::pin(async { Err("line 3 is odd".to_owned()) })
+    fn reload(&self) -> BoxFuture<'static, Result<(), ReloadError>> {
+        Box::pin(async { Err(ReloadError::new("line 3 is odd")) })
     }
     fn quit(&self) {
         self.0.quit.store(true, SeqCst);
