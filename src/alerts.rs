@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::flags::Flags;
 use crate::limits::ALERT_DRAIN;
+use crate::server::ServerError;
 use api::services::AlertmanagerList;
 use connectors::alertmanager::{AlertmanagerAlert, Notifier, QueueLimits, QueuedAlert};
 use connectors::http_client::Peers;
@@ -34,17 +35,23 @@ impl AlertmanagerAdapter {
     }
 
     /// Puts the `alerting` block of `config` in force.
-    pub fn apply(&self, config: &Config) -> Result<(), String> {
+    pub fn apply(&self, config: &Config) -> Result<(), ServerError> {
+        // Relabelling of alerts sees the external labels, as in Prometheus, so the notifier needs
+        // them.
         let external = config.external_labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-        self.notifier.apply(&config.alerting, &external)
+        let applied = self.notifier.apply(&config.alerting, &external);
+        applied.map_err(|error| ServerError::Alertmanager(error.to_string()))
     }
 
     /// Waits a short time for queued alerts to be sent; the time since `stopping` counts towards
     /// it.
     pub fn close(&self, stopping: Instant) {
+        // One deadline for the whole stop: a container is killed after its own, whatever took the
+        // time.
         let rest = ALERT_DRAIN.saturating_sub(stopping.elapsed());
         if self.drain && !self.runtime.block_on(self.notifier.drain(rest)) {
-            tracing::warn!("alerts were still queued at the end and were not sent");
+            // The next start sends those that still fire: their states are on disk.
+            tracing::warn!(target: "alertmanager", "alerts were still queued at the end and were not sent; check that the Alertmanagers answer");
         }
     }
 }
@@ -59,6 +66,8 @@ impl AlertSender for AlertmanagerAdapter {
                 ends_at: a.ends_at,
                 generator_url: a.generator_url,
             };
+            // The receipt tells the rules that an Alertmanager has the alert; until then they send
+            // it again.
             QueuedAlert { alert: Arc::new(alert), taken: Some(a.receipt.0) }
         };
         // The senders of the queues are tasks that start on demand, so the thread of the rules

@@ -19,6 +19,7 @@ pub(crate) fn checksum(path: &Path) -> u64 {
     let mut files = vec![path.to_path_buf()];
     match config::load(path) {
         Ok((config, _)) => {
+            // The first source is `path` itself.
             files.extend(config.sources.into_iter().skip(1));
             files.extend(config.rule_files);
         }
@@ -27,7 +28,10 @@ pub(crate) fn checksum(path: &Path) -> u64 {
         Err(fault) => fault.to_string().hash(&mut hash),
     }
     for file in files {
+        // A file that cannot be read counts with its error: to vanish, and to come back, are
+        // changes.
         std::fs::read(&file).map_err(|e| e.to_string()).hash(&mut hash);
+        // The name, too: `rule_files` may now match another file with the same content.
         file.hash(&mut hash);
     }
     hash.finish()
@@ -39,9 +43,10 @@ pub(crate) async fn watch(control: Arc<ServerController>, path: PathBuf, mut kno
     loop {
         tokio::time::sleep(interval).await;
         let file = path.clone();
+        // Reading blocks, and a network file system may hang: then only this check waits.
         let Ok(current) = tokio::task::spawn_blocking(move || checksum(&file)).await else { continue };
         if current != known {
-            tracing::info!("the configuration's files have changed");
+            tracing::info!("files of the configuration have changed, they are read again");
             // A failure is logged and counted by `reload`.
             if control.clone().reload().await.is_ok() {
                 known = current;

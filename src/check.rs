@@ -3,6 +3,7 @@
 //!
 //! No server is started. [`promql::promqltest`] describes the language.
 
+use crate::usage_error::UsageError;
 use promql::promqltest::{Mode, RunOptions, run};
 use std::io::Write;
 use std::process::ExitCode;
@@ -32,8 +33,8 @@ A file loads samples, asks queries, and says what their answers must be:
 Flags:
   --mode=history  (default) The query runtime answers, over all samples. Instant queries are also asked with @ at
                   other times, and as the middle of a range query.
-  --mode=live     Every query stands as a view while the samples arrive; its answer is read at its times. What cannot
-                  stand is skipped, with the reason.
+  --mode=live     Every query is a live view while the samples arrive; its answer is read at its times. A query that
+                  cannot be one is skipped, with the reason.
   --workers=N     Threads of the query runtime, or workers of the live one: 1 to 64, 1 by default.
   --restart       Everything is closed and opened again in the middle of the samples.
   --default-dialect
@@ -57,12 +58,12 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"));
         return ExitCode::SUCCESS;
     }
-    let asked = match args {
+    let parsed = match args {
         [kind, rest @ ..] if kind == "promql" => arguments(rest),
-        [kind, ..] => Err(format!("unknown kind of test {kind:?}")),
-        [] => Err("what to test is missing".to_owned()),
+        [kind, ..] => Err(UsageError::UnknownKind { word: kind.clone(), possible: "promql" }),
+        [] => Err(UsageError::Missing("what to test is missing")),
     };
-    match asked {
+    match parsed {
         Ok((options, files)) => promql(&options, &files),
         Err(why) => {
             say(&mut std::io::stderr(), &format!("{why}\n{USAGE}See `perennial test promql --help`.\n"));
@@ -72,7 +73,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 }
 
 /// Parses the arguments into options and files.
-fn arguments(args: &[String]) -> Result<(RunOptions, Vec<&str>), String> {
+fn arguments(args: &[String]) -> Result<(RunOptions, Vec<&str>), UsageError> {
     let mut options = RunOptions::default();
     let mut files = Vec::new();
     let mut args = args.iter().map(String::as_str);
@@ -82,29 +83,30 @@ fn arguments(args: &[String]) -> Result<(RunOptions, Vec<&str>), String> {
             continue;
         };
         let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
-        let mut value = || value.or_else(|| args.next()).ok_or_else(|| format!("--{name} needs a value"));
+        let mut value =
+            || value.or_else(|| args.next()).ok_or_else(|| UsageError::NoValue(format!("--{name}")));
         match name {
             "mode" => options.mode = mode(value()?)?,
             "workers" => options.workers = workers(value()?)?,
             "restart" if flag == name => options.restart = true,
             "default-dialect" if flag == name => options.default_dialect = true,
-            _ => return Err(format!("unknown flag {arg}")),
+            _ => return Err(UsageError::UnknownFlag(arg.to_owned())),
         }
     }
-    if files.is_empty() { Err("no file is named".to_owned()) } else { Ok((options, files)) }
+    if files.is_empty() { Err(UsageError::Missing("no file is named")) } else { Ok((options, files)) }
 }
 
-fn mode(text: &str) -> Result<Mode, String> {
+fn mode(text: &str) -> Result<Mode, UsageError> {
     match text {
         "history" => Ok(Mode::History),
         "live" => Ok(Mode::Live),
-        _ => Err(format!("unknown mode {text:?}")),
+        _ => Err(UsageError::bad_value("--mode", text, "it must be history or live")),
     }
 }
 
-fn workers(text: &str) -> Result<usize, String> {
+fn workers(text: &str) -> Result<usize, UsageError> {
     let known = text.parse().ok().filter(|n| (1..=MOST_WORKERS).contains(n));
-    known.ok_or_else(|| format!("--workers must be 1 to {MOST_WORKERS}, got {text:?}"))
+    known.ok_or_else(|| UsageError::bad_value("--workers", text, format!("it must be 1 to {MOST_WORKERS}")))
 }
 
 fn promql(options: &RunOptions, files: &[&str]) -> ExitCode {
@@ -140,7 +142,7 @@ pub(crate) fn say(to: &mut dyn Write, text: &str) {
 mod tests {
     use super::*;
 
-    fn read(args: &str) -> Result<(RunOptions, Vec<String>), String> {
+    fn read(args: &str) -> Result<(RunOptions, Vec<String>), UsageError> {
         let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
         arguments(&args).map(|(options, files)| (options, files.into_iter().map(str::to_owned).collect()))
     }

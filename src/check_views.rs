@@ -3,6 +3,7 @@
 //!
 //! It goes through all pages of `/api/v1/views` and asks `/api/v1/views/{id}/check` for each view.
 
+use crate::usage_error::UsageError;
 use crate::{UNUSABLE, say};
 use serde_json::Value;
 use std::fmt::Write;
@@ -63,25 +64,64 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 }
 
 /// The URL of the server, without a slash at its end.
-fn arguments(args: &[String]) -> Result<&str, String> {
+fn arguments(args: &[String]) -> Result<&str, UsageError> {
     let url = match args {
         [kind, flag] if kind == "views" => flag.strip_prefix("--url="),
         [kind, flag, url] if kind == "views" && flag == "--url" => Some(url.as_str()),
-        [kind, ..] if kind != "views" => return Err(format!("unknown kind of check {kind:?}")),
+        [kind, ..] if kind != "views" => {
+            return Err(UsageError::UnknownKind { word: kind.clone(), possible: "views" });
+        }
         _ => None,
     };
-    let url = url.ok_or("--url is missing: it says where the server is")?.trim_end_matches('/');
+    let url = url.ok_or(UsageError::Missing("--url is missing: it says where the server is"))?;
+    let url = url.trim_end_matches('/');
     if url.starts_with("http://") || url.starts_with("https://") {
         Ok(url)
     } else {
-        Err(format!("--url={url}: it must begin with http:// or https://"))
+        Err(UsageError::bad_value("--url", url, "it must begin with http:// or https://"))
     }
 }
 
-/// Checks all views and prints what comes of it; how many differ.
-async fn check_all(url: &str) -> Result<usize, String> {
-    let client = reqwest::Client::builder().timeout(PATIENCE).build();
-    let client = client.map_err(|error| format!("cannot make requests: {error}"))?;
+/// Why the views of a server cannot be checked.
+#[derive(Debug, thiserror::Error)]
+enum CheckViewsError {
+    /// The HTTP client cannot be made.
+    #[error("cannot make requests: {0}")]
+    Client(#[source] reqwest::Error),
+    /// The server does not answer.
+    #[error("{url} cannot be asked: {source}")]
+    Request {
+        /// What was requested.
+        url: String,
+        /// What the HTTP client said.
+        source: reqwest::Error,
+    },
+    /// The server has no views.
+    #[error("{0} is not there: is it a Perennial server?")]
+    NotFound(String),
+    /// The answer is not one of this server's API.
+    #[error("{url} answered {status}, and no JSON: is it a Perennial server?")]
+    NoJson {
+        /// What was requested.
+        url: String,
+        /// The status of the answer.
+        status: reqwest::StatusCode,
+    },
+    /// The server refused the request.
+    #[error("{url} answered {status}: {reason}")]
+    Refused {
+        /// What was requested.
+        url: String,
+        /// The status of the answer.
+        status: reqwest::StatusCode,
+        /// The error text of the answer.
+        reason: String,
+    },
+}
+
+/// Checks all views and prints the results; returns how many differ.
+async fn check_all(url: &str) -> Result<usize, CheckViewsError> {
+    let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(CheckViewsError::Client)?;
     let mut counts = [("same", 0), ("differs", 0), ("unsettled", 0), ("pending", 0), ("scheduled", 0)];
     let mut from = String::new();
     loop {
@@ -89,7 +129,7 @@ async fn check_all(url: &str) -> Result<usize, String> {
         for view in page["views"].as_array().into_iter().flatten() {
             let id = view["id"].as_str().unwrap_or_default();
             let Some(check) = get_if_there(&client, &format!("{url}/api/v1/views/{id}/check")).await? else {
-                // Subscriptions come and go.
+                // The view is gone since the list was made: subscriptions come and go.
                 continue;
             };
             say(&mut std::io::stdout(), &text_of(&check), 0);
@@ -108,25 +148,26 @@ async fn check_all(url: &str) -> Result<usize, String> {
 }
 
 /// The `data` of an answer.
-async fn get(client: &reqwest::Client, url: &str) -> Result<Value, String> {
-    get_if_there(client, url).await?.ok_or_else(|| format!("{url} is not there: is it a Perennial server?"))
+async fn get(client: &reqwest::Client, url: &str) -> Result<Value, CheckViewsError> {
+    get_if_there(client, url).await?.ok_or_else(|| CheckViewsError::NotFound(url.to_owned()))
 }
 
 /// The same; `None`: 404.
-async fn get_if_there(client: &reqwest::Client, url: &str) -> Result<Option<Value>, String> {
-    let failed = |error: reqwest::Error| format!("{url} cannot be asked: {error}");
+async fn get_if_there(client: &reqwest::Client, url: &str) -> Result<Option<Value>, CheckViewsError> {
+    let failed = |source: reqwest::Error| CheckViewsError::Request { url: url.to_owned(), source };
     let response = client.get(url).send().await.map_err(failed)?;
     if response.status() == reqwest::StatusCode::NOT_FOUND {
         return Ok(None);
     }
     let status = response.status();
     let body = response.bytes().await.map_err(failed)?;
-    let answer: Value = serde_json::from_slice(&body)
-        .map_err(|_| format!("{url} answered {status}, and no JSON: is it a Perennial server?"))?;
+    let answer: Value =
+        serde_json::from_slice(&body).map_err(|_| CheckViewsError::NoJson { url: url.to_owned(), status })?;
     if answer["status"] == "success" {
         return Ok(Some(answer["data"].clone()));
     }
-    Err(format!("{url} answered {status}: {}", answer["error"].as_str().unwrap_or("without a reason")))
+    let reason = answer["error"].as_str().unwrap_or("without a reason").to_owned();
+    Err(CheckViewsError::Refused { url: url.to_owned(), status, reason })
 }
 
 /// What came of one check, in lines.
@@ -171,7 +212,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(args: &str) -> Result<String, String> {
+    fn read(args: &str) -> Result<String, UsageError> {
         let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
         arguments(&args).map(str::to_owned)
     }

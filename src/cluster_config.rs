@@ -7,33 +7,59 @@ use engine::limits::PROCESSES;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
+/// Why the flags of a cluster do not fit together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterFlagError {
+    /// A number of a process without addresses.
+    #[error("--cluster.process needs --cluster.addresses")]
+    NoAddresses,
+    /// Addresses without the number of this process.
+    #[error("--cluster.addresses needs --cluster.process")]
+    NoProcess,
+    /// A cluster without a configuration file, which its processes compare.
+    #[error("a cluster needs a configuration file (--config.file)")]
+    NoConfigFile,
+    /// Too few addresses, or too many.
+    #[error("--cluster.addresses: {0} addresses; a cluster has 2 to {PROCESSES} processes")]
+    AddressCount(usize),
+    /// The number of this process is not one of the addresses.
+    #[error("--cluster.process={process}: --cluster.addresses has the processes 0 to {last}")]
+    UnknownProcess {
+        /// The number of this process.
+        process: usize,
+        /// The number of the last process.
+        last: usize,
+    },
+}
+
 /// The configuration of the cluster; `None`: the process runs alone.
-pub(crate) fn cluster_config(flags: &Flags, workers: usize) -> Result<Option<ClusterConfig>, String> {
+pub(crate) fn cluster_config(
+    flags: &Flags,
+    workers: usize,
+) -> Result<Option<ClusterConfig>, ClusterFlagError> {
     let addresses = flags.cluster_addresses();
     if addresses.is_empty() {
-        return if flags.cluster_process.is_given {
-            Err("--cluster.process needs --cluster.addresses".to_owned())
-        } else {
-            Ok(None)
-        };
+        // Not ignored: who gives the number of a process has forgotten the addresses, and a process
+        // that runs alone would send every alert a second time.
+        return if flags.cluster_process.is_given { Err(ClusterFlagError::NoAddresses) } else { Ok(None) };
     }
-    let process = flags.cluster_process.ok_or("--cluster.addresses needs --cluster.process")?;
-    let file = flags.config_file().ok_or("a cluster needs a configuration file (--config.file)")?;
+    let process = flags.cluster_process.ok_or(ClusterFlagError::NoProcess)?;
+    let file = flags.config_file().ok_or(ClusterFlagError::NoConfigFile)?;
+    // A cluster of one would wait for nobody and then behave as without a cluster; the list is more
+    // likely cut off by a mistake.
     if addresses.len() < 2 || addresses.len() > PROCESSES {
-        return Err(format!(
-            "--cluster.addresses: {} addresses; a cluster has 2 to {PROCESSES} processes",
-            addresses.len()
-        ));
+        return Err(ClusterFlagError::AddressCount(addresses.len()));
     }
     if process >= addresses.len() {
-        return Err(format!(
-            "--cluster.process={process}: --cluster.addresses has the processes 0 to {}",
-            addresses.len() - 1
-        ));
+        return Err(ClusterFlagError::UnknownProcess { process, last: addresses.len() - 1 });
     }
+    // Compared as a set: the order on the command line has no effect.
     let mut features: Vec<&str> = flags.features().collect();
     features.sort_unstable();
     let configuration = checksum(&file);
+    // What must be the same at all processes. The workers, because series are divided among them by
+    // number; lookback and features, because one query is evaluated by several processes; the
+    // configuration, because targets are divided by its list.
     let facts = [
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("--cluster.addresses", addresses.join(",")),
@@ -57,6 +83,8 @@ pub(crate) fn checksum(path: &Path) -> u64 {
         files.extend(config.rule_files);
     }
     for file in files.iter() {
+        // The kind of the error and not its text, which depends on the system and its language; and
+        // without the name of the file, which may differ per machine.
         std::fs::read(file).map_err(|e| e.kind()).hash(&mut hash);
     }
     hash.finish()
@@ -83,7 +111,7 @@ mod tests {
             (&[two, "--cluster.process=2", &config], "has the processes 0 to 1"),
             (&["--cluster.addresses=a:1", "--cluster.process=0", &config], "a cluster has 2 to"),
         ] {
-            let said = of(args).unwrap_err();
+            let said = of(args).unwrap_err().to_string();
             assert!(said.contains(error), "{said}");
         }
         let setup = of(&[two, "--cluster.process=1", &config]).unwrap().unwrap();

@@ -3,10 +3,10 @@
 
 use crate::process_metrics::ProcessMetrics;
 use crate::retention;
-use crate::server::{LoadedConfig, Server, load_rules};
+use crate::server::{LoadedConfig, Server, ServerError, load_rules};
 use crate::statements::RuleLanguages;
 use api::json_model::{RuntimeInfo, WalReplay};
-use api::services::ServerControl;
+use api::services::{ReloadError, ServerControl};
 use connectors::blocking;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -44,7 +44,7 @@ struct ActiveConfig {
 impl ServerController {
     /// The controller of a server whose configuration in force is `loaded`.
     pub fn new(server: Arc<Server>, loaded: &LoadedConfig) -> ServerController {
-        let metrics = &server.metrics;
+        let metrics = &server.context.metrics;
         let reload_ok = metrics.gauge(
             "prometheus_config_last_reload_successful",
             "Whether the last configuration reload attempt was successful.",
@@ -64,7 +64,7 @@ impl ServerController {
                 failed: None,
                 since: 0,
             }),
-            process: ProcessMetrics::new(&server.metrics, server.started),
+            process: ProcessMetrics::new(&server.context.metrics, server.context.started),
             server,
             ready: watch::Sender::new(false),
             quit: Notify::new(),
@@ -72,6 +72,7 @@ impl ServerController {
             reload_time,
             reloading: tokio::sync::Mutex::new(()),
         };
+        // The start counts as a reload that succeeded, as in Prometheus.
         control.in_force(loaded);
         control
     }
@@ -83,7 +84,7 @@ impl ServerController {
     }
 
     fn in_force(&self, loaded: &LoadedConfig) {
-        let now = self.server.clock.now();
+        let now = self.server.context.clock.now();
         self.reload_ok.set(1.0);
         self.reload_time.set(now as f64 / 1000.0);
         *self.loaded.lock() = ActiveConfig {
@@ -99,14 +100,16 @@ impl ServerController {
     /// Resolves when another process of the cluster stops in order; without a cluster never.
     pub async fn cluster_ends(&self) {
         match &self.server.cluster {
-            Some(cluster) => cluster.ended().await,
+            Some(cluster) => cluster.heartbeat.ended().await,
             None => std::future::pending().await,
         }
     }
 
     /// Reads the configuration again and puts it in force; after a failure the old one remains in
     /// force.
-    pub async fn reload(self: Arc<ServerController>) -> Result<(), String> {
+    pub async fn reload(self: Arc<ServerController>) -> Result<(), ServerError> {
+        // The second waits instead of being refused: its file may be newer than what the first has
+        // read.
         let _one = self.reloading.lock().await;
         // The configuration of the start is applied first. If waiting fails, the server is
         // stopping.
@@ -114,42 +117,43 @@ impl ServerController {
         let this = self.clone();
         // `apply` starts scrape loops, so it runs on the runtime. Reading files blocks, so it does
         // not.
-        let read = blocking::run(self.server.execution, move || this.read());
+        let read = blocking::run(self.server.context.execution, move || this.read());
         let result = match read.await {
             Ok(Ok(loaded)) => {
                 let this = self.clone();
                 let handle = tokio::runtime::Handle::current();
                 let apply = move || {
                     let _guard = handle.enter();
+                    // In the same closure, so that a client that goes away between the two does not
+                    // leave a configuration in force that the API does not show.
                     this.server.apply(&loaded).map(|()| this.in_force(&loaded))
                 };
-                blocking::run(self.server.execution, apply).await.unwrap_or_else(|e| Err(e.to_string()))
+                let applied = blocking::run(self.server.context.execution, apply).await;
+                applied.unwrap_or_else(|error| Err(ServerError::Task(error)))
             }
             Ok(Err(error)) => Err(error),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(ServerError::Task(error)),
         };
         match &result {
-            Ok(()) => tracing::info!("configuration reloaded"),
+            Ok(()) => tracing::info!("the configuration is reloaded"),
             Err(error) => {
+                // The alert on this metric is how most people notice a broken file.
                 self.reload_ok.set(0.0);
-                let now = self.server.clock.now();
+                let now = self.server.context.clock.now();
+                // The first failure: since then the file on disk is not what runs.
                 self.loaded.lock().failed.get_or_insert(now);
-                tracing::error!("configuration not reloaded, the old one stays in force: {error}");
+                tracing::error!("the configuration is not reloaded, the old one stays in force: {error}");
             }
         }
         result
     }
 
-    fn read(&self) -> Result<LoadedConfig, String> {
-        let Some(path) = self.server.flags.config_file() else {
-            return Err(
-                "there is no configuration file: the embedded default is in force; start with --config.file"
-                    .to_owned(),
-            );
-        };
-        let (config, warnings) = crate::config::load(&path).map_err(|e| e.to_string())?;
-        let compiler = RuleLanguages::new(self.server.language, *self.server.flags.rules_enable_sql);
-        load_rules(config, warnings, &compiler).map_err(|e| e.to_string())
+    fn read(&self) -> Result<LoadedConfig, ServerError> {
+        let flags = &self.server.context.flags;
+        let path = flags.config_file().ok_or(ServerError::NoConfigFile)?;
+        let (config, warnings) = crate::config::load(&path)?;
+        let compiler = RuleLanguages::new(self.server.queries.language, *flags.rules_enable_sql);
+        Ok(load_rules(config, warnings, &compiler)?)
     }
 }
 
@@ -162,11 +166,11 @@ impl ServerControl for ApiControl {
     }
 
     fn flags(&self) -> BTreeMap<String, String> {
-        self.0.server.flags.as_map()
+        self.0.server.context.flags.as_map()
     }
 
     fn without_effect(&self) -> Vec<String> {
-        let flags = self.0.server.flags.without_effect();
+        let flags = self.0.server.context.flags.without_effect();
         flags.into_iter().chain(self.0.loaded.lock().without_effect.clone()).collect()
     }
 
@@ -174,8 +178,9 @@ impl ServerControl for ApiControl {
         self.0.loaded.lock().external_labels.clone()
     }
 
-    fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
-        Box::pin(self.0.clone().reload())
+    fn reload(&self) -> BoxFuture<'static, Result<(), ReloadError>> {
+        let control = self.0.clone();
+        Box::pin(async { control.reload().await.map_err(ReloadError::new) })
     }
 
     fn quit(&self) {
@@ -187,7 +192,7 @@ impl ServerControl for ApiControl {
     }
 
     fn unhealthy(&self) -> Option<String> {
-        self.0.server.health.reason()
+        self.0.server.storage.health.reason()
     }
 
     fn reload_failed_since(&self) -> Option<TimeMs> {
@@ -195,9 +200,8 @@ impl ServerControl for ApiControl {
     }
 
     fn starting(&self) -> Option<String> {
-        let doing = || self.0.server.store.replay().progress().map(|progress| progress.to_string());
-        (!self.ready())
-            .then(|| doing().unwrap_or_else(|| "rules and standing queries are installed".to_owned()))
+        let doing = || self.0.server.storage.store.replay().progress().map(|progress| progress.to_string());
+        (!self.ready()).then(|| doing().unwrap_or_else(|| "rules and saved queries are installed".to_owned()))
     }
 
     fn runtime(&self) -> RuntimeInfo {
@@ -205,19 +209,24 @@ impl ServerControl for ApiControl {
         let env = |name: &str| std::env::var(name).unwrap_or_default();
         let in_force = self.0.loaded.lock();
         RuntimeInfo {
-            start_time: Some(server.started),
+            start_time: Some(server.context.started),
             cwd: std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default(),
             hostname: crate::host_name(),
-            server_time: Some(server.clock.now()),
+            server_time: Some(server.context.clock.now()),
             reload_config_success: in_force.failed.is_none(),
             last_config_time: Some(in_force.since),
-            corruption_count: server.metrics.counter("prometheus_tsdb_wal_corruptions_total", "", &[]).get(),
+            corruption_count: server
+                .context
+                .metrics
+                .counter("prometheus_tsdb_wal_corruptions_total", "", &[])
+                .get(),
             goroutine_count: std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
             max_procs: std::thread::available_parallelism().map_or(1, usize::from),
+            // Go's "no limit"; this and the next fields describe Go's runtime, which is not here.
             memory_limit: i64::MAX,
             gogc: env("GOGC"),
             godebug: env("GODEBUG"),
-            storage_retention: retention::text(server.store.retention().get()),
+            storage_retention: retention::text(server.storage.store.retention().get()),
         }
     }
 
@@ -228,11 +237,11 @@ impl ServerControl for ApiControl {
     fn collect(&self) {
         self.0.process.collect();
         // Called only because it sets a gauge.
-        let _ = self.0.server.store.replay().progress();
+        let _ = self.0.server.storage.store.replay().progress();
     }
 
     fn wal_replay(&self) -> WalReplay {
-        let progress = self.0.server.store.replay().progress();
+        let progress = self.0.server.storage.store.replay().progress();
         progress.map_or_else(WalReplay::default, |p| WalReplay { min: 0, max: p.records, current: p.done })
     }
 }

@@ -5,8 +5,8 @@
 //! contains the process id, for people.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 
 /// The most bytes that are read of another server's lock file: a process id is short.
 const PID_BYTES: u64 = 20;
@@ -16,16 +16,39 @@ pub(crate) struct DataLock {
     _file: File,
 }
 
+/// Why the data directory cannot be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum DataLockError {
+    /// The lock file cannot be made, written or locked.
+    #[error(
+        "cannot lock the data directory: {}: {source}; choose another --storage.tsdb.path, or switch the lock off with --storage.tsdb.no-lockfile",
+        path.display()
+    )]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another server uses the directory.
+    #[error(
+        "the data directory {} is in use by {}; stop it, or choose another --storage.tsdb.path",
+        dir.display(),
+        process.as_ref().map_or("another server".to_owned(), |id| format!("another server (process {id})"))
+    )]
+    InUse {
+        /// The data directory.
+        dir: PathBuf,
+        /// The process id of the other server, as in its lock file; `None`: it is not known.
+        process: Option<String>,
+    },
+}
+
 impl DataLock {
     /// Locks the data directory `dir`; creates the directory if it is missing.
-    pub(crate) fn take(dir: &Path) -> Result<DataLock, String> {
+    pub(crate) fn take(dir: &Path) -> Result<DataLock, DataLockError> {
         let path = dir.join("lock");
-        let bad = |e: std::io::Error| {
-            format!(
-                "cannot lock the data directory: {}: {e}; choose another --storage.tsdb.path, or switch the lock off with --storage.tsdb.no-lockfile",
-                path.display()
-            )
-        };
+        let bad = |source: io::Error| DataLockError::Io { path: path.clone(), source };
         std::fs::create_dir_all(dir).map_err(bad)?;
         let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = open.map_err(bad)?;
@@ -39,18 +62,12 @@ impl DataLock {
     }
 }
 
-fn in_use(dir: &Path, file: &mut File) -> String {
-    let mut pid = String::new();
+fn in_use(dir: &Path, file: &mut File) -> DataLockError {
+    let mut text = String::new();
     // Without the process id only the error text is less precise.
-    let _ = file.take(PID_BYTES).read_to_string(&mut pid);
-    let by = match pid.trim() {
-        "" => "another server".to_owned(),
-        pid => format!("another server (process {pid})"),
-    };
-    format!(
-        "the data directory {} is in use by {by}; stop it, or choose another --storage.tsdb.path",
-        dir.display()
-    )
+    let _ = file.take(PID_BYTES).read_to_string(&mut text);
+    let process = Some(text.trim().to_owned()).filter(|id| !id.is_empty());
+    DataLockError::InUse { dir: dir.to_owned(), process }
 }
 
 #[cfg(test)]
@@ -62,7 +79,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("not/yet/there");
         let first = DataLock::take(&data).unwrap();
-        let refused = DataLock::take(&data).err().unwrap();
+        let refused = DataLock::take(&data).err().unwrap().to_string();
         assert!(refused.contains(&format!("(process {})", std::process::id())), "{refused}");
         drop(first);
         assert!(DataLock::take(&data).is_ok());

@@ -20,19 +20,27 @@ pub fn raise_limit() {
     let before = shown(limit.current);
     let most = shown(limit.maximum);
     if limit.current == limit.maximum {
-        tracing::info!(limit = before, reserve = RESERVED_DESCRIPTORS, "file descriptors");
+        tracing::info!(
+            limit = before,
+            reserve = RESERVED_DESCRIPTORS,
+            "the limit of file descriptors is enough"
+        );
         return;
     }
+    // As Go's runtime does, so that whoever moves from Prometheus needs no other setting of the
+    // service.
     match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         Ok(()) => {
             tracing::info!(
                 limit = most,
                 before,
                 reserve = RESERVED_DESCRIPTORS,
-                "file descriptors: the limit is raised"
+                "the limit of file descriptors is raised"
             );
         }
-        Err(error) => tracing::warn!(limit = before, %error, "file descriptors: the limit stays"),
+        Err(error) => {
+            tracing::warn!(limit = before, %error, "the limit of file descriptors cannot be raised; raise it if targets or connections fail (LimitNOFILE= of the service, ulimit -n)")
+        }
     }
 }
 
@@ -83,7 +91,7 @@ impl Reserve {
         kept.files.truncate(RESERVED_DESCRIPTORS);
         if kept.told {
             kept.told = false;
-            tracing::info!("there are file descriptors again");
+            tracing::info!("file descriptors are free again");
         }
     }
 }

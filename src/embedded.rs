@@ -6,26 +6,29 @@ use crate::flags::Flags;
 use crate::server::{LoadedConfig, defaults};
 use promql::{PromqlLanguage, PromqlOptions};
 use rules::file;
+use rules::yaml::ConfigError;
 use std::path::Path;
 
 const CONFIG: &str = include_str!("default/prometheus.yml");
 const RULES: &str = include_str!("default/rules.yml");
 
 /// Loads the embedded configuration; `${LISTEN}` is replaced by this server's address.
-pub(crate) fn load(flags: &Flags, language: &PromqlOptions) -> Result<LoadedConfig, String> {
+pub(crate) fn load(flags: &Flags, language: &PromqlOptions) -> Result<LoadedConfig, ConfigError> {
     let address = flags.listen_addresses().into_iter().next().unwrap_or_default();
+    // The server scrapes itself, at whatever port it was given.
     let text = CONFIG.replace("${LISTEN}", &reachable(&address));
     let path = Path::new("embedded/prometheus.yml");
-    let (config, warnings) = config::parse(path, &text, &|_| None).map_err(|e| e.to_string())?;
+    // Without the environment: the embedded text has no variables but the one above.
+    let (config, warnings) = config::parse(path, &text, &|_| None)?;
     let language = PromqlLanguage(*language);
     let compile = file::compiler(&language);
-    let rules = file::parse("embedded/rules.yml", RULES, defaults(&config), &compile);
-    let rules = rules.map_err(|e| e.to_string())?;
+    let rules = file::parse("embedded/rules.yml", RULES, defaults(&config), &compile)?;
     Ok(LoadedConfig { config, groups: rules.groups, warnings })
 }
 
 /// An address at which a listener can be reached: a wildcard address becomes the loopback address.
 fn reachable(address: &str) -> String {
+    // From the right, because an IPv6 address has colons, too.
     let (host, port) = address.rsplit_once(':').unwrap_or((address, "9090"));
     match host {
         "" | "0.0.0.0" | "[::]" => format!("127.0.0.1:{port}"),

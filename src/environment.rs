@@ -11,7 +11,7 @@ use storage::execution::Execution;
 
 /// The size of a WAL segment of a server without threads (simulation), bytes: small, so that a test
 /// creates and removes many segments.
-pub const SEGMENT_BY_HAND_BYTES: u64 = 16 << 10;
+pub const SIMULATION_SEGMENT_BYTES: u64 = 16 << 10;
 
 /// The environment of a server.
 pub struct Surroundings {

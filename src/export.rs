@@ -4,11 +4,14 @@
 //! may use the directory meanwhile; of a running server, export a snapshot. The formats are in
 //! [`connectors::export`].
 
-use crate::data_directory_lock::DataLock;
+use crate::data_directory_lock::{DataLock, DataLockError};
 use crate::flags::value::{LogFormat, LogLevel};
+use crate::object_store::ObjectStoreError;
+use crate::usage_error::UsageError;
 use crate::{UNUSABLE, say};
 use api::params::parse_time;
 use connectors::export::{ExportCounts, ExportError, csv, export, openmetrics, parquet};
+use rules::yaml::ConfigError;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
 use storage::metrics::Metrics;
 use storage::model::{Matcher, TimeMs};
-use storage::store::{Store, StoreBuilder, StoreOptions, damaged_blocks};
+use storage::store::{Store, StoreBuilder, StoreError, StoreOptions, damaged_blocks};
 
 const USAGE: &str = "usage: perennial export --match=SELECTOR --format=parquet|csv|openmetrics [flags]\n";
 const HELP: &str = "
@@ -63,18 +66,22 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         return say(&mut io::stdout(), &format!("{USAGE}{HELP}"), 0);
     }
     // Damaged blocks are reported in the log.
+    // To standard error, so that standard output can be the export.
     crate::log::start(LogLevel::Warn, LogFormat::Logfmt);
-    match arguments(args).map(|asked| run(&asked)) {
-        Ok(Ok(text)) => say(&mut io::stderr(), &text, 0),
-        Ok(Err(why)) => say(&mut io::stderr(), &format!("{why}\n"), 1),
-        Err(why) => {
-            let text = format!("{why}\n{USAGE}See `perennial export --help`.\n");
-            say(&mut io::stderr(), &text, UNUSABLE)
+    let args = match arguments(args) {
+        Ok(args) => args,
+        Err(error) => {
+            let text = format!("{error}\n{USAGE}See `perennial export --help`.\n");
+            return say(&mut io::stderr(), &text, UNUSABLE);
         }
+    };
+    match run(&args) {
+        Ok(summary) => say(&mut io::stderr(), &summary, 0),
+        Err(error) => say(&mut io::stderr(), &format!("{error}\n"), 1),
     }
 }
 
-fn arguments(args: &[String]) -> Result<ExportArgs, String> {
+fn arguments(args: &[String]) -> Result<ExportArgs, UsageError> {
     let mut sets = Vec::new();
     let mut format = None;
     let mut output = None;
@@ -86,91 +93,138 @@ fn arguments(args: &[String]) -> Result<ExportArgs, String> {
         let (flag, value) = match arg.split_once('=') {
             Some((flag, value)) => (flag, value),
             None if arg.starts_with("--") => {
-                (arg.as_str(), args.next().ok_or_else(|| format!("{arg} needs a value"))?.as_str())
+                (arg.as_str(), args.next().ok_or_else(|| UsageError::NoValue(arg.clone()))?.as_str())
             }
-            None => return Err(format!("unexpected {arg:?}")),
+            None => return Err(UsageError::Unexpected(arg.clone())),
         };
-        let time = |value: &str| parse_time(value).map_err(|e| format!("{flag}: {e}"));
+        let time = |value: &str| parse_time(value).map_err(|e| UsageError::unparsed(flag, e));
         match flag {
-            "--match" => sets.push(selector(value).map_err(|e| format!("--match={value}: {e}"))?),
+            "--match" => sets.push(selector(value)?),
             "--format" => format = Some(format_of(value)?),
             "--start" => span.0 = time(value)?,
             "--end" => span.1 = time(value)?,
             "--output" => output = Some(value.into()),
             "--storage.tsdb.path" => data = value.into(),
             "--config.file" => config = Some(value.into()),
-            _ => return Err(format!("unknown flag {flag}")),
+            _ => return Err(UsageError::UnknownFlag(flag.to_owned())),
         }
     }
     if sets.is_empty() {
-        return Err("--match is missing; --match='{__name__=~\".+\"}' is everything".to_owned());
+        return Err(UsageError::Missing("--match is missing; --match='{__name__=~\".+\"}' is everything"));
     }
-    Ok(ExportArgs { data, config, sets, span, format: format.ok_or("--format is missing")?, output })
+    let format = format.ok_or(UsageError::Missing("--format is missing"))?;
+    Ok(ExportArgs { data, config, sets, span, format, output })
 }
 
-fn format_of(text: &str) -> Result<Format, String> {
+fn format_of(text: &str) -> Result<Format, UsageError> {
     match text {
         "parquet" => Ok(Format::Parquet),
         "csv" => Ok(Format::Csv),
         "openmetrics" => Ok(Format::OpenMetrics),
-        _ => Err(format!("--format={text}: possible are parquet, csv, openmetrics")),
+        _ => Err(UsageError::bad_value("--format", text, "possible are parquet, csv, openmetrics")),
     }
 }
 
-fn selector(text: &str) -> Result<Vec<Matcher>, String> {
-    let matchers = promql::parse_selector(text).map_err(|e| e.message())?;
+fn selector(text: &str) -> Result<Vec<Matcher>, UsageError> {
+    let bad = |reason: &str| UsageError::bad_value("--match", text, reason);
+    let matchers = promql::parse_selector(text).map_err(|e| bad(&e.message()))?;
+    // The rule of Prometheus' `match[]`: everything must be written as such, `{}` may be a mistake.
     if matchers.iter().all(Matcher::matches_empty) {
-        Err("it must contain at least one non-empty matcher".to_owned())
+        Err(bad("it must contain at least one non-empty matcher"))
     } else {
         Ok(matchers)
     }
 }
 
+/// Why an export is not written, or not whole.
+#[derive(Debug, thiserror::Error)]
+enum ExportCommandError {
+    /// The directory has no samples of this server.
+    #[error("{} is no data directory: it has neither blocks nor a log", .0.display())]
+    NoDataDirectory(PathBuf),
+    /// A server uses the directory, or it cannot be locked.
+    #[error("{0}")]
+    Lock(#[from] DataLockError),
+    /// The configuration file with the object store cannot be used.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The object store cannot be used.
+    #[error("storage.objects: {0}")]
+    Objects(#[from] ObjectStoreError),
+    /// The store cannot be opened.
+    #[error("cannot open the data directory {}: {source}", dir.display())]
+    OpenStore {
+        /// The data directory.
+        dir: PathBuf,
+        /// What the store said.
+        source: StoreError,
+    },
+    /// The output file cannot be made or named.
+    #[error("{}: {source}", path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Reading or writing the samples failed.
+    #[error("{0}")]
+    Export(#[from] ExportError),
+    /// The export is written, but without the samples of damaged blocks.
+    #[error("{summary}not whole: {blocks} damaged blocks are left out")]
+    DamagedBlocks {
+        /// What was written.
+        summary: String,
+        /// How many blocks are left out.
+        blocks: f64,
+    },
+}
+
 /// Writes the requested export; returns a summary.
-fn run(asked: &ExportArgs) -> Result<String, String> {
-    if !asked.data.join("blocks").is_dir() && !asked.data.join("wal").is_dir() {
-        return Err(format!(
-            "{} is no data directory: it has neither blocks nor a log",
-            asked.data.display()
-        ));
+fn run(args: &ExportArgs) -> Result<String, ExportCommandError> {
+    // A mistyped path would otherwise become a new, empty data directory.
+    if !args.data.join("blocks").is_dir() && !args.data.join("wal").is_dir() {
+        return Err(ExportCommandError::NoDataDirectory(args.data.clone()));
     }
-    let _lock = DataLock::take(&asked.data)?;
+    // Although nothing is written: a server that compacts meanwhile would remove blocks that are
+    // being read.
+    let _lock = DataLock::take(&args.data)?;
     let metrics = Metrics::default();
-    let store = open(asked, &metrics)?;
-    let done = match &asked.output {
-        None => write(&store, asked, BufWriter::new(io::stdout())),
+    let store = open(args, &metrics)?;
+    let counts = match &args.output {
+        None => write(&store, args, BufWriter::new(io::stdout()))?,
         Some(path) => {
             // The file gets its name only when it is complete.
             let temporary = path.with_added_extension("tmp");
-            let bad = |e: io::Error| format!("{}: {e}", path.display());
+            let bad = |source: io::Error| ExportCommandError::Output { path: path.clone(), source };
             let file = std::fs::File::create(&temporary).map_err(bad)?;
-            let done = write(&store, asked, BufWriter::new(file));
-            match &done {
+            let written = write(&store, args, BufWriter::new(file));
+            match &written {
                 Ok(_) => std::fs::rename(&temporary, path).map_err(bad)?,
                 Err(_) => std::fs::remove_file(&temporary).map_err(bad)?,
             }
-            done
+            written?
         }
     };
-    let text = done.map(told).map_err(|e| e.to_string())?;
+    let summary = summary_of(counts);
     match damaged_blocks(&metrics).get() {
-        0.0 => Ok(text),
-        blocks => Err(format!("{text}not whole: {blocks} damaged blocks are left out")),
+        0.0 => Ok(summary),
+        blocks => Err(ExportCommandError::DamagedBlocks { summary, blocks }),
     }
 }
 
-fn write(store: &Store, asked: &ExportArgs, out: impl Write + Send) -> Result<ExportCounts, ExportError> {
-    export(store, &asked.sets, asked.span, |shape| match asked.format {
+fn write(store: &Store, args: &ExportArgs, out: impl Write + Send) -> Result<ExportCounts, ExportError> {
+    export(store, &args.sets, args.span, |shape| match args.format {
         Format::Parquet => parquet::sink(out, shape),
         Format::Csv => csv::sink(out, shape),
         Format::OpenMetrics => openmetrics::sink(out, shape),
     })
 }
 
-fn told(done: ExportCounts) -> String {
-    let mut text = format!("{} series, {} samples written\n", done.series, done.samples);
+fn summary_of(counts: ExportCounts) -> String {
+    let mut text = format!("{} series, {} samples written\n", counts.series, counts.samples);
     for (count, what) in
-        [(done.histograms_left_out, "native histograms"), (done.stale_left_out, "stale markers")]
+        [(counts.histograms_left_out, "native histograms"), (counts.stale_left_out, "stale markers")]
     {
         if count > 0 {
             text.push_str(&format!("{count} {what} left out: the format has none\n"));
@@ -179,11 +233,14 @@ fn told(done: ExportCounts) -> String {
     text
 }
 
-fn open(asked: &ExportArgs, metrics: &Metrics) -> Result<Arc<Store>, String> {
-    let data = &asked.data;
-    let config = asked.config.as_ref().map(|path| crate::config::load(path)).transpose();
-    let config = config.map_err(|e| e.to_string())?.map(|(config, _)| config.storage.objects);
-    let far = config.flatten().map(|objects| crate::object_store::options(&objects, data)).transpose()?;
+fn open(args: &ExportArgs, metrics: &Metrics) -> Result<Arc<Store>, ExportCommandError> {
+    let data = &args.data;
+    let mut cold = None;
+    if let Some(path) = &args.config {
+        let (config, _) = crate::config::load(path)?;
+        let objects = config.storage.objects;
+        cold = objects.map(|objects| crate::object_store::options(&objects, data)).transpose()?;
+    }
     let options = StoreOptions {
         dir: data.clone(),
         wal_sync_interval_ms: 1_000,
@@ -191,9 +248,9 @@ fn open(asked: &ExportArgs, metrics: &Metrics) -> Result<Arc<Store>, String> {
         out_of_order_ms: storage::limits::OUT_OF_ORDER_WINDOW_MS,
     };
     let (store, replay) = StoreBuilder::new(options, Arc::new(ReadOnlyDisk), metrics)
-        .cold_storage(far)
+        .cold_storage(cold)
         .open()
-        .map_err(|e| format!("cannot open the data directory {}: {e}", data.display()))?;
+        .map_err(|source| ExportCommandError::OpenStore { dir: data.clone(), source })?;
     for line in &replay.damage {
         say(&mut io::stderr(), &format!("damage in the data directory: {line}\n"), 1);
     }

@@ -8,6 +8,7 @@
 use crate::descriptors::Reserve;
 use parking_lot::{Mutex, RwLock};
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,26 +31,70 @@ struct Held {
     what: &'static str,
 }
 
+/// Why a file or directory is not the one that was opened at the start.
+#[derive(Debug, thiserror::Error)]
+pub enum HeldFileError {
+    /// It cannot be opened at the start.
+    #[error("cannot open {}: {source}", path.display())]
+    Open {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Its path leads to nothing.
+    #[error("{what} {} is gone", path.display())]
+    Gone {
+        /// What it is to the server.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The operating system does not say what is there.
+    #[error("{what} {} cannot be read: {source}", path.display())]
+    Unreadable {
+        /// What it is to the server.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Its path leads to another one.
+    #[error("{what} {} is another one than at the start", path.display())]
+    Replaced {
+        /// What it is to the server.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+    },
+}
+
 impl Held {
-    fn new(path: PathBuf, what: &'static str) -> Result<Held, String> {
-        let file = File::open(&path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-        Ok(Held { path, file, what })
+    fn new(path: PathBuf, what: &'static str) -> Result<Held, HeldFileError> {
+        match File::open(&path) {
+            Ok(file) => Ok(Held { path, file, what }),
+            Err(source) => Err(HeldFileError::Open { path, source }),
+        }
     }
 
     /// Checks that the path still leads to the same file; the error says why not.
-    fn check(&self) -> Result<(), String> {
-        let path = self.path.display();
+    fn check(&self) -> Result<(), HeldFileError> {
         let what = self.what;
+        let path = self.path.clone();
         let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
         let there = match std::fs::metadata(&self.path) {
             Ok(found) => identity(found),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(format!("{what} {path} is gone"));
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(HeldFileError::Gone { what, path });
             }
-            Err(error) => return Err(format!("{what} {path} cannot be looked at: {error}")),
+            Err(source) => return Err(HeldFileError::Unreadable { what, path, source }),
         };
-        let ours = self.file.metadata().map(identity).map_err(|error| format!("{what} {path}: {error}"))?;
-        if there == ours { Ok(()) } else { Err(format!("{what} {path} is another one than at the start")) }
+        let ours = match self.file.metadata() {
+            Ok(found) => identity(found),
+            Err(source) => return Err(HeldFileError::Unreadable { what, path, source }),
+        };
+        if there == ours { Ok(()) } else { Err(HeldFileError::Replaced { what, path }) }
     }
 }
 
@@ -84,7 +129,9 @@ impl Health {
         locked: bool,
         reserve: Arc<Reserve>,
         metrics: &Metrics,
-    ) -> Result<Health, String> {
+    ) -> Result<Health, HeldFileError> {
+        // An open file keeps its inode, so a directory that was moved and made again is told apart
+        // from this one.
         let mut held = vec![Held::new(dir.to_owned(), "the data directory")?];
         if locked {
             held.push(Held::new(dir.join("lock"), "the lock file")?);
@@ -134,9 +181,9 @@ impl Health {
 
     /// Returns what is wrong, and what to do about it.
     fn look(&self) -> Result<(), (String, &'static str)> {
-        const GONE: &str = "what it stores now is lost at the next start; stop it, and start it on the directory that is meant";
+        const REPLACED_ADVICE: &str = "what it stores now is lost at the next start; stop it, and start it on the directory that is meant";
         for held in &self.held {
-            held.check().map_err(|reason| (reason, GONE))?;
+            held.check().map_err(|error| (error.to_string(), REPLACED_ADVICE))?;
         }
         self.store.wal().check().map_err(|error| {
             (
@@ -157,7 +204,10 @@ impl Health {
                 let last = refused.saturating_sub(seen);
                 self.refused.add(last);
                 let refused = before + last;
-                tracing::info!(refused, "the clock has passed the newest sample: samples are taken again");
+                tracing::info!(
+                    refused,
+                    "the clock has passed the newest sample, so samples are accepted again"
+                );
             }
             return;
         };
@@ -192,7 +242,7 @@ pub async fn watch(health: Arc<Health>) {
         let health = health.clone();
         // The checks block: a file system that hangs then blocks only this one thread.
         if let Err(error) = tokio::task::spawn_blocking(move || health.check()).await {
-            tracing::error!(%error, "the server's health cannot be looked at");
+            tracing::error!(%error, "the health check ended with a panic; report it, the next one runs in a second");
         }
     }
 }
@@ -216,17 +266,17 @@ mod tests {
         make();
         let directory = Held::new(dir.clone(), "the data directory").unwrap();
         let lock = Held::new(dir.join("lock"), "the lock file").unwrap();
-        assert_eq!((directory.check(), lock.check()), (Ok(()), Ok(())));
+        assert!(directory.check().is_ok() && lock.check().is_ok());
         std::fs::write(dir.join("lock"), "2").unwrap();
-        assert_eq!(lock.check(), Ok(()), "what is in it does not matter");
+        assert!(lock.check().is_ok(), "what is in it does not matter");
         std::fs::remove_file(dir.join("lock")).unwrap();
-        assert!(lock.check().unwrap_err().ends_with("is gone"));
+        assert!(lock.check().unwrap_err().to_string().ends_with("is gone"));
         std::fs::write(dir.join("lock"), "1").unwrap();
-        assert!(lock.check().unwrap_err().ends_with("is another one than at the start"));
+        assert!(lock.check().unwrap_err().to_string().ends_with("is another one than at the start"));
         std::fs::remove_dir_all(&dir).unwrap();
-        assert!(directory.check().unwrap_err().ends_with("is gone"));
+        assert!(directory.check().unwrap_err().to_string().ends_with("is gone"));
         make();
-        assert!(directory.check().unwrap_err().ends_with("is another one than at the start"));
+        assert!(directory.check().unwrap_err().to_string().ends_with("is another one than at the start"));
     }
 
     #[test]

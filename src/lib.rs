@@ -37,6 +37,7 @@ mod sources;
 mod sql;
 pub mod startup;
 pub mod statements;
+mod usage_error;
 mod writes;
 
 use api::protection::Protection;
@@ -44,7 +45,8 @@ use api::{ServeOptions, StartupGate, Timeouts, serve};
 use control::ServerController;
 use environment::Surroundings;
 use flags::{EarlyExit, Flags};
-use server::{LoadedConfig, Server};
+use rules::yaml::ConfigError;
+use server::{LoadedConfig, Server, ServerError};
 use statements::RuleLanguages;
 use std::io::Write;
 use std::path::PathBuf;
@@ -111,7 +113,7 @@ pub fn main() -> ExitCode {
     let loaded = match load(&flags) {
         Ok(loaded) => loaded,
         Err(error) => {
-            tracing::error!("the configuration cannot be used");
+            tracing::error!("the configuration cannot be used; correct what standard error names");
             return say(&mut std::io::stderr(), &format!("{error}\n"), UNUSABLE);
         }
     };
@@ -137,17 +139,17 @@ fn say(to: &mut dyn Write, text: &str, code: u8) -> ExitCode {
 }
 
 /// Loads the configuration that the flags name, or the embedded one.
-pub fn load(flags: &Flags) -> Result<LoadedConfig, String> {
+pub fn load(flags: &Flags) -> Result<LoadedConfig, ConfigError> {
     if let Some(path) = flags.web_config_file() {
-        config::read_web_file(&path).map_err(|e| e.to_string())?;
+        config::read_web_file(&path)?;
     }
     let language = query_language::options(|feature| flags.has(feature));
     match flags.config_file() {
         None => embedded::load(flags, &language),
         Some(path) => {
-            let (config, warnings) = config::load(&path).map_err(|e| e.to_string())?;
+            let (config, warnings) = config::load(&path)?;
             let compiler = RuleLanguages::new(language, *flags.rules_enable_sql);
-            server::load_rules(config, warnings, &compiler).map_err(|e| e.to_string())
+            server::load_rules(config, warnings, &compiler)
         }
     }
 }
@@ -160,7 +162,7 @@ fn run(
     flags: Flags,
     loaded: LoadedConfig,
     watch: Option<ReloadWatch>,
-) -> Result<(), String> {
+) -> Result<(), ServerError> {
     let addresses = flags.listen_addresses();
     let default = flags.config_file().is_none();
     let prefix = flags.route_prefix();
@@ -173,10 +175,10 @@ fn run(
     let listeners = runtime.block_on(listen::listeners(&flags))?;
     let (stop, stopped) = oneshot::channel::<()>();
     let gate = StartupGate::new(&prefix);
-    let served_door = gate.clone();
+    let served_gate = gate.clone();
     let served_metrics = metrics.clone();
     let serving = runtime.spawn(async move {
-        serve(listeners, served_door, async { drop(stopped.await) }, options, &served_metrics).await;
+        serve(listeners, served_gate, async { drop(stopped.await) }, options, &served_metrics).await;
     });
     let here = Surroundings::of_this_machine();
     let server = Arc::new(Server::open(flags, &loaded.config, metrics, here)?);
@@ -187,38 +189,39 @@ fn run(
     let step = loaded.config.evaluation_interval();
     let startup = startup::begin(&server, &control, loaded, runtime.handle())?;
     server.serve(&gate, &control, step)?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = addresses.join(","), "perennial listens");
+    tracing::info!(target: "web", version = env!("CARGO_PKG_VERSION"), listen = addresses.join(","), "perennial listens");
     if default {
         say(&mut std::io::stderr(), &embedded::welcome(&addresses[0], is_encrypted), 0);
     }
-    let housekeeping =
-        runtime.spawn(maintenance::run_maintenance(server.store.clone(), server.clock.clone()));
-    let health = runtime.spawn(health::watch(server.health.clone()));
+    let storage = &server.storage;
+    let maintenance =
+        runtime.spawn(maintenance::run_maintenance(storage.store.clone(), server.context.clock.clone()));
+    let health = runtime.spawn(health::watch(storage.health.clone()));
     let watch = watch.map(|(every, known, path)| {
         let every = Duration::from_millis(every.unsigned_abs());
         runtime.spawn(auto_reload::watch(control.clone(), path, known, every))
     });
     runtime.block_on(wait_for_end(control));
     let stopping = Instant::now();
-    tracing::info!("stopping");
+    tracing::info!("the server stops");
     // Nothing receives this if serving has ended by itself.
     let _ = stop.send(());
-    server.store.replay().stop();
-    let served = runtime.block_on(serving).map_err(|e| e.to_string());
-    housekeeping.abort();
+    server.storage.store.replay().stop();
+    let served = runtime.block_on(serving).map_err(ServerError::Task);
+    maintenance.abort();
     health.abort();
     watch.inspect(tokio::task::JoinHandle::abort);
     let started = startup.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let closed = server.close(stopping);
-    tracing::info!(seconds = stopping.elapsed().as_secs_f64(), "stopped");
+    tracing::info!(seconds = stopping.elapsed().as_secs_f64(), "the server has stopped");
     started.and(served).and(closed)
 }
 
 /// What `--web.config.file` asks for.
-fn protection(flags: &Flags, metrics: &Metrics) -> Result<Option<Arc<Protection>>, String> {
+fn protection(flags: &Flags, metrics: &Metrics) -> Result<Option<Arc<Protection>>, ServerError> {
     let Some(path) = flags.web_config_file() else { return Ok(None) };
     let read = move || config::read_web_file(&path).map_err(|e| e.to_string());
-    Protection::new(read, metrics).map(Some)
+    Protection::new(read, metrics).map(Some).map_err(ServerError::Protection)
 }
 
 /// The options of connections, from the flags.
@@ -244,8 +247,8 @@ async fn wait_for_end(control: Arc<ServerController>) {
         tokio::select! {
             _ = term.recv() => return tracing::info!("SIGTERM received"),
             _ = int.recv() => return tracing::info!("SIGINT received"),
-            () = control.quit.notified() => return tracing::info!("asked to quit"),
-            () = control.cluster_ends() => return tracing::info!("another process of the cluster stops: this one does, too"),
+            () = control.quit.notified() => return tracing::info!(target: "web", "a request to /-/quit was received"),
+            () = control.cluster_ends() => return tracing::info!(target: "cluster", "another process of the cluster stops: this one stops, too"),
             // A task, because the reload waits until the server is ready. Its result is logged and
             // counted.
             _ = hup.recv() => drop(tokio::spawn(control.clone().reload())),

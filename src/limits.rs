@@ -10,14 +10,14 @@ pub(crate) const EXEMPLARS: i64 = 100_000;
 pub(crate) const ALERT_DRAIN: Duration = Duration::from_millis(800);
 /// The longest wait for rules and views at shutdown, counted from the signal. Then the store is
 /// closed, and the process ends.
-pub(crate) const ROOMS_CLOSE: Duration = Duration::from_millis(1_000);
+pub(crate) const CLOSE_VIEWS_WAIT: Duration = Duration::from_millis(1_000);
 /// How long the start waits for the first answer of the object store: long enough to refuse one
 /// that belongs to another data directory.
-pub(crate) const FAR_FIRST_ANSWER: Duration = Duration::from_secs(1);
+pub(crate) const OBJECTS_FIRST_ANSWER: Duration = Duration::from_secs(1);
 /// The interval between attempts to reach an object store that has not answered yet.
-pub(crate) const FAR_AGAIN: Duration = Duration::from_secs(2);
+pub(crate) const OBJECTS_RETRY: Duration = Duration::from_secs(2);
 /// The longest pause of a maintenance task that fails repeatedly, minutes.
-pub(crate) const HOUSEKEEPING_PAUSE_MINUTES: u32 = 16;
+pub(crate) const MAINTENANCE_PAUSE_MINUTES: u32 = 16;
 /// The number of remote writes that are decoded at the same time, per core: more than 1 because
 /// some wait for the disk.
 pub(crate) const WRITES_PER_CORE: usize = 2;

@@ -2,6 +2,7 @@
 //! has opened.
 
 use crate::flags::Flags;
+use crate::server::ServerError;
 use api::Listener;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -12,7 +13,7 @@ use tokio::net::{TcpListener, UnixListener};
 pub(crate) const UNIX: &str = "unix://";
 
 /// Listens on all addresses of the flags.
-pub(crate) async fn listeners(flags: &Flags) -> Result<Vec<Listener>, String> {
+pub(crate) async fn listeners(flags: &Flags) -> Result<Vec<Listener>, ServerError> {
     if *flags.web_systemd_socket {
         return of_systemd();
     }
@@ -22,11 +23,10 @@ pub(crate) async fn listeners(flags: &Flags) -> Result<Vec<Listener>, String> {
             Some(path) => socket(Path::new(path)).await.map(Listener::from),
             None => tcp(&address).await.map(Listener::from),
         };
-        listeners.push(
-            listener.map_err(|e| {
-                format!("cannot listen on {address}: {e}; choose another --web.listen-address")
-            })?,
-        );
+        match listener {
+            Ok(listener) => listeners.push(listener),
+            Err(source) => return Err(ServerError::Listen { address, source }),
+        }
     }
     Ok(listeners)
 }
@@ -50,11 +50,11 @@ async fn socket(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// The sockets that systemd hands over (`LISTEN_FDS`).
-fn of_systemd() -> Result<Vec<Listener>, String> {
+fn of_systemd() -> Result<Vec<Listener>, ServerError> {
     let mut handed = listenfd::ListenFd::from_env();
     let mut listeners = Vec::new();
     for number in 0..handed.len() {
-        let failed = |e: io::Error| format!("--web.systemd-socket: socket {number} cannot be used: {e}");
+        let failed = |e: io::Error| unusable(format!("socket {number} cannot be used: {e}"));
         let listener = match handed.take_tcp_listener(number) {
             Ok(Some(listener)) => {
                 listener.set_nonblocking(true).map_err(failed)?;
@@ -71,7 +71,13 @@ fn of_systemd() -> Result<Vec<Listener>, String> {
         listeners.push(listener.map_err(failed)?);
     }
     if listeners.is_empty() {
-        return Err("--web.systemd-socket: systemd has handed over no socket (LISTEN_FDS); start the server by a .socket unit".to_owned());
+        return Err(unusable(
+            "systemd has handed over no socket (LISTEN_FDS); start the server by a .socket unit".to_owned(),
+        ));
     }
     Ok(listeners)
+}
+
+fn unusable(reason: String) -> ServerError {
+    ServerError::Flag { flag: "--web.systemd-socket", reason }
 }

@@ -30,6 +30,9 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) {
         "query",
         "scrape",
         "wal",
+        "web",
+        "maintenance",
+        "alertmanager",
     ];
     let directives: Vec<String> = ours.iter().map(|name| format!("{name}={level}")).collect();
     let filter = EnvFilter::new(format!("{libraries},{}", directives.join(",")));

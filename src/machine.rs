@@ -1,9 +1,14 @@
-//! The memory of the machine, or of the container in which the process runs.
+//! The memory and cores of the machine, or of the container in which the process runs.
 
 use std::path::Path;
 
 /// The memory that is assumed if the system does not report it: servers run on no smaller machine.
 const ASSUMED: u64 = 2 << 30;
+
+/// The number of cores that the process may use; 1 if the system does not report it.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
 
 /// The bytes of memory that the process may use: those of the machine, or of its control group if
 /// that has less.

@@ -4,7 +4,7 @@
 //! fails again. The log has one line when a task begins to fail, with what to do, and one when it
 //! works again.
 
-use crate::limits::HOUSEKEEPING_PAUSE_MINUTES;
+use crate::limits::MAINTENANCE_PAUSE_MINUTES;
 use engine::query::pool::Pool;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -31,11 +31,13 @@ pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
         let tasks = quick.clone();
         let flushed = tokio::task::spawn_blocking(move || {
             let [written, removed] = &mut *tasks.lock();
+            // Writing comes before removing: what is in a block can go from the log, and only
+            // blocks can go by age.
             written.run(|| flushing.maintenance().write_blocks(now));
             removed.run(|| flushing.maintenance().remove_blocks(now).map(|()| 0));
         });
         if let Err(error) = flushed.await {
-            tracing::error!(%error, "housekeeping ended early; it is tried again in a minute");
+            tracing::error!(target: "maintenance", %error, "the maintenance ended with a panic; report it, the next one runs in a minute");
         }
         if !merging.swap(true, SeqCst) {
             let store = store.clone();
@@ -45,6 +47,7 @@ pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
                 let [merged, trimmed, moved] = &mut *tasks.lock();
                 merged.run(|| store.maintenance().compact());
                 trimmed.run(|| store.maintenance().drop_expired_series(now));
+                // After merging, so that small blocks are not uploaded, only to be replaced.
                 moved.run(|| store.maintenance().move_to_cold(now));
                 drop(merging);
             }));
@@ -81,6 +84,7 @@ impl Task {
 
     /// Runs the task, unless it pauses after a failure.
     fn run(&mut self, work: impl FnOnce() -> Result<usize, StoreError>) {
+        // Counted in runs, not in time: a run that takes long must not use up the pause.
         if self.wait > 0 {
             self.wait -= 1;
             return;
@@ -94,31 +98,35 @@ impl Task {
     fn succeeded(&mut self, blocks: usize) {
         let what = self.what;
         if self.failures > 0 {
-            tracing::info!(failures = self.failures, "blocks are {what} again");
+            // The pauses begin anew too, so a fault that comes back is told, and tried again soon.
+            tracing::info!(target: "maintenance", failures = self.failures, "blocks are {what} again");
             *self = Task::new(what);
         }
         if blocks > 0 {
-            tracing::info!(blocks, "blocks {what}");
+            tracing::info!(target: "maintenance", blocks, "blocks are {what}");
         }
     }
 
     fn failed(&mut self, error: &StoreError) {
         self.failures += 1;
+        // 1, 2, 4 … minutes. `checked_shl` because the failures of a week are more than the bits of
+        // a number.
         let pause = 1_u32
             .checked_shl(self.failures - 1)
-            .map_or(HOUSEKEEPING_PAUSE_MINUTES, |minutes| minutes.min(HOUSEKEEPING_PAUSE_MINUTES));
+            .map_or(MAINTENANCE_PAUSE_MINUTES, |minutes| minutes.min(MAINTENANCE_PAUSE_MINUTES));
         self.wait = pause - 1;
         let what = self.what;
         let reason = error.to_string();
+        // Told once: as long as the reason is the same, another line would say nothing new.
         if reason == self.reason {
-            tracing::debug!(reason, pause, "blocks are still not {what}");
+            tracing::debug!(target: "maintenance", reason, pause, "blocks are still not {what}");
             return;
         }
         let advice = advice(error);
         tracing::error!(
+            target: "maintenance",
             reason,
-            "housekeeping failed, blocks are not {what}: {advice}; nothing is lost, it is tried again in {pause} min, then \
-             less often, and this is not said again"
+            "blocks are not {what}: {advice}; nothing is lost, the server tries again in {pause} min, then less often"
         );
         self.reason = reason;
     }
@@ -137,10 +145,10 @@ fn advice(error: &StoreError) -> &'static str {
             "see whether the data directory can be read and written, and whether the disk fails"
         }
         StoreError::Damaged { .. } => "the file is damaged: restore it, or move its block away",
-        StoreError::OwnedByOther { .. } => "two data directories must not share a place",
+        StoreError::OwnedByOther { .. } => "two data directories must not share a prefix: give each its own",
         StoreError::LimitReached { remedy, .. } => remedy,
         StoreError::Invalid(_) | StoreError::Unavailable(_) | StoreError::Closed(_) => {
-            "see what is said of the store elsewhere in this log"
+            "see the other lines of this log about the store"
         }
     }
 }
@@ -165,7 +173,7 @@ mod tests {
         }
         assert_eq!(tried, [0, 1, 3, 7, 15, 31, 47, 63, 79]);
         let mut tried = 0;
-        for _ in 0..HOUSEKEEPING_PAUSE_MINUTES + 9 {
+        for _ in 0..MAINTENANCE_PAUSE_MINUTES + 9 {
             task.run(|| {
                 tried += 1;
                 Ok(0)

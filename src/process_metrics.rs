@@ -40,6 +40,8 @@ impl ProcessMetrics {
 
     /// Reads the values from the operating system. A value that cannot be read remains unchanged.
     pub(crate) fn collect(&self) {
+        // Without `/proc` (some containers hide it) the gauges stay at zero; the server works
+        // without them.
         let Ok(process) = procfs::process::Process::myself() else { return };
         if let Ok(stat) = process.stat() {
             self.cpu.set((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64);
@@ -51,6 +53,8 @@ impl ProcessMetrics {
             self.open_fds.set(fds as f64);
         }
         if let Ok(limits) = process.limits()
+            // An unlimited number is not shown: any number would be compared with the open files in
+            // alerts.
             && let procfs::process::LimitValue::Value(max) = limits.max_open_files.soft_limit
         {
             self.max_fds.set(max as f64);

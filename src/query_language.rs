@@ -35,13 +35,18 @@ pub(crate) struct TemplateQueries {
 impl TemplateQuery for TemplateQueries {
     fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
         let plan =
+            // At each call and not when the rule is loaded: the text of the query is itself made by
+            // the template.
             promql::compile(expr, &self.language).map_err(|e| TemplateQueryError::Text(e.message()))?;
+        // A slow query in a template delays the notifications of all rules.
         let timeout = self.options.timeout.min(TEMPLATE_QUERY_TIME);
         let options = QueryOptions { timeout, ..self.options.clone() };
         let answer = self.querier.instant(&plan, t, &options)?;
         match answer.value {
             QueryValue::Vector(rows) => Ok(rows.into_iter().map(|row| (row.labels, row.v)).collect()),
+            // As in Prometheus, a scalar is one row without labels.
             QueryValue::Scalar(_, v) => Ok(vec![(Labels::default(), v)]),
+            // A range of samples or a text has no single value per row, which templates work with.
             _ => Err(TemplateQueryError::WrongType),
         }
     }

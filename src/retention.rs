@@ -15,10 +15,13 @@ const DEFAULT_TIME_MS: i64 = 15 * 86_400_000;
 
 /// The retention in force.
 pub(crate) fn in_force(flags: &Flags, file: &StorageBlock) -> Retention {
+    // By precedence. The old spellings come last: configurations of earlier versions must not
+    // change a start script that sets the flag.
     let times = [file.retention_time, flags.retention_time(), file.old_retention_time];
     let sizes = [file.retention_size, flags.retention_size(), file.old_retention_size];
     let time = times.into_iter().flatten().find(|ms| *ms > 0);
     let size_bytes = sizes.into_iter().flatten().find(|bytes| *bytes > 0).unwrap_or(0);
+    // Who sets only a size wants the disk used up to it; 15 days would remove blocks long before.
     let time_ms = time.unwrap_or(if size_bytes > 0 { 0 } else { DEFAULT_TIME_MS });
     Retention { time_ms, size_bytes }
 }

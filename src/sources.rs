@@ -23,6 +23,7 @@ impl services::TargetList for ScrapeTargetAdapter {
             scrape_url: t.scrape_url,
             global_url: t.global_url,
             last_error: t.last_error,
+            // 0: never. The API then shows Go's zero time, which clients of Prometheus expect.
             last_scrape: (t.last_scrape > 0).then_some(t.last_scrape),
             last_scrape_duration: t.last_scrape_duration,
             health: match t.health {
@@ -66,10 +67,13 @@ impl services::TargetList for ScrapeTargetAdapter {
         rules: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<Vec<api::RelabelStepJson>, String> {
+        // The page sends the text while it is typed; no rules are no steps and not an error.
         if rules.trim().is_empty() {
             return Ok(Vec::new());
         }
         let rules: Vec<RelabelConfig> = rules::yaml::parse("rules", rules).map_err(|e| e.to_string())?;
+        // Checked first as a whole: the parser alone does not see, for instance, a `hashmod`
+        // without modulus.
         Relabeler::new(&rules)?;
         Ok(relabel_steps(&rules, labels).into_iter().map(relabel_step).collect())
     }
@@ -94,7 +98,8 @@ impl services::RuleGroupList for RuleGroupAdapter {
         match self.0.snapshot() {
             Ok(groups) => groups.into_iter().map(group).collect(),
             Err(error) => {
-                tracing::warn!(%error, "the rules manager does not answer");
+                // The thread of the rules has ended, which happens only when the server stops.
+                tracing::debug!(target: "rules", %error, "the rules are not shown");
                 Vec::new()
             }
         }
@@ -106,6 +111,7 @@ fn relabel_step(step: RelabelStep) -> api::RelabelStepJson {
     let rule = api::RelabelRuleJson {
         separator: rule.separator().to_owned(),
         regex: rule.pattern().to_owned(),
+        // Only `hashmod` has one.
         modulus: (rule.modulus > 0).then_some(rule.modulus),
         replacement: rule.written().to_owned(),
         action: rule.action.as_str().to_owned(),

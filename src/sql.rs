@@ -1,5 +1,6 @@
 //! `perennial sql`: asks a running server a statement in SQL, and prints a table or another format.
 
+use crate::usage_error::UsageError;
 use crate::{UNUSABLE, say};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -58,8 +59,8 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     }
 }
 
-fn arguments(args: &[String]) -> Result<SqlArgs, String> {
-    let mut asked = SqlArgs {
+fn arguments(args: &[String]) -> Result<SqlArgs, UsageError> {
+    let mut parsed = SqlArgs {
         url: "http://localhost:9090".to_owned(),
         format: "table".to_owned(),
         time: None,
@@ -68,29 +69,30 @@ fn arguments(args: &[String]) -> Result<SqlArgs, String> {
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let Some(flag) = arg.strip_prefix("--") else {
-            if asked.statement.replace(arg.clone()).is_some() {
-                return Err("there are two statements: put the statement into quotes".to_owned());
+            if parsed.statement.replace(arg.clone()).is_some() {
+                return Err(UsageError::Unexpected(format!("{arg}: put the whole statement into quotes")));
             }
             continue;
         };
         let (name, value) = match flag.split_once('=') {
             Some((name, value)) => (name, value.to_owned()),
-            None => (flag, rest.next().ok_or(format!("--{flag} has no value"))?.clone()),
+            None => (flag, rest.next().ok_or_else(|| UsageError::NoValue(arg.clone()))?.clone()),
         };
         match name {
-            "url" => value.trim_end_matches('/').clone_into(&mut asked.url),
-            "format" => asked.format = value,
-            "time" => asked.time = Some(value),
-            _ => return Err(format!("unknown flag --{name}")),
+            "url" => value.trim_end_matches('/').clone_into(&mut parsed.url),
+            "format" => parsed.format = value,
+            "time" => parsed.time = Some(value),
+            _ => return Err(UsageError::UnknownFlag(format!("--{name}"))),
         }
     }
-    if !["table", "csv", "json", "ndjson", "arrow"].contains(&asked.format.as_str()) {
-        return Err(format!("--format={}: it is table, csv, json, ndjson or arrow", asked.format));
+    if !["table", "csv", "json", "ndjson", "arrow"].contains(&parsed.format.as_str()) {
+        let possible = "it must be table, csv, json, ndjson or arrow";
+        return Err(UsageError::bad_value("--format", &parsed.format, possible));
     }
-    if asked.url.starts_with("http://") || asked.url.starts_with("https://") {
-        Ok(asked)
+    if parsed.url.starts_with("http://") || parsed.url.starts_with("https://") {
+        Ok(parsed)
     } else {
-        Err(format!("--url={}: it must begin with http:// or https://", asked.url))
+        Err(UsageError::bad_value("--url", &parsed.url, "it must begin with http:// or https://"))
     }
 }
 

@@ -3,7 +3,7 @@
 //! replayed samples in their windows.
 
 use crate::control::ServerController;
-use crate::server::{LoadedConfig, Server};
+use crate::server::{LoadedConfig, Server, ServerError};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,8 +22,10 @@ pub fn begin(
     control: &Arc<ServerController>,
     loaded: LoadedConfig,
     runtime: &Handle,
-) -> Result<JoinHandle<Result<(), String>>, String> {
+) -> Result<JoinHandle<Result<(), ServerError>>, ServerError> {
+    // Before anything is scraped, so that no sample comes in under other limits.
     server.apply_storage_settings(&loaded)?;
+    // During the replay: what is scraped meanwhile is not lost, and a long replay leaves no gap.
     server.start_ingestion(&loaded)?;
     let server = server.clone();
     let control = control.clone();
@@ -33,23 +35,27 @@ pub fn begin(
         let reports = runtime.spawn(report(server.clone()));
         let ready = server
             .replayed()
+            // In this order: views need the replayed samples in their windows, and rules may read
+            // what saved queries record.
             .and_then(|()| server.restore_saved_queries())
             .and_then(|()| server.install_rules(&loaded));
         reports.abort();
         match &ready {
             Ok(()) => control.set_ready(),
+            // The error is returned to `main`, which waits for this thread; a server without rules
+            // must not go on.
             Err(_) => control.quit.notify_one(),
         }
         ready
     };
-    std::thread::Builder::new().name("startup".to_owned()).spawn(finish).map_err(|e| e.to_string())
+    std::thread::Builder::new().name("startup".to_owned()).spawn(finish).map_err(ServerError::Thread)
 }
 
 async fn report(server: Arc<Server>) {
     loop {
         tokio::time::sleep(REPORT).await;
-        if let Some(progress) = server.store.replay().progress() {
-            tracing::info!("{progress}");
+        if let Some(progress) = server.storage.store.replay().progress() {
+            tracing::info!(target: "wal", "{progress}");
         }
     }
 }

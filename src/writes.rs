@@ -102,6 +102,7 @@ impl RemoteWriteHandler for RemoteWriteAdapter {
         };
         let store = self.store.clone();
         Box::pin(async move {
+            // Only version 2 has headers that say how much was written.
             let tells = matches!(proto, Ok(MessageVersion::V2));
             let written = match proto {
                 Ok(proto) => take(request, proto, &store).await,
@@ -143,9 +144,12 @@ async fn take(request: Request, proto: MessageVersion, store: &Store) -> Result<
 /// request at the end.
 async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, Refusal> {
     let Request { writer, turns, large, clock, execution, body, mut share } = request;
+    // From the header of the compression, before anything is decompressed: what it will take is
+    // reserved first.
     let decoded = decoded_bytes(&body)?;
     let turn = tokio::time::timeout(WRITE_WAIT, turns.acquire_owned()).await;
     let turn = turn.map_err(|_| Refusal::busy("other requests wait to be stored: try again"))?;
+    // After the permit: requests that wait for one must not hold memory for their content.
     share.grow_within(decoded, WRITE_WAIT).await?;
     let work = move || {
         let written = writer.apply(&body, proto, clock.now());
@@ -153,6 +157,7 @@ async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, 
         drop((body, share, turn));
         Ok(written?)
     };
+    // A backfill of a million samples must not delay the small writes of agents.
     let is_large = decoded > WRITE_LARGE_BYTES;
     let done = if is_large { large.run(work) } else { blocking::run(execution, work) };
     done.await.unwrap_or_else(|e| Err(Refusal { status: 500, text: e.to_string(), retry_after: None }))
@@ -161,6 +166,8 @@ async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, 
 /// Resolves when all records up to `lsn` survive the process.
 async fn committed(store: &Store, lsn: u64) -> Result<(), StoreError> {
     let (sender, receiver) = oneshot::channel();
+    // A callback instead of a thread that waits: thousands of requests may wait for one write of
+    // the log.
     store.wal().on_committed(lsn, Box::new(move |result| drop(sender.send(result))));
     receiver.await.unwrap_or(Err(StoreError::Closed("the server is stopping")))
 }

@@ -51,19 +51,26 @@ struct Loader {
 
 impl Loader {
     fn read(&mut self, mut raw: ConfigFile, env: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+        // First of all: every path of the file is relative to the file, not to the working
+        // directory.
         raw.resolve_paths(&self.directory);
+        // Before the blocks are taken apart, while keys still have their positions.
         self.without_effect(&raw);
         self.config.global = raw.global.unwrap_or_default();
         self.external_labels(env)?;
         self.check_global()?;
         if let Some(mut alerting) = raw.alerting {
             let place = alerting.referenced;
+            // The scheme decides which label names are valid, so it must be known before
+            // validation.
             alerting.value.set_names(self.config.global.keys.metric_name_validation_scheme);
             alerting
                 .value
                 .validate()
                 .map_err(|e| ConfigError::at(&self.file, place, format!("alerting: {e}"), ""))?;
-            alerting.value.warnings().into_iter().for_each(|w| self.warn(place, &w));
+            for warning in alerting.value.warnings() {
+                self.warn(place, &warning);
+            }
             self.config.alerting = alerting.value;
         }
         let mut rule_files = HashSet::new();
@@ -82,6 +89,7 @@ impl Loader {
                 self.scrape_file(&path)?;
             }
         }
+        // After the jobs, so that of several mistakes the one that costs targets is reported.
         self.config.storage = raw.storage.check(&self.file, &mut self.warnings)?;
         self.not_used("remote_write", "not sent by this build yet", raw.remote_write)?;
         self.not_used("remote_read", "not read by this build yet", raw.remote_read)
@@ -107,6 +115,7 @@ impl Loader {
         let mut expanded: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in &self.config.global.keys.external_labels {
             let names = self.config.global.keys.metric_name_validation_scheme;
+            // As a label of all series, `__name__` would rename every metric that is sent.
             if !names.has_label(name) || name == "__name__" {
                 let what = format!("{name:?} is not a valid label name in external_labels");
                 return Err(ConfigError::whole(&self.file, what, "use another name"));
@@ -128,6 +137,7 @@ impl Loader {
             }
         }
         match keys.scrape_timeout {
+            // A default timeout that is too long is cut instead: the user did not write it.
             Some(timeout) if timeout > keys.scrape_interval => Err(ConfigError::whole(
                 &self.file,
                 "global scrape timeout greater than scrape interval",
@@ -145,6 +155,7 @@ impl Loader {
                 .map_err(|e| fault(e, "correct this scrape config"))?;
             let name = job.name().to_owned();
             let here = format!("{file}:{}", place.line());
+            // Over all files: the job's name is the key of its pool.
             if let Some(there) = self.names.insert(name.clone(), here) {
                 let what =
                     format!("found multiple scrape configs with job name {name:?} (the other: {there})");
@@ -174,6 +185,8 @@ impl Loader {
         let text = full.to_str().ok_or_else(|| fault("the pattern is not UTF-8".to_owned()))?;
         let paths = glob::glob(text)
             .map_err(|e| fault(format!("bad file pattern {:?}: {}", pattern.value, e.msg)))?;
+        // Directories that cannot be read match nothing, as in Go. One more than allowed, to tell
+        // whether there are more.
         let files: Vec<PathBuf> = paths.filter_map(Result::ok).take(MATCHED_FILES + 1).collect();
         if files.len() > MATCHED_FILES {
             return Err(fault(format!("{:?} matches more than {MATCHED_FILES} files", pattern.value)));
@@ -191,6 +204,8 @@ impl Loader {
         let Some(blocks) = blocks.filter(|blocks| !blocks.value.is_empty()) else { return Ok(()) };
         let has_url =
             |block: &Shown<T>| block.node.get("url").and_then(Node::text).is_some_and(|url| !url.is_empty());
+        // Checked although nothing is sent: a file that Prometheus refuses must not seem to be fine
+        // here.
         if !blocks.value.iter().all(has_url) {
             let what = format!("url for {key} is empty");
             return Err(ConfigError::at(&self.file, blocks.referenced, what, "add `url: http://…`"));
@@ -216,6 +231,7 @@ fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> String {
             rest = after;
         } else {
             let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+            // A dollar that begins no name stays.
             if end == 0 {
                 out.push('$');
             } else {

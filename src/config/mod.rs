@@ -69,6 +69,7 @@ impl Config {
             .iter()
             .map(|job| (format!("scrape config with job name {:?}", job.name()), &job.config.http));
         let alerting = self.alerting.alertmanagers.iter().map(|a| ("alerting".to_owned(), &a.http));
+        // Mechanisms of discovery have HTTP clients of their own.
         let of_jobs = self.jobs.iter().flat_map(|job| {
             let whose = format!("scrape config with job name {:?}", job.name());
             job.config.discovery.http_configs().into_iter().map(move |http| (whose.clone(), http))

@@ -77,13 +77,29 @@ config_block! {
     }
 }
 
+/// What is wrong with an entry of `storage.retention`.
+#[derive(Debug, thiserror::Error)]
+enum SeriesRetentionError {
+    #[error("the field \"match\" is missing")]
+    NoMatch,
+    #[error("the field \"time\" is missing")]
+    NoTime,
+    /// It is no series selector; the text of the parser.
+    #[error("{0}")]
+    Selector(String),
+    #[error("match must contain at least one non-empty matcher")]
+    MatchesAll,
+}
+
 impl SeriesRetentionKeys {
-    fn check(self) -> Result<SeriesRetention, String> {
-        let selector = self.selector.ok_or("the field \"match\" is missing")?;
-        let time = self.time.ok_or("the field \"time\" is missing")?;
-        let matchers = promql::parse_selector(&selector).map_err(|e| e.message())?;
+    fn check(self) -> Result<SeriesRetention, SeriesRetentionError> {
+        let selector = self.selector.ok_or(SeriesRetentionError::NoMatch)?;
+        let time = self.time.ok_or(SeriesRetentionError::NoTime)?;
+        let matchers =
+            promql::parse_selector(&selector).map_err(|e| SeriesRetentionError::Selector(e.message()))?;
+        // It would match every series, which is what `storage.tsdb.retention` is for.
         if matchers.iter().all(Matcher::matches_empty) {
-            return Err("match must contain at least one non-empty matcher".to_owned());
+            return Err(SeriesRetentionError::MatchesAll);
         }
         Ok(SeriesRetention { matchers, time_ms: time.0 })
     }
@@ -148,7 +164,7 @@ impl StorageKeys {
             let fault = |what: String| {
                 ConfigError::at(file, one.referenced, format!("storage.retention: {what}"), fix)
             };
-            series_retention.push(one.value.check().map_err(fault)?);
+            series_retention.push(one.value.check().map_err(|error| fault(error.to_string()))?);
         }
         let mut objects = None;
         if let Some(one) = self.objects {

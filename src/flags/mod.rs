@@ -57,6 +57,8 @@ pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags
     let all = std::iter::once("perennial".to_owned()).chain(args);
     let matches = command().try_get_matches_from(all).map_err(|e| refuse(&e))?;
     let mut given = |flag: &'static FlagSpec| {
+        // clap also has defaults; those of the table are used, because `/api/v1/status/flags` tells
+        // which flags were given.
         if matches.value_source(flag.name) != Some(ValueSource::CommandLine) {
             return Vec::new();
         }
@@ -72,6 +74,8 @@ pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags
             invalid.spec.help()
         ),
     })?;
+    // Refused instead of ignored: an agent has no rules and sends everything on, and a server that
+    // does neither would look like one that works.
     if *flags.agent {
         let text = "error: --agent: this build has no agent mode; \
                     run it without the flag, or keep Prometheus for this task\n\n\
@@ -85,6 +89,7 @@ pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags
 fn positive(arg: String) -> String {
     let is_switch = |name: &str| FLAGS.iter().any(|f| f.name == name && f.form == ValueForm::Switch);
     match arg.strip_prefix("--no-") {
+        // Only of switches, as in Prometheus: another flag may begin with `no-` itself.
         Some(name) if is_switch(name) => format!("--{name}=false"),
         _ => arg,
     }
@@ -108,8 +113,11 @@ fn argument(flag: &'static FlagSpec) -> Arg {
         .long(flag.name)
         .help(help(flag))
         .help_heading(flag.group)
+        // Accepted, because start scripts of Prometheus have them, but nobody should begin to use
+        // them.
         .hide(flag.no_effect.is_some());
     match flag.form {
+        // Given twice, the last one counts, as in Prometheus: scripts append flags to a list.
         ValueForm::Required(name) => arg.value_name(name).action(ArgAction::Set).overrides_with(flag.name),
         ValueForm::Repeated(name) => arg.value_name(name).action(ArgAction::Append),
         ValueForm::Switch => arg
@@ -117,6 +125,7 @@ fn argument(flag: &'static FlagSpec) -> Arg {
             .action(ArgAction::Set)
             .overrides_with(flag.name)
             .num_args(0..=1)
+            // Without it, `--web.enable-lifecycle data/` would take the next word for its value.
             .require_equals(true)
             .default_missing_value("true"),
     }
@@ -181,6 +190,8 @@ impl Flags {
     pub fn as_map(&self) -> BTreeMap<String, String> {
         let names = FLAGS.iter().map(|flag| flag.name.to_owned());
         let mut map: BTreeMap<String, String> = names.zip(self.shown()).collect();
+        // The default depends on whether there is a configuration file, so the table cannot have
+        // it.
         map.insert("web.listen-address".to_owned(), self.listen_addresses().join(","));
         map
     }
@@ -203,6 +214,7 @@ impl Flags {
         if self.web_listen_address.is_given {
             return self.web_listen_address.iter().flat_map(|a| a.split(',')).map(str::to_owned).collect();
         }
+        // Whoever only tries the server out should not open a port to the network by that.
         let host = if self.config_file().is_some() { "0.0.0.0" } else { "127.0.0.1" };
         vec![format!("{host}:9090")]
     }
@@ -223,6 +235,7 @@ impl Flags {
                 address.rsplit(':').next().filter(|port| !port.is_empty()).unwrap_or("9090").to_owned();
             return format!("http://{hostname}:{port}");
         }
+        // Prometheus takes a URL without a scheme, too.
         if given.contains("://") { given.to_owned() } else { format!("http://{given}") }
     }
 
@@ -253,6 +266,7 @@ impl Flags {
     /// given.
     pub fn data_path(&self, configured: Option<&PathBuf>) -> PathBuf {
         match configured {
+            // The flag wins: it is what is changed for a single start.
             Some(path) if !self.storage_tsdb_path.is_given => path.clone(),
             _ => PathBuf::from(self.storage_tsdb_path.as_str()),
         }
@@ -261,6 +275,7 @@ impl Flags {
     /// The retention time, ms; `None` if it is not on the command line.
     pub fn retention_time(&self) -> Option<i64> {
         let time = self.storage_tsdb_retention_time.given();
+        // The old flag counts only without the new one, as in Prometheus.
         time.or(*self.storage_tsdb_retention).map(|time| time.0)
     }
 
@@ -325,6 +340,7 @@ impl Flags {
 
     /// Whether a feature is enabled.
     pub fn has(&self, feature: Feature) -> bool {
+        // By name, because the list may have names that this build does not know.
         self.features().any(|name| name == feature.name())
     }
 

@@ -50,6 +50,8 @@ impl FlagSpec {
 
     /// What the flag does, without its default.
     pub fn help(&self) -> String {
+        // The reason instead of a description: what Prometheus does with the flag would be wrong
+        // here.
         match self.no_effect {
             None => self.help.trim().to_owned(),
             Some(why) => format!("No effect: {why}."),
@@ -58,6 +60,8 @@ impl FlagSpec {
 
     /// The default in words; `None`: the flag is off or empty.
     pub fn shown_default(&self) -> Option<&'static str> {
+        // A switch that is off and an empty text are what everybody expects of a flag that is not
+        // given.
         let default = self.default_text.unwrap_or(self.default);
         (!matches!(default, "" | "false")).then_some(default)
     }
@@ -87,6 +91,8 @@ macro_rules! flag_table {
             pub(super) fn read(
                 given: &mut dyn FnMut(&'static FlagSpec) -> Vec<String>,
             ) -> Result<Flags, InvalidFlag> {
+                // Rows and fields come from the same lines of the macro, so their order is the
+                // same.
                 let mut specs = FLAGS.iter();
                 Ok(Flags { $($($field: read_flag(specs.next().expect("a row per field"), given)?,)*)* })
             }
@@ -117,6 +123,7 @@ fn read_flag<T: FlagValue>(
 ) -> Result<Flag<T>, InvalidFlag> {
     let mut values = given(spec);
     let is_given = !values.is_empty();
+    // The default goes through the same reader as a given value, so it is written in the same way.
     if !is_given && !spec.default.is_empty() {
         values.push(spec.default.to_owned());
     }

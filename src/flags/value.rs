@@ -83,6 +83,7 @@ impl FlagValue for Vec<String> {
     const FORM: ValueForm = ValueForm::Repeated("TEXT");
 
     fn read(values: &[String]) -> Result<Self, InvalidValue> {
+        // Not divided at commas here: whether a value may have a comma is known by the flag.
         Ok(values.to_vec())
     }
 
@@ -133,6 +134,7 @@ impl FlagValue for ConfigDuration {
 
     fn read(values: &[String]) -> Result<Self, InvalidValue> {
         let invalid = |e| InvalidValue(format!("{e}; write a number and a unit: 30s, 5m, 15d"));
+        // PromQL's notation without a sign, as in Prometheus: `1h30m`, no fractions.
         parse_duration(last(values)).map(ConfigDuration).map_err(invalid)
     }
 
@@ -158,6 +160,7 @@ impl<T: FlagValue> FlagValue for Option<T> {
     const FORM: ValueForm = T::FORM;
 
     fn read(values: &[String]) -> Result<Self, InvalidValue> {
+        // An empty default is no value at all, so `T` need not read an empty text.
         if values.is_empty() { Ok(None) } else { T::read(values).map(Some) }
     }
 
@@ -200,8 +203,11 @@ impl FlagValue for ExternalUrl {
         if value.is_empty() {
             return Ok(url);
         }
+        // Checked with a scheme, kept as given: the page that shows the flags must show what was
+        // written.
         let full = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
         match reqwest::Url::parse(&full) {
+            // Links in alerts begin with it; with another scheme nobody could follow them.
             Ok(url) if !matches!(url.scheme(), "http" | "https") => {
                 Err(InvalidValue(format!("the scheme {:?} is neither http nor https", url.scheme())))
             }

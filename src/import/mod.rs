@@ -6,10 +6,14 @@
 mod openmetrics;
 mod prometheus;
 
+use crate::data_directory_lock::DataLockError;
+use crate::usage_error::UsageError;
 use crate::{UNUSABLE, say};
+use connectors::import::ImportError;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use storage::store::StoreError;
 
 const USAGE: &str = "usage: perennial import prometheus [--storage.tsdb.path=data/] DIRECTORY
        perennial import openmetrics [--storage.tsdb.path=data/] FILE…
@@ -54,8 +58,8 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         return say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"), 0);
     }
     match arguments(args) {
-        Ok((data, asked)) => run(&data, &asked),
-        Err(why) => unusable(&why, USAGE),
+        Ok((data, source)) => run(&data, &source),
+        Err(error) => unusable(&error.to_string(), USAGE),
     }
 }
 
@@ -66,6 +70,7 @@ pub(crate) fn tsdb(args: &[String]) -> ExitCode {
     match words.as_slice() {
         ["create-blocks-from", "openmetrics", words @ ..] if !words.iter().any(|w| w.starts_with("--")) => {
             match words {
+                // promtool's default is the same directory.
                 [file] => run(Path::new("data/"), &ImportSource::OpenMetrics(vec![file.into()])),
                 [file, data] => run(Path::new(data), &ImportSource::OpenMetrics(vec![file.into()])),
                 _ => unusable("one file, and perhaps a directory", USAGE),
@@ -83,42 +88,82 @@ fn unusable(why: &str, usage: &str) -> ExitCode {
     say(&mut std::io::stderr(), &text, UNUSABLE)
 }
 
-fn run(data: &Path, asked: &ImportSource) -> ExitCode {
-    let done = match asked {
+/// Why an import is not done, or not whole.
+#[derive(Debug, thiserror::Error)]
+enum ImportCommandError {
+    /// A server uses the data directory, or it cannot be locked.
+    #[error("{0}")]
+    Lock(#[from] DataLockError),
+    /// A file or directory of the data directory cannot be made, removed or renamed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The names of the blocks that are there cannot be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The source cannot be listed.
+    #[error("{0}")]
+    Source(#[source] ImportError),
+    /// A file of several cannot be read; none is imported then.
+    #[error("{0}; nothing is imported")]
+    NothingImported(#[source] ImportError),
+    /// Some blocks are imported, others cannot be.
+    #[error("{summary}; {failed} blocks could not be imported")]
+    SomeBlocks {
+        /// What was imported.
+        summary: String,
+        /// How many blocks could not be.
+        failed: usize,
+    },
+}
+
+/// An I/O error at `path`.
+fn io_error(path: &Path, source: std::io::Error) -> ImportCommandError {
+    ImportCommandError::Io { path: path.to_owned(), source }
+}
+
+fn run(data: &Path, source: &ImportSource) -> ExitCode {
+    let done = match source {
         ImportSource::Prometheus(from) => prometheus::import(data, from),
         ImportSource::OpenMetrics(files) => openmetrics::import(data, files),
     };
     match done {
-        Ok(total) => say(&mut std::io::stdout(), &total, 0),
-        Err(why) => say(&mut std::io::stderr(), &format!("{why}\n"), 1),
+        Ok(summary) => say(&mut std::io::stdout(), &summary, 0),
+        Err(error) => say(&mut std::io::stderr(), &format!("{error}\n"), 1),
     }
 }
 
 /// Parses the arguments into our data directory and the source.
-fn arguments(args: &[String]) -> Result<(PathBuf, ImportSource), String> {
+fn arguments(args: &[String]) -> Result<(PathBuf, ImportSource), UsageError> {
     let mut data = PathBuf::from("data/");
     let mut words = Vec::new();
     let mut args = args.iter().map(String::as_str);
     while let Some(arg) = args.next() {
         match arg.split_once('=').unwrap_or((arg, "")) {
             ("--storage.tsdb.path", "") => {
-                data = args.next().ok_or("--storage.tsdb.path needs a value")?.into();
+                data = args.next().ok_or_else(|| UsageError::NoValue(arg.to_owned()))?.into();
             }
             ("--storage.tsdb.path", value) => data = value.into(),
-            (flag, _) if flag.starts_with("--") => return Err(format!("unknown flag {flag}")),
+            (flag, _) if flag.starts_with("--") => return Err(UsageError::UnknownFlag(flag.to_owned())),
             _ => words.push(arg),
         }
     }
     match words.as_slice() {
         ["prometheus", directory] => Ok((data, ImportSource::Prometheus(directory.into()))),
-        ["prometheus"] => Err("the directory to import is missing".to_owned()),
-        ["prometheus", ..] => Err("one directory at a time".to_owned()),
-        ["openmetrics"] => Err("the file to import is missing".to_owned()),
+        ["prometheus"] => Err(UsageError::Missing("the directory to import is missing")),
+        ["prometheus", _, another, ..] => Err(UsageError::Unexpected((*another).to_owned())),
+        ["openmetrics"] => Err(UsageError::Missing("the file to import is missing")),
         ["openmetrics", files @ ..] => {
             Ok((data, ImportSource::OpenMetrics(files.iter().map(PathBuf::from).collect())))
         }
-        [kind, ..] => Err(format!("{kind:?} cannot be imported; what can: prometheus, openmetrics")),
-        [] => Err("what to import is missing".to_owned()),
+        [kind, ..] => {
+            Err(UsageError::UnknownKind { word: (*kind).to_owned(), possible: "prometheus, openmetrics" })
+        }
+        [] => Err(UsageError::Missing("what to import is missing")),
     }
 }
 
@@ -126,7 +171,7 @@ fn arguments(args: &[String]) -> Result<(PathBuf, ImportSource), String> {
 mod tests {
     use super::*;
 
-    fn read(args: &str) -> Result<(PathBuf, ImportSource), String> {
+    fn read(args: &str) -> Result<(PathBuf, ImportSource), UsageError> {
         arguments(&args.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 

@@ -1,6 +1,6 @@
 //! Imports the blocks of a Prometheus data directory one by one.
 
-use super::EVERY;
+use super::{EVERY, ImportCommandError, io_error};
 use crate::data_directory_lock::DataLock;
 use crate::say;
 use connectors::import::ImportError;
@@ -13,18 +13,18 @@ use storage::block::reserved_names_in;
 use storage::disk::{Disk, OsDisk};
 
 /// Imports all blocks; returns a summary.
-pub(super) fn import(data: &Path, from: &Path) -> Result<String, String> {
-    let found = blocks(from).map_err(|e| e.to_string())?;
+pub(super) fn import(data: &Path, from: &Path) -> Result<String, ImportCommandError> {
+    let found = blocks(from).map_err(ImportCommandError::Source)?;
     let _lock = DataLock::take(data)?;
     let dir = data.join("blocks");
-    OsDisk.create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-    let taken = reserved_names_in(&OsDisk, data).map_err(|e| e.to_string())?;
+    OsDisk.create_dir(&dir).map_err(|error| io_error(&dir, error))?;
+    let reserved = reserved_names_in(&OsDisk, data)?;
     let mut series = 0;
     let mut samples = 0;
     let mut failed = 0;
     for (at, block) in found.iter().enumerate() {
         let head = format!("block {} of {}, {}", at + 1, found.len(), block.meta.ulid);
-        match one(block, &dir, &taken, &head) {
+        match one(block, &dir, &reserved, &head) {
             Ok(written) => {
                 series += written.0;
                 samples += written.1;
@@ -36,10 +36,10 @@ pub(super) fn import(data: &Path, from: &Path) -> Result<String, String> {
         }
     }
     let imported = found.len() - failed;
-    let total = format!("{imported} blocks imported, {series} series, {samples} samples");
+    let summary = format!("{imported} blocks imported, {series} series, {samples} samples");
     match failed {
-        0 => Ok(total + "\n"),
-        _ => Err(format!("{total}; {failed} blocks could not be imported")),
+        0 => Ok(summary + "\n"),
+        _ => Err(ImportCommandError::SomeBlocks { summary, failed }),
     }
 }
 
@@ -47,17 +47,18 @@ pub(super) fn import(data: &Path, from: &Path) -> Result<String, String> {
 fn one(
     block: &TsdbBlock,
     dir: &Path,
-    taken: &BTreeSet<String>,
+    reserved: &BTreeSet<String>,
     head: &str,
 ) -> Result<(u64, u64), ImportError> {
     let start = Instant::now();
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     let mut done = 0u64;
+    // Progress is for people; in a log file it would only be noise.
     let shown = std::io::stderr().is_terminal();
-    let written = copy(block, &OsDisk, dir, taken, |_| {
+    let written = copy(block, &OsDisk, dir, reserved, |_| {
         done += 1;
-        if shown && told.elapsed() > EVERY {
-            told = Instant::now();
+        if shown && reported.elapsed() > EVERY {
+            reported = Instant::now();
             let text = format!("{head}: {done} of {} series\n", block.meta.stats.num_series);
             say(&mut std::io::stderr(), &text, 0);
         }

@@ -59,8 +59,8 @@ pub fn live(world: &mut World) {
     }
     // From here on the disk ignores all writes, whatever drops do.
     world.journal.kill();
-    process.server.live.stop();
-    let store = Arc::downgrade(&process.server.store);
+    process.server.views.live.stop();
+    let store = Arc::downgrade(&process.server.storage.store);
     drop(process);
     drop(runtime);
     assert!(store.upgrade().is_none(), "a task or a thread outlives the server and has its store");
@@ -79,7 +79,7 @@ async fn events(world: &mut World) -> (End, Process) {
     }
     process.start();
     if !world.damaged {
-        let found = written(&process.server.store);
+        let found = written(&process.server.storage.store);
         let checked = world.ledger.lock().check(&found, i64::MIN, i64::MAX);
         checked.unwrap_or_else(|error| panic!("{error}, after the start at {}", world.clock.now()));
         world.ledger.lock().take_over(&found);
@@ -100,7 +100,7 @@ async fn events(world: &mut World) -> (End, Process) {
     life.compare(world).await;
     life.check_alerts(world);
     if !world.damaged {
-        world.check_written(&life.process.server.store);
+        world.check_written(&life.process.server.storage.store);
     }
     life.subscribers.clear();
     tokio::time::sleep(LINGERED).await;
@@ -110,7 +110,7 @@ async fn events(world: &mut World) -> (End, Process) {
 
 /// Checks that without queries and subscribers all their resources are released.
 fn check_resources(process: &Process) {
-    let gauge = |name| process.server.metrics.gauge(name, "", &[]).get();
+    let gauge = |name| process.server.context.metrics.gauge(name, "", &[]).get();
     let now = [
         "perennial_subscriptions",
         "perennial_subscribed_views",
@@ -121,7 +121,7 @@ fn check_resources(process: &Process) {
     assert_eq!(now, [0.0; 4], "subscriptions, their views, their bytes, queries");
     let rules = OTHER_RULES + recorded::RULES.len();
     assert_eq!(gauge("perennial_views"), rules as f64, "views");
-    let held = process.server.answers.reserved();
+    let held = process.server.queries.memory.reserved();
     assert!(held <= LATEST_ANSWERS, "{held} bytes of answers");
 }
 
@@ -264,7 +264,7 @@ impl Life {
     fn check_alerts(&self, world: &mut World) {
         let told = world.peers.told().filter(|_| !self.failed && !world.damaged);
         let Some(told) = told else { return };
-        let recorded = alerts::recorded(&self.process.server.store);
+        let recorded = alerts::recorded(&self.process.server.storage.store);
         let checked = alerts::check(&recorded, &told, &self.duty);
         checked.unwrap_or_else(|error| panic!("{error}; started at {}", self.duty.started));
         if recorded.values().any(|states| states.iter().all(|times| !times.is_empty())) {
@@ -304,7 +304,7 @@ fn compare_with_scratch(process: &Process, world: &mut World, subscriber: &Subsc
 /// Waits for a result of the current time; returns whether there was one.
 async fn asked_now(process: &Process, world: &World, subscriber: &mut Subscriber) -> bool {
     for _ in 0..LOOKS {
-        process.server.asked.turn();
+        process.server.views.composite.turn();
         subscriber.read().await;
         if subscriber.complete == world.clock.now() {
             return true;
@@ -335,9 +335,9 @@ fn jump(world: &mut World) {
 
 /// The result of a query of history.
 pub fn scratch(process: &Process, query: &str, t: i64) -> BTreeMap<String, f64> {
-    let plan = promql::compile(query, &process.server.language).expect("a query");
+    let plan = promql::compile(query, &process.server.queries.language).expect("a query");
     let options = QueryOptions { default_step: process.step(), ..QueryOptions::default() };
-    let answer = process.server.querier.instant(&plan, t, &options).expect("an answer");
+    let answer = process.server.queries.querier.instant(&plan, t, &options).expect("an answer");
     let QueryValue::Vector(rows) = answer.value else { panic!("a vector") };
     rows.into_iter().map(|row| (key(row.labels.iter()), row.v)).collect()
 }

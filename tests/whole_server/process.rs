@@ -55,7 +55,7 @@ impl Process {
         server.apply_storage_settings(&loaded).expect("a configuration in force");
         server.start_ingestion(&loaded).expect("targets are scraped");
         let step = loaded.config.evaluation_interval();
-        let driver = server.ticks.lock().take().expect("the caller ticks");
+        let driver = server.views.ticks.lock().take().expect("the caller ticks");
         let (router, state) = server.router(&control, step).expect("a router");
         let loaded = Mutex::new(Some(loaded));
         Process { server, control, router, state, driver: Arc::new(Mutex::new(driver)), step, loaded }
@@ -74,7 +74,7 @@ impl Process {
     pub fn work(&self, world: &World) {
         let random = |salt: u64| Random::new(world.salt() ^ salt);
         let (store, ledger, journal) =
-            (self.server.store.clone(), world.ledger.clone(), world.journal.clone());
+            (self.server.storage.store.clone(), world.ledger.clone(), world.journal.clone());
         every(random(1), 10, 40, move |turn| {
             let failures = journal.failures();
             let sync = turn.is_multiple_of(SYNC_EVERY);
@@ -85,15 +85,15 @@ impl Process {
         });
         let driver = self.driver.clone();
         every(random(2), 20, 100, move |_| tick(&driver));
-        let rules = self.server.rules.clone();
+        let rules = self.server.rules.manager.clone();
         every(random(3), 20, 250, move |_| rules.turn());
-        let memory = self.server.memory.clone();
+        let memory = self.server.rules.alert_states.clone();
         every(random(4), 20, 250, move |_| memory.turn());
-        let asked = self.server.asked.clone();
+        let asked = self.server.views.composite.clone();
         every(random(7), 20, 250, move |_| asked.turn());
-        let past = self.server.past.clone();
+        let past = self.server.views.recording.clone();
         every(random(6), 500, 1_500, move |_| past.turn());
-        let store = self.server.store.clone();
+        let store = self.server.storage.store.clone();
         let clock = world.clock.clone();
         every(random(5), 60_000, 60_500, move |_| {
             // Failures are retried in the next turn.

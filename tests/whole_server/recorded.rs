@@ -50,19 +50,19 @@ pub fn group() -> String {
 /// expression. For a rule with backfill the slots after `ended`, the end of the previous server,
 /// are checked, too.
 pub fn check(process: &Process, ended: TimeMs, began: TimeMs, now: TimeMs) {
-    (0..PIECES).for_each(|_| process.server.past.turn());
+    (0..PIECES).for_each(|_| process.server.views.recording.turn());
     // In this order: the states are queried, then written, then the rule queries the store.
-    process.server.asked.turn();
-    process.server.rules.turn();
-    process.server.asked.turn();
+    process.server.views.composite.turn();
+    process.server.rules.manager.turn();
+    process.server.views.composite.turn();
     for rule in RULES.iter().chain([&OF_ALERTS]) {
-        if rule.is_backfilled && !process.server.past.is_complete() {
+        if rule.is_backfilled && !process.server.views.recording.is_complete() {
             continue;
         }
         let after = if rule.is_backfilled { ended } else { began + STANDS };
         let first = (after.div_euclid(INTERVAL) + 1) * INTERVAL;
         let last = if rule.name == OF_ALERTS.name { now - STATES } else { now };
-        let recorded = samples(&process.server.store, rule.name, first, last);
+        let recorded = samples(&process.server.storage.store, rule.name, first, last);
         for t in (first..=last).step_by(INTERVAL as usize) {
             let live = recorded.get(&t).cloned().unwrap_or_default();
             let scratch = scratch(process, rule.expr, t);

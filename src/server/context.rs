@@ -1,0 +1,22 @@
+//! [`ServerContext`]: what every side of the server is given to work with.
+
+use crate::flags::Flags;
+use std::sync::Arc;
+use storage::clock::Clock;
+use storage::execution::Execution;
+use storage::metrics::Metrics;
+use storage::model::TimeMs;
+
+/// The command line, and what the process has once: it does not change while the server runs.
+pub struct ServerContext {
+    /// The command line.
+    pub flags: Flags,
+    /// The self-metrics.
+    pub metrics: Metrics,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The start of the process, ms.
+    pub started: TimeMs,
+    /// Whether work runs on threads or in the caller.
+    pub execution: Execution,
+}

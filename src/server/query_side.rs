@@ -1,0 +1,123 @@
+//! [`ServerQueries`]: what answers queries: the query runtime, its memory, the query language and
+//! the query log.
+
+use super::ServerError;
+use super::cluster_side::ServerCluster;
+use super::context::ServerContext;
+use super::storage_side::ServerStorage;
+use crate::config::Config;
+use crate::statements::{StatementSources, Statements};
+use crate::{machine, query_language};
+use api::query::log::QueryLog;
+use cluster::{ClusterCatalog, ClusterQueryPeers};
+use engine::memory::MemoryPool;
+use engine::query::{Querier, QueryOptions, SeriesCatalog};
+use promql::PromqlOptions;
+use std::sync::Arc;
+use storage::execution::Execution;
+
+/// What answers queries.
+pub struct ServerQueries {
+    /// Runs ad-hoc queries.
+    pub querier: Arc<Querier>,
+    /// Answers statements in SQL.
+    pub statements: Statements,
+    /// The memory pool for query results and lists of series.
+    pub memory: Arc<MemoryPool>,
+    /// The options of queries that the server itself runs: in templates, for views, for backfill.
+    pub options: QueryOptions,
+    /// PromQL, with the enabled features.
+    pub language: PromqlOptions,
+    /// `query_log_file`.
+    pub log: Arc<QueryLog>,
+    /// The series of all processes.
+    pub(super) catalog: Arc<dyn SeriesCatalog>,
+}
+
+impl ServerQueries {
+    pub(super) fn new(
+        context: &ServerContext,
+        config: &Config,
+        storage: &ServerStorage,
+        memory: Arc<MemoryPool>,
+        cluster: Option<&ServerCluster>,
+    ) -> ServerQueries {
+        let flags = &context.flags;
+        let language = query_language::options(|feature| flags.has(feature));
+        let catalog: Arc<dyn SeriesCatalog> = match cluster {
+            None => storage.store.clone(),
+            Some(cluster) => Arc::new(ClusterCatalog {
+                store: storage.store.clone(),
+                client: cluster.client.clone(),
+                timeout: flags.query_timeout.std(),
+            }),
+        };
+        let querier = querier(context, storage, machine::cores(), &memory, cluster);
+        let statements = Statements::new(StatementSources {
+            querier: querier.clone(),
+            catalog: catalog.clone(),
+            language,
+            memory: memory.clone(),
+        });
+        ServerQueries {
+            querier,
+            statements,
+            memory,
+            options: options(context, config),
+            language,
+            log: Arc::new(QueryLog::new(&context.metrics)),
+            catalog,
+        }
+    }
+
+    /// A query runtime of its own for queries that are large and not urgent.
+    ///
+    /// One thread, so that people's queries have the rest of the machine; the memory is shared, so
+    /// that both together keep to the limit.
+    pub(super) fn background_querier(
+        &self,
+        context: &ServerContext,
+        storage: &ServerStorage,
+        cluster: Option<&ServerCluster>,
+    ) -> Arc<Querier> {
+        querier(context, storage, 1, &self.memory, cluster)
+    }
+
+    /// Puts the settings of the query log in force.
+    pub(super) fn apply(&self, config: &Config) -> Result<(), ServerError> {
+        Ok(self.log.set(config.query_log_file().as_deref())?)
+    }
+}
+
+/// The query runtime over the series of all processes, with `threads` threads if there are threads.
+fn querier(
+    context: &ServerContext,
+    storage: &ServerStorage,
+    threads: usize,
+    memory: &Arc<MemoryPool>,
+    cluster: Option<&ServerCluster>,
+) -> Arc<Querier> {
+    let store = storage.store.clone();
+    let querier = match context.execution {
+        Execution::Threads => Querier::new(store, threads).with_memory(memory.clone()),
+        Execution::Caller => Querier::of_the_caller(store, memory.clone()),
+    };
+    Arc::new(match cluster {
+        None => querier,
+        Some(cluster) => querier.with_others(Arc::new(ClusterQueryPeers(cluster.client.clone()))),
+    })
+}
+
+/// The options of queries that the server itself runs, from the flags.
+pub(super) fn options(context: &ServerContext, config: &Config) -> QueryOptions {
+    let flags = &context.flags;
+    QueryOptions {
+        lookback: flags.query_lookback_delta.0,
+        default_step: config.evaluation_interval(),
+        max_samples: *flags.query_max_samples,
+        max_bytes: flags.query_memory(machine::memory()).one,
+        timeout: flags.query_timeout.std(),
+        dialect: query_language::options(|feature| flags.has(feature)).dialect(),
+        ..QueryOptions::default()
+    }
+}

@@ -1,0 +1,112 @@
+//! The HTTP API of the server: its settings from the flags, and its services from the sides.
+
+use super::{Server, ServerError, external_url, scraped_starts};
+use crate::control::{ApiControl, ServerController};
+use crate::flags::Feature;
+use crate::{machine, sources, writes};
+use api::{ApiServices, ApiSettings, AppState, StartupGate};
+use promql::PromqlLanguage;
+use std::sync::Arc;
+
+impl Server {
+    /// Opens `gate` to requests.
+    pub fn serve(
+        self: &Arc<Server>,
+        gate: &StartupGate,
+        control: &Arc<ServerController>,
+        default_step: i64,
+    ) -> Result<(), ServerError> {
+        let (router, state) = self.router(control, default_step)?;
+        gate.open(router, state);
+        Ok(())
+    }
+
+    /// The HTTP router and its state.
+    pub fn router(
+        self: &Arc<Server>,
+        control: &Arc<ServerController>,
+        default_step: i64,
+    ) -> Result<(axum::Router, AppState), ServerError> {
+        let services = self.services(Arc::new(ApiControl(control.clone())));
+        let state = AppState::new(self.settings(default_step)?, services);
+        #[cfg(feature = "sql")]
+        self.queries.statements.connect(&state.sql_lists());
+        let mut router = api::router(state.clone());
+        // The embedded configuration scrapes this page; with a file, the node exporter is the
+        // usual source, and a page that nobody asked for would be one more thing to protect.
+        if self.context.flags.config_file().is_none() {
+            let page = || async { connectors::host_metrics::render() };
+            router = router.route("/host/metrics", axum::routing::get(page));
+        }
+        Ok((router, state))
+    }
+
+    fn settings(&self, default_step: i64) -> Result<ApiSettings, ServerError> {
+        let flags = &self.context.flags;
+        let external = external_url(flags);
+        let after_scheme = external.split_once("://").map_or("", |(_, rest)| rest);
+        let (authority, path) = after_scheme.split_once('/').unwrap_or((after_scheme, ""));
+        let path = if path.is_empty() { String::new() } else { format!("/{path}") };
+        let origins = flags.web_cors_origin.as_str();
+        let cors = api::cors_origin(origins).map_err(bad_origin)?;
+        let acting = api::acting_origin(origins).map_err(bad_origin)?;
+        Ok(ApiSettings {
+            route_prefix: flags.route_prefix(),
+            external_path: path,
+            external_authority: authority.to_owned(),
+            page_title: flags.web_page_title.value.clone(),
+            cors_origin: cors,
+            acting_origin: flags.web_cors_origin.is_given.then_some(acting),
+            lifecycle: *flags.web_enable_lifecycle,
+            admin: *flags.web_enable_admin_api,
+            max_concurrency: flags.query_concurrency(),
+            query_timeout: flags.query_timeout.std(),
+            max_samples: *flags.query_max_samples,
+            max_bytes: flags.query_memory(machine::memory()).one,
+            lookback: flags.query_lookback_delta.0,
+            dialect: self.queries.language.dialect(),
+            default_step,
+            search: flags.has(Feature::SearchApi).then(|| *flags.web_search_max_limit),
+            step_stats: flags.has(Feature::PromqlPerStepStats),
+            subscription_buffers: flags.subscription_buffers(),
+            data_directory: Some(self.storage.dir.clone()),
+            body_memory: flags.max_body_memory(),
+            execution: self.context.execution,
+        })
+    }
+
+    fn services(&self, control: Arc<ApiControl>) -> ApiServices {
+        let store = self.storage.store.clone();
+        let clock = self.context.clock.clone();
+        let zeros = scraped_starts(&self.context.flags).zeros;
+        let writes =
+            writes::RemoteWriteAdapter::new(store.clone(), zeros, clock.clone(), self.context.execution);
+        let takes_writes = *self.context.flags.web_enable_remote_write_receiver;
+        ApiServices {
+            language: Arc::new(PromqlLanguage(self.queries.language)),
+            answers: self.queries.querier.clone(),
+            memory: self.queries.memory.clone(),
+            catalog: self.queries.catalog.clone(),
+            readiness: store.clone(),
+            tsdb: store,
+            views: self.views.registry(),
+            saved_queries: self.views.saved.clone(),
+            targets: Arc::new(sources::ScrapeTargetAdapter(self.scrape.clone())),
+            rules: Arc::new(sources::RuleGroupAdapter(self.rules.manager.clone())),
+            alertmanagers: self.rules.alertmanagers.clone(),
+            admin: control,
+            remote_write: takes_writes
+                .then(|| Arc::new(writes) as Arc<dyn api::services::RemoteWriteHandler>),
+            clock,
+            metrics: self.context.metrics.clone(),
+            query_log: self.queries.log.clone(),
+            #[cfg(feature = "sql")]
+            sql: Some(self.queries.statements.engine()),
+        }
+    }
+}
+
+/// The pattern of `--web.cors.origin` cannot be compiled.
+fn bad_origin(error: impl std::fmt::Display) -> ServerError {
+    ServerError::Flag { flag: "--web.cors.origin", reason: error.to_string() }
+}
