@@ -40,6 +40,23 @@ fn faults_name_place_and_remedy() {
     assert!(count > 8, "only {count} cases found");
 }
 
+/// Each case has a name, a line of the printed form, and a text that Prometheus accepts.
+#[test]
+fn what_prometheus_accepts_loads() {
+    let mut count = 0;
+    for case in include_str!("data/config_accepted.txt").split("=== ").skip(1) {
+        let (head, text) = case.split_once('\n').unwrap();
+        let (name, want) = head.split_once(" :: ").unwrap();
+        let (config, _) = load(text).unwrap_or_else(|fault| panic!("{name}: {fault}\n{text}"));
+        let lines: Vec<&str> = config.text.lines().map(str::trim).collect();
+        let named = lines.iter().any(|line| *line == want || line.strip_prefix("- ") == Some(want));
+        assert!(named, "{name}: {want} is missing in\n{}", config.text);
+        assert_eq!(load(&config.text).unwrap().0.text, config.text, "{name}: what is printed loads");
+        count += 1;
+    }
+    assert!(count > 10, "only {count} cases found");
+}
+
 #[test]
 fn a_whole_file_loads_and_prints_in_normal_form() {
     let (config, warnings) = load(include_str!("data/whole.yml")).unwrap();

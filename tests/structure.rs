@@ -27,6 +27,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "perennial-rules",
         &[
+            "perennial-yaml",
             "perennial-views",
             "perennial-language",
             "perennial-engine",
@@ -49,7 +50,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     ("perennial-ui", &[]),
     ("perennial-tls", &[]),
-    ("perennial-connectors", &["perennial-tls", "perennial-storage", "perennial-testing"]),
+    ("perennial-yaml", &[]),
+    ("perennial-connectors", &["perennial-tls", "perennial-yaml", "perennial-storage", "perennial-testing"]),
     ("perennial-cluster", &["perennial-views", "perennial-engine", "perennial-storage", "perennial-testing"]),
     (
         "perennial",
@@ -65,6 +67,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "perennial-connectors",
             "perennial-cluster",
             "perennial-tls",
+            "perennial-yaml",
             "perennial-testing",
         ],
     ),

@@ -113,6 +113,8 @@ pub const TARGET_FILE_BYTES: u64 = 64 << 20;
 pub const TARGET_FILE_ALIASED: usize = 3_000_000;
 /// Bytes of text to which they may expand.
 pub const TARGET_FILE_ALIASED_BYTES: usize = 64 << 20;
+/// Nesting of lists and mappings in a YAML target file: every level is a stack frame.
+pub const TARGET_FILE_DEPTH: usize = 64;
 /// Files that one entry of `file_sd_configs` may match.
 pub const TARGET_FILES: usize = 10_000;
 /// Pause after a change of a target file before it is read, ms: editors write in several steps.

@@ -57,6 +57,7 @@ impl Loader {
         // Before the blocks are taken apart, while keys still have their positions.
         self.without_effect(&raw);
         self.config.global = raw.global.unwrap_or_default();
+        self.config.global.replace_zeros();
         self.external_labels(env)?;
         self.check_global()?;
         if let Some(mut alerting) = raw.alerting {
@@ -128,14 +129,6 @@ impl Loader {
 
     fn check_global(&self) -> Result<(), ConfigError> {
         let keys = &self.config.global.keys;
-        let positive =
-            [("scrape_interval", keys.scrape_interval), ("evaluation_interval", keys.evaluation_interval)];
-        for (name, value) in positive {
-            if value.0 <= 0 {
-                let what = format!("global.{name} must be greater than 0");
-                return Err(ConfigError::whole(&self.file, what, "write e.g. 15s"));
-            }
-        }
         match keys.scrape_timeout {
             // A default timeout that is too long is cut instead: the user did not write it.
             Some(timeout) if timeout > keys.scrape_interval => Err(ConfigError::whole(

@@ -12,6 +12,7 @@ use connectors::config::unsupported::Shown;
 use connectors::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeJob};
 use rules::yaml::{self, ConfigError};
 use std::path::Path;
+use storage::model::time::parse_duration;
 
 /// Keys and their values.
 type Entries = Vec<(String, Node)>;
@@ -86,8 +87,22 @@ fn over(defaults: Vec<(&'static str, Node)>, written: Option<&Node>, schema: &Bl
     Node::Map(entries)
 }
 
+/// The keys for which zero is as if they were not there.
+const INTERVALS: [&str; 3] = ["scrape_interval", "scrape_timeout", "evaluation_interval"];
+
+/// A written block without intervals of zero.
+fn without_zeros(written: &Node) -> Node {
+    let Node::Map(entries) = written else { return written.clone() };
+    let is_zero = |key: &str, value: &Node| {
+        INTERVALS.contains(&key) && value.text().is_some_and(|text| parse_duration(text) == Ok(0))
+    };
+    let given = entries.iter().filter(|(key, value)| !is_zero(key, value));
+    Node::Map(given.cloned().collect())
+}
+
 fn global(written: Option<&Node>, config: &Config) -> Node {
-    let mut value = over(config.global.in_force().entries(), written, &GlobalConfig::schema());
+    let written = written.map(without_zeros);
+    let mut value = over(config.global.in_force().entries(), written.as_ref(), &GlobalConfig::schema());
     if let Node::Map(entries) = &mut value {
         // The labels in force, in which variables are replaced.
         let labels = config.external_labels.iter().map(|(name, value)| (name.to_owned(), value.into()));
@@ -108,7 +123,7 @@ fn scrape(written: &Node, job: &ScrapeJob, global: &Node, config: &Config) -> No
         let inherited = global.get(spec.name).filter(|_| !is_set);
         defaults.extend(inherited.map(|value| (spec.name, value.clone())));
     }
-    over(defaults, Some(written), &schema)
+    over(defaults, Some(&without_zeros(written)), &schema)
 }
 
 fn entry(out: &mut String, depth: usize, key: &str, value: &Node) {

@@ -4,6 +4,7 @@ use crate::config::block::ConfigKeys;
 use crate::config::schema::Refused;
 use crate::config::units::ConfigDuration;
 use crate::config::unsupported::SigV4;
+use crate::config::url::is_http_scheme;
 use crate::discovery::{ADDRESS, DiscoveredTarget, DiscoveryConfigs};
 use crate::http_client::HttpConfig;
 use crate::names::NameScheme;
@@ -97,7 +98,7 @@ impl AlertmanagerConfig {
         if let Some(key) = keys.refused() {
             return Err(format!("alertmanagers: {key} is not supported by this build"));
         }
-        if !matches!(keys.scheme.as_str(), "http" | "https") {
+        if !is_http_scheme(&keys.scheme) {
             return Err(format!("alertmanagers: scheme {:?} is neither http nor https", keys.scheme));
         }
         if keys.timeout.0 <= 0 {
@@ -105,6 +106,9 @@ impl AlertmanagerConfig {
         }
         self.http.validate()?;
         self.discovery.validate()?;
+        if keys.relabel_configs.is_empty() {
+            self.discovery.validate_addresses()?;
+        }
         Relabeler::new(&keys.relabel_configs)?;
         Relabeler::new(&keys.alert_relabel_configs)?;
         Ok(())

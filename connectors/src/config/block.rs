@@ -137,8 +137,9 @@ macro_rules! config_keys {
                 map: &mut A,
             ) -> Result<bool, A::Error> {
                 $(if key == $crate::key_name!($field $($key)?) {
-                    if let Some(value) = map.next_value::<Option<$ty>>()? {
-                        self.$field = value;
+                    use $crate::config::schema::ReadValue;
+                    if let Some(value) = map.next_value::<Option<ReadValue<$ty>>>()? {
+                        self.$field = value.0;
                     }
                     return Ok(true);
                 })*

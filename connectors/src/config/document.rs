@@ -190,6 +190,14 @@ impl<'de> Visitor<'de> for AnyVisitor {
     }
 }
 
+/// An element of a list or mapping: `null` among texts is the empty text, as Go reads it.
+fn element(node: Node, kind: ValueKind) -> Node {
+    match (node, kind) {
+        (Node::Null, ValueKind::Text) => Node::Text(String::new()),
+        (node, _) => node,
+    }
+}
+
 struct ListVisitor(ValueKind);
 
 impl<'de> Visitor<'de> for ListVisitor {
@@ -202,7 +210,7 @@ impl<'de> Visitor<'de> for ListVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
         let mut nodes = Vec::new();
         while let Some(node) = list.next_element_seed(NodeSeed(self.0))? {
-            nodes.push(node);
+            nodes.push(element(node, self.0));
         }
         Ok(Node::List(nodes))
     }
@@ -220,7 +228,8 @@ impl<'de> Visitor<'de> for MapVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
-            entries.push((key, map.next_value_seed(NodeSeed(self.0))?));
+            let node = map.next_value_seed(NodeSeed(self.0))?;
+            entries.push((key, element(node, self.0)));
         }
         Ok(Node::Map(entries))
     }

@@ -4,7 +4,7 @@ use super::block::ConfigKeys;
 use super::document::Node;
 use crate::http_client::HttpConfig;
 use serde::Deserializer;
-use serde::de::{Deserialize, DeserializeSeed};
+use serde::de::{Deserialize, DeserializeOwned, DeserializeSeed};
 pub use serde_saphyr::Location;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
@@ -134,12 +134,18 @@ pub struct IgnoredKey {
 }
 
 /// A type of values in a configuration file.
-pub trait ConfigValue {
+pub trait ConfigValue: DeserializeOwned {
     /// The kind of the value.
     const KIND: ValueKind;
 
     /// What this build does with a key of this type.
     const SUPPORT: KeySupport = KeySupport::Works;
+
+    /// Reads the value with the conversions of Go's YAML library: `null` is the empty text, `1e3` an
+    /// integer.
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::deserialize(d)
+    }
 
     /// The value as it is printed.
     fn node(&self) -> Node {
@@ -162,9 +168,13 @@ pub trait ConfigValue {
 /// Implements [`ConfigValue`] for types without keys or paths inside. The function makes the
 /// [`Node`] of a value.
 macro_rules! plain_values {
-    ($($kind:ident $node:expr => $($ty:ty),+;)*) => { $($(
+    ($($kind:ident $node:expr => $($ty:ty $(as $read:path)?),+;)*) => { $($(
         impl $crate::config::schema::ConfigValue for $ty {
             const KIND: $crate::config::schema::ValueKind = $crate::config::schema::ValueKind::$kind;
+
+            $(fn read<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                $read(d)
+            })?
 
             fn node(&self) -> $crate::config::document::Node {
                 let node: fn(&$ty) -> $crate::config::document::Node = $node;
@@ -178,8 +188,9 @@ pub(crate) use plain_values;
 
 plain_values! {
     Flag |value| Node::from(*value) => bool;
-    Number |value| Node::Literal(value.to_string()) => i64, u64, f64;
-    Text |text| Node::Text(text.clone()) => String;
+    Number |value| Node::Literal(value.to_string()) =>
+        i64 as yaml::values::integer, u64 as yaml::values::integer, f64;
+    Text |text| Node::Text(text.clone()) => String as yaml::values::text;
     Text quantity => super::units::ConfigDuration, super::units::ConfigSize;
     Secret |secret| if secret.expose().is_empty() { Node::Null } else { Node::Secret } => super::secret::Secret;
     Url |url| Node::Text(url.to_string()) => super::url::ConfigUrl;
@@ -195,9 +206,22 @@ pub fn is_printed(node: &Node, options: &[&str]) -> bool {
     *node != Node::Null && (!node.is_empty() || options.contains(&"printed"))
 }
 
+/// A value that is read with [`ConfigValue::read`], for places where serde reads values itself.
+pub struct ReadValue<T>(pub T);
+
+impl<'de, T: ConfigValue> Deserialize<'de> for ReadValue<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        T::read(d).map(ReadValue)
+    }
+}
+
 impl<T: ConfigValue> ConfigValue for Option<T> {
     const KIND: ValueKind = T::KIND;
     const SUPPORT: KeySupport = T::SUPPORT;
+
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(Option::<ReadValue<T>>::deserialize(d)?.map(|value| value.0))
+    }
 
     fn node(&self) -> Node {
         self.as_ref().map_or(Node::Null, T::node)
@@ -224,6 +248,11 @@ impl<T: ConfigValue> ConfigValue for Spanned<T> {
     const KIND: ValueKind = T::KIND;
     const SUPPORT: KeySupport = T::SUPPORT;
 
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let Spanned { value, referenced, defined } = Spanned::<ReadValue<T>>::deserialize(d)?;
+        Ok(Spanned { value: value.0, referenced, defined })
+    }
+
     fn node(&self) -> Node {
         self.value.node()
     }
@@ -243,6 +272,11 @@ impl<T: ConfigValue> ConfigValue for Spanned<T> {
 
 impl<T: ConfigValue + 'static> ConfigValue for Vec<T> {
     const KIND: ValueKind = ValueKind::List(&T::KIND);
+
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let values = Vec::<ReadValue<T>>::deserialize(d)?;
+        Ok(values.into_iter().map(|value| value.0).collect())
+    }
 
     fn node(&self) -> Node {
         Node::List(self.iter().map(T::node).collect())
@@ -267,6 +301,11 @@ impl<T: ConfigValue + 'static> ConfigValue for Vec<T> {
 
 impl<T: ConfigValue + 'static> ConfigValue for BTreeMap<String, T> {
     const KIND: ValueKind = ValueKind::Map(&T::KIND);
+
+    fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let entries = BTreeMap::<String, ReadValue<T>>::deserialize(d)?;
+        Ok(entries.into_iter().map(|(name, value)| (name, value.0)).collect())
+    }
 
     fn node(&self) -> Node {
         Node::Map(self.iter().map(|(name, value)| (name.clone(), value.node())).collect())

@@ -17,6 +17,13 @@ pub struct Shown<T> {
     kind: PhantomData<fn() -> T>,
 }
 
+/// A document without values is a mapping without entries.
+impl<T> Default for Shown<T> {
+    fn default() -> Self {
+        Shown { node: Node::Map(Vec::new()), kind: PhantomData }
+    }
+}
+
 impl<'de, T: ConfigValue> Deserialize<'de> for Shown<T> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         Ok(Shown { node: NodeSeed(T::KIND).deserialize(d)?, kind: PhantomData })
@@ -36,6 +43,7 @@ macro_rules! tables {
     ($($(#[$meta:meta])* $name:ident as $shown:literal, http: $http:literal, [$($spec:expr),* $(,)?];)*) => { $(
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
+        #[derive(serde::Deserialize)]
         pub enum $name {}
 
         impl ConfigValue for $name {

@@ -61,6 +61,11 @@ pub fn hide_password(url: &str) -> String {
     }
 }
 
+/// Whether a scheme is that of HTTP or HTTPS, in upper or lower case, as in URLs.
+pub fn is_http_scheme(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

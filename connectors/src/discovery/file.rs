@@ -7,19 +7,23 @@
 use super::{
     DiscoveredTarget, Discoverer, DiscoveryContext, Mechanism, StartResult, TargetGroup, TargetSender, expand,
 };
+use crate::config::block::ConfigKeys;
 use crate::config::path::ConfigPath;
 use crate::config::units::ConfigDuration;
 use crate::config_block;
 use crate::limits;
 use futures::future::BoxFuture;
 use notify::Watcher;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::metrics::Counter;
 use tokio::sync::Notify;
+use yaml::YamlLimits;
 
 config_block! {
     /// One entry of `file_sd_configs`.
@@ -160,13 +164,7 @@ fn directory(file: &Path) -> PathBuf {
 fn read(path: &Path) -> Result<Vec<DiscoveredTarget>, String> {
     let text = read_text(path)?;
     let is_json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
-    let groups: Vec<TargetGroup> = if is_json {
-        serde_json::from_str(&text).map_err(|e| e.to_string())?
-    } else if text.trim().is_empty() {
-        Vec::new()
-    } else {
-        read_yaml(&text)?
-    };
+    let groups = if is_json { read_json(&text)? } else { read_yaml(&text)? };
     let shown = path.display().to_string();
     Ok(groups.iter().flat_map(|group| expand(group, &[("__meta_filepath", &shown)])).collect())
 }
@@ -184,24 +182,50 @@ fn read_text(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
+/// Parses JSON. `null` is no groups, as in Go.
+fn read_json(text: &str) -> Result<Vec<TargetGroup>, String> {
+    let groups: Option<Vec<JsonGroup>> = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    Ok(groups.unwrap_or_default().into_iter().map(|group| group.0).collect())
+}
+
+/// A group whose keys count in upper and lower case, because Go's JSON library reads them so: a
+/// program that writes a structure without names for its fields writes `Targets` and `Labels`.
+#[derive(Default)]
+struct JsonGroup(TargetGroup);
+
+impl<'de> Deserialize<'de> for JsonGroup {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<JsonGroup, D::Error> {
+        d.deserialize_map(JsonGroup::default())
+    }
+}
+
+impl<'de> Visitor<'de> for JsonGroup {
+    type Value = JsonGroup;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a group of targets")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<JsonGroup, A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if !self.0.take(&key.to_lowercase(), &mut map)? {
+                return Err(A::Error::custom(format_args!("json: unknown field {key:?}")));
+            }
+        }
+        Ok(self)
+    }
+}
+
 /// Parses YAML. Its number of values is limited only by the size of the file, which is bounded;
 /// what its aliases expand to has a limit of its own.
 fn read_yaml(text: &str) -> Result<Vec<TargetGroup>, String> {
-    let mut budget = serde_saphyr::Budget::default();
-    // `{a,` are two values in three bytes, and every list has an end event, too.
-    budget.max_nodes = 2 * text.len() + limits::TARGET_FILE_ALIASED;
-    budget.max_events = 4 * text.len() + limits::TARGET_FILE_ALIASED;
-    budget.max_total_scalar_bytes = text.len() + limits::TARGET_FILE_ALIASED_BYTES;
-    budget.max_anchors = text.len();
-    budget.max_aliases = text.len();
-    budget.max_merge_keys = text.len();
-    budget.enforce_alias_anchor_ratio = false;
-    let mut options = serde_saphyr::Options::default();
-    options.with_snippet = false;
-    options.emit_comments = false;
-    options.alias_limits.max_total_replayed_events = limits::TARGET_FILE_ALIASED;
-    options.budget = Some(budget);
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| explain(&error))
+    let limits = YamlLimits {
+        aliased: limits::TARGET_FILE_ALIASED,
+        aliased_bytes: limits::TARGET_FILE_ALIASED_BYTES,
+        anchored: limits::TARGET_FILE_ALIASED,
+        depth: limits::TARGET_FILE_DEPTH,
+    };
+    yaml::read(text, limits).map_err(|error| explain(&error))
 }
 
 /// Replaces a limit error of the parser by a text that says what to do.
@@ -295,7 +319,7 @@ mod tests {
             (0..n).map(|i| format!("- targets: ['a:{i}']\n  labels: {{x: y}}\n")).collect::<String>()
         };
         let one_group = |n: usize| format!("- targets: [{}]\n", "'a:1', ".repeat(n));
-        let read_json = |text: &String| serde_json::from_str::<Vec<TargetGroup>>(text).unwrap();
+        let read_json = |text: &String| read_json(text).unwrap();
         let read_yaml = |text: &String| read_yaml(text).unwrap();
         testing::assert_proportional("groups in JSON", 1_000, json, read_json);
         testing::assert_proportional("groups in YAML", 1_000, yaml, read_yaml);
@@ -313,6 +337,24 @@ mod tests {
         let error = read_yaml(&bomb).unwrap_err();
         assert!(error.starts_with("its aliases (`*name`) stand for more than"), "{error}");
         assert_eq!(read_yaml("- &a {targets: [x]}\n- *a\n").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn files_are_read_as_go_reads_them() {
+        let group = |labels: &[(&str, &str)]| TargetGroup {
+            targets: vec!["a:1".to_owned()],
+            labels: labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+        };
+        let capitals = r#"[{"Targets":["a:1"],"LABELS":{"x":"y"}}]"#;
+        assert_eq!(read_json(capitals), Ok(vec![group(&[("x", "y")])]));
+        assert_eq!(read_json(r#"[{"targets":["a:1"],"labels":null}]"#), Ok(vec![group(&[])]));
+        assert_eq!(read_json("null"), Ok(Vec::new()));
+        let error = read_json(r#"[{"target":["a:1"]}]"#).unwrap_err();
+        assert!(error.contains("unknown field \"target\""), "{error}");
+        assert_eq!(read_yaml("- targets: [a:1]\n  labels: {x: ~}\n"), Ok(vec![group(&[("x", "")])]));
+        assert_eq!(read_yaml("# none\n"), Ok(Vec::new()));
+        let commented = format!("- targets:\n{}  - a:1\n", "# b:1\n".repeat(40));
+        assert_eq!(read_yaml(&commented), Ok(vec![group(&[])]));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub mod zookeeper;
 
 use crate::config::block::ConfigKeys;
 use crate::config::document::{Node, NodeSeed};
-use crate::config::schema::{ConfigValue, IgnoredKey, KeySpec, Location, join_names, key};
+use crate::config::schema::{ConfigValue, IgnoredKey, KeySpec, Location, ReadValue, join_names, key};
 use crate::config_block;
 use crate::http_client::{HttpClient, HttpConfig, Peers};
 use parking_lot::Mutex;
@@ -139,7 +139,7 @@ macro_rules! mechanisms {
 
             fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
                 $(if key == stringify!($key) {
-                    self.$key = map.next_value::<Option<_>>()?.unwrap_or_default();
+                    self.$key = map.next_value::<Option<ReadValue<_>>>()?.map(|list| list.0).unwrap_or_default();
                     return Ok(true);
                 })*
                 let Some(spec) = UNSUPPORTED.iter().find(|spec| spec.name == key) else { return Ok(false) };
@@ -263,6 +263,16 @@ mechanisms! {
 }
 
 impl DiscoveryConfigs {
+    /// Checks the addresses of static targets, for blocks without relabelling: rules may make an
+    /// address of any text, such as the URLs that the blackbox exporter probes.
+    pub fn validate_addresses(&self) -> Result<(), String> {
+        let mut addresses = self.static_configs.iter().flat_map(|group| &group.targets);
+        match addresses.find(|address| address.contains('/')) {
+            Some(bad) => Err(format!("{bad:?} is not a valid hostname")),
+            None => Ok(()),
+        }
+    }
+
     /// One warning for each mechanism of `job` that this build does not have.
     pub fn warnings(&self, job: &str) -> Vec<String> {
         let warn = |key: &String| {

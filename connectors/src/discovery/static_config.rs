@@ -11,11 +11,9 @@ pub struct StaticConfigs;
 impl Mechanism for StaticConfigs {
     type Config = TargetGroup;
 
-    /// Checks addresses and label names.
+    /// Checks label names. Addresses are checked by [`super::DiscoveryConfigs::validate_addresses`], because rules may
+    /// make them valid.
     fn validate(group: &TargetGroup) -> Result<(), String> {
-        if let Some(bad) = group.targets.iter().find(|t| t.contains('/')) {
-            return Err(format!("{bad:?} is not a valid hostname"));
-        }
         if group.labels.keys().any(String::is_empty) {
             return Err("\"\" is not a valid label name".into());
         }

@@ -7,6 +7,7 @@
 use crate::config::path::ConfigPath;
 use crate::config::schema::plain_values;
 use crate::config::units::{ConfigDuration, ConfigSize};
+use crate::config::url::is_http_scheme;
 use crate::discovery::DiscoveryConfigs;
 use crate::http_client::HttpConfig;
 use crate::limits;
@@ -76,6 +77,20 @@ pub struct GlobalConfig {
 }
 
 impl GlobalConfig {
+    /// Gives intervals of zero their defaults, and makes a timeout of zero one that the file leaves
+    /// open, as Prometheus does.
+    pub fn replace_zeros(&mut self) {
+        let defaults = GlobalKeys::default();
+        let keys = &mut self.keys;
+        if keys.scrape_interval.0 == 0 {
+            keys.scrape_interval = defaults.scrape_interval;
+        }
+        if keys.evaluation_interval.0 == 0 {
+            keys.evaluation_interval = defaults.evaluation_interval;
+        }
+        keys.scrape_timeout = keys.scrape_timeout.filter(|timeout| timeout.0 != 0);
+    }
+
     /// The block with the values in force where the file leaves them open.
     pub fn in_force(&self) -> GlobalConfig {
         let mut keys = self.keys.clone();
@@ -344,11 +359,14 @@ impl ScrapeJob {
         set_names(&mut config.keys.metric_relabel_configs, names);
         let keys = &config.keys;
         let (interval, timeout) = times(keys, global)?;
-        if !matches!(keys.scheme.as_str(), "http" | "https") {
+        if !is_http_scheme(&keys.scheme) {
             return Err(format!("scheme {:?} is neither http nor https", keys.scheme));
         }
         config.http.validate()?;
         config.discovery.validate()?;
+        if keys.relabel_configs.is_empty() {
+            config.discovery.validate_addresses()?;
+        }
         let native = native(keys, global);
         let protocols = protocols(keys, global, native.scrape);
         if protocols.is_empty() {
@@ -426,13 +444,15 @@ pub fn jobs(configs: Vec<ScrapeConfig>, global: &GlobalConfig) -> Result<Vec<Scr
     configs.into_iter().map(|config| ScrapeJob::new(config, global)).collect()
 }
 
+/// The interval and the timeout of a job. Zero is as if the key were not there, as in Prometheus.
 fn times(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(ConfigDuration, ConfigDuration), String> {
-    let interval = keys.scrape_interval.unwrap_or(global.scrape_interval);
+    let is_given = |duration: &ConfigDuration| duration.0 != 0;
+    let interval = keys.scrape_interval.filter(is_given).unwrap_or(global.scrape_interval);
     if interval.0 <= 0 {
         return Err("scrape interval must be greater than 0".into());
     }
-    let global_timeout = global.scrape_timeout.unwrap_or(DEFAULT_TIMEOUT);
-    let timeout = keys.scrape_timeout.unwrap_or(global_timeout.min(interval));
+    let global_timeout = global.scrape_timeout.filter(is_given).unwrap_or(DEFAULT_TIMEOUT);
+    let timeout = keys.scrape_timeout.filter(is_given).unwrap_or(global_timeout.min(interval));
     if timeout.0 <= 0 {
         return Err("scrape timeout must be greater than 0".into());
     }

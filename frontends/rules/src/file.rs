@@ -12,7 +12,7 @@ use super::yaml::{self, ConfigError};
 use engine::plan::physical::StoreQueries;
 use engine::plan::{Dialect, Plan, Span, ValueType};
 use language::{QueryLanguage, QueryTextError, ShownLabels};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -164,7 +164,7 @@ pub struct LoadedRules {
     pub warnings: Vec<ConfigError>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
     #[serde(default)]
@@ -179,8 +179,8 @@ struct RawGroup {
     interval: Option<Spanned<String>>,
     #[serde(default)]
     query_offset: Option<Spanned<String>>,
-    #[serde(default)]
-    limit: Option<usize>,
+    #[serde(default, deserialize_with = "::yaml::values::integer")]
+    limit: i64,
     #[serde(default)]
     evaluation: EvaluationMode,
     #[serde(default)]
@@ -189,13 +189,25 @@ struct RawGroup {
     late_samples: LateSamplePolicy,
     #[serde(default)]
     lateness: Option<Spanned<String>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_map")]
     labels: TextMap,
     #[serde(default)]
     rules: Option<Vec<Spanned<RawRule>>>,
 }
 
+/// Labels or annotations.
 type TextMap = BTreeMap<String, Spanned<String>>;
+
+/// Reads labels or annotations. `null` is no entries, and as a value the empty text, as in Go.
+fn text_map<'de, D: Deserializer<'de>>(d: D) -> Result<TextMap, D::Error> {
+    let read: Option<BTreeMap<String, Spanned<Option<String>>>> = Option::deserialize(d)?;
+    let mut entries = TextMap::new();
+    for (name, text) in read.unwrap_or_default() {
+        let value = text.value.unwrap_or_default();
+        entries.insert(name, Spanned { value, referenced: text.referenced, defined: text.defined });
+    }
+    Ok(entries)
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -215,9 +227,9 @@ struct RawRule {
     keep_firing_for: Option<Spanned<String>>,
     #[serde(default)]
     backfill: Option<Spanned<String>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_map")]
     labels: TextMap,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_map")]
     annotations: TextMap,
 }
 
@@ -302,7 +314,8 @@ impl RuleFileReader<'_> {
             name: raw.name.value,
             interval,
             query_offset,
-            limit: raw.limit.unwrap_or(0),
+            // A negative limit is none, as in Prometheus.
+            limit: usize::try_from(raw.limit).unwrap_or(0),
             rhythm: raw.evaluation,
             lateness,
             rules: Vec::new(),

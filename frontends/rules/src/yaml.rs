@@ -4,9 +4,10 @@
 //! template) are mapped to the file by [`inside_scalar`], so that an editor can jump to them.
 
 use super::limits::{FILE_BYTES, HINT_DISTANCE, YAML_ALIASED, YAML_ALIASED_BYTES, YAML_ANCHORED, YAML_DEPTH};
+use ::yaml::YamlLimits;
 use serde::de::DeserializeOwned;
 use serde_saphyr::budget::BudgetBreach;
-use serde_saphyr::{Budget, Location, Options, Spanned};
+use serde_saphyr::{Location, Spanned};
 use std::io::Read;
 use std::path::Path;
 
@@ -77,50 +78,27 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// Parses YAML strictly; an empty document counts as `{}`.
-pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, ConfigError> {
+pub fn parse<T: DeserializeOwned + Default>(file: &str, text: &str) -> Result<T, ConfigError> {
     parse_with(file, text, &|_| Vec::new())
 }
 
 /// Like [`parse`]; `known` lists the fields of a type whose errors for unknown fields have
 /// Prometheus' text (`field x not found in type config.ScrapeConfig`).
-pub fn parse_with<T: DeserializeOwned>(
+pub fn parse_with<T: DeserializeOwned + Default>(
     file: &str,
     text: &str,
     known: &dyn Fn(&str) -> Vec<&'static str>,
 ) -> Result<T, ConfigError> {
-    // Prometheus takes an empty file as one without any key; the parser would miss a mapping.
-    let empty = text.lines().all(|l| {
-        let l = l.trim();
-        l.is_empty() || l.starts_with('#') || l == "---"
-    });
-    let text = if empty { "{}" } else { text };
-    serde_saphyr::from_str_with_options(text, options(text.len())).map_err(|e| explain(file, &e, known))
+    ::yaml::read(text, LIMITS).map_err(|e| explain(file, &e, known))
 }
 
-/// The limits of the parser for a text of this length: as many values as the text can have, because
-/// [`FILE_BYTES`] limits the text. Aliases can stand for more than the text and have their own
-/// limits.
-fn options(bytes: usize) -> Options {
-    let mut budget = Budget::default();
-    // `{a,` has two values in three bytes, and every list has an end in addition.
-    budget.max_nodes = 2 * bytes + YAML_ALIASED;
-    budget.max_events = 4 * bytes + YAML_ALIASED;
-    budget.max_total_scalar_bytes = bytes + YAML_ALIASED_BYTES;
-    budget.max_anchors = bytes;
-    budget.max_aliases = bytes;
-    budget.max_merge_keys = bytes;
-    // One anchor with the labels of all rules is a normal use of anchors.
-    budget.enforce_alias_anchor_ratio = false;
-    budget.max_recorded_anchor_events = YAML_ANCHORED;
-    budget.max_recorded_anchor_bytes = YAML_ALIASED_BYTES;
-    budget.max_depth = YAML_DEPTH;
-    let mut options = Options::default();
-    options.with_snippet = false;
-    options.emit_comments = false;
-    options.alias_limits.max_total_replayed_events = YAML_ALIASED;
-    options.budget = Some(budget);
-    options
-}
+/// The text itself is bounded by [`FILE_BYTES`].
+const LIMITS: YamlLimits = YamlLimits {
+    aliased: YAML_ALIASED,
+    aliased_bytes: YAML_ALIASED_BYTES,
+    anchored: YAML_ANCHORED,
+    depth: YAML_DEPTH,
+};
 
 /// Converts a parser's error.
 fn explain(
@@ -265,7 +243,7 @@ pub fn duration(file: &str, text: &Spanned<String>) -> Result<i64, ConfigError> 
 mod tests {
     use super::*;
 
-    #[derive(Debug, serde::Deserialize)]
+    #[derive(Debug, Default, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Doc {
         #[serde(default)]

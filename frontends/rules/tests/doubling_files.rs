@@ -34,7 +34,7 @@ fn reading_yaml() {
     }
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Known {
     #[serde(default)]

@@ -43,6 +43,21 @@ fn groups_carry_their_settings_and_labels() {
     assert!(load("# nothing yet\n").unwrap().groups.is_empty());
 }
 
+/// What Go's YAML library accepts in addition to YAML 1.2.
+#[test]
+fn files_are_read_as_go_reads_them() {
+    let rule = "groups: [{name: g, rules: [{alert: A, expr: up";
+    let nulls = format!("{rule}, labels: {{page: , team: ~}}, annotations: ~}}], labels: ~, limit: -1}}]\n");
+    let loaded = load(&nulls).unwrap().groups.remove(0);
+    assert_eq!(loaded.limit, 0);
+    let empty = [("page".to_owned(), String::new()), ("team".to_owned(), String::new())];
+    assert_eq!(loaded.rules[0].labels, empty);
+    let text = "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: up\n    annotations:\n      \
+                d: \"one,\n      two\"\n---\nnot: [yaml\n";
+    let alert = load(text).unwrap().groups.remove(0).rules.remove(0).alert.unwrap();
+    assert_eq!(alert.annotations, [("d".to_owned(), "one, two".to_owned())]);
+}
+
 #[test]
 fn recording_rules_may_have_a_past() {
     let text = "groups:\n- name: g\n  backfill: 1d\n  rules:\n  - {record: a, expr: up}\n  - {record: b, expr: up, backfill: 30d}\n  - {record: c, expr: up, backfill: 0s}\n  - {alert: d, expr: up}\n";
