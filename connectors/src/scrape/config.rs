@@ -702,7 +702,7 @@ relabel_configs:
                 "\"http://a/b\" is not a valid hostname",
             ),
             ("{job_name: x, relabel_configs: [{action: replace}]}", "requires 'target_label' value"),
-            ("{job_name: x, oauth2: {client_id: a}}", "oauth2 is not supported"),
+            ("{job_name: x, oauth2: {client_id: a}}", "oauth2 token_url must be configured"),
             ("{job_name: x, job_name: y}", "duplicate"),
         ];
         for (yaml, expected) in table {
