@@ -3,6 +3,7 @@
 use crate::usage_error::UsageError;
 use crate::{UNUSABLE, say};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +15,10 @@ Asks a running server. Without a statement it is read from standard input.
 
   perennial sql 'SELECT job, sum(rate(value, '\\''5m'\\'')) FROM http_requests_total GROUP BY job'
   perennial sql --format=csv < report.sql > report.csv
+
+A statement that ends with \\watch is followed: its rows are printed again whenever they change, until Ctrl-C.
+
+  perennial sql 'SELECT job, count(*) FROM up WHERE value = 0 GROUP BY job \\watch'
 
 Flags:
   --url=URL         where the server is, with its prefix if it has one; http://localhost:9090 by default
@@ -119,6 +124,9 @@ async fn ask(asked: SqlArgs) -> Result<(), Failure> {
         }
     };
     let url = format!("{}/api/v1/sql", asked.url);
+    if let Some(followed) = followed(&statement) {
+        return follow(&url, followed, asked.format == "table").await;
+    }
     let failed = |error: reqwest::Error| unusable(format!("{url} cannot be asked: {error}"));
     let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(failed)?;
     let is_table = asked.format == "table";
@@ -151,6 +159,98 @@ async fn ask(asked: SqlArgs) -> Result<(), Failure> {
     let answer: Value =
         serde_json::from_slice(&bytes).map_err(|e| unusable(format!("{url} answered no JSON: {e}")))?;
     write(table(&answer).as_bytes())
+}
+
+/// The statement that is followed, if `\watch` stands at its end.
+fn followed(statement: &str) -> Option<&str> {
+    let rest = statement.trim_end().trim_end_matches(';').trim_end().strip_suffix("\\watch")?;
+    Some(rest.trim_end().trim_end_matches(';'))
+}
+
+/// Prints the rows of a statement whenever they change; not as a table: each message of the
+/// subscription.
+async fn follow(url: &str, statement: &str, is_table: bool) -> Result<(), Failure> {
+    let failed = |error: reqwest::Error| unusable(format!("{url} cannot be asked: {error}"));
+    let client = reqwest::Client::builder().build().map_err(failed)?;
+    let request = client.post(url).header("content-type", "application/sql");
+    let mut response = request.body(format!("SUBSCRIBE {statement}")).send().await.map_err(failed)?;
+    if !response.status().is_success() {
+        let answer: Value =
+            serde_json::from_slice(&response.bytes().await.map_err(failed)?).unwrap_or_default();
+        let why = answer["error"].as_str().unwrap_or("the server does not know SUBSCRIBE").to_owned();
+        return Err(Failure { text: why, code: 1 });
+    }
+    let mut rows = FollowedRows::default();
+    let mut pending = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(failed)? {
+        pending.extend_from_slice(&piece);
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            let message: Value = serde_json::from_slice(&line).unwrap_or_default();
+            let shown =
+                if is_table { rows.apply(&message)? } else { String::from_utf8_lossy(&line).into_owned() };
+            let mut out = std::io::stdout();
+            let written = out.write_all(shown.as_bytes()).and_then(|()| out.flush());
+            written.map_err(|e| unusable(format!("standard output: {e}")))?;
+        }
+    }
+    Err(unusable(format!("{url} ended the subscription")))
+}
+
+/// The rows of a statement that is followed.
+#[derive(Default)]
+struct FollowedRows {
+    columns: Value,
+    /// Each row, as JSON, and how many equal ones there are.
+    rows: BTreeMap<String, i64>,
+}
+
+impl FollowedRows {
+    /// Applies a message; what to print then.
+    fn apply(&mut self, message: &Value) -> Result<String, Failure> {
+        if let Some(error) = message.get("error") {
+            let text = error["error"].as_str().unwrap_or_default();
+            return Ok(format!("error: {text}\n"));
+        }
+        if let Some(subscribed) = message.get("subscribed") {
+            self.columns = subscribed["columns"].clone();
+        }
+        if let Some(end) = message.get("unsubscribed") {
+            return Err(unusable(format!("the subscription has ended: {}", end["reason"])));
+        }
+        let changed = if let Some(snapshot) = message.get("snapshot") {
+            self.rows.clear();
+            snapshot
+        } else if let Some(delta) = message.get("delta") {
+            delta
+        } else {
+            return Ok(String::new());
+        };
+        for row in changed["rows"].as_array().into_iter().flatten() {
+            let count = self.rows.entry(row["row"].to_string()).or_default();
+            *count += row["diff"].as_i64().unwrap_or_default();
+        }
+        self.rows.retain(|_, count| *count > 0);
+        let t = changed["t"].as_f64().unwrap_or_default();
+        let time = chrono::DateTime::from_timestamp_millis((t * 1000.0) as i64).unwrap_or_default();
+        Ok(format!("{}\n{}\n", time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true), self.table()))
+    }
+
+    fn table(&self) -> String {
+        let names = || self.columns.as_array().into_iter().flatten().map(|column| &column["name"]);
+        let cells = |row: &String| {
+            let row: Value = serde_json::from_str(row).unwrap_or_default();
+            let cells: Vec<Value> =
+                names().map(|name| row[name.as_str().unwrap_or_default()].clone()).collect();
+            Value::from(cells)
+        };
+        let equal = |(row, count): (&String, &i64)| {
+            let count = usize::try_from(*count).unwrap_or_default();
+            std::iter::repeat_n(cells(row), count).collect::<Vec<_>>()
+        };
+        let rows: Vec<Value> = self.rows.iter().flat_map(equal).collect();
+        table(&serde_json::json!({ "data": { "columns": self.columns, "rows": rows } }))
+    }
 }
 
 /// The answer as a table, numbers to the right; then warnings and the number of rows.
@@ -222,6 +322,28 @@ mod tests {
         });
         let wanted = "job         |  rps\n------------+-----\napi         | 12.5\na long name |\nwarning: w\n(2 rows)\n";
         assert_eq!(table(&answer), wanted);
+    }
+
+    #[test]
+    fn a_statement_is_followed() {
+        assert_eq!(followed("SELECT 1; \\watch\n"), Some("SELECT 1"));
+        assert_eq!(followed("SELECT 1"), None);
+        let mut rows = FollowedRows::default();
+        let mut apply = |message: &str| {
+            let message = serde_json::from_str(message).expect("JSON");
+            rows.apply(&message).map_err(|failure| failure.text)
+        };
+        let columns = r#"[{"name":"job","type":"text"},{"name":"n","type":"int8"}]"#;
+        let subscribed = format!(r#"{{"subscribed":{{"id":"sql","columns":{columns}}}}}"#);
+        assert_eq!(apply(&subscribed), Ok(String::new()));
+        let snapshot = r#"{"snapshot":{"id":"sql","t":1.500,"rows":[{"row":{"job":"a","n":1},"diff":2}]}}"#;
+        let shown = "1970-01-01T00:00:01.500Z\njob | n\n----+--\na   | 1\na   | 1\n(2 rows)\n\n";
+        assert_eq!(apply(snapshot).as_deref(), Ok(shown));
+        let delta = r#"{"delta":{"id":"sql","t":2,"rows":[{"row":{"job":"a","n":1},"diff":-2},{"row":{"job":"b","n":12},"diff":1}]}}"#;
+        let shown = "1970-01-01T00:00:02.000Z\njob |  n\n----+---\nb   | 12\n(1 row)\n\n";
+        assert_eq!(apply(delta).as_deref(), Ok(shown));
+        assert_eq!(apply(r#"{"progress":{"id":"sql","t":3}}"#), Ok(String::new()));
+        assert!(apply(r#"{"unsubscribed":{"id":"sql","reason":"slow"}}"#).is_err_and(|e| e.contains("slow")));
     }
 
     #[test]

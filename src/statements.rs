@@ -1,12 +1,20 @@
-//! SQL in the server: the engine that answers statements and runs those of views again, and rules
-//! in SQL.
+//! SQL in the server: the engine that answers statements and runs those of views again, rules in
+//! SQL, and alerts that statements define.
 
+#[cfg(feature = "sql")]
+use crate::server::Server;
 #[cfg(feature = "sql")]
 use ::sql::relations::{LateLists, MetaSource};
 #[cfg(feature = "sql")]
 use ::sql::standing::{StandingClass, StatementAnswers};
 #[cfg(feature = "sql")]
+use ::sql::statement::AlertStatement;
+#[cfg(feature = "sql")]
 use ::sql::{SqlEngine, SqlError, SqlSources};
+#[cfg(feature = "sql")]
+use api::response::{ApiError, ErrorType};
+#[cfg(feature = "sql")]
+use api::services::AlertDefinitions;
 use engine::memory::MemoryPool;
 #[cfg(feature = "sql")]
 use engine::plan::Span;
@@ -16,7 +24,15 @@ use promql::PromqlOptions;
 #[cfg(feature = "sql")]
 use rules::file::RuleUse;
 use rules::file::{RuleCompiler, RuleExpression};
+#[cfg(feature = "sql")]
+use rules::{
+    defined_alerts::{AlertDefinition, AlertDefinitionError, Definitions},
+    template,
+};
 use std::sync::Arc;
+#[cfg(feature = "sql")]
+use storage::model::labels::METRIC_NAME;
+use views::saved::SavedQueries;
 
 /// The engine of SQL; nothing in a build without SQL.
 #[derive(Clone)]
@@ -110,6 +126,20 @@ impl Statements {
         Arc::new(StatementAnswers::new(self.engine.clone(), querier))
     }
 
+    /// Saved queries may be statements.
+    pub(crate) fn compile_saved(&self, queries: SavedQueries) -> SavedQueries {
+        let engine = self.engine.clone();
+        queries.with_statements(Box::new(move |definition| {
+            let text = &definition.query;
+            let plan = if definition.has_cells() {
+                engine.standing_rows(text).map(|rows| rows.plan)
+            } else {
+                engine.standing_series(text, true).map(|series| series.plan)
+            };
+            plan.map_err(|e| e.in_query(text))
+        }))
+    }
+
     /// The engine.
     pub(crate) fn engine(&self) -> Arc<SqlEngine> {
         self.engine.clone()
@@ -129,5 +159,91 @@ impl Statements {
 
     pub(crate) fn answers(&self, querier: Arc<Querier>) -> Arc<dyn QueryEngine> {
         querier
+    }
+
+    pub(crate) fn compile_saved(&self, queries: SavedQueries) -> SavedQueries {
+        queries
+    }
+}
+
+/// The alerts that statements define.
+#[cfg(feature = "sql")]
+pub(crate) struct AlertDefinitionAdapter(pub Arc<Server>);
+
+#[cfg(feature = "sql")]
+impl AlertDefinitionAdapter {
+    /// Changes the definitions and puts them in force.
+    fn change(
+        &self,
+        change: impl FnOnce(&mut Definitions) -> Result<(), AlertDefinitionError>,
+    ) -> Result<(), ApiError> {
+        let rules = &self.0.rules;
+        if !rules.defines_alerts() {
+            let why = "alerts are defined where the rules run: at process 0 of a cluster, when it is ready";
+            return Err(ApiError::new(ErrorType::Unavailable, why));
+        }
+        let apply = |alerts: &Definitions| {
+            rules.define_alerts(alerts).map_err(|e| AlertDefinitionError::Refused(e.to_string()))
+        };
+        rules.defined_alerts.change(change, apply).map_err(|e| {
+            let kind = match &e {
+                AlertDefinitionError::Refused(_) => ErrorType::BadData,
+                AlertDefinitionError::Exists(_) => ErrorType::Conflict,
+                AlertDefinitionError::Missing(_) => ErrorType::NotFound,
+                AlertDefinitionError::Full | AlertDefinitionError::Disk(_) => ErrorType::Unavailable,
+            };
+            ApiError::new(kind, e.to_string())
+        })
+    }
+}
+
+#[cfg(feature = "sql")]
+impl AlertDefinitions for AlertDefinitionAdapter {
+    fn create(&self, alert: &AlertStatement) -> Result<(), ApiError> {
+        let series = self.0.queries.statements.engine.standing_series(&alert.query, false);
+        series.map_err(engine::query::QueryError::from)?;
+        let bad = |what: String| Err(ApiError::bad_data(what));
+        for (name, text) in alert.labels.iter().chain(&alert.annotations) {
+            if name.is_empty() || name == METRIC_NAME {
+                return bad(format!("a label or annotation cannot be called {name:?}"));
+            }
+            if let Err(fault) = template::check(&alert.name, text) {
+                return bad(format!("{name}: bad template: {}; {}", fault.what, fault.fix));
+            }
+        }
+        let definition = AlertDefinition {
+            query: alert.query.clone(),
+            hold: alert.hold,
+            keep_firing_for: alert.keep_firing_for,
+            labels: alert.labels.clone(),
+            annotations: alert.annotations.clone(),
+        };
+        self.change(|alerts| {
+            let old = alerts.insert(alert.name.clone(), definition);
+            if old.is_some() && !alert.replace {
+                return Err(AlertDefinitionError::Exists(alert.name.clone()));
+            }
+            Ok(())
+        })
+    }
+
+    fn remove(&self, name: &str) -> Result<(), ApiError> {
+        self.change(|alerts| match alerts.remove(name) {
+            Some(_) => Ok(()),
+            None => Err(AlertDefinitionError::Missing(name.to_owned())),
+        })
+    }
+
+    fn all(&self) -> Vec<AlertStatement> {
+        let alert = |(name, definition): (String, AlertDefinition)| AlertStatement {
+            name,
+            replace: false,
+            hold: definition.hold,
+            keep_firing_for: definition.keep_firing_for,
+            labels: definition.labels,
+            annotations: definition.annotations,
+            query: definition.query,
+        };
+        self.0.rules.defined_alerts.all().into_iter().map(alert).collect()
     }
 }

@@ -1,12 +1,15 @@
-//! Rules in SQL in a server that runs: their alerts are alerts like all others, also after kill -9.
+//! Rules in SQL, and alerts and views that statements define, in a server that runs: they are like
+//! all others, also after kill -9.
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use support::exporter::Exporter;
-use support::server::Server;
+use support::http;
+use support::server::{Server, binary_under_test};
 
 const CONFIG: &str = "\
 global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 1s}
@@ -98,4 +101,130 @@ fn rules_in_sql_need_the_flag_and_errors_have_their_place() {
     refused(RULES, &["rules.yml", "rules in SQL need --rules.enable-sql"]);
     let both = "groups: [{name: g, rules: [{alert: A, expr: up, sql: SELECT 1}]}]\n";
     refused(both, &["only one of 'expr' and 'sql' must be set"]);
+}
+
+/// Sends a statement; the status and the body.
+fn statement(server: &Server, text: &str) -> (u16, Value) {
+    let head = [("content-type", "application/sql")];
+    let answer = http::send(server.port, "POST", "/api/v1/sql", &head, text.as_bytes()).expect("an answer");
+    (answer.status, answer.json())
+}
+
+/// As [`statement`], for one that is answered.
+fn done(server: &Server, text: &str) -> Value {
+    let (status, json) = statement(server, text);
+    assert_eq!(status, 200, "{text}: {json}");
+    json["data"].clone()
+}
+
+#[test]
+fn defined_alerts_and_views_stand_and_survive_a_kill() {
+    let exporter = Exporter::start("x{a=\"1\"} 0\nx{a=\"2\"} 5\n");
+    let config = CONFIG.replace("{target}", &format!("127.0.0.1:{}", exporter.port));
+    let mut server =
+        Server::start_with(&config, &[("rules.yml", "groups: []\n")], &["--web.enable-admin-api"]);
+    let low = "CREATE ALERT Low FOR '1s' LABELS (severity = 'page') AS SELECT a AS which, value FROM x WHERE value < 1";
+    done(&server, low);
+    done(&server, "CREATE ALERT Several AS SELECT job, count(DISTINCT a) AS n FROM x GROUP BY job");
+    done(
+        &server,
+        "CREATE MATERIALIZED VIEW sums WITH (record = 'job:x:sum', interval = '1s') AS SELECT job, sum(value) FROM x GROUP BY job",
+    );
+    done(&server, "CREATE MATERIALIZED VIEW letters AS SELECT upper(a) AS letter, value FROM x");
+    let before = firing(&server, &["Low", "Several"]);
+    assert_eq!(before["Low"]["labels"]["which"], "1");
+    server.wait_rows("ALERTS{alertname='Several',alertstate='firing',job='a'}", 1);
+    assert_eq!(server.wait_rows("job:x:sum", 1)[0]["value"][1], "5");
+    let letters = server.api("/api/v1/views/letters/result");
+    assert_eq!(letters["rows"], serde_json::json!([["1", 0], ["2", 5]]), "{letters}");
+
+    // What is refused changes nothing.
+    for (text, status, part) in [
+        (low, 409, "CREATE OR REPLACE"),
+        ("CREATE ALERT Bad AS SELECT rat(value, '5m') FROM x", 400, "there is no function rat()"),
+        ("CREATE ALERT Bad AS SELECT count(*) FROM x", 400, "HAVING count(*) > 0"),
+        ("CREATE ALERT Bad ANNOTATIONS (a = '{{ $labels') AS SELECT a, value FROM x", 400, "bad template"),
+        ("DROP ALERT Bad", 404, "there is no alert"),
+        ("CREATE MATERIALIZED VIEW bad AS SELECT * FROM x WHERE", 400, "Expected"),
+        ("CREATE TABLE t (a int)", 400, "CREATE is not a statement that is answered here"),
+    ] {
+        let (code, json) = statement(&server, text);
+        let error = json["error"].as_str().unwrap_or_default();
+        assert!(code == status && error.contains(part), "{text}: {code} {json}");
+    }
+    let names = |data: &Value| -> Vec<Value> {
+        data["rows"].as_array().expect("rows").iter().map(|row| row[0].clone()).collect()
+    };
+    assert_eq!(names(&done(&server, "SHOW ALERTS")), ["Low", "Several"]);
+    assert_eq!(names(&done(&server, "SHOW VIEWS")), ["letters", "sums"]);
+
+    server.kill();
+    server.run();
+    let after = firing(&server, &["Low", "Several"]);
+    for name in ["Low", "Several"] {
+        assert_eq!(before[name]["activeAt"], after[name]["activeAt"], "{name} goes on");
+    }
+    assert_eq!(names(&done(&server, "SHOW VIEWS")), ["letters", "sums"]);
+    // A reload of the configuration keeps them.
+    assert_eq!(server.post("/-/reload").status, 200);
+    assert_eq!(alerts(&server).len(), 2);
+    done(&server, "DROP ALERT Low");
+    done(&server, "DROP VIEW letters");
+    done(&server, "DROP VIEW IF EXISTS letters");
+    assert_eq!(alerts(&server).into_keys().collect::<Vec<_>>(), ["Several"]);
+    assert_eq!(server.get("/api/v1/views/letters").status, 404);
+}
+
+/// The statements of docs/sql.md run.
+#[test]
+fn the_statements_of_the_page_run() {
+    let exporter = Exporter::start("node_load1 2\n");
+    let config = CONFIG.replace("{target}", &format!("127.0.0.1:{}", exporter.port));
+    let page = include_str!("../docs/sql.md");
+    let block =
+        |fence: &str| page.split(fence).nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    let rules = block("```yaml\n");
+    let flags = ["--rules.enable-sql", "--web.enable-admin-api"];
+    let server = Server::start_with(&config, &[("rules.yml", rules)], &flags);
+    let statements: Vec<&str> = block("```statements\n").split(";\n").collect();
+    assert!(statements.len() >= 9, "{statements:?}");
+    for text in statements {
+        done(&server, text);
+    }
+    let groups = server.api("/api/v1/rules")["groups"].clone();
+    let names: Vec<&str> =
+        groups.as_array().expect("groups").iter().filter_map(|group| group["name"].as_str()).collect();
+    assert_eq!(names, ["hosts", "sql"], "{groups}");
+}
+
+/// Definitions need the admin API; queries and lists do not.
+#[test]
+fn statements_that_change_need_the_admin_api() {
+    let server = Server::start(&CONFIG.replace("{target}", "127.0.0.1:1"), &[("rules.yml", "groups: []\n")]);
+    let (status, json) = statement(&server, "CREATE ALERT A AS SELECT a, value FROM x");
+    let error = json["error"].as_str().unwrap_or_default();
+    // The status of a disabled admin API, as for saved queries.
+    assert!(status == 500 && error.contains("--web.enable-admin-api"), "{status} {json}");
+    assert_eq!(done(&server, "SHOW ALERTS")["rows"], serde_json::json!([]));
+}
+
+/// `perennial sql` follows a statement.
+#[test]
+fn a_statement_is_followed_in_the_terminal() {
+    let exporter = Exporter::start("x{a=\"1\"} 7\n");
+    let config = CONFIG.replace("{target}", &format!("127.0.0.1:{}", exporter.port));
+    let server = Server::start(&config, &[("rules.yml", "groups: []\n")]);
+    server.wait_rows("x", 1);
+    let mut command = std::process::Command::new(binary_under_test());
+    command.args([
+        "sql",
+        &format!("--url=http://127.0.0.1:{}", server.port),
+        "SELECT a, value FROM x \\watch",
+    ]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("the program runs");
+    let out = child.stdout.take().expect("a pipe");
+    let lines: Vec<String> = BufReader::new(out).lines().take(5).map_while(Result::ok).collect();
+    child.kill().expect("it runs");
+    child.wait().expect("it ended");
+    assert_eq!(lines[1..], ["a | value", "--+------", "1 |     7", "(1 row)"], "{lines:?}");
 }

@@ -15,7 +15,7 @@ use rules::yaml::ConfigError;
 use std::io;
 use std::path::PathBuf;
 use storage::store::StoreError;
-use views::saved::file::SavedQueryFileError;
+use views::definition_file::DefinitionFileError;
 
 /// Why the server cannot start, take a configuration, or stop in order.
 #[derive(Debug, thiserror::Error)]
@@ -94,9 +94,9 @@ pub enum ServerError {
     /// The cluster has ended: another process has stopped.
     #[error("{0}")]
     ClusterEnded(String),
-    /// The file of saved queries cannot be read.
+    /// The file of saved queries, or of defined alerts, cannot be read.
     #[error("{0}")]
-    SavedQueries(#[from] SavedQueryFileError),
+    Definitions(#[from] DefinitionFileError),
     /// The rules cannot be installed.
     #[error("{0}")]
     Rules(#[from] RulesError),

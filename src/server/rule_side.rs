@@ -5,12 +5,18 @@ use super::context::ServerContext;
 use super::query_side::ServerQueries;
 use super::storage_side::ServerStorage;
 use super::view_side::ServerViews;
-use super::{LoadedConfig, ServerError, external_url};
+use super::{LoadedConfig, ServerError, defaults, external_url};
 use crate::alerts::AlertmanagerAdapter;
 use crate::config::Config;
 use crate::environment::Surroundings;
 use crate::query_language::TemplateQueries;
+use crate::statements::RuleLanguages;
+use parking_lot::Mutex;
+use promql::PromqlOptions;
+use rules::RulesError;
 use rules::alert_persistence::AlertStateFile;
+use rules::defined_alerts::{self, DefinedAlerts, Definitions};
+use rules::file::{GroupDefaults, RuleGroup};
 use rules::manager::{RuleManager, RuleManagerOptions, RuleServices};
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +34,20 @@ pub struct ServerRules {
     pub alert_states: Arc<AlertStateFile>,
     /// The Alertmanagers.
     pub alertmanagers: Arc<AlertmanagerAdapter>,
+    /// The alerts that statements defined.
+    pub defined_alerts: Arc<DefinedAlerts>,
+    /// The rules of the configuration in force.
+    configured: Mutex<ConfiguredRules>,
+    language: PromqlOptions,
+}
+
+/// The rules of a configuration, and what defined alerts need of it.
+#[derive(Clone, Default)]
+struct ConfiguredRules {
+    groups: Vec<RuleGroup>,
+    external_labels: Labels,
+    /// `None`: alerts are not defined here, or no configuration is in force yet.
+    defaults: Option<GroupDefaults>,
 }
 
 impl ServerRules {
@@ -70,17 +90,69 @@ impl ServerRules {
             Execution::Threads => RuleManager::start(services, options).map_err(ServerError::Thread)?,
             Execution::Caller => RuleManager::without_thread(services, options),
         };
-        Ok(ServerRules { manager: Arc::new(manager), alert_states, alertmanagers })
+        let defined_alerts = DefinedAlerts::open(here.disk.clone(), &storage.dir)?;
+        Ok(ServerRules {
+            manager: Arc::new(manager),
+            alert_states,
+            alertmanagers,
+            defined_alerts: Arc::new(defined_alerts),
+            configured: Mutex::default(),
+            language: queries.language,
+        })
     }
 
-    /// Installs the rules of the configuration.
+    /// Installs the rules of the configuration, and the alerts that statements defined.
     pub(super) fn install(&self, loaded: &LoadedConfig) -> Result<(), ServerError> {
-        Ok(self.manager.apply(loaded.groups.clone(), loaded.config.external_labels.clone())?)
+        self.configure(ConfiguredRules {
+            groups: loaded.groups.clone(),
+            external_labels: loaded.config.external_labels.clone(),
+            defaults: Some(defaults(&loaded.config)),
+        })
     }
 
-    /// Removes all rules.
+    /// Removes all rules; no alerts are defined here.
     pub(super) fn install_none(&self, loaded: &LoadedConfig) -> Result<(), ServerError> {
-        Ok(self.manager.apply(Vec::new(), loaded.config.external_labels.clone())?)
+        let external_labels = loaded.config.external_labels.clone();
+        self.configure(ConfiguredRules { external_labels, ..ConfiguredRules::default() })
+    }
+
+    fn configure(&self, configured: ConfiguredRules) -> Result<(), ServerError> {
+        // No definition changes between the two.
+        let _unchanged = self.defined_alerts.hold();
+        self.apply(&configured, &self.defined_alerts.all())?;
+        *self.configured.lock() = configured;
+        Ok(())
+    }
+
+    /// Puts the rules of the configuration in force again, with these defined alerts.
+    #[cfg(feature = "sql")]
+    pub(crate) fn define_alerts(&self, alerts: &Definitions) -> Result<(), RulesError> {
+        let configured = self.configured.lock().clone();
+        self.apply(&configured, alerts)
+    }
+
+    /// Whether alerts can be defined here: in a cluster at process 0 only.
+    #[cfg(feature = "sql")]
+    pub(crate) fn defines_alerts(&self) -> bool {
+        self.configured.lock().defaults.is_some()
+    }
+
+    fn apply(&self, configured: &ConfiguredRules, alerts: &Definitions) -> Result<(), RulesError> {
+        let mut groups = configured.groups.clone();
+        if let Some(defaults) = configured.defaults.filter(|_| !alerts.is_empty()) {
+            let languages = RuleLanguages::new(self.language, true);
+            let (group, left_out) = defined_alerts::group_of(alerts, defaults, &languages);
+            for (alert, error) in left_out {
+                tracing::error!(
+                    target: "rules",
+                    alert,
+                    %error,
+                    "a defined alert cannot be installed; define it again or drop it"
+                );
+            }
+            groups.push(group);
+        }
+        self.manager.apply(groups, configured.external_labels.clone())
     }
 
     /// Sends the queued alerts, and saves the states. The rules must have stopped.

@@ -85,7 +85,8 @@ impl ServerViews {
         let language = queries.language;
         let compile = Box::new(move |text: &str| PromqlLanguage(language).compile(text, None));
         let file = SavedQueryFile::new(here.disk.clone(), &storage.dir);
-        let saved = Arc::new(SavedQueries::with_file(composite.clone(), compile, file));
+        let saved = SavedQueries::with_file(composite.clone(), compile, file);
+        let saved = Arc::new(queries.statements.compile_saved(saved));
         let StartedLive { live, ticks } = started;
         Ok(ServerViews { live, ticks: Mutex::new(ticks), composite, saved, recording })
     }

@@ -75,7 +75,7 @@ impl Server {
         })
     }
 
-    fn services(&self, control: Arc<ApiControl>) -> ApiServices {
+    fn services(self: &Arc<Server>, control: Arc<ApiControl>) -> ApiServices {
         let store = self.storage.store.clone();
         let clock = self.context.clock.clone();
         let zeros = scraped_starts(&self.context.flags).zeros;
@@ -84,7 +84,8 @@ impl Server {
         let takes_writes = *self.context.flags.web_enable_remote_write_receiver;
         ApiServices {
             language: Arc::new(PromqlLanguage(self.queries.language)),
-            answers: self.queries.querier.clone(),
+            // Statements in SQL that run again, too.
+            answers: self.queries.statements.answers(self.queries.querier.clone()),
             memory: self.queries.memory.clone(),
             catalog: self.queries.catalog.clone(),
             readiness: store.clone(),
@@ -102,6 +103,8 @@ impl Server {
             query_log: self.queries.log.clone(),
             #[cfg(feature = "sql")]
             sql: Some(self.queries.statements.engine()),
+            #[cfg(feature = "sql")]
+            alert_definitions: Some(Arc::new(crate::statements::AlertDefinitionAdapter(self.clone()))),
         }
     }
 }

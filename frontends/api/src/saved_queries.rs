@@ -89,7 +89,8 @@ pub(crate) async fn put(call: ApiRequest) -> ApiResult {
     let definition = body.definition(admin.unwrap_or(state.settings.default_step))?;
     let plan = state.sources.language.compile(&definition.query, None);
     // Only the type: a text that does not parse is refused by `put` itself, with its position.
-    if let Some(kind) = plan.ok().and_then(|plan| unsupported_range_type(&plan)) {
+    let plan = plan.ok().filter(|_| definition.lang == Language::Promql);
+    if let Some(kind) = plan.and_then(|plan| unsupported_range_type(&plan)) {
         let reason = format!(
             "invalid expression type {kind:?} for a standing query, must be Scalar or instant Vector"
         );
@@ -140,7 +141,12 @@ pub(crate) async fn result(call: ApiRequest) -> ApiResult {
     if let Some(failure) = report.answer.failure.as_ref().filter(|failure| failure.lasts) {
         return Err(ApiError::new(ErrorType::Execution, failure.error.clone()));
     }
-    let text = state.sources.saved_queries.definition(id).map_or(report.spec.name.clone(), |(_, d)| d.query);
+    let definition = state.sources.saved_queries.definition(id).map(|(_, definition)| definition);
+    #[cfg(feature = "sql")]
+    if let Some(saved) = definition.as_ref().filter(|saved| saved.has_cells()) {
+        return super::sql::standing_answer(&call, saved.query.clone()).await;
+    }
+    let text = definition.map_or(report.spec.name.clone(), |definition| definition.query);
     let asked_continuously = report.work.is_none() && matches!(report.spec.kind, ViewKind::Continuous { .. });
     let answer = match (report.answer.frontier, report.answer.content.clone()) {
         (Some(t), Some(content)) if !asked_continuously => shown(&report, t, content),
@@ -219,13 +225,13 @@ pub(crate) fn id_named(state: &AppState, name: &str) -> Result<ViewId, ApiError>
     }
 }
 
-fn allowed(state: &AppState) -> Result<(), ApiError> {
+pub(crate) fn allowed(state: &AppState) -> Result<(), ApiError> {
     let closed = "admin APIs disabled: start the server with --web.enable-admin-api";
     if state.settings.admin { Ok(()) } else { Err(ApiError::new(ErrorType::Unavailable, closed)) }
 }
 
 /// A recording rule that writes the same series.
-fn recording_rule(state: &AppState, recording: &RecordOptions) -> Option<String> {
+pub(crate) fn recording_rule(state: &AppState, recording: &RecordOptions) -> Option<String> {
     let groups = state.sources.rules.groups();
     let rules = groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
     let mut same = rules.filter(|(_, rule)| match rule {
@@ -236,7 +242,7 @@ fn recording_rule(state: &AppState, recording: &RecordOptions) -> Option<String>
     same.next().map(|(group, _)| format!("a rule of the group {:?} in {}", group.name, group.file))
 }
 
-fn refused(refusal: SavedQueryError) -> ApiError {
+pub(crate) fn refused(refusal: SavedQueryError) -> ApiError {
     let kind = match &refusal {
         SavedQueryError::Name(_) | SavedQueryError::Definition(_) | SavedQueryError::Query(_) => {
             ErrorType::BadData

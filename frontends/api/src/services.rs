@@ -9,6 +9,10 @@ use super::json_model::{
     DroppedTargetJson, MetadataJson, RelabelStepJson, RuleGroupJson, RuntimeInfo, TargetJson, WalReplay,
 };
 use super::query::log::QueryLog;
+#[cfg(feature = "sql")]
+use super::response::ApiError;
+#[cfg(feature = "sql")]
+use ::sql::statement::AlertStatement;
 use bytes::Bytes;
 use engine::memory::MemoryPool;
 use engine::query::{QueryEngine, SeriesCatalog};
@@ -65,6 +69,20 @@ pub struct ApiServices {
     /// own, and statements that are no plan cannot stand.
     #[cfg(feature = "sql")]
     pub sql: Option<Arc<::sql::SqlEngine>>,
+    /// The alerts that statements define; `None`: there can be none.
+    #[cfg(feature = "sql")]
+    pub alert_definitions: Option<Arc<dyn AlertDefinitions>>,
+}
+
+/// The alerts that statements define. All methods block.
+#[cfg(feature = "sql")]
+pub trait AlertDefinitions: Send + Sync {
+    /// Defines an alert; it is in force and durable on return.
+    fn create(&self, alert: &AlertStatement) -> Result<(), ApiError>;
+    /// Removes an alert.
+    fn remove(&self, name: &str) -> Result<(), ApiError>;
+    /// All of them, by name.
+    fn all(&self) -> Vec<AlertStatement>;
 }
 
 /// Whether the store's data can be read, and whether it would survive a crash.

@@ -145,6 +145,8 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
         metrics,
         #[cfg(feature = "sql")]
         sql: None,
+        #[cfg(feature = "sql")]
+        alert_definitions: None,
     };
     let settings = ApiSettings { step_stats: true, max_samples: 20_000_000, ..ApiSettings::default() };
     (AppState::new(settings, sources), store, live)

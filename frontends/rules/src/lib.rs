@@ -20,6 +20,7 @@ mod alerting_rule;
 mod budget;
 mod builtins;
 mod counting;
+pub mod defined_alerts;
 mod error;
 mod evaluation_grid;
 pub mod event_queue;

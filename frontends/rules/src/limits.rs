@@ -52,6 +52,8 @@ pub const RESTART_PATIENCE_MS: i64 = 30_000;
 /// How long an alert waits for its state to be saved before it is sent, in ms. Limited, because an
 /// alert about a disk that hangs must still be sent.
 pub const KEEP_WAIT_MS: u64 = 100;
+/// Alerts that are defined by statements: all of them are in one file.
+pub const DEFINED_ALERTS: usize = 1_000;
 /// Largest edit distance for "did you mean": larger ones are noise.
 pub const HINT_DISTANCE: usize = 3;
 /// The default of how late samples may be in a group with `late_samples: correct`, in ms.

@@ -139,7 +139,7 @@ impl SqlError {
 }
 
 /// The byte of `text` at a line and a column, both from 1; the column counts characters.
-fn byte_of(text: &str, line: u64, column: u64) -> Option<usize> {
+pub(crate) fn byte_of(text: &str, line: u64, column: u64) -> Option<usize> {
     let line = usize::try_from(line).ok()?.checked_sub(1)?;
     let column = usize::try_from(column).ok()?.checked_sub(1)?;
     let before: usize = text.split_inclusive('\n').take(line).map(str::len).sum();

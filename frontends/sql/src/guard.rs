@@ -75,9 +75,9 @@ fn check_form(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     };
     if !READS.iter().any(|word| is_word(&first.token, word)) {
         let error = SqlError::bad(format!("{} is not a statement that is answered here", first.token));
-        return Err(error
-            .at(text, first.span.start)
-            .hint("only SELECT, WITH, VALUES and EXPLAIN read; nothing can be changed by SQL"));
+        return Err(error.at(text, first.span.start).hint(
+            "only SELECT, WITH, VALUES and EXPLAIN read; docs/sql.md has what CREATE, DROP and SHOW can do",
+        ));
     }
     let writes = |pair: &&[TokenWithSpan]| {
         let inserts = is_word(&pair[0].token, "INTO") && !matches!(pair[1].token, Token::LParen);

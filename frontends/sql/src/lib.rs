@@ -22,6 +22,7 @@ pub mod relations;
 mod rewrite;
 mod session;
 pub mod standing;
+pub mod statement;
 mod values;
 
 pub use self::engine::{SqlEngine, SqlSources};

@@ -40,6 +40,8 @@ pub const PARAMETERS: usize = 100;
 /// Rows of a statement that stands and is no plan: it runs again at each tick, and all of its rows
 /// are compared with those before.
 pub const STANDING_ROWS: usize = 20_000;
+/// Statements of views that run again at the same time: each may hold the bytes of its operators.
+pub const STANDING_AT_ONCE: usize = 4;
 /// How far back labels of a metric are looked up for its columns, ms: a day.
 pub const COLUMNS_WINDOW_MS: i64 = 24 * 3_600 * 1_000;
 /// Suggestions in an error.

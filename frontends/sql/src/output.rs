@@ -7,14 +7,15 @@
 use super::error::{SqlError, SqlErrorKind};
 use super::limits;
 use super::session::{RowSink, SqlSummary};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
-    DataType, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampMillisecondType,
+    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType,
 };
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// A format of answers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,29 @@ impl Format {
             Format::Arrow => "application/vnd.apache.arrow.stream",
         }
     }
+}
+
+/// An answer of texts, which is complete.
+pub fn write_texts(format: Format, names: &[&str], rows: &[Vec<String>]) -> Result<Vec<u8>, SqlError> {
+    let fields: Vec<Field> = names.iter().map(|name| Field::new(*name, DataType::Utf8, false)).collect();
+    let column = |i: usize| -> ArrayRef {
+        let cells = rows.iter().map(|row| row.get(i).map_or("", String::as_str));
+        Arc::new(StringArray::from_iter_values(cells))
+    };
+    let columns = (0..names.len()).map(column).collect();
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(schema.clone(), columns).map_err(internal)?;
+    let mut out = Vec::new();
+    let mut writer = AnswerWriter::new(format, |bytes: Vec<u8>| {
+        out.extend(bytes);
+        Ok(())
+    });
+    writer.schema(&schema)?;
+    if !rows.is_empty() {
+        writer.rows(&batch)?;
+    }
+    writer.finish(&SqlSummary { rows: rows.len(), warnings: Vec::new() })?;
+    Ok(out)
 }
 
 /// Writes the rows of an answer as pieces of bytes, which `emit` takes.

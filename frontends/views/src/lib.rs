@@ -10,6 +10,7 @@
 
 pub mod alert_series;
 pub mod check;
+pub mod definition_file;
 pub mod limits;
 pub mod recording;
 mod registry;

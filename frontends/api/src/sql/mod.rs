@@ -4,6 +4,7 @@
 //! turn and runs at low priority like a query in PromQL; large answers are a stream. An error
 //! before the first row is a response as usual; after it, the connection breaks, or NDJSON says so.
 
+mod definitions;
 mod meta;
 pub(crate) mod standing;
 
@@ -13,9 +14,11 @@ use super::query::CancelOnDrop;
 use super::response::{ApiError, ApiResult, ErrorType};
 use super::self_metrics::GaugeGuard;
 use super::serve::ClientAddress;
-use super::{limits, params};
+use super::subscribe::client_message::SubscribeRequest;
+use super::{limits, params, subscribe};
 use ::sql::output::{AnswerWriter, Format};
 use ::sql::relations::MetaSource;
+use ::sql::statement::SqlStatement;
 use ::sql::{Grid, SqlEngine, SqlError, SqlErrorKind, SqlRequest, SqlSources};
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -56,7 +59,27 @@ struct StatementCall {
 
 /// `/api/v1/sql`
 pub(crate) async fn statement(call: ApiRequest) -> ApiResult {
-    let StatementCall { request, format, options } = asked(&call)?;
+    let statement = asked(&call)?;
+    let parsed = ::sql::statement::parse(&statement.request.text).map_err(QueryError::from)?;
+    match parsed {
+        SqlStatement::Query => answer(&call, statement).await,
+        SqlStatement::Subscribe(text) => {
+            subscribe::streaming::lines(call, SubscribeRequest::of_statement(text)).await
+        }
+        other => definitions::run(&call, other, statement.format).await,
+    }
+}
+
+/// The answer, as JSON, of a statement that stands, at the current time.
+pub(crate) async fn standing_answer(call: &ApiRequest, text: String) -> ApiResult {
+    let time = call.state.sources.clock.now();
+    let request = SqlRequest { text, time, standing: true, ..SqlRequest::default() };
+    let options = super::query::options(&call.state, &call.form)?;
+    answer(call, StatementCall { request, format: Format::Json, options }).await
+}
+
+async fn answer(call: &ApiRequest, statement: StatementCall) -> ApiResult {
+    let StatementCall { request, format, options } = statement;
     let state = call.state.clone();
     // Before a turn is taken: a statement that waits for the replay must not block those that can
     // run.

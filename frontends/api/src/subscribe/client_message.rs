@@ -113,6 +113,20 @@ impl SubscribeRequest {
         (self.lang == LanguageName::Sql && self.view.is_empty()).then_some(self.query.as_str())
     }
 
+    /// The subscription of a statement.
+    pub fn of_statement(text: String) -> SubscribeRequest {
+        SubscribeRequest {
+            id: "sql".to_owned(),
+            query: String::new(),
+            sql: text,
+            view: String::new(),
+            lang: LanguageName::Sql,
+            backpressure: Backpressure::default(),
+            buffer: None,
+            envelope: Envelope::default(),
+        }
+    }
+
     /// The request, if its sizes are within the limits.
     pub fn check(self) -> Result<SubscribeRequest, ApiError> {
         if self.id.is_empty() || self.id.len() > limits::SUBSCRIPTION_ID_BYTES {

@@ -4,6 +4,7 @@ use super::super::dispatch::ApiRequest;
 use super::super::response::{ApiError, ApiResult, ErrorType};
 use super::super::{AppState, limits};
 use super::budget::Charge;
+use super::client_message::SubscribeRequest;
 use super::subscription::{Outgoing, Subscription};
 use super::{EVENTS, NDJSON, full};
 use axum::body::Body;
@@ -36,7 +37,18 @@ pub async fn subscribe(call: ApiRequest) -> ApiResult {
             ));
         }
     };
-    let subscription = match Subscription::of_call(&call).await {
+    let request = SubscribeRequest::from_form(&call.form)?;
+    stream(call, request, format).await
+}
+
+/// Streams a subscription as newline-delimited JSON.
+#[cfg(feature = "sql")]
+pub(crate) async fn lines(call: ApiRequest, request: SubscribeRequest) -> ApiResult {
+    stream(call, request, StreamFormat::Lines).await
+}
+
+async fn stream(call: ApiRequest, request: SubscribeRequest, format: StreamFormat) -> ApiResult {
+    let subscription = match Subscription::of_call(&call, request).await {
         Ok(subscription) => subscription,
         // 503, because a browser's event source tries again then; other errors it takes for final.
         Err(e) if e.kind == ErrorType::Unavailable => return Ok(full(e)),

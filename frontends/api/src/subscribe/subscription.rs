@@ -138,10 +138,9 @@ impl Subscription {
     }
 
     /// Opens the subscription of a plain GET.
-    pub async fn of_call(call: &ApiRequest) -> Result<Subscription, ApiError> {
+    pub async fn of_call(call: &ApiRequest, request: SubscribeRequest) -> Result<Subscription, ApiError> {
         let connection = call.parts.extensions.get::<Arc<Progress>>().cloned();
-        Subscription::open(&call.state, SubscribeRequest::from_form(&call.form)?, Arc::default(), connection)
-            .await
+        Subscription::open(&call.state, request, Arc::default(), connection).await
     }
 
     /// Is notified when there may be something to send.
@@ -300,8 +299,13 @@ async fn question(state: &AppState, request: &SubscribeRequest) -> Result<Subscr
     if !request.view.is_empty() {
         let id = saved_queries::id_named(state, &request.view)?;
         let report = views::one(state, id).await?.ok_or_else(|| views::not_found(&request.view))?;
-        let text = state.sources.saved_queries.definition(id).map_or(report.spec.name, |(_, d)| d.query);
-        return Ok(SubscriptionTarget { text, plan: report.spec.plan, view: Some(id), format: None });
+        let definition = state.sources.saved_queries.definition(id).map(|(_, definition)| definition);
+        let format = match &definition {
+            Some(saved) if saved.has_cells() => Some(standing_statement(state, &saved.query).await?.1),
+            _ => None,
+        };
+        let text = definition.map_or(report.spec.name, |definition| definition.query);
+        return Ok(SubscriptionTarget { text, plan: report.spec.plan, view: Some(id), format });
     }
     if let Some(statement) = request.statement() {
         let (plan, format) = standing_statement(state, statement).await?;

@@ -519,6 +519,8 @@ pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
         metrics,
         #[cfg(feature = "sql")]
         sql: None,
+        #[cfg(feature = "sql")]
+        alert_definitions: None,
     };
     (AppState::new(settings, sources), fakes)
 }

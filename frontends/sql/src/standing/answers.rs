@@ -2,7 +2,8 @@
 
 use super::samples::SampleSink;
 use crate::SqlEngine;
-use crate::error::SqlError;
+use crate::error::{SqlError, SqlErrorKind};
+use crate::limits::STANDING_AT_ONCE;
 use crate::session::SqlRequest;
 use engine::plan::Plan;
 use engine::plan::statement::{RowForm, statement_of};
@@ -10,21 +11,49 @@ use engine::query::{
     AnswerMemory, QueryAnswer, QueryEngine, QueryError, QueryOptions, QueryValue, SampleStats, SubqueryCache,
     VectorSample,
 };
+use parking_lot::{Condvar, Mutex};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use storage::model::TimeMs;
 
 /// Answers statements by SQL, and all other plans by the engine behind it.
-#[derive(Clone)]
 pub struct StatementAnswers {
     sql: Arc<SqlEngine>,
     history: Arc<dyn QueryEngine>,
+    /// How many more statements may run now.
+    free: Mutex<usize>,
+    /// A statement has ended.
+    freed: Condvar,
+}
+
+/// The turn of a statement.
+struct Turn<'a>(&'a StatementAnswers);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock() += 1;
+        self.0.freed.notify_one();
+    }
 }
 
 impl StatementAnswers {
     /// `history` answers what is no statement.
     pub fn new(sql: Arc<SqlEngine>, history: Arc<dyn QueryEngine>) -> StatementAnswers {
-        StatementAnswers { sql, history }
+        StatementAnswers { sql, history, free: Mutex::new(STANDING_AT_ONCE), freed: Condvar::new() }
+    }
+
+    /// Waits until a statement may run.
+    fn turn(&self, patience: Duration) -> Result<Turn<'_>, SqlError> {
+        let mut free = self.free.lock();
+        while *free == 0 {
+            if self.freed.wait_for(&mut free, patience).timed_out() && *free == 0 {
+                let error = "other statements that run again took the time of this one";
+                return Err(SqlError::new(SqlErrorKind::Timeout, error));
+            }
+        }
+        *free -= 1;
+        Ok(Turn(self))
     }
 
     fn run(
@@ -35,6 +64,7 @@ impl StatementAnswers {
         options: &QueryOptions,
     ) -> Result<QueryAnswer, SqlError> {
         let request = SqlRequest { text: text.to_owned(), time: t, standing: true, ..SqlRequest::default() };
+        let _turn = self.turn(options.timeout)?;
         let mut sink = SampleSink::new(form);
         self.sql.run(&request, options, &mut sink)?;
         let samples = sink.into_samples().into_iter();

@@ -26,6 +26,8 @@ pub enum Language {
     /// PromQL.
     #[default]
     Promql,
+    /// SQL.
+    Sql,
 }
 
 /// How answers are recorded.
@@ -80,6 +82,11 @@ impl SavedQueryDefinition {
             return Err(DefinitionError::LongQuery);
         }
         self.recording.as_ref().map_or(Ok(()), RecordOptions::check)
+    }
+
+    /// Whether its rows are those of a statement, of any columns; otherwise they are samples.
+    pub fn has_cells(&self) -> bool {
+        self.lang == Language::Sql && self.recording.is_none()
     }
 
     /// The kind of its view.

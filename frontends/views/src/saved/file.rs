@@ -1,13 +1,11 @@
 //! The file with the saved queries: `docs/format/standing-queries.md`.
-//!
-//! It is small and written as a whole: to a temporary file, which is synced and renamed, and its
-//! directory is synced. So there is always a complete file, the old or the new one.
 
 use super::definition::SavedQueryDefinition;
+use crate::definition_file::{DefinitionFileError, FileForm};
 use crate::limits::STANDING_QUERIES;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::disk::Disk;
@@ -15,7 +13,6 @@ use storage::disk::Disk;
 /// Its name in the data directory.
 const NAME: &str = "standing-queries";
 const MAGIC: &str = "perennial-standing-queries";
-const VERSION: &str = "1";
 
 /// The file.
 pub struct SavedQueryFile {
@@ -30,49 +27,7 @@ struct SavedQueryEntry<'a> {
     definition: Cow<'a, SavedQueryDefinition>,
 }
 
-/// Why a file is not used.
-#[derive(Debug, PartialEq, Eq)]
-enum UnreadableFile {
-    /// It is damaged.
-    Damaged(String),
-    /// Its version is unknown to this build.
-    UnknownVersion(String),
-}
-
-/// Why the file of saved queries cannot be read. The server does not start then: the next change
-/// of a saved query would overwrite the file.
-#[derive(Debug, thiserror::Error)]
-pub enum SavedQueryFileError {
-    /// The disk does not give it.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the disk said.
-        source: io::Error,
-    },
-    /// A newer build wrote it.
-    #[error(
-        "{}: version {version:?} is not known to this build: use the build that wrote it, or move it away",
-        path.display()
-    )]
-    UnknownVersion {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: String,
-    },
-    /// It is damaged, and cannot be renamed to keep it.
-    #[error("{} is damaged ({reason}), and: {source}", path.display())]
-    NotMoved {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-        /// Why it cannot be renamed.
-        source: io::Error,
-    },
-}
+const FORM: FileForm = FileForm { magic: MAGIC, what: "saved queries", most: STANDING_QUERIES };
 
 impl SavedQueryFile {
     /// The file in data directory `dir`, which may not exist.
@@ -83,31 +38,9 @@ impl SavedQueryFile {
     /// The saved queries; none if the file does not exist. A damaged file is renamed, with an error
     /// in the log. A file of an unknown version is an error, because the next change would destroy
     /// it.
-    pub fn read(&self) -> Result<Vec<(String, SavedQueryDefinition)>, SavedQueryFileError> {
-        let content = match self.disk.read(&self.path) {
-            Ok(content) => content,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(SavedQueryFileError::Read { path: self.path.clone(), source }),
-        };
-        match decode(&content) {
-            Ok(entries) => Ok(entries),
-            Err(UnreadableFile::UnknownVersion(version)) => {
-                Err(SavedQueryFileError::UnknownVersion { path: self.path.clone(), version })
-            }
-            Err(UnreadableFile::Damaged(reason)) => {
-                let renamed = self.path.with_extension("damaged");
-                if let Err(source) = self.disk.rename(&self.path, &renamed) {
-                    return Err(SavedQueryFileError::NotMoved { path: self.path.clone(), reason, source });
-                }
-                tracing::error!(
-                    target: "views",
-                    file = %renamed.display(),
-                    reason,
-                    "the file of saved queries is damaged, so none is installed; put them again, or restore the file and restart"
-                );
-                Ok(Vec::new())
-            }
-        }
+    pub fn read(&self) -> Result<Vec<(String, SavedQueryDefinition)>, DefinitionFileError> {
+        let entries: Vec<SavedQueryEntry> = FORM.read(&*self.disk, &self.path)?;
+        Ok(entries.into_iter().map(|e| (e.name.into_owned(), e.definition.into_owned())).collect())
     }
 
     /// Replaces the file.
@@ -119,47 +52,15 @@ impl SavedQueryFile {
             name: Cow::Borrowed(name),
             definition: Cow::Borrowed(definition),
         };
-        let content = encode(&queries.map(entry).collect::<Vec<_>>())?;
-        let temporary = self.path.with_extension("tmp");
-        let mut file = self.disk.create(&temporary)?;
-        file.append(content.as_bytes())?;
-        file.sync()?;
-        drop(file);
-        self.disk.rename(&temporary, &self.path)
+        FORM.write(&*self.disk, &self.path, &queries.map(entry).collect::<Vec<_>>())
     }
-}
-
-fn encode(entries: &[SavedQueryEntry]) -> io::Result<String> {
-    let body = serde_json::to_string_pretty(entries)? + "\n";
-    Ok(format!("{MAGIC} {VERSION} crc32c={:08x}\n{body}", crc32c::crc32c(body.as_bytes())))
-}
-
-fn decode(content: &[u8]) -> Result<Vec<(String, SavedQueryDefinition)>, UnreadableFile> {
-    let damaged = |why: &str| UnreadableFile::Damaged(why.to_owned());
-    let end = content.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("it has no first line"))?;
-    let head = String::from_utf8_lossy(&content[..end]);
-    let body = &content[end + 1..];
-    let mut words = head.split(' ');
-    let version = words.next().filter(|magic| *magic == MAGIC).and_then(|_| words.next());
-    let version = version.ok_or_else(|| damaged("its first line is not that of such a file"))?;
-    let sum = format!("crc32c={:08x}", crc32c::crc32c(body));
-    if version != VERSION && version.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(UnreadableFile::UnknownVersion(version.to_owned()));
-    }
-    if version != VERSION || words.collect::<Vec<_>>() != [sum.as_str()] {
-        return Err(damaged("its checksum is another one"));
-    }
-    let entries: Vec<SavedQueryEntry> = serde_json::from_slice(body).map_err(|e| damaged(&e.to_string()))?;
-    if entries.len() > STANDING_QUERIES {
-        return Err(damaged("it has more entries than there may be"));
-    }
-    Ok(entries.into_iter().map(|e| (e.name.into_owned(), e.definition.into_owned())).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::definition::{Language, RecordOptions};
     use super::*;
+    use crate::definition_file::UnreadableFile;
     use storage::disk::OsDisk;
 
     fn definitions() -> Vec<(String, SavedQueryDefinition)> {
@@ -178,6 +79,14 @@ mod tests {
 
     fn write(file: &SavedQueryFile, definitions: &[(String, SavedQueryDefinition)]) {
         file.write(definitions.iter().map(|(name, d)| (name.as_str(), d))).unwrap();
+    }
+
+    fn encode(entries: &[SavedQueryEntry]) -> io::Result<String> {
+        FORM.encode(entries)
+    }
+
+    fn decode(content: &[u8]) -> Result<Vec<SavedQueryEntry<'static>>, UnreadableFile> {
+        FORM.decode(content)
     }
 
     #[test]

@@ -8,12 +8,13 @@
 pub mod definition;
 pub mod file;
 
+use crate::definition_file::DefinitionFileError;
 use crate::limits::{STANDING_NAME_BYTES, STANDING_QUERIES};
 use crate::registry::ViewRegistry;
-use definition::{DefinitionError, RecordOptions, SavedQueryDefinition};
+use definition::{DefinitionError, Language, RecordOptions, SavedQueryDefinition};
 use engine::live::{ViewError, ViewId, ViewSpec};
-use engine::plan::Plan;
-use file::{SavedQueryFile, SavedQueryFileError};
+use engine::plan::{Plan, Span};
+use file::SavedQueryFile;
 use language::QueryTextError;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -22,10 +23,15 @@ use std::sync::Arc;
 /// Compiles the text of a query.
 pub type Compile = Box<dyn Fn(&str) -> Result<Plan, QueryTextError> + Send + Sync>;
 
+/// Compiles a definition in SQL.
+pub type CompileStatement = Box<dyn Fn(&SavedQueryDefinition) -> Result<Plan, QueryTextError> + Send + Sync>;
+
 /// All saved queries.
 pub struct SavedQueries {
     views: Arc<dyn ViewRegistry>,
     compile: Compile,
+    /// `None`: this build has no SQL.
+    compile_statement: Option<CompileStatement>,
     file: Option<SavedQueryFile>,
     /// One change at a time; readers do not wait for the disk.
     change_lock: Mutex<()>,
@@ -83,7 +89,14 @@ impl SavedQueries {
     /// No saved queries, and no file.
     pub fn in_memory(views: Arc<dyn ViewRegistry>, compile: Compile) -> SavedQueries {
         let (changing, queries) = Default::default();
-        SavedQueries { views, compile, file: None, change_lock: changing, queries }
+        SavedQueries { views, compile, compile_statement: None, file: None, change_lock: changing, queries }
+    }
+
+    /// Definitions may be in SQL.
+    #[must_use]
+    pub fn with_statements(mut self, compile: CompileStatement) -> SavedQueries {
+        self.compile_statement = Some(compile);
+        self
     }
 
     /// Those of `file`, which are not installed before [`SavedQueries::restore`].
@@ -92,7 +105,7 @@ impl SavedQueries {
     }
 
     /// Installs those of the file. One that cannot be installed is logged and kept.
-    pub fn restore(&self) -> Result<(), SavedQueryFileError> {
+    pub fn restore(&self) -> Result<(), DefinitionFileError> {
         let _changing = self.change_lock.lock();
         for (name, definition) in self.file.as_ref().map_or(Ok(Vec::new()), SavedQueryFile::read)? {
             let view = self.install(&name, &definition);
@@ -105,8 +118,19 @@ impl SavedQueries {
     }
 
     fn spec(&self, name: &str, definition: &SavedQueryDefinition) -> Result<ViewSpec, SavedQueryError> {
-        let plan = (self.compile)(&definition.query).map_err(SavedQueryError::Query)?;
+        let plan = self.plan(definition).map_err(SavedQueryError::Query)?;
         Ok(ViewSpec { name: name.to_owned(), plan, kind: definition.kind() })
+    }
+
+    fn plan(&self, definition: &SavedQueryDefinition) -> Result<Plan, QueryTextError> {
+        match (definition.lang, &self.compile_statement) {
+            (Language::Promql, _) => (self.compile)(&definition.query),
+            (Language::Sql, Some(compile)) => compile(definition),
+            (Language::Sql, None) => {
+                let why = "this build has no SQL".to_owned();
+                Err(QueryTextError::new(&definition.query, Span::default(), why))
+            }
+        }
     }
 
     fn install(&self, name: &str, definition: &SavedQueryDefinition) -> Result<ViewId, SavedQueryError> {
