@@ -1,4 +1,5 @@
-//! Runs work that may block the thread.
+//! Runs work that may block the thread: on a thread of its own in the server, and as an ordinary
+//! task in simulations, which have only one thread.
 
 use storage::execution::Execution;
 use tokio::task::JoinHandle;

@@ -33,6 +33,8 @@ fn damaged_snappy(error: snap::Error) -> DecompressError {
 /// # Errors
 /// The size is more than `limit`, or more than a block of this compressed size can contain.
 pub fn snappy_length(compressed: &[u8], limit: usize) -> Result<usize, DecompressError> {
+    // The header is four bytes that anybody can write. Two checks before memory is reserved: more
+    // than any block of this size can expand to, and more than is allowed.
     let declared = snap::raw::decompress_len(compressed).map_err(damaged_snappy)?;
     if declared > compressed.len() * SNAPPY_EXPANSION {
         let reason = format!("{} bytes cannot be {declared} compressed ones", compressed.len());

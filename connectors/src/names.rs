@@ -66,6 +66,8 @@ fn is_plain_template(template: &str) -> bool {
                 let name = word(&tail[1..]);
                 match tail.get(1 + name) {
                     Some(b'}') if name > 0 => &tail[name + 2..],
+                    // Everything else than letters, `_` and references; a digit only after the
+                    // first character.
                     _ => return false,
                 }
             }

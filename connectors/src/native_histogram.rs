@@ -98,9 +98,12 @@ impl RawBuckets {
     fn finish(self, float: bool) -> Buckets {
         let mut at = 0i64;
         let whole = self.deltas.into_iter().map(|delta| {
+            // Wrapping, because deltas come from outside: a sum that overflows becomes negative,
+            // and `validate` refuses negative counts.
             at = at.wrapping_add(delta);
             at as f64
         });
+        // A message has one of the two; which, says the histogram.
         let counts = if float { self.counts } else { whole.collect() };
         Buckets { spans: self.spans, counts }
     }
@@ -161,10 +164,13 @@ impl RawHistogram {
             negative: self.negative.finish(float),
             bounds: self.bounds.into(),
         };
+        // Finer than what is stored. Merging buckets loses resolution and no observation; to refuse
+        // it would lose the sample of a client that is newer than this server.
         if h.schema > SCHEMA_MAX && h.schema <= SCHEMA_RESERVED {
             h.reduce_resolution(SCHEMA_MAX)?;
         }
         h.validate()?;
+        // Float counts are sums of rates and need not add up exactly.
         if !float {
             add_up(&h)?;
         }
@@ -213,9 +219,11 @@ impl HistogramLimits {
     /// this factor.
     pub fn new(buckets: u64, min_factor: f64) -> HistogramLimits {
         let buckets = if buckets == 0 { usize::MAX } else { usize::try_from(buckets).unwrap_or(usize::MAX) };
+        // 1 or less is no growth, and every schema grows by more.
         if min_factor <= 1.0 || min_factor.is_nan() {
             return HistogramLimits { buckets, ..HistogramLimits::default() };
         }
+        // A schema `n` grows by `2^(2^-n)` from bucket to bucket, which is solved for `n` here.
         let schema = (-min_factor.log2().log2()).floor();
         let schema = schema.clamp(f64::from(SCHEMA_MIN), f64::from(SCHEMA_MAX));
         HistogramLimits { buckets, max_schema: schema as i32 }
@@ -226,7 +234,11 @@ impl HistogramLimits {
         if h.schema != CUSTOM_BUCKETS && h.schema > self.max_schema {
             h.reduce_resolution(self.max_schema)?;
         }
+        // Halves the resolution each time. One step at a time finds the finest that fits; what it
+        // costs is bounded by the number of schemas.
         while h.positive.counts.len() + h.negative.counts.len() > self.buckets || !is_storable(h) {
+            // Custom buckets cannot be merged without inventing bounds, and below the lowest schema
+            // there is none.
             if h.schema == CUSTOM_BUCKETS || h.schema <= SCHEMA_MIN {
                 return Err(HistogramRejected::TooManyBuckets);
             }

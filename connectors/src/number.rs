@@ -21,6 +21,7 @@ pub fn is_spelled(v: f64, text: &[u8]) -> bool {
     if v.is_nan() {
         return !matches!(text.first(), Some(b'+' | b'-'));
     }
+    // Every spelling of an infinity has an `n`, and no number has one.
     text.iter().any(|b| matches!(b, b'n' | b'N'))
 }
 

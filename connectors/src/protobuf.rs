@@ -82,6 +82,8 @@ impl<'a> FieldReader<'a> {
             return Ok(None);
         }
         let tag = self.varint()?;
+        // Field numbers begin at 1. Zeros in a body are usually a file that was extended and never
+        // written.
         if tag >> 3 == 0 {
             return Err(self.error("illegal tag 0"));
         }
@@ -93,6 +95,8 @@ impl<'a> FieldReader<'a> {
                 FieldValue::Bytes(self.bytes(len)?)
             }
             5 => FieldValue::Fixed32(u32::from_le_bytes(self.array()?)),
+            // 3 and 4 are groups, which proto3 does not have. To skip one, the reader would have to
+            // recurse.
             _ => return Err(self.error("unknown wire type")),
         };
         Ok(Some((tag >> 3, value)))
@@ -104,6 +108,8 @@ impl<'a> FieldReader<'a> {
     pub fn next_of(&mut self, wires: &[Wire]) -> Result<Option<(u64, FieldValue<'a>)>, ProtobufError> {
         let field = self.next_field()?;
         if let Some((number, value)) = field
+            // Unknown fields are passed over, so that later versions of a message can be read. A
+            // known field in another encoding is damage: Go's decoder refuses it, too.
             && !wires.get(number as usize - 1).is_none_or(|wire| wire.allows(value))
         {
             return Err(self.error("wrong wire type for a known field"));
@@ -119,6 +125,7 @@ impl<'a> FieldReader<'a> {
     #[inline]
     fn varint(&mut self) -> Result<u64, ProtobufError> {
         let mut value = 0u64;
+        // At most ten bytes; without an end a number could be as long as the body.
         for shift in (0..70).step_by(7) {
             let Some(byte) = self.message.get(self.at) else { return Err(self.error("number is cut off")) };
             self.at += 1;
@@ -157,6 +164,7 @@ pub fn message_length(bytes: &[u8]) -> Result<Option<(u64, usize)>, ProtobufErro
     let mut fields = FieldReader::of(bytes);
     match fields.varint() {
         Ok(length) => Ok(Some((length, fields.at))),
+        // Cut off, and still short enough to become a number when more bytes come.
         Err(_) if fields.at == bytes.len() && bytes.len() < 10 => Ok(None),
         Err(error) => Err(error),
     }

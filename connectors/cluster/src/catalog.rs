@@ -78,13 +78,18 @@ impl ClusterCatalog {
         let question =
             codec::encode(&question).map_err(|e| QueryError::BadData(format!("too many matchers: {e}")))?;
         let mut calls = self.client.call_all(ConnectionPurpose::Catalog, &guard)?;
+        // Sent to all before any answer is read: the processes work at the same time, and so does
+        // this one.
         for (_, call) in &mut calls {
             call.send(&question, &guard).and_then(|()| call.flush(&guard))?;
         }
+        // Meanwhile the others work.
         let mut all = own()?;
         for (_, call) in &mut calls {
             loop {
                 let piece = receive_page(call, &guard)?;
+                // Only the empty page says that the list is whole; an end of the connection is an
+                // error, never a shorter answer.
                 if piece.is_empty() {
                     break;
                 }
@@ -174,6 +179,7 @@ impl SeriesCatalog for ClusterCatalog {
         }
         let exemplar = |(labels, v, t)| Exemplar { labels, t, v };
         let series = |(labels, mut found): ExemplarsOnWire| {
+            // Each process has them in order; together they need not be.
             found.sort_by_key(|(.., t)| *t);
             SeriesExemplars { labels, exemplars: found.into_iter().map(exemplar).collect() }
         };
@@ -250,6 +256,7 @@ fn send_pages<T: Serialize>(
     match found {
         Ok(found) => {
             found.chunks(LISTED_ENTRIES).try_for_each(|piece| say(Ok(piece)))?;
+            // A series that a client has seen must still be there after a crash.
             store.wal().wait_durable(WAIT_DURABLE);
             say(Ok(&[]))
         }

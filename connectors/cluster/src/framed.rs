@@ -64,6 +64,7 @@ impl FramedConnection {
         };
         let result = send();
         self.output.drain(..sent);
+        // One large answer must not keep its buffer for the life of the connection.
         self.output.shrink_to(SEND_BYTES);
         result
     }
@@ -72,6 +73,8 @@ impl FramedConnection {
     pub(crate) fn receive(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
         let length = self.read(4, guard)?;
         let length = length.try_into().map_or(0, u32::from_le_bytes) as usize;
+        // A length that no message has: the stream is out of step or not ours, and every byte after
+        // it would be read wrongly.
         if length > MESSAGE_BYTES {
             return Err(self.connection_lost(&format!("a message of {length} bytes is too long")));
         }
@@ -85,6 +88,7 @@ impl FramedConnection {
         while found.len() < bytes {
             let left = (bytes - found.len()) as u64;
             match self.input.by_ref().take(left).read_to_end(&mut found) {
+                // `read_to_end` ends early only if the other side closed.
                 Ok(_) if found.len() < bytes => return Err(self.connection_lost("it closed the connection")),
                 Ok(_) => {}
                 Err(e) => self.wait(&e, guard)?,
@@ -97,6 +101,8 @@ impl FramedConnection {
     fn wait(&self, error: &std::io::Error, guard: &QueryGuard) -> Result<(), QueryError> {
         match error.kind() {
             Interrupted => Ok(()),
+            // The short timeout of the socket is only the moment to look whether the query is still
+            // wanted.
             WouldBlock | TimedOut => guard.check().map_err(|e| late(&self.name, e, guard)),
             _ => Err(self.connection_lost(&error.to_string())),
         }

@@ -54,11 +54,13 @@ impl Handshake {
         let mut magic = [0; 8];
         let mut length = [0; 4];
         stream.read_exact(&mut magic)?;
+        // Before a length is believed: a browser or a scanner that comes by sends anything.
         if magic != MAGIC {
             return Err(ConnectionError::WrongProtocol);
         }
         stream.read_exact(&mut length)?;
         let length = u32::from_le_bytes(length) as usize;
+        // A handshake is small; memory for it is taken before the other side is known.
         if length > HELLO_BYTES {
             return Err(ConnectionError::HandshakeTooLong(length));
         }

@@ -177,6 +177,7 @@ impl Heartbeat {
             match stream.read_exact(&mut message).map_err(|e| (e.kind(), e)) {
                 Ok(()) if message[0] == ALIVE => different = self.compare(process, message, different),
                 Ok(()) => self.on_signal(process, message[0]),
+                // In order or not, it is gone; whether it had announced that decides what happens.
                 Err((UnexpectedEof, _)) => return self.lost(process, "it closed the connection"),
                 Err((WouldBlock | TimedOut, _)) => {
                     return self.lost(process, &format!("it has been silent for {SILENCE:?}"));
@@ -195,6 +196,7 @@ impl Heartbeat {
             }
             return 0;
         }
+        // Once, and not at every heartbeat: nothing changes until somebody reloads.
         if different + 1 == MISMATCHES_BEFORE_WARNING {
             tracing::warn!(
                 "{} has another configuration than this process: reload both, or targets may be scraped twice or by nobody",
@@ -217,6 +219,8 @@ impl Heartbeat {
             LEAVING => {
                 self.left.lock()[process] = true;
                 self.peer_stopped.notify_all();
+                // This process did not stop first, so it stops because of the other: the log has to
+                // say whose decision it was.
                 if !self.stopping.load(SeqCst) {
                     self.ended_by.lock().get_or_insert(process);
                     self.ends.notify_one();
@@ -241,6 +245,7 @@ impl Heartbeat {
     fn expected(&self, process: usize) -> bool {
         let mut left = self.left.lock();
         if !left[process] && !self.stopping.load(SeqCst) {
+            // The notice and the end of the connection come on two threads, in any order.
             self.peer_stopped.wait_for(&mut left, STOP_NOTICE_WAIT);
         }
         left[process] || self.stopping.load(SeqCst)
@@ -257,6 +262,7 @@ impl ClusterMonitor for Heartbeat {
     }
 
     fn lost(&self, process: usize, why: &str) {
+        // A peer that stops in order closes its connection, too.
         if self.expected(process) {
             return;
         }
@@ -271,6 +277,8 @@ impl ClusterMonitor for Heartbeat {
             self.process,
             name(process, &self.addresses),
         );
+        // The dataflow cannot go on without one of its workers, and its state cannot be rebuilt
+        // while the others hold theirs. A supervisor starts all of them again.
         std::process::exit(1);
     }
 }

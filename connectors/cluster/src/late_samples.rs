@@ -43,6 +43,7 @@ fn request(
 ) -> Result<LateSampleReport, QueryError> {
     send_message(&mut line, &watched.number, guard)?;
     let knows: bool = receive_message(&mut line, guard)?;
+    // The list of selectors is long and seldom changes, so its number is compared first.
     if !knows {
         send_message(&mut line, watched, guard)?;
     }

@@ -64,6 +64,8 @@ impl PeerClient {
         purpose: ConnectionPurpose,
         guard: &QueryGuard,
     ) -> Result<Vec<(usize, PeerCall)>, QueryError> {
+        // One permit for all processes of a request: with one for each, two requests could hold
+        // half of them and wait for the other half for ever.
         let turn = self.turn(guard)?;
         self.others().map(|process| Ok((process, self.call_in_turn(process, purpose, &turn)?))).collect()
     }
@@ -147,6 +149,8 @@ impl PeerCall {
             |why: String| QueryError::Unavailable(format!("{} does not answer: {why}", self.wire.name));
         let welcome: ServerHandshake = codec::decode(&said).map_err(|e| wrong(e.to_string()))?;
         let caller = &self.client;
+        // A restarted process has an empty dataflow and perhaps other shards; the cluster ends, and
+        // until then it must not answer.
         if welcome.incarnation != caller.incarnations[self.process] {
             return Err(wrong("it has started anew".to_owned()));
         }
@@ -170,6 +174,7 @@ impl PeerChannel for PeerCall {
     }
 
     fn receive(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
+        // Received with the first answer, not before the question is sent: that saves a round trip.
         if !self.welcomed {
             self.welcome(guard)?;
         }

@@ -36,6 +36,7 @@ impl BlockingSemaphore {
         let mut free = self.free.lock();
         while *free == 0 {
             wanted()?;
+            // Woken when a permit is free, or in time to see that the query was cancelled.
             self.freed.wait_for(&mut free, look);
         }
         Ok(self.claim(&mut free))

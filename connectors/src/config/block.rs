@@ -61,6 +61,8 @@ impl Visitor<'_> for KeySeed<'_> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<String, E> {
+        // Checked when the key is read and not when its value is: only now does the parser know the
+        // line of the key, which the error must name.
         if self.keys.iter().any(|spec| spec.name == key) {
             return Ok(key.to_owned());
         }
@@ -138,6 +140,7 @@ macro_rules! config_keys {
             ) -> Result<bool, A::Error> {
                 $(if key == $crate::key_name!($field $($key)?) {
                     use $crate::config::schema::ReadValue;
+                    // A key without a value (`tls_config:`) means its default, as in Go's decoder.
                     if let Some(value) = map.next_value::<Option<ReadValue<$ty>>>()? {
                         self.$field = value.0;
                     }
@@ -310,6 +313,8 @@ impl<'de, T: ConfigKeys + Default> Visitor<'de> for BlockVisitor<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
         let mut block = T::default();
+        // Once per block and not per key: blocks are made of parts, whose keys are collected each
+        // time.
         let keys = T::keys();
         while let Some(key) = map.next_key_seed(KeySeed { block: self.name, keys: &keys })? {
             // Always takes the key: the seed has refused all others.

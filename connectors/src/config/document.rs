@@ -106,6 +106,8 @@ impl<'de> Visitor<'de> for MaybeVisitor {
 
     fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Node, D::Error> {
         match self.0 {
+            // As it is written: `1e3` and `0x10` stay, because the page shows the file and not our
+            // reading of it.
             ValueKind::Flag | ValueKind::Number => d.deserialize_any(AnyVisitor { nested: false }),
             ValueKind::Any => d.deserialize_any(AnyVisitor { nested: true }),
             ValueKind::Text | ValueKind::Url | ValueKind::Secret => d.deserialize_str(TextVisitor(self.0)),
@@ -128,6 +130,7 @@ impl Visitor<'_> for TextVisitor {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Node, E> {
         Ok(match self.0 {
+            // An empty secret is no secret, and shown as empty it tells the user why a login fails.
             ValueKind::Secret if !text.is_empty() => Node::Secret,
             ValueKind::Url => Node::Text(hide_password(text)),
             _ => Node::Text(text.to_owned()),
@@ -176,6 +179,7 @@ impl<'de> Visitor<'de> for AnyVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Node, A::Error> {
+        // A list in the place of a number has its place in the error only here.
         if !self.nested {
             return Err(A::Error::custom("found a list, expected a number or a boolean"));
         }

@@ -203,6 +203,7 @@ fn quantity<T: Default + PartialEq + ToString>(value: &T) -> Node {
 
 /// Whether a key is printed: its value is not empty, or the declaration says so.
 pub fn is_printed(node: &Node, options: &[&str]) -> bool {
+    // What Go's `omitempty` would leave out, so that the page looks like that of Prometheus.
     *node != Node::Null && (!node.is_empty() || options.contains(&"printed"))
 }
 
@@ -386,6 +387,7 @@ impl<T: ConfigValue> ConfigValue for Refused<T> {
     const SUPPORT: KeySupport = KeySupport::Refused;
 
     fn refused(&self) -> Option<String> {
+        // The empty name is completed on the way out, block by block.
         self.given.then(String::new)
     }
 }
@@ -396,6 +398,7 @@ impl<T: ConfigValue> ConfigValue for Ignored<T> {
 
     fn ignored(&self, path: &str, place: Location, found: &mut Vec<IgnoredKey>) {
         if self.given {
+            // Only if it was given: a default is no wish of the user.
             found.push(IgnoredKey { path: path.to_owned(), place });
         }
     }

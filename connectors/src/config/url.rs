@@ -1,4 +1,5 @@
-//! URLs in a configuration, which may contain a password.
+//! URLs in a configuration, which may contain a password: wherever one is shown, in logs, errors and
+//! `/api/v1/status/config`, `<secret>` stands in its place.
 
 use super::secret::HIDDEN;
 use serde::Deserialize;
@@ -44,12 +45,15 @@ impl fmt::Display for ConfigUrl {
 /// A URL with a hidden password. If the URL contains an `@` and cannot be parsed, all of it is
 /// hidden, because the end of the password is unknown.
 pub fn hide_password(url: &str) -> String {
+    // `http://u:p@ss@[h` cannot be parsed, so where its password ends is a guess. A wrong guess
+    // would print a part of it.
     let understood = !url.contains('@') || Url::parse(url).is_ok();
     match url.split_once("://") {
         Some((scheme, rest)) if understood => {
             let authority_end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
             let (authority, tail) = rest.split_at(authority_end);
             let user_and_host =
+                // From the right: a password may contain `@`.
                 authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host)));
             match user_and_host {
                 Some((user, host)) => format!("{scheme}://{user}:{HIDDEN}@{host}{tail}"),

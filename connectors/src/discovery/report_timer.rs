@@ -1,4 +1,5 @@
-//! When a list that is changed by news is reported, and how soon a server is asked again.
+//! When a list that is changed by news is reported, and how soon a server is asked again: for the
+//! mechanisms whose servers answer when something changes (Kubernetes, Consul, Kuma).
 
 use crate::limits::{
     DISCOVERY_FIRST_LIST_SECONDS, DISCOVERY_PAUSE_MS, DISCOVERY_SETTLE_MS, DISCOVERY_SHORT_PAUSE_MS,
@@ -24,6 +25,7 @@ impl ReportTimer {
     /// Says whether there is anything to report.
     pub(super) fn set_changed(&mut self, is_changed: bool) {
         let settle = Duration::from_millis(DISCOVERY_SETTLE_MS);
+        // From the first change on: changes that go on and on must not put the report off.
         self.settled = is_changed.then(|| self.settled.unwrap_or_else(|| Instant::now() + settle));
     }
 
@@ -31,7 +33,10 @@ impl ReportTimer {
     /// of its parts are known.
     pub(super) async fn wait(&self, is_complete: bool) {
         let Some(settled) = self.settled else { return std::future::pending().await };
+        // `patience` ends at some time, so that a part that never comes does not hold up the rest.
         let begin = if is_complete { settled } else { self.patience };
+        // After the first report nothing waits for parts: what is there is better than the list
+        // before.
         tokio::time::sleep_until(self.rested.unwrap_or(begin).max(settled)).await;
     }
 
@@ -62,6 +67,7 @@ impl RequestPauses {
 
     /// The pause after a request that took `time`.
     pub(super) fn after(&mut self, time: Duration) -> Duration {
+        // The server waited for a change, as it should: it is not changing all the time.
         if time > self.longest {
             *self = RequestPauses { longest: self.longest, next: self.next }.rested();
         }

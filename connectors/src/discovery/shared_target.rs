@@ -40,6 +40,7 @@ impl LabelNames {
 
     /// Forgets the names that no label has any more.
     pub fn prune(&mut self) {
+        // One reference is that of this set itself.
         self.0.retain(|name| Arc::strong_count(name) > 1);
     }
 
@@ -96,6 +97,7 @@ impl SharedTarget {
 
     /// All labels.
     pub fn labels(&self) -> DiscoveredTarget {
+        // Into a map in the order of the sets, so that a later one wins.
         let pairs = self.0.iter().flat_map(|set| set.pairs());
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }

@@ -16,6 +16,7 @@ const OWN: [&str; 3] = ["timestamp", "value", "histogram"];
 pub(super) fn columns(labels: &[String]) -> impl Iterator<Item = String> {
     labels.iter().map(|label| {
         let mut column = label.clone();
+        // Two columns of one name would be read as one by most programs.
         while OWN.contains(&column.as_str()) || column != *label && labels.contains(&column) {
             column = format!("exported_{column}");
         }
@@ -52,6 +53,8 @@ impl<W: Write> ExportWriter for Csv<W> {
         let empty = if self.shape.histograms { "," } else { "" };
         let mut histograms = samples.histograms.iter().peekable();
         for (t, v) in samples.ts.iter().zip(&samples.vs) {
+            // Floats and histograms of a series are merged by time, because readers expect rows in
+            // order.
             while let Some((t, h)) = histograms.next_if(|(at, _)| at < t) {
                 write!(self.out, "{t},,{}{labels}\r\n", field(&h.to_string()))?;
             }

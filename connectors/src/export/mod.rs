@@ -82,6 +82,8 @@ pub fn export<'a>(
     sink: impl FnOnce(ExportSchema) -> Result<Box<dyn ExportWriter + 'a>, ExportError>,
 ) -> Result<ExportCounts, ExportError> {
     let mut selections: Vec<Selection> = Vec::new();
+    // All selections at once: they are snapshots, so the export is of one moment although it may
+    // take minutes.
     for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {
         selections.push(store.select(shard, set, from, to)?);
     }
@@ -91,6 +93,7 @@ pub fn export<'a>(
     }
     let name = |labels: &Labels| labels.get(METRIC_NAME).unwrap_or_default().to_owned();
     found.sort_by_cached_key(|(labels, ..)| (name(labels), (*labels).clone()));
+    // A series that satisfies several sets is exported once.
     found.dedup_by(|a, b| a.0 == b.0);
     let names: BTreeSet<&str> = found.iter().flat_map(|(labels, ..)| labels.iter().map(|(n, _)| n)).collect();
     let shape = ExportSchema {
@@ -99,6 +102,7 @@ pub fn export<'a>(
     };
     let mut sink = sink(shape)?;
     let mut done = ExportCounts::default();
+    // One series at a time in memory, in buffers that are used again.
     let mut samples = ExportedSeries::default();
     for (labels, selection, i) in found {
         samples.ts.clear();
@@ -121,6 +125,7 @@ fn number(v: f64) -> String {
     match size {
         _ if v.is_nan() => "NaN".to_owned(),
         _ if v.is_infinite() => if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned(),
+        // Rust prints exponents only on demand, and a thousand zeros without one.
         _ if v == 0.0 || (1e-5..1e17).contains(&size) => format!("{v}"),
         _ => format!("{v:e}"),
     }

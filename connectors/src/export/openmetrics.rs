@@ -28,6 +28,7 @@ impl<W: Write> ExportWriter for OpenMetrics<W> {
         let pairs: Vec<(&str, &str)> = labels.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
         write_series(&mut series, [labels.get(METRIC_NAME).unwrap_or_default(), ""], &pairs, None);
         for (t, v) in samples.ts.iter().zip(&samples.vs) {
+            // A NaN in its place would be a value, and read back as one.
             if is_stale(*v) {
                 done.stale_left_out += 1;
                 continue;

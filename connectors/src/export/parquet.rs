@@ -33,6 +33,7 @@ pub fn sink<'a>(
     out: impl Write + Send + 'a,
     shape: ExportSchema,
 ) -> Result<Box<dyn ExportWriter + 'a>, ExportError> {
+    // Before anything is written: the writer holds a page of each column.
     if shape.labels.len() > EXPORT_COLUMNS {
         let why =
             format!("{} label names are more than {EXPORT_COLUMNS} columns: match less", shape.labels.len());
@@ -67,6 +68,8 @@ impl<W: Write + Send> Parquet<W> {
     fn label(labels: &Labels, name: &str, rows: usize) -> Result<ArrayRef, ExportError> {
         let text = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
         let Some(value) = labels.get(name) else { return Ok(new_null_array(&text, rows)) };
+        // A dictionary of one text: a series has the same label in all its rows, and the writer
+        // need not find that out.
         let keys = Int32Array::from(vec![0; rows]);
         let values = Arc::new(StringArray::from(vec![value]));
         let array = DictionaryArray::<Int32Type>::try_new(keys, values);

@@ -106,10 +106,14 @@ impl ExposedPoints {
 
 /// Writes the name of a series as the text format does: quoted where the name needs it.
 pub fn write_series(out: &mut Vec<u8>, name: [&str; 2], labels: &[(&str, &str)], more: Option<(&str, &str)>) {
+    // What may stand without quotes. Anything else is quoted, so that the text is parsed back to
+    // exactly these labels.
     let plain = |bytes: &str, also: &[u8]| {
         !bytes.as_bytes().first().is_some_and(u8::is_ascii_digit)
             && bytes.bytes().all(|b| is_name_byte(b) && !also.contains(&b))
     };
+    // The name is in two parts so that a suffix such as `_bucket` needs no text of its own: this
+    // runs for every sample of every scrape in protobuf.
     let bare = plain(name[0], b"") && plain(name[1], b"") && !name[0].is_empty();
     if bare {
         for part in name.iter() {
@@ -139,6 +143,7 @@ pub fn write_series(out: &mut Vec<u8>, name: [&str; 2], labels: &[(&str, &str)],
         escape(out, value);
         out.push(b'"');
     }
+    // Braces were opened, by the name or by a label.
     if separator == b',' {
         out.push(b'}');
     }

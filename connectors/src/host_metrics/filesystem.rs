@@ -60,7 +60,9 @@ pub(super) fn render(out: &mut HostExposition) {
     let mut readonly = gauge("node_filesystem_readonly", "Filesystem read-only status.");
     let mut seen = std::collections::HashSet::new();
     for mount in procfs::mounts().unwrap_or_default().iter().filter(|m| is_shown(m)) {
+        // Not readable for this user, or gone since the list was read.
         let Ok(stat) = rustix::fs::statvfs(mount.fs_file.as_str()) else { continue };
+        // A mount over another one has the same path; `statvfs` sees only the upper.
         if !seen.insert(mount.fs_file.clone()) {
             continue;
         }

@@ -27,6 +27,8 @@ pub fn render() -> String {
 }
 
 fn processors(out: &mut HostExposition) {
+    // Left out and not zero: a rule that looks at a zero would fire or stay silent for the wrong
+    // reason.
     let Ok(stats) = procfs::KernelStats::current() else { return };
     let mut seconds = FamilyWriter::new(
         "node_cpu_seconds_total",
@@ -123,6 +125,7 @@ fn load(out: &mut HostExposition) {
 
 fn disks(out: &mut HostExposition) {
     let Ok(disks) = procfs::diskstats() else { return };
+    // Loop devices are files, which are counted with their disks.
     let ignored = |name: &str| ["loop", "ram", "fd"].iter().any(|prefix| name.starts_with(prefix));
     let seconds = |ms: u64| ms as f64 / 1000.0;
     let mut put = |name, help, value: &dyn Fn(&procfs::DiskStat) -> f64| {
@@ -145,6 +148,7 @@ fn disks(out: &mut HostExposition) {
 
 fn network(out: &mut HostExposition) {
     let Ok(devices) = procfs::net::dev_status() else { return };
+    // In order, so that the scrape's cache of series finds the lines where they were.
     let devices: std::collections::BTreeMap<_, _> = devices.into_iter().collect();
     let mut put = |name, help, value: &dyn Fn(&procfs::net::DeviceStatus) -> u64| {
         let mut family = FamilyWriter::new(name, MetricType::Counter, help);

@@ -16,6 +16,7 @@ pub struct RefusedLines(Vec<String>);
 impl RefusedLines {
     /// Adds a line, unless there are enough.
     pub fn name(&mut self, line: impl FnOnce() -> String) {
+        // The text is made only if it is kept: a request can have a million refused samples.
         if self.0.len() < REFUSALS_NAMED {
             self.0.push(line());
         }
@@ -58,6 +59,8 @@ fn line(refused: &Refused, series: &str) -> String {
         return format!("{why} {t}; overrides not allowed for series {series}");
     }
     let what = format!("{why} for series {series}: timestamp {t}{}", date(*t));
+    // Two reasons look alike to a user and need different remedies: older than the head takes at
+    // all, or only older than the window of late samples.
     if t < oldest {
         return format!("{what} is out of bounds, the oldest that is taken is {oldest}{}", date(*oldest));
     }
@@ -80,6 +83,7 @@ fn braced(labels: &Labels) -> String {
 pub(super) fn braced_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = "{".to_owned();
     for (n, (name, value)) in pairs.enumerate() {
+        // Labels of a refused series can be as large as the request.
         if text.len() > REFUSED_LINE_BYTES {
             text.push('…');
             break;

@@ -135,9 +135,14 @@ impl<'a> Batch<'a> {
     /// Counts memory, and stores the batch when it is full.
     fn grown(&mut self, bytes: usize) -> Result<(), RemoteWriteError> {
         self.bytes += bytes;
+        // Most requests never get here and are stored in one piece when they were read to their
+        // end.
         if self.bytes < limits::REMOTE_WRITE_BATCH_BYTES {
             return Ok(());
         }
+        // Before the first part is stored, the whole request is read once more, only to see that it
+        // is valid. Otherwise damage in its last byte would leave the first half stored, and the
+        // sender would be told that nothing was.
         if self.use_of == Use::Store {
             let mut check = Batch { use_of: Use::Check, ..Batch::new(self.request) };
             read(&self.request, &mut check)?;
@@ -153,6 +158,8 @@ impl<'a> Batch<'a> {
     }
 
     fn store(&mut self) -> Result<(), RemoteWriteError> {
+        // Before the samples: a zero is older than they are, and the store accepts times in order
+        // first.
         if self.request.zeros && !self.starts.is_empty() {
             self.store_zeros()?;
         }
@@ -187,12 +194,15 @@ impl<'a> Batch<'a> {
     fn store_exemplars(&mut self) {
         let store = self.request.store;
         let mut exemplars = std::mem::take(&mut self.exemplars);
+        // A series that only has exemplars does not exist for Prometheus. But one whose sample was
+        // refused as late does.
         exemplars.retain(|exemplar| exemplar.sampled || store.has_samples(exemplar.row.series));
         let rows: Vec<ExemplarRow> = exemplars.into_iter().map(|exemplar| exemplar.row).collect();
         let series: Vec<SeriesRef> = rows.iter().map(|row| row.series).collect();
         let added = store.exemplars().add(rows);
         let written = &mut self.written;
         written.exemplars += added.taken;
+        // Version 1.0 has no way to report a part, so it is only counted and logged.
         if self.request.proto == MessageVersion::V1 {
             written.left_out_exemplars += added.out_of_order.len();
             return;
@@ -221,6 +231,8 @@ impl<'a> Batch<'a> {
 
     /// Returns `series` if a sample at `t` may be stored; otherwise counts the sample as refused.
     fn may_be(&mut self, series: Option<SeriesRef>, t: TimeMs) -> Option<SeriesRef> {
+        // A clock that is wrong by an hour on one sender would otherwise close the window of late
+        // samples for its series.
         if t > self.request.now.saturating_add(limits::FUTURE_MS) {
             self.written.future += 1;
             if let Some(series) = series {
@@ -228,9 +240,12 @@ impl<'a> Batch<'a> {
             }
             return None;
         }
+        // The series was refused when its labels were read; its samples are counted one by one.
         if series.is_none() {
             self.leave_out();
         }
+        // Also for a sample that the store will refuse as late: the series has samples, so its
+        // exemplars are meant.
         self.sampled = series;
         series
     }
@@ -303,10 +318,14 @@ impl<'a> Batch<'a> {
             times.start = start;
         }
         let Some(series) = self.may_be(series, times.t) else { return Ok(()) };
+        // The marker of a histogram is stored as that of a float: it ends the series whatever its
+        // values are.
         if raw.is_stale() {
             self.ends.push(FloatRow { series, t: times.t, v: STALE });
             return self.grown(SAMPLE_BYTES);
         }
+        // A histogram that is wrong is refused alone. The store would refuse the whole batch for
+        // it.
         match raw.finish().and_then(check_storable) {
             Ok(h) => {
                 let bytes = histogram_bytes(&h);
@@ -366,6 +385,7 @@ fn read_histogram(message: &[u8]) -> Result<(RawHistogram, WriteTimes), Protobuf
     let mut fields = FieldReader::of(message);
     while let Some((number, value)) = fields.next_field()? {
         match number {
+            // Integer or float is said by which of the two fields is set.
             1 => (raw.count, raw.float) = (value.number() as f64, false),
             2 => (raw.count, raw.float) = (value.double(), true),
             3 => raw.sum = value.double(),

@@ -40,6 +40,8 @@ impl<'a> V1Reader<'a> {
         let mut labels_end = 0;
         while let Some((number, value)) = fields.next_field()? {
             match (number, value) {
+                // The bytes up to the first sample are the key by which a known series is found, so
+                // labels after samples would change the series of samples that are read already.
                 (1, _) if series.is_none() => labels_end = fields.position(),
                 (1, _) => {
                     return Err(RemoteWriteError::BadRequest("labels after samples in a time series".into()));
@@ -68,12 +70,17 @@ impl<'a> V1Reader<'a> {
     fn series(&mut self, fields: &[u8], into: &Batch<'_>) -> Result<Option<SeriesRef>, RemoteWriteError> {
         self.encoded.clear();
         each_label(fields, |name, value| put_pair(&mut self.encoded, name, value))?;
+        // Series must not be created by a request that turns out to be damaged.
         if into.only_checks() {
             return Ok(None);
         }
+        // Nearly always: no text is checked and no label set built, because an encoding that is
+        // stored has been valid once.
         if let Some(known) = self.store.find_encoded(&self.encoded) {
             return Ok(Some(known));
         }
+        // Without a name it is no series. Prometheus leaves it out of a version 1.0 request without
+        // an error.
         let labels = read_labels(fields)?.filter(|labels| !labels.get(METRIC_NAME).is_empty());
         Ok(labels.map(|labels| self.store.get_or_create_series(&labels.build())))
     }

@@ -49,9 +49,12 @@ impl<'a> V2Reader<'a> {
                 self.symbols.push(Symbol { start, length: symbol.len() as u32 });
             }
         }
+        // The specification requires it; a table that begins otherwise was cut or is of something
+        // else, and every reference would be off by one.
         if self.symbols.first().is_some_and(|first| first.length > 0) {
             return Err(RemoteWriteError::BadRequest("symbols must start with an empty string".into()));
         }
+        // Twice through the message: symbols may come after the series that refer to them.
         let mut request = FieldReader::of(message);
         while let Some(field) = request.next_field()? {
             if let (5, FieldValue::Bytes(series)) = field {
@@ -73,10 +76,13 @@ impl<'a> V2Reader<'a> {
             match number {
                 1 => push_refs(value, &mut refs)?,
                 2 | 3 => has_samples = true,
+                // Some senders give one start timestamp for all samples of a series, some one for
+                // each.
                 6 => start = value.number() as i64,
                 _ => {}
             }
         }
+        // Version 2.0 makes it an error, and metadata alone must not create a series.
         if !has_samples {
             self.refuse_empty(&refs, message, into)?;
             self.refs = refs;
@@ -128,6 +134,7 @@ impl<'a> V2Reader<'a> {
 
     /// Why these labels are invalid, with Prometheus' text; `None` if they are valid.
     fn refusal(&self, refs: &[u32]) -> Option<String> {
+        // References are names and values in turn.
         if !refs.len().is_multiple_of(2) {
             let length = refs.len();
             return Some(format!("parsing labels for series {refs:?}: invalid labelRefs length {length}"));
@@ -180,6 +187,8 @@ impl<'a> V2Reader<'a> {
         for pair in refs.chunks_exact(2) {
             let name = self.symbol(pair[0]).unwrap_or_default();
             let value = self.symbol(pair[1]).unwrap_or_default();
+            // Counted as they are written out: ten bytes of references can stand for a megabyte of
+            // text, in every series of the request.
             into.count_labels(name.len() + value.len())?;
             put_pair(&mut self.encoded, name, value);
         }
@@ -261,6 +270,7 @@ const MOST_REFS: usize = 2 * limits::SERIES_LABELS;
 /// Adds the references of a field, up to one more than allowed, so that the caller sees the excess.
 fn push_refs(value: FieldValue<'_>, refs: &mut Vec<u32>) -> Result<(), ProtobufError> {
     value.each_number(|n| {
+        // One more than allowed is enough to see that there are too many.
         if refs.len() <= MOST_REFS {
             refs.push(n as u32);
         }

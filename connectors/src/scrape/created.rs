@@ -63,16 +63,22 @@ impl<T> CreatedLines<T> {
         context: Context<'_>,
         mut found: impl FnMut(T, TimeMs),
     ) -> Result<bool, SeriesError> {
+        // Nearly no line has the ending, so the labels are parsed only for those that have it
+        // somewhere.
         if !has_start(context) || memchr::memmem::find(sample.series, SUFFIX).is_none() {
             return Ok(false);
         }
         let labels = series::parse(sample.series, context)?;
+        // The ending was in a label and not in the name.
         let Some(base) = labels.get(METRIC_NAME).as_bytes().strip_suffix(SUFFIX) else { return Ok(false) };
         let base = String::from_utf8_lossy(base).into_owned();
         let metric = metric(labels, base, context.kind);
+        // A time that is none is as if the line were not there; the samples are stored without it.
         let start = if sample.value.is_finite() { (sample.value * 1000.0) as TimeMs } else { 0 };
         self.waiting_bytes = 0;
         let mut waiting = std::mem::take(&mut self.waiting);
+        // Samples of the same metric that follow the line get its time, too: Prometheus looks ahead
+        // to the line for each sample, which gives the same to all of them.
         if let Some((last, _)) = waiting.last() {
             self.known = (*last == metric && start > 0).then(|| (metric.clone(), start));
         }
@@ -99,6 +105,8 @@ impl<T> CreatedLines<T> {
         }
         let labels = series::parse(sample.series, context)?;
         let name = labels.get(METRIC_NAME).as_bytes();
+        // The name up to the length of the family's: without `_total`, `_bucket`, `_count` or
+        // `_sum`, whichever it is.
         let base = String::from_utf8_lossy(&name[..self.family.min(name.len())]).into_owned();
         let metric = metric(labels, base, context.kind);
         if let Some((known, start)) = &self.known {
@@ -107,6 +115,8 @@ impl<T> CreatedLines<T> {
             }
             self.known = None;
         }
+        // A body without `_created` lines must not keep all of its series here. What is given up is
+        // only the start, never a sample.
         if self.waiting_bytes >= SCRAPE_WAITING_STARTS_BYTES {
             self.give_up();
         }
@@ -126,6 +136,8 @@ impl<T> CreatedLines<T> {
 fn metric(mut labels: storage::model::LabelsBuilder, base: String, kind: MetricType) -> Labels {
     let own = if kind == MetricType::Summary { "quantile" } else { "le" };
     if kind != MetricType::Counter {
+        // Buckets of a histogram and quantiles of a summary share the `_created` line of their
+        // metric.
         labels.remove(own);
     }
     labels.set(METRIC_NAME, base);

@@ -98,6 +98,8 @@ impl MetadataChangeDetector {
                 self.has_changed |= known.note(&meta.what, &text);
                 self.bytes = self.bytes + known.bytes() - before;
             }
+            // The limit is reached: the family stays as it is known, and is not forgotten as long
+            // as it is exposed.
             Some(known) => known.last = last,
             None => self.add(&name, &meta.what, &text),
         }
@@ -108,6 +110,7 @@ impl MetadataChangeDetector {
     fn add(&mut self, name: &str, what: &MetadataValue<'_>, text: &str) {
         let is_full = self.families.len() >= limits::METADATA_PER_TARGET
             || self.bytes + name.len() + text.len() > limits::METADATA_BYTES_PER_TARGET;
+        // Metadata is decoration: a target with too much of it loses some and not its scrape.
         if is_full {
             return;
         }
@@ -137,10 +140,14 @@ impl MetadataChangeDetector {
     pub fn finish(&mut self, is_good: bool) -> Option<Arc<MetadataMap>> {
         let is_full = 2 * self.families.len() > limits::METADATA_PER_TARGET
             || 2 * self.bytes > limits::METADATA_BYTES_PER_TARGET;
+        // A target that fails for an hour still has its help texts. But a target that exposes other
+        // names at every scrape must not fill the memory by failing in between.
         if is_good || is_full {
             self.forget();
         }
         self.scrape += 1;
+        // The map is built only when something differs: it is read by the API, seldom, and written
+        // by every scrape.
         let tell = std::mem::take(&mut self.has_changed);
         tell.then(|| {
             Arc::new(self.families.iter().map(|known| (known.name.clone(), known.metadata.clone())).collect())

@@ -80,6 +80,8 @@ impl NonFloatSamples {
         for (series, own, start) in &self.starts {
             let is_known = self.tried.get(series).or_else(|| tried.get(series)) == Some(start);
             tried.insert(*series, *start);
+            // A zero for each start is tried once. Whether the store took it does not matter: if it
+            // was refused, the series has a sample at that time or later.
             if !is_known && *start < own.unwrap_or(t) {
                 rows.push(ZeroRow { series: *series, start: *start, like: None });
             }
@@ -103,6 +105,7 @@ impl NonFloatSamples {
         t: TimeMs,
         store: &Store,
     ) -> Result<(Vec<FloatRow>, AppendResult), StoreError> {
+        // Most targets have no histograms, now or before: nothing to compare.
         if self.histograms.is_empty() && self.alive.is_empty() {
             return Ok((Vec::new(), AppendResult::default()));
         }
@@ -113,6 +116,7 @@ impl NonFloatSamples {
             .map(|(series, own, h)| HistogramRow { series, t: own.unwrap_or(t), h })
             .collect();
         let appended = store.append_histograms(&rows)?;
+        // Columns write their own stale markers; histograms have no columns, so it is done here.
         let gone = self.alive.iter().filter(|series| present.binary_search(series).is_err());
         let stale = gone.map(|series| FloatRow { series: *series, t, v: STALE }).collect();
         self.alive = present;
@@ -145,6 +149,8 @@ impl NonFloatSamples {
         let all = std::mem::take(&mut self.exemplars);
         for of_sample in all.chunk_by(|(a, x, _), (b, y, _)| (a, x) == (b, y)) {
             let (series, own, first) = &of_sample[0];
+            // As in Prometheus: an exemplar of a sample that was refused is not stored, and not
+            // counted as late.
             if !store.has_sample(*series, own.unwrap_or(t), first.value) {
                 continue;
             }
@@ -155,6 +161,8 @@ impl NonFloatSamples {
             };
             let begin = rows.len();
             rows.extend(of_sample.iter().map(|(_, _, of)| row(&of.exemplar)));
+            // The store accepts exemplars of a series only in order. Those of one sample come in
+            // the order of the buckets.
             rows[begin..].sort_by(in_order);
             samples.push(begin..rows.len());
         }
@@ -162,6 +170,8 @@ impl NonFloatSamples {
             return 0;
         }
         let late = store.exemplars().add(rows).out_of_order;
+        // A sample counts once, and only if none of its exemplars was accepted: clients repeat old
+        // exemplars at every scrape, which is no fault.
         let is_late = |n: usize| late.binary_search(&n).is_ok();
         samples.into_iter().filter(|sample| sample.clone().all(is_late)).map(|sample| sample.len()).sum()
     }

@@ -86,9 +86,11 @@ impl SeriesCache {
     /// [`SeriesCache::admit`].
     #[inline]
     pub fn find(&mut self, sample: &ExposedSample<'_>) -> Option<CachedSeriesId> {
+        // The parser has compared the bytes already.
         if sample.guessed {
             let id = self.order[self.cursor];
             self.cursor += 1;
+            // The order differs from that of the last scrape, so the new one is being written down.
             if self.new_order.is_some() {
                 self.remember(id);
             }
@@ -102,6 +104,8 @@ impl SeriesCache {
         let order = &self.order;
         let cursor = self.cursor;
         let new_order = self.new_order.get_or_insert_with(|| order[..cursor].to_vec());
+        // A body may name the same series a million times. Its order is worth nothing, and would be
+        // remembered for as long as the target lives.
         if new_order.len() > 2 * self.known.len() + ORDER_SLACK {
             self.orderless = true;
             *new_order = Vec::new();
@@ -115,6 +119,8 @@ impl SeriesCache {
         let id = self.lookup(series)?;
         self.remember(id);
         let position = self.known[id as usize].position as usize;
+        // The body goes on where this series was before: after a line that was inserted or removed,
+        // all following guesses are right again.
         if self.order.get(position) == Some(&id) {
             self.cursor = position + 1;
         }
@@ -136,6 +142,8 @@ impl SeriesCache {
     fn insert(&mut self, series: &[u8], place: SeriesTarget) -> CachedSeriesId {
         let id = self.known.len() as CachedSeriesId;
         let start = self.text.len() as u32;
+        // A vector that doubles would waste up to half of the memory of a cache that hardly grows
+        // after the first scrape.
         reserve_slack(&mut self.text, series.len());
         reserve_slack(&mut self.known, 1);
         self.text.extend_from_slice(series);
@@ -173,11 +181,14 @@ impl SeriesCache {
                 order.shrink_to_fit();
                 self.order = order;
             }
+            // Every line was as expected; the body may have been shorter.
             None => self.order.truncate(self.cursor),
         }
         self.cursor = 0;
         self.orderless = false;
         self.first_new = self.known.len();
+        // Only when more than half of the entries are of series that are gone: the sweep writes the
+        // whole cache anew.
         if self.known.len() > 2 * self.order.len() + SWEEP_SLACK {
             self.evict_gone();
         }
@@ -188,6 +199,8 @@ impl SeriesCache {
         self.new_order = None;
         self.cursor = 0;
         self.orderless = false;
+        // New entries are all at the end, because none is removed in between: cutting the end
+        // undoes the scrape.
         let Some(first) = self.known.get(self.first_new).copied() else { return };
         for id in self.first_new as CachedSeriesId..self.known.len() as CachedSeriesId {
             let hash = xxh3_64(self.bytes(id));
@@ -198,6 +211,7 @@ impl SeriesCache {
         self.text.truncate(first.start as usize);
         self.text.shrink_to_fit();
         self.known.truncate(self.first_new);
+        // A failed body can have been the largest ever; its memory is given back.
         self.known.shrink_to_fit();
         let known = &self.known;
         let text = &self.text;

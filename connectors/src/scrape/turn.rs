@@ -51,6 +51,8 @@ impl Turn {
     pub fn look(&self) -> Result<Look, Interrupted> {
         let now = Instant::now();
         self.interrupted(now)?;
+        // A turn that is over only yields: the scrape goes on with its next turn, unlike after the
+        // two reasons above.
         let over = self.end.is_some_and(|end| now >= end);
         Ok(if over { Look::Yield } else { Look::GoOn })
     }
@@ -61,6 +63,7 @@ impl Turn {
     }
 
     fn interrupted(&self, now: Instant) -> Result<(), Interrupted> {
+        // First, because a scrape that was stopped must not report a timeout.
         if self.stopped.load(Relaxed) {
             return Err(Interrupted::Stopped);
         }

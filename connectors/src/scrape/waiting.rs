@@ -100,9 +100,11 @@ impl Waiting {
         t: Option<TimeMs>,
         what: NativeHistogram,
     ) -> bool {
+        // One histogram per series and scrape, like one float; with timestamps any number.
         if t.is_none() && !self.seen.insert(id) {
             return false;
         }
+        // Two sums, because only what stays after the scrape is paid from the memory of new series.
         let bytes = bytes_of(&what);
         if t.is_none() {
             self.histogram_bytes += bytes;

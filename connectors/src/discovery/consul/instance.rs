@@ -1,4 +1,5 @@
-//! The target of an instance of a service.
+//! Makes the target of an instance of a Consul service: its address, and the labels
+//! `__meta_consul_*` as Prometheus has them.
 
 use crate::discovery::names::{host_port, label_name};
 use crate::discovery::{ADDRESS, DiscoveredTarget};
@@ -54,6 +55,7 @@ fn health(checks: &[Check]) -> &'static str {
             "critical" => 2,
             "warning" => 1,
             "passing" => 0,
+            // What a newer Consul says is not guessed; Prometheus leaves the label empty, too.
             _ => return "",
         };
         worst = worst.max(badness);
@@ -82,6 +84,7 @@ pub(super) fn instance_target(
     set("namespace", &service.namespace);
     set("partition", &service.partition);
     let tags = service.tags.as_deref().unwrap_or_default().join(separator);
+    // A separator at both ends, so that a rule can look for `,tag,`.
     set("tags", &format!("{separator}{tags}{separator}"));
     for (prefix, pairs) in [
         ("metadata", &node.meta),
@@ -92,6 +95,7 @@ pub(super) fn instance_target(
             set(&format!("{prefix}_{}", label_name(name)), value);
         }
     }
+    // A service may be announced at another address than its node, such as that of a container.
     let host = if service.address.is_empty() { &node.address } else { &service.address };
     labels.insert(ADDRESS.to_owned(), host_port(host, service.port));
     labels

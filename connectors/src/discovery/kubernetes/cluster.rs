@@ -1,4 +1,5 @@
-//! What is known of a cluster: its objects by key, and which of them changed.
+//! What is known of a cluster: its objects by key, and which of them changed. [`super::watch`] says
+//! what happened to an object, [`super::groups`] makes targets of those concerned.
 
 use super::objects::{
     EndpointSlice, Endpoints, Ingress, Metadata, Namespace, Node, Owner, Pod, RawEndpointSlice, RawEndpoints,
@@ -37,7 +38,10 @@ impl<T: PartialEq> ObjectStore<T> {
             self.0.insert(key.into(), Entry { generation, object });
             return Some(Change::Added);
         };
+        // Also if it is as before: the list that comes to its end must not take it for gone.
         known.generation = generation;
+        // Most events change a field that no label shows, such as the heartbeat of a node: they
+        // must not make targets anew.
         if known.object == object {
             return None;
         }
@@ -56,6 +60,7 @@ impl<T: PartialEq> ObjectStore<T> {
     /// Removes the objects of a namespace, or of all, that are older than `generation`; their keys.
     fn sweep(&mut self, namespace: Option<&str>, generation: u64) -> Vec<Box<str>> {
         let is_gone = |key: &str, entry: &Entry<T>| {
+            // Each namespace has a list of its own, which says nothing of the objects of others.
             let is_its = namespace.is_none_or(|namespace| namespace_of(key) == namespace);
             is_its && entry.generation < generation
         };
@@ -124,6 +129,7 @@ macro_rules! stores {
             pub(super) fn put(&mut self, raw: RawResource, generation: u64) -> Option<Change> {
                 match raw {
                     $(RawResource::$resource(raw) => {
+                        // Before the object is reduced: what is kept has no name.
                         let key = raw.metadata().key();
                         let kept = raw.keep(&mut self.names);
                         self.$field.put(&key, kept, generation)
@@ -177,6 +183,7 @@ pub(super) struct ChangedObjects {
 impl ChangedObjects {
     /// Adds an object.
     pub(super) fn add(&mut self, resource: Resource, key: &str) {
+        // Once all are concerned, their keys would only take memory.
         if !self.all {
             self.keys[resource as usize].insert(key.into());
         }

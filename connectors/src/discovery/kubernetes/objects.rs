@@ -72,6 +72,7 @@ pub(super) struct Controller {
 impl Metadata {
     /// `namespace/name`, or `name` of an object of the whole cluster.
     pub(super) fn key(&self) -> String {
+        // As in Prometheus, and so that the key begins with its namespace.
         let slash = if self.namespace.is_empty() { "" } else { "/" };
         format!("{}{slash}{}", self.namespace, self.name)
     }
@@ -93,6 +94,7 @@ impl Metadata {
             for (name, value) in pairs.iter().flatten() {
                 let name = label_name(name);
                 to.set(&format!("__meta_kubernetes_{role}_{what}_{name}"), value);
+                // An empty value is as no label; this one lets rules tell them apart.
                 to.set(&format!("__meta_kubernetes_{role}_{what}present_{name}"), "true");
             }
         }
@@ -234,6 +236,7 @@ impl RawPod {
         self.metadata.describe("pod", &mut labels);
         let conditions = self.status.conditions.as_deref().unwrap_or_default();
         let ready = conditions.iter().find(|condition| condition.kind == "Ready");
+        // A pod that has not run yet has no condition; Prometheus calls it unknown, too.
         let ready = ready.map_or("unknown".to_owned(), |condition| condition.status.to_lowercase());
         labels
             .set("__meta_kubernetes_pod_ip", &self.status.pod_ip)
@@ -251,6 +254,7 @@ impl RawPod {
         let of = |containers: Option<Vec<RawContainer>>, statuses: Option<Vec<ContainerStatus>>, is_init| {
             let statuses = statuses.unwrap_or_default();
             let keep = move |container: RawContainer| {
+                // Statuses are in no promised order, so they are found by name.
                 let status = statuses.iter().find(|status| status.name == container.name);
                 Container {
                     id: status.map_or("", |status| &status.container_id).into(),
@@ -336,6 +340,7 @@ impl RawNode {
         let metadata = self.metadata.described("node", names);
         let mut labels = names.build();
         labels.set("__meta_kubernetes_node_provider_id", &self.spec.provider_id);
+        // All of them: clusters add conditions of their own.
         for condition in self.status.conditions.iter().flatten() {
             let kind = label_name(&condition.kind.to_lowercase());
             let name = format!("__meta_kubernetes_node_condition_{kind}");
@@ -414,6 +419,7 @@ impl RawService {
         let labels = self.metadata.described("service", names);
         let mut spec = self.spec;
         let given = self.status.load_balancer.ingress.iter().flatten();
+        // Some clouds give names instead of addresses, which Prometheus leaves out.
         let ips: Vec<&str> = given.map(|one| one.ip.as_str()).filter(|ip| !ip.is_empty()).collect();
         if !ips.is_empty() {
             spec.load_balancer_ip = ips.join(",");
@@ -531,6 +537,7 @@ impl RawEndpointSlice {
         let given = self.metadata.labels.unwrap_or_default();
         EndpointSlice {
             labels,
+            // The name of a slice ends with random characters; only this label says whose it is.
             service: given.get("kubernetes.io/service-name").cloned(),
             address_type: self.address_type,
             endpoints: self.endpoints.unwrap_or_default(),
@@ -641,6 +648,7 @@ pub(super) struct Owner {
 
 impl RawOwner {
     fn keep(self, _: &mut LabelNames) -> Owner {
+        // Nothing else: there can be ten thousand old replica sets.
         Owner { controller: self.metadata.controller() }
     }
 }

@@ -71,6 +71,8 @@ impl WireHistogram {
         for (side, buckets) in [("positive", &self.raw.positive), ("negative", &self.raw.negative)] {
             let need: u64 = buckets.spans.iter().map(|span| u64::from(span.length)).sum();
             let have = if self.raw.float { buckets.counts.len() } else { buckets.deltas.len() };
+            // Spans may claim billions of buckets in a few bytes. Comparing numbers costs nothing;
+            // building what they claim would cost the memory.
             if need != have as u64 && !buckets.too_many {
                 return Err(FamilyError::Bad(format!(
                     "histogram {name:?}: {side} side: spans require {need} buckets, have {have}"
@@ -101,6 +103,7 @@ pub(super) fn read_histogram(message: &[u8], exemplars: bool) -> Fallible<WireHi
         match number {
             1 => raw.count = value.number() as f64,
             2 => raw.sum = value.double(),
+            // Before it is decoded: a bucket takes two bytes in a message and a hundred here.
             3 if h.buckets.len() >= HISTOGRAM_BUCKETS => {
                 return Err(FamilyError::Bad(format!(
                     "a histogram has more than {HISTOGRAM_BUCKETS} buckets"
@@ -125,6 +128,7 @@ pub(super) fn read_histogram(message: &[u8], exemplars: bool) -> Fallible<WireHi
             _ => {}
         }
     }
+    // As in Prometheus: which of the two a histogram is, is only said by which fields are set.
     h.raw.float = h.count_float > 0.0 || h.zero_count_float > 0.0;
     Ok(h)
 }
@@ -136,6 +140,8 @@ pub(super) fn bucket(value: FieldValue<'_>, exemplars: bool) -> Fallible<Option<
     let mut fields = FieldReader::of(message);
     while let Some((number, value)) = fields.next_of(BUCKET)? {
         match number {
+            // A bucket has its count as an integer or as a float. Zero means not set, whichever
+            // comes first.
             1 if bucket.count == 0.0 => bucket.count = value.number() as f64,
             4 if value.double() != 0.0 => bucket.count = value.double(),
             2 => bucket.bound = value.double(),
@@ -192,6 +198,8 @@ pub(super) fn exemplar(value: FieldValue<'_>) -> Fallible<Option<RawExemplar>> {
     let mut fields = FieldReader::of(message);
     while let Some((number, value)) = fields.next_of(EXEMPLAR)? {
         match (number, value) {
+            // More labels than any series has are dropped with the exemplar's sample kept: nobody
+            // misses them, and the scrape goes on.
             (1, FieldValue::Bytes(pair)) if labels.pairs().len() < SERIES_LABELS => {
                 let (name, value) = label(pair)?;
                 labels.set(name, value);
@@ -217,5 +225,7 @@ pub(super) fn timestamp(value: FieldValue<'_>) -> Fallible<TimeMs> {
             _ => {}
         }
     }
+    // A time beyond what milliseconds can hold is the last time, not a time before 1970: it is
+    // refused as too far in the future.
     Ok(seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000))
 }

@@ -74,6 +74,8 @@ impl<'a> TsdbBitReader<'a> {
     /// The next `n` bits as a signed integer: from `-(2^(n-1) - 1)` to `2^(n-1)`.
     pub fn signed(&mut self, n: u32) -> Option<i64> {
         let bits = self.bits(n)?;
+        // Prometheus' form, which is not two's complement: the largest positive number is
+        // `2^(n-1)`, so the same bits mean another number.
         let beyond = n < 64 && n > 0 && bits > 1 << (n - 1);
         Some(if beyond { (bits as i64).wrapping_sub(1 << n) } else { bits as i64 })
     }
@@ -111,6 +113,7 @@ impl TsdbXorDecoder {
         if !bits.bit()? {
             return Some(self.value);
         }
+        // New significant bits; otherwise those of the value before are used again.
         if bits.bit()? {
             self.leading = bits.bits(5)? as u32;
             // 64 does not fit into six bits, so 0, which is impossible, stands for it.

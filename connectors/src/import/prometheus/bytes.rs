@@ -51,6 +51,8 @@ impl<'a> TsdbByteReader<'a> {
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
             let part = u64::from(byte & 0x7F);
+            // The tenth byte has room for one bit. Go reports an overflow here; to drop the bits
+            // would give another number.
             if shift == 63 && part > 1 {
                 return None;
             }

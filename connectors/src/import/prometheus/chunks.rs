@@ -64,16 +64,20 @@ impl ChunkSamples {
     /// wins.
     pub(super) fn finish(&mut self, wanted: impl Fn(TimeMs) -> bool) {
         let mut floats: Vec<(TimeMs, f64)> = self.ts.drain(..).zip(self.vs.drain(..)).collect();
+        // Chunks hold what they were written with: times beyond the block's range, and samples
+        // deleted later.
         floats.retain(|(t, _)| wanted(*t));
         floats.sort_by_key(|(t, _)| *t);
         floats.dedup_by_key(|(t, _)| *t);
         (self.ts, self.vs) = floats.into_iter().unzip();
+        // A series can have only one value at a time; the float was written first.
         self.histograms.retain(|(t, _)| wanted(*t) && self.ts.binary_search(t).is_err());
         self.histograms.sort_by_key(|(t, _)| *t);
         self.histograms.dedup_by_key(|(t, _)| *t);
         let has_sample = |t: &TimeMs| {
             self.ts.binary_search(t).is_ok() || self.histograms.binary_search_by_key(t, |(t, _)| *t).is_ok()
         };
+        // A start timestamp belongs to a sample that is imported.
         self.starts.retain(|(t, _)| has_sample(t));
         self.starts.sort_by_key(|(t, _)| *t);
         self.starts.dedup_by_key(|(t, _)| *t);
@@ -92,12 +96,15 @@ impl TsdbChunks {
         let mut files = Vec::new();
         loop {
             let path = dir.join(format!("{:06}", files.len() + 1));
+            // Files are numbered without gaps, so the first that is missing is the end.
             if !path.is_file() {
                 return Ok(TsdbChunks { dir: dir.to_owned(), files });
             }
             let file = File::open(&path).map_err(io_error(&path))?;
             let mut header = [0; HEADER];
             file.read_exact_at(&mut header, 0).map_err(io_error(&path))?;
+            // Refused as a whole: a later version may put other things at the same offsets, and
+            // checksums would not tell.
             if TsdbByteReader::new(&header).u32() != Some(MAGIC) || header[4] != 1 {
                 return Err(damaged(&path, "offset 0: is no file of chunks, version 1"));
             }
@@ -107,6 +114,7 @@ impl TsdbChunks {
 
     /// Appends the samples of a chunk; `reference` of the index is its file and offset.
     pub fn read(&self, reference: u64, out: &mut ChunkSamples) -> Result<(), ImportError> {
+        // The index packs file and offset into one number.
         let number = (reference >> 32) as usize;
         let offset = reference & 0xFFFF_FFFF;
         let missing = || damaged(&self.dir, format!("has no file {:06}, which the index names", number + 1));
@@ -123,6 +131,7 @@ impl TsdbChunks {
         let mut body = vec![0; 1 + len + 4];
         file.read_exact_at(&mut body, from).map_err(io_error(path))?;
         let (body, crc) = body.split_at(1 + len);
+        // Before anything is decoded: a wrong bit in a chunk makes plausible, wrong numbers.
         if !sealed(body, TsdbByteReader::new(crc).u32()) {
             return Err(bad("the chunk's checksum does not match"));
         }

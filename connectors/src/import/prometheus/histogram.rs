@@ -68,6 +68,8 @@ impl HistogramChunkLayout {
     fn read(bits: &mut TsdbBitReader<'_>, flags: CounterResetFlags) -> Option<HistogramChunkLayout> {
         let zero_threshold = match bits.bits(8)? {
             0 => 0.0,
+            // One byte for the usual thresholds, which are powers of two; anything else follows in
+            // full.
             255 => bits.double()?,
             exponent => 0.5 * 2f64.powi(exponent as i32 - 243),
         };
@@ -115,7 +117,9 @@ fn spans(bits: &mut TsdbBitReader<'_>) -> Option<Vec<BucketSpan>> {
     for _ in 0..count {
         let length = u32::try_from(bits.varbit_unsigned()?).ok()?;
         let offset = moved.checked_add(i32::try_from(bits.varbit()?).ok()?)?;
+        // Before memory is taken: a length of a few bits can claim four billion buckets.
         buckets = buckets.checked_add(length as usize).filter(|n| *n <= IMPORT_BUCKETS)?;
+        // Prometheus writes them to keep positions; they hold nothing.
         if length == 0 {
             moved = offset;
         } else {
@@ -131,6 +135,7 @@ fn bounds(bits: &mut TsdbBitReader<'_>) -> Option<Vec<f64>> {
     let count = bits.varbit_unsigned()?;
     (0..count)
         .map(|_| match bits.varbit_unsigned()? {
+            // A bound that is no multiple of 1/1000.
             0 => bits.double(),
             thousandths => Some((thousandths - 1) as f64 / 1000.0),
         })
@@ -208,6 +213,8 @@ fn whole(
             out.start(t, starts.next(at, t, previous, bits)?);
             continue;
         }
+        // Each sample gets the layout of its chunk; what repeats is shared again when the block is
+        // written.
         let mut h = layout.blank(false, at);
         h.count = total.value as f64;
         h.zero_count = zero.value as f64;
@@ -251,6 +258,7 @@ fn floats(
         };
         let (fixed, buckets) = columns.split_at_mut(3);
         read(fixed)?;
+        // As above: a marker has no buckets in the data, so none may be read.
         if at > 0 && is_stale(fixed[2].value) {
             out.ends(t);
             out.start(t, starts.next(at, t, previous, bits)?);

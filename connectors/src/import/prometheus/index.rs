@@ -49,6 +49,7 @@ impl TsdbIndex {
             return Err(bad(format!("offset {at}: the table of contents' checksum does not match")));
         }
         let mut table = TsdbByteReader::new(table);
+        // No offset may point into or behind the table of contents, whatever the file claims.
         let mut next = || table.u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= at);
         let sections = (next(), next(), next(), next(), next());
         let (Some(symbols), Some(first), Some(label_indices), Some(_), Some(postings)) = sections else {
@@ -67,6 +68,8 @@ impl TsdbIndex {
     ) -> Result<impl Iterator<Item = Result<IndexedSeries, ImportError>> + '_, ImportError> {
         let mut at = self.series.start;
         Ok(std::iter::from_fn(move || {
+            // Series are aligned so that their reference, a multiple of sixteen, fits into four
+            // bytes.
             at = at.next_multiple_of(ALIGNMENT);
             let here = at;
             let body = self.content.get(here..self.series.end).filter(|rest| !rest.is_empty())?;
@@ -82,6 +85,8 @@ impl TsdbIndex {
                 at = here + (body.len() - cursor.left());
                 whole.then(|| self.entry((here / ALIGNMENT) as u64, entry))?
             })();
+            // The length of a damaged entry cannot be trusted, so where the next one begins is not
+            // known: the iteration ends with the error.
             if read.is_none() {
                 at = self.series.end;
             }
@@ -93,6 +98,7 @@ impl TsdbIndex {
     fn entry(&self, reference: u64, entry: &[u8]) -> Option<IndexedSeries> {
         let mut cursor = TsdbByteReader::new(entry);
         let pairs = cursor.size()?;
+        // A count from the file reserves no memory beyond what is usual.
         let mut labels = Vec::with_capacity(pairs.min(64));
         for _ in 0..pairs {
             labels.push((self.symbol(cursor.size()?)?, self.symbol(cursor.size()?)?));
@@ -108,6 +114,7 @@ impl TsdbIndex {
                 cursor.uvarint().map(drop)?
             }
             cursor.uvarint()?;
+            // The first chunk by its reference, the others by the difference to the one before.
             previous = match at {
                 0 => cursor.uvarint()? as i64,
                 _ => previous.wrapping_add(cursor.varint()?),

@@ -72,6 +72,7 @@ pub struct TsdbBlock {
 /// The blocks in Prometheus' data directory `dir`, oldest first. `dir` may also be a single block
 /// or a snapshot.
 pub fn blocks(dir: &Path) -> Result<Vec<TsdbBlock>, ImportError> {
+    // A single block, such as one from a backup.
     if dir.join("meta.json").is_file() {
         return Ok(vec![open(dir)?]);
     }
@@ -86,6 +87,7 @@ pub fn blocks(dir: &Path) -> Result<Vec<TsdbBlock>, ImportError> {
     if found.is_empty() {
         return Err(damaged(dir, "holds no blocks of Prometheus; is this its --storage.tsdb.path?"));
     }
+    // Oldest first, so that an import that is broken off has a history without holes.
     found.sort_by_key(|block: &TsdbBlock| (block.meta.min_time, block.meta.max_time));
     Ok(found)
 }
@@ -132,6 +134,7 @@ pub fn copy(
         }
     });
     let mut series = series.peekable();
+    // A block without series would be an empty directory that every query opens.
     if series.peek().is_none() {
         return Ok(None);
     }
@@ -142,6 +145,7 @@ pub fn copy(
         (Some(error), _) => Err(error),
         (None, written) => {
             let meta = written?;
+            // All samples were deleted or out of range. What was written is removed again.
             if any {
                 Ok(Some(meta))
             } else {

@@ -35,12 +35,15 @@ impl StartBits {
         previous: TimeMs,
         bits: &mut TsdbBitReader<'_>,
     ) -> Option<TimeMs> {
+        // As the distance from the sample's own time, which is a small number.
         if at == 0 && self.begins_with_one {
             self.start = t.wrapping_sub(bits.varint()?);
         }
         if self.first_change > 0 && at >= self.first_change {
             let moved = bits.varbit()?;
             self.before = if at == self.first_change { moved } else { self.before.wrapping_add(moved) };
+            // Relative to the sample before: a counter that restarted between two samples then
+            // costs few bits.
             self.start = previous.wrapping_sub(self.before);
         }
         Some(self.start)

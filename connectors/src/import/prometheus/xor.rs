@@ -20,11 +20,14 @@ pub fn read(data: &[u8], out: &mut ChunkSamples) -> Option<()> {
                 column.value
             }
             1 => {
+                // Unsigned: the second sample is never before the first.
                 delta = i64::try_from(bits.uvarint()?).ok()?;
                 t = t.checked_add(delta)?;
                 column.next(&mut bits)?
             }
             _ => {
+                // The widths of Prometheus' writer, by the number of leading ones; Gorilla's paper
+                // has others.
                 let width = [0, 14, 17, 20, 64][bits.ones(4)? as usize];
                 delta = delta.wrapping_add(bits.signed(width)?);
                 t = t.checked_add(delta)?;

@@ -66,6 +66,8 @@ pub fn read(data: &[u8], out: &mut ChunkSamples) -> Option<()> {
             0 => {
                 t = bits.varint()?;
                 let v = bits.double()?;
+                // A marker does not become the value that the next one is compared with: the writer
+                // leaves it out of the chain, too.
                 if v.to_bits() != STALE.to_bits() {
                     column.value = v;
                 }
@@ -77,6 +79,8 @@ pub fn read(data: &[u8], out: &mut ChunkSamples) -> Option<()> {
                 column.next(&mut bits)?
             }
             _ => {
+                // One prefix for time and value together, because most often both are as expected
+                // and one bit says so.
                 let prefix = bits.ones(5)?;
                 let width = [0, 0, 13, 20, 64, 0][prefix as usize];
                 delta = delta.wrapping_add(two_complement(&mut bits, width)?);
