@@ -26,13 +26,15 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) {
         "connectors",
         "cluster",
         // Targets of spans and of the lines that say what was decided.
+        "alertmanager",
+        "discovery",
         "live",
         "query",
+        "remote",
         "scrape",
         "wal",
         "web",
         "maintenance",
-        "alertmanager",
     ];
     let directives: Vec<String> = ours.iter().map(|name| format!("{name}={level}")).collect();
     let filter = EnvFilter::new(format!("{libraries},{}", directives.join(",")));

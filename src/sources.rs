@@ -74,7 +74,7 @@ impl services::TargetList for ScrapeTargetAdapter {
         let rules: Vec<RelabelConfig> = rules::yaml::parse("rules", rules).map_err(|e| e.to_string())?;
         // Checked first as a whole: the parser alone does not see, for instance, a `hashmod`
         // without modulus.
-        Relabeler::new(&rules)?;
+        Relabeler::new(&rules).map_err(|e| e.to_string())?;
         Ok(relabel_steps(&rules, labels).into_iter().map(relabel_step).collect())
     }
 

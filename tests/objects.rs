@@ -131,7 +131,7 @@ fn what_cannot_be_meant_is_refused() {
         ("url: s3://bucket, ca_file: /does/not/exist", "/does/not/exist"),
     ] {
         let error = RemoteObjects::open(&config(text), std::iter::empty()).err().expect(text);
-        assert!(error.contains(why), "{text}: {error}");
+        assert!(error.to_string().contains(why), "{text}: {error}");
     }
     assert!(serde_saphyr::from_str::<ObjectStoreConfig>("{url: s3://bucket, bucket: x}").is_err());
     let shown = format!("{:?}", config("url: s3://bucket, access_key_id: x, secret_access_key: hunter2"));

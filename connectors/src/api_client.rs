@@ -1,12 +1,150 @@
-//! Asks web APIs: requests with a timeout, answers up to a limit, JSON, numbered pages.
+//! Asks web APIs, for discovery and for the credentials of clouds: requests with a timeout, answers
+//! up to a limit, JSON, numbered pages.
+//!
+//! Every request can fail in the same few ways, and what helps differs: to wait, to change the
+//! configuration, to raise a limit, to report that an API has changed. So [`ApiError`] has a kind
+//! for each.
 
+use crate::config::secret::CredentialError;
 use crate::http_client::{HttpClient, SendError, error_chain};
-use crate::limits::{DISCOVERY_ANSWER_BYTES, DISCOVERY_PAGES, QUOTE_BYTES};
+use crate::limits::{DISCOVERY_ANSWER_BYTES, DISCOVERY_PAGES, QUOTE_BYTES, TARGET_FILE_BYTES};
+use crate::xml::XmlError;
 use reqwest::header::{ACCEPT, HeaderMap};
 use reqwest::{Method, Request, RequestBuilder, StatusCode};
 use serde_json::Value;
 use std::time::Duration;
 use url::Url;
+
+/// Why an API did not give what was asked of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// The server cannot be reached, or does not answer in time. The same request may succeed
+    /// later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The server answered with a status that is not one of success.
+    #[error("{text}")]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// The code of the error in the answer, such as `ExpiredToken`; empty if it has none.
+        code: String,
+        /// The status and the beginning of the answer, in the words of Prometheus' mechanism.
+        text: String,
+    },
+    /// The answer came and is not what this API answers.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    /// The answer is larger than this server reads.
+    #[error(transparent)]
+    Limit(#[from] AnswerLimit),
+    /// There are no credentials, or they cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// The request cannot be made from the configuration: a bad URL, header or password file.
+    #[error("{0}")]
+    Request(String),
+    /// One of the above, and what was being done.
+    #[error("{doing}: {error}")]
+    Doing {
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        error: Box<ApiError>,
+    },
+}
+
+/// In what an answer differs from what its API answers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// It is not JSON, or not JSON of the expected form.
+    #[error("the answer is not JSON: {0}")]
+    Json(String),
+    /// It is not XML.
+    #[error(transparent)]
+    Xml(#[from] XmlError),
+    /// A part of it is not a list.
+    #[error("{0} of the answer is not a list")]
+    NotAList(String),
+    /// A part of it is missing.
+    #[error("{0}")]
+    Missing(&'static str),
+    /// It says something that cannot be used; the text names it.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+/// A limit that an answer reached.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerLimit {
+    /// The bytes of one answer.
+    #[error("an answer is larger than {} MiB", DISCOVERY_ANSWER_BYTES >> 20)]
+    Bytes,
+    /// The bytes of a list of targets.
+    #[error("the list is larger than {} MiB", TARGET_FILE_BYTES >> 20)]
+    ListBytes,
+    /// The pages of one list.
+    #[error("the list has more than {DISCOVERY_PAGES} pages")]
+    Pages,
+}
+
+impl From<XmlError> for ApiError {
+    fn from(error: XmlError) -> ApiError {
+        AnswerError::from(error).into()
+    }
+}
+
+/// What can be done about an [`ApiError`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ApiRemedy {
+    /// The same request later.
+    Wait,
+    /// Somebody has to change a configuration, credentials, rights, or this program.
+    Act,
+}
+
+impl ApiError {
+    /// The same error, with what was being done before its text.
+    #[must_use]
+    pub fn doing(self, doing: impl Into<String>) -> ApiError {
+        ApiError::Doing { doing: doing.into(), error: Box::new(self) }
+    }
+
+    /// An answer that says something unexpected.
+    pub fn unexpected(text: impl Into<String>) -> ApiError {
+        AnswerError::Unexpected(text.into()).into()
+    }
+
+    /// The error without what was being done.
+    pub fn root(&self) -> &ApiError {
+        match self {
+            ApiError::Doing { error, .. } => error.root(),
+            other => other,
+        }
+    }
+
+    /// The code of an error that the server answered; empty if there is none.
+    pub fn code(&self) -> &str {
+        match self.root() {
+            ApiError::Status { code, .. } => code,
+            _ => "",
+        }
+    }
+
+    /// What can be done.
+    pub fn remedy(&self) -> ApiRemedy {
+        match self.root() {
+            ApiError::Unavailable(_) => ApiRemedy::Wait,
+            // 429 and 5xx: the server has too much to do, or a fault that others mend.
+            ApiError::Status { status, .. }
+                if status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS =>
+            {
+                ApiRemedy::Wait
+            }
+            _ => ApiRemedy::Act,
+        }
+    }
+}
 
 /// Makes requests to an API, with a timeout and up to the limits of this crate.
 #[derive(Clone)]
@@ -22,14 +160,15 @@ impl ApiClient {
     }
 
     /// A request, with the credentials of the block.
-    pub fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, String> {
-        let url = Url::parse(url).map_err(|e| format!("parse URL of the API: {e}"))?;
-        Ok(self.client.request(method, url)?.timeout(self.timeout))
+    pub fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, ApiError> {
+        let url = Url::parse(url).map_err(|e| ApiError::Request(format!("parse URL of the API: {e}")))?;
+        Ok(self.client.request(method, url).map_err(ApiError::Request)?.timeout(self.timeout))
     }
 
     /// Sends a request; its answer may have any status.
-    pub async fn send(&self, request: RequestBuilder) -> Result<ApiAnswer, String> {
-        let failed = |e: SendError| error_chain(&e.without_url());
+    pub async fn send(&self, request: RequestBuilder) -> Result<ApiAnswer, ApiError> {
+        // The URL may hold a password, so the error is shown without it.
+        let failed = |e: SendError| ApiError::Unavailable(error_chain(&e.without_url()));
         let mut response = self.client.send(request).await.map_err(failed)?;
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
@@ -37,7 +176,7 @@ impl ApiClient {
         while let Some(chunk) = response.chunk().await.map_err(SendError::from).map_err(failed)? {
             body.extend_from_slice(&chunk);
             if body.len() > DISCOVERY_ANSWER_BYTES {
-                return Err(format!("an answer is larger than {} MiB", DISCOVERY_ANSWER_BYTES >> 20));
+                return Err(AnswerLimit::Bytes.into());
             }
         }
         Ok(ApiAnswer { status, headers, body })
@@ -47,22 +186,22 @@ impl ApiClient {
     pub async fn send_changed(
         &self,
         request: RequestBuilder,
-        change: impl FnOnce(&mut Request) -> Result<(), String>,
-    ) -> Result<ApiAnswer, String> {
+        change: impl FnOnce(&mut Request) -> Result<(), ApiError>,
+    ) -> Result<ApiAnswer, ApiError> {
         let (client, request) = request.build_split();
-        let mut request = request.map_err(|e| error_chain(&e.without_url()))?;
+        let mut request = request.map_err(|e| ApiError::Request(error_chain(&e.without_url())))?;
         change(&mut request)?;
         self.send(RequestBuilder::from_parts(client, request)).await
     }
 
     /// The JSON that a `GET` answers with a status of success.
-    pub async fn get(&self, url: &str) -> Result<Value, String> {
+    pub async fn get(&self, url: &str) -> Result<Value, ApiError> {
         self.json(self.request(Method::GET, url)?.header(ACCEPT, "application/json")).await
     }
 
     /// The JSON that a request answers with a status of success.
-    pub async fn json(&self, request: RequestBuilder) -> Result<Value, String> {
-        self.send(request).await?.success()?.json()
+    pub async fn json(&self, request: RequestBuilder) -> Result<Value, ApiError> {
+        Ok(self.send(request).await?.success()?.json()?)
     }
 }
 
@@ -78,16 +217,22 @@ pub struct ApiAnswer {
 
 impl ApiAnswer {
     /// The answer, if its status is one of success.
-    pub fn success(self) -> Result<ApiAnswer, String> {
+    pub fn success(self) -> Result<ApiAnswer, ApiError> {
         if self.status.is_success() {
             return Ok(self);
         }
-        Err(format!("server returned HTTP status {}: {}", self.status, self.quote()))
+        Err(self.refused(format!("server returned HTTP status {}: {}", self.status, self.quote())))
+    }
+
+    /// The error of an answer whose status is not the expected one; `text` says which it is, in the
+    /// words of Prometheus' mechanism.
+    pub fn refused(&self, text: String) -> ApiError {
+        ApiError::Status { status: self.status, code: String::new(), text }
     }
 
     /// The JSON of the body.
-    pub fn json(&self) -> Result<Value, String> {
-        serde_json::from_slice(&self.body).map_err(|e| format!("the answer is not JSON: {e}"))
+    pub fn json(&self) -> Result<Value, AnswerError> {
+        serde_json::from_slice(&self.body).map_err(|e| AnswerError::Json(e.to_string()))
     }
 
     /// The body as text.
@@ -113,10 +258,10 @@ pub struct Pages(usize);
 
 impl Pages {
     /// One more page; fails when there are too many.
-    pub fn count(&mut self) -> Result<(), String> {
+    pub fn count(&mut self) -> Result<(), AnswerLimit> {
         self.0 += 1;
         if self.0 > DISCOVERY_PAGES {
-            return Err(format!("the list has more than {DISCOVERY_PAGES} pages"));
+            return Err(AnswerLimit::Pages);
         }
         Ok(())
     }

@@ -2,9 +2,9 @@
 //! environment, a web identity, shared files, the container's or the machine's metadata; and roles
 //! that are assumed with them.
 
-use crate::api_client::{ApiAnswer, ApiClient, form};
+use crate::api_client::{ApiAnswer, ApiClient, ApiError, form};
 use crate::aws_signature::{AwsCredentials, AwsScope, sign};
-use crate::config::secret::{Secret, read_credential};
+use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::limits::AWS_KEY_SPARE_SECONDS;
 use crate::xml::Element;
 use chrono::{DateTime, Utc};
@@ -71,16 +71,16 @@ impl AwsSession {
     }
 
     /// The region: the configured one, or that of the environment, of a shared file, of the machine.
-    pub async fn region(&mut self) -> Result<String, String> {
+    pub async fn region(&mut self) -> Result<String, ApiError> {
         if let Some(region) = &self.region {
             return Ok(region.clone());
         }
-        let region = self.find_region().await.map_err(|e| format!("could not determine AWS region: {e}"))?;
+        let region = self.find_region().await.map_err(|e| e.doing("could not determine AWS region"))?;
         self.region = Some(region.clone());
         Ok(region)
     }
 
-    async fn find_region(&self) -> Result<String, String> {
+    async fn find_region(&self) -> Result<String, ApiError> {
         if !self.settings.region.is_empty() {
             return Ok(self.settings.region.clone());
         }
@@ -89,18 +89,21 @@ impl AwsSession {
             return Ok(region);
         }
         let name = self.variable("AWS_PROFILE").unwrap_or_else(|| "default".to_owned());
+        // The files of a user come before the machine, so that a developer can work on a machine of
+        // another region.
         if let Some(region) = self.profile(&name).remove("region") {
             return Ok(region);
         }
         let path = "/latest/dynamic/instance-identity/document";
-        let document = self.metadata(path).await.and_then(|answer| answer.json());
-        let document = document.map_err(|e| format!("failed to get region from IMDS: {e}"))?;
+        let document = self.metadata(path).await.and_then(|answer| Ok(answer.json()?));
+        let document = document.map_err(|e| e.doing("failed to get region from IMDS"))?;
         let region = document["region"].as_str().filter(|region| !region.is_empty());
-        region.map(str::to_owned).ok_or_else(|| "region not found in AWS config or IMDS".to_owned())
+        let missing = || CredentialError::Missing("region not found in AWS config or IMDS".to_owned());
+        Ok(region.map(str::to_owned).ok_or_else(missing)?)
     }
 
     /// Keys that are good for a while.
-    pub async fn credentials(&mut self) -> Result<AwsCredentials, String> {
+    pub async fn credentials(&mut self) -> Result<AwsCredentials, ApiError> {
         let soon = SystemTime::now() + Duration::from_secs(AWS_KEY_SPARE_SECONDS);
         let is_good = |keys: &&AwsCredentials| keys.expires.is_none_or(|expires| expires > soon);
         if let Some(keys) = self.credentials.as_ref().filter(is_good) {
@@ -117,7 +120,7 @@ impl AwsSession {
     }
 
     /// The keys before a role is assumed.
-    async fn own_keys(&self, region: &str) -> Result<AwsCredentials, String> {
+    async fn own_keys(&self, region: &str) -> Result<AwsCredentials, ApiError> {
         let settings = &self.settings;
         if !settings.access_key.is_empty() && !settings.secret_key.expose().is_empty() {
             return Ok(AwsCredentials {
@@ -126,25 +129,32 @@ impl AwsSession {
                 ..AwsCredentials::default()
             });
         }
+        // A profile that was named must have keys: to go on to others would be to act as somebody
+        // else.
         if !settings.profile.is_empty() {
             let found = self.profile_keys(&settings.profile, region).await?;
-            return found.ok_or_else(|| format!("profile {:?} has no keys", settings.profile));
+            let missing = || CredentialError::Missing(format!("profile {:?} has no keys", settings.profile));
+            return Ok(found.ok_or_else(missing)?);
         }
         if let Some(keys) = self.environment_keys() {
             return Ok(keys);
         }
+        // As EKS sets it for pods with a service account.
         if let Some(file) = self.variable("AWS_WEB_IDENTITY_TOKEN_FILE") {
-            let role = self.variable("AWS_ROLE_ARN").ok_or("AWS_ROLE_ARN is not set")?;
+            let role = self.variable("AWS_ROLE_ARN");
+            let role = role.ok_or_else(|| CredentialError::Variable("AWS_ROLE_ARN".to_owned()))?;
             return self.web_identity(&file, &role, region).await;
         }
         let name = self.variable("AWS_PROFILE").unwrap_or_else(|| "default".to_owned());
         if let Some(keys) = self.profile_keys(&name, region).await? {
             return Ok(keys);
         }
+        // Before the machine: on ECS a task has a role of its own, and that of the machine may do
+        // more or less.
         if let Some(keys) = self.container_keys().await? {
             return Ok(keys);
         }
-        self.machine_keys().await.map_err(|e| format!("no AWS credentials found; of the machine: {e}"))
+        self.machine_keys().await.map_err(|e| e.doing("no AWS credentials found; of the machine"))
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -168,6 +178,7 @@ impl AwsSession {
         };
         let mut profile = Section::new();
         let config = path("AWS_CONFIG_FILE", "config");
+        // The file `config` names sections `profile x`, except for `default`.
         for section in [name.to_owned(), format!("profile {name}")] {
             profile.extend(section_of(&config, &section));
         }
@@ -176,10 +187,11 @@ impl AwsSession {
     }
 
     /// The keys of a profile, and of the roles that it and its sources name.
-    async fn profile_keys(&self, name: &str, region: &str) -> Result<Option<AwsCredentials>, String> {
+    async fn profile_keys(&self, name: &str, region: &str) -> Result<Option<AwsCredentials>, ApiError> {
         let mut roles = Vec::new();
         let mut name = name.to_owned();
         let mut keys = None;
+        // Sources may form a circle.
         for _ in 0..PROFILE_CHAIN {
             let profile = self.profile(&name);
             let value = |key: &str| profile.get(key).filter(|value| !value.is_empty()).cloned();
@@ -193,7 +205,8 @@ impl AwsSession {
             let Some(role) = value("role_arn") else {
                 let unsupported = ["credential_process", "sso_session", "sso_start_url"];
                 if let Some(key) = unsupported.iter().find(|key| own.is_none() && value(key).is_some()) {
-                    return Err(format!("{key} of profile {name:?} is not supported by this build"));
+                    let text = format!("{key} of profile {name:?} is not supported by this build");
+                    return Err(CredentialError::Unsupported(text).into());
                 }
                 keys = own;
                 break;
@@ -202,6 +215,8 @@ impl AwsSession {
                 keys = Some(self.web_identity(&file, &role, region).await?);
                 break;
             }
+            // Assumed after the loop and from the last to the first, for each needs the keys of its
+            // source.
             roles.push((role, value("external_id").unwrap_or_default()));
             if let Some(source) = value("credential_source") {
                 keys = Some(self.source_keys(&source).await?);
@@ -222,22 +237,27 @@ impl AwsSession {
         Ok(Some(keys))
     }
 
-    async fn source_keys(&self, source: &str) -> Result<AwsCredentials, String> {
-        let missing = || format!("credential_source {source:?} has no keys");
-        match source {
-            "Environment" => self.environment_keys().ok_or_else(missing),
-            "EcsContainer" => self.container_keys().await?.ok_or_else(missing),
-            "Ec2InstanceMetadata" => self.machine_keys().await,
-            _ => Err(format!("unknown credential_source {source:?}")),
-        }
+    async fn source_keys(&self, source: &str) -> Result<AwsCredentials, ApiError> {
+        let keys = match source {
+            "Environment" => self.environment_keys(),
+            "EcsContainer" => self.container_keys().await?,
+            "Ec2InstanceMetadata" => Some(self.machine_keys().await?),
+            _ => {
+                let text = format!("unknown credential_source {source:?}");
+                return Err(CredentialError::Unsupported(text).into());
+            }
+        };
+        let missing = || CredentialError::Missing(format!("credential_source {source:?} has no keys"));
+        Ok(keys.ok_or_else(missing)?)
     }
 
-    async fn container_keys(&self) -> Result<Option<AwsCredentials>, String> {
+    async fn container_keys(&self) -> Result<Option<AwsCredentials>, ApiError> {
         let relative = self.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
         let relative = relative.map(|path| format!("{CONTAINER}{path}"));
         let Some(url) = relative.or_else(|| self.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI")) else {
             return Ok(None);
         };
+        // The token is a file that EKS renews, so it is read for each request.
         let mut request = self.api.request(Method::GET, &url)?;
         let file = self.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
         let token = match file {
@@ -248,27 +268,32 @@ impl AwsSession {
             request = request.header(AUTHORIZATION, token);
         }
         let answer = self.api.send(request).await?.success()?.json()?;
-        metadata_keys(&answer).map(Some)
+        Ok(Some(metadata_keys(&answer)?))
     }
 
-    async fn machine_keys(&self) -> Result<AwsCredentials, String> {
+    async fn machine_keys(&self) -> Result<AwsCredentials, ApiError> {
         let base = "/latest/meta-data/iam/security-credentials/";
         let roles = self.metadata(base).await?.text();
-        let role = roles.lines().next().filter(|role| !role.is_empty()).ok_or("the machine has no role")?;
+        // A machine has one role at most.
+        let role = roles.lines().next().filter(|role| !role.is_empty());
+        let role = role.ok_or_else(|| CredentialError::Missing("the machine has no role".to_owned()))?;
         let answer = self.metadata(&format!("{base}{role}")).await?.json()?;
-        metadata_keys(&answer)
+        Ok(metadata_keys(&answer)?)
     }
 
     /// The answer of the machine's metadata to a path: with a token, and without one where the
     /// service does not know tokens.
-    async fn metadata(&self, path: &str) -> Result<ApiAnswer, String> {
+    async fn metadata(&self, path: &str) -> Result<ApiAnswer, ApiError> {
         if self.variable("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
         {
-            return Err("access disabled to EC2 IMDS by AWS_EC2_METADATA_DISABLED".into());
+            let text = "access disabled to EC2 IMDS by AWS_EC2_METADATA_DISABLED";
+            return Err(CredentialError::Missing(text.to_owned()).into());
         }
         let base = self.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
         let base = base.map_or_else(|| METADATA.to_owned(), |base| base.trim_end_matches('/').to_owned());
         let token = self.api.request(Method::PUT, &format!("{base}/latest/api/token"))?;
+        // Version 2 of the service gives tokens; machines can be set up to answer nothing without
+        // one.
         let token = self.api.send(token.header("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")).await?;
         let mut request = self.api.request(Method::GET, &format!("{base}{path}"))?;
         let knows_none = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED]
@@ -279,7 +304,7 @@ impl AwsSession {
         self.api.send(request).await?.success()
     }
 
-    async fn web_identity(&self, file: &str, role: &str, region: &str) -> Result<AwsCredentials, String> {
+    async fn web_identity(&self, file: &str, role: &str, region: &str) -> Result<AwsCredentials, ApiError> {
         let token = read_credential(file)?;
         let session = self.variable("AWS_ROLE_SESSION_NAME").unwrap_or_else(session_name);
         let fields = [
@@ -289,6 +314,7 @@ impl AwsSession {
             ("RoleSessionName", &session),
             ("WebIdentityToken", &token),
         ];
+        // Not signed: the token is the proof.
         self.sts("AssumeRoleWithWebIdentity", &fields, region, None).await
     }
 
@@ -298,13 +324,14 @@ impl AwsSession {
         external_id: &str,
         region: &str,
         keys: &AwsCredentials,
-    ) -> Result<AwsCredentials, String> {
+    ) -> Result<AwsCredentials, ApiError> {
         let session = session_name();
         let mut fields = vec![
             ("Action", "AssumeRole"),
             ("Version", STS_VERSION),
             ("RoleArn", role),
             ("RoleSessionName", &session),
+            // The shortest that AWS allows: keys that leak are of little use.
             ("DurationSeconds", "900"),
         ];
         if !external_id.is_empty() {
@@ -320,20 +347,22 @@ impl AwsSession {
         fields: &[(&str, &str)],
         region: &str,
         keys: Option<&AwsCredentials>,
-    ) -> Result<AwsCredentials, String> {
+    ) -> Result<AwsCredentials, ApiError> {
         let url = format!("https://{}/", host("sts", region));
         let request = self.api.request(Method::POST, &url)?;
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         let request = request.body(form(fields.iter().copied()));
         let scope = AwsScope { region, service: "sts" };
         let answer = self.api.send_changed(request, |request| match keys {
-            Some(keys) => sign(request, scope, keys, SystemTime::now()),
+            Some(keys) => Ok(sign(request, scope, keys, SystemTime::now())?),
             None => Ok(()),
         });
         let answer = answer.await?;
         if !answer.status.is_success() {
-            let error = Element::parse(&answer.text()).map(|root| root.text("Error.Code"));
-            return Err(format!("{action}: HTTP status {} {}", answer.status, error.unwrap_or_default()));
+            let code = Element::parse(&answer.text()).map(|root| root.text("Error.Code"));
+            let code = code.unwrap_or_default();
+            let text = format!("{action}: HTTP status {} {code}", answer.status);
+            return Err(ApiError::Status { status: answer.status, code, text });
         }
         let root = Element::parse(&answer.text())?;
         let value = |name: &str| root.text(&format!("{action}Result.Credentials.{name}"));
@@ -343,12 +372,17 @@ impl AwsSession {
             session_token: Some(Secret::new(value("SessionToken"))),
             expires: time(&value("Expiration")),
         };
-        if keys.access_key.is_empty() { Err(format!("{action} answered no keys")) } else { Ok(keys) }
+        // An answer of another form must not become a request that is signed with nothing.
+        if keys.access_key.is_empty() {
+            return Err(ApiError::unexpected(format!("{action} answered no keys")));
+        }
+        Ok(keys)
     }
 }
 
 /// The host of a service in a region.
 pub(crate) fn host(service: &str, region: &str) -> String {
+    // The regions of China have a domain of their own.
     let end = if region.starts_with("cn-") { ".cn" } else { "" };
     format!("{service}.{region}.amazonaws.com{end}")
 }
@@ -363,10 +397,10 @@ fn time(text: &str) -> Option<SystemTime> {
 }
 
 /// The keys that metadata of a machine or a container answers.
-fn metadata_keys(answer: &Value) -> Result<AwsCredentials, String> {
+fn metadata_keys(answer: &Value) -> Result<AwsCredentials, CredentialError> {
     let value = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     if value("AccessKeyId").is_empty() {
-        return Err("the metadata has no keys".into());
+        return Err(CredentialError::Missing("the metadata has no keys".to_owned()));
     }
     Ok(AwsCredentials {
         access_key: value("AccessKeyId"),
@@ -378,6 +412,7 @@ fn metadata_keys(answer: &Value) -> Result<AwsCredentials, String> {
 
 /// The keys of a section of a shared file; none if the file or the section is missing.
 fn section_of(path: &str, section: &str) -> Section {
+    // Missing files are the usual case.
     let Ok(text) = read_credential(path) else { return Section::new() };
     let mut found = Section::new();
     let mut is_inside = false;

@@ -1,6 +1,7 @@
 //! Signature version 4 of AWS: signs a request with an access key, for one region and one service.
 
-use crate::config::secret::Secret;
+use crate::api_client::ApiError;
+use crate::config::secret::{CredentialError, Secret};
 use chrono::{DateTime, Utc};
 use reqwest::Request;
 use reqwest::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
@@ -21,6 +22,26 @@ pub struct AwsCredentials {
     pub session_token: Option<Secret>,
     /// When the key ends; `None`: it does not.
     pub expires: Option<SystemTime>,
+}
+
+/// Why a request cannot be signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// Its body is a stream, of which the hash is not known: a fault of the caller.
+    #[error("the body of a signed request must be in memory")]
+    StreamedBody,
+    /// The credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+}
+
+impl From<SignError> for ApiError {
+    fn from(error: SignError) -> ApiError {
+        match error {
+            SignError::StreamedBody => ApiError::Request(error.to_string()),
+            SignError::Credentials(error) => error.into(),
+        }
+    }
 }
 
 /// Where a signature is valid.
@@ -47,11 +68,11 @@ pub fn sign(
     scope: AwsScope<'_>,
     credentials: &AwsCredentials,
     now: SystemTime,
-) -> Result<(), String> {
+) -> Result<(), SignError> {
     let time = DateTime::<Utc>::from(now).format("%Y%m%dT%H%M%SZ").to_string();
     let body = match request.body() {
         None => &[][..],
-        Some(body) => body.as_bytes().ok_or("the body of a signed request must be in memory")?,
+        Some(body) => body.as_bytes().ok_or(SignError::StreamedBody)?,
     };
     let body_hash = hex(digest::digest(&digest::SHA256, body).as_ref());
     for old in [AUTHORIZATION, DATE, TOKEN, CONTENT] {
@@ -59,6 +80,7 @@ pub fn sign(
     }
     request.headers_mut().insert(DATE, header(&time)?);
     if let Some(token) = &credentials.session_token {
+        // The token is signed with the others, so it is inserted before they are read.
         let mut value = header(token.expose())?;
         value.set_sensitive(true);
         request.headers_mut().insert(TOKEN, value);
@@ -72,6 +94,7 @@ pub fn sign(
     let scope = format!("{day}/{region}/{service}/aws4_request");
     let text = format!("{ALGORITHM}\n{time}\n{scope}\n{canonical_hash}");
     let mut key = format!("AWS4{}", credentials.secret_key.expose()).into_bytes();
+    // The key is good for one day, region and service only; that is the point of the chain.
     for part in [day, region, service, "aws4_request"] {
         key = mac(&key, part);
     }
@@ -91,6 +114,7 @@ fn signed_headers(request: &Request) -> BTreeMap<String, String> {
     for (name, value) in request.headers() {
         if is_signed(name.as_str()) {
             let text = String::from_utf8_lossy(value.as_bytes());
+            // AWS joins runs of blanks before it compares, as a proxy may.
             let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
             let values = signed.entry(name.as_str().to_owned()).or_default();
             if !values.is_empty() {
@@ -128,6 +152,7 @@ fn canonical_request(
     let url = request.url();
     let mut query: Vec<(String, String)> =
         url.query_pairs().map(|(name, value)| (encode(&name, ""), encode(&value, ""))).collect();
+    // By name and then by value, both encoded: the order on the wire does not matter.
     query.sort();
     let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
     // The path is encoded in the URL, and once more here: all services but S3 do so.
@@ -166,8 +191,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn header(text: &str) -> Result<HeaderValue, String> {
-    HeaderValue::from_str(text).map_err(|_| "credentials hold characters no header may".to_owned())
+fn header(text: &str) -> Result<HeaderValue, SignError> {
+    let error = CredentialError::NoHeader("credentials hold characters no header may");
+    HeaderValue::from_str(text).map_err(|_| SignError::Credentials(error))
 }
 
 #[cfg(test)]

@@ -427,7 +427,10 @@ fn file_or(
     file: &Option<ConfigPath>,
     other: impl FnOnce() -> Result<String, String>,
 ) -> Result<String, String> {
-    file.as_deref().map_or_else(other, read_credential)
+    match file.as_deref() {
+        Some(path) => Ok(read_credential(path)?),
+        None => other(),
+    }
 }
 
 fn header_name(name: &str) -> Result<HeaderName, String> {

@@ -1,6 +1,7 @@
 //! RSA signatures and the tokens (JWT) that are made with them, by which a program shows an API that
 //! it has a private key.
 
+use crate::config::secret::CredentialError;
 use crate::http_client::base64;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair};
@@ -42,30 +43,31 @@ impl RsaHash {
 
 impl RsaKey {
     /// Reads a key in PEM, of PKCS #1 or #8. Keys with a passphrase are refused.
-    pub(crate) fn from_pem(pem: &str) -> Result<RsaKey, String> {
+    pub(crate) fn from_pem(pem: &str) -> Result<RsaKey, CredentialError> {
+        let malformed = |form| CredentialError::Malformed { what: "the private key".to_owned(), form };
         if pem.contains("ENCRYPTED") {
-            return Err("keys with a passphrase are not supported by this build".into());
+            let text = "keys with a passphrase are not supported by this build";
+            return Err(CredentialError::Unsupported(text.to_owned()));
         }
-        let key =
-            PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| "the private key is not in PEM")?;
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| malformed("in PEM"))?;
         let pair = match &key {
             PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
             PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
-            _ => return Err("the private key is not an RSA key".into()),
+            _ => return Err(malformed("an RSA key")),
         };
-        pair.map(RsaKey).map_err(|e| format!("the private key is not usable: {e}"))
+        pair.map(RsaKey).map_err(|e| CredentialError::Key(format!("is not usable: {e}")))
     }
 
     /// The signature of a message.
-    pub(crate) fn sign(&self, hash: RsaHash, message: &[u8]) -> Result<Vec<u8>, String> {
+    pub(crate) fn sign(&self, hash: RsaHash, message: &[u8]) -> Result<Vec<u8>, CredentialError> {
         let mut signature = vec![0; self.0.public().modulus_len()];
         let signed = self.0.sign(hash.encoding(), &SystemRandom::new(), message, &mut signature);
-        signed.map_err(|_| "the private key cannot sign".to_owned())?;
+        signed.map_err(|_| CredentialError::Key("cannot sign".to_owned()))?;
         Ok(signature)
     }
 
     /// A token with these claims; `kid` names the key.
-    pub(crate) fn token(&self, hash: RsaHash, kid: &str, claims: &Value) -> Result<String, String> {
+    pub(crate) fn token(&self, hash: RsaHash, kid: &str, claims: &Value) -> Result<String, CredentialError> {
         let mut header = serde_json::json!({"alg": hash.name(), "typ": "JWT"});
         if !kid.is_empty() {
             header["kid"] = kid.into();

@@ -4,6 +4,7 @@
 //! rule as configured; [`Relabeler`] is the validated list of rules with compiled patterns.
 //! Patterns have RE2 syntax and are anchored.
 
+use crate::config::error::BlockError;
 use crate::config::schema::plain_values;
 use crate::config_block;
 use crate::limits::{RELABEL_LABELS, SERIES_BYTES};
@@ -118,31 +119,32 @@ const DEFAULT_SEPARATOR: &str = ";";
 const DEFAULT_REPLACEMENT: &str = "$1";
 
 impl RelabelConfig {
-    fn validate(&self) -> Result<(), String> {
+    fn validate(&self) -> Result<(), InvalidRule> {
         use RelabelAction::*;
         let action = self.action.as_str();
         if self.action == HashMod && self.modulus == 0 {
-            return Err("relabel configuration for hashmod requires non-zero modulus".into());
+            return Err(InvalidRule::NoModulus);
         }
         let needs_target =
             matches!(self.action, Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual);
+        // An empty name would be a label without one, which no series may have.
         if needs_target && self.target_label.is_empty() {
-            return Err(format!("relabel configuration for {action} action requires 'target_label' value"));
+            return Err(InvalidRule::NoTarget { action });
         }
         self.validate_names()?;
         // A key with its default value counts as missing, because Prometheus writes out all keys.
         let has_separator = self.separator.as_ref().is_some_and(|separator| separator != DEFAULT_SEPARATOR);
         let replacement = self.replacement.as_deref().unwrap_or(DEFAULT_REPLACEMENT);
         let has_replacement = replacement != DEFAULT_REPLACEMENT;
+        // A key without an effect is an error and no warning, as in Prometheus: the user believes
+        // that it does something.
         if matches!(self.action, Lowercase | Uppercase | KeepEqual | DropEqual) && has_replacement {
-            return Err(format!("'replacement' can not be set for {action} action"));
+            return Err(InvalidRule::HasReplacement { action });
         }
         let has_regex = self.regex.as_ref().is_some_and(|regex| regex != DEFAULT_REGEX);
         let other_keys = has_regex || self.modulus != 0 || has_separator;
         if matches!(self.action, KeepEqual | DropEqual) && other_keys {
-            return Err(format!(
-                "{action} action requires only 'source_labels' and `target_label`, and no other fields"
-            ));
+            return Err(InvalidRule::MoreThanLabels { action });
         }
         let more_than_regex = !self.source_labels.is_empty()
             || !self.target_label.is_empty()
@@ -150,13 +152,13 @@ impl RelabelConfig {
             || has_separator
             || has_replacement;
         if matches!(self.action, LabelDrop | LabelKeep) && more_than_regex {
-            return Err(format!("{action} action requires only 'regex', and no other fields"));
+            return Err(InvalidRule::MoreThanRegex { action });
         }
         Ok(())
     }
 
     /// Checks that the labels that the rule writes have valid names.
-    fn validate_names(&self) -> Result<(), String> {
+    fn validate_names(&self) -> Result<(), InvalidRule> {
         use RelabelAction::*;
         let action = self.action.as_str();
         let target = &self.target_label;
@@ -166,13 +168,65 @@ impl RelabelConfig {
             _ => true,
         };
         if !fits {
-            return Err(format!("{target:?} is invalid 'target_label' for {action} action"));
+            return Err(InvalidRule::BadName { key: "target_label", name: target.clone(), action });
         }
         let replacement = self.replacement.as_deref().unwrap_or(DEFAULT_REPLACEMENT);
         if self.action == LabelMap && !self.names.has_template(replacement) {
-            return Err(format!("{replacement:?} is invalid 'replacement' for {action} action"));
+            let name = replacement.to_owned();
+            return Err(InvalidRule::BadName { key: "replacement", name, action });
         }
         Ok(())
+    }
+}
+
+/// Why a rule cannot be used. The texts are those of Prometheus; `action` is that of the rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRule {
+    /// `hashmod` has no modulus.
+    #[error("relabel configuration for hashmod requires non-zero modulus")]
+    NoModulus,
+    /// The action writes a label and none is named.
+    #[error("relabel configuration for {action} action requires 'target_label' value")]
+    NoTarget {
+        /// The action.
+        action: &'static str,
+    },
+    /// A label may not have this name under the naming scheme of the job.
+    #[error("{name:?} is invalid '{key}' for {action} action")]
+    BadName {
+        /// The key that has the name.
+        key: &'static str,
+        /// The name, or the template of one.
+        name: String,
+        /// The action.
+        action: &'static str,
+    },
+    /// The action writes its own value.
+    #[error("'replacement' can not be set for {action} action")]
+    HasReplacement {
+        /// The action.
+        action: &'static str,
+    },
+    /// The action compares labels only.
+    #[error("{action} action requires only 'source_labels' and `target_label`, and no other fields")]
+    MoreThanLabels {
+        /// The action.
+        action: &'static str,
+    },
+    /// The action looks at names of labels only.
+    #[error("{action} action requires only 'regex', and no other fields")]
+    MoreThanRegex {
+        /// The action.
+        action: &'static str,
+    },
+    /// The pattern is no regular expression.
+    #[error("{0}")]
+    Regex(String),
+}
+
+impl From<InvalidRule> for BlockError {
+    fn from(error: InvalidRule) -> BlockError {
+        BlockError::new(error.to_string())
     }
 }
 
@@ -198,8 +252,8 @@ pub struct Relabeler {
 }
 
 impl Relabeler {
-    /// Validates and compiles `configs`; the error describes the first problem.
-    pub fn new(configs: &[RelabelConfig]) -> Result<Relabeler, String> {
+    /// Validates and compiles `configs`; the error is that of the first rule that has one.
+    pub fn new(configs: &[RelabelConfig]) -> Result<Relabeler, InvalidRule> {
         configs.iter().map(RelabelRule::new).collect::<Result<_, _>>().map(|rules| Relabeler { rules })
     }
 
@@ -213,7 +267,10 @@ impl Relabeler {
     #[must_use]
     pub fn apply(&self, labels: &mut LabelsBuilder) -> bool {
         self.apply_while(labels, || true).unwrap_or_else(|error| {
-            tracing::error!(%error, "labels are dropped");
+            tracing::error!(
+                target: "scrape", %error,
+                "relabeling drops a label set that is too large; correct the rules"
+            );
             false
         })
     }
@@ -227,6 +284,8 @@ impl Relabeler {
     ) -> Result<bool, RelabelError> {
         let mut joined = String::new();
         for rule in &self.rules {
+            // Between rules and not inside one: a rule is bounded by the size of its input, a list
+            // of rules is not.
             if !goes_on() {
                 return Err(RelabelError::Interrupted);
             }
@@ -299,7 +358,7 @@ pub enum RelabelError {
 }
 
 impl RelabelRule {
-    fn new(config: &RelabelConfig) -> Result<RelabelRule, String> {
+    fn new(config: &RelabelConfig) -> Result<RelabelRule, InvalidRule> {
         config.validate()?;
         let pattern = config.regex.as_deref().unwrap_or(DEFAULT_REGEX);
         let replacement = config.replacement.clone().unwrap_or_else(|| DEFAULT_REPLACEMENT.to_owned());
@@ -312,7 +371,7 @@ impl RelabelRule {
             source_labels: config.source_labels.clone(),
             separator: config.separator.clone().unwrap_or_else(|| DEFAULT_SEPARATOR.to_owned()),
             target_label: config.target_label.clone(),
-            regex: AnchoredRegex::new(pattern).map_err(|e| e.to_string())?,
+            regex: AnchoredRegex::new(pattern).map_err(|e| InvalidRule::Regex(e.to_string()))?,
             modulus: config.modulus,
             replacement,
             names: config.names,
@@ -332,6 +391,7 @@ impl RelabelRule {
         match self.action {
             RelabelAction::Drop => return Ok(!self.regex.is_match(joined)),
             RelabelAction::Keep => return Ok(self.regex.is_match(joined)),
+            // No pattern: the values are compared as they are.
             RelabelAction::DropEqual => return Ok(labels.get(&self.target_label) != joined),
             RelabelAction::KeepEqual => return Ok(labels.get(&self.target_label) == joined),
             RelabelAction::Replace => self.replace(labels, joined)?,
@@ -343,6 +403,8 @@ impl RelabelRule {
             }
             RelabelAction::HashMod => {
                 let digest = Md5::digest(joined.as_bytes());
+                // The last eight bytes of MD5, as in Prometheus. Any other hash would send targets
+                // to other shards than its servers do.
                 let hash = digest[8..].iter().fold(0u64, |h, b| h << 8 | u64::from(*b));
                 labels.set(&self.target_label, (hash % self.modulus).to_string());
             }
@@ -350,6 +412,8 @@ impl RelabelRule {
             RelabelAction::LabelDrop => self.retain(labels, |hit| !hit),
             RelabelAction::LabelKeep => self.retain(labels, |hit| hit),
         }
+        // After each rule: one that writes its source three times, ten times in a row, makes
+        // gigabytes of a short label.
         let bytes: usize = labels.pairs().iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > SERIES_BYTES || labels.pairs().len() > RELABEL_LABELS {
             return Err(RelabelError::TooLarge);
@@ -358,12 +422,16 @@ impl RelabelRule {
     }
 
     fn replace(&self, labels: &mut LabelsBuilder, joined: &str) -> Result<(), RelabelError> {
+        // Most rules that set a label set a constant; the pattern `(.*)` matches anything.
         if self.constant {
             labels.set(&self.target_label, &self.replacement);
             return Ok(());
         }
+        // No match leaves the label as it is; only a match with an empty result removes it.
         let Some(captures) = self.regex.inner().captures(joined) else { return Ok(()) };
         let target = expand_within(&self.target_label, &captures)?;
+        // The name was a template, so it could not be checked before. Prometheus leaves the label
+        // out, too.
         if !self.names.has_label(&target) {
             return Ok(());
         }
@@ -383,6 +451,7 @@ impl RelabelRule {
                 copies.push((expand_within(&self.replacement, &captures)?, value.clone()));
             }
         }
+        // After all names were matched: a copy must not be copied again by the same rule.
         for (name, value) in copies.into_iter().filter(|(n, _)| !n.is_empty()) {
             labels.set(name, value);
         }
@@ -398,6 +467,8 @@ impl RelabelRule {
 fn expand_within(template: &str, captures: &Captures<'_>) -> Result<String, RelabelError> {
     let references = template.bytes().filter(|byte| *byte == b'$').count();
     let longest = captures.get(0).map_or(0, |whole| whole.len());
+    // Before the text is built, by what it could become at most; the exact size is checked after
+    // the rule.
     if references.saturating_mul(longest) > EXPANSIONS * SERIES_BYTES {
         return Err(RelabelError::TooLarge);
     }

@@ -45,7 +45,9 @@ impl Niced {
 impl Drop for Niced {
     /// The last owner may be an async task, which must not wait for threads.
     fn drop(&mut self) {
-        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

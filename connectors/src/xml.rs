@@ -5,6 +5,23 @@ use crate::limits::XML_DEPTH;
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
+/// Why a text is not a document that can be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum XmlError {
+    /// It is not XML.
+    #[error("the answer is not XML: {0}")]
+    Syntax(String),
+    /// Elements are in one another more than [`XML_DEPTH`] deep.
+    #[error("the answer is nested deeper than {XML_DEPTH} elements")]
+    TooDeep,
+    /// It refers to an entity that only a document type could define; those are not read.
+    #[error("the answer has an unknown entity")]
+    UnknownEntity,
+    /// It ends too early, or there is more after its end.
+    #[error("the answer is not a whole XML document")]
+    NotWhole,
+}
+
 /// An element: its name without a prefix, its text, and the elements in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Element {
@@ -18,15 +35,15 @@ pub(crate) struct Element {
 
 impl Element {
     /// The root element of a document.
-    pub(crate) fn parse(document: &str) -> Result<Element, String> {
+    pub(crate) fn parse(document: &str) -> Result<Element, XmlError> {
         let mut reader = Reader::from_str(document);
         let mut open = vec![Element::default()];
         loop {
-            let event = reader.read_event().map_err(|e| format!("the answer is not XML: {e}"))?;
+            let event = reader.read_event().map_err(|e| XmlError::Syntax(e.to_string()))?;
             match event {
                 Event::Start(start) => {
                     if open.len() > XML_DEPTH {
-                        return Err(format!("the answer is nested deeper than {XML_DEPTH} elements"));
+                        return Err(XmlError::TooDeep);
                     }
                     open.push(Element::named(start.local_name().as_ref()));
                 }
@@ -44,7 +61,7 @@ impl Element {
                     let character = reference.resolve_char_ref().ok().flatten();
                     match character.or_else(|| named_character(&reference)) {
                         Some(character) => last(&mut open).text.push(character),
-                        None => return Err("the answer has an unknown entity".into()),
+                        None => return Err(XmlError::UnknownEntity),
                     }
                 }
                 Event::Eof => break,
@@ -52,7 +69,7 @@ impl Element {
             }
         }
         let root = open.pop().filter(|_| open.is_empty()).and_then(|mut all| all.children.pop());
-        root.ok_or_else(|| "the answer is not a whole XML document".to_owned())
+        root.ok_or(XmlError::NotWhole)
     }
 
     fn named(name: &[u8]) -> Element {
@@ -113,6 +130,6 @@ mod tests {
             Element::parse(text).unwrap_err();
         }
         let deep = format!("{}{}", "<a>".repeat(XML_DEPTH + 2), "</a>".repeat(XML_DEPTH + 2));
-        assert!(Element::parse(&deep).unwrap_err().contains("nested deeper"));
+        assert!(Element::parse(&deep).unwrap_err().to_string().contains("nested deeper"));
     }
 }

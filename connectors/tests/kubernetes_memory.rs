@@ -5,7 +5,7 @@
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use connectors::discovery::{DiscoveryConfigs, DiscoveryContext, DiscoverySet};
+use connectors::discovery::{DiscoveryConfigs, DiscoveryContext, DiscoverySet, DiscoveryUser};
 use connectors::http_client::Peers;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -98,7 +98,12 @@ async fn ten_thousand_pods_need_little_memory() {
         ..DiscoveryConfigs::default()
     };
     let metrics = Metrics::default();
-    let context = DiscoveryContext { peers: &Peers::default(), metrics: &metrics, pool: "job" };
+    let context = DiscoveryContext {
+        peers: &Peers::default(),
+        metrics: &metrics,
+        pool: "job",
+        user: DiscoveryUser::Scrape,
+    };
     drop(config.http_configs()[0].client().unwrap());
     peak();
     let before = peak();

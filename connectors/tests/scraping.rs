@@ -303,3 +303,26 @@ async fn a_target_whose_url_is_none_is_there_and_down() {
         "{accept}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_starts_a_discovery_again_that_could_not_be_started() {
+    let bench = Bench::new("a 1\n", false).await;
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    let marathon = format!(
+        "marathon_sd_configs: [{{servers: ['http://127.0.0.1:1'], auth_token_file: '{}'}}]",
+        token.display()
+    );
+    let has_failed = |bench: &Bench, number: usize| {
+        let line = format!("prometheus_sd_failed_configs{{name=\"scrape\"}} {number}\n");
+        bench.registry.render().contains(&line)
+    };
+    assert!(has_failed(&bench, 0));
+    bench.apply(&marathon);
+    bench.until("a failure", |bench| has_failed(bench, 1)).await;
+    std::fs::write(&token, "t").unwrap();
+    bench.apply(&marathon);
+    bench.until("a start", |bench| has_failed(bench, 0)).await;
+    bench.until("the other targets are still scraped", |bench| bench.last("a") == Some(1.0)).await;
+    bench.manager.shutdown();
+}

@@ -145,7 +145,7 @@ impl Loader {
             let place = config.referenced;
             let fault = |what: String, fix: &str| ConfigError::at(file, place, what, fix);
             let job = ScrapeJob::new(config.value, &self.config.global)
-                .map_err(|e| fault(e, "correct this scrape config"))?;
+                .map_err(|e| fault(e.to_string(), "correct this scrape config"))?;
             let name = job.name().to_owned();
             let here = format!("{file}:{}", place.line());
             // Over all files: the job's name is the key of its pool.

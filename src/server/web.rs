@@ -5,7 +5,10 @@ use crate::control::{ApiControl, ServerController};
 use crate::flags::Feature;
 use crate::{machine, sources, writes};
 use api::{ApiServices, ApiSettings, AppState, StartupGate};
+use connectors::discovery::DiscoveryConfigs;
 use promql::PromqlLanguage;
+use rules::template::template_functions;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Server {
@@ -71,6 +74,8 @@ impl Server {
             subscription_buffers: flags.subscription_buffers(),
             data_directory: Some(self.storage.dir.clone()),
             body_memory: flags.max_body_memory(),
+            discovery: discovery_mechanisms(),
+            template_functions: template_functions(),
             execution: self.context.execution,
         })
     }
@@ -112,4 +117,9 @@ impl Server {
 /// The pattern of `--web.cors.origin` cannot be compiled.
 fn bad_origin(error: impl std::fmt::Display) -> ServerError {
     ServerError::Flag { flag: "--web.cors.origin", reason: error.to_string() }
+}
+
+/// The discovery mechanisms of Prometheus, with whether this server has them.
+fn discovery_mechanisms() -> BTreeMap<String, bool> {
+    DiscoveryConfigs::mechanisms().into_iter().map(|(name, has)| (name.to_owned(), has)).collect()
 }

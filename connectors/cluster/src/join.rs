@@ -65,6 +65,8 @@ pub(crate) fn join(setup: &ClusterConfig) -> Result<JoinedPeers, ClusterError> {
     let started = Instant::now();
     let mut last_log = None::<Instant>;
     loop {
+        // First: a process that was restarted meanwhile has to be connected again, and its old
+        // connection looks alive until it is read.
         attempt.forget_dead();
         attempt.accept(&listener)?;
         attempt.dial()?;
@@ -86,6 +88,8 @@ pub(crate) fn join(setup: &ClusterConfig) -> Result<JoinedPeers, ClusterError> {
         std::thread::sleep(RETRY_INTERVAL);
     }
     let joined = attempt.into_joined(listener);
+    // Connected is not enough: a process that gives up now must not leave the others running
+    // without it.
     agree(setup, &joined, setup.patience.saturating_sub(started.elapsed()).max(HELLO_TIME))?;
     tracing::info!(process = setup.process, processes = setup.addresses.len(), "the cluster is complete");
     Ok(joined)
@@ -131,7 +135,10 @@ impl JoinAttempt<'_> {
                     return Err(ClusterError::UnexpectedProcess { from, process: hello.process });
                 }
                 Ok((hello, stream)) => self.keep(hello, stream)?,
-                Err(error) => tracing::warn!(%from, %error, "a connection that is not from this cluster"),
+                Err(error) => tracing::warn!(
+                    %from, %error,
+                    "refused a connection that is not from this cluster; check who connects to the cluster's port"
+                ),
             }
         }
         Ok(())
@@ -141,6 +148,8 @@ impl JoinAttempt<'_> {
     fn answer_handshake(&self, mut stream: TcpStream) -> Result<(Handshake, TcpStream), ConnectionError> {
         prepare(&stream)?;
         let hello = Handshake::receive(&mut stream)?;
+        // Questions come only from processes that are complete; this one belongs to an older
+        // cluster at the same address.
         if !matches!(hello.purpose, ConnectionPurpose::Link | ConnectionPurpose::Pulse) {
             return Err(ConnectionError::Early);
         }
@@ -150,6 +159,8 @@ impl JoinAttempt<'_> {
 
     /// Tries to connect to the missing processes with lower numbers.
     fn dial(&mut self) -> Result<(), ClusterError> {
+        // Each pair is connected by the higher number, so that two processes do not connect to each
+        // other twice.
         for process in 0..self.setup.process {
             for purpose in [ConnectionPurpose::Link, ConnectionPurpose::Pulse] {
                 let other = &self.others[process];
@@ -163,6 +174,7 @@ impl JoinAttempt<'_> {
                         return Err(ClusterError::OtherProcess { peer, process: hello.process });
                     }
                     Ok((hello, stream)) => self.keep(hello, stream)?,
+                    // Most often it has not started yet. The reason is shown if it never comes.
                     Err(error) => {
                         self.others[process].trouble = Some(error.to_string());
                         break;
@@ -191,11 +203,14 @@ impl JoinAttempt<'_> {
     /// old connections are dropped.
     fn keep(&mut self, hello: Handshake, stream: TcpStream) -> Result<(), ClusterError> {
         let differences = self.hello(hello.purpose).differences(&hello);
+        // An error and no warning: with different numbers of shards or grids, two processes would
+        // compute different answers and neither would be wrong.
         if !differences.is_empty() {
             let peer = self.setup.name(hello.process);
             return Err(ClusterError::Mismatch { peer, differences });
         }
         let other = &mut self.others[hello.process];
+        // It has restarted: its other connection is that of a process which no longer exists.
         if other.incarnation != hello.incarnation {
             *other = PeerProgress { incarnation: hello.incarnation, ..PeerProgress::default() };
         }

@@ -70,6 +70,8 @@ impl PeerListener {
 impl PeerServer {
     fn receive(self: Arc<PeerServer>, listener: &TcpListener) {
         loop {
+            // Before the connection is accepted: what is too much waits in the backlog of the
+            // kernel and costs no thread.
             let permit = self.permits.take();
             let Ok((stream, from)) = listener.accept() else {
                 std::thread::sleep(PAUSE);
@@ -77,14 +79,21 @@ impl PeerServer {
             };
             let server = self.clone();
             let serve = move || {
+                // Questions of others are queries; the ticks of this process come first.
                 nice();
                 if let Err(error) = server.serve(stream) {
-                    tracing::warn!(%from, %error, "a connection that is not from this cluster");
+                    tracing::warn!(
+                        %from, %error,
+                        "refused a connection that is not from this cluster; check who connects to the cluster's port"
+                    );
                 }
                 drop(permit);
             };
             if let Err(error) = spawn("cluster:answer".to_owned(), serve) {
-                tracing::error!(%error, "cannot start a thread");
+                tracing::error!(
+                    %error,
+                    "cannot start a thread for another process, whose query fails; raise the limit of threads"
+                );
             }
         }
     }
@@ -93,6 +102,8 @@ impl PeerServer {
     fn serve(&self, mut stream: TcpStream) -> Result<(), ConnectionError> {
         stream.set_read_timeout(Some(HELLO_TIME))?;
         let hello = Handshake::receive(&mut stream)?;
+        // Anybody who reaches the port may connect; only a process that joined this cluster is
+        // answered.
         if self.incarnations.get(hello.process) != Some(&hello.incarnation) {
             return Err(ConnectionError::NotJoined(hello.process));
         }
@@ -117,7 +128,7 @@ impl PeerServer {
         });
         wire.end();
         if let Err(error) = answered {
-            tracing::debug!(from = wire.name, %error, "a question of another process has no answer");
+            tracing::debug!(from = wire.name, %error, "cannot answer the question of another process");
         }
         Ok(())
     }
@@ -148,6 +159,7 @@ fn listen(mut stream: TcpStream, sender: &SyncSender<Vec<u8>>, caller_gone: &Ato
             return;
         }
     }
+    // The connection ended while the answer was computed: nobody wants it any more.
     caller_gone.store(true, Relaxed);
 }
 

@@ -1,6 +1,7 @@
 //! The `alerting` block of the configuration: the Alertmanagers, and relabelling of alerts.
 
 use crate::config::block::ConfigKeys;
+use crate::config::error::BlockError;
 use crate::config::schema::Refused;
 use crate::config::units::ConfigDuration;
 use crate::config::unsupported::SigV4;
@@ -73,10 +74,10 @@ impl AlertingConfig {
         }
     }
 
-    /// Checks everything that can be checked without running. The error is the text of the first
-    /// problem.
-    pub fn validate(&self) -> Result<(), String> {
-        Relabeler::new(&self.alert_relabel_configs).map_err(|e| format!("alert_relabel_configs: {e}"))?;
+    /// Checks everything that can be checked without running. The error is the first problem.
+    pub fn validate(&self) -> Result<(), BlockError> {
+        Relabeler::new(&self.alert_relabel_configs)
+            .map_err(|e| BlockError::from(e).within("alert_relabel_configs"))?;
         self.alertmanagers.iter().try_for_each(AlertmanagerConfig::check)
     }
 
@@ -87,19 +88,22 @@ impl AlertingConfig {
 }
 
 impl AlertmanagerConfig {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), BlockError> {
         let keys = &self.keys;
+        // Version 1 was removed from Alertmanager; to accept it would send alerts to a path that
+        // answers 404.
         if keys.api_version != "v2" {
-            return Err(format!(
-                "expected Alertmanager api version to be one of [v2] but got {}",
-                keys.api_version
-            ));
+            let text =
+                format!("expected Alertmanager api version to be one of [v2] but got {}", keys.api_version);
+            return Err(BlockError::new(text));
         }
         if let Some(key) = keys.refused() {
-            return Err(format!("alertmanagers: {key} is not supported by this build"));
+            let text = format!("alertmanagers: {key} is not supported by this build");
+            return Err(BlockError::new(text));
         }
         if !is_http_scheme(&keys.scheme) {
-            return Err(format!("alertmanagers: scheme {:?} is neither http nor https", keys.scheme));
+            let text = format!("alertmanagers: scheme {:?} is neither http nor https", keys.scheme);
+            return Err(BlockError::new(text));
         }
         if keys.timeout.0 <= 0 {
             return Err("alertmanagers: timeout must be greater than 0".into());
@@ -126,11 +130,21 @@ impl AlertmanagerConfig {
         for (name, value) in discovered {
             labels.set(name, value);
         }
+        // Without an address there is nobody to send to; such an Alertmanager is shown as dropped.
         if !relabel.apply(&mut labels) || labels.get(ADDRESS).is_empty() {
             return None;
         }
         let text = format!("{}://{}{}", labels.get(SCHEME), labels.get(ADDRESS), labels.get(PATH));
-        Url::parse(&text).inspect_err(|error| tracing::error!(%text, %error, "bad Alertmanager URL")).ok()
+        match Url::parse(&text) {
+            Ok(url) => Some(url),
+            Err(error) => {
+                tracing::error!(
+                    target: "alertmanager", url = text, %error,
+                    "a discovered Alertmanager has no valid URL and gets no alerts; check its labels and relabel_configs"
+                );
+                None
+            }
+        }
     }
 }
 
@@ -158,7 +172,7 @@ mod tests {
             None
         );
         let old: AlertingConfig = serde_saphyr::from_str("alertmanagers: [{api_version: v1}]").unwrap();
-        assert!(old.validate().unwrap_err().contains("one of [v2] but got v1"));
+        assert!(old.validate().unwrap_err().to_string().contains("one of [v2] but got v1"));
         assert!(serde_saphyr::from_str::<AlertingConfig>("alertmanagers: [{pathprefix: x}]").is_err());
     }
 }

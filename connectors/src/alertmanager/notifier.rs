@@ -7,7 +7,8 @@
 use super::api_v2::{AlertmanagerAlert, QueuedAlert};
 use super::config::{AlertingConfig, AlertmanagerConfig};
 use super::send_queue::SendQueue;
-use crate::discovery::{DiscoveryContext, DiscoverySet};
+use crate::config::error::BlockError;
+use crate::discovery::{DiscoveryContext, DiscoverySet, DiscoveryUser, failed_configs};
 use crate::http_client::{HttpClient, Peers};
 use crate::limits;
 use crate::relabel::Relabeler;
@@ -73,6 +74,7 @@ impl Notifier {
     pub fn new(registry: &Metrics, mut limits: QueueLimits) -> Notifier {
         let help = "Alertmanagers discovered and active.";
         let discovered = registry.gauge("prometheus_notifications_alertmanagers_discovered", help, &[]);
+        failed_configs(registry, DiscoveryUser::Notify);
         let usual = QueueLimits::default();
         limits.capacity = if limits.capacity == 0 { usual.capacity } else { limits.capacity };
         limits.batch = if limits.batch == 0 { usual.batch } else { limits.batch };
@@ -97,14 +99,17 @@ impl Notifier {
         &self,
         config: &AlertingConfig,
         external_labels: &BTreeMap<String, String>,
-    ) -> Result<(), String> {
+    ) -> Result<(), BlockError> {
         config.validate()?;
         let clients: Vec<HttpClient> =
+            // All clients first: an error must leave the running configuration as it is.
             config.alertmanagers.iter().map(|a| a.http.client()).collect::<Result<_, _>>()?;
         let relabel = Relabeler::new(&config.alert_relabel_configs)?;
         let mut state = self.state.lock();
         let mut old = std::mem::take(&mut state.sets);
         for (entry, client) in config.alertmanagers.iter().zip(clients) {
+            // By content and not by place in the list: an entry that moved keeps the alerts that
+            // wait in its queues.
             let running = match old.iter().position(|running| running.set.config == *entry) {
                 Some(at) => old.swap_remove(at),
                 None => self.start(entry.clone(), client.with_peers(&self.peers))?,
@@ -116,10 +121,15 @@ impl Notifier {
         Ok(())
     }
 
-    fn start(&self, config: AlertmanagerConfig, client: HttpClient) -> Result<RunningSet, String> {
+    fn start(&self, config: AlertmanagerConfig, client: HttpClient) -> Result<RunningSet, BlockError> {
         let relabel = Relabeler::new(&config.keys.alert_relabel_configs)?;
         let targets = Relabeler::new(&config.keys.relabel_configs)?;
-        let context = DiscoveryContext { peers: &self.peers, metrics: &self.registry, pool: "alertmanagers" };
+        let context = DiscoveryContext {
+            peers: &self.peers,
+            metrics: &self.registry,
+            pool: "alertmanagers",
+            user: DiscoveryUser::Notify,
+        };
         let mut discovery = DiscoverySet::start(&config.discovery, &context);
         let set = Arc::new(AlertmanagerSet {
             config,
@@ -157,12 +167,15 @@ impl Notifier {
         for running in &state.sets {
             let set = &running.set;
             let relabelled = |alert: &QueuedAlert| finish(alert.clone(), &BTreeMap::new(), &set.relabel);
+            // Without rules of its own the set shares the alerts; each has them behind an `Arc`.
             let own: Vec<QueuedAlert> = if set.relabel.is_empty() {
                 alerts.clone()
             } else {
                 alerts.iter().filter_map(relabelled).collect()
             };
-            set.queues.lock().values().for_each(|(queue, _)| queue.push(own.iter().cloned()));
+            for (queue, _) in set.queues.lock().values() {
+                queue.push(own.iter().cloned());
+            }
         }
     }
 
@@ -194,6 +207,8 @@ impl Notifier {
     pub async fn drain(&self, deadline: Duration) -> bool {
         let idle = async {
             while !self.is_idle() {
+                // Polled, because it happens once in the life of a server and a notice from every
+                // queue would cost each delivery.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -228,6 +243,7 @@ impl SetFollower {
         for target in &found {
             match config.url(target, &self.targets) {
                 Some(url) => urls.push(url),
+                // The page shows what the rules dropped, so its URL is made without them.
                 None => dropped.extend(config.url(target, &Relabeler::default())),
             }
         }
@@ -246,6 +262,8 @@ impl AlertmanagerSet {
         let before = old.len() as i64;
         for url in urls {
             let key = url.to_string();
+            // A queue belongs to a URL: an Alertmanager that is found again under the same one
+            // keeps what waits for it.
             let entry = old.remove(&key).unwrap_or_else(|| {
                 let queue =
                     SendQueue::new(url, client.clone(), self.config.keys.timeout.std(), limits, registry);
@@ -285,6 +303,8 @@ fn finish(
     }
     let mut labels = outgoing.alert.labels.to_builder();
     for (name, value) in external {
+        // As in Prometheus the alert's own labels win: a rule that sets `cluster` means another one
+        // than the server's.
         if labels.get(name).is_empty() {
             labels.set(name, value);
         }
@@ -294,5 +314,6 @@ fn finish(
     }
     let labels: Labels = labels.build();
     let alert = Arc::new(AlertmanagerAlert { labels, ..AlertmanagerAlert::clone(&outgoing.alert) });
+    // Alertmanager identifies an alert by its labels; without any it would refuse the whole batch.
     (!alert.labels.is_empty()).then_some(QueuedAlert { alert, ..outgoing })
 }

@@ -9,6 +9,7 @@ use super::notifier::QueueLimits;
 use crate::http_client::{HttpClient, error_chain};
 use crate::limits;
 use parking_lot::Mutex;
+use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +26,42 @@ pub struct QueueMetrics {
     dropped: Arc<Counter>,
     length: Arc<Gauge>,
     latency: Arc<MetricHistogram>,
+}
+
+/// Why a batch of alerts was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum DeliveryError {
+    /// The alerts cannot be written as JSON.
+    #[error("{0}")]
+    Content(String),
+    /// A file with a password cannot be read; it is read again for the next attempt.
+    #[error("{0}")]
+    Credentials(String),
+    /// The Alertmanager cannot be reached, or does not answer in time.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It answered with a status that is not one of success.
+    #[error("bad response status {status}: {answer}")]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// The beginning of the answer.
+        answer: String,
+    },
+}
+
+impl DeliveryError {
+    /// Whether the same alerts may be accepted later.
+    fn may_pass(&self) -> bool {
+        match self {
+            DeliveryError::Content(_) => false,
+            DeliveryError::Credentials(_) | DeliveryError::Unavailable(_) => true,
+            // Any other status refuses these alerts, and would refuse them again.
+            DeliveryError::Status { status, .. } => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
+        }
+    }
 }
 
 /// The bucket bounds of the send latency, seconds.
@@ -93,13 +130,18 @@ impl SendQueue {
     pub fn push(&self, alerts: impl IntoIterator<Item = QueuedAlert>) {
         let mut waiting = self.waiting.lock();
         waiting.extend(alerts);
+        // The oldest go: a firing alert is sent again by its rule, and of two states of one alert
+        // the later is true.
         let excess = waiting.len().saturating_sub(self.limits.capacity);
         waiting.drain(..excess);
         self.metrics.length.set(waiting.len() as f64);
         drop(waiting);
         if excess > 0 {
             self.metrics.dropped.add(excess as u64);
-            tracing::error!(alertmanager = %self.url, dropped = excess, "alert queue is full");
+            tracing::error!(
+                target: "alertmanager", alertmanager = %self.url, dropped = excess,
+                "the alert queue is full: the oldest alerts are dropped; the Alertmanager is too slow or away"
+            );
         }
         self.news.notify_one();
     }
@@ -120,14 +162,21 @@ impl SendQueue {
             }
             match self.deliver(&batch).await {
                 Ok(()) => {
-                    batch.iter().filter_map(|outgoing| outgoing.taken.as_ref()).for_each(|taken| taken())
+                    for taken in batch.iter().filter_map(|outgoing| outgoing.taken.as_ref()) {
+                        taken();
+                    }
                 }
                 Err(error) => {
                     self.metrics.errors.add(batch.len() as u64);
                     self.metrics.dropped.add(batch.len() as u64);
-                    tracing::error!(alertmanager = %self.url, alerts = batch.len(), %error, "alerts not delivered");
+                    tracing::error!(
+                        target: "alertmanager", alertmanager = %self.url, alerts = batch.len(), %error,
+                        "alerts were not delivered and are dropped; firing ones are sent again by their rules"
+                    );
                 }
             }
+            // Also when they were not delivered, as in Prometheus, where `sent` counts attempts and
+            // `errors` those that failed.
             self.metrics.sent.add(batch.len() as u64);
         }
     }
@@ -142,10 +191,10 @@ impl SendQueue {
         batch
     }
 
-    async fn deliver(&self, batch: &[QueuedAlert]) -> Result<(), String> {
+    async fn deliver(&self, batch: &[QueuedAlert]) -> Result<(), DeliveryError> {
         let references: Vec<&AlertmanagerAlert> =
             batch.iter().map(|outgoing| outgoing.alert.as_ref()).collect();
-        let body = serde_json::to_vec(&references).map_err(|e| e.to_string())?;
+        let body = serde_json::to_vec(&references).map_err(|e| DeliveryError::Content(e.to_string()))?;
         let (mut wait, longest) = limits::ALERT_BACKOFF_MS;
         let mut attempt = 1;
         loop {
@@ -154,27 +203,37 @@ impl SendQueue {
             self.metrics.latency.observe(start.elapsed().as_secs_f64());
             match result {
                 Ok(()) => return Ok(()),
-                Err((reason, retry)) if !retry || attempt == limits::ALERT_ATTEMPTS => return Err(reason),
-                Err((reason, _)) => {
-                    tracing::warn!(alertmanager = %self.url, %reason, attempt, "will try again")
+                Err(error) if !error.may_pass() || attempt == limits::ALERT_ATTEMPTS => return Err(error),
+                Err(error) => {
+                    tracing::warn!(
+                        target: "alertmanager", alertmanager = %self.url, %error, attempt,
+                        "sending alerts failed; they are sent again after a pause"
+                    );
                 }
             }
             tokio::time::sleep(Duration::from_millis(wait)).await;
+            // Four attempts in a few seconds: longer would hold alerts that are out of date when
+            // they arrive.
             wait = (wait * 4).min(longest);
             attempt += 1;
         }
     }
 
-    /// Sends one POST. The error says why it failed, and whether another attempt can help.
-    async fn post(&self, body: Vec<u8>) -> Result<(), (String, bool)> {
-        let request = self.client.request(reqwest::Method::POST, self.url.clone()).map_err(|e| (e, true))?;
+    /// Sends one POST.
+    async fn post(&self, body: Vec<u8>) -> Result<(), DeliveryError> {
+        let request = self
+            .client
+            .request(reqwest::Method::POST, self.url.clone())
+            .map_err(DeliveryError::Credentials)?;
         let request = request.header(CONTENT_TYPE, "application/json").timeout(self.timeout).body(body);
-        let mut response = self.client.send(request).await.map_err(|e| (error_chain(&e), true))?;
+        let mut response =
+            self.client.send(request).await.map_err(|e| DeliveryError::Unavailable(error_chain(&e)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
         }
         let mut answer = Vec::new();
+        // The answer says which alert is refused and why; its beginning is enough.
         while answer.len() < limits::ALERT_ANSWER_BYTES {
             match response.chunk().await {
                 Ok(Some(chunk)) => {
@@ -183,7 +242,6 @@ impl SendQueue {
                 Ok(None) | Err(_) => break,
             }
         }
-        let retry = status.is_server_error() || status == reqwest::StatusCode::TOO_MANY_REQUESTS;
-        Err((format!("bad response status {status}: {}", String::from_utf8_lossy(&answer)), retry))
+        Err(DeliveryError::Status { status, answer: String::from_utf8_lossy(&answer).into_owned() })
     }
 }

@@ -11,6 +11,7 @@
 
 pub mod block;
 pub mod document;
+pub mod error;
 pub mod path;
 pub mod schema;
 pub mod secret;

@@ -28,22 +28,67 @@ impl Secret {
     }
 }
 
+/// Why there are no credentials. All of these need a person, or the program that renews a file: to
+/// repeat the request at once cannot help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// A file cannot be read.
+    #[error("unable to read file {path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// The error of the operating system, or the limit.
+        reason: String,
+    },
+    /// A variable of the environment has no value.
+    #[error("{0} is not set")]
+    Variable(String),
+    /// Credentials were read and are not what they should be. The text does not show them.
+    #[error("{what} is not {form}")]
+    Malformed {
+        /// The file or key.
+        what: String,
+        /// What it should be.
+        form: &'static str,
+    },
+    /// They are sent in a header, and have characters that no header may have.
+    #[error("{0}")]
+    NoHeader(&'static str),
+    /// The key itself cannot be used.
+    #[error("the private key {0}")]
+    Key(String),
+    /// This build does not know such credentials.
+    #[error("{0}")]
+    Unsupported(String),
+    /// None of the places where credentials may be has any.
+    #[error("{0}")]
+    Missing(String),
+}
+
+/// For the code whose errors are texts of configuration blocks.
+impl From<CredentialError> for String {
+    fn from(error: CredentialError) -> String {
+        error.to_string()
+    }
+}
+
 /// Reads a file that contains a secret, without the white space around it.
-pub(crate) fn read_credential(path: &str) -> Result<String, String> {
-    let bytes = read_file(path)?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| format!("unable to read file {path}: it is not UTF-8"))?;
+pub(crate) fn read_credential(path: &str) -> Result<String, CredentialError> {
+    let not_text = || CredentialError::File { path: path.to_owned(), reason: "it is not UTF-8".to_owned() };
+    let text = String::from_utf8(read_file(path)?).map_err(|_| not_text())?;
     Ok(text.trim().to_owned())
 }
 
 /// Reads a file that contains a secret or certificates.
-pub(crate) fn read_file(path: &str) -> Result<Vec<u8>, String> {
-    let bad = |e: std::io::Error| format!("unable to read file {path}: {e}");
+pub(crate) fn read_file(path: &str) -> Result<Vec<u8>, CredentialError> {
+    let bad = |reason: String| CredentialError::File { path: path.to_owned(), reason };
     let most = CREDENTIAL_FILE_BYTES;
     let mut bytes = Vec::new();
-    std::fs::File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)).map_err(bad)?;
+    let file = std::fs::File::open(path).map_err(|error| bad(error.to_string()))?;
+    // One byte more than allowed: a file may grow while it is read, so its size says nothing.
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|error| bad(error.to_string()))?;
     if bytes.len() as u64 > most {
-        return Err(bad(std::io::Error::other("is larger than such a file is")));
+        return Err(bad("is larger than such a file is".to_owned()));
     }
     Ok(bytes)
 }

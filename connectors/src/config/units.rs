@@ -37,6 +37,25 @@ impl fmt::Display for ConfigDuration {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigSize(pub u64);
 
+/// Why a text is not a size. The texts are those of Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SizeError {
+    /// It is not a number with a unit.
+    #[error("units: invalid {0}")]
+    Invalid(String),
+    /// A number has a unit that does not exist.
+    #[error("units: unknown unit {unit} in {text}")]
+    UnknownUnit {
+        /// The unit.
+        unit: String,
+        /// The whole text.
+        text: String,
+    },
+    /// The size is larger than a size can be.
+    #[error("units: overflow parsing unit")]
+    Overflow,
+}
+
 /// The prefixes of units, each 1024 times the one before.
 const PREFIXES: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
 
@@ -46,16 +65,18 @@ const LARGEST_PART: u64 = ((1 << 63) - 10) / 10 * 10 - 1;
 impl ConfigSize {
     /// Parses a sum of numbers with units (`15MB`, `1.5GiB`); `0` needs no unit.
     ///
-    /// A negative size, which Prometheus always treats as "no limit", becomes zero. The error texts
-    /// are those of Prometheus.
-    pub fn parse(text: &str) -> Result<ConfigSize, String> {
+    /// A negative size, which Prometheus always treats as "no limit", becomes zero.
+    pub fn parse(text: &str) -> Result<ConfigSize, SizeError> {
+        // All units of a text end in the same way: `1GiB512MB` is refused, as in Prometheus.
         ConfigSize::sum(text, "iB").or_else(|_| ConfigSize::sum(text, "B")).map(ConfigSize)
     }
 
     /// The sum of the parts of `text`, whose units end with `suffix`.
-    fn sum(text: &str, suffix: &str) -> Result<u64, String> {
-        let invalid = || format!("units: invalid {text}");
+    fn sum(text: &str, suffix: &str) -> Result<u64, SizeError> {
+        let invalid = || SizeError::Invalid(text.to_owned());
+        let unknown = |unit: &str| SizeError::UnknownUnit { unit: unit.to_owned(), text: text.to_owned() };
         let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+        // The only number that needs no unit.
         if rest == "0" {
             return Ok(0);
         }
@@ -66,15 +87,14 @@ impl ConfigSize {
         while !rest.is_empty() {
             let (number, after) = number(rest).ok_or_else(invalid)?;
             let unit = &after[..after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len())];
-            let power = power(unit, suffix).ok_or_else(|| format!("units: unknown unit {unit} in {text}"))?;
+            let power = power(unit, suffix).ok_or_else(|| unknown(unit))?;
             bytes += number * 1024f64.powi(power);
             rest = &after[unit.len()..];
         }
-        match bytes > i64::MAX as f64 {
-            true => Err("units: overflow parsing unit".to_owned()),
-            false if text.starts_with('-') => Ok(0),
-            false => Ok(bytes as u64),
+        if bytes > i64::MAX as f64 {
+            return Err(SizeError::Overflow);
         }
+        Ok(if text.starts_with('-') { 0 } else { bytes as u64 })
     }
 }
 
@@ -163,7 +183,7 @@ mod tests {
             ("1GiB512MB", "units: unknown unit GiB in 1GiB512MB"),
             ("16EB", "units: overflow parsing unit"),
         ] {
-            assert_eq!(ConfigSize::parse(text), Err(error.to_owned()), "{text}");
+            assert_eq!(ConfigSize::parse(text).map_err(|e| e.to_string()), Err(error.to_owned()), "{text}");
         }
     }
 }

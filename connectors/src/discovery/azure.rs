@@ -1,10 +1,12 @@
 //! `azure_sd_configs`: virtual machines of Azure, alone and in scale sets.
 
 use super::labels::{Labels, host_port, list, pairs, text};
-use super::lister::{ApiClient, Lister, Pages, lister_config, path_segment};
+use super::lister::{
+    ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config, path_segment,
+};
 use super::{DiscoveredTarget, DiscoveryContext};
-use crate::api_client::form;
-use crate::config::secret::{Secret, read_credential};
+use crate::api_client::{AnswerError, form};
+use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::config::units::ConfigDuration;
 use crate::http_client::HttpConfig;
 use crate::limits::{AZURE_INTERFACES_REMEMBERED, DISCOVERY_REQUESTS};
@@ -103,11 +105,14 @@ impl Lister for AzureSd {
     const NAME: &'static str = "azure";
     type Config = AzureSdConfig;
 
-    fn check(config: &AzureSdConfig) -> Result<(), String> {
+    fn check(config: &AzureSdConfig) -> Result<(), BlockError> {
         let keys = &config.keys;
         let required = |value: &str, name: &str| {
             let is_missing = value.is_empty();
-            if is_missing { Err(format!("azure SD configuration requires a {name}")) } else { Ok(()) }
+            if is_missing {
+                return Err(BlockError::new(format!("azure SD configuration requires a {name}")));
+            }
+            Ok(())
         };
         required(&keys.subscription_id, "subscription_id")?;
         match keys.authentication_method.as_str() {
@@ -117,14 +122,14 @@ impl Lister for AzureSd {
                 required(keys.client_secret.expose(), "client_secret")
             }
             "ManagedIdentity" | "SDK" | "WorkloadIdentity" => Ok(()),
-            other => Err(format!(
+            other => Err(BlockError::new(format!(
                 "unknown authentication_type {other:?}. Supported types are \"OAuth\", \"ManagedIdentity\", \
                  \"SDK\" or \"WorkloadIdentity\""
-            )),
+            ))),
         }
     }
 
-    fn create(config: &AzureSdConfig, context: &DiscoveryContext<'_>) -> Result<AzureSd, String> {
+    fn create(config: &AzureSdConfig, context: &DiscoveryContext<'_>) -> Result<AzureSd, StartError> {
         let keys = config.keys.clone();
         let counter = |name, help| context.metrics.counter(name, help, &[]);
         Ok(AzureSd {
@@ -140,19 +145,19 @@ impl Lister for AzureSd {
         })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         self.list_all().await.inspect_err(|_| self.failures.inc())
     }
 }
 
 impl AzureSd {
-    async fn list_all(&self) -> Result<Vec<DiscoveredTarget>, String> {
-        let arm = self.arm().await.map_err(|e| format!("could not create Azure client: {e}"))?;
-        let mut machines = self.machines(&arm, "virtualMachines").await;
-        let machines_found = machines.as_mut().map_err(|e| format!("could not get virtual machines: {e}"))?;
-        let mut all: Vec<Machine> = machines_found.drain(..).map(Machine::alone).collect();
+    async fn list_all(&self) -> Result<Vec<DiscoveredTarget>, ApiError> {
+        let arm = self.arm().await.map_err(|e| e.doing("could not create Azure client"))?;
+        let machines = self.machines(&arm, "virtualMachines").await;
+        let machines = machines.map_err(|e| e.doing("could not get virtual machines"))?;
+        let mut all: Vec<Machine> = machines.into_iter().map(Machine::alone).collect();
         let sets = self.machines(&arm, "virtualMachineScaleSets").await;
-        for set in sets.map_err(|e| format!("could not get virtual machine scale sets: {e}"))? {
+        for set in sets.map_err(|e| e.doing("could not get virtual machine scale sets"))? {
             let name = text(&set, "name");
             let group = segment_after(&text(&set, "id"), "resourceGroups");
             let path = format!(
@@ -160,19 +165,22 @@ impl AzureSd {
                 path_segment(&group),
                 path_segment(&name)
             );
+            // The machines of a scale set are not among the machines of the subscription.
             let found = self.pages(&arm, &path).await;
-            let found = found.map_err(|e| format!("could not get virtual machine scale set vms: {e}"))?;
+            let found = found.map_err(|e| e.doing("could not get virtual machine scale set vms"))?;
             all.extend(found.into_iter().map(|value| Machine { value, scale_set: name.clone() }));
         }
         let targets: Vec<_> = all.iter().map(|machine| self.target(&arm, machine)).collect();
-        let targets: Result<Vec<_>, String> =
+        let targets: Result<Vec<_>, ApiError> =
+            // One request for each interface: in a row, a thousand machines would take longer than
+            // the interval. More at once, and Azure throttles the subscription.
             stream::iter(targets).buffered(DISCOVERY_REQUESTS).try_collect().await;
-        let targets = targets.map_err(|e| format!("unable to complete Azure service discovery: {e}"))?;
+        let targets = targets.map_err(|e| e.doing("unable to complete Azure service discovery"))?;
         Ok(targets.into_iter().flatten().collect())
     }
 
     /// The items of a kind of `Microsoft.Compute`, of the group or of the whole subscription.
-    async fn machines(&self, arm: &Arm, kind: &str) -> Result<Vec<Value>, String> {
+    async fn machines(&self, arm: &Arm, kind: &str) -> Result<Vec<Value>, ApiError> {
         let group = match self.keys.resource_group.as_str() {
             "" => String::new(),
             group => format!("resourceGroups/{}/", path_segment(group)),
@@ -180,7 +188,7 @@ impl AzureSd {
         self.pages(arm, &format!("{group}providers/Microsoft.Compute/{kind}")).await
     }
 
-    async fn pages(&self, arm: &Arm, path: &str) -> Result<Vec<Value>, String> {
+    async fn pages(&self, arm: &Arm, path: &str) -> Result<Vec<Value>, ApiError> {
         let subscription = path_segment(&self.keys.subscription_id);
         let manager = arm.manager;
         let mut url = format!("{manager}/subscriptions/{subscription}/{path}?api-version={COMPUTE}");
@@ -188,7 +196,9 @@ impl AzureSd {
         let mut pages = Pages::default();
         loop {
             pages.count()?;
-            let answer = self.get(arm, &url).await?.ok_or("HTTP status 404 Not Found")?;
+            let answer = self.get(arm, &url).await?;
+            // A group that does not exist is an error: no machines would end all targets.
+            let answer = answer.ok_or_else(not_found)?;
             items.extend_from_slice(list(&answer, "value")?);
             url = text(&answer, "nextLink");
             if url.is_empty() {
@@ -196,13 +206,13 @@ impl AzureSd {
             }
             // The token goes nowhere else.
             if !url.starts_with(&format!("{manager}/")) && !url.starts_with(&format!("{manager}:443/")) {
-                return Err("the next page is not at the resource manager".into());
+                return Err(ApiError::unexpected("the next page is not at the resource manager"));
             }
         }
     }
 
     /// The JSON at a URL; `None` if nothing is there.
-    async fn get(&self, arm: &Arm, url: &str) -> Result<Option<Value>, String> {
+    async fn get(&self, arm: &Arm, url: &str) -> Result<Option<Value>, ApiError> {
         let request = self.api.request(Method::GET, url)?.header(ACCEPT, "application/json");
         let token = arm.token.clone();
         let signed = |request: &mut reqwest::Request| {
@@ -213,11 +223,11 @@ impl AzureSd {
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        answer.success()?.json().map(Some)
+        Ok(Some(answer.success()?.json()?))
     }
 
     /// The target of a machine; none for one without a primary interface.
-    async fn target(&self, arm: &Arm, machine: &Machine) -> Result<Option<DiscoveredTarget>, String> {
+    async fn target(&self, arm: &Arm, machine: &Machine) -> Result<Option<DiscoveredTarget>, ApiError> {
         let value = &machine.value;
         let mut labels = Labels::new("__meta_azure_");
         labels.set("subscription_id", &self.keys.subscription_id).set("tenant_id", &self.keys.tenant_id);
@@ -232,24 +242,31 @@ impl AzureSd {
                 ("machine_size", "properties.hardwareProfile.vmSize"),
             ],
         );
+        // Machines have no field for it; it is a part of their id.
         labels.set("machine_resource_group", segment_after(&text(value, "id"), "resourceGroups"));
         labels.set("machine_scale_set", &machine.scale_set).set_all("machine_tag_", pairs(value, "tags"));
         for interface in list(value, "properties.networkProfile.networkInterfaces")? {
             let id = text(interface, "id");
             let Some(interface) = self.interface(arm, machine, &id).await? else {
-                tracing::warn!(name = id, "network interface does not exist");
+                tracing::warn!(
+                    target: "discovery", name = id,
+                    "a network interface of a machine does not exist, so the machine is no target"
+                );
                 return Ok(None);
             };
             match interface["properties"]["primary"].as_bool() {
                 // A machine that is not allocated.
                 None => return Ok(None),
+                // Prometheus takes the primary interface only.
                 Some(false) => continue,
                 Some(true) => {}
             }
             let Some(address) = list(&interface, "properties.ipConfigurations")?.first() else { continue };
             let private = text(address, "properties.privateIPAddress");
+            // As in Prometheus, it fails the whole refresh: the targets of the last one stay.
             if private.is_empty() {
-                return Err(format!("unable to find a private IP for VM {}", text(value, "name")));
+                let name = text(value, "name");
+                return Err(ApiError::unexpected(format!("unable to find a private IP for VM {name}")));
             }
             let public = text(address, "properties.publicIPAddress.properties.ipAddress");
             labels.set("machine_public_ip", public).set("machine_private_ip", &private);
@@ -259,13 +276,15 @@ impl AzureSd {
     }
 
     /// A network interface, remembered for some refreshes; `None` if it is not there.
-    async fn interface(&self, arm: &Arm, machine: &Machine, id: &str) -> Result<Option<Value>, String> {
+    async fn interface(&self, arm: &Arm, machine: &Machine, id: &str) -> Result<Option<Value>, ApiError> {
         if let Some(known) = self.interfaces.lock().get(id).filter(|known| known.until > Instant::now()) {
             self.hits.inc();
             return Ok(Some(known.interface.clone()));
         }
         let group = path_segment(&segment_after(id, "resourceGroups"));
         let name = path_segment(id.rsplit('/').next().unwrap_or_default());
+        // The interface of a machine in a scale set has another path and another version of the
+        // API.
         let (provider, version) = match machine.scale_set.as_str() {
             "" => ("Microsoft.Network".to_owned(), NETWORK),
             set => {
@@ -283,7 +302,7 @@ impl AzureSd {
             arm.manager
         );
         let found = self.get(arm, &url).await;
-        let found = found.map_err(|e| format!("failed to retrieve Interface {id} with error: {e}"))?;
+        let found = found.map_err(|e| e.doing(format!("failed to retrieve Interface {id} with error")))?;
         if let Some(interface) = &found {
             self.remember(id, interface);
         }
@@ -304,11 +323,12 @@ impl AzureSd {
         }
     }
 
-    async fn arm(&self) -> Result<Arm, String> {
+    async fn arm(&self) -> Result<Arm, ApiError> {
+        // Azure's libraries take any case, so configurations have any.
         let name = self.keys.environment.to_uppercase();
         let cloud = CLOUDS.iter().find(|cloud| cloud.names.contains(&name.as_str()));
-        let cloud =
-            cloud.ok_or_else(|| format!("there is no cloud configuration matching the name {name:?}"))?;
+        let unknown = || format!("there is no cloud configuration matching the name {name:?}");
+        let cloud = cloud.ok_or_else(|| ApiError::Request(unknown()))?;
         let answer = match self.keys.authentication_method.as_str() {
             "OAuth" => self.client_secret(cloud).await?,
             "WorkloadIdentity" => self.workload_identity(cloud).await?,
@@ -316,13 +336,14 @@ impl AzureSd {
             _ => self.environment_token(cloud).await?,
         };
         let token = Some(text(&answer, "access_token")).filter(|token| !token.is_empty());
-        let token = token.ok_or("the answer has no access_token")?;
-        let mut token = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| "bad access_token")?;
+        let token = token.ok_or(AnswerError::Missing("the answer has no access_token"))?;
+        let mut token = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| CredentialError::NoHeader("bad access_token"))?;
         token.set_sensitive(true);
         Ok(Arm { manager: cloud.manager, token })
     }
 
-    async fn oauth(&self, login: &str, tenant: &str, fields: &[(&str, &str)]) -> Result<Value, String> {
+    async fn oauth(&self, login: &str, tenant: &str, fields: &[(&str, &str)]) -> Result<Value, ApiError> {
         let url = format!("{}/{}/oauth2/v2.0/token", login.trim_end_matches('/'), path_segment(tenant));
         let request = self.login.request(Method::POST, &url)?;
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
@@ -330,7 +351,7 @@ impl AzureSd {
         self.login.json(request.body(form(fields))).await
     }
 
-    async fn client_secret(&self, cloud: &Cloud) -> Result<Value, String> {
+    async fn client_secret(&self, cloud: &Cloud) -> Result<Value, ApiError> {
         let scope = format!("{}/.default", cloud.audience);
         let fields = [
             ("client_id", self.keys.client_id.as_str()),
@@ -340,10 +361,10 @@ impl AzureSd {
         self.oauth(cloud.login, &self.keys.tenant_id, &fields).await
     }
 
-    async fn workload_identity(&self, cloud: &Cloud) -> Result<Value, String> {
-        let file = variable("AZURE_FEDERATED_TOKEN_FILE").ok_or("AZURE_FEDERATED_TOKEN_FILE is not set")?;
+    async fn workload_identity(&self, cloud: &Cloud) -> Result<Value, ApiError> {
+        let file = needed("AZURE_FEDERATED_TOKEN_FILE")?;
         let or_variable = |given: &str, name: &str| match given {
-            "" => variable(name).ok_or_else(|| format!("{name} is not set")),
+            "" => needed(name),
             given => Ok(given.to_owned()),
         };
         let client = or_variable(&self.keys.client_id, "AZURE_CLIENT_ID")?;
@@ -359,7 +380,7 @@ impl AzureSd {
         self.oauth(&login, &tenant, &fields).await
     }
 
-    async fn managed_identity(&self, cloud: &Cloud) -> Result<Value, String> {
+    async fn managed_identity(&self, cloud: &Cloud) -> Result<Value, ApiError> {
         let client = [("client_id", self.keys.client_id.as_str())];
         let client: Vec<_> = client.into_iter().filter(|(_, id)| !id.is_empty()).collect();
         if let (Some(url), Some(secret)) = (variable("IDENTITY_ENDPOINT"), variable("IDENTITY_HEADER")) {
@@ -375,7 +396,7 @@ impl AzureSd {
     }
 
     /// The first of what the environment offers: a secret, a workload identity, the machine's.
-    async fn environment_token(&self, cloud: &Cloud) -> Result<Value, String> {
+    async fn environment_token(&self, cloud: &Cloud) -> Result<Value, ApiError> {
         let names = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"].map(variable);
         if let [Some(tenant), Some(client), Some(secret)] = &names {
             let scope = format!("{}/.default", cloud.audience);
@@ -387,7 +408,7 @@ impl AzureSd {
         }
         tokio::time::timeout(Duration::from_secs(10), self.managed_identity(cloud))
             .await
-            .map_err(|_| "the machine's identity service does not answer".to_owned())?
+            .map_err(|_| ApiError::Unavailable("the machine's identity service does not answer".to_owned()))?
     }
 }
 
@@ -405,6 +426,21 @@ impl Machine {
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A variable without which there is no token.
+fn needed(name: &str) -> Result<String, CredentialError> {
+    variable(name).ok_or_else(|| CredentialError::Variable(name.to_owned()))
+}
+
+/// The error of a list that is not there: a subscription or group of the configuration does not
+/// exist.
+fn not_found() -> ApiError {
+    ApiError::Status {
+        status: StatusCode::NOT_FOUND,
+        code: String::new(),
+        text: "HTTP status 404 Not Found".to_owned(),
+    }
 }
 
 /// The segment of an id after the one with this name, in any case.

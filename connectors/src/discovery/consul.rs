@@ -3,11 +3,12 @@
 
 mod instance;
 
-use super::lister::ApiClient;
+use super::lister::{ApiClient, ApiError, StartError};
 use super::report_timer::{ReportTimer, RequestPauses};
 use super::shared_target::{LabelNames, SharedTarget};
 use super::{DiscoveredTarget, Discoverer, DiscoveryContext, Mechanism, StartResult, TargetSender};
-use crate::config::secret::{Secret, read_credential};
+use crate::config::error::BlockError;
+use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::config::units::ConfigDuration;
 use crate::config::url::ConfigUrl;
 use crate::http_client::{BasicAuth, HttpConfig};
@@ -85,7 +86,7 @@ pub struct ConsulSd;
 impl Mechanism for ConsulSd {
     type Config = ConsulSdConfig;
 
-    fn validate(config: &ConsulSdConfig) -> Result<(), String> {
+    fn validate(config: &ConsulSdConfig) -> Result<(), BlockError> {
         let keys = &config.keys;
         if keys.server.expose().trim().is_empty() {
             return Err("consul SD configuration requires a server address".into());
@@ -102,7 +103,7 @@ impl Mechanism for ConsulSd {
         if keys.refresh_interval.0 <= 0 {
             return Err("consul_sd_configs: refresh_interval must be greater than 0".into());
         }
-        config.http.validate()
+        Ok(config.http.validate()?)
     }
 
     fn http(config: &ConsulSdConfig) -> Option<&HttpConfig> {
@@ -119,18 +120,19 @@ fn has_text(secret: &Option<Secret>) -> bool {
 }
 
 /// The URL before `/v1`.
-fn base(keys: &ConsulSdKeys) -> Result<Url, String> {
+fn base(keys: &ConsulSdKeys) -> Result<Url, BlockError> {
     let server = keys.server.expose();
     let (scheme, rest) = match server.split_once("://") {
         Some(("https", rest)) => ("https", rest),
+        // As in Prometheus, `scheme` wins over an `http://` that most configurations have by habit.
         Some(("http", rest)) => (keys.scheme.as_str(), rest),
         Some(("unix", _)) => return Err("consul_sd_configs: a unix:// server is not supported".into()),
-        Some((other, _)) => return Err(format!("Unknown protocol scheme: {other}")),
+        Some((other, _)) => return Err(BlockError::new(format!("Unknown protocol scheme: {other}"))),
         None => (keys.scheme.as_str(), server),
     };
     let scheme = if scheme.is_empty() { "http" } else { scheme };
     let mut url = Url::parse(&format!("{scheme}://{rest}"))
-        .map_err(|error| format!("the server of consul_sd_configs: {error}"))?;
+        .map_err(|error| BlockError::new(format!("the server of consul_sd_configs: {error}")))?;
     let slash = if keys.path_prefix.is_empty() || keys.path_prefix.starts_with('/') { "" } else { "/" };
     let path =
         format!("{}{slash}{}", url.path().trim_end_matches('/'), keys.path_prefix.trim_end_matches('/'));
@@ -169,7 +171,7 @@ struct AgentConfig {
 }
 
 impl ConsulApi {
-    fn new(config: &ConsulSdConfig, context: &DiscoveryContext<'_>) -> Result<ConsulApi, String> {
+    fn new(config: &ConsulSdConfig, context: &DiscoveryContext<'_>) -> Result<ConsulApi, StartError> {
         let keys = config.keys.clone();
         let mut http = config.http.clone();
         if !keys.username.is_empty() || has_text(&keys.password) {
@@ -183,11 +185,15 @@ impl ConsulApi {
         let file = || variable("CONSUL_HTTP_TOKEN_FILE").map(|path| read_credential(&path)).transpose();
         let token = match given {
             Some(token) => Some(token.expose().to_owned()),
+            // Consul's own variables, as its client library and so Prometheus read them.
             None => file()?.or_else(|| variable("CONSUL_HTTP_TOKEN")),
         };
         let token = token.map(|token| HeaderValue::from_str(&token)).transpose();
-        let mut token = token.map_err(|_| "the token of Consul holds characters that no header may")?;
+        let mut token = token.map_err(|_| {
+            CredentialError::NoHeader("the token of Consul holds characters that no header may")
+        })?;
         if let Some(token) = &mut token {
+            // So that no log of requests shows it.
             token.set_sensitive(true);
         }
         let or =
@@ -236,27 +242,32 @@ impl ConsulApi {
         &self,
         path: &str,
         query: &[(&str, String)],
-    ) -> Result<(T, u64), String> {
+    ) -> Result<(T, u64), ApiError> {
         let mut request = self.client.request(Method::GET, self.url(path, query).as_str())?;
         if let Some(token) = &self.token {
             request = request.header("X-Consul-Token", token);
         }
         let answer = self.client.send(request).await?;
         if answer.status != StatusCode::OK {
-            return Err(format!("Unexpected response code: {} ({})", answer.status.as_u16(), answer.quote()));
+            let code = answer.status.as_u16();
+            return Err(answer.refused(format!("Unexpected response code: {code} ({})", answer.quote())));
         }
+        // Without an index nothing can be waited for; the pauses between requests still hold.
         let index = answer.header("X-Consul-Index").and_then(|index| index.parse().ok()).unwrap_or(0);
-        let value = serde_json::from_slice(&answer.body).map_err(|error| format!("{path}: {error}"))?;
+        let value = serde_json::from_slice(&answer.body)
+            .map_err(|error| ApiError::unexpected(format!("{path}: {error}")))?;
         Ok((value, index))
     }
 
     /// The query of a request that is answered when the index is no longer `index`.
     fn blocking(&self, index: u64) -> Vec<(&'static str, String)> {
         let mut query = vec![("wait", format!("{}ms", CONSUL_WAIT_SECONDS * 1_000))];
+        // Index 0 answers at once, which is what the first request is for.
         if index > 0 {
             query.push(("index", index.to_string()));
         }
         if self.keys.allow_stale {
+            // Any server answers, so discovery does not load the leader.
             query.push(("stale", String::new()));
         }
         query.extend(self.keys.node_meta.iter().map(|(key, value)| ("node-meta", format!("{key}:{value}"))));
@@ -264,7 +275,7 @@ impl ConsulApi {
     }
 
     /// The names of the services that are wanted.
-    async fn services(&self, index: u64) -> Result<(Vec<String>, u64), String> {
+    async fn services(&self, index: u64) -> Result<(Vec<String>, u64), ApiError> {
         let mut query = self.blocking(index);
         if !self.keys.filter.is_empty() {
             query.push(("filter", self.keys.filter.clone()));
@@ -274,6 +285,7 @@ impl ConsulApi {
         let keys = &self.keys;
         let is_wanted = |name: &String, tags: &Tags| {
             let tags = tags.as_deref().unwrap_or_default();
+            // As in Prometheus, here and not in the request.
             (keys.services.is_empty() || keys.services.contains(name))
                 && keys.tags.iter().all(|tag| tags.contains(tag))
         };
@@ -281,8 +293,9 @@ impl ConsulApi {
     }
 
     /// The instances of a service.
-    async fn instances(&self, service: &str, index: u64) -> Result<(Vec<Instance>, u64), String> {
+    async fn instances(&self, service: &str, index: u64) -> Result<(Vec<Instance>, u64), ApiError> {
         let mut query = self.blocking(index);
+        // Also here: that a service has a tag does not mean that each instance has it.
         query.extend(self.keys.tags.iter().map(|tag| ("tag", tag.clone())));
         if !self.keys.health_filter.is_empty() {
             query.push(("filter", self.keys.health_filter.clone()));
@@ -318,7 +331,10 @@ impl ConsulWatch {
                 // The wait ended without a change.
                 Ok((_, index)) if last == Some(index) => {}
                 Ok((news, index)) => {
+                    // Also if it has gone back, as after a restore of the cluster: to wait for the
+                    // old one would be to wait for ever.
                     last = Some(index);
+                    // The discovery has ended.
                     if self.sender.send(news).await.is_err() {
                         return;
                     }
@@ -326,16 +342,20 @@ impl ConsulWatch {
                 Err(error) => {
                     self.api.failures.inc();
                     let service = self.service.as_deref().unwrap_or("");
-                    tracing::error!(service, error, "Consul does not answer; keeping the last targets");
+                    tracing::error!(
+                        target: "discovery", service, %error,
+                        "cannot ask Consul for a service, whose last targets are kept; check the agent"
+                    );
                     tokio::time::sleep(Duration::from_secs(DISCOVERY_RETRY_SECONDS)).await;
                     continue;
                 }
             }
+            // A catalog that changes all the time would be asked all the time.
             tokio::time::sleep(pauses.after(started.elapsed())).await;
         }
     }
 
-    async fn ask(&self, index: u64) -> Result<(ConsulNews, u64), String> {
+    async fn ask(&self, index: u64) -> Result<(ConsulNews, u64), ApiError> {
         let started = Instant::now();
         let Some(service) = &self.service else {
             let (services, index) = self.api.services(index).await?;
@@ -365,6 +385,7 @@ impl ConsulDiscoverer {
     /// The datacenter whose name the targets have.
     async fn datacenter(&self) -> Arc<str> {
         loop {
+            // Given ones need no request, and may differ from that of the agent.
             if !self.api.keys.datacenter.is_empty() {
                 return self.api.keys.datacenter.as_str().into();
             }
@@ -372,7 +393,10 @@ impl ConsulDiscoverer {
                 Ok((agent, _)) => return agent.config.datacenter.into(),
                 Err(error) => {
                     self.api.failures.inc();
-                    tracing::error!(error, "cannot ask Consul for its datacenter");
+                    tracing::error!(
+                        target: "discovery", %error,
+                        "cannot ask Consul for its datacenter and find no targets; set datacenter or check the agent"
+                    );
                     tokio::time::sleep(Duration::from_secs(DISCOVERY_RETRY_SECONDS)).await;
                 }
             }
@@ -406,6 +430,8 @@ impl ConsulDiscoverer {
         let mut names = LabelNames::default();
         let mut timer = ReportTimer::new();
         loop {
+            // The first report waits until each service has answered: targets that are missing
+            // would end series of the time before a restart.
             let is_complete = has_services && services.values().all(|service| service.targets.is_some());
             tokio::select! {
                 some = news.recv() => match some {
@@ -414,6 +440,7 @@ impl ConsulDiscoverer {
                         renew(&mut services, all, &mut watch);
                     }
                     Some(ConsulNews::Instances(name, targets)) => {
+                        // A last answer of a watch that was ended a moment ago is dropped.
                         if let Some(service) = services.get_mut(&name) {
                             let share = |target: &DiscoveredTarget| SharedTarget::of(target, &mut names);
                             service.targets = Some(targets.iter().map(share).collect());

@@ -1,7 +1,7 @@
 //! `digitalocean_sd_configs`: droplets and database clusters of DigitalOcean.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, Pages, lister_config, with_query};
+use super::lister::{ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use serde_json::Value;
@@ -31,29 +31,29 @@ impl Lister for DigitalOceanSd {
     const NAME: &'static str = "digitalocean";
     type Config = DigitalOceanSdConfig;
 
-    fn check(config: &DigitalOceanSdConfig) -> Result<(), String> {
+    fn check(config: &DigitalOceanSdConfig) -> Result<(), BlockError> {
         match config.keys.role.as_str() {
             "droplets" | "databases" => Ok(()),
             "" => Err("role missing (one of: droplets, databases)".into()),
-            other => Err(format!("unknown DigitalOcean SD role {other:?}")),
+            other => Err(format!("unknown DigitalOcean SD role {other:?}").into()),
         }
     }
 
     fn create(
         config: &DigitalOceanSdConfig,
         context: &DiscoveryContext<'_>,
-    ) -> Result<DigitalOceanSd, String> {
+    ) -> Result<DigitalOceanSd, StartError> {
         let keys = config.keys.clone();
         Ok(DigitalOceanSd { api: ApiClient::new(&config.http, keys.refresh_interval, context)?, keys })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         if self.keys.role == "droplets" { self.droplets().await } else { self.databases().await }
     }
 }
 
 impl DigitalOceanSd {
-    async fn droplets(&self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn droplets(&self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let mut targets = Vec::new();
         let mut pages = Pages::default();
         for page in 1.. {
@@ -61,7 +61,7 @@ impl DigitalOceanSd {
             let number = page.to_string();
             let query = [("page", if page == 1 { "" } else { number.as_str() })];
             let answer = self.api.get(&with_query(&format!("{API}/droplets"), &query)).await;
-            let answer = answer.map_err(|e| format!("error while listing droplets page {page}: {e}"))?;
+            let answer = answer.map_err(|e| e.doing(format!("error while listing droplets page {page}")))?;
             for droplet in list(&answer, "droplets")? {
                 targets.extend(self.droplet(droplet)?);
             }
@@ -73,7 +73,7 @@ impl DigitalOceanSd {
     }
 
     /// The target of a droplet; none without an IPv4 network.
-    fn droplet(&self, droplet: &Value) -> Result<Option<DiscoveredTarget>, String> {
+    fn droplet(&self, droplet: &Value) -> Result<Option<DiscoveredTarget>, ApiError> {
         if list(droplet, "networks.v4")?.is_empty() {
             return Ok(None);
         }
@@ -104,7 +104,7 @@ impl DigitalOceanSd {
         Ok(Some(labels.target(host_port(&public, self.keys.port))))
     }
 
-    async fn databases(&self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn databases(&self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let mut targets = Vec::new();
         let mut pages = Pages::default();
         for page in 1.. {
@@ -113,7 +113,7 @@ impl DigitalOceanSd {
             let query = query.each_ref().map(|(name, value)| (*name, value.as_str()));
             let answer = self.api.get(&with_query(&format!("{API}/databases"), &query)).await;
             let answer =
-                answer.map_err(|e| format!("error while listing database clusters page {page}: {e}"))?;
+                answer.map_err(|e| e.doing(format!("error while listing database clusters page {page}")))?;
             let databases = list(&answer, "databases")?;
             if databases.is_empty() {
                 break;

@@ -7,14 +7,16 @@ mod message;
 mod resolver;
 
 use super::names::host_port;
-use super::polling::{Polling, Refresh};
+use super::polling::{Polling, Refresh, RefreshError};
 use super::{ADDRESS, DiscoveredTarget, DiscoveryContext, Mechanism, StartResult};
+use crate::config::error::BlockError;
 use crate::config::units::ConfigDuration;
 use crate::config_block;
 use crate::limits::DNS_LOOKUPS;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use message::Record;
+pub use resolver::LookupError;
 use resolver::Resolver;
 use std::sync::Arc;
 use storage::metrics::Counter;
@@ -39,12 +41,12 @@ pub struct DnsSd;
 impl Mechanism for DnsSd {
     type Config = DnsSdConfig;
 
-    fn validate(config: &DnsSdConfig) -> Result<(), String> {
+    fn validate(config: &DnsSdConfig) -> Result<(), BlockError> {
         if config.names.is_empty() {
             return Err("DNS-SD config must contain at least one SRV record name".into());
         }
-        let kind = record_type(&config.kind)
-            .ok_or_else(|| format!("invalid DNS-SD records type {}", config.kind))?;
+        let kind = type_of(config)?;
+        // Only SRV records say a port.
         if kind != message::SRV && config.port == 0 {
             return Err("a port is required in DNS-SD configs for all record types except SRV".into());
         }
@@ -72,6 +74,12 @@ fn record_type(name: &str) -> Option<u16> {
     }
 }
 
+/// The record type of an entry.
+fn type_of(config: &DnsSdConfig) -> Result<u16, BlockError> {
+    let text = || format!("invalid DNS-SD records type {}", config.kind);
+    record_type(&config.kind).ok_or_else(|| BlockError::new(text()))
+}
+
 /// A configured name and its targets.
 struct Name {
     name: String,
@@ -93,10 +101,10 @@ impl DnsRefresh {
         config: &DnsSdConfig,
         resolver: Resolver,
         context: &DiscoveryContext<'_>,
-    ) -> Result<DnsRefresh, String> {
+    ) -> Result<DnsRefresh, BlockError> {
         Ok(DnsRefresh {
             names: config.names.iter().map(|name| Name { name: name.clone(), targets: None }).collect(),
-            record_type: record_type(&config.kind).ok_or("invalid DNS-SD records type")?,
+            record_type: type_of(config)?,
             port: config.port,
             resolver,
             lookups: context.metrics.counter(
@@ -113,12 +121,13 @@ impl DnsRefresh {
     }
 
     /// Looks up all names. A name that fails keeps its targets.
-    async fn look_up(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn look_up(&mut self) -> Result<Vec<DiscoveredTarget>, LookupError> {
         let resolver = &self.resolver;
         let port = self.port;
         let record_type = self.record_type;
         let lookups: Vec<_> =
             self.names.iter().map(|name| resolver.look_up(&name.name, record_type)).collect();
+        // So many at the same time and not all: an entry may list thousands of names.
         let answers: Vec<_> = futures::stream::iter(lookups).buffered(DNS_LOOKUPS).collect().await;
         let mut failure = None;
         for (name, answer) in self.names.iter_mut().zip(answers) {
@@ -130,7 +139,10 @@ impl DnsRefresh {
                 }
                 Err(error) => {
                     self.failures.inc();
-                    tracing::error!(name = name.name, error, "cannot look up; keeping its last targets");
+                    tracing::error!(
+                        target: "discovery", name = name.name, %error,
+                        "cannot look up a name, whose last targets are kept; check it and the DNS servers"
+                    );
                     failure = Some(error);
                 }
             }
@@ -145,8 +157,8 @@ impl DnsRefresh {
 }
 
 impl Refresh for DnsRefresh {
-    fn refresh(&mut self) -> BoxFuture<'_, Result<Vec<DiscoveredTarget>, String>> {
-        Box::pin(self.look_up())
+    fn refresh(&mut self) -> BoxFuture<'_, Result<Vec<DiscoveredTarget>, RefreshError>> {
+        Box::pin(async { Ok(self.look_up().await?) })
     }
 }
 
@@ -158,6 +170,8 @@ fn target(name: &str, record: &Record, port: i64) -> DiscoveredTarget {
     let address = match record {
         Record::Address(ip) => host_port(&ip.to_string(), port),
         Record::Server(server) => {
+            // With the dot at its end, as Prometheus shows it; the address goes without, because
+            // certificates have none.
             set("__meta_dns_srv_record_target", &server.host);
             set("__meta_dns_srv_record_port", &server.port.to_string());
             host_port(server.host.trim_end_matches('.'), server.port)

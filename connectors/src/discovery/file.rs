@@ -8,6 +8,7 @@ use super::{
     DiscoveredTarget, Discoverer, DiscoveryContext, Mechanism, StartResult, TargetGroup, TargetSender, expand,
 };
 use crate::config::block::ConfigKeys;
+use crate::config::error::BlockError;
 use crate::config::path::ConfigPath;
 use crate::config::units::ConfigDuration;
 use crate::config_block;
@@ -41,7 +42,7 @@ pub struct FileSd;
 impl Mechanism for FileSd {
     type Config = FileSdConfig;
 
-    fn validate(config: &FileSdConfig) -> Result<(), String> {
+    fn validate(config: &FileSdConfig) -> Result<(), BlockError> {
         config.validate()
     }
 
@@ -53,8 +54,8 @@ impl Mechanism for FileSd {
 }
 
 impl FileSdConfig {
-    /// Checks the patterns. The error is the text of the first problem.
-    pub fn validate(&self) -> Result<(), String> {
+    /// Checks the patterns. The error is the first problem.
+    pub fn validate(&self) -> Result<(), BlockError> {
         if self.files.is_empty() {
             return Err("file service discovery config must contain at least one path name".into());
         }
@@ -64,9 +65,10 @@ impl FileSdConfig {
         for file in self.files.iter().map(|file| &**file) {
             let extension = Path::new(file).extension().and_then(|e| e.to_str()).unwrap_or("");
             if !matches!(extension.to_ascii_lowercase().as_str(), "json" | "yml" | "yaml") {
-                return Err(format!("path name {file:?} is not valid for file discovery"));
+                let text = format!("path name {file:?} is not valid for file discovery");
+                return Err(BlockError::new(text));
             }
-            glob::Pattern::new(file).map_err(|e| format!("path name {file:?}: {e}"))?;
+            glob::Pattern::new(file).map_err(|e| BlockError::new(format!("path name {file:?}: {e}")))?;
         }
         Ok(())
     }
@@ -126,7 +128,10 @@ impl FileDiscoverer {
                 Ok(targets) => drop(self.known.insert(path, targets)),
                 Err(reason) => {
                     self.errors.inc();
-                    tracing::warn!(file = %path.display(), %reason, "target file cannot be read; keeping its last targets");
+                    tracing::error!(
+                        target: "discovery", file = %path.display(), %reason,
+                        "cannot read a target file, whose last targets are kept; correct the file"
+                    );
                 }
             }
         }
@@ -140,14 +145,20 @@ impl FileDiscoverer {
         };
         let mut watcher = notify::recommended_watcher(on_event)
             .inspect_err(
-                |error| tracing::warn!(%error, "no file watch; target files are re-read on schedule only"),
+                |error| tracing::warn!(
+                    target: "discovery", %error,
+                    "cannot watch files: target files are read every refresh_interval only; raise the limit of inotify instances"
+                ),
             )
             .ok()?;
         let directories: BTreeSet<PathBuf> =
             self.config.files.iter().map(|file| directory(Path::new(&**file))).collect();
         for directory in directories {
             if let Err(error) = watcher.watch(&directory, notify::RecursiveMode::NonRecursive) {
-                tracing::warn!(directory = %directory.display(), %error, "cannot watch; its target files are re-read on schedule only");
+                tracing::warn!(
+                    target: "discovery", directory = %directory.display(), %error,
+                    "cannot watch a directory: its target files are read every refresh_interval only; check that it exists"
+                );
             }
         }
         Some(watcher)
@@ -161,7 +172,30 @@ fn directory(file: &Path) -> PathBuf {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<DiscoveredTarget>, String> {
+/// Why a file gives no targets.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum TargetFileError {
+    /// It cannot be read.
+    #[error("{0}")]
+    Io(String),
+    /// It is too large.
+    #[error("larger than {} MiB: split it into several files", limits::TARGET_FILE_BYTES >> 20)]
+    TooLarge,
+    /// It is no list of groups; the text says where.
+    #[error("{0}")]
+    Content(String),
+    /// It becomes too large when aliases are written out.
+    #[error(
+        "its aliases (`*name`) stand for more than {} values{place}, or lists are nested too deep: write the values out",
+        limits::TARGET_FILE_ALIASED
+    )]
+    Aliases {
+        /// The line, if it is known.
+        place: String,
+    },
+}
+
+fn read(path: &Path) -> Result<Vec<DiscoveredTarget>, TargetFileError> {
     let text = read_text(path)?;
     let is_json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
     let groups = if is_json { read_json(&text)? } else { read_yaml(&text)? };
@@ -171,20 +205,21 @@ fn read(path: &Path) -> Result<Vec<DiscoveredTarget>, String> {
 
 /// Reads the text of a file up to the size limit. The size is not checked before, because the file
 /// may grow while it is read.
-fn read_text(path: &Path) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+fn read_text(path: &Path) -> Result<String, TargetFileError> {
+    let unreadable = |error: std::io::Error| TargetFileError::Io(error.to_string());
+    let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut text = String::new();
-    file.take(limits::TARGET_FILE_BYTES + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    file.take(limits::TARGET_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > limits::TARGET_FILE_BYTES {
-        let most = limits::TARGET_FILE_BYTES >> 20;
-        return Err(format!("larger than {most} MiB: split it into several files"));
+        return Err(TargetFileError::TooLarge);
     }
     Ok(text)
 }
 
 /// Parses JSON. `null` is no groups, as in Go.
-fn read_json(text: &str) -> Result<Vec<TargetGroup>, String> {
-    let groups: Option<Vec<JsonGroup>> = serde_json::from_str(text).map_err(|e| e.to_string())?;
+fn read_json(text: &str) -> Result<Vec<TargetGroup>, TargetFileError> {
+    let groups: Option<Vec<JsonGroup>> =
+        serde_json::from_str(text).map_err(|e| TargetFileError::Content(e.to_string()))?;
     Ok(groups.unwrap_or_default().into_iter().map(|group| group.0).collect())
 }
 
@@ -218,7 +253,7 @@ impl<'de> Visitor<'de> for JsonGroup {
 
 /// Parses YAML. Its number of values is limited only by the size of the file, which is bounded;
 /// what its aliases expand to has a limit of its own.
-fn read_yaml(text: &str) -> Result<Vec<TargetGroup>, String> {
+fn read_yaml(text: &str) -> Result<Vec<TargetGroup>, TargetFileError> {
     let limits = YamlLimits {
         aliased: limits::TARGET_FILE_ALIASED,
         aliased_bytes: limits::TARGET_FILE_ALIASED_BYTES,
@@ -228,8 +263,8 @@ fn read_yaml(text: &str) -> Result<Vec<TargetGroup>, String> {
     yaml::read(text, limits).map_err(|error| explain(&error))
 }
 
-/// Replaces a limit error of the parser by a text that says what to do.
-fn explain(error: &serde_saphyr::Error) -> String {
+/// Tells a limit of the parser, which has a remedy, from any other error.
+fn explain(error: &serde_saphyr::Error) -> TargetFileError {
     use serde_saphyr::Error as E;
     let mut error = error.without_snippet();
     while let E::AliasError { error: inner, .. } = error {
@@ -238,19 +273,16 @@ fn explain(error: &serde_saphyr::Error) -> String {
     match error {
         E::Budget { .. } | E::AliasReplayLimitExceeded { .. } | E::AliasReplayStackDepthExceeded { .. } => {
             let place = error.location().map_or(String::new(), |l| format!(" at line {}", l.line()));
-            format!(
-                "its aliases (`*name`) stand for more than {} values{place}, or lists are nested too deep: write the values out",
-                limits::TARGET_FILE_ALIASED
-            )
+            TargetFileError::Aliases { place }
         }
-        other => other.to_string(),
+        other => TargetFileError::Content(other.to_string()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discovery::{ADDRESS, DiscoveryConfigs, DiscoverySet};
+    use crate::discovery::{ADDRESS, DiscoveryConfigs, DiscoverySet, DiscoveryUser};
     use crate::http_client::Peers;
     use storage::metrics::Metrics;
 
@@ -271,7 +303,12 @@ mod tests {
         let metrics = Metrics::default();
         let mut discovery = DiscoverySet::start(
             &config,
-            &DiscoveryContext { peers: &Peers::default(), metrics: &metrics, pool: "job" },
+            &DiscoveryContext {
+                peers: &Peers::default(),
+                metrics: &metrics,
+                pool: "job",
+                user: DiscoveryUser::Scrape,
+            },
         );
         let wait = Duration::from_secs(10);
         assert_eq!(tokio::time::timeout(wait, addresses(&mut discovery)).await.unwrap(), ["a:1"]);
@@ -334,7 +371,7 @@ mod tests {
     fn aliases_are_bounded() {
         let mut bomb = "- &a0 {targets: [x, x, x, x, x, x, x, x, x, x]}\n".to_owned();
         bomb.push_str(&"- *a0\n".repeat(300_000));
-        let error = read_yaml(&bomb).unwrap_err();
+        let error = read_yaml(&bomb).unwrap_err().to_string();
         assert!(error.starts_with("its aliases (`*name`) stand for more than"), "{error}");
         assert_eq!(read_yaml("- &a {targets: [x]}\n- *a\n").unwrap().len(), 2);
     }
@@ -350,7 +387,7 @@ mod tests {
         assert_eq!(read_json(r#"[{"targets":["a:1"],"labels":null}]"#), Ok(vec![group(&[])]));
         assert_eq!(read_json("null"), Ok(Vec::new()));
         let error = read_json(r#"[{"target":["a:1"]}]"#).unwrap_err();
-        assert!(error.contains("unknown field \"target\""), "{error}");
+        assert!(error.to_string().contains("unknown field \"target\""), "{error}");
         assert_eq!(read_yaml("- targets: [a:1]\n  labels: {x: ~}\n"), Ok(vec![group(&[("x", "")])]));
         assert_eq!(read_yaml("# none\n"), Ok(Vec::new()));
         let commented = format!("- targets:\n{}  - a:1\n", "# b:1\n".repeat(40));
@@ -361,7 +398,9 @@ mod tests {
     fn only_json_and_yaml_files() {
         let config = |file: &str| FileSdConfig { files: vec![file.into()], ..FileSdConfig::default() };
         assert!(config("a/*.json").validate().is_ok());
-        assert!(config("a/*.txt").validate().unwrap_err().contains("not valid for file discovery"));
+        assert!(
+            config("a/*.txt").validate().unwrap_err().to_string().contains("not valid for file discovery")
+        );
         assert!(FileSdConfig::default().validate().is_err());
     }
 }

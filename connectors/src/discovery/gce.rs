@@ -1,10 +1,12 @@
 //! `gce_sd_configs`: the instances of a zone of Google Compute Engine.
 
 use super::labels::{Labels, list, pairs, separated, text, texts};
-use super::lister::{ApiClient, Lister, ListerConfig, Pages, path_segment, with_query};
+use super::lister::{
+    ApiClient, ApiError, BlockError, Lister, ListerConfig, Pages, StartError, path_segment, with_query,
+};
 use super::{DiscoveredTarget, DiscoveryContext};
-use crate::api_client::form;
-use crate::config::secret::{Secret, read_credential};
+use crate::api_client::{AnswerError, form};
+use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::config::units::ConfigDuration;
 use crate::config_block;
 use crate::http_client::HttpConfig;
@@ -70,46 +72,53 @@ impl Lister for GceSd {
     const NAME: &'static str = "gce";
     type Config = GceSdConfig;
 
-    fn check(config: &GceSdConfig) -> Result<(), String> {
+    fn check(config: &GceSdConfig) -> Result<(), BlockError> {
         for (given, name) in [(&config.project, "project"), (&config.zone, "zone")] {
             if given.is_empty() {
-                return Err(format!("GCE SD configuration requires a {name}"));
+                return Err(format!("GCE SD configuration requires a {name}").into());
             }
         }
         Ok(())
     }
 
-    fn create(config: &GceSdConfig, context: &DiscoveryContext<'_>) -> Result<GceSd, String> {
+    fn create(config: &GceSdConfig, context: &DiscoveryContext<'_>) -> Result<GceSd, StartError> {
         let source = default_source();
-        let source = source.map_err(|e| format!("error setting up communication with GCE service: {e}"))?;
+        let source = source
+            .map_err(|e| StartError::from(e).doing("error setting up communication with GCE service"))?;
         let api = ApiClient::new(&HttpConfig::default(), config.refresh_interval, context)?;
         Ok(GceSd { api, config: config.clone(), source, token: None })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let listed = self.instances().await;
-        listed.map_err(|e| format!("error retrieving refresh targets from gce: {e}"))
+        listed.map_err(|e| e.doing("error retrieving refresh targets from gce"))
     }
 }
 
 /// The credentials of the process, as Google's libraries look for them.
-fn default_source() -> Result<TokenSource, String> {
+fn default_source() -> Result<TokenSource, CredentialError> {
     if let Ok(path) = std::env::var("GOOGLE_APPLICATION_CREDENTIALS")
         && !path.is_empty()
     {
+        // A file that was named must be good: to fall back to the account of the machine would hide
+        // the mistake and list another project.
         return source_of(&read_credential(&path)?);
     }
     let home = std::env::var("HOME").unwrap_or_default();
     let path = format!("{home}/.config/gcloud/application_default_credentials.json");
     match read_credential(&path) {
         Ok(text) => source_of(&text),
+        // That there is no such file is the usual case on a machine of Google.
         Err(_) => Ok(TokenSource::Machine),
     }
 }
 
 /// The source that a file of credentials describes.
-fn source_of(file: &str) -> Result<TokenSource, String> {
-    let file: Value = serde_json::from_str(file).map_err(|_| "the file of credentials is not JSON")?;
+fn source_of(file: &str) -> Result<TokenSource, CredentialError> {
+    let file: Value = serde_json::from_str(file).map_err(|_| CredentialError::Malformed {
+        what: "the file of credentials".to_owned(),
+        form: "JSON",
+    })?;
     let url = Some(text(&file, "token_uri")).filter(|url| !url.is_empty());
     let url = url.unwrap_or_else(|| "https://oauth2.googleapis.com/token".to_owned());
     match text(&file, "type").as_str() {
@@ -126,12 +135,14 @@ fn source_of(file: &str) -> Result<TokenSource, String> {
                 fields: fields.map(|name| (name, Secret::new(text(&file, name)))).to_vec(),
             })
         }
-        other => Err(format!("credentials of the type {other:?} are not supported by this build")),
+        other => Err(CredentialError::Unsupported(format!(
+            "credentials of the type {other:?} are not supported by this build"
+        ))),
     }
 }
 
 impl GceSd {
-    async fn token(&mut self) -> Result<String, String> {
+    async fn token(&mut self) -> Result<String, ApiError> {
         let now = SystemTime::now();
         if let Some(token) = self.token.as_ref().filter(|token| token.until > now + SPARE) {
             return Ok(token.text.expose().to_owned());
@@ -140,6 +151,7 @@ impl GceSd {
             TokenSource::ServiceAccount { email, key_id, url, key } => {
                 let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
                 let claims =
+                    // The longest life that Google grants.
                     json!({"iss": email, "scope": SCOPE, "aud": url, "iat": seconds, "exp": seconds + 3_600});
                 let assertion = key.token(RsaHash::Sha256, key_id, &claims)?;
                 let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -155,23 +167,25 @@ impl GceSd {
                 let host = host.unwrap_or_else(|| "metadata.google.internal".to_owned());
                 let path = "computeMetadata/v1/instance/service-accounts/default/token";
                 let url = with_query(&format!("http://{host}/{path}"), &[("scopes", SCOPE)]);
+                // The server of metadata refuses requests without it, which other programs could be
+                // led to make.
                 let request = self.api.request(Method::GET, &url)?.header("Metadata-Flavor", "Google");
                 self.api.json(request).await?
             }
         };
         let token = Some(text(&answer, "access_token")).filter(|token| !token.is_empty());
-        let token = token.ok_or("the answer has no access_token")?;
+        let token = token.ok_or(AnswerError::Missing("the answer has no access_token"))?;
         let until = now + Duration::from_secs(answer["expires_in"].as_u64().unwrap_or(0));
         self.token = Some(Token { text: Secret::new(&*token), until });
         Ok(token)
     }
 
-    async fn grant(&self, url: &str, body: String) -> Result<Value, String> {
+    async fn grant(&self, url: &str, body: String) -> Result<Value, ApiError> {
         let request = self.api.request(Method::POST, url)?;
         self.api.json(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)).await
     }
 
-    async fn instances(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn instances(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let token = self.token().await?;
         let GceSdConfig { project, zone, filter, .. } = &self.config;
         let url = format!(
@@ -199,8 +213,9 @@ impl GceSd {
     }
 
     /// The target of an instance; none without a network interface.
-    fn target(&self, instance: &Value) -> Result<Option<DiscoveredTarget>, String> {
+    fn target(&self, instance: &Value) -> Result<Option<DiscoveredTarget>, ApiError> {
         let interfaces = list(instance, "networkInterfaces")?;
+        // Nothing to connect to.
         let Some(first) = interfaces.first() else { return Ok(None) };
         let mut labels = Labels::new("__meta_gce_");
         labels.set("project", &self.config.project).copy(
@@ -223,6 +238,7 @@ impl GceSd {
         labels.set_all("metadata_", metadata.map(|item| (text(item, "key"), text(item, "value"))));
         labels.set_all("label_", pairs(instance, "labels"));
         let access = list(first, "accessConfigs")?.first();
+        // Only this kind has an address that others can reach.
         if let Some(access) = access.filter(|access| text(access, "type") == "ONE_TO_ONE_NAT") {
             labels.set("public_ip", text(access, "natIP"));
         }
@@ -273,7 +289,13 @@ mod tests {
             ("{}", "GCE SD configuration requires a project"),
             ("{project: p}", "GCE SD configuration requires a zone"),
         ]);
-        assert!(source_of("{\"type\": \"external_account\"}").err().unwrap().contains("external_account"));
-        assert!(source_of("CANARY").err().is_some_and(|error| !error.contains("CANARY")));
+        assert!(
+            source_of("{\"type\": \"external_account\"}")
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("external_account")
+        );
+        assert!(source_of("CANARY").err().is_some_and(|error| !error.to_string().contains("CANARY")));
     }
 }

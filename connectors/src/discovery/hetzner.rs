@@ -1,7 +1,7 @@
 //! `hetzner_sd_configs`: the servers of Hetzner Cloud (`hcloud`) and of Hetzner Robot (`robot`).
 
 use super::labels::{Labels, host_port, list, pairs, text};
-use super::lister::{ApiClient, Lister, Pages, lister_config, with_query};
+use super::lister::{ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use serde_json::Value;
@@ -36,26 +36,26 @@ impl Lister for HetznerSd {
     const NAME: &'static str = "hetzner";
     type Config = HetznerSdConfig;
 
-    fn check(config: &HetznerSdConfig) -> Result<(), String> {
+    fn check(config: &HetznerSdConfig) -> Result<(), BlockError> {
         match config.keys.role.as_str() {
             "hcloud" | "robot" => Ok(()),
             "" => Err("role missing (one of: robot, hcloud)".into()),
-            other => Err(format!("unknown role {other:?}")),
+            other => Err(format!("unknown role {other:?}").into()),
         }
     }
 
-    fn create(config: &HetznerSdConfig, context: &DiscoveryContext<'_>) -> Result<HetznerSd, String> {
+    fn create(config: &HetznerSdConfig, context: &DiscoveryContext<'_>) -> Result<HetznerSd, StartError> {
         let keys = config.keys.clone();
         Ok(HetznerSd { api: ApiClient::new(&config.http, keys.refresh_interval, context)?, keys })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         if self.keys.role == "hcloud" { self.cloud().await } else { self.robot().await }
     }
 }
 
 impl HetznerSd {
-    async fn pages(&self, key: &str, selector: &str) -> Result<Vec<Value>, String> {
+    async fn pages(&self, key: &str, selector: &str) -> Result<Vec<Value>, ApiError> {
         let mut items = Vec::new();
         let mut page = "1".to_owned();
         let mut pages = Pages::default();
@@ -71,13 +71,13 @@ impl HetznerSd {
         }
     }
 
-    async fn cloud(&self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn cloud(&self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let servers = self.pages("servers", &self.keys.label_selector).await?;
         let networks = self.pages("networks", "").await?;
         servers.iter().map(|server| self.cloud_target(server, &networks)).collect()
     }
 
-    fn cloud_target(&self, server: &Value, networks: &[Value]) -> Result<DiscoveredTarget, String> {
+    fn cloud_target(&self, server: &Value, networks: &[Value]) -> Result<DiscoveredTarget, ApiError> {
         let mut labels = Labels::new(PREFIX);
         labels.set("role", "hcloud").copy(
             server,
@@ -117,20 +117,20 @@ impl HetznerSd {
         Ok(labels.target(host_port(&ipv4, self.keys.port)))
     }
 
-    async fn robot(&self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn robot(&self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let request = self.api.request(reqwest::Method::GET, ROBOT)?;
         let answer = self.api.send(request).await?;
         if !answer.status.is_success() {
             let status = answer.status.as_u16();
-            return Err(format!(
+            return Err(answer.refused(format!(
                 "non 2xx status '{status}' response during hetzner service discovery with role robot"
-            ));
+            )));
         }
         let servers = answer.json()?;
         list(&servers, "")?.iter().map(|entry| self.robot_target(&entry["server"])).collect()
     }
 
-    fn robot_target(&self, server: &Value) -> Result<DiscoveredTarget, String> {
+    fn robot_target(&self, server: &Value) -> Result<DiscoveredTarget, ApiError> {
         let mut labels = Labels::new(PREFIX);
         let datacenter = text(server, "dc").to_lowercase();
         labels.set("role", "robot").set("datacenter", &datacenter).set("robot_datacenter", &datacenter);

@@ -1,7 +1,9 @@
 //! `http_sd_configs`: targets that a web server lists, as JSON. Targets get the label `__meta_url`.
 
-use super::polling::{Polling, Refresh};
+use super::polling::{Polling, Refresh, RefreshError};
 use super::{DiscoveredTarget, DiscoveryContext, Mechanism, StartResult, TargetGroup, expand};
+use crate::api_client::{AnswerError, AnswerLimit, ApiError};
+use crate::config::error::BlockError;
 use crate::config::units::ConfigDuration;
 use crate::config::url::{ConfigUrl, hide_password};
 use crate::http_client::{HttpClient, HttpConfig, SendError, error_chain};
@@ -41,12 +43,12 @@ pub struct HttpSd;
 impl Mechanism for HttpSd {
     type Config = HttpSdConfig;
 
-    fn validate(config: &HttpSdConfig) -> Result<(), String> {
+    fn validate(config: &HttpSdConfig) -> Result<(), BlockError> {
         url(config)?;
         if config.keys.refresh_interval.0 <= 0 {
             return Err("http_sd_configs: refresh_interval must be greater than 0".into());
         }
-        config.http.validate()
+        Ok(config.http.validate()?)
     }
 
     fn http(config: &HttpSdConfig) -> Option<&HttpConfig> {
@@ -59,6 +61,7 @@ impl Mechanism for HttpSd {
         let refresh = HttpRefresh {
             client: context.client(&config.http)?,
             url: url(config)?,
+            // `__meta_url` is a label that everybody sees.
             shown: hide_password(config.keys.url.expose()),
             interval: config.keys.refresh_interval,
             failures: context.metrics.counter(name, help, &[]),
@@ -68,17 +71,18 @@ impl Mechanism for HttpSd {
 }
 
 /// The URL of an entry; errors as in Prometheus.
-fn url(config: &HttpSdConfig) -> Result<Url, String> {
+fn url(config: &HttpSdConfig) -> Result<Url, BlockError> {
     let text = config.keys.url.expose();
     if text.is_empty() {
         return Err("URL is missing".into());
     }
+    // The parser of URLs would read `http:///x` as host `x`.
     if let Some(("http" | "https", rest)) = text.split_once("://")
         && (rest.is_empty() || rest.starts_with(['/', '?', '#']))
     {
         return Err("host is missing in URL".into());
     }
-    let url = Url::parse(text).map_err(|e| format!("parse {:?}: {e}", config.keys.url))?;
+    let url = Url::parse(text).map_err(|e| BlockError::new(format!("parse {:?}: {e}", config.keys.url)))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("URL scheme must be 'http' or 'https'".into());
     }
@@ -95,60 +99,68 @@ struct HttpRefresh {
 }
 
 impl Refresh for HttpRefresh {
-    fn refresh(&mut self) -> BoxFuture<'_, Result<Vec<DiscoveredTarget>, String>> {
+    fn refresh(&mut self) -> BoxFuture<'_, Result<Vec<DiscoveredTarget>, RefreshError>> {
         Box::pin(async {
             let outcome = self.fetch().await;
             if outcome.is_err() {
                 self.failures.inc();
             }
-            outcome
+            Ok(outcome?)
         })
     }
 }
 
 impl HttpRefresh {
-    async fn fetch(&self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn fetch(&self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let request = self
             .client
-            .request(Method::GET, self.url.clone())?
+            .request(Method::GET, self.url.clone())
+            .map_err(ApiError::Request)?
             .timeout(self.interval.std())
             .header(ACCEPT, "application/json")
             .header("X-Prometheus-Refresh-Interval-Seconds", self.interval.seconds().to_string());
         let response = self.client.send(request).await.map_err(|e| self.error(e))?;
+        // Only 200, as in Prometheus: an empty 204 would end all targets.
         if response.status() != StatusCode::OK {
-            return Err(format!("server returned HTTP status {}", response.status()));
+            let status = response.status();
+            let text = format!("server returned HTTP status {status}");
+            return Err(ApiError::Status { status, code: String::new(), text });
         }
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or("").to_owned();
+        // As Prometheus: a page of a login or of a proxy has status 200, too.
         if !is_json(&content_type) {
-            return Err(format!("unsupported content type {content_type:?}"));
+            return Err(ApiError::unexpected(format!("unsupported content type {content_type:?}")));
         }
         let body = self.body(response).await?;
-        let groups: Vec<Option<TargetGroup>> = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
+        let groups: Vec<Option<TargetGroup>> =
+            serde_json::from_slice(&body).map_err(|e| ApiError::unexpected(e.to_string()))?;
         let mut targets = Vec::new();
         for group in groups {
-            let group = group.ok_or("nil target group item found")?;
+            // `null` in the list: Prometheus refuses the whole list, so that a mistake in the
+            // server ends no targets.
+            let group = group.ok_or(AnswerError::Missing("nil target group item found"))?;
             targets.extend(expand(&group, &[("__meta_url", &self.shown)]));
         }
         Ok(targets)
     }
 
     /// The body, up to the size that a target file may have.
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, String> {
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ApiError> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| self.error(e))? {
             body.extend_from_slice(&chunk);
             if body.len() as u64 > TARGET_FILE_BYTES {
-                return Err(format!("the list is larger than {} MiB", TARGET_FILE_BYTES >> 20));
+                return Err(AnswerLimit::ListBytes.into());
             }
         }
         Ok(body)
     }
 
     /// An error of the client, with the URL that may be shown.
-    fn error(&self, error: impl Into<SendError>) -> String {
+    fn error(&self, error: impl Into<SendError>) -> ApiError {
         let error = error.into();
-        format!("Get {:?}: {}", self.shown, error_chain(&error.without_url()))
+        ApiError::Unavailable(format!("Get {:?}: {}", self.shown, error_chain(&error.without_url())))
     }
 }
 

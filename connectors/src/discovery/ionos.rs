@@ -1,7 +1,7 @@
 //! `ionos_sd_configs`: the servers of a data centre of IONOS Cloud.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, lister_config, with_query};
+use super::lister::{ApiClient, ApiError, BlockError, Lister, StartError, lister_config, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use serde_json::Value;
@@ -29,17 +29,17 @@ impl Lister for IonosSd {
     const NAME: &'static str = "ionos";
     type Config = IonosSdConfig;
 
-    fn check(config: &IonosSdConfig) -> Result<(), String> {
+    fn check(config: &IonosSdConfig) -> Result<(), BlockError> {
         let is_missing = config.keys.datacenter_id.is_empty();
         if is_missing { Err("datacenter id can't be empty".into()) } else { Ok(()) }
     }
 
-    fn create(config: &IonosSdConfig, context: &DiscoveryContext<'_>) -> Result<IonosSd, String> {
+    fn create(config: &IonosSdConfig, context: &DiscoveryContext<'_>) -> Result<IonosSd, StartError> {
         let keys = config.keys.clone();
         Ok(IonosSd { api: ApiClient::new(&config.http, keys.refresh_interval, context)?, keys })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let url = format!(
             "https://api.ionos.com/cloudapi/v6/datacenters/{}/servers",
             super::lister::path_segment(&self.keys.datacenter_id)
@@ -56,7 +56,7 @@ impl Lister for IonosSd {
 
 impl IonosSd {
     /// The target of a server; none without addresses.
-    fn target(&self, server: &Value, servers_id: &str) -> Result<Option<DiscoveredTarget>, String> {
+    fn target(&self, server: &Value, servers_id: &str) -> Result<Option<DiscoveredTarget>, ApiError> {
         let mut labels = Labels::new("__meta_ionos_server_");
         let mut addresses: Vec<String> = Vec::new();
         let mut by_card: BTreeMap<String, Vec<String>> = BTreeMap::new();

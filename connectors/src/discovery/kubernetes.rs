@@ -10,7 +10,8 @@ mod watch;
 
 use super::report_timer::ReportTimer;
 use super::shared_target::SharedTarget;
-use super::{Discoverer, DiscoveryContext, Mechanism, StartResult, TargetSender};
+use super::{Discoverer, DiscoveryContext, Mechanism, StartError, StartResult, TargetSender};
+use crate::config::error::BlockError;
 use crate::config::path::ConfigPath;
 use crate::config::url::ConfigUrl;
 use crate::http_client::{HttpClient, HttpConfig};
@@ -101,13 +102,13 @@ pub struct KubernetesSd;
 impl Mechanism for KubernetesSd {
     type Config = KubernetesSdConfig;
 
-    fn validate(config: &KubernetesSdConfig) -> Result<(), String> {
+    fn validate(config: &KubernetesSdConfig) -> Result<(), BlockError> {
         let keys = &config.keys;
         if keys.role.is_empty() {
             return Err("role missing (one of: pod, service, endpoints, endpointslice, node, ingress)".into());
         }
         if Role::parse(&keys.role).is_none() {
-            return Err(format!("unknown Kubernetes SD role {:?}", keys.role));
+            return Err(unknown_role(&keys.role));
         }
         config.http.validate()?;
         let has_server = !keys.api_server.expose().is_empty();
@@ -121,11 +122,13 @@ impl Mechanism for KubernetesSd {
                 "cannot use a custom HTTP client configuration together with 'kubeconfig_file'".into()
             );
         }
+        // In the cluster the account of the pod decides, and the options would do nothing.
         if !has_server && has_http {
             return Err("to use custom HTTP client configuration please provide the 'api_server' URL \
                         explicitly"
                 .into());
         }
+        // Only a pod has a namespace of its own.
         let own = keys.namespaces.own_namespace;
         if has_server && own {
             return Err("cannot use 'api_server' and 'namespaces.own_namespace' simultaneously".into());
@@ -145,7 +148,13 @@ impl Mechanism for KubernetesSd {
     }
 }
 
-fn validate_selectors(keys: &KubernetesSdKeys) -> Result<(), String> {
+/// The error of a role that does not exist.
+fn unknown_role(role: &str) -> BlockError {
+    BlockError::new(format!("unknown Kubernetes SD role {role:?}"))
+}
+
+fn validate_selectors(keys: &KubernetesSdKeys) -> Result<(), BlockError> {
+    // As Prometheus: a selector of objects that the role does not follow does nothing.
     let allowed: &[&str] = match keys.role.as_str() {
         "pod" => &["pod", "node"],
         "service" => &["service"],
@@ -156,10 +165,12 @@ fn validate_selectors(keys: &KubernetesSdKeys) -> Result<(), String> {
     };
     for (at, selector) in keys.selectors.iter().enumerate() {
         if keys.selectors[..at].iter().any(|other| other.role == selector.role) {
-            return Err(format!("duplicated selector role: {}", selector.role));
+            return Err(BlockError::new(format!("duplicated selector role: {}", selector.role)));
         }
         if !allowed.contains(&selector.role.as_str()) {
-            return Err(format!("{} role supports only {} selectors", keys.role, allowed.join(", ")));
+            let allowed = allowed.join(", ");
+            let text = format!("{} role supports only {allowed} selectors", keys.role);
+            return Err(BlockError::new(text));
         }
     }
     Ok(())
@@ -177,11 +188,13 @@ impl RolesConfig {
         let mut sources = Vec::new();
         let attach = &self.attach;
         let of_endpoints = matches!(self.role, Role::Endpoints | Role::EndpointSlice);
+        // Only these have labels of a pod, and so of its owner.
         let has_pods = of_endpoints || self.role == Role::Pod;
         let mut add = |resource: Resource, namespace: Option<&String>, is_needed| {
             let is_its = |selector: &&SelectorConfig| {
                 Role::parse(&selector.role).is_some_and(|role| role.resource() == resource)
             };
+            // Applied by the server: what is not selected is not sent and takes no memory here.
             let selector = selectors.iter().find(is_its);
             sources.push(WatchSource {
                 index: sources.len(),
@@ -195,6 +208,7 @@ impl RolesConfig {
         if self.role == Role::Node || (has_pods && attach.node) {
             add(Resource::Nodes, None, true);
         }
+        // Nodes are of the whole cluster: `namespaces` means nothing to them.
         if self.role == Role::Node {
             return sources;
         }
@@ -210,6 +224,7 @@ impl RolesConfig {
                 add(Resource::Pods, place, true);
             }
             if has_pods && attach.deployment {
+                // Endpoints do not wait for it: their label is only an addition.
                 add(Resource::ReplicaSets, place, !of_endpoints);
             }
             if has_pods && (attach.job || attach.cronjob) {
@@ -246,6 +261,7 @@ impl EventCounters {
             Resource::Pods => "pod",
             Resource::Services => "service",
             Resource::Ingresses => "ingress",
+            // Prometheus does not count them.
             Resource::Namespaces | Resource::ReplicaSets | Resource::Jobs => return,
         };
         if let Some(counters) = self.0.get(role) {
@@ -282,8 +298,8 @@ impl KubernetesDiscoverer {
     fn new(
         config: &KubernetesSdConfig,
         context: &DiscoveryContext<'_>,
-    ) -> Result<KubernetesDiscoverer, String> {
-        let role = Role::parse(&config.keys.role).ok_or("unknown role")?;
+    ) -> Result<KubernetesDiscoverer, StartError> {
+        let role = Role::parse(&config.keys.role).ok_or_else(|| unknown_role(&config.keys.role))?;
         let roles = RolesConfig { role, attach: config.keys.attach_metadata };
         let access = access::access(config)?;
         let mut namespaces = config.keys.namespaces.names.clone();
@@ -291,6 +307,7 @@ impl KubernetesDiscoverer {
             namespaces.push(access::own_namespace()?);
         }
         namespaces.sort();
+        // The own namespace may be listed, too; two watches would undo each other's objects.
         namespaces.dedup();
         let sources = roles.sources(&namespaces, &config.keys.selectors);
         let help = "The number of failed WATCH/LIST requests.";
@@ -312,6 +329,7 @@ impl KubernetesDiscoverer {
     fn apply(&mut self, source: usize, news: News) {
         let resource = self.sources[source].resource;
         match news {
+            // Objects stay until the list is whole, so a server that restarts ends no target.
             News::Listing => self.progress[source].generation += 1,
             News::Object(raw) => {
                 let key = raw.metadata().key();
@@ -333,10 +351,12 @@ impl KubernetesDiscoverer {
                     self.events.count(resource, Change::Deleted);
                     self.changed.add(resource, &key);
                 }
+                // Objects of other sources may have waited for this one, and which is not noted.
                 if !self.progress[source].is_listed {
                     self.progress[source].is_listed = true;
                     self.changed.all = true;
                 }
+                // Names of labels that are gone; after a list, because it goes through all of them.
                 self.cluster.names.prune();
             }
         }
@@ -359,11 +379,14 @@ impl KubernetesDiscoverer {
         let changed = std::mem::take(&mut self.changed);
         let concerned = self.cluster.concerned(self.config.role, &changed);
         let mut groups = std::mem::take(&mut self.groups);
+        // What is gone has no entry among those concerned.
         groups.retain(|key, _| concerned.binary_search_by(|(known, _)| known.cmp(key)).is_ok());
         for (key, is_changed) in concerned {
             if !is_changed {
                 continue;
             }
+            // Targets without the labels of a pod that is not listed yet would be relabeled
+            // wrongly, and scraped twice a moment later.
             if !self.is_listed(Some(namespace_of(&key))) {
                 continue;
             }
@@ -382,6 +405,7 @@ impl KubernetesDiscoverer {
     fn has_list(&self) -> bool {
         let is_main = |source: &&WatchSource| source.resource == self.config.role.resource();
         let mut main = self.sources.iter().filter(is_main);
+        // One namespace that may not be listed must not hold up the others, as in Prometheus.
         main.any(|source| self.is_listed(source.namespace.as_deref()))
     }
 
@@ -394,6 +418,8 @@ impl KubernetesDiscoverer {
                     Some((source, some)) => self.apply(source, some),
                     None => return,
                 },
+                // Before everything is listed the timer waits longer, so that a start is one report
+                // and not thousands.
                 () = timer.wait(self.is_listed(None)) => {
                     if self.has_list() {
                         report.send_shared(self.renew());
@@ -420,6 +446,7 @@ impl Discoverer for KubernetesDiscoverer {
                 version: None,
             };
             let watchers: Vec<_> = self.sources.iter().map(watcher).map(Watcher::run).collect();
+            // The watchers have the others: when they end, so does the receiver.
             drop(sender);
             // One task: all of it ends when the task is aborted.
             tokio::join!(futures::future::join_all(watchers), self.follow(receiver, report));

@@ -2,9 +2,10 @@
 //! they change (MADS version 1, a long poll of xDS).
 
 use super::labels::Labels;
-use super::lister::ApiClient;
+use super::lister::{ApiClient, ApiError, StartError};
 use super::report_timer::RequestPauses;
 use super::{DiscoveredTarget, Discoverer, DiscoveryContext, Mechanism, StartResult, TargetSender};
+use crate::config::error::BlockError;
 use crate::config::units::ConfigDuration;
 use crate::config::url::ConfigUrl;
 use crate::http_client::HttpConfig;
@@ -56,21 +57,21 @@ const TYPE_URL: &str = "type.googleapis.com/kuma.observability.v1.MonitoringAssi
 impl Mechanism for KumaSd {
     type Config = KumaSdConfig;
 
-    fn validate(config: &KumaSdConfig) -> Result<(), String> {
+    fn validate(config: &KumaSdConfig) -> Result<(), BlockError> {
         let server = config.keys.server.expose();
         if server.is_empty() {
             return Err("kuma SD server must not be empty: ".into());
         }
         if !server.contains("://") {
-            return Err(format!(
+            return Err(BlockError::new(format!(
                 "kuma SD server must not be empty and have a scheme: {}",
                 config.keys.server
-            ));
+            )));
         }
         if config.keys.refresh_interval.0 <= 0 {
             return Err("kuma_sd_configs: refresh_interval must be greater than 0".into());
         }
-        config.http.validate()
+        Ok(config.http.validate()?)
     }
 
     fn http(config: &KumaSdConfig) -> Option<&HttpConfig> {
@@ -129,18 +130,21 @@ struct KumaDiscoverer {
 }
 
 impl KumaDiscoverer {
-    fn new(config: &KumaSdConfig, context: &DiscoveryContext<'_>) -> Result<KumaDiscoverer, String> {
+    fn new(config: &KumaSdConfig, context: &DiscoveryContext<'_>) -> Result<KumaDiscoverer, StartError> {
         let keys = &config.keys;
         let server = keys.server.expose();
-        let mut url = Url::parse(server).map_err(|error| format!("the server {}: {error}", keys.server))?;
+        let mut url = Url::parse(server)
+            .map_err(|error| BlockError::new(format!("the server {}: {error}", keys.server)))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err("kuma_sd: invalid xDS server URL protocol. must be either 'http' or 'https'".into());
+            let text = "kuma_sd: invalid xDS server URL protocol. must be either 'http' or 'https'";
+            return Err(BlockError::new(text).into());
         }
         let path = format!("{}/v3/discovery:monitoringassignments", url.path().trim_end_matches('/'));
         url.set_path(&path);
         if keys.fetch_timeout.0 > 0 {
             url.query_pairs_mut().append_pair("fetch-timeout", &keys.fetch_timeout.to_string());
         }
+        // The server waits for `fetch_timeout` and needs time to answer then.
         let timeout = keys.fetch_timeout.std() + Duration::from_secs(KUMA_ANSWER_SECONDS);
         let metrics = context.metrics;
         Ok(KumaDiscoverer {
@@ -169,7 +173,7 @@ impl KumaDiscoverer {
     }
 
     /// Asks for a version other than the last; `None`: there is none.
-    async fn fetch(&mut self) -> Result<Option<Vec<DiscoveredTarget>>, String> {
+    async fn fetch(&mut self) -> Result<Option<Vec<DiscoveredTarget>>, ApiError> {
         let mut body = json!({"node": {"id": self.client_id}, "type_url": TYPE_URL});
         for (key, value) in [("version_info", &self.version), ("response_nonce", &self.nonce)] {
             if !value.is_empty() {
@@ -183,20 +187,22 @@ impl KumaDiscoverer {
             .header(ACCEPT, "application/json")
             .body(body.to_string());
         let answer = self.client.send(request).await?;
+        // The long poll ended without a change.
         if answer.status == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
         if answer.status != StatusCode::OK {
             let status = answer.status.as_u16();
-            return Err(format!("non 200 status '{status}' response during xDS fetch"));
+            return Err(answer.refused(format!("non 200 status '{status}' response during xDS fetch")));
         }
         let response: DiscoveryResponse =
-            serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+            serde_json::from_slice(&answer.body).map_err(|error| ApiError::unexpected(error.to_string()))?;
+        // Before the rest is read: an answer that we cannot use would be sent again and again.
         self.version = response.version_info;
         self.nonce = response.nonce;
         if response.type_url != TYPE_URL {
             let kind = response.type_url;
-            return Err(format!("received invalid typeURL for Kuma MADS v1 Resource: {kind}"));
+            return Err(invalid_type(&kind));
         }
         targets(&response.resources.unwrap_or_default()).map(Some)
     }
@@ -207,16 +213,22 @@ fn client_id(given: &str) -> String {
     if !given.is_empty() {
         return given.to_owned();
     }
+    // No call of libc for one name.
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "prometheus".to_owned() } else { name.to_owned() }
 }
 
-fn targets(assignments: &[Assignment]) -> Result<Vec<DiscoveredTarget>, String> {
+fn invalid_type(kind: &str) -> ApiError {
+    ApiError::unexpected(format!("received invalid typeURL for Kuma MADS v1 Resource: {kind}"))
+}
+
+fn targets(assignments: &[Assignment]) -> Result<Vec<DiscoveredTarget>, ApiError> {
     let mut all = Vec::new();
     for assignment in assignments {
+        // A newer form of the resources may mean other things by the same names.
         if assignment.kind != TYPE_URL {
-            return Err(format!("received invalid typeURL for Kuma MADS v1 Resource: {}", assignment.kind));
+            return Err(invalid_type(&assignment.kind));
         }
         for plane in assignment.targets.iter().flatten() {
             let mut labels = Labels::new("__meta_kuma_");
@@ -252,8 +264,8 @@ impl Discoverer for KumaDiscoverer {
                     Err(error) => {
                         self.failures.inc();
                         tracing::error!(
-                            error,
-                            "Kuma's control plane does not answer; keeping its last targets"
+                            target: "discovery", %error,
+                            "cannot read the targets of Kuma's control plane and keep the last ones; check it"
                         );
                         tokio::time::sleep(self.interval).await;
                         continue;

@@ -2,6 +2,7 @@
 
 pub(super) use super::names::{host_port, label_name};
 use super::{ADDRESS, DiscoveredTarget};
+use crate::api_client::AnswerError;
 use serde_json::Value;
 
 /// A list with the separator around each of its items, so that `,a,` matches an item. Empty
@@ -34,11 +35,11 @@ pub(super) fn text(value: &Value, path: &str) -> String {
 }
 
 /// The list at a path; a missing one is empty, anything but a list an error.
-pub(super) fn list<'a>(value: &'a Value, path: &str) -> Result<&'a [Value], String> {
+pub(super) fn list<'a>(value: &'a Value, path: &str) -> Result<&'a [Value], AnswerError> {
     match at(value, path) {
         Value::Array(items) => Ok(items),
         Value::Null => Ok(&[]),
-        _ => Err(format!("{path} of the answer is not a list")),
+        _ => Err(AnswerError::NotAList(path.to_owned())),
     }
 }
 
@@ -139,7 +140,8 @@ mod tests {
             ["__address__=h:1", "__meta_x_b=1.5", "__meta_x_l=,x,2,", "__meta_x_m_k_1=v", "__meta_x_t=true"];
         assert_eq!(shown, expected);
         assert!(
-            list(&value, "a").unwrap_err().contains("not a list") && list(&value, "no").unwrap().is_empty()
+            list(&value, "a").unwrap_err().to_string().contains("not a list")
+                && list(&value, "no").unwrap().is_empty()
         );
     }
 }

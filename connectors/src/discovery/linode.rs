@@ -2,7 +2,7 @@
 //! whether a new one is needed.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, Pages, lister_config, with_query};
+use super::lister::{ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use chrono::{DateTime, Utc};
@@ -52,11 +52,11 @@ impl Lister for LinodeSd {
     const NAME: &'static str = "linode";
     type Config = LinodeSdConfig;
 
-    fn check(_config: &LinodeSdConfig) -> Result<(), String> {
+    fn check(_config: &LinodeSdConfig) -> Result<(), BlockError> {
         Ok(())
     }
 
-    fn create(config: &LinodeSdConfig, context: &DiscoveryContext<'_>) -> Result<LinodeSd, String> {
+    fn create(config: &LinodeSdConfig, context: &DiscoveryContext<'_>) -> Result<LinodeSd, StartError> {
         let keys = config.keys.clone();
         let api = ApiClient::new(&config.http, keys.refresh_interval, context)?;
         let name = "prometheus_sd_linode_failures_total";
@@ -65,9 +65,11 @@ impl Lister for LinodeSd {
         Ok(LinodeSd { api, keys, failures, last: None, reads_events: true, quiet: 0 })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let now = SystemTime::now();
         if let Some(since) = self.last.as_ref().map(|last| last.at)
+            // Three lists of pages are many requests for each refresh; one page of events says
+            // whether they are needed.
             && self.is_quiet(since).await?
             && let Some(last) = &mut self.last
         {
@@ -84,7 +86,7 @@ impl Lister for LinodeSd {
 
 impl LinodeSd {
     /// Whether the last list is still good: there was no event since, and not too many refreshes.
-    async fn is_quiet(&mut self, since: SystemTime) -> Result<bool, String> {
+    async fn is_quiet(&mut self, since: SystemTime) -> Result<bool, ApiError> {
         if !self.reads_events {
             return Ok(false);
         }
@@ -92,16 +94,19 @@ impl LinodeSd {
         let filter = format!(r#"{{"created": {{"+gte": "{since}"}}}}"#);
         let url = with_query(&format!("{API}/account/events"), &[("page", "1"), ("page_size", "25")]);
         let answer = self.api.send(self.api.request(Method::GET, &url)?.header("X-Filter", filter)).await?;
+        // A token may be allowed to list and not to read events. Asked once: the answer does not
+        // change while the token stays.
         if answer.status == StatusCode::UNAUTHORIZED {
             self.reads_events = false;
             return Ok(false);
         }
         let events = answer.success()?.json()?;
         self.quiet += 1;
+        // Not for ever: the API does not promise an event for each change.
         Ok(list(&events, "data")?.is_empty() && self.quiet < QUIET_REFRESHES)
     }
 
-    async fn pages(&self, path: &str) -> Result<Vec<Value>, String> {
+    async fn pages(&self, path: &str) -> Result<Vec<Value>, ApiError> {
         let mut items = Vec::new();
         let mut pages = Pages::default();
         for page in 1.. {
@@ -121,10 +126,11 @@ impl LinodeSd {
         Ok(items)
     }
 
-    async fn list_all(&self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list_all(&self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let instances = self.pages("linode/instances").await?;
         let addresses = self.pages("networking/ips").await?;
         let ranges = self.pages("networking/ipv6/ranges").await?;
+        // Without an address there is nothing to scrape.
         let with_addresses = instances.iter().filter(|instance| !texts(instance, "ipv4").is_empty());
         Ok(with_addresses.map(|instance| self.target(instance, &addresses, &ranges)).collect())
     }
@@ -151,6 +157,7 @@ impl LinodeSd {
             ("specs_memory_bytes", "memory"),
             ("specs_transfer_bytes", "transfer"),
         ] {
+            // The API says MiB.
             labels.set(name, number(key).wrapping_shl(20).to_string());
         }
         let has_backups = instance["backups"]["enabled"].as_bool().unwrap_or(false);
@@ -165,6 +172,7 @@ impl LinodeSd {
 
 /// The name that an address has in the DNS; empty without one.
 fn reverse_name(address: &Value) -> String {
+    // The API has a text "null" at some addresses.
     Some(text(address, "rdns")).filter(|name| name != "null").unwrap_or_default()
 }
 
@@ -200,6 +208,7 @@ fn ipv6_labels(
     labels: &mut Labels,
 ) {
     let ipv6 = text(instance, "ipv6");
+    // The list of addresses has it without the length of its prefix.
     let own = ipv6.split('/').next().unwrap_or_default();
     if own.is_empty() {
         return;

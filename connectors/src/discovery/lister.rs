@@ -1,8 +1,11 @@
-//! What mechanisms share that list their targets with an HTTP API at an interval.
+//! What mechanisms share that list their targets with an HTTP API at an interval: most clouds. Such a
+//! mechanism implements [`Lister`], and so has its configuration, interval, client and metrics.
 
-use super::polling::{Polling, Refresh};
+pub(super) use super::StartError;
+use super::polling::{Polling, Refresh, RefreshError};
 use super::{DiscoveredTarget, DiscoveryContext, Mechanism, StartResult};
-pub(super) use crate::api_client::{ApiClient, Pages, path_segment, with_query};
+pub(super) use crate::api_client::{ApiClient, ApiError, Pages, path_segment, with_query};
+pub(super) use crate::config::error::BlockError;
 use crate::config::schema::ConfigValue;
 use crate::config::units::ConfigDuration;
 use crate::http_client::HttpConfig;
@@ -65,24 +68,25 @@ pub trait Lister: Send + Sized + 'static {
     type Config: ListerConfig;
 
     /// Checks what the types cannot say; the options of the HTTP client are checked after it.
-    fn check(config: &Self::Config) -> Result<(), String>;
+    fn check(config: &Self::Config) -> Result<(), BlockError>;
 
     /// Prepares the requests of an entry; makes none.
-    fn create(config: &Self::Config, context: &DiscoveryContext<'_>) -> Result<Self, String>;
+    fn create(config: &Self::Config, context: &DiscoveryContext<'_>) -> Result<Self, StartError>;
 
-    /// The complete list, or the text of what went wrong.
-    fn list(&mut self) -> impl Future<Output = Result<Vec<DiscoveredTarget>, String>> + Send;
+    /// The complete list. With an error the targets of the last list stay.
+    fn list(&mut self) -> impl Future<Output = Result<Vec<DiscoveredTarget>, ApiError>> + Send;
 }
 
 impl<L: Lister> Mechanism for L {
     type Config = L::Config;
 
-    fn validate(config: &L::Config) -> Result<(), String> {
+    fn validate(config: &L::Config) -> Result<(), BlockError> {
         L::check(config)?;
         if config.interval().0 <= 0 {
-            return Err(format!("{}_sd_configs: refresh_interval must be greater than 0", L::NAME));
+            let text = format!("{}_sd_configs: refresh_interval must be greater than 0", L::NAME);
+            return Err(BlockError::new(text));
         }
-        config.http().map_or(Ok(()), HttpConfig::validate)
+        Ok(config.http().map_or(Ok(()), HttpConfig::validate)?)
     }
 
     fn http(config: &L::Config) -> Option<&HttpConfig> {
@@ -98,8 +102,8 @@ impl<L: Lister> Mechanism for L {
 struct ListRefresh<L>(L);
 
 impl<L: Lister> Refresh for ListRefresh<L> {
-    fn refresh(&mut self) -> BoxFuture<'_, Result<Vec<DiscoveredTarget>, String>> {
-        Box::pin(self.0.list())
+    fn refresh(&mut self) -> BoxFuture<'_, Result<Vec<DiscoveredTarget>, RefreshError>> {
+        Box::pin(async { Ok(self.0.list().await?) })
     }
 }
 
@@ -109,7 +113,7 @@ impl ApiClient {
         http: &HttpConfig,
         interval: ConfigDuration,
         context: &DiscoveryContext<'_>,
-    ) -> Result<ApiClient, String> {
+    ) -> Result<ApiClient, StartError> {
         Ok(ApiClient::of(context.client(http)?, interval.std()))
     }
 }

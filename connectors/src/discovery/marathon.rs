@@ -1,10 +1,10 @@
 //! `marathon_sd_configs`: tasks of the apps that run under Marathon.
 
 use super::labels::{Labels, host_port, label_name, list, pairs, text};
-use super::lister::{ApiClient, Lister, lister_config};
+use super::lister::{ApiClient, ApiError, BlockError, Lister, StartError, lister_config};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::path::ConfigPath;
-use crate::config::secret::{Secret, read_credential};
+use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::config::units::ConfigDuration;
 use crate::config::url::ConfigUrl;
 use reqwest::Method;
@@ -36,7 +36,7 @@ impl Lister for MarathonSd {
     const NAME: &'static str = "marathon";
     type Config = MarathonSdConfig;
 
-    fn check(config: &MarathonSdConfig) -> Result<(), String> {
+    fn check(config: &MarathonSdConfig) -> Result<(), BlockError> {
         let keys = &config.keys;
         let http = &config.http;
         let has_text = keys.auth_token.as_ref().is_some_and(|token| !token.expose().is_empty());
@@ -56,18 +56,20 @@ impl Lister for MarathonSd {
         } else {
             return Ok(());
         };
-        Err(format!("marathon_sd: {problem}"))
+        Err(format!("marathon_sd: {problem}").into())
     }
 
-    fn create(config: &MarathonSdConfig, context: &DiscoveryContext<'_>) -> Result<MarathonSd, String> {
+    fn create(config: &MarathonSdConfig, context: &DiscoveryContext<'_>) -> Result<MarathonSd, StartError> {
         let keys = config.keys.clone();
         if !keys.auth_token_file.is_empty() {
+            // Only to fail at the start of the discovery and not at each refresh.
             read_credential(&keys.auth_token_file)?;
         }
         Ok(MarathonSd { api: ApiClient::new(&config.http, keys.refresh_interval, context)?, keys })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
+        // Another server at each refresh, so that one that is down is not asked for ever.
         let at = RandomState::new().hash_one(0) as usize % self.keys.servers.len();
         let url =
             format!("{}/v2/apps/?embed=apps.tasks", self.keys.servers[at].expose().trim_end_matches('/'));
@@ -78,7 +80,8 @@ impl Lister for MarathonSd {
         let answer = self.api.send(request).await?;
         if !answer.status.is_success() {
             let status = answer.status.as_u16();
-            return Err(format!("non 2xx status '{status}' response during marathon service discovery"));
+            return Err(answer
+                .refused(format!("non 2xx status '{status}' response during marathon service discovery")));
         }
         let body = answer.json()?;
         Ok(list(&body, "apps")?.iter().flat_map(app_targets).collect())
@@ -87,14 +90,14 @@ impl Lister for MarathonSd {
 
 impl MarathonSd {
     /// The header with the token, which is read for each request.
-    fn token(&self) -> Result<Option<HeaderValue>, String> {
+    fn token(&self) -> Result<Option<HeaderValue>, CredentialError> {
         let token = match &self.keys.auth_token {
             Some(token) if !token.expose().is_empty() => token.expose().to_owned(),
             _ if self.keys.auth_token_file.is_empty() => return Ok(None),
             _ => read_credential(&self.keys.auth_token_file)?,
         };
         let mut header = HeaderValue::from_str(&format!("token={token}"))
-            .map_err(|_| "the token holds characters that no header may")?;
+            .map_err(|_| CredentialError::NoHeader("the token holds characters that no header may"))?;
         header.set_sensitive(true);
         Ok(Some(header))
     }
@@ -109,9 +112,11 @@ struct AppPort<'a> {
 
 /// The ports of an app, from the first place that has any.
 fn app_ports(app: &Value, in_container: bool) -> Vec<AppPort<'_>> {
+    // Marathon 1.5 moved the mappings; the older place is read for servers before it.
     for path in ["container.portMappings", "container.docker.portMappings"] {
         let mappings = list(app, path).unwrap_or_default();
         if !mappings.is_empty() {
+            // In a network of containers the host has no port of the task.
             let number = if in_container { "containerPort" } else { "hostPort" };
             let port = |mapping: &'_ Value| mapping[number].as_u64().unwrap_or(0);
             let all = mappings.iter();
@@ -127,6 +132,7 @@ fn app_ports(app: &Value, in_container: bool) -> Vec<AppPort<'_>> {
     let is_fixed = app["requirePorts"].as_bool().unwrap_or(false);
     let definitions = list(app, "portDefinitions").unwrap_or_default();
     if !definitions.is_empty() {
+        // Without `requirePorts` the number is a wish, and each task has its own.
         let number = |definition: &Value| if is_fixed { definition["port"].as_u64().unwrap_or(0) } else { 0 };
         let all = definitions.iter();
         return all
@@ -137,6 +143,7 @@ fn app_ports(app: &Value, in_container: bool) -> Vec<AppPort<'_>> {
             })
             .collect();
     }
+    // Old apps declare none; the ports of a task say then how many there are.
     let first = list(app, "tasks").unwrap_or_default().first();
     let ports = first.map(|task| list(task, "ports").unwrap_or_default()).unwrap_or_default();
     ports
@@ -156,6 +163,7 @@ fn app_targets(app: &Value) -> Vec<DiscoveredTarget> {
     let mut targets = Vec::new();
     for task in list(app, "tasks").unwrap_or_default() {
         let own = list(task, "ports").unwrap_or_default();
+        // Otherwise which port is which cannot be said; Prometheus takes 0 then.
         let has_own = own.len() == ports.len();
         let ip = list(task, "ipAddresses").unwrap_or_default().first().map(|ip| text(ip, "ipAddress"));
         let host = ip.filter(|_| in_container).unwrap_or_else(|| text(task, "host"));

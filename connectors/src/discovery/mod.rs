@@ -40,7 +40,9 @@ pub mod zookeeper;
 
 use crate::config::block::ConfigKeys;
 use crate::config::document::{Node, NodeSeed};
+use crate::config::error::BlockError;
 use crate::config::schema::{ConfigValue, IgnoredKey, KeySpec, Location, ReadValue, join_names, key};
+use crate::config::secret::CredentialError;
 use crate::config_block;
 use crate::http_client::{HttpClient, HttpConfig, Peers};
 use parking_lot::Mutex;
@@ -49,7 +51,7 @@ use shared_target::{LabelNames, SharedTarget};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use storage::metrics::Metrics;
+use storage::metrics::{Gauge, Metrics};
 use tokio::sync::watch;
 use unsupported::UNSUPPORTED;
 
@@ -73,9 +75,8 @@ pub trait Mechanism {
     /// One entry of the list under its key. Secrets, paths and known keys follow from its type.
     type Config: ConfigValue + DeserializeOwned + Clone + std::fmt::Debug + PartialEq + 'static;
 
-    /// Checks what the types cannot say and needs no file. The error is the text of the first
-    /// problem.
-    fn validate(config: &Self::Config) -> Result<(), String>;
+    /// Checks what the types cannot say and needs no file. The error is the first problem.
+    fn validate(config: &Self::Config) -> Result<(), BlockError>;
 
     /// The options of its HTTP client, if it has one: its certificates are read before a
     /// configuration is applied.
@@ -94,7 +95,35 @@ pub trait Mechanism {
 }
 
 /// A discoverer, or why it cannot be made.
-pub type StartResult = Result<Box<dyn Discoverer>, String>;
+pub type StartResult = Result<Box<dyn Discoverer>, StartError>;
+
+/// Why a discoverer cannot be made. Nothing repeats this by itself: the entry has no targets until
+/// somebody mends what is wrong and the configuration is applied again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot be used: a key, a URL, a certificate, a file that it names.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// There are no credentials, or they cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// One of the above, and what was being done.
+    #[error("{doing}: {error}")]
+    Doing {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        error: Box<StartError>,
+    },
+}
+
+impl StartError {
+    /// The same error, with what was being done before its text.
+    #[must_use]
+    pub fn doing(self, doing: &'static str) -> StartError {
+        StartError::Doing { doing, error: Box::new(self) }
+    }
+}
 
 /// What a mechanism gets at its start. Time is tokio's, which tests can stop.
 pub struct DiscoveryContext<'a> {
@@ -104,11 +133,39 @@ pub struct DiscoveryContext<'a> {
     pub metrics: &'a Metrics,
     /// The job, or the set of Alertmanagers.
     pub pool: &'a str,
+    /// Who uses the targets.
+    pub user: DiscoveryUser,
+}
+
+/// Who uses the targets of a discovery; Prometheus has a manager for each.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum DiscoveryUser {
+    /// Scrape pools.
+    Scrape,
+    /// The notifier, which sends alerts.
+    Notify,
+}
+
+impl DiscoveryUser {
+    /// The name of Prometheus' manager, in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            DiscoveryUser::Scrape => "scrape",
+            DiscoveryUser::Notify => "notify",
+        }
+    }
+}
+
+/// The number of entries that could not be started, as `prometheus_sd_failed_configs`. To be called
+/// once at the start of the server, so that the metric is there before the first failure.
+pub fn failed_configs(metrics: &Metrics, user: DiscoveryUser) -> Arc<Gauge> {
+    let help = "Current number of service discovery configurations that failed to load.";
+    metrics.gauge("prometheus_sd_failed_configs", help, &[("name", user.name())])
 }
 
 impl DiscoveryContext<'_> {
     /// A client with these options.
-    pub fn client(&self, config: &HttpConfig) -> Result<HttpClient, String> {
+    pub fn client(&self, config: &HttpConfig) -> Result<HttpClient, BlockError> {
         Ok(config.client()?.with_peers(self.peers))
     }
 }
@@ -142,6 +199,8 @@ macro_rules! mechanisms {
                     self.$key = map.next_value::<Option<ReadValue<_>>>()?.map(|list| list.0).unwrap_or_default();
                     return Ok(true);
                 })*
+                // Read as far as its keys are known, so that the page of the configuration shows
+                // the block and none of its secrets.
                 let Some(spec) = UNSUPPORTED.iter().find(|spec| spec.name == key) else { return Ok(false) };
                 map.next_value_seed(NodeSeed(spec.kind))?;
                 self.unsupported.push(key.to_owned());
@@ -165,9 +224,8 @@ macro_rules! mechanisms {
         }
 
         impl DiscoveryConfigs {
-            /// Checks what can be checked without running. The error is the text of the first
-            /// problem.
-            pub fn validate(&self) -> Result<(), String> {
+            /// Checks what can be checked without running. The error is the first problem.
+            pub fn validate(&self) -> Result<(), BlockError> {
                 $(self.$key.iter().try_for_each(<$mechanism>::validate)?;)*
                 Ok(())
             }
@@ -179,22 +237,38 @@ macro_rules! mechanisms {
                 all
             }
 
-            /// Makes the discoverers. One that cannot be made is logged and left out.
-            fn start(&self, context: &DiscoveryContext<'_>) -> Vec<Box<dyn Discoverer>> {
-                let mut all = Vec::new();
+            /// Makes the discoverers. One that cannot be made is logged, counted and left out.
+            fn start(&self, context: &DiscoveryContext<'_>) -> StartedDiscoverers {
+                let mut started = StartedDiscoverers { all: Vec::new(), failed: 0 };
                 $(for made in <$mechanism>::start_all(&self.$key, context) {
-                    match made {
-                        Ok(discoverer) => all.push(discoverer),
-                        Err(error) => {
-                            let pool = context.pool;
-                            tracing::error!(pool, key = stringify!($key), error, "cannot start discovery");
-                        }
-                    }
+                    started.add(stringify!($key), made, context);
                 })*
-                all
+                started
             }
         }
     };
+}
+
+/// The discoverers of a block.
+struct StartedDiscoverers {
+    all: Vec<Box<dyn Discoverer>>,
+    /// The number of entries that have none, because it cannot be made.
+    failed: usize,
+}
+
+impl StartedDiscoverers {
+    fn add(&mut self, key: &str, made: StartResult, context: &DiscoveryContext<'_>) {
+        match made {
+            Ok(discoverer) => self.all.push(discoverer),
+            Err(error) => {
+                self.failed += 1;
+                tracing::error!(
+                    target: "discovery", pool = context.pool, key, %error,
+                    "cannot start a discovery, which finds no targets; remove the cause and reload"
+                );
+            }
+        }
+    }
 }
 
 mechanisms! {
@@ -265,12 +339,23 @@ mechanisms! {
 impl DiscoveryConfigs {
     /// Checks the addresses of static targets, for blocks without relabelling: rules may make an
     /// address of any text, such as the URLs that the blackbox exporter probes.
-    pub fn validate_addresses(&self) -> Result<(), String> {
+    pub fn validate_addresses(&self) -> Result<(), BlockError> {
         let mut addresses = self.static_configs.iter().flat_map(|group| &group.targets);
         match addresses.find(|address| address.contains('/')) {
-            Some(bad) => Err(format!("{bad:?} is not a valid hostname")),
+            Some(bad) => Err(BlockError::new(format!("{bad:?} is not a valid hostname"))),
             None => Ok(()),
         }
+    }
+
+    /// Prometheus' names of all mechanisms, such as `http`, with whether this build has them.
+    pub fn mechanisms() -> Vec<(&'static str, bool)> {
+        let name = |spec: KeySpec| {
+            let name = spec.name.strip_suffix("_configs").unwrap_or(spec.name);
+            // Both are keys of a job; only one of the two tables has a mechanism.
+            let is_supported = UNSUPPORTED.iter().all(|other| other.name != spec.name);
+            (name.strip_suffix("_sd").unwrap_or(name), is_supported)
+        };
+        Self::keys().into_iter().map(name).collect()
     }
 
     /// One warning for each mechanism of `job` that this build does not have.
@@ -316,6 +401,7 @@ impl TargetSender {
 
     /// Replaces the list of this discoverer, whose targets share labels.
     pub fn send_shared(&self, targets: Vec<SharedTarget>) {
+        // Most refreshes find the same: whoever waits for a change is not woken for nothing.
         self.lists.send_if_modified(|lists| {
             let changed = lists[self.index].as_deref() != Some(&targets[..]);
             if changed {
@@ -330,6 +416,9 @@ impl TargetSender {
 pub struct DiscoverySet {
     lists: watch::Receiver<TargetLists>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// The number of entries that could not be started. The gauge counts them while the set runs.
+    failed: usize,
+    failed_gauge: Arc<Gauge>,
 }
 
 /// The targets of all discoverers of a set.
@@ -345,16 +434,25 @@ impl FoundTargets {
 impl DiscoverySet {
     /// Starts all discoverers of `config` on the current tokio runtime.
     pub fn start(config: &DiscoveryConfigs, context: &DiscoveryContext<'_>) -> DiscoverySet {
-        let discoverers = config.start(context);
+        let StartedDiscoverers { all: discoverers, failed } = config.start(context);
+        let failed_gauge = failed_configs(context.metrics, context.user);
+        failed_gauge.add(failed as f64);
         let (sender, lists) = watch::channel(vec![None; discoverers.len()]);
         let sender = Arc::new(sender);
         let mut tasks = Vec::with_capacity(discoverers.len());
         for (index, mut discoverer) in discoverers.into_iter().enumerate() {
             let report = TargetSender { index, lists: sender.clone(), names: Mutex::default() };
+            // Before the task runs: files are read at once, and a pool that is replaced must not
+            // lose its targets until a thread is free.
             discoverer.report_known(&report);
             tasks.push(tokio::spawn(discoverer.run(report)));
         }
-        DiscoverySet { lists, tasks }
+        DiscoverySet { lists, tasks, failed, failed_gauge }
+    }
+
+    /// Whether an entry could not be started. A reload tries it again.
+    pub fn has_failed(&self) -> bool {
+        self.failed > 0
     }
 
     /// The current list, and whether every discoverer has reported at least once.
@@ -366,6 +464,7 @@ impl DiscoverySet {
     /// The same in less memory: the labels of one target at a time.
     pub fn found(&mut self) -> (FoundTargets, bool) {
         let lists = self.lists.borrow_and_update().clone();
+        // An empty list is an answer, a missing one is not.
         let complete = lists.iter().all(Option::is_some);
         (FoundTargets(lists), complete)
     }
@@ -373,6 +472,8 @@ impl DiscoverySet {
     /// Waits for the next change; for ever if nothing can change.
     pub async fn changed(&mut self) {
         if self.lists.changed().await.is_err() {
+            // Without discoverers there is nobody who could change it. To return would make callers
+            // ask in a loop.
             std::future::pending::<()>().await;
         }
     }
@@ -380,7 +481,11 @@ impl DiscoverySet {
 
 impl Drop for DiscoverySet {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        // Several sets count in one gauge, so each takes back only its own.
+        self.failed_gauge.add(-(self.failed as f64));
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
@@ -393,4 +498,22 @@ pub fn expand(group: &TargetGroup, extra: &[(&str, &str)]) -> Vec<DiscoveredTarg
         labels
     };
     group.targets.iter().map(labelled).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names that Prometheus 3.14 answers at `/api/v1/features`.
+    const OF_PROMETHEUS: &str = "aws azure consul digitalocean dns docker dockerswarm ec2 ecs elasticache \
+        eureka file gce hetzner http ionos kubernetes kuma lightsail linode marathon msk nerve nomad oci \
+        openstack outscale ovhcloud puppetdb rds scaleway serverset stackit static triton uyuni vultr";
+
+    #[test]
+    fn mechanisms_have_the_names_of_prometheus() {
+        let all: BTreeMap<&str, bool> = DiscoveryConfigs::mechanisms().into_iter().collect();
+        let names: Vec<&str> = all.keys().copied().collect();
+        assert_eq!(names.join(" "), OF_PROMETHEUS);
+        assert_eq!((all["static"], all["kubernetes"], all["openstack"]), (true, true, false));
+    }
 }

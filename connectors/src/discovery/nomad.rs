@@ -1,7 +1,9 @@
 //! `nomad_sd_configs`: services registered with Nomad.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, lister_config, path_segment, with_query};
+use super::lister::{
+    ApiClient, ApiError, BlockError, Lister, StartError, lister_config, path_segment, with_query,
+};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use crate::config::url::ConfigUrl;
@@ -40,12 +42,12 @@ impl Lister for NomadSd {
     const NAME: &'static str = "nomad";
     type Config = NomadSdConfig;
 
-    fn check(config: &NomadSdConfig) -> Result<(), String> {
+    fn check(config: &NomadSdConfig) -> Result<(), BlockError> {
         let is_blank = config.keys.server.expose().trim().is_empty();
         if is_blank { Err("nomad SD configuration requires a server address".into()) } else { Ok(()) }
     }
 
-    fn create(config: &NomadSdConfig, context: &DiscoveryContext<'_>) -> Result<NomadSd, String> {
+    fn create(config: &NomadSdConfig, context: &DiscoveryContext<'_>) -> Result<NomadSd, StartError> {
         let keys = config.keys.clone();
         let help = "Number of nomad service discovery refresh failures.";
         Ok(NomadSd {
@@ -55,7 +57,7 @@ impl Lister for NomadSd {
         })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let outcome = self.targets().await;
         if outcome.is_err() {
             self.failures.inc();
@@ -65,21 +67,21 @@ impl Lister for NomadSd {
 }
 
 impl NomadSd {
-    async fn targets(&self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn targets(&self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let mut targets = Vec::new();
         let namespaces = self.get("/v1/services").await?;
         for namespace in list(&namespaces, "")? {
             for service in list(namespace, "Services")? {
                 let path = format!("/v1/service/{}", path_segment(&text(service, "ServiceName")));
                 let instances = self.get(&path).await;
-                let instances = instances.map_err(|error| format!("failed to fetch services: {error}"))?;
+                let instances = instances.map_err(|error| error.doing("failed to fetch services"))?;
                 targets.extend(list(&instances, "")?.iter().map(|instance| self.target(instance)));
             }
         }
         Ok(targets)
     }
 
-    async fn get(&self, path: &str) -> Result<Value, String> {
+    async fn get(&self, path: &str) -> Result<Value, ApiError> {
         let url = format!("{}{path}", self.keys.server.expose().trim_end_matches('/'));
         let mut url = with_query(&url, &[("namespace", &self.keys.namespace), ("region", &self.keys.region)]);
         if self.keys.allow_stale {
@@ -88,9 +90,10 @@ impl NomadSd {
         let request = self.api.request(Method::GET, &url)?.header(ACCEPT, "application/json");
         let answer = self.api.send(request).await?;
         if answer.status != StatusCode::OK {
-            return Err(format!("Unexpected response code: {} ({})", answer.status.as_u16(), answer.quote()));
+            let code = answer.status.as_u16();
+            return Err(answer.refused(format!("Unexpected response code: {code} ({})", answer.quote())));
         }
-        answer.json()
+        Ok(answer.json()?)
     }
 
     fn target(&self, instance: &Value) -> DiscoveredTarget {

@@ -1,11 +1,11 @@
 //! `outscale_sd_configs`: the virtual machines of OUTSCALE.
 
 use super::labels::{Labels, host_port, list, text};
-use super::lister::{ApiClient, Lister, Pages, lister_config};
+use super::lister::{ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::aws_signature::{AwsCredentials, AwsScope, sign};
 use crate::config::path::ConfigPath;
-use crate::config::secret::{Secret, read_credential};
+use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::config::units::ConfigDuration;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
@@ -42,7 +42,7 @@ pub struct OutscaleSd {
 }
 
 /// Checks that there is one secret key, in Prometheus' words.
-pub(super) fn check_secret(key: &Secret, file: &ConfigPath) -> Result<(), String> {
+pub(super) fn check_secret(key: &Secret, file: &ConfigPath) -> Result<(), BlockError> {
     match (key.expose().is_empty(), file.is_empty()) {
         (true, true) => Err("one of secret_key & secret_key_file must be configured".into()),
         (false, false) => Err("at most one of secret_key & secret_key_file must be configured".into()),
@@ -51,7 +51,7 @@ pub(super) fn check_secret(key: &Secret, file: &ConfigPath) -> Result<(), String
 }
 
 /// The secret key: of the configuration, or of a file that is read for each request.
-pub(super) fn secret(key: &Secret, file: &ConfigPath) -> Result<Secret, String> {
+pub(super) fn secret(key: &Secret, file: &ConfigPath) -> Result<Secret, CredentialError> {
     if file.is_empty() { Ok(key.clone()) } else { read_credential(file).map(Secret::new) }
 }
 
@@ -59,7 +59,7 @@ impl Lister for OutscaleSd {
     const NAME: &'static str = "outscale";
     type Config = OutscaleSdConfig;
 
-    fn check(config: &OutscaleSdConfig) -> Result<(), String> {
+    fn check(config: &OutscaleSdConfig) -> Result<(), BlockError> {
         let keys = &config.keys;
         if keys.region.is_empty() {
             return Err("outscale SD configuration requires a region".into());
@@ -70,19 +70,19 @@ impl Lister for OutscaleSd {
         check_secret(&keys.secret_key, &keys.secret_key_file)
     }
 
-    fn create(config: &OutscaleSdConfig, context: &DiscoveryContext<'_>) -> Result<OutscaleSd, String> {
+    fn create(config: &OutscaleSdConfig, context: &DiscoveryContext<'_>) -> Result<OutscaleSd, StartError> {
         let keys = config.keys.clone();
         Ok(OutscaleSd { api: ApiClient::new(&config.http, keys.refresh_interval, context)?, keys })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
-        let machines = self.machines().await.map_err(|e| format!("outscale ReadVms: {e}"))?;
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
+        let machines = self.machines().await.map_err(|e| e.doing("outscale ReadVms"))?;
         Ok(machines.iter().filter_map(|machine| self.target(machine)).collect())
     }
 }
 
 impl OutscaleSd {
-    async fn machines(&self) -> Result<Vec<Value>, String> {
+    async fn machines(&self) -> Result<Vec<Value>, ApiError> {
         let credentials = AwsCredentials {
             access_key: self.keys.access_key.clone(),
             secret_key: secret(&self.keys.secret_key, &self.keys.secret_key_file)?,
@@ -99,7 +99,9 @@ impl OutscaleSd {
             pages.count()?;
             let request = self.api.request(Method::POST, &format!("{base}/ReadVms"))?;
             let request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
-            let answer = self.api.send_changed(request, |r| sign(r, SCOPE, &credentials, SystemTime::now()));
+            let answer = self
+                .api
+                .send_changed(request, |request| Ok(sign(request, SCOPE, &credentials, SystemTime::now())?));
             let answer = answer.await?.success()?.json()?;
             machines.extend_from_slice(list(&answer, "Vms")?);
             let next = text(&answer, "NextPageToken");

@@ -1,16 +1,37 @@
-//! Runs mechanisms that ask for their targets at an interval.
+//! Runs mechanisms that ask for their targets at an interval, such as `http_sd_configs`. Those that
+//! are told of changes (Kubernetes, Consul, files) implement [`Discoverer`] themselves.
 
+use super::dns::LookupError;
 use super::{DiscoveredTarget, Discoverer, DiscoveryContext, TargetSender};
+use crate::api_client::{ApiError, ApiRemedy};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::metrics::{Counter, MetricHistogram, MetricSummary};
 use tokio::time::Instant;
 
+/// Why a refresh has no list.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RefreshError {
+    /// An API did not answer with one.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// No name could be looked up.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+}
+
+impl RefreshError {
+    /// Whether somebody must change something; otherwise the next refresh may succeed.
+    fn needs_action(&self) -> bool {
+        matches!(self, RefreshError::Api(error) if error.remedy() == ApiRemedy::Act)
+    }
+}
+
 /// Asks for the targets once.
 pub trait Refresh: Send + 'static {
-    /// The complete list, or the text of what went wrong.
-    fn refresh(&mut self) -> BoxFuture<'_, Result<Vec<DiscoveredTarget>, String>>;
+    /// The complete list. With an error the targets of the last list stay.
+    fn refresh(&mut self) -> BoxFuture<'_, Result<Vec<DiscoveredTarget>, RefreshError>>;
 }
 
 /// Refreshes at an interval. A refresh that fails is logged and counted, and leaves the previous
@@ -64,21 +85,34 @@ impl<R: Refresh> Polling<R> {
         let started = Instant::now();
         let outcome = self.refresh.refresh().await;
         let seconds = started.elapsed().as_secs_f64();
+        // Also of refreshes that fail, as in Prometheus: a timeout is what one wants to see.
         self.seconds.observe(seconds);
         self.histogram.observe(seconds);
         match outcome {
             Ok(targets) => report.send(targets),
             Err(error) => {
                 self.failures.inc();
-                let pool = &self.pool;
-                let mechanism = self.mechanism;
-                tracing::error!(
-                    pool,
-                    mechanism,
-                    error,
-                    "unable to refresh targets; keeping the previous ones"
-                );
+                self.log(&error);
             }
+        }
+    }
+}
+
+impl<R> Polling<R> {
+    /// The level says who must act: a warning goes away by itself, an error does not.
+    fn log(&self, error: &RefreshError) {
+        let pool = &self.pool;
+        let mechanism = self.mechanism;
+        if error.needs_action() {
+            tracing::error!(
+                target: "discovery", pool, mechanism, %error,
+                "unable to refresh targets; the previous ones stay until the cause is removed"
+            );
+        } else {
+            tracing::warn!(
+                target: "discovery", pool, mechanism, %error,
+                "unable to refresh targets; the previous ones stay and the next refresh tries again"
+            );
         }
     }
 }
@@ -91,6 +125,8 @@ impl<R: Refresh> Discoverer for Polling<R> {
             loop {
                 let started = Instant::now();
                 self.refresh_once(&report).await;
+                // From the start and not from the end of a refresh, or a slow server would stretch
+                // the interval.
                 tokio::time::sleep_until(started + wait).await;
                 wait = self.interval;
             }

@@ -1,7 +1,7 @@
 //! `puppetdb_sd_configs`: resources that a query of PuppetDB finds.
 
 use super::labels::{Labels, host_port, label_name, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, lister_config};
+use super::lister::{ApiClient, ApiError, BlockError, Lister, StartError, lister_config};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use crate::config::url::{ConfigUrl, hide_password};
@@ -39,7 +39,7 @@ impl Lister for PuppetDbSd {
     const NAME: &'static str = "puppetdb";
     type Config = PuppetDbSdConfig;
 
-    fn check(config: &PuppetDbSdConfig) -> Result<(), String> {
+    fn check(config: &PuppetDbSdConfig) -> Result<(), BlockError> {
         let url = config.keys.url.expose();
         if url.is_empty() {
             return Err("URL is missing".into());
@@ -50,29 +50,29 @@ impl Lister for PuppetDbSd {
         if url.ends_with("://") || url.contains(":///") {
             return Err("host is missing in URL".into());
         }
-        Url::parse(url).map_err(|e| format!("parse {:?}: {e}", config.keys.url))?;
+        Url::parse(url).map_err(|e| BlockError::new(format!("parse {:?}: {e}", config.keys.url)))?;
         let has_query = !config.keys.query.is_empty();
         if has_query { Ok(()) } else { Err("query missing".into()) }
     }
 
-    fn create(config: &PuppetDbSdConfig, context: &DiscoveryContext<'_>) -> Result<PuppetDbSd, String> {
+    fn create(config: &PuppetDbSdConfig, context: &DiscoveryContext<'_>) -> Result<PuppetDbSd, StartError> {
         let keys = config.keys.clone();
         let api = ApiClient::new(&config.http, keys.refresh_interval, context)?;
         let url = format!("{}/pdb/query/v4", keys.url.expose().trim_end_matches('/'));
         Ok(PuppetDbSd { api, url, keys })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let body = json!({"query": self.keys.query}).to_string();
         let request = self.api.request(Method::POST, &self.url)?.header(ACCEPT, "application/json");
         let answer = self.api.send(request.header(CONTENT_TYPE, "application/json").body(body)).await;
-        let answer = answer.map_err(|e| format!("Post {:?}: {e}", hide_password(&self.url)))?;
+        let answer = answer.map_err(|e| e.doing(format!("Post {:?}", hide_password(&self.url))))?;
         if answer.status != StatusCode::OK {
-            return Err(format!("server returned HTTP status {}", answer.status));
+            return Err(answer.refused(format!("server returned HTTP status {}", answer.status)));
         }
         let content_type = answer.header("content-type").unwrap_or_default();
         if !super::http::is_json(content_type) {
-            return Err(format!("unsupported content type {content_type}"));
+            return Err(ApiError::unexpected(format!("unsupported content type {content_type}")));
         }
         let resources = answer.json()?;
         Ok(list(&resources, "")?.iter().map(|resource| self.target(resource)).collect())

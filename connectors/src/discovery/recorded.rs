@@ -2,7 +2,7 @@
 //! mechanism makes of them.
 
 use super::lister::Lister;
-use super::{DiscoveredTarget, DiscoveryContext, Mechanism};
+use super::{DiscoveredTarget, DiscoveryContext, DiscoveryUser, Mechanism, StartError};
 use crate::http_client::{Peer, Peers};
 use axum::http;
 use futures::future::BoxFuture;
@@ -95,11 +95,16 @@ impl Peer for Recorded {
 }
 
 /// The mechanism of a configuration, with a server in place of the network.
-pub(super) fn lister<L: Lister>(yaml: &str, server: &Arc<Recorded>) -> Result<L, String> {
+pub(super) fn lister<L: Lister>(yaml: &str, server: &Arc<Recorded>) -> Result<L, StartError> {
     let config: L::Config = serde_saphyr::from_str(yaml).expect("a configuration");
     <L as Mechanism>::validate(&config)?;
     let peers = Peers::Given(server.clone());
-    let context = DiscoveryContext { peers: &peers, metrics: &Metrics::default(), pool: "job" };
+    let context = DiscoveryContext {
+        peers: &peers,
+        metrics: &Metrics::default(),
+        pool: "job",
+        user: DiscoveryUser::Scrape,
+    };
     L::create(&config, &context)
 }
 
@@ -108,7 +113,8 @@ pub(super) async fn listed<L: Lister>(
     yaml: &str,
     server: &Arc<Recorded>,
 ) -> Result<Vec<DiscoveredTarget>, String> {
-    lister::<L>(yaml, server)?.list().await
+    let mut lister = lister::<L>(yaml, server).map_err(|error| error.to_string())?;
+    lister.list().await.map_err(|error| error.to_string())
 }
 
 /// Targets of a text: a JSON list of objects. Empty labels are left out.
@@ -127,7 +133,7 @@ fn without_empty(mut targets: Vec<DiscoveredTarget>) -> Vec<DiscoveredTarget> {
 pub(super) fn assert_refused<L: Lister>(cases: &[(&str, &str)]) {
     for (yaml, error) in cases {
         let config: L::Config = serde_saphyr::from_str(yaml).expect("a configuration");
-        assert_eq!(<L as Mechanism>::validate(&config).unwrap_err(), *error, "{yaml}");
+        assert_eq!(<L as Mechanism>::validate(&config).unwrap_err().to_string(), *error, "{yaml}");
     }
 }
 

@@ -1,10 +1,10 @@
 //! `stackit_sd_configs`: the servers of a project of STACKIT.
 
 use super::labels::{Labels, host_port, list, text};
-use super::lister::{ApiClient, Lister, lister_config, path_segment};
+use super::lister::{ApiClient, ApiError, BlockError, Lister, StartError, lister_config, path_segment};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::api_client::form;
-use crate::config::secret::{Secret, read_credential};
+use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::config::units::ConfigDuration;
 use crate::http_client::HttpConfig;
 use crate::jwt::{RsaHash, RsaKey};
@@ -66,20 +66,21 @@ impl Lister for StackitSd {
     const NAME: &'static str = "stackit";
     type Config = StackitSdConfig;
 
-    fn check(config: &StackitSdConfig) -> Result<(), String> {
+    fn check(config: &StackitSdConfig) -> Result<(), BlockError> {
         let StackitSdKeys { endpoint, region, .. } = &config.keys;
         if endpoint.is_empty() && region.is_empty() {
             return Err("stackit_sd: endpoint and region missing".into());
         }
         if !endpoint.is_empty() {
-            Url::parse(endpoint).map_err(|e| format!("stackit_sd: invalid endpoint {endpoint:?}: {e}"))?;
+            Url::parse(endpoint)
+                .map_err(|e| BlockError::new(format!("stackit_sd: invalid endpoint {endpoint:?}: {e}")))?;
         }
         Ok(())
     }
 
-    fn create(config: &StackitSdConfig, context: &DiscoveryContext<'_>) -> Result<StackitSd, String> {
+    fn create(config: &StackitSdConfig, context: &DiscoveryContext<'_>) -> Result<StackitSd, StartError> {
         let keys = config.keys.clone();
-        let account = account(&keys).map_err(|e| format!("setting up authentication: {e}"))?;
+        let account = account(&keys).map_err(|e| StartError::from(e).doing("setting up authentication"))?;
         let endpoint = match keys.endpoint.trim_end_matches('/') {
             "" => format!("https://iaas.api.{}.stackit.cloud", keys.region),
             endpoint => endpoint.to_owned(),
@@ -89,7 +90,7 @@ impl Lister for StackitSd {
         Ok(StackitSd { api, login, keys, endpoint, account, token: None })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let token = self.token().await?;
         let project = path_segment(&self.keys.project);
         let url = format!("{}/v1/projects/{project}/servers?details=true", self.endpoint);
@@ -102,7 +103,8 @@ impl Lister for StackitSd {
         });
         let answer = answer.await?;
         if answer.status.as_u16() != 200 {
-            return Err(format!("unexpected status code {}: {}", answer.status.as_u16(), answer.quote()));
+            let code = answer.status.as_u16();
+            return Err(answer.refused(format!("unexpected status code {code}: {}", answer.quote())));
         }
         let servers = answer.json()?;
         let mut targets = Vec::new();
@@ -113,14 +115,19 @@ impl Lister for StackitSd {
     }
 }
 
+fn not_json(what: &str) -> CredentialError {
+    CredentialError::Malformed { what: what.to_owned(), form: "JSON" }
+}
+
 /// The service account of an entry: of the key in it, in its file, or in the file of credentials.
-fn account(keys: &StackitSdKeys) -> Result<Option<ServiceAccount>, String> {
+fn account(keys: &StackitSdKeys) -> Result<Option<ServiceAccount>, CredentialError> {
     let file = |path: &str| if path.is_empty() { Ok(String::new()) } else { read_credential(path) };
     let named: Value = match keys.credentials_file_path.as_str() {
         "" => Value::Null,
-        path => serde_json::from_str(&read_credential(path)?).map_err(|_| format!("{path} is not JSON"))?,
+        path => serde_json::from_str(&read_credential(path)?).map_err(|_| not_json(path))?,
     };
     let first = |texts: [String; 4]| texts.into_iter().find(|text| !text.is_empty());
+    // The order of STACKIT's own client: the configuration, then the file of credentials.
     let key = first([
         keys.service_account_key.expose().to_owned(),
         file(&keys.service_account_key_path)?,
@@ -128,13 +135,14 @@ fn account(keys: &StackitSdKeys) -> Result<Option<ServiceAccount>, String> {
         file(&text(&named, "STACKIT_SERVICE_ACCOUNT_KEY_PATH"))?,
     ]);
     let Some(key) = key else { return Ok(None) };
-    let key: Value = serde_json::from_str(&key).map_err(|_| "the service account key is not JSON")?;
+    let key: Value = serde_json::from_str(&key).map_err(|_| not_json("the service account key"))?;
     let private = first([
         keys.private_key.expose().to_owned(),
         file(&keys.private_key_path)?,
         text(&named, "STACKIT_PRIVATE_KEY"),
         file(&text(&named, "STACKIT_PRIVATE_KEY_PATH"))?,
     ]);
+    // Newer keys contain their private part.
     let private = private.unwrap_or_else(|| text(&key, "credentials.privateKey"));
     Ok(Some(ServiceAccount {
         id: text(&key, "credentials.kid"),
@@ -147,10 +155,11 @@ fn account(keys: &StackitSdKeys) -> Result<Option<ServiceAccount>, String> {
 
 impl StackitSd {
     /// The token of the service account; none without one.
-    async fn token(&mut self) -> Result<Option<HeaderValue>, String> {
+    async fn token(&mut self) -> Result<Option<HeaderValue>, ApiError> {
         let Some(account) = &self.account else { return Ok(None) };
         let now = SystemTime::now();
         if let Some((token, until)) = &self.token
+            // Some seconds early: the server of the API has a clock of its own.
             && *until > now + Duration::from_secs(30)
         {
             return Ok(Some(token.clone()));
@@ -158,6 +167,7 @@ impl StackitSd {
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let claims = json!({
             "iss": account.issuer, "sub": account.subject, "aud": account.audience,
+            // An id of its own for each assertion, by which the server sees one that is sent twice.
             "jti": format!("{:x}", seconds.as_nanos()), "iat": seconds.as_secs(), "exp": seconds.as_secs() + 600,
         });
         let assertion = account.key.token(RsaHash::Sha512, &account.id, &claims)?;
@@ -167,7 +177,7 @@ impl StackitSd {
         let body = form([("grant_type", grant), ("assertion", &assertion)]);
         let answer = self.login.json(request.body(body)).await?;
         let mut token = HeaderValue::from_str(&format!("Bearer {}", text(&answer, "access_token")))
-            .map_err(|_| "bad access_token")?;
+            .map_err(|_| CredentialError::NoHeader("bad access_token"))?;
         token.set_sensitive(true);
         let until = now + Duration::from_secs(answer["expires_in"].as_u64().unwrap_or(0));
         self.token = Some((token.clone(), until));
@@ -175,7 +185,7 @@ impl StackitSd {
     }
 
     /// The target of a server; none without an address.
-    fn target(&self, server: &Value) -> Result<Option<DiscoveredTarget>, String> {
+    fn target(&self, server: &Value) -> Result<Option<DiscoveredTarget>, ApiError> {
         let mut labels = Labels::new("__meta_stackit_");
         let mut private = String::new();
         let mut public = String::new();
@@ -190,6 +200,7 @@ impl StackitSd {
                 private = ip;
             }
         }
+        // As in Prometheus: the public address if there is one.
         let host = [&public, &private].into_iter().find(|host| !host.is_empty());
         let Some(host) = host else { return Ok(None) };
         labels.set("project", &self.keys.project).set("public_ipv4", &public).copy(
@@ -204,6 +215,7 @@ impl StackitSd {
             ],
         );
         for (name, value) in server["labels"].as_object().into_iter().flatten() {
+            // Labels of other types have no text that Prometheus would show.
             let Some(value) = value.as_str() else { continue };
             labels.set_all("labelpresent_", [(name.clone(), "true".to_owned())]);
             labels.set_all("label_", [(name.clone(), value.to_owned())]);

@@ -3,6 +3,7 @@
 use super::{
     DiscoveredTarget, Discoverer, DiscoveryContext, Mechanism, StartResult, TargetGroup, TargetSender, expand,
 };
+use crate::config::error::BlockError;
 use futures::future::BoxFuture;
 
 /// The mechanism.
@@ -13,7 +14,7 @@ impl Mechanism for StaticConfigs {
 
     /// Checks label names. Addresses are checked by [`super::DiscoveryConfigs::validate_addresses`], because rules may
     /// make them valid.
-    fn validate(group: &TargetGroup) -> Result<(), String> {
+    fn validate(group: &TargetGroup) -> Result<(), BlockError> {
         if group.labels.keys().any(String::is_empty) {
             return Err("\"\" is not a valid label name".into());
         }

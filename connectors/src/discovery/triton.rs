@@ -2,7 +2,7 @@
 //! them.
 
 use super::labels::{Labels, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, ListerConfig, with_query};
+use super::lister::{ApiClient, ApiError, BlockError, Lister, ListerConfig, StartError, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use crate::config_block;
@@ -49,7 +49,7 @@ impl Lister for TritonSd {
     const NAME: &'static str = "triton";
     type Config = TritonSdConfig;
 
-    fn check(config: &TritonSdConfig) -> Result<(), String> {
+    fn check(config: &TritonSdConfig) -> Result<(), BlockError> {
         if !matches!(config.role.as_str(), "container" | "cn") {
             return Err("triton SD configuration requires role to be 'container' or 'cn'".into());
         }
@@ -59,7 +59,7 @@ impl Lister for TritonSd {
             (&config.endpoint, "an endpoint"),
         ] {
             if given.is_empty() {
-                return Err(format!("triton SD configuration requires {what}"));
+                return Err(format!("triton SD configuration requires {what}").into());
             }
         }
         if config.refresh_interval.0 <= 0 {
@@ -68,25 +68,24 @@ impl Lister for TritonSd {
         Ok(())
     }
 
-    fn create(config: &TritonSdConfig, context: &DiscoveryContext<'_>) -> Result<TritonSd, String> {
+    fn create(config: &TritonSdConfig, context: &DiscoveryContext<'_>) -> Result<TritonSd, StartError> {
         let http = HttpConfig { tls_config: config.tls_config.clone(), ..HttpConfig::default() };
         let api = ApiClient::new(&http, config.refresh_interval, context)?;
         Ok(TritonSd { api, config: config.clone() })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let TritonSdConfig { endpoint, port, version, role, .. } = &self.config;
         let kind = if role == "cn" { "gz/" } else { "" };
         let url = format!("https://{endpoint}:{port}/v{version}/{kind}discover");
         let url = with_query(&url, &[("groups", &self.config.groups.join(","))]);
         let request = self.api.request(reqwest::Method::GET, &url)?;
         let answer = self.api.send(request).await;
-        let answer = answer.map_err(|e| {
-            format!("an error occurred when requesting targets from the discovery endpoint: {e}")
-        })?;
-        let found = answer.json();
+        let answer = answer
+            .map_err(|e| e.doing("an error occurred when requesting targets from the discovery endpoint"))?;
+        let found = answer.json().map_err(ApiError::from);
         let found =
-            found.map_err(|e| format!("an error occurred unmarshaling the discovery response json: {e}"))?;
+            found.map_err(|e| e.doing("an error occurred unmarshaling the discovery response json"))?;
         if role == "cn" {
             return Ok(list(&found, "cns")?.iter().map(|node| self.node(node)).collect());
         }

@@ -1,7 +1,7 @@
 //! `vultr_sd_configs`: the instances of Vultr.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
-use super::lister::{ApiClient, Lister, Pages, lister_config, with_query};
+use super::lister::{ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config, with_query};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::config::units::ConfigDuration;
 use serde_json::Value;
@@ -26,16 +26,16 @@ impl Lister for VultrSd {
     const NAME: &'static str = "vultr";
     type Config = VultrSdConfig;
 
-    fn check(_config: &VultrSdConfig) -> Result<(), String> {
+    fn check(_config: &VultrSdConfig) -> Result<(), BlockError> {
         Ok(())
     }
 
-    fn create(config: &VultrSdConfig, context: &DiscoveryContext<'_>) -> Result<VultrSd, String> {
+    fn create(config: &VultrSdConfig, context: &DiscoveryContext<'_>) -> Result<VultrSd, StartError> {
         let api = ApiClient::new(&config.http, config.keys.refresh_interval, context)?;
         Ok(VultrSd { api, port: config.keys.port })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let mut targets = Vec::new();
         let mut pages = Pages::default();
         let mut cursor = String::new();

@@ -5,13 +5,14 @@ mod session;
 
 use super::names::{host_port, label_name};
 use super::{ADDRESS, DiscoveredTarget, Discoverer, DiscoveryContext, Mechanism, StartResult, TargetSender};
+use crate::config::error::BlockError;
 use crate::config::units::ConfigDuration;
 use crate::config::url::ConfigUrl;
 use crate::config_block;
 use crate::limits::{DISCOVERY_PAUSE_MS, ZOOKEEPER_RETRY_SECONDS};
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
-use session::{Reply, Session};
+use session::{Reply, Session, SessionError};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::hash::{BuildHasher, RandomState};
@@ -66,19 +67,19 @@ macro_rules! zookeeper_mechanism {
         impl Mechanism for $mechanism {
             type Config = $config;
 
-            fn validate(config: &$config) -> Result<(), String> {
+            fn validate(config: &$config) -> Result<(), BlockError> {
                 let name = $mechanism::NAME;
                 if config.servers.is_empty() {
-                    return Err(format!("{name} SD config must contain at least one Zookeeper server"));
+                    return Err(format!("{name} SD config must contain at least one Zookeeper server").into());
                 }
                 if config.paths.is_empty() {
-                    return Err(format!("{name} SD config must contain at least one path"));
+                    return Err(format!("{name} SD config must contain at least one path").into());
                 }
                 if let Some(bad) = config.paths.iter().find(|path| !path.starts_with('/')) {
-                    return Err(format!("{name} SD config paths must begin with '/': {bad}"));
+                    return Err(format!("{name} SD config paths must begin with '/': {bad}").into());
                 }
                 if config.timeout.0 <= 0 {
-                    return Err(format!("{name}_sd_configs: timeout must be greater than 0"));
+                    return Err(format!("{name}_sd_configs: timeout must be greater than 0").into());
                 }
                 Ok(())
             }
@@ -146,6 +147,7 @@ impl NodeFormat for ServersetSd {
 
     fn target(path: &str, data: &Value) -> Option<DiscoveredTarget> {
         let data = data.as_object()?;
+        // A serverset without endpoint is a target `:0`, as in Prometheus.
         let (host, port) = endpoint(member(data, "serviceEndpoint"))?;
         let mut labels = DiscoveredTarget::new();
         let mut set = |name: &str, value: String| labels.insert(format!("__meta_serverset_{name}"), value);
@@ -201,8 +203,10 @@ fn is_below(path: &str, root: &str) -> bool {
 
 impl<F: NodeFormat> ZookeeperDiscoverer<F> {
     /// Reads and watches the trees in one session, until it ends; why it does.
-    async fn follow(&self, server: &str, report: &TargetSender) -> Result<(), String> {
+    async fn follow(&self, server: &str, report: &TargetSender) -> Result<(), SessionError> {
         let mut session = Session::connect(server, self.timeout).await?;
+        // Each session reads all again: what happened without one is not known. The targets of the
+        // last session stay until this one has read everything.
         let mut nodes = Nodes::new();
         for path in &self.paths {
             session.read(path);
@@ -229,15 +233,20 @@ impl<F: NodeFormat> ZookeeperDiscoverer<F> {
     }
 
     /// Applies a reply or event; whether it changes targets.
-    fn apply(&self, reply: Reply, nodes: &mut Nodes, session: &mut Session) -> Result<bool, String> {
+    fn apply(&self, reply: Reply, nodes: &mut Nodes, session: &mut Session) -> Result<bool, SessionError> {
         match reply {
             Reply::Data(path, data) => {
                 // What is no JSON describes no target, as inner nodes do.
                 let value = serde_json::from_slice::<Value>(&data).unwrap_or(Value::Null);
+                // It was removed while the answer was under way.
                 let Some(node) = nodes.get_mut(&path) else { return Ok(false) };
                 let target = if value.is_null() { None } else { F::target(&path, &value) };
+                // Only what looks like an endpoint: inner nodes have any data.
                 if target.is_none() && !data.is_empty() && data[0] == b'{' {
-                    tracing::warn!(path, "the data of a ZooKeeper node describe no target");
+                    tracing::warn!(
+                        target: "discovery", path,
+                        "the data of a ZooKeeper node describe no target; check what writes the node"
+                    );
                 }
                 let is_changed = *node != target;
                 *node = target;
@@ -246,6 +255,8 @@ impl<F: NodeFormat> ZookeeperDiscoverer<F> {
             Reply::Children(path, children) => {
                 let prefix = format!("{}/", path.trim_end_matches('/'));
                 let all: Vec<String> = children.iter().map(|child| format!("{prefix}{child}")).collect();
+                // With everything below it: an inner node that is gone has no children any more,
+                // and their own events may come later.
                 let is_gone = |node: &str| {
                     node != path && is_below(node, &path) && !all.iter().any(|child| is_below(node, child))
                 };
@@ -253,6 +264,7 @@ impl<F: NodeFormat> ZookeeperDiscoverer<F> {
                 nodes.retain(|node, _| !is_gone(node));
                 let is_changed = nodes.len() < before;
                 for child in all {
+                    // Known ones have a watch; to read them again would set a second one.
                     if let Entry::Vacant(new) = nodes.entry(child) {
                         session.read(new.key());
                         new.insert(None);
@@ -260,7 +272,9 @@ impl<F: NodeFormat> ZookeeperDiscoverer<F> {
                 }
                 Ok(is_changed)
             }
-            Reply::Gone(path) if self.paths.contains(&path) => Err(format!("{path} does not exist")),
+            // A root that is missing is most likely a mistake in the configuration, and nothing
+            // would tell when it appears. Another attempt does.
+            Reply::Gone(path) if self.paths.contains(&path) => Err(SessionError::NoSuchPath(path)),
             Reply::Gone(path) => {
                 let before = nodes.len();
                 nodes.retain(|node, _| !is_below(node, &path));
@@ -274,16 +288,22 @@ impl<F: NodeFormat> ZookeeperDiscoverer<F> {
 impl<F: NodeFormat> Discoverer for ZookeeperDiscoverer<F> {
     fn run(self: Box<Self>, report: TargetSender) -> BoxFuture<'static, ()> {
         Box::pin(async move {
+            // A random first server, so that the clients of an ensemble spread.
             let mut at = RandomState::new().hash_one(F::NAME) as usize;
             let mut pause = Duration::from_secs(1);
             loop {
+                // The next one after a failure: the same may be down for hours.
                 at = (at + 1) % self.servers.len();
                 let server = &self.servers[at];
                 let started = Instant::now();
                 if let Err(error) = self.follow(server, &report).await {
                     self.failures.inc();
-                    tracing::error!(server, error, "the ZooKeeper session ended; keeping its last targets");
+                    tracing::error!(
+                        target: "discovery", server, %error,
+                        "a ZooKeeper session has ended, and its last targets are kept; check the server"
+                    );
                 }
+                // The session lived, so this is no series of failures.
                 if started.elapsed() > self.timeout {
                     pause = Duration::from_secs(1);
                 }

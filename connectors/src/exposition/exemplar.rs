@@ -1,12 +1,12 @@
 //! Parses the exemplar of an OpenMetrics line, `{labels} value [seconds]`.
 
 use super::points::RawExemplar;
-use super::{Context, MetricType, TextFormat, braces, quote, series};
+use super::{Context, LineError, MetricType, TextFormat, braces, quote, series};
 use crate::number;
 
 /// Checks that the braces contain labels as allowed in an exemplar: no metric name, no blanks,
 /// commas in between.
-pub fn check(labels: &[u8]) -> Result<(), String> {
+pub fn check(labels: &[u8]) -> Result<(), LineError> {
     let mut rest = &labels[1..labels.len() - 1];
     while !rest.is_empty() {
         let name = match rest.first() {
@@ -15,26 +15,29 @@ pub fn check(labels: &[u8]) -> Result<(), String> {
             _ => rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count(),
         };
         let value = rest.get(name..).filter(|_| name > 0).and_then(|rest| rest.strip_prefix(b"="));
+        // No metric name and no blanks: Prometheus' lexer of exemplars knows neither, and a body
+        // that it refuses must be refused here, too.
         let Some(value) = value.filter(|value| value.first() == Some(&b'"')) else {
-            return Err(format!("expected label name, got {}", quote(rest)));
+            return Err(LineError::expected("label name", rest));
         };
         let end = super::string_end(value, 0, TextFormat::OpenMetrics)?;
         if std::str::from_utf8(&value[..end]).is_err() {
-            return Err(format!("invalid UTF-8 label value: {}", quote(value)));
+            return Err(LineError::LabelUtf8(quote(value)));
         }
         rest = match value.get(end) {
             None => &[],
             Some(b',') => &value[end + 1..],
-            Some(_) => return Err(format!("expected comma or brace close, got {}", quote(&value[end..]))),
+            Some(_) => return Err(LineError::expected("comma or brace close", &value[end..])),
         };
     }
     Ok(())
 }
 
 /// Parses `raw`, the bytes after the `# `.
-pub fn parse(raw: &[u8], format: TextFormat) -> Result<RawExemplar, String> {
-    let bad = || format!("expected an exemplar, got {}", quote(raw));
+pub fn parse(raw: &[u8], format: TextFormat) -> Result<RawExemplar, LineError> {
+    let bad = || LineError::expected("an exemplar", raw);
     let (labels, rest) = raw.split_at(braces(raw, format)?);
+    // Not those of a series: an exemplar needs no name, so only the form is checked.
     let labels = series::labels(labels, Context { format, kind: MetricType::Unknown, unit: "" })?.0.build();
     let text = std::str::from_utf8(rest).map_err(|_| bad())?;
     let mut numbers = text.split_ascii_whitespace().map(fast_float2::parse::<f64, _>);

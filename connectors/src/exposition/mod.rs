@@ -9,11 +9,14 @@
 //! comes in pieces ([`ExpositionParser::piece`]); what is incomplete in one piece is read with the
 //! next.
 
+mod error;
 pub mod exemplar;
 pub mod nhcb;
 pub mod points;
 pub mod protobuf;
 pub mod series;
+
+pub use error::{ExpositionError, LineError};
 
 use crate::number;
 use memchr::{memchr, memchr2, memchr3};
@@ -148,16 +151,6 @@ pub enum MetadataValue<'a> {
     Unit(&'a [u8]),
 }
 
-/// What is wrong with a body, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {reason}")]
-pub struct ExpositionError {
-    /// Line number, from 1.
-    pub line: usize,
-    /// What was expected and what was found.
-    pub reason: String,
-}
-
 /// Parses one body.
 pub struct ExpositionParser<'a> {
     body: &'a [u8],
@@ -175,7 +168,7 @@ pub struct ExpositionParser<'a> {
     lines: usize,
     unit: String,
     /// An error after the last sample, reported with the next call.
-    broken: Option<String>,
+    broken: Option<LineError>,
 }
 
 /// The state that the parser of a piece passes to that of the next one.
@@ -185,7 +178,7 @@ pub struct Resume {
     ended: bool,
     lines: usize,
     unit: String,
-    broken: Option<String>,
+    broken: Option<LineError>,
 }
 
 impl Resume {
@@ -195,9 +188,7 @@ impl Resume {
     }
 }
 
-type Fallible<T> = Result<T, String>;
-
-const NO_EOF: &str = "data does not end with # EOF";
+type Fallible<T> = Result<T, LineError>;
 
 impl<'a> ExpositionParser<'a> {
     /// A parser at the start of `body`.
@@ -274,10 +265,15 @@ impl<'a> ExpositionParser<'a> {
             TextFormat::OpenMetrics => self.next_open_metrics(guess),
         };
         match result {
+            // A value with a line break looks like an open string when the piece ends inside it.
+            // The whole line is read again with the next piece; were it an error, a valid body
+            // would fail by where the network happened to cut it.
             Err(_) if self.more && self.is_cut() => {
                 self.at = self.start;
                 Ok(None)
             }
+            // Only a real error costs the line number, which is counted from the start of the
+            // piece: counting lines as they are read would cost every scrape for the few that fail.
             result => result.map_err(|reason| self.error(reason)),
         }
     }
@@ -285,6 +281,7 @@ impl<'a> ExpositionParser<'a> {
     /// Whether the piece ends within a string: in the text format, values may contain line breaks.
     #[cold]
     fn is_cut(&self) -> bool {
+        // OpenMetrics escapes line breaks, so a piece of whole lines is never cut inside a string.
         if self.format != TextFormat::Text {
             return false;
         }
@@ -302,7 +299,7 @@ impl<'a> ExpositionParser<'a> {
 
     /// An error in the line of the last entry.
     #[cold]
-    pub fn error(&self, reason: String) -> ExpositionError {
+    pub fn error(&self, reason: LineError) -> ExpositionError {
         let before = &self.body[..self.start];
         ExpositionError { line: 1 + self.lines + memchr::memchr_iter(b'\n', before).count(), reason }
     }
@@ -312,6 +309,8 @@ impl<'a> ExpositionParser<'a> {
             self.start = self.at;
             match byte {
                 _ if self.ended => self.at = self.body.len(),
+                // Empty lines and blanks before a line are allowed in the text format; OpenMetrics
+                // refuses them.
                 b'\n' | b' ' | b'\t' => self.at += 1,
                 // As in Prometheus, nothing after it is read.
                 0 => self.ended = true,
@@ -329,6 +328,8 @@ impl<'a> ExpositionParser<'a> {
     #[inline]
     fn text_sample(&mut self, guess: &[u8]) -> Fallible<ExposedSample<'a>> {
         let (series, guessed) = self.series(guess)?;
+        // Any number of blanks and tabs, as in Prometheus' lexer; OpenMetrics has exactly one
+        // blank.
         self.skip_blanks();
         let value = self.number()?;
         self.skip_blanks();
@@ -342,10 +343,12 @@ impl<'a> ExpositionParser<'a> {
 
     fn text_timestamp(&mut self) -> Fallible<i64> {
         let token = self.token();
+        // Digits only: Prometheus' lexer has no sign here, so a negative timestamp is an error and
+        // not a time before 1970.
         let digits = Some(token).filter(|token| token.iter().all(u8::is_ascii_digit));
         let t = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         self.skip_blanks();
-        t.ok_or_else(|| format!("expected a timestamp in milliseconds, got {}", quote(token)))
+        t.ok_or_else(|| LineError::expected("a timestamp in milliseconds", token))
     }
 
     /// Parses a comment, which is ignored unless it is a HELP or TYPE line. `#TYPE` without a blank
@@ -353,11 +356,15 @@ impl<'a> ExpositionParser<'a> {
     fn text_comment(&mut self) -> Fallible<Option<MetadataLine<'a>>> {
         let line = self.take_line();
         let rest = trim_start(&line[1..]);
+        // `#TYPE` is a comment for Prometheus, however much it looks like metadata. A NUL in it
+        // still ends the body, because its lexer stops at the first NUL that it does not expect.
         if rest.len() + 1 == line.len() {
             self.ended = memchr(0, line).is_some();
             return Ok(None);
         }
         let (keyword, after) = split_blank(rest);
+        // A keyword without anything behind it is a comment as well: `# HELP` alone must not fail a
+        // body.
         if keyword.len() == rest.len() || !matches!(keyword, b"HELP" | b"TYPE") {
             return Ok(None);
         }
@@ -376,18 +383,18 @@ impl<'a> ExpositionParser<'a> {
             return Err(reason);
         }
         self.start = self.at;
+        // After the last line nothing may follow, not even an empty line: who appends to a body
+        // after `# EOF` has joined two bodies, and one of them would be lost without a word.
         if self.ended {
-            return if self.at < self.body.len() {
-                Err("unexpected data after # EOF".into())
-            } else {
-                Ok(None)
-            };
+            return if self.at < self.body.len() { Err(LineError::AfterEof) } else { Ok(None) };
         }
         match self.peek() {
+            // The end of a piece and not of the body: whether the last line comes is known only at
+            // the end.
             None if self.more => Ok(None),
             // As in Prometheus, an empty body has no samples and is not an error.
             None if self.lines == 0 && self.body.is_empty() => Ok(None),
-            None => Err(NO_EOF.into()),
+            None => Err(LineError::NoEof),
             Some(b'#') => match self.open_metrics_comment()? {
                 Some(meta) => Ok(Some(ExpositionEntry::Meta(meta))),
                 None => {
@@ -402,15 +409,19 @@ impl<'a> ExpositionParser<'a> {
     #[inline]
     fn open_metrics_sample(&mut self, guess: &[u8]) -> Fallible<ExposedSample<'a>> {
         let (series, guessed) = self.series(guess)?;
-        self.one_blank("after the series")?;
+        self.one_blank("a space after the series")?;
         let value = self.number()?;
         let t = if self.peek() == Some(b' ') { self.open_metrics_time()? } else { None };
+        // Before the next exemplar is looked for: a sample without one must not get that of the
+        // line before.
         self.exemplar = None;
         if self.peek() == Some(b' ') {
             self.take_exemplar()?;
         }
+        // A last line without a line break was cut off, so its number may be a part of one: `12` of
+        // `123`. That is why OpenMetrics has a last line at all.
         if self.peek().is_none() {
-            return Err(NO_EOF.into());
+            return Err(LineError::NoEof);
         }
         self.end_line()?;
         Ok(ExposedSample { series, guessed, value, t })
@@ -424,8 +435,8 @@ impl<'a> ExpositionParser<'a> {
             Some(b'#') if !self.body[self.at..].starts_with(b" # ") => Ok(None),
             Some(b'#') if self.body[self.at..].starts_with(b" # {") => Ok(None),
             Some(b' ' | b'\n' | b'#') => {
-                let rest = quote(&self.body[self.at..]);
-                self.broken = Some(format!("expected a timestamp or an exemplar, got {rest}"));
+                let rest = &self.body[self.at..];
+                self.broken = Some(LineError::expected("a timestamp or an exemplar", rest));
                 self.take_line();
                 self.at -= 1;
                 Ok(None)
@@ -439,10 +450,12 @@ impl<'a> ExpositionParser<'a> {
 
     fn open_metrics_timestamp(&mut self) -> Fallible<i64> {
         let start = self.at;
+        // Seconds as a float, where the text format has milliseconds as an integer. A time that is
+        // not finite is no time, whatever it is spelled like.
         let seconds = self.number().unwrap_or(f64::NAN);
         if !seconds.is_finite() {
             self.at = start;
-            return Err(format!("expected a timestamp in seconds, got {}", quote(self.token())));
+            return Err(LineError::expected("a timestamp in seconds", self.token()));
         }
         Ok((seconds * 1000.0) as i64)
     }
@@ -450,13 +463,15 @@ impl<'a> ExpositionParser<'a> {
     /// Checks ` # {labels} value [timestamp]` and stores its range.
     fn take_exemplar(&mut self) -> Fallible<()> {
         if !self.body[self.at..].starts_with(b" # {") {
-            return Err(format!("expected an exemplar, got {}", quote(self.token())));
+            return Err(LineError::expected("an exemplar", self.token()));
         }
         self.at += 3;
         let start = self.at;
         self.at += braces(&self.body[self.at..], self.format)?;
+        // Checked although the exemplar may not be kept: a malformed one makes the body malformed,
+        // and whether exemplars are stored must not decide which scrapes succeed.
         exemplar::check(&self.body[start..self.at])?;
-        self.one_blank("after the exemplar's labels")?;
+        self.one_blank("a space after the exemplar's labels")?;
         self.number()?;
         if self.peek() == Some(b' ') {
             self.at += 1;
@@ -469,21 +484,24 @@ impl<'a> ExpositionParser<'a> {
     /// A metadata line; `None` for `# EOF`.
     fn open_metrics_comment(&mut self) -> Fallible<Option<MetadataLine<'a>>> {
         let line = self.take_line();
+        // Exactly this: `#EOF` and `# EOF ` are errors, so that a truncated or altered last line is
+        // noticed.
         if line == b"# EOF" {
             return Ok(None);
         }
         let Some(rest) = line.strip_prefix(b"# ") else {
-            return Err(format!("expected a metadata line, got {}", quote(line)));
+            return Err(LineError::expected("a metadata line", line));
         };
         let (keyword, rest) = rest.split_at(memchr(b' ', rest).unwrap_or(rest.len()));
         let rest = rest.get(1..).unwrap_or_default();
         if !matches!(keyword, b"HELP" | b"TYPE" | b"UNIT") {
-            return Err(format!("expected HELP, TYPE, UNIT or EOF, got {}", quote(keyword)));
+            return Err(LineError::expected("HELP, TYPE, UNIT or EOF", keyword));
         }
         let (name, text) = split_name(rest)?;
+        // A metadata line at the very end without a line break was cut off, like a sample there.
         let is_whole = self.body.get(self.at.wrapping_sub(1)) == Some(&b'\n');
         let Some(text) = text.strip_prefix(b" ").filter(|_| is_whole) else {
-            return Err(format!("expected text in {}", String::from_utf8_lossy(keyword)));
+            return Err(LineError::NoText(String::from_utf8_lossy(keyword).into_owned()));
         };
         let what = match keyword {
             b"HELP" => MetadataValue::Help(utf8(text)?),
@@ -497,8 +515,10 @@ impl<'a> ExpositionParser<'a> {
     fn set_unit(&mut self, name: &[u8], unit: &'a [u8]) -> Fallible<&'a [u8]> {
         let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
         let before = name.strip_suffix(unit).and_then(|before| before.last());
+        // OpenMetrics requires it. A unit that the name does not have would make `__unit__` lie.
         if !unit.is_empty() && before != Some(&b'_') {
-            return Err(format!("unit {} not a suffix of metric {}", quote(unit), quote(name)));
+            let metric = quote(name).into();
+            return Err(LineError::Unit { unit: quote(unit).into(), metric });
         }
         self.unit.clear();
         self.unit.push_str(&String::from_utf8_lossy(unit));
@@ -506,8 +526,7 @@ impl<'a> ExpositionParser<'a> {
     }
 
     fn set_kind(&mut self, text: &[u8]) -> Fallible<MetricType> {
-        self.kind = MetricType::parse(text, self.format)
-            .ok_or_else(|| format!("invalid metric type {}", quote(text)))?;
+        self.kind = MetricType::parse(text, self.format).ok_or_else(|| LineError::MetricType(quote(text)))?;
         Ok(self.kind)
     }
 
@@ -515,6 +534,8 @@ impl<'a> ExpositionParser<'a> {
     #[inline]
     fn series(&mut self, guess: &[u8]) -> Fallible<(&'a [u8], bool)> {
         let rest = &self.body[self.at..];
+        // The fast path: one comparison of bytes that are in the cache. Nearly every line of nearly
+        // every scrape has the series that its line had a scrape ago.
         if !guess.is_empty() && rest.starts_with(guess) && ends_series(&rest[guess.len()..], guess) {
             self.at += guess.len();
             return Ok((&rest[..guess.len()], true));
@@ -528,16 +549,20 @@ impl<'a> ExpositionParser<'a> {
     #[inline]
     fn number(&mut self) -> Fallible<f64> {
         let rest = &self.body[self.at..];
+        // The parser takes the longest prefix that is a number. What follows it must end the token,
+        // or `1.5x` would be 1.5 and an error in the rest of the line.
         if let Ok((value, len)) = fast_float2::parse_partial::<f64, _>(rest)
             && matches!(rest.get(len), None | Some(b' ' | b'\t' | b'\n'))
         {
             self.at += len;
+            // `1e400` is parsed as infinity. Go refuses it, and an infinity that nobody wrote would
+            // spoil every sum over the series.
             if !value.is_finite() && !number::is_spelled(value, &rest[..len]) {
-                return Err(format!("value out of range or with a sign: {}", quote(&rest[..len])));
+                return Err(LineError::OutOfRange(quote(&rest[..len])));
             }
             return Ok(number::normalize_nan(value));
         }
-        Err(format!("expected a value, got {}", quote(self.token())))
+        Err(LineError::expected("a value", self.token()))
     }
 
     fn peek(&self) -> Option<u8> {
@@ -550,10 +575,11 @@ impl<'a> ExpositionParser<'a> {
         }
     }
 
-    fn one_blank(&mut self, place: &str) -> Fallible<()> {
+    /// Takes exactly one blank; `what` says which, for the error.
+    fn one_blank(&mut self, what: &'static str) -> Fallible<()> {
         match self.peek() {
             Some(b' ') => self.at += 1,
-            _ => return Err(format!("expected a space {place}, got {}", quote(self.token()))),
+            _ => return Err(LineError::expected(what, self.token())),
         }
         Ok(())
     }
@@ -578,7 +604,7 @@ impl<'a> ExpositionParser<'a> {
         match self.peek() {
             Some(b'\n') => self.at += 1,
             None => {}
-            Some(_) => return Err(format!("expected the end of the line, got {}", quote(self.token()))),
+            Some(_) => return Err(LineError::expected("the end of the line", self.token())),
         }
         Ok(())
     }
@@ -587,6 +613,7 @@ impl<'a> ExpositionParser<'a> {
 /// Whether `series` ends where `rest` begins: `a` must not be the beginning of `a {b="c"}`.
 fn ends_series(rest: &[u8], series: &[u8]) -> bool {
     match rest.first() {
+        // After a bare name blanks and then labels may follow, which makes another series of it.
         Some(b' ' | b'\t') => series.last() == Some(&b'}') || trim_start(rest).first() != Some(&b'{'),
         _ => false,
     }
@@ -595,10 +622,14 @@ fn ends_series(rest: &[u8], series: &[u8]) -> bool {
 /// Length of the series at the start of `rest`: name, labels or both.
 fn series_len(rest: &[u8], format: TextFormat) -> Fallible<usize> {
     let name = rest.iter().take_while(|b| series::is_name_byte(**b)).count();
+    // A digit may be inside a name and not at its start. Without any name, braces must come, which
+    // then have a quoted one.
     if rest[..name].first().is_some_and(u8::is_ascii_digit) || (name == 0 && rest.first() != Some(&b'{')) {
         let end = memchr2(b' ', b'\n', rest).unwrap_or(rest.len());
-        return Err(format!("expected a metric name, got {}", quote(&rest[..end])));
+        return Err(LineError::expected("a metric name", &rest[..end]));
     }
+    // The text format allows `a {b="c"}`; OpenMetrics does not, and there the blank ends the
+    // series.
     let blanks = match format {
         TextFormat::Text => rest[name..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count(),
         TextFormat::OpenMetrics => 0,
@@ -616,7 +647,7 @@ fn braces(rest: &[u8], format: TextFormat) -> Fallible<usize> {
         match memchr3(b'"', b'}', b'\n', &rest[at..]).map(|found| at + found) {
             Some(found) if rest[found] == b'}' => return Ok(found + 1),
             Some(found) if rest[found] == b'"' => at = string_end(rest, found, format)?,
-            _ => return Err(format!("labels are not closed: {}", quote(rest))),
+            _ => return Err(LineError::OpenLabels(quote(rest))),
         }
     }
 }
@@ -625,18 +656,21 @@ fn braces(rest: &[u8], format: TextFormat) -> Fallible<usize> {
 fn string_end(rest: &[u8], open: usize, format: TextFormat) -> Fallible<usize> {
     let mut at = open + 1;
     while let Some(found) = memchr2(b'"', b'\\', &rest[at..]).map(|found| at + found) {
+        // A raw line break in a string is allowed only in the text format. Without this check an
+        // unclosed string of OpenMetrics would swallow the lines up to the next quote.
         if format == TextFormat::OpenMetrics && memchr(b'\n', &rest[at..found]).is_some() {
             break;
         }
         if rest[found] == b'"' {
             return Ok(found + 1);
         }
+        // Whatever the backslash escapes is passed over, a quote as well as another backslash.
         at = found + 2;
         if at > rest.len() {
             break;
         }
     }
-    Err(format!("string is not closed: {}", quote(&rest[open..])))
+    Err(LineError::OpenString(quote(&rest[open..])))
 }
 
 fn trim_start(bytes: &[u8]) -> &[u8] {
@@ -655,11 +689,12 @@ fn split_blank(bytes: &[u8]) -> (&[u8], &[u8]) {
 fn split_name(bytes: &[u8]) -> Fallible<(&[u8], &[u8])> {
     let len = match bytes.first() {
         Some(b'"') => string_end(bytes, 0, TextFormat::OpenMetrics)?,
+        // Not a name, so the line is refused below with what it has.
         Some(b'0'..=b'9') => 0,
         _ => bytes.iter().take_while(|b| series::is_name_byte(**b)).count(),
     };
     if len == 0 {
-        return Err(format!("expected a metric name, got {}", quote(bytes)));
+        return Err(LineError::expected("a metric name", bytes));
     }
     Ok(bytes.split_at(len))
 }
@@ -668,7 +703,7 @@ fn split_name(bytes: &[u8]) -> Fallible<(&[u8], &[u8])> {
 fn utf8(text: &[u8]) -> Fallible<&[u8]> {
     match std::str::from_utf8(text) {
         Ok(_) => Ok(text),
-        Err(_) => Err(format!("help text {} is not a valid utf8 string", quote(text))),
+        Err(_) => Err(LineError::HelpUtf8(quote(text))),
     }
 }
 

@@ -16,6 +16,44 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::number::general;
 use storage::model::{Labels, TimeMs};
 
+/// How the lines of a classic histogram contradict each other.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ClassicError {
+    /// The number of all observations is negative.
+    #[error("count must be non-negative: count={}", general(*.0))]
+    NegativeCount(f64),
+    /// A bucket ends at NaN.
+    #[error("bucket boundary must not be NaN")]
+    NanBound,
+    /// A bucket has a negative number of observations.
+    #[error("bucket count must be non-negative: le={}, count={}", general(*bound), general(*count))]
+    NegativeBucket {
+        /// The upper bound.
+        bound: f64,
+        /// The number.
+        count: f64,
+    },
+    /// A bucket has fewer observations than the one below, which it contains.
+    #[error("count is not cumulative: {} < {}", general(*count), general(*below))]
+    NotCumulative {
+        /// The number of the bucket.
+        count: f64,
+        /// That of the one below.
+        below: f64,
+    },
+    /// There are more buckets than a histogram may have.
+    #[error("more than {HISTOGRAM_BUCKETS} buckets")]
+    TooManyBuckets,
+    /// The bucket of all observations has another number than the histogram.
+    #[error("count mismatch: count={} != le=+Inf count={}", general(*count), general(*last))]
+    CountMismatch {
+        /// The number of the histogram.
+        count: f64,
+        /// That of the bucket.
+        last: f64,
+    },
+}
+
 /// A classic histogram that is being collected.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClassicHistogram {
@@ -26,7 +64,7 @@ pub struct ClassicHistogram {
     /// Sum of all observations.
     pub sum: f64,
     /// The first error.
-    wrong: Option<String>,
+    wrong: Option<ClassicError>,
 }
 
 impl ClassicHistogram {
@@ -38,7 +76,7 @@ impl ClassicHistogram {
     /// Sets the number of all observations.
     pub fn count(&mut self, count: f64) {
         if count < 0.0 {
-            self.fail(|| format!("count must be non-negative: count={}", general(count)));
+            self.fail(ClassicError::NegativeCount(count));
         }
         self.count = Some(count);
     }
@@ -46,32 +84,35 @@ impl ClassicHistogram {
     /// Adds a bucket, in any order. Of two with the same bound, the first counts.
     pub fn bucket(&mut self, bound: f64, count: f64) {
         if bound.is_nan() {
-            return self.fail(|| "bucket boundary must not be NaN".to_owned());
+            return self.fail(ClassicError::NanBound);
         }
         if count < 0.0 {
-            let at = general(bound);
-            return self
-                .fail(|| format!("bucket count must be non-negative: le={at}, count={}", general(count)));
+            return self.fail(ClassicError::NegativeBucket { bound, count });
         }
         match self.buckets.last() {
+            // As in Prometheus, a bucket that comes twice is no error. Protobuf bodies of some
+            // clients have `+Inf` both as a bucket and implied by the count.
             Some((last, _)) if *last == bound => {}
+            // Only neighbours in order are compared while lines are read; buckets in another order
+            // are sorted and checked when all of them are there.
             Some((last, below)) if *last < bound && count < *below => {
                 let below = *below;
-                self.fail(|| not_cumulative(count, below));
+                self.fail(ClassicError::NotCumulative { count, below });
             }
             _ if self.buckets.len() >= HISTOGRAM_BUCKETS => {
-                self.fail(|| format!("more than {HISTOGRAM_BUCKETS} buckets"));
+                self.fail(ClassicError::TooManyBuckets);
             }
             _ => self.buckets.push((bound, count)),
         }
     }
 
-    fn fail(&mut self, reason: impl FnOnce() -> String) {
-        self.wrong.get_or_insert_with(reason);
+    /// Records an error; the first one counts.
+    fn fail(&mut self, error: ClassicError) {
+        self.wrong.get_or_insert(error);
     }
 
     /// Converts it to a native histogram. The error says how the buckets contradict each other.
-    pub fn convert(mut self) -> Result<RawHistogram, String> {
+    pub fn convert(mut self) -> Result<RawHistogram, ClassicError> {
         if let Some(reason) = self.wrong {
             return Err(reason);
         }
@@ -79,27 +120,31 @@ impl ClassicHistogram {
         self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         self.buckets.dedup_by(|later, first| later.0 == first.0);
         if let Some(two) = self.buckets.windows(2).find(|two| two[0].1 > two[1].1) {
-            return Err(not_cumulative(two[1].1, two[0].1));
+            return Err(ClassicError::NotCumulative { count: two[1].1, below: two[0].1 });
         }
         let highest = self.buckets.last().copied();
         let count = self.count.or(highest.map(|(_, count)| count)).unwrap_or(0.0);
+        // A histogram may leave out its last bucket: the count says how many observations it has.
         if highest.is_none_or(|(bound, _)| bound != f64::INFINITY) {
             self.buckets.push((f64::INFINITY, count));
         }
         let last = self.buckets.last().map_or(0.0, |(_, last)| *last);
+        // Count and last bucket say the same thing twice. If they differ the scrape caught the
+        // client between two updates, or the exporter is wrong: rates over such a histogram would
+        // be, too.
         if last != count {
-            let count = general(count);
-            let last = general(last);
-            return Err(format!("count mismatch: count={count} != le=+Inf count={last}"));
+            return Err(ClassicError::CountMismatch { count, last });
         }
         let below = self.buckets.iter().rev().nth(1).map_or(0.0, |(_, below)| *below);
         if below > count {
-            return Err(not_cumulative(count, below));
+            return Err(ClassicError::NotCumulative { count, below });
         }
+        // Classic buckets contain those below them, native ones do not.
         let mut before = 0.0;
         let counts = self.buckets.iter().map(|(_, count)| count - std::mem::replace(&mut before, *count));
         let counts = counts.collect();
         let length = self.buckets.len() as u32;
+        // The bound of the last bucket is infinity in every histogram and is not stored.
         self.buckets.pop();
         Ok(RawHistogram {
             float: true,
@@ -115,10 +160,6 @@ impl ClassicHistogram {
             ..RawHistogram::default()
         })
     }
-}
-
-fn not_cumulative(count: f64, below: f64) -> String {
-    format!("count is not cumulative: {} < {}", general(count), general(below))
 }
 
 /// Converts the lines of a text body, one after the other.
@@ -166,9 +207,13 @@ impl Converter {
         if context.kind == MetricType::Histogram {
             let part = ClassicLine::of(sample, context)?;
             let goes_on = self.open.as_ref().is_some_and(|open| open.histogram == part.histogram);
+            // Lines of one histogram are adjacent, in both formats. To look for its other lines
+            // anywhere in the body would mean to hold the whole body.
             if !goes_on {
                 self.close(points);
             }
+            // Only lines of the family of the TYPE line: `foo_bar_count` in the family `foo` looks
+            // like the count of a histogram `foo_bar`, which does not exist.
             if part.histogram.name() == self.family {
                 said = part.said.as_ref().map(|said| self.collect(part.histogram, said, sample, &exemplar));
             }
@@ -192,6 +237,7 @@ impl Converter {
         sample: &ExposedSample<'_>,
         seen: &Option<RawExemplar>,
     ) {
+        // The number tells a `_created` line whether the histogram that it means is still open.
         self.opened += u64::from(self.open.is_none());
         let open = self.open.get_or_insert_with(|| OpenClassicHistogram {
             histogram,
@@ -220,6 +266,8 @@ impl Converter {
         let Some(OpenClassicHistogram { histogram, t, start, classic, exemplars }) = self.open.take() else {
             return;
         };
+        // A histogram that contradicts itself is left out and does not fail the scrape: as in
+        // Prometheus, conversion is an addition to what the target exposes.
         let Ok(raw) = classic.convert() else { return };
         let pairs: Vec<(&str, &str)> = histogram.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
         let write = |out: &mut Vec<u8>| write_series(out, [histogram.name(), ""], &pairs, None);
@@ -255,6 +303,8 @@ impl ClassicLine {
             Some((base, "bucket")) => (base, bound().map(ClassicLineKind::Bucket)),
             Some((base, "count")) => (base, Some(ClassicLineKind::Count)),
             Some((base, "sum")) => (base, Some(ClassicLineKind::Sum)),
+            // A name without one of the three endings is an ordinary series, even in a family of
+            // type histogram.
             _ => (&name[..], None),
         };
         labels.set(METRIC_NAME, base);
@@ -373,7 +423,7 @@ h_count 7
             classic.convert().map(|raw| raw.positive.counts)
         };
         let convert = |buckets: &[(f64, f64)], count| made(buckets, count).ok();
-        let why = |buckets: &[(f64, f64)], count| made(buckets, count).unwrap_err();
+        let why = |buckets: &[(f64, f64)], count| made(buckets, count).unwrap_err().to_string();
         assert_eq!(why(&[(1.0, 8.0), (2.0, 4.0)], None), "count is not cumulative: 4 < 8");
         assert_eq!(why(&[(f64::INFINITY, 9.0)], Some(10.0)), "count mismatch: count=10 != le=+Inf count=9");
         assert_eq!(why(&[(f64::NAN, 1.0)], None), "bucket boundary must not be NaN");

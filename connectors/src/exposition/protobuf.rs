@@ -97,6 +97,7 @@ impl Families {
         let mut at = 0;
         loop {
             let rest = &piece[at..];
+            // A large family was begun with an earlier piece.
             if self.open.is_some() {
                 at += self.read_open(rest, last, rules, takes)?;
                 if self.open.is_some() {
@@ -108,6 +109,7 @@ impl Families {
                 return Ok(at);
             }
             let Some((length, head)) = message_length(rest).map_err(FamilyError::from)? else {
+                // The length itself may be cut between two pieces.
                 return if last { Err(cut_off(rest.len()).into()) } else { Ok(at) };
             };
             let message = &rest[head..];
@@ -117,8 +119,10 @@ impl Families {
                     at += head + message.len();
                 }
                 None if last => return Err(cut_off(head).into()),
+                // Of ordinary size: wait until all of it is there, and read it in two passes.
                 None if length <= SCRAPE_FAMILY_BYTES => return Ok(at),
                 None => {
+                    // Larger than what may wait in memory, so its metrics are read as they come.
                     let Some(begin) = self.begin(message, length, takes)? else { return Ok(at) };
                     at += head + begin;
                 }
@@ -132,6 +136,8 @@ impl Families {
         rules: PointRules,
         takes: &mut T,
     ) -> Result<(), T::Error> {
+        // A family without metrics and with a bad name is nothing, as in Prometheus; one with
+        // metrics fails the scrape.
         let Some(family) = header(message)?.family()? else { return Ok(()) };
         let mut fields = FieldReader::of(message);
         let mut reader = FamilyReader { family, rules, points: &mut self.points, labels: Vec::new() };
@@ -145,11 +151,14 @@ impl Families {
                     is_known = true;
                 }
                 // The samples before an error count.
+                // Metric by metric: a family of 100,000 series need not be there twice, as a
+                // message and as samples.
                 takes.points(reader.points, family.unit)?;
                 reader.points.clear();
                 read?;
             }
         }
+        // No metrics: the family is still metadata.
         if !is_known {
             takes.family(&family);
         }
@@ -209,6 +218,8 @@ impl Families {
             let at = fields.position();
             match fields.next_field() {
                 Ok(None) => break at,
+                // The metric goes on in the next piece. An error that is none of a cut comes back
+                // then, because the same bytes are read again.
                 Err(_) if !is_whole && !last => break at,
                 Err(error) => return Err(FamilyError::from(error).into()),
                 Ok(Some((4, FieldValue::Bytes(metric)))) => {
@@ -216,6 +227,9 @@ impl Families {
                     takes.points(reader.points, &open.unit)?;
                     reader.points.clear();
                 }
+                // Its metrics were read with another name or type. Order of fields is free in
+                // protobuf, but every client writes these first; the alternative is to hold the
+                // family in memory.
                 Ok(Some((1 | 3, _))) => {
                     return Err(FamilyError::Bad(format!(
                         "the name and the type of a family as large as {} must stand before its metrics",
@@ -339,6 +353,8 @@ impl<'a> FamilyReader<'a, '_> {
                 }
                 // In proto3 a timestamp of 0 and a missing timestamp are encoded alike.
                 (6, time) => t = Some(time.number() as i64).filter(|t| *t != 0),
+                // The other kinds are ignored if a metric has several: the type of the family
+                // decides.
                 (n, FieldValue::Bytes(bytes)) if n == wanted => content = bytes,
                 _ => {}
             }
@@ -433,10 +449,13 @@ impl<'a> FamilyReader<'a, '_> {
     fn histogram(&mut self, message: &'a [u8], t: Option<TimeMs>) -> Fallible<()> {
         let h = read_histogram(message, self.rules.exemplars)?;
         let times = SampleTimes { t, start: h.start };
+        // A client that has both sends both in one message, and the configuration decides which are
+        // stored.
         if self.rules.native && h.is_native() {
             h.check(self.family.name)?;
             let mut raw = h.raw.clone();
             if raw.float {
+                // In a float histogram the integer fields are not set, and the other way round.
                 raw.count = h.count_float;
                 raw.zero_count = h.zero_count_float;
             }
@@ -452,18 +471,22 @@ impl<'a> FamilyReader<'a, '_> {
         }
         let mut classic = ClassicHistogram::of_sum(h.raw.sum);
         classic.count(h.count());
-        h.buckets.iter().for_each(|b| classic.bucket(b.bound, b.count));
+        for bucket in &h.buckets {
+            classic.bucket(bucket.bound, bucket.count);
+        }
         let seen = h.seen();
         if self.rules.classic_too {
             self.classic(h, times);
         }
-        let raw = classic.convert().map_err(FamilyError::Bad)?;
+        let raw = classic.convert().map_err(|error| FamilyError::Bad(error.to_string()))?;
         self.push_histogram(raw, times, seen);
         Ok(())
     }
 
     /// Adds a native histogram, with those of its exemplars that have a timestamp.
     fn push_histogram(&mut self, mut raw: RawHistogram, times: SampleTimes, mut seen: Vec<RawExemplar>) {
+        // A gauge goes down without a reset; without this hint `rate` would take every decrease for
+        // one.
         if self.family.kind == MetricType::GaugeHistogram {
             raw.hint = ResetHint::Gauge;
         }
@@ -474,6 +497,8 @@ impl<'a> FamilyReader<'a, '_> {
             self.points.push(write, Context::text(self.family.kind), PointValue::Histogram(Box::new(raw)));
         point.t = times.t;
         point.start = times.start;
+        // One without a timestamp would be new at every scrape, because there is no line to which
+        // it belongs.
         seen.retain(|exemplar| exemplar.t.is_some());
         seen.truncate(HISTOGRAM_EXEMPLARS);
         point.exemplars = seen;

@@ -4,7 +4,7 @@
 //! This runs once per series of a target; afterwards the series cache finds the series by the bytes
 //! themselves.
 
-use super::{Context, MetricType, TextFormat, quote};
+use super::{Context, LineError, MetricType, TextFormat, quote};
 use crate::limits::SERIES_LABELS;
 use crate::number;
 use std::borrow::Cow;
@@ -16,8 +16,8 @@ use storage::model::labels::METRIC_NAME;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeriesError {
     /// The bytes are malformed.
-    #[error("{0}")]
-    Malformed(String),
+    #[error(transparent)]
+    Malformed(#[from] LineError),
     /// A label occurs twice.
     #[error("label name {0} is not unique")]
     Twice(String),
@@ -27,15 +27,12 @@ pub enum SeriesError {
     Limit(String),
 }
 
-impl From<String> for SeriesError {
-    fn from(reason: String) -> Self {
-        SeriesError::Malformed(reason)
-    }
-}
-
-impl From<SeriesError> for String {
-    fn from(error: SeriesError) -> Self {
-        error.to_string()
+impl From<SeriesError> for LineError {
+    fn from(error: SeriesError) -> LineError {
+        match error {
+            SeriesError::Malformed(reason) => reason,
+            refused => LineError::Series(refused.to_string()),
+        }
     }
 }
 
@@ -54,7 +51,7 @@ pub fn is_name_byte(b: u8) -> bool {
 pub fn parse(bytes: &[u8], context: Context<'_>) -> Result<LabelsBuilder, SeriesError> {
     let (labels, is_named) = labels(bytes, context)?;
     if !is_named {
-        return Err(format!("metric name not set while parsing: {}", quote(bytes)).into());
+        return Err(LineError::NoName(quote(bytes)).into());
     }
     Ok(labels)
 }
@@ -62,6 +59,7 @@ pub fn parse(bytes: &[u8], context: Context<'_>) -> Result<LabelsBuilder, Series
 /// As [`parse`], for bytes that need not have a metric name; the flag says whether they have one.
 pub fn labels(bytes: &[u8], context: Context<'_>) -> Result<(LabelsBuilder, bool), SeriesError> {
     let format = context.format;
+    // One parser for two formats: they differ in blanks and in whether a comma may be missing.
     let skip_blanks = |bytes| if format == TextFormat::Text { super::trim_start(bytes) } else { bytes };
     let mut labels = LabelsBuilder::default();
     let name = bytes.iter().take_while(|b| is_name_byte(**b)).count();
@@ -73,20 +71,24 @@ pub fn labels(bytes: &[u8], context: Context<'_>) -> Result<(LabelsBuilder, bool
         return Ok((labels, name > 0));
     }
     let inner = rest.strip_prefix(b"{").and_then(|r| r.strip_suffix(b"}"));
-    let mut rest =
-        skip_blanks(inner.ok_or_else(|| format!("expected labels in braces, got {}", quote(rest)))?);
+    let inner = inner.ok_or_else(|| LineError::expected("labels in braces", rest))?;
+    let mut rest = skip_blanks(inner);
     let mut is_named = name > 0;
     while !rest.is_empty() {
         let (behind, is_name) = element(rest, context, is_named, &mut labels)?;
         is_named |= is_name;
+        // Checked after each label and not at the end: a line of a million labels must not be built
+        // before it is refused.
         if labels.pairs().len() > SERIES_LABELS {
             return Err(too_many_labels(labels.get(METRIC_NAME)));
         }
         rest = match behind.first() {
             None => behind,
             Some(b',') => skip_blanks(&behind[1..]),
+            // Prometheus' grammar of the text format makes the comma optional. It is kept that way,
+            // because exporters that forget it are scraped by Prometheus today.
             Some(_) if format == TextFormat::Text && !is_name => behind,
-            Some(_) => return Err(format!("expected a comma between labels, got {}", quote(behind)).into()),
+            Some(_) => return Err(LineError::expected("a comma between labels", behind).into()),
         };
     }
     Ok((labels, is_named))
@@ -116,12 +118,15 @@ fn element<'a>(
     let rest = skip_blanks(rest);
     let Some(rest) = rest.strip_prefix(b"=") else {
         if !quoted {
-            let name = quote(name.as_bytes());
-            return Err(format!("expected = after label name {name}, got {}", quote(rest)).into());
+            let name = quote(name.as_bytes()).into();
+            return Err(LineError::NoValue { name, got: quote(rest).into() }.into());
         }
+        // Either before the braces or quoted inside them. Two names are two series in one line, and
+        // to choose one would hide the mistake.
         if is_named || labels.has(METRIC_NAME) {
-            return Err(format!("metric name is given twice: {}", quote(name.as_bytes())).into());
+            return Err(LineError::TwoNames(quote(name.as_bytes())).into());
         }
+        // A metric's name is the value of a label, so the limit of values is its limit.
         if name.len() > LABEL_VALUE_BYTES {
             return Err(too_long_value(&name, METRIC_NAME, &name, LABEL_VALUE_BYTES));
         }
@@ -137,7 +142,10 @@ fn element<'a>(
     }
     let is_bound =
         matches!((kind, name.as_str()), (MetricType::Histogram, "le") | (MetricType::Summary, "quantile"));
+    // Otherwise a client library that changes from `1` to `1.0` would end all series of a histogram
+    // and begin them anew, and a quantile over both would count twice.
     let value = if is_bound { bound(value) } else { value };
+    // Of two values of one label neither is right. Prometheus fails the scrape, too.
     if labels.has(&name) {
         return Err(SeriesError::Twice(quote(name.as_bytes())));
     }
@@ -174,21 +182,22 @@ fn start(text: &str) -> String {
     text.chars().take(50).collect()
 }
 
-fn label_name(bytes: &[u8]) -> Result<(String, &[u8], bool), String> {
+fn label_name(bytes: &[u8]) -> Result<(String, &[u8], bool), LineError> {
     if bytes.first() == Some(&b'"') {
         return string(bytes).map(|(name, rest)| (name, rest, true));
     }
+    // Without a colon, which only names of metrics may have.
     let len = bytes.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
     if len == 0 || bytes[0].is_ascii_digit() {
-        return Err(format!("expected a label name, got {}", quote(bytes)));
+        return Err(LineError::expected("a label name", bytes));
     }
     Ok((text(&bytes[..len])?, &bytes[len..], false))
 }
 
 /// Parses the quoted string at the start of `bytes`; returns it unescaped, and the rest.
-fn string(bytes: &[u8]) -> Result<(String, &[u8]), String> {
+fn string(bytes: &[u8]) -> Result<(String, &[u8]), LineError> {
     let Some(inner) = bytes.strip_prefix(b"\"") else {
-        return Err(format!("expected a quoted string, got {}", quote(bytes)));
+        return Err(LineError::expected("a quoted string", bytes));
     };
     let end = super::string_end(bytes, 0, TextFormat::Text)?;
     let text = text(&inner[..end - 2])?;
@@ -222,6 +231,8 @@ pub fn unescape(text: &str, escapes: Escapes) -> Cow<'_, str> {
             Some('n') => out.push('\n'),
             Some('\\') => out.push('\\'),
             Some('"') if escapes == Escapes::Quoted => out.push('"'),
+            // As in Prometheus: an unknown escape is text, backslash included. To drop the
+            // backslash would change values such as Windows paths.
             Some(other) => out.extend(['\\', other]),
             None => out.push('\\'),
         }
@@ -230,17 +241,17 @@ pub fn unescape(text: &str, escapes: Escapes) -> Cow<'_, str> {
 }
 
 /// The name in a metadata line, unescaped if it is quoted.
-pub fn metadata_name(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
+pub fn metadata_name(bytes: &[u8]) -> Result<Cow<'_, str>, LineError> {
     if bytes.first() == Some(&b'"') {
         return string(bytes).map(|(name, _)| name.into());
     }
-    std::str::from_utf8(bytes).map(Cow::from).map_err(|_| format!("invalid UTF-8 in {}", quote(bytes)))
+    std::str::from_utf8(bytes).map(Cow::from).map_err(|_| LineError::Utf8(quote(bytes)))
 }
 
 fn bound(value: String) -> String {
     number::parse(&value).map_or(value, number::format_bound)
 }
 
-fn text(bytes: &[u8]) -> Result<String, String> {
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| format!("invalid UTF-8 in {}", quote(bytes)))
+fn text(bytes: &[u8]) -> Result<String, LineError> {
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| LineError::Utf8(quote(bytes)))
 }

@@ -12,7 +12,7 @@ fn read(body: &str, format: TextFormat) -> Result<Vec<Row>, String> {
     while let Some(entry) = parser.next(&[]).map_err(|e| e.to_string())? {
         if let ExpositionEntry::Sample(sample) = entry {
             let labels = series::parse(sample.series, parser.context())
-                .map_err(|e| parser.error(e.to_string()).to_string())?;
+                .map_err(|e| parser.error(e.into()).to_string())?;
             rows.push((labels.build().to_string(), sample.value, sample.t));
         }
     }
@@ -164,7 +164,7 @@ fn read_in_pieces(body: &str, format: TextFormat, size: usize) -> Result<Vec<Row
         while let Some(entry) = parser.next(&[]).map_err(|e| e.to_string())? {
             if let ExpositionEntry::Sample(sample) = entry {
                 let labels = series::parse(sample.series, parser.context())
-                    .map_err(|e| parser.error(e.to_string()).to_string())?;
+                    .map_err(|e| parser.error(e.into()).to_string())?;
                 rows.push((labels.build().to_string(), sample.value, sample.t));
             }
         }
@@ -278,6 +278,7 @@ fn metadata_lines() {
             .next(&[])
             .unwrap_err()
             .reason
+            .to_string()
             .contains("is not a valid utf8 string")
     );
 }

@@ -208,7 +208,7 @@ impl OAuth2 {
         for (name, value) in &self.claims {
             claims[name.as_str()] = json(&value.0);
         }
-        RsaKey::from_pem(key.expose())?.token(self.hash()?, &self.client_certificate_key_id, &claims)
+        Ok(RsaKey::from_pem(key.expose())?.token(self.hash()?, &self.client_certificate_key_id, &claims)?)
     }
 }
 

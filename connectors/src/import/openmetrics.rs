@@ -6,7 +6,9 @@
 //! server merges them. Errors name the line ([`ImportError::Line`]).
 
 use super::{ImportError, io_error};
-use crate::exposition::{Context, ExpositionEntry, ExpositionParser, MetricType, TextFormat, series};
+use crate::exposition::{
+    Context, ExpositionEntry, ExpositionParser, LineError, MetricType, TextFormat, series,
+};
 use crate::limits::{IMPORT_PIECE_BYTES, IMPORT_RANGE_MS, IMPORT_SAMPLES, LINE_BYTES};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -56,6 +58,7 @@ pub fn copy(
         let read = text.by_ref().take(wanted).read_to_end(&mut piece).map_err(io_error(file))?;
         let whole = match memchr::memrchr(b'\n', &piece) {
             _ if read == 0 => piece.len(),
+            // Up to the last whole line; the rest is read with the next piece.
             Some(end) => end + 1,
             None if piece.len() > LINE_BYTES => return Err(reader.error(1, "the line is too long")),
             None => continue,
@@ -68,10 +71,14 @@ pub fn copy(
         if read == 0 {
             break;
         }
+        // A text may be larger than memory and in any order, so what is full is written, and a
+        // range may get several blocks.
         if reader.waiting.samples >= IMPORT_SAMPLES {
             reader.write(disk, blocks_dir, &mut written)?;
         }
     }
+    // A text without its last line was cut. Blocks that were written stay: the user sees the error
+    // and what was imported.
     if !reader.ended {
         return Err(reader.error(1, "data does not end with # EOF"));
     }
@@ -152,7 +159,10 @@ impl OpenMetricsImporter<'_> {
         series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         for (labels, samples) in &mut series {
             samples.sort_by_key(|sample| sample.0);
+            // Two values of one series at one time have no right answer, so the import stops and
+            // names both lines.
             self.check_once(labels, samples)?;
+            // Equal ones are left: the same line may well be there twice.
             samples.dedup_by_key(|sample| sample.0);
         }
         let range = |t: TimeMs| t.div_euclid(IMPORT_RANGE_MS);
@@ -174,21 +184,25 @@ impl OpenMetricsImporter<'_> {
             samples.windows(2).find(|two| two[0].0 == two[1].0 && two[0].1.to_bits() != two[1].1.to_bits());
         let Some([first, second]) = twice else { return Ok(()) };
         let reason = format!("{labels} has another value at this time in line {}", first.2.min(second.2));
+        // The later of the two lines has the error; the text names the earlier one.
         Err(ImportError::Line { path: self.file.to_owned(), line: first.2.max(second.2), reason })
     }
 }
 
 impl BufferedSeries {
     /// The index of the series that these bytes name.
-    fn find(&mut self, kind: MetricType, bytes: &[u8]) -> Result<usize, String> {
+    fn find(&mut self, kind: MetricType, bytes: &[u8]) -> Result<usize, LineError> {
+        // With the type: in a histogram `le="1"` and `le="1.0"` are one series, in a gauge they are
+        // two.
         let key = (kind, Box::from(bytes));
         if let Some(at) = self.known.get(&key) {
             return Ok(*at);
         }
-        let labels =
-            series::parse(bytes, Context { format: TextFormat::OpenMetrics, kind, unit: "" })?.build();
+        let labels = series::parse(bytes, Context { format: TextFormat::OpenMetrics, kind, unit: "" })
+            .map_err(LineError::from)?
+            .build();
         if labels.get(storage::model::labels::METRIC_NAME).is_none() {
-            return Err("the series has no name".to_owned());
+            return Err(LineError::Series("the series has no name".to_owned()));
         }
         let at = *self.by_labels.entry(labels.clone()).or_insert_with(|| {
             self.series.push((labels, Vec::new()));

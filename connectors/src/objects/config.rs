@@ -1,6 +1,7 @@
 //! `storage.objects` of the configuration: the object store for old blocks, and its credentials.
 //! Keys have the names of the `object_store` crate, which are those of AWS.
 
+use crate::config::error::BlockError;
 use crate::config::path::ConfigPath;
 use crate::config::secret::Secret;
 use crate::config::units::{ConfigDuration, ConfigSize};
@@ -50,15 +51,16 @@ pub enum ObjectLocation {
 
 impl ObjectStoreConfig {
     /// The place that `url` names.
-    pub fn place(&self) -> Result<ObjectLocation, String> {
+    pub fn place(&self) -> Result<ObjectLocation, BlockError> {
         if self.url.expose().is_empty() {
-            return Err("the field \"url\" is missing".to_owned());
+            return Err("the field \"url\" is missing".into());
         }
-        let bad = |why: &str| Err(format!("url {:?}: {why}", self.url));
+        let bad = |why: &str| Err(BlockError::new(format!("url {:?}: {why}", self.url)));
         let url = match Url::parse(self.url.expose()) {
             Ok(url) => url,
             Err(error) => return bad(&error.to_string()),
         };
+        // A URL is shown on pages and in logs; keys of their own are hidden by their type.
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
             return bad("credentials and options are keys of their own");
         }
@@ -76,28 +78,28 @@ impl ObjectStoreConfig {
         }
     }
 
-    /// Checks the block. The error is the text of the first problem.
-    pub fn validate(&self) -> Result<(), String> {
+    /// Checks the block. The error is the first problem.
+    pub fn validate(&self) -> Result<(), BlockError> {
         let place = self.place()?;
         if self.after.0 <= 0 {
-            return Err("after must be greater than 0".to_owned());
+            return Err("after must be greater than 0".into());
         }
         if self.secret_access_key.is_some() && self.secret_access_key_file.is_some() {
-            return Err(
-                "at most one of secret_access_key & secret_access_key_file must be configured".to_owned()
-            );
+            return Err("at most one of secret_access_key & secret_access_key_file must be configured".into());
         }
         let secret = self.secret_access_key.is_some() || self.secret_access_key_file.is_some();
+        // Half a pair of keys would silently be replaced by those of the environment.
         if secret != self.access_key_id.is_some() {
-            return Err("access_key_id and secret_access_key (or …_file) go together".to_owned());
+            return Err("access_key_id and secret_access_key (or …_file) go together".into());
         }
         let plain = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.expose().starts_with("http://"));
+        // The secret key is not sent, but every sample would be, readable for anybody on the way.
         if plain && !self.allow_http {
-            return Err("endpoint is not encrypted: use https://, or set allow_http: true".to_owned());
+            return Err("endpoint is not encrypted: use https://, or set allow_http: true".into());
         }
         let of_s3 = secret || self.endpoint.is_some() || self.region.is_some() || self.ca_file.is_some();
         if of_s3 && matches!(place, ObjectLocation::Directory(_)) {
-            return Err("endpoint, region and keys are for s3:// only".to_owned());
+            return Err("endpoint, region and keys are for s3:// only".into());
         }
         Ok(())
     }

@@ -6,7 +6,8 @@
 
 pub mod config;
 
-use crate::config::secret::read_credential;
+use crate::config::error::BlockError;
+use crate::config::secret::{CredentialError, read_credential};
 use crate::limits::{
     OBJECT_CONNECT_SECONDS, OBJECT_PART_BYTES, OBJECT_REQUEST_SECONDS, OBJECT_REQUESTS, OBJECT_RETRIES,
     OBJECT_RETRY_SECONDS, OBJECTS_LISTED,
@@ -22,12 +23,39 @@ use object_store::{
 };
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 use storage::object_store::{ObjectStorage, UploadReader};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
+
+/// Why an object store cannot be opened. No request was sent yet: all of these are about this
+/// machine and its configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The block cannot be used.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// A file with a key or with certificates cannot be read.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// The directory that takes the place of a server cannot be made.
+    #[error("{}: {reason}", directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// The error of the operating system.
+        reason: String,
+    },
+    /// The client refuses its options.
+    #[error("{0}")]
+    Client(String),
+    /// The threads for requests cannot be started.
+    #[error("no runtime for the object store: {0}")]
+    Runtime(io::Error),
+}
 
 /// An object store, and the prefix in it that belongs to this server.
 pub struct RemoteObjects {
@@ -46,18 +74,21 @@ impl RemoteObjects {
     pub fn open(
         config: &ObjectStoreConfig,
         variables: impl Iterator<Item = (String, String)>,
-    ) -> Result<RemoteObjects, String> {
+    ) -> Result<RemoteObjects, OpenError> {
         config.validate()?;
         let (store, prefix): (Arc<dyn ObjectStore>, String) = match config.place()? {
             ObjectLocation::Directory(directory) => {
-                let bad = |e: &dyn std::fmt::Display| format!("{}: {e}", directory.display());
-                std::fs::create_dir_all(&directory).map_err(|e| bad(&e))?;
-                let store = LocalFileSystem::new_with_prefix(&directory).map_err(|e| bad(&e))?;
+                let bad = |reason: String| OpenError::Directory { directory: directory.clone(), reason };
+                std::fs::create_dir_all(&directory).map_err(|error| bad(error.to_string()))?;
+                let store = LocalFileSystem::new_with_prefix(&directory);
+                let store = store.map_err(|error| bad(error.to_string()))?;
                 (Arc::new(store.with_fsync(true)), String::new())
             }
             ObjectLocation::Bucket(bucket, prefix) => {
+                // The bucket last, so that no variable of the environment can name another one.
                 let builder = builder(config, variables)?.with_bucket_name(bucket);
-                (Arc::new(builder.build().map_err(|e| e.to_string())?), prefix)
+                let store = builder.build().map_err(|error| OpenError::Client(error.to_string()))?;
+                (Arc::new(store), prefix)
             }
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -65,10 +96,10 @@ impl RemoteObjects {
             .thread_name("objects")
             .enable_all()
             .build()
-            .map_err(|e| format!("no runtime for the object store: {e}"))?;
+            .map_err(OpenError::Runtime)?;
         Ok(RemoteObjects {
             store,
-            prefix: Path::parse(prefix).map_err(|e| e.to_string())?,
+            prefix: Path::parse(prefix).map_err(|error| BlockError::new(error.to_string()))?,
             address: config.url.expose().trim_end_matches('/').to_owned(),
             turns: Arc::new(Semaphore::new(OBJECT_REQUESTS)),
             runtime: Some(runtime),
@@ -96,6 +127,8 @@ impl RemoteObjects {
         let turns = self.turns.clone();
         if let Some(runtime) = &self.runtime {
             runtime.spawn(async move {
+                // Waited for inside the task: whoever asks for many objects gets all of their
+                // receivers at once and is not blocked by the limit.
                 let turn = turns.acquire_owned().await;
                 let answer = request.await;
                 drop(turn);
@@ -151,7 +184,9 @@ fn finish<T>(answer: Receiver<Result<T, Error>>) -> io::Result<T> {
 impl Drop for RemoteObjects {
     fn drop(&mut self) {
         // Does not wait: this may run on a thread of another runtime.
-        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -162,6 +197,8 @@ impl ObjectStorage for RemoteObjects {
 
     fn put(&self, name: &str, bytes: u64, content: &UploadReader) -> io::Result<()> {
         let path = self.path(name);
+        // In parts, because S3 refuses large objects in one request, and a part that fails is
+        // repeated alone.
         if bytes > OBJECT_PART_BYTES as u64 {
             return self.put_parts(path, bytes, content);
         }
@@ -228,6 +265,7 @@ impl ObjectStorage for RemoteObjects {
                     .prefix_match(&prefix)
                     .map(|parts| parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"));
                 found.extend(name.map(|name| (name, object.size)));
+                // A wrong bucket can have billions of objects; a data directory never has.
                 if found.len() > OBJECTS_LISTED {
                     let source = format!("more than {OBJECTS_LISTED} objects").into();
                     return Err(Error::Generic { store: "list", source });
@@ -242,6 +280,8 @@ impl ObjectStorage for RemoteObjects {
         let path = self.path(name);
         self.ask(async move {
             match store.delete(&path).await {
+                // Gone is what was wanted: a deletion that was repeated after a lost answer must
+                // not fail.
                 Err(Error::NotFound { .. }) => Ok(()),
                 outcome => outcome,
             }
@@ -252,11 +292,12 @@ impl ObjectStorage for RemoteObjects {
 fn builder(
     config: &ObjectStoreConfig,
     variables: impl Iterator<Item = (String, String)>,
-) -> Result<AmazonS3Builder, String> {
+) -> Result<AmazonS3Builder, OpenError> {
     // The TLS provider is installed once per process; a second installation fails without harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = AmazonS3Builder::new();
     for (name, value) in variables.filter(|(name, _)| name.starts_with("AWS_")) {
+        // Variables that the client does not know are not for it.
         if let Ok(key) = name.to_ascii_lowercase().parse() {
             builder = builder.with_config(key, value);
         }
@@ -267,7 +308,9 @@ fn builder(
         .with_allow_http(config.allow_http);
     if let Some(file) = &config.ca_file {
         let pem = read_credential(file)?;
-        for certificate in Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| format!("{file}: {e}"))? {
+        let certificates = Certificate::from_pem_bundle(pem.as_bytes());
+        let bad = |error: Error| BlockError::new(format!("{file}: {error}"));
+        for certificate in certificates.map_err(bad)? {
             client = client.with_root_certificate(certificate);
         }
     }
@@ -307,6 +350,7 @@ fn io_error(error: Error) -> io::Error {
         Error::NotFound { .. } => io::ErrorKind::NotFound,
         Error::AlreadyExists { .. } | Error::Precondition { .. } => io::ErrorKind::AlreadyExists,
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => io::ErrorKind::PermissionDenied,
+        // Everything that may pass: the caller tries again later.
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, error.to_string())

@@ -43,6 +43,8 @@ impl RemoteWriteError {
             RemoteWriteError::TooLarge(_) => 413,
             RemoteWriteError::UnsupportedMediaType(_) => 415,
             RemoteWriteError::Store(error) => match error.class() {
+                // A sender drops what was answered with 4xx and repeats what was answered with 5xx.
+                // So the kind of the error decides whether samples are lost.
                 ErrorClass::Invalid => 400,
                 ErrorClass::LimitReached | ErrorClass::Unavailable | ErrorClass::Closed => 503,
                 ErrorClass::Conflict | ErrorClass::Damaged | ErrorClass::Io => 500,
@@ -65,6 +67,8 @@ impl From<ProtobufError> for RemoteWriteError {
 impl From<DecompressError> for RemoteWriteError {
     fn from(error: DecompressError) -> Self {
         match error {
+            // Not a 400: the same samples in smaller requests would be stored, and the text says
+            // so.
             DecompressError::TooLarge(_) => {
                 RemoteWriteError::TooLarge(format!("{error}: send fewer samples in a request"))
             }
@@ -131,6 +135,8 @@ impl WriteOutcome {
             (self.late_exemplars, "out of order exemplar"),
             (bad, why),
         ];
+        // A request of which a part was refused is a 400, as in Prometheus: it tells the sender not
+        // to repeat, although everything else was stored.
         let total = reasons.iter().map(|(n, _)| *n).sum();
         let said: Vec<String> = reasons
             .iter()
@@ -148,8 +154,11 @@ impl WriteOutcome {
     /// Adds the counts of an append. Returns how many of its samples were stored.
     pub(super) fn count(&mut self, appended: &AppendResult, store: &Store) -> usize {
         self.lsn = self.lsn.max(appended.lsn);
+        // For a sender both mean the same: the store has moved on, and to send again cannot help.
         self.too_old += appended.too_old + appended.out_of_bounds;
-        appended.refused.iter().for_each(|refused| self.refused.name_refused(refused, store));
+        for refused in &appended.refused {
+            self.refused.name_refused(refused, store);
+        }
         self.duplicate += appended.duplicate;
         appended.stored
     }
@@ -169,6 +178,7 @@ pub fn check_headers(
 ) -> Result<MessageVersion, RemoteWriteError> {
     let content_type = content_type.unwrap_or("");
     let mut parts = content_type.split(';').map(str::trim);
+    // Senders of version 1.0 before the header existed send none.
     let is_protobuf = content_type.is_empty() || parts.next() == Some("application/x-protobuf");
     let proto = match parts.find_map(|p| p.strip_prefix("proto=")) {
         None | Some("prometheus.WriteRequest") => Some(MessageVersion::V1),
@@ -215,12 +225,17 @@ impl RemoteWriteReceiver {
         read(&request, &mut batch)?;
         let written = batch.finish()?;
         let num_dropped = written.late_exemplars + written.left_out_exemplars;
+        // Exemplars that are late are no error of version 1.0; without this line nobody would ever
+        // learn of them.
         if num_dropped > 0 {
-            tracing::warn!(num_dropped, "Error on ingesting out-of-order exemplars");
+            tracing::warn!(target: "remote", num_dropped, "Error on ingesting out-of-order exemplars");
         }
         if written.left_out > 0 {
             let samples = written.left_out;
-            tracing::warn!(samples, "samples of series that cannot be are left out of a remote write 1.0");
+            tracing::warn!(
+                target: "remote", samples,
+                "left samples of invalid series out of a remote write 1.0; check the labels that the sender sends"
+            );
         }
         Ok(written)
     }

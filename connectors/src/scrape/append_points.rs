@@ -1,5 +1,5 @@
-//! The path into the store for samples that are not read line by line (protobuf, converted
-//! histograms): the counterpart of [`super::appender`] for points of any kind.
+//! The path into the store for samples that are not read line by line: points of protobuf bodies and
+//! converted histograms. Lines of text are stored by [`super::appender`].
 
 use super::appender::{IngestError, Progress, Reading, ScrapeRules, in_line};
 use super::non_float::SampleExemplar;
@@ -9,7 +9,7 @@ use super::waiting::{Of, WaitsForStart};
 use crate::exposition::nhcb::Converter;
 use crate::exposition::points::{ExposedPoint, ExposedPoints, PointRules, PointValue};
 use crate::exposition::protobuf::{Families, ProtobufFamily, Takes};
-use crate::exposition::{Context, ExposedSample, ExpositionError, ExpositionParser, exemplar};
+use crate::exposition::{Context, ExposedSample, ExpositionError, ExpositionParser, LineError, exemplar};
 use crate::limits;
 use crate::native_histogram::{HistogramRejected, RawHistogram};
 use storage::model::TimeMs;
@@ -39,6 +39,7 @@ impl From<SeriesRejected> for IngestError {
 
 /// A point as a sample for the series cache. A histogram has no value there.
 fn sample<'a>(series: &'a [u8], point: &ExposedPoint, guess: &[u8]) -> ExposedSample<'a> {
+    // The cache needs some value; this one is never stored.
     let value = if let PointValue::Float(v) = point.value { v } else { STALE };
     ExposedSample { series, guessed: series == guess, value, t: point.t }
 }
@@ -80,11 +81,14 @@ impl Reading<'_, '_> {
         let mut points = ExposedPoints::default();
         let converter = &mut self.ingest.waiting.converter;
         let before = converter.number();
+        // One line can make two points: the histogram that it ends, and itself.
         let made = converter.line(sample, context, seen, rules, &mut points);
         made.map_err(|e| in_line(parser, e.into()))?;
         let histogram = converter.number().filter(|number| before != Some(*number));
         let last = self.take_points(&points, context.unit)?;
         let is_line = |(series, _): &(&[u8], &ExposedPoint)| *series == sample.series;
+        // Only if the last point is this line: a start timestamp belongs to what was read, not to
+        // the histogram that ended before it.
         let line = last.filter(|_| points.iter().last().as_ref().is_some_and(is_line));
         if reads_starts && (line.is_some() || histogram.is_some()) {
             self.wait_for_start(parser, sample, WaitsForStart { line, histogram })?;
@@ -140,7 +144,11 @@ impl Reading<'_, '_> {
             let histogram = matches!(point.value, PointValue::Histogram(_));
             let context = Context { format: point.format, kind: point.kind, unit };
             let id = self.take_sample(&sample, context, histogram).map_err(|e| match e {
-                SeriesRejected::BadSeries(reason) | SeriesRejected::Malformed(reason) => {
+                SeriesRejected::Malformed(reason) => {
+                    IngestError::Parse(ExpositionError { line: self.counts.scraped, reason })
+                }
+                SeriesRejected::BadSeries(why) => {
+                    let reason = LineError::Series(why.to_string());
                     IngestError::Parse(ExpositionError { line: self.counts.scraped, reason })
                 }
                 refusal => refusal.into(),
@@ -158,6 +166,7 @@ impl Reading<'_, '_> {
         let t = point.t.filter(|_| self.rules.honor_timestamps);
         if let PointValue::Histogram(raw) = &point.value {
             match t {
+                // As for floats: counted and not stored.
                 Some(t) if t > self.now + limits::FUTURE_MS => self.counts.out_of_bounds += 1,
                 _ => match self.take_histogram(id, t, raw) {
                     // The rest is only counted; the scrape fails at the end of the body.
@@ -165,6 +174,7 @@ impl Reading<'_, '_> {
                         self.ingest.waiting.has_too_many_buckets = true;
                     }
                     Err(error) => {
+                        // It was counted as kept when its series was admitted.
                         self.counts.kept -= 1;
                         return Err(error);
                     }
@@ -189,10 +199,14 @@ impl Reading<'_, '_> {
         t: Option<TimeMs>,
         raw: &RawHistogram,
     ) -> Result<(), IngestError> {
+        // A marker of the target says that there is no histogram. To have none in this scrape says
+        // the same, so the marker that the store writes is the only one.
         if raw.is_stale() {
             return Ok(());
         }
         let limits = self.rules.native.limits;
+        // Without a configured limit of resolution a schema that does not exist fails the scrape,
+        // as in Prometheus; with one, it is reduced like any other.
         if limits.max_schema == SCHEMA_MAX && raw.schema > SCHEMA_MAX {
             return Err(HistogramRejected::Malformed(HistogramError::Schema(raw.schema)).into());
         }

@@ -9,8 +9,8 @@ use super::waiting::{Of, Waiting, WaitsForStart};
 use crate::exposition::protobuf::FamilyError;
 use crate::exposition::series::Escapes;
 use crate::exposition::{
-    BodyFormat, Context, ExposedSample, ExpositionEntry, ExpositionError, ExpositionParser, MetadataValue,
-    TextFormat, exemplar,
+    BodyFormat, Context, ExposedSample, ExpositionEntry, ExpositionError, ExpositionParser, LineError,
+    MetadataValue, TextFormat, exemplar,
 };
 use crate::limits;
 use crate::native_histogram::{HistogramLimits, HistogramRejected};
@@ -233,6 +233,8 @@ impl ScrapeAppender {
             BodyFormat::Text(format) => reading.read_lines(piece, last, format),
             BodyFormat::Protobuf => reading.read_families(piece, last),
         };
+        // After each piece and not at the end: samples with timestamps and start timestamps are
+        // what a body can repeat without limit for one series.
         let result = match result {
             Ok(_)
                 if self.waiting.loose_bytes() + size_of_val(&self.rows[..]) > limits::SCRAPE_LOOSE_BYTES =>
@@ -260,6 +262,8 @@ impl ScrapeAppender {
         turn: &Turn,
     ) -> Result<(), IngestError> {
         let result = Reading { ingest: self, now, rules, counts, turn }.finish();
+        // A map of all columns, which only scrapes with new series need. Kept, it would cost every
+        // target as much again as its columns.
         self.finder = None;
         match result {
             // After a failed scrape all series come back, but only new ones count as added.
@@ -288,12 +292,16 @@ impl ScrapeAppender {
         for (column, value) in self.reports.iter().zip(reports) {
             self.batches.set_report(*column, *value);
         }
+        // The order matters. A zero is older than the sample it belongs to, so it goes first.
+        // Histograms go before floats: where a series changes from one to the other, the stale
+        // marker of the float column then finds the histogram at its time and is refused.
         self.extras.commit_zeros(t, &self.store)?;
         let (ended, appended) = self.extras.commit_histograms(t, &self.store)?;
         counts.refused(&appended);
         counts.refused(&self.batches.commit(t, &self.store)?);
         self.failed = false;
         let rows = std::mem::take(&mut self.rows);
+        // In parts, because a record of the log has a size that replay must be able to hold.
         for rows in rows.chunks(limits::APPENDED_ROWS) {
             counts.refused(&self.store.append_rows(rows)?);
         }
@@ -313,12 +321,16 @@ impl ScrapeAppender {
     /// none). If the store accepts no more, at least the reports are stored, for which the log has
     /// a reserve.
     pub fn commit_failure(&mut self, t: TimeMs, reports: &[f64]) -> Result<(), StoreError> {
+        // Whatever a failed scrape has read may be half of what the target exposes; Prometheus does
+        // not store it, either.
         self.discard();
         for (column, value) in self.reports.iter().zip(reports) {
             self.batches.set_report(*column, *value);
         }
         self.failed = true;
         let stored = self.commit_markers(t).and_then(|()| self.batches.commit(t, &self.store).map(drop));
+        // The reports are the one thing that must get through: without `up` = 0 an alert on a dead
+        // target stays silent, because the disk is full.
         stored.or_else(|error| {
             let reports = self.reports.iter().copied().zip(reports.iter().copied());
             self.batches.commit_at_once(t, reports, &self.store).and(Err(error))
@@ -381,9 +393,13 @@ impl Reading<'_, '_> {
         let mut lines = 0u32;
         let through = loop {
             lines += 1;
+            // The clock is asked once in a while: asking for each line would cost as much as
+            // parsing it.
             if lines.is_multiple_of(limits::SCRAPE_LOOK_LINES) && self.turn.look()? == Look::Yield {
                 break false;
             }
+            // The cache says which series comes next if nothing has changed, and the parser tries
+            // that first.
             let Some(entry) = parser.next(self.ingest.series.expected_series())? else { break true };
             let sample = match entry {
                 ExpositionEntry::Sample(sample) => sample,
@@ -393,6 +409,8 @@ impl Reading<'_, '_> {
                         self.ingest.waiting.created.family(meta.name);
                     }
                     if self.rules.native.convert {
+                        // A metadata line ends the histogram before it, which was collected line by
+                        // line.
                         self.close_histogram(parser.context().unit)?;
                         if let MetadataValue::Type(_) = meta.what {
                             self.ingest.waiting.converter.family(meta.name);
@@ -409,6 +427,8 @@ impl Reading<'_, '_> {
                 self.convert_line(&parser, &sample, seen, reads_starts)?;
                 continue;
             }
+            // An exemplar is added after its sample was admitted: one of a dropped series is
+            // dropped with it.
             let id = self.take_sample(&sample, parser.context(), false).map_err(|e| in_line(&parser, e))?;
             let honoured = sample.t.filter(|_| self.rules.honor_timestamps);
             if reads_starts {
@@ -437,6 +457,8 @@ impl Reading<'_, '_> {
         histogram: bool,
     ) -> Result<Option<CachedSeriesId>, SeriesRejected> {
         self.counts.scraped += 1;
+        // Beyond `sample_limit` samples are only counted. Prometheus reports the full number, which
+        // is what the user needs to set the limit.
         if self.counts.kept > self.rules.admission.limits.samples {
             self.counts.kept += usize::from(self.passes_rules(sample, context)?);
             return Ok(None);
@@ -445,10 +467,13 @@ impl Reading<'_, '_> {
             Some(id) => id,
             None => self.admit(sample, context)?,
         };
+        // A histogram has no column; only whether its series is kept matters here.
         if histogram {
             self.counts.kept += usize::from(self.ingest.series.place(id) != SeriesTarget::Dropped);
             return Ok(Some(id));
         }
+        // The second sample of a series in one body is a duplicate: the first counts, as in
+        // Prometheus, and an exemplar of the second has no sample.
         let before = self.counts.duplicates;
         self.put(id, sample);
         Ok((before == self.counts.duplicates).then_some(id))
@@ -486,6 +511,8 @@ impl Reading<'_, '_> {
         let Some(labels) = labels else { return Ok(series.admit(sample.series, SeriesTarget::Dropped)) };
         // A sample too far in the future is not stored, so its series is not part of this scrape.
         let may_be = |t: TimeMs| t <= self.now + limits::FUTURE_MS;
+        // Known before the series is: series with timestamps are counted as added, but get no
+        // column and no stale markers.
         let timed = self.rules.honor_timestamps && sample.t.is_some_and(may_be);
         let index = waiting.add_series(labels, timed);
         let id = series.admit(sample.series, SeriesTarget::New(index));
@@ -524,6 +551,8 @@ impl Reading<'_, '_> {
                 self.counts.duplicates += usize::from(!free);
             }
             (None, _) => self.add_column(id, sample),
+            // One sample far in the future would push the window of late samples there, and every
+            // sample until then would be too old.
             (Some(t), _) if t > self.now + limits::FUTURE_MS => self.counts.out_of_bounds += 1,
             (Some(t), SeriesTarget::Series { part, slot, .. }) => {
                 let shard = ingest.batches.shard(part);
@@ -549,12 +578,17 @@ impl Reading<'_, '_> {
             let resume = std::mem::take(&mut self.ingest.waiting.resume);
             self.close_histogram(resume.unit())?;
         }
+        // Only now: as in Prometheus the whole body is counted before the scrape fails for its
+        // limits.
         if self.ingest.waiting.has_too_many_buckets {
             return Err(HistogramRejected::TooManyBuckets.into());
         }
         if self.counts.kept > self.rules.admission.limits.samples {
             return Err(SeriesRejected::SampleLimit.into());
         }
+        // From here on nothing of the body can make the scrape fail, only the store. So series are
+        // created now: a body with an error in its last line must not leave ten thousand new series
+        // behind.
         let waiting = std::mem::take(&mut self.ingest.waiting);
         let columns = self.resolve_series(&waiting)?;
         let ingest = &mut *self.ingest;
@@ -587,10 +621,14 @@ impl Reading<'_, '_> {
         for (n, new) in waiting.series.iter().enumerate() {
             if n.is_multiple_of(limits::SETTLED_SERIES) {
                 self.turn.check()?;
+                // New series are logged in batches with the memory that they hold; ten thousand at
+                // once would hold the lock of a shard for as long.
                 ingest.store.log_new_series()?;
             }
             let series = ingest.store.get_or_create_series(&new.labels);
             self.counts.added += usize::from(new.timed);
+            // All samples of the series had timestamps: no column, because there would be nothing
+            // at the times of scrapes.
             let place = if is_absent(new.value) {
                 let part = ingest.batches.part(series.shard, &ingest.store);
                 SeriesTarget::Series { part, slot: series.slot, column: NO_COLUMN }
@@ -618,6 +656,7 @@ impl Reading<'_, '_> {
         present.dedup();
         let gone = ingest.tracked.iter().filter(|series| present.binary_search(series).is_err());
         ingest.rows.extend(gone.map(|series| FloatRow { series: *series, t: self.now, v: STALE }));
+        // Kept for the next scrape, in the order in which it looks them up.
         ingest.tracked = present;
     }
 }
@@ -626,9 +665,11 @@ impl Reading<'_, '_> {
 #[cold]
 pub(super) fn in_line(parser: &ExpositionParser<'_>, refusal: SeriesRejected) -> IngestError {
     match refusal {
-        SeriesRejected::BadSeries(reason) | SeriesRejected::Malformed(reason) => {
-            IngestError::Parse(parser.error(reason))
+        SeriesRejected::Malformed(reason) => IngestError::Parse(parser.error(reason)),
+        SeriesRejected::BadSeries(why) => {
+            IngestError::Parse(parser.error(LineError::Series(why.to_string())))
         }
+        // Not an error of the line: the turn is over or the scrape was stopped.
         SeriesRejected::Interrupted(interrupted) => IngestError::Interrupted(interrupted),
         limit => IngestError::Refused(limit),
     }

@@ -97,14 +97,18 @@ impl Body {
         let Text::Gzip { decoder, packed, ended } = &mut self.text else { return Ok(()) };
         let before = decoder.get_ref().len();
         let mut at = 0;
+        // No more than is read next: a gzip body of a megabyte can be a gigabyte of text.
         while at < packed.len() && decoder.get_ref().len() < self.wanted {
             at += match decoder.write(&packed[at..]) {
+                // The decoder takes nothing more although there is more: garbage after the end of
+                // the stream.
                 Ok(0) => return Err(damaged(io::ErrorKind::InvalidData.into())),
                 Ok(taken) => taken,
                 Err(error) => return Err(damaged(error)),
             };
         }
         packed.drain(..at);
+        // The checksum comes last; without this a truncated body would pass for a whole one.
         if packed.is_empty() && self.received && !*ended {
             decoder.try_finish().map_err(damaged)?;
             *ended = true;
@@ -120,6 +124,7 @@ impl Body {
         let whole = match format {
             _ if last => text.len(),
             BodyFormat::Protobuf => text.len(),
+            // Whole lines only; the rest waits for more.
             BodyFormat::Text(_) => memchr::memrchr(b'\n', text).map_or(0, |end| end + 1),
         };
         BodyChunk { bytes: &text[..whole], last }
@@ -140,9 +145,10 @@ impl Body {
             Text::Plain(text) => text,
             Text::Gzip { decoder, .. } => decoder.get_mut(),
         };
+        // A line of which no part can be read yet. It may grow up to the size of a series and no
+        // further, or a body without line breaks would be held as a whole.
         if read == 0 && text.len() > SERIES_BYTES {
-            let text = format!("a line or a metric is longer than {SERIES_BYTES} bytes");
-            return Err(FetchError::Failed(text));
+            return Err(FetchError::TooLong);
         }
         self.wanted = if read == 0 { self.wanted.max(2 * text.len()) } else { SCRAPE_PIECE_BYTES };
         text.drain(..read);
@@ -167,7 +173,7 @@ impl Body {
 }
 
 fn damaged(error: io::Error) -> FetchError {
-    FetchError::Failed(DecompressError::Damaged { format: "gzip", reason: error.to_string() }.to_string())
+    FetchError::Damaged(DecompressError::Damaged { format: "gzip", reason: error.to_string() })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! the global values, checks everything and compiles the relabelling rules. The manager works only
 //! with jobs.
 
+use crate::config::error::BlockError;
 use crate::config::path::ConfigPath;
 use crate::config::schema::plain_values;
 use crate::config::units::{ConfigDuration, ConfigSize};
@@ -94,6 +95,7 @@ impl GlobalConfig {
     /// The block with the values in force where the file leaves them open.
     pub fn in_force(&self) -> GlobalConfig {
         let mut keys = self.keys.clone();
+        // A timeout longer than the interval would be an error that the user did not write.
         keys.scrape_timeout = Some(keys.scrape_timeout.unwrap_or(DEFAULT_TIMEOUT.min(keys.scrape_interval)));
         keys.extra_scrape_metrics = Some(keys.extra_scrape_metrics.unwrap_or(false));
         GlobalConfig { keys }
@@ -254,6 +256,8 @@ impl ScrapeProtocol {
     /// The `Accept` header for `protocols`: the first has weight 0.6, each further one 0.1 less,
     /// `*/*` comes last.
     pub fn accept_header(protocols: &[ScrapeProtocol], escaping: Escaping) -> String {
+        // The weights of Prometheus: exporters that choose by them must choose the same format
+        // here.
         let mut weight = ScrapeProtocol::NATIVE.len() + 1;
         let mut header = String::new();
         for protocol in protocols {
@@ -343,24 +347,26 @@ plain_values! {
 const DEFAULT_TIMEOUT: ConfigDuration = ConfigDuration(10_000);
 
 impl ScrapeJob {
-    /// Checks `config`. The error is the text of the first problem, and names the job.
-    pub fn new(config: ScrapeConfig, global: &GlobalConfig) -> Result<ScrapeJob, String> {
+    /// Checks `config`. The error is the first problem, and names the job.
+    pub fn new(config: ScrapeConfig, global: &GlobalConfig) -> Result<ScrapeJob, BlockError> {
         let name = config.keys.job_name.clone();
         if name.is_empty() {
             return Err("job_name is empty".into());
         }
         ScrapeJob::build(config, &global.keys)
-            .map_err(|e| format!("scrape config with job name {name:?}: {e}"))
+            .map_err(|error| error.within(format_args!("scrape config with job name {name:?}")))
     }
 
-    fn build(mut config: ScrapeConfig, global: &GlobalKeys) -> Result<ScrapeJob, String> {
+    fn build(mut config: ScrapeConfig, global: &GlobalKeys) -> Result<ScrapeJob, BlockError> {
+        // First: whether a rule may write a name depends on the scheme.
         let (names, escaping) = name_schemes(&config.keys, global)?;
         set_names(&mut config.keys.relabel_configs, names);
         set_names(&mut config.keys.metric_relabel_configs, names);
         let keys = &config.keys;
         let (interval, timeout) = times(keys, global)?;
         if !is_http_scheme(&keys.scheme) {
-            return Err(format!("scheme {:?} is neither http nor https", keys.scheme));
+            let text = format!("scheme {:?} is neither http nor https", keys.scheme);
+            return Err(BlockError::new(text));
         }
         config.http.validate()?;
         config.discovery.validate()?;
@@ -386,9 +392,10 @@ impl ScrapeJob {
             target_limit: bound(keys.target_limit.unwrap_or(global.target_limit), usize::MAX),
             extra_metrics: extra_metrics.unwrap_or(false),
             extra_by_default: extra_metrics.is_none(),
-            relabel: Relabeler::new(&keys.relabel_configs).map_err(|e| format!("relabel_configs: {e}"))?,
+            relabel: Relabeler::new(&keys.relabel_configs)
+                .map_err(|error| BlockError::from(error).within("relabel_configs"))?,
             metric_relabel: Relabeler::new(&keys.metric_relabel_configs)
-                .map_err(|e| format!("metric_relabel_configs: {e}"))?,
+                .map_err(|error| BlockError::from(error).within("metric_relabel_configs"))?,
             config,
         })
     }
@@ -411,12 +418,15 @@ impl ScrapeJob {
 
     /// Applies features to what the file leaves open.
     pub fn assume(&mut self, features: JobFeatures) {
+        // A feature changes defaults only; what the file says, it says.
         if features.native && self.config.keys.scrape_native_histograms.is_none() {
             self.native.scrape = true;
         }
         if features.extra_metrics && self.extra_by_default {
             self.extra_metrics = true;
         }
+        // Only protobuf has native histograms and start timestamps, so it is asked for first; a
+        // list in the file is left alone.
         if self.asks_by_default && (features.starts || self.native.scrape) {
             self.accept = ScrapeProtocol::accept_header(ScrapeProtocol::NATIVE, self.escaping);
         }
@@ -434,18 +444,22 @@ impl ScrapeJob {
 }
 
 /// Checks all blocks together; job names must be unique.
-pub fn jobs(configs: Vec<ScrapeConfig>, global: &GlobalConfig) -> Result<Vec<ScrapeJob>, String> {
+pub fn jobs(configs: Vec<ScrapeConfig>, global: &GlobalConfig) -> Result<Vec<ScrapeJob>, BlockError> {
     let mut seen = std::collections::HashSet::new();
     for config in &configs {
+        // The name is the identity of a pool and a label of its series: two jobs of one name would
+        // write the same series.
         if !seen.insert(config.keys.job_name.clone()) {
-            return Err(format!("found multiple scrape configs with job name {:?}", config.keys.job_name));
+            let name = &config.keys.job_name;
+            let text = format!("found multiple scrape configs with job name {name:?}");
+            return Err(BlockError::new(text));
         }
     }
     configs.into_iter().map(|config| ScrapeJob::new(config, global)).collect()
 }
 
 /// The interval and the timeout of a job. Zero is as if the key were not there, as in Prometheus.
-fn times(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(ConfigDuration, ConfigDuration), String> {
+fn times(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(ConfigDuration, ConfigDuration), BlockError> {
     let is_given = |duration: &ConfigDuration| duration.0 != 0;
     let interval = keys.scrape_interval.filter(is_given).unwrap_or(global.scrape_interval);
     if interval.0 <= 0 {
@@ -456,8 +470,11 @@ fn times(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(ConfigDuration, Conf
     if timeout.0 <= 0 {
         return Err("scrape timeout must be greater than 0".into());
     }
+    // A scrape that may take longer than the time to the next one would have to be skipped or run
+    // beside it.
     if timeout > interval {
-        return Err(format!("scrape timeout greater than scrape interval ({timeout} > {interval})"));
+        let text = format!("scrape timeout greater than scrape interval ({timeout} > {interval})");
+        return Err(BlockError::new(text));
     }
     Ok((interval, timeout))
 }
@@ -470,6 +487,7 @@ fn bound(configured: u64, ours: usize) -> usize {
 fn protocols<'a>(keys: &'a ScrapeKeys, global: &'a GlobalKeys, native: bool) -> &'a [ScrapeProtocol] {
     match &keys.scrape_protocols {
         Some(own) => own,
+        // Who wants native histograms and names no formats wants the only one that has them.
         None if native && has_default_protocols(global) => ScrapeProtocol::NATIVE,
         None => global.scrape_protocols.as_deref().unwrap_or(ScrapeProtocol::DEFAULT),
     }
@@ -482,10 +500,11 @@ fn has_default_protocols(global: &GlobalKeys) -> bool {
 
 /// The validation and escaping schemes. A block with its own validation scheme does not inherit the
 /// escaping of the global block, but gets the default of its validation.
-fn name_schemes(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(NameScheme, Escaping), String> {
+fn name_schemes(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(NameScheme, Escaping), BlockError> {
     let of_file = global.metric_name_validation_scheme;
     let names = keys.metric_name_validation_scheme.unwrap_or(of_file);
     let inherited = match keys.metric_name_validation_scheme {
+        // As in Prometheus. The global escaping may not exist under the job's own scheme.
         Some(own) => Escaping::of(own),
         None => global.metric_name_escaping_scheme.unwrap_or(Escaping::of(of_file)),
     };
@@ -527,7 +546,7 @@ fn scrape_limits(keys: &ScrapeKeys, global: &GlobalKeys) -> ScrapeLimits {
 mod tests {
     use super::*;
 
-    fn load(global: &str, scrape: &str) -> Result<ScrapeJob, String> {
+    fn load(global: &str, scrape: &str) -> Result<ScrapeJob, BlockError> {
         let global: GlobalConfig = serde_saphyr::from_str(global).map_err(|e| e.to_string())?;
         ScrapeJob::new(serde_saphyr::from_str(scrape).map_err(|e| e.to_string())?, &global)
     }
@@ -604,7 +623,7 @@ mod tests {
                 "{}",
                 job.accept
             );
-            Ok::<_, String>((job.names, job.escaping.as_str()))
+            Ok::<_, BlockError>((job.names, job.escaping.as_str()))
         };
         let legacy = ", metric_name_validation_scheme: legacy";
         let table = [
@@ -648,7 +667,7 @@ mod tests {
                 "\"a.b\" is invalid 'target_label'",
             ),
         ] {
-            let error = schemes(global, scrape).unwrap_err();
+            let error = schemes(global, scrape).unwrap_err().to_string();
             assert!(error.contains(reason), "{global} {scrape}: {error}");
         }
     }
@@ -706,7 +725,7 @@ relabel_configs:
             ("{job_name: x, job_name: y}", "duplicate"),
         ];
         for (yaml, expected) in table {
-            let error = load("{}", yaml).map(drop).unwrap_err();
+            let error = load("{}", yaml).map(drop).unwrap_err().to_string();
             assert!(error.contains(expected), "{yaml}: {error}");
         }
     }

@@ -1,13 +1,15 @@
 //! The HTTP request of a scrape: request headers, size limits, and the format of the response.
 
+use crate::decompress::DecompressError;
 use crate::exposition::{BodyFormat, ExpositionEntry, ExpositionParser, TextFormat};
 use crate::http_client::{HttpClient, SendError, error_chain};
+use crate::limits::SERIES_BYTES;
 use crate::scrape::config::{ScrapeJob, ScrapeProtocol};
 use crate::scrape::content_type;
-use crate::scrape::target::Target;
+use crate::scrape::target::{Target, UrlError};
 use bytes::Bytes;
-use reqwest::Response;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use reqwest::{Response, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
@@ -17,9 +19,43 @@ pub enum FetchError {
     /// The body exceeds `body_size_limit`.
     #[error("body size limit exceeded")]
     BodyLimit,
-    /// Any other reason, as text.
+    /// The labels of the target make no URL.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The request cannot be made from the configuration of the job, such as a password file.
     #[error("{0}")]
-    Failed(String),
+    Request(String),
+    /// The target cannot be reached, or the connection broke, or the timeout passed.
+    #[error("Get \"{url}\": {reason}")]
+    Unavailable {
+        /// The URL.
+        url: Url,
+        /// Why, in Prometheus' words.
+        reason: String,
+    },
+    /// The target answered with a status other than 200.
+    #[error("server returned HTTP status {0}")]
+    Status(StatusCode),
+    /// The format of the body is not known.
+    #[error("{0}")]
+    Format(String),
+    /// The body cannot be decompressed.
+    #[error(transparent)]
+    Damaged(#[from] DecompressError),
+    /// A line or a metric is larger than any can be: it is read as a whole.
+    #[error("a line or a metric is longer than {SERIES_BYTES} bytes")]
+    TooLong,
+    /// Other scrapes had all of the memory until the timeout.
+    #[error(
+        "context deadline exceeded while the scrape waited for memory that others take; see --scrape.max-memory"
+    )]
+    NoMemory,
+    /// The pool has too many targets, so that none is scraped.
+    #[error("{0}")]
+    Refused(String),
+    /// The scrape panicked.
+    #[error("an internal error: the log of the server says more")]
+    Internal,
 }
 
 /// A response whose body has not been received yet.
@@ -40,17 +76,20 @@ pub async fn fetch(
     job: &ScrapeJob,
     deadline: Instant,
 ) -> Result<Answer, FetchError> {
-    let url = target.url.get().map_err(|reason| FetchError::Failed(reason.to_owned()))?;
+    let url = target.url.get().map_err(|error| error.clone())?;
+    // `identity` and not an empty header: some servers compress unless they are told not to.
     let encoding = if job.config.keys.enable_compression { "gzip" } else { "identity" };
     let request = client
         .request(reqwest::Method::GET, url.clone())
-        .map_err(FetchError::Failed)?
+        .map_err(FetchError::Request)?
         .header(ACCEPT, &job.accept)
         .header(ACCEPT_ENCODING, encoding)
         .header("X-Prometheus-Scrape-Timeout-Seconds", target.timeout.seconds().to_string());
     let response = within(deadline, url, client.send(request)).await?;
-    if response.status() != reqwest::StatusCode::OK {
-        return Err(FetchError::Failed(format!("server returned HTTP status {}", response.status())));
+    // Only 200, as in Prometheus: a 204 has no body, and a redirect that was not followed has one
+    // that is no exposition.
+    if response.status() != StatusCode::OK {
+        return Err(FetchError::Status(response.status()));
     }
     let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
     let gzip = header(CONTENT_ENCODING).eq_ignore_ascii_case("gzip");
@@ -70,7 +109,7 @@ async fn within<T, E: Into<SendError>>(
     url: &Url,
     answer: impl Future<Output = Result<T, E>>,
 ) -> Result<T, FetchError> {
-    let why = match tokio::time::timeout_at(deadline, answer).await {
+    let reason = match tokio::time::timeout_at(deadline, answer).await {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(error)) => match error.into() {
             SendError::Http(error) => reason(&error, url),
@@ -78,7 +117,7 @@ async fn within<T, E: Into<SendError>>(
         },
         Err(_) => "context deadline exceeded".to_owned(),
     };
-    Err(FetchError::Failed(format!("Get \"{url}\": {why}")))
+    Err(FetchError::Unavailable { url: url.clone(), reason })
 }
 
 /// Describes a connection error in the wording that users of Prometheus know.
@@ -91,6 +130,7 @@ fn reason(error: &reqwest::Error, url: &Url) -> String {
     }
     let address = format!("{}:{}", url.host_str().unwrap_or(""), url.port_or_known_default().unwrap_or(80));
     match io.map(std::io::Error::kind) {
+        // The text of Go, because alerts, dashboards and people search for it.
         Some(std::io::ErrorKind::ConnectionRefused) => {
             format!("dial tcp {address}: connect: connection refused")
         }
@@ -126,6 +166,7 @@ pub fn format(
     let malformed = content_type::check(given).err().filter(|_| !given.is_empty());
     let minds = strict || fallback.is_some();
     match media_type.as_str() {
+        // Falls through to the fallback or the refusal.
         _ if malformed.is_some() && minds => {}
         "application/openmetrics-text" => return Ok((open_metrics, None)),
         "text/plain" => return Ok((text, None)),
@@ -150,10 +191,12 @@ pub fn format(
             Ok((open_metrics, Some(problem)))
         }
         Some(ScrapeProtocol::Text0 | ScrapeProtocol::Text1) => Ok((text, Some(problem))),
+        // What Prometheus 2 did. Strict is what Prometheus 3 does; the flag lets a server be
+        // swapped before all exporters are mended.
         None if !strict && looks_like_text(begin) => {
             Ok((text, Some(format!("{problem}; the body looks like the text format and is read as such"))))
         }
-        None => Err(FetchError::Failed(refusal)),
+        None => Err(FetchError::Format(refusal)),
     }
 }
 
@@ -163,6 +206,7 @@ fn looks_like_text(body: &[u8]) -> bool {
     loop {
         match parser.next(&[]) {
             Ok(Some(ExpositionEntry::Sample(_))) => return true,
+            // Comments prove nothing: a shell script has them, too.
             Ok(Some(ExpositionEntry::Meta(_))) => {}
             Ok(None) | Err(_) => return false,
         }

@@ -4,7 +4,9 @@
 //! A [`ScrapeManager`] has one [`ScrapePool`] per job, which runs as a
 //! task of its own.
 
+use crate::config::error::BlockError;
 use crate::config::units::ConfigDuration;
+use crate::discovery::{DiscoveryUser, failed_configs};
 use crate::http_client::Peers;
 use crate::limits;
 use crate::relabel::{RelabelStep, relabel_steps};
@@ -84,6 +86,8 @@ impl TargetPartition {
     /// Whether this process scrapes the target. Depends only on labels and URL, so that all
     /// processes agree.
     pub fn has(self, (labels, url): &TargetKey) -> bool {
+        // Not a number in a list: every process finds targets in its own order, and all must come
+        // to the same share.
         let hash = xxhash_rust::xxh3::xxh3_64_with_seed(url.as_bytes(), labels.hash64());
         hash % self.processes as u64 == self.process as u64
     }
@@ -193,6 +197,7 @@ impl ScrapeManager {
         options: ScrapeOptions,
     ) -> ScrapeManager {
         let counters = Arc::new(ScrapeMetrics::new(metrics));
+        failed_configs(metrics, DiscoveryUser::Scrape);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = (options.memory() >> 10).min(Semaphore::MAX_PERMITS);
         let execution = options.execution;
@@ -202,6 +207,7 @@ impl ScrapeManager {
             options,
             metrics: counters,
             registry: metrics.clone(),
+            // Parsing is work for processors, so there are as many permits as processors.
             turns: Arc::new(Semaphore::new(cores)),
             late_turns: Arc::new(Semaphore::new(cores)),
             late: Niced::new(execution, "scrape", limits::SCRAPE_LATE_NICENESS),
@@ -210,17 +216,21 @@ impl ScrapeManager {
         ScrapeManager { shared: Arc::new(shared), pools: Mutex::default() }
     }
 
-    /// Makes the running pools match `jobs`. Pools whose job is unchanged are not touched.
+    /// Makes the running pools match `jobs`. Pools whose job is unchanged are not touched, unless
+    /// an entry of their discovery could not be started.
     ///
     /// # Errors
     ///
     /// If the HTTP client of a job cannot be built. Then no pool changes.
-    pub fn apply(&self, jobs: Vec<ScrapeJob>) -> Result<(), String> {
+    pub fn apply(&self, jobs: Vec<ScrapeJob>) -> Result<(), BlockError> {
         let mut wanted = BTreeMap::new();
+        // All clients before any pool is touched: a certificate that cannot be read must not leave
+        // half of a configuration in force.
         for job in jobs {
             let name = job.name().to_owned();
-            let client =
-                job.config.http.client().map_err(|e| format!("scrape config with job name {name:?}: {e}"))?;
+            let client = job.config.http.client().map_err(|error| {
+                BlockError::from(error).within(format_args!("scrape config with job name {name:?}"))
+            })?;
             let client = client.with_peers(&self.shared.options.peers);
             wanted.insert(name, JobWithClient { job: Arc::new(job), client });
         }
@@ -236,8 +246,9 @@ impl ScrapeManager {
         for (name, next) in wanted {
             match pools.get(&name) {
                 Some(running) => {
+                    let has_failed = running.view.lock().has_failed_discovery;
                     let changed = running.job.send_if_modified(|current| {
-                        let changed = current.as_ref().is_none_or(|c| c.job != next.job);
+                        let changed = has_failed || current.as_ref().is_none_or(|c| c.job != next.job);
                         if changed {
                             *current = Some(next);
                         }
@@ -245,6 +256,7 @@ impl ScrapeManager {
                     });
                     self.shared.metrics.pool_reloads.add(u64::from(changed));
                 }
+                // A pool finds out by itself what it discovers.
                 None => drop(pools.insert(name, self.start(next))),
             }
         }
@@ -262,6 +274,8 @@ impl ScrapeManager {
     /// Stops all scraping at once, without stale markers: the server stops, the targets do not.
     pub fn shutdown(&self) {
         for running in std::mem::take(&mut *self.pools.lock()).into_values() {
+            // Without stale markers: the targets live on, and after a restart their series go on. A
+            // marker would make every graph and `for` begin anew.
             running.task.abort();
             let active = std::mem::take(&mut running.view.lock().active);
             for active in active.into_values() {
@@ -277,6 +291,8 @@ impl ScrapeManager {
             let view = running.view.lock();
             let from = targets.active.len();
             targets.active.extend(view.active.values().map(|active| self.info(name, active)));
+            // Within a pool by URL: the order in which targets were discovered changes at every
+            // refresh.
             targets.active[from..]
                 .sort_by(|a, b| (&a.scrape_url, &a.labels).cmp(&(&b.scrape_url, &b.labels)));
             let dropped = |labels: &BTreeMap<String, String>| DroppedTarget {
@@ -352,6 +368,7 @@ fn global_url(url: &ScrapeUrl, hostname: &str) -> String {
     let Ok(url) = url.get() else { return url.to_string() };
     let mut url = url.clone();
     let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    // Nobody can open `localhost` of another machine; Prometheus shows its own name instead.
     if local && !hostname.is_empty() {
         // If `hostname` is not a valid host, the URL remains unchanged.
         let _ = url.set_host(Some(hostname));

@@ -6,7 +6,7 @@
 //! before.
 
 use crate::discovery::shared_target::SharedTarget;
-use crate::discovery::{DiscoveryContext, DiscoverySet, FoundTargets};
+use crate::discovery::{DiscoveryContext, DiscoverySet, DiscoveryUser, FoundTargets};
 use crate::http_client::HttpClient;
 use crate::limits;
 use crate::scrape::appender::{HistogramPolicy, ScrapeAppender};
@@ -61,6 +61,9 @@ pub struct PoolStatus {
     pub dropped: Vec<BTreeMap<String, String>>,
     /// The number of dropped targets.
     pub dropped_count: usize,
+    /// Whether an entry of the discovery could not be started, so that the next reload starts it
+    /// again.
+    pub has_failed_discovery: bool,
 }
 
 /// The targets of one job.
@@ -87,24 +90,32 @@ impl ScrapePool {
                 peers: &self.shared.options.peers,
                 metrics: &self.shared.registry,
                 pool: current.job.name(),
+                user: DiscoveryUser::Scrape,
             };
-            // A discovery that a reload does not change goes on.
+            // A discovery that a reload does not change goes on. One of which an entry could not be
+            // started begins anew, as in Prometheus: the cause may be gone.
             let config = &current.job.config.discovery;
-            let same = before.take().filter(|(job, _)| job.job.config.discovery == *config);
+            let same =
+                before.take().filter(|(job, set)| job.job.config.discovery == *config && !set.has_failed());
             let mut discovery = match same {
                 Some((_, discovery)) => discovery,
                 None => DiscoverySet::start(config, &context),
             };
+            self.view.lock().has_failed_discovery = discovery.has_failed();
             // Targets of the job before stay until the whole new list is known.
             let nothing_to_lose = self.view.lock().active.is_empty();
             let mut renew = true;
             loop {
                 let (found, complete) = discovery.found();
+                // An incomplete list would end targets that the missing mechanism still has. With
+                // nothing running, each target that is known is better than none.
                 if complete || nothing_to_lose {
                     self.sync(&current, &found, std::mem::take(&mut renew)).await;
                 }
                 tokio::select! {
                     biased;
+                    // First (`biased`): a reload that came together with new targets must not
+                    // scrape them with the old job once more.
                     changed = jobs.changed() => match changed {
                         Ok(()) => break,
                         Err(_) => return,
@@ -116,6 +127,7 @@ impl ScrapePool {
         }
         let all = std::mem::take(&mut self.view.lock().active);
         for active in all.into_values() {
+            // The job is gone: its series end, each at the next tick of its target.
             active.commands.send_replace(LoopCommand::Vanish);
         }
     }
@@ -124,15 +136,19 @@ impl ScrapePool {
     async fn sync(&mut self, current: &JobWithClient, found: &FoundTargets, renew: bool) {
         let wanted = self.wanted(&current.job, found);
         let mut old = std::mem::take(&mut self.view.lock().active);
+        // Their markers are written.
         self.ending_targets.retain(|_, active| !active.task.is_finished());
         for (key, (target, discovered)) in wanted {
             let active = match old.remove(&key) {
+                // Only labels that no series has have changed.
                 Some(mut active) if !renew && active.target == target => {
                     active.discovered = discovered;
                     active
                 }
                 Some(active) => self.replace(current, target, discovered, Some(active)).await,
                 None => {
+                    // It vanished and is back before its tick, as flapping discoveries do: its loop
+                    // is continued, and no marker is written.
                     let returning = self.ending_targets.remove(&key);
                     self.replace(current, target, discovered, returning).await
                 }
@@ -158,17 +174,24 @@ impl ScrapePool {
         let mut failed = 0;
         for discovered in found.iter().map(SharedTarget::labels) {
             let labels = discovered_labels(&discovered, job);
+            // Targets are the same if labels and URL are: a second discovery of one is no second
+            // scrape.
             match build_target(&labels, job) {
                 Ok(Some(target)) => drop(wanted.entry(target.key()).or_insert((target, labels))),
                 Ok(None) => {
                     dropped_count += 1;
+                    // A job that keeps ten of 50,000 discovered pods would hold the labels of all
+                    // the others for a page that nobody reads.
                     if dropped.len() < limits::DROPPED_TARGETS_SHOWN {
                         dropped.push(labels);
                     }
                 }
                 Err(reason) => {
                     failed += 1;
-                    tracing::error!(job = job.name(), %reason, labels = ?discovered, "cannot make a target");
+                    tracing::error!(
+                        target: "scrape", job = job.name(), %reason, labels = ?discovered,
+                        "cannot make a target of discovered labels, so they are not scraped; correct the relabeling"
+                    );
                 }
             }
         }
@@ -176,6 +199,8 @@ impl ScrapePool {
         let limit = job.target_limit;
         let refused = (all > limit)
             .then(|| Arc::new(format!("target_limit exceeded (number of targets: {all}, limit: {limit})")));
+        // As in Prometheus all targets are refused, and not those beyond the limit: which ones
+        // these are would be chance.
         if refused.is_some() {
             self.shared.metrics.exceeded_target_limit.inc();
         }
@@ -202,6 +227,8 @@ impl ScrapePool {
         let mut state: Arc<Mutex<TargetState>> = Arc::default();
         let mut inherited = None;
         if let Some(old) = predecessor {
+            // The old loop ends before the new one begins, so two never write the same series at
+            // once.
             old.commands.send_replace(LoopCommand::HandOver);
             inherited = old.task.await.ok().flatten();
             state = old.state;
@@ -209,6 +236,8 @@ impl ScrapePool {
         let key = format!("scrape {} {} {}", current.job.name(), target.url, target.labels);
         let ingest = match inherited {
             Some(mut ingest) => {
+                // What was decided under the old rules is forgotten; which series are alive is not,
+                // so that those which the new rules drop get their markers.
                 ingest.reset_rules(&target.labels, names);
                 ingest
             }

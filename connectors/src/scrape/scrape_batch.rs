@@ -84,6 +84,8 @@ impl ScrapeBatch {
     pub fn part(&mut self, shard: u16, store: &Store) -> u32 {
         let room = |p: &ShardBatch| p.shard == shard && p.slots.len() < PART_COLUMNS;
         let at = self.parts.iter().position(room).unwrap_or_else(|| {
+            // The key must be the same after a restart, so that the group goes on; parts are
+            // numbered in the order in which they fill.
             let group = match self.parts.iter().filter(|p| p.shard == shard).count() {
                 0 => store.open_group(&self.key, shard),
                 before => store.open_group(&format!("{} part {}", self.key, before + 1), shard),
@@ -127,6 +129,8 @@ impl ScrapeBatch {
     pub fn put(&mut self, at: BatchColumn, value: f64) -> bool {
         let cell = &mut self.parts[at.part as usize].values[at.column as usize];
         let free = is_absent(*cell);
+        // The first sample of a body counts. To overwrite it would make the result depend on the
+        // order of lines that mean the same.
         if free {
             *cell = value;
         }
@@ -140,7 +144,9 @@ impl ScrapeBatch {
 
     /// Discards all samples entered since the last [`ScrapeBatch::commit`].
     pub fn discard(&mut self) {
-        self.parts.iter_mut().for_each(|p| p.values.fill(ABSENT));
+        for part in &mut self.parts {
+            part.values.fill(ABSENT);
+        }
     }
 
     /// How many columns have a sample now and had none in the last batch.
@@ -158,6 +164,7 @@ impl ScrapeBatch {
     /// reports can still say so.
     pub fn commit(&mut self, t: TimeMs, store: &Store) -> Result<AppendResult, StoreError> {
         let mut all = AppendResult::default();
+        // Last to first, so that the reports are appended when everything else is known.
         for part in self.parts.iter_mut().rev() {
             let appended = part.commit(t, store)?;
             all.too_old += appended.too_old;
@@ -175,10 +182,14 @@ impl ScrapeBatch {
         store: &Store,
     ) -> Result<(), StoreError> {
         self.discard();
-        samples.for_each(|(column, value)| self.set_report(column, value));
+        for (column, value) in samples {
+            self.set_report(column, value);
+        }
         for part in &mut self.parts {
             if part.values.iter().any(|v| !is_absent(*v)) {
                 let batch = part.batch(t);
+                // Before the append: whether it succeeds or not, these values must not be part of
+                // the next batch.
                 part.values.fill(ABSENT);
                 store.recorder().append_columns(&batch)?;
             }
@@ -190,6 +201,8 @@ impl ScrapeBatch {
     pub fn compact(&mut self, mut moved: impl FnMut(u32, &[u32])) {
         for (part, index) in self.parts.iter_mut().zip(0..) {
             let live = part.live.iter().filter(|live| **live).count();
+            // Not at once: a series that comes back finds its column, and each removal makes a new
+            // layout, which the log has to write in full.
             if part.live.len() - live > live / 2 + COMPACT_SLACK {
                 moved(index, &part.compact());
             }
@@ -207,26 +220,35 @@ impl ShardBatch {
         }
         let mut anything = false;
         for (value, live) in self.values.iter_mut().zip(&self.live) {
+            // The series had a sample and has none: one marker says that it has ended. After it the
+            // column is not live, so the next scrape writes nothing.
             if *live && is_absent(*value) {
                 *value = STALE;
             }
             anything |= !is_absent(*value);
         }
+        // All columns are empty and were before: a batch of nothing would only make the log longer.
         if !anything {
             return Ok(AppendResult::default());
         }
         let batch = self.batch(t);
         let result = store.append_columns(&batch, FeedDelivery::Feed);
         if result.is_ok() {
-            self.live.iter_mut().zip(&self.values).for_each(|(live, v)| *live = is_sample(*v));
+            for (live, value) in self.live.iter_mut().zip(&self.values) {
+                *live = is_sample(*value);
+            }
             self.newest = Some(t);
         }
+        // Also after an error: a batch that the store refused is not tried again with the next
+        // scrape.
         self.values.fill(ABSENT);
         result
     }
 
     /// The current values as a batch at time `t`.
     fn batch(&mut self, t: TimeMs) -> ColumnBatch {
+        // Columns are only added at the end, so the number says whether the layout is still the
+        // same. The same `Arc` is what lets the store keep one layout for all batches.
         if self.layout.slots.len() != self.slots.len() {
             self.layout = Arc::new(ColumnLayout { slots: self.slots.clone() });
         }

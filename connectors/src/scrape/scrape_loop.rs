@@ -86,6 +86,7 @@ impl ScrapeLoop {
         let clock = self.shared.clock.clone();
         let mut tick = self.next_tick(clock.now());
         loop {
+            // A little early: timers of the runtime fire late by up to a millisecond, never early.
             let wait = tick - clock.now() - limits::WAKE_EARLY_MS;
             let wait = Duration::from_millis(wait.max(0) as u64);
             tokio::select! {
@@ -96,12 +97,15 @@ impl ScrapeLoop {
             let url = &self.context.target.url;
             let span = tracing::debug_span!(target: "scrape", "scrape", %url);
             let command = *commands.borrow();
+            // At the tick and not when the target disappears: a marker between two scrapes would
+            // leave a gap if the target comes back before its next one.
             if command == LoopCommand::Vanish {
                 self.on_thread(move |work| work.vanish(tick)).await;
                 return None;
             }
             tokio::select! {
                 biased;
+                // A reload does not wait for a scrape that hangs until its timeout.
                 command = hand_over(&mut commands) => return self.leave(command).await,
                 _ = self.scrape(tick).instrument(span) => {}
             }
@@ -127,10 +131,16 @@ impl ScrapeLoop {
     /// competes with other long scrapes for late turns.
     async fn on_thread(&mut self, run: impl FnOnce(&mut Work) -> Step + Send + 'static) -> Step {
         let shared = self.shared.clone();
+        // Short scrapes have threads of their own. A target with a million series shares the others
+        // with its like, at a low priority, and delays nobody's `up`.
         let is_late = self.turns >= limits::SCRAPE_FIRST_TURNS;
         self.turns += 1;
         let turns = if is_late { &shared.late_turns } else { &shared.turns };
+        // As many turns at once as there are cores: more would only make each of them slower, and
+        // use more memory.
         let turn = turns.clone().acquire_owned().await;
+        // The work moves to the thread. If this future is dropped meanwhile, the thread finishes
+        // its turn and finds that it was stopped.
         let mut work = self.work.take().unwrap_or_else(|| self.new_work());
         let execution = shared.options.execution;
         let run = move || {
@@ -149,7 +159,10 @@ impl ScrapeLoop {
                 step
             }
             Err(panic) => {
-                tracing::error!(target = %self.context.target.url, %panic, "a scrape has panicked: its series begin anew");
+                tracing::error!(
+                    target: "scrape", target = %self.context.target.url, %panic,
+                    "a scrape has panicked, and its series begin anew; report this as a bug"
+                );
                 Step::Lost
             }
         }
@@ -172,22 +185,26 @@ impl ScrapeLoop {
     async fn scrape(&mut self, tick: TimeMs) {
         let now = self.shared.clock.now();
         let tolerance = self.shared.options.tolerance_ms().min(self.context.target.interval.0 / 100);
+        // As in Prometheus: samples exactly an interval apart compress to almost nothing. A scrape
+        // that is really late keeps its true time.
         let t = if (now - tick).abs() <= tolerance { tick } else { now };
         let mut work = self.work.take().unwrap_or_else(|| self.new_work());
         let deadline = work.begin(t);
         self.turns = 0;
         self.work = Some(work);
         let fetched = match self.refused.load_full() {
-            Some(reason) => Err(FetchError::Failed(reason.to_string())),
+            Some(reason) => Err(FetchError::Refused(reason.to_string())),
             None => self.fetch(deadline).await,
         };
         let failure = match fetched {
             Err(failure) => failure,
+            // A panic in one target's data must not end the loop: the target would be unmonitored
+            // until a restart.
             Ok(Step::Lost) => {
                 let mut work = self.new_work();
                 work.begin(t);
                 self.work = Some(work);
-                FetchError::Failed("an internal error: the log of the server says more".to_owned())
+                FetchError::Internal
             }
             Ok(_) => return,
         };
@@ -218,6 +235,8 @@ impl ScrapeLoop {
     async fn receive(&mut self, answer: &mut Answer, deadline: Instant) -> Result<(), FetchError> {
         let Some(work) = &mut self.work else { return Ok(()) };
         let body = work.body();
+        // Not the whole body at once: as much as one turn reads, so that a large body is in memory
+        // only in pieces.
         let enough = body.waiting() + limits::SCRAPE_RECEIVE_BYTES;
         while body.waiting() < enough {
             match answer.chunk(deadline).await? {
@@ -233,12 +252,11 @@ impl ScrapeLoop {
 
     /// Waits for `kib` KiB of memory.
     async fn reserve(&mut self, kib: u32, deadline: Instant) -> Result<(), FetchError> {
+        // Waiting for memory counts towards the timeout: a scrape that does not get any fails
+        // alone, instead of all of them together with the process.
         let memory = self.shared.memory.clone().acquire_many_owned(kib);
         let Ok(Ok(granted)) = tokio::time::timeout_at(deadline, memory).await else {
-            return Err(FetchError::Failed(
-                "context deadline exceeded while the scrape waited for memory that others take; see --scrape.max-memory"
-                    .to_owned(),
-            ));
+            return Err(FetchError::NoMemory);
         };
         if let Some(work) = &mut self.work {
             work.grant(granted);
@@ -253,6 +271,8 @@ async fn hand_over(commands: &mut watch::Receiver<LoopCommand>) -> bool {
     if commands.wait_for(|command| *command == LoopCommand::HandOver).await.is_ok() {
         return true;
     }
+    // The pool is gone with its job, and this target is to be marked stale at its tick: never
+    // resolves, so that the loop gets there.
     if *commands.borrow() == LoopCommand::Vanish {
         std::future::pending::<()>().await;
     }

@@ -1,7 +1,7 @@
 //! Admission of new series: label conflicts, metric relabelling, limits.
 
 use crate::exposition::series::{self, SeriesError};
-use crate::exposition::{Context, MetricType};
+use crate::exposition::{Context, LineError, MetricType};
 use crate::names::NameScheme;
 use crate::relabel::Relabeler;
 use crate::scrape::config::ScrapeLimits;
@@ -19,21 +19,35 @@ pub enum SeriesRejected {
     #[error("{0}")]
     LabelLimit(String),
     /// The bytes do not name a series, so the line is not a sample.
-    #[error("{0}")]
-    Malformed(String),
+    #[error(transparent)]
+    Malformed(LineError),
     /// The labels are not valid for a series.
-    #[error("{0}")]
-    BadSeries(String),
+    #[error(transparent)]
+    BadSeries(#[from] InvalidSeries),
     /// The scrape was interrupted meanwhile.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
+}
+
+/// Why labels are not those of a series.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSeries {
+    /// A label occurs twice.
+    #[error("label name {0} is not unique")]
+    Twice(String),
+    /// There is no metric name; the rules may have removed it.
+    #[error("missing metric name (__name__ label)")]
+    NoName,
+    /// Names do not fit the naming scheme of the job; the text has all labels.
+    #[error("invalid metric name or label names: {{{0}}}")]
+    Names(String),
 }
 
 impl From<SeriesError> for SeriesRejected {
     fn from(error: SeriesError) -> Self {
         match error {
             SeriesError::Malformed(reason) => SeriesRejected::Malformed(reason),
-            SeriesError::Twice(_) => SeriesRejected::BadSeries(error.to_string()),
+            SeriesError::Twice(name) => InvalidSeries::Twice(name).into(),
             SeriesError::Limit(text) => SeriesRejected::LabelLimit(text),
         }
     }
@@ -85,30 +99,35 @@ impl<'a> SeriesAdmission<'a> {
                 labels.set(UNIT, context.unit);
             }
         }
+        // Before the rules, which may look at them and change them.
         self.add_target_labels(&mut labels);
+        // A few rules can make a short series very large, step by step; so it can be interrupted
+        // between rules.
         let kept = self.relabel.apply_while(&mut labels, || turn.check().is_ok());
         match kept {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             Err(error) => {
+                // Interrupted, or too large? If the turn is over it was the turn.
                 turn.check()?;
                 return Err(SeriesRejected::LabelLimit(error.to_string()));
             }
         }
         let labels = labels.build();
+        // All labels were removed: Prometheus drops the series, too.
         if labels.is_empty() {
             return Ok(None);
         }
         if labels.name().is_empty() {
-            return Err(SeriesRejected::BadSeries("missing metric name (__name__ label)".into()));
+            return Err(InvalidSeries::NoName.into());
         }
         let names = self.names;
+        // After relabelling: rules may make valid names of invalid ones, and the other way round.
         let fits = labels.iter().all(|(name, _)| names.has_label(name)) && names.has_metric(labels.name());
         if !fits {
             let labels: Vec<String> =
                 labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-            let reason = format!("invalid metric name or label names: {{{}}}", labels.join(", "));
-            return Err(SeriesRejected::BadSeries(reason));
+            return Err(InvalidSeries::Names(labels.join(", ")).into());
         }
         self.check(&labels)?;
         Ok(Some(labels))
@@ -128,14 +147,19 @@ impl<'a> SeriesAdmission<'a> {
         let mut conflicts = Vec::new();
         for (name, value) in self.target.iter() {
             let exposed = labels.get(name);
+            // The target's label wins, and the exposed one is kept under another name: a
+            // pushgateway's `job` must not pose as that of another target.
             if !exposed.is_empty() {
                 conflicts.push((name.to_owned(), exposed.to_owned()));
             }
             labels.set(name, value);
         }
+        // As in Prometheus, so that `exported_a` and `exported_exported_a` do not take each other's
+        // place.
         conflicts.sort_by_key(|(name, _)| name.len());
         for (name, value) in conflicts {
             let mut renamed = format!("exported_{name}");
+            // The new name may be exposed as well.
             while !labels.get(&renamed).is_empty() {
                 renamed.insert_str(0, "exported_");
             }
@@ -144,6 +168,7 @@ impl<'a> SeriesAdmission<'a> {
     }
 
     fn check(&self, labels: &Labels) -> Result<(), SeriesRejected> {
+        // An error text ends up on a page and in a log; a name of a megabyte does not.
         let metric: String = labels.name().chars().take(50).collect();
         let limits = self.limits;
         if labels.len() > limits.labels {
@@ -154,6 +179,7 @@ impl<'a> SeriesAdmission<'a> {
             return Err(SeriesRejected::LabelLimit(text));
         }
         for (name, value) in labels.iter() {
+            // `__name__` is no name that anybody chose.
             if name.len() > limits.name_bytes && name != METRIC_NAME {
                 return Err(series::too_long_name(&metric, name, limits.name_bytes).into());
             }

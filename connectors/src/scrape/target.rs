@@ -28,19 +28,75 @@ pub struct Target {
     pub native: HistogramPolicy,
 }
 
+/// Why a target cannot be requested.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Its scheme is neither `http` nor `https`.
+    #[error("Get {url:?}: unsupported protocol scheme {scheme:?}")]
+    Scheme {
+        /// The URL.
+        url: String,
+        /// The scheme.
+        scheme: String,
+    },
+    /// It is not a URL.
+    #[error("parse {url:?}: {reason}")]
+    Syntax {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Why the labels after relabelling make no target. The texts are those of Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// There is no `__address__`.
+    #[error("no address")]
+    NoAddress,
+    /// The address has a path.
+    #[error("{0:?} is not a valid hostname")]
+    BadAddress(String),
+    /// A label that should be a duration is zero; the text names it.
+    #[error("{0} cannot be 0")]
+    Zero(&'static str),
+    /// A label that should be a duration or a boolean is not.
+    #[error("error parsing {what}: {reason}")]
+    Unreadable {
+        /// What the label means.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A scrape could take longer than the time to the next one.
+    #[error("scrape timeout cannot be greater than scrape interval ({timeout} > {interval})")]
+    TimeoutTooLong {
+        /// The timeout.
+        timeout: ConfigDuration,
+        /// The interval.
+        interval: ConfigDuration,
+    },
+}
+
 /// The URL of a target, possibly invalid. A target with an invalid URL is listed, and is down.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScrapeUrl {
     text: String,
-    url: Result<Url, String>,
+    url: Result<Url, UrlError>,
 }
 
 impl ScrapeUrl {
     fn new(text: String, params: &BTreeMap<&str, Vec<&str>>) -> ScrapeUrl {
         let url = match Url::parse(&text) {
+            // Such a target is listed, with its error, and is down: if it were left out, `up` could
+            // not say that it is wrong.
             Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
-            Ok(url) => Err(format!("Get {text:?}: unsupported protocol scheme {:?}", url.scheme())),
-            Err(error) => Err(format!("parse {text:?}: {error}")),
+            Ok(url) => {
+                let scheme = url.scheme().to_owned();
+                Err(UrlError::Scheme { url: text.clone(), scheme })
+            }
+            Err(error) => Err(UrlError::Syntax { url: text.clone(), reason: error.to_string() }),
         };
         let Ok(mut url) = url else { return ScrapeUrl { text, url } };
         if !params.is_empty() {
@@ -56,8 +112,8 @@ impl ScrapeUrl {
     }
 
     /// The URL for the request, or what is wrong with it.
-    pub fn get(&self) -> Result<&Url, &str> {
-        self.url.as_ref().map_err(String::as_str)
+    pub fn get(&self) -> Result<&Url, &UrlError> {
+        self.url.as_ref()
     }
 }
 
@@ -94,9 +150,13 @@ pub fn discovered_labels(discovered: &DiscoveredTarget, job: &ScrapeJob) -> BTre
         (NATIVE, job.native.scrape.to_string()),
     ];
     for (name, value) in defaults {
+        // A discovered label wins over the default of the job: so a mechanism can set the path or
+        // the interval of each of its targets.
         labels.entry(name.to_owned()).or_insert(value);
     }
     for (name, values) in &keys.params {
+        // As in Prometheus only the first value of a parameter is a label; the others are sent all
+        // the same.
         if let Some(first) = values.first().filter(|first| !first.is_empty()) {
             labels.entry(format!("{PARAM}{name}")).or_insert_with(|| first.clone());
         }
@@ -109,7 +169,7 @@ pub fn discovered_labels(discovered: &DiscoveredTarget, job: &ScrapeJob) -> BTre
 pub fn build_target(
     discovered: &BTreeMap<String, String>,
     job: &ScrapeJob,
-) -> Result<Option<Target>, String> {
+) -> Result<Option<Target>, TargetError> {
     let mut labels = LabelsBuilder::default();
     for (name, value) in discovered {
         labels.set(name, value);
@@ -119,28 +179,36 @@ pub fn build_target(
     }
     let address = labels.get(ADDRESS).to_owned();
     if address.is_empty() {
-        return Err("no address".into());
+        return Err(TargetError::NoAddress);
     }
+    // A frequent mistake is a whole URL in `targets`. It would be scraped at a path that nobody
+    // meant.
     if address.contains('/') {
-        return Err(format!("{address:?} is not a valid hostname"));
+        return Err(TargetError::BadAddress(address));
     }
     let (interval, timeout) = times(&labels)?;
     let native = native(&labels, job.native)?;
     let url = url(&labels, &address, job);
+    // After relabelling, from the address as the rules left it, and only if they did not set it.
     if labels.get("instance").is_empty() {
         labels.set("instance", address);
     }
+    // Labels that begin with `__` are for relabelling. Stored, each would be a part of every series
+    // of the target.
     let labels = labels.build().filter(|name| !name.starts_with("__"));
     Ok(Some(Target { labels, url, interval, timeout, native }))
 }
 
 /// The job's policy for native histograms, overridden by labels of the target.
-fn native(labels: &LabelsBuilder, job: HistogramPolicy) -> Result<HistogramPolicy, String> {
-    let says = |name: &str, what: &str, otherwise: bool| match labels.get(name) {
+fn native(labels: &LabelsBuilder, job: HistogramPolicy) -> Result<HistogramPolicy, TargetError> {
+    let says = |name: &str, what: &'static str, otherwise: bool| match labels.get(name) {
         "" => Ok(otherwise),
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        text => Err(format!("error parsing {what}: {text:?} is neither true nor false")),
+        text => {
+            let reason = format!("{text:?} is neither true nor false");
+            Err(TargetError::Unreadable { what, reason })
+        }
     };
     Ok(HistogramPolicy {
         convert: says(CONVERT, "convert classic histograms to nhcb", job.convert)?,
@@ -150,18 +218,16 @@ fn native(labels: &LabelsBuilder, job: HistogramPolicy) -> Result<HistogramPolic
     })
 }
 
-fn times(labels: &LabelsBuilder) -> Result<(ConfigDuration, ConfigDuration), String> {
-    let read = |name: &str, what: &str| match parse_duration(labels.get(name)) {
-        Ok(0) => Err(format!("{what} cannot be 0")),
+fn times(labels: &LabelsBuilder) -> Result<(ConfigDuration, ConfigDuration), TargetError> {
+    let read = |name: &str, what: &'static str| match parse_duration(labels.get(name)) {
+        Ok(0) => Err(TargetError::Zero(what)),
         Ok(ms) => Ok(ConfigDuration(ms)),
-        Err(e) => Err(format!("error parsing {what}: {e}")),
+        Err(error) => Err(TargetError::Unreadable { what, reason: error.to_string() }),
     };
     let interval = read(INTERVAL, "scrape interval")?;
     let timeout = read(TIMEOUT, "scrape timeout")?;
     if timeout > interval {
-        return Err(format!(
-            "scrape timeout cannot be greater than scrape interval ({timeout} > {interval})"
-        ));
+        return Err(TargetError::TimeoutTooLong { timeout, interval });
     }
     Ok((interval, timeout))
 }
@@ -182,6 +248,7 @@ fn url(labels: &LabelsBuilder, address: &str, job: &ScrapeJob) -> ScrapeUrl {
         }
     }
     let path = labels.get(METRICS_PATH);
+    // Prometheus adds the slash, so `metrics_path: metrics` works.
     let slash = if path.starts_with('/') { "" } else { "/" };
     ScrapeUrl::new(format!("{}://{address}{slash}{path}", labels.get(SCHEME)), &params)
 }
@@ -195,6 +262,8 @@ impl Target {
     /// The offset of scrapes in each interval, ms: constant for a target, spread over targets, and
     /// different on servers with different `seed`s.
     pub fn offset(&self, seed: u64) -> i64 {
+        // From labels and URL, so that a target keeps its place in the interval over restarts; the
+        // seed makes two servers of one configuration scrape at different times.
         let hash = xxhash_rust::xxh3::xxh3_64_with_seed(self.url.as_str().as_bytes(), self.labels.hash64());
         ((hash ^ seed) % self.interval.0.max(1) as u64) as i64
     }
@@ -248,7 +317,7 @@ mod tests {
     use super::*;
     use crate::scrape::config::GlobalConfig;
 
-    fn target(yaml: &str, discovered: &[(&str, &str)]) -> Result<Option<Target>, String> {
+    fn target(yaml: &str, discovered: &[(&str, &str)]) -> Result<Option<Target>, TargetError> {
         let job = ScrapeJob::new(serde_saphyr::from_str(yaml).unwrap(), &GlobalConfig::default()).unwrap();
         let discovered = discovered.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
         build_target(&discovered_labels(&discovered, &job), &job)
@@ -295,7 +364,7 @@ mod tests {
             let given = [(ADDRESS, address), ("__scheme__", scheme)];
             let t = target("{job_name: j}", &given).unwrap().unwrap();
             assert_eq!(t.url.as_str(), format!("{scheme}://{address}/metrics"));
-            assert!(t.url.get().unwrap_err().contains(reason), "{:?}", t.url);
+            assert!(t.url.get().unwrap_err().to_string().contains(reason), "{:?}", t.url);
             assert_eq!(t.labels.get("instance"), Some(address));
         }
     }
@@ -309,7 +378,7 @@ mod tests {
             run("{target_label: __address__, replacement: 'o:2'}").unwrap().unwrap().url.as_str(),
             "http://o:2/metrics"
         );
-        assert_eq!(run("{target_label: __address__, replacement: ''}"), Err("no address".into()));
+        assert_eq!(run("{target_label: __address__, replacement: ''}"), Err(TargetError::NoAddress));
         assert_eq!(
             run("{target_label: __scrape_interval__, replacement: 30s}").unwrap().unwrap().interval,
             ConfigDuration(30_000)
@@ -317,13 +386,15 @@ mod tests {
         assert!(
             run("{target_label: __scrape_timeout__, replacement: 5m}")
                 .unwrap_err()
+                .to_string()
                 .contains("greater than scrape interval")
         );
         let native =
             run("{target_label: __scrape_native_histograms__, replacement: 'true'}").unwrap().unwrap().native;
         assert!(native.scrape && !native.convert);
-        let odd =
-            run("{target_label: __convert_classic_histograms_to_nhcb__, replacement: maybe}").unwrap_err();
+        let odd = run("{target_label: __convert_classic_histograms_to_nhcb__, replacement: maybe}")
+            .unwrap_err()
+            .to_string();
         assert!(odd.contains("neither true nor false"), "{odd}");
         assert_eq!(
             run("{target_label: instance, replacement: me}").unwrap().unwrap().labels.get("instance"),

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use storage::model::TimeMs;
+use storage::store::StoreError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -73,6 +74,8 @@ enum Failure {
     Ingest(#[from] IngestError),
     #[error("the scrape takes more than {0} bytes of memory before it is complete; see --scrape.max-memory")]
     Memory(usize),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The scrape appender of a target, and its current scrape.
@@ -159,6 +162,8 @@ impl Work {
         match self.read(&turn) {
             Ok(Step::Done) => self.report(Ok(())),
             Ok(step) => return step,
+            // Nothing is reported: the target goes on in another loop, or the server stops. `up` =
+            // 0 would be a lie.
             Err(Failure::Ingest(IngestError::Interrupted(Interrupted::Stopped))) => {
                 self.end();
                 return Step::Stopped;
@@ -176,7 +181,7 @@ impl Work {
 
     fn fail_of(&mut self, failure: Failure) {
         self.count_failure(&failure);
-        self.report(Err(failure.to_string()));
+        self.report(Err(failure));
     }
 
     /// Ends the scrape and releases its body and memory.
@@ -186,6 +191,7 @@ impl Work {
     }
 
     fn read(&mut self, turn: &Turn) -> Result<Step, Failure> {
+        // The turn was waited for; meanwhile the timeout may have passed.
         turn.check().map_err(IngestError::from)?;
         loop {
             self.scrape.body.decode()?;
@@ -196,15 +202,21 @@ impl Work {
             let last = piece.last;
             let progress =
                 ingest.read_piece(piece.bytes, last, format, scrape.t, &rules, &mut scrape.counts, turn)?;
+            // Nothing read and not through means that the turn ended before the first line.
             if progress.read > 0 || progress.through {
                 scrape.body.consume(progress.read)?;
             }
+            // What is read but not stored is held until the end of the body. A target can expose
+            // any number of new series, so it has to ask for memory as it goes on.
             let held = ingest.waiting_bytes();
             if held > context.most_memory {
                 return Err(Failure::Memory(context.most_memory));
             }
             if held > scrape.memory() {
                 let most = context.most_memory.max(limits::SCRAPE_FREE_BYTES) - scrape.memory();
+                // At least half as much again, so that a growing scrape does not ask at every
+                // piece; at most what one scrape may have, or it would wait for ever for what
+                // nobody can give.
                 let more = (held - scrape.memory()).max(scrape.memory() / 2).min(most.max(1));
                 return Ok(Step::Memory(u32::try_from(more.div_ceil(1 << 10)).unwrap_or(u32::MAX)));
             }
@@ -228,6 +240,7 @@ impl Work {
     fn find_format(&mut self) -> Result<Option<BodyFormat>, FetchError> {
         let scrape = &mut self.scrape;
         let context = &self.context;
+        // Without a `Content-Type` the first line decides, so it must be there.
         let is_there = !scrape.body.text().is_empty() || scrape.body.is_decoded();
         if scrape.format.is_none() && is_there {
             let fallback = context.job.config.keys.fallback_scrape_protocol;
@@ -258,18 +271,23 @@ impl Work {
     }
 
     /// Appends the scrape, successful or failed, with its reports, and publishes the result.
-    fn report(&mut self, outcome: Result<(), String>) {
+    fn report(&mut self, outcome: Result<(), Failure>) {
         let duration = self.scrape.start.elapsed().as_secs_f64();
+        // The duration is a sample of this scrape, so it is measured before the samples are
+        // appended, which it does not contain.
         let stored = outcome.and_then(|()| {
             let reports = self.reports(1.0, duration);
-            let stored = self.ingest.commit(self.scrape.t, &reports, &mut self.scrape.counts);
-            stored.map_err(|error| error.to_string())
+            Ok(self.ingest.commit(self.scrape.t, &reports, &mut self.scrape.counts)?)
         });
+        // Also if only the store refused it: then the series are marked stale, and `up` is 0,
+        // because for everybody who reads this server the target was not scraped.
         if stored.is_err() {
             let reports = self.reports(0.0, duration);
             if let Err(error) = self.ingest.commit_failure(self.scrape.t, &reports) {
-                let target = &self.context.target.url;
-                tracing::warn!(%target, %error, "a failed scrape is not stored as a whole");
+                tracing::error!(
+                    target: "scrape", target = %self.context.target.url, %error,
+                    "cannot store all of a failed scrape: its series may not end; check the storage"
+                );
             }
         }
         self.context.metrics.count(&self.scrape.counts);
@@ -282,7 +300,8 @@ impl Work {
     fn warn_of_refused(&self) {
         let warn = |num_dropped: usize, what: &str| {
             if num_dropped > 0 {
-                tracing::warn!(target = %self.context.target.url, num_dropped, "Error on ingesting {what}");
+                let url = &self.context.target.url;
+                tracing::warn!(target: "scrape", target = %url, num_dropped, "Error on ingesting {what}");
             }
         };
         let counts = &self.scrape.counts;
@@ -296,12 +315,14 @@ impl Work {
         let Scrape { counts, body, format, .. } = &self.scrape;
         let sample_limit = self.context.job.config.keys.sample_limit.unwrap_or(0) as f64;
         let timeout = self.context.target.timeout.seconds();
+        // -1 as in Prometheus: there was no body to measure.
         let body_size = if format.is_some() { body.decoded() as f64 } else { -1.0 };
         let [scraped, kept, added] = [counts.scraped, counts.kept, counts.added].map(|n| n as f64);
         [up, duration, scraped, kept, added, timeout, sample_limit, body_size]
     }
 
-    fn publish(&mut self, duration: f64, result: Result<(), String>) {
+    fn publish(&mut self, duration: f64, result: Result<(), Failure>) {
+        // An empty body is a success and says nothing of metadata.
         let is_good = result.is_ok() && self.scrape.body.decoded() > 0;
         let metadata = self.ingest.metadata(is_good);
         let mut state = self.context.state.lock();
@@ -317,9 +338,10 @@ impl Work {
                 state.warning = self.scrape.warning.take();
             }
             Err(error) => {
-                tracing::debug!(target = %self.context.target.url, %error, "scrape failed");
+                let url = &self.context.target.url;
+                tracing::debug!(target: "scrape", target = %url, %error, "a scrape has failed");
                 state.health = TargetHealth::Down;
-                state.last_error = error;
+                state.last_error = error.to_string();
                 state.warning = None;
             }
         }
@@ -328,8 +350,10 @@ impl Work {
     /// The target has vanished: writes stale markers for its series at `t`.
     pub fn vanish(&mut self, t: TimeMs) -> Step {
         if let Err(error) = self.ingest.commit_failure(t, &[]) {
-            let target = &self.context.target.url;
-            tracing::error!(%target, %error, "cannot mark the series of a vanished target stale");
+            tracing::error!(
+                target: "scrape", target = %self.context.target.url, %error,
+                "cannot mark the series of a vanished target stale, which queries see for 5 minutes"
+            );
         }
         Step::Done
     }

@@ -20,13 +20,17 @@ pub(crate) async fn features(call: ApiRequest) -> ApiResult {
         Value::Object(map) => map.keys().map(|name| (name.clone(), Value::Bool(true))).collect(),
         _ => Map::new(),
     };
+    let templating: Map<String, Value> =
+        settings.template_functions.iter().map(|name| (name.clone(), Value::Bool(true))).collect();
     success(&json!({
         "api": {
             "admin": settings.admin,
             "exclude_alerts": true,
             "label_values_match": true,
             "lifecycle": settings.lifecycle,
+            "openapi_3.1": true,
             "query_stats": true,
+            "query_warnings": true,
             "remote_write_receiver": call.state.sources.remote_write.is_some(),
             "search": settings.search.is_some(),
             "subscribe": true,
@@ -34,7 +38,7 @@ pub(crate) async fn features(call: ApiRequest) -> ApiResult {
             "time_range_series": true,
         },
         "otlp_receiver": {},
-        "prometheus": { "stringlabels": true },
+        "prometheus": { "server_mode": true, "stringlabels": true },
         "promql": {
             "at_modifier": true,
             "bool": true,
@@ -56,9 +60,15 @@ pub(crate) async fn features(call: ApiRequest) -> ApiResult {
         "promql_functions": functions,
         "promql_operators": operators(),
         "rules": { "alerting": true, "keep_firing_for": true, "query_offset": true, "recording": true },
-        "scrape": { "exemplars": true, "native_histograms": true, "proto": true },
-        "service_discovery_providers": { "file": true, "http": true, "static": true },
-        "templating_functions": {},
+        "scrape": {
+            "exemplars": true,
+            "extra_scrape_metrics": true,
+            "native_histograms": true,
+            "proto": true,
+            "type_and_unit_labels": dialect.type_and_unit_labels,
+        },
+        "service_discovery_providers": settings.discovery,
+        "templating_functions": templating,
         "tsdb": { "delayed_compaction": false, "exemplar_storage": true, "isolation": true, "native_histograms": true },
         "ui": { "ui_perennial": true, "ui_v2": false, "ui_v3": false },
     }))

@@ -69,6 +69,7 @@ use low_priority::LowPriorityThreads;
 use query::active_queries::ActiveQueryTracker;
 use response::{ApiError, ErrorType};
 use self_metrics::ApiMetrics;
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -128,6 +129,10 @@ pub struct ApiSettings {
     pub data_directory: Option<PathBuf>,
     /// `--web.max-body-memory`: bytes of all request bodies together.
     pub body_memory: usize,
+    /// The discovery mechanisms of Prometheus, with whether this server has them.
+    pub discovery: BTreeMap<String, bool>,
+    /// The functions that templates of alerts may call.
+    pub template_functions: Vec<String>,
     /// Whether blocking work runs on threads or on the caller.
     pub execution: Execution,
 }
@@ -155,6 +160,8 @@ impl Default for ApiSettings {
             subscription_buffers: limits::SUBSCRIPTION_BUFFER_BYTES,
             data_directory: None,
             body_memory: limits::BODY_MEMORY_BYTES,
+            discovery: BTreeMap::new(),
+            template_functions: Vec::new(),
             execution: Execution::Threads,
         }
     }

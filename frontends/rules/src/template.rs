@@ -191,6 +191,28 @@ pub fn check(name: &str, source: &str) -> Result<(), TemplateSyntaxError> {
     CHECKER.compile(name, source).map(drop)
 }
 
+/// The names of the functions that Prometheus gives templates, sorted: those of an expander,
+/// without Go's own and without those that only rewritten templates call.
+pub fn template_functions() -> Vec<String> {
+    let expander = TemplateExpander::new(&Labels::default(), "", Arc::new(NoQueries));
+    let of_go = builtins::table();
+    let is_prometheus =
+        |name: &String| !name.starts_with("__") && of_go.iter().all(|(other, _)| other != name);
+    let mut names: Vec<String> =
+        expander.functions.keys().filter(|name| is_prometheus(name)).cloned().collect();
+    names.sort();
+    names
+}
+
+/// For an expander of which only the names of functions are read.
+struct NoQueries;
+
+impl TemplateQuery for NoQueries {
+    fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
+        Ok(Vec::new())
+    }
+}
+
 /// A string that does not grow beyond [`TEMPLATE_BYTES`].
 struct BoundedText(String);
 
@@ -563,5 +585,16 @@ mod tests {
             "{{ with $x := 5 }}{{ $x }}{{ else }}{{ $x }}{{ end }}{{ range $i, $e := $labels }}{{ $i }}{{ end }}",
         );
         assert_eq!(text, "5empty_ishinstancejob");
+    }
+
+    /// The names that Prometheus 3.14 answers at `/api/v1/features`.
+    const OF_PROMETHEUS: &str = "args externalURL first graphLink humanize humanize1024 humanizeDuration \
+        humanizePercentage humanizeTimestamp label match now parseDuration pathPrefix query reReplaceAll \
+        safeHtml sortByLabel stripDomain stripPort strvalue tableLink title toDuration toLower toTime toUpper \
+        urlQueryEscape value";
+
+    #[test]
+    fn template_functions_have_the_names_of_prometheus() {
+        assert_eq!(template_functions().join(" "), OF_PROMETHEUS);
     }
 }

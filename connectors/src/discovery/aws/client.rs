@@ -1,10 +1,10 @@
 //! Calls of AWS' APIs: signed, repeated when they fail for a moment, with XML or JSON as the answer.
 
 use super::AwsKeys;
-use crate::api_client::{ApiAnswer, ApiClient, form};
+use crate::api_client::{ApiAnswer, ApiClient, ApiError, ApiRemedy, form};
 use crate::aws_credentials::{AwsSession, host};
 use crate::aws_signature::{AwsCredentials, AwsScope, sign};
-use crate::discovery::DiscoveryContext;
+use crate::discovery::{DiscoveryContext, StartError};
 use crate::http_client::HttpConfig;
 use crate::limits::{AWS_ATTEMPTS, AWS_RETRY_MS};
 use crate::xml::Element;
@@ -28,7 +28,7 @@ impl AwsClient {
         aws: &AwsKeys,
         http: &HttpConfig,
         context: &DiscoveryContext<'_>,
-    ) -> Result<AwsClient, String> {
+    ) -> Result<AwsClient, StartError> {
         // The signature takes the place of all other credentials.
         let http = HttpConfig {
             basic_auth: None,
@@ -50,9 +50,10 @@ impl AwsClient {
     }
 
     /// What the calls of one refresh need: the region and good keys.
-    pub(super) async fn open(&mut self) -> Result<AwsCalls, String> {
+    pub(super) async fn open(&mut self) -> Result<AwsCalls, ApiError> {
         let region = self.session.region().await?;
         let keys = self.session.credentials().await?;
+        // A configured endpoint is one of a private network or of a program that plays AWS.
         let base = match self.endpoint.as_str() {
             "" => format!("https://{}", host(self.service, &region)),
             endpoint => endpoint.to_owned(),
@@ -61,9 +62,10 @@ impl AwsClient {
     }
 
     /// Reads the keys anew before the next refresh, if the error says that they are not good.
-    pub(super) fn note<T>(&mut self, outcome: &Result<T, String>) {
+    pub(super) fn note<T>(&mut self, outcome: &Result<T, ApiError>) {
         let codes = ["AuthFailure", "UnauthorizedOperation", "ExpiredToken", "InvalidClientTokenId"];
-        if outcome.as_ref().is_err_and(|error| codes.iter().any(|code| error.contains(code))) {
+        if outcome.as_ref().is_err_and(|error| codes.iter().any(|code| error.code().contains(code))) {
+            // Keys of a role end; and a file of keys may have been changed.
             self.session.forget();
         }
     }
@@ -86,7 +88,7 @@ impl AwsCalls {
         version: &str,
         action: &str,
         fields: &[(N, V)],
-    ) -> Result<Element, String>
+    ) -> Result<Element, ApiError>
     where
         N: AsRef<str>,
         V: AsRef<str>,
@@ -95,36 +97,38 @@ impl AwsCalls {
         let rest = form(fields.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
         let and = if rest.is_empty() { "" } else { "&" };
         let body = format!("{start}{and}{rest}");
+        // Made anew for each attempt: the signature holds the time.
         let make = || {
             let request = self.api.request(Method::POST, &format!("{}/", self.base))?;
             let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8");
             Ok(request.body(body.clone()))
         };
-        Element::parse(&self.call(make).await?.text())
+        Ok(Element::parse(&self.call(make).await?.text())?)
     }
 
     /// A call of a JSON API; `target` names the operation.
-    pub(super) async fn json(&self, target: &str, body: &Value) -> Result<Value, String> {
+    pub(super) async fn json(&self, target: &str, body: &Value) -> Result<Value, ApiError> {
         let make = || {
             let request = self.api.request(Method::POST, &format!("{}/", self.base))?;
             let request = request.header(CONTENT_TYPE, "application/x-amz-json-1.1");
             Ok(request.header("X-Amz-Target", target).body(body.to_string()))
         };
-        self.call(make).await?.json()
+        Ok(self.call(make).await?.json()?)
     }
 
     /// A call of a REST API; `path` with its query.
-    pub(super) async fn get(&self, path: &str) -> Result<Value, String> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, ApiError> {
         let make = || self.api.request(Method::GET, &format!("{}{path}", self.base));
-        self.call(make).await?.json()
+        Ok(self.call(make).await?.json()?)
     }
 
     /// Sends a request until it is answered well, up to a limit.
-    async fn call(&self, make: impl Fn() -> Result<RequestBuilder, String>) -> Result<ApiAnswer, String> {
+    async fn call(&self, make: impl Fn() -> Result<RequestBuilder, ApiError>) -> Result<ApiAnswer, ApiError> {
         let mut attempt = 1;
         loop {
             let scope = AwsScope { region: &self.region, service: self.service };
-            let signed = |request: &mut reqwest::Request| sign(request, scope, &self.keys, SystemTime::now());
+            let signed =
+                |request: &mut reqwest::Request| Ok(sign(request, scope, &self.keys, SystemTime::now())?);
             let outcome = self.api.send_changed(make()?, signed).await;
             let may_pass = match &outcome {
                 Ok(answer) if answer.status.is_success() => return outcome,
@@ -134,12 +138,14 @@ impl AwsCalls {
                         || code.contains("Throttl")
                         || code.contains("RequestLimit")
                 }
-                Err(_) => true,
+                // A request that cannot be signed or made cannot be made a second time, either.
+                Err(error) => error.remedy() == ApiRemedy::Wait,
             };
             if attempt == AWS_ATTEMPTS || !may_pass {
                 let answer = outcome?;
                 let code = error_code(&answer);
-                return Err(format!("HTTP status {}, api error {code}: {}", answer.status, answer.quote()));
+                let text = format!("HTTP status {}, api error {code}: {}", answer.status, answer.quote());
+                return Err(ApiError::Status { status: answer.status, code, text });
             }
             // Not all at the same time: the clock's last digits are as good as random ones.
             let nanos =
@@ -154,6 +160,7 @@ impl AwsCalls {
 
 /// The code of an error, in XML or JSON; empty if there is none.
 fn error_code(answer: &ApiAnswer) -> String {
+    // Each API has its own form of errors, and a proxy in between may have none.
     if let Ok(json) = answer.json() {
         let code = json["__type"].as_str().or(json["code"].as_str()).unwrap_or_default();
         return code.rsplit('#').next().unwrap_or_default().to_owned();

@@ -1,10 +1,11 @@
-//! `ec2_sd_configs`: the instances of EC2.
+//! `ec2_sd_configs`: the instances of EC2, as `DescribeInstances` lists them, with the labels
+//! `__meta_ec2_*` of Prometheus.
 
 use super::client::{AwsCalls, AwsClient};
 use super::{AwsFilter, aws_config};
 use crate::api_client::Pages;
 use crate::discovery::labels::{Labels, host_port, separated};
-use crate::discovery::lister::Lister;
+use crate::discovery::lister::{ApiError, BlockError, Lister, StartError};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
 use crate::xml::Element;
 use std::collections::BTreeMap;
@@ -32,33 +33,38 @@ impl Lister for Ec2Sd {
     const NAME: &'static str = "ec2";
     type Config = Ec2SdConfig;
 
-    fn check(config: &Ec2SdConfig) -> Result<(), String> {
+    fn check(config: &Ec2SdConfig) -> Result<(), BlockError> {
         if config.own.filters.iter().any(|filter| filter.values.is_empty()) {
             return Err("EC2 SD configuration filter values cannot be empty".into());
         }
         Ok(())
     }
 
-    fn create(config: &Ec2SdConfig, context: &DiscoveryContext<'_>) -> Result<Ec2Sd, String> {
+    fn create(config: &Ec2SdConfig, context: &DiscoveryContext<'_>) -> Result<Ec2Sd, StartError> {
         let client = AwsClient::new("ec2", &config.aws, &config.http, context)?;
         Ok(Ec2Sd { client, config: config.clone(), zones: None })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let calls = self.client.open().await?;
         if self.zones.is_none() {
             match zones(&calls).await {
                 Ok(zones) => self.zones = Some(zones),
-                Err(error) => tracing::debug!(error, "unable to describe availability zones"),
+                Err(error) => {
+                    tracing::debug!(
+                        target: "discovery", %error,
+                        "cannot describe availability zones, so targets have no zone id"
+                    );
+                }
             }
         }
         let outcome = self.instances(&calls).await;
         self.client.note(&outcome);
-        outcome.map_err(|e| format!("could not describe instances: {e}"))
+        outcome.map_err(|e| e.doing("could not describe instances"))
     }
 }
 
-async fn zones(calls: &AwsCalls) -> Result<BTreeMap<String, String>, String> {
+async fn zones(calls: &AwsCalls) -> Result<BTreeMap<String, String>, ApiError> {
     let root = calls.query::<&str, &str>(VERSION, "DescribeAvailabilityZones", &[]).await?;
     let zones = root.items("availabilityZoneInfo").iter();
     Ok(zones.map(|zone| (zone.text("zoneName"), zone.text("zoneId"))).collect())
@@ -78,7 +84,7 @@ pub(super) fn filter_fields(start: &str, value: &str, filters: &[AwsFilter]) -> 
 }
 
 impl Ec2Sd {
-    async fn instances(&self, calls: &AwsCalls) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn instances(&self, calls: &AwsCalls) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let filters = filter_fields("Filter", "Value", &self.config.own.filters);
         let mut targets = Vec::new();
         let mut pages = Pages::default();

@@ -4,7 +4,7 @@ use super::client::{AwsCalls, AwsClient};
 use super::{aws_config, ec2};
 use crate::api_client::Pages;
 use crate::discovery::labels::{Labels, host_port, list, text, texts};
-use crate::discovery::lister::Lister;
+use crate::discovery::lister::{ApiError, BlockError, Lister, StartError};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -46,17 +46,17 @@ impl Lister for EcsSd {
     const NAME: &'static str = "ecs";
     type Config = EcsSdConfig;
 
-    fn check(_config: &EcsSdConfig) -> Result<(), String> {
+    fn check(_config: &EcsSdConfig) -> Result<(), BlockError> {
         Ok(())
     }
 
-    fn create(config: &EcsSdConfig, context: &DiscoveryContext<'_>) -> Result<EcsSd, String> {
+    fn create(config: &EcsSdConfig, context: &DiscoveryContext<'_>) -> Result<EcsSd, StartError> {
         let client = AwsClient::new("ecs", &config.aws, &config.http, context)?;
         let machines = AwsClient::new("ec2", &config.aws, &config.http, context)?.regional();
         Ok(EcsSd { client, machines, config: config.clone() })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let ecs = self.client.open().await?;
         let ec2 = self.machines.open().await?;
         let outcome = self.clusters(&ecs, &ec2).await;
@@ -65,9 +65,9 @@ impl Lister for EcsSd {
     }
 }
 
-async fn call(ecs: &AwsCalls, operation: &str, body: &Value) -> Result<Value, String> {
+async fn call(ecs: &AwsCalls, operation: &str, body: &Value) -> Result<Value, ApiError> {
     let answer = ecs.json(&format!("AmazonEC2ContainerServiceV20141113.{operation}"), body).await;
-    answer.map_err(|e| format!("{operation}: {e}"))
+    answer.map_err(|e| e.doing(operation))
 }
 
 /// All ARNs that an operation lists under `key`, of a cluster or of all.
@@ -76,7 +76,7 @@ async fn arns(
     operation: &str,
     key: &str,
     cluster: Option<&str>,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, ApiError> {
     let mut found = Vec::new();
     let mut pages = Pages::default();
     let mut body = json!({"maxResults": 100});
@@ -102,7 +102,8 @@ async fn described(
     key: &str,
     mut body: Value,
     arns: &[String],
-) -> Result<Vec<Value>, String> {
+) -> Result<Vec<Value>, ApiError> {
+    // AWS' own limits of one call; more is an error of the call and not a part.
     let most = if key == "services" { DESCRIBED_SERVICES } else { DESCRIBED };
     let mut found = Vec::new();
     for some in arns.chunks(most) {
@@ -126,9 +127,10 @@ fn interface(task: &Value) -> Option<BTreeMap<String, String>> {
 }
 
 impl EcsSd {
-    async fn clusters(&self, ecs: &AwsCalls, ec2: &AwsCalls) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn clusters(&self, ecs: &AwsCalls, ec2: &AwsCalls) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let mut wanted = self.config.own.clusters.clone();
         if wanted.is_empty() {
+            // Only those of this region: the API has no others.
             wanted = arns(ecs, "ListClusters", "clusterArns", None).await?;
         }
         let include = json!({"include": ["TAGS"]});
@@ -137,13 +139,20 @@ impl EcsSd {
         for arn in &wanted {
             let services = arns(ecs, "ListServices", "serviceArns", Some(arn)).await?;
             let tasks = arns(ecs, "ListTasks", "taskArns", Some(arn)).await?;
+            // A configured cluster that does not exist; the others go on.
             let Some(cluster) = clusters.iter().find(|c| text(c, "clusterArn") == *arn) else { continue };
             if tasks.is_empty() {
                 continue;
             }
+            // A cluster that fails does not take the others with it.
             match self.cluster(ecs, ec2, cluster, &services, &tasks).await {
                 Ok(of_cluster) => targets.extend(of_cluster),
-                Err(error) => tracing::error!(cluster = arn, error, "unable to describe an ECS cluster"),
+                Err(error) => {
+                    tracing::error!(
+                        target: "discovery", cluster = arn, %error,
+                        "cannot describe an ECS cluster, which has no targets; check the rights of the keys"
+                    );
+                }
             }
         }
         Ok(targets)
@@ -156,7 +165,7 @@ impl EcsSd {
         cluster: &Value,
         services: &[String],
         tasks: &[String],
-    ) -> Result<Vec<DiscoveredTarget>, String> {
+    ) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let body = json!({"cluster": text(cluster, "clusterArn"), "include": ["TAGS"]});
         let services = described(ecs, "DescribeServices", "services", body.clone(), services).await?;
         let tasks = described(ecs, "DescribeTasks", "tasks", body, tasks).await?;
@@ -179,6 +188,8 @@ impl EcsSd {
         let of_instance = |path: &str| instance.map(|instance| instance.text(path)).unwrap_or_default();
         let mut labels = Labels::new("__meta_ecs_");
         let ip;
+        // In the mode awsvpc a task has an address of its own; in the others it has that of its
+        // machine.
         if let Some(details) = interface(task) {
             let detail = |name: &str| details.get(name).cloned().unwrap_or_default();
             ip = detail("privateIPv4Address");
@@ -227,6 +238,8 @@ fn add_task(task: &Value, cluster: &Value, services: &[Value], labels: &mut Labe
         ],
     );
     let group = text(task, "group");
+    // Tasks do not name their service but by the group, which is `family:…` for those that were
+    // started alone.
     let service = group.strip_prefix("service:");
     let service = service.and_then(|name| services.iter().find(|s| text(s, "serviceName") == name));
     labels.set_all("tag_cluster_", tags_of(cluster));
@@ -246,11 +259,12 @@ async fn surroundings(
     ec2: &AwsCalls,
     cluster: &Value,
     tasks: &[Value],
-) -> Result<Surroundings, String> {
+) -> Result<Surroundings, ApiError> {
     let mut around = Surroundings::default();
     let mut arns: Vec<String> = tasks.iter().map(|task| text(task, "containerInstanceArn")).collect();
     arns.sort();
     arns.dedup();
+    // Tasks of Fargate run on no machine that is ours.
     arns.retain(|arn| !arn.is_empty());
     let body = json!({"cluster": text(cluster, "clusterArn")});
     let containers = described(ecs, "DescribeContainerInstances", "containerInstances", body, &arns).await?;
@@ -259,6 +273,7 @@ async fn surroundings(
     }
     let mut ids: Vec<&String> = around.instance_ids.values().filter(|id| !id.is_empty()).collect();
     ids.sort();
+    // Many tasks run on one machine.
     ids.dedup();
     for some in ids.chunks(DESCRIBED) {
         let fields = numbered("InstanceId", some);

@@ -6,7 +6,7 @@ use super::fields::{CACHE_CLUSTER, CACHE_NODE, SERVERLESS_CACHE};
 use super::rds::{set_fields, tagged};
 use crate::api_client::Pages;
 use crate::discovery::labels::{Labels, host_port};
-use crate::discovery::lister::Lister;
+use crate::discovery::lister::{ApiError, BlockError, Lister, StartError};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
 use crate::xml::Element;
 
@@ -32,16 +32,19 @@ impl Lister for ElastiCacheSd {
     const NAME: &'static str = "elasticache";
     type Config = ElastiCacheSdConfig;
 
-    fn check(_config: &ElastiCacheSdConfig) -> Result<(), String> {
+    fn check(_config: &ElastiCacheSdConfig) -> Result<(), BlockError> {
         Ok(())
     }
 
-    fn create(config: &ElastiCacheSdConfig, context: &DiscoveryContext<'_>) -> Result<ElastiCacheSd, String> {
+    fn create(
+        config: &ElastiCacheSdConfig,
+        context: &DiscoveryContext<'_>,
+    ) -> Result<ElastiCacheSd, StartError> {
         let client = AwsClient::new("elasticache", &config.aws, &config.http, context)?;
         Ok(ElastiCacheSd { client, config: config.clone() })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let calls = self.client.open().await?;
         let outcome = self.caches(&calls).await;
         self.client.note(&outcome);
@@ -54,7 +57,10 @@ fn named(arns: &[String], kind: &str) -> Vec<String> {
     let name = |arn: &String| {
         let parts: Vec<&str> = arn.split(':').collect();
         if parts.len() < 7 && !arn.is_empty() {
-            tracing::warn!(arn, "not an ARN of ElastiCache");
+            tracing::warn!(
+                target: "discovery", arn,
+                "ignored an entry of clusters, which is not an ARN of ElastiCache; correct the configuration"
+            );
         }
         let is_kind = parts.get(5) == Some(&kind);
         parts.get(6).filter(|_| is_kind).map(|name| (*name).to_owned())
@@ -63,15 +69,15 @@ fn named(arns: &[String], kind: &str) -> Vec<String> {
 }
 
 impl ElastiCacheSd {
-    async fn caches(&self, calls: &AwsCalls) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn caches(&self, calls: &AwsCalls) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let arns = &self.config.own.clusters;
         let mut targets = Vec::new();
         let serverless = serverless_caches(calls, &named(arns, "serverlesscache")).await;
-        for cache in serverless.map_err(|e| format!("failed to describe serverless caches: {e}"))? {
+        for cache in serverless.map_err(|e| e.doing("failed to describe serverless caches"))? {
             targets.push(serverless_target(&cache, tags(calls, &cache).await?));
         }
         let clusters = cache_clusters(calls, &named(arns, "replicationgroup")).await;
-        for cluster in clusters.map_err(|e| format!("failed to describe cache clusters: {e}"))? {
+        for cluster in clusters.map_err(|e| e.doing("failed to describe cache clusters"))? {
             targets.extend(node_targets(&cluster, tags(calls, &cluster).await?));
         }
         Ok(targets)
@@ -79,17 +85,17 @@ impl ElastiCacheSd {
 }
 
 /// The tags of a cache; none without an ARN.
-async fn tags(calls: &AwsCalls, cache: &Element) -> Result<Vec<(String, String)>, String> {
+async fn tags(calls: &AwsCalls, cache: &Element) -> Result<Vec<(String, String)>, ApiError> {
     let arn = cache.text("ARN");
     if arn.is_empty() {
         return Ok(Vec::new());
     }
     let root = calls.query(VERSION, "ListTagsForResource", &[("ResourceName", arn)]).await;
-    let root = root.map_err(|e| format!("failed to list tags for resources: {e}"))?;
+    let root = root.map_err(|e| e.doing("failed to list tags for resources"))?;
     Ok(tagged(root.items("ListTagsForResourceResult.TagList")))
 }
 
-async fn serverless_caches(calls: &AwsCalls, names: &[String]) -> Result<Vec<Element>, String> {
+async fn serverless_caches(calls: &AwsCalls, names: &[String]) -> Result<Vec<Element>, ApiError> {
     let action = "DescribeServerlessCaches";
     let mut found = Vec::new();
     if !names.is_empty() {
@@ -114,7 +120,7 @@ async fn serverless_caches(calls: &AwsCalls, names: &[String]) -> Result<Vec<Ele
     }
 }
 
-async fn cache_clusters(calls: &AwsCalls, ids: &[String]) -> Result<Vec<Element>, String> {
+async fn cache_clusters(calls: &AwsCalls, ids: &[String]) -> Result<Vec<Element>, ApiError> {
     let action = "DescribeCacheClusters";
     let mut found = Vec::new();
     if !ids.is_empty() {

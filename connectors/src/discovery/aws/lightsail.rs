@@ -5,7 +5,7 @@ use super::client::{AwsCalls, AwsClient};
 use crate::compose_block;
 use crate::config::units::ConfigDuration;
 use crate::discovery::labels::{Labels, host_port, list, separated, text, texts};
-use crate::discovery::lister::{Lister, ListerConfig};
+use crate::discovery::lister::{ApiError, BlockError, Lister, ListerConfig, StartError};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
 use crate::http_client::HttpConfig;
 use serde_json::{Value, json};
@@ -41,20 +41,20 @@ impl Lister for LightsailSd {
     const NAME: &'static str = "lightsail";
     type Config = LightsailSdConfig;
 
-    fn check(_config: &LightsailSdConfig) -> Result<(), String> {
+    fn check(_config: &LightsailSdConfig) -> Result<(), BlockError> {
         Ok(())
     }
 
-    fn create(config: &LightsailSdConfig, context: &DiscoveryContext<'_>) -> Result<LightsailSd, String> {
+    fn create(config: &LightsailSdConfig, context: &DiscoveryContext<'_>) -> Result<LightsailSd, StartError> {
         let client = AwsClient::new("lightsail", &config.aws, &config.http, context)?;
         Ok(LightsailSd { client, port: config.aws.port })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let calls = self.client.open().await?;
         let outcome = calls.json("Lightsail_20161128.GetInstances", &json!({})).await;
         self.client.note(&outcome);
-        let answer = outcome.map_err(|e| format!("could not get instances: {e}"))?;
+        let answer = outcome.map_err(|e| e.doing("could not get instances"))?;
         let instances = list(&answer, "instances")?.iter();
         Ok(instances.filter_map(|instance| self.target(instance, &calls)).collect())
     }

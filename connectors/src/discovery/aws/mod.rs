@@ -17,8 +17,10 @@ pub use lightsail::{LightsailSd, LightsailSdConfig};
 pub use msk::{MskSd, MskSdConfig};
 pub use rds::{RdsSd, RdsSdConfig};
 
+use super::lister::Lister;
 use super::{DiscoveryContext, Mechanism, StartResult};
 use crate::aws_credentials::AwsSettings;
+use crate::config::error::BlockError;
 use crate::config::secret::Secret;
 use crate::config::units::ConfigDuration;
 use crate::http_client::HttpConfig;
@@ -139,68 +141,105 @@ compose_block!(AwsSdConfig as "aws.SDConfig" { own: AwsRoleKeys, aws: AwsKeys, h
 /// The mechanism of `aws_sd_configs`.
 pub struct AwsSd;
 
-/// An entry of `aws_sd_configs` as the entry of the mechanism that its role names.
-enum AwsRole {
-    Ec2(Ec2SdConfig),
-    Ecs(EcsSdConfig),
-    ElastiCache(ElastiCacheSdConfig),
-    Lightsail(LightsailSdConfig),
-    Msk(MskSdConfig),
-    Rds(RdsSdConfig),
+/// A mechanism that is a role of `aws_sd_configs` under its own name.
+trait AwsRole: Lister {
+    /// The entry of this mechanism that an entry of `aws_sd_configs` stands for.
+    fn entry(shared: AwsSdConfig) -> Self::Config;
 }
 
-impl AwsRole {
-    fn of(config: &AwsSdConfig) -> Result<AwsRole, String> {
-        let mut aws = config.aws.clone();
-        // As in Prometheus: zero is as if it were not there.
+impl AwsRole for Ec2Sd {
+    fn entry(AwsSdConfig { own, aws, http }: AwsSdConfig) -> Ec2SdConfig {
+        Ec2SdConfig { aws, own: ec2::Ec2Keys { filters: own.filters }, http }
+    }
+}
+
+impl AwsRole for EcsSd {
+    fn entry(AwsSdConfig { own, aws, http }: AwsSdConfig) -> EcsSdConfig {
+        let own = ecs::EcsKeys { clusters: own.clusters, ..ecs::EcsKeys::default() };
+        EcsSdConfig { aws, own, http }
+    }
+}
+
+impl AwsRole for ElastiCacheSd {
+    fn entry(AwsSdConfig { own, aws, http }: AwsSdConfig) -> ElastiCacheSdConfig {
+        let defaults = elasticache::ElastiCacheKeys::default();
+        let own = elasticache::ElastiCacheKeys { clusters: own.clusters, ..defaults };
+        ElastiCacheSdConfig { aws, own, http }
+    }
+}
+
+impl AwsRole for LightsailSd {
+    fn entry(AwsSdConfig { aws, http, .. }: AwsSdConfig) -> LightsailSdConfig {
+        LightsailSdConfig { aws, http }
+    }
+}
+
+impl AwsRole for MskSd {
+    fn entry(AwsSdConfig { own, aws, http }: AwsSdConfig) -> MskSdConfig {
+        let own = msk::MskKeys { clusters: own.clusters, ..msk::MskKeys::default() };
+        MskSdConfig { aws, own, http }
+    }
+}
+
+impl AwsRole for RdsSd {
+    fn entry(AwsSdConfig { own, aws, http }: AwsSdConfig) -> RdsSdConfig {
+        let AwsRoleKeys { clusters, filters, .. } = own;
+        let own = rds::RdsKeys { clusters, filters, ..rds::RdsKeys::default() };
+        RdsSdConfig { aws, own, http }
+    }
+}
+
+/// What [`AwsSd`] needs of a role.
+struct RoleFunctions {
+    name: &'static str,
+    validate: fn(AwsSdConfig) -> Result<(), BlockError>,
+    start: fn(AwsSdConfig, &DiscoveryContext<'_>) -> StartResult,
+}
+
+const fn role<M: AwsRole>() -> RoleFunctions {
+    RoleFunctions {
+        name: M::NAME,
+        validate: |shared| M::validate(&M::entry(shared)),
+        start: |shared, context| M::start(&M::entry(shared), context),
+    }
+}
+
+/// The roles.
+const ROLES: [RoleFunctions; 6] = [
+    role::<Ec2Sd>(),
+    role::<EcsSd>(),
+    role::<ElastiCacheSd>(),
+    role::<LightsailSd>(),
+    role::<MskSd>(),
+    role::<RdsSd>(),
+];
+
+impl AwsSdConfig {
+    fn role(&self) -> Result<&'static RoleFunctions, BlockError> {
+        let name = &self.own.role;
+        let found = ROLES.iter().find(|role| role.name == name);
+        found.ok_or_else(|| BlockError::new(format!("unknown AWS SD role {name:?}")))
+    }
+
+    /// The entry with the defaults that Prometheus uses here: zero is as if it were not there.
+    fn with_defaults(&self) -> AwsSdConfig {
+        let mut config = self.clone();
         let defaults = AwsKeys::default();
-        if aws.port == 0 {
-            aws.port = defaults.port;
+        if config.aws.port == 0 {
+            config.aws.port = defaults.port;
         }
-        if aws.refresh_interval.0 == 0 {
-            aws.refresh_interval = defaults.refresh_interval;
+        if config.aws.refresh_interval.0 == 0 {
+            config.aws.refresh_interval = defaults.refresh_interval;
         }
-        let http = config.http.clone();
-        let AwsRoleKeys { role, filters, clusters } = config.own.clone();
-        Ok(match role.as_str() {
-            "ec2" => AwsRole::Ec2(Ec2SdConfig { aws, own: ec2::Ec2Keys { filters }, http }),
-            "ecs" => AwsRole::Ecs(EcsSdConfig {
-                aws,
-                own: ecs::EcsKeys { clusters, ..ecs::EcsKeys::default() },
-                http,
-            }),
-            "elasticache" => {
-                let own =
-                    elasticache::ElastiCacheKeys { clusters, ..elasticache::ElastiCacheKeys::default() };
-                AwsRole::ElastiCache(ElastiCacheSdConfig { aws, own, http })
-            }
-            "lightsail" => AwsRole::Lightsail(LightsailSdConfig { aws, http }),
-            "msk" => AwsRole::Msk(MskSdConfig {
-                aws,
-                own: msk::MskKeys { clusters, ..msk::MskKeys::default() },
-                http,
-            }),
-            "rds" => {
-                let own = rds::RdsKeys { clusters, filters, ..rds::RdsKeys::default() };
-                AwsRole::Rds(RdsSdConfig { aws, own, http })
-            }
-            other => return Err(format!("unknown AWS SD role {other:?}")),
-        })
+        config
     }
 }
 
 impl Mechanism for AwsSd {
     type Config = AwsSdConfig;
 
-    fn validate(config: &AwsSdConfig) -> Result<(), String> {
-        match AwsRole::of(config)? {
-            AwsRole::Ec2(config) => Ec2Sd::validate(&config),
-            AwsRole::Ecs(config) => EcsSd::validate(&config),
-            AwsRole::ElastiCache(config) => ElastiCacheSd::validate(&config),
-            AwsRole::Lightsail(config) => LightsailSd::validate(&config),
-            AwsRole::Msk(config) => MskSd::validate(&config),
-            AwsRole::Rds(config) => RdsSd::validate(&config),
-        }
+    fn validate(config: &AwsSdConfig) -> Result<(), BlockError> {
+        (config.role()?.validate)(config.with_defaults())
     }
 
     fn http(config: &AwsSdConfig) -> Option<&HttpConfig> {
@@ -208,14 +247,7 @@ impl Mechanism for AwsSd {
     }
 
     fn start(config: &AwsSdConfig, context: &DiscoveryContext<'_>) -> StartResult {
-        match AwsRole::of(config)? {
-            AwsRole::Ec2(config) => Ec2Sd::start(&config, context),
-            AwsRole::Ecs(config) => EcsSd::start(&config, context),
-            AwsRole::ElastiCache(config) => ElastiCacheSd::start(&config, context),
-            AwsRole::Lightsail(config) => LightsailSd::start(&config, context),
-            AwsRole::Msk(config) => MskSd::start(&config, context),
-            AwsRole::Rds(config) => RdsSd::start(&config, context),
-        }
+        (config.role()?.start)(config.with_defaults(), context)
     }
 }
 

@@ -4,7 +4,7 @@ use super::aws_config;
 use super::client::{AwsCalls, AwsClient};
 use crate::api_client::{Pages, path_segment, with_query};
 use crate::discovery::labels::{Labels, at, host_port, list, pairs, text, texts};
-use crate::discovery::lister::Lister;
+use crate::discovery::lister::{ApiError, BlockError, Lister, StartError};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
 use serde_json::Value;
 
@@ -28,16 +28,16 @@ impl Lister for MskSd {
     const NAME: &'static str = "msk";
     type Config = MskSdConfig;
 
-    fn check(_config: &MskSdConfig) -> Result<(), String> {
+    fn check(_config: &MskSdConfig) -> Result<(), BlockError> {
         Ok(())
     }
 
-    fn create(config: &MskSdConfig, context: &DiscoveryContext<'_>) -> Result<MskSd, String> {
+    fn create(config: &MskSdConfig, context: &DiscoveryContext<'_>) -> Result<MskSd, StartError> {
         let client = AwsClient::new("kafka", &config.aws, &config.http, context)?;
         Ok(MskSd { client, config: config.clone() })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let calls = self.client.open().await?;
         let outcome = self.nodes(&calls).await;
         self.client.note(&outcome);
@@ -46,7 +46,7 @@ impl Lister for MskSd {
 }
 
 /// All items of a list.
-async fn pages(calls: &AwsCalls, path: &str, key: &str) -> Result<Vec<Value>, String> {
+async fn pages(calls: &AwsCalls, path: &str, key: &str) -> Result<Vec<Value>, ApiError> {
     let mut items = Vec::new();
     let mut pages = Pages::default();
     let mut next = String::new();
@@ -67,7 +67,7 @@ fn arn_segment(arn: &str) -> String {
 }
 
 impl MskSd {
-    async fn clusters(&self, calls: &AwsCalls) -> Result<Vec<Value>, String> {
+    async fn clusters(&self, calls: &AwsCalls) -> Result<Vec<Value>, ApiError> {
         if self.config.own.clusters.is_empty() {
             return pages(calls, "/api/v2/clusters?clusterTypeFilter=PROVISIONED", "clusterInfoList").await;
         }
@@ -78,13 +78,16 @@ impl MskSd {
             if text(&cluster, "clusterType") == "PROVISIONED" {
                 clusters.push(cluster);
             } else {
-                tracing::warn!(arn, "not a provisioned cluster of MSK");
+                tracing::warn!(
+                    target: "discovery", arn,
+                    "ignored an entry of clusters, which is not a provisioned MSK cluster; remove it"
+                );
             }
         }
         Ok(clusters)
     }
 
-    async fn nodes(&self, calls: &AwsCalls) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn nodes(&self, calls: &AwsCalls) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let mut targets = Vec::new();
         for cluster in &self.clusters(calls).await? {
             let path = format!("/v1/clusters/{}/nodes", arn_segment(&text(cluster, "clusterArn")));

@@ -6,7 +6,7 @@ use super::fields::{RDS_CLUSTER, RDS_INSTANCE};
 use super::{AwsFilter, aws_config};
 use crate::api_client::Pages;
 use crate::discovery::labels::{Labels, host_port};
-use crate::discovery::lister::Lister;
+use crate::discovery::lister::{ApiError, BlockError, Lister, StartError};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
 use crate::xml::Element;
 use chrono::{DateTime, Utc};
@@ -35,16 +35,16 @@ impl Lister for RdsSd {
     const NAME: &'static str = "rds";
     type Config = RdsSdConfig;
 
-    fn check(_config: &RdsSdConfig) -> Result<(), String> {
+    fn check(_config: &RdsSdConfig) -> Result<(), BlockError> {
         Ok(())
     }
 
-    fn create(config: &RdsSdConfig, context: &DiscoveryContext<'_>) -> Result<RdsSd, String> {
+    fn create(config: &RdsSdConfig, context: &DiscoveryContext<'_>) -> Result<RdsSd, StartError> {
         let client = AwsClient::new("rds", &config.aws, &config.http, context)?;
         Ok(RdsSd { client, config: config.clone() })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let calls = self.client.open().await?;
         let outcome = self.instances(&calls).await;
         self.client.note(&outcome);
@@ -58,7 +58,7 @@ async fn pages(
     action: &str,
     items: &str,
     fields: &[(String, String)],
-) -> Result<Vec<Element>, String> {
+) -> Result<Vec<Element>, ApiError> {
     let mut found = Vec::new();
     let mut pages = Pages::default();
     let mut all = vec![("MaxRecords".to_owned(), "100".to_owned())];
@@ -78,7 +78,7 @@ async fn pages(
 }
 
 impl RdsSd {
-    async fn clusters(&self, calls: &AwsCalls) -> Result<Vec<Element>, String> {
+    async fn clusters(&self, calls: &AwsCalls) -> Result<Vec<Element>, ApiError> {
         let wanted = &self.config.own.clusters;
         if wanted.is_empty() {
             return pages(calls, "DescribeDBClusters", "DBClusters", &[]).await;
@@ -88,24 +88,24 @@ impl RdsSd {
             let fields = [("DBClusterIdentifier".to_owned(), name.clone())];
             let found = pages(calls, "DescribeDBClusters", "DBClusters", &fields).await?;
             if found.is_empty() {
-                return Err(format!("no DB cluster found for ARN {name}"));
+                return Err(ApiError::unexpected(format!("no DB cluster found for ARN {name}")));
             }
             clusters.extend(found);
         }
         Ok(clusters)
     }
 
-    async fn instances(&self, calls: &AwsCalls) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn instances(&self, calls: &AwsCalls) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let clusters = self.clusters(calls).await;
         let mut targets = Vec::new();
-        for cluster in clusters.map_err(|e| format!("error describing DB clusters: {e}"))? {
+        for cluster in clusters.map_err(|e| e.doing("error describing DB clusters"))? {
             let of_cluster =
                 AwsFilter { name: "db-cluster-id".to_owned(), values: vec![cluster.text("DBClusterArn")] };
             let filters: Vec<AwsFilter> =
                 std::iter::once(of_cluster).chain(self.config.own.filters.iter().cloned()).collect();
             let fields = filter_fields("Filters.Filter", "Values.Value", &filters);
             let instances = pages(calls, "DescribeDBInstances", "DBInstances", &fields).await;
-            let instances = instances.map_err(|e| format!("error describing DB instances: {e}"))?;
+            let instances = instances.map_err(|e| e.doing("error describing DB instances"))?;
             targets.extend(instances.iter().map(|instance| self.target(&cluster, instance)));
         }
         Ok(targets)

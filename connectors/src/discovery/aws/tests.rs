@@ -47,7 +47,7 @@ async fn calls_are_repeated_up_to_three_times() {
             answer(&format!("{URL} DescribeInstances"), body).status(status),
         ]);
         let mut ec2 = lister::<Ec2Sd>(&format!("{{{KEYS}}}"), &server).unwrap();
-        let error = ec2.list().await.unwrap_err();
+        let error = ec2.list().await.unwrap_err().to_string();
         assert!(error.starts_with(&format!("could not describe instances: HTTP status {status}")), "{error}");
         let seen = server.seen().iter().filter(|request| request.contains("DescribeInstances")).count();
         assert_eq!(seen, calls, "{status}");
@@ -75,7 +75,9 @@ fn configuration_errors_are_those_of_prometheus() {
         "{filters: [{name: a}]}",
         "EC2 SD configuration filter values cannot be empty",
     )]);
-    let aws = |yaml: &str| AwsSd::validate(&serde_saphyr::from_str(yaml).unwrap());
+    let aws = |yaml: &str| {
+        AwsSd::validate(&serde_saphyr::from_str(yaml).unwrap()).map_err(|error| error.to_string())
+    };
     assert_eq!(aws("{region: a}"), Err("unknown AWS SD role \"\"".to_owned()));
     assert_eq!(aws("{role: s3}"), Err("unknown AWS SD role \"s3\"".to_owned()));
     for role in ["ec2", "ecs", "elasticache", "lightsail", "msk", "rds"] {

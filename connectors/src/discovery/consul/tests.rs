@@ -1,7 +1,7 @@
 //! `consul_sd_configs` against a server in this process, with blocking queries.
 
 use super::*;
-use crate::discovery::{ADDRESS, DiscoveryConfigs, DiscoverySet};
+use crate::discovery::{ADDRESS, DiscoveryConfigs, DiscoverySet, DiscoveryUser};
 use crate::http_client::Peers;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -85,7 +85,8 @@ fn discover(config: &str, address: &str, metrics: &Metrics) -> DiscoverySet {
     entry.keys.server = address.into();
     let config = DiscoveryConfigs { consul_sd_configs: vec![entry], ..DiscoveryConfigs::default() };
     config.validate().unwrap();
-    let context = DiscoveryContext { peers: &Peers::default(), metrics, pool: "job" };
+    let context =
+        DiscoveryContext { peers: &Peers::default(), metrics, pool: "job", user: DiscoveryUser::Scrape };
     DiscoverySet::start(&config, &context)
 }
 
@@ -182,7 +183,7 @@ fn configuration_errors_are_those_of_prometheus() {
         ),
     ] {
         let config: ConsulSdConfig = serde_saphyr::from_str(yaml).unwrap();
-        assert_eq!(ConsulSd::validate(&config).unwrap_err(), error, "{yaml}");
+        assert_eq!(ConsulSd::validate(&config).unwrap_err().to_string(), error, "{yaml}");
     }
     for (yaml, expected) in [
         ("{}", Ok("http://localhost:8500/")),
@@ -191,7 +192,7 @@ fn configuration_errors_are_those_of_prometheus() {
         ("{server: 'ftp://h'}", Err("Unknown protocol scheme: ftp")),
     ] {
         let config: ConsulSdConfig = serde_saphyr::from_str(yaml).unwrap();
-        let got = base(&config.keys);
+        let got = base(&config.keys).map_err(|error| error.to_string());
         assert_eq!(got.as_ref().map(Url::as_str).map_err(String::as_str), expected, "{yaml}");
     }
 }

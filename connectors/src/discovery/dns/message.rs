@@ -1,6 +1,7 @@
 //! Questions and answers in DNS' wire format (RFC 1035, 2782, 3596, 6891), as far as lookups need
 //! them.
 
+use super::resolver::LookupError;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The numbers of the record types.
@@ -64,20 +65,27 @@ pub(super) struct Answer {
 }
 
 /// A question for the records of `name`; `extended` adds that larger answers are taken (EDNS).
-pub(super) fn question(id: u16, name: &str, record_type: u16, extended: bool) -> Result<Vec<u8>, String> {
+pub(super) fn question(
+    id: u16,
+    name: &str,
+    record_type: u16,
+    extended: bool,
+) -> Result<Vec<u8>, LookupError> {
+    let not_a_name = || LookupError::NotAName(name.to_owned());
     let mut out = Vec::with_capacity(64);
     for word in [id, RECURSION_DESIRED, 1, 0, 0, u16::from(extended)] {
         out.extend_from_slice(&word.to_be_bytes());
     }
     let start = out.len();
     for label in name.trim_end_matches('.').split('.').filter(|_| name != ".") {
+        // Longer labels would be read as references to other places of the message.
         let length = u8::try_from(label.len()).ok().filter(|n| (1..64).contains(n));
-        out.push(length.ok_or_else(|| format!("{name:?} is not a domain name"))?);
+        out.push(length.ok_or_else(not_a_name)?);
         out.extend_from_slice(label.as_bytes());
     }
     out.push(0);
     if out.len() - start > NAME_BYTES {
-        return Err(format!("{name:?} is not a domain name"));
+        return Err(not_a_name());
     }
     out.extend_from_slice(&record_type.to_be_bytes());
     out.extend_from_slice(&INTERNET.to_be_bytes());
@@ -101,10 +109,12 @@ pub(super) fn answer(id: u16, bytes: &[u8]) -> Option<Answer> {
     }
     let questions = reader.u16()?;
     let count = reader.u16()?;
+    // The counts of the two sections that no target is made of.
     reader.take(4)?;
     let truncated = flags & IS_TRUNCATED != 0;
     let code = (flags & 15) as u8;
     for _ in 0..questions {
+        // The question is repeated; only its length matters.
         reader.name()?;
         reader.take(4)?;
     }
@@ -140,6 +150,8 @@ impl<'a> Reader<'a> {
         let record_type = self.u16()?;
         self.take(6)?;
         let length = usize::from(self.u16()?);
+        // The end that the record says itself counts, so that a type that is not known is skipped
+        // as a whole.
         let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len())?;
         let record = match record_type {
             A => Some(Record::Address(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(self.take(4)?).ok()?)))),
@@ -157,11 +169,12 @@ impl<'a> Reader<'a> {
                 Some(Record::MailServer(self.name()?))
             }
             NS => Some(Record::NameServer(self.name()?)),
+            // The server has followed it, and what it leads to is in the same answer.
             CNAME => None,
             other => {
                 tracing::warn!(
-                    record_type = other,
-                    "a DNS answer has a record of a type that makes no target"
+                    target: "discovery", record_type = other,
+                    "ignored a record of a DNS answer, whose type makes no target"
                 );
                 None
             }
@@ -186,7 +199,9 @@ impl<'a> Reader<'a> {
                 }
                 3 => {
                     let place = usize::from(first & 63) << 8 | usize::from(self.take(1)?[0]);
+                    // The message goes on after the first reference; those inside it are elsewhere.
                     after = after.or(Some(self.at));
+                    // Counts against the length, so that references in a circle end.
                     length += 1;
                     self.at = place;
                 }

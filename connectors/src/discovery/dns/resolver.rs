@@ -10,6 +10,35 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
+/// Why a name could not be looked up. That there is no such name is an answer and no error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    /// The list of servers cannot be read.
+    #[error("could not load resolv.conf: {0}")]
+    ResolvConf(String),
+    /// A label is too long or empty: no server can know it.
+    #[error("{0:?} is not a domain name")]
+    NotAName(String),
+    /// A server could not be asked, or answered too late.
+    #[error("{0}")]
+    Io(String),
+    /// An answer is larger than the protocol allows.
+    #[error("got truncated message on TCP (64kiB limit exceeded?)")]
+    Truncated,
+    /// No server had an answer for this full name.
+    #[error("could not resolve {0}: no servers returned a viable answer")]
+    NoAnswer(String),
+    /// No server had an answer for at least one of the full names to try.
+    #[error("could not resolve {0:?}: all servers responded with errors to at least one search domain")]
+    Unresolved(String),
+}
+
+impl From<io::Error> for LookupError {
+    fn from(error: io::Error) -> LookupError {
+        LookupError::Io(error.to_string())
+    }
+}
+
 /// Where the servers are found.
 pub(super) struct Resolver {
     /// The file that lists them.
@@ -33,6 +62,7 @@ impl ResolvConf {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => conf.servers.extend(words.next().map(str::to_owned)),
+                // `domain` and `search` exclude each other: the last line counts.
                 Some("domain") => conf.search = words.next().map(str::to_owned).into_iter().collect(),
                 Some("search") => conf.search = words.map(str::to_owned).collect(),
                 Some("options") => {
@@ -55,6 +85,7 @@ impl ResolvConf {
         let itself = format!("{name}.");
         let searched = self.search.iter().map(|domain| format!("{itself}{}.", domain.trim_end_matches('.')));
         let mut names: Vec<String> = searched.collect();
+        // With enough dots it is tried as it is first, and the search domains after it.
         let place = if name.split('.').count() > self.ndots { 0 } else { names.len() };
         names.insert(place, itself);
         names
@@ -68,9 +99,10 @@ impl Resolver {
     }
 
     /// The records of `name`; none if there is no such name.
-    pub(super) async fn look_up(&self, name: &str, record_type: u16) -> Result<Vec<Record>, String> {
+    pub(super) async fn look_up(&self, name: &str, record_type: u16) -> Result<Vec<Record>, LookupError> {
         let text = tokio::fs::read_to_string(&self.resolv_conf).await;
-        let conf = ResolvConf::parse(&text.map_err(|e| format!("could not load resolv.conf: {e}"))?);
+        let text = text.map_err(|error| LookupError::ResolvConf(error.to_string()))?;
+        let conf = ResolvConf::parse(&text);
         let mut all_answered = true;
         for candidate in conf.candidates(name) {
             match self.ask_servers(&conf, &candidate, record_type).await {
@@ -78,30 +110,45 @@ impl Resolver {
                 Ok(_) => {}
                 Err(error) => {
                     all_answered = false;
-                    tracing::warn!(name = candidate, error, "no DNS server answered");
+                    tracing::warn!(
+                        target: "discovery", name = candidate, %error,
+                        "no DNS server has answered; check those of /etc/resolv.conf"
+                    );
                 }
             }
         }
+        // Each of them said that there is no such name: that is an answer, and ends the targets. If
+        // one failed the name may exist, and the targets stay.
         if all_answered {
             return Ok(Vec::new());
         }
-        Err(format!(
-            "could not resolve {name:?}: all servers responded with errors to at least one search domain"
-        ))
+        Err(LookupError::Unresolved(name.to_owned()))
     }
 
     /// The first answer that says what records there are, or that there is no such name.
-    async fn ask_servers(&self, conf: &ResolvConf, name: &str, record_type: u16) -> Result<Answer, String> {
+    async fn ask_servers(
+        &self,
+        conf: &ResolvConf,
+        name: &str,
+        record_type: u16,
+    ) -> Result<Answer, LookupError> {
         // Once an answer did not fit into a datagram, the next server's would not, either.
         let mut over_tcp = false;
         for server in &conf.servers {
             match self.ask(server, name, record_type, &mut over_tcp).await {
+                // Other codes (refused, failed) say something of the server and not of the name.
                 Ok(answer) if [NO_ERROR, NO_SUCH_NAME].contains(&answer.code) => return Ok(answer),
-                Ok(answer) => tracing::debug!(server, name, code = answer.code, "a DNS server has no answer"),
-                Err(error) => tracing::warn!(server, name, error, "a DNS server does not answer"),
+                Ok(answer) => tracing::debug!(
+                    target: "discovery", server, name, code = answer.code,
+                    "a DNS server has no answer, so the next one is asked"
+                ),
+                Err(error) => tracing::warn!(
+                    target: "discovery", server, name, %error,
+                    "a DNS server does not answer, so the next one is asked"
+                ),
             }
         }
-        Err(format!("could not resolve {name}: no servers returned a viable answer"))
+        Err(LookupError::NoAnswer(name.to_owned()))
     }
 
     async fn ask(
@@ -110,21 +157,22 @@ impl Resolver {
         name: &str,
         record_type: u16,
         over_tcp: &mut bool,
-    ) -> Result<Answer, String> {
+    ) -> Result<Answer, LookupError> {
         // Hard to guess, so that nobody else can answer.
         let id = RandomState::new().hash_one(name) as u16;
         if !*over_tcp {
             let question = message::question(id, name, record_type, true)?;
-            let answer = self.ask_udp(server, id, &question).await.map_err(|e| e.to_string())?;
+            let answer = self.ask_udp(server, id, &question).await?;
             if !answer.truncated {
                 return Ok(answer);
             }
             *over_tcp = true;
         }
+        // Over TCP nothing needs to be said of sizes.
         let question = message::question(id, name, record_type, false)?;
-        let answer = self.ask_tcp(server, id, &question).await.map_err(|e| e.to_string())?;
+        let answer = self.ask_tcp(server, id, &question).await?;
         if answer.truncated {
-            return Err("got truncated message on TCP (64kiB limit exceeded?)".into());
+            return Err(LookupError::Truncated);
         }
         Ok(answer)
     }
@@ -132,6 +180,7 @@ impl Resolver {
     async fn ask_udp(&self, server: &str, id: u16, question: &[u8]) -> io::Result<Answer> {
         let any = if server.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
         let socket = UdpSocket::bind(any).await?;
+        // Then the kernel drops datagrams of other senders.
         step(socket.connect((server, self.port))).await?;
         step(socket.send(question)).await?;
         let receive = async {

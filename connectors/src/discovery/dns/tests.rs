@@ -3,6 +3,7 @@
 use super::message::{Answer, Server};
 use super::resolver::ResolvConf;
 use super::*;
+use crate::discovery::DiscoveryUser;
 use crate::http_client::Peers;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,7 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 fn refresh(yaml: &str, resolv_conf: &Path, port: u16, metrics: &Metrics) -> DnsRefresh {
     let config: DnsSdConfig = serde_saphyr::from_str(yaml).unwrap();
     DnsSd::validate(&config).unwrap();
-    let context = DiscoveryContext { peers: &Peers::default(), metrics, pool: "job" };
+    let context =
+        DiscoveryContext { peers: &Peers::default(), metrics, pool: "job", user: DiscoveryUser::Scrape };
     DnsRefresh::new(&config, Resolver { resolv_conf: resolv_conf.to_owned(), port }, &context).unwrap()
 }
 
@@ -198,8 +200,11 @@ async fn a_name_that_fails_keeps_its_targets_and_others_go_on() {
     assert!(metrics.render().contains("prometheus_sd_dns_lookups_total 8"));
     // The second server is asked after the first has failed; here it fails, too.
     resolv_conf(dir.path(), "nameserver 127.0.0.1\nnameserver 127.0.0.1\nsearch x\n");
-    let error =
-        refresh("{names: [bad], type: A, port: 1}", &conf, port, &metrics).look_up().await.unwrap_err();
+    let error = refresh("{names: [bad], type: A, port: 1}", &conf, port, &metrics)
+        .look_up()
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with("could not resolve \"bad\": all servers responded with errors"), "{error}");
 }
 
@@ -247,6 +252,6 @@ fn configuration_errors_are_those_of_prometheus() {
         ("{names: [a], type: A}", "a port is required in DNS-SD configs for all record types except SRV"),
     ] {
         let config: DnsSdConfig = serde_saphyr::from_str(yaml).unwrap();
-        assert_eq!(DnsSd::validate(&config).unwrap_err(), error);
+        assert_eq!(DnsSd::validate(&config).unwrap_err().to_string(), error);
     }
 }

@@ -1,7 +1,7 @@
 //! `http_sd_configs` against a small web server.
 
 use super::*;
-use crate::discovery::{ADDRESS, DiscoveryConfigs, DiscoverySet};
+use crate::discovery::{ADDRESS, DiscoveryConfigs, DiscoverySet, DiscoveryUser};
 use crate::http_client::Peers;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -61,7 +61,12 @@ async fn targets_are_refreshed_and_kept_on_errors() {
     let config = DiscoveryConfigs { http_sd_configs: vec![entry], ..DiscoveryConfigs::default() };
     config.validate().unwrap();
     let metrics = Metrics::default();
-    let context = DiscoveryContext { peers: &Peers::default(), metrics: &metrics, pool: "job" };
+    let context = DiscoveryContext {
+        peers: &Peers::default(),
+        metrics: &metrics,
+        pool: "job",
+        user: DiscoveryUser::Scrape,
+    };
     let mut discovery = DiscoverySet::start(&config, &context);
     let targets = next(&mut discovery).await;
     assert_eq!(targets.iter().map(|t| t[ADDRESS].as_str()).collect::<Vec<_>>(), ["a:1", "b:1", "c:1"]);
@@ -113,7 +118,7 @@ async fn refresh_errors_are_those_of_prometheus() {
         (200, "application/json", "{}", "expected"),
     ] {
         *answers.lock() = Answers { status, content_type, body: body.to_owned(), ..Answers::default() };
-        let got = refresh.fetch().await.unwrap_err();
+        let got = refresh.fetch().await.unwrap_err().to_string();
         assert!(got.contains(error), "{got} is not {error}");
     }
 }
@@ -128,7 +133,7 @@ fn configuration_errors_are_those_of_prometheus() {
         ("{url: 'http://h', refresh_interval: 0s}", "refresh_interval must be greater than 0"),
         ("{url: 'http://u:CANARY@[h'}", "parse \"<secret>\""),
     ] {
-        let got = HttpSd::validate(&config(yaml)).unwrap_err();
+        let got = HttpSd::validate(&config(yaml)).unwrap_err().to_string();
         assert!(got.starts_with(error) || got.contains(error), "{yaml}: {got}");
     }
     HttpSd::validate(&config("{url: 'https://u:p@h:1/x', refresh_interval: 30s}")).unwrap();

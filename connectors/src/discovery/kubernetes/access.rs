@@ -1,9 +1,11 @@
 //! How the API is reached: by the configured URL, as a pod of the cluster, or by a kubeconfig file.
 
 use super::KubernetesSdConfig;
+use crate::config::error::BlockError;
 use crate::config::path::ConfigPath;
-use crate::config::secret::Secret;
+use crate::config::secret::{CredentialError, Secret};
 use crate::config::url::ConfigUrl;
+use crate::discovery::StartError;
 use crate::discovery::names::host_port;
 use crate::http_client::{Authorization, BasicAuth, HttpConfig, TlsConfig};
 use serde::Deserialize;
@@ -20,7 +22,8 @@ pub(super) struct Access {
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The access of an entry. Reads the kubeconfig file.
-pub(super) fn access(config: &KubernetesSdConfig) -> Result<Access, String> {
+pub(super) fn access(config: &KubernetesSdConfig) -> Result<Access, StartError> {
+    // Validation made sure that at most one of the two is set.
     if !config.keys.kubeconfig_file.is_empty() {
         return kubeconfig(&config.keys.kubeconfig_file);
     }
@@ -31,18 +34,20 @@ pub(super) fn access(config: &KubernetesSdConfig) -> Result<Access, String> {
     Ok(Access { base: parse_url(server)?, http: config.http.clone() })
 }
 
-fn parse_url(text: &str) -> Result<Url, String> {
+fn parse_url(text: &str) -> Result<Url, BlockError> {
+    // Shown without its password.
     let shown = ConfigUrl::from(text);
-    Url::parse(text).map_err(|error| format!("the URL {shown} of the Kubernetes API: {error}"))
+    Url::parse(text)
+        .map_err(|error| BlockError::new(format!("the URL {shown} of the Kubernetes API: {error}")))
 }
 
-fn in_cluster() -> Result<Access, String> {
+fn in_cluster() -> Result<Access, StartError> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let (Some(host), Some(port)) = (variable("KUBERNETES_SERVICE_HOST"), variable("KUBERNETES_SERVICE_PORT"))
     else {
-        return Err("unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and \
-                    KUBERNETES_SERVICE_PORT must be defined"
-            .into());
+        let text = "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and \
+                    KUBERNETES_SERVICE_PORT must be defined";
+        return Err(CredentialError::Missing(text.to_owned()).into());
     };
     let file = |name| Some(ConfigPath::from(format!("{SERVICE_ACCOUNT}/{name}")));
     let http = HttpConfig {
@@ -55,11 +60,12 @@ fn in_cluster() -> Result<Access, String> {
 }
 
 /// The namespace of the pod that this is.
-pub(super) fn own_namespace() -> Result<String, String> {
+pub(super) fn own_namespace() -> Result<String, StartError> {
     let read = std::fs::read_to_string(format!("{SERVICE_ACCOUNT}/namespace"));
-    let name = read.map_err(|error| format!("could not determine the pod's namespace: {error}"))?;
+    let missing = |text: String| CredentialError::Missing(text);
+    let name = read.map_err(|error| missing(format!("could not determine the pod's namespace: {error}")))?;
     if name.is_empty() {
-        return Err("could not read own namespace name (empty file)".into());
+        return Err(missing("could not read own namespace name (empty file)".to_owned()).into());
     }
     Ok(name)
 }
@@ -116,26 +122,30 @@ struct User {
     auth_provider: Option<serde::de::IgnoredAny>,
 }
 
-fn kubeconfig(path: &str) -> Result<Access, String> {
+fn kubeconfig(path: &str) -> Result<Access, StartError> {
+    let bad = |text: String| BlockError::new(text).within(path);
     let text = crate::config::secret::read_credential(path)?;
     let file: Kubeconfig = serde_saphyr::from_str(&text)
         // Not the parser's text, which quotes the file.
-        .map_err(|error| format!("{path}: not a kubeconfig{}", place(&error)))?;
+        .map_err(|error| bad(format!("not a kubeconfig{}", place(&error))))?;
     let find_context = file.contexts.into_iter().find(|context| context.name == file.current_context);
     let context = find_context
         .map(|found| found.value)
-        .ok_or_else(|| format!("{path}: context {:?} does not exist", file.current_context))?;
+        .ok_or_else(|| bad(format!("context {:?} does not exist", file.current_context)))?;
     let cluster = file.clusters.into_iter().find(|cluster| cluster.name == context.cluster);
     let mut cluster = cluster
         .map(|found| found.value)
-        .ok_or_else(|| format!("{path}: cluster {:?} does not exist", context.cluster))?;
+        .ok_or_else(|| bad(format!("cluster {:?} does not exist", context.cluster)))?;
+    // A context without user is an API without authentication, as a proxy of kubectl is.
     let user = file.users.into_iter().find(|user| user.name == context.user);
     let mut user = user.map(|found| found.value).unwrap_or_default();
+    // To go on without them would be requests that are refused, without a word about the plugin.
     if user.exec.is_some() || user.auth_provider.is_some() {
-        return Err(format!("{path}: credentials from a plugin (exec, auth-provider) are not supported"));
+        let text = format!("{path}: credentials from a plugin (exec, auth-provider) are not supported");
+        return Err(CredentialError::Unsupported(text).into());
     }
     if !cluster.tls_server_name.is_empty() {
-        return Err(format!("{path}: tls-server-name is not supported"));
+        return Err(bad("tls-server-name is not supported".to_owned()).into());
     }
     let directory = Path::new(path).parent().unwrap_or(Path::new(""));
     let files = [
@@ -145,17 +155,20 @@ fn kubeconfig(path: &str) -> Result<Access, String> {
         &mut user.token_file,
     ];
     for file in files {
+        // Relative to the file and not to the directory of the process, as for kubectl.
         file.resolve(directory);
     }
     let base = parse_url(&cluster.server)?;
-    Ok(Access { base, http: http_config(cluster, user).map_err(|error| format!("{path}: {error}"))? })
+    Ok(Access { base, http: http_config(path, cluster, user)? })
 }
 
 fn place(error: &serde_saphyr::Error) -> String {
     error.location().map_or(String::new(), |location| format!(" (line {})", location.line()))
 }
 
-fn http_config(cluster: Cluster, user: User) -> Result<HttpConfig, String> {
+/// The options of a client. `path` is that of the kubeconfig file, for errors.
+fn http_config(path: &str, cluster: Cluster, user: User) -> Result<HttpConfig, CredentialError> {
+    let pem = |key: &str, base64: &str| pem(&format!("{path}: {key}"), base64);
     let file = |path: ConfigPath| Some(path).filter(|path| !path.is_empty());
     let secret = |secret: Secret| Some(secret).filter(|secret| !secret.expose().is_empty());
     let tls_config = TlsConfig {
@@ -181,6 +194,7 @@ fn http_config(cluster: Cluster, user: User) -> Result<HttpConfig, String> {
     };
     Ok(HttpConfig {
         authorization: has_token.then_some(authorization),
+        // Two kinds of credentials for one header are an error of the client.
         basic_auth: (!has_token && !user.username.is_empty()).then_some(basic_auth),
         tls_config,
         proxy_url: cluster.proxy_url,
@@ -189,18 +203,20 @@ fn http_config(cluster: Cluster, user: User) -> Result<HttpConfig, String> {
 }
 
 /// The text of a PEM file in base64; `None` if it is empty.
-fn pem(key: &str, base64: &str) -> Result<Option<String>, String> {
+fn pem(key: &str, base64: &str) -> Result<Option<String>, CredentialError> {
+    let malformed = |form| CredentialError::Malformed { what: key.to_owned(), form };
     if base64.is_empty() {
         return Ok(None);
     }
-    let bytes = decode_base64(base64).ok_or_else(|| format!("{key} is not base64"))?;
-    String::from_utf8(bytes).map(Some).map_err(|_| format!("{key} is not PEM"))
+    let bytes = decode_base64(base64).ok_or_else(|| malformed("base64"))?;
+    String::from_utf8(bytes).map(Some).map_err(|_| malformed("PEM"))
 }
 
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len() / 4 * 3);
     let mut word = 0u32;
     let mut bits = 0;
+    // Line breaks and padding are allowed anywhere: files are often wrapped.
     for byte in text.bytes().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=') {
         let digit = match byte {
             b'A'..=b'Z' => byte - b'A',
@@ -278,7 +294,7 @@ mod tests {
             ("users: [{name: u, user: {token: [CANARY]}}]\n".to_owned(), "not a kubeconfig"),
         ] {
             let path = write(dir.path(), &text);
-            let got = kubeconfig(&path).err().expect("an error");
+            let got = kubeconfig(&path).err().expect("an error").to_string();
             assert!(got.contains(error) && !got.contains("CANARY"), "{got} is not {error}");
         }
     }

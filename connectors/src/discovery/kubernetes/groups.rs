@@ -1,4 +1,5 @@
-//! Makes the targets of one object, by role, with Prometheus' labels.
+//! Makes the targets of one object, by role, with Prometheus' labels (a "target group" there), and
+//! says which objects a change of another one concerns.
 
 use super::RolesConfig;
 use super::cluster::{ChangedObjects, Cluster, namespace_of};
@@ -60,9 +61,13 @@ impl Cluster {
                 (Box::from(key), own || of_namespace || more)
             };
             let mut all: Vec<(Box<str>, bool)> = keys.map(concerned).collect();
+            // The stores are hash maps: the order decides that of the targets, and callers search
+            // by key.
             all.sort_unstable();
             all
         };
+        // Labels of the owners and the node are copied into targets of a pod, so a change of theirs
+        // is one of the pod. Only of its own: a change of any node must not renew 10,000 pods.
         let by_pod = |pod: &Pod, namespace: &str| {
             let by_owner = pod.controller.as_ref().is_some_and(|owner| {
                 let key = format!("{namespace}/{}", owner.name);
@@ -119,6 +124,8 @@ impl Cluster {
             group: Vec::new(),
             targets: Vec::new(),
         };
+        // First, because the labels of the namespace are the group that all targets of the object
+        // share.
         maker.begin();
         let cluster = maker.cluster;
         match config.role {
@@ -204,11 +211,15 @@ impl<'a> TargetMaker<'a> {
     }
 
     fn node(&mut self, node: &Node) {
+        // The order of Prometheus: an address inside the cluster first, a name last.
         const ORDER: [&str; 6] =
             ["InternalIP", "InternalDNS", "ExternalIP", "ExternalDNS", "LegacyHostIP", "Hostname"];
         let of_kind = |kind: &&str| node.addresses.iter().find(|address| address.kind == *kind);
         let Some(address) = ORDER.iter().find_map(of_kind) else {
-            tracing::warn!(node = node.name, "a node has no address");
+            tracing::warn!(
+                target: "discovery", node = node.name,
+                "a node has no address, so it is no target; check the node"
+            );
             return;
         };
         self.group.extend([node.metadata.clone(), node.labels.clone()]);
@@ -218,6 +229,7 @@ impl<'a> TargetMaker<'a> {
             let kind = label_name(&address.kind);
             own.set(&format!("__meta_kubernetes_node_address_{kind}"), &address.address);
         }
+        // As Prometheus does: the address of a node says little to a reader, its name does.
         own.set("instance", &node.name).set(ADDRESS, &host_port(&address.address, node.kubelet_port));
         let own = own.finish();
         self.push(&[], own);
@@ -230,6 +242,7 @@ impl<'a> TargetMaker<'a> {
         let key = format!("{}/{}", self.namespace, controller.name);
         let mut labels = self.names.build();
         match controller.kind.as_str() {
+            // A deployment makes replica sets and these make pods, so it is the owner of the owner.
             "ReplicaSet" if attach.deployment => {
                 let owner = self.cluster.replica_sets.get(&key)?.controller.as_ref()?;
                 if owner.kind == "Deployment" {
@@ -251,6 +264,7 @@ impl<'a> TargetMaker<'a> {
     }
 
     fn pod(&mut self, pod: &Pod) {
+        // Not scheduled yet, or gone: Prometheus makes no target of it, either.
         if pod.ip.is_empty() {
             return;
         }
@@ -258,11 +272,15 @@ impl<'a> TargetMaker<'a> {
         let owners = self.owners(pod);
         self.group.extend(owners);
         if self.config.attach.node {
+            // A target without the labels that the rules ask for would end up in the wrong job; the
+            // pod waits until its node is known.
             let Some(node) = self.cluster.nodes.get(&pod.node) else { return };
             self.group.push(node.metadata.clone());
         }
         for container in &pod.containers {
             let ports = container.ports.iter().map(Some);
+            // A container without declared ports is a target without port, which rules can give
+            // one.
             let without = container.ports.is_empty().then_some(None);
             for port in ports.chain(without) {
                 let mut own = self.names.build();
@@ -286,6 +304,7 @@ impl<'a> TargetMaker<'a> {
                 .set("__meta_kubernetes_service_port_number", &port.port.to_string())
                 .set("__meta_kubernetes_service_port_protocol", &port.protocol)
                 .set("__meta_kubernetes_service_type", &spec.kind);
+            // It has no address in the cluster, only a name elsewhere.
             if spec.kind == "ExternalName" {
                 own.set("__meta_kubernetes_service_external_name", &spec.external_name);
             } else {
@@ -294,6 +313,8 @@ impl<'a> TargetMaker<'a> {
             if spec.kind == "LoadBalancer" {
                 own.set("__meta_kubernetes_service_loadbalancer_ip", &spec.load_balancer_ip);
             }
+            // The name in the DNS of the cluster, not the address: that of a service without one is
+            // "None".
             own.set(ADDRESS, &host_port(&format!("{name}.{}.svc", self.namespace), port.port));
             let own = own.finish();
             self.push(&[], own);
@@ -304,6 +325,7 @@ impl<'a> TargetMaker<'a> {
         self.group.push(ingress.labels.clone());
         for rule in &ingress.rules {
             let hosts = ingress.tls.iter().flat_map(|tls| tls.hosts.iter().flatten());
+            // The scheme is known only by whether a certificate covers the host.
             let is_secure = hosts.into_iter().any(|pattern| matches_host(pattern, &rule.host));
             for path in paths(rule) {
                 let mut own = self.names.build();
@@ -318,6 +340,7 @@ impl<'a> TargetMaker<'a> {
     }
 
     fn endpoints(&mut self, key: &str, endpoints: &'a Endpoints) {
+        // Endpoints have the name of their service.
         if let Some(service) = self.cluster.services.get(key) {
             self.group.push(service.labels.clone());
         }
@@ -356,13 +379,17 @@ impl<'a> TargetMaker<'a> {
         }
         own.set(ADDRESS, &host_port(&address.ip, port.port));
         let pod = self.cluster.referenced_pod(reference, self.namespace);
+        // The port may belong to no container: it is the one of the endpoint all the same.
         if let Some((_, pod)) = &pod
             && let Some((container, its)) = container_at(pod, port.port)
         {
             describe_container(&mut own, container, Some(its));
+            // That of the endpoint wins over that of the container, as in Prometheus.
             own.set("__meta_kubernetes_pod_container_port_protocol", &port.protocol);
         }
         let own = own.finish();
+        // The name that the endpoint has itself counts first here; for slices it is the other way
+        // round. Prometheus does so, and rules depend on it.
         let node = address.node_name.as_deref().or_else(|| referenced_node(reference));
         self.push_endpoint(own, node, pod, Some(port.port), serving);
     }
@@ -385,6 +412,7 @@ impl<'a> TargetMaker<'a> {
         if let Some((key, pod)) = pod {
             more.push(pod.labels.clone());
             more.extend(self.owners(pod));
+            // Remembered, so that its other ports become targets, too.
             serving.entry(key).or_insert(ServingPod { pod, ports: Vec::new() }).ports.extend(port);
         }
         self.push(&more, own);
@@ -393,6 +421,7 @@ impl<'a> TargetMaker<'a> {
     /// Adds targets for the ports of the pods at which the endpoints do not serve.
     fn other_ports(&mut self, serving: BTreeMap<String, ServingPod<'a>>) {
         for ServingPod { pod, ports } in serving.into_values() {
+            // It served at an address of its endpoint, but has none of its own.
             if pod.ip.is_empty() {
                 continue;
             }
@@ -415,6 +444,7 @@ impl<'a> TargetMaker<'a> {
             .as_ref()
             .and_then(|service| self.cluster.services.get(&format!("{}/{service}", self.namespace)));
         if let Some(service) = service {
+            // Each pod would be scraped twice, with the same labels but for the address.
             if is_second_family(service, slice) {
                 return;
             }
@@ -452,6 +482,7 @@ impl<'a> TargetMaker<'a> {
             describe_container(&mut own, container, Some(its));
         }
         let own = own.finish();
+        // See `endpoint`: the order differs there.
         let node = referenced_node(reference).or(endpoint.node_name.as_deref());
         self.push_endpoint(own, node, pod, port.port, serving);
     }
@@ -475,6 +506,7 @@ fn referenced_node(reference: Option<&TargetRef>) -> Option<&str> {
 /// The last container with this port.
 fn container_at(pod: &Pod, number: i64) -> Option<(&Container, &ContainerPort)> {
     let port = |container: &'_ Container| container.ports.iter().position(|p| p.container_port == number);
+    // Prometheus goes through all of them and keeps what it found last.
     let container = pod.containers.iter().rev().find(|container| port(container).is_some())?;
     Some((container, &container.ports[port(container)?]))
 }
@@ -509,6 +541,7 @@ fn describe_slice_endpoint(to: &mut LabelSetBuilder<'_>, endpoint: &SliceEndpoin
         ("serving", conditions.serving),
         ("terminating", conditions.terminating),
     ] {
+        // A condition that the API leaves out is "unknown": no label, not "false".
         let value = value.map_or("", |is_so| if is_so { "true" } else { "false" });
         to.set(&format!("__meta_kubernetes_endpointslice_endpoint_conditions_{name}"), value);
     }
@@ -534,6 +567,7 @@ fn is_second_family(service: &Service, slice: &EndpointSlice) -> bool {
 
 /// Whether `host` is the host of a certificate, which may begin with `*.`.
 fn matches_host(pattern: &str, host: &str) -> bool {
+    // `*` stands for exactly one label of a name, as in certificates.
     let Some(suffix) = pattern.strip_prefix("*.") else { return pattern == host };
     host.split_once('.').is_some_and(|(_, rest)| rest == suffix)
 }

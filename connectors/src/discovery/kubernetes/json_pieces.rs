@@ -1,6 +1,17 @@
 //! Cuts streams of JSON into pieces that are read one by one, so that a list of ten thousand pods
 //! is never in memory as text.
 
+/// Why an answer cannot be cut.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PieceError {
+    /// An object, or what is between objects, has more bytes than this.
+    #[error("an object of the answer is larger than {} MiB", .0 >> 20)]
+    TooLarge(usize),
+    /// The answer ended inside a list.
+    #[error("the answer ends too early")]
+    CutOff,
+}
+
 /// Cuts a stream of objects, or the items out of a list.
 pub(super) struct JsonPieces {
     /// The depth at which a piece begins: 0 of a stream, 2 in the items of a list.
@@ -44,18 +55,22 @@ impl JsonPieces {
 
     /// The next piece, if it ends in `bytes`, which then begin after it. Fails if a piece, or what
     /// is between them, is too long.
-    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, String> {
+    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, PieceError> {
         while let Some((byte, after)) = bytes.split_first() {
             *bytes = after;
+            // The first and the last byte of a piece are braces that change the depth: they belong
+            // to it, so both sides are asked.
             let was_piece = self.is_piece();
             self.step(*byte);
             if was_piece || self.is_piece() {
                 self.piece.push(*byte);
+            // The commas between items would make the rest of the list invalid.
             } else if self.base > 0 && !(self.inside && self.depth == self.base && *byte == b',') {
                 self.rest.push(*byte);
             }
+            // Both, because a damaged answer may never begin an item.
             if self.piece.len() > self.most || self.rest.len() > self.most {
-                return Err(format!("an object of the answer is larger than {} MiB", self.most >> 20));
+                return Err(PieceError::TooLarge(self.most));
             }
             if was_piece && !self.is_piece() {
                 return Ok(Some(std::mem::take(&mut self.piece)));
@@ -65,9 +80,11 @@ impl JsonPieces {
     }
 
     /// A list without its items, after its end. Fails if it has not ended.
-    pub(super) fn rest(&self) -> Result<&[u8], String> {
+    pub(super) fn rest(&self) -> Result<&[u8], PieceError> {
+        // A connection that broke between two items looks like the end otherwise, and the objects
+        // of the second half would be taken for gone.
         if self.depth > 0 || self.rest.is_empty() {
-            return Err("the answer ends too early".into());
+            return Err(PieceError::CutOff);
         }
         Ok(&self.rest)
     }
@@ -79,6 +96,7 @@ impl JsonPieces {
     fn step(&mut self, byte: u8) {
         if self.in_string {
             match byte {
+                // Before the others: an escaped quote does not end a string.
                 _ if self.escaped => self.escaped = false,
                 b'\\' => self.escaped = true,
                 b'"' => self.in_string = false,
@@ -91,17 +109,21 @@ impl JsonPieces {
             b'"' => {
                 self.in_string = true;
                 if self.depth == 1 {
+                    // A value clears it, too: then it is no key, and no list follows.
                     self.key.clear();
                 }
             }
             b'{' => self.depth += 1,
             b'[' => {
                 self.depth += 1;
+                // Only at depth 1, for an annotation may be called `items`, too.
                 if self.base == 2 && self.depth == 2 && self.key == b"items" {
                     self.inside = true;
                 }
             }
             b'}' | b']' => {
+                // Text that closes more than it opened is refused by the parser of the piece, not
+                // here.
                 self.depth = self.depth.saturating_sub(1);
                 if self.depth < self.base {
                     self.inside = false;

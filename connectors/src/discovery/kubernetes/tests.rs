@@ -1,7 +1,7 @@
 //! `kubernetes_sd_configs` against an API server in this process.
 
 use super::*;
-use crate::discovery::{ADDRESS, DiscoveredTarget, DiscoveryConfigs, DiscoverySet};
+use crate::discovery::{ADDRESS, DiscoveredTarget, DiscoveryConfigs, DiscoverySet, DiscoveryUser};
 use crate::http_client::Peers;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -203,7 +203,8 @@ fn discover(config: &str, url: &str, metrics: &Metrics) -> DiscoverySet {
     entry.keys.api_server = url.into();
     let config = DiscoveryConfigs { kubernetes_sd_configs: vec![entry], ..DiscoveryConfigs::default() };
     config.validate().unwrap();
-    let context = DiscoveryContext { peers: &Peers::default(), metrics, pool: "job" };
+    let context =
+        DiscoveryContext { peers: &Peers::default(), metrics, pool: "job", user: DiscoveryUser::Scrape };
     DiscoverySet::start(&config, &context)
 }
 
@@ -420,10 +421,40 @@ fn configuration_errors_are_those_of_prometheus() {
         ("{role: pod, selectors: [{role: service}]}", "pod role supports only pod, node selectors"),
     ] {
         let config: KubernetesSdConfig = serde_saphyr::from_str(yaml).unwrap();
-        assert_eq!(KubernetesSd::validate(&config).unwrap_err(), error, "{yaml}");
+        assert_eq!(KubernetesSd::validate(&config).unwrap_err().to_string(), error, "{yaml}");
     }
     let outside: KubernetesSdConfig = serde_saphyr::from_str("{role: pod}").unwrap();
-    let context = DiscoveryContext { peers: &Peers::default(), metrics: &Metrics::default(), pool: "job" };
-    let error = KubernetesSd::start(&outside, &context).err().unwrap();
+    let context = DiscoveryContext {
+        peers: &Peers::default(),
+        metrics: &Metrics::default(),
+        pool: "job",
+        user: DiscoveryUser::Scrape,
+    };
+    let error = KubernetesSd::start(&outside, &context).err().unwrap().to_string();
     assert!(error.starts_with("unable to load in-cluster configuration"), "{error}");
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_started_counts_as_long_as_it_is_configured() {
+    let metrics = Metrics::default();
+    let outside: KubernetesSdConfig = serde_saphyr::from_str("{role: pod}").unwrap();
+    let config = DiscoveryConfigs { kubernetes_sd_configs: vec![outside], ..DiscoveryConfigs::default() };
+    let context = DiscoveryContext {
+        peers: &Peers::default(),
+        metrics: &metrics,
+        pool: "job",
+        user: DiscoveryUser::Notify,
+    };
+    let count = |number: f64| {
+        let line = format!("prometheus_sd_failed_configs{{name=\"notify\"}} {number}");
+        assert!(metrics.render().contains(&line), "{}", metrics.render());
+    };
+    let set = DiscoverySet::start(&config, &context);
+    assert!(set.has_failed());
+    count(1.0);
+    let whole = DiscoverySet::start(&DiscoveryConfigs::default(), &context);
+    assert!(!whole.has_failed());
+    count(1.0);
+    drop(set);
+    count(0.0);
 }

@@ -6,7 +6,7 @@
 //! server no longer has that version (410), the objects are listed again.
 
 use super::cluster::RawResource;
-use super::json_pieces::JsonPieces;
+use super::json_pieces::{JsonPieces, PieceError};
 use super::objects::{Metadata, Resource};
 use crate::http_client::{HttpClient, error_chain};
 use crate::limits::{
@@ -83,6 +83,12 @@ enum WatchEnd {
     Stopped,
 }
 
+impl From<PieceError> for WatchEnd {
+    fn from(error: PieceError) -> WatchEnd {
+        WatchEnd::Failed(error.to_string())
+    }
+}
+
 /// The parts of `Status`, of a bookmark and of a list that matter.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -131,13 +137,17 @@ impl Watcher {
         loop {
             let started = Instant::now();
             let end = self.follow().await;
+            // A server that ends each watch at once would otherwise be asked in a loop without a
+            // pause.
             let was_short = started.elapsed() < Duration::from_secs(1);
+            // It went well for as long as a watch lasts, so the next failure is a first one.
             if started.elapsed() > Duration::from_secs(KUBERNETES_WATCH_SECONDS.0) {
                 attempts = 0;
             }
             let resource = self.source.resource.path().1;
             match end {
                 WatchEnd::Stopped => return,
+                // The usual case every few minutes; from the version on nothing is missed.
                 WatchEnd::Ordinary if !was_short => continue,
                 WatchEnd::Ordinary => {}
                 WatchEnd::Expired => {
@@ -148,24 +158,31 @@ impl Watcher {
                         continue;
                     }
                 }
+                // The version stays: what was read is still true, and a list would cost the busy
+                // server more.
                 WatchEnd::Busy(wait, reason) => {
-                    tracing::warn!(resource, reason, "the Kubernetes API is asked again later");
+                    tracing::warn!(
+                        target: "discovery", resource, reason,
+                        "the Kubernetes API is busy and is asked again later"
+                    );
                     if let Some(wait) = wait {
                         tokio::time::sleep(wait).await;
                         continue;
                     }
                 }
+                // Whether the events up to here were whole is not known, so the objects are listed
+                // again. Until then targets stay as they were.
                 WatchEnd::Refused(reason) | WatchEnd::Failed(reason) => {
                     self.failures.inc();
                     self.version = None;
                     tracing::error!(
-                        resource,
-                        reason,
-                        "cannot follow the Kubernetes API; keeping its last state"
+                        target: "discovery", resource, reason,
+                        "cannot follow the Kubernetes API and keep its last state; check its address and the role"
                     );
                 }
             }
             tokio::time::sleep(backoff(attempts)).await;
+            // Further doublings would only overflow; the pause has its own largest value.
             attempts = (attempts + 1).min(16);
         }
     }
@@ -176,8 +193,12 @@ impl Watcher {
             return self.watch(false).await;
         }
         match self.watch(true).await {
+            // API servers without the feature WatchList refuse it as an invalid request (422).
             WatchEnd::Refused(reason) => {
-                tracing::debug!(reason, "the Kubernetes API does not list as a watch");
+                tracing::debug!(
+                    target: "discovery", reason,
+                    "the Kubernetes API cannot begin a watch with a list, so it is asked for a list"
+                );
                 match self.list().await {
                     Err(end) => end,
                     Ok(()) => self.watch(false).await,
@@ -195,14 +216,19 @@ impl Watcher {
             vec![("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", &seconds)];
         let version = self.version.clone().unwrap_or_default();
         if initial {
+            // One request for list and watch: the server sends from its cache, so a restart of many
+            // watchers does not load its database.
             query.extend([("sendInitialEvents", "true"), ("resourceVersionMatch", "NotOlderThan")]);
         } else {
+            // Events after this version, so nothing is lost between two watches.
             query.push(("resourceVersion", &version));
         }
         let response = match self.get(&query).await {
             Ok(response) => response,
             Err(end) => return end,
         };
+        // Only after the server has answered: a list that never begins must not end the objects
+        // known.
         if initial && !self.tell(News::Listing).await {
             return WatchEnd::Stopped;
         }
@@ -211,11 +237,13 @@ impl Watcher {
 
     async fn read_events(&mut self, mut response: Response, initial: bool) -> WatchEnd {
         let mut listing = initial;
+        // Events follow one another without a separator, in chunks that end anywhere.
         let mut pieces = JsonPieces::stream(KUBERNETES_OBJECT_BYTES);
         let silence = Duration::from_secs(KUBERNETES_SILENCE_SECONDS);
         loop {
             let chunk = match tokio::time::timeout(silence, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
+                // Half of a list must not count as a whole one: the other half would be gone.
                 _ if listing => return WatchEnd::Failed("the list ended too early".into()),
                 // Whether the server, the network or the silence ended it: the version is known.
                 _ => return WatchEnd::Ordinary,
@@ -225,7 +253,7 @@ impl Watcher {
                 let event = match pieces.next(&mut bytes) {
                     Ok(Some(event)) => event,
                     Ok(None) => break,
-                    Err(error) => return WatchEnd::Failed(error),
+                    Err(error) => return error.into(),
                 };
                 match self.event(&event).await {
                     Ok(true) if listing => {
@@ -256,6 +284,7 @@ impl Watcher {
                 let status = serde_json::from_slice::<Event<Status>>(json).map_err(bad)?.object;
                 let reason = format!("{} {}", status.code, status.message);
                 Err(match status.code {
+                    // In the stream a watch has status 200; the code stands in the event.
                     410 => WatchEnd::Expired,
                     429 => WatchEnd::Busy(None, reason),
                     _ => WatchEnd::Failed(reason),
@@ -265,6 +294,7 @@ impl Watcher {
                 let object = RawResource::parse_event(self.source.resource, json).map_err(bad)?;
                 let metadata = object.metadata();
                 let version = metadata.resource_version.clone();
+                // "ADDED" and "MODIFIED" mean the same to a store that replaces by key.
                 let news = match kind {
                     "DELETED" => News::Gone(metadata.key()),
                     _ => News::Object(Box::new(object)),
@@ -293,6 +323,8 @@ impl Watcher {
         loop {
             let mut query = Vec::new();
             if paged {
+                // Without a version, pages come from the database of the server and are consistent
+                // with each other.
                 query.push(("limit", page_size.as_str()));
             }
             if !token.is_empty() {
@@ -327,10 +359,11 @@ impl Watcher {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => break,
                 Ok(Err(error)) => return Err(WatchEnd::Failed(error_chain(&error.without_url()))),
+                // A connection that is dead may look open for hours.
                 Err(_) => return Err(WatchEnd::Failed("the list stopped".into())),
             };
             let mut bytes = &chunk[..];
-            while let Some(item) = pieces.next(&mut bytes).map_err(WatchEnd::Failed)? {
+            while let Some(item) = pieces.next(&mut bytes)? {
                 let object = RawResource::parse(self.source.resource, &item)
                     .map_err(|error| WatchEnd::Failed(format!("an object of the list: {error}")))?;
                 if !self.tell(News::Object(Box::new(object))).await {
@@ -338,7 +371,7 @@ impl Watcher {
                 }
             }
         }
-        let rest = pieces.rest().map_err(WatchEnd::Failed)?;
+        let rest = pieces.rest()?;
         let rest: ListRest =
             serde_json::from_slice(rest).map_err(|error| WatchEnd::Failed(format!("the list: {error}")))?;
         Ok(rest.metadata)
@@ -349,6 +382,7 @@ impl Watcher {
     }
 
     fn url(&self, query: &[(&str, &str)]) -> Url {
+        // The path of the configured URL stays in front: the API may be behind a proxy.
         let (group, name) = self.source.resource.path();
         let prefix = self.base.path().trim_end_matches('/');
         let path = match &self.source.namespace {

@@ -1,7 +1,7 @@
 //! `kuma_sd_configs` against a server in this process.
 
 use super::*;
-use crate::discovery::{DiscoveryConfigs, DiscoverySet};
+use crate::discovery::{DiscoveryConfigs, DiscoverySet, DiscoveryUser};
 use crate::http_client::Peers;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -59,7 +59,12 @@ async fn versions_are_followed_and_errors_keep_the_targets() {
     let config = DiscoveryConfigs { kuma_sd_configs: vec![entry], ..DiscoveryConfigs::default() };
     config.validate().unwrap();
     let metrics = Metrics::default();
-    let context = DiscoveryContext { peers: &Peers::default(), metrics: &metrics, pool: "job" };
+    let context = DiscoveryContext {
+        peers: &Peers::default(),
+        metrics: &metrics,
+        pool: "job",
+        user: DiscoveryUser::Scrape,
+    };
     let mut discovery = DiscoverySet::start(&config, &context);
     let limit = Duration::from_secs(2);
     tokio::time::timeout(limit, discovery.changed()).await.unwrap();
@@ -98,8 +103,8 @@ fn configuration_and_type_errors_are_those_of_prometheus() {
         ("{server: 'h:1'}", "kuma SD server must not be empty and have a scheme: h:1"),
     ] {
         let config: KumaSdConfig = serde_saphyr::from_str(yaml).unwrap();
-        assert_eq!(KumaSd::validate(&config).unwrap_err(), error, "{yaml}");
+        assert_eq!(KumaSd::validate(&config).unwrap_err().to_string(), error, "{yaml}");
     }
-    let error = targets(&[Assignment { kind: "x".into(), ..Assignment::default() }]).unwrap_err();
+    let error = targets(&[Assignment { kind: "x".into(), ..Assignment::default() }]).unwrap_err().to_string();
     assert_eq!(error, "received invalid typeURL for Kuma MADS v1 Resource: x");
 }

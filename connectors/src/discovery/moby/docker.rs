@@ -4,7 +4,7 @@ use super::{DockerApi, DockerFilter, check_host};
 use crate::config::units::ConfigDuration;
 use crate::config::url::ConfigUrl;
 use crate::discovery::labels::{Labels, at, host_port, list, pairs, text};
-use crate::discovery::lister::{Lister, lister_config};
+use crate::discovery::lister::{ApiError, BlockError, Lister, StartError, lister_config};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -39,24 +39,25 @@ impl Lister for DockerSd {
     const NAME: &'static str = "docker";
     type Config = DockerSdConfig;
 
-    fn check(config: &DockerSdConfig) -> Result<(), String> {
+    fn check(config: &DockerSdConfig) -> Result<(), BlockError> {
         check_host(&config.keys.host)
     }
 
-    fn create(config: &DockerSdConfig, context: &DiscoveryContext<'_>) -> Result<DockerSd, String> {
+    fn create(config: &DockerSdConfig, context: &DiscoveryContext<'_>) -> Result<DockerSd, StartError> {
         let keys = config.keys.clone();
         let api = DockerApi::new(&keys.host, &config.http, keys.refresh_interval, &keys.filters, context)?;
         Ok(DockerSd { api, keys })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let filters = self.api.filters.clone();
         let listed = self.api.list("containers/json", &filters).await;
-        let containers = listed.map_err(|e| format!("error while listing containers: {e}"))?;
+        let containers = listed.map_err(|e| e.doing("error while listing containers"))?;
         let networks = self.api.networks(PREFIX).await;
-        let networks = networks.map_err(|e| format!("error while computing network labels: {e}"))?;
+        let networks = networks.map_err(|e| e.doing("error while computing network labels"))?;
         let mut targets = Vec::new();
         for container in &containers {
+            // A container that is being removed has none.
             let Some(name) = list(container, "Names")?.first() else { continue };
             let mut labels = Labels::new(PREFIX);
             labels
@@ -96,6 +97,7 @@ impl DockerSd {
             networks = self::networks(shared);
             mode = text(shared, "HostConfig.NetworkMode");
         }
+        // Otherwise a container in three networks would be scraped three times.
         let count = if self.keys.match_first_network { 1 } else { networks.len() };
         networks.into_values().take(count).collect()
     }
@@ -107,7 +109,8 @@ impl DockerSd {
         network: &Value,
         labels: &Labels,
         targets: &mut Vec<DiscoveredTarget>,
-    ) -> Result<(), String> {
+    ) -> Result<(), ApiError> {
+        // IPv6 only where there is no other, as in Prometheus.
         let ip = [text(network, "IPAddress"), text(network, "GlobalIPv6Address")];
         let ip = ip.into_iter().find(|ip| !ip.is_empty()).unwrap_or_default();
         let mut labels = labels.clone();

@@ -9,7 +9,7 @@ pub use swarm::{DockerSwarmSd, DockerSwarmSdConfig};
 
 use super::DiscoveryContext;
 use super::labels::{Labels, list, pairs, text};
-use super::lister::{ApiClient, with_query};
+use super::lister::{ApiClient, ApiError, BlockError, StartError, with_query};
 use crate::config::units::ConfigDuration;
 use crate::config::url::ConfigUrl;
 use crate::config_block;
@@ -47,7 +47,7 @@ impl ApiVersion {
 }
 
 /// Checks `host`, with the error texts of Prometheus.
-fn check_host(host: &ConfigUrl) -> Result<(), String> {
+fn check_host(host: &ConfigUrl) -> Result<(), BlockError> {
     if host.expose().is_empty() {
         return Err("host missing".into());
     }
@@ -65,16 +65,17 @@ enum Endpoint {
 }
 
 impl Endpoint {
-    fn of(host: &ConfigUrl) -> Result<Endpoint, String> {
-        let unable = || format!("unable to parse docker host `{host}`");
+    fn of(host: &ConfigUrl) -> Result<Endpoint, BlockError> {
+        let unable = || BlockError::new(format!("unable to parse docker host `{host}`"));
         let (scheme, rest) = host.expose().split_once("://").ok_or_else(unable)?;
         let base = rest.trim_end_matches('/');
         match scheme {
             _ if base.is_empty() => Err(unable()),
             "unix" => Ok(Endpoint::Socket(rest.to_owned())),
+            // Prometheus' client of Docker ignores the options of the block there, too.
             "tcp" => Ok(Endpoint::Plain(format!("http://{base}"))),
             "http" | "https" => Ok(Endpoint::Url(format!("{scheme}://{base}"))),
-            _ => Err(format!("protocol {scheme} of the docker host is not supported")),
+            _ => Err(BlockError::new(format!("protocol {scheme} of the docker host is not supported"))),
         }
     }
 }
@@ -95,16 +96,21 @@ impl DockerApi {
         interval: ConfigDuration,
         filters: &[DockerFilter],
         context: &DiscoveryContext<'_>,
-    ) -> Result<DockerApi, String> {
+    ) -> Result<DockerApi, StartError> {
         let plain = HttpConfig::default();
         let endpoint = Endpoint::of(host)?;
         let client = match &endpoint {
             Endpoint::Url(_) => context.client(http)?,
             Endpoint::Plain(_) => context.client(&plain)?,
-            Endpoint::Socket(path) => plain.socket_client(Path::new(path))?.with_peers(context.peers),
+            Endpoint::Socket(path) => {
+                // A socket has no TLS and no proxy.
+                let client = plain.socket_client(Path::new(path)).map_err(BlockError::from)?;
+                client.with_peers(context.peers)
+            }
         };
         let base = match endpoint {
             Endpoint::Url(base) | Endpoint::Plain(base) => base,
+            // The host is not looked up; HTTP only wants one.
             Endpoint::Socket(_) => "http://docker".to_owned(),
         };
         let api = ApiClient::of(client, interval.std());
@@ -112,33 +118,37 @@ impl DockerApi {
     }
 
     /// The items of a list: all of them, or those that fit the conditions.
-    async fn list(&mut self, path: &str, filters: &str) -> Result<Vec<Value>, String> {
+    async fn list(&mut self, path: &str, filters: &str) -> Result<Vec<Value>, ApiError> {
         let version = match &self.version {
             Some(version) => version.clone(),
             None => self.negotiate().await?,
         };
         let url = with_query(&format!("{}/v{version}/{path}", self.base), &[("filters", filters)]);
         let answer = self.api.get(&url).await?;
-        list(&answer, "").map(<[Value]>::to_vec)
+        Ok(list(&answer, "")?.to_vec())
     }
 
     /// The version that both sides know.
-    async fn negotiate(&mut self) -> Result<String, String> {
+    async fn negotiate(&mut self) -> Result<String, ApiError> {
         let url = format!("{}/_ping", self.base);
+        // Older daemons answer HEAD with an error.
         let head = self.api.send(self.api.request(Method::HEAD, &url)?).await;
         let answer = match head {
             Ok(answer) if answer.status.is_success() => answer,
             _ => self.api.send(self.api.request(Method::GET, &url)?).await?.success()?,
         };
+        // As Docker's own client assumes of a daemon that does not say its version.
         let offered = answer.header("api-version").unwrap_or("1.24");
-        let server = ApiVersion::parse(offered).ok_or_else(|| format!("bad Api-Version {offered:?}"))?;
+        let server = ApiVersion::parse(offered)
+            .ok_or_else(|| ApiError::unexpected(format!("bad Api-Version {offered:?}")))?;
         if server < OLDEST {
             let ApiVersion { major, minor } = OLDEST;
-            return Err(format!(
+            return Err(ApiError::unexpected(format!(
                 "API version {offered} is not supported by this client: the minimum supported API version \
                  is {major}.{minor}"
-            ));
+            )));
         }
+        // Fields of a newer one may mean something else.
         let ApiVersion { major, minor } = server.min(NEWEST);
         let version = format!("{major}.{minor}");
         self.version = Some(version.clone());
@@ -146,7 +156,7 @@ impl DockerApi {
     }
 
     /// The labels of each network, by its id.
-    async fn networks(&mut self, prefix: &'static str) -> Result<BTreeMap<String, Labels>, String> {
+    async fn networks(&mut self, prefix: &'static str) -> Result<BTreeMap<String, Labels>, ApiError> {
         let mut networks = BTreeMap::new();
         for network in self.list("networks", "").await? {
             let mut labels = Labels::new(prefix);

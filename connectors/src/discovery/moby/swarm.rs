@@ -4,7 +4,7 @@ use super::{DockerApi, DockerFilter, check_host};
 use crate::config::units::ConfigDuration;
 use crate::config::url::ConfigUrl;
 use crate::discovery::labels::{Labels, host_port, list, pairs, text};
-use crate::discovery::lister::{Lister, lister_config};
+use crate::discovery::lister::{ApiError, BlockError, Lister, StartError, lister_config};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -38,22 +38,27 @@ impl Lister for DockerSwarmSd {
     const NAME: &'static str = "dockerswarm";
     type Config = DockerSwarmSdConfig;
 
-    fn check(config: &DockerSwarmSdConfig) -> Result<(), String> {
+    fn check(config: &DockerSwarmSdConfig) -> Result<(), BlockError> {
         check_host(&config.keys.host)?;
         match config.keys.role.as_str() {
             "tasks" | "services" | "nodes" => Ok(()),
             "" => Err("role missing (one of: tasks, services, nodes)".into()),
-            other => Err(format!("invalid role {other}, expected tasks, services, or nodes")),
+            other => {
+                Err(BlockError::new(format!("invalid role {other}, expected tasks, services, or nodes")))
+            }
         }
     }
 
-    fn create(config: &DockerSwarmSdConfig, context: &DiscoveryContext<'_>) -> Result<DockerSwarmSd, String> {
+    fn create(
+        config: &DockerSwarmSdConfig,
+        context: &DiscoveryContext<'_>,
+    ) -> Result<DockerSwarmSd, StartError> {
         let keys = config.keys.clone();
         let api = DockerApi::new(&keys.host, &config.http, keys.refresh_interval, &keys.filters, context)?;
         Ok(DockerSwarmSd { api, keys })
     }
 
-    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         match self.keys.role.as_str() {
             "nodes" => self.nodes().await,
             "services" => self.services().await,
@@ -63,20 +68,21 @@ impl Lister for DockerSwarmSd {
 }
 
 impl DockerSwarmSd {
-    async fn list_of(&mut self, path: &str, filters: &str) -> Result<Vec<Value>, String> {
+    async fn list_of(&mut self, path: &str, filters: &str) -> Result<Vec<Value>, ApiError> {
         self.api.list(path, filters).await
     }
 
-    async fn networks(&mut self) -> Result<BTreeMap<String, Labels>, String> {
+    async fn networks(&mut self) -> Result<BTreeMap<String, Labels>, ApiError> {
         let networks = self.api.networks(PREFIX).await;
-        networks.map_err(|e| format!("error while computing swarm network labels: {e}"))
+        networks.map_err(|e| e.doing("error while computing swarm network labels"))
     }
 
-    async fn nodes(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn nodes(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let filters = self.api.filters.clone();
         let nodes = self.list_of("nodes", &filters).await;
-        let nodes = nodes.map_err(|e| format!("error while listing swarm nodes: {e}"))?;
+        let nodes = nodes.map_err(|e| e.doing("error while listing swarm nodes"))?;
         let target = |node: &Value| {
+            // Also of nodes that are down: rules decide by the status.
             let mut labels = node_labels(node);
             labels.copy(node, &[("node_engine_version", "Description.Engine.EngineVersion")]);
             if !node["ManagerStatus"].is_null() {
@@ -95,10 +101,10 @@ impl DockerSwarmSd {
         Ok(nodes.iter().map(target).collect())
     }
 
-    async fn services(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn services(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let filters = self.api.filters.clone();
         let services = self.list_of("services", &filters).await;
-        let services = services.map_err(|e| format!("error while listing swarm services: {e}"))?;
+        let services = services.map_err(|e| e.doing("error while listing swarm services"))?;
         let networks = self.networks().await?;
         let mut targets = Vec::new();
         for service in &services {
@@ -116,6 +122,7 @@ impl DockerSwarmSd {
                 if let Some(of_network) = networks.get(&text(virtual_ip, "NetworkID")) {
                     labels.merge(of_network);
                 }
+                // One target for each network and port: a service is reachable in all of them.
                 let ip = address(&text(virtual_ip, "Addr"))?;
                 let ports = tcp_ports(service, "Endpoint.Ports")?;
                 for port in &ports {
@@ -129,6 +136,7 @@ impl DockerSwarmSd {
                     );
                     targets.push(labels.target(host_port(&ip, published(port))));
                 }
+                // Without a published port the configured one is tried.
                 if ports.is_empty() {
                     targets.push(labels.target(host_port(&ip, self.keys.port)));
                 }
@@ -137,25 +145,27 @@ impl DockerSwarmSd {
         Ok(targets)
     }
 
-    async fn tasks(&mut self) -> Result<Vec<DiscoveredTarget>, String> {
+    async fn tasks(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let filters = self.api.filters.clone();
         let tasks = self.list_of("tasks", &filters).await;
-        let tasks = tasks.map_err(|e| format!("error while listing swarm services: {e}"))?;
+        let tasks = tasks.map_err(|e| e.doing("error while listing swarm services"))?;
+        // Without the filters, which are those of tasks.
         let services = self.list_of("services", "").await;
-        let services =
-            services.map_err(|e| format!("error while computing services labels and ports: {e}"))?;
+        let services = services.map_err(|e| e.doing("error while computing services labels and ports"))?;
         let nodes = self.list_of("nodes", "").await.map_err(|e| {
-            format!("error while computing nodes labels and ports: error while listing swarm nodes: {e}")
+            e.doing("error while computing nodes labels and ports: error while listing swarm nodes")
         })?;
         let networks = self.networks().await?;
         let services: BTreeMap<String, &Value> = services.iter().map(|s| (text(s, "ID"), s)).collect();
         let nodes: BTreeMap<String, &Value> = nodes.iter().map(|n| (text(n, "ID"), n)).collect();
         let mut targets = Vec::new();
         for task in &tasks {
+            // A task may belong to no service; then it has only its own labels.
             let service = services.get(&text(task, "ServiceID")).copied().unwrap_or(&Value::Null);
             let node = nodes.get(&text(task, "NodeID")).copied().unwrap_or(&Value::Null);
             let labels = task_labels(task, service, node);
             let node_address = text(node, "Status.Addr");
+            // Ports in the mode "host" are open at the node.
             for port in tcp_ports(task, "Status.PortStatus.Ports")? {
                 targets.push(port_target(&labels, port, &node_address));
             }
@@ -237,7 +247,8 @@ fn task_labels(task: &Value, service: &Value, node: &Value) -> Labels {
     labels
 }
 
-fn tcp_ports<'a>(value: &'a Value, path: &str) -> Result<Vec<&'a Value>, String> {
+fn tcp_ports<'a>(value: &'a Value, path: &str) -> Result<Vec<&'a Value>, ApiError> {
+    // Metrics are scraped over TCP; UDP ports would only be failed scrapes.
     Ok(list(value, path)?.iter().filter(|port| text(port, "Protocol") == "tcp").collect())
 }
 
@@ -247,8 +258,9 @@ fn published(port: &Value) -> u64 {
 }
 
 /// The address of a network address: `10.0.0.2` of `10.0.0.2/24`.
-fn address(cidr: &str) -> Result<String, String> {
+fn address(cidr: &str) -> Result<String, ApiError> {
     let ip = cidr.split_once('/').map(|(ip, _)| ip).and_then(|ip| ip.parse::<IpAddr>().ok());
-    ip.map(|ip| ip.to_string())
-        .ok_or_else(|| format!("error while parsing address {cidr}: invalid CIDR address"))
+    ip.map(|ip| ip.to_string()).ok_or_else(|| {
+        ApiError::unexpected(format!("error while parsing address {cidr}: invalid CIDR address"))
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::discovery::recorded::{Recorded, Recording, answer, assert_refused, listed, targets};
-use crate::discovery::{DiscoveredTarget, DiscoveryConfigs, DiscoverySet};
+use crate::discovery::{DiscoveredTarget, DiscoveryConfigs, DiscoverySet, DiscoveryUser};
 use crate::http_client::Peers;
 use std::sync::Arc;
 use storage::metrics::Metrics;
@@ -99,7 +99,7 @@ async fn the_version_is_negotiated_once_and_old_daemons_are_refused() {
     }
     assert_eq!(server.seen().iter().filter(|request| request.contains("_ping")).count(), 2);
     server.replace(vec![answer("GET http://d/v1.55/containers/json", "{\"message\": \"no\"}").status(500)]);
-    let error = crate::discovery::lister::Lister::list(&mut lister).await.unwrap_err();
+    let error = crate::discovery::lister::Lister::list(&mut lister).await.unwrap_err().to_string();
     assert!(error.starts_with("error while listing containers: server returned HTTP status 500"), "{error}");
 }
 
@@ -126,7 +126,12 @@ async fn daemons_are_reached_by_their_socket() {
     let config = DiscoveryConfigs { docker_sd_configs: vec![entry], ..DiscoveryConfigs::default() };
     config.validate().unwrap();
     let metrics = Metrics::default();
-    let context = DiscoveryContext { peers: &Peers::Network, metrics: &metrics, pool: "job" };
+    let context = DiscoveryContext {
+        peers: &Peers::Network,
+        metrics: &metrics,
+        pool: "job",
+        user: DiscoveryUser::Scrape,
+    };
     let mut discovery = DiscoverySet::start(&config, &context);
     tokio::time::timeout(std::time::Duration::from_secs(10), discovery.changed()).await.unwrap();
     assert_eq!(sorted(discovery.current().0), sorted(targets(data!("dockerprom-expected"))));

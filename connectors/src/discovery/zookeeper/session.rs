@@ -26,6 +26,43 @@ const DELETED: i32 = 2;
 const DATA_CHANGED: i32 = 3;
 const CHILDREN_CHANGED: i32 = 4;
 
+/// Why a session ended or could not begin. Another server of the list may do better.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SessionError {
+    /// The server cannot be reached, or the connection broke.
+    #[error("{0}")]
+    Connection(String),
+    /// It was reached, and then said nothing for the timeout of the session.
+    #[error("{0}")]
+    Silent(&'static str),
+    /// It closed the connection.
+    #[error("the server ended the connection")]
+    Closed,
+    /// It does not begin a session.
+    #[error("the server refuses the session")]
+    Refused,
+    /// It is no ZooKeeper server, or one of another version.
+    #[error("the server sends what is not ZooKeeper's protocol")]
+    Damaged,
+    /// It refuses to show a node; the number is ZooKeeper's.
+    #[error("{path}: error {code}")]
+    Node {
+        /// The node.
+        path: String,
+        /// The error.
+        code: i32,
+    },
+    /// A path of the configuration does not exist.
+    #[error("{0} does not exist")]
+    NoSuchPath(String),
+}
+
+impl From<std::io::Error> for SessionError {
+    fn from(error: std::io::Error) -> SessionError {
+        SessionError::Connection(error.to_string())
+    }
+}
+
 /// What the server says.
 #[derive(Debug, PartialEq)]
 pub(super) enum Reply {
@@ -62,13 +99,15 @@ pub(super) struct Session {
 impl Session {
     /// Connects; the session ends when nothing was heard for `timeout`, or what the server makes of
     /// it.
-    pub(super) async fn connect(server: &str, timeout: Duration) -> Result<Session, String> {
+    pub(super) async fn connect(server: &str, timeout: Duration) -> Result<Session, SessionError> {
         let opening = Session::open(server, timeout);
-        tokio::time::timeout(timeout, opening).await.map_err(|_| "the server does not answer".to_owned())?
+        tokio::time::timeout(timeout, opening)
+            .await
+            .map_err(|_| SessionError::Silent("the server does not answer"))?
     }
 
-    async fn open(server: &str, timeout: Duration) -> Result<Session, String> {
-        let stream = TcpStream::connect(server).await.map_err(|error| error.to_string())?;
+    async fn open(server: &str, timeout: Duration) -> Result<Session, SessionError> {
+        let stream = TcpStream::connect(server).await?;
         let now = Instant::now();
         let mut session = Session {
             stream,
@@ -84,6 +123,7 @@ impl Session {
         let mut hello = BytesMut::new();
         hello.put_i32(0);
         hello.put_i64(0);
+        // The server may choose another timeout within its own bounds.
         hello.put_i32(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
         // A new session: no number, and an empty password of the usual length.
         hello.put_i64(0);
@@ -91,9 +131,10 @@ impl Session {
         hello.put_bytes(0, 16);
         session.frame(&hello);
         let mut answer = session.frame_in().await?;
-        let agreed = answer.try_get_i32().and_then(|_| answer.try_get_i32()).map_err(|_| damaged())?;
+        let agreed =
+            answer.try_get_i32().and_then(|_| answer.try_get_i32()).map_err(|_| SessionError::Damaged)?;
         if agreed <= 0 {
-            return Err("the server refuses the session".into());
+            return Err(SessionError::Refused);
         }
         session.timeout = Duration::from_millis(agreed as u64);
         Ok(session)
@@ -101,6 +142,7 @@ impl Session {
 
     /// Asks for the data and the children of a node, and to be told when they change.
     pub(super) fn read(&mut self, path: &str) {
+        // Two watches: one for the data, one for the children.
         for operation in [GET_DATA, GET_CHILDREN] {
             self.waiting.push_back(Question { operation, path: path.to_owned() });
         }
@@ -112,14 +154,16 @@ impl Session {
     }
 
     /// The next thing that the server says. Fails when the session has ended.
-    pub(super) async fn next(&mut self) -> Result<Reply, String> {
+    pub(super) async fn next(&mut self) -> Result<Reply, SessionError> {
+        // So many at once and not all: a tree of 100,000 nodes would fill the buffers of the
+        // server.
         while self.asked.len() < ZOOKEEPER_REQUESTS
             && let Some(question) = self.waiting.pop_front()
         {
             self.ask(question);
         }
         let mut frame = self.frame_in().await?;
-        self.reply(&mut frame).ok_or_else(damaged)?
+        self.reply(&mut frame).ok_or(SessionError::Damaged)?
     }
 
     fn ask(&mut self, question: Question) {
@@ -142,29 +186,33 @@ impl Session {
     }
 
     /// Sends what is to be sent, and waits for a frame. Sends signs of life meanwhile.
-    async fn frame_in(&mut self) -> Result<BytesMut, String> {
+    async fn frame_in(&mut self) -> Result<BytesMut, SessionError> {
         loop {
             if let Some(length) = self.received.get(..4) {
                 let length = i32::from_be_bytes([length[0], length[1], length[2], length[3]]);
                 let length = usize::try_from(length).ok().filter(|n| *n <= ZOOKEEPER_FRAME_BYTES);
-                let length = length.ok_or_else(damaged)?;
+                // Before memory is reserved: what is no ZooKeeper server says any length.
+                let length = length.ok_or(SessionError::Damaged)?;
                 if self.received.len() >= 4 + length {
                     self.received.advance(4);
                     return Ok(self.received.split_to(length));
                 }
             }
+            // As ZooKeeper's own client does: two of them may be lost.
             let ping_at = self.pinged + self.timeout / 3;
             let dead_at = self.heard + self.timeout;
             let has_unsent = !self.unsent.is_empty();
+            // Both at once: a server that waits for us to read before it reads would block
+            // otherwise.
             let (mut reader, mut writer) = self.stream.split();
             tokio::select! {
                 read = reader.read_buf(&mut self.received) => match read {
-                    Ok(0) => return Err("the server ended the connection".into()),
+                    Ok(0) => return Err(SessionError::Closed),
                     Ok(_) => self.heard = Instant::now(),
-                    Err(error) => return Err(error.to_string()),
+                    Err(error) => return Err(error.into()),
                 },
                 sent = writer.write_buf(&mut self.unsent), if has_unsent => {
-                    sent.map_err(|error| error.to_string())?;
+                    sent?;
                 }
                 () = tokio::time::sleep_until(ping_at) => {
                     self.pinged = Instant::now();
@@ -173,13 +221,13 @@ impl Session {
                     ping.put_i32(PING);
                     self.frame(&ping);
                 }
-                () = tokio::time::sleep_until(dead_at) => return Err("the server is silent".into()),
+                () = tokio::time::sleep_until(dead_at) => return Err(SessionError::Silent("the server is silent")),
             }
         }
     }
 
     /// Reads a frame; `None`: it is damaged.
-    fn reply(&mut self, frame: &mut BytesMut) -> Option<Result<Reply, String>> {
+    fn reply(&mut self, frame: &mut BytesMut) -> Option<Result<Reply, SessionError>> {
         let id = frame.try_get_i32().ok()?;
         frame.try_get_i64().ok()?;
         let error = frame.try_get_i32().ok()?;
@@ -189,16 +237,18 @@ impl Session {
             let path = text(frame)?;
             return Some(Ok(self.event(kind, path)));
         }
+        // The answer to a ping.
         let Some(question) = self.asked.remove(&id) else { return Some(Ok(Reply::Nothing)) };
         Some(match (error, question.operation) {
             (0, GET_DATA) => Ok(Reply::Data(question.path, buffer(frame)?)),
             (0, _) => {
                 let count = usize::try_from(frame.try_get_i32().ok()?.max(0)).ok()?;
+                // Not reserved by the count, which may be any number in a damaged frame.
                 let names = (0..count).map(|_| text(frame)).collect::<Option<Vec<String>>>()?;
                 Ok(Reply::Children(question.path, names))
             }
             (NO_NODE, _) => Ok(Reply::Gone(question.path)),
-            (error, _) => Err(format!("{}: error {error}", question.path)),
+            (code, _) => Err(SessionError::Node { path: question.path, code }),
         })
     }
 
@@ -210,13 +260,11 @@ impl Session {
             CHILDREN_CHANGED => GET_CHILDREN,
             _ => return Reply::Nothing,
         };
+        // The question reads the new state and sets the watch again, in one step: no change is
+        // missed.
         self.waiting.push_back(Question { operation, path });
         Reply::Nothing
     }
-}
-
-fn damaged() -> String {
-    "the server sends what is not ZooKeeper's protocol".to_owned()
 }
 
 /// Bytes with their length before them; a negative length means none.

@@ -2,7 +2,7 @@
 //! ZooKeeper's protocol.
 
 use super::*;
-use crate::discovery::{DiscoveryConfigs, DiscoverySet};
+use crate::discovery::{DiscoveryConfigs, DiscoverySet, DiscoveryUser};
 use crate::http_client::Peers;
 use bytes::{Buf, BufMut};
 use parking_lot::Mutex;
@@ -165,7 +165,10 @@ async fn next(discovery: &mut DiscoverySet) -> Value {
 
 fn start(config: &DiscoveryConfigs, metrics: &Metrics) -> DiscoverySet {
     config.validate().unwrap();
-    DiscoverySet::start(config, &DiscoveryContext { peers: &Peers::default(), metrics, pool: "job" })
+    DiscoverySet::start(
+        config,
+        &DiscoveryContext { peers: &Peers::default(), metrics, pool: "job", user: DiscoveryUser::Scrape },
+    )
 }
 
 #[tokio::test]
@@ -247,7 +250,7 @@ fn configuration_errors_are_those_of_prometheus() {
         ("{servers: [a], paths: [/a, b]}", "nerve SD config paths must begin with '/': b"),
     ] {
         let config: NerveSdConfig = serde_saphyr::from_str(yaml).unwrap();
-        assert_eq!(NerveSd::validate(&config).unwrap_err(), error, "{yaml}");
+        assert_eq!(NerveSd::validate(&config).unwrap_err().to_string(), error, "{yaml}");
     }
     assert_eq!((address("a"), address("a:1")), ("a:2181".into(), "a:1".into()));
 }

@@ -18,6 +18,7 @@ pub(super) struct TsdbTombstones(HashMap<u64, Vec<(TimeMs, TimeMs)>>);
 impl TsdbTombstones {
     /// Reads the file; it may be missing.
     pub(super) fn open(path: &Path) -> Result<TsdbTombstones, ImportError> {
+        // Blocks without deletions have no file or an empty one.
         if !path.exists() {
             return Ok(TsdbTombstones::default());
         }
@@ -39,13 +40,16 @@ impl TsdbTombstones {
             let series = cursor.uvarint()?;
             found.entry(series).or_default().push((cursor.varint()?, cursor.varint()?));
         }
-        found.values_mut().for_each(join);
+        for intervals in found.values_mut() {
+            join(intervals);
+        }
         Some(TsdbTombstones(found))
     }
 
     /// Whether the sample at `t` of a series is deleted.
     pub(super) fn covers(&self, series: u64, t: TimeMs) -> bool {
         let Some(deleted) = self.0.get(&series) else { return false };
+        // Ranges do not overlap, so only the last that has begun can contain the time.
         let begun = deleted.partition_point(|(from, _)| *from <= t);
         deleted[..begun].last().is_some_and(|(_, to)| t <= *to)
     }

@@ -526,8 +526,16 @@ async fn the_calls_of_prometheus_page_are_answered() {
     let why = "error retrieving scrape config: scrape pool \"x\" not found";
     assert_eq!(missing.json()["error"], why);
     assert_eq!(get("/api/v1/notifications").await.json()["data"], serde_json::json!([]));
-    let features = get("/api/v1/features").await;
+    let settings = ApiSettings {
+        discovery: [("http".to_owned(), true), ("oci".to_owned(), false)].into(),
+        template_functions: vec!["humanize".to_owned()],
+        ..ApiSettings::default()
+    };
+    let features = request(&server(settings).0, "GET", "/api/v1/features", &[], "").await;
     assert_eq!(features.json()["data"].as_object().unwrap().len(), 12);
+    let expected = serde_json::json!({"http": true, "oci": false});
+    assert_eq!(features.json()["data"]["service_discovery_providers"], expected);
+    assert_eq!(features.json()["data"]["templating_functions"], serde_json::json!({"humanize": true}));
     assert_eq!(features.json()["data"]["promql"]["group_left"], true);
     assert_eq!(get("/api/v1/status/tsdb/blocks").await.json()["data"]["blocks"], serde_json::json!([]));
     let own = get("/api/v1/status/self_metrics?metric_name_pattern=prometheus_ready").await;
