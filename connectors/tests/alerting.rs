@@ -117,7 +117,10 @@ async fn alerts_arrive_labelled_and_relabelled_while_another_alertmanager_is_dea
 async fn an_alert_sent_right_after_the_start_finds_its_alertmanagers() {
     let (inbox, address) = alertmanager().await;
     let notifier = Notifier::new(&Metrics::default(), QueueLimits::default());
-    apply(&notifier, &format!("alertmanagers: [{{static_configs: [{{targets: ['{address}']}}]}}]"));
+    apply(
+        &notifier,
+        &format!("alertmanagers: [{{path_prefix: /am, static_configs: [{{targets: ['{address}']}}]}}]"),
+    );
     notifier.send(vec![outgoing("Early")]);
     until("arrival", || inbox.names() == ["Early"]).await;
 }
