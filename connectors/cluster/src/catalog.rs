@@ -39,6 +39,12 @@ enum CatalogRequestKind {
     Exemplars,
 }
 
+impl CatalogRequest {
+    fn new(what: CatalogRequestKind, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> CatalogRequest {
+        CatalogRequest { what, sets: sets.to_vec(), from, to }
+    }
+}
+
 /// A page of a list; an empty page ends the list.
 type CatalogPage<T> = Result<Vec<T>, QueryError>;
 /// A series with its exemplars, as sent.
@@ -58,25 +64,22 @@ impl ClusterCatalog {
     /// Appends the lists of the other processes to `own`.
     fn all<T: DeserializeOwned>(
         &self,
-        what: CatalogRequestKind,
-        asked: (&[Vec<Matcher>], TimeMs, TimeMs),
+        question: &CatalogRequest,
         own: impl FnOnce() -> Result<Vec<T>, QueryError>,
     ) -> Result<Vec<T>, QueryError> {
-        self.all_counted(what, asked, own, |_| Ok(()))
+        self.all_counted(question, own, |_| Ok(()))
     }
 
     /// As [`ClusterCatalog::all`]; `count` accounts for the memory of what the others send.
     fn all_counted<T: DeserializeOwned>(
         &self,
-        what: CatalogRequestKind,
-        (sets, from, to): (&[Vec<Matcher>], TimeMs, TimeMs),
+        question: &CatalogRequest,
         own: impl FnOnce() -> Result<Vec<T>, QueryError>,
         count: impl Fn(&[T]) -> Result<(), QueryError>,
     ) -> Result<Vec<T>, QueryError> {
         let guard = QueryGuard::new(&QueryOptions { timeout: self.timeout, ..QueryOptions::default() });
-        let question = CatalogRequest { what, sets: sets.to_vec(), from, to };
         let question =
-            codec::encode(&question).map_err(|e| QueryError::BadData(format!("too many matchers: {e}")))?;
+            codec::encode(question).map_err(|e| QueryError::BadData(format!("too many matchers: {e}")))?;
         let mut calls = self.client.call_all(ConnectionPurpose::Catalog, &guard)?;
         // Sent to all before any answer is read: the processes work at the same time, and so does
         // this one.
@@ -125,7 +128,8 @@ impl SeriesCatalog for ClusterCatalog {
     ) -> Result<Vec<Labels>, QueryError> {
         let own = || SeriesCatalog::series(&*self.store, sets, from, to, memory);
         let others = |piece: &[Labels]| piece.iter().try_for_each(|labels| count_labels(memory, labels));
-        self.all_counted(CatalogRequestKind::Series, (sets, from, to), own, others).map(sorted)
+        let question = CatalogRequest::new(CatalogRequestKind::Series, sets, from, to);
+        self.all_counted(&question, own, others).map(sorted)
     }
 
     fn label_names(
@@ -135,7 +139,8 @@ impl SeriesCatalog for ClusterCatalog {
         to: TimeMs,
     ) -> Result<Vec<String>, QueryError> {
         let own = || SeriesCatalog::label_names(&*self.store, sets, from, to);
-        self.all(CatalogRequestKind::LabelNames, (sets, from, to), own).map(sorted)
+        let question = CatalogRequest::new(CatalogRequestKind::LabelNames, sets, from, to);
+        self.all(&question, own).map(sorted)
     }
 
     fn label_values(
@@ -146,7 +151,8 @@ impl SeriesCatalog for ClusterCatalog {
         to: TimeMs,
     ) -> Result<Vec<String>, QueryError> {
         let own = || SeriesCatalog::label_values(&*self.store, name, sets, from, to);
-        self.all(CatalogRequestKind::LabelValues(name.to_owned()), (sets, from, to), own).map(sorted)
+        let kind = CatalogRequestKind::LabelValues(name.to_owned());
+        self.all(&CatalogRequest::new(kind, sets, from, to), own).map(sorted)
     }
 
     fn newest(
@@ -159,7 +165,8 @@ impl SeriesCatalog for ClusterCatalog {
         let own = || SeriesCatalog::newest(&*self.store, sets, from, to, memory);
         let others =
             |piece: &[NewestSample]| piece.iter().try_for_each(|sample| count_sample(memory, sample));
-        let mut all = self.all_counted(CatalogRequestKind::Newest, (sets, from, to), own, others)?;
+        let question = CatalogRequest::new(CatalogRequestKind::Newest, sets, from, to);
+        let mut all = self.all_counted(&question, own, others)?;
         // A series that several processes have is listed once, with its newest entry.
         all.sort_by(|a, b| (&a.labels, b.t).cmp(&(&b.labels, a.t)));
         all.dedup_by(|a, b| a.labels == b.labels);
@@ -174,7 +181,8 @@ impl SeriesCatalog for ClusterCatalog {
     ) -> Result<Vec<SeriesExemplars>, QueryError> {
         let own = || exemplars(&self.store, sets, from, to);
         let mut all: BTreeMap<Labels, Vec<(Labels, f64, TimeMs)>> = BTreeMap::new();
-        for (labels, found) in self.all(CatalogRequestKind::Exemplars, (sets, from, to), own)? {
+        let question = CatalogRequest::new(CatalogRequestKind::Exemplars, sets, from, to);
+        for (labels, found) in self.all(&question, own)? {
             all.entry(labels).or_default().extend(found);
         }
         let exemplar = |(labels, v, t)| Exemplar { labels, t, v };

@@ -3,7 +3,7 @@
 
 /// Why an answer cannot be cut.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PieceError {
+pub(super) enum JsonSplitError {
     /// An object, or what is between objects, has more bytes than this.
     #[error("an object of the answer is larger than {} MiB", .0 >> 20)]
     TooLarge(usize),
@@ -55,7 +55,7 @@ impl JsonPieces {
 
     /// The next piece, if it ends in `bytes`, which then begin after it. Fails if a piece, or what
     /// is between them, is too long.
-    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, PieceError> {
+    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, JsonSplitError> {
         while let Some((byte, after)) = bytes.split_first() {
             *bytes = after;
             // The first and the last byte of a piece are braces that change the depth: they belong
@@ -70,7 +70,7 @@ impl JsonPieces {
             }
             // Both, because a damaged answer may never begin an item.
             if self.piece.len() > self.most || self.rest.len() > self.most {
-                return Err(PieceError::TooLarge(self.most));
+                return Err(JsonSplitError::TooLarge(self.most));
             }
             if was_piece && !self.is_piece() {
                 return Ok(Some(std::mem::take(&mut self.piece)));
@@ -80,11 +80,11 @@ impl JsonPieces {
     }
 
     /// A list without its items, after its end. Fails if it has not ended.
-    pub(super) fn rest(&self) -> Result<&[u8], PieceError> {
+    pub(super) fn rest(&self) -> Result<&[u8], JsonSplitError> {
         // A connection that broke between two items looks like the end otherwise, and the objects
         // of the second half would be taken for gone.
         if self.depth > 0 || self.rest.is_empty() {
-            return Err(PieceError::CutOff);
+            return Err(JsonSplitError::CutOff);
         }
         Ok(&self.rest)
     }

@@ -6,7 +6,7 @@
 //! server no longer has that version (410), the objects are listed again.
 
 use super::cluster::RawResource;
-use super::json_pieces::{JsonPieces, PieceError};
+use super::json_pieces::{JsonPieces, JsonSplitError};
 use super::objects::{Metadata, Resource};
 use crate::http_client::{HttpClient, error_chain};
 use crate::limits::{
@@ -83,8 +83,8 @@ enum WatchEnd {
     Stopped,
 }
 
-impl From<PieceError> for WatchEnd {
-    fn from(error: PieceError) -> WatchEnd {
+impl From<JsonSplitError> for WatchEnd {
+    fn from(error: JsonSplitError) -> WatchEnd {
         WatchEnd::Failed(error.to_string())
     }
 }
