@@ -62,13 +62,14 @@ impl Config {
     }
 
     /// Checks the HTTP clients of all blocks. What no change of a file could mend is an error; a file
-    /// that cannot be read or used now is a warning, because it costs only the block that names it.
+    /// that cannot be read or used now is a warning, because it costs only the targets of the block
+    /// that names it. Below `alerting` it is an error, as in Prometheus: no alert would leave the
+    /// server, and nobody would hear of it.
     pub fn check_clients(&self) -> Result<Vec<Warning>, ConfigError> {
         let jobs = self
             .jobs
             .iter()
             .map(|job| (format!("scrape config with job name {:?}", job.name()), &job.config.http));
-        let alerting = self.alerting.alertmanagers.iter().map(|a| ("alerting".to_owned(), &a.http));
         // Mechanisms of discovery have HTTP clients of their own.
         let of_jobs = self.jobs.iter().flat_map(|job| {
             let whose = format!("scrape config with job name {:?}", job.name());
@@ -77,11 +78,20 @@ impl Config {
         let of_alerting = self.alerting.alertmanagers.iter().flat_map(|a| a.discovery.http_configs());
         let of_alerting = of_alerting.map(|http| ("alerting".to_owned(), http));
         let file = self.sources.first().map(|path| path.display().to_string()).unwrap_or_default();
+        let refused = |what: String| ConfigError::whole(&file, what, "correct the path, or the file");
         let mut warnings = Vec::new();
-        for (whose, http) in jobs.chain(alerting).chain(of_jobs).chain(of_alerting) {
-            http.client().map_err(|e| {
-                ConfigError::whole(&file, format!("{whose}: {e}"), "correct the path, or the file")
-            })?;
+        for alertmanager in &self.alerting.alertmanagers {
+            let http = &alertmanager.http;
+            http.client().map_err(|e| refused(format!("alerting: {e}")))?;
+            // Its notes are about what no file can mend, such as an old version of TLS.
+            if let Some(why) = http.unusable().filter(|_| http.notes().is_empty()) {
+                return Err(refused(format!("alerting: {why}")));
+            }
+            let notes = http.notes().into_iter();
+            warnings.extend(notes.map(|note| ConfigError::whole(&file, format!("alerting: {note}"), "")));
+        }
+        for (whose, http) in jobs.chain(of_jobs).chain(of_alerting) {
+            http.client().map_err(|e| refused(format!("{whose}: {e}")))?;
             let notes = http.notes().into_iter().map(|note| (note, ""));
             let unusable = http.unusable().filter(|_| http.notes().is_empty());
             let unusable = unusable.map(|why| (why, "its requests fail until the file can be used"));

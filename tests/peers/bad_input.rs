@@ -62,23 +62,49 @@ fn a_rule_that_cannot_stand_is_asked_instead() {
     });
 }
 
+/// As in Prometheus: without the Alertmanagers of the file no alert would leave the server.
 #[test]
-fn a_certificate_that_cannot_be_read_is_found_before_anything_is_applied() {
+fn a_certificate_of_an_alertmanager_that_cannot_be_read_is_found_before_anything_is_applied() {
     let rules = "groups: [{name: g, rules: [{record: x, expr: up}]}]\n";
-    let bad = |block: &str| format!("global: {{scrape_interval: 7s}}\n{block}: {{ca_file: none.pem}}\n");
-    let job = bad("scrape_configs:\n- job_name: a\n  tls_config");
-    let (code, output) = Server::fail(&job, &[]);
+    let config =
+        "global: {scrape_interval: 7s}\nalerting:\n  alertmanagers:\n  - tls_config: {ca_file: none.pem}\n";
+    let (code, output) = Server::fail(config, &[]);
     assert_eq!(code, Some(2), "{output}");
-    assert!(output.contains("prometheus.yml: scrape config with job name \"a\": unable to read"), "{output}");
+    assert!(output.contains("prometheus.yml: alerting: unable to read"), "{output}");
     let server = Server::start("rule_files: [r.yml]\n", &[("r.yml", rules)]);
-    let alerting = bad("alerting:\n  alertmanagers:\n  - tls_config");
-    for config in [job, alerting] {
-        std::fs::write(server.file("prometheus.yml"), &config).expect("a file");
-        let answer = http::post(server.port, "/-/reload").expect("an answer");
-        assert_eq!(answer.status, 500, "{config}: {}", answer.text());
-        let groups = server.api("/api/v1/rules");
-        assert_eq!(groups["groups"][0]["rules"][0]["name"], "x", "{config}: {groups}");
-    }
+    std::fs::write(server.file("prometheus.yml"), config).expect("a file");
+    let answer = http::post(server.port, "/-/reload").expect("an answer");
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    let groups = server.api("/api/v1/rules");
+    assert_eq!(groups["groups"][0]["rules"][0]["name"], "x", "{groups}");
+}
+
+/// As in Prometheus: the other jobs are scraped, and the rules are evaluated.
+#[test]
+fn a_certificate_of_a_job_that_cannot_be_read_costs_the_targets_of_the_job() {
+    let job = |name: &str, more: &str| {
+        format!("- job_name: {name}\n  static_configs: [{{targets: ['127.0.0.1:1']}}]\n{more}")
+    };
+    let bad = job("bad", "  scheme: https\n  tls_config: {ca_file: none.pem}\n");
+    let config = format!("global: {{scrape_interval: 1s}}\nscrape_configs:\n{bad}{}", job("good", ""));
+    let show_reasons = |server: &Server| {
+        server.wait_health(&[("bad", "down"), ("good", "down")]);
+        let targets = server.api("/api/v1/targets");
+        let error_of = |name: &str| {
+            let all = targets["activeTargets"].as_array().expect("targets");
+            let target = all.iter().find(|target| target["scrapePool"] == name).expect(name);
+            target["lastError"].as_str().expect("a text").to_owned()
+        };
+        assert!(error_of("bad").starts_with("unable to read CA cert: unable to read file"), "{targets}");
+        assert!(!error_of("good").contains("CA cert"), "{targets}");
+    };
+    let server = Server::start(&config, &[]);
+    show_reasons(&server);
+    let server = Server::start("global: {scrape_interval: 7s}\n", &[]);
+    std::fs::write(server.file("prometheus.yml"), &config).expect("a file");
+    let answer = http::post(server.port, "/-/reload").expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    show_reasons(&server);
 }
 
 #[test]

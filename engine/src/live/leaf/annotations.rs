@@ -19,7 +19,7 @@ pub(super) struct LeafAnnotations {
     non_counters: Vec<NonCounterRows>,
     /// By row: the index of its entry in `non_counters`, if it has one.
     non_counter_of: Vec<Option<u32>>,
-    /// How many rows [`LeafAnnotations::learn`] has seen.
+    /// How many rows [`LeafAnnotations::add_rows`] has seen.
     seen_rows: usize,
 }
 
