@@ -18,6 +18,7 @@ pub use storage_block::StorageBlock;
 pub use web_file::read_web_file;
 
 use connectors::alertmanager::AlertingConfig;
+use connectors::http_client::HttpConfig;
 use connectors::scrape::config::{GlobalConfig, ScrapeJob};
 pub use rules::yaml::ConfigError;
 use std::path::PathBuf;
@@ -66,39 +67,54 @@ impl Config {
     /// that names it. Below `alerting` it is an error, as in Prometheus: no alert would leave the
     /// server, and nobody would hear of it.
     pub fn check_clients(&self) -> Result<Vec<Warning>, ConfigError> {
-        let jobs = self
-            .jobs
-            .iter()
-            .map(|job| (format!("scrape config with job name {:?}", job.name()), &job.config.http));
-        // Mechanisms of discovery have HTTP clients of their own.
-        let of_jobs = self.jobs.iter().flat_map(|job| {
-            let whose = format!("scrape config with job name {:?}", job.name());
-            job.config.discovery.http_configs().into_iter().map(move |http| (whose.clone(), http))
-        });
-        let of_alerting = self.alerting.alertmanagers.iter().flat_map(|a| a.discovery.http_configs());
-        let of_alerting = of_alerting.map(|http| ("alerting".to_owned(), http));
         let file = self.sources.first().map(|path| path.display().to_string()).unwrap_or_default();
         let refused = |what: String| ConfigError::whole(&file, what, "correct the path, or the file");
         let mut warnings = Vec::new();
-        for alertmanager in &self.alerting.alertmanagers {
-            let http = &alertmanager.http;
-            http.client().map_err(|e| refused(format!("alerting: {e}")))?;
-            // Its notes are about what no file can mend, such as an old version of TLS.
-            if let Some(why) = http.unusable().filter(|_| http.notes().is_empty()) {
-                return Err(refused(format!("alerting: {why}")));
-            }
-            let notes = http.notes().into_iter();
-            warnings.extend(notes.map(|note| ConfigError::whole(&file, format!("alerting: {note}"), "")));
-        }
-        for (whose, http) in jobs.chain(of_jobs).chain(of_alerting) {
-            http.client().map_err(|e| refused(format!("{whose}: {e}")))?;
-            let notes = http.notes().into_iter().map(|note| (note, ""));
-            let unusable = http.unusable().filter(|_| http.notes().is_empty());
-            let unusable = unusable.map(|why| (why, "its requests fail until the file can be used"));
-            for (what, fix) in notes.chain(unusable) {
-                warnings.push(ConfigError::whole(&file, format!("{whose}: {what}"), fix));
+        for CheckedClient { owner, http, is_required } in self.clients() {
+            http.client().map_err(|e| refused(format!("{owner}: {e}")))?;
+            let notes = http.notes();
+            // A note is about what no file can mend, such as an old version of TLS.
+            let unusable = if notes.is_empty() { http.unusable() } else { None };
+            warnings
+                .extend(notes.iter().map(|note| ConfigError::whole(&file, format!("{owner}: {note}"), "")));
+            match unusable {
+                Some(why) if is_required => return Err(refused(format!("{owner}: {why}"))),
+                Some(why) => {
+                    let fix = "its requests fail until the file can be used";
+                    warnings.push(ConfigError::whole(&file, format!("{owner}: {why}"), fix));
+                }
+                None => {}
             }
         }
         Ok(warnings)
     }
+
+    /// The HTTP clients of all blocks. Mechanisms of discovery have clients of their own.
+    fn clients(&self) -> Vec<CheckedClient<'_>> {
+        let mut all = Vec::new();
+        for alertmanager in &self.alerting.alertmanagers {
+            let owner = "alerting".to_owned();
+            all.push(CheckedClient { owner: owner.clone(), http: &alertmanager.http, is_required: true });
+            for http in alertmanager.discovery.http_configs() {
+                all.push(CheckedClient { owner: owner.clone(), http, is_required: false });
+            }
+        }
+        for job in &self.jobs {
+            let owner = format!("scrape config with job name {:?}", job.name());
+            all.push(CheckedClient { owner: owner.clone(), http: &job.config.http, is_required: false });
+            for http in job.config.discovery.http_configs() {
+                all.push(CheckedClient { owner: owner.clone(), http, is_required: false });
+            }
+        }
+        all
+    }
+}
+
+/// An HTTP client of the file, before it is used.
+struct CheckedClient<'a> {
+    /// Its block, for messages.
+    owner: String,
+    http: &'a HttpConfig,
+    /// Whether the file is refused if the client cannot be used now.
+    is_required: bool,
 }

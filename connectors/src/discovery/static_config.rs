@@ -12,8 +12,8 @@ pub struct StaticConfigs;
 impl Mechanism for StaticConfigs {
     type Config = TargetGroup;
 
-    /// Checks label names. Addresses are checked by [`super::DiscoveryConfigs::validate_addresses`], because rules may
-    /// make them valid.
+    /// Checks label names. [`super::DiscoveryConfigs::validate_addresses`] checks addresses: rules
+    /// may make them valid.
     fn validate(group: &TargetGroup) -> Result<(), BlockError> {
         if group.labels.keys().any(String::is_empty) {
             return Err("\"\" is not a valid label name".into());

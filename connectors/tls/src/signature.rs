@@ -2,33 +2,30 @@
 
 use crate::x509::X509;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::CertificateDer;
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved};
 
-/// Verifies the signature of a handshake of TLS 1.2.
-pub(crate) fn verify_12(
-    message: &[u8],
-    certificate: &CertificateDer<'_>,
-    signed: &DigitallySignedStruct,
-    algorithms: &WebPkiSupportedAlgorithms,
-) -> Result<HandshakeSignatureValid, Error> {
-    if ParsedCertificate::try_from(certificate).is_ok() {
-        return verify_tls12_signature(message, certificate, signed, algorithms);
-    }
-    verify_by_key(message, certificate, signed, algorithms)
-}
+/// How rustls verifies the signature of a handshake of one version of TLS.
+type VerifyHandshake = fn(
+    &[u8],
+    &CertificateDer<'_>,
+    &DigitallySignedStruct,
+    &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error>;
 
-/// Verifies the signature of a handshake of TLS 1.3.
-pub(crate) fn verify_13(
+/// Verifies the signature of a handshake by `rustls`, which is that of its version, or by the key
+/// alone if rustls does not read the certificate.
+pub(crate) fn verify(
+    rustls: VerifyHandshake,
     message: &[u8],
     certificate: &CertificateDer<'_>,
     signed: &DigitallySignedStruct,
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error> {
     if ParsedCertificate::try_from(certificate).is_ok() {
-        return verify_tls13_signature(message, certificate, signed, algorithms);
+        return rustls(message, certificate, signed, algorithms);
     }
     verify_by_key(message, certificate, signed, algorithms)
 }

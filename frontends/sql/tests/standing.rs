@@ -13,11 +13,9 @@ use sql::SqlError;
 use sql::standing::{StandingClass, StatementAnswers};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::Labels;
-use storage::store::{Store, StoreOptions};
-use support::{NOW, SqlFixture, promql_plan, table};
+use support::{NOW, SqlFixture, open_store, promql_plan, table};
 
 fn spec(name: &str, plan: engine::plan::Plan) -> ViewSpec {
     ViewSpec { name: name.to_owned(), plan, kind: ViewKind::NOW }
@@ -27,13 +25,7 @@ fn spec(name: &str, plan: engine::plan::Plan) -> ViewSpec {
 #[test]
 fn pairs_share_every_step() {
     let dir = tempfile::tempdir().expect("a directory");
-    let options = StoreOptions {
-        dir: dir.path().to_owned(),
-        wal_sync_interval_ms: 1_000,
-        block_range_ms: 7_200_000,
-        out_of_order_ms: 60_000,
-    };
-    let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
+    let store = open_store(dir.path());
     let options = LiveOptions { workers: 1, ..LiveOptions::default() };
     let live = LiveRuntime::manual(store, &options, &Metrics::default()).expect("a runtime");
     let sql = SqlFixture::empty();

@@ -8,6 +8,7 @@
 #[path = "../../../tests/differential/random.rs"]
 #[allow(dead_code, reason = "made for another generator, too")]
 mod random;
+mod support;
 
 use engine::live::{LabelledSample, LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
 use engine::memory::MemoryPool;
@@ -24,12 +25,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use storage::clock::ManualClock;
-use storage::disk::OsDisk;
 use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::value::STALE;
 use storage::model::{Labels, TimeMs};
-use storage::store::{FloatRow, Store, StoreOptions};
+use storage::store::{FloatRow, Store};
+use support::open_store;
 use views::ViewRegistry;
 use views::scheduled::{CompositeViews, ScheduledViewServices};
 
@@ -93,13 +94,7 @@ struct World {
 
 impl World {
     fn open(dir: &Path, now: TimeMs) -> World {
-        let options = StoreOptions {
-            dir: dir.to_owned(),
-            wal_sync_interval_ms: 1_000,
-            block_range_ms: 7_200_000,
-            out_of_order_ms: 60_000,
-        };
-        let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
+        let store = open_store(dir);
         let options = LiveOptions { workers: 1, ..LiveOptions::default() };
         let live = LiveRuntime::manual(store.clone(), &options, &Metrics::default()).expect("a runtime");
         let querier = Arc::new(Querier::new(store.clone(), 1));

@@ -44,7 +44,9 @@ impl PasswordHash {
             return Err(PasswordError::Short);
         }
         let mut parts = text.split('$');
-        let (empty, version, cost) = (parts.next(), parts.next(), parts.next());
+        let empty = parts.next();
+        let version = parts.next();
+        let cost = parts.next();
         if empty != Some("") || !version.is_some_and(|version| ["2a", "2b", "2x", "2y"].contains(&version)) {
             return Err(PasswordError::NotBcrypt);
         }

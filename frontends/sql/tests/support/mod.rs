@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use sql::output::{AnswerWriter, Format};
 use sql::relations::MetaSource;
 use sql::{SqlEngine, SqlError, SqlRequest, SqlSources, SqlSummary};
+use std::path::Path;
 use std::sync::Arc;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
@@ -52,6 +53,17 @@ impl MetaSource for Lists {
     }
 }
 
+/// The store of a directory.
+pub fn open_store(dir: &Path) -> Arc<Store> {
+    let options = StoreOptions {
+        dir: dir.to_owned(),
+        wal_sync_interval_ms: 1_000,
+        block_range_ms: 7_200_000,
+        out_of_order_ms: 60_000,
+    };
+    Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store").0
+}
+
 /// A store and the engine over it.
 pub struct SqlFixture {
     /// Answers SQL.
@@ -66,13 +78,7 @@ impl SqlFixture {
     /// Without series.
     pub fn empty() -> SqlFixture {
         let dir = tempfile::tempdir().expect("a directory");
-        let options = StoreOptions {
-            dir: dir.path().to_owned(),
-            wal_sync_interval_ms: 1_000,
-            block_range_ms: 7_200_000,
-            out_of_order_ms: 60_000,
-        };
-        let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
+        let store = open_store(dir.path());
         let querier = Arc::new(Querier::new(store.clone(), 1));
         let engine = SqlEngine::new(SqlSources {
             engine: querier.clone(),

@@ -78,7 +78,8 @@ impl RecordingFixture {
 
 /// The labels of a series: three counters, then three gauges.
 pub fn labels(series: usize) -> Labels {
-    let (job, instance) = ([("a", "1"), ("a", "2"), ("b", "1")])[series % 3];
+    let job = ["a", "a", "b"][series % 3];
+    let instance = ["1", "2", "1"][series % 3];
     let name = if series < 3 { "c_total" } else { "g" };
     Labels::from_pairs([("__name__", name), ("job", job), ("instance", instance)])
 }
