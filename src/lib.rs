@@ -40,7 +40,7 @@ pub mod statements;
 mod usage_error;
 mod writes;
 
-use api::protection::Protection;
+use api::protection::{Protection, ProtectionError};
 use api::{ServeOptions, StartupGate, Timeouts, serve};
 use control::ServerController;
 use environment::Surroundings;
@@ -220,7 +220,7 @@ fn run(
 /// What `--web.config.file` asks for.
 fn protection(flags: &Flags, metrics: &Metrics) -> Result<Option<Arc<Protection>>, ServerError> {
     let Some(path) = flags.web_config_file() else { return Ok(None) };
-    let read = move || config::read_web_file(&path).map_err(|e| e.to_string());
+    let read = move || config::read_web_file(&path).map_err(|e| ProtectionError::Files(e.to_string()));
     Protection::new(read, metrics).map(Some).map_err(ServerError::Protection)
 }
 

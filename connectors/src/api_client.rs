@@ -162,7 +162,11 @@ impl ApiClient {
     /// A request, with the credentials of the block.
     pub fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, ApiError> {
         let url = Url::parse(url).map_err(|e| ApiError::Request(format!("parse URL of the API: {e}")))?;
-        Ok(self.client.request(method, url).map_err(ApiError::Request)?.timeout(self.timeout))
+        Ok(self
+            .client
+            .request(method, url)
+            .map_err(|e| ApiError::Request(e.to_string()))?
+            .timeout(self.timeout))
     }
 
     /// Sends a request; its answer may have any status.

@@ -5,16 +5,19 @@
 //! need it, not the configuration. Redirects are followed up to a limit; `reqwest` removes
 //! `Authorization` if a redirect leads to another host.
 
+mod error;
 mod oauth2;
 mod proxy;
 mod tls_config;
 mod transport;
 
+pub use error::{RequestError, SendError, TokenError};
 pub use oauth2::OAuth2;
 pub use tls_config::TlsConfig;
 
+use crate::config::error::BlockError;
 use crate::config::path::ConfigPath;
-use crate::config::secret::{Secret, read_credential};
+use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::config::url::ConfigUrl;
 use crate::{config_block, config_keys};
 use futures::future::BoxFuture;
@@ -119,9 +122,8 @@ const RESERVED_HEADERS: &[&str] = &[
 ];
 
 impl HttpConfig {
-    /// Checks what can be checked without reading files. The error is the text of the first
-    /// problem.
-    pub fn validate(&self) -> Result<(), String> {
+    /// Checks what can be checked without reading files. The error is the first problem.
+    pub fn validate(&self) -> Result<(), BlockError> {
         self.validate_credentials()?;
         if let Some(oauth2) = &self.oauth2 {
             oauth2.validate()?;
@@ -129,14 +131,14 @@ impl HttpConfig {
         self.validate_proxies()?;
         for name in self.http_headers.keys() {
             if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-                return Err(format!("setting header {name:?} is not allowed"));
+                return Err(format!("setting header {name:?} is not allowed").into());
             }
         }
         self.tls_config.validate()
     }
 
-    fn validate_credentials(&self) -> Result<(), String> {
-        let fault = |text: &str| Err(text.to_owned());
+    fn validate_credentials(&self) -> Result<(), BlockError> {
+        let fault = |text: &str| Err(BlockError::new(text));
         if self.bearer_token.is_some() && self.bearer_token_file.is_some() {
             return fault("at most one of bearer_token & bearer_token_file must be configured");
         }
@@ -179,7 +181,7 @@ impl HttpConfig {
         Ok(())
     }
 
-    fn validate_proxies(&self) -> Result<(), String> {
+    fn validate_proxies(&self) -> Result<(), BlockError> {
         let url = is_given(self.proxy_url.as_ref().map(ConfigUrl::expose));
         let no_proxy = is_given(self.no_proxy.as_deref());
         let fault = if !self.proxy_connect_header.is_empty() && !url && !self.proxy_from_environment {
@@ -193,7 +195,7 @@ impl HttpConfig {
         } else {
             return Ok(());
         };
-        Err(fault.to_owned())
+        Err(fault.into())
     }
 
     /// What of these options has another effect than in Prometheus, a line each.
@@ -207,7 +209,7 @@ impl HttpConfig {
 
     /// Why requests would fail now: a file of the certificates cannot be read or used. `None`: they
     /// would not. Reads the files.
-    pub fn unusable(&self) -> Option<String> {
+    pub fn unusable(&self) -> Option<RequestError> {
         Transport::new(None).client(self).err()
     }
 
@@ -219,17 +221,17 @@ impl HttpConfig {
     ///
     /// # Errors
     ///
-    /// The text of the first problem that no change of a file can mend.
-    pub fn client(&self) -> Result<HttpClient, String> {
+    /// The first problem that no change of a file can mend.
+    pub fn client(&self) -> Result<HttpClient, BlockError> {
         self.client_with(Transport::new(None))
     }
 
     /// The same for a server that listens at a socket of this machine; its URLs have any host.
-    pub fn socket_client(&self, socket: &std::path::Path) -> Result<HttpClient, String> {
+    pub fn socket_client(&self, socket: &std::path::Path) -> Result<HttpClient, BlockError> {
         self.client_with(Transport::new(Some(socket)))
     }
 
-    fn client_with(&self, transport: Transport) -> Result<HttpClient, String> {
+    fn client_with(&self, transport: Transport) -> Result<HttpClient, BlockError> {
         self.tls_config.check_inline()?;
         proxy::check(self)?;
         for name in self.http_headers.keys() {
@@ -239,43 +241,43 @@ impl HttpConfig {
         Ok(HttpClient { transport, config: self.clone(), tokens, peers: Peers::default() })
     }
 
-    fn authorization(&self) -> Result<Option<HeaderValue>, String> {
+    fn authorization(&self) -> Result<Option<HeaderValue>, RequestError> {
         if let Some(basic) = &self.basic_auth {
-            let user = file_or(&basic.username_file, || Ok(basic.username.clone()))
-                .map_err(|e| format!("unable to read basic auth username: {e}"))?;
-            let password = file_or(&basic.password_file, || Ok(expose_or_empty(&basic.password)))
-                .map_err(|e| format!("unable to read basic auth password: {e}"))?;
-            return secret_header(&format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
-                .map(Some);
+            let user = read_or("basic auth username", &basic.username_file, &basic.username)?;
+            let password = read_or("basic auth password", &basic.password_file, expose(&basic.password))?;
+            let coded = base64(format!("{user}:{password}").as_bytes());
+            return Ok(Some(secret_header(&format!("Basic {coded}"))?));
         }
         if let Some(auth) = &self.authorization {
-            let token = file_or(&auth.credentials_file, || Ok(expose_or_empty(&auth.credentials)))
-                .map_err(|e| format!("unable to read authorization credentials: {e}"))?;
-            return secret_header(&format!("{} {token}", auth.kind.trim())).map(Some);
+            let token =
+                read_or("authorization credentials", &auth.credentials_file, expose(&auth.credentials))?;
+            return Ok(Some(secret_header(&format!("{} {token}", auth.kind.trim()))?));
         }
         if self.has_bearer() {
-            let token = file_or(&self.bearer_token_file, || Ok(expose_or_empty(&self.bearer_token)))
-                .map_err(|e| format!("unable to read authorization credentials: {e}"))?;
-            return secret_header(&format!("Bearer {token}")).map(Some);
+            let token =
+                read_or("authorization credentials", &self.bearer_token_file, expose(&self.bearer_token))?;
+            return Ok(Some(secret_header(&format!("Bearer {token}"))?));
         }
         Ok(None)
     }
 
-    fn headers(&self) -> Result<HeaderMap, String> {
+    fn headers(&self) -> Result<HeaderMap, RequestError> {
         let mut headers = HeaderMap::new();
         for (name, given) in &self.http_headers {
             let name = header_name(name)?;
             for value in &given.values {
-                let value =
-                    HeaderValue::from_str(value).map_err(|_| format!("bad value of header {name}"))?;
+                let value = HeaderValue::from_str(value)
+                    .map_err(|_| BlockError::new(format!("bad value of header {name}")))?;
                 headers.append(name.clone(), value);
             }
             for secret in &given.secrets {
                 headers.append(name.clone(), secret_header(secret.expose())?);
             }
             for file in &given.files {
-                let value =
-                    read_credential(file).map_err(|e| format!("unable to read headers file {file}: {e}"))?;
+                let value = read_credential(file).map_err(|error| RequestError::Unreadable {
+                    what: format!("headers file {file}"),
+                    error,
+                })?;
                 headers.append(name.clone(), secret_header(&value)?);
             }
         }
@@ -290,33 +292,6 @@ pub struct HttpClient {
     config: HttpConfig,
     tokens: Option<TokenSource>,
     peers: Peers,
-}
-
-/// Why a request got no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The server could not be reached, or did not speak HTTP.
-    #[error(transparent)]
-    Http(#[from] reqwest::Error),
-    /// There is no token for the request.
-    #[error("{0}")]
-    Token(String),
-}
-
-impl SendError {
-    /// The same without the URL, which may contain a secret.
-    #[must_use]
-    pub fn without_url(self) -> SendError {
-        match self {
-            SendError::Http(e) => SendError::Http(e.without_url()),
-            token => token,
-        }
-    }
-
-    /// Whether there was no connection.
-    pub fn is_connect(&self) -> bool {
-        matches!(self, SendError::Http(e) if e.is_connect())
-    }
 }
 
 /// What answers the requests.
@@ -364,7 +339,7 @@ impl HttpClient {
         let (client, request) = request.build_split();
         let mut request = request?;
         if !request.headers().contains_key(reqwest::header::AUTHORIZATION) {
-            let header = tokens.header(oauth2).await.map_err(SendError::Token)?;
+            let header = tokens.header(oauth2).await?;
             request.headers_mut().insert(reqwest::header::AUTHORIZATION, header);
         }
         Ok(self.send_plain(reqwest::RequestBuilder::from_parts(client, request)).await?)
@@ -383,7 +358,11 @@ impl HttpClient {
     /// # Errors
     ///
     /// If a file that the configuration names cannot be read or used now.
-    pub fn request(&self, method: reqwest::Method, url: url::Url) -> Result<reqwest::RequestBuilder, String> {
+    pub fn request(
+        &self,
+        method: reqwest::Method,
+        url: url::Url,
+    ) -> Result<reqwest::RequestBuilder, RequestError> {
         let mut request = self.transport.client(&self.config)?.request(method, url);
         if !self.config.http_headers.is_empty() {
             request = request.headers(self.config.headers()?);
@@ -413,28 +392,31 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn expose_or_empty(secret: &Option<Secret>) -> String {
-    secret.as_ref().map_or_else(String::new, |s| s.expose().to_owned())
+/// A secret's text; empty if there is none.
+fn expose(secret: &Option<Secret>) -> &str {
+    secret.as_ref().map_or("", Secret::expose)
 }
 
-fn secret_header(text: &str) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| "credentials hold characters no header may")?;
+/// The value of a header that no log may show.
+fn secret_header(text: &str) -> Result<HeaderValue, CredentialError> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| CredentialError::NoHeader("credentials hold characters no header may"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-fn file_or(
-    file: &Option<ConfigPath>,
-    other: impl FnOnce() -> Result<String, String>,
-) -> Result<String, String> {
+/// What the file says, or `text` if none is configured. `what` names it in errors.
+fn read_or(what: &str, file: &Option<ConfigPath>, text: &str) -> Result<String, RequestError> {
     match file.as_deref() {
-        Some(path) => Ok(read_credential(path)?),
-        None => other(),
+        Some(path) => {
+            read_credential(path).map_err(|error| RequestError::Unreadable { what: what.to_owned(), error })
+        }
+        None => Ok(text.to_owned()),
     }
 }
 
-fn header_name(name: &str) -> Result<HeaderName, String> {
-    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("bad header name {name:?}"))
+fn header_name(name: &str) -> Result<HeaderName, BlockError> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("bad header name {name:?}").into())
 }
 
 /// Base64 of RFC 4648.
@@ -478,6 +460,6 @@ mod tests {
         assert_eq!(header.to_str().unwrap(), "Basic YWRtaW46c2VjcmV0");
         assert!(!format!("{config:?} {header:?}").contains("secret\""));
         config.bearer_token = Some(Secret::new("x"));
-        assert!(config.validate().unwrap_err().starts_with("at most one of"));
+        assert!(config.validate().unwrap_err().to_string().starts_with("at most one of"));
     }
 }

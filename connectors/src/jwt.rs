@@ -83,9 +83,10 @@ impl RsaKey {
 }
 
 /// A random UUID.
-pub(crate) fn random_id() -> Result<String, String> {
+pub(crate) fn random_id() -> Result<String, CredentialError> {
     let mut bytes = [0; 16];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system gives no random numbers")?;
+    let unavailable = || CredentialError::Unsupported("the system gives no random numbers".to_owned());
+    SystemRandom::new().fill(&mut bytes).map_err(|_| unavailable())?;
     // The version (4) and the variant have fixed bits.
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;

@@ -43,7 +43,7 @@ impl Peer for TokenServer {
 }
 
 async fn header_sent(client: &HttpClient) -> Result<String, String> {
-    let request = client.request(reqwest::Method::GET, Url::parse("http://h/x").unwrap())?;
+    let request = client.request(reqwest::Method::GET, Url::parse("http://h/x").unwrap()).unwrap();
     let answer = client.send(request).await.map_err(|e| e.to_string())?;
     answer.text().await.map_err(|e| e.to_string())
 }
@@ -117,7 +117,7 @@ fn faults_are_those_of_prometheus() {
     for (config, want) in cases {
         let config = HttpConfig { oauth2: Some(config), ..HttpConfig::default() };
         let fault = config.validate().unwrap_err();
-        assert!(fault.contains(want), "{fault}");
+        assert!(fault.to_string().contains(want), "{fault}");
     }
 }
 

@@ -7,6 +7,7 @@ use crate::cluster_config::ClusterFlagError;
 use crate::data_directory_lock::DataLockError;
 use crate::health::HeldFileError;
 use crate::object_store::ObjectStoreError;
+use api::protection::ProtectionError;
 use api::query::log::QueryLogError;
 use cluster::ClusterError;
 use engine::live::StartError;
@@ -46,8 +47,8 @@ pub enum ServerError {
         source: io::Error,
     },
     /// A file of `--web.config.file`, or one that it names, cannot be used.
-    #[error("{0}")]
-    Protection(String),
+    #[error(transparent)]
+    Protection(ProtectionError),
     /// The operating system gives no thread.
     #[error("cannot start threads: {0}")]
     Thread(#[source] io::Error),

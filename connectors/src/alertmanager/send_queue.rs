@@ -6,7 +6,7 @@
 
 use super::api_v2::{AlertmanagerAlert, QueuedAlert};
 use super::notifier::QueueLimits;
-use crate::http_client::{HttpClient, error_chain};
+use crate::http_client::{HttpClient, RequestError, error_chain};
 use crate::limits;
 use parking_lot::Mutex;
 use reqwest::StatusCode;
@@ -35,8 +35,8 @@ enum DeliveryError {
     #[error("{0}")]
     Content(String),
     /// A file with a password cannot be read; it is read again for the next attempt.
-    #[error("{0}")]
-    Credentials(String),
+    #[error(transparent)]
+    Credentials(#[from] RequestError),
     /// The Alertmanager cannot be reached, or does not answer in time.
     #[error("{0}")]
     Unavailable(String),
@@ -221,10 +221,7 @@ impl SendQueue {
 
     /// Sends one POST.
     async fn post(&self, body: Vec<u8>) -> Result<(), DeliveryError> {
-        let request = self
-            .client
-            .request(reqwest::Method::POST, self.url.clone())
-            .map_err(DeliveryError::Credentials)?;
+        let request = self.client.request(reqwest::Method::POST, self.url.clone())?;
         let request = request.header(CONTENT_TYPE, "application/json").timeout(self.timeout).body(body);
         let mut response =
             self.client.send(request).await.map_err(|e| DeliveryError::Unavailable(error_chain(&e)))?;

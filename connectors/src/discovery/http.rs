@@ -115,7 +115,7 @@ impl HttpRefresh {
         let request = self
             .client
             .request(Method::GET, self.url.clone())
-            .map_err(ApiError::Request)?
+            .map_err(|e| ApiError::Request(e.to_string()))?
             .timeout(self.interval.std())
             .header(ACCEPT, "application/json")
             .header("X-Prometheus-Refresh-Interval-Seconds", self.interval.seconds().to_string());

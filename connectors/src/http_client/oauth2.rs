@@ -4,8 +4,10 @@
 //! fetched anew when the file with the secret changes. All requests of a client share it.
 
 use super::tls_config::is_given;
-use super::{HttpClient, HttpConfig, Peers, TlsConfig, base64, error_chain, secret_header};
+use super::{HttpClient, HttpConfig, Peers, RequestError, TlsConfig, TokenError};
+use super::{base64, error_chain, secret_header};
 use crate::config::document::{Node, NodeSeed};
+use crate::config::error::BlockError;
 use crate::config::path::ConfigPath;
 use crate::config::schema::{ConfigValue, ValueKind};
 use crate::config::secret::{Secret, read_credential};
@@ -98,14 +100,13 @@ fn json(node: &Node) -> Value {
 }
 
 impl OAuth2 {
-    /// Checks what can be checked without reading files. The error is the text of the first
-    /// problem.
-    pub(super) fn validate(&self) -> Result<(), String> {
+    /// Checks what can be checked without reading files. The error is the first problem.
+    pub(super) fn validate(&self) -> Result<(), BlockError> {
         if self.client_id.is_empty() {
-            return Err("oauth2 client_id must be configured".to_owned());
+            return Err("oauth2 client_id must be configured".into());
         }
         if self.token_url.expose().is_empty() {
-            return Err("oauth2 token_url must be configured".to_owned());
+            return Err("oauth2 token_url must be configured".into());
         }
         Url::parse(self.token_url.expose()).map_err(|e| format!("oauth2 token_url: {e}"))?;
         if self.is_jwt() {
@@ -113,18 +114,19 @@ impl OAuth2 {
             if inline && !self.client_certificate_key_file.is_empty() {
                 return Err(format!(
                     "at most one of oauth2 client_certificate_key, client_certificate_key_file & client_certificate_key_ref must be configured using grant-type={JWT_GRANT}"
-                ));
+                )
+                .into());
             }
             self.hash()?;
         } else if is_given(self.client_secret.as_ref().map(Secret::expose))
             && is_given(self.client_secret_file.as_deref())
         {
             return Err(
-                "at most one of oauth2 client_secret, client_secret_file & client_secret_ref must be configured using grant-type=client_credentials".to_owned()
+                "at most one of oauth2 client_secret, client_secret_file & client_secret_ref must be configured using grant-type=client_credentials".into()
             );
         }
         if let Some(name) = self.endpoint_params.keys().find(|name| RESERVED.contains(&name.as_str())) {
-            return Err(format!("oauth2: cannot overwrite parameter {name:?}"));
+            return Err(format!("oauth2: cannot overwrite parameter {name:?}").into());
         }
         self.call().validate()
     }
@@ -133,12 +135,12 @@ impl OAuth2 {
         self.grant_type == JWT_GRANT
     }
 
-    fn hash(&self) -> Result<RsaHash, String> {
+    fn hash(&self) -> Result<RsaHash, BlockError> {
         match self.signature_algorithm.as_str() {
             "" | "RS256" => Ok(RsaHash::Sha256),
             "RS384" => Ok(RsaHash::Sha384),
             "RS512" => Ok(RsaHash::Sha512),
-            _ => Err("valid signature algorithms are RS256, RS384 and RS512".to_owned()),
+            _ => Err("valid signature algorithms are RS256, RS384 and RS512".into()),
         }
     }
 
@@ -155,25 +157,16 @@ impl OAuth2 {
     }
 
     /// The secret, or the key of a JWT, as it is now.
-    fn secret(&self) -> Result<Secret, String> {
+    fn secret(&self) -> Result<Secret, RequestError> {
         if self.is_jwt() {
-            return match self.client_certificate_key_file.as_str() {
-                "" => Ok(self.client_certificate_key.clone().unwrap_or_default()),
-                path => read_credential(path)
-                    .map(Secret::new)
-                    .map_err(|e| format!("unable to read oauth2 client certificate key: {e}")),
-            };
+            let file = Some(self.client_certificate_key_file.as_str());
+            return current_secret("client certificate key", file, &self.client_certificate_key);
         }
-        match self.client_secret_file.as_deref().filter(|path| !path.is_empty()) {
-            None => Ok(self.client_secret.clone().unwrap_or_default()),
-            Some(path) => read_credential(path)
-                .map(Secret::new)
-                .map_err(|e| format!("unable to read oauth2 client secret: {e}")),
-        }
+        current_secret("client secret", self.client_secret_file.as_deref(), &self.client_secret)
     }
 
     /// The parameters of the call, without those that say who asks.
-    fn parameters(&self, secret: &Secret) -> Result<Vec<(String, String)>, String> {
+    fn parameters(&self, secret: &Secret) -> Result<Vec<(String, String)>, RequestError> {
         let mut parameters: BTreeMap<String, String> = BTreeMap::new();
         let mut put = |name: &str, value: String| drop(parameters.insert(name.to_owned(), value));
         if self.is_jwt() {
@@ -191,7 +184,7 @@ impl OAuth2 {
         Ok(parameters.into_iter().collect())
     }
 
-    fn assertion(&self, key: &Secret) -> Result<String, String> {
+    fn assertion(&self, key: &Secret) -> Result<String, RequestError> {
         let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut claims = serde_json::json!({
@@ -212,6 +205,16 @@ impl OAuth2 {
     }
 }
 
+/// What the file says now, or `text` if none is given.
+fn current_secret(what: &str, file: Option<&str>, text: &Option<Secret>) -> Result<Secret, RequestError> {
+    match file.filter(|path| !path.is_empty()) {
+        None => Ok(text.clone().unwrap_or_default()),
+        Some(path) => read_credential(path)
+            .map(Secret::new)
+            .map_err(|error| RequestError::Unreadable { what: format!("oauth2 {what}"), error }),
+    }
+}
+
 /// Parameters that a configuration must not change.
 const RESERVED: [&str; 5] = ["scope", "assertion", "client_id", "client_secret", "resource"];
 
@@ -225,10 +228,23 @@ pub(super) struct TokenSource {
 #[derive(Debug, Default)]
 struct State {
     token: Option<Token>,
-    /// When a token could not be had, and why.
-    failed: Option<(Instant, String)>,
+    /// The last call, if it got no token.
+    failed: Option<FailedCall>,
     /// Whether the server wants name and secret in the form, not in a header.
     in_form: bool,
+}
+
+#[derive(Debug)]
+struct FailedCall {
+    when: Instant,
+    error: TokenError,
+}
+
+/// What the server answered to a call.
+struct Grant {
+    header: HeaderValue,
+    /// How long the token may be used; `None`: the server does not say.
+    lifetime: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -241,7 +257,7 @@ struct Token {
 }
 
 impl TokenSource {
-    pub(super) fn new(config: &OAuth2) -> Result<TokenSource, String> {
+    pub(super) fn new(config: &OAuth2) -> Result<TokenSource, BlockError> {
         Ok(TokenSource { client: Box::new(config.call().client()?), state: Arc::default() })
     }
 
@@ -251,7 +267,7 @@ impl TokenSource {
     }
 
     /// The value of the `Authorization` header.
-    pub(super) async fn header(&self, config: &OAuth2) -> Result<HeaderValue, String> {
+    pub(super) async fn header(&self, config: &OAuth2) -> Result<HeaderValue, TokenError> {
         let mut state = self.state.lock().await;
         let secret = config.secret()?;
         let now = Instant::now();
@@ -262,32 +278,27 @@ impl TokenSource {
             return Ok(token.header.clone());
         }
         // Many requests may wait here: they do not all repeat what has just failed.
-        if let Some((when, why)) = &state.failed
-            && now.duration_since(*when) < TOKEN_FAILED_PAUSE
+        if let Some(failed) = &state.failed
+            && now.duration_since(failed.when) < TOKEN_FAILED_PAUSE
         {
-            return Err(why.clone());
+            return Err(failed.error.clone());
         }
         match self.fetch(config, &secret, &mut state.in_form).await {
-            Ok((header, lifetime)) => {
+            Ok(Grant { header, lifetime }) => {
                 let renew = lifetime.map(|lifetime| now + lifetime.saturating_sub(TOKEN_EARLY));
                 state.failed = None;
                 state.token = Some(Token { header: header.clone(), secret, renew });
                 Ok(header)
             }
-            Err(why) => {
-                state.failed = Some((Instant::now(), why.clone()));
-                Err(why)
+            Err(error) => {
+                state.failed = Some(FailedCall { when: Instant::now(), error: error.clone() });
+                Err(error)
             }
         }
     }
 
     /// Asks for a token, with name and secret where the server took them last; else in both ways.
-    async fn fetch(
-        &self,
-        config: &OAuth2,
-        secret: &Secret,
-        in_form: &mut bool,
-    ) -> Result<(HeaderValue, Option<Duration>), String> {
+    async fn fetch(&self, config: &OAuth2, secret: &Secret, in_form: &mut bool) -> Result<Grant, TokenError> {
         let first = self.ask(config, secret, *in_form).await;
         if first.is_ok() || config.is_jwt() {
             return first;
@@ -306,8 +317,9 @@ impl TokenSource {
         config: &OAuth2,
         secret: &Secret,
         in_form: bool,
-    ) -> Result<reqwest::RequestBuilder, String> {
-        let url = Url::parse(config.token_url.expose()).map_err(|e| format!("oauth2 token_url: {e}"))?;
+    ) -> Result<reqwest::RequestBuilder, RequestError> {
+        let url = Url::parse(config.token_url.expose())
+            .map_err(|e| BlockError::new(format!("oauth2 token_url: {e}")))?;
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         form.extend_pairs(config.parameters(secret)?);
         let mut request = self.client.request(reqwest::Method::POST, url)?.timeout(TOKEN_TIMEOUT);
@@ -326,48 +338,43 @@ impl TokenSource {
         Ok(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.finish()))
     }
 
-    async fn ask(
-        &self,
-        config: &OAuth2,
-        secret: &Secret,
-        in_form: bool,
-    ) -> Result<(HeaderValue, Option<Duration>), String> {
+    async fn ask(&self, config: &OAuth2, secret: &Secret, in_form: bool) -> Result<Grant, TokenError> {
         let request = self.call(config, secret, in_form)?;
-        let failed =
-            |e: reqwest::Error| format!("oauth2: cannot fetch token: {}", error_chain(&e.without_url()));
+        let failed = |e: reqwest::Error| TokenError::Refused(error_chain(&e.without_url()));
         let mut response = self.client.send_plain(request).await.map_err(failed)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             body.extend_from_slice(&chunk);
             if body.len() > TOKEN_ANSWER_BYTES {
-                return Err("oauth2: cannot fetch token: the answer is too large".to_owned());
+                return Err(TokenError::Refused("the answer is too large".to_owned()));
             }
         }
         let status = response.status();
         if !status.is_success() {
             let quote =
                 String::from_utf8_lossy(&body[..body.len().min(crate::limits::QUOTE_BYTES)]).into_owned();
-            return Err(format!("oauth2: cannot fetch token: {status}\nResponse: {quote}"));
+            return Err(TokenError::Refused(format!("{status}\nResponse: {quote}")));
         }
         token(&body)
     }
 }
 
-/// The header and the lifetime that an answer grants.
-fn token(body: &[u8]) -> Result<(HeaderValue, Option<Duration>), String> {
+/// What an answer grants.
+fn token(body: &[u8]) -> Result<Grant, TokenError> {
     let answer: Value =
-        serde_json::from_slice(body).map_err(|e| format!("oauth2: cannot parse json: {e}"))?;
+        serde_json::from_slice(body).map_err(|e| TokenError::Answer(format!("cannot parse json: {e}")))?;
     let text = |key: &str| answer[key].as_str().unwrap_or("");
     if text("access_token").is_empty() {
-        return Err("oauth2: server response missing access_token".to_owned());
+        return Err(TokenError::Answer("server response missing access_token".to_owned()));
     }
     let kind = match text("token_type") {
         "" => "Bearer",
         kind if kind.eq_ignore_ascii_case("bearer") => "Bearer",
         kind => kind,
     };
-    let header = secret_header(&format!("{kind} {}", text("access_token")))?;
+    let header = secret_header(&format!("{kind} {}", text("access_token"))).map_err(RequestError::from)?;
     // Some servers write the number as text.
     let seconds = answer["expires_in"].as_u64().or_else(|| text("expires_in").parse().ok());
-    Ok((header, seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs)))
+    let lifetime = seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    Ok(Grant { header, lifetime })
 }

@@ -1,7 +1,8 @@
 //! `proxy_url`, `no_proxy`, `proxy_from_environment` and `proxy_connect_header`: which requests go
 //! through a proxy. The rules are those of Go's `httpproxy`.
 
-use super::{HttpConfig, secret_header};
+use super::{HttpConfig, RequestError, secret_header};
+use crate::config::error::BlockError;
 use crate::config::url::ConfigUrl;
 use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{ClientBuilder, Proxy};
@@ -34,9 +35,12 @@ enum Exception {
 }
 
 /// Adds the proxies of a configuration to a client.
-pub(super) fn with_proxies(config: &HttpConfig, builder: ClientBuilder) -> Result<ClientBuilder, String> {
+pub(super) fn with_proxies(
+    config: &HttpConfig,
+    builder: ClientBuilder,
+) -> Result<ClientBuilder, RequestError> {
     if !is_supported(config) {
-        return Err("proxy_url: only proxies that speak HTTP are supported".to_owned());
+        return Err(BlockError::new("proxy_url: only proxies that speak HTTP are supported").into());
     }
     let environment = |name: &str| std::env::var(name).ok();
     let Some(rules) = ProxyRules::of(config, &environment)? else { return Ok(builder.no_proxy()) };
@@ -51,18 +55,19 @@ pub(super) fn with_proxies(config: &HttpConfig, builder: ClientBuilder) -> Resul
 }
 
 /// Checks what needs no environment.
-pub(super) fn check(config: &HttpConfig) -> Result<(), String> {
+pub(super) fn check(config: &HttpConfig) -> Result<(), BlockError> {
     ProxyRules::of(config, &|_| None)?;
     connect_headers(config).map(|_| ())
 }
 
-fn connect_headers(config: &HttpConfig) -> Result<HeaderMap, String> {
+fn connect_headers(config: &HttpConfig) -> Result<HeaderMap, BlockError> {
     let mut headers = HeaderMap::new();
     for (name, values) in &config.proxy_connect_header {
         let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| format!("proxy_connect_header: bad header name {name:?}"))?;
+            .map_err(|_| BlockError::new(format!("proxy_connect_header: bad header name {name:?}")))?;
         for value in values {
-            headers.append(name.clone(), secret_header(value.expose())?);
+            let value = secret_header(value.expose()).map_err(|e| BlockError::new(e.to_string()))?;
+            headers.append(name.clone(), value);
         }
     }
     Ok(headers)
@@ -73,7 +78,7 @@ impl ProxyRules {
     fn of(
         config: &HttpConfig,
         environment: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Option<ProxyRules>, String> {
+    ) -> Result<Option<ProxyRules>, BlockError> {
         if config.proxy_from_environment {
             return ProxyRules::of_environment(environment).map(Some);
         }
@@ -86,13 +91,16 @@ impl ProxyRules {
         Ok(Some(ProxyRules { http: Some(url.clone()), https: Some(url), exceptions }))
     }
 
-    fn of_environment(environment: &dyn Fn(&str) -> Option<String>) -> Result<ProxyRules, String> {
+    fn of_environment(environment: &dyn Fn(&str) -> Option<String>) -> Result<ProxyRules, BlockError> {
         let variable = |name: &str| {
             let value = environment(name).filter(|value| !value.is_empty());
             value.or_else(|| environment(&name.to_ascii_lowercase())).filter(|value| !value.is_empty())
         };
         let url = |name: &str| match variable(name) {
-            Some(text) => proxy_url(&text).map(Some).ok_or(format!("{name} is not a URL of a proxy")),
+            Some(text) => {
+                let fault = || BlockError::new(format!("{name} is not a URL of a proxy"));
+                proxy_url(&text).map(Some).ok_or_else(fault)
+            }
             None => Ok(None),
         };
         Ok(ProxyRules {

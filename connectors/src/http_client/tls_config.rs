@@ -1,5 +1,7 @@
 //! `tls_config`: whom a client trusts, and what it shows of itself.
 
+use super::RequestError;
+use crate::config::error::BlockError;
 use crate::config::path::ConfigPath;
 use crate::config::secret::{Secret, read_file};
 use crate::config_block;
@@ -40,9 +42,8 @@ pub(super) fn is_given(text: Option<&str>) -> bool {
 }
 
 impl TlsConfig {
-    /// Checks what can be checked without reading files. The error is the text of the first
-    /// problem.
-    pub fn validate(&self) -> Result<(), String> {
+    /// Checks what can be checked without reading files. The error is the first problem.
+    pub fn validate(&self) -> Result<(), BlockError> {
         let inline_key = is_given(self.key.as_ref().map(Secret::expose));
         let ca = [is_given(self.ca.as_deref()), is_given(self.ca_file.as_deref())];
         let cert = [is_given(self.cert.as_deref()), is_given(self.cert_file.as_deref())];
@@ -62,13 +63,13 @@ impl TlsConfig {
         } else {
             return self.validate_versions();
         };
-        Err(fault.to_owned())
+        Err(fault.into())
     }
 
-    fn validate_versions(&self) -> Result<(), String> {
+    fn validate_versions(&self) -> Result<(), BlockError> {
         match version::between(self.lowest(), self.highest()) {
             Ok(_) | Err(tls::TlsError::OldVersions) => Ok(()),
-            Err(e) => Err(e.to_string()),
+            Err(e) => Err(e.to_string().into()),
         }
     }
 
@@ -98,7 +99,7 @@ impl TlsConfig {
     }
 
     /// Checks the texts in the configuration itself, without reading files.
-    pub(super) fn check_inline(&self) -> Result<(), String> {
+    pub(super) fn check_inline(&self) -> Result<(), BlockError> {
         let inline = TlsConfig { ca_file: None, ..self.clone() };
         if self.cert_file.is_some() || self.key_file.is_some() {
             return TlsConfig { cert: None, key: None, cert_file: None, key_file: None, ..inline }
@@ -107,15 +108,16 @@ impl TlsConfig {
         inline.check_texts()
     }
 
-    fn check_texts(&self) -> Result<(), String> {
-        self.trusted()?;
-        self.pair()?;
+    fn check_texts(&self) -> Result<(), BlockError> {
+        let fault = |e: RequestError| BlockError::new(e.to_string());
+        self.trusted().map_err(fault)?;
+        self.pair().map_err(fault)?;
         Ok(())
     }
 
     /// The options in rustls' form. Reads the files.
-    pub(super) fn rustls(&self, http2: bool) -> Result<ClientConfig, String> {
-        let versions = version::between(self.lowest(), self.highest()).map_err(|e| e.to_string())?;
+    pub(super) fn rustls(&self, http2: bool) -> Result<ClientConfig, RequestError> {
+        let versions = version::between(self.lowest(), self.highest())?;
         let server_name = self.server_name.as_deref().unwrap_or("");
         let verifier = if self.insecure_skip_verify {
             // Also then a file that cannot be read is an error, as in Prometheus.
@@ -123,11 +125,11 @@ impl TlsConfig {
             ServerVerifier::accepting_all()
         } else {
             let trusted = self.trusted()?.unwrap_or_else(TrustAnchors::of_system);
-            ServerVerifier::new(trusted, server_name).map_err(|e| e.to_string())?
+            ServerVerifier::new(trusted, server_name)?
         };
         let builder = ClientConfig::builder_with_provider(tls::provider())
             .with_protocol_versions(&versions.allowed)
-            .map_err(|e| e.to_string())?
+            .map_err(|e| RequestError::Library(e.to_string()))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match self.pair()? {
@@ -142,23 +144,23 @@ impl TlsConfig {
     }
 
     /// The configured authorities; `None`: those of the system.
-    fn trusted(&self) -> Result<Option<TrustAnchors>, String> {
+    fn trusted(&self) -> Result<Option<TrustAnchors>, RequestError> {
         let text = read("CA cert", self.ca.as_deref(), &self.ca_file)?;
         let from = source(&self.ca_file);
         text.map(|text| TrustAnchors::of_pem(&text))
             .transpose()
-            .map_err(|e| format!("unable to use specified CA cert {from}: {e}"))
+            .map_err(|error| RequestError::Certificate { what: format!("CA cert {from}"), error })
     }
 
     /// The client's certificate and key.
-    fn pair(&self) -> Result<Option<SingleCertAndKey>, String> {
+    fn pair(&self) -> Result<Option<SingleCertAndKey>, RequestError> {
         let cert = read("specified client cert", self.cert.as_deref(), &self.cert_file)?;
         let inline_key = self.key.as_ref().map(Secret::expose);
         let key = read("specified client key", inline_key, &self.key_file)?;
         let (Some(cert), Some(key)) = (cert, key) else { return Ok(None) };
-        let pair = tls::pem::key_pair(&cert, &key).map_err(|e| {
+        let pair = tls::pem::key_pair(&cert, &key).map_err(|error| {
             let [cert, key] = [&self.cert_file, &self.key_file].map(source);
-            format!("unable to use specified client cert ({cert}) & key ({key}): {e}")
+            RequestError::Certificate { what: format!("client cert ({cert}) & key ({key})"), error }
         })?;
         Ok(Some(SingleCertAndKey::from(pair)))
     }
@@ -173,12 +175,14 @@ fn source(file: &Option<ConfigPath>) -> String {
 }
 
 /// The text that is given, or that of the file; `None`: neither is given.
-fn read(what: &str, text: Option<&str>, file: &Option<ConfigPath>) -> Result<Option<Vec<u8>>, String> {
+fn read(what: &str, text: Option<&str>, file: &Option<ConfigPath>) -> Result<Option<Vec<u8>>, RequestError> {
     if let Some(text) = text.filter(|text| !text.is_empty()) {
         return Ok(Some(text.as_bytes().to_vec()));
     }
     match file.as_deref().filter(|path| !path.is_empty()) {
-        Some(path) => read_file(path).map(Some).map_err(|e| format!("unable to read {what}: {e}")),
+        Some(path) => read_file(path)
+            .map(Some)
+            .map_err(|error| RequestError::Unreadable { what: what.to_owned(), error }),
         None => Ok(None),
     }
 }

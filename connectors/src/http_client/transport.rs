@@ -1,6 +1,6 @@
 //! The connections of a client, which are made anew when a file of its certificates changes.
 
-use super::{HttpConfig, USER_AGENT, error_chain};
+use super::{HttpConfig, RequestError, USER_AGENT, error_chain};
 use crate::limits;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ struct Shared {
 struct Connections {
     stamps: Vec<FileStamp>,
     contents: u64,
-    client: Result<reqwest::Client, String>,
+    client: Result<reqwest::Client, RequestError>,
 }
 
 impl Transport {
@@ -40,7 +40,7 @@ impl Transport {
     /// # Errors
     ///
     /// Why there is none: a file cannot be read or used. The next call tries again.
-    pub(super) fn client(&self, config: &HttpConfig) -> Result<reqwest::Client, String> {
+    pub(super) fn client(&self, config: &HttpConfig) -> Result<reqwest::Client, RequestError> {
         // Taken before the files are read: a change in between is seen by the next call.
         let stamps: Vec<FileStamp> =
             config.tls_config.files().map(|path| FileStamp::of(Path::new(path))).collect();
@@ -72,7 +72,7 @@ fn contents(config: &HttpConfig) -> u64 {
     hash.digest()
 }
 
-fn build(config: &HttpConfig, socket: Option<&Path>) -> Result<reqwest::Client, String> {
+fn build(config: &HttpConfig, socket: Option<&Path>) -> Result<reqwest::Client, RequestError> {
     let redirects = if config.follow_redirects {
         reqwest::redirect::Policy::limited(limits::REDIRECTS)
     } else {
@@ -94,5 +94,5 @@ fn build(config: &HttpConfig, socket: Option<&Path>) -> Result<reqwest::Client, 
     if let Some(socket) = socket {
         builder = builder.unix_socket(socket);
     }
-    builder.build().map_err(|e| error_chain(&e))
+    builder.build().map_err(|e| RequestError::Library(error_chain(&e)))
 }

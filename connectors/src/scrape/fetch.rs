@@ -2,7 +2,7 @@
 
 use crate::decompress::DecompressError;
 use crate::exposition::{BodyFormat, ExpositionEntry, ExpositionParser, TextFormat};
-use crate::http_client::{HttpClient, SendError, error_chain};
+use crate::http_client::{HttpClient, RequestError, SendError, error_chain};
 use crate::limits::SERIES_BYTES;
 use crate::scrape::config::{ScrapeJob, ScrapeProtocol};
 use crate::scrape::content_type;
@@ -23,8 +23,8 @@ pub enum FetchError {
     #[error(transparent)]
     Url(#[from] UrlError),
     /// The request cannot be made from the configuration of the job, such as a password file.
-    #[error("{0}")]
-    Request(String),
+    #[error(transparent)]
+    Request(#[from] RequestError),
     /// The target cannot be reached, or the connection broke, or the timeout passed.
     #[error("Get \"{url}\": {reason}")]
     Unavailable {
@@ -80,8 +80,7 @@ pub async fn fetch(
     // `identity` and not an empty header: some servers compress unless they are told not to.
     let encoding = if job.config.keys.enable_compression { "gzip" } else { "identity" };
     let request = client
-        .request(reqwest::Method::GET, url.clone())
-        .map_err(FetchError::Request)?
+        .request(reqwest::Method::GET, url.clone())?
         .header(ACCEPT, &job.accept)
         .header(ACCEPT_ENCODING, encoding)
         .header("X-Prometheus-Scrape-Timeout-Seconds", target.timeout.seconds().to_string());

@@ -228,9 +228,11 @@ impl ScrapeManager {
         // half of a configuration in force.
         for job in jobs {
             let name = job.name().to_owned();
-            let client = job.config.http.client().map_err(|error| {
-                BlockError::from(error).within(format_args!("scrape config with job name {name:?}"))
-            })?;
+            let client = job
+                .config
+                .http
+                .client()
+                .map_err(|error| error.within(format_args!("scrape config with job name {name:?}")))?;
             let client = client.with_peers(&self.shared.options.peers);
             wanted.insert(name, JobWithClient { job: Arc::new(job), client });
         }

@@ -403,7 +403,7 @@ impl Watcher {
     async fn get(&self, query: &[(&str, &str)]) -> Result<Response, WatchEnd> {
         let url = self.url(query);
         let path = url.path().to_owned();
-        let request = self.client.request(Method::GET, url).map_err(WatchEnd::Failed)?;
+        let request = self.client.request(Method::GET, url).map_err(|e| WatchEnd::Failed(e.to_string()))?;
         let started = Instant::now();
         let answer = self.client.send(request.header(ACCEPT, "application/json")).await;
         let help = "Summary of latencies for HTTP requests to the Kubernetes API by endpoint.";

@@ -5,8 +5,8 @@
 //! cache. Its keys are keyed hashes over user, hash and password with their lengths, so that no two
 //! combinations share one, and none holds a password.
 
-use super::PasswordHash;
 use super::attempts::Attempts;
+use super::{PasswordHash, ProtectionError};
 use crate::limits::{PASSWORD_CACHE, PASSWORD_WAITING};
 use axum::http::HeaderValue;
 use parking_lot::Mutex;
@@ -51,10 +51,10 @@ fn parallel() -> usize {
 }
 
 impl BasicAuth {
-    pub(super) fn new(metrics: &Metrics) -> Result<BasicAuth, String> {
+    pub(super) fn new(metrics: &Metrics) -> Result<BasicAuth, ProtectionError> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         Ok(BasicAuth {
-            key: key.map_err(|_| "the system gives no random numbers".to_owned())?,
+            key: key.map_err(|_| ProtectionError::NoRandomNumbers)?,
             known: Mutex::default(),
             attempts: Mutex::default(),
             waiting: Semaphore::new(PASSWORD_WAITING),

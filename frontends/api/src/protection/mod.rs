@@ -57,8 +57,19 @@ pub struct RateLimit {
     pub burst: u64,
 }
 
-/// Reads the files. The error is the text of the first problem.
-type ReadFiles = Box<dyn Fn() -> Result<WebSettings, String> + Send + Sync>;
+/// Why a web server cannot be protected as its files ask for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtectionError {
+    /// The files cannot be used; the first problem. A person has to correct them.
+    #[error("{0}")]
+    Files(String),
+    /// Passwords cannot be remembered: the operating system is at fault.
+    #[error("the system gives no random numbers")]
+    NoRandomNumbers,
+}
+
+/// Reads the files.
+type ReadFiles = Box<dyn Fn() -> Result<WebSettings, ProtectionError> + Send + Sync>;
 
 /// The protection of a web server.
 pub struct Protection {
@@ -118,9 +129,9 @@ impl Protection {
     ///
     /// If the files cannot be used: then the server must not start.
     pub fn new(
-        read: impl Fn() -> Result<WebSettings, String> + Send + Sync + 'static,
+        read: impl Fn() -> Result<WebSettings, ProtectionError> + Send + Sync + 'static,
         metrics: &Metrics,
-    ) -> Result<Arc<Protection>, String> {
+    ) -> Result<Arc<Protection>, ProtectionError> {
         let settings = read()?;
         for note in &settings.notes {
             tracing::warn!("--web.config.file: {note}");
@@ -170,7 +181,7 @@ impl Protection {
             if settings.tls.is_some() == is_encrypted {
                 Ok(settings)
             } else {
-                Err("TLS can only be switched on or off by a restart".to_owned())
+                Err(ProtectionError::Files("TLS can only be switched on or off by a restart".to_owned()))
             }
         });
         match read {
@@ -263,7 +274,7 @@ mod tests {
                 files: vec![file.clone()],
                 ..WebSettings::default()
             }),
-            _ => Err("unreadable".to_owned()),
+            _ => Err(ProtectionError::Files("unreadable".to_owned())),
         };
         let metrics = Metrics::default();
         let protection = Protection::new(read, &metrics).unwrap();
@@ -287,6 +298,9 @@ mod tests {
 
     #[test]
     fn a_server_that_cannot_read_its_files_does_not_start() {
-        assert!(Protection::new(|| Err("unreadable".to_owned()), &Metrics::default()).is_err());
+        assert!(
+            Protection::new(|| Err(ProtectionError::Files("unreadable".to_owned())), &Metrics::default())
+                .is_err()
+        );
     }
 }
