@@ -103,7 +103,7 @@ impl Mechanism for ConsulSd {
         if keys.refresh_interval.0 <= 0 {
             return Err("consul_sd_configs: refresh_interval must be greater than 0".into());
         }
-        Ok(config.http.validate()?)
+        config.http.validate()
     }
 
     fn http(config: &ConsulSdConfig) -> Option<&HttpConfig> {

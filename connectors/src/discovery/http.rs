@@ -48,7 +48,7 @@ impl Mechanism for HttpSd {
         if config.keys.refresh_interval.0 <= 0 {
             return Err("http_sd_configs: refresh_interval must be greater than 0".into());
         }
-        Ok(config.http.validate()?)
+        config.http.validate()
     }
 
     fn http(config: &HttpSdConfig) -> Option<&HttpConfig> {

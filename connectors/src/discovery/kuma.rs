@@ -71,7 +71,7 @@ impl Mechanism for KumaSd {
         if config.keys.refresh_interval.0 <= 0 {
             return Err("kuma_sd_configs: refresh_interval must be greater than 0".into());
         }
-        Ok(config.http.validate()?)
+        config.http.validate()
     }
 
     fn http(config: &KumaSdConfig) -> Option<&HttpConfig> {

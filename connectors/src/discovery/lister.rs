@@ -86,7 +86,7 @@ impl<L: Lister> Mechanism for L {
             let text = format!("{}_sd_configs: refresh_interval must be greater than 0", L::NAME);
             return Err(BlockError::new(text));
         }
-        Ok(config.http().map_or(Ok(()), HttpConfig::validate)?)
+        config.http().map_or(Ok(()), HttpConfig::validate)
     }
 
     fn http(config: &L::Config) -> Option<&HttpConfig> {

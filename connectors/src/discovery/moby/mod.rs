@@ -104,7 +104,7 @@ impl DockerApi {
             Endpoint::Plain(_) => context.client(&plain)?,
             Endpoint::Socket(path) => {
                 // A socket has no TLS and no proxy.
-                let client = plain.socket_client(Path::new(path)).map_err(BlockError::from)?;
+                let client = plain.socket_client(Path::new(path))?;
                 client.with_peers(context.peers)
             }
         };
