@@ -244,7 +244,8 @@ impl Description {
     /// Merges the parts of all workers.
     pub fn of(parts: Vec<HostReport>) -> Description {
         let mut whole = Description::default();
-        let (mut touched, mut rings) = (BTreeMap::<ViewId, LocalViewReport>::new(), BTreeMap::new());
+        let mut touched = BTreeMap::<ViewId, LocalViewReport>::new();
+        let mut rings = BTreeMap::new();
         for part in parts {
             match part {
                 HostReport::Gather(part) => {

@@ -214,7 +214,8 @@ impl BlockSet {
             let name = b.meta().name().to_string();
             tombstones.iter().any(|one| one.blocks.contains(&name))
         };
-        let (mut new, mut damage) = (Vec::new(), Vec::new());
+        let mut new = Vec::new();
+        let mut damage = Vec::new();
         for block in list.blocks.iter() {
             // Blocks that the deletion does not name were written later, and keep all samples.
             match if about(block) { block.with_deletes(tombstones) } else { Ok(block.clone()) } {

@@ -63,7 +63,8 @@ impl PagedFile {
         let footer = file.read_with(&path, |file| ArrowReaderMetadata::load(&file, reading))?;
         let rows = usize::try_from(footer.metadata().file_metadata().num_rows())
             .map_err(|e| damaged(&path, format!("number of rows: {e}")))?;
-        let (cache, number) = (cache.clone(), cache.register());
+        let number = cache.register();
+        let cache = cache.clone();
         Ok(PagedFile { options, path, file, footer, rows, cache, number })
     }
 

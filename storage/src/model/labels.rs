@@ -211,7 +211,8 @@ impl Ord for Labels {
 fn first_difference(a: &[u8], b: &[u8]) -> usize {
     const WORD: usize = size_of::<u64>();
     // Eight bytes at a time: sorting a large answer spends most of its time here.
-    let (a_words, b_words) = (a.as_chunks::<WORD>().0, b.as_chunks::<WORD>().0);
+    let a_words = a.as_chunks::<WORD>().0;
+    let b_words = b.as_chunks::<WORD>().0;
     let words = a_words.iter().zip(b_words);
     let same = words.take_while(|(a, b)| a == b).count() * WORD;
     same + a[same..].iter().zip(&b[same..]).take_while(|(a, b)| a == b).count()
