@@ -68,7 +68,7 @@ impl AlertSender for AlertmanagerAdapter {
             };
             // The receipt tells the rules that an Alertmanager has the alert; until then they send
             // it again.
-            QueuedAlert { alert: Arc::new(alert), taken: Some(a.receipt.0) }
+            QueuedAlert { alert: Arc::new(alert), on_delivered: Some(a.receipt.0) }
         };
         // The senders of the queues are tasks that start on demand, so the thread of the rules
         // needs the runtime.

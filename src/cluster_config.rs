@@ -60,7 +60,7 @@ pub(crate) fn cluster_config(
     // What must be the same at all processes. The workers, because series are divided among them by
     // number; lookback and features, because one query is evaluated by several processes; the
     // configuration, because targets are divided by its list.
-    let facts = [
+    let required_settings = [
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("--cluster.addresses", addresses.join(",")),
         ("--live.workers", workers.to_string()),
@@ -68,9 +68,15 @@ pub(crate) fn cluster_config(
         ("--enable-feature", features.join(",")),
         ("checksum of the configuration and its rule files", format!("{configuration:016x}")),
     ];
-    let facts = facts.map(|(name, value)| (name.to_owned(), value)).to_vec();
-    let patience = flags.cluster_join_timeout.std();
-    Ok(Some(ClusterConfig { process, addresses, patience, configuration, facts }))
+    let required_settings = required_settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    let join_timeout = flags.cluster_join_timeout.std();
+    Ok(Some(ClusterConfig {
+        process,
+        addresses,
+        join_timeout,
+        configuration_checksum: configuration,
+        required_settings,
+    }))
 }
 
 /// A number that is the same for two processes if the contents of their configuration and rule
@@ -116,8 +122,8 @@ mod tests {
         }
         let setup = of(&[two, "--cluster.process=1", &config]).unwrap().unwrap();
         assert_eq!((setup.process, setup.addresses.len()), (1, 2));
-        let before = setup.facts.clone();
+        let before = setup.required_settings.clone();
         std::fs::write(&file, "global: {scrape_interval: 5s}\n").unwrap();
-        assert_ne!(of(&[two, "--cluster.process=1", &config]).unwrap().unwrap().facts, before);
+        assert_ne!(of(&[two, "--cluster.process=1", &config]).unwrap().unwrap().required_settings, before);
     }
 }

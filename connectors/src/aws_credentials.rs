@@ -28,7 +28,7 @@ pub struct AwsSettings {
     pub profile: String,
     /// A role to assume with the keys found.
     pub role_arn: String,
-    /// What the role's owner wants to be told.
+    /// The external id, a word that the owner of the role demands; empty: none.
     pub external_id: String,
 }
 
@@ -39,16 +39,22 @@ pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub struct AwsSession {
     settings: AwsSettings,
     variables: Variables,
+    /// For the services that give keys.
     api: ApiClient,
+    /// The region, once it is known.
     region: Option<String>,
+    /// The keys, until they expire or are refused.
     credentials: Option<AwsCredentials>,
 }
 
 /// A section of a shared file: its keys.
 type Section = BTreeMap<String, String>;
 
+/// The metadata service of an EC2 instance: region, and keys of its role.
 const METADATA: &str = "http://169.254.169.254";
+/// The service that gives the keys of its role to a container of ECS.
 const CONTAINER: &str = "http://169.254.170.2";
+/// The version of the API of STS, which assumes roles.
 const STS_VERSION: &str = "2011-06-15";
 /// Profiles that may name one another as their source.
 const PROFILE_CHAIN: usize = 10;

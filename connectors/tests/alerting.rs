@@ -229,7 +229,7 @@ async fn a_receipt_comes_when_an_alertmanager_has_taken_the_alert() {
         let count = move || {
             taken.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         };
-        notifier.send(vec![QueuedAlert { taken: Some(Arc::new(count)), ..outgoing("x") }]);
+        notifier.send(vec![QueuedAlert { on_delivered: Some(Arc::new(count)), ..outgoing("x") }]);
     };
     send();
     assert!(notifier.drain(Duration::from_secs(10)).await);

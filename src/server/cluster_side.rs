@@ -48,7 +48,7 @@ impl ServerCluster {
             let recording = recording.clone();
             return self
                 .heartbeat
-                .listen_late_with(Box::new(move |process| recording.late_samples_at(process)));
+                .set_on_late_samples(Box::new(move |process| recording.late_samples_at(process)));
         }
         let sender = self.heartbeat.clone();
         recording.late_samples().set_on_arrival(Box::new(move || sender.signal_late_samples()));
@@ -83,7 +83,7 @@ pub(super) fn serve_peers(
         querier: queries.querier.clone(),
         store: storage.store.clone(),
         late_samples: recording.late_samples(),
-        left_out: Box::new(move || store.incomplete_reason()),
+        incomplete_reason: Box::new(move || store.incomplete_reason()),
     };
     listener.open(services).map_err(ServerError::ServePeers)
 }

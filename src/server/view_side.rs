@@ -107,7 +107,7 @@ pub(super) fn live_options(
 ) -> LiveOptions {
     LiveOptions {
         workers: context.flags.live_workers(machine::cores()),
-        lookback: queries.lookback,
+        lookback_ms: queries.lookback,
         dialect: queries.dialect,
         queries,
         query_memory,
@@ -138,6 +138,6 @@ pub(super) fn start_live(
     let (peers, cluster) = cluster::join(setup)?;
     let live = LiveRuntime::start_in_cluster(store, clock, options, metrics, peers)?;
     let signalled = live.clone();
-    cluster.heartbeat.set_on_signal(Box::new(move |signal| signalled.on_peer_signal(signal)));
+    cluster.heartbeat.set_on_peer_signal(Box::new(move |signal| signalled.on_peer_signal(signal)));
     Ok((StartedLive { live, ticks: None }, Some(cluster)))
 }

@@ -1,9 +1,10 @@
-//! The catalog of all processes: requests series, names and values from the store of each process,
-//! and merges the lists.
+//! The catalog of a cluster, which is the lists of all series, label names, label values, newest
+//! samples and exemplars: requests them from each process and merges them. [`ClusterCatalog`] asks,
+//! [`answer`] answers in the other process. A list is sent in pages.
 
 use super::handshake::ConnectionPurpose;
 use super::peer_client::{PeerCall, PeerClient};
-use crate::limits::LISTED_ENTRIES;
+use crate::limits::CATALOG_PAGE_ENTRIES;
 use engine::limits::{MESSAGE_BYTES, WAIT_DURABLE};
 use engine::memory::{MemoryPool, MemoryReservation};
 use engine::query::guard::QueryGuard;
@@ -24,7 +25,7 @@ use storage::store::{HeadStats, NewestSample, Store};
 /// A request for the series that satisfy any of the matcher sets in a time range.
 #[derive(Serialize, Deserialize)]
 struct CatalogRequest {
-    what: CatalogRequestKind,
+    kind: CatalogRequestKind,
     sets: Vec<Vec<Matcher>>,
     from: TimeMs,
     to: TimeMs,
@@ -40,15 +41,15 @@ enum CatalogRequestKind {
 }
 
 impl CatalogRequest {
-    fn new(what: CatalogRequestKind, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> CatalogRequest {
-        CatalogRequest { what, sets: sets.to_vec(), from, to }
+    fn new(kind: CatalogRequestKind, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> CatalogRequest {
+        CatalogRequest { kind, sets: sets.to_vec(), from, to }
     }
 }
 
 /// A page of a list; an empty page ends the list.
 type CatalogPage<T> = Result<Vec<T>, QueryError>;
 /// A series with its exemplars, as sent.
-type ExemplarsOnWire = (Labels, Vec<(Labels, f64, TimeMs)>);
+type SeriesExemplarsMessage = (Labels, Vec<(Labels, f64, TimeMs)>);
 
 /// The catalog of the series of all processes.
 pub struct ClusterCatalog {
@@ -64,40 +65,40 @@ impl ClusterCatalog {
     /// Appends the lists of the other processes to `own`.
     fn all<T: DeserializeOwned>(
         &self,
-        question: &CatalogRequest,
+        request: &CatalogRequest,
         own: impl FnOnce() -> Result<Vec<T>, QueryError>,
     ) -> Result<Vec<T>, QueryError> {
-        self.all_counted(question, own, |_| Ok(()))
+        self.all_counted(request, own, |_| Ok(()))
     }
 
     /// As [`ClusterCatalog::all`]; `count` accounts for the memory of what the others send.
     fn all_counted<T: DeserializeOwned>(
         &self,
-        question: &CatalogRequest,
+        request: &CatalogRequest,
         own: impl FnOnce() -> Result<Vec<T>, QueryError>,
         count: impl Fn(&[T]) -> Result<(), QueryError>,
     ) -> Result<Vec<T>, QueryError> {
         let guard = QueryGuard::new(&QueryOptions { timeout: self.timeout, ..QueryOptions::default() });
-        let question =
-            codec::encode(question).map_err(|e| QueryError::BadData(format!("too many matchers: {e}")))?;
+        let request =
+            codec::encode(request).map_err(|e| QueryError::BadData(format!("too many matchers: {e}")))?;
         let mut calls = self.client.call_all(ConnectionPurpose::Catalog, &guard)?;
         // Sent to all before any answer is read: the processes work at the same time, and so does
         // this one.
         for (_, call) in &mut calls {
-            call.send(&question, &guard).and_then(|()| call.flush(&guard))?;
+            call.send(&request, &guard).and_then(|()| call.flush(&guard))?;
         }
         // Meanwhile the others work.
         let mut all = own()?;
         for (_, call) in &mut calls {
             loop {
-                let piece = receive_page(call, &guard)?;
+                let page = receive_page(call, &guard)?;
                 // Only the empty page says that the list is whole; an end of the connection is an
                 // error, never a shorter answer.
-                if piece.is_empty() {
+                if page.is_empty() {
                     break;
                 }
-                count(&piece)?;
-                all.extend(piece);
+                count(&page)?;
+                all.extend(page);
             }
         }
         Ok(all)
@@ -106,10 +107,10 @@ impl ClusterCatalog {
 
 /// Receives the next page from a process.
 fn receive_page<T: DeserializeOwned>(call: &mut PeerCall, guard: &QueryGuard) -> Result<Vec<T>, QueryError> {
-    let piece = call.receive(guard)?;
+    let page = call.receive(guard)?;
     let unreadable = |e: codec::CodecError| QueryError::Internal(format!("{}: {e}", call.name()));
-    let piece: CatalogPage<T> = codec::decode_within(MESSAGE_BYTES, &piece).map_err(unreadable)?;
-    piece.map_err(|error| error.of_peer(&call.name()))
+    let page: CatalogPage<T> = codec::decode_within(MESSAGE_BYTES, &page).map_err(unreadable)?;
+    page.map_err(|error| error.of_peer(&call.name()))
 }
 
 fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
@@ -127,9 +128,9 @@ impl SeriesCatalog for ClusterCatalog {
         memory: &MemoryReservation,
     ) -> Result<Vec<Labels>, QueryError> {
         let own = || SeriesCatalog::series(&*self.store, sets, from, to, memory);
-        let others = |piece: &[Labels]| piece.iter().try_for_each(|labels| count_labels(memory, labels));
-        let question = CatalogRequest::new(CatalogRequestKind::Series, sets, from, to);
-        self.all_counted(&question, own, others).map(sorted)
+        let others = |page: &[Labels]| page.iter().try_for_each(|labels| count_labels(memory, labels));
+        let request = CatalogRequest::new(CatalogRequestKind::Series, sets, from, to);
+        self.all_counted(&request, own, others).map(sorted)
     }
 
     fn label_names(
@@ -139,8 +140,8 @@ impl SeriesCatalog for ClusterCatalog {
         to: TimeMs,
     ) -> Result<Vec<String>, QueryError> {
         let own = || SeriesCatalog::label_names(&*self.store, sets, from, to);
-        let question = CatalogRequest::new(CatalogRequestKind::LabelNames, sets, from, to);
-        self.all(&question, own).map(sorted)
+        let request = CatalogRequest::new(CatalogRequestKind::LabelNames, sets, from, to);
+        self.all(&request, own).map(sorted)
     }
 
     fn label_values(
@@ -163,10 +164,9 @@ impl SeriesCatalog for ClusterCatalog {
         memory: &MemoryReservation,
     ) -> Result<Vec<NewestSample>, QueryError> {
         let own = || SeriesCatalog::newest(&*self.store, sets, from, to, memory);
-        let others =
-            |piece: &[NewestSample]| piece.iter().try_for_each(|sample| count_sample(memory, sample));
-        let question = CatalogRequest::new(CatalogRequestKind::Newest, sets, from, to);
-        let mut all = self.all_counted(&question, own, others)?;
+        let others = |page: &[NewestSample]| page.iter().try_for_each(|sample| count_sample(memory, sample));
+        let request = CatalogRequest::new(CatalogRequestKind::Newest, sets, from, to);
+        let mut all = self.all_counted(&request, own, others)?;
         // A series that several processes have is listed once, with its newest entry.
         all.sort_by(|a, b| (&a.labels, b.t).cmp(&(&b.labels, a.t)));
         all.dedup_by(|a, b| a.labels == b.labels);
@@ -181,12 +181,12 @@ impl SeriesCatalog for ClusterCatalog {
     ) -> Result<Vec<SeriesExemplars>, QueryError> {
         let own = || exemplars(&self.store, sets, from, to);
         let mut all: BTreeMap<Labels, Vec<(Labels, f64, TimeMs)>> = BTreeMap::new();
-        let question = CatalogRequest::new(CatalogRequestKind::Exemplars, sets, from, to);
-        for (labels, found) in self.all(&question, own)? {
+        let request = CatalogRequest::new(CatalogRequestKind::Exemplars, sets, from, to);
+        for (labels, found) in self.all(&request, own)? {
             all.entry(labels).or_default().extend(found);
         }
         let exemplar = |(labels, v, t)| Exemplar { labels, t, v };
-        let series = |(labels, mut found): ExemplarsOnWire| {
+        let series = |(labels, mut found): SeriesExemplarsMessage| {
             // Each process has them in order; together they need not be.
             found.sort_by_key(|(.., t)| *t);
             SeriesExemplars { labels, exemplars: found.into_iter().map(exemplar).collect() }
@@ -199,7 +199,7 @@ impl SeriesCatalog for ClusterCatalog {
     }
 
     fn incomplete_reason(&self) -> Option<String> {
-        [SeriesCatalog::incomplete_reason(&*self.store), self.client.left_out()]
+        [SeriesCatalog::incomplete_reason(&*self.store), self.client.incomplete_reason()]
             .into_iter()
             .flatten()
             .reduce(|one, other| format!("{one}; {other}"))
@@ -212,63 +212,63 @@ fn exemplars(
     sets: &[Vec<Matcher>],
     from: TimeMs,
     to: TimeMs,
-) -> Result<Vec<ExemplarsOnWire>, QueryError> {
+) -> Result<Vec<SeriesExemplarsMessage>, QueryError> {
     let exemplar = |e: Exemplar| (e.labels, e.v, e.t);
     let series = |s: SeriesExemplars| (s.labels, s.exemplars.into_iter().map(exemplar).collect());
     Ok(SeriesCatalog::exemplars(store, sets, from, to)?.into_iter().map(series).collect())
 }
 
-/// Receives a request on `line` and answers it from `store`.
+/// Receives a request on `call` and answers it from `store`.
 pub(crate) fn answer(
     store: &Store,
-    line: &mut dyn PeerChannel,
+    call: &mut dyn PeerChannel,
     cancel: Arc<AtomicBool>,
 ) -> Result<(), QueryError> {
     let guard = QueryGuard::new(&QueryOptions { cancel, ..QueryOptions::default() });
-    let question = line.receive(&guard)?;
-    let question: CatalogRequest =
-        codec::decode(&question).map_err(|e| QueryError::Internal(format!("{}: {e}", line.name())))?;
-    let CatalogRequest { what, sets, from, to } = question;
+    let request = call.receive(&guard)?;
+    let request: CatalogRequest =
+        codec::decode(&request).map_err(|e| QueryError::Internal(format!("{}: {e}", call.name())))?;
+    let CatalogRequest { kind, sets, from, to } = request;
     // The requesting process counts the memory of what it receives.
     let uncounted = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
-    match what {
+    match kind {
         CatalogRequestKind::Series => {
-            send_pages(store, line, SeriesCatalog::series(store, &sets, from, to, &uncounted), &guard)?
+            send_pages(store, call, SeriesCatalog::series(store, &sets, from, to, &uncounted), &guard)?
         }
         CatalogRequestKind::LabelNames => {
-            send_pages(store, line, SeriesCatalog::label_names(store, &sets, from, to), &guard)?
+            send_pages(store, call, SeriesCatalog::label_names(store, &sets, from, to), &guard)?
         }
         CatalogRequestKind::LabelValues(name) => {
-            send_pages(store, line, SeriesCatalog::label_values(store, &name, &sets, from, to), &guard)?;
+            send_pages(store, call, SeriesCatalog::label_values(store, &name, &sets, from, to), &guard)?;
         }
         CatalogRequestKind::Newest => {
-            send_pages(store, line, SeriesCatalog::newest(store, &sets, from, to, &uncounted), &guard)?
+            send_pages(store, call, SeriesCatalog::newest(store, &sets, from, to, &uncounted), &guard)?
         }
-        CatalogRequestKind::Exemplars => send_pages(store, line, exemplars(store, &sets, from, to), &guard)?,
+        CatalogRequestKind::Exemplars => send_pages(store, call, exemplars(store, &sets, from, to), &guard)?,
     }
-    line.flush(&guard)
+    call.flush(&guard)
 }
 
 /// Sends a list in pages. The last page follows once the WAL has committed what the list contains,
 /// because everything shown to a client must survive kill -9.
 fn send_pages<T: Serialize>(
     store: &Store,
-    line: &mut dyn PeerChannel,
+    call: &mut dyn PeerChannel,
     found: Result<Vec<T>, QueryError>,
     guard: &QueryGuard,
 ) -> Result<(), QueryError> {
-    let mut say = |piece: Result<&[T], QueryError>| {
-        let message = codec::encode_within(MESSAGE_BYTES, &piece);
-        line.send(&message.map_err(|e| QueryError::Internal(e.to_string()))?, guard)
+    let mut send_page = |page: Result<&[T], QueryError>| {
+        let message = codec::encode_within(MESSAGE_BYTES, &page);
+        call.send(&message.map_err(|e| QueryError::Internal(e.to_string()))?, guard)
     };
     match found {
         Ok(found) => {
-            found.chunks(LISTED_ENTRIES).try_for_each(|piece| say(Ok(piece)))?;
+            found.chunks(CATALOG_PAGE_ENTRIES).try_for_each(|page| send_page(Ok(page)))?;
             // A series that a client has seen must still be there after a crash.
             store.wal().wait_durable(WAIT_DURABLE);
-            say(Ok(&[]))
+            send_page(Ok(&[]))
         }
-        Err(error) => say(Err(error)),
+        Err(error) => send_page(Err(error)),
     }
 }
 
@@ -287,26 +287,26 @@ mod tests {
         let all: Vec<NewestSample> = values.into_iter().map(sample).collect();
         let bytes = codec::encode_within(MESSAGE_BYTES, &CatalogPage::<NewestSample>::Ok(all.clone()))
             .expect("small enough");
-        let read: CatalogPage<NewestSample> = codec::decode_within(MESSAGE_BYTES, &bytes).expect("a piece");
+        let read: CatalogPage<NewestSample> = codec::decode_within(MESSAGE_BYTES, &bytes).expect("a page");
         assert_eq!(read, Ok(all));
     }
 
     #[test]
     fn twice_the_message_costs_at_most_a_little_more_than_twice() {
-        let question = |n: usize| {
+        let request = |n: usize| {
             let sets = (0..n).map(|i| vec![Matcher::equal("l", i.to_string())]).collect();
-            codec::encode(&CatalogRequest { what: CatalogRequestKind::Series, sets, from: 1, to: 2 })
+            codec::encode(&CatalogRequest { kind: CatalogRequestKind::Series, sets, from: 1, to: 2 })
                 .expect("small enough")
         };
-        testing::assert_proportional("matchers", 1_000, question, |bytes| {
-            codec::decode::<CatalogRequest>(bytes).expect("a question").sets.len()
+        testing::assert_proportional("matchers", 1_000, request, |bytes| {
+            codec::decode::<CatalogRequest>(bytes).expect("a request").sets.len()
         });
-        let piece = |n: usize| {
+        let page = |n: usize| {
             let list = (0..n).map(|i| Labels::from_pairs([("l", i.to_string())])).collect();
             codec::encode_within(MESSAGE_BYTES, &CatalogPage::<Labels>::Ok(list)).expect("small enough")
         };
-        testing::assert_proportional("a list", 1_000, piece, |bytes| {
-            codec::decode_within::<CatalogPage<Labels>>(MESSAGE_BYTES, bytes).expect("a piece").map(sorted)
+        testing::assert_proportional("a list", 1_000, page, |bytes| {
+            codec::decode_within::<CatalogPage<Labels>>(MESSAGE_BYTES, bytes).expect("a page").map(sorted)
         });
     }
 }

@@ -1,4 +1,5 @@
-//! Why a process cannot join its cluster, or cannot talk to another process.
+//! Errors of a cluster: why a process cannot join it ([`ClusterError`], the server does not start),
+//! and why a connection to another process is of no use ([`ConnectionError`]).
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use storage::codec::CodecError;
 /// Why a process cannot join its cluster. The server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// The own address cannot be bound.
+    /// The address of this process cannot be bound.
     #[error("cannot listen on {address} for the other processes of the cluster: {source}")]
     Listen {
         /// The address of the cluster's configuration.
@@ -17,10 +18,10 @@ pub enum ClusterError {
         source: io::Error,
     },
     /// Some processes did not come in time.
-    #[error("the cluster is not complete after {patience:?} (--cluster.join-timeout): {}", missing.join("; "))]
+    #[error("the cluster is not complete after {join_timeout:?} (--cluster.join-timeout): {}", missing.join("; "))]
     Incomplete {
         /// How long this process waited.
-        patience: Duration,
+        join_timeout: Duration,
         /// Each missing process, with the reason of the last failed attempt.
         missing: Vec<String>,
     },
@@ -45,7 +46,7 @@ pub enum ClusterError {
     Mismatch {
         /// The other process.
         peer: String,
-        /// Each fact that differs, with both values.
+        /// Each required setting that differs, with both values.
         differences: Vec<String>,
     },
     /// A process ended while others still waited.
@@ -75,7 +76,7 @@ pub(crate) enum ConnectionError {
     Codec(#[from] CodecError),
     /// A request arrived before the cluster was complete.
     #[error("it asks a question of a cluster that is not complete yet")]
-    Early,
+    NotComplete,
     /// The sender's incarnation is not the one that joined.
     #[error("process {0} has not joined this cluster")]
     NotJoined(usize),

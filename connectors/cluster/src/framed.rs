@@ -1,9 +1,10 @@
-//! Messages over a connection between two processes: a length, then that many bytes. A
-//! [`FramedConnection`] that waits checks repeatedly whether the query has been cancelled or has
-//! timed out.
+//! Messages over a TCP connection between two processes of a cluster: a length in four bytes
+//! (little-endian), then that many bytes. While a [`FramedConnection`] waits, it checks every
+//! [`CANCEL_POLL`] whether the query has been cancelled or has timed out. [`super::peer_client`]
+//! and [`super::peer_server`] use it.
 
 use super::CANCEL_POLL;
-use crate::limits::{READ_BYTES, SEND_BYTES};
+use crate::limits::{READ_BUFFER_BYTES, WRITE_BUFFER_BYTES};
 use engine::limits::MESSAGE_BYTES;
 use engine::query::QueryError;
 use engine::query::guard::QueryGuard;
@@ -17,7 +18,9 @@ use storage::model::time::format_duration;
 pub(crate) struct FramedConnection {
     /// The name of the other process, for error texts.
     pub name: String,
+    /// The connection, with received bytes that are not read yet.
     input: BufReader<TcpStream>,
+    /// Messages that are not sent yet.
     output: Vec<u8>,
 }
 
@@ -28,7 +31,11 @@ impl FramedConnection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(CANCEL_POLL))?;
         stream.set_write_timeout(Some(CANCEL_POLL))?;
-        Ok(FramedConnection { name, input: BufReader::with_capacity(READ_BYTES, stream), output: Vec::new() })
+        Ok(FramedConnection {
+            name,
+            input: BufReader::with_capacity(READ_BUFFER_BYTES, stream),
+            output: Vec::new(),
+        })
     }
 
     /// The underlying connection, for direct reads.
@@ -46,7 +53,7 @@ impl FramedConnection {
     pub(crate) fn send(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
         self.output.extend((message.len() as u32).to_le_bytes());
         self.output.extend(message);
-        if self.output.len() > SEND_BYTES { self.flush(guard) } else { Ok(()) }
+        if self.output.len() > WRITE_BUFFER_BYTES { self.flush(guard) } else { Ok(()) }
     }
 
     /// Sends the queued messages. After a timeout the unsent rest remains queued: the other side
@@ -65,7 +72,7 @@ impl FramedConnection {
         let result = send();
         self.output.drain(..sent);
         // One large answer must not keep its buffer for the life of the connection.
-        self.output.shrink_to(SEND_BYTES);
+        self.output.shrink_to(WRITE_BUFFER_BYTES);
         result
     }
 
@@ -84,26 +91,28 @@ impl FramedConnection {
     /// Reads this many bytes; allocates memory only as they arrive, because the length is not
     /// trusted.
     fn read(&mut self, bytes: usize, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
-        let mut found = Vec::new();
-        while found.len() < bytes {
-            let left = (bytes - found.len()) as u64;
-            match self.input.by_ref().take(left).read_to_end(&mut found) {
+        let mut received = Vec::new();
+        while received.len() < bytes {
+            let left = (bytes - received.len()) as u64;
+            match self.input.by_ref().take(left).read_to_end(&mut received) {
                 // `read_to_end` ends early only if the other side closed.
-                Ok(_) if found.len() < bytes => return Err(self.connection_lost("it closed the connection")),
+                Ok(_) if received.len() < bytes => {
+                    return Err(self.connection_lost("it closed the connection"));
+                }
                 Ok(_) => {}
                 Err(e) => self.wait(&e, guard)?,
             }
         }
-        Ok(found)
+        Ok(received)
     }
 
     /// Decides after an I/O error whether to retry.
     fn wait(&self, error: &std::io::Error, guard: &QueryGuard) -> Result<(), QueryError> {
         match error.kind() {
             Interrupted => Ok(()),
-            // The short timeout of the socket is only the moment to look whether the query is still
-            // wanted.
-            WouldBlock | TimedOut => guard.check().map_err(|e| late(&self.name, e, guard)),
+            // The short timeout of the socket is only the moment to check whether the query is
+            // still wanted.
+            WouldBlock | TimedOut => guard.check().map_err(|e| name_in_timeout(&self.name, e, guard)),
             _ => Err(self.connection_lost(&error.to_string())),
         }
     }
@@ -114,7 +123,7 @@ impl FramedConnection {
 }
 
 /// Adds the name of the process that was waited for to the timeout error of a query.
-pub(crate) fn late(name: &str, error: QueryError, guard: &QueryGuard) -> QueryError {
+pub(crate) fn name_in_timeout(name: &str, error: QueryError, guard: &QueryGuard) -> QueryError {
     match error {
         QueryError::Timeout(text) => {
             let (timeout, _) = guard.time_left();

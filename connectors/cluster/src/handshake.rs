@@ -1,8 +1,9 @@
-//! The handshake of a connection between two processes of a cluster: the sender, the purpose of the
-//! connection, and the facts that both must agree on.
+//! The first message in each direction of a connection between two processes of a cluster: the
+//! sender, the purpose of the connection, and the settings in which both must agree.
+//! [`super::join`] sends the first ones, [`super::peer_client`] those of later requests.
 
 use super::error::ConnectionError;
-use crate::limits::HELLO_BYTES;
+use crate::limits::HANDSHAKE_BYTES;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,16 +15,16 @@ const MAGIC: [u8; 8] = *b"pcluster";
 /// The purpose of a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConnectionPurpose {
-    /// Messages of the dataflow.
-    Link,
-    /// Heartbeats, and signals to process 0.
-    Pulse,
-    /// One query to the query runtime.
-    Question,
-    /// One request for series, names and values.
+    /// Messages of the live runtime's dataflow; kept as long as the process runs.
+    Dataflow,
+    /// Heartbeats, and signals to process 0; kept as long as the process runs.
+    Heartbeat,
+    /// One request to the query runtime; closed after the answer.
+    Query,
+    /// One request for series, label names or label values; closed after the answer.
     Catalog,
-    /// A request of process 0 for late samples.
-    Late,
+    /// One request of process 0 for late samples; closed after the answer.
+    LateSamples,
 }
 
 /// The first message of each side.
@@ -33,10 +34,10 @@ pub(crate) struct Handshake {
     pub process: usize,
     /// The purpose of the connection.
     pub purpose: ConnectionPurpose,
-    /// A number that differs for each start of a process.
+    /// The incarnation of the sender: a number that differs for each start of a process.
     pub incarnation: u64,
-    /// What must be the same in both processes: a name for error texts, and the value.
-    pub facts: Vec<(String, String)>,
+    /// See [`ClusterConfig::required_settings`](crate::ClusterConfig::required_settings).
+    pub required_settings: Vec<(String, String)>,
 }
 
 impl Handshake {
@@ -61,7 +62,7 @@ impl Handshake {
         stream.read_exact(&mut length)?;
         let length = u32::from_le_bytes(length) as usize;
         // A handshake is small; memory for it is taken before the other side is known.
-        if length > HELLO_BYTES {
+        if length > HANDSHAKE_BYTES {
             return Err(ConnectionError::HandshakeTooLong(length));
         }
         let mut body = vec![0; length];
@@ -69,14 +70,15 @@ impl Handshake {
         Ok(codec::decode(&body)?)
     }
 
-    /// Describes the facts that differ.
+    /// Describes the required settings that differ, with both values.
     pub(crate) fn differences(&self, other: &Handshake) -> Vec<String> {
-        let theirs =
-            |name: &str| other.facts.iter().find(|(n, _)| n == name).map_or("unknown", |(_, v)| v.as_str());
+        let theirs = |name: &str| {
+            other.required_settings.iter().find(|(n, _)| n == name).map_or("unknown", |(_, v)| v.as_str())
+        };
         let differs = |(name, ours): &(String, String)| {
             let theirs = theirs(name);
             (ours != theirs).then(|| format!("{name} is {ours:?} here and {theirs:?} there"))
         };
-        self.facts.iter().filter_map(differs).collect()
+        self.required_settings.iter().filter_map(differs).collect()
     }
 }

@@ -6,7 +6,7 @@
 //! restart all processes fill their views from their stores.
 
 use super::{ClusterConfig, name, spawn};
-use crate::limits::{HEARTBEAT_INTERVAL, SILENCE};
+use crate::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
 use engine::live::links::{ClusterMonitor, PeerSignal};
 use parking_lot::{Condvar, Mutex};
 use std::io::{self, Read, Write};
@@ -21,10 +21,16 @@ use tokio::sync::Notify;
 /// not have read the notice yet.
 const STOP_NOTICE_WAIT: Duration = Duration::from_millis(500);
 
+// Signals: the first byte of a message.
+/// Nothing else to tell.
 const ALIVE: u8 = b'.';
+/// To process 0: samples arrived, a tick should follow.
 const ARRIVED: u8 = b'a';
+/// To process 0: samples were dropped, views must read them from the store.
 const LOST: u8 = b'l';
+/// To process 0: late samples can be fetched.
 const LATE: u8 = b't';
+/// The sender stops in order.
 const LEAVING: u8 = b'x';
 
 /// The bytes of a signal: the signal, and the checksum of the sender's configuration in force.
@@ -42,20 +48,23 @@ pub(crate) type OnLateSamples = Box<dyn Fn(usize) + Send + Sync>;
 pub struct Heartbeat {
     process: usize,
     addresses: Vec<String>,
+    /// Queues of signals to send, by process; `None` for this one.
     senders: Vec<Option<Sender<u8>>>,
     /// The checksum of the configuration in force.
-    configuration: AtomicU64,
-    on_signal: OnceLock<OnPeerSignal>,
-    late: OnceLock<OnLateSamples>,
+    configuration_checksum: AtomicU64,
+    on_peer_signal: OnceLock<OnPeerSignal>,
+    on_late_samples: OnceLock<OnLateSamples>,
     /// Which processes have announced that they stop.
-    left: Mutex<Vec<bool>>,
+    stopping_peers: Mutex<Vec<bool>>,
     peer_stopped: Condvar,
     /// Whether this process has announced that it stops.
-    stopping: AtomicBool,
-    lost: AtomicBool,
+    is_stopping: AtomicBool,
+    /// Whether a thread already ends this process because a peer is lost.
+    is_ending: AtomicBool,
     /// The process whose stop ends this one.
     ended_by: Mutex<Option<usize>>,
-    ends: Notify,
+    /// Notified when `ended_by` is set.
+    peer_ended_cluster: Notify,
 }
 
 impl Heartbeat {
@@ -77,21 +86,21 @@ impl Heartbeat {
         }
         let heartbeat = Arc::new(Heartbeat {
             process: setup.process,
-            left: Mutex::new(vec![false; setup.addresses.len()]),
+            stopping_peers: Mutex::new(vec![false; setup.addresses.len()]),
             addresses: setup.addresses.clone(),
             senders,
-            configuration: AtomicU64::new(setup.configuration),
-            on_signal: OnceLock::new(),
-            late: OnceLock::new(),
+            configuration_checksum: AtomicU64::new(setup.configuration_checksum),
+            on_peer_signal: OnceLock::new(),
+            on_late_samples: OnceLock::new(),
             peer_stopped: Condvar::new(),
-            stopping: AtomicBool::new(false),
-            lost: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
             ended_by: Mutex::new(None),
-            ends: Notify::new(),
+            peer_ended_cluster: Notify::new(),
         });
         for (process, stream, signals) in threads {
-            stream.set_read_timeout(Some(SILENCE))?;
-            stream.set_write_timeout(Some(SILENCE))?;
+            stream.set_read_timeout(Some(HEARTBEAT_TIMEOUT))?;
+            stream.set_write_timeout(Some(HEARTBEAT_TIMEOUT))?;
             let input = stream.try_clone()?;
             let sender = heartbeat.clone();
             let receiver = heartbeat.clone();
@@ -102,15 +111,15 @@ impl Heartbeat {
     }
 
     /// Sets the receiver of signals for process 0.
-    pub fn set_on_signal(&self, on_signal: OnPeerSignal) {
+    pub fn set_on_peer_signal(&self, on_signal: OnPeerSignal) {
         // Only the first call has an effect.
-        let _ = self.on_signal.set(on_signal);
+        let _ = self.on_peer_signal.set(on_signal);
     }
 
     /// Sets the receiver of the numbers of processes with late samples.
-    pub fn listen_late_with(&self, late: OnLateSamples) {
+    pub fn set_on_late_samples(&self, on_late_samples: OnLateSamples) {
         // Only the first call has an effect.
-        let _ = self.late.set(late);
+        let _ = self.on_late_samples.set(on_late_samples);
     }
 
     /// Signals to process 0 that this process has late samples. Does not block.
@@ -125,7 +134,7 @@ impl Heartbeat {
 
     /// Announces that this process stops in order.
     pub fn announce_stop(&self) {
-        self.stopping.store(true, SeqCst);
+        self.is_stopping.store(true, SeqCst);
         for sender in self.senders.iter().flatten() {
             send_byte(sender, LEAVING);
         }
@@ -133,12 +142,12 @@ impl Heartbeat {
 
     /// Sets the checksum of the configuration in force.
     pub fn configure(&self, checksum: u64) {
-        self.configuration.store(checksum, SeqCst);
+        self.configuration_checksum.store(checksum, SeqCst);
     }
 
     fn message(&self, signal: u8) -> [u8; MESSAGE_BYTES] {
         let mut message = [signal; MESSAGE_BYTES];
-        message[1..].copy_from_slice(&self.configuration.load(SeqCst).to_le_bytes());
+        message[1..].copy_from_slice(&self.configuration_checksum.load(SeqCst).to_le_bytes());
         message
     }
 
@@ -153,7 +162,7 @@ impl Heartbeat {
 
     /// Resolves when another process has announced its stop before this one.
     pub async fn ended(&self) {
-        self.ends.notified().await;
+        self.peer_ended_cluster.notified().await;
     }
 
     fn send_loop(&self, process: usize, mut stream: TcpStream, signals: &Receiver<u8>) {
@@ -180,7 +189,7 @@ impl Heartbeat {
                 // In order or not, it is gone; whether it had announced that decides what happens.
                 Err((UnexpectedEof, _)) => return self.lost(process, "it closed the connection"),
                 Err((WouldBlock | TimedOut, _)) => {
-                    return self.lost(process, &format!("it has been silent for {SILENCE:?}"));
+                    return self.lost(process, &format!("it has been silent for {HEARTBEAT_TIMEOUT:?}"));
                 }
                 Err((_, error)) => return self.lost(process, &error.to_string()),
             }
@@ -211,25 +220,25 @@ impl Heartbeat {
             ARRIVED => PeerSignal::Arrived,
             LOST => PeerSignal::Lost,
             LATE => {
-                if let Some(late) = self.late.get() {
-                    late(process);
+                if let Some(on_late_samples) = self.on_late_samples.get() {
+                    on_late_samples(process);
                 }
                 return;
             }
             LEAVING => {
-                self.left.lock()[process] = true;
+                self.stopping_peers.lock()[process] = true;
                 self.peer_stopped.notify_all();
                 // This process did not stop first, so it stops because of the other: the log has to
                 // say whose decision it was.
-                if !self.stopping.load(SeqCst) {
+                if !self.is_stopping.load(SeqCst) {
                     self.ended_by.lock().get_or_insert(process);
-                    self.ends.notify_one();
+                    self.peer_ended_cluster.notify_one();
                 }
                 return;
             }
             _ => return,
         };
-        if let Some(on_signal) = self.on_signal.get() {
+        if let Some(on_signal) = self.on_peer_signal.get() {
             on_signal(signal);
         }
     }
@@ -242,13 +251,13 @@ impl Heartbeat {
     }
 
     /// Whether the end of the connection to a process is expected.
-    fn expected(&self, process: usize) -> bool {
-        let mut left = self.left.lock();
-        if !left[process] && !self.stopping.load(SeqCst) {
+    fn is_end_expected(&self, process: usize) -> bool {
+        let mut stopping_peers = self.stopping_peers.lock();
+        if !stopping_peers[process] && !self.is_stopping.load(SeqCst) {
             // The notice and the end of the connection come on two threads, in any order.
-            self.peer_stopped.wait_for(&mut left, STOP_NOTICE_WAIT);
+            self.peer_stopped.wait_for(&mut stopping_peers, STOP_NOTICE_WAIT);
         }
-        left[process] || self.stopping.load(SeqCst)
+        stopping_peers[process] || self.is_stopping.load(SeqCst)
     }
 }
 
@@ -263,10 +272,10 @@ impl ClusterMonitor for Heartbeat {
 
     fn lost(&self, process: usize, why: &str) {
         // A peer that stops in order closes its connection, too.
-        if self.expected(process) {
+        if self.is_end_expected(process) {
             return;
         }
-        if self.lost.swap(true, SeqCst) {
+        if self.is_ending.swap(true, SeqCst) {
             // Another thread already ends the process.
             loop {
                 std::thread::park();

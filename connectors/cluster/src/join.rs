@@ -1,10 +1,12 @@
-//! Connects the processes of a cluster: each listens on its own address and connects to those with
-//! lower numbers, until every pair has its two connections. The processes may start in any order.
+//! Connects the processes of a cluster at their start. Each listens on its own address and connects
+//! to those with lower numbers, until every pair has its two connections: one for the dataflow of
+//! the live runtime, one for the heartbeat. The processes may start in any order. An *incarnation*
+//! is a number that differs for each start of a process; by it the others notice a restart.
 
 use super::ClusterConfig;
 use super::error::{ClusterError, ConnectionError};
 use super::handshake::{ConnectionPurpose, Handshake};
-use crate::limits::HELLO_TIME;
+use crate::limits::HANDSHAKE_TIMEOUT;
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind::{TimedOut, WouldBlock};
 use std::io::{self, Read, Write};
@@ -18,26 +20,26 @@ const WAIT_LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Sent by each process to each other one when it has all its connections.
 const READY: u8 = b'R';
 
-/// The connections, by process.
+/// The connections of a complete cluster.
 pub(crate) struct JoinedPeers {
-    /// The connections of the dataflow.
+    /// The connections of the dataflow, by process; `None` for this one.
     pub links: Vec<Option<TcpStream>>,
-    /// The connections of the heartbeat.
-    pub pulses: Vec<Option<TcpStream>>,
+    /// The connections of the heartbeat, by process; `None` for this one.
+    pub heartbeats: Vec<Option<TcpStream>>,
     /// The incarnation of each process that has joined, including this one.
     pub incarnations: Vec<u64>,
     /// The listener for further connections.
     pub listener: TcpListener,
 }
 
-/// What is known of another process.
+/// What has been connected to another process.
 #[derive(Default)]
 struct PeerProgress {
     incarnation: u64,
     link: Option<TcpStream>,
     heartbeat: Option<TcpStream>,
     /// Why the last attempt failed.
-    trouble: Option<String>,
+    last_error: Option<String>,
 }
 
 impl PeerProgress {
@@ -46,6 +48,7 @@ impl PeerProgress {
     }
 }
 
+/// The state of [`join`] while processes are missing.
 struct JoinAttempt<'a> {
     setup: &'a ClusterConfig,
     incarnation: u64,
@@ -74,10 +77,10 @@ pub(crate) fn join(setup: &ClusterConfig) -> Result<JoinedPeers, ClusterError> {
         if missing.is_empty() {
             break;
         }
-        if started.elapsed() >= setup.patience {
-            return Err(ClusterError::Incomplete { patience: setup.patience, missing });
+        if started.elapsed() >= setup.join_timeout {
+            return Err(ClusterError::Incomplete { join_timeout: setup.join_timeout, missing });
         }
-        if last_log.is_none_or(|at| at.elapsed() >= WAIT_LOG_INTERVAL) {
+        if last_log.is_none_or(|time| time.elapsed() >= WAIT_LOG_INTERVAL) {
             tracing::info!(
                 "process {} waits for the others of its cluster: {}",
                 setup.process,
@@ -90,27 +93,31 @@ pub(crate) fn join(setup: &ClusterConfig) -> Result<JoinedPeers, ClusterError> {
     let joined = attempt.into_joined(listener);
     // Connected is not enough: a process that gives up now must not leave the others running
     // without it.
-    agree(setup, &joined, setup.patience.saturating_sub(started.elapsed()).max(HELLO_TIME))?;
+    await_all_ready(
+        setup,
+        &joined,
+        setup.join_timeout.saturating_sub(started.elapsed()).max(HANDSHAKE_TIMEOUT),
+    )?;
     tracing::info!(process = setup.process, processes = setup.addresses.len(), "the cluster is complete");
     Ok(joined)
 }
 
 impl JoinAttempt<'_> {
-    fn hello(&self, purpose: ConnectionPurpose) -> Handshake {
+    fn handshake(&self, purpose: ConnectionPurpose) -> Handshake {
         Handshake {
             process: self.setup.process,
             purpose,
             incarnation: self.incarnation,
-            facts: self.setup.facts.clone(),
+            required_settings: self.setup.required_settings.clone(),
         }
     }
 
     /// The missing processes, with the reason of the last failed attempt.
     fn missing(&self) -> Vec<String> {
         let missing = |(process, other): (usize, &PeerProgress)| {
-            let wanted = process != self.setup.process && !other.is_complete();
-            let trouble = other.trouble.as_ref().map_or(String::new(), |trouble| format!(": {trouble}"));
-            wanted.then(|| format!("{}{trouble}", self.setup.name(process)))
+            let is_missing = process != self.setup.process && !other.is_complete();
+            let reason = other.last_error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+            is_missing.then(|| format!("{}{reason}", self.setup.name(process)))
         };
         self.others.iter().enumerate().filter_map(missing).collect()
     }
@@ -129,12 +136,12 @@ impl JoinAttempt<'_> {
     fn accept(&mut self, listener: &TcpListener) -> Result<(), ClusterError> {
         while let Ok((stream, from)) = listener.accept() {
             match self.answer_handshake(stream) {
-                Ok((hello, _))
-                    if hello.process <= self.setup.process || hello.process >= self.others.len() =>
+                Ok((handshake, _))
+                    if handshake.process <= self.setup.process || handshake.process >= self.others.len() =>
                 {
-                    return Err(ClusterError::UnexpectedProcess { from, process: hello.process });
+                    return Err(ClusterError::UnexpectedProcess { from, process: handshake.process });
                 }
-                Ok((hello, stream)) => self.keep(hello, stream)?,
+                Ok((handshake, stream)) => self.add_connection(handshake, stream)?,
                 Err(error) => tracing::warn!(
                     %from, %error,
                     "refused a connection that is not from this cluster; check who connects to the cluster's port"
@@ -147,14 +154,14 @@ impl JoinAttempt<'_> {
     /// Receives the handshake of the other process, and answers with the same purpose.
     fn answer_handshake(&self, mut stream: TcpStream) -> Result<(Handshake, TcpStream), ConnectionError> {
         prepare(&stream)?;
-        let hello = Handshake::receive(&mut stream)?;
-        // Questions come only from processes that are complete; this one belongs to an older
+        let handshake = Handshake::receive(&mut stream)?;
+        // Requests come only from processes that are complete; this one belongs to an older
         // cluster at the same address.
-        if !matches!(hello.purpose, ConnectionPurpose::Link | ConnectionPurpose::Pulse) {
-            return Err(ConnectionError::Early);
+        if !matches!(handshake.purpose, ConnectionPurpose::Dataflow | ConnectionPurpose::Heartbeat) {
+            return Err(ConnectionError::NotComplete);
         }
-        self.hello(hello.purpose).send(&mut stream)?;
-        Ok((hello, stream))
+        self.handshake(handshake.purpose).send(&mut stream)?;
+        Ok((handshake, stream))
     }
 
     /// Tries to connect to the missing processes with lower numbers.
@@ -162,21 +169,22 @@ impl JoinAttempt<'_> {
         // Each pair is connected by the higher number, so that two processes do not connect to each
         // other twice.
         for process in 0..self.setup.process {
-            for purpose in [ConnectionPurpose::Link, ConnectionPurpose::Pulse] {
+            for purpose in [ConnectionPurpose::Dataflow, ConnectionPurpose::Heartbeat] {
                 let other = &self.others[process];
-                let there = if purpose == ConnectionPurpose::Link { &other.link } else { &other.heartbeat };
-                if there.is_some() {
+                let existing =
+                    if purpose == ConnectionPurpose::Dataflow { &other.link } else { &other.heartbeat };
+                if existing.is_some() {
                     continue;
                 }
-                match self.call(process, purpose) {
-                    Ok((hello, _)) if hello.process != process => {
+                match self.connect(process, purpose) {
+                    Ok((handshake, _)) if handshake.process != process => {
                         let peer = self.setup.name(process);
-                        return Err(ClusterError::OtherProcess { peer, process: hello.process });
+                        return Err(ClusterError::OtherProcess { peer, process: handshake.process });
                     }
-                    Ok((hello, stream)) => self.keep(hello, stream)?,
+                    Ok((handshake, stream)) => self.add_connection(handshake, stream)?,
                     // Most often it has not started yet. The reason is shown if it never comes.
                     Err(error) => {
-                        self.others[process].trouble = Some(error.to_string());
+                        self.others[process].last_error = Some(error.to_string());
                         break;
                     }
                 }
@@ -185,39 +193,40 @@ impl JoinAttempt<'_> {
         Ok(())
     }
 
-    fn call(
+    /// Connects to a process and exchanges handshakes.
+    fn connect(
         &self,
         process: usize,
         purpose: ConnectionPurpose,
     ) -> Result<(Handshake, TcpStream), ConnectionError> {
         let mut addresses = self.setup.addresses[process].to_socket_addrs()?;
         let address = addresses.next().ok_or(ConnectionError::NoAddress)?;
-        let mut stream = TcpStream::connect_timeout(&address, HELLO_TIME)?;
+        let mut stream = TcpStream::connect_timeout(&address, HANDSHAKE_TIMEOUT)?;
         prepare(&stream)?;
-        self.hello(purpose).send(&mut stream)?;
-        let hello = Handshake::receive(&mut stream)?;
-        Ok((hello, stream))
+        self.handshake(purpose).send(&mut stream)?;
+        let handshake = Handshake::receive(&mut stream)?;
+        Ok((handshake, stream))
     }
 
-    /// Stores a connection, if the facts of both processes agree. If the process has restarted, its
-    /// old connections are dropped.
-    fn keep(&mut self, hello: Handshake, stream: TcpStream) -> Result<(), ClusterError> {
-        let differences = self.hello(hello.purpose).differences(&hello);
+    /// Stores a connection, if the required settings of both processes agree. If the process has
+    /// restarted, its old connections are dropped.
+    fn add_connection(&mut self, handshake: Handshake, stream: TcpStream) -> Result<(), ClusterError> {
+        let differences = self.handshake(handshake.purpose).differences(&handshake);
         // An error and no warning: with different numbers of shards or grids, two processes would
         // compute different answers and neither would be wrong.
         if !differences.is_empty() {
-            let peer = self.setup.name(hello.process);
+            let peer = self.setup.name(handshake.process);
             return Err(ClusterError::Mismatch { peer, differences });
         }
-        let other = &mut self.others[hello.process];
+        let other = &mut self.others[handshake.process];
         // It has restarted: its other connection is that of a process which no longer exists.
-        if other.incarnation != hello.incarnation {
-            *other = PeerProgress { incarnation: hello.incarnation, ..PeerProgress::default() };
+        if other.incarnation != handshake.incarnation {
+            *other = PeerProgress { incarnation: handshake.incarnation, ..PeerProgress::default() };
         }
-        match hello.purpose {
-            ConnectionPurpose::Link => other.link = Some(stream),
-            ConnectionPurpose::Pulse => other.heartbeat = Some(stream),
-            ConnectionPurpose::Question | ConnectionPurpose::Catalog | ConnectionPurpose::Late => {}
+        match handshake.purpose {
+            ConnectionPurpose::Dataflow => other.link = Some(stream),
+            ConnectionPurpose::Heartbeat => other.heartbeat = Some(stream),
+            ConnectionPurpose::Query | ConnectionPurpose::Catalog | ConnectionPurpose::LateSamples => {}
         }
         Ok(())
     }
@@ -225,15 +234,15 @@ impl JoinAttempt<'_> {
     fn into_joined(self, listener: TcpListener) -> JoinedPeers {
         let mut incarnations: Vec<u64> = self.others.iter().map(|other| other.incarnation).collect();
         incarnations[self.setup.process] = self.incarnation;
-        let (links, pulses) = self.others.into_iter().map(|other| (other.link, other.heartbeat)).unzip();
-        JoinedPeers { links, pulses, incarnations, listener }
+        let (links, heartbeats) = self.others.into_iter().map(|other| (other.link, other.heartbeat)).unzip();
+        JoinedPeers { links, heartbeats, incarnations, listener }
     }
 }
 
 /// Whether the other side has closed a connection.
 fn is_dead(stream: &TcpStream) -> bool {
-    let looked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
-    let open = match looked {
+    let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    let open = match peeked {
         Ok(bytes) => bytes > 0,
         Err(error) => error.kind() == WouldBlock,
     };
@@ -243,20 +252,24 @@ fn is_dead(stream: &TcpStream) -> bool {
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(HELLO_TIME))?;
-    stream.set_write_timeout(Some(HELLO_TIME))
+    stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+    stream.set_write_timeout(Some(HANDSHAKE_TIMEOUT))
 }
 
-/// Tells all processes that this one is complete, and waits until they are: no process starts while
-/// another one still waits.
-fn agree(setup: &ClusterConfig, joined: &JoinedPeers, patience: Duration) -> Result<(), ClusterError> {
-    let all = || joined.pulses.iter().enumerate().filter_map(|(p, s)| s.as_ref().map(|s| (p, s)));
+/// Tells all processes that this one has all its connections, and waits until they have: no process
+/// starts while another one still waits.
+fn await_all_ready(
+    setup: &ClusterConfig,
+    joined: &JoinedPeers,
+    timeout: Duration,
+) -> Result<(), ClusterError> {
+    let all = || joined.heartbeats.iter().enumerate().filter_map(|(p, s)| s.as_ref().map(|s| (p, s)));
     let lost =
         |process: usize, source: io::Error| ClusterError::PeerLost { peer: setup.name(process), source };
     for (process, mut stream) in all() {
         stream.write_all(&[READY]).map_err(|e| lost(process, e))?;
     }
-    let until = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     let mut waiting = all().collect::<Vec<_>>();
     for (process, stream) in &waiting {
         stream.set_read_timeout(Some(RETRY_INTERVAL)).map_err(|e| lost(*process, e))?;
@@ -267,7 +280,7 @@ fn agree(setup: &ClusterConfig, joined: &JoinedPeers, patience: Duration) -> Res
         for (process, mut stream) in waiting {
             match stream.read_exact(&mut [0]) {
                 Ok(()) => {}
-                Err(e) if matches!(e.kind(), WouldBlock | TimedOut) && Instant::now() < until => {
+                Err(e) if matches!(e.kind(), WouldBlock | TimedOut) && Instant::now() < deadline => {
                     silent.push((process, stream));
                 }
                 Err(e) => return Err(lost(process, e)),

@@ -1,5 +1,6 @@
-//! Transfers the late samples of the other processes to process 0, where recorded series are
-//! corrected.
+//! Transfers the late samples of the other processes to process 0. A *late sample* arrives after
+//! the rules that read it were evaluated; process 0 runs the rules, so it computes again what they
+//! recorded. Which series matter is a list of selectors, the watch list.
 //!
 //! Process 0 sends the version of its list of selectors, and the list itself if the other process
 //! does not have it. It receives the late samples and confirms them. The heartbeat
@@ -7,7 +8,7 @@
 
 use super::handshake::ConnectionPurpose;
 use super::peer_client::{PeerCall, PeerClient};
-use crate::limits::LATE_PATIENCE;
+use crate::limits::LATE_SAMPLES_TIMEOUT;
 use engine::limits::MESSAGE_BYTES;
 use engine::query::guard::QueryGuard;
 use engine::query::peers::PeerChannel;
@@ -30,43 +31,45 @@ impl LateSampleClient for PeerLateSamples {
     }
 
     fn poll(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, QueryError> {
-        let guard = QueryGuard::new(&QueryOptions { timeout: LATE_PATIENCE, ..QueryOptions::default() });
-        let call = self.0.call(process, ConnectionPurpose::Late, &guard)?;
+        let guard =
+            QueryGuard::new(&QueryOptions { timeout: LATE_SAMPLES_TIMEOUT, ..QueryOptions::default() });
+        let call = self.0.call(process, ConnectionPurpose::LateSamples, &guard)?;
         request(call, watched, &guard)
     }
 }
 
 fn request(
-    mut line: PeerCall,
+    mut call: PeerCall,
     watched: &WatchList,
     guard: &QueryGuard,
 ) -> Result<LateSampleReport, QueryError> {
-    send_message(&mut line, &watched.number, guard)?;
-    let knows: bool = receive_message(&mut line, guard)?;
+    send_message(&mut call, &watched.number, guard)?;
+    let has_watch_list: bool = receive_message(&mut call, guard)?;
     // The list of selectors is long and seldom changes, so its number is compared first.
-    if !knows {
-        send_message(&mut line, watched, guard)?;
+    if !has_watch_list {
+        send_message(&mut call, watched, guard)?;
     }
-    let report = receive_message(&mut line, guard)?;
+    let report = receive_message(&mut call, guard)?;
     // If this confirmation is lost, the samples are sent again, and their slots are computed twice.
-    send_message(&mut line, &(), guard)?;
+    send_message(&mut call, &(), guard)?;
     Ok(report)
 }
 
-/// Receives a request on `line` and answers it.
+/// Receives a request on `call` and answers it.
 pub(crate) fn answer(
     late_samples: &LateSampleMonitor,
-    line: &mut dyn PeerChannel,
+    call: &mut dyn PeerChannel,
     cancel: Arc<AtomicBool>,
 ) -> Result<(), QueryError> {
-    let guard = QueryGuard::new(&QueryOptions { timeout: LATE_PATIENCE, cancel, ..QueryOptions::default() });
-    let number = receive_message(line, &guard)?;
-    late_samples.answer(number, &mut CoordinatorExchange { line, guard: &guard, has_watch_list: true })
+    let guard =
+        QueryGuard::new(&QueryOptions { timeout: LATE_SAMPLES_TIMEOUT, cancel, ..QueryOptions::default() });
+    let number = receive_message(call, &guard)?;
+    late_samples.answer(number, &mut CoordinatorExchange { call, guard: &guard, has_watch_list: true })
 }
 
 /// The exchange with process 0 over a connection.
 struct CoordinatorExchange<'a> {
-    line: &'a mut dyn PeerChannel,
+    call: &'a mut dyn PeerChannel,
     guard: &'a QueryGuard,
     has_watch_list: bool,
 }
@@ -74,35 +77,35 @@ struct CoordinatorExchange<'a> {
 impl LateSampleExchange for CoordinatorExchange<'_> {
     fn watched(&mut self) -> Result<WatchList, QueryError> {
         self.has_watch_list = false;
-        send_message(self.line, &false, self.guard)?;
-        receive_message(self.line, self.guard)
+        send_message(self.call, &false, self.guard)?;
+        receive_message(self.call, self.guard)
     }
 
     fn deliver(&mut self, report: &LateSampleReport) -> Result<(), QueryError> {
         if self.has_watch_list {
-            send_message(self.line, &true, self.guard)?;
+            send_message(self.call, &true, self.guard)?;
         }
-        send_message(self.line, report, self.guard)?;
-        receive_message(self.line, self.guard)
+        send_message(self.call, report, self.guard)?;
+        receive_message(self.call, self.guard)
     }
 }
 
 /// Sends a message at once.
 fn send_message<T: Serialize>(
-    line: &mut dyn PeerChannel,
+    call: &mut dyn PeerChannel,
     message: &T,
     guard: &QueryGuard,
 ) -> Result<(), QueryError> {
     let bytes = codec::encode_within(MESSAGE_BYTES, message);
-    let bytes = bytes.map_err(|e| QueryError::Internal(format!("a message to {}: {e}", line.name())))?;
-    line.send(&bytes, guard).and_then(|()| line.flush(guard))
+    let bytes = bytes.map_err(|e| QueryError::Internal(format!("a message to {}: {e}", call.name())))?;
+    call.send(&bytes, guard).and_then(|()| call.flush(guard))
 }
 
 fn receive_message<T: DeserializeOwned>(
-    line: &mut dyn PeerChannel,
+    call: &mut dyn PeerChannel,
     guard: &QueryGuard,
 ) -> Result<T, QueryError> {
-    let bytes = line.receive(guard)?;
-    let wrong = |e| QueryError::Internal(format!("{} sent a message that cannot be read: {e}", line.name()));
+    let bytes = call.receive(guard)?;
+    let wrong = |e| QueryError::Internal(format!("{} sent a message that cannot be read: {e}", call.name()));
     codec::decode_within(MESSAGE_BYTES, &bytes).map_err(wrong)
 }

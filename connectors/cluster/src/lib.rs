@@ -1,9 +1,17 @@
-//! Several processes as one server: how they connect, and that they start and end together.
+//! Cluster mode: a fixed set of processes that serve one data set. Each stores and evaluates a
+//! share of the series. A process starts serving when all have joined; when one stops or is lost,
+//! all end, because a view needs the samples of every process.
 //!
-//! [`mod@join`] makes the connections, with a [`handshake`] on each that checks whether the two
-//! processes agree; [`heartbeat`] notices the loss of a process. The live runtime uses the
-//! connections: [`engine::live::links`]. [`peer_client`] sends requests for history, and for
-//! [`late_samples`], to [`peer_server`] in the other processes.
+//! [`mod@join`] makes the connections: two for each pair of processes, one for the live runtime
+//! ([`engine::live::links`]) and one for the [`heartbeat`], which notices the loss of a process.
+//! Each begins with a [`handshake`], in which the two processes check that they agree.
+//!
+//! Later requests have a connection of their own: [`peer_client`] sends them, [`peer_server`]
+//! answers them. They ask for the answer of a query, for the [`catalog`] of series and labels, or
+//! for [`late_samples`]: samples that arrived after the rules that read them were evaluated, so
+//! that process 0 corrects what those rules recorded.
+//!
+//! Read [`mod@join`] next.
 
 #![warn(unreachable_pub)]
 
@@ -38,12 +46,14 @@ pub struct ClusterConfig {
     pub process: usize,
     /// The address on which each process listens for the others, by process number.
     pub addresses: Vec<String>,
-    /// How long this process waits for the others at its start.
-    pub patience: Duration,
-    /// The checksum of the initial configuration.
-    pub configuration: u64,
-    /// What all processes must agree on: a name for error texts, and the value.
-    pub facts: Vec<(String, String)>,
+    /// How long this process waits for the others at its start (`--cluster.join-timeout`).
+    pub join_timeout: Duration,
+    /// The checksum of the configuration and rule files at the start. Heartbeats carry it, and the
+    /// receiver warns if its own differs for some time; [`Heartbeat::configure`] sets a later one.
+    pub configuration_checksum: u64,
+    /// Settings that must be equal in all processes: a name for error texts, and the value. The
+    /// handshake fails if one differs.
+    pub required_settings: Vec<(String, String)>,
 }
 
 impl ClusterConfig {
@@ -61,7 +71,7 @@ const CANCEL_POLL: Duration = Duration::from_millis(50);
 
 /// The connections of a process to the others.
 pub struct ClusterHandles {
-    /// The heartbeat.
+    /// Tells and notices that processes live, stop or are lost.
     pub heartbeat: Arc<Heartbeat>,
     /// The client for requests to the others.
     pub client: Arc<PeerClient>,
@@ -69,15 +79,16 @@ pub struct ClusterHandles {
     pub listener: PeerListener,
 }
 
-/// Waits for the other processes; then the cluster is complete, and all processes end together.
+/// Waits for the other processes, at most [`ClusterConfig::join_timeout`]. From then on the loss of
+/// one ends this process, too.
 pub fn join(setup: &ClusterConfig) -> Result<(PeerLinks, ClusterHandles), ClusterError> {
     let joined = join::join(setup)?;
-    let heartbeat = Heartbeat::start(setup, joined.pulses)?;
-    let peers = PeerLinks { process: setup.process, links: joined.links, others: heartbeat.clone() };
-    let caller = PeerClient::new(setup.clone(), joined.incarnations.clone());
-    let gate =
+    let heartbeat = Heartbeat::start(setup, joined.heartbeats)?;
+    let peers = PeerLinks { process: setup.process, links: joined.links, monitor: heartbeat.clone() };
+    let client = PeerClient::new(setup.clone(), joined.incarnations.clone());
+    let listener =
         PeerListener { setup: setup.clone(), listener: joined.listener, incarnations: joined.incarnations };
-    Ok((peers, ClusterHandles { heartbeat, client: caller, listener: gate }))
+    Ok((peers, ClusterHandles { heartbeat, client, listener }))
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {

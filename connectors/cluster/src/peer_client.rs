@@ -1,12 +1,14 @@
-//! Sends requests for history to the other processes: one connection per process and request, which
-//! begins with a handshake. [`super::peer_server`] is the other side.
+//! Sends requests to the other processes of a cluster: queries, catalog requests, requests for late
+//! samples. Each request has a connection of its own to each process, which begins with a
+//! handshake. [`super::peer_server`] answers them; [`super::catalog`] and [`super::late_samples`]
+//! say what is asked, and queries come from the engine through [`QueryPeers`].
 
 use super::error::ConnectionError;
-use super::framed::{FramedConnection, late};
+use super::framed::{FramedConnection, name_in_timeout};
 use super::handshake::{ConnectionPurpose, Handshake};
 use super::semaphore::{BlockingPermit, BlockingSemaphore};
 use super::{CANCEL_POLL, ClusterConfig};
-use crate::limits::CALL_CONNECT;
+use crate::limits::CONNECT_TIMEOUT;
 use engine::limits::PEER_QUERIES;
 use engine::query::QueryError;
 use engine::query::guard::QueryGuard;
@@ -17,13 +19,14 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use storage::codec;
 
-/// The first message of the answering process.
+/// The first message of the answering process. It does not repeat [`Handshake`]: the processes
+/// compared their settings when they joined.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ServerHandshake {
     /// A number that differs for each start of the process.
     pub incarnation: u64,
     /// Why answers from its store are partial.
-    pub left_out: Option<String>,
+    pub incomplete_reason: Option<String>,
 }
 
 /// The client for requests to the other processes.
@@ -31,24 +34,30 @@ pub struct PeerClient {
     setup: ClusterConfig,
     /// The incarnation of each process that has joined, including this one.
     incarnations: Vec<u64>,
-    /// Permits for concurrent requests.
-    turns: Arc<BlockingSemaphore>,
+    /// Permits for concurrent requests of this process.
+    permits: Arc<BlockingSemaphore>,
     /// Why answers from the store of each process are partial, from its latest answer.
-    left_out: Mutex<Vec<Option<String>>>,
+    incomplete_reasons: Mutex<Vec<Option<String>>>,
 }
 
 impl PeerClient {
     /// A client for the processes that have joined.
     pub fn new(setup: ClusterConfig, incarnations: Vec<u64>) -> Arc<PeerClient> {
-        let left_out = Mutex::new(vec![None; incarnations.len()]);
-        Arc::new(PeerClient { setup, incarnations, turns: BlockingSemaphore::new(PEER_QUERIES), left_out })
+        let incomplete_reasons = Mutex::new(vec![None; incarnations.len()]);
+        Arc::new(PeerClient {
+            setup,
+            incarnations,
+            permits: BlockingSemaphore::new(PEER_QUERIES),
+            incomplete_reasons,
+        })
     }
 
     /// Which stores are partial, and why, from the latest answers.
-    pub fn left_out(&self) -> Option<String> {
-        let known = self.left_out.lock();
-        let said = known.iter().enumerate().filter_map(|(process, text)| Some((process, text.as_ref()?)));
-        said.map(|(process, text)| format!("{}: {text}", self.setup.name(process)))
+    pub fn incomplete_reason(&self) -> Option<String> {
+        let reasons = self.incomplete_reasons.lock();
+        let known = reasons.iter().enumerate().filter_map(|(process, text)| Some((process, text.as_ref()?)));
+        known
+            .map(|(process, text)| format!("{}: {text}", self.setup.name(process)))
             .reduce(|a, b| format!("{a}; {b}"))
     }
 
@@ -66,8 +75,10 @@ impl PeerClient {
     ) -> Result<Vec<(usize, PeerCall)>, QueryError> {
         // One permit for all processes of a request: with one for each, two requests could hold
         // half of them and wait for the other half for ever.
-        let turn = self.turn(guard)?;
-        self.others().map(|process| Ok((process, self.call_in_turn(process, purpose, &turn)?))).collect()
+        let permit = self.permit(guard)?;
+        self.others()
+            .map(|process| Ok((process, self.call_with_permit(process, purpose, &permit)?)))
+            .collect()
     }
 
     /// Starts a request to one of the others.
@@ -77,43 +88,54 @@ impl PeerClient {
         purpose: ConnectionPurpose,
         guard: &QueryGuard,
     ) -> Result<PeerCall, QueryError> {
-        self.call_in_turn(process, purpose, &self.turn(guard)?)
+        self.call_with_permit(process, purpose, &self.permit(guard)?)
     }
 
-    fn turn(&self, guard: &QueryGuard) -> Result<Arc<BlockingPermit>, QueryError> {
-        let wanted = || guard.check().map_err(|e| late("the cluster", e, guard));
-        Ok(Arc::new(self.turns.take_while(CANCEL_POLL, wanted)?))
+    /// Waits for a permit, as long as the query may run.
+    fn permit(&self, guard: &QueryGuard) -> Result<Arc<BlockingPermit>, QueryError> {
+        let check_cancelled = || guard.check().map_err(|e| name_in_timeout("the cluster", e, guard));
+        Ok(Arc::new(self.permits.take_or_cancelled(CANCEL_POLL, check_cancelled)?))
     }
 
-    fn call_in_turn(
+    fn call_with_permit(
         self: &Arc<PeerClient>,
         process: usize,
         purpose: ConnectionPurpose,
-        turn: &Arc<BlockingPermit>,
+        permit: &Arc<BlockingPermit>,
     ) -> Result<PeerCall, QueryError> {
-        let wire = self.dial(process, purpose).map_err(|why| {
+        let connection = self.connect(process, purpose).map_err(|why| {
             QueryError::Unavailable(format!("{} cannot be asked: {why}", self.setup.name(process)))
         })?;
-        Ok(PeerCall { wire, process, welcomed: false, client: self.clone(), _turn: turn.clone() })
+        Ok(PeerCall {
+            connection,
+            process,
+            has_handshake: false,
+            client: self.clone(),
+            _permit: permit.clone(),
+        })
     }
 
-    fn dial(&self, process: usize, purpose: ConnectionPurpose) -> Result<FramedConnection, ConnectionError> {
+    fn connect(
+        &self,
+        process: usize,
+        purpose: ConnectionPurpose,
+    ) -> Result<FramedConnection, ConnectionError> {
         let mut addresses = self.setup.addresses[process].to_socket_addrs()?;
         let address = addresses.next().ok_or(ConnectionError::NoAddress)?;
-        let mut stream = TcpStream::connect_timeout(&address, CALL_CONNECT)?;
-        // The incarnation is sufficient: the processes agreed on all facts when they joined.
-        let hello = Handshake {
+        let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+        // The incarnation is sufficient: the processes compared their settings when they joined.
+        let handshake = Handshake {
             process: self.setup.process,
             purpose,
             incarnation: self.incarnations[self.setup.process],
-            facts: Vec::new(),
+            required_settings: Vec::new(),
         };
-        hello.send(&mut stream)?;
+        handshake.send(&mut stream)?;
         Ok(FramedConnection::new(stream, self.setup.name(process))?)
     }
 }
 
-/// Implements the trait of the engine for an `Arc` of the client.
+/// The client as the engine's queries use it: implements [`QueryPeers`].
 pub struct ClusterQueryPeers(pub Arc<PeerClient>);
 
 impl QueryPeers for ClusterQueryPeers {
@@ -122,7 +144,7 @@ impl QueryPeers for ClusterQueryPeers {
     }
 
     fn channels(&self, guard: &QueryGuard) -> Result<PeerChannels, QueryError> {
-        let calls = self.0.call_all(ConnectionPurpose::Question, guard)?;
+        let calls = self.0.call_all(ConnectionPurpose::Query, guard)?;
         Ok(calls
             .into_iter()
             .map(|(process, call)| (process, Box::new(call) as Box<dyn PeerChannel>))
@@ -132,52 +154,54 @@ impl QueryPeers for ClusterQueryPeers {
 
 /// A request to one process.
 pub struct PeerCall {
-    wire: FramedConnection,
+    connection: FramedConnection,
+    /// The number of the other process.
     process: usize,
-    welcomed: bool,
+    /// Whether the handshake of the other process was received.
+    has_handshake: bool,
     client: Arc<PeerClient>,
     /// Released when all calls of the request have ended.
-    _turn: Arc<BlockingPermit>,
+    _permit: Arc<BlockingPermit>,
 }
 
 impl PeerCall {
     /// Receives the handshake of the answering process: checks its incarnation, and records whether
     /// its store is partial.
-    fn welcome(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
-        let said = self.wire.receive(guard)?;
+    fn receive_handshake(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
+        let bytes = self.connection.receive(guard)?;
         let wrong =
-            |why: String| QueryError::Unavailable(format!("{} does not answer: {why}", self.wire.name));
-        let welcome: ServerHandshake = codec::decode(&said).map_err(|e| wrong(e.to_string()))?;
-        let caller = &self.client;
+            |why: String| QueryError::Unavailable(format!("{} does not answer: {why}", self.connection.name));
+        let handshake: ServerHandshake = codec::decode(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let client = &self.client;
         // A restarted process has an empty dataflow and perhaps other shards; the cluster ends, and
         // until then it must not answer.
-        if welcome.incarnation != caller.incarnations[self.process] {
+        if handshake.incarnation != client.incarnations[self.process] {
             return Err(wrong("it has started anew".to_owned()));
         }
-        caller.left_out.lock()[self.process] = welcome.left_out;
-        self.welcomed = true;
+        client.incomplete_reasons.lock()[self.process] = handshake.incomplete_reason;
+        self.has_handshake = true;
         Ok(())
     }
 }
 
 impl PeerChannel for PeerCall {
     fn name(&self) -> String {
-        self.wire.name.clone()
+        self.connection.name.clone()
     }
 
     fn send(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
-        self.wire.send(message, guard)
+        self.connection.send(message, guard)
     }
 
     fn flush(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
-        self.wire.flush(guard)
+        self.connection.flush(guard)
     }
 
     fn receive(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
-        // Received with the first answer, not before the question is sent: that saves a round trip.
-        if !self.welcomed {
-            self.welcome(guard)?;
+        // Received with the first answer, not before the request is sent: that saves a round trip.
+        if !self.has_handshake {
+            self.receive_handshake(guard)?;
         }
-        self.wire.receive(guard)
+        self.connection.receive(guard)
     }
 }

@@ -1,6 +1,7 @@
-//! Answers requests of the other processes for history: a process that has joined may connect to
-//! the cluster address and send one request, which is answered by a thread of its own.
-//! [`super::peer_client`] is the other side.
+//! Answers requests of the other processes of a cluster: a process that has joined may connect to
+//! the cluster's address and send one request, which is answered by a thread of its own. By the
+//! purpose in its handshake it is a query (answered by [`Querier`]), a [`catalog`] request, or a
+//! request for [`late_samples`]. [`super::peer_client`] sends them.
 
 use super::catalog;
 use super::error::ConnectionError;
@@ -10,7 +11,7 @@ use super::late_samples;
 use super::peer_client::ServerHandshake;
 use super::semaphore::BlockingSemaphore;
 use super::{CANCEL_POLL, ClusterConfig, spawn};
-use crate::limits::{CALLER_MESSAGES, HELLO_TIME};
+use crate::limits::{HANDSHAKE_TIMEOUT, REQUEST_QUEUE_MESSAGES};
 use engine::limits::{MESSAGE_BYTES, PEER_QUERIES};
 use engine::query::guard::QueryGuard;
 use engine::query::peers::PeerChannel;
@@ -27,9 +28,9 @@ use storage::store::Store;
 use views::recording::LateSampleMonitor;
 
 /// The pause after a failed accept, mostly because of too many open files.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// The sources of answers.
+/// What answers the requests.
 pub struct PeerServices {
     /// The query runtime.
     pub querier: Arc<Querier>,
@@ -37,8 +38,8 @@ pub struct PeerServices {
     pub store: Arc<Store>,
     /// The late samples of the store.
     pub late_samples: Arc<LateSampleMonitor>,
-    /// Why answers are partial.
-    pub left_out: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Why answers are partial; `None`: they are not.
+    pub incomplete_reason: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
 /// The listener for requests of the others.
@@ -63,23 +64,23 @@ impl PeerListener {
         listener.set_nonblocking(false)?;
         let permits = BlockingSemaphore::new(PEER_QUERIES * incarnations.len());
         let server = Arc::new(PeerServer { setup, incarnations, services, permits });
-        spawn("cluster:accept".to_owned(), move || server.receive(&listener))
+        spawn("cluster:accept".to_owned(), move || server.accept_loop(&listener))
     }
 }
 
 impl PeerServer {
-    fn receive(self: Arc<PeerServer>, listener: &TcpListener) {
+    fn accept_loop(self: Arc<PeerServer>, listener: &TcpListener) {
         loop {
             // Before the connection is accepted: what is too much waits in the backlog of the
             // kernel and costs no thread.
             let permit = self.permits.take();
             let Ok((stream, from)) = listener.accept() else {
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(ACCEPT_RETRY_PAUSE);
                 continue;
             };
             let server = self.clone();
             let serve = move || {
-                // Questions of others are queries; the ticks of this process come first.
+                // Requests of others are queries; the ticks of this process come first.
                 nice();
                 if let Err(error) = server.serve(stream) {
                     tracing::warn!(
@@ -100,51 +101,52 @@ impl PeerServer {
 
     /// Answers the request on a connection; fails if the sender does not belong to the cluster.
     fn serve(&self, mut stream: TcpStream) -> Result<(), ConnectionError> {
-        stream.set_read_timeout(Some(HELLO_TIME))?;
-        let hello = Handshake::receive(&mut stream)?;
+        stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+        let handshake = Handshake::receive(&mut stream)?;
         // Anybody who reaches the port may connect; only a process that joined this cluster is
         // answered.
-        if self.incarnations.get(hello.process) != Some(&hello.incarnation) {
-            return Err(ConnectionError::NotJoined(hello.process));
+        if self.incarnations.get(handshake.process) != Some(&handshake.incarnation) {
+            return Err(ConnectionError::NotJoined(handshake.process));
         }
-        let mut wire = FramedConnection::new(stream, self.setup.name(hello.process))?;
-        let input = wire.stream().try_clone()?;
+        let mut connection = FramedConnection::new(stream, self.setup.name(handshake.process))?;
+        let input = connection.stream().try_clone()?;
         // The reading thread does nothing but wait, so it needs no timeout.
         input.set_read_timeout(None)?;
-        let (sender, messages) = sync_channel(CALLER_MESSAGES);
+        let (sender, messages) = sync_channel(REQUEST_QUEUE_MESSAGES);
         let cancel = Arc::new(AtomicBool::new(false));
-        let caller_gone = cancel.clone();
-        spawn("cluster:receive".to_owned(), move || listen(input, &sender, &caller_gone))?;
-        let answered = self.welcome(&mut wire).and_then(|()| {
-            let mut line = IncomingCall { wire: &mut wire, messages };
-            match hello.purpose {
-                ConnectionPurpose::Question => self.services.querier.answer(&mut line, cancel),
-                ConnectionPurpose::Catalog => catalog::answer(&self.services.store, &mut line, cancel),
-                ConnectionPurpose::Late => {
-                    late_samples::answer(&self.services.late_samples, &mut line, cancel)
+        let reader_cancel = cancel.clone();
+        spawn("cluster:receive".to_owned(), move || receive_messages(input, &sender, &reader_cancel))?;
+        let answered = self.send_handshake(&mut connection).and_then(|()| {
+            let mut call = IncomingCall { connection: &mut connection, messages };
+            match handshake.purpose {
+                ConnectionPurpose::Query => self.services.querier.answer(&mut call, cancel),
+                ConnectionPurpose::Catalog => catalog::answer(&self.services.store, &mut call, cancel),
+                ConnectionPurpose::LateSamples => {
+                    late_samples::answer(&self.services.late_samples, &mut call, cancel)
                 }
-                ConnectionPurpose::Link | ConnectionPurpose::Pulse => Ok(()),
+                ConnectionPurpose::Dataflow | ConnectionPurpose::Heartbeat => Ok(()),
             }
         });
-        wire.end();
+        connection.end();
         if let Err(error) = answered {
-            tracing::debug!(from = wire.name, %error, "cannot answer the question of another process");
+            tracing::debug!(from = connection.name, %error, "cannot answer the question of another process");
         }
         Ok(())
     }
 
-    fn welcome(&self, wire: &mut FramedConnection) -> Result<(), QueryError> {
-        let guard = QueryGuard::new(&QueryOptions { timeout: HELLO_TIME, ..QueryOptions::default() });
+    fn send_handshake(&self, connection: &mut FramedConnection) -> Result<(), QueryError> {
+        let guard = QueryGuard::new(&QueryOptions { timeout: HANDSHAKE_TIMEOUT, ..QueryOptions::default() });
         let incarnation = self.incarnations[self.setup.process];
-        let welcome = ServerHandshake { incarnation, left_out: (self.services.left_out)() };
-        let welcome = codec::encode(&welcome).map_err(|e| QueryError::Internal(e.to_string()))?;
-        wire.send(&welcome, &guard)?;
-        wire.flush(&guard)
+        let handshake =
+            ServerHandshake { incarnation, incomplete_reason: (self.services.incomplete_reason)() };
+        let handshake = codec::encode(&handshake).map_err(|e| QueryError::Internal(e.to_string()))?;
+        connection.send(&handshake, &guard)?;
+        connection.flush(&guard)
     }
 }
 
 /// Passes the messages of the requesting process on; cancels the request when the connection ends.
-fn listen(mut stream: TcpStream, sender: &SyncSender<Vec<u8>>, caller_gone: &AtomicBool) {
+fn receive_messages(mut stream: TcpStream, sender: &SyncSender<Vec<u8>>, cancel: &AtomicBool) {
     let mut next = || -> Option<Vec<u8>> {
         let mut length = [0; 4];
         stream.read_exact(&mut length).ok()?;
@@ -160,26 +162,26 @@ fn listen(mut stream: TcpStream, sender: &SyncSender<Vec<u8>>, caller_gone: &Ato
         }
     }
     // The connection ended while the answer was computed: nobody wants it any more.
-    caller_gone.store(true, Relaxed);
+    cancel.store(true, Relaxed);
 }
 
 /// The answering side of a connection.
 struct IncomingCall<'a> {
-    wire: &'a mut FramedConnection,
+    connection: &'a mut FramedConnection,
     messages: Receiver<Vec<u8>>,
 }
 
 impl PeerChannel for IncomingCall<'_> {
     fn name(&self) -> String {
-        self.wire.name.clone()
+        self.connection.name.clone()
     }
 
     fn send(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
-        self.wire.send(message, guard)
+        self.connection.send(message, guard)
     }
 
     fn flush(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
-        self.wire.flush(guard)
+        self.connection.flush(guard)
     }
 
     fn receive(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
@@ -189,7 +191,7 @@ impl PeerChannel for IncomingCall<'_> {
                 Ok(message) => return Ok(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(QueryError::Canceled(format!("{} has gone away", self.wire.name)));
+                    return Err(QueryError::Canceled(format!("{} has gone away", self.connection.name)));
                 }
             }
         }

@@ -1,5 +1,6 @@
-//! A semaphore for threads: it limits the number of concurrent requests, and of answered
-//! connections.
+//! A semaphore for threads: a count of permits, for each of which one thread works while the others
+//! wait. It limits the concurrent requests of [`super::peer_client`], and the connections that
+//! [`super::peer_server`] answers.
 
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -7,7 +8,9 @@ use std::time::Duration;
 
 /// A semaphore for threads.
 pub(crate) struct BlockingSemaphore {
+    /// The number of free permits.
     free: Mutex<usize>,
+    /// Notified when a permit is released.
     freed: Condvar,
 }
 
@@ -16,8 +19,8 @@ pub(crate) struct BlockingPermit(Arc<BlockingSemaphore>);
 
 impl BlockingSemaphore {
     /// A semaphore with this many free permits.
-    pub(crate) fn new(places: usize) -> Arc<BlockingSemaphore> {
-        Arc::new(BlockingSemaphore { free: Mutex::new(places), freed: Condvar::new() })
+    pub(crate) fn new(permits: usize) -> Arc<BlockingSemaphore> {
+        Arc::new(BlockingSemaphore { free: Mutex::new(permits), freed: Condvar::new() })
     }
 
     /// Waits for a permit.
@@ -27,17 +30,17 @@ impl BlockingSemaphore {
         self.claim(&mut free)
     }
 
-    /// Waits for a permit; calls `wanted` every `look`, and returns its error.
-    pub(crate) fn take_while<E>(
+    /// Waits for a permit; calls `check_cancelled` every `poll_interval`, and returns its error.
+    pub(crate) fn take_or_cancelled<E>(
         self: &Arc<BlockingSemaphore>,
-        look: Duration,
-        wanted: impl Fn() -> Result<(), E>,
+        poll_interval: Duration,
+        check_cancelled: impl Fn() -> Result<(), E>,
     ) -> Result<BlockingPermit, E> {
         let mut free = self.free.lock();
         while *free == 0 {
-            wanted()?;
+            check_cancelled()?;
             // Woken when a permit is free, or in time to see that the query was cancelled.
-            self.freed.wait_for(&mut free, look);
+            self.freed.wait_for(&mut free, poll_interval);
         }
         Ok(self.claim(&mut free))
     }

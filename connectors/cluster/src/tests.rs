@@ -28,9 +28,9 @@ fn setup(process: usize, addresses: &[String], version: &str) -> ClusterConfig {
     ClusterConfig {
         process,
         addresses: addresses.to_vec(),
-        patience: Duration::from_secs(60),
-        configuration: 0,
-        facts: vec![("version".to_owned(), version.to_owned())],
+        join_timeout: Duration::from_secs(60),
+        configuration_checksum: 0,
+        required_settings: vec![("version".to_owned(), version.to_owned())],
     }
 }
 
@@ -55,7 +55,7 @@ fn processes_find_each_other_in_any_order() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
         for (process, joined) in join_all(&order, &["1"; 3]).into_iter().enumerate() {
             let joined = joined.unwrap();
-            for streams in [joined.links, joined.pulses] {
+            for streams in [joined.links, joined.heartbeats] {
                 let there: Vec<bool> = streams.iter().map(Option::is_some).collect();
                 let expected: Vec<bool> = (0..3).map(|other| other != process).collect();
                 assert_eq!(there, expected);
@@ -68,9 +68,9 @@ fn processes_find_each_other_in_any_order() {
 #[test]
 fn who_starts_anew_is_found_again() {
     let addresses = addresses(3);
-    let start = |process, patience| {
+    let start = |process, seconds| {
         let setup =
-            ClusterConfig { patience: Duration::from_secs(patience), ..setup(process, &addresses, "1") };
+            ClusterConfig { join_timeout: Duration::from_secs(seconds), ..setup(process, &addresses, "1") };
         std::thread::spawn(move || join(&setup).map(|joined| joined.links.iter().flatten().count()))
     };
     let waits = start(1, 30);
@@ -95,7 +95,7 @@ fn processes_that_do_not_fit_are_refused_by_both() {
 fn strangers_are_sent_away_and_waiting_has_an_end() {
     let addresses = addresses(2);
     let mut alone = setup(0, &addresses, "1");
-    alone.patience = Duration::from_secs(4);
+    alone.join_timeout = Duration::from_secs(4);
     let thread = std::thread::spawn(move || join(&alone));
     let mut stranger = loop {
         match TcpStream::connect(&addresses[0]) {
@@ -110,15 +110,15 @@ fn strangers_are_sent_away_and_waiting_has_an_end() {
 
 #[test]
 fn differences_are_named() {
-    let hello = |facts: &[(&str, &str)]| Handshake {
+    let handshake = |settings: &[(&str, &str)]| Handshake {
         process: 0,
-        purpose: ConnectionPurpose::Link,
+        purpose: ConnectionPurpose::Dataflow,
         incarnation: 1,
-        facts: facts.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+        required_settings: settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
     };
-    let ours = hello(&[("a", "1"), ("b", "2"), ("c", "3")]);
+    let ours = handshake(&[("a", "1"), ("b", "2"), ("c", "3")]);
     assert!(ours.differences(&ours).is_empty());
-    let found = ours.differences(&hello(&[("a", "1"), ("b", "4")]));
+    let found = ours.differences(&handshake(&[("a", "1"), ("b", "4")]));
     assert_eq!(found, [r#"b is "2" here and "4" there"#, r#"c is "3" here and "unknown" there"#]);
 }
 
@@ -149,29 +149,30 @@ fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<PeerClient>, Arc<Quer
     let joined = threads.into_iter().map(|thread| thread.join().unwrap());
     let process = |(process, (joined, setup)): (usize, (JoinedPeers, ClusterConfig))| {
         let store = store(&dir.join(process.to_string()), process);
-        let caller = PeerClient::new(setup.clone(), joined.incarnations.clone());
-        let querier = Querier::new(store.clone(), 1).with_others(Arc::new(ClusterQueryPeers(caller.clone())));
+        let client = PeerClient::new(setup.clone(), joined.incarnations.clone());
+        let querier = Querier::new(store.clone(), 1).with_others(Arc::new(ClusterQueryPeers(client.clone())));
         let querier = Arc::new(querier);
         let listener = joined.listener;
         let incarnations = joined.incarnations;
-        let gate = PeerListener { setup, listener, incarnations };
+        let listener = PeerListener { setup, listener, incarnations };
         if open.contains(&process) {
-            let left_out = Box::new(move || (process == 1).then(|| "a block is damaged".to_owned()));
+            let incomplete_reason = Box::new(move || (process == 1).then(|| "a block is damaged".to_owned()));
             let clock = Arc::new(SystemClock);
             let metrics = storage::metrics::Metrics::default();
             let late_samples = Arc::new(LateSampleMonitor::new(store.clone(), clock, &metrics));
-            gate.open(PeerServices {
-                querier: querier.clone(),
-                store: store.clone(),
-                late_samples,
-                left_out,
-            })
-            .unwrap();
+            listener
+                .open(PeerServices {
+                    querier: querier.clone(),
+                    store: store.clone(),
+                    late_samples,
+                    incomplete_reason,
+                })
+                .unwrap();
         } else {
             // The process listens and does not answer.
-            std::mem::forget(gate);
+            std::mem::forget(listener);
         }
-        (store, caller, querier)
+        (store, client, querier)
     };
     joined.enumerate().map(process).collect()
 }
@@ -190,11 +191,11 @@ fn rows(answer: Result<QueryAnswer, QueryError>) -> usize {
 fn whoever_is_asked_answers_for_all() {
     let dir = tempfile::tempdir().unwrap();
     let processes = two(dir.path(), &[0, 1]);
-    for (store, caller, querier) in &processes {
+    for (store, client, querier) in &processes {
         assert_eq!(rows(ask(querier, &QueryOptions::default())), 2);
         let store = store.clone();
-        let caller = caller.clone();
-        let all = ClusterCatalog { store, client: caller, timeout: Duration::from_secs(10) };
+        let client = client.clone();
+        let all = ClusterCatalog { store, client, timeout: Duration::from_secs(10) };
         let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
         assert_eq!(all.series(&[], 0, 2_000, &memory).unwrap().len(), 0, "of no matcher sets");
         assert_eq!(all.label_values("process", &[], 0, 2_000).unwrap(), ["0", "1"]);
@@ -205,8 +206,8 @@ fn whoever_is_asked_answers_for_all() {
     assert_eq!(late_samples.processes(), [1]);
     assert!(late_samples.poll(1, &WatchList::default()).is_ok());
     // The next answer says that the other store is partial.
-    assert!(processes[0].1.left_out().unwrap().contains("): a block is damaged"));
-    assert_eq!(processes[1].1.left_out(), None);
+    assert!(processes[0].1.incomplete_reason().unwrap().contains("): a block is damaged"));
+    assert_eq!(processes[1].1.incomplete_reason(), None);
 }
 
 /// Plans can be as deep as the language allows; the stacks of answering threads must be large
@@ -258,10 +259,10 @@ fn places_are_given_back() {
     let processes = two(dir.path(), &[0, 1]);
     let guard = QueryGuard::new(&QueryOptions::default());
     for purpose in [
-        ConnectionPurpose::Question,
+        ConnectionPurpose::Query,
         ConnectionPurpose::Catalog,
-        ConnectionPurpose::Late,
-        ConnectionPurpose::Pulse,
+        ConnectionPurpose::LateSamples,
+        ConnectionPurpose::Heartbeat,
     ] {
         for _ in 0..2 * PEER_QUERIES + 1 {
             let mut calls = processes[0].1.call_all(purpose, &guard).unwrap();
@@ -283,16 +284,20 @@ fn strangers_get_no_answer() {
     let dir = tempfile::tempdir().unwrap();
     let processes = two(dir.path(), &[0, 1]);
     let guard = QueryGuard::new(&QueryOptions::default());
-    let calls = processes[0].1.call_all(ConnectionPurpose::Question, &guard).unwrap();
+    let calls = processes[0].1.call_all(ConnectionPurpose::Query, &guard).unwrap();
     let name = calls[0].1.name();
     let address = name.trim_start_matches("process 1 (").trim_end_matches(')');
-    let hello =
-        Handshake { process: 0, purpose: ConnectionPurpose::Question, incarnation: 7, facts: Vec::new() };
+    let handshake = Handshake {
+        process: 0,
+        purpose: ConnectionPurpose::Query,
+        incarnation: 7,
+        required_settings: Vec::new(),
+    };
     for stranger in [0, 1] {
         let mut stream = TcpStream::connect(address).unwrap();
         match stranger {
             0 => stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap(),
-            _ => hello.send(&mut stream).unwrap(),
+            _ => handshake.send(&mut stream).unwrap(),
         }
         // The end of the connection may be an error.
         let mut said = Vec::new();
@@ -306,17 +311,17 @@ fn messages_have_a_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut other, _) = listener.accept().unwrap();
-    let mut wire = framed::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
+    let mut connection = framed::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
     let guard = QueryGuard::new(&QueryOptions::default());
     other.write_all(&3u32.to_le_bytes()).unwrap();
     other.write_all(b"abc").unwrap();
-    assert_eq!(wire.receive(&guard), Ok(b"abc".to_vec()));
+    assert_eq!(connection.receive(&guard), Ok(b"abc".to_vec()));
     other.write_all(&(MESSAGE_BYTES as u32 + 1).to_le_bytes()).unwrap();
-    let error = wire.receive(&guard).unwrap_err().to_string();
+    let error = connection.receive(&guard).unwrap_err().to_string();
     assert!(error.starts_with("process 1 does not answer") && error.contains("is too long"), "{error}");
     other.write_all(&3u32.to_le_bytes()).unwrap();
     drop(other);
-    let error = wire.receive(&guard).unwrap_err().to_string();
+    let error = connection.receive(&guard).unwrap_err().to_string();
     assert!(error.contains("it closed the connection"), "{error}");
 }
 
@@ -325,18 +330,18 @@ fn a_message_that_was_half_sent_is_finished() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (other, _) = listener.accept().unwrap();
-    let mut wire = framed::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
+    let mut connection = framed::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
     let hurried = QueryOptions { timeout: Duration::from_millis(100), ..QueryOptions::default() };
     let long = vec![7; 32 << 20];
-    let error = wire.send(&long, &QueryGuard::new(&hurried)).unwrap_err();
+    let error = connection.send(&long, &QueryGuard::new(&hurried)).unwrap_err();
     assert!(matches!(error, QueryError::Timeout(_)), "{error}");
     let reader = std::thread::spawn(move || {
-        let mut wire = framed::FramedConnection::new(other, "process 0".to_owned()).unwrap();
+        let mut connection = framed::FramedConnection::new(other, "process 0".to_owned()).unwrap();
         let guard = QueryGuard::new(&QueryOptions::default());
-        (wire.receive(&guard), wire.receive(&guard))
+        (connection.receive(&guard), connection.receive(&guard))
     });
     let guard = QueryGuard::new(&QueryOptions::default());
-    wire.send(b"why", &guard).and_then(|()| wire.flush(&guard)).unwrap();
+    connection.send(b"why", &guard).and_then(|()| connection.flush(&guard)).unwrap();
     assert_eq!(reader.join().unwrap(), (Ok(long), Ok(b"why".to_vec())));
 }
 
@@ -344,19 +349,19 @@ fn a_message_that_was_half_sent_is_finished() {
 /// long messages.
 #[test]
 fn twice_the_words_cost_at_most_a_little_more_than_twice() {
-    let facts = |n: usize| (0..n).map(|i| (format!("fact{i}"), i.to_string())).collect();
-    let hello = |n: usize| Handshake {
+    let settings = |n: usize| (0..n).map(|i| (format!("fact{i}"), i.to_string())).collect();
+    let handshake = |n: usize| Handshake {
         process: 1,
-        purpose: ConnectionPurpose::Pulse,
+        purpose: ConnectionPurpose::Heartbeat,
         incarnation: 1,
-        facts: facts(n),
+        required_settings: settings(n),
     };
-    let ours = hello(10);
+    let ours = handshake(10);
     let compared = |theirs: &Handshake| ours.differences(theirs).len();
-    assert_eq!((compared(&hello(5)), compared(&hello(20))), (5, 0));
-    testing::assert_proportional("facts", 1_500, hello, compared);
-    let encoded = |n: usize| codec::encode(&hello(n)).expect("small enough");
+    assert_eq!((compared(&handshake(5)), compared(&handshake(20))), (5, 0));
+    testing::assert_proportional("settings", 1_500, handshake, compared);
+    let encoded = |n: usize| codec::encode(&handshake(n)).expect("small enough");
     testing::assert_proportional("first words", 1_500, encoded, |bytes| {
-        codec::decode::<Handshake>(bytes).expect("first words").facts.len()
+        codec::decode::<Handshake>(bytes).expect("first words").required_settings.len()
     });
 }

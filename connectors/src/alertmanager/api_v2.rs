@@ -32,15 +32,15 @@ pub struct QueuedAlert {
     /// The alert.
     pub alert: Arc<AlertmanagerAlert>,
     /// Called on the sender's task each time an Alertmanager has accepted the alert.
-    pub taken: Option<OnDelivered>,
+    pub on_delivered: Option<OnDelivered>,
 }
 
-/// The callback of [`QueuedAlert::taken`].
+/// The callback of [`QueuedAlert::on_delivered`].
 pub type OnDelivered = Arc<dyn Fn() + Send + Sync>;
 
 impl From<AlertmanagerAlert> for QueuedAlert {
     fn from(alert: AlertmanagerAlert) -> QueuedAlert {
-        QueuedAlert { alert: Arc::new(alert), taken: None }
+        QueuedAlert { alert: Arc::new(alert), on_delivered: None }
     }
 }
 

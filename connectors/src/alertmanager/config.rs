@@ -29,15 +29,15 @@ config_keys! {
     pub struct AlertmanagerKeys {
         /// `http` or `https`.
         scheme: String = "http".to_owned(),
-        /// The path before `/api/v2/alerts`.
+        /// The path before `/api/v2/alerts`, such as `/alertmanager`.
         path_prefix: String = "/".to_owned(),
         /// The timeout of a POST.
         timeout: ConfigDuration = ConfigDuration(10_000),
         /// The API version; only `v2` is supported.
         api_version: String = "v2".to_owned(),
-        /// Signatures of AWS.
+        /// Signing requests for AWS; this build refuses it.
         sigv4: Refused<SigV4> = Refused::default(),
-        /// Rules for Alertmanagers.
+        /// Relabelling rules for the discovered Alertmanagers.
         relabel_configs: Vec<RelabelConfig> = Vec::new(),
         /// Relabelling rules for alerts to these Alertmanagers.
         alert_relabel_configs: Vec<RelabelConfig> = Vec::new(),
@@ -61,7 +61,9 @@ compose_block!(AlertmanagerConfig as "config.AlertmanagerConfig" {
     discovery: DiscoveryConfigs,
 });
 
+/// The label with the scheme of the URL.
 const SCHEME: &str = "__scheme__";
+/// The label with the path of the URL.
 const PATH: &str = "__alerts_path__";
 
 impl AlertingConfig {

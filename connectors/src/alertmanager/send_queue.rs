@@ -19,12 +19,17 @@ use storage::metrics::{Counter, Gauge, MetricHistogram, Metrics};
 use tokio::sync::Notify;
 use url::Url;
 
-/// The metrics of one Alertmanager, and those of all.
+/// The metrics of the queue of one Alertmanager.
 pub struct QueueMetrics {
+    /// Alerts that were sent, whether or not they were accepted.
     sent: Arc<Counter>,
+    /// Alerts that were not accepted.
     errors: Arc<Counter>,
+    /// Alerts that were not accepted or did not fit into the queue.
     dropped: Arc<Counter>,
+    /// Alerts that wait.
     length: Arc<Gauge>,
+    /// Time of one attempt to send a batch, seconds.
     latency: Arc<MetricHistogram>,
 }
 
@@ -52,7 +57,7 @@ enum DeliveryError {
 
 impl DeliveryError {
     /// Whether the same alerts may be accepted later.
-    fn may_pass(&self) -> bool {
+    fn is_retryable(&self) -> bool {
         match self {
             DeliveryError::Content(_) => false,
             DeliveryError::Credentials(_) | DeliveryError::Unavailable(_) => true,
@@ -97,13 +102,18 @@ impl QueueMetrics {
 
 /// The queue of one Alertmanager.
 pub struct SendQueue {
+    /// Where alerts are posted: `…/api/v2/alerts`.
     url: Url,
     client: HttpClient,
+    /// The timeout of one attempt.
     timeout: Duration,
     limits: QueueLimits,
+    /// Oldest first.
     waiting: Mutex<VecDeque<QueuedAlert>>,
+    /// Whether a batch is being sent.
     sending: AtomicBool,
-    news: Notify,
+    /// Notified when alerts are queued.
+    queued_notify: Notify,
     metrics: QueueMetrics,
 }
 
@@ -117,8 +127,16 @@ impl SendQueue {
         registry: &Metrics,
     ) -> SendQueue {
         let metrics = QueueMetrics::new(registry, url.as_str(), limits.capacity);
-        let (waiting, sending, news) = Default::default();
-        SendQueue { url, client, timeout, limits, waiting, sending, news, metrics }
+        SendQueue {
+            url,
+            client,
+            timeout,
+            limits,
+            waiting: Mutex::default(),
+            sending: AtomicBool::default(),
+            queued_notify: Notify::default(),
+            metrics,
+        }
     }
 
     /// The URL to which it sends.
@@ -143,7 +161,7 @@ impl SendQueue {
                 "the alert queue is full: the oldest alerts are dropped; the Alertmanager is too slow or away"
             );
         }
-        self.news.notify_one();
+        self.queued_notify.notify_one();
     }
 
     /// Whether everything was sent or given up.
@@ -154,16 +172,16 @@ impl SendQueue {
     /// Sends what is queued, for ever.
     pub async fn run(self: Arc<Self>) {
         loop {
-            let batch = self.take();
+            let batch = self.next_batch();
             if batch.is_empty() {
                 self.sending.store(false, SeqCst);
-                self.news.notified().await;
+                self.queued_notify.notified().await;
                 continue;
             }
             match self.deliver(&batch).await {
                 Ok(()) => {
-                    for taken in batch.iter().filter_map(|outgoing| outgoing.taken.as_ref()) {
-                        taken();
+                    for on_delivered in batch.iter().filter_map(|queued| queued.on_delivered.as_ref()) {
+                        on_delivered();
                     }
                 }
                 Err(error) => {
@@ -181,7 +199,8 @@ impl SendQueue {
         }
     }
 
-    fn take(&self) -> Vec<QueuedAlert> {
+    /// Takes the next batch out of the queue; empty if nothing waits.
+    fn next_batch(&self) -> Vec<QueuedAlert> {
         let mut waiting = self.waiting.lock();
         let count = waiting.len().min(self.limits.batch);
         let batch = waiting.drain(..count).collect();
@@ -191,11 +210,11 @@ impl SendQueue {
         batch
     }
 
+    /// Sends a batch, with some attempts.
     async fn deliver(&self, batch: &[QueuedAlert]) -> Result<(), DeliveryError> {
-        let references: Vec<&AlertmanagerAlert> =
-            batch.iter().map(|outgoing| outgoing.alert.as_ref()).collect();
-        let body = serde_json::to_vec(&references).map_err(|e| DeliveryError::Content(e.to_string()))?;
-        let (mut wait, longest) = limits::ALERT_BACKOFF_MS;
+        let alerts: Vec<&AlertmanagerAlert> = batch.iter().map(|queued| queued.alert.as_ref()).collect();
+        let body = serde_json::to_vec(&alerts).map_err(|e| DeliveryError::Content(e.to_string()))?;
+        let (mut pause_ms, longest_pause_ms) = limits::ALERT_BACKOFF_MS;
         let mut attempt = 1;
         loop {
             let start = tokio::time::Instant::now();
@@ -203,7 +222,9 @@ impl SendQueue {
             self.metrics.latency.observe(start.elapsed().as_secs_f64());
             match result {
                 Ok(()) => return Ok(()),
-                Err(error) if !error.may_pass() || attempt == limits::ALERT_ATTEMPTS => return Err(error),
+                Err(error) if !error.is_retryable() || attempt == limits::ALERT_ATTEMPTS => {
+                    return Err(error);
+                }
                 Err(error) => {
                     tracing::warn!(
                         target: "alertmanager", alertmanager = %self.url, %error, attempt,
@@ -211,10 +232,10 @@ impl SendQueue {
                     );
                 }
             }
-            tokio::time::sleep(Duration::from_millis(wait)).await;
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
             // Four attempts in a few seconds: longer would hold alerts that are out of date when
             // they arrive.
-            wait = (wait * 4).min(longest);
+            pause_ms = (pause_ms * 4).min(longest_pause_ms);
             attempt += 1;
         }
     }

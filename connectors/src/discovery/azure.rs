@@ -1,4 +1,8 @@
-//! `azure_sd_configs`: virtual machines of Azure, alone and in scale sets.
+//! `azure_sd_configs`: virtual machines of Azure, standalone and in scale sets (groups of equal
+//! machines).
+//!
+//! Each refresh gets a token ([`AzureSd::authenticate`]), lists the machines, and asks for the
+//! network interfaces of each, which are remembered for some refreshes.
 
 use super::labels::{Labels, host_port, list, pairs, text};
 use super::lister::{
@@ -36,7 +40,7 @@ lister_config! {
         client_id: String = String::new(),
         /// Its secret.
         client_secret: Secret = Secret::default(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(300_000),
         /// How a token is got: `OAuth`, `ManagedIdentity`, `SDK` or `WorkloadIdentity`.
         authentication_method: String = "OAuth".to_owned(),
@@ -47,9 +51,13 @@ lister_config! {
 
 /// The hosts of one of Azure's clouds.
 struct Cloud {
+    /// Values of `environment` that mean it, in upper case.
     names: &'static [&'static str],
+    /// Where tokens come from.
     login: &'static str,
+    /// Azure Resource Manager, which lists machines.
     manager: &'static str,
+    /// For whom a token is.
     audience: &'static str,
 }
 
@@ -74,30 +82,38 @@ const CLOUDS: &[Cloud] = &[
     },
 ];
 
-const COMPUTE: &str = "2024-03-01";
-const NETWORK: &str = "2023-05-01";
-const SCALE_SET_NETWORK: &str = "2018-10-01";
+/// Versions of the APIs: machines, network interfaces, and those of machines in scale sets.
+const COMPUTE_API_VERSION: &str = "2024-03-01";
+const NETWORK_API_VERSION: &str = "2023-05-01";
+const SCALE_SET_NETWORK_API_VERSION: &str = "2018-10-01";
 
-/// The mechanism.
+/// Azure SD: lists the virtual machines of a subscription.
 pub struct AzureSd {
     api: ApiClient,
     /// Tokens are asked for without the options of the block.
     login: ApiClient,
     keys: AzureSdKeys,
+    /// Counts refreshes that failed.
     failures: Arc<Counter>,
+    /// Counts network interfaces that were remembered.
     hits: Arc<Counter>,
+    /// By id.
     interfaces: Mutex<HashMap<String, RememberedInterface>>,
 }
 
 /// A network interface as it was, and until when that is good enough.
 struct RememberedInterface {
+    /// As the API gave it.
     interface: Value,
+    /// After this it is asked for again.
     until: Instant,
 }
 
-/// What the requests of one refresh need.
-struct Arm {
+/// Azure Resource Manager: its URL and a bearer token, for one refresh.
+struct ArmSession {
+    /// The URL without a slash at its end.
     manager: &'static str,
+    /// The value of the header `Authorization`.
     token: HeaderValue,
 }
 
@@ -152,11 +168,11 @@ impl Lister for AzureSd {
 
 impl AzureSd {
     async fn list_all(&self) -> Result<Vec<DiscoveredTarget>, ApiError> {
-        let arm = self.arm().await.map_err(|e| e.doing("could not create Azure client"))?;
-        let machines = self.machines(&arm, "virtualMachines").await;
+        let session = self.authenticate().await.map_err(|e| e.doing("could not create Azure client"))?;
+        let machines = self.machines(&session, "virtualMachines").await;
         let machines = machines.map_err(|e| e.doing("could not get virtual machines"))?;
-        let mut all: Vec<Machine> = machines.into_iter().map(Machine::alone).collect();
-        let sets = self.machines(&arm, "virtualMachineScaleSets").await;
+        let mut all: Vec<Machine> = machines.into_iter().map(Machine::standalone).collect();
+        let sets = self.machines(&session, "virtualMachineScaleSets").await;
         for set in sets.map_err(|e| e.doing("could not get virtual machine scale sets"))? {
             let name = text(&set, "name");
             let group = segment_after(&text(&set, "id"), "resourceGroups");
@@ -166,11 +182,11 @@ impl AzureSd {
                 path_segment(&name)
             );
             // The machines of a scale set are not among the machines of the subscription.
-            let found = self.pages(&arm, &path).await;
+            let found = self.pages(&session, &path).await;
             let found = found.map_err(|e| e.doing("could not get virtual machine scale set vms"))?;
             all.extend(found.into_iter().map(|value| Machine { value, scale_set: name.clone() }));
         }
-        let targets: Vec<_> = all.iter().map(|machine| self.target(&arm, machine)).collect();
+        let targets: Vec<_> = all.iter().map(|machine| self.target(&session, machine)).collect();
         let targets: Result<Vec<_>, ApiError> =
             // One request for each interface: in a row, a thousand machines would take longer than
             // the interval. More at once, and Azure throttles the subscription.
@@ -180,23 +196,24 @@ impl AzureSd {
     }
 
     /// The items of a kind of `Microsoft.Compute`, of the group or of the whole subscription.
-    async fn machines(&self, arm: &Arm, kind: &str) -> Result<Vec<Value>, ApiError> {
+    async fn machines(&self, session: &ArmSession, kind: &str) -> Result<Vec<Value>, ApiError> {
         let group = match self.keys.resource_group.as_str() {
             "" => String::new(),
             group => format!("resourceGroups/{}/", path_segment(group)),
         };
-        self.pages(arm, &format!("{group}providers/Microsoft.Compute/{kind}")).await
+        self.pages(session, &format!("{group}providers/Microsoft.Compute/{kind}")).await
     }
 
-    async fn pages(&self, arm: &Arm, path: &str) -> Result<Vec<Value>, ApiError> {
+    async fn pages(&self, session: &ArmSession, path: &str) -> Result<Vec<Value>, ApiError> {
         let subscription = path_segment(&self.keys.subscription_id);
-        let manager = arm.manager;
-        let mut url = format!("{manager}/subscriptions/{subscription}/{path}?api-version={COMPUTE}");
+        let manager = session.manager;
+        let mut url =
+            format!("{manager}/subscriptions/{subscription}/{path}?api-version={COMPUTE_API_VERSION}");
         let mut items = Vec::new();
         let mut pages = Pages::default();
         loop {
             pages.count()?;
-            let answer = self.get(arm, &url).await?;
+            let answer = self.get(session, &url).await?;
             // A group that does not exist is an error: no machines would end all targets.
             let answer = answer.ok_or_else(not_found)?;
             items.extend_from_slice(list(&answer, "value")?);
@@ -212,22 +229,26 @@ impl AzureSd {
     }
 
     /// The JSON at a URL; `None` if nothing is there.
-    async fn get(&self, arm: &Arm, url: &str) -> Result<Option<Value>, ApiError> {
+    async fn get(&self, session: &ArmSession, url: &str) -> Result<Option<Value>, ApiError> {
         let request = self.api.request(Method::GET, url)?.header(ACCEPT, "application/json");
-        let token = arm.token.clone();
-        let signed = |request: &mut reqwest::Request| {
+        let token = session.token.clone();
+        let with_token = |request: &mut reqwest::Request| {
             request.headers_mut().insert(AUTHORIZATION, token);
             Ok(())
         };
-        let answer = self.api.send_changed(request, signed).await?;
+        let answer = self.api.send_changed(request, with_token).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         Ok(Some(answer.success()?.json()?))
     }
 
-    /// The target of a machine; none for one without a primary interface.
-    async fn target(&self, arm: &Arm, machine: &Machine) -> Result<Option<DiscoveredTarget>, ApiError> {
+    /// The target of a machine; `None` for one without a primary interface.
+    async fn target(
+        &self,
+        session: &ArmSession,
+        machine: &Machine,
+    ) -> Result<Option<DiscoveredTarget>, ApiError> {
         let value = &machine.value;
         let mut labels = Labels::new("__meta_azure_");
         labels.set("subscription_id", &self.keys.subscription_id).set("tenant_id", &self.keys.tenant_id);
@@ -246,10 +267,10 @@ impl AzureSd {
         labels.set("machine_resource_group", segment_after(&text(value, "id"), "resourceGroups"));
         labels.set("machine_scale_set", &machine.scale_set).set_all("machine_tag_", pairs(value, "tags"));
         for interface in list(value, "properties.networkProfile.networkInterfaces")? {
-            let id = text(interface, "id");
-            let Some(interface) = self.interface(arm, machine, &id).await? else {
+            let interface_id = text(interface, "id");
+            let Some(interface) = self.interface(session, machine, &interface_id).await? else {
                 tracing::warn!(
-                    target: "discovery", name = id,
+                    target: "discovery", name = interface_id,
                     "a network interface of a machine does not exist, so the machine is no target"
                 );
                 return Ok(None);
@@ -261,22 +282,29 @@ impl AzureSd {
                 Some(false) => continue,
                 Some(true) => {}
             }
-            let Some(address) = list(&interface, "properties.ipConfigurations")?.first() else { continue };
-            let private = text(address, "properties.privateIPAddress");
+            let Some(ip_configuration) = list(&interface, "properties.ipConfigurations")?.first() else {
+                continue;
+            };
+            let private_ip = text(ip_configuration, "properties.privateIPAddress");
             // As in Prometheus, it fails the whole refresh: the targets of the last one stay.
-            if private.is_empty() {
+            if private_ip.is_empty() {
                 let name = text(value, "name");
                 return Err(ApiError::unexpected(format!("unable to find a private IP for VM {name}")));
             }
-            let public = text(address, "properties.publicIPAddress.properties.ipAddress");
-            labels.set("machine_public_ip", public).set("machine_private_ip", &private);
-            return Ok(Some(labels.target(host_port(&private, self.keys.port))));
+            let public_ip = text(ip_configuration, "properties.publicIPAddress.properties.ipAddress");
+            labels.set("machine_public_ip", public_ip).set("machine_private_ip", &private_ip);
+            return Ok(Some(labels.target(host_port(&private_ip, self.keys.port))));
         }
         Ok(None)
     }
 
     /// A network interface, remembered for some refreshes; `None` if it is not there.
-    async fn interface(&self, arm: &Arm, machine: &Machine, id: &str) -> Result<Option<Value>, ApiError> {
+    async fn interface(
+        &self,
+        session: &ArmSession,
+        machine: &Machine,
+        id: &str,
+    ) -> Result<Option<Value>, ApiError> {
         if let Some(known) = self.interfaces.lock().get(id).filter(|known| known.until > Instant::now()) {
             self.hits.inc();
             return Ok(Some(known.interface.clone()));
@@ -286,22 +314,22 @@ impl AzureSd {
         // The interface of a machine in a scale set has another path and another version of the
         // API.
         let (provider, version) = match machine.scale_set.as_str() {
-            "" => ("Microsoft.Network".to_owned(), NETWORK),
+            "" => ("Microsoft.Network".to_owned(), NETWORK_API_VERSION),
             set => {
                 let set = path_segment(set);
                 let instance = path_segment(&text(&machine.value, "instanceId"));
                 let path =
                     format!("microsoft.Compute/virtualMachineScaleSets/{set}/virtualMachines/{instance}");
-                (path, SCALE_SET_NETWORK)
+                (path, SCALE_SET_NETWORK_API_VERSION)
             }
         };
         let subscription = path_segment(&self.keys.subscription_id);
         let url = format!(
             "{}/subscriptions/{subscription}/resourceGroups/{group}/providers/{provider}/networkInterfaces/{name}\
              ?api-version={version}&$expand=IPConfigurations/PublicIPAddress",
-            arm.manager
+            session.manager
         );
-        let found = self.get(arm, &url).await;
+        let found = self.get(session, &url).await;
         let found = found.map_err(|e| e.doing(format!("failed to retrieve Interface {id} with error")))?;
         if let Some(interface) = &found {
             self.remember(id, interface);
@@ -309,7 +337,8 @@ impl AzureSd {
         Ok(found)
     }
 
-    /// Not all at the same time: each is forgotten after ten to thirteen refreshes.
+    /// Remembers a network interface for ten to thirteen refreshes, depending on its id, so that
+    /// not all are asked for again in the same one.
     fn remember(&self, id: &str, interface: &Value) {
         let mut interfaces = self.interfaces.lock();
         let now = Instant::now();
@@ -317,13 +346,14 @@ impl AzureSd {
             interfaces.retain(|_, known| known.until > now);
         }
         if interfaces.len() < AZURE_INTERFACES_REMEMBERED {
-            let part = (xxhash_rust::xxh3::xxh3_64(id.as_bytes()) % 300) as u32;
-            let until = now + self.keys.refresh_interval.std() / 100 * (1_000 + part);
+            let jitter_percent = (xxhash_rust::xxh3::xxh3_64(id.as_bytes()) % 300) as u32;
+            let until = now + self.keys.refresh_interval.std() / 100 * (1_000 + jitter_percent);
             interfaces.insert(id.to_owned(), RememberedInterface { interface: interface.clone(), until });
         }
     }
 
-    async fn arm(&self) -> Result<Arm, ApiError> {
+    /// Gets a token for the requests of one refresh.
+    async fn authenticate(&self) -> Result<ArmSession, ApiError> {
         // Azure's libraries take any case, so configurations have any.
         let name = self.keys.environment.to_uppercase();
         let cloud = CLOUDS.iter().find(|cloud| cloud.names.contains(&name.as_str()));
@@ -340,7 +370,7 @@ impl AzureSd {
         let mut token = HeaderValue::from_str(&format!("Bearer {token}"))
             .map_err(|_| CredentialError::NoHeader("bad access_token"))?;
         token.set_sensitive(true);
-        Ok(Arm { manager: cloud.manager, token })
+        Ok(ArmSession { manager: cloud.manager, token })
     }
 
     async fn oauth(&self, login: &str, tenant: &str, fields: &[(&str, &str)]) -> Result<Value, ApiError> {
@@ -419,7 +449,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn alone(value: Value) -> Machine {
+    fn standalone(value: Value) -> Machine {
         Machine { value, scale_set: String::new() }
     }
 }

@@ -54,7 +54,8 @@ config_keys! {
         password: Option<Secret> = None,
         /// Whether any server may answer, and not only the leader.
         allow_stale: bool = true,
-        /// Longest time between two requests of the same kind.
+        /// The longest pause between two requests of the same kind. Consul answers a request when
+        /// something changes; pauses are short at first and grow while changes come all the time.
         refresh_interval: ConfigDuration = ConfigDuration(30_000),
         /// The services; none: all.
         services: Vec<String> = Vec::new(),
@@ -80,7 +81,7 @@ pub struct ConsulSdConfig {
 
 compose_block!(ConsulSdConfig as "consul.SDConfig" { keys: ConsulSdKeys, http: HttpConfig });
 
-/// The mechanism.
+/// Consul SD: follows the instances of services.
 pub struct ConsulSd;
 
 impl Mechanism for ConsulSd {
@@ -119,8 +120,8 @@ fn has_text(secret: &Option<Secret>) -> bool {
     secret.as_ref().is_some_and(|secret| !secret.expose().is_empty())
 }
 
-/// The URL before `/v1`.
-fn base(keys: &ConsulSdKeys) -> Result<Url, BlockError> {
+/// The URL of the API before `/v1`.
+fn api_url(keys: &ConsulSdKeys) -> Result<Url, BlockError> {
     let server = keys.server.expose();
     let (scheme, rest) = match server.split_once("://") {
         Some(("https", rest)) => ("https", rest),
@@ -214,7 +215,7 @@ impl ConsulApi {
         let timeout = Duration::from_secs(CONSUL_WAIT_SECONDS + CONSUL_WAIT_SECONDS / 8);
         Ok(ConsulApi {
             client: ApiClient::of(context.client(&http)?, timeout),
-            base: base(&keys)?,
+            base: api_url(&keys)?,
             keys,
             place: place.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
             token,

@@ -9,7 +9,7 @@ use serde_json::Value;
 lister_config! {
     /// One entry of `digitalocean_sd_configs`.
     pub DigitalOceanSdConfig as "digitalocean.SDConfig", DigitalOceanSdKeys {
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of all targets.
         port: i64 = 80,
@@ -21,7 +21,7 @@ lister_config! {
 const API: &str = "https://api.digitalocean.com/v2";
 const PREFIX: &str = "__meta_digitalocean_";
 
-/// The mechanism.
+/// DigitalOcean SD: lists the droplets or the database clusters of an account.
 pub struct DigitalOceanSd {
     api: ApiClient,
     keys: DigitalOceanSdKeys,

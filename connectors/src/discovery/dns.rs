@@ -35,7 +35,7 @@ config_block! {
     }
 }
 
-/// The mechanism.
+/// DNS SD: looks names up, and makes targets of their records.
 pub struct DnsSd;
 
 impl Mechanism for DnsSd {

@@ -1,8 +1,8 @@
 //! `file_sd_configs`: targets in JSON or YAML files, which are read again when they change.
 //!
-//! A watch on the directory reports changes quickly; a refresh every five minutes finds those it
-//! missed. A file that cannot be read keeps its previous targets. Targets get the label
-//! `__meta_filepath`.
+//! A watch on the directory reports changes quickly; a refresh, by default every five minutes,
+//! finds those it missed. A file that cannot be read keeps its previous targets. Targets get the
+//! label `__meta_filepath`.
 
 use super::{
     DiscoveredTarget, Discoverer, DiscoveryContext, Mechanism, StartResult, TargetGroup, TargetSender, expand,
@@ -29,14 +29,14 @@ use yaml::YamlLimits;
 config_block! {
     /// One entry of `file_sd_configs`.
     pub struct FileSdConfig as "file.SDConfig" {
-        /// Paths; the last part may contain `*`.
+        /// Paths of JSON or YAML files. Only the last part, the name of the file, may contain `*`.
         files: Vec<ConfigPath> = Vec::new(),
         /// Time between refreshes.
         refresh_interval: ConfigDuration = ConfigDuration(300_000),
     }
 }
 
-/// The mechanism.
+/// File SD: reads targets from files, and again when they change.
 pub struct FileSd;
 
 impl Mechanism for FileSd {
@@ -74,26 +74,28 @@ impl FileSdConfig {
     }
 }
 
+/// The task of one entry.
 struct FileDiscoverer {
     config: FileSdConfig,
     /// The last valid content of every file that still exists.
     known: BTreeMap<PathBuf, Vec<DiscoveredTarget>>,
+    /// Counts files that could not be read.
     errors: Arc<Counter>,
 }
 
 impl Discoverer for FileDiscoverer {
     fn run(mut self: Box<Self>, report: TargetSender) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let news = Arc::new(Notify::new());
+            let changed = Arc::new(Notify::new());
             // Kept alive: dropping it ends the watch.
-            let _watch = self.watch(news.clone());
+            let _watch = self.watch(changed.clone());
             loop {
                 self = self.refreshed().await;
                 report.send(self.known.values().flatten().cloned().collect());
                 let refresh = tokio::time::sleep(self.config.refresh_interval.std());
                 tokio::select! {
                     _ = refresh => {}
-                    _ = news.notified() => tokio::time::sleep(Duration::from_millis(limits::TARGET_FILE_SETTLE_MS)).await,
+                    _ = changed.notified() => tokio::time::sleep(Duration::from_millis(limits::TARGET_FILE_SETTLE_MS)).await,
                 }
             }
         })
@@ -137,10 +139,10 @@ impl FileDiscoverer {
         }
     }
 
-    fn watch(&self, news: Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+    fn watch(&self, changed: Arc<Notify>) -> Option<notify::RecommendedWatcher> {
         let on_event = move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|e| !e.kind.is_access()) {
-                news.notify_one();
+                changed.notify_one();
             }
         };
         let mut watcher = notify::recommended_watcher(on_event)
@@ -260,11 +262,11 @@ fn read_yaml(text: &str) -> Result<Vec<TargetGroup>, TargetFileError> {
         anchored: limits::TARGET_FILE_ALIASED,
         depth: limits::TARGET_FILE_DEPTH,
     };
-    yaml::read(text, limits).map_err(|error| explain(&error))
+    yaml::read(text, limits).map_err(|error| file_error(&error))
 }
 
 /// Tells a limit of the parser, which has a remedy, from any other error.
-fn explain(error: &serde_saphyr::Error) -> TargetFileError {
+fn file_error(error: &serde_saphyr::Error) -> TargetFileError {
     use serde_saphyr::Error as E;
     let mut error = error.without_snippet();
     while let E::AliasError { error: inner, .. } = error {

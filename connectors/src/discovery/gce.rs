@@ -23,13 +23,13 @@ config_block! {
         project: String = String::new(),
         /// The zone.
         zone: String = String::new(),
-        /// Which instances, in the language of the API.
+        /// Which instances, in the filter language of the Compute Engine API: `labels.env = prod`.
         filter: String = String::new(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of all targets.
         port: i64 = 80,
-        /// What stands between tags.
+        /// What separates the tags in `__meta_gce_tags`.
         tag_separator: String = ",".to_owned(),
     }
 }
@@ -41,26 +41,27 @@ impl ListerConfig for GceSdConfig {
 }
 
 const SCOPE: &str = "https://www.googleapis.com/auth/compute.readonly";
-/// A token is replaced so long before its end.
-const SPARE: Duration = Duration::from_secs(60);
+/// A token is replaced this long before it expires, so that it is valid for a whole refresh.
+const TOKEN_RENEWAL_MARGIN: Duration = Duration::from_secs(60);
 
 /// Where tokens come from.
 enum TokenSource {
     /// A service account's key.
     ServiceAccount { email: String, key_id: String, url: String, key: Box<RsaKey> },
-    /// What a user's login left.
+    /// The credentials that `gcloud auth application-default login` wrote to a file.
     User { url: String, fields: Vec<(&'static str, Secret)> },
     /// The machine's service account.
     Machine,
 }
 
-/// An access token and its end.
+/// An access token.
 struct Token {
     text: Secret,
+    /// When it expires.
     until: SystemTime,
 }
 
-/// The mechanism.
+/// GCE SD: lists the instances of a zone.
 pub struct GceSd {
     api: ApiClient,
     config: GceSdConfig,
@@ -144,7 +145,7 @@ fn source_of(file: &str) -> Result<TokenSource, CredentialError> {
 impl GceSd {
     async fn token(&mut self) -> Result<String, ApiError> {
         let now = SystemTime::now();
-        if let Some(token) = self.token.as_ref().filter(|token| token.until > now + SPARE) {
+        if let Some(token) = self.token.as_ref().filter(|token| token.until > now + TOKEN_RENEWAL_MARGIN) {
             return Ok(token.text.expose().to_owned());
         }
         let answer = match &self.source {

@@ -9,7 +9,7 @@ use serde_json::Value;
 lister_config! {
     /// One entry of `hetzner_sd_configs`.
     pub HetznerSdConfig as "hetzner.SDConfig", HetznerSdKeys {
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of all targets.
         port: i64 = 80,

@@ -37,7 +37,7 @@ pub struct HttpSdConfig {
 
 compose_block!(HttpSdConfig as "http.SDConfig" { keys: HttpSdKeys, http: HttpConfig });
 
-/// The mechanism.
+/// HTTP SD: reads a list of targets from a URL.
 pub struct HttpSd;
 
 impl Mechanism for HttpSd {

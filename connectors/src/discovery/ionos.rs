@@ -12,14 +12,14 @@ lister_config! {
     pub IonosSdConfig as "ionos.SDConfig", IonosSdKeys {
         /// The data centre.
         datacenter_id: String = String::new(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of all targets.
         port: i64 = 80,
     }
 }
 
-/// The mechanism.
+/// IONOS SD: lists the servers of a data centre.
 pub struct IonosSd {
     api: ApiClient,
     keys: IonosSdKeys,

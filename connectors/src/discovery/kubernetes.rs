@@ -96,7 +96,7 @@ pub struct KubernetesSdConfig {
 
 compose_block!(KubernetesSdConfig as "kubernetes.SDConfig" { keys: KubernetesSdKeys, http: HttpConfig });
 
-/// The mechanism.
+/// Kubernetes SD: follows the objects of one role in a cluster.
 pub struct KubernetesSd;
 
 impl Mechanism for KubernetesSd {

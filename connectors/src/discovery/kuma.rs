@@ -48,7 +48,7 @@ pub struct KumaSdConfig {
 
 compose_block!(KumaSdConfig as "xds.SDConfig" { keys: KumaSdKeys, http: HttpConfig });
 
-/// The mechanism.
+/// Kuma SD: follows the data planes of all meshes.
 pub struct KumaSd;
 
 /// The type of the resources.

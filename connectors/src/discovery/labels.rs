@@ -1,4 +1,5 @@
-//! Builds the labels of discovered targets, from JSON and from values.
+//! Builds the labels of discovered targets, from fields of a JSON answer and from values. All
+//! mechanisms that ask an API use it; [`super::names`] has the rules for names.
 
 pub(super) use super::names::{host_port, label_name};
 use super::{ADDRESS, DiscoveredTarget};

@@ -15,7 +15,7 @@ use storage::metrics::Counter;
 lister_config! {
     /// One entry of `linode_sd_configs`.
     pub LinodeSdConfig as "linode.SDConfig", LinodeSdKeys {
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of all targets.
         port: i64 = 80,
@@ -31,7 +31,7 @@ const API: &str = "https://api.linode.com/v4";
 /// machine makes no event.
 const QUIET_REFRESHES: u32 = 10;
 
-/// The mechanism.
+/// Linode SD: lists the instances of an account.
 pub struct LinodeSd {
     api: ApiClient,
     keys: LinodeSdKeys,

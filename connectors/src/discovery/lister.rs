@@ -1,5 +1,6 @@
-//! What mechanisms share that list their targets with an HTTP API at an interval: most clouds. Such a
-//! mechanism implements [`Lister`], and so has its configuration, interval, client and metrics.
+//! What those discovery mechanisms share that ask an HTTP API for their targets at an interval:
+//! most clouds. Such a mechanism implements [`Lister`], and so has its configuration, interval,
+//! client and metrics. [`super::polling`] runs it.
 
 pub(super) use super::StartError;
 use super::polling::{Polling, Refresh, RefreshError};
@@ -16,7 +17,7 @@ use serde::de::DeserializeOwned;
 pub trait ListerConfig:
     ConfigValue + DeserializeOwned + Clone + std::fmt::Debug + PartialEq + 'static
 {
-    /// Time between refreshes, and the longest request.
+    /// Time between refreshes; also the timeout of a request.
     fn interval(&self) -> ConfigDuration;
 
     /// The options of the HTTP client, if the block has them.

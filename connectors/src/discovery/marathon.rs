@@ -17,7 +17,7 @@ lister_config! {
     pub MarathonSdConfig as "marathon.SDConfig", MarathonSdKeys {
         /// The URLs of the servers, one of which is asked.
         servers: Vec<ConfigUrl> = Vec::new(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(30_000),
         /// A token of DC/OS.
         auth_token: Option<Secret> = None,
@@ -26,7 +26,7 @@ lister_config! {
     }
 }
 
-/// The mechanism.
+/// Marathon SD: lists the tasks of all apps.
 pub struct MarathonSd {
     api: ApiClient,
     keys: MarathonSdKeys,

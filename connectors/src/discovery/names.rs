@@ -1,4 +1,5 @@
-//! Label names and addresses as all mechanisms write them.
+//! Names of labels and addresses of targets as all discovery mechanisms write them: what is not
+//! allowed in a name becomes `_`, and an IPv6 address gets brackets.
 
 use std::fmt::Display;
 

@@ -20,7 +20,7 @@ lister_config! {
         allow_stale: bool = true,
         /// The namespace; `*`: all.
         namespace: String = "default".to_owned(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The region.
         region: String = "global".to_owned(),
@@ -31,7 +31,7 @@ lister_config! {
     }
 }
 
-/// The mechanism.
+/// Nomad SD: lists the registered services.
 pub struct NomadSd {
     api: ApiClient,
     keys: NomadSdKeys,

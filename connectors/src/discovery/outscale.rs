@@ -25,7 +25,7 @@ lister_config! {
         secret_key: Secret = Secret::default(),
         /// A file with it.
         secret_key_file: ConfigPath = ConfigPath::default(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of all targets.
         port: i64 = 80,
@@ -35,7 +35,7 @@ lister_config! {
 /// What signatures are for, in every region.
 const SCOPE: AwsScope<'static> = AwsScope { region: "eu-west-2", service: "oapi" };
 
-/// The mechanism.
+/// OUTSCALE SD: lists the virtual machines of an account.
 pub struct OutscaleSd {
     api: ApiClient,
     keys: OutscaleSdKeys,

@@ -1,5 +1,5 @@
-//! Runs mechanisms that ask for their targets at an interval, such as `http_sd_configs`. Those that
-//! are told of changes (Kubernetes, Consul, files) implement [`Discoverer`] themselves.
+//! Runs discovery mechanisms that ask for their targets at an interval, such as `http_sd_configs`.
+//! Those that are told of changes (Kubernetes, Consul, files) implement [`Discoverer`] themselves.
 
 use super::dns::LookupError;
 use super::{DiscoveredTarget, Discoverer, DiscoveryContext, TargetSender};

@@ -13,7 +13,7 @@ use url::Url;
 lister_config! {
     /// One entry of `puppetdb_sd_configs`.
     pub PuppetDbSdConfig as "puppetdb.SDConfig", PuppetDbSdKeys {
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// Where PuppetDB is, without the path of its API.
         url: ConfigUrl = ConfigUrl::default(),
@@ -28,7 +28,7 @@ lister_config! {
 
 const PREFIX: &str = "__meta_puppetdb_";
 
-/// The mechanism.
+/// PuppetDB SD: lists the resources that a query finds.
 pub struct PuppetDbSd {
     api: ApiClient,
     url: String,

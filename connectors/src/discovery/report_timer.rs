@@ -1,5 +1,5 @@
-//! When a list that is changed by news is reported, and how soon a server is asked again: for the
-//! mechanisms whose servers answer when something changes (Kubernetes, Consul, Kuma).
+//! When a list of targets is reported that changes by events, and how soon a server is asked again:
+//! for the mechanisms whose servers answer when something changes (Kubernetes, Consul, Kuma).
 
 use crate::limits::{
     DISCOVERY_FIRST_LIST_SECONDS, DISCOVERY_PAUSE_MS, DISCOVERY_SETTLE_MS, DISCOVERY_SHORT_PAUSE_MS,

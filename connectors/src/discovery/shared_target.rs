@@ -1,8 +1,8 @@
-//! Discovered targets in little memory: a target is a list of label sets, which it shares with
-//! others, and names of labels are there once.
+//! Discovered targets in little memory: a target is a list of label sets, some of which it shares
+//! with other targets, and each name of a label is stored once.
 //!
-//! Ten thousand pods have half a million labels. A set of labels is one text and the places where
-//! values end; the labels of a pod or node are in one set, to which all of its targets refer.
+//! Ten thousand pods have half a million labels. A set of labels is one text and the positions
+//! where values end; the labels of a pod or node are in one set, to which all of its targets refer.
 
 use super::DiscoveredTarget;
 use std::collections::HashSet;

@@ -19,7 +19,7 @@ lister_config! {
     pub StackitSdConfig as "stackit.SDConfig", StackitSdKeys {
         /// The project.
         project: String = String::new(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of all targets.
         port: i64 = 80,
@@ -51,7 +51,7 @@ struct ServiceAccount {
     key: RsaKey,
 }
 
-/// The mechanism.
+/// STACKIT SD: lists the servers of a project.
 pub struct StackitSd {
     api: ApiClient,
     login: ApiClient,

@@ -6,7 +6,7 @@ use super::{
 use crate::config::error::BlockError;
 use futures::future::BoxFuture;
 
-/// The mechanism.
+/// Static configs: the targets that the configuration file lists.
 pub struct StaticConfigs;
 
 impl Mechanism for StaticConfigs {

@@ -24,7 +24,7 @@ config_block! {
         groups: Vec<String> = Vec::new(),
         /// The port of the monitor and of all targets.
         port: i64 = 9163,
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// Certificates.
         tls_config: TlsConfig = TlsConfig::default(),
@@ -39,7 +39,7 @@ impl ListerConfig for TritonSdConfig {
     }
 }
 
-/// The mechanism.
+/// Triton SD: lists containers or compute nodes.
 pub struct TritonSd {
     api: ApiClient,
     config: TritonSdConfig,

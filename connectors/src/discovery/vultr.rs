@@ -9,14 +9,14 @@ use serde_json::Value;
 lister_config! {
     /// One entry of `vultr_sd_configs`.
     pub VultrSdConfig as "vultr.SDConfig", VultrSdKeys {
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of all targets.
         port: i64 = 80,
     }
 }
 
-/// The mechanism.
+/// Vultr SD: lists the instances of an account.
 pub struct VultrSd {
     api: ApiClient,
     port: i64,

@@ -205,14 +205,14 @@ impl AnnotationSet {
     }
 
     /// Adds an annotation of a step with this origin.
-    pub fn add(&mut self, note: &StepAnnotation, origin: &StepOrigin) {
+    pub fn add(&mut self, annotation: &StepAnnotation, origin: &StepOrigin) {
         // Prometheus evaluates inner expressions first, and its last message wins.
         let turn = (origin.whole.end, Reverse(origin.whole.start));
-        let entry = AnnotationEntry { extent: note.extent, span: origin.span(note.place), turn };
+        let entry = AnnotationEntry { extent: annotation.extent, span: origin.span(annotation.place), turn };
         // Two aggregations with different parameters must not be merged to one range of values.
-        let by_position = matches!(note.extent, Occurrences::Parameter { .. });
+        let by_position = matches!(annotation.extent, Occurrences::Parameter { .. });
         let place = by_position.then_some((entry.span.start, entry.span.end));
-        self.insert(AnnotationKey { level: note.level, text: note.text.clone(), place }, entry);
+        self.insert(AnnotationKey { level: annotation.level, text: annotation.text.clone(), place }, entry);
     }
 
     /// Adds all annotations of `other`.
@@ -272,7 +272,7 @@ mod tests {
             operands: Vec::new(),
             parts: Vec::new(),
         };
-        let note = StepAnnotation {
+        let annotation = StepAnnotation {
             level: Severity::Info,
             text: Arc::from("metric might not be a counter"),
             place: AnnotationTarget::Whole,
@@ -280,7 +280,7 @@ mod tests {
         };
         let remarks = |origin: &StepOrigin| {
             let mut remarks = AnnotationSet::default();
-            remarks.add(&note, origin);
+            remarks.add(&annotation, origin);
             remarks
         };
         let first = origin(0, 7);

@@ -41,22 +41,22 @@ impl StepAnnotations {
     }
 
     /// Adds an annotation of the whole step, unless it is there.
-    pub fn add(&mut self, note: StepAnnotation) {
-        if !self.whole.contains(&note) {
-            self.whole.push(note);
+    pub fn add(&mut self, annotation: StepAnnotation) {
+        if !self.whole.contains(&annotation) {
+            self.whole.push(annotation);
             self.version += 1;
         }
     }
 
     /// Replaces the annotations of the whole step.
-    pub fn replace(&mut self, notes: Vec<StepAnnotation>) {
-        if notes.is_empty() && self.whole.is_empty() {
+    pub fn replace(&mut self, annotations: Vec<StepAnnotation>) {
+        if annotations.is_empty() && self.whole.is_empty() {
             return;
         }
-        let mut unique: Vec<StepAnnotation> = Vec::with_capacity(notes.len());
-        for note in notes {
-            if !unique.contains(&note) {
-                unique.push(note);
+        let mut unique: Vec<StepAnnotation> = Vec::with_capacity(annotations.len());
+        for annotation in annotations {
+            if !unique.contains(&annotation) {
+                unique.push(annotation);
             }
         }
         if unique != self.whole {
@@ -67,11 +67,11 @@ impl StepAnnotations {
 
     /// Replaces the annotations of one row. Cheap if there are none before and after.
     #[inline]
-    pub fn set_row(&mut self, row: usize, notes: Vec<StepAnnotation>) {
+    pub fn set_row(&mut self, row: usize, annotations: Vec<StepAnnotation>) {
         let row = row as u32;
-        if !notes.is_empty() {
-            if self.rows.get(&row) != Some(&notes) {
-                self.rows.insert(row, notes);
+        if !annotations.is_empty() {
+            if self.rows.get(&row) != Some(&annotations) {
+                self.rows.insert(row, annotations);
                 self.version += 1;
             }
         } else if !self.rows.is_empty() && self.rows.remove(&row).is_some() {

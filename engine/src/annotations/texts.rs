@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn metrics_are_named_where_they_are_known() {
-        let text = |note: StepAnnotation| note.text.to_string();
+        let text = |annotation: StepAnnotation| annotation.text.to_string();
         assert_eq!(
             text(bad_bucket_label(AnnotationTarget::Whole, "", "x")),
             "bucket label \"le\" is missing or has a malformed value of \"x\""

@@ -1,7 +1,7 @@
 //! What window kernels find in their samples, to become annotations. They are stored as bits,
-//! because the same is found at step after step and there are only a few kinds. [`Findings::notes`]
-//! makes the texts of Prometheus, which name the metric. All of them refer to the call's first
-//! argument, even if that is not the window.
+//! because the same is found at step after step and there are only a few kinds.
+//! [`Findings::annotations`] makes the texts of Prometheus, which name the metric. All of them
+//! refer to the call's first argument, even if that is not the window.
 
 use crate::annotations::texts;
 use crate::annotations::{AnnotationTarget, Occurrences, StepAnnotation};
@@ -78,7 +78,7 @@ impl Findings {
 
     /// The annotations for a series of `metric` (empty: it has no name); its selector is at
     /// `place`.
-    pub fn notes(&self, metric: &str, place: AnnotationTarget) -> Vec<StepAnnotation> {
+    pub fn annotations(&self, metric: &str, place: AnnotationTarget) -> Vec<StepAnnotation> {
         let text = |finding: &Finding| match finding {
             Finding::MixedKinds => texts::mixed_floats_histograms(place, metric),
             Finding::HistogramsIgnored => texts::ignored_in_window(place, metric),
@@ -90,13 +90,13 @@ impl Findings {
             Finding::ReconciledAggregate => texts::reconciled_bounds(place, "aggregation"),
             Finding::ConflictingResets => texts::conflicting_resets(place, "aggregation"),
         };
-        let mut notes: Vec<StepAnnotation> =
+        let mut annotations: Vec<StepAnnotation> =
             ALL.iter().filter(|finding| self.has(**finding)).map(text).collect();
         if self.overlaps > 0 {
             let extent = Occurrences::Times(self.overlaps);
-            notes.push(StepAnnotation { extent, ..texts::overlapping_start(place, metric) });
+            annotations.push(StepAnnotation { extent, ..texts::overlapping_start(place, metric) });
         }
-        notes
+        annotations
     }
 }
 
@@ -139,10 +139,10 @@ mod tests {
         findings.add(Finding::MixedKinds);
         findings.overlap();
         findings.overlap();
-        let notes = findings.notes("m", AnnotationTarget::Operand(0));
-        assert_eq!(notes.len(), 2);
-        assert!(notes[0].text.ends_with("for metric name \"m\""));
-        assert_eq!(notes[1].extent, Occurrences::Times(2));
+        let annotations = findings.annotations("m", AnnotationTarget::Operand(0));
+        assert_eq!(annotations.len(), 2);
+        assert!(annotations[0].text.ends_with("for metric name \"m\""));
+        assert_eq!(annotations[1].extent, Occurrences::Times(2));
     }
 
     #[test]

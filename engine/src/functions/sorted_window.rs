@@ -19,8 +19,8 @@ pub enum RowEdit {
     Row(u32),
     /// A value was replaced.
     Cell {
-        /// The row.
-        at: u32,
+        /// The number of the row.
+        row: u32,
         /// The column.
         column: u32,
         /// The old value.
@@ -164,8 +164,8 @@ impl SortedColumns {
                 self.to += u32::from(at < self.to);
                 true
             }
-            RowEdit::Cell { at, column, before, after } => match self.columns.get_mut(column as usize) {
-                Some(sorted) if (self.from..self.to).contains(&at) => {
+            RowEdit::Cell { row, column, before, after } => match self.columns.get_mut(column as usize) {
+                Some(sorted) if (self.from..self.to).contains(&row) => {
                     replace(sorted, float(before), float(after))
                 }
                 _ => true,
@@ -268,7 +268,7 @@ mod tests {
             let row = &mut self.rows[at as usize];
             row.resize(2, ABSENT);
             let before = std::mem::replace(&mut row[column as usize], after);
-            self.edits.push(RowEdit::Cell { at, column, before, after });
+            self.edits.push(RowEdit::Cell { row: at, column, before, after });
         }
     }
 

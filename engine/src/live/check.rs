@@ -1,4 +1,5 @@
-//! The request of a view check to the live runtime, and the report.
+//! The request of a view check to the live runtime, and the report. Ticks, rings and shards are
+//! explained in [`crate::live`].
 //!
 //! A check compares the answer that the runtime maintains with one that the query runtime computes
 //! from scratch. The request is part of a [`super::describe::DescribeRequest`]. The tick that

@@ -1,6 +1,8 @@
-//! A ring buffer of rows of floats in one allocation: one row per time, one value per column. The
-//! values of a row are adjacent, so writing a scrape touches one piece of memory, and the ends of a
-//! window are two. Removed rows are free at once, and capacity grows by 1/16, not by doubling.
+//! A ring buffer of rows of floats in one allocation: one row per time, one value per column
+//! (series). The values of a row are adjacent, so writing a scrape touches one piece of memory, and
+//! so do reads of the oldest and the newest row of a window. Removed rows are free at once, and
+//! capacity grows by 1/16, not by doubling. A [`RingBlock`](super::ring::RingBlock) keeps its
+//! values in one.
 
 use std::ops::Range;
 use storage::model::value::ABSENT;
@@ -12,9 +14,11 @@ pub(super) struct CircularMatrix {
     values: Vec<f64>,
     /// Number of columns.
     width: usize,
-    /// Index of the oldest row, the number of rows, and the capacity in rows.
+    /// Index of the oldest row.
     first: usize,
+    /// Number of rows.
     len: usize,
+    /// For how many rows memory is allocated.
     capacity: usize,
 }
 
@@ -30,23 +34,23 @@ impl CircularMatrix {
     }
 
     /// Index of the first value of a row in `values`.
-    fn place(&self, row: usize) -> usize {
-        let at = self.first + row;
+    fn first_value(&self, row: usize) -> usize {
+        let index = self.first + row;
         // A comparison instead of a remainder: this is in the inner loop of every evaluation.
-        (if at < self.capacity { at } else { at - self.capacity }) * self.width
+        (if index < self.capacity { index } else { index - self.capacity }) * self.width
     }
 
     /// The values of a row, without the columns that were added since the last
     /// [`CircularMatrix::widen`].
     #[inline]
     pub(super) fn row(&self, row: usize) -> &[f64] {
-        let at = self.place(row);
-        &self.values[at..at + self.width]
+        let position = self.first_value(row);
+        &self.values[position..position + self.width]
     }
 
     fn row_mut(&mut self, row: usize) -> &mut [f64] {
-        let at = self.place(row);
-        &mut self.values[at..at + self.width]
+        let position = self.first_value(row);
+        &mut self.values[position..position + self.width]
     }
 
     /// One value; [`ABSENT`] for a column that the matrix does not have yet.
@@ -65,7 +69,7 @@ impl CircularMatrix {
         // Up to the end of the allocation, then from its beginning.
         let turn = (self.capacity - self.first).clamp(rows.start, rows.end);
         for part in [rows.start..turn, turn..rows.end].into_iter().filter(|part| !part.is_empty()) {
-            let from = self.place(part.start) + column;
+            let from = self.first_value(part.start) + column;
             out.extend(self.values[from..].iter().step_by(self.width).take(part.len()));
         }
     }
@@ -89,17 +93,17 @@ impl CircularMatrix {
         row
     }
 
-    /// Inserts a row of [`ABSENT`] values before row `at`.
-    pub(super) fn insert(&mut self, at: usize) {
+    /// Inserts a row of [`ABSENT`] values before row `position`.
+    pub(super) fn insert(&mut self, position: usize) {
         // The new row is at the end first; the rows after the inserted one move by one. Late rows
         // are near the end, so few move.
         self.push();
-        for row in (at..self.len - 1).rev() {
-            let from = self.place(row);
-            let to = self.place(row + 1);
+        for row in (position..self.len - 1).rev() {
+            let from = self.first_value(row);
+            let to = self.first_value(row + 1);
             self.values.copy_within(from..from + self.width, to);
         }
-        self.row_mut(at).fill(ABSENT);
+        self.row_mut(position).fill(ABSENT);
     }
 
     /// Removes the oldest `n` rows.
@@ -154,7 +158,7 @@ mod tests {
     fn act() -> impl Strategy<Value = Act> {
         prop_oneof![
             6 => any::<u8>().prop_map(Act::Push),
-            1 => (0usize..50, any::<u8>()).prop_map(|(at, v)| Act::Insert(at, v)),
+            1 => (0usize..50, any::<u8>()).prop_map(|(position, v)| Act::Insert(position, v)),
             3 => (0usize..9).prop_map(Act::Forget),
             1 => (1usize..3).prop_map(Act::Widen),
         ]
@@ -173,11 +177,11 @@ mod tests {
                         matrix.push().fill(f64::from(v));
                         rows.push(vec![f64::from(v); width]);
                     }
-                    Act::Insert(at, v) => {
-                        let at = at.min(rows.len());
-                        matrix.insert(at);
-                        (0..width).for_each(|column| matrix.set(at, column, f64::from(v)));
-                        rows.insert(at, vec![f64::from(v); width]);
+                    Act::Insert(position, v) => {
+                        let position = position.min(rows.len());
+                        matrix.insert(position);
+                        (0..width).for_each(|column| matrix.set(position, column, f64::from(v)));
+                        rows.insert(position, vec![f64::from(v); width]);
                     }
                     Act::Forget(n) => {
                         let n = n.min(rows.len());
@@ -192,9 +196,9 @@ mod tests {
                 }
                 prop_assert_eq!(matrix.len(), rows.len());
                 prop_assert!(matrix.bytes() <= (rows.len() * 2 + 18) * width * 8);
-                for (at, row) in rows.iter().enumerate() {
-                    let same = matrix.row(at).iter().zip(row).all(|(a, b)| a.to_bits() == b.to_bits());
-                    prop_assert!(same && matrix.row(at).len() == width);
+                for (position, row) in rows.iter().enumerate() {
+                    let same = matrix.row(position).iter().zip(row).all(|(a, b)| a.to_bits() == b.to_bits());
+                    prop_assert!(same && matrix.row(position).len() == width);
                 }
                 let from = rows.len() / 3;
                 let mut column = Vec::new();

@@ -1,6 +1,6 @@
-//! What a column of a ring has in addition to floats: native histograms and start timestamps. Most
-//! columns have neither, so they are stored apart from the
-//! [`CircularMatrix`](super::circular_matrix::CircularMatrix) of floats.
+//! What a column of a [`ring`](super::ring) (the recent samples of one series) has in addition to
+//! floats: native histograms and start timestamps. Most columns have neither, so they are stored
+//! apart from the [`CircularMatrix`](super::circular_matrix::CircularMatrix) of floats.
 
 use crate::functions::window::TimedHistogram;
 use std::sync::Arc;

@@ -1,5 +1,8 @@
-//! Hands the control messages of a tick or a preparation to an executor. Both executors of a worker
-//! receive the same messages in the same order, and must come to the same table of views.
+//! Control messages (install a view, remove it, attach a consumer, ...) as an executor handles
+//! them. A worker has two executors, [`super::local`] and [`super::gather`], and each implements
+//! [`ControlTarget`]. Both receive the same messages in the same order, and must come to the same
+//! table of views. The messages are in [`super::message`]; [`super::control_queue`] holds them
+//! until a tick.
 
 use super::describe::DescribeRequest;
 use super::message::{Control, InstallBatchId};

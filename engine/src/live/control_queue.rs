@@ -20,8 +20,10 @@ pub(super) struct ControlQueue {
     priority: Vec<Control>,
     /// The newest install batch.
     newest: InstallBatchId,
-    /// How many callers are between `hold` and `release`, and the install batch that they fill.
-    held: (usize, InstallBatchId),
+    /// How many callers are between `hold` and `release`.
+    holders: usize,
+    /// The install batch that these callers fill.
+    held_batch: InstallBatchId,
     /// By install batch: how many of its views are still in `waiting`.
     undelivered: BTreeMap<InstallBatchId, usize>,
     /// Evaluation times by view. A view that is being replaced has both the current ones and the
@@ -44,15 +46,15 @@ impl ControlQueue {
     pub(super) fn hold(&mut self) {
         // Nested calls fill the batch of the outermost one: a reload of rules holds the queue while
         // it calls functions that hold it, too.
-        if self.held.0 == 0 {
-            self.held.1 = self.new_batch();
+        if self.holders == 0 {
+            self.held_batch = self.new_batch();
         }
-        self.held.0 += 1;
+        self.holders += 1;
     }
 
     /// Ends what [`ControlQueue::hold`] began.
     pub(super) fn release(&mut self) {
-        self.held.0 = self.held.0.saturating_sub(1);
+        self.holders = self.holders.saturating_sub(1);
     }
 
     fn new_batch(&mut self) -> InstallBatchId {
@@ -65,12 +67,12 @@ impl ControlQueue {
         let times = EvaluationTimes::of(&request.spec.kind);
         // A view that is installed by itself is a batch of its own: it does not wait for the
         // history of others.
-        let batch = if self.held.0 > 0 { self.held.1 } else { self.new_batch() };
-        let of_view = self.times.entry(id).or_default();
-        let new = of_view.is_empty();
+        let batch = if self.holders > 0 { self.held_batch } else { self.new_batch() };
+        let view_times = self.times.entry(id).or_default();
+        let new = view_times.is_empty();
         // Both evaluation times count until the new plan begins. The driver then ticks more often
         // than needed, but never too rarely for the plan that is still evaluated.
-        of_view.push((times, batch));
+        view_times.push((times, batch));
         count(&mut self.schedules, times, true);
         *self.undelivered.entry(batch).or_default() += 1;
         self.waiting.push_back(Control::Install(id, request, batch));
@@ -78,15 +80,15 @@ impl ControlQueue {
     }
 
     /// Whether the view exists.
-    pub(super) fn has(&self, id: ViewId) -> bool {
+    pub(super) fn contains(&self, id: ViewId) -> bool {
         self.times.contains_key(&id)
     }
 
     /// Removes a view. Returns whether it existed.
     pub(super) fn remove(&mut self, id: ViewId) -> bool {
-        let Some(of_view) = self.times.remove(&id) else { return false };
-        for (times, _) in of_view.iter() {
-            count(&mut self.schedules, *times, false);
+        let Some(view_times) = self.times.remove(&id) else { return false };
+        for (times, _) in view_times {
+            count(&mut self.schedules, times, false);
         }
         // In the queue, not at once: an `Install` of the same view may wait in front of it, and
         // workers must see both in order.
@@ -128,49 +130,49 @@ impl ControlQueue {
         // installation of its view.
         let is_light = |control: &Control| !matches!(control, Control::Install(..) | Control::Remove(_));
         let until = self.waiting.iter().position(|control| !is_light(control)).unwrap_or(self.waiting.len());
-        self.waiting.drain(..if self.held.0 > 0 { 0 } else { until }).collect()
+        self.waiting.drain(..if self.holders > 0 { 0 } else { until }).collect()
     }
 
     /// The messages for the next preparation, and whether there are more for another one.
     pub(super) fn take_for_preparation(&mut self) -> (Vec<Control>, bool) {
-        let mut taken = self.take_priority();
+        let mut messages = self.take_priority();
         let mut views = 0;
         // Before any view is running no tick waits, so a start with thousands of rules takes all of
         // them at once.
         while self.has_views() && (!self.any_active || views < PREPARED_VIEWS) {
             let Some(control) = self.waiting.pop_front() else { break };
             views += usize::from(matches!(control, Control::Install(..) | Control::Remove(_)));
-            taken.push(control);
+            messages.push(control);
         }
-        self.note_taken(&taken);
-        (taken, self.has_views())
+        self.count_delivered(&messages);
+        (messages, self.has_views())
     }
 
     /// All messages, for a tick at which all views begin.
     pub(super) fn take_everything(&mut self) -> Vec<Control> {
-        let mut taken = self.take_priority();
-        taken.extend(self.waiting.drain(..));
-        self.note_taken(&taken);
+        let mut messages = self.take_priority();
+        messages.extend(self.waiting.drain(..));
+        self.count_delivered(&messages);
         begin(&mut self.times, &mut self.schedules, |_| true);
         self.any_active = true;
         // Last, so that it covers every view of this batch of messages.
-        taken.push(Control::BeginAll);
-        taken
+        messages.push(Control::BeginAll);
+        messages
     }
 
     fn take_priority(&mut self) -> Vec<Control> {
-        let taken = std::mem::take(&mut self.priority);
-        for control in &taken {
+        let messages = std::mem::take(&mut self.priority);
+        for control in &messages {
             if let Control::Begin(batch) = control {
                 begin(&mut self.times, &mut self.schedules, |other| other == *batch);
                 self.any_active = true;
             }
         }
-        taken
+        messages
     }
 
-    fn note_taken(&mut self, taken: &[Control]) {
-        for control in taken {
+    fn count_delivered(&mut self, messages: &[Control]) {
+        for control in messages {
             if let Control::Install(_, _, batch) = control {
                 deliver(&mut self.undelivered, *batch);
             }
@@ -181,7 +183,7 @@ impl ControlQueue {
     /// tick, so that answers follow the order of the messages.
     fn has_views(&self) -> bool {
         let front = self.waiting.front();
-        self.held.0 == 0 && front.is_some_and(|control| !matches!(control, Control::Describe(_)))
+        self.holders == 0 && front.is_some_and(|control| !matches!(control, Control::Describe(_)))
     }
 
     /// Whether there is something for a preparation.

@@ -140,8 +140,8 @@ impl TickQueue {
             // The operator must keep the right to send at its current round until that round is
             // done. Otherwise the frontier says that the round is complete, and the owners of views
             // answer without its rows.
-            (Some(ActiveTick { number, round, .. }), _) => time::at(number, round),
-            (None, Some((number, _))) => time::at(*number, 0),
+            (Some(ActiveTick { number, round, .. }), _) => time::timestamp(number, round),
+            (None, Some((number, _))) => time::timestamp(*number, 0),
             (None, None) => self.control.keys().next().copied().unwrap_or(upper).min(upper),
         }
     }
@@ -160,7 +160,7 @@ impl TickQueue {
         Some((ActiveTick { number, t, prepares, round: 0, last: 0 }, messages))
     }
 
-    /// Notes that a round is done. Returns the tick if it was its last round.
+    /// Records that a round is done. Returns the tick if it was its last round.
     fn round_done(&mut self) -> Option<ActiveTick> {
         let current = self.current?;
         // The same rounds in all workers: the number of rounds follows from the views that are due,
@@ -225,7 +225,7 @@ impl LocalOperator {
                     // A tick stays current over several calls of this closure: between its rounds
                     // the operator waits for the feedback of all workers.
                     let Some(tick) = ticks.current else { break };
-                    let now = time::at(tick.number, tick.round);
+                    let now = time::timestamp(tick.number, tick.round);
                     // Samples that an earlier round records may still come.
                     if feedback_upper <= now {
                         break;
@@ -428,7 +428,7 @@ impl GatherOperator {
             ticks.current = Some(current);
         }
         let Some(tick) = ticks.current else { return recorded };
-        for delta in take_until(arrived, time::at(tick.number, tick.round)) {
+        for delta in take_until(arrived, time::timestamp(tick.number, tick.round)) {
             self.executor.delta(delta);
         }
         if tick.prepares {

@@ -84,7 +84,7 @@ pub struct AnswerContent {
     /// The rows that have a value.
     pub rows: Vec<LabelledSample>,
     /// The annotations of the answer.
-    pub notes: Vec<Annotation>,
+    pub annotations: Vec<Annotation>,
 }
 
 /// An evaluation that failed.
@@ -104,7 +104,7 @@ pub struct ViewFootprint {
     /// The worker that owns it: it runs the gather stage.
     pub owner: usize,
     /// The round of a tick in which it is evaluated.
-    pub level: u64,
+    pub round: u64,
     /// Its steps of the local stage; each worker runs them for its shards.
     pub local: StepCount,
     /// Its steps of the gather stage. Only views of the same owner share them.

@@ -1,9 +1,12 @@
-//! The gather executor, one per worker: it evaluates the gather stage of the views that the worker
-//! owns, records the answers and sends them to taps.
+//! The gather executor, one per worker thread: it evaluates the gather stage of the views that the
+//! worker owns (what merges the rows of all shards), records the answers and sends them to taps
+//! (the consumers of a view).
 //!
-//! A tick has rounds: a view that reads the recorded series of another is evaluated in a later round
-//! than that one. Like [`super::local`] this code knows nothing of the dataflow library: it receives
-//! port deltas and control messages, and each round returns the samples that were recorded.
+//! A tick has rounds: a view that reads the recorded series of another is evaluated in a later
+//! round than that one. Like [`super::local`] this code knows nothing of the dataflow library: it
+//! receives port deltas (changed rows of the local stage) and control messages, and each round
+//! returns the samples that were recorded. Read [`super::message`] for what it receives;
+//! [`crate::live`] explains the words.
 
 mod describe;
 mod due_views;
@@ -269,7 +272,7 @@ impl GatherExecutor {
     /// Number of the last round of the tick at `t`.
     pub fn last_round(&mut self, t: TimeMs) -> u64 {
         self.views.refresh();
-        let checked = self.checked_view().map_or(0, |view| view.level);
+        let checked = self.checked_view().map_or(0, |view| view.round);
         // A check evaluates its view in its own round, even if the view is not due in this tick.
         self.views.last_round(t).max(checked)
     }
@@ -285,7 +288,7 @@ impl GatherExecutor {
             steps.extend(&batch.gather);
             views += batch.own;
         }
-        if let Some(view) = self.checked_view().filter(|view| view.level == round) {
+        if let Some(view) = self.checked_view().filter(|view| view.round == round) {
             steps.extend(&view.gather.iter().copied().collect());
         }
         // Views whose answer cannot have changed count as evaluated, too.
@@ -313,8 +316,11 @@ impl GatherExecutor {
         let Some(view) = self.views.all.get(&id) else { return };
         let out = self.stage.output(view.root);
         // Collecting annotations walks all steps of the view.
-        let annotations =
-            if state.taps.want_notes() { annotations(view, &self.stage, &self.ports) } else { Vec::new() };
+        let annotations = if state.taps.want_annotations() {
+            annotations(view, &self.stage, &self.ports)
+        } else {
+            Vec::new()
+        };
         match state.answer(t, out, annotations, &self.store, recorded) {
             Ok(()) => {
                 state.history.answered(t, out.version);
@@ -406,7 +412,7 @@ impl GatherExecutor {
     }
 }
 
-/// Notes which views must be answered because a step has changed.
+/// Records which views must be answered because a step has changed.
 struct GatherHooks<'a> {
     due: &'a mut DueViews,
     meter: &'a mut StepTimer,

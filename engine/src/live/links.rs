@@ -1,9 +1,9 @@
 //! The connections to the other processes of a cluster, as the live runtime uses them. A
-//! [`PeerStream`] wraps a TCP connection for timely; a [`ClusterMonitor`] hears when one breaks.
+//! [`PeerStream`] wraps a TCP connection for timely, the dataflow library; a [`ClusterMonitor`] is
+//! told when one breaks.
 //!
-//! How processes connect, and how they notice that one hangs, is the business of the cluster code.
-//! A connection that breaks is reported once and never becomes a panic of timely's threads; the
-//! monitor ends the process.
+//! The crate `cluster` connects the processes, and notices that one hangs. A connection that breaks
+//! is reported once and never becomes a panic of timely's threads; the monitor ends the process.
 
 use super::StartError;
 use std::any::Any;
@@ -41,14 +41,14 @@ pub trait ClusterMonitor: Send + Sync {
     fn lost(&self, process: usize, why: &str);
 }
 
-/// A process' connections to the others.
+/// The connections of this process to all others.
 pub struct PeerLinks {
     /// Number of this process.
     pub process: usize,
     /// The connection by process number; `None` for this process.
     pub links: Vec<Option<TcpStream>>,
-    /// Receives signals and losses of connections.
-    pub others: Arc<dyn ClusterMonitor>,
+    /// Takes signals for process 0, and is told when a connection breaks.
+    pub monitor: Arc<dyn ClusterMonitor>,
 }
 
 /// What timely starts its workers from, and the guard that keeps its network threads.
@@ -64,9 +64,9 @@ impl PeerLinks {
     /// threads.
     pub fn build(self, threads: usize) -> std::result::Result<TimelyBuilders, StartError> {
         let process = self.process;
-        let others = self.others;
+        let monitor = self.monitor;
         let link = |(to, stream): (usize, Option<TcpStream>)| {
-            stream.map(|stream| PeerStream { stream, process: to, others: others.clone() })
+            stream.map(|stream| PeerStream { stream, process: to, monitor: monitor.clone() })
         };
         let links = self.links.into_iter().enumerate().map(link).collect();
         let hooks = Hooks::default();
@@ -82,12 +82,12 @@ impl PeerLinks {
 struct PeerStream {
     stream: TcpStream,
     process: usize,
-    others: Arc<dyn ClusterMonitor>,
+    monitor: Arc<dyn ClusterMonitor>,
 }
 
 impl PeerStream {
     fn broken(&self, why: &str) {
-        self.others.lost(self.process, why);
+        self.monitor.lost(self.process, why);
     }
 
     /// Reports an error, and returns the result unchanged.
@@ -123,7 +123,7 @@ impl Write for PeerStream {
 impl Stream for PeerStream {
     fn try_clone(&self) -> Result<PeerStream> {
         let stream = self.stream.try_clone()?;
-        Ok(PeerStream { stream, process: self.process, others: self.others.clone() })
+        Ok(PeerStream { stream, process: self.process, monitor: self.monitor.clone() })
     }
     fn set_nonblocking(&self, nonblocking: bool) -> Result<()> {
         self.stream.set_nonblocking(nonblocking)

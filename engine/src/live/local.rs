@@ -1,8 +1,11 @@
-//! The local executor, one per worker: it evaluates the local stage of all views over the shards
-//! that the worker owns.
+//! The local executor, one per worker thread: it evaluates the local stage of all views (what reads
+//! samples, and what can be computed from the series of one shard) over the shards that the worker
+//! owns.
 //!
-//! It receives samples and control messages, and each round returns what changed in its ports. It
-//! does not depend on timely ([`super::dataflow`] drives it) or on a clock: ticks bring their time.
+//! It receives samples and control messages, and each round of a tick returns what changed in its
+//! ports (the steps whose rows the gather stage needs). It does not depend on timely
+//! ([`super::dataflow`] drives it) or on a clock: ticks bring their time. [`shard`] is the state of
+//! one shard; [`crate::live`] explains the words.
 
 mod check;
 mod describe;
@@ -315,7 +318,10 @@ impl LocalExecutor {
             shard.watch = None;
         }
         let is_garbage = |number: usize| {
-            self.shards.iter().filter_map(|shard| shard.rings.get(number)).any(|ring| ring.is_garbage(t))
+            self.shards
+                .iter()
+                .filter_map(|shard| shard.rings.get(number))
+                .any(|ring| ring.has_mostly_ended_series(t))
         };
         let garbage = self.rings.current().filter(|(_, ring)| is_garbage(*ring));
         garbage.map(|(matchers, _)| matchers.to_vec()).collect()
@@ -336,7 +342,7 @@ impl LocalExecutor {
     /// Number of the last round of the tick at `t`.
     pub fn last_round(&mut self, t: TimeMs) -> u64 {
         self.views.refresh();
-        let checked = self.checked_view().map_or(0, |view| view.level);
+        let checked = self.checked_view().map_or(0, |view| view.round);
         self.views.last_round(t).max(checked)
     }
 
@@ -346,7 +352,7 @@ impl LocalExecutor {
         for batch in self.views.due(t, round) {
             due.extend(&batch.local);
         }
-        if let Some(view) = self.checked_view().filter(|view| view.level == round) {
+        if let Some(view) = self.checked_view().filter(|view| view.round == round) {
             due.extend(&view.local.iter().copied().collect());
         }
         self.meter.begin(t, self.views.local.len());
@@ -357,7 +363,7 @@ impl LocalExecutor {
         deltas.extend(self.eval(&due));
         tracing::debug!(target: "live::tick", t, round, deltas = deltas.len(), "a local stage is evaluated");
         // Not iterated in ticks that are not measured.
-        let views = self.views.all.iter().filter(|(_, view)| view.level == round && view.times.due(t));
+        let views = self.views.all.iter().filter(|(_, view)| view.round == round && view.times.due(t));
         self.meter.book(t, &self.views.local, views.map(|(id, view)| (*id, view.local.as_slice())));
         deltas
     }

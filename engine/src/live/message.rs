@@ -1,6 +1,7 @@
 //! The messages of the dataflow: what workers send each other, within a process and between the
-//! processes of a cluster. They are batches in columns, because a message per row would cost more
-//! than the row.
+//! processes of a cluster. [`Control`] goes to all workers; [`PortDelta`] goes from a shard to the
+//! owner of a view. They are batches in columns, because a message per row would cost more than the
+//! row. The words (install batch, port, owner, tick, preparation) are explained in [`crate::live`].
 
 use super::check::WorkerCheck;
 use super::describe::DescribeRequest;
@@ -68,7 +69,7 @@ pub struct PortDelta {
     /// Their compensations (Kahan summation), for partial aggregates; empty if no row has one.
     pub compensations: Vec<Option<Arc<NativeHistogram>>>,
     /// All annotations of the port and of the local steps below it, by step; `None`: unchanged.
-    pub notes: Option<Vec<(u64, StepAnnotation)>>,
+    pub annotations: Option<Vec<(u64, StepAnnotation)>>,
     /// The error, if the step failed.
     pub error: Option<String>,
     /// Votes of the sending worker. They are for worker 0, in a message without a port.

@@ -1,13 +1,29 @@
-//! The live runtime: keeps the answers of views current. A view is a plan that is evaluated again
-//! and again: a rule, an alert, a subscription.
+//! The live runtime: keeps the answers of *views* current. A view is a plan that is evaluated again
+//! and again: a rule, an alert, a subscription. [`runtime`] is the handle for the rest of the
+//! process; read it first, then [`dataflow`], [`local`] and [`gather`].
+//!
+//! The words of this folder:
+//!
+//! - A *tick* is one evaluation of all views that are due. It has *rounds*, so that rules which
+//!   read recorded series come after the rules that record them. A *preparation* is work between
+//!   ticks for views that are being installed. [`tick_driver`] decides when a tick is due.
+//! - A *shard* is a fixed share of the series of a process (by a hash of their labels); each worker
+//!   thread owns some shards. A *series slot* is the store's number of a series in its shard.
+//! - A plan is a list of *steps* (operators) in two stages. The *local stage* runs where the
+//!   samples are, once per shard; the *gather stage* merges its rows in one worker, the *owner* of
+//!   the view. A *leaf* is a step that reads samples; a *port* is a local step whose rows go to the
+//!   gather stage.
+//! - A *ring* has the recent samples of one selector in one shard. All leaves over the selector
+//!   read the same ring.
+//! - A *row* is one series of a step's output. It keeps its number while the step exists.
+//! - A *tap* is a consumer of a view's answers, a *sink* the code that receives them.
+//! - An *install batch* is a set of views that begin in the same tick.
 //!
 //! All views are computed in one timely dataflow whose graph never changes ([`dataflow`]); **rules
 //! are data, not dataflows**. In each worker a [`local`] executor computes the local stage of every
-//! view over the sample [`ring`]s of its shards, a [`gather`] executor finishes the views that the
-//! worker owns, and [`recorder`]s and [`taps`] pass the answers on. [`views`] is the table of
-//! views, equal in all workers. [`tick_driver`] decides when a tick is due, [`runtime`] is the
-//! handle for the rest of the process, [`describe`] reports what views consist of, [`cost`] what
-//! they cost.
+//! view over the [`ring`]s of its shards, a [`gather`] executor finishes the views that the worker
+//! owns, and [`recorder`]s and [`taps`] pass the answers on. [`views`] is the table of views, equal
+//! in all workers. [`describe`] reports what views consist of, [`cost`] what they cost.
 
 pub mod check;
 mod circular_matrix;
@@ -56,7 +72,7 @@ use std::sync::Arc;
 use storage::execution::Execution;
 use storage::model::{Labels, TimeMs};
 
-/// Identity of a view.
+/// Identity of a view; unique for the life of the process.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct ViewId(pub u64);
 
@@ -70,14 +86,14 @@ pub struct LiveOptions {
     /// Number of timely workers; each is a thread.
     pub workers: usize,
     /// How far back an instant selector looks, in ms.
-    pub lookback: i64,
+    pub lookback_ms: i64,
     /// Which optional meanings of the query language are on.
     pub dialect: Dialect,
     /// The longest time between two ticks, in ms, even if no samples arrive.
-    pub idle_tick: i64,
+    pub idle_tick_ms: i64,
     /// How long samples are collected before they cause a tick, in ms.
-    pub coalesce: i64,
-    /// What long windows keep in memory.
+    pub coalesce_ms: i64,
+    /// Which samples of long windows stay in memory.
     pub spill: SpillOptions,
     /// Limit of the memory of labels that views create.
     pub memory: ViewMemory,
@@ -91,19 +107,20 @@ pub struct LiveOptions {
     pub execution: Execution,
 }
 
-/// Settings for long windows: samples between their ends leave memory, because the store has them.
+/// Settings for *spilling*: of a long window, the samples between its two ends leave memory,
+/// because the store has them. See [`ring::spilled`].
 #[derive(Copy, Clone, Debug)]
 pub struct SpillOptions {
     /// Samples younger than this stay in memory, in ms: late samples may still be inserted among
     /// them.
-    pub near: i64,
+    pub min_age_ms: i64,
     /// Samples are removed and read back in chunks of this length, in ms.
-    pub chunk: i64,
+    pub chunk_ms: i64,
 }
 
 impl Default for SpillOptions {
     fn default() -> Self {
-        SpillOptions { near: SPILL_MIN_AGE_MS, chunk: SPILL_CHUNK_MS }
+        SpillOptions { min_age_ms: SPILL_MIN_AGE_MS, chunk_ms: SPILL_CHUNK_MS }
     }
 }
 
@@ -111,10 +128,10 @@ impl Default for LiveOptions {
     fn default() -> Self {
         LiveOptions {
             workers: 2,
-            lookback: 300_000,
+            lookback_ms: 300_000,
             dialect: Dialect::default(),
-            idle_tick: 1_000,
-            coalesce: 20,
+            idle_tick_ms: 1_000,
+            coalesce_ms: 20,
             spill: SpillOptions::default(),
             memory: ViewMemory::default(),
             queries: QueryOptions::default(),
@@ -124,7 +141,7 @@ impl Default for LiveOptions {
     }
 }
 
-/// A plan to keep current.
+/// A plan to keep current, as callers install it.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct ViewSpec {
     /// A name for people: the rule's name or the query text.
@@ -214,11 +231,11 @@ pub enum TapEvent {
         t: TimeMs,
     },
     /// The annotations of the answer from now on; an empty list removes the previous ones.
-    Notes {
+    Annotations {
         /// Time of the tick.
         t: TimeMs,
         /// Warnings first.
-        notes: Vec<Annotation>,
+        annotations: Vec<Annotation>,
     },
     /// The evaluation at `t` failed; the answer has not changed.
     Failed {
@@ -238,21 +255,22 @@ pub enum TapEvent {
 /// 2. The first event is a `Snapshot`, or `Failed` if no evaluation has succeeded yet; then the
 ///    `Snapshot` follows later. A further `Snapshot` replaces everything that came before it: rows
 ///    were rebuilt, or the view was replaced.
-/// 3. A tick sends at most one event of each kind, in the order `Snapshot` or `Delta`, `Notes`,
-///    `Failed`, `Progress`. No label set is both in `upsert` and in `remove` of a `Delta`.
-///    *Checked:* `live_equals_scratch`, whose consumers apply the events in order.
+/// 3. A tick sends at most one event of each kind, in the order `Snapshot` or `Delta`,
+///    `Annotations`, `Failed`, `Progress`. No label set is both in `upsert` and in `remove` of a
+///    `Delta`. *Checked:* `live_equals_scratch`, whose consumers apply the events in order.
 /// 4. Times ascend, except when the clock was set back. `Failed` leaves the answer as it was.
 ///    `Progress` comes with every change, and at least every
 ///    [`PROGRESS_MS`](crate::limits::PROGRESS_MS) of ticks while evaluations succeed.
 /// 5. If `push` returns `false`, the sink is dropped and gets nothing more.
-/// 6. The result of [`Sink::wants_notes`] never changes: it is read when the sink is attached.
+/// 6. The result of [`Sink::wants_annotations`] never changes: it is read when the sink is
+///    attached.
 pub trait Sink: Send {
     /// Receives one event. `false`: the consumer has ended and wants no more events.
     fn push(&mut self, event: TapEvent) -> bool;
 
-    /// Whether the consumer uses [`TapEvent::Notes`]. If no consumer of a view does, the
+    /// Whether the consumer uses [`TapEvent::Annotations`]. If no consumer of a view does, the
     /// annotations are not computed.
-    fn wants_notes(&self) -> bool {
+    fn wants_annotations(&self) -> bool {
         true
     }
 }

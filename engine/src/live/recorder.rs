@@ -1,5 +1,5 @@
-//! Recorded views: writes the rows of an answer to the store as samples, at the evaluation times of
-//! the rule's group.
+//! The recorder of a recorded view: writes the rows of an answer to the store as samples, at the
+//! evaluation times of the rule's group.
 //!
 //! The labels of a row are computed once. The rows of one shard are a column group of the store, so
 //! a rule's output is stored like a scrape: one timestamp, one value per column. A row that

@@ -1,12 +1,16 @@
 //! Rings: the recent samples of the series that one selector matches in one shard. All windows over
-//! the selector read the same ring.
+//! the selector read the same ring, which reaches back as far as the longest of them.
 //!
 //! Series of one scrape share their times: a [`RingBlock`] has one vector of times and one column
 //! of values per series, with [`storage::model::value::ABSENT`] where a series has no sample. So a
 //! window is the same range of rows for all columns of a block. Series whose samples come alone
-//! have blocks of their own. A ring is as long as the longest window over it. Native histograms and
-//! start timestamps are in [`super::column_extras`]; where a histogram is, the column of floats has
-//! a marker. The values of a block are in a [`super::circular_matrix::CircularMatrix`].
+//! have blocks of their own. Mind the two meanings of *row*: a row of a block is one time, a row of
+//! the ring is one series (its number in the outputs of the leaves).
+//!
+//! Native histograms and start timestamps are in [`super::column_extras`]; where a histogram is,
+//! the column of floats has a marker. The values of a block are in a
+//! [`super::circular_matrix::CircularMatrix`]. The rows of long windows may be [`spilled`]. Read
+//! [`RingBlock`] next; [`crate::live`] explains shards, slots and leaves.
 
 mod block;
 mod change_log;
@@ -27,11 +31,21 @@ use storage::model::value::HISTOGRAM;
 use storage::model::{Labels, Matcher, NativeHistogram, SeriesRef, TimeMs};
 use storage::store::{GroupId, Selection, Store, StoreError};
 
-/// The block and the column of a row.
+/// In the place of the number of a block: the series has no column yet.
+const NO_BLOCK: u32 = u32::MAX;
+
+/// Where the samples of a row (a series) are.
 #[derive(Copy, Clone, Debug)]
 struct RowLocation {
+    /// Index in [`SampleRing::blocks`], or [`NO_BLOCK`].
     block: u32,
+    /// Index in the columns of the block.
     column: u32,
+}
+
+impl RowLocation {
+    /// The location of a series without a column.
+    const NONE: RowLocation = RowLocation { block: NO_BLOCK, column: 0 };
 }
 
 /// The recent samples of one selector in one shard.
@@ -48,13 +62,16 @@ pub struct SampleRing {
     pub labels_without_name: Vec<Labels>,
     /// Two rows may have the same labels once the names are dropped.
     pub may_have_duplicates: bool,
+    /// Block and column by row.
     locations: Vec<RowLocation>,
     /// The blocks.
     pub blocks: Vec<RingBlock>,
+    /// Rows by series slot.
     by_slot: HashMap<u32, u32>,
     /// Rows of series that have no slot any more: they were only in blocks on disk when the ring
     /// was read.
     slotless: HashMap<Labels, u32>,
+    /// By column group: the block to which new series of the group are added.
     group_blocks: HashMap<GroupId, u32>,
     /// Changes up to this append sequence number were read from the store.
     loaded_seq: u64,
@@ -73,13 +90,14 @@ struct BlockInProgress {
 /// How the batches of a group reach a ring: for each block, the batch column of each block column.
 #[derive(Debug, Default)]
 pub struct BatchRoute {
-    parts: Vec<(u32, Vec<u32>)>,
+    /// The number of a block, and by its columns the column of the batch; `u32::MAX`: none.
+    sources_by_block: Vec<(u32, Vec<u32>)>,
 }
 
 impl BatchRoute {
     /// The blocks that batches of the group reach.
     pub fn blocks(&self) -> impl Iterator<Item = u32> + Clone {
-        self.parts.iter().map(|(block, _)| *block)
+        self.sources_by_block.iter().map(|(block, _)| *block)
     }
 }
 
@@ -97,7 +115,7 @@ impl SampleRing {
 
     /// The metric name, if the matchers require one.
     pub fn name(&self) -> Option<&str> {
-        pinned_name(&self.matchers)
+        equal_name(&self.matchers)
     }
 
     /// The selector.
@@ -129,7 +147,7 @@ impl SampleRing {
     }
 
     /// Makes the ring reach back at least `retention` ms from now on.
-    pub fn reach(&mut self, retention: i64) {
+    pub fn extend_retention(&mut self, retention: i64) {
         self.retention = self.retention.max(retention);
     }
 
@@ -148,24 +166,24 @@ impl SampleRing {
         let cutoff = t - self.retention;
         // Sorted values are reduced by the value that leaves, so that value must still be readable
         // when the step is evaluated next.
-        let held = self.required_from.values().copied().min().unwrap_or(cutoff);
-        cutoff.min(held.max(cutoff - self.retention / 4))
+        let required = self.required_from.values().copied().min().unwrap_or(cutoff);
+        cutoff.min(required.max(cutoff - self.retention / 4))
     }
 
     /// Whether the ring has a change already, because it was in the store when the ring was read.
-    pub fn has(&self, seq: u64) -> bool {
+    pub fn was_loaded(&self, seq: u64) -> bool {
         seq <= self.loaded_seq
     }
 
     /// Whether ended series outnumber the living ones by far.
-    pub fn is_garbage(&self, t: TimeMs) -> bool {
+    pub fn has_mostly_ended_series(&self, t: TimeMs) -> bool {
         // Old rows of a block are dropped when a sample arrives. So a block that receives nothing
         // keeps its rows, and is dead if even the newest is too old.
-        let fed =
+        let is_live =
             |block: &&RingBlock| block.clock().last().is_some_and(|newest| *newest >= t - self.retention);
         let living =
             |block: &RingBlock| (0..block.columns.len()).filter(|column| block.has_samples(*column)).count();
-        let living: usize = self.blocks.iter().filter(fed).map(living).sum();
+        let living: usize = self.blocks.iter().filter(is_live).map(living).sum();
         self.labels.len() > 2 * living + crate::limits::ENDED_ROWS
     }
 
@@ -182,8 +200,8 @@ impl SampleRing {
         // Up to the end of time: samples ahead of the clock are in the feed only if they arrive
         // from now on.
         let selection = store.select(shard, &ring.matchers, from, TimeMs::MAX)?;
-        let (mut clocks, mut blocks_in_progress) =
-            (HashMap::<Vec<TimeMs>, usize>::new(), Vec::<BlockInProgress>::new());
+        let mut clocks = HashMap::<Vec<TimeMs>, usize>::new();
+        let mut blocks_in_progress = Vec::<BlockInProgress>::new();
         let mut ts = Vec::new();
         let mut vs = Vec::new();
         for i in 0..selection.labels.len() {
@@ -202,14 +220,14 @@ impl SampleRing {
             // Series with exactly the same times become one block, as they came from one scrape.
             // The group of a series is not stored, so the times are what shows which series were
             // scraped together.
-            let at = clocks.get(&ts).copied().unwrap_or(blocks_in_progress.len());
-            if at == blocks_in_progress.len() {
-                clocks.insert(ts.clone(), at);
+            let index = clocks.get(&ts).copied().unwrap_or(blocks_in_progress.len());
+            if index == blocks_in_progress.len() {
+                clocks.insert(ts.clone(), index);
                 blocks_in_progress.push(BlockInProgress { times: ts.clone(), columns: Vec::new() });
             }
-            blocks_in_progress[at].columns.push((row, vs.clone(), extras));
+            blocks_in_progress[index].columns.push((row, vs.clone(), extras));
         }
-        for block in blocks_in_progress.into_iter() {
+        for block in blocks_in_progress {
             ring.add_loaded(block);
         }
         // Events up to this number are in what was read. Later ones come through the queue, which
@@ -237,7 +255,9 @@ impl SampleRing {
 
     /// Puts back a chunk that was read from the ring's source.
     pub fn refill(&mut self, number: i64, read: &ChunkValues) {
-        self.blocks.iter().for_each(|block| block.refill(number, read));
+        for block in &self.blocks {
+            block.refill(number, read);
+        }
     }
 
     /// Adds a block that was read from the store.
@@ -277,7 +297,7 @@ impl SampleRing {
             // two such rows.
             self.may_have_duplicates |= self.name().is_none()
                 || labels.iter().any(|(name, _)| name != METRIC_NAME && describes_metric(name));
-            self.locations.push(RowLocation { block: u32::MAX, column: 0 });
+            self.locations.push(RowLocation::NONE);
             self.labels.len() as u32 - 1
         });
         match slot {
@@ -304,15 +324,15 @@ impl SampleRing {
         group: GroupId,
         series: impl Iterator<Item = (u32, u32, &'a Labels)>,
     ) -> Option<BatchRoute> {
-        let mut parts: HashMap<u32, Vec<(u32, u32)>> = HashMap::new();
+        let mut columns_by_block: HashMap<u32, Vec<(u32, u32)>> = HashMap::new();
         for (source, slot, labels) in series {
             let Some(row) = self.member(slot, labels) else { continue };
             // A row without a block is new, or was in no block of the history that was read.
-            if self.locations[row as usize].block == u32::MAX {
+            if self.locations[row as usize].block == NO_BLOCK {
                 self.add_to_group_block(row, group);
             }
             let location = self.locations[row as usize];
-            parts.entry(location.block).or_default().push((location.column, source));
+            columns_by_block.entry(location.block).or_default().push((location.column, source));
         }
         let route = |(block, columns): (u32, Vec<(u32, u32)>)| {
             // `u32::MAX` is no index of a batch: such a column of the block gets no value from it.
@@ -322,7 +342,8 @@ impl SampleRing {
             }
             (block, sources)
         };
-        (!parts.is_empty()).then(|| BatchRoute { parts: parts.into_iter().map(route).collect() })
+        (!columns_by_block.is_empty())
+            .then(|| BatchRoute { sources_by_block: columns_by_block.into_iter().map(route).collect() })
     }
 
     /// Gives a new row a column in the block of its group.
@@ -339,7 +360,7 @@ impl SampleRing {
     /// Adds one batch.
     pub fn push(&mut self, route: &BatchRoute, t: TimeMs, values: &[f64], now: TimeMs) {
         let cutoff = self.cutoff(now);
-        for (block, sources) in &route.parts {
+        for (block, sources) in &route.sources_by_block {
             let block = &mut self.blocks[*block as usize];
             // Trimmed first, so that the new row reuses the memory of an old one.
             block.trim(cutoff);
@@ -354,18 +375,18 @@ impl SampleRing {
         slot: u32,
         labels: &Labels,
         t: TimeMs,
-        item: &SingleSample,
+        sample: &SingleSample,
         now: TimeMs,
     ) -> Option<u32> {
         let cutoff = self.cutoff(now);
         let row = self.member(slot, labels)?;
-        if self.locations[row as usize].block == u32::MAX {
+        if self.locations[row as usize].block == NO_BLOCK {
             self.add_own_block(row);
         }
         let location = self.locations[row as usize];
         let block = &mut self.blocks[location.block as usize];
         let column = location.column as usize;
-        match item {
+        match sample {
             SingleSample::Float(v) => {
                 // A sample has one kind. If the sender changed its mind at this time, the later one
                 // counts.
@@ -383,9 +404,12 @@ impl SampleRing {
     }
 }
 
-fn pinned_name(matchers: &[Matcher]) -> Option<&str> {
-    let pins = |m: &&Matcher| m.name == METRIC_NAME && m.op == storage::model::MatchOp::Equal;
-    matchers.iter().find(pins).map(|m| m.value.as_str())
+/// The metric name that the matchers require by equality. Unlike
+/// [`crate::plan::row_labels::required_name`] it may be empty: series without a name are found
+/// under it.
+fn equal_name(matchers: &[Matcher]) -> Option<&str> {
+    let requires_name = |m: &&Matcher| m.name == METRIC_NAME && m.op == storage::model::MatchOp::Equal;
+    matchers.iter().find(requires_name).map(|m| m.value.as_str())
 }
 
 /// A ring without rows, in a tenth of the memory: most selectors of a large collection of rules
@@ -406,7 +430,7 @@ impl EmptyRing {
 
     /// See [`SampleRing::name`].
     pub fn name(&self) -> Option<&str> {
-        pinned_name(&self.matchers)
+        equal_name(&self.matchers)
     }
 
     /// Whether the selector matches a series.
@@ -424,8 +448,8 @@ impl EmptyRing {
         self.retention
     }
 
-    /// See [`SampleRing::reach`].
-    pub fn reach(&mut self, retention: i64) {
+    /// See [`SampleRing::extend_retention`].
+    pub fn extend_retention(&mut self, retention: i64) {
         self.retention = self.retention.max(retention);
     }
 }
@@ -453,7 +477,7 @@ fn read_extras(selection: &Selection, i: usize, from: TimeMs) -> Result<Option<C
     Ok((!extras.is_empty()).then_some(extras))
 }
 
-/// The labels of the series of a batch.
-pub fn series_of(store: &Store, shard: u16, slots: &[u32]) -> Vec<(u32, Labels)> {
+/// The labels of the series in these slots of a shard, with their slots.
+pub fn labels_of_slots(store: &Store, shard: u16, slots: &[u32]) -> Vec<(u32, Labels)> {
     slots.iter().map(|slot| (*slot, store.labels(SeriesRef { shard, slot: *slot }))).collect()
 }

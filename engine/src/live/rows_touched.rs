@@ -138,7 +138,7 @@ fn a_tick_looks_at_rows_that_got_samples_and_at_no_others() {
 #[test]
 fn a_series_that_falls_silent_is_looked_at_alone_when_its_time_has_come() {
     let bench = Bench::new(vec![plan(PlanOp::Instant(selector()))]);
-    let lookback = LiveOptions::default().lookback / 1_000;
+    let lookback = LiveOptions::default().lookback_ms / 1_000;
     for second in 0..lookback + 100 {
         let t = START + second * 1_000;
         let scraped = scraped(second);

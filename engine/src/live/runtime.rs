@@ -1,10 +1,11 @@
-//! The handle of the live runtime: installs and removes views, attaches consumers, runs ticks.
+//! The handle of the live runtime, for the rest of the process: installs and removes views,
+//! attaches consumers, runs ticks.
 //!
-//! All changes of views go through one queue ([`super::control_queue`]). Preparations, between ticks, send
-//! them to the workers as the control stream.
+//! All changes of views go through one queue ([`super::control_queue`]). Preparations, which are
+//! work between ticks, send them to the workers as control messages ([`super::message::Control`]).
 //!
 //! In a cluster only the handle of process 0 is used like this. Those of other processes only keep
-//! their workers running, which hear of views and ticks from process 0.
+//! their workers running, which receive views and ticks from process 0.
 
 mod remote_signal;
 mod threadless_worker;
@@ -162,11 +163,11 @@ impl LiveRuntime {
         // Only process 0 ticks, so the others forward their requests for a tick to it.
         let remote = peers.as_ref().filter(|_| position.process > 0);
         let remote = remote
-            .map(|peers| -> Arc<dyn TickSignal> { Arc::new(RemoteTickSignal::new(peers.others.clone())) });
+            .map(|peers| -> Arc<dyn TickSignal> { Arc::new(RemoteTickSignal::new(peers.monitor.clone())) });
         let shared = Arc::new(LiveShared {
             position,
             execution: options.execution,
-            compiler: ViewCompiler::new(options.dialect, options.lookback, position.processes),
+            compiler: ViewCompiler::new(options.dialect, options.lookback_ms, position.processes),
             workers: WorkerPool::new(senders),
             barrier: TickBarrier::new(count),
             ticks: TickControl::new(remote),

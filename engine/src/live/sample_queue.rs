@@ -1,5 +1,6 @@
 //! Samples on their way from the store to the workers: a bounded queue per worker, which the worker
-//! empties when a tick begins.
+//! empties when a tick begins. The store pushes (it calls [`ChangeFeed`]), the worker takes, and a
+//! [`TickSignal`] wakes what decides about ticks.
 //!
 //! Samples belong to the tick that takes them. A worker's queue is open while the worker has views.
 //! It opens before the rings of a view are read from the store, so each append is in what was read,

@@ -1,7 +1,7 @@
-//! The steps of all views in one stage, as a shared graph: equal steps exist once.
+//! The steps (operators) of all views in one stage, as a shared graph: equal steps exist once.
 //!
 //! A thousand rules over `rate(http_requests_total[5m])` share one window, because equal steps over
-//! equal inputs get the same number. Numbers are assigned in the order of the control stream, so
+//! equal inputs get the same number. Numbers are assigned in the order of the control messages, so
 //! they are equal in all workers. The inputs of a step always have smaller numbers than the step; a
 //! free number is reused only for a step whose inputs have smaller ones.
 

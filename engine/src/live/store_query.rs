@@ -270,9 +270,14 @@ impl Operator for StoreOperator {
         // Replaced only now, so that the memory of the previous answer counts while both exist.
         self.memory = answer.memory;
         self.rows.replace(out, rows);
-        let parts =
-            if answer.notes.is_empty() { Vec::new() } else { crate::plan::parts(&self.step.query.plan) };
-        out.notes.replace(answer.notes.into_iter().map(|note| note_of(note, &parts)).collect());
+        let parts = if answer.annotations.is_empty() {
+            Vec::new()
+        } else {
+            crate::plan::parts(&self.step.query.plan)
+        };
+        out.annotations.replace(
+            answer.annotations.into_iter().map(|annotation| annotation_of(annotation, &parts)).collect(),
+        );
         Ok(())
     }
 
@@ -288,7 +293,7 @@ fn row_of(sample: VectorSample) -> (FlaggedLabels, Sample) {
 
 /// Views that share the step have its expression at different places of their texts. So the
 /// annotation refers to one of the `parts` by number.
-fn note_of(annotation: Annotation, parts: &[Span]) -> StepAnnotation {
+fn annotation_of(annotation: Annotation, parts: &[Span]) -> StepAnnotation {
     let Annotation { level, text, extent, span } = annotation;
     // A number after the last means that no position is known.
     let number = parts.iter().position(|part| *part == span).unwrap_or(parts.len());

@@ -1,6 +1,7 @@
 //! Taps: the consumers of a view (alerts, subscriptions), and what they have received so far. A
 //! consumer gets the whole answer first and then only what changes, so its tap remembers which
-//! version of the rows it knows.
+//! version of the rows it received. The events are [`TapEvent`]s, the code of a consumer is a
+//! [`Sink`].
 
 use super::{LabelledSample, Sink, TapEvent, TapId};
 use crate::annotations::Annotation;
@@ -20,6 +21,7 @@ pub type PendingSinks = Arc<Mutex<HashMap<TapId, Box<dyn Sink>>>>;
 /// What a consumer has received since the rows have their numbers.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum ConsumerState {
+    /// Nothing.
     Nothing,
     /// Only a failure: there is no answer yet.
     Failure,
@@ -32,15 +34,17 @@ enum ConsumerState {
 pub struct Taps {
     taps: Vec<(TapId, Box<dyn Sink>, ConsumerState)>,
     /// By row: the value that was sent.
-    shown: Vec<f64>,
+    sent_values: Vec<f64>,
     /// The histograms that were sent, where the value is one.
     histograms: HistogramColumn,
     /// The annotations that were sent.
-    notes: Vec<Annotation>,
+    annotations: Vec<Annotation>,
+    /// The version of the rows that was sent; 0: none.
     version: u64,
-    failed: Option<String>,
-    /// When a progress event was last sent.
-    progressed: TimeMs,
+    /// The error of the latest evaluation, if it failed.
+    error: Option<String>,
+    /// When a progress event was last sent, ms.
+    last_progress: TimeMs,
 }
 
 impl Taps {
@@ -61,18 +65,18 @@ impl Taps {
 
     /// Bytes of what was sent to consumers.
     pub fn bytes(&self) -> usize {
-        let notes = self.notes.capacity() * size_of::<Annotation>();
-        self.shown.heap() + self.histograms.heap() + self.failed.heap() + notes
+        let annotations = self.annotations.capacity() * size_of::<Annotation>();
+        self.sent_values.heap() + self.histograms.heap() + self.error.heap() + annotations
     }
 
     /// When the next progress event is due, if there are consumers.
     pub fn next_progress(&self) -> Option<TimeMs> {
-        (!self.taps.is_empty()).then_some(self.progressed + PROGRESS_MS)
+        (!self.taps.is_empty()).then_some(self.last_progress + PROGRESS_MS)
     }
 
     /// Whether any consumer wants annotations.
-    pub fn want_notes(&self) -> bool {
-        self.taps.iter().any(|(_, sink, _)| sink.wants_notes())
+    pub fn want_annotations(&self) -> bool {
+        self.taps.iter().any(|(_, sink, _)| sink.wants_annotations())
     }
 
     /// Adds a consumer.
@@ -88,69 +92,78 @@ impl Taps {
     /// Rows have new numbers: all consumers get a snapshot again.
     pub fn restart(&mut self) {
         self.forget();
-        self.taps.iter_mut().for_each(|(.., knows)| *knows = ConsumerState::Nothing);
+        self.taps.iter_mut().for_each(|(.., received)| *received = ConsumerState::Nothing);
     }
 
     /// The annotations are kept: consumers that have them must hear if they become void.
     fn forget(&mut self) {
-        self.shown.clear();
+        self.sent_values.clear();
         self.histograms.clear();
         self.version = 0;
     }
 
-    /// Sends the evaluation of `out` at `t` with the annotations `notes`. `error`: the evaluation
-    /// failed (possibly although `out` is valid). A consumer that has no answer yet gets no rows
-    /// before an evaluation succeeds, because the rows of a failed evaluation mean nothing.
-    pub fn send(&mut self, t: TimeMs, out: &StepOutput, notes: Vec<Annotation>, error: Option<&String>) {
+    /// Sends the evaluation of `out` at `t` with the annotations `annotations`. `error`: the
+    /// evaluation failed (possibly although `out` is valid). A consumer that has no answer yet gets
+    /// no rows before an evaluation succeeds, because the rows of a failed evaluation mean nothing.
+    pub fn send(
+        &mut self,
+        t: TimeMs,
+        out: &StepOutput,
+        annotations: Vec<Annotation>,
+        error: Option<&String>,
+    ) {
         if self.taps.is_empty() {
             // Nobody has seen this answer: what is sent to the next consumer starts from nothing.
             self.forget();
-            self.notes.clear();
+            self.annotations.clear();
             return;
         }
-        let annotations_changed = notes != self.notes;
-        self.notes = notes;
+        let annotations_changed = annotations != self.annotations;
+        self.annotations = annotations;
         let delta = if error.is_none() { self.delta(t, out) } else { None };
-        let newly_failed = error.is_some() && self.failed.as_ref() != error;
-        let recovered = error.is_none() && self.failed.is_some();
-        self.failed = error.cloned();
+        let newly_failed = error.is_some() && self.error.as_ref() != error;
+        let recovered = error.is_none() && self.error.is_some();
+        self.error = error.cloned();
         let unseen = error.is_some() && self.version == 0;
-        let any = |wanted: fn(ConsumerState) -> bool| self.taps.iter().any(|(.., knows)| wanted(*knows));
-        let uninformed = unseen && any(|knows| knows == ConsumerState::Nothing);
-        let snapshot = (!unseen && any(|knows| knows != ConsumerState::Rows)).then(|| self.snapshot(t, out));
+        let any =
+            |wanted: fn(ConsumerState) -> bool| self.taps.iter().any(|(.., received)| wanted(*received));
+        let uninformed = unseen && any(|received| received == ConsumerState::Nothing);
+        let snapshot =
+            (!unseen && any(|received| received != ConsumerState::Rows)).then(|| self.snapshot(t, out));
         let progress = error.is_none()
             && (delta.is_some()
                 || annotations_changed
                 || snapshot.is_some()
                 || recovered
-                || (t - self.progressed).abs() >= PROGRESS_MS);
+                || (t - self.last_progress).abs() >= PROGRESS_MS);
         if snapshot.is_none() && !progress && !newly_failed && !annotations_changed && !uninformed {
             return;
         }
         if progress {
-            self.progressed = t;
+            self.last_progress = t;
         }
-        let known = &self.notes;
-        self.taps.retain_mut(|(_, sink, knows)| {
-            let state = if unseen && *knows != ConsumerState::Rows {
+        let known = &self.annotations;
+        self.taps.retain_mut(|(_, sink, received)| {
+            let state = if unseen && *received != ConsumerState::Rows {
                 ConsumerState::Failure
             } else {
                 ConsumerState::Rows
             };
-            let first = std::mem::replace(knows, state) != state;
-            let news = if first && state == ConsumerState::Rows { snapshot.clone() } else { delta.clone() };
+            let first = std::mem::replace(received, state) != state;
+            let rows = if first && state == ConsumerState::Rows { snapshot.clone() } else { delta.clone() };
             let failure = error.filter(|_| newly_failed || first);
             let failure = failure.map(|error| TapEvent::Failed { t, error: error.clone() });
             let progress = progress.then_some(TapEvent::Progress { t });
-            let noted = annotations_changed || first && !known.is_empty();
-            let notes = noted.then(|| TapEvent::Notes { t, notes: known.clone() });
-            news.into_iter().chain(notes).chain(failure).chain(progress).all(|event| sink.push(event))
+            let sends_annotations = annotations_changed || first && !known.is_empty();
+            let annotations =
+                sends_annotations.then(|| TapEvent::Annotations { t, annotations: known.clone() });
+            rows.into_iter().chain(annotations).chain(failure).chain(progress).all(|event| sink.push(event))
         });
     }
 
     fn snapshot(&self, t: TimeMs, out: &StepOutput) -> TapEvent {
         let rows =
-            self.shown.iter().enumerate().filter_map(|(row, v)| {
+            self.sent_values.iter().enumerate().filter_map(|(row, v)| {
                 Some((out.labels[row].clone(), self.histograms.cell(row, *v).sample()?))
             });
         TapEvent::Snapshot { t, rows: rows.collect() }
@@ -158,17 +171,17 @@ impl Taps {
 
     /// What changed since the last call; it counts as sent from now on.
     fn delta(&mut self, t: TimeMs, out: &StepOutput) -> Option<TapEvent> {
-        if self.version == out.version && self.shown.len() == out.values.len() {
+        if self.version == out.version && self.sent_values.len() == out.values.len() {
             return None;
         }
         let exact = self.version + 1 == out.version && self.version > 0;
         self.version = out.version;
-        self.shown.resize(out.values.len(), ABSENT);
+        self.sent_values.resize(out.values.len(), ABSENT);
         let (mut upsert, mut remove): (Vec<LabelledSample>, Vec<Labels>) = (Vec::new(), Vec::new());
         let histograms = &mut self.histograms;
-        let mut look = |row: usize| {
+        let mut compare_row = |row: usize| {
             let value = out.values[row];
-            let shown = std::mem::replace(&mut self.shown[row], value);
+            let shown = std::mem::replace(&mut self.sent_values[row], value);
             let replaced = replaced(histograms, row, out);
             if value.to_bits() == shown.to_bits() && !replaced {
                 return;
@@ -179,14 +192,14 @@ impl Taps {
             }
         };
         match &out.changed {
-            ChangedRows::Rows(rows) if exact => rows.iter().for_each(|row| look(*row as usize)),
-            _ => (0..out.values.len()).for_each(look),
+            ChangedRows::Rows(rows) if exact => rows.iter().for_each(|row| compare_row(*row as usize)),
+            _ => (0..out.values.len()).for_each(compare_row),
         }
         if !remove.is_empty() && !upsert.is_empty() {
             // Two rows may have the same labels at different times: here one replaced the other, so
             // the labels are not removed.
-            let taken: HashSet<&Labels> = upsert.iter().map(|(labels, _)| labels).collect();
-            remove.retain(|labels| !taken.contains(labels));
+            let upserted: HashSet<&Labels> = upsert.iter().map(|(labels, _)| labels).collect();
+            remove.retain(|labels| !upserted.contains(labels));
         }
         (!upsert.is_empty() || !remove.is_empty()).then_some(TapEvent::Delta { t, upsert, remove })
     }
@@ -219,7 +232,7 @@ mod tests {
             self.0.lock().push(event);
             true
         }
-        fn wants_notes(&self) -> bool {
+        fn wants_annotations(&self) -> bool {
             false
         }
     }

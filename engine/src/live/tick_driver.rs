@@ -1,13 +1,14 @@
-//! The tick driver: decides when a tick is due.
-//!
-//! Between ticks it runs preparations for views that are installed or removed, in bounded shares: a
-//! tick that is due waits for at most one.
+//! The tick driver: decides when a tick is due. A tick is one evaluation of all views that are due
+//! at a time.
 //!
 //! It ticks at every evaluation time of a recorded view, soon after samples arrive (collecting
 //! those that come close together), and at least so often while nothing happens. One tick is under
 //! way at a time: a slow tick makes the next one carry more, it never makes a queue. Evaluation
 //! times that the process slept through are skipped and counted, as in Prometheus; only the latest
 //! of each schedule is evaluated. If the clock jumps back, ticks go on in the new time.
+//!
+//! Between ticks it runs preparations for views that are installed or removed, in bounded shares: a
+//! tick that is due waits for at most one.
 
 use super::sample_queue::TickSignal;
 use super::{LiveOptions, LiveRuntime, StartError};
@@ -200,7 +201,7 @@ impl TickDriver {
             // Without views there are no ticks.
             self.was_idle = true;
             self.is_current = false;
-            return Some(Pause { ms: self.options.idle_tick, is_idle: true });
+            return Some(Pause { ms: self.options.idle_tick_ms, is_idle: true });
         }
         let now = self.clock.now();
         // Before `due` is computed from `last`: if the clock was set back by an hour, no tick would
@@ -216,8 +217,9 @@ impl TickDriver {
         }
         // Counted from the first arrival, not from the latest: a steady stream of samples must not
         // put off the tick.
-        let due =
-            self.first_arrival.map_or(self.last + self.options.idle_tick, |t| t + self.options.coalesce);
+        let due = self
+            .first_arrival
+            .map_or(self.last + self.options.idle_tick_ms, |t| t + self.options.coalesce_ms);
         // Never before the last tick, even if the clock was set back a little.
         let due = due.max(self.last + 1);
         let wake = due.min(self.next_evaluation_time());
@@ -267,7 +269,7 @@ impl TickDriver {
     /// If the clock was set back by less than twice the idle interval, the driver waits for it:
     /// nothing is missed, and times stay in order. Otherwise ticks go on in the new time.
     fn follow_back(&mut self, now: TimeMs) {
-        if now < self.last - self.options.idle_tick {
+        if now < self.last - self.options.idle_tick_ms {
             tracing::warn!(
                 target: "live::tick",
                 seconds = (self.last - now) / 1000,

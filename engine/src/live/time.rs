@@ -10,7 +10,7 @@ use crate::limits::TICK_ROUNDS;
 pub type LiveTime = u64;
 
 /// Round `round` of tick number `tick`. Tick numbers ascend even if the clock is set back.
-pub fn at(tick: u64, round: u64) -> LiveTime {
+pub fn timestamp(tick: u64, round: u64) -> LiveTime {
     // One integer instead of a pair: timely orders times completely then, and a frontier is a
     // single number.
     tick * TICK_ROUNDS + round

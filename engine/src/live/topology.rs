@@ -1,5 +1,5 @@
-//! The place of a worker in a cluster: which shards it owns, and for which views it runs the gather
-//! stage.
+//! The position of a worker in a cluster: which shards it owns, and for which views it runs the
+//! gather stage. A shard is a fixed share of the series of one process.
 //!
 //! Each process has a store and with it all shards; its workers divide them. So series are owned by
 //! (process, shard), and the local stage runs where the samples came in: raw samples never travel.

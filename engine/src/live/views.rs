@@ -1,17 +1,18 @@
-//! The table of views: their plans in steps, their owners, their schedules and their levels.
+//! The table of views: the steps of their plans, their owners, and when each is evaluated. Every
+//! worker keeps this table from the same control messages, so the tables are equal without further
+//! messages.
 //!
-//! Every worker keeps this table from the same control stream, so the tables are equal without
-//! further messages. The *level* of a view is the round of the tick in which it is evaluated: one
-//! more than that of the recorded views it reads. A cycle of views that read each other is cut in
-//! the order of their ids (see [`levels_of`]).
+//! A view is evaluated in one *round* of a tick: one more than that of the recorded views it reads.
+//! A cycle of views that read each other is cut in the order of their ids (see [`rounds_of`]).
+//! [`schedule`] groups views that are evaluated together.
 //!
-//! A view is *coming* until its history has been read: every preparation works on it, but it sends
+//! A view is *pending* until its history has been read: every preparation works on it, but it sends
 //! no answers. Views that are installed together are an *install batch* and begin together. If a
-//! view gets other steps (another plan, or state that is built again), those are coming while the
-//! current ones are evaluated.
+//! view gets other steps (another plan, or state that is built again), the new ones are pending
+//! while the current ones are evaluated. The other words are explained in [`crate::live`].
 
 mod components;
-mod level;
+mod rounds;
 mod schedule;
 
 use super::message::InstallBatchId;
@@ -29,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::model::{Matcher, TimeMs};
 
-pub use level::{Reads, levels_of, reads_of};
+pub use rounds::{ViewDependencies, dependencies_of, rounds_of};
 pub use schedule::DueBatch;
 
 /// When a view is evaluated.
@@ -123,7 +124,8 @@ impl ViewRequest {
     }
 }
 
-/// One view in terms of steps.
+/// One view in terms of steps. A step is given by its number in the graph of its stage
+/// ([`StepGraph`]).
 pub struct InstalledView {
     /// The specification.
     pub spec: Arc<ViewSpec>,
@@ -141,7 +143,7 @@ pub struct InstalledView {
     /// When it is evaluated.
     pub times: EvaluationTimes,
     /// The round in which it is evaluated.
-    pub level: u64,
+    pub round: u64,
     /// Its install batch, until that begins.
     pub batch: Option<InstallBatchId>,
 }
@@ -179,14 +181,14 @@ pub struct ViewTable {
     dialect: Dialect,
     /// The views.
     pub all: BTreeMap<ViewId, InstalledView>,
-    /// Steps that are coming for views that have begun.
+    /// Pending steps of views that have begun.
     replacements: BTreeMap<ViewId, InstalledView>,
     /// Steps of the local stage.
     pub local: StepGraph,
     /// Steps of this worker's gather stage.
     pub gather: StepGraph,
     schedule: ViewSchedule,
-    /// The views that are coming, by install batch.
+    /// The pending views, by install batch.
     pending: BTreeMap<InstallBatchId, BTreeSet<ViewId>>,
     /// By port: the workers that read it, and for how many views.
     owners: HashMap<StepId, BTreeMap<usize, usize>>,
@@ -200,7 +202,7 @@ pub struct InstallResult {
     pub gather: Vec<StepId>,
     /// Ports that an owner did not read before.
     pub ports: Vec<(StepId, usize)>,
-    /// The version of the view that was coming before and is replaced.
+    /// The pending version of the view that this one replaces.
     pub replaced: Option<ReleasedView>,
 }
 
@@ -278,7 +280,7 @@ impl ViewTable {
             root: gather.get(physical.root).copied().unwrap_or(0),
             times: EvaluationTimes::of(&spec.kind),
             batch: Some(batch),
-            level: 0,
+            round: 0,
             compiled: compiled.clone(),
             spec,
             owner,
@@ -302,7 +304,7 @@ impl ViewTable {
         Ok(InstallResult { local: new_local, gather: new_gather, ports: new_ports, replaced })
     }
 
-    /// Removes a view. Returns its current steps, and those that were coming.
+    /// Removes a view. Returns its current steps, and the pending ones.
     pub fn remove(&mut self, id: ViewId) -> Vec<ReleasedView> {
         let mut released = Vec::new();
         for view in self.all.remove(&id).into_iter().chain(self.replacements.remove(&id)) {
@@ -378,7 +380,7 @@ impl ViewTable {
         self.schedule.any_active()
     }
 
-    /// The views that are coming, by install batch.
+    /// The pending views, by install batch.
     pub fn pending(&self) -> impl Iterator<Item = (InstallBatchId, impl Iterator<Item = &InstalledView>)> {
         self.pending.iter().map(|(batch, ids)| {
             (*batch, ids.iter().filter_map(|id| self.replacements.get(id).or_else(|| self.all.get(id))))
@@ -412,7 +414,7 @@ impl ViewTable {
         self.all.range(from..).take(limit)
     }
 
-    /// Local and gather steps of the views that are coming.
+    /// Local and gather steps of the pending views.
     pub fn pending_steps(&self) -> (&StepSet, &StepSet) {
         self.schedule.pending()
     }

@@ -1,5 +1,6 @@
-//! `absent(v)` and `absent_over_time(v)`: one row with known labels, if a count over all shards has
-//! no row.
+//! The operator of `absent(v)` and `absent_over_time(v)`: one row with labels that are known from
+//! the query. It has the value 1 if the input, which counts the samples of all shards, has no
+//! value.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput};
@@ -8,6 +9,7 @@ use storage::model::{Labels, TimeMs};
 
 /// The operator of both functions.
 pub struct Absent {
+    /// The labels of the only row.
     labels: Labels,
 }
 

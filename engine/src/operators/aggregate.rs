@@ -1,11 +1,12 @@
-//! Aggregations with two stages: each shard computes a partial aggregate, and the owner merges
-//! them.
+//! Aggregations in two stages (`sum`, `avg`, `min`, `max`, `count`, `group`): each shard computes a
+//! partial aggregate of its series, and one worker merges them.
 //!
 //! Partial aggregates are several columns of the output: `sum` has (sum, compensation), `avg` (sum,
 //! compensation, count), all others one. Only groups whose members changed are computed again, each
 //! from all of its members in a fixed order. Sums are never updated by subtraction: that would
 //! accumulate rounding errors, and an Inf could not be subtracted. Groups with native histograms
-//! are in [`super::histogram_aggregate`].
+//! are in [`super::histogram_aggregate`]; aggregations that cannot be merged are in
+//! [`super::whole_group`].
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::DirtyGroups;
@@ -104,14 +105,14 @@ impl Operator for PartialAggregate {
             // Almost no input has histograms, and this check costs nothing then.
             let holds_histograms = !input.histograms.is_empty()
                 && members.iter().any(|row| is_histogram(input.values[*row as usize]));
-            let (row, notes) = if holds_histograms {
+            let (row, annotations) = if holds_histograms {
                 partial_of_any(self.op, members, input, eval_guard)?
             } else {
                 let values = members.iter().map(|r| input.values[*r as usize]).filter(|v| !is_absent(*v));
                 // Members come in the fixed order, so the same members always give the same bits.
                 (PartialRow::of(partial(self.op, values)), Vec::new())
             };
-            out.notes.set_row(group as usize, notes);
+            out.annotations.set_row(group as usize, annotations);
             write(out, group as usize, row, &mut touched);
         }
         out.changed = ChangedRows::Rows(touched);
@@ -265,11 +266,11 @@ impl Operator for MergeAggregate {
             // A number with a histogram beside it is the part of a shard that has both kinds.
             let any = |r: usize| is_histogram(input.values[r]) || input.histograms.get(r).is_some();
             if members.clone().any(any) {
-                let (sample, notes) = self.merge_any(input, members, eval_guard)?;
-                out.notes.set_row(group as usize, notes);
+                let (sample, annotations) = self.merge_any(input, members, eval_guard)?;
+                out.annotations.set_row(group as usize, annotations);
                 out.put(group as usize, sample, &mut touched);
             } else {
-                out.notes.set_row(group as usize, Vec::new());
+                out.annotations.set_row(group as usize, Vec::new());
                 out.set(group as usize, merge(self.op, input, &mut members), &mut touched);
             }
         }

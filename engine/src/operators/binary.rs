@@ -71,14 +71,16 @@ pub fn apply_cells(
     l: SampleRef,
     r: SampleRef,
     previous: f64,
-    notes: &mut Vec<StepAnnotation>,
+    annotations: &mut Vec<StepAnnotation>,
 ) -> Sample {
     let refused = |left: &str, right: &str| {
         texts::incompatible_types(AnnotationTarget::Whole, left, op.as_str(), right)
     };
     match (l, r) {
         (SampleRef::Absent, _) | (_, SampleRef::Absent) => {}
-        (SampleRef::Float(_), SampleRef::Float(_)) if op.is_trim() => notes.push(refused("float", "float")),
+        (SampleRef::Float(_), SampleRef::Float(_)) if op.is_trim() => {
+            annotations.push(refused("float", "float"))
+        }
         (SampleRef::Float(a), SampleRef::Float(b)) => {
             return Sample::Float(apply(op, return_bool, a, b, previous));
         }
@@ -86,16 +88,16 @@ pub fn apply_cells(
             // Only multiplication is commutative: a number divided by a histogram means nothing.
             return scaled(h, |h| h.mul(a));
         }
-        (SampleRef::Float(_), SampleRef::Histogram(_)) => notes.push(refused("float", "histogram")),
+        (SampleRef::Float(_), SampleRef::Histogram(_)) => annotations.push(refused("float", "histogram")),
         (SampleRef::Histogram(h), SampleRef::Float(b)) => match op {
             BinaryOp::Mul => return scaled(h, |h| h.mul(b)),
             BinaryOp::Div => return scaled(h, |h| h.div(b)),
             BinaryOp::TrimUpper => return Sample::Histogram(Arc::new(h.trimmed(TrimSide::Below, b))),
             BinaryOp::TrimLower => return Sample::Histogram(Arc::new(h.trimmed(TrimSide::Above, b))),
-            _ => notes.push(refused("histogram", "float")),
+            _ => annotations.push(refused("histogram", "float")),
         },
         (SampleRef::Histogram(a), SampleRef::Histogram(b)) => match op {
-            BinaryOp::Add | BinaryOp::Sub => return combined(op, a, b, notes),
+            BinaryOp::Add | BinaryOp::Sub => return combined(op, a, b, annotations),
             BinaryOp::Eq | BinaryOp::Ne => {
                 // Histograms have no order, so `<` and the like are not supported.
                 let holds = a.equals(b) == (op == BinaryOp::Eq);
@@ -106,7 +108,7 @@ pub fn apply_cells(
                     (false, false) => Sample::Float(ABSENT),
                 };
             }
-            _ => notes.push(refused("histogram", "histogram")),
+            _ => annotations.push(refused("histogram", "histogram")),
         },
     }
     Sample::Float(ABSENT)
@@ -124,7 +126,7 @@ fn combined(
     op: BinaryOp,
     a: &NativeHistogram,
     b: &NativeHistogram,
-    notes: &mut Vec<StepAnnotation>,
+    annotations: &mut Vec<StepAnnotation>,
 ) -> Sample {
     let mut result = a.clone();
     let (outcome, during) = match op {
@@ -132,7 +134,7 @@ fn combined(
         _ => (result.sub(b), "subtraction"),
     };
     let Ok(MergeConflicts { hints_collided, bounds }) = outcome else {
-        notes.push(texts::incompatible_buckets(AnnotationTarget::Whole, op.as_str()));
+        annotations.push(texts::incompatible_buckets(AnnotationTarget::Whole, op.as_str()));
         return Sample::Float(ABSENT);
     };
     if op == BinaryOp::Sub {
@@ -141,11 +143,11 @@ fn combined(
     }
     if hints_collided {
         // As in Prometheus, where it is an error of this pair only.
-        notes.push(texts::conflicting_resets(AnnotationTarget::Whole, during));
+        annotations.push(texts::conflicting_resets(AnnotationTarget::Whole, during));
         return Sample::Float(ABSENT);
     }
     if bounds {
-        notes.push(texts::reconciled_bounds(AnnotationTarget::Whole, during));
+        annotations.push(texts::reconciled_bounds(AnnotationTarget::Whole, during));
     }
     result.compact();
     Sample::Histogram(Arc::new(result))
@@ -195,10 +197,11 @@ impl VectorScalar {
         let cell = input.cell(row);
         let scalar = SampleRef::Float(s);
         let pair = if self.scalar_left { (scalar, cell) } else { (cell, scalar) };
-        let mut notes = Vec::new();
-        let sample = apply_cells(self.op, self.return_bool, pair.0, pair.1, input.values[row], &mut notes);
+        let mut annotations = Vec::new();
+        let sample =
+            apply_cells(self.op, self.return_bool, pair.0, pair.1, input.values[row], &mut annotations);
         out.put(row, sample, touched);
-        out.notes.set_row(row, notes);
+        out.annotations.set_row(row, annotations);
     }
 }
 
@@ -229,7 +232,7 @@ impl Operator for VectorScalar {
         };
         let mut touched = Vec::new();
         // If there were annotations, those of rows that have only floats by now must be removed.
-        if only_floats(self.op, &[input]) && out.notes.is_empty() {
+        if only_floats(self.op, &[input]) && out.annotations.is_empty() {
             for row in rows {
                 eval_guard.row()?;
                 out.set(row, self.apply(input.values[row], scalar), &mut touched);

@@ -1,8 +1,9 @@
-//! The evaluation guard: operators report how many rows they process and which labels they create.
-//! Every 65,536 samples the limits are checked (deadline, cancellation), so that no loop runs on
-//! after them.
+//! The evaluation guard: what every loop over rows asks whether it may go on. Operators report how
+//! many rows they process and which labels they create; every 65,536 samples the limits are checked
+//! (deadline, cancellation), so that no loop runs on after them.
 //!
-//! Views have no deadline: there a row costs one subtraction, and only labels count.
+//! Views have no deadline: there a row costs one subtraction, and only labels count. The limits of
+//! queries are in [`crate::query::guard`].
 
 use super::EvalError;
 use crate::limits::{CHECK_SAMPLES, LABELS_BYTES, ROW_BYTES, ROW_SAMPLES};

@@ -1,5 +1,5 @@
-//! Groups whose members change one by one: which groups must be computed again, which rows belong
-//! to each, and which rows of the output.
+//! Groups of rows whose members change one by one: which groups must be computed again, which rows
+//! belong to each, and which rows of the output.
 //!
 //! An operator on groups of rows (matching pairs, buckets of a histogram, `topk`) computes a group
 //! again when one of its members changed or is new, or when all groups must be. The output rows of
@@ -17,7 +17,9 @@ const NO_ROW: u32 = u32::MAX;
 /// The groups that must be computed again.
 #[derive(Default)]
 pub(super) struct DirtyGroups {
+    /// By group: whether it is in the list.
     marked: Vec<bool>,
+    /// The groups, each once.
     list: Vec<u32>,
 }
 

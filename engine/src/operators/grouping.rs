@@ -1,8 +1,9 @@
-//! Grouping: which row belongs to which group, and the members of each group in a fixed order.
+//! Grouping for aggregations (`by`, `without`) and matching (`on`, `ignoring`): which row belongs
+//! to which group, and the members of each group in a fixed order.
 //!
-//! A sum of floats depends on the order of the additions, so the order is fixed: by shard, then by
-//! labels. It is the same after restarts, with any number of workers and in both runtimes; and
-//! where one selector is summed it is the order of Prometheus.
+//! A sum of floats depends on the order of the additions, so the order is fixed: by shard (a fixed
+//! share of the series), then by labels. It is the same after restarts, with any number of workers
+//! and in both runtimes; and where one selector is summed it is the order of Prometheus.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, all_changed};
@@ -22,9 +23,11 @@ pub struct RowGroups {
     pub labels: Vec<Labels>,
     /// By group: whether some member loses its metric name in the end. Then the group does.
     pub drops: Vec<bool>,
+    /// The group of each label set.
     by_labels: HashMap<Labels, u32>,
     /// The members of group `g` are `members[starts[g]..starts[g + 1]]`.
     members: Vec<u32>,
+    /// By group: see `members`; one more than there are groups.
     starts: Vec<u32>,
 }
 

@@ -185,7 +185,7 @@ pub(super) struct MixedGroup {
     histogram: Option<Arc<NativeHistogram>>,
     histograms: bool,
     broken: bool,
-    notes: Vec<StepAnnotation>,
+    annotations: Vec<StepAnnotation>,
 }
 
 impl MixedGroup {
@@ -198,7 +198,7 @@ impl MixedGroup {
             histogram: None,
             histograms: false,
             broken: false,
-            notes: Vec::new(),
+            annotations: Vec::new(),
         }
     }
 
@@ -234,12 +234,12 @@ impl MixedGroup {
         };
         match added {
             Ok(reconciled) if reconciled.bounds => {
-                self.notes.push(texts::reconciled_bounds(VECTOR, DURING));
+                self.annotations.push(texts::reconciled_bounds(VECTOR, DURING));
             }
             Ok(_) => {}
             Err(_) => {
                 self.broken = true;
-                self.notes.push(texts::mixed_bucket_schemas(VECTOR, metric));
+                self.annotations.push(texts::mixed_bucket_schemas(VECTOR, metric));
             }
         }
     }
@@ -253,21 +253,21 @@ impl MixedGroup {
             (false, Some(total)) if !self.broken => total.to_row(),
             _ => PartialRow::of([HISTOGRAM, ABSENT, ABSENT]),
         };
-        (row, self.notes)
+        (row, self.annotations)
     }
 
     /// The aggregate, and its annotations.
     pub(super) fn into_sample(mut self) -> (Sample, Vec<StepAnnotation>) {
         if self.floats && self.histograms {
-            self.notes.push(texts::mixed_floats_histograms_in_aggregation(VECTOR));
-            return (Sample::Float(ABSENT), self.notes);
+            self.annotations.push(texts::mixed_floats_histograms_in_aggregation(VECTOR));
+            return (Sample::Float(ABSENT), self.annotations);
         }
         let Some(total) = self.total.filter(|_| !self.broken) else {
-            return (Sample::Float(ABSENT), self.notes);
+            return (Sample::Float(ABSENT), self.annotations);
         };
         if total.sum().hints_seen() == (true, true) {
-            self.notes.push(texts::conflicting_resets(VECTOR, DURING));
+            self.annotations.push(texts::conflicting_resets(VECTOR, DURING));
         }
-        (Sample::Histogram(Arc::new(total.value())), self.notes)
+        (Sample::Histogram(Arc::new(total.value())), self.annotations)
     }
 }

@@ -70,7 +70,7 @@ struct HistogramFamily {
     /// Rows with native histograms that have a result.
     natives: Vec<usize>,
     /// Annotations.
-    notes: Vec<StepAnnotation>,
+    annotations: Vec<StepAnnotation>,
 }
 
 /// What annotations on a family's rows refer to, and whether they name the metric.
@@ -164,7 +164,7 @@ impl HistogramFamilies {
                 (SampleRef::Float(_), None) => {
                     let labels = &input.labels[row];
                     let le = labels.get("le").unwrap_or("");
-                    into.notes.push(texts::bad_bucket_label(place, name(row), le));
+                    into.annotations.push(texts::bad_bucket_label(place, name(row), le));
                 }
                 (SampleRef::Histogram(_), _) if self.native[row] == family => natives.push(row),
                 (SampleRef::Histogram(_) | SampleRef::Absent, _) => {}
@@ -179,7 +179,7 @@ impl HistogramFamilies {
                 continue;
             }
             into.buckets.clear();
-            into.notes.push(texts::mixed_classic_native(place, name(row)));
+            into.annotations.push(texts::mixed_classic_native(place, name(row)));
         }
         looked_at
     }
@@ -243,24 +243,24 @@ impl HistogramQuery {
     ) -> (Vec<(u64, f64)>, Vec<StepAnnotation>) {
         let place = self.vector();
         let name = self.name(family);
-        let mut notes = Vec::new();
+        let mut annotations = Vec::new();
         if self.function == HistogramFunction::Fraction {
             let share = fraction(params[0], params[1], h);
             if share.excludes_nan {
-                notes.push(texts::fraction_leaves_out_nan(place, name));
+                annotations.push(texts::fraction_leaves_out_nan(place, name));
             }
-            return (vec![(0, share.value)], notes);
+            return (vec![(0, share.value)], annotations);
         }
         let answer = |q: &f64| {
             let found = quantile(*q, h);
             match found.nan {
                 NanObservations::None => {}
-                NanObservations::Result => notes.push(texts::quantile_is_nan(place, name)),
-                NanObservations::Skew => notes.push(texts::quantile_is_skewed(place, name)),
+                NanObservations::Result => annotations.push(texts::quantile_is_nan(place, name)),
+                NanObservations::Skew => annotations.push(texts::quantile_is_skewed(place, name)),
             }
             (self.key(*q), found.value)
         };
-        (params.iter().map(answer).collect(), notes)
+        (params.iter().map(answer).collect(), annotations)
     }
 
     /// The results of a classic histogram.
@@ -290,7 +290,7 @@ impl HistogramQuery {
         if let Some(f) = repaired {
             let place = self.vector();
             let name = self.name(family);
-            of.notes.push(texts::forced_monotonicity(place, name, f.from, f.to, f.max_diff, t));
+            of.annotations.push(texts::forced_monotonicity(place, name, f.from, f.to, f.max_diff, t));
         }
         answers
     }
@@ -352,7 +352,7 @@ impl Operator for HistogramQuery {
     ) -> Result<(), EvalError> {
         let Some((vector, params)) = inputs.split_last() else { return Ok(()) };
         let params: Vec<f64> = params.iter().map(scalar_of).collect();
-        out.notes.replace(self.check(&params));
+        out.annotations.replace(self.check(&params));
         if let HistogramFunction::Quantiles(label) = &self.function {
             check_name("histogram_quantiles()", label).map_err(|e| EvalError(e.to_string()))?;
         }
@@ -373,8 +373,8 @@ impl Operator for HistogramQuery {
             for row in &of.natives {
                 let SampleRef::Histogram(histogram) = vector.out.cell(*row) else { continue };
                 eval_guard.rows(1 + params.len())?;
-                let (answer, notes) = self.evaluate_native(&params, family, histogram);
-                of.notes.extend(notes);
+                let (answer, annotations) = self.evaluate_native(&params, family, histogram);
+                of.annotations.extend(annotations);
                 answers.extend(answer);
             }
             if !of.buckets.is_empty() {
@@ -389,8 +389,8 @@ impl Operator for HistogramQuery {
                 let again = if of.natives.len() > 1 { 0 } else { before as u32 };
                 found.values.push((self.row(family, (*key, again), out, eval_guard)?, *value));
             }
-            eval_guard.bytes(of.notes.iter().map(|note| note.text.len()).sum())?;
-            out.notes.set_row(family as usize, std::mem::take(&mut of.notes));
+            eval_guard.bytes(of.annotations.iter().map(|annotation| annotation.text.len()).sum())?;
+            out.annotations.set_row(family as usize, std::mem::take(&mut of.annotations));
             self.answers.replace(family, &mut found, out, &mut touched);
         }
         out.changed = ChangedRows::Rows(touched);

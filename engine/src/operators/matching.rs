@@ -1,8 +1,10 @@
-//! Operators between two vectors: one-to-one, many-to-one and one-to-many matching.
+//! Operators between two vectors, such as `a / on (x) b`: one-to-one, many-to-one and one-to-many
+//! matching.
 //!
-//! The match key of every row, as a dense number, is computed once when the row is added. An
-//! evaluation visits only the keys of changed rows, each with its row of the "one" side and its
-//! rows of the "many" side. The output row of each pair is remembered, so a tick touches no labels.
+//! The match key of a row is its labels as far as `on` or `ignoring` says. It is computed once, as
+//! a dense number, when the row is added. An evaluation visits only the keys of changed rows, each
+//! with its row of the "one" side and its rows of the "many" side. The output row of each pair is
+//! remembered, so a tick (an evaluation of views) touches no labels.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_changed};
@@ -288,12 +290,12 @@ impl VectorMatch {
         // The operator needs its operands in the order in which they are written.
         let (l, r) = if self.swapped() { (one, many) } else { (many, one) };
         let kept = if let SampleRef::Float(v) = l { v } else { ABSENT };
-        let mut notes = Vec::new();
-        let sample = binary::apply_cells(self.op, self.return_bool, l, r, kept, &mut notes);
-        let unsupported = notes.pop();
+        let mut annotations = Vec::new();
+        let sample = binary::apply_cells(self.op, self.return_bool, l, r, kept, &mut annotations);
+        let unsupported = annotations.pop();
         let is_unsupported = unsupported.is_some();
-        if let Some(note) = unsupported {
-            found.annotate(sides.order(rows.0, rows.1, key), note);
+        if let Some(annotation) = unsupported {
+            found.annotate(sides.order(rows.0, rows.1, key), annotation);
         }
         match sample {
             // With an annotation: the types are not supported. Without: a filter dropped the value.
@@ -467,7 +469,7 @@ struct PairOrder {
 /// returned; there the order of pairs is that of its storage.
 #[derive(Default)]
 struct LastAnnotation {
-    notes: BTreeMap<PairOrder, StepAnnotation>,
+    annotations: BTreeMap<PairOrder, StepAnnotation>,
     orders: HashMap<u32, PairOrder>,
 }
 
@@ -475,18 +477,18 @@ impl LastAnnotation {
     /// Replaces the annotation of a key.
     fn replace(&mut self, key: u32, annotation: Option<(PairOrder, StepAnnotation)>) {
         if let Some(order) = self.orders.remove(&key) {
-            self.notes.remove(&order);
+            self.annotations.remove(&order);
         }
-        if let Some((order, note)) = annotation {
+        if let Some((order, annotation)) = annotation {
             self.orders.insert(key, order.clone());
-            self.notes.insert(order, note);
+            self.annotations.insert(order, annotation);
         }
     }
 }
 
 impl HeapSize for LastAnnotation {
     fn heap(&self) -> usize {
-        self.notes.len() * 2 * size_of::<(PairOrder, StepAnnotation)>()
+        self.annotations.len() * 2 * size_of::<(PairOrder, StepAnnotation)>()
     }
 }
 
@@ -503,9 +505,9 @@ struct KeyMatches {
 }
 
 impl KeyMatches {
-    fn annotate(&mut self, order: PairOrder, note: StepAnnotation) {
+    fn annotate(&mut self, order: PairOrder, annotation: StepAnnotation) {
         if self.annotation.as_ref().is_none_or(|(last, _)| *last < order) {
-            self.annotation = Some((order, note));
+            self.annotation = Some((order, annotation));
         }
     }
 }
@@ -539,8 +541,14 @@ impl Operator for VectorMatch {
             // Rows of the key that are not in the result lose their value here.
             self.answers.replace(key, &mut found.rows, out, &mut touched);
         }
-        out.notes
-            .replace(self.last.notes.last_key_value().map(|(_, note)| note.clone()).into_iter().collect());
+        out.annotations.replace(
+            self.last
+                .annotations
+                .last_key_value()
+                .map(|(_, annotation)| annotation.clone())
+                .into_iter()
+                .collect(),
+        );
         out.changed = ChangedRows::Rows(touched);
         // Pairs of different keys may get the same labels, for example if `on` lists a label that
         // the other key lacks.

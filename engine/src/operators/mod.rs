@@ -1,17 +1,28 @@
-//! Operators: what the steps of a physical plan compute. Both runtimes use the same operators.
+//! Operators: what the steps of a physical plan compute. Both runtimes, the one for queries and the
+//! live one for views, use the same operators.
+//!
+//! The words of this folder:
+//!
+//! - A *step* is one operation of a physical plan with its inputs ([`crate::plan::physical`]).
+//! - A *row* is one series of a step's output. It keeps its number while the operator exists.
+//! - A *shard* is a fixed share of the series. Some steps run once per shard, the *local stage*;
+//!   the others run once, in the *gather stage*, over the rows of all shards.
+//! - A *dirty* group is one that must be computed again, because a member changed.
+//! - A *kernel* is the function on numbers or samples that an operator calls
+//!   ([`crate::functions`]).
 //!
 //! An operator separates the *structure* of its output (labels, groups, matches) from the *values*.
 //! Structure is computed once for each new row. Values are columns of `f64`, indexed by row;
 //! [`ABSENT`] means that a row has no sample. Native histograms are in a column of their own
 //! ([`crate::types::histogram_column`]), and every operator has annotations as a second output
 //! ([`crate::annotations::step`]). The live runtime evaluates one tick and says which rows changed;
-//! the query runtime evaluates step after step and says that all rows changed. An operator may use
-//! or ignore the list of changed rows, but the result must be the same (tests compare).
+//! the query runtime evaluates step after step of a range and says that all rows changed. An
+//! operator may use or ignore the list of changed rows, but the result must be the same (tests
+//! compare).
 //!
 //! An operator reports each row and each new label set to its [`evaluation_guard`], so that a query
-//! ends at its limits.
-//!
-//! [`stage`] runs a set of steps in order. [`build`] creates the operator of a step.
+//! ends at its limits. [`stage`] runs a set of steps in order. [`build`] creates the operator of a
+//! step.
 
 pub mod absent;
 pub mod aggregate;
@@ -67,7 +78,7 @@ pub struct StepOutput {
     /// Further columns of values, in partial aggregates.
     pub partial_columns: Vec<Vec<f64>>,
     /// Annotations.
-    pub notes: StepAnnotations,
+    pub annotations: StepAnnotations,
     /// Whether rows are in label order; then they need not be sorted.
     pub sorted: bool,
     /// Why there is no result.
@@ -160,7 +171,7 @@ pub trait Operator: Send {
 impl StepOutput {
     /// Whether there are no rows, annotations or errors.
     pub fn says_nothing(&self) -> bool {
-        self.labels.is_empty() && self.error.is_none() && self.notes.is_empty()
+        self.labels.is_empty() && self.error.is_none() && self.annotations.is_empty()
     }
 
     /// Adds a row without a value and returns its index.
@@ -307,7 +318,7 @@ impl HeapSize for StepOutput {
         let rows = self.labels.heap() + self.drops_name.heap() + self.shards.heap() + self.values.heap();
         let sides =
             self.histograms.heap() + self.histogram_compensations.heap() + self.partial_columns.heap();
-        rows + sides + self.notes.heap() + self.error.heap() + changed
+        rows + sides + self.annotations.heap() + self.error.heap() + changed
     }
 }
 

@@ -1,5 +1,6 @@
-//! `and`, `or`, `unless`: many-to-many, by whether a match key is present. Only the keys of changed
-//! rows are computed.
+//! The operators `and`, `or` and `unless`: many-to-many, by whether a match key (the labels of a
+//! row as far as `on` or `ignoring` says) is present. Only the keys of changed rows are computed.
+//! [`super::matching`] has the keys.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{GroupResult, GroupRows};

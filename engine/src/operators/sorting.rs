@@ -1,4 +1,5 @@
-//! Sorting that checks the query's limits: runs of bounded length are sorted, then merged in pairs.
+//! Sorting that checks the limits of the query while it works: runs of bounded length are sorted,
+//! then merged in pairs. Used where a query may sort millions of rows.
 
 use super::EvalError;
 use super::evaluation_guard::EvaluationGuard;

@@ -1,8 +1,9 @@
-//! A stage: steps in order of dependency, with their operators and their current rows.
+//! A stage: the steps of a plan in order of dependency, with their operators and their current
+//! rows.
 //!
-//! The live runtime has a local stage per shard and a gather stage per owner, a query one of each.
-//! A step is evaluated when the version of one of its inputs has changed since its last evaluation,
-//! or when its value depends on time.
+//! The live runtime has a local stage per shard and a gather stage per worker that owns views, a
+//! query one of each. A step is evaluated when the version of one of its inputs has changed since
+//! its last evaluation, or when its value depends on time.
 //!
 //! The operator and the rows of a step are created when its inputs have rows. Most rules of a large
 //! collection find series in few shards or in none, and a thousand rules have five thousand steps
@@ -31,9 +32,11 @@ struct StageStep {
 
 /// The state of a step that was evaluated.
 struct Work {
+    /// The code and state of the step; `None`: its inputs have no rows yet.
     operator: Option<Box<dyn Operator>>,
     /// Versions of the inputs at the last evaluation.
     seen: Vec<u64>,
+    /// Whether the operator has been evaluated.
     evaluated: bool,
     /// The labels that the step has created, in the live runtime.
     labels: Option<MemoryReservation>,
@@ -178,10 +181,10 @@ impl Stage {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         for (out, origin) in self.outputs.iter().zip(origins) {
-            let Some(out) = out.as_deref().filter(|out| !out.notes.is_empty()) else { continue };
-            for note in out.notes.iter() {
+            let Some(out) = out.as_deref().filter(|out| !out.annotations.is_empty()) else { continue };
+            for annotation in out.annotations.iter() {
                 eval_guard.row()?;
-                into.add(note, origin);
+                into.add(annotation, origin);
             }
         }
         Ok(())
@@ -357,7 +360,7 @@ impl Stage {
     /// Versions of a step's rows and of its annotations.
     fn versions(&self, step: StepId) -> (u64, u64) {
         let out = self.output(step);
-        (out.version, out.notes.version())
+        (out.version, out.annotations.version())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Sets of steps as bits. The intersection of the due steps and the changed steps is what a tick
-//! evaluates.
+//! Sets of steps (the operations of a plan, by number) as bits. The intersection of the steps that
+//! are due and those whose inputs changed is what a tick of the live runtime evaluates.
 
 use crate::plan::physical::StepId;
 

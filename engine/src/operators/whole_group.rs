@@ -27,7 +27,9 @@ use storage::model::{Labels, TimeMs};
 
 /// The operator of these aggregations.
 pub struct WholeGroup {
+    /// `topk`, `quantile` and so on.
     op: AggregateOp,
+    /// `by` or `without`.
     grouping: Grouping,
     /// For `count_values`: the label that gets the value.
     text: Option<String>,
@@ -156,7 +158,7 @@ impl WholeGroup {
         let refused = |text: String| Err(EvalError(text));
         match self.op {
             AggregateOp::LimitRatio if param.is_nan() => refused("Ratio value is NaN".to_owned()),
-            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk => whole(param),
+            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk => check_count(param),
             AggregateOp::CountValues => match self.text.as_deref().unwrap_or("") {
                 label if label.is_empty() || !go_text::is_utf8(label) => {
                     refused(format!("invalid label name {}", go_text::quote(label)))
@@ -169,15 +171,15 @@ impl WholeGroup {
 
     /// The effective parameter: if it is out of its range there is a warning, and a ratio is
     /// limited to the range.
-    fn warned(&self, param: f64, notes: &mut Vec<StepAnnotation>) -> f64 {
+    fn warned(&self, param: f64, annotations: &mut Vec<StepAnnotation>) -> f64 {
         match self.op {
             AggregateOp::Quantile if !(0.0..=1.0).contains(&param) => {
-                notes.push(texts::invalid_quantile_of_steps(AnnotationTarget::Operand(0), param));
+                annotations.push(texts::invalid_quantile_of_steps(AnnotationTarget::Operand(0), param));
                 param
             }
             AggregateOp::LimitRatio if !(-1.0..=1.0).contains(&param) => {
                 let capped = param.clamp(-1.0, 1.0);
-                notes.push(texts::invalid_ratio(AnnotationTarget::Operand(0), param));
+                annotations.push(texts::invalid_ratio(AnnotationTarget::Operand(0), param));
                 capped
             }
             _ => param,
@@ -325,7 +327,7 @@ fn rank(a: f64, b: f64, descending: bool) -> Ordering {
 }
 
 /// Rejects an invalid `k` of `topk`, `bottomk` or `limitk`.
-fn whole(param: f64) -> Result<(), EvalError> {
+fn check_count(param: f64) -> Result<(), EvalError> {
     if param.is_nan() {
         return Err(EvalError("Parameter value is NaN".to_owned()));
     }
@@ -356,8 +358,8 @@ impl Operator for WholeGroup {
         let input = inputs[0].out;
         let param = inputs.get(1).map_or(f64::NAN, scalar_of);
         self.check(param)?;
-        let mut notes = Vec::new();
-        let param = if inputs.len() > 1 { self.warned(param, &mut notes) } else { param };
+        let mut annotations = Vec::new();
+        let param = if inputs.len() > 1 { self.warned(param, &mut annotations) } else { param };
         let grouping = &self.grouping;
         let known = self.groups.of_row.len();
         let key = |labels: &Labels| group_key(grouping, labels);
@@ -381,9 +383,9 @@ impl Operator for WholeGroup {
                 AggregateOp::Topk | AggregateOp::Bottomk => AnnotationTarget::Whole,
                 _ => AnnotationTarget::Operand(u8::from(inputs.len() > 1)),
             };
-            notes.push(texts::ignored_in_aggregation(place, self.op.as_str()));
+            annotations.push(texts::ignored_in_aggregation(place, self.op.as_str()));
         }
-        out.notes.replace(notes);
+        out.annotations.replace(annotations);
         Ok(())
     }
 

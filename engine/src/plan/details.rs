@@ -33,15 +33,15 @@ const ANY_METRIC: &str = ".+_info";
 
 impl InfoSelector {
     /// The selector for these matchers, if there are any, and the matchers of the info series.
-    pub fn of(asked: Option<&[Matcher]>) -> (InfoSelector, Vec<Matcher>) {
+    pub fn of(selector_matchers: Option<&[Matcher]>) -> (InfoSelector, Vec<Matcher>) {
         let is_name = |m: &Matcher| m.name == METRIC_NAME;
         let includes = |m: &Matcher| is_name(m) && matches!(m.op, MatchOp::Equal | MatchOp::Regex);
         let default = Matcher::equal(METRIC_NAME, DEFAULT_METRIC);
-        let Some(asked) = asked else {
+        let Some(selector_matchers) = selector_matchers else {
             return (InfoSelector { names: vec![default.clone()], data: Vec::new() }, vec![default]);
         };
-        let (mut names, data): (Vec<_>, Vec<_>) = asked.iter().cloned().partition(is_name);
-        let mut matchers = asked.to_vec();
+        let (mut names, data): (Vec<_>, Vec<_>) = selector_matchers.iter().cloned().partition(is_name);
+        let mut matchers = selector_matchers.to_vec();
         if names.is_empty() {
             names.push(default.clone());
             matchers.push(default);

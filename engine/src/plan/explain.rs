@@ -1,4 +1,5 @@
-//! Prints a plan: one line per node, operands indented below it. Subscriptions return it as `plan`.
+//! Prints a plan as text: one line per node, operands indented below it. Subscriptions return it as
+//! `plan`. [`super::explain_physical`] prints the steps that run.
 
 use super::explain_physical::leaf_words;
 use super::leaf::{Leaf, SampleSource};

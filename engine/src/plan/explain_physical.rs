@@ -1,7 +1,8 @@
-//! Prints a physical plan as text: the steps of both stages as a tree, operands indented below.
+//! Prints a physical plan as text: the steps of both stages ([`super::physical`]) as a tree,
+//! operands indented below.
 //!
 //! It begins with the steps of the gather stage. The steps of the local stage follow below a line
-//! `from each shard`. Leaves show how their windows are maintained.
+//! `from each shard`. Leaves (steps that read samples) show how their windows are maintained.
 
 use super::explain::{leaf_title, shifted};
 use super::physical::{PhysicalPlan, Step, StepId, StepOp, SubqueryFunction};

@@ -1,4 +1,6 @@
-//! Leaves of a physical plan: which samples of a series are read, and what is computed from them.
+//! Leaves of a physical plan, which are its steps that read samples: which samples of a series are
+//! read, and what is computed from them. `engine/src/query/leaf.rs` evaluates a leaf over stored
+//! history, `engine/src/live/leaf.rs` keeps one current.
 
 use super::physical::LowerError;
 use super::{AtTime, FunctionRef, PlanNode, Selector, ValueType, WindowExtension};

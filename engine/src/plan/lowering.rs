@@ -134,7 +134,7 @@ impl Lowering {
     }
 
     /// Adds a step that runs locally if all its inputs do.
-    fn place(&mut self, op: StepOp, inputs: &[LoweredStep]) -> LoweredStep {
+    fn add_where_inputs_are(&mut self, op: StepOp, inputs: &[LoweredStep]) -> LoweredStep {
         // One input in the gather stage is enough to bring the step there: a shard cannot read what
         // the owner has.
         let local: Option<Vec<StepId>> =
@@ -185,7 +185,7 @@ impl Lowering {
             PlanOp::Subquery { .. } => unsupported("a subquery cannot be evaluated here"),
             PlanOp::Negate(input) => {
                 let input = self.lower(input, depth + 1)?;
-                Ok(self.place(StepOp::Negate, &[input]))
+                Ok(self.add_where_inputs_are(StepOp::Negate, &[input]))
             }
             // It has no step: its only meaning is in the type checker.
             PlanOp::Plus(input) => self.lower(input, depth + 1),
@@ -227,15 +227,17 @@ impl Lowering {
         let lhs = self.lower(&b.lhs, depth + 1)?;
         let rhs = self.lower(&b.rhs, depth + 1)?;
         Ok(match (b.lhs.kind(), b.rhs.kind()) {
-            (ValueType::Scalar, ValueType::Scalar) => self.place(StepOp::ScalarBinary(b.op), &[lhs, rhs]),
+            (ValueType::Scalar, ValueType::Scalar) => {
+                self.add_where_inputs_are(StepOp::ScalarBinary(b.op), &[lhs, rhs])
+            }
             (ValueType::Scalar, _) => {
                 let op = StepOp::VectorScalar { op: b.op, return_bool: b.return_bool, scalar_left: true };
                 // The vector is always input 0; `scalar_left` has the order.
-                self.place(op, &[rhs, lhs])
+                self.add_where_inputs_are(op, &[rhs, lhs])
             }
             (_, ValueType::Scalar) => {
                 let op = StepOp::VectorScalar { op: b.op, return_bool: b.return_bool, scalar_left: false };
-                self.place(op, &[lhs, rhs])
+                self.add_where_inputs_are(op, &[lhs, rhs])
             }
             // Matching needs the rows of all shards: partners may be in any of them.
             _ if b.op.is_set() => self.collect(StepOp::SetOperator(b.op, b.matching.clone()), &[lhs, rhs]),
@@ -248,7 +250,8 @@ impl Lowering {
         let input = self.lower(&a.input, depth + 1)?;
         if matches!(a.op, Sum | Avg | Count | Min | Max | AggregateOp::Group) {
             // Local if the input is. Then only groups travel, not series.
-            let partial = self.place(StepOp::PartialAggregate(a.op, a.grouping.clone()), &[input]);
+            let partial =
+                self.add_where_inputs_are(StepOp::PartialAggregate(a.op, a.grouping.clone()), &[input]);
             let metric = MetricName::of(&a.input);
             return Ok(self.collect(StepOp::MergeAggregate(a.op, metric), &[partial]));
         }

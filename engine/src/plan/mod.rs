@@ -1,9 +1,11 @@
-//! Plans: the intermediate form of a query, which query languages produce and both runtimes run.
+//! Plans: the intermediate form of a query, which query languages produce and both runtimes
+//! (queries over history, and views that are kept current) run.
 //!
 //! A node has everything that a runtime needs, with functions and labels resolved. Two nodes are
-//! equal if they compute the same, wherever they are in the query text: spans are not part of
-//! equality or hashing, so that equal parts of plans can be shared. [`physical`] divides a plan
-//! into local and gather stage.
+//! equal if they compute the same, wherever they are in the query text: spans (positions in the
+//! text) are not part of equality or hashing, so that equal parts of plans can be shared.
+//! [`physical`] divides a plan into two stages: the local one, which runs once for each shard, and
+//! the gather stage, which merges.
 
 pub mod as_promql;
 pub mod canonical;

@@ -1,5 +1,7 @@
-//! Physical plans: a plan divided into a *local stage*, which every shard computes from its own
-//! series, and a *gather stage*, which one owner computes.
+//! Physical plans: a plan divided into a *local stage*, which every shard (a fixed share of the
+//! series) computes from its own series, and a *gather stage*, which one worker computes from the
+//! rows of all shards. Each stage is a list of *steps*. A *leaf* is a step that reads samples; a
+//! *port* is a step of the local stage whose rows the gather stage reads.
 //!
 //! This division lets one worker, many workers and many processes run the same code. Selectors,
 //! windows, functions of single series and partial aggregates are local. Matching, the merge of

@@ -1,10 +1,10 @@
 //! What can be said about the labels of a plan's rows before evaluation, and the selectors of a
 //! plan.
 //!
-//! The graph of views needs this: whether a rule reads what another one records
-//! ([`RowLabels::may_match`]), and whether two rules may record the same series. Where the plan does
-//! not determine a label, the answer is "possible": an edge too many costs time, one too few would
-//! evaluate a rule before its input.
+//! The live runtime needs this to order views: whether a rule reads what another one records
+//! ([`RowLabels::may_match`]), and whether two rules may record the same series. Where the plan
+//! does not determine a label, the answer is "possible": a dependency too many costs time, one too
+//! few would evaluate a rule before its input.
 
 use super::details::InfoSelector;
 use super::{
@@ -102,8 +102,8 @@ impl RowLabels {
         self.labels.insert(name.to_owned(), from.value(name).map(str::to_owned));
     }
 
-    /// Keeps only these labels.
-    fn keep(&self, names: &[String]) -> RowLabels {
+    /// Only these labels.
+    fn only(&self, names: &[String]) -> RowLabels {
         let mut rows = RowLabels::none();
         for name in names.iter() {
             rows.copy(name, self);
@@ -203,7 +203,7 @@ impl RowLabels {
                 matching.include.iter().for_each(|name| rows.copy(name, one));
                 rows
             }
-            _ if matching.on => rows.keep(&matching.labels),
+            _ if matching.on => rows.only(&matching.labels),
             _ => rows.without(&matching.labels),
         }
     }
@@ -216,7 +216,7 @@ impl RowLabels {
         }
         let grouping = &aggregate.grouping;
         let mut rows =
-            if grouping.without { input.without(&grouping.labels) } else { input.keep(&grouping.labels) };
+            if grouping.without { input.without(&grouping.labels) } else { input.only(&grouping.labels) };
         if aggregate.op == CountValues {
             rows.forget_named_by(aggregate.param.as_ref());
         }
@@ -235,18 +235,18 @@ pub fn for_each_selector(plan: &PlanNode, each: &mut dyn FnMut(&[Matcher])) {
             if let Some(vector) = args.first() {
                 for_each_selector(vector, each);
             }
-            let asked = match args.get(1).map(|arg| &arg.op) {
+            let matchers = match args.get(1).map(|arg| &arg.op) {
                 Some(PlanOp::Instant(selector)) => Some(selector.matchers.as_slice()),
                 _ => None,
             };
-            each(&InfoSelector::of(asked).1);
+            each(&InfoSelector::of(matchers).1);
         }
         _ => plan.inputs().into_iter().for_each(|input| for_each_selector(input, each)),
     }
 }
 
 /// The metric name that `matchers` require, if they do.
-pub fn pinned_name(matchers: &[Matcher]) -> Option<&str> {
-    let pins = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal && !m.value.is_empty();
-    matchers.iter().find(pins).map(|m| m.value.as_str())
+pub fn required_name(matchers: &[Matcher]) -> Option<&str> {
+    let requires_name = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal && !m.value.is_empty();
+    matchers.iter().find(requires_name).map(|m| m.value.as_str())
 }

@@ -1,10 +1,11 @@
-//! Partial aggregates of a whole block of steps at once.
+//! Partial aggregates of a whole block of steps (some consecutive evaluation times of a range
+//! query) at once.
 //!
-//! Most queries aggregate the values of a leaf: `sum by (job) (rate(…))`. Step by step, that would
-//! be a walk over all series per step, scattered over memory. Here each series is walked once,
-//! along its steps, and added to the partial results of its group. The additions of a group and
-//! step are in the order of the members, as in [`crate::operators::aggregate`], so the results are
-//! equal to the last bit.
+//! Most queries aggregate the values of a leaf (a selector or a window function): `sum by (job)
+//! (rate(…))`. Step by step, that would be a walk over all series per step, scattered over memory.
+//! Here each series is walked once, along its steps, and added to the partial results of its group.
+//! The additions of a group and step are in the order of the members, as in
+//! [`crate::operators::aggregate`], so the results are equal to the last bit.
 
 use super::shard_evaluator::{PortBlock, StepValues};
 use super::value_block::ValueBlock;
@@ -22,8 +23,11 @@ use storage::model::value::{ABSENT, is_absent};
 pub(super) struct BlockAggregate {
     /// The leaf.
     pub leaf: StepId,
+    /// `sum`, `avg` and so on.
     op: AggregateOp,
+    /// `by` or `without`.
     grouping: Grouping,
+    /// Which series is in which group.
     groups: RowGroups,
 }
 

@@ -1,6 +1,6 @@
-//! The cached answers of one subquery's plan ([`super::subquery_cache`]): one contiguous range of
-//! steps, which grows at its end. It is shortened where the store has changed and where no window
-//! reads it any more.
+//! The cached answers of one subquery's inner expression ([`super::subquery_cache`]): one
+//! contiguous range of steps, which grows at its end. It is shortened where the store has changed
+//! and where no window reads it any more.
 
 use super::query_run::TimeGrid;
 use super::step_independence::is_step_independent;
@@ -19,7 +19,9 @@ const TRIM_FRACTION: i64 = 4;
 /// The answers of one subquery's plan at `from`, `from + step`, … before `until`.
 #[derive(Debug)]
 pub(super) struct CachedSubquery {
+    /// The inner expression.
     pub(super) input: Plan,
+    /// The step of the subquery, ms.
     pub(super) step: i64,
     /// Whether answers may be cached, see [`super::subquery_cache`].
     pub(super) keeps: bool,
@@ -29,12 +31,16 @@ pub(super) struct CachedSubquery {
     of_several: AnnotationSet,
     /// The version of the store that the answers saw; `None`: there are no answers.
     pub(super) seen_version: Option<StoreVersion>,
+    /// The first cached step, ms.
     from: TimeMs,
+    /// After the last cached step, ms.
     until: TimeMs,
     /// Rows have no samples before this time.
     trimmed: TimeMs,
+    /// The answers, by label set.
     pub(super) rows: SubqueryRows,
-    notes: Vec<CachedAnnotations>,
+    /// The annotations of the answers, with the steps that they belong to.
+    annotations: Vec<CachedAnnotations>,
     /// The number of samples that was added to the budget.
     pub(super) counted: usize,
 }
@@ -44,7 +50,7 @@ pub(super) struct CachedSubquery {
 struct CachedAnnotations {
     from: TimeMs,
     until: TimeMs,
-    notes: AnnotationSet,
+    annotations: AnnotationSet,
 }
 
 impl CachedSubquery {
@@ -62,7 +68,7 @@ impl CachedSubquery {
             until: TimeMs::MIN,
             trimmed: TimeMs::MIN,
             rows: SubqueryRows::default(),
-            notes: Vec::new(),
+            annotations: Vec::new(),
             counted: 0,
         }
     }
@@ -90,7 +96,7 @@ impl CachedSubquery {
     pub(super) fn forget(&mut self) {
         self.rows = SubqueryRows::default();
         self.seen_version = None;
-        self.notes.clear();
+        self.annotations.clear();
         self.from = TimeMs::MIN;
         self.until = TimeMs::MIN;
         self.trimmed = TimeMs::MIN;
@@ -119,7 +125,7 @@ impl CachedSubquery {
         for row in Arc::make_mut(&mut self.rows).iter_mut() {
             row.forget_from(until);
         }
-        self.notes.retain_mut(|entry| {
+        self.annotations.retain_mut(|entry| {
             entry.until = entry.until.min(until);
             entry.from < entry.until
         });
@@ -142,26 +148,26 @@ impl CachedSubquery {
             }
             self.trimmed = grid.start;
         }
-        self.notes.retain(|entry| entry.until > grid.start);
+        self.annotations.retain(|entry| entry.until > grid.start);
         self.from = grid.start;
         self.until = self.until.max(grid.start);
         TimeGrid { start: self.until, ..grid }
     }
 
     /// Adds the answers at `grid`, which begins at `until`.
-    pub(super) fn add_answers(&mut self, grid: TimeGrid, answers: Vec<Series>, notes: AnnotationSet) {
+    pub(super) fn add_answers(&mut self, grid: TimeGrid, answers: Vec<Series>, annotations: AnnotationSet) {
         append(Arc::make_mut(&mut self.rows), answers);
         self.until = grid.time(grid.len());
-        if !notes.is_empty() {
-            self.notes.push(CachedAnnotations { from: grid.start, until: self.until, notes });
+        if !annotations.is_empty() {
+            self.annotations.push(CachedAnnotations { from: grid.start, until: self.until, annotations });
         }
     }
 
     /// Adds the annotations of a query over `grid`.
-    pub(super) fn add_annotations(&self, grid: TimeGrid, notes: &mut AnnotationSet) {
-        self.notes.iter().for_each(|entry| notes.extend(entry.notes.clone()));
+    pub(super) fn add_annotations(&self, grid: TimeGrid, annotations: &mut AnnotationSet) {
+        self.annotations.iter().for_each(|entry| annotations.extend(entry.annotations.clone()));
         if grid.start != grid.end {
-            notes.extend(self.of_several.clone());
+            annotations.extend(self.of_several.clone());
         }
     }
 }

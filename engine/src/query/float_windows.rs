@@ -1,5 +1,6 @@
-//! Windows over one series that has only floats: two cursors move along its samples once, for all
-//! steps together.
+//! Window functions over one series that has only floats, in a range query: two cursors move along
+//! its samples once, for all steps together. [`super::leaf`] calls this; other series are in
+//! [`super::mixed_windows`].
 
 use super::guard::SampleUsage;
 use crate::functions::{TimeDependence, Window, WindowKernel};

@@ -1,4 +1,4 @@
-//! Rewrites a plan with what is known before it runs: functions of the query's times become
+//! Rewrites a plan with what is known before the query runs: `start()`, `end()` and the like become
 //! numbers, and parameters of aggregations over `@` are fixed. Also warns of sorting in range
 //! queries.
 
@@ -45,7 +45,7 @@ pub fn depends_on_query_times(plan: &PlanNode) -> bool {
 
 /// Adds a warning for each sorting function: a range query returns series in label order. Below `@`
 /// there is no warning, because that part is evaluated once.
-pub(super) fn warn_of_sorting(plan: &PlanNode, notes: &mut AnnotationSet) {
+pub(super) fn warn_of_sorting(plan: &PlanNode, annotations: &mut AnnotationSet) {
     use OperatorFunction::{Sort, SortByLabel, SortByLabelDesc, SortDesc};
     // A subquery has times of its own.
     if is_pinned(plan) || matches!(plan.op, PlanOp::Subquery { .. }) {
@@ -53,9 +53,9 @@ pub(super) fn warn_of_sorting(plan: &PlanNode, notes: &mut AnnotationSet) {
     }
     let sorts = |kernel| matches!(kernel, Kernel::Operator(Sort | SortDesc | SortByLabel | SortByLabelDesc));
     if matches!(&plan.op, PlanOp::Call { function, .. } if sorts(function.0.kernel)) {
-        notes.add(&sort_in_range_query(AnnotationTarget::Whole), &StepOrigin::of(plan));
+        annotations.add(&sort_in_range_query(AnnotationTarget::Whole), &StepOrigin::of(plan));
     }
-    plan.inputs().into_iter().for_each(|input| warn_of_sorting(input, notes));
+    plan.inputs().into_iter().for_each(|input| warn_of_sorting(input, annotations));
 }
 
 /// Whether the answer is the same at all times, because of `@` and numbers. Prometheus evaluates

@@ -1,8 +1,9 @@
-//! The leaves of a query: evaluate selectors and window functions over the series of one shard.
+//! The leaves of a query, which are its selectors and window functions: evaluates them over the
+//! series of one shard.
 //!
-//! A leaf decodes each of its series once per block of steps, and writes the values to a
-//! [`ValueBlock`]. Floats in plain windows are handled by [`super::float_windows`], everything else
-//! by [`super::mixed_windows`].
+//! A leaf decodes each of its series once per block of steps (some consecutive evaluation times),
+//! and writes the values to a [`ValueBlock`]. Floats in plain windows are handled by
+//! [`super::float_windows`], everything else by [`super::mixed_windows`].
 
 use super::float_windows::{FloatSlices, WindowGrid, WindowScratch};
 use super::guard::{QueryGuard, SampleUsage};
@@ -25,10 +26,15 @@ use storage::model::TimeMs;
 use storage::store::{Selection, Store};
 
 pub(super) struct LeafEvaluator {
+    /// The number of the step.
     pub(super) id: StepId,
+    /// Which samples it reads.
     pub(super) source: SampleSource,
+    /// What it computes from them.
     pub(super) leaf: Leaf,
+    /// The steps whose values are the scalar parameters.
     params: Vec<StepId>,
+    /// The series of the shard.
     pub(super) selection: Selection,
     /// The values of the current block of steps.
     pub(super) block: ValueBlock,
@@ -40,6 +46,7 @@ pub(super) struct LeafEvaluator {
     pub(super) typed: bool,
     /// The metric of the latest annotation that it is not a counter.
     pub(super) last_non_counter: Option<String>,
+    /// Finds rows with equal labels.
     pub(super) duplicates: DuplicateLabels,
     /// The bytes counted for the histograms of the current block.
     pub(super) histogram_bytes: usize,
@@ -151,29 +158,29 @@ impl LeafEvaluator {
     /// Computes the value block of the leaf, and adds annotations.
     pub(super) fn fill(
         &mut self,
-        filling: &LeafBlockInput,
+        block_input: &LeafBlockInput,
         scratch: &mut LeafScratch,
         origin: &StepOrigin,
-        notes: &mut AnnotationSet,
+        annotations: &mut AnnotationSet,
     ) -> Result<(), QueryError> {
         let rows = self.selection.labels.len();
-        let steps = filling.times.len();
+        let steps = block_input.times.len();
         self.block.reset(rows, steps);
         self.histograms.clear();
         self.histograms.resize_with(steps, HistogramColumn::default);
         // The histograms of the block before have been read.
-        filling.guard.memory().shrink(std::mem::take(&mut self.histogram_bytes));
-        let (from, to) = filling.span;
+        block_input.guard.memory().shrink(std::mem::take(&mut self.histogram_bytes));
+        let (from, to) = block_input.span;
         // A selector without a range at one time needs only the newest sample, which is found
         // without decoding the series.
         let latest = steps == 1 && !matches!(self.leaf, Leaf::Present(_) | Leaf::Window(..));
         let mut seen = SampleUsage::default();
-        let mut eval_guard = EvaluationGuard::of_query(filling.guard);
+        let mut eval_guard = EvaluationGuard::of_query(block_input.guard);
         for row in 0..rows {
             // Checked every 64 series, and more often if windows are long.
             if row % 64 == 0 || seen.samples > crate::limits::CHECK_SAMPLES {
-                filling.guard.count_samples(std::mem::take(&mut seen))?;
-                filling.guard.check()?;
+                block_input.guard.count_samples(std::mem::take(&mut seen))?;
+                block_input.guard.check()?;
             }
             // Decided per series: one series with histograms must not slow down all others.
             let mixed = self.is_mixed(row);
@@ -189,28 +196,28 @@ impl LeafEvaluator {
             read?;
             if mixed {
                 let mut findings = Findings::default();
-                seen.add(self.mixed(row, filling, scratch, &mut findings, &mut eval_guard)?);
+                seen.add(self.mixed(row, block_input, scratch, &mut findings, &mut eval_guard)?);
                 let metric = self.selection.labels[row].name();
-                for note in findings.notes(metric, self.leaf.annotation_target()) {
-                    notes.add(&note, origin);
+                for annotation in findings.annotations(metric, self.leaf.annotation_target()) {
+                    annotations.add(&annotation, origin);
                 }
             } else {
-                let done = self.series(row, filling, scratch, &mut eval_guard);
-                seen.add(done.map_err(|e| filling.guard.failure(&e.0))?);
+                let done = self.series(row, block_input, scratch, &mut eval_guard);
+                seen.add(done.map_err(|e| block_input.guard.failure(&e.0))?);
                 // Only with `stats=all`: it costs a lock for each step of each series.
-                if filling.guard.counts_steps() {
-                    self.count_steps(filling, scratch);
+                if block_input.guard.counts_steps() {
+                    self.count_steps(block_input, scratch);
                 }
             }
-            self.annotate_counter(row, origin, notes);
+            self.annotate_counter(row, origin, annotations);
         }
-        self.annotate_params(filling.params, origin, notes);
-        filling.guard.count_samples(seen)
+        self.annotate_params(block_input.params, origin, annotations);
+        block_input.guard.count_samples(seen)
     }
 
     /// Counts the samples of a series by step.
-    fn count_steps(&self, filling: &LeafBlockInput, scratch: &LeafScratch) {
-        let LeafBlockInput { times, ends, lookback, guard, .. } = *filling;
+    fn count_steps(&self, block_input: &LeafBlockInput, scratch: &LeafScratch) {
+        let LeafBlockInput { times, ends, lookback, guard, .. } = *block_input;
         let floats = FloatSlices { ts: &scratch.ts, vs: &scratch.vs };
         match &self.leaf {
             Leaf::Value | Leaf::Timestamp(_) | Leaf::StartTimestamp | Leaf::Info => {
@@ -265,11 +272,11 @@ impl LeafEvaluator {
     fn series(
         &mut self,
         row: usize,
-        filling: &LeafBlockInput,
+        block_input: &LeafBlockInput,
         scratch: &mut LeafScratch,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<SampleUsage, EvalError> {
-        let LeafBlockInput { times, ends, params, lookback, .. } = *filling;
+        let LeafBlockInput { times, ends, params, lookback, .. } = *block_input;
         if matches!(self.leaf, Leaf::Present(_) | Leaf::Window(..)) {
             drop_stale(&mut scratch.ts, &mut scratch.vs);
         }

@@ -71,12 +71,12 @@ impl LeafEvaluator {
     pub(super) fn mixed(
         &mut self,
         row: usize,
-        filling: &LeafBlockInput,
+        block_input: &LeafBlockInput,
         scratch: &mut LeafScratch,
         findings: &mut Findings,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<SampleUsage, QueryError> {
-        let (from, to) = filling.span;
+        let (from, to) = block_input.span;
         scratch.histograms.clear();
         scratch.starts.clear();
         let reads_windows = matches!(self.leaf, Leaf::Window(..) | Leaf::Present(_));
@@ -104,15 +104,15 @@ impl LeafEvaluator {
             starts: &scratch.starts,
         };
         let mut counter = WindowSampleCounter::of(&slices);
-        for i in 0..filling.ends.len() {
+        for i in 0..block_input.ends.len() {
             let before = counter.seen.samples;
-            let sample = self.sample(&slices, filling, i, findings)?;
-            self.count(&mut counter, filling, i, &sample);
+            let sample = self.sample(&slices, block_input, i, findings)?;
+            self.count(&mut counter, block_input, i, &sample);
             eval_guard
                 .samples(ROW_SAMPLES + counter.seen.samples - before)
-                .map_err(|e| filling.guard.failure(&e.0))?;
+                .map_err(|e| block_input.guard.failure(&e.0))?;
             if let Sample::Histogram(h) = &sample {
-                filling.guard.grow(histogram_bytes(h))?;
+                block_input.guard.grow(histogram_bytes(h))?;
                 self.histogram_bytes += histogram_bytes(h);
             }
             self.put(i, row, sample);
@@ -121,9 +121,15 @@ impl LeafEvaluator {
     }
 
     /// Counts the samples of step `i`.
-    fn count(&self, counter: &mut WindowSampleCounter, filling: &LeafBlockInput, i: usize, sample: &Sample) {
-        let (back, ahead) = self.source.reach(&self.leaf, filling.lookback);
-        let end = filling.ends[i];
+    fn count(
+        &self,
+        counter: &mut WindowSampleCounter,
+        block_input: &LeafBlockInput,
+        i: usize,
+        sample: &Sample,
+    ) {
+        let (back, ahead) = self.source.reach(&self.leaf, block_input.lookback);
+        let end = block_input.ends[i];
         let (samples, fresh) = match (&self.leaf, sample) {
             (Leaf::Window(..) | Leaf::Present(_), _) => counter.window(end - back, end + ahead),
             (_, Sample::Float(v)) => (usize::from(!is_absent(*v)), usize::from(!is_absent(*v))),
@@ -131,7 +137,7 @@ impl LeafEvaluator {
         };
         if samples > 0 {
             counter.seen.window(samples, fresh);
-            filling.guard.count_step(filling.times[i], samples, fresh);
+            block_input.guard.count_step(block_input.times[i], samples, fresh);
         }
         if let Sample::Histogram(h) = sample {
             counter.seen.points += h.samples() - 1;
@@ -142,12 +148,12 @@ impl LeafEvaluator {
     fn sample(
         &self,
         slices: &SeriesSlices,
-        filling: &LeafBlockInput,
+        block_input: &LeafBlockInput,
         i: usize,
         findings: &mut Findings,
     ) -> Result<Sample, QueryError> {
-        let end = filling.ends[i];
-        let (back, ahead) = self.source.reach(&self.leaf, filling.lookback);
+        let end = block_input.ends[i];
+        let (back, ahead) = self.source.reach(&self.leaf, block_input.lookback);
         let newest = || slices.newest(end - back, end);
         let seconds = |ms: Option<TimeMs>| Sample::Float(ms.map_or(ABSENT, |ms| ms as f64 / 1000.0));
         Ok(match &self.leaf {
@@ -169,14 +175,14 @@ impl LeafEvaluator {
                 if slices.is_empty() {
                     return Ok(Sample::Float(ABSENT));
                 }
-                let args = filling.params.get(i).map_or(&[][..], Vec::as_slice);
+                let args = block_input.params.get(i).map_or(&[][..], Vec::as_slice);
                 if let Some(check) = function.0.check {
                     check(args).map_err(|error| QueryError::Execution(error.to_string()))?;
                 }
                 let window = slices.window(Window {
                     start: end - range,
                     end,
-                    t: filling.times[i],
+                    t: block_input.times[i],
                     args,
                     extension: self.source.extension,
                     ..Window::default()
@@ -198,18 +204,24 @@ impl LeafEvaluator {
 
     /// Adds an annotation if a function for counters was applied to a series whose name is not that
     /// of a counter; called after the block of the series is computed.
-    pub(super) fn annotate_counter(&mut self, row: usize, origin: &StepOrigin, notes: &mut AnnotationSet) {
+    pub(super) fn annotate_counter(
+        &mut self,
+        row: usize,
+        origin: &StepOrigin,
+        annotations: &mut AnnotationSet,
+    ) {
         let Leaf::Window(function, _) = &self.leaf else { return };
         let Kernel::Window(kernel) = function.0.kernel else { return };
         let labels = &self.selection.labels[row];
         if !kernel.expects_counter || self.last_non_counter.as_deref() == Some(labels.name()) {
             return;
         }
-        let Some(note) = non_counter_annotation(labels, self.typed, AnnotationTarget::Operand(0)) else {
+        let Some(annotation) = non_counter_annotation(labels, self.typed, AnnotationTarget::Operand(0))
+        else {
             return;
         };
         if self.block.row(row).iter().any(|v| !is_absent(*v) && !is_histogram(*v)) {
-            notes.add(&note, origin);
+            annotations.add(&annotation, origin);
             // Series with the same name are adjacent, and get the same annotation unless types
             // differ.
             self.last_non_counter = (!self.typed).then(|| labels.name().to_owned());
@@ -221,13 +233,13 @@ impl LeafEvaluator {
         &self,
         params: &[Vec<f64>],
         origin: &StepOrigin,
-        notes: &mut AnnotationSet,
+        annotations: &mut AnnotationSet,
     ) {
         let Leaf::Window(function, _) = &self.leaf else { return };
         let Some(annotate_params) = function.0.annotate_params else { return };
         for (step, args) in params.iter().enumerate() {
-            if let Some(note) = annotate_params(args).filter(|_| self.block.any(step)) {
-                notes.add(&note, origin);
+            if let Some(annotation) = annotate_params(args).filter(|_| self.block.any(step)) {
+                annotations.add(&annotation, origin);
             }
         }
     }

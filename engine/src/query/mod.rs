@@ -1,11 +1,12 @@
 //! The query runtime: evaluates a plan over stored history, at one time or at the times of a range.
 //!
-//! It uses the same operators as the live runtime ([`crate::operators`]), step after step. The
-//! local stage is divided into pieces, one shard by one block of steps ([`shard_evaluator`]), which
-//! run on threads of low priority so that ticks come first ([`pool`]). Every piece checks
-//! cancellation, deadline and limits ([`guard`]). [`query_run`] gathers the pieces into the answer.
-//! In a cluster, other processes run the pieces of their series ([`peers`]). [`Querier`] is the
-//! entry point.
+//! It uses the same operators as the live runtime ([`crate::operators`]), step after step of the
+//! range. The local stage of the plan (what each shard, a fixed share of the series, computes from
+//! its own series) is divided into pieces, one shard by one *block of steps*, which are some
+//! consecutive evaluation times ([`shard_evaluator`]). The pieces run on threads of low priority so
+//! that ticks come first ([`pool`]). Every piece checks cancellation, deadline and limits
+//! ([`guard`]). [`query_run`] gathers the pieces into the answer. In a cluster, other processes run
+//! the pieces of their series ([`peers`]). [`Querier`] is the entry point.
 
 mod block_aggregate;
 mod cached_subquery;
@@ -145,7 +146,7 @@ pub struct QueryAnswer {
     /// The result.
     pub value: QueryValue,
     /// The annotations.
-    pub notes: Vec<Annotation>,
+    pub annotations: Vec<Annotation>,
     /// The samples that were read.
     pub samples: SampleStats,
     /// The memory that the answer takes from the pool of all queries.
@@ -274,19 +275,19 @@ impl Querier {
                 self.samples_of(selector, *range, t, options, &QueryGuard::within(options, &self.memory))
             }
             PlanOp::Subquery { input, range, step, offset, at } => {
-                let asked =
+                let subquery =
                     Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: *at };
                 let guard = Arc::new(QueryGuard::within(options, &self.memory));
-                let mut notes = AnnotationSet::default();
+                let mut annotations = AnnotationSet::default();
                 let grid = TimeGrid { start: t, end: t, step: 1 };
-                let mut rows = self.subquery(&asked, grid, options, &guard, &mut notes)?;
+                let mut rows = self.subquery(&subquery, grid, options, &guard, &mut annotations)?;
                 // Outside of a query an operator drops the names. Here the subquery is the whole
                 // query, and two of its rows may become one series.
                 if rows.iter().any(|row| row.drops) {
                     rows.iter_mut().for_each(Series::drop_name);
                     rows = result::merged(rows, &guard)?;
                 }
-                Ok(QueryAnswer::of(QueryValue::Matrix(rows), notes, &guard))
+                Ok(QueryAnswer::of(QueryValue::Matrix(rows), annotations, &guard))
             }
             _ => self.run(plan, TimeGrid { start: t, end: t, step: 1 }, options, cache)?.instant(t),
         }
@@ -338,17 +339,17 @@ impl Querier {
         // Peers are asked first and answered last, so that they read while this process reads.
         let task = || PeerTask::Samples { selector: selector.clone(), range, t };
         let mut peers = self.ask_peers(task, options, guard)?;
-        let asked = range_selector::RangeSelection::new(selector, range, t, options);
+        let selection = range_selector::RangeSelection::new(selector, range, t, options);
         let mut rows = Vec::new();
         for shard in 0..SHARDS {
             guard.check()?;
             // On the caller's thread: raw samples are limited by the size of the answer, not by
             // computing.
-            rows.extend(asked.of_shard(&self.store, shard, guard)?);
+            rows.extend(selection.of_shard(&self.store, shard, guard)?);
         }
         rows.extend(peers.series(guard)?);
-        let notes = peers.end(guard)?;
-        Ok(QueryAnswer::of(QueryValue::Matrix(result::merged(rows, guard)?), notes, guard))
+        let annotations = peers.end(guard)?;
+        Ok(QueryAnswer::of(QueryValue::Matrix(result::merged(rows, guard)?), annotations, guard))
     }
 
     /// Sends a task to the other processes.
@@ -393,10 +394,10 @@ impl Querier {
             subqueries = physical.subqueries.len(),
             "a plan is evaluated"
         );
-        let mut notes = AnnotationSet::default();
+        let mut annotations = AnnotationSet::default();
         if grid.start != grid.end {
             // `sort()` has no effect in a range query, since the answer is a matrix.
-            fold_times::warn_of_sorting(plan, &mut notes);
+            fold_times::warn_of_sorting(plan, &mut annotations);
         }
         let windows = physical.subqueries.len() + physical.scalar_params.len();
         if windows > 0 && grid.len() > SUBQUERY_STEPS {
@@ -404,35 +405,34 @@ impl Querier {
             return Err(guard::too_many());
         }
         let mut rows = Vec::new();
-        for asked in &physical.subqueries {
+        for subquery in &physical.subqueries {
             // A guard of its own, since the samples of a subquery are not those that the outer
             // query reads. Deadline and memory are shared.
             let inner = Arc::new(guard.inner());
             let before = guard.subquery_samples();
-            let held = guard.memory().size();
-            let found = self.rows(asked, grid, options, &inner, &mut notes, cache.as_deref_mut())?;
-            // The rows of subqueries inside this one have been dropped.
+            let size_before = guard.memory().size();
+            let found = self.rows(subquery, grid, options, &inner, &mut annotations, cache.as_deref_mut())?;
             // In this order: first forget what the inner evaluation held, then count the rows that
             // remain. The other way round the limit would count both.
             guard.release_subquery_samples(before);
-            guard.memory().shrink_to(held);
+            guard.memory().shrink_to(size_before);
             guard.grow(found.iter().map(|row| row.bytes() + row.labels.encoded().len()).sum())?;
             guard.hold_subquery_samples(found.iter().map(|row| row.ts.len() + row.histograms.len()).sum())?;
             guard.merge_peak(&inner);
             rows.push(found);
             // Windows are counted before they are evaluated, so that a subquery with too many
             // samples fails at once.
-            rows.last().map_or(Ok(()), |rows| subquery::count_windows(asked, grid, rows, guard))?;
+            rows.last().map_or(Ok(()), |rows| subquery::count_windows(subquery, grid, rows, guard))?;
         }
         let mut scalar_params = Vec::new();
         for plan in &physical.scalar_params {
-            let held = guard.memory().size();
+            let size_before = guard.memory().size();
             // A scalar that depends on series must be known before the local stage begins, in every
             // shard. So it is a query of its own.
             let mut inner = self.guarded(plan, inner, grid, options, guard, cache.as_deref_mut())?;
-            notes.extend(inner.take_notes());
+            annotations.extend(inner.take_annotations());
             scalar_params.push(inner.scalars(grid));
-            guard.memory().shrink_to(held);
+            guard.memory().shrink_to(size_before);
             guard.grow(grid.len() * size_of::<f64>())?;
         }
         let task =
@@ -448,18 +448,18 @@ impl Querier {
         // A query of constants needs no other process, and so works while one is away.
         let peers =
             if run.reads_series() { self.ask_peers(task, options, guard)? } else { PeerQuery::default() };
-        run.execute(&self.pools, guard, peers, notes)
+        run.execute(&self.pools, guard, peers, annotations)
     }
 }
 
 impl QueryAnswer {
     /// The answer of a complete query. From now on only the answer counts as memory.
-    fn of(value: QueryValue, notes: AnnotationSet, guard: &QueryGuard) -> QueryAnswer {
+    fn of(value: QueryValue, annotations: AnnotationSet, guard: &QueryGuard) -> QueryAnswer {
         // The reservation of the query is handed over to the answer: it counts until the answer has
         // been written out.
         guard.memory().shrink_to(value.bytes());
         let memory = AnswerMemory(Some(guard.memory().clone()));
-        QueryAnswer { value, notes: notes.into_list(), samples: guard.samples(), memory }
+        QueryAnswer { value, annotations: annotations.into_list(), samples: guard.samples(), memory }
     }
 }
 

@@ -1,5 +1,6 @@
-//! Runs one physical plan over history: selects series, evaluates blocks of steps on all shards,
-//! runs the gather stage step by step, and returns the rows.
+//! Runs one physical plan over history: selects series, evaluates blocks of steps (some consecutive
+//! evaluation times) on all shards, runs the gather stage (what merges the shards) step by step,
+//! and returns the rows.
 
 use super::guard::{POINT_BYTES, QueryGuard, histogram_bytes};
 use super::leaf;
@@ -100,7 +101,7 @@ impl QueryRun {
         pools: &QueryPools,
         guard: &Arc<QueryGuard>,
         mut peers: PeerQuery,
-        mut notes: AnnotationSet,
+        mut annotations: AnnotationSet,
     ) -> Result<QueryResult, QueryError> {
         guard.check()?;
         // The peers have their task already and select at the same time. Their number of rows is
@@ -147,16 +148,16 @@ impl QueryRun {
         let order = matches!(root, StepOp::Sort(_) | StepOp::SortByLabel(..) | StepOp::WholeGroup(..))
             .then(|| root.clone());
         for (_, run) in shards.into_iter() {
-            notes.extend(run.into_notes());
+            annotations.extend(run.into_annotations());
         }
         // Also reads the peers' errors, so it must come before the answer is declared complete.
-        notes.extend(peers.end(guard)?);
-        notes.extend(gather.notes);
+        annotations.extend(peers.end(guard)?);
+        annotations.extend(gather.annotations);
         Ok(QueryResult {
             rows: gather.rows,
             order,
             scalar: self.physical.scalar,
-            notes,
+            annotations,
             guard: guard.clone(),
         })
     }
@@ -325,7 +326,7 @@ pub(super) fn evaluate(
 struct GatherStage {
     stage: Stage,
     origins: Vec<StepOrigin>,
-    notes: AnnotationSet,
+    annotations: AnnotationSet,
     /// The gather steps that are ports, in the order of the shards' port blocks.
     ports: Vec<StepId>,
     root: StepId,
@@ -349,7 +350,7 @@ impl GatherStage {
             ports: ports.collect(),
             stage,
             origins: physical.gather_origins.clone(),
-            notes: AnnotationSet::default(),
+            annotations: AnnotationSet::default(),
             root: physical.root,
             rows: Vec::new(),
             held: 0,
@@ -431,7 +432,7 @@ impl GatherStage {
             self.stage.eval_paced(id, t, eval_guard);
         }
         // At each step, since operators clear their annotations when they are evaluated again.
-        self.stage.annotate(&self.origins, &mut self.notes, eval_guard)?;
+        self.stage.annotate(&self.origins, &mut self.annotations, eval_guard)?;
         self.collect(t, eval_guard)
     }
 

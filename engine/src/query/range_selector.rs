@@ -11,10 +11,15 @@ use storage::store::{Selection, Store};
 
 /// The selector and its times.
 pub(super) struct RangeSelection {
+    /// Which samples are read.
     source: SampleSource,
+    /// Length of the window, ms.
     range: i64,
+    /// The evaluation time, ms.
     t: TimeMs,
+    /// The right edge of the window, ms.
     end: TimeMs,
+    /// How far back an instant selector looks, ms.
     lookback: i64,
 }
 

@@ -25,10 +25,14 @@ const INSERTION_SORT_MAX: usize = 12;
 
 /// The gathered rows of the root step.
 pub(super) struct QueryResult {
+    /// The rows, in the order of the shards.
     pub(super) rows: Vec<Series>,
+    /// The sorting function at the root of the plan, if there is one.
     pub(super) order: Option<StepOp>,
+    /// Whether the answer is a scalar.
     pub(super) scalar: bool,
-    pub(super) notes: AnnotationSet,
+    /// The annotations so far.
+    pub(super) annotations: AnnotationSet,
     /// The limits of the query.
     pub(super) guard: Arc<QueryGuard>,
 }
@@ -39,21 +43,21 @@ impl QueryResult {
         if self.scalar {
             let first = self.rows.first().and_then(|row| row.points.first());
             let value = first.map_or(f64::NAN, |point| point.1);
-            return Ok(QueryAnswer::of(QueryValue::Scalar(t, value), self.notes, &self.guard));
+            return Ok(QueryAnswer::of(QueryValue::Scalar(t, value), self.annotations, &self.guard));
         }
         let order = self.order.clone();
-        let notes = self.take_notes();
+        let annotations = self.take_annotations();
         let guard = self.guard.clone();
         let rows: Vec<VectorSample> = self.merged()?.into_iter().map(|s| only(s, t)).collect();
         let rows = guard.paced(|eval_guard| present(rows, order.as_ref(), eval_guard))?;
-        Ok(QueryAnswer::of(QueryValue::Vector(rows), notes, &guard))
+        Ok(QueryAnswer::of(QueryValue::Vector(rows), annotations, &guard))
     }
 
     /// The answer of a range query.
     pub(super) fn range(mut self) -> Result<QueryAnswer, QueryError> {
-        let notes = self.take_notes();
+        let annotations = self.take_annotations();
         let guard = self.guard.clone();
-        Ok(QueryAnswer::of(QueryValue::Matrix(self.merged()?), notes, &guard))
+        Ok(QueryAnswer::of(QueryValue::Matrix(self.merged()?), annotations, &guard))
     }
 
     /// One scalar for each time of `grid`.
@@ -69,8 +73,8 @@ impl QueryResult {
     }
 
     /// Removes and returns the annotations.
-    pub(super) fn take_notes(&mut self) -> AnnotationSet {
-        std::mem::take(&mut self.notes)
+    pub(super) fn take_annotations(&mut self) -> AnnotationSet {
+        std::mem::take(&mut self.annotations)
     }
 
     /// The series in label order. Rows with equal labels are merged; it is an error if two of them

@@ -1,8 +1,10 @@
-//! One piece of a query: the local stage of one shard over one block of steps.
+//! One piece of a query: the local stage (what a shard computes from its own series) of one shard
+//! over one block of steps (some consecutive evaluation times).
 //!
 //! Each leaf ([`super::leaf`]) writes a value block ([`super::value_block`]). From it the other
-//! steps are evaluated, step by step. Two cases are faster because they compute a whole block at
-//! once: aggregates of leaves ([`super::block_aggregate`]), and a leaf that is itself the answer.
+//! steps are evaluated, one evaluation time after the other. Two cases are faster because they
+//! compute a whole block at once: aggregates of leaves ([`super::block_aggregate`]), and a leaf
+//! that is itself the answer.
 
 use super::block_aggregate::{self, BlockAggregate};
 use super::guard::QueryGuard;
@@ -56,7 +58,7 @@ pub struct ShardEvaluator {
     grid: TimeGrid,
     scratch: LeafScratch,
     origins: Vec<StepOrigin>,
-    notes: AnnotationSet,
+    annotations: AnnotationSet,
     shortcut: BlockShortcut,
 }
 
@@ -126,7 +128,7 @@ impl ShardEvaluator {
             grid,
             scratch: LeafScratch::default(),
             origins: physical.local_origins.clone(),
-            notes: AnnotationSet::default(),
+            annotations: AnnotationSet::default(),
             shortcut: shortcut(physical, options.dialect),
         }))
     }
@@ -152,9 +154,9 @@ impl ShardEvaluator {
             let times = &times[..];
             let params = &params[..];
             let ends = &ends[..];
-            let filling = LeafBlockInput { times, ends, params, span, lookback: self.lookback, guard };
+            let block_input = LeafBlockInput { times, ends, params, span, lookback: self.lookback, guard };
             let origin = self.origins.get(leaf.id).cloned().unwrap_or_default();
-            leaf.fill(&filling, &mut self.scratch, &origin, &mut self.notes)?;
+            leaf.fill(&block_input, &mut self.scratch, &origin, &mut self.annotations)?;
         }
         // Tried for each block: whether it is possible depends on the samples of the block.
         if let Some(blocks) = guard.paced(|eval_guard| self.shortcut(times.len(), eval_guard))? {
@@ -229,12 +231,12 @@ impl ShardEvaluator {
         for id in &self.order {
             self.stage.eval_paced(*id, t, eval_guard);
         }
-        self.stage.annotate(&self.origins, &mut self.notes, eval_guard)
+        self.stage.annotate(&self.origins, &mut self.annotations, eval_guard)
     }
 
     /// The annotations of the steps.
-    pub fn into_notes(self) -> AnnotationSet {
-        self.notes
+    pub fn into_annotations(self) -> AnnotationSet {
+        self.annotations
     }
 }
 

@@ -1,5 +1,5 @@
-//! Whether the answer of a plan at one step depends on the other steps of the query. If so, it
-//! cannot be cached ([`super::subquery_cache`]).
+//! Whether the answer of a plan at one step (evaluation time) depends on the other steps of the
+//! query. If so, it cannot be cached ([`super::subquery_cache`]).
 
 use super::fold_times::depends_on_first_step;
 use crate::plan::physical::{PhysicalPlan, Step, StepOp, SubqueryFunction};

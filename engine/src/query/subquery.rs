@@ -102,7 +102,7 @@ pub(super) struct SlidingWindow {
     outer: TimeGrid,
     rows: SubqueryRows,
     /// By row: the annotation that is added once a function for counters returns a float for it.
-    non_counter_notes: Vec<Option<StepAnnotation>>,
+    non_counter_annotations: Vec<Option<StepAnnotation>>,
     /// The values of rows that have only floats, by step of `outer`, unless they depend on
     /// parameters.
     values: Option<ValueBlock>,
@@ -190,13 +190,25 @@ impl SlidingWindow {
         guard: &QueryGuard,
     ) -> Result<SlidingWindow, QueryError> {
         let values = guard.paced(|eval_guard| slide(&subquery, windowed, outer, &rows, eval_guard))?;
-        let non_counter_note = |row: &SubqueryRow| {
+        let non_counter_annotation = |row: &SubqueryRow| {
             non_counter_annotation(&row.labels, dialect.type_and_unit_labels, AnnotationTarget::Operand(0))
         };
-        let non_counter_notes =
-            if expects_counter(windowed) { rows.iter().map(non_counter_note).collect() } else { Vec::new() };
+        let non_counter_annotations = if expects_counter(windowed) {
+            rows.iter().map(non_counter_annotation).collect()
+        } else {
+            Vec::new()
+        };
         let duplicates = may_be_duplicates(windowed, &rows).then(DuplicateLabels::default);
-        Ok(SlidingWindow { subquery, windowed, outer, rows, non_counter_notes, values, dialect, duplicates })
+        Ok(SlidingWindow {
+            subquery,
+            windowed,
+            outer,
+            rows,
+            non_counter_annotations,
+            values,
+            dialect,
+            duplicates,
+        })
     }
 
     /// The value of a row, and its annotations.
@@ -225,14 +237,14 @@ impl SlidingWindow {
         let window = slices.window(Window { start, end, t, args, ..Window::default() });
         let mut findings = Findings::default();
         let sample = kernel.value(&window, &mut findings);
-        let mut notes = Vec::new();
+        let mut annotations = Vec::new();
         if !findings.is_empty() {
-            notes = findings.notes(row.labels.name(), AnnotationTarget::Operand(0));
+            annotations = findings.annotations(row.labels.name(), AnnotationTarget::Operand(0));
         }
         if is_float(&sample) {
-            notes.extend(function.annotate_params.and_then(|annotate_params| annotate_params(args)));
+            annotations.extend(function.annotate_params.and_then(|annotate_params| annotate_params(args)));
         }
-        Ok((sample, notes))
+        Ok((sample, annotations))
     }
 }
 
@@ -257,20 +269,22 @@ impl Operator for SlidingWindow {
         for number in 0..self.rows.len() {
             eval_guard.row()?;
             let row = &self.rows[number];
-            let (sample, notes) = match &self.values {
+            let (sample, annotations) = match &self.values {
                 Some(values) if row.histograms.is_empty() => {
                     (Sample::Float(values.row(number)[step]), Vec::new())
                 }
                 _ => self.value(row, t, &args, eval_guard)?,
             };
-            if let Some(non_counter) = self.non_counter_notes.get_mut(number).filter(|_| is_float(&sample)) {
+            if let Some(non_counter) =
+                self.non_counter_annotations.get_mut(number).filter(|_| is_float(&sample))
+            {
                 // Added once, and kept for the rest of the query.
-                if let Some(note) = non_counter.take() {
-                    out.notes.add(note);
+                if let Some(annotation) = non_counter.take() {
+                    out.annotations.add(annotation);
                 }
             }
             out.put(number, sample, &mut touched);
-            out.notes.set_row(number, notes);
+            out.annotations.set_row(number, annotations);
         }
         out.changed = ChangedRows::Rows(touched);
         let Some(duplicates) = &mut self.duplicates else { return Ok(()) };

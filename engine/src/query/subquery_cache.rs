@@ -95,7 +95,7 @@ impl Querier {
         outer: TimeGrid,
         options: &QueryOptions,
         guard: &Arc<QueryGuard>,
-        notes: &mut AnnotationSet,
+        annotations: &mut AnnotationSet,
         cache: Option<&mut SubqueryCache>,
     ) -> Result<SubqueryRows, QueryError> {
         let grid = subquery.grid(outer, options.default_step);
@@ -103,7 +103,9 @@ impl Querier {
         let Some((cache, at)) =
             cache.and_then(|cache| cache.find(input, grid, options).map(|at| (cache, at)))
         else {
-            return self.subquery(subquery, outer, options, guard, notes).map(|rows| Arc::new(rows_of(rows)));
+            return self
+                .subquery(subquery, outer, options, guard, annotations)
+                .map(|rows| Arc::new(rows_of(rows)));
         };
         // Taken before any read and before the changes are determined: what is appended in between
         // counts as changed next time.
@@ -117,11 +119,11 @@ impl Querier {
         let missing = cached.missing(grid);
         if !missing.is_empty() {
             let mut inner = self.guarded(&cached.input, true, missing, options, guard, None)?;
-            let inner_notes = inner.take_notes();
-            cached.add_answers(missing, inner.merged()?, inner_notes);
+            let inner_annotations = inner.take_annotations();
+            cached.add_answers(missing, inner.merged()?, inner_annotations);
         }
         cached.seen_version = Some(version);
-        cached.add_annotations(grid, notes);
+        cached.add_annotations(grid, annotations);
         let rows = cached.rows.clone();
         cache.evaluated += missing.len() as u64;
         cache.reused += (grid.len() - missing.len()) as u64;
@@ -142,7 +144,7 @@ impl Querier {
         outer: TimeGrid,
         options: &QueryOptions,
         guard: &Arc<QueryGuard>,
-        notes: &mut AnnotationSet,
+        annotations: &mut AnnotationSet,
     ) -> Result<Vec<Series>, QueryError> {
         let grid = subquery.grid(outer, options.default_step);
         // Without steps there must be no error either, even if the plan would be rejected.
@@ -151,7 +153,7 @@ impl Querier {
         }
         let input = fix_times(&subquery.input, outer.start, outer.end);
         let mut inner = self.guarded(&input, true, grid, options, guard, None)?;
-        notes.extend(inner.take_notes());
+        annotations.extend(inner.take_annotations());
         inner.merged()
     }
 }

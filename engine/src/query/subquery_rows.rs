@@ -21,11 +21,15 @@ const GROWTH_FRACTION: usize = 8;
 /// The samples of one row.
 #[derive(Clone, Debug)]
 pub(super) struct SubqueryRow {
+    /// The labels of the row.
     pub(super) labels: Labels,
     /// The metric name, type and unit are dropped in the end.
     pub(super) drops: bool,
+    /// Times of the floats, ms.
     pub(super) ts: Vec<TimeMs>,
+    /// The floats, parallel to `ts`.
     pub(super) vs: Vec<f64>,
+    /// Samples that are native histograms.
     pub(super) histograms: Vec<TimedHistogram>,
 }
 

@@ -1,4 +1,5 @@
-//! A value block: the values of a leaf over a block of steps, series by series.
+//! A value block: the values of a leaf (a selector or window function) over a block of steps (some
+//! consecutive evaluation times), series by series.
 //!
 //! A series is decoded once and evaluated at all steps, so its values are adjacent. Aggregates are
 //! computed along the rows ([`super::block_aggregate`]); for operators that work step by step, the
@@ -10,7 +11,9 @@ use storage::model::value::{ABSENT, is_absent};
 /// Values by row and step, `[row][step]`; ABSENT where there is none.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ValueBlock {
+    /// All rows, one after the other.
     values: Vec<f64>,
+    /// Number of steps of a row.
     steps: usize,
 }
 

@@ -1,4 +1,5 @@
-//! Which evaluations of a plan can see a sample: those must be repeated if it arrives late.
+//! Which evaluations of a plan read a given sample. If it arrives late, those must be repeated:
+//! cached subqueries ([`super::subquery_cache`]) and recorded series are computed again.
 
 use super::QueryOptions;
 use crate::plan::physical::{PhysicalPlan, StepOp};

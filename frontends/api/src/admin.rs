@@ -20,7 +20,7 @@ use storage::store::StoreError;
 pub(crate) async fn delete_series(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
     allowed(&state)?;
-    form.whole()?;
+    form.check_decoded()?;
     if form.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }

@@ -21,8 +21,11 @@ use tokio::sync::Notify;
 /// The memory budget of all request bodies.
 #[derive(Debug)]
 pub struct BodyMemory {
+    /// Most bytes of all bodies.
     limit: usize,
+    /// Bytes in use.
     held: AtomicUsize,
+    /// Notified when bytes are released.
     freed: Notify,
 }
 
@@ -33,7 +36,7 @@ impl BodyMemory {
     }
 
     /// Bytes in use now.
-    pub fn held(&self) -> usize {
+    pub fn bytes_in_use(&self) -> usize {
         self.held.load(Relaxed)
     }
 
@@ -202,7 +205,7 @@ mod tests {
         let memory = BodyMemory::new(1 << 20);
         let mut first = memory.share();
         let body = read(chunked(40), 1 << 20, &mut first).await.unwrap();
-        assert_eq!((body.len(), memory.held()), (640 << 10, (640 << 10) - BODY_FREE_BYTES));
+        assert_eq!((body.len(), memory.bytes_in_use()), (640 << 10, (640 << 10) - BODY_FREE_BYTES));
         let mut second = memory.share();
         let refused = read(chunked(40), 1 << 20, &mut second).await.unwrap_err();
         assert_eq!(refused, BodyError::Full { limit: 1 << 20 });
@@ -216,7 +219,7 @@ mod tests {
         // ends.
         assert_eq!(read(chunked(1), 1 << 20, &mut memory.share()).await.unwrap().len(), 16 << 10);
         drop((first, second));
-        assert_eq!(memory.held(), 0);
+        assert_eq!(memory.bytes_in_use(), 0);
         assert_eq!(read(chunked(64), 1 << 20, &mut memory.share()).await.unwrap().len(), 1 << 20);
         let mut decoded = memory.share();
         decoded.grow(1 << 20).unwrap();

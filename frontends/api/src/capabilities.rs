@@ -1,4 +1,4 @@
-//! `/api/v1/features` and `/api/v1/openapi.yaml`: what this server can do, for programs.
+//! `/api/v1/features` and `/api/v1/openapi.yaml`: what this server can do, in a form for programs.
 
 use super::dispatch::ApiRequest;
 use super::endpoints::ENDPOINTS;

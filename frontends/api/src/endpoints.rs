@@ -1,4 +1,5 @@
-//! The table of all endpoints, one entry each. The index page lists them from here.
+//! The table of all HTTP endpoints, one entry each: path, methods, handler. [`super::dispatch`]
+//! finds the entry of a request; the index page (`/api`) lists them.
 
 use super::dispatch::ApiRequest;
 use super::query::{self, expressions};

@@ -26,7 +26,7 @@ use storage::store::{NewestSample, NewestValue};
 /// `/federate`
 pub(crate) async fn federate(call: ApiRequest) -> Response {
     let state = call.state.clone();
-    if let Err(e) = call.form.whole() {
+    if let Err(e) = call.form.check_decoded() {
         return text_error(StatusCode::BAD_REQUEST, &e.message);
     }
     // An empty selector matches no series here. A selector whose matchers accept the empty value

@@ -1,4 +1,5 @@
-//! Reads form bodies: their media type, and the values of `multipart/form-data`, as Go reads them.
+//! Reads the bodies of HTML forms, as POST requests of the API have them: their media type, and the
+//! values of `multipart/form-data`, as Go reads them. [`super::params`] reads the values.
 
 /// The value of a `Content-Type`.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -1,10 +1,11 @@
 //! The HTTP front end: Prometheus' API, live subscriptions, health checks and the server's own
 //! metrics.
 //!
-//! An endpoint is one entry of the table in [`endpoints`]. [`dispatch`] turns a request into a
-//! [`dispatch::ApiRequest`], and the endpoint's handler turns that into a response. Handlers reach
-//! other crates through the traits in [`services`]. [`query`] answers PromQL, [`query_json`] writes
-//! results and [`response`] errors. [`subscribe`] is the part that Prometheus does not have.
+//! An endpoint is one entry of the table in [`endpoints`] (start there). [`dispatch`] turns a
+//! request into a [`dispatch::ApiRequest`], and the endpoint's handler turns that into a response.
+//! Handlers reach other crates through the traits in [`services`]. [`query`] answers PromQL,
+//! [`query_json`] writes results and [`response`] errors. [`subscribe`] is the part that Prometheus
+//! does not have: clients follow a *view*, which is a query whose answer the engine keeps current.
 
 #![warn(unreachable_pub)]
 

@@ -1,5 +1,5 @@
-//! `/api/v1/status/self_metrics`: this server's own metrics as JSON, in the form that protobuf gives the
-//! families of the exposition format.
+//! `/api/v1/status/self_metrics`: this server's own metrics as JSON, in the form that protobuf
+//! gives the families of the exposition format.
 
 use super::dispatch::ApiRequest;
 use super::response::{ApiError, ApiResult, success};

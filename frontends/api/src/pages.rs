@@ -1,5 +1,5 @@
-//! The web page: every address of it answers the same frame, whose script then shows the page of that
-//! address. The files are in the crate `ui`.
+//! The web page for people: every address of it answers the same HTML, whose script then shows the
+//! page of that address. The files are in the crate `ui`.
 
 use super::dispatch::ApiRequest;
 use super::json_model::BuildInfo;

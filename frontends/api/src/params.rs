@@ -60,7 +60,7 @@ impl Form {
 
     /// An error if a part of the request could not be decoded. For endpoints that need all
     /// parameters.
-    pub fn whole(&self) -> Result<(), ApiError> {
+    pub fn check_decoded(&self) -> Result<(), ApiError> {
         match &self.fault {
             Some(fault) => Err(ApiError::bad_data(format!("error parsing form values: {fault}"))),
             None => Ok(()),
@@ -363,7 +363,7 @@ mod tests {
         let values: Vec<_> = ["a", "b", "c", "d", "e", "", "f"].map(|name| form.get(name)).into();
         assert_eq!(values, ["", "", "", "3", "A b+c", "4", ""]);
         let fault = |body: &str| {
-            let whole = Form::parse(Some(body.as_bytes()), Some("a=%41")).unwrap().whole();
+            let whole = Form::parse(Some(body.as_bytes()), Some("a=%41")).unwrap().check_decoded();
             whole.err().map(|e| e.message.replace("error parsing form values: ", ""))
         };
         assert_eq!(fault("b=%zzz&c;d"), Some("invalid URL escape \"%zz\"".into()));

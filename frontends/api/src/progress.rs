@@ -1,7 +1,8 @@
-//! The state of an open connection: what it waits for from its client, and since when.
+//! The state of an open HTTP connection: what it waits for from its client, and since when.
 //!
-//! The task that serves the connection closes it when the client is overdue. [`super::slots`]
-//! closes the connection that has waited longest when another client needs its slot.
+//! The task that serves the connection ([`super::connection`]) closes it when the client is
+//! overdue. [`super::slots`] closes the connection that has waited longest when another client
+//! needs its slot, which is the right to be served.
 
 use super::limits::RESERVE_LIFETIME;
 use super::serve::Timeouts;

@@ -453,7 +453,7 @@ mod tests {
     fn whole(value: QueryValue) -> String {
         let samples = SampleStats::default();
         let memory = AnswerMemory::default();
-        let answer = QueryAnswer { value, notes: vec![], samples, memory };
+        let answer = QueryAnswer { value, annotations: vec![], samples, memory };
         chunks(answer, AnnotationTexts::default(), String::new())
             .map(|c| String::from_utf8(c.to_vec()).unwrap())
             .collect()
@@ -608,7 +608,7 @@ mod tests {
         let long = (0..6_000).map(|i| (i, 1.0)).collect();
         let answer = QueryAnswer {
             value: QueryValue::Matrix(vec![series(long, &(6_000..12_000).collect::<Vec<_>>())]),
-            notes: vec![],
+            annotations: vec![],
             samples: SampleStats::default(),
             memory: AnswerMemory::default(),
         };
@@ -629,7 +629,7 @@ mod tests {
         };
         let make = || QueryAnswer {
             value: QueryValue::Matrix(vec![series("a"), series("b")]),
-            notes: vec![],
+            annotations: vec![],
             samples: SampleStats::default(),
             memory: AnswerMemory::default(),
         };

@@ -27,7 +27,7 @@ struct AlertsJson {
 /// `/api/v1/rules`
 pub(crate) async fn rules(call: ApiRequest) -> ApiResult {
     // A filter that could not be decoded would otherwise be no filter, and show everything.
-    call.form.whole()?;
+    call.form.check_decoded()?;
     let matchers = matcher_sets(&call.state, &call.form).map_err(ApiError::bad_data)?;
     let filter = RuleFilter::of(&call.form, matchers)?;
     let page = Page::of(&call.form)?;
@@ -48,8 +48,8 @@ pub(crate) async fn alerts(call: ApiRequest) -> ApiResult {
 /// The current groups, ordered by file and name; read off the async runtime.
 async fn groups(state: &AppState) -> Result<Vec<RuleGroupJson>, ApiError> {
     let rules = state.sources.rules.clone();
-    let asked = state.blocking(move || rules.groups());
-    let mut groups = asked.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
+    let listing = state.blocking(move || rules.groups());
+    let mut groups = listing.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
     groups.sort_by(|a, b| (&a.file, &a.name).cmp(&(&b.file, &b.name)));
     Ok(groups)
 }

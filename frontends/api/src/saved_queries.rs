@@ -174,7 +174,7 @@ fn shown(report: &ViewReport, t: TimeMs, content: AnswerContent) -> QueryAnswer 
     };
     let samples = SampleStats::default();
     let memory = AnswerMemory::default();
-    QueryAnswer { value, notes: content.notes, samples, memory }
+    QueryAnswer { value, annotations: content.annotations, samples, memory }
 }
 
 async fn from_history(

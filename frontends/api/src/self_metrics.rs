@@ -1,4 +1,4 @@
-//! The metrics of the HTTP front end, under the names that common dashboards use.
+//! The metrics of the HTTP front end about itself, under the names that common dashboards use.
 
 use axum::http::StatusCode;
 use std::sync::Arc;

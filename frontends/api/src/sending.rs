@@ -1,5 +1,5 @@
-//! The body of an answer: pieces that are written as the client reads them, until the request's
-//! deadline.
+//! The body of a large answer: pieces that are written as the client reads them, until the
+//! request's deadline.
 //!
 //! An answer occupies memory while it is being sent, and a client that reads slowly or not at all
 //! could hold it for any time. So the answer is dropped at the request's deadline, whether or not
@@ -102,7 +102,7 @@ mod tests {
         let samples = SampleStats::default();
         let memory = AnswerMemory::default();
         chunks(
-            QueryAnswer { value, notes: vec![], samples, memory },
+            QueryAnswer { value, annotations: vec![], samples, memory },
             AnnotationTexts::default(),
             String::new(),
         )

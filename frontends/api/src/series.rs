@@ -19,7 +19,7 @@ use tokio::time::Instant;
 /// `/api/v1/series`
 pub(crate) async fn series(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
-    form.whole()?;
+    form.check_decoded()?;
     // Required here only: all series of a server are too many to ask for by mistake, all label
     // names are not.
     if form.all("match[]").next().is_none() {
@@ -117,8 +117,8 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
     state: AppState,
     ask: impl FnOnce(&AppState) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let asking = state.clone();
-    join_store_call(asking.low_priority.run(move || ask(&state))).await
+    let caller_state = state.clone();
+    join_store_call(caller_state.low_priority.run(move || ask(&state))).await
 }
 
 /// The result of a store call.
@@ -147,11 +147,11 @@ pub(crate) async fn listed<T: Send + 'static>(
     let deadline = Instant::now() + state.settings.query_timeout;
     let memory = state.sources.memory.reservation(state.settings.max_bytes);
     let work = move |state: &AppState| Ok(FoundList { list: ask(state, &memory)?, memory });
-    let asked = tokio::time::timeout_at(deadline, run_blocking(state.clone(), work)).await;
+    let list = tokio::time::timeout_at(deadline, run_blocking(state.clone(), work)).await;
     // The read itself goes on until its next check; its memory counts until then, because the
     // reservation moved into it.
     let late = |_| ApiError::new(ErrorType::Timeout, "the request timed out: ask for fewer series");
-    Ok(Listed { found: asked.map_err(late)??, deadline })
+    Ok(Listed { found: list.map_err(late)??, deadline })
 }
 
 /// The list, after its bytes were added to `memory`.

@@ -1,4 +1,5 @@
-//! Serves HTTP: listeners, limits against slow or many clients, and an orderly shutdown.
+//! Serves HTTP: listens, accepts connections within the limits ([`super::slots`]), and shuts down
+//! in order. [`super::connection`] serves one connection.
 
 use super::progress::Progress;
 use super::protection::Protection;

@@ -1,5 +1,6 @@
-//! Limits connections: slots for all clients, a share of them for one address, and a reserve that
-//! still answers health checks and scrapes of `/metrics` when all slots are in use.
+//! Limits HTTP connections. A *slot* is the right of one connection to be served: there is a number
+//! of slots for all clients, a share of them for one address, and a reserve that still answers
+//! health checks and scrapes of `/metrics` when all slots are in use.
 //!
 //! A connection that only waits for its client gives its slot to a new one, so idle connections
 //! cannot lock out other clients.
@@ -28,9 +29,13 @@ pub(crate) enum Grant {
 
 /// The slots of the server and the open connections.
 pub(crate) struct Slots {
+    /// Slots for all clients.
     most: usize,
+    /// Slots for one address.
     most_by_address: usize,
+    /// The open connections.
     open: Mutex<Open>,
+    /// Notified when a connection ends.
     freed: Notify,
     metrics: SlotMetrics,
 }

@@ -1,6 +1,6 @@
-//! Answers requests from the first moment on. Before the store exists, `/-/healthy` reports that
-//! the process runs, and all other paths answer that the server is not ready. Then all requests go
-//! to the [`super::router`].
+//! The startup gate: answers requests from the first moment on, while the store is still being
+//! opened. Until then `/-/healthy` reports that the process runs, and all other paths answer that
+//! the server is not ready. Then all requests go to the [`super::router`].
 
 use super::AppState;
 use super::dispatch::not_ready;

@@ -66,8 +66,8 @@ pub(crate) async fn target_metadata(call: ApiRequest) -> ApiResult {
     };
     let metric = call.form.get("metric");
     let all = call.state.sources.targets.metadata().into_iter();
-    let asked = all.filter(|m| metric.is_empty() || m.metric == metric);
-    let matching = asked.filter(|m| matchers.iter().all(|matcher| matcher.matches_labels(&m.target)));
+    let of_metric = all.filter(|m| metric.is_empty() || m.metric == metric);
+    let matching = of_metric.filter(|m| matchers.iter().all(|matcher| matcher.matches_labels(&m.target)));
     let shown = matching.take(limit).map(|m| TargetMetadataJson {
         target: m.target,
         // Whoever asked for one metric knows its name; Prometheus leaves it out, too.

@@ -1,4 +1,5 @@
-//! What connections come in by: TCP or a socket of this machine, plain or with TLS.
+//! How connections come in: over TCP or a Unix socket, plain or with TLS. [`super::serve`] accepts
+//! them.
 
 use rustls::ServerConfig;
 use rustls::server::Acceptor;

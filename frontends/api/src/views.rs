@@ -237,12 +237,12 @@ pub(crate) async fn describe_in_turn<T: Send + 'static>(
     // dashboards that ask together would delay the ticks of all rules.
     let turn = state.describe_lock.clone().lock_owned();
     let turn = tokio::time::timeout(DESCRIBE_TIMEOUT, turn).await.map_err(late)?;
-    let asked = state.blocking(move || {
+    let description = state.blocking(move || {
         // Even if the client has disconnected, the next request waits until this one is done.
         let _turn = turn;
         question()
     });
-    let found = asked.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
+    let found = description.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
     found.map_err(error_of)
 }
 
@@ -339,7 +339,7 @@ fn live_view(work: ViewFootprint) -> LiveViewJson {
     };
     let spent = work.spent.unwrap_or_default();
     LiveViewJson {
-        level: work.level,
+        level: work.round,
         worker: work.owner,
         local_steps: shared(work.local),
         gather_steps: shared(work.gather),

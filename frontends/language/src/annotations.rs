@@ -7,29 +7,33 @@ use engine::annotations::{Annotation, Occurrences, Severity};
 use storage::model::number::general;
 
 /// The annotation as a line of `warnings` or `infos` in the answer to `query`.
-pub fn render(query: &str, note: &Annotation) -> String {
-    let prefix = match note.level {
+pub fn render(query: &str, annotation: &Annotation) -> String {
+    let prefix = match annotation.level {
         Severity::Warning => "PromQL warning: ",
         Severity::Info => "PromQL info: ",
     };
-    let place = position(query, note.span.start as usize);
-    format!("{prefix}{}{} ({place})", note.text, extent(note.extent))
+    let place = position(query, annotation.span.start as usize);
+    format!("{prefix}{}{} ({place})", annotation.text, extent(annotation.extent))
 }
 
 /// The warnings and the infos of `annotations`, in order.
-pub fn render_all(query: &str, notes: &[Annotation]) -> (Vec<String>, Vec<String>) {
+pub fn render_all(query: &str, annotations: &[Annotation]) -> (Vec<String>, Vec<String>) {
     let of = |level: Severity| {
-        notes.iter().filter(|note| note.level == level).map(|note| render(query, note)).collect()
+        annotations
+            .iter()
+            .filter(|annotation| annotation.level == level)
+            .map(|annotation| render(query, annotation))
+            .collect()
     };
     (of(Severity::Warning), of(Severity::Info))
 }
 
 /// Like [`render_all`], but at most `most` lines of each level: there may be an annotation per
 /// series.
-pub fn render_most(query: &str, notes: &[Annotation], most: usize) -> (Vec<String>, Vec<String>) {
+pub fn render_most(query: &str, annotations: &[Annotation], most: usize) -> (Vec<String>, Vec<String>) {
     let of = |level: Severity| {
-        let notes = notes.iter().filter(|note| note.level == level);
-        notes.take(most).map(|note| render(query, note)).collect()
+        let annotations = annotations.iter().filter(|annotation| annotation.level == level);
+        annotations.take(most).map(|annotation| render(query, annotation)).collect()
     };
     (of(Severity::Warning), of(Severity::Info))
 }

@@ -110,7 +110,7 @@ impl Sink for IgnoringSink {
         true
     }
 
-    fn wants_notes(&self) -> bool {
+    fn wants_annotations(&self) -> bool {
         false
     }
 }

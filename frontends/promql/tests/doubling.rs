@@ -222,13 +222,15 @@ fn series_of_test_files() {
 fn remarks_about_long_queries() {
     let remarks = |n: usize| {
         let query = "rate(gauge[1m]) +\n".repeat(n);
-        let note = |i: usize| Annotation {
+        let annotation = |i: usize| Annotation {
             level: Severity::Info,
             text: format!("metric {i} might not be a counter").into(),
             extent: Occurrences::Once,
             span: Span { start: 18 * i as u32, end: 18 * i as u32 + 15 },
         };
-        (query, (0..n).map(note).collect::<Vec<Annotation>>())
+        (query, (0..n).map(annotation).collect::<Vec<Annotation>>())
     };
-    assert_proportional("remarks", 5_000, remarks, |(query, notes)| render_most(query, notes, 10));
+    assert_proportional("remarks", 5_000, remarks, |(query, annotations)| {
+        render_most(query, annotations, 10)
+    });
 }

@@ -31,7 +31,7 @@ const SERIES: usize = 6;
 const LARGEST: f64 = 2e4;
 const WINDOWS: [&str; 2] = ["80s", "150s"];
 /// Spill options: what the windows keep in memory while the rest is spilled.
-const SPILL: SpillOptions = SpillOptions { near: 20_000, chunk: 4_000 };
+const SPILL: SpillOptions = SpillOptions { min_age_ms: 20_000, chunk_ms: 4_000 };
 
 type Rows = Arc<Mutex<BTreeMap<Labels, f64>>>;
 
@@ -294,7 +294,7 @@ proptest! {
 /// tick reads them from the store for that.
 #[test]
 fn values_in_order_follow_seldom_ticks() {
-    for spill in [SpillOptions::default(), SpillOptions { near: 60_000, chunk: 50_000 }] {
+    for spill in [SpillOptions::default(), SpillOptions { min_age_ms: 60_000, chunk_ms: 50_000 }] {
         let world = World::new(spill).with(in_order, &["300s"], &["", " offset 60s"]);
         for second in 0..1_500 {
             world.scrape(second, &noise(second));

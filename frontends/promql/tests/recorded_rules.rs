@@ -42,7 +42,7 @@ impl Sink for Rows {
                 rows.extend(upsert.into_iter().map(number));
             }
             TapEvent::Failed { error, .. } => panic!("{error}"),
-            TapEvent::Progress { .. } | TapEvent::Notes { .. } => {}
+            TapEvent::Progress { .. } | TapEvent::Annotations { .. } => {}
         }
         true
     }

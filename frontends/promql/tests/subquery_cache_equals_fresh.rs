@@ -252,7 +252,9 @@ impl World {
         let scratch = self.querier.instant(plan, t, &self.options);
         let same = match (&with, &scratch) {
             (Ok(a), Ok(b)) => {
-                let said = |a: &QueryAnswer| a.notes.iter().map(|note| note.text.clone()).collect::<Vec<_>>();
+                let said = |a: &QueryAnswer| {
+                    a.annotations.iter().map(|annotation| annotation.text.clone()).collect::<Vec<_>>()
+                };
                 let kept = said(a);
                 let scratch = said(b);
                 bits(&a.value) == bits(&b.value) && scratch.iter().all(|text| kept.contains(text))

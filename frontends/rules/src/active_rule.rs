@@ -1,5 +1,6 @@
-//! One running rule: its view, its health and its evaluation. The alerting part is in
-//! [`super::alerting_rule`].
+//! One running rule: its view (the query that the engine keeps current), its health and its
+//! evaluation. The alerting part is in [`super::alerting_rule`]; [`super::active_rules`] owns all
+//! running rules.
 
 use super::alert::DueAlert;
 use super::alert_annotations::ExpandedAnnotations;
@@ -23,21 +24,29 @@ use views::ViewRegistry;
 
 /// A running rule.
 pub(super) struct ActiveRule {
+    /// Its number; never given to another rule.
     pub id: RuleId,
+    /// The view with its expression.
     pub view: ViewId,
+    /// The consumer of that view.
     pub tap: TapId,
+    /// The rule as its file defines it.
     pub rule: Rule,
+    /// Its identity over reloads and restarts.
     pub key: RuleKey,
     /// The hash of `key`, once something was saved under it.
     pub saved_key: Option<u64>,
     /// When the rule must be processed next, as in `ActiveRules::wakeups`.
     pub wake: TimeMs,
+    /// Whether its last evaluation succeeded.
     pub health: RuleHealth,
+    /// When it was last evaluated, ms.
     pub last_evaluation: Option<TimeMs>,
     /// Time that processing the events of the latest evaluation took, in s.
     pub evaluation_time: f64,
     /// The cost of the view that the group's counters include already.
     pub counted: EvaluationCost,
+    /// The alerting part; `None`: a recording rule.
     pub alerting: Option<AlertingRule>,
 }
 
@@ -60,7 +69,7 @@ impl ActiveRule {
             TapEvent::Snapshot { t, .. }
             | TapEvent::Delta { t, .. }
             | TapEvent::Progress { t }
-            | TapEvent::Notes { t, .. }
+            | TapEvent::Annotations { t, .. }
             | TapEvent::Failed { t, .. } => *t,
         };
         let mut tally = StepCounts::default();
@@ -90,8 +99,8 @@ impl ActiveRule {
     }
 
     /// The next evaluation time, for an alert that is evaluated at evaluation times only.
-    pub(crate) fn next_slot(&self) -> Option<TimeMs> {
-        self.alerting.as_ref()?.next_slot()
+    pub(crate) fn next_evaluation(&self) -> Option<TimeMs> {
+        self.alerting.as_ref()?.next_evaluation()
     }
 
     /// Time of the latest evaluation in s: in the view, as far as that was measured, and here.
@@ -152,7 +161,7 @@ impl ActiveRule {
         }
         let url = format!("{}{}", url.trim_end_matches('/'), graph_link(&self.rule.expr.link, 1));
         // With evaluation times, alerts are sent with the time of the evaluation, as in Prometheus.
-        let at = alerting.send_slot.take().unwrap_or(now);
+        let at = alerting.send_evaluation.take().unwrap_or(now);
         let due = alerting.alerts.take_due(at);
         let one = |due: DueAlert| {
             let texts = alerting.annotations.for_notification(expander, &due.alert, at);

@@ -29,17 +29,21 @@ use views::recording::RecordedRule;
 
 /// All running rules.
 pub struct ActiveRules {
+    /// What the rules use.
     ports: RuleServices,
     options: RuleManagerOptions,
+    /// Expands templates.
     expander: Arc<TemplateExpander>,
+    /// The changes of the views.
     events: Arc<RuleEventQueue>,
+    /// The groups with their rules, in the order of the files.
     groups: Vec<ActiveGroup>,
     /// The position of each rule: group, rule.
     positions: HashMap<RuleId, (usize, usize)>,
     /// When each rule must be processed next: a rule that is not due costs nothing.
     wakeups: BTreeSet<(TimeMs, RuleId)>,
     /// The next evaluation time of each group, by its index.
-    slots: BTreeSet<(TimeMs, usize)>,
+    group_evaluations: BTreeSet<(TimeMs, usize)>,
     /// Groups that wrote `ALERTS` samples for an evaluation time in the latest step.
     wrote: BTreeSet<usize>,
     durations: RuleDurationMetrics,
@@ -66,10 +70,10 @@ impl ActiveGroup {
         let Some(alerting) = rest[0].alerting.as_mut().filter(|alerting| alerting.awaits_rules()) else {
             return;
         };
-        let slots = front.iter().filter_map(ActiveRule::next_slot);
+        let evaluation_times = front.iter().filter_map(ActiveRule::next_evaluation);
         // Samples that are being written now are not in the answer yet.
         let since = if writes { TimeMs::MAX } else { self.wrote };
-        alerting.follow(Behind { before: slots.min().unwrap_or(TimeMs::MAX), since });
+        alerting.follow(Behind { before: evaluation_times.min().unwrap_or(TimeMs::MAX), since });
     }
 }
 
@@ -88,7 +92,7 @@ impl ActiveRules {
         let expander =
             TemplateExpander::new(&options.external_labels, &options.external_url, ports.query.clone());
         let expander = Arc::new(expander);
-        let (groups, places, wakes, slots, wrote) = Default::default();
+        let (groups, places, wakes, group_evaluations, wrote) = Default::default();
         let durations = RuleDurationMetrics::new(&ports.metrics);
         ActiveRules {
             ports,
@@ -98,7 +102,7 @@ impl ActiveRules {
             groups,
             positions: places,
             wakeups: wakes,
-            slots,
+            group_evaluations,
             wrote,
             durations,
             next_id: 0,
@@ -252,12 +256,12 @@ impl ActiveRules {
             let mut rules = Vec::new();
             for rule in &group.rules {
                 let Some(((key, part), origin)) = sources.next() else { break };
-                let mut kept = origin.old.and_then(|place| old.remove(&place));
-                if let Some(kept) = kept.as_mut().filter(|kept| kept.key != key) {
+                let mut continued = origin.old.and_then(|position| old.remove(&position));
+                if let Some(running) = continued.as_mut().filter(|running| running.key != key) {
                     // The saved states are under the old key; a restart would not find them.
-                    kept.move_saved(Some(key.clone()), &mut changes);
+                    running.move_saved(Some(key.clone()), &mut changes);
                 }
-                rules.push(match (kept, origin.view) {
+                rules.push(match (continued, origin.view) {
                     (Some(running), view) => self.continue_rule(&group, running, rule, part, view, now),
                     (None, Some(view)) => {
                         let running = self.start(view, rule, key, part);
@@ -280,14 +284,14 @@ impl ActiveRules {
         }
         self.index();
         self.restore(&fresh, &mut changes, now);
-        self.keep(changes, now);
+        self.save(changes, now);
         self.index();
     }
 
     fn index(&mut self) {
-        (self.positions, self.wakeups, self.slots) = Default::default();
+        (self.positions, self.wakeups, self.group_evaluations) = Default::default();
         for (g, group) in self.groups.iter_mut().enumerate() {
-            self.slots.insert((group.counters.next_slot(), g));
+            self.group_evaluations.insert((group.counters.next_evaluation(), g));
             for (r, running) in group.rules.iter_mut().enumerate() {
                 // Remembered, because the set is searched by the old time when the rule gets
                 // another one.
@@ -312,15 +316,21 @@ impl ActiveRules {
         running.rule = rule.clone();
         // With evaluation times the rule keeps the rows itself, so a change of the mode needs a
         // snapshot.
-        let in_slots = |part: &Option<AlertingRule>| part.as_ref().is_some_and(AlertingRule::in_slots);
-        let anew = view.is_some() || in_slots(&part) != in_slots(&old);
-        if anew {
+        let is_interval_mode =
+            |part: &Option<AlertingRule>| part.as_ref().is_some_and(AlertingRule::is_interval_mode);
+        let needs_snapshot = view.is_some() || is_interval_mode(&part) != is_interval_mode(&old);
+        if needs_snapshot {
             // Events that the old tap has queued are not for the new definition.
             running.id = self.new_id();
         }
         running.alerting = match (part, old, &rule.alert) {
             (Some(mut part), Some(old), Some(options)) => {
-                part.continue_from(old, timing(group, options, self.options.resend_delay), anew, now);
+                part.continue_from(
+                    old,
+                    timing(group, options, self.options.resend_delay),
+                    needs_snapshot,
+                    now,
+                );
                 Some(part)
             }
             (part, ..) => part,
@@ -332,7 +342,7 @@ impl ActiveRules {
                 running.tap = self.tap(&running);
             }
             // A new tap begins with a snapshot.
-            None if anew => self.tap_again(&mut running),
+            None if needs_snapshot => self.tap_again(&mut running),
             None => {}
         }
         running
@@ -400,17 +410,17 @@ impl ActiveRules {
         if let Some(entries) = &past {
             changes.extend(entries.keys().map(|key| (key.clone(), None)));
         }
-        let wanted = fresh.iter().filter_map(|id| self.positions.get(id)).copied();
-        let wanted: Vec<(usize, usize)> =
-            wanted.filter(|(g, r)| self.groups[*g].rules[*r].alerting.is_some()).collect();
-        if !wanted.is_empty() {
+        let positions = fresh.iter().filter_map(|id| self.positions.get(id)).copied();
+        let positions: Vec<(usize, usize)> =
+            positions.filter(|(g, r)| self.groups[*g].rules[*r].alerting.is_some()).collect();
+        if !positions.is_empty() {
             let restart = restore::AlertRestore { ports: &self.ports, options: &self.options, now };
-            restart.run(&mut self.groups, &wanted, past.as_ref());
+            restart.run(&mut self.groups, &positions, past.as_ref());
         }
     }
 
     /// Saves `changes` and all alerts that have changed. Returns a number to wait for.
-    fn keep(&mut self, mut changes: Vec<MapChange>, now: TimeMs) -> u64 {
+    fn save(&mut self, mut changes: Vec<MapChange>, now: TimeMs) -> u64 {
         for rule in self.groups.iter_mut().flat_map(|group| &mut group.rules) {
             changes.extend(rule.take_changes(now));
         }
@@ -439,9 +449,9 @@ impl ActiveRules {
             let group = &mut self.groups[place.0];
             group.follow(place.1, self.wrote.contains(&place.0));
             let running = &mut group.rules[place.1];
-            let slot = running.next_slot();
+            let evaluation_time = running.next_evaluation();
             let tally = running.on_event(&tools, event);
-            if running.next_slot() != slot {
+            if running.next_evaluation() != evaluation_time {
                 self.wrote.insert(place.0);
             }
             group.counters.count_event(running, tally, self.ports.views.cost(running.view), &self.durations);
@@ -463,32 +473,35 @@ impl ActiveRules {
             self.advance_rule(place, now, &mut outgoing, &mut changes);
         }
         self.save_and_send(outgoing, changes);
-        self.pass_slots(now);
+        self.pass_evaluations(now);
         if self.ports.views.awaits_alert_series() {
             self.ports.views.alert_series_written(self.written_before());
         }
         for id in lagging.into_iter() {
             self.resubscribe(id);
         }
-        let slot = self.slots.first().map_or(TimeMs::MAX, |(t, _)| *t);
-        self.wakeups.first().map_or(TimeMs::MAX, |(t, _)| *t).min(slot).min(now + MAX_SLEEP_MS)
+        let evaluation_time = self.group_evaluations.first().map_or(TimeMs::MAX, |(t, _)| *t);
+        self.wakeups.first().map_or(TimeMs::MAX, |(t, _)| *t).min(evaluation_time).min(now + MAX_SLEEP_MS)
     }
 
     /// Counts the evaluation times of groups that have passed.
-    fn pass_slots(&mut self, now: TimeMs) {
-        while let Some((_, g)) = self.slots.first().copied().filter(|(t, _)| *t <= now) {
-            self.slots.pop_first();
+    fn pass_evaluations(&mut self, now: TimeMs) {
+        while let Some((_, g)) = self.group_evaluations.first().copied().filter(|(t, _)| *t <= now) {
+            self.group_evaluations.pop_first();
             let ActiveGroup { rules, counters, .. } = &mut self.groups[g];
-            counters.slot(rules, &*self.ports.views, &self.durations, now);
-            self.slots.insert((counters.next_slot(), g));
+            counters.record_evaluation(rules, &*self.ports.views, &self.durations, now);
+            self.group_evaluations.insert((counters.next_evaluation(), g));
         }
     }
 
     /// The time before which the `ALERTS` samples of all evaluation times are written.
     fn written_before(&self) -> TimeMs {
-        let group = self.slots.first().map_or(TimeMs::MAX, |(t, _)| *t - TIMER_SLACK_MS);
+        let group = self.group_evaluations.first().map_or(TimeMs::MAX, |(t, _)| *t - TIMER_SLACK_MS);
         let rules = self.groups.iter().flat_map(|group| &group.rules);
-        rules.filter_map(ActiveRule::next_slot).min().map_or(group, |slot| slot.min(group))
+        rules
+            .filter_map(ActiveRule::next_evaluation)
+            .min()
+            .map_or(group, |evaluation_time| evaluation_time.min(group))
     }
 
     /// Processes the timers of one rule.
@@ -503,9 +516,9 @@ impl ActiveRules {
         let group = &mut self.groups[g];
         let running = &mut group.rules[r];
         if running.next_wake() <= now {
-            let slot = running.next_slot();
+            let evaluation_time = running.next_evaluation();
             group.counters.failed(running.on_time(&tools, now).failures);
-            if running.next_slot() != slot {
+            if running.next_evaluation() != evaluation_time {
                 self.wrote.insert(g);
             }
         }

@@ -1,5 +1,5 @@
-//! An alert: its state, its times, and when it must be sent. The state machine is in
-//! [`super::alert_states`].
+//! One alert: its state (pending, firing, resolved), its times, and when it must be sent. The state
+//! machine is in [`super::alert_states`].
 
 use super::alert_annotations::ExpandedAnnotations;
 use super::limits::RESOLVED_RETENTION_MS;
@@ -25,7 +25,7 @@ pub struct AlertTiming {
 
 impl AlertTiming {
     /// The first evaluation time of the group at or after `t`.
-    pub(super) fn slot_from(&self, t: TimeMs) -> TimeMs {
+    pub(super) fn evaluation_from(&self, t: TimeMs) -> TimeMs {
         let interval = self.interval.max(1);
         // Rounded up; `rem_euclid`, because times before 1970 are negative.
         t + (-t).rem_euclid(interval)
@@ -33,7 +33,7 @@ impl AlertTiming {
 
     /// When a transition that is due at `t` happens.
     pub(super) fn happens_at(&self, t: TimeMs) -> TimeMs {
-        if self.continuous { t } else { self.slot_from(t) }
+        if self.continuous { t } else { self.evaluation_from(t) }
     }
 }
 
@@ -161,7 +161,7 @@ impl Alert {
             return None;
         }
         // Strictly later than the delay, as Prometheus compares it.
-        let again = |sent: TimeMs| timing.slot_from(sent + timing.resend_delay + 1);
+        let again = |sent: TimeMs| timing.evaluation_from(sent + timing.resend_delay + 1);
         Some(self.last_sent_at.map_or(TimeMs::MIN, again))
     }
 }

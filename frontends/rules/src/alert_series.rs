@@ -1,7 +1,8 @@
-//! Writes the `ALERTS` and `ALERTS_FOR_STATE` samples of one rule, with stale markers where a
-//! series ends. At evaluation times of the group all of them are written, in one column group per
-//! shard, with the same layout while the set of series stays the same. In between, the samples of
-//! changed alerts are written one by one.
+//! Writes the `ALERTS` and `ALERTS_FOR_STATE` samples of one alerting rule to the store, with stale
+//! markers where a series ends. At evaluation times of the rule group all of them are written, as
+//! one column group per shard (series that are stored together with one timestamp), with the same
+//! layout while the set of series stays the same. In between, the samples of changed alerts are
+//! written one by one.
 
 use super::services::AlertSeriesStore;
 use std::collections::BTreeMap;
@@ -13,9 +14,13 @@ use storage::store::{ColumnBatch, ColumnLayout, FloatRow, GroupId, StoreError};
 /// The writer of one alerting rule.
 #[derive(Debug)]
 pub struct AlertSeriesWriter {
+    /// The key of the column groups.
     key: String,
+    /// The columns by shard.
     shards: BTreeMap<u16, AlertShardColumns>,
+    /// The series of each label set that was written.
     known: BTreeMap<Labels, SeriesRef>,
+    /// The evaluation time that was written last, ms.
     last: TimeMs,
 }
 

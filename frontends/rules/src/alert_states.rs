@@ -19,13 +19,16 @@ use views::alert_series::{ALERTS, ALERTS_FOR_STATE};
 /// All alerts of one rule.
 #[derive(Debug)]
 pub struct AlertStates {
+    /// What all alerts of the rule share.
     timing: AlertTiming,
     active: BTreeMap<Labels, Alert>,
     /// The rows that hold now: row → (alert, value).
     rows: HashMap<Labels, (Labels, f64)>,
     /// The rows of each alert; more than one is an error.
     rows_by_alert: HashMap<Labels, Vec<Labels>>,
+    /// How many alerts have more than one row.
     conflicts: usize,
+    /// Whether the latest evaluation failed.
     failed: bool,
     /// Evaluating the condition fails, so it is not known what holds.
     evaluation_failing: bool,

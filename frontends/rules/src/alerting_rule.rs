@@ -1,5 +1,6 @@
-//! The alerting part of a running rule: turns rows of its condition into alert states
-//! ([`super::alert_states`]), and states into `ALERTS` series ([`super::alert_series`]).
+//! The alerting part of a running rule: turns the rows of its condition, as the view sends them,
+//! into alert states ([`super::alert_states`]), and states into `ALERTS` series
+//! ([`super::alert_series`]).
 
 use super::alert::{Alert, AlertTiming, ConditionRow};
 use super::alert_annotations::{AlertAnnotations, LazyAnnotations};
@@ -22,15 +23,20 @@ use storage::model::{Labels, TimeMs};
 
 /// The alerting part of a rule.
 pub(super) struct AlertingRule {
+    /// The states of its alerts.
     pub alerts: AlertStates,
+    /// Writes their `ALERTS` samples.
     pub writer: AlertSeriesWriter,
+    /// The templates of the labels that the rule sets.
     pub labels: Vec<(String, AlertTemplate)>,
+    /// The templates of the annotations.
     pub annotations: Arc<AlertAnnotations>,
     /// The labels that alerts have of a row's.
     shown_labels: ShownLabels,
     /// Present while there may be alerts whose rows have not come yet.
     pub awaiting: Option<AwaitedRows>,
-    slots: EvaluationGrid,
+    /// The evaluation times of the group.
+    evaluation_times: EvaluationGrid,
     /// Samples are written this much in the past, in ms.
     query_offset: i64,
     /// With `evaluation: interval`: the condition's rows, to be evaluated at the next evaluation
@@ -40,7 +46,7 @@ pub(super) struct AlertingRule {
     has_answered: bool,
     /// With `evaluation: interval`: the evaluation time that was just processed, at which alerts
     /// are sent.
-    pub send_slot: Option<TimeMs>,
+    pub send_evaluation: Option<TimeMs>,
     /// With `evaluation: interval`, if the condition reads `ALERTS`.
     awaited_rules: Option<Behind>,
 }
@@ -114,9 +120,9 @@ impl AlertingRule {
         // differ only in `severity`.
         let static_labels: Vec<String> = rule.labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
         let key = format!("rule;{};{};{};{}", group.file, group.name, rule.name, static_labels.join(","));
-        let in_slots = group.rhythm == EvaluationMode::Interval;
+        let is_interval_mode = group.rhythm == EvaluationMode::Interval;
         // A continuous alert is evaluated again as soon as `ALERTS` changes, so it needs no order.
-        let behind = in_slots && views::alert_series::reads_alert_series(&rule.expr.plan);
+        let behind = is_interval_mode && views::alert_series::reads_alert_series(&rule.expr.plan);
         Ok(AlertingRule {
             alerts: AlertStates::new(timing(group, options, resend_delay)),
             writer: AlertSeriesWriter::new(key),
@@ -127,11 +133,11 @@ impl AlertingRule {
             )),
             shown_labels: rule.expr.labels.clone(),
             awaiting: None,
-            slots: EvaluationGrid::new(group.interval, now),
+            evaluation_times: EvaluationGrid::new(group.interval, now),
             query_offset: group.query_offset,
-            condition_rows: in_slots.then(BTreeMap::new),
+            condition_rows: is_interval_mode.then(BTreeMap::new),
             has_answered: false,
-            send_slot: None,
+            send_evaluation: None,
             awaited_rules: behind.then(Behind::default),
         })
     }
@@ -154,13 +160,13 @@ impl AlertingRule {
     }
 
     /// Whether its condition is processed at evaluation times only.
-    pub(crate) fn in_slots(&self) -> bool {
+    pub(crate) fn is_interval_mode(&self) -> bool {
         self.condition_rows.is_some()
     }
 
     /// The next evaluation time, if it waits for evaluation times.
-    pub(crate) fn next_slot(&self) -> Option<TimeMs> {
-        self.in_slots().then_some(self.slots.next)
+    pub(crate) fn next_evaluation(&self) -> Option<TimeMs> {
+        self.is_interval_mode().then_some(self.evaluation_times.next)
     }
 
     /// Whether it must know how far the rules before it are.
@@ -175,7 +181,7 @@ impl AlertingRule {
 
     /// Up to which time evaluation times may be processed at `t`; `answered`: `condition_rows` is
     /// the answer at `t`.
-    fn slots_until(&self, t: TimeMs, answered: bool) -> TimeMs {
+    fn evaluations_until(&self, t: TimeMs, answered: bool) -> TimeMs {
         match self.awaited_rules {
             None => t,
             // Strictly later: at the same time the answer was made before the samples were written.
@@ -220,7 +226,8 @@ impl AlertingRule {
         labels.build()
     }
 
-    fn take(
+    /// Applies changes of the condition's rows at `t`.
+    fn apply_rows(
         &mut self,
         name: &str,
         tools: &StepContext,
@@ -254,7 +261,7 @@ impl AlertingRule {
     ) -> Result<(), EvaluationError> {
         let now: std::collections::HashSet<&Labels> = rows.iter().map(|(row, _)| row).collect();
         let gone: Vec<Labels> = self.alerts.rows().filter(|row| !now.contains(row)).cloned().collect();
-        self.take(name, tools, t, rows, &gone)
+        self.apply_rows(name, tools, t, rows, &gone)
     }
 
     /// Writes the `ALERTS` samples at `t`; nothing while states are suspended.
@@ -275,7 +282,7 @@ impl AlertingRule {
         store: &dyn AlertSeriesStore,
         t: TimeMs,
     ) -> Result<(), EvaluationError> {
-        if self.in_slots() {
+        if self.is_interval_mode() {
             return Ok(());
         }
         let mut series = Vec::new();
@@ -329,13 +336,13 @@ impl AlertingRule {
                 self.alerts.resume_at(t);
             }
             (TapEvent::Delta { t, upsert, remove }, None) => {
-                self.take(name, tools, t, numbers(upsert).collect(), &remove)?;
+                self.apply_rows(name, tools, t, numbers(upsert).collect(), &remove)?;
                 // An answer with invalid rows counts once they are valid.
                 self.answer_complete(t);
             }
             // An answer without changes after a failure: the condition is known again.
             (TapEvent::Progress { t }, _) => self.alerts.resume_at(t),
-            (TapEvent::Notes { .. } | TapEvent::Failed { .. }, _) => {}
+            (TapEvent::Annotations { .. } | TapEvent::Failed { .. }, _) => {}
         }
         Ok(())
     }
@@ -354,32 +361,34 @@ impl AlertingRule {
             self.answer_complete(t);
         }
         let mut outcome = Ok(());
-        let until = self.slots_until(t, answered);
+        let until = self.evaluations_until(t, answered);
         // Only the latest of several evaluation times: those that were missed cannot be evaluated
         // any more, as in Prometheus.
-        if let Some((slot, _)) = self.slots.take(until).filter(|_| !self.alerts.is_evaluation_failing()) {
+        if let Some((evaluation_time, _)) =
+            self.evaluation_times.take_due(until).filter(|_| !self.alerts.is_evaluation_failing())
+        {
             match self.condition_rows.take() {
                 Some(mirror) => {
                     outcome = self.replace(
                         name,
                         tools,
-                        slot,
+                        evaluation_time,
                         mirror.iter().map(|(l, v)| (l.clone(), *v)).collect(),
                     );
                     self.condition_rows = Some(mirror);
-                    self.send_slot = Some(slot);
+                    self.send_evaluation = Some(evaluation_time);
                     if self.has_answered {
-                        self.answer_complete(slot);
+                        self.answer_complete(evaluation_time);
                         // For an alert that ended long ago, `keep_firing_for` may be over as well.
-                        self.alerts.advance(slot);
+                        self.alerts.advance(evaluation_time);
                     }
                 }
-                None => self.alerts.advance(slot),
+                None => self.alerts.advance(evaluation_time),
             }
             // Everything is written at an evaluation time, so nothing is left to be written as a
             // change.
             self.alerts.take_changed();
-            outcome = outcome.and(self.write(name, tools.store, slot));
+            outcome = outcome.and(self.write(name, tools.store, evaluation_time));
         }
         // With `evaluation: interval`, timers run at evaluation times only, as in Prometheus.
         if self.condition_rows.is_none() {
@@ -398,15 +407,15 @@ impl AlertingRule {
     pub(crate) fn next_wake(&self) -> TimeMs {
         let timer = self.alerts.next_wake().filter(|_| self.condition_rows.is_none()).unwrap_or(TimeMs::MAX);
         // A rule after others waits for an answer.
-        let slot = if self.awaits_rules() { TimeMs::MAX } else { self.slots.next };
-        let delayed = timer.min(self.give_up_at()).min(slot).saturating_add(TIMER_SLACK_MS);
+        let evaluation_time = if self.awaits_rules() { TimeMs::MAX } else { self.evaluation_times.next };
+        let delayed = timer.min(self.give_up_at()).min(evaluation_time).saturating_add(TIMER_SLACK_MS);
         delayed.min(self.next_send())
     }
 
     /// When an alert must be sent: immediately if it is due, but with `evaluation: interval` only
     /// at evaluation times.
     pub(crate) fn next_send(&self) -> TimeMs {
-        match (self.in_slots(), self.send_slot) {
+        match (self.is_interval_mode(), self.send_evaluation) {
             (true, None) => TimeMs::MAX,
             _ => self.alerts.next_send().unwrap_or(TimeMs::MAX),
         }
@@ -421,14 +430,14 @@ impl AlertingRule {
     ) -> Result<(), EvaluationError> {
         let complete = matches!(event, TapEvent::Progress { .. });
         // Rows are sent only once, so they are processed even if something else fails.
-        let passed = self.advance(name, tools, t - 1, false);
-        let taken = self.rows_changed(name, tools, event);
+        let advanced = self.advance(name, tools, t - 1, false);
+        let applied = self.rows_changed(name, tools, event);
         let written = if complete {
             self.advance(name, tools, t, true)
         } else {
             self.write_changes(name, tools.store, t)
         };
-        taken.and(passed).and(written)
+        applied.and(advanced).and(written)
     }
 
     /// Evaluating the condition failed at `t`.

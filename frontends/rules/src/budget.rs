@@ -1,9 +1,10 @@
-//! The cost limit of expanding one template: steps and bytes, counted by the expanding thread.
+//! The cost limit of expanding one template of an alert: steps and bytes, counted by the expanding
+//! thread.
 //!
-//! `gotmpl` limits the iterations of `range` and the depth of calls. It does not limit text that is
-//! doubled in a variable, or definitions that call each other twice. So [`super::counting`] inserts
-//! calls of [`step`] into the syntax tree, and [`counted`] wraps the functions. Functions that read
-//! or create texts are our own.
+//! `gotmpl`, the library for Go's templates, limits the iterations of `range` and the depth of
+//! calls. It does not limit text that is doubled in a variable, or definitions that call each other
+//! twice. So [`super::counting`] inserts calls of [`step`] into the syntax tree, and [`counted`]
+//! wraps the functions. Functions that read or create texts are our own.
 
 use super::function_error::{FunctionError, TemplateFunction};
 use super::functions::fail;
@@ -25,7 +26,9 @@ const REGEX_STEPS: usize = 100;
 /// What is left for the template that the thread expands.
 #[derive(Copy, Clone)]
 struct Budget {
+    /// Steps.
     steps: usize,
+    /// Bytes.
     bytes: usize,
 }
 

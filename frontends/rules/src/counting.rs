@@ -1,4 +1,5 @@
-//! Inserts counting calls into a template's syntax tree; the limits are in [`super::budget`].
+//! Inserts calls that count the cost of execution into the syntax tree of an alert's template; the
+//! limits are in [`super::budget`].
 //!
 //! Every list of nodes begins with a call that counts a step for each of its nodes and arguments,
 //! so definitions and loops cost what they do.

@@ -1,8 +1,9 @@
-//! The queue between the live runtime's workers and the rules thread. It is bounded, and reports
-//! when it overflows.
+//! The queue between the live runtime's workers, which send the changes of each rule's view, and
+//! the rules thread ([`super::manager`]). It is bounded, and reports when it overflows.
 //!
 //! A worker pushes an event and returns. When the queue is full, the rule is marked as lagging and
-//! its sink closes: the manager taps the view again, gets a new snapshot, and counts the loss.
+//! its sink closes: the manager attaches to the view again, gets a new snapshot, and counts the
+//! loss.
 
 use super::limits::RULE_QUEUE_EVENTS;
 use engine::live::{Sink, TapEvent};
@@ -18,9 +19,13 @@ pub struct RuleId(pub u64);
 
 #[derive(Default)]
 struct QueuedRuleEvents {
+    /// Events, in order.
     events: VecDeque<(RuleId, TapEvent)>,
+    /// Rules whose events did not fit.
     lagging: HashSet<RuleId>,
+    /// Alerts that an Alertmanager has accepted.
     delivered: Vec<DeliveredAlert>,
+    /// The manager has ended.
     closed: bool,
     /// There is something other than events for the thread.
     nudged: bool,
@@ -148,14 +153,14 @@ impl Sink for RuleSink {
                 TapEvent::Progress { t }
             }
             // Computed for another consumer of the view.
-            TapEvent::Notes { .. } => return true,
+            TapEvent::Annotations { .. } => return true,
             other => other,
         };
         self.events.push(self.rule, event)
     }
 
     /// As in Prometheus, rules do not use annotations.
-    fn wants_notes(&self) -> bool {
+    fn wants_annotations(&self) -> bool {
         false
     }
 }

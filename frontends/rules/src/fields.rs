@@ -1,5 +1,5 @@
-//! Fields of a template's values, as Go evaluates them: a missing entry of a map of texts is "", a
-//! missing field of a struct is an error.
+//! Fields of the values in a template of an alert (`.Labels.job`), as Go evaluates them: a missing
+//! entry of a map of texts is "", a missing field of a struct is an error.
 
 use super::function_error::FunctionError;
 use super::functions::{fail, text};

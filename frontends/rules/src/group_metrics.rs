@@ -42,7 +42,7 @@ impl RuleDurationMetrics {
 pub(super) struct GroupMetrics {
     /// The value of [`RULE_GROUP`].
     pub key: String,
-    slots: EvaluationGrid,
+    evaluation_times: EvaluationGrid,
     evaluations: Arc<Counter>,
     failures: Arc<Counter>,
     iterations: Arc<Counter>,
@@ -63,7 +63,7 @@ impl GroupMetrics {
         gauge("prometheus_rule_group_interval_seconds", "Time between two evaluation times of the group.")
             .set(group.interval as f64 / 1000.0);
         GroupMetrics {
-            slots: EvaluationGrid::new(group.interval, now),
+            evaluation_times: EvaluationGrid::new(group.interval, now),
             evaluations: counter("prometheus_rule_evaluations_total", "Evaluations of rules."),
             failures: counter(
                 "prometheus_rule_evaluation_failures_total",
@@ -94,8 +94,8 @@ impl GroupMetrics {
     }
 
     /// When the next evaluation time must be counted.
-    pub(crate) fn next_slot(&self) -> TimeMs {
-        self.slots.next + TIMER_SLACK_MS
+    pub(crate) fn next_evaluation(&self) -> TimeMs {
+        self.evaluation_times.next + TIMER_SLACK_MS
     }
 
     /// Counts failures of this process.
@@ -138,14 +138,14 @@ impl GroupMetrics {
     }
 
     /// Counts the evaluation times that have passed by `now`.
-    pub(crate) fn slot(
+    pub(crate) fn record_evaluation(
         &mut self,
         rules: &mut [ActiveRule],
         views: &dyn ViewRegistry,
         durations: &RuleDurationMetrics,
         now: TimeMs,
     ) {
-        let Some((_, missed)) = self.slots.take(now - TIMER_SLACK_MS) else { return };
+        let Some((_, missed)) = self.evaluation_times.take_due(now - TIMER_SLACK_MS) else { return };
         self.iterations.add(1 + missed);
         self.missed.add(missed);
         let mut took = 0.0;

@@ -1,11 +1,11 @@
-//! Rules: from rule files to views and alerts.
+//! Rules: from rule files to views (queries that the engine keeps current) and alerts.
 //!
-//! [`mod@file`] reads Prometheus' rule files. [`template`] expands labels and annotations
-//! ([`alert_annotations`]). [`alert_states`] is the state machine of one alerting rule, without
-//! I/O; [`alert_series`] writes its `ALERTS` samples, and [`alert_persistence`] saves its states
-//! over a restart. [`rule_matching`] decides which rule continues which after a change. [`manager`]
-//! runs all of it in one thread. [`yaml`] explains errors in YAML files, for rule files and for the
-//! configuration.
+//! [`manager`] runs everything in one thread; [`mod@file`] reads Prometheus' rule files.
+//! [`template`] expands labels and annotations ([`alert_annotations`]). [`alert_states`] is the
+//! state machine of one alerting rule, without I/O; [`alert_series`] writes its `ALERTS` samples,
+//! and [`alert_persistence`] saves its states over a restart. [`rule_matching`] decides which rule
+//! continues which after a change. [`yaml`] explains errors in YAML files, for rule files and for
+//! the configuration.
 
 #![warn(unreachable_pub)]
 

@@ -1,4 +1,5 @@
-//! Warns of labels in templates that the expression has aggregated away.
+//! Warns of labels in the templates of an alert that its expression has aggregated away: `{{
+//! $labels.pod }}` over `sum by (job) (…)` is always empty.
 //!
 //! The set of labels that a plan's answer may have is computed bottom-up. Where it is not known (a
 //! plain selector), every label is possible and there is no warning.

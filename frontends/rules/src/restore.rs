@@ -34,10 +34,13 @@ pub(super) struct AlertRestore<'a> {
 
 /// An `ALERTS` or `ALERTS_FOR_STATE` series that has not ended.
 struct OpenAlertSeries {
+    /// The labels of the series.
     series: Labels,
     /// The labels of its alert.
     alert: Labels,
+    /// Time of the newest sample, ms.
     t: TimeMs,
+    /// Value of that sample.
     value: f64,
 }
 
@@ -52,9 +55,14 @@ impl OpenAlertSeries {
 }
 
 impl AlertRestore<'_> {
-    /// Restores the alerts of the rules at `wanted`. `kept`: the saved states, if there are any;
-    /// then rules also continue the series of their alerts.
-    pub(crate) fn run(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], kept: Option<&MapEntries>) {
+    /// Restores the alerts of the rules at `positions`. `saved`: the saved states, if there are
+    /// any; then rules also continue the series of their alerts.
+    pub(crate) fn run(
+        &self,
+        groups: &mut [ActiveGroup],
+        positions: &[RulePosition],
+        saved: Option<&MapEntries>,
+    ) {
         let mut living = self.living().unwrap_or_else(|error| {
             tracing::warn!(target: "rules", %error, "the ALERTS series of before the restart cannot be read; they end, and alerts without a saved state begin again");
             Vec::new()
@@ -69,11 +77,11 @@ impl AlertRestore<'_> {
         // Alerts that run already write their own series; a rule that is new in a reload must not
         // take them.
         living.retain(|series| !active.contains(&series.alert));
-        match kept {
-            Some(entries) => self.resume(groups, wanted, entries, &living),
-            None => self.restore(groups, wanted, &living),
+        match saved {
+            Some(entries) => self.resume(groups, positions, entries, &living),
+            None => self.restore(groups, positions, &living),
         }
-        self.adopt(groups, wanted, &living);
+        self.adopt(groups, positions, &living);
     }
 
     /// The series of alerts that were active within the outage tolerance.
@@ -99,7 +107,7 @@ impl AlertRestore<'_> {
     fn resume(
         &self,
         groups: &mut [ActiveGroup],
-        wanted: &[RulePosition],
+        positions: &[RulePosition],
         entries: &MapEntries,
         living: &[OpenAlertSeries],
     ) {
@@ -109,9 +117,9 @@ impl AlertRestore<'_> {
             *t = series.t.max(*t);
         }
         let mut past = alert_persistence::read(entries);
-        let keys: Vec<RuleKey> = wanted.iter().map(|(g, r)| groups[*g].rules[*r].key.clone()).collect();
+        let keys: Vec<RuleKey> = positions.iter().map(|(g, r)| groups[*g].rules[*r].key.clone()).collect();
         let ancestors = match_rules(&past.iter().map(|p| &p.rule).collect::<Vec<_>>(), &keys);
-        for (place, ancestor) in wanted.iter().zip(ancestors) {
+        for (place, ancestor) in positions.iter().zip(ancestors) {
             let Some((at, _)) = ancestor else { continue };
             let mut alerts = std::mem::take(&mut past[at].alerts);
             alerts.retain_mut(|(labels, alert)| {
@@ -140,8 +148,8 @@ impl AlertRestore<'_> {
     }
 
     /// Restores alerts from their series.
-    fn restore(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], living: &[OpenAlertSeries]) {
-        let owners = AlertOwners::new(groups, wanted, living);
+    fn restore(&self, groups: &mut [ActiveGroup], positions: &[RulePosition], living: &[OpenAlertSeries]) {
+        let owners = AlertOwners::new(groups, positions, living);
         let firing: HashMap<&Labels, TimeMs> =
             living.iter().filter(|s| s.is_firing()).map(|s| (&s.alert, s.t)).collect();
         let mut restored: HashMap<RulePosition, Vec<AlertFromSeries>> = HashMap::new();
@@ -157,7 +165,7 @@ impl AlertRestore<'_> {
                 });
             }
         }
-        for place in wanted {
+        for place in positions {
             let Some(alerts) = restored.remove(place) else { continue };
             let patience = self.patience(groups, *place);
             let Some(alerting) = &mut rule_at(groups, *place).alerting else { continue };
@@ -168,9 +176,9 @@ impl AlertRestore<'_> {
 
     /// Series of restored alerts continue, or end with a stale marker if their alert has another
     /// state.
-    fn adopt(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], living: &[OpenAlertSeries]) {
+    fn adopt(&self, groups: &mut [ActiveGroup], positions: &[RulePosition], living: &[OpenAlertSeries]) {
         let mut holder: HashMap<&Labels, RulePosition> = HashMap::new();
-        for place in wanted {
+        for place in positions {
             let Some(alerting) = &groups[place.0].rules[place.1].alerting else { continue };
             let mine = living.iter().filter(|s| alerting.alerts.has(&s.alert));
             holder.extend(mine.map(|s| (&s.alert, *place)));
@@ -197,9 +205,9 @@ fn rule_at(groups: &mut [ActiveGroup], (g, r): RulePosition) -> &mut ActiveRule 
 struct AlertOwners(HashMap<Labels, Vec<RulePosition>>);
 
 impl AlertOwners {
-    fn new(groups: &[ActiveGroup], wanted: &[RulePosition], living: &[OpenAlertSeries]) -> AlertOwners {
+    fn new(groups: &[ActiveGroup], positions: &[RulePosition], living: &[OpenAlertSeries]) -> AlertOwners {
         let mut by_name: HashMap<&str, Vec<(RulePosition, &Rule)>> = HashMap::new();
-        for (g, r) in wanted {
+        for (g, r) in positions {
             let rule = &groups[*g].rules[*r].rule;
             by_name.entry(&rule.name).or_default().push(((*g, *r), rule));
         }

@@ -1,6 +1,6 @@
-//! Rewrites a template's syntax tree before it is executed: what Go rejects when parsing is
-//! rejected, and calls and fields become calls of [`CALL`] and [`FIELD`], which have their
-//! positions and return errors like Go's.
+//! Rewrites the syntax tree of an alert's template before it is executed: what Go rejects when
+//! parsing is rejected, and calls and fields become calls of [`CALL`] and [`FIELD`], which have
+//! their positions and return errors like Go's.
 //!
 //! `{{ humanize $labels.x | toUpper }}` becomes `{{ __call "…at <humanize…>" "humanize" (__field
 //! "…" $labels "x") | __call "…" "toUpper" | __show }}`; `and` and `or` stay, because they do not

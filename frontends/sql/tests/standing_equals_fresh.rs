@@ -70,7 +70,7 @@ impl Sink for Watch {
                 shown.error = None;
                 shown.t = t;
             }
-            TapEvent::Notes { .. } => {}
+            TapEvent::Annotations { .. } => {}
         }
         true
     }

@@ -1,4 +1,6 @@
-//! The names of the series of alert states, and which plans select them by name.
+//! The names of the series in which alerting rules write their states, `ALERTS` and
+//! `ALERTS_FOR_STATE`, and which plans select them by name. [`crate::scheduled`] treats such plans
+//! differently.
 
 use engine::plan::{PlanNode, PlanOp, Selector};
 use storage::model::MatchOp;

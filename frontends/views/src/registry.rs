@@ -1,6 +1,6 @@
-//! The trait through which rules and subscriptions use views, so that tests can pass fakes.
-//!
-//! The implementation is the live runtime, [`LiveRuntime`].
+//! [`ViewRegistry`]: the trait through which rules and subscriptions use views (queries whose
+//! results are kept up to date), so that tests can pass fakes. The implementation is the live
+//! runtime, [`LiveRuntime`], with scheduled views beside it ([`crate::scheduled`]).
 
 use crate::limits::DESCRIBE_TIMEOUT;
 use crate::recording::{BackfillStatus, CorrectionListener, RecordedRule};

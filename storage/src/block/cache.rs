@@ -97,14 +97,15 @@ impl PageCache {
         state.blocks
     }
 
-    /// A decoder, to be returned with [`PageCache::keep`]. `None` if there is no memory for one.
+    /// A decoder, to be returned with [`PageCache::return_decoder`]. `None` if there is no memory
+    /// for one.
     pub(super) fn decoder(&self) -> Option<PageDecoder> {
-        let kept = self.0.lock().decoders.pop();
-        kept.or_else(|| PageDecoder::new().ok())
+        let free = self.0.lock().decoders.pop();
+        free.or_else(|| PageDecoder::new().ok())
     }
 
     /// Returns a decoder for reuse.
-    pub(super) fn keep(&self, decoder: PageDecoder) {
+    pub(super) fn return_decoder(&self, decoder: PageDecoder) {
         let mut state = self.0.lock();
         // Enough for the queries that run at once; the others are freed.
         if state.decoders.len() < BLOCK_DECODERS {

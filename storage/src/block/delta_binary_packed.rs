@@ -20,8 +20,11 @@ pub(super) const PADDING: usize = 72;
 /// How the integers are divided: blocks of `parts` miniblocks, each of `per` integers.
 #[derive(Copy, Clone, Default)]
 struct DeltaHeader {
+    /// Integers in a miniblock.
     per: usize,
+    /// Miniblocks in a block.
     parts: usize,
+    /// All integers.
     total: usize,
 }
 

@@ -22,9 +22,13 @@ use std::sync::Arc;
 pub(super) struct CheckedWriter {
     file: Box<dyn DiskFile>,
     path: PathBuf,
+    /// Bytes that are not written yet.
     buffer: Vec<u8>,
+    /// Bytes written.
     bytes: u64,
+    /// The checksum of all bytes written.
     crc: u32,
+    /// The checksums of the chunks, one after the other.
     chunks: Vec<u8>,
 }
 

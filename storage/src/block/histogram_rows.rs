@@ -150,8 +150,8 @@ pub(super) fn decode(
 ) -> Option<NativeHistogram> {
     // `None` if a column has another type: the file was written by something else, and counts as
     // damaged.
-    let byte = |at: usize| Some(page.column(at).as_primitive_opt::<Int8Type>()?.value(row));
-    let number = |at: usize| Some(page.column(at).as_primitive_opt::<Float64Type>()?.value(row));
+    let byte = |column: usize| Some(page.column(column).as_primitive_opt::<Int8Type>()?.value(row));
+    let number = |column: usize| Some(page.column(column).as_primitive_opt::<Float64Type>()?.value(row));
     let bounds = list::<Float64Type>(page, 13, row)?;
     // A series has the same bounds for months: one allocation instead of one for each sample.
     let shared = before.filter(|before| before.bounds[..] == bounds.values()[..]);
@@ -168,10 +168,10 @@ pub(super) fn decode(
     })
 }
 
-fn buckets(page: &RecordBatch, at: usize, row: usize) -> Option<Buckets> {
-    let offsets = list::<Int32Type>(page, at, row)?;
-    let lengths = list::<UInt32Type>(page, at + 1, row)?;
-    let counts = list::<Float64Type>(page, at + 2, row)?;
+fn buckets(page: &RecordBatch, column: usize, row: usize) -> Option<Buckets> {
+    let offsets = list::<Int32Type>(page, column, row)?;
+    let lengths = list::<UInt32Type>(page, column + 1, row)?;
+    let counts = list::<Float64Type>(page, column + 2, row)?;
     let spans = offsets.values().iter().zip(lengths.values());
     let spans: Vec<BucketSpan> =
         spans.map(|(offset, length)| BucketSpan { offset: *offset, length: *length }).collect();
@@ -181,8 +181,8 @@ fn buckets(page: &RecordBatch, at: usize, row: usize) -> Option<Buckets> {
     fits.then(|| Buckets { spans, counts: counts.values().to_vec() })
 }
 
-fn list<T: ArrowPrimitiveType>(page: &RecordBatch, at: usize, row: usize) -> Option<PrimitiveArray<T>> {
-    page.column(at).as_list_opt::<i32>()?.value(row).as_primitive_opt::<T>().cloned()
+fn list<T: ArrowPrimitiveType>(page: &RecordBatch, column: usize, row: usize) -> Option<PrimitiveArray<T>> {
+    page.column(column).as_list_opt::<i32>()?.value(row).as_primitive_opt::<T>().cloned()
 }
 
 /// Start timestamps that are not written yet.

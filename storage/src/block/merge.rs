@@ -1,4 +1,5 @@
-//! Merges several blocks into one: the same samples, sorted again, in fewer files.
+//! Merges several blocks into one: the same samples, sorted again, in fewer files. Which blocks are
+//! merged is decided in `storage/src/store/compaction.rs`.
 //!
 //! Series are read one at a time from all blocks that have them, so memory holds one series, all
 //! labels and all timestamps. The metadata of the merged block names the blocks it replaces: see

@@ -1,11 +1,21 @@
-//! Blocks: immutable directories of Parquet files, one per time range (`docs/format/block.md`).
+//! Blocks: immutable directories of Parquet files, one per range of time (`docs/format/block.md`).
+//! They hold what has left the head, which is the recent hours in memory.
 //!
-//! [`writer::write_block`] writes a block from sorted series, [`reader::Block`] reads one, and
-//! [`block_set::BlockSet`] manages all blocks of a data directory. Blocks are small because series
-//! share their timestamps ([`timestamp_table`]) and values are stored as
-//! [decimal](crate::encoding::decimal) mantissas.
-//! Native histograms and start timestamps are in files of their own ([`histogram_rows`],
-//! [`sparse_file`]).
+//! The words of this folder:
+//!
+//! - A *clock* is a list of timestamps that many series share, such as those of one scrape target
+//!   ([`timestamp_table`]).
+//! - A *row* of `samples.parquet` has the floats of one series in one window of two hours; a *page*
+//!   is 64 rows, read and cached together.
+//! - A *gap* is a time of the clock at which a series has no sample.
+//! - A *cold block* is a block whose files are in an object store ([`cold`]).
+//! - A *tombstone* is a deletion that the files of blocks do not show yet ([`tombstones`]).
+//!
+//! [`writer::write_block`] writes a block from sorted series, [`reader::Block`] reads one (start
+//! there), and [`block_set::BlockSet`] manages all blocks of a data directory. Blocks are small
+//! because series share their timestamps and values are stored as
+//! [decimal](crate::encoding::decimal) mantissas. Native histograms and start timestamps are in
+//! files of their own ([`histogram_rows`], [`sparse_file`]).
 
 pub(crate) mod block_files;
 pub mod block_set;

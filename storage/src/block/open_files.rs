@@ -24,6 +24,7 @@ pub(super) struct OpenFiles(Arc<Shared>);
 
 struct Shared {
     disk: Arc<dyn Disk>,
+    /// The number of the next file.
     next: AtomicU64,
     /// Number of files kept open for readers of removed blocks.
     pinned: AtomicUsize,
@@ -33,6 +34,7 @@ struct Shared {
 /// Open files by number, each with the time of its last use.
 #[derive(Default)]
 struct Recent {
+    /// Number of uses so far.
     uses: u64,
     files: HashMap<u64, (u64, Arc<dyn ReadFile>)>,
 }

@@ -1,5 +1,5 @@
-//! [`SamplesPage`]: a page of `samples.parquet` in memory. The values stay compressed, and those of
-//! a row are decoded when they are read.
+//! [`SamplesPage`]: a page (64 rows, about 64 series) of `samples.parquet` in memory. The values
+//! stay compressed, and those of a row are decoded when they are read.
 //!
 //! So a reader of one series does not pay for the other 63 of its page, and a page takes a tenth of
 //! the memory of its values. [`super::page_decoder`] makes it from pages that our writer wrote.

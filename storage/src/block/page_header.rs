@@ -22,7 +22,9 @@ pub(super) struct PageHeader {
 
 /// Reads numbers from bytes.
 pub(super) struct ThriftReader<'a> {
+    /// What is read.
     pub(super) bytes: &'a [u8],
+    /// The position in `bytes`.
     pub(super) at: usize,
 }
 

@@ -43,8 +43,10 @@ pub(super) struct PagedFile {
     path: PathBuf,
     file: CheckedFile,
     footer: ArrowReaderMetadata,
+    /// Number of rows.
     rows: usize,
     cache: PageCache,
+    /// The number of the file in the cache.
     number: u64,
 }
 
@@ -140,7 +142,7 @@ impl PagedFile {
         let file = &self.file;
         let columns = locate(footer)?;
         let rows = decoder.decode(&PageLocation { file, footer, columns, number: page, clock_lengths });
-        self.cache.keep(decoder);
+        self.cache.return_decoder(decoder);
         rows
     }
 

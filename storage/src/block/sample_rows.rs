@@ -12,15 +12,23 @@ use arrow::error::ArrowError;
 
 /// Rows that are not written yet.
 pub(super) struct SampleRowBuilder {
+    /// Number of rows.
     count: usize,
     series_id: UInt32Builder,
     clock_id: UInt32Builder,
+    /// The power of ten of the mantissas.
     exp: Int8Builder,
+    /// Number of samples.
     n: UInt32Builder,
+    /// The least value.
     vmin: Float64Builder,
+    /// The greatest value.
     vmax: Float64Builder,
+    /// Positions of the clock without a sample.
     gaps: ListBuilder<PrimitiveBuilder<UInt32Type>>,
+    /// The mantissas of decimal values.
     m: ListBuilder<PrimitiveBuilder<Int64Type>>,
+    /// The values that are no short decimals.
     raw: ListBuilder<PrimitiveBuilder<Float64Type>>,
 }
 

@@ -133,13 +133,13 @@ impl SeriesTable {
             return Ok(selected);
         }
         let one_by_one = |ids: &RoaringBitmap, matcher: &Matcher| {
-            let mut kept = RoaringBitmap::new();
+            let mut matching = RoaringBitmap::new();
             self.labels(ids, |id, labels| {
                 if matcher.matches_labels(&labels) {
-                    kept.insert(id);
+                    matching.insert(id);
                 }
             })?;
-            Ok(kept)
+            Ok(matching)
         };
         let series = Arc::new(matcher_eval::select(self.terms(), matchers, &one_by_one)?);
         let selected =

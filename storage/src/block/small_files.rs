@@ -1,5 +1,5 @@
-//! Reads the parts of a block that are read whole when it is opened: timestamps, the row index, and
-//! for old formats the labels.
+//! Reads the parts of a block that are read whole when it is opened: its clocks (timestamps that
+//! many series share), which rows each series has, and for old formats the labels.
 
 use super::damaged;
 use super::page::element;

@@ -20,9 +20,13 @@ pub(super) struct SparseFile {
 
 /// The rows of one series.
 struct SeriesRowRange {
+    /// The id of the series: its index in the block.
     series: u32,
+    /// The first row of the series.
     first_row: usize,
+    /// Time of its first item, ms.
     min: TimeMs,
+    /// Time of its last item, ms.
     max: TimeMs,
 }
 

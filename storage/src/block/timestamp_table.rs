@@ -1,4 +1,5 @@
-//! Clocks: vectors of timestamps that many series share, each stored once per block.
+//! The clocks of a block that is being written. A *clock* is a vector of timestamps that many
+//! series share; each is stored once per block.
 //!
 //! All series of one scrape have the same timestamps. A series that lacks some of them (a metric
 //! that appeared late, a failed parse) uses the clock of its target and lists the gaps, if there

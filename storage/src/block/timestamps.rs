@@ -1,5 +1,6 @@
-//! [`TimestampColumn`]: the timestamps of a clock in memory. Scrapes come at even intervals except
-//! for milliseconds, so one or two bytes per timestamp are enough.
+//! [`TimestampColumn`]: a clock in memory, which is a list of timestamps that many series of a
+//! block share. Scrapes come at even intervals except for milliseconds, so one or two bytes per
+//! timestamp are enough.
 //!
 //! The clocks of all local blocks are in memory. With eight bytes per timestamp, a thousand targets
 //! scraped every 15 s would take 46 MB per day of retention. [`super::timestamp_table`] describes
@@ -10,8 +11,11 @@ use std::ops::Range;
 
 /// Ascending timestamps.
 pub(super) struct TimestampColumn {
+    /// The first timestamp, ms.
     base: TimeMs,
+    /// The even interval, ms.
     step: TimeMs,
+    /// How much later than even each timestamp is.
     late: TimeOffsets,
 }
 

@@ -1,5 +1,6 @@
-//! Writes a block. The series come sorted, and the rows are written in one pass; only timestamps
-//! and labels are kept in memory.
+//! Writes a block: a directory of Parquet files over one range of time (`docs/format/block.md`).
+//! The series come sorted, and the rows are written in one pass; only timestamps and labels are
+//! kept in memory. [`super::reader`] reads what is written here.
 
 use super::block_set::remove_dir;
 use super::files::{CheckedWriter, check_all};
@@ -91,11 +92,11 @@ pub fn write_block_replacing(
     })?;
     meta.replaces = replaces;
     meta.dir = blocks_dir.join(name(&meta));
-    let there = |meta: &BlockMeta| disk.list(&meta.dir).is_ok_and(|files| !files.is_empty());
+    let exists = |meta: &BlockMeta| disk.list(&meta.dir).is_ok_and(|files| !files.is_empty());
     let is_taken = |meta: &BlockMeta| taken.contains(&meta.name().to_string());
     // The name is a hash of the content: a block that exists with this name is this block, or was
     // before it was damaged.
-    while there(&meta) || is_taken(&meta) {
+    while exists(&meta) || is_taken(&meta) {
         if !is_taken(&meta) && is_whole(disk, &meta) {
             disk.remove(&temporary).map_err(io_error(&temporary))?;
             disk.sync_dir(blocks_dir).map_err(io_error(blocks_dir))?;
@@ -121,9 +122,9 @@ pub fn write_block_replacing(
 
 /// Whether the block `meta` is on disk already, and every byte of it is right.
 fn is_whole(disk: &dyn Disk, meta: &BlockMeta) -> bool {
-    let there =
+    let existing =
         disk.read(&meta.dir.join(META)).ok().and_then(|text| BlockMeta::decode(&meta.dir, &text).ok());
-    there.as_ref() == Some(meta) && check_all(disk, &meta.dir, meta).is_ok()
+    existing.as_ref() == Some(meta) && check_all(disk, &meta.dir, meta).is_ok()
 }
 
 fn remove_if_there(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {

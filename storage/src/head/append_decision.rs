@@ -1,10 +1,10 @@
-//! Decides what happens to a sample: it is stored, ignored because the same sample is there
-//! already, or refused as too old or as a second value at the same time.
+//! Decides what happens to a sample that is appended to the head: it is stored, ignored because the
+//! same sample is there already, or refused as too old or as a second value at the same time.
 //!
 //! The rules apply to floats and native histograms of a series together, and the sample that came
 //! first wins. A sample must not be older than the bounds of the head ([`AppendLimits`]). A sample
 //! that is older than the newest of its series must also be within the window of late samples
-//! (`out_of_order`).
+//! (`out_of_order`). [`super::shard`] appends what is to be stored.
 
 use super::shard::Head;
 use crate::limits::REFUSED_NAMED;
@@ -194,11 +194,11 @@ impl AppendLimits {
 impl Head {
     /// Decides about a float of `slot`.
     pub(super) fn decide(&self, slot: u32, t: TimeMs, v: f64) -> AppendDecision {
-        let there = || match self.at(slot, t) {
-            Some(there) => Some(there.to_bits() == v.to_bits()),
+        let is_same = || match self.at(slot, t) {
+            Some(existing) => Some(existing.to_bits() == v.to_bits()),
             None => self.histogram_at(slot, t).map(|_| false),
         };
-        self.limits.decide(t, || self.newest_of(slot), there)
+        self.limits.decide(t, || self.newest_of(slot), is_same)
     }
 
     /// Time of the newest sample of a series, float or histogram.

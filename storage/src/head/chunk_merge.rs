@@ -1,4 +1,5 @@
-//! Merges adjacent short group chunks of a column set into one long chunk.
+//! Merges adjacent short group chunks of a column set into one long chunk. A group chunk is a
+//! compressed run of scrapes of one target ([`super::group_chunk`]).
 //!
 //! Every chunk starts its columns with a full value, so one long chunk is smaller than many short
 //! ones. The merge is incremental: each row that is appended merges a few columns
@@ -12,9 +13,13 @@ use std::sync::Arc;
 
 /// A merge in progress: the chunks to merge, and the merged columns so far.
 pub(super) struct ChunkMerge {
+    /// The short chunks, oldest first.
     chunks: Vec<Arc<GroupChunk>>,
+    /// Number of columns of the merged chunk.
     columns: usize,
+    /// Has the columns that are merged.
     builder: GroupChunkBuilder,
+    /// A buffer for the values of one column, as bits.
     column: Vec<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! The compressed values of one column: short decimals ([`decimals`]) or XOR coding ([`xor`]),
-//! whichever is smaller. The first byte says which.
+//! The compressed values of one column (the floats of one series) in a chunk: short decimals
+//! ([`decimals`]) or XOR coding ([`xor`]), whichever is smaller. The first byte says which.
 
 use super::{decimals, xor};
 

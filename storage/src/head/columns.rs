@@ -1,9 +1,10 @@
-//! A column set: the series of one column group under one numbering of columns, with the open rows
-//! and the sealed chunks of these columns.
+//! A column set: the series of one column group (a scrape target or a rule) under one numbering of
+//! columns, with the open rows and the sealed chunks of these columns.
 //!
 //! Columns are only ever appended, so a series keeps its column for as long as the set exists. When
 //! most columns are without samples, the group begins a new set ([`super::group`]); the old one
-//! stays readable until its samples are dropped.
+//! stays readable until its samples are dropped. [`super::open_rows`] holds the latest rows,
+//! [`super::group_chunk`] the compressed ones.
 
 use super::chunk_merge::ChunkMerge;
 use super::group_chunk::GroupChunk;
@@ -23,8 +24,11 @@ pub(super) struct ColumnSet {
     /// Columns whose series also has samples elsewhere: each of their samples is checked for
     /// duplicates.
     pub mixed: RoaringBitmap,
+    /// The newest rows, not compressed.
     rows: OpenRows,
+    /// The compressed rows, oldest first.
     chunks: Vec<Arc<GroupChunk>>,
+    /// The merge of chunks that is going on.
     merge: Option<ChunkMerge>,
     schedule: SealSchedule,
 }
@@ -134,7 +138,7 @@ impl ColumnSet {
 
     /// The value of column `c` at exactly `t`.
     pub(super) fn at(&self, c: u32, t: TimeMs) -> Option<f64> {
-        if let Some(v) = self.rows.at(c, t) {
+        if let Some(v) = self.rows.sample_at(c, t) {
             return Some(v);
         }
         let i = self.chunks.partition_point(|w| w.max() < t);

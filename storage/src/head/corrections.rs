@@ -22,8 +22,8 @@ impl Head {
     /// Makes `v` the float of a series at `t`, whatever is stored there. *Absent* removes the
     /// sample.
     pub fn correct(&mut self, slot: u32, t: TimeMs, v: f64) {
-        let there = self.histogram_at(slot, t).is_some();
-        if there {
+        let has_histogram = self.histogram_at(slot, t).is_some();
+        if has_histogram {
             let sparse = self.series[slot].sparse_mut();
             // The hint of the histogram after the removed one was made by comparison with it.
             sparse.histograms.remove(t);
@@ -56,8 +56,8 @@ impl Head {
 
     /// Stores a histogram at a time that [`Head::correct`] has emptied. Returns it with its hint.
     pub fn add_corrected(&mut self, (slot, t, h): SlotHistogram) -> SlotHistogram {
-        let kept = self.hinted(slot, t, &h);
-        self.add_histogram(slot, t, kept.clone());
-        (slot, t, kept)
+        let stored = self.hinted(slot, t, &h);
+        self.add_histogram(slot, t, stored.clone());
+        (slot, t, stored)
     }
 }

@@ -1,6 +1,7 @@
-//! A column group: the series that one target or rule writes together, with one timestamp for all.
-//! It maps the layout of its batches (which series the values are) to the columns of its current
-//! column set ([`super::columns`]), and remembers what the log knows of it.
+//! A column group: the series that one scrape target or rule writes together, with one timestamp
+//! for all. It maps the layout of its batches (which series the values are) to the columns of its
+//! current column set ([`super::columns`], where the samples are), and remembers what the
+//! write-ahead log knows of it. [`super::group_table`] has all groups of a shard.
 
 use super::implicit_groups::PREFIX;
 use crate::model::TimeMs;

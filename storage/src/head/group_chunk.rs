@@ -1,5 +1,6 @@
-//! A group chunk: a sealed run of rows of a column set. All columns share one list of times (the
-//! clock); each column is compressed on its own. Immutable, and shared with readers.
+//! A group chunk: a sealed run of rows (scrapes) of a column set. All columns share one list of
+//! times (the clock); each column is compressed on its own ([`super::column`]). Immutable, and
+//! shared with readers.
 //!
 //! A column that is constant over the chunk (most are) is an offset to a value that all columns
 //! with this value share. A column without samples costs only its offset. Bytes and offsets are in
@@ -15,7 +16,9 @@ use crate::vec_growth::boxed_exact;
 use std::collections::HashMap;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
+/// The offset of a column without samples.
 const NOTHING: u32 = u32::MAX;
+/// Set in the offset of a column with one value for all rows.
 const CONSTANT: u32 = 1 << 31;
 /// An offset is the number of a piece; its lowest `PLACE_BITS` bits are the position within the
 /// piece.
@@ -23,10 +26,15 @@ const PLACE_BITS: u32 = CHUNK_PAGE_BYTES.trailing_zeros();
 
 /// Immutable compressed columns with one clock.
 pub(super) struct GroupChunk {
+    /// The times of the rows, ms, ascending.
     clock: Box<[TimeMs]>,
+    /// By column: where its values begin, [`CONSTANT`] and where its value is, or [`NOTHING`].
     offsets: Box<[Box<[u32]>]>,
+    /// Number of columns.
     columns: u32,
+    /// The compressed bytes.
     pieces: Box<[Box<[u8]>]>,
+    /// Number of columns with samples.
     present: u32,
 }
 

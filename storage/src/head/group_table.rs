@@ -1,5 +1,6 @@
-//! The column groups of one shard, and their column sets: which columns a group has, and what the
-//! log knows of them. The rows themselves are in [`ColumnSet`].
+//! The column groups of one shard (the series that a target or rule writes together), and their
+//! column sets: which columns a group has, and what the log knows of them. The rows themselves are
+//! in [`ColumnSet`].
 
 use super::columns::ColumnSet;
 use super::group::ColumnGroup;
@@ -27,7 +28,9 @@ pub fn group_of(id: u32) -> (u16, u32) {
 /// The column groups of one shard.
 #[derive(Default)]
 pub struct GroupTable {
+    /// By index, which the group id has.
     groups: PagedVec<ColumnGroup>,
+    /// The index of each group by its key.
     by_key: HashMap<Arc<str>, u32>,
     /// Column sets by key. Keys are never reused.
     pub(super) sets: HashMap<u32, ColumnSet>,

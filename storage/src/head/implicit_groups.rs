@@ -1,5 +1,5 @@
-//! Implicit groups: series whose samples arrive together although
-//! the writer names no group, for example those of one target in remote write.
+//! Implicit groups: series whose samples arrive together although the writer names no group, for
+//! example those of one target in remote write.
 //!
 //! Adjacent single samples of one shard with the same time in one call become a row of columns, as
 //! a scrape does: one clock, one chunk, one delta in the log. An implicit group is a column group
@@ -32,8 +32,11 @@ pub struct RowsAppended {
 
 /// A row that is being collected.
 struct RowInProgress {
+    /// The index of the group.
     group: u32,
+    /// The key of its column set.
     set: u32,
+    /// The values by column; *absent* where there is no sample yet.
     row: Vec<f64>,
     samples: Vec<SlotFloat>,
 }

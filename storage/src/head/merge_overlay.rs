@@ -1,5 +1,6 @@
-//! Merges the temporary head of a replay into the replayed head: first the new series and groups,
-//! then their samples (see [`crate::store`], `ReplayOverlay`).
+//! While the log is replayed at a start, samples that arrive go to a temporary head (see
+//! [`crate::store`], `ReplayOverlay`). Here it is merged into the replayed head: first the new
+//! series and groups, then their samples.
 //!
 //! The log has these samples already, after everything that was replayed, and the next start
 //! replays them like any others ([`super::restore`]). So the same rule applies here: a stored

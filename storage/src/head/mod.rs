@@ -1,13 +1,28 @@
-//! The head: the recent hours, in memory. Each shard has one [`Head`], with its series, postings
-//! and samples.
+//! The head: the recent hours of samples, in memory. Each shard (a fixed share of the series) has
+//! one [`Head`], with its series, postings and samples. Read [`shard`] first: [`Head`] and the
+//! append path.
 //!
-//! Start at [`Head`] (the append path). It consists of [`HeadSeriesTable`] (which slot is which
-//! series), [`GroupTable`] (which columns a group has) and [`AppendLimits`]. [`columns`] and
-//! [`group_chunk`] hold scrapes. [`implicit_groups`] makes columns of remote-write samples that
-//! arrive together, and [`ungrouped`] holds single samples. [`sparse_append`] is for native
-//! histograms and start timestamps. [`postings`] finds series, [`ranks`] sorts them. [`snapshot`]
-//! is what readers get. [`restore`] fills the head from the log, and [`scrape_run`] is the replay's
-//! direct way from logged scrapes to chunks.
+//! The words of this folder:
+//!
+//! - A *slot* is the number of a series in its shard; it is never given to another series.
+//! - A *column group* ([`group`]) is the series that one scrape target or rule writes together,
+//!   with one timestamp for all. A *batch* is one scrape of it; its *layout* says which series its
+//!   values are.
+//! - A *column set* ([`columns`]) is one numbering of the group's series as columns. A new set
+//!   begins when the series of a target change much.
+//! - An *open row* ([`open_rows`]) is a batch that is not compressed yet. *Sealing* compresses open
+//!   rows to a *group chunk* ([`group_chunk`]).
+//! - An *implicit group* ([`implicit_groups`]) is a column group that the head makes of
+//!   remote-write samples which arrive together.
+//! - *Ungrouped samples* ([`ungrouped`]) are those of one series that are in no column.
+//! - A *sparse column* ([`sparse_column`]) has what only some samples of a series have: native
+//!   histograms and start timestamps.
+//! - An *inactive series* ([`inactive_labels`]) has no samples in the head and no writer.
+//!
+//! [`Head`] consists of [`HeadSeriesTable`] (which slot is which series), [`GroupTable`] (which
+//! columns a group has) and [`AppendLimits`]. [`postings`] finds series, [`ranks`] sorts them.
+//! [`snapshot`] is what readers get. [`restore`] fills the head from the log, and [`scrape_run`] is
+//! the replay's direct way from logged scrapes to chunks.
 
 mod append_decision;
 mod chunk_merge;

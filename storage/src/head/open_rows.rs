@@ -1,5 +1,7 @@
-//! The open rows of a column set: its latest scrapes, not compressed yet. Sealing makes a group
-//! chunk of them ([`super::group_chunk`]).
+//! The open rows of a column set: its latest scrapes, which are not compressed yet. A *column set*
+//! is one numbering of the series (columns) of a scrape target; a new one begins when they change
+//! much ([`super::columns`]). A row is one time with a value per column. *Sealing* compresses
+//! the open rows into a group chunk ([`super::group_chunk`]).
 //!
 //! Most columns do not change from one scrape to the next. So only the newest row is stored as it
 //! came; earlier rows store what differs from a *base* row ([`super::row_delta`]). Rows may be
@@ -55,6 +57,7 @@ impl OpenRow {
 /// Open rows, ordered by time.
 #[derive(Default)]
 pub(super) struct OpenRows {
+    /// By time, ascending.
     rows: Vec<(TimeMs, OpenRow)>,
     /// The base of rows that are packed next; empty until there is one.
     base: Arc<[f64]>,
@@ -92,13 +95,13 @@ impl OpenRows {
     /// Puts a value into the row of time `t`, if there is such a row and its column `c` is empty.
     /// `columns` is the width of the set. Returns whether it did.
     pub(super) fn fill(&mut self, c: u32, t: TimeMs, v: f64, columns: usize) -> bool {
-        let Ok(at) = self.rows.binary_search_by_key(&t, |row| row.0) else { return false };
-        let row = &mut self.rows[at].1;
+        let Ok(index) = self.rows.binary_search_by_key(&t, |row| row.0) else { return false };
+        let row = &mut self.rows[index].1;
         // A sample that is there stays: which of two values counts was decided before.
         let free = row.get(c).is_none();
         if free {
             row.put(c, v, columns);
-            self.unpacked_from = self.unpacked_from.min(at);
+            self.unpacked_from = self.unpacked_from.min(index);
         }
         free
     }
@@ -115,12 +118,13 @@ impl OpenRows {
         let mut rows: Vec<RowCursor> =
             self.rows.iter().map(|(_, row)| RowCursor::of(row, &self.base)).collect();
         let mut column = Vec::with_capacity(rows.len());
-        for at in 0..columns.div_ceil(WORD) {
+        for word in 0..columns.div_ceil(WORD) {
             // 64 columns at a time: a bit of `changed` is set if any row differs from the base in
             // this column. Most columns are constant, and are finished without a look at their
             // values.
-            let changed = rows.iter_mut().fold(0, |changed, row| changed | row.move_to(at, &self.base));
-            for c in at * WORD..columns.min((at + 1) * WORD) {
+            let changed =
+                rows.iter_mut().fold(0, |changed, row| changed | row.move_to_word(word, &self.base));
+            for c in word * WORD..columns.min((word + 1) * WORD) {
                 let bit = 1 << (c % WORD);
                 let base = value(&self.base, c).to_bits();
                 // No row differs from the base, so the column is constant.
@@ -129,8 +133,10 @@ impl OpenRows {
                     continue;
                 }
                 column.clear();
-                column
-                    .extend(rows.iter_mut().map(|row| if row.marks & bit == 0 { base } else { row.next(c) }));
+                column.extend(
+                    rows.iter_mut()
+                        .map(|row| if row.marks & bit == 0 { base } else { row.next_difference(c) }),
+                );
                 builder.push(&column);
             }
         }
@@ -164,15 +170,15 @@ impl OpenRows {
     }
 
     /// The sample in column `c` at exactly `t`.
-    pub(super) fn at(&self, c: u32, t: TimeMs) -> Option<f64> {
-        let at = self.rows.binary_search_by_key(&t, |row| row.0).ok()?;
-        self.rows[at].1.get(c)
+    pub(super) fn sample_at(&self, c: u32, t: TimeMs) -> Option<f64> {
+        let index = self.rows.binary_search_by_key(&t, |row| row.0).ok()?;
+        self.rows[index].1.get(c)
     }
 
     /// The rows with `from ≤ t ≤ to`.
     pub(super) fn between(&self, from: TimeMs, to: TimeMs) -> &[(TimeMs, OpenRow)] {
-        let (begin, end) =
-            (self.rows.partition_point(|row| row.0 < from), self.rows.partition_point(|row| row.0 <= to));
+        let begin = self.rows.partition_point(|row| row.0 < from);
+        let end = self.rows.partition_point(|row| row.0 <= to);
         self.rows.get(begin..end).unwrap_or(&[])
     }
 
@@ -213,25 +219,26 @@ impl RowCursor<'_> {
         RowCursor { row, marks: 0 }
     }
 
-    /// Moves to word `at` of columns. Returns which of them differ from the base.
-    fn move_to(&mut self, at: usize, base: &[f64]) -> u64 {
+    /// Moves to word number `word`, which is 64 columns. Returns which of them differ from the
+    /// base, one bit each.
+    fn move_to_word(&mut self, word: usize, base: &[f64]) -> u64 {
         self.marks = match &self.row {
             RowValues::Whole(row) => {
-                row_delta::differing(row_delta::word(base, at), row_delta::word(row, at))
+                row_delta::differing(row_delta::word(base, word), row_delta::word(row, word))
             }
-            RowValues::Packed(row, _) => row.word(at),
+            RowValues::Packed(row, _) => row.word(word),
         };
         self.marks
     }
 
     /// The bit pattern of a column that differs from the base. Must be called for each of them, in
     /// order.
-    fn next(&mut self, c: usize) -> u64 {
+    fn next_difference(&mut self, column: usize) -> u64 {
         let v = match &mut self.row {
-            RowValues::Whole(row) => value(row, c),
-            RowValues::Packed(row, taken) => {
-                *taken += 1;
-                row.values()[*taken - 1]
+            RowValues::Whole(row) => value(row, column),
+            RowValues::Packed(row, values_read) => {
+                *values_read += 1;
+                row.values()[*values_read - 1]
             }
         };
         v.to_bits()
@@ -285,7 +292,7 @@ mod tests {
             let mut open = OpenRows::default();
             let fill = |open: &mut OpenRows, at: usize| {
                 for (c, (v, late)) in rows[at].iter().enumerate() {
-                    let free = open.at(c as u32, at as i64).is_none();
+                    let free = open.sample_at(c as u32, at as i64).is_none();
                     assert!(free || !*late);
                     assert_eq!(open.fill(c as u32, at as i64, *v, columns), free);
                 }
@@ -300,7 +307,7 @@ mod tests {
             (0..rows.len()).rev().take(behind).for_each(|at| fill(&mut open, at));
             let bits = |at: usize, c: usize| rows[at].get(c).map_or(ABSENT_BITS, |(v, _)| v.to_bits());
             for (at, c) in (0..rows.len()).flat_map(|at| (0..columns + 70).map(move |c| (at, c))) {
-                let v = open.at(c as u32, at as i64).unwrap_or(ABSENT);
+                let v = open.sample_at(c as u32, at as i64).unwrap_or(ABSENT);
                 prop_assert_eq!(v.to_bits(), bits(at, c));
             }
             let Some(chunk) = open.seal(columns) else { panic!("there are rows") };

@@ -42,34 +42,36 @@ impl<T: Default> PagedVec<T> {
 
     /// Adds an element at the end.
     pub(super) fn push(&mut self, element: T) {
-        let at = self.len;
-        self.extend_to(at + 1);
-        self[at] = element;
+        let index = self.len;
+        self.extend_to(index + 1);
+        self[index] = element;
     }
 
-    /// Element `at`, if there is one.
-    pub(super) fn get(&self, at: usize) -> Option<&T> {
-        (at < self.len).then(|| &self[at])
+    /// Element `index`, if there is one.
+    pub(super) fn get(&self, index: usize) -> Option<&T> {
+        (index < self.len).then(|| &self[index])
     }
 
     /// All elements of allocated pages with their numbers, in order. All others have their default
     /// value, and visiting them would take time for nothing.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        let pages = self.pages.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_deref()?)));
-        pages.flat_map(|(at, page)| ((at * PAGE) as u32..).zip(page)).take_while(|(at, _)| self.has(*at))
+        let pages = self.pages.iter().enumerate().filter_map(|(index, page)| Some((index, page.as_deref()?)));
+        pages
+            .flat_map(|(index, page)| ((index * PAGE) as u32..).zip(page))
+            .take_while(|(index, _)| self.has(*index))
     }
 
     /// As [`PagedVec::iter`].
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
         let len = self.len;
         let pages = self.pages.iter_mut().enumerate();
-        let pages = pages.filter_map(|(at, page)| Some((at, page.as_deref_mut()?)));
-        let elements = pages.flat_map(|(at, page)| ((at * PAGE) as u32..).zip(page));
-        elements.take_while(move |(at, _)| (*at as usize) < len)
+        let pages = pages.filter_map(|(index, page)| Some((index, page.as_deref_mut()?)));
+        let elements = pages.flat_map(|(index, page)| ((index * PAGE) as u32..).zip(page));
+        elements.take_while(move |(index, _)| (*index as usize) < len)
     }
 
-    fn has(&self, at: u32) -> bool {
-        (at as usize) < self.len
+    fn has(&self, index: u32) -> bool {
+        (index as usize) < self.len
     }
 }
 
@@ -79,9 +81,9 @@ impl<T: Default + 'static> IntoIterator for PagedVec<T> {
 
     fn into_iter(self) -> Self::IntoIter {
         let len = self.len;
-        let pages = self.pages.into_iter().enumerate().filter_map(|(at, page)| Some((at, page?)));
-        let elements = pages.flat_map(|(at, page)| ((at * PAGE) as u32..).zip(*page));
-        Box::new(elements.take_while(move |(at, _)| (*at as usize) < len))
+        let pages = self.pages.into_iter().enumerate().filter_map(|(index, page)| Some((index, page?)));
+        let elements = pages.flat_map(|(index, page)| ((index * PAGE) as u32..).zip(*page));
+        Box::new(elements.take_while(move |(index, _)| (*index as usize) < len))
     }
 }
 
@@ -89,17 +91,17 @@ impl<T> Index<usize> for PagedVec<T> {
     type Output = T;
 
     #[inline]
-    fn index(&self, at: usize) -> &T {
-        self.pages[at / PAGE].as_ref().map_or(&self.default, |page| &page[at % PAGE])
+    fn index(&self, index: usize) -> &T {
+        self.pages[index / PAGE].as_ref().map_or(&self.default, |page| &page[index % PAGE])
     }
 }
 
 impl<T: Default> IndexMut<usize> for PagedVec<T> {
     #[inline]
-    fn index_mut(&mut self, at: usize) -> &mut T {
+    fn index_mut(&mut self, index: usize) -> &mut T {
         // Beyond the end this panics, as for a `Vec`: slots are created before they are used.
-        let page = &mut self.pages[at / PAGE];
-        &mut page.get_or_insert_with(|| Box::new(std::array::from_fn(|_| T::default())))[at % PAGE]
+        let page = &mut self.pages[index / PAGE];
+        &mut page.get_or_insert_with(|| Box::new(std::array::from_fn(|_| T::default())))[index % PAGE]
     }
 }
 
@@ -116,7 +118,9 @@ mod tests {
         }
         slots.iter_mut().for_each(|(_, n)| *n *= 2);
         slots[PAGE] += 1;
-        assert!(slots.iter().all(|(at, n)| *n == 2 * at as usize + usize::from(at as usize == PAGE)));
+        assert!(
+            slots.iter().all(|(index, n)| *n == 2 * index as usize + usize::from(index as usize == PAGE))
+        );
         assert_eq!(slots.iter().count(), slots.len());
         assert_eq!(slots.get(slots.len()), None);
         assert_eq!(slots.into_iter().last(), Some((3 * PAGE as u32 + 4, 6 * PAGE + 8)));
@@ -130,7 +134,8 @@ mod tests {
         slots[5] = 3;
         assert_eq!(slots.pages.iter().flatten().count(), 2);
         assert_eq!((slots.len(), slots[1 << 20], slots.get(1 << 20)), (1 << 26, 0, Some(&0)));
-        let found: Vec<(u32, u64)> = slots.iter().map(|(at, n)| (at, *n)).filter(|(_, n)| *n != 0).collect();
+        let found: Vec<(u32, u64)> =
+            slots.iter().map(|(index, n)| (index, *n)).filter(|(_, n)| *n != 0).collect();
         assert_eq!(found, [(5, 3), ((1 << 26) - 1, 7)]);
         slots.push(9);
         assert_eq!((slots.len(), slots[1 << 26]), ((1 << 26) + 1, 9));

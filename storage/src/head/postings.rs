@@ -1,5 +1,5 @@
-//! In-memory postings: which slots have which label value, and which slots satisfy a set of
-//! matchers.
+//! In-memory postings (an inverted index): which slots (series of the shard) have which label
+//! value, and which slots satisfy a set of matchers.
 //!
 //! Each label pair has a posting list. It is updated together with the series, so a new series is
 //! visible at once. A list of up to 7 slots (a pod's uid) is stored inline, a longer one as a

@@ -1,5 +1,5 @@
-//! The order of series by their labels, as a rank (a number) per slot: readers sort numbers instead
-//! of labels.
+//! The order of series by their labels, as a rank (a number) per slot (the number of a series in
+//! its shard): readers sort numbers instead of labels.
 //!
 //! The labels of a slot never change, so the order of two ranked slots stays right. New series get
 //! no rank when they are created, but when a reader first needs it. Only a limited number is ranked

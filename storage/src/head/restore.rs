@@ -1,5 +1,6 @@
-//! The head between log and blocks: it is filled from the log by a replay (`restore_*`), writes a
-//! checkpoint of what it knows, and drops samples that are in blocks ([`Head::drop_before`]).
+//! What moves the head between the write-ahead log and the blocks: a replay fills it from the log
+//! (`restore_*`), it writes a checkpoint of the series and groups that it knows, and it drops
+//! samples that are in blocks ([`Head::drop_before`]).
 
 use super::shard::{FlushInProgress, Head};
 use crate::limits::SHARD_SLOTS;

@@ -1,5 +1,6 @@
-//! A row of values as the difference to another row, its *base*. Columns past the end of either row
-//! count as *absent*.
+//! A row of values (one scrape of a target) as the difference to another row, its *base*. Columns
+//! past the end of either row count as *absent*: no sample. [`super::open_rows`] keeps its rows in
+//! this form.
 
 use crate::model::value::{ABSENT, is_absent};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ const RANKED: usize = 16;
 
 /// The difference between a row and its base.
 pub(super) struct RowDelta {
+    /// The other row.
     base: Arc<[f64]>,
     /// One bit per column: whether it differs from the base.
     marks: Box<[u64]>,
@@ -37,15 +39,15 @@ impl RowDelta {
 
     /// The value of column `c`.
     pub(super) fn get(&self, c: usize) -> f64 {
-        let at = c / WORD;
+        let word_index = c / WORD;
         let bit = 1u64 << (c % WORD);
-        match self.marks.get(at) {
+        match self.marks.get(word_index) {
             Some(word) if word & bit != 0 => {
                 // At most a few words are counted, instead of all before the column.
-                let words = &self.marks[at / RANKED * RANKED..at];
+                let words = &self.marks[word_index / RANKED * RANKED..word_index];
                 let behind = words.iter().map(|word| word.count_ones()).sum::<u32>();
                 let within = (word & (bit - 1)).count_ones();
-                self.values[(self.ranks[at / RANKED] + behind + within) as usize]
+                self.values[(self.ranks[word_index / RANKED] + behind + within) as usize]
             }
             _ => value(&self.base, c),
         }
@@ -69,9 +71,9 @@ impl RowDelta {
         &self.base
     }
 
-    /// Which columns of word `at` differ, one bit each.
-    pub(super) fn word(&self, at: usize) -> u64 {
-        self.marks.get(at).copied().unwrap_or(0)
+    /// Which columns of word `word_index` differ, one bit each.
+    pub(super) fn word(&self, word_index: usize) -> u64 {
+        self.marks.get(word_index).copied().unwrap_or(0)
     }
 
     /// The values of the columns that differ, in order.
@@ -87,7 +89,9 @@ impl ChangedColumns {
     /// The changed columns of `row` relative to `base`.
     pub(super) fn of(base: &[f64], row: &[f64]) -> ChangedColumns {
         let words = base.len().max(row.len()).div_ceil(WORD);
-        ChangedColumns((0..words).map(|at| differing(word(base, at), word(row, at))).collect())
+        ChangedColumns(
+            (0..words).map(|word_index| differing(word(base, word_index), word(row, word_index))).collect(),
+        )
     }
 
     fn columns(&self) -> impl Iterator<Item = usize> {
@@ -113,11 +117,11 @@ impl ChangedColumns {
 
 /// The numbers of the marked columns, ascending.
 fn columns(marks: &[u64]) -> impl Iterator<Item = usize> {
-    marks.iter().enumerate().flat_map(|(at, word)| {
+    marks.iter().enumerate().flat_map(|(word_index, word)| {
         // `word & (word - 1)` clears the lowest set bit.
         let rest = |word: &u64| Some(word & (word - 1)).filter(|rest| *rest != 0);
         std::iter::successors(Some(*word).filter(|word| *word != 0), rest)
-            .map(move |word| at * WORD + word.trailing_zeros() as usize)
+            .map(move |word| word_index * WORD + word.trailing_zeros() as usize)
     })
 }
 
@@ -126,9 +130,9 @@ pub(super) fn value(row: &[f64], c: usize) -> f64 {
     row.get(c).copied().unwrap_or(ABSENT)
 }
 
-/// The columns of word `at`; fewer than 64 at the end of the row.
-pub(super) fn word(row: &[f64], at: usize) -> &[f64] {
-    let begin = (at * WORD).min(row.len());
+/// The columns of word `word_index`; fewer than 64 at the end of the row.
+pub(super) fn word(row: &[f64], word_index: usize) -> &[f64] {
+    let begin = (word_index * WORD).min(row.len());
     &row[begin..(begin + WORD).min(row.len())]
 }
 

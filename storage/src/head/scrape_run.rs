@@ -1,7 +1,7 @@
-//! Scrape runs: consecutive scrapes of one column group as the log has
-//! them, collected by the replay until there are enough for a long chunk. The replay builds this
-//! chunk directly, without the short chunks that appends make first ([`super::chunk_merge`]), and
-//! transposes only columns that change.
+//! Scrape runs: consecutive scrapes of one target as the write-ahead log has them, collected by the
+//! replay until there are enough for a long chunk. The replay builds this chunk directly, without
+//! the short chunks that appends make first ([`super::chunk_merge`]), and transposes only columns
+//! that change.
 //!
 //! Which scrapes may join a run, and when a run must end, is decided in [`crate::store`]'s
 //! `scrape_decoder.rs`.
@@ -21,9 +21,11 @@ const UNCHANGED: u32 = u32::MAX;
 /// Encoded scrapes that will become one chunk.
 #[derive(Default)]
 pub struct ScrapeRun {
+    /// Number of columns of each row.
     columns: usize,
     /// The row before the run, to which the first row is a difference.
     before: Vec<f64>,
+    /// The times of the rows, ms.
     clock: Vec<TimeMs>,
     /// The encoded rows, one after the other.
     bytes: Vec<u8>,
@@ -63,9 +65,9 @@ impl ScrapeRun {
         self.ends.push((self.bytes.len(), keyframe));
     }
 
-    fn row(&self, at: usize) -> (EncodedRow<'_>, bool) {
-        let (end, keyframe) = self.ends[at];
-        let begin = at.checked_sub(1).map_or(0, |before| self.ends[before].0);
+    fn row(&self, row_index: usize) -> (EncodedRow<'_>, bool) {
+        let (end, keyframe) = self.ends[row_index];
+        let begin = row_index.checked_sub(1).map_or(0, |before| self.ends[before].0);
         (EncodedRow { columns: self.columns, bytes: &self.bytes[begin..end] }, keyframe)
     }
 
@@ -95,7 +97,7 @@ struct ChangingColumns {
     /// Rows of the chunk.
     rows: usize,
     /// Number of the current row.
-    at: usize,
+    row_index: usize,
     /// For each column its index among the changing ones, or [`UNCHANGED`].
     positions: Vec<u32>,
     cells: Vec<u64>,
@@ -106,7 +108,7 @@ struct ChangingColumns {
 impl ChangingColumns {
     fn begin(&mut self, rows: usize, columns: usize) {
         self.rows = rows;
-        self.at = 0;
+        self.row_index = 0;
         self.positions.clear();
         self.positions.resize(columns, UNCHANGED);
         self.cells.clear();
@@ -117,7 +119,7 @@ impl ChangingColumns {
     #[inline]
     fn changes(&mut self, column: usize, before: u64) {
         // The first row of a chunk has no row before it within the chunk.
-        if self.at == 0 {
+        if self.row_index == 0 {
             return;
         }
         if self.positions[column] == UNCHANGED {
@@ -125,7 +127,7 @@ impl ChangingColumns {
             self.filled.push(0);
             self.cells.resize(self.cells.len() + self.rows, 0);
         }
-        self.fill(self.positions[column] as usize, self.at, before);
+        self.fill(self.positions[column] as usize, self.row_index, before);
     }
 
     #[inline]
@@ -153,9 +155,9 @@ impl Transposer {
         self.samples = 0;
     }
 
-    /// Decodes row `at` of the run into the current row. `None` if it is malformed.
-    fn decode(&mut self, run: &ScrapeRun, at: usize) -> Option<()> {
-        let ((raw, keyframe), changing) = (run.row(at), &mut self.changing);
+    /// Decodes row `row_index` of the run into the current row. `None` if it is malformed.
+    fn decode(&mut self, run: &ScrapeRun, row_index: usize) -> Option<()> {
+        let ((raw, keyframe), changing) = (run.row(row_index), &mut self.changing);
         if keyframe {
             self.keyframe_row.clear();
             self.keyframe_row.resize(run.columns, ABSENT);
@@ -188,9 +190,9 @@ impl Transposer {
         long_lived: bool,
     ) -> Option<GroupChunk> {
         self.changing.begin(rows.len(), run.columns);
-        for at in rows.clone() {
-            self.changing.at = at - rows.start;
-            self.decode(run, at)?;
+        for row_index in rows.clone() {
+            self.changing.row_index = row_index - rows.start;
+            self.decode(run, row_index)?;
         }
         let mut builder = GroupChunkBuilder::new(width, long_lived);
         for (column, value) in self.row.iter().enumerate() {
@@ -240,11 +242,11 @@ impl Head {
             return Some(0);
         }
         transposer.begin(run);
-        let taken = self.transpose(group, run, transposer);
+        let transposed = self.transpose(group, run, transposer);
         // Also after a malformed row: the caller forgets the row then.
         last.clone_from(&transposer.row);
         run.clear();
-        taken.map(|()| transposer.samples)
+        transposed.map(|()| transposer.samples)
     }
 
     fn transpose(&mut self, group: u32, run: &ScrapeRun, transposer: &mut Transposer) -> Option<()> {
@@ -264,9 +266,9 @@ impl Head {
         }
         // The remaining rows are too few for a chunk: they become open rows.
         transposer.changing.begin(0, run.columns);
-        for at in stored..rows {
-            transposer.decode(run, at)?;
-            self.push_row(group, run.clock[at], Arc::from(&transposer.row[..]));
+        for row_index in stored..rows {
+            transposer.decode(run, row_index)?;
+            self.push_row(group, run.clock[row_index], Arc::from(&transposer.row[..]));
         }
         Some(())
     }

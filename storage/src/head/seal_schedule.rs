@@ -1,5 +1,5 @@
-//! When a column set seals its open rows, and how many short chunks are merged into a long one
-//! ([`super::chunk_merge`]).
+//! When a column set (the series of a scrape target) compresses its open rows, which is called
+//! sealing, and how many short chunks are merged into a long one ([`super::chunk_merge`]).
 //!
 //! Targets with one scrape interval would seal and merge at the same scrape, and all would need the
 //! most memory at the same time. So each group begins at another point of the cycle from one long

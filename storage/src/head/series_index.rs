@@ -1,5 +1,6 @@
-//! The index from labels to slots (numbers of series) of one shard. It stores only slots; the
-//! labels to compare with are in the series, so that they are in memory once.
+//! The index from labels to slots (the numbers of series in a shard). It stores only slots; the
+//! labels to compare with are in the series ([`super::series_table`]), so that they are in memory
+//! once.
 
 use super::paged_vec::PagedVec;
 use super::series::HeadSeries;

@@ -1,5 +1,6 @@
-//! What a reader takes from a head under its lock: references to the immutable chunks, and copies
-//! of the few samples that can still change. The reader then works without the lock.
+//! [`HeadSnapshot`]: what a reader takes from a head under its lock, which are references to the
+//! immutable chunks, and copies of the few samples that can still change. The reader then works
+//! without the lock. [`crate::store`]'s selection reads it together with the blocks.
 
 use super::columns::ColumnsSnapshot;
 use super::shard::Head;
@@ -53,27 +54,27 @@ pub(super) fn later(a: Option<(TimeMs, f64)>, b: Option<(TimeMs, f64)>) -> Optio
 pub(crate) struct AllMatter;
 
 impl HeadSnapshot {
-    /// Reads series `at` (its index in the order of [`Head::snapshot`]). Columns come first, so
+    /// Reads series `index` (its index in the order of [`Head::snapshot`]). Columns come first, so
     /// that ungrouped samples win at equal times.
     pub(crate) fn read(
         &self,
-        at: u32,
+        index: u32,
         from: TimeMs,
         to: TimeMs,
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
         runs: &mut RunMerger,
     ) {
-        let taken = &self.series[at as usize];
+        let series = &self.series[index as usize];
         let mut column = |set: u32, column: u32, ts: &mut Vec<TimeMs>| {
             self.sets[set as usize].read(column, from, to, ts, vs);
             runs.end(ts);
         };
-        match &taken.columns {
+        match &series.columns {
             SnapshotColumns::One(set, c) => column(*set, *c, ts),
             SnapshotColumns::Many(all) => all.iter().for_each(|(set, c)| column(*set, *c, ts)),
         }
-        if let Some(rows) = &taken.rows {
+        if let Some(rows) = &series.rows {
             let rows = self.rows.slices(rows);
             runs.holes |= rows.holes;
             rows.read(from, to, ts, vs, |ts| runs.end(ts));
@@ -82,21 +83,21 @@ impl HeadSnapshot {
 }
 
 impl HeadSnapshot {
-    /// The newest float of series `at` with `from ≤ t ≤ to`: the last one that
+    /// The newest float of series `index` with `from ≤ t ≤ to`: the last one that
     /// [`HeadSnapshot::read`] would give.
     ///
     /// # Errors
     /// Holes: all samples must be read to know it.
     pub(crate) fn latest(
         &self,
-        at: u32,
+        index: u32,
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Option<(TimeMs, f64)>, AllMatter> {
-        let taken = &self.series[at as usize];
+        let series = &self.series[index as usize];
         let column = |set: u32, column: u32| self.sets[set as usize].latest(column, from, to);
         let mut latest = None;
-        match &taken.columns {
+        match &series.columns {
             SnapshotColumns::One(set, c) => latest = column(*set, *c),
             SnapshotColumns::Many(all) => {
                 for (set, c) in all {
@@ -104,7 +105,7 @@ impl HeadSnapshot {
                 }
             }
         }
-        if let Some(rows) = &taken.rows {
+        if let Some(rows) = &series.rows {
             let rows = self.rows.slices(rows);
             // The newest ungrouped value may be a hole, which hides a sample of a column.
             if rows.holes {
@@ -115,34 +116,34 @@ impl HeadSnapshot {
         Ok(latest)
     }
 
-    fn sparse(&self, at: u32) -> Option<&SparseColumns> {
-        self.series[at as usize].sparse.as_deref()
+    fn sparse(&self, index: u32) -> Option<&SparseColumns> {
+        self.series[index as usize].sparse.as_deref()
     }
 
-    /// Whether series `at` has histograms.
-    pub(crate) fn has_histograms(&self, at: u32) -> bool {
-        self.sparse(at).is_some_and(|sparse| !sparse.histograms.is_empty())
+    /// Whether series `index` has histograms.
+    pub(crate) fn has_histograms(&self, index: u32) -> bool {
+        self.sparse(index).is_some_and(|sparse| !sparse.histograms.is_empty())
     }
 
-    /// Appends the histograms of series `at` in time order.
+    /// Appends the histograms of series `index` in time order.
     pub(crate) fn read_histograms(
         &self,
-        at: u32,
+        index: u32,
         from: TimeMs,
         to: TimeMs,
         out: &mut Vec<(TimeMs, Arc<NativeHistogram>)>,
     ) {
-        self.sparse(at).into_iter().for_each(|sparse| sparse.histograms.read(from, to, out));
+        self.sparse(index).into_iter().for_each(|sparse| sparse.histograms.read(from, to, out));
     }
 
-    /// Whether series `at` has start timestamps.
-    pub(crate) fn has_starts(&self, at: u32) -> bool {
-        self.sparse(at).is_some_and(|sparse| !sparse.starts.is_empty())
+    /// Whether series `index` has start timestamps.
+    pub(crate) fn has_starts(&self, index: u32) -> bool {
+        self.sparse(index).is_some_and(|sparse| !sparse.starts.is_empty())
     }
 
-    /// Appends the start timestamps of series `at` in time order.
-    pub(crate) fn read_starts(&self, at: u32, from: TimeMs, to: TimeMs, out: &mut Vec<(TimeMs, TimeMs)>) {
-        self.sparse(at).into_iter().for_each(|sparse| sparse.starts.read(from, to, out));
+    /// Appends the start timestamps of series `index` in time order.
+    pub(crate) fn read_starts(&self, index: u32, from: TimeMs, to: TimeMs, out: &mut Vec<(TimeMs, TimeMs)>) {
+        self.sparse(index).into_iter().for_each(|sparse| sparse.starts.read(from, to, out));
     }
 
     /// Adds the numbers `k` of the ranges `[k * range, (k + 1) * range)` that may hold samples
@@ -183,12 +184,12 @@ impl Head {
             for column_ref in series.columns() {
                 let Some(set) = self.groups.sets.get(&column_ref.set) else { continue };
                 // All series of a set share one copy of its rows and chunks.
-                let at = *taken_sets.entry(column_ref.set).or_insert_with(|| {
+                let index = *taken_sets.entry(column_ref.set).or_insert_with(|| {
                     out.sets.push(set.snapshot(from, to));
                     out.sets.len() as u32 - 1
                 });
-                if out.sets[at as usize].has(column_ref.column) {
-                    columns.add(at, column_ref.column);
+                if out.sets[index as usize].has(column_ref.column) {
+                    columns.add(index, column_ref.column);
                     any = true;
                 }
             }

@@ -53,19 +53,19 @@ impl Head {
         h: &Arc<NativeHistogram>,
         counts: &mut AppendCounts,
     ) -> Option<Arc<NativeHistogram>> {
-        let there = || match self.histogram_at(slot, t) {
-            Some(there) => Some(there.equals(h)),
+        let is_same = || match self.histogram_at(slot, t) {
+            Some(existing) => Some(existing.equals(h)),
             None => self.at(slot, t).map(|_| false),
         };
-        let decision = self.limits.decide(t, || self.newest_of(slot), there);
+        let decision = self.limits.decide(t, || self.newest_of(slot), is_same);
         let newest = self.newest_of(slot);
         if !self.limits.count(decision, (slot, t), counts) {
             return None;
         }
         counts.late += usize::from(newest.is_some_and(|newest| t < newest));
-        let kept = self.hinted(slot, t, h);
-        self.add_histogram(slot, t, kept.clone());
-        Some(kept)
+        let stored = self.hinted(slot, t, h);
+        self.add_histogram(slot, t, stored.clone());
+        Some(stored)
     }
 
     /// The histogram with the hint that readers must see.

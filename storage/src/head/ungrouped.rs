@@ -1,5 +1,5 @@
-//! Ungrouped samples: samples of one series that are in no column, because they came by remote
-//! write, with their own timestamp, or late.
+//! Ungrouped samples: samples of one series that are in no column of a column set, because they
+//! came by remote write, with their own timestamp, or late.
 //!
 //! In-order samples fill an open buffer that is sealed to a [`SeriesChunk`] with its own times.
 //! Samples older than the newest go to a small sorted buffer (`late`), which is sealed to chunks
@@ -18,10 +18,15 @@ use std::sync::Arc;
 /// An immutable compressed chunk: times as delta-of-delta varints, then the values
 /// ([`column::encode`]).
 pub struct SeriesChunk {
+    /// Time of the first sample, ms.
     min: TimeMs,
+    /// Time of the last sample, ms.
     max: TimeMs,
+    /// Number of samples.
     count: u32,
+    /// Where in `bytes` the values begin.
     values_at: u32,
+    /// The differences of the times, then the values.
     bytes: Box<[u8]>,
 }
 
@@ -90,18 +95,18 @@ impl SeriesChunk {
         if !self.overlaps(t, t) {
             return None;
         }
-        let mut there = self.min;
+        let mut time = self.min;
         let mut delta = 0i64;
-        let mut at = 0;
+        let mut position = 0;
         let mut index = 0;
         // Ends: the chunk reaches to `t` or further.
-        while there < t {
-            delta = delta.wrapping_add(unzigzag(take_varint(&self.bytes, &mut at)));
-            there = there.wrapping_add(delta);
+        while time < t {
+            delta = delta.wrapping_add(unzigzag(take_varint(&self.bytes, &mut position)));
+            time = time.wrapping_add(delta);
             index += 1;
         }
         let mut value = None;
-        if there == t {
+        if time == t {
             column::decode(&self.bytes[self.values_at as usize..], self.count as usize, |i, bits| {
                 if i == index {
                     value = Some(f64::from_bits(bits));

@@ -1,5 +1,5 @@
-//! The append path: a sample goes into the head, the log and the feed, in this order, under the
-//! lock of its shard.
+//! The append path of the store: a sample goes into the head (memory), the write-ahead log and the
+//! change feed (what the live runtime reads), in this order, under the lock of its shard.
 //!
 //! The log is asked for space before the lock is taken. Under the lock nothing waits and nothing
 //! fails, so head and log cannot differ. Records are encoded under the lock, too: a scrape is
@@ -7,7 +7,7 @@
 //!
 //! Samples of writers must be within the bounds of the head ([`Store::oldest_accepted`]), as in
 //! Prometheus, so that one request cannot create blocks over many years. What the server itself
-//! records only has to be in order for its series.
+//! records only has to be in order for its series ([`super::recorder`]).
 
 use super::Store;
 use super::batch::{
@@ -223,14 +223,14 @@ impl Store {
         let mut stored = Vec::new();
         let mut again = Vec::new();
         for (slot, t, h) in rows {
-            let (comes, kept) = self.append_histogram_at_deleted_time(shard, (slot, t, &h), counts);
-            if comes != DeletedTimeAppend::NotDeleted {
-                again.extend(kept.iter().map(|_| (slot, t, ABSENT)));
-                stored.extend(kept);
+            let (outcome, histogram) = self.append_histogram_at_deleted_time(shard, (slot, t, &h), counts);
+            if outcome != DeletedTimeAppend::NotDeleted {
+                again.extend(histogram.iter().map(|_| (slot, t, ABSENT)));
+                stored.extend(histogram);
                 continue;
             }
-            let kept = shard.head.append_histogram(slot, t, &h, counts);
-            stored.extend(kept.map(|h| (slot, t, h)));
+            let histogram = shard.head.append_histogram(slot, t, &h, counts);
+            stored.extend(histogram.map(|h| (slot, t, h)));
         }
         if !again.is_empty() {
             self.wal.log_corrections(shard, at, &again, &[]);

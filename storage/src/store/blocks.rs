@@ -220,13 +220,14 @@ impl BlockManager {
     /// Removes the deletions of blocks that no longer exist. Those of damaged blocks are kept: if a
     /// block is repaired, its deleted samples must not come back.
     fn forget_tombstones(&self) -> Result<(), StoreError> {
-        let mut there: BTreeSet<String> =
+        let mut existing: BTreeSet<String> =
             self.blocks.all_metas().iter().map(|meta| meta.name().to_string()).collect();
         let files = self.disk.list(&self.dir);
         let files = files.map_err(|source| StoreError::Io { path: self.dir.clone(), source })?;
-        there.extend(files.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())));
-        there.extend(self.cold.names()?);
-        self.tombstones.keep_blocks(self.disk.as_ref(), |name| there.contains(name))
+        existing
+            .extend(files.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())));
+        existing.extend(self.cold.names()?);
+        self.tombstones.keep_blocks(self.disk.as_ref(), |name| existing.contains(name))
     }
 
     /// Finishes what an earlier merge left behind: a block must not be merged with the blocks that

@@ -1,11 +1,11 @@
 //! What changed in the store since an earlier moment: for readers that keep answers and want to
 //! recompute only what may differ.
 //!
-//! Every change of a shard is noted under its lock, before it becomes visible
-//! ([`super::change_log`]). Blocks have a version that changes when their samples may: by a
-//! deletion, an import, or blocks found in the object store. Flushes and merges do not change
-//! answers and are not counted. Retention is not counted either: an answer may keep what it saw
-//! before.
+//! Every change of a shard (a fixed share of the series) is recorded under its lock, before it
+//! becomes visible ([`super::change_log`]). Blocks have a version that changes when their samples
+//! may: by a deletion, an import, or blocks found in the object store. Flushes and merges do not
+//! change answers and are not counted. Retention is not counted either: an answer may keep what it
+//! saw before.
 
 use super::Store;
 use super::batch::ChangeData;

@@ -1,5 +1,5 @@
-//! What readers and writers of exemplars ask of the head: methods of [`Store`] beside
-//! [`crate::exemplars`], which knows series only by their numbers.
+//! What readers and writers of exemplars need of the head: methods of [`Store`] beside
+//! [`crate::exemplars`], which keeps the exemplars and knows series only by their numbers.
 
 use super::Store;
 use crate::exemplars::SeriesExemplars;

@@ -1,5 +1,6 @@
-//! Flush: complete ranges of the head become blocks, and their log segments are removed. Also
-//! [`BlockBackend`], the interface of the store to its blocks.
+//! Flush: complete ranges of the head (the recent hours, in memory) become blocks (Parquet files),
+//! and their log segments are removed. Also [`BlockBackend`], the interface of the store to its
+//! blocks.
 //!
 //! The order keeps every sample readable and durable at every moment: the block is on disk and
 //! listed, then the head drops the samples, then a checkpoint in the log says so, then the segments

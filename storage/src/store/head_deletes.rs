@@ -1,4 +1,5 @@
-//! The deleted times of the series in the head of one shard: readers leave them out.
+//! The deleted times of the series in the head of one shard: readers leave them out. Deletions in
+//! blocks are tombstones (`storage/src/block/tombstones.rs`).
 //!
 //! The head itself keeps the samples until it is flushed; the blocks then do not get them. A
 //! deletion ends at the newest sample of its series, and a sample that is appended later at a

@@ -1,6 +1,7 @@
-//! The log scan: the first pass over the log at a start. It collects what must be known before
-//! anything can be appended: series and groups, the highest numbers, and how far back the samples
-//! go. The samples themselves are restored by [`super::record_applier`].
+//! The log scan: the first of two passes over the write-ahead log at a start. It collects what must
+//! be known before anything can be appended: series and groups, the highest numbers, and how far
+//! back the samples go. The samples themselves are restored by the second pass, the replay
+//! ([`super::record_applier`]); [`super::replay_passes`] runs both.
 
 use crate::codec;
 use crate::head::{Head, group_of};

@@ -95,8 +95,8 @@ impl BlockManager {
 
     pub(super) fn switch_to_cold_block(&self, meta: &BlockMeta) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
-        let there = |dir: &PathBuf| self.blocks.all().iter().any(|block| block.meta().dir == *dir);
-        if !there(&meta.dir) {
+        let exists = |dir: &PathBuf| self.blocks.all().iter().any(|block| block.meta().dir == *dir);
+        if !exists(&meta.dir) {
             // Retention removed the block meanwhile: its upload must be deleted.
             self.cold.record(meta)?;
             return self.cold.schedule_delete(&meta.name().to_string());

@@ -1,5 +1,5 @@
-//! The newest sample of each matching series. Used for recorded series and for states that continue
-//! after a restart.
+//! The newest sample of each series that satisfies some matchers. Used for recorded series, and for
+//! states of alerts that continue after a restart.
 
 use super::Store;
 use crate::error::StoreError;

@@ -1,5 +1,6 @@
-//! Applies the records of the log to heads: the second pass of a start. Which records a
-//! [`RecordApplier`] gets is decided in [`super::replay_passes`].
+//! Applies the records of the write-ahead log to heads: the second pass of a start, the replay. The
+//! first is [`super::log_scan`]. Which records a [`RecordApplier`] gets is decided in
+//! [`super::replay_passes`].
 
 use super::head_deletes::HeadDeletes;
 use super::scrape_decoder::ScrapeDecoder;
@@ -172,13 +173,13 @@ impl RecordApplier {
         }
         // Copied, because the closure must not borrow all of `self`.
         let flushed = self.flushed;
-        let wanted = |t| !in_blocks(flushed, found.lsn, t);
-        let taken =
-            self.scrapes.decode_scrape(found, &mut cursor, (&mut self.heads, &self.deleted), wanted)?;
-        if let Some(row) = taken.row {
-            self.samples += self.row(taken.group, taken.t, row)?;
+        let is_needed = |t| !in_blocks(flushed, found.lsn, t);
+        let scrape =
+            self.scrapes.decode_scrape(found, &mut cursor, (&mut self.heads, &self.deleted), is_needed)?;
+        if let Some(row) = scrape.row {
+            self.samples += self.row(scrape.group, scrape.t, row)?;
         }
-        Ok(taken.t)
+        Ok(scrape.t)
     }
 
     fn row(&mut self, group: u32, t: TimeMs, row: Arc<[f64]>) -> Result<u64, RecordError> {

@@ -1,6 +1,6 @@
-//! The replay overlay: the samples appended during the replay. They are stored twice: in the
-//! temporary head, which answers now, and here, in order, to be merged into the replayed head when
-//! it is ready.
+//! The replay overlay: the samples that are appended while the log is replayed at a start. They are
+//! stored twice: in the temporary head, which answers now, and here, in order, to be merged into
+//! the replayed head when it is ready ([`super::replay_status`]).
 
 use super::Store;
 use super::batch::ChangeData;

@@ -1,4 +1,4 @@
-//! The two passes over the log at a start: the scan and the replay.
+//! The two passes over the write-ahead log at a start: the scan and the replay.
 //!
 //! The scan finds the series and groups, so that the store can be opened; new records are then
 //! written after the existing ones. The replay fills heads with samples. It runs while the store is
@@ -143,7 +143,7 @@ impl EarlyReplay {
     /// discarded and the replay begins again.
     fn or_restart(self, scanned: &LogContents, make: impl Fn() -> Vec<Head>) -> EarlyReplay {
         match self.until {
-            Some(until) if scanned.in_checkpoint(until.place) => {
+            Some(until) if scanned.in_checkpoint(until.position) => {
                 let restoring = self.restoring.iter().map(|_| PartialReplay::new(make())).collect();
                 EarlyReplay { restoring, until: Some(ResumePoint::default()) }
             }
@@ -232,17 +232,17 @@ impl PartialReplay {
     }
 
     fn restore<K: LabelLookup + ?Sized>(&mut self, batch: &ReplayBatch, names: &K) {
-        batch.each(|place, found| {
-            self.used.note(place, found.lsn, self.applier.record(found, names));
-            self.last = Some((place, found.lsn));
+        batch.each(|position, found| {
+            self.used.note(position, found.lsn, self.applier.record(found, names));
+            self.last = Some((position, found.lsn));
         });
         self.records += batch.len() as u64;
     }
 
     fn finish(&mut self) -> RecordOutcomes {
         let mut used = std::mem::take(&mut self.used);
-        if let Some((place, lsn)) = self.last {
-            used.note(place, lsn, self.applier.finish().map(|()| None));
+        if let Some((position, lsn)) = self.last {
+            used.note(position, lsn, self.applier.finish().map(|()| None));
         }
         used
     }

@@ -1,7 +1,8 @@
-//! The threads of the scan and of the replay. One thread reads and checks the log. It distributes
-//! the records in batches to workers, each of which owns some of the shards. Records of one shard
-//! keep their order, so the result does not depend on the number of threads. What a worker does is
-//! defined by [`ReplayWorker`], implemented in [`super::replay_passes`].
+//! The threads of the scan and of the replay of the write-ahead log ([`super::replay_passes`]). One
+//! thread reads and checks the log. It distributes the records in batches to workers, each of which
+//! owns some of the shards. Records of one shard keep their order, so the result does not depend on
+//! the number of threads. What a worker does is defined by [`ReplayWorker`], implemented in
+//! [`super::replay_passes`].
 
 use super::log_scan::LogScanner;
 use crate::error::StoreError;
@@ -51,7 +52,7 @@ pub(super) struct ReplayBatch {
 
 /// A record without its payload, and where the payload ends in the batch.
 struct BatchedRecord {
-    place: RecordPosition,
+    position: RecordPosition,
     lsn: u64,
     kind: RecordKind,
     end: usize,
@@ -65,9 +66,9 @@ impl ReplayBatch {
     /// Calls `each` for the records, in order.
     pub(super) fn each(&self, mut each: impl FnMut(RecordPosition, &LogRecord)) {
         let mut from = 0;
-        for BatchedRecord { place, lsn, kind, end } in &self.records {
+        for BatchedRecord { position, lsn, kind, end } in &self.records {
             let payload = &self.payloads[from..*end];
-            each(*place, &LogRecord { lsn: *lsn, kind: *kind, payload, end: *end });
+            each(*position, &LogRecord { lsn: *lsn, kind: *kind, payload, end: *end });
             from = *end;
         }
     }
@@ -82,13 +83,13 @@ impl ReplayBatch {
     }
 
     /// Adds a record. Returns the number of bytes added.
-    fn add(&mut self, place: RecordPosition, found: &LogRecord) -> usize {
+    fn add(&mut self, position: RecordPosition, found: &LogRecord) -> usize {
         // Of a long log the values of later scrapes are not kept: memory for them would grow with
         // the log.
         let part = if self.whole { found.payload } else { LogScanner::part(found) };
         self.payloads.extend_from_slice(part);
         self.records.push(BatchedRecord {
-            place,
+            position,
             lsn: found.lsn,
             kind: found.kind,
             end: self.payloads.len(),
@@ -136,8 +137,10 @@ pub(super) fn run_pool<T: ReplayWorker>(
     read: impl FnOnce(&mut dyn RecordVisitor) -> Result<LogContents, StoreError>,
 ) -> Result<PoolOutput<T>, StoreError> {
     std::thread::scope(|scope| {
-        let handles =
-            workers.into_iter().enumerate().map(|(at, worker)| WorkerHandle::new(scope, at, worker));
+        let handles = workers
+            .into_iter()
+            .enumerate()
+            .map(|(worker_index, worker)| WorkerHandle::new(scope, worker_index, worker));
         let handles = handles.collect::<Result<_, _>>();
         let handles = handles.map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         let mut pool = ReplayPool {
@@ -154,9 +157,9 @@ pub(super) fn run_pool<T: ReplayWorker>(
     })
 }
 
-/// Whether worker `at` of `threads` owns a shard.
-pub(super) fn owns(at: usize, threads: usize, shard: usize) -> bool {
-    shard % threads == at
+/// Whether worker `worker_index` of `threads` owns a shard.
+pub(super) fn owns(worker_index: usize, threads: usize, shard: usize) -> bool {
+    shard % threads == worker_index
 }
 
 /// A worker thread, and the batch that is filled for it.
@@ -171,11 +174,12 @@ struct WorkerHandle<'s, T> {
 }
 
 impl<'s, T: ReplayWorker + 's> WorkerHandle<'s, T> {
-    fn new(scope: &'s Scope<'s, '_>, at: usize, worker: T) -> std::io::Result<WorkerHandle<'s, T>> {
+    fn new(scope: &'s Scope<'s, '_>, worker_index: usize, worker: T) -> std::io::Result<WorkerHandle<'s, T>> {
         let (batch, batches) = sync_channel(REPLAY_BATCHES);
         let (back, done) = channel();
         let run = move || work(worker, &batches, &back);
-        let thread = std::thread::Builder::new().name(format!("replay-{at}")).spawn_scoped(scope, run)?;
+        let thread =
+            std::thread::Builder::new().name(format!("replay-{worker_index}")).spawn_scoped(scope, run)?;
         Ok(WorkerHandle { batch, done, spare: Vec::new(), waiting: ReplayBatch::new(true), thread })
     }
 
@@ -229,44 +233,46 @@ struct ReplayPool<'s, T> {
 }
 
 impl<'s, T: ReplayWorker + 's> ReplayPool<'s, T> {
-    fn send(&mut self, at: usize) {
-        self.handles[at].send(self.partial_from.is_none());
+    fn send(&mut self, worker_index: usize) {
+        self.handles[worker_index].send(self.partial_from.is_none());
     }
 
-    fn give(&mut self, at: usize, place: RecordPosition, found: &LogRecord) {
-        let waiting = &mut self.handles[at].waiting;
-        self.bytes_sent += waiting.add(place, found);
+    fn give(&mut self, worker_index: usize, position: RecordPosition, found: &LogRecord) {
+        let waiting = &mut self.handles[worker_index].waiting;
+        self.bytes_sent += waiting.add(position, found);
         if waiting.bytes() >= REPLAY_BATCH_BYTES {
-            self.send(at);
+            self.send(worker_index);
         }
     }
 
-    /// From `place` on, sends only parts of the records.
-    fn part(&mut self, place: RecordPosition) {
-        self.partial_from = Some(ResumePoint { place, before: self.last });
-        (0..self.handles.len()).for_each(|at| self.send(at));
+    /// From `position` on, sends only parts of the records.
+    fn part(&mut self, position: RecordPosition) {
+        self.partial_from = Some(ResumePoint { position, before: self.last });
+        (0..self.handles.len()).for_each(|worker_index| self.send(worker_index));
     }
 }
 
 impl<'s, T: ReplayWorker + 's> RecordVisitor for ReplayPool<'s, T> {
-    fn record(&mut self, place: RecordPosition, found: &LogRecord) {
+    fn record(&mut self, position: RecordPosition, found: &LogRecord) {
         // Between two records, so that a second reading can begin exactly here.
         if self.partial_from.is_none()
             && matches!(self.keep, PayloadBudget::AtMost(most) if self.bytes_sent > most)
         {
-            self.part(place);
+            self.part(position);
         }
         match found.kind {
             // Every worker needs the watermark: it decides which samples are skipped.
-            RecordKind::Flushed => (0..self.handles.len()).for_each(|at| self.give(at, place, found)),
-            _ => self.give(shard(found) % self.handles.len(), place, found),
+            RecordKind::Flushed => {
+                (0..self.handles.len()).for_each(|worker_index| self.give(worker_index, position, found))
+            }
+            _ => self.give(shard(found) % self.handles.len(), position, found),
         }
-        self.last = Some((place, found.lsn));
+        self.last = Some((position, found.lsn));
     }
 
     fn finish(&mut self) -> RecordOutcomes {
         let mut used = RecordOutcomes::default();
-        (0..self.handles.len()).for_each(|at| self.send(at));
+        (0..self.handles.len()).for_each(|worker_index| self.send(worker_index));
         for WorkerHandle { batch, thread, .. } in self.handles.drain(..) {
             // The worker ends when its queue is closed and empty.
             drop(batch);

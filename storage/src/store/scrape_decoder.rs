@@ -1,7 +1,8 @@
-//! Decodes scrapes from the log during a replay: each record is a difference to the scrape of its
-//! group before. Consecutive scrapes of a group are collected as a [`ScrapeRun`] and become one
-//! chunk; their values are decoded only then. Before another record touches a series of a run, the
-//! [`super::record_applier`] has the run stored (`flush_runs`).
+//! Decodes scrapes from the write-ahead log during a replay: each record is a difference to the
+//! scrape of its group (a scrape target or rule) before. Consecutive scrapes of a group are
+//! collected as a [`ScrapeRun`] and become one chunk; their values are decoded only then. Before
+//! another record touches a series of a run, the [`super::record_applier`] has the run stored
+//! (`flush_runs`).
 
 use super::head_deletes::HeadDeletes;
 use crate::head::{Head, ScrapeRun, Transposer, group_id, group_of};
@@ -44,46 +45,47 @@ pub(super) struct DecodedScrape {
 }
 
 impl ScrapeDecoder {
-    /// Decodes the scrape at `cursor`. `wanted` tells for its time whether the head needs it (it
+    /// Decodes the scrape at `cursor`. `is_needed` tells for its time whether the head needs it (it
     /// may be in a block already).
     pub(super) fn decode_scrape(
         &mut self,
         found: &LogRecord,
         cursor: &mut PayloadReader,
         (heads, deleted): (&mut [Head], &[HeadDeletes]),
-        wanted: impl FnOnce(TimeMs) -> bool,
+        is_needed: impl FnOnce(TimeMs) -> bool,
     ) -> Result<DecodedScrape, RecordError> {
         let scrape = take_scrape_head(cursor).ok_or_else(malformed)?;
         let keyframe = found.kind != RecordKind::Delta;
         let t = scrape.t;
-        let known = self.groups.entry(scrape.group).or_default();
+        let state = self.groups.entry(scrape.group).or_default();
         // A delta is useless without exactly the row that it was computed from.
-        if !keyframe && known.lsn != Some(scrape.base) {
+        if !keyframe && state.lsn != Some(scrape.base) {
             return Err(RecordError::NoBase(scrape.base));
         }
         let raw = take_raw_row(cursor).ok_or_else(malformed)?;
         let (shard, group) = group_of(scrape.group);
         let head = &mut heads[usize::from(shard)];
-        let wanted = wanted(t);
+        let is_needed = is_needed(t);
         // A delta with other columns than the run, or deletions in the shard: the row is applied by
         // itself.
-        let may =
-            wanted && (keyframe || raw.columns == known.columns()) && deleted[usize::from(shard)].is_empty();
-        let mut joins = may && head.can_join(group, &known.run, t, raw.columns);
+        let may_join = is_needed
+            && (keyframe || raw.columns == state.columns())
+            && deleted[usize::from(shard)].is_empty();
+        let mut joins = may_join && head.can_join(group, &state.run, t, raw.columns);
         // The run ends here. `can_join` is asked again, because a scrape that does not fit into the
         // old run may begin a new one.
-        if !joins || known.run.is_full() {
-            self.samples += known.flush_run(group, head, &mut self.transposer)?;
-            joins = may && head.can_join(group, &known.run, t, raw.columns);
+        if !joins || state.run.is_full() {
+            self.samples += state.flush_run(group, head, &mut self.transposer)?;
+            joins = may_join && head.can_join(group, &state.run, t, raw.columns);
         }
         if joins {
-            known.join(t, raw, keyframe);
+            state.join(t, raw, keyframe);
         } else {
             // Decoded even if the head does not need the row: the next delta has it as its base.
-            known.decode(raw, keyframe).ok_or_else(malformed)?;
+            state.decode(raw, keyframe).ok_or_else(malformed)?;
         }
-        known.lsn = Some(found.lsn);
-        let row = (wanted && !joins).then(|| Arc::from(&known.row[..]));
+        state.lsn = Some(found.lsn);
+        let row = (is_needed && !joins).then(|| Arc::from(&state.row[..]));
         Ok(DecodedScrape { group: scrape.group, t, row })
     }
 
@@ -94,8 +96,8 @@ impl ScrapeDecoder {
 
     /// Stores the collected rows of a group in its head.
     pub(super) fn flush_group(&mut self, id: u32, head: &mut Head) -> Result<(), RecordError> {
-        if let Some(known) = self.groups.get_mut(&id) {
-            self.samples += known.flush_run(group_of(id).1, head, &mut self.transposer)?;
+        if let Some(state) = self.groups.get_mut(&id) {
+            self.samples += state.flush_run(group_of(id).1, head, &mut self.transposer)?;
         }
         Ok(())
     }
@@ -115,9 +117,9 @@ impl ScrapeDecoder {
         // In the order of group ids: the same log always gives the same head, column by column.
         let mut groups: Vec<(&u32, &mut GroupState)> = self.groups.iter_mut().collect();
         groups.sort_unstable_by_key(|(id, _)| **id);
-        for (id, known) in groups {
+        for (id, state) in groups {
             let (shard, group) = group_of(*id);
-            match known.flush_run(group, &mut heads[usize::from(shard)], &mut self.transposer) {
+            match state.flush_run(group, &mut heads[usize::from(shard)], &mut self.transposer) {
                 Ok(samples) => self.samples += samples,
                 Err(reason) => result = Err(reason),
             }
@@ -143,8 +145,8 @@ impl GroupState {
         head: &mut Head,
         transposer: &mut Transposer,
     ) -> Result<u64, RecordError> {
-        let taken = head.append_run(group, &mut self.run, transposer, &mut self.row);
-        taken.ok_or_else(|| {
+        let samples = head.append_run(group, &mut self.run, transposer, &mut self.row);
+        samples.ok_or_else(|| {
             self.lsn = None;
             malformed()
         })

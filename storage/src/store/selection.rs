@@ -1,4 +1,5 @@
-//! [`Selection`]: a snapshot of the matching series of one shard, readable without a lock.
+//! [`Selection`]: a snapshot of the series of one shard that satisfy some matchers, readable
+//! without a lock. Queries and the rings of the live runtime read samples through it.
 //!
 //! A series has up to two kinds of sources: parts of blocks (oldest first) and the head. They may
 //! overlap; at the same time the later source wins. The part of the head is

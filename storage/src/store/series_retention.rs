@@ -63,7 +63,7 @@ impl<'a> RetentionCutoffs<'a> {
     /// metadata only, without fetching anything: see [`Maintenance::drop_expired_series`].
     pub fn is_due(&self, block: &BlockHandle) -> bool {
         match block {
-            BlockHandle::Local(here) => self.whole(here) == (false, true),
+            BlockHandle::Local(here) => self.of_or_none_expired(here) == (false, true),
             BlockHandle::Cold(cold) => !self.ages(cold.meta()).contains(&false),
         }
     }
@@ -91,7 +91,7 @@ impl<'a> RetentionCutoffs<'a> {
 
     /// As [`RetentionCutoffs::of`]. If the block cannot be read, all its series are kept, and other
     /// blocks are still processed.
-    fn whole(&self, block: &Block) -> (bool, bool) {
+    fn of_or_none_expired(&self, block: &Block) -> (bool, bool) {
         self.of(block).unwrap_or_else(|error| {
             tracing::error!(%error, "a block is not changed: which of its series are expired cannot be read");
             (true, false)
@@ -130,7 +130,7 @@ impl BlockManager {
 
     fn has_to_be_trimmed(&self, cutoffs: &RetentionCutoffs, block: &BlockHandle) -> Result<bool, StoreError> {
         let BlockHandle::Cold(cold) = block else {
-            return block.open().map(|block| cutoffs.whole(&block) == (true, true));
+            return block.open().map(|block| cutoffs.of_or_none_expired(&block) == (true, true));
         };
         let dir = &cold.meta().dir;
         let ages = cutoffs.ages(cold.meta());

@@ -1,4 +1,5 @@
-//! The state of the store: statistics for `/api/v1/status/tsdb`, and health.
+//! [`StoreStatus`]: the state of the store as a whole, which is the statistics for
+//! `/api/v1/status/tsdb`, its blocks, and its health.
 
 use super::Store;
 use super::options::HeadStats;

@@ -1,4 +1,5 @@
-//! Who is told what was stored: the change feed of the live runtime, and an observer.
+//! The receivers of what was stored: the change feed of the live runtime ([`ChangeFeed`]), and an
+//! observer that looks for late samples ([`AppendObserver`]).
 
 use super::batch::{AppendObserver, ChangeEvent, ChangeFeed};
 use parking_lot::RwLock;

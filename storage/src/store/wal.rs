@@ -1,5 +1,6 @@
 //! The write-ahead log as part of a store: what the head of a shard has stored goes into records,
-//! and segments whose samples are in blocks are removed.
+//! and segments (files of the log) whose samples are in blocks are removed. [`crate::wal`] is the
+//! log itself.
 //!
 //! Everything here that encodes records is called under the lock of the shard, after the samples
 //! are in its head: so head and log never differ, and records of one shard keep their order.

@@ -1,4 +1,5 @@
-//! Created timestamps as samples: the zero of a counter at the time when it began to count.
+//! Created timestamps as samples: the zero of a counter at the time when it began to count
+//! (Prometheus' feature `created-timestamp-zero-ingestion`).
 //!
 //! Every sample of a counter repeats this time, so all zeros but the first are older than stored
 //! samples. They are ignored and are not an error.

@@ -1,5 +1,5 @@
-//! Checkpoints: a file with what removed segments of the log said about series and groups, and with
-//! the flush watermark (what is in blocks).
+//! Checkpoints of the write-ahead log: a file with what removed segments said about series and
+//! groups, and with the flush watermark (which samples are in blocks).
 //!
 //! A checkpoint is written under a temporary name, synced and renamed. Only then are the old
 //! segments and checkpoints removed.

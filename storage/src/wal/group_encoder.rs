@@ -1,8 +1,9 @@
-//! Delta encoding of scrapes: [`GroupEncoder`] remembers what the current segment knows about one
-//! column group, so that a scrape is logged as the difference to the one before.
+//! Delta encoding of scrapes: [`GroupEncoder`] remembers what the current segment (file) of the log
+//! knows about one column group (the series of a scrape target or rule), so that a scrape is logged
+//! as the difference to the one before. [`super::samples`] has the byte layout.
 
 use super::record::{RecordBuilder, RecordKind};
-use super::samples::{put_layout, put_scrape};
+use super::samples::{BaseRow, put_layout, put_scrape};
 use crate::limits::WAL_KEYFRAME_SCRAPES;
 use crate::model::TimeMs;
 use std::sync::Arc;
@@ -12,11 +13,13 @@ use std::sync::Arc;
 pub struct GroupEncoder {
     /// Whether the log has the group's key.
     pub name_logged: bool,
-    /// The segment of the group's latest record.
+    /// The epoch (one more for each segment) of the group's latest record.
     epoch: u64,
     /// Number of columns whose slots the segment knows.
     columns: usize,
+    /// Number of scrapes since the last keyframe.
     since_keyframe: u32,
+    /// The latest scrape in the log: its values by column, and its LSN.
     previous: Option<(Arc<[f64]>, u64)>,
 }
 
@@ -55,7 +58,9 @@ impl GroupEncoder {
             let from = self.columns;
             batch.add(RecordKind::Layout, |out| put_layout(out, group, from as u32, &slots[from..]));
         }
-        batch.add(RecordKind::Delta, |out| put_scrape(out, group, t, row, Some((previous, *lsn))));
+        batch.add(RecordKind::Delta, |out| {
+            put_scrape(out, group, t, row, Some(BaseRow { values: previous, lsn: *lsn }))
+        });
     }
 
     /// The records of [`GroupEncoder::encode`] are in the log; `lsn` is that of the scrape.

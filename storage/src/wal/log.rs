@@ -1,6 +1,6 @@
-//! The log as appenders see it. An append puts its records into a buffer under a short lock and
-//! gets an LSN. One thread ([`super::writer`]) writes whole buffers, syncs them and reports what is
-//! committed.
+//! The write-ahead log as appenders see it. An append puts its records into a buffer under a short
+//! lock and gets an LSN (the number of its last record). One thread ([`super::writer`]) writes
+//! whole buffers, syncs them and reports what is committed.
 //!
 //! This gives group commit: records that arrive while the writer writes or syncs go out together in
 //! the next write.

@@ -1,10 +1,13 @@
-//! The write-ahead log (WAL): every acknowledged append is in it. `docs/format/wal.md` specifies
-//! the format byte by byte.
+//! The write-ahead log (WAL): every acknowledged append is in it, and a start replays it into the
+//! head. `docs/format/wal.md` specifies the format byte by byte.
+//!
+//! The log is a series of files (*segments*) of *records*. The *LSN* of a record is its number,
+//! counted over all segments. [`samples`] explains the words group, layout, keyframe and delta.
 //!
 //! [`record`] frames records; [`samples`], [`histograms`] and [`checkpoint`] are their payloads;
-//! [`group_encoder`] encodes scrapes as deltas. [`log`] is the interface for appenders, [`writer`]
-//! the thread that writes. [`segment`] describes the files, [`read_log`] reads them back, and
-//! [`segment_durability`] makes sure that what was read survives a power loss.
+//! [`group_encoder`] encodes scrapes as deltas. [`log`] is the interface for appenders (read it
+//! first), [`writer`] the thread that writes. [`segment`] describes the files, [`read_log`] reads
+//! them back, and [`segment_durability`] makes sure that what was read survives a power loss.
 
 mod checkpoint;
 mod group_encoder;

@@ -28,7 +28,7 @@ pub struct RecordPosition {
     /// The number of the file: checkpoints and segments in the order of reading.
     pub file: usize,
     /// The offset in the file.
-    pub at: usize,
+    pub offset: usize,
 }
 
 /// Receives the records of the log.
@@ -45,7 +45,7 @@ pub struct RecordPosition {
 /// *Checked:* clause 3 by `storage/tests/long_replays.rs` with one and several threads.
 pub trait RecordVisitor {
     /// Receives one record.
-    fn record(&mut self, place: RecordPosition, found: &LogRecord);
+    fn record(&mut self, position: RecordPosition, found: &LogRecord);
 
     /// Called after the last record. Returns what became of the records.
     fn finish(&mut self) -> RecordOutcomes;
@@ -67,10 +67,10 @@ pub struct RecordOutcomes {
 
 impl RecordOutcomes {
     /// Notes the result of a record: the time of its newest sample, or why it could not be used.
-    pub fn note(&mut self, place: RecordPosition, lsn: u64, became: Result<Option<TimeMs>, RecordError>) {
+    pub fn note(&mut self, position: RecordPosition, lsn: u64, became: Result<Option<TimeMs>, RecordError>) {
         match became {
-            Ok(t) => self.see(place.file, t),
-            Err(reason) => self.refused.push((place, format!("record {lsn}: {reason}"))),
+            Ok(t) => self.see(position.file, t),
+            Err(reason) => self.refused.push((position, format!("record {lsn}: {reason}"))),
         }
     }
 
@@ -110,8 +110,8 @@ pub struct LogContents {
 
 impl LogContents {
     /// Whether a position is in a checkpoint rather than in a segment.
-    pub fn in_checkpoint(&self, place: RecordPosition) -> bool {
-        place.file < self.first
+    pub fn in_checkpoint(&self, position: RecordPosition) -> bool {
+        position.file < self.first
     }
 }
 
@@ -119,7 +119,7 @@ impl LogContents {
 #[derive(Copy, Clone, Debug, Default)]
 pub struct ResumePoint {
     /// The first record to read.
-    pub place: RecordPosition,
+    pub position: RecordPosition,
     /// The record before, and its LSN.
     pub before: Option<(RecordPosition, u64)>,
 }
@@ -128,7 +128,7 @@ impl ResumePoint {
     /// The last LSN of the segments before this point; 0 if there is none. The records of a
     /// checkpoint have numbers of their own, which do not count.
     fn last_lsn(&self, found: &LogContents) -> u64 {
-        self.before.filter(|(place, _)| !found.in_checkpoint(*place)).map_or(0, |(_, lsn)| lsn)
+        self.before.filter(|(position, _)| !found.in_checkpoint(*position)).map_or(0, |(_, lsn)| lsn)
     }
 }
 
@@ -227,15 +227,15 @@ pub fn read_log_again(
     let mut all = LogReader::new(disk, visitor);
     match from {
         None => all.files.clone_from(&found.files),
-        Some(ResumePoint { place, .. }) if found.in_checkpoint(place) => {
+        Some(ResumePoint { position, .. }) if found.in_checkpoint(position) => {
             // Checkpoints are always read completely.
             all.read_checkpoint(dir, &disk.list(dir).map_err(io_error(dir))?);
             all.read_segments(found, 0, 0)?;
         }
-        Some(resume @ ResumePoint { place, .. }) => {
+        Some(resume @ ResumePoint { position, .. }) => {
             all.last_lsn = resume.last_lsn(found);
-            all.files.extend_from_slice(&found.files[..place.file]);
-            all.read_segments(found, place.file - found.first, place.at)?;
+            all.files.extend_from_slice(&found.files[..position.file]);
+            all.read_segments(found, position.file - found.first, position.offset)?;
         }
     }
     let outcome = all.finish(found.segments.clone(), found.first);
@@ -288,7 +288,7 @@ impl<'a> LogReader<'a> {
         let mut damage = self.damage;
         damage.extend(refused);
         // The sort is stable: several lines about one position keep their order.
-        damage.sort_by_key(|(place, _)| *place);
+        damage.sort_by_key(|(position, _)| *position);
         let path =
             |file: usize| self.files.get(file).map_or(String::new(), |path| path.display().to_string());
         LogContents {
@@ -299,7 +299,9 @@ impl<'a> LogReader<'a> {
             records: self.records,
             damage: damage
                 .into_iter()
-                .map(|(place, what)| (place, format!("{}: offset {}: {what}", path(place.file), place.at)))
+                .map(|(position, what)| {
+                    (position, format!("{}: offset {}: {what}", path(position.file), position.offset))
+                })
                 .collect(),
             files: self.files,
             first,
@@ -307,8 +309,8 @@ impl<'a> LogReader<'a> {
     }
 
     fn damage(&mut self, at: usize, what: &str) {
-        let place = RecordPosition { file: self.files.len() - 1, at };
-        self.damage.push((place, what.to_owned()));
+        let position = RecordPosition { file: self.files.len() - 1, offset: at };
+        self.damage.push((position, what.to_owned()));
     }
 
     /// Reads the segments from number `begin` on, that one from offset `at` on.
@@ -364,10 +366,10 @@ impl<'a> LogReader<'a> {
                 if header.skips {
                     self.last_lsn = self.last_lsn.max(header.first_lsn.saturating_sub(1));
                 }
-                reader.go(HEADER)?;
+                reader.advance(HEADER)?;
             }
             Err(reason) => {
-                reader.whole()?;
+                reader.read_to_end()?;
                 let next = self.resync(reader, repeated_from);
                 // A segment without a readable record that the next one repeats completely is no
                 // loss, so it is not reported.
@@ -375,7 +377,7 @@ impl<'a> LogReader<'a> {
                     self.damage(0, &reason.to_string());
                 }
                 match next {
-                    Some(next) => reader.go(next)?,
+                    Some(next) => reader.advance(next)?,
                     None => return Ok(Some(last.then_some(0))),
                 }
             }
@@ -392,13 +394,13 @@ impl<'a> LogReader<'a> {
         // Stopping between records: what was given to the visitor is complete.
         while !reader.is_done() && !self.visitor.should_stop() {
             let read = read(reader.rest(), 0).map(|found| {
-                self.record(reader.at(), &found);
+                self.record(reader.file_offset(), &found);
                 found.end
             });
             match read {
-                Ok(end) => reader.go(end)?,
+                Ok(end) => reader.advance(end)?,
                 // A record may look damaged only because the piece in memory ends within it.
-                Err(_) if reader.more()? => (),
+                Err(_) if reader.read_more()? => (),
                 Err(reason) => {
                     if let Some(cut) = self.skip(reader, &reason, repeated_from, last)? {
                         return Ok(cut);
@@ -425,11 +427,11 @@ impl<'a> LogReader<'a> {
         repeated_from: Option<u64>,
         last: bool,
     ) -> io::Result<Option<Option<usize>>> {
-        reader.whole()?;
-        let at = reader.at();
+        reader.read_to_end()?;
+        let at = reader.file_offset();
         if let Some(next) = self.resync(reader, repeated_from) {
             self.damage(at, &format!("{reason}; skipped {next} bytes"));
-            reader.go(next)?;
+            reader.advance(next)?;
             return Ok(None);
         }
         if repeated_from.is_some() {
@@ -448,7 +450,7 @@ impl<'a> LogReader<'a> {
         self.last_lsn = found.lsn;
         self.records += 1;
         self.closed = found.kind == RecordKind::Close;
-        self.visitor.record(RecordPosition { file: self.files.len() - 1, at }, found);
+        self.visitor.record(RecordPosition { file: self.files.len() - 1, offset: at }, found);
     }
 
     /// Reads the newest complete checkpoint. If newer ones are damaged, reads their valid records
@@ -485,7 +487,7 @@ impl<'a> LogReader<'a> {
             match read(bytes, at) {
                 Ok(found) => {
                     ended = found.kind == RecordKind::End && found.end == bytes.len();
-                    self.visitor.record(RecordPosition { file: self.files.len() - 1, at }, &found);
+                    self.visitor.record(RecordPosition { file: self.files.len() - 1, offset: at }, &found);
                     last = found.lsn;
                     at = found.end;
                 }

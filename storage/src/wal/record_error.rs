@@ -1,5 +1,6 @@
-//! [`RecordError`]: why a record with a valid checksum cannot be used in a replay. Its bytes are
-//! what was written, but it contradicts other records, or one that it depends on is lost.
+//! [`RecordError`]: why a record of the write-ahead log with a valid checksum cannot be used in a
+//! replay. Its bytes are what was written, but it contradicts other records, or one that it depends
+//! on is lost.
 
 use crate::codec::CodecError;
 use crate::limits::SHARD_SLOTS;

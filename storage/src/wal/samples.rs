@@ -1,8 +1,23 @@
-//! Payloads of sample records: layouts, scrapes (keyframe or delta), single samples.
+//! Payloads of sample records in the write-ahead log: layouts, scrapes, single samples. All numbers
+//! are little-endian and hand-specified, so that the format does not depend on a crate;
+//! `docs/format/wal.md` is the specification. [`super::record`] frames a payload as a record,
+//! [`super::group_encoder`] decides what is written.
 //!
-//! The layouts are hand-specified and little-endian (`docs/format/wal.md`), so that the format does
-//! not depend on a crate. A scrape costs one bit per column, and for each changed value one byte
-//! plus the bytes that differ.
+//! - A *shard* is a fixed share of the series; a *slot* is the number of a series in its shard.
+//! - A *group* is the series of one scrape target or rule in one shard. Its columns are these
+//!   series.
+//! - A *layout* says which series the columns of a group are: `group u32, first column u32, n u32`,
+//!   then n slots of 4 bytes.
+//! - A *scrape* is one time and a value per column of a group. It is whole (a *keyframe*) or a
+//!   difference to an earlier scrape (a *delta*), which it names by the LSN (record number) of that
+//!   one: `group u32, time u64 in ms, LSN of the base u64 (0: keyframe), columns n u32`, then one
+//!   bit per column (its value differs from the base; lowest bit first), then for each such column
+//!   the new bits XOR the base's bits as a *coded word*: a byte `leading zero bytes << 4 | k`, then
+//!   k bytes, lowest first. So a scrape costs one bit per column, and for each changed value one
+//!   byte plus the bytes that differ.
+//! - *Single samples* are those of series without a group: `shard u32, n u32`, then for each the
+//!   differences of slot and time to the sample before (zigzag LEB128) and the value as a coded
+//!   word.
 
 use crate::encoding::varint::{put_varint, unzigzag, zigzag};
 use crate::limits::GROUP_COLUMNS;
@@ -11,52 +26,60 @@ use crate::model::value::ABSENT_BITS;
 
 /// Encodes a layout: the columns of a group from `from` on are `slots`.
 pub(super) fn put_layout(out: &mut Vec<u8>, group: u32, from: u32, slots: &[u32]) {
-    [group, from, slots.len() as u32]
-        .iter()
-        .chain(slots)
-        .for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+    for v in [group, from, slots.len() as u32].iter().chain(slots) {
+        out.extend_from_slice(&v.to_le_bytes());
+    }
 }
 
-/// Encodes a scrape. `base` is the row to which it is a difference, with its LSN; `None` for a
-/// keyframe.
-pub(super) fn put_scrape(out: &mut Vec<u8>, group: u32, t: TimeMs, row: &[f64], base: Option<(&[f64], u64)>) {
+/// The earlier scrape of a group to which a delta is the difference.
+#[derive(Copy, Clone)]
+pub(super) struct BaseRow<'a> {
+    /// Its values, by column.
+    pub values: &'a [f64],
+    /// The LSN of its record.
+    pub lsn: u64,
+}
+
+/// Encodes a scrape: a delta if it has a base, else a keyframe.
+pub(super) fn put_scrape(out: &mut Vec<u8>, group: u32, t: TimeMs, row: &[f64], base: Option<BaseRow>) {
     out.extend_from_slice(&group.to_le_bytes());
     out.extend_from_slice(&t.to_le_bytes());
-    out.extend_from_slice(&base.map_or(0, |b| b.1).to_le_bytes());
+    out.extend_from_slice(&base.map_or(0, |base| base.lsn).to_le_bytes());
     out.extend_from_slice(&(row.len() as u32).to_le_bytes());
     let bitmap = out.len();
     out.resize(bitmap + row.len().div_ceil(8), 0);
     out.reserve(row.len() * 3);
-    let before = base.map_or(&[][..], |b| b.0);
+    let base_values = base.map_or(&[][..], |base| base.values);
     for (byte, values) in row.chunks(8).enumerate() {
         let mut changed = 0u8;
         for (bit, v) in values.iter().enumerate() {
-            let old = before.get(byte * 8 + bit).map_or(ABSENT_BITS, |v| v.to_bits());
+            let old = base_values.get(byte * 8 + bit).map_or(ABSENT_BITS, |v| v.to_bits());
             if v.to_bits() != old {
                 changed |= 1 << bit;
-                put_bits(out, v.to_bits() ^ reference(old));
+                put_bits(out, v.to_bits() ^ xor_operand(old));
             }
         }
         out[bitmap + byte] = changed;
     }
 }
 
-/// The bits with which a value is XORed: those of the value before, or zero if there was no sample.
-fn reference(old: u64) -> u64 {
+/// The bits with which a value is XORed: those of the value in the base, or zero if that has no
+/// sample.
+fn xor_operand(old: u64) -> u64 {
     if old == ABSENT_BITS { 0 } else { old }
 }
 
-/// Encodes a word: one byte `leading zero bytes << 4 | n`, then the `n` significant bytes, lowest
+/// Encodes a word: one byte `leading zero bytes << 4 | k`, then the `k` significant bytes, lowest
 /// first.
 #[inline]
-pub(super) fn put_bits(out: &mut Vec<u8>, x: u64) {
-    let lead = x.leading_zeros() / 8;
+pub(super) fn put_bits(out: &mut Vec<u8>, word: u64) {
+    let leading_zero_bytes = word.leading_zeros() / 8;
     // Zero has 8 zero bytes at both ends; they count once.
-    let trail = (x.trailing_zeros() / 8).min(8 - lead);
-    let len = 8 - lead - trail;
-    let bytes = x.checked_shr(trail * 8).unwrap_or(0).to_le_bytes();
-    out.push((lead << 4 | len) as u8);
-    out.extend_from_slice(&bytes[..len as usize]);
+    let trailing_zero_bytes = (word.trailing_zeros() / 8).min(8 - leading_zero_bytes);
+    let significant_bytes = 8 - leading_zero_bytes - trailing_zero_bytes;
+    let bytes = word.checked_shr(trailing_zero_bytes * 8).unwrap_or(0).to_le_bytes();
+    out.push((leading_zero_bytes << 4 | significant_bytes) as u8);
+    out.extend_from_slice(&bytes[..significant_bytes as usize]);
 }
 
 /// Reads a payload from front to back. Every read returns `None` past the end.
@@ -138,7 +161,7 @@ impl<'a> PayloadReader<'a> {
 
 /// A decoded layout payload.
 pub struct LayoutRecord {
-    /// The id of the group.
+    /// The id of the group: its index * 16 + shard.
     pub group: u32,
     /// The first column.
     pub from: u32,
@@ -162,9 +185,9 @@ pub const SCRAPE_HEAD: usize = 20;
 
 /// The fixed part of a scrape payload.
 pub struct ScrapeHeader {
-    /// The group's id.
+    /// The id of the group.
     pub group: u32,
-    /// The time of the scrape.
+    /// The time of the scrape, ms.
     pub t: TimeMs,
     /// LSN of the row to which the scrape is a difference; 0 for a keyframe.
     pub base: u64,
@@ -208,7 +231,7 @@ impl EncodedRow<'_> {
                 // Bits after the last column are padding.
                 let Some(value) = row.get_mut(column) else { break };
                 let before = value.to_bits();
-                let now = cursor.bits()? ^ reference(before);
+                let now = cursor.bits()? ^ xor_operand(before);
                 *value = f64::from_bits(now);
                 changed(column, before, now);
                 bits &= bits - 1;
@@ -233,9 +256,9 @@ pub fn put_samples(out: &mut Vec<u8>, shard: u16, samples: &[(u32, TimeMs, f64)]
     }
 }
 
-/// Decodes single samples: calls `take(shard, slot, time, value)` for each. `None` if the payload
+/// Decodes single samples: calls `visit(shard, slot, time, value)` for each. `None` if the payload
 /// is malformed.
-pub fn take_samples(payload: &[u8], mut take: impl FnMut(u32, u32, TimeMs, f64)) -> Option<()> {
+pub fn take_samples(payload: &[u8], mut visit: impl FnMut(u32, u32, TimeMs, f64)) -> Option<()> {
     let mut cursor = PayloadReader::new(payload);
     let shard = cursor.u32()?;
     let count = cursor.u32()?;
@@ -244,7 +267,7 @@ pub fn take_samples(payload: &[u8], mut take: impl FnMut(u32, u32, TimeMs, f64))
     for _ in 0..count {
         slot = slot.wrapping_add(unzigzag(cursor.varint()?));
         time = time.wrapping_add(unzigzag(cursor.varint()?));
-        take(shard, u32::try_from(slot).ok()?, time, f64::from_bits(cursor.bits()?));
+        visit(shard, u32::try_from(slot).ok()?, time, f64::from_bits(cursor.bits()?));
     }
     cursor.is_done().then_some(())
 }
@@ -280,7 +303,7 @@ mod tests {
             t in any::<i64>(),
         ) {
             let mut out = Vec::new();
-            put_scrape(&mut out, 3, t, &row, Some((&before, 9)));
+            put_scrape(&mut out, 3, t, &row, Some(BaseRow { values: &before, lsn: 9 }));
             let mut cursor = PayloadReader::new(&out);
             let head = take_scrape_head(&mut cursor).unwrap();
             prop_assert_eq!((head.group, head.t, head.base), (3, t, 9));
@@ -323,7 +346,7 @@ mod tests {
     fn a_still_scrape_costs_a_bit_per_column() {
         let row = vec![12.5; 800];
         let mut out = Vec::new();
-        put_scrape(&mut out, 1, 1, &row, Some((&row, 1)));
+        put_scrape(&mut out, 1, 1, &row, Some(BaseRow { values: &row, lsn: 1 }));
         assert_eq!(out.len(), 4 + 8 + 8 + 4 + 100);
     }
 }

@@ -1,4 +1,5 @@
-//! Calls of AWS' APIs: signed, repeated when they fail for a moment, with XML or JSON as the answer.
+//! Calls of AWS' APIs: signed, repeated when they fail for a moment, with XML or JSON as the
+//! answer. The keys come from [`crate::aws_credentials`].
 
 use super::AwsKeys;
 use crate::api_client::{ApiAnswer, ApiClient, ApiError, ApiRemedy, form};

@@ -21,7 +21,7 @@ aws_config! {
 /// The version of EC2's API.
 pub(super) const VERSION: &str = "2016-11-15";
 
-/// The mechanism.
+/// EC2 SD: lists the instances of a region.
 pub struct Ec2Sd {
     client: AwsClient,
     config: Ec2SdConfig,

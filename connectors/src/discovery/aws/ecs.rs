@@ -14,7 +14,7 @@ aws_config! {
     pub EcsSdConfig as "aws.ECSSDConfig", EcsKeys {
         /// The ARNs of clusters; none: all.
         clusters: Vec<String> = Vec::new(),
-        /// Calls at the same time in Prometheus; here one follows the other.
+        /// Accepted because Prometheus has it (concurrent calls); here one call follows the other.
         request_concurrency: i64 = 20,
     }
 }
@@ -23,7 +23,7 @@ aws_config! {
 const DESCRIBED: usize = 100;
 const DESCRIBED_SERVICES: usize = 10;
 
-/// The mechanism.
+/// ECS SD: lists the tasks of clusters.
 pub struct EcsSd {
     client: AwsClient,
     /// For the machines that run tasks.

@@ -15,14 +15,14 @@ aws_config! {
     pub ElastiCacheSdConfig as "aws.ElasticacheSDConfig", ElastiCacheKeys {
         /// The ARNs of caches; none of a kind: all of it.
         clusters: Vec<String> = Vec::new(),
-        /// Calls at the same time in Prometheus; here one follows the other.
+        /// Accepted because Prometheus has it (concurrent calls); here one call follows the other.
         request_concurrency: i64 = 10,
     }
 }
 
 const VERSION: &str = "2015-02-02";
 
-/// The mechanism.
+/// ElastiCache SD: lists serverless caches and cache nodes.
 pub struct ElastiCacheSd {
     client: AwsClient,
     config: ElastiCacheSdConfig,

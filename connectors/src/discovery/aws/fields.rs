@@ -1,5 +1,5 @@
-//! The labels of databases and caches: which field of an answer each is made of. Fields that are
-//! missing make no label.
+//! The labels of RDS databases and of ElastiCache caches: which field of an answer each is made of.
+//! Fields that are missing make no label.
 
 /// Labels of a cluster of databases.
 pub(super) const RDS_CLUSTER: &[(&str, &str)] = &[

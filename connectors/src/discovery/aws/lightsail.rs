@@ -31,7 +31,7 @@ impl ListerConfig for LightsailSdConfig {
     }
 }
 
-/// The mechanism.
+/// Lightsail SD: lists the instances of a region.
 pub struct LightsailSd {
     client: AwsClient,
     port: i64,

@@ -41,9 +41,9 @@ config_keys! {
         profile: String = String::new(),
         /// A role to assume.
         role_arn: String = String::new(),
-        /// What the role's owner wants to be told.
+        /// The external id, a word that the owner of the role demands.
         external_id: String = String::new(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of targets.
         port: i64 = 80,

@@ -13,12 +13,12 @@ aws_config! {
     pub MskSdConfig as "aws.MSKSDConfig", MskKeys {
         /// The ARNs of clusters; none: all.
         clusters: Vec<String> = Vec::new(),
-        /// Calls at the same time in Prometheus; here one follows the other.
+        /// Accepted because Prometheus has it (concurrent calls); here one call follows the other.
         request_concurrency: i64 = 10,
     }
 }
 
-/// The mechanism.
+/// MSK SD: lists the brokers and controllers of Kafka clusters.
 pub struct MskSd {
     client: AwsClient,
     config: MskSdConfig,

@@ -18,14 +18,14 @@ aws_config! {
         clusters: Vec<String> = Vec::new(),
         /// Conditions that RDS applies to instances.
         filters: Vec<AwsFilter> = Vec::new(),
-        /// Calls at the same time in Prometheus; here one follows the other.
+        /// Accepted because Prometheus has it (concurrent calls); here one call follows the other.
         request_concurrency: i64 = 10,
     }
 }
 
 const VERSION: &str = "2014-10-31";
 
-/// The mechanism.
+/// RDS SD: lists the database instances of clusters.
 pub struct RdsSd {
     client: AwsClient,
     config: RdsSdConfig,
@@ -79,12 +79,12 @@ async fn pages(
 
 impl RdsSd {
     async fn clusters(&self, calls: &AwsCalls) -> Result<Vec<Element>, ApiError> {
-        let wanted = &self.config.own.clusters;
-        if wanted.is_empty() {
+        let configured = &self.config.own.clusters;
+        if configured.is_empty() {
             return pages(calls, "DescribeDBClusters", "DBClusters", &[]).await;
         }
         let mut clusters = Vec::new();
-        for name in wanted {
+        for name in configured {
             let fields = [("DBClusterIdentifier".to_owned(), name.clone())];
             let found = pages(calls, "DescribeDBClusters", "DBClusters", &fields).await?;
             if found.is_empty() {

@@ -192,7 +192,7 @@ fn configuration_errors_are_those_of_prometheus() {
         ("{server: 'ftp://h'}", Err("Unknown protocol scheme: ftp")),
     ] {
         let config: ConsulSdConfig = serde_saphyr::from_str(yaml).unwrap();
-        let got = base(&config.keys).map_err(|error| error.to_string());
+        let got = api_url(&config.keys).map_err(|error| error.to_string());
         assert_eq!(got.as_ref().map(Url::as_str).map_err(String::as_str), expected, "{yaml}");
     }
 }

@@ -53,7 +53,7 @@ pub(super) struct Server {
     pub(super) port: u16,
 }
 
-/// An answer.
+/// What a DNS server answered to one question.
 #[derive(Debug, PartialEq)]
 pub(super) struct Answer {
     /// The result code.

@@ -1,4 +1,6 @@
-//! How the API is reached: by the configured URL, as a pod of the cluster, or by a kubeconfig file.
+//! How the Kubernetes API is reached: by the configured URL, as a pod of the cluster (with its
+//! service account, the identity that Kubernetes gives to a pod), or by a kubeconfig file, as
+//! `kubectl` does.
 
 use super::KubernetesSdConfig;
 use crate::config::error::BlockError;
@@ -14,11 +16,14 @@ use url::Url;
 
 /// The URL of the API, and the options of its client.
 pub(super) struct Access {
+    /// The URL, to which the paths of the API are appended.
     pub(super) base: Url,
+    /// Credentials and TLS.
     pub(super) http: HttpConfig,
 }
 
-/// Where a pod finds its account.
+/// The directory in which Kubernetes gives a pod its service account: a token, the certificate of
+/// the API, and the namespace.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The access of an entry. Reads the kubeconfig file.
@@ -59,17 +64,19 @@ fn in_cluster() -> Result<Access, StartError> {
     Ok(Access { base: parse_url(&format!("https://{}", host_port(&host, port)))?, http })
 }
 
-/// The namespace of the pod that this is.
+/// The namespace of the pod in which this process runs.
 pub(super) fn own_namespace() -> Result<String, StartError> {
-    let read = std::fs::read_to_string(format!("{SERVICE_ACCOUNT}/namespace"));
+    let content = std::fs::read_to_string(format!("{SERVICE_ACCOUNT}/namespace"));
     let missing = |text: String| CredentialError::Missing(text);
-    let name = read.map_err(|error| missing(format!("could not determine the pod's namespace: {error}")))?;
+    let name =
+        content.map_err(|error| missing(format!("could not determine the pod's namespace: {error}")))?;
     if name.is_empty() {
         return Err(missing("could not read own namespace name (empty file)".to_owned()).into());
     }
     Ok(name)
 }
 
+/// A kubeconfig file: a context names a cluster and a user.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 struct Kubeconfig {
@@ -123,29 +130,29 @@ struct User {
 }
 
 fn kubeconfig(path: &str) -> Result<Access, StartError> {
-    let bad = |text: String| BlockError::new(text).within(path);
+    let file_error = |text: String| BlockError::new(text).within(path);
     let text = crate::config::secret::read_credential(path)?;
     let file: Kubeconfig = serde_saphyr::from_str(&text)
         // Not the parser's text, which quotes the file.
-        .map_err(|error| bad(format!("not a kubeconfig{}", place(&error))))?;
+        .map_err(|error| file_error(format!("not a kubeconfig{}", line_of(&error))))?;
     let find_context = file.contexts.into_iter().find(|context| context.name == file.current_context);
     let context = find_context
         .map(|found| found.value)
-        .ok_or_else(|| bad(format!("context {:?} does not exist", file.current_context)))?;
+        .ok_or_else(|| file_error(format!("context {:?} does not exist", file.current_context)))?;
     let cluster = file.clusters.into_iter().find(|cluster| cluster.name == context.cluster);
     let mut cluster = cluster
         .map(|found| found.value)
-        .ok_or_else(|| bad(format!("cluster {:?} does not exist", context.cluster)))?;
+        .ok_or_else(|| file_error(format!("cluster {:?} does not exist", context.cluster)))?;
     // A context without user is an API without authentication, as a proxy of kubectl is.
     let user = file.users.into_iter().find(|user| user.name == context.user);
     let mut user = user.map(|found| found.value).unwrap_or_default();
-    // To go on without them would be requests that are refused, without a word about the plugin.
+    // Without the plugin all requests would be refused, with an error that does not name it.
     if user.exec.is_some() || user.auth_provider.is_some() {
         let text = format!("{path}: credentials from a plugin (exec, auth-provider) are not supported");
         return Err(CredentialError::Unsupported(text).into());
     }
     if !cluster.tls_server_name.is_empty() {
-        return Err(bad("tls-server-name is not supported".to_owned()).into());
+        return Err(file_error("tls-server-name is not supported".to_owned()).into());
     }
     let directory = Path::new(path).parent().unwrap_or(Path::new(""));
     let files = [
@@ -162,7 +169,8 @@ fn kubeconfig(path: &str) -> Result<Access, StartError> {
     Ok(Access { base, http: http_config(path, cluster, user)? })
 }
 
-fn place(error: &serde_saphyr::Error) -> String {
+/// ` (line 7)`, if the parser knows the line.
+fn line_of(error: &serde_saphyr::Error) -> String {
     error.location().map_or(String::new(), |location| format!(" (line {})", location.line()))
 }
 

@@ -1,5 +1,6 @@
-//! What is known of a cluster: its objects by key, and which of them changed. [`super::watch`] says
-//! what happened to an object, [`super::groups`] makes targets of those concerned.
+//! What is known of a Kubernetes cluster: its objects by key, and which of them changed.
+//! [`super::watch`] says what happened to an object, [`super::groups`] makes targets of those
+//! concerned.
 
 use super::objects::{
     EndpointSlice, Endpoints, Ingress, Metadata, Namespace, Node, Owner, Pod, RawEndpointSlice, RawEndpoints,
@@ -80,7 +81,7 @@ pub(super) fn namespace_of(key: &str) -> &str {
 
 /// Declares the stores and the object types that arrive for them.
 macro_rules! stores {
-    ($($resource:ident $field:ident $raw:ident $kept:ident),* $(,)?) => {
+    ($($resource:ident $field:ident $raw:ident $compact:ident),* $(,)?) => {
         /// An object as the API sent it.
         #[derive(Debug)]
         pub(super) enum RawResource {
@@ -119,7 +120,7 @@ macro_rules! stores {
         /// The objects of a cluster.
         #[derive(Default)]
         pub(super) struct Cluster {
-            $(pub(super) $field: ObjectStore<$kept>,)*
+            $(pub(super) $field: ObjectStore<$compact>,)*
             /// The names of all labels.
             pub(super) names: LabelNames,
         }
@@ -131,8 +132,8 @@ macro_rules! stores {
                     $(RawResource::$resource(raw) => {
                         // Before the object is reduced: what is kept has no name.
                         let key = raw.metadata().key();
-                        let kept = raw.keep(&mut self.names);
-                        self.$field.put(&key, kept, generation)
+                        let compact = raw.into_compact(&mut self.names);
+                        self.$field.put(&key, compact, generation)
                     })*
                 }
             }

@@ -1,5 +1,6 @@
-//! Makes the targets of one object, by role, with Prometheus' labels (a "target group" there), and
-//! says which objects a change of another one concerns.
+//! Makes the targets of one Kubernetes object, by role, with Prometheus' labels (a "target group"
+//! there), and says which objects a change of another one concerns: the labels of a node are on the
+//! targets of its pods.
 
 use super::RolesConfig;
 use super::cluster::{ChangedObjects, Cluster, namespace_of};

@@ -1,4 +1,5 @@
-//! Kubernetes' objects, with the fields that become labels or addresses; all others are not kept.
+//! The objects of the Kubernetes API (nodes, pods, services, ...), with the fields that become
+//! labels or addresses; all others are not stored.
 
 use crate::discovery::names::label_name;
 use crate::discovery::shared_target::{LabelNames, LabelSet, LabelSetBuilder};
@@ -118,28 +119,28 @@ struct Condition {
 
 /// An object as the API sends it.
 pub(super) trait RawObject {
-    /// What is kept of it.
+    /// The form in which it stays in memory.
     type Compact: PartialEq;
 
     /// Its metadata.
     fn metadata(&self) -> &Metadata;
 
-    /// The labels and fields that are kept.
-    fn keep(self, names: &mut LabelNames) -> Self::Compact;
+    /// Only the fields that become labels or addresses.
+    fn into_compact(self, names: &mut LabelNames) -> Self::Compact;
 }
 
 /// Implements the part of [`RawObject`] that is the same for all.
 macro_rules! raw_object {
-    ($raw:ident => $kept:ident) => {
+    ($raw:ident => $compact:ident) => {
         impl RawObject for $raw {
-            type Compact = $kept;
+            type Compact = $compact;
 
             fn metadata(&self) -> &Metadata {
                 &self.metadata
             }
 
-            fn keep(self, names: &mut LabelNames) -> $kept {
-                $raw::keep(self, names)
+            fn into_compact(self, names: &mut LabelNames) -> $compact {
+                $raw::into_compact(self, names)
             }
         }
     };
@@ -230,7 +231,7 @@ pub(super) struct Container {
 }
 
 impl RawPod {
-    fn keep(self, names: &mut LabelNames) -> Pod {
+    fn into_compact(self, names: &mut LabelNames) -> Pod {
         let controller = self.metadata.controller();
         let mut labels = names.build();
         self.metadata.describe("pod", &mut labels);
@@ -336,7 +337,7 @@ pub(super) struct Node {
 }
 
 impl RawNode {
-    fn keep(self, names: &mut LabelNames) -> Node {
+    fn into_compact(self, names: &mut LabelNames) -> Node {
         let metadata = self.metadata.described("node", names);
         let mut labels = names.build();
         labels.set("__meta_kubernetes_node_provider_id", &self.spec.provider_id);
@@ -415,7 +416,7 @@ pub(super) struct Service {
 }
 
 impl RawService {
-    fn keep(self, names: &mut LabelNames) -> Service {
+    fn into_compact(self, names: &mut LabelNames) -> Service {
         let labels = self.metadata.described("service", names);
         let mut spec = self.spec;
         let given = self.status.load_balancer.ingress.iter().flatten();
@@ -471,7 +472,7 @@ pub(super) struct Endpoints {
 }
 
 impl RawEndpoints {
-    fn keep(self, names: &mut LabelNames) -> Endpoints {
+    fn into_compact(self, names: &mut LabelNames) -> Endpoints {
         let labels = self.metadata.described("endpoints", names);
         Endpoints { labels, subsets: self.subsets.unwrap_or_default() }
     }
@@ -529,7 +530,7 @@ pub(super) struct EndpointSlice {
 }
 
 impl RawEndpointSlice {
-    fn keep(self, names: &mut LabelNames) -> EndpointSlice {
+    fn into_compact(self, names: &mut LabelNames) -> EndpointSlice {
         let mut labels = names.build();
         self.metadata.describe("endpointslice", &mut labels);
         labels.set("__meta_kubernetes_endpointslice_address_type", &self.address_type);
@@ -599,7 +600,7 @@ pub(super) struct Ingress {
 }
 
 impl RawIngress {
-    fn keep(self, names: &mut LabelNames) -> Ingress {
+    fn into_compact(self, names: &mut LabelNames) -> Ingress {
         let mut labels = names.build();
         self.metadata.describe("ingress", &mut labels);
         if let Some(class) = &self.spec.ingress_class_name {
@@ -626,7 +627,7 @@ pub(super) struct Namespace {
 }
 
 impl RawNamespace {
-    fn keep(self, names: &mut LabelNames) -> Namespace {
+    fn into_compact(self, names: &mut LabelNames) -> Namespace {
         let mut labels = names.build();
         self.metadata.describe_unnamed("namespace", &mut labels);
         Namespace { labels: labels.finish() }
@@ -647,7 +648,7 @@ pub(super) struct Owner {
 }
 
 impl RawOwner {
-    fn keep(self, _: &mut LabelNames) -> Owner {
+    fn into_compact(self, _: &mut LabelNames) -> Owner {
         // Nothing else: there can be ten thousand old replica sets.
         Owner { controller: self.metadata.controller() }
     }

@@ -20,7 +20,7 @@ lister_config! {
         filters: Vec<DockerFilter> = Vec::new(),
         /// The address of containers in the network of the host.
         host_networking_host: String = "localhost".to_owned(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// Whether a container in several networks has targets only in the first by name.
         match_first_network: bool = true,
@@ -29,7 +29,7 @@ lister_config! {
 
 const PREFIX: &str = "__meta_docker_";
 
-/// The mechanism.
+/// Docker SD: lists the containers of a daemon.
 pub struct DockerSd {
     api: DockerApi,
     keys: DockerSdKeys,

@@ -21,14 +21,14 @@ lister_config! {
         port: i64 = 80,
         /// Conditions that the daemon applies to the list of the role.
         filters: Vec<DockerFilter> = Vec::new(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
     }
 }
 
 const PREFIX: &str = "__meta_dockerswarm_";
 
-/// The mechanism.
+/// Docker Swarm SD: lists the services, tasks or nodes of a swarm.
 pub struct DockerSwarmSd {
     api: DockerApi,
     keys: DockerSwarmSdKeys,

@@ -194,7 +194,7 @@ fn an_answer_can_be_read() {
         };
         let up = read(4, START).unwrap().answer;
         let content = up.content.unwrap();
-        assert_eq!((up.frontier, content.rows.len(), content.notes.len()), (Some(START), 1, 0));
+        assert_eq!((up.frontier, content.rows.len(), content.annotations.len()), (Some(START), 1, 0));
         assert_eq!(content.rows[0].1, crate::types::histogram_column::Sample::Float(1.0));
         assert_eq!(read(1, START + 1).unwrap().answer.content.unwrap().rows.len(), 8);
         // View 3 failed and has no answer; view 5 does not exist.

@@ -57,8 +57,8 @@ impl GatherExecutor {
     }
 
     fn report(&self, request: &DescribeRequest, t: TimeMs) -> GatherReport {
-        let asked = self.views.page(request.from, request.limit);
-        let own = asked.filter(|(_, view)| view.owner == self.topology.index());
+        let requested = self.views.page(request.from, request.limit);
+        let own = requested.filter(|(_, view)| view.owner == self.topology.index());
         let views = own.filter_map(|(id, view)| {
             let state = self.outputs.get(*id)?;
             let spec = ViewSpec::clone(&view.spec);
@@ -81,7 +81,7 @@ impl GatherExecutor {
             answer.frontier = Some(t);
         }
         let content =
-            || AnswerContent { rows: out.rows(), notes: annotations(view, &self.stage, &self.ports) };
+            || AnswerContent { rows: out.rows(), annotations: annotations(view, &self.stage, &self.ports) };
         let wanted = rows && state.history.is_of(out.version);
         AnswerReport { content: wanted.then(content), ..answer }
     }
@@ -107,7 +107,7 @@ impl GatherExecutor {
         ViewFootprint {
             state: bytes,
             owner: view.owner,
-            level: view.level,
+            round: view.round,
             local: self.views.local.sharing(&view.local),
             gather: self.views.gather.sharing(&view.gather),
             ..ViewFootprint::default()

@@ -1,8 +1,8 @@
-//! Which views a round must answer. A recorded view is answered at each of its evaluation times,
-//! because it has samples to store. A continuous view is answered only when its answer or its
-//! annotations changed, when it has a new consumer, when its last evaluation failed, and when its
-//! consumers should receive a progress event. All other views are skipped. New views get their
-//! first answer in a preparation, not here.
+//! Which views a round of a tick must answer. A recorded view is answered at each of its evaluation
+//! times, because it has samples to store. A continuous view is answered only when its answer or
+//! its annotations changed, when it has a new consumer, when its last evaluation failed, and when
+//! its consumers should receive a progress event. All other views are skipped. New views get their
+//! first answer in a preparation, not here: see [`super::first_answers`].
 
 use super::super::ViewId;
 use super::super::views::{EvaluationTimes, InstalledView, ViewTable};
@@ -103,7 +103,7 @@ impl DueViews {
         }
         let mut due: Vec<ViewId> =
             views.due(t, round).flat_map(|batch| batch.recorded.iter().copied()).collect();
-        let in_round = |id: &ViewId| views.all.get(id).is_some_and(|view| view.level == round);
+        let in_round = |id: &ViewId| views.all.get(id).is_some_and(|view| view.round == round);
         let (continuous, later): (BTreeSet<ViewId>, BTreeSet<ViewId>) =
             std::mem::take(&mut self.due_now).into_iter().partition(in_round);
         self.due_now = later;

@@ -1,4 +1,6 @@
-//! Where the answers of the views that a worker owns go: their recorders and their taps.
+//! Where the answers of the views that a worker owns go: their recorders, which store them as
+//! series, and their taps, which send them to consumers. [`super::view_state`] is the state of one
+//! view.
 
 use super::super::taps::PendingSinks;
 use super::super::{TapId, ViewId};
@@ -64,7 +66,7 @@ impl ViewOutputs {
     pub(super) fn attach(&mut self, view: ViewId, tap: TapId) -> Option<AttachedTap> {
         let state = self.states.get_mut(&view)?;
         let sink = self.pending.lock().remove(&tap)?;
-        let wants_annotations = sink.wants_notes();
+        let wants_annotations = sink.wants_annotations();
         state.taps.add(tap, sink);
         self.taps.insert(tap, view);
         Some(AttachedTap { wants_annotations })

@@ -1,5 +1,6 @@
-//! A port in the gather stage: the rows of one local step from all shards, updated by the deltas
-//! that the shards send.
+//! One port of the gather stage: the rows of one step of the local stage, from all shards, as the
+//! owner of a view knows them. Each shard sends what changed as a delta
+//! ([`PortDelta`](crate::live::message::PortDelta)). [`super::ports`] is the table of ports.
 
 use super::super::message::PortDelta;
 use crate::annotations::StepAnnotation;
@@ -25,7 +26,7 @@ pub(super) struct GatherPort {
     /// The error of each shard that has one.
     errors: BTreeMap<u16, String>,
     /// Annotations of local steps, by shard.
-    pub(super) notes: BTreeMap<u16, Vec<(u64, StepAnnotation)>>,
+    pub(super) annotations: BTreeMap<u16, Vec<(u64, StepAnnotation)>>,
 }
 
 impl GatherPort {
@@ -37,7 +38,7 @@ impl GatherPort {
             touched: Vec::new(),
             all_changed: false,
             errors: BTreeMap::new(),
-            notes: BTreeMap::new(),
+            annotations: BTreeMap::new(),
         }
     }
 
@@ -48,8 +49,11 @@ impl GatherPort {
 
     /// Bytes allocated, without the rows.
     pub(super) fn bytes(&self) -> usize {
-        let notes = self.notes.values().map(|notes| notes.capacity() * size_of::<(u64, StepAnnotation)>());
-        self.rows.heap() + self.touched.heap() + self.errors.heap() + notes.sum::<usize>()
+        let annotations = self
+            .annotations
+            .values()
+            .map(|annotations| annotations.capacity() * size_of::<(u64, StepAnnotation)>());
+        self.rows.heap() + self.touched.heap() + self.errors.heap() + annotations.sum::<usize>()
     }
 
     /// Applies the delta of one shard to the rows of the port.
@@ -79,9 +83,9 @@ impl GatherPort {
         let rows = || delta.rows.iter().map(|row| rows[*row as usize] as usize);
         set_histograms(&mut out.histograms, rows(), delta.histograms);
         set_histograms(&mut out.histogram_compensations, rows(), delta.compensations);
-        if let Some(notes) = delta.notes {
-            self.notes.insert(delta.shard, notes);
-            self.notes.retain(|_, notes| !notes.is_empty());
+        if let Some(annotations) = delta.annotations {
+            self.annotations.insert(delta.shard, annotations);
+            self.annotations.retain(|_, annotations| !annotations.is_empty());
         }
         let before = self.errors.remove(&delta.shard);
         self.all_changed |= before != delta.error;

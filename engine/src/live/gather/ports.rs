@@ -1,6 +1,7 @@
 //! The ports of the views that a worker owns, and the deltas that have arrived for them. A port is
-//! where rows of the local stage enter the gather stage. Deltas are kept until a round applies them,
-//! so that steps see the rows of all shards as of the same tick.
+//! where rows of the local stage enter the gather stage. Deltas are kept until a round of the tick
+//! applies them, so that steps see the rows of all shards as of the same tick. [`super::port`] is
+//! one port.
 
 use super::super::cost::StepTimer;
 use super::super::message::PortDelta;
@@ -54,7 +55,7 @@ impl GatherPorts {
         let mut changes = PortChanges::default();
         for delta in std::mem::take(&mut self.arrived) {
             let local = delta.port as StepId;
-            changes.annotations |= delta.notes.is_some();
+            changes.annotations |= delta.annotations.is_some();
             // The port may have been removed after the delta was sent.
             let Some(port) = self.by_step.get_mut(&local) else { continue };
             if !port.is_touched() {

@@ -1,5 +1,5 @@
-//! The state of a view apart from its steps: its taps, its recorder and its history; and what is
-//! done with an answer.
+//! The state of a view apart from its steps: its taps (consumers), its recorder (what stores the
+//! answer) and its history of evaluations; and what is done with an answer.
 
 use super::super::ViewSpec;
 use super::super::cost::EvaluationCounts;
@@ -104,17 +104,19 @@ impl ViewState {
 /// steps from the steps.
 pub(super) fn annotations(view: &InstalledView, stage: &Stage, ports: &GatherPorts) -> Vec<Annotation> {
     let mut set = AnnotationSet::default();
-    for port in view.ports.iter().filter_map(|port| ports.get(*port)).filter(|port| !port.notes.is_empty()) {
-        for (step, note) in port.notes.values().flatten() {
+    for port in
+        view.ports.iter().filter_map(|port| ports.get(*port)).filter(|port| !port.annotations.is_empty())
+    {
+        for (step, annotation) in port.annotations.values().flatten() {
             let at = view.local.iter().position(|id| *id as u64 == *step);
             if let Some(origin) = at.and_then(|at| view.local_origins().get(at)) {
-                set.add(note, origin);
+                set.add(annotation, origin);
             }
         }
     }
     for (id, origin) in view.gather.iter().zip(view.gather_origins()) {
-        for note in stage.output(*id).notes.iter() {
-            set.add(note, origin);
+        for annotation in stage.output(*id).annotations.iter() {
+            set.add(annotation, origin);
         }
     }
     set.into_list()

@@ -1,6 +1,6 @@
-//! The annotations of a leaf of the live runtime. They are kept from evaluation to evaluation, so a
-//! tick pays only for what changed: findings per row, and annotations of the whole leaf with the
-//! number of rows that cause them.
+//! The annotations (warnings and infos) of a leaf of the live runtime. They are kept from
+//! evaluation to evaluation, so a tick pays only for what changed: findings per row (series), and
+//! annotations of the whole leaf with the number of rows that cause them.
 
 use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::functions::findings::{Findings, non_counter_annotation};
@@ -26,7 +26,7 @@ pub(super) struct LeafAnnotations {
 /// Rows of which `rate` or `increase` was computed although their name is not that of a counter.
 #[derive(Debug)]
 struct NonCounterRows {
-    note: StepAnnotation,
+    annotation: StepAnnotation,
     /// How many of these rows have a value now.
     rows: usize,
 }
@@ -53,12 +53,12 @@ impl LeafAnnotations {
         let wants_counter = matches!(leaf, Leaf::Window(function, _)
             if matches!(function.0.kernel, Kernel::Window(kernel) if kernel.expects_counter));
         for (row, labels) in labels.iter().enumerate().skip(self.seen_rows).filter(|_| wants_counter) {
-            let Some(note) = non_counter_annotation(labels, typed, AnnotationTarget::Operand(0)) else {
+            let Some(annotation) = non_counter_annotation(labels, typed, AnnotationTarget::Operand(0)) else {
                 continue;
             };
-            let same = self.non_counters.iter().position(|entry| entry.note == note);
+            let same = self.non_counters.iter().position(|entry| entry.annotation == annotation);
             let number = same.unwrap_or_else(|| {
-                self.non_counters.push(NonCounterRows { note, rows: 0 });
+                self.non_counters.push(NonCounterRows { annotation, rows: 0 });
                 self.non_counters.len() - 1
             });
             // Filled up lazily: in most leaves no row has an entry, and the list stays empty.
@@ -106,19 +106,19 @@ impl LeafAnnotations {
         } else {
             self.rows.insert(row, findings);
         }
-        out.notes.set_row(row as usize, findings.notes(metric, operand));
+        out.annotations.set_row(row as usize, findings.annotations(metric, operand));
     }
 
     /// Updates the annotations of the whole leaf.
     pub(super) fn publish(&self, function: Option<&Function>, params: &[f64], out: &mut StepOutput) {
         let shown = self.non_counters.iter().filter(|entry| entry.rows > 0);
-        let mut whole: Vec<StepAnnotation> = shown.map(|entry| entry.note.clone()).collect();
-        if let Some(note) = function.and_then(|f| f.annotate_params).and_then(|annotate| annotate(params))
+        let mut whole: Vec<StepAnnotation> = shown.map(|entry| entry.annotation.clone()).collect();
+        if let Some(annotation) = function.and_then(|f| f.annotate_params).and_then(|annotate| annotate(params))
             // As in Prometheus, an annotation about parameters needs a result.
             && out.values.iter().any(|v| is_float(*v))
         {
-            whole.push(note);
+            whole.push(annotation);
         }
-        out.notes.replace(whole);
+        out.annotations.replace(whole);
     }
 }

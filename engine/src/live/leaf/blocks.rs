@@ -1,6 +1,8 @@
-//! Evaluates the blocks of a leaf at one time: all columns of a block, only those whose answer has
-//! expired early, or only those whose value changes linearly with time. [`BlockMethod`] says how
-//! the columns of floats are computed.
+//! Evaluates the blocks of a leaf at one time. A leaf is a selector or a window function over one;
+//! a block is the series of its ring that share their times, mostly one scrape target. Evaluated
+//! are all columns (series) of a block, only those whose answer has expired early, or only those
+//! whose value changes linearly with time. [`BlockMethod`] says how the columns of floats are
+//! computed; [`super::columns`] evaluates a single column.
 
 use super::deadlines::{EarlyColumn, LinearColumns};
 use super::{BlockWindow, LiveLeaf};

@@ -1,5 +1,6 @@
-//! Evaluates one column of a block at one time. The result is the value and the time until which it
-//! is valid, as far as the column itself decides it; its block may expire earlier.
+//! Evaluates one column (one series) of a block at one time. The result is the value and the time
+//! until which it is valid, as far as the column itself decides it; its block may expire earlier.
+//! The caller is [`super::blocks`].
 
 use super::blocks::{BlockMethod, NumberedBlock};
 use super::scratch::{BlockScratch, BlockTrends};

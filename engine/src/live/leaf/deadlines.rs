@@ -1,7 +1,8 @@
-//! Which blocks of a leaf must be evaluated, and when: a block has new samples, or its answer
-//! expires. Columns that expire before the rest of their block, and columns whose value moves along
-//! a line, have entries of their own, because evaluating them alone is cheaper than evaluating
-//! their block.
+//! Which blocks of a leaf (the series of its ring that share their times) must be evaluated, and
+//! when: a block has new samples, or its answer expires. Columns that expire before the rest of
+//! their block, and columns whose value moves along a line, have entries of their own, because
+//! evaluating them alone is cheaper than evaluating their block. The timers are kept by the shard
+//! (`live/local/timers.rs`).
 
 use crate::live::check::EvaluationCause;
 use crate::live::ring::SampleRing;
@@ -196,7 +197,7 @@ impl BlockDeadlines {
         self.blocks[block as usize].valid_until = valid_until;
     }
 
-    /// Notes that a block is evaluated at `t`, and why.
+    /// Records that a block is evaluated at `t`, and why.
     pub(super) fn note_cause(&mut self, block: u32, t: TimeMs) {
         let state = &mut self.blocks[block as usize];
         state.cause = if state.evaluated == TimeMs::MIN {

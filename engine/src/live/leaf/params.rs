@@ -1,5 +1,5 @@
-//! The parameters of a leaf's function (`quantile_over_time(scalar, ..)`), and whether the function
-//! accepts them.
+//! The parameters of a leaf's window function (the scalar of `quantile_over_time(scalar, ..)`), and
+//! whether the function accepts them.
 
 use crate::functions::{Function, ParamError};
 use crate::heap_size::HeapSize;

@@ -1,5 +1,5 @@
-//! What the evaluation of a block needs only while it runs. It belongs to the leaf so that an
-//! evaluation does not allocate.
+//! Buffers that the evaluation of a block ([`super::blocks`]) needs only while it runs. They belong
+//! to the leaf so that an evaluation does not allocate.
 
 use crate::functions::line_fit::LineFit;
 use crate::functions::rate::RateValidity;

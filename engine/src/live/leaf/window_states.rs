@@ -1,5 +1,6 @@
-//! The incremental state of long windows, by block: what is kept so that a sliding window need not
-//! be computed from all of its samples again.
+//! The incremental state of long windows, by block (the series that share their times): what is
+//! kept so that a sliding window need not be computed from all of its samples again. The window
+//! functions say which of these states they use ([`WindowMethod`](crate::functions::WindowMethod)).
 
 use super::gaps_and_resets::GapsAndResets;
 use super::shared_sorted::SharedSorted;

@@ -1,4 +1,5 @@
-//! The local executor's part in the check of a view: see [`crate::live::check`](mod@crate::live::check).
+//! The local executor's part in the check of a view, which compares a maintained answer with one
+//! computed from scratch: see [`crate::live::check`](mod@crate::live::check).
 
 use super::LocalExecutor;
 use super::shard::LocalShard;

@@ -1,5 +1,5 @@
-//! The local executor's part of a description: the rows that leaves read, their memory, and the
-//! rings they use.
+//! The local executor's part of a description of views ([`crate::live::describe`]): the rows that
+//! leaves read, their memory, and the rings they use.
 
 use super::super::ViewId;
 use super::super::describe::{DescribeRequest, LocalReport, LocalViewReport, RingReport};

@@ -1,6 +1,7 @@
-//! Evaluates a shard in a round: the leaves and steps that are due and whose inputs have changed.
-//! Steps are evaluated as in every stage ([`crate::operators::stage`]). Leaves are not operators,
-//! because they read rings: the hooks here evaluate them.
+//! Evaluates the local stage of one shard in a round of a tick: the leaves and steps that are due
+//! and whose inputs have changed. Steps are evaluated as in every stage
+//! ([`crate::operators::stage`]). Leaves are not operators, because they read rings: the hooks here
+//! evaluate them.
 
 use super::history_load::PendingLoads;
 use super::leaf_table::LeafTable;

@@ -1,6 +1,7 @@
-//! Loads the history of rings in the background: threads of low priority read it from the store as
-//! of an append sequence number. Samples that arrive meanwhile are kept in [`PendingLoads`] and
-//! added when the ring is put in place.
+//! Loads the history of rings in the background, when views are installed: threads of low priority
+//! read it from the store as of an append sequence number (the number of the last change in the
+//! shard). Samples that arrive meanwhile are kept in [`PendingLoads`] and added when the ring is
+//! put in place.
 
 use super::LocalExecutor;
 use super::shard::LocalShard;
@@ -56,7 +57,7 @@ impl HistoryLoader {
             store: self.store.clone(),
             shard,
             matchers: matchers.to_vec(),
-            length: self.spill.chunk,
+            length: self.spill.chunk_ms,
             reads_in_tick: self.reads_in_tick.clone(),
         }
     }

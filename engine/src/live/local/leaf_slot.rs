@@ -1,8 +1,8 @@
-//! A leaf in a shard, with or without state.
+//! A leaf (a selector or a window function over one) in one shard, with or without state.
 //!
 //! Every shard has one for each window of each view, and most rules of a large collection find
 //! series in few shards or none. So the state ([`LiveLeaf`]) is created when the ring has its first
-//! row. Before that the leaf has no rows and nothing to evaluate.
+//! row (series). Before that the leaf has no rows and nothing to evaluate.
 
 use crate::live::describe::LeafReport;
 use crate::live::leaf::{LeafConfig, LiveLeaf};

@@ -1,4 +1,5 @@
-//! The leaves of a shard: which leaves read which ring, and the timers of their blocks.
+//! The leaves of a shard: which leaves read which ring, and the timers of their blocks (the series
+//! of a ring that share their times).
 //!
 //! A leaf has to be evaluated after a sample in its ring ([`LeafTable::mark_dirty`]), a timer, or a
 //! change of its parameters. Nothing is polled.

@@ -1,5 +1,6 @@
-//! The ports of one shard: which rows and annotations each owner knows, and what must be sent to it
-//! now.
+//! The ports of one shard: steps of the local stage whose rows go to the workers that own views.
+//! Here is what each owner has received, as versions, and so what must be sent to it now
+//! ([`PortDelta`](crate::live::message::PortDelta)). `live/gather/port.rs` is the receiving side.
 
 use crate::annotations::StepAnnotation;
 use crate::live::message::PortDelta;
@@ -152,10 +153,10 @@ impl PortOutbox {
             _ => delta = with_rows(delta, out, true, sent.labels),
         }
         if !same_annotations {
-            delta.notes = Some(self.annotations.below(stage, port));
+            delta.annotations = Some(self.annotations.below(stage, port));
         }
         // Nothing to send: the owner starts with no rows for this shard, which is already correct.
-        let is_empty = delta.labels.is_empty() && delta.error.is_none() && delta.notes.is_none();
+        let is_empty = delta.labels.is_empty() && delta.error.is_none() && delta.annotations.is_none();
         (!(first && is_empty)).then_some(delta)
     }
 
@@ -207,14 +208,14 @@ impl AnnotationRouting {
     /// The sum of the versions of the annotations below a port; it changes with each of them. 0:
     /// there never was one.
     fn version(&self, stage: &Stage, port: StepId) -> u64 {
-        self.steps_below(port).iter().map(|step| stage.output(*step).notes.version()).sum()
+        self.steps_below(port).iter().map(|step| stage.output(*step).annotations.version()).sum()
     }
 
     /// All annotations below a port, with their steps.
     fn below(&self, stage: &Stage, port: StepId) -> Vec<(u64, StepAnnotation)> {
         let of_step = |step: &StepId| {
             let step = *step;
-            stage.output(step).notes.iter().map(move |annotation| (step as u64, annotation.clone()))
+            stage.output(step).annotations.iter().map(move |annotation| (step as u64, annotation.clone()))
         };
         self.steps_below(port).iter().flat_map(of_step).collect()
     }

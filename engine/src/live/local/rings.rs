@@ -1,4 +1,5 @@
-//! Which selector has which ring: the numbers are the same in every shard and on every worker.
+//! Which selector has which ring (the recent samples of its series): rings have numbers, which are
+//! the same in every shard and in every worker. [`super::shard_rings`] has the rings themselves.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,10 +1,11 @@
-//! How samples reach the rings of a shard. Which rings a column group or a series reaches is found
-//! once, from its labels, and then remembered as its route.
+//! How samples reach the rings of a shard. A column group (the series that one target or rule
+//! writes together), or a single series, reaches the rings whose selectors match it. That is found
+//! once, from the labels, and then remembered as its route.
 
 use super::leaf_table::LeafTable;
 use super::shard_rings::ShardRings;
 use crate::live::check::ArrivalWatch;
-use crate::live::ring::{BatchRoute, SampleRing, SingleSample, series_of};
+use crate::live::ring::{BatchRoute, SampleRing, SingleSample, labels_of_slots};
 use crate::operators::stage::Stage;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -161,7 +162,7 @@ impl SampleRoutes {
         let Some(group) = self.groups.get_mut(&batch.group) else { return };
         group.used = t;
         for (number, route) in group.routes.iter().filter(|(ring, _)| only.is_none_or(|only| only == *ring)) {
-            if let Some(ring) = target.rings.get_mut(*number).filter(|ring| !ring.has(seq)) {
+            if let Some(ring) = target.rings.get_mut(*number).filter(|ring| !ring.was_loaded(seq)) {
                 ring.push(route, batch.t, &batch.values, t);
                 target.sample_added(*number, batch.t, route.blocks());
             }
@@ -207,7 +208,7 @@ impl SampleRoutes {
         let labels = &route.labels;
         route.rings.retain(|number| {
             let Some(ring) = target.rings.get_mut(*number) else { return false };
-            if only.is_some_and(|only| only != *number) || ring.has(seq) {
+            if only.is_some_and(|only| only != *number) || ring.was_loaded(seq) {
                 return true;
             }
             // The ring does not accept the series: the selector matches other labels only.
@@ -232,7 +233,7 @@ impl SeriesRoute {
 /// The series of a batch, by metric name.
 fn series_by_name(store: &Store, shard: u16, slots: &[u32]) -> BTreeMap<String, Vec<GroupSeries>> {
     let mut by_name: BTreeMap<String, Vec<GroupSeries>> = BTreeMap::new();
-    for (column, (slot, labels)) in series_of(store, shard, slots).into_iter().enumerate() {
+    for (column, (slot, labels)) in labels_of_slots(store, shard, slots).into_iter().enumerate() {
         let series = GroupSeries { column: column as u32, slot, labels };
         match by_name.get_mut(series.labels.name()) {
             Some(same_name) => same_name.push(series),

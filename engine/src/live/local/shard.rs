@@ -1,8 +1,8 @@
-//! The local stage of one shard: its rings, the routes by which samples reach them, and the steps
-//! that read them.
+//! The local stage of one shard (a fixed share of the series): its rings, the routes by which
+//! samples reach them, and the steps that read them.
 //!
-//! Evaluation is in [`super::eval`], the deltas for owners in [`super::ports`], the loading of
-//! history in [`super::history_load`].
+//! Evaluation is in [`super::eval`], the deltas for the owners of views in [`super::ports`], the
+//! loading of history in [`super::history_load`].
 
 use super::history_load::PendingLoads;
 use super::leaf_slot::LeafSlot;

@@ -1,4 +1,5 @@
-//! The rings of a shard, by number, and by the metric name that their selectors require.
+//! The rings of a shard (the recent samples of the series that a selector matches), by number, and
+//! by the metric name that their selectors require. The numbers come from [`super::rings`].
 //!
 //! Most selectors match no series in most shards, so a ring without rows is kept in a small form
 //! ([`EmptyRing`]).
@@ -102,8 +103,8 @@ impl ShardRings {
     /// From now on a ring grows to `retention` ms. `false`: there is no such ring.
     pub(super) fn extend(&mut self, number: usize, retention: i64) -> bool {
         match (self.filled[number].as_mut(), self.empty.get_mut(&number)) {
-            (Some(ring), _) => ring.reach(retention),
-            (None, Some(empty)) => empty.reach(retention),
+            (Some(ring), _) => ring.extend_retention(retention),
+            (None, Some(empty)) => empty.extend_retention(retention),
             (None, None) => return false,
         }
         true

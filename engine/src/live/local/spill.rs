@@ -67,10 +67,10 @@ impl SpillManager {
 
     /// Which rings may spill which rows.
     pub(super) fn bounds(&self) -> SpillBounds {
-        let SpillOptions { near, chunk } = self.loader.spill;
+        let SpillOptions { min_age_ms, chunk_ms } = self.loader.spill;
         // Of a ring that is little longer than the recent part, spilling would save little and read
         // all the time.
-        SpillBounds { min_age: near, min_retention: near + 4 * chunk }
+        SpillBounds { min_age: min_age_ms, min_retention: min_age_ms + 4 * chunk_ms }
     }
 
     /// A ring has been put in place with all of its rows in memory.
@@ -125,10 +125,11 @@ impl SpillManager {
         readers: impl Iterator<Item = &'a LiveLeaf>,
         t: TimeMs,
     ) {
-        let SpillOptions { near, chunk } = self.loader.spill;
+        let SpillOptions { min_age_ms, chunk_ms } = self.loader.spill;
+        // Recent rows always stay: late samples are inserted among them.
+        let recent_from = t - min_age_ms;
         let mut needed =
-            // Recent rows always stay: late samples are inserted among them.
-            NeededRanges { around: Vec::new(), irregular: false, from: t - near, near: t - near, chunk };
+            NeededRanges { around: Vec::new(), irregular: false, from: recent_from, recent_from, chunk_ms };
         for leaf in readers {
             needed.add(leaf.needed_times(t));
         }
@@ -152,10 +153,10 @@ struct NeededRanges {
     /// All rows from here on.
     from: TimeMs,
     /// From here on samples are too recent to be spilled.
-    near: TimeMs,
+    recent_from: TimeMs,
     /// Length of a chunk in ms. What an edge of a window reaches within this time is needed now, so
     /// that it is there in time.
-    chunk: i64,
+    chunk_ms: i64,
 }
 
 impl NeededRanges {
@@ -170,8 +171,8 @@ impl NeededRanges {
                 self.irregular |= irregular;
                 // One chunk ahead: the edge of the window reaches that within the time that a read
                 // may take.
-                self.around.push(*oldest.start()..=oldest.end() + self.chunk);
-                self.add_range(*newest.start()..=newest.end() + self.chunk);
+                self.around.push(*oldest.start()..=oldest.end() + self.chunk_ms);
+                self.add_range(*newest.start()..=newest.end() + self.chunk_ms);
             }
         }
     }
@@ -180,7 +181,7 @@ impl NeededRanges {
     /// needed.
     fn add_range(&mut self, range: RangeInclusive<TimeMs>) {
         // Both parts meet, so one bound describes them.
-        if *range.end() >= self.near {
+        if *range.end() >= self.recent_from {
             self.from = self.from.min(*range.start());
         }
         self.around.push(range);
@@ -196,7 +197,7 @@ impl LocalExecutor {
         }
         self.spill_new_rings();
         // In both directions: the clock may have been set back.
-        if (t - self.spiller.latest_check).abs() >= self.spiller.loader.spill.chunk / 4 {
+        if (t - self.spiller.latest_check).abs() >= self.spiller.loader.spill.chunk_ms / 4 {
             self.spiller.latest_check = t;
             self.check_all_rings(t);
         }

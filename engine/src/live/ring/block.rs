@@ -1,10 +1,10 @@
 //! A block of a ring: series that share their times, stored as one vector of times and a column of
-//! values per series.
+//! values per series. A row of a block is one time; it keeps its number while the block lives.
 //!
 //! The newest rows are in a [`CircularMatrix`]. Older rows of a long window may be
 //! [`chunks`](super::spilled) whose values are not in memory ([`RingBlock::spill`]); reading such a
 //! row reads the chunk from the store. [`change_log`](super::change_log) tells which rows have not
-//! changed since.
+//! changed since, [`edit_log`](super::edit_log) which single values have.
 
 use super::change_log::RowChangeLog;
 use super::edit_log::EditLog;
@@ -69,25 +69,26 @@ impl RingColumn {
 
     /// Updates the column for the value of a new newest row.
     #[inline]
-    fn update(&mut self, at: u32, v: f64) {
+    fn update(&mut self, row_number: u32, v: f64) {
         if !is_sample(v) || is_histogram(v) {
-            self.gapless_from = at + 1;
+            self.gapless_from = row_number + 1;
             return;
         }
         // With a NaN on either side this is true, so that the kernels look at the samples
         // themselves.
         // Not `v < last`: that is false for NaN, and the column would count as rising across it.
         if v.partial_cmp(&self.last).is_none_or(Ordering::is_lt) {
-            self.monotone_from = at;
+            self.monotone_from = row_number;
         }
         self.last = v;
     }
 
-    /// A row was inserted at `at`.
-    fn shift(&mut self, at: u32) {
+    /// A row was inserted at `row_number`.
+    fn shift(&mut self, row_number: u32) {
         // The inserted row has no value yet, so for every column it is a gap.
-        self.gapless_from = (self.gapless_from + u32::from(self.gapless_from > at)).max(at + 1);
-        self.monotone_from += u32::from(self.monotone_from > at);
+        self.gapless_from =
+            (self.gapless_from + u32::from(self.gapless_from > row_number)).max(row_number + 1);
+        self.monotone_from += u32::from(self.monotone_from > row_number);
     }
 }
 
@@ -108,9 +109,9 @@ impl RingBlock {
     pub(super) fn add_loaded(&mut self, row: u32, values: Vec<f64>, extras: Option<ColumnExtras>) {
         let column = self.columns.len();
         let mut state = RingColumn::new(row, 0);
-        for (at, v) in values.into_iter().enumerate() {
-            self.matrix.set(at, column, v);
-            state.update(at as u32, v);
+        for (row_number, v) in values.into_iter().enumerate() {
+            self.matrix.set(row_number, column, v);
+            state.update(row_number as u32, v);
         }
         state.has_extras = extras.is_some();
         self.columns.push(state);
@@ -141,24 +142,24 @@ impl RingBlock {
         self.base
     }
 
-    /// The value of a column in row number `at`, which must exist.
+    /// The value of a column in row number `row_number`, which must exist.
     #[inline]
-    pub fn value(&self, at: u32, column: usize) -> f64 {
+    pub fn value(&self, row_number: u32, column: usize) -> f64 {
         match &self.chunks {
-            Some(chunks) if at < self.matrix_from => chunks.value(self, at, column),
-            _ => self.matrix.get((at - self.matrix_from) as usize, column),
+            Some(chunks) if row_number < self.matrix_from => chunks.value(self, row_number, column),
+            _ => self.matrix.get((row_number - self.matrix_from) as usize, column),
         }
     }
 
-    /// The chunk that begins at row `at`, if its values are not in memory. Its summary may make
-    /// reading them unnecessary.
-    pub fn spilled_at(&self, at: u32) -> Option<&SpilledChunk> {
-        self.chunks.as_ref().filter(|_| at < self.matrix_from)?.spilled_at(at)
+    /// The chunk that begins at row `row_number`, if its values are not in memory. Its summary may
+    /// make reading them unnecessary.
+    pub fn spilled_at(&self, row_number: u32) -> Option<&SpilledChunk> {
+        self.chunks.as_ref().filter(|_| row_number < self.matrix_from)?.spilled_at(row_number)
     }
 
-    /// Times of the rows from number `at` on.
-    pub(super) fn times_from(&self, at: u32) -> &[TimeMs] {
-        &self.clock()[(at - self.base) as usize..]
+    /// Times of the rows from number `row_number` on.
+    pub(super) fn times_from(&self, row_number: u32) -> &[TimeMs] {
+        &self.clock()[(row_number - self.base) as usize..]
     }
 
     /// Histograms and start timestamps of a column.
@@ -168,9 +169,9 @@ impl RingBlock {
 
     /// Histograms and start timestamps of a column, to add one at time `t`.
     pub(super) fn extras_mut(&mut self, column: usize, t: TimeMs) -> &mut ColumnExtras {
-        let at = self.base + self.clock().partition_point(|c| *c < t) as u32;
+        let row_number = self.base + self.clock().partition_point(|c| *c < t) as u32;
         self.columns[column].has_extras = true;
-        self.changes.add(at);
+        self.changes.add(row_number);
         self.extras.entry(column as u32).or_default()
     }
 
@@ -190,17 +191,17 @@ impl RingBlock {
 
     /// The number of the row with time `t`, which is created if it is new.
     fn row_at(&mut self, t: TimeMs) -> u32 {
-        let at = self.clock().partition_point(|c| *c < t);
-        let number = self.base + at as u32;
+        let index = self.clock().partition_point(|c| *c < t);
+        let number = self.base + index as u32;
         // A late sample among spilled rows. That is rare enough to take all rows back; changing a
         // chunk would need its values anyway.
         if number < self.matrix_from {
             self.unspill();
         }
-        if self.clock().get(at) == Some(&t) {
+        if self.clock().get(index) == Some(&t) {
             return number;
         }
-        self.times.insert(self.dropped + at, t);
+        self.times.insert(self.dropped + index, t);
         if number == self.end() {
             self.matrix.push();
         } else {
@@ -218,15 +219,18 @@ impl RingBlock {
     pub(super) fn set(&mut self, column: usize, t: TimeMs, v: f64) {
         self.matrix.widen(self.columns.len());
         let end = self.end();
-        let at = self.row_at(t);
-        let row = (at - self.matrix_from) as usize;
+        let row_number = self.row_at(t);
+        let row = (row_number - self.matrix_from) as usize;
         let before = self.matrix.get(row, column);
         self.matrix.set(row, column, v);
-        if at == end {
+        if row_number == end {
             // The new row exists for all columns of the block; those without a sample have a gap in
             // it.
             let value = |other: usize| if other == column { v } else { ABSENT };
-            self.columns.iter_mut().enumerate().for_each(|(other, state)| state.update(at, value(other)));
+            self.columns
+                .iter_mut()
+                .enumerate()
+                .for_each(|(other, state)| state.update(row_number, value(other)));
             return;
         }
         // A late value, or a second one for the newest row: from here on, windows look for gaps and
@@ -236,9 +240,9 @@ impl RingBlock {
         state.gapless_from = newest + 1;
         state.monotone_from = newest;
         // A second value for the newest row is no edit: no partial result includes that row yet.
-        if at < newest {
-            self.changes.add(at);
-            self.edit(RowEdit::Cell { at, column: column as u32, before, after: v });
+        if row_number < newest {
+            self.changes.add(row_number);
+            self.edit(RowEdit::Cell { row: row_number, column: column as u32, before, after: v });
         } else if is_sample(v) && !is_histogram(v) {
             state.last = v;
         }
@@ -270,16 +274,16 @@ impl RingBlock {
             return;
         }
         self.matrix.widen(self.columns.len());
-        let at = self.end();
+        let row_number = self.end();
         // The common path: one more row, written in one pass over the scrape's values.
         self.times.push(t);
         let row = self.matrix.push();
         for ((cell, source), column) in row.iter_mut().zip(sources).zip(&mut self.columns) {
             *cell = value(*source);
-            column.update(at, *cell);
+            column.update(row_number, *cell);
         }
         // Columns that the group's batches do not have.
-        self.columns.iter_mut().skip(sources.len()).for_each(|column| column.update(at, ABSENT));
+        self.columns.iter_mut().skip(sources.len()).for_each(|column| column.update(row_number, ABSENT));
     }
 
     /// Drops rows older than `cutoff`.
@@ -322,19 +326,19 @@ impl RingBlock {
         }
     }
 
-    /// Writes the values of a column in the rows `at` (indices into the times) to `out`.
-    pub fn column(&self, at: Range<usize>, column: usize, out: &mut Vec<f64>) {
+    /// Writes the values of a column in `rows` (indices into the times) to `out`.
+    pub fn column(&self, rows: Range<usize>, column: usize, out: &mut Vec<f64>) {
         let spilled_rows = (self.matrix_from - self.base) as usize;
-        if at.start >= spilled_rows {
-            return self.matrix.column(at.start - spilled_rows..at.end - spilled_rows, column, out);
+        if rows.start >= spilled_rows {
+            return self.matrix.column(rows.start - spilled_rows..rows.end - spilled_rows, column, out);
         }
         out.clear();
-        out.extend(at.map(|at| self.value(self.base + at as u32, column)));
+        out.extend(rows.map(|row| self.value(self.base + row as u32, column)));
     }
 
     /// Whether a column has a sample.
     pub(super) fn has_samples(&self, column: usize) -> bool {
-        (self.matrix_from..self.end()).rev().any(|at| is_sample(self.value(at, column)))
+        (self.matrix_from..self.end()).rev().any(|row_number| is_sample(self.value(row_number, column)))
             || self.chunks.as_ref().is_some_and(|chunks| chunks.has_samples(column))
     }
 
@@ -379,7 +383,7 @@ impl RingBlock {
     fn chunks_around(&self, source: &SpillSource, ranges: &[RangeInclusive<TimeMs>]) -> BTreeSet<i64> {
         const MARGIN: usize = PANE as usize + 2;
         let clock = self.clock();
-        let number = |at: usize| source.number(clock[at.min(clock.len() - 1)]);
+        let number = |index: usize| source.number(clock[index.min(clock.len() - 1)]);
         let around = |range: &RangeInclusive<TimeMs>| {
             let from = clock.partition_point(|t| t < range.start()).saturating_sub(MARGIN);
             let to = clock.partition_point(|t| t <= range.end()) + MARGIN;
@@ -413,8 +417,8 @@ impl RingBlock {
         }
         let mut matrix = CircularMatrix::default();
         matrix.widen(self.columns.len());
-        for at in self.base..self.end() {
-            let values = self.values(at);
+        for row_number in self.base..self.end() {
+            let values = self.values(row_number);
             matrix.push()[..values.len()].copy_from_slice(values);
         }
         self.matrix = matrix;
@@ -449,14 +453,14 @@ impl WindowRows for RingBlock {
         self.changes.stable_since(epoch)
     }
 
-    fn time(&self, at: u32) -> TimeMs {
-        self.clock()[(at - self.base) as usize]
+    fn time(&self, row_number: u32) -> TimeMs {
+        self.clock()[(row_number - self.base) as usize]
     }
 
-    fn values(&self, at: u32) -> &[f64] {
+    fn values(&self, row_number: u32) -> &[f64] {
         match &self.chunks {
-            Some(chunks) if at < self.matrix_from => chunks.values(self, at),
-            _ => self.matrix.row((at - self.matrix_from) as usize),
+            Some(chunks) if row_number < self.matrix_from => chunks.values(self, row_number),
+            _ => self.matrix.row((row_number - self.matrix_from) as usize),
         }
     }
 

@@ -1,13 +1,23 @@
-//! Which rows of a block have not changed: functions that keep partial results of rows check
-//! whether these are still valid.
+//! Log of changes to rows of a [`RingBlock`](super::RingBlock) that are not the newest (a row of a
+//! block is one time). Window functions cache summaries of ranges of rows; each remembers the epoch
+//! at which it was computed and asks [`RowChangeLog::stable_since`] which rows may be reused.
+//! [`super::edit_log`] has the changed values themselves, for functions that apply them.
 
-/// The changes of a block. Each change begins an epoch.
+/// The latest changes of a block.
 #[derive(Debug, Default)]
 pub(super) struct RowChangeLog {
+    /// The epoch: the number of changes so far.
     epoch: u32,
-    /// For each of the latest epochs, the first row that changed in it or in a later one; rows
-    /// ascend.
-    log: Vec<(u32, u32)>,
+    /// The latest changes, oldest first; their first rows ascend.
+    log: Vec<Change>,
+}
+
+#[derive(Debug)]
+struct Change {
+    /// The epoch that the change began.
+    epoch: u32,
+    /// The number of the first row that changed in this or a later epoch.
+    first_row: u32,
 }
 
 /// Number of entries. With more changes since `epoch`, [`RowChangeLog::stable_since`] may return an
@@ -20,29 +30,29 @@ impl RowChangeLog {
         self.epoch
     }
 
-    /// Row `at` changed, or a row was inserted before it.
-    pub(super) fn add(&mut self, at: u32) {
+    /// Row number `row` changed, or a row was inserted before it.
+    pub(super) fn add(&mut self, row: u32) {
         self.epoch += 1;
         // Entries for later rows are covered by the new one: whoever missed those must begin at
-        // `at` anyway. So rows ascend, and a search finds the first row for an epoch.
-        self.log.truncate(self.log.partition_point(|(_, row)| *row < at));
+        // `row` anyway. So rows ascend, and a search finds the first row for an epoch.
+        self.log.truncate(self.log.partition_point(|change| change.first_row < row));
         if self.log.len() == LOG_ENTRIES {
             // The two oldest entries become one, with the earlier row: safe for readers of both.
-            let (_, first) = self.log.remove(0);
-            self.log[0].1 = first;
+            let oldest = self.log.remove(0);
+            self.log[0].first_row = oldest.first_row;
         }
-        self.log.push((self.epoch, at));
+        self.log.push(Change { epoch: self.epoch, first_row: row });
     }
 
     /// The row before which nothing has changed since `epoch`.
     pub(super) fn stable_since(&self, epoch: u32) -> u32 {
-        let later = self.log.partition_point(|(of, _)| *of <= epoch);
-        self.log.get(later).map_or(u32::MAX, |(_, row)| *row)
+        let first_later_entry = self.log.partition_point(|change| change.epoch <= epoch);
+        self.log.get(first_later_entry).map_or(u32::MAX, |change| change.first_row)
     }
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        self.log.capacity() * size_of::<(u32, u32)>()
+        self.log.capacity() * size_of::<Change>()
     }
 }
 

@@ -1,7 +1,7 @@
-//! The single values that were changed in rows before the newest. Functions that keep the values in
-//! another form (sorted) apply these edits instead of reading all rows again.
-//! [`change_log`](super::change_log) has the same changes by row, for functions that read rows
-//! again.
+//! Log of single values that were changed in rows before the newest (a row is one time). Functions
+//! that keep the values of a window in another form, such as sorted, apply these edits instead of
+//! reading all rows again. [`change_log`](super::change_log) has the same changes by row, for
+//! functions that read rows again.
 
 use crate::functions::sorted_window::RowEdit;
 

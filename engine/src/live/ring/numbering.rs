@@ -1,20 +1,25 @@
-//! When a ring replaces another one, its rows get the same numbers, because the outputs of its
-//! readers are numbered by them.
+//! Row numbers of a ring that is read again from the store (a row of a ring is a series). The new
+//! ring takes over the numbers of the old one, because the steps that read a ring store their
+//! results by row number.
 
-use super::{RowLocation, SampleRing};
+use super::{NO_BLOCK, RowLocation, SampleRing};
 
 impl SampleRing {
-    /// Gives rows the numbers that they have in `old`; new rows follow. Rows that only `old` has
-    /// get no samples.
+    /// Gives each series the row number that it has in `old`; new series get the numbers after
+    /// those. A series that only `old` has keeps its number and gets an empty column. Series are
+    /// matched by slot (the store's index of a series in the shard), or by labels if they have no
+    /// slot yet.
     pub fn renumber_like(&mut self, old: &SampleRing) {
-        let mut of_slot = vec![None; self.labels.len()];
-        self.by_slot.iter().for_each(|(slot, row)| of_slot[*row as usize] = Some(*slot));
+        let mut slots = vec![None; self.labels.len()];
+        for (slot, row) in &self.by_slot {
+            slots[*row as usize] = Some(*slot);
+        }
         let mut labels = old.labels.clone();
         let mut by_slot = old.by_slot.clone();
         let mut slotless = old.slotless.clone();
         let mut numbers = Vec::with_capacity(self.labels.len());
         for (row, own) in std::mem::take(&mut self.labels).into_iter().enumerate() {
-            let slot = of_slot[row];
+            let slot = slots[row];
             // By slot first: it identifies a series for good, and hashing labels costs more.
             let known = slot.and_then(|slot| by_slot.get(&slot)).or_else(|| slotless.get(&own)).copied();
             let number = known.unwrap_or_else(|| {
@@ -30,26 +35,28 @@ impl SampleRing {
             }
             numbers.push(number);
         }
-        let nowhere = RowLocation { block: u32::MAX, column: 0 };
-        let locations = std::mem::replace(&mut self.locations, vec![nowhere; labels.len()]);
-        for (row, place) in locations.into_iter().enumerate() {
-            self.locations[numbers[row] as usize] = place;
+        let locations = std::mem::replace(&mut self.locations, vec![RowLocation::NONE; labels.len()]);
+        for (row, location) in locations.into_iter().enumerate() {
+            self.locations[numbers[row] as usize] = location;
         }
-        let columns = self.blocks.iter_mut().flat_map(|block| &mut block.columns);
-        columns.for_each(|column| column.row = numbers[column.row as usize]);
+        for column in self.blocks.iter_mut().flat_map(|block| &mut block.columns) {
+            column.row = numbers[column.row as usize];
+        }
         self.labels = labels;
         self.by_slot = by_slot;
         self.slotless = slotless;
-        // They are in the order of rows, and rows may have been added in between.
+        // Computed again when they are needed: they are in the order of rows, and the order has
+        // changed.
         self.labels_without_name.clear();
         self.may_have_duplicates |= old.may_have_duplicates;
         self.add_missing_blocks();
     }
 
-    /// Gives rows without a column an empty one, so that the readers see that nothing is left.
+    /// Gives each series without a column an empty one in a block of its own, so that the steps
+    /// that read the ring evaluate it and find that it has no samples any more.
     fn add_missing_blocks(&mut self) {
         for row in 0..self.locations.len() {
-            if self.locations[row].block == u32::MAX {
+            if self.locations[row].block == NO_BLOCK {
                 self.add_own_block(row as u32);
             }
         }
@@ -88,11 +95,11 @@ mod tests {
         // New samples find their rows, also those of rows that only the old ring had.
         for (slot, series, row) in [(7, "d", 3), (2, "b", 1), (9, "e", 4)] {
             new.push_single(slot, &labels(series), 20, &SingleSample::Float(0.5), 0);
-            let place = new.locations[row];
-            let block = &new.blocks[place.block as usize];
+            let location = new.locations[row];
+            let block = &new.blocks[location.block as usize];
             let newest = block.base() + block.clock().len() as u32 - 1;
-            assert_eq!(block.columns[place.column as usize].row, row as u32);
-            assert_eq!(block.value(newest, place.column as usize), 0.5);
+            assert_eq!(block.columns[location.column as usize].row, row as u32);
+            assert_eq!(block.value(newest, location.column as usize), 0.5);
         }
     }
 }

@@ -112,7 +112,7 @@ impl SpilledChunk {
     /// `irregular`: keep the values of columns that have gaps or fall.
     pub fn new(block: &RingBlock, place: ChunkPlace, is_resident: bool, irregular: bool) -> SpilledChunk {
         let ChunkPlace { number, first, rows } = place;
-        let at = first..first + rows as u32;
+        let row_number = first..first + rows as u32;
         let width = block.values(first).len();
         let mut chunk = SpilledChunk {
             number,
@@ -120,7 +120,7 @@ impl SpilledChunk {
             rows: rows as u32,
             width,
             values: OnceCell::new(),
-            last: block.values(at.end - 1).into(),
+            last: block.values(row_number.end - 1).into(),
             counts: vec![0; width].into(),
             rising: BTreeSet::new(),
             irregular: BTreeMap::new(),
@@ -128,14 +128,15 @@ impl SpilledChunk {
         let mut column = Vec::with_capacity(rows);
         for c in 0..width {
             column.clear();
-            column.extend(at.clone().map(|at| block.value(at, c)));
+            column.extend(row_number.clone().map(|row_number| block.value(row_number, c)));
             // The value before the chunk decides whether the series rises into it. If it was
             // dropped already, the chunk does not count as rising.
             let before = (first > block.base()).then(|| block.value(first - 1, c));
             chunk.add_column(c as u32, before, &column, irregular);
         }
         if is_resident {
-            let values: Vec<f64> = at.flat_map(|at| block.values(at)).copied().collect();
+            let values: Vec<f64> =
+                row_number.flat_map(|row_number| block.values(row_number)).copied().collect();
             chunk.values = OnceCell::from(values.into_boxed_slice());
         }
         chunk
@@ -187,17 +188,17 @@ impl SpilledChunk {
     }
 
     /// A value, if it is in memory.
-    fn known(&self, at: u32, column: usize) -> Option<f64> {
+    fn known(&self, row_number: u32, column: usize) -> Option<f64> {
         if column >= self.width {
             return Some(ABSENT);
         }
-        let row = (at - self.first) as usize;
+        let row = (row_number - self.first) as usize;
         if let Some(values) = self.values.get() {
             return Some(values[row * self.width + column]);
         }
         // The last row is kept for all columns: the first sample after the chunk is compared with
         // it.
-        if at + 1 == self.end() {
+        if row_number + 1 == self.end() {
             return Some(self.last[column]);
         }
         self.irregular.get(&(column as u32)).map(|values| values[row])
@@ -253,29 +254,29 @@ impl SpilledChunks {
         self.missed.get()
     }
 
-    fn of(&self, at: u32) -> &SpilledChunk {
-        &self.all[self.all.partition_point(|chunk| chunk.first <= at) - 1]
+    fn of(&self, row_number: u32) -> &SpilledChunk {
+        &self.all[self.all.partition_point(|chunk| chunk.first <= row_number) - 1]
     }
 
-    /// The chunk that begins at row `at`, if its values are not in memory.
-    pub fn spilled_at(&self, at: u32) -> Option<&SpilledChunk> {
-        Some(self.of(at)).filter(|chunk| chunk.first == at && chunk.values.get().is_none())
+    /// The chunk that begins at row `row_number`, if its values are not in memory.
+    pub fn spilled_at(&self, row_number: u32) -> Option<&SpilledChunk> {
+        Some(self.of(row_number)).filter(|chunk| chunk.first == row_number && chunk.values.get().is_none())
     }
 
     /// The values of a row.
-    pub fn values(&self, block: &RingBlock, at: u32) -> &[f64] {
-        let chunk = self.of(at);
+    pub fn values(&self, block: &RingBlock, row_number: u32) -> &[f64] {
+        let chunk = self.of(row_number);
         // A `OnceCell`, because readers hold a shared reference to the ring. All of them run on the
         // thread that owns the shard.
         let values = chunk.values.get_or_init(|| self.fetch(block, chunk));
-        let row = (at - chunk.first) as usize * chunk.width;
+        let row = (row_number - chunk.first) as usize * chunk.width;
         &values[row..row + chunk.width]
     }
 
     /// One value.
-    pub fn value(&self, block: &RingBlock, at: u32, column: usize) -> f64 {
-        let known = self.of(at).known(at, column);
-        known.unwrap_or_else(|| self.values(block, at).get(column).copied().unwrap_or(ABSENT))
+    pub fn value(&self, block: &RingBlock, row_number: u32, column: usize) -> f64 {
+        let known = self.of(row_number).known(row_number, column);
+        known.unwrap_or_else(|| self.values(block, row_number).get(column).copied().unwrap_or(ABSENT))
     }
 
     /// Whether a column has a sample.
@@ -309,17 +310,17 @@ impl SpilledChunks {
         let first = chunk.first.max(block.base());
         let times = &block.times_from(first)[..(chunk.end() - first) as usize];
         let skipped = (first - chunk.first) as usize;
-        let place = |t: TimeMs| times.binary_search(&t).ok().map(|at| (skipped + at) * chunk.width);
+        let place = |t: TimeMs| times.binary_search(&t).ok().map(|index| (skipped + index) * chunk.width);
         for (column, labels) in self.labels.iter().take(chunk.width).enumerate() {
             let (ts, vs) = read.get(labels).map_or((&[][..], &[][..]), |(ts, vs)| (ts, vs));
             for (t, v) in ts.iter().zip(vs) {
-                if let Some(at) = place(*t) {
-                    values[at + column] = *v;
+                if let Some(index) = place(*t) {
+                    values[index + column] = *v;
                 }
             }
             for (t, _) in block.extras(column).into_iter().flat_map(|extras| &extras.histograms) {
-                if let Some(at) = place(*t) {
-                    values[at + column] = HISTOGRAM;
+                if let Some(index) = place(*t) {
+                    values[index + column] = HISTOGRAM;
                 }
             }
             let floats = values.iter().skip(column).step_by(chunk.width);

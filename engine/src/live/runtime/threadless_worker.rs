@@ -1,6 +1,6 @@
 //! A worker without a thread of its own, for simulations: it works while its caller waits for a
 //! tick or a preparation, and so do the jobs that read history. Nothing else runs, so a simulation
-//! controls the order of everything.
+//! controls the order of everything. Elsewhere workers are threads: [`super::workers`].
 //!
 //! Timely's worker cannot leave the thread that built it, but the handle can be anywhere. So
 //! workers are kept in a thread-local table, by the address of their handle.

@@ -1,4 +1,6 @@
-//! What causes ticks: the waker of the tick driver, and its thread.
+//! The thread that decides when a tick is due ([`tick_driver`](crate::live::tick_driver)), and what
+//! wakes it. The processes of a cluster other than the first have no such thread; their wake-ups go
+//! to process 0.
 
 use super::super::StartError;
 use super::super::sample_queue::TickSignal;

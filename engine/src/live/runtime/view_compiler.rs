@@ -1,4 +1,5 @@
-//! Compiles the plans of views, and knows how far back views read.
+//! Compiles the plans of views into steps ([`crate::plan::physical`]), and knows how far back the
+//! views read.
 
 use super::super::views::ViewRequest;
 use super::super::{ViewError, ViewSpec};

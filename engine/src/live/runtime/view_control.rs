@@ -1,4 +1,5 @@
-//! The views and taps that callers have asked for, and the control messages that tell the workers.
+//! The views and taps (consumers) that callers have asked for, and the control messages that bring
+//! them to the workers. It is ahead of the workers: these learn of a view in the next preparation.
 
 use super::super::control_queue::ControlQueue;
 use super::super::message::Control;
@@ -72,7 +73,7 @@ impl ViewControl {
     /// Replaces the plan of a view.
     pub(super) fn replace(&self, id: ViewId, request: ViewRequest) -> Result<(), ViewError> {
         let mut queue = self.queue.lock();
-        if !queue.has(id) {
+        if !queue.contains(id) {
             return Err(ViewError::NotFound);
         }
         queue.install(id, request);

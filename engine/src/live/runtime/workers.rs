@@ -47,7 +47,7 @@ pub(super) fn start_workers(
     metrics: &Metrics,
 ) -> Result<Option<WorkerGuards<()>>, StartError> {
     let (builders, others) = timely;
-    let LiveOptions { lookback, dialect, spill, memory, .. } = options.clone();
+    let LiveOptions { lookback_ms: lookback, dialect, spill, memory, .. } = options.clone();
     let threads = inputs.len();
     let inputs: Mutex<Vec<Option<WorkerInputs>>> = Mutex::new(inputs.into_iter().map(Some).collect());
     let count = |name, help| metrics.counter(name, help, &[]);
@@ -173,13 +173,13 @@ fn work(worker: &mut Worker, mut ends: WorkerEnds) {
 
 /// Sends a tick or a preparation, with its messages, to the control stream.
 pub(super) fn send_control(control: &mut ControlInput, number: u64, messages: Vec<Control>) {
-    control.advance_to(time::at(number, 0));
+    control.advance_to(time::timestamp(number, 0));
     for message in messages {
         control.send(message);
     }
     // Advancing past the tick is what lets the workers begin it: the frontier then says that all of
     // its messages are there.
-    control.advance_to(time::at(number + 1, 0));
+    control.advance_to(time::timestamp(number + 1, 0));
 }
 
 /// Aborts the process if a worker panics: the other workers would wait for it forever. A restart

@@ -1,15 +1,15 @@
-//! Which views a round evaluates: batches of views with equal evaluation times and level, updated
-//! as views are added and removed.
+//! Which views a round evaluates: batches of views with equal evaluation times and equal round,
+//! updated as views are added and removed. [`super::rounds`] computes the round of each view.
 //!
 //! The common case is cheap: a view that no view reads, that itself selects by metric name, and
-//! that records no metric that other views record, changes no level but its own. Otherwise all
-//! levels are computed again.
+//! that records no metric that other views record, changes no round but its own. Otherwise all
+//! rounds are computed again.
 
-use super::level::levels;
+use super::rounds::rounds;
 use super::{EvaluationTimes, InstalledView};
 use crate::live::{ViewId, ViewKind, ViewSpec};
 use crate::operators::step_set::StepSet;
-use crate::plan::row_labels::{for_each_selector, pinned_name};
+use crate::plan::row_labels::{for_each_selector, required_name};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::model::TimeMs;
@@ -38,22 +38,22 @@ pub(super) struct ViewSchedule {
     /// Number of this worker.
     worker: usize,
     batches: BTreeMap<BatchKey, DueBatch>,
-    /// The views that are coming: preparations work on them.
+    /// The pending views: preparations work on them.
     pending: DueBatch,
     /// Views that began and are in no batch yet.
     unscheduled: BTreeSet<ViewId>,
-    /// Batches from which views were removed.
+    /// Batches from which views were removed: they must be built again.
     shrunk: BTreeSet<BatchKey>,
-    /// Views that others read were added or removed: all levels must be computed again.
-    levels_outdated: bool,
-    /// A view is not coming any more: `coming` must be built again.
+    /// Views that others read were added or removed: all rounds must be computed again.
+    rounds_outdated: bool,
+    /// A view is not pending any more: `pending` must be built again.
     pending_outdated: bool,
     /// Active views by the metric they record.
     records: HashMap<String, BTreeSet<ViewId>>,
     /// How many active views select a metric of that name.
     selected: HashMap<Arc<str>, usize>,
     /// How many of them may select any metric.
-    unpinned: usize,
+    without_name: usize,
     /// Number of active views.
     active: usize,
 }
@@ -70,16 +70,14 @@ impl ViewSchedule {
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
             let views = self.records.entry(record.clone()).or_default();
             views.insert(id);
-            // Two views that record the same series are evaluated in order.
-            // The order of two such views matters: the first sample at a time stays.
-            self.levels_outdated |= views.len() > 1;
-            self.levels_outdated |= self.is_read(record);
+            // Two views that record the same series are evaluated in order, because the first
+            // sample at a time stays.
+            self.rounds_outdated |= views.len() > 1;
+            self.rounds_outdated |= self.is_read(record);
         }
-        // It may read whatever is recorded.
         // A selector without a name may match any recorded series.
-        self.levels_outdated |= view.names().is_none() && !self.records.is_empty();
+        self.rounds_outdated |= view.names().is_none() && !self.records.is_empty();
         self.unscheduled.insert(id);
-        // It is not coming any more.
         // Its steps leave the set of pending steps. The set is built again rather than reduced,
         // because another pending view may have the same steps.
         self.pending_outdated = true;
@@ -101,14 +99,14 @@ impl ViewSchedule {
                     self.records.remove(record);
                 }
             }
-            self.levels_outdated |= self.is_read(record);
+            self.rounds_outdated |= self.is_read(record);
         }
         self.active -= 1;
         self.unscheduled.remove(&id);
-        self.take_out(id, (view.times, view.level));
+        self.remove_from_batch(id, (view.times, view.round));
     }
 
-    fn take_out(&mut self, id: ViewId, key: BatchKey) {
+    fn remove_from_batch(&mut self, id: ViewId, key: BatchKey) {
         if self.batches.get_mut(&key).is_some_and(|batch| batch.views.remove(&id)) {
             // Built again later: which steps still belong to the batch follows only from all of its
             // views.
@@ -116,33 +114,34 @@ impl ViewSchedule {
         }
     }
 
-    /// A view is coming.
+    /// A view is pending.
     pub(super) fn add_pending(&mut self, view: &InstalledView) {
         self.pending.add_steps(view);
     }
 
-    /// A view is not coming any more.
+    /// A view is not pending any more.
     pub(super) fn remove_pending(&mut self) {
         self.pending_outdated = true;
     }
 
-    /// Local and gather steps of the views that are coming.
+    /// Local and gather steps of the pending views.
     pub(super) fn pending(&self) -> (&StepSet, &StepSet) {
         (&self.pending.local, &self.pending.gather)
     }
 
     fn is_read(&self, record: &str) -> bool {
-        self.unpinned > 0 || self.selected.contains_key(record)
+        self.without_name > 0 || self.selected.contains_key(record)
     }
 
-    fn count(&mut self, view: &InstalledView, more: bool) {
+    fn count(&mut self, view: &InstalledView, is_added: bool) {
         let Some(names) = view.names() else {
-            self.unpinned = if more { self.unpinned + 1 } else { self.unpinned.saturating_sub(1) };
+            self.without_name =
+                if is_added { self.without_name + 1 } else { self.without_name.saturating_sub(1) };
             return;
         };
         for name in names {
             let views = self.selected.entry(name.clone()).or_default();
-            *views = if more { *views + 1 } else { views.saturating_sub(1) };
+            *views = if is_added { *views + 1 } else { views.saturating_sub(1) };
             if *views == 0 {
                 self.selected.remove(name);
             }
@@ -155,15 +154,15 @@ impl ViewSchedule {
         all: &mut BTreeMap<ViewId, InstalledView>,
         add_pending: impl Fn(&BTreeMap<ViewId, InstalledView>, &mut DueBatch),
     ) {
-        if self.levels_outdated {
+        if self.rounds_outdated {
             self.refresh_all(all);
         }
         for id in std::mem::take(&mut self.unscheduled) {
-            // The cheap case: nothing else changes its level, so one look at the views that it
+            // The cheap case: nothing else changes its round, so one look at the views that it
             // reads is enough.
-            let Some(level) = all.get(&id).map(|view| self.level(view, all)) else { continue };
+            let Some(round) = all.get(&id).map(|view| self.round(view, all)) else { continue };
             if let Some(view) = all.get_mut(&id) {
-                view.level = level;
+                view.round = round;
                 self.insert(id, view);
             }
         }
@@ -182,13 +181,13 @@ impl ViewSchedule {
     }
 
     fn refresh_all(&mut self, all: &mut BTreeMap<ViewId, InstalledView>) {
-        let levels = levels(all);
+        let rounds = rounds(all);
         self.batches.clear();
         self.shrunk.clear();
         self.unscheduled.clear();
-        self.levels_outdated = false;
+        self.rounds_outdated = false;
         for (id, view) in all.iter_mut() {
-            view.level = levels.get(id).copied().unwrap_or(0);
+            view.round = rounds.get(id).copied().unwrap_or(0);
             if view.batch.is_none() {
                 self.insert(*id, view);
             }
@@ -196,7 +195,7 @@ impl ViewSchedule {
     }
 
     fn insert(&mut self, id: ViewId, view: &InstalledView) {
-        let batch = self.batches.entry((view.times, view.level)).or_default();
+        let batch = self.batches.entry((view.times, view.round)).or_default();
         // `insert` is called again when a batch is rebuilt; views must not be counted twice.
         if batch.views.insert(id) && view.owner == self.worker {
             batch.own += 1;
@@ -205,13 +204,13 @@ impl ViewSchedule {
         batch.add_steps(view);
     }
 
-    /// The level of a view that no other view reads, and that selects by name or reads nothing.
-    fn level(&self, view: &InstalledView, all: &BTreeMap<ViewId, InstalledView>) -> u64 {
-        // Without names and with recorded views around, all levels are computed again (see `add`),
+    /// The round of a view that no other view reads, and that selects by name or reads nothing.
+    fn round(&self, view: &InstalledView, all: &BTreeMap<ViewId, InstalledView>) -> u64 {
+        // Without names and with recorded views around, all rounds are computed again (see `add`),
         // so this view reads nothing recorded.
         let Some(names) = view.names() else { return 0 };
         let read = names.iter().filter_map(|name| self.records.get(&**name)).flatten();
-        let above = read.filter_map(|id| all.get(id)).map(|view| view.level + 1).max();
+        let above = read.filter_map(|id| all.get(id)).map(|view| view.round + 1).max();
         // A longer chain continues in the next tick: its last views read what the tick before has
         // recorded.
         above.unwrap_or(0).min(crate::limits::TICK_ROUNDS - 1)
@@ -219,14 +218,15 @@ impl ViewSchedule {
 
     /// The batches due at `t`, in round `round`.
     pub(super) fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &DueBatch> {
-        let due = move |((times, level), _): &(&BatchKey, &DueBatch)| *level == round && times.due(t);
+        let due =
+            move |((times, batch_round), _): &(&BatchKey, &DueBatch)| *batch_round == round && times.due(t);
         self.batches.iter().filter(due).map(|(_, batch)| batch)
     }
 
     /// The last round that the tick at `t` needs.
     pub(super) fn last_round(&self, t: TimeMs) -> u64 {
         let due = self.batches.keys().filter(|(times, _)| times.due(t));
-        due.map(|(_, level)| *level).max().unwrap_or(0).min(crate::limits::TICK_ROUNDS - 1)
+        due.map(|(_, round)| *round).max().unwrap_or(0).min(crate::limits::TICK_ROUNDS - 1)
     }
 }
 
@@ -241,7 +241,7 @@ impl DueBatch {
 /// The metric names that a view selects; `None`: one of its selectors has none.
 pub(super) fn names(spec: &ViewSpec) -> Option<Vec<Arc<str>>> {
     let mut names = Some(Vec::new());
-    for_each_selector(&spec.plan, &mut |matchers| match (pinned_name(matchers), &mut names) {
+    for_each_selector(&spec.plan, &mut |matchers| match (required_name(matchers), &mut names) {
         (Some(name), Some(names)) => names.push(name.into()),
         _ => names = None,
     });

@@ -32,7 +32,7 @@ fn classic_and_native_side_by_side() {
     of.push(("h,j=2", (&native).into()));
     let out = ask(HistogramFunction::Quantile, Dialect::default(), &[0.75], &of);
     assert_eq!(answers(&out), ["{j=\"1\"} 2", "{j=\"2\"} 2"]);
-    assert!(out.notes.is_empty());
+    assert!(out.annotations.is_empty());
     let out = ask(HistogramFunction::Fraction, Dialect::default(), &[0.0, 2.0], &of);
     assert_eq!(answers(&out), ["{j=\"1\"} 0.75", "{j=\"2\"} 0.75"]);
     let quantiles = HistogramFunction::Quantiles("q".to_owned());
@@ -57,7 +57,7 @@ fn of_one_name_neither_is_answered() {
     of.push(("b,j=1,le=x", (&native).into()));
     let out = ask(HistogramFunction::Quantile, Dialect::default(), &[0.5], &of);
     assert_eq!(answers(&out), ["{j=\"1\", le=\"x\"} 0.5", "{j=\"1\"} 1"]);
-    assert!(out.notes.is_empty());
+    assert!(out.annotations.is_empty());
 }
 
 #[test]
@@ -80,9 +80,12 @@ fn names_are_told_while_results_have_them() {
     let falling = [("b,le=1", f(2.0)), ("b,le=2", f(1.0)), ("b,le=3", f(5.0)), ("b,le=+Inf", f(4.0))];
     for (dialect, of) in [(Dialect::default(), ""), (DELAYED, " for metric name \"b\"")] {
         let out = ask(HistogramFunction::Quantiles("q".to_owned()), dialect, &[0.5, 0.9], &falling);
-        let notes: Vec<&StepAnnotation> = out.notes.iter().collect();
-        assert_eq!(notes.len(), 1, "once a histogram, however many quantiles");
-        assert_eq!((&*notes[0].text, notes[0].level), (format!("{fixed}{of}").as_str(), Severity::Info));
+        let annotations: Vec<&StepAnnotation> = out.annotations.iter().collect();
+        assert_eq!(annotations.len(), 1, "once a histogram, however many quantiles");
+        assert_eq!(
+            (&*annotations[0].text, annotations[0].level),
+            (format!("{fixed}{of}").as_str(), Severity::Info)
+        );
         let extent = Occurrences::Buckets {
             low: 2.0,
             high: f64::INFINITY,
@@ -91,7 +94,7 @@ fn names_are_told_while_results_have_them() {
             from: 1_000,
             to: 1_000,
         };
-        assert_eq!(notes[0].extent, extent);
+        assert_eq!(annotations[0].extent, extent);
     }
 }
 
@@ -139,5 +142,5 @@ fn what_was_answered_and_remarked_goes_with_its_reason() {
     assert_eq!((answers(&out).len(), remarks(&out).len()), (1, 1));
     let gone = rows(&[("b,le=x", absent()), ("b,le=1", absent()), ("b,le=+Inf", absent())]);
     eval_into(&mut operator, &[&q, &gone], &ChangedRows::All, &mut out).expect("an answer");
-    assert_eq!((answers(&out).len(), out.notes.is_empty()), (0, true));
+    assert_eq!((answers(&out).len(), out.annotations.is_empty()), (0, true));
 }

@@ -116,8 +116,9 @@ pub(super) fn answer(out: &StepOutput) -> BTreeMap<String, String> {
 /// The texts of all annotations, sorted.
 pub(super) fn remarks(out: &StepOutput) -> Vec<String> {
     let mut set = AnnotationSet::default();
-    out.notes.iter().for_each(|note| set.add(note, &StepOrigin::default()));
-    let mut texts: Vec<String> = set.into_list().into_iter().map(|note| note.text.to_string()).collect();
+    out.annotations.iter().for_each(|annotation| set.add(annotation, &StepOrigin::default()));
+    let mut texts: Vec<String> =
+        set.into_list().into_iter().map(|annotation| annotation.text.to_string()).collect();
     texts.sort();
     texts
 }

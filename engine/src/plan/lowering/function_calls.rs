@@ -1,4 +1,5 @@
-//! Lowering of function calls, by the kind of their kernel.
+//! Lowering of function calls, by the kind of their kernel (the function on numbers or samples).
+//! Lowering divides a plan into the two stages of a physical plan: see [`super`].
 
 use super::{LoweredStep, Lowering, unsupported};
 use crate::functions::labels::absent_labels;
@@ -26,11 +27,11 @@ impl Lowering {
             }
             Kernel::Scalars(_) => {
                 let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
-                Ok(self.place(StepOp::ScalarFunction(function), &inputs))
+                Ok(self.add_where_inputs_are(StepOp::ScalarFunction(function), &inputs))
             }
             Kernel::Map(_) | Kernel::MapOrClock(_) | Kernel::Histogram(_) => {
                 let inputs = args.iter().map(|a| self.lower(a, depth + 1)).collect::<Result<Vec<_>, _>>()?;
-                Ok(self.place(StepOp::Map(function), &inputs))
+                Ok(self.add_where_inputs_are(StepOp::Map(function), &inputs))
             }
             Kernel::Relabel(_) => {
                 let input = self.lower(&args[0], depth + 1)?;
@@ -121,7 +122,7 @@ impl Lowering {
                 // Except for selectors, an expression has no sample times.
                 let PlanOp::Instant(selector) = &args[0].op else {
                     let input = self.lower(&args[0], depth + 1)?;
-                    return Ok(self.place(StepOp::Map(function), &[input]));
+                    return Ok(self.add_where_inputs_are(StepOp::Map(function), &[input]));
                 };
                 Ok(self.lower_timestamp(kind, selector))
             }
@@ -199,12 +200,12 @@ impl Lowering {
     /// samples.
     fn lower_info(&mut self, args: &[Plan], depth: usize) -> Result<LoweredStep, LowerError> {
         let base = self.lower(&args[0], depth + 1)?;
-        let asked = match args.get(1).map(|arg| &arg.op) {
+        let matchers = match args.get(1).map(|arg| &arg.op) {
             Some(PlanOp::Instant(selector)) => Some(selector.matchers.as_slice()),
             Some(_) => return unsupported("info() needs a label selector"),
             None => None,
         };
-        let (labels, matchers) = InfoSelector::of(asked);
+        let (labels, matchers) = InfoSelector::of(matchers);
         let (offset, at) = time_of(&args[0]).unwrap_or_default();
         let source =
             SampleSource { matchers, offset: offset + self.shift, at, extension: None, counts_only: false };
@@ -230,17 +231,21 @@ impl Lowering {
         if !self.is_query() {
             return unsupported("subqueries are not live");
         }
-        let wanted = Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: *at };
+        let subquery =
+            Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: *at };
         let known = &mut self.physical.subqueries;
-        let number = known.iter().position(|s| *s == wanted).unwrap_or(known.len());
+        let number = known.iter().position(|s| *s == subquery).unwrap_or(known.len());
         if number == known.len() {
-            known.push(wanted);
+            known.push(subquery);
         }
         Ok(self.collect(StepOp::Subquery(number, windowed), params))
     }
 
     fn absent(&mut self, labels: Labels, input: LoweredStep) -> LoweredStep {
-        let partial = self.place(StepOp::PartialAggregate(AggregateOp::Count, Grouping::default()), &[input]);
+        let partial = self.add_where_inputs_are(
+            StepOp::PartialAggregate(AggregateOp::Count, Grouping::default()),
+            &[input],
+        );
         let merge = StepOp::MergeAggregate(AggregateOp::Count, MetricName::default());
         let count = self.collect(merge, &[partial]);
         self.collect(StepOp::Absent(labels), &[count])

@@ -1,5 +1,5 @@
-//! Which expressions of a view are evaluated by a query over the store, because the rings of leaves
-//! do not have the samples.
+//! Which expressions of a view are evaluated by a query over the store, because the samples that
+//! they read are not among the recent ones that the live runtime has in memory (its rings).
 
 use super::{Lowering, Purpose, StoreQueries, StoreQuery};
 use crate::functions::{Kernel, OperatorFunction};

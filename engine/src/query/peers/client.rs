@@ -1,5 +1,6 @@
-//! The asking side of a distributed query: sends the task to each of the other processes, and reads
-//! their replies as blocks of further shards.
+//! The asking side of a query in a cluster: sends the task to each of the other processes, and
+//! reads their replies as blocks of further shards. [`super::server`] answers; [`super`] describes
+//! the exchange.
 
 use super::{
     PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, QueryPeers, receive_message,
@@ -17,14 +18,19 @@ use storage::model::{Labels, SHARDS};
 /// A task that the other processes are running; without others it does nothing.
 #[derive(Default)]
 pub(crate) struct PeerQuery {
+    /// Number of this process.
     process: usize,
+    /// One for each other process.
     sessions: Vec<PeerSession>,
 }
 
 /// The session with one process.
 struct PeerSession {
+    /// Number of the other process.
     process: usize,
+    /// The connection.
     channel: Box<dyn PeerChannel>,
+    /// Number of series that its leaves select.
     rows: usize,
     /// Labels by shard and port, as far as they were received.
     labels: HashMap<(u16, usize), Vec<Labels>>,
@@ -107,14 +113,15 @@ impl PeerQuery {
     pub(crate) fn end(self, guard: &QueryGuard) -> Result<AnnotationSet, QueryError> {
         let mut all = AnnotationSet::default();
         for mut session in self.sessions {
-            let PeerReply::Done(PeerSummary { notes, peak, steps }) = session.receive_reply(guard)? else {
+            let PeerReply::Done(PeerSummary { annotations, peak, steps }) = session.receive_reply(guard)?
+            else {
                 return Err(session.unexpected_reply());
             };
             guard.peaked(peak);
             for (t, samples, fresh) in steps.into_iter() {
                 guard.count_step(t, samples, fresh);
             }
-            all.extend(notes);
+            all.extend(annotations);
         }
         Ok(all)
     }

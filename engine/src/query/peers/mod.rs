@@ -101,7 +101,7 @@ struct PeerPorts {
 /// The final reply.
 #[derive(Default, Serialize, Deserialize)]
 struct PeerSummary {
-    notes: AnnotationSet,
+    annotations: AnnotationSet,
     /// Most samples in memory at one time.
     peak: usize,
     /// The samples read by step, if requested.

@@ -1,5 +1,6 @@
-//! The answering side of a distributed query: runs the local stage over the series of this process,
-//! in its own query threads and with its own limits.
+//! The answering side of a query in a cluster: runs the local stage over the series of this
+//! process, in its own query threads and with its own limits. [`super::client`] asks; [`super`]
+//! describes the exchange.
 
 use super::{
     PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, receive_message, send_message,
@@ -85,7 +86,7 @@ impl Querier {
         }
         let mut done = PeerSummary::default();
         for (_, run) in shards.into_iter() {
-            done.notes.extend(run.into_notes());
+            done.annotations.extend(run.into_annotations());
         }
         self.finish(channel, done, guard)
     }

@@ -1,7 +1,8 @@
-//! Writes samples as `io.prometheus.client.MetricFamily` messages, each preceded by its length.
+//! The protobuf form of `/federate`: writes samples as `io.prometheus.client.MetricFamily`
+//! messages, each preceded by its length.
 //!
-//! A family that fits into a piece is one message. A longer family becomes several messages, which
-//! scrapers join.
+//! A family that fits into a piece of the answer is one message. A longer family becomes several
+//! messages, which scrapers join.
 
 use super::{Kind, Page, cumulative};
 use crate::limits::CHUNK_BYTES;

@@ -1,4 +1,5 @@
-//! Counts attempts with a wrong name or password, per address.
+//! Counts attempts to log in with a wrong name or password, per client address, so that passwords
+//! cannot be guessed.
 
 use crate::limits::{PASSWORD_ADDRESSES, PASSWORD_ATTEMPT_AGAIN, PASSWORD_ATTEMPTS};
 use std::collections::HashMap;

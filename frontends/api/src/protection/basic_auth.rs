@@ -1,4 +1,4 @@
-//! Whether a request carries the name and password of a user.
+//! HTTP basic authentication: whether a request carries the name and password of a user.
 //!
 //! An attempt takes as long for a name that no user has as for one that a user has. Right passwords
 //! are remembered, wrong ones are not: nothing that a stranger sends can push a user out of the
@@ -34,8 +34,11 @@ pub(super) enum Verdict {
 
 /// Checks names and passwords.
 pub(super) struct BasicAuth {
+    /// The key of the hashes.
     key: hmac::Key,
+    /// Hashes of combinations that were right, the latest last.
     known: Mutex<VecDeque<[u8; 32]>>,
+    /// Wrong attempts by address.
     attempts: Mutex<Attempts>,
     /// Who may wait for a turn at hashing.
     waiting: Semaphore,

@@ -1,4 +1,4 @@
-//! Hashes of passwords, made by bcrypt.
+//! Hashes of the passwords of users in the web configuration file, made by bcrypt.
 
 use crate::limits::PASSWORD_COST;
 use std::fmt;

@@ -1,4 +1,6 @@
-//! A bucket of tokens, of which each request takes one.
+//! The rate limit of requests to this server (`rate_limit` of the web configuration file): a bucket
+//! of tokens, of which each request takes one. There is one bucket for the requests of all clients;
+//! without a token a request is answered with 429.
 
 use super::RateLimit;
 use std::time::{Duration, Instant};
@@ -7,8 +9,9 @@ use std::time::{Duration, Instant};
 pub(super) struct TokenBucket {
     /// The limit that the tokens belong to; another one begins with a full bucket.
     limit: Option<RateLimit>,
-    /// Time for which tokens have been added and not taken.
+    /// Tokens in the bucket, as time: tokens = `saved` / `interval`.
     saved: Duration,
+    /// When the bucket was last looked at.
     last: Instant,
 }
 

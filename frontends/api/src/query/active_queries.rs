@@ -1,5 +1,5 @@
 //! The active queries: at most `--query.max-concurrency` at one time, each with its text in a file
-//! that survives a crash.
+//! that survives a crash. The permission to run is called a *turn*.
 //!
 //! One client address may hold three quarters of the turns. A large query waits for other threads,
 //! and many large ones of one client would otherwise block the small queries of all other clients.
@@ -26,11 +26,14 @@ const FILE: &str = "queries.active";
 
 /// Hands out turns to queries and records the active ones in the file.
 pub struct ActiveQueryTracker {
+    /// For all queries.
     turns: Arc<Semaphore>,
     /// The turns of one address.
-    of_one: usize,
+    turns_of_one_address: usize,
     by_address: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    /// Free slots of the file.
     slots: Mutex<Vec<usize>>,
+    /// `None`: active queries are not written.
     file: Option<File>,
 }
 
@@ -66,7 +69,7 @@ impl ActiveQueryTracker {
         let slots = (0..concurrency.min(SLOTS)).rev().collect();
         ActiveQueryTracker {
             turns: Arc::new(Semaphore::new(concurrency)),
-            of_one: concurrency - concurrency / QUERIES_OF_OTHERS,
+            turns_of_one_address: concurrency - concurrency / QUERIES_OF_OTHERS,
             by_address: Mutex::default(),
             slots: Mutex::new(slots),
             file: None,
@@ -103,7 +106,8 @@ impl ActiveQueryTracker {
 
     fn of_address(self: &Arc<Self>, address: IpAddr) -> TurnOfAddress {
         let mut by_address = self.by_address.lock();
-        let turns = by_address.entry(address).or_insert_with(|| Arc::new(Semaphore::new(self.of_one)));
+        let turns =
+            by_address.entry(address).or_insert_with(|| Arc::new(Semaphore::new(self.turns_of_one_address)));
         TurnOfAddress { active: self.clone(), address, turns: turns.clone(), turn: None }
     }
 

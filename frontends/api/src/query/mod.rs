@@ -1,11 +1,11 @@
-//! `/api/v1/query` and `query_range`.
+//! `/api/v1/query` and `query_range`: evaluate PromQL over stored history.
 //!
-//! A query waits for one of `--query.max-concurrency` turns ([`active_queries`]) and runs off the
-//! async runtime. It is cancelled when its client disconnects: hyper then drops the handler's
-//! future, and [`CancelOnDrop`] with it. It is also cancelled at its deadline; the client gets the
-//! error at once, not only when the query has noticed. The answer is sent in pieces ([`sending`]).
-//! The cost of a query is in [`stats`] and, if enabled, in the [`log`]. [`expressions`] has the
-//! endpoints that evaluate nothing.
+//! A query waits for its turn, of which there are `--query.max-concurrency` ([`active_queries`]),
+//! and runs off the async runtime. It is cancelled when its client disconnects: hyper then drops
+//! the handler's future, and [`CancelOnDrop`] with it. It is also cancelled at its deadline; the
+//! client gets the error at once, not only when the query has noticed. The answer is sent in pieces
+//! ([`sending`]). The cost of a query is in [`stats`] and, if enabled, in the [`log`].
+//! [`expressions`] has the endpoints that evaluate nothing.
 
 pub mod active_queries;
 pub mod expressions;
@@ -46,28 +46,28 @@ pub async fn instant(call: ApiRequest) -> ApiResult {
     let limit = form.limit()?;
     let t = form.time_or("time", call.state.sources.clock.now())?;
     // The range is given although the query is instant: `start()` and `end()` are its time then.
-    let asked = ParsedQuery::new(&call, QueryRange { start: t, end: t, step: 0 })?;
-    let plan = asked.plan.clone();
+    let parsed = ParsedQuery::new(&call, QueryRange { start: t, end: t, step: 0 })?;
+    let plan = parsed.plan.clone();
     let ask =
         move |state: &AppState, options: &QueryOptions| state.sources.answers.instant(&plan, t, options);
-    answer(&call, limit, asked, ask).await
+    answer(&call, limit, parsed, ask).await
 }
 
 /// `/api/v1/query_range`
 pub async fn range(call: ApiRequest) -> ApiResult {
     let limit = call.form.limit()?;
     let (start, end, step) = steps(&call.form)?;
-    let asked = ParsedQuery::new(&call, QueryRange { start, end, step })?;
-    if let Some(kind) = unsupported_range_type(&asked.plan) {
+    let parsed = ParsedQuery::new(&call, QueryRange { start, end, step })?;
+    if let Some(kind) = unsupported_range_type(&parsed.plan) {
         let reason =
             format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
         return Err(ApiError::parameter("query", reason));
     }
-    let plan = asked.plan.clone();
+    let plan = parsed.plan.clone();
     let ask = move |state: &AppState, options: &QueryOptions| {
         state.sources.answers.range(&plan, start, end, step, options)
     };
-    answer(&call, limit, asked, ask).await
+    answer(&call, limit, parsed, ask).await
 }
 
 /// The name of the plan's type if a range query cannot evaluate it.
@@ -167,12 +167,12 @@ pub(crate) fn options(state: &AppState, form: &Form) -> Result<QueryOptions, Api
 }
 
 /// Evaluates a query and writes its answer.
-async fn answer<F>(call: &ApiRequest, limit: Option<usize>, asked: ParsedQuery, ask: F) -> ApiResult
+async fn answer<F>(call: &ApiRequest, limit: Option<usize>, parsed: ParsedQuery, ask: F) -> ApiResult
 where
     F: FnOnce(&AppState, &QueryOptions) -> Result<QueryAnswer, QueryError> + Send + 'static,
 {
     let wanted = call.form.get("stats");
-    let Answered { answer, stats, deadline } = run(call.state.clone(), asked, ask).await?;
+    let Answered { answer, stats, deadline } = run(call.state.clone(), parsed, ask).await?;
     // Asked after the query: a block that fails while it runs must be reported, too.
     let partial = call.state.incomplete_reason();
     let stats = if wanted.is_empty() { String::new() } else { stats.to_json() };
@@ -208,8 +208,8 @@ fn annotation_texts(query: &str, answer: &QueryAnswer, cut: bool, notices: Notic
     let truncated = cut.then(|| TRUNCATED.to_owned());
     let last = truncated.into_iter().chain(notices.deprecated).collect();
     AnnotationTexts {
-        warnings: lines(query, &answer.notes, Severity::Warning, notices.partial, last),
-        infos: lines(query, &answer.notes, Severity::Info, None, Vec::new()),
+        warnings: lines(query, &answer.annotations, Severity::Warning, notices.partial, last),
+        infos: lines(query, &answer.annotations, Severity::Info, None, Vec::new()),
     }
 }
 
@@ -217,14 +217,14 @@ fn annotation_texts(query: &str, answer: &QueryAnswer, cut: bool, notices: Notic
 /// annotation per series, so only those that are shown are formatted.
 fn lines(
     query: &str,
-    notes: &[Annotation],
+    annotations: &[Annotation],
     level: Severity,
     first: Option<String>,
     last: Vec<String>,
 ) -> Vec<String> {
-    let of_level = || notes.iter().filter(|note| note.level == level);
+    let of_level = || annotations.iter().filter(|annotation| annotation.level == level);
     let all = of_level().count() + first.iter().count() + last.len();
-    let rendered = of_level().map(|note| render(query, note));
+    let rendered = of_level().map(|annotation| render(query, annotation));
     let lines = first.into_iter().chain(rendered).chain(last);
     let mut lines: Vec<String> = lines.take(limits::ANNOTATIONS).collect();
     if all > lines.len() {
@@ -243,11 +243,11 @@ struct Answered {
 }
 
 /// Runs `ask` off the async runtime when it has a turn.
-async fn run<F>(state: AppState, asked: ParsedQuery, ask: F) -> Result<Answered, ApiError>
+async fn run<F>(state: AppState, parsed: ParsedQuery, ask: F) -> Result<Answered, ApiError>
 where
     F: FnOnce(&AppState, &QueryOptions) -> Result<QueryAnswer, QueryError> + Send + 'static,
 {
-    let ParsedQuery { plan, mut options, mut stats, client, logged } = asked;
+    let ParsedQuery { plan, mut options, mut stats, client, logged } = parsed;
     let clock = Stopwatch::start();
     // Waits before it takes a turn: a query that waits for the replay must not block queries that
     // can run.
@@ -270,7 +270,7 @@ where
     options.timeout = options.timeout.saturating_sub(stats.queued).max(Duration::from_millis(1));
     let deadline = Instant::now() + options.timeout;
     let _guard = CancelOnDrop(options.cancel.clone());
-    let asking = state.clone();
+    let caller_state = state.clone();
     let work = move || {
         let written = state.query_permits.write(&logged.query, state.sources.clock.now() / 1000);
         // Held until the query has really stopped, not only until its client has disconnected.
@@ -289,8 +289,8 @@ where
     };
     // A query that stops at its deadline returns a better error itself, such as which process it
     // waited for. So wait a little longer.
-    let patience = deadline + std::time::Duration::from_millis(200);
-    match tokio::time::timeout_at(patience, asking.low_priority.run(work)).await {
+    let give_up_at = deadline + std::time::Duration::from_millis(200);
+    match tokio::time::timeout_at(give_up_at, caller_state.low_priority.run(work)).await {
         Ok(Ok(answered)) => Ok(answered?),
         Ok(Err(e)) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
         // The query is cancelled, and stops at its next check.

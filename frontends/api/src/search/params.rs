@@ -51,7 +51,7 @@ impl SearchParams {
         let Some(max_limit) = state.settings.search.or(of_page.then_some(PAGE_SEARCH_RESULTS)) else {
             return Err(ApiError::new(ErrorType::Unavailable, "search API disabled"));
         };
-        form.whole()?;
+        form.check_decoded()?;
         let now = state.sources.clock.now();
         let span = (time(form, "start", now - SEARCH_WINDOW_MS)?, time(form, "end", now)?);
         // Equal is fine: an instant.

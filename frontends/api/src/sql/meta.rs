@@ -1,4 +1,7 @@
-//! The rows of `meta`: targets, rules, alerts, views and flags, from the services of the API.
+//! The rows of the relations `meta.*` of SQL: what the server knows about itself, such as
+//! `meta.targets`, `meta.rules` or `meta.views`. `meta.uses` lists which rule or saved query reads
+//! which metric. The rows come from the services of the API, with the names of the API's JSON; the
+//! columns are declared in `frontends/sql/src/relations/meta.rs`.
 
 use crate::ApiServices;
 use crate::json_model::{AlertingRuleJson, RuleGroupJson, RuleJson};
@@ -11,7 +14,7 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::{MatchOp, Matcher};
 use views::scheduled::format_view_id;
 
-/// The lists of the server.
+/// The relations `meta.*`, over the services of the API.
 pub(super) struct ServerLists {
     services: ApiServices,
 }
@@ -45,11 +48,14 @@ impl MetaSource for ServerLists {
                 let flags = services.admin.flags().into_iter();
                 flags.map(|(name, value)| row(json!({ "name": name, "value": value }))).collect()
             }
-            other => return Err(SqlError::new(SqlErrorKind::Internal, format!("no rows of {other}"))),
+            other => {
+                return Err(SqlError::new(SqlErrorKind::Internal, format!("there is no table meta.{other}")));
+            }
         })
     }
 }
 
+/// A JSON object as a row.
 fn row(value: Value) -> Row {
     if let Value::Object(row) = value { row } else { Row::new() }
 }
@@ -60,7 +66,7 @@ fn as_json(value: &impl Serialize) -> Value {
 }
 
 fn metadata(services: &ApiServices) -> Vec<Row> {
-    let of = |m: crate::json_model::MetadataJson| {
+    let metadata_row = |m: crate::json_model::MetadataJson| {
         row(json!({
             "metric": m.metric,
             "type": m.kind,
@@ -70,7 +76,7 @@ fn metadata(services: &ApiServices) -> Vec<Row> {
             "instance": m.target.get("instance").unwrap_or(""),
         }))
     };
-    services.targets.metadata().into_iter().map(of).collect()
+    services.targets.metadata().into_iter().map(metadata_row).collect()
 }
 
 fn target(target: &crate::json_model::TargetJson) -> Row {
@@ -92,7 +98,7 @@ fn target(target: &crate::json_model::TargetJson) -> Row {
 }
 
 fn rules(group: &RuleGroupJson) -> Vec<Row> {
-    let of = |rule: &RuleJson| {
+    let rule_row = |rule: &RuleJson| {
         let mut columns = match rule {
             RuleJson::Alerting(rule) => row(json!({
                 "name": rule.name,
@@ -121,12 +127,12 @@ fn rules(group: &RuleGroupJson) -> Vec<Row> {
         columns.insert("group".to_owned(), Value::from(group.name.as_str()));
         columns
     };
-    group.rules.iter().map(of).collect()
+    group.rules.iter().map(rule_row).collect()
 }
 
 fn alerts(group: &RuleGroupJson) -> Vec<Row> {
-    let of_rule = |rule: &AlertingRuleJson| -> Vec<Row> {
-        let of = |alert: &crate::json_model::AlertJson| {
+    let alerts_of_rule = |rule: &AlertingRuleJson| -> Vec<Row> {
+        let alert_row = |alert: &crate::json_model::AlertJson| {
             let labels: Row =
                 alert.labels.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
             row(json!({
@@ -139,22 +145,21 @@ fn alerts(group: &RuleGroupJson) -> Vec<Row> {
                 "rule": rule.name,
             }))
         };
-        rule.alerts.iter().flatten().map(of).collect()
+        rule.alerts.iter().flatten().map(alert_row).collect()
     };
     let alerting = group
         .rules
         .iter()
         .filter_map(|rule| if let RuleJson::Alerting(rule) = rule { Some(rule) } else { None });
-    alerting.flat_map(of_rule).collect()
+    alerting.flat_map(alerts_of_rule).collect()
 }
 
 /// Which metric is read by which rule or saved query.
 fn uses(services: &ApiServices) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut add = |kind: &str, name: &str, query: &str| {
-        // A query that is no PromQL reads nothing that is known here.
         // By selector and not by metric: a rule that reads a metric twice with other matchers is
-        // shown twice.
+        // shown twice. A query that is no PromQL has no selectors that are known here.
         for matchers in services.language.selectors(query).unwrap_or_default() {
             let is_name = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal;
             let metric = matchers.iter().find(is_name).map(|m| m.value.clone());
@@ -183,7 +188,7 @@ fn views(services: &ApiServices) -> Result<Vec<Row>, SqlError> {
     let described = services.views.describe(ViewId(0), crate::limits::VIEWS_PER_PAGE);
     let described = described.map_err(|e| SqlError::new(SqlErrorKind::Unavailable, e.to_string()))?;
     let definitions = services.saved_queries.definitions();
-    let of = |view: engine::live::describe::ViewReport| {
+    let view_row = |view: engine::live::describe::ViewReport| {
         let work = view.work.unwrap_or_default();
         row(json!({
             "id": format_view_id(view.id),
@@ -200,5 +205,5 @@ fn views(services: &ApiServices) -> Result<Vec<Row>, SqlError> {
             "recorded": matches!(view.spec.kind, ViewKind::Recorded { .. }),
         }))
     };
-    Ok(described.views.into_iter().map(of).collect())
+    Ok(described.views.into_iter().map(view_row).collect())
 }

@@ -1,5 +1,5 @@
-//! The bytes queued for subscribers: a [`Budget`] for all subscriptions together, and an
-//! [`Account`] for each.
+//! The memory of what waits for subscribers to read it: a [`Budget`] in bytes for all subscriptions
+//! together, and an [`Account`] for each.
 //!
 //! When the budget is exceeded, the subscription that holds most of it is ended. That is the
 //! slowest one: clients that read hold next to nothing.
@@ -16,14 +16,20 @@ use tokio::sync::Notify;
 
 /// The budget of all subscriptions.
 pub struct Budget {
+    /// Most bytes of all subscriptions.
     limit: i64,
+    /// Bytes of all subscriptions.
     used: AtomicI64,
     /// Bytes of subscriptions that were ended but have not released them yet.
     leaving: AtomicI64,
+    /// The number of the next account.
     next: AtomicU64,
+    /// By number.
     accounts: Mutex<BTreeMap<u64, Weak<Account>>>,
     used_metric: Arc<Gauge>,
+    /// Counts subscriptions that were ended for their memory.
     ended: Arc<Counter>,
+    /// Counts subscriptions that were refused.
     refused: Arc<Counter>,
 }
 

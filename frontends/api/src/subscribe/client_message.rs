@@ -1,4 +1,4 @@
-//! The requests of subscribers, parsed from a websocket message or from URL values.
+//! The requests of subscribers ([`super`]), parsed from a websocket message or from URL values.
 
 use super::super::limits;
 use super::super::params::Form;

@@ -1,8 +1,9 @@
 //! `/api/v1/subscribe`: live query results, pushed to the client. `docs/subscribe.md` describes the
 //! protocol.
 //!
-//! Equal queries share one view ([`shared_views`]). A [`subscription`] taps its view through a
-//! bounded [`subscriber_queue`], which applies the client's back-pressure policy.
+//! A *view* is a query whose answer the engine keeps current; equal queries share one
+//! ([`shared_views`]). A [`subscription`] taps its view, which means that it consumes the changes,
+//! through a bounded [`subscriber_queue`], which applies the client's back-pressure policy.
 //! [`server_message`] writes the messages, and [`websocket`] or [`streaming`] sends them.
 
 pub mod budget;

@@ -1,4 +1,5 @@
-//! Views shared by subscriptions: equal plans are installed once.
+//! Views (queries whose answers are kept current) that subscriptions share: equal plans are
+//! installed once.
 //!
 //! A [`ViewLease`] keeps a view installed. When the last lease is dropped, the view lingers for
 //! [`VIEW_LINGER`], so that a reloaded page finds it, and is then removed.

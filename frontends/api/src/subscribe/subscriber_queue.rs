@@ -1,9 +1,9 @@
-//! The bounded queue between a view's tap and one client, with the back-pressure policy that
-//! applies when it is full.
+//! The bounded queue between a view, whose changes the live runtime sends, and one client, with the
+//! back-pressure policy that applies when it is full.
 //!
 //! The worker thread pushes and never waits; the client's task takes. When a client falls too far
-//! behind, the whole queue and the tap are dropped at once, so that a stalled client costs nothing.
-//! The subscription makes a new tap when the client reads again.
+//! behind, the whole queue and the attachment to the view (its *tap*) are dropped at once, so that
+//! a stalled client costs nothing. The subscription makes a new tap when the client reads again.
 
 use super::super::limits::{BUFFER_EVENTS, BUFFER_ROWS, CONFLATE_TICKS};
 use super::budget::Account;
@@ -37,7 +37,7 @@ pub enum SubscriberEvent {
     /// The answer is complete up to this tick.
     Progress(TimeMs),
     /// The annotations of the answer from this tick on.
-    Notes(TimeMs, Vec<Annotation>),
+    Annotations(TimeMs, Vec<Annotation>),
     /// The evaluation failed.
     Failed(TimeMs, String),
     /// Recorded samples of an earlier time were corrected.
@@ -106,7 +106,7 @@ fn rows(event: &TapEvent) -> usize {
     match event {
         TapEvent::Snapshot { rows, .. } => rows.len(),
         TapEvent::Delta { upsert, remove, .. } => upsert.len() + remove.len(),
-        TapEvent::Progress { .. } | TapEvent::Notes { .. } | TapEvent::Failed { .. } => 0,
+        TapEvent::Progress { .. } | TapEvent::Annotations { .. } | TapEvent::Failed { .. } => 0,
     }
 }
 
@@ -115,7 +115,7 @@ fn tick(event: &TapEvent) -> TimeMs {
         TapEvent::Snapshot { t, .. }
         | TapEvent::Delta { t, .. }
         | TapEvent::Progress { t }
-        | TapEvent::Notes { t, .. }
+        | TapEvent::Annotations { t, .. }
         | TapEvent::Failed { t, .. } => *t,
     }
 }
@@ -269,8 +269,8 @@ impl SubscriberQueueState {
 
     fn push_item(&mut self, item: QueuedItem, policy: Backpressure, capacity: usize) -> bool {
         let full = match policy {
-            // Snapshots, notes and failures are not merged, so even a conflating queue can grow by
-            // items.
+            // Snapshots, annotations and failures are not merged, so even a conflating queue can
+            // grow by items.
             Backpressure::Conflate => self.items.len() > CONFLATE_TICKS,
             Backpressure::Buffer | Backpressure::Close => self.items.len() >= capacity,
         };
@@ -348,7 +348,7 @@ fn subscriber_event(event: TapEvent) -> SubscriberEvent {
         TapEvent::Snapshot { t, rows } => SubscriberEvent::Snapshot(t, rows),
         TapEvent::Delta { t, upsert, remove } => SubscriberEvent::Delta { since: None, t, upsert, remove },
         TapEvent::Progress { t } => SubscriberEvent::Progress(t),
-        TapEvent::Notes { t, notes } => SubscriberEvent::Notes(t, notes),
+        TapEvent::Annotations { t, annotations } => SubscriberEvent::Annotations(t, annotations),
         TapEvent::Failed { t, error } => SubscriberEvent::Failed(t, error),
     }
 }

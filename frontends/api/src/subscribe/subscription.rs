@@ -1,4 +1,6 @@
-//! One open subscription: its view, tap and queue, and the messages made from them.
+//! One open subscription: its view (the query that is kept current), its tap (the attachment to
+//! that view), its queue of events, and the messages made from them. [`super::websocket`] and
+//! [`super::streaming`] drive it.
 
 use super::super::dispatch::ApiRequest;
 use super::super::low_priority::blocking;
@@ -25,20 +27,30 @@ use tokio::sync::Notify;
 
 /// One open subscription.
 pub struct Subscription {
+    /// The client's id of the subscription.
     id: String,
     /// The text of the query, for the positions of annotations.
     query: String,
+    /// What happens when the client reads too slowly.
     policy: Backpressure,
+    /// Most events that may wait; `None`: the default.
     buffer: Option<usize>,
+    /// Wakes the task that sends.
     wakeup: Arc<Notify>,
     execution: Execution,
+    /// Where the view is.
     views: Arc<dyn ViewRegistry>,
     /// The matchers, if the query is only a selector: such a subscription receives corrections.
     series: Option<Vec<Matcher>>,
+    /// Keeps the view installed.
     lease: Arc<ViewLease>,
+    /// The attachment to the view.
     tap: TapId,
+    /// Events that wait.
     outbox: Arc<SubscriberQueue>,
+    /// Writes the messages of changes.
     encoder: DeltaEncoder,
+    /// Counts the memory of what waits.
     account: Arc<Account>,
     /// The memory of the rows that the encoder remembers.
     remembered: Charge,
@@ -203,8 +215,8 @@ impl Subscription {
                     self.push(message);
                 }
             }
-            SubscriberEvent::Notes(t, notes) => {
-                let (warnings, infos) = render_most(&self.query, &notes, limits::ANNOTATIONS);
+            SubscriberEvent::Annotations(t, annotations) => {
+                let (warnings, infos) = render_most(&self.query, &annotations, limits::ANNOTATIONS);
                 self.push(server_message::notes(&self.id, t, &warnings, &infos));
             }
             SubscriberEvent::Progress(t) => self.push(server_message::progress(&self.id, t)),

@@ -105,7 +105,7 @@ struct Oracle(Arc<Fakes>);
 
 impl Oracle {
     fn answer(value: QueryValue) -> Result<QueryAnswer, QueryError> {
-        let note = Annotation {
+        let annotation = Annotation {
             level: Severity::Info,
             text: "hm".into(),
             extent: Occurrences::Once,
@@ -113,7 +113,7 @@ impl Oracle {
         };
         let steps = vec![(1_000, 4, 3)];
         let samples = SampleStats { total: 7, read: 5, peak: 3, steps };
-        Ok(QueryAnswer { value, notes: vec![note], samples, memory: AnswerMemory::default() })
+        Ok(QueryAnswer { value, annotations: vec![annotation], samples, memory: AnswerMemory::default() })
     }
 }
 

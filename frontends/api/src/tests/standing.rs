@@ -124,12 +124,12 @@ async fn a_result_is_that_of_the_view() {
     let (state, fakes) = open();
     let up = state.sources.language.compile("up", None).unwrap().op.clone();
     let content =
-        AnswerContent { rows: vec![(job("b"), 2.0.into()), (job("a"), 1.5.into())], notes: Vec::new() };
+        AnswerContent { rows: vec![(job("b"), 2.0.into()), (job("a"), 1.5.into())], annotations: Vec::new() };
     let answer =
         AnswerReport { frontier: Some(1_000_250), content: Some(content), ..AnswerReport::default() };
     let mut failing = answer.clone();
     failing.failure = Some(EvaluationFailure { t: 1_000_250, error: "too much".into(), lasts: true });
-    let scalar = AnswerContent { rows: vec![(Default::default(), 3.0.into())], notes: Vec::new() };
+    let scalar = AnswerContent { rows: vec![(Default::default(), 3.0.into())], annotations: Vec::new() };
     let scalar = AnswerReport { content: Some(scalar), ..answer.clone() };
     *fakes.views.reports.lock() = vec![
         report("3", up.clone(), answer, Some(ViewFootprint::default())),

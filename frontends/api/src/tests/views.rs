@@ -38,7 +38,7 @@ fn continuous() -> ViewReport {
         RingReport { selector: "{a=\"b\"}".into(), retention: 330_000, series: 4, bytes: 640, readers: 2 };
     let work = ViewFootprint {
         owner: 1,
-        level: 2,
+        round: 2,
         local: StepCount { total: 3, shared: 2 },
         gather: StepCount { total: 1, shared: 0 },
         state: ByteCount { total: 900, shared: 640 },

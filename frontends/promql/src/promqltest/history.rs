@@ -126,7 +126,7 @@ impl HistoryRun {
 }
 
 fn answer_of(expr: &str, answer: query::QueryAnswer) -> TestAnswer {
-    let (warnings, infos) = render_all(expr, &answer.notes);
+    let (warnings, infos) = render_all(expr, &answer.annotations);
     let value = match answer.value {
         query::QueryValue::Scalar(_, v) => TestValue::Scalar(v),
         query::QueryValue::Text(_, text) => TestValue::Text(text),

@@ -84,7 +84,7 @@ fn pass(
         arrived = until;
         stage.live.tick(t);
         for view in &mut stage.views {
-            view.note(t);
+            view.record_outcome(t);
         }
     }
     Ok(stage.finish())
@@ -216,14 +216,14 @@ impl TestView {
     }
 
     /// Records the answer if `t` is one of its times.
-    fn note(&mut self, t: TimeMs) {
+    fn record_outcome(&mut self, t: TimeMs) {
         if self.times.binary_search(&t).is_err() {
             return;
         }
         let shown = self.shown.lock();
         let rows = match &shown.failed {
             Some(error) => Err(QueryFailure::View(error.clone())),
-            None => Ok((shown.rows.clone(), shown.notes.clone())),
+            None => Ok((shown.rows.clone(), shown.annotations.clone())),
         };
         self.noted.push((t, rows));
     }
@@ -233,11 +233,15 @@ impl TestView {
         let mut series: BTreeMap<Labels, TestPoints> = BTreeMap::new();
         let mut remarks: BTreeMap<(Severity, Arc<str>), Annotation> = BTreeMap::new();
         for (t, noted) in self.noted {
-            let (rows, notes) = noted?;
+            let (rows, annotations) = noted?;
             for (labels, cell) in rows {
                 series.entry(labels).or_default().push((t, cell));
             }
-            remarks.extend(notes.into_iter().map(|note| ((note.level, note.text.clone()), note)));
+            remarks.extend(
+                annotations
+                    .into_iter()
+                    .map(|annotation| ((annotation.level, annotation.text.clone()), annotation)),
+            );
         }
         let remarks: Vec<Annotation> = remarks.into_values().collect();
         let (warnings, infos) = render_all(&self.expr, &remarks);
@@ -314,7 +318,7 @@ fn may_read_before(node: &PlanNode, first: TimeMs) -> bool {
 #[derive(Default)]
 struct CollectedRows {
     rows: BTreeMap<Labels, TestPoint>,
-    notes: Vec<Annotation>,
+    annotations: Vec<Annotation>,
     failed: Option<String>,
 }
 
@@ -339,7 +343,7 @@ impl Sink for Collector {
             }
             TapEvent::Failed { error, .. } => shown.failed = Some(error),
             TapEvent::Progress { .. } => shown.failed = None,
-            TapEvent::Notes { notes, .. } => shown.notes = notes,
+            TapEvent::Annotations { annotations, .. } => shown.annotations = annotations,
         }
         true
     }

@@ -46,7 +46,7 @@ impl Sink for Seen {
                 seen.1 = t;
             }
             TapEvent::Failed { error, .. } => panic!("{error}"),
-            TapEvent::Progress { t } | TapEvent::Notes { t, .. } => seen.1 = t,
+            TapEvent::Progress { t } | TapEvent::Annotations { t, .. } => seen.1 = t,
         }
         true
     }

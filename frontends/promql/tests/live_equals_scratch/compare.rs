@@ -20,7 +20,7 @@ pub fn difference(world: &World, view: &View, options: &PromqlOptions) -> Option
     if shown.wrong.is_some() {
         return shown.wrong.clone();
     }
-    let (rows, notes) = match from_scratch(world, &view.drawn.plan, &asked) {
+    let (rows, annotations) = match from_scratch(world, &view.drawn.plan, &asked) {
         Ok(answer) => answer,
         Err(_) if shown.failed => return None,
         Err(error) => return Some(format!("fails from scratch ({error}), not live")),
@@ -35,8 +35,8 @@ pub fn difference(world: &World, view: &View, options: &PromqlOptions) -> Option
     if !same_rows || !shown.rows.iter().zip(&expected).all(|(a, b)| a.0 == b.0 && same(a.1, b.1, allowed)) {
         return Some(format!("\n live    {:?}\n scratch {expected:?}", shown.rows));
     }
-    let live = said(&shown.notes);
-    let scratch = said(&notes);
+    let live = said(&shown.annotations);
+    let scratch = said(&annotations);
     (live != scratch).then(|| format!("\n live    remarks {live:?}\n scratch remarks {scratch:?}"))
 }
 
@@ -52,8 +52,8 @@ fn from_scratch(
 ) -> Result<(Vec<LabelledSample>, Vec<Annotation>), String> {
     let answer = world.querier.instant(plan, world.now, asked).map_err(|e| e.to_string())?;
     match answer.value {
-        QueryValue::Vector(rows) => Ok((rows.into_iter().map(row).collect(), answer.notes)),
-        QueryValue::Scalar(_, v) => Ok((vec![(Labels::default(), Sample::Float(v))], answer.notes)),
+        QueryValue::Vector(rows) => Ok((rows.into_iter().map(row).collect(), answer.annotations)),
+        QueryValue::Scalar(_, v) => Ok((vec![(Labels::default(), Sample::Float(v))], answer.annotations)),
         other => panic!("neither a vector nor a scalar: {other:?}"),
     }
 }
@@ -63,8 +63,8 @@ fn row(row: VectorSample) -> LabelledSample {
 }
 
 /// The annotations without their times: an annotation of a view stays as long as its cause.
-fn said(notes: &[Annotation]) -> Vec<(Severity, &str, Span)> {
-    notes.iter().map(|note| (note.level, &*note.text, note.span)).collect()
+fn said(annotations: &[Annotation]) -> Vec<(Severity, &str, Span)> {
+    annotations.iter().map(|annotation| (annotation.level, &*annotation.text, annotation.span)).collect()
 }
 
 fn same(a: &Sample, b: &Sample, allowed: impl Fn(f64, f64) -> f64) -> bool {

@@ -27,7 +27,7 @@ pub struct Shown {
     /// Whether it has answered; until then it is being installed.
     pub stands: bool,
     pub rows: BTreeMap<Labels, Sample>,
-    pub notes: Vec<Annotation>,
+    pub annotations: Vec<Annotation>,
     pub failed: bool,
     /// An event that no consumer should receive.
     pub wrong: Option<String>,
@@ -51,7 +51,7 @@ impl Sink for Collector {
             }
             TapEvent::Failed { .. } => shown.failed = true,
             TapEvent::Progress { .. } => shown.failed = false,
-            TapEvent::Notes { notes, .. } => shown.notes = notes,
+            TapEvent::Annotations { annotations, .. } => shown.annotations = annotations,
         }
         true
     }

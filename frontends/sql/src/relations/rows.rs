@@ -319,9 +319,9 @@ fn answers(relation: &Relation, plan: &Plan) -> Result<Vec<Row>, SqlError> {
     };
     // Several scans of a statement may have the same annotation, which is told once.
     let mut warnings = context.warnings.lock();
-    for note in &answer.notes {
-        if !warnings.contains(&note.text.to_string()) {
-            warnings.push(note.text.to_string());
+    for annotation in &answer.annotations {
+        if !warnings.contains(&annotation.text.to_string()) {
+            warnings.push(annotation.text.to_string());
         }
     }
     Ok(match answer.value {

@@ -71,7 +71,7 @@ impl StatementAnswers {
         let rows = samples.map(|(labels, v)| VectorSample { labels, t, v, h: None, drops: false }).collect();
         Ok(QueryAnswer {
             value: QueryValue::Vector(rows),
-            notes: Vec::new(),
+            annotations: Vec::new(),
             samples: SampleStats::default(),
             memory: AnswerMemory::default(),
         })

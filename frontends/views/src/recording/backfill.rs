@@ -1,5 +1,6 @@
-//! Runs backfill: evaluates ranges of evaluation times, leaves out samples that are stored, writes
-//! blocks, and saves the progress.
+//! Runs backfill, which is the computation of what a recording rule would have recorded before it
+//! existed: evaluates ranges of evaluation times, leaves out samples that are stored, writes
+//! blocks, and saves the progress. [`super::backfill_plan`] decides what is next.
 //!
 //! One thread of low priority. The samples that wait for their block are bounded. If an answer is
 //! too large, or an evaluation fails, the range is halved, down to single times; a time that fails
@@ -182,30 +183,29 @@ impl BackfillWorker {
         };
         let mut present = match &stretch.present {
             Some(present) => present.clone(),
-            None => match asker.series_alive_before(stretch.slots, stretch.from) {
+            None => match asker.series_alive_before(stretch.times, stretch.from) {
                 Ok(present) => present,
                 Err(HistoryUnavailable::Failed(why)) => return self.pause_rule(stretch, &why),
                 Err(HistoryUnavailable::Stopped) => return Err(BackfillStop::Stopped),
             },
         };
         let mut at_once = stretch.at_once;
-        let EvaluationRange { mut first, last, interval } = stretch.slots;
+        let EvaluationRange { mut first, last, interval } = stretch.times;
         while first <= last {
             let piece_last = last.min(first + (at_once.max(1) as i64 - 1) * interval);
             let piece = EvaluationRange { first, last: piece_last, interval };
             let fault = match asker.query(piece) {
                 Ok(answer) => {
                     let (samples, faults) = stretch.recording.samples(answer, piece, &mut present);
-                    self.take(stretch, samples, piece, waiting)?;
+                    self.add_samples(stretch, samples, piece, waiting)?;
                     // Grows again after it was halved: the past is not equally large everywhere.
                     at_once = (at_once * 2).min(BACKFILL_TIMES);
                     faults.into_iter().next()
                 }
                 Err(error) => match query_fault(error) {
                     Err(HistoryUnavailable::Stopped) => return Err(BackfillStop::Stopped),
-                    // If the answer failed, a smaller query may succeed.
-                    // Whatever the error: a limit depends on the length, and other errors come back
-                    // at a single time.
+                    // Whatever the error, a smaller query may succeed: a limit depends on the
+                    // length, and other errors come back at a single time.
                     _ if piece.len() > 1 => {
                         at_once = piece.len().div_ceil(2);
                         continue;
@@ -217,8 +217,8 @@ impl BackfillWorker {
             let error = fault.map(|(t, why)| format!("slot {}: {why}", t as f64 / 1000.0));
             let view = stretch.view;
             let turn = stretch.turn;
-            let slot = piece.last;
-            waiting.set_progress(TaskProgress { view, turn, slot, present: present.clone(), at_once, error });
+            let time = piece.last;
+            waiting.set_progress(TaskProgress { view, turn, time, present: present.clone(), at_once, error });
             // A block before the piece is complete: the samples that wait are memory.
             if waiting.count >= BLOCK_SAMPLES {
                 self.write(range, waiting)?;
@@ -229,26 +229,26 @@ impl BackfillWorker {
     }
 
     /// Adds samples that are not stored yet to the pending block.
-    fn take(
+    fn add_samples(
         &self,
         stretch: &BackfillTask,
         mut samples: SamplesBySeries,
-        slots: EvaluationRange,
+        times: EvaluationRange,
         waiting: &mut PendingBlock,
     ) -> Result<(), BackfillStop> {
         // At the handover time the live runtime has recorded, but could not know which series
         // existed before and have ended.
         if stretch.ends_at_handover {
             for one in samples.values_mut() {
-                keep_stale_markers_only(one, stretch.slots.last);
+                keep_stale_markers_only(one, stretch.times.last);
             }
         }
         let stored =
-            self.shared.parts.store.read_series(&stretch.recording.matchers(), slots.first, slots.last);
+            self.shared.parts.store.read_series(&stretch.recording.matchers(), times.first, times.last);
         let stored = stored.map_err(|e| BackfillStop::Failed(e.to_string()))?;
         for (labels, one) in samples {
             let one = match stored.get(&labels) {
-                Some(there) => without(one, there),
+                Some(existing) => without(one, existing),
                 None => one,
             };
             waiting.count += one.ts.len() + one.histograms.len();
@@ -274,7 +274,7 @@ impl BackfillWorker {
         let tell_from = parts.clock.now().saturating_sub(reach);
         let written = parts.store.recorder().write_backfill(range, &series, tell_from);
         written.map_err(|e| BackfillStop::Failed(e.to_string()))?;
-        let until = reached.iter().map(|r| r.slot).max().unwrap_or(range.0);
+        let until = reached.iter().map(|r| r.time).max().unwrap_or(range.0);
         let complete = self.shared.rules.lock().reached(reached);
         self.note().map_err(|error| BackfillStop::Failed(error.to_string()))?;
         tracing::info!(

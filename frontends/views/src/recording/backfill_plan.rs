@@ -1,12 +1,13 @@
-//! Plans backfill: which evaluation times of which rules must be computed next. Oldest first, and
-//! within one range of time rules that others read first.
+//! Plans backfill (the samples that recording rules would have recorded before they existed): which
+//! evaluation times of which rules must be computed next. Oldest first, and within one range of
+//! time rules that others read first. [`super::backfill`] computes them.
 
 use super::limits::{ALIVE_EVERY, BACKFILL_RANGE_MS, BACKFILL_TIMES, RETRY_AFTER};
 use super::progress_file::{BackfillProgress, RuleProgress};
 use super::recorded_samples::{EvaluationRange, RecordingSpec};
 use super::{BackfillState, BackfillStatus, RecordedRule};
 use engine::live::ViewId;
-use engine::live::views::{Reads, levels_of, reads_of};
+use engine::live::views::{ViewDependencies, dependencies_of, rounds_of};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 use storage::model::{Labels, TimeMs};
@@ -16,6 +17,7 @@ const ALIVE_SLACK_MS: i64 = 120_000;
 
 /// The rules and their progress.
 pub(super) struct BackfillPlan {
+    /// By view.
     rules: BTreeMap<ViewId, PlannedRule>,
     /// Progress from before the start that no rule has claimed yet.
     saved: HashMap<String, RuleProgress>,
@@ -46,7 +48,7 @@ struct PlannedRule {
     handover_time: Option<TimeMs>,
     /// The rules of the plan that it reads, and the length of the longest chain of them.
     reads: Vec<ViewId>,
-    level: u64,
+    round: u64,
     /// It reads itself, directly or through other rules.
     cyclic: bool,
     error: String,
@@ -69,7 +71,7 @@ pub(super) struct BackfillTask {
     /// What it records.
     pub recording: RecordingSpec,
     /// The evaluation times.
-    pub slots: EvaluationRange,
+    pub times: EvaluationRange,
     /// The first evaluation time of the rule's history.
     pub from: TimeMs,
     /// At the last time only stale markers are written: everything else is recorded live.
@@ -95,7 +97,7 @@ pub(super) struct TaskProgress {
     /// Number of its definition.
     pub turn: u64,
     /// The time.
-    pub slot: TimeMs,
+    pub time: TimeMs,
     /// Series with a value at that time.
     pub present: BTreeSet<Labels>,
     /// Evaluation times per query from now on.
@@ -134,15 +136,15 @@ impl BackfillPlan {
             let Some(recording) = RecordingSpec::of(&rule.spec.kind) else { continue };
             let view = rule.view;
             self.turns += 1;
-            if let Some(mut kept) = old.remove(&view) {
+            if let Some(mut planned) = old.remove(&view) {
                 // The same series at the same times: what is computed stays, even if the expression
                 // has changed, as recorded samples stay in Prometheus.
-                if kept.rule.backfill == rule.backfill && kept.recording == recording {
-                    kept.go_on_as(rule, self.turns);
-                    self.rules.insert(view, kept);
+                if planned.rule.backfill == rule.backfill && planned.recording == recording {
+                    planned.continue_as(rule, self.turns);
+                    self.rules.insert(view, planned);
                     continue;
                 }
-                entries.insert(kept.entry.key.clone(), kept.entry);
+                entries.insert(planned.entry.key.clone(), planned.entry);
             // The rule has another view since a reload, but it is the same rule.
             } else if let Some(before) = same_key(&mut old, &rule.key) {
                 entries.insert(before.entry.key.clone(), before.entry);
@@ -168,51 +170,52 @@ impl BackfillPlan {
     ) -> RuleProgress {
         let length = if retention > 0 { rule.backfill.min(retention) } else { rule.backfill };
         // The first evaluation time that is not older than the requested history.
-        let first = recording.slot_at(now - recording.delay - length - 1) + recording.interval;
+        let first = recording.sample_time_at(now - recording.delay - length - 1) + recording.interval;
         let done = first - recording.interval;
-        let anew =
+        let new_progress =
             RuleProgress { key: rule.key.clone(), asked: rule.backfill, from: first, done, complete: false };
         // More history than before begins again from its own start; samples that are stored are
         // skipped.
-        let Some(mut entry) = saved.filter(|entry| entry.asked >= rule.backfill) else { return anew };
+        let Some(mut entry) = saved.filter(|entry| entry.asked >= rule.backfill) else { return new_progress };
         if std::mem::take(&mut entry.complete) {
             // It has been recorded live; only what came after the last sign of life may be missing.
             let alive =
                 self.last_alive.saturating_sub(ALIVE_SLACK_MS + recording.delay + 2 * recording.interval);
-            entry.done = entry.done.max(recording.slot_at(alive.max(entry.from)));
+            entry.done = entry.done.max(recording.sample_time_at(alive.max(entry.from)));
         }
         if retention > 0 {
             // What is older than the retention would be removed at once.
-            entry.done = entry.done.max(recording.slot_at(now - recording.delay - retention));
+            entry.done = entry.done.max(recording.sample_time_at(now - recording.delay - retention));
         }
         entry
     }
 
     /// Computes which rule reads which.
     fn order_rules(&mut self) {
-        let specs = || self.rules.iter().map(|(id, kept)| (*id, &kept.rule.spec));
-        let reads = reads_of(specs());
-        let levels = levels_of(&reads);
-        for (id, kept) in &mut self.rules {
-            kept.reads = reads.get(id).map(|reads| reads.all().collect()).unwrap_or_default();
-            kept.level = levels.get(id).copied().unwrap_or(0);
+        let specs = || self.rules.iter().map(|(id, planned)| (*id, &planned.rule.spec));
+        let reads = dependencies_of(specs());
+        let rounds = rounds_of(&reads);
+        for (id, planned) in &mut self.rules {
+            planned.reads = reads.get(id).map(|reads| reads.all().collect()).unwrap_or_default();
+            planned.round = rounds.get(id).copied().unwrap_or(0);
             // The rule was cyclic before: its error said so.
-            if std::mem::replace(&mut kept.cyclic, reaches(*id, &reads)) {
-                kept.error.clear();
+            if std::mem::replace(&mut planned.cyclic, reaches(*id, &reads)) {
+                planned.error.clear();
             }
-            if kept.cyclic {
-                "the rule reads its own series: its past cannot be computed".clone_into(&mut kept.error);
+            if planned.cyclic {
+                "the rule reads its own series: its past cannot be computed".clone_into(&mut planned.error);
             }
         }
     }
 
     /// The first evaluation of a view that succeeded was at `t`.
-    pub(super) fn first_slot(&mut self, view: ViewId, t: TimeMs) {
-        if let Some(kept) = self.rules.get_mut(&view) {
+    pub(super) fn set_first_live_time(&mut self, view: ViewId, t: TimeMs) {
+        if let Some(planned) = self.rules.get_mut(&view) {
             // After a change of the interval, the first answer may be for one of the old times.
-            let slot = kept.recording.slot_at(t - kept.recording.delay - 1) + kept.recording.interval;
-            kept.handover_time.get_or_insert(slot);
-            kept.update_complete();
+            let time = planned.recording.sample_time_at(t - planned.recording.delay - 1)
+                + planned.recording.interval;
+            planned.handover_time.get_or_insert(time);
+            planned.update_complete();
         }
     }
 
@@ -224,30 +227,31 @@ impl BackfillPlan {
             ready.filter_map(|(_, k)| self.pending(k)).collect();
         // Pieces are aligned to fixed times, so that each becomes one block, whichever rules it is
         // of.
-        let range_of = |slots: &EvaluationRange| slots.first.div_euclid(BACKFILL_RANGE_MS);
-        let at = pending.iter().map(|(_, slots, _)| range_of(slots)).min()?;
-        let among = || pending.iter().filter(|(_, slots, _)| range_of(slots) == at);
-        // One level at a time: what a rule reads of others must be stored before it is computed.
-        let level = among().map(|(kept, ..)| kept.level).min()?;
+        let range_of = |times: &EvaluationRange| times.first.div_euclid(BACKFILL_RANGE_MS);
+        let at = pending.iter().map(|(_, times, _)| range_of(times)).min()?;
+        let among = || pending.iter().filter(|(_, times, _)| range_of(times) == at);
+        // One round at a time: what a rule reads of others must be stored before it is computed.
+        let round = among().map(|(planned, ..)| planned.round).min()?;
         let range = (at * BACKFILL_RANGE_MS, (at + 1) * BACKFILL_RANGE_MS);
-        let stretches =
-            among().filter(|(kept, ..)| kept.level == level).map(|(kept, slots, ends_at_handover)| {
-                let last = slots.last.min(kept.recording.slot_at(range.1 - 1));
-                kept.task(EvaluationRange { last, ..*slots }, *ends_at_handover && last == slots.last)
-            });
+        let stretches = among().filter(|(planned, ..)| planned.round == round).map(
+            |(planned, times, ends_at_handover)| {
+                let last = times.last.min(planned.recording.sample_time_at(range.1 - 1));
+                planned.task(EvaluationRange { last, ..*times }, *ends_at_handover && last == times.last)
+            },
+        );
         Some(BackfillBatch { range, stretches: stretches.collect() })
     }
 
     /// Rules that cannot be computed now, because their history, or that of a rule they read,
     /// cannot be read.
     fn paused_rules(&self, now: Instant) -> BTreeSet<ViewId> {
-        let mut by_level: Vec<(&ViewId, &PlannedRule)> = self.rules.iter().collect();
+        let mut by_round: Vec<(&ViewId, &PlannedRule)> = self.rules.iter().collect();
         // From the bottom, so that one pass finds all that depend on a paused rule.
-        by_level.sort_by_key(|(_, kept)| kept.level);
+        by_round.sort_by_key(|(_, planned)| planned.round);
         let mut resting = BTreeSet::new();
-        for (view, kept) in by_level {
-            if kept.paused_until.is_some_and(|until| until > now)
-                || kept.reads.iter().any(|id| resting.contains(id))
+        for (view, planned) in by_round {
+            if planned.paused_until.is_some_and(|until| until > now)
+                || planned.reads.iter().any(|id| resting.contains(id))
             {
                 resting.insert(*view);
             }
@@ -259,50 +263,51 @@ impl BackfillPlan {
     pub(super) fn idle_time(&self) -> Duration {
         let now = Instant::now();
         let rests =
-            self.rules.values().filter_map(|kept| kept.paused_until).filter(|until| *until > now).min();
+            self.rules.values().filter_map(|planned| planned.paused_until).filter(|until| *until > now).min();
         rests.map_or(ALIVE_EVERY, |until| until - now)
     }
 
     /// The evaluation times that a rule is missing and that can be computed now; and whether the
     /// last one is the handover time.
-    fn pending<'a>(&self, kept: &'a PlannedRule) -> Option<(&'a PlannedRule, EvaluationRange, bool)> {
-        if kept.cyclic || kept.entry.complete {
+    fn pending<'a>(&self, planned: &'a PlannedRule) -> Option<(&'a PlannedRule, EvaluationRange, bool)> {
+        if planned.cyclic || planned.entry.complete {
             return None;
         }
         // A cyclic rule is never complete; whoever reads it gets what there is.
         let whole = |id: &ViewId| self.rules.get(id).is_none_or(|other| other.cyclic || other.entry.complete);
-        let interval = kept.recording.interval;
-        let (last, ends_at_handover) = match kept.handover_time {
-            Some(ends_at_handover) if kept.reads.iter().all(whole) => (ends_at_handover, true),
+        let interval = planned.recording.interval;
+        let (last, ends_at_handover) = match planned.handover_time {
+            Some(ends_at_handover) if planned.reads.iter().all(whole) => (ends_at_handover, true),
             // Near the handover the rules that it reads may still lack samples, so the last times
             // wait.
-            Some(ends_at_handover) => (kept.base.min(ends_at_handover - interval), false),
-            None => (kept.base, false),
+            Some(ends_at_handover) => (planned.base.min(ends_at_handover - interval), false),
+            None => (planned.base, false),
         };
-        let slots = EvaluationRange { first: kept.entry.done + interval, last, interval };
-        (!slots.is_empty()).then_some((kept, slots, ends_at_handover))
+        let times = EvaluationRange { first: planned.entry.done + interval, last, interval };
+        (!times.is_empty()).then_some((planned, times, ends_at_handover))
     }
 
     /// Stores what is done. Returns the rules that are complete now.
     pub(super) fn reached(&mut self, reached: Vec<TaskProgress>) -> Vec<String> {
         let mut complete = Vec::new();
-        for TaskProgress { view, turn, slot, present, at_once, error } in reached {
+        for TaskProgress { view, turn, time, present, at_once, error } in reached {
             // The rule was replaced while this was computed: the result is of the old definition.
-            let Some(kept) = self.rules.get_mut(&view).filter(|kept| kept.definition_number == turn) else {
+            let Some(planned) = self.rules.get_mut(&view).filter(|planned| planned.definition_number == turn)
+            else {
                 continue;
             };
             // Never back: a piece that is computed a second time must not make the next ones
             // pending again.
-            kept.entry.done = kept.entry.done.max(slot);
-            kept.present = Some(present);
-            kept.times_per_query = at_once;
+            planned.entry.done = planned.entry.done.max(time);
+            planned.present = Some(present);
+            planned.times_per_query = at_once;
             if let Some(error) = error {
-                kept.error = error;
-            } else if kept.paused_until.take_if(|until| *until <= Instant::now()).is_some() {
-                kept.error.clear();
+                planned.error = error;
+            } else if planned.paused_until.take_if(|until| *until <= Instant::now()).is_some() {
+                planned.error.clear();
             }
-            if kept.update_complete() {
-                complete.push(kept.rule.spec.name.clone());
+            if planned.update_complete() {
+                complete.push(planned.rule.spec.name.clone());
             }
         }
         complete
@@ -310,17 +315,17 @@ impl BackfillPlan {
 
     /// The history of a rule cannot be read now.
     pub(super) fn pause_rule(&mut self, view: ViewId, why: &str) {
-        if let Some(kept) = self.rules.get_mut(&view) {
-            kept.paused_until = Some(Instant::now() + RETRY_AFTER);
-            why.clone_into(&mut kept.error);
+        if let Some(planned) = self.rules.get_mut(&view) {
+            planned.paused_until = Some(Instant::now() + RETRY_AFTER);
+            why.clone_into(&mut planned.error);
         }
     }
 
     /// Stores why nothing could be written.
     pub(super) fn failed(&mut self, views: &[ViewId], error: &str) {
         for view in views {
-            if let Some(kept) = self.rules.get_mut(view) {
-                error.clone_into(&mut kept.error);
+            if let Some(planned) = self.rules.get_mut(view) {
+                error.clone_into(&mut planned.error);
             }
         }
     }
@@ -343,36 +348,36 @@ impl BackfillPlan {
         }
         self.last_alive = now;
         self.on_disk = !self.rules.is_empty();
-        Some(BackfillProgress::new(now, self.rules.values().map(|kept| kept.entry.clone()).collect()))
+        Some(BackfillProgress::new(now, self.rules.values().map(|planned| planned.entry.clone()).collect()))
     }
 
     /// Whether the history of all rules is complete.
     pub(super) fn is_complete(&self) -> bool {
-        self.rules.values().all(|kept| kept.entry.complete)
+        self.rules.values().all(|planned| planned.entry.complete)
     }
 
     /// As [`super::RecordingHistory::backfill_status`].
     pub(super) fn report(&self, view: ViewId) -> Option<BackfillStatus> {
-        let kept = self.rules.get(&view)?;
-        let interval = kept.recording.interval;
-        let state = match kept.entry.complete {
+        let planned = self.rules.get(&view)?;
+        let interval = planned.recording.interval;
+        let state = match planned.entry.complete {
             true => BackfillState::Done,
-            false if kept.cyclic => BackfillState::Failed,
+            false if planned.cyclic => BackfillState::Failed,
             // Asked of the plan and not remembered, so that the state cannot disagree with what is
             // done next.
-            false if self.pending(kept).is_some() => BackfillState::Running,
+            false if self.pending(planned).is_some() => BackfillState::Running,
             false => BackfillState::Waiting,
         };
-        let done = kept.entry.done + interval;
+        let done = planned.entry.done + interval;
         Some(BackfillStatus {
-            from: kept.entry.from,
-            to: kept.handover_time.unwrap_or(kept.base),
-            done_until: kept
+            from: planned.entry.from,
+            to: planned.handover_time.unwrap_or(planned.base),
+            done_until: planned
                 .handover_time
                 .map_or(done, |ends_at_handover| done.min(ends_at_handover))
-                .max(kept.entry.from),
+                .max(planned.entry.from),
             state,
-            error: kept.error.clone(),
+            error: planned.error.clone(),
         })
     }
 }
@@ -385,7 +390,7 @@ impl PlannedRule {
         entry: RuleProgress,
         now: TimeMs,
     ) -> PlannedRule {
-        let base = recording.slot_at(now - recording.delay);
+        let base = recording.sample_time_at(now - recording.delay);
         PlannedRule {
             rule,
             definition_number: turn,
@@ -394,7 +399,7 @@ impl PlannedRule {
             base,
             handover_time: None,
             reads: Vec::new(),
-            level: 0,
+            round: 0,
             cyclic: false,
             error: String::new(),
             paused_until: None,
@@ -405,7 +410,7 @@ impl PlannedRule {
 
     /// The rule has another position or another plan, with the same evaluation times: what was
     /// computed stays.
-    fn go_on_as(&mut self, rule: RecordedRule, turn: u64) {
+    fn continue_as(&mut self, rule: RecordedRule, turn: u64) {
         self.entry.key.clone_from(&rule.key);
         if self.rule.spec.plan != rule.spec.plan {
             // Series that only the old expression has end at the first time of the new one.
@@ -423,14 +428,14 @@ impl PlannedRule {
         !std::mem::replace(&mut self.entry.complete, whole) && whole
     }
 
-    fn task(&self, slots: EvaluationRange, ends_at_handover: bool) -> BackfillTask {
-        let nothing_before = slots.first <= self.entry.from;
+    fn task(&self, times: EvaluationRange, ends_at_handover: bool) -> BackfillTask {
+        let nothing_before = times.first <= self.entry.from;
         BackfillTask {
             view: self.rule.view,
             turn: self.definition_number,
             rule: self.rule.clone(),
             recording: self.recording.clone(),
-            slots,
+            times,
             from: self.entry.from,
             ends_at_handover,
             present: self.present.clone().or_else(|| nothing_before.then(BTreeSet::new)),
@@ -440,17 +445,17 @@ impl PlannedRule {
 }
 
 /// The rule with this key, under another view.
-fn same_key(kept: &mut BTreeMap<ViewId, PlannedRule>, key: &str) -> Option<PlannedRule> {
-    let view = kept.iter().find(|(_, kept)| kept.rule.key == key).map(|(view, _)| *view)?;
-    kept.remove(&view)
+fn same_key(planned: &mut BTreeMap<ViewId, PlannedRule>, key: &str) -> Option<PlannedRule> {
+    let view = planned.iter().find(|(_, planned)| planned.rule.key == key).map(|(view, _)| *view)?;
+    planned.remove(&view)
 }
 
 /// Whether a rule can be reached from itself.
-pub(super) fn reaches(id: ViewId, reads: &BTreeMap<ViewId, Reads>) -> bool {
+pub(super) fn reaches(id: ViewId, reads: &BTreeMap<ViewId, ViewDependencies>) -> bool {
     let mut seen = BTreeSet::new();
     let mut walk = vec![id];
     while let Some(at) = walk.pop() {
-        for next in reads.get(&at).into_iter().flat_map(Reads::all) {
+        for next in reads.get(&at).into_iter().flat_map(ViewDependencies::all) {
             if next == id {
                 return true;
             }
@@ -480,10 +485,10 @@ mod tests {
     }
 
     /// The rule is done up to a time, with the definition of `batch`.
-    fn reach(rules: &mut BackfillPlan, batch: &BackfillBatch, slot: TimeMs) {
+    fn reach(rules: &mut BackfillPlan, batch: &BackfillBatch, time: TimeMs) {
         let turn = batch.stretches[0].turn;
         let present = BTreeSet::from([Labels::from_pairs([("job", "a")])]);
-        rules.reached(vec![TaskProgress { view: ViewId(1), turn, slot, present, at_once: 1, error: None }]);
+        rules.reached(vec![TaskProgress { view: ViewId(1), turn, time, present, at_once: 1, error: None }]);
     }
 
     fn begun(expr: &str) -> (BackfillPlan, BackfillBatch) {
@@ -502,7 +507,7 @@ mod tests {
         reach(&mut rules, &batch, 600 * MINUTE);
         let stretch = &rules.next().unwrap().stretches[0];
         assert_eq!(stretch.rule.spec.plan, rule("b", MINUTE, "").spec.plan);
-        assert_eq!(stretch.slots.first, 501 * MINUTE);
+        assert_eq!(stretch.times.first, 501 * MINUTE);
         assert_eq!(
             stretch.present.as_ref().map(BTreeSet::len),
             Some(1),
@@ -517,10 +522,10 @@ mod tests {
         reach(&mut rules, &batch, 500 * MINUTE);
         let fresh = rules.replace(vec![rule("a", 5 * MINUTE, "k5")], NOW, 0);
         reach(&mut rules, &batch, 600 * MINUTE);
-        let slots = rules.next().unwrap().stretches[0].slots;
-        assert_eq!((slots.first, slots.interval, fresh), (400 * MINUTE, 5 * MINUTE, vec![ViewId(1)]));
+        let times = rules.next().unwrap().stretches[0].times;
+        assert_eq!((times.first, times.interval, fresh), (400 * MINUTE, 5 * MINUTE, vec![ViewId(1)]));
         // The view may still answer at the old times.
-        rules.first_slot(ViewId(1), 1_002 * MINUTE);
+        rules.set_first_live_time(ViewId(1), 1_002 * MINUTE);
         assert_eq!(rules.report(ViewId(1)).unwrap().to, 1_005 * MINUTE);
     }
 

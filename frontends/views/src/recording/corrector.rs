@@ -8,7 +8,7 @@
 use super::evaluate::{HistoryUnavailable, PastRuleEvaluator};
 use super::late_samples::LateSampleMonitor;
 use super::limits::{
-    CLOCKS_APART, KNOWN_SERIES, LATE_SETTLE, LATE_SLOTS, PRESENT_SLOTS, RECORDED_AFTER, TOLERANCE,
+    CLOCKS_APART, KNOWN_SERIES, LATE_SETTLE, LATE_TIMES, PRESENT_TIMES, RECORDED_AFTER, TOLERANCE,
 };
 use super::pending::{CorrectedRule, PendingCorrections};
 use super::recorded_samples::{EvaluationRange, SamplesBySeries};
@@ -29,18 +29,24 @@ pub(super) type SampleChange = (TimeMs, Labels, CorrectedValue);
 
 /// Corrects recorded samples.
 pub(super) struct Corrector {
+    /// What backfill and corrections use.
     parts: Arc<RecordingHistoryServices>,
+    /// The late samples of this process.
     late_samples: Arc<LateSampleMonitor>,
     /// The other processes of a cluster.
     others: Option<PeersToAsk>,
+    /// Who is told of corrections.
     listeners: Arc<CorrectionListeners>,
     state: Mutex<CorrectorState>,
     /// Series to which corrections added samples: these may be in no column.
     added: Mutex<HashSet<Labels>>,
     /// One pass at a time.
     turn: Mutex<()>,
+    /// Counts corrected samples.
     corrected: Arc<Counter>,
+    /// Counts samples that could not be corrected.
     refused: Arc<Counter>,
+    /// Counts late samples that were too late.
     beyond: Arc<Counter>,
 }
 
@@ -234,7 +240,7 @@ impl Corrector {
         let interval = rule.recording.interval;
         while first <= last {
             // A correction of a day at once would hold a day of rows in memory.
-            let to = last.min(first + (LATE_SLOTS - 1) * interval);
+            let to = last.min(first + (LATE_TIMES - 1) * interval);
             self.recompute(rule, EvaluationRange { first, last: to, interval }, now)?;
             first = to + interval;
         }
@@ -246,22 +252,22 @@ impl Corrector {
     fn recompute(
         &self,
         rule: &CorrectedRule,
-        slots: EvaluationRange,
+        times: EvaluationRange,
         now: TimeMs,
     ) -> Result<(), CorrectionStop> {
         let recording = &rule.recording;
         let asker = PastRuleEvaluator { parts: &self.parts, plan: &rule.plan, recording };
-        let from = self.first_relevant_time(rule, slots)?;
-        let slots = EvaluationRange { first: slots.first.max(from), ..slots };
-        if slots.is_empty() {
+        let from = self.first_relevant_time(rule, times)?;
+        let times = EvaluationRange { first: times.first.max(from), ..times };
+        if times.is_empty() {
             return Ok(());
         }
-        let present = asker.series_alive_before(slots, from)?;
+        let present = asker.series_alive_before(times, from)?;
         let newest = rule.recorded(now);
-        let mut behind = slots.interval;
+        let mut behind = times.interval;
         let (computed, end) = loop {
-            let end = newest.min(slots.last + behind);
-            let computed = asker.samples(EvaluationRange { last: end, ..slots }, present.clone())?;
+            let end = newest.min(times.last + behind);
+            let computed = asker.samples(EvaluationRange { last: end, ..times }, present.clone())?;
             let open = computed.failed.contains(&end) || computed.unknown.contains(&end);
             if !open || end == newest {
                 break (computed, end);
@@ -270,12 +276,12 @@ impl Corrector {
             // costs one time more.
             behind *= 2;
         };
-        let stored = self.parts.store.read_series(&recording.matchers(), slots.first, end);
+        let stored = self.parts.store.read_series(&recording.matchers(), times.first, end);
         let stored = stored.map_err(CorrectionStop::of)?;
-        let recorded: BTreeSet<TimeMs> = stored.values().flat_map(times).collect();
+        let recorded: BTreeSet<TimeMs> = stored.values().flat_map(sample_times).collect();
         let grid = |t: &TimeMs| {
-            let slot = recording.slot_at(*t) == *t && !computed.unknown.contains(t);
-            slot && (*t >= rule.since || *t >= rule.from && recorded.contains(t))
+            let is_computed = recording.sample_time_at(*t) == *t && !computed.unknown.contains(t);
+            is_computed && (*t >= rule.since || *t >= rule.from && recorded.contains(t))
         };
         let added = self.added.lock();
         let prefix = group_prefix(&rule.name, &recording.record);
@@ -284,7 +290,7 @@ impl Corrector {
         let own = |labels: &Labels| {
             rule.exclusive_name && (added.contains(labels) || self.parts.store.is_column_of(labels, &prefix))
         };
-        let changed = differences(&computed.samples, &stored, slots.last, own, grid);
+        let changed = differences(&computed.samples, &stored, times.last, own, grid);
         drop(added);
         if end == newest && (!changed.is_empty() || computed.failed.contains(&end)) {
             // The next recorded time may end a series that no longer has a value, or not end one
@@ -299,15 +305,15 @@ impl Corrector {
     fn first_relevant_time(
         &self,
         rule: &CorrectedRule,
-        slots: EvaluationRange,
+        times: EvaluationRange,
     ) -> Result<TimeMs, CorrectionStop> {
-        let oldest = slots.first - PRESENT_SLOTS * slots.interval;
+        let oldest = times.first - PRESENT_TIMES * times.interval;
         if oldest >= rule.since {
             return Ok(oldest);
         }
         let before = self.parts.store.read_series(&rule.recording.matchers(), oldest, rule.since - 1);
         let before = before.map_err(CorrectionStop::of)?;
-        let any = before.values().any(|series| times(series).next().is_some());
+        let any = before.values().any(|series| sample_times(series).next().is_some());
         Ok(if any { oldest } else { rule.since })
     }
 
@@ -370,11 +376,11 @@ impl From<HistoryUnavailable> for CorrectionStop {
     }
 }
 
-/// The changes that turn the stored samples into the wanted ones. After `last` only stale markers
-/// are added or removed. `own`: whether a series without wanted samples belongs to the rule.
+/// The changes that turn the stored samples into the computed ones. After `last` only stale markers
+/// are added or removed. `own`: whether a series without computed samples belongs to the rule.
 /// `is_evaluation_time`: whether a time may be changed.
 fn differences(
-    wanted: &SamplesBySeries,
+    computed: &SamplesBySeries,
     stored: &BTreeMap<Labels, SeriesSamples>,
     last: TimeMs,
     own: impl Fn(&Labels) -> bool,
@@ -382,20 +388,23 @@ fn differences(
 ) -> Vec<SampleChange> {
     let mut changed = Vec::new();
     let nothing = SeriesSamples::default();
-    let theirs = |labels: &&Labels| !wanted.contains_key(*labels) && own(labels);
-    let series: BTreeSet<&Labels> = wanted.keys().chain(stored.keys().filter(theirs)).collect();
+    let theirs = |labels: &&Labels| !computed.contains_key(*labels) && own(labels);
+    let series: BTreeSet<&Labels> = computed.keys().chain(stored.keys().filter(theirs)).collect();
     for labels in series {
-        let wanted = points(wanted.get(labels).unwrap_or(&nothing));
+        let computed = points(computed.get(labels).unwrap_or(&nothing));
         let stored = points(stored.get(labels).unwrap_or(&nothing));
-        for (t, to) in wanted.iter().filter(|(t, _)| is_evaluation_time(t)) {
-            let there = stored.get(t);
+        for (t, to) in computed.iter().filter(|(t, _)| is_evaluation_time(t)) {
+            let existing = stored.get(t);
             let marker = matches!(to, CorrectedValue::Float(v) if is_stale(*v));
-            if there.is_none_or(|there| !same(there, to)) && (*t <= last || marker && there.is_none()) {
+            if existing.is_none_or(|existing| !same(existing, to))
+                && (*t <= last || marker && existing.is_none())
+            {
                 changed.push((*t, labels.clone(), to.clone()));
             }
         }
-        for (t, there) in stored.iter().filter(|(t, _)| is_evaluation_time(t) && !wanted.contains_key(t)) {
-            let marker = matches!(there, CorrectedValue::Float(v) if is_stale(*v));
+        for (t, existing) in stored.iter().filter(|(t, _)| is_evaluation_time(t) && !computed.contains_key(t))
+        {
+            let marker = matches!(existing, CorrectedValue::Float(v) if is_stale(*v));
             if *t <= last || marker {
                 changed.push((*t, labels.clone(), CorrectedValue::Gone));
             }
@@ -405,7 +414,7 @@ fn differences(
     changed
 }
 
-fn times(samples: &SeriesSamples) -> impl Iterator<Item = TimeMs> + '_ {
+fn sample_times(samples: &SeriesSamples) -> impl Iterator<Item = TimeMs> + '_ {
     samples.ts.iter().copied().chain(samples.histograms.iter().map(|h| h.0))
 }
 

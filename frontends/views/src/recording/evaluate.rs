@@ -1,7 +1,8 @@
-//! Evaluates the plan of one rule over history.
+//! Evaluates the plan of one recording rule over history, at one or many evaluation times, for
+//! backfill ([`super::backfill`]) and corrections ([`super::corrector`]).
 
 use super::RecordingHistoryServices;
-use super::limits::{BACKFILL_SAMPLES, PATIENCE, PRESENT_SLOTS};
+use super::limits::{BACKFILL_SAMPLES, PATIENCE, PRESENT_TIMES};
 use super::recorded_samples::{EvaluationRange, RecordingSpec, SamplesBySeries, merge_samples};
 use engine::plan::Plan;
 use engine::query::{QueryAnswer, QueryError, QueryOptions, depends_on_query_times};
@@ -19,6 +20,7 @@ pub(super) enum HistoryUnavailable {
 /// The samples of some evaluation times.
 #[derive(Default)]
 pub(super) struct ComputedSamples {
+    /// The samples by series.
     pub samples: SamplesBySeries,
     /// Times whose evaluation fails: they have no samples.
     pub failed: BTreeSet<TimeMs>,
@@ -28,19 +30,22 @@ pub(super) struct ComputedSamples {
 
 /// Evaluates one rule.
 pub(super) struct PastRuleEvaluator<'a> {
+    /// What backfill and corrections use.
     pub parts: &'a RecordingHistoryServices,
+    /// The expression of the rule.
     pub plan: &'a Plan,
+    /// How its answers become samples.
     pub recording: &'a RecordingSpec,
 }
 
 impl PastRuleEvaluator<'_> {
     /// The answers at some times. Queries for several times have a limit of samples: if it is
     /// exceeded, the caller must use fewer times.
-    pub(super) fn query(&self, slots: EvaluationRange) -> Result<QueryAnswer, QueryError> {
+    pub(super) fn query(&self, times: EvaluationRange) -> Result<QueryAnswer, QueryError> {
         let mut options = QueryOptions { timeout: PATIENCE, ..self.parts.options.clone() };
-        if slots.len() == 1 {
+        if times.len() == 1 {
             // A single time is an instant query, which every plan can answer, see below.
-            return self.parts.answers.instant(self.plan, slots.first, &options);
+            return self.parts.answers.instant(self.plan, times.first, &options);
         }
         // `@ start()` and `@ end()` mean the evaluation time itself for a rule, but the ends of the
         // range here.
@@ -50,24 +55,24 @@ impl PastRuleEvaluator<'_> {
         // Fewer than the limit of people's queries: this work is not urgent and must leave them
         // memory.
         options.max_samples = options.max_samples.min(BACKFILL_SAMPLES);
-        self.parts.answers.range(self.plan, slots.first, slots.last, slots.interval, &options)
+        self.parts.answers.range(self.plan, times.first, times.last, times.interval, &options)
     }
 
-    /// The series with a value at the time before `slots`; if that evaluation failed, at the time
+    /// The series with a value at the time before `times`; if that evaluation failed, at the time
     /// before it, and so on, but not before `from`.
     pub(super) fn series_alive_before(
         &self,
-        slots: EvaluationRange,
+        times: EvaluationRange,
         from: TimeMs,
     ) -> Result<BTreeSet<Labels>, HistoryUnavailable> {
-        let EvaluationRange { first, interval, .. } = slots;
+        let EvaluationRange { first, interval, .. } = times;
         let mut present = BTreeSet::new();
         // Bounded, because a rule that always failed would be evaluated back to its beginning.
-        let before = (1..=PRESENT_SLOTS).map(|n| first - n * interval).take_while(|t| *t >= from);
+        let before = (1..=PRESENT_TIMES).map(|n| first - n * interval).take_while(|t| *t >= from);
         for t in before {
-            let slot = EvaluationRange { first: t, last: t, interval };
-            let failed = match self.query(slot) {
-                Ok(answer) => !self.recording.samples(answer, slot, &mut present).1.is_empty(),
+            let time = EvaluationRange { first: t, last: t, interval };
+            let failed = match self.query(time) {
+                Ok(answer) => !self.recording.samples(answer, time, &mut present).1.is_empty(),
                 Err(error) => {
                     query_fault(error)?;
                     true
@@ -83,23 +88,23 @@ impl PastRuleEvaluator<'_> {
     /// The samples of a few evaluation times; evaluated one by one if they fail together.
     pub(super) fn samples(
         &self,
-        slots: EvaluationRange,
+        times: EvaluationRange,
         mut present: BTreeSet<Labels>,
     ) -> Result<ComputedSamples, HistoryUnavailable> {
         let mut all = ComputedSamples::default();
-        match self.query(slots) {
+        match self.query(times) {
             Ok(answer) => {
-                all.add(self.recording.samples(answer, slots, &mut present));
+                all.add(self.recording.samples(answer, times, &mut present));
                 return Ok(all);
             }
             Err(error) => drop(query_fault(error)?),
         }
         // One by one, since one bad time fails the whole range, and live recording skips only that
         // time.
-        for t in (0..slots.len()).map(|k| slots.first + k as i64 * slots.interval) {
-            let slot = EvaluationRange { first: t, last: t, interval: slots.interval };
-            match self.query(slot) {
-                Ok(answer) => all.add(self.recording.samples(answer, slot, &mut present)),
+        for t in (0..times.len()).map(|k| times.first + k as i64 * times.interval) {
+            let time = EvaluationRange { first: t, last: t, interval: times.interval };
+            match self.query(time) {
+                Ok(answer) => all.add(self.recording.samples(answer, time, &mut present)),
                 Err(error) => match query_fault(error)? {
                     // An evaluation error is an answer: live recording would have had it as well,
                     // and no samples. A limit that was hit says nothing about that.

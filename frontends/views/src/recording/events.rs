@@ -1,4 +1,5 @@
-//! Sends corrections to subscriptions of recorded series.
+//! Sends corrections (recorded samples that were computed again because of late samples) to the
+//! subscriptions of recorded series.
 
 use super::corrector::SampleChange;
 use engine::live::LabelledSample;

@@ -1,5 +1,6 @@
-//! The queue of late samples: every append is checked, and kept in a bounded queue if an evaluation
-//! may have missed it.
+//! The queue of late samples. A *late sample* has arrived after a rule that may read it was
+//! evaluated for its time. Every append to the store is checked; late samples wait here, bounded,
+//! for [`super::late_samples`].
 
 use super::limits::LATE_ITEMS;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -14,9 +15,11 @@ use storage::store::{AppendObserver, ChangeData, ChangeEvent, ColumnLayout};
 
 /// Samples of one shard that arrived at one moment.
 pub(super) struct LateBatch {
+    /// The shard.
     pub shard: u16,
     /// When they arrived.
     pub now: TimeMs,
+    /// The samples.
     pub samples: LateSamples,
 }
 

@@ -1,4 +1,5 @@
-//! Late samples of this process' store, by the selectors that match them.
+//! Late samples (those that arrived after the rules that read them were evaluated) of this process'
+//! store, by the selectors that match them.
 //!
 //! In process 0 the corrector reads them here. The other processes of a cluster have no rules:
 //! process 0 sends them what to watch and polls for reports ([`super::remote`] is its side). A

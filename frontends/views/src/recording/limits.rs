@@ -8,7 +8,7 @@ pub(super) const BACKFILL_RANGE_MS: i64 = 18 * 3_600_000;
 /// The most evaluation times of one query; fewer if an answer is too large.
 pub(super) const BACKFILL_TIMES: usize = 1 << 14;
 /// Failed evaluation times in a row that are skipped to find the series with a value before them.
-pub(super) const PRESENT_SLOTS: i64 = 100;
+pub(super) const PRESENT_TIMES: i64 = 100;
 /// Samples that one query may hold in memory, 16 bytes each, unless it has a single time.
 pub(super) const BACKFILL_SAMPLES: usize = 8_000_000;
 /// Samples that wait for their block, 16 bytes each.
@@ -30,7 +30,7 @@ pub(super) const LATE_SETTLE: Duration = Duration::from_secs(1);
 /// How long after its time an evaluation counts as recorded, in ms: a tick may be late.
 pub(super) const RECORDED_AFTER: i64 = 500;
 /// Evaluation times that are computed again in one query.
-pub(super) const LATE_SLOTS: i64 = 4_096;
+pub(super) const LATE_TIMES: i64 = 4_096;
 /// Series whose readers are remembered, and series to which corrections added samples.
 pub(super) const KNOWN_SERIES: usize = 1 << 20;
 /// Late samples in one report of a process to process 0, counted once per selector and time. With

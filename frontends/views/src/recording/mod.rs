@@ -310,13 +310,13 @@ impl Sink for FirstEvaluationSink {
         // All other events come with failures as well.
         let TapEvent::Progress { t } = event else { return true };
         if let Some(shared) = self.shared.upgrade() {
-            shared.rules.lock().first_slot(self.view, t);
+            shared.rules.lock().set_first_live_time(self.view, t);
             shared.woken.notify_all();
         }
         false
     }
 
-    fn wants_notes(&self) -> bool {
+    fn wants_annotations(&self) -> bool {
         false
     }
 }

@@ -8,7 +8,7 @@ use super::limits::{PASS_MS, RECORDED_AFTER};
 use super::recorded_samples::RecordingSpec;
 use super::selector_index::SelectorIndex;
 use engine::live::ViewId;
-use engine::live::views::{levels_of, reads_of};
+use engine::live::views::{dependencies_of, rounds_of};
 use engine::plan::Plan;
 use engine::query::{QueryOptions, SelectorVisibility, visibilities};
 use std::collections::{BTreeMap, HashMap};
@@ -17,9 +17,13 @@ use storage::model::{Labels, TimeMs};
 
 /// A rule whose recorded samples are corrected.
 pub(super) struct CorrectedRule {
+    /// Its view.
     pub view: ViewId,
+    /// The recorded metric.
     pub name: String,
+    /// Its expression.
     pub plan: Plan,
+    /// How its answers become samples.
     pub recording: RecordingSpec,
     /// The rule has existed since before this time. Of earlier times, only those with recorded
     /// samples are corrected: it is not known whether the others were evaluated.
@@ -29,9 +33,9 @@ pub(super) struct CorrectedRule {
     pub from: TimeMs,
     /// How late a sample may be, in ms.
     lateness: i64,
-    sights: Vec<SelectorVisibility>,
+    selectors_read: Vec<SelectorVisibility>,
     /// The length of the longest chain of recorded rules below it.
-    level: u64,
+    round: u64,
     /// No other rule records series that may be mistaken for its own.
     pub exclusive_name: bool,
 }
@@ -65,8 +69,8 @@ impl PendingCorrections {
         if late.is_empty() {
             return;
         }
-        let reads = reads_of(specs());
-        let levels = levels_of(&reads);
+        let reads = dependencies_of(specs());
+        let rounds = rounds_of(&reads);
         let recordings: Vec<(ViewId, RecordingSpec)> =
             all.iter().filter_map(|rule| Some((rule.view, RecordingSpec::of(&rule.spec.kind)?))).collect();
         for rule in late {
@@ -84,7 +88,7 @@ impl PendingCorrections {
                 continue;
             }
             // The first time that is evaluated with the new definition.
-            let next = recording.slot_at(now - recording.delay) + recording.interval;
+            let next = recording.sample_time_at(now - recording.delay) + recording.interval;
             let old = before.get(&rule.view);
             let (since, from) = match old {
                 None => (next, TimeMs::MIN),
@@ -99,8 +103,8 @@ impl PendingCorrections {
                 plan: rule.spec.plan.clone(),
                 recording,
                 lateness: rule.lateness.unwrap_or(0),
-                sights: visibilities(&rule.spec.plan, options),
-                level: levels.get(&rule.view).copied().unwrap_or(0),
+                selectors_read: visibilities(&rule.spec.plan, options),
+                round: rounds.get(&rule.view).copied().unwrap_or(0),
                 exclusive_name: alone,
             }));
         }
@@ -117,8 +121,8 @@ impl PendingCorrections {
 
     fn index(&mut self) {
         for (r, rule) in self.rules.iter().enumerate() {
-            for (s, sight) in rule.sights.iter().enumerate() {
-                let selector = self.selectors.add(&sight.matchers) as usize;
+            for (s, visibility) in rule.selectors_read.iter().enumerate() {
+                let selector = self.selectors.add(&visibility.matchers) as usize;
                 self.readers.resize_with(self.readers.len().max(selector + 1), Vec::new);
                 self.readers[selector].push((r as u32, s as u32));
             }
@@ -134,7 +138,12 @@ impl PendingCorrections {
     pub(super) fn schedules(&self) -> Vec<RuleSchedule> {
         let of = |rule: &Arc<CorrectedRule>| {
             let RecordingSpec { interval, offset, delay, .. } = rule.recording;
-            let ahead = rule.sights.iter().map(|sight| -sight.from.max(-MOST_AHEAD)).max().unwrap_or(0);
+            let ahead = rule
+                .selectors_read
+                .iter()
+                .map(|visibility| -visibility.from.max(-MOST_AHEAD))
+                .max()
+                .unwrap_or(0);
             RuleSchedule { interval, offset, delay, look_ahead: ahead.max(0) }
         };
         let mut all: Vec<RuleSchedule> = self.rules.iter().map(of).collect();
@@ -147,11 +156,11 @@ impl PendingCorrections {
     /// missed it. Returns for how many rules it is too late.
     pub(super) fn sample(&mut self, selectors: &[u32], t: TimeMs, now: TimeMs, by: TimeMs) -> u64 {
         let mut beyond = 0;
-        for (rule, sight) in self.readers(selectors) {
+        for (rule, visibility) in self.readers(selectors) {
             if t < now - rule.lateness - rule.recording.delay {
                 beyond += 1;
             } else {
-                self.mark(&rule, sight, t, now, by);
+                self.mark(&rule, visibility, t, now, by);
             }
         }
         beyond
@@ -161,15 +170,15 @@ impl PendingCorrections {
     /// to `by` may have missed it.
     pub(super) fn mark_readers(&mut self, labels: &Labels, t: TimeMs, now: TimeMs, by: TimeMs) {
         let seen = self.selectors.seen(labels);
-        for (rule, sight) in self.readers(&seen) {
-            self.mark(&rule, sight, t, now, by);
+        for (rule, visibility) in self.readers(&seen) {
+            self.mark(&rule, visibility, t, now, by);
         }
     }
 
     /// The rules that use these selectors, with their selectors.
     fn readers(&self, selectors: &[u32]) -> Vec<(Arc<CorrectedRule>, u32)> {
         let readers = selectors.iter().filter_map(|selector| self.readers.get(*selector as usize)).flatten();
-        readers.map(|(rule, sight)| (self.rules[*rule as usize].clone(), *sight)).collect()
+        readers.map(|(rule, visibility)| (self.rules[*rule as usize].clone(), *visibility)).collect()
     }
 
     /// Marks everything that was evaluated after `from`.
@@ -184,7 +193,7 @@ impl PendingCorrections {
     /// still affect them.
     pub(super) fn again(&mut self, rule: &CorrectedRule, first: TimeMs, last: TimeMs, now: TimeMs) {
         if self.is_current(rule) {
-            self.add(rule, first.max(rule.oldest_slot(now)), last);
+            self.add(rule, first.max(rule.oldest_sample_time(now)), last);
         }
     }
 
@@ -192,19 +201,19 @@ impl PendingCorrections {
     pub(super) fn all(&mut self, now: TimeMs) {
         for rule in self.rules.clone() {
             let last = rule.evaluated(now);
-            self.add(&rule, rule.oldest_slot(now), last);
+            self.add(&rule, rule.oldest_sample_time(now), last);
         }
     }
 
     /// A sample at `t` arrived at `now`; evaluations up to `by` may have missed it.
-    fn mark(&mut self, rule: &CorrectedRule, sight: u32, t: TimeMs, now: TimeMs, by: TimeMs) {
-        let sight = &rule.sights[sight as usize];
+    fn mark(&mut self, rule: &CorrectedRule, visibility: u32, t: TimeMs, now: TimeMs, by: TimeMs) {
+        let visibility = &rule.selectors_read[visibility as usize];
         let last = rule.evaluated(by);
         // Saturating, because selectors with `@` see every time.
-        let from = t.saturating_add(sight.from).max(rule.oldest(now));
-        let to = t.saturating_add(sight.to);
-        let first = rule.recording.slot_at(from - 1) + rule.recording.interval;
-        self.add(rule, first, rule.recording.slot_at(to - 1).min(last));
+        let from = t.saturating_add(visibility.from).max(rule.oldest(now));
+        let to = t.saturating_add(visibility.to);
+        let first = rule.recording.sample_time_at(from - 1) + rule.recording.interval;
+        self.add(rule, first, rule.recording.sample_time_at(to - 1).min(last));
     }
 
     fn add(&mut self, rule: &CorrectedRule, first: TimeMs, last: TimeMs) {
@@ -221,7 +230,7 @@ impl PendingCorrections {
             first.is_some_and(|first| *first <= rule.recorded(now))
         };
         // From the bottom: a correction of a rule changes what the rules above it read.
-        let rule = self.rules.iter().filter(due).min_by_key(|rule| rule.level)?.clone();
+        let rule = self.rules.iter().filter(due).min_by_key(|rule| rule.round)?.clone();
         let mut due = self.ranges.remove(&rule.view)?;
         let last = rule.recorded(now);
         let mut later = due.split_off(&(last + 1));
@@ -271,13 +280,13 @@ impl CorrectedRule {
     }
 
     /// The first evaluation time that is still computed again.
-    fn oldest_slot(&self, now: TimeMs) -> TimeMs {
-        self.recording.slot_at(self.oldest(now)) + self.recording.interval
+    fn oldest_sample_time(&self, now: TimeMs) -> TimeMs {
+        self.recording.sample_time_at(self.oldest(now)) + self.recording.interval
     }
 
     /// The last time that may have been evaluated by `now`.
     pub(super) fn evaluated(&self, now: TimeMs) -> TimeMs {
-        self.recording.slot_at(now - self.recording.delay)
+        self.recording.sample_time_at(now - self.recording.delay)
     }
 }
 

@@ -86,7 +86,7 @@ impl RecordingSpec {
     }
 
     /// The latest evaluation time that is not after `t`.
-    pub fn slot_at(&self, t: TimeMs) -> TimeMs {
+    pub fn sample_time_at(&self, t: TimeMs) -> TimeMs {
         t - (t - self.offset).rem_euclid(self.interval)
     }
 
@@ -106,16 +106,16 @@ impl RecordingSpec {
         self.record == other.record && !self.labels.iter().any(differs)
     }
 
-    /// The samples at `slots`. `present` has the series with a value at the time before, and then
-    /// those with one at the last time. The second result: times that failed, and why.
+    /// The samples at `evaluations`. `present` has the series with a value at the time before, and
+    /// then those with one at the last time. The second result: times that failed, and why.
     pub fn samples(
         &self,
         answer: QueryAnswer,
-        slots: EvaluationRange,
+        evaluations: EvaluationRange,
         present: &mut BTreeSet<Labels>,
     ) -> (SamplesBySeries, BTreeMap<TimeMs, String>) {
         let rows = self.rows(answer.value);
-        let faults = self.faults(&rows, slots);
+        let faults = self.faults(&rows, evaluations);
         let mut out = SamplesBySeries::new();
         let mut now = BTreeSet::new();
         let nothing = Vec::new();
@@ -124,7 +124,7 @@ impl RecordingSpec {
         let all = rows.iter().chain(gone.into_iter().map(|labels| (labels, &nothing)));
         for (labels, rows) in all {
             let mut one = SeriesSamples { labels: labels.clone(), ..SeriesSamples::default() };
-            if record_series(rows, slots, &faults, present.contains(labels), &mut one) {
+            if record_series(rows, evaluations, &faults, present.contains(labels), &mut one) {
                 now.insert(labels.clone());
             }
             if !one.ts.is_empty() || !one.histograms.is_empty() {
@@ -132,7 +132,7 @@ impl RecordingSpec {
             }
         }
         *present = now;
-        (out, faults.into_iter().map(|(k, why)| (slots.time(k), why)).collect())
+        (out, faults.into_iter().map(|(k, why)| (evaluations.time(k), why)).collect())
     }
 
     /// The rows of an answer by recorded labels.
@@ -167,13 +167,13 @@ impl RecordingSpec {
     fn faults(
         &self,
         rows: &BTreeMap<Labels, Vec<Series>>,
-        slots: EvaluationRange,
+        evaluations: EvaluationRange,
     ) -> BTreeMap<usize, String> {
-        let mut counts = vec![0usize; if self.limit > 0 { slots.len() } else { 0 }];
+        let mut counts = vec![0usize; if self.limit > 0 { evaluations.len() } else { 0 }];
         let mut faults = BTreeMap::new();
         for same in rows.values() {
             let mut seen = BTreeSet::new();
-            for k in same.iter().flat_map(times).filter_map(|t| slots.number(t)) {
+            for k in same.iter().flat_map(times).filter_map(|t| evaluations.number(t)) {
                 // Empty without a limit: then nobody asks for the counts.
                 if let Some(count) = counts.get_mut(k) {
                     *count += 1;
@@ -206,7 +206,7 @@ enum RecordedValue {
 /// Writes the samples of one series. Returns whether it has a value at the last time.
 fn record_series(
     rows: &[Series],
-    slots: EvaluationRange,
+    evaluations: EvaluationRange,
     faults: &BTreeMap<usize, String>,
     mut there: bool,
     out: &mut SeriesSamples,
@@ -223,14 +223,14 @@ fn record_series(
         // A failed evaluation writes no stale marker; the first good one after it does.
         let first_good = (*next..to).find(|k| !faults.contains_key(k)).filter(|_| *there);
         if let Some(k) = first_good {
-            out.ts.push(slots.time(k));
+            out.ts.push(evaluations.time(k));
             out.vs.push(STALE);
             *there = false;
         }
         *next = to + 1;
     };
     for (t, point) in points {
-        let Some(k) = slots.number(t) else { continue };
+        let Some(k) = evaluations.number(t) else { continue };
         silence(k, &mut there, out, &mut next);
         if faults.contains_key(&k) {
             continue;
@@ -244,7 +244,7 @@ fn record_series(
             RecordedValue::Histogram(h) => out.histograms.push((t, h)),
         }
     }
-    silence(slots.len(), &mut there, out, &mut next);
+    silence(evaluations.len(), &mut there, out, &mut next);
     there
 }
 

@@ -1,5 +1,5 @@
-//! The selectors that are watched for late samples, with an index that finds those that match a
-//! series.
+//! The selectors of recording rules that are watched for late samples, with an index that finds
+//! those that match a series.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ pub(super) type SelectorIds = Arc<[u32]>;
 /// The selectors, numbered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SelectorIndex {
+    /// The selectors by number.
     all: Vec<Vec<Matcher>>,
     /// Numbers of the selectors with a metric name, by that name, and of those without.
     by_name: HashMap<String, Vec<u32>>,

@@ -1,4 +1,5 @@
-//! The definition of a saved query.
+//! The definition of a saved query: a view that a user has created by name through the API.
+//! [`super`] has all saved queries.
 
 use crate::limits::{STANDING_INTERVAL, STANDING_LABEL_BYTES, STANDING_LABELS, STANDING_QUERY_BYTES};
 use engine::live::ViewKind;

@@ -1,4 +1,5 @@
-//! The file with the saved queries: `docs/format/standing-queries.md`.
+//! The file with the definitions of saved queries (views that users create by name) in the data
+//! directory. Its format is in `docs/format/standing-queries.md`.
 
 use super::definition::SavedQueryDefinition;
 use crate::definition_file::{DefinitionFileError, FileForm};

@@ -28,13 +28,17 @@ pub type CompileStatement = Box<dyn Fn(&SavedQueryDefinition) -> Result<Plan, Qu
 
 /// All saved queries.
 pub struct SavedQueries {
+    /// Where their views are installed.
     views: Arc<dyn ViewRegistry>,
+    /// Compiles PromQL.
     compile: Compile,
     /// `None`: this build has no SQL.
     compile_statement: Option<CompileStatement>,
+    /// The file of definitions; `None`: they are not saved.
     file: Option<SavedQueryFile>,
     /// One change at a time; readers do not wait for the disk.
     change_lock: Mutex<()>,
+    /// By name.
     queries: Mutex<BTreeMap<String, SavedQuery>>,
 }
 

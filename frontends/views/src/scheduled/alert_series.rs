@@ -27,9 +27,9 @@ pub(super) struct States {
 }
 
 impl States {
-    /// Whether the samples of `slot` are written. If not, a view waits for them.
-    pub(super) fn has(&self, slot: TimeMs) -> bool {
-        let has = slot < self.before.load(SeqCst);
+    /// Whether the samples of `evaluation_time` are written. If not, a view waits for them.
+    pub(super) fn has(&self, evaluation_time: TimeMs) -> bool {
+        let has = evaluation_time < self.before.load(SeqCst);
         if !has {
             self.awaited.store(true, SeqCst);
         }

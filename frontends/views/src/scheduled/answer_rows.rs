@@ -1,4 +1,5 @@
-//! The latest answer of a scheduled view as rows with fixed numbers, which taps and recorders need.
+//! The latest answer of a scheduled view (one that is evaluated from history again and again) as
+//! rows with fixed numbers, as the consumers and recorders of the live runtime need it.
 
 use engine::limits::ENDED_ROWS;
 use engine::operators::labelled_rows::LabelledRows;

@@ -188,8 +188,8 @@ impl ViewRegistry for CompositeViews {
         };
         let new = ScheduledView::replacing(&old, to, self.states.clone())?;
         // The taps have moved to the new view; whoever removes one must reach it there.
-        for asked in self.taps.lock().values_mut().filter(|asked| Arc::ptr_eq(asked, &old)) {
-            *asked = new.clone();
+        for scheduled in self.taps.lock().values_mut().filter(|scheduled| Arc::ptr_eq(scheduled, &old)) {
+            *scheduled = new.clone();
         }
         views.insert(view, new);
         Ok(())
@@ -216,25 +216,25 @@ impl ViewRegistry for CompositeViews {
 
     fn remove(&self, view: ViewId) {
         match self.views.lock().remove(&view) {
-            Some(asked) => {
-                self.taps.lock().retain(|_, of| !Arc::ptr_eq(of, &asked));
-                asked.end();
+            Some(scheduled) => {
+                self.taps.lock().retain(|_, of| !Arc::ptr_eq(of, &scheduled));
+                scheduled.end();
             }
             None => self.live.remove(view),
         }
     }
 
     fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
-        let Some(asked) = self.views.lock().get(&view).cloned() else { return self.live.tap(view, sink) };
+        let Some(scheduled) = self.views.lock().get(&view).cloned() else { return self.live.tap(view, sink) };
         let id = TapId(self.next.fetch_add(1, Relaxed));
-        asked.tap(id, sink);
-        self.taps.lock().insert(id, asked);
+        scheduled.tap(id, sink);
+        self.taps.lock().insert(id, scheduled);
         id
     }
 
     fn untap(&self, tap: TapId) {
         match self.taps.lock().remove(&tap) {
-            Some(asked) => asked.untap(tap),
+            Some(scheduled) => scheduled.untap(tap),
             None => self.live.untap(tap),
         }
     }
@@ -242,14 +242,14 @@ impl ViewRegistry for CompositeViews {
     /// Views of the live runtime come first, because their ids are smaller.
     fn describe(&self, from: ViewId, limit: usize) -> Result<Description, DescribeError> {
         let mut page = self.live.describe(from, limit)?;
-        let asked = self.views.lock();
-        page.total += asked.len();
-        let mut asked: Vec<_> =
-            asked.iter().filter(|(id, _)| **id >= from).map(|(id, view)| (*id, view.clone())).collect();
-        asked.sort_unstable_by_key(|(id, _)| *id);
+        let scheduled = self.views.lock();
+        page.total += scheduled.len();
+        let mut scheduled: Vec<_> =
+            scheduled.iter().filter(|(id, _)| **id >= from).map(|(id, view)| (*id, view.clone())).collect();
+        scheduled.sort_unstable_by_key(|(id, _)| *id);
         // What is left of the page after the live views.
-        asked.truncate(limit.saturating_sub(page.views.len()));
-        page.views.extend(asked.into_iter().map(|(id, view)| view.describe(id)));
+        scheduled.truncate(limit.saturating_sub(page.views.len()));
+        page.views.extend(scheduled.into_iter().map(|(id, view)| view.describe(id)));
         Ok(page)
     }
 
@@ -279,8 +279,8 @@ impl ViewRegistry for CompositeViews {
         if view.0 < FIRST {
             return self.live.read(view);
         }
-        let asked = self.views.lock().get(&view).cloned();
-        Ok(asked.map(|asked| asked.read(view)))
+        let scheduled = self.views.lock().get(&view).cloned();
+        Ok(scheduled.map(|scheduled| scheduled.read(view)))
     }
 
     fn read_for_check(&self, view: ViewId, check: CheckRequest) -> Result<Option<ViewReport>, DescribeError> {
@@ -291,8 +291,8 @@ impl ViewRegistry for CompositeViews {
         if view.0 < FIRST {
             return self.live.cost(view);
         }
-        let asked = self.views.lock().get(&view).cloned();
-        asked.and_then(|asked| asked.spent())
+        let scheduled = self.views.lock().get(&view).cloned();
+        scheduled.and_then(|scheduled| scheduled.spent())
     }
 }
 

@@ -1,4 +1,5 @@
-//! The cache of subquery answers of all scheduled views: one shared budget and its two counters.
+//! The cache of subquery answers of all scheduled views (those that are evaluated from history
+//! again and again): one shared budget of samples, and its two counters.
 
 use engine::query::{SampleBudget, SubqueryCacheReport};
 use std::sync::Arc;

@@ -1,6 +1,7 @@
-//! One scheduled view: a thread that sleeps until the next evaluation time, evaluates the plan,
-//! records the answer and sends it to the taps; or turns of the caller. The rows of its subqueries
-//! are kept in [`engine::query::SubqueryCache`].
+//! One scheduled view, which is a view that is evaluated from history again and again: a thread
+//! that sleeps until the next evaluation time, evaluates the plan, records the answer and sends it
+//! to the consumers. In simulations there is no thread, and the caller makes each turn. The rows of
+//! its subqueries are cached in [`engine::query::SubqueryCache`].
 
 use super::alert_series::{self, States};
 use super::answer_rows::AnswerRows;
@@ -25,19 +26,24 @@ use storage::store::FeedDelivery;
 
 /// A scheduled view.
 pub(super) struct ScheduledView {
+    /// The plan, and how it is evaluated.
     spec: ViewSpec,
     /// The progress of `ALERTS` samples, if it records something that reads them.
     states: Option<Arc<States>>,
+    /// What scheduled views use.
     history: Arc<ScheduledViewServices>,
+    /// Bounds the cached answers of subqueries.
     subquery_budget: SharedSubqueryBudget,
+    /// The answer and its consumers.
     state: Mutex<ScheduledViewState>,
     /// The progress, if there is no thread.
-    asking: Mutex<Asking>,
+    progress: Mutex<EvaluationProgress>,
+    /// Wakes the thread.
     wakeup: Condvar,
 }
 
 /// The progress of evaluations.
-struct Asking {
+struct EvaluationProgress {
     /// The latest time that was evaluated.
     last: TimeMs,
     subquery_cache: SubqueryCache,
@@ -60,7 +66,7 @@ struct ScheduledViewState {
     recorder: Option<Recorder>,
     past: EvaluationHistory,
     /// The annotations of the latest answer.
-    notes: Vec<Annotation>,
+    annotations: Vec<Annotation>,
     /// The memory that the latest answer takes from the pool.
     memory: AnswerMemory,
     spent: Option<EvaluationCost>,
@@ -121,17 +127,19 @@ impl ScheduledView {
     ) -> Result<Arc<ScheduledView>, ViewError> {
         // Only such views wait for `ALERTS`; the others would be delayed for nothing.
         let states = alert_series::records_alert_series(&spec).then_some(states);
-        let asking =
-            Asking { last: history.clock.now(), subquery_cache: SubqueryCache::new(keeping.budget.clone()) };
+        let progress = EvaluationProgress {
+            last: history.clock.now(),
+            subquery_cache: SubqueryCache::new(keeping.budget.clone()),
+        };
         let state = Mutex::new(state);
-        let asking = Mutex::new(asking);
+        let progress = Mutex::new(progress);
         let asked = Arc::new(ScheduledView {
             spec,
             states,
             history,
             subquery_budget: keeping,
             state,
-            asking,
+            progress,
             wakeup: Condvar::new(),
         });
         // A thread each: an evaluation may take minutes, and must not delay those of other views.
@@ -171,7 +179,7 @@ impl ScheduledView {
         let state = self.state.lock();
         let answer = state.past.report(state.taps.len(), state.rows.output().present().count());
         // Plans without subqueries have a cache that stays empty; it is not shown.
-        let subquery_cache = Some(state.cache_report).filter(|kept| kept.steps > 0);
+        let subquery_cache = Some(state.cache_report).filter(|cache| cache.steps > 0);
         ViewReport { id, spec: self.spec.clone(), answer, work: None, subquery_cache }
     }
 
@@ -180,7 +188,8 @@ impl ScheduledView {
         let mut report = self.describe(id);
         let state = self.state.lock();
         // Before the first answer there is no content, not an empty one.
-        let content = || AnswerContent { rows: state.rows.output().rows(), notes: state.notes.clone() };
+        let content =
+            || AnswerContent { rows: state.rows.output().rows(), annotations: state.annotations.clone() };
         report.answer.content = report.answer.changed.map(|_| content());
         report
     }
@@ -191,19 +200,19 @@ impl ScheduledView {
     }
 
     fn run(&self) {
-        let mut asking = self.asking.lock();
-        while let Some(t) = self.next_evaluation(&mut asking) {
-            self.evaluate(t, &mut asking);
+        let mut progress = self.progress.lock();
+        while let Some(t) = self.next_evaluation(&mut progress) {
+            self.evaluate(t, &mut progress);
         }
         self.end_recorded();
     }
 
     /// Evaluates the plan if it is due, if there is no thread.
     pub(super) fn turn(&self) {
-        let mut asking = self.asking.lock();
-        let due = self.due(&mut self.state.lock(), &mut asking);
+        let mut progress = self.progress.lock();
+        let due = self.due(&mut self.state.lock(), &mut progress);
         if let Due::Ask(t) = due {
-            self.evaluate(t, &mut asking);
+            self.evaluate(t, &mut progress);
         }
     }
 
@@ -216,10 +225,10 @@ impl ScheduledView {
     }
 
     /// Sleeps until the next evaluation time; `None`: the view has ended.
-    fn next_evaluation(&self, asking: &mut Asking) -> Option<TimeMs> {
+    fn next_evaluation(&self, progress: &mut EvaluationProgress) -> Option<TimeMs> {
         let mut state = self.state.lock();
         loop {
-            match self.due(&mut state, asking) {
+            match self.due(&mut state, progress) {
                 Due::Ask(t) => return Some(t),
                 Due::Ended => return None,
                 Due::Nothing(ms) => {
@@ -231,23 +240,27 @@ impl ScheduledView {
         }
     }
 
-    fn due(&self, state: &mut ScheduledViewState, asking: &mut Asking) -> Due {
+    fn due(&self, state: &mut ScheduledViewState, progress: &mut EvaluationProgress) -> Due {
         if state.stopped {
             return Due::Ended;
         }
         let now = self.history.clock.now();
-        if now < asking.last - CLOCK_BACK {
+        if now < progress.last - CLOCK_BACK {
             // The clock was set back: evaluations continue in the new time.
-            asking.last = now;
+            progress.last = now;
         }
-        let last = asking.last;
+        let last = progress.last;
         match self.spec.kind {
             ViewKind::Recorded { interval, offset, .. } => {
                 // The delay of the evaluation time that has just come; with it another one may be
                 // the latest.
                 let delay = self.delay(latest(now, interval, offset));
-                let slot = latest(now - delay, interval, offset);
-                if slot > last { Due::Ask(slot) } else { Due::Nothing(slot + interval.max(1) + delay - now) }
+                let evaluation_time = latest(now - delay, interval, offset);
+                if evaluation_time > last {
+                    Due::Ask(evaluation_time)
+                } else {
+                    Due::Nothing(evaluation_time + interval.max(1) + delay - now)
+                }
             }
             // Nobody would see the answer.
             ViewKind::Continuous { .. } if state.taps.is_empty() => Due::Nothing(CONTINUOUS_INTERVAL_MS),
@@ -261,11 +274,11 @@ impl ScheduledView {
         }
     }
 
-    /// How long after `slot` the plan is evaluated, in ms: not before the live runtime has recorded
-    /// its answers for that time, or the `ALERTS` samples are written.
-    fn delay(&self, slot: TimeMs) -> i64 {
+    /// How long after `evaluation_time` the plan is evaluated, in ms: not before the live runtime
+    /// has recorded its answers for that time, or the `ALERTS` samples are written.
+    fn delay(&self, evaluation_time: TimeMs) -> i64 {
         match &self.states {
-            Some(states) if states.has(slot) => 0,
+            Some(states) if states.has(evaluation_time) => 0,
             Some(_) => ALERT_SERIES_PATIENCE,
             None => EVALUATION_DELAY_MS,
         }
@@ -281,29 +294,29 @@ impl ScheduledView {
         }
     }
 
-    fn evaluate(&self, t: TimeMs, asking: &mut Asking) {
-        asking.last = t;
-        let kept = &mut asking.subquery_cache;
+    fn evaluate(&self, t: TimeMs, progress: &mut EvaluationProgress) {
+        progress.last = t;
+        let cache = &mut progress.subquery_cache;
         let query_offset = match self.spec.kind {
             ViewKind::Recorded { query_offset, .. } | ViewKind::Continuous { query_offset } => query_offset,
         };
         let began = Instant::now();
-        let answered = self.answer(t - query_offset, kept);
+        let answered = self.answer(t - query_offset, cache);
         let took = began.elapsed().as_secs_f64();
-        let kept = kept.report();
+        let cache = cache.report();
         let mut state = self.state.lock();
         if state.stopped {
             // The view has ended, and another one may continue its series.
             return;
         }
         let state = &mut *state;
-        self.subquery_budget.count(state.cache_report, kept);
-        state.cache_report = kept;
+        self.subquery_budget.count(state.cache_report, cache);
+        state.cache_report = cache;
         let before = state.spent.unwrap_or_default();
         let total = before.total + took;
         let mut spent =
             EvaluationCost { t, latest: took, total, evaluations: before.evaluations + 1, ..before };
-        let mut notes = Vec::new();
+        let mut annotations = Vec::new();
         if state.rows.has_many_dead_rows() {
             // Rows get new numbers; recorded series keep their columns, unless they have ended.
             state.rows = AnswerRows::default();
@@ -315,7 +328,7 @@ impl ScheduledView {
         let mut outcome = answered.map(|answer| {
             state.rows.replace(answer.rows);
             state.memory = answer.memory;
-            notes = answer.notes;
+            annotations = answer.annotations;
         });
         if let (Ok(()), Some(recorder)) = (&outcome, &mut state.recorder) {
             // The change feed receives the samples.
@@ -335,13 +348,13 @@ impl ScheduledView {
             }
         }
         state.spent = Some(spent);
-        state.notes.clone_from(&notes);
-        state.taps.send(t, state.rows.output(), notes, outcome.as_ref().err());
+        state.annotations.clone_from(&annotations);
+        state.taps.send(t, state.rows.output(), annotations, outcome.as_ref().err());
     }
 
-    fn answer(&self, t: TimeMs, kept: &mut SubqueryCache) -> Result<Latest, String> {
+    fn answer(&self, t: TimeMs, cache: &mut SubqueryCache) -> Result<Latest, String> {
         let history = &self.history;
-        let answer = history.answers.instant_cached(&self.spec.plan, t, &history.options, kept);
+        let answer = history.answers.instant_cached(&self.spec.plan, t, &history.options, cache);
         let answer = answer.map_err(|e: QueryError| e.to_string())?;
         let rows = match answer.value {
             QueryValue::Vector(rows) => rows.into_iter().map(row).collect(),
@@ -350,14 +363,14 @@ impl ScheduledView {
                 return Err("must be Scalar or instant Vector".to_owned());
             }
         };
-        Ok(Latest { rows, notes: answer.notes, memory: answer.memory })
+        Ok(Latest { rows, annotations: answer.annotations, memory: answer.memory })
     }
 }
 
 /// An answer with its memory.
 struct Latest {
     rows: Vec<LabelledSample>,
-    notes: Vec<Annotation>,
+    annotations: Vec<Annotation>,
     memory: AnswerMemory,
 }
 

@@ -176,7 +176,7 @@ fn compare(text: &str, one: Result<QueryAnswer, QueryError>, cluster: Result<Que
         (Err(one), Err(cluster)) => return assert_eq!(reason(&one), reason(&cluster), "{text}"),
         (one, cluster) => panic!("{text}: {one:?} {cluster:?}"),
     };
-    assert_eq!(render_all(text, &one.notes), render_all(text, &cluster.notes), "{text}");
+    assert_eq!(render_all(text, &one.annotations), render_all(text, &cluster.annotations), "{text}");
     let counted =
         |answer: &QueryAnswer| (answer.samples.total, answer.samples.read, answer.samples.steps.clone());
     assert_eq!(counted(&one), counted(&cluster), "{text}");

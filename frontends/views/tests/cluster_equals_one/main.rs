@@ -92,7 +92,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Debug, Default)]
 struct Shown {
     rows: BTreeMap<Labels, Sample>,
-    notes: BTreeSet<String>,
+    annotations: BTreeSet<String>,
     error: Option<String>,
 }
 
@@ -109,8 +109,9 @@ impl Sink for Watch {
                 }
                 shown.rows.extend(upsert);
             }
-            TapEvent::Notes { notes, .. } => {
-                shown.notes = notes.iter().map(|note| note.text.to_string()).collect();
+            TapEvent::Annotations { annotations, .. } => {
+                shown.annotations =
+                    annotations.iter().map(|annotation| annotation.text.to_string()).collect();
             }
             TapEvent::Failed { error, .. } => shown.error = Some(error),
             TapEvent::Progress { .. } => shown.error = None,
@@ -187,7 +188,7 @@ impl Server {
             let peers = connect(self.stores.len())
                 .into_iter()
                 .enumerate()
-                .map(|(process, links)| PeerLinks { process, links, others: sender.clone() });
+                .map(|(process, links)| PeerLinks { process, links, monitor: sender.clone() });
             let join = |(store, peers): (&Arc<Store>, PeerLinks)| {
                 LiveRuntime::manual_joined(store.clone(), &options, &Metrics::default(), peers).unwrap()
             };
@@ -344,7 +345,7 @@ impl World {
                 && one.rows.iter().zip(&cluster.rows).all(|(a, b)| a.0 == b.0 && same(a.1, b.1));
             let at = self.now - START;
             assert!(equal, "{text} at {at}:\n one     {:?}\n cluster {:?}", one.rows, cluster.rows);
-            assert_eq!((one.notes, one.error), (cluster.notes, cluster.error), "{text} at {at}");
+            assert_eq!((one.annotations, one.error), (cluster.annotations, cluster.error), "{text} at {at}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! [`ColdBlock`]: a block in an object store. Its metadata is in memory; its index is fetched when
-//! it is first read.
+//! [`ColdBlock`]: a block whose files are in an object store. Its metadata is in memory; its index
+//! is fetched when it is first read. [`super::files`] reads its files.
 
 use super::ColdStore;
 use crate::block::tombstones::Tombstone;

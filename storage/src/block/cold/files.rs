@@ -29,6 +29,7 @@ pub(super) struct ColdFile {
     object: String,
     /// The prefix of the names of its pieces in the cache.
     prefix: String,
+    /// Length of the file, bytes.
     bytes: u64,
 }
 

@@ -54,7 +54,7 @@ pub struct ColdStore {
     disk: Arc<dyn Disk>,
     /// `objects/` in the data directory.
     dir: PathBuf,
-    place: Option<ColdBucket>,
+    bucket: Option<ColdBucket>,
     pages: PageCache,
     opened: OpenColdBlocks,
     /// Held while a thread prefetches.
@@ -98,8 +98,8 @@ impl ColdStore {
         }
         // What is seen now must survive a power loss, as in `blocks/`.
         disk.create_dir(&dir).and_then(|()| disk.sync_dir(&dir)).map_err(io_error(&dir))?;
-        let place = options.map(|options| ColdBucket::open(&disk, &dir, options, metrics)).transpose()?;
-        let cold = ColdStore::new(disk, dir, place, pages);
+        let bucket = options.map(|options| ColdBucket::open(&disk, &dir, options, metrics)).transpose()?;
+        let cold = ColdStore::new(disk, dir, bucket, pages);
         let metas = cold.described()?;
         cold.state.lock().known = metas.iter().map(|meta| meta.name().to_string()).collect();
         let cold = Arc::new(cold);
@@ -107,13 +107,13 @@ impl ColdStore {
         Ok((cold, blocks))
     }
 
-    fn new(disk: Arc<dyn Disk>, dir: PathBuf, place: Option<ColdBucket>, pages: PageCache) -> ColdStore {
-        let unlisted = place.as_ref().map(|_| "it was not reached yet".to_owned());
+    fn new(disk: Arc<dyn Disk>, dir: PathBuf, bucket: Option<ColdBucket>, pages: PageCache) -> ColdStore {
+        let unlisted = bucket.as_ref().map(|_| "it was not reached yet".to_owned());
         let state = Mutex::new(State { unlisted, ..State::default() });
         ColdStore {
             disk,
             dir,
-            place,
+            bucket,
             pages,
             opened: OpenColdBlocks::default(),
             ahead: Mutex::default(),
@@ -141,28 +141,28 @@ impl ColdStore {
 
     /// The address of block `name`, for messages and as its directory.
     fn address(&self, name: &str) -> PathBuf {
-        match &self.place {
-            Some(place) => Path::new(place.objects.address()).join(name),
+        match &self.bucket {
+            Some(bucket) => Path::new(bucket.objects.address()).join(name),
             None => self.dir.join(name),
         }
     }
 
     /// The age at which blocks are moved, ms; `None`: never.
     pub fn move_after_ms(&self) -> Option<i64> {
-        self.place.as_ref().map(|place| place.after_ms)
+        self.bucket.as_ref().map(|bucket| bucket.after_ms)
     }
 
-    fn place(&self, block: &BlockMeta) -> Result<&ColdBucket, StoreError> {
-        self.place.as_ref().ok_or_else(|| {
+    fn bucket(&self, block: &BlockMeta) -> Result<&ColdBucket, StoreError> {
+        self.bucket.as_ref().ok_or_else(|| {
             let why = "the block is in an object store, and the configuration names none (storage.objects)";
             io_error(&block.dir)(std::io::Error::new(ErrorKind::NotConnected, why))
         })
     }
 
     fn source(&self, meta: &BlockMeta) -> Result<ColdFiles, StoreError> {
-        let place = self.place(meta)?;
-        let objects = place.objects.clone();
-        let cache = place.cache.clone();
+        let bucket = self.bucket(meta)?;
+        let objects = bucket.objects.clone();
+        let cache = bucket.cache.clone();
         Ok(ColdFiles { objects, cache, block: meta.name().to_string() })
     }
 
@@ -187,9 +187,9 @@ impl ColdStore {
 
     /// Why answers may be incomplete; `None` if they are complete, or errors.
     pub fn incomplete_reason(&self) -> Option<String> {
-        let place = self.place.as_ref()?;
+        let bucket = self.bucket.as_ref()?;
         let why = self.state.lock().unlisted.clone()?;
-        Some(format!("blocks in the object store {} may be missing: {why}", place.objects.address()))
+        Some(format!("blocks in the object store {} may be missing: {why}", bucket.objects.address()))
     }
 
     /// Records durably that the block is cold.
@@ -235,7 +235,7 @@ impl ColdStore {
 
     /// Whether there is an object store, it answers, and its content is known.
     pub fn is_there(&self) -> bool {
-        let answers = self.place.as_ref().is_some_and(|place| place.objects.is_up());
+        let answers = self.bucket.as_ref().is_some_and(|bucket| bucket.objects.is_up());
         answers && self.state.lock().unlisted.is_none()
     }
 
@@ -246,9 +246,9 @@ impl ColdStore {
         self: &Arc<ColdStore>,
         found: &mut Vec<ColdBlock>,
     ) -> Result<(), StoreError> {
-        let Some(place) = &self.place else { return Ok(()) };
+        let Some(bucket) = &self.bucket else { return Ok(()) };
         if self.incomplete_reason().is_some() {
-            let outcome = self.list(place, found);
+            let outcome = self.list(bucket, found);
             self.state.lock().unlisted = outcome.as_ref().err().map(ToString::to_string);
             match outcome {
                 // The other blocks are known. The error is logged, and reported with the next
@@ -258,14 +258,14 @@ impl ColdStore {
                 }
                 outcome => outcome?,
             }
-        } else if !place.objects.is_up() {
+        } else if !bucket.objects.is_up() {
             // Ask now whether the store answers again: it may be long until a query does.
-            place.own()?;
+            bucket.own()?;
         }
         for name in self.forgotten()? {
             // A block with the same content, and so the same name, may have been uploaded again.
             if !self.is_recorded(&name) {
-                self.delete(place, &name)?;
+                self.delete(bucket, &name)?;
             }
             let path = self.dir.join(format!("{name}.{DELETING}"));
             self.disk.remove(&path).map_err(io_error(&path))?;
@@ -273,11 +273,15 @@ impl ColdStore {
         Ok(())
     }
 
-    fn list(self: &Arc<ColdStore>, place: &ColdBucket, found: &mut Vec<ColdBlock>) -> Result<(), StoreError> {
-        place.own()?;
-        let bad = |e| place.error("", e);
+    fn list(
+        self: &Arc<ColdStore>,
+        bucket: &ColdBucket,
+        found: &mut Vec<ColdBlock>,
+    ) -> Result<(), StoreError> {
+        bucket.own()?;
+        let bad = |e| bucket.error("", e);
         let mut blocks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-        for (object, bytes) in place.objects.list("").map_err(bad)? {
+        for (object, bytes) in bucket.objects.list("").map_err(bad)? {
             // Objects that are not ours may lie under the prefix: they are not looked at, and not
             // deleted.
             if let Some((name, file)) = object.split_once('/').filter(|(name, _)| is_name(name)) {
@@ -291,23 +295,23 @@ impl ColdStore {
         {
             let Some(bytes) = files.get(META) else {
                 tracing::info!(block = name, "removing what an interrupted upload left in the object store");
-                self.delete(place, name)?;
+                self.delete(bucket, name)?;
                 continue;
             };
             let object = format!("{name}/{META}");
             // A longer one is cut off, and then has no valid checksum: it is reported as damage.
             let most = *bytes.min(&COLD_META_BYTES);
-            let text = place.objects.get(&object, 0..most).map_err(|e| place.error(&object, e))?;
+            let text = bucket.objects.get(&object, 0..most).map_err(|e| bucket.error(&object, e))?;
             match BlockMeta::decode(&self.address(name), &text) {
                 Ok(meta) => found.push(self.record(&meta)?),
                 Err(error) => damage = Err(error),
             }
         }
         let mut state = self.state.lock();
-        let there = |name: &String| blocks.get(name).is_some_and(|files| files.contains_key(META));
+        let exists = |name: &String| blocks.get(name).is_some_and(|files| files.contains_key(META));
         // Someone else deleted them. They stay on the list, so that a query of their time fails
         // instead of answering less.
-        state.missing = state.known.iter().filter(|name| !there(name)).cloned().collect();
+        state.missing = state.known.iter().filter(|name| !exists(name)).cloned().collect();
         for name in &state.missing {
             tracing::error!(
                 block = name,
@@ -318,15 +322,15 @@ impl ColdStore {
     }
 
     /// Deletes the objects of a block, `meta.json` first.
-    fn delete(&self, place: &ColdBucket, name: &str) -> Result<(), StoreError> {
-        let objects = place.objects.list(name).map_err(|e| place.error(name, e))?;
+    fn delete(&self, bucket: &ColdBucket, name: &str) -> Result<(), StoreError> {
+        let objects = bucket.objects.list(name).map_err(|e| bucket.error(name, e))?;
         let meta = format!("{name}/{META}");
         let others = objects.iter().map(|(object, _)| object).filter(|object| **object != meta);
         // If it stops in between, what is left is no block, and the next listing removes it.
         for object in [&meta].into_iter().chain(others) {
-            place.objects.delete(object).map_err(|e| place.error(object, e))?;
+            bucket.objects.delete(object).map_err(|e| bucket.error(object, e))?;
         }
-        place.cache.forget(&format!("{name}."));
+        bucket.cache.forget(&format!("{name}."));
         Ok(())
     }
 
@@ -371,7 +375,7 @@ impl ColdBucket {
         io_error(&path)(error)
     }
 
-    /// Makes sure that the place in the object store belongs to this data directory.
+    /// Makes sure that the bucket in the object store belongs to this data directory.
     fn own(&self) -> Result<(), StoreError> {
         // Created, never replaced: of two servers that start at once one finds the mark of the
         // other.

@@ -1,6 +1,6 @@
-//! Prefetching: opening a block first reads the end of each of its files. These ends are fetched
-//! side by side for several blocks, so that with an empty cache they cost one round trip and not
-//! one per file.
+//! Prefetching for cold blocks (those in an object store): opening a block first reads the end of
+//! each of its files. These ends are fetched side by side for several blocks, so that with an empty
+//! cache they cost one round trip and not one per file.
 
 use super::files::ColdFile;
 use super::{ColdBlock, ColdStore};
@@ -41,10 +41,10 @@ impl ColdStore {
     }
 
     fn fetch(&self, missing: &[FooterRange]) -> Result<(), StoreError> {
-        let Some(place) = &self.place else { return Ok(()) };
+        let Some(bucket) = &self.bucket else { return Ok(()) };
         let wanted: Vec<_> =
             missing.iter().map(|(_, object, range)| (object.clone(), range.clone())).collect();
-        let given = place.objects.get_many(&wanted);
+        let given = bucket.objects.get_many(&wanted);
         missing
             .iter()
             .zip(given)

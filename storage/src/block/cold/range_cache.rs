@@ -19,7 +19,9 @@ const CRC: usize = 4;
 /// The cache of a data directory.
 pub(super) struct RangeCache {
     disk: Arc<dyn Disk>,
+    /// Where the pieces are.
     dir: PathBuf,
+    /// The size that is not exceeded, bytes.
     most: u64,
     state: Mutex<RangeCacheState>,
     /// The pieces read last, in memory: the pages that a query reads are adjacent.
@@ -36,7 +38,9 @@ struct RangeCacheState {
     pieces: BTreeMap<String, (u64, u64)>,
     /// By last use, oldest first.
     order: BTreeMap<u64, String>,
+    /// Number of uses so far.
     uses: u64,
+    /// Bytes of all pieces on disk.
     bytes: u64,
 }
 

@@ -1,5 +1,5 @@
-//! tantivy's view of the index files of a block: a read-only [`Directory`] whose reads are verified
-//! and cached.
+//! The files of a block's index as tantivy (the library of the index) wants to see them: a
+//! read-only [`Directory`] whose reads are verified and cached.
 
 use super::super::cache::{CachedPage, PageCache};
 use super::super::files::CheckedFile;

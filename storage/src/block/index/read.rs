@@ -1,5 +1,6 @@
-//! [`LabelIndex`]: queries the index. A lookup reads one block of the term dictionary and one
-//! posting list; a scan walks over the terms of a label.
+//! [`LabelIndex`]: queries the index of a block, which says what series have which label value. A
+//! lookup reads one block of the term dictionary and one posting list; a scan walks over the terms
+//! of a label. The format is in [`super`].
 
 use super::super::block_files::BlockFiles;
 use super::super::cache::PageCache;
@@ -26,8 +27,11 @@ use tantivy::{HasLen, IndexSettings, TERMINATED, TantivyError};
 /// The index of an open block.
 pub(in super::super) struct LabelIndex {
     reader: Arc<InvertedIndexReader>,
+    /// Number of series in the block.
     series: u32,
+    /// The path of the term dictionary, for errors.
     terms: PathBuf,
+    /// The path of the postings, for errors.
     postings: PathBuf,
 }
 

@@ -1,5 +1,5 @@
-//! Writes an index: label pairs are counted, sorted, and written with their series, in one pass
-//! each.
+//! Writes the index of a block (which series have which label value): label pairs are counted,
+//! sorted, and written with their series, in one pass each. The format is in [`super`].
 
 use super::directory::written;
 use super::{schema, shard_term, term};

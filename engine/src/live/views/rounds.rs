@@ -1,13 +1,14 @@
-//! Levels: in which round of a tick a view is evaluated, derived from the recorded views that it
+//! In which round of a tick each view is evaluated, derived from the recorded views that it reads:
+//! a view that reads nothing recorded in round 0, every other one round after the last view that it
 //! reads.
 //!
-//! Every executor computes them. They depend only on the views and the order of their ids, so all
-//! executors get the same, also after a restart.
+//! Every executor computes the rounds. They depend only on the views and the order of their ids, so
+//! all executors get the same, also after a restart.
 
 use super::InstalledView;
 use super::components::components;
 use crate::live::{ViewId, ViewKind, ViewSpec};
-use crate::plan::row_labels::{RowLabels, for_each_selector, pinned_name};
+use crate::plan::row_labels::{RowLabels, for_each_selector, required_name};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::model::Matcher;
 use storage::model::labels::METRIC_NAME;
@@ -16,10 +17,10 @@ use storage::model::labels::METRIC_NAME;
 /// work. Of two views further apart that record the same series, either may be evaluated first.
 const SAME_RECORD_LOOKBACK: usize = 64;
 
-/// The recorded views that one view reads, or must follow. Both lists are sorted, without
-/// duplicates.
+/// The recorded views that one view reads, or must be evaluated after. Both lists are sorted,
+/// without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reads {
+pub struct ViewDependencies {
     /// Views whose metric name a selector requires, or whose rows it certainly matches.
     pub certain: Vec<ViewId>,
     /// Views whose rows a selector without a metric name may match: their labels are not known
@@ -27,39 +28,48 @@ pub struct Reads {
     pub possible: Vec<ViewId>,
     /// An earlier view that may record the same series: it must be evaluated first, because the
     /// first sample stays.
-    pub behind: Option<ViewId>,
+    pub earlier_recorder: Option<ViewId>,
 }
 
-impl Reads {
-    /// All of them.
+impl ViewDependencies {
+    /// All these views.
     pub fn all(&self) -> impl Iterator<Item = ViewId> + '_ {
-        self.certain.iter().chain(&self.possible).chain(&self.behind).copied()
+        self.certain.iter().chain(&self.possible).chain(&self.earlier_recorder).copied()
     }
 }
 
-/// The level of each view.
-pub(super) fn levels(views: &BTreeMap<ViewId, InstalledView>) -> HashMap<ViewId, u64> {
+/// The round of each view.
+pub(super) fn rounds(views: &BTreeMap<ViewId, InstalledView>) -> HashMap<ViewId, u64> {
     let specs = || views.iter().map(|(id, view)| (*id, &*view.spec));
-    levels_of(&reads_of(specs()))
+    rounds_of(&dependencies_of(specs()))
 }
 
-/// The level of each view, as the [`table`](super::ViewTable) uses it: the length of the longest
+/// The round of each view, as the [`table`](super::ViewTable) uses it: the length of the longest
 /// chain of recorded views below it.
 ///
 /// Views that read each other in a cycle cannot all see each other's answers of one tick. First,
 /// edges of a cycle that are only possible are ignored. Cycles that remain are cut as Prometheus
 /// does it in a group: a view sees the answers of this tick from views that were installed before
 /// it, and those of the previous tick from the others.
-pub fn levels_of(reads: &BTreeMap<ViewId, Reads>) -> HashMap<ViewId, u64> {
+pub fn rounds_of(dependencies: &BTreeMap<ViewId, ViewDependencies>) -> HashMap<ViewId, u64> {
     let all: BTreeMap<ViewId, Vec<ViewId>> =
-        reads.iter().map(|(id, reads)| (*id, reads.all().collect())).collect();
+        dependencies.iter().map(|(id, dependencies)| (*id, dependencies.all().collect())).collect();
     // First pass: edges that are only possible are dropped where they would close a cycle. An alert
     // over `{job="x"}` would otherwise be in a cycle with every rule that may record such a series.
     let component = components(&all);
     let together = |a: ViewId, b: ViewId| a == b || component[&a] == component[&b];
-    let certain = reads.iter().map(|(id, reads)| {
-        let possible = reads.possible.iter().filter(|other| !together(*id, **other));
-        (*id, reads.certain.iter().chain(possible).chain(&reads.behind).copied().collect())
+    let certain = dependencies.iter().map(|(id, dependencies)| {
+        let possible = dependencies.possible.iter().filter(|other| !together(*id, **other));
+        (
+            *id,
+            dependencies
+                .certain
+                .iter()
+                .chain(possible)
+                .chain(&dependencies.earlier_recorder)
+                .copied()
+                .collect(),
+        )
     });
     let mut edges: BTreeMap<ViewId, Vec<ViewId>> = certain.collect();
     // Second pass, over the edges that remain: cycles of certain edges are cut at the edges to
@@ -73,18 +83,22 @@ pub fn levels_of(reads: &BTreeMap<ViewId, Reads>) -> HashMap<ViewId, u64> {
 }
 
 /// The recorded views among `specs` that each of them reads.
-pub fn reads_of<'a>(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone) -> BTreeMap<ViewId, Reads> {
-    let recorded = Recorded::of(specs.clone());
-    let mut all: BTreeMap<ViewId, Reads> =
+pub fn dependencies_of<'a>(
+    specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone,
+) -> BTreeMap<ViewId, ViewDependencies> {
+    let recorded = RecordedViews::of(specs.clone());
+    let mut all: BTreeMap<ViewId, ViewDependencies> =
         specs.clone().map(|(id, spec)| (id, recorded.read_by(spec))).collect();
-    for (id, before) in recorded_behind(specs) {
-        all.entry(id).or_default().behind = Some(before);
+    for (id, before) in with_earlier_recorders(specs) {
+        all.entry(id).or_default().earlier_recorder = Some(before);
     }
     all
 }
 
 /// Views that may record the same series as an earlier view, with the latest such view.
-fn recorded_behind<'a>(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone) -> Vec<(ViewId, ViewId)> {
+fn with_earlier_recorders<'a>(
+    specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone,
+) -> Vec<(ViewId, ViewId)> {
     /// A metric, and the labels that a rule sets.
     type Target<'a> = (&'a str, &'a [(String, String)]);
     let mut alike: BTreeMap<Target, Vec<(ViewId, &ViewSpec)>> = BTreeMap::new();
@@ -93,7 +107,7 @@ fn recorded_behind<'a>(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clo
             alike.entry((record, labels)).or_default().push((id, spec));
         }
     }
-    let mut behind = Vec::new();
+    let mut pairs = Vec::new();
     for views in alike.into_values().filter(|views| views.len() > 1) {
         let rows: Vec<Option<RowLabels>> = views.iter().map(|(_, spec)| recorded_rows(spec)).collect();
         for (i, (id, _)) in views.iter().enumerate() {
@@ -104,38 +118,41 @@ fn recorded_behind<'a>(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clo
                 a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| a.may_equal(b))
             };
             let before = earlier.into_iter().find(|j| may_equal(&rows[*j], &rows[i]));
-            behind.extend(before.map(|j| (*id, views[j].0)));
+            pairs.extend(before.map(|j| (*id, views[j].0)));
         }
     }
-    behind
+    pairs
 }
 
 /// The recorded views, and the labels of their rows.
-struct Recorded<'a> {
+struct RecordedViews<'a> {
     by_name: HashMap<&'a str, Vec<ViewId>>,
     /// In the order of their ids.
     rows: Vec<(ViewId, RowLabels)>,
 }
 
-impl<'a> Recorded<'a> {
-    fn of(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone) -> Recorded<'a> {
+impl<'a> RecordedViews<'a> {
+    fn of(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone) -> RecordedViews<'a> {
         let mut by_name: HashMap<&str, Vec<ViewId>> = HashMap::new();
-        let mut unnamed = false;
+        let mut any_without_name = false;
         for (id, spec) in specs.clone() {
             if let ViewKind::Recorded { record, .. } = &spec.kind {
                 by_name.entry(record.as_str()).or_default().push(id);
             }
-            for_each_selector(&spec.plan, &mut |matchers| unnamed |= pinned_name(matchers).is_none());
+            for_each_selector(&spec.plan, &mut |matchers| {
+                any_without_name |= required_name(matchers).is_none()
+            });
         }
         // Only selectors without a name need the labels of rows; most sets of rules have none.
-        let rows = specs.filter(|_| unnamed).filter_map(|(id, spec)| Some((id, recorded_rows(spec)?)));
-        Recorded { by_name, rows: rows.collect() }
+        let rows =
+            specs.filter(|_| any_without_name).filter_map(|(id, spec)| Some((id, recorded_rows(spec)?)));
+        RecordedViews { by_name, rows: rows.collect() }
     }
 
-    fn read_by(&self, spec: &ViewSpec) -> Reads {
+    fn read_by(&self, spec: &ViewSpec) -> ViewDependencies {
         let mut certain = Vec::new();
         let mut possible = Vec::new();
-        for_each_selector(&spec.plan, &mut |matchers: &[Matcher]| match pinned_name(matchers) {
+        for_each_selector(&spec.plan, &mut |matchers: &[Matcher]| match required_name(matchers) {
             Some(name) => certain.extend(self.by_name.get(name).into_iter().flatten()),
             None => {
                 for (id, rows) in self.rows.iter().filter(|(_, rows)| rows.may_match(matchers)) {
@@ -152,7 +169,7 @@ impl<'a> Recorded<'a> {
         possible.retain(|id| !known.contains(id));
         possible.sort_unstable();
         possible.dedup();
-        Reads { certain, possible, behind: None }
+        ViewDependencies { certain, possible, earlier_recorder: None }
     }
 }
 
@@ -171,7 +188,7 @@ fn recorded_rows(spec: &ViewSpec) -> Option<RowLabels> {
 /// tick. Without recursion, because a chain of rules may be long.
 fn longest_chains(edges: &BTreeMap<ViewId, Vec<ViewId>>) -> HashMap<ViewId, u64> {
     let most = crate::limits::TICK_ROUNDS - 1;
-    let mut levels: HashMap<ViewId, u64> = HashMap::new();
+    let mut rounds: HashMap<ViewId, u64> = HashMap::new();
     for start in edges.keys() {
         // Each view on the path, and how many views below it have been visited.
         let mut path = vec![(*start, 0)];
@@ -180,17 +197,17 @@ fn longest_chains(edges: &BTreeMap<ViewId, Vec<ViewId>>) -> HashMap<ViewId, u64>
             let below = edges.get(&id).map_or(&[] as &[ViewId], Vec::as_slice);
             // A view that was reached twice before it was finished is finished by now; its further
             // edges need no visit.
-            if let Some(other) = below.get(*known).filter(|_| !levels.contains_key(&id)) {
+            if let Some(other) = below.get(*known).filter(|_| !rounds.contains_key(&id)) {
                 *known += 1;
-                if !levels.contains_key(other) {
+                if !rounds.contains_key(other) {
                     path.push((*other, 0));
                 }
                 continue;
             }
-            let level = below.iter().map(|other| levels[other] + 1).max().unwrap_or(0);
-            levels.insert(id, level.min(most));
+            let round = below.iter().map(|other| rounds[other] + 1).max().unwrap_or(0);
+            rounds.insert(id, round.min(most));
             path.pop();
         }
     }
-    levels
+    rounds
 }
