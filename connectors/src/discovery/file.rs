@@ -63,15 +63,35 @@ impl FileSdConfig {
             return Err("file_sd_configs: refresh_interval must be greater than 0".into());
         }
         for file in self.files.iter().map(|file| &**file) {
-            let extension = Path::new(file).extension().and_then(|e| e.to_str()).unwrap_or("");
-            if !matches!(extension.to_ascii_lowercase().as_str(), "json" | "yml" | "yaml") {
+            if !is_target_file_pattern(file) {
                 let text = format!("path name {file:?} is not valid for file discovery");
                 return Err(BlockError::new(text));
             }
-            glob::Pattern::new(file).map_err(|e| BlockError::new(format!("path name {file:?}: {e}")))?;
+            let pattern = glob_pattern(file);
+            glob::Pattern::new(&pattern).map_err(|e| BlockError::new(format!("path name {file:?}: {e}")))?;
         }
         Ok(())
     }
+}
+
+/// Whether Prometheus accepts the path: a name that ends in one of six extensions, with `*` in its
+/// last part only, so that no directory is searched for others. In its words:
+/// `^[^*]*(\*[^/]*)?\.(json|yml|yaml|JSON|YML|YAML)$`.
+fn is_target_file_pattern(path: &str) -> bool {
+    let Some((stem, extension)) = path.rsplit_once('.') else { return false };
+    let has_extension = matches!(extension, "json" | "yml" | "yaml" | "JSON" | "YML" | "YAML");
+    let after_star = stem.split_once('*').map_or("", |(_, rest)| rest);
+    has_extension && !after_star.contains('/')
+}
+
+/// The path as the library `glob` wants it. To Go several `*` in a row are as one; the library
+/// knows `**` only as a part of its own.
+fn glob_pattern(path: &str) -> String {
+    let mut pattern = path.to_owned();
+    while pattern.contains("**") {
+        pattern = pattern.replace("**", "*");
+    }
+    pattern
 }
 
 /// The task of one entry.
@@ -120,7 +140,7 @@ impl FileDiscoverer {
             .config
             .files
             .iter()
-            .filter_map(|pattern| glob::glob(pattern).ok())
+            .filter_map(|path| glob::glob(&glob_pattern(path)).ok())
             .flat_map(|paths| paths.filter_map(Result::ok))
             .take(limits::TARGET_FILES)
             .collect();
@@ -394,6 +414,43 @@ mod tests {
         assert_eq!(read_yaml("# none\n"), Ok(Vec::new()));
         let commented = format!("- targets:\n{}  - a:1\n", "# b:1\n".repeat(40));
         assert_eq!(read_yaml(&commented), Ok(vec![group(&[])]));
+    }
+
+    /// As Prometheus 3.14: the extension in lower or in upper case, `*` in the name of the file only.
+    #[test]
+    fn paths_are_checked_as_in_prometheus() {
+        let config = |file: &str| FileSdConfig { files: vec![file.into()], ..FileSdConfig::default() };
+        for path in [
+            "a.json",
+            "a.yml",
+            "a.yaml",
+            "a.JSON",
+            "a.YML",
+            "d/a.YAML",
+            "d/*.yml",
+            "d/a*b*.yml",
+            "d/a**.yml",
+            ".yml",
+        ] {
+            assert!(config(path).validate().is_ok(), "{path}");
+        }
+        for path in [
+            "a",
+            "a.txt",
+            "a.yml.bak",
+            "a.Json",
+            "a.yAML",
+            "*/a.yml",
+            "d*/a.yml",
+            "**/a.yml",
+            "d/*/*.yml",
+            "d/a.*",
+            "d/",
+        ] {
+            let error = config(path).validate().unwrap_err().to_string();
+            assert_eq!(error, format!("path name {path:?} is not valid for file discovery"));
+        }
+        assert_eq!(glob_pattern("d/a***b*.yml"), "d/a*b*.yml");
     }
 
     #[test]
