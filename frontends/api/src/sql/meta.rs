@@ -5,6 +5,7 @@
 
 use crate::ApiServices;
 use crate::json_model::{AlertingRuleJson, RuleGroupJson, RuleJson};
+use crate::limits::VIEWS_PER_PAGE;
 use ::sql::relations::MetaSource;
 use ::sql::{SqlError, SqlErrorKind};
 use engine::live::{ViewId, ViewKind};
@@ -185,8 +186,6 @@ fn uses(services: &ApiServices) -> Vec<Row> {
 }
 
 fn views(services: &ApiServices) -> Result<Vec<Row>, SqlError> {
-    let described = services.views.describe(ViewId(0), crate::limits::VIEWS_PER_PAGE);
-    let described = described.map_err(|e| SqlError::new(SqlErrorKind::Unavailable, e.to_string()))?;
     let definitions = services.saved_queries.definitions();
     let view_row = |view: engine::live::describe::ViewReport| {
         let work = view.work.unwrap_or_default();
@@ -205,5 +204,18 @@ fn views(services: &ApiServices) -> Result<Vec<Row>, SqlError> {
             "recorded": matches!(view.spec.kind, ViewKind::Recorded { .. }),
         }))
     };
-    Ok(described.views.into_iter().map(view_row).collect())
+    let mut rows = Vec::new();
+    let mut from = ViewId(0);
+    loop {
+        // Page by page, because each description is made inside a tick, which must not take long.
+        // Views that come and go meanwhile may be missing; all others are there once.
+        let page = services.views.describe(from, VIEWS_PER_PAGE);
+        let page = page.map_err(|e| SqlError::new(SqlErrorKind::Unavailable, e.to_string()))?.views;
+        let is_last = page.len() < VIEWS_PER_PAGE;
+        from = page.last().map_or(from, |view| ViewId(view.id.0.saturating_add(1)));
+        rows.extend(page.into_iter().map(view_row));
+        if is_last {
+            return Ok(rows);
+        }
+    }
 }

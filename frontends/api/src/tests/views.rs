@@ -132,6 +132,21 @@ async fn views_come_in_pages() {
     assert_eq!(page("?from=scheduled-0").await, ("scheduled-1".into(), 1, json!(null), json!(2_002)));
 }
 
+/// The relation of SQL has no pages: all views are in it, however many.
+#[tokio::test]
+async fn meta_views_has_the_views_of_all_pages() {
+    let (state, fakes) = server(ApiSettings::default());
+    let view = |id: u64| report(&id.to_string(), ViewKind::NOW, AnswerReport::default(), None);
+    for live in [0, 999, 1_000, 2_001] {
+        *fakes.views.reports.lock() = (1..=live).map(view).chain([recorded()]).collect();
+        let statement = "SELECT count(*) AS n, count(DISTINCT id) AS ids FROM meta.views";
+        let header = [("content-type", "application/sql")];
+        let got = request(&state, "POST", "/api/v1/sql", &header, statement).await;
+        let rows = got.json()["data"]["rows"].clone();
+        assert_eq!(rows, json!([[live + 1, live + 1]]), "{}", got.text);
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_there_has_an_error() {
     let (state, fakes) = server(ApiSettings::default());
