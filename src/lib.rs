@@ -213,6 +213,7 @@ fn run(
     watch.inspect(tokio::task::JoinHandle::abort);
     let started = startup.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let closed = server.close(stopping);
+    runtime.block_on(server.traces.close());
     tracing::info!(seconds = stopping.elapsed().as_secs_f64(), "the server has stopped");
     started.and(served).and(closed)
 }

@@ -1,12 +1,12 @@
-//! The remote write receiver: appends the samples of a request to the store, and answers once the
-//! WAL has committed them.
+//! The receivers of remote write and OTLP: append the samples of a request to the store, and answer
+//! once the WAL has committed them.
 
 use crate::limits::{WRITE_LARGE_BYTES, WRITE_LARGE_NICENESS, WRITE_WAIT, WRITES_PER_CORE};
-use api::bodies::{BodyError, BodyShare};
+use api::bodies::BodyError;
 use api::limits::BUSY_RETRY_SECONDS;
 use api::services::{RemoteWriteHandler, RemoteWriteResponse, WriteCall};
-use bytes::Bytes;
 use connectors::blocking;
+use connectors::otlp::{OtlpReceiver, receiver as otlp};
 use connectors::remote::receiver::{check_headers, decoded_bytes};
 use connectors::remote::{MessageVersion, RemoteWriteError, RemoteWriteReceiver, WriteOutcome};
 use connectors::threads::Niced;
@@ -14,18 +14,19 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::execution::Execution;
+use storage::model::TimeMs;
 use storage::store::{Store, StoreError};
 use tokio::sync::{Semaphore, oneshot};
 
-/// Receives remote writes for a store.
-pub(crate) struct RemoteWriteAdapter {
+/// How requests that bring samples are admitted: their number, their memory and their threads. All
+/// endpoints share it.
+pub(crate) struct WriteTurns {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     execution: Execution,
-    writer: Arc<RemoteWriteReceiver>,
     turns: Arc<Semaphore>,
     /// The low-priority threads for large requests.
-    large: Arc<Niced>,
+    large: Niced,
 }
 
 /// Why a request was refused.
@@ -67,45 +68,87 @@ impl Refusal {
     }
 }
 
-impl RemoteWriteAdapter {
-    /// A receiver for `store`; with `zeros` it also appends a 0 at the start of each counter that
-    /// begins.
-    pub(crate) fn new(
-        store: Arc<Store>,
-        zeros: bool,
-        clock: Arc<dyn Clock>,
-        execution: Execution,
-    ) -> RemoteWriteAdapter {
+impl WriteTurns {
+    /// The turns of requests for `store`.
+    pub(crate) fn new(store: Arc<Store>, clock: Arc<dyn Clock>, execution: Execution) -> Arc<WriteTurns> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        RemoteWriteAdapter {
-            writer: Arc::new(RemoteWriteReceiver::new(store.clone()).with_zeros(zeros)),
+        Arc::new(WriteTurns {
             store,
             clock,
             execution,
             turns: Arc::new(Semaphore::new(WRITES_PER_CORE * cores)),
-            large: Arc::new(Niced::new(execution, "write", WRITE_LARGE_NICENESS)),
-        }
+            large: Niced::new(execution, "write", WRITE_LARGE_NICENESS),
+        })
+    }
+
+    /// Stores a request, and waits until its samples survive the process. `decoded` is the memory
+    /// for its content, bytes, which is reserved first.
+    async fn take(
+        &self,
+        call: WriteCall,
+        decoded: usize,
+        store: impl FnOnce(&[u8], TimeMs) -> Result<WriteOutcome, RemoteWriteError> + Send + 'static,
+    ) -> Result<WriteOutcome, Refusal> {
+        let written = self.apply(call, decoded, store).await?;
+        committed(&self.store, written.lsn).await.map_err(RemoteWriteError::from)?;
+        Ok(written)
+    }
+
+    /// Appends a request on a thread, because that may wait for the disk. Releases the memory of the
+    /// request at the end.
+    async fn apply(
+        &self,
+        call: WriteCall,
+        decoded: usize,
+        store: impl FnOnce(&[u8], TimeMs) -> Result<WriteOutcome, RemoteWriteError> + Send + 'static,
+    ) -> Result<WriteOutcome, Refusal> {
+        let WriteCall { body, mut share, .. } = call;
+        let turn = tokio::time::timeout(WRITE_WAIT, self.turns.clone().acquire_owned()).await;
+        let turn = turn.map_err(|_| Refusal::busy("other requests wait to be stored: try again"))?;
+        // After the permit: requests that wait for one must not hold memory for their content.
+        share.grow_within(decoded, WRITE_WAIT).await?;
+        let clock = self.clock.clone();
+        // A backfill of a million samples must not delay the small writes of agents.
+        let is_large = decoded.max(body.len()) > WRITE_LARGE_BYTES;
+        let work = move || {
+            let written = store(&body, clock.now());
+            // Held until the end of the work, even if the client no longer waits for the result.
+            drop((body, share, turn));
+            Ok(written?)
+        };
+        let done = if is_large { self.large.run(work) } else { blocking::run(self.execution, work) };
+        done.await.unwrap_or_else(|e| Err(Refusal { status: 500, text: e.to_string(), retry_after: None }))
+    }
+}
+
+/// Receives remote writes.
+pub(crate) struct RemoteWriteAdapter {
+    turns: Arc<WriteTurns>,
+    receiver: Arc<RemoteWriteReceiver>,
+}
+
+impl RemoteWriteAdapter {
+    /// A receiver; with `zeros` it also appends a 0 at the start of each counter that begins.
+    pub(crate) fn new(turns: Arc<WriteTurns>, zeros: bool) -> RemoteWriteAdapter {
+        let receiver = Arc::new(RemoteWriteReceiver::new(turns.store.clone()).with_zeros(zeros));
+        RemoteWriteAdapter { turns, receiver }
     }
 }
 
 impl RemoteWriteHandler for RemoteWriteAdapter {
     fn write(&self, call: WriteCall) -> BoxFuture<'static, RemoteWriteResponse> {
         let proto = check_headers(Some(&call.content_type), Some(&call.encoding));
-        let request = Request {
-            writer: self.writer.clone(),
-            turns: self.turns.clone(),
-            large: self.large.clone(),
-            clock: self.clock.clone(),
-            execution: self.execution,
-            body: call.body,
-            share: call.share,
-        };
-        let store = self.store.clone();
+        let turns = self.turns.clone();
+        let receiver = self.receiver.clone();
         Box::pin(async move {
             // Only version 2 has headers that say how much was written.
             let tells = matches!(proto, Ok(MessageVersion::V2));
-            let written = match proto {
-                Ok(proto) => take(request, proto, &store).await,
+            // The memory from the header of the compression, before anything is decompressed.
+            let checked = proto.and_then(|proto| Ok((proto, decoded_bytes(&call.body)?)));
+            let written = match checked {
+                Ok((proto, decoded)) => {
+                    turns.take(call, decoded, move |body, now| receiver.apply(body, proto, now)).await
+                }
                 Err(refused) => Err(refused.into()),
             };
             let (mut reply, counts) = match written {
@@ -122,45 +165,43 @@ impl RemoteWriteHandler for RemoteWriteAdapter {
     }
 }
 
-/// A request, and what is needed to store it.
-struct Request {
-    writer: Arc<RemoteWriteReceiver>,
-    turns: Arc<Semaphore>,
-    large: Arc<Niced>,
-    clock: Arc<dyn Clock>,
-    execution: Execution,
-    body: Bytes,
-    share: BodyShare,
+/// Receives OTLP.
+pub(crate) struct OtlpAdapter {
+    turns: Arc<WriteTurns>,
+    receiver: Arc<OtlpReceiver>,
 }
 
-/// Stores a request, and waits until its samples survive the process.
-async fn take(request: Request, proto: MessageVersion, store: &Store) -> Result<WriteOutcome, Refusal> {
-    let written = apply(request, proto).await?;
-    committed(store, written.lsn).await.map_err(RemoteWriteError::from)?;
-    Ok(written)
+impl OtlpAdapter {
+    /// A receiver.
+    pub(crate) fn new(turns: Arc<WriteTurns>, receiver: Arc<OtlpReceiver>) -> OtlpAdapter {
+        OtlpAdapter { turns, receiver }
+    }
 }
 
-/// Appends a request on a thread, because that may wait for the disk. Releases the memory of the
-/// request at the end.
-async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, Refusal> {
-    let Request { writer, turns, large, clock, execution, body, mut share } = request;
-    // From the header of the compression, before anything is decompressed: what it will take is
-    // reserved first.
-    let decoded = decoded_bytes(&body)?;
-    let turn = tokio::time::timeout(WRITE_WAIT, turns.acquire_owned()).await;
-    let turn = turn.map_err(|_| Refusal::busy("other requests wait to be stored: try again"))?;
-    // After the permit: requests that wait for one must not hold memory for their content.
-    share.grow_within(decoded, WRITE_WAIT).await?;
-    let work = move || {
-        let written = writer.apply(&body, proto, clock.now());
-        // Held until the end of the work, even if the client no longer waits for the result.
-        drop((body, share, turn));
-        Ok(written?)
-    };
-    // A backfill of a million samples must not delay the small writes of agents.
-    let is_large = decoded > WRITE_LARGE_BYTES;
-    let done = if is_large { large.run(work) } else { blocking::run(execution, work) };
-    done.await.unwrap_or_else(|e| Err(Refusal { status: 500, text: e.to_string(), retry_after: None }))
+impl RemoteWriteHandler for OtlpAdapter {
+    fn write(&self, call: WriteCall) -> BoxFuture<'static, RemoteWriteResponse> {
+        let encoding = otlp::check_headers(&call.content_type, &call.encoding);
+        let turns = self.turns.clone();
+        let receiver = self.receiver.clone();
+        Box::pin(async move {
+            let checked =
+                encoding.and_then(|encoding| Ok((encoding, otlp::decoded_bytes(&call.body, encoding)?)));
+            let written = match checked {
+                Ok((encoding, decoded)) => {
+                    turns.take(call, decoded, move |body, now| receiver.apply(body, encoding, now)).await
+                }
+                Err(refused) => Err(refused.into()),
+            };
+            match written {
+                Ok(written) => {
+                    let refused = written.refusal().map(|text| (otlp::refusal_status(&written), text));
+                    let (status, text) = refused.unwrap_or((200, String::new()));
+                    RemoteWriteResponse { status, text, written: None, retry_after: None }
+                }
+                Err(refused) => refused.reply(),
+            }
+        })
+    }
 }
 
 /// Resolves when all records up to `lsn` survive the process.

@@ -205,6 +205,7 @@ targets! {
     exposition_openmetrics
     exposition_protobuf
     exposition_text
+    otlp
     page_header
     promql
     relabel

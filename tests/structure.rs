@@ -518,6 +518,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "limits",
             "metrics",
+            "spans",
             "model",
             "clock",
             "disk",
@@ -572,11 +573,13 @@ const INDEPENDENT: &[IndependentModules] = &[IndependentModules {
         "host_metrics",
         "import",
         "objects",
+        "otlp",
         "remote",
         "scrape",
+        "traces",
     ],
-    // Both get their targets from discovery.
-    allowed: &[("scrape", "discovery"), ("alertmanager", "discovery")],
+    // Both get their targets from discovery; OTLP stores as remote write does.
+    allowed: &[("scrape", "discovery"), ("alertmanager", "discovery"), ("otlp", "remote")],
 }];
 
 /// The module paths below the crate's root that a source in `module` names by `crate::` or `super::`,

@@ -4,6 +4,8 @@
 //! The declared size is not trusted: a snappy header that declares more than the limit is refused
 //! before anything is allocated.
 
+use std::io::Read;
+
 /// Why bytes could not be decompressed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecompressError {
@@ -52,9 +54,62 @@ pub fn unsnappy(compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressEr
     snap::raw::Decoder::new().decompress_vec(compressed).map_err(damaged_snappy)
 }
 
+fn damaged_gzip(reason: impl std::fmt::Display) -> DecompressError {
+    DecompressError::Damaged { format: "gzip", reason: reason.to_string() }
+}
+
+/// The size that the end of a gzip stream declares, which may be used to reserve memory.
+///
+/// # Errors
+/// The size is more than `limit`.
+pub fn gzip_length(compressed: &[u8], limit: usize) -> Result<usize, DecompressError> {
+    let declared = compressed.last_chunk().ok_or_else(|| damaged_gzip("unexpected end of file"))?;
+    let declared = u32::from_le_bytes(*declared) as usize;
+    if declared > limit { Err(DecompressError::TooLarge(limit)) } else { Ok(declared) }
+}
+
+/// Decompresses a gzip stream of at most `limit` bytes.
+pub fn gunzip(compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
+    let declared = gzip_length(compressed, limit)?;
+    let mut content = Vec::new();
+    // Never more than is declared: that is what callers reserve memory for. The decoder compares
+    // the two at the end, so of several streams in a row only one of this size is accepted.
+    let reader = flate2::read::MultiGzDecoder::new(compressed);
+    reader.take(declared as u64 + 1).read_to_end(&mut content).map_err(damaged_gzip)?;
+    if content.len() != declared {
+        return Err(damaged_gzip("the declared size is wrong, or there are several streams"));
+    }
+    Ok(content)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn gzip_is_never_more_than_it_declares() {
+        let packed = |bytes: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        let body = packed(&[7; 5000]);
+        assert_eq!(gunzip(&body, 5000).unwrap(), vec![7; 5000]);
+        assert_eq!(gunzip(&body, 4999), Err(DecompressError::TooLarge(4999)));
+        assert_eq!(gunzip(&packed(b""), 0).unwrap(), b"");
+        let mut lies = body.clone();
+        let size = lies.len() - 4;
+        lies[size..].copy_from_slice(&10u32.to_le_bytes());
+        let two = [packed(b"a"), packed(b"bc")].concat();
+        for damaged in [&b""[..], b"abc", b"not gzip at all", &lies, &two, &body[..20], &body[1..]] {
+            let error = gunzip(damaged, 1 << 30).unwrap_err();
+            assert!(
+                matches!(error, DecompressError::Damaged { .. } | DecompressError::TooLarge(_)),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn snappy_that_promises_too_much_is_refused_unread() {

@@ -19,7 +19,7 @@ use crate::config::error::BlockError;
 use crate::config::path::ConfigPath;
 use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::config::url::ConfigUrl;
-use crate::{config_block, config_keys};
+use crate::{config_block, config_keys, limits};
 use futures::future::BoxFuture;
 use oauth2::TokenSource;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -121,6 +121,26 @@ const RESERVED_HEADERS: &[&str] = &[
     "x-amz-content-sha256",
 ];
 
+/// Whether a configuration must not set this header, in any case.
+pub fn is_reserved_header(name: &str) -> bool {
+    RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str())
+}
+
+/// A client that speaks HTTP/2 only, also without TLS. It reads the files of certificates once.
+///
+/// # Errors
+///
+/// The first problem.
+pub fn http2_client(tls: &TlsConfig) -> Result<reqwest::Client, RequestError> {
+    let builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(std::time::Duration::from_secs(limits::CONNECT_SECONDS))
+        .tls_backend_preconfigured(tls.rustls(true)?)
+        .http2_prior_knowledge();
+    builder.build().map_err(|e| RequestError::Library(error_chain(&e)))
+}
+
 impl HttpConfig {
     /// Checks what can be checked without reading files. The error is the first problem.
     pub fn validate(&self) -> Result<(), BlockError> {
@@ -130,7 +150,7 @@ impl HttpConfig {
         }
         self.validate_proxies()?;
         for name in self.http_headers.keys() {
-            if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+            if is_reserved_header(name) {
                 return Err(format!("setting header {name:?} is not allowed").into());
             }
         }

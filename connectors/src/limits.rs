@@ -204,6 +204,30 @@ pub const REMOTE_WRITE_LABEL_BYTES: usize = 256 << 20;
 /// Memory for the decoded part of a request before it is stored, bytes. Small compared with the
 /// request itself. A request of 20,000 samples, more than senders send, is stored at once.
 pub const REMOTE_WRITE_BATCH_BYTES: usize = 4 << 20;
+/// Maximum size of a decoded OTLP request, bytes (as in Prometheus). Its samples and labels have
+/// the limits of remote write.
+pub const OTLP_BYTES: usize = 32 << 20;
+/// Maximum size of a resource, scope or data point of an OTLP request, bytes: it is decoded whole,
+/// and two bytes can become a hundred.
+pub const OTLP_PART_BYTES: usize = 1 << 20;
+/// Samples of `target_info` that one resource of a request may make.
+pub const OTLP_TARGET_INFO_SAMPLES: u64 = 1_000;
+/// Memory for the sums of delta metrics, bytes: about 300,000 counters.
+pub const OTLP_DELTA_BYTES: usize = 64 << 20;
+/// How long the sum of a delta metric is kept without a data point, ms (as in Prometheus).
+pub const OTLP_DELTA_IDLE_MS: i64 = 300_000;
+/// Spans that wait to be sent (as in OpenTelemetry's library for Go); further ones are dropped.
+pub const SPAN_QUEUE: usize = 2_048;
+/// Spans of one request.
+pub const SPAN_BATCH: usize = 512;
+/// How often spans are sent that are fewer, s.
+pub const SPAN_INTERVAL_SECONDS: u64 = 5;
+/// Attempts to send a batch, and the pause after the first, s; each further pause is as much longer.
+pub const SPAN_ATTEMPTS: u64 = 3;
+/// See [`SPAN_ATTEMPTS`].
+pub const SPAN_RETRY_SECONDS: u64 = 1;
+/// How long spans are still sent at the end of the server, or to the old receiver after a reload, s.
+pub const SPAN_FLUSH_SECONDS: u64 = 5;
 /// Maximum spans, buckets of one sign or bounds of one histogram in a request or scrape: four times
 /// what is stored, because the resolution of some is lowered first.
 pub const RAW_BUCKETS: usize = 4 * storage::limits::HISTOGRAM_BUCKETS;

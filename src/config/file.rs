@@ -4,9 +4,11 @@
 use super::storage_block::StorageKeys;
 use connectors::alertmanager::AlertingConfig;
 use connectors::config::schema::{BlockSchema, Ignored};
-use connectors::config::unsupported::{Otlp, RemoteRead, RemoteWrite, Shown, Tracing};
+use connectors::config::unsupported::{RemoteRead, RemoteWrite, Shown};
 use connectors::config_block;
+use connectors::otlp::OtlpConfig;
 use connectors::scrape::config::{GlobalConfig, ScrapeConfig};
+use connectors::traces::TracingConfig;
 use serde_saphyr::Spanned;
 
 config_block! {
@@ -27,13 +29,13 @@ config_block! {
         /// Retention and location of samples.
         storage: StorageKeys = StorageKeys::default(),
         /// Where traces are sent.
-        tracing: Option<Spanned<Ignored<Tracing>>> = None,
+        tracing: Option<Spanned<TracingConfig>> = None,
         /// Where samples are sent. Checked and shown; nothing is sent.
         remote_write: Option<Spanned<Vec<Shown<RemoteWrite>>>> = None,
         /// Where older samples are read. Checked and shown; nothing is read.
         remote_read: Option<Spanned<Vec<Shown<RemoteRead>>>> = None,
         /// Settings of the receiver of OTLP.
-        otlp: Option<Spanned<Ignored<Otlp>>> = None,
+        otlp: Option<Spanned<OtlpConfig>> = None,
     }
 }
 

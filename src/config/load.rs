@@ -92,6 +92,20 @@ impl Loader {
         }
         // After the jobs, so that of several mistakes the one that costs targets is reported.
         self.config.storage = raw.storage.check(&self.file, &mut self.warnings)?;
+        if let Some(tracing) = raw.tracing {
+            tracing
+                .value
+                .validate()
+                .map_err(|e| ConfigError::at(&self.file, tracing.referenced, format!("tracing: {e}"), ""))?;
+            self.config.tracing = Some(tracing.value);
+        }
+        if let Some(mut otlp) = raw.otlp {
+            let names = self.config.global.keys.metric_name_validation_scheme;
+            otlp.value
+                .validate(names)
+                .map_err(|e| ConfigError::at(&self.file, otlp.referenced, format!("otlp: {e}"), ""))?;
+            self.config.otlp = otlp.value;
+        }
         self.not_used("remote_write", "not sent by this build yet", raw.remote_write)?;
         self.not_used("remote_read", "not read by this build yet", raw.remote_read)
     }

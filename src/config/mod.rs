@@ -19,7 +19,9 @@ pub use web_file::read_web_file;
 
 use connectors::alertmanager::AlertingConfig;
 use connectors::http_client::HttpConfig;
+use connectors::otlp::OtlpConfig;
 use connectors::scrape::config::{GlobalConfig, ScrapeJob};
+use connectors::traces::TracingConfig;
 pub use rules::yaml::ConfigError;
 use std::path::PathBuf;
 use storage::model::Labels;
@@ -44,6 +46,10 @@ pub struct Config {
     pub alerting: AlertingConfig,
     /// `storage`.
     pub storage: StorageBlock,
+    /// `tracing`; `None`: no spans are sent.
+    pub tracing: Option<TracingConfig>,
+    /// `otlp`.
+    pub otlp: OtlpConfig,
     /// A line for each key in the files that has no effect.
     pub without_effect: Vec<String>,
     /// The normal form, without secrets.

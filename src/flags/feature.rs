@@ -33,7 +33,6 @@ macro_rules! features {
 
 const WORKS: Option<&str> = None;
 const OWN_FORMAT: Option<&str> = Some("samples are stored in a format of this server's own");
-const NO_OTLP: Option<&str> = Some("this build does not receive OTLP");
 
 features! {
     /// Loads the configuration again when it changes.
@@ -60,10 +59,10 @@ features! {
     NativeHistograms "native-histograms" WORKS;
     /// Serves the page of Prometheus 2.
     OldUi "old-ui" Some("this server has a page of its own");
-    /// Converts deltas to cumulative values in the OTLP receiver.
-    OtlpDeltaToCumulative "otlp-deltatocumulative" NO_OTLP;
+    /// Stores the sums of deltas in the OTLP receiver.
+    OtlpDeltaToCumulative "otlp-deltatocumulative" WORKS;
     /// Stores deltas as they are in the OTLP receiver.
-    OtlpNativeDeltaIngestion "otlp-native-delta-ingestion" NO_OTLP;
+    OtlpNativeDeltaIngestion "otlp-native-delta-ingestion" WORKS;
     /// `fill`, `fill_left` and `fill_right`.
     PromqlBinopFillModifiers "promql-binop-fill-modifiers" WORKS;
     /// Drops metric names at the end of a query.

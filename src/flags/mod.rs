@@ -74,6 +74,11 @@ pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags
             invalid.spec.help()
         ),
     })?;
+    if flags.has(Feature::OtlpDeltaToCumulative) && flags.has(Feature::OtlpNativeDeltaIngestion) {
+        let text = "error: --enable-feature: cannot enable otlp-deltatocumulative and \
+                    otlp-native-delta-ingestion features at the same time\n\nSee perennial --help.\n";
+        return Err(EarlyExit { code: 2, text: text.to_owned() });
+    }
     // Refused instead of ignored: an agent has no rules and sends everything on, and a server that
     // does neither would look like one that works.
     if *flags.agent {

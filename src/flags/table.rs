@@ -165,6 +165,8 @@ flag_table! {
         web_enable_admin_api "web.enable-admin-api": bool = "false";
         /// Accept samples by push at /api/v1/write.
         web_enable_remote_write_receiver "web.enable-remote-write-receiver": bool = "false";
+        /// Accept metrics of OpenTelemetry by push at /api/v1/otlp/v1/metrics.
+        web_enable_otlp_receiver "web.enable-otlp-receiver": bool = "false";
         /// A file with TLS, passwords and headers of the web server, in the form of Prometheus'
         /// exporter toolkit; see docs/security.md.
         web_config_file "web.config.file": String = "";
@@ -295,8 +297,6 @@ flag_table! {
             no_effect("this server has a page of its own");
         web_remote_write_receiver_accepted_protobuf_messages "web.remote-write-receiver.accepted-protobuf-messages": Vec<String> = "",
             no_effect("both messages are accepted");
-        web_enable_otlp_receiver "web.enable-otlp-receiver": bool = "false",
-            no_effect("this build does not receive OTLP");
         web_console_templates "web.console.templates": String = "consoles",
             no_effect("this server has no consoles");
         web_console_libraries "web.console.libraries": String = "console_libraries",

@@ -6,6 +6,7 @@ use storage::clock::Clock;
 use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::TimeMs;
+use storage::spans::Tracer;
 
 /// The command line, and what the process has once: it does not change while the server runs.
 pub struct ServerContext {
@@ -13,6 +14,8 @@ pub struct ServerContext {
     pub flags: Flags,
     /// The self-metrics.
     pub metrics: Metrics,
+    /// What spans are started with.
+    pub tracer: Tracer,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// The start of the process, ms.

@@ -10,6 +10,7 @@ use crate::object_store::ObjectStoreError;
 use api::protection::ProtectionError;
 use api::query::log::QueryLogError;
 use cluster::ClusterError;
+use connectors::traces::exporter::TraceError;
 use engine::live::StartError;
 use rules::RulesError;
 use rules::yaml::ConfigError;
@@ -104,6 +105,9 @@ pub enum ServerError {
     /// The query log cannot be opened.
     #[error("{0}")]
     QueryLog(#[from] QueryLogError),
+    /// Spans cannot be sent.
+    #[error("{0}")]
+    Traces(#[from] TraceError),
     /// A client of a scrape job cannot be made.
     #[error("{0}")]
     Scrape(String),

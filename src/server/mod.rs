@@ -29,9 +29,11 @@ use crate::environment::Surroundings;
 use crate::flags::{Feature, Flags};
 use crate::limits::CLOSE_VIEWS_WAIT;
 use crate::machine;
+use connectors::otlp::{DeltaSums, OtlpFeatures, OtlpReceiver};
 use connectors::scrape::appender::StartRules;
 use connectors::scrape::config::JobFeatures;
 use connectors::scrape::manager::{ScrapeManager, ScrapeOptions, TargetPartition};
+use connectors::traces::TraceExporter;
 use engine::memory::MemoryPool;
 use rules::file::{self, GroupDefaults, RuleCompiler, RuleGroup};
 use rules::yaml::ConfigError;
@@ -41,6 +43,7 @@ use std::time::{Duration, Instant};
 use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::time::format_duration;
+use storage::spans::Tracer;
 use view_side::{live_options, start_live};
 
 /// The running server.
@@ -55,6 +58,10 @@ pub struct Server {
     pub queries: ServerQueries,
     /// The scrape manager.
     pub scrape: Arc<ScrapeManager>,
+    /// Where spans go.
+    pub traces: TraceExporter,
+    /// The receiver of OTLP.
+    pub otlp: Arc<OtlpReceiver>,
     /// The other processes; `None`: this one runs alone.
     pub cluster: Option<ServerCluster>,
     /// The data directory. The last field, so that its lock is dropped after everything that may
@@ -84,7 +91,8 @@ impl Server {
     ) -> Result<Server, ServerError> {
         let clock = here.clock.clone();
         let started = clock.now();
-        let context = ServerContext { flags, metrics, clock, started, execution: here.execution };
+        let tracer = Tracer::default();
+        let context = ServerContext { flags, metrics, tracer, clock, started, execution: here.execution };
         let storage = ServerStorage::open(&context, config, &here)?;
         let limits = context.flags.query_memory(machine::memory());
         let memory = MemoryPool::of_queries(limits.together);
@@ -109,7 +117,19 @@ impl Server {
         let scrape =
             ScrapeManager::new(storage.store.clone(), context.clock.clone(), &context.metrics, options);
         let rules = ServerRules::start(&context, config, &here, &storage, &queries, &views)?;
-        Ok(Server { context, rules, views, queries, scrape: Arc::new(scrape), cluster, storage })
+        let traces = TraceExporter::new(context.tracer.clone(), &context.metrics);
+        let otlp = OtlpReceiver::new(storage.store.clone(), otlp_features(&context.flags), &context.metrics);
+        Ok(Server {
+            context,
+            rules,
+            views,
+            queries,
+            scrape: Arc::new(scrape),
+            traces,
+            otlp: Arc::new(otlp),
+            cluster,
+            storage,
+        })
     }
 
     /// Waits until the log is replayed, and logs the result.
@@ -133,6 +153,8 @@ impl Server {
             tracing::warn!("{warning}");
         }
         self.storage.apply(&self.context, loaded);
+        self.otlp.configure(loaded.config.otlp.clone());
+        self.traces.apply(loaded.config.tracing.as_ref())?;
         self.queries.apply(&loaded.config)
     }
 
@@ -287,6 +309,24 @@ fn scraped_starts(flags: &Flags) -> StartRules {
     }
 }
 
+fn otlp_features(flags: &Flags) -> OtlpFeatures {
+    let starts = scraped_starts(flags);
+    let deltas = if flags.has(Feature::OtlpDeltaToCumulative) {
+        DeltaSums::Cumulative
+    } else if flags.has(Feature::OtlpNativeDeltaIngestion) {
+        DeltaSums::Native
+    } else {
+        DeltaSums::Refused
+    };
+    OtlpFeatures {
+        deltas,
+        type_and_unit: flags.has(Feature::TypeAndUnitLabels),
+        starts: starts.are_read(),
+        zeros: starts.zeros,
+        lookback_ms: flags.query_lookback_delta.0,
+    }
+}
+
 fn scrape_options(
     context: &ServerContext,
     config: &Config,
@@ -300,6 +340,7 @@ fn scrape_options(
         timestamp_tolerance: Some(flags.timestamp_tolerance()),
         starts: scraped_starts(flags),
         type_and_unit_labels: flags.has(Feature::TypeAndUnitLabels),
+        tracer: context.tracer.clone(),
         hostname: crate::host_name(),
         share,
         max_memory: Some(flags.scrape_memory()),

@@ -78,6 +78,7 @@ impl ServerRules {
             query: Arc::new(templates),
             clock: context.clock.clone(),
             metrics: context.metrics.clone(),
+            tracer: context.tracer.clone(),
         };
         let options = RuleManagerOptions {
             external_labels: Labels::clone(&config.external_labels),

@@ -3,7 +3,8 @@
 use super::{Server, ServerError, external_url, scraped_starts};
 use crate::control::{ApiControl, ServerController};
 use crate::flags::Feature;
-use crate::{machine, sources, writes};
+use crate::writes::{OtlpAdapter, RemoteWriteAdapter, WriteTurns};
+use crate::{machine, sources};
 use api::{ApiServices, ApiSettings, AppState, StartupGate};
 use connectors::discovery::DiscoveryConfigs;
 use promql::PromqlLanguage;
@@ -69,6 +70,8 @@ impl Server {
             lookback: flags.query_lookback_delta.0,
             dialect: self.queries.language.dialect(),
             default_step,
+            otlp_delta_sums: flags.has(Feature::OtlpDeltaToCumulative),
+            otlp_native_deltas: flags.has(Feature::OtlpNativeDeltaIngestion),
             search: flags.has(Feature::SearchApi).then(|| *flags.web_search_max_limit),
             step_stats: flags.has(Feature::PromqlPerStepStats),
             subscription_buffers: flags.subscription_buffers(),
@@ -84,9 +87,11 @@ impl Server {
         let store = self.storage.store.clone();
         let clock = self.context.clock.clone();
         let zeros = scraped_starts(&self.context.flags).zeros;
-        let writes =
-            writes::RemoteWriteAdapter::new(store.clone(), zeros, clock.clone(), self.context.execution);
+        let turns = WriteTurns::new(store.clone(), clock.clone(), self.context.execution);
+        let remote_write = RemoteWriteAdapter::new(turns.clone(), zeros);
         let takes_writes = *self.context.flags.web_enable_remote_write_receiver;
+        let otlp = OtlpAdapter::new(turns, self.otlp.clone());
+        let takes_otlp = *self.context.flags.web_enable_otlp_receiver;
         ApiServices {
             language: Arc::new(PromqlLanguage(self.queries.language)),
             // Statements in SQL that run again, too.
@@ -102,9 +107,11 @@ impl Server {
             alertmanagers: self.rules.alertmanagers.clone(),
             admin: control,
             remote_write: takes_writes
-                .then(|| Arc::new(writes) as Arc<dyn api::services::RemoteWriteHandler>),
+                .then(|| Arc::new(remote_write) as Arc<dyn api::services::RemoteWriteHandler>),
+            otlp: takes_otlp.then(|| Arc::new(otlp) as Arc<dyn api::services::RemoteWriteHandler>),
             clock,
             metrics: self.context.metrics.clone(),
+            tracer: self.context.tracer.clone(),
             query_log: self.queries.log.clone(),
             #[cfg(feature = "sql")]
             sql: Some(self.queries.statements.engine()),

@@ -16,6 +16,8 @@ pub const COLD_PREFETCH_FOOTERS: usize = 32;
 pub const COLD_OPEN_SERIES: u64 = 5_000_000;
 /// Maximum size of the `meta.json` of a cold block, bytes.
 pub const COLD_META_BYTES: u64 = 16 << 20;
+/// Bytes of a text attribute of a span; the rest is cut.
+pub const SPAN_TEXT_BYTES: usize = 4 << 10;
 /// Maximum bytes of a label name, whether scraped (`label_name_length_limit` may lower it),
 /// written, or made by a query.
 pub const LABEL_NAME_BYTES: usize = 64 << 10;

@@ -6,6 +6,8 @@
 
 use connectors::exposition::{BodyFormat, TextFormat};
 use connectors::native_histogram::HistogramLimits;
+use connectors::otlp::receiver::OtlpEncoding;
+use connectors::otlp::{DeltaSums, OtlpConfig, OtlpFeatures, OtlpReceiver};
 use connectors::relabel::{RelabelAction, RelabelConfig, Relabeler};
 use connectors::remote::{MessageVersion, RemoteWriteError, RemoteWriteReceiver};
 use connectors::scrape::appender::{
@@ -216,6 +218,33 @@ fn remote_write(data: &[u8], version: MessageVersion) {
         let receiver = RemoteWriteReceiver::new(store.clone()).with_zeros(true);
         for body in [&packed[..], data] {
             match receiver.apply(body, version, NOW) {
+                Ok(outcome) => drop(outcome.refusal()),
+                // The sender would retry forever.
+                Err(RemoteWriteError::Store(error)) => panic!("{error}"),
+                Err(_) => (),
+            }
+        }
+    });
+}
+
+/// A request of OTLP, in protobuf and in JSON.
+pub fn otlp(data: &[u8]) {
+    with_store(|store| {
+        let features = OtlpFeatures {
+            deltas: DeltaSums::Cumulative,
+            type_and_unit: true,
+            starts: true,
+            zeros: true,
+            lookback_ms: 300_000,
+        };
+        let receiver = OtlpReceiver::new(store.clone(), features, &Metrics::default());
+        receiver.configure(OtlpConfig {
+            promote_all_resource_attributes: true,
+            promote_scope_metadata: true,
+            ..OtlpConfig::default()
+        });
+        for is_json in [false, true] {
+            match receiver.apply(data, OtlpEncoding { is_json, is_gzip: false }, NOW) {
                 Ok(outcome) => drop(outcome.refusal()),
                 // The sender would retry forever.
                 Err(RemoteWriteError::Store(error)) => panic!("{error}"),

@@ -1,5 +1,6 @@
 //! Tests our binary with the programs around it: Debian's Prometheus, Alertmanager, Pushgateway and
-//! node exporter, and Python's prometheus_client. Each test starts its own processes on free ports
+//! node exporter, and Python's prometheus_client
+//! and OpenTelemetry. Each test starts its own processes on free ports
 //! and kills them.
 //!
 //! `.ci/install` installs the programs; if one is missing, its test fails with the name of the
@@ -32,6 +33,7 @@ mod ingest;
 mod isolation;
 mod native;
 mod objects;
+mod otlp;
 mod pushgateway;
 mod queries;
 mod replay;
@@ -39,6 +41,7 @@ mod rule_metrics;
 mod search;
 mod secrets;
 mod seeds;
+mod self_metrics;
 mod standing;
 mod subscribe;
 mod views;

@@ -116,7 +116,7 @@ pub fn accepted() -> String {
     let url = "url: 'http://u:CANARY@127.0.0.1:9/x'";
     text.push_str(&format!("remote_write: [{{{url}, {sigv4}, {azure}, {HTTP}}}]\n"));
     text.push_str(&format!("remote_read: [{{{url}, {HTTP}}}]\n"));
-    text.push_str("tracing: {endpoint: '127.0.0.1:9', tls_config: {key: CANARY}}\n");
+    text.push_str("tracing: {endpoint: '127.0.0.1:9', headers: {x-token: CANARY}, tls_config: {cert: c, key: CANARY}}\n");
     text
 }
 

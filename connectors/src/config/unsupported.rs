@@ -4,7 +4,6 @@
 use super::document::{Node, NodeSeed};
 use super::schema::ValueKind::{Flag, List, Map, Number, Secret, Table, Text, Url};
 use super::schema::{BlockTable, ConfigValue, ValueKind, key};
-use crate::http_client::TlsConfig;
 use crate::relabel::RelabelConfig;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer};
 use std::marker::PhantomData;
@@ -147,29 +146,6 @@ tables! {
         key("name", Text),
         key("required_matchers", Map(&Text)),
         key("filter_external_labels", Flag),
-    ];
-    /// `tracing`.
-    Tracing as "config.TracingConfig", http: false, [
-        key("client_type", Text),
-        key("endpoint", Url),
-        key("sampling_fraction", Number),
-        key("insecure", Flag),
-        key("tls_config", TlsConfig::KIND),
-        key("headers", Map(&Text)),
-        key("compression", Text),
-        key("timeout", Text),
-    ];
-    /// `otlp`.
-    Otlp as "config.OTLPConfig", http: false, [
-        key("promote_all_resource_attributes", Flag),
-        key("promote_resource_attributes", List(&Text)),
-        key("ignore_resource_attributes", List(&Text)),
-        key("translation_strategy", Text),
-        key("keep_identifying_resource_attributes", Flag),
-        key("convert_histograms_to_nhcb", Flag),
-        key("promote_scope_metadata", Flag),
-        key("label_name_underscore_sanitization", Flag),
-        key("label_name_preserve_multiple_underscores", Flag),
     ];
     /// `storage.tsdb.chunk_encoding`.
     ChunkEncoding as "config.ChunkEncodingConfig", http: false, [key("floats", Text)];

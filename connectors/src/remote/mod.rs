@@ -3,7 +3,9 @@
 
 pub mod receiver;
 mod refused;
-mod request;
+pub(crate) mod request;
+#[cfg(test)]
+pub(crate) mod test_store;
 mod v1;
 mod v2;
 

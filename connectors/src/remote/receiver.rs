@@ -8,7 +8,7 @@
 //! sender tries again.
 
 use super::refused::RefusedLines;
-use super::request::{Batch, Request};
+use super::request::{Batch, ReportedRefusals, Request, RequestContent};
 use super::{v1, v2};
 use crate::decompress::{DecompressError, snappy_length, unsnappy};
 use crate::limits;
@@ -30,6 +30,12 @@ pub enum RemoteWriteError {
     /// The encoding of the request is not supported.
     #[error("{0}")]
     UnsupportedMediaType(String),
+    /// Metrics of an OTLP request have no translation; nothing of the request is stored.
+    #[error("{0}")]
+    Untranslatable(String),
+    /// What is kept of former requests takes too much memory for this one.
+    #[error("{0}")]
+    Busy(String),
     /// The store did not store it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -42,6 +48,9 @@ impl RemoteWriteError {
             RemoteWriteError::BadRequest(_) => 400,
             RemoteWriteError::TooLarge(_) => 413,
             RemoteWriteError::UnsupportedMediaType(_) => 415,
+            // As in Prometheus. OTLP's senders do not repeat after a 500.
+            RemoteWriteError::Untranslatable(_) => 500,
+            RemoteWriteError::Busy(_) => 503,
             RemoteWriteError::Store(error) => match error.class() {
                 // A sender drops what was answered with 4xx and repeats what was answered with 5xx.
                 // So the kind of the error decides whether samples are lost.
@@ -54,7 +63,11 @@ impl RemoteWriteError {
 
     /// Whether it passes by itself: the same request may be stored later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, RemoteWriteError::Store(error) if error.class().is_retryable())
+        match self {
+            RemoteWriteError::Store(error) => error.class().is_retryable(),
+            RemoteWriteError::Busy(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -220,10 +233,11 @@ impl RemoteWriteReceiver {
         now: TimeMs,
     ) -> Result<WriteOutcome, RemoteWriteError> {
         let message = unsnappy(body, limits::REMOTE_WRITE_BYTES)?;
-        let request = Request { store: &self.store, message: &message, proto, zeros: self.zeros, now };
-        let mut batch = Batch::new(request);
-        read(&request, &mut batch)?;
-        let written = batch.finish()?;
+        let content = RemoteWriteMessage { store: &self.store, message: &message, proto };
+        let tells = proto == MessageVersion::V2;
+        let reported = ReportedRefusals { invalid_series: tells, late_exemplars: tells };
+        let written =
+            Batch::take(Request { store: &self.store, content: &content, reported, zeros: self.zeros, now })?;
         let num_dropped = written.late_exemplars + written.left_out_exemplars;
         // Exemplars that are late are no error of version 1.0; without this line nobody would ever
         // learn of them.
@@ -247,11 +261,19 @@ pub fn decoded_bytes(body: &[u8]) -> Result<usize, RemoteWriteError> {
     Ok(snappy_length(body, limits::REMOTE_WRITE_BYTES)?)
 }
 
-/// Decodes a request into a batch.
-pub(super) fn read(request: &Request<'_>, batch: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
-    match request.proto {
-        MessageVersion::V1 => v1::V1Reader::new(request.store).read(request.message, batch),
-        MessageVersion::V2 => v2::V2Reader::new(request.store).read(request.message, batch),
+/// A decompressed message.
+struct RemoteWriteMessage<'a> {
+    store: &'a Store,
+    message: &'a [u8],
+    proto: MessageVersion,
+}
+
+impl RequestContent for RemoteWriteMessage<'_> {
+    fn read(&self, into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
+        match self.proto {
+            MessageVersion::V1 => v1::V1Reader::new(self.store).read(self.message, into),
+            MessageVersion::V2 => v2::V2Reader::new(self.store).read(self.message, into),
+        }
     }
 }
 

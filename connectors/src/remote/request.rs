@@ -1,5 +1,5 @@
-//! What both versions of remote write share: samples, histograms, exemplars, and how they are
-//! stored.
+//! What both versions of remote write and OTLP share: samples, histograms, exemplars, and how they
+//! are stored.
 //!
 //! The decoded request is never in memory as a whole: decoded items are collected in a [`Batch`],
 //! which is stored when it is full, so that a small body that expands to much data needs little
@@ -7,7 +7,7 @@
 //! stored after the end of the request was read. For a larger one, the rest is first read to its
 //! end to verify it, before the first batch is stored.
 
-use super::receiver::{MessageVersion, RemoteWriteError, WriteOutcome, read};
+use super::receiver::{RemoteWriteError, WriteOutcome};
 use crate::limits;
 use crate::native_histogram::{RawHistogram, check_storable};
 use crate::protobuf::{FieldReader, FieldValue, ProtobufError, zigzag};
@@ -20,15 +20,34 @@ use storage::model::value::{STALE, sanitize};
 use storage::model::{Labels, LabelsBuilder, NativeHistogram, SeriesRef, TimeMs};
 use storage::store::{FloatRow, HistogramRow, StartRow, Store, ZeroRow};
 
+/// The content of a request.
+///
+/// # Contract
+/// - Reading it again gives the same items in the same order.
+/// - While [`Batch::only_checks`], reading creates no series and changes nothing else.
+pub(crate) trait RequestContent {
+    /// Adds all items to a batch.
+    fn read(&self, into: &mut Batch<'_>) -> Result<(), RemoteWriteError>;
+}
+
+/// Which refusals the sender is told of. The others are counted and logged.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct ReportedRefusals {
+    /// Samples of series with invalid labels.
+    pub invalid_series: bool,
+    /// Exemplars that are older than the newest of their series.
+    pub late_exemplars: bool,
+}
+
 /// The request that is decoded.
 #[derive(Copy, Clone)]
-pub(super) struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// The store for its samples.
     pub store: &'a Store,
-    /// The decompressed bytes.
-    pub message: &'a [u8],
-    /// The version of the message.
-    pub proto: MessageVersion,
+    /// Its items.
+    pub content: &'a dyn RequestContent,
+    /// Which refusals its sender is told of.
+    pub reported: ReportedRefusals,
     /// Whether a 0 is stored at the start timestamp of a new counter.
     pub zeros: bool,
     /// The wall clock, ms.
@@ -44,7 +63,7 @@ struct WaitingExemplar {
 }
 
 /// The decoded part of a request that is not stored yet.
-pub(super) struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     request: Request<'a>,
     use_of: Use,
     rows: Vec<FloatRow>,
@@ -79,14 +98,22 @@ enum Use {
 
 /// The time of a sample, and its start timestamp (0: none).
 #[derive(Copy, Clone, Debug, Default)]
-struct WriteTimes {
-    t: TimeMs,
-    start: TimeMs,
+pub(crate) struct WriteTimes {
+    pub t: TimeMs,
+    pub start: TimeMs,
 }
 
 impl<'a> Batch<'a> {
+    /// Reads a request and stores it.
+    pub(crate) fn take(request: Request<'a>) -> Result<WriteOutcome, RemoteWriteError> {
+        let mut batch = Batch::new(request);
+        request.content.read(&mut batch)?;
+        batch.store()?;
+        Ok(batch.written)
+    }
+
     /// An empty batch for a request.
-    pub(super) fn new(request: Request<'a>) -> Batch<'a> {
+    fn new(request: Request<'a>) -> Batch<'a> {
         Batch {
             request,
             use_of: Use::Store,
@@ -104,13 +131,13 @@ impl<'a> Batch<'a> {
     }
 
     /// Whether the request is only verified, so that series and samples are not needed.
-    pub(super) fn only_checks(&self) -> bool {
+    pub(crate) fn only_checks(&self) -> bool {
         self.use_of == Use::Check
     }
 
     /// Counts the bytes of expanded labels: references to a table of texts can expand to much more
     /// than their own size.
-    pub(super) fn count_labels(&mut self, bytes: usize) -> Result<(), RemoteWriteError> {
+    pub(crate) fn count_labels(&mut self, bytes: usize) -> Result<(), RemoteWriteError> {
         self.label_bytes += bytes;
         if self.label_bytes > limits::REMOTE_WRITE_LABEL_BYTES {
             let most = limits::REMOTE_WRITE_LABEL_BYTES >> 20;
@@ -145,16 +172,10 @@ impl<'a> Batch<'a> {
         // sender would be told that nothing was.
         if self.use_of == Use::Store {
             let mut check = Batch { use_of: Use::Check, ..Batch::new(self.request) };
-            read(&self.request, &mut check)?;
+            self.request.content.read(&mut check)?;
             self.use_of = Use::StoreOn;
         }
         self.store()
-    }
-
-    /// Stores the rest at the end of the request. Returns the result.
-    pub(super) fn finish(mut self) -> Result<WriteOutcome, RemoteWriteError> {
-        self.store()?;
-        Ok(self.written)
     }
 
     fn store(&mut self) -> Result<(), RemoteWriteError> {
@@ -189,7 +210,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Stores the exemplars. As in Prometheus, only version 2.0 reports those that are out of
+    /// Stores the exemplars. As in Prometheus, only remote write 2.0 reports those that are out of
     /// order. Exemplars of series that never had a sample are left out silently.
     fn store_exemplars(&mut self) {
         let store = self.request.store;
@@ -202,8 +223,8 @@ impl<'a> Batch<'a> {
         let added = store.exemplars().add(rows);
         let written = &mut self.written;
         written.exemplars += added.taken;
-        // Version 1.0 has no way to report a part, so it is only counted and logged.
-        if self.request.proto == MessageVersion::V1 {
+        // Remote write 1.0 and OTLP have no way to report a part, so it is only counted and logged.
+        if !self.request.reported.late_exemplars {
             written.left_out_exemplars += added.out_of_order.len();
             return;
         }
@@ -252,14 +273,15 @@ impl<'a> Batch<'a> {
 
     /// Counts a sample or other item of an invalid series.
     fn leave_out(&mut self) {
-        match self.request.proto {
-            MessageVersion::V1 => self.written.left_out += 1,
-            MessageVersion::V2 => self.written.invalid += 1,
+        if self.request.reported.invalid_series {
+            self.written.invalid += 1;
+        } else {
+            self.written.left_out += 1;
         }
     }
 
     /// Adds a line about an invalid series.
-    pub(super) fn name_refused(&mut self, line: impl FnOnce() -> String) {
+    pub(crate) fn name_refused(&mut self, line: impl FnOnce() -> String) {
         self.written.refused.name(line);
     }
 
@@ -287,20 +309,30 @@ impl<'a> Batch<'a> {
         message: &[u8],
         start: TimeMs,
     ) -> Result<(), RemoteWriteError> {
-        self.count_item()?;
         let mut times = WriteTimes { t: 0, start };
         let mut v = 0.0;
         let mut fields = FieldReader::of(message);
         while let Some(field) = fields.next_field()? {
             match field {
-                (1, FieldValue::Fixed64(bits)) => v = sanitize(f64::from_bits(bits)),
+                (1, FieldValue::Fixed64(bits)) => v = f64::from_bits(bits),
                 (2, t) => times.t = t.number() as i64,
                 (3, start) => times.start = start.number() as i64,
                 _ => {}
             }
         }
+        self.float(series, v, times)
+    }
+
+    /// Adds a float.
+    pub(crate) fn float(
+        &mut self,
+        series: Option<SeriesRef>,
+        v: f64,
+        times: WriteTimes,
+    ) -> Result<(), RemoteWriteError> {
+        self.count_item()?;
         let Some(series) = self.may_be(series, times.t) else { return Ok(()) };
-        self.rows.push(FloatRow { series, t: times.t, v });
+        self.rows.push(FloatRow { series, t: times.t, v: sanitize(v) });
         self.start(series, times);
         self.grown(SAMPLE_BYTES)
     }
@@ -312,11 +344,21 @@ impl<'a> Batch<'a> {
         message: &[u8],
         start: TimeMs,
     ) -> Result<(), RemoteWriteError> {
-        self.count_item()?;
         let (raw, mut times) = read_histogram(message)?;
         if times.start == 0 {
             times.start = start;
         }
+        self.native_histogram(series, raw, times)
+    }
+
+    /// Adds a native histogram, or the stale marker of one.
+    pub(crate) fn native_histogram(
+        &mut self,
+        series: Option<SeriesRef>,
+        raw: RawHistogram,
+        times: WriteTimes,
+    ) -> Result<(), RemoteWriteError> {
+        self.count_item()?;
         let Some(series) = self.may_be(series, times.t) else { return Ok(()) };
         // The marker of a histogram is stored as that of a float: it ends the series whatever its
         // values are.
@@ -341,7 +383,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds an exemplar with these labels.
-    pub(super) fn exemplar(
+    pub(crate) fn exemplar(
         &mut self,
         series: Option<SeriesRef>,
         labels: Option<Labels>,
@@ -419,7 +461,7 @@ fn hint(n: u64) -> ResetHint {
 }
 
 /// Whether a label `name` with this value can be added to `labels`.
-pub(super) fn is_acceptable(name: &str, value: &str, labels: &LabelsBuilder) -> bool {
+pub(crate) fn is_acceptable(name: &str, value: &str, labels: &LabelsBuilder) -> bool {
     !name.is_empty()
         && name.len() <= LABEL_NAME_BYTES
         && value.len() <= LABEL_VALUE_BYTES

@@ -10,6 +10,7 @@ use crate::scrape::target::{Target, UrlError};
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Response, StatusCode};
+use storage::spans::{SpanContext, TRACEPARENT};
 use tokio::time::Instant;
 use url::Url;
 
@@ -69,21 +70,26 @@ pub struct Answer {
     url: Url,
 }
 
-/// Sends the request to a target; the response headers must arrive before `deadline`.
+/// Sends the request to a target; the response headers must arrive before `deadline`. `span` is the
+/// span of the request, if there is one.
 pub async fn fetch(
     client: &HttpClient,
     target: &Target,
     job: &ScrapeJob,
     deadline: Instant,
+    span: Option<SpanContext>,
 ) -> Result<Answer, FetchError> {
     let url = target.url.get().map_err(|error| error.clone())?;
     // `identity` and not an empty header: some servers compress unless they are told not to.
     let encoding = if job.config.keys.enable_compression { "gzip" } else { "identity" };
-    let request = client
+    let mut request = client
         .request(reqwest::Method::GET, url.clone())?
         .header(ACCEPT, &job.accept)
         .header(ACCEPT_ENCODING, encoding)
         .header("X-Prometheus-Scrape-Timeout-Seconds", target.timeout.seconds().to_string());
+    if let Some(span) = span {
+        request = request.header(TRACEPARENT, span.to_string());
+    }
     let response = within(deadline, url, client.send(request)).await?;
     // Only 200, as in Prometheus: a 204 has no body, and a redirect that was not followed has one
     // that is no exposition.

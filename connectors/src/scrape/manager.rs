@@ -24,6 +24,7 @@ use storage::clock::Clock;
 use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
+use storage::spans::Tracer;
 use storage::store::Store;
 use tokio::sync::{Semaphore, watch};
 
@@ -42,6 +43,8 @@ pub struct ScrapeOptions {
     pub starts: StartRules,
     /// Whether series get the labels `__type__` and `__unit__`.
     pub type_and_unit_labels: bool,
+    /// What spans of scrapes are started with.
+    pub tracer: Tracer,
     /// The host name that replaces `localhost` in `globalUrl`.
     pub hostname: String,
     /// Which targets this process scrapes, if several processes share them.

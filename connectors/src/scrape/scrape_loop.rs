@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use storage::model::TimeMs;
+use storage::spans::{SpanContext, SpanKind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -183,6 +184,14 @@ impl ScrapeLoop {
     }
 
     async fn scrape(&mut self, tick: TimeMs) {
+        let mut span = self.shared.options.tracer.start("scrape", SpanKind::Internal, None);
+        self.scrape_in(span.context(), tick).await;
+        if let Some(work) = self.work.as_ref().filter(|_| span.is_sampled()) {
+            work.describe(&mut span);
+        }
+    }
+
+    async fn scrape_in(&mut self, span: Option<SpanContext>, tick: TimeMs) {
         let now = self.shared.clock.now();
         let tolerance = self.shared.options.tolerance_ms().min(self.context.target.interval.0 / 100);
         // As in Prometheus: samples exactly an interval apart compress to almost nothing. A scrape
@@ -194,7 +203,7 @@ impl ScrapeLoop {
         self.work = Some(work);
         let fetched = match self.refused.load_full() {
             Some(reason) => Err(FetchError::Refused(reason.to_string())),
-            None => self.fetch(deadline).await,
+            None => self.fetch(deadline, span).await,
         };
         let failure = match fetched {
             Err(failure) => failure,
@@ -212,9 +221,18 @@ impl ScrapeLoop {
     }
 
     /// Fetches and reads the body; the caller reports an error.
-    async fn fetch(&mut self, deadline: Instant) -> Result<Step, FetchError> {
+    async fn fetch(&mut self, deadline: Instant, parent: Option<SpanContext>) -> Result<Step, FetchError> {
         let context = self.context.clone();
-        let mut answer = fetch(&self.client, &context.target, &context.job, deadline).await?;
+        let mut span = self.shared.options.tracer.start("scrapeRequest", SpanKind::Client, parent);
+        if span.is_sampled() {
+            span.set("url", context.target.url.to_string().as_str());
+        }
+        let answer = fetch(&self.client, &context.target, &context.job, deadline, span.context()).await;
+        if let Err(error) = &answer {
+            span.fail(error);
+        }
+        drop(span);
+        let mut answer = answer?;
         if let Some(work) = &mut self.work {
             work.answer(std::mem::take(&mut answer.content_type), answer.gzip);
         }

@@ -6,7 +6,7 @@ use crate::names::NameScheme;
 use crate::relabel::Relabeler;
 use crate::scrape::config::ScrapeLimits;
 use crate::scrape::turn::{Interrupted, Turn};
-use storage::model::labels::METRIC_NAME;
+use storage::model::labels::{METRIC_NAME, METRIC_TYPE, METRIC_UNIT};
 use storage::model::{Labels, LabelsBuilder};
 
 /// Why one series makes the whole scrape fail.
@@ -70,10 +70,6 @@ pub struct SeriesAdmission<'a> {
     pub type_and_unit: bool,
 }
 
-/// The labels of the feature `type-and-unit-labels`.
-const TYPE: &str = "__type__";
-const UNIT: &str = "__unit__";
-
 impl<'a> SeriesAdmission<'a> {
     /// Rules under which the target's labels take precedence, all names are valid, and no label is
     /// added.
@@ -93,10 +89,10 @@ impl<'a> SeriesAdmission<'a> {
         let mut labels = series::parse(bytes, context)?;
         if self.type_and_unit {
             if context.kind != MetricType::Unknown {
-                labels.set(TYPE, context.kind.as_str());
+                labels.set(METRIC_TYPE, context.kind.as_str());
             }
             if !context.unit.is_empty() {
-                labels.set(UNIT, context.unit);
+                labels.set(METRIC_UNIT, context.unit);
             }
         }
         // Before the rules, which may look at them and change them.

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use storage::model::TimeMs;
+use storage::spans::Span;
 use storage::store::StoreError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -97,6 +98,8 @@ struct Scrape {
     format: Option<BodyFormat>,
     warning: Option<String>,
     counts: ScrapeCounts,
+    /// Bytes of the body, of a scrape that has ended.
+    num_bytes: usize,
     memory: Option<OwnedSemaphorePermit>,
 }
 
@@ -110,6 +113,7 @@ impl Scrape {
             format: None,
             warning: None,
             counts: ScrapeCounts::default(),
+            num_bytes: 0,
             memory: None,
         }
     }
@@ -186,8 +190,22 @@ impl Work {
 
     /// Ends the scrape and releases its body and memory.
     fn end(&mut self) {
+        self.scrape.num_bytes = self.scrape.body.decoded();
         self.scrape.body = Body::new(false, 0);
         self.scrape.memory = None;
+    }
+
+    /// Says in its span how a scrape that has ended went.
+    pub fn describe(&self, span: &mut Span) {
+        let Scrape { counts, num_bytes, .. } = &self.scrape;
+        span.set("samples_scraped", counts.scraped);
+        span.set("samples_added", counts.kept);
+        span.set("series_added", counts.added);
+        span.set("bytes", *num_bytes);
+        let state = self.context.state.lock();
+        if !state.last_error.is_empty() {
+            span.fail(&state.last_error);
+        }
     }
 
     fn read(&mut self, turn: &Turn) -> Result<Step, Failure> {

@@ -29,6 +29,7 @@ pub(crate) async fn features(call: ApiRequest) -> ApiResult {
             "label_values_match": true,
             "lifecycle": settings.lifecycle,
             "openapi_3.1": true,
+            "otlp_write_receiver": call.state.sources.otlp.is_some(),
             "query_stats": true,
             "query_warnings": true,
             "remote_write_receiver": call.state.sources.remote_write.is_some(),
@@ -37,7 +38,10 @@ pub(crate) async fn features(call: ApiRequest) -> ApiResult {
             "time_range_labels": true,
             "time_range_series": true,
         },
-        "otlp_receiver": {},
+        "otlp_receiver": {
+            "delta_conversion": settings.otlp_delta_sums,
+            "native_delta_ingestion": settings.otlp_native_deltas,
+        },
         "prometheus": { "server_mode": true, "stringlabels": true },
         "promql": {
             "at_modifier": true,

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use std::time::Instant;
+use storage::spans::{Span, SpanContext, SpanKind, TRACEPARENT};
 
 /// A request as handlers get it.
 pub struct ApiRequest {
@@ -58,16 +59,43 @@ async fn dispatch(
     state: &AppState,
     endpoint: &'static Endpoint,
     parameter: String,
-    request: Request,
+    mut request: Request,
 ) -> Response {
     let began = Instant::now();
     // Before the handler, because that takes the request; on errors too, because a browser shows a
     // page the error text only with these headers.
     let cors = cors_headers(state, request.headers());
+    let mut span = request_span(state, endpoint, &mut request);
     let mut response = answer(state, endpoint, parameter, request).await;
+    if span.is_sampled() {
+        span.set("http.response.status_code", i64::from(response.status().as_u16()));
+        if response.status().is_server_error() {
+            span.fail(response.status());
+        }
+    }
     response.headers_mut().extend(cors);
     state.telemetry.count(endpoint.path, response.status(), began.elapsed());
     response
+}
+
+/// The span of a request, which continues that of its client. The handler finds its context among
+/// the extensions of the request.
+fn request_span(state: &AppState, endpoint: &Endpoint, request: &mut Request) -> Span {
+    let tracer = &state.sources.tracer;
+    if !tracer.is_on() {
+        return Span::default();
+    }
+    let caller =
+        request.headers().get(TRACEPARENT).and_then(|value| SpanContext::parse(value.to_str().ok()?));
+    let path = request.uri().path();
+    let mut span = tracer.start(format!("{} {path}", request.method()), SpanKind::Server, caller);
+    span.set("http.request.method", request.method().as_str());
+    span.set("http.route", endpoint.path);
+    span.set("url.path", path);
+    if let Some(context) = span.context() {
+        request.extensions_mut().insert(context);
+    }
+    span
 }
 
 async fn answer(

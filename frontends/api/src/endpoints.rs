@@ -260,6 +260,10 @@ pub static ENDPOINTS: &[Endpoint] = &[
         takes: RequestBody::Body(limits::WRITE_BYTES),
         ..open("/api/v1/write", POST, call!(remote_write::write), "Remote write receiver")
     },
+    Endpoint {
+        takes: RequestBody::Body(limits::WRITE_BYTES),
+        ..open("/api/v1/otlp/v1/metrics", POST, call!(remote_write::otlp), "Receiver of OTLP")
+    },
     endpoint(
         "/api/v1/admin/tsdb/delete_series",
         POST_PUT,

@@ -141,7 +141,7 @@ impl NameEscaping {
 
 /// The format in which samples are written.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Form {
+pub(crate) enum Form {
     /// The text format.
     Text,
     /// `MetricFamily` messages, each preceded by its length.
@@ -149,17 +149,19 @@ enum Form {
 }
 
 /// What a scraper accepts.
-struct Accepted {
+pub(crate) struct Accepted {
     names: NameEscaping,
-    form: Form,
-    content_type: String,
+    /// The format.
+    pub(crate) form: Form,
+    /// The `Content-Type` of the answer.
+    pub(crate) content_type: String,
 }
 
 impl Accepted {
     /// Reads the scraper's `Accept` header. The escaping scheme is that of the last entry that
     /// names one, up to the first entry that the server can answer. Version 1.0.0 of the text
     /// format is used only if the scraper asks for it and for unescaped names.
-    fn of(accept: &str) -> Accepted {
+    pub(crate) fn of(accept: &str) -> Accepted {
         let mut names = NameEscaping::Underscored;
         let mut version = "0.0.4";
         for (media_type, parameters) in by_weight(accept) {

@@ -24,12 +24,14 @@ mod lifecycle;
 pub mod limits;
 mod low_priority;
 mod metric_families;
+mod metric_messages;
 mod notifications;
 mod pages;
 pub mod params;
 mod paths;
 mod progress;
 pub mod protection;
+mod protobuf;
 pub mod query;
 pub mod query_json;
 mod remote_write;
@@ -121,6 +123,10 @@ pub struct ApiSettings {
     pub default_step: i64,
     /// `--enable-feature=promql-per-step-stats`: `stats=all` counts samples per step.
     pub step_stats: bool,
+    /// `--enable-feature=otlp-deltatocumulative`: the receiver of OTLP stores sums of deltas.
+    pub otlp_delta_sums: bool,
+    /// `--enable-feature=otlp-native-delta-ingestion`: the receiver of OTLP stores deltas.
+    pub otlp_native_deltas: bool,
     /// `--enable-feature=search-api`: the most results of a search (`--web.search.max-limit`, 0: no
     /// limit); `None`: search is off.
     pub search: Option<usize>,
@@ -157,6 +163,8 @@ impl Default for ApiSettings {
             dialect: Dialect::default(),
             default_step: 60_000,
             step_stats: false,
+            otlp_delta_sums: false,
+            otlp_native_deltas: false,
             search: None,
             subscription_buffers: limits::SUBSCRIPTION_BUFFER_BYTES,
             data_directory: None,

@@ -1,10 +1,12 @@
-//! `/api/v1/write`: the endpoint of the remote write receiver, which is in `connectors`.
+//! `/api/v1/write` and `/api/v1/otlp/v1/metrics`: the endpoints of the receivers of samples by push,
+//! which are in `connectors`.
 
 use super::dispatch::ApiRequest;
 use super::response::text_error;
-use super::services::WriteCall;
+use super::services::{RemoteWriteHandler, WriteCall};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
 
 /// The headers for [`super::services::RemoteWriteResponse::written`], in its order.
 const WRITTEN: [&str; 3] = [
@@ -15,8 +17,21 @@ const WRITTEN: [&str; 3] = [
 
 /// `/api/v1/write`
 pub(crate) async fn write(call: ApiRequest) -> Response {
-    let Some(receiver) = call.state.sources.remote_write.clone() else {
-        let off = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver";
+    let receiver = call.state.sources.remote_write.clone();
+    let off = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver";
+    receive(call, receiver, off).await
+}
+
+/// `/api/v1/otlp/v1/metrics`
+pub(crate) async fn otlp(call: ApiRequest) -> Response {
+    let receiver = call.state.sources.otlp.clone();
+    let off = "otlp write receiver needs to be enabled with --web.enable-otlp-receiver";
+    receive(call, receiver, off).await
+}
+
+/// Passes a request to a receiver; `off` is said if there is none.
+async fn receive(call: ApiRequest, receiver: Option<Arc<dyn RemoteWriteHandler>>, off: &str) -> Response {
+    let Some(receiver) = receiver else {
         return text_error(StatusCode::NOT_FOUND, off);
     };
     let request = WriteCall {

@@ -25,6 +25,7 @@ use storage::block::BlockMeta;
 use storage::clock::Clock;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, TimeMs};
+use storage::spans::Tracer;
 use storage::store::{Store, StoreError};
 use tokio::sync::oneshot;
 use views::ViewRegistry;
@@ -59,10 +60,14 @@ pub struct ApiServices {
     pub admin: Arc<dyn ServerControl>,
     /// The remote write receiver; `None`: not enabled.
     pub remote_write: Option<Arc<dyn RemoteWriteHandler>>,
+    /// The receiver of OTLP; `None`: not enabled.
+    pub otlp: Option<Arc<dyn RemoteWriteHandler>>,
     /// The current time.
     pub clock: Arc<dyn Clock>,
     /// The server's own metrics, for counting and for `/metrics`.
     pub metrics: Metrics,
+    /// What spans of requests are started with.
+    pub tracer: Tracer,
     /// The query log.
     pub query_log: Arc<QueryLog>,
     /// The engine of SQL that also answers the statements of views; `None`: the API has one of its
@@ -259,7 +264,7 @@ pub trait ServerControl: Send + Sync {
     fn collect(&self) {}
 }
 
-/// The response to a remote write request.
+/// The response to a request of remote write or OTLP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteWriteResponse {
     /// The HTTP status.
@@ -273,7 +278,7 @@ pub struct RemoteWriteResponse {
     pub retry_after: Option<u64>,
 }
 
-/// A remote write request as received.
+/// A request of remote write or OTLP as received.
 #[derive(Debug)]
 pub struct WriteCall {
     /// `Content-Type`, "" if there is none.
@@ -286,7 +291,7 @@ pub struct WriteCall {
     pub share: BodyShare,
 }
 
-/// The remote write receiver.
+/// The receiver of remote write, or of OTLP.
 pub trait RemoteWriteHandler: Send + Sync {
     /// Stores the samples of a request; the response comes when they are durable.
     fn write(&self, call: WriteCall) -> BoxFuture<'static, RemoteWriteResponse>;

@@ -2,10 +2,11 @@
 //! server itself.
 
 use super::dispatch::ApiRequest;
+use super::federate::{Accepted, Form};
 use super::json_model::BuildInfo;
 use super::response::{ApiError, ApiResult, success, success_with_infos, text};
 use super::series::run_blocking;
-use super::{AppState, limits};
+use super::{AppState, limits, metric_messages};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -144,6 +145,12 @@ pub(crate) async fn tsdb_blocks(call: ApiRequest) -> ApiResult {
 /// `/metrics`
 pub(crate) async fn metrics(call: ApiRequest) -> Response {
     refresh(&call.state);
+    // As Go's client library: protobuf for a scraper that prefers it, text for all others.
+    let Accepted { form, content_type, .. } = Accepted::of(call.header(header::ACCEPT));
+    if form == Form::Protobuf {
+        let page = metric_messages::page(call.state.sources.metrics.read(|_| true));
+        return ([(header::CONTENT_TYPE, content_type)], page).into_response();
+    }
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], call.state.sources.metrics.render()).into_response()
 }
 

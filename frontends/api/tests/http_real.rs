@@ -140,6 +140,8 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
         alertmanagers: nothing.clone(),
         admin: nothing,
         remote_write: None,
+        otlp: None,
+        tracer: Default::default(),
         clock,
         query_log: Arc::new(QueryLog::new(&metrics)),
         metrics,

@@ -150,6 +150,7 @@ impl Fixture {
             query: Arc::new(NoQuery),
             clock: Arc::new(ManualClock::at(START)),
             metrics,
+            tracer: Default::default(),
         };
         let language = PromqlLanguage::default();
         let compile = compiler(&language);

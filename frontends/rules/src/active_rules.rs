@@ -93,7 +93,7 @@ impl ActiveRules {
             TemplateExpander::new(&options.external_labels, &options.external_url, ports.query.clone());
         let expander = Arc::new(expander);
         let (groups, places, wakes, group_evaluations, wrote) = Default::default();
-        let durations = RuleDurationMetrics::new(&ports.metrics);
+        let durations = RuleDurationMetrics::new(&ports.metrics, ports.tracer.clone());
         ActiveRules {
             ports,
             options,

@@ -7,25 +7,30 @@ use super::active_rule::{ActiveRule, StepCounts};
 use super::evaluation_grid::EvaluationGrid;
 use super::file::RuleGroup;
 use super::limits::TIMER_SLACK_MS;
+use super::snapshot::RuleHealth;
 use engine::live::cost::EvaluationCost;
 use std::sync::Arc;
 use storage::metrics::{Counter, Gauge, MetricSummary, Metrics};
 use storage::model::TimeMs;
+use storage::model::time::format_duration;
+use storage::spans::{SpanKind, Tracer};
 use views::ViewRegistry;
 
 /// The label with the name of a group.
 pub(super) const RULE_GROUP: &str = "rule_group";
 
-/// Durations of all groups together.
+/// Durations of all groups together, as metrics and as spans.
 pub(super) struct RuleDurationMetrics {
+    tracer: Tracer,
     rule: Arc<MetricSummary>,
     group: Arc<MetricSummary>,
 }
 
 impl RuleDurationMetrics {
-    pub(crate) fn new(metrics: &Metrics) -> RuleDurationMetrics {
+    pub(crate) fn new(metrics: &Metrics, tracer: Tracer) -> RuleDurationMetrics {
         let summary = |name, help| metrics.summary(name, help, &[]);
         RuleDurationMetrics {
+            tracer,
             rule: summary(
                 "prometheus_rule_evaluation_duration_seconds",
                 "The duration for a rule to execute.",
@@ -42,6 +47,9 @@ impl RuleDurationMetrics {
 pub(super) struct GroupMetrics {
     /// The value of [`RULE_GROUP`].
     pub key: String,
+    file: String,
+    name: String,
+    interval: TimeMs,
     evaluation_times: EvaluationGrid,
     evaluations: Arc<Counter>,
     failures: Arc<Counter>,
@@ -63,6 +71,9 @@ impl GroupMetrics {
         gauge("prometheus_rule_group_interval_seconds", "Time between two evaluation times of the group.")
             .set(group.interval as f64 / 1000.0);
         GroupMetrics {
+            file: group.file.clone(),
+            name: group.name.clone(),
+            interval: group.interval,
             evaluation_times: EvaluationGrid::new(group.interval, now),
             evaluations: counter("prometheus_rule_evaluations_total", "Evaluations of rules."),
             failures: counter(
@@ -150,7 +161,7 @@ impl GroupMetrics {
         self.missed.add(missed);
         let mut took = 0.0;
         let mut samples = 0;
-        for rule in rules {
+        for rule in rules.iter_mut() {
             let spent = views.cost(rule.view);
             // A view that has just been replaced has no cost yet.
             if let Some(spent) = spent {
@@ -162,5 +173,33 @@ impl GroupMetrics {
         self.last_duration.set(took);
         self.last_samples.set(samples as f64);
         durations.group.observe(took);
+        if durations.tracer.is_on() {
+            self.trace(rules, views, &durations.tracer, took);
+        }
+    }
+
+    /// Sends the latest evaluation as spans: one of the group, which took `took` seconds, and one
+    /// of each rule in it. The rules are evaluated beside each other, so all begin together.
+    fn trace(&self, rules: &[ActiveRule], views: &dyn ViewRegistry, tracer: &Tracer, took: f64) {
+        let ns = |seconds: f64| (seconds * 1e9) as u64;
+        let mut group = tracer.start("rule group", SpanKind::Internal, None).measured(ns(took), ns(took));
+        if !group.is_sampled() {
+            return;
+        }
+        group.set("name", self.name.as_str());
+        group.set("file", self.file.as_str());
+        group.set("interval", format_duration(self.interval).as_str());
+        for (index, rule) in rules.iter().enumerate() {
+            let spent = views.cost(rule.view);
+            let span = tracer.start("rule", SpanKind::Internal, group.context());
+            let mut span = span.measured(ns(took), ns(rule.took(spent)));
+            span.set("group", self.name.as_str());
+            span.set("name", rule.rule.name.as_str());
+            span.set("index", index);
+            span.set("num_series", rule.samples(spent));
+            if let RuleHealth::Err(error) = &rule.health {
+                span.fail(error);
+            }
+        }
     }
 }

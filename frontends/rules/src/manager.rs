@@ -19,6 +19,7 @@ use std::time::Duration;
 use storage::clock::Clock;
 use storage::metrics::Metrics;
 use storage::model::Labels;
+use storage::spans::Tracer;
 use views::ViewRegistry;
 
 /// What the manager uses.
@@ -38,6 +39,8 @@ pub struct RuleServices {
     pub clock: Arc<dyn Clock>,
     /// Metrics.
     pub metrics: Metrics,
+    /// What spans of evaluations are started with.
+    pub tracer: Tracer,
 }
 
 /// Settings of the manager.

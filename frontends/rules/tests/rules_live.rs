@@ -83,6 +83,7 @@ impl Fixture {
             query: Arc::new(NoQuery),
             clock: Arc::new(ManualClock::at(now)),
             metrics,
+            tracer: Default::default(),
         };
         let mut core =
             ActiveRules::new(ports, RuleManagerOptions::default(), Arc::new(RuleEventQueue::default()));

@@ -15,10 +15,15 @@ use std::sync::Arc;
 /// The name of the label that holds the metric name.
 pub const METRIC_NAME: &str = "__name__";
 
+/// The labels of the feature `type-and-unit-labels`: the type and the unit of the metric.
+pub const METRIC_TYPE: &str = "__type__";
+/// See [`METRIC_TYPE`].
+pub const METRIC_UNIT: &str = "__unit__";
+
 /// Whether `name` is a label that describes the metric (its name, type or unit), which a computed
 /// value loses.
 pub fn describes_metric(name: &str) -> bool {
-    matches!(name, METRIC_NAME | "__type__" | "__unit__")
+    matches!(name, METRIC_NAME | METRIC_TYPE | METRIC_UNIT)
 }
 
 /// An immutable, sorted label set.

@@ -1,10 +1,10 @@
 //! Tests of the receiver: requests encoded by `prost` (an independent encoder), read back from the
 //! store.
 
+use super::super::test_store;
 use super::*;
 use proptest::prelude::*;
 use prost::Message;
-use storage::metrics::Metrics;
 use storage::model::value::{ABSENT, STALE, is_stale};
 use storage::model::{Matcher, SHARDS};
 
@@ -113,29 +113,13 @@ fn packed(timeseries: Vec<TimeSeries>) -> Vec<u8> {
 }
 
 fn writer() -> (RemoteWriteReceiver, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let options = storage::store::StoreOptions {
-        dir: dir.path().into(),
-        wal_sync_interval_ms: 100,
-        block_range_ms: 7_200_000,
-        out_of_order_ms: 1_800_000,
-    };
-    let (store, _) = Store::open(options, Arc::new(storage::disk::OsDisk), &Metrics::default()).unwrap();
+    let (store, dir) = test_store::open();
     (RemoteWriteReceiver::new(store), dir)
 }
 
 fn stored(writer: &RemoteWriteReceiver, name: &str) -> Vec<(String, Vec<i64>, Vec<f64>)> {
-    let mut all = Vec::new();
-    for shard in 0..SHARDS {
-        let selection = writer.store.select(shard, &[Matcher::equal("__name__", name)], 0, i64::MAX).unwrap();
-        for (i, labels) in selection.labels.iter().enumerate() {
-            let mut ts = Vec::new();
-            let mut vs = Vec::new();
-            selection.read(i, 0, i64::MAX, &mut ts, &mut vs).unwrap();
-            all.push((labels.to_string(), ts.iter().map(|t| t - NOW).collect(), vs));
-        }
-    }
-    all
+    let rows = test_store::stored(&writer.store, name).into_iter();
+    rows.map(|row| (row.labels, row.ts.iter().map(|t| t - NOW).collect(), row.vs)).collect()
 }
 
 #[test]

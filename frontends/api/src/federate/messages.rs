@@ -6,6 +6,7 @@
 
 use super::{Kind, Page, cumulative};
 use crate::limits::CHUNK_BYTES;
+use crate::protobuf::{bytes, double, number, varint};
 use bytes::Bytes;
 use storage::model::NativeHistogram;
 use storage::model::histogram::Buckets;
@@ -127,30 +128,6 @@ fn buckets(out: &mut Vec<u8>, spans: u64, counts: u64, buckets: &Buckets) {
 fn zigzag(n: i32) -> u64 {
     // Protobuf's `sint32`: small negative numbers stay short.
     u64::from(((n << 1) ^ (n >> 31)) as u32)
-}
-
-fn varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-fn number(out: &mut Vec<u8>, field: u64, n: u64) {
-    varint(out, field << 3);
-    varint(out, n);
-}
-
-fn double(out: &mut Vec<u8>, field: u64, v: f64) {
-    varint(out, field << 3 | 1);
-    out.extend(v.to_le_bytes());
-}
-
-fn bytes(out: &mut Vec<u8>, field: u64, content: &[u8]) {
-    varint(out, field << 3 | 2);
-    varint(out, content.len() as u64);
-    out.extend_from_slice(content);
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod newest_time;
 pub mod stats;
 
 use super::dispatch::ApiRequest;
+use super::json_model::utc_millis;
 use super::params::{Form, parse_interval};
 use super::query_json::AnnotationTexts;
 use super::response::{ApiError, ApiResult, ErrorType, json_response};
@@ -35,6 +36,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use storage::spans::{Span, SpanContext, SpanKind};
 use tokio::time::Instant;
 
 /// The warning about a list that was truncated.
@@ -117,6 +119,7 @@ struct ParsedQuery {
     stats: QueryStats,
     client: Option<IpAddr>,
     logged: QueryLogEntry,
+    span: Span,
 }
 
 impl ParsedQuery {
@@ -139,7 +142,8 @@ impl ParsedQuery {
             method: call.parts.method.to_string(),
             path: call.parts.uri.path().to_owned(),
         };
-        Ok(ParsedQuery { plan, options, stats, client, logged })
+        let span = query_span(call, range, options.timeout);
+        Ok(ParsedQuery { plan, options, stats, client, logged, span })
     }
 }
 
@@ -247,7 +251,7 @@ async fn run<F>(state: AppState, parsed: ParsedQuery, ask: F) -> Result<Answered
 where
     F: FnOnce(&AppState, &QueryOptions) -> Result<QueryAnswer, QueryError> + Send + 'static,
 {
-    let ParsedQuery { plan, mut options, mut stats, client, logged } = parsed;
+    let ParsedQuery { plan, mut options, mut stats, client, logged, mut span } = parsed;
     let clock = Stopwatch::start();
     // Waits before it takes a turn: a query that waits for the replay must not block queries that
     // can run.
@@ -262,7 +266,7 @@ where
     stats.queued = clock.read();
     let Some(turn) = turn else {
         let late = QueryError::Timeout("query timed out in query queue".to_owned());
-        finish(&state, &logged, &stats, Err(&late));
+        finish(&state, &logged, &stats, Err(&late), &mut span);
         return Err(late.into());
     };
     // The time in the queue counts, as in Prometheus. At least a millisecond, because 0 means that
@@ -284,7 +288,7 @@ where
             stats.sorted = sorting.read();
             stats.count(answer, &logged, options.step_stats);
         }
-        finish(&state, &logged, &stats, answered.as_ref());
+        finish(&state, &logged, &stats, answered.as_ref(), &mut span);
         answered.map(|answer| Answered { answer, stats, deadline })
     };
     // A query that stops at its deadline returns a better error itself, such as which process it
@@ -298,14 +302,47 @@ where
     }
 }
 
+/// The span of a query, a part of its request's.
+fn query_span(call: &ApiRequest, range: QueryRange, timeout: Duration) -> Span {
+    let tracer = &call.state.sources.tracer;
+    if !tracer.is_on() {
+        return Span::default();
+    }
+    let is_instant = range.step == 0;
+    let name = if is_instant { "promqlInstantQuery" } else { "promqlRangeQuery" };
+    let mut span =
+        tracer.start(name, SpanKind::Internal, call.parts.extensions.get::<SpanContext>().copied());
+    span.set("query", call.form.get("query"));
+    span.set("timeout", timeout.as_secs_f64());
+    if is_instant {
+        span.set("time", utc_millis(range.start).as_str());
+    } else {
+        span.set("start", utc_millis(range.start).as_str());
+        span.set("end", utc_millis(range.end).as_str());
+        span.set("step", range.step as f64 / 1000.0);
+    }
+    span
+}
+
 /// Counts a query that has ended, and logs it.
 fn finish(
     state: &AppState,
     logged: &QueryLogEntry,
     stats: &QueryStats,
     answered: Result<&QueryAnswer, &QueryError>,
+    span: &mut Span,
 ) {
     stats.observe(&state.telemetry);
+    if span.is_sampled() {
+        match answered {
+            Ok(answer) => {
+                span.set("result_series", num_series(&answer.value));
+                span.set("total_samples", stats.samples.total);
+            }
+            Err(error) => span.fail(error),
+        }
+        stats.trace(&state.sources.tracer, span.context());
+    }
     let log = &state.sources.query_log;
     if log.is_on() {
         let error = answered.err().map(ToString::to_string);
@@ -329,6 +366,15 @@ fn sort(answer: &mut QueryAnswer) {
         && !series.is_sorted_by(|a, b| a.labels <= b.labels)
     {
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
+}
+
+/// The number of series of an answer.
+fn num_series(value: &QueryValue) -> usize {
+    match value {
+        QueryValue::Vector(samples) => samples.len(),
+        QueryValue::Matrix(series) => series.len(),
+        QueryValue::Scalar(..) | QueryValue::Text(..) => 1,
     }
 }
 

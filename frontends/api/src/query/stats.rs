@@ -9,6 +9,7 @@ use engine::query::guard::SampleStats;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 use storage::model::TimeMs;
+use storage::spans::{SpanContext, SpanKind, Tracer};
 
 /// The warning about a value of `stats` other than `true` and `all`: it means `true`.
 pub fn deprecated(value: &str) -> Option<String> {
@@ -69,6 +70,23 @@ impl QueryStats {
         telemetry.result_sort.observe(self.sorted.as_secs_f64());
         telemetry.query_samples.add(self.samples.total as u64);
         telemetry.query_samples_read.add(self.samples.read as u64);
+    }
+
+    /// Sends the phases of a query that ends now as spans.
+    pub fn trace(&self, tracer: &Tracer, query: Option<SpanContext>) {
+        let phases = [
+            ("promqlPrepare", self.prepared),
+            ("promqlExecQueue", self.queued),
+            ("promqlEval", self.evaluated),
+            ("promqlSort", self.sorted),
+        ];
+        let mut until_end: Duration = phases.iter().map(|(_, took)| *took).sum();
+        for (name, took) in phases {
+            let [before, took_ns] =
+                [until_end, took].map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            drop(tracer.start(name, SpanKind::Internal, query).measured(before, took_ns));
+            until_end -= took;
+        }
     }
 
     /// The JSON of `data.stats`, fields in Prometheus' order.

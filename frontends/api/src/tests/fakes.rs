@@ -514,9 +514,11 @@ pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
         admin: rest.clone(),
         tsdb: rest.clone(),
         remote_write: settings.lifecycle.then_some(rest as Arc<dyn RemoteWriteHandler>),
+        otlp: None,
         clock: Arc::new(ManualClock::at(1_000_123)),
         query_log: Arc::new(QueryLog::new(&metrics)),
         metrics,
+        tracer: Default::default(),
         #[cfg(feature = "sql")]
         sql: None,
         #[cfg(feature = "sql")]

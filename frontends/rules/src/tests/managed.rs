@@ -207,6 +207,7 @@ impl Fixture {
             query: self.query.clone(),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            tracer: Default::default(),
         }
     }
     pub(super) fn core(&self) -> ActiveRules {
