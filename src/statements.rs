@@ -15,6 +15,7 @@ use ::sql::{SqlEngine, SqlError, SqlSources};
 use api::response::{ApiError, ErrorType};
 #[cfg(feature = "sql")]
 use api::services::AlertDefinitions;
+use engine::live::LiveRuntime;
 use engine::memory::MemoryPool;
 #[cfg(feature = "sql")]
 use engine::plan::Span;
@@ -90,7 +91,7 @@ pub(crate) fn rule_expression(
     let series = engine.standing_series(text, purpose == RuleUse::Record)?;
     let link = match series.class {
         StandingClass::Plan(promql) => promql,
-        StandingClass::RunsAgain(_) => text.to_owned(),
+        StandingClass::Dataflow(_) | StandingClass::RunsAgain(_) => text.to_owned(),
     };
     Ok(RuleExpression { plan: series.plan, text: text.to_owned(), labels: series.labels, link })
 }
@@ -121,9 +122,14 @@ impl Statements {
         Statements { engine: Arc::new(engine), lists }
     }
 
-    /// The engine that answers the plans of views from history: statements too.
+    /// The engine that answers plans from history: statements too.
     pub(crate) fn answers(&self, querier: Arc<Querier>) -> Arc<dyn QueryEngine> {
         Arc::new(StatementAnswers::new(self.engine.clone(), querier))
+    }
+
+    /// The same for views: statements that stand read the current rows of `live`.
+    pub(crate) fn standing_answers(&self, querier: Arc<Querier>, live: LiveRuntime) -> Arc<dyn QueryEngine> {
+        Arc::new(StatementAnswers::new(self.engine.clone(), querier).over(live))
     }
 
     /// Saved queries may be statements.
@@ -158,6 +164,10 @@ impl Statements {
     }
 
     pub(crate) fn answers(&self, querier: Arc<Querier>) -> Arc<dyn QueryEngine> {
+        querier
+    }
+
+    pub(crate) fn standing_answers(&self, querier: Arc<Querier>, _: LiveRuntime) -> Arc<dyn QueryEngine> {
         querier
     }
 

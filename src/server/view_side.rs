@@ -71,7 +71,7 @@ impl ServerViews {
         }
         let scheduled = ScheduledViewServices {
             // Statements in SQL that run again, too.
-            answers: queries.statements.answers(queries.querier.clone()),
+            answers: queries.statements.standing_answers(queries.querier.clone(), started.live.clone()),
             store: storage.store.clone(),
             clock: context.clock.clone(),
             options: queries.options.clone(),

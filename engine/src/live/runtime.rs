@@ -409,6 +409,7 @@ impl LiveRuntime {
         control.push(Control::Tick(t));
         self.0.counters.ticks.inc();
         self.run_workers(control);
+        self.0.barrier.set_finished_time(t);
     }
 
     /// Sends a tick or a preparation to all workers and waits until they have finished it.
@@ -419,6 +420,12 @@ impl LiveRuntime {
             Execution::Caller => threadless_worker::work(&self.0, number),
             Execution::Threads => self.0.barrier.wait(number),
         }
+    }
+
+    /// Time of the newest tick that all workers have finished; `None`: there was none. The sinks have
+    /// received all events of that tick and of those before.
+    pub fn finished_tick(&self) -> Option<TimeMs> {
+        self.0.barrier.finished_time()
     }
 
     /// Finishes the running tick. No other tick follows.

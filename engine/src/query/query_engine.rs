@@ -5,6 +5,7 @@
 //! peers. Tests put fakes in its place. All methods block until the answer is complete.
 
 use super::{Querier, QueryAnswer, QueryError, QueryOptions, SubqueryCache};
+use crate::live::ViewKind;
 use crate::plan::Plan;
 use storage::model::TimeMs;
 
@@ -49,6 +50,28 @@ pub trait QueryEngine: Send + Sync {
         step: i64,
         options: &QueryOptions,
     ) -> Result<QueryAnswer, QueryError>;
+    /// The answer of a plan that is asked again and again, if this engine knows a cheaper way than
+    /// to compute each anew; by default it does not. `kind` says at which times it is asked. Reads no
+    /// data.
+    fn standing(
+        &self,
+        _plan: &Plan,
+        _kind: &ViewKind,
+    ) -> Result<Option<Box<dyn StandingAnswer>>, QueryError> {
+        Ok(None)
+    }
+}
+
+/// The answer of one plan at ascending times.
+///
+/// # Contract
+/// 1. [`StandingAnswer::at`] gives the answer that [`QueryEngine::instant`] of the same engine gives
+///    once what was stored until then has arrived, bit by bit. *Checked:* `standing_equals_fresh`.
+/// 2. `None` means: the answer is that of the call before, which was no error.
+/// 3. What it holds is given back when it is dropped.
+pub trait StandingAnswer: Send {
+    /// The answer at `t`, if it may differ from that of the call before. Blocks.
+    fn at(&mut self, t: TimeMs, options: &QueryOptions) -> Result<Option<QueryAnswer>, QueryError>;
 }
 
 impl QueryEngine for Querier {

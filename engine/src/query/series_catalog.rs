@@ -9,7 +9,7 @@ use crate::memory::MemoryReservation;
 use std::collections::BTreeMap;
 use storage::exemplars::SeriesExemplars;
 use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, TimeMs, value};
-use storage::store::{HeadStats, NewestSample, NewestValue, Store};
+use storage::store::{HeadStats, NewestSample, NewestValue, SeriesChanges, SeriesMark, Store};
 
 /// Lists series, label names and label values of a time range.
 ///
@@ -24,7 +24,10 @@ use storage::store::{HeadStats, NewestSample, NewestValue, Store};
 ///    missing.
 /// 4. A list is complete, or there is an error. Only if [`SeriesCatalog::incomplete_reason`] says
 ///    why may something be missing; users see this text as a warning.
-/// 5. `memory` is grown before an entry is kept, so that a list fails at its limit and not after it.
+/// 5. [`SeriesCatalog::series_since`] tells every series that came; whoever adds them to a list that
+///    was made after [`SeriesCatalog::series_mark`] has the list of now, with the same `from`.
+///    *Checked:* `series_changes_lead_to_the_list`.
+/// 6. `memory` is grown before an entry is kept, so that a list fails at its limit and not after it.
 pub trait SeriesCatalog: Send + Sync {
     /// Label sets of the series that satisfy any of the matcher sets: sorted, each once. They count
     /// in `memory`.
@@ -62,6 +65,16 @@ pub trait SeriesCatalog: Send + Sync {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<SeriesExemplars>, QueryError>;
+    /// The current moment, for [`SeriesCatalog::series_since`].
+    fn series_mark(&self) -> SeriesMark {
+        SeriesMark::default()
+    }
+    /// What changed in the list of all series since `mark`, which is moved to now. By default this
+    /// is not known.
+    fn series_since(&self, mark: &mut SeriesMark) -> SeriesChanges {
+        let _ = mark;
+        SeriesChanges::Unknown
+    }
     /// Counts of the head: series, label pairs, and the largest `limit` of each table.
     fn stats(&self, limit: usize) -> HeadStats;
     /// Why lists and answers may be incomplete now; `None`: they are complete.
@@ -95,6 +108,12 @@ pub fn count_sample(memory: &MemoryReservation, sample: &NewestSample) -> Result
 }
 
 impl SeriesCatalog for Store {
+    fn series_mark(&self) -> SeriesMark {
+        Store::series_mark(self)
+    }
+    fn series_since(&self, mark: &mut SeriesMark) -> SeriesChanges {
+        Store::series_since(self, mark)
+    }
     fn incomplete_reason(&self) -> Option<String> {
         self.status().incomplete_reason()
     }
@@ -179,5 +198,82 @@ impl SeriesCatalog for Store {
 
     fn stats(&self, limit: usize) -> HeadStats {
         self.status().head_stats(limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryPool;
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use storage::disk::OsDisk;
+    use storage::metrics::Metrics;
+    use storage::store::{FloatRow, StoreOptions};
+
+    const HOUR: TimeMs = 3_600_000;
+
+    fn labels(i: u64) -> Labels {
+        Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
+    }
+
+    /// Whoever follows the changes has the list: over series that are created before their first
+    /// sample, flushes, series that end and come back, and deletions.
+    #[test]
+    fn series_changes_lead_to_the_list() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = StoreOptions {
+            dir: dir.path().to_owned(),
+            wal_sync_interval_ms: 1_000,
+            block_range_ms: 2 * HOUR,
+            out_of_order_ms: 0,
+        };
+        let store: Arc<Store> =
+            Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store").0;
+        let memory = MemoryPool::of_queries(1 << 30);
+        let list = |to: TimeMs| -> BTreeSet<Labels> {
+            let reservation = memory.reservation(1 << 30);
+            let found = SeriesCatalog::series(&*store, &[Vec::new()], TimeMs::MIN, to, &reservation);
+            found.expect("a list").into_iter().collect()
+        };
+        let mut seed = 11_u64;
+        let mut random = |n: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % n
+        };
+        let mut mark = SeriesCatalog::series_mark(&*store);
+        let mut followed = list(0);
+        let (mut added, mut anew) = (0, 0);
+        let mut t = 0;
+        for step in 0..400 {
+            t += HOUR / 20;
+            for _ in 0..random(3) {
+                let series = store.get_or_create_series(&labels(random(60)));
+                if random(3) > 0 {
+                    store.append_rows(&[FloatRow { series, t, v: 1.0 }]).expect("appended");
+                }
+            }
+            if step % 37 == 0 {
+                store.maintenance().write_blocks(t).expect("flushed");
+            }
+            if step % 151 == 150 {
+                let one = [Matcher::equal("i", random(60).to_string())];
+                store.admin().delete(&one, TimeMs::MIN, t).expect("deleted");
+            }
+            match SeriesCatalog::series_since(&*store, &mut mark) {
+                SeriesChanges::Added(series) => {
+                    added += 1;
+                    followed.extend(series);
+                }
+                SeriesChanges::Unknown => {
+                    anew += 1;
+                    mark = SeriesCatalog::series_mark(&*store);
+                    followed = list(t);
+                }
+            }
+            assert_eq!(followed, list(t), "step {step}");
+        }
+        assert!(added > 100 && anew > 3, "{added} times only additions, {anew} times anew");
+        store.close().expect("closed");
     }
 }

@@ -5,6 +5,7 @@
 //! later DataFusion may add others. PromQL's functions of a column come from the engine's table.
 
 use super::error::SqlError;
+use super::exact_aggregates::exact;
 use super::limits;
 use datafusion::arrow::array::{ArrayRef, AsArray, TimestampMillisecondArray};
 use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMillisecondType};
@@ -197,6 +198,7 @@ impl Functions {
         let mut aggregate = BTreeMap::new();
         for function in SessionStateDefaults::default_aggregate_functions() {
             if AGGREGATE.contains(&function.name()) {
+                let function = exact(&function).map_or(function, Arc::new);
                 for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
                     aggregate.insert(name.to_owned(), function.clone());
                 }

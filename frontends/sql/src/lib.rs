@@ -9,8 +9,11 @@
 #![warn(unreachable_pub)]
 
 mod bind;
+mod dataflow;
 mod engine;
 mod error;
+mod exact_aggregates;
+mod exact_sum;
 mod functions;
 pub mod guard;
 pub mod limits;
@@ -27,5 +30,6 @@ mod values;
 
 pub use self::engine::{SqlEngine, SqlSources};
 pub use bind::Grid;
+pub use dataflow::DataflowStats;
 pub use error::{SqlError, SqlErrorKind};
 pub use session::{RowSink, SqlRequest, SqlSummary};

@@ -42,6 +42,23 @@ pub const PARAMETERS: usize = 100;
 pub const STANDING_ROWS: usize = 20_000;
 /// Statements of views that run again at the same time: each may hold the bytes of its operators.
 pub const STANDING_AT_ONCE: usize = 4;
+/// Events of a live view that wait for a statement; beyond, the statement reads all rows anew.
+pub const LEAF_EVENTS: usize = 1_024;
+/// Bytes of a statement that runs again on the stack of its view: what it can say needs little.
+pub const SMALL_STATEMENT_BYTES: usize = 2 * 1024;
+/// Statements that stand as dataflows. All of them work in one thread.
+pub const DATAFLOWS: usize = 200;
+/// Different rows of all relations that dataflows read.
+pub const DATAFLOW_ROWS: usize = 20_000_000;
+/// Bytes of the rows that dataflows keep: of relations, sides of joins, groups. Approximate.
+pub const DATAFLOW_BYTES: usize = 4 * 1024 * 1024 * 1024;
+/// Rows that went through the operators of a dataflow and were not yet taken up by the next: a join
+/// that multiplies ends here.
+pub const DATAFLOW_WAITING_ROWS: usize = 10_000_000;
+/// How often relations are looked at for changes while a view asks, in ms. Views ask once a second.
+pub const REFRESH_MS: i64 = 250;
+/// The list of series begins at a multiple of this, in ms: between them no series becomes too old.
+pub const SERIES_LIST_STEP_MS: i64 = 2 * 3_600 * 1_000;
 /// How far back labels of a metric are looked up for its columns, ms: a day.
 pub const COLUMNS_WINDOW_MS: i64 = 24 * 3_600 * 1_000;
 /// Suggestions in an error.

@@ -175,7 +175,7 @@ impl Finder<'_> {
         let from = if matches!(kind, Kind::Samples(_)) {
             TimeMs::MIN
         } else {
-            context.now - limits::COLUMNS_WINDOW_MS
+            context.now() - limits::COLUMNS_WINDOW_MS
         };
         let sets: Vec<Vec<Matcher>> =
             metric.iter().map(|name| vec![Matcher::equal(METRIC_NAME, name)]).collect();
@@ -219,7 +219,7 @@ impl Finder<'_> {
     /// The error for a metric without series.
     fn unknown(&self, name: &str) -> Result<SqlError, SqlError> {
         let context = self.context;
-        let from = context.now - limits::COLUMNS_WINDOW_MS;
+        let from = context.now() - limits::COLUMNS_WINDOW_MS;
         let known = context.sources.catalog.label_values(METRIC_NAME, &[], from, TimeMs::MAX)?;
         let near = nearest(name, known.iter().map(String::as_str).chain(META.iter().map(|table| table.name)));
         let hint = did_you_mean(&near).unwrap_or_else(|| {
@@ -258,11 +258,17 @@ impl ContextProvider for Finder<'_> {
         let Some(text) = values::text(text) else {
             return Err(SqlError::bad(format!("{name}() takes a text that is written out")).into());
         };
-        let t = self.context.now;
-        let range = QueryRange { start: t, end: t, step: 0 };
-        let plan = self.context.sources.language.compile(&text, Some(range));
-        let plan =
-            plan.map_err(|e| DataFusionError::from(SqlError::bad(format!("promql: {}", e.message()))))?;
+        let compiled = |t: TimeMs| {
+            let range = QueryRange { start: t, end: t, step: 0 };
+            let plan = self.context.sources.language.compile(&text, Some(range));
+            plan.map_err(|e| DataFusionError::from(SqlError::bad(format!("promql: {}", e.message()))))
+        };
+        let t = self.context.now();
+        let plan = compiled(t)?;
+        if self.context.standing && compiled(t + 1)? != plan {
+            // `@ start()`: the plan is another one at each time.
+            self.context.reads.lock().is_planned_anew = true;
+        }
         if !matches!(plan.kind(), ValueType::Vector | ValueType::Scalar) {
             return Err(SqlError::bad("promql() answers vectors and scalars")
                 .hint("wrap a range in a function, such as last_over_time")

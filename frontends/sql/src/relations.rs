@@ -5,9 +5,13 @@
 //! exactly. [`rows`] makes the batches.
 
 mod meta;
+mod reads;
+mod row_join;
 pub(crate) mod rows;
+pub(crate) mod series_list;
 
-pub use meta::{LateLists, META, MetaColumn, MetaKind, MetaSource, MetaTable};
+pub use meta::{LateLists, META, MetaColumn, MetaKind, MetaRow, MetaSource, MetaTable};
+pub(crate) use reads::{Current, Reads};
 
 use super::bind::{self, Times, label_matchers};
 use super::error::SqlError;
@@ -28,6 +32,7 @@ use engine::query::QueryOptions;
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Matcher, TimeMs};
@@ -36,19 +41,56 @@ use storage::model::{Matcher, TimeMs};
 pub(crate) struct Context {
     pub(crate) sources: super::SqlSources,
     pub(crate) options: QueryOptions,
-    /// The time of the request.
-    pub(crate) now: TimeMs,
+    /// The time of the evaluation.
+    now: AtomicI64,
     /// The statement stands: its columns do not depend on what is stored now.
     pub(crate) standing: bool,
     /// The evaluation times, once the plan is known.
     pub(crate) times: OnceLock<Times>,
-    /// The parts of the answer that plans give, as PromQL; for `EXPLAIN`.
+    /// What is odd about the statement and its evaluation.
     pub(crate) warnings: parking_lot::Mutex<Vec<String>>,
+    /// What the statement reads, as far as it has been planned.
+    pub(crate) reads: parking_lot::Mutex<Reads>,
+    /// What is read instead of history and the lists of the server, for a statement that runs again.
+    pub(crate) current: parking_lot::Mutex<Current>,
+}
+
+impl Context {
+    /// For a statement at `now`.
+    pub(crate) fn new(
+        sources: super::SqlSources,
+        options: QueryOptions,
+        now: TimeMs,
+        standing: bool,
+    ) -> Context {
+        Context {
+            sources,
+            options,
+            now: AtomicI64::new(now),
+            standing,
+            times: OnceLock::new(),
+            warnings: parking_lot::Mutex::default(),
+            reads: parking_lot::Mutex::default(),
+            current: parking_lot::Mutex::default(),
+        }
+    }
+
+    /// The time of the evaluation.
+    pub(crate) fn now(&self) -> TimeMs {
+        self.now.load(Relaxed)
+    }
+
+    /// The next evaluation is at `now`, and reads `current`.
+    pub(crate) fn begin(&self, now: TimeMs, current: Current) {
+        self.now.store(now, Relaxed);
+        *self.current.lock() = current;
+        self.warnings.lock().clear();
+    }
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("now", &self.now).finish_non_exhaustive()
+        f.debug_struct("Context").field("now", &self.now()).finish_non_exhaustive()
     }
 }
 
@@ -226,7 +268,7 @@ impl Relation {
     }
 
     /// The matchers that a condition is; `None`: the relation does not take it.
-    fn pushed(&self, filter: &Expr) -> Option<Vec<Matcher>> {
+    pub(crate) fn pushed(&self, filter: &Expr) -> Option<Vec<Matcher>> {
         match &self.kind {
             Kind::Metric(_) | Kind::Samples(_) => label_matchers(filter, &|expr| self.label_of(expr)),
             Kind::Meta(table) if table.lists_series => label_matchers(filter, &|expr| match expr {
@@ -283,6 +325,48 @@ pub(crate) struct Scan {
     matchers: Vec<Matcher>,
     from: TimeMs,
     to: TimeMs,
+    /// Rows of several live views, joined: until other rows are there.
+    joined: Arc<parking_lot::Mutex<Option<row_join::LeafJoin>>>,
+}
+
+impl Scan {
+    /// A scan of these columns.
+    pub(crate) fn new(relation: &Relation, projection: Vec<usize>) -> Result<Scan> {
+        Ok(Scan {
+            schema: Arc::new(relation.schema.project(&projection)?),
+            projection,
+            matchers: relation.matchers(),
+            relation: relation.clone(),
+            from: TimeMs::MIN,
+            to: TimeMs::MAX,
+            joined: Arc::default(),
+        })
+    }
+
+    /// Its columns.
+    pub(crate) fn columns(&self) -> &datafusion::arrow::datatypes::Fields {
+        self.schema.fields()
+    }
+
+    /// What it reads.
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.relation.kind
+    }
+
+    /// Lists series.
+    pub(crate) fn catalog(&self) -> &dyn engine::query::SeriesCatalog {
+        self.relation.context.sources.catalog.as_ref()
+    }
+
+    /// From now on it reads at `t`.
+    pub(crate) fn set_time(&self, t: TimeMs) {
+        self.relation.context.begin(t, Current::default());
+    }
+
+    /// The rows of a list of the server.
+    pub(crate) fn read_list(&self, name: &str) -> std::result::Result<Vec<MetaRow>, SqlError> {
+        self.relation.context.sources.meta.rows(name)
+    }
 }
 
 #[async_trait]
@@ -316,15 +400,8 @@ impl TableProvider for Relation {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let all = || (0..self.schema.fields().len()).collect();
         let projection: Vec<usize> = projection.cloned().unwrap_or_else(all);
-        let schema = Arc::new(self.schema.project(&projection)?);
-        let mut scan = Scan {
-            relation: self.clone(),
-            projection,
-            schema: schema.clone(),
-            matchers: self.matchers(),
-            from: TimeMs::MIN,
-            to: TimeMs::MAX,
-        };
+        let mut scan = Scan::new(self, projection)?;
+        let schema = scan.schema.clone();
         for filter in filters {
             if let Some((from, to)) = self.bounds(filter) {
                 scan.from = scan.from.max(from);
@@ -333,6 +410,7 @@ impl TableProvider for Relation {
                 scan.matchers.extend(matchers);
             }
         }
+        self.context.reads.lock().add(&scan);
         let partition: Arc<dyn PartitionStream> = Arc::new(scan);
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![partition], None, None, false, limit)?))
     }

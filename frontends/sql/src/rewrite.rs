@@ -4,11 +4,11 @@
 use super::bind::{self, Refusal};
 use super::error::SqlError;
 use super::functions::{is_of_column, needs_metric};
-use super::relations::{Context, Relation};
+use super::relations::{Context, Kind, Relation};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, TableReference};
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, TableScan};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, SubqueryAlias, TableScan};
 use engine::plan::as_promql::as_promql;
 use std::sync::Arc;
 
@@ -75,6 +75,54 @@ fn answered(plan: &LogicalPlan, relation: Relation, number: usize) -> Result<Log
         column.alias_qualified(qualifier.cloned(), field.name())
     });
     scan.project(columns.collect::<Vec<_>>())?.build()
+}
+
+/// Rows that `ORDER BY … LIMIT` finds equal are ordered by all columns: then the first ones are the
+/// same wherever and whenever the statement runs. Raw samples are left in the order in which they
+/// come, which is fixed and would cost too much to change.
+pub(crate) fn break_ties(plan: LogicalPlan) -> Result<LogicalPlan> {
+    if reads_samples(&plan) {
+        return Ok(plan);
+    }
+    let limited = plan.transform_down_with_subqueries(|node| match node {
+        LogicalPlan::Limit(_) => {
+            let node = node.map_children(|input| Ok(Transformed::yes(sorted_by_all(input)?)))?;
+            Ok(Transformed::yes(node.data))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(limited.data)
+}
+
+fn reads_samples(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let relation = Relation::of_source(scan.source.as_ref());
+            found |= relation.is_some_and(|relation| matches!(relation.kind, Kind::Samples(_)));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+fn sorted_by_all(plan: LogicalPlan) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Sort(mut sort) => {
+            for (qualifier, field) in sort.input.schema().iter() {
+                let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+                let is_known = sort.expr.iter().any(|by| by.expr == column);
+                if !is_known && !field.data_type().is_nested() {
+                    sort.expr.push(SortExpr::new(column, true, false));
+                }
+            }
+            Ok(LogicalPlan::Sort(sort))
+        }
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            Ok(plan.map_children(|input| Ok(Transformed::yes(sorted_by_all(input)?)))?.data)
+        }
+        other => Ok(other),
+    }
 }
 
 /// Replaces functions of the column by columns of the relation whose samples they read.

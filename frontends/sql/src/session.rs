@@ -6,19 +6,20 @@ use super::error::{SqlError, SqlErrorKind};
 use super::limits;
 use super::planner::{Planned, plan};
 use super::relations::{Context, Kind, Relation};
-use super::rewrite::{Report, absorb, extract_leaves};
-use super::standing;
+use super::rewrite::{Report, absorb, break_ties, extract_leaves};
+use super::{dataflow, standing};
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::{displayable, execute_stream};
 use engine::query::QueryOptions;
 use futures::StreamExt;
 use serde_json::Value;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use storage::model::TimeMs;
 
@@ -92,18 +93,12 @@ impl SqlEngine {
     }
 
     pub(crate) fn context(&self, request: &SqlRequest, options: &QueryOptions) -> Arc<Context> {
-        Arc::new(Context {
-            sources: self.sources.clone(),
-            options: options.clone(),
-            now: request.time,
-            standing: request.standing,
-            times: OnceLock::new(),
-            warnings: parking_lot::Mutex::default(),
-        })
+        let sources = self.sources.clone();
+        Arc::new(Context::new(sources, options.clone(), request.time, request.standing))
     }
 
     /// Plans a statement and replaces the parts that are plans.
-    fn prepare(&self, request: &SqlRequest, context: &Arc<Context>) -> Result<Prepared, SqlError> {
+    pub(crate) fn prepare(&self, request: &SqlRequest, context: &Arc<Context>) -> Result<Prepared, SqlError> {
         let text = request.text.as_str();
         let fail = |e| SqlError::from_datafusion(e, text);
         let Planned { plan, explain } = plan(self, context, text)?;
@@ -119,8 +114,32 @@ impl SqlEngine {
         let mut report = Report::default();
         let plan =
             if request.without_plans { plan } else { absorb(plan, context, &mut report).map_err(fail)? };
-        let plan = extract_leaves(plan).map_err(fail)?;
-        Ok(Prepared { plan, names, explain, report, runs_again })
+        let plan = break_ties(extract_leaves(plan).map_err(fail)?).map_err(fail)?;
+        let stands = match runs_again {
+            _ if !explain => Vec::new(),
+            None => vec!["stands: as a live plan".to_owned()],
+            Some(why) => self.how_it_stands(context, &plan, &names, &why),
+        };
+        Ok(Prepared { plan, names, explain, report, stands })
+    }
+
+    /// How a statement would stand that is no plan for the reason `why`, for `EXPLAIN`.
+    fn how_it_stands(
+        &self,
+        context: &Arc<Context>,
+        plan: &LogicalPlan,
+        names: &[String],
+        why: &str,
+    ) -> Vec<String> {
+        match dataflow::of_plan(self, context, plan, names.to_vec()) {
+            Ok(flow) => {
+                let kept = flow.arranged().into_iter().map(|line| format!("keeps: {line}"));
+                ["stands: as a dataflow".to_owned()].into_iter().chain(kept).collect()
+            }
+            Err(dataflow::NoDataflow(no)) => {
+                vec![format!("stands: runs again after changes: {why}"), format!("no dataflow: {no}")]
+            }
+        }
     }
 
     async fn execute(
@@ -137,20 +156,8 @@ impl SqlEngine {
             let optimised = displayable(physical.as_ref()).indent(false).to_string();
             return explained(&prepared, &optimised, sink);
         }
-        let mut stream = execute_stream(physical, state.task_ctx()).map_err(fail)?;
-        let schema = renamed(&stream.schema(), &prepared.names);
-        sink.schema(&schema)?;
-        let mut rows = 0;
-        loop {
-            guard.check()?;
-            let next = tokio::time::timeout(CHECK_EVERY, stream.next()).await;
-            // Late: looks whether it may go on, and waits again.
-            let Ok(next) = next else { continue };
-            let Some(batch) = next else { break };
-            let batch = batch.map_err(fail)?;
-            rows += batch.num_rows();
-            sink.rows(&batch)?;
-        }
+        let stream = execute_stream(physical, state.task_ctx()).map_err(fail)?;
+        let rows = send_rows(stream, &prepared.names, guard, sink).await?;
         Ok(SqlSummary { rows, warnings: Vec::new() })
     }
 
@@ -166,6 +173,27 @@ impl SqlEngine {
         };
         let bound = bind::bind(&plan).map_err(|Refusal(why)| SqlError::bad(why))?;
         Ok((bound.plan, grid))
+    }
+}
+
+/// Sends the rows of an answer to `sink`. Returns how many there are.
+pub(crate) async fn send_rows(
+    mut stream: SendableRecordBatchStream,
+    names: &[String],
+    guard: &Deadline<'_>,
+    sink: &mut dyn RowSink,
+) -> Result<usize, SqlError> {
+    sink.schema(&renamed(&stream.schema(), names))?;
+    let mut rows = 0;
+    loop {
+        guard.check()?;
+        let next = tokio::time::timeout(CHECK_EVERY, stream.next()).await;
+        // Late: looks whether it may go on, and waits again.
+        let Ok(next) = next else { continue };
+        let Some(batch) = next else { return Ok(rows) };
+        let batch = batch.map_err(|e| SqlError::from_datafusion(e, ""))?;
+        rows += batch.num_rows();
+        sink.rows(&batch)?;
     }
 }
 
@@ -186,21 +214,27 @@ pub(crate) fn on_large_stack<T: Send>(
 }
 
 /// A statement before it runs.
-struct Prepared {
-    plan: LogicalPlan,
-    names: Vec<String>,
+pub(crate) struct Prepared {
+    pub(crate) plan: LogicalPlan,
+    pub(crate) names: Vec<String>,
     explain: bool,
     report: Report,
-    /// Why it would run again at each tick if it stood; `None`: it would be a live plan.
-    runs_again: Option<String>,
+    /// How it would stand, for `EXPLAIN`.
+    stands: Vec<String>,
 }
 
-struct Deadline<'a> {
+/// Until when a statement may run.
+pub(crate) struct Deadline<'a> {
     options: &'a QueryOptions,
     deadline: Instant,
 }
 
 impl Deadline<'_> {
+    /// From now on.
+    pub(crate) fn of(options: &QueryOptions) -> Deadline<'_> {
+        Deadline { options, deadline: Instant::now() + options.timeout }
+    }
+
     fn check(&self) -> Result<(), SqlError> {
         if self.options.cancel.load(Ordering::Relaxed) {
             return Err(SqlError::new(SqlErrorKind::Canceled, "query was canceled in query execution"));
@@ -314,10 +348,7 @@ fn explained(prepared: &Prepared, physical: &str, sink: &mut dyn RowSink) -> Res
     }
     lines.extend(leaves.iter().map(|leaf| format!("read: {leaf}")));
     lines.extend(report.refusals.iter().map(|why| format!("not a plan: {why}")));
-    lines.push(match &prepared.runs_again {
-        None => "stands: as a live plan".to_owned(),
-        Some(why) => format!("stands: runs again at each tick: {why}"),
-    });
+    lines.extend(prepared.stands.iter().cloned());
     lines.extend(physical.lines().map(|line| format!("run: {line}")));
     let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("plan", DataType::Utf8, false)]));
     sink.schema(&schema)?;

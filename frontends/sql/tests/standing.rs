@@ -229,7 +229,7 @@ fn explain_says_how_a_statement_stands() -> Result<(), SqlError> {
     assert!(has(explain("SELECT job, sum(value) FROM up GROUP BY job")?, "stands: as a live plan"));
     assert!(has(
         explain("SELECT count(DISTINCT job) FROM up")?,
-        "stands: runs again at each tick: count(DISTINCT"
+        "stands: runs again after changes: count(DISTINCT"
     ));
     Ok(())
 }

@@ -1,6 +1,11 @@
 //! The rows of a statement that stands are those of the same statement asked anew, at every tick:
-//! over series that come and go, restarts, and views that are put and removed in between. Statements
-//! are drawn, of those that are live plans and of those that run again.
+//! over series that come and go, lists that change, restarts, and views that are put and removed in
+//! between. Statements are drawn, of those that are live plans, that run again, and that are
+//! dataflows.
+//!
+//! The two sides share little code: what runs again keeps its plan and reads the current rows of
+//! live views, a dataflow is kept by operators of its own; the fresh answer is planned anew and reads
+//! history and the lists of the server.
 //!
 //! A case depends only on its seed and number: `SQL_SEED=1 SQL_CASE=17`; `SQL_CASES=100000` for a
 //! long run.
@@ -17,10 +22,11 @@ use engine::types::histogram_column::Sample;
 use parking_lot::Mutex;
 use promql::{PromqlLanguage, PromqlOptions};
 use random::Random;
+use serde_json::json;
 use sql::output::{AnswerWriter, Format};
-use sql::relations::LateLists;
+use sql::relations::{MetaRow, MetaSource};
 use sql::standing::{StandingClass, StandingRows, StatementAnswers};
-use sql::{SqlEngine, SqlRequest, SqlSources};
+use sql::{DataflowStats, SqlEngine, SqlError, SqlRequest, SqlSources};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -83,6 +89,54 @@ struct View {
     shown: Arc<Mutex<Shown>>,
 }
 
+/// The lists of a server.
+#[derive(Default)]
+struct Lists {
+    targets: Mutex<Vec<MetaRow>>,
+    alerts: Mutex<Vec<MetaRow>>,
+}
+
+impl MetaSource for Lists {
+    fn rows(&self, name: &str) -> Result<Vec<MetaRow>, SqlError> {
+        Ok(match name {
+            "targets" => self.targets.lock().clone(),
+            "alerts" => self.alerts.lock().clone(),
+            _ => Vec::new(),
+        })
+    }
+}
+
+impl Lists {
+    /// Some rows come, go, or change.
+    fn churn(&self, random: &mut Random) {
+        let object = |value: serde_json::Value| value.as_object().cloned().unwrap_or_default();
+        let mut targets = self.targets.lock();
+        targets.retain(|_| random.below(6) > 0);
+        while targets.len() < 6 && random.below(3) > 0 {
+            targets.push(object(json!({
+                "pool": random.pick(&["p", "q"]),
+                "job": random.pick(&["a", "b", "c"]),
+                "instance": format!("i{}", random.below(5)),
+                "health": random.pick(&["up", "down", "unknown"]),
+                "last_error": if random.below(2) == 0 { json!(null) } else { json!("refused") },
+                "last_scrape_seconds": random.below(1000) as f64 / 7.0,
+                "labels": {"env": random.pick(&["x", "y"])},
+            })));
+        }
+        let mut alerts = self.alerts.lock();
+        alerts.retain(|_| random.below(4) > 0);
+        while alerts.len() < 8 && random.below(3) > 0 {
+            alerts.push(object(json!({
+                "alertname": random.pick(&["Down", "Slow", "Full"]),
+                "state": random.pick(&["firing", "pending"]),
+                "value": random.pick(&[0.1, 0.2, 0.3, 1e16, -1e16, 7.5]),
+                "rule": random.pick(&["r", "s"]),
+                "labels": {"job": random.pick(&["a", "b", "d"])},
+            })));
+        }
+    }
+}
+
 /// A server without its network.
 struct World {
     store: Arc<Store>,
@@ -90,10 +144,12 @@ struct World {
     views: CompositeViews,
     engine: Arc<SqlEngine>,
     clock: Arc<ManualClock>,
+    lists: Arc<Lists>,
+    answers: Arc<StatementAnswers>,
 }
 
 impl World {
-    fn open(dir: &Path, now: TimeMs) -> World {
+    fn open(dir: &Path, now: TimeMs, lists: Arc<Lists>) -> World {
         let store = open_store(dir);
         let options = LiveOptions { workers: 1, ..LiveOptions::default() };
         let live = LiveRuntime::manual(store.clone(), &options, &Metrics::default()).expect("a runtime");
@@ -102,19 +158,20 @@ impl World {
             engine: querier.clone(),
             catalog: store.clone(),
             language: Arc::new(PromqlLanguage(PromqlOptions::all())),
-            meta: Arc::new(LateLists::default()),
+            meta: lists.clone(),
             memory: MemoryPool::of_queries(1 << 30),
         }));
         let clock = Arc::new(ManualClock::at(now));
+        let answers = Arc::new(StatementAnswers::new(engine.clone(), querier).over(live.clone()));
         let history = ScheduledViewServices {
-            answers: Arc::new(StatementAnswers::new(engine.clone(), querier)),
+            answers: answers.clone(),
             store: store.clone(),
             clock: clock.clone(),
             options: QueryOptions::default(),
             execution: Execution::Caller,
         };
         let views = CompositeViews::new(Arc::new(live.clone()), history, &Metrics::default());
-        World { store, live, views, engine, clock }
+        World { store, live, views, engine, clock, lists, answers }
     }
 
     fn put(&self, text: &str) -> View {
@@ -174,7 +231,8 @@ fn number(random: &mut Random) -> String {
     let window = random.pick(&["30s", "1m", "2m"]);
     match random.below(9) {
         0..3 => "value".to_owned(),
-        3 => format!("rate(value, '{window}')"),
+        // Not `rate`: a live view has it within 1e-13 only (docs/live.md), and here all bits count.
+        3 => format!("changes(value, '{window}')"),
         4 => format!("max_over_time(value, '{window}')"),
         5 => format!("sum_over_time(value, '{window}')"),
         6 => "ago(value, '20s')".to_owned(),
@@ -242,6 +300,33 @@ fn relational(random: &mut Random) -> String {
     }
 }
 
+/// A statement over lists of the server.
+fn over_lists(random: &mut Random) -> String {
+    let metric = random.pick(&["m_gauge", "m_total"]);
+    let having = random.pick(&["", " HAVING count(*) > 1"]);
+    match random.below(18) {
+        0 => format!("SELECT metric, count(*) AS n FROM series GROUP BY metric{having}"),
+        1 => "SELECT metric, name AS label, count(DISTINCT value) AS label_values, count(DISTINCT series) AS series FROM label_pairs GROUP BY metric, name ORDER BY label_values DESC LIMIT 20".to_owned(),
+        2 => format!("SELECT name, value FROM label_pairs WHERE metric = '{metric}' AND name <> 'instance'"),
+        3 => format!("SELECT DISTINCT name, value FROM label_pairs WHERE metric ~ '^{metric}$'"),
+        4 => "SELECT job, health, count(*) AS n, min(instance) AS first, max(last_error) AS why FROM targets GROUP BY job, health".to_owned(),
+        5 => format!("SELECT alertname, sum(value) AS total, avg(value) AS mean, count(*) FILTER (WHERE state = 'firing') AS firing FROM alerts GROUP BY alertname{having}"),
+        6 => "SELECT count(*) AS n, sum(value) AS total, max(alertname) AS last FROM alerts".to_owned(),
+        7 => "SELECT a.alertname, a.state, t.instance, t.health FROM alerts a JOIN targets t USING (job)".to_owned(),
+        8 => "SELECT t.job, t.instance, a.alertname FROM targets t LEFT JOIN alerts a ON a.job = t.job".to_owned(),
+        9 => "SELECT t.job, t.instance FROM targets t WHERE NOT EXISTS (SELECT 1 FROM alerts a WHERE a.job = t.job)".to_owned(),
+        10 => "SELECT t.job, t.instance FROM targets t WHERE t.job IN (SELECT a.job FROM alerts a WHERE a.state = 'firing')".to_owned(),
+        11 => "SELECT p.value AS job, count(*) AS series, count(DISTINCT t.instance) AS targets FROM label_pairs p JOIN targets t ON p.value = t.job WHERE p.name = 'job' GROUP BY p.value".to_owned(),
+        12 => "SELECT job, instance, last_scrape_seconds FROM targets ORDER BY last_scrape_seconds DESC LIMIT 2".to_owned(),
+        13 => "SELECT alertname, state FROM alerts ORDER BY alertname LIMIT 3 OFFSET 1".to_owned(),
+        14 => "SELECT job FROM targets UNION ALL SELECT alertname FROM alerts WHERE value > 0".to_owned(),
+        15 => "SELECT upper(alertname) AS a, CASE WHEN value > 1 THEN 'high' ELSE state END AS s, value * 2 AS v FROM alerts WHERE state = 'firing' OR job = 'a'".to_owned(),
+        16 => "SELECT s.metric, count(*) AS n FROM series s JOIN (SELECT DISTINCT metric FROM label_pairs WHERE name = 'env') e USING (metric) GROUP BY s.metric".to_owned(),
+        // These run again: a rank has no dataflow, and values change with each scrape.
+        _ => format!("SELECT m.instance, m.value, t.health FROM {metric} m JOIN targets t USING (instance)"),
+    }
+}
+
 fn labels(metric: &str, i: usize) -> Labels {
     let instance = format!("i{i}");
     let mut pairs =
@@ -276,13 +361,15 @@ fn churn(world: &World, random: &mut Random, totals: &mut [f64; SERIES], t: Time
 struct Tally {
     plans: u64,
     again: u64,
+    dataflows: u64,
     rows: u64,
 }
 
 fn case(seed: u64, number: u64, tally: &mut Tally) {
     let mut random = Random::new(&[seed, number]);
     let dir = tempfile::tempdir().expect("a directory");
-    let mut world = World::open(dir.path(), START);
+    let lists: Arc<Lists> = Arc::default();
+    let mut world = World::open(dir.path(), START, lists.clone());
     let mut totals = [0.0; SERIES];
     let mut t = START;
     let mut views: Vec<View> = Vec::new();
@@ -290,8 +377,15 @@ fn case(seed: u64, number: u64, tally: &mut Tally) {
         t += 1_000 + random.below(15_000) as i64;
         let before = random.below(900) as i64;
         churn(&world, &mut random, &mut totals, t - before);
+        if random.below(3) > 0 {
+            world.lists.churn(&mut random);
+        }
         if views.len() < VIEWS && random.below(3) > 0 {
-            let text = if random.below(2) == 0 { plan_like(&mut random) } else { relational(&mut random) };
+            let text = match random.below(3) {
+                0 => plan_like(&mut random),
+                1 => relational(&mut random),
+                _ => over_lists(&mut random),
+            };
             views.push(world.put(&text));
         } else if !views.is_empty() && random.below(8) == 0 {
             let gone = views.swap_remove(random.below(views.len() as u64) as usize);
@@ -310,6 +404,7 @@ fn case(seed: u64, number: u64, tally: &mut Tally) {
             match view.rows.class {
                 StandingClass::Plan(_) => tally.plans += 1,
                 StandingClass::RunsAgain(_) => tally.again += 1,
+                StandingClass::Dataflow(_) => tally.dataflows += 1,
             }
             tally.rows += fresh.map_or(0, |rows| rows.len() as u64);
         }
@@ -318,10 +413,15 @@ fn case(seed: u64, number: u64, tally: &mut Tally) {
             world.live.stop();
             world.store.close().expect("closed");
             drop(world);
-            world = World::open(dir.path(), t);
+            world = World::open(dir.path(), t, lists.clone());
             views = texts.iter().map(|text| world.put(text)).collect();
         }
     }
+    // Nothing is kept for views that are gone.
+    for view in views {
+        world.views.remove(view.id);
+    }
+    assert_eq!(world.answers.dataflow_stats(), DataflowStats::default(), "seed {seed}, case {number}");
     world.live.stop();
 }
 
@@ -341,11 +441,11 @@ fn standing_is_fresh_at_every_tick() {
         case(seed, number, &mut tally);
     }
     eprintln!(
-        "compared: {} answers of plans, {} that ran again, {} rows",
-        tally.plans, tally.again, tally.rows
+        "compared: {} answers of plans, {} that ran again, {} of dataflows, {} rows",
+        tally.plans, tally.again, tally.dataflows, tally.rows
     );
     assert!(
-        tally.plans > 20 && tally.again > 20 || of_environment("SQL_CASE").is_some(),
+        tally.plans > 20 && tally.again > 20 && tally.dataflows > 20 || of_environment("SQL_CASE").is_some(),
         "too few of a class"
     );
     assert!(tally.rows > 0);
@@ -355,7 +455,7 @@ fn standing_is_fresh_at_every_tick() {
 #[test]
 fn a_missing_row_is_seen() {
     let dir = tempfile::tempdir().expect("a directory");
-    let world = World::open(dir.path(), START);
+    let world = World::open(dir.path(), START, Arc::default());
     let series = world.store.get_or_create_series(&labels("m_gauge", 1));
     world.store.append_rows(&[FloatRow { series, t: START, v: 1.0 }]).expect("appended");
     let texts = ["SELECT job, value FROM m_gauge", "SELECT value, upper(job) AS j FROM m_gauge"];

@@ -31,6 +31,8 @@ pub struct HeadSeriesTable {
     /// Slots whose series records are not in the log yet, in the order in which they must be
     /// logged.
     unlogged: Vec<u32>,
+    /// How often series ended, or came back under their old slots.
+    returns: u64,
 }
 
 /// The labels of the slots of one shard; empty for inactive series.
@@ -63,6 +65,12 @@ impl HeadSeriesTable {
     /// Number of slots, active or not.
     pub fn slots(&self) -> u32 {
         self.slots.len() as u32
+    }
+
+    /// How often series ended, or came back under their old slots: a reader that has seen all slots
+    /// may have missed only these.
+    pub fn returns(&self) -> u64 {
+        self.returns
     }
 
     /// The series of a slot, if there is such a slot.
@@ -121,7 +129,7 @@ impl HeadSeriesTable {
         }
         let slot = self.slots();
         self.assign(slot, labels.clone());
-        self.activate(slot);
+        self.list(slot);
         slot
     }
 
@@ -144,16 +152,30 @@ impl HeadSeriesTable {
             let Some(labels) = self.inactive.take(slot) else { return };
             self.assign(slot, labels);
         }
-        let series = &mut self.slots[slot as usize];
-        if !series.listed {
-            series.listed = true;
-            self.postings.add(slot, &series.labels);
-            // After a replay the log has the record of the slot already, and a second one would
-            // only cost space.
-            if !series.logged {
-                self.unlogged.push(slot);
-            }
+        if !self[slot].listed {
+            self.returns += 1;
+            self.list(slot);
         }
+    }
+
+    /// Makes a slot with labels visible.
+    fn list(&mut self, slot: u32) {
+        let series = &mut self.slots[slot as usize];
+        series.listed = true;
+        self.postings.add(slot, &series.labels);
+        // After a replay the log has the record of the slot already, and a second one would only
+        // cost space.
+        if !series.logged {
+            self.unlogged.push(slot);
+        }
+    }
+
+    /// The visible series from slot `from` on.
+    pub fn visible_from(&self, from: u32) -> impl Iterator<Item = (u32, &Labels)> {
+        let slots = from..self.slots();
+        slots.filter_map(|slot| {
+            self.get(slot).filter(|series| series.listed).map(|series| (slot, &series.labels))
+        })
     }
 
     /// Deactivates series that have no samples and no column that `in_use` tells to be in use: they
@@ -170,6 +192,9 @@ impl HeadSeriesTable {
                 series.logged = false;
                 inactive.push((slot, std::mem::take(&mut series.labels)));
             }
+        }
+        if !inactive.is_empty() {
+            self.returns += 1;
         }
         let slots = &self.slots;
         self.unlogged.retain(|slot| slots[*slot as usize].listed);
@@ -195,6 +220,7 @@ impl HeadSeriesTable {
         self.index = index;
         self.inactive = inactive;
         self.postings = postings;
+        self.returns += 1;
         self.unlogged.extend(unlogged);
     }
 }

@@ -51,7 +51,7 @@ impl Store {
         oldest.map_or(ChangedSince::Nothing, ChangedSince::From)
     }
 
-    fn history_version(&self) -> u64 {
+    pub(super) fn history_version(&self) -> u64 {
         self.history.as_ref().map_or(0, |history| history.version())
     }
 }

@@ -16,11 +16,13 @@ pub(super) struct HeadDeletes {
     slots: Arc<HashMap<u32, Arc<Intervals>>>,
     /// Newest deleted time of any slot: later samples need no lookup.
     newest: TimeMs,
+    /// How often anything was deleted.
+    changes: u64,
 }
 
 impl Default for HeadDeletes {
     fn default() -> HeadDeletes {
-        HeadDeletes { slots: Arc::default(), newest: TimeMs::MIN }
+        HeadDeletes { slots: Arc::default(), newest: TimeMs::MIN, changes: 0 }
     }
 }
 
@@ -28,10 +30,16 @@ impl HeadDeletes {
     /// Deletes `from..=to` of `slot`.
     pub(super) fn add(&mut self, slot: u32, from: TimeMs, to: TimeMs) {
         if from <= to {
+            self.changes += 1;
             let intervals = Arc::make_mut(&mut self.slots).entry(slot).or_default();
             Arc::make_mut(intervals).add(from, to);
             self.newest = self.newest.max(to);
         }
+    }
+
+    /// How often anything was deleted.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Whether nothing is deleted.

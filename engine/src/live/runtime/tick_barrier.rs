@@ -3,7 +3,7 @@
 
 use super::super::gather::RemainingWork;
 use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use storage::model::TimeMs;
 
 /// The state of the latest tick or preparation.
@@ -12,6 +12,8 @@ pub(super) struct TickBarrier {
     finished: Mutex<Vec<u64>>,
     changed: Condvar,
     latest: Mutex<LatestTick>,
+    /// Time of the newest finished tick; `TimeMs::MIN`: none.
+    finished_time: AtomicI64,
     /// What the workers of this process had left at the end of the latest tick or preparation:
     /// views that are being installed; work that can be done immediately.
     pending: AtomicBool,
@@ -31,6 +33,7 @@ impl TickBarrier {
             finished: Mutex::new(vec![0; workers]),
             changed: Condvar::new(),
             latest: Mutex::new(LatestTick { number: 0, t: TimeMs::MIN }),
+            finished_time: AtomicI64::new(TimeMs::MIN),
             pending: AtomicBool::new(false),
             ready_now: AtomicBool::new(false),
         }
@@ -49,6 +52,16 @@ impl TickBarrier {
     /// Whether there was no tick and no preparation yet.
     pub(super) fn is_new(&self) -> bool {
         self.latest.lock().number == 0
+    }
+
+    /// The tick at `t` is finished.
+    pub(super) fn set_finished_time(&self, t: TimeMs) {
+        self.finished_time.store(t, SeqCst);
+    }
+
+    /// Time of the newest finished tick.
+    pub(super) fn finished_time(&self) -> Option<TimeMs> {
+        Some(self.finished_time.load(SeqCst)).filter(|t| *t != TimeMs::MIN)
     }
 
     /// Sets the time of the tick that begins. Returns that of the tick before.

@@ -30,6 +30,9 @@ impl RowFormat for StandingRows {
             StandingClass::Plan(promql) => {
                 fields.push(format!("\"class\":\"plan\",\"promql\":{}", json!(promql)));
             }
+            StandingClass::Dataflow(kept) => {
+                fields.push(format!("\"class\":\"dataflow\",\"keeps\":{}", json!(kept)));
+            }
             StandingClass::RunsAgain(why) => {
                 fields.push(format!("\"class\":\"run_again\",\"why\":{}", json!(why)));
             }

@@ -8,11 +8,14 @@ use datafusion::arrow::datatypes::DataType;
 use serde_json::{Map, Value};
 use std::sync::{Arc, OnceLock, Weak};
 
+/// A row of a list: its columns by their names.
+pub type MetaRow = Map<String, Value>;
+
 /// Gives the rows of lists of the server.
 pub trait MetaSource: Send + Sync {
     /// The rows of relation `name`, with its columns by their names. A column that is missing is
     /// NULL. May block.
-    fn rows(&self, name: &str) -> Result<Vec<Map<String, Value>>, SqlError>;
+    fn rows(&self, name: &str) -> Result<Vec<MetaRow>, SqlError>;
 }
 
 /// Lists that are there later than the engine which reads them, and end before it.
@@ -27,7 +30,7 @@ impl LateLists {
 }
 
 impl MetaSource for LateLists {
-    fn rows(&self, name: &str) -> Result<Vec<Map<String, Value>>, SqlError> {
+    fn rows(&self, name: &str) -> Result<Vec<MetaRow>, SqlError> {
         match self.0.get().and_then(Weak::upgrade) {
             Some(lists) => lists.rows(name),
             None => {
@@ -87,6 +90,9 @@ pub struct MetaTable {
     pub is_open: bool,
     /// It lists series: a condition on `metric` goes down to the store.
     pub lists_series: bool,
+    /// Little changes in it, and reading it costs no tick: a statement that stands over such
+    /// relations is a dataflow.
+    pub is_quiet: bool,
 }
 
 const fn column(name: &'static str, kind: MetaKind) -> MetaColumn {
@@ -94,7 +100,7 @@ const fn column(name: &'static str, kind: MetaKind) -> MetaColumn {
 }
 
 const fn list(name: &'static str, columns: &'static [MetaColumn]) -> MetaTable {
-    MetaTable { name, columns, is_open: false, lists_series: false }
+    MetaTable { name, columns, is_open: false, lists_series: false, is_quiet: true }
 }
 
 use MetaKind::{Bool, Float, Integer, Text, Time};
@@ -115,6 +121,7 @@ pub static META: &[MetaTable] = &[
     MetaTable {
         lists_series: true,
         is_open: true,
+        is_quiet: false,
         ..list(
             "exemplars",
             &[
@@ -195,22 +202,25 @@ pub static META: &[MetaTable] = &[
         "uses",
         &[column("metric", Text), column("kind", Text), column("name", Text), column("matchers", Text)],
     ),
-    list(
-        "views",
-        &[
-            column("id", Text),
-            column("name", Text),
-            column("query", Text),
-            column("taps", Integer),
-            column("rows", Integer),
-            column("last_change", Time),
-            column("frontier", Time),
-            column("last_error", Text),
-            column("steps", Integer),
-            column("shared_steps", Integer),
-            column("state_bytes", Integer),
-            column("recorded", Bool),
-        ],
-    ),
+    MetaTable {
+        is_quiet: false,
+        ..list(
+            "views",
+            &[
+                column("id", Text),
+                column("name", Text),
+                column("query", Text),
+                column("taps", Integer),
+                column("rows", Integer),
+                column("last_change", Time),
+                column("frontier", Time),
+                column("last_error", Text),
+                column("steps", Integer),
+                column("shared_steps", Integer),
+                column("state_bytes", Integer),
+                column("recorded", Bool),
+            ],
+        )
+    },
     list("flags", &[column("name", Text), column("value", Text)]),
 ];

@@ -1,25 +1,28 @@
 //! The rows of relations, as batches.
 
-use super::{Field, Keys, Kind, Leaf, MetaKind, MetaTable, Relation, Scan};
+use super::row_join::{Numbers, RowKey, join, label_column, live_rows};
+use super::series_list::{begin_of_list, columns, pieces};
+use super::{Field, Keys, Kind, Leaf, MetaKind, MetaRow, MetaTable, Relation, Scan};
 use crate::bind::{BoundQuery, Grid, Output, Times};
 use crate::error::SqlError;
 use crate::limits::BATCH_ROWS;
+use crate::standing::leaves::LeafRows;
 use datafusion::arrow::array::{
     ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, NullArray, RecordBatch,
     RecordBatchOptions, StringArray, TimestampMillisecondArray, new_null_array,
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
+use engine::memory::MemoryReservation;
 use engine::plan::{Plan, PlanNode, PlanOp, Selector, Span};
 use engine::query::{QueryValue, Series};
 use serde_json::{Map, Value};
-use std::collections::HashMap;
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, Matcher, NativeHistogram, TimeMs};
 
 /// Batches that are made one by one.
-pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, SqlError>> + Send>;
+pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, SqlError>> + Send>;
 
 /// A sample of an answer.
 #[derive(Clone, Debug)]
@@ -51,49 +54,64 @@ impl Scan {
         }
     }
 
-    /// A metric at the evaluation times: the value, and the numbers that are computed from its
-    /// samples. A row exists if one of those that are asked for does.
-    fn metric(&self) -> Result<Batches, SqlError> {
-        let fields = self.relation.fields.len();
-        let asks = |field: &Field| {
-            self.projection.iter().any(|i| self.relation.fields.get(*i).map(|f| &f.1) == Some(field))
-        };
-        let leaves: Vec<&Leaf> = self
-            .projection
-            .iter()
-            .filter(|i| **i >= fields)
-            .map(|i| &self.relation.leaves[*i - fields])
-            .collect();
+    /// The plans whose answers it reads.
+    pub(super) fn plans(&self) -> Vec<Plan> {
+        match &self.relation.kind {
+            Kind::Metric(_) => self.numbers().plans,
+            Kind::Promql(plan) => vec![plan.clone()],
+            Kind::Bound(bound) => vec![bound.plan.clone()],
+            Kind::Samples(_) | Kind::Meta(_) => Vec::new(),
+        }
+    }
+
+    /// The numbers of a metric that are asked for. A row exists if one of them does.
+    fn numbers(&self) -> Numbers {
+        let fields = &self.relation.fields;
+        let asks =
+            |field: &Field| self.projection.iter().any(|i| fields.get(*i).map(|f| &f.1) == Some(field));
+        let leaves = self.projection.iter().filter_map(|i| i.checked_sub(fields.len()));
+        let leaves: Vec<&Leaf> = leaves.filter_map(|i| self.relation.leaves.get(i)).collect();
         // Without a number that is asked for, the value decides which rows there are, even if only
         // labels are shown.
-        let asks_value = asks(&Field::Value) || asks(&Field::Histogram) || leaves.is_empty();
-        let mut rows: Vec<(Row, Vec<Option<f64>>)> = Vec::new();
-        let mut places: HashMap<(Labels, TimeMs), usize> = HashMap::new();
-        // Functions drop the metric name, so rows of one metric are joined without it; rows of all
-        // metrics need it to be told apart.
-        let is_named = matches!(self.relation.kind, Kind::Metric(None));
-        let key =
-            |row: &Row| (if is_named { row.labels.clone() } else { row.labels.without_name() }, row.sample.t);
-        if asks_value {
-            for row in answers(&self.relation, &instant(self.matchers.clone()))? {
-                places.insert(key(&row), rows.len());
-                rows.push((row, vec![None; leaves.len()]));
-            }
+        let has_value = asks(&Field::Value) || asks(&Field::Histogram) || leaves.is_empty();
+        let value = has_value.then(|| instant(self.matchers.clone()));
+        let others = leaves.into_iter().map(|leaf| with_matchers(&leaf.plan, &self.matchers));
+        Numbers { plans: value.into_iter().chain(others).collect(), has_value }
+    }
+
+    /// A metric at the evaluation times: the value, and the numbers that are computed from its
+    /// samples.
+    fn metric(&self) -> Result<Batches, SqlError> {
+        let numbers = self.numbers();
+        if let Some(leaves) = live_rows(&self.relation, &numbers.plans) {
+            return self.of_leaves(&leaves, numbers.has_value);
         }
-        for (n, leaf) in leaves.iter().enumerate() {
-            let plan = with_matchers(&leaf.plan, &self.matchers);
-            for row in answers(&self.relation, &plan)? {
-                let at = *places.entry(key(&row)).or_insert_with(|| {
-                    // A rate may exist where the series has no value at that time: the row exists,
-                    // its value is NULL.
-                    let sample = Sample { value: None, histogram: None, ..row.sample.clone() };
-                    rows.push((Row { labels: row.labels.clone(), sample }, vec![None; leaves.len()]));
-                    rows.len() - 1
-                });
-                rows[at].1[n] = row.sample.value;
-            }
-        }
-        self.of_rows(rows)
+        let answers = numbers.plans.iter().map(|plan| answers(&self.relation, plan));
+        let answers = answers.collect::<Result<Vec<_>, _>>()?;
+        let keys =
+            answers.iter().map(|rows| rows.iter().map(|row| RowKey::of(&row.labels, row.sample.t)).collect());
+        let joined = join(keys.collect(), self.tells_metrics_apart());
+        let number = |answer: usize, row: usize| {
+            let at = joined.picks.get(answer)?.get(row).copied().flatten()?;
+            answers.get(answer)?.get(at as usize)
+        };
+        let first = usize::from(numbers.has_value);
+        let rows = joined.keys.iter().enumerate().map(|(i, key)| {
+            // A rate may exist where the series has no value at that time: the row exists, its value
+            // is NULL.
+            let none = || Sample { t: key.t, value: None, histogram: None };
+            let value = if numbers.has_value { number(0, i) } else { None };
+            let sample = value.map_or_else(none, |row| row.sample.clone());
+            let others = (first..answers.len()).map(|n| number(n, i).and_then(|row| row.sample.value));
+            (Row { labels: key.labels.clone(), sample }, others.collect())
+        });
+        self.of_rows(rows.collect())
+    }
+
+    /// Functions drop the metric name, so rows of one metric are joined without it; rows of all
+    /// metrics need it to be told apart.
+    pub(super) fn tells_metrics_apart(&self) -> bool {
+        matches!(self.relation.kind, Kind::Metric(None))
     }
 
     fn of_rows(&self, rows: Vec<(Row, Vec<Option<f64>>)>) -> Result<Batches, SqlError> {
@@ -117,14 +135,8 @@ impl Scan {
             };
             columns.push(match field {
                 Field::Time => times(rows.iter().map(|row| row.0.sample.t)),
-                Field::Label(name) => Arc::new(StringArray::from_iter_values(
-                    rows.iter().map(|row| row.0.labels.get(name).unwrap_or("")),
-                )),
-                Field::Metric => {
-                    Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0.labels.name())))
-                }
-                Field::Labels => {
-                    Arc::new(StringArray::from_iter_values(rows.iter().map(|row| labels_json(&row.0.labels))))
+                Field::Label(_) | Field::Metric | Field::Labels => {
+                    label_column(field, rows.iter().map(|row| &row.0.labels))
                 }
                 Field::Value => Arc::new(rows.iter().map(|row| row.0.sample.value).collect::<Float64Array>()),
                 Field::Histogram => Arc::new(
@@ -137,7 +149,7 @@ impl Scan {
         self.batch(columns, rows.len())
     }
 
-    fn batch(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, SqlError> {
+    pub(super) fn batch(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, SqlError> {
         // `count(*)` asks for no column, and the number of rows cannot be taken from columns that
         // are not there.
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -147,7 +159,7 @@ impl Scan {
 
     /// The stored samples between two times.
     fn samples(&self) -> Result<Batches, SqlError> {
-        let to = self.to.min(self.relation.context.now);
+        let to = self.to.min(self.relation.context.now());
         // Raw samples of all time are rarely meant, and would take the memory of the query before
         // anything is shown.
         if self.from == TimeMs::MIN {
@@ -231,31 +243,53 @@ impl Scan {
         self.batch(columns, rows)
     }
 
-    fn meta(&self, table: &MetaTable) -> Result<Batches, SqlError> {
-        let rows = if table.lists_series {
-            self.series_rows(table.name)?
-        } else {
-            self.relation.context.sources.meta.rows(table.name)?
+    fn meta(&self, table: &'static MetaTable) -> Result<Batches, SqlError> {
+        let context = &self.relation.context;
+        if table.lists_series && table.name != "exemplars" {
+            return self.series(table);
+        }
+        let listed = context.current.lock().lists.get(table.name).cloned();
+        let rows = match listed {
+            Some(rows) => rows,
+            None if table.lists_series => Arc::new(self.exemplars()?),
+            None => Arc::new(context.sources.meta.rows(table.name)?),
         };
+        self.of_list(rows)
+    }
+
+    /// The rows of a list, as batches.
+    pub(crate) fn of_list(&self, rows: Arc<Vec<MetaRow>>) -> Result<Batches, SqlError> {
         let scan = self.clone();
-        let mut rows = rows.into_iter();
+        let mut places = (0..rows.len()).step_by(BATCH_ROWS);
         Ok(Box::new(std::iter::from_fn(move || {
-            let part: Vec<Map<String, Value>> = rows.by_ref().take(BATCH_ROWS).collect();
-            (!part.is_empty()).then(|| scan.batch_of_json(&part))
+            let at = places.next()?;
+            let part = rows.get(at..rows.len().min(at + BATCH_ROWS))?;
+            Some(scan.batch_of_json(part))
         })))
     }
 
-    /// The rows of a list of series.
-    fn series_rows(&self, name: &str) -> Result<Vec<Map<String, Value>>, SqlError> {
-        let context = &self.relation.context;
-        let from = context.now - crate::limits::COLUMNS_WINDOW_MS;
+    fn exemplars(&self) -> Result<Vec<MetaRow>, SqlError> {
         let sets = [self.matchers.clone()];
-        if name == "exemplars" {
-            let found = context.sources.catalog.exemplars(&sets, TimeMs::MIN, TimeMs::MAX)?;
-            return Ok(found.iter().flat_map(exemplar_rows).collect());
-        }
-        let memory = context.sources.memory.reservation(context.options.max_bytes);
-        let series = context.sources.catalog.series(&sets, from, context.now + 1, &memory)?;
+        let found = self.relation.context.sources.catalog.exemplars(&sets, TimeMs::MIN, TimeMs::MAX)?;
+        Ok(found.iter().flat_map(exemplar_rows).collect())
+    }
+
+    /// The series of a list of series.
+    pub(crate) fn read_series(&self) -> Result<Vec<Labels>, SqlError> {
+        let memory = self.series_memory();
+        self.list_series(&memory)
+    }
+
+    fn series_memory(&self) -> MemoryReservation {
+        let context = &self.relation.context;
+        context.sources.memory.reservation(context.options.max_bytes)
+    }
+
+    fn list_series(&self, memory: &MemoryReservation) -> Result<Vec<Labels>, SqlError> {
+        let context = &self.relation.context;
+        let sets = [self.matchers.clone()];
+        let from = begin_of_list(context.now());
+        let series = context.sources.catalog.series(&sets, from, context.now() + 1, memory)?;
         // Counted as samples are: each becomes a row or more.
         if series.len() > context.options.max_samples {
             let error = format!("{} series, the limit is {}", series.len(), context.options.max_samples);
@@ -263,10 +297,37 @@ impl Scan {
                 SqlError::new(crate::SqlErrorKind::LimitReached, error).hint("add WHERE metric = '…'")
             );
         }
-        Ok(series.iter().flat_map(|labels| series_row(labels, name == "label_pairs")).collect())
+        Ok(series)
     }
 
-    fn batch_of_json(&self, rows: &[Map<String, Value>]) -> Result<RecordBatch, SqlError> {
+    /// The rows of a list of series.
+    fn series(&self, table: &MetaTable) -> Result<Batches, SqlError> {
+        let memory = self.series_memory();
+        let series = self.list_series(&memory)?;
+        let has_pairs = table.name == "label_pairs";
+        let scan = self.clone();
+        let sizes: Vec<usize> = pieces(&series, has_pairs).map(<[Labels]>::len).collect();
+        let mut at = 0;
+        Ok(Box::new(sizes.into_iter().map(move |size| {
+            // The reservation is part of the iterator: the series count until the last batch is made.
+            let _memory = &memory;
+            at += size;
+            scan.batch_of_series(&series[at - size..at], has_pairs)
+        })))
+    }
+
+    /// The rows of some series.
+    pub(crate) fn batch_of_series(
+        &self,
+        series: &[Labels],
+        has_pairs: bool,
+    ) -> Result<RecordBatch, SqlError> {
+        let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let (columns, rows) = columns(series, has_pairs, &names);
+        self.batch(columns, rows)
+    }
+
+    pub(crate) fn batch_of_json(&self, rows: &[MetaRow]) -> Result<RecordBatch, SqlError> {
         let Kind::Meta(table) = &self.relation.kind else { return self.batch(Vec::new(), rows.len()) };
         let mut columns: Vec<ArrayRef> = Vec::new();
         for i in &self.projection {
@@ -275,7 +336,7 @@ impl Scan {
                 continue;
             }
             let Some((name, _)) = self.relation.fields.get(*i - table.columns.len()) else { continue };
-            let label = |row: &Map<String, Value>| {
+            let label = |row: &MetaRow| {
                 row.get("labels").and_then(|l| l.get(name)).and_then(Value::as_str).unwrap_or("").to_owned()
             };
             columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(label))));
@@ -308,12 +369,29 @@ fn with_matchers(plan: &Plan, matchers: &[Matcher]) -> Plan {
     Arc::new(PlanNode { op, span: plan.span })
 }
 
-/// The answer of a plan at the evaluation times of the statement.
+/// The answer of a plan at the evaluation times of the statement, sorted by labels: so that what
+/// depends on the order, such as the first rows, is the same wherever the answer comes from.
 fn answers(relation: &Relation, plan: &Plan) -> Result<Vec<Row>, SqlError> {
+    if let Some(leaves) = live_rows(relation, std::slice::from_ref(plan)) {
+        return Ok(leaves.iter().flat_map(|leaf| rows_of_leaf(leaf, relation.context.now())).collect());
+    }
+    let mut rows = history(relation, plan)?;
+    rows.sort_by(|a, b| (&a.labels, a.sample.t).cmp(&(&b.labels, b.sample.t)));
+    Ok(rows)
+}
+
+fn rows_of_leaf(leaf: &LeafRows, t: TimeMs) -> impl Iterator<Item = Row> {
+    leaf.labels.iter().enumerate().map(move |(i, labels)| Row {
+        labels: labels.clone(),
+        sample: Sample { t, value: leaf.value(i), histogram: leaf.histogram(i) },
+    })
+}
+
+fn history(relation: &Relation, plan: &Plan) -> Result<Vec<Row>, SqlError> {
     let context = &relation.context;
     let engine = &context.sources.engine;
     let answer = match context.times.get().copied().unwrap_or(Times::Now) {
-        Times::Now => engine.instant(plan, context.now, &context.options)?,
+        Times::Now => engine.instant(plan, context.now(), &context.options)?,
         Times::At(t) => engine.instant(plan, t, &context.options)?,
         Times::Grid(Grid { start, end, step }) => engine.range(plan, start, end, step, &context.options)?,
     };
@@ -369,7 +447,13 @@ fn bound_batches(
     projection: &[usize],
     scan: &Scan,
 ) -> Result<Batches, SqlError> {
-    let rows = answers(relation, &bound.plan)?;
+    let live =
+        live_rows(relation, std::slice::from_ref(&bound.plan)).and_then(|leaves| leaves.into_iter().next());
+    let rows = match &live {
+        Some(leaf) => rows_of_leaf(leaf, relation.context.now()).collect(),
+        None => answers(relation, &bound.plan)?,
+    };
+    let known = live.map(|leaf| leaf.columns.clone()).unwrap_or_default();
     let mut columns: Vec<ArrayRef> = Vec::new();
     // An aggregate without GROUP BY has a row over nothing in SQL, where PromQL has none.
     if rows.is_empty()
@@ -390,14 +474,15 @@ fn bound_batches(
     for i in projection {
         let column = &bound.columns[*i];
         let array: ArrayRef = match &column.what {
-            Output::Label(name) => Arc::new(StringArray::from_iter_values(
-                rows.iter().map(|row| row.labels.get(name).unwrap_or("")),
-            )),
-            Output::Metric => {
-                Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.labels.name())))
-            }
-            Output::Labels => {
-                Arc::new(StringArray::from_iter_values(rows.iter().map(|row| labels_json(&row.labels))))
+            Output::Label(_) | Output::Metric | Output::Labels => {
+                let field = match &column.what {
+                    Output::Label(name) => Field::Label(name.clone()),
+                    Output::Metric => Field::Metric,
+                    _ => Field::Labels,
+                };
+                let mut known = known.lock();
+                let labels = || label_column(&field, rows.iter().map(|row| &row.labels));
+                known.entry(format!("{field:?}")).or_insert_with(labels).clone()
             }
             Output::Time if column.kind.is_floating() => {
                 Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.sample.t as f64 / 1000.0)))
@@ -427,7 +512,7 @@ pub(crate) fn as_kind(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, Sql
     cast(array, kind).map_err(|e| SqlError::new(crate::SqlErrorKind::Internal, e.to_string()))
 }
 
-fn times(times: impl Iterator<Item = TimeMs>) -> ArrayRef {
+pub(super) fn times(times: impl Iterator<Item = TimeMs>) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC"))
 }
 
@@ -443,25 +528,7 @@ pub(crate) fn histogram_json(histogram: &NativeHistogram) -> String {
     serde_json::json!({ "count": histogram.count, "sum": histogram.sum }).to_string()
 }
 
-/// The row of a series, or one for each of its labels.
-fn series_row(labels: &Labels, pairs: bool) -> Vec<Map<String, Value>> {
-    let id = Value::from(labels.hash64().cast_signed());
-    let row = |more: &[(&str, Value)]| {
-        let mut row = Map::new();
-        row.insert("series".to_owned(), id.clone());
-        row.insert("metric".to_owned(), Value::from(labels.name()));
-        row.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-        row
-    };
-    if !pairs {
-        return vec![row(&[("labels", Value::from(labels_json(labels)))])];
-    }
-    let of_label =
-        |(name, value): (&str, &str)| row(&[("name", Value::from(name)), ("value", Value::from(value))]);
-    labels.iter().filter(|(name, _)| *name != METRIC_NAME).map(of_label).collect()
-}
-
-fn exemplar_rows(found: &storage::exemplars::SeriesExemplars) -> Vec<Map<String, Value>> {
+fn exemplar_rows(found: &storage::exemplars::SeriesExemplars) -> Vec<MetaRow> {
     let object = |labels: &Labels| -> Value {
         let pairs = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
         Value::Object(pairs.map(|(name, value)| (name.to_owned(), Value::from(value))).collect())
@@ -480,7 +547,7 @@ fn exemplar_rows(found: &storage::exemplars::SeriesExemplars) -> Vec<Map<String,
 }
 
 /// A column of rows in JSON.
-fn json_column(rows: &[Map<String, Value>], name: &str, kind: MetaKind) -> ArrayRef {
+fn json_column(rows: &[MetaRow], name: &str, kind: MetaKind) -> ArrayRef {
     let values = rows.iter().map(|row| row.get(name).filter(|value| !value.is_null()));
     match kind {
         MetaKind::Text => Arc::new(

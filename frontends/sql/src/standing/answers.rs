@@ -1,59 +1,57 @@
-//! A query engine that also answers statements which run again.
+//! A query engine that also answers statements which are no plans: from history, and, where they
+//! stand, by the current rows of live views or by a dataflow.
 
-use super::samples::SampleSink;
+use super::again::{RunsAgain, run_anew};
+use super::leaves::LiveLeaves;
+use super::samples::Samples;
+use super::turns::Turns;
 use crate::SqlEngine;
-use crate::error::{SqlError, SqlErrorKind};
+use crate::dataflow::{DataflowStats, Dataflows, StandingDataflow, flow_plan};
+use crate::error::SqlError;
 use crate::limits::STANDING_AT_ONCE;
-use crate::session::SqlRequest;
+use engine::live::{LiveRuntime, ViewKind};
 use engine::plan::Plan;
 use engine::plan::statement::{RowForm, statement_of};
 use engine::query::{
-    AnswerMemory, QueryAnswer, QueryEngine, QueryError, QueryOptions, QueryValue, SampleStats, SubqueryCache,
-    VectorSample,
+    AnswerMemory, QueryAnswer, QueryEngine, QueryError, QueryOptions, QueryValue, SampleStats,
+    StandingAnswer, SubqueryCache, VectorSample,
 };
-use parking_lot::{Condvar, Mutex};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 use storage::model::TimeMs;
 
 /// Answers statements by SQL, and all other plans by the engine behind it.
 pub struct StatementAnswers {
     sql: Arc<SqlEngine>,
     history: Arc<dyn QueryEngine>,
-    /// How many more statements may run now.
-    free: Mutex<usize>,
-    /// A statement has ended.
-    freed: Condvar,
-}
-
-/// The turn of a statement.
-struct Turn<'a>(&'a StatementAnswers);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock() += 1;
-        self.0.freed.notify_one();
-    }
+    /// The live views whose rows statements read; `None`: they read history.
+    leaves: Option<Arc<LiveLeaves>>,
+    turns: Arc<Turns>,
+    dataflows: Arc<Dataflows>,
 }
 
 impl StatementAnswers {
     /// `history` answers what is no statement.
     pub fn new(sql: Arc<SqlEngine>, history: Arc<dyn QueryEngine>) -> StatementAnswers {
-        StatementAnswers { sql, history, free: Mutex::new(STANDING_AT_ONCE), freed: Condvar::new() }
+        StatementAnswers {
+            sql,
+            history,
+            leaves: None,
+            turns: Arc::new(Turns::new(STANDING_AT_ONCE)),
+            dataflows: Arc::default(),
+        }
     }
 
-    /// Waits until a statement may run.
-    fn turn(&self, patience: Duration) -> Result<Turn<'_>, SqlError> {
-        let mut free = self.free.lock();
-        while *free == 0 {
-            if self.freed.wait_for(&mut free, patience).timed_out() && *free == 0 {
-                let error = "other statements that run again took the time of this one";
-                return Err(SqlError::new(SqlErrorKind::Timeout, error));
-            }
-        }
-        *free -= 1;
-        Ok(Turn(self))
+    /// Statements that stand read the current rows of views of `live`.
+    #[must_use]
+    pub fn over(mut self, live: LiveRuntime) -> StatementAnswers {
+        self.leaves = Some(Arc::new(LiveLeaves::new(live)));
+        self
+    }
+
+    /// What all dataflows consist of.
+    pub fn dataflow_stats(&self) -> DataflowStats {
+        self.dataflows.stats()
     }
 
     fn run(
@@ -63,18 +61,34 @@ impl StatementAnswers {
         t: TimeMs,
         options: &QueryOptions,
     ) -> Result<QueryAnswer, SqlError> {
-        let request = SqlRequest { text: text.to_owned(), time: t, standing: true, ..SqlRequest::default() };
-        let _turn = self.turn(options.timeout)?;
-        let mut sink = SampleSink::new(form);
-        self.sql.run(&request, options, &mut sink)?;
-        let samples = sink.into_samples().into_iter();
-        let rows = samples.map(|(labels, v)| VectorSample { labels, t, v, h: None, drops: false }).collect();
-        Ok(QueryAnswer {
-            value: QueryValue::Vector(rows),
-            annotations: Vec::new(),
-            samples: SampleStats::default(),
-            memory: AnswerMemory::default(),
-        })
+        let _turn = self.turns.turn(options.timeout)?;
+        run_anew(&self.sql, text, form, t, options).map(|samples| answer(samples, t))
+    }
+}
+
+fn answer(samples: Samples, t: TimeMs) -> QueryAnswer {
+    let rows = samples.into_iter().map(|(labels, v)| VectorSample { labels, t, v, h: None, drops: false });
+    QueryAnswer {
+        value: QueryValue::Vector(rows.collect()),
+        annotations: Vec::new(),
+        samples: SampleStats::default(),
+        memory: AnswerMemory::default(),
+    }
+}
+
+/// How a statement that is no plan stands.
+enum StandingKind {
+    Dataflow(Box<StandingDataflow>),
+    RunsAgain(Box<RunsAgain>),
+}
+
+impl StandingAnswer for StandingKind {
+    fn at(&mut self, t: TimeMs, options: &QueryOptions) -> Result<Option<QueryAnswer>, QueryError> {
+        let samples = match self {
+            StandingKind::Dataflow(flow) => flow.at(t, options)?,
+            StandingKind::RunsAgain(again) => again.at(t, options)?,
+        };
+        Ok(samples.map(|samples| answer(samples, t)))
     }
 }
 
@@ -117,5 +131,22 @@ impl QueryEngine for StatementAnswers {
             return Err(QueryError::BadData("a statement that stands has no range of times".to_owned()));
         }
         self.history.range(plan, start, end, step, options)
+    }
+
+    fn standing(&self, plan: &Plan, kind: &ViewKind) -> Result<Option<Box<dyn StandingAnswer>>, QueryError> {
+        let Some((text, form)) = statement_of(plan) else { return Ok(None) };
+        if let Ok(flow) = flow_plan(&self.sql, text)? {
+            // Lists of the server have no past, so this is also what is recorded.
+            let flow = self.dataflows.view(flow, form)?;
+            return Ok(Some(Box::new(StandingKind::Dataflow(Box::new(flow)))));
+        }
+        // Live views have the rows of now. What is recorded is of its evaluation time.
+        let is_of_now = matches!(kind, ViewKind::Continuous { query_offset: 0 });
+        let again = is_of_now.then(|| {
+            let leaves = self.leaves.clone();
+            RunsAgain::new(self.sql.clone(), text, form, leaves, self.turns.clone())
+        });
+        Ok(again
+            .map(|again| -> Box<dyn StandingAnswer> { Box::new(StandingKind::RunsAgain(Box::new(again))) }))
     }
 }

@@ -6,13 +6,17 @@
 //! [`StandingRows`] has the rows of a subscription, [`StandingSeries`] the condition of an alert or
 //! what a rule records.
 
+pub(crate) mod again;
 mod answers;
-mod samples;
+pub(crate) mod leaves;
+pub(crate) mod samples;
+mod turns;
 
 pub use answers::StatementAnswers;
 
 use crate::SqlEngine;
 use crate::bind::{self, BoundQuery, Output, OutputColumn, Refusal, Times};
+use crate::dataflow::flow_plan;
 use crate::error::SqlError;
 use crate::output::{Cells, float_json, type_name};
 use crate::planner::{Planned, plan};
@@ -49,7 +53,9 @@ pub struct StandingColumn {
 pub enum StandingClass {
     /// As a live plan; what it is in PromQL.
     Plan(String),
-    /// It runs again at each evaluation; why it is no plan.
+    /// As a dataflow over lists of the server; what it keeps.
+    Dataflow(Vec<String>),
+    /// It runs again after changes; why it is no plan.
     RunsAgain(String),
 }
 
@@ -126,7 +132,7 @@ impl SqlEngine {
                     rows
                 }
                 Err(why) => StandingRows {
-                    class: StandingClass::RunsAgain(why),
+                    class: self.class_of(text, why)?,
                     plan: plan_of_statement(text, RowForm::Cells),
                     columns,
                     warnings,
@@ -155,10 +161,18 @@ impl SqlEngine {
                 Ok(series) => series,
                 Err(why) => StandingSeries {
                     plan: plan_of_statement(text, RowForm::Series),
-                    class: StandingClass::RunsAgain(why),
+                    class: self.class_of(text, why)?,
                     labels: ShownLabels::All,
                 },
             })
+        })
+    }
+
+    /// How a statement stands that is no plan, for this reason.
+    fn class_of(&self, text: &str, why: String) -> Result<StandingClass, SqlError> {
+        Ok(match flow_plan(self, text)? {
+            Ok(flow) => StandingClass::Dataflow(flow.arranged()),
+            Err(_) => StandingClass::RunsAgain(why),
         })
     }
 

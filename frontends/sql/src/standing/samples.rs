@@ -4,9 +4,9 @@ use crate::error::{SqlError, SqlErrorKind};
 use crate::limits::STANDING_ROWS;
 use crate::output::Cells;
 use crate::session::RowSink;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Float64Type, Schema, SchemaRef};
 use engine::plan::statement::RowForm;
 use std::collections::BTreeMap;
 use storage::model::Labels;
@@ -44,40 +44,73 @@ pub(super) fn cell_name(i: usize) -> String {
     format!("{i:04}")
 }
 
-/// Collects the rows of one evaluation.
-pub(super) struct SampleSink {
+/// The rows of an evaluation.
+pub(crate) type Samples = BTreeMap<Labels, f64>;
+
+/// Adds a row that is there `count` times.
+pub(crate) fn add(
+    samples: &mut Samples,
+    form: RowForm,
+    labels: Labels,
+    value: f64,
+    count: i64,
+) -> Result<(), SqlError> {
+    match form {
+        RowForm::Cells => *samples.entry(labels).or_insert(0.0) += value * count as f64,
+        RowForm::Series => {
+            let known = samples.insert(labels.clone(), value);
+            if known.is_some() || count > 1 {
+                let error = format!("two rows have the same labels {labels}");
+                return Err(SqlError::new(SqlErrorKind::Execution, error)
+                    .hint("select what tells them apart, or GROUP BY"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Turns rows into samples.
+pub(crate) struct RowSampler {
     form: RowForm,
     names: Vec<String>,
     roles: Vec<ColumnRole>,
-    samples: BTreeMap<Labels, f64>,
 }
 
-impl SampleSink {
-    pub(super) fn new(form: RowForm) -> SampleSink {
-        SampleSink { form, names: Vec::new(), roles: Vec::new(), samples: BTreeMap::new() }
+impl RowSampler {
+    /// For rows with these columns.
+    pub(crate) fn new(form: RowForm, schema: &Schema) -> RowSampler {
+        let fields = schema.fields().iter();
+        RowSampler {
+            form,
+            names: fields.clone().map(|field| field.name().clone()).collect(),
+            roles: fields.map(|field| role(field.name(), field.data_type())).collect(),
+        }
     }
 
-    /// The samples, in the order of their labels.
-    pub(super) fn into_samples(self) -> BTreeMap<Labels, f64> {
-        self.samples
-    }
-
-    fn add_cells(&mut self, cells: &[Cells], row: usize) {
-        let pair = |(i, column): (usize, &Cells)| {
-            let mut text = String::new();
-            column.json(row, &mut text);
-            (cell_name(i), text)
+    /// The sample of each row; `None`: it is none, because its number is NULL.
+    pub(crate) fn samples(&self, batch: &RecordBatch) -> Result<Vec<Option<(Labels, f64)>>, SqlError> {
+        let cells = batch.columns().iter().map(Cells::of).collect::<Result<Vec<_>, _>>()?;
+        let number = self.roles.iter().position(|role| *role == ColumnRole::Number);
+        let numbers = number.and_then(|i| batch.columns().get(i));
+        let numbers = numbers.filter(|_| self.form == RowForm::Series);
+        let numbers = numbers.map(|column| cast(column, &DataType::Float64)).transpose();
+        let numbers = numbers.map_err(|e| SqlError::new(SqlErrorKind::Internal, e.to_string()))?;
+        let sample = |row: usize| match self.form {
+            RowForm::Cells => Some((cell_labels(&cells, row), 1.0)),
+            RowForm::Series => {
+                let value = match &numbers {
+                    None => 1.0,
+                    // Without a value there is no sample.
+                    Some(numbers) if numbers.is_null(row) => return None,
+                    Some(numbers) => numbers.as_primitive::<Float64Type>().value(row),
+                };
+                Some((self.series_labels(&cells, row), value))
+            }
         };
-        let labels = Labels::from_pairs(cells.iter().enumerate().map(pair));
-        *self.samples.entry(labels).or_insert(0.0) += 1.0;
+        Ok((0..batch.num_rows()).map(sample).collect())
     }
 
-    fn add_series(
-        &mut self,
-        cells: &[Cells],
-        numbers: Option<&ArrayRef>,
-        row: usize,
-    ) -> Result<(), SqlError> {
+    fn series_labels(&self, cells: &[Cells], row: usize) -> Labels {
         let mut pairs: BTreeMap<String, String> = BTreeMap::new();
         for ((name, role), column) in self.names.iter().zip(&self.roles).zip(cells) {
             match (role, column.text(row)) {
@@ -90,40 +123,46 @@ impl SampleSink {
                 _ => {}
             }
         }
-        let value = match numbers {
-            None => 1.0,
-            // Without a value there is no sample.
-            Some(numbers) if numbers.is_null(row) => return Ok(()),
-            Some(numbers) => numbers.as_primitive::<Float64Type>().value(row),
-        };
-        let labels = Labels::from_pairs(pairs);
-        if self.samples.insert(labels.clone(), value).is_some() {
-            let error = format!("two rows have the same labels {labels}");
-            return Err(SqlError::new(SqlErrorKind::Execution, error)
-                .hint("select what tells them apart, or GROUP BY"));
-        }
-        Ok(())
+        Labels::from_pairs(pairs)
+    }
+}
+
+fn cell_labels(cells: &[Cells], row: usize) -> Labels {
+    let pair = |(i, column): (usize, &Cells)| {
+        let mut text = String::new();
+        column.json(row, &mut text);
+        (cell_name(i), text)
+    };
+    Labels::from_pairs(cells.iter().enumerate().map(pair))
+}
+
+/// Collects the rows of one evaluation.
+pub(super) struct SampleSink {
+    form: RowForm,
+    sampler: RowSampler,
+    samples: Samples,
+}
+
+impl SampleSink {
+    pub(super) fn new(form: RowForm) -> SampleSink {
+        SampleSink { form, sampler: RowSampler::new(form, &Schema::empty()), samples: Samples::new() }
+    }
+
+    /// The samples, in the order of their labels.
+    pub(super) fn into_samples(self) -> Samples {
+        self.samples
     }
 }
 
 impl RowSink for SampleSink {
     fn schema(&mut self, schema: &SchemaRef) -> Result<(), SqlError> {
-        self.names = schema.fields().iter().map(|field| field.name().clone()).collect();
-        self.roles = schema.fields().iter().map(|field| role(field.name(), field.data_type())).collect();
+        self.sampler = RowSampler::new(self.form, schema);
         Ok(())
     }
 
     fn rows(&mut self, batch: &RecordBatch) -> Result<(), SqlError> {
-        let cells = batch.columns().iter().map(Cells::of).collect::<Result<Vec<_>, _>>()?;
-        let number = self.roles.iter().position(|role| *role == ColumnRole::Number);
-        let numbers = number.and_then(|i| batch.columns().get(i));
-        let numbers = numbers.map(|column| cast(column, &DataType::Float64)).transpose();
-        let numbers = numbers.map_err(|e| SqlError::new(SqlErrorKind::Internal, e.to_string()))?;
-        for row in 0..batch.num_rows() {
-            match self.form {
-                RowForm::Cells => self.add_cells(&cells, row),
-                RowForm::Series => self.add_series(&cells, numbers.as_ref(), row)?,
-            }
+        for (labels, value) in self.sampler.samples(batch)?.into_iter().flatten() {
+            add(&mut self.samples, self.form, labels, value, 1)?;
         }
         if self.samples.len() > STANDING_ROWS {
             let error = format!("a statement that runs again has at most {STANDING_ROWS} rows");

@@ -15,7 +15,9 @@ use engine::live::describe::{AnswerContent, EvaluationHistory, ViewReport};
 use engine::live::recorder::Recorder;
 use engine::live::taps::Taps;
 use engine::live::{LabelledSample, Sink, TapId, ViewError, ViewId, ViewKind, ViewSpec};
-use engine::query::{AnswerMemory, QueryError, QueryValue, SubqueryCache, SubqueryCacheReport, VectorSample};
+use engine::query::{
+    AnswerMemory, QueryError, QueryValue, StandingAnswer, SubqueryCache, SubqueryCacheReport, VectorSample,
+};
 use engine::types::histogram_column::Sample;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -47,6 +49,8 @@ struct EvaluationProgress {
     /// The latest time that was evaluated.
     last: TimeMs,
     subquery_cache: SubqueryCache,
+    /// The answer, if the engine keeps it current.
+    standing: Option<Box<dyn StandingAnswer>>,
 }
 
 /// What must be done now.
@@ -127,9 +131,14 @@ impl ScheduledView {
     ) -> Result<Arc<ScheduledView>, ViewError> {
         // Only such views wait for `ALERTS`; the others would be delayed for nothing.
         let states = alert_series::records_alert_series(&spec).then_some(states);
+        let standing = history.answers.standing(&spec.plan, &spec.kind).map_err(|e| match e {
+            QueryError::LimitReached(why) => ViewError::LimitReached(why),
+            other => ViewError::Unsupported(other.to_string()),
+        })?;
         let progress = EvaluationProgress {
             last: history.clock.now(),
             subquery_cache: SubqueryCache::new(keeping.budget.clone()),
+            standing,
         };
         let state = Mutex::new(state);
         let progress = Mutex::new(progress);
@@ -296,14 +305,13 @@ impl ScheduledView {
 
     fn evaluate(&self, t: TimeMs, progress: &mut EvaluationProgress) {
         progress.last = t;
-        let cache = &mut progress.subquery_cache;
         let query_offset = match self.spec.kind {
             ViewKind::Recorded { query_offset, .. } | ViewKind::Continuous { query_offset } => query_offset,
         };
         let began = Instant::now();
-        let answered = self.answer(t - query_offset, cache);
+        let answered = self.answer(t - query_offset, progress);
         let took = began.elapsed().as_secs_f64();
-        let cache = cache.report();
+        let cache = progress.subquery_cache.report();
         let mut state = self.state.lock();
         if state.stopped {
             // The view has ended, and another one may continue its series.
@@ -317,7 +325,8 @@ impl ScheduledView {
         let mut spent =
             EvaluationCost { t, latest: took, total, evaluations: before.evaluations + 1, ..before };
         let mut annotations = Vec::new();
-        if state.rows.has_many_dead_rows() {
+        // An answer that is that of before keeps its rows.
+        if !matches!(answered, Ok(None)) && state.rows.has_many_dead_rows() {
             // Rows get new numbers; recorded series keep their columns, unless they have ended.
             state.rows = AnswerRows::default();
             if let Some(recorder) = &mut state.recorder {
@@ -325,10 +334,13 @@ impl ScheduledView {
             }
             state.taps.restart();
         }
-        let mut outcome = answered.map(|answer| {
-            state.rows.replace(answer.rows);
-            state.memory = answer.memory;
-            annotations = answer.annotations;
+        let mut outcome = answered.map(|answer| match answer {
+            Some(answer) => {
+                state.rows.replace(answer.rows);
+                state.memory = answer.memory;
+                annotations = answer.annotations;
+            }
+            None => annotations.clone_from(&state.annotations),
         });
         if let (Ok(()), Some(recorder)) = (&outcome, &mut state.recorder) {
             // The change feed receives the samples.
@@ -352,10 +364,17 @@ impl ScheduledView {
         state.taps.send(t, state.rows.output(), annotations, outcome.as_ref().err());
     }
 
-    fn answer(&self, t: TimeMs, cache: &mut SubqueryCache) -> Result<Latest, String> {
+    /// The answer at `t`; `None`: it is that of before.
+    fn answer(&self, t: TimeMs, progress: &mut EvaluationProgress) -> Result<Option<Latest>, String> {
         let history = &self.history;
-        let answer = history.answers.instant_cached(&self.spec.plan, t, &history.options, cache);
-        let answer = answer.map_err(|e: QueryError| e.to_string())?;
+        let answer = match &mut progress.standing {
+            Some(standing) => standing.at(t, &history.options),
+            None => {
+                let cache = &mut progress.subquery_cache;
+                history.answers.instant_cached(&self.spec.plan, t, &history.options, cache).map(Some)
+            }
+        };
+        let Some(answer) = answer.map_err(|e: QueryError| e.to_string())? else { return Ok(None) };
         let rows = match answer.value {
             QueryValue::Vector(rows) => rows.into_iter().map(row).collect(),
             QueryValue::Scalar(_, v) => vec![(Labels::default(), v.into())],
@@ -363,7 +382,7 @@ impl ScheduledView {
                 return Err("must be Scalar or instant Vector".to_owned());
             }
         };
-        Ok(Latest { rows, annotations: answer.annotations, memory: answer.memory })
+        Ok(Some(Latest { rows, annotations: answer.annotations, memory: answer.memory }))
     }
 }
 

@@ -1,0 +1,293 @@
+//! Measures what statements cost that stand: as dataflows over a list of a million label pairs, and
+//! over the current rows of live views.
+//!
+//!     cargo run --release -p perennial-sql --example standing_cost
+//!     cargo run --release -p perennial-sql --example standing_cost -- dataflow 100000 200
+//!     cargo run --release -p perennial-sql --example standing_cost -- again 1000 100
+//!
+//! `dataflow SERIES VIEWS`: series of ten labels. `again ROWS VIEWS`: statements over a metric with so
+//! many series, all of whose values change between two evaluations.
+
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
+
+use engine::live::{LiveOptions, LiveRuntime, ViewKind};
+use engine::memory::{MemoryPool, MemoryReservation};
+use engine::plan::statement::{RowForm, plan_of_statement};
+use engine::query::{Querier, QueryEngine, QueryError, QueryOptions, SeriesCatalog, StandingAnswer};
+use parking_lot::Mutex;
+use promql::{PromqlLanguage, PromqlOptions};
+use sql::relations::{MetaRow, MetaSource};
+use sql::standing::StatementAnswers;
+use sql::{SqlEngine, SqlError, SqlSources};
+use std::sync::Arc;
+use std::time::Instant;
+use storage::disk::OsDisk;
+use storage::exemplars::SeriesExemplars;
+use storage::metrics::Metrics;
+use storage::model::{Labels, Matcher, TimeMs};
+use storage::store::{FloatRow, HeadStats, NewestSample, SeriesChanges, SeriesMark, Store, StoreOptions};
+
+const T: TimeMs = 1_700_000_000_000;
+
+/// A list of series that grows.
+#[derive(Default)]
+struct Listed {
+    series: Mutex<Vec<Labels>>,
+    added: Mutex<Vec<Labels>>,
+}
+
+impl Listed {
+    fn add(&self, labels: Labels) {
+        self.series.lock().push(labels.clone());
+        self.added.lock().push(labels);
+    }
+}
+
+impl SeriesCatalog for Listed {
+    fn series(
+        &self,
+        _: &[Vec<Matcher>],
+        _: TimeMs,
+        _: TimeMs,
+        _: &MemoryReservation,
+    ) -> Result<Vec<Labels>, QueryError> {
+        Ok(self.series.lock().clone())
+    }
+
+    fn label_names(&self, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<String>, QueryError> {
+        Ok(Vec::new())
+    }
+
+    fn label_values(
+        &self,
+        _: &str,
+        _: &[Vec<Matcher>],
+        _: TimeMs,
+        _: TimeMs,
+    ) -> Result<Vec<String>, QueryError> {
+        Ok(Vec::new())
+    }
+
+    fn newest(
+        &self,
+        _: &[Vec<Matcher>],
+        _: TimeMs,
+        _: TimeMs,
+        _: &MemoryReservation,
+    ) -> Result<Vec<NewestSample>, QueryError> {
+        Ok(Vec::new())
+    }
+
+    fn exemplars(
+        &self,
+        _: &[Vec<Matcher>],
+        _: TimeMs,
+        _: TimeMs,
+    ) -> Result<Vec<SeriesExemplars>, QueryError> {
+        Ok(Vec::new())
+    }
+
+    fn stats(&self, _: usize) -> HeadStats {
+        HeadStats::default()
+    }
+
+    fn series_since(&self, _: &mut SeriesMark) -> SeriesChanges {
+        SeriesChanges::Added(std::mem::take(&mut self.added.lock()))
+    }
+}
+
+struct NoLists;
+
+impl MetaSource for NoLists {
+    fn rows(&self, _: &str) -> Result<Vec<MetaRow>, SqlError> {
+        Ok(Vec::new())
+    }
+}
+
+fn series(i: usize) -> Labels {
+    let mut pairs = vec![
+        ("__name__".to_owned(), format!("metric_{}_total", i % 500)),
+        ("instance".to_owned(), format!("host-{}.example:9100", i % 2_000)),
+        ("job".to_owned(), format!("job-{}", i % 20)),
+    ];
+    pairs.extend((0..7).map(|n| (format!("label_{n}"), format!("value-{}", i * (n + 1) % 997))));
+    pairs.push(("id".to_owned(), i.to_string()));
+    Labels::from_pairs(pairs)
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |i: usize, default: usize| args.get(i).and_then(|text| text.parse().ok()).unwrap_or(default);
+    match args.first().map(String::as_str) {
+        Some("dataflow") => dataflow(number(1, 100_000), number(2, 200)),
+        Some("again") => again(number(1, 1_000), number(2, 100)),
+        _ => {
+            dataflow(100_000, 1);
+            dataflow(100_000, 10);
+            dataflow(2_000, 200);
+            again(1_000, 100);
+            again(20_000, 1);
+        }
+    }
+}
+
+fn store() -> (tempfile::TempDir, Arc<Store>) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = StoreOptions {
+        dir: dir.path().to_owned(),
+        wal_sync_interval_ms: 1_000,
+        block_range_ms: 7_200_000,
+        out_of_order_ms: 60_000,
+    };
+    let store = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store").0;
+    (dir, store)
+}
+
+fn engine(querier: Arc<Querier>, catalog: Arc<dyn SeriesCatalog>) -> Arc<SqlEngine> {
+    Arc::new(SqlEngine::new(SqlSources {
+        engine: querier,
+        catalog,
+        language: Arc::new(PromqlLanguage(PromqlOptions::all())),
+        meta: Arc::new(NoLists),
+        memory: MemoryPool::of_queries(1 << 32),
+    }))
+}
+
+fn stand(answers: &StatementAnswers, text: &str) -> Box<dyn StandingAnswer> {
+    let plan = plan_of_statement(text, RowForm::Cells);
+    answers.standing(&plan, &ViewKind::NOW).expect("it stands").expect("a standing answer")
+}
+
+/// Resident memory of this process, in MB.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("VmRSS");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("kB") / 1024.0
+}
+
+/// Calls all views once. Returns the µs that it took.
+fn ask(views: &mut [Box<dyn StandingAnswer>], t: TimeMs) -> f64 {
+    let options = QueryOptions::default();
+    let began = Instant::now();
+    for view in views.iter_mut() {
+        view.at(t, &options).expect("an answer");
+    }
+    began.elapsed().as_secs_f64() * 1e6
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn dataflow(count: usize, views: usize) {
+    let (_dir, store) = store();
+    let listed = Arc::new(Listed::default());
+    listed.series.lock().extend((0..count).map(series));
+    let querier = Arc::new(Querier::new(store, 1));
+    let answers = StatementAnswers::new(engine(querier.clone(), listed.clone()), querier);
+    let before = resident();
+    let mut standing = Vec::new();
+    let mut t = T;
+    let began = Instant::now();
+    for n in 0..views {
+        standing.push(stand(
+            &answers,
+            &format!(
+                "SELECT metric, name AS label, count(DISTINCT value) AS label_values, count(DISTINCT series) AS series \
+                 FROM label_pairs GROUP BY metric, name HAVING count(DISTINCT value) > {n} \
+                 ORDER BY label_values DESC LIMIT 20"
+            ),
+        ));
+        if n == 0 {
+            ask(&mut standing, t);
+            println!(
+                "dataflow, {count} series, {} pairs: installed in {:.2} s",
+                count * 10,
+                began.elapsed().as_secs_f64()
+            );
+        }
+    }
+    ask(&mut standing, t);
+    println!(
+        "  {views} views installed in {:.2} s, {:?}",
+        began.elapsed().as_secs_f64(),
+        answers.dataflow_stats()
+    );
+    println!("  memory: {:.0} MB", resident() - before);
+    let mut changed = Vec::new();
+    let mut idle = Vec::new();
+    for i in 0..50 {
+        t += 1_000;
+        listed.add(series(count + i));
+        changed.push(ask(&mut standing, t));
+        t += 1_000;
+        idle.push(ask(&mut standing, t));
+    }
+    let changed = median(changed);
+    println!("  one series more: {changed:.0} µs for all views, {:.1} a view", changed / views as f64);
+    println!("  nothing changed: {:.1} µs for all views", median(idle));
+    let began = Instant::now();
+    drop(standing);
+    let left = answers.dataflow_stats();
+    println!(
+        "  dropped in {:.0} ms: {left:?}, memory {:.0} MB more than before",
+        began.elapsed().as_secs_f64() * 1e3,
+        resident() - before
+    );
+}
+
+fn again(rows: usize, views: usize) {
+    let (_dir, store) = store();
+    let options = LiveOptions { workers: 1, ..LiveOptions::default() };
+    let live = LiveRuntime::manual(store.clone(), &options, &Metrics::default()).expect("a runtime");
+    let querier = Arc::new(Querier::new(store.clone(), 1));
+    let answers = StatementAnswers::new(engine(querier.clone(), store.clone()), querier).over(live.clone());
+    let labels = |i: usize| {
+        Labels::from_pairs([
+            ("__name__", "load".to_owned()),
+            ("instance", format!("host-{i}")),
+            ("job", format!("job-{}", i % 50)),
+        ])
+    };
+    let slots: Vec<_> = (0..rows).map(|i| store.get_or_create_series(&labels(i))).collect();
+    let append = |t: TimeMs, k: usize| {
+        let rows: Vec<FloatRow> = slots
+            .iter()
+            .enumerate()
+            .map(|(i, series)| FloatRow { series: *series, t, v: (i * k) as f64 })
+            .collect();
+        store.append_rows(&rows).expect("appended");
+        live.tick(t);
+    };
+    let mut t = T;
+    let mut standing: Vec<_> = (0..views)
+        .map(|n| {
+            stand(
+                &answers,
+                &format!(
+                    "SELECT job, count(DISTINCT instance) AS n, max(value) AS most FROM load WHERE value > {n} OR job = 'x' GROUP BY job"
+                ),
+            )
+        })
+        .collect();
+    append(t, 1);
+    ask(&mut standing, t);
+    append(t + 500, 2);
+    ask(&mut standing, t + 500);
+    let mut changed = Vec::new();
+    let mut idle = Vec::new();
+    for k in 0..20 {
+        t += 1_000;
+        append(t, k + 3);
+        changed.push(ask(&mut standing, t));
+        idle.push(ask(&mut standing, t));
+    }
+    let changed = median(changed);
+    println!(
+        "again, {rows} rows, {views} views: {changed:.0} µs for all, {:.1} a view",
+        changed / views as f64
+    );
+    println!("  {:.2} % of a core at 1 s; nothing changed: {:.1} µs for all", changed / 1e4, median(idle));
+    live.stop();
+}

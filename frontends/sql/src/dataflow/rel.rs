@@ -1,0 +1,193 @@
+//! What a dataflow computes: relations made of relations, with everything decided.
+
+use super::input::InputSpec;
+use super::program::Program;
+use datafusion::arrow::compute::SortOptions;
+use datafusion::arrow::datatypes::DataType;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A relation.
+#[derive(Debug)]
+pub(super) struct Rel {
+    pub(super) op: RelOp,
+    /// The types of its columns.
+    pub(super) kinds: Vec<DataType>,
+    /// What it is: two relations with the same text are the same.
+    pub(super) text: String,
+}
+
+/// How a relation is made.
+#[derive(Debug)]
+pub(super) enum RelOp {
+    /// A relation of the server.
+    Input(Arc<InputSpec>),
+    /// Row by row.
+    Map(Arc<Rel>, Arc<Program>),
+    Join(Join),
+    /// The first columns are the keys, then there is one for each measure.
+    Aggregate(Arc<Rel>, Aggregate),
+    /// The first rows in an order.
+    Top(Arc<Rel>, Top),
+    Union(Vec<Arc<Rel>>),
+}
+
+/// A join by equal columns. The columns are those of the left side, then, for joins that have both,
+/// those of the right one.
+#[derive(Debug)]
+pub(super) struct Join {
+    pub(super) left: Side,
+    pub(super) right: Side,
+    pub(super) how: JoinKind,
+}
+
+/// A side of a join: arranged by some of its columns.
+#[derive(Clone, Debug)]
+pub(super) struct Side {
+    pub(super) rel: Arc<Rel>,
+    pub(super) keys: Vec<usize>,
+    /// Rows without a key are there, too: they have no partner, but may be shown.
+    pub(super) keeps_nulls: bool,
+}
+
+/// Which rows a join has.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum JoinKind {
+    Inner,
+    /// Also left rows without a partner.
+    Left,
+    /// Left rows with a partner.
+    Semi,
+    /// Left rows without a partner.
+    Anti,
+}
+
+/// A grouping.
+#[derive(Clone, Debug)]
+pub(super) struct Aggregate {
+    /// So many first columns are the keys; the others are the arguments of the measures.
+    pub(super) keys: usize,
+    pub(super) measures: Vec<Measure>,
+}
+
+/// What is computed of a group. Arguments that are NULL do not count.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    Count,
+    CountDistinct,
+    /// Of whole numbers, which wrap around.
+    SumIntegers,
+    SumUnsigned,
+    SumFloats,
+    MeanOfFloats,
+    Min,
+    Max,
+}
+
+/// The first rows in an order. Rows that are equal in it are equal altogether.
+#[derive(Clone, Debug)]
+pub(super) struct Top {
+    pub(super) order: Vec<(usize, SortOptions)>,
+    pub(super) skip: usize,
+    pub(super) fetch: usize,
+}
+
+impl Rel {
+    /// Whether each row comes of one row of a relation of the server: then it can be shared.
+    pub(super) fn is_linear(&self) -> bool {
+        match &self.op {
+            RelOp::Input(_) => true,
+            RelOp::Map(input, _) => input.is_linear(),
+            _ => false,
+        }
+    }
+
+    /// The relations of the server that it reads.
+    pub(super) fn inputs(&self, found: &mut BTreeMap<String, Arc<InputSpec>>) {
+        match &self.op {
+            RelOp::Input(input) => {
+                found.insert(input.name.clone(), input.clone());
+            }
+            RelOp::Map(input, _) | RelOp::Aggregate(input, _) | RelOp::Top(input, _) => input.inputs(found),
+            RelOp::Join(join) => {
+                join.left.rel.inputs(found);
+                join.right.rel.inputs(found);
+            }
+            RelOp::Union(parts) => {
+                for part in parts {
+                    part.inputs(found);
+                }
+            }
+        }
+    }
+
+    /// The sides of joins that are shared with other views.
+    pub(super) fn shared_sides(&self, found: &mut BTreeMap<String, Side>) {
+        match &self.op {
+            RelOp::Input(_) => {}
+            RelOp::Map(input, _) | RelOp::Aggregate(input, _) | RelOp::Top(input, _) => {
+                input.shared_sides(found);
+            }
+            RelOp::Join(join) => {
+                for side in [&join.left, &join.right] {
+                    if side.rel.is_linear() {
+                        found.insert(side.text(), side.clone());
+                    } else {
+                        side.rel.shared_sides(found);
+                    }
+                }
+            }
+            RelOp::Union(parts) => {
+                for part in parts {
+                    part.shared_sides(found);
+                }
+            }
+        }
+    }
+
+    /// What the dataflow keeps, in words for people.
+    pub(super) fn arranged(&self, found: &mut Vec<String>) {
+        match &self.op {
+            RelOp::Input(_) => {}
+            RelOp::Map(input, _) => input.arranged(found),
+            RelOp::Join(join) => {
+                for side in [&join.left, &join.right] {
+                    side.rel.arranged(found);
+                    found.push(side.text());
+                }
+            }
+            RelOp::Aggregate(input, aggregate) => {
+                input.arranged(found);
+                let kinds: Vec<String> = aggregate.measures.iter().map(|m| format!("{m:?}")).collect();
+                found.push(if kinds.is_empty() {
+                    format!("the distinct rows of {}", input.text)
+                } else {
+                    format!("{} of the groups of {}", kinds.join(", "), input.text)
+                });
+            }
+            RelOp::Top(input, top) => {
+                input.arranged(found);
+                found.push(format!("{} in order, for the first {}", input.text, top.skip + top.fetch));
+            }
+            RelOp::Union(parts) => {
+                for part in parts {
+                    part.arranged(found);
+                }
+            }
+        }
+    }
+}
+
+impl Side {
+    /// What it is: two sides with the same text are the same arrangement.
+    pub(super) fn text(&self) -> String {
+        let keys: Vec<String> = self.keys.iter().map(|key| format!("#{key}")).collect();
+        let nulls = if self.keeps_nulls { "" } else { " where there is one" };
+        format!("{} by {}{nulls}", self.rel.text, keys.join(", "))
+    }
+
+    /// The types of its keys.
+    pub(super) fn key_kinds(&self) -> Vec<DataType> {
+        self.keys.iter().filter_map(|key| self.rel.kinds.get(*key).cloned()).collect()
+    }
+}

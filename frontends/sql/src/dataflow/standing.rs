@@ -1,0 +1,349 @@
+//! What a view holds of its dataflow: it asks for changes, and has the rows.
+
+use super::DataflowStats;
+use super::host::{Host, HostMarks, PATIENCE, Reply, Request, ViewChanges, ViewMarks};
+use super::lower::FlowPlan;
+use super::row::{Row, RowCodec};
+use crate::error::{SqlError, SqlErrorKind};
+use crate::limits::{DATAFLOWS, REFRESH_MS, STANDING_ROWS};
+use crate::standing::samples::{RowSampler, Samples};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Field, Schema};
+use engine::plan::statement::RowForm;
+use engine::query::QueryOptions;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::time::{Duration, Instant};
+use storage::model::{Labels, TimeMs};
+use timely::WorkerConfig;
+
+/// The thread of all dataflows, which starts with the first.
+#[derive(Default)]
+pub(crate) struct Dataflows {
+    running: Mutex<Option<HostHandle>>,
+    /// How many statements stand as dataflows.
+    count: Mutex<usize>,
+}
+
+#[derive(Clone)]
+struct HostHandle {
+    requests: Sender<Request>,
+    marks: Arc<HostMarks>,
+}
+
+impl fmt::Debug for Dataflows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dataflows")
+    }
+}
+
+/// The place of one statement among those that are allowed.
+struct Place(Arc<Dataflows>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *self.0.count.lock() -= 1;
+    }
+}
+
+impl Dataflows {
+    /// A view of this statement. Its dataflow is built when it is first asked.
+    pub(crate) fn view(
+        self: &Arc<Dataflows>,
+        plan: FlowPlan,
+        form: RowForm,
+    ) -> Result<StandingDataflow, SqlError> {
+        let mut count = self.count.lock();
+        if *count >= DATAFLOWS {
+            let error = format!("at most {DATAFLOWS} statements stand as dataflows");
+            return Err(SqlError::new(SqlErrorKind::LimitReached, error)
+                .hint("end other subscriptions or views over lists of the server"));
+        }
+        *count += 1;
+        drop(count);
+        let columns = plan.rel.kinds.iter().zip(&plan.names);
+        let fields = columns.map(|(kind, name)| Field::new(name, kind.clone(), true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        Ok(StandingDataflow {
+            codec: RowCodec::new(&plan.rel.kinds)?,
+            sampler: RowSampler::new(form, &schema),
+            form,
+            schema,
+            plan: Arc::new(plan),
+            flow: None,
+            rows: BTreeMap::new(),
+            resting: None,
+            _place: Place(self.clone()),
+            shared: self.clone(),
+        })
+    }
+
+    /// What all dataflows consist of.
+    pub(crate) fn stats(&self) -> DataflowStats {
+        let Some(running) = self.running.lock().clone() else { return DataflowStats::default() };
+        let (reply, answer) = sync_channel(1);
+        if running.requests.send(Request::Describe { reply }).is_err() {
+            return DataflowStats::default();
+        }
+        answer.recv_timeout(Duration::from_secs(1)).unwrap_or_default()
+    }
+
+    fn running(&self) -> Result<HostHandle, SqlError> {
+        let mut running = self.running.lock();
+        if let Some(running) = &*running {
+            return Ok(running.clone());
+        }
+        let started = start()?;
+        *running = Some(started.clone());
+        Ok(started)
+    }
+
+    /// The thread has ended: the next one who asks starts another.
+    fn forget(&self, ended: &HostHandle) {
+        let mut running = self.running.lock();
+        if running.as_ref().is_some_and(|now| Arc::ptr_eq(&now.marks, &ended.marks)) {
+            *running = None;
+        }
+    }
+}
+
+fn start() -> Result<HostHandle, SqlError> {
+    let (requests, received) = channel();
+    let marks: Arc<HostMarks> = Arc::default();
+    let running = HostHandle { requests, marks: marks.clone() };
+    let work = move || {
+        let mut config = WorkerConfig::default();
+        // Without it, rows that were replaced stay where nothing more comes.
+        differential_dataflow::configure(
+            &mut config,
+            &differential_dataflow::Config { idle_merge_effort: Some(1_000) },
+        );
+        let allocator = timely::communication::Allocator::Thread(Default::default());
+        let mut worker = timely::worker::Worker::new(config, allocator, None);
+        Host::new(&mut worker, marks).run(&received);
+        // What is left ends with its worker.
+    };
+    let thread = std::thread::Builder::new().name("sql-dataflows".to_owned()).spawn(work);
+    let unavailable =
+        |e: std::io::Error| SqlError::new(SqlErrorKind::Unavailable, format!("no thread for dataflows: {e}"));
+    thread.map_err(unavailable)?;
+    Ok(running)
+}
+
+/// A statement that stands as a dataflow.
+pub(crate) struct StandingDataflow {
+    shared: Arc<Dataflows>,
+    plan: Arc<FlowPlan>,
+    form: RowForm,
+    codec: RowCodec,
+    sampler: RowSampler,
+    schema: Arc<Schema>,
+    flow: Option<Flow>,
+    rows: BTreeMap<Row, ShownRow>,
+    /// After an error the dataflow is not built again before this.
+    resting: Option<Rest>,
+    _place: Place,
+}
+
+struct Rest {
+    until: Instant,
+    error: SqlError,
+}
+
+/// The dataflow of a view.
+struct Flow {
+    running: HostHandle,
+    view: u64,
+    marks: Arc<ViewMarks>,
+    /// The version that was asked last.
+    seen: u64,
+}
+
+struct ShownRow {
+    /// As a sample; `None`: it is none, because its number is NULL.
+    sample: Option<(Labels, f64)>,
+    count: isize,
+}
+
+/// What an attempt with the thread of dataflows came to.
+enum Attempt {
+    /// Nothing has changed.
+    Same,
+    Changed(Vec<(Row, isize)>),
+    Failed(SqlError),
+    /// The thread has ended.
+    Gone,
+}
+
+impl StandingDataflow {
+    /// The rows at `t`; `None`: those of the call before.
+    pub(crate) fn at(&mut self, t: TimeMs, options: &QueryOptions) -> Result<Option<Samples>, SqlError> {
+        if let Some(resting) = self.resting.take_if(|resting| Instant::now() >= resting.until) {
+            drop(resting);
+        }
+        if let Some(resting) = &self.resting {
+            return Err(resting.error.clone());
+        }
+        let mut attempt = self.attempt(t, options);
+        if let Attempt::Gone = attempt {
+            // Its dataflows are built anew, once: an error in one of them may have ended it.
+            self.forget();
+            attempt = self.attempt(t, options);
+        }
+        let result = match attempt {
+            Attempt::Same => return Ok(None),
+            Attempt::Changed(changes) => self.apply(changes).and_then(|()| self.samples()),
+            Attempt::Failed(error) => Err(error),
+            Attempt::Gone => {
+                Err(SqlError::new(SqlErrorKind::Internal, "the dataflows have stopped unexpectedly"))
+            }
+        };
+        if result.is_err() {
+            self.forget();
+        }
+        result.map(Some)
+    }
+
+    fn attempt(&mut self, t: TimeMs, options: &QueryOptions) -> Attempt {
+        let deadline = Instant::now() + options.timeout;
+        let Some(flow) = &mut self.flow else { return self.install(t, deadline) };
+        let last = flow.running.marks.refreshed.load(SeqCst);
+        let is_recent = (last..last.saturating_add(REFRESH_MS)).contains(&t);
+        let version = flow.marks.version.load(SeqCst);
+        if is_recent && version == flow.seen {
+            return Attempt::Same;
+        }
+        let view = flow.view;
+        let asked = call(&flow.running, deadline, |reply| Request::Ask { view, t, deadline, reply });
+        flow.seen = version;
+        match asked {
+            None => Attempt::Gone,
+            Some(Ok(changes)) if changes.rows.is_empty() => Attempt::Same,
+            Some(Ok(changes)) => Attempt::Changed(changes.rows),
+            Some(Err(error)) => Attempt::Failed(error),
+        }
+    }
+
+    fn install(&mut self, t: TimeMs, deadline: Instant) -> Attempt {
+        let running = match self.shared.running() {
+            Ok(running) => running,
+            Err(error) => return Attempt::Failed(error),
+        };
+        let marks: Arc<ViewMarks> = Arc::default();
+        let (plan, given) = (self.plan.clone(), marks.clone());
+        let began = Instant::now();
+        let installed =
+            call(&running, deadline, |reply| Request::Install { plan, marks: given, t, deadline, reply });
+        match installed {
+            None => {
+                self.shared.forget(&running);
+                Attempt::Gone
+            }
+            Some(Ok(ViewChanges { view, rows })) => {
+                let seen = marks.version.load(SeqCst);
+                self.flow = Some(Flow { running, view, marks, seen });
+                Attempt::Changed(rows)
+            }
+            Some(Err(error)) => {
+                // To build it is the costly part: a statement that fails again and again must not
+                // take the time of the others.
+                let until = Instant::now() + began.elapsed() * REST_TIMES;
+                self.resting = Some(Rest { until, error: error.clone() });
+                Attempt::Failed(error)
+            }
+        }
+    }
+
+    /// Ends the dataflow; the next call builds it anew.
+    fn forget(&mut self) {
+        if let Some(flow) = self.flow.take() {
+            // If the thread has ended, so has the dataflow.
+            if flow.running.requests.send(Request::Remove { view: flow.view }).is_err() {
+                self.shared.forget(&flow.running);
+            }
+        }
+        self.rows.clear();
+    }
+
+    fn apply(&mut self, changes: Vec<(Row, isize)>) -> Result<(), SqlError> {
+        let new: Vec<Row> = changes
+            .iter()
+            .filter(|(row, _)| !self.rows.contains_key(row))
+            .map(|(row, _)| row.clone())
+            .collect();
+        let mut samples = BTreeMap::new();
+        if !new.is_empty() {
+            let batch = self.codec.decode(new.iter())?;
+            let batch = RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec());
+            let batch = batch.map_err(super::row::failed)?;
+            samples.extend(new.iter().cloned().zip(self.sampler.samples(&batch)?));
+        }
+        for (row, by) in changes {
+            match self.rows.entry(row) {
+                Entry::Occupied(mut known) => {
+                    known.get_mut().count += by;
+                    if known.get().count == 0 {
+                        known.remove();
+                    }
+                }
+                Entry::Vacant(empty) => {
+                    let sample = samples.remove(empty.key()).flatten();
+                    empty.insert(ShownRow { sample, count: by });
+                }
+            }
+        }
+        if self.rows.len() > STANDING_ROWS {
+            let error = format!("a statement that stands has at most {STANDING_ROWS} rows");
+            return Err(SqlError::new(SqlErrorKind::LimitReached, error).hint("filter or group more"));
+        }
+        Ok(())
+    }
+
+    fn samples(&self) -> Result<Samples, SqlError> {
+        let mut samples = Samples::new();
+        for row in self.rows.values() {
+            if let Some((labels, value)) = &row.sample {
+                crate::standing::samples::add(
+                    &mut samples,
+                    self.form,
+                    labels.clone(),
+                    *value,
+                    row.count as i64,
+                )?;
+            }
+        }
+        Ok(samples)
+    }
+}
+
+/// How many times the time of a failed attempt passes until the next one.
+const REST_TIMES: u32 = 20;
+
+impl Drop for StandingDataflow {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+/// Asks the host; `None`: it has ended.
+fn call(
+    running: &HostHandle,
+    deadline: Instant,
+    request: impl FnOnce(Reply) -> Request,
+) -> Option<Result<ViewChanges, SqlError>> {
+    let (reply, answer) = sync_channel(1);
+    running.requests.send(request(reply)).ok()?;
+    let left = deadline.saturating_duration_since(Instant::now()) + PATIENCE;
+    match answer.recv_timeout(left) {
+        Ok(answer) => Some(answer),
+        Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => None,
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+            Some(Err(SqlError::new(SqlErrorKind::Timeout, "the dataflows are busy with other statements")))
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What a statement reads, so that it runs again only after a change; and what it reads it from.
+
+use super::{Field, Kind, MetaRow, MetaTable, Scan};
+use crate::standing::leaves::{LeafRows, leaf_name};
+use engine::plan::Plan;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the scans of a statement read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reads {
+    /// Plans, by their names.
+    pub(crate) plans: BTreeMap<String, Plan>,
+    /// Lists of the server.
+    pub(crate) lists: BTreeMap<&'static str, &'static MetaTable>,
+    /// Raw samples are read, or the time of the evaluation is shown: each evaluation differs.
+    pub(crate) is_timed: bool,
+    /// The plan of the statement itself depends on the time.
+    pub(crate) is_planned_anew: bool,
+}
+
+impl Reads {
+    /// Adds a scan.
+    pub(super) fn add(&mut self, scan: &Scan) {
+        match &scan.relation.kind {
+            Kind::Samples(_) => self.is_timed = true,
+            Kind::Meta(table) => {
+                self.lists.insert(table.name, table);
+            }
+            Kind::Metric(_) | Kind::Promql(_) | Kind::Bound(_) => {}
+        }
+        for plan in scan.plans() {
+            self.plans.insert(leaf_name(&plan), plan);
+        }
+        self.is_timed |= scan.shows_time();
+    }
+}
+
+/// What an evaluation reads instead of asking for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Current {
+    /// The rows of plans, by their names. Empty: history is asked.
+    pub(crate) rows: BTreeMap<String, Arc<LeafRows>>,
+    /// Lists of the server, by their names.
+    pub(crate) lists: BTreeMap<&'static str, Arc<Vec<MetaRow>>>,
+}
+
+impl Scan {
+    /// Whether the time of the evaluation is one of the columns.
+    fn shows_time(&self) -> bool {
+        let relation = &self.relation;
+        self.projection.iter().any(|i| match &relation.kind {
+            Kind::Bound(bound) => {
+                bound.columns.get(*i).is_some_and(|column| column.what == crate::bind::Output::Time)
+            }
+            Kind::Meta(_) => false,
+            _ => matches!(relation.fields.get(*i), Some((_, Field::Time))),
+        })
+    }
+}

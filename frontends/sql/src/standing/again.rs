@@ -1,0 +1,304 @@
+//! A statement that runs again: its plan is made once, it reads the current rows of live views, and
+//! it runs only when something that it reads has changed.
+//!
+//! What cannot be kept is made anew: where the statement shows `now()`, DataFusion's plan; where it
+//! names times of its own, all of it. Plans that are no live views are asked from history.
+
+use super::leaves::{Cut, LiveLeaf, LiveLeaves, NoCut};
+use super::samples::{SampleSink, Samples};
+use super::turns::Turns;
+use crate::SqlEngine;
+use crate::bind::Times;
+use crate::error::{SqlError, SqlErrorKind};
+use crate::functions::is_of_column;
+use crate::limits::SMALL_STATEMENT_BYTES;
+use crate::relations::series_list::begin_of_list;
+use crate::relations::{Context, Current, MetaRow, Reads};
+use crate::session::{Deadline, Prepared, SqlRequest, on_large_stack, send_rows};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use engine::plan::statement::RowForm;
+use engine::query::QueryOptions;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::TimeMs;
+use storage::store::{SeriesChanges, SeriesMark};
+use tokio::runtime::Runtime;
+
+/// A statement that runs again.
+pub(super) struct RunsAgain {
+    pub(super) sql: Arc<SqlEngine>,
+    pub(super) text: String,
+    pub(super) form: RowForm,
+    /// Where the current rows come from; `None`: from history.
+    pub(super) leaves: Option<Arc<LiveLeaves>>,
+    pub(super) turns: Arc<Turns>,
+    kept: Option<StatementPlan>,
+    /// What the newest answer was made of; `None`: the next answer is needed in any case.
+    seen: Option<ReadVersions>,
+}
+
+/// What is made once.
+struct StatementPlan {
+    context: Arc<Context>,
+    plan: LogicalPlan,
+    names: Vec<String>,
+    state: SessionState,
+    runtime: OwnRuntime,
+    /// DataFusion's plan, unless it depends on the time.
+    physical: Option<Arc<dyn ExecutionPlan>>,
+    reads: Reads,
+    /// The views of all plans that it reads, in order; `None`: some plan cannot be a view.
+    views: Option<Vec<Arc<LiveLeaf>>>,
+    /// Each evaluation may differ, whatever has changed.
+    is_timed: bool,
+}
+
+/// A runtime that may be dropped anywhere.
+struct OwnRuntime(Option<Runtime>);
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        // Its destructor waits, which async code must not.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The versions of what was read.
+struct ReadVersions {
+    rows: Vec<u64>,
+    lists: BTreeMap<&'static str, Arc<Vec<MetaRow>>>,
+    series: Option<SeriesMark>,
+    /// The begin of the list of series.
+    list_begin: TimeMs,
+    from_history: bool,
+}
+
+impl RunsAgain {
+    pub(super) fn new(
+        sql: Arc<SqlEngine>,
+        text: &str,
+        form: RowForm,
+        leaves: Option<Arc<LiveLeaves>>,
+        turns: Arc<Turns>,
+    ) -> RunsAgain {
+        RunsAgain { sql, text: text.to_owned(), form, leaves, turns, kept: None, seen: None }
+    }
+
+    /// The rows at `t`; `None`: those of the call before.
+    pub(super) fn at(&mut self, t: TimeMs, options: &QueryOptions) -> Result<Option<Samples>, SqlError> {
+        let result = self.answer(t, options);
+        if result.is_err() {
+            // The plan may be what failed: a relation can change its columns.
+            self.kept = None;
+            self.seen = None;
+        }
+        result
+    }
+
+    fn answer(&mut self, t: TimeMs, options: &QueryOptions) -> Result<Option<Samples>, SqlError> {
+        if self.kept.is_none() {
+            self.kept = self.prepare(t, options)?;
+        }
+        let Some(kept) = &mut self.kept else {
+            let _turn = self.turns.turn(options.timeout)?;
+            return run_anew(&self.sql, &self.text, self.form, t, options).map(Some);
+        };
+        let cut = kept.cut(self.leaves.as_deref())?;
+        let time = cut.as_ref().map_or(t, |cut| cut.t);
+        let (now, is_changed) = kept.look(time, cut.as_ref(), self.seen.as_ref())?;
+        if !is_changed {
+            return Ok(None);
+        }
+        self.seen = None;
+        let current = kept.current(cut, &now);
+        kept.context.begin(time, current);
+        let _turn = self.turns.turn(options.timeout)?;
+        let samples = kept.run(time, options, self.form, self.text.len());
+        // The rows are not held until the next evaluation: they could not change in place then.
+        kept.context.begin(time, Current::default());
+        let samples = samples?;
+        self.seen = Some(now);
+        Ok(Some(samples))
+    }
+
+    /// `None`: the statement is planned anew at each time.
+    fn prepare(&self, t: TimeMs, options: &QueryOptions) -> Result<Option<StatementPlan>, SqlError> {
+        on_large_stack(|| {
+            let request =
+                SqlRequest { text: self.text.clone(), time: t, standing: true, ..SqlRequest::default() };
+            let context = self.sql.context(&request, options);
+            let Prepared { plan, names, .. } = self.sql.prepare(&request, &context)?;
+            if context.times.get() != Some(&Times::Now) || context.reads.lock().is_planned_anew {
+                return Ok(None);
+            }
+            let fail = |e| SqlError::from_datafusion(e, &self.text);
+            let state = self.sql.state(t).map_err(fail)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let runtime = runtime.map_err(|e| SqlError::new(SqlErrorKind::Internal, e.to_string()))?;
+            let physical = runtime.block_on(state.create_physical_plan(&plan)).map_err(fail)?;
+            let shows_now = depends_on_time(&plan);
+            let reads = context.reads.lock().clone();
+            let views = self.leaves.as_ref().and_then(|leaves| {
+                reads.plans.values().map(|plan| leaves.leaf(plan)).collect::<Option<Vec<_>>>()
+            });
+            Ok(Some(StatementPlan {
+                is_timed: shows_now || reads.is_timed,
+                physical: (!shows_now).then_some(physical),
+                runtime: OwnRuntime(Some(runtime)),
+                context,
+                plan,
+                names,
+                state,
+                reads,
+                views,
+            }))
+        })
+    }
+}
+
+impl StatementPlan {
+    /// The rows of its views; `None`: history is asked.
+    fn cut(&self, leaves: Option<&LiveLeaves>) -> Result<Option<Cut>, SqlError> {
+        let (Some(leaves), Some(views)) = (leaves, &self.views) else { return Ok(None) };
+        if views.is_empty() {
+            return Ok(None);
+        }
+        match leaves.cut(views) {
+            Ok(cut) => Ok(Some(cut)),
+            Err(NoCut::NotReady) => Ok(None),
+            Err(NoCut::Failed(error)) => Err(SqlError::new(SqlErrorKind::Execution, error)),
+        }
+    }
+
+    /// What there is to read now, and whether it differs from what was `seen`.
+    fn look(
+        &self,
+        t: TimeMs,
+        cut: Option<&Cut>,
+        seen: Option<&ReadVersions>,
+    ) -> Result<(ReadVersions, bool), SqlError> {
+        let from_history = cut.is_none() && !self.reads.plans.is_empty();
+        let rows: Vec<u64> = cut.iter().flat_map(|cut| &cut.rows).map(|rows| rows.version).collect();
+        let mut is_changed = self.is_timed || from_history;
+        let mut lists = BTreeMap::new();
+        let mut series = None;
+        for (name, table) in &self.reads.lists {
+            if table.lists_series {
+                is_changed |= self.series_changed(seen, &mut series) || *name == "exemplars";
+                continue;
+            }
+            let listed = self.context.sources.meta.rows(name)?;
+            let known = seen.and_then(|seen| seen.lists.get(name));
+            lists.insert(
+                *name,
+                match known.filter(|known| ***known == listed) {
+                    Some(known) => known.clone(),
+                    None => {
+                        is_changed = true;
+                        Arc::new(listed)
+                    }
+                },
+            );
+        }
+        let list_begin = if series.is_some() { begin_of_list(t) } else { 0 };
+        let is_same =
+            |seen: &ReadVersions| !seen.from_history && seen.rows == rows && seen.list_begin == list_begin;
+        is_changed |= !seen.is_some_and(is_same);
+        Ok((ReadVersions { rows, lists, series, list_begin, from_history }, is_changed))
+    }
+
+    /// Whether series came or went; `mark` becomes what is seen now.
+    fn series_changed(&self, seen: Option<&ReadVersions>, mark: &mut Option<SeriesMark>) -> bool {
+        let catalog = &self.context.sources.catalog;
+        let Some(known) = seen.and_then(|seen| seen.series.clone()) else {
+            *mark = Some(catalog.series_mark());
+            return true;
+        };
+        let now = mark.insert(known);
+        match catalog.series_since(now) {
+            SeriesChanges::Added(series) => !series.is_empty(),
+            SeriesChanges::Unknown => {
+                *now = catalog.series_mark();
+                true
+            }
+        }
+    }
+
+    fn current(&self, cut: Option<Cut>, now: &ReadVersions) -> Current {
+        let rows = cut.map(|cut| self.reads.plans.keys().cloned().zip(cut.rows).collect());
+        Current { rows: rows.unwrap_or_default(), lists: now.lists.clone() }
+    }
+
+    fn run(
+        &self,
+        t: TimeMs,
+        options: &QueryOptions,
+        form: RowForm,
+        text_bytes: usize,
+    ) -> Result<Samples, SqlError> {
+        // The stack of this thread has room for what a short text can say; a thread costs more than
+        // most evaluations.
+        if text_bytes <= SMALL_STATEMENT_BYTES {
+            return self.run_here(t, options, form);
+        }
+        on_large_stack(|| self.run_here(t, options, form))
+    }
+
+    fn run_here(&self, t: TimeMs, options: &QueryOptions, form: RowForm) -> Result<Samples, SqlError> {
+        let fail = |e| SqlError::from_datafusion(e, "");
+        let Some(runtime) = &self.runtime.0 else {
+            return Err(SqlError::new(SqlErrorKind::Internal, "the statement has ended"));
+        };
+        let guard = Deadline::of(options);
+        let mut sink = SampleSink::new(form);
+        runtime.block_on(async {
+            let physical = match &self.physical {
+                // Joins keep what they have read.
+                Some(physical) => reset_plan_states(physical.clone()).map_err(fail)?,
+                None => {
+                    let mut state = self.state.clone();
+                    state.execution_props_mut().query_execution_start_time =
+                        chrono::DateTime::from_timestamp_millis(t);
+                    state.create_physical_plan(&self.plan).await.map_err(fail)?
+                }
+            };
+            let stream = execute_stream(physical, self.state.task_ctx()).map_err(fail)?;
+            send_rows(stream, &self.names, &guard, &mut sink).await
+        })?;
+        Ok(sink.into_samples())
+    }
+}
+
+/// The rows of a statement that is planned for this time only.
+pub(super) fn run_anew(
+    sql: &SqlEngine,
+    text: &str,
+    form: RowForm,
+    t: TimeMs,
+    options: &QueryOptions,
+) -> Result<Samples, SqlError> {
+    let request = SqlRequest { text: text.to_owned(), time: t, standing: true, ..SqlRequest::default() };
+    let mut sink = SampleSink::new(form);
+    sql.run(&request, options, &mut sink)?;
+    Ok(sink.into_samples())
+}
+
+/// Whether DataFusion's plan of it would depend on the time: `now()` and its like.
+pub(crate) fn depends_on_time(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let is_timed = |e: &Expr| {
+        let Expr::ScalarFunction(call) = e else { return false };
+        call.func.signature().volatility != Volatility::Immutable && !is_of_column(&call.func)
+    };
+    let _ = plan.apply_with_subqueries(|node| {
+        found |= node.expressions().iter().any(|e| e.exists(|e| Ok(is_timed(e))).unwrap_or(true));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}

@@ -1,0 +1,84 @@
+//! Which series came since an earlier moment: for readers that keep the list of series, and want to
+//! read it anew only when more than additions happened.
+//!
+//! New series have new slots, so additions cost what is new. A series that ends, or comes back
+//! under its old slot, a deletion, and a change of the blocks are not known one by one: then the
+//! reader lists again. Blocks that retention removes are not told either; readers of a list with a
+//! fixed begin never notice.
+
+use super::Store;
+use crate::model::{Labels, SHARDS};
+
+/// What a reader has seen.
+#[derive(Clone, Debug, Default)]
+pub struct SeriesMark {
+    shards: Vec<ShardMark>,
+    /// The version of the blocks.
+    history: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ShardMark {
+    /// All slots below were seen.
+    slots: u32,
+    /// Of those, the visible ones that had no sample yet.
+    waiting: Vec<u32>,
+    /// Series that ended or came back, and deletions.
+    returns: u64,
+}
+
+/// What changed in the list of series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SeriesChanges {
+    /// These came, and none went. Some may have been there before.
+    Added(Vec<Labels>),
+    /// Any series may have come or gone.
+    Unknown,
+}
+
+impl Store {
+    /// The current moment. Take it before the list that it belongs to.
+    pub fn series_mark(&self) -> SeriesMark {
+        let history = self.history_version();
+        let shards = self.shards.iter().map(|shard| {
+            let shard = shard.read();
+            let series = &shard.head.series;
+            let unread = series.visible_from(0).filter(|(slot, _)| shard.head.newest_of(*slot).is_none());
+            ShardMark {
+                slots: series.slots(),
+                waiting: unread.map(|(slot, _)| slot).collect(),
+                returns: series.returns() + shard.deleted.changes(),
+            }
+        });
+        SeriesMark { shards: shards.collect(), history }
+    }
+
+    /// What changed in the list of series since `mark`, which is moved to now. After
+    /// [`SeriesChanges::Unknown`] the caller takes a new mark.
+    pub fn series_since(&self, mark: &mut SeriesMark) -> SeriesChanges {
+        if mark.history != self.history_version() || mark.shards.len() != usize::from(SHARDS) {
+            return SeriesChanges::Unknown;
+        }
+        let mut added = Vec::new();
+        for (number, seen) in (0..).zip(&mut mark.shards) {
+            let shard = self.shards.get(number).read();
+            let series = &shard.head.series;
+            // Deleted samples hide series, and later ones show them again, without any of these
+            // counts.
+            if seen.returns != series.returns() + shard.deleted.changes() || !shard.deleted.is_empty() {
+                return SeriesChanges::Unknown;
+            }
+            if seen.slots == series.slots() && seen.waiting.is_empty() {
+                continue;
+            }
+            let is_read = |slot: u32| shard.head.newest_of(slot).is_some();
+            seen.waiting.extend(series.visible_from(seen.slots).map(|(slot, _)| slot));
+            seen.slots = series.slots();
+            let (ready, waiting): (Vec<u32>, Vec<u32>) =
+                std::mem::take(&mut seen.waiting).into_iter().partition(|slot| is_read(*slot));
+            seen.waiting = waiting;
+            added.extend(ready.into_iter().filter_map(|slot| series.labels(slot).cloned()));
+        }
+        SeriesChanges::Added(added)
+    }
+}
