@@ -2,7 +2,7 @@
 //! stop, and status for the API.
 
 use crate::process_metrics::ProcessMetrics;
-use crate::retention;
+use crate::reload_changes::{ConfigParts, ReloadChanges};
 use crate::server::{LoadedConfig, Server, ServerError, load_rules};
 use crate::statements::RuleLanguages;
 use api::json_model::{RuntimeInfo, WalReplay};
@@ -31,6 +31,7 @@ pub struct ServerController {
 }
 
 struct ActiveConfig {
+    parts: ConfigParts,
     text: String,
     /// A line for each key without effect.
     without_effect: Vec<String>,
@@ -57,6 +58,7 @@ impl ServerController {
         );
         let control = ServerController {
             loaded: Mutex::new(ActiveConfig {
+                parts: ConfigParts::default(),
                 text: String::new(),
                 without_effect: Vec::new(),
                 external_labels: Labels::default(),
@@ -83,11 +85,16 @@ impl ServerController {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "perennial is ready");
     }
 
-    fn in_force(&self, loaded: &LoadedConfig) {
+    /// Notes that a configuration is in force. Returns what is other than before, except jobs.
+    fn in_force(&self, loaded: &LoadedConfig) -> ReloadChanges {
         let now = self.server.context.clock.now();
         self.reload_ok.set(1.0);
         self.reload_time.set(now as f64 / 1000.0);
-        *self.loaded.lock() = ActiveConfig {
+        let parts = ConfigParts::of(loaded);
+        let mut active = self.loaded.lock();
+        let changes = ReloadChanges::between(&active.parts, &parts);
+        *active = ActiveConfig {
+            parts,
             text: loaded.config.text.clone(),
             without_effect: loaded.config.without_effect.clone(),
             external_labels: loaded.config.external_labels.clone(),
@@ -95,6 +102,7 @@ impl ServerController {
             failed: None,
             since: now,
         };
+        changes
     }
 
     /// Resolves when another process of the cluster stops in order; without a cluster never.
@@ -126,7 +134,8 @@ impl ServerController {
                     let _guard = handle.enter();
                     // In the same closure, so that a client that goes away between the two does not
                     // leave a configuration in force that the API does not show.
-                    this.server.apply(&loaded).map(|()| this.in_force(&loaded))
+                    let jobs = this.server.apply(&loaded)?;
+                    Ok(ReloadChanges { jobs, ..this.in_force(&loaded) })
                 };
                 let applied = blocking::run(self.server.context.execution, apply).await;
                 applied.unwrap_or_else(|error| Err(ServerError::Task(error)))
@@ -135,7 +144,10 @@ impl ServerController {
             Err(error) => Err(ServerError::Task(error)),
         };
         match &result {
-            Ok(()) => tracing::info!("the configuration is reloaded"),
+            Ok(changes) => {
+                let ReloadChanges { jobs, rule_groups, blocks } = changes;
+                tracing::info!(%jobs, %rule_groups, %blocks, "the configuration is reloaded");
+            }
             Err(error) => {
                 // The alert on this metric is how most people notice a broken file.
                 self.reload_ok.set(0.0);
@@ -145,7 +157,7 @@ impl ServerController {
                 tracing::error!("the configuration is not reloaded, the old one stays in force: {error}");
             }
         }
-        result
+        result.map(|_| ())
     }
 
     fn read(&self) -> Result<LoadedConfig, ServerError> {
@@ -226,7 +238,7 @@ impl ServerControl for ApiControl {
             memory_limit: i64::MAX,
             gogc: env("GOGC"),
             godebug: env("GODEBUG"),
-            storage_retention: retention::text(server.storage.store.retention().get()),
+            storage_retention: server.storage.retention_text(),
         }
     }
 

@@ -31,6 +31,7 @@ mod maintenance;
 mod object_store;
 mod process_metrics;
 mod query_language;
+mod reload_changes;
 mod retention;
 pub mod server;
 mod sources;

@@ -1,4 +1,5 @@
-//! The memory and cores of the machine, or of the container in which the process runs.
+//! The memory and cores of the machine, or of the container in which the process runs, and the size of
+//! disks.
 
 use std::path::Path;
 
@@ -17,6 +18,12 @@ pub(crate) fn memory() -> u64 {
     let group = group_memory(Path::new("/sys/fs/cgroup"), &groups);
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     machine.into_iter().chain(group).min().unwrap_or(ASSUMED)
+}
+
+/// The size of the file system that `directory` is in, bytes; `None` if the system does not report it.
+pub(crate) fn disk_bytes(directory: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(directory).ok()?;
+    found.f_blocks.checked_mul(found.f_frsize).filter(|bytes| *bytes > 0)
 }
 
 /// `MemTotal` of `/proc/meminfo`, in bytes.
@@ -59,6 +66,8 @@ mod tests {
         assert_eq!(total("MemTotal:       24589012 kB\nMemFree: 1 kB\n"), Some(24_589_012 * 1024));
         assert_eq!((total("MemFree: 1 kB"), total("MemTotal: lots kB")), (None, None));
         assert!(memory() > 64 << 20);
+        assert!(disk_bytes(&std::env::temp_dir()).unwrap() > 0);
+        assert_eq!(disk_bytes(Path::new("/nonexistent")), None);
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(crate) fn rule_expression(
         StandingClass::Plan(promql) => promql,
         StandingClass::Dataflow(_) | StandingClass::RunsAgain(_) => text.to_owned(),
     };
-    Ok(RuleExpression { plan: series.plan, text: text.to_owned(), labels: series.labels, link })
+    Ok(RuleExpression { plan: series.plan, text: text.to_owned(), labels: series.labels, link, fault: None })
 }
 
 /// What statements read.

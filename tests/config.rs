@@ -57,6 +57,19 @@ fn what_prometheus_accepts_loads() {
     assert!(count > 10, "only {count} cases found");
 }
 
+/// Each case has a part of Prometheus' error, and a text that Prometheus refuses.
+#[test]
+fn what_prometheus_refuses_does_not_load() {
+    let mut count = 0;
+    for case in include_str!("data/config_refused.txt").split("=== ").skip(1) {
+        let (want, text) = case.split_once('\n').unwrap();
+        let fault = load(text).expect_err(&format!("{want}: this must not load\n{text}"));
+        assert!(fault.contains(want), "{want}: {fault}\n{text}");
+        count += 1;
+    }
+    assert!(count > 40, "only {count} cases found");
+}
+
 #[test]
 fn a_whole_file_loads_and_prints_in_normal_form() {
     let (config, warnings) = load(include_str!("data/whole.yml")).unwrap();
@@ -283,15 +296,17 @@ fn flags_in_every_spelling() {
     );
 }
 
-/// The flags of Prometheus 3.14 that take part in the start of a server.
-const FLAGS_OF_PROMETHEUS: &str = "agent alertmanager.drain-notification-queue-on-shutdown
-alertmanager.notification-batch-size alertmanager.notification-queue-capacity auto-gomaxprocs
-auto-gomemlimit auto-gomemlimit.ratio auto-gomemlimit.refresh-interval config.auto-reload
-config.auto-reload-interval config.file enable-feature log.format log.level query.lookback-delta
-query.max-concurrency query.max-samples query.timeout rules.alert.for-grace-period
-rules.alert.for-outage-tolerance rules.alert.resend-delay rules.max-concurrent-evals
-scrape.adjust-timestamps scrape.discovery-reload-interval scrape.name-escaping-scheme
-scrape.timestamp-tolerance storage.agent.no-lockfile storage.agent.path
+/// All flags of Prometheus 3.14: those that `cmd/prometheus/main.go` defines, hidden ones included, and those
+/// of its libraries for the log and the web server.
+const FLAGS_OF_PROMETHEUS: &str =
+    "agent alertmanager.drain-notification-queue-on-shutdown alertmanager.notification-batch-size
+alertmanager.notification-queue-capacity auto-gomaxprocs auto-gomemlimit auto-gomemlimit.ratio
+auto-gomemlimit.refresh-interval config.auto-reload config.auto-reload-interval config.file
+enable-feature log.format log.level query.lookback-delta query.max-concurrency query.max-samples
+query.timeout rules.alert.for-grace-period rules.alert.for-outage-tolerance rules.alert.resend-delay
+rules.max-concurrent-evals scrape.adjust-timestamps scrape.discovery-reload-interval
+scrape.timestamp-tolerance storage.agent.checkpoint-batch-size
+storage.agent.checkpoint-from-in-memory-series storage.agent.no-lockfile storage.agent.path
 storage.agent.retention.max-time storage.agent.retention.min-time storage.agent.wal-compression
 storage.agent.wal-compression-type storage.agent.wal-segment-size
 storage.agent.wal-truncate-frequency storage.remote.flush-deadline
@@ -307,7 +322,23 @@ web.config.file web.console.libraries web.console.templates web.cors.origin web.
 web.enable-lifecycle web.enable-otlp-receiver web.enable-remote-write-receiver web.external-url
 web.listen-address web.max-connections web.max-notifications-subscribers web.page-title
 web.read-timeout web.remote-write-receiver.accepted-protobuf-messages web.route-prefix
-web.search.max-limit web.user-assets";
+web.search.max-limit web.user-assets write-documentation";
+
+/// The file has the keys of Prometheus 3.14, by the Go type of their block: `yaml` tags of `config`, `discovery`,
+/// `model/relabel`, and of the libraries for HTTP clients and clouds.
+#[test]
+fn no_key_of_prometheus_is_unknown() {
+    let schema = config::schema();
+    let mut count = 0;
+    for line in include_str!("data/config_keys.txt").lines() {
+        let (block, keys) = line.split_once(": ").unwrap();
+        let known = schema.keys_of(block).unwrap_or_else(|| panic!("there is no block {block}"));
+        let unknown: Vec<&str> = keys.split(' ').filter(|key| !known.contains(key)).collect();
+        assert!(unknown.is_empty(), "{block}: {unknown:?}");
+        count += 1;
+    }
+    assert!(count > 60, "only {count} blocks found");
+}
 
 #[test]
 fn no_flag_of_prometheus_is_unknown() {
@@ -315,6 +346,15 @@ fn no_flag_of_prometheus_is_unknown() {
         .split_whitespace()
         .filter(|name| !flags::FLAGS.iter().any(|flag| flag.name == *name))
         .collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let features = "auto-reload-config concurrent-rule-eval created-timestamp-zero-ingestion delayed-compaction \
+        exemplar-storage extra-scrape-metrics fast-startup histograms-st-encoding memory-snapshot-on-shutdown \
+        metadata-wal-records native-histograms old-ui ooo-native-histograms otlp-deltatocumulative \
+        otlp-native-delta-ingestion promql-binop-fill-modifiers promql-delayed-name-removal promql-duration-expr \
+        promql-experimental-functions promql-extended-range-selectors promql-per-step-stats search-api st-storage \
+        st-synthesis type-and-unit-labels use-start-timestamps use-uncached-io xor2-encoding";
+    let unknown: Vec<&str> =
+        features.split_whitespace().filter(|name| Feature::named(name).is_none()).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
     let exit = flags::parse(["--agent"]).unwrap_err();
     assert_eq!(exit.code, 2);
@@ -362,14 +402,14 @@ fn defaults_depend_on_the_configuration_file() {
 fn kept(args: &[&str], tsdb: &str) -> String {
     let flags = flags::parse(args.iter().copied()).unwrap();
     let (config, _) = load(&format!("storage: {{tsdb: {tsdb}}}\n")).unwrap();
-    retention::text(retention::in_force(&flags, &config.storage))
+    retention::text(retention::in_force(&flags, &config.storage, Some(1_000_000)))
 }
 
 #[test]
 fn the_file_wins_over_flags_and_flags_over_old_spellings() {
     const TIME: &str = "--storage.tsdb.retention.time=30d";
     const SIZE: &str = "--storage.tsdb.retention.size=512MB";
-    let cases: [(&[&str], &str, &str); 14] = [
+    let cases: [(&[&str], &str, &str); 19] = [
         (&[], "{}", "15d"),
         (&[TIME], "{}", "30d"),
         (&[SIZE], "{}", "512MiB"),
@@ -384,11 +424,20 @@ fn the_file_wins_over_flags_and_flags_over_old_spellings() {
         (&[TIME], "{retention.time: 1h, retention.size: 1GB}", "30d or 1GiB"),
         (&[], "{retention.time: 1h, retention: {time: 2h}}", "2h"),
         (&[], "{retention.time: 1h}", "1h"),
+        (&[], "{retention: {percentage: 80}}", "80%"),
+        (&[TIME, SIZE], "{retention: {percentage: 0.5}}", "30d or 0.5%"),
+        (&[], "{retention: {percentage: 0}}", "15d"),
+        (&[SIZE], "{retention: {percentage: 0, size: 1GB}}", "1GiB"),
+        (&[], "{retention: {time: 1d, size: 1GB, percentage: 100}}", "1d or 100%"),
     ];
     for (args, tsdb, want) in cases {
         assert_eq!(kept(args, tsdb), want, "{args:?} {tsdb}");
     }
     assert_eq!(flags::parse([SIZE]).unwrap().as_map()["storage.tsdb.retention.size"], "512MiB");
+    let (config, _) = load("storage: {tsdb: {retention: {percentage: 25, size: 7B}}}").unwrap();
+    let flags = flags::parse([SIZE]).unwrap();
+    let bytes = |disk| retention::in_force(&flags, &config.storage, disk).limits.size_bytes;
+    assert_eq!((bytes(Some(1_000_000)), bytes(None)), (250_000, 7), "of a disk that is not known: the size");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct AwsSettings {
     pub role_arn: String,
     /// The external id, a word that the owner of the role demands; empty: none.
     pub external_id: String,
+    /// Whether roles are assumed at an endpoint with FIPS.
+    pub uses_fips_sts: bool,
 }
 
 /// Variables of the environment; tests have their own.
@@ -354,7 +356,8 @@ impl AwsSession {
         region: &str,
         keys: Option<&AwsCredentials>,
     ) -> Result<AwsCredentials, ApiError> {
-        let url = format!("https://{}/", host("sts", region));
+        let service = if self.settings.uses_fips_sts { "sts-fips" } else { "sts" };
+        let url = format!("https://{}/", host(service, region));
         let request = self.api.request(Method::POST, &url)?;
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         let request = request.body(form(fields.iter().copied()));

@@ -15,6 +15,7 @@ pub use error::{RequestError, SendError, TokenError};
 pub use oauth2::OAuth2;
 pub use tls_config::TlsConfig;
 
+use crate::cloud_auth::{CloudAuth, RequestSigner};
 use crate::config::error::BlockError;
 use crate::config::path::ConfigPath;
 use crate::config::secret::{CredentialError, Secret, read_credential};
@@ -258,7 +259,7 @@ impl HttpConfig {
             header_name(name)?;
         }
         let tokens = self.oauth2.as_ref().map(TokenSource::new).transpose()?;
-        Ok(HttpClient { transport, config: self.clone(), tokens, peers: Peers::default() })
+        Ok(HttpClient { transport, config: self.clone(), tokens, signer: None, peers: Peers::default() })
     }
 
     fn authorization(&self) -> Result<Option<HeaderValue>, RequestError> {
@@ -311,6 +312,8 @@ pub struct HttpClient {
     transport: Transport,
     config: HttpConfig,
     tokens: Option<TokenSource>,
+    /// Credentials of a cloud, in the place of all others.
+    signer: Option<Arc<RequestSigner>>,
     peers: Peers,
 }
 
@@ -344,15 +347,36 @@ impl HttpClient {
     #[must_use]
     pub fn with_peers(self, peers: &Peers) -> HttpClient {
         let tokens = self.tokens.map(|tokens| tokens.with_peers(peers));
-        HttpClient { peers: peers.clone(), tokens, ..self }
+        let signer = self.signer.map(|signer| Arc::new(signer.with_peers(peers)));
+        HttpClient { peers: peers.clone(), tokens, signer, ..self }
+    }
+
+    /// The same client with all its connections to a socket of this machine; its URLs have any host.
+    #[must_use]
+    pub fn through_socket(&self, socket: &std::path::Path) -> HttpClient {
+        HttpClient { transport: Transport::new(Some(socket)), ..self.clone() }
+    }
+
+    /// The same client with the credentials of a cloud, if there are some.
+    #[must_use]
+    pub fn with_cloud_auth(self, auth: Option<CloudAuth>) -> HttpClient {
+        let signer = auth.map(|auth| Arc::new(RequestSigner::new(auth, self.peers.clone())));
+        HttpClient { signer, ..self }
     }
 
     /// Sends a request made by [`HttpClient::request`].
     ///
     /// # Errors
     ///
-    /// If the server cannot be reached, or if there is no token for it (`oauth2`).
+    /// If the server cannot be reached, or if there is no token or key for it (`oauth2`, credentials of a
+    /// cloud).
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, SendError> {
+        if let Some(signer) = &self.signer {
+            let (client, request) = request.build_split();
+            let mut request = request?;
+            signer.prepare(&mut request).await?;
+            return Ok(self.send_plain(reqwest::RequestBuilder::from_parts(client, request)).await?);
+        }
         let (Some(tokens), Some(oauth2)) = (&self.tokens, &self.config.oauth2) else {
             return Ok(self.send_plain(request).await?);
         };

@@ -68,9 +68,20 @@ impl RsaKey {
 
     /// A token with these claims; `kid` names the key.
     pub(crate) fn token(&self, hash: RsaHash, kid: &str, claims: &Value) -> Result<String, CredentialError> {
+        let names = if kid.is_empty() { serde_json::json!({}) } else { serde_json::json!({"kid": kid}) };
+        self.token_with(hash, names, claims)
+    }
+
+    /// The same with what names the key; `names` is an object.
+    pub(crate) fn token_with(
+        &self,
+        hash: RsaHash,
+        names: Value,
+        claims: &Value,
+    ) -> Result<String, CredentialError> {
         let mut header = serde_json::json!({"alg": hash.name(), "typ": "JWT"});
-        if !kid.is_empty() {
-            header["kid"] = kid.into();
+        for (name, value) in names.as_object().into_iter().flatten() {
+            header[name] = value.clone();
         }
         let text = format!(
             "{}.{}",
@@ -95,7 +106,7 @@ pub(crate) fn random_id() -> Result<String, CredentialError> {
 }
 
 /// Base64 for URLs, without padding.
-fn base64_url(bytes: &[u8]) -> String {
+pub(crate) fn base64_url(bytes: &[u8]) -> String {
     base64(bytes).trim_end_matches('=').replace('+', "-").replace('/', "_")
 }
 

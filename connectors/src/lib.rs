@@ -13,6 +13,7 @@ pub mod api_client;
 pub mod aws_credentials;
 pub mod aws_signature;
 pub mod blocking;
+pub mod cloud_auth;
 pub mod config;
 pub mod decompress;
 pub mod discovery;

@@ -170,6 +170,19 @@ pub const DISCOVERY_REQUESTS: usize = 10;
 pub const AWS_ATTEMPTS: u32 = 3;
 /// Half of the longest wait before the second attempt, ms; it doubles with each.
 pub const AWS_RETRY_MS: u64 = 100;
+/// The longest request for a token of a cloud, seconds.
+pub const CLOUD_LOGIN_SECONDS: u64 = 30;
+/// Names of changed things that the line in the log about a reload has, of each kind.
+pub const CHANGES_SHOWN: usize = 10;
+/// Attempts of a request to Oracle's cloud that fails for a moment: an instance whose addresses cannot
+/// be read is left out, so that a busy server costs targets.
+pub const OCI_ATTEMPTS: u32 = 5;
+/// Half of the wait before the second attempt, ms; it doubles with each.
+pub const OCI_RETRY_MS: u64 = 250;
+/// The pace of requests to Oracle's cloud, ms between two (Prometheus: 10 requests a second).
+pub const OCI_INTERVAL_MS: u64 = 100;
+/// Requests that may be ahead of this pace.
+pub const OCI_BURST: u32 = 50;
 /// Keys of AWS that end within this time are replaced, seconds.
 pub const AWS_KEY_SPARE_SECONDS: u64 = 60;
 /// Network interfaces that one entry of `azure_sd_configs` remembers (Prometheus: 5,000).

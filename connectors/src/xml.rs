@@ -1,9 +1,10 @@
-//! Reads small XML documents, such as answers of web APIs, as trees of elements. Namespaces and
-//! attributes are left out.
+//! Reads small XML documents, such as answers of web APIs, as trees of elements. Namespaces are left
+//! out.
 
 use crate::limits::XML_DEPTH;
 use quick_xml::Reader;
-use quick_xml::events::Event;
+use quick_xml::events::{BytesStart, Event};
+use std::ops::Range;
 
 /// Why a text is not a document that can be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,13 +23,17 @@ pub enum XmlError {
     NotWhole,
 }
 
-/// An element: its name without a prefix, its text, and the elements in it.
+/// An element: its name without a prefix, its attributes, its text, and the elements in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Element {
     /// The name.
     pub(crate) name: String,
     /// All text directly in it, without spaces around it.
     pub(crate) text: String,
+    /// The names and values of its attributes, as written.
+    pub(crate) attributes: Vec<(String, String)>,
+    /// Where in the document its content is, as written.
+    pub(crate) content: Range<usize>,
     /// The elements in it.
     pub(crate) children: Vec<Element>,
 }
@@ -39,19 +44,21 @@ impl Element {
         let mut reader = Reader::from_str(document);
         let mut open = vec![Element::default()];
         loop {
+            let before = reader.buffer_position() as usize;
             let event = reader.read_event().map_err(|e| XmlError::Syntax(e.to_string()))?;
             match event {
                 Event::Start(start) => {
                     if open.len() > XML_DEPTH {
                         return Err(XmlError::TooDeep);
                     }
-                    open.push(Element::named(start.local_name().as_ref()));
+                    let mut element = Element::started(&start);
+                    element.content.start = reader.buffer_position() as usize;
+                    open.push(element);
                 }
-                Event::Empty(start) => {
-                    last(&mut open).children.push(Element::named(start.local_name().as_ref()))
-                }
+                Event::Empty(start) => last(&mut open).children.push(Element::started(&start)),
                 Event::End(_) => {
                     let mut closed = open.pop().unwrap_or_default();
+                    closed.content.end = before;
                     closed.text = closed.text.trim().to_owned();
                     last(&mut open).children.push(closed);
                 }
@@ -72,8 +79,26 @@ impl Element {
         root.ok_or(XmlError::NotWhole)
     }
 
-    fn named(name: &[u8]) -> Element {
-        Element { name: String::from_utf8_lossy(name).into_owned(), ..Element::default() }
+    fn started(start: &BytesStart<'_>) -> Element {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let attributes = start.attributes().flatten();
+        let attributes = attributes.map(|one| (text(one.key.local_name().as_ref()), text(&one.value)));
+        Element {
+            name: text(start.local_name().as_ref()),
+            attributes: attributes.collect(),
+            ..Element::default()
+        }
+    }
+
+    /// The value of an attribute; empty if it is missing.
+    pub(crate) fn attribute(&self, name: &str) -> &str {
+        let found = self.attributes.iter().find(|(given, _)| given == name);
+        found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    /// Its content as written in `document`, the text that it was parsed from.
+    pub(crate) fn written<'a>(&self, document: &'a str) -> &'a str {
+        document.get(self.content.clone()).unwrap_or_default()
     }
 
     /// The first element at a path of names with dots between them.
@@ -121,6 +146,8 @@ mod tests {
         let root = Element::parse(text).unwrap();
         assert_eq!((root.name.as_str(), root.text("a")), ("r", "1 & 2".to_owned()));
         assert_eq!(root.items("l").iter().map(|item| item.text.as_str()).collect::<Vec<_>>(), ["x", "<y>"]);
+        assert_eq!(root.at("a").unwrap().written(text), "1 &amp; &#50;");
+        assert_eq!((root.attribute("xmlns"), root.attribute("none")), ("http://x/", ""));
         assert!(root.at("e").is_some() && root.at("l.none").is_none() && root.items("none").is_empty());
     }
 

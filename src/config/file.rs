@@ -25,7 +25,7 @@ config_block! {
         /// Patterns of files with further scrape configurations.
         scrape_config_files: Vec<Spanned<String>> = Vec::new(),
         /// The scrape jobs.
-        scrape_configs: Vec<Spanned<ScrapeConfig>> = Vec::new(),
+        scrape_configs: Vec<Spanned<ScrapeConfig>> = Vec::new() => null "empty or null scrape config section",
         /// Retention and location of samples.
         storage: StorageKeys = StorageKeys::default(),
         /// Where traces are sent.
@@ -56,7 +56,7 @@ config_block! {
     /// A file that `scrape_config_files` names.
     pub struct ScrapeFile as "config.ScrapeConfigs" {
         /// The scrape jobs.
-        scrape_configs: Vec<Spanned<ScrapeConfig>> = Vec::new(),
+        scrape_configs: Vec<Spanned<ScrapeConfig>> = Vec::new() => null "empty or null scrape config section",
     }
 }
 

@@ -41,6 +41,16 @@ pub fn parse(
     Ok((loader.config, loader.warnings))
 }
 
+/// Why keys have no effect.
+const REASONS: &[(&str, &str)] = &[
+    ("runtime.gogc", "this server has no garbage collector"),
+    (
+        "storage.tsdb.stale_series_compaction_threshold",
+        "series that have ended leave the head by themselves, whatever their number",
+    ),
+    ("storage.tsdb.chunk_encoding.floats", "samples are stored in a format of this server's own"),
+];
+
 struct Loader {
     directory: PathBuf,
     file: String,
@@ -69,14 +79,11 @@ impl Loader {
                 .value
                 .validate()
                 .map_err(|e| ConfigError::at(&self.file, place, format!("alerting: {e}"), ""))?;
-            for warning in alerting.value.warnings() {
-                self.warn(place, &warning);
-            }
             self.config.alerting = alerting.value;
         }
         let mut rule_files = HashSet::new();
         for pattern in raw.rule_files {
-            for path in self.glob(&pattern)? {
+            for path in self.glob("rule", &pattern)? {
                 // A file that several patterns match counts once.
                 if rule_files.insert(path.clone()) {
                     self.config.rule_files.push(path);
@@ -86,7 +93,7 @@ impl Loader {
         let file = self.file.clone();
         self.jobs(&file, raw.scrape_configs)?;
         for pattern in raw.scrape_config_files {
-            for path in self.glob(&pattern)? {
+            for path in self.glob("scrape config", &pattern)? {
                 self.scrape_file(&path)?;
             }
         }
@@ -115,7 +122,9 @@ impl Loader {
         let mut found = Vec::new();
         raw.ignored("", Location::UNKNOWN, &mut found);
         for key in found {
-            let what = format!("{} has no effect in this build", key.path);
+            let reason = REASONS.iter().find(|(path, _)| *path == key.path).map(|(_, reason)| *reason);
+            let what =
+                format!("{} has no effect: {}", key.path, reason.unwrap_or("this build does not use it"));
             self.config.without_effect.push(what.clone());
             let fix = "leave it for Prometheus, or remove it";
             self.warnings.push(ConfigError::at(&self.file, key.place, what, fix));
@@ -168,8 +177,6 @@ impl Loader {
                     format!("found multiple scrape configs with job name {name:?} (the other: {there})");
                 return Err(fault(what, "rename one of them"));
             }
-            let warnings = job.warnings();
-            self.warnings.extend(warnings.into_iter().map(|w| ConfigError::at(file, place, w, "")));
             self.config.jobs.push(job);
         }
         Ok(())
@@ -185,9 +192,13 @@ impl Loader {
 
     /// The files that match a pattern, which is relative to the configuration file. A pattern
     /// without matches is no error.
-    fn glob(&self, pattern: &Spanned<String>) -> Result<Vec<PathBuf>, ConfigError> {
+    fn glob(&self, kind: &str, pattern: &Spanned<String>) -> Result<Vec<PathBuf>, ConfigError> {
         let fault =
             |what: String| ConfigError::at(&self.file, pattern.referenced, what, "correct the pattern");
+        // As in Prometheus: `*` only in the last part of a path.
+        if pattern.value.split_once('*').is_some_and(|(_, rest)| rest.contains('/')) {
+            return Err(fault(format!("invalid {kind} file path {:?}", pattern.value)));
+        }
         let full = self.directory.join(&pattern.value);
         let text = full.to_str().ok_or_else(|| fault("the pattern is not UTF-8".to_owned()))?;
         let paths = glob::glob(text)

@@ -11,6 +11,7 @@ use connectors::config::secret::HIDDEN;
 use connectors::config::unsupported::Shown;
 use connectors::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeJob};
 use rules::yaml::{self, ConfigError};
+use std::collections::BTreeMap;
 use std::path::Path;
 use storage::model::time::parse_duration;
 
@@ -104,8 +105,11 @@ fn global(written: Option<&Node>, config: &Config) -> Node {
     let written = written.map(without_zeros);
     let mut value = over(config.global.in_force().entries(), written.as_ref(), &GlobalConfig::schema());
     if let Node::Map(entries) = &mut value {
-        // The labels in force, in which variables are replaced.
-        let labels = config.external_labels.iter().map(|(name, value)| (name.to_owned(), value.into()));
+        // The labels in force, in which variables are replaced. Empty ones, too: they are no labels,
+        // and shown, as in Prometheus, so that one sees what became of a variable without a value.
+        let in_force: BTreeMap<&str, &str> = config.external_labels.iter().collect();
+        let value = |name: &String| in_force.get(name.as_str()).copied().unwrap_or_default().into();
+        let labels = config.global.keys.external_labels.keys().map(|name| (name.clone(), value(name)));
         if let Some((_, written)) = entries.iter_mut().find(|(key, _)| key == "external_labels") {
             *written = Node::Map(labels.collect());
         }

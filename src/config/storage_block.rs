@@ -6,13 +6,15 @@
 //! object store for old blocks, are not in Prometheus.
 
 use super::Warning;
-use connectors::config::schema::Ignored;
+use connectors::config::document::Node;
+use connectors::config::error::BlockError;
+use connectors::config::schema::{ConfigValue, Ignored, ValueKind};
 use connectors::config::units::{ConfigDuration, ConfigSize};
-use connectors::config::unsupported::ChunkEncoding;
 use connectors::config_block;
 use connectors::objects::config::ObjectStoreConfig;
 
 use rules::yaml::ConfigError;
+use serde::de::{Deserialize, Deserializer, Error};
 use serde_saphyr::Spanned;
 use std::path::PathBuf;
 use storage::model::Matcher;
@@ -27,6 +29,8 @@ pub struct StorageBlock {
     pub retention_time: Option<i64>,
     /// The oldest blocks are removed if all blocks together are larger than this, bytes.
     pub retention_size: Option<u64>,
+    /// The same as a share of the disk, percent; wins over the size.
+    pub retention_percentage: Option<f64>,
     /// As `retention_time`, in the old spelling.
     pub old_retention_time: Option<i64>,
     /// As `retention_size`, in the old spelling.
@@ -114,7 +118,7 @@ config_block! {
         /// lets go of them by itself.
         stale_series_compaction_threshold: Option<Spanned<Ignored<f64>>> = None,
         /// How Prometheus encodes its chunks; this server has a format of its own.
-        chunk_encoding: Option<Spanned<Ignored<ChunkEncoding>>> = None,
+        chunk_encoding: ChunkEncodingKeys = ChunkEncodingKeys::default(),
         /// How long samples stay.
         retention: RetentionKeys = RetentionKeys::default(),
         /// Old spelling of `--storage.tsdb.path`.
@@ -136,10 +140,71 @@ config_block! {
         /// Samples older than this may go.
         time: Option<ConfigDuration> = None,
         /// The oldest blocks go when all are larger than this.
-        size: Option<ConfigSize> = None,
-        /// The oldest blocks of Prometheus go when its disk is so full.
-        percentage: Option<Spanned<Ignored<f64>>> = None,
+        size: Option<RetentionSize> = None,
+        /// The same as a share of the disk that the data directory is on; wins over the size.
+        percentage: Option<Spanned<f64>> = None,
     }
+}
+
+config_block! {
+    /// `storage.tsdb.chunk_encoding`.
+    pub struct ChunkEncodingKeys as "config.ChunkEncodingConfig" {
+        /// `xor` or `xor2`.
+        floats: Option<Spanned<Ignored<FloatEncoding>>> = None,
+    }
+}
+
+/// How Prometheus encodes its chunks of floats; it is only checked.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+pub(super) enum FloatEncoding {}
+
+impl ConfigValue for FloatEncoding {
+    const KIND: ValueKind = ValueKind::Text;
+
+    fn check(given: &Node) -> Result<(), BlockError> {
+        match given.text() {
+            Some("xor" | "xor2" | "") | None => Ok(()),
+            Some(other) => Err(BlockError::new(format!(
+                "'storage.tsdb.chunk_encoding.floats' must be 'xor' or 'xor2', \
+                 or the field must be omitted entirely, got {other:?}"
+            ))),
+        }
+    }
+}
+
+/// `storage.tsdb.retention.size`: a size that is not negative.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub(super) struct RetentionSize(ConfigSize);
+
+impl<'de> Deserialize<'de> for RetentionSize {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        let size = ConfigSize::parse(text.strip_prefix('-').unwrap_or(&text)).map_err(D::Error::custom)?;
+        if text.starts_with('-') && size.0 > 0 {
+            let what = "'storage.tsdb.retention.size' must be greater than or equal to 0";
+            return Err(D::Error::custom(format_args!("{what}, got -{size}")));
+        }
+        Ok(RetentionSize(size))
+    }
+}
+
+impl ConfigValue for RetentionSize {
+    const KIND: ValueKind = ValueKind::Text;
+
+    fn node(&self) -> Node {
+        self.0.node()
+    }
+}
+
+/// Checks a share of the disk.
+fn percentage(file: &str, given: Option<Spanned<f64>>) -> Result<Option<f64>, ConfigError> {
+    let Some(given) = given else { return Ok(None) };
+    if (0.0..=100.0).contains(&given.value) {
+        return Ok(Some(given.value));
+    }
+    let what = "'storage.tsdb.retention.percentage' must be in the range [0, 100]";
+    let what = format!("{what}, got {}", given.value);
+    Err(ConfigError::at(file, given.referenced, what, "write a percentage"))
 }
 
 /// The value of an old spelling, with a warning.
@@ -199,7 +264,8 @@ impl StorageKeys {
             series_retention,
             path: path.map(PathBuf::from),
             retention_time: tsdb.retention.time.map(|v| v.0),
-            retention_size: tsdb.retention.size.map(|v| v.0),
+            retention_size: tsdb.retention.size.map(|v| v.0.0),
+            retention_percentage: percentage(file, tsdb.retention.percentage)?,
             old_retention_time: time.map(|v| v.0),
             old_retention_size: size.map(|v| v.0),
             out_of_order_ms: tsdb.out_of_order_time_window.map(|v| v.0),

@@ -48,6 +48,8 @@ features! {
     ExemplarStorage "exemplar-storage" WORKS;
     /// Adds series about scrapes.
     ExtraScrapeMetrics "extra-scrape-metrics" WORKS;
+    /// Scrapes while the log is replayed.
+    FastStartup "fast-startup" Some("targets are always scraped while the log is replayed");
     /// Encodes start timestamps in chunks of histograms.
     HistogramsStEncoding "histograms-st-encoding" OWN_FORMAT;
     /// Writes a snapshot of the head at the end, for a faster start.
@@ -59,6 +61,9 @@ features! {
     NativeHistograms "native-histograms" WORKS;
     /// Serves the page of Prometheus 2.
     OldUi "old-ui" Some("this server has a page of its own");
+    /// Takes native histograms that come late.
+    OooNativeHistograms "ooo-native-histograms"
+        Some("native histograms may always come late, as in Prometheus 3.14");
     /// Stores the sums of deltas in the OTLP receiver.
     OtlpDeltaToCumulative "otlp-deltatocumulative" WORKS;
     /// Stores deltas as they are in the OTLP receiver.

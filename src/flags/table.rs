@@ -347,6 +347,10 @@ flag_table! {
             no_effect("this build has no agent mode");
         storage_agent_retention_max_time "storage.agent.retention.max-time": Option<ConfigDuration> = "",
             no_effect("this build has no agent mode");
+        storage_agent_checkpoint_from_in_memory_series "storage.agent.checkpoint-from-in-memory-series": bool = "false",
+            no_effect("this build has no agent mode");
+        storage_agent_checkpoint_batch_size "storage.agent.checkpoint-batch-size": usize = "1000",
+            no_effect("this build has no agent mode");
         storage_agent_no_lockfile "storage.agent.no-lockfile": bool = "false",
             no_effect("this build has no agent mode");
         rules_max_concurrent_evals "rules.max-concurrent-evals": usize = "4",
@@ -355,6 +359,8 @@ flag_table! {
             no_effect("targets are taken as soon as they are discovered");
         scrape_name_escaping_scheme "scrape.name-escaping-scheme": String = "values",
             no_effect("the key metric_name_escaping_scheme of the configuration decides");
+        write_documentation "write-documentation": bool = "false",
+            no_effect("--help and docs/configuration.md describe the flags");
         auto_gomaxprocs "auto-gomaxprocs": bool = "true",
             no_effect("this server is not written in Go: it follows the limits of its container by itself");
         auto_gomemlimit "auto-gomemlimit": bool = "true",

@@ -29,6 +29,7 @@ use crate::environment::Surroundings;
 use crate::flags::{Feature, Flags};
 use crate::limits::CLOSE_VIEWS_WAIT;
 use crate::machine;
+use connectors::config::changes::NamedChanges;
 use connectors::otlp::{DeltaSums, OtlpFeatures, OtlpReceiver};
 use connectors::scrape::appender::StartRules;
 use connectors::scrape::config::JobFeatures;
@@ -141,7 +142,7 @@ impl Server {
     ///
     /// The configuration was validated before, so little can fail. After an error the steps before it
     /// remain applied.
-    pub fn apply(&self, loaded: &LoadedConfig) -> Result<(), ServerError> {
+    pub fn apply(&self, loaded: &LoadedConfig) -> Result<NamedChanges, ServerError> {
         self.apply_storage_settings(loaded)?;
         self.install_rules(loaded)?;
         self.start_ingestion(loaded)
@@ -173,8 +174,9 @@ impl Server {
         }
     }
 
-    /// Starts scraping and sending alerts according to the configuration.
-    pub fn start_ingestion(&self, loaded: &LoadedConfig) -> Result<(), ServerError> {
+    /// Starts scraping and sending alerts according to the configuration. Returns which jobs are others
+    /// than before.
+    pub fn start_ingestion(&self, loaded: &LoadedConfig) -> Result<NamedChanges, ServerError> {
         let flags = &self.context.flags;
         let mut jobs = loaded.config.jobs.clone();
         let features = JobFeatures {
@@ -185,11 +187,12 @@ impl Server {
         for job in &mut jobs {
             job.assume(features);
         }
-        self.scrape.apply(jobs).map_err(|error| ServerError::Scrape(error.to_string()))?;
+        let changed = self.scrape.apply(jobs).map_err(|error| ServerError::Scrape(error.to_string()))?;
         if let Some(cluster) = &self.cluster {
             cluster.announce_config(flags);
         }
-        self.rules.alertmanagers.apply(&loaded.config)
+        self.rules.alertmanagers.apply(&loaded.config)?;
+        Ok(changed)
     }
 
     /// Closes all sides: the sources of samples first, the store last. The replay must have ended.

@@ -9,7 +9,8 @@ use crate::environment::{SIMULATION_SEGMENT_BYTES, Surroundings};
 use crate::flags::Feature;
 use crate::health::Health;
 use crate::limits::EXEMPLARS;
-use crate::{object_store, retention};
+use crate::retention::RetentionInForce;
+use crate::{machine, object_store, retention};
 use connectors::objects::config::ObjectStoreConfig;
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub struct ServerStorage {
     replay: Mutex<Option<Replayer>>,
     /// The object store for old blocks, as it was at the start.
     objects: Option<ObjectStoreConfig>,
+    retention: Mutex<RetentionInForce>,
     /// The last field, so that it is dropped after the store; `None`: locking is disabled.
     _lock: Option<DataLock>,
 }
@@ -100,6 +102,7 @@ impl ServerStorage {
             health: Arc::new(health),
             replay: Mutex::new(Some(replay)),
             objects: objects.clone(),
+            retention: Mutex::default(),
             _lock: lock,
         })
     }
@@ -128,6 +131,11 @@ impl ServerStorage {
         Ok(())
     }
 
+    /// The retention in force, as the API shows it.
+    pub(crate) fn retention_text(&self) -> String {
+        retention::text(*self.retention.lock())
+    }
+
     /// Puts the settings of the storage in force.
     pub(super) fn apply(&self, context: &ServerContext, loaded: &LoadedConfig) {
         let storage = &loaded.config.storage;
@@ -138,7 +146,16 @@ impl ServerStorage {
             // Prometheus takes a negative number for "none", too.
             self.store.exemplars().set_limit(usize::try_from(most).unwrap_or(0));
         }
-        self.store.retention().set(retention::in_force(&context.flags, storage));
+        let retention = retention::in_force(&context.flags, storage, machine::disk_bytes(&self.dir));
+        if storage.retention_percentage.is_some_and(|share| share > retention.percentage) {
+            tracing::warn!(
+                dir = %self.dir.display(),
+                "the size of the disk of the data directory is not known, so that \
+                 storage.tsdb.retention.percentage has no effect; set a size"
+            );
+        }
+        *self.retention.lock() = retention;
+        self.store.retention().set(retention.limits);
         self.store.retention().set_series(storage.series_retention.clone());
         // Blocks that were moved to the old object store are read from there; another one cannot
         // replace it under running queries.

@@ -126,7 +126,7 @@ fn bad_origin(error: impl std::fmt::Display) -> ServerError {
     ServerError::Flag { flag: "--web.cors.origin", reason: error.to_string() }
 }
 
-/// The discovery mechanisms of Prometheus, with whether this server has them.
+/// The discovery mechanisms of Prometheus, all of which this server has.
 fn discovery_mechanisms() -> BTreeMap<String, bool> {
-    DiscoveryConfigs::mechanisms().into_iter().map(|(name, has)| (name.to_owned(), has)).collect()
+    DiscoveryConfigs::mechanisms().into_iter().map(|name| (name.to_owned(), true)).collect()
 }

@@ -5,28 +5,8 @@
 /// A text that must never be shown.
 pub const CANARY: &str = "CANARY";
 
-/// The fields of a block in addition to its own secrets.
-#[derive(Copy, Clone)]
-enum Shared {
-    Http,
-    Tls,
-    Alone,
-}
-
-use Shared::{Alone, Http, Tls};
-
-/// Discovery mechanisms that this build does not support: key, shared fields, own secrets.
-const MECHANISMS: &[(&str, Shared, &[&str])] = &[
-    ("eureka_sd_configs", Http, &[]),
-    ("oci_sd_configs", Http, &["key_passphrase"]),
-    ("openstack_sd_configs", Tls, &["password", "application_credential_secret"]),
-    ("ovhcloud_sd_configs", Alone, &["application_secret", "consumer_key"]),
-    ("scaleway_sd_configs", Http, &["secret_key"]),
-    ("uyuni_sd_configs", Http, &["password"]),
-];
-
-/// Discovery mechanisms that this build supports: key, and what an entry needs besides the options of
-/// an HTTP client. They lead all requests to a closed port of this machine.
+/// Discovery mechanisms: key, and what an entry needs besides the options of an HTTP client. They lead
+/// all requests to a closed port of this machine.
 const SUPPORTED: &[(&str, &str)] = &[
     ("consul_sd_configs", "server: '127.0.0.1:9'"),
     ("aws_sd_configs", "role: ec2, access_key: k, secret_key: CANARY, region: r"),
@@ -53,6 +33,28 @@ const SUPPORTED: &[(&str, &str)] = &[
     ("outscale_sd_configs", "access_key: k, secret_key: CANARY"),
     ("puppetdb_sd_configs", "url: 'http://u:CANARY@127.0.0.1:9', query: q"),
     ("vultr_sd_configs", ""),
+    ("eureka_sd_configs", "server: 'http://u:CANARY@127.0.0.1:9'"),
+    ("oci_sd_configs", "region: r, tenancy: t, user: u, fingerprint: f, key_file: k, key_passphrase: CANARY"),
+    (
+        "scaleway_sd_configs",
+        "role: instance, project_id: 00000000-0000-0000-0000-000000000000, access_key: SCWAAAAAAAAAAAAAAAAA, \
+         secret_key: CANARY-00000000-0000-0000-0000-000000000000",
+    ),
+    ("uyuni_sd_configs", "server: 'http://u:CANARY@127.0.0.1:9', username: u, password: CANARY"),
+];
+
+/// The same for mechanisms without the options of an HTTP client.
+const WITHOUT_HTTP: &[(&str, &str)] = &[
+    (
+        "openstack_sd_configs",
+        "role: instance, region: r, identity_endpoint: 'http://u:CANARY@127.0.0.1:9/v3', userid: u, \
+         password: CANARY, application_credential_secret: CANARY, tls_config: {cert: c, key: CANARY}",
+    ),
+    (
+        "ovhcloud_sd_configs",
+        "endpoint: 'http://u:CANARY@127.0.0.1:9/1.0', application_key: k, application_secret: CANARY, \
+         consumer_key: CANARY, service: vps",
+    ),
 ];
 
 /// HTTP client options with every possible secret, even if some exclude each other.
@@ -96,16 +98,8 @@ pub fn accepted() -> String {
     text.push_str(
         "- {job_name: token, marathon_sd_configs: [{servers: ['http://127.0.0.1:9'], auth_token: CANARY}]}\n",
     );
-    for (key, shared, secrets) in MECHANISMS {
-        let own = secrets.iter().map(|secret| format!("{secret}: CANARY"));
-        let shared = match shared {
-            Http => vec![HTTP.to_owned()],
-            Tls => vec!["tls_config: {key: CANARY}".to_owned()],
-            Alone => vec![],
-        };
-        let future = std::iter::once("a_key_of_later: CANARY".to_owned());
-        let all: Vec<String> = own.chain(shared).chain(future).collect();
-        text.push_str(&format!("- {{job_name: {key}, {key}: [{{{}}}]}}\n", all.join(", ")));
+    for (key, keys) in WITHOUT_HTTP {
+        text.push_str(&format!("- {{job_name: {key}, {key}: [{{{keys}}}]}}\n"));
     }
     text.push_str("alerting:\n  alertmanagers:\n");
     for http in SUPPORTED_HTTP {
@@ -157,6 +151,7 @@ pub fn refused() -> Vec<String> {
     files.push(job("http_sd_configs: [{url: 'http://u:CANARY@[h'}]"));
     files.push(job("http_sd_configs: [{url: 'ftp://u:CANARY@h'}]"));
     files.push(alertmanager("sigv4: {secret_key: CANARY}"));
+    files.push(alertmanager("sigv4: {access_key: k, secret_key: CANARY}, bearer_token: CANARY"));
     files.push(job("consul_sd_configs: [{token: [CANARY]}]"));
     files.push(job("consul_sd_configs: CANARY"));
     files.push("remote_write: [{azuread: {oauth: {client_secret: CANARY}}}]\n".to_owned());

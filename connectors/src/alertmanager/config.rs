@@ -1,10 +1,8 @@
 //! The `alerting` block of the configuration: the Alertmanagers, and relabelling of alerts.
 
-use crate::config::block::ConfigKeys;
+use crate::cloud_auth::{CloudAuth, SigV4Config};
 use crate::config::error::BlockError;
-use crate::config::schema::Refused;
 use crate::config::units::ConfigDuration;
-use crate::config::unsupported::SigV4;
 use crate::config::url::is_http_scheme;
 use crate::discovery::{ADDRESS, DiscoveredTarget, DiscoveryConfigs};
 use crate::http_client::HttpConfig;
@@ -18,7 +16,7 @@ config_block! {
     /// The `alerting` block.
     pub struct AlertingConfig as "config.AlertingConfig" {
         /// Relabelling rules for all alerts, applied after the external labels were added.
-        alert_relabel_configs: Vec<RelabelConfig> = Vec::new(),
+        alert_relabel_configs: Vec<RelabelConfig> = Vec::new() => null "empty or null alert relabeling rule",
         /// The Alertmanagers.
         alertmanagers: Vec<AlertmanagerConfig> = Vec::new(),
     }
@@ -35,12 +33,14 @@ config_keys! {
         timeout: ConfigDuration = ConfigDuration(10_000),
         /// The API version; only `v2` is supported.
         api_version: String = "v2".to_owned(),
-        /// Signing requests for AWS; this build refuses it.
-        sigv4: Refused<SigV4> = Refused::default(),
+        /// Signing requests for AWS.
+        sigv4: Option<SigV4Config> = None,
         /// Relabelling rules for the discovered Alertmanagers.
-        relabel_configs: Vec<RelabelConfig> = Vec::new(),
+        relabel_configs: Vec<RelabelConfig> = Vec::new()
+            => null "empty or null Alertmanager target relabeling rule",
         /// Relabelling rules for alerts to these Alertmanagers.
-        alert_relabel_configs: Vec<RelabelConfig> = Vec::new(),
+        alert_relabel_configs: Vec<RelabelConfig> = Vec::new()
+            => null "empty or null Alertmanager alert relabeling rule",
     }
 }
 
@@ -82,11 +82,6 @@ impl AlertingConfig {
             .map_err(|e| BlockError::from(e).within("alert_relabel_configs"))?;
         self.alertmanagers.iter().try_for_each(AlertmanagerConfig::check)
     }
-
-    /// Warnings about what was accepted but does not work in this build.
-    pub fn warnings(&self) -> Vec<String> {
-        self.alertmanagers.iter().flat_map(|a| a.discovery.warnings("alertmanagers")).collect()
-    }
 }
 
 impl AlertmanagerConfig {
@@ -99,10 +94,6 @@ impl AlertmanagerConfig {
                 format!("expected Alertmanager api version to be one of [v2] but got {}", keys.api_version);
             return Err(BlockError::new(text));
         }
-        if let Some(key) = keys.refused() {
-            let text = format!("alertmanagers: {key} is not supported by this build");
-            return Err(BlockError::new(text));
-        }
         if !is_http_scheme(&keys.scheme) {
             let text = format!("alertmanagers: scheme {:?} is neither http nor https", keys.scheme);
             return Err(BlockError::new(text));
@@ -111,6 +102,7 @@ impl AlertmanagerConfig {
             return Err("alertmanagers: timeout must be greater than 0".into());
         }
         self.http.validate()?;
+        self.check_login()?;
         self.discovery.validate()?;
         if keys.relabel_configs.is_empty() {
             self.discovery.validate_addresses()?;
@@ -118,6 +110,24 @@ impl AlertmanagerConfig {
         Relabeler::new(&keys.relabel_configs)?;
         Relabeler::new(&keys.alert_relabel_configs)?;
         Ok(())
+    }
+
+    /// Checks that there is one way to log in at most.
+    fn check_login(&self) -> Result<(), BlockError> {
+        let Some(auth) = self.cloud_auth() else { return Ok(()) };
+        auth.validate()?;
+        let HttpConfig { basic_auth, authorization, oauth2, bearer_token, bearer_token_file, .. } =
+            &self.http;
+        let has_bearer = bearer_token.is_some() || bearer_token_file.is_some();
+        if basic_auth.is_some() || authorization.is_some() || oauth2.is_some() || has_bearer {
+            return Err("at most one of basic_auth, authorization, oauth2, & sigv4 must be configured".into());
+        }
+        Ok(())
+    }
+
+    /// The credentials of a cloud for its requests.
+    pub fn cloud_auth(&self) -> Option<CloudAuth> {
+        self.keys.sigv4.clone().map(CloudAuth::SigV4)
     }
 
     /// The URL for alerts to a discovered Alertmanager; `None` if the rules drop it or its labels

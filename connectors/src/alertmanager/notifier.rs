@@ -112,7 +112,10 @@ impl Notifier {
             // wait in its queues.
             let running = match old.iter().position(|running| running.set.config == *entry) {
                 Some(at) => old.swap_remove(at),
-                None => self.start(entry.clone(), client.with_peers(&self.peers))?,
+                None => {
+                    let client = client.with_peers(&self.peers).with_cloud_auth(entry.cloud_auth());
+                    self.start(entry.clone(), client)?
+                }
             };
             state.sets.push(running);
         }

@@ -81,18 +81,30 @@ macro_rules! key_name {
     };
 }
 
+/// The error for a list of blocks with an element that is null.
+#[macro_export]
+macro_rules! null_text {
+    ($key:expr, $text:literal) => {
+        $text
+    };
+    ($key:expr,) => {
+        &format!("empty or null section in {}", $key)
+    };
+}
+
 /// Defines a struct whose public fields are YAML keys with defaults: implements [`ConfigKeys`] and
 /// `Default`.
 ///
 /// A missing key and `null` mean the default. If a key is not a valid Rust name, it follows the
 /// name of the field: `kind as "type": String = …`. A value that is empty (`false`, zero, no text)
-/// is not printed, unless `=> printed` follows the default. The comment of a field is the help of
+/// is not printed, unless `=> printed` follows the default. `=> null "text"` gives the error for a list of
+/// blocks with an element that is null; without it Prometheus' usual one is said. The comment of a field is the help of
 /// the key in `docs/configuration.md`. Fields after a semicolon are not keys of the file.
 #[macro_export]
 macro_rules! config_keys {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
         $($(#[doc = $help:literal])* $field:ident $(as $key:literal)? : $ty:ty
-            = $default:expr $(=> $printed:ident)?),* $(,)?
+            = $default:expr $(=> $printed:ident $($null:literal)?)?),* $(,)?
         $(; $($(#[$own_meta:meta])* $own:ident : $own_ty:ty = $own_default:expr),* $(,)?)?
     }) => {
         $(#[$meta])*
@@ -139,10 +151,11 @@ macro_rules! config_keys {
                 map: &mut A,
             ) -> Result<bool, A::Error> {
                 $(if key == $crate::key_name!($field $($key)?) {
-                    use $crate::config::schema::ReadValue;
+                    use $crate::config::schema::KeyValueSeed;
+                    let null = $crate::null_text!($crate::key_name!($field $($key)?), $($($null)?)?);
                     // A key without a value (`tls_config:`) means its default, as in Go's decoder.
-                    if let Some(value) = map.next_value::<Option<ReadValue<$ty>>>()? {
-                        self.$field = value.0;
+                    if let Some(value) = map.next_value_seed(KeyValueSeed::<$ty>::new(null))? {
+                        self.$field = value;
                     }
                     return Ok(true);
                 })*

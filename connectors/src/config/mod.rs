@@ -10,6 +10,7 @@
 //! ([`unsupported`]), so that their secrets are hidden, too.
 
 pub mod block;
+pub mod changes;
 pub mod document;
 pub mod error;
 pub mod path;

@@ -2,12 +2,14 @@
 
 use super::block::ConfigKeys;
 use super::document::Node;
+use super::error::BlockError;
 use crate::http_client::HttpConfig;
 use serde::Deserializer;
-use serde::de::{Deserialize, DeserializeOwned, DeserializeSeed};
+use serde::de::{Deserialize, DeserializeOwned, DeserializeSeed, Error, SeqAccess, Visitor};
 pub use serde_saphyr::Location;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 
@@ -147,6 +149,16 @@ pub trait ConfigValue: DeserializeOwned {
         Self::deserialize(d)
     }
 
+    /// Reads the value of a key. `null` is the error for a list of blocks with an element that is null.
+    fn read_key<'de, D: Deserializer<'de>>(d: D, _null: &str) -> Result<Self, D::Error> {
+        Self::read(d)
+    }
+
+    /// Checks a value that this build only checks ([`Ignored`]).
+    fn check(_given: &Node) -> Result<(), BlockError> {
+        Ok(())
+    }
+
     /// The value as it is printed.
     fn node(&self) -> Node {
         Node::Null
@@ -216,12 +228,79 @@ impl<'de, T: ConfigValue> Deserialize<'de> for ReadValue<T> {
     }
 }
 
+/// Reads the value of a key with [`ConfigValue::read_key`]; `None` if it is null.
+pub struct KeyValueSeed<'a, T> {
+    null: &'a str,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<'a, T> KeyValueSeed<'a, T> {
+    /// `null` is the error for a list of blocks with an element that is null.
+    pub fn new(null: &'a str) -> KeyValueSeed<'a, T> {
+        KeyValueSeed { null, kind: PhantomData }
+    }
+}
+
+impl<'de, T: ConfigValue> DeserializeSeed<'de> for KeyValueSeed<'_, T> {
+    type Value = Option<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Option<T>, D::Error> {
+        d.deserialize_option(self)
+    }
+}
+
+impl<'de, T: ConfigValue> Visitor<'de> for KeyValueSeed<'_, T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_none<E>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Option<T>, D::Error> {
+        T::read_key(d, self.null).map(Some)
+    }
+}
+
+/// Reads a list of blocks, none of which may be null.
+struct BlocksVisitor<'a, T> {
+    null: &'a str,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<'de, T: ConfigValue> Visitor<'de> for BlocksVisitor<'_, T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sequence")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut blocks = Vec::new();
+        while let Some(block) = list.next_element_seed(KeyValueSeed::<T>::new(self.null))? {
+            blocks.push(block.ok_or_else(|| A::Error::custom(self.null))?);
+        }
+        Ok(blocks)
+    }
+}
+
 impl<T: ConfigValue> ConfigValue for Option<T> {
     const KIND: ValueKind = T::KIND;
     const SUPPORT: KeySupport = T::SUPPORT;
 
     fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         Ok(Option::<ReadValue<T>>::deserialize(d)?.map(|value| value.0))
+    }
+
+    fn read_key<'de, D: Deserializer<'de>>(d: D, null: &str) -> Result<Self, D::Error> {
+        KeyValueSeed::<T>::new(null).deserialize(d)
     }
 
     fn node(&self) -> Node {
@@ -277,6 +356,14 @@ impl<T: ConfigValue + 'static> ConfigValue for Vec<T> {
     fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let values = Vec::<ReadValue<T>>::deserialize(d)?;
         Ok(values.into_iter().map(|value| value.0).collect())
+    }
+
+    fn read_key<'de, D: Deserializer<'de>>(d: D, null: &str) -> Result<Self, D::Error> {
+        // Texts may be null: they are empty then.
+        if !matches!(T::KIND, ValueKind::Block(_) | ValueKind::Table(_)) {
+            return Self::read(d);
+        }
+        d.deserialize_seq(BlocksVisitor { null, kind: PhantomData })
     }
 
     fn node(&self) -> Node {
@@ -339,6 +426,7 @@ pub fn join_names(path: &str, name: &str) -> String {
 /// empty.
 fn says_anything<'de, T: ConfigValue, D: Deserializer<'de>>(d: D) -> Result<bool, D::Error> {
     let node = super::document::NodeSeed(T::KIND).deserialize(d)?;
+    T::check(&node).map_err(D::Error::custom)?;
     Ok(!matches!(node, Node::Null) && node != Node::Text(String::new()))
 }
 

@@ -147,6 +147,4 @@ tables! {
         key("required_matchers", Map(&Text)),
         key("filter_external_labels", Flag),
     ];
-    /// `storage.tsdb.chunk_encoding`.
-    ChunkEncoding as "config.ChunkEncodingConfig", http: false, [key("floats", Text)];
 }

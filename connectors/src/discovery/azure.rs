@@ -9,19 +9,18 @@ use super::lister::{
     ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config, path_segment,
 };
 use super::{DiscoveredTarget, DiscoveryContext};
-use crate::api_client::{AnswerError, form};
-use crate::config::secret::{CredentialError, Secret, read_credential};
+use crate::cloud_auth::azure::{AzureLogin, AzureTokens};
+use crate::config::secret::{CredentialError, Secret};
 use crate::config::units::ConfigDuration;
 use crate::http_client::HttpConfig;
 use crate::limits::{AZURE_INTERFACES_REMEMBERED, DISCOVERY_REQUESTS};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 use storage::metrics::Counter;
 use tokio::time::Instant;
 
@@ -359,86 +358,24 @@ impl AzureSd {
         let cloud = CLOUDS.iter().find(|cloud| cloud.names.contains(&name.as_str()));
         let unknown = || format!("there is no cloud configuration matching the name {name:?}");
         let cloud = cloud.ok_or_else(|| ApiError::Request(unknown()))?;
-        let answer = match self.keys.authentication_method.as_str() {
-            "OAuth" => self.client_secret(cloud).await?,
-            "WorkloadIdentity" => self.workload_identity(cloud).await?,
-            "ManagedIdentity" => self.managed_identity(cloud).await?,
-            _ => self.environment_token(cloud).await?,
-        };
-        let token = Some(text(&answer, "access_token")).filter(|token| !token.is_empty());
-        let token = token.ok_or(AnswerError::Missing("the answer has no access_token"))?;
-        let mut token = HeaderValue::from_str(&format!("Bearer {token}"))
+        let scope = format!("{}/.default", cloud.audience);
+        let tokens = AzureTokens { api: self.login.clone(), host: cloud.login, scope };
+        let token = tokens.token(&self.login_method()).await?;
+        let mut token = HeaderValue::from_str(&format!("Bearer {}", token.text.expose()))
             .map_err(|_| CredentialError::NoHeader("bad access_token"))?;
         token.set_sensitive(true);
         Ok(ArmSession { manager: cloud.manager, token })
     }
 
-    async fn oauth(&self, login: &str, tenant: &str, fields: &[(&str, &str)]) -> Result<Value, ApiError> {
-        let url = format!("{}/{}/oauth2/v2.0/token", login.trim_end_matches('/'), path_segment(tenant));
-        let request = self.login.request(Method::POST, &url)?;
-        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let fields = std::iter::once(("grant_type", "client_credentials")).chain(fields.iter().copied());
-        self.login.json(request.body(form(fields))).await
-    }
-
-    async fn client_secret(&self, cloud: &Cloud) -> Result<Value, ApiError> {
-        let scope = format!("{}/.default", cloud.audience);
-        let fields = [
-            ("client_id", self.keys.client_id.as_str()),
-            ("client_secret", self.keys.client_secret.expose()),
-            ("scope", &scope),
-        ];
-        self.oauth(cloud.login, &self.keys.tenant_id, &fields).await
-    }
-
-    async fn workload_identity(&self, cloud: &Cloud) -> Result<Value, ApiError> {
-        let file = needed("AZURE_FEDERATED_TOKEN_FILE")?;
-        let or_variable = |given: &str, name: &str| match given {
-            "" => needed(name),
-            given => Ok(given.to_owned()),
-        };
-        let client = or_variable(&self.keys.client_id, "AZURE_CLIENT_ID")?;
-        let tenant = or_variable(&self.keys.tenant_id, "AZURE_TENANT_ID")?;
-        let login = variable("AZURE_AUTHORITY_HOST").unwrap_or_else(|| cloud.login.to_owned());
-        let scope = format!("{}/.default", cloud.audience);
-        let fields = [
-            ("client_id", client.as_str()),
-            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
-            ("client_assertion", &read_credential(&file)?),
-            ("scope", &scope),
-        ];
-        self.oauth(&login, &tenant, &fields).await
-    }
-
-    async fn managed_identity(&self, cloud: &Cloud) -> Result<Value, ApiError> {
-        let client = [("client_id", self.keys.client_id.as_str())];
-        let client: Vec<_> = client.into_iter().filter(|(_, id)| !id.is_empty()).collect();
-        if let (Some(url), Some(secret)) = (variable("IDENTITY_ENDPOINT"), variable("IDENTITY_HEADER")) {
-            let query =
-                form([("api-version", "2019-08-01"), ("resource", cloud.audience)].into_iter().chain(client));
-            let request = self.login.request(Method::GET, &format!("{url}?{query}"))?;
-            return self.login.json(request.header("X-IDENTITY-HEADER", secret)).await;
+    fn login_method(&self) -> AzureLogin {
+        let tenant = self.keys.tenant_id.clone();
+        let client = self.keys.client_id.clone();
+        match self.keys.authentication_method.as_str() {
+            "OAuth" => AzureLogin::ClientSecret { tenant, client, secret: self.keys.client_secret.clone() },
+            "WorkloadIdentity" => AzureLogin::Workload { tenant, client, token_file: String::new() },
+            "ManagedIdentity" => AzureLogin::Managed { client },
+            _ => AzureLogin::Environment { tenant, client },
         }
-        let query =
-            form([("api-version", "2018-02-01"), ("resource", cloud.audience)].into_iter().chain(client));
-        let url = format!("http://169.254.169.254/metadata/identity/oauth2/token?{query}");
-        self.login.json(self.login.request(Method::GET, &url)?.header("Metadata", "true")).await
-    }
-
-    /// The first of what the environment offers: a secret, a workload identity, the machine's.
-    async fn environment_token(&self, cloud: &Cloud) -> Result<Value, ApiError> {
-        let names = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"].map(variable);
-        if let [Some(tenant), Some(client), Some(secret)] = &names {
-            let scope = format!("{}/.default", cloud.audience);
-            let fields = [("client_id", client.as_str()), ("client_secret", secret), ("scope", &scope)];
-            return self.oauth(cloud.login, tenant, &fields).await;
-        }
-        if variable("AZURE_FEDERATED_TOKEN_FILE").is_some() {
-            return self.workload_identity(cloud).await;
-        }
-        tokio::time::timeout(Duration::from_secs(10), self.managed_identity(cloud))
-            .await
-            .map_err(|_| ApiError::Unavailable("the machine's identity service does not answer".to_owned()))?
     }
 }
 
@@ -452,15 +389,6 @@ impl Machine {
     fn standalone(value: Value) -> Machine {
         Machine { value, scale_set: String::new() }
     }
-}
-
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// A variable without which there is no token.
-fn needed(name: &str) -> Result<String, CredentialError> {
-    variable(name).ok_or_else(|| CredentialError::Variable(name.to_owned()))
 }
 
 /// The error of a list that is not there: a subscription or group of the configuration does not

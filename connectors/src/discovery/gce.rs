@@ -5,16 +5,13 @@ use super::lister::{
     ApiClient, ApiError, BlockError, Lister, ListerConfig, Pages, StartError, path_segment, with_query,
 };
 use super::{DiscoveredTarget, DiscoveryContext};
-use crate::api_client::{AnswerError, form};
-use crate::config::secret::{CredentialError, Secret, read_credential};
+use crate::cloud_auth::google::GoogleTokens;
 use crate::config::units::ConfigDuration;
 use crate::config_block;
 use crate::http_client::HttpConfig;
-use crate::jwt::{RsaHash, RsaKey};
 use reqwest::Method;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use serde_json::{Value, json};
-use std::time::{Duration, SystemTime};
+use reqwest::header::ACCEPT;
+use serde_json::Value;
 
 config_block! {
     /// One entry of `gce_sd_configs`.
@@ -41,32 +38,12 @@ impl ListerConfig for GceSdConfig {
 }
 
 const SCOPE: &str = "https://www.googleapis.com/auth/compute.readonly";
-/// A token is replaced this long before it expires, so that it is valid for a whole refresh.
-const TOKEN_RENEWAL_MARGIN: Duration = Duration::from_secs(60);
-
-/// Where tokens come from.
-enum TokenSource {
-    /// A service account's key.
-    ServiceAccount { email: String, key_id: String, url: String, key: Box<RsaKey> },
-    /// The credentials that `gcloud auth application-default login` wrote to a file.
-    User { url: String, fields: Vec<(&'static str, Secret)> },
-    /// The machine's service account.
-    Machine,
-}
-
-/// An access token.
-struct Token {
-    text: Secret,
-    /// When it expires.
-    until: SystemTime,
-}
 
 /// GCE SD: lists the instances of a zone.
 pub struct GceSd {
     api: ApiClient,
     config: GceSdConfig,
-    source: TokenSource,
-    token: Option<Token>,
+    tokens: GoogleTokens,
 }
 
 impl Lister for GceSd {
@@ -83,11 +60,11 @@ impl Lister for GceSd {
     }
 
     fn create(config: &GceSdConfig, context: &DiscoveryContext<'_>) -> Result<GceSd, StartError> {
-        let source = default_source();
-        let source = source
-            .map_err(|e| StartError::from(e).doing("error setting up communication with GCE service"))?;
         let api = ApiClient::new(&HttpConfig::default(), config.refresh_interval, context)?;
-        Ok(GceSd { api, config: config.clone(), source, token: None })
+        let tokens = GoogleTokens::of_environment(api.clone(), SCOPE);
+        let tokens = tokens
+            .map_err(|e| StartError::from(e).doing("error setting up communication with GCE service"))?;
+        Ok(GceSd { api, config: config.clone(), tokens })
     }
 
     async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
@@ -96,98 +73,9 @@ impl Lister for GceSd {
     }
 }
 
-/// The credentials of the process, as Google's libraries look for them.
-fn default_source() -> Result<TokenSource, CredentialError> {
-    if let Ok(path) = std::env::var("GOOGLE_APPLICATION_CREDENTIALS")
-        && !path.is_empty()
-    {
-        // A file that was named must be good: to fall back to the account of the machine would hide
-        // the mistake and list another project.
-        return source_of(&read_credential(&path)?);
-    }
-    let home = std::env::var("HOME").unwrap_or_default();
-    let path = format!("{home}/.config/gcloud/application_default_credentials.json");
-    match read_credential(&path) {
-        Ok(text) => source_of(&text),
-        // That there is no such file is the usual case on a machine of Google.
-        Err(_) => Ok(TokenSource::Machine),
-    }
-}
-
-/// The source that a file of credentials describes.
-fn source_of(file: &str) -> Result<TokenSource, CredentialError> {
-    let file: Value = serde_json::from_str(file).map_err(|_| CredentialError::Malformed {
-        what: "the file of credentials".to_owned(),
-        form: "JSON",
-    })?;
-    let url = Some(text(&file, "token_uri")).filter(|url| !url.is_empty());
-    let url = url.unwrap_or_else(|| "https://oauth2.googleapis.com/token".to_owned());
-    match text(&file, "type").as_str() {
-        "service_account" => Ok(TokenSource::ServiceAccount {
-            email: text(&file, "client_email"),
-            key_id: text(&file, "private_key_id"),
-            url,
-            key: Box::new(RsaKey::from_pem(&text(&file, "private_key"))?),
-        }),
-        "authorized_user" => {
-            let fields = ["client_id", "client_secret", "refresh_token"];
-            Ok(TokenSource::User {
-                url,
-                fields: fields.map(|name| (name, Secret::new(text(&file, name)))).to_vec(),
-            })
-        }
-        other => Err(CredentialError::Unsupported(format!(
-            "credentials of the type {other:?} are not supported by this build"
-        ))),
-    }
-}
-
 impl GceSd {
-    async fn token(&mut self) -> Result<String, ApiError> {
-        let now = SystemTime::now();
-        if let Some(token) = self.token.as_ref().filter(|token| token.until > now + TOKEN_RENEWAL_MARGIN) {
-            return Ok(token.text.expose().to_owned());
-        }
-        let answer = match &self.source {
-            TokenSource::ServiceAccount { email, key_id, url, key } => {
-                let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-                let claims =
-                    // The longest life that Google grants.
-                    json!({"iss": email, "scope": SCOPE, "aud": url, "iat": seconds, "exp": seconds + 3_600});
-                let assertion = key.token(RsaHash::Sha256, key_id, &claims)?;
-                let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-                self.grant(url, form([("grant_type", grant), ("assertion", &assertion)])).await?
-            }
-            TokenSource::User { url, fields } => {
-                let fields = fields.iter().map(|(name, value)| (*name, value.expose()));
-                let fields = std::iter::once(("grant_type", "refresh_token")).chain(fields);
-                self.grant(url, form(fields)).await?
-            }
-            TokenSource::Machine => {
-                let host = std::env::var("GCE_METADATA_HOST").ok().filter(|host| !host.is_empty());
-                let host = host.unwrap_or_else(|| "metadata.google.internal".to_owned());
-                let path = "computeMetadata/v1/instance/service-accounts/default/token";
-                let url = with_query(&format!("http://{host}/{path}"), &[("scopes", SCOPE)]);
-                // The server of metadata refuses requests without it, which other programs could be
-                // led to make.
-                let request = self.api.request(Method::GET, &url)?.header("Metadata-Flavor", "Google");
-                self.api.json(request).await?
-            }
-        };
-        let token = Some(text(&answer, "access_token")).filter(|token| !token.is_empty());
-        let token = token.ok_or(AnswerError::Missing("the answer has no access_token"))?;
-        let until = now + Duration::from_secs(answer["expires_in"].as_u64().unwrap_or(0));
-        self.token = Some(Token { text: Secret::new(&*token), until });
-        Ok(token)
-    }
-
-    async fn grant(&self, url: &str, body: String) -> Result<Value, ApiError> {
-        let request = self.api.request(Method::POST, url)?;
-        self.api.json(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)).await
-    }
-
     async fn instances(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
-        let token = self.token().await?;
+        let token = self.tokens.token().await?;
         let GceSdConfig { project, zone, filter, .. } = &self.config;
         let url = format!(
             "https://compute.googleapis.com/compute/v1/projects/{}/zones/{}/instances",
@@ -201,7 +89,8 @@ impl GceSd {
             pages.count()?;
             let query =
                 [("alt", "json"), ("prettyPrint", "false"), ("filter", filter), ("pageToken", page.as_str())];
-            let request = self.api.request(Method::GET, &with_query(&url, &query))?.bearer_auth(&token);
+            let request =
+                self.api.request(Method::GET, &with_query(&url, &query))?.bearer_auth(token.expose());
             let answer = self.api.json(request.header(ACCEPT, "application/json")).await?;
             for instance in list(&answer, "items")? {
                 targets.extend(self.target(instance)?);
@@ -251,6 +140,8 @@ impl GceSd {
 mod tests {
     use super::super::recorded::{Recorded, answer, assert_refused, lister, targets};
     use super::*;
+    use crate::cloud_auth::google::{TokenSource, source_of};
+    use serde_json::json;
 
     const INSTANCES: &str = "GET https://compute.googleapis.com/compute/v1/projects/p/zones/z/instances?alt=json&prettyPrint=false&filter=labels.a%3Ab";
 
@@ -277,7 +168,7 @@ mod tests {
             ]);
             let mut gce =
                 lister::<GceSd>("{project: p, zone: z, filter: 'labels.a:b', port: 9100}", &server).unwrap();
-            gce.source = source;
+            gce.tokens.source = source;
             assert_eq!(gce.list().await.unwrap(), targets(&data["targets"].to_string()));
             gce.list().await.unwrap();
             assert_eq!(server.seen().len(), 5);

@@ -153,6 +153,16 @@ fn unknown_role(role: &str) -> BlockError {
     BlockError::new(format!("unknown Kubernetes SD role {role:?}"))
 }
 
+/// Checks the form of a selector of fields: `name=value`, `==` or `!=`, with commas between them.
+fn check_field_selector(selector: &str) -> Result<(), BlockError> {
+    for term in selector.split(',').filter(|term| !term.is_empty()) {
+        if !term.contains('=') {
+            return Err(format!("invalid selector: '{selector}'; can't understand '{term}'").into());
+        }
+    }
+    Ok(())
+}
+
 fn validate_selectors(keys: &KubernetesSdKeys) -> Result<(), BlockError> {
     // As Prometheus: a selector of objects that the role does not follow does nothing.
     let allowed: &[&str] = match keys.role.as_str() {
@@ -172,6 +182,7 @@ fn validate_selectors(keys: &KubernetesSdKeys) -> Result<(), BlockError> {
             let text = format!("{} role supports only {allowed} selectors", keys.role);
             return Err(BlockError::new(text));
         }
+        check_field_selector(&selector.field)?;
     }
     Ok(())
 }

@@ -2,14 +2,14 @@
 //!
 //! A mechanism implements [`Mechanism`] and has a line in the table below, which makes it a key of
 //! [`DiscoveryConfigs`]. Discoverers run as tasks of a [`DiscoverySet`], which merges their lists and
-//! publishes the complete list at every change. Mechanisms that this build does not have are
-//! accepted with a warning, so that configuration files load.
+//! publishes the complete list at every change.
 
 pub mod aws;
 pub mod azure;
 pub mod consul;
 pub mod digitalocean;
 pub mod dns;
+pub mod eureka;
 pub mod file;
 pub mod gce;
 pub mod hetzner;
@@ -24,24 +24,28 @@ pub mod marathon;
 pub mod moby;
 mod names;
 pub mod nomad;
+pub mod oci;
+pub mod openstack;
 pub mod outscale;
+pub mod ovhcloud;
 pub mod polling;
 pub mod puppetdb;
 #[cfg(test)]
-mod recorded;
+pub(crate) mod recorded;
 mod report_timer;
+pub mod scaleway;
 pub mod shared_target;
 pub mod stackit;
 pub mod static_config;
 pub mod triton;
-mod unsupported;
+pub mod uyuni;
 pub mod vultr;
 pub mod zookeeper;
 
 use crate::config::block::ConfigKeys;
-use crate::config::document::{Node, NodeSeed};
+use crate::config::document::Node;
 use crate::config::error::BlockError;
-use crate::config::schema::{ConfigValue, IgnoredKey, KeySpec, Location, ReadValue, join_names, key};
+use crate::config::schema::{ConfigValue, IgnoredKey, KeySpec, KeyValueSeed, Location, join_names, key};
 use crate::config::secret::CredentialError;
 use crate::config_block;
 use crate::http_client::{HttpClient, HttpConfig, Peers};
@@ -53,7 +57,6 @@ use std::path::Path;
 use std::sync::Arc;
 use storage::metrics::{Gauge, Metrics};
 use tokio::sync::watch;
-use unsupported::UNSUPPORTED;
 
 /// The label with the address of a target.
 pub const ADDRESS: &str = "__address__";
@@ -177,16 +180,11 @@ macro_rules! mechanisms {
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct DiscoveryConfigs {
             $($(#[$meta])* pub $key: Vec<<$mechanism as Mechanism>::Config>,)*
-            /// Configured keys whose mechanism this build does not have.
-            pub unsupported: Vec<String>,
         }
 
         impl ConfigKeys for DiscoveryConfigs {
             fn keys() -> Vec<KeySpec> {
-                let supported = [
-                    $(key(stringify!($key), Vec::<<$mechanism as Mechanism>::Config>::KIND)),*
-                ];
-                supported.into_iter().chain(UNSUPPORTED.iter().copied()).collect()
+                vec![$(key(stringify!($key), Vec::<<$mechanism as Mechanism>::Config>::KIND)),*]
             }
 
             fn entries(&self) -> Vec<(&'static str, Node)> {
@@ -196,15 +194,11 @@ macro_rules! mechanisms {
 
             fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
                 $(if key == stringify!($key) {
-                    self.$key = map.next_value::<Option<ReadValue<_>>>()?.map(|list| list.0).unwrap_or_default();
+                    let null = concat!("empty or null section in ", stringify!($key));
+                    self.$key = map.next_value_seed(KeyValueSeed::new(null))?.unwrap_or_default();
                     return Ok(true);
                 })*
-                // Read as far as its keys are known, so that the page of the configuration shows
-                // the block and none of its secrets.
-                let Some(spec) = UNSUPPORTED.iter().find(|spec| spec.name == key) else { return Ok(false) };
-                map.next_value_seed(NodeSeed(spec.kind))?;
-                self.unsupported.push(key.to_owned());
-                Ok(true)
+                Ok(false)
             }
 
             fn resolve_paths(&mut self, directory: &Path) {
@@ -334,6 +328,18 @@ mechanisms! {
     puppetdb_sd_configs: puppetdb::PuppetDbSd,
     /// Containers and compute nodes of Triton.
     triton_sd_configs: triton::TritonSd,
+    /// Instances that are registered with Eureka.
+    eureka_sd_configs: eureka::EurekaSd,
+    /// Instances of Oracle Cloud Infrastructure.
+    oci_sd_configs: oci::OciSd,
+    /// Instances, hypervisors and load balancers of OpenStack.
+    openstack_sd_configs: openstack::OpenStackSd,
+    /// Servers of OVHcloud.
+    ovhcloud_sd_configs: ovhcloud::OvhcloudSd,
+    /// Instances and bare metal servers of Scaleway.
+    scaleway_sd_configs: scaleway::ScalewaySd,
+    /// Systems that Uyuni monitors.
+    uyuni_sd_configs: uyuni::UyuniSd,
 }
 
 impl DiscoveryConfigs {
@@ -347,23 +353,13 @@ impl DiscoveryConfigs {
         }
     }
 
-    /// Prometheus' names of all mechanisms, such as `http`, with whether this build has them.
-    pub fn mechanisms() -> Vec<(&'static str, bool)> {
+    /// Prometheus' names of all mechanisms, such as `http`.
+    pub fn mechanisms() -> Vec<&'static str> {
         let name = |spec: KeySpec| {
             let name = spec.name.strip_suffix("_configs").unwrap_or(spec.name);
-            // Both are keys of a job; only one of the two tables has a mechanism.
-            let is_supported = UNSUPPORTED.iter().all(|other| other.name != spec.name);
-            (name.strip_suffix("_sd").unwrap_or(name), is_supported)
+            name.strip_suffix("_sd").unwrap_or(name)
         };
         Self::keys().into_iter().map(name).collect()
-    }
-
-    /// One warning for each mechanism of `job` that this build does not have.
-    pub fn warnings(&self, job: &str) -> Vec<String> {
-        let warn = |key: &String| {
-            format!("{key} is not supported by this build; job {job} will have no targets from it")
-        };
-        self.unsupported.iter().map(warn).collect()
     }
 }
 
@@ -511,9 +507,8 @@ mod tests {
 
     #[test]
     fn mechanisms_have_the_names_of_prometheus() {
-        let all: BTreeMap<&str, bool> = DiscoveryConfigs::mechanisms().into_iter().collect();
-        let names: Vec<&str> = all.keys().copied().collect();
+        let mut names = DiscoveryConfigs::mechanisms();
+        names.sort_unstable();
         assert_eq!(names.join(" "), OF_PROMETHEUS);
-        assert_eq!((all["static"], all["kubernetes"], all["openstack"]), (true, true, false));
     }
 }

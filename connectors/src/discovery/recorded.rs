@@ -12,7 +12,7 @@ use storage::metrics::Metrics;
 
 /// A recorded answer.
 #[derive(Clone)]
-pub(super) struct Recording {
+pub(crate) struct Recording {
     /// `METHOD URL`, with the whole query; words after a space must stand in the headers or the
     /// body.
     request: String,
@@ -22,18 +22,18 @@ pub(super) struct Recording {
 }
 
 /// A recorded answer with status 200.
-pub(super) fn answer(request: &str, body: impl Into<String>) -> Recording {
+pub(crate) fn answer(request: &str, body: impl Into<String>) -> Recording {
     Recording { request: request.to_owned(), status: 200, headers: Vec::new(), body: body.into() }
 }
 
 impl Recording {
     /// The same with another status.
-    pub(super) fn status(self, status: u16) -> Recording {
+    pub(crate) fn status(self, status: u16) -> Recording {
         Recording { status, ..self }
     }
 
     /// The same with one more header.
-    pub(super) fn header(mut self, name: &str, value: &str) -> Recording {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Recording {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -46,25 +46,25 @@ impl Recording {
 }
 
 /// A server that answers every host from recordings, and remembers what it was sent.
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     recordings: Mutex<Vec<Recording>>,
     seen: Mutex<Vec<String>>,
 }
 
 impl Recorded {
     /// A server with these recordings; the first that fits a request answers it.
-    pub(super) fn new(recordings: Vec<Recording>) -> Arc<Recorded> {
+    pub(crate) fn new(recordings: Vec<Recording>) -> Arc<Recorded> {
         Arc::new(Recorded { recordings: Mutex::new(recordings), seen: Mutex::default() })
     }
 
     /// The requests so far: `METHOD URL`, then headers as `name: value` and the body on lines of
     /// their own.
-    pub(super) fn seen(&self) -> Vec<String> {
+    pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().clone()
     }
 
     /// Replaces the recordings.
-    pub(super) fn replace(&self, recordings: Vec<Recording>) {
+    pub(crate) fn replace(&self, recordings: Vec<Recording>) {
         *self.recordings.lock() = recordings;
     }
 
@@ -95,7 +95,7 @@ impl Peer for Recorded {
 }
 
 /// The mechanism of a configuration, with a server in place of the network.
-pub(super) fn lister<L: Lister>(yaml: &str, server: &Arc<Recorded>) -> Result<L, StartError> {
+pub(crate) fn lister<L: Lister>(yaml: &str, server: &Arc<Recorded>) -> Result<L, StartError> {
     let config: L::Config = serde_saphyr::from_str(yaml).expect("a configuration");
     <L as Mechanism>::validate(&config)?;
     let peers = Peers::Given(server.clone());
@@ -109,7 +109,7 @@ pub(super) fn lister<L: Lister>(yaml: &str, server: &Arc<Recorded>) -> Result<L,
 }
 
 /// The targets that a configuration finds.
-pub(super) async fn listed<L: Lister>(
+pub(crate) async fn listed<L: Lister>(
     yaml: &str,
     server: &Arc<Recorded>,
 ) -> Result<Vec<DiscoveredTarget>, String> {
@@ -118,7 +118,7 @@ pub(super) async fn listed<L: Lister>(
 }
 
 /// Targets of a text: a JSON list of objects. Empty labels are left out.
-pub(super) fn targets(json: &str) -> Vec<DiscoveredTarget> {
+pub(crate) fn targets(json: &str) -> Vec<DiscoveredTarget> {
     without_empty(serde_json::from_str(json).expect("targets"))
 }
 
@@ -130,7 +130,7 @@ fn without_empty(mut targets: Vec<DiscoveredTarget>) -> Vec<DiscoveredTarget> {
 }
 
 /// The errors of configurations are Prometheus'.
-pub(super) fn assert_refused<L: Lister>(cases: &[(&str, &str)]) {
+pub(crate) fn assert_refused<L: Lister>(cases: &[(&str, &str)]) {
     for (yaml, error) in cases {
         let config: L::Config = serde_saphyr::from_str(yaml).expect("a configuration");
         assert_eq!(<L as Mechanism>::validate(&config).unwrap_err().to_string(), *error, "{yaml}");
@@ -171,7 +171,7 @@ impl CaseAnswer {
 }
 
 /// Every case of a file has the targets that it says, in any order, or the error.
-pub(super) async fn assert_cases<L: Lister>(json: &str) {
+pub(crate) async fn assert_cases<L: Lister>(json: &str) {
     let cases: Vec<Case> = serde_json::from_str(json).expect("cases");
     assert!(!cases.is_empty());
     for case in cases {

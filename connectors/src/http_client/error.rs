@@ -1,5 +1,6 @@
 //! Why a client has no request to send, or got no answer.
 
+use crate::api_client::ApiError;
 use crate::config::error::BlockError;
 use crate::config::secret::CredentialError;
 
@@ -59,6 +60,9 @@ pub enum SendError {
     /// There is no token for the request.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// There are no credentials of a cloud for the request.
+    #[error(transparent)]
+    Cloud(#[from] ApiError),
 }
 
 impl SendError {

@@ -131,7 +131,7 @@ config_keys! {
         always_scrape_classic_histograms: Option<bool> = None => printed,
         /// Whether to convert classic histograms to native ones with custom buckets.
         convert_classic_histograms_to_nhcb: Option<bool> = None => printed,
-        /// Accepted but not used: failures are in the log and in `/api/v1/targets`.
+        /// Log file for failed scrapes.
         scrape_failure_log_file: Option<ConfigPath> = None,
         /// Path of the request.
         metrics_path: String = "/metrics".to_owned(),
@@ -164,9 +164,11 @@ config_keys! {
         /// Whether to write `scrape_timeout_seconds` and similar.
         extra_scrape_metrics: Option<bool> = None => printed,
         /// Relabelling rules for targets.
-        relabel_configs: Vec<RelabelConfig> = Vec::new(),
+        relabel_configs: Vec<RelabelConfig> = Vec::new()
+            => null "empty or null target relabeling rule in scrape config",
         /// Relabelling rules for series.
-        metric_relabel_configs: Vec<RelabelConfig> = Vec::new(),
+        metric_relabel_configs: Vec<RelabelConfig> = Vec::new()
+            => null "empty or null metric relabeling rule in scrape config",
     }
 }
 
@@ -304,6 +306,8 @@ pub struct ScrapeJob {
     pub limits: ScrapeLimits,
     /// Maximum targets.
     pub target_limit: usize,
+    /// The log of failed scrapes; empty: none.
+    pub failure_log: ConfigPath,
     /// Whether to write `scrape_timeout_seconds` and similar.
     pub extra_metrics: bool,
     /// Whether neither the job nor the global block sets that.
@@ -335,6 +339,7 @@ impl PartialEq for ScrapeJob {
             && (self.limits, self.target_limit, self.extra_metrics, self.native)
                 == (other.limits, other.target_limit, other.extra_metrics, other.native)
             && (self.names, self.escaping) == (other.names, other.escaping)
+            && self.failure_log == other.failure_log
     }
 }
 
@@ -351,6 +356,8 @@ impl ScrapeJob {
     pub fn new(config: ScrapeConfig, global: &GlobalConfig) -> Result<ScrapeJob, BlockError> {
         let name = config.keys.job_name.clone();
         if name.is_empty() {
+            // In the order of Prometheus, which reads the mechanisms before it looks at the name.
+            config.discovery.validate()?;
             return Err("job_name is empty".into());
         }
         ScrapeJob::build(config, &global.keys)
@@ -378,6 +385,7 @@ impl ScrapeJob {
         if protocols.is_empty() {
             return Err("scrape_protocols cannot be empty".into());
         }
+        check_once(protocols)?;
         let asks_by_default = keys.scrape_protocols.is_none() && has_default_protocols(global);
         let extra_metrics = keys.extra_scrape_metrics.or(global.extra_scrape_metrics);
         Ok(ScrapeJob {
@@ -392,6 +400,7 @@ impl ScrapeJob {
             target_limit: bound(keys.target_limit.unwrap_or(global.target_limit), usize::MAX),
             extra_metrics: extra_metrics.unwrap_or(false),
             extra_by_default: extra_metrics.is_none(),
+            failure_log: failure_log(keys, global),
             relabel: Relabeler::new(&keys.relabel_configs)
                 .map_err(|error| BlockError::from(error).within("relabel_configs"))?,
             metric_relabel: Relabeler::new(&keys.metric_relabel_configs)
@@ -436,11 +445,12 @@ impl ScrapeJob {
     pub fn name(&self) -> &str {
         &self.config.keys.job_name
     }
+}
 
-    /// Warnings about what was accepted but does not work in this build.
-    pub fn warnings(&self) -> Vec<String> {
-        self.config.discovery.warnings(self.name())
-    }
+/// The log of failed scrapes: an empty path in a job is the global one, as in Prometheus.
+fn failure_log(keys: &ScrapeKeys, global: &GlobalKeys) -> ConfigPath {
+    let own = keys.scrape_failure_log_file.as_ref().filter(|path| !path.is_empty());
+    own.unwrap_or(&global.scrape_failure_log_file).clone()
 }
 
 /// Checks all blocks together; job names must be unique.
@@ -491,6 +501,16 @@ fn protocols<'a>(keys: &'a ScrapeKeys, global: &'a GlobalKeys, native: bool) -> 
         None if native && has_default_protocols(global) => ScrapeProtocol::NATIVE,
         None => global.scrape_protocols.as_deref().unwrap_or(ScrapeProtocol::DEFAULT),
     }
+}
+
+/// Checks that no format is listed twice.
+fn check_once(protocols: &[ScrapeProtocol]) -> Result<(), BlockError> {
+    let is_again = |(at, protocol): (usize, &ScrapeProtocol)| protocols[..at].contains(protocol);
+    if !protocols.iter().enumerate().any(is_again) {
+        return Ok(());
+    }
+    let names: Vec<&str> = protocols.iter().map(|protocol| protocol.as_str()).collect();
+    Err(format!("duplicated protocol in scrape_protocols, got [{}]", names.join(" ")).into())
 }
 
 /// Whether the global block leaves the formats open. Listing the default is the same.
@@ -701,7 +721,7 @@ relabel_configs:
         assert_eq!(job.limits.samples, 7);
         assert_eq!(job.config.keys.relabel_configs[0].regex.as_deref(), Some("true"));
         assert_eq!(job.config.discovery.static_configs[0].labels["env"], "1");
-        assert_eq!((job.config.discovery.triton_sd_configs.len(), job.warnings().len()), (1, 0));
+        assert_eq!(job.config.discovery.triton_sd_configs.len(), 1);
         assert!(!format!("{job:?}").contains("\"secret\""));
     }
 

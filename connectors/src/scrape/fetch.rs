@@ -221,6 +221,48 @@ fn looks_like_text(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http_client::HttpConfig;
+    use crate::scrape::config::GlobalConfig;
+    use crate::scrape::target::{build_target, discovered_labels};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// `__unix_socket__`: the request goes to the socket, with the address of the target in it.
+    #[tokio::test]
+    async fn a_target_can_be_a_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("exporter.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let read = stream.read(&mut request).await.unwrap();
+            let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\na 1\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8_lossy(&request[..read]).into_owned()
+        });
+        let yaml = format!(
+            "{{job_name: j, relabel_configs: [{{target_label: __unix_socket__, replacement: '{}'}}]}}",
+            path.display()
+        );
+        let config = serde_saphyr::from_str(&yaml).unwrap();
+        let job = ScrapeJob::new(config, &GlobalConfig::default()).unwrap();
+        let discovered = [("__address__".to_owned(), "exporter:9100".to_owned())].into_iter().collect();
+        let target = build_target(&discovered_labels(&discovered, &job), &job).unwrap().unwrap();
+        assert_eq!(
+            (target.labels.get("instance"), target.labels.get("__unix_socket__")),
+            (Some("exporter:9100"), None)
+        );
+        let client = HttpConfig::default().client().unwrap();
+        let client = client.through_socket(std::path::Path::new(&target.socket));
+        let deadline = Instant::now() + std::time::Duration::from_secs(10);
+        let mut answer = fetch(&client, &target, &job, deadline, None).await.unwrap();
+        assert_eq!(answer.chunk(deadline).await.unwrap().as_deref(), Some(&b"a 1\n"[..]));
+        let request = server.await.unwrap().to_lowercase();
+        assert!(
+            request.starts_with("get /metrics http/1.1") && request.contains("host: exporter:9100"),
+            "{request}"
+        );
+    }
 
     #[test]
     fn formats() {

@@ -4,6 +4,7 @@
 //! A [`ScrapeManager`] has one [`ScrapePool`] per job, which runs as a
 //! task of its own.
 
+use crate::config::changes::NamedChanges;
 use crate::config::error::BlockError;
 use crate::config::units::ConfigDuration;
 use crate::discovery::{DiscoveryUser, failed_configs};
@@ -12,6 +13,7 @@ use crate::limits;
 use crate::relabel::{RelabelStep, relabel_steps};
 use crate::scrape::appender::StartRules;
 use crate::scrape::config::ScrapeJob;
+use crate::scrape::failure_log::ScrapeFailureLogs;
 use crate::scrape::metadata::Metadata;
 use crate::scrape::metrics::ScrapeMetrics;
 use crate::scrape::pool::{JobWithClient, PoolStatus, ScrapePool};
@@ -104,6 +106,8 @@ pub struct ScrapeContext {
     pub clock: Arc<dyn Clock>,
     /// The options.
     pub options: ScrapeOptions,
+    /// The logs of failed scrapes.
+    pub failure_logs: Arc<ScrapeFailureLogs>,
     /// The counters of scraping.
     pub metrics: Arc<ScrapeMetrics>,
     /// The registry of the self-metrics.
@@ -208,6 +212,7 @@ impl ScrapeManager {
             store,
             clock,
             options,
+            failure_logs: Arc::default(),
             metrics: counters,
             registry: metrics.clone(),
             // Parsing is work for processors, so there are as many permits as processors.
@@ -220,12 +225,13 @@ impl ScrapeManager {
     }
 
     /// Makes the running pools match `jobs`. Pools whose job is unchanged are not touched, unless
-    /// an entry of their discovery could not be started.
+    /// an entry of their discovery could not be started. Returns which jobs are others than before.
     ///
     /// # Errors
     ///
-    /// If the HTTP client of a job cannot be built. Then no pool changes.
-    pub fn apply(&self, jobs: Vec<ScrapeJob>) -> Result<(), BlockError> {
+    /// If the HTTP client of a job cannot be built, or a log of failed scrapes cannot be opened. Then no
+    /// pool changes.
+    pub fn apply(&self, jobs: Vec<ScrapeJob>) -> Result<NamedChanges, BlockError> {
         let mut wanted = BTreeMap::new();
         // All clients before any pool is touched: a certificate that cannot be read must not leave
         // half of a configuration in force.
@@ -239,12 +245,16 @@ impl ScrapeManager {
             let client = client.with_peers(&self.shared.options.peers);
             wanted.insert(name, JobWithClient { job: Arc::new(job), client });
         }
+        let logs = wanted.values().map(|wanted| &*wanted.job.failure_log);
+        self.shared.failure_logs.set(logs)?;
+        let mut changes = NamedChanges::default();
         let mut pools = self.pools.lock();
         // Dropping the sender would stop the pool at once. Sending that there is no job lets the
         // pool end in order, with stale markers.
         pools.retain(|name, running| {
             wanted.contains_key(name) || {
                 running.job.send_replace(None);
+                changes.removed.push(name.clone());
                 false
             }
         });
@@ -253,7 +263,11 @@ impl ScrapeManager {
                 Some(running) => {
                     let has_failed = running.view.lock().has_failed_discovery;
                     let changed = running.job.send_if_modified(|current| {
-                        let changed = has_failed || current.as_ref().is_none_or(|c| c.job != next.job);
+                        let is_other = current.as_ref().is_none_or(|c| c.job != next.job);
+                        if is_other {
+                            changes.changed.push(name);
+                        }
+                        let changed = has_failed || is_other;
                         if changed {
                             *current = Some(next);
                         }
@@ -262,10 +276,13 @@ impl ScrapeManager {
                     self.shared.metrics.pool_reloads.add(u64::from(changed));
                 }
                 // A pool finds out by itself what it discovers.
-                None => drop(pools.insert(name, self.start(next))),
+                None => {
+                    changes.added.push(name.clone());
+                    pools.insert(name, self.start(next));
+                }
             }
         }
-        Ok(())
+        Ok(changes)
     }
 
     fn start(&self, job: JobWithClient) -> RunningPool {

@@ -12,6 +12,7 @@ pub mod body;
 pub mod config;
 pub mod content_type;
 mod created;
+pub mod failure_log;
 pub mod fetch;
 pub mod manager;
 pub mod metadata;

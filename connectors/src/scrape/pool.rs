@@ -17,6 +17,7 @@ use crate::scrape::target::{Target, TargetKey, TargetState, build_target, discov
 use crate::scrape::work::{Context, Work};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::watch;
@@ -253,14 +254,21 @@ impl ScrapePool {
             native: HistogramPolicy { starts: options.starts, ..target.native },
             type_and_unit: options.type_and_unit_labels,
             metrics: self.shared.metrics.clone(),
+            failure_logs: self.shared.failure_logs.clone(),
             most_memory: options.memory() / 2,
             stopped: Arc::default(),
             target: target.clone(),
         });
+        // With connections of its own: those of the job lead to hosts.
+        let client = if target.socket.is_empty() {
+            current.client.clone()
+        } else {
+            current.client.through_socket(Path::new(&target.socket))
+        };
         let (commands, receiver) = watch::channel(LoopCommand::Run);
         let scrape_loop = ScrapeLoop {
             shared: self.shared.clone(),
-            client: current.client.clone(),
+            client,
             refused: self.refused.clone(),
             key,
             work: Some(Box::new(Work::new(context.clone(), ingest))),

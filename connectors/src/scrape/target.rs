@@ -20,6 +20,8 @@ pub struct Target {
     pub labels: Labels,
     /// The URL of the scrape, with parameters.
     pub url: ScrapeUrl,
+    /// The socket of this machine that it is reached at; empty: the host of the URL.
+    pub socket: String,
     /// The scrape interval.
     pub interval: ConfigDuration,
     /// The scrape timeout.
@@ -123,6 +125,8 @@ impl fmt::Display for ScrapeUrl {
     }
 }
 
+/// The socket of this machine that a target is reached at.
+const UNIX_SOCKET: &str = "__unix_socket__";
 const METRICS_PATH: &str = "__metrics_path__";
 const SCHEME: &str = "__scheme__";
 const INTERVAL: &str = "__scrape_interval__";
@@ -189,6 +193,7 @@ pub fn build_target(
     let (interval, timeout) = times(&labels)?;
     let native = native(&labels, job.native)?;
     let url = url(&labels, &address, job);
+    let socket = labels.get(UNIX_SOCKET).to_owned();
     // After relabelling, from the address as the rules left it, and only if they did not set it.
     if labels.get("instance").is_empty() {
         labels.set("instance", address);
@@ -196,7 +201,7 @@ pub fn build_target(
     // Labels that begin with `__` are for relabelling. Stored, each would be a part of every series
     // of the target.
     let labels = labels.build().filter(|name| !name.starts_with("__"));
-    Ok(Some(Target { labels, url, interval, timeout, native }))
+    Ok(Some(Target { labels, url, socket, interval, timeout, native }))
 }
 
 /// The job's policy for native histograms, overridden by labels of the target.

@@ -13,6 +13,7 @@ use crate::native_histogram::HistogramRejected;
 use crate::scrape::appender::{HistogramPolicy, IngestError, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use crate::scrape::body::Body;
 use crate::scrape::config::ScrapeJob;
+use crate::scrape::failure_log::{ScrapeFailure, ScrapeFailureLogs};
 use crate::scrape::fetch::{FetchError, format};
 use crate::scrape::metrics::ScrapeMetrics;
 use crate::scrape::series_admission::{SeriesAdmission, SeriesRejected};
@@ -43,6 +44,8 @@ pub struct Context {
     pub type_and_unit: bool,
     /// Counters that all loops share.
     pub metrics: Arc<ScrapeMetrics>,
+    /// The logs of failed scrapes.
+    pub failure_logs: Arc<ScrapeFailureLogs>,
     /// The memory, in bytes, that one scrape may use while it is read.
     pub most_memory: usize,
     /// Whether the current scrape should stop.
@@ -310,8 +313,26 @@ impl Work {
         }
         self.context.metrics.count(&self.scrape.counts);
         self.warn_of_refused();
+        if let Err(failure) = &stored {
+            self.log_failure(duration, failure);
+        }
         self.publish(duration, stored);
         self.end();
+    }
+
+    /// Writes a line to the job's log of failed scrapes.
+    fn log_failure(&self, duration: f64, failure: &Failure) {
+        let Context { job, target, failure_logs, .. } = &*self.context;
+        if job.failure_log.is_empty() {
+            return;
+        }
+        let failure = ScrapeFailure {
+            time: self.scrape.t + (duration * 1000.0) as TimeMs,
+            job: job.name(),
+            target: &target.url.to_string(),
+            reason: &failure.to_string(),
+        };
+        failure_logs.write(&job.failure_log, failure);
     }
 
     /// Logs refused samples once per scrape, as Prometheus does.

@@ -75,10 +75,13 @@ impl ActiveRule {
         let mut tally = StepCounts::default();
         let counts = matches!(event, TapEvent::Progress { .. } | TapEvent::Failed { .. });
         tally.reported_evaluations += u64::from(counts);
-        let failed = if let TapEvent::Failed { error, .. } = &event { Some(error.clone()) } else { None };
+        let failed = match &event {
+            TapEvent::Failed { error, .. } => Some(error.clone()),
+            _ => self.rule.expr.fault.map(str::to_owned),
+        };
         let outcome = match (&mut self.alerting, failed) {
             (alerting, Some(error)) => {
-                tally.reported_failures += 1;
+                tally.reported_failures += u64::from(counts);
                 if let Some(alerting) = alerting {
                     alerting.evaluation_failed(&self.rule.name, tools, t);
                 }

@@ -18,6 +18,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use views::check_live;
 
+/// An expression that never has a row.
+const NO_ROWS: &str = "vector(0) > 0";
+/// The error of Prometheus for an expression of a type that no rule can have.
+const WRONG_TYPE: &str = "rule result is not a vector or scalar";
+
 /// A compiled expression.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleExpression {
@@ -29,12 +34,14 @@ pub struct RuleExpression {
     pub labels: ShownLabels,
     /// What links to the page of queries show: the text, or what it is in PromQL.
     pub link: String,
+    /// Why every evaluation fails; the plan then has no rows. `None`: they may succeed.
+    pub fault: Option<&'static str>,
 }
 
 impl RuleExpression {
     /// An expression in PromQL.
     pub fn promql(plan: Plan, text: String) -> RuleExpression {
-        RuleExpression { plan, link: text.clone(), text, labels: ShownLabels::All }
+        RuleExpression { plan, link: text.clone(), text, labels: ShownLabels::All, fault: None }
     }
 }
 
@@ -453,7 +460,7 @@ impl RuleFileReader<'_> {
     }
 
     fn expression(
-        &self,
+        &mut self,
         place: Location,
         raw: &RawRule,
         purpose: RuleUse,
@@ -475,17 +482,26 @@ impl RuleFileReader<'_> {
         match compiled.plan.kind() {
             // A scalar records one series without labels, as in Prometheus.
             ValueType::Scalar | ValueType::Vector => Ok(compiled),
-            ValueType::Matrix => Err(self.fault(
-                expr.referenced,
-                "a rule's expression must be an instant vector or a scalar, not a range vector",
-                "wrap it, e.g. in rate(…) or max_over_time(…)",
-            )),
-            ValueType::Text => Err(self.fault(
-                expr.referenced,
-                "a rule's expression must not be a string",
-                "write an expression",
-            )),
+            ValueType::Matrix => {
+                self.failing(expr, compiled, "a range vector", "wrap it, e.g. in rate(…) or max_over_time(…)")
+            }
+            ValueType::Text => self.failing(expr, compiled, "a string", "write an expression"),
         }
+    }
+
+    /// An expression of a type that no rule can have. As in Prometheus the file loads, and the
+    /// evaluations of this rule fail: the other rules of the file still alert.
+    fn failing(
+        &mut self,
+        expr: &Spanned<String>,
+        compiled: RuleExpression,
+        kind: &str,
+        fix: &str,
+    ) -> Result<RuleExpression, ConfigError> {
+        let what = format!("all evaluations of this rule will fail: its expression is {kind}");
+        self.warnings.push(self.fault(expr.referenced, what, fix));
+        let empty = self.compile.promql(NO_ROWS).map_err(|e| self.expression_fault(expr, &e))?;
+        Ok(RuleExpression { plan: empty.plan, fault: Some(WRONG_TYPE), ..compiled })
     }
 
     fn template(

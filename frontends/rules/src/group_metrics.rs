@@ -139,6 +139,8 @@ impl GroupMetrics {
         let before = std::mem::replace(&mut rule.counted, spent);
         let evaluations = spent.evaluations.saturating_sub(before.evaluations);
         let failures = spent.failures.saturating_sub(before.failures);
+        // The view of such a rule has no rows and does not fail.
+        let failures = if rule.rule.expr.fault.is_some() { evaluations } else { failures };
         self.count(evaluations, failures, rule.took(Some(spent)), durations);
     }
 

@@ -10,6 +10,7 @@ use rules::event_queue::RuleEventQueue;
 use rules::file::{GroupDefaults, RuleGroup, compiler, parse};
 use rules::manager::{RuleManagerOptions, RuleServices};
 use rules::services::{AlertNotification, AlertSender};
+use rules::snapshot::RuleHealth;
 use rules::template::TemplateQuery;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ groups:
     for: 1m
     labels: {severity: page}
     annotations: {text: "{{ $labels.job }} on {{ $labels.instance }} is gone"}
+  - {record: broken, expr: 'up[5m]'}
+  - {record: good, expr: up}
 "#;
 
 #[derive(Default)]
@@ -145,5 +148,28 @@ fn an_alert_lives_through_a_restart() {
     assert_eq!(fixture.states(START + 106_000), []);
     let sent = std::mem::take(&mut *fixture.sent.0.lock());
     assert_eq!(sent.iter().map(|a| a.resolved).collect::<Vec<_>>(), [false, true]);
+    fixture.close();
+}
+
+/// A rule of a type that no rule can have is unhealthy, and the others of its group are not.
+#[test]
+fn a_rule_over_a_range_vector_is_unhealthy() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::open(dir.path(), START);
+    let began = Instant::now();
+    let mut t = START;
+    let healths = loop {
+        t += 15_000;
+        fixture.up(t, 1.0);
+        let rules = fixture.core.snapshot(t).remove(0).rules;
+        let [_, broken, good] = &rules[..] else { panic!("three rules") };
+        assert_eq!((broken.query.as_str(), good.query.as_str()), ("up[5m]", "up"));
+        if broken.health != RuleHealth::Unknown && good.health != RuleHealth::Unknown {
+            break [broken.health.clone(), good.health.clone()];
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "the rules are never evaluated");
+    };
+    let error = "rule result is not a vector or scalar".to_owned();
+    assert_eq!(healths, [RuleHealth::Err(error), RuleHealth::Ok]);
     fixture.close();
 }

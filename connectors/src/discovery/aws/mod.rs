@@ -59,6 +59,7 @@ impl AwsKeys {
             profile: self.profile.clone(),
             role_arn: self.role_arn.clone(),
             external_id: self.external_id.clone(),
+            uses_fips_sts: false,
         }
     }
 }

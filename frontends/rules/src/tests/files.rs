@@ -123,7 +123,27 @@ fn with_promql_the_file_compiles_and_is_linted() {
     let bad = "groups:\n- name: a\n  rules:\n  - record: x\n    expr: |\n      sum by (job) (\n        rate(up[5m]\n      )\n";
     let fault = parse("f.yml", bad, DEFAULTS, &compile).unwrap_err();
     assert!(fault.what.contains("parse error") && (6..=9).contains(&fault.line), "{fault}");
-    let matrix =
-        parse("f.yml", "groups:\n- name: a\n  rules: [{record: x, expr: 'up[5m]'}]\n", DEFAULTS, &compile);
-    assert!(matrix.unwrap_err().what.contains("not a range vector"));
+}
+
+/// Prometheus loads such a file: the rule is unhealthy, and the others run.
+#[test]
+fn rules_of_a_wrong_type_fail_at_every_evaluation() {
+    let language = promql::PromqlLanguage::default();
+    let compile = crate::file::compiler(&language);
+    let rules = "{record: x, expr: 'up[5m]'}, {alert: y, expr: '\"text\"'}, {record: z, expr: up}";
+    let text = format!("groups:\n- name: a\n  rules: [{rules}]\n");
+    let loaded = parse("f.yml", &text, DEFAULTS, &compile).unwrap();
+    let shown: Vec<(&str, Option<&str>)> =
+        loaded.groups[0].rules.iter().map(|rule| (rule.expr.text.as_str(), rule.expr.fault)).collect();
+    let fault = Some("rule result is not a vector or scalar");
+    assert_eq!(shown, [("up[5m]", fault), ("\"text\"", fault), ("up", None)]);
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "f.yml:3:31: all evaluations of this rule will fail: its expression is a range vector; \
+             wrap it, e.g. in rate(…) or max_over_time(…)",
+            "f.yml:3:58: all evaluations of this rule will fail: its expression is a string; write an expression",
+        ]
+    );
 }
