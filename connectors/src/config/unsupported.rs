@@ -1,5 +1,6 @@
-//! Blocks of Prometheus that this build does not use: tables of their keys in Prometheus 3.14, so
-//! that they are shown without secrets.
+//! Blocks of Prometheus' configuration that this build accepts and does not use: tables of their
+//! keys in Prometheus 3.14. By these the blocks can be shown (`/api/v1/status/config`) without the
+//! secrets in them.
 
 use super::document::{Node, NodeSeed};
 use super::schema::ValueKind::{Flag, List, Map, Number, Secret, Table, Text, Url};

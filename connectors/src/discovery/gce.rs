@@ -37,6 +37,7 @@ impl ListerConfig for GceSdConfig {
     }
 }
 
+/// What a token permits: to list instances.
 const SCOPE: &str = "https://www.googleapis.com/auth/compute.readonly";
 
 /// GCE SD: lists the instances of a zone.

@@ -46,17 +46,29 @@ use workers::{WorkerInputs, start_workers};
 #[derive(Clone)]
 pub struct LiveRuntime(Arc<LiveShared>);
 
+/// What all clones of the handle share.
 struct LiveShared {
+    /// Number of this process in its cluster.
     position: ClusterPosition,
+    /// Who does the work: threads, or the caller in a simulation.
     execution: Execution,
+    /// Compiles plans to steps.
     compiler: ViewCompiler,
+    /// The worker threads of this process.
     workers: WorkerPool,
+    /// Waits until all workers have finished a tick.
     barrier: TickBarrier,
+    /// Decides when a tick is due.
     ticks: TickControl,
+    /// The views, and the messages that tell the workers of them.
     views: ViewControl,
+    /// Requests for descriptions, and their answers.
     descriptions: DescribeExchange,
+    /// The cost of each view.
     ledger: Arc<CostLedger>,
+    /// History that is being read for new views.
     store_reads: Arc<HistoryReads>,
+    /// What is counted.
     counters: LiveCounters,
 }
 

@@ -245,7 +245,7 @@ impl ActiveRule {
 fn receipt(events: &Arc<RuleEventQueue>, rule: RuleId, due: &DueAlert, sent: TimeMs) -> DeliveryReceipt {
     let fired_at = due.alert.fired_at;
     let resolved_at = due.alert.resolved_at;
-    let told = DeliveredAlert { rule, labels: due.labels.clone(), sent, fired_at, resolved_at };
+    let delivered = DeliveredAlert { rule, labels: due.labels.clone(), sent, fired_at, resolved_at };
     let events = events.clone();
-    DeliveryReceipt(Arc::new(move || events.mark_delivered(told.clone())))
+    DeliveryReceipt(Arc::new(move || events.mark_delivered(delivered.clone())))
 }

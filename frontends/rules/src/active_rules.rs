@@ -438,7 +438,7 @@ impl ActiveRules {
                 group.wrote = now;
             }
         }
-        let DrainedRuleEvents { events, lagging, told } = self.events.take();
+        let DrainedRuleEvents { events, lagging, delivered } = self.events.take();
         tracing::debug!(target: "rules", events = events.len(), lagging = lagging.len(), "events of views arrive");
         let mut touched = BTreeSet::new();
         let mut outgoing = Vec::new();
@@ -459,10 +459,10 @@ impl ActiveRules {
             // both states.
             outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.events, now));
         }
-        for told in told {
-            let Some(place) = self.positions.get(&told.rule).copied() else { continue };
+        for delivered in delivered {
+            let Some(place) = self.positions.get(&delivered.rule).copied() else { continue };
             if let Some(alerting) = &mut self.groups[place.0].rules[place.1].alerting {
-                alerting.alerts.mark_delivered(&told);
+                alerting.alerts.mark_delivered(&delivered);
                 touched.insert(place);
             }
         }

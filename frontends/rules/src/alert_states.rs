@@ -154,14 +154,15 @@ impl AlertStates {
     }
 
     /// An Alertmanager has accepted an alert as it was handed out.
-    pub fn mark_delivered(&mut self, told: &DeliveredAlert) {
+    pub fn mark_delivered(&mut self, delivered: &DeliveredAlert) {
         // The alert may have ended and begun again since it was sent.
-        let is_it = |a: &&mut Alert| (a.fired_at, a.resolved_at) == (told.fired_at, told.resolved_at);
-        if let Some(alert) = self.active.get_mut(&told.labels).filter(is_it)
-            && alert.delivered_at < Some(told.sent)
+        let is_it =
+            |a: &&mut Alert| (a.fired_at, a.resolved_at) == (delivered.fired_at, delivered.resolved_at);
+        if let Some(alert) = self.active.get_mut(&delivered.labels).filter(is_it)
+            && alert.delivered_at < Some(delivered.sent)
         {
-            alert.delivered_at = Some(told.sent);
-            self.changed_alerts.insert(told.labels.clone());
+            alert.delivered_at = Some(delivered.sent);
+            self.changed_alerts.insert(delivered.labels.clone());
         }
     }
 

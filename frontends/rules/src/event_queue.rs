@@ -27,8 +27,8 @@ struct QueuedRuleEvents {
     delivered: Vec<DeliveredAlert>,
     /// The manager has ended.
     closed: bool,
-    /// There is something other than events for the thread.
-    nudged: bool,
+    /// The thread must look, although there is no event: a call waits for it.
+    is_woken: bool,
 }
 
 /// The queue.
@@ -46,7 +46,7 @@ pub struct DrainedRuleEvents {
     /// Rules that lost events and must be tapped again.
     pub lagging: HashSet<RuleId>,
     /// Alerts that an Alertmanager has accepted.
-    pub told: Vec<DeliveredAlert>,
+    pub delivered: Vec<DeliveredAlert>,
 }
 
 /// An alert of a rule was accepted by an Alertmanager.
@@ -70,8 +70,8 @@ impl RuleEventQueue {
         let mut waiting = self.waiting.lock();
         let events = std::mem::take(&mut waiting.events);
         let lagging = std::mem::take(&mut waiting.lagging);
-        let told = std::mem::take(&mut waiting.delivered);
-        DrainedRuleEvents { events, lagging, told }
+        let delivered = std::mem::take(&mut waiting.delivered);
+        DrainedRuleEvents { events, lagging, delivered }
     }
 
     /// Sleeps until something arrives, at most `limit`.
@@ -79,11 +79,11 @@ impl RuleEventQueue {
         let mut waiting = self.waiting.lock();
         let empty = waiting.events.is_empty() && waiting.lagging.is_empty() && waiting.delivered.is_empty();
         let idle = empty && !waiting.closed;
-        if idle && !waiting.nudged {
+        if idle && !waiting.is_woken {
             self.arrived.wait_for(&mut waiting, limit);
         }
         // In any case: whoever was woken for another reason looks at everything anyway.
-        waiting.nudged = false;
+        waiting.is_woken = false;
     }
 
     /// Ends the waiting thread.
@@ -99,16 +99,16 @@ impl RuleEventQueue {
 
     /// Wakes the waiting thread.
     pub fn wake(&self) {
-        self.waiting.lock().nudged = true;
+        self.waiting.lock().is_woken = true;
         self.arrived.notify_all();
     }
 
     /// An alert has arrived at an Alertmanager. If the queue is full, this is dropped; if the
     /// process dies then, the alert is sent once more.
-    pub fn mark_delivered(&self, told: DeliveredAlert) {
+    pub fn mark_delivered(&self, delivered: DeliveredAlert) {
         let mut waiting = self.waiting.lock();
         if waiting.delivered.len() < RULE_QUEUE_EVENTS {
-            waiting.delivered.push(told);
+            waiting.delivered.push(delivered);
         }
         drop(waiting);
         self.arrived.notify_all();

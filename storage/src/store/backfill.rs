@@ -1,9 +1,11 @@
-//! Backfill: writes samples that are too old for the head directly as a block.
+//! Backfill: writes samples that are too old for the head (the recent hours, in memory) directly as
+//! a block (Parquet files of a range of time).
 //!
-//! For samples of earlier times that are computed later (recording rules). The block is durable and
-//! readable when the call returns. The log is not involved, and retention applies as to any block.
-//! Blocks may overlap each other and the head; the caller leaves out what is stored already
-//! ([`Store::read_series`]).
+//! For samples of earlier times that are computed later, by recording rules. The block is durable
+//! and readable when the call returns. The write-ahead log is not involved, and retention applies
+//! as to any block. Blocks may overlap each other and the head; the caller leaves out what is
+//! stored already ([`Store::read_series`]). The live runtime learns of the recent part through its
+//! change feed.
 
 use super::Store;
 use super::batch::{ChangeData, ChangeEvent};
@@ -15,7 +17,7 @@ use std::collections::BTreeMap;
 
 impl Recorder<'_> {
     /// Writes `series` (sorted by labels, samples in `from ≤ t < to`) as a block. The feed gets the
-    /// floats and histograms from time `tell_from` on.
+    /// floats and histograms from time `feed_from` on.
     ///
     /// # Errors
     /// The block cannot be written, or the store has no blocks.
@@ -23,7 +25,7 @@ impl Recorder<'_> {
         &self,
         (from, to): (TimeMs, TimeMs),
         series: &[SeriesSamples],
-        tell_from: TimeMs,
+        feed_from: TimeMs,
     ) -> Result<(), StoreError> {
         let Some(history) = &self.store.history else {
             return Err(StoreError::Invalid("this store keeps no blocks".to_owned()));
@@ -39,13 +41,13 @@ impl Recorder<'_> {
             self.store.metrics.blocks_written.inc();
         }
         for one in series {
-            self.tell_past(one, tell_from);
+            self.push_to_feed(one, feed_from);
         }
         Ok(())
     }
 
     /// Pushes the samples of a series from `from` on to the feed.
-    fn tell_past(&self, series: &SeriesSamples, from: TimeMs) {
+    fn push_to_feed(&self, series: &SeriesSamples, from: TimeMs) {
         let first = series.ts.partition_point(|t| *t < from);
         let first_histogram = series.histograms.partition_point(|(t, _)| *t < from);
         let floats = first < series.ts.len();

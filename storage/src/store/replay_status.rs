@@ -1,10 +1,12 @@
-//! The replay while the store is already open: its progress, and what has to wait for it.
+//! The state of the replay of the write-ahead log, which runs while the store is already open: its
+//! progress, and what has to wait for it.
 //!
-//! The log scan has found all series, so appends work at once: they go into temporary heads, into
-//! the log after the records that are replayed, and to the feed. The replay fills other heads. When
-//! these are complete, they get the samples of the temporary heads ([`super::replay_overlay`]) and
-//! replace them. A query about a time for which the log has samples waits until then; a query about
-//! earlier times is answered from blocks.
+//! A first pass over the log (the log scan) has found all series, so appends work at once: they go
+//! into temporary heads (samples in memory), into the log after the records that are replayed, and
+//! to the change feed of the live runtime. The replay fills other heads. When these are complete,
+//! they get the samples of the temporary heads ([`super::replay_overlay`]) and replace them. A
+//! query about a time for which the log has samples waits until then; a query about earlier times
+//! is answered from blocks.
 
 use super::Store;
 use super::options::ReplayReport;

@@ -1,6 +1,6 @@
-//! Row numbers of a ring that is read again from the store (a row of a ring is a series). The new
-//! ring takes over the numbers of the old one, because the steps that read a ring store their
-//! results by row number.
+//! Row numbers of a ring that is read again from the store. A *ring* has the recent samples of the
+//! series that one selector matches; a row of it is a series. The new ring takes over the numbers
+//! of the old one, because the steps that read a ring store their results by row number.
 
 use super::{NO_BLOCK, RowLocation, SampleRing};
 

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 /// What a request turned out to be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is of a user.
+    /// Its name and password are those of a user.
     Known,
     /// It has no name and password.
     Missing,

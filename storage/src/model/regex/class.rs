@@ -1,8 +1,10 @@
-//! Character classes: `[a-z]`, `\d`, `\pL`, `[[:alpha:]]`.
+//! Character classes of regular expressions: translates those of Go's syntax (RE2), which matchers
+//! have, to those of Rust's crate `regex`: `[a-z]`, `\d`, `\pL`, `[[:alpha:]]`. [`super`]
+//! translates the rest.
 //!
 //! In Go, `&&`, `--`, `~~` and an inner `[` are ordinary characters, and the Perl classes are
-//! ASCII. Single characters are therefore printed as code points, so that they cannot be read as
-//! set operations.
+//! ASCII. Single characters are therefore printed as code points, so that Rust's crate cannot read
+//! them as set operations.
 
 use super::RegexError;
 use super::escape::escape;
