@@ -15,7 +15,7 @@ lister_config! {
     pub EurekaSdConfig as "eureka.SDConfig", EurekaSdKeys {
         /// The server, with the path of its API: `http://host:8761/eureka`.
         server: ConfigUrl = ConfigUrl::default(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(30_000),
     }
 }
@@ -23,7 +23,7 @@ lister_config! {
 /// The port of an instance that names none.
 const DEFAULT_PORT: &str = "80";
 
-/// The mechanism.
+/// Eureka SD: lists the registered instances of all applications.
 pub struct EurekaSd {
     api: ApiClient,
     url: String,

@@ -26,7 +26,7 @@ const PREFIX: &str = "__meta_hetzner_";
 /// What Prometheus writes for an address that a server does not have.
 const NO_ADDRESS: &str = "<nil>";
 
-/// The mechanism.
+/// Hetzner SD: lists the servers of Hetzner Cloud or of Hetzner Robot.
 pub struct HetznerSd {
     api: ApiClient,
     keys: HetznerSdKeys,

@@ -41,7 +41,7 @@ lister_config! {
         region: String = String::new(),
         /// The OCIDs of the compartments; by default all below the tenancy.
         compartments: Vec<String> = Vec::new(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of all targets.
         port: i64 = 80,
@@ -62,7 +62,7 @@ const DOMAINS: &[(&str, &str)] = &[
 ];
 const VERSION: &str = "20160918";
 
-/// The mechanism.
+/// OCI SD: lists the instances of Oracle Cloud.
 pub struct OciSd {
     api: ApiClient,
     keys: OciSdKeys,

@@ -46,7 +46,7 @@ config_block! {
         role: String = String::new(),
         /// The region.
         region: String = String::new(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of instances and hypervisors.
         port: i64 = 80,
@@ -72,7 +72,7 @@ impl OpenStackSdConfig {
     }
 }
 
-/// The mechanism.
+/// OpenStack SD: lists instances, hypervisors or load balancers.
 pub struct OpenStackSd {
     api: ApiClient,
     config: OpenStackSdConfig,

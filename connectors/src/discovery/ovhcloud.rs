@@ -128,7 +128,7 @@ const DEDICATED_SERVER: Service = Service {
     ],
 };
 
-/// The mechanism.
+/// OVHcloud SD: lists virtual or dedicated servers.
 pub struct OvhcloudSd {
     api: ApiClient,
     config: OvhcloudSdConfig,

@@ -35,7 +35,7 @@ lister_config! {
         name_filter: String = String::new(),
         /// Which servers are listed, by their tags.
         tags_filter: Vec<String> = Vec::new(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
         /// The port of all targets.
         port: i64 = 80,
@@ -53,7 +53,7 @@ fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a pattern of this file")
 }
 
-/// The mechanism.
+/// Scaleway SD: lists instances or Elastic Metal servers.
 pub struct ScalewaySd {
     api: ApiClient,
     keys: ScalewaySdKeys,

@@ -29,7 +29,7 @@ lister_config! {
         entitlement: String = "monitoring_entitled".to_owned(),
         /// What stands between the names of groups.
         separator: String = ",".to_owned(),
-        /// Time between refreshes, and the longest request.
+        /// Time between refreshes; also the timeout of a request.
         refresh_interval: ConfigDuration = ConfigDuration(60_000),
     }
 }
@@ -37,7 +37,7 @@ lister_config! {
 /// How long the server keeps a session, s.
 const SESSION_SECONDS: u64 = 600;
 
-/// The mechanism.
+/// Uyuni SD: lists the monitoring endpoints of systems.
 pub struct UyuniSd {
     api: ApiClient,
     url: String,
