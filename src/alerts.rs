@@ -6,9 +6,9 @@ use crate::flags::Flags;
 use crate::limits::ALERT_DRAIN;
 use crate::server::ServerError;
 use api::services::AlertmanagerList;
-use connectors::alertmanager::{AlertmanagerAlert, Notifier, QueueLimits, QueuedAlert};
+use connectors::alertmanager::{AlertmanagerAlert, DeliveryReport, Notifier, QueueLimits, QueuedAlert};
 use connectors::http_client::Peers;
-use rules::services::{AlertNotification, AlertSender};
+use rules::services::{AlertNotification, AlertSender, DeliveryOutcome};
 use std::sync::Arc;
 use std::time::Instant;
 use storage::metrics::Metrics;
@@ -68,7 +68,14 @@ impl AlertSender for AlertmanagerAdapter {
             };
             // The receipt tells the rules that an Alertmanager has the alert; until then they send
             // it again.
-            QueuedAlert { alert: Arc::new(alert), on_delivered: Some(a.receipt.0) }
+            let receipt = a.receipt.0;
+            let on_delivered = move |report: DeliveryReport<'_>| {
+                receipt(&DeliveryOutcome {
+                    alertmanager: report.alertmanager.to_owned(),
+                    error: report.error.unwrap_or_default().to_owned(),
+                });
+            };
+            QueuedAlert { alert: Arc::new(alert), on_delivered: Some(Arc::new(on_delivered)) }
         };
         // The senders of the queues are tasks that start on demand, so the thread of the rules
         // needs the runtime.

@@ -1,8 +1,9 @@
 //! `perennial test promql FILE…`: runs files in Prometheus' test language for PromQL and prints the
-//! results.
+//! results. `perennial test history` is in [`crate::test_history`].
 //!
 //! No server is started. [`promql::promqltest`] describes the language.
 
+use crate::test_history;
 use crate::usage_error::UsageError;
 use promql::promqltest::{Mode, RunOptions, run};
 use std::io::Write;
@@ -10,6 +11,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: perennial test promql [--mode=history|live] [--workers=N] [--restart] [--default-dialect] FILE…\n";
 const HELP: &str = "
+`perennial test history` tries alerts on the past of a running server; see `perennial test history --help`.
+
 Runs test files in Prometheus' language for PromQL and prints every wrong answer, with its line, what was expected
 and what came instead. No server is started and nothing is kept.
 
@@ -54,13 +57,18 @@ const MOST_WORKERS: usize = 64;
 /// Runs `perennial test` with the given arguments. The exit code is 0 if everything passed, 1 if
 /// not, 2 if nothing could run.
 pub(crate) fn main(args: &[String]) -> ExitCode {
+    if let [kind, rest @ ..] = args
+        && kind == "history"
+    {
+        return test_history::main(rest);
+    }
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"));
         return ExitCode::SUCCESS;
     }
     let parsed = match args {
         [kind, rest @ ..] if kind == "promql" => arguments(rest),
-        [kind, ..] => Err(UsageError::UnknownKind { word: kind.clone(), possible: "promql" }),
+        [kind, ..] => Err(UsageError::UnknownKind { word: kind.clone(), possible: "promql, history" }),
         [] => Err(UsageError::Missing("what to test is missing")),
     };
     match parsed {

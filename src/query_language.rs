@@ -7,6 +7,7 @@ use rules::TemplateQueryError;
 use rules::limits::TEMPLATE_QUERY_TIME;
 use rules::template::TemplateQuery;
 use std::sync::Arc;
+use std::time::Duration;
 use storage::model::{Labels, TimeMs};
 
 /// PromQL with the features of `--enable-feature`.
@@ -34,12 +35,24 @@ pub(crate) struct TemplateQueries {
 
 impl TemplateQuery for TemplateQueries {
     fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
+        // A slow query in a template delays the notifications of all rules.
+        self.query_within(expr, t, TEMPLATE_QUERY_TIME)
+    }
+}
+
+impl TemplateQueries {
+    /// The rows of an expression at `t`; the query may take this long.
+    pub(crate) fn query_within(
+        &self,
+        expr: &str,
+        t: TimeMs,
+        most: Duration,
+    ) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
         let plan =
             // At each call and not when the rule is loaded: the text of the query is itself made by
             // the template.
             promql::compile(expr, &self.language).map_err(|e| TemplateQueryError::Text(e.message()))?;
-        // A slow query in a template delays the notifications of all rules.
-        let timeout = self.options.timeout.min(TEMPLATE_QUERY_TIME);
+        let timeout = self.options.timeout.min(most);
         let options = QueryOptions { timeout, ..self.options.clone() };
         let answer = self.querier.instant(&plan, t, &options)?;
         match answer.value {

@@ -1,11 +1,20 @@
 //! Adapters for the HTTP API: convert snapshots of targets and rules to the types of the API.
 
+use crate::rule_test;
+use crate::server::Server;
+use ::api::alert_history::{
+    AlertHistoryJson, AlertHistoryRequest, AlertTransitionJson, ChangeCauseJson, DeliveryJson, RuleNameJson,
+    SeriesMoveJson, fingerprint,
+};
+use ::api::response::ApiError;
+use ::api::rule_test::{RuleTestJson, RuleTestProgress, RuleTestRequest};
 use ::api::{json_model as api, services};
 use connectors::relabel::{RelabelConfig, RelabelStep, Relabeler, relabel_steps};
 use connectors::scrape::manager::ScrapeManager;
 use connectors::scrape::target::TargetHealth as ScrapeHealth;
+use engine::query::QueryOptions;
 use rules::alert::AlertState;
-use rules::manager::RuleManager;
+use rules::alert_history::{AlertTransition, Delivery, HistorySelection, SeriesMove};
 use rules::snapshot::{AlertingSnapshot, GroupSnapshot, RuleHealth, RuleSnapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -91,11 +100,11 @@ impl services::TargetList for ScrapeTargetAdapter {
 }
 
 /// The rule groups.
-pub(crate) struct RuleGroupAdapter(pub Arc<RuleManager>);
+pub(crate) struct RuleGroupAdapter(pub Arc<Server>);
 
 impl services::RuleGroupList for RuleGroupAdapter {
     fn groups(&self) -> Vec<api::RuleGroupJson> {
-        match self.0.snapshot() {
+        match self.0.rules.manager.snapshot() {
             Ok(groups) => groups.into_iter().map(group).collect(),
             Err(error) => {
                 // The thread of the rules has ended, which happens only when the server stops.
@@ -103,6 +112,65 @@ impl services::RuleGroupList for RuleGroupAdapter {
                 Vec::new()
             }
         }
+    }
+
+    fn history(&self, request: &AlertHistoryRequest) -> AlertHistoryJson {
+        let page = self.0.rules.manager.history().select(&HistorySelection {
+            rule: request.rule.clone(),
+            fingerprint: request.fingerprint,
+            start: request.start,
+            end: request.end,
+            limit: request.limit,
+        });
+        AlertHistoryJson {
+            transitions: page.transitions.iter().map(|t| transition(t)).collect(),
+            kept_from: page.kept_from,
+            truncated: page.truncated,
+        }
+    }
+
+    fn history_version(&self) -> u64 {
+        self.0.rules.manager.history().version()
+    }
+
+    fn test(
+        &self,
+        request: &RuleTestRequest,
+        options: &QueryOptions,
+        tell: &dyn Fn(RuleTestProgress),
+    ) -> Result<RuleTestJson, ApiError> {
+        rule_test::test(&self.0, request, options, tell)
+    }
+}
+
+fn transition(transition: &AlertTransition) -> AlertTransitionJson {
+    let AlertTransition { rule, change, cause, deliveries, .. } = transition;
+    let moved = |series: &SeriesMove| SeriesMoveJson {
+        labels: series.labels.clone(),
+        before: series.before,
+        after: series.after,
+        t: series.t,
+    };
+    let sent = |delivery: &Delivery| DeliveryJson {
+        alertmanager: delivery.alertmanager.clone(),
+        at: delivery.at,
+        ok: delivery.error.is_empty(),
+        error: delivery.error.clone(),
+    };
+    AlertTransitionJson {
+        at: change.at,
+        rule: RuleNameJson { file: rule.file.clone(), group: rule.group.clone(), name: rule.name.clone() },
+        fingerprint: fingerprint(&change.labels),
+        labels: change.labels.clone(),
+        from: state(change.from),
+        to: state(change.to),
+        reason: change.reason.as_str(),
+        value: change.value,
+        cause: cause.as_ref().map(|cause| ChangeCauseJson {
+            series: cause.series.iter().map(moved).collect(),
+            truncated: cause.truncated,
+        }),
+        sent: deliveries.iter().map(sent).collect(),
     }
 }
 

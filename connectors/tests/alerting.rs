@@ -4,7 +4,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use connectors::alertmanager::{AlertingConfig, AlertmanagerAlert, Notifier, QueueLimits, QueuedAlert};
+use connectors::alertmanager::{
+    AlertingConfig, AlertmanagerAlert, DeliveryReport, Notifier, QueueLimits, QueuedAlert,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -224,16 +226,20 @@ async fn a_receipt_comes_when_an_alertmanager_has_taken_the_alert() {
     );
     until("discovery", || notifier.active().len() == 1).await;
     let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let refused = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let send = || {
         let taken = taken.clone();
-        let count = move || {
-            taken.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let refused = refused.clone();
+        let count = move |report: DeliveryReport<'_>| {
+            let counter = if report.error.is_some() { &refused } else { &taken };
+            counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         };
         notifier.send(vec![QueuedAlert { on_delivered: Some(Arc::new(count)), ..outgoing("x") }]);
     };
     send();
     assert!(notifier.drain(Duration::from_secs(10)).await);
     assert_eq!(taken.load(std::sync::atomic::Ordering::SeqCst), 0, "it was refused");
+    assert_eq!(refused.load(std::sync::atomic::Ordering::SeqCst), 1, "and that is told, too");
     send();
     until("receipt", || taken.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
 }

@@ -190,6 +190,12 @@ flag_table! {
         web_max_body_memory "web.max-body-memory": ConfigSize = "64MB";
         /// Title of the page.
         web_page_title "web.page-title": String = "Perennial Time Series Collection and Processing Server";
+        /// Folder of console templates, the pages of /consoles/.
+        web_console_templates "web.console.templates": String = "consoles";
+        /// Folder of the libraries (*.lib) of console templates.
+        web_console_libraries "web.console.libraries": String = "console_libraries";
+        /// Folder of files that are served at /user/.
+        web_user_assets "web.user-assets": String = "";
         /// Regex of the origins that may ask from another site; anchored. The default lets any page
         /// read; to change something (reload, quit, delete, write) or to subscribe, the origin must
         /// match a regex that is given here, or be this server's own.
@@ -293,14 +299,8 @@ flag_table! {
     "Accepted without effect" {
         web_max_notifications_subscribers "web.max-notifications-subscribers": usize = "16",
             no_effect("the page has no stream of notifications");
-        web_user_assets "web.user-assets": String = "",
-            no_effect("this server has a page of its own");
         web_remote_write_receiver_accepted_protobuf_messages "web.remote-write-receiver.accepted-protobuf-messages": Vec<String> = "",
             no_effect("both messages are accepted");
-        web_console_templates "web.console.templates": String = "consoles",
-            no_effect("this server has no consoles");
-        web_console_libraries "web.console.libraries": String = "console_libraries",
-            no_effect("this server has no consoles");
         storage_tsdb_max_block_duration "storage.tsdb.max-block-duration": ConfigDuration = "2h",
             no_effect("the longest block follows from the retention time");
         storage_tsdb_wal_segment_size "storage.tsdb.wal-segment-size": ConfigSize = "0B",

@@ -18,6 +18,7 @@ use rules::alert_persistence::AlertStateFile;
 use rules::defined_alerts::{self, DefinedAlerts, Definitions};
 use rules::file::{GroupDefaults, RuleGroup};
 use rules::manager::{RuleManager, RuleManagerOptions, RuleServices};
+use rules::template::TemplateQuery;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,6 +26,9 @@ use storage::durable_map::DurableMap;
 use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::Labels;
+
+/// The interval of a rule that is tried in a process without configuration of rules, ms: Prometheus' default.
+const TRIAL_INTERVAL_MS: i64 = 60_000;
 
 /// Rules and alerts.
 pub struct ServerRules {
@@ -39,6 +43,9 @@ pub struct ServerRules {
     /// The rules of the configuration in force.
     configured: Mutex<ConfiguredRules>,
     language: PromqlOptions,
+    /// Runs `query` in templates.
+    pub(crate) template_queries: Arc<dyn TemplateQuery>,
+    options: RuleManagerOptions,
 }
 
 /// The rules of a configuration, and what defined alerts need of it.
@@ -65,17 +72,17 @@ impl ServerRules {
         let alertmanagers = Arc::new(AlertmanagerAdapter::new(flags, &context.metrics, here.peers.clone()));
         // Queries of templates use the query runtime and not the live one: a template may ask
         // anything.
-        let templates = TemplateQueries {
+        let templates: Arc<dyn TemplateQuery> = Arc::new(TemplateQueries {
             querier: queries.querier.clone(),
             language: queries.language,
             options: queries.options.clone(),
-        };
+        });
         let services = RuleServices {
             views: views.registry(),
             store: storage.store.clone(),
             memory: alert_states.clone(),
             notify: alertmanagers.clone(),
-            query: Arc::new(templates),
+            query: templates.clone(),
             clock: context.clock.clone(),
             metrics: context.metrics.clone(),
             tracer: context.tracer.clone(),
@@ -88,8 +95,10 @@ impl ServerRules {
             for_grace_period: flags.rules_alert_for_grace_period.0,
         };
         let manager = match context.execution {
-            Execution::Threads => RuleManager::start(services, options).map_err(ServerError::Thread)?,
-            Execution::Caller => RuleManager::without_thread(services, options),
+            Execution::Threads => {
+                RuleManager::start(services, options.clone()).map_err(ServerError::Thread)?
+            }
+            Execution::Caller => RuleManager::without_thread(services, options.clone()),
         };
         let defined_alerts = DefinedAlerts::open(here.disk.clone(), &storage.dir)?;
         Ok(ServerRules {
@@ -99,7 +108,21 @@ impl ServerRules {
             defined_alerts: Arc::new(defined_alerts),
             configured: Mutex::default(),
             language: queries.language,
+            template_queries: templates,
+            options,
         })
+    }
+
+    /// The options of a rule that is only tried: those of the rules in force.
+    pub(crate) fn trial_options(&self) -> RuleManagerOptions {
+        let external_labels = self.configured.lock().external_labels.clone();
+        RuleManagerOptions { external_labels, ..self.options.clone() }
+    }
+
+    /// What groups without an interval get in a trial.
+    pub(crate) fn trial_defaults(&self) -> GroupDefaults {
+        let configured = self.configured.lock().defaults;
+        configured.unwrap_or(GroupDefaults { interval: TRIAL_INTERVAL_MS, query_offset: 0 })
     }
 
     /// Installs the rules of the configuration, and the alerts that statements defined.

@@ -1,6 +1,7 @@
 //! The HTTP API of the server: its settings from the flags, and its services from the sides.
 
 use super::{Server, ServerError, external_url, scraped_starts};
+use crate::consoles::ConsoleFiles;
 use crate::control::{ApiControl, ServerController};
 use crate::flags::Feature;
 use crate::writes::{OtlpAdapter, RemoteWriteAdapter, WriteTurns};
@@ -103,9 +104,10 @@ impl Server {
             views: self.views.registry(),
             saved_queries: self.views.saved.clone(),
             targets: Arc::new(sources::ScrapeTargetAdapter(self.scrape.clone())),
-            rules: Arc::new(sources::RuleGroupAdapter(self.rules.manager.clone())),
+            rules: Arc::new(sources::RuleGroupAdapter(self.clone())),
             alertmanagers: self.rules.alertmanagers.clone(),
             admin: control,
+            files: Arc::new(ConsoleFiles::new(self.clone())),
             remote_write: takes_writes
                 .then(|| Arc::new(remote_write) as Arc<dyn api::services::RemoteWriteHandler>),
             otlp: takes_otlp.then(|| Arc::new(otlp) as Arc<dyn api::services::RemoteWriteHandler>),

@@ -64,7 +64,7 @@ pub use changed_since::{ChangedSince, StoreVersion};
 pub use corrections::{CorrectedValue, Correction};
 pub use flush::{BlockBackend, LabelledSource, SeriesSamples};
 pub use maintenance::Maintenance;
-pub use newest::{NewestSample, NewestValue};
+pub use newest::{NewestSample, NewestValue, RecentSamples, RecentSeries};
 pub use options::{HeadStats, ReplayReport, StoreOptions};
 pub use recorder::Recorder;
 pub use replay_status::{PendingReplay, ReplayProgress, ReplayStatus};

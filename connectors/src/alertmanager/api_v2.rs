@@ -31,12 +31,21 @@ pub struct AlertmanagerAlert {
 pub struct QueuedAlert {
     /// The alert.
     pub alert: Arc<AlertmanagerAlert>,
-    /// Called on the sender's task each time an Alertmanager has accepted the alert.
+    /// Called on the sender's task each time an Alertmanager has accepted the alert, or was given up.
     pub on_delivered: Option<OnDelivered>,
 }
 
 /// The callback of [`QueuedAlert::on_delivered`].
-pub type OnDelivered = Arc<dyn Fn() + Send + Sync>;
+pub type OnDelivered = Arc<dyn Fn(DeliveryReport<'_>) + Send + Sync>;
+
+/// What became of an alert.
+#[derive(Copy, Clone, Debug)]
+pub struct DeliveryReport<'a> {
+    /// The URL of the Alertmanager.
+    pub alertmanager: &'a str,
+    /// Why it did not accept the alert; `None`: it did.
+    pub error: Option<&'a str>,
+}
 
 impl From<AlertmanagerAlert> for QueuedAlert {
     fn from(alert: AlertmanagerAlert) -> QueuedAlert {

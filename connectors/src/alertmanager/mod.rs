@@ -9,6 +9,6 @@ pub mod config;
 pub mod notifier;
 pub mod send_queue;
 
-pub use api_v2::{AlertmanagerAlert, QueuedAlert};
+pub use api_v2::{AlertmanagerAlert, DeliveryReport, QueuedAlert};
 pub use config::AlertingConfig;
 pub use notifier::{Notifier, QueueLimits};

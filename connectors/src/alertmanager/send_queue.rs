@@ -4,7 +4,7 @@
 //! firing alerts again anyway. Meanwhile the queue fills; when it is full, the oldest alerts are
 //! dropped.
 
-use super::api_v2::{AlertmanagerAlert, QueuedAlert};
+use super::api_v2::{AlertmanagerAlert, DeliveryReport, QueuedAlert};
 use super::notifier::QueueLimits;
 use crate::http_client::{HttpClient, RequestError, error_chain};
 use crate::limits;
@@ -179,12 +179,9 @@ impl SendQueue {
                 continue;
             }
             match self.deliver(&batch).await {
-                Ok(()) => {
-                    for on_delivered in batch.iter().filter_map(|queued| queued.on_delivered.as_ref()) {
-                        on_delivered();
-                    }
-                }
+                Ok(()) => self.report(&batch, None),
                 Err(error) => {
+                    self.report(&batch, Some(&error.to_string()));
                     self.metrics.errors.add(batch.len() as u64);
                     self.metrics.dropped.add(batch.len() as u64);
                     tracing::error!(
@@ -196,6 +193,14 @@ impl SendQueue {
             // Also when they were not delivered, as in Prometheus, where `sent` counts attempts and
             // `errors` those that failed.
             self.metrics.sent.add(batch.len() as u64);
+        }
+    }
+
+    /// Tells who sent the alerts what became of them.
+    fn report(&self, batch: &[QueuedAlert], error: Option<&str>) {
+        let report = DeliveryReport { alertmanager: self.url.as_str(), error };
+        for on_delivered in batch.iter().filter_map(|queued| queued.on_delivered.as_ref()) {
+            on_delivered(report);
         }
     }
 

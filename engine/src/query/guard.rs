@@ -87,6 +87,8 @@ pub(super) fn histogram_bytes(histogram: &NativeHistogram) -> usize {
 #[derive(Debug)]
 pub struct QueryGuard {
     cancel: Arc<AtomicBool>,
+    /// [`QueryOptions::samples_read`]
+    watched: Arc<AtomicUsize>,
     started: Instant,
     timeout: Duration,
     max_samples: usize,
@@ -117,6 +119,7 @@ impl QueryGuard {
     pub fn within(options: &QueryOptions, memory: &Arc<MemoryPool>) -> QueryGuard {
         QueryGuard {
             cancel: options.cancel.clone(),
+            watched: options.samples_read.clone(),
             started: Instant::now(),
             timeout: options.timeout,
             max_samples: options.max_samples,
@@ -153,6 +156,7 @@ impl QueryGuard {
         let count = || AtomicUsize::new(0);
         QueryGuard {
             cancel: self.cancel.clone(),
+            watched: self.watched.clone(),
             started: self.started,
             timeout: self.timeout,
             max_samples: self.max_samples,
@@ -276,6 +280,7 @@ impl QueryGuard {
     pub fn count_samples(&self, seen: SampleUsage) -> Result<(), QueryError> {
         self.total.fetch_add(seen.samples, Relaxed);
         self.read.fetch_add(seen.fresh, Relaxed);
+        self.watched.fetch_add(seen.fresh, Relaxed);
         // Relaxed is enough: each counter is read by itself, and the limit may be noticed one piece
         // of work late.
         let held = self.held.fetch_add(seen.points, Relaxed) + seen.points;

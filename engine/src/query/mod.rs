@@ -53,7 +53,7 @@ use pool::QueryPools;
 use query_run::TimeGrid;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 use storage::model::{Labels, NativeHistogram, SHARDS, TimeMs};
 use storage::store::{ErrorClass, Store, StoreError};
@@ -81,6 +81,9 @@ pub struct QueryOptions {
     /// Set when the client is gone: the query stops soon after.
     #[serde(skip)]
     pub cancel: Arc<AtomicBool>,
+    /// Counts the samples that the query has read so far, for whoever watches it.
+    #[serde(skip)]
+    pub samples_read: Arc<AtomicUsize>,
 }
 
 impl Default for QueryOptions {
@@ -95,6 +98,7 @@ impl Default for QueryOptions {
             step_stats: false,
             is_part: false,
             cancel: Arc::default(),
+            samples_read: Arc::default(),
         }
     }
 }

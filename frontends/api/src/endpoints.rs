@@ -5,8 +5,9 @@ use super::dispatch::ApiRequest;
 use super::query::{self, expressions};
 use super::response::ApiResult;
 use super::{
-    admin, capabilities, federate, index_page, lifecycle, limits, metric_families, notifications, pages,
-    remote_write, rules, saved_queries, search, series, status, subscribe, targets, view_check, views,
+    admin, alert_history, capabilities, consoles, federate, index_page, lifecycle, limits, metric_families,
+    notifications, pages, remote_write, rule_test, rules, saved_queries, search, series, status, subscribe,
+    targets, view_check, views,
 };
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -66,6 +67,7 @@ const GET_POST: &[Method] = &[Method::GET, Method::POST];
 const GET_HEAD: &[Method] = &[Method::GET, Method::HEAD];
 const GET_PUT_DELETE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
 const POST: &[Method] = &[Method::POST];
+const POST_DELETE: &[Method] = &[Method::POST, Method::DELETE];
 const POST_PUT: &[Method] = &[Method::POST, Method::PUT];
 
 type Handler = fn(ApiRequest) -> BoxFuture<'static, Response>;
@@ -213,6 +215,21 @@ pub static ENDPOINTS: &[Endpoint] = &[
     ),
     endpoint("/api/v1/rules", GET, call!(rules::rules), "Rule groups and their state"),
     endpoint("/api/v1/alerts", GET, call!(rules::alerts), "Pending and firing alerts"),
+    endpoint(
+        "/api/v1/alerts/history",
+        GET,
+        call!(alert_history::history),
+        "When alerts became pending, fired and ended, and why",
+    ),
+    Endpoint {
+        takes: RequestBody::Body(limits::RULE_TEST_BODY_BYTES),
+        ..endpoint(
+            "/api/v1/rules/test",
+            POST,
+            call!(rule_test::test),
+            "What an alert would have done in the past",
+        )
+    },
     open("/api/v1/targets", GET, call!(targets::targets), "Scrape targets"),
     open("/api/v1/targets/metadata", GET, call!(targets::target_metadata), "Metric metadata by target"),
     open("/api/v1/scrape_pools", GET, call!(targets::scrape_pools), "Names of the scrape pools"),
@@ -255,6 +272,18 @@ pub static ENDPOINTS: &[Endpoint] = &[
     open("/api/v1/status/flags", GET, call!(status::flags), "Command line flags"),
     open("/api/v1/status/config", GET, call!(status::config), "The configuration in force"),
     open("/api/v1/status/tsdb", GET, call!(status::tsdb), "What the head holds"),
+    open(
+        "/api/v1/status/queries",
+        GET,
+        call!(query::running::queries),
+        "Queries that run, and what the recent ones cost",
+    ),
+    open(
+        "/api/v1/status/queries/{id}",
+        POST_DELETE,
+        call!(query::running::stop),
+        "Stops a query; needs --web.enable-admin-api",
+    ),
     early("/api/v1/status/walreplay", GET, call!(status::wal_replay), "Progress of starting up"),
     Endpoint {
         takes: RequestBody::Body(limits::WRITE_BYTES),
@@ -296,6 +325,8 @@ pub static ENDPOINTS: &[Endpoint] = &[
     early("/-/quit", POST_PUT, call!(lifecycle::quit), "Stops the server"),
     early("/api", GET, call!(index_page::page), "This list"),
     early("/graph", GET_HEAD, call!(pages::graph), "Where links of alerts lead: the query page"),
+    endpoint("/consoles/{*path}", GET, call!(consoles::console), "Pages of --web.console.templates"),
+    endpoint("/user/{*path}", GET, call!(consoles::user_file), "Files of --web.user-assets"),
     early("/", GET_HEAD, call!(pages::start), "The web page"),
     early("/a/{file}", GET_HEAD, call!(pages::file), "Scripts of the web page"),
     early("/favicon.svg", GET_HEAD, call!(pages::icon), "Its icon"),

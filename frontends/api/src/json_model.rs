@@ -445,17 +445,17 @@ pub(super) fn label_map<S: Serializer>(labels: &Labels, s: S) -> Result<S::Ok, S
     map.end()
 }
 
-fn sample_value<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
+pub(super) fn sample_value<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
     let mut text = String::new();
     super::query_json::value(&mut text, *v);
     s.serialize_str(&text)
 }
 
-fn sample_time<S: Serializer>(t: &TimeMs, s: S) -> Result<S::Ok, S::Error> {
+pub(super) fn sample_time<S: Serializer>(t: &TimeMs, s: S) -> Result<S::Ok, S::Error> {
     seconds(&(*t as f64 / 1000.0), s)
 }
 
-fn alert_value<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
+pub(super) fn alert_value<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(&super::query_json::alert_value(*v))
 }
 

@@ -10,9 +10,11 @@
 #![warn(unreachable_pub)]
 
 mod admin;
+pub mod alert_history;
 pub mod bodies;
 mod capabilities;
 mod connection;
+pub mod consoles;
 pub mod dispatch;
 pub mod endpoints;
 mod federate;
@@ -36,6 +38,7 @@ pub mod query;
 pub mod query_json;
 mod remote_write;
 pub mod response;
+pub mod rule_test;
 mod rules;
 mod saved_queries;
 pub mod search;
@@ -216,6 +219,8 @@ pub struct AppStateInner {
     describe_lock: Arc<tokio::sync::Mutex<()>>,
     /// Who may listen to notifications.
     notification_streams: Arc<Semaphore>,
+    /// Who may make a page of a console.
+    console_turns: Semaphore,
     /// The turn to check a view.
     check_lock: Arc<tokio::sync::Mutex<()>>,
     /// Made by the first statement, if the services have none.
@@ -251,6 +256,7 @@ impl AppState {
             buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
             describe_lock: Arc::default(),
             notification_streams: Arc::new(Semaphore::new(limits::NOTIFICATION_STREAMS)),
+            console_turns: consoles::turns(),
             check_lock: Arc::default(),
             #[cfg(feature = "sql")]
             sql: std::sync::OnceLock::new(),

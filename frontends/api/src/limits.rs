@@ -116,6 +116,34 @@ pub const NOTIFICATION_STREAMS: usize = 16;
 /// How often notifications are compared with what listeners were told.
 pub const NOTIFICATION_PERIOD: Duration = Duration::from_millis(500);
 
+/// Changes of states in one answer of `/api/v1/alerts/history` that names no limit.
+pub const ALERT_HISTORY_DEFAULT: usize = 500;
+/// The most changes in one answer of `/api/v1/alerts/history`: all that are kept.
+pub const ALERT_HISTORY_MOST: usize = 10_000;
+
+/// The most bytes of the body of `/api/v1/rules/test`: a rule file and its options.
+pub const RULE_TEST_BODY_BYTES: usize = 2 << 20;
+/// Evaluations of one test of a rule: a month at a step of six seconds.
+pub const RULE_TEST_STEPS: i64 = 500_000;
+/// Evaluations of one piece of a test, which is a range query: a tenth of what those of a chart may have in
+/// memory.
+pub const RULE_TEST_PIECE_STEPS: i64 = 2_000;
+/// The longest test of a rule; it has a turn of a query meanwhile.
+pub const RULE_TEST_TIME: Duration = Duration::from_secs(600);
+/// Lines about the progress of a test that wait for its client.
+pub const RULE_TEST_PIECES: usize = 4;
+/// Bytes of the text of a query, and of its error, that `/api/v1/status/queries` shows.
+pub const QUERY_TEXT_BYTES: usize = 2_000;
+/// Queries that have ended and of which the cost is known.
+pub const RECENT_QUERIES: usize = 5_000;
+/// Texts that `/api/v1/status/queries` lists if the request names no limit.
+pub const RECENT_QUERIES_SHOWN: usize = 50;
+
+/// Pages of consoles that are made at one time: each may make many queries.
+pub const CONSOLES_AT_ONCE: usize = 4;
+/// Largest file below `--web.user-assets`: it is read as a whole.
+pub const USER_FILE_BYTES: u64 = 16 << 20;
+
 /// Views on one page of `/api/v1/views`: a worker inspects each of them during a tick.
 pub const VIEWS_PER_PAGE: usize = 1_000;
 
@@ -125,6 +153,18 @@ pub const SUBSCRIPTIONS_PER_SOCKET: usize = 100;
 pub const SUBSCRIPTIONS: usize = 10_000;
 /// Views that subscriptions maintain at one time: each costs work at every tick.
 pub const SUBSCRIBED_VIEWS: usize = 1_000;
+/// Bytes of samples and rows that one of these views may hold: it would be kept for one reader.
+pub const SUBSCRIBED_VIEW_BYTES: usize = 64 << 20;
+/// The same for all of them together.
+pub const SUBSCRIBED_STATE_BYTES: usize = 256 << 20;
+/// What a series takes in a view besides its samples, approximately, bytes.
+pub const SUBSCRIBED_SERIES_BYTES: usize = 256;
+/// How long it may take to tell how much a view would hold.
+pub const STATE_ESTIMATE_TIME: Duration = Duration::from_secs(2);
+/// How often it is measured what these views hold.
+pub const STATE_MEASURED: Duration = Duration::from_secs(30);
+/// For how long a plan that held too much is not kept current again.
+pub const STATE_REFUSED: Duration = Duration::from_secs(600);
 /// How long a view stays installed after its last subscriber left, so that a page reload finds it.
 pub const VIEW_LINGER: Duration = Duration::from_secs(30);
 /// The most bytes of a subscription id and of a query text in a websocket message.

@@ -28,6 +28,7 @@ pub(crate) async fn page(call: ApiRequest) -> Response {
         "lifecycle": settings.lifecycle,
         "admin": settings.admin,
         "lookback": settings.lookback as f64 / 1000.0,
+        "consoles": call.state.sources.files.start(),
     });
     let html = ui::index(&Frame {
         external_path: &settings.external_path,

@@ -62,6 +62,11 @@ fn is_parameter(segment: &str) -> bool {
     segment.starts_with('{')
 }
 
+/// Whether a segment stands for all the rest of a path, which may be empty.
+fn is_rest(segment: &str) -> bool {
+    segment.starts_with("{*")
+}
+
 /// The endpoint whose segments equal those of `path` by `same`, and the value of its path
 /// parameter.
 fn find(path: &str, same: fn(&str, &str) -> bool) -> Option<(&'static Endpoint, String)> {
@@ -71,6 +76,10 @@ fn find(path: &str, same: fn(&str, &str) -> bool) -> Option<(&'static Endpoint, 
         let mut given = path.split('/');
         loop {
             match (wanted.next(), given.next()) {
+                (Some(name), Some(value)) if is_rest(name) => {
+                    let rest: Vec<&str> = std::iter::once(value).chain(given).collect();
+                    return Some((endpoint, rest.join("/")));
+                }
                 (Some(name), Some(value)) if is_parameter(name) && !value.is_empty() => parameter = value,
                 (Some(a), Some(b)) if same(a, b) => {}
                 (None, None) => return Some((endpoint, parameter.to_owned())),

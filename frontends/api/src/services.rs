@@ -4,18 +4,20 @@
 //! [`QueryEngine`], [`SeriesCatalog`], [`ViewRegistry`] and [`RuleGroupList`] may block: handlers
 //! call them off the async runtime.
 
+use super::alert_history::{AlertHistoryJson, AlertHistoryRequest};
 use super::bodies::BodyShare;
+use super::consoles::OperatorFiles;
 use super::json_model::{
     DroppedTargetJson, MetadataJson, RelabelStepJson, RuleGroupJson, RuntimeInfo, TargetJson, WalReplay,
 };
 use super::query::log::QueryLog;
-#[cfg(feature = "sql")]
-use super::response::ApiError;
+use super::response::{ApiError, ErrorType};
+use super::rule_test::{RuleTestJson, RuleTestProgress, RuleTestRequest};
 #[cfg(feature = "sql")]
 use ::sql::statement::AlertStatement;
 use bytes::Bytes;
 use engine::memory::MemoryPool;
-use engine::query::{QueryEngine, SeriesCatalog};
+use engine::query::{QueryEngine, QueryOptions, SeriesCatalog};
 use futures::future::BoxFuture;
 use language::QueryLanguage;
 use std::collections::BTreeMap;
@@ -58,6 +60,8 @@ pub struct ApiServices {
     pub alertmanagers: Arc<dyn AlertmanagerList>,
     /// The state and control of the server.
     pub admin: Arc<dyn ServerControl>,
+    /// The files of the operator.
+    pub files: Arc<dyn OperatorFiles>,
     /// The remote write receiver; `None`: not enabled.
     pub remote_write: Option<Arc<dyn RemoteWriteHandler>>,
     /// The receiver of OTLP; `None`: not enabled.
@@ -195,6 +199,24 @@ pub trait TargetList: Send + Sync {
 pub trait RuleGroupList: Send + Sync {
     /// All groups, ordered by file and name.
     fn groups(&self) -> Vec<RuleGroupJson>;
+    /// The changes of the states of alerts.
+    fn history(&self, _request: &AlertHistoryRequest) -> AlertHistoryJson {
+        AlertHistoryJson::default()
+    }
+    /// What a rule would have done in the past; `tell` hears how far it is. Ends soon after
+    /// [`QueryOptions::cancel`] is set.
+    fn test(
+        &self,
+        _request: &RuleTestRequest,
+        _options: &QueryOptions,
+        _tell: &dyn Fn(RuleTestProgress),
+    ) -> Result<RuleTestJson, ApiError> {
+        Err(ApiError::new(ErrorType::Unavailable, "rules cannot be tested here"))
+    }
+    /// A number that grows with every change of the history. Does not block.
+    fn history_version(&self) -> u64 {
+        0
+    }
 }
 
 /// The Alertmanagers that notifications are sent to.

@@ -127,6 +127,7 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
     let live = LiveRuntime::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).unwrap();
     let nothing = Arc::new(Nothing);
     let sources = ApiServices {
+        files: Arc::new(api::consoles::NoOperatorFiles),
         language: Arc::new(PromqlLanguage::default()),
         answers: Arc::new(Querier::new(store.clone(), 2)),
         memory: engine::memory::MemoryPool::of_queries(engine::limits::QUERIES_BYTES),

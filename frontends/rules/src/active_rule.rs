@@ -4,6 +4,7 @@
 
 use super::alert::DueAlert;
 use super::alert_annotations::ExpandedAnnotations;
+use super::alert_history::AlertHistory;
 use super::alert_persistence;
 use super::alerting_rule::{AlertingRule, StepContext};
 use super::error::EvaluationError;
@@ -184,15 +185,16 @@ impl ActiveRule {
         due.into_iter().map(one).collect()
     }
 
-    /// The changes to save for alerts that have changed.
-    pub(crate) fn take_changes(&mut self, now: TimeMs) -> Vec<MapChange> {
+    /// The changes to save for alerts that have changed. State and history are saved together, so that a
+    /// killed process has both or none.
+    pub(crate) fn take_changes(&mut self, history: &AlertHistory, now: TimeMs) -> Vec<MapChange> {
         let Some(alerting) = &mut self.alerting else { return Vec::new() };
+        let mut changes = history.add(&self.key, alerting.alerts.take_state_changes());
         let news = alerting.alerts.take_changed_alerts();
         if news.is_empty() {
-            return Vec::new();
+            return changes;
         }
         let hash = self.key.hash64();
-        let mut changes = Vec::new();
         // The rule itself is saved with its first alert; most rules never have one.
         if self.saved_key.replace(hash) != Some(hash) {
             changes.extend(alert_persistence::rule(&self.key));
@@ -245,7 +247,11 @@ impl ActiveRule {
 fn receipt(events: &Arc<RuleEventQueue>, rule: RuleId, due: &DueAlert, sent: TimeMs) -> DeliveryReceipt {
     let fired_at = due.alert.fired_at;
     let resolved_at = due.alert.resolved_at;
-    let delivered = DeliveredAlert { rule, labels: due.labels.clone(), sent, fired_at, resolved_at };
+    let labels = due.labels.clone();
     let events = events.clone();
-    DeliveryReceipt(Arc::new(move || events.mark_delivered(delivered.clone())))
+    DeliveryReceipt(Arc::new(move |outcome| {
+        let outcome = outcome.clone();
+        let labels = labels.clone();
+        events.mark_delivered(DeliveredAlert { rule, labels, sent, fired_at, resolved_at, outcome })
+    }))
 }

@@ -6,7 +6,10 @@
 //! call `step` themselves.
 
 use super::active_rule::ActiveRule;
+use super::alert_history::AlertHistory;
+use super::alert_persistence;
 use super::alerting_rule::{AlertingRule, Behind, StepContext, timing};
+use super::causes;
 use super::evaluation_grid::EvaluationGrid;
 use super::event_queue::{DrainedRuleEvents, RuleEventQueue, RuleId, RuleSink};
 use super::file::{Rule, RuleGroup};
@@ -47,6 +50,7 @@ pub struct ActiveRules {
     /// Groups that wrote `ALERTS` samples for an evaluation time in the latest step.
     wrote: BTreeSet<usize>,
     durations: RuleDurationMetrics,
+    history: Arc<AlertHistory>,
     next_id: u64,
     /// The saved alerts have not been loaded yet.
     before_first_apply: bool,
@@ -105,9 +109,15 @@ impl ActiveRules {
             group_evaluations,
             wrote,
             durations,
+            history: Arc::default(),
             next_id: 0,
             before_first_apply: true,
         }
+    }
+
+    /// The history of all alerts.
+    pub fn history(&self) -> Arc<AlertHistory> {
+        self.history.clone()
     }
 
     /// Replaces the set of rules, completely or not at all: after an error everything runs as
@@ -393,6 +403,10 @@ impl ActiveRules {
     /// Ends a removed rule and its series.
     fn end(&self, mut running: ActiveRule, changes: &mut Vec<MapChange>, now: TimeMs) {
         self.ports.views.remove(running.view);
+        if let Some(alerting) = &mut running.alerting {
+            alerting.alerts.report_removal(now);
+            changes.extend(self.history.add(&running.key, alerting.alerts.take_state_changes()));
+        }
         running.move_saved(None, changes);
         if let Some(alerting) = &mut running.alerting
             && let Err(error) = alerting.writer.write(&*self.ports.store, now, &[])
@@ -408,8 +422,10 @@ impl ActiveRules {
         }
         let past = self.ports.memory.load_saved();
         if let Some(entries) = &past {
-            changes.extend(entries.keys().map(|key| (key.clone(), None)));
+            let states = entries.keys().filter(|key| !alert_persistence::is_history(key));
+            changes.extend(states.map(|key| (key.clone(), None)));
         }
+        changes.extend(self.history.load(past.as_ref(), now));
         let positions = fresh.iter().filter_map(|id| self.positions.get(id)).copied();
         let positions: Vec<(usize, usize)> =
             positions.filter(|(g, r)| self.groups[*g].rules[*r].alerting.is_some()).collect();
@@ -417,12 +433,16 @@ impl ActiveRules {
             let restart = restore::AlertRestore { ports: &self.ports, options: &self.options, now };
             restart.run(&mut self.groups, &positions, past.as_ref());
         }
+        let kept = past.as_ref().map(|entries| restore::orphans(entries, &self.groups));
+        for orphan in kept.into_iter().flatten() {
+            changes.extend(self.history.add(&orphan.rule, orphan.ends(now)));
+        }
     }
 
     /// Saves `changes` and all alerts that have changed. Returns a number to wait for.
     fn save(&mut self, mut changes: Vec<MapChange>, now: TimeMs) -> u64 {
         for rule in self.groups.iter_mut().flat_map(|group| &mut group.rules) {
-            changes.extend(rule.take_changes(now));
+            changes.extend(rule.take_changes(&self.history, now));
         }
         self.ports.memory.save(changes)
     }
@@ -459,26 +479,39 @@ impl ActiveRules {
             // both states.
             outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.events, now));
         }
+        let mut changes = Vec::new();
         for delivered in delivered {
+            changes.extend(self.history.note_delivery(&delivered, now));
             let Some(place) = self.positions.get(&delivered.rule).copied() else { continue };
-            if let Some(alerting) = &mut self.groups[place.0].rules[place.1].alerting {
+            if let Some(alerting) = self.groups[place.0].rules[place.1]
+                .alerting
+                .as_mut()
+                .filter(|_| delivered.outcome.error.is_empty())
+            {
                 alerting.alerts.mark_delivered(&delivered);
                 touched.insert(place);
             }
         }
         let due = self.wakeups.range(..=(now, RuleId(u64::MAX)));
         touched.extend(due.filter_map(|(_, id)| self.positions.get(id)));
-        let mut changes = Vec::new();
         for place in touched {
             self.advance_rule(place, now, &mut outgoing, &mut changes);
         }
         self.save_and_send(outgoing, changes);
+        // After the alerts were sent, which must not wait for it.
+        let explained = causes::explain_changes(&self.history, &self.groups, &*self.ports.store);
+        if !explained.is_empty() {
+            self.ports.memory.save(explained);
+        }
         self.pass_evaluations(now);
         if self.ports.views.awaits_alert_series() {
             self.ports.views.alert_series_written(self.written_before());
         }
         for id in lagging.into_iter() {
             self.resubscribe(id);
+        }
+        if self.history.has_unexplained() {
+            return now + 1;
         }
         let evaluation_time = self.group_evaluations.first().map_or(TimeMs::MAX, |(t, _)| *t);
         self.wakeups.first().map_or(TimeMs::MAX, |(t, _)| *t).min(evaluation_time).min(now + MAX_SLEEP_MS)
@@ -523,7 +556,7 @@ impl ActiveRules {
             }
         }
         outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.events, now));
-        changes.extend(running.take_changes(now));
+        changes.extend(running.take_changes(&self.history, now));
         let wake = running.next_wake();
         if wake != running.wake {
             self.wakeups.remove(&(running.wake, running.id));

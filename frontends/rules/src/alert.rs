@@ -3,6 +3,7 @@
 
 use super::alert_annotations::ExpandedAnnotations;
 use super::limits::RESOLVED_RETENTION_MS;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
@@ -38,7 +39,7 @@ impl AlertTiming {
 }
 
 /// The states of an alert.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum AlertState {
     /// The condition does not hold (any more).
     Inactive,

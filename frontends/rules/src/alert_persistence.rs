@@ -5,7 +5,10 @@
 //! alert that was forgotten has none. The bytes are described in `docs/format/keep.md`.
 
 use super::alert::{Alert, AlertState};
+use super::alert_history::AlertTransition;
+use super::limits::ALERT_TRANSITIONS;
 use super::rule_matching::RuleKey;
+use super::state_change::{ChangeReason, StateChange};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -65,6 +68,10 @@ enum SavedAlertKey {
     Rule(u64),
     /// An alert of that rule.
     Alert(u64, Labels),
+    /// A change of a state, by its place in the history.
+    Transition(u64),
+    /// Since when the history is kept.
+    HistoryBegin,
 }
 
 /// A saved alert.
@@ -89,6 +96,14 @@ pub struct SavedRuleAlerts {
     pub rule: RuleKey,
     /// Its alerts.
     pub alerts: Vec<(Labels, Alert)>,
+}
+
+impl SavedRuleAlerts {
+    /// The ends, at `t`, of its alerts: the rule does not exist any more.
+    pub fn ends(&self, t: TimeMs) -> Vec<StateChange> {
+        let ends = self.alerts.iter();
+        ends.filter_map(|(labels, alert)| StateChange::end(labels, alert, t, ChangeReason::Reload)).collect()
+    }
 }
 
 fn bytes<T: Serialize>(value: &T) -> Option<Vec<u8>> {
@@ -124,6 +139,60 @@ pub fn alert(rule: u64, labels: &Labels, alert: Option<&Alert>, now: TimeMs) -> 
     Some((key, Some(bytes(&record)?)))
 }
 
+/// The place of a change in the history; a later change takes the place of the oldest, so the number of
+/// keys is bounded.
+fn place(number: u64) -> SavedAlertKey {
+    SavedAlertKey::Transition(number % ALERT_TRANSITIONS as u64)
+}
+
+/// Saves a change of a state.
+pub fn transition(transition: &AlertTransition) -> Option<MapChange> {
+    Some((bytes(&place(transition.number))?, Some(bytes(transition)?)))
+}
+
+/// Removes a change of a state.
+pub fn forget_transition(number: u64) -> Option<MapChange> {
+    Some((bytes(&place(number))?, None))
+}
+
+/// Saves since when the history is kept.
+pub fn history_begin(t: TimeMs) -> Option<MapChange> {
+    Some((bytes(&SavedAlertKey::HistoryBegin)?, Some(bytes(&t)?)))
+}
+
+/// The saved history.
+#[derive(Default)]
+pub struct SavedHistory {
+    /// The changes, by number.
+    pub transitions: Vec<AlertTransition>,
+    /// Since when it is kept; `None`: it was never kept.
+    pub begin: Option<TimeMs>,
+}
+
+/// Whether an entry belongs to the history, and not to the present states.
+pub fn is_history(key: &[u8]) -> bool {
+    matches!(codec::decode(key), Ok(SavedAlertKey::Transition(_) | SavedAlertKey::HistoryBegin))
+}
+
+/// The history in `entries`. Records that cannot be read are skipped and logged.
+pub fn read_history(entries: &MapEntries) -> SavedHistory {
+    let mut saved = SavedHistory::default();
+    for (key, value) in entries {
+        let unread = match codec::decode(key) {
+            Ok(SavedAlertKey::Transition(_)) => {
+                codec::decode(value).map(|transition| saved.transitions.push(transition)).err()
+            }
+            Ok(SavedAlertKey::HistoryBegin) => codec::decode(value).map(|t| saved.begin = Some(t)).err(),
+            _ => None,
+        };
+        if let Some(error) = unread {
+            tracing::error!(target: "rules", %error, "an entry of the history of alerts cannot be read, so it is missing");
+        }
+    }
+    saved.transitions.sort_by_key(|transition| transition.number);
+    saved
+}
+
 /// The alerts in `entries`, by rule. Records that cannot be read are skipped and logged.
 pub fn read(entries: &MapEntries) -> Vec<SavedRuleAlerts> {
     let mut rules: BTreeMap<u64, SavedRuleAlerts> = BTreeMap::new();
@@ -142,6 +211,7 @@ pub fn read(entries: &MapEntries) -> Vec<SavedRuleAlerts> {
                     tracing::error!(target: "rules", %error, "a saved alert cannot be read, so it begins again")
                 }
             },
+            Ok(SavedAlertKey::Transition(_) | SavedAlertKey::HistoryBegin) => {}
             Err(error) => {
                 tracing::error!(target: "rules", %error, "an entry of the saved alerts cannot be read")
             }

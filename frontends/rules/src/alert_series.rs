@@ -4,12 +4,14 @@
 //! layout while the set of series stays the same. In between, the samples of changed alerts are
 //! written one by one.
 
+use super::alert::AlertState;
 use super::services::AlertSeriesStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::value::STALE;
 use storage::model::{Labels, SeriesRef, TimeMs};
 use storage::store::{ColumnBatch, ColumnLayout, FloatRow, GroupId, StoreError};
+use views::alert_series::{ALERTS, ALERTS_FOR_STATE};
 
 /// The writer of one alerting rule.
 #[derive(Debug)]
@@ -128,4 +130,25 @@ impl AlertSeriesWriter {
         let values = columns.iter().map(|(_, v)| *v).collect();
         ColumnBatch { group: share.group, layout: share.layout.clone(), t, values }
     }
+}
+
+/// All series that an alert may have.
+pub(super) fn series_of(alertname: &str, labels: &Labels) -> [Labels; 3] {
+    [
+        for_state_series(alertname, labels),
+        state_series(alertname, labels, AlertState::Pending),
+        state_series(alertname, labels, AlertState::Firing),
+    ]
+}
+
+pub(super) fn for_state_series(alertname: &str, labels: &Labels) -> Labels {
+    let mut series = labels.to_builder();
+    series.set("alertname", alertname).set("__name__", ALERTS_FOR_STATE);
+    series.build()
+}
+
+pub(super) fn state_series(alertname: &str, labels: &Labels, state: AlertState) -> Labels {
+    let mut series = labels.to_builder();
+    series.set("alertname", alertname).set("__name__", ALERTS).set("alertstate", state.as_str());
+    series.build()
 }

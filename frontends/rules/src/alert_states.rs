@@ -8,13 +8,14 @@
 
 use super::alert::{Alert, AlertFromSeries, AlertState, AlertTiming, ConditionRow, DueAlert};
 use super::alert_annotations::ExpandedAnnotations;
+use super::alert_series::{for_state_series, state_series};
 use super::error::EvaluationError;
 use super::event_queue::DeliveredAlert;
 use super::limits::RESOLVED_RETENTION_MS;
+use super::state_change::{ChangeReason, StateChange};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
-use views::alert_series::{ALERTS, ALERTS_FOR_STATE};
 
 /// All alerts of one rule.
 #[derive(Debug)]
@@ -44,6 +45,10 @@ pub struct AlertStates {
     changed_alerts: BTreeSet<Labels>,
     /// Alerts that ended before their firing state could be sent.
     fired_and_resolved: Vec<(Labels, Alert)>,
+    /// Why rows are awaited: what an alert ends by whose row does not come.
+    awaiting_since: ChangeReason,
+    /// Changes of states since [`AlertStates::take_state_changes`].
+    state_changes: Vec<StateChange>,
 }
 
 /// The error if several rows become one alert.
@@ -68,6 +73,8 @@ impl AlertStates {
             changed: BTreeSet::new(),
             changed_alerts: BTreeSet::new(),
             fired_and_resolved: Vec::new(),
+            awaiting_since: ChangeReason::Restart,
+            state_changes: Vec::new(),
         }
     }
 
@@ -103,6 +110,39 @@ impl AlertStates {
         news.into_iter().map(|labels| (labels.clone(), self.active.get(&labels))).collect()
     }
 
+    /// The changes of states since the last call, in the order in which they happened.
+    pub fn take_state_changes(&mut self) -> Vec<StateChange> {
+        std::mem::take(&mut self.state_changes)
+    }
+
+    /// Reports that the state of `alert` changed from `from` to the one that it has.
+    fn report(&mut self, labels: &Labels, from: AlertState, at: TimeMs, reason: ChangeReason) {
+        let Some(alert) = self.active.get(labels) else { return };
+        self.state_changes.push(StateChange {
+            at,
+            labels: labels.clone(),
+            row: alert.row.clone(),
+            from,
+            to: alert.state,
+            reason,
+            value: alert.value,
+        });
+    }
+
+    /// Reports that an alert is over that is not known any more.
+    pub(super) fn report_end(&mut self, labels: &Labels, alert: &Alert, at: TimeMs, reason: ChangeReason) {
+        self.state_changes.extend(StateChange::end(labels, alert, at, reason));
+    }
+
+    /// Reports that all alerts are over: the rule is removed.
+    pub fn report_removal(&mut self, at: TimeMs) {
+        let active = std::mem::take(&mut self.active);
+        for (labels, alert) in &active {
+            self.report_end(labels, alert, at, ChangeReason::Reload);
+        }
+        self.active = active;
+    }
+
     /// Marks all alerts as changed.
     pub fn mark_all_changed(&mut self) {
         self.changed_alerts.extend(self.active.keys().cloned());
@@ -111,6 +151,7 @@ impl AlertStates {
     /// Restores saved alerts exactly as they were. Active ones wait for their row until
     /// [`AlertStates::end_awaited`]; ended ones are sent for as long as any other.
     pub fn restore_exactly(&mut self, alerts: Vec<(Labels, Alert)>, now: TimeMs) {
+        self.awaiting_since = ChangeReason::Restart;
         for (labels, alert) in alerts {
             if alert.resolved_at.is_some_and(|r| now > r + RESOLVED_RETENTION_MS) {
                 continue;
@@ -122,6 +163,7 @@ impl AlertStates {
 
     /// The rule has another expression: its alerts wait for their rows.
     pub fn await_all_rows(&mut self) {
+        self.awaiting_since = ChangeReason::Reload;
         let rows = &mut self.rows;
         let holders = &mut self.rows_by_alert;
         rows.clear();
@@ -226,7 +268,7 @@ impl AlertStates {
         for labels in awaited {
             let Some(alert) = self.active.get_mut(&labels) else { continue };
             alert.awaiting_row = false;
-            self.remove_row(&labels, t);
+            self.remove_row(&labels, t, self.awaiting_since);
         }
     }
 
@@ -334,7 +376,7 @@ impl AlertStates {
         let row = self.rows_by_alert.get(labels).and_then(|holders| holders.first());
         match row.and_then(|row| Some((row.clone(), self.rows.get(row)?.1))) {
             Some((row, value)) => self.row_holds(labels, &row, value, t),
-            None => self.remove_row(labels, t),
+            None => self.remove_row(labels, t, ChangeReason::RowGone),
         }
     }
 
@@ -358,18 +400,27 @@ impl AlertStates {
         {
             self.fired_and_resolved.push((labels.clone(), ended.clone()));
         }
-        let known =
-            // An alert that is known from its series continues where it was.
-            self.restored.remove(labels).unwrap_or_else(|| Alert::pending_since(Labels::default(), t));
+        // An alert that is known from its series continues where it was.
+        let known = self.restored.remove(labels);
+        let reason = if known.is_some() { ChangeReason::Restart } else { ChangeReason::Row };
+        let known = known.unwrap_or_else(|| Alert::pending_since(Labels::default(), t));
         self.insert(labels.clone(), Alert { value, row: row.clone(), last_seen_at: t, ..known });
+        // Without `for` it fires at once, and was never pending.
+        if reason == ChangeReason::Restart || self.timing.for_duration > 0 {
+            self.report(labels, AlertState::Inactive, t, reason);
+        }
     }
 
-    fn remove_row(&mut self, labels: &Labels, t: TimeMs) {
+    fn remove_row(&mut self, labels: &Labels, t: TimeMs, reason: ChangeReason) {
         let Some(alert) = self.active.get_mut(labels) else { return };
         match alert.state {
             AlertState::Inactive => return,
-            // Nobody was told of it, so no end must be sent.
-            AlertState::Pending => return self.remove(labels),
+            AlertState::Pending => {
+                let alert = alert.clone();
+                self.report_end(labels, &alert, t, reason);
+                // Nobody was told of it, so no end must be sent.
+                return self.remove(labels);
+            }
             AlertState::Firing if self.timing.keep_firing_for > 0 => {
                 // The first time counts: it may be without a row in several answers.
                 alert.keep_firing_since.get_or_insert(t);
@@ -380,6 +431,7 @@ impl AlertStates {
                 }
                 alert.resolve(t);
                 self.changed.insert(labels.clone());
+                self.report(labels, AlertState::Firing, t, reason);
             }
         }
         self.schedule(labels);
@@ -402,7 +454,15 @@ impl AlertStates {
             // Not before the condition was known again, and not in the future.
             let at = timing.happens_at(due).max(self.resumed_at).min(t);
             match alert.state {
-                AlertState::Pending => alert.fire(at),
+                AlertState::Pending => {
+                    let at_once = timing.for_duration == 0 && alert.active_at == at;
+                    alert.fire(at);
+                    if at_once {
+                        self.report(&labels, AlertState::Inactive, at, ChangeReason::Row);
+                    } else {
+                        self.report(&labels, AlertState::Pending, at, ChangeReason::For);
+                    }
+                }
                 AlertState::Firing
                     if alert.keep_firing_since.is_some_and(|s| due >= s + timing.keep_firing_for) =>
                 {
@@ -410,7 +470,9 @@ impl AlertStates {
                         self.fired_and_resolved.push((labels.clone(), alert.clone()));
                     }
                     // An end that is noticed very late must still be sent.
-                    alert.resolve(if t - at > RESOLVED_RETENTION_MS { t } else { at });
+                    let at = if t - at > RESOLVED_RETENTION_MS { t } else { at };
+                    alert.resolve(at);
+                    self.report(&labels, AlertState::Firing, at, ChangeReason::KeepFiringFor);
                 }
                 AlertState::Inactive => {
                     self.remove(&labels);
@@ -506,9 +568,12 @@ impl AlertStates {
         self.failed
     }
 
-    /// Forgets every alert (as Prometheus does if the limit is exceeded); rows stay known.
-    pub fn clear(&mut self) {
+    /// Forgets every alert at `t` (as Prometheus does if the limit is exceeded); rows stay known.
+    pub fn clear(&mut self, t: TimeMs) {
         let active = std::mem::take(&mut self.active);
+        for (labels, alert) in &active {
+            self.report_end(labels, alert, t, ChangeReason::Error);
+        }
         self.changed.extend(active.keys().cloned());
         self.changed_alerts.extend(active.into_keys());
         self.timers.clear();
@@ -516,27 +581,6 @@ impl AlertStates {
         self.fired_and_resolved.clear();
         self.failed = true;
     }
-}
-
-/// All series that an alert may have.
-pub(super) fn series_of(alertname: &str, labels: &Labels) -> [Labels; 3] {
-    [
-        for_state_series(alertname, labels),
-        state_series(alertname, labels, AlertState::Pending),
-        state_series(alertname, labels, AlertState::Firing),
-    ]
-}
-
-fn for_state_series(alertname: &str, labels: &Labels) -> Labels {
-    let mut series = labels.to_builder();
-    series.set("alertname", alertname).set("__name__", ALERTS_FOR_STATE);
-    series.build()
-}
-
-fn state_series(alertname: &str, labels: &Labels, state: AlertState) -> Labels {
-    let mut series = labels.to_builder();
-    series.set("alertname", alertname).set("__name__", ALERTS).set("alertstate", state.as_str());
-    series.build()
 }
 
 fn reset(timers: &mut BTreeSet<(TimeMs, Labels)>, labels: &Labels, old: Option<TimeMs>, new: Option<TimeMs>) {

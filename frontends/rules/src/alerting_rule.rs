@@ -4,8 +4,8 @@
 
 use super::alert::{Alert, AlertTiming, ConditionRow};
 use super::alert_annotations::{AlertAnnotations, LazyAnnotations};
-use super::alert_series::AlertSeriesWriter;
-use super::alert_states::{AlertStates, series_of};
+use super::alert_series::{AlertSeriesWriter, series_of};
+use super::alert_states::AlertStates;
 use super::error::EvaluationError;
 use super::evaluation_grid::EvaluationGrid;
 use super::file::{AlertOptions, EvaluationMode, Rule, RuleGroup};
@@ -245,7 +245,7 @@ impl AlertingRule {
         if let Some(error) = self.alerts.over_limit() {
             // As in Prometheus, too many alerts are none: sending some of them would hide the
             // others.
-            self.alerts.clear();
+            self.alerts.clear(t);
             return Err(error);
         }
         Ok(())

@@ -7,13 +7,18 @@
 use super::budget::STEP;
 use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos};
 
+/// A variable that no template can name.
+const COUNTED: &str = "$__steps";
+
 /// Makes a list of nodes count its steps when it is executed. Lists inside it are not changed.
 pub(crate) fn count_steps(list: &mut ListNode) {
     let Some(pos) = list.nodes.first().map(position) else { return };
     let n: usize = list.nodes.iter().map(node_steps).sum();
     let args = vec![identifier(pos, STEP), Expr::Number(pos, Number::Int(n as i64))];
     let command = CommandNode { pos, args };
-    let pipe = PipeNode { pos, decl: Vec::new(), commands: vec![command], is_assign: false };
+    // A declaration prints nothing, so nothing is escaped in a page either.
+    let decl = vec![COUNTED.into()];
+    let pipe = PipeNode { pos, decl, commands: vec![command], is_assign: false };
     // One call for the whole list, not one per node: its cost is known when the template is read,
     // and the calls themselves take time.
     list.nodes.insert(0, Node::Action(ActionNode { pos, pipe }));

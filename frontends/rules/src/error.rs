@@ -31,6 +31,9 @@ pub enum RulesError {
     /// A view cannot get the new expression of its rule.
     #[error("{0}")]
     Replace(ViewError),
+    /// The rule records a series, and has no alerts.
+    #[error("{0:?} is a recording rule: only alerts can be tried")]
+    NotAnAlert(String),
     /// The server is stopping.
     #[error("the rules thread has ended")]
     Stopped,

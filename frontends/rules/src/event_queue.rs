@@ -6,6 +6,7 @@
 //! loss.
 
 use super::limits::RULE_QUEUE_EVENTS;
+use super::services::DeliveryOutcome;
 use engine::live::{Sink, TapEvent};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashSet, VecDeque};
@@ -45,11 +46,11 @@ pub struct DrainedRuleEvents {
     pub events: VecDeque<(RuleId, TapEvent)>,
     /// Rules that lost events and must be tapped again.
     pub lagging: HashSet<RuleId>,
-    /// Alerts that an Alertmanager has accepted.
+    /// Alerts that an Alertmanager has accepted, or did not.
     pub delivered: Vec<DeliveredAlert>,
 }
 
-/// An alert of a rule was accepted by an Alertmanager.
+/// An alert of a rule was accepted by an Alertmanager, or could not be delivered.
 #[derive(Clone)]
 pub struct DeliveredAlert {
     /// The rule.
@@ -62,6 +63,8 @@ pub struct DeliveredAlert {
     pub fired_at: Option<TimeMs>,
     /// When it ended, according to the notification.
     pub resolved_at: Option<TimeMs>,
+    /// What became of it.
+    pub outcome: DeliveryOutcome,
 }
 
 impl RuleEventQueue {

@@ -58,3 +58,33 @@ pub const DEFINED_ALERTS: usize = 1_000;
 pub const HINT_DISTANCE: usize = 3;
 /// The default of how late samples may be in a group with `late_samples: correct`, in ms.
 pub const LATENESS_MS: i64 = 120_000;
+/// Changes of the states of alerts that are kept: some days of a noisy server.
+pub const ALERT_TRANSITIONS: usize = 10_000;
+/// Bytes of these changes on disk: labels may be long.
+pub const ALERT_HISTORY_BYTES: usize = 16 << 20;
+/// Series that are shown as the cause of a change.
+pub const CAUSE_SERIES: usize = 10;
+/// Series of one selector that are looked at for the cause of the changes of a tick: the thread that sends
+/// alerts does it.
+pub const CAUSE_SERIES_READ: usize = 1_000;
+/// How far back the sample before the newest one is looked for, in ms: twice the lookback.
+pub const CAUSE_REACH_MS: i64 = 600_000;
+/// Changes whose cause is looked for in one step of the rules thread; those of one rule and tick count as
+/// one.
+pub const CAUSES_PER_STEP: usize = 16;
+/// Alertmanagers whose answer is kept with a change.
+pub const CHANGE_DELIVERIES: usize = 8;
+/// Alerts whose stretches a trial of a rule lists; the sums have all.
+pub const TRIAL_ALERTS: usize = 1_000;
+/// Stretches of all alerts that a trial lists.
+pub const TRIAL_INTERVALS: usize = 10_000;
+/// Largest page of a console, in bytes.
+pub const CONSOLE_BYTES: usize = 8 << 20;
+/// Queries of one page of a console.
+pub const CONSOLE_QUERIES: usize = 500;
+/// How long all queries of one page of a console may take.
+pub const CONSOLE_TIME: Duration = Duration::from_secs(10);
+/// Largest file of a console, and largest library, in bytes.
+pub const CONSOLE_FILE_BYTES: u64 = 1 << 20;
+/// Libraries of consoles.
+pub const CONSOLE_LIBRARIES: usize = 100;

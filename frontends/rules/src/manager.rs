@@ -4,6 +4,7 @@
 //! block until the thread is free, so async code must call them on a blocking thread.
 
 use super::active_rules::ActiveRules;
+use super::alert_history::AlertHistory;
 use super::alert_persistence::AlertPersistence;
 use super::event_queue::RuleEventQueue;
 use super::file::RuleGroup;
@@ -75,6 +76,7 @@ type ManagerCall = Box<dyn FnOnce(&mut ActiveRules) + Send>;
 /// The handle of a running manager. Dropping it ends the thread.
 pub struct RuleManager {
     events: Arc<RuleEventQueue>,
+    history: Arc<AlertHistory>,
     jobs: SyncSender<ManagerCall>,
     clock: Arc<dyn Clock>,
     works: Works,
@@ -93,12 +95,13 @@ impl RuleManager {
         let (jobs, queue) = sync_channel(16);
         let clock = ports.clock.clone();
         let core = ActiveRules::new(ports, options, events.clone());
+        let history = core.history();
         let thread_inbox = events.clone();
         let thread_clock = clock.clone();
         let thread = std::thread::Builder::new()
             .name("rules".to_owned())
             .spawn(move || run(core, &thread_inbox, &queue, &*thread_clock))?;
-        Ok(RuleManager { events, jobs, clock, works: Works::Thread(Mutex::new(Some(thread))) })
+        Ok(RuleManager { events, history, jobs, clock, works: Works::Thread(Mutex::new(Some(thread))) })
     }
 
     /// A manager without a thread: callers do the work, and [`RuleManager::turn`] does what is due.
@@ -107,7 +110,8 @@ impl RuleManager {
         let (jobs, _) = sync_channel(0);
         let clock = ports.clock.clone();
         let core = ActiveRules::new(ports, options, events.clone());
-        RuleManager { events, jobs, clock, works: Works::Caller(Box::new(Mutex::new(core))) }
+        let history = core.history();
+        RuleManager { events, history, jobs, clock, works: Works::Caller(Box::new(Mutex::new(core))) }
     }
 
     /// Does what is due, in a manager without a thread.
@@ -127,6 +131,11 @@ impl RuleManager {
     pub fn snapshot(&self) -> Result<Vec<GroupSnapshot>, RulesError> {
         let now = self.clock.now();
         self.call(move |core| core.snapshot(now))
+    }
+
+    /// The history of all alerts.
+    pub fn history(&self) -> &AlertHistory {
+        &self.history
     }
 
     /// Processes what has arrived and ends the thread.

@@ -70,6 +70,8 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
         Value::Map(map) if map.values().all(|v| matches!(v, Value::String(_))) => "map[string]string",
         Value::Map(_) => "map[string]interface {}",
         Value::Function(_) => "func()",
+        // Only pages of consoles have such.
+        Value::Safe { .. } => "template.HTML",
     }
 }
 

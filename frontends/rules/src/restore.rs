@@ -9,12 +9,13 @@
 use super::active_rule::ActiveRule;
 use super::active_rules::ActiveGroup;
 use super::alert::{Alert, AlertFromSeries, AlertState};
-use super::alert_persistence;
+use super::alert_persistence::{self, SavedRuleAlerts};
 use super::alerting_rule::AwaitedRows;
 use super::file::Rule;
 use super::limits::RESTART_PATIENCE_MS;
 use super::manager::{RuleManagerOptions, RuleServices};
 use super::rule_matching::{RuleKey, match_rules};
+use super::state_change::ChangeReason;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::durable_map::MapEntries;
 use storage::model::value::is_stale;
@@ -122,14 +123,21 @@ impl AlertRestore<'_> {
         for (place, ancestor) in positions.iter().zip(ancestors) {
             let Some((at, _)) = ancestor else { continue };
             let mut alerts = std::mem::take(&mut past[at].alerts);
-            alerts.retain_mut(|(labels, alert)| {
+            for (labels, alert) in &mut alerts {
                 // The series are written at every evaluation, the saved state only when it changes.
                 alert.last_seen_at = alert.last_seen_at.max(seen.get(labels).copied().unwrap_or(TimeMs::MIN));
-                self.is_recent(alert)
-            });
+            }
+            let (alerts, old): (Vec<_>, Vec<_>) =
+                alerts.into_iter().partition(|(_, alert)| self.is_recent(alert));
             let patience = self.patience(groups, *place);
             let running = rule_at(groups, *place);
-            let Some(alerting) = running.alerting.as_mut().filter(|_| !alerts.is_empty()) else { continue };
+            let Some(alerting) = running.alerting.as_mut() else { continue };
+            for (labels, alert) in &old {
+                alerting.alerts.report_end(labels, alert, self.now, ChangeReason::Restart);
+            }
+            if alerts.is_empty() {
+                continue;
+            }
             alerting.alerts.restore_exactly(alerts, self.now);
             alerting.awaiting = Some(AwaitedRows::until(patience));
         }
@@ -225,8 +233,22 @@ impl AlertOwners {
     }
 }
 
+/// The saved alerts of rules that were removed while the server was down.
+pub(super) fn orphans(entries: &MapEntries, groups: &[ActiveGroup]) -> Vec<SavedRuleAlerts> {
+    let mut past = alert_persistence::read(entries);
+    let keys: Vec<RuleKey> = groups.iter().flat_map(|g| &g.rules).map(|rule| rule.key.clone()).collect();
+    let ancestors = match_rules(&past.iter().map(|p| &p.rule).collect::<Vec<_>>(), &keys);
+    let continued: HashSet<usize> = ancestors.into_iter().flatten().map(|(at, _)| at).collect();
+    let mut at = 0;
+    past.retain(|_| {
+        at += 1;
+        !continued.contains(&(at - 1))
+    });
+    past
+}
+
 /// Whether an alert may be one of this rule.
-fn owns(rule: &Rule, alert: &Labels) -> bool {
+pub(super) fn owns(rule: &Rule, alert: &Labels) -> bool {
     // What a template makes of a label is not known before its row comes.
     let fixed = rule.labels.iter().filter(|(_, v)| !v.contains("{{"));
     fixed.into_iter().all(|(name, value)| alert.get(name).unwrap_or("") == value)

@@ -307,7 +307,7 @@ fn called(pos: Pos, name: &str, args: Vec<Expr>) -> Expr {
 }
 
 /// `(…).Format "2006"` becomes a call, because fields have no arguments.
-fn method_call(command: &mut CommandNode) {
+pub(crate) fn method_call(command: &mut CommandNode) {
     let [receiver, _, ..] = command.args.as_mut_slice() else { return };
     let pos = receiver.pos();
     let (Expr::Chain(_, _, fields) | Expr::Variable(_, _, fields) | Expr::Field(_, fields)) = receiver else {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs};
-use storage::store::{AppendResult, ColumnBatch, FloatRow, GroupId, Store, StoreError};
+use storage::store::{AppendResult, ColumnBatch, FloatRow, GroupId, RecentSamples, Store, StoreError};
 
 /// Where the samples of alerts are written and read: implemented by the store.
 pub trait AlertSeriesStore: Send + Sync {
@@ -21,6 +21,14 @@ pub trait AlertSeriesStore: Send + Sync {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError>;
+    /// The two newest samples of each matching series in `from..=to`, of at most `most` series.
+    fn recent(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+        most: usize,
+    ) -> Result<RecentSamples, StoreError>;
 }
 
 impl AlertSeriesStore for Store {
@@ -44,11 +52,29 @@ impl AlertSeriesStore for Store {
     ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
         Store::newest(self, matchers, from, to)
     }
+    fn recent(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+        most: usize,
+    ) -> Result<RecentSamples, StoreError> {
+        Store::recent(self, matchers, from, to, most)
+    }
 }
 
-/// Called when an Alertmanager has accepted an alert; on any thread, any number of times.
+/// What became of an alert that was sent to an Alertmanager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryOutcome {
+    /// The URL of the Alertmanager.
+    pub alertmanager: String,
+    /// Why it was not accepted; "": it was.
+    pub error: String,
+}
+
+/// Called when an Alertmanager has accepted an alert, or was given up; on any thread, any number of times.
 #[derive(Clone)]
-pub struct DeliveryReceipt(pub Arc<dyn Fn() + Send + Sync>);
+pub struct DeliveryReceipt(pub Arc<dyn Fn(&DeliveryOutcome) + Send + Sync>);
 
 impl std::fmt::Debug for DeliveryReceipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -71,7 +97,7 @@ pub struct AlertNotification {
     pub resolved: bool,
     /// The URL of a page that shows its expression.
     pub generator_url: String,
-    /// Called when it has arrived.
+    /// Called when it has arrived, or cannot.
     pub receipt: DeliveryReceipt,
 }
 

@@ -226,7 +226,7 @@ impl std::fmt::Write for BoundedText {
     }
 }
 
-fn pure_functions() -> FunctionTable {
+pub(crate) fn pure_functions() -> FunctionTable {
     let mut map = FunctionTable::new();
     for (name, function) in functions::table() {
         map.insert(name.to_owned(), counted(name, Arc::new(function)));
@@ -239,7 +239,11 @@ fn pure_functions() -> FunctionTable {
     map
 }
 
-fn run_query(query: &dyn TemplateQuery, args: &[Value], t: TimeMs) -> Result<Value, FunctionError> {
+pub(crate) fn run_query(
+    query: &dyn TemplateQuery,
+    args: &[Value],
+    t: TimeMs,
+) -> Result<Value, FunctionError> {
     let expr = functions::string(&functions::arguments::<1>("query", args)?[0])?;
     let rows = query.query(expr, t).map_err(|e| fail(e.to_string()))?;
     if rows.len() > TEMPLATE_QUERY_ROWS {

@@ -3,5 +3,7 @@
 
 mod alerts;
 mod files;
+mod history;
 mod managed;
 mod restart;
+mod trial;

@@ -82,3 +82,33 @@ export async function search(kind: 'metric_names' | 'label_names' | 'label_value
 export interface SearchResult { name: string; type?: string; help?: string }
 
 interface FoundLine extends Omit<SearchResult, 'name'> { name?: string; value?: string }
+
+/** Posts JSON to `path` below `api/v1/`; `tell` hears the lines before the answer. */
+export async function follow<T, P>(path: string, body: unknown, tell: (progress: P) => void, signal: AbortSignal): Promise<T> {
+  const response = await fetch(`api/v1/${path}`, {
+    method: 'POST', body: JSON.stringify(body), headers: { 'Content-Type': 'application/json', Accept: 'application/x-ndjson' }, signal,
+  });
+  let answer: Envelope | null = null;
+  const take = (line: string) => {
+    if (line.trim() === '') return;
+    const value = JSON.parse(line) as Partial<Envelope> & { progress?: P };
+    if (value.progress !== undefined) tell(value.progress);
+    else answer = value as Envelope;
+  };
+  let rest = '';
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    for (let piece = await reader?.read(); piece && !piece.done; piece = await reader!.read()) {
+      const lines = (rest + piece.value).split('\n');
+      rest = lines.pop() ?? '';
+      lines.forEach(take);
+    }
+    take(rest);
+  } catch (e) {
+    if (signal.aborted || !(e instanceof SyntaxError)) throw e;
+    throw new ApiError('http', rest.slice(0, 2000), response.status);
+  }
+  const last = answer as Envelope | null;
+  if (last?.status !== 'success') throw new ApiError(last?.errorType ?? 'http', last?.error ?? 'the answer has no end', response.status);
+  return last.data as T;
+}

@@ -3,10 +3,10 @@ import type { ComponentType } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 
 /** A component that is loaded when it is shown. */
-export function Lazy(load: () => Promise<ComponentType>): ComponentType {
-  let loaded: ComponentType | null = null;
-  return function LazyPage() {
-    const [Component, set] = useState<ComponentType | null>(() => loaded);
+export function Lazy<P extends object = object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
+  let loaded: ComponentType<P> | null = null;
+  return function LazyPage(props: P) {
+    const [Component, set] = useState<ComponentType<P> | null>(() => loaded);
     const [failed, setFailed] = useState(false);
     useEffect(() => {
       if (loaded) return;
@@ -16,6 +16,6 @@ export function Lazy(load: () => Promise<ComponentType>): ComponentType {
       }, () => setFailed(true));
     }, []);
     if (failed) return <div class="box err">This page could not be loaded: the server was perhaps replaced by another version. Reload the page.</div>;
-    return Component ? <Component /> : null;
+    return Component ? <Component {...props} /> : null;
   };
 }

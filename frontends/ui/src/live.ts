@@ -9,8 +9,8 @@ export interface Row { labels: Labels; value?: string; histogram?: HistogramValu
 
 /** What a subscription hears. Times are Unix seconds. */
 export interface Listener {
-  /** The subscription stands; with `standing` false it is evaluated once a second. */
-  started?(standing: boolean): void;
+  /** The subscription stands; with `standing` false it is evaluated once a second, and `why` may say why. */
+  started?(standing: boolean, why: string): void;
   snapshot(t: number, rows: Row[]): void;
   delta(t: number, upsert: Row[], remove: Labels[]): void;
   /** The answer is complete up to `t`. */
@@ -67,6 +67,7 @@ export const lag = computed(() => (frontier.value === 0 ? 0 : now.value - fronti
 
 const HIDDEN_BEFORE_SLEEP_MS = 60_000;
 const SUBSCRIPTIONS_PER_SOCKET = 95;
+const AGAIN_MS = 1000;
 
 let socket: WebSocket | null = null;
 let attempts = 0;
@@ -201,7 +202,7 @@ function receiveRows(subscription: Subscription, listener: Listener, kind: strin
   switch (kind) {
     case 'subscribed':
       subscription.standing = body.standing !== false;
-      return listener.started?.(subscription.standing);
+      return listener.started?.(subscription.standing, body.reason ?? '');
     case 'snapshot':
       return listener.snapshot(t, (body.rows ?? []) as Row[]);
     case 'delta':
@@ -222,6 +223,9 @@ function receiveEnd(subscription: Subscription, listener: Pick<Listener, 'error'
     // Without a time the request was refused.
     if (body.t === undefined) subscriptions.delete(subscription.id);
     listener.error?.(body.error ?? '', body.t === undefined);
+  } else if (kind === 'unsubscribed' && body.reason === 'view_removed' && subscriptions.has(subscription.id)) {
+    // What was kept current grew too large; asked again, it is evaluated once a second.
+    setTimeout(() => subscriptions.has(subscription.id) && sendSubscribe(subscription), AGAIN_MS);
   } else if (kind === 'unsubscribed' && subscriptions.delete(subscription.id)) {
     listener.error?.(`the subscription ended: ${body.reason ?? ''}`, true);
   }

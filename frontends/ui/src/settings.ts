@@ -10,10 +10,12 @@ export interface ServerSettings {
   admin: boolean;
   /** Seconds. */
   lookback: number;
+  /** Where the operator's own pages begin. */
+  consoles: string | null;
 }
 
 function readSettings(): ServerSettings {
-  const unknown: ServerSettings = { title: 'Perennial', version: '', lifecycle: false, admin: false, lookback: 300 };
+  const unknown: ServerSettings = { title: 'Perennial', version: '', lifecycle: false, admin: false, lookback: 300, consoles: null };
   const text = document.querySelector('meta[name="perennial"]')?.getAttribute('content') ?? '';
   try {
     return { ...unknown, ...(JSON.parse(text) as Partial<ServerSettings>) };

@@ -112,6 +112,7 @@ function Head({ current }: { current: Page | undefined }) {
             <button type="button" class="phone plain" onClick={toggleTheme}>Light or dark</button>
             <button type="button" class="phone plain" onClick={toggleZone}>UTC or local time</button>
             {others.map((p) => <a key={p.path} class="always" href={href(p.path)} data-page="1">{p.name}</a>)}
+            {server.consoles && <a class="always" href={href(server.consoles)}>Consoles</a>}
           </div>
         </details>
       </nav>

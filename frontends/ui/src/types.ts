@@ -39,3 +39,23 @@ export interface TsdbStatus {
   seriesCountByMetricName: Stat[]; labelValueCountByLabelName: Stat[]; memoryInBytesByLabelName: Stat[]; seriesCountByLabelValuePair: Stat[];
 }
 export interface Stat { name: string; value: number }
+
+/** `/api/v1/alerts/history`. Times are Unix seconds. */
+export interface AlertHistoryData { transitions: Transition[]; keptFrom: number; truncated: boolean }
+export interface Transition {
+  at: number; rule: { file: string; group: string; name: string }; fingerprint: string; labels: Labels; from: string; to: string; reason: string; value: string;
+  cause: { series: SeriesMove[]; truncated: boolean } | null; sent: { alertmanager: string; at: number; ok: boolean; error: string }[];
+}
+export interface SeriesMove { labels: Labels; before: string | null; after: string | null; t: number }
+
+/** `/api/v1/rules/test`. */
+export interface RuleTest {
+  alert: string; query: string; start: number; end: number; step: number; alerts: { labels: Labels; intervals: { from: number; to: number; state: string; open: boolean }[] }[];
+  fired: number; firingSeconds: number; longestSeconds: number; notifications: number; sent: number; evaluations: number; failures: number; firstError: string; truncated: boolean;
+}
+export interface RuleTestProgress { done: number; at: number; fired: number }
+
+/** `/api/v1/status/queries`. */
+export interface QueryList { active: ActiveQuery[]; top: TopQuery[]; window: number }
+export interface ActiveQuery { id: string; kind: string; query: string; client: string; since: number; elapsedSeconds: number; state: string; samples: number; limitSamples: number }
+export interface TopQuery { query: string; count: number; seconds: number; maxSeconds: number; samples: number; lastAt: number; lastError: string }

@@ -27,6 +27,10 @@ pub fn check_live(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> R
 pub trait ViewRegistry: Send + Sync {
     /// Installs a view.
     fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError>;
+    /// Installs a view that is evaluated from history again and again, whether or not it could be kept current.
+    fn install_scheduled(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
+        self.install(view)
+    }
     /// Whether the plan of a view can be replaced, so that the old plan is evaluated until the new
     /// one is ready.
     fn can_replace(&self, view: ViewId, to: &ViewSpec) -> bool {

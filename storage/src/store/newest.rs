@@ -1,8 +1,9 @@
-//! The newest sample of each series that satisfies some matchers. Used for recorded series, and for
-//! states of alerts that continue after a restart.
+//! The newest samples of each series that satisfies some matchers. Used for recorded series, for
+//! states of alerts that continue after a restart, and for the causes of alerts.
 
 use super::Store;
 use crate::error::StoreError;
+use crate::model::value::is_stale;
 use crate::model::{Labels, Matcher, NativeHistogram, SHARDS, TimeMs};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -27,7 +28,59 @@ pub enum NewestValue {
     Histogram(Arc<NativeHistogram>),
 }
 
+/// The two newest samples of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecentSeries {
+    /// The labels of the series.
+    pub labels: Labels,
+    /// Time and value of the newest sample; the value may be a stale marker.
+    pub newest: (TimeMs, f64),
+    /// The value of the sample before; `None`: there is none, or it is a stale marker.
+    pub before: Option<f64>,
+}
+
+/// The two newest samples of some series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RecentSamples {
+    /// Series with at least one sample, sorted by labels within each shard.
+    pub series: Vec<RecentSeries>,
+    /// There are more series, which were not read.
+    pub truncated: bool,
+}
+
 impl Store {
+    /// The two newest floats in `from..=to` of each series that satisfies all matchers, of at most `most`
+    /// series.
+    pub fn recent(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+        most: usize,
+    ) -> Result<RecentSamples, StoreError> {
+        let mut found = RecentSamples::default();
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
+        let mut looked = 0;
+        for shard in 0..SHARDS {
+            let selection = self.select(shard, matchers, from, to)?;
+            for (i, labels) in selection.labels.iter().enumerate() {
+                if looked == most {
+                    found.truncated = true;
+                    return Ok(found);
+                }
+                looked += 1;
+                ts.clear();
+                vs.clear();
+                selection.read(i, from, to, &mut ts, &mut vs)?;
+                let (Some(t), Some(v)) = (ts.last(), vs.last()) else { continue };
+                let before = vs.iter().rev().nth(1).copied().filter(|v| !is_stale(*v));
+                found.series.push(RecentSeries { labels: labels.clone(), newest: (*t, *v), before });
+            }
+        }
+        Ok(found)
+    }
+
     /// The newest float in `from..=to` of each series that satisfies all matchers, stale markers
     /// included.
     pub fn newest(

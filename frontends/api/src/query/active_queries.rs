@@ -11,6 +11,7 @@
 
 use super::super::limits::{ACTIVE_QUERY_BYTES as SLOT, ACTIVE_QUERY_SLOTS as SLOTS, QUERIES_OF_OTHERS};
 use super::super::slots::client_address;
+use super::running::RunningQueries;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,6 +27,8 @@ const FILE: &str = "queries.active";
 
 /// Hands out turns to queries and records the active ones in the file.
 pub struct ActiveQueryTracker {
+    /// The queries that run, for people.
+    pub running: Arc<RunningQueries>,
     /// For all queries.
     turns: Arc<Semaphore>,
     /// The turns of one address.
@@ -68,6 +71,7 @@ impl ActiveQueryTracker {
         let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let slots = (0..concurrency.min(SLOTS)).rev().collect();
         ActiveQueryTracker {
+            running: Arc::default(),
             turns: Arc::new(Semaphore::new(concurrency)),
             turns_of_one_address: concurrency - concurrency / QUERIES_OF_OTHERS,
             by_address: Mutex::default(),

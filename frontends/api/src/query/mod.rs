@@ -11,6 +11,7 @@ pub mod active_queries;
 pub mod expressions;
 pub mod log;
 mod newest_time;
+pub mod running;
 pub mod stats;
 
 use super::dispatch::ApiRequest;
@@ -31,8 +32,9 @@ use language::QueryRange;
 use language::annotations::render;
 use log::QueryLogEntry;
 use newest_time::newest_time_read;
+use running::{QueryKind, RunningQuery};
 use stats::{QueryStats, Stopwatch};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -117,9 +119,14 @@ struct ParsedQuery {
     plan: Plan,
     options: QueryOptions,
     stats: QueryStats,
-    client: Option<IpAddr>,
+    client: Option<SocketAddr>,
     logged: QueryLogEntry,
     span: Span,
+}
+
+/// The address of the client.
+pub(crate) fn client_of(call: &ApiRequest) -> Option<SocketAddr> {
+    call.parts.extensions.get::<ConnectInfo<ClientAddress>>().map(|peer| peer.0.0)
 }
 
 impl ParsedQuery {
@@ -131,14 +138,13 @@ impl ParsedQuery {
         let plan = state.sources.language.compile(text, Some(range));
         let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
         let stats = QueryStats { prepared: clock.read(), ..QueryStats::default() };
-        let peer = call.parts.extensions.get::<ConnectInfo<ClientAddress>>();
-        let client = peer.map(|peer| peer.0.0.ip());
+        let client = client_of(call);
         let logged = QueryLogEntry {
             query: text.to_owned(),
             start: range.start,
             end: range.end,
             step: range.step,
-            client: client.map(|client| client.to_string()).unwrap_or_default(),
+            client: client.map(|client| client.ip().to_string()).unwrap_or_default(),
             method: call.parts.method.to_string(),
             path: call.parts.uri.path().to_owned(),
         };
@@ -167,6 +173,7 @@ pub(crate) fn options(state: &AppState, form: &Form) -> Result<QueryOptions, Api
         is_part: false,
         timeout: given.unwrap_or(settings.query_timeout).min(settings.query_timeout),
         cancel: Arc::default(),
+        samples_read: Arc::default(),
     })
 }
 
@@ -261,7 +268,10 @@ where
     let turn = if options.timeout.is_zero() {
         None
     } else {
-        tokio::time::timeout(options.timeout, state.query_permits.turn(client)).await.ok().flatten()
+        tokio::time::timeout(options.timeout, state.query_permits.turn(client.map(|c| c.ip())))
+            .await
+            .ok()
+            .flatten()
     };
     stats.queued = clock.read();
     let Some(turn) = turn else {
@@ -274,6 +284,13 @@ where
     options.timeout = options.timeout.saturating_sub(stats.queued).max(Duration::from_millis(1));
     let deadline = Instant::now() + options.timeout;
     let _guard = CancelOnDrop(options.cancel.clone());
+    let running = state.query_permits.running.begin(RunningQuery {
+        kind: if logged.step == 0 { QueryKind::Instant } else { QueryKind::Range },
+        text: logged.query.clone(),
+        client: client.map(|client| client.to_string()).unwrap_or_default(),
+        since: state.sources.clock.now(),
+        limits: (&options).into(),
+    });
     let caller_state = state.clone();
     let work = move || {
         let written = state.query_permits.write(&logged.query, state.sources.clock.now() / 1000);
@@ -289,13 +306,15 @@ where
             stats.count(answer, &logged, options.step_stats);
         }
         finish(&state, &logged, &stats, answered.as_ref(), &mut span);
+        running.finish(answered.as_ref().err().map(ToString::to_string).as_deref());
+        let answered = answered.map_err(|e| running.reason_of(e.into()));
         answered.map(|answer| Answered { answer, stats, deadline })
     };
     // A query that stops at its deadline returns a better error itself, such as which process it
     // waited for. So wait a little longer.
     let give_up_at = deadline + std::time::Duration::from_millis(200);
     match tokio::time::timeout_at(give_up_at, caller_state.low_priority.run(work)).await {
-        Ok(Ok(answered)) => Ok(answered?),
+        Ok(Ok(answered)) => answered,
         Ok(Err(e)) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
         // The query is cancelled, and stops at its next check.
         Err(_) => Err(QueryError::Timeout("query timed out in expression evaluation".to_owned()).into()),

@@ -4,6 +4,7 @@
 //! columns are declared in `frontends/sql/src/relations/meta.rs`.
 
 use crate::ApiServices;
+use crate::alert_history::{AlertHistoryRequest, AlertTransitionJson};
 use crate::json_model::{AlertingRuleJson, RuleGroupJson, RuleJson};
 use crate::limits::VIEWS_PER_PAGE;
 use ::sql::relations::MetaSource;
@@ -12,7 +13,7 @@ use engine::live::{ViewId, ViewKind};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use storage::model::labels::METRIC_NAME;
-use storage::model::{MatchOp, Matcher};
+use storage::model::{MatchOp, Matcher, TimeMs};
 use views::scheduled::format_view_id;
 
 /// The relations `meta.*`, over the services of the API.
@@ -43,6 +44,7 @@ impl MetaSource for ServerLists {
                 .collect(),
             "rules" => services.rules.groups().iter().flat_map(rules).collect(),
             "alerts" => services.rules.groups().iter().flat_map(alerts).collect(),
+            "alert_history" => alert_history(services),
             "uses" => uses(services),
             "views" => views(services)?,
             "flags" => {
@@ -153,6 +155,36 @@ fn alerts(group: &RuleGroupJson) -> Vec<Row> {
         .iter()
         .filter_map(|rule| if let RuleJson::Alerting(rule) = rule { Some(rule) } else { None });
     alerting.flat_map(alerts_of_rule).collect()
+}
+
+/// Every change of the state of an alert.
+fn alert_history(services: &ApiServices) -> Vec<Row> {
+    let all = AlertHistoryRequest {
+        start: TimeMs::MIN,
+        end: TimeMs::MAX,
+        limit: crate::limits::ALERT_HISTORY_MOST,
+        ..AlertHistoryRequest::default()
+    };
+    let of = |transition: &AlertTransitionJson| {
+        let labels: Row =
+            transition.labels.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+        row(json!({
+            "ts": transition.at,
+            "alertname": transition.labels.get("alertname").unwrap_or(""),
+            "fingerprint": transition.fingerprint,
+            "file": transition.rule.file,
+            "group": transition.rule.group,
+            "rule": transition.rule.name,
+            "from": as_json(&transition.from),
+            "to": as_json(&transition.to),
+            "reason": transition.reason,
+            "value": transition.value,
+            "labels": labels,
+            "cause": as_json(&transition.cause),
+            "sent": as_json(&transition.sent),
+        }))
+    };
+    services.rules.history(&all).transitions.iter().map(of).collect()
 }
 
 /// Which metric is read by which rule or saved query.

@@ -10,10 +10,10 @@ pub(crate) mod standing;
 
 use super::dispatch::ApiRequest;
 use super::params::Form;
-use super::query::CancelOnDrop;
+use super::query::running::{QueryKind, RunningQuery, STOPPED};
+use super::query::{CancelOnDrop, client_of};
 use super::response::{ApiError, ApiResult, ErrorType};
 use super::self_metrics::GaugeGuard;
-use super::serve::ClientAddress;
 use super::subscribe::client_message::SubscribeRequest;
 use super::{limits, params, subscribe};
 use ::sql::output::{AnswerWriter, Format};
@@ -21,7 +21,6 @@ use ::sql::relations::MetaSource;
 use ::sql::statement::SqlStatement;
 use ::sql::{Grid, SqlEngine, SqlError, SqlErrorKind, SqlRequest, SqlSources};
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -85,9 +84,12 @@ async fn answer(call: &ApiRequest, statement: StatementCall) -> ApiResult {
     // run.
     state.wait_readable(request.time, options.timeout).await?;
     let counted = GaugeGuard::new(&state.telemetry.queries);
-    let peer = call.parts.extensions.get::<ConnectInfo<ClientAddress>>().map(|peer| peer.0.0.ip());
+    let client = client_of(call);
     let began = Instant::now();
-    let turn = tokio::time::timeout(options.timeout, state.query_permits.turn(peer)).await.ok().flatten();
+    let turn = tokio::time::timeout(options.timeout, state.query_permits.turn(client.map(|c| c.ip())))
+        .await
+        .ok()
+        .flatten();
     let Some(turn) = turn else {
         return Err(QueryError::Timeout("query timed out in query queue".to_owned()).into());
     };
@@ -96,14 +98,29 @@ async fn answer(call: &ApiRequest, statement: StatementCall) -> ApiResult {
     let (pieces, received) = mpsc::channel(limits::SQL_PIECES);
     let (told, ended) = oneshot::channel();
     let cancel = CancelOnDrop(options.cancel.clone());
+    let running = state.query_permits.running.begin(RunningQuery {
+        kind: QueryKind::Sql,
+        text: request.text.clone(),
+        client: client.map(|client| client.to_string()).unwrap_or_default(),
+        since: state.sources.clock.now(),
+        limits: (&options).into(),
+    });
     let asking = state.clone();
     let work = move || {
         let written = asking.query_permits.write(&request.text, asking.sources.clock.now() / 1000);
         // Held until the statement has really stopped.
         let _held = (turn, counted, written);
         let engine = asking.sql_engine();
+        let mut answered = run(&engine, &request, format, &options, &pieces);
+        running.finish(answered.as_ref().err().map(ToString::to_string).as_deref());
+        if running.is_stopped()
+            && let Err(error) = &mut answered
+            && error.kind == SqlErrorKind::Canceled
+        {
+            *error = SqlError::new(SqlErrorKind::Canceled, STOPPED);
+        }
         // Sending fails only if the client is gone.
-        drop(told.send(run(&engine, &request, format, &options, &pieces)));
+        drop(told.send(answered));
     };
     drop(state.low_priority.run(work));
     respond(received, ended, format, cancel).await

@@ -2,7 +2,7 @@
 //! protocol.
 //!
 //! A *view* is a query whose answer the engine keeps current; equal queries share one
-//! ([`shared_views`]). A [`subscription`] taps its view, which means that it consumes the changes,
+//! ([`shared_views`]), within a budget of memory ([`state_budget`]). A [`subscription`] taps its view, which means that it consumes the changes,
 //! through a bounded [`subscriber_queue`], which applies the client's back-pressure policy.
 //! [`server_message`] writes the messages, and [`websocket`] or [`streaming`] sends them.
 
@@ -10,6 +10,7 @@ pub mod budget;
 pub mod client_message;
 pub mod server_message;
 pub mod shared_views;
+pub mod state_budget;
 pub mod streaming;
 pub mod subscriber_queue;
 pub mod subscription;

@@ -57,7 +57,7 @@ impl ServerMessage {
 }
 
 /// The first message: describes the view of the subscription.
-pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str, standing: bool) -> ServerMessage {
+pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str, standing: &Standing) -> ServerMessage {
     let kind = if plan.kind() == ValueType::Scalar { "scalar" } else { "vector" };
     let mut message = ServerMessage::open("subscribed", id).text("query", query).text("type", kind);
     message.json.push_str(",\"schema\":{\"labels\":");
@@ -66,10 +66,31 @@ pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str, standing:
         None => message.json.push_str("null"),
     }
     message.json.push_str(",\"value\":\"float64\"}");
-    if !standing {
-        message.json.push_str(",\"standing\":false");
-    }
+    standing.write(&mut message.json);
     message.text("plan", explained).close()
+}
+
+/// Whether an answer is kept current.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// With every sample.
+    Live,
+    /// The plan cannot be: it is evaluated again and again.
+    Impossible,
+    /// It could, but it may not, for this reason: it is evaluated again and again.
+    Refused(String),
+}
+
+impl Standing {
+    fn write(&self, json: &mut String) {
+        if *self != Standing::Live {
+            json.push_str(",\"standing\":false");
+        }
+        if let Standing::Refused(reason) = self {
+            json.push_str(",\"reason\":");
+            query_json::string(json, reason);
+        }
+    }
 }
 
 /// The form of rows that are no samples: those of a statement in SQL.
@@ -83,12 +104,10 @@ pub trait RowFormat: Send + Sync {
 }
 
 /// The first message, for rows in another form.
-pub fn subscribed_rows(id: &str, query: &str, format: &dyn RowFormat, standing: bool) -> ServerMessage {
+pub fn subscribed_rows(id: &str, query: &str, format: &dyn RowFormat, standing: &Standing) -> ServerMessage {
     let mut message = ServerMessage::open("subscribed", id).text("query", query);
     let _ = write!(message.json, ",{}", format.describe());
-    if !standing {
-        message.json.push_str(",\"standing\":false");
-    }
+    standing.write(&mut message.json);
     message.close()
 }
 
@@ -396,7 +415,7 @@ mod tests {
     #[test]
     fn rows_in_another_form_are_differences() {
         assert_eq!(
-            subscribed_rows("a", "SELECT job", &Jobs, false).json,
+            subscribed_rows("a", "SELECT job", &Jobs, &Standing::Impossible).json,
             r#"{"subscribed":{"id":"a","query":"SELECT job","columns":["job"],"standing":false}}"#
         );
         let mut encoder = DeltaEncoder::new("a", Envelope::Upsert, Some(Arc::new(Jobs)));

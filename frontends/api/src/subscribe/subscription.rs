@@ -10,12 +10,13 @@ use super::super::self_metrics::GaugeGuard;
 use super::super::{AppState, limits, query, saved_queries, views};
 use super::budget::{Account, Charge};
 use super::client_message::{Backpressure, SubscribeRequest};
-use super::server_message::{self, DeltaEncoder, Ended, RowFormat, ServerMessage};
+use super::server_message::{self, DeltaEncoder, Ended, RowFormat, ServerMessage, Standing};
 use super::shared_views::ViewLease;
+use super::state_budget;
 use super::subscriber_queue::{SubscriberEvent, SubscriberQueue};
 use super::too_many;
 use ::views::ViewRegistry;
-use engine::live::{TapId, ViewError, ViewId, ViewKind, ViewSpec, check};
+use engine::live::{TapId, ViewId, ViewKind, ViewSpec, check};
 use engine::plan::physical::StoreQueries;
 use engine::plan::{Dialect, Plan, PlanOp};
 use language::annotations::render_most;
@@ -93,13 +94,19 @@ impl Subscription {
             StoreQueries::Refused,
         )
         .is_ok();
+        let lease = Arc::new(lease(state, view, &plan, &text, standing).await?);
+        let standing = match lease.refusal() {
+            Some(refusal) => Standing::Refused(refusal.to_string()),
+            None if standing => Standing::Live,
+            None => Standing::Impossible,
+        };
         // The first message is made before the tap exists: afterwards events may come at any time,
         // and this one must be first.
         let first = match &format {
-            Some(format) => server_message::subscribed_rows(&request.id, &text, format.as_ref(), standing),
+            Some(format) => server_message::subscribed_rows(&request.id, &text, format.as_ref(), &standing),
             None => {
                 let explained = state.sources.language.explain(&plan);
-                server_message::subscribed(&request.id, &text, &plan, &explained, standing)
+                server_message::subscribed(&request.id, &text, &plan, &explained, &standing)
             }
         };
         let charge = account.charge(first.json.len());
@@ -110,23 +117,11 @@ impl Subscription {
             // expression over them would have to be evaluated for past times.
             state.sources.views.on_correction(matchers.clone(), outbox.listener());
         }
-        let views = state.views.clone();
         let sink = outbox.sink();
-        let name = text.clone();
-        // Installing a view waits for the live runtime, which may be in a tick.
-        let opened = state.blocking(move || {
-            let lease = match view {
-                Some(id) => views.borrow(id),
-                None => views.acquire(&plan, &name)?,
-            };
-            let tap = lease.tap(sink);
-            Ok::<_, ViewError>((lease, tap))
-        });
-        let (lease, tap) = match opened.await {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(e)) => return Err(e.into()),
-            Err(e) => return Err(ApiError::new(ErrorType::Internal, e.to_string())),
-        };
+        let tapped = lease.clone();
+        // Waits for the live runtime, which may be in a tick.
+        let opened = state.blocking(move || tapped.tap(sink)).await;
+        let tap = opened.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
         Ok(Subscription {
             encoder: DeltaEncoder::new(&request.id, request.envelope, format),
             id: request.id,
@@ -137,7 +132,7 @@ impl Subscription {
             execution: state.settings.execution,
             views: state.sources.views.clone(),
             series,
-            lease: Arc::new(lease),
+            lease,
             tap,
             outbox,
             remembered: account.charge(0),
@@ -267,6 +262,32 @@ impl Subscription {
                 self.end(&ApiError::new(ErrorType::Internal, e.to_string()), None, Ended::Failed);
             }
         }
+    }
+}
+
+/// The view of a subscription: an existing one, or that of a plan. `standing`: whether the plan can be kept
+/// current.
+async fn lease(
+    state: &AppState,
+    view: Option<ViewId>,
+    plan: &Plan,
+    text: &str,
+    standing: bool,
+) -> Result<ViewLease, ApiError> {
+    let views = state.views.clone();
+    let asking = state.clone();
+    let plan = plan.clone();
+    let name = text.to_owned();
+    // Installing a view waits for the live runtime, which may be in a tick.
+    let acquired = state.blocking(move || match view {
+        Some(id) => Ok(views.borrow(id)),
+        // What is evaluated again and again holds nothing in between.
+        None if !standing => views.acquire(&plan, &name, || Ok(0)),
+        None => views.acquire(&plan, &name, || state_budget::estimate(&asking, &plan)),
+    });
+    match acquired.await {
+        Ok(acquired) => Ok(acquired?),
+        Err(e) => Err(ApiError::new(ErrorType::Internal, e.to_string())),
     }
 }
 

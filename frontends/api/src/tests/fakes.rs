@@ -498,6 +498,7 @@ pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
     let metrics = Metrics::default();
     let views: Arc<dyn ViewRegistry> = Arc::new(SharedFakeViews(fakes.clone()));
     let sources = ApiServices {
+        files: Arc::new(crate::consoles::NoOperatorFiles),
         language: Arc::new(Words),
         answers: Arc::new(Oracle(fakes.clone())),
         memory: MemoryPool::of_queries(engine::limits::QUERIES_BYTES),

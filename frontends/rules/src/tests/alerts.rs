@@ -250,7 +250,7 @@ fn limits_are_reported() {
         alerts.over_limit().map(|error| error.to_string()).as_deref(),
         Some("exceeded limit of 1 with 2 alerts")
     );
-    alerts.clear();
+    alerts.clear(0);
     alerts.apply(10, vec![], &[row("b", 1.0).row]).unwrap();
     assert!(alerts.over_limit().is_none());
     assert_eq!(only(&alerts).active_at, 10);

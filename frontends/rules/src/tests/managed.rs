@@ -19,7 +19,7 @@ use storage::durable_map::{MapChange, MapEntries};
 use storage::metrics::Metrics;
 use storage::model::value::is_stale;
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs, shard_of};
-use storage::store::{AppendResult, ColumnBatch, GroupId, StoreError};
+use storage::store::{AppendResult, ColumnBatch, GroupId, RecentSamples, RecentSeries, StoreError};
 use views::ViewRegistry;
 
 const SECOND: i64 = 1_000;
@@ -125,9 +125,33 @@ impl AlertSeriesStore for FakeStore {
         }
         Ok(newest.into_iter().map(|(l, (t, v))| (l, t, v)).collect())
     }
+    fn recent(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+        most: usize,
+    ) -> Result<RecentSamples, StoreError> {
+        let mut found: BTreeMap<Labels, RecentSeries> = BTreeMap::new();
+        for (labels, t, v) in self.samples.lock().iter() {
+            if (from..=to).contains(t) && matchers.iter().all(|m| m.matches_labels(labels)) {
+                let before = found.get(labels).map(|series| series.newest.1);
+                found.insert(
+                    labels.clone(),
+                    RecentSeries { labels: labels.clone(), newest: (*t, *v), before },
+                );
+            }
+        }
+        let truncated = found.len() > most;
+        Ok(RecentSamples { series: found.into_values().take(most).collect(), truncated })
+    }
 }
 
 impl FakeStore {
+    /// Adds a sample.
+    pub(super) fn put(&self, labels: Labels, t: TimeMs, v: f64) {
+        self.samples.lock().push((labels, t, v));
+    }
     /// The number of samples.
     pub(super) fn len(&self) -> usize {
         self.samples.lock().len()

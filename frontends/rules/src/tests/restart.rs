@@ -4,7 +4,7 @@ use super::managed::{Fixture, Sent, alert, delta, group, row};
 use crate::active_rules::ActiveRules;
 use crate::file::{EvaluationMode, Rule, RuleGroup, fake_compile};
 use crate::limits::TIMER_SLACK_MS;
-use crate::services::AlertNotification;
+use crate::services::{AlertNotification, DeliveryOutcome};
 use engine::live::TapEvent;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -41,11 +41,15 @@ fn run(core: &mut ActiveRules, from: TimeMs, to: TimeMs) {
     core.step(to);
 }
 
+fn accepted() -> DeliveryOutcome {
+    DeliveryOutcome { alertmanager: "http://am".to_owned(), error: String::new() }
+}
+
 /// The alerts that were sent; each is accepted by an Alertmanager immediately.
 fn taken(sent: &Sent) -> Vec<AlertNotification> {
     let all = std::mem::take(&mut *sent.0.lock());
     for alert in all.iter() {
-        (alert.receipt.0)();
+        (alert.receipt.0)(&accepted());
     }
     all
 }

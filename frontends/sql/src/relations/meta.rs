@@ -199,6 +199,24 @@ pub static META: &[MetaTable] = &[
         )
     },
     list(
+        "alert_history",
+        &[
+            column("ts", Time),
+            column("alertname", Text),
+            column("fingerprint", Text),
+            column("file", Text),
+            column("group", Text),
+            column("rule", Text),
+            column("from", Text),
+            column("to", Text),
+            column("reason", Text),
+            column("value", Float),
+            column("labels", Text),
+            column("cause", Text),
+            column("sent", Text),
+        ],
+    ),
+    list(
         "uses",
         &[column("metric", Text), column("kind", Text), column("name", Text), column("matchers", Text)],
     ),

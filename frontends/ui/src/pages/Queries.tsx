@@ -1,11 +1,14 @@
-// Queries: how many run and how long they take, and which of those that stand cost most.
+// Queries: which run, with a way to stop one; what the recent ones took; and which of those that stand cost most.
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { formatValue } from '../format/numbers';
+import { call } from '../api';
+import { formatSpan, formatValue } from '../format/numbers';
+import { clockTime } from '../format/time';
 import { useApi } from '../hooks';
 import { now } from '../live';
 import { href } from '../router';
+import { server, zone } from '../settings';
 import { DataTable, type Column } from '../table';
-import type { View, Views } from '../types';
+import type { ActiveQuery, QueryList, TopQuery, View, Views } from '../types';
 import { Problem, QueryLink } from './common';
 
 /** A family of `/api/v1/status/self_metrics`. */
@@ -62,6 +65,70 @@ function useCosts(views: View[]): Cost[] {
 const SLICES: Record<string, string> = { inner_eval: 'evaluating', prepare_time: 'parsing and planning', queue_time: 'waiting for a turn', result_sort: 'sorting' };
 const NONE: View[] = [];
 
+const KINDS: Record<string, string> = { instant: 'instant', range: 'range', sql: 'SQL', rule_test: 'test of a rule' };
+
+/** A query that runs, with a button that stops it. */
+function Active({ query, again }: { query: ActiveQuery; again(): void }) {
+  const [asked, setAsked] = useState(false);
+  const [error, setError] = useState('');
+  const stop = async () => {
+    setAsked(false);
+    try {
+      await call(`status/queries/${query.id}`, {}, undefined, 'DELETE');
+    } catch (e) {
+      setError(e instanceof Error ? e.message : String(e));
+    }
+    again();
+  };
+  const share = query.limitSamples > 0 ? Math.round((100 * query.samples) / query.limitSamples) : 0;
+  return (
+    <tr>
+      <td class="num">{formatSpan(query.elapsedSeconds)}</td>
+      <td>{KINDS[query.kind] ?? query.kind}</td>
+      <td class="num" title={`${query.limitSamples} samples may be in memory`}>{formatValue(query.samples, '', 3)}{share > 0 ? ` (${share} %)` : ''}</td>
+      <td>{query.client}</td>
+      <td class="wrap"><QueryLink expr={query.query}><code class="wrap">{query.query}</code></QueryLink>{error !== '' && <div class="err" role="alert">{error}</div>}</td>
+      <td>
+        {query.state === 'stopping' && <span class="warn">stops</span>}
+        {query.state !== 'stopping' && !asked && <button type="button" disabled={!server.admin} title={server.admin ? 'Stop this query' : 'needs --web.enable-admin-api'} onClick={() => setAsked(true)}>Stop…</button>}
+        {query.state !== 'stopping' && asked && <><button type="button" class="main" onClick={() => void stop()}>Stop it</button> <button type="button" onClick={() => setAsked(false)}>Keep it</button></>}
+      </td>
+    </tr>
+  );
+}
+
+const TOP_COLUMNS: Column<TopQuery>[] = [
+  { name: 'query', class: 'wrap', text: (q) => q.query, cell: (q) => <><QueryLink expr={q.query}><code class="wrap">{q.query}</code></QueryLink>{q.lastError !== '' && <div class="err wrap">{q.lastError}</div>}</> },
+  { name: 'all', title: 'all together', numeric: true, sort: (q) => q.seconds, text: (q) => String(q.seconds), cell: (q) => formatValue(q.seconds, 'seconds', 3) },
+  { name: 'times', numeric: true, sort: (q) => q.count, text: (q) => String(q.count) },
+  { name: 'longest', numeric: true, sort: (q) => q.maxSeconds, text: (q) => String(q.maxSeconds), cell: (q) => formatValue(q.maxSeconds, 'seconds', 3) },
+  { name: 'samples', numeric: true, class: 'narrow-hide', sort: (q) => q.samples, text: (q) => String(q.samples), cell: (q) => formatValue(q.samples, '', 3) },
+  { name: 'last', class: 'narrow-hide', sort: (q) => q.lastAt, text: (q) => String(q.lastAt), cell: (q) => clockTime(q.lastAt, zone.value) },
+];
+
+/** What runs, and what the recent ones took. */
+function Running() {
+  const loaded = useApi<QueryList>('status/queries', { window: '1h', limit: TOP }, AGAIN_MS);
+  const active = loaded.data?.active ?? [];
+  const top = loaded.data?.top ?? [];
+  return (
+    <>
+      <h2>Active <span class="badge">{active.length}</span></h2>
+      <Problem of={loaded} />
+      {loaded.data && active.length === 0 && <p class="dim">No query runs now.</p>}
+      {active.length > 0 && (
+        <table class="stacked">
+          <thead><tr><th scope="col" class="num">for</th><th scope="col">kind</th><th scope="col" class="num">samples</th><th scope="col">client</th><th scope="col">query</th><th scope="col" /></tr></thead>
+          <tbody>{active.map((query) => <Active key={query.id} query={query} again={loaded.reload} />)}</tbody>
+        </table>
+      )}
+      <h2>Top of the last hour</h2>
+      {loaded.data && top.length === 0 && <p class="dim">No query has ended yet.</p>}
+      {top.length > 0 && <DataTable class="stacked" rows={top} columns={TOP_COLUMNS} rowKey={(q) => q.query} caption="Queries by the time they took" />}
+    </>
+  );
+}
+
 export function Queries() {
   const loaded = useApi<Family[]>('status/self_metrics', { metric_name_pattern: PATTERN }, AGAIN_MS);
   const views = useApi<Views>('views', {}, 5000);
@@ -89,7 +156,7 @@ export function Queries() {
         <section>
           <h2>From history</h2>
           <dl class="kv">{facts.map(([name, value, bad]) => [<dt key={`${name}t`}>{name}</dt>, <dd key={name} class={bad ? 'err' : ''}>{value}</dd>])}</dl>
-          <p class="dim">Which texts run is in the file <code>queries.active</code> of the data directory, and what they took in the query log. <QueryLink expr="rate(prometheus_engine_query_duration_seconds_count[1m])">Over time</QueryLink></p>
+          <p class="dim"><QueryLink expr="rate(prometheus_engine_query_duration_seconds_count[1m])">Over time</QueryLink></p>
         </section>
         <section>
           <h2>How long the last 512 took</h2>
@@ -105,6 +172,7 @@ export function Queries() {
           </table>
         </section>
       </div>
+      <Running />
       <h2>Kept current: the {TOP} that cost most</h2>
       <Problem of={views} />
       {views.data && costs.length === 0 && <div class="box">No query is kept current.</div>}

@@ -20,6 +20,7 @@ import { useToast } from '../toast';
 import { PanelData, type Result } from './data';
 import { EditorBox } from './EditorBox';
 import { Explain } from './Explain';
+import { Lazy } from '../lazy';
 import { InstantTable } from './InstantTable';
 import { SeriesTable, columnsOf, rowsOf, shortName, splitLabels } from './SeriesTable';
 import { nextRange, stepOf, type Panel as Settings, type Tab } from './url';
@@ -32,6 +33,8 @@ interface Props {
   stretch(range: number, end: number | null): void;
   remove: (() => void) | null;
 }
+
+const MakeRule = Lazy<{ expr: string }>(() => import('./MakeRule').then((m) => m.MakeRule));
 
 const HISTORY = 50;
 /** A frontier older than this is said to be behind. */
@@ -251,6 +254,7 @@ function Nothing({ result, settings, put }: { result: Result; settings: Settings
 
 function Foot({ settings, result, put }: BodyProps) {
   const toast = useToast();
+  const [making, setMaking] = useState(false);
   const store = result.store!;
   const csv = () => {
     const { names } = splitLabels([...store.series.values()].map((s) => s.labels));
@@ -267,7 +271,7 @@ function Foot({ settings, result, put }: BodyProps) {
       <span>{store.series.size} series</span>
       <span>· step {formatDuration(store.step)}</span>
       <span>· {formatValue(result.took, 'seconds', 2)}</span>
-      {live !== '' && <span class={result.live.kind === 'fixed' ? '' : 'live'}>· {live}</span>}
+      {live !== '' && <span class={result.live.kind === 'fixed' ? '' : 'live'} title={result.live.kind === 'asked' ? result.live.why : undefined}>· {live}</span>}
       {settings.end === null && (result.live.kind === 'fixed'
         ? <button type="button" class="plain" onClick={() => put({ live: settings.live === 'off' ? 'auto' : 'on' })}>Make it live</button>
         : <button type="button" class="plain" onClick={() => put({ live: 'off' })}>Hold it</button>)}
@@ -276,9 +280,11 @@ function Foot({ settings, result, put }: BodyProps) {
       )}
       {settings.literal && <button type="button" class="plain" onClick={() => put({ literal: false })}>draw the left side with the threshold</button>}
       <span class="grow" />
+      <button type="button" class="plain" onClick={() => setMaking(!making)} aria-expanded={making} title="Make an alert of this expression, and try it on the past">Make a rule…</button>
       <button type="button" class="plain" onClick={() => void format()}>Format</button>
       <button type="button" class="plain" onClick={csv}>CSV</button>
       <button type="button" class="plain" title="The address of exactly this picture, with absolute times" onClick={() => copy(permalink(settings, store.end), toast)}>Copy link</button>
+      {making && <MakeRule expr={settings.expr} />}
     </div>
   );
 }

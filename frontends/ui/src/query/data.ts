@@ -9,7 +9,7 @@ import type { ExemplarSeries, InstantData, RangeData } from '../types';
 import { stepOf, type Panel } from './url';
 
 /** Whether the chart moves by itself. */
-export type LiveState = { kind: 'live' } | { kind: 'asked' } | { kind: 'fixed'; why: string };
+export type LiveState = { kind: 'live' } | { kind: 'asked'; why: string } | { kind: 'fixed'; why: string };
 
 /** What one run of a query has shown so far. */
 export interface Result {
@@ -126,8 +126,8 @@ export class PanelData {
       return;
     }
     this.unwatch = watch(this.result.asked, {
-      started: (standing) => {
-        this.result.live = { kind: standing ? 'live' : 'asked' };
+      started: (standing, why) => {
+        this.result.live = standing ? { kind: 'live' } : { kind: 'asked', why };
         this.tell();
       },
       snapshot: (t, rows) => {

@@ -171,6 +171,10 @@ impl ViewRegistry for CompositeViews {
         if self.is_live(&view) { self.live.install(view) } else { self.schedule(view) }
     }
 
+    fn install_scheduled(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
+        self.schedule(view)
+    }
+
     /// A view of the live runtime cannot become a scheduled one, nor the other way round.
     fn can_replace(&self, view: ViewId, to: &ViewSpec) -> bool {
         if self.views.lock().contains_key(&view) {
