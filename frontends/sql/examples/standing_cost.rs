@@ -27,6 +27,9 @@ use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, TimeMs};
 use storage::store::{FloatRow, HeadStats, NewestSample, SeriesChanges, SeriesMark, Store, StoreOptions};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const T: TimeMs = 1_700_000_000_000;
 
 /// A list of series that grows.

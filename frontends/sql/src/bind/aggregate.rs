@@ -2,7 +2,7 @@
 
 use super::condition::split;
 use super::expr::{cell, constant, is_time, term};
-use super::term::{Side, Term, aggregate, call};
+use super::term::{Side, Term, aggregate, call, reads};
 use super::{Cell, Refusal, Rows, condition, refused, relation};
 use crate::values;
 use datafusion::common::{DFSchema, ScalarValue};
@@ -132,9 +132,16 @@ fn measured(rows: &Rows, expr: &Expr, labels: &[String], schema: &DFSchema) -> R
     }
     let filtered = with_filter(rows, params, schema)?;
     let rows = &filtered;
-    let of = |arg: Option<&Expr>| match arg {
-        Some(arg) => term(rows, arg, schema),
-        None => refused(format!("{name} of nothing")),
+    let of = |arg: Option<&Expr>| {
+        let Some(arg) = arg else { return refused(format!("{name} of nothing")) };
+        let term = term(rows, arg, schema)?;
+        // The plan of another number has one row without labels, whatever rows there are.
+        let is_of_rows = (0..rows.sides.len()).any(|side| reads(&term, side));
+        if is_of_rows {
+            Ok(term)
+        } else {
+            refused(format!("{name} of a number that is the same in each row"))
+        }
     };
     let simple = match name {
         "sum" => Some(AggregateOp::Sum),
@@ -165,7 +172,7 @@ fn measured(rows: &Rows, expr: &Expr, labels: &[String], schema: &DFSchema) -> R
             if params.order_by.first().is_some_and(|order| !order.asc) {
                 return refused("percentile_cont in descending order");
             }
-            let input = rows.plan_of(&term(rows, value, schema)?)?;
+            let input = rows.plan_of(&of(Some(value))?)?;
             Ok(aggregate(AggregateOp::Quantile, labels, Some(constant(phi)?), input))
         }
         "histogram_quantile" => histogram_quantile(rows, &params.args, labels, schema),

@@ -311,6 +311,12 @@ impl Rows {
         }
         match numbers.as_slice() {
             [] => Ok((self.plan_of(&self.mentioned())?, None)),
+            // The plan of a number that reads no row has one row without labels, whatever rows there are.
+            [term]
+                if !self.sides.is_empty() && !(0..self.sides.len()).any(|side| term::reads(term, side)) =>
+            {
+                refused("a number that is the same in each row")
+            }
             [term] => Ok((self.plan_of(term)?, Some((*term).clone()))),
             _ => refused(format!("{} numbers in a row: a plan has one", numbers.len())),
         }

@@ -59,6 +59,8 @@ pub(super) type Reply = SyncSender<Result<ViewChanges, SqlError>>;
 pub(super) struct ViewChanges {
     /// The number of the view.
     pub(super) view: u64,
+    /// The version of [`ViewMarks`] that they lead to.
+    pub(super) version: u64,
     pub(super) rows: Vec<(Row, isize)>,
 }
 
@@ -140,6 +142,8 @@ pub(super) struct Host<'a> {
     inputs: BTreeMap<String, InputFlow>,
     sides: BTreeMap<String, SideFlow>,
     views: HashMap<u64, ViewFlow>,
+    /// Views that a limit has ended, until they ask.
+    ended: HashMap<u64, SqlError>,
     next: u64,
 }
 
@@ -155,6 +159,7 @@ impl<'a> Host<'a> {
             inputs: BTreeMap::new(),
             sides: BTreeMap::new(),
             views: HashMap::new(),
+            ended: HashMap::new(),
             next: 0,
         }
     }
@@ -382,7 +387,9 @@ impl<'a> Host<'a> {
         let now = self.now;
         while self.is_behind(now) {
             self.worker.step();
-            self.check_limits()?;
+            if let Err(error) = self.check_limits() {
+                self.end_largest(error)?;
+            }
             if Instant::now() >= deadline {
                 return Err(SqlError::new(SqlErrorKind::Timeout, "the dataflow did not answer in time"));
             }
@@ -417,6 +424,21 @@ impl<'a> Host<'a> {
         }
     }
 
+    /// Ends the view that holds most, so that the others go on.
+    fn end_largest(&mut self, error: SqlError) -> Result<(), SqlError> {
+        let size = |flow: &ViewFlow| {
+            let waiting = flow.gauges.waiting() + flow.output.borrow().len();
+            flow.gauges.bytes() + waiting * size_of::<Row>()
+        };
+        // Of equal ones the newest: what it needs has come last.
+        let largest =
+            self.views.iter().max_by_key(|(view, flow)| (size(flow), **view)).map(|(view, _)| *view);
+        let Some(view) = largest else { return Err(error) };
+        self.remove(view);
+        self.ended.insert(view, error);
+        Ok(())
+    }
+
     fn check_limits(&self) -> Result<(), SqlError> {
         let limit = |text: String| {
             Err(SqlError::new(SqlErrorKind::LimitReached, text)
@@ -444,6 +466,9 @@ impl<'a> Host<'a> {
     }
 
     fn ask_now(&mut self, view: u64) -> Result<ViewChanges, SqlError> {
+        if let Some(error) = self.ended.remove(&view) {
+            return Err(error);
+        }
         let Some(flow) = self.views.get(&view) else {
             return Err(SqlError::new(SqlErrorKind::Unavailable, "the dataflow has ended"));
         };
@@ -460,10 +485,11 @@ impl<'a> Host<'a> {
             let error = format!("a statement that stands has at most {STANDING_ROWS} rows");
             return Err(SqlError::new(SqlErrorKind::LimitReached, error).hint("filter or group more"));
         }
-        Ok(ViewChanges { view, rows })
+        Ok(ViewChanges { view, version: flow.marks.version.load(SeqCst), rows })
     }
 
     fn remove(&mut self, view: u64) {
+        self.ended.remove(&view);
         if let Some(flow) = self.views.remove(&view) {
             self.end_view(flow);
         }

@@ -13,8 +13,15 @@ use datafusion::arrow::datatypes::DataType;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use storage::model::{Labels, TimeMs};
 use storage::store::{SeriesChanges, SeriesMark};
+
+/// A list that takes longer is not read anew for a while: who cannot say what came, such as a cluster,
+/// would otherwise be read all the time.
+const LONG_LIST: Duration = Duration::from_millis(50);
+/// For so many times the time that it took.
+const REST_TIMES: u32 = 20;
 
 /// Some columns of a relation.
 #[derive(Debug)]
@@ -35,6 +42,8 @@ pub(super) struct InputState {
     series: Option<SeriesMark>,
     /// The series of the list, by their hashes.
     listed: HashSet<u64>,
+    /// The list is not read anew before this.
+    resting: Option<Instant>,
     begin: TimeMs,
 }
 
@@ -102,6 +111,10 @@ impl InputSpec {
         {
             return self.add(table, state, &series);
         }
+        if state.resting.is_some_and(|until| Instant::now() < until) {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
         // Before the list, so that what comes while it is read is seen again.
         let mark = self.scan.catalog().series_mark();
         let listed = self.scan.read_series()?;
@@ -111,6 +124,8 @@ impl InputSpec {
         state.listed = listed.iter().map(Labels::hash64).collect();
         state.series = Some(mark);
         state.begin = begin;
+        let took = began.elapsed();
+        state.resting = (took > LONG_LIST).then(|| Instant::now() + took * REST_TIMES);
         Ok(changes)
     }
 

@@ -220,11 +220,12 @@ impl StandingDataflow {
         }
         let view = flow.view;
         let asked = call(&flow.running, deadline, |reply| Request::Ask { view, t, deadline, reply });
-        flow.seen = version;
         match asked {
             None => Attempt::Gone,
-            Some(Ok(changes)) if changes.rows.is_empty() => Attempt::Same,
-            Some(Ok(changes)) => Attempt::Changed(changes.rows),
+            Some(Ok(changes)) => {
+                flow.seen = changes.version;
+                if changes.rows.is_empty() { Attempt::Same } else { Attempt::Changed(changes.rows) }
+            }
             Some(Err(error)) => Attempt::Failed(error),
         }
     }
@@ -244,8 +245,7 @@ impl StandingDataflow {
                 self.shared.forget(&running);
                 Attempt::Gone
             }
-            Some(Ok(ViewChanges { view, rows })) => {
-                let seen = marks.version.load(SeqCst);
+            Some(Ok(ViewChanges { view, version: seen, rows })) => {
                 self.flow = Some(Flow { running, view, marks, seen });
                 Attempt::Changed(rows)
             }

@@ -14,7 +14,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use engine::memory::MemoryReservation;
-use engine::plan::{Plan, PlanNode, PlanOp, Selector, Span};
+use engine::plan::{AggregateOp, Plan, PlanNode, PlanOp, Selector, Span};
 use engine::query::{QueryValue, Series};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -376,8 +376,17 @@ fn answers(relation: &Relation, plan: &Plan) -> Result<Vec<Row>, SqlError> {
         return Ok(leaves.iter().flat_map(|leaf| rows_of_leaf(leaf, relation.context.now())).collect());
     }
     let mut rows = history(relation, plan)?;
+    // The first or last ones of all are the answer of ORDER BY … LIMIT, which has this order.
+    if is_ranked(plan) {
+        return Ok(rows);
+    }
     rows.sort_by(|a, b| (&a.labels, a.sample.t).cmp(&(&b.labels, b.sample.t)));
     Ok(rows)
+}
+
+fn is_ranked(plan: &Plan) -> bool {
+    let PlanOp::Aggregate(aggregate) = &plan.op else { return false };
+    matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk)
 }
 
 fn rows_of_leaf(leaf: &LeafRows, t: TimeMs) -> impl Iterator<Item = Row> {

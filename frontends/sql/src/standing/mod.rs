@@ -132,7 +132,7 @@ impl SqlEngine {
                     rows
                 }
                 Err(why) => StandingRows {
-                    class: self.class_of(text, why)?,
+                    class: self.class_of(text, why),
                     plan: plan_of_statement(text, RowForm::Cells),
                     columns,
                     warnings,
@@ -161,7 +161,7 @@ impl SqlEngine {
                 Ok(series) => series,
                 Err(why) => StandingSeries {
                     plan: plan_of_statement(text, RowForm::Series),
-                    class: self.class_of(text, why)?,
+                    class: self.class_of(text, why),
                     labels: ShownLabels::All,
                 },
             })
@@ -169,11 +169,12 @@ impl SqlEngine {
     }
 
     /// How a statement stands that is no plan, for this reason.
-    fn class_of(&self, text: &str, why: String) -> Result<StandingClass, SqlError> {
-        Ok(match flow_plan(self, text)? {
-            Ok(flow) => StandingClass::Dataflow(flow.arranged()),
-            Err(_) => StandingClass::RunsAgain(why),
-        })
+    fn class_of(&self, text: &str, why: String) -> StandingClass {
+        match flow_plan(self, text) {
+            Ok(Ok(flow)) => StandingClass::Dataflow(flow.arranged()),
+            // What is wrong with it now may be right later: the evaluation says it.
+            Ok(Err(_)) | Err(_) => StandingClass::RunsAgain(why),
+        }
     }
 
     fn classified(&self, text: &str) -> Result<Classified, SqlError> {
