@@ -121,7 +121,7 @@ pub struct HistoryPage {
 }
 
 /// A change that is kept, and its bytes on disk.
-struct KeptTransition {
+struct StoredTransition {
     transition: Arc<AlertTransition>,
     bytes: usize,
 }
@@ -129,7 +129,7 @@ struct KeptTransition {
 #[derive(Default)]
 struct HistoryState {
     /// By number, without gaps except after damage.
-    kept: VecDeque<KeptTransition>,
+    kept: VecDeque<StoredTransition>,
     bytes: usize,
     next: u64,
     kept_from: TimeMs,
@@ -165,7 +165,7 @@ impl HistoryState {
         }
         self.next = transition.number + 1;
         self.bytes += bytes;
-        self.kept.push_back(KeptTransition { transition: Arc::new(transition), bytes });
+        self.kept.push_back(StoredTransition { transition: Arc::new(transition), bytes });
     }
 
     /// Forgets the oldest changes until one of `bytes` bytes has room.
@@ -195,7 +195,7 @@ impl HistoryState {
         let saved = saved::transition(&transition)?;
         let bytes = length(&saved);
         self.bytes = self.bytes + bytes - kept.bytes;
-        *kept = KeptTransition { transition: Arc::new(transition), bytes };
+        *kept = StoredTransition { transition: Arc::new(transition), bytes };
         self.version += 1;
         Some(saved)
     }

@@ -67,7 +67,7 @@ pub struct TrialReport {
 }
 
 /// An alert that is pending or firing, and since when.
-struct OpenStretch {
+struct OpenInterval {
     state: AlertState,
     from: TimeMs,
 }
@@ -77,7 +77,7 @@ pub struct RuleTrial {
     name: String,
     expander: TemplateExpander,
     rule: AlertingRule,
-    open: BTreeMap<Labels, OpenStretch>,
+    open: BTreeMap<Labels, OpenInterval>,
     closed: BTreeMap<Labels, Vec<TrialInterval>>,
     intervals: usize,
     report: TrialReport,
@@ -217,7 +217,7 @@ impl RuleTrial {
             );
         }
         if to != AlertState::Inactive {
-            self.open.insert(labels, OpenStretch { state: to, from: at });
+            self.open.insert(labels, OpenInterval { state: to, from: at });
         }
     }
 

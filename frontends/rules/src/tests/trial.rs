@@ -33,10 +33,10 @@ fn of(rhythm: EvaluationMode, rule: Rule) -> RuleGroup {
 }
 
 /// A stretch: instance, begin, end, state; and how many alerts were sent.
-type Told = (Vec<(String, TimeMs, TimeMs, AlertState)>, u64);
+type AlertsOfRun = (Vec<(String, TimeMs, TimeMs, AlertState)>, u64);
 
 /// What the rule did that ran, up to `end`.
-fn really(past: &Past, group: RuleGroup, end: TimeMs) -> Told {
+fn really(past: &Past, group: RuleGroup, end: TimeMs) -> AlertsOfRun {
     let fixture = Fixture::default();
     let mut core = fixture.core();
     let start = STEP;
