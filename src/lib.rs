@@ -32,6 +32,7 @@ mod maintenance;
 mod object_store;
 mod process_metrics;
 mod query_language;
+mod reads;
 mod reload_changes;
 mod retention;
 mod rule_test;

@@ -30,3 +30,6 @@ pub(crate) const WRITE_LARGE_NICENESS: i32 = 10;
 pub(crate) const WRITE_WAIT: Duration = Duration::from_secs(10);
 /// The file descriptors that are reserved for the WAL and for accepting connections.
 pub(crate) const RESERVED_DESCRIPTORS: usize = 16;
+/// Frames of a streamed remote read that wait for the client: the rest of the answer is not in
+/// memory.
+pub(crate) const READ_FRAMES: usize = 2;

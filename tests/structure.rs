@@ -52,6 +52,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("perennial-tls", &[]),
     ("perennial-yaml", &[]),
     ("perennial-connectors", &["perennial-tls", "perennial-yaml", "perennial-storage", "perennial-testing"]),
+    (
+        "perennial-remote-storage",
+        &["perennial-connectors", "perennial-tls", "perennial-yaml", "perennial-storage"],
+    ),
     ("perennial-cluster", &["perennial-views", "perennial-engine", "perennial-storage", "perennial-testing"]),
     (
         "perennial",
@@ -66,6 +70,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "perennial-sql",
             "perennial-connectors",
             "perennial-cluster",
+            "perennial-remote-storage",
             "perennial-tls",
             "perennial-yaml",
             "perennial-testing",
@@ -92,6 +97,7 @@ const MUST_NOT_USE: &[(&str, &[&str])] = &[
     ("perennial-rules", &["axum", "reqwest", "tokio", "sqlparser", "datafusion"]),
     ("perennial-api", &["reqwest", "serde-saphyr", "sqlparser", "datafusion"]),
     ("perennial-connectors", &["timely", "differential-dataflow", "datafusion"]),
+    ("perennial-remote-storage", &["timely", "differential-dataflow", "datafusion"]),
 ];
 
 fn root() -> &'static Path {

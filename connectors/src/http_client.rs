@@ -364,6 +364,13 @@ impl HttpClient {
         HttpClient { signer, ..self }
     }
 
+    /// The same client with connections of its own, each to one of the addresses of the host at
+    /// random.
+    #[must_use]
+    pub fn with_random_address(self) -> HttpClient {
+        HttpClient { transport: Transport::to_random_address(), ..self }
+    }
+
     /// Sends a request made by [`HttpClient::request`].
     ///
     /// # Errors

@@ -4,11 +4,11 @@
 use super::storage_block::StorageKeys;
 use connectors::alertmanager::AlertingConfig;
 use connectors::config::schema::{BlockSchema, Ignored};
-use connectors::config::unsupported::{RemoteRead, RemoteWrite, Shown};
 use connectors::config_block;
 use connectors::otlp::OtlpConfig;
 use connectors::scrape::config::{GlobalConfig, ScrapeConfig};
 use connectors::traces::TracingConfig;
+use remote_storage::config::{RemoteReadConfig, RemoteWriteConfig};
 use serde_saphyr::Spanned;
 
 config_block! {
@@ -30,10 +30,10 @@ config_block! {
         storage: StorageKeys = StorageKeys::default(),
         /// Where traces are sent.
         tracing: Option<Spanned<TracingConfig>> = None,
-        /// Where samples are sent. Checked and shown; nothing is sent.
-        remote_write: Option<Spanned<Vec<Shown<RemoteWrite>>>> = None,
+        /// Where samples are sent.
+        remote_write: Option<Spanned<Vec<RemoteWriteConfig>>> = None,
         /// Where older samples are read. Checked and shown; nothing is read.
-        remote_read: Option<Spanned<Vec<Shown<RemoteRead>>>> = None,
+        remote_read: Option<Spanned<Vec<RemoteReadConfig>>> = None,
         /// Settings of the receiver of OTLP.
         otlp: Option<Spanned<OtlpConfig>> = None,
     }

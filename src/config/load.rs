@@ -4,10 +4,9 @@
 use super::file::{ConfigFile, ScrapeFile, known_keys};
 use super::limits::MATCHED_FILES;
 use super::{Config, ConfigError, Warning, print};
-use connectors::config::document::Node;
 use connectors::config::schema::{ConfigValue, Location};
-use connectors::config::unsupported::Shown;
 use connectors::scrape::config::{ScrapeConfig, ScrapeJob};
+use remote_storage::config::{RemoteReadConfig, RemoteWriteConfig};
 use rules::yaml;
 use serde_saphyr::Spanned;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -113,8 +112,36 @@ impl Loader {
                 .map_err(|e| ConfigError::at(&self.file, otlp.referenced, format!("otlp: {e}"), ""))?;
             self.config.otlp = otlp.value;
         }
-        self.not_used("remote_write", "not sent by this build yet", raw.remote_write)?;
-        self.not_used("remote_read", "not read by this build yet", raw.remote_read)
+        self.remote_write(raw.remote_write)?;
+        self.remote_read(raw.remote_read)
+    }
+
+    fn remote_write(&mut self, blocks: Option<Spanned<Vec<RemoteWriteConfig>>>) -> Result<(), ConfigError> {
+        let Some(blocks) = blocks else { return Ok(()) };
+        let place = blocks.referenced;
+        let mut configs = blocks.value;
+        for config in &mut configs {
+            config.set_names(self.config.global.keys.metric_name_validation_scheme);
+        }
+        RemoteWriteConfig::check_all(&configs)
+            .map_err(|error| ConfigError::at(&self.file, place, error.to_string(), ""))?;
+        for config in &configs {
+            if let Some(key) = config.unsupported() {
+                let url = &config.keys.url;
+                self.warn(place, &format!("remote_write: {key} is not supported: nothing is sent to {url}"));
+            }
+        }
+        self.config.remote_write = configs;
+        Ok(())
+    }
+
+    fn remote_read(&mut self, blocks: Option<Spanned<Vec<RemoteReadConfig>>>) -> Result<(), ConfigError> {
+        let Some(blocks) = blocks.filter(|blocks| !blocks.value.is_empty()) else { return Ok(()) };
+        RemoteReadConfig::check_all(&blocks.value)
+            .map_err(|error| ConfigError::at(&self.file, blocks.referenced, error.to_string(), ""))?;
+        self.warn(blocks.referenced, "remote_read: not read by this build yet");
+        self.config.remote_read = blocks.value;
+        Ok(())
     }
 
     /// Adds a warning for each key that has no effect.
@@ -210,26 +237,6 @@ impl Loader {
             return Err(fault(format!("{:?} matches more than {MATCHED_FILES} files", pattern.value)));
         }
         Ok(files)
-    }
-
-    /// Adds a warning for blocks that are accepted and not used; each must have a URL.
-    fn not_used<T>(
-        &mut self,
-        key: &str,
-        why: &str,
-        blocks: Option<Spanned<Vec<Shown<T>>>>,
-    ) -> Result<(), ConfigError> {
-        let Some(blocks) = blocks.filter(|blocks| !blocks.value.is_empty()) else { return Ok(()) };
-        let has_url =
-            |block: &Shown<T>| block.node.get("url").and_then(Node::text).is_some_and(|url| !url.is_empty());
-        // Checked although nothing is sent: a file that Prometheus refuses must not seem to be fine
-        // here.
-        if !blocks.value.iter().all(has_url) {
-            let what = format!("url for {key} is empty");
-            return Err(ConfigError::at(&self.file, blocks.referenced, what, "add `url: http://…`"));
-        }
-        self.warn(blocks.referenced, &format!("{key}: {why}"));
-        Ok(())
     }
 }
 

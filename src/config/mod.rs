@@ -22,6 +22,7 @@ use connectors::http_client::HttpConfig;
 use connectors::otlp::OtlpConfig;
 use connectors::scrape::config::{GlobalConfig, ScrapeJob};
 use connectors::traces::TracingConfig;
+use remote_storage::config::{RemoteReadConfig, RemoteWriteConfig};
 pub use rules::yaml::ConfigError;
 use std::path::PathBuf;
 use storage::model::Labels;
@@ -50,6 +51,10 @@ pub struct Config {
     pub tracing: Option<TracingConfig>,
     /// `otlp`.
     pub otlp: OtlpConfig,
+    /// `remote_write`.
+    pub remote_write: Vec<RemoteWriteConfig>,
+    /// `remote_read`.
+    pub remote_read: Vec<RemoteReadConfig>,
     /// A line for each key in the files that has no effect.
     pub without_effect: Vec<String>,
     /// The normal form, without secrets.
@@ -111,6 +116,14 @@ impl Config {
             for http in job.config.discovery.http_configs() {
                 all.push(CheckedClient { owner: owner.clone(), http, is_required: false });
             }
+        }
+        for config in &self.remote_write {
+            let owner = format!("remote_write {}", config.keys.url);
+            all.push(CheckedClient { owner, http: &config.http, is_required: false });
+        }
+        for config in &self.remote_read {
+            let owner = format!("remote_read {}", config.keys.url);
+            all.push(CheckedClient { owner, http: &config.http, is_required: false });
         }
         all
     }

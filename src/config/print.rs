@@ -6,7 +6,7 @@ use super::Config;
 use super::file::ConfigFile;
 use connectors::config::block::ConfigKeys;
 use connectors::config::document::Node;
-use connectors::config::schema::{BlockSchema, ValueKind};
+use connectors::config::schema::{BlockSchema, ConfigValue, ValueKind};
 use connectors::config::secret::HIDDEN;
 use connectors::config::unsupported::Shown;
 use connectors::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeJob};
@@ -35,6 +35,12 @@ pub(super) fn print_config(
                 for (written, job) in jobs.iter_mut().zip(&config.jobs) {
                     *written = scrape(written, job, &shared, config);
                 }
+            }
+            ("remote_write", Node::List(written)) => {
+                *written = config.remote_write.iter().map(ConfigValue::node).collect();
+            }
+            ("remote_read", Node::List(written)) => {
+                *written = config.remote_read.iter().map(ConfigValue::node).collect();
             }
             ("rule_files" | "scrape_config_files", Node::List(patterns)) => {
                 for pattern in patterns {

@@ -220,6 +220,15 @@ flag_table! {
         /// What a power failure may cost at most (a killed process costs nothing). `batch`: sync
         /// before every acknowledgement.
         storage_wal_sync_interval "storage.wal-sync-interval": SyncInterval = "100ms";
+        /// How long the end of the server waits until remote write has sent what is stored. What is
+        /// left then is sent after the next start.
+        storage_remote_flush_deadline "storage.remote.flush-deadline": ConfigDuration = "1m";
+        /// Most samples of one query of a remote read that is answered as one message; 0: no limit.
+        storage_remote_read_sample_limit "storage.remote.read-sample-limit": usize = "50000000";
+        /// Remote reads that are answered at a time; 0: no limit.
+        storage_remote_read_concurrent_limit "storage.remote.read-concurrent-limit": usize = "10";
+        /// About the most bytes of a frame of a remote read that is streamed.
+        storage_remote_read_max_bytes_in_frame "storage.remote.read-max-bytes-in-frame": usize = "1048576";
     }
     "Queries" {
         /// How far back an instant selector looks for its sample.
@@ -325,14 +334,6 @@ flag_table! {
             no_effect("merging blocks is never delayed");
         storage_tsdb_block_reload_interval "storage.tsdb.block-reload-interval": ConfigDuration = "1m",
             no_effect("this server alone changes its blocks");
-        storage_remote_flush_deadline "storage.remote.flush-deadline": ConfigDuration = "1m",
-            no_effect("this build sends nothing by remote write");
-        storage_remote_read_sample_limit "storage.remote.read-sample-limit": usize = "50000000",
-            no_effect("this build does not answer remote reads");
-        storage_remote_read_concurrent_limit "storage.remote.read-concurrent-limit": usize = "10",
-            no_effect("this build does not answer remote reads");
-        storage_remote_read_max_bytes_in_frame "storage.remote.read-max-bytes-in-frame": usize = "1048576",
-            no_effect("this build does not answer remote reads");
         storage_agent_path "storage.agent.path": String = "data-agent/",
             no_effect("this build has no agent mode");
         storage_agent_wal_segment_size "storage.agent.wal-segment-size": ConfigSize = "0B",

@@ -12,6 +12,7 @@ use api::query::log::QueryLogError;
 use cluster::ClusterError;
 use connectors::traces::exporter::TraceError;
 use engine::live::StartError;
+use remote_storage::write::RemoteWriteError;
 use rules::RulesError;
 use rules::yaml::ConfigError;
 use std::io;
@@ -111,6 +112,9 @@ pub enum ServerError {
     /// A client of a scrape job cannot be made.
     #[error("{0}")]
     Scrape(String),
+    /// The receivers of remote write cannot be used.
+    #[error("remote_write: {0}")]
+    RemoteWrite(#[from] RemoteWriteError),
     /// A client of an Alertmanager cannot be made.
     #[error("{0}")]
     Alertmanager(String),

@@ -3,13 +3,14 @@
 //!
 //! A side holds what changes together: [`ServerStorage`] the data directory, [`ServerQueries`] what
 //! answers queries, [`ServerViews`] what is kept current, [`ServerRules`] rules and alerts,
-//! [`ServerCluster`] the other processes. [`web`] makes the HTTP API of them. All get the same
+//! [`ServerRemote`] other servers as storage, [`ServerCluster`] the other processes. [`web`] makes the HTTP API of them. All get the same
 //! [`ServerContext`].
 
 mod cluster_side;
 mod context;
 mod error;
 mod query_side;
+mod remote_side;
 mod rule_side;
 mod storage_side;
 mod view_side;
@@ -19,6 +20,7 @@ pub use cluster_side::ServerCluster;
 pub use context::ServerContext;
 pub use error::ServerError;
 pub use query_side::ServerQueries;
+pub use remote_side::ServerRemote;
 pub use rule_side::ServerRules;
 pub use storage_side::ServerStorage;
 pub use view_side::ServerViews;
@@ -63,6 +65,8 @@ pub struct Server {
     pub traces: TraceExporter,
     /// The receiver of OTLP.
     pub otlp: Arc<OtlpReceiver>,
+    /// Other servers as storage.
+    pub remote: ServerRemote,
     /// The other processes; `None`: this one runs alone.
     pub cluster: Option<ServerCluster>,
     /// The data directory. The last field, so that its lock is dropped after everything that may
@@ -95,6 +99,8 @@ impl Server {
         let tracer = Tracer::default();
         let context = ServerContext { flags, metrics, tracer, clock, started, execution: here.execution };
         let storage = ServerStorage::open(&context, config, &here)?;
+        // Before the first flush: the log is kept from where remote write has come to.
+        let remote = ServerRemote::open(&context, &here, &storage)?;
         let limits = context.flags.query_memory(machine::memory());
         let memory = MemoryPool::of_queries(limits.together);
         let query_options = query_side::options(&context, config);
@@ -117,6 +123,8 @@ impl Server {
         let options = scrape_options(&context, config, partition, &here);
         let scrape =
             ScrapeManager::new(storage.store.clone(), context.clock.clone(), &context.metrics, options);
+        let scrape = Arc::new(scrape);
+        remote.connect(&scrape);
         let rules = ServerRules::start(&context, config, &here, &storage, &queries, &views)?;
         let traces = TraceExporter::new(context.tracer.clone(), &context.metrics);
         let otlp = OtlpReceiver::new(storage.store.clone(), otlp_features(&context.flags), &context.metrics);
@@ -125,7 +133,8 @@ impl Server {
             rules,
             views,
             queries,
-            scrape: Arc::new(scrape),
+            scrape,
+            remote,
             traces,
             otlp: Arc::new(otlp),
             cluster,
@@ -174,9 +183,11 @@ impl Server {
         }
     }
 
-    /// Starts scraping and sending alerts according to the configuration. Returns which jobs are others
-    /// than before.
+    /// Starts scraping, sending alerts and sending samples according to the configuration. Returns
+    /// which jobs are others than before.
     pub fn start_ingestion(&self, loaded: &LoadedConfig) -> Result<NamedChanges, ServerError> {
+        // Before the first scrape: a queue that is new begins with what is appended after this.
+        self.remote.apply(&loaded.config)?;
         let flags = &self.context.flags;
         let mut jobs = loaded.config.jobs.clone();
         let features = JobFeatures {
@@ -205,6 +216,8 @@ impl Server {
             Execution::Threads => self.close_before_store_in_time(stopping)?,
             Execution::Caller => self.close_before_store(stopping),
         }
+        // After everything that appends, and before the log is closed, which is its source.
+        self.remote.close();
         self.storage.store.close().map_err(ServerError::Store)?;
         self.cluster.as_ref().map_or(Ok(()), ServerCluster::check_ended)
     }

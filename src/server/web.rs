@@ -1,17 +1,20 @@
 //! The HTTP API of the server: its settings from the flags, and its services from the sides.
 
-use super::{Server, ServerError, external_url, scraped_starts};
+use super::{Server, ServerContext, ServerError, external_url, scraped_starts};
 use crate::consoles::ConsoleFiles;
 use crate::control::{ApiControl, ServerController};
 use crate::flags::Feature;
+use crate::reads::RemoteReadAdapter;
 use crate::writes::{OtlpAdapter, RemoteWriteAdapter, WriteTurns};
 use crate::{machine, sources};
+use api::services::RemoteReadHandler;
 use api::{ApiServices, ApiSettings, AppState, StartupGate};
 use connectors::discovery::DiscoveryConfigs;
 use promql::PromqlLanguage;
 use rules::template::template_functions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use storage::execution::Execution;
 
 impl Server {
     /// Opens `gate` to requests.
@@ -84,6 +87,19 @@ impl Server {
         })
     }
 
+    /// What answers remote reads. None in a cluster, where this process has a part of the series, nor
+    /// in a simulation, which has no threads for it.
+    fn remote_reads(&self, control: &Arc<ApiControl>) -> Option<Arc<dyn RemoteReadHandler>> {
+        let ServerContext { flags, metrics, execution, .. } = &self.context;
+        if self.cluster.is_some() || *execution == Execution::Caller {
+            return None;
+        }
+        let bytes = flags.query_memory(machine::memory()).one;
+        let store = self.storage.store.clone();
+        let memory = self.queries.memory.clone();
+        Some(Arc::new(RemoteReadAdapter::new(store, control.clone(), flags, memory, bytes, metrics)))
+    }
+
     fn services(self: &Arc<Server>, control: Arc<ApiControl>) -> ApiServices {
         let store = self.storage.store.clone();
         let clock = self.context.clock.clone();
@@ -93,6 +109,7 @@ impl Server {
         let takes_writes = *self.context.flags.web_enable_remote_write_receiver;
         let otlp = OtlpAdapter::new(turns, self.otlp.clone());
         let takes_otlp = *self.context.flags.web_enable_otlp_receiver;
+        let remote_read = self.remote_reads(&control);
         ApiServices {
             language: Arc::new(PromqlLanguage(self.queries.language)),
             // Statements in SQL that run again, too.
@@ -108,6 +125,7 @@ impl Server {
             alertmanagers: self.rules.alertmanagers.clone(),
             admin: control,
             files: Arc::new(ConsoleFiles::new(self.clone())),
+            remote_read,
             remote_write: takes_writes
                 .then(|| Arc::new(remote_write) as Arc<dyn api::services::RemoteWriteHandler>),
             otlp: takes_otlp.then(|| Arc::new(otlp) as Arc<dyn api::services::RemoteWriteHandler>),

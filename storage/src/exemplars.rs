@@ -57,6 +57,15 @@ pub struct ExemplarsAdded {
     pub too_long: usize,
 }
 
+/// Exemplars that were added lately.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RecentExemplars {
+    /// With their series, oldest first.
+    pub exemplars: Vec<(SeriesRef, Exemplar)>,
+    /// For the next call: how many were ever added up to the last of these.
+    pub seen: u64,
+}
+
 /// The latest exemplars of all series.
 pub struct Exemplars {
     ring: Mutex<ExemplarBuffer>,
@@ -208,6 +217,25 @@ impl Exemplars {
             }
         }
         found
+    }
+}
+
+impl Exemplars {
+    /// The exemplars that were added after the first `seen` ones, oldest first, at most `most`.
+    pub fn added_since(&self, seen: u64, most: usize) -> RecentExemplars {
+        let ring = self.ring.lock();
+        let first = ring.order.partition_point(|position| position.number < seen);
+        let mut recent = RecentExemplars { exemplars: Vec::new(), seen: ring.came };
+        for position in ring.order.range(first..) {
+            if recent.exemplars.len() == most {
+                recent.seen = position.number;
+                break;
+            }
+            let all = ring.by_series.get(&position.series);
+            let entry = all.and_then(|all| all.iter().find(|entry| entry.number == position.number));
+            recent.exemplars.extend(entry.map(|entry| (position.series, entry.exemplar.clone())));
+        }
+        recent
     }
 }
 

@@ -41,6 +41,9 @@ pub const WAL_RECORD_BYTES: usize = 16 << 20;
 pub const WAL_BATCH_BYTES: usize = 64 << 10;
 /// Size of a log segment, bytes.
 pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes of the log that are kept for a reader of it that is behind, such as a remote write whose
+/// receiver does not answer: about a day of a million samples a minute. A start reads them.
+pub const WAL_HELD_BYTES: u64 = 8 << 30;
 /// A start logs its progress after so many segments: 1 GiB.
 pub const WAL_PROGRESS_SEGMENTS: usize = 16;
 /// Bytes of a segment that a replay reads at once: the memory it needs for the log.

@@ -36,6 +36,8 @@ mod objects;
 mod otlp;
 mod pushgateway;
 mod queries;
+mod remote_read;
+mod remote_write;
 mod replay;
 mod rule_metrics;
 mod search;

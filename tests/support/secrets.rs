@@ -108,8 +108,12 @@ pub fn accepted() -> String {
     let sigv4 = "sigv4: {secret_key: CANARY}";
     let azure = "azuread: {oauth: {client_secret: CANARY}, certificate: {certificate_password: CANARY}}";
     let url = "url: 'http://u:CANARY@127.0.0.1:9/x'";
-    text.push_str(&format!("remote_write: [{{{url}, {sigv4}, {azure}, {HTTP}}}]\n"));
-    text.push_str(&format!("remote_read: [{{{url}, {HTTP}}}]\n"));
+    let entries = |more: &[&str]| -> String {
+        let all = SUPPORTED_HTTP.iter().chain(more);
+        all.map(|keys| format!("- {{{url}, {keys}}}\n")).collect()
+    };
+    text.push_str(&format!("remote_write:\n{}", entries(&[sigv4, azure])));
+    text.push_str(&format!("remote_read:\n{}", entries(&[])));
     text.push_str("tracing: {endpoint: '127.0.0.1:9', headers: {x-token: CANARY}, tls_config: {cert: c, key: CANARY}}\n");
     text
 }

@@ -3,9 +3,8 @@
 //! secrets in them.
 
 use super::document::{Node, NodeSeed};
-use super::schema::ValueKind::{Flag, List, Map, Number, Secret, Table, Text, Url};
+use super::schema::ValueKind::{Flag, Secret, Table, Text};
 use super::schema::{BlockTable, ConfigValue, ValueKind, key};
-use crate::relabel::RelabelConfig;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer};
 use std::marker::PhantomData;
 
@@ -102,50 +101,4 @@ tables! {
     ];
     /// `google_iam`.
     GoogleIam as "googleiam.Config", http: false, [key("credentials_file", Text)];
-    /// An entry of `remote_write`.
-    RemoteWrite as "config.RemoteWriteConfig", http: true, [
-        key("url", Url),
-        key("remote_timeout", Text),
-        key("headers", Map(&Text)),
-        key("write_relabel_configs", List(&RelabelConfig::KIND)),
-        key("name", Text),
-        key("send_exemplars", Flag),
-        key("send_native_histograms", Flag),
-        key("round_robin_dns", Flag),
-        key("protobuf_message", Text),
-        key("queue_config", RemoteQueue::KIND),
-        key("metadata_config", RemoteMetadata::KIND),
-        key("sigv4", SigV4::KIND),
-        key("azuread", AzureAd::KIND),
-        key("google_iam", GoogleIam::KIND),
-    ];
-    /// `queue_config`.
-    RemoteQueue as "config.QueueConfig", http: false, [
-        key("capacity", Number),
-        key("max_shards", Number),
-        key("min_shards", Number),
-        key("max_samples_per_send", Number),
-        key("batch_send_deadline", Text),
-        key("min_backoff", Text),
-        key("max_backoff", Text),
-        key("retry_on_http_429", Flag),
-        key("sample_age_limit", Text),
-    ];
-    /// `metadata_config`.
-    RemoteMetadata as "config.MetadataConfig", http: false, [
-        key("send", Flag),
-        key("send_interval", Text),
-        key("max_samples_per_send", Number),
-    ];
-    /// An entry of `remote_read`.
-    RemoteRead as "config.RemoteReadConfig", http: true, [
-        key("url", Url),
-        key("remote_timeout", Text),
-        key("chunked_read_limit", Number),
-        key("headers", Map(&Text)),
-        key("read_recent", Flag),
-        key("name", Text),
-        key("required_matchers", Map(&Text)),
-        key("filter_external_labels", Flag),
-    ];
 }

@@ -3,6 +3,9 @@
 use super::{HttpConfig, RequestError, USER_AGENT, error_chain};
 use crate::limits;
 use parking_lot::Mutex;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +20,8 @@ pub(super) struct Transport(Arc<Shared>);
 struct Shared {
     /// The socket of this machine that all connections lead to, if there is one.
     socket: Option<PathBuf>,
+    /// Whether each connection goes to one of the addresses of a host at random.
+    at_random: bool,
     current: Mutex<Option<Connections>>,
 }
 
@@ -32,7 +37,12 @@ impl Transport {
     /// Connects to the hosts of URLs, or always to `socket`.
     pub(super) fn new(socket: Option<&Path>) -> Transport {
         let socket = socket.map(Path::to_path_buf);
-        Transport(Arc::new(Shared { socket, current: Mutex::default() }))
+        Transport(Arc::new(Shared { socket, at_random: false, current: Mutex::default() }))
+    }
+
+    /// Connects to one of the addresses of a host, at random for each connection.
+    pub(super) fn to_random_address() -> Transport {
+        Transport(Arc::new(Shared { socket: None, at_random: true, current: Mutex::default() }))
     }
 
     /// The client for the files as they are now.
@@ -55,7 +65,7 @@ impl Transport {
             known.stamps = stamps;
             return known.client.clone();
         }
-        let client = build(config, self.0.socket.as_deref());
+        let client = build(config, &self.0);
         *current = Some(Connections { stamps, contents, client: client.clone() });
         client
     }
@@ -72,7 +82,25 @@ fn contents(config: &HttpConfig) -> u64 {
     hash.digest()
 }
 
-fn build(config: &HttpConfig, socket: Option<&Path>) -> Result<reqwest::Client, RequestError> {
+/// Resolves a host to one of its addresses.
+struct RandomAddress;
+
+impl Resolve for RandomAddress {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            // The port is that of the URL; this one is not used.
+            let mut found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            if !found.is_empty() {
+                // Each hasher has other keys.
+                let chosen = RandomState::new().hash_one(0) % found.len() as u64;
+                found = vec![found[chosen as usize]];
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn build(config: &HttpConfig, shared: &Shared) -> Result<reqwest::Client, RequestError> {
     let redirects = if config.follow_redirects {
         reqwest::redirect::Policy::limited(limits::REDIRECTS)
     } else {
@@ -91,7 +119,10 @@ fn build(config: &HttpConfig, socket: Option<&Path>) -> Result<reqwest::Client, 
         builder = builder.http1_only();
     }
     builder = super::proxy::with_proxies(config, builder)?;
-    if let Some(socket) = socket {
+    if shared.at_random {
+        builder = builder.dns_resolver(Arc::new(RandomAddress));
+    }
+    if let Some(socket) = shared.socket.as_deref() {
         builder = builder.unix_socket(socket);
     }
     builder.build().map_err(|e| RequestError::Library(error_chain(&e)))

@@ -6,8 +6,8 @@ use super::query::{self, expressions};
 use super::response::ApiResult;
 use super::{
     admin, alert_history, capabilities, consoles, federate, index_page, lifecycle, limits, metric_families,
-    notifications, pages, remote_write, rule_test, rules, saved_queries, search, series, status, subscribe,
-    targets, view_check, views,
+    notifications, pages, remote_read, remote_write, rule_test, rules, saved_queries, search, series, status,
+    subscribe, targets, view_check, views,
 };
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -292,6 +292,10 @@ pub static ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         takes: RequestBody::Body(limits::WRITE_BYTES),
         ..open("/api/v1/otlp/v1/metrics", POST, call!(remote_write::otlp), "Receiver of OTLP")
+    },
+    Endpoint {
+        takes: RequestBody::Body(limits::READ_BYTES),
+        ..open("/api/v1/read", POST, call!(remote_read::read), "Samples for other servers (remote read)")
     },
     endpoint(
         "/api/v1/admin/tsdb/delete_series",

@@ -36,6 +36,7 @@ pub mod protection;
 mod protobuf;
 pub mod query;
 pub mod query_json;
+mod remote_read;
 mod remote_write;
 pub mod response;
 pub mod rule_test;

@@ -8,6 +8,8 @@ pub const FORM_BYTES: usize = 10 << 20;
 /// The most bytes of a remote write request as sent (compressed); the receiver limits the
 /// decompressed size.
 pub const WRITE_BYTES: usize = 32 << 20;
+/// The most bytes of a remote read request as sent (compressed).
+pub const READ_BYTES: usize = 32 << 20;
 /// Default of `--web.max-body-memory`: bytes of all running requests, as sent and decompressed. It
 /// fits forty of the largest requests that Prometheus sends, or one of the largest that is
 /// accepted.

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use engine::memory::MemoryPool;
 use engine::query::{QueryEngine, QueryOptions, SeriesCatalog};
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use language::QueryLanguage;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -66,6 +67,8 @@ pub struct ApiServices {
     pub remote_write: Option<Arc<dyn RemoteWriteHandler>>,
     /// The receiver of OTLP; `None`: not enabled.
     pub otlp: Option<Arc<dyn RemoteWriteHandler>>,
+    /// What answers remote reads; `None`: nothing does.
+    pub remote_read: Option<Arc<dyn RemoteReadHandler>>,
     /// The current time.
     pub clock: Arc<dyn Clock>,
     /// The server's own metrics, for counting and for `/metrics`.
@@ -317,4 +320,39 @@ pub struct WriteCall {
 pub trait RemoteWriteHandler: Send + Sync {
     /// Stores the samples of a request; the response comes when they are durable.
     fn write(&self, call: WriteCall) -> BoxFuture<'static, RemoteWriteResponse>;
+}
+
+/// A remote read request as received.
+#[derive(Debug)]
+pub struct ReadCall {
+    /// The body.
+    pub body: Bytes,
+    /// The memory that the body holds; the decompressed body is taken from the same share.
+    pub share: BodyShare,
+}
+
+/// The answer to a remote read request.
+pub enum ReadAnswer {
+    /// One compressed message with all samples.
+    Message(Bytes),
+    /// Frames with chunks of samples. An error after the first frame cuts the answer off.
+    Frames(BoxStream<'static, Result<Bytes, RemoteReadCut>>),
+    /// An error.
+    Failed {
+        /// The HTTP status.
+        status: u16,
+        /// The message.
+        text: String,
+    },
+}
+
+/// Why the frames of a remote read end before the answer is complete.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RemoteReadCut(pub String);
+
+/// Answers remote reads.
+pub trait RemoteReadHandler: Send + Sync {
+    /// The samples that a request asks for.
+    fn read(&self, call: ReadCall) -> BoxFuture<'static, ReadAnswer>;
 }

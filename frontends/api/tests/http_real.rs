@@ -143,6 +143,7 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
         remote_write: None,
         otlp: None,
         tracer: Default::default(),
+        remote_read: None,
         clock,
         query_log: Arc::new(QueryLog::new(&metrics)),
         metrics,

@@ -76,6 +76,25 @@ impl DurableMap {
         metrics: &Metrics,
     ) -> Result<(DurableMap, LoadedMap), StoreError> {
         let (writer, found) = read(disk, &path, metrics)?;
+        Self::start(writer, found, path)
+    }
+
+    /// As [`DurableMap::open`], but changes are not synced: they survive a killed process, and a
+    /// power loss may take the latest. For what changes often and can be found out again.
+    pub fn open_unsynced(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        metrics: &Metrics,
+    ) -> Result<(DurableMap, LoadedMap), StoreError> {
+        let (writer, found) = read(disk, &path, metrics)?;
+        Self::start(writer.without_syncs(), found, path)
+    }
+
+    fn start(
+        writer: writer::MapWriter,
+        found: LoadedMap,
+        path: PathBuf,
+    ) -> Result<(DurableMap, LoadedMap), StoreError> {
         let shared = Arc::new(MapShared::default());
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new()
@@ -133,6 +152,11 @@ impl DurableMap {
             }
         }
         true
+    }
+
+    /// Whether the changes up to number `put` survive a crash of the process.
+    pub fn is_written(&self, put: u64) -> bool {
+        self.shared.state.lock().written >= put
     }
 
     /// Writes what is queued and stops the thread. Also called on drop.

@@ -23,6 +23,7 @@ pub(super) struct MapWriter {
     length: usize,
     tidy_length: usize,
     failures: Arc<Counter>,
+    syncs: bool,
 }
 
 impl MapWriter {
@@ -36,7 +37,22 @@ impl MapWriter {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let help = "Failed writes of small state files; they are tried again.";
         let failures = metrics.counter("perennial_keep_failures_total", help, &[("file", &name)]);
-        MapWriter { disk, path, entries, file: None, failing: false, length: 0, tidy_length: 0, failures }
+        MapWriter {
+            disk,
+            path,
+            entries,
+            file: None,
+            failing: false,
+            length: 0,
+            tidy_length: 0,
+            failures,
+            syncs: true,
+        }
+    }
+
+    /// The same writer, which does not sync what it appends.
+    pub(super) fn without_syncs(self) -> MapWriter {
+        MapWriter { syncs: false, ..self }
     }
 
     /// Works until the map is closed.
@@ -77,7 +93,8 @@ impl MapWriter {
         }
         // After those who wait were told: they are promised a crash of the process, not a power
         // loss, and a sync takes milliseconds.
-        let outcome = written.and_then(|()| self.file.as_mut().map_or(Ok(()), |file| file.sync()));
+        let mut file = self.file.as_mut().filter(|_| self.syncs);
+        let outcome = written.and_then(|()| file.as_mut().map_or(Ok(()), |file| file.sync()));
         self.report(&outcome, self.failing);
         self.failing = outcome.is_err();
         if self.failing {

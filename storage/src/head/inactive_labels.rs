@@ -31,6 +31,8 @@ struct LabelPack {
     slots: Box<[u32]>,
     /// How many of the slots are still inactive. An empty pack is dropped.
     left: u32,
+    /// The last record of the log when they became inactive: none after it has samples of them.
+    last_lsn: u64,
     /// Compressed; for each slot, in ascending order: length (`u32`, little-endian) and encoded
     /// labels.
     bytes: Box<[u8]>,
@@ -38,12 +40,13 @@ struct LabelPack {
 }
 
 impl InactiveLabels {
-    /// Adds the labels of slots in ascending order. Returns those that could not be compressed.
-    pub(super) fn add(&mut self, ended: Vec<(u32, Labels)>) -> Vec<(u32, Labels)> {
+    /// Adds the labels of slots in ascending order; `last_lsn` is the last record of the log that may
+    /// have samples of them. Returns those that could not be compressed.
+    pub(super) fn add(&mut self, ended: Vec<(u32, Labels)>, last_lsn: u64) -> Vec<(u32, Labels)> {
         *self.open.lock() = None;
         let mut back = Vec::new();
         for some in ended.chunks(INACTIVE_LABELS_PACK) {
-            match LabelPack::of(some) {
+            match LabelPack::of(some, last_lsn) {
                 Some(pack) => self.add_pack(pack, some),
                 None => back.extend_from_slice(some),
             }
@@ -77,6 +80,18 @@ impl InactiveLabels {
         self.look(pack as u32, slot, Labels::from_encoded)?
     }
 
+    /// Calls `visit` for the slots that may have samples in record `from_lsn` of the log or later.
+    pub(super) fn since(&self, from_lsn: u64, mut visit: impl FnMut(u32, &Labels)) {
+        for pack in self.packs.iter().flatten().filter(|pack| pack.last_lsn >= from_lsn) {
+            let Some(unpacked) = pack.unpack() else { continue };
+            for slot in &pack.slots {
+                if let Some(labels) = pack.get(&unpacked, *slot).and_then(Labels::from_encoded) {
+                    visit(*slot, &labels);
+                }
+            }
+        }
+    }
+
     /// Removes and returns the labels of a slot, if it is inactive.
     pub(super) fn take(&mut self, slot: u32) -> Option<Labels> {
         let labels = self.labels(slot)?;
@@ -101,7 +116,7 @@ impl InactiveLabels {
 }
 
 impl LabelPack {
-    fn of(ended: &[(u32, Labels)]) -> Option<LabelPack> {
+    fn of(ended: &[(u32, Labels)], last_lsn: u64) -> Option<LabelPack> {
         let mut bytes = Vec::new();
         for (_, labels) in ended {
             bytes.extend_from_slice(&(labels.encoded().len() as u32).to_le_bytes());
@@ -111,6 +126,7 @@ impl LabelPack {
         Some(LabelPack {
             slots: ended.iter().map(|(slot, _)| *slot).collect(),
             left: ended.len() as u32,
+            last_lsn,
             bytes: packed.into(),
             unpacked: bytes.len(),
         })
@@ -163,7 +179,7 @@ mod tests {
                 let add: Vec<(u32, Labels)> =
                     go.into_iter().filter(|s| !model.contains_key(s)).map(|slot| (slot, labels(slot))).collect();
                 model.extend(add.iter().cloned());
-                prop_assert!(ended.add(add).is_empty());
+                prop_assert!(ended.add(add, 1).is_empty());
                 for slot in come.iter().filter(|slot| *slot % 3 == 0) {
                     prop_assert_eq!(ended.take(*slot), model.remove(slot));
                 }
@@ -186,7 +202,7 @@ mod tests {
         let all: Vec<(u32, Labels)> = (0..2560).map(|slot| (slot, labels(slot))).collect();
         let raw: usize = all.iter().map(|(_, labels)| labels.encoded().len()).sum();
         let mut ended = InactiveLabels::default();
-        assert!(ended.add(all).is_empty());
+        assert!(ended.add(all, 1).is_empty());
         let packed: usize = ended.packs.iter().flatten().map(|pack| pack.bytes.len()).sum();
         assert!(packed * 10 < raw, "{packed} bytes of {raw}");
     }

@@ -11,10 +11,10 @@ use roaring::RoaringBitmap;
 use std::sync::Arc;
 
 impl Head {
-    /// Adds records of all series and groups that may have samples, for a checkpoint. Returns the
-    /// number of records.
-    pub fn encode_checkpoint(&self, shard: u16, batch: &mut RecordBuilder) -> u64 {
-        self.series.encode_active(shard, batch) + self.groups.encode_named(shard, batch)
+    /// Adds records of all series and groups that may have samples, for a checkpoint. `held_from` is
+    /// the first record of the log that a reader of it still needs. Returns the number of records.
+    pub fn encode_checkpoint(&self, shard: u16, held_from: Option<u64>, batch: &mut RecordBuilder) -> u64 {
+        self.series.encode_known(shard, held_from, batch) + self.groups.encode_named(shard, batch)
     }
 
     /// Applies a layout record: the columns from `from` on belong to `slots`.
@@ -113,8 +113,8 @@ impl Head {
     }
 
     /// Drops all samples before `end`, except those that arrived since [`Head::begin_flush`], and
-    /// deactivates series that have no samples left.
-    pub fn drop_before(&mut self, end: TimeMs) {
+    /// deactivates series that have no samples left. `last_lsn` is the last record of the log.
+    pub fn drop_before(&mut self, end: TimeMs, last_lsn: u64) {
         self.limits.raise_min_append_time(end);
         for set in self.groups.sets.values_mut() {
             set.drop_before(end);
@@ -132,7 +132,7 @@ impl Head {
         // A column that the current layout may fill keeps its series: its next sample is stored
         // without a lookup of the series, so nothing would activate it again.
         let in_use = self.groups.all_columns_in_use();
-        self.series.deactivate_unused(|column_ref| {
+        self.series.deactivate_unused(last_lsn, |column_ref| {
             in_use.get(&column_ref.set).is_some_and(|columns| columns.contains(column_ref.column))
         });
     }

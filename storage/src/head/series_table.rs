@@ -180,8 +180,8 @@ impl HeadSeriesTable {
 
     /// Deactivates series that have no samples and no column that `in_use` tells to be in use: they
     /// leave the postings, and their labels are kept compressed. The slots stay theirs, because a
-    /// writer may come back.
-    pub(super) fn deactivate_unused(&mut self, in_use: impl Fn(&ColumnRef) -> bool) {
+    /// writer may come back. No record of the log after `last_lsn` has samples of them.
+    pub(super) fn deactivate_unused(&mut self, last_lsn: u64, in_use: impl Fn(&ColumnRef) -> bool) {
         let mut inactive = Vec::new();
         for (slot, series) in self.slots.iter_mut() {
             let no_samples = series.rows().is_none() && series.sparse().is_none();
@@ -199,7 +199,7 @@ impl HeadSeriesTable {
         let slots = &self.slots;
         self.unlogged.retain(|slot| slots[*slot as usize].listed);
         // Labels that could not be compressed stay with their series; nothing else is lost.
-        for (slot, labels) in self.inactive.add(inactive) {
+        for (slot, labels) in self.inactive.add(inactive, last_lsn) {
             self.assign(slot, labels);
         }
     }
@@ -246,10 +246,20 @@ impl HeadSeriesTable {
         }
     }
 
-    /// Adds records of all series that may have samples, for a checkpoint. Returns the number of
-    /// records.
-    pub(super) fn encode_active(&self, shard: u16, batch: &mut RecordBuilder) -> u64 {
+    /// Adds records of all series that may have samples, for a checkpoint; with `held_from` also
+    /// those of inactive series that may have samples in that record of the log or later. Returns
+    /// the number of records.
+    pub(super) fn encode_known(&self, shard: u16, held_from: Option<u64>, batch: &mut RecordBuilder) -> u64 {
         let mut records = 0;
+        if let Some(from) = held_from {
+            self.inactive.since(from, |slot, labels| {
+                // A slot that came back is in the list below.
+                if self.labels(slot).is_none() {
+                    wal::add_series(batch, shard, slot, labels);
+                    records += 1;
+                }
+            });
+        }
         for (slot, series) in self.iter().filter(|(_, series)| series.listed) {
             wal::add_series(batch, shard, slot, &series.labels);
             records += 1;

@@ -283,7 +283,8 @@ impl Store {
     fn drop_flushed(&self, flushed: FlushWatermark) {
         for shard in self.shards.iter() {
             let mut shard = shard.write();
-            shard.head.drop_before(flushed.end);
+            // Asked under the lock: no append to this shard is between head and log.
+            shard.head.drop_before(flushed.end, self.wal.last_lsn());
             shard.deleted.drop_before(flushed.end);
         }
         self.wal.set_flushed(flushed);

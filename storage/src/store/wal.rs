@@ -9,12 +9,13 @@ use super::shards::{Shards, StoreShard};
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::head::{SlotHistogram, SlotStart};
-use crate::limits::WAL_SAMPLES;
+use crate::limits::{WAL_HELD_BYTES, WAL_SAMPLES};
 use crate::model::{SHARDS, TimeMs};
 use crate::wal::{
     Checkpoint, FlushWatermark, Log, RecordBuilder, RecordKind, add, add_histograms, put_samples, put_starts,
 };
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -27,11 +28,74 @@ pub struct StoreWal {
     disk: Arc<dyn Disk>,
     /// What is in blocks but not yet removed from the log; `None`: nothing.
     in_blocks: Mutex<Option<FlushWatermark>>,
+    holds: Arc<Mutex<HeldRecords>>,
+    /// The last record that was in the log when it was opened.
+    opened_at: u64,
+}
+
+/// The first records that readers of the log still need, by the number of the reader.
+#[derive(Default)]
+struct HeldRecords {
+    next_reader: u64,
+    from: BTreeMap<u64, u64>,
+}
+
+/// Keeps the records of the log from one on, until it is dropped. [`WAL_HELD_BYTES`] of them are
+/// kept at most, the latest.
+pub struct LogHold {
+    reader: u64,
+    holds: Arc<Mutex<HeldRecords>>,
+}
+
+impl LogHold {
+    /// Keeps the records from `lsn` on, and no earlier ones.
+    pub fn keep_from(&self, lsn: u64) {
+        self.holds.lock().from.insert(self.reader, lsn);
+    }
+}
+
+impl Drop for LogHold {
+    fn drop(&mut self) {
+        self.holds.lock().from.remove(&self.reader);
+    }
 }
 
 impl StoreWal {
     pub(super) fn new(log: Log, dir: PathBuf, disk: Arc<dyn Disk>) -> StoreWal {
-        StoreWal { log, dir, disk, in_blocks: Mutex::default() }
+        let opened_at = log.last_lsn();
+        StoreWal { log, dir, disk, in_blocks: Mutex::default(), holds: Arc::default(), opened_at }
+    }
+
+    /// Keeps the records from `lsn` on, although their samples are in blocks, for a reader of the
+    /// log ([`super::LogTail`]).
+    pub fn hold(&self, lsn: u64) -> LogHold {
+        let mut held = self.holds.lock();
+        let reader = held.next_reader;
+        held.next_reader += 1;
+        held.from.insert(reader, lsn);
+        LogHold { reader, holds: self.holds.clone() }
+    }
+
+    /// The LSN of the last record that was in the log when the store was opened. A power loss may
+    /// have taken later ones, whose numbers are given again: a reader that remembers a later
+    /// position goes on after this one.
+    pub fn opened_at(&self) -> u64 {
+        self.opened_at
+    }
+
+    /// The first record that a reader still needs, within what may be kept. `None`: no reader needs
+    /// any.
+    fn held_from(&self) -> Option<u64> {
+        let wanted = self.holds.lock().from.values().copied().min()?;
+        let mut bytes = 0;
+        for segment in self.log.segments().iter().rev() {
+            // A file whose size cannot be found out is counted as nothing: it is kept.
+            bytes += self.disk.size(&segment.path).unwrap_or(0);
+            if bytes > WAL_HELD_BYTES {
+                return Some(wanted.max(segment.last_lsn + 1));
+            }
+        }
+        Some(wanted)
     }
 
     /// Calls `done` when everything up to `lsn` would survive a `kill -9`, or with an error if it
@@ -247,7 +311,8 @@ impl StoreWal {
 
     /// Removes the segments before a checkpoint.
     fn remove_segments(&self, flushed: FlushWatermark) -> Result<(), StoreError> {
-        for path in self.log.obsolete_segments(flushed.lsn, flushed.end) {
+        let held_from = self.held_from();
+        for path in self.log.obsolete_segments(flushed.lsn, flushed.end, held_from) {
             // Oldest first, synced one by one: if a power loss brought an older segment back
             // without its successors, the gap would look like damage.
             let removed = self.disk.remove(&path).inspect(|()| self.log.segment_removed(&path));
@@ -261,9 +326,10 @@ impl StoreWal {
         let number = self.log.segments().last().map_or(1, |s| s.number);
         let mut checkpoint = Checkpoint::begin(self.disk.as_ref(), &self.dir, number)?;
         let mut batch = RecordBuilder::default();
+        let held_from = self.held_from();
         for shard in 0..SHARDS {
             batch.clear();
-            let records = shards.get(shard).read().head.encode_checkpoint(shard, &mut batch);
+            let records = shards.get(shard).read().head.encode_checkpoint(shard, held_from, &mut batch);
             checkpoint.append(&mut batch, records)?;
         }
         batch.clear();

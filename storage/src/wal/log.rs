@@ -270,6 +270,11 @@ impl Log {
         self.shared.state.lock().next_lsn - 1
     }
 
+    /// LSN of the last record that would survive a `kill -9`.
+    pub fn committed_lsn(&self) -> u64 {
+        self.shared.state.lock().committed
+    }
+
     /// As [`crate::store::StoreWal::on_committed`].
     pub fn on_committed(&self, lsn: u64, done: CommitCallback) {
         let mut state = self.shared.state.lock();
@@ -303,12 +308,14 @@ impl Log {
     }
 
     /// The oldest segments whose records are all at or before LSN `lsn` and whose samples are all
-    /// before `end`. The caller removes them and reports it ([`Log::segment_removed`]).
-    pub fn obsolete_segments(&self, lsn: u64, end: TimeMs) -> Vec<PathBuf> {
+    /// before `end`, without those that have records from `held_from` on. The caller removes them
+    /// and reports it ([`Log::segment_removed`]).
+    pub fn obsolete_segments(&self, lsn: u64, end: TimeMs, held_from: Option<u64>) -> Vec<PathBuf> {
         let segments = self.shared.segments.lock();
         // The last segment is being written.
         let keep_last = segments.len().saturating_sub(1);
-        let useless = |s: &SegmentInfo| s.last_lsn <= lsn && s.newest.is_none_or(|t| t < end);
+        let in_blocks = |s: &SegmentInfo| s.last_lsn <= lsn && s.newest.is_none_or(|t| t < end);
+        let useless = |s: &SegmentInfo| in_blocks(s) && held_from.is_none_or(|from| s.last_lsn < from);
         let mut n = segments.iter().take(keep_last).take_while(|s| useless(s)).count();
         // A segment that continues a failed one has deltas to scrapes in the failed one: keep both.
         while n > 0 && segments.get(n).is_some_and(|s| s.continues_failed) {

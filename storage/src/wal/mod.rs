@@ -8,8 +8,10 @@
 //! [`group_encoder`] encodes scrapes as deltas. [`log`] is the interface for appenders (read it
 //! first), [`writer`] the thread that writes. [`segment`] describes the files, [`read_log`] reads
 //! them back, and [`segment_durability`] makes sure that what was read survives a power loss.
+//! [`follower`] reads them while they are written.
 
 mod checkpoint;
+mod follower;
 mod group_encoder;
 mod histograms;
 mod log;
@@ -25,6 +27,7 @@ mod writer;
 pub use checkpoint::{
     Checkpoint, EncodedSeriesRecord, FlushWatermark, GroupRecord, SeriesRecord, add, add_group, add_series,
 };
+pub use follower::{FollowStep, LogFollower};
 pub use group_encoder::GroupEncoder;
 pub use histograms::{
     add_histograms, put_histogram, put_starts, take_histogram, take_histograms, take_starts,

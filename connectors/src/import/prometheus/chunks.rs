@@ -135,15 +135,31 @@ impl TsdbChunks {
         if !sealed(body, TsdbByteReader::new(crc).u32()) {
             return Err(bad("the chunk's checksum does not match"));
         }
-        let samples = match body[0] {
-            1 => xor::read(&body[1..], out),
-            encoding @ (2 | 3 | 5 | 6) => {
-                let form = histogram::Form { float: matches!(encoding, 3 | 6), starts: encoding >= 5 };
-                histogram::read(&body[1..], form, out)
-            }
-            4 => xor2::read(&body[1..], out),
-            other => return Err(bad(&format!("encoding {other} of a chunk is unknown"))),
-        };
-        samples.ok_or_else(|| bad("the chunk does not hold what it says"))
+        decode(body[0], &body[1..], out).map_err(|error| bad(&error.to_string()))
     }
+}
+
+/// Why a chunk cannot be decoded.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// Its encoding is not known.
+    #[error("encoding {0} of a chunk is unknown")]
+    Encoding(u8),
+    /// It ends too early, or its content is impossible.
+    #[error("the chunk does not hold what it says")]
+    Content,
+}
+
+/// Appends the samples of a chunk's data, which have the encoding of this number.
+pub fn decode(encoding: u8, data: &[u8], out: &mut ChunkSamples) -> Result<(), ChunkError> {
+    let samples = match encoding {
+        1 => xor::read(data, out),
+        2 | 3 | 5 | 6 => {
+            let form = histogram::Form { float: matches!(encoding, 3 | 6), starts: encoding >= 5 };
+            histogram::read(data, form, out)
+        }
+        4 => xor2::read(data, out),
+        other => return Err(ChunkError::Encoding(other)),
+    };
+    samples.ok_or(ChunkError::Content)
 }

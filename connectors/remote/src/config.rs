@@ -1,0 +1,373 @@
+//! The blocks `remote_write` and `remote_read` of the configuration.
+
+use connectors::config::error::BlockError;
+use connectors::config::units::ConfigDuration;
+use connectors::config::unsupported::{AzureAd, GoogleIam, Shown, SigV4};
+use connectors::config::url::ConfigUrl;
+use connectors::http_client::HttpConfig;
+use connectors::names::NameScheme;
+use connectors::relabel::{RelabelConfig, Relabeler, set_names};
+use connectors::{compose_block, config_block, config_keys};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The message of remote write 1.0.
+pub const MESSAGE_V1: &str = "prometheus.WriteRequest";
+/// The message of remote write 2.0.
+pub const MESSAGE_V2: &str = "io.prometheus.write.v2.Request";
+
+config_keys! {
+    /// The first keys of an entry of `remote_write`.
+    pub struct RemoteWriteKeys {
+        /// Where samples are sent.
+        url: ConfigUrl = ConfigUrl::default(),
+        /// The timeout of one request.
+        remote_timeout: ConfigDuration = ConfigDuration(30_000),
+        /// Further headers of each request.
+        headers: BTreeMap<String, String> = BTreeMap::new(),
+        /// Rules for each series, after the external labels were added.
+        write_relabel_configs: Vec<RelabelConfig> = Vec::new(),
+        /// The name of the queue in metrics and logs.
+        name: String = String::new(),
+        /// Whether exemplars are sent.
+        send_exemplars: bool = false,
+        /// Whether native histograms are sent.
+        send_native_histograms: bool = false,
+        /// Whether each connection goes to one of the addresses of the host at random.
+        round_robin_dns: bool = false,
+        /// The message: that of remote write 1.0 or of 2.0.
+        protobuf_message: String = MESSAGE_V1.to_owned(),
+    }
+}
+
+config_keys! {
+    /// The last keys of an entry of `remote_write`.
+    pub struct RemoteWriteQueueKeys {
+        /// How samples wait and are sent again.
+        queue_config: QueueConfig = QueueConfig::default(),
+        /// How metadata are sent.
+        metadata_config: MetadataConfig = MetadataConfig::default(),
+        /// Signatures of AWS. Nothing is sent to this URL by this build.
+        sigv4: Option<Shown<SigV4>> = None,
+        /// Tokens of Azure. Nothing is sent to this URL by this build.
+        azuread: Option<Shown<AzureAd>> = None,
+        /// Tokens of Google. Nothing is sent to this URL by this build.
+        google_iam: Option<Shown<GoogleIam>> = None,
+    }
+}
+
+config_block! {
+    /// `queue_config`.
+    pub struct QueueConfig as "config.QueueConfig" {
+        /// Samples that wait in memory per shard. More wait in the log.
+        capacity: i64 = 10_000,
+        /// Maximum number of requests at a time.
+        max_shards: i64 = 50,
+        /// Minimum number of requests at a time.
+        min_shards: i64 = 1,
+        /// Maximum number of samples in a request.
+        max_samples_per_send: i64 = 2_000,
+        /// How long a sample waits for others.
+        batch_send_deadline: ConfigDuration = ConfigDuration(5_000),
+        /// The first pause before a request is sent again.
+        min_backoff: ConfigDuration = ConfigDuration(30),
+        /// The longest pause before a request is sent again.
+        max_backoff: ConfigDuration = ConfigDuration(5_000),
+        /// Whether a request is sent again after status 429.
+        retry_on_http_429: bool = false,
+        /// Samples that are older are not sent; 0: all are.
+        sample_age_limit: ConfigDuration = ConfigDuration(0),
+    }
+}
+
+config_block! {
+    /// `metadata_config`.
+    pub struct MetadataConfig as "config.MetadataConfig" {
+        /// Whether metadata are sent (remote write 1.0).
+        send: bool = true => printed,
+        /// How often.
+        send_interval: ConfigDuration = ConfigDuration(60_000),
+        /// Maximum number of metadata in a request.
+        max_samples_per_send: i64 = 2_000,
+    }
+}
+
+/// An entry of `remote_write`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteWriteConfig {
+    /// The first keys.
+    pub keys: RemoteWriteKeys,
+    /// The HTTP options.
+    pub http: HttpConfig,
+    /// The last keys.
+    pub queue: RemoteWriteQueueKeys,
+}
+
+impl Default for RemoteWriteConfig {
+    fn default() -> RemoteWriteConfig {
+        RemoteWriteConfig {
+            keys: RemoteWriteKeys::default(),
+            // One connection per shard, as in Prometheus: HTTP/2 would send all over one.
+            http: HttpConfig { enable_http2: false, ..HttpConfig::default() },
+            queue: RemoteWriteQueueKeys::default(),
+        }
+    }
+}
+
+compose_block!(RemoteWriteConfig as "config.RemoteWriteConfig" {
+    keys: RemoteWriteKeys,
+    http: HttpConfig,
+    queue: RemoteWriteQueueKeys,
+});
+
+config_keys! {
+    /// The keys of an entry of `remote_read`, but for HTTP.
+    pub struct RemoteReadKeys {
+        /// Where samples are read.
+        url: ConfigUrl = ConfigUrl::default(),
+        /// The timeout of one request, including its answer.
+        remote_timeout: ConfigDuration = ConfigDuration(60_000),
+        /// The largest frame that is accepted, bytes.
+        chunked_read_limit: u64 = 50_000_000,
+        /// Further headers of each request.
+        headers: BTreeMap<String, String> = BTreeMap::new(),
+        /// Whether times are asked for that the store itself has.
+        read_recent: bool = false => printed,
+        /// The name in metrics and logs.
+        name: String = String::new(),
+        /// Equality matchers that a selector must have to be asked.
+        required_matchers: BTreeMap<String, String> = BTreeMap::new(),
+        /// Whether the external labels are added to the matchers and removed from the answer.
+        filter_external_labels: bool = true => printed,
+    }
+}
+
+/// An entry of `remote_read`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RemoteReadConfig {
+    /// The keys of the block itself.
+    pub keys: RemoteReadKeys,
+    /// The HTTP options.
+    pub http: HttpConfig,
+}
+
+compose_block!(RemoteReadConfig as "config.RemoteReadConfig" {
+    keys: RemoteReadKeys,
+    http: HttpConfig,
+});
+
+/// Headers that `headers` must not set, in lower case.
+const RESERVED_HEADERS: &[&str] = &[
+    "host",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "user-agent",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "www-authenticate",
+    "accept-encoding",
+    "x-prometheus-remote-write-version",
+    "x-prometheus-remote-read-version",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-amz-content-sha256",
+];
+
+fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), BlockError> {
+    for name in headers.keys() {
+        let lower = name.to_ascii_lowercase();
+        if lower == "authorization" {
+            return Err(
+                "authorization header must be changed via the basic_auth, authorization, oauth2, sigv4, azuread or google_iam parameter"
+                    .into(),
+            );
+        }
+        if RESERVED_HEADERS.contains(&lower.as_str()) {
+            return Err(format!("{name} is a reserved header. It must not be changed").into());
+        }
+    }
+    Ok(())
+}
+
+/// Checks that no two entries have the same name.
+fn check_names<'a>(kind: &str, names: impl Iterator<Item = &'a str>) -> Result<(), BlockError> {
+    let mut seen = BTreeSet::new();
+    for name in names.filter(|name| !name.is_empty()) {
+        if !seen.insert(name) {
+            return Err(format!("found multiple {kind} configs with job name {name:?}").into());
+        }
+    }
+    Ok(())
+}
+
+impl RemoteWriteConfig {
+    /// Checks all entries of a file. The texts are those of Prometheus.
+    pub fn check_all(configs: &[RemoteWriteConfig]) -> Result<(), BlockError> {
+        configs.iter().try_for_each(RemoteWriteConfig::check)?;
+        check_names("remote write", configs.iter().map(|config| config.keys.name.as_str()))?;
+        for (n, config) in configs.iter().enumerate() {
+            if configs[..n].contains(config) {
+                let url = &config.keys.url;
+                let what =
+                    format!("duplicate remote write configs are not allowed, found duplicate for URL: {url}");
+                return Err(what.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), BlockError> {
+        let keys = &self.keys;
+        if keys.url.expose().is_empty() {
+            return Err("url for remote_write is empty".into());
+        }
+        check_headers(&keys.headers)?;
+        if ![MESSAGE_V1, MESSAGE_V2].contains(&keys.protobuf_message.as_str()) {
+            return Err(format!(
+                "invalid protobuf_message value: unknown type for remote write protobuf message {}, supported: {MESSAGE_V1}, {MESSAGE_V2}",
+                keys.protobuf_message
+            )
+            .into());
+        }
+        self.http.validate()?;
+        self.queue.queue_config.check()?;
+        self.check_one_login()?;
+        Relabeler::new(&keys.write_relabel_configs)?;
+        Ok(())
+    }
+
+    /// Checks that there is one way of authentication at most.
+    fn check_one_login(&self) -> Result<(), BlockError> {
+        let http = &self.http;
+        let given = [
+            ("basic_auth", http.basic_auth.is_some()),
+            ("authorization", http.authorization.is_some()),
+            ("oauth2", http.oauth2.is_some()),
+            ("sigv4", self.queue.sigv4.is_some()),
+            ("azuread", self.queue.azuread.is_some()),
+            ("google_iam", self.queue.google_iam.is_some()),
+        ];
+        let names: Vec<&str> =
+            given.iter().filter(|(_, is_given)| *is_given).map(|(name, _)| *name).collect();
+        if names.len() > 1 {
+            return Err(format!(
+                "at most one of basic_auth, authorization, oauth2, sigv4, azuread or google_iam must be configured. Currently configured: [{}]",
+                names.join(" ")
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Sets which names labels may have.
+    pub fn set_names(&mut self, names: NameScheme) {
+        set_names(&mut self.keys.write_relabel_configs, names);
+    }
+
+    /// Why nothing is sent to the URL of this entry; `None`: samples are sent.
+    pub fn unsupported(&self) -> Option<&'static str> {
+        let queue = &self.queue;
+        if queue.sigv4.is_some() {
+            Some("sigv4")
+        } else if queue.azuread.is_some() {
+            Some("azuread")
+        } else if queue.google_iam.is_some() {
+            Some("google_iam")
+        } else {
+            None
+        }
+    }
+}
+
+impl QueueConfig {
+    fn check(&self) -> Result<(), BlockError> {
+        let positive = [("max_shards", self.max_shards), ("min_shards", self.min_shards)];
+        for (name, value) in positive {
+            if value <= 0 {
+                return Err(format!("remote write queue {name} must be positive").into());
+            }
+        }
+        if self.min_shards > self.max_shards {
+            return Err("remote write queue min_shards must not be greater than max_shards".into());
+        }
+        if self.max_samples_per_send <= 0 {
+            return Err("remote write queue max_samples_per_send must be positive".into());
+        }
+        if self.capacity <= 0 {
+            return Err("remote write queue capacity must be positive".into());
+        }
+        if self.max_backoff < self.min_backoff {
+            return Err("remote write queue max_backoff must not be less than min_backoff".into());
+        }
+        Ok(())
+    }
+}
+
+impl RemoteReadConfig {
+    /// Checks all entries of a file. The texts are those of Prometheus.
+    pub fn check_all(configs: &[RemoteReadConfig]) -> Result<(), BlockError> {
+        for config in configs {
+            if config.keys.url.expose().is_empty() {
+                return Err("url for remote_read is empty".into());
+            }
+            check_headers(&config.keys.headers)?;
+            config.http.validate()?;
+        }
+        check_names("remote read", configs.iter().map(|config| config.keys.name.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(yaml: &str) -> String {
+        let configs: Vec<RemoteWriteConfig> = serde_saphyr::from_str(yaml).unwrap();
+        RemoteWriteConfig::check_all(&configs).map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn mistakes_are_told_as_prometheus_tells_them() {
+        let cases = [
+            ("[{url: 'http://h'}]", ""),
+            ("[{url: 'http://h'}, {url: 'http://h', name: x}]", ""),
+            ("[{remote_timeout: 1s}]", "url for remote_write is empty"),
+            (
+                "[{url: 'http://h'}, {url: 'http://h'}]",
+                "duplicate remote write configs are not allowed, found duplicate for URL: http://h",
+            ),
+            (
+                "[{url: a, name: x}, {url: b, name: x}]",
+                "found multiple remote write configs with job name \"x\"",
+            ),
+            ("[{url: a, headers: {Host: x}}]", "Host is a reserved header. It must not be changed"),
+            ("[{url: a, queue_config: {max_shards: 0}}]", "remote write queue max_shards must be positive"),
+            (
+                "[{url: a, queue_config: {min_shards: 60}}]",
+                "remote write queue min_shards must not be greater than max_shards",
+            ),
+            (
+                "[{url: a, queue_config: {max_backoff: 1ms}}]",
+                "remote write queue max_backoff must not be less than min_backoff",
+            ),
+            (
+                "[{url: a, sigv4: {region: x}, basic_auth: {username: u}}]",
+                "at most one of basic_auth, authorization, oauth2, sigv4, azuread or google_iam must be configured. Currently configured: [basic_auth sigv4]",
+            ),
+        ];
+        for (yaml, expected) in cases {
+            assert_eq!(error(yaml), expected, "{yaml}");
+        }
+    }
+
+    #[test]
+    fn partial_blocks_keep_the_other_defaults() {
+        let config: RemoteWriteConfig =
+            serde_saphyr::from_str("url: http://h\nqueue_config: {capacity: 5}").unwrap();
+        assert_eq!(config.queue.queue_config, QueueConfig { capacity: 5, ..QueueConfig::default() });
+        assert!(!config.http.enable_http2);
+        assert!(config.queue.metadata_config.send);
+    }
+}

@@ -1,0 +1,46 @@
+//! The limits of remote storage: value, unit, reason. No other file of this crate defines one.
+
+use std::time::Duration;
+
+/// The longest answer of a receiver that is read for a message, bytes (Prometheus: 1024).
+pub const ANSWER_BYTES: usize = 1024;
+/// How long a queue reads the log before it looks at its deadlines again.
+pub const READ_TURN: Duration = Duration::from_millis(20);
+/// How long a queue that has read everything waits at least before it reads again: samples of many
+/// scrapes are read together.
+pub const READ_PAUSE: Duration = Duration::from_millis(50);
+/// How long a queue waits for news of the log at most.
+pub const READ_WAIT: Duration = Duration::from_secs(1);
+/// The pause after an error of the log.
+pub const READ_RETRY: Duration = Duration::from_secs(5);
+/// How long a batch waits until its borders are noted on disk. After that it is sent anyway: a full
+/// disk must not stop it.
+pub const NOTE_WAIT: Duration = Duration::from_secs(1);
+/// How often the position of a queue that sends nothing is noted.
+pub const NOTE_INTERVAL: Duration = Duration::from_secs(5);
+/// The first pause of a queue whose shard has no room (Prometheus: 5 ms). It doubles up to
+/// `max_backoff`.
+pub const FULL_PAUSE: Duration = Duration::from_millis(5);
+/// How often the number of shards is computed (Prometheus: 10 s).
+pub const SHARDS_INTERVAL: Duration = Duration::from_secs(10);
+/// Maximum shards of a queue, whatever `max_shards` says: each has a task and a connection.
+pub const SHARDS: usize = 1_000;
+/// Maximum items in one request, whatever `max_samples_per_send` says: the items of a shard are in
+/// memory.
+pub const BATCH_ITEMS: usize = 1_000_000;
+/// Maximum bytes of one request before compression: receivers accept 32 MiB (Prometheus').
+pub const BATCH_BYTES: usize = 16 << 20;
+/// Maximum bytes of a request of remote read, before and after decompression (Prometheus: 32 MiB).
+pub const READ_REQUEST_BYTES: usize = 32 << 20;
+/// Maximum queries in a request of remote read: Prometheus sends one.
+pub const READ_QUERIES: usize = 1_000;
+/// Maximum matchers of a query of remote read.
+pub const READ_MATCHERS: usize = 1_000;
+/// How often metadata of series are read again at first; the pause doubles while nothing changes.
+pub const METADATA_REFRESH: Duration = Duration::from_secs(1);
+/// How often they are read again at least.
+pub const METADATA_REFRESH_MOST: Duration = Duration::from_secs(60);
+/// Exemplars that a queue takes at a time.
+pub const EXEMPLARS_AT_ONCE: usize = 1_000;
+/// The shortest interval at which metadata are sent, whatever `send_interval` says.
+pub const METADATA_INTERVAL: Duration = Duration::from_millis(100);

@@ -1,0 +1,310 @@
+//! [`BatchBuilder`]: encodes items into a request, one after the other. [`Batch`]: a request that
+//! waits to be sent. It is compressed when it is complete, so that what waits needs little memory.
+
+use super::metrics::{ItemCounts, ItemKind};
+use super::series::KnownSeries;
+use super::symbols::{BatchSymbols, SymbolIds};
+use crate::protobuf::{
+    put_bytes, put_double, put_histogram, put_message, put_number, put_sample, put_stale_histogram,
+    put_varint, sample_len,
+};
+use std::time::Instant;
+use storage::exemplars::Exemplar;
+use storage::model::{NativeHistogram, TimeMs};
+use storage::store::LogPosition;
+
+/// A request that waits to be sent.
+pub(super) struct Batch {
+    /// The compressed message.
+    pub body: Vec<u8>,
+    /// What is in it.
+    pub counts: ItemCounts,
+    /// The time of the newest and of the oldest item.
+    pub newest: TimeMs,
+    pub oldest: TimeMs,
+    /// Whether it has samples of the log, so that it has a position.
+    pub is_logged: bool,
+    /// Whether it was under way when the process ended, so that the receiver may have it already.
+    pub is_repeat: bool,
+    /// The message and where its items are, if old ones may have to be left out later.
+    pub parts: Option<MessageParts>,
+    /// The number of the note with its borders.
+    pub note: u64,
+}
+
+/// A message that is not compressed.
+pub(super) struct MessageParts {
+    /// What comes before the items.
+    head: Vec<u8>,
+    items: Vec<u8>,
+    ends: Vec<ItemEnd>,
+}
+
+/// Where an item ends, and what it is.
+#[derive(Copy, Clone)]
+struct ItemEnd {
+    end: u32,
+    t: TimeMs,
+    kind: ItemKind,
+}
+
+/// The metadata of a series in remote write 2.0.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct SeriesMetadata<'a> {
+    pub kind: u64,
+    pub help: &'a str,
+    pub unit: &'a str,
+}
+
+/// The value of an item.
+pub(super) enum ItemValue<'a> {
+    Float(f64),
+    Histogram(&'a NativeHistogram),
+    /// The stale marker of a series of histograms.
+    StaleHistogram,
+    Exemplar(&'a Exemplar),
+}
+
+impl ItemValue<'_> {
+    /// The kind of the item.
+    pub(super) fn kind(&self) -> ItemKind {
+        match self {
+            ItemValue::Float(_) => ItemKind::Sample,
+            ItemValue::Histogram(_) | ItemValue::StaleHistogram => ItemKind::Histogram,
+            ItemValue::Exemplar(_) => ItemKind::Exemplar,
+        }
+    }
+}
+
+/// A request that is being built.
+pub(super) struct BatchBuilder {
+    items: Vec<u8>,
+    /// The table of texts; `None` in remote write 1.0.
+    symbols: Option<BatchSymbols>,
+    refs: Vec<u32>,
+    counts: ItemCounts,
+    newest: TimeMs,
+    oldest: TimeMs,
+    end: LogPosition,
+    /// Whether it has samples of the log.
+    is_logged: bool,
+    /// Since when the first item waits.
+    since: Option<Instant>,
+    /// Where items end; `None`: not needed.
+    ends: Option<Vec<ItemEnd>>,
+    compressor: snap::raw::Encoder,
+}
+
+impl BatchBuilder {
+    /// An empty request after the position `begin`. With `may_age`, items can be left out of the
+    /// batch later.
+    pub(super) fn new(is_v2: bool, may_age: bool, begin: LogPosition) -> BatchBuilder {
+        BatchBuilder {
+            items: Vec::new(),
+            symbols: is_v2.then(BatchSymbols::default),
+            refs: Vec::new(),
+            counts: ItemCounts::default(),
+            newest: TimeMs::MIN,
+            oldest: TimeMs::MAX,
+            end: begin,
+            is_logged: false,
+            since: None,
+            ends: may_age.then(Vec::new),
+            compressor: snap::raw::Encoder::new(),
+        }
+    }
+
+    /// Number of items.
+    pub(super) fn len(&self) -> u64 {
+        self.counts.total()
+    }
+
+    /// Bytes of the items.
+    pub(super) fn bytes(&self) -> usize {
+        self.items.len()
+    }
+
+    /// What is in it.
+    pub(super) fn counts(&self) -> ItemCounts {
+        self.counts
+    }
+
+    /// Since when the first item waits; `None`: there is none.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// The position after the last sample.
+    pub(super) fn end(&self) -> LogPosition {
+        self.end
+    }
+
+    /// Adds an item. `after` is the position after it, if it is from the log.
+    pub(super) fn add(
+        &mut self,
+        known: KnownSeries<'_>,
+        t: TimeMs,
+        value: &ItemValue<'_>,
+        after: Option<LogPosition>,
+    ) {
+        let KnownSeries { series, ids, metadata } = known;
+        match (&mut self.symbols, ids) {
+            (Some(symbols), Some(ids)) => {
+                self.refs.clear();
+                self.refs.extend(series.symbols.iter().map(|id| symbols.reference(*id, ids)));
+                put_series_v2(&mut self.items, &self.refs, symbols, ids, metadata, t, value);
+            }
+            _ => put_series_v1(&mut self.items, &series.encoded, t, value),
+        }
+        let kind = value.kind();
+        self.counts.add(kind);
+        self.newest = self.newest.max(t);
+        self.oldest = self.oldest.min(t);
+        if let Some(after) = after {
+            self.end = after;
+            self.is_logged = true;
+        }
+        self.since.get_or_insert_with(Instant::now);
+        if let Some(ends) = &mut self.ends {
+            ends.push(ItemEnd { end: self.items.len() as u32, t, kind });
+        }
+    }
+
+    /// Takes the request and begins the next one. `None`: it cannot be compressed, which the limit
+    /// of its length excludes.
+    pub(super) fn finish(&mut self) -> Option<Batch> {
+        let head = self.symbols.as_ref().map_or(&[][..], BatchSymbols::table).to_vec();
+        let ends = self.ends.as_mut().map(std::mem::take);
+        let mut message = head.clone();
+        message.extend_from_slice(&self.items);
+        let body = self.compressor.compress_vec(&message);
+        let parts = ends.map(|ends| MessageParts { head, items: std::mem::take(&mut self.items), ends });
+        let batch = body.ok().map(|body| Batch {
+            body,
+            counts: self.counts,
+            newest: self.newest,
+            oldest: self.oldest,
+            is_logged: self.is_logged,
+            is_repeat: false,
+            parts,
+            note: 0,
+        });
+        self.clear();
+        batch
+    }
+
+    fn clear(&mut self) {
+        self.items.clear();
+        if let Some(symbols) = &mut self.symbols {
+            symbols.clear();
+        }
+        self.counts = ItemCounts::default();
+        self.newest = TimeMs::MIN;
+        self.oldest = TimeMs::MAX;
+        self.since = None;
+        self.is_logged = false;
+    }
+}
+
+impl Batch {
+    /// Leaves out the items before `oldest`. Returns how many of each kind.
+    pub(super) fn drop_before(&mut self, oldest: TimeMs) -> ItemCounts {
+        let mut dropped = ItemCounts::default();
+        let Some(parts) = self.parts.as_mut().filter(|_| self.oldest < oldest) else { return dropped };
+        let mut kept = Vec::with_capacity(parts.items.len());
+        let mut ends = Vec::with_capacity(parts.ends.len());
+        let mut begin = 0;
+        for item in &parts.ends {
+            let end = item.end as usize;
+            if item.t < oldest {
+                dropped.add(item.kind);
+            } else {
+                kept.extend_from_slice(&parts.items[begin..end]);
+                ends.push(ItemEnd { end: kept.len() as u32, ..*item });
+            }
+            begin = end;
+        }
+        parts.items = kept;
+        parts.ends = ends;
+        self.oldest = parts.ends.iter().map(|item| item.t).min().unwrap_or(TimeMs::MAX);
+        self.counts = self.counts.without(dropped);
+        let message = [&parts.head[..], &parts.items].concat();
+        // What could be compressed with more items can be compressed with fewer.
+        if let Ok(body) = snap::raw::Encoder::new().compress_vec(&message) {
+            self.body = body;
+        }
+        dropped
+    }
+}
+
+/// Appends a `prometheus.TimeSeries` with one item.
+fn put_series_v1(out: &mut Vec<u8>, labels: &[u8], t: TimeMs, value: &ItemValue<'_>) {
+    if let ItemValue::Float(v) = value {
+        // By far the most: its length is known before it is written.
+        put_varint(out, 1 << 3 | 2);
+        put_varint(out, (labels.len() + 2 + sample_len(t)) as u64);
+        out.extend_from_slice(labels);
+        put_sample(out, t, *v);
+        return;
+    }
+    put_message(out, 1, |out| {
+        out.extend_from_slice(labels);
+        match value {
+            ItemValue::Float(v) => put_sample(out, t, *v),
+            ItemValue::Histogram(h) => put_message(out, 4, |out| put_histogram(out, t, h)),
+            ItemValue::StaleHistogram => put_message(out, 4, |out| put_stale_histogram(out, t)),
+            ItemValue::Exemplar(exemplar) => put_message(out, 3, |out| {
+                crate::protobuf::put_labels(out, &exemplar.labels);
+                put_double(out, 2, exemplar.v);
+                put_number(out, 3, exemplar.t as u64);
+            }),
+        }
+    });
+}
+
+/// Appends a `io.prometheus.write.v2.TimeSeries` with one item.
+fn put_series_v2(
+    out: &mut Vec<u8>,
+    refs: &[u32],
+    symbols: &mut BatchSymbols,
+    ids: &SymbolIds,
+    metadata: SeriesMetadata<'_>,
+    t: TimeMs,
+    value: &ItemValue<'_>,
+) {
+    let help = symbols.text(metadata.help, ids);
+    let unit = symbols.text(metadata.unit, ids);
+    put_message(out, 5, |out| {
+        put_refs(out, refs);
+        match value {
+            ItemValue::Float(v) => put_sample(out, t, *v),
+            ItemValue::Histogram(h) => put_message(out, 3, |out| put_histogram(out, t, h)),
+            ItemValue::StaleHistogram => put_message(out, 3, |out| put_stale_histogram(out, t)),
+            ItemValue::Exemplar(exemplar) => {
+                let pairs = exemplar.labels.iter().flat_map(|(name, value)| [name, value]);
+                let refs: Vec<u32> = pairs.map(|text| symbols.text(text, ids)).collect();
+                put_message(out, 4, |out| {
+                    put_refs(out, &refs);
+                    put_double(out, 2, exemplar.v);
+                    put_number(out, 3, exemplar.t as u64);
+                });
+            }
+        }
+        put_message(out, 5, |out| {
+            for (field, n) in [(1, metadata.kind), (3, u64::from(help)), (4, u64::from(unit))] {
+                if n > 0 {
+                    put_number(out, field, n);
+                }
+            }
+        });
+    });
+}
+
+/// Appends references as the packed field 1.
+fn put_refs(out: &mut Vec<u8>, refs: &[u32]) {
+    let mut packed = Vec::with_capacity(refs.len() * 2);
+    for reference in refs {
+        put_varint(&mut packed, u64::from(*reference));
+    }
+    put_bytes(out, 1, &packed);
+}

@@ -1,0 +1,202 @@
+//! Metadata of metric families: in remote write 1.0 they are sent from time to time in requests of
+//! their own ([`MetadataSender`]), in 2.0 with each series ([`MetadataTable`]).
+
+use super::batch::SeriesMetadata;
+use super::client::WriteError;
+use super::shard::ShardContext;
+use crate::limits::{METADATA_REFRESH, METADATA_REFRESH_MOST};
+use crate::protobuf::{put_bytes, put_message, put_number};
+use connectors::exposition::MetricType;
+use hashbrown::HashMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The metadata of a metric family.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FamilyMetadata {
+    /// The name of the family.
+    pub family: String,
+    /// The number of its type in messages.
+    pub kind: u64,
+    /// The help text.
+    pub help: String,
+    /// The unit.
+    pub unit: String,
+}
+
+/// The metadata that the targets of the server expose now.
+pub trait MetadataSource: Send + Sync {
+    /// All of them; several targets may expose the same.
+    fn all(&self) -> Vec<FamilyMetadata>;
+}
+
+/// The number of a type in messages.
+pub fn type_number(kind: MetricType) -> u64 {
+    match kind {
+        MetricType::Unknown => 0,
+        MetricType::Counter => 1,
+        MetricType::Gauge => 2,
+        MetricType::Histogram => 3,
+        MetricType::GaugeHistogram => 4,
+        MetricType::Summary => 5,
+        MetricType::Info => 6,
+        MetricType::StateSet => 7,
+    }
+}
+
+/// What the name of a series may have after that of its family.
+const SUFFIXES: [&str; 5] = ["_total", "_bucket", "_count", "_sum", "_info"];
+
+/// The metadata of the families, by name, as they were lately.
+pub(super) struct MetadataTable {
+    source: Arc<dyn MetadataSource>,
+    families: HashMap<String, FamilyMetadata>,
+    read: Option<Instant>,
+    pause: Duration,
+}
+
+impl MetadataTable {
+    /// Nothing was read yet.
+    pub(super) fn new(source: Arc<dyn MetadataSource>) -> MetadataTable {
+        MetadataTable { source, families: HashMap::new(), read: None, pause: METADATA_REFRESH }
+    }
+
+    /// Reads them again if they are old. Returns whether they have changed.
+    pub(super) fn refresh(&mut self) -> bool {
+        if self.read.is_some_and(|read| read.elapsed() < self.pause) {
+            return false;
+        }
+        self.read = Some(Instant::now());
+        let families: HashMap<String, FamilyMetadata> =
+            self.source.all().into_iter().map(|family| (family.family.clone(), family)).collect();
+        let has_changed = families != self.families;
+        self.families = families;
+        // At the start new targets come all the time, later seldom.
+        self.pause = if has_changed { METADATA_REFRESH } else { (self.pause * 2).min(METADATA_REFRESH_MOST) };
+        has_changed
+    }
+
+    /// The metadata of a series with this name.
+    pub(super) fn of(&self, name: &str) -> SeriesMetadata<'_> {
+        let family = self.families.get(name).or_else(|| {
+            let bases = SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
+            bases.into_iter().find_map(|base| self.families.get(base))
+        });
+        family.map_or_else(SeriesMetadata::default, |family| SeriesMetadata {
+            kind: family.kind,
+            help: &family.help,
+            unit: &family.unit,
+        })
+    }
+}
+
+/// Sends metadata in requests of their own.
+pub(super) struct MetadataSender {
+    pub context: Arc<ShardContext>,
+    pub source: Arc<dyn MetadataSource>,
+    pub interval: Duration,
+    /// Metadata in a request.
+    pub batch: usize,
+}
+
+impl MetadataSender {
+    /// Sends all metadata once per interval, for ever.
+    pub(super) async fn run(self) {
+        loop {
+            tokio::time::sleep(self.interval).await;
+            let source = self.source.clone();
+            let all = tokio::task::spawn_blocking(move || source.all().into_iter().collect::<BTreeSet<_>>());
+            let all = Vec::from_iter(all.await.unwrap_or_default());
+            for piece in all.chunks(self.batch) {
+                self.send(piece).await;
+            }
+        }
+    }
+
+    async fn send(&self, families: &[FamilyMetadata]) {
+        let ShardContext { client, metrics, clock, min_backoff, max_backoff, .. } = &*self.context;
+        let count = families.len() as u64;
+        let Ok(body) = snap::raw::Encoder::new().compress_vec(&message(families)) else { return };
+        let mut pause = *min_backoff;
+        let mut attempt = 0;
+        loop {
+            match client.send(body.clone(), attempt, clock.now()).await {
+                Ok(_) => {
+                    metrics.metadata.add(count);
+                    metrics.metadata_bytes.add(body.len() as u64);
+                    return;
+                }
+                Err(WriteError::Later { after, reason }) => {
+                    metrics.metadata_retried.add(count);
+                    tracing::warn!(
+                        target: "remote_write", queue = self.context.name, error = reason,
+                        "Failed to send metadata, retrying"
+                    );
+                    let wait = after.unwrap_or(pause);
+                    tokio::time::sleep(wait).await;
+                    pause = (wait * 2).min(*max_backoff);
+                }
+                Err(error) => {
+                    metrics.metadata_failed.add(count);
+                    tracing::error!(
+                        target: "remote_write", queue = self.context.name, %error, count,
+                        "non-recoverable error while sending metadata"
+                    );
+                    return;
+                }
+            }
+            attempt += 1;
+        }
+    }
+}
+
+/// A `prometheus.WriteRequest` with metadata only.
+fn message(families: &[FamilyMetadata]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for FamilyMetadata { family, kind, help, unit } in families {
+        put_message(&mut out, 3, |out| {
+            put_number(out, 1, *kind);
+            put_bytes(out, 2, family.as_bytes());
+            put_bytes(out, 4, help.as_bytes());
+            put_bytes(out, 5, unit.as_bytes());
+        });
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    #[derive(Default)]
+    struct Fixed(Mutex<Vec<FamilyMetadata>>);
+
+    impl MetadataSource for Fixed {
+        fn all(&self) -> Vec<FamilyMetadata> {
+            self.0.lock().clone()
+        }
+    }
+
+    #[test]
+    fn a_series_has_the_metadata_of_its_family() {
+        let source = Arc::new(Fixed::default());
+        let family = |family: &str, kind| FamilyMetadata {
+            family: family.to_owned(),
+            kind,
+            help: format!("help of {family}"),
+            unit: String::new(),
+        };
+        *source.0.lock() = vec![family("a_seconds", 3), family("b_total", 1), family("c", 1)];
+        let mut table = MetadataTable::new(source.clone());
+        assert!(table.refresh());
+        assert!(!table.refresh(), "not again at once");
+        let kind = |name: &str| table.of(name).kind;
+        assert_eq!(
+            ["a_seconds_bucket", "a_seconds_sum", "b_total", "c_total", "b", "x"].map(kind),
+            [3, 3, 1, 1, 0, 0]
+        );
+        assert_eq!(table.of("c").help, "help of c");
+    }
+}

@@ -1,0 +1,330 @@
+//! The metrics of one queue, under the names of Prometheus.
+
+use std::sync::Arc;
+use storage::metrics::{Counter, Gauge, MetricHistogram, Metrics};
+
+/// The bounds of the duration of a request, seconds.
+const DURATION_BOUNDS: [f64; 15] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0];
+
+/// What is sent.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum ItemKind {
+    /// A float.
+    Sample,
+    /// An exemplar.
+    Exemplar,
+    /// A native histogram.
+    Histogram,
+}
+
+/// Why an item is not sent.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum DropReason {
+    /// It is older than `sample_age_limit`.
+    TooOld,
+    /// The relabelling rules drop its series.
+    DroppedSeries,
+    /// The labels of its series are not known.
+    UnknownSeries,
+    /// Remote write 1.0 has no histograms with custom buckets.
+    CustomBuckets,
+}
+
+impl DropReason {
+    const ALL: [DropReason; 4] =
+        [DropReason::TooOld, DropReason::DroppedSeries, DropReason::UnknownSeries, DropReason::CustomBuckets];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            DropReason::TooOld => "too_old",
+            DropReason::DroppedSeries => "dropped_series",
+            DropReason::UnknownSeries => "unintentionally_dropped_series",
+            DropReason::CustomBuckets => "nhcb_in_rw1_not_supported",
+        }
+    }
+}
+
+/// Numbers of items by kind.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ItemCounts {
+    pub samples: u64,
+    pub exemplars: u64,
+    pub histograms: u64,
+}
+
+impl ItemCounts {
+    /// All items.
+    pub(super) fn total(self) -> u64 {
+        self.samples + self.exemplars + self.histograms
+    }
+
+    /// Counts one item.
+    pub(super) fn add(&mut self, kind: ItemKind) {
+        match kind {
+            ItemKind::Sample => self.samples += 1,
+            ItemKind::Exemplar => self.exemplars += 1,
+            ItemKind::Histogram => self.histograms += 1,
+        }
+    }
+
+    /// What is left without `other`.
+    pub(super) fn without(self, other: ItemCounts) -> ItemCounts {
+        ItemCounts {
+            samples: self.samples.saturating_sub(other.samples),
+            exemplars: self.exemplars.saturating_sub(other.exemplars),
+            histograms: self.histograms.saturating_sub(other.histograms),
+        }
+    }
+}
+
+/// A counter for each kind of item.
+pub(super) struct KindCounters([Arc<Counter>; 3]);
+
+impl KindCounters {
+    pub(super) fn add(&self, counts: ItemCounts) {
+        let [samples, exemplars, histograms] = &self.0;
+        samples.add(counts.samples);
+        exemplars.add(counts.exemplars);
+        histograms.add(counts.histograms);
+    }
+
+    fn inc(&self, kind: ItemKind) {
+        let [samples, exemplars, histograms] = &self.0;
+        match kind {
+            ItemKind::Sample => samples.inc(),
+            ItemKind::Exemplar => exemplars.inc(),
+            ItemKind::Histogram => histograms.inc(),
+        }
+    }
+}
+
+/// A gauge for each kind of item.
+pub(super) struct KindGauges([Arc<Gauge>; 3]);
+
+impl KindGauges {
+    pub(super) fn add(&self, counts: ItemCounts, sign: f64) {
+        let [samples, exemplars, histograms] = &self.0;
+        samples.add(counts.samples as f64 * sign);
+        exemplars.add(counts.exemplars as f64 * sign);
+        histograms.add(counts.histograms as f64 * sign);
+    }
+}
+
+/// The metrics of a queue. They vanish when it is dropped.
+pub(super) struct QueueMetrics {
+    registry: Metrics,
+    name: String,
+    url: String,
+    pub sent: KindCounters,
+    pub failed: KindCounters,
+    pub retried: KindCounters,
+    dropped: [KindCounters; 4],
+    pub pending: KindGauges,
+    pub metadata: Arc<Counter>,
+    pub metadata_failed: Arc<Counter>,
+    pub metadata_retried: Arc<Counter>,
+    pub metadata_bytes: Arc<Counter>,
+    pub enqueue_retries: Arc<Counter>,
+    pub duration: Arc<MetricHistogram>,
+    pub highest: Arc<Gauge>,
+    pub highest_sent: Arc<Gauge>,
+    pub bytes: Arc<Counter>,
+    pub shard_capacity: Arc<Gauge>,
+    pub shards: Arc<Gauge>,
+    pub shards_max: Arc<Gauge>,
+    pub shards_min: Arc<Gauge>,
+    pub shards_desired: Arc<Gauge>,
+    pub batch: Arc<Gauge>,
+    pub wal_segment: Arc<Gauge>,
+    pub wal_failures: Arc<Counter>,
+    pub wal_missing: Arc<Counter>,
+    pub behind: Arc<Gauge>,
+}
+
+impl QueueMetrics {
+    /// The metrics of the queue `name` for `url`, which has no password.
+    pub(super) fn new(registry: &Metrics, name: &str, url: &str) -> QueueMetrics {
+        let labels = [("remote_name", name), ("url", url)];
+        let counter = |name, help| registry.counter(name, help, &labels);
+        let gauge = |name, help| registry.gauge(name, help, &labels);
+        let consumer = [("consumer", name)];
+        QueueMetrics {
+            sent: KindCounters([
+                counter(
+                    "prometheus_remote_storage_samples_total",
+                    "Total number of samples sent to remote storage.",
+                ),
+                counter(
+                    "prometheus_remote_storage_exemplars_total",
+                    "Total number of exemplars sent to remote storage.",
+                ),
+                counter(
+                    "prometheus_remote_storage_histograms_total",
+                    "Total number of histograms sent to remote storage.",
+                ),
+            ]),
+            failed: KindCounters([
+                counter(
+                    "prometheus_remote_storage_samples_failed_total",
+                    "Total number of samples which failed on send to remote storage, non-recoverable errors.",
+                ),
+                counter(
+                    "prometheus_remote_storage_exemplars_failed_total",
+                    "Total number of exemplars which failed on send to remote storage, non-recoverable errors.",
+                ),
+                counter(
+                    "prometheus_remote_storage_histograms_failed_total",
+                    "Total number of histograms which failed on send to remote storage, non-recoverable errors.",
+                ),
+            ]),
+            retried: KindCounters([
+                counter(
+                    "prometheus_remote_storage_samples_retried_total",
+                    "Total number of samples which failed on send to remote storage but were retried because the send error was recoverable.",
+                ),
+                counter(
+                    "prometheus_remote_storage_exemplars_retried_total",
+                    "Total number of exemplars which failed on send to remote storage but were retried because the send error was recoverable.",
+                ),
+                counter(
+                    "prometheus_remote_storage_histograms_retried_total",
+                    "Total number of histograms which failed on send to remote storage but were retried because the send error was recoverable.",
+                ),
+            ]),
+            dropped: DropReason::ALL.map(|reason| dropped(registry, &labels, reason)),
+            pending: KindGauges([
+                gauge(
+                    "prometheus_remote_storage_samples_pending",
+                    "The number of samples pending in the queues shards to be sent to the remote storage.",
+                ),
+                gauge(
+                    "prometheus_remote_storage_exemplars_pending",
+                    "The number of exemplars pending in the queues shards to be sent to the remote storage.",
+                ),
+                gauge(
+                    "prometheus_remote_storage_histograms_pending",
+                    "The number of histograms pending in the queues shards to be sent to the remote storage.",
+                ),
+            ]),
+            metadata: counter(
+                "prometheus_remote_storage_metadata_total",
+                "Total number of metadata entries sent to remote storage.",
+            ),
+            metadata_failed: counter(
+                "prometheus_remote_storage_metadata_failed_total",
+                "Total number of metadata entries which failed on send to remote storage, non-recoverable errors.",
+            ),
+            metadata_retried: counter(
+                "prometheus_remote_storage_metadata_retried_total",
+                "Total number of metadata entries which failed on send to remote storage but were retried because the send error was recoverable.",
+            ),
+            metadata_bytes: counter(
+                "prometheus_remote_storage_metadata_bytes_total",
+                "The total number of bytes of metadata sent by the queue after compression.",
+            ),
+            enqueue_retries: counter(
+                "prometheus_remote_storage_enqueue_retries_total",
+                "Total number of times enqueue has failed because a shards queue was full.",
+            ),
+            duration: registry.histogram(
+                "prometheus_remote_storage_sent_batch_duration_seconds",
+                "Duration of send calls to the remote storage.",
+                &labels,
+                &DURATION_BOUNDS,
+            ),
+            highest: gauge(
+                "prometheus_remote_storage_queue_highest_timestamp_seconds",
+                "Highest timestamp that was enqueued, in seconds since epoch.",
+            ),
+            highest_sent: gauge(
+                "prometheus_remote_storage_queue_highest_sent_timestamp_seconds",
+                "Timestamp from a WAL sample, the highest timestamp successfully sent by this queue, in seconds since epoch.",
+            ),
+            bytes: counter(
+                "prometheus_remote_storage_bytes_total",
+                "The total number of bytes of data (not metadata) sent by the queue after compression.",
+            ),
+            shard_capacity: gauge(
+                "prometheus_remote_storage_shard_capacity",
+                "The capacity of each shard of the queue used for parallel sending to the remote storage.",
+            ),
+            shards: gauge(
+                "prometheus_remote_storage_shards",
+                "The number of shards used for parallel sending to the remote storage.",
+            ),
+            shards_max: gauge(
+                "prometheus_remote_storage_shards_max",
+                "The maximum number of shards that the queue is allowed to run.",
+            ),
+            shards_min: gauge(
+                "prometheus_remote_storage_shards_min",
+                "The minimum number of shards that the queue is allowed to run.",
+            ),
+            shards_desired: gauge(
+                "prometheus_remote_storage_shards_desired",
+                "The number of shards that the queues shard calculation wants to run based on the rate of samples in vs. samples out.",
+            ),
+            batch: gauge(
+                "prometheus_remote_storage_max_samples_per_send",
+                "The maximum number of samples to be sent, in a single request, to the remote storage.",
+            ),
+            wal_segment: registry.gauge(
+                "prometheus_wal_watcher_current_segment",
+                "Current segment the WAL watcher is reading records from.",
+                &consumer,
+            ),
+            wal_failures: registry.counter(
+                "prometheus_wal_watcher_record_decode_failures_total",
+                "Number of records read by the WAL watcher that resulted in an error when decoding.",
+                &consumer,
+            ),
+            wal_missing: counter(
+                "perennial_remote_storage_missing_records_total",
+                "Records of the log that were removed before this queue had read them: their samples are not sent.",
+            ),
+            behind: gauge(
+                "perennial_remote_storage_queue_behind_records",
+                "Records of the log that this queue has not read yet.",
+            ),
+            registry: registry.clone(),
+            name: name.to_owned(),
+            url: url.to_owned(),
+        }
+    }
+
+    /// Counts an item that is not sent.
+    pub(super) fn drop_item(&self, kind: ItemKind, reason: DropReason) {
+        self.dropped[reason as usize].inc(kind);
+    }
+}
+
+fn dropped(registry: &Metrics, labels: &[(&str, &str); 2], reason: DropReason) -> KindCounters {
+    let labels = [labels[0], labels[1], ("reason", reason.as_str())];
+    let counter = |name, help| registry.counter(name, help, &labels);
+    KindCounters([
+        counter(
+            "prometheus_remote_storage_samples_dropped_total",
+            "Total number of samples which were dropped after being read from the WAL before being sent via remote write, either via relabelling, due to being too old or unintentionally because of an unknown reference ID.",
+        ),
+        counter(
+            "prometheus_remote_storage_exemplars_dropped_total",
+            "Total number of exemplars which were dropped after being read from the WAL before being sent via remote write, either via relabelling, due to being too old or unintentionally because of an unknown reference ID.",
+        ),
+        counter(
+            "prometheus_remote_storage_histograms_dropped_total",
+            "Total number of histograms which were dropped after being read from the WAL before being sent via remote write, either via relabelling, due to being too old or unintentionally because of an unknown reference ID.",
+        ),
+    ])
+}
+
+impl Drop for QueueMetrics {
+    fn drop(&mut self) {
+        let labels = [("remote_name", self.name.as_str()), ("url", self.url.as_str())];
+        self.registry.forget(&labels);
+        self.registry.forget(&[("consumer", &self.name)]);
+        for reason in DropReason::ALL {
+            self.registry.forget(&[labels[0], labels[1], ("reason", reason.as_str())]);
+        }
+    }
+}

@@ -1,0 +1,592 @@
+//! The reader of a queue: a thread that follows the log, looks up the labels of each sample, encodes
+//! it into the request of its shard, and hands complete requests to the shards. It stops reading
+//! while a shard has no room, so that an outage of the receiver costs no memory: what was not sent
+//! is in the log.
+
+use super::batch::{BatchBuilder, ItemValue};
+use super::metrics::{DropReason, ItemKind};
+use super::progress::{QueueNote, shard_of};
+use super::series::{SeriesCache, SeriesUse};
+use super::shard::{ShardContext, ShardQueue, whole_seconds};
+use super::shard_count::{QueueRates, RateAverage};
+use crate::limits::{
+    BATCH_BYTES, EXEMPLARS_AT_ONCE, FULL_PAUSE, NOTE_INTERVAL, READ_PAUSE, READ_RETRY, READ_TURN, READ_WAIT,
+    SHARDS_INTERVAL,
+};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use storage::metrics::Counter;
+use storage::model::value::is_stale;
+use storage::model::{SeriesRef, TimeMs};
+use storage::store::{LogPosition, LogTail, LoggedSamples, Store};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+/// The settings of a queue, within limits.
+#[derive(Clone, Debug)]
+pub(super) struct QueueSettings {
+    /// Items of a request.
+    pub batch: u64,
+    /// Requests that wait in a shard.
+    pub waiting: usize,
+    pub min_shards: usize,
+    pub max_shards: usize,
+    pub deadline: Duration,
+    pub sends_histograms: bool,
+    pub sends_exemplars: bool,
+    pub flush_deadline: Duration,
+}
+
+/// How a queue is to stop.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stop {
+    /// Not at all.
+    #[default]
+    No,
+    /// After everything in the log was sent, or at this time.
+    Drained(Instant),
+    /// At once. What was not sent is sent after the next start.
+    Now,
+}
+
+/// The request to stop, seen by the thread of the queue.
+#[derive(Default)]
+pub(super) struct StopRequest(Mutex<Stop>);
+
+impl StopRequest {
+    /// Asks the queue to stop.
+    pub(super) fn set(&self, stop: Stop) {
+        *self.0.lock() = stop;
+    }
+
+    fn get(&self) -> Stop {
+        *self.0.lock()
+    }
+}
+
+/// The queue has to stop without having sent everything.
+#[derive(Debug)]
+struct Stopped;
+
+/// A shard, and the request that is built for it.
+struct ShardBuilder {
+    builder: BatchBuilder,
+    queue: Arc<ShardQueue>,
+    task: JoinHandle<()>,
+    /// Items before it were sent already.
+    done: LogPosition,
+    /// The ends of the requests that were under way when the process ended: they are built again.
+    repeats: VecDeque<LogPosition>,
+}
+
+/// What the reader of a queue works with.
+pub(super) struct QueueParts {
+    pub context: Arc<ShardContext>,
+    pub store: Arc<Store>,
+    pub series: SeriesCache,
+    pub settings: QueueSettings,
+    pub runtime: Handle,
+    pub stop: Arc<StopRequest>,
+    /// Counts the samples that are stored.
+    pub incoming: Arc<Counter>,
+}
+
+/// Reads the log for one queue.
+pub(super) struct QueueReader {
+    context: Arc<ShardContext>,
+    store: Arc<Store>,
+    tail: LogTail,
+    samples: LoggedSamples,
+    series: SeriesCache,
+    settings: QueueSettings,
+    shards: Vec<ShardBuilder>,
+    runtime: Handle,
+    stop: Arc<StopRequest>,
+    /// Everything before it was read.
+    read: LogPosition,
+    /// Number of exemplars ever stored when they were taken the last time.
+    exemplars: u64,
+    /// The newest time that was put into a request.
+    newest: TimeMs,
+    /// Segments of the log begun when the known series were forgotten the last time.
+    segments: u64,
+    failures: u64,
+    missing: u64,
+    dropped: u64,
+    /// Items before this time are too old.
+    oldest: TimeMs,
+    /// The record that the log was asked to report.
+    awaited: u64,
+    incoming: Arc<Counter>,
+    rates: [RateAverage; 4],
+}
+
+impl QueueReader {
+    /// A reader that goes on from `note`, which is that of the progress of the context.
+    pub(super) fn new(parts: QueueParts, note: &QueueNote) -> QueueReader {
+        let QueueParts { context, store, series, settings, runtime, stop, incoming } = parts;
+        let from = note.first();
+        let mut reader = QueueReader {
+            context,
+            tail: LogTail::new(store.clone(), from),
+            store,
+            samples: LoggedSamples::default(),
+            series,
+            settings,
+            shards: Vec::new(),
+            runtime,
+            stop,
+            read: from,
+            exemplars: 0,
+            newest: TimeMs::MIN,
+            segments: 0,
+            failures: 0,
+            missing: 0,
+            dropped: 0,
+            oldest: TimeMs::MIN,
+            awaited: 0,
+            incoming,
+            rates: [RateAverage::default(); 4],
+        };
+        // Those of before belong to samples that were sent.
+        reader.exemplars = reader.store.exemplars().added_since(u64::MAX, 0).seen;
+        reader.start_shards(note);
+        reader
+    }
+
+    fn start_shards(&mut self, note: &QueueNote) {
+        for (number, shard) in note.shards.iter().enumerate() {
+            let queue = Arc::new(ShardQueue::new(number, self.settings.waiting));
+            let task = self.runtime.spawn(queue.clone().run(self.context.clone()));
+            let is_v2 = self.context.client.is_v2();
+            let builder = BatchBuilder::new(is_v2, self.context.age_limit > 0, shard.done);
+            self.shards.push(ShardBuilder {
+                builder,
+                queue,
+                task,
+                done: shard.done,
+                repeats: shard.under_way.clone(),
+            });
+        }
+        self.context.metrics.shards.set(self.shards.len() as f64);
+    }
+
+    fn stop_shards(&mut self) {
+        for shard in self.shards.drain(..) {
+            shard.task.abort();
+            // Its metrics vanish with the last of the tasks.
+            let _ = self.runtime.block_on(shard.task);
+        }
+    }
+
+    /// Reads and sends until the queue has to stop.
+    pub(super) fn run(mut self) {
+        let mut noted = Instant::now();
+        let mut counted = Instant::now();
+        loop {
+            let step = self.turn();
+            match self.stop.get() {
+                Stop::No => {}
+                Stop::Drained(until) => {
+                    let drained = step.is_ok() && self.drain(until).is_ok();
+                    if !drained {
+                        tracing::warn!(
+                            target: "remote_write", queue = self.context.name, url = self.context.url,
+                            "not everything was sent before the server stopped; the rest is sent after the next start"
+                        );
+                    }
+                    break;
+                }
+                Stop::Now => break,
+            }
+            if noted.elapsed() > NOTE_INTERVAL {
+                noted = Instant::now();
+                self.note_progress();
+            }
+            if counted.elapsed() > SHARDS_INTERVAL {
+                self.adapt_shards(counted.elapsed().as_secs_f64());
+                counted = Instant::now();
+            }
+        }
+        self.note_progress();
+        self.stop_shards();
+    }
+
+    /// Reads for a while, and waits if there is nothing to read.
+    fn turn(&mut self) -> Result<(), Stopped> {
+        let began = Instant::now();
+        let limit = self.context.age_limit;
+        self.series.refresh();
+        self.oldest = if limit > 0 { self.context.clock.now().saturating_sub(limit) } else { TimeMs::MIN };
+        while began.elapsed() < READ_TURN {
+            if !self.read_record()? {
+                self.take_exemplars()?;
+                self.close_repeats();
+                self.flush_due();
+                self.wait();
+                return Ok(());
+            }
+        }
+        self.flush_due();
+        Ok(())
+    }
+
+    /// Reads one record. Returns whether there was one.
+    fn read_record(&mut self) -> Result<bool, Stopped> {
+        let mut samples = std::mem::take(&mut self.samples);
+        let read = self.tail.next_samples(&mut samples);
+        self.note_log();
+        let outcome = match read {
+            Ok(true) => {
+                let taken = self.take(&samples);
+                if taken.is_ok() {
+                    self.read = LogPosition::at(samples.lsn + 1);
+                }
+                taken.map(|()| true)
+            }
+            Ok(false) => {
+                // Records without samples count as read, too.
+                self.read = self.read.max(LogPosition::at(self.tail.last_lsn() + 1));
+                Ok(false)
+            }
+            Err(error) => {
+                tracing::error!(
+                    target: "remote_write", queue = self.context.name, %error,
+                    "the log cannot be read; it is tried again"
+                );
+                self.context.wake.wait(READ_RETRY);
+                Ok(false)
+            }
+        };
+        self.samples = samples;
+        outcome
+    }
+
+    /// Notes what the log says of itself.
+    fn note_log(&mut self) {
+        let metrics = &self.context.metrics;
+        if self.tail.segments_begun() != self.segments {
+            self.segments = self.tail.segments_begun();
+            self.series.clear();
+            metrics.wal_segment.set(f64::from(self.tail.segment()));
+        }
+        let failures = self.tail.failures();
+        metrics.wal_failures.add(failures - self.failures);
+        self.failures = failures;
+        if self.tail.missing() > self.missing {
+            self.missing = self.tail.missing();
+            metrics.wal_missing.add(self.missing);
+            tracing::error!(
+                target: "remote_write", queue = self.context.name, records = self.missing,
+                "the queue was so far behind that the log was removed before it was read: these samples are not sent"
+            );
+        }
+    }
+
+    /// Puts the samples of a record into requests.
+    fn take(&mut self, samples: &LoggedSamples) -> Result<(), Stopped> {
+        for float in &samples.floats {
+            let position = LogPosition { lsn: samples.lsn, item: float.item };
+            self.add(samples.series(float.slot), position, float.t, &ItemValue::Float(float.v))?;
+        }
+        if !self.settings.sends_histograms {
+            return Ok(());
+        }
+        for histogram in &samples.histograms {
+            let position = LogPosition { lsn: samples.lsn, item: histogram.item };
+            let series = samples.series(histogram.slot);
+            if histogram.h.is_custom() && !self.context.client.is_v2() {
+                self.drop_item(ItemKind::Histogram, DropReason::CustomBuckets);
+                continue;
+            }
+            let value = if is_stale(histogram.h.sum) {
+                ItemValue::StaleHistogram
+            } else {
+                ItemValue::Histogram(&histogram.h)
+            };
+            self.add(series, position, histogram.t, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Puts an item into the request of its shard.
+    fn add(
+        &mut self,
+        series: SeriesRef,
+        position: LogPosition,
+        t: TimeMs,
+        value: &ItemValue<'_>,
+    ) -> Result<(), Stopped> {
+        let number = shard_of(series, self.shards.len());
+        if position < self.shards[number].done {
+            return Ok(());
+        }
+        while self.shards[number].repeats.front().is_some_and(|end| position >= *end) {
+            self.flush_repeat(number)?;
+        }
+        self.put(number, series, t, value, Some(position.next()))
+    }
+
+    /// Puts an item into the request of a shard; `after` is the position after it in the log.
+    fn put(
+        &mut self,
+        number: usize,
+        series: SeriesRef,
+        t: TimeMs,
+        value: &ItemValue<'_>,
+        after: Option<LogPosition>,
+    ) -> Result<(), Stopped> {
+        if t < self.oldest {
+            self.drop_item(value.kind(), DropReason::TooOld);
+            return Ok(());
+        }
+        if self.is_full(number) {
+            self.flush(number)?;
+        }
+        let reason = match self.series.get(series) {
+            SeriesUse::Send(_) => None,
+            SeriesUse::Drop => Some(DropReason::DroppedSeries),
+            SeriesUse::Unknown => Some(DropReason::UnknownSeries),
+        };
+        if let Some(reason) = reason {
+            self.drop_item(value.kind(), reason);
+            return Ok(());
+        }
+        if let Some(known) = self.series.known(series) {
+            self.shards[number].builder.add(known, t, value, after);
+            self.newest = self.newest.max(t);
+        }
+        if self.is_full(number) && self.shards[number].queue.has_room() {
+            self.push(number);
+        }
+        Ok(())
+    }
+
+    /// Puts exemplars into requests that were stored since the last call. They are in memory only, so
+    /// a restart forgets those that were not sent.
+    fn take_exemplars(&mut self) -> Result<(), Stopped> {
+        if !self.settings.sends_exemplars {
+            return Ok(());
+        }
+        let recent = self.store.exemplars().added_since(self.exemplars, EXEMPLARS_AT_ONCE);
+        self.exemplars = recent.seen;
+        for (series, exemplar) in &recent.exemplars {
+            let number = shard_of(*series, self.shards.len());
+            // A request that is built again gets what it had.
+            if self.shards[number].repeats.is_empty() {
+                self.put(number, *series, exemplar.t, &ItemValue::Exemplar(exemplar), None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_item(&mut self, kind: ItemKind, reason: DropReason) {
+        self.dropped += 1;
+        self.context.metrics.drop_item(kind, reason);
+    }
+
+    fn is_full(&self, number: usize) -> bool {
+        let ShardBuilder { builder, repeats, .. } = &self.shards[number];
+        // A request that is built again gets the borders that it had.
+        repeats.is_empty() && (builder.len() >= self.settings.batch || builder.bytes() >= BATCH_BYTES)
+    }
+
+    /// Hands the request of a shard over, and waits until there is room for it.
+    fn flush(&mut self, number: usize) -> Result<(), Stopped> {
+        self.wait_room(number)?;
+        self.push(number);
+        Ok(())
+    }
+
+    /// Waits until another request of a shard may wait.
+    fn wait_room(&mut self, number: usize) -> Result<(), Stopped> {
+        let mut pause = FULL_PAUSE;
+        while !self.shards[number].queue.has_room() {
+            match self.stop.get() {
+                Stop::Now => return Err(Stopped),
+                Stop::Drained(until) if Instant::now() >= until => return Err(Stopped),
+                _ => {}
+            }
+            self.context.metrics.enqueue_retries.inc();
+            self.flush_due();
+            self.context.wake.wait(pause);
+            pause = (pause * 2).min(self.context.max_backoff);
+        }
+        Ok(())
+    }
+
+    /// Hands the request of a shard over; there is room for it.
+    fn push(&mut self, number: usize) {
+        let shard = &mut self.shards[number];
+        if shard.builder.len() == 0 {
+            return;
+        }
+        let counts = shard.builder.counts();
+        // The end that it had, if it is built again: items after the last may have been dropped.
+        let end = shard.repeats.front().copied().unwrap_or(shard.builder.end());
+        let metrics = &self.context.metrics;
+        let Some(mut batch) = shard.builder.finish() else {
+            metrics.failed.add(counts);
+            return;
+        };
+        batch.is_repeat = !shard.repeats.is_empty();
+        if batch.is_logged {
+            shard.done = end;
+            batch.note = self.context.progress.begin(number, end);
+        }
+        metrics.pending.add(counts, 1.0);
+        metrics.highest.set(whole_seconds(self.newest));
+        shard.queue.push(batch);
+    }
+
+    /// As [`QueueReader::flush`], for a request that is built again and is complete.
+    fn flush_repeat(&mut self, number: usize) -> Result<(), Stopped> {
+        if self.shards[number].builder.len() > 0 {
+            self.wait_room(number)?;
+        }
+        self.push_repeat(number);
+        Ok(())
+    }
+
+    /// Hands over a request that is built again and is complete; there is room for it.
+    fn push_repeat(&mut self, number: usize) {
+        let is_empty = self.shards[number].builder.len() == 0;
+        self.push(number);
+        let end = self.shards[number].repeats.pop_front();
+        if let Some(end) = end.filter(|_| is_empty) {
+            self.context.progress.discard(number, end);
+        }
+    }
+
+    /// Hands over requests that are built again and are complete.
+    fn close_repeats(&mut self) {
+        for number in 0..self.shards.len() {
+            while self.shards[number].repeats.front().is_some_and(|end| *end <= self.read)
+                && self.shards[number].queue.has_room()
+            {
+                self.push_repeat(number);
+            }
+        }
+    }
+
+    /// Hands requests over that have waited long enough, if there is room.
+    fn flush_due(&mut self) {
+        for number in 0..self.shards.len() {
+            let shard = &self.shards[number];
+            let is_due = shard.builder.since().is_some_and(|since| since.elapsed() >= self.settings.deadline);
+            if is_due && shard.repeats.is_empty() && shard.queue.has_room() {
+                self.push(number);
+            }
+        }
+    }
+
+    /// Waits until the log has more, or a request is due.
+    fn wait(&mut self) {
+        let next = self.tail.last_lsn() + 1;
+        if self.awaited != next {
+            self.awaited = next;
+            let wake = self.context.wake.clone();
+            let notify = move |outcome: Result<(), _>| {
+                // After a failure of the log it is looked at once a second.
+                if outcome.is_ok() {
+                    wake.notify();
+                }
+            };
+            self.store.wal().on_committed(next, Box::new(notify));
+        }
+        let due = self.shards.iter().filter_map(|shard| shard.builder.since());
+        let first = due.min().map(|since| self.settings.deadline.saturating_sub(since.elapsed()));
+        let wait = first.unwrap_or(READ_WAIT).min(READ_WAIT).max(Duration::from_millis(1));
+        self.context.wake.wait(wait);
+        if self.stop.get() == Stop::No {
+            std::thread::sleep(READ_PAUSE.min(wait));
+        }
+    }
+
+    /// Notes how far the queue has come, also where nothing was sent.
+    fn note_progress(&mut self) {
+        let shards = &self.shards;
+        self.context.progress.advance(self.read, |number| shards[number].builder.len() == 0);
+        let last = self.store.wal().last_lsn();
+        self.context.metrics.behind.set((last + 1).saturating_sub(self.read.lsn) as f64);
+    }
+
+    /// Reads what is left of the log and waits until it is sent, at most until a time.
+    fn drain(&mut self, until: Instant) -> Result<(), Stopped> {
+        while self.read_record()? {
+            if Instant::now() >= until {
+                return Err(Stopped);
+            }
+        }
+        self.flush_all(until)
+    }
+
+    /// Waits until all requests are sent, at most until a time.
+    fn flush_all(&mut self, until: Instant) -> Result<(), Stopped> {
+        for number in 0..self.shards.len() {
+            while !self.shards[number].repeats.is_empty() {
+                self.flush_repeat(number)?;
+            }
+            self.flush(number)?;
+        }
+        while self.context.progress.under_way() > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.stop.get() == Stop::Now {
+                return Err(Stopped);
+            }
+            self.context.wake.wait(left.min(READ_WAIT));
+        }
+        Ok(())
+    }
+
+    /// Computes the number of shards, and changes it if that is worth it.
+    fn adapt_shards(&mut self, seconds: f64) {
+        let metrics = &self.context.metrics;
+        let sent = &self.context.rates;
+        let [incoming, outgoing, dropped, busy] = &mut self.rates;
+        let newest = self.store.status().newest_time().map_or(0.0, whole_seconds);
+        let highest_sent = metrics.highest_sent.get();
+        let rates = QueueRates {
+            incoming: incoming.add(self.incoming.get() as f64, seconds),
+            outgoing: outgoing.add(sent.finished.load(Relaxed) as f64, seconds),
+            dropped: dropped.add(self.dropped as f64, seconds),
+            busy: busy.add(sent.busy_us.load(Relaxed) as f64 / 1e6, seconds),
+            delay: if highest_sent > 0.0 { (newest - highest_sent).max(0.0) } else { 0.0 },
+        };
+        let current = self.shards.len();
+        let QueueSettings { min_shards: least, max_shards: most, .. } = self.settings;
+        let now = self.context.clock.now();
+        let mut shards = current.clamp(least, most);
+        if let Some(wanted) = rates.wanted() {
+            metrics.shards_desired.set(wanted);
+            let has_sent = now - sent.last_finished.load(Relaxed) <= SHARDS_INTERVAL.as_millis() as i64;
+            // Nothing is sent, or requests fail: then the number says nothing.
+            if has_sent && now >= sent.keep_until.load(Relaxed) {
+                shards = rates.shards(wanted, current, least, most);
+            }
+        }
+        // Requests that are built again belong to the shards that they had.
+        if shards != current && self.shards.iter().all(|shard| shard.repeats.is_empty()) {
+            self.reshard(shards);
+        }
+    }
+
+    /// Goes on with another number of shards, once everything is sent that was read.
+    fn reshard(&mut self, shards: usize) {
+        let until = Instant::now() + self.settings.flush_deadline;
+        if self.flush_all(until).is_err() {
+            // The old shards go on with what they have.
+            return;
+        }
+        tracing::info!(
+            target: "remote_write", queue = self.context.name, from = self.shards.len(), to = shards,
+            "Remote storage resharding"
+        );
+        self.stop_shards();
+        self.context.progress.reshard(self.read, shards);
+        self.start_shards(&QueueNote::beginning(self.read, shards));
+    }
+}

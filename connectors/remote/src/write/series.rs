@@ -1,0 +1,140 @@
+//! The series of a queue: their labels as they are sent, by slot. External labels are added and
+//! relabelling rules run once per series, not per sample.
+
+use super::batch::SeriesMetadata;
+use super::metadata::{MetadataSource, MetadataTable};
+use super::symbols::SymbolIds;
+use crate::protobuf::put_labels;
+use connectors::relabel::Relabeler;
+use hashbrown::HashMap;
+use std::sync::Arc;
+use storage::model::{Labels, SeriesRef};
+use storage::store::Store;
+
+/// The labels of a series as they are sent.
+pub(super) struct SentSeries {
+    /// Encoded for remote write 1.0; empty in 2.0.
+    pub encoded: Box<[u8]>,
+    /// The texts of names and values in turn, for 2.0; empty in 1.0.
+    pub symbols: Box<[u32]>,
+    /// The metric name, for metadata.
+    pub name: Box<str>,
+}
+
+/// What a queue does with the samples of a series.
+pub(super) enum SeriesUse {
+    /// Sends them.
+    Send(SentSeries),
+    /// Its rules drop the series.
+    Drop,
+    /// Its labels are not known.
+    Unknown,
+}
+
+/// The known series of a queue.
+pub(super) struct SeriesCache {
+    store: Arc<Store>,
+    external: Labels,
+    relabel: Relabeler,
+    known: HashMap<u64, SeriesUse>,
+    /// The texts of all known series; `None` in remote write 1.0.
+    symbols: Option<SymbolIds>,
+    /// The metadata of series; `None`: they are not sent with them.
+    metadata: Option<MetadataTable>,
+}
+
+/// What is sent of a series.
+pub(super) struct KnownSeries<'a> {
+    pub series: &'a SentSeries,
+    pub ids: Option<&'a SymbolIds>,
+    pub metadata: SeriesMetadata<'a>,
+}
+
+impl SeriesCache {
+    /// No series are known yet.
+    pub(super) fn new(
+        store: Arc<Store>,
+        external: Labels,
+        relabel: Relabeler,
+        is_v2: bool,
+        metadata: Arc<dyn MetadataSource>,
+    ) -> SeriesCache {
+        let symbols = is_v2.then(SymbolIds::default);
+        let metadata = is_v2.then(|| MetadataTable::new(metadata));
+        SeriesCache { store, external, relabel, known: HashMap::new(), symbols, metadata }
+    }
+
+    /// Looks at the metadata again if they are old.
+    pub(super) fn refresh(&mut self) {
+        if let Some(metadata) = &mut self.metadata {
+            metadata.refresh();
+        }
+    }
+
+    /// Forgets all series. To be called from time to time: series that have ended are never asked
+    /// for again.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+        if let Some(symbols) = &mut self.symbols {
+            *symbols = SymbolIds::default();
+        }
+    }
+
+    /// A series that was asked for and is sent.
+    pub(super) fn known(&self, series: SeriesRef) -> Option<KnownSeries<'_>> {
+        match self.known.get(&key(series))? {
+            SeriesUse::Send(series) => {
+                let metadata = self.metadata.as_ref().map(|table| table.of(&series.name));
+                let metadata = metadata.unwrap_or_default();
+                Some(KnownSeries { series, ids: self.symbols.as_ref(), metadata })
+            }
+            SeriesUse::Drop | SeriesUse::Unknown => None,
+        }
+    }
+
+    /// What is done with the samples of a series.
+    pub(super) fn get(&mut self, series: SeriesRef) -> &SeriesUse {
+        let SeriesCache { store, external, relabel, known, symbols, .. } = self;
+        known.entry(key(series)).or_insert_with(|| resolve(&store.labels(series), external, relabel, symbols))
+    }
+}
+
+fn key(series: SeriesRef) -> u64 {
+    u64::from(series.shard) << 32 | u64::from(series.slot)
+}
+
+fn resolve(
+    labels: &Labels,
+    external: &Labels,
+    relabel: &Relabeler,
+    symbols: &mut Option<SymbolIds>,
+) -> SeriesUse {
+    if labels.is_empty() {
+        return SeriesUse::Unknown;
+    }
+    let mut sent = labels.clone();
+    if !external.is_empty() || !relabel.is_empty() {
+        let mut builder = labels.to_builder();
+        for (name, value) in external.iter() {
+            // The own label of a series wins.
+            if builder.get(name).is_empty() {
+                builder.set(name, value);
+            }
+        }
+        if !relabel.apply(&mut builder) {
+            return SeriesUse::Drop;
+        }
+        sent = builder.build();
+    }
+    let mut encoded = Vec::new();
+    let mut ids = Vec::new();
+    match symbols {
+        None => put_labels(&mut encoded, &sent),
+        Some(symbols) => {
+            for (name, value) in sent.iter() {
+                ids.extend([symbols.id(name), symbols.id(value)]);
+            }
+        }
+    }
+    SeriesUse::Send(SentSeries { encoded: encoded.into(), symbols: ids.into(), name: sent.name().into() })
+}

@@ -1,0 +1,80 @@
+//! [`ServerRemote`]: other servers as storage: remote write out.
+
+use super::ServerError;
+use super::context::ServerContext;
+use super::storage_side::ServerStorage;
+use crate::config::Config;
+use crate::environment::Surroundings;
+use connectors::scrape::manager::{ScrapeManager, TargetMetadata};
+use remote_storage::write::{FamilyMetadata, MetadataSource, RemoteWrite, RemoteWriteServices, type_number};
+use std::sync::{Arc, OnceLock};
+use storage::execution::Execution;
+use tokio::runtime::Handle;
+
+/// Other servers as storage.
+pub struct ServerRemote {
+    /// Sends samples; `None` in a simulation, which has no threads for it.
+    write: Option<RemoteWrite>,
+    metadata: Arc<ScrapedMetadata>,
+}
+
+/// The metadata of the scrape targets, once there is a scrape manager.
+#[derive(Default)]
+struct ScrapedMetadata(OnceLock<Arc<ScrapeManager>>);
+
+impl MetadataSource for ScrapedMetadata {
+    fn all(&self) -> Vec<FamilyMetadata> {
+        let Some(scrape) = self.0.get() else { return Vec::new() };
+        let family = |target: TargetMetadata| FamilyMetadata {
+            family: target.metric,
+            kind: type_number(target.metadata.kind),
+            help: target.metadata.help,
+            unit: target.metadata.unit,
+        };
+        scrape.metadata(|_| true).into_iter().map(family).collect()
+    }
+}
+
+impl ServerRemote {
+    /// Without receivers. The log is kept from where each had come to before the restart.
+    pub(super) fn open(
+        context: &ServerContext,
+        here: &Surroundings,
+        storage: &ServerStorage,
+    ) -> Result<ServerRemote, ServerError> {
+        let metadata = Arc::new(ScrapedMetadata::default());
+        if context.execution == Execution::Caller {
+            return Ok(ServerRemote { write: None, metadata });
+        }
+        let services = RemoteWriteServices {
+            store: storage.store.clone(),
+            clock: context.clock.clone(),
+            metrics: context.metrics.clone(),
+            runtime: Handle::current(),
+            peers: here.peers.clone(),
+            flush_deadline: context.flags.storage_remote_flush_deadline.std(),
+            metadata: metadata.clone(),
+        };
+        let write = RemoteWrite::open(services, here.disk.clone(), &storage.dir);
+        Ok(ServerRemote { write: Some(write.map_err(ServerError::Store)?), metadata })
+    }
+
+    /// Takes metadata from these targets.
+    pub(super) fn connect(&self, scrape: &Arc<ScrapeManager>) {
+        // Called once, at the start.
+        let _ = self.metadata.0.set(scrape.clone());
+    }
+
+    /// Puts the remote blocks of a configuration in force.
+    pub(super) fn apply(&self, config: &Config) -> Result<(), ServerError> {
+        let Some(write) = &self.write else { return Ok(()) };
+        Ok(write.apply(&config.remote_write, &config.external_labels)?)
+    }
+
+    /// Sends what is left, within the flush deadline.
+    pub(super) fn close(&self) {
+        if let Some(write) = &self.write {
+            write.close();
+        }
+    }
+}
