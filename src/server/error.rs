@@ -10,7 +10,6 @@ use crate::object_store::ObjectStoreError;
 use api::protection::ProtectionError;
 use api::query::log::QueryLogError;
 use cluster::ClusterError;
-use connectors::traces::exporter::TraceError;
 use engine::live::StartError;
 use remote_storage::write::RemoteWriteError;
 use rules::RulesError;
@@ -106,9 +105,6 @@ pub enum ServerError {
     /// The query log cannot be opened.
     #[error("{0}")]
     QueryLog(#[from] QueryLogError),
-    /// Spans cannot be sent.
-    #[error("{0}")]
-    Traces(#[from] TraceError),
     /// A client of a scrape job cannot be made.
     #[error("{0}")]
     Scrape(String),

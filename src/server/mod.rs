@@ -164,7 +164,10 @@ impl Server {
         }
         self.storage.apply(&self.context, loaded);
         self.otlp.configure(loaded.config.otlp.clone());
-        self.traces.apply(loaded.config.tracing.as_ref())?;
+        if let Err(error) = self.traces.apply(loaded.config.tracing.as_ref()) {
+            // Nobody waits for spans: a file that cannot be read now must not stop the server.
+            tracing::error!(target: "tracing", "{error}; no spans are sent there: correct it and reload");
+        }
         self.queries.apply(&loaded.config)
     }
 

@@ -28,7 +28,7 @@ struct Case {
 impl Case {
     fn send(&self, port: u16) -> Answer {
         let mut head = vec![("Content-Type", self.content_type)];
-        if self.content_type.starts_with("application/x-protobuf") {
+        if self.path == "/api/v1/write" {
             head.push(("Content-Encoding", "snappy"));
         }
         http::send(port, self.method, self.path, &head, &self.body)
@@ -141,6 +141,27 @@ fn writes() -> Vec<Case> {
     ]
 }
 
+/// A request of OTLP.
+fn otlp(name: &'static str, body: Vec<u8>, status: u16, says: &'static str) -> Case {
+    let content_type = "application/x-protobuf";
+    Case { name, path: "/api/v1/otlp/v1/metrics", method: "POST", content_type, body, status, says }
+}
+
+fn otlps() -> Vec<Case> {
+    let too_many = "samples, histograms and exemplars: send fewer in a request";
+    let metrics = |metrics: &[u8]| field(1, &field(2, metrics));
+    let gauge = |points: &[u8]| metrics(&field(2, &[field(1, b"g"), field(5, points)].concat()));
+    let json = format!("{{\"resourceMetrics\":[{}{{}}]}}", "{},".repeat(3 << 20)).into_bytes();
+    vec![
+        otlp("resources", many(&field(1, &[])), 413, too_many),
+        otlp("metrics", metrics(&many(&field(2, &[]))), 413, too_many),
+        otlp("points", gauge(&many(&field(1, &[]))), 413, too_many),
+        otlp("attributes", gauge(&field(1, &many(&field(7, &[])))), 413, "is larger than 1 MiB"),
+        Case { content_type: "application/json", ..otlp("resources in JSON", json, 413, too_many) },
+        Case { content_type: "application/json", ..otlp("brackets", vec![b'['; 1 << 20], 400, "") },
+    ]
+}
+
 fn form(name: &'static str, path: &'static str, body: Vec<u8>, says: &'static str) -> Case {
     let content_type = "application/x-www-form-urlencoded";
     Case { name, path, method: "POST", content_type, body, status: 400, says }
@@ -223,11 +244,14 @@ fn check(server: &Server, idle: f64, case: &Case) {
 
 #[test]
 fn empty_bodies_cost_little_memory() {
-    let server =
-        Server::start_with("", &[], &["--web.enable-admin-api", "--enable-feature=exemplar-storage"]);
+    let server = Server::start_with(
+        "",
+        &[],
+        &["--web.enable-admin-api", "--web.enable-otlp-receiver", "--enable-feature=exemplar-storage"],
+    );
     server.query("up");
     let idle = server.memory().now;
-    for case in writes().iter().chain(&forms()) {
+    for case in writes().iter().chain(&otlps()).chain(&forms()) {
         check(&server, idle, case);
     }
     assert_eq!(server.get("/-/healthy").status, 200);
@@ -237,10 +261,14 @@ fn empty_bodies_cost_little_memory() {
 /// endpoint is forgotten and a new one is included.
 #[test]
 fn every_endpoint_that_reads_a_body_bounds_it() {
-    let server = Server::start_with("", &[], &["--web.enable-admin-api", "--enable-feature=search-api"]);
+    let server = Server::start_with(
+        "",
+        &[],
+        &["--web.enable-admin-api", "--web.enable-otlp-receiver", "--enable-feature=search-api"],
+    );
     server.query("up");
     let idle = server.memory().now;
-    let own: Vec<Case> = writes().into_iter().chain(forms()).collect();
+    let own: Vec<Case> = writes().into_iter().chain(otlps()).chain(forms()).collect();
     let values = b"match[]=a&".repeat((10 << 20) / 10);
     let large = vec![b'a'; (10 << 20) + 1];
     let mut checked = 0;

@@ -139,6 +139,7 @@ fn ms(ns: u64) -> TimeMs {
 
 impl Translation<'_, '_, '_> {
     fn resource(&mut self, message: &[u8]) -> Result<(), RemoteWriteError> {
+        self.into.count_item()?;
         let mut bytes: &[u8] = &[];
         let mut parts = Repeated::of(message, 1);
         while let Some(resource) = parts.next_message()? {
@@ -175,6 +176,7 @@ impl Translation<'_, '_, '_> {
         resource_hash: u64,
         span: &mut Option<TimeSpan>,
     ) -> Result<(), RemoteWriteError> {
+        self.into.count_item()?;
         let mut bytes: &[u8] = &[];
         let mut schema_url = "";
         let mut fields = FieldReader::of(message);
@@ -208,6 +210,7 @@ impl Translation<'_, '_, '_> {
     }
 
     fn metric(&mut self, metric: &Metric<'_>, span: &mut Option<TimeSpan>) -> Result<(), MetricError> {
+        self.into.count_item()?;
         let mut num_points = 0;
         let mut points = metric.points();
         while let Some(point) = points.next_message()? {

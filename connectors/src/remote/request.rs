@@ -148,7 +148,8 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn count_item(&mut self) -> Result<(), RemoteWriteError> {
+    /// Counts a sample, or something else that takes as long to read.
+    pub(crate) fn count_item(&mut self) -> Result<(), RemoteWriteError> {
         self.items += 1;
         if self.items > limits::REMOTE_WRITE_ITEMS {
             return Err(RemoteWriteError::TooLarge(format!(

@@ -17,6 +17,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use storage::metrics::{Counter, Metrics};
 use storage::spans::{FinishedSpan, SpanSink, Tracer};
@@ -95,6 +96,10 @@ impl TraceExporter {
 
     /// Puts a configuration in force; `None` is off. Needs a runtime. Spans that wait for the old
     /// receiver have five seconds.
+    ///
+    /// # Errors
+    ///
+    /// It makes no client, such as for a certificate that cannot be read. What was in force stays.
     pub fn apply(&self, config: Option<&TracingConfig>) -> Result<(), TraceError> {
         let mut running = self.running.lock();
         let known = running.as_ref().map(|running| &running.config);
@@ -117,7 +122,7 @@ impl TraceExporter {
         let client = SpanClient::new(config)?;
         let queue = Arc::new(SpanQueue {
             spans: Mutex::default(),
-            is_stopped: Mutex::new(false),
+            is_stopped: AtomicBool::new(false),
             filled: Notify::new(),
             dropped: self.counters.dropped.clone(),
         });
@@ -143,7 +148,7 @@ impl TraceExporter {
 /// Spans that wait.
 struct SpanQueue {
     spans: Mutex<Vec<FinishedSpan>>,
-    is_stopped: Mutex<bool>,
+    is_stopped: AtomicBool,
     filled: Notify,
     dropped: Arc<Counter>,
 }
@@ -169,7 +174,7 @@ impl SpanSink for SpanQueue {
 
 impl SpanQueue {
     fn stop(&self) {
-        *self.is_stopped.lock() = true;
+        self.is_stopped.store(true, Relaxed);
         self.filled.notify_one();
     }
 
@@ -187,7 +192,7 @@ async fn send_all(queue: Arc<SpanQueue>, client: SpanClient, counters: ExportCou
         let waited = Duration::from_secs(SPAN_INTERVAL_SECONDS);
         // A full batch, or the end of the wait, or the end of all.
         let _ = tokio::time::timeout(waited, queue.filled.notified()).await;
-        if *queue.is_stopped.lock() {
+        if queue.is_stopped.load(Relaxed) {
             let rest = send_waiting(&queue, &client, &counters);
             let ended = tokio::time::timeout(Duration::from_secs(SPAN_FLUSH_SECONDS), rest).await;
             if ended.is_err() {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::metrics::{Counter, Gauge, Metrics};
 use storage::model::TimeMs;
+use storage::spans::SpanContext;
 
 /// The query log; it may be off.
 pub struct QueryLog {
@@ -36,6 +37,8 @@ pub struct QueryLogEntry {
     pub method: String,
     /// The path of the request.
     pub path: String,
+    /// The span of the query; `None`: there is none.
+    pub span: Option<SpanContext>,
 }
 
 /// The query log cannot be opened.
@@ -113,6 +116,9 @@ fn line(query: &QueryLogEntry, stats: &QueryStats, error: Option<&str>, now: Tim
     }
     out.push_str(r#","stats":"#);
     out.push_str(&stats.to_json());
+    // Without a span both are zeros, as in Prometheus.
+    let (trace, span) = query.span.map_or((0, 0), |context| (context.trace, context.span));
+    out.push_str(&format!(r#","spanID":"{span:016x}","traceID":"{trace:032x}""#));
     field(&mut out, r#","httpRequest":{"clientIP":"#, &query.client);
     field(&mut out, r#","method":"#, &query.method);
     field(&mut out, r#","path":"#, &query.path);
@@ -139,12 +145,17 @@ mod tests {
             client: "127.0.0.1".into(),
             method: "GET".into(),
             path: "/api/v1/query_range".into(),
+            span: None,
         };
         log.write(&query, &QueryStats::default(), None, 5_000);
         assert!(log.set(Some(&directory.path().join("no/such"))).is_err() && !log.is_on());
         log.set(Some(&path)).unwrap();
         log.write(&query, &QueryStats::default(), None, 5_000);
-        log.write(&query, &QueryStats::default(), Some("too much"), 5_000);
+        let traced = QueryLogEntry {
+            span: SpanContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            ..query
+        };
+        log.write(&traced, &QueryStats::default(), Some("too much"), 5_000);
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines.len(), 2);
@@ -154,6 +165,9 @@ mod tests {
         );
         assert_eq!((&lines[0]["ts"], lines[0].get("error")), (&"1970-01-01T00:00:05.000Z".into(), None));
         assert_eq!(lines[1]["error"], "too much");
+        let ids = |line: usize| (lines[line]["spanID"].as_str(), lines[line]["traceID"].as_str());
+        assert_eq!(ids(0), (Some("0000000000000000"), Some("00000000000000000000000000000000")));
+        assert_eq!(ids(1), (Some("b7ad6b7169203331"), Some("0af7651916cd43dd8448eb211c80319c")));
         assert_eq!(lines[0]["httpRequest"]["path"], "/api/v1/query_range");
         assert!(lines[0]["stats"]["timings"]["execTotalTime"].is_number());
         log.set(None).unwrap();

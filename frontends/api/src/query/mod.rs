@@ -139,6 +139,7 @@ impl ParsedQuery {
         let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
         let stats = QueryStats { prepared: clock.read(), ..QueryStats::default() };
         let client = client_of(call);
+        let span = query_span(call, range, options.timeout);
         let logged = QueryLogEntry {
             query: text.to_owned(),
             start: range.start,
@@ -147,8 +148,8 @@ impl ParsedQuery {
             client: client.map(|client| client.ip().to_string()).unwrap_or_default(),
             method: call.parts.method.to_string(),
             path: call.parts.uri.path().to_owned(),
+            span: span.context(),
         };
-        let span = query_span(call, range, options.timeout);
         Ok(ParsedQuery { plan, options, stats, client, logged, span })
     }
 }
