@@ -100,7 +100,7 @@ impl Lister for OpenStackSd {
         if config.region.is_empty() {
             return Err("openstack SD configuration requires a region".into());
         }
-        Ok(config.http().validate()?)
+        config.http().validate()
     }
 
     fn create(config: &OpenStackSdConfig, context: &DiscoveryContext<'_>) -> Result<OpenStackSd, StartError> {
