@@ -157,17 +157,25 @@ fn a_rule_over_a_range_vector_is_unhealthy() {
     let dir = tempfile::tempdir().unwrap();
     let mut fixture = Fixture::open(dir.path(), START);
     let began = Instant::now();
-    let mut t = START;
+    // An evaluation time of the group.
+    let mut t = START - START % 15_000;
     let healths = loop {
         t += 15_000;
         fixture.up(t, 1.0);
-        let rules = fixture.core.snapshot(t).remove(0).rules;
+        // A tick later: recorded samples of an evaluation time are there then.
+        fixture.up(t + 1_000, 1.0);
+        let rules = fixture.core.snapshot(t + 1_000).remove(0).rules;
         let [_, broken, good] = &rules[..] else { panic!("three rules") };
         assert_eq!((broken.query.as_str(), good.query.as_str()), ("up[5m]", "up"));
         if broken.health != RuleHealth::Unknown && good.health != RuleHealth::Unknown {
             break [broken.health.clone(), good.health.clone()];
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "the rules are never evaluated");
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "never evaluated: {:?} {:?}",
+            broken.health,
+            good.health
+        );
     };
     let error = "rule result is not a vector or scalar".to_owned();
     assert_eq!(healths, [RuleHealth::Err(error), RuleHealth::Ok]);
