@@ -57,13 +57,6 @@ const WITHOUT_HTTP: &[(&str, &str)] = &[
     ),
 ];
 
-/// HTTP client options with every possible secret, even if some exclude each other.
-const HTTP: &str = "basic_auth: {username: u, password: CANARY}, authorization: {credentials: CANARY}, \
-    bearer_token: CANARY, oauth2: {client_id: i, client_secret: CANARY, client_certificate_key: CANARY, \
-    tls_config: {key: CANARY}, token_url: 'http://u:CANARY@t/', proxy_url: 'http://u:CANARY@p:1', \
-    proxy_connect_header: {X-A: [CANARY]}}, tls_config: {key: CANARY}, proxy_url: 'http://u:CANARY@p:1', \
-    proxy_connect_header: {X-A: [CANARY]}, http_headers: {X-A: {values: [shown], secrets: [CANARY, CANARY]}}";
-
 /// HTTP client options that this build supports, with one kind of secret each.
 const SUPPORTED_HTTP: &[&str] = &[
     "basic_auth: {username: u, password: CANARY}",
