@@ -141,9 +141,9 @@ fn rules_of_a_wrong_type_fail_at_every_evaluation() {
     assert_eq!(
         warnings,
         [
-            "f.yml:3:31: all evaluations of this rule will fail: its expression is a range vector; \
+            "f.yml:3:29: all evaluations of this rule will fail: its expression is a range vector; \
              wrap it, e.g. in rate(…) or max_over_time(…)",
-            "f.yml:3:58: all evaluations of this rule will fail: its expression is a string; write an expression",
+            "f.yml:3:57: all evaluations of this rule will fail: its expression is a string; write an expression",
         ]
     );
 }
