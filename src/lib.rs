@@ -30,6 +30,7 @@ mod log;
 mod machine;
 mod maintenance;
 mod object_store;
+mod postgres_wire;
 mod process_metrics;
 mod query_language;
 mod reads;
@@ -41,6 +42,8 @@ mod sources;
 mod sql;
 pub mod startup;
 pub mod statements;
+#[cfg(feature = "sql")]
+mod tables;
 mod test_history;
 mod usage_error;
 mod writes;
@@ -175,9 +178,10 @@ fn run(
     // A server that cannot be protected as it should be does not listen.
     let protection = protection(&flags, &metrics)?;
     let is_encrypted = protection.as_ref().is_some_and(|protection| protection.is_encrypted());
-    let options = serve_options(&flags, protection);
+    let options = serve_options(&flags, protection.clone());
     let _guard = runtime.enter();
     let listeners = runtime.block_on(listen::listeners(&flags))?;
+    let wire = runtime.block_on(postgres_wire::listener(&flags, protection.as_deref()))?;
     let (stop, stopped) = oneshot::channel::<()>();
     let gate = StartupGate::new(&prefix);
     let served_gate = gate.clone();
@@ -186,14 +190,15 @@ fn run(
         serve(listeners, served_gate, async { drop(stopped.await) }, options, &served_metrics).await;
     });
     let here = Surroundings::of_this_machine();
-    let server = Arc::new(Server::open(flags, &loaded.config, metrics, here)?);
+    let server = Arc::new(Server::open(flags, &loaded.config, metrics.clone(), here)?);
     // Never dropped: after `close` the server has nothing left to do, and freeing gigabytes piece
     // by piece would delay the end of the process by seconds.
     std::mem::forget(server.clone());
     let control = Arc::new(ServerController::new(server.clone(), &loaded));
     let step = loaded.config.evaluation_interval();
     let startup = startup::begin(&server, &control, loaded, runtime.handle())?;
-    server.serve(&gate, &control, step)?;
+    let state = server.serve(&gate, &control, step)?;
+    let wire = runtime.spawn(postgres_wire::serve(wire, state, protection, metrics));
     tracing::info!(target: "web", version = env!("CARGO_PKG_VERSION"), listen = addresses.join(","), "perennial listens");
     if default {
         say(&mut std::io::stderr(), &embedded::welcome(&addresses[0], is_encrypted), 0);
@@ -213,6 +218,7 @@ fn run(
     let _ = stop.send(());
     server.storage.store.replay().stop();
     let served = runtime.block_on(serving).map_err(ServerError::Task);
+    let wire = runtime.block_on(wire).map_err(ServerError::Task);
     maintenance.abort();
     health.abort();
     watch.inspect(tokio::task::JoinHandle::abort);
@@ -220,7 +226,7 @@ fn run(
     let closed = server.close(stopping);
     runtime.block_on(server.traces.close());
     tracing::info!(seconds = stopping.elapsed().as_secs_f64(), "the server has stopped");
-    started.and(served).and(closed)
+    started.and(served).and(wire).and(closed)
 }
 
 /// What `--web.config.file` asks for.

@@ -31,7 +31,8 @@ pub(crate) async fn listeners(flags: &Flags) -> Result<Vec<Listener>, ServerErro
     Ok(listeners)
 }
 
-async fn tcp(address: &str) -> io::Result<TcpListener> {
+/// Listens on an address and a port.
+pub(crate) async fn tcp(address: &str) -> io::Result<TcpListener> {
     // Prometheus also accepts ":9090".
     let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
     TcpListener::bind(&full).await

@@ -4,6 +4,8 @@
 #[cfg(feature = "sql")]
 use crate::server::Server;
 #[cfg(feature = "sql")]
+use crate::tables::ServerTables;
+#[cfg(feature = "sql")]
 use ::sql::relations::{LateLists, MetaSource};
 #[cfg(feature = "sql")]
 use ::sql::standing::{StandingClass, StatementAnswers};
@@ -14,7 +16,7 @@ use ::sql::{SqlEngine, SqlError, SqlSources};
 #[cfg(feature = "sql")]
 use api::response::{ApiError, ErrorType};
 #[cfg(feature = "sql")]
-use api::services::AlertDefinitions;
+use api::services::{AlertDefinitions, TableStore};
 use engine::live::LiveRuntime;
 use engine::memory::MemoryPool;
 #[cfg(feature = "sql")]
@@ -30,9 +32,12 @@ use rules::{
     defined_alerts::{AlertDefinition, AlertDefinitionError, Definitions},
     template,
 };
+use std::path::PathBuf;
 use std::sync::Arc;
+use storage::disk::Disk;
 #[cfg(feature = "sql")]
 use storage::model::labels::METRIC_NAME;
+use views::definition_file::DefinitionFileError;
 use views::saved::SavedQueries;
 
 /// The engine of SQL; nothing in a build without SQL.
@@ -42,6 +47,8 @@ pub struct Statements {
     engine: Arc<SqlEngine>,
     #[cfg(feature = "sql")]
     lists: Arc<LateLists>,
+    #[cfg(feature = "sql")]
+    tables: Arc<ServerTables>,
 }
 
 /// Compiles the expressions of rules: PromQL, and SQL with `--rules.enable-sql`.
@@ -106,20 +113,26 @@ pub(crate) struct StatementSources {
     pub language: PromqlOptions,
     /// The memory that lists of series count in.
     pub memory: Arc<MemoryPool>,
+    /// Where tables are kept.
+    pub disk: Arc<dyn Disk>,
+    /// The data directory.
+    pub directory: PathBuf,
 }
 
 #[cfg(feature = "sql")]
 impl Statements {
-    pub(crate) fn new(sources: StatementSources) -> Statements {
+    pub(crate) fn new(sources: StatementSources) -> Result<Statements, DefinitionFileError> {
         let lists = Arc::new(LateLists::default());
+        let tables = Arc::new(ServerTables::open(sources.disk, &sources.directory)?);
         let engine = SqlEngine::new(SqlSources {
             engine: sources.querier,
             catalog: sources.catalog,
             language: Arc::new(promql::PromqlLanguage(sources.language)),
             meta: lists.clone(),
+            tables: tables.clone(),
             memory: sources.memory,
         });
-        Statements { engine: Arc::new(engine), lists }
+        Ok(Statements { engine: Arc::new(engine), lists, tables })
     }
 
     /// The engine that answers plans from history: statements too.
@@ -146,6 +159,11 @@ impl Statements {
         }))
     }
 
+    /// The tables that people bring.
+    pub(crate) fn tables(&self) -> Arc<dyn TableStore> {
+        self.tables.clone()
+    }
+
     /// The engine.
     pub(crate) fn engine(&self) -> Arc<SqlEngine> {
         self.engine.clone()
@@ -159,8 +177,8 @@ impl Statements {
 
 #[cfg(not(feature = "sql"))]
 impl Statements {
-    pub(crate) fn new(_: StatementSources) -> Statements {
-        Statements {}
+    pub(crate) fn new(_: StatementSources) -> Result<Statements, DefinitionFileError> {
+        Ok(Statements {})
     }
 
     pub(crate) fn answers(&self, querier: Arc<Querier>) -> Arc<dyn QueryEngine> {

@@ -48,6 +48,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "perennial-testing",
         ],
     ),
+    (
+        "perennial-postgres",
+        &["perennial-api", "perennial-sql", "perennial-engine", "perennial-storage", "perennial-testing"],
+    ),
     ("perennial-ui", &[]),
     ("perennial-tls", &[]),
     ("perennial-yaml", &[]),
@@ -68,6 +72,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "perennial-rules",
             "perennial-api",
             "perennial-sql",
+            "perennial-postgres",
             "perennial-connectors",
             "perennial-cluster",
             "perennial-remote-storage",
@@ -90,8 +95,11 @@ const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[
 
 /// For each crate: external crates that it must not use.
 const MUST_NOT_USE: &[(&str, &[&str])] = &[
-    ("perennial-storage", &["axum", "reqwest", "tokio", "serde-saphyr", "timely", "sqlparser", "datafusion"]),
-    ("perennial-engine", &["axum", "reqwest", "tokio", "serde-saphyr", "sqlparser", "datafusion"]),
+    (
+        "perennial-storage",
+        &["axum", "reqwest", "tokio", "serde-saphyr", "timely", "sqlparser", "datafusion", "pgwire"],
+    ),
+    ("perennial-engine", &["axum", "reqwest", "tokio", "serde-saphyr", "sqlparser", "datafusion", "pgwire"]),
     ("perennial-promql", &["axum", "reqwest", "tokio", "serde-saphyr", "sqlparser", "datafusion"]),
     ("perennial-views", &["axum", "reqwest", "tokio", "serde-saphyr", "sqlparser", "datafusion"]),
     ("perennial-rules", &["axum", "reqwest", "tokio", "sqlparser", "datafusion"]),

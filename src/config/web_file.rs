@@ -5,7 +5,7 @@
 
 use super::ConfigError;
 use super::limits::WEB_CERTIFICATE_BYTES;
-use api::protection::{PasswordHash, RateLimit, WebSettings};
+use api::protection::{PasswordHash, RateLimit, ScramVerifier, WebSettings};
 use axum::http::{HeaderName, HeaderValue};
 use connectors::config::block::ConfigKeys;
 use connectors::config::path::ConfigPath;
@@ -31,6 +31,8 @@ config_block! {
         rate_limit: RateLimitKeys = RateLimitKeys::default(),
         /// Users and bcrypt hashes of their passwords.
         basic_auth_users: BTreeMap<String, Secret> = BTreeMap::new(),
+        /// Users of the PostgreSQL wire and verifiers of their passwords, for SCRAM. Not in Prometheus.
+        sql_users: BTreeMap<String, Secret> = BTreeMap::new(),
     }
 }
 
@@ -151,6 +153,7 @@ impl WebFile {
     fn settings(self, path: &Path) -> Result<WebSettings, String> {
         let mut files = vec![path.to_path_buf()];
         let tls = self.tls_server_config.options(self.http_server_config.http2, &mut files)?;
+        let certificate = tls.as_ref().map(|options| options.certificate.clone()).unwrap_or_default();
         let tls = tls.map(|options| options.build()).transpose().map_err(|e| match e {
             tls::TlsError::Pair(_) | tls::TlsError::NoKey => format!("failed to load X509KeyPair: {e}"),
             e => e.to_string(),
@@ -160,6 +163,11 @@ impl WebFile {
             let hash = PasswordHash::parse(hash.expose());
             users.insert(user.clone(), hash.map_err(|e| format!("basic_auth_users: {user}: {e}"))?);
         }
+        let mut sql_users = BTreeMap::new();
+        for (user, verifier) in &self.sql_users {
+            let verifier = ScramVerifier::parse(verifier.expose());
+            sql_users.insert(user.clone(), verifier.map_err(|e| format!("sql_users: {user}: {e}"))?);
+        }
         let interval = self.rate_limit.interval.0;
         let limit = RateLimit { interval, burst: self.rate_limit.burst };
         Ok(WebSettings {
@@ -168,6 +176,8 @@ impl WebFile {
             http2: self.http_server_config.http2,
             headers: self.http_server_config.headers()?,
             users,
+            sql_users,
+            certificate,
             rate_limit: (!interval.is_zero()).then_some(limit),
             files,
         })

@@ -170,6 +170,10 @@ flag_table! {
         /// A file with TLS, passwords and headers of the web server, in the form of Prometheus'
         /// exporter toolkit; see docs/security.md.
         web_config_file "web.config.file": String = "";
+        /// Address and port for SQL over PostgreSQL's wire protocol, such as 127.0.0.1:5432; empty: it is
+        /// off. Users and TLS are those of --web.config.file; without users only addresses of this
+        /// machine can be listened on. See docs/sql.md.
+        sql_listen_address "sql.listen-address": String = "";
         /// Longest time for the body of a request, and for a connection without a request. Headers
         /// have 10s.
         web_read_timeout "web.read-timeout": ConfigDuration = "5m";

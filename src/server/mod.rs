@@ -113,7 +113,8 @@ impl Server {
             None => (None, None),
             Some((cluster, listener)) => (Some(cluster), Some(listener)),
         };
-        let queries = ServerQueries::new(&context, config, &storage, memory, cluster.as_ref());
+        let disk = here.disk.clone();
+        let queries = ServerQueries::new(&context, config, &storage, memory, cluster.as_ref(), disk)?;
         let views = ServerViews::new(&context, &here, &storage, &queries, cluster.as_ref(), live)?;
         // Not before the views: a peer may ask for late samples, which are theirs.
         if let Some(listener) = listener {

@@ -14,6 +14,7 @@ use engine::memory::MemoryPool;
 use engine::query::{Querier, QueryOptions, SeriesCatalog};
 use promql::PromqlOptions;
 use std::sync::Arc;
+use storage::disk::Disk;
 use storage::execution::Execution;
 
 /// What answers queries.
@@ -41,7 +42,8 @@ impl ServerQueries {
         storage: &ServerStorage,
         memory: Arc<MemoryPool>,
         cluster: Option<&ServerCluster>,
-    ) -> ServerQueries {
+        disk: Arc<dyn Disk>,
+    ) -> Result<ServerQueries, ServerError> {
         let flags = &context.flags;
         let language = query_language::options(|feature| flags.has(feature));
         let catalog: Arc<dyn SeriesCatalog> = match cluster {
@@ -58,8 +60,10 @@ impl ServerQueries {
             catalog: catalog.clone(),
             language,
             memory: memory.clone(),
-        });
-        ServerQueries {
+            disk,
+            directory: storage.dir.clone(),
+        })?;
+        Ok(ServerQueries {
             querier,
             statements,
             memory,
@@ -67,7 +71,7 @@ impl ServerQueries {
             language,
             log: Arc::new(QueryLog::new(&context.metrics)),
             catalog,
-        }
+        })
     }
 
     /// A query runtime of its own for queries that are large and not urgent.

@@ -17,16 +17,16 @@ use std::sync::Arc;
 use storage::execution::Execution;
 
 impl Server {
-    /// Opens `gate` to requests.
+    /// Opens `gate` to requests; returns the state of the API.
     pub fn serve(
         self: &Arc<Server>,
         gate: &StartupGate,
         control: &Arc<ServerController>,
         default_step: i64,
-    ) -> Result<(), ServerError> {
+    ) -> Result<AppState, ServerError> {
         let (router, state) = self.router(control, default_step)?;
-        gate.open(router, state);
-        Ok(())
+        gate.open(router, state.clone());
+        Ok(state)
     }
 
     /// The HTTP router and its state.
@@ -137,6 +137,8 @@ impl Server {
             sql: Some(self.queries.statements.engine()),
             #[cfg(feature = "sql")]
             alert_definitions: Some(Arc::new(crate::statements::AlertDefinitionAdapter(self.clone()))),
+            #[cfg(feature = "sql")]
+            tables: Some(self.queries.statements.tables()),
         }
     }
 }

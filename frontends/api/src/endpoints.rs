@@ -152,6 +152,18 @@ pub static ENDPOINTS: &[Endpoint] = &[
         takes: RequestBody::Body(limits::SQL_BODY_BYTES),
         ..open("/api/v1/sql", GET_POST, call!(super::sql::statement), "Answer of a statement in SQL")
     },
+    #[cfg(feature = "sql")]
+    endpoint("/api/v1/tables", GET, call!(super::sql::tables::list), "The tables that people have put"),
+    #[cfg(feature = "sql")]
+    Endpoint {
+        takes: RequestBody::Body(limits::TABLE_BODY_BYTES),
+        ..endpoint(
+            "/api/v1/tables/{name}",
+            GET_PUT_DELETE,
+            call!(super::sql::tables::table),
+            "A table for joins in SQL; PUT: CSV, JSON or NDJSON",
+        )
+    },
     endpoint(
         "/api/v1/query_exemplars",
         GET_POST,

@@ -51,7 +51,7 @@ pub mod serve;
 pub mod services;
 mod slots;
 #[cfg(feature = "sql")]
-mod sql;
+pub mod sql;
 mod startup_gate;
 mod status;
 pub mod subscribe;

@@ -211,3 +211,5 @@ pub const PASSWORD_ATTEMPTS: u32 = 20;
 pub const PASSWORD_ATTEMPT_AGAIN: Duration = Duration::from_secs(1);
 /// Addresses whose attempts are counted; each is some 50 bytes.
 pub const PASSWORD_ADDRESSES: usize = 10_000;
+/// Bytes of the body of a table that is put.
+pub const TABLE_BODY_BYTES: usize = 16 * 1024 * 1024;

@@ -84,6 +84,18 @@ pub struct ApiServices {
     /// The alerts that statements define; `None`: there can be none.
     #[cfg(feature = "sql")]
     pub alert_definitions: Option<Arc<dyn AlertDefinitions>>,
+    /// The tables that people bring; `None`: there can be none.
+    #[cfg(feature = "sql")]
+    pub tables: Option<Arc<dyn TableStore>>,
+}
+
+/// The tables that people bring. Changes block.
+#[cfg(feature = "sql")]
+pub trait TableStore: ::sql::tables::TableList {
+    /// Puts a table in the place of the one of that name; it is durable on return.
+    fn put(&self, name: &str, table: ::sql::tables::Table) -> Result<(), ApiError>;
+    /// Removes a table; an error if there is none.
+    fn remove(&self, name: &str) -> Result<(), ApiError>;
 }
 
 /// The alerts that statements define. All methods block.

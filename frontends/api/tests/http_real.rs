@@ -151,6 +151,8 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
         sql: None,
         #[cfg(feature = "sql")]
         alert_definitions: None,
+        #[cfg(feature = "sql")]
+        tables: None,
     };
     let settings = ApiSettings { step_stats: true, max_samples: 20_000_000, ..ApiSettings::default() };
     (AppState::new(settings, sources), store, live)

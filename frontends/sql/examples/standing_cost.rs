@@ -152,6 +152,7 @@ fn engine(querier: Arc<Querier>, catalog: Arc<dyn SeriesCatalog>) -> Arc<SqlEngi
         catalog,
         language: Arc::new(PromqlLanguage(PromqlOptions::all())),
         meta: Arc::new(NoLists),
+        tables: Arc::new(sql::tables::NoTables),
         memory: MemoryPool::of_queries(1 << 32),
     }))
 }

@@ -2,6 +2,7 @@
 
 use super::functions::Functions;
 use super::relations::MetaSource;
+use super::tables::TableList;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
@@ -27,6 +28,8 @@ pub struct SqlSources {
     pub language: Arc<dyn QueryLanguage>,
     /// The rows of `meta`.
     pub meta: Arc<dyn MetaSource>,
+    /// Tables that people bring.
+    pub tables: Arc<dyn TableList>,
     /// The memory that lists of series count in.
     pub memory: Arc<MemoryPool>,
 }

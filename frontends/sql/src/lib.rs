@@ -9,7 +9,9 @@
 #![warn(unreachable_pub)]
 
 mod bind;
+pub mod catalog;
 mod dataflow;
+mod deadline;
 mod engine;
 mod error;
 mod exact_aggregates;
@@ -26,10 +28,11 @@ mod rewrite;
 mod session;
 pub mod standing;
 pub mod statement;
+pub mod tables;
 mod values;
 
 pub use self::engine::{SqlEngine, SqlSources};
 pub use bind::Grid;
 pub use dataflow::DataflowStats;
 pub use error::{SqlError, SqlErrorKind};
-pub use session::{RowSink, SqlRequest, SqlSummary};
+pub use session::{RowSink, SqlDescription, SqlRequest, SqlSummary, on_large_stack};

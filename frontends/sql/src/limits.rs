@@ -63,3 +63,13 @@ pub const SERIES_LIST_STEP_MS: i64 = 2 * 3_600 * 1_000;
 pub const COLUMNS_WINDOW_MS: i64 = 24 * 3_600 * 1_000;
 /// Suggestions in an error.
 pub const SUGGESTIONS: usize = 3;
+/// Rows of a table that people bring.
+pub const TABLE_ROWS: usize = 200_000;
+/// Columns of such a table.
+pub const TABLE_COLUMNS: usize = 100;
+/// Bytes of the name of such a table: those of a name in PostgreSQL.
+pub const TABLE_NAME_BYTES: usize = 63;
+/// Such tables, and the bytes that all of them hold in memory.
+pub const TABLES: usize = 100;
+/// See [`TABLES`].
+pub const TABLES_BYTES: usize = 256 * 1024 * 1024;

@@ -3,6 +3,7 @@
 use crate::SqlSources;
 use crate::error::{SqlError, SqlErrorKind};
 use crate::relations::MetaSource;
+use crate::tables::NoTables;
 use engine::memory::{MemoryPool, MemoryReservation};
 use engine::plan::Plan;
 use engine::query::{QueryAnswer, QueryEngine, QueryError, QueryOptions, SeriesCatalog};
@@ -24,6 +25,7 @@ pub(crate) fn sources(language: Arc<dyn QueryLanguage>) -> SqlSources {
         catalog: nothing.clone(),
         language,
         meta: nothing,
+        tables: Arc::new(NoTables),
         memory: MemoryPool::of_queries(0),
     }
 }

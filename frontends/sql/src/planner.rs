@@ -6,11 +6,12 @@ use super::guard::{self, GuardedText};
 use super::limits;
 use super::names::{StatementNames, did_you_mean, nearest};
 use super::relations::{Context, Kind, META, Relation};
+use super::tables::Table;
 use super::values;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result, TableReference};
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
@@ -55,6 +56,17 @@ pub(crate) fn plan(engine: &SqlEngine, context: &Arc<Context>, text: &str) -> Re
     let plan = plan.map_err(|e| located(SqlError::from_datafusion(e, text), text, &words))?;
     guard::check_plan(&plan)?;
     Ok(Planned { plan, explain })
+}
+
+/// The relation with this name, without columns that only a statement would name.
+pub(crate) fn relation_named(
+    engine: &SqlEngine,
+    context: &Arc<Context>,
+    schema: &str,
+    name: &str,
+) -> Result<Relation, SqlError> {
+    let names = StatementNames::default();
+    Finder { engine, context, names, options: ConfigOptions::default() }.find(Some(schema), name)
 }
 
 /// The parser's error, with the place that its text ends with.
@@ -147,14 +159,32 @@ impl Finder<'_> {
             Some("samples") => self.series(Kind::Samples(Some(name.to_owned())), name, true),
             Some("metrics") if name == "metrics" => self.series(Kind::Metric(None), name, false),
             Some("metrics") => self.series(Kind::Metric(Some(name.to_owned())), name, false),
+            // Clients write the schema that comes first in the search path for what they find without one.
+            Some("public") => self.find(None, name),
             Some(other) => Err(SqlError::bad(format!("there is no schema {other}"))
-                .hint("schemas are metrics, samples and meta")),
+                .hint("schemas are public, metrics, samples and meta")),
             None if name == "metrics" => self.series(Kind::Metric(None), name, false),
             None => match self.meta(name) {
                 Some(relation) => Ok(relation),
                 None => self.series(Kind::Metric(Some(name.to_owned())), name, true),
             },
         }
+    }
+
+    /// The table of people with this name; the one found first when a name has no schema.
+    fn table(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<Table>>, SqlError> {
+        if !matches!(schema, None | Some("public")) {
+            return Ok(None);
+        }
+        let table = self.context.sources.tables.table(name);
+        // It may be removed while the statement stands, which would then read a metric of that name.
+        if table.is_some() && self.context.standing {
+            return Err(SqlError::bad(format!("the table {name} cannot be read by a statement that stands"))
+                .hint(
+                    "ask the statement when you need it; tables are read by statements that are asked once",
+                ));
+        }
+        Ok(table)
     }
 
     fn meta(&self, name: &str) -> Option<Relation> {
@@ -213,7 +243,12 @@ impl Finder<'_> {
     /// The columns of relations of the statement that are no metrics: these names are no labels.
     fn other_columns(&self) -> BTreeSet<String> {
         let tables = META.iter().filter(|table| self.names.relations().any(|name| name == table.name));
-        tables.flat_map(|table| table.columns.iter().map(|column| column.name.to_owned())).collect()
+        let mut columns: BTreeSet<String> =
+            tables.flat_map(|table| table.columns.iter().map(|column| column.name.to_owned())).collect();
+        // Those of tables of people that no label is joined with: a name that both have is of both.
+        let brought = self.names.relations().filter_map(|name| self.context.sources.tables.table(name));
+        columns.extend(brought.flat_map(|table| table.columns()).map(|column| column.name));
+        columns
     }
 
     /// The error for a metric without series.
@@ -241,6 +276,10 @@ fn unknown_meta(name: &str) -> SqlError {
 
 impl ContextProvider for Finder<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        if let Some(table) = self.table(name.schema(), name.table())? {
+            let rows = MemTable::try_new(table.schema(), vec![vec![table.batch().clone()]])?;
+            return Ok(provider_as_source(Arc::new(rows)));
+        }
         let relation = self.find(name.schema(), name.table())?;
         Ok(provider_as_source(Arc::new(relation)))
     }

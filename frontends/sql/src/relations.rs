@@ -14,6 +14,7 @@ pub use meta::{LateLists, META, MetaColumn, MetaKind, MetaRow, MetaSource, MetaT
 pub(crate) use reads::{Current, Reads};
 
 use super::bind::{self, Times, label_matchers};
+use super::catalog::ListedColumn;
 use super::error::SqlError;
 use super::values;
 use async_trait::async_trait;
@@ -222,6 +223,18 @@ impl Relation {
     pub(crate) fn of_source(source: &dyn TableSource) -> Option<&Relation> {
         let source = source.downcast_ref::<DefaultTableSource>()?;
         (source.table_provider.as_ref() as &dyn Any).downcast_ref::<Relation>()
+    }
+
+    /// Its columns; `type_name` names their types.
+    pub(crate) fn listed_columns(&self, type_name: impl Fn(&DataType) -> &'static str) -> Vec<ListedColumn> {
+        let column = |field: &Arc<ArrowField>| {
+            // A label that is missing is empty, and every row has a time.
+            let never_null =
+                matches!(self.field(field.name()), Some(Field::Label(_) | Field::Time | Field::Labels));
+            let kind = type_name(field.data_type());
+            ListedColumn { name: field.name().clone(), kind, is_nullable: !never_null }
+        };
+        self.schema.fields().iter().map(column).collect()
     }
 
     /// Whether its rows are series at evaluation times.

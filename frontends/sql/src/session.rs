@@ -2,6 +2,7 @@
 
 use super::SqlEngine;
 use super::bind::{self, Grid, Refusal, Times};
+use super::deadline::{StatementEnd, stoppable};
 use super::error::{SqlError, SqlErrorKind};
 use super::limits;
 use super::planner::{Planned, plan};
@@ -19,7 +20,6 @@ use engine::query::QueryOptions;
 use futures::StreamExt;
 use serde_json::Value;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use storage::model::TimeMs;
 
@@ -59,6 +59,15 @@ pub struct SqlSummary {
     pub warnings: Vec<String>,
 }
 
+/// What is known of an answer before the statement runs.
+#[derive(Clone, Debug)]
+pub struct SqlDescription {
+    /// Its columns. A column whose type depends on a parameter has the type `Null`.
+    pub columns: SchemaRef,
+    /// The types of `$1`, `$2`, …; `None`: any.
+    pub params: Vec<Option<DataType>>,
+}
+
 /// How often a running statement looks whether it may go on.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
 
@@ -90,6 +99,34 @@ impl SqlEngine {
         let mut summary = runtime.block_on(self.execute(request, prepared, &guard, sink))?;
         summary.warnings = context.warnings.lock().clone();
         Ok(summary)
+    }
+
+    /// The columns and parameters of a statement, without running it. Blocks.
+    pub fn describe(&self, request: &SqlRequest, options: &QueryOptions) -> Result<SqlDescription, SqlError> {
+        on_large_stack(|| {
+            let context = self.context(request, options);
+            let Planned { plan, explain } = plan(self, &context, &request.text)?;
+            let found =
+                plan.get_parameter_types().map_err(|e| SqlError::from_datafusion(e, &request.text))?;
+            let numbered = |(name, kind): (&String, &Option<DataType>)| {
+                Some((name.trim_start_matches('$').parse::<usize>().ok()?.checked_sub(1)?, kind.clone()))
+            };
+            let found: Vec<(usize, Option<DataType>)> = found.iter().filter_map(numbered).collect();
+            let count = found.iter().map(|(at, _)| at + 1).max().unwrap_or(0);
+            if count > limits::PARAMETERS {
+                return Err(SqlError::bad(format!("more than {} parameters", limits::PARAMETERS)));
+            }
+            let mut params = vec![None; count];
+            for (at, kind) in found {
+                params[at] = kind;
+            }
+            let columns = if explain {
+                Arc::new(Schema::new(vec![Field::new("plan", DataType::Utf8, false)]))
+            } else {
+                renamed(&Arc::new(plan.schema().as_arrow().clone()), &output_names(&plan))
+            };
+            Ok(SqlDescription { columns, params })
+        })
     }
 
     pub(crate) fn context(&self, request: &SqlRequest, options: &QueryOptions) -> Arc<Context> {
@@ -156,6 +193,7 @@ impl SqlEngine {
             let optimised = displayable(physical.as_ref()).indent(false).to_string();
             return explained(&prepared, &optimised, sink);
         }
+        let physical = stoppable(physical, &guard.end()).map_err(fail)?;
         let stream = execute_stream(physical, state.task_ctx()).map_err(fail)?;
         let rows = send_rows(stream, &prepared.names, guard, sink).await?;
         Ok(SqlSummary { rows, warnings: Vec::new() })
@@ -198,9 +236,7 @@ pub(crate) async fn send_rows(
 }
 
 /// Runs `work` on a thread whose stack has room for the trees of the longest statement.
-pub(crate) fn on_large_stack<T: Send>(
-    work: impl FnOnce() -> Result<T, SqlError> + Send,
-) -> Result<T, SqlError> {
+pub fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, SqlError> + Send) -> Result<T, SqlError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("sql".to_owned()).stack_size(limits::STACK_BYTES);
         match thread.spawn_scoped(scope, work).map(std::thread::ScopedJoinHandle::join) {
@@ -235,15 +271,14 @@ impl Deadline<'_> {
         Deadline { options, deadline: Instant::now() + options.timeout }
     }
 
+    /// The same, for the parts of a plan.
+    fn end(&self) -> StatementEnd {
+        let timeout = self.options.timeout;
+        StatementEnd { at: self.deadline, timeout, cancel: self.options.cancel.clone() }
+    }
+
     fn check(&self) -> Result<(), SqlError> {
-        if self.options.cancel.load(Ordering::Relaxed) {
-            return Err(SqlError::new(SqlErrorKind::Canceled, "query was canceled in query execution"));
-        }
-        if Instant::now() >= self.deadline {
-            let error = format!("the statement took more than {} s", self.options.timeout.as_secs_f64());
-            return Err(SqlError::new(SqlErrorKind::Timeout, error).hint("ask for less, or raise timeout"));
-        }
-        Ok(())
+        self.end().check()
     }
 }
 

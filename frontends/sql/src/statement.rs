@@ -4,7 +4,7 @@
 //! The grammar is in `docs/sql.md`. It is read from the parser's tokens, because no parser of SQL
 //! knows alerts; errors have the place of the token.
 
-use crate::error::SqlError;
+use crate::error::{SqlError, byte_of};
 use crate::guard::is_word;
 use crate::limits;
 use crate::names::folded;
@@ -27,8 +27,12 @@ pub enum SqlStatement {
     Drop(DropStatement),
     /// `SHOW ALERTS`
     ShowAlerts,
+    /// `DROP TABLE`
+    DropTable(DropTableStatement),
     /// `SHOW VIEWS`
     ShowViews,
+    /// `SHOW TABLES`
+    ShowTables,
     /// `SUBSCRIBE`; the query.
     Subscribe(String),
 }
@@ -78,6 +82,15 @@ pub struct DropStatement {
     pub name: String,
 }
 
+/// A table that is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropTableStatement {
+    /// `IF EXISTS`: it need not be there.
+    pub if_exists: bool,
+    /// Its name.
+    pub name: String,
+}
+
 /// Reads what a statement does. The query inside of it is not checked.
 pub fn parse(text: &str) -> Result<SqlStatement, SqlError> {
     if text.len() > limits::TEXT_BYTES {
@@ -93,9 +106,11 @@ pub fn parse(text: &str) -> Result<SqlStatement, SqlError> {
         tokens.pop();
     }
     // Other statements of these words are refused by the guard.
+    let is_create = tokens.first().is_some_and(|t| is_word(&t.token, "CREATE"));
     let is_known = |second: &TokenWithSpan| {
         let words = ["ALERT", "ALERTS", "MATERIALIZED", "OR", "VIEW", "VIEWS"];
-        words.iter().any(|word| is_word(&second.token, word))
+        let is_table = ["TABLE", "TABLES"].iter().any(|word| is_word(&second.token, word));
+        words.iter().any(|word| is_word(&second.token, word)) || (is_table && !is_create)
     };
     let is_subscribe = tokens.first().is_some_and(|t| is_word(&t.token, "SUBSCRIBE"));
     if !is_subscribe && !tokens.get(1).is_some_and(is_known) {
@@ -115,6 +130,25 @@ pub fn parse(text: &str) -> Result<SqlStatement, SqlError> {
         return reader.query().map(SqlStatement::Subscribe);
     }
     Ok(SqlStatement::Query)
+}
+
+/// The statements of a text that has several, separated by semicolons; empty ones are left out.
+pub fn split(text: &str) -> Vec<&str> {
+    // A text that cannot be read is one statement: its error comes from the guard.
+    let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location() else {
+        return vec![text];
+    };
+    let mut parts = Vec::new();
+    let mut from = 0;
+    for token in tokens.iter().filter(|t| t.token == Token::SemiColon) {
+        let place = token.span.start;
+        let Some(at) = byte_of(text, place.line, place.column) else { continue };
+        parts.push(&text[from..at]);
+        from = at + 1;
+    }
+    parts.push(&text[from..]);
+    parts.retain(|part| !part.trim().is_empty());
+    parts
 }
 
 /// Reads tokens from left to right.
@@ -301,6 +335,15 @@ impl Reader<'_> {
     }
 
     fn drop(&mut self) -> Result<SqlStatement, SqlError> {
+        if self.accept("TABLE") {
+            let if_exists = self.accept("IF");
+            if if_exists {
+                self.expect("EXISTS")?;
+            }
+            let name = self.name(true)?;
+            self.end()?;
+            return Ok(SqlStatement::DropTable(DropTableStatement { if_exists, name }));
+        }
         let is_alert = self.accept("ALERT");
         if !is_alert {
             self.accept("MATERIALIZED");
@@ -320,8 +363,10 @@ impl Reader<'_> {
             SqlStatement::ShowAlerts
         } else if self.accept("VIEWS") {
             SqlStatement::ShowViews
+        } else if self.accept("TABLES") {
+            SqlStatement::ShowTables
         } else {
-            return Err(self.wanted("ALERTS or VIEWS"));
+            return Err(self.wanted("ALERTS, VIEWS or TABLES"));
         };
         self.end()?;
         Ok(statement)
@@ -372,11 +417,13 @@ mod tests {
         assert_eq!(parse("drop view jobs"), gone(false, false, "jobs"));
         assert_eq!(parse("SHOW ALERTS"), Ok(SqlStatement::ShowAlerts));
         assert_eq!(parse("SHOW views"), Ok(SqlStatement::ShowViews));
+        assert_eq!(parse("SHOW TABLES;"), Ok(SqlStatement::ShowTables));
+        let table = DropTableStatement { if_exists: true, name: "owners".to_owned() };
+        assert_eq!(parse("DROP TABLE IF EXISTS Owners"), Ok(SqlStatement::DropTable(table)));
         assert_eq!(parse("SUBSCRIBE SELECT 1 ;"), Ok(SqlStatement::Subscribe("SELECT 1".to_owned())));
         for text in [
             "SELECT 1",
             "",
-            "DROP TABLE up",
             "CREATE TABLE t (a int)",
             "SHOW ALL",
             "EXPLAIN SELECT 1",
@@ -404,7 +451,7 @@ mod tests {
             ("CREATE ALERT A AS", (1, 16), "a query is expected, not the end"),
             ("DROP MATERIALIZED up", (1, 19), "VIEW is expected, not up"),
             ("DROP ALERT a b", (1, 14), "the end is expected, not b"),
-            ("SHOW VIEW", (1, 6), "ALERTS or VIEWS is expected, not VIEW"),
+            ("SHOW VIEW", (1, 6), "ALERTS, VIEWS or TABLES is expected, not VIEW"),
         ] {
             let error = parse(text).expect_err(text);
             assert_eq!(error.place, Some(place), "{text}: {error}");

@@ -159,6 +159,7 @@ impl World {
             catalog: store.clone(),
             language: Arc::new(PromqlLanguage(PromqlOptions::all())),
             meta: lists.clone(),
+            tables: Arc::new(sql::tables::NoTables),
             memory: MemoryPool::of_queries(1 << 30),
         }));
         let clock = Arc::new(ManualClock::at(now));

@@ -81,6 +81,17 @@ impl BasicAuth {
         let Some((user, password)) = given.and_then(|value| credentials(value.as_bytes())) else {
             return Verdict::Missing;
         };
+        self.check_password(users, user, password, peer).await
+    }
+
+    /// Checks a name and a password that came from this address.
+    pub(super) async fn check_password(
+        &self,
+        users: &BTreeMap<String, PasswordHash>,
+        user: String,
+        password: Vec<u8>,
+        peer: IpAddr,
+    ) -> Verdict {
         let hash = users.get(&user);
         let remembered = hash.map(|hash| self.cache_key(&user, hash, &password));
         if remembered.is_some_and(|key| self.known.lock().contains(&key)) {
@@ -105,6 +116,29 @@ impl BasicAuth {
             }
             _ => Verdict::Wrong,
         }
+    }
+
+    /// How long an address has to wait for its next attempt; otherwise one is counted.
+    pub(super) fn attempt(&self, peer: IpAddr) -> Option<Duration> {
+        let now = Instant::now();
+        let mut attempts = self.attempts.lock();
+        let wait = attempts.wait(peer, now);
+        if wait.is_none() {
+            attempts.count(peer, now);
+        }
+        wait
+    }
+
+    /// Takes back an attempt that was right.
+    pub(super) fn forgive(&self, peer: IpAddr) {
+        self.attempts.lock().forgive(peer);
+    }
+
+    /// A secret of this process for a name: the same at each call.
+    pub(super) fn secret_of(&self, user: &str) -> [u8; 32] {
+        let mut secret = [0; 32];
+        secret.copy_from_slice(hmac::sign(&self.key, user.as_bytes()).as_ref());
+        secret
     }
 
     /// Compares on a thread that may block. A request that goes away does not stop it, and keeps
@@ -170,7 +204,7 @@ fn credentials(header: &[u8]) -> Option<(String, Vec<u8>)> {
 }
 
 /// Decodes base64 of RFC 4648, with its padding.
-fn base64(text: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn base64(text: &[u8]) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(4) {
         return None;
     }

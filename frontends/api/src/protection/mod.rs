@@ -7,10 +7,14 @@
 
 mod attempts;
 mod basic_auth;
+mod logins;
 mod password_hash;
 mod rate_limit;
+mod scram_verifier;
 
+pub use logins::{Login, LoginUser};
 pub use password_hash::{PasswordError, PasswordHash};
+pub use scram_verifier::{ScramVerifier, VerifierError};
 
 use super::limits::WEB_FILE_LOOK;
 use super::response::text_error;
@@ -40,6 +44,10 @@ pub struct WebSettings {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Users and the hashes of their passwords; empty: nobody has to say who he is.
     pub users: BTreeMap<String, PasswordHash>,
+    /// Users who prove by SCRAM that they know their passwords, over the PostgreSQL wire.
+    pub sql_users: BTreeMap<String, ScramVerifier>,
+    /// The certificate of the server, PEM; empty without TLS.
+    pub certificate: Vec<u8>,
     /// How many requests are answered; `None`: all.
     pub rate_limit: Option<RateLimit>,
     /// What has no effect here, a line each.

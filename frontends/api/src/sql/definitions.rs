@@ -4,7 +4,7 @@ use crate::AppState;
 use crate::dispatch::ApiRequest;
 use crate::response::{ApiError, ApiResult, ErrorType};
 use crate::saved_queries::{allowed, off_runtime, recording_rule, refused};
-use crate::services::AlertDefinitions;
+use crate::services::{AlertDefinitions, TableStore};
 use ::sql::output::{Format, write_texts};
 use ::sql::statement::{AlertStatement, DropStatement, SqlStatement, ViewStatement};
 use axum::body::Body;
@@ -15,30 +15,53 @@ use storage::model::time::format_duration;
 use views::saved::definition::{Language, RecordOptions, SavedQueryDefinition};
 use views::saved::{PutOutcome, SavedQueries, SavedQueryError};
 
+/// The answer of a statement that is no query: texts under the names of columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextRows {
+    /// The names of the columns.
+    pub names: Vec<&'static str>,
+    /// A text for each column.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// The columns of a statement that lists something; none if it does something else.
+pub fn shown_names(statement: &SqlStatement) -> &'static [&'static str] {
+    match statement {
+        SqlStatement::ShowAlerts => &["name", "for", "keep_firing_for", "labels", "annotations", "query"],
+        SqlStatement::ShowViews => &["name", "record", "interval", "query"],
+        SqlStatement::ShowTables => &["name", "rows", "bytes", "columns"],
+        _ => &[],
+    }
+}
+
 /// Runs a statement that is no query.
 pub(super) async fn run(call: &ApiRequest, statement: SqlStatement, format: Format) -> ApiResult {
-    let state = &call.state;
+    let TextRows { names, rows } = answer(&call.state, statement).await?;
+    let body = write_texts(format, &names, &rows).map_err(QueryError::from)?;
+    Ok(super::response(format, Body::from(body)))
+}
+
+/// The answer of a statement that is no query.
+pub(super) async fn answer(state: &AppState, statement: SqlStatement) -> Result<TextRows, ApiError> {
     match statement {
         SqlStatement::ShowAlerts => {
             let rows: Vec<Vec<String>> = alerts(state)?.all().iter().map(alert_row).collect();
-            let names = ["name", "for", "keep_firing_for", "labels", "annotations", "query"];
-            return texts(format, &names, &rows);
+            return Ok(TextRows { names: shown_names(&statement).to_vec(), rows });
         }
         SqlStatement::ShowViews => {
             let rows = view_rows(&state.sources.saved_queries);
-            return texts(format, &["name", "record", "interval", "query"], &rows);
+            return Ok(TextRows { names: shown_names(&statement).to_vec(), rows });
+        }
+        SqlStatement::ShowTables => {
+            let rows = table_rows(tables(state)?.as_ref());
+            return Ok(TextRows { names: shown_names(&statement).to_vec(), rows });
         }
         _ => allowed(state)?,
     }
     let worker = state.clone();
     let changing = move || change(&worker, &statement);
     let done = off_runtime(state.settings.execution, changing).await??;
-    texts(format, &["result"], &[vec![done]])
-}
-
-fn texts(format: Format, names: &[&str], rows: &[Vec<String>]) -> ApiResult {
-    let body = write_texts(format, names, rows).map_err(QueryError::from)?;
-    Ok(super::response(format, Body::from(body)))
+    Ok(TextRows { names: vec!["result"], rows: vec![vec![done]] })
 }
 
 /// Changes what is defined. Blocks.
@@ -50,8 +73,16 @@ fn change(state: &AppState, statement: &SqlStatement) -> Result<String, ApiError
         }
         SqlStatement::CreateView(view) => create_view(state, view),
         SqlStatement::Drop(gone) => remove(state, gone),
+        SqlStatement::DropTable(gone) => match tables(state)?.remove(&gone.name) {
+            Ok(()) => Ok(format!("{} is removed", gone.name)),
+            Err(e) if e.kind == ErrorType::NotFound && gone.if_exists => {
+                Ok(format!("{} was not there", gone.name))
+            }
+            Err(e) => Err(e),
+        },
         SqlStatement::Query
         | SqlStatement::Subscribe(_)
+        | SqlStatement::ShowTables
         | SqlStatement::ShowAlerts
         | SqlStatement::ShowViews => Err(ApiError::bad_data("this statement changes nothing")),
     }
@@ -60,6 +91,21 @@ fn change(state: &AppState, statement: &SqlStatement) -> Result<String, ApiError
 fn alerts(state: &AppState) -> Result<Arc<dyn AlertDefinitions>, ApiError> {
     let none = || ApiError::new(ErrorType::Unavailable, "this server defines no alerts");
     state.sources.alert_definitions.clone().ok_or_else(none)
+}
+
+fn tables(state: &AppState) -> Result<Arc<dyn TableStore>, ApiError> {
+    let none = || ApiError::new(ErrorType::Unavailable, "this server keeps no tables");
+    state.sources.tables.clone().ok_or_else(none)
+}
+
+fn table_rows(tables: &dyn TableStore) -> Vec<Vec<String>> {
+    let row = |name: String| {
+        let table = tables.table(&name)?;
+        let columns = table.columns().into_iter().map(|column| format!("{} {}", column.name, column.kind));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        Some(vec![name, table.batch().num_rows().to_string(), table.bytes().to_string(), columns])
+    };
+    tables.names().into_iter().filter_map(row).collect()
 }
 
 fn create_view(state: &AppState, view: &ViewStatement) -> Result<String, ApiError> {

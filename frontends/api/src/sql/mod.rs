@@ -6,8 +6,14 @@
 
 mod definitions;
 mod meta;
+mod service;
 pub(crate) mod standing;
+pub(crate) mod tables;
 
+pub use definitions::{TextRows, shown_names};
+pub use service::SqlService;
+
+use super::AppState;
 use super::dispatch::ApiRequest;
 use super::params::Form;
 use super::query::running::{QueryKind, RunningQuery, STOPPED};
@@ -26,6 +32,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use engine::query::{QueryError, QueryOptions};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
@@ -45,6 +52,7 @@ pub(crate) fn engine(services: &super::ApiServices) -> SqlEngine {
         catalog: services.catalog.clone(),
         language: services.language.clone(),
         meta: lists(services),
+        tables: Arc::new(::sql::tables::NoTables),
         memory: services.memory.clone(),
     })
 }
@@ -79,12 +87,37 @@ pub(crate) async fn standing_answer(call: &ApiRequest, text: String) -> ApiResul
 
 async fn answer(call: &ApiRequest, statement: StatementCall) -> ApiResult {
     let StatementCall { request, format, options } = statement;
-    let state = call.state.clone();
+    let client = client_of(call);
+    let (pieces, received) = mpsc::channel(limits::SQL_PIECES);
+    let cancel = CancelOnDrop(options.cancel.clone());
+    let waiting = WaitingStatement { request, options, client };
+    let work = move |engine: &SqlEngine, statement: &WaitingStatement| {
+        run(engine, &statement.request, format, &statement.options, &pieces)
+    };
+    let ended = in_turn(&call.state, waiting, work).await?;
+    respond(received, ended, format, cancel).await
+}
+
+/// A statement before its turn.
+pub(crate) struct WaitingStatement {
+    pub(crate) request: SqlRequest,
+    pub(crate) options: QueryOptions,
+    /// The client that asks.
+    pub(crate) client: Option<SocketAddr>,
+}
+
+/// Waits until the samples of a statement can be read and for its turn; then runs `work` at low
+/// priority. The time of waiting counts. The result comes when the work has ended.
+pub(crate) async fn in_turn<T: Send + 'static>(
+    state: &AppState,
+    waiting: WaitingStatement,
+    work: impl FnOnce(&SqlEngine, &WaitingStatement) -> Result<T, SqlError> + Send + 'static,
+) -> Result<oneshot::Receiver<Result<T, SqlError>>, ApiError> {
+    let WaitingStatement { request, options, client } = waiting;
     // Before a turn is taken: a statement that waits for the replay must not block those that can
     // run.
     state.wait_readable(request.time, options.timeout).await?;
     let counted = GaugeGuard::new(&state.telemetry.queries);
-    let client = client_of(call);
     let began = Instant::now();
     let turn = tokio::time::timeout(options.timeout, state.query_permits.turn(client.map(|c| c.ip())))
         .await
@@ -95,9 +128,7 @@ async fn answer(call: &ApiRequest, statement: StatementCall) -> ApiResult {
     };
     // The time in the queue counts, as for queries in PromQL.
     let options = QueryOptions { timeout: options.timeout.saturating_sub(began.elapsed()), ..options };
-    let (pieces, received) = mpsc::channel(limits::SQL_PIECES);
     let (told, ended) = oneshot::channel();
-    let cancel = CancelOnDrop(options.cancel.clone());
     let running = state.query_permits.running.begin(RunningQuery {
         kind: QueryKind::Sql,
         text: request.text.clone(),
@@ -106,12 +137,12 @@ async fn answer(call: &ApiRequest, statement: StatementCall) -> ApiResult {
         limits: (&options).into(),
     });
     let asking = state.clone();
-    let work = move || {
+    let begun = move || {
         let written = asking.query_permits.write(&request.text, asking.sources.clock.now() / 1000);
         // Held until the statement has really stopped.
         let _held = (turn, counted, written);
         let engine = asking.sql_engine();
-        let mut answered = run(&engine, &request, format, &options, &pieces);
+        let mut answered = work(&engine, &WaitingStatement { request, options, client });
         running.finish(answered.as_ref().err().map(ToString::to_string).as_deref());
         if running.is_stopped()
             && let Err(error) = &mut answered
@@ -122,8 +153,8 @@ async fn answer(call: &ApiRequest, statement: StatementCall) -> ApiResult {
         // Sending fails only if the client is gone.
         drop(told.send(answered));
     };
-    drop(state.low_priority.run(work));
-    respond(received, ended, format, cancel).await
+    drop(state.low_priority.run(begun));
+    Ok(ended)
 }
 
 /// Runs the statement; the pieces of its answer go to `pieces`.
@@ -141,7 +172,7 @@ fn run(
             return Ok(());
         }
         sent.store(true, std::sync::atomic::Ordering::Relaxed);
-        send(pieces, bytes.into(), deadline)
+        send_patiently(pieces, bytes.into(), deadline)
     });
     match engine.run(request, options, &mut writer) {
         Ok(summary) => writer.finish(&summary),
@@ -155,9 +186,9 @@ fn run(
     }
 }
 
-/// Waits until the client has read enough. The caller's thread belongs to a runtime that must not
-/// block, so it asks again.
-fn send(pieces: &mpsc::Sender<Bytes>, mut piece: Bytes, deadline: Instant) -> Result<(), SqlError> {
+/// Sends a piece of an answer; waits until the client has read enough. The caller's thread belongs to
+/// a runtime that must not block, so it asks again.
+pub fn send_patiently<T>(pieces: &mpsc::Sender<T>, mut piece: T, deadline: Instant) -> Result<(), SqlError> {
     loop {
         piece = match pieces.try_send(piece) {
             Ok(()) => return Ok(()),

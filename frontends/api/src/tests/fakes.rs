@@ -525,6 +525,8 @@ pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
         sql: None,
         #[cfg(feature = "sql")]
         alert_definitions: None,
+        #[cfg(feature = "sql")]
+        tables: None,
     };
     (AppState::new(settings, sources), fakes)
 }

@@ -85,6 +85,7 @@ impl SqlFixture {
             catalog: store.clone(),
             language: Arc::new(PromqlLanguage(PromqlOptions::all())),
             meta: Arc::new(Lists),
+            tables: Arc::new(sql::tables::NoTables),
             memory: MemoryPool::of_queries(1 << 30),
         });
         SqlFixture { engine, querier, store, _dir: dir }

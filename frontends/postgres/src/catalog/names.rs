@@ -1,0 +1,174 @@
+//! Whether a query asks the catalogs, and how names of queries are looked up.
+
+use super::{Column, functions, tables};
+use sqlparser::ast::{Expr, Ident, ObjectName, Query, TableFactor, Visit, Visitor};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+/// As it is looked up: names without quotes are in lower case.
+pub(crate) fn folded(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
+}
+
+/// The parts of a name, as they are looked up.
+pub(crate) fn parts(name: &ObjectName) -> Vec<String> {
+    name.0.iter().filter_map(|part| part.as_ident()).map(folded).collect()
+}
+
+/// The last part of a name.
+pub(crate) fn last(name: &ObjectName) -> String {
+    parts(name).pop().unwrap_or_default()
+}
+
+/// Whether a query is for the catalogs: it reads one of their tables, or reads no table and calls a
+/// function that only they have.
+pub(crate) fn asks_catalogs(query: &Query) -> bool {
+    let mut seen = Seen::default();
+    let _ = query.visit(&mut seen);
+    seen.tables || (seen.functions && !seen.others)
+}
+
+/// What a query reads and calls.
+#[derive(Default)]
+struct Seen {
+    /// Tables of the catalogs.
+    tables: bool,
+    /// Functions of the catalogs.
+    functions: bool,
+    /// Other relations.
+    others: bool,
+    /// Names of `WITH`.
+    named: BTreeSet<String>,
+}
+
+impl Visitor for Seen {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let named = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.named.extend(named.map(|named| folded(&named.alias.name)));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        match factor {
+            TableFactor::Table { name, args: None, .. } => {
+                let name = parts(name);
+                match name.as_slice() {
+                    [.., schema, name] if tables::table(Some(schema), name).is_some() => self.tables = true,
+                    [.., schema, _]
+                        if schema == tables::PG_CATALOG || schema == tables::INFORMATION_SCHEMA =>
+                    {
+                        self.tables = true;
+                    }
+                    [name] if self.named.contains(name) => {}
+                    [name] if tables::table(None, name).is_some() => self.tables = true,
+                    _ => self.others = true,
+                }
+            }
+            TableFactor::Table { name, .. } | TableFactor::Function { name, .. } => {
+                if functions::is_known(&last(name)) {
+                    self.functions = true;
+                } else {
+                    self.others = true;
+                }
+            }
+            TableFactor::UNNEST { .. } => self.functions = true,
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function) => {
+                let name = parts(&function.name);
+                let is_qualified = name.len() > 1 && name[0] == tables::PG_CATALOG;
+                let called = name.last().map_or("", String::as_str);
+                self.functions |= is_qualified || functions::is_of_catalogs(called);
+            }
+            Expr::Cast { data_type, .. } => {
+                let name = data_type.to_string().to_ascii_lowercase();
+                self.functions |= name.trim_start_matches("pg_catalog.").starts_with("reg");
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Whether a query names a relation that it does not read: one of the query around it.
+pub(crate) fn needs_row(query: &Query) -> bool {
+    #[derive(Default)]
+    struct Relations {
+        read: BTreeSet<String>,
+        named: BTreeSet<String>,
+    }
+    impl Visitor for Relations {
+        type Break = ();
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            let (name, alias) = match factor {
+                TableFactor::Table { name, alias, .. } | TableFactor::Function { name, alias, .. } => {
+                    (Some(last(name)), alias)
+                }
+                TableFactor::Derived { alias, .. }
+                | TableFactor::UNNEST { alias, .. }
+                | TableFactor::NestedJoin { alias, .. } => (None, alias),
+                _ => return ControlFlow::Continue(()),
+            };
+            self.read.extend(name);
+            self.read.extend(alias.iter().map(|alias| folded(&alias.name)));
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if let Expr::CompoundIdentifier(names) = expr
+                && let [.., relation, _] = names.as_slice()
+            {
+                self.named.insert(folded(relation));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut relations = Relations::default();
+    let _ = query.visit(&mut relations);
+    !relations.named.is_subset(&relations.read)
+}
+
+/// The place of a column; of several with the same name the first.
+pub(crate) fn place_of(columns: &[Column], name: &[String]) -> Option<usize> {
+    match name {
+        [column] => columns.iter().position(|c| *c.name == **column),
+        [.., relation, column] => {
+            columns.iter().position(|c| *c.name == **column && *c.relation == **relation)
+        }
+        [] => None,
+    }
+}
+
+/// The name of a column of an answer.
+pub(crate) fn output_name(expr: &Expr) -> String {
+    match expr {
+        Expr::Identifier(name) => folded(name),
+        Expr::CompoundIdentifier(names) => names.last().map(folded).unwrap_or_default(),
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => output_name(inner),
+        Expr::CompoundFieldAccess { root, .. } => output_name(root),
+        Expr::Cast { expr, data_type, .. } => match output_name(expr) {
+            name if name == UNNAMED => data_type.to_string().to_ascii_lowercase(),
+            name => name,
+        },
+        Expr::Function(function) => last(&function.name),
+        Expr::Case { else_result: Some(last), .. } if matches!(**last, Expr::Identifier(_)) => {
+            output_name(last)
+        }
+        Expr::Case { .. } => "case".to_owned(),
+        Expr::Exists { .. } => "exists".to_owned(),
+        Expr::Substring { .. } => "substring".to_owned(),
+        Expr::Trim { .. } => "btrim".to_owned(),
+        Expr::Position { .. } => "position".to_owned(),
+        Expr::Array(_) => "array".to_owned(),
+        _ => UNNAMED.to_owned(),
+    }
+}
+
+/// The name of a column that has none.
+pub(crate) const UNNAMED: &str = "?column?";

@@ -1,0 +1,137 @@
+//! Functions in `FROM`: `generate_series`, `unnest`, and functions with one value, which are a row.
+
+use super::expr::argument;
+use super::infer::Names;
+use super::join::rename;
+use super::names::{folded, last};
+use super::value::Value;
+use super::{Column, Evaluator, Relation, Scope, types};
+use crate::limits;
+use postgres_types::Type;
+use sql::SqlError;
+use sqlparser::ast::{Expr, TableAlias, TableFactor};
+
+/// A function in `FROM`.
+struct Called<'e> {
+    name: String,
+    args: Vec<&'e Expr>,
+    alias: Option<&'e TableAlias>,
+    with_ordinality: bool,
+}
+
+fn called(factor: &TableFactor) -> Result<Called<'_>, SqlError> {
+    match factor {
+        TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } => Ok(Called {
+            name: last(name),
+            args: args.args.iter().map(argument).collect::<Result<_, _>>()?,
+            alias: alias.as_ref(),
+            with_ordinality: *with_ordinality,
+        }),
+        TableFactor::Function { name, args, alias, with_ordinality, .. } => Ok(Called {
+            name: last(name),
+            args: args.iter().map(argument).collect::<Result<_, _>>()?,
+            alias: alias.as_ref(),
+            with_ordinality: *with_ordinality,
+        }),
+        TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } => Ok(Called {
+            name: "unnest".to_owned(),
+            args: array_exprs.iter().collect(),
+            alias: alias.as_ref(),
+            with_ordinality: *with_ordinality,
+        }),
+        other => Err(SqlError::bad(format!("{other} is not available for the catalogs"))),
+    }
+}
+
+impl Evaluator<'_> {
+    /// The rows of a function in `FROM`.
+    pub(crate) fn table_function(
+        &self,
+        factor: &TableFactor,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation, SqlError> {
+        let called = called(factor)?;
+        let nothing = Scope { columns: &[], row: &[], group: None, windows: None, outer };
+        let values: Vec<Value> =
+            called.args.iter().map(|arg| self.value(arg, &nothing)).collect::<Result<_, _>>()?;
+        let names = outer.map(Names::of);
+        let columns = self.table_function_columns(factor, names.as_ref())?;
+        let rows = self.function_rows(&called.name, &values)?;
+        let numbered = |(at, mut row): (usize, Vec<Value>)| {
+            if called.with_ordinality {
+                row.push(Value::Int(at as i64 + 1));
+            }
+            row
+        };
+        Ok(Relation { columns, rows: rows.into_iter().enumerate().map(numbered).collect() })
+    }
+
+    fn function_rows(&self, name: &str, args: &[Value]) -> Result<Vec<Vec<Value>>, SqlError> {
+        let whole = |at: usize| args.get(at).and_then(Value::to_int);
+        match name {
+            "generate_series" => {
+                let (Some(from), Some(to)) = (whole(0), whole(1)) else { return Ok(Vec::new()) };
+                let step = whole(2).unwrap_or(1);
+                if step == 0 {
+                    return Err(SqlError::bad("step size cannot equal zero"));
+                }
+                let count = (i128::from(to) - i128::from(from)) / i128::from(step);
+                if count > limits::CATALOG_ROWS as i128 {
+                    return Err(SqlError::bad(format!("more than {} rows", limits::CATALOG_ROWS)));
+                }
+                let count = i64::try_from(count).unwrap_or(-1);
+                let is_empty = (step > 0 && from > to) || (step < 0 && from < to);
+                let last = if is_empty { -1 } else { count };
+                Ok((0..=last).map(|n| vec![Value::Int(from + n * step)]).collect())
+            }
+            "generate_subscripts" => {
+                let count = args.first().and_then(Value::to_list).map_or(0, |list| list.len());
+                Ok((1..=count as i64).map(|n| vec![Value::Int(n)]).collect())
+            }
+            "unnest" => {
+                let list = args.first().and_then(Value::to_list);
+                Ok(list.iter().flat_map(|list| list.iter()).map(|value| vec![value.clone()]).collect())
+            }
+            "pg_get_keywords" => {
+                let words = ["select", "from", "where", "group", "order", "limit"];
+                let row = |word: &&str| vec![Value::text(word), Value::text("R"), Value::text("reserved")];
+                Ok(words.iter().map(row).collect())
+            }
+            _ => Ok(vec![vec![self.call(name, args)?]]),
+        }
+    }
+
+    /// The columns of a function in `FROM`.
+    pub(crate) fn table_function_columns(
+        &self,
+        factor: &TableFactor,
+        outer: Option<&Names<'_>>,
+    ) -> Result<Vec<Column>, SqlError> {
+        let called = called(factor)?;
+        let names = Names { columns: &[], outer };
+        let kinds: Vec<Type> =
+            called.args.iter().map(|arg| self.kind(arg, &names)).collect::<Result<_, _>>()?;
+        let of_first = || kinds.first().map_or(Type::TEXT, types::element_of);
+        let mut listed = match called.name.as_str() {
+            "generate_series" | "generate_subscripts" => vec![("", Type::INT4)],
+            "unnest" => vec![("", of_first())],
+            "pg_get_keywords" => {
+                vec![("word", Type::TEXT), ("catcode", Type::CHAR), ("catdesc", Type::TEXT)]
+            }
+            name => vec![("", super::infer::function_kind(name, &kinds))],
+        };
+        if called.with_ordinality {
+            listed.push(("ordinality", Type::INT8));
+        }
+        // The one column of a function is called as the function is.
+        let own = called.alias.map_or_else(|| called.name.clone(), |alias| folded(&alias.name));
+        let column = |(name, kind): (&str, Type)| Column {
+            relation: own.as_str().into(),
+            name: if name.is_empty() { own.as_str().into() } else { name.into() },
+            kind,
+        };
+        let mut columns: Vec<Column> = listed.into_iter().map(column).collect();
+        rename(&mut columns, &called.name, called.alias);
+        Ok(columns)
+    }
+}

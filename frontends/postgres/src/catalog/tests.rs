@@ -1,0 +1,189 @@
+//! Tests of queries of the catalogs: those that clients send, recorded, with the rows that they get.
+
+use super::*;
+use sql::catalog::RelationKind;
+use sqlparser::ast::Statement;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+use std::time::Duration;
+
+/// Some relations of a server.
+struct FewRelations;
+
+impl RelationList for FewRelations {
+    fn relations(&self) -> Result<Vec<ListedRelation>, SqlError> {
+        let listed = [
+            ("meta", "targets", RelationKind::Table),
+            ("metrics", "job:rps:5m", RelationKind::Table),
+            ("metrics", "up", RelationKind::Table),
+            ("samples", "up", RelationKind::Table),
+            ("public", "owners", RelationKind::Table),
+            ("public", "down", RelationKind::View),
+        ];
+        let relation = |(schema, name, kind): &(&str, &str, RelationKind)| ListedRelation {
+            schema: (*schema).to_owned(),
+            name: (*name).to_owned(),
+            kind: *kind,
+        };
+        Ok(listed.iter().map(relation).collect())
+    }
+
+    fn columns(&self, schema: &str, name: &str) -> Result<Vec<ListedColumn>, SqlError> {
+        let listed: &[(&str, &'static str, bool)] = match (schema, name) {
+            ("public", "owners") => &[("job", "text", true), ("pager", "int8", true)],
+            ("public", "down") => &[("instance", "text", true)],
+            _ => &[("ts", "timestamptz", false), ("job", "text", false), ("value", "float8", true)],
+        };
+        let column = |(name, kind, is_nullable): &(&str, &'static str, bool)| ListedColumn {
+            name: (*name).to_owned(),
+            kind,
+            is_nullable: *is_nullable,
+        };
+        Ok(listed.iter().map(column).collect())
+    }
+
+    fn functions(&self) -> Vec<String> {
+        vec!["irate".to_owned(), "rate".to_owned()]
+    }
+}
+
+fn facts() -> Facts {
+    let setting = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    Facts {
+        user: "ana".to_owned(),
+        users: vec!["ana".to_owned(), "bo".to_owned()],
+        settings: [("search_path", "public, metrics, meta"), ("server_version_num", "150000")]
+            .map(setting)
+            .to_vec(),
+        process: 7,
+    }
+}
+
+fn patience() -> Patience {
+    Patience { deadline: Instant::now() + Duration::from_secs(60), cancel: Arc::default() }
+}
+
+fn query(text: &str) -> Box<Query> {
+    let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, text).expect(text);
+    let Some(Statement::Query(query)) = statements.pop() else { panic!("no query: {text}") };
+    query
+}
+
+/// The rows of an answer, a line each; NULL is empty.
+fn lines(answer: &Answer) -> Vec<String> {
+    let line = |row: &Vec<Value>| row.iter().map(Value::to_text).collect::<Vec<_>>().join("|");
+    answer.rows.iter().map(line).collect()
+}
+
+#[test]
+fn clients_get_the_rows_that_they_expect() {
+    let facts = facts();
+    let mut wrong = Vec::new();
+    for case in include_str!("../../tests/data/clients.txt").split("== ").skip(1) {
+        let (name, rest) = case.split_once('\n').expect("a name");
+        let (text, want) = rest.split_once("\n----\n").expect("a query");
+        let query = query(text);
+        assert!(asks_catalogs(&query), "{name}: the engine would be asked");
+        let patience = patience();
+        let evaluator = Evaluator::new(&FewRelations, &facts, &[], &patience);
+        let answer = evaluator.answer(&query).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(evaluator.columns(&query).expect(name), answer.columns, "{name}: described before");
+        let got = lines(&answer);
+        let want: Vec<&str> = want.lines().filter(|line| !line.is_empty()).collect();
+        if got != want {
+            wrong.push(format!("== {name}\n{text}\n----\n{}\n", got.join("\n")));
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases have other rows:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn queries_of_the_server_go_to_its_engine() {
+    for (text, is_catalog) in [
+        ("SELECT 1", false),
+        ("SELECT * FROM up", false),
+        ("SELECT version()", true),
+        ("SELECT * FROM pg_class", true),
+        ("SELECT * FROM pg_catalog.pg_nothing", true),
+        ("SELECT * FROM information_schema.tables", true),
+        ("WITH pg_class AS (SELECT 1) SELECT * FROM pg_class", false),
+        ("SELECT current_user, job FROM up", false),
+        ("SELECT i FROM generate_series(1, 3) AS i", true),
+    ] {
+        assert_eq!(asks_catalogs(&query(text)), is_catalog, "{text}");
+    }
+}
+
+#[test]
+fn errors_name_what_is_missing() {
+    let facts = facts();
+    let patience = patience();
+    let evaluator = Evaluator::new(&FewRelations, &facts, &[], &patience);
+    for (text, part) in [
+        ("SELECT nope FROM pg_class", "column \"nope\" does not exist"),
+        ("SELECT 1 FROM pg_catalog.pg_nothing", "relation \"pg_catalog.pg_nothing\" does not exist"),
+        ("SELECT pg_nothing()", "function pg_nothing() does not exist"),
+        ("SELECT 'nope'::regclass", "relation \"nope\" does not exist"),
+        ("SELECT oid FROM pg_class WHERE relname ~ '('", "invalid regular expression"),
+        ("SELECT current_setting('nope')", "unrecognized configuration parameter"),
+        ("SELECT i FROM generate_series(1, 1000000000) AS i", "more than 500000 rows"),
+    ] {
+        let error = evaluator.answer(&query(text)).expect_err(text);
+        assert!(error.to_string().contains(part), "{text}: {error}");
+    }
+}
+
+/// Many metrics: what `\dt` asks, and what Grafana asks, without listing the columns of all.
+#[test]
+fn many_relations_are_listed_quickly() {
+    struct Many(RefCell<usize>);
+    impl RelationList for Many {
+        fn relations(&self) -> Result<Vec<ListedRelation>, SqlError> {
+            let listed = |n: usize| ListedRelation {
+                schema: "metrics".to_owned(),
+                name: format!("m{n}"),
+                kind: RelationKind::Table,
+            };
+            Ok((0..5_000).map(listed).collect())
+        }
+        fn columns(&self, schema: &str, name: &str) -> Result<Vec<ListedColumn>, SqlError> {
+            *self.0.borrow_mut() += 1;
+            FewRelations.columns(schema, name)
+        }
+        fn functions(&self) -> Vec<String> {
+            Vec::new()
+        }
+    }
+    let facts = facts();
+    let clients = include_str!("../../tests/data/clients.txt");
+    let text_of = |name: &str| {
+        let case = clients.split("== ").find(|case| case.starts_with(name)).expect(name);
+        case.split_once('\n').and_then(|(_, rest)| rest.split_once("\n----\n")).expect(name).0.to_owned()
+    };
+    for (name, rows, listed) in [
+        ("psql 15 \\dt\n", 5_002, 0),
+        ("Grafana: columns\n", 3, 1),
+        ("pgjdbc: getColumns", 3, 1),
+        ("DBeaver: columns", 3, 1),
+    ] {
+        let many = Many(RefCell::new(0));
+        let patience = patience();
+        let evaluator = Evaluator::new(&many, &facts, &[], &patience);
+        let text = text_of(name).replace("= 'up'", "= 'm7'").replace("LIKE 'owners'", "LIKE 'm7'");
+        let text = text
+            .replace("LIKE 'public'", "LIKE 'metrics'")
+            .replace("770570966", &oid_of(&many, "m7").to_string());
+        let began = Instant::now();
+        let answer = evaluator.answer(&query(&text)).expect(name);
+        eprintln!("{} rows, {:?}: {}", answer.rows.len(), began.elapsed(), name.trim());
+        let has_own = usize::from(rows > 5_000) * 2;
+        assert_eq!((answer.rows.len() + has_own, *many.0.borrow()), (rows, listed), "{name}");
+    }
+}
+
+fn oid_of(list: &dyn RelationList, name: &str) -> i64 {
+    let facts = facts();
+    let maker = RowMaker::new(list, &facts);
+    let relations = maker.relations().expect("relations");
+    relations.named(Some("metrics"), name).map_or(0, |relation| relation.oid)
+}

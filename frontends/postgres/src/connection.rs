@@ -1,0 +1,418 @@
+//! A connection: reads messages, one after the other, and keeps what they leave behind.
+
+use crate::catalog::{Facts, Patience};
+use crate::cells::WireColumn;
+use crate::extended::{Portal, Prepared};
+use crate::failure::{self, Failure, state};
+use crate::limits;
+use crate::listener::{Registered, WireServer};
+use crate::run::{self, Answering, CatalogCall};
+use crate::session::SessionStatement;
+use crate::settings::Settings;
+use crate::startup::{Guest, Socket};
+use crate::statement::{Statement, StatementKind};
+use engine::query::QueryOptions;
+use futures::{SinkExt, StreamExt};
+use pgwire::messages::data::{FieldDescription, RowDescription};
+use pgwire::messages::response::{CommandComplete, ReadyForQuery, TransactionStatus};
+use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
+use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
+use postgres_types::Type;
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Messages that are read ahead while a statement runs, to notice that its client is gone.
+const READ_AHEAD: usize = 16;
+
+/// A connection.
+pub(crate) struct Connection {
+    pub(crate) socket: Socket,
+    pub(crate) server: Arc<WireServer>,
+    user: String,
+    peer: SocketAddr,
+    registered: Registered,
+    settings: Settings,
+    pub(crate) transaction: TransactionStatus,
+    pub(crate) prepared: BTreeMap<String, Arc<Prepared>>,
+    pub(crate) portals: BTreeMap<String, Portal>,
+    /// Messages that were read ahead.
+    ahead: VecDeque<PgWireFrontendMessage>,
+    /// After an error of the extended protocol: messages up to the next Sync are passed over.
+    pub(crate) skips: bool,
+}
+
+/// The answer of a statement.
+pub(crate) enum Outcome {
+    Rows(Answering),
+    /// Only the tag.
+    Done(&'static str),
+    Empty,
+}
+
+/// Why a connection or a statement ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ending {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The client hears of it.
+    #[error("{0}")]
+    Failed(#[from] Failure),
+}
+
+impl Connection {
+    pub(crate) fn new(server: Arc<WireServer>, guest: Guest, registered: Registered) -> Connection {
+        Connection {
+            socket: guest.socket,
+            settings: Settings::new(&guest.user, &guest.given),
+            user: guest.user,
+            peer: guest.peer,
+            server,
+            registered,
+            transaction: TransactionStatus::Idle,
+            prepared: BTreeMap::new(),
+            portals: BTreeMap::new(),
+            ahead: VecDeque::new(),
+            skips: false,
+        }
+    }
+
+    /// Answers messages until the client or the server ends.
+    pub(crate) async fn serve(mut self) -> Result<(), Ending> {
+        self.welcome().await?;
+        let service = self.server.service.clone();
+        let mut stopped = Box::pin(service.stopped());
+        loop {
+            let message = match self.ahead.pop_front() {
+                Some(message) => message,
+                None => tokio::select! {
+                    () = &mut stopped => return self.end(&shutdown()).await,
+                    next = self.socket.next() => match next {
+                        None => return Ok(()),
+                        Some(Ok(message)) => message,
+                        Some(Err(e)) => {
+                            let failure = Failure::fatal(state::PROTOCOL_VIOLATION, e.to_string());
+                            return self.end(&failure).await;
+                        }
+                    },
+                },
+            };
+            if matches!(message, PgWireFrontendMessage::Terminate(_)) {
+                return Ok(());
+            }
+            let handled = tokio::select! {
+                () = &mut stopped => return self.end(&shutdown()).await,
+                handled = self.handle(message) => handled,
+            };
+            match handled {
+                Ok(()) => {}
+                Err(Ending::Failed(failure)) if failure.is_fatal => return self.end(&failure).await,
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    async fn end(mut self, failure: &Failure) -> Result<(), Ending> {
+        self.send(failure.message("", "")).await?;
+        self.socket.close().await?;
+        Ok(())
+    }
+
+    /// Tells a client that it is known, the settings, and how it cancels.
+    async fn welcome(&mut self) -> Result<(), Ending> {
+        self.feed(PgWireBackendMessage::Authentication(Authentication::Ok)).await?;
+        for (name, value) in self.settings.reported() {
+            self.feed(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name, value))).await?;
+        }
+        let key = self.registered.key;
+        let data = BackendKeyData::new(key.process, SecretKey::I32(key.secret));
+        self.feed(PgWireBackendMessage::BackendKeyData(data)).await?;
+        self.ready().await
+    }
+
+    async fn handle(&mut self, message: PgWireFrontendMessage) -> Result<(), Ending> {
+        use PgWireFrontendMessage as M;
+        if self.skips && !matches!(message, M::Sync(_)) {
+            return Ok(());
+        }
+        let handled = match message {
+            M::Query(query) => return self.simple(&query.query).await,
+            M::Sync(_) => {
+                self.skips = false;
+                // Without a transaction a portal lives until here.
+                if self.transaction == TransactionStatus::Idle {
+                    self.portals.clear();
+                }
+                return self.ready().await;
+            }
+            M::Flush(_) => return self.flush().await,
+            M::Parse(parse) => self.parse(parse).await,
+            M::Bind(bind) => self.bind(bind).await,
+            M::Describe(describe) => self.describe(describe).await,
+            M::Execute(execute) => self.execute(execute).await,
+            M::Close(close) => self.close(close).await,
+            // What comes late of a COPY that has failed.
+            M::CopyData(_) | M::CopyDone(_) | M::CopyFail(_) => Ok(()),
+            _ => Err(Failure::fatal(state::PROTOCOL_VIOLATION, "a message that is not expected here").into()),
+        };
+        match handled {
+            Err(Ending::Failed(failure)) if !failure.is_fatal => {
+                self.skips = true;
+                self.fail();
+                self.feed(failure.message("", "")).await?;
+                self.flush().await
+            }
+            other => other,
+        }
+    }
+
+    /// A statement has failed: so has its transaction.
+    pub(crate) fn fail(&mut self) {
+        if self.transaction == TransactionStatus::Transaction {
+            self.transaction = TransactionStatus::Error;
+        }
+    }
+
+    /// The client may send the next statement.
+    pub(crate) async fn ready(&mut self) -> Result<(), Ending> {
+        self.feed(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(self.transaction))).await?;
+        self.flush().await
+    }
+
+    pub(crate) async fn feed(&mut self, message: PgWireBackendMessage) -> Result<(), Ending> {
+        patiently(self.socket.feed(message)).await
+    }
+
+    pub(crate) async fn flush(&mut self) -> Result<(), Ending> {
+        patiently(self.socket.flush()).await
+    }
+
+    async fn send(&mut self, message: PgWireBackendMessage) -> Result<(), Ending> {
+        patiently(self.socket.send(message)).await
+    }
+
+    /// The options of the next statement, which this connection's key cancels.
+    pub(crate) fn options(&self) -> Result<QueryOptions, Failure> {
+        let options = self.server.service.options(self.settings.timeout())?;
+        self.registered.slot.begin(&options.cancel);
+        Ok(options)
+    }
+
+    /// What a query of the catalogs asks with.
+    pub(crate) fn catalog_call(
+        &self,
+        query: &sqlparser::ast::Query,
+        params: Vec<Json>,
+    ) -> Result<CatalogCall, Failure> {
+        let options = self.options()?;
+        let users = self.server.protection.as_ref().map(|protection| protection.user_names());
+        let facts = Facts {
+            user: self.user.clone(),
+            users: users.unwrap_or_default(),
+            settings: self.settings.all(),
+            process: self.registered.key.process,
+        };
+        let patience = Patience { deadline: Instant::now() + options.timeout, cancel: options.cancel };
+        Ok(CatalogCall { query: Box::new(query.clone()), params, facts, patience })
+    }
+
+    /// Runs a statement until its first row.
+    pub(crate) async fn run(&mut self, statement: &Statement, params: &[Json]) -> Result<Outcome, Ending> {
+        let is_failed = self.transaction == TransactionStatus::Error;
+        let may_go_on =
+            matches!(&statement.kind, StatementKind::Session(about) if about.ends_failed_transaction());
+        if is_failed && !may_go_on {
+            let error = "current transaction is aborted, commands ignored until end of transaction block";
+            return Err(Failure::new(state::IN_FAILED_TRANSACTION, error).into());
+        }
+        let service = self.server.service.clone();
+        match &statement.kind {
+            StatementKind::Empty => Ok(Outcome::Empty),
+            StatementKind::Session(about) => self.about_session(about).await,
+            StatementKind::Catalog(query) => {
+                let call = self.catalog_call(query, params.to_vec())?;
+                Ok(Outcome::Rows(self.watched(run::catalog(&service, call)).await?))
+            }
+            StatementKind::Query => {
+                let options = self.options()?;
+                let query = run::query(&service, &statement.text, params.to_vec(), options, self.peer);
+                Ok(Outcome::Rows(self.watched(query).await?))
+            }
+            StatementKind::Define(define) => {
+                let lists = !api::sql::shown_names(define).is_empty();
+                let answer = service.define(define.clone()).await.map_err(Failure::from)?;
+                if lists {
+                    let columns = text_columns(&answer.names);
+                    return Ok(Outcome::Rows(Answering::texts(columns, answer.rows, "SHOW")));
+                }
+                Ok(Outcome::Done(defined_tag(&statement.text)))
+            }
+        }
+    }
+
+    /// Waits for `work`, and looks meanwhile whether the client is still there.
+    pub(crate) async fn watched<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Ending> {
+        let mut work = Box::pin(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done?),
+                next = self.socket.next(), if self.ahead.len() < READ_AHEAD => match next {
+                    Some(Ok(message)) => self.ahead.push_back(message),
+                    Some(Err(e)) => return Err(io::Error::from(e).into()),
+                    None => return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
+                },
+            }
+        }
+    }
+
+    async fn about_session(&mut self, about: &SessionStatement) -> Result<Outcome, Ending> {
+        match about {
+            SessionStatement::Begin => {
+                if self.transaction == TransactionStatus::Idle {
+                    self.transaction = TransactionStatus::Transaction;
+                } else {
+                    self.feed(failure::warning("there is already a transaction in progress".to_owned()))
+                        .await?;
+                }
+            }
+            SessionStatement::Commit | SessionStatement::Rollback => {
+                let was_failed = self.transaction == TransactionStatus::Error;
+                self.transaction = TransactionStatus::Idle;
+                self.portals.clear();
+                if was_failed {
+                    return Ok(Outcome::Done("ROLLBACK"));
+                }
+            }
+            SessionStatement::RollbackTo => self.transaction = TransactionStatus::Transaction,
+            SessionStatement::Set { name, value } => {
+                self.settings.set(name, value)?;
+                self.report(name).await?;
+            }
+            SessionStatement::Reset(name) => {
+                self.settings.reset(name.as_deref());
+                if let Some(name) = name {
+                    self.report(name).await?;
+                }
+                return Ok(Outcome::Done(if name.is_some() { "SET" } else { about.tag() }));
+            }
+            SessionStatement::Show(name) => {
+                let value = self.settings.get(name).map(str::to_owned).ok_or_else(|| {
+                    let error = format!("unrecognized configuration parameter \"{name}\"");
+                    Failure::new(state::NO_OBJECT, error).hint("SHOW ALL lists the settings")
+                })?;
+                let columns = Arc::new([WireColumn { name: name.replace(' ', "_"), kind: Type::TEXT }]);
+                return Ok(Outcome::Rows(Answering::texts(columns, vec![vec![value]], "SHOW")));
+            }
+            SessionStatement::ShowAll => {
+                let row = |(name, value): (String, String)| vec![name, value, String::new()];
+                let rows = self.settings.all().into_iter().map(row).collect();
+                let columns = text_columns(&["name", "setting", "description"]);
+                return Ok(Outcome::Rows(Answering::texts(columns, rows, "SHOW")));
+            }
+            SessionStatement::Discard => {
+                self.settings.reset(None);
+                self.prepared.clear();
+                self.portals.clear();
+            }
+            SessionStatement::Deallocate(None) => self.prepared.clear(),
+            SessionStatement::Deallocate(Some(name)) => {
+                let error = || {
+                    Failure::new(state::NO_STATEMENT, format!("prepared statement \"{name}\" does not exist"))
+                };
+                self.prepared.remove(name).ok_or_else(error)?;
+            }
+            SessionStatement::Nothing(_) => {}
+        }
+        Ok(Outcome::Done(about.tag()))
+    }
+
+    /// Tells the client a setting that it follows.
+    async fn report(&mut self, name: &str) -> Result<(), Ending> {
+        let Some(reported) = Settings::reported_name(name) else { return Ok(()) };
+        let value = self.settings.get(name).unwrap_or_default().to_owned();
+        self.feed(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(reported.to_owned(), value)))
+            .await
+    }
+
+    /// Sends rows, at most `most` (0: all), and true if there are more.
+    pub(crate) async fn send_rows(
+        &mut self,
+        answering: &mut Answering,
+        columns: &[WireColumn],
+        formats: &[i16],
+        most: usize,
+    ) -> Result<bool, Ending> {
+        let mut sent = 0;
+        loop {
+            if !self.watched(answering.wait()).await? {
+                return Ok(false);
+            }
+            if most > 0 && sent == most {
+                return Ok(true);
+            }
+            let row = answering.row(columns, formats);
+            self.feed(PgWireBackendMessage::DataRow(row)).await?;
+            sent += 1;
+        }
+    }
+
+    /// The end of an answer: its warnings, and how many rows it had.
+    pub(crate) async fn complete(&mut self, answering: &mut Answering, rows: usize) -> Result<(), Ending> {
+        for text in std::mem::take(&mut answering.warnings) {
+            self.feed(failure::warning(text)).await?;
+        }
+        let tag = if answering.tag == "SELECT" { format!("SELECT {rows}") } else { answering.tag.to_owned() };
+        self.feed(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag))).await
+    }
+}
+
+fn shutdown() -> Failure {
+    Failure::fatal(state::SHUTDOWN, "terminating connection due to administrator command")
+}
+
+/// A client that reads nothing for too long is gone.
+async fn patiently(sending: impl Future<Output = io::Result<()>>) -> Result<(), Ending> {
+    match tokio::time::timeout(limits::WIRE_STALL, sending).await {
+        Ok(sent) => Ok(sent?),
+        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// Columns of texts.
+pub(crate) fn text_columns(names: &[&str]) -> Arc<[WireColumn]> {
+    names.iter().map(|name| WireColumn { name: (*name).to_owned(), kind: Type::TEXT }).collect()
+}
+
+/// The description of the columns of an answer.
+pub(crate) fn row_description(columns: &[WireColumn], formats: &[i16]) -> PgWireBackendMessage {
+    let field = |(at, column): (usize, &WireColumn)| {
+        let length = crate::catalog::types::length(&column.kind);
+        let code = run::format_code(formats, at);
+        FieldDescription::new(column.name.clone(), 0, 0, column.kind.oid(), length, -1, code)
+    };
+    PgWireBackendMessage::RowDescription(RowDescription::new(columns.iter().enumerate().map(field).collect()))
+}
+
+/// How a statement that defines something is answered: by its words before the name.
+fn defined_tag(text: &str) -> &'static str {
+    let words = crate::session::words(text);
+    let words: Vec<&str> =
+        words.iter().map(String::as_str).filter(|word| !["or", "replace"].contains(word)).collect();
+    match words.as_slice() {
+        ["create", "alert", ..] => "CREATE ALERT",
+        ["create", "materialized", ..] => "CREATE MATERIALIZED VIEW",
+        ["create", "table", ..] => "CREATE TABLE",
+        ["create", ..] => "CREATE VIEW",
+        ["drop", "alert", ..] => "DROP ALERT",
+        ["drop", "materialized", ..] => "DROP MATERIALIZED VIEW",
+        ["drop", "table", ..] => "DROP TABLE",
+        ["drop", ..] => "DROP VIEW",
+        _ => "OK",
+    }
+}

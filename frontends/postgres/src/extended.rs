@@ -1,0 +1,239 @@
+//! The extended protocol: statements that are prepared, bound to values, described and executed.
+
+use crate::cells::{self, WireColumn};
+use crate::connection::{Connection, Ending, Outcome, row_description};
+use crate::failure::{Failure, state};
+use crate::limits;
+use crate::params;
+use crate::run::{self, Answering};
+use crate::statement::{Statement, StatementKind};
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::data::{NoData, ParameterDescription};
+use pgwire::messages::extendedquery::{
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete, PortalSuspended,
+    TARGET_TYPE_BYTE_STATEMENT,
+};
+use pgwire::messages::response::{CommandComplete, EmptyQueryResponse};
+use postgres_types::Type;
+use serde_json::Value as Json;
+use sql::SqlRequest;
+use std::sync::Arc;
+
+/// A prepared statement.
+pub(crate) struct Prepared {
+    statement: Statement,
+    /// `None`: it answers no rows.
+    columns: Option<Arc<[WireColumn]>>,
+    params: Vec<Type>,
+}
+
+/// A prepared statement with values.
+pub(crate) struct Portal {
+    prepared: Arc<Prepared>,
+    params: Vec<Json>,
+    /// Bytes of the values.
+    bytes: usize,
+    formats: Vec<i16>,
+    /// The rest of an answer that was fetched in part.
+    answering: Option<Answering>,
+    is_done: bool,
+}
+
+impl Connection {
+    pub(crate) async fn parse(&mut self, message: Parse) -> Result<(), Ending> {
+        let name = message.name.unwrap_or_default();
+        if !name.is_empty() && self.prepared.contains_key(&name) {
+            let error = format!("prepared statement \"{name}\" already exists");
+            return Err(Failure::new(state::DUPLICATE_STATEMENT, error).into());
+        }
+        self.check_room(message.query.len())?;
+        let statement = Statement::read(&message.query)?;
+        let prepared = self.prepare(statement, &message.type_oids).await?;
+        self.prepared.insert(name, Arc::new(prepared));
+        self.feed(PgWireBackendMessage::ParseComplete(ParseComplete::new())).await
+    }
+
+    /// Whether another statement or portal of so many bytes may be kept.
+    fn check_room(&self, bytes: usize) -> Result<(), Failure> {
+        let texts: usize = self.prepared.values().map(|prepared| prepared.statement.text.len()).sum();
+        let values: usize = self.portals.values().map(|portal| portal.bytes).sum();
+        if self.prepared.len() + self.portals.len() >= limits::WIRE_PREPARED {
+            let error = format!("more than {} prepared statements and portals", limits::WIRE_PREPARED);
+            return Err(Failure::new(state::LIMIT, error).hint("close or deallocate some"));
+        }
+        if texts + values + bytes > limits::WIRE_PREPARED_BYTES {
+            let error =
+                format!("prepared statements and values of more than {} bytes", limits::WIRE_PREPARED_BYTES);
+            return Err(Failure::new(state::LIMIT, error).hint("close or deallocate some"));
+        }
+        Ok(())
+    }
+
+    /// Finds the columns and the parameters of a statement.
+    async fn prepare(&mut self, statement: Statement, given: &[u32]) -> Result<Prepared, Ending> {
+        let service = self.server.service.clone();
+        let mut inferred = vec![None; statement.parameters()];
+        let columns = match &statement.kind {
+            StatementKind::Catalog(query) => {
+                let unknown = vec![Json::Null; inferred.len()];
+                let call = self.catalog_call(query, unknown)?;
+                Some(self.watched(run::catalog_columns(&service, call)).await?)
+            }
+            StatementKind::Query => {
+                let options = self.options()?;
+                let engine = service.engine();
+                let text = statement.text.clone();
+                let request = SqlRequest { text, time: service.now(), ..SqlRequest::default() };
+                let described = service.blocking(move || engine.describe(&request, &options));
+                let described = async { Ok(described.await) };
+                let stopped = || Failure::new(state::INTERNAL, "the statement stopped unexpectedly");
+                let described = self.watched(described).await?.ok_or_else(stopped)?.map_err(Failure::from)?;
+                inferred = described.params.iter().map(|kind| kind.as_ref().map(cells::kind_of)).collect();
+                Some(run::columns_of(&described.columns))
+            }
+            StatementKind::Session(about) => about_columns(about),
+            StatementKind::Define(define) => shown_columns(define),
+            StatementKind::Empty => None,
+        };
+        let kind = |at: usize| {
+            let declared =
+                given.get(at).and_then(|oid| Type::from_oid(*oid)).filter(|kind| *kind != Type::UNKNOWN);
+            declared.or_else(|| inferred.get(at).cloned().flatten()).unwrap_or(Type::TEXT)
+        };
+        let count = inferred.len().max(given.len());
+        Ok(Prepared { params: (0..count).map(kind).collect(), statement, columns })
+    }
+
+    pub(crate) async fn bind(&mut self, message: Bind) -> Result<(), Ending> {
+        let name = message.statement_name.unwrap_or_default();
+        let prepared = self.prepared.get(&name).cloned().ok_or_else(|| no_statement(&name))?;
+        let portal = message.portal_name.unwrap_or_default();
+        if !portal.is_empty() && self.portals.contains_key(&portal) {
+            return Err(
+                Failure::new(state::DUPLICATE_CURSOR, format!("cursor \"{portal}\" already exists")).into()
+            );
+        }
+        if message.parameters.len() != prepared.params.len() {
+            let error = format!(
+                "bind message supplies {} parameters, but prepared statement \"{name}\" requires {}",
+                message.parameters.len(),
+                prepared.params.len()
+            );
+            return Err(Failure::new(state::PROTOCOL_VIOLATION, error).into());
+        }
+        let bytes = message.parameters.iter().flatten().map(|value| value.len()).sum();
+        self.check_room(bytes)?;
+        let mut values = Vec::new();
+        for (at, (value, kind)) in message.parameters.iter().zip(&prepared.params).enumerate() {
+            let format = cells::format_of(&message.parameter_format_codes, at);
+            values.push(params::json(value.as_ref(), kind, format)?);
+        }
+        let formats = message.result_column_format_codes;
+        let made = Portal { prepared, params: values, bytes, formats, answering: None, is_done: false };
+        self.portals.insert(portal, made);
+        self.feed(PgWireBackendMessage::BindComplete(BindComplete::new())).await
+    }
+
+    pub(crate) async fn describe(&mut self, message: Describe) -> Result<(), Ending> {
+        let name = message.name.unwrap_or_default();
+        let (columns, formats) = if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
+            let prepared = self.prepared.get(&name).cloned().ok_or_else(|| no_statement(&name))?;
+            let types = prepared.params.iter().map(Type::oid).collect();
+            self.feed(PgWireBackendMessage::ParameterDescription(ParameterDescription::new(types))).await?;
+            (prepared.columns.clone(), Vec::new())
+        } else {
+            let portal = self.portals.get(&name).ok_or_else(|| no_portal(&name))?;
+            (portal.prepared.columns.clone(), portal.formats.clone())
+        };
+        let description = match columns {
+            Some(columns) => row_description(&columns, &formats),
+            None => PgWireBackendMessage::NoData(NoData::new()),
+        };
+        self.feed(description).await
+    }
+
+    pub(crate) async fn execute(&mut self, message: Execute) -> Result<(), Ending> {
+        let name = message.name.unwrap_or_default();
+        // Taken out, so that a portal that fails is gone.
+        let mut portal = self.portals.remove(&name).ok_or_else(|| no_portal(&name))?;
+        let prepared = portal.prepared.clone();
+        let mut answering = match portal.answering.take() {
+            Some(answering) => answering,
+            None if portal.is_done => {
+                let tag = CommandComplete::new("SELECT 0".to_owned());
+                self.portals.insert(name, portal);
+                return self.feed(PgWireBackendMessage::CommandComplete(tag)).await;
+            }
+            None => match self.run(&prepared.statement, &portal.params).await? {
+                Outcome::Rows(answering) => answering,
+                Outcome::Empty => {
+                    self.portals.insert(name, portal);
+                    return self
+                        .feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))
+                        .await;
+                }
+                Outcome::Done(tag) => {
+                    let tag = CommandComplete::new(tag.to_owned());
+                    return self.feed(PgWireBackendMessage::CommandComplete(tag)).await;
+                }
+            },
+        };
+        // The client knows the columns of the description: a metric may have got another label since.
+        let columns = prepared.columns.clone().unwrap_or_else(|| answering.columns.clone());
+        if columns.len() != answering.columns.len() {
+            return Err(Failure::new(state::NOT_SUPPORTED, "cached plan must not change result type")
+                .hint("prepare the statement again")
+                .into());
+        }
+        let most = usize::try_from(message.max_rows).unwrap_or(0);
+        let before = answering.taken;
+        let has_more = self.send_rows(&mut answering, &columns, &portal.formats, most).await?;
+        if has_more {
+            portal.answering = Some(answering);
+            self.portals.insert(name, portal);
+            return self.feed(PgWireBackendMessage::PortalSuspended(PortalSuspended::new())).await;
+        }
+        let rows = answering.taken - before;
+        self.complete(&mut answering, rows).await?;
+        portal.is_done = true;
+        self.portals.insert(name, portal);
+        Ok(())
+    }
+
+    pub(crate) async fn close(&mut self, message: Close) -> Result<(), Ending> {
+        let name = message.name.unwrap_or_default();
+        if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
+            self.prepared.remove(&name);
+        } else {
+            self.portals.remove(&name);
+        }
+        self.feed(PgWireBackendMessage::CloseComplete(CloseComplete::new())).await
+    }
+}
+
+fn about_columns(about: &crate::session::SessionStatement) -> Option<Arc<[WireColumn]>> {
+    use crate::session::SessionStatement;
+    match about {
+        SessionStatement::Show(name) => {
+            Some(Arc::new([WireColumn { name: name.replace(' ', "_"), kind: Type::TEXT }]))
+        }
+        SessionStatement::ShowAll => {
+            Some(crate::connection::text_columns(&["name", "setting", "description"]))
+        }
+        _ => None,
+    }
+}
+
+/// The columns of a statement that lists what others have defined.
+fn shown_columns(define: &sql::statement::SqlStatement) -> Option<Arc<[WireColumn]>> {
+    let names = api::sql::shown_names(define);
+    (!names.is_empty()).then(|| crate::connection::text_columns(names))
+}
+
+fn no_statement(name: &str) -> Failure {
+    Failure::new(state::NO_STATEMENT, format!("prepared statement \"{name}\" does not exist"))
+}
+
+fn no_portal(name: &str) -> Failure {
+    Failure::new(state::NO_CURSOR, format!("portal \"{name}\" does not exist"))
+}

@@ -1,0 +1,271 @@
+//! Runs queries: those of the engine in a turn at low priority, those of the catalogs on a thread.
+//! The rows come batch by batch, so that a slow client holds few of them.
+
+use crate::catalog::{Answer, Evaluator, Facts, Patience, RelationList, value::Value};
+use crate::cells::{self, Cells, WireColumn};
+use crate::failure::{Failure, state};
+use crate::limits;
+use api::query::CancelOnDrop;
+use api::sql::{SqlService, send_patiently};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use bytes::{BufMut, BytesMut};
+use engine::query::QueryOptions;
+use pgwire::messages::data::DataRow;
+use serde_json::Value as Json;
+use sql::catalog::{ListedColumn, ListedRelation};
+use sql::{RowSink, SqlEngine, SqlError, SqlRequest, SqlSummary};
+use sqlparser::ast::Query;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use storage::model::TimeMs;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// The rows of a statement on their way to the client.
+pub(crate) struct Answering {
+    pub(crate) columns: Arc<[WireColumn]>,
+    rows: Rows,
+    /// Rows that were taken.
+    pub(crate) taken: usize,
+    /// How the answer is called: `SELECT`, `SHOW`.
+    pub(crate) tag: &'static str,
+    /// Warnings, when all rows were taken.
+    pub(crate) warnings: Vec<String>,
+}
+
+enum Rows {
+    Listed(VecDeque<Vec<Value>>),
+    Running(Running),
+}
+
+/// A statement that runs in the engine.
+struct Running {
+    pieces: mpsc::Receiver<BatchOrColumns>,
+    /// `None`: it has ended.
+    ended: Option<JoinHandle<Result<SqlSummary, Failure>>>,
+    current: Option<Batch>,
+    _cancel: CancelOnDrop,
+}
+
+struct Batch {
+    columns: Vec<Cells>,
+    next: usize,
+    rows: usize,
+}
+
+enum BatchOrColumns {
+    Schema(SchemaRef),
+    Rows(RecordBatch),
+}
+
+/// Sends batches to the connection.
+struct BatchSink {
+    pieces: mpsc::Sender<BatchOrColumns>,
+    deadline: Instant,
+}
+
+impl RowSink for BatchSink {
+    fn schema(&mut self, schema: &SchemaRef) -> Result<(), SqlError> {
+        send_patiently(&self.pieces, BatchOrColumns::Schema(schema.clone()), self.deadline)
+    }
+
+    fn rows(&mut self, batch: &RecordBatch) -> Result<(), SqlError> {
+        send_patiently(&self.pieces, BatchOrColumns::Rows(batch.clone()), self.deadline)
+    }
+}
+
+/// The columns of an answer of the engine.
+pub(crate) fn columns_of(schema: &SchemaRef) -> Arc<[WireColumn]> {
+    let column = |field: &Arc<arrow::datatypes::Field>| WireColumn {
+        name: field.name().clone(),
+        kind: cells::kind_of(field.data_type()),
+    };
+    schema.fields().iter().map(column).collect()
+}
+
+/// Starts a query of the engine; returns when its columns are known.
+pub(crate) async fn query(
+    service: &SqlService,
+    text: &str,
+    params: Vec<Json>,
+    options: QueryOptions,
+    peer: SocketAddr,
+) -> Result<Answering, Failure> {
+    let (sender, mut pieces) = mpsc::channel(limits::WIRE_BATCHES);
+    let cancel = CancelOnDrop(options.cancel.clone());
+    let request = SqlRequest { text: text.to_owned(), time: service.now(), params, ..SqlRequest::default() };
+    let service = service.clone();
+    let running = tokio::spawn(async move {
+        let work = move |engine: &SqlEngine, request: &SqlRequest, options: &QueryOptions| {
+            let deadline = Instant::now() + options.timeout;
+            engine.run(request, options, &mut BatchSink { pieces: sender, deadline })
+        };
+        let stopped = || Failure::new(state::INTERNAL, "the statement stopped unexpectedly");
+        let ran = service.run(request, options, peer, work).await?;
+        ran.ok_or_else(stopped)?.map_err(Failure::from)
+    });
+    let schema = match pieces.recv().await {
+        Some(BatchOrColumns::Schema(schema)) => schema,
+        // It has ended before its first piece: by an error.
+        _ => return Err(ended(running).await.err().unwrap_or_else(no_columns)),
+    };
+    let rows = Rows::Running(Running { pieces, ended: Some(running), current: None, _cancel: cancel });
+    Ok(Answering { columns: columns_of(&schema), rows, taken: 0, tag: "SELECT", warnings: Vec::new() })
+}
+
+fn no_columns() -> Failure {
+    Failure::new(state::INTERNAL, "the statement has no columns")
+}
+
+async fn ended(running: JoinHandle<Result<SqlSummary, Failure>>) -> Result<SqlSummary, Failure> {
+    running.await.unwrap_or_else(|e| Err(Failure::new(state::INTERNAL, e.to_string())))
+}
+
+/// What a query of the catalogs asks with.
+pub(crate) struct CatalogCall {
+    pub(crate) query: Box<Query>,
+    pub(crate) params: Vec<Json>,
+    pub(crate) facts: Facts,
+    pub(crate) patience: Patience,
+}
+
+/// The relations of the engine at one time.
+struct EngineRelations {
+    engine: Arc<SqlEngine>,
+    now: TimeMs,
+}
+
+impl RelationList for EngineRelations {
+    fn relations(&self) -> Result<Vec<ListedRelation>, SqlError> {
+        self.engine.listed_relations(self.now)
+    }
+
+    fn columns(&self, schema: &str, name: &str) -> Result<Vec<ListedColumn>, SqlError> {
+        self.engine.listed_columns(schema, name, self.now)
+    }
+
+    fn functions(&self) -> Vec<String> {
+        self.engine.function_names()
+    }
+}
+
+/// Runs `work` with an evaluator of the catalogs, off the async threads.
+async fn with_catalogs<T: Send + 'static>(
+    service: &SqlService,
+    call: CatalogCall,
+    work: impl FnOnce(&Evaluator<'_>, &Query) -> Result<T, SqlError> + Send + 'static,
+) -> Result<T, Failure> {
+    let list = EngineRelations { engine: service.engine(), now: service.now() };
+    let evaluate = move || {
+        let params: Vec<Value> = call.params.iter().map(crate::params::value).collect();
+        let evaluator = Evaluator::new(&list, &call.facts, &params, &call.patience);
+        work(&evaluator, &call.query)
+    };
+    // The syntax tree is walked recursively.
+    let on_stack = move || sql::on_large_stack(evaluate);
+    let answer = service.blocking(on_stack).await;
+    Ok(answer
+        .ok_or_else(|| Failure::new(state::INTERNAL, "the query of the catalogs stopped unexpectedly"))??)
+}
+
+/// The answer of a query of the catalogs.
+pub(crate) async fn catalog(service: &SqlService, call: CatalogCall) -> Result<Answering, Failure> {
+    let Answer { columns, rows } =
+        with_catalogs(service, call, |evaluator, query| evaluator.answer(query)).await?;
+    let columns =
+        columns.into_iter().map(|column| WireColumn { name: column.name, kind: column.kind }).collect();
+    Ok(Answering { columns, rows: Rows::Listed(rows.into()), taken: 0, tag: "SELECT", warnings: Vec::new() })
+}
+
+/// The columns of a query of the catalogs.
+pub(crate) async fn catalog_columns(
+    service: &SqlService,
+    call: CatalogCall,
+) -> Result<Arc<[WireColumn]>, Failure> {
+    let columns = with_catalogs(service, call, |evaluator, query| evaluator.columns(query)).await?;
+    Ok(columns.into_iter().map(|column| WireColumn { name: column.name, kind: column.kind }).collect())
+}
+
+impl Answering {
+    /// An answer of texts.
+    pub(crate) fn texts(columns: Arc<[WireColumn]>, rows: Vec<Vec<String>>, tag: &'static str) -> Answering {
+        let row = |row: Vec<String>| row.iter().map(|text| Value::text(text)).collect();
+        Answering {
+            columns,
+            rows: Rows::Listed(rows.into_iter().map(row).collect()),
+            taken: 0,
+            tag,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Waits for the next row; false: there is none. May be dropped and called again.
+    pub(crate) async fn wait(&mut self) -> Result<bool, Failure> {
+        let running = match &mut self.rows {
+            Rows::Listed(rows) => return Ok(!rows.is_empty()),
+            Rows::Running(running) => running,
+        };
+        loop {
+            if running.current.as_ref().is_some_and(|batch| batch.next < batch.rows) {
+                return Ok(true);
+            }
+            match running.pieces.recv().await {
+                Some(BatchOrColumns::Rows(batch)) => {
+                    let columns = batch.columns().iter().map(Cells::of).collect::<Result<Vec<_>, _>>();
+                    let columns = columns.map_err(|e| Failure::new(state::INTERNAL, e.to_string()))?;
+                    running.current = Some(Batch { columns, next: 0, rows: batch.num_rows() });
+                }
+                Some(BatchOrColumns::Schema(_)) => {}
+                None => {
+                    let Some(task) = running.ended.as_mut() else { return Ok(false) };
+                    let summary =
+                        task.await.unwrap_or_else(|e| Err(Failure::new(state::INTERNAL, e.to_string())));
+                    running.ended = None;
+                    self.warnings = summary?.warnings;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Writes the row that [`Answering::wait`] has found, as cells of `columns`.
+    pub(crate) fn row(&mut self, columns: &[WireColumn], formats: &[i16]) -> DataRow {
+        let mut out = BytesMut::new();
+        let format = |at| cells::format_of(formats, at);
+        let mut put = |at: usize, cell: &cells::Cell<'_>| {
+            let kind = columns.get(at).map(|column| &column.kind);
+            match kind {
+                Some(kind) => cells::put(&mut out, cell, kind, format(at)),
+                None => out.put_i32(-1),
+            }
+        };
+        let mut count = 0;
+        match &mut self.rows {
+            Rows::Listed(rows) => {
+                for (at, value) in rows.pop_front().unwrap_or_default().iter().enumerate() {
+                    put(at, &cells::of_value(value));
+                    count += 1;
+                }
+            }
+            Rows::Running(running) => {
+                if let Some(batch) = &mut running.current {
+                    for (at, column) in batch.columns.iter().enumerate() {
+                        put(at, &column.cell(batch.next));
+                        count += 1;
+                    }
+                    batch.next += 1;
+                }
+            }
+        }
+        self.taken += 1;
+        DataRow::new(out, count)
+    }
+}
+
+/// The format code of a column in a description.
+pub(crate) fn format_code(formats: &[i16], at: usize) -> i16 {
+    cells::format_of(formats, at).code()
+}

@@ -1,0 +1,59 @@
+//! The simple protocol: one message with one or more statements, answered one after the other.
+
+use crate::connection::{Connection, Ending, Outcome, row_description};
+use crate::failure::{Failure, state};
+use crate::limits;
+use crate::statement::Statement;
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::response::{CommandComplete, EmptyQueryResponse};
+
+impl Connection {
+    /// Answers a message of the simple protocol.
+    pub(crate) async fn simple(&mut self, query: &str) -> Result<(), Ending> {
+        // It ends what was prepared without a name.
+        self.prepared.remove("");
+        self.portals.remove("");
+        let statements = sql::statement::split(query);
+        if statements.is_empty() {
+            self.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
+        }
+        for (number, statement) in statements.into_iter().enumerate() {
+            let answered = if number < limits::WIRE_STATEMENTS {
+                self.simple_statement(statement).await
+            } else {
+                let error = format!("more than {} statements in one message", limits::WIRE_STATEMENTS);
+                Err(Failure::new(state::LIMIT, error).into())
+            };
+            match answered {
+                Ok(()) => {}
+                // The rest of the message is not looked at.
+                Err(Ending::Failed(failure)) if !failure.is_fatal => {
+                    self.fail();
+                    self.feed(failure.message(query, statement)).await?;
+                    break;
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        self.ready().await
+    }
+
+    async fn simple_statement(&mut self, text: &str) -> Result<(), Ending> {
+        let statement = Statement::read(text)?;
+        match self.run(&statement, &[]).await? {
+            Outcome::Empty => {
+                self.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await
+            }
+            Outcome::Done(tag) => {
+                self.feed(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag.to_owned()))).await
+            }
+            Outcome::Rows(mut answering) => {
+                let columns = answering.columns.clone();
+                self.feed(row_description(&columns, &[])).await?;
+                self.send_rows(&mut answering, &columns, &[], 0).await?;
+                let rows = answering.taken;
+                self.complete(&mut answering, rows).await
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! When a statement has to end, also in the middle of a join.
+//!
+//! A join reads batch after batch without giving the thread back, so that whoever waits for its rows
+//! cannot stop it. [`stoppable`] puts a look at the deadline between a join and what it reads.
+
+use super::error::{SqlError, SqlErrorKind};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::StreamExt;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// When a statement has to end.
+#[derive(Clone, Debug)]
+pub(crate) struct StatementEnd {
+    pub(crate) at: Instant,
+    /// The time that the statement has, for the error.
+    pub(crate) timeout: Duration,
+    pub(crate) cancel: Arc<AtomicBool>,
+}
+
+impl StatementEnd {
+    /// The error, if the statement may not go on.
+    pub(crate) fn check(&self) -> Result<(), SqlError> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(SqlError::new(SqlErrorKind::Canceled, "query was canceled in query execution"));
+        }
+        if Instant::now() >= self.at {
+            let error = format!("the statement took more than {} s", self.timeout.as_secs_f64());
+            return Err(SqlError::new(SqlErrorKind::Timeout, error).hint("ask for less, or raise timeout"));
+        }
+        Ok(())
+    }
+}
+
+/// The plan whose joins look at the deadline with each batch that they read.
+pub(crate) fn stoppable(
+    plan: Arc<dyn ExecutionPlan>,
+    deadline: &StatementEnd,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let children = plan.children();
+    if children.is_empty() {
+        return Ok(plan);
+    }
+    let is_join = plan.name().contains("Join");
+    let mut replaced = Vec::new();
+    for child in children {
+        let child = stoppable(child.clone(), deadline)?;
+        replaced.push(if is_join {
+            let stop: Arc<dyn ExecutionPlan> =
+                Arc::new(StopExec { input: child, deadline: deadline.clone() });
+            stop
+        } else {
+            child
+        });
+    }
+    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+    plan.replace_children(replaced, options)
+}
+
+/// Passes batches on until the deadline.
+#[derive(Debug)]
+struct StopExec {
+    input: Arc<dyn ExecutionPlan>,
+    deadline: StatementEnd,
+}
+
+impl DisplayAs for StopExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StopExec")
+    }
+}
+
+impl ExecutionPlan for StopExec {
+    fn name(&self) -> &str {
+        "StopExec"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.input.schema()
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = children.pop().unwrap_or_else(|| self.input.clone());
+        Ok(Arc::new(StopExec { input, deadline: self.deadline.clone() }))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let deadline = self.deadline.clone();
+        let batches = self.input.execute(partition, context)?;
+        let schema = batches.schema();
+        let checked = batches.map(move |batch| {
+            deadline.check()?;
+            batch
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, checked)))
+    }
+}
