@@ -34,7 +34,7 @@ mod value_block;
 mod visibility;
 
 pub use fold_times::{depends_on_first_step, depends_on_query_times};
-pub use query_engine::{QueryEngine, StandingAnswer};
+pub use query_engine::{QueryEngine, StandingAnswer, StandingTimes};
 pub use series_catalog::{SeriesCatalog, count_labels, count_sample};
 pub use subquery_cache::{SampleBudget, SubqueryCache, SubqueryCacheReport};
 pub use visibility::{SelectorVisibility, visibilities};

@@ -5,7 +5,6 @@
 //! peers. Tests put fakes in its place. All methods block until the answer is complete.
 
 use super::{Querier, QueryAnswer, QueryError, QueryOptions, SubqueryCache};
-use crate::live::ViewKind;
 use crate::plan::Plan;
 use storage::model::TimeMs;
 
@@ -51,15 +50,23 @@ pub trait QueryEngine: Send + Sync {
         options: &QueryOptions,
     ) -> Result<QueryAnswer, QueryError>;
     /// The answer of a plan that is asked again and again, if this engine knows a cheaper way than
-    /// to compute each anew; by default it does not. `kind` says at which times it is asked. Reads no
-    /// data.
+    /// to compute each anew; by default it does not. Reads no data.
     fn standing(
         &self,
         _plan: &Plan,
-        _kind: &ViewKind,
+        _times: StandingTimes,
     ) -> Result<Option<Box<dyn StandingAnswer>>, QueryError> {
         Ok(None)
     }
+}
+
+/// At which times a standing answer is asked for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum StandingTimes {
+    /// Always for the present.
+    Present,
+    /// For the evaluation times of a rule, which may be in the past.
+    Evaluations,
 }
 
 /// The answer of one plan at ascending times.

@@ -44,7 +44,7 @@ pub struct Chunk {
 enum OpenChunk {
     None,
     Floats(XorChunk),
-    Histograms(HistogramChunk),
+    Histograms(Box<HistogramChunk>),
 }
 
 /// Writes the samples of a series as chunks, in order of time.
@@ -100,7 +100,7 @@ impl ChunkWriter {
             OpenChunk::Histograms(chunk) if !is_full && chunk.takes(h) => chunk.append(t, h),
             _ => {
                 self.close();
-                self.open = OpenChunk::Histograms(HistogramChunk::begin(t, h));
+                self.open = OpenChunk::Histograms(Box::new(HistogramChunk::begin(t, h)));
                 self.from = t;
             }
         }

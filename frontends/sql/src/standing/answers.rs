@@ -9,12 +9,12 @@ use crate::SqlEngine;
 use crate::dataflow::{DataflowStats, Dataflows, StandingDataflow, flow_plan};
 use crate::error::SqlError;
 use crate::limits::STANDING_AT_ONCE;
-use engine::live::{LiveRuntime, ViewKind};
+use engine::live::LiveRuntime;
 use engine::plan::Plan;
 use engine::plan::statement::{RowForm, statement_of};
 use engine::query::{
     AnswerMemory, QueryAnswer, QueryEngine, QueryError, QueryOptions, QueryValue, SampleStats,
-    StandingAnswer, SubqueryCache, VectorSample,
+    StandingAnswer, StandingTimes, SubqueryCache, VectorSample,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -133,7 +133,11 @@ impl QueryEngine for StatementAnswers {
         self.history.range(plan, start, end, step, options)
     }
 
-    fn standing(&self, plan: &Plan, kind: &ViewKind) -> Result<Option<Box<dyn StandingAnswer>>, QueryError> {
+    fn standing(
+        &self,
+        plan: &Plan,
+        times: StandingTimes,
+    ) -> Result<Option<Box<dyn StandingAnswer>>, QueryError> {
         let Some((text, form)) = statement_of(plan) else { return Ok(None) };
         // What is wrong with it now may be right later: the evaluation says it.
         if let Ok(Ok(flow)) = flow_plan(&self.sql, text) {
@@ -142,12 +146,10 @@ impl QueryEngine for StatementAnswers {
             return Ok(Some(Box::new(StandingKind::Dataflow(Box::new(flow)))));
         }
         // Live views have the rows of now. What is recorded is of its evaluation time.
-        let is_of_now = matches!(kind, ViewKind::Continuous { query_offset: 0 });
-        let again = is_of_now.then(|| {
-            let leaves = self.leaves.clone();
-            RunsAgain::new(self.sql.clone(), text, form, leaves, self.turns.clone())
-        });
-        Ok(again
-            .map(|again| -> Box<dyn StandingAnswer> { Box::new(StandingKind::RunsAgain(Box::new(again))) }))
+        if times == StandingTimes::Evaluations {
+            return Ok(None);
+        }
+        let again = RunsAgain::new(self.sql.clone(), text, form, self.leaves.clone(), self.turns.clone());
+        Ok(Some(Box::new(StandingKind::RunsAgain(Box::new(again)))))
     }
 }

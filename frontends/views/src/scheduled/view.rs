@@ -16,7 +16,8 @@ use engine::live::recorder::Recorder;
 use engine::live::taps::Taps;
 use engine::live::{LabelledSample, Sink, TapId, ViewError, ViewId, ViewKind, ViewSpec};
 use engine::query::{
-    AnswerMemory, QueryError, QueryValue, StandingAnswer, SubqueryCache, SubqueryCacheReport, VectorSample,
+    AnswerMemory, QueryError, QueryValue, StandingAnswer, StandingTimes, SubqueryCache, SubqueryCacheReport,
+    VectorSample,
 };
 use engine::types::histogram_column::Sample;
 use parking_lot::{Condvar, Mutex};
@@ -131,7 +132,11 @@ impl ScheduledView {
     ) -> Result<Arc<ScheduledView>, ViewError> {
         // Only such views wait for `ALERTS`; the others would be delayed for nothing.
         let states = alert_series::records_alert_series(&spec).then_some(states);
-        let standing = history.answers.standing(&spec.plan, &spec.kind).map_err(|e| match e {
+        let times = match spec.kind {
+            ViewKind::Continuous { query_offset: 0 } => StandingTimes::Present,
+            ViewKind::Continuous { .. } | ViewKind::Recorded { .. } => StandingTimes::Evaluations,
+        };
+        let standing = history.answers.standing(&spec.plan, times).map_err(|e| match e {
             QueryError::LimitReached(why) => ViewError::LimitReached(why),
             other => ViewError::Unsupported(other.to_string()),
         })?;
