@@ -10,10 +10,12 @@
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 
-use engine::live::{LiveOptions, LiveRuntime, ViewKind};
+use engine::live::{LiveOptions, LiveRuntime};
 use engine::memory::{MemoryPool, MemoryReservation};
 use engine::plan::statement::{RowForm, plan_of_statement};
-use engine::query::{Querier, QueryEngine, QueryError, QueryOptions, SeriesCatalog, StandingAnswer};
+use engine::query::{
+    Querier, QueryEngine, QueryError, QueryOptions, SeriesCatalog, StandingAnswer, StandingTimes,
+};
 use parking_lot::Mutex;
 use promql::{PromqlLanguage, PromqlOptions};
 use sql::relations::{MetaRow, MetaSource};
@@ -159,7 +161,7 @@ fn engine(querier: Arc<Querier>, catalog: Arc<dyn SeriesCatalog>) -> Arc<SqlEngi
 
 fn stand(answers: &StatementAnswers, text: &str) -> Box<dyn StandingAnswer> {
     let plan = plan_of_statement(text, RowForm::Cells);
-    answers.standing(&plan, &ViewKind::NOW).expect("it stands").expect("a standing answer")
+    answers.standing(&plan, StandingTimes::Present).expect("it stands").expect("a standing answer")
 }
 
 /// Resident memory of this process, in MB.
