@@ -22,7 +22,7 @@ use sql::relations::{MetaRow, MetaSource};
 use sql::standing::StatementAnswers;
 use sql::{SqlEngine, SqlError, SqlSources};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use storage::disk::OsDisk;
 use storage::exemplars::SeriesExemplars;
 use storage::metrics::Metrics;
@@ -218,7 +218,7 @@ fn dataflow(count: usize, views: usize) {
     println!(
         "  {views} views installed in {:.2} s, {:?}",
         began.elapsed().as_secs_f64(),
-        answers.dataflow_stats()
+        answers.dataflow_stats(Duration::from_secs(60))
     );
     println!("  memory: {:.0} MB", resident() - before);
     let mut changed = Vec::new();
@@ -235,7 +235,7 @@ fn dataflow(count: usize, views: usize) {
     println!("  nothing changed: {:.1} µs for all views", median(idle));
     let began = Instant::now();
     drop(standing);
-    let left = answers.dataflow_stats();
+    let left = answers.dataflow_stats(Duration::from_secs(60));
     println!(
         "  dropped in {:.0} ms: {left:?}, memory {:.0} MB more than before",
         began.elapsed().as_secs_f64() * 1e3,

@@ -83,14 +83,15 @@ impl Dataflows {
         })
     }
 
-    /// What all dataflows consist of.
-    pub(crate) fn stats(&self) -> DataflowStats {
-        let Some(running) = self.running.lock().clone() else { return DataflowStats::default() };
+    /// What all dataflows consist of; `None`: their thread has not answered for `patience`.
+    pub(crate) fn stats(&self, patience: Duration) -> Option<DataflowStats> {
+        // Without the thread there are no dataflows.
+        let Some(running) = self.running.lock().clone() else { return Some(DataflowStats::default()) };
         let (reply, answer) = sync_channel(1);
         if running.requests.send(Request::Describe { reply }).is_err() {
-            return DataflowStats::default();
+            return Some(DataflowStats::default());
         }
-        answer.recv_timeout(Duration::from_secs(1)).unwrap_or_default()
+        answer.recv_timeout(patience).ok()
     }
 
     fn running(&self) -> Result<HostHandle, SqlError> {

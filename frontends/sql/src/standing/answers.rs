@@ -18,6 +18,7 @@ use engine::query::{
 };
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use storage::model::TimeMs;
 
 /// Answers statements by SQL, and all other plans by the engine behind it.
@@ -49,9 +50,9 @@ impl StatementAnswers {
         self
     }
 
-    /// What all dataflows consist of.
-    pub fn dataflow_stats(&self) -> DataflowStats {
-        self.dataflows.stats()
+    /// What all dataflows consist of; `None`: their thread has not answered for `patience`.
+    pub fn dataflow_stats(&self, patience: Duration) -> Option<DataflowStats> {
+        self.dataflows.stats(patience)
     }
 
     fn run(
