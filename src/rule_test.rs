@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn an_error_has_its_place_in_the_text_as_given() {
         for (text, line, column) in [
-            ("alert: A\nexpr: up ==", 2, 7),
+            ("alert: A\nexpr: up ==", 2, 12),
             ("alert: A\nexpr: up\nfro: 5m", 3, 1),
             ("- alert: A\n  expr: up\n  fro: 5m", 3, 3),
         ] {

@@ -221,7 +221,7 @@ impl RemoteWriteConfig {
     fn check(&self) -> Result<(), BlockError> {
         let keys = &self.keys;
         if keys.url.expose().is_empty() {
-            return Err("url for remote_write is empty".into());
+            return Err("url for remote_write is empty; add `url: http://…`".into());
         }
         check_headers(&keys.headers)?;
         if ![MESSAGE_V1, MESSAGE_V2].contains(&keys.protobuf_message.as_str()) {
@@ -310,7 +310,7 @@ impl RemoteReadConfig {
     pub fn check_all(configs: &[RemoteReadConfig]) -> Result<(), BlockError> {
         for config in configs {
             if config.keys.url.expose().is_empty() {
-                return Err("url for remote_read is empty".into());
+                return Err("url for remote_read is empty; add `url: http://…`".into());
             }
             check_headers(&config.keys.headers)?;
             config.http.validate()?;
@@ -333,7 +333,7 @@ mod tests {
         let cases = [
             ("[{url: 'http://h'}]", ""),
             ("[{url: 'http://h'}, {url: 'http://h', name: x}]", ""),
-            ("[{remote_timeout: 1s}]", "url for remote_write is empty"),
+            ("[{remote_timeout: 1s}]", "url for remote_write is empty; add `url: http://…`"),
             (
                 "[{url: 'http://h'}, {url: 'http://h'}]",
                 "duplicate remote write configs are not allowed, found duplicate for URL: http://h",
