@@ -162,6 +162,28 @@ fn otlps() -> Vec<Case> {
     ]
 }
 
+/// A table that somebody puts.
+fn table(
+    name: &'static str,
+    content_type: &'static str,
+    body: Vec<u8>,
+    status: u16,
+    says: &'static str,
+) -> Case {
+    Case { name, path: "/api/v1/tables/x", method: "PUT", content_type, body, status, says }
+}
+
+fn tables() -> Vec<Case> {
+    let rows = format!("a\n{}", "1\n".repeat(7 << 20)).into_bytes();
+    let columns = format!("{}a\n", "a,".repeat(7 << 20)).into_bytes();
+    vec![
+        table("rows", "text/csv", rows, 422, "a table has at most 200000 rows"),
+        table("columns", "text/csv", columns, 422, "a table has at most 100 columns"),
+        table("quotes", "text/csv", vec![b'"'; 15 << 20], 400, ""),
+        table("brackets of a table", "application/json", vec![b'['; 15 << 20], 400, ""),
+    ]
+}
+
 fn form(name: &'static str, path: &'static str, body: Vec<u8>, says: &'static str) -> Case {
     let content_type = "application/x-www-form-urlencoded";
     Case { name, path, method: "POST", content_type, body, status: 400, says }
@@ -268,7 +290,7 @@ fn every_endpoint_that_reads_a_body_bounds_it() {
     );
     server.query("up");
     let idle = server.memory().now;
-    let own: Vec<Case> = writes().into_iter().chain(otlps()).chain(forms()).collect();
+    let own: Vec<Case> = writes().into_iter().chain(otlps()).chain(tables()).chain(forms()).collect();
     let values = b"match[]=a&".repeat((10 << 20) / 10);
     let large = vec![b'a'; (10 << 20) + 1];
     let mut checked = 0;
@@ -288,7 +310,7 @@ fn every_endpoint_that_reads_a_body_bounds_it() {
                 }
             }
             RequestBody::Body(limit) => {
-                let path = endpoint.path.replace("{id}", "x");
+                let path = endpoint.path.replace("{id}", "x").replace("{name}", "x");
                 let there = own.iter().find(|case| case.path == path && case.method == method);
                 let there = there.unwrap_or_else(|| panic!("no bodies for {path} above"));
                 let large = Case {

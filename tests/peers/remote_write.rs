@@ -45,7 +45,8 @@ fn what_is_scraped_and_recorded_arrives_at_prometheus() {
             "app_not_a_number",
             "job:sum",
             "up",
-            "ALERTS",
+            // Relabelling has added `place`.
+            "sum without (room, place) (ALERTS)",
             "sum by (code) (count_over_time(app_requests_total[3s]))",
         ];
         for query in queries {

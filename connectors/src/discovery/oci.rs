@@ -68,7 +68,7 @@ pub struct OciSd {
     keys: OciSdKeys,
     key: RsaKey,
     /// When the next requests may be sent.
-    pace: Mutex<Pace>,
+    spacing: Mutex<RequestSpacing>,
 }
 
 impl Lister for OciSd {
@@ -130,7 +130,7 @@ impl Lister for OciSd {
         let key =
             key.map_err(|e| StartError::from(e).doing("oci_sd: failed to build configuration provider"))?;
         let api = ApiClient::new(&config.http, keys.refresh_interval, context)?;
-        Ok(OciSd { api, keys, key, pace: Mutex::default() })
+        Ok(OciSd { api, keys, key, spacing: Mutex::default() })
     }
 
     async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
@@ -168,18 +168,18 @@ fn private_key(keys: &OciSdKeys) -> Result<RsaKey, CredentialError> {
 }
 
 /// The pace of requests: bursts, and then one after the other.
-struct Pace {
+struct RequestSpacing {
     /// When all requests so far would have been sent one after the other.
     next: Instant,
 }
 
-impl Default for Pace {
-    fn default() -> Pace {
-        Pace { next: Instant::now() }
+impl Default for RequestSpacing {
+    fn default() -> RequestSpacing {
+        RequestSpacing { next: Instant::now() }
     }
 }
 
-impl Pace {
+impl RequestSpacing {
     /// When the next request may be sent.
     fn turn(&mut self) -> Instant {
         let interval = Duration::from_millis(OCI_INTERVAL_MS);
@@ -280,7 +280,7 @@ impl OciSd {
     async fn get(&self, url: &str) -> Result<ApiAnswer, ApiError> {
         let mut attempt = 1;
         loop {
-            let turn = self.pace.lock().await.turn();
+            let turn = self.spacing.lock().await.turn();
             tokio::time::sleep_until(turn).await;
             let request = self.api.request(Method::GET, url)?.header(ACCEPT, "application/json");
             let answer = self.api.send_changed(request, |request| Ok(self.sign(request)?)).await;

@@ -150,63 +150,11 @@ impl QueueMetrics {
         let gauge = |name, help| registry.gauge(name, help, &labels);
         let consumer = [("consumer", name)];
         QueueMetrics {
-            sent: KindCounters([
-                counter(
-                    "prometheus_remote_storage_samples_total",
-                    "Total number of samples sent to remote storage.",
-                ),
-                counter(
-                    "prometheus_remote_storage_exemplars_total",
-                    "Total number of exemplars sent to remote storage.",
-                ),
-                counter(
-                    "prometheus_remote_storage_histograms_total",
-                    "Total number of histograms sent to remote storage.",
-                ),
-            ]),
-            failed: KindCounters([
-                counter(
-                    "prometheus_remote_storage_samples_failed_total",
-                    "Total number of samples which failed on send to remote storage, non-recoverable errors.",
-                ),
-                counter(
-                    "prometheus_remote_storage_exemplars_failed_total",
-                    "Total number of exemplars which failed on send to remote storage, non-recoverable errors.",
-                ),
-                counter(
-                    "prometheus_remote_storage_histograms_failed_total",
-                    "Total number of histograms which failed on send to remote storage, non-recoverable errors.",
-                ),
-            ]),
-            retried: KindCounters([
-                counter(
-                    "prometheus_remote_storage_samples_retried_total",
-                    "Total number of samples which failed on send to remote storage but were retried because the send error was recoverable.",
-                ),
-                counter(
-                    "prometheus_remote_storage_exemplars_retried_total",
-                    "Total number of exemplars which failed on send to remote storage but were retried because the send error was recoverable.",
-                ),
-                counter(
-                    "prometheus_remote_storage_histograms_retried_total",
-                    "Total number of histograms which failed on send to remote storage but were retried because the send error was recoverable.",
-                ),
-            ]),
+            sent: sent_items(registry, &labels),
+            failed: failed_items(registry, &labels),
+            retried: retried_items(registry, &labels),
             dropped: DropReason::ALL.map(|reason| dropped(registry, &labels, reason)),
-            pending: KindGauges([
-                gauge(
-                    "prometheus_remote_storage_samples_pending",
-                    "The number of samples pending in the queues shards to be sent to the remote storage.",
-                ),
-                gauge(
-                    "prometheus_remote_storage_exemplars_pending",
-                    "The number of exemplars pending in the queues shards to be sent to the remote storage.",
-                ),
-                gauge(
-                    "prometheus_remote_storage_histograms_pending",
-                    "The number of histograms pending in the queues shards to be sent to the remote storage.",
-                ),
-            ]),
+            pending: pending_items(registry, &labels),
             metadata: counter(
                 "prometheus_remote_storage_metadata_total",
                 "Total number of metadata entries sent to remote storage.",
@@ -297,6 +245,79 @@ impl QueueMetrics {
     pub(super) fn drop_item(&self, kind: ItemKind, reason: DropReason) {
         self.dropped[reason as usize].inc(kind);
     }
+}
+
+/// Counts what receivers have accepted.
+fn sent_items(registry: &Metrics, labels: &[(&str, &str)]) -> KindCounters {
+    let counter = |name, help| registry.counter(name, help, labels);
+    KindCounters([
+        counter("prometheus_remote_storage_samples_total", "Total number of samples sent to remote storage."),
+        counter(
+            "prometheus_remote_storage_exemplars_total",
+            "Total number of exemplars sent to remote storage.",
+        ),
+        counter(
+            "prometheus_remote_storage_histograms_total",
+            "Total number of histograms sent to remote storage.",
+        ),
+    ])
+}
+
+/// Counts what receivers have refused for good.
+fn failed_items(registry: &Metrics, labels: &[(&str, &str)]) -> KindCounters {
+    let counter = |name, help| registry.counter(name, help, labels);
+    KindCounters([
+        counter(
+            "prometheus_remote_storage_samples_failed_total",
+            "Total number of samples which failed on send to remote storage, non-recoverable errors.",
+        ),
+        counter(
+            "prometheus_remote_storage_exemplars_failed_total",
+            "Total number of exemplars which failed on send to remote storage, non-recoverable errors.",
+        ),
+        counter(
+            "prometheus_remote_storage_histograms_failed_total",
+            "Total number of histograms which failed on send to remote storage, non-recoverable errors.",
+        ),
+    ])
+}
+
+/// Counts what was sent again.
+fn retried_items(registry: &Metrics, labels: &[(&str, &str)]) -> KindCounters {
+    let counter = |name, help| registry.counter(name, help, labels);
+    KindCounters([
+        counter(
+            "prometheus_remote_storage_samples_retried_total",
+            "Total number of samples which failed on send to remote storage but were retried because the send error was recoverable.",
+        ),
+        counter(
+            "prometheus_remote_storage_exemplars_retried_total",
+            "Total number of exemplars which failed on send to remote storage but were retried because the send error was recoverable.",
+        ),
+        counter(
+            "prometheus_remote_storage_histograms_retried_total",
+            "Total number of histograms which failed on send to remote storage but were retried because the send error was recoverable.",
+        ),
+    ])
+}
+
+/// Counts what waits in the queues.
+fn pending_items(registry: &Metrics, labels: &[(&str, &str)]) -> KindGauges {
+    let gauge = |name, help| registry.gauge(name, help, labels);
+    KindGauges([
+        gauge(
+            "prometheus_remote_storage_samples_pending",
+            "The number of samples pending in the queues shards to be sent to the remote storage.",
+        ),
+        gauge(
+            "prometheus_remote_storage_exemplars_pending",
+            "The number of exemplars pending in the queues shards to be sent to the remote storage.",
+        ),
+        gauge(
+            "prometheus_remote_storage_histograms_pending",
+            "The number of histograms pending in the queues shards to be sent to the remote storage.",
+        ),
+    ])
 }
 
 fn dropped(registry: &Metrics, labels: &[(&str, &str); 2], reason: DropReason) -> KindCounters {

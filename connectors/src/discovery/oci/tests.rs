@@ -1,3 +1,5 @@
+//! Tests the mechanism for Oracle Cloud against recorded answers.
+
 use super::super::recorded::{Recorded, answer, assert_cases, assert_refused, listed, lister};
 use super::*;
 use crate::jwt::tests::PEM;

@@ -1,3 +1,5 @@
+//! Tests the mechanism for OpenStack against recorded answers.
+
 use super::super::recorded::{Recorded, answer, assert_cases, assert_refused, listed};
 use super::*;
 use std::sync::Arc;
