@@ -28,7 +28,7 @@ struct Case {
 impl Case {
     fn send(&self, port: u16) -> Answer {
         let mut head = vec![("Content-Type", self.content_type)];
-        if self.path == "/api/v1/write" {
+        if ["/api/v1/write", "/api/v1/read"].contains(&self.path) {
             head.push(("Content-Encoding", "snappy"));
         }
         http::send(port, self.method, self.path, &head, &self.body)
@@ -151,7 +151,7 @@ fn otlps() -> Vec<Case> {
     let too_many = "samples, histograms and exemplars: send fewer in a request";
     let metrics = |metrics: &[u8]| field(1, &field(2, metrics));
     let gauge = |points: &[u8]| metrics(&field(2, &[field(1, b"g"), field(5, points)].concat()));
-    let json = format!("{{\"resourceMetrics\":[{}{{}}]}}", "{},".repeat(3 << 20)).into_bytes();
+    let json = format!("{{\"resourceMetrics\":[{}{{}}]}}", "{},".repeat(2 << 20)).into_bytes();
     vec![
         otlp("resources", many(&field(1, &[])), 413, too_many),
         otlp("metrics", metrics(&many(&field(2, &[]))), 413, too_many),
@@ -159,6 +159,20 @@ fn otlps() -> Vec<Case> {
         otlp("attributes", gauge(&field(1, &many(&field(7, &[])))), 413, "is larger than 1 MiB"),
         Case { content_type: "application/json", ..otlp("resources in JSON", json, 413, too_many) },
         Case { content_type: "application/json", ..otlp("brackets", vec![b'['; 1 << 20], 400, "") },
+    ]
+}
+
+/// A remote read.
+fn read(name: &'static str, message: &[u8], says: &'static str) -> Case {
+    let body = snap::raw::Encoder::new().compress_vec(message).expect("small enough for a block");
+    let content_type = "application/x-protobuf";
+    Case { name, path: "/api/v1/read", method: "POST", content_type, body, status: 400, says }
+}
+
+fn reads() -> Vec<Case> {
+    vec![
+        read("queries", &many(&field(1, &[])), "the request has more than 1000 queries"),
+        read("matchers", &field(1, &many(&field(3, &[]))), "a query has more than 1000 matchers"),
     ]
 }
 
@@ -229,6 +243,15 @@ fn forms() -> Vec<Case> {
             says: "",
         },
         Case {
+            name: "a rule that is tried",
+            path: "/api/v1/rules/test",
+            method: "POST",
+            content_type: "application/json",
+            body: format!("{{\"rule\": \"{}\", \"start\": 0, \"end\": 9}}", "[".repeat(1 << 20)).into_bytes(),
+            status: 400,
+            says: "",
+        },
+        Case {
             name: "a standing query",
             path: "/api/v1/views/x",
             method: "PUT",
@@ -273,7 +296,7 @@ fn empty_bodies_cost_little_memory() {
     );
     server.query("up");
     let idle = server.memory().now;
-    for case in writes().iter().chain(&otlps()).chain(&forms()) {
+    for case in writes().iter().chain(&otlps()).chain(&reads()).chain(&tables()).chain(&forms()) {
         check(&server, idle, case);
     }
     assert_eq!(server.get("/-/healthy").status, 200);
@@ -290,7 +313,8 @@ fn every_endpoint_that_reads_a_body_bounds_it() {
     );
     server.query("up");
     let idle = server.memory().now;
-    let own: Vec<Case> = writes().into_iter().chain(otlps()).chain(tables()).chain(forms()).collect();
+    let own: Vec<Case> =
+        writes().into_iter().chain(otlps()).chain(reads()).chain(tables()).chain(forms()).collect();
     let values = b"match[]=a&".repeat((10 << 20) / 10);
     let large = vec![b'a'; (10 << 20) + 1];
     let mut checked = 0;

@@ -54,7 +54,7 @@ fn prometheus_reads_our_samples() {
         assert_eq!(compare::difference(&here, &there), None, "{query}");
     }
     let metrics = theirs.get("/metrics").text();
-    assert!(metrics.contains("prometheus_remote_storage_remote_read_queries_total"), "it was asked");
+    assert!(metrics.contains("prometheus_remote_storage_read_queries_total"), "it was asked");
 }
 
 #[test]

@@ -321,7 +321,7 @@ fn pending_items(registry: &Metrics, labels: &[(&str, &str)]) -> KindGauges {
 }
 
 fn dropped(registry: &Metrics, labels: &[(&str, &str); 2], reason: DropReason) -> KindCounters {
-    let labels = [labels[0], labels[1], ("reason", reason.as_str())];
+    let labels = [("reason", reason.as_str()), labels[0], labels[1]];
     let counter = |name, help| registry.counter(name, help, &labels);
     KindCounters([
         counter(
@@ -345,7 +345,7 @@ impl Drop for QueueMetrics {
         self.registry.forget(&labels);
         self.registry.forget(&[("consumer", &self.name)]);
         for reason in DropReason::ALL {
-            self.registry.forget(&[labels[0], labels[1], ("reason", reason.as_str())]);
+            self.registry.forget(&[("reason", reason.as_str()), labels[0], labels[1]]);
         }
     }
 }
