@@ -193,7 +193,7 @@ fn tables() -> Vec<Case> {
     vec![
         table("rows", "text/csv", rows, 422, "a table has at most 200000 rows"),
         table("columns", "text/csv", columns, 422, "a table has at most 100 columns"),
-        table("quotes", "text/csv", vec![b'"'; 15 << 20], 400, ""),
+        table("a name", "text/csv", vec![b'"'; 15 << 20], 400, "the name of column 1 is longer"),
         table("brackets of a table", "application/json", vec![b'['; 15 << 20], 400, ""),
     ]
 }

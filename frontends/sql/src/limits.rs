@@ -67,7 +67,9 @@ pub const SUGGESTIONS: usize = 3;
 pub const TABLE_ROWS: usize = 200_000;
 /// Columns of such a table.
 pub const TABLE_COLUMNS: usize = 100;
-/// Bytes of the name of such a table: those of a name in PostgreSQL.
+/// Fields of such a table, with and without a value: each takes 24 bytes while it is read.
+pub const TABLE_FIELDS: usize = 2_000_000;
+/// Bytes of the name of such a table, and of its columns: those of a name in PostgreSQL.
 pub const TABLE_NAME_BYTES: usize = 63;
 /// Such tables, and the bytes that all of them hold in memory.
 pub const TABLES: usize = 100;

@@ -3,6 +3,8 @@
 //! A table comes as CSV, JSON or NDJSON, as a whole, and is kept as one batch in memory. The types of
 //! its columns are found from their values. Whoever keeps the tables on disk stores [`Table::rows`].
 
+mod json;
+
 use super::error::{SqlError, SqlErrorKind};
 use super::limits;
 use super::relations::timestamp;
@@ -11,8 +13,6 @@ use datafusion::arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The tables that there are.
@@ -68,6 +68,11 @@ struct Texts {
     rows: Vec<Vec<Option<String>>>,
 }
 
+/// The error of a table that is too large.
+fn over(limit: usize, what: &str) -> SqlError {
+    SqlError::new(SqlErrorKind::LimitReached, format!("a table has at most {limit} {what}"))
+}
+
 impl Table {
     /// Reads a table.
     ///
@@ -77,17 +82,8 @@ impl Table {
     pub fn read(text: &str, format: TableFormat) -> Result<Table, SqlError> {
         let texts = match format {
             TableFormat::Csv => csv(text)?,
-            TableFormat::Json => {
-                let list: Vec<Map<String, Value>> = serde_json::from_str(text)
-                    .map_err(|e| SqlError::bad(format!("no list of objects in JSON: {e}")))?;
-                objects(list.into_iter().map(Ok))?
-            }
-            TableFormat::Ndjson => {
-                let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-                objects(lines.map(|(at, line)| {
-                    serde_json::from_str(line).map_err(|e| SqlError::bad(format!("line {}: {e}", at + 1)))
-                }))?
-            }
+            TableFormat::Json => json::list(text)?,
+            TableFormat::Ndjson => json::lines(text)?,
         };
         Table::of_texts(&texts)
     }
@@ -108,16 +104,17 @@ impl Table {
         if names.is_empty() {
             return Err(SqlError::bad("a table needs columns").hint("the first line of CSV has their names"));
         }
-        let over = |what: &str, limit: usize| {
-            Err(SqlError::new(SqlErrorKind::LimitReached, format!("a table has at most {limit} {what}")))
-        };
         if names.len() > limits::TABLE_COLUMNS {
-            return over("columns", limits::TABLE_COLUMNS);
+            return Err(over(limits::TABLE_COLUMNS, "columns"));
         }
         if rows.len() > limits::TABLE_ROWS {
-            return over("rows", limits::TABLE_ROWS);
+            return Err(over(limits::TABLE_ROWS, "rows"));
         }
         for (at, name) in names.iter().enumerate() {
+            if name.len() > limits::TABLE_NAME_BYTES {
+                let error = format!("the name of column {} is longer than 63 bytes", at + 1);
+                return Err(SqlError::bad(error));
+            }
             if name.is_empty() || names[..at].contains(name) {
                 return Err(SqlError::bad(format!("there are two columns {name:?}, or one without a name")));
             }
@@ -193,33 +190,6 @@ fn column(rows: &[Vec<Option<String>>], at: usize) -> ArrayRef {
     Arc::new(values().collect::<StringArray>())
 }
 
-/// Objects as rows: the columns are all names that occur, in the order of their first occurrence.
-fn objects(list: impl Iterator<Item = Result<Map<String, Value>, SqlError>>) -> Result<Texts, SqlError> {
-    let mut texts = Texts::default();
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for object in list {
-        let mut row = vec![None; texts.names.len()];
-        for (name, value) in object? {
-            let at = *places.entry(name.clone()).or_insert(texts.names.len());
-            if at == texts.names.len() {
-                if at == limits::TABLE_COLUMNS {
-                    let error = format!("a table has at most {at} columns");
-                    return Err(SqlError::new(SqlErrorKind::LimitReached, error));
-                }
-                texts.names.push(name);
-                row.push(None);
-            }
-            row[at] = match value {
-                Value::Null => None,
-                Value::String(text) => Some(text),
-                other => Some(other.to_string()),
-            };
-        }
-        texts.rows.push(row);
-    }
-    Ok(texts)
-}
-
 /// CSV of RFC 4180: quotes around what has commas, quotes or lines.
 fn csv(text: &str) -> Result<Texts, SqlError> {
     let mut lines: Vec<Vec<Option<String>>> = Vec::new();
@@ -230,9 +200,14 @@ fn csv(text: &str) -> Result<Texts, SqlError> {
     let mut number = 1;
     let mut chars = text.chars().peekable();
     let end_field = |field: &mut String, was_quoted: &mut bool, row: &mut Vec<Option<String>>| {
+        // Before the line ends: a line may have millions of commas.
+        if row.len() == limits::TABLE_COLUMNS {
+            return Err(over(limits::TABLE_COLUMNS, "columns"));
+        }
         let text = std::mem::take(field);
         row.push(if text.is_empty() && !*was_quoted { None } else { Some(text) });
         *was_quoted = false;
+        Ok(())
     };
     while let Some(c) = chars.next() {
         match c {
@@ -250,12 +225,12 @@ fn csv(text: &str) -> Result<Texts, SqlError> {
                     "line {number}: a quote inside of a field without quotes"
                 )));
             }
-            ',' if !is_quoted => end_field(&mut field, &mut was_quoted, &mut row),
+            ',' if !is_quoted => end_field(&mut field, &mut was_quoted, &mut row)?,
             '\r' if !is_quoted && chars.peek() == Some(&'\n') => {}
             '\n' if !is_quoted => {
                 let is_empty = row.is_empty() && field.is_empty() && !was_quoted;
                 if !is_empty {
-                    end_field(&mut field, &mut was_quoted, &mut row);
+                    end_field(&mut field, &mut was_quoted, &mut row)?;
                     end_row(&mut lines, std::mem::take(&mut row), number)?;
                 }
                 number += 1;
@@ -270,7 +245,7 @@ fn csv(text: &str) -> Result<Texts, SqlError> {
         return Err(SqlError::bad(format!("line {number}: the text ends inside of quotes")));
     }
     if !(row.is_empty() && field.is_empty() && !was_quoted) {
-        end_field(&mut field, &mut was_quoted, &mut row);
+        end_field(&mut field, &mut was_quoted, &mut row)?;
         end_row(&mut lines, row, number)?;
     }
     let mut lines = lines.into_iter();
@@ -290,8 +265,10 @@ fn end_row(
         return Err(SqlError::bad(error));
     }
     if lines.len() > limits::TABLE_ROWS {
-        let error = format!("a table has at most {} rows", limits::TABLE_ROWS);
-        return Err(SqlError::new(SqlErrorKind::LimitReached, error));
+        return Err(over(limits::TABLE_ROWS, "rows"));
+    }
+    if (lines.len() + 1) * row.len() > limits::TABLE_FIELDS {
+        return Err(over(limits::TABLE_FIELDS, "fields"));
     }
     lines.push(row);
     Ok(())
@@ -349,6 +326,20 @@ mod tests {
         ] {
             let error = Table::read(text, format).expect_err(text);
             assert!(error.to_string().contains(part), "{text}: {error}");
+        }
+        let wide = format!("{{{}\"x\": 1}}", (0..100).map(|n| format!("\"c{n}\": 1,")).collect::<String>());
+        let many = format!("[{}{{}}]", "{},".repeat(limits::TABLE_ROWS));
+        let full = format!("{}\n", vec!["1"; 100].join(",")).repeat(limits::TABLE_FIELDS / 100 + 1);
+        for (text, format, part) in [
+            (wide.as_str(), TableFormat::Ndjson, "at most 100 columns"),
+            (&",".repeat(1 << 20), TableFormat::Csv, "at most 100 columns"),
+            (&many, TableFormat::Json, "at most 200000 rows"),
+            (&"x".repeat(64), TableFormat::Csv, "the name of column 1 is longer than 63 bytes"),
+            (&full, TableFormat::Csv, "at most 2000000 fields"),
+            ("[{\"a\": [1]}]", TableFormat::Json, "expected text, a number, true, false or null"),
+        ] {
+            let error = Table::read(text, format).expect_err(part);
+            assert!(error.to_string().contains(part), "{part}: {error}");
         }
         let long = format!("a\n{}", "1\n".repeat(limits::TABLE_ROWS + 1));
         let error = Table::read(&long, TableFormat::Csv).unwrap_err();

@@ -62,16 +62,16 @@ async fn a_busy_server_is_asked_again() {
 /// A burst goes at once, what is more goes one after the other.
 #[tokio::test(start_paused = true)]
 async fn requests_have_a_pace() {
-    let mut pace = Pace::default();
+    let mut spacing = RequestSpacing::default();
     let start = Instant::now();
     for _ in 0..OCI_BURST {
-        assert!(pace.turn() <= start);
+        assert!(spacing.turn() <= start);
     }
     let after = Duration::from_millis(OCI_INTERVAL_MS);
-    assert_eq!(pace.turn(), start + after);
-    assert_eq!(pace.turn(), start + 2 * after);
+    assert_eq!(spacing.turn(), start + after);
+    assert_eq!(spacing.turn(), start + 2 * after);
     tokio::time::advance(Duration::from_secs(60)).await;
-    assert!(pace.turn() <= Instant::now());
+    assert!(spacing.turn() <= Instant::now());
 }
 
 #[test]
