@@ -1,6 +1,6 @@
 //! The first message in each direction of a connection between two processes of a cluster: the
 //! sender, the purpose of the connection, and the settings in which both must agree.
-//! [`super::join`] sends the first ones, [`super::peer_client`] those of later requests.
+//! [`mod@super::join`] sends the first ones, [`super::peer_client`] those of later requests.
 
 use super::error::ConnectionError;
 use crate::limits::HANDSHAKE_BYTES;

@@ -1,4 +1,4 @@
-//! How connections come in: over TCP or a Unix socket, plain or with TLS. [`super::serve`] accepts
+//! How connections come in: over TCP or a Unix socket, plain or with TLS. [`mod@super::serve`] accepts
 //! them.
 
 use rustls::ServerConfig;

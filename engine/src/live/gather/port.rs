@@ -1,6 +1,6 @@
 //! One port of the gather stage: the rows of one step of the local stage, from all shards, as the
 //! owner of a view knows them. Each shard sends what changed as a delta
-//! ([`PortDelta`](crate::live::message::PortDelta)). [`super::ports`] is the table of ports.
+//! ([`PortDelta`]). [`super::ports`] is the table of ports.
 
 use super::super::message::PortDelta;
 use crate::annotations::StepAnnotation;

@@ -1,6 +1,6 @@
 //! The ports of one shard: steps of the local stage whose rows go to the workers that own views.
 //! Here is what each owner has received, as versions, and so what must be sent to it now
-//! ([`PortDelta`](crate::live::message::PortDelta)). `live/gather/port.rs` is the receiving side.
+//! ([`PortDelta`]). `live/gather/port.rs` is the receiving side.
 
 use crate::annotations::StepAnnotation;
 use crate::live::message::PortDelta;

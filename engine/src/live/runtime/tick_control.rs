@@ -1,4 +1,4 @@
-//! The thread that decides when a tick is due ([`tick_driver`](crate::live::tick_driver)), and what
+//! The thread that decides when a tick is due ([`tick_driver`]), and what
 //! wakes it. The processes of a cluster other than the first have no such thread; their wake-ups go
 //! to process 0.
 
