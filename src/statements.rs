@@ -104,6 +104,7 @@ pub(crate) fn rule_expression(
 }
 
 /// What statements read.
+#[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "without SQL there are no statements"))]
 pub(crate) struct StatementSources {
     /// Answers plans over history.
     pub querier: Arc<Querier>,

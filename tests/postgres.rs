@@ -1,4 +1,5 @@
 //! SQL over the PostgreSQL wire, with real clients: psql, psycopg and tokio-postgres.
+#![cfg(feature = "sql")]
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;

@@ -1,5 +1,6 @@
 //! Rules in SQL, and alerts and views that statements define, in a server that runs: they are like
 //! all others, also after kill -9.
+#![cfg(feature = "sql")]
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
