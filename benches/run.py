@@ -11,13 +11,15 @@ import shutil
 import sys
 import tempfile
 
-from harness import alerts, experiments, isolation, live, process, query_cpu, report, rule_memory, servers
+from harness import (alerts, experiments, isolation, live, process, query_cpu, remote_write_out, report, rule_memory,
+                     servers)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 EXPERIMENTS = {**experiments.ALL, **live.ALL, "isolation": isolation.isolation, "query-cpu": query_cpu.query_cpu,
-               "instant-cpu": query_cpu.instant_cpu, "rule-memory": rule_memory.rule_memory, "alerts": alerts.alerts}
+               "instant-cpu": query_cpu.instant_cpu, "remote-write-out": remote_write_out.remote_write_out,
+               "rule-memory": rule_memory.rule_memory, "alerts": alerts.alerts}
 
 
 def find_perennial():
@@ -95,6 +97,8 @@ def main():
     print("".join(f"- {program}: {said}\n" for program, said in versions.items()), flush=True)
     for name in names:
         fit = [k for k in kinds if name not in live.PERENNIAL_ONLY or k is servers.Perennial]
+        if name == "remote-write-out":
+            fit = [k for k in fit if k is not servers.Victoria]  # its agent would be another program
         results = {k.name: run_one(name, k, options) for k in fit}
         failed |= None in results.values()
         results = {k: v for k, v in results.items() if v is not None}

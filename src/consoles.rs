@@ -121,7 +121,7 @@ impl OperatorFiles for ConsoleFiles {
             external_url: &options.external_url,
             query: Arc::new(ConsoleQueries {
                 queries: TemplateQueries {
-                    querier: queries.querier.clone(),
+                    querier: queries.reader.clone(),
                     language: queries.language,
                     options: queries.options.clone(),
                 },

@@ -164,6 +164,7 @@ impl ServerController {
         let flags = &self.server.context.flags;
         let path = flags.config_file().ok_or(ServerError::NoConfigFile)?;
         let (config, warnings) = crate::config::load(&path)?;
+        config.check_mode(flags)?;
         let compiler = RuleLanguages::new(self.server.queries.language, *flags.rules_enable_sql);
         Ok(load_rules(config, warnings, &compiler)?)
     }

@@ -14,6 +14,10 @@ const RULES: &str = include_str!("default/rules.yml");
 
 /// Loads the embedded configuration; `${LISTEN}` is replaced by this server's address.
 pub(crate) fn load(flags: &Flags, language: &PromqlOptions) -> Result<LoadedConfig, ConfigError> {
+    if *flags.agent {
+        let what = "an agent needs a configuration file";
+        return Err(ConfigError::whole("embedded/prometheus.yml", what, "start it with --config.file"));
+    }
     let address = flags.listen_addresses().into_iter().next().unwrap_or_default();
     // The server scrapes itself, at whatever port it was given.
     let text = CONFIG.replace("${LISTEN}", &reachable(&address));

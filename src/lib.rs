@@ -35,6 +35,7 @@ mod process_metrics;
 mod query_language;
 mod reads;
 mod reload_changes;
+mod remote_stores;
 mod retention;
 mod rule_test;
 pub mod server;
@@ -156,6 +157,7 @@ pub fn load(flags: &Flags) -> Result<LoadedConfig, ConfigError> {
         None => embedded::load(flags, &language),
         Some(path) => {
             let (config, warnings) = config::load(&path)?;
+            config.check_mode(flags)?;
             let compiler = RuleLanguages::new(language, *flags.rules_enable_sql);
             server::load_rules(config, warnings, &compiler)
         }
@@ -204,8 +206,12 @@ fn run(
         say(&mut std::io::stderr(), &embedded::welcome(&addresses[0], is_encrypted), 0);
     }
     let storage = &server.storage;
-    let maintenance =
-        runtime.spawn(maintenance::run_maintenance(storage.store.clone(), server.context.clock.clone()));
+    let store = storage.store.clone();
+    let clock = server.context.clock.clone();
+    let maintenance = match server.context.flags.agent_retention() {
+        None => runtime.spawn(maintenance::run_maintenance(store, clock)),
+        Some(retention) => runtime.spawn(maintenance::run_agent_maintenance(store, clock, retention)),
+    };
     let health = runtime.spawn(health::watch(storage.health.clone()));
     let watch = watch.map(|(every, known, path)| {
         let every = Duration::from_millis(every.unsigned_abs());

@@ -4,6 +4,7 @@
 //! fails again. The log has one line when a task begins to fail, with what to do, and one when it
 //! works again.
 
+use crate::flags::mode::AgentRetention;
 use crate::limits::MAINTENANCE_PAUSE_MINUTES;
 use engine::query::pool::Pool;
 use parking_lot::Mutex;
@@ -51,6 +52,30 @@ pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
                 moved.run(|| store.maintenance().move_to_cold(now));
                 drop(merging);
             }));
+        }
+    }
+}
+
+/// Forgets what an agent need not keep: regularly, by the retention of its flags.
+pub(crate) async fn run_agent_maintenance(
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    retention: AgentRetention,
+) {
+    let mut turns = tokio::time::interval(retention.every);
+    let forgetting = Arc::new(Mutex::new(Task::new("forgotten")));
+    loop {
+        turns.tick().await;
+        let store = store.clone();
+        let now = clock.now();
+        let task = forgetting.clone();
+        let forgotten = tokio::task::spawn_blocking(move || {
+            store.wal().hold_since(now.saturating_sub(retention.most));
+            let until = now.saturating_sub(retention.least);
+            task.lock().run(|| store.maintenance().write_blocks(until).map(|_| 0));
+        });
+        if let Err(error) = forgotten.await {
+            tracing::error!(target: "maintenance", %error, "the maintenance ended with a panic; report it, the next one runs soon");
         }
     }
 }

@@ -83,9 +83,9 @@ fn a_whole_file_loads_and_prints_in_normal_form() {
     assert_eq!(config.storage.old_retention_size, Some(10 << 30));
     assert_eq!(config.jobs[2].config.keys.relabel_configs[0].regex.as_deref(), Some("true"));
     let warned = warnings.join("\n");
-    for part in ["storage.tsdb.retention.time is not a key", "remote_read: not read"] {
-        assert!(warned.contains(part), "{part} is missing in\n{warned}");
-    }
+    let part = "storage.tsdb.retention.time is not a key";
+    assert!(warned.contains(part), "{part} is missing in\n{warned}");
+    assert!(!warned.contains("remote_"), "{warned}");
     assert!(!warned.contains("_sd_configs"), "{warned}");
     assert!(!format!("{config:?}{}", config.text).contains("hunter2"), "a secret is shown");
 }
@@ -353,9 +353,58 @@ fn no_flag_of_prometheus_is_unknown() {
     let unknown: Vec<&str> =
         features.split_whitespace().filter(|name| Feature::named(name).is_none()).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
-    let exit = flags::parse(["--agent"]).unwrap_err();
-    assert_eq!(exit.code, 2);
-    assert!(exit.text.contains("no agent mode"), "{}", exit.text);
+}
+
+/// Each mode refuses the flags of the other in Prometheus' words.
+#[test]
+fn a_mode_has_its_own_flags() {
+    let refused: [(&[&str], i32, &str); 5] = [
+        (
+            &["--agent", "--storage.tsdb.path=x", "--query.timeout=1m"],
+            3,
+            "The following flag(s) can not be used in agent mode: [\"--storage.tsdb.path\" \"--query.timeout\"]\n",
+        ),
+        (
+            &["--agent", "--rules.enable-sql"],
+            3,
+            "The following flag(s) can not be used in agent mode: [\"--rules.enable-sql\"]\n",
+        ),
+        (
+            &["--storage.agent.path=x", "--storage.agent.no-lockfile"],
+            3,
+            "The following flag(s) can only be used in agent mode: [\"--storage.agent.path\" \"--storage.agent.no-lockfile\"]\n",
+        ),
+        (
+            &["--agent", "--storage.agent.checkpoint-batch-size=0"],
+            1,
+            "--storage.agent.checkpoint-batch-size must be greater than 0.\n",
+        ),
+        (
+            &["--agent", "--storage.agent.wal-segment-size=1MB"],
+            1,
+            "flag 'storage.agent.wal-segment-size' must be set between 10MB and 256MB\n",
+        ),
+    ];
+    for (args, code, text) in refused {
+        let exit = flags::parse(args.iter().copied()).expect_err(text);
+        assert_eq!((exit.code, exit.text.as_str()), (code, text), "{args:?}");
+    }
+    let agent =
+        flags::parse(["--agent", "--storage.agent.retention.min-time=6h", "--storage.agent.no-lockfile"]);
+    let agent = agent.unwrap();
+    let kept = agent.agent_retention().unwrap();
+    assert_eq!((kept.least, kept.most, kept.every.as_secs()), (21_600_000, 21_600_000, 60));
+    assert_eq!((agent.data_path(None), agent.lock_data()), ("data-agent/".into(), false));
+    let frequent = flags::parse(["--agent", "--storage.agent.wal-truncate-frequency=5s"]).unwrap();
+    assert_eq!(frequent.agent_retention().unwrap().every.as_secs(), 5);
+    assert_eq!(flags::parse(["--config.file=x"]).unwrap().agent_retention(), None);
+    let refused =
+        ["rule_files: [a.yml]", "alerting: {alertmanagers: [{}]}", "remote_read: [{url: 'http://h'}]"];
+    for (text, field) in refused.iter().zip(["rule_files", "alerting", "remote_read"]) {
+        let (config, _) = load(text).unwrap();
+        let error = config.check_mode(&agent).unwrap_err().to_string();
+        assert!(error.contains(&format!("field {field} is not allowed in agent mode")), "{error}");
+    }
 }
 
 #[test]

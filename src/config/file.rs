@@ -32,7 +32,7 @@ config_block! {
         tracing: Option<Spanned<TracingConfig>> = None,
         /// Where samples are sent.
         remote_write: Option<Spanned<Vec<RemoteWriteConfig>>> = None,
-        /// Where older samples are read. Checked and shown; nothing is read.
+        /// Where queries read samples besides the own ones.
         remote_read: Option<Spanned<Vec<RemoteReadConfig>>> = None,
         /// Settings of the receiver of OTLP.
         otlp: Option<Spanned<OtlpConfig>> = None,

@@ -80,6 +80,7 @@ impl Loader {
                 .map_err(|e| ConfigError::at(&self.file, place, format!("alerting: {e}"), ""))?;
             self.config.alerting = alerting.value;
         }
+        self.config.names_rules = !raw.rule_files.is_empty();
         let mut rule_files = HashSet::new();
         for pattern in raw.rule_files {
             for path in self.glob("rule", &pattern)? {
@@ -125,12 +126,6 @@ impl Loader {
         }
         RemoteWriteConfig::check_all(&configs)
             .map_err(|error| ConfigError::at(&self.file, place, error.to_string(), ""))?;
-        for config in &configs {
-            if let Some(key) = config.unsupported() {
-                let url = &config.keys.url;
-                self.warn(place, &format!("remote_write: {key} is not supported: nothing is sent to {url}"));
-            }
-        }
         self.config.remote_write = configs;
         Ok(())
     }
@@ -139,7 +134,6 @@ impl Loader {
         let Some(blocks) = blocks.filter(|blocks| !blocks.value.is_empty()) else { return Ok(()) };
         RemoteReadConfig::check_all(&blocks.value)
             .map_err(|error| ConfigError::at(&self.file, blocks.referenced, error.to_string(), ""))?;
-        self.warn(blocks.referenced, "remote_read: not read by this build yet");
         self.config.remote_read = blocks.value;
         Ok(())
     }
@@ -156,10 +150,6 @@ impl Loader {
             let fix = "leave it for Prometheus, or remove it";
             self.warnings.push(ConfigError::at(&self.file, key.place, what, fix));
         }
-    }
-
-    fn warn(&mut self, place: Location, what: &str) {
-        self.warnings.push(ConfigError::at(&self.file, place, what, ""));
     }
 
     fn external_labels(&mut self, env: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {

@@ -17,6 +17,7 @@ pub use load::{load, parse};
 pub use storage_block::StorageBlock;
 pub use web_file::read_web_file;
 
+use crate::flags::Flags;
 use connectors::alertmanager::AlertingConfig;
 use connectors::http_client::HttpConfig;
 use connectors::otlp::OtlpConfig;
@@ -39,6 +40,8 @@ pub struct Config {
     pub external_labels: Labels,
     /// The files that match `rule_files`, sorted per pattern.
     pub rule_files: Vec<PathBuf>,
+    /// Whether `rule_files` has a pattern, even if no file matches it.
+    pub names_rules: bool,
     /// All files that were read, except the rule files; auto-reload watches them.
     pub sources: Vec<PathBuf>,
     /// The scrape jobs of `scrape_configs` and `scrape_config_files`.
@@ -71,6 +74,27 @@ impl Config {
     pub fn query_log_file(&self) -> Option<PathBuf> {
         let file = &self.global.keys.query_log_file;
         (!file.is_empty()).then(|| PathBuf::from(&**file))
+    }
+
+    /// Checks that an agent has no block of what it does not do. The texts are those of Prometheus.
+    pub fn check_mode(&self, flags: &Flags) -> Result<(), ConfigError> {
+        if !*flags.agent {
+            return Ok(());
+        }
+        let alerting = &self.alerting;
+        let given = [
+            ("alerting", !alerting.alertmanagers.is_empty() || !alerting.alert_relabel_configs.is_empty()),
+            ("rule_files", self.names_rules),
+            ("remote_read", !self.remote_read.is_empty()),
+        ];
+        let file = self.sources.first().map(|path| path.display().to_string()).unwrap_or_default();
+        match given.iter().find(|(_, is_given)| *is_given) {
+            None => Ok(()),
+            Some((field, _)) => {
+                let what = format!("field {field} is not allowed in agent mode");
+                Err(ConfigError::whole(&file, what, "remove it, or start without --agent"))
+            }
+        }
     }
 
     /// Checks the HTTP clients of all blocks. What no change of a file could mend is an error; a file

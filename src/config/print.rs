@@ -8,7 +8,7 @@ use connectors::config::block::ConfigKeys;
 use connectors::config::document::Node;
 use connectors::config::schema::{BlockSchema, ConfigValue, ValueKind};
 use connectors::config::secret::HIDDEN;
-use connectors::config::unsupported::Shown;
+use connectors::config::shown::Shown;
 use connectors::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeJob};
 use rules::yaml::{self, ConfigError};
 use std::collections::BTreeMap;
@@ -69,7 +69,7 @@ fn joined(directory: &Path, path: &Node) -> Node {
 /// Merges the written values over the defaults, in the order of the schema. Lists of blocks are at
 /// the end, in the order of the file.
 fn over(defaults: Vec<(&'static str, Node)>, written: Option<&Node>, schema: &BlockSchema) -> Node {
-    let is_block = |kind: &ValueKind| matches!(kind, ValueKind::Block(_) | ValueKind::Table(_));
+    let is_block = |kind: &ValueKind| matches!(kind, ValueKind::Block(_));
     let is_list = |kind: &ValueKind| matches!(kind, ValueKind::List(inner) if is_block(inner));
     let mut entries: Entries = Vec::new();
     for (key, value) in defaults {

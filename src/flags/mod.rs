@@ -7,6 +7,7 @@
 //! `--x=false`. Flags of Prometheus that have no effect in this server are accepted and logged.
 
 mod feature;
+pub mod mode;
 mod table;
 pub mod value;
 
@@ -23,6 +24,9 @@ use value::ValueForm;
 
 /// The shortest time range of a block, ms: shorter blocks would only be many files.
 const SHORTEST_BLOCK_MS: i64 = 60_000;
+
+/// The time range that the head of an agent forgets at once, ms.
+const AGENT_RANGE_MS: i64 = 300_000;
 
 /// The shortest interval between two checks of the configuration files, ms.
 const SHORTEST_RELOAD_MS: i64 = 1_000;
@@ -45,7 +49,8 @@ pub struct QueryMemory {
 /// Why the process ends before it starts: `--help`, `--version` or an invalid flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EarlyExit {
-    /// The exit code: 0, or 2 for an invalid flag.
+    /// The exit code: 0, 2 for an invalid flag, 3 for one of the other mode, 1 for an agent's that is
+    /// out of bounds.
     pub code: i32,
     /// The text to print: to stdout for code 0, otherwise to stderr.
     pub text: String,
@@ -79,14 +84,7 @@ pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags
                     otlp-native-delta-ingestion features at the same time\n\nSee perennial --help.\n";
         return Err(EarlyExit { code: 2, text: text.to_owned() });
     }
-    // Refused instead of ignored: an agent has no rules and sends everything on, and a server that
-    // does neither would look like one that works.
-    if *flags.agent {
-        let text = "error: --agent: this build has no agent mode; \
-                    run it without the flag, or keep Prometheus for this task\n\n\
-                    See perennial --help.\n";
-        return Err(EarlyExit { code: 2, text: text.to_owned() });
-    }
+    mode::check(&flags)?;
     Ok(flags)
 }
 
@@ -270,6 +268,9 @@ impl Flags {
     /// The data directory; the configuration's `storage.tsdb.path` applies if the flag is not
     /// given.
     pub fn data_path(&self, configured: Option<&PathBuf>) -> PathBuf {
+        if *self.agent {
+            return PathBuf::from(self.storage_agent_path.as_str());
+        }
         match configured {
             // The flag wins: it is what is changed for a single start.
             Some(path) if !self.storage_tsdb_path.is_given => path.clone(),
@@ -292,6 +293,9 @@ impl Flags {
     /// The time range of a block, ms; the value of the configuration file applies if the flag is
     /// not given.
     pub fn block_range(&self, configured: Option<i64>) -> i64 {
+        if *self.agent {
+            return AGENT_RANGE_MS;
+        }
         let flag = &self.storage_tsdb_min_block_duration;
         let length = configured.filter(|_| !flag.is_given).unwrap_or(flag.0);
         length.max(SHORTEST_BLOCK_MS)
@@ -299,7 +303,8 @@ impl Flags {
 
     /// Whether the server locks the data directory.
     pub fn lock_data(&self) -> bool {
-        !*self.storage_tsdb_no_lockfile
+        let flag = if *self.agent { &self.storage_agent_no_lockfile } else { &self.storage_tsdb_no_lockfile };
+        !**flag
     }
 
     /// The interval between fdatasyncs of the WAL, ms; 0: before every acknowledgement (`batch`).
@@ -309,7 +314,9 @@ impl Flags {
 
     /// The number of worker threads of the live runtime; by default `cores`.
     pub fn live_workers(&self, cores: usize) -> usize {
-        self.live_workers.unwrap_or(cores).max(1)
+        // An agent has no views.
+        let usual = if *self.agent { 1 } else { cores };
+        self.live_workers.unwrap_or(usual).max(1)
     }
 
     /// The addresses at which the processes of the cluster reach each other; empty: the process

@@ -297,10 +297,25 @@ flag_table! {
         /// How long a process that starts waits for the others.
         cluster_join_timeout "cluster.join-timeout": ConfigDuration = "5m";
     }
-    "Logging and features" {
-        /// Only scrape and send samples, without rules and queries. This build cannot: with this
-        /// flag it does not start.
+    "Agent mode: scrape and send, and nothing else" {
+        /// Run as an agent: targets are scraped, and samples sent by remote write; there are no rules, no
+        /// alerts and no queries. docs/remote.md has more.
         agent "agent": bool = "false";
+        /// The data directory of an agent. Use with agent mode only.
+        storage_agent_path "storage.agent.path": String = "data-agent/";
+        /// Samples that are younger are kept, although they were sent. Use with agent mode only.
+        storage_agent_retention_min_time "storage.agent.retention.min-time": ConfigDuration = "5m";
+        /// Samples that are older are given up, although a receiver has not got them. Use with agent
+        /// mode only.
+        storage_agent_retention_max_time "storage.agent.retention.max-time": ConfigDuration = "4h";
+        /// How often what was sent is forgotten, at most a minute. Use with agent mode only.
+        storage_agent_wal_truncate_frequency "storage.agent.wal-truncate-frequency": Option<ConfigDuration> = "", default_text("1m");
+        /// Size at which a file of the log ends, 10MB to 256MB. Use with agent mode only.
+        storage_agent_wal_segment_size "storage.agent.wal-segment-size": ConfigSize = "0B";
+        /// Do not lock the data directory of an agent. Use with agent mode only.
+        storage_agent_no_lockfile "storage.agent.no-lockfile": bool = "false";
+    }
+    "Logging and features" {
         /// What is logged: debug, info, warn or error.
         log_level "log.level": LogLevel = "info";
         /// How it is logged: logfmt or json.
@@ -338,26 +353,14 @@ flag_table! {
             no_effect("merging blocks is never delayed");
         storage_tsdb_block_reload_interval "storage.tsdb.block-reload-interval": ConfigDuration = "1m",
             no_effect("this server alone changes its blocks");
-        storage_agent_path "storage.agent.path": String = "data-agent/",
-            no_effect("this build has no agent mode");
-        storage_agent_wal_segment_size "storage.agent.wal-segment-size": ConfigSize = "0B",
-            no_effect("this build has no agent mode");
         storage_agent_wal_compression "storage.agent.wal-compression": bool = "true",
-            no_effect("this build has no agent mode");
+            no_effect("samples are stored in a format of this server's own");
         storage_agent_wal_compression_type "storage.agent.wal-compression-type": String = "snappy",
-            no_effect("this build has no agent mode");
-        storage_agent_wal_truncate_frequency "storage.agent.wal-truncate-frequency": Option<ConfigDuration> = "",
-            no_effect("this build has no agent mode");
-        storage_agent_retention_min_time "storage.agent.retention.min-time": Option<ConfigDuration> = "",
-            no_effect("this build has no agent mode");
-        storage_agent_retention_max_time "storage.agent.retention.max-time": Option<ConfigDuration> = "",
-            no_effect("this build has no agent mode");
+            no_effect("samples are stored in a format of this server's own");
         storage_agent_checkpoint_from_in_memory_series "storage.agent.checkpoint-from-in-memory-series": bool = "false",
-            no_effect("this build has no agent mode");
+            no_effect("what a checkpoint needs is always in memory");
         storage_agent_checkpoint_batch_size "storage.agent.checkpoint-batch-size": usize = "1000",
-            no_effect("this build has no agent mode");
-        storage_agent_no_lockfile "storage.agent.no-lockfile": bool = "false",
-            no_effect("this build has no agent mode");
+            no_effect("what a checkpoint needs is always in memory");
         rules_max_concurrent_evals "rules.max-concurrent-evals": usize = "4",
             no_effect("rules are evaluated by the threads of --live.workers");
         scrape_discovery_reload_interval "scrape.discovery-reload-interval": ConfigDuration = "5s",

@@ -10,6 +10,7 @@ use crate::object_store::ObjectStoreError;
 use api::protection::ProtectionError;
 use api::query::log::QueryLogError;
 use cluster::ClusterError;
+use connectors::config::error::BlockError;
 use engine::live::StartError;
 use remote_storage::write::RemoteWriteError;
 use rules::RulesError;
@@ -111,6 +112,9 @@ pub enum ServerError {
     /// The receivers of remote write cannot be used.
     #[error("remote_write: {0}")]
     RemoteWrite(#[from] RemoteWriteError),
+    /// The servers of remote read cannot be used.
+    #[error("remote_read: {0}")]
+    RemoteRead(#[from] BlockError),
     /// A client of an Alertmanager cannot be made.
     #[error("{0}")]
     Alertmanager(String),

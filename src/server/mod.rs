@@ -115,6 +115,7 @@ impl Server {
         };
         let disk = here.disk.clone();
         let queries = ServerQueries::new(&context, config, &storage, memory, cluster.as_ref(), disk)?;
+        let queries = queries.reading(&context, config, &storage, &remote);
         let views = ServerViews::new(&context, &here, &storage, &queries, cluster.as_ref(), live)?;
         // Not before the views: a peer may ask for late samples, which are theirs.
         if let Some(listener) = listener {

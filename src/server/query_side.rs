@@ -4,14 +4,16 @@
 use super::ServerError;
 use super::cluster_side::ServerCluster;
 use super::context::ServerContext;
+use super::remote_side::ServerRemote;
 use super::storage_side::ServerStorage;
 use crate::config::Config;
+use crate::remote_stores::RemoteStoresAdapter;
 use crate::statements::{StatementSources, Statements};
 use crate::{machine, query_language};
 use api::query::log::QueryLog;
 use cluster::{ClusterCatalog, ClusterQueryPeers};
 use engine::memory::MemoryPool;
-use engine::query::{Querier, QueryOptions, SeriesCatalog};
+use engine::query::{Querier, QueryOptions, RemoteStores, SeriesCatalog};
 use promql::PromqlOptions;
 use std::sync::Arc;
 use storage::disk::Disk;
@@ -19,8 +21,12 @@ use storage::execution::Execution;
 
 /// What answers queries.
 pub struct ServerQueries {
-    /// Runs ad-hoc queries.
+    /// Runs queries over the own store, and over those of the other processes of a cluster.
     pub querier: Arc<Querier>,
+    /// The same for people: also over the servers of `remote_read`.
+    pub reader: Arc<Querier>,
+    /// The servers of `remote_read`; `None`: there can be none.
+    pub(super) remote: Option<Arc<dyn RemoteStores>>,
     /// Answers statements in SQL.
     pub statements: Statements,
     /// The memory pool for query results and lists of series.
@@ -64,6 +70,8 @@ impl ServerQueries {
             directory: storage.dir.clone(),
         })?;
         Ok(ServerQueries {
+            reader: querier.clone(),
+            remote: None,
             querier,
             statements,
             memory,
@@ -72,6 +80,28 @@ impl ServerQueries {
             log: Arc::new(QueryLog::new(&context.metrics)),
             catalog,
         })
+    }
+
+    /// The same with the servers of `remote_read` for the queries of people. What is kept current reads
+    /// the own store only: it is told of each sample that comes there, and of none that comes elsewhere.
+    pub(super) fn reading(
+        self,
+        context: &ServerContext,
+        config: &Config,
+        storage: &ServerStorage,
+        remote: &ServerRemote,
+    ) -> ServerQueries {
+        let Some(read) = remote.read.clone() else { return self };
+        let range = context.flags.block_range(config.storage.min_block);
+        let remote: Arc<dyn RemoteStores> = Arc::new(RemoteStoresAdapter {
+            read,
+            store: storage.store.clone(),
+            clock: context.clock.clone(),
+            // Prometheus' margin.
+            margin: 2 * range,
+        });
+        let reader = Arc::new(self.querier.with_remote_stores(remote.clone()));
+        ServerQueries { reader, remote: Some(remote), ..self }
     }
 
     /// A query runtime of its own for queries that are large and not urgent.

@@ -1,4 +1,4 @@
-//! [`ServerRemote`]: other servers as storage: remote write out.
+//! [`ServerRemote`]: other servers as storage: remote write out, and what `remote_read` names.
 
 use super::ServerError;
 use super::context::ServerContext;
@@ -6,6 +6,7 @@ use super::storage_side::ServerStorage;
 use crate::config::Config;
 use crate::environment::Surroundings;
 use connectors::scrape::manager::{ScrapeManager, TargetMetadata};
+use remote_storage::read::{RemoteRead, RemoteReadServices};
 use remote_storage::write::{FamilyMetadata, MetadataSource, RemoteWrite, RemoteWriteServices, type_number};
 use std::sync::{Arc, OnceLock};
 use storage::execution::Execution;
@@ -15,6 +16,8 @@ use tokio::runtime::Handle;
 pub struct ServerRemote {
     /// Sends samples; `None` in a simulation, which has no threads for it.
     write: Option<RemoteWrite>,
+    /// The servers whose samples queries read; `None` as above, and in a cluster.
+    pub(super) read: Option<Arc<RemoteRead>>,
     metadata: Arc<ScrapedMetadata>,
 }
 
@@ -44,7 +47,7 @@ impl ServerRemote {
     ) -> Result<ServerRemote, ServerError> {
         let metadata = Arc::new(ScrapedMetadata::default());
         if context.execution == Execution::Caller {
-            return Ok(ServerRemote { write: None, metadata });
+            return Ok(ServerRemote { write: None, read: None, metadata });
         }
         let services = RemoteWriteServices {
             store: storage.store.clone(),
@@ -55,8 +58,14 @@ impl ServerRemote {
             flush_deadline: context.flags.storage_remote_flush_deadline.std(),
             metadata: metadata.clone(),
         };
+        let reads = RemoteReadServices {
+            metrics: context.metrics.clone(),
+            runtime: Handle::current(),
+            peers: here.peers.clone(),
+        };
+        let read = context.flags.cluster_addresses().is_empty().then(|| Arc::new(RemoteRead::new(reads)));
         let write = RemoteWrite::open(services, here.disk.clone(), &storage.dir);
-        Ok(ServerRemote { write: Some(write.map_err(ServerError::Store)?), metadata })
+        Ok(ServerRemote { write: Some(write.map_err(ServerError::Store)?), read, metadata })
     }
 
     /// Takes metadata from these targets.
@@ -67,6 +76,14 @@ impl ServerRemote {
 
     /// Puts the remote blocks of a configuration in force.
     pub(super) fn apply(&self, config: &Config) -> Result<(), ServerError> {
+        match &self.read {
+            Some(read) => read.apply(&config.remote_read, &config.external_labels)?,
+            None if config.remote_read.is_empty() => {}
+            None => tracing::warn!(
+                target: "remote_read",
+                "remote_read has no effect in a cluster: a series of another server may be one of another process"
+            ),
+        }
         let Some(write) = &self.write else { return Ok(()) };
         Ok(write.apply(&config.remote_write, &config.external_labels)?)
     }

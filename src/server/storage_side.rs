@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use storage::execution::Execution;
-use storage::store::{PendingReplay, ReplayReport, Store, StoreBuilder, StoreError, StoreOptions};
+use storage::store::{NoHistory, PendingReplay, ReplayReport, Store, StoreBuilder, StoreError, StoreOptions};
 
 /// The data directory and the store in it.
 pub struct ServerStorage {
@@ -64,16 +64,22 @@ impl ServerStorage {
         // Before the store, so that an invalid block of the configuration is an error without any
         // effect.
         let cold = objects.as_ref().map(|objects| object_store::options(objects, &dir)).transpose()?;
+        let builder = StoreBuilder::new(options, here.disk.clone(), &context.metrics);
+        let builder = match flags.agent_segment_bytes() {
+            Some(bytes) => builder.segment_bytes(bytes),
+            None => builder,
+        };
+        let builder = if *flags.agent {
+            builder.block_backend(Some(Arc::new(NoHistory)))
+        } else {
+            builder.cold_storage(cold)
+        };
         let opened = match here.execution {
             // Before the replay: the store takes new samples and queries while the log is replayed,
             // which may be minutes for a large one. In a simulation the caller replays, so that every run has
             // the same order.
-            Execution::Threads => StoreBuilder::new(options, here.disk.clone(), &context.metrics)
-                .cold_storage(cold)
-                .open_before_replay(),
-            Execution::Caller => StoreBuilder::new(options, here.disk.clone(), &context.metrics)
-                .manual_log(SIMULATION_SEGMENT_BYTES)
-                .open_before_replay(),
+            Execution::Threads => builder.open_before_replay(),
+            Execution::Caller => builder.manual_log(SIMULATION_SEGMENT_BYTES).open_before_replay(),
         };
         let (store, replaying) =
             opened.map_err(|source| ServerError::OpenStore { dir: dir.clone(), source })?;
@@ -140,8 +146,8 @@ impl ServerStorage {
     pub(super) fn apply(&self, context: &ServerContext, loaded: &LoadedConfig) {
         let storage = &loaded.config.storage;
         // Without the feature the store keeps none, whatever the configuration says, as in
-        // Prometheus.
-        if context.flags.has(Feature::ExemplarStorage) {
+        // Prometheus; an agent has always some, to send them.
+        if context.flags.has(Feature::ExemplarStorage) || *context.flags.agent {
             let most = storage.max_exemplars.unwrap_or(EXEMPLARS);
             // Prometheus takes a negative number for "none", too.
             self.store.exemplars().set_limit(usize::try_from(most).unwrap_or(0));

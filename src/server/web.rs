@@ -62,6 +62,7 @@ impl Server {
             route_prefix: flags.route_prefix(),
             external_path: path,
             external_authority: authority.to_owned(),
+            agent: *flags.agent,
             page_title: flags.web_page_title.value.clone(),
             cors_origin: cors,
             acting_origin: flags.web_cors_origin.is_given.then_some(acting),
@@ -113,7 +114,7 @@ impl Server {
         ApiServices {
             language: Arc::new(PromqlLanguage(self.queries.language)),
             // Statements in SQL that run again, too.
-            answers: self.queries.statements.answers(self.queries.querier.clone()),
+            answers: self.queries.statements.answers(self.queries.reader.clone()),
             memory: self.queries.memory.clone(),
             catalog: self.queries.catalog.clone(),
             readiness: store.clone(),
@@ -126,6 +127,7 @@ impl Server {
             admin: control,
             files: Arc::new(ConsoleFiles::new(self.clone())),
             remote_read,
+            remote_stores: self.queries.remote.clone(),
             remote_write: takes_writes
                 .then(|| Arc::new(remote_write) as Arc<dyn api::services::RemoteWriteHandler>),
             otlp: takes_otlp.then(|| Arc::new(otlp) as Arc<dyn api::services::RemoteWriteHandler>),

@@ -28,6 +28,7 @@ mod log_tail;
 mod maintenance;
 mod move_cold;
 mod newest;
+mod no_history;
 mod options;
 mod record_applier;
 mod recorder;
@@ -67,6 +68,7 @@ pub use flush::{BlockBackend, LabelledSource, SeriesSamples};
 pub use log_tail::{LogPosition, LogTail, LoggedFloat, LoggedHistogram, LoggedSamples};
 pub use maintenance::Maintenance;
 pub use newest::{NewestSample, NewestValue, RecentSamples, RecentSeries};
+pub use no_history::NoHistory;
 pub use options::{HeadStats, ReplayReport, StoreOptions};
 pub use recorder::Recorder;
 pub use replay_status::{PendingReplay, ReplayProgress, ReplayStatus};
@@ -208,6 +210,13 @@ impl Store {
     /// The labels of a series, also of an inactive one; empty if there is no such series.
     pub fn labels(&self, series: SeriesRef) -> Labels {
         self.shards.labels(series)
+    }
+
+    /// The start timestamps of these samples (slot, time) of a shard: 0 for those of which none is
+    /// known, or not any more, because they have left the head.
+    pub fn starts_of(&self, shard: u16, samples: impl Iterator<Item = (u32, TimeMs)>) -> Vec<TimeMs> {
+        let shard = self.shards.get(shard).read();
+        samples.map(|(slot, t)| shard.head.start_at(slot, t).unwrap_or(0)).collect()
     }
 
     /// Number of slots of a shard. Slots are numbered from 0, so series created since an earlier

@@ -59,7 +59,7 @@ fn kind(kind: ValueKind) -> String {
         ValueKind::Any => "any".to_owned(),
         ValueKind::List(inner) => format!("list of: {}", self::kind(*inner)),
         ValueKind::Map(inner) => format!("mapping to: {}", self::kind(*inner)),
-        ValueKind::Block(_) | ValueKind::Table(_) => "block".to_owned(),
+        ValueKind::Block(_) => "block".to_owned(),
     }
 }
 

@@ -13,6 +13,7 @@
 mod support;
 
 mod admin;
+mod agent;
 mod alert_kills;
 mod alert_tls;
 mod alerting;
@@ -22,6 +23,7 @@ mod bad_targets;
 mod bodies;
 mod bounds;
 mod clients;
+mod cloud_auth;
 mod cluster;
 mod compliance;
 mod durability;

@@ -1,8 +1,11 @@
-//! Remote read: Debian's Prometheus answers queries with our samples.
+//! Remote read, both ways: Debian's Prometheus answers queries with our samples, and we answer with
+//! those of Prometheus, of another of our servers, and of servers that fail.
 
+use crate::support::recorder::{Recorder, Reply};
 use crate::support::remote_write::{self, Histogram, Series};
 use crate::support::server::Server;
 use crate::support::{compare, http, now_ms};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// A configuration of Prometheus that reads from `port`.
@@ -75,4 +78,199 @@ fn a_wrong_remote_read_is_an_error() {
     let body = snap::raw::Encoder::new().compress_vec(&message).expect("short");
     let answer = http::send(ours.port, "POST", "/api/v1/read", &[], &body).expect("an answer");
     assert_eq!((answer.status, answer.text().trim()), (400, "exceeded sample limit (100)"));
+}
+
+/// The content type of a stream of frames.
+const FRAMES: &str = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
+
+/// The warnings of an answer of the API.
+fn warnings(server: &Server, path: &str) -> Vec<String> {
+    let answer = server.get(path).json();
+    assert_eq!(answer["status"], "success", "{path}: {answer}");
+    let lines = answer["warnings"].as_array().cloned().unwrap_or_default();
+    lines.iter().map(|line| line.as_str().expect("a text").to_owned()).collect()
+}
+
+fn query_path(query: &str, t: i64) -> String {
+    format!("/api/v1/query?query={}&time={}", http::encode(query), t as f64 / 1000.0)
+}
+
+/// A series of the own store of the server under test, which others have, too, but for newer samples.
+fn write_recent(server: &Server, t: i64) {
+    let samples = (0..30).map(|i| (t - 60_000 + i * 2_000, 1e6 + i as f64)).collect();
+    let series = [Series::new("history", &[("n", "0")], samples), Series::new("own", &[], vec![(t, 7.0)])];
+    assert_eq!(remote_write::write(server.port, &series).expect("an answer").status, 204);
+}
+
+fn rows(server: &Server, query: &str, t: i64) -> Vec<Value> {
+    server.query_at(query, t)["result"].as_array().expect("rows").clone()
+}
+
+#[test]
+fn we_read_the_samples_of_prometheus() {
+    let t = now_ms() - 1_000;
+    let labelled = "global: {external_labels: {cluster: c1}}\n";
+    let theirs = Server::prometheus(labelled);
+    write_history_floats(&theirs, t);
+    let ours = Server::start(&format!("{labelled}{}", reading_from(theirs.port)), &[]);
+    write_recent(&ours, t);
+    let queries = [
+        "history{n!=\"0\"}",
+        "sum by (n) (rate(history{n!=\"0\"}[5m]))",
+        "count_over_time(history{n=~\"1.+\"}[10m])",
+        "history{n=\"3\"}[1m]",
+        "max_over_time(sum(history{n!=\"0\"})[5m:30s])",
+        "history{n=\"4\"} @ end() - history{n=\"4\"} offset 2m",
+    ];
+    for query in queries {
+        // Between samples: versions differ in whether a window has its first instant.
+        let t = t - 1;
+        let there = theirs.query_at(query, t);
+        assert!(!there["result"].as_array().expect("rows").is_empty(), "{query} has no rows there");
+        assert_eq!(compare::difference(&ours.query_at(query, t), &there), None, "{query}");
+        let range = |server: &Server| server.query_range("sum(history{n!=\"0\"})", t - 500_000, t, 15_000);
+        assert_eq!(compare::difference(&range(&ours), &range(&theirs)), None);
+    }
+    // Of the same series the own samples win, and older ones come from there.
+    let own = rows(&ours, "history{n=\"0\"}", t);
+    assert_eq!(own[0]["value"][1], "1000029");
+    assert_eq!(rows(&ours, "count_over_time(history{n=\"0\"}[10m])", t).len(), 1);
+    let before = rows(&ours, "history{n=\"0\"}", t - 120_000);
+    assert_eq!(before[0]["value"], rows(&theirs, "history{n=\"0\"}", t - 120_000)[0]["value"]);
+    // Series are those of both; names and values are the own ones, with a warning.
+    let path = format!("/api/v1/series?match[]=history&start={}&end={}", (t - 600_000) / 1000, t / 1000);
+    assert_eq!(ours.api(&path).as_array().expect("series").len(), 20);
+    assert_eq!(warnings(&ours, &path), [""; 0]);
+    assert_eq!(warnings(&ours, "/api/v1/labels"), ["not implemented"]);
+    assert_eq!(warnings(&ours, "/api/v1/label/n/values"), ["not implemented"]);
+    let metrics = ours.get("/metrics").text();
+    let counted = "prometheus_remote_read_client_queries_total{code=\"200\",remote_name=";
+    assert!(metrics.contains(counted) && metrics.contains("response_type=\"chunked\""), "{metrics}");
+}
+
+/// Floats only: Debian's Prometheus takes no native histograms by remote write.
+fn write_history_floats(server: &Server, t: i64) {
+    let samples =
+        |n: i64| (0..300).map(move |i| (t - 600_000 + i * 2_000 + n % 3, (i * (n + 1)) as f64 / 3.0));
+    let series: Vec<Series> =
+        (0..20).map(|n| Series::new("history", &[("n", &n.to_string())], samples(n).collect())).collect();
+    assert_eq!(remote_write::write(server.port, &series).expect("an answer").status, 204);
+}
+
+#[test]
+fn we_read_our_own_kind_with_histograms() {
+    let t = now_ms() - 1_000;
+    let theirs = Server::start("", &[]);
+    write_history(&theirs, t);
+    // Also without `read_recent`: a server without blocks has nothing for certain.
+    for keys in ["read_recent: true", "remote_timeout: 10s"] {
+        let config =
+            format!("remote_read:\n- {{url: 'http://127.0.0.1:{}/api/v1/read', {keys}}}\n", theirs.port);
+        let ours = Server::start(&config, &[]);
+        write_recent(&ours, t);
+        for query in ["native", "rate(native[2m])", "histogram_quantile(0.9, native)", "history{n=\"7\"}"] {
+            let there = theirs.query_at(query, t);
+            assert_eq!(there["result"].as_array().expect("rows").len(), 1, "{query}");
+            assert_eq!(ours.query_at(query, t), there, "{query}");
+        }
+        assert_eq!(rows(&ours, "own", t).len(), 1);
+    }
+}
+
+#[test]
+fn only_selectors_with_the_required_matchers_are_asked() {
+    let asked = Recorder::start(|_| Reply { content_type: FRAMES, ..Reply::new("200 OK", "") });
+    let entry = format!("url: 'http://127.0.0.1:{}/api/v1/read', read_recent: true", asked.port);
+    let config = format!(
+        "global: {{external_labels: {{cluster: c1}}}}\nremote_read:\n- {{{entry}, required_matchers: {{job: a}}, headers: {{X-Scope: me}}}}\n"
+    );
+    let ours = Server::start(&config, &[]);
+    let t = now_ms();
+    for query in ["up", "up{job=\"b\"}", "up{job=~\"a|b\"}", "1 + 1"] {
+        rows_or_scalar(&ours, query, t);
+    }
+    assert_eq!(asked.seen().len(), 0);
+    rows_or_scalar(&ours, "up{job=\"a\"} + on () up{job=\"b\"}", t);
+    let seen = asked.seen();
+    assert_eq!(seen.len(), 1);
+    let headers = &seen[0].headers;
+    for (name, value) in [
+        ("content-encoding", "snappy"),
+        ("accept-encoding", "snappy"),
+        ("content-type", "application/x-protobuf"),
+        ("x-prometheus-remote-read-version", "0.1.0"),
+        ("x-scope", "me"),
+    ] {
+        assert_eq!(headers[name], value, "{name}");
+    }
+    let message = snap::raw::Decoder::new().decompress_vec(&seen[0].body).expect("snappy");
+    let text = String::from_utf8_lossy(&message);
+    assert!(text.contains("cluster") && text.contains("c1") && text.contains("job"), "{text}");
+}
+
+fn rows_or_scalar(server: &Server, query: &str, t: i64) {
+    assert_eq!(server.get(&query_path(query, t)).status, 200, "{query}");
+}
+
+/// A server that fails adds a warning, and the own samples stay; half an answer is none.
+#[test]
+fn a_server_that_fails_is_a_warning() {
+    let t = now_ms() - 1_000;
+    let theirs = Server::start("", &[]);
+    write_history(&theirs, t);
+    let port = theirs.port;
+    // Passes the answer of a good server on, up to its middle.
+    let cut = Recorder::start(move |request| {
+        let answer = http::send(port, "POST", "/api/v1/read", &[], &request.body).expect("an answer");
+        let cut = Some(answer.body.len() / 2);
+        Reply { content_type: FRAMES, cut, ..Reply::new("200 OK", answer.body) }
+    });
+    let refusing = Recorder::start(|_| Reply::new("500 Internal Server Error", "no room\n"));
+    let nonsense = Recorder::start(|_| Reply::new("200 OK", "hello"));
+    let damaged = Recorder::start(move |request| {
+        let mut answer = http::send(port, "POST", "/api/v1/read", &[], &request.body).expect("an answer");
+        if let Some(byte) = answer.body.get_mut(30) {
+            *byte ^= 1;
+        }
+        Reply { content_type: FRAMES, ..Reply::new("200 OK", answer.body) }
+    });
+    let url = |port: u16| format!("http://127.0.0.1:{port}/api/v1/read");
+    let cases = [
+        (cut.port, "remote_read: error reading response: ".to_owned()),
+        (
+            refusing.port,
+            format!(
+                "remote_read: remote server {} returned http status 500 Internal Server Error: no room",
+                url(refusing.port)
+            ),
+        ),
+        (nonsense.port, "remote_read: unsupported content type: text/plain".to_owned()),
+        (damaged.port, "remote_read: chunkedReader: corrupted frame; checksum mismatch".to_owned()),
+        (1, "remote_read: error sending request: ".to_owned()),
+    ];
+    for (port, expected) in cases {
+        let ours = Server::start(&reading_from(port), &[]);
+        write_recent(&ours, t);
+        let path = query_path("{__name__=~\"history|own\"}", t);
+        let found = warnings(&ours, &path);
+        assert!(found.len() == 1 && found[0].starts_with(&expected), "{expected}: {found:?}");
+        assert_eq!(rows(&ours, "{__name__=~\"history|own\"}", t).len(), 2, "the own ones");
+    }
+}
+
+/// What takes longer than the query may is ended with it.
+#[test]
+fn a_server_that_hangs_holds_no_query_beyond_its_time() {
+    let hanging = Recorder::start(|_| {
+        std::thread::sleep(std::time::Duration::from_secs(60));
+        Reply::new("200 OK", "")
+    });
+    let ours = Server::start(&reading_from(hanging.port), &[]);
+    let began = std::time::Instant::now();
+    let answer = ours.get("/api/v1/query?query=up&timeout=1s");
+    assert_eq!((answer.status, answer.json()["errorType"].as_str()), (503, Some("timeout")));
+    assert!(began.elapsed().as_secs() < 30);
+    let entry = format!("url: 'http://127.0.0.1:{}', read_recent: true, remote_timeout: 200ms", hanging.port);
+    let patient = Server::start(&format!("remote_read: [{{{entry}}}]\n"), &[]);
+    assert_eq!(warnings(&patient, "/api/v1/query?query=up"), ["remote_read: request timed out after 200ms"]);
 }

@@ -2,10 +2,13 @@
 //! is killed in between.
 
 use crate::support::exporter::Exporter;
+use crate::support::recorder::{Recorder, Reply};
 use crate::support::remote_write::{self, Histogram, Series};
 use crate::support::server::Server;
 use crate::support::{compare, eventually, now_ms, wall_clock};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// A configuration that sends to `port`, with further keys of the entry and of the file.
@@ -188,4 +191,56 @@ fn native_histograms_arrive_as_they_were() {
             if theirs == own { Ok(()) } else { Err(theirs.to_string()) }
         });
     }
+}
+
+/// A receiver that takes its time gets more requests at once, and fewer when it is quick again.
+#[test]
+fn shards_follow_a_slow_receiver() {
+    let pause = Arc::new(AtomicU64::new(300));
+    let slow = pause.clone();
+    let receiver = Recorder::start(move |_| {
+        std::thread::sleep(Duration::from_millis(slow.load(SeqCst)));
+        Reply::new("204 No Content", "")
+    });
+    let config = format!(
+        "remote_write:\n- url: http://127.0.0.1:{}/api/v1/write\n  metadata_config: {{send: false}}\n  \
+         queue_config: {{batch_send_deadline: 100ms, max_samples_per_send: 20, capacity: 40, max_shards: 30}}\n",
+        receiver.port
+    );
+    let ours = Server::start(&config, &[]);
+    let port = ours.port;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    // Some hundred samples per second: one request at a time sends 67.
+    let writer = std::thread::spawn(move || {
+        for step in 0.. {
+            if stopped.load(SeqCst) {
+                return;
+            }
+            let series: Vec<Series> = (0..40)
+                .map(|n| Series::new("flow", &[("n", &n.to_string())], vec![(now_ms(), f64::from(step))]))
+                .collect();
+            // Whether it is taken does not matter.
+            let _ = remote_write::write(port, &series);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let gauge = |name: &str| counter(&ours.get("/metrics").text(), name);
+    let desired = || gauge("prometheus_remote_storage_shards_desired");
+    let shards = || gauge("prometheus_remote_storage_shards");
+    let most = eventually("more shards", 60, || {
+        let found = (desired(), shards());
+        if found.0 > 3.0 && found.1 > 3.0 { Ok(found) } else { Err(format!("{found:?}")) }
+    });
+    pause.store(0, SeqCst);
+    eventually("fewer shards", 120, || {
+        let found = (desired(), shards());
+        if found.0 < most.0 / 2.0 && found.1 < most.1 {
+            Ok(())
+        } else {
+            Err(format!("{found:?} of {most:?}"))
+        }
+    });
+    stop.store(true, SeqCst);
+    writer.join().expect("the writer");
 }

@@ -16,12 +16,23 @@ pub struct Daemon {
 impl Daemon {
     /// Starts `program` with `arguments`; the output goes to `directory/<name>.log`.
     pub fn start(program: &Path, arguments: &[String], directory: &Path) -> Daemon {
+        Daemon::start_with(program, arguments, directory, &[])
+    }
+
+    /// As [`Daemon::start`], with further variables of the environment.
+    pub fn start_with(
+        program: &Path,
+        arguments: &[String],
+        directory: &Path,
+        variables: &[(String, String)],
+    ) -> Daemon {
         let name = program.file_name().expect("a file name").to_string_lossy().into_owned();
         let log = directory.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log).expect("log file");
         let err = out.try_clone().expect("log file");
         let child = Command::new(program)
             .args(arguments)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod exporter;
 pub mod http;
 pub mod receiver;
+pub mod recorder;
 pub mod remote_write;
 pub mod s3;
 pub mod server;

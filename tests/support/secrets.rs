@@ -98,14 +98,17 @@ pub fn accepted() -> String {
     for http in SUPPORTED_HTTP {
         text.push_str(&format!("  - {{static_configs: [{{targets: ['127.0.0.1:9']}}], {http}}}\n"));
     }
-    let sigv4 = "sigv4: {secret_key: CANARY}";
-    let azure = "azuread: {oauth: {client_secret: CANARY}, certificate: {certificate_password: CANARY}}";
+    let sigv4 = "sigv4: {access_key: k, secret_key: CANARY}";
+    let application = "client_id: 00000000-a12b-3cd4-e56f-000000000000, tenant_id: t";
+    let oauth = format!("azuread: {{oauth: {{{application}, client_secret: CANARY}}}}");
+    let file = "certificate_path: c, certificate_password: CANARY";
+    let certificate = format!("azuread: {{certificate: {{{application}, {file}}}}}");
     let url = "url: 'http://u:CANARY@127.0.0.1:9/x'";
     let entries = |more: &[&str]| -> String {
         let all = SUPPORTED_HTTP.iter().chain(more);
         all.map(|keys| format!("- {{{url}, {keys}}}\n")).collect()
     };
-    text.push_str(&format!("remote_write:\n{}", entries(&[sigv4, azure])));
+    text.push_str(&format!("remote_write:\n{}", entries(&[sigv4, &oauth, &certificate])));
     text.push_str(&format!("remote_read:\n{}", entries(&[])));
     text.push_str("tracing: {endpoint: '127.0.0.1:9', headers: {x-token: CANARY}, tls_config: {cert: c, key: CANARY}}\n");
     text

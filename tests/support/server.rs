@@ -14,6 +14,10 @@ pub struct Server {
     directory: TempDir,
     flags: Vec<String>,
     files: Option<u32>,
+    /// Variables of its environment.
+    variables: Vec<(String, String)>,
+    /// Whether it runs as an agent.
+    is_agent: bool,
 }
 
 /// The resident memory of a process, MiB.
@@ -40,6 +44,24 @@ impl Server {
     pub fn start_with(config: &str, files: &[(&str, &str)], flags: &[&str]) -> Server {
         let mut server = Server::prepare(binary_under_test(), config, files);
         server.flags.extend(flags.iter().map(ToString::to_string));
+        server.run();
+        server
+    }
+
+    /// As [`Server::start`], with further variables of its environment.
+    pub fn start_with_variables(config: &str, variables: &[(&str, &str)]) -> Server {
+        let mut server = Server::prepare(binary_under_test(), config, &[]);
+        let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        server.variables = variables.iter().map(owned).collect();
+        server.run();
+        server
+    }
+
+    /// Starts our server as an agent, with further flags.
+    pub fn agent(config: &str, flags: &[&str]) -> Server {
+        let mut server = Server::prepare(binary_under_test(), config, &[]);
+        server.flags.extend(flags.iter().map(ToString::to_string));
+        server.is_agent = true;
         server.run();
         server
     }
@@ -120,7 +142,16 @@ impl Server {
         for (name, text) in files.iter().chain(&[("prometheus.yml", config.as_str())]) {
             std::fs::write(directory.path().join(name), text).expect("a file");
         }
-        Server { port, binary, daemon: None, directory, flags: Vec::new(), files: None }
+        Server {
+            port,
+            binary,
+            daemon: None,
+            directory,
+            flags: Vec::new(),
+            files: None,
+            variables: Vec::new(),
+            is_agent: false,
+        }
     }
 
     /// Starts a second server on the same data directory, with these flags after the usual ones,
@@ -144,7 +175,11 @@ impl Server {
         let dir = self.directory.path();
         let mut flags = vec![
             format!("--config.file={}", dir.join("prometheus.yml").display()),
-            format!("--storage.tsdb.path={}", dir.join("data").display()),
+            format!(
+                "--storage.{}.path={}",
+                if self.is_agent { "agent" } else { "tsdb" },
+                dir.join("data").display()
+            ),
             format!("--web.listen-address=127.0.0.1:{}", self.port),
             "--web.enable-remote-write-receiver".into(),
             "--web.enable-lifecycle".into(),
@@ -153,13 +188,15 @@ impl Server {
         if self.binary == binary_under_test() {
             flags.extend(std::env::var("PERENNIAL_TEST_WORKERS").map(|n| format!("--live.workers={n}")));
         }
+        flags.extend(self.is_agent.then(|| "--agent".to_owned()));
         flags.extend(self.flags.iter().cloned());
         flags
     }
 
     /// Starts the server on the same directory, and waits until it is ready.
     pub fn run(&mut self) {
-        let mut daemon = Daemon::start(&self.binary, &self.flags(), self.directory.path());
+        let directory = self.directory.path();
+        let mut daemon = Daemon::start_with(&self.binary, &self.flags(), directory, &self.variables);
         daemon.wait_ready(self.port, "/-/ready");
         self.daemon = Some(daemon);
     }

@@ -1,13 +1,15 @@
 //! The blocks `remote_write` and `remote_read` of the configuration.
 
+use connectors::cloud_auth::{AzureAdConfig, CloudAuth, GoogleIamConfig, SigV4Config};
 use connectors::config::error::BlockError;
+use connectors::config::schema::ConfigValue;
 use connectors::config::units::ConfigDuration;
-use connectors::config::unsupported::{AzureAd, GoogleIam, Shown, SigV4};
 use connectors::config::url::ConfigUrl;
 use connectors::http_client::HttpConfig;
 use connectors::names::NameScheme;
 use connectors::relabel::{RelabelConfig, Relabeler, set_names};
 use connectors::{compose_block, config_block, config_keys};
+use md5::{Digest, Md5};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The message of remote write 1.0.
@@ -46,12 +48,12 @@ config_keys! {
         queue_config: QueueConfig = QueueConfig::default(),
         /// How metadata are sent.
         metadata_config: MetadataConfig = MetadataConfig::default(),
-        /// Signatures of AWS. Nothing is sent to this URL by this build.
-        sigv4: Option<Shown<SigV4>> = None,
-        /// Tokens of Azure. Nothing is sent to this URL by this build.
-        azuread: Option<Shown<AzureAd>> = None,
-        /// Tokens of Google. Nothing is sent to this URL by this build.
-        google_iam: Option<Shown<GoogleIam>> = None,
+        /// Requests are signed for AWS.
+        sigv4: Option<SigV4Config> = None,
+        /// Requests carry tokens of Azure.
+        azuread: Option<AzureAdConfig> = None,
+        /// Requests carry tokens of Google Cloud.
+        google_iam: Option<GoogleIamConfig> = None,
     }
 }
 
@@ -155,6 +157,16 @@ compose_block!(RemoteReadConfig as "config.RemoteReadConfig" {
     http: HttpConfig,
 });
 
+/// The name of an entry in metrics and logs: the configured one, or six digits that depend on the
+/// configuration.
+pub(crate) fn short_name(configured: &str, entry: &impl ConfigValue) -> String {
+    if !configured.is_empty() {
+        return configured.to_owned();
+    }
+    let digest = Md5::digest(format!("{:?}", entry.node()).as_bytes());
+    digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Headers that `headers` must not set, in lower case.
 const RESERVED_HEADERS: &[&str] = &[
     "host",
@@ -202,24 +214,37 @@ fn check_names<'a>(kind: &str, names: impl Iterator<Item = &'a str>) -> Result<(
     Ok(())
 }
 
+/// Checks that no two entries are the same.
+fn check_duplicates<T: PartialEq>(
+    kind: &str,
+    configs: &[T],
+    url: impl Fn(&T) -> &ConfigUrl,
+) -> Result<(), BlockError> {
+    for (n, config) in configs.iter().enumerate() {
+        if configs[..n].contains(config) {
+            let url = url(config);
+            let what =
+                format!("duplicate remote {kind} configs are not allowed, found duplicate for URL: {url}");
+            return Err(what.into());
+        }
+    }
+    Ok(())
+}
+
 impl RemoteWriteConfig {
     /// Checks all entries of a file. The texts are those of Prometheus.
     pub fn check_all(configs: &[RemoteWriteConfig]) -> Result<(), BlockError> {
         configs.iter().try_for_each(RemoteWriteConfig::check)?;
         check_names("remote write", configs.iter().map(|config| config.keys.name.as_str()))?;
-        for (n, config) in configs.iter().enumerate() {
-            if configs[..n].contains(config) {
-                let url = &config.keys.url;
-                let what =
-                    format!("duplicate remote write configs are not allowed, found duplicate for URL: {url}");
-                return Err(what.into());
-            }
-        }
-        Ok(())
+        check_duplicates("write", configs, |config| &config.keys.url)
     }
 
     fn check(&self) -> Result<(), BlockError> {
         let keys = &self.keys;
+        // First of all, as in Prometheus: these blocks are checked while they are read.
+        for auth in self.cloud_auths() {
+            auth.validate()?;
+        }
         if keys.url.expose().is_empty() {
             return Err("url for remote_write is empty; add `url: http://…`".into());
         }
@@ -266,18 +291,18 @@ impl RemoteWriteConfig {
         set_names(&mut self.keys.write_relabel_configs, names);
     }
 
-    /// Why nothing is sent to the URL of this entry; `None`: samples are sent.
-    pub fn unsupported(&self) -> Option<&'static str> {
-        let queue = &self.queue;
-        if queue.sigv4.is_some() {
-            Some("sigv4")
-        } else if queue.azuread.is_some() {
-            Some("azuread")
-        } else if queue.google_iam.is_some() {
-            Some("google_iam")
-        } else {
-            None
-        }
+    /// The credentials of a cloud for its requests.
+    pub fn cloud_auth(&self) -> Option<CloudAuth> {
+        // At most one: that is checked.
+        self.cloud_auths().into_iter().next()
+    }
+
+    fn cloud_auths(&self) -> Vec<CloudAuth> {
+        let RemoteWriteQueueKeys { sigv4, azuread, google_iam, .. } = &self.queue;
+        let sigv4 = sigv4.clone().map(CloudAuth::SigV4);
+        let azuread = azuread.clone().map(CloudAuth::AzureAd);
+        let google_iam = google_iam.clone().map(CloudAuth::GoogleIam);
+        sigv4.into_iter().chain(azuread).chain(google_iam).collect()
     }
 }
 
@@ -315,7 +340,8 @@ impl RemoteReadConfig {
             check_headers(&config.keys.headers)?;
             config.http.validate()?;
         }
-        check_names("remote read", configs.iter().map(|config| config.keys.name.as_str()))
+        check_names("remote read", configs.iter().map(|config| config.keys.name.as_str()))?;
+        check_duplicates("read", configs, |config| &config.keys.url)
     }
 }
 
@@ -356,6 +382,16 @@ mod tests {
                 "[{url: a, sigv4: {region: x}, basic_auth: {username: u}}]",
                 "at most one of basic_auth, authorization, oauth2, sigv4, azuread or google_iam must be configured. Currently configured: [basic_auth sigv4]",
             ),
+            (
+                "[{url: a, google_iam: {}, azuread: {sdk: {}}}]",
+                "at most one of basic_auth, authorization, oauth2, sigv4, azuread or google_iam must be configured. Currently configured: [azuread google_iam]",
+            ),
+            ("[{sigv4: {external_id: e}}]", "external_id can only be used with role_arn"),
+            (
+                "[{url: a, azuread: {sdk: {}, oauth: {}}}]",
+                "cannot provide multiple authentication methods in the Azure AD config",
+            ),
+            ("[{url: a, google_iam: {}}]", ""),
         ];
         for (yaml, expected) in cases {
             assert_eq!(error(yaml), expected, "{yaml}");

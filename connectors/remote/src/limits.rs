@@ -36,6 +36,18 @@ pub const READ_REQUEST_BYTES: usize = 32 << 20;
 pub const READ_QUERIES: usize = 1_000;
 /// Maximum matchers of a query of remote read.
 pub const READ_MATCHERS: usize = 1_000;
+/// Maximum bytes of a frame of another server, whatever `chunked_read_limit` says: it is in memory.
+pub const READ_FRAME_BYTES: usize = 256 << 20;
+/// Maximum bytes of a chunk of another server. Prometheus ends chunks at about a thousand bytes.
+pub const READ_CHUNK_BYTES: usize = 1 << 20;
+/// Maximum bytes of an answer that is one message, before and after decompression.
+pub const READ_ANSWER_BYTES: usize = 1 << 30;
+/// Selectors of a query for which one server is asked at a time.
+pub const READS_AT_ONCE: usize = 8;
+/// Parts of answers that wait for the query; then receiving pauses.
+pub const READ_PARTS: usize = 16;
+/// How often a query that waits for other servers looks at its own limits.
+pub const READ_POLL: Duration = Duration::from_millis(20);
 /// How often metadata of series are read again at first; the pause doubles while nothing changes.
 pub const METADATA_REFRESH: Duration = Duration::from_secs(1);
 /// How often they are read again at least.

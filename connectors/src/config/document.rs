@@ -114,7 +114,6 @@ impl<'de> Visitor<'de> for MaybeVisitor {
             ValueKind::List(inner) => d.deserialize_seq(ListVisitor(*inner)),
             ValueKind::Map(inner) => d.deserialize_map(MapVisitor(*inner)),
             ValueKind::Block(schema) => d.deserialize_map(BlockVisitor(schema())),
-            ValueKind::Table(table) => d.deserialize_map(BlockVisitor(table.schema())),
         }
     }
 }

@@ -5,9 +5,6 @@
 //! types ([`schema::ConfigValue`]): which keys are known, what `/api/v1/status/config` shows of a
 //! value, which values are paths relative to the configuration file, and which keys this build
 //! refuses or ignores.
-//!
-//! Blocks of Prometheus that this build does not use are tables with the same schema
-//! ([`unsupported`]), so that their secrets are hidden, too.
 
 pub mod block;
 pub mod changes;
@@ -16,6 +13,6 @@ pub mod error;
 pub mod path;
 pub mod schema;
 pub mod secret;
+pub mod shown;
 pub mod units;
-pub mod unsupported;
 pub mod url;

@@ -1,9 +1,7 @@
 //! The schema of configuration files: the keys of each block, and the kind of each value.
 
-use super::block::ConfigKeys;
 use super::document::Node;
 use super::error::BlockError;
-use crate::http_client::HttpConfig;
 use serde::Deserializer;
 use serde::de::{Deserialize, DeserializeOwned, DeserializeSeed, Error, SeqAccess, Visitor};
 pub use serde_saphyr::Location;
@@ -34,8 +32,6 @@ pub enum ValueKind {
     Map(&'static ValueKind),
     /// A mapping with the keys of a Rust type.
     Block(fn() -> BlockSchema),
-    /// A mapping with the keys of a table.
-    Table(&'static BlockTable),
 }
 
 /// A key of a block.
@@ -45,11 +41,11 @@ pub struct KeySpec {
     pub name: &'static str,
     /// The kind of the value.
     pub kind: ValueKind,
-    /// What the key means, as comment lines; empty for blocks that this build does not use.
+    /// What the key means, as comment lines.
     pub help: &'static str,
     /// What this build does with the key.
     pub support: KeySupport,
-    /// Returns the default; `None` for blocks that this build does not use.
+    /// Returns the default.
     pub default: Option<fn() -> Node>,
 }
 
@@ -80,25 +76,6 @@ pub struct BlockSchema {
     pub keys: Vec<KeySpec>,
 }
 
-/// The keys of a block without a Rust type, because this build does not use it.
-#[derive(Debug)]
-pub struct BlockTable {
-    /// Prometheus' type name.
-    pub name: &'static str,
-    /// Whether the block also has the keys of an HTTP client.
-    pub http: bool,
-    /// The other keys of the block.
-    pub keys: &'static [KeySpec],
-}
-
-impl BlockTable {
-    /// All keys of the block.
-    pub fn schema(&self) -> BlockSchema {
-        let http = if self.http { HttpConfig::keys() } else { Vec::new() };
-        BlockSchema { name: self.name, keys: self.keys.iter().copied().chain(http).collect() }
-    }
-}
-
 impl BlockSchema {
     /// The kind of the value of `key`.
     pub fn kind(&self, key: &str) -> Option<ValueKind> {
@@ -119,7 +96,6 @@ impl ValueKind {
     pub fn block(self) -> Option<BlockSchema> {
         match self {
             ValueKind::Block(schema) => Some(schema()),
-            ValueKind::Table(table) => Some(table.schema()),
             ValueKind::List(inner) | ValueKind::Map(inner) => inner.block(),
             _ => None,
         }
@@ -360,7 +336,7 @@ impl<T: ConfigValue + 'static> ConfigValue for Vec<T> {
 
     fn read_key<'de, D: Deserializer<'de>>(d: D, null: &str) -> Result<Self, D::Error> {
         // Texts may be null: they are empty then.
-        if !matches!(T::KIND, ValueKind::Block(_) | ValueKind::Table(_)) {
+        if !matches!(T::KIND, ValueKind::Block(_)) {
             return Self::read(d);
         }
         d.deserialize_seq(BlocksVisitor { null, kind: PhantomData })
@@ -492,7 +468,7 @@ impl<T: ConfigValue> ConfigValue for Ignored<T> {
     }
 }
 
-/// A key in a table of keys ([`super::unsupported`]).
+/// A key of a block, without what its declaration says of it ([`KeySpec::declared`]).
 pub const fn key(name: &'static str, kind: ValueKind) -> KeySpec {
     KeySpec { name, kind, help: "", support: KeySupport::Works, default: None }
 }

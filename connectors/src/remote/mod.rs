@@ -3,7 +3,7 @@
 
 pub mod receiver;
 mod refused;
-pub(crate) mod request;
+pub mod request;
 #[cfg(test)]
 pub(crate) mod test_store;
 mod v1;

@@ -98,8 +98,10 @@ enum Use {
 
 /// The time of a sample, and its start timestamp (0: none).
 #[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct WriteTimes {
+pub struct WriteTimes {
+    /// The time, ms.
     pub t: TimeMs,
+    /// The start timestamp, ms; 0: none.
     pub start: TimeMs,
 }
 
@@ -422,7 +424,7 @@ fn histogram_bytes(h: &NativeHistogram) -> usize {
 }
 
 /// Decodes a `Histogram`; the versions differ only in the last field.
-fn read_histogram(message: &[u8]) -> Result<(RawHistogram, WriteTimes), ProtobufError> {
+pub fn read_histogram(message: &[u8]) -> Result<(RawHistogram, WriteTimes), ProtobufError> {
     let mut raw = RawHistogram::default();
     let mut times = WriteTimes::default();
     let mut fields = FieldReader::of(message);

@@ -25,6 +25,15 @@ pub enum Severity {
     Warning,
     /// Something may be wrong.
     Info,
+    /// Some of the data could not be read: a warning about no place of the query.
+    Storage,
+}
+
+impl Severity {
+    /// Whether it is shown among the warnings.
+    pub fn is_warning(self) -> bool {
+        matches!(self, Severity::Warning | Severity::Storage)
+    }
 }
 
 /// What an annotation is about.
@@ -213,6 +222,17 @@ impl AnnotationSet {
         let by_position = matches!(annotation.extent, Occurrences::Parameter { .. });
         let place = by_position.then_some((entry.span.start, entry.span.end));
         self.insert(AnnotationKey { level: annotation.level, text: annotation.text.clone(), place }, entry);
+    }
+
+    /// Adds a warning that some of the data could not be read.
+    pub fn add_storage_warning(&mut self, text: &str) {
+        let annotation = StepAnnotation {
+            level: Severity::Storage,
+            text: Arc::from(text),
+            place: AnnotationTarget::Whole,
+            extent: Occurrences::Once,
+        };
+        self.add(&annotation, &StepOrigin::default());
     }
 
     /// Adds all annotations of `other`.

@@ -240,7 +240,7 @@ impl QueryGuard {
     }
 
     /// The memory of the query, for an answer that lives longer than the guard.
-    pub(super) fn memory(&self) -> &Arc<MemoryReservation> {
+    pub fn memory(&self) -> &Arc<MemoryReservation> {
         &self.memory
     }
 

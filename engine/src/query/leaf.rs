@@ -8,6 +8,7 @@
 use super::float_windows::{FloatSlices, WindowGrid, WindowScratch};
 use super::guard::{QueryGuard, SampleUsage};
 use super::query_run::TimeGrid;
+use super::remote_stores::HistorySource;
 use super::value_block::ValueBlock;
 use super::{QueryError, QueryOptions};
 use crate::annotations::{AnnotationSet, StepOrigin};
@@ -23,7 +24,7 @@ use crate::plan::Dialect;
 use crate::plan::physical::{Leaf, SampleSource, StepId};
 use crate::types::histogram_column::HistogramColumn;
 use storage::model::TimeMs;
-use storage::store::{Selection, Store};
+use storage::store::Selection;
 
 pub(super) struct LeafEvaluator {
     /// The number of the step.
@@ -93,7 +94,7 @@ pub(super) fn reach(
 impl LeafEvaluator {
     #[allow(clippy::too_many_arguments, reason = "a constructor of plain data")]
     pub(super) fn new(
-        store: &Store,
+        history: &HistorySource,
         shard: u16,
         id: StepId,
         source: &SampleSource,
@@ -103,7 +104,7 @@ impl LeafEvaluator {
         options: &QueryOptions,
     ) -> Result<LeafEvaluator, QueryError> {
         let (from, to) = reach(source, leaf, grid, options);
-        let selection = store.select(shard, &source.matchers, from, to)?;
+        let selection = history.select(id, shard, &source.matchers, from, to)?;
         Ok(LeafEvaluator {
             id,
             source: source.clone(),

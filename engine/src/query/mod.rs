@@ -20,6 +20,7 @@ pub mod pool;
 mod query_engine;
 pub mod query_run;
 mod range_selector;
+mod remote_stores;
 mod result;
 mod scalar_params;
 mod series_catalog;
@@ -35,6 +36,7 @@ mod visibility;
 
 pub use fold_times::{depends_on_first_step, depends_on_query_times};
 pub use query_engine::{QueryEngine, StandingAnswer, StandingTimes};
+pub use remote_stores::{RemoteAnswer, RemoteSelection, RemoteStores};
 pub use series_catalog::{SeriesCatalog, count_labels, count_sample};
 pub use subquery_cache::{SampleBudget, SubqueryCache, SubqueryCacheReport};
 pub use visibility::{SelectorVisibility, visibilities};
@@ -43,7 +45,7 @@ use crate::annotations::{Annotation, AnnotationSet};
 use crate::functions::QueryTimes;
 use crate::limits::{QUERIES_BYTES, QUERY_BYTES, SERIES_BYTES, SUBQUERY_STEPS};
 use crate::memory::{MemoryExhausted, MemoryPool, MemoryReservation};
-use crate::plan::physical::{PhysicalPlan, Subquery};
+use crate::plan::physical::{PhysicalPlan, StepId, Subquery};
 use crate::plan::{Dialect, Plan, PlanOp, Selector, ValueType};
 use guard::QueryGuard;
 pub use guard::SampleStats;
@@ -51,6 +53,7 @@ use peers::client::PeerQuery;
 use peers::{PeerTask, QueryPeers};
 use pool::QueryPools;
 use query_run::TimeGrid;
+use remote_stores::HistorySource;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -220,9 +223,11 @@ pub enum QueryValue {
 /// thread.
 pub struct Querier {
     store: Arc<Store>,
-    pools: QueryPools,
+    pools: Arc<QueryPools>,
     /// The other processes of the cluster.
     others: Option<Arc<dyn QueryPeers>>,
+    /// The stores of other servers.
+    remote: Option<Arc<dyn RemoteStores>>,
     /// The memory pool of all queries together.
     memory: Arc<MemoryPool>,
 }
@@ -231,12 +236,13 @@ impl Querier {
     /// A querier over `store` with `threads` worker threads.
     pub fn new(store: Arc<Store>, threads: usize) -> Querier {
         let memory = MemoryPool::of_queries(QUERIES_BYTES);
-        Querier { store, pools: QueryPools::new(threads), others: None, memory }
+        Querier { store, pools: Arc::new(QueryPools::new(threads)), others: None, remote: None, memory }
     }
 
     /// A querier without threads: callers do the work on their own threads.
     pub fn of_the_caller(store: Arc<Store>, memory: Arc<MemoryPool>) -> Querier {
-        Querier { store, pools: QueryPools::of_the_caller(), others: None, memory }
+        let pools = Arc::new(QueryPools::of_the_caller());
+        Querier { store, pools, others: None, remote: None, memory }
     }
 
     /// Uses this memory pool for all queries together.
@@ -249,6 +255,19 @@ impl Querier {
     #[must_use]
     pub fn with_others(self, others: Arc<dyn QueryPeers>) -> Querier {
         Querier { others: Some(others), ..self }
+    }
+
+    /// A querier with the same threads that also reads the stores of other servers. Not in a
+    /// cluster: a series of theirs may be one of another process.
+    #[must_use]
+    pub fn with_remote_stores(&self, remote: Arc<dyn RemoteStores>) -> Querier {
+        Querier {
+            store: self.store.clone(),
+            pools: self.pools.clone(),
+            others: self.others.clone(),
+            remote: Some(remote).filter(|_| self.others.is_none()),
+            memory: self.memory.clone(),
+        }
     }
 
     /// The answer at time `t`.
@@ -344,16 +363,32 @@ impl Querier {
         let task = || PeerTask::Samples { selector: selector.clone(), range, t };
         let mut peers = self.ask_peers(task, options, guard)?;
         let selection = range_selector::RangeSelection::new(selector, range, t, options);
+        let mut annotations = AnnotationSet::default();
+        let history = self.history(|| selection.of_others(), guard, &mut annotations)?;
         let mut rows = Vec::new();
         for shard in 0..SHARDS {
             guard.check()?;
             // On the caller's thread: raw samples are limited by the size of the answer, not by
             // computing.
-            rows.extend(selection.of_shard(&self.store, shard, guard)?);
+            rows.extend(selection.of_shard(&history, shard, guard)?);
         }
         rows.extend(peers.series(guard)?);
-        let annotations = peers.end(guard)?;
+        annotations.extend(peers.end(guard)?);
         Ok(QueryAnswer::of(QueryValue::Matrix(result::merged(rows, guard)?), annotations, guard))
+    }
+
+    /// What leaves read: the own store, and what the stores of other servers answer to `asked`.
+    fn history(
+        &self,
+        asked: impl FnOnce() -> Vec<(StepId, RemoteSelection)>,
+        guard: &QueryGuard,
+        annotations: &mut AnnotationSet,
+    ) -> Result<HistorySource, QueryError> {
+        let history = HistorySource::of_store(self.store.clone());
+        match &self.remote {
+            None => Ok(history),
+            Some(remote) => history.with_remote(&**remote, asked(), guard, annotations),
+        }
     }
 
     /// Sends a task to the other processes.
@@ -441,14 +476,9 @@ impl Querier {
         }
         let task =
             || PeerTask::Steps { plan: plan.clone(), inner, grid, scalar_params: scalar_params.clone() };
-        let run = query_run::QueryRun::new(
-            self.store.clone(),
-            physical,
-            grid,
-            options,
-            rows,
-            scalar_params.clone(),
-        );
+        let asked = || remote_stores::selections(&physical, grid, options);
+        let history = self.history(asked, guard, &mut annotations)?;
+        let run = query_run::QueryRun::new(history, physical, grid, options, rows, scalar_params.clone());
         // A query of constants needs no other process, and so works while one is away.
         let peers =
             if run.reads_series() { self.ask_peers(task, options, guard)? } else { PeerQuery::default() };

@@ -6,6 +6,7 @@ use super::guard::{POINT_BYTES, QueryGuard, histogram_bytes};
 use super::leaf;
 use super::peers::client::PeerQuery;
 use super::pool::{Pool, QueryPools};
+use super::remote_stores::HistorySource;
 use super::result::QueryResult;
 use super::scalar_params::ScalarParam;
 use super::shard_evaluator::{PortBlock, ShardEvaluator, StepValues, ports_of};
@@ -31,7 +32,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use storage::model::value::is_absent;
 use storage::model::{SHARDS, TimeMs};
-use storage::store::Store;
 
 /// The evaluation times of a query.
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ impl TimeGrid {
 
 /// A query that is ready to run.
 pub struct QueryRun {
-    store: Arc<Store>,
+    history: HistorySource,
     physical: Arc<PhysicalPlan>,
     grid: TimeGrid,
     options: QueryOptions,
@@ -77,7 +77,7 @@ impl QueryRun {
     /// A query of `physical` over `grid`, with the rows of its subqueries and its scalar
     /// parameters.
     pub(super) fn new(
-        store: Arc<Store>,
+        history: HistorySource,
         physical: PhysicalPlan,
         grid: TimeGrid,
         options: &QueryOptions,
@@ -86,7 +86,7 @@ impl QueryRun {
     ) -> QueryRun {
         let physical = Arc::new(physical);
         let scalar_params = Arc::new(scalar_params);
-        QueryRun { store, physical, grid, options: options.clone(), subqueries, scalar_params }
+        QueryRun { history, physical, grid, options: options.clone(), subqueries, scalar_params }
     }
 
     /// Whether the query reads series.
@@ -216,7 +216,7 @@ impl QueryRun {
         // disk would block the caller's thread.
         rows <= INLINE_ROWS
             && self.grid.len() == 1
-            && spans.all(|(from, span)| span <= INLINE_SPAN_MS && self.store.has_in_memory(from))
+            && spans.all(|(from, span)| span <= INLINE_SPAN_MS && self.history.store().has_in_memory(from))
     }
 
     fn select_of(
@@ -226,7 +226,7 @@ impl QueryRun {
         guard: &Arc<QueryGuard>,
     ) -> Result<ShardGroup, QueryError> {
         let jobs = shards.chunks(shards.len().div_ceil(pool.threads().min(4))).map(|shards| {
-            let store = self.store.clone();
+            let history = self.history.clone();
             let physical = self.physical.clone();
             let grid = self.grid;
             let options = self.options.clone();
@@ -238,7 +238,7 @@ impl QueryRun {
                 for shard in shards {
                     guard.check()?;
                     let run = ShardEvaluator::new(
-                        &store,
+                        &history,
                         shard,
                         &physical,
                         &scalar_params,

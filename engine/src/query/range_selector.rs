@@ -1,13 +1,17 @@
 //! The answer of an instant query that is only a range selector: the samples themselves.
 
 use super::guard::{QueryGuard, SampleUsage};
+use super::remote_stores::{HistorySource, RemoteSelection};
 use super::{QueryError, QueryOptions, Series};
 use crate::functions::extended::extended_floats;
 use crate::functions::series_slices::drop_stale;
-use crate::plan::physical::SampleSource;
+use crate::plan::physical::{SampleSource, StepId};
 use crate::plan::{Selector, WindowExtension};
 use storage::model::TimeMs;
-use storage::store::{Selection, Store};
+use storage::store::Selection;
+
+/// The only leaf of such a query.
+const LEAF: StepId = 0;
 
 /// The selector and its times.
 pub(super) struct RangeSelection {
@@ -34,13 +38,13 @@ impl RangeSelection {
     /// The samples of one shard.
     pub(super) fn of_shard(
         &self,
-        store: &Store,
+        source: &HistorySource,
         shard: u16,
         guard: &QueryGuard,
     ) -> Result<Vec<Series>, QueryError> {
         let (from, to) = self.span();
         let mut all = Vec::new();
-        let selection = store.select(shard, &self.source.matchers, from, to)?;
+        let selection = source.select(LEAF, shard, &self.source.matchers, from, to)?;
         for row in 0..selection.labels.len() {
             guard.check()?;
             let Some(series) = self.series(&selection, row)? else { continue };
@@ -52,6 +56,14 @@ impl RangeSelection {
             all.push(series);
         }
         Ok(all)
+    }
+
+    /// What other stores are asked for.
+    pub(super) fn of_others(&self) -> Vec<(StepId, RemoteSelection)> {
+        let (from, to) = self.span();
+        let matchers = self.source.matchers.clone();
+        let asked = RemoteSelection { matchers, from, to, step: 0, function: "", range: self.range };
+        vec![(LEAF, asked)]
     }
 
     /// The times between which samples are read, both included.

@@ -10,6 +10,7 @@ use super::block_aggregate::{self, BlockAggregate};
 use super::guard::QueryGuard;
 use super::leaf::{LeafBlockInput, LeafEvaluator, LeafScratch};
 use super::query_run::TimeGrid;
+use super::remote_stores::HistorySource;
 use super::scalar_params::{ScalarParam, ScalarParamOperator};
 use super::value_block::ValueBlock;
 use super::{QueryError, QueryOptions};
@@ -22,7 +23,6 @@ use crate::plan::physical::{PhysicalPlan, StepId, StepOp};
 use crate::types::histogram_column::HistogramColumn;
 use serde::{Deserialize, Serialize};
 use storage::model::{Labels, TimeMs};
-use storage::store::Store;
 
 /// Rows and values of one port over a block of steps.
 #[derive(Default, Serialize, Deserialize)]
@@ -75,8 +75,8 @@ enum BlockShortcut {
 impl ShardEvaluator {
     /// Selects the series of `shard`; `None` if there are none, so that the shard is not part of
     /// the query.
-    pub fn new(
-        store: &Store,
+    pub(super) fn new(
+        history: &HistorySource,
         shard: u16,
         physical: &PhysicalPlan,
         scalar_params: &[ScalarParam],
@@ -88,7 +88,7 @@ impl ShardEvaluator {
         for (id, step) in physical.local.iter().enumerate() {
             if let StepOp::Leaf(source, leaf) = &step.op {
                 leaves.push(LeafEvaluator::new(
-                    store,
+                    history,
                     shard,
                     id,
                     source,

@@ -42,7 +42,7 @@ pub(crate) async fn features(call: ApiRequest) -> ApiResult {
             "delta_conversion": settings.otlp_delta_sums,
             "native_delta_ingestion": settings.otlp_native_deltas,
         },
-        "prometheus": { "server_mode": true, "stringlabels": true },
+        "prometheus": { "agent_mode": settings.agent, "server_mode": !settings.agent, "stringlabels": true },
         "promql": {
             "at_modifier": true,
             "bool": true,

@@ -7,7 +7,7 @@ use super::forms::MediaType;
 use super::params::Form;
 use super::paths::Lookup;
 use super::response::{text, text_error};
-use super::{AppState, forms, limits, paths, security};
+use super::{AppState, agent, forms, limits, paths, security};
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -106,6 +106,9 @@ async fn answer(
 ) -> Response {
     if !endpoint.methods.contains(request.method()) {
         return other_method(endpoint, request.method());
+    }
+    if let Some(refusal) = agent::refusal(state.settings.agent, endpoint.path) {
+        return refusal;
     }
     // Browsers send cross-site requests of these kinds without asking first: a websocket has no
     // preflight, and neither has a form. So CORS headers would come too late.

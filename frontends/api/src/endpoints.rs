@@ -346,6 +346,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
     early("/", GET_HEAD, call!(pages::start), "The web page"),
     early("/a/{file}", GET_HEAD, call!(pages::file), "Scripts of the web page"),
     early("/favicon.svg", GET_HEAD, call!(pages::icon), "Its icon"),
+    page("/agent"),
     page("/query"),
     page("/alerts"),
     page("/alerts/history"),

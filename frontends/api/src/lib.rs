@@ -10,6 +10,7 @@
 #![warn(unreachable_pub)]
 
 mod admin;
+mod agent;
 pub mod alert_history;
 pub mod bodies;
 mod capabilities;
@@ -37,6 +38,7 @@ mod protobuf;
 pub mod query;
 pub mod query_json;
 mod remote_read;
+mod remote_series;
 mod remote_write;
 pub mod response;
 pub mod rule_test;
@@ -100,6 +102,8 @@ pub struct ApiSettings {
     pub external_path: String,
     /// Host and port of `--web.external-url`, as browsers name them in `Origin`.
     pub external_authority: String,
+    /// `--agent`: targets are scraped and samples sent, and nothing is asked of the store.
+    pub agent: bool,
     /// `--web.page-title`.
     pub page_title: String,
     /// `--web.cors.origin`: which origins may read; `None` is the default `.*`.
@@ -154,6 +158,7 @@ impl Default for ApiSettings {
             route_prefix: "/".into(),
             external_path: String::new(),
             external_authority: String::new(),
+            agent: false,
             page_title: "Perennial".into(),
             cors_origin: None,
             acting_origin: None,

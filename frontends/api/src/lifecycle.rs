@@ -6,7 +6,7 @@ use super::response::{text, text_error};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-/// The answer of a healthy server.
+/// The answer of a healthy server that starts: it does not know its mode yet.
 pub(crate) const HEALTHY: &str = "Prometheus Server is Healthy.\n";
 
 /// `/-/ready`
@@ -14,18 +14,28 @@ pub(crate) async fn ready(call: ApiRequest) -> Response {
     if !call.state.is_ready() {
         return unavailable(&call.state);
     }
-    unhealthy(&call.state).unwrap_or_else(|| text(StatusCode::OK, "Prometheus Server is Ready.\n"))
+    let ready = format!("Prometheus {} is Ready.\n", mode(&call.state));
+    unhealthy(&call.state).unwrap_or_else(|| text(StatusCode::OK, ready))
 }
 
 /// `/-/healthy`
 pub(crate) async fn healthy(call: ApiRequest) -> Response {
-    unhealthy(&call.state).unwrap_or_else(|| text(StatusCode::OK, HEALTHY))
+    let healthy = format!("Prometheus {} is Healthy.\n", mode(&call.state));
+    unhealthy(&call.state).unwrap_or_else(|| text(StatusCode::OK, healthy))
+}
+
+/// What Prometheus calls this mode.
+fn mode(state: &AppState) -> &'static str {
+    if state.settings.agent { "Agent" } else { "Server" }
 }
 
 /// The response of a server that runs but cannot do its work; `None`: it is healthy.
 fn unhealthy(state: &AppState) -> Option<Response> {
     let reason = state.sources.admin.unhealthy()?;
-    Some(text(StatusCode::SERVICE_UNAVAILABLE, format!("Prometheus Server is not Healthy: {reason}\n")))
+    Some(text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("Prometheus {} is not Healthy: {reason}\n", mode(state)),
+    ))
 }
 
 /// `/-/reload`

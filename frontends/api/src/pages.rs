@@ -1,6 +1,7 @@
 //! The web page for people: every address of it answers the same HTML, whose script then shows the
 //! page of that address. The files are in the crate `ui`.
 
+use super::agent;
 use super::dispatch::ApiRequest;
 use super::json_model::BuildInfo;
 use super::response::text_error;
@@ -22,6 +23,7 @@ const REVALIDATE: &str = "no-cache";
 pub(crate) async fn page(call: ApiRequest) -> Response {
     let settings = &call.state.settings;
     let about = json!({
+        "agent": settings.agent,
         "title": settings.page_title,
         "version": env!("CARGO_PKG_VERSION"),
         "answersAs": BuildInfo::default().version,
@@ -92,7 +94,7 @@ fn not_modified(etag: &str, cache: &'static str) -> Response {
 
 /// `/`: the first page.
 pub(crate) async fn start(call: ApiRequest) -> Response {
-    redirect(&call, START, None)
+    redirect(&call, if call.state.settings.agent { agent::PAGE } else { START }, None)
 }
 
 /// `/graph?…`, where links of alerts and old bookmarks lead: the same expression on the query page.

@@ -6,12 +6,14 @@ use super::limits::{SELECTOR_BYTES, SELECTOR_REGEXES};
 use super::params::{Form, MAX_TIME, MIN_TIME, unescape_name};
 use super::query::TRUNCATED;
 use super::query_json::{FoundList, List};
+use super::remote_series::{label_warnings, with_remote_series};
 use super::response::{ApiError, ApiResult, ErrorType, json_response};
 use super::{AppState, query_json, sending};
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::memory::MemoryReservation;
 use engine::query::QueryError;
+use std::sync::{Arc, OnceLock};
 use storage::model::{MatchOp, Matcher, TimeMs};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -29,11 +31,18 @@ pub(crate) async fn series(call: ApiRequest) -> ApiResult {
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
     state.wait_readable(to, state.settings.query_timeout).await?;
+    let warnings: Arc<OnceLock<Vec<String>>> = Arc::default();
+    let told = warnings.clone();
     let ask = move |state: &AppState, memory: &MemoryReservation| {
-        state.sources.catalog.series(&sets, from, to, memory)
+        let own = state.sources.catalog.series(&sets, from, to, memory)?;
+        let list = with_remote_series(state, own, &sets, from, to, memory)?;
+        // Set once: here.
+        let _ = told.set(list.warnings);
+        Ok(list.series)
     };
     let listed = listed(&state, ask).await?;
-    Ok(written(&state, listed, limit, query_json::labels))
+    let warnings = warnings.get().cloned().unwrap_or_default();
+    Ok(written(&state, listed, limit, warnings, query_json::labels))
 }
 
 /// `/api/v1/labels`
@@ -47,7 +56,8 @@ pub(crate) async fn label_names(call: ApiRequest) -> ApiResult {
         counted(state.sources.catalog.label_names(&sets, from, to)?, memory)
     };
     let listed = listed(&state, ask).await?;
-    Ok(written(&state, listed, limit, |out, name| query_json::string(out, name)))
+    let warnings = label_warnings(&state, from, to);
+    Ok(written(&state, listed, limit, warnings, |out, name| query_json::string(out, name)))
 }
 
 /// `/api/v1/label/{name}/values`
@@ -62,7 +72,8 @@ pub(crate) async fn label_values(call: ApiRequest) -> ApiResult {
         counted(state.sources.catalog.label_values(&name, &sets, from, to)?, memory)
     };
     let listed = listed(&state, ask).await?;
-    Ok(written(&state, listed, limit, |out, value| query_json::string(out, value)))
+    let warnings = label_warnings(&state, from, to);
+    Ok(written(&state, listed, limit, warnings, |out, value| query_json::string(out, value)))
 }
 
 /// The label name in a path.
@@ -161,16 +172,19 @@ fn counted(list: Vec<String>, memory: &MemoryReservation) -> Result<Vec<String>,
     Ok(list)
 }
 
-/// The response with at most `limit` items of the list, in pieces.
+/// The response with at most `limit` items of the list, in pieces. `remote`: what is said of the
+/// servers of `remote_read`.
 fn written<T: Send + 'static>(
     state: &AppState,
     listed: Listed<T>,
     limit: Option<usize>,
+    remote: Vec<String>,
     write: fn(&mut String, &T),
 ) -> Response {
     let Listed { mut found, deadline } = listed;
     // First: a list that lacks a damaged block is more important than one that was cut on request.
     let mut warnings = Vec::from_iter(state.incomplete_reason());
+    warnings.extend(remote);
     if let Some(limit) = limit
         && found.list.len() > limit
     {

@@ -17,7 +17,7 @@ use super::rule_test::{RuleTestJson, RuleTestProgress, RuleTestRequest};
 use ::sql::statement::AlertStatement;
 use bytes::Bytes;
 use engine::memory::MemoryPool;
-use engine::query::{QueryEngine, QueryOptions, SeriesCatalog};
+use engine::query::{QueryEngine, QueryOptions, RemoteStores, SeriesCatalog};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use language::QueryLanguage;
@@ -67,6 +67,8 @@ pub struct ApiServices {
     pub remote_write: Option<Arc<dyn RemoteWriteHandler>>,
     /// The receiver of OTLP; `None`: not enabled.
     pub otlp: Option<Arc<dyn RemoteWriteHandler>>,
+    /// The stores of other servers, which `answers` read, too; `None`: there are none.
+    pub remote_stores: Option<Arc<dyn RemoteStores>>,
     /// What answers remote reads; `None`: nothing does.
     pub remote_read: Option<Arc<dyn RemoteReadHandler>>,
     /// The current time.

@@ -144,6 +144,7 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
         otlp: None,
         tracer: Default::default(),
         remote_read: None,
+        remote_stores: None,
         clock,
         query_log: Arc::new(QueryLog::new(&metrics)),
         metrics,

@@ -11,6 +11,8 @@ pub fn render(query: &str, annotation: &Annotation) -> String {
     let prefix = match annotation.level {
         Severity::Warning => "PromQL warning: ",
         Severity::Info => "PromQL info: ",
+        // Not about the query: it has no place in it.
+        Severity::Storage => return annotation.text.to_string(),
     };
     let place = position(query, annotation.span.start as usize);
     format!("{prefix}{}{} ({place})", annotation.text, extent(annotation.extent))
@@ -18,24 +20,17 @@ pub fn render(query: &str, annotation: &Annotation) -> String {
 
 /// The warnings and the infos of `annotations`, in order.
 pub fn render_all(query: &str, annotations: &[Annotation]) -> (Vec<String>, Vec<String>) {
-    let of = |level: Severity| {
-        annotations
-            .iter()
-            .filter(|annotation| annotation.level == level)
-            .map(|annotation| render(query, annotation))
-            .collect()
-    };
-    (of(Severity::Warning), of(Severity::Info))
+    render_most(query, annotations, usize::MAX)
 }
 
 /// Like [`render_all`], but at most `most` lines of each level: there may be an annotation per
 /// series.
 pub fn render_most(query: &str, annotations: &[Annotation], most: usize) -> (Vec<String>, Vec<String>) {
-    let of = |level: Severity| {
-        let annotations = annotations.iter().filter(|annotation| annotation.level == level);
+    let of = |is_warning: bool| {
+        let annotations = annotations.iter().filter(|annotation| annotation.level.is_warning() == is_warning);
         annotations.take(most).map(|annotation| render(query, annotation)).collect()
     };
-    (of(Severity::Warning), of(Severity::Info))
+    (of(true), of(false))
 }
 
 fn extent(extent: Occurrences) -> String {

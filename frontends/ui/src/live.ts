@@ -3,6 +3,7 @@
 import { computed, signal } from '@preact/signals';
 import type { HistogramValue } from './types';
 import type { Labels } from './format/labels';
+import { server } from './settings';
 
 /** A row of an answer. */
 export interface Row { labels: Labels; value?: string; histogram?: HistogramValue }
@@ -111,7 +112,8 @@ export function heard(): Heard[] {
 
 /** Opens the socket, and keeps it open while the tab is looked at. */
 export function startLive(): void {
-  connect();
+  // An agent has no live queries.
+  if (!server.agent) connect();
   setInterval(() => {
     now.value = Date.now() / 1000 - skew.value;
     let least = Infinity;
@@ -121,7 +123,7 @@ export function startLive(): void {
   document.addEventListener('visibilitychange', () => {
     clearTimeout(sleeper);
     if (document.hidden) sleeper = setTimeout(sleep, HIDDEN_BEFORE_SLEEP_MS);
-    else if (connection.value === 'asleep') connect();
+    else if (connection.value === 'asleep' && !server.agent) connect();
   });
 }
 

@@ -1,5 +1,6 @@
 // Which page is shown: the path below the base of the page, and its parameters.
 import { signal } from '@preact/signals';
+import { HOME } from './settings';
 
 /** A place in the application. */
 export interface Route {
@@ -12,7 +13,7 @@ const base = new URL(document.baseURI).pathname.replace(/\/$/, '');
 
 function current(): Route {
   const path = location.pathname.startsWith(base) ? location.pathname.slice(base.length) : location.pathname;
-  return { path: path === '' || path === '/' ? '/query' : path, params: new URLSearchParams(location.search) };
+  return { path: path === '' || path === '/' ? HOME : path, params: new URLSearchParams(location.search) };
 }
 
 /** The place that is shown. */

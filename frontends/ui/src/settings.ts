@@ -6,6 +6,8 @@ import type { Zone } from './format/time';
 export interface ServerSettings {
   title: string;
   version: string;
+  /** The server only scrapes and sends: it has no queries, rules and alerts. */
+  agent: boolean;
   lifecycle: boolean;
   admin: boolean;
   /** Seconds. */
@@ -15,7 +17,7 @@ export interface ServerSettings {
 }
 
 function readSettings(): ServerSettings {
-  const unknown: ServerSettings = { title: 'Perennial', version: '', lifecycle: false, admin: false, lookback: 300, consoles: null };
+  const unknown: ServerSettings = { title: 'Perennial', version: '', agent: false, lifecycle: false, admin: false, lookback: 300, consoles: null };
   const text = document.querySelector('meta[name="perennial"]')?.getAttribute('content') ?? '';
   try {
     return { ...unknown, ...(JSON.parse(text) as Partial<ServerSettings>) };
@@ -26,6 +28,8 @@ function readSettings(): ServerSettings {
 
 /** The settings of the server. */
 export const server = readSettings();
+/** The first page. */
+export const HOME = server.agent ? '/agent' : '/query';
 
 /** Reads a preference; private windows may refuse. */
 export function recall(key: string): string | null {

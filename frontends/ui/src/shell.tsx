@@ -8,7 +8,7 @@ import { Lazy } from './lazy';
 import { Palette, openPalette } from './palette';
 import { Query } from './pages/Query';
 import { exactLink, go, href, route } from './router';
-import { server, theme, toggleDensity, toggleTheme, toggleZone, zone } from './settings';
+import { HOME, server, theme, toggleDensity, toggleTheme, toggleZone, zone } from './settings';
 import { Toast, toast } from './toast';
 import { Starting } from './starting';
 
@@ -23,8 +23,8 @@ export interface Page {
   component: ComponentType;
 }
 
-/** The pages, in the order of the navigation. */
-export const PAGES: Page[] = [
+const ALL: Page[] = [
+  { path: '/agent', name: 'Agent', main: true, component: Lazy(() => import('./pages/Agent').then((m) => m.Agent)) },
   { path: '/query', name: 'Query', key: 'q', main: true, component: Query },
   { path: '/alerts', name: 'Alerts', key: 'a', main: true, component: Lazy(() => import('./pages/Alerts').then((m) => m.Alerts)) },
   { path: '/targets', name: 'Targets', key: 't', main: true, component: Lazy(() => import('./pages/Targets').then((m) => m.Targets)) },
@@ -43,6 +43,11 @@ export const PAGES: Page[] = [
   { path: '/flags', name: 'Flags', component: Lazy(() => import('./pages/Status').then((m) => m.Flags)) },
   { path: '/alertmanager-discovery', name: 'Alertmanagers', component: Lazy(() => import('./pages/Status').then((m) => m.Alertmanagers)) },
 ];
+/** What an agent has. */
+const OF_AGENTS = ['/agent', '/targets', '/service-discovery', '/relabel', '/status', '/config', '/flags'];
+
+/** The pages, in the order of the navigation. */
+export const PAGES = ALL.filter((p) => (server.agent ? OF_AGENTS.includes(p.path) : p.path !== '/agent'));
 
 export function Shell() {
   const page = PAGES.find((p) => p.path === route.value.path || (p.path === '/views' && route.value.path.startsWith('/views/')));
@@ -75,7 +80,7 @@ function Missing() {
   return (
     <div class="box">
       <h1>There is no page here</h1>
-      <p>Nothing is at <code>{route.value.path}</code>. <a href={href('/query')} data-page="1">Ask a query</a>, or press <kbd>Ctrl</kbd> <kbd>K</kbd>.</p>
+      <p>Nothing is at <code>{route.value.path}</code>. <a href={href(HOME)} data-page="1">Go to the first page</a>, or press <kbd>Ctrl</kbd> <kbd>K</kbd>.</p>
     </div>
   );
 }
@@ -83,8 +88,9 @@ function Missing() {
 function Head({ current }: { current: Page | undefined }) {
   const [alerts, setAlerts] = useState<Counts>({});
   const [down, setDown] = useState(0);
-  useEffect(() => watchCounts('count by (alertstate) (ALERTS)', 'alertstate', setAlerts), []);
-  useEffect(() => watchCounts('count(up == 0)', '', (counts) => setDown(counts[''] ?? 0)), []);
+  // An agent answers no queries.
+  useEffect(() => (server.agent ? undefined : watchCounts('count by (alertstate) (ALERTS)', 'alertstate', setAlerts)), []);
+  useEffect(() => (server.agent ? undefined : watchCounts('count(up == 0)', '', (counts) => setDown(counts[''] ?? 0))), []);
   const menu = useRef<HTMLDetailsElement>(null);
   useEffect(() => {
     if (menu.current) menu.current.open = false;
@@ -101,7 +107,7 @@ function Head({ current }: { current: Page | undefined }) {
   const others = PAGES.filter((p) => !p.main);
   return (
     <header>
-      <a class="brand" href={href('/query')} data-page="1" aria-label="Start"><img src="favicon.svg" alt="" /><span>Perennial</span></a>
+      <a class="brand" href={href(HOME)} data-page="1" aria-label="Start"><img src="favicon.svg" alt="" /><span>Perennial</span></a>
       <nav aria-label="Pages">
         {PAGES.filter((p) => p.main).map(link)}
         {current && !current.main && link(current)}
@@ -120,7 +126,7 @@ function Head({ current }: { current: Page | undefined }) {
       <button class="plain wide" type="button" onClick={openPalette} title="Find pages, metrics, rules and targets (Ctrl-K)">⌕ <kbd>Ctrl K</kbd></button>
       <button class="plain wide" type="button" onClick={toggleZone} title="UTC or local time (u)">{zoneName(now.value, zone.value)}</button>
       <button class="plain wide" type="button" onClick={toggleTheme} title="Light or dark" aria-label={`Switch to the ${theme.value === 'dark' ? 'light' : 'dark'} theme`}>◐</button>
-      <Clock />
+      {!server.agent && <Clock />}
     </header>
   );
 }

@@ -191,7 +191,8 @@ impl Head {
         self.sparse(slot)?.histograms.at(t)
     }
 
-    pub(super) fn start_at(&self, slot: u32, t: TimeMs) -> Option<TimeMs> {
+    /// The start timestamp of the sample of a series at exactly `t`, if it is known.
+    pub fn start_at(&self, slot: u32, t: TimeMs) -> Option<TimeMs> {
         self.sparse(slot)?.starts.at(t)
     }
 

@@ -56,12 +56,21 @@ pub struct StoreBuilder<'a> {
     blocks: BlockStorage,
     /// Bytes of a segment, if the log has no threads.
     manual_log: Option<u64>,
+    /// Bytes of a segment otherwise.
+    segment_bytes: u64,
 }
 
 impl<'a> StoreBuilder<'a> {
     /// A store in `options.dir` of `disk`, which is created if there is none.
     pub fn new(options: StoreOptions, disk: Arc<dyn Disk>, metrics: &'a Metrics) -> StoreBuilder<'a> {
-        StoreBuilder { options, disk, metrics, blocks: BlockStorage::Files(None), manual_log: None }
+        StoreBuilder {
+            options,
+            disk,
+            metrics,
+            blocks: BlockStorage::Files(None),
+            manual_log: None,
+            segment_bytes: WAL_SEGMENT_BYTES,
+        }
     }
 
     /// With an object store for old blocks; `None`, as is the default: without.
@@ -72,6 +81,11 @@ impl<'a> StoreBuilder<'a> {
     /// With another implementation of blocks; with `None`, samples never leave the head.
     pub fn block_backend(self, backend: Option<Arc<dyn BlockBackend>>) -> StoreBuilder<'a> {
         StoreBuilder { blocks: BlockStorage::Other(backend), ..self }
+    }
+
+    /// With segments of the log of about so many bytes.
+    pub fn segment_bytes(self, segment_bytes: u64) -> StoreBuilder<'a> {
+        StoreBuilder { segment_bytes, ..self }
     }
 
     /// Without the log's threads and with segments of `segment_bytes`: the log is written only by
@@ -98,7 +112,7 @@ impl<'a> StoreBuilder<'a> {
     /// # Errors
     /// As [`StoreBuilder::open`].
     pub fn open_before_replay(self) -> Result<(Arc<Store>, PendingReplay), StoreError> {
-        let StoreBuilder { options, disk, metrics, blocks, manual_log } = self;
+        let StoreBuilder { options, disk, metrics, blocks, manual_log, segment_bytes } = self;
         let history: Option<Arc<dyn BlockBackend>> = match blocks {
             BlockStorage::Files(cold) => {
                 Some(Arc::new(BlockManager::open(&options.dir, cold, disk.clone(), metrics)?))
@@ -113,7 +127,14 @@ impl<'a> StoreBuilder<'a> {
         let scan = scan_log(disk.as_ref(), &wal_dir, heads, early_bytes)?;
         // After the scan: the numbers of new records follow those that it found, and a torn tail is
         // cut off by now.
-        let log = start_log(&options, &scan, manual_log, disk.clone(), metrics)?;
+        let log = start_log(
+            &options,
+            &scan,
+            manual_log.unwrap_or(segment_bytes),
+            manual_log.is_some(),
+            disk.clone(),
+            metrics,
+        )?;
         let progress = metrics.gauge(
             "perennial_wal_replay_progress",
             "Part of the write-ahead log that the start has replayed: 1 when it is done.",
@@ -153,7 +174,8 @@ impl<'a> StoreBuilder<'a> {
 fn start_log(
     options: &StoreOptions,
     scan: &LogScan,
-    manual_segment_bytes: Option<u64>,
+    segment_bytes: u64,
+    is_manual: bool,
     disk: Arc<dyn Disk>,
     metrics: &Metrics,
 ) -> Result<Log, StoreError> {
@@ -164,13 +186,9 @@ fn start_log(
         skips: scan.gap,
         next_segment: scan.outcome.last_number + 1,
         segments: scan.outcome.segments.clone(),
-        segment_bytes: manual_segment_bytes.unwrap_or(WAL_SEGMENT_BYTES),
+        segment_bytes,
     };
-    if manual_segment_bytes.is_some() {
-        Log::manual(log_options, disk, metrics)
-    } else {
-        Log::start(log_options, disk, metrics)
-    }
+    if is_manual { Log::manual(log_options, disk, metrics) } else { Log::start(log_options, disk, metrics) }
 }
 
 /// A shard whose log is not replayed yet.

@@ -5,13 +5,14 @@
 //! overlap; at the same time the later source wins. The part of the head is
 //! [`crate::head::HeadSnapshot`].
 
+use super::flush::LabelledSource;
 use crate::error::StoreError;
 use crate::head::HeadSnapshot;
 use crate::model::runs::{RunMerger, TimedHistograms, TimedStarts, merge_by_time, merge_histogram_runs};
 use crate::model::{Intervals, Labels, TimeMs};
 use std::sync::Arc;
 
-/// A source of samples of one series outside the head: a row of a block.
+/// A source of samples of one series outside the head: a row of a block, or what another server has.
 ///
 /// # Contract
 /// 1. Methods only append to what they are given, in ascending order of time, each time once, and
@@ -110,6 +111,41 @@ impl Selection {
             sources.push(entry.sources);
         }
         Selection { seq, labels, slots, sources, head }
+    }
+
+    /// The same with sources from outside of the store, sorted by labels. At equal times the store's
+    /// own sample wins, then the source that comes first.
+    #[must_use]
+    pub fn with_sources(self, added: &[LabelledSource]) -> Selection {
+        let Selection { seq, labels, slots, sources, head } = self;
+        let own = labels.into_iter().zip(slots).zip(sources);
+        let own = own.map(|((labels, slot), sources)| SelectionEntry { labels, slot, sources });
+        let mut entries: Vec<SelectionEntry> = own.collect();
+        let of_store = entries.len();
+        let mut at = 0;
+        for (labels, source) in added {
+            while at < of_store && entries[at].labels < *labels {
+                at += 1;
+            }
+            let last = entries.len().saturating_sub(1);
+            let known = if at < of_store { at } else { last };
+            // The last one may be another added source of the same series.
+            let known =
+                [known, last].into_iter().find(|i| entries.get(*i).is_some_and(|e| e.labels == *labels));
+            match known {
+                // In front: of equal times the later source wins.
+                Some(i) => entries[i].sources.parts.insert(0, source.clone()),
+                None => {
+                    let sources = SeriesSources { parts: vec![source.clone()], ..SeriesSources::default() };
+                    entries.push(SelectionEntry { labels: labels.clone(), slot: None, sources });
+                }
+            }
+        }
+        if entries.len() > of_store {
+            // Two sorted runs: a stable sort only merges them.
+            entries.sort_by(|a, b| a.labels.cmp(&b.labels));
+        }
+        Selection::new(seq, entries, head)
     }
 
     /// Appends to `ts` and `vs` the samples of series `i` with `from ≤ t ≤ to`, in time order, each

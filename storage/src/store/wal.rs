@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ pub struct StoreWal {
     holds: Arc<Mutex<HeldRecords>>,
     /// The last record that was in the log when it was opened.
     opened_at: u64,
+    /// Segments whose samples are all older are kept for no reader.
+    held_since: AtomicI64,
 }
 
 /// The first records that readers of the log still need, by the number of the reader.
@@ -63,7 +67,8 @@ impl Drop for LogHold {
 impl StoreWal {
     pub(super) fn new(log: Log, dir: PathBuf, disk: Arc<dyn Disk>) -> StoreWal {
         let opened_at = log.last_lsn();
-        StoreWal { log, dir, disk, in_blocks: Mutex::default(), holds: Arc::default(), opened_at }
+        let held_since = AtomicI64::new(TimeMs::MIN);
+        StoreWal { log, dir, disk, in_blocks: Mutex::default(), holds: Arc::default(), opened_at, held_since }
     }
 
     /// Keeps the records from `lsn` on, although their samples are in blocks, for a reader of the
@@ -76,6 +81,12 @@ impl StoreWal {
         LogHold { reader, holds: self.holds.clone() }
     }
 
+    /// From now on samples before `t` are kept for no reader ([`StoreWal::hold`]): the next truncation
+    /// removes the segments that have no others.
+    pub fn hold_since(&self, t: TimeMs) {
+        self.held_since.store(t, Relaxed);
+    }
+
     /// The LSN of the last record that was in the log when the store was opened. A power loss may
     /// have taken later ones, whose numbers are given again: a reader that remembers a later
     /// position goes on after this one.
@@ -86,9 +97,14 @@ impl StoreWal {
     /// The first record that a reader still needs, within what may be kept. `None`: no reader needs
     /// any.
     fn held_from(&self) -> Option<u64> {
-        let wanted = self.holds.lock().from.values().copied().min()?;
+        let mut wanted = self.holds.lock().from.values().copied().min()?;
+        let since = self.held_since.load(Relaxed);
+        let segments = self.log.segments();
         let mut bytes = 0;
-        for segment in self.log.segments().iter().rev() {
+        for segment in segments.iter().take_while(|segment| segment.newest.is_some_and(|t| t < since)) {
+            wanted = wanted.max(segment.last_lsn + 1);
+        }
+        for segment in segments.iter().rev() {
             // A file whose size cannot be found out is counted as nothing: it is kept.
             bytes += self.disk.size(&segment.path).unwrap_or(0);
             if bytes > WAL_HELD_BYTES {

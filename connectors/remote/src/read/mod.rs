@@ -1,10 +1,22 @@
-//! Remote read: answers the requests of other servers for samples of this store ([`server`]).
-//! [`request`] decodes a request.
+//! Remote read, both ways.
+//!
+//! We answer: [`server`] answers the requests of other servers for samples of this store.
+//!
+//! We ask: [`RemoteRead`] asks the servers of `remote_read` for what a query reads, with a
+//! [`client`] for each; [`answer`] decodes what they send, [`samples`] keeps it for the query.
+//! [`request`] has the request of both.
 
+mod answer;
+mod client;
+mod remote_read;
 pub mod request;
+mod samples;
 pub mod server;
 
-/// Why a remote read has no answer.
+pub use client::ReadFailure;
+pub use remote_read::{ReadAnswer, ReadSelection, RemoteRead, RemoteReadServices};
+
+/// Why a remote read of another server has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteReadError {
     /// The request is malformed, or asks for what this server does not know.
@@ -39,3 +51,20 @@ impl RemoteReadError {
         }
     }
 }
+
+/// The memory that the answers of other servers take, in bytes.
+pub trait ReadMemory: Send + Sync {
+    /// Counts so many bytes more, before they are taken.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    fn grow(&self, bytes: usize) -> Result<(), MemoryRefused>;
+
+    /// So many bytes are free again.
+    fn shrink(&self, bytes: usize);
+}
+
+/// There is no room for an answer; the text says which limit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MemoryRefused(pub String);

@@ -1,7 +1,8 @@
-//! Decodes a request of remote read.
+//! The request of remote read: decodes those of other servers, encodes our own.
 
 use super::RemoteReadError;
 use crate::limits::{READ_MATCHERS, READ_QUERIES, READ_REQUEST_BYTES};
+use crate::protobuf::{put_bytes, put_message, put_number};
 use connectors::decompress::{snappy_length, unsnappy};
 use connectors::protobuf::{FieldReader, FieldValue, ProtobufError};
 use storage::model::{Labels, MatchOp, Matcher, TimeMs};
@@ -159,10 +160,71 @@ impl ReadMatcher {
     }
 }
 
+/// What the samples of a query are for: servers with samples of several resolutions choose by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadHints {
+    /// The time between evaluations, ms; 0: there is one.
+    pub step: i64,
+    /// The function over the samples; empty: none.
+    pub function: String,
+    /// The length of its windows, ms; 0: none.
+    pub range: i64,
+}
+
+/// The compressed body of a request with one query. A stream of chunks is asked for, or else a
+/// message with samples.
+pub(super) fn encode_request(matchers: &[Matcher], from: TimeMs, to: TimeMs, hints: &ReadHints) -> Vec<u8> {
+    let mut message = Vec::new();
+    put_message(&mut message, 1, |out| {
+        put_number(out, 1, from as u64);
+        put_number(out, 2, to as u64);
+        for matcher in matchers {
+            put_message(out, 3, |out| put_matcher(out, matcher));
+        }
+        put_message(out, 4, |out| {
+            put_number(out, 1, hints.step as u64);
+            put_bytes(out, 2, hints.function.as_bytes());
+            put_number(out, 3, from as u64);
+            put_number(out, 4, to as u64);
+            put_number(out, 7, hints.range as u64);
+        });
+    });
+    for kind in [ResponseType::StreamedChunks, ResponseType::Samples] {
+        put_number(&mut message, 2, u64::from(kind == ResponseType::StreamedChunks));
+    }
+    // Fails only beyond 4 GiB.
+    snap::raw::Encoder::new().compress_vec(&message).unwrap_or_default()
+}
+
+fn put_matcher(out: &mut Vec<u8>, matcher: &Matcher) {
+    let kind = match matcher.op {
+        MatchOp::Equal => 0,
+        MatchOp::NotEqual => 1,
+        MatchOp::Regex => 2,
+        MatchOp::NotRegex => 3,
+    };
+    put_number(out, 1, kind);
+    put_bytes(out, 2, matcher.name.as_bytes());
+    put_bytes(out, 3, matcher.value.as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protobuf::{put_bytes, put_message, put_number};
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let regex = Matcher::new("b", MatchOp::NotRegex, "x.*").expect("a pattern");
+        let matchers = [Matcher::equal("a", "1"), regex];
+        let hints = ReadHints { step: 5, function: "rate".to_owned(), range: 7 };
+        let request = ReadRequest::decode(&encode_request(&matchers, -3, 9, &hints)).expect("a request");
+        assert_eq!(request.response, ResponseType::StreamedChunks);
+        let query = &request.queries[0];
+        assert_eq!((query.from, query.to), (-3, 9));
+        let decoded = query.matchers(&Labels::default()).expect("matchers");
+        let shown: Vec<String> = decoded.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["a=\"1\"", "b!~\"x.*\""]);
+    }
 
     fn request(types: &[u64]) -> Vec<u8> {
         let mut message = Vec::new();

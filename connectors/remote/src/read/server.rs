@@ -23,10 +23,10 @@ pub struct ReadServer<'a> {
 
 /// All samples of one series.
 #[derive(Default)]
-struct SeriesRun {
-    ts: Vec<TimeMs>,
-    vs: Vec<f64>,
-    histograms: TimedHistograms,
+pub(super) struct SeriesRun {
+    pub(super) ts: Vec<TimeMs>,
+    pub(super) vs: Vec<f64>,
+    pub(super) histograms: TimedHistograms,
 }
 
 /// The series of a query, over all shards.
@@ -153,7 +153,7 @@ fn with_external(labels: &Labels, external: &Labels) -> Labels {
 }
 
 /// Appends the fields of a `TimeSeries`.
-fn put_series(out: &mut Vec<u8>, labels: &Labels, run: &SeriesRun) {
+pub(super) fn put_series(out: &mut Vec<u8>, labels: &Labels, run: &SeriesRun) {
     put_labels(out, labels);
     for (t, v) in run.ts.iter().zip(&run.vs) {
         put_sample(out, *t, *v);
@@ -165,7 +165,7 @@ fn put_series(out: &mut Vec<u8>, labels: &Labels, run: &SeriesRun) {
 
 /// Sends the chunks of a series in frames: a frame ends when its chunks are longer than what the
 /// labels leave of `most` bytes.
-fn send_chunks(
+pub(super) fn send_chunks(
     labels: &Labels,
     chunks: &[Chunk],
     query: u64,
@@ -196,7 +196,7 @@ fn send_chunks(
 }
 
 /// A frame: length, checksum, and a `ChunkedReadResponse` with one series.
-fn frame_of(series: &[u8], query: u64) -> Vec<u8> {
+pub(super) fn frame_of(series: &[u8], query: u64) -> Vec<u8> {
     let mut message = Vec::with_capacity(series.len() + 16);
     put_bytes(&mut message, 1, series);
     if query > 0 {

@@ -56,6 +56,16 @@ pub(super) struct SeriesMetadata<'a> {
     pub unit: &'a str,
 }
 
+/// An item of a request.
+pub(super) struct Item<'a> {
+    /// Its time.
+    pub t: TimeMs,
+    /// Since when its counter counts; 0: not known, or no counter.
+    pub start: TimeMs,
+    /// Its value.
+    pub value: ItemValue<'a>,
+}
+
 /// The value of an item.
 pub(super) enum ItemValue<'a> {
     Float(f64),
@@ -140,23 +150,18 @@ impl BatchBuilder {
     }
 
     /// Adds an item. `after` is the position after it, if it is from the log.
-    pub(super) fn add(
-        &mut self,
-        known: KnownSeries<'_>,
-        t: TimeMs,
-        value: &ItemValue<'_>,
-        after: Option<LogPosition>,
-    ) {
+    pub(super) fn add(&mut self, known: KnownSeries<'_>, item: &Item<'_>, after: Option<LogPosition>) {
+        let t = item.t;
         let KnownSeries { series, ids, metadata } = known;
         match (&mut self.symbols, ids) {
             (Some(symbols), Some(ids)) => {
                 self.refs.clear();
                 self.refs.extend(series.symbols.iter().map(|id| symbols.reference(*id, ids)));
-                put_series_v2(&mut self.items, &self.refs, symbols, ids, metadata, t, value);
+                put_series_v2(&mut self.items, &self.refs, symbols, ids, metadata, item);
             }
-            _ => put_series_v1(&mut self.items, &series.encoded, t, value),
+            _ => put_series_v1(&mut self.items, &series.encoded, item),
         }
-        let kind = value.kind();
+        let kind = item.value.kind();
         self.counts.add(kind);
         self.newest = self.newest.max(t);
         self.oldest = self.oldest.min(t);
@@ -238,7 +243,9 @@ impl Batch {
 }
 
 /// Appends a `prometheus.TimeSeries` with one item.
-fn put_series_v1(out: &mut Vec<u8>, labels: &[u8], t: TimeMs, value: &ItemValue<'_>) {
+fn put_series_v1(out: &mut Vec<u8>, labels: &[u8], item: &Item<'_>) {
+    let Item { t, value, .. } = item;
+    let t = *t;
     if let ItemValue::Float(v) = value {
         // By far the most: its length is known before it is written.
         put_varint(out, 1 << 3 | 2);
@@ -269,16 +276,28 @@ fn put_series_v2(
     symbols: &mut BatchSymbols,
     ids: &SymbolIds,
     metadata: SeriesMetadata<'_>,
-    t: TimeMs,
-    value: &ItemValue<'_>,
+    item: &Item<'_>,
 ) {
+    let Item { t, start, value } = item;
+    let t = *t;
+    let start = *start;
     let help = symbols.text(metadata.help, ids);
     let unit = symbols.text(metadata.unit, ids);
     put_message(out, 5, |out| {
         put_refs(out, refs);
         match value {
-            ItemValue::Float(v) => put_sample(out, t, *v),
-            ItemValue::Histogram(h) => put_message(out, 3, |out| put_histogram(out, t, h)),
+            ItemValue::Float(v) if start == 0 => put_sample(out, t, *v),
+            ItemValue::Float(v) => put_message(out, 2, |out| {
+                put_double(out, 1, *v);
+                put_number(out, 2, t as u64);
+                put_number(out, 3, start as u64);
+            }),
+            ItemValue::Histogram(h) => put_message(out, 3, |out| {
+                put_histogram(out, t, h);
+                if start != 0 {
+                    put_number(out, 17, start as u64);
+                }
+            }),
             ItemValue::StaleHistogram => put_message(out, 3, |out| put_stale_histogram(out, t)),
             ItemValue::Exemplar(exemplar) => {
                 let pairs = exemplar.labels.iter().flat_map(|(name, value)| [name, value]);
@@ -307,4 +326,48 @@ fn put_refs(out: &mut Vec<u8>, refs: &[u32]) {
         put_varint(&mut packed, u64::from(*reference));
     }
     put_bytes(out, 1, &packed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use connectors::protobuf::{FieldReader, FieldValue};
+    use connectors::remote::request::read_histogram;
+
+    /// The fields of the sample or histogram in a series of remote write 2.0.
+    fn sent(item: &Item<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut symbols = BatchSymbols::default();
+        put_series_v2(&mut out, &[], &mut symbols, &SymbolIds::default(), SeriesMetadata::default(), item);
+        let mut request = FieldReader::of(&out);
+        let Some((5, FieldValue::Bytes(series))) = request.next_field().expect("a field") else {
+            panic!("no series")
+        };
+        let mut fields = FieldReader::of(series);
+        while let Some(field) = fields.next_field().expect("a field") {
+            if let (2 | 3, FieldValue::Bytes(message)) = field {
+                return message.to_vec();
+            }
+        }
+        panic!("no item")
+    }
+
+    #[test]
+    fn start_timestamps_are_sent_where_they_are_known() {
+        for start in [0, 1_500] {
+            let message = sent(&Item { t: 2_000, start, value: ItemValue::Float(7.0) });
+            let mut fields = FieldReader::of(&message);
+            let mut found = Vec::new();
+            while let Some((number, value)) = fields.next_field().expect("a field") {
+                found.push((number, value.number()));
+            }
+            let expected: &[(u64, u64)] =
+                if start == 0 { &[(1, 0), (2, 2_000)] } else { &[(1, 0), (2, 2_000), (3, 1_500)] };
+            assert_eq!(found, expected);
+            let h = NativeHistogram { count: 1.0, zero_count: 1.0, ..NativeHistogram::default() };
+            let message = sent(&Item { t: 2_000, start, value: ItemValue::Histogram(&h) });
+            let (_, times) = read_histogram(&message).expect("a histogram");
+            assert_eq!((times.t, times.start), (2_000, start));
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! [`WriteClient`]: sends one request of remote write, and says whether to send it again.
 
 use crate::config::{MESSAGE_V2, RemoteWriteConfig};
-use crate::limits::ANSWER_BYTES;
+use crate::http::{beginning, header_map};
 use connectors::config::error::BlockError;
 use connectors::http_client::{HttpClient, Peers, error_chain};
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use std::time::Duration;
 use storage::model::TimeMs;
@@ -61,16 +61,10 @@ pub(super) struct WriteClient {
 impl WriteClient {
     /// A client for an entry of the configuration.
     pub(super) fn new(config: &RemoteWriteConfig, peers: &Peers) -> Result<WriteClient, BlockError> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &config.keys.headers {
-            let name = HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| BlockError::new(format!("bad header name {name:?}")))?;
-            let value = HeaderValue::from_str(value)
-                .map_err(|_| BlockError::new(format!("bad value of header {name}")))?;
-            headers.insert(name, value);
-        }
+        let headers = header_map(&config.keys.headers)?;
         let http = config.http.client()?;
         let http = if config.keys.round_robin_dns { http.with_random_address() } else { http };
+        let http = http.with_cloud_auth(config.cloud_auth());
         Ok(WriteClient {
             http: http.with_peers(peers),
             url: config.keys.url.expose().to_owned(),
@@ -130,21 +124,6 @@ impl WriteClient {
         }
         Err(WriteError::Refused(reason))
     }
-}
-
-/// The beginning of an answer; the rest is read and thrown away, so that the connection can be used
-/// again.
-async fn beginning(mut response: Response) -> String {
-    let mut answer = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let room = ANSWER_BYTES - answer.len();
-        answer.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        // A receiver that sends without end loses its connection.
-        if room == 0 {
-            break;
-        }
-    }
-    String::from_utf8_lossy(&answer).trim_end().to_owned()
 }
 
 fn written(headers: &HeaderMap) -> Written {

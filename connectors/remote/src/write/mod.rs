@@ -18,14 +18,12 @@ mod shard_count;
 mod symbols;
 mod wake;
 
-use crate::config::RemoteWriteConfig;
+use crate::config::{RemoteWriteConfig, short_name};
 use crate::limits::{BATCH_ITEMS, METADATA_INTERVAL, SHARDS};
 use client::WriteClient;
 use connectors::config::error::BlockError;
-use connectors::config::schema::ConfigValue;
 use connectors::http_client::Peers;
 use connectors::relabel::Relabeler;
-use md5::{Digest, Md5};
 use metadata::MetadataSender;
 pub use metadata::{FamilyMetadata, MetadataSource, type_number};
 use metrics::QueueMetrics;
@@ -163,9 +161,6 @@ impl RemoteWrite {
         let mut kept = Vec::new();
         let mut planned = Vec::new();
         for (key, config) in keys(configs).into_iter().zip(configs) {
-            if config.unsupported().is_some() {
-                continue;
-            }
             let same = |queue: &RunningQueue| queue.key == key && queue.config == *config;
             match old.iter().position(same).filter(|_| state.external == *external) {
                 Some(at) => kept.push(old.swap_remove(at)),
@@ -215,7 +210,7 @@ impl RemoteWrite {
         let settings = settings(&config, self.services.flush_deadline);
         let now = LogPosition::at(store.wal().last_lsn() + 1);
         let note = note.unwrap_or_else(|| QueueNote::beginning(now, settings.min_shards));
-        let name = name_of(&config);
+        let name = short_name(&config.keys.name, &config);
         let url = config.keys.url.to_string();
         let queue_config = &config.queue.queue_config;
         let metrics = QueueMetrics::new(metrics, &name, &url);
@@ -316,16 +311,6 @@ fn settings(config: &RemoteWriteConfig, flush_deadline: Duration) -> QueueSettin
         sends_exemplars: config.keys.send_exemplars,
         flush_deadline,
     }
-}
-
-/// The name of a queue in metrics and logs: the configured one, or six digits that depend on the
-/// configuration.
-fn name_of(config: &RemoteWriteConfig) -> String {
-    if !config.keys.name.is_empty() {
-        return config.keys.name.clone();
-    }
-    let digest = Md5::digest(format!("{:?}", config.node()).as_bytes());
-    digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The key of each entry under which its position is kept: its name, or its URL, so that other

@@ -3,7 +3,7 @@
 //! while a shard has no room, so that an outage of the receiver costs no memory: what was not sent
 //! is in the log.
 
-use super::batch::{BatchBuilder, ItemValue};
+use super::batch::{BatchBuilder, Item, ItemValue};
 use super::metrics::{DropReason, ItemKind};
 use super::progress::{QueueNote, shard_of};
 use super::series::{SeriesCache, SeriesUse};
@@ -288,17 +288,26 @@ impl QueueReader {
 
     /// Puts the samples of a record into requests.
     fn take(&mut self, samples: &LoggedSamples) -> Result<(), Stopped> {
-        for float in &samples.floats {
+        // Remote write 1.0 has none.
+        let is_v2 = self.context.client.is_v2();
+        let floats = samples.floats.iter().filter(|_| is_v2).map(|float| (float.slot, float.t));
+        let starts = self.store.starts_of(samples.shard, floats);
+        for (at, float) in samples.floats.iter().enumerate() {
             let position = LogPosition { lsn: samples.lsn, item: float.item };
-            self.add(samples.series(float.slot), position, float.t, &ItemValue::Float(float.v))?;
+            let start = starts.get(at).copied().unwrap_or(0);
+            let item = Item { t: float.t, start, value: ItemValue::Float(float.v) };
+            self.add(samples.series(float.slot), position, &item)?;
         }
         if !self.settings.sends_histograms {
             return Ok(());
         }
-        for histogram in &samples.histograms {
+        let histograms = samples.histograms.iter().filter(|_| is_v2);
+        let starts =
+            self.store.starts_of(samples.shard, histograms.map(|histogram| (histogram.slot, histogram.t)));
+        for (at, histogram) in samples.histograms.iter().enumerate() {
             let position = LogPosition { lsn: samples.lsn, item: histogram.item };
             let series = samples.series(histogram.slot);
-            if histogram.h.is_custom() && !self.context.client.is_v2() {
+            if histogram.h.is_custom() && !is_v2 {
                 self.drop_item(ItemKind::Histogram, DropReason::CustomBuckets);
                 continue;
             }
@@ -307,19 +316,14 @@ impl QueueReader {
             } else {
                 ItemValue::Histogram(&histogram.h)
             };
-            self.add(series, position, histogram.t, &value)?;
+            let start = starts.get(at).copied().unwrap_or(0);
+            self.add(series, position, &Item { t: histogram.t, start, value })?;
         }
         Ok(())
     }
 
     /// Puts an item into the request of its shard.
-    fn add(
-        &mut self,
-        series: SeriesRef,
-        position: LogPosition,
-        t: TimeMs,
-        value: &ItemValue<'_>,
-    ) -> Result<(), Stopped> {
+    fn add(&mut self, series: SeriesRef, position: LogPosition, item: &Item<'_>) -> Result<(), Stopped> {
         let number = shard_of(series, self.shards.len());
         if position < self.shards[number].done {
             return Ok(());
@@ -327,7 +331,7 @@ impl QueueReader {
         while self.shards[number].repeats.front().is_some_and(|end| position >= *end) {
             self.flush_repeat(number)?;
         }
-        self.put(number, series, t, value, Some(position.next()))
+        self.put(number, series, item, Some(position.next()))
     }
 
     /// Puts an item into the request of a shard; `after` is the position after it in the log.
@@ -335,12 +339,11 @@ impl QueueReader {
         &mut self,
         number: usize,
         series: SeriesRef,
-        t: TimeMs,
-        value: &ItemValue<'_>,
+        item: &Item<'_>,
         after: Option<LogPosition>,
     ) -> Result<(), Stopped> {
-        if t < self.oldest {
-            self.drop_item(value.kind(), DropReason::TooOld);
+        if item.t < self.oldest {
+            self.drop_item(item.value.kind(), DropReason::TooOld);
             return Ok(());
         }
         if self.is_full(number) {
@@ -352,12 +355,12 @@ impl QueueReader {
             SeriesUse::Unknown => Some(DropReason::UnknownSeries),
         };
         if let Some(reason) = reason {
-            self.drop_item(value.kind(), reason);
+            self.drop_item(item.value.kind(), reason);
             return Ok(());
         }
         if let Some(known) = self.series.known(series) {
-            self.shards[number].builder.add(known, t, value, after);
-            self.newest = self.newest.max(t);
+            self.shards[number].builder.add(known, item, after);
+            self.newest = self.newest.max(item.t);
         }
         if self.is_full(number) && self.shards[number].queue.has_room() {
             self.push(number);
@@ -377,7 +380,8 @@ impl QueueReader {
             let number = shard_of(*series, self.shards.len());
             // A request that is built again gets what it had.
             if self.shards[number].repeats.is_empty() {
-                self.put(number, *series, exemplar.t, &ItemValue::Exemplar(exemplar), None)?;
+                let item = Item { t: exemplar.t, start: 0, value: ItemValue::Exemplar(exemplar) };
+                self.put(number, *series, &item, None)?;
             }
         }
         Ok(())

@@ -62,7 +62,7 @@ impl ChunkSamples {
 
     /// Keeps the wanted samples, in time order, each time once. Chunks may overlap; the first one
     /// wins.
-    pub(super) fn finish(&mut self, wanted: impl Fn(TimeMs) -> bool) {
+    pub fn finish(&mut self, wanted: impl Fn(TimeMs) -> bool) {
         let mut floats: Vec<(TimeMs, f64)> = self.ts.drain(..).zip(self.vs.drain(..)).collect();
         // Chunks hold what they were written with: times beyond the block's range, and samples
         // deleted later.

@@ -10,6 +10,7 @@ use crate::plan::Selector;
 use crate::plan::physical::{PhysicalPlan, StepOp};
 use crate::query::guard::{QueryGuard, RemoteUsage};
 use crate::query::query_run::{QueryRun, TimeGrid, evaluate, rows_of};
+use crate::query::remote_stores::HistorySource;
 use crate::query::scalar_params::ScalarParam;
 use crate::query::{Querier, QueryError, QueryOptions, range_selector};
 use std::sync::Arc;
@@ -62,7 +63,14 @@ impl Querier {
         guard: &Arc<QueryGuard>,
     ) -> Result<(), QueryError> {
         self.await_replay(newest(&physical, grid, options), guard)?;
-        let run = QueryRun::new(self.store.clone(), physical, grid, options, Vec::new(), scalar_params);
+        let run = QueryRun::new(
+            HistorySource::of_store(self.store.clone()),
+            physical,
+            grid,
+            options,
+            Vec::new(),
+            scalar_params,
+        );
         let mut shards = run.select(&self.pools, guard)?;
         let rows = rows_of(&shards);
         send_message(channel, &PeerReply::Selected(rows), guard)?;
@@ -103,8 +111,10 @@ impl Querier {
         let selection = range_selector::RangeSelection::new(selector, range, t, options);
         self.await_replay(selection.span().1, guard)?;
         let mut reported = RemoteUsage::default();
+        // In a cluster no other servers are read.
+        let history = HistorySource::of_store(self.store.clone());
         for shard in 0..SHARDS {
-            let series = selection.of_shard(&self.store, shard, guard)?;
+            let series = selection.of_shard(&history, shard, guard)?;
             send_message(channel, &PeerReply::Series(series, guard.counted_since(&mut reported)), guard)?;
         }
         self.finish(channel, PeerSummary::default(), guard)

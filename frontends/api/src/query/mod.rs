@@ -234,13 +234,14 @@ fn lines(
     first: Option<String>,
     last: Vec<String>,
 ) -> Vec<String> {
-    let of_level = || annotations.iter().filter(|annotation| annotation.level == level);
+    let is_warning = level.is_warning();
+    let of_level = || annotations.iter().filter(|annotation| annotation.level.is_warning() == is_warning);
     let all = of_level().count() + first.iter().count() + last.len();
     let rendered = of_level().map(|annotation| render(query, annotation));
     let lines = first.into_iter().chain(rendered).chain(last);
     let mut lines: Vec<String> = lines.take(limits::ANNOTATIONS).collect();
     if all > lines.len() {
-        let name = if level == Severity::Warning { "warning" } else { "info" };
+        let name = if is_warning { "warning" } else { "info" };
         lines.push(format!("{} more {name} annotations omitted", all - lines.len()));
     }
     lines

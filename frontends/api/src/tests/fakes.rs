@@ -515,6 +515,7 @@ pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
         admin: rest.clone(),
         tsdb: rest.clone(),
         remote_read: None,
+        remote_stores: None,
         remote_write: settings.lifecycle.then_some(rest as Arc<dyn RemoteWriteHandler>),
         otlp: None,
         clock: Arc::new(ManualClock::at(1_000_123)),
