@@ -10,104 +10,24 @@
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 
+#[path = "../tests/support/listed.rs"]
+mod listed;
+
 use engine::live::{LiveOptions, LiveRuntime};
-use engine::memory::{MemoryPool, MemoryReservation};
-use engine::plan::statement::{RowForm, plan_of_statement};
-use engine::query::{
-    Querier, QueryEngine, QueryError, QueryOptions, SeriesCatalog, StandingAnswer, StandingTimes,
-};
-use parking_lot::Mutex;
-use promql::{PromqlLanguage, PromqlOptions};
-use sql::relations::{MetaRow, MetaSource};
+use engine::query::{Querier, QueryOptions, StandingAnswer};
+use listed::{ListedSeries, engine_over, resident};
 use sql::standing::StatementAnswers;
-use sql::{SqlEngine, SqlError, SqlSources};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::disk::OsDisk;
-use storage::exemplars::SeriesExemplars;
 use storage::metrics::Metrics;
-use storage::model::{Labels, Matcher, TimeMs};
-use storage::store::{FloatRow, HeadStats, NewestSample, SeriesChanges, SeriesMark, Store, StoreOptions};
+use storage::model::{Labels, TimeMs};
+use storage::store::{FloatRow, Store, StoreOptions};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const T: TimeMs = 1_700_000_000_000;
-
-/// A list of series that grows.
-#[derive(Default)]
-struct Listed {
-    series: Mutex<Vec<Labels>>,
-    added: Mutex<Vec<Labels>>,
-}
-
-impl Listed {
-    fn add(&self, labels: Labels) {
-        self.series.lock().push(labels.clone());
-        self.added.lock().push(labels);
-    }
-}
-
-impl SeriesCatalog for Listed {
-    fn series(
-        &self,
-        _: &[Vec<Matcher>],
-        _: TimeMs,
-        _: TimeMs,
-        _: &MemoryReservation,
-    ) -> Result<Vec<Labels>, QueryError> {
-        Ok(self.series.lock().clone())
-    }
-
-    fn label_names(&self, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<String>, QueryError> {
-        Ok(Vec::new())
-    }
-
-    fn label_values(
-        &self,
-        _: &str,
-        _: &[Vec<Matcher>],
-        _: TimeMs,
-        _: TimeMs,
-    ) -> Result<Vec<String>, QueryError> {
-        Ok(Vec::new())
-    }
-
-    fn newest(
-        &self,
-        _: &[Vec<Matcher>],
-        _: TimeMs,
-        _: TimeMs,
-        _: &MemoryReservation,
-    ) -> Result<Vec<NewestSample>, QueryError> {
-        Ok(Vec::new())
-    }
-
-    fn exemplars(
-        &self,
-        _: &[Vec<Matcher>],
-        _: TimeMs,
-        _: TimeMs,
-    ) -> Result<Vec<SeriesExemplars>, QueryError> {
-        Ok(Vec::new())
-    }
-
-    fn stats(&self, _: usize) -> HeadStats {
-        HeadStats::default()
-    }
-
-    fn series_since(&self, _: &mut SeriesMark) -> SeriesChanges {
-        SeriesChanges::Added(std::mem::take(&mut self.added.lock()))
-    }
-}
-
-struct NoLists;
-
-impl MetaSource for NoLists {
-    fn rows(&self, _: &str) -> Result<Vec<MetaRow>, SqlError> {
-        Ok(Vec::new())
-    }
-}
 
 fn series(i: usize) -> Labels {
     let mut pairs = vec![
@@ -148,27 +68,8 @@ fn store() -> (tempfile::TempDir, Arc<Store>) {
     (dir, store)
 }
 
-fn engine(querier: Arc<Querier>, catalog: Arc<dyn SeriesCatalog>) -> Arc<SqlEngine> {
-    Arc::new(SqlEngine::new(SqlSources {
-        engine: querier,
-        catalog,
-        language: Arc::new(PromqlLanguage(PromqlOptions::all())),
-        meta: Arc::new(NoLists),
-        tables: Arc::new(sql::tables::NoTables),
-        memory: MemoryPool::of_queries(1 << 32),
-    }))
-}
-
 fn stand(answers: &StatementAnswers, text: &str) -> Box<dyn StandingAnswer> {
-    let plan = plan_of_statement(text, RowForm::Cells);
-    answers.standing(&plan, StandingTimes::Present).expect("it stands").expect("a standing answer")
-}
-
-/// Resident memory of this process, in MB.
-fn resident() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("VmRSS");
-    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("kB") / 1024.0
+    listed::stand(answers, text).expect("it stands")
 }
 
 /// Calls all views once. Returns the µs that it took.
@@ -188,10 +89,9 @@ fn median(mut times: Vec<f64>) -> f64 {
 
 fn dataflow(count: usize, views: usize) {
     let (_dir, store) = store();
-    let listed = Arc::new(Listed::default());
-    listed.series.lock().extend((0..count).map(series));
+    let listed = Arc::new(ListedSeries::of((0..count).map(series)));
     let querier = Arc::new(Querier::new(store, 1));
-    let answers = StatementAnswers::new(engine(querier.clone(), listed.clone()), querier);
+    let answers = StatementAnswers::new(engine_over(querier.clone(), listed.clone()), querier);
     let before = resident();
     let mut standing = Vec::new();
     let mut t = T;
@@ -248,7 +148,8 @@ fn again(rows: usize, views: usize) {
     let options = LiveOptions { workers: 1, ..LiveOptions::default() };
     let live = LiveRuntime::manual(store.clone(), &options, &Metrics::default()).expect("a runtime");
     let querier = Arc::new(Querier::new(store.clone(), 1));
-    let answers = StatementAnswers::new(engine(querier.clone(), store.clone()), querier).over(live.clone());
+    let answers =
+        StatementAnswers::new(engine_over(querier.clone(), store.clone()), querier).over(live.clone());
     let labels = |i: usize| {
         Labels::from_pairs([
             ("__name__", "load".to_owned()),

@@ -55,6 +55,30 @@ pub const DATAFLOW_BYTES: usize = 4 * 1024 * 1024 * 1024;
 /// Rows that went through the operators of a dataflow and were not yet taken up by the next: a join
 /// that multiplies ends here.
 pub const DATAFLOW_WAITING_ROWS: usize = 10_000_000;
+/// What all dataflows may hold together. The defaults are the limits of the same names.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct DataflowLimits {
+    /// [`DATAFLOWS`]
+    pub views: usize,
+    /// [`DATAFLOW_ROWS`]
+    pub rows: usize,
+    /// [`DATAFLOW_BYTES`]
+    pub bytes: usize,
+    /// [`DATAFLOW_WAITING_ROWS`]
+    pub waiting_rows: usize,
+}
+
+impl Default for DataflowLimits {
+    fn default() -> DataflowLimits {
+        DataflowLimits {
+            views: DATAFLOWS,
+            rows: DATAFLOW_ROWS,
+            bytes: DATAFLOW_BYTES,
+            waiting_rows: DATAFLOW_WAITING_ROWS,
+        }
+    }
+}
+
 /// How often relations are looked at for changes while a view asks, in ms. Views ask once a second.
 pub const REFRESH_MS: i64 = 250;
 /// The list of series begins at a multiple of this, in ms: between them no series becomes too old.

@@ -4,23 +4,25 @@
 //! after each change; here a group keeps what its measures need: a number, an exact sum
 //! ([`crate::exact_sum`]), or its different values in order.
 
-use super::program::Update;
+use super::program::{Runner, Update};
 use super::rel::{Aggregate, Measure};
-use super::row::{Row, RowCodec};
+use super::row::{EncodedRows, Row, RowCodec};
 use crate::error::SqlError;
 use crate::exact_aggregates::Floats;
+use crate::limits::BATCH_ROWS;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt64Array,
 };
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
-use std::collections::{BTreeMap, HashMap};
+use datafusion::common::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The groups of an aggregate.
 pub(super) struct Groups {
     measures: Vec<Measure>,
     /// From rows to columns: keys and arguments.
-    input: RowCodec,
+    input: Runner,
     keys: RowCodec,
     key_count: usize,
     /// One column for each measure: its argument.
@@ -38,6 +40,15 @@ struct Group {
     states: Vec<State>,
     /// The row that was sent.
     shown: Option<Row>,
+    /// It changes in this update.
+    is_touched: bool,
+}
+
+impl Group {
+    fn new(measures: &[Measure]) -> Group {
+        let states = measures.iter().map(|measure| State::new(*measure)).collect();
+        Group { rows: 0, states, shown: None, is_touched: false }
+    }
 }
 
 /// What a measure keeps of a group.
@@ -52,8 +63,10 @@ enum State {
         count: i64,
     },
     Floats(Floats),
-    /// The different values, in their order, and how many of each there are.
-    Values(BTreeMap<Row, i64>),
+    /// The different values, and how many of each there are.
+    Distinct(HashMap<Row, i64>),
+    /// The same in order.
+    Ordered(BTreeMap<Row, i64>),
 }
 
 impl State {
@@ -63,14 +76,16 @@ impl State {
             Measure::SumIntegers => State::Integers { sum: 0, count: 0 },
             Measure::SumUnsigned => State::Unsigned { sum: 0, count: 0 },
             Measure::SumFloats | Measure::MeanOfFloats => State::Floats(Floats::default()),
-            Measure::CountDistinct | Measure::Min | Measure::Max => State::Values(BTreeMap::new()),
+            Measure::CountDistinct => State::Distinct(HashMap::new()),
+            Measure::Min | Measure::Max => State::Ordered(BTreeMap::new()),
         }
     }
 
-    /// Row `i` of the arguments came `times` times, or went.
-    fn change(&mut self, argument: &Argument, i: usize, times: i64) {
+    /// Row `i` of the arguments came `times` times, or went. Returns by how many bytes the state
+    /// grew.
+    fn change(&mut self, argument: &Argument, i: usize, times: i64) -> isize {
         if argument.column.is_null(i) {
-            return;
+            return 0;
         }
         match self {
             State::Count(count) => *count += times,
@@ -85,43 +100,63 @@ impl State {
                 *count += times;
             }
             State::Floats(floats) => {
+                let before = floats.size();
                 floats.add(argument.column.as_primitive::<Float64Type>().value(i), times);
+                return floats.size() as isize - before as isize;
             }
-            State::Values(values) => {
-                let Some(value) = argument.rows.get(i) else { return };
-                let known = values.entry(value.clone()).or_insert(0);
+            State::Distinct(values) => {
+                let Some(rows) = &argument.rows else { return 0 };
+                let value = rows.bytes(i);
+                let Some(known) = values.get_mut(value) else {
+                    values.insert(Row::new(value), times);
+                    return kept_size(value);
+                };
                 *known += times;
                 if *known == 0 {
                     values.remove(value);
+                    return -kept_size(value);
+                }
+            }
+            State::Ordered(values) => {
+                let Some(rows) = &argument.rows else { return 0 };
+                let value = rows.bytes(i);
+                let Some(known) = values.get_mut(value) else {
+                    values.insert(Row::new(value), times);
+                    return kept_size(value);
+                };
+                *known += times;
+                if *known == 0 {
+                    values.remove(value);
+                    return -kept_size(value);
                 }
             }
         }
+        0
     }
+}
 
-    fn size(&self) -> usize {
-        match self {
-            State::Floats(floats) => floats.size(),
-            // The first one stands for all: the values of a column are mostly of a like size.
-            State::Values(values) => {
-                values.first_key_value().map_or(0, |(value, _)| values.len() * (value.size() + 16))
-            }
-            _ => size_of::<State>(),
-        }
-    }
+/// What a value takes in a map of values, in bytes: with its number and the allocation.
+fn kept_size(value: &[u8]) -> isize {
+    const BESIDE: usize = 72;
+    (value.len() + BESIDE) as isize
 }
 
 /// The argument of a measure, for a batch.
 struct Argument {
     column: ArrayRef,
     /// Its values as rows, where they are kept.
-    rows: Vec<Row>,
+    rows: Option<EncodedRows>,
 }
 
+/// The groups that an update has touched.
+type Touched = Vec<Row>;
+
 impl Groups {
-    /// No groups yet.
+    /// No groups yet. `input` makes keys and arguments of rows.
     pub(super) fn new(
         aggregate: &Aggregate,
-        input: &[DataType],
+        input: Runner,
+        kinds: &[DataType],
         output: &[DataType],
     ) -> Result<Groups, SqlError> {
         let keys = aggregate.keys;
@@ -130,10 +165,10 @@ impl Groups {
         };
         Ok(Groups {
             measures: aggregate.measures.clone(),
-            input: RowCodec::new(input)?,
-            keys: RowCodec::new(&input[..keys.min(input.len())])?,
+            input,
+            keys: RowCodec::new(&kinds[..keys.min(kinds.len())])?,
             key_count: keys,
-            arguments: single(input)?,
+            arguments: single(kinds)?,
             results: single(output)?,
             groups: HashMap::new(),
             bytes: 0,
@@ -146,35 +181,54 @@ impl Groups {
             return Ok(Vec::new());
         }
         let key = Row::new(&[]);
-        let states = self.measures.iter().map(|measure| State::new(*measure)).collect();
-        self.groups.insert(key.clone(), Group { rows: 0, states, shown: None });
+        self.groups.insert(key.clone(), Group::new(&self.measures));
         self.show(&[key])
     }
 
     /// Takes up rows. Returns how the groups changed.
     pub(super) fn update(&mut self, updates: &[Update]) -> Result<Vec<Update>, SqlError> {
-        let batch = self.input.decode(updates.iter().map(|update| &update.0))?;
-        let keys = self.keys.encode(&batch.columns()[..self.key_count], batch.num_rows())?;
-        let arguments = self.arguments_of(&batch)?;
-        let mut touched: Vec<Row> = Vec::new();
-        for (i, (key, (_, times))) in keys.into_iter().zip(updates).enumerate() {
-            let group = self.groups.entry(key.clone()).or_insert_with(|| Group {
-                rows: 0,
-                states: self.measures.iter().map(|measure| State::new(*measure)).collect(),
-                shown: None,
-            });
+        let mut touched = Touched::new();
+        for part in updates.chunks(BATCH_ROWS) {
+            let times = part.iter().map(|update| update.1).collect();
+            let (batch, times) = self.input.columns(part.iter().map(|update| &update.0), times)?;
+            self.take_up(&batch, &times, &mut touched)?;
+        }
+        self.show(&touched)
+    }
+
+    fn take_up(
+        &mut self,
+        batch: &RecordBatch,
+        times: &[isize],
+        touched: &mut Touched,
+    ) -> Result<(), SqlError> {
+        let keys = self.keys.encoded(&batch.columns()[..self.key_count])?;
+        let arguments = self.arguments_of(batch)?;
+        for (i, times) in times.iter().enumerate() {
+            let key = keys.bytes(i);
+            // Asked for first: most rows are of a group that is there, which needs no row for its key.
+            if !self.groups.contains_key(key) {
+                self.groups.insert(Row::new(key), Group::new(&self.measures));
+                self.bytes += self.group_size(key);
+            }
+            let Some(group) = self.groups.get_mut(key) else { continue };
             let times = *times as i64;
             group.rows += times;
             for (state, argument) in group.states.iter_mut().zip(&arguments) {
-                let before = state.size();
-                state.change(argument, i, times);
-                self.bytes = (self.bytes + state.size()).saturating_sub(before);
+                self.bytes = self.bytes.saturating_add_signed(state.change(argument, i, times));
             }
-            touched.push(key);
+            if !group.is_touched {
+                group.is_touched = true;
+                touched.push(Row::new(key));
+            }
         }
-        touched.sort_unstable();
-        touched.dedup();
-        self.show(&touched)
+        Ok(())
+    }
+
+    /// What a group takes without its values, in bytes: its key, also as a part of the row that is
+    /// shown, and its states.
+    fn group_size(&self, key: &[u8]) -> usize {
+        2 * key.len() + size_of::<Group>() + self.measures.len() * size_of::<State>()
     }
 
     fn arguments_of(&self, batch: &RecordBatch) -> Result<Vec<Argument>, SqlError> {
@@ -182,8 +236,7 @@ impl Groups {
         let parts = columns.zip(&self.measures).zip(&self.arguments);
         let argument = |((column, measure), codec): ((&ArrayRef, &Measure), &RowCodec)| {
             let is_kept = matches!(measure, Measure::CountDistinct | Measure::Min | Measure::Max);
-            let rows =
-                if is_kept { codec.encode(std::slice::from_ref(column), column.len())? } else { Vec::new() };
+            let rows = is_kept.then(|| codec.encoded(std::slice::from_ref(column))).transpose()?;
             Ok(Argument { column: column.clone(), rows })
         };
         parts.map(argument).collect()
@@ -195,9 +248,10 @@ impl Groups {
         let mut updates = Vec::new();
         for (i, key) in touched.iter().enumerate() {
             let Some(group) = self.groups.get_mut(key) else { continue };
+            group.is_touched = false;
             let is_there = group.rows > 0 || self.key_count == 0;
             let now = is_there.then(|| {
-                let cells: Vec<u8> = results.iter().flat_map(|column| column[i].bytes()).copied().collect();
+                let cells: Vec<u8> = results.iter().flat_map(|column| column.bytes(i)).copied().collect();
                 key.followed_by(&cells)
             });
             if group.shown != now {
@@ -207,25 +261,41 @@ impl Groups {
             }
             if !is_there {
                 self.groups.remove(key);
+                self.bytes = self.bytes.saturating_sub(self.group_size(key.bytes()));
             }
         }
         Ok(updates)
     }
 
     /// The results of these groups, a column for each measure.
-    fn results_of(&self, keys: &[Row]) -> Result<Vec<Vec<Row>>, SqlError> {
+    fn results_of(&self, keys: &[Row]) -> Result<Vec<ResultColumn>, SqlError> {
+        let groups: Vec<Option<&Group>> = keys.iter().map(|key| self.groups.get(key)).collect();
         let mut columns = Vec::new();
         for (n, (measure, codec)) in self.measures.iter().zip(&self.results).enumerate() {
             let states: Vec<Option<&State>> =
-                keys.iter().map(|key| self.groups.get(key).and_then(|group| group.states.get(n))).collect();
-            if matches!(measure, Measure::Min | Measure::Max) {
-                columns.push(extremes(*measure, &states, codec)?);
-                continue;
-            }
-            let column = numbers(*measure, &states);
-            columns.push(codec.encode(&[column], keys.len())?);
+                groups.iter().map(|group| group.and_then(|group| group.states.get(n))).collect();
+            columns.push(if matches!(measure, Measure::Min | Measure::Max) {
+                ResultColumn::Values(extremes(*measure, &states, codec)?)
+            } else {
+                ResultColumn::Numbers(codec.encoded(&[numbers(*measure, &states)])?)
+            });
         }
         Ok(columns)
+    }
+}
+
+/// The results of a measure, by group.
+enum ResultColumn {
+    Values(Vec<Row>),
+    Numbers(EncodedRows),
+}
+
+impl ResultColumn {
+    fn bytes(&self, i: usize) -> &[u8] {
+        match self {
+            ResultColumn::Values(rows) => rows.get(i).map_or(&[], Row::bytes),
+            ResultColumn::Numbers(rows) => rows.bytes(i),
+        }
     }
 }
 
@@ -233,7 +303,7 @@ impl Groups {
 fn extremes(measure: Measure, states: &[Option<&State>], codec: &RowCodec) -> Result<Vec<Row>, SqlError> {
     let null = codec.null()?;
     let value = |state: &Option<&State>| {
-        let Some(State::Values(values)) = state else { return null.clone() };
+        let Some(State::Ordered(values)) = state else { return null.clone() };
         let found = if measure == Measure::Min { values.first_key_value() } else { values.last_key_value() };
         found.map_or_else(|| null.clone(), |(value, _)| value.clone())
     };
@@ -246,7 +316,7 @@ fn numbers(measure: Measure, states: &[Option<&State>]) -> ArrayRef {
         Measure::Count | Measure::CountDistinct => {
             let count = |state: &Option<&State>| match state {
                 Some(State::Count(count)) => Some(*count),
-                Some(State::Values(values)) => Some(values.len() as i64),
+                Some(State::Distinct(values)) => Some(values.len() as i64),
                 _ => Some(0),
             };
             Arc::new(states.iter().map(count).collect::<Int64Array>())

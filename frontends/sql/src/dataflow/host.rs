@@ -1,48 +1,50 @@
-//! The thread that has all dataflows. Views install theirs, ask it what changed, and remove it; in
-//! between it sleeps, so a dataflow over which nothing happens costs nothing.
+//! The thread that has all dataflows. Views install theirs and remove it; in between it sleeps, so a
+//! dataflow over which nothing happens costs nothing. It ends with the last view.
 //!
 //! Time is the number of the refresh. A refresh looks at all relations, puts what changed into the
-//! dataflows, and runs them until all of it has arrived.
+//! dataflows that read it ([`super::flows`]), and runs these until all of it has arrived. What comes
+//! out is left where each view finds it without asking ([`ViewMarks`]).
 
-use super::input::{InputSpec, InputState, ReadLists};
+use super::flows::{Button, Flow, GroupFlow, InputRows, SideFlow, ViewFlow, end_dataflow, put};
+use super::input::{InputSpec, InputState, PollLimits, ReadLists};
 use super::lower::FlowPlan;
-use super::rel::Side;
-use super::render::{Gauges, KeyedTrace, Renderer, RowTrace, Time};
+use super::program::Update;
+use super::rel::{Rel, RelOp, RelReads, Side};
+use super::render::{Gauges, KeyedTrace, Renderer, Time};
 use super::row::Row;
+use super::standing::ViewMarks;
 use crate::error::{SqlError, SqlErrorKind};
-use crate::limits::{DATAFLOW_BYTES, DATAFLOW_ROWS, DATAFLOW_WAITING_ROWS, REFRESH_MS, STANDING_ROWS};
-use differential_dataflow::input::InputSession;
-use differential_dataflow::operators::arrange::ShutdownButton;
+use crate::limits::{DataflowLimits, REFRESH_MS, STANDING_ROWS};
+use datafusion::common::HashMap as RowMap;
+use differential_dataflow::input::{Input, InputSession};
 use differential_dataflow::trace::TraceReader;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 use storage::model::TimeMs;
 use timely::dataflow::ProbeHandle;
-use timely::dataflow::operators::CapabilitySet;
 use timely::progress::frontier::AntichainRef;
 use timely::worker::Worker;
 
 /// What the host is asked.
 pub(super) enum Request {
-    /// Builds a dataflow; the answer has all of its rows.
+    /// Builds a dataflow, and answers with its number. Its rows are the first changes of its marks.
     Install {
         plan: Arc<FlowPlan>,
         marks: Arc<ViewMarks>,
         t: TimeMs,
         deadline: Instant,
-        reply: Reply,
+        reply: SyncSender<Result<u64, SqlError>>,
     },
-    /// What changed in a view until `t`, since the call before.
-    Ask {
-        view: u64,
+    /// Looks at all relations, and answers when the marks of all views have what changed until `t`.
+    Refresh {
         t: TimeMs,
         deadline: Instant,
-        reply: Reply,
+        reply: SyncSender<Result<(), SqlError>>,
     },
     Remove {
         view: u64,
@@ -50,25 +52,6 @@ pub(super) enum Request {
     Describe {
         reply: SyncSender<DataflowStats>,
     },
-}
-
-pub(super) type Reply = SyncSender<Result<ViewChanges, SqlError>>;
-
-/// What changed in a view.
-#[derive(Debug, Default)]
-pub(super) struct ViewChanges {
-    /// The number of the view.
-    pub(super) view: u64,
-    /// The version of [`ViewMarks`] that they lead to.
-    pub(super) version: u64,
-    pub(super) rows: Vec<(Row, isize)>,
-}
-
-/// What a view may read without asking the host.
-#[derive(Debug, Default)]
-pub(super) struct ViewMarks {
-    /// Changes with each change of its rows.
-    pub(super) version: AtomicU64,
 }
 
 /// What all views may read without asking the host.
@@ -93,95 +76,74 @@ pub struct DataflowStats {
     pub inputs: usize,
     /// Sides of joins that they share.
     pub arrangements: usize,
+    /// Groups that they share.
+    pub groups: usize,
     /// Different rows of the relations.
     pub rows: usize,
     /// Bytes of all rows that are kept, approximately.
     pub bytes: usize,
 }
 
-/// A relation of the server, arranged by all of its columns.
-struct InputFlow {
-    spec: Arc<InputSpec>,
-    session: InputSession<Time, Row, isize>,
-    trace: RowTrace,
-    state: InputState,
-    /// Why it could not be read at the newest refresh.
-    error: Option<SqlError>,
-    dataflow: usize,
-    users: usize,
-}
-
-/// A side of joins that several views share.
-struct SideFlow {
-    trace: KeyedTrace,
-    probe: ProbeHandle<Time>,
-    buttons: Vec<ShutdownButton<CapabilitySet<Time>>>,
-    dataflow: usize,
-    gauges: Gauges,
-    input: String,
-    users: usize,
-}
-
-/// The dataflow of a view.
-struct ViewFlow {
-    probe: ProbeHandle<Time>,
-    buttons: Vec<ShutdownButton<CapabilitySet<Time>>>,
-    dataflow: usize,
-    gauges: Gauges,
-    inputs: Vec<String>,
-    sides: Vec<String>,
-    /// What came out since the view last asked.
-    output: Rc<RefCell<Vec<(Row, isize)>>>,
-    marks: Arc<ViewMarks>,
-}
-
 pub(super) struct Host<'a> {
     worker: &'a mut Worker,
     marks: Arc<HostMarks>,
+    limits: DataflowLimits,
     now: Time,
-    inputs: BTreeMap<String, InputFlow>,
+    inputs: BTreeMap<String, InputRows>,
     sides: BTreeMap<String, SideFlow>,
-    views: HashMap<u64, ViewFlow>,
-    /// Views that a limit has ended, until they ask.
-    ended: HashMap<u64, SqlError>,
+    /// Each after those that it reads.
+    groups: Vec<GroupFlow>,
+    views: BTreeMap<u64, ViewFlow>,
     next: u64,
+    /// Some view was told an error.
+    has_failed: bool,
 }
 
 /// How many steps more after a refresh: arrangements merge their pieces.
 const SETTLING_STEPS: usize = 8;
 
 impl<'a> Host<'a> {
-    pub(super) fn new(worker: &'a mut Worker, marks: Arc<HostMarks>) -> Host<'a> {
+    pub(super) fn new(worker: &'a mut Worker, marks: Arc<HostMarks>, limits: DataflowLimits) -> Host<'a> {
         Host {
             worker,
             marks,
+            limits,
             now: 1,
             inputs: BTreeMap::new(),
             sides: BTreeMap::new(),
-            views: HashMap::new(),
-            ended: HashMap::new(),
+            groups: Vec::new(),
+            views: BTreeMap::new(),
             next: 0,
+            has_failed: false,
         }
     }
 
-    /// Works until nobody can ask any more.
+    /// Works until there is no view, or nobody who could ask.
     pub(super) fn run(mut self, requests: &Receiver<Request>) {
         while let Ok(request) = requests.recv() {
-            // Who asked may be gone: nothing is lost then.
-            match request {
-                Request::Install { plan, marks, t, deadline, reply } => {
-                    let _ = reply.send(self.install(&plan, marks, t, deadline));
-                }
-                Request::Ask { view, t, deadline, reply } => {
-                    let _ = reply.send(self.ask(view, t, deadline));
-                }
-                Request::Remove { view } => self.remove(view),
-                Request::Describe { reply } => drop(reply.send(self.stats())),
+            self.answer(request);
+            // The thread ends, and what its allocator kept for it goes back. Who asks meanwhile starts
+            // another.
+            while self.views.is_empty() {
+                let Ok(request) = requests.try_recv() else { return };
+                self.answer(request);
             }
         }
         let views: Vec<u64> = self.views.keys().copied().collect();
         for view in views {
             self.remove(view);
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        // Who asked may be gone: nothing is lost then.
+        match request {
+            Request::Install { plan, marks, t, deadline, reply } => {
+                let _ = reply.send(self.install(&plan, marks, t, deadline));
+            }
+            Request::Refresh { t, deadline, reply } => drop(reply.send(self.refresh(t, deadline))),
+            Request::Remove { view } => self.remove(view),
+            Request::Describe { reply } => drop(reply.send(self.stats())),
         }
     }
 
@@ -191,23 +153,20 @@ impl<'a> Host<'a> {
         marks: Arc<ViewMarks>,
         t: TimeMs,
         deadline: Instant,
-    ) -> Result<ViewChanges, SqlError> {
+    ) -> Result<u64, SqlError> {
         self.refresh(t, deadline)?;
-        let mut specs = BTreeMap::new();
-        plan.rel.inputs(&mut specs);
-        let mut sides = BTreeMap::new();
-        plan.rel.shared_sides(&mut sides);
-        let built = self.build(plan, &specs, &sides, marks, t, deadline);
         let view = self.next;
+        self.next += 1;
+        let built = self.build(plan, marks.clone(), t, deadline);
         let result = built.and_then(|flow| {
             self.views.insert(view, flow);
-            self.next += 1;
             self.settle(deadline)?;
-            self.ask_now(view)
+            self.tell_errors();
+            // Of a limit, too, that has ended it.
+            marks.error().map_or(Ok(view), Err)
         });
         if result.is_err() {
             self.remove(view);
-            self.drop_unused();
         }
         result
     }
@@ -215,75 +174,22 @@ impl<'a> Host<'a> {
     fn build(
         &mut self,
         plan: &FlowPlan,
-        specs: &BTreeMap<String, Arc<InputSpec>>,
-        sides: &BTreeMap<String, Side>,
         marks: Arc<ViewMarks>,
         t: TimeMs,
         deadline: Instant,
     ) -> Result<ViewFlow, SqlError> {
-        for spec in specs.values() {
+        let reads = plan.rel.reads_in_all();
+        for spec in reads.inputs.values() {
             self.add_input(spec, t, deadline)?;
         }
-        for (name, side) in sides {
+        for (name, side) in &reads.sides {
             self.add_side(name, side)?;
         }
-        let probe = ProbeHandle::new();
-        let output: Rc<RefCell<Vec<(Row, isize)>>> = Rc::default();
-        let gauges = Gauges::default();
-        let mut buttons = Vec::new();
-        let dataflow = self.worker.next_dataflow_index();
-        let inputs = &mut self.inputs;
-        let shared = &mut self.sides;
-        let rendered = self.worker.dataflow_named("view", |scope| -> Result<(), SqlError> {
-            let mut renderer =
-                Renderer { inputs: HashMap::new(), sides: HashMap::new(), gauges: gauges.clone() };
-            for name in specs.keys() {
-                if let Some(flow) = inputs.get_mut(name) {
-                    let (arranged, button) = flow.trace.import_core(scope, name);
-                    renderer.inputs.insert(name.clone(), arranged);
-                    buttons.push(button);
-                }
-            }
-            for name in sides.keys() {
-                if let Some(flow) = shared.get_mut(name) {
-                    let (arranged, button) = flow.trace.import_core(scope, name);
-                    renderer.sides.insert(name.clone(), arranged);
-                    buttons.push(button);
-                }
-            }
-            let rows = renderer.rows(&plan.rel)?;
-            let received = output.clone();
-            rows.inspect_batch(move |_, updates| {
-                received.borrow_mut().extend(updates.iter().map(|(row, _, count)| (row.clone(), *count)));
-            })
-            .probe_with(&probe);
-            Ok(())
-        });
-        for name in specs.keys() {
-            if let Some(flow) = self.inputs.get_mut(name) {
-                flow.users += 1;
-            }
+        for rel in &reads.groups {
+            self.add_group(rel)?;
         }
-        for name in sides.keys() {
-            if let Some(flow) = self.sides.get_mut(name) {
-                flow.users += 1;
-            }
-        }
-        let flow = ViewFlow {
-            probe,
-            buttons,
-            dataflow,
-            gauges,
-            inputs: specs.keys().cloned().collect(),
-            sides: sides.keys().cloned().collect(),
-            output,
-            marks,
-        };
-        if let Err(error) = rendered {
-            self.end_view(flow);
-            return Err(error);
-        }
-        Ok(flow)
+        let flow = self.flow("view", &plan.rel, &plan.rel.reads())?;
+        Ok(ViewFlow { flow, reads, marks })
     }
 
     fn add_input(&mut self, spec: &Arc<InputSpec>, t: TimeMs, deadline: Instant) -> Result<(), SqlError> {
@@ -291,54 +197,113 @@ impl<'a> Host<'a> {
             return Ok(());
         }
         let mut state = InputState::default();
-        let changes = spec.poll(&mut state, t, &mut ReadLists::new())?;
-        let mut session = InputSession::new();
-        let dataflow = self.worker.next_dataflow_index();
-        let trace = self.worker.dataflow_named(&spec.name, |scope| {
-            session.to_collection(scope).arrange_by_self_named(&spec.name).trace
-        });
-        for (row, count) in changes {
-            session.update(row, count);
-        }
-        let flow = InputFlow { spec: spec.clone(), session, trace, state, error: None, dataflow, users: 0 };
-        self.inputs.insert(spec.name.clone(), flow);
-        self.advance();
-        self.settle(deadline)
+        let limits = self.poll_limits(deadline);
+        let rows = spec.poll(&mut state, t, &mut ReadLists::new(), &limits)?;
+        // Who reads it gets the rows that it keeps.
+        drop(rows);
+        self.inputs.insert(spec.name.clone(), InputRows { spec: spec.clone(), state, error: None });
+        Ok(())
+    }
+
+    fn poll_limits(&self, deadline: Instant) -> PollLimits {
+        let kept: usize = self.inputs.values().map(|input| input.state.len()).sum();
+        PollLimits { rows: self.limits.rows, kept, deadline }
     }
 
     fn add_side(&mut self, name: &str, side: &Side) -> Result<(), SqlError> {
         if self.sides.contains_key(name) {
             return Ok(());
         }
-        let mut specs = BTreeMap::new();
-        side.rel.inputs(&mut specs);
-        let Some(input) = specs.into_keys().next() else { return Ok(()) };
-        let Some(flow) = self.inputs.get_mut(&input) else { return Ok(()) };
+        let Some(input) = side.rel.reads().inputs.into_keys().next() else { return Ok(()) };
         let gauges = Gauges::default();
         let probe = ProbeHandle::new();
-        let mut buttons = Vec::new();
+        let mut session = InputSession::new();
         let dataflow = self.worker.next_dataflow_index();
         let rendered = self.worker.dataflow_named(name, |scope| -> Result<KeyedTrace, SqlError> {
-            let (arranged, button) = flow.trace.import_core(scope, &input);
-            buttons.push(button);
-            let inputs = HashMap::from([(input.clone(), arranged)]);
+            let rows = session.to_collection(scope);
+            let inputs = HashMap::from([(input.clone(), rows)]);
             let renderer = Renderer { inputs, sides: HashMap::new(), gauges: gauges.clone() };
             let arranged = renderer.arranged(side)?;
             arranged.clone().as_collection(|_, _| ()).probe_with(&probe);
             Ok(arranged.trace)
         });
-        flow.users += 1;
         match rendered {
             Ok(trace) => {
-                let flow = SideFlow { trace, probe, buttons, dataflow, gauges, input, users: 0 };
+                put(&mut session, self.now, updates(self.rows_of(&input)));
+                let flow = SideFlow { trace, session, probe, dataflow, gauges, input };
                 self.sides.insert(name.to_owned(), flow);
                 Ok(())
             }
             Err(error) => {
-                flow.users -= 1;
-                end_dataflow(self.worker, buttons, dataflow);
+                drop(session);
+                end_dataflow(self.worker, Vec::new(), dataflow);
                 Err(error)
             }
+        }
+    }
+
+    fn add_group(&mut self, rel: &Arc<Rel>) -> Result<(), SqlError> {
+        let RelOp::Aggregate(input, _) = &rel.op else { return Ok(()) };
+        if self.groups.iter().any(|group| group.rel.text == rel.text) {
+            return Ok(());
+        }
+        let flow = self.flow(GROUPS, rel, &input.reads())?;
+        self.groups.push(GroupFlow { rel: rel.clone(), flow, rows: RowMap::new(), bytes: 0 });
+        Ok(())
+    }
+
+    /// The dataflow of a relation, or of groups if it is called so. It is fed with all rows that it
+    /// reads.
+    fn flow(&mut self, name: &str, rel: &Arc<Rel>, reads: &RelReads) -> Result<Flow, SqlError> {
+        let groups = reads.groups.iter().map(|group| &group.text);
+        let names: Vec<String> = reads.inputs.keys().chain(groups).cloned().collect();
+        let gauges = Gauges::default();
+        let probe = ProbeHandle::new();
+        let output: Rc<RefCell<Vec<Update>>> = Rc::default();
+        let mut buttons: Vec<Button> = Vec::new();
+        let mut sessions = BTreeMap::new();
+        let sides = &mut self.sides;
+        let dataflow = self.worker.next_dataflow_index();
+        let rendered = self.worker.dataflow_named(name, |scope| -> Result<(), SqlError> {
+            let mut renderer =
+                Renderer { inputs: HashMap::new(), sides: HashMap::new(), gauges: gauges.clone() };
+            for name in &names {
+                let (session, rows) = scope.new_collection();
+                sessions.insert(name.clone(), session);
+                renderer.inputs.insert(name.clone(), rows);
+            }
+            for name in reads.sides.keys() {
+                if let Some(side) = sides.get_mut(name) {
+                    let (arranged, button) = side.trace.import_core(scope, name);
+                    renderer.sides.insert(name.clone(), arranged);
+                    buttons.push(button);
+                }
+            }
+            let rows = if name == GROUPS { renderer.groups(rel)? } else { renderer.rows(rel)? };
+            let received = output.clone();
+            rows.inspect_batch(move |_, updates| {
+                received.borrow_mut().extend(updates.iter().map(|(row, _, count)| (row.clone(), *count)));
+            })
+            .probe_with(&probe);
+            Ok(())
+        });
+        let sides = reads.sides.keys().cloned().collect();
+        let mut flow = Flow { sessions, sides, probe, buttons, dataflow, gauges, output, is_behind: true };
+        if let Err(error) = rendered {
+            flow.end(self.worker);
+            return Err(error);
+        }
+        for name in &names {
+            flow.feed(name, self.now, updates(self.rows_of(name)));
+        }
+        Ok(flow)
+    }
+
+    /// The rows of a relation, or of groups.
+    fn rows_of(&self, name: &str) -> Option<&RowMap<Row, isize>> {
+        match self.inputs.get(name) {
+            Some(input) => Some(input.state.rows()),
+            None => self.groups.iter().find(|group| group.rel.text == name).map(|group| &group.rows),
         }
     }
 
@@ -348,44 +313,91 @@ impl<'a> Host<'a> {
         if (last..last.saturating_add(REFRESH_MS)).contains(&t) {
             return Ok(());
         }
+        self.now += 1;
         let mut lists = ReadLists::new();
-        let mut is_changed = false;
-        for flow in self.inputs.values_mut() {
+        let mut limits = self.poll_limits(deadline);
+        let mut changed = Vec::new();
+        for (name, input) in &mut self.inputs {
             // What one relation lacks concerns only those who read it.
-            let changes = match flow.spec.poll(&mut flow.state, t, &mut lists) {
-                Ok(changes) => changes,
-                Err(error) => {
-                    flow.error = Some(error);
-                    continue;
+            match input.spec.poll(&mut input.state, t, &mut lists, &limits) {
+                Ok(changes) => {
+                    input.error = None;
+                    limits.kept += changes.len();
+                    changed.push((name.clone(), changes));
                 }
-            };
-            flow.error = None;
-            is_changed |= !changes.is_empty();
-            for (row, count) in changes {
-                flow.session.update(row, count);
+                Err(error) => input.error = Some(error),
             }
         }
-        if is_changed {
-            self.advance();
-            self.settle(deadline)?;
+        for (name, changes) in changed {
+            self.feed(&name, &changes);
         }
+        self.settle(deadline)?;
+        self.tell_errors();
         self.marks.refreshed.store(t, SeqCst);
         Ok(())
     }
 
-    /// What was put in until now is complete.
-    fn advance(&mut self) {
-        self.now += 1;
-        for flow in self.inputs.values_mut() {
-            flow.session.advance_to(self.now);
-            flow.session.flush();
+    /// Puts changes of a relation, or of groups, into all dataflows that read it.
+    fn feed(&mut self, name: &str, changes: &[Update]) {
+        if changes.is_empty() {
+            return;
+        }
+        let now = self.now;
+        let mut arranged = BTreeSet::new();
+        for (side, flow) in self.sides.iter_mut().filter(|(_, flow)| flow.input == name) {
+            put(&mut flow.session, now, changes.iter().cloned());
+            arranged.insert(side.clone());
+        }
+        let groups = self.groups.iter_mut().map(|group| &mut group.flow);
+        let views = self.views.values_mut().map(|view| &mut view.flow);
+        for flow in groups.chain(views) {
+            flow.feed(name, now, changes.iter().cloned());
+            flow.is_behind |= flow.sides.iter().any(|side| arranged.contains(side));
         }
     }
 
     /// Runs until all that was put in has arrived.
     fn settle(&mut self, deadline: Instant) -> Result<(), SqlError> {
         let now = self.now;
-        while self.is_behind(now) {
+        if !self.groups.iter().any(|group| group.flow.is_behind)
+            && !self.views.values().any(|view| view.flow.is_behind)
+        {
+            return Ok(());
+        }
+        // All of them: a dataflow is complete when all that it imports is.
+        for side in self.sides.values_mut() {
+            side.session.advance_to(now);
+            side.session.flush();
+        }
+        self.run_until(deadline, |host| host.sides.values().all(|side| !side.probe.less_than(&now)))?;
+        while let Some(group) = self.groups.iter_mut().find(|group| group.flow.is_behind) {
+            let name = group.rel.text.clone();
+            group.flow.advance(now);
+            let found = |host: &Host<'_>| host.groups.iter().position(|group| group.rel.text == name);
+            self.run_until(deadline, |host| {
+                found(host).is_none_or(|at| host.groups[at].flow.is_complete(now))
+            })?;
+            // A limit may have ended it.
+            let Some(at) = found(self) else { continue };
+            self.groups[at].flow.is_behind = false;
+            let changes = self.groups[at].take();
+            self.feed(&name, &changes);
+        }
+        for view in self.views.values_mut().filter(|view| view.flow.is_behind) {
+            view.flow.advance(now);
+        }
+        let is_complete = |view: &ViewFlow| !view.flow.is_behind || view.flow.is_complete(now);
+        self.run_until(deadline, |host| host.views.values().all(is_complete))?;
+        for _ in 0..SETTLING_STEPS {
+            self.worker.step();
+        }
+        self.compact(now);
+        self.tell_changes();
+        Ok(())
+    }
+
+    fn run_until(&mut self, deadline: Instant, is_done: impl Fn(&Host<'_>) -> bool) -> Result<(), SqlError> {
+        while !is_done(self) {
             self.worker.step();
             if let Err(error) = self.check_limits() {
                 self.end_largest(error)?;
@@ -394,48 +406,89 @@ impl<'a> Host<'a> {
                 return Err(SqlError::new(SqlErrorKind::Timeout, "the dataflow did not answer in time"));
             }
         }
-        for _ in 0..SETTLING_STEPS {
-            self.worker.step();
-        }
-        self.compact(now);
-        for flow in self.views.values() {
-            if !flow.output.borrow().is_empty() {
-                flow.marks.version.fetch_add(1, SeqCst);
-            }
-        }
         Ok(())
-    }
-
-    fn is_behind(&self, now: Time) -> bool {
-        self.views.values().any(|flow| flow.probe.less_than(&now))
-            || self.sides.values().any(|flow| flow.probe.less_than(&now))
     }
 
     /// What was before now is not told apart any more.
     fn compact(&mut self, now: Time) {
         let frontier = [now];
-        for flow in self.inputs.values_mut() {
-            flow.trace.set_logical_compaction(AntichainRef::new(&frontier));
-            flow.trace.set_physical_compaction(AntichainRef::new(&frontier));
+        for side in self.sides.values_mut() {
+            side.trace.set_logical_compaction(AntichainRef::new(&frontier));
+            side.trace.set_physical_compaction(AntichainRef::new(&frontier));
         }
-        for flow in self.sides.values_mut() {
-            flow.trace.set_logical_compaction(AntichainRef::new(&frontier));
-            flow.trace.set_physical_compaction(AntichainRef::new(&frontier));
+    }
+
+    /// Leaves what came out of views where they find it.
+    fn tell_changes(&mut self) {
+        let mut ended = Vec::new();
+        for (number, view) in &mut self.views {
+            view.flow.is_behind = false;
+            let changes = view.flow.take();
+            if changes.is_empty() {
+                continue;
+            }
+            // A view that nobody asks must not collect changes for ever: its rows, gone and come, are
+            // the most that they can be.
+            if view.marks.add(changes) > 2 * STANDING_ROWS {
+                let error = format!("a statement that stands has at most {STANDING_ROWS} rows");
+                let error = SqlError::new(SqlErrorKind::LimitReached, error).hint("filter or group more");
+                view.marks.set_error(Some(error));
+                ended.push(*number);
+            }
         }
+        for view in ended {
+            self.remove(view);
+        }
+    }
+
+    /// Tells views the errors of what they read.
+    fn tell_errors(&mut self) {
+        let groups = self.groups.iter().map(|group| &group.flow);
+        let flows = groups.chain(self.views.values().map(|view| &view.flow)).map(|flow| &flow.gauges);
+        let fails = self.inputs.values().any(|input| input.error.is_some())
+            || flows
+                .chain(self.sides.values().map(|side| &side.gauges))
+                .any(|gauges| gauges.error().is_some());
+        if fails || self.has_failed {
+            for view in self.views.values() {
+                view.marks.set_error(self.error_of(view));
+            }
+        }
+        self.has_failed = fails;
+    }
+
+    fn error_of(&self, view: &ViewFlow) -> Option<SqlError> {
+        let reads = &view.reads;
+        let inputs = reads.inputs.keys().filter_map(|name| self.inputs.get(name)?.error.clone());
+        let sides = reads.sides.keys().filter_map(|name| self.sides.get(name)?.gauges.error());
+        let of_groups = |group: &&GroupFlow| reads.groups.iter().any(|rel| rel.text == group.rel.text);
+        let groups = self.groups.iter().filter(of_groups).filter_map(|group| group.flow.gauges.error());
+        inputs.chain(sides).chain(groups).chain(view.flow.gauges.error()).next()
     }
 
     /// Ends the view that holds most, so that the others go on.
     fn end_largest(&mut self, error: SqlError) -> Result<(), SqlError> {
-        let size = |flow: &ViewFlow| {
-            let waiting = flow.gauges.waiting() + flow.output.borrow().len();
-            flow.gauges.bytes() + waiting * size_of::<Row>()
+        let of_flow = |flow: &Flow| flow.gauges.bytes() + flow.waiting() * size_of::<Row>();
+        let size = |view: &ViewFlow| {
+            let reads = &view.reads;
+            let inputs = reads.inputs.keys().filter_map(|name| self.inputs.get(name));
+            let sides = reads.sides.keys().filter_map(|name| self.sides.get(name));
+            let is_read = |group: &&GroupFlow| reads.groups.iter().any(|rel| rel.text == group.rel.text);
+            let groups = self.groups.iter().filter(is_read);
+            // What it shares, too: it would not be there without those that read it.
+            let shared: usize = inputs
+                .map(|input| input.state.bytes)
+                .chain(sides.map(|side| side.gauges.bytes()))
+                .chain(groups.map(|group| group.bytes + of_flow(&group.flow)))
+                .sum();
+            of_flow(&view.flow) + shared
         };
         // Of equal ones the newest: what it needs has come last.
-        let largest =
-            self.views.iter().max_by_key(|(view, flow)| (size(flow), **view)).map(|(view, _)| *view);
-        let Some(view) = largest else { return Err(error) };
-        self.remove(view);
-        self.ended.insert(view, error);
+        let largest = self.views.iter().max_by_key(|(number, view)| (size(view), **number));
+        let Some((number, view)) = largest else { return Err(error) };
+        view.marks.set_error(Some(error));
+        let number = *number;
+        self.remove(number);
         Ok(())
     }
 
@@ -444,117 +497,67 @@ impl<'a> Host<'a> {
             Err(SqlError::new(SqlErrorKind::LimitReached, text)
                 .hint("filter or group more, or end other statements that stand"))
         };
-        let stats = self.stats();
-        if stats.rows > DATAFLOW_ROWS {
-            return limit(format!("dataflows would keep more than {DATAFLOW_ROWS} rows of relations"));
+        let most = self.limits.bytes;
+        if self.stats().bytes > most {
+            return limit(format!("dataflows would keep more than {most} bytes"));
         }
-        if stats.bytes > DATAFLOW_BYTES {
-            return limit(format!("dataflows would keep more than {DATAFLOW_BYTES} bytes"));
-        }
-        let gauges = self.views.values().map(|flow| flow.gauges.waiting() + flow.output.borrow().len());
-        if gauges.max().unwrap_or(0) > DATAFLOW_WAITING_ROWS {
-            return limit(format!(
-                "a join of a dataflow makes more than {DATAFLOW_WAITING_ROWS} rows at once"
-            ));
+        let groups = self.groups.iter().map(|group| &group.flow);
+        let flows = groups.chain(self.views.values().map(|view| &view.flow));
+        let most = self.limits.waiting_rows;
+        if flows.map(Flow::waiting).max().unwrap_or(0) > most {
+            return limit(format!("a join of a dataflow makes more than {most} rows at once"));
         }
         Ok(())
     }
 
-    fn ask(&mut self, view: u64, t: TimeMs, deadline: Instant) -> Result<ViewChanges, SqlError> {
-        self.refresh(t, deadline)?;
-        self.ask_now(view)
-    }
-
-    fn ask_now(&mut self, view: u64) -> Result<ViewChanges, SqlError> {
-        if let Some(error) = self.ended.remove(&view) {
-            return Err(error);
-        }
-        let Some(flow) = self.views.get(&view) else {
-            return Err(SqlError::new(SqlErrorKind::Unavailable, "the dataflow has ended"));
-        };
-        let shared = flow.sides.iter().filter_map(|name| self.sides.get(name));
-        let error = flow.gauges.error().or_else(|| shared.map(|side| side.gauges.error()).find_map(|e| e));
-        let mut inputs = flow.inputs.iter().filter_map(|name| self.inputs.get(name));
-        let error = error.or_else(|| inputs.find_map(|input| input.error.clone()));
-        if let Some(error) = error {
-            return Err(error);
-        }
-        let mut rows = std::mem::take(&mut *flow.output.borrow_mut());
-        differential_dataflow::consolidation::consolidate(&mut rows);
-        if rows.len() > 2 * STANDING_ROWS {
-            let error = format!("a statement that stands has at most {STANDING_ROWS} rows");
-            return Err(SqlError::new(SqlErrorKind::LimitReached, error).hint("filter or group more"));
-        }
-        Ok(ViewChanges { view, version: flow.marks.version.load(SeqCst), rows })
-    }
-
     fn remove(&mut self, view: u64) {
-        self.ended.remove(&view);
-        if let Some(flow) = self.views.remove(&view) {
-            self.end_view(flow);
+        if let Some(view) = self.views.remove(&view) {
+            view.flow.end(self.worker);
         }
         self.drop_unused();
     }
 
-    fn end_view(&mut self, flow: ViewFlow) {
-        for name in &flow.inputs {
-            if let Some(input) = self.inputs.get_mut(name) {
-                input.users -= 1;
-            }
-        }
-        for name in &flow.sides {
-            if let Some(side) = self.sides.get_mut(name) {
-                side.users -= 1;
-            }
-        }
-        end_dataflow(self.worker, flow.buttons, flow.dataflow);
-    }
-
     /// Ends what no view reads any more.
     fn drop_unused(&mut self) {
-        let unused: Vec<String> =
-            self.sides.iter().filter(|(_, flow)| flow.users == 0).map(|(name, _)| name.clone()).collect();
-        for name in unused {
-            if let Some(flow) = self.sides.remove(&name) {
-                if let Some(input) = self.inputs.get_mut(&flow.input) {
-                    input.users -= 1;
-                }
-                drop(flow.trace);
-                end_dataflow(self.worker, flow.buttons, flow.dataflow);
-            }
+        let reads: Vec<&RelReads> = self.views.values().map(|view| &view.reads).collect();
+        let is_read = |group: &GroupFlow| {
+            reads.iter().any(|reads| reads.groups.iter().any(|rel| rel.text == group.rel.text))
+        };
+        let (kept, unused): (Vec<GroupFlow>, Vec<GroupFlow>) =
+            std::mem::take(&mut self.groups).into_iter().partition(is_read);
+        self.groups = kept;
+        for group in unused {
+            group.flow.end(self.worker);
         }
-        let unused: Vec<String> =
-            self.inputs.iter().filter(|(_, flow)| flow.users == 0).map(|(name, _)| name.clone()).collect();
-        for name in unused {
-            if let Some(flow) = self.inputs.remove(&name) {
-                drop((flow.trace, flow.session));
-                end_dataflow(self.worker, Vec::new(), flow.dataflow);
-            }
+        let is_unused = |name: &String, _: &mut SideFlow| !reads.iter().any(|r| r.sides.contains_key(name));
+        for (_, side) in self.sides.extract_if(.., is_unused) {
+            side.end(self.worker);
         }
+        self.inputs.retain(|name, _| reads.iter().any(|reads| reads.inputs.contains_key(name)));
         self.worker.step();
     }
 
     fn stats(&self) -> DataflowStats {
-        let of_inputs: usize = self.inputs.values().map(|flow| flow.state.bytes).sum();
-        let of_sides: usize = self.sides.values().map(|flow| flow.gauges.bytes()).sum();
-        let of_views: usize = self.views.values().map(|flow| flow.gauges.bytes()).sum();
+        let of_inputs: usize = self.inputs.values().map(|input| input.state.bytes).sum();
+        let of_sides: usize = self.sides.values().map(|side| side.gauges.bytes()).sum();
+        let of_groups: usize = self.groups.iter().map(|group| group.bytes + group.flow.gauges.bytes()).sum();
+        let of_views: usize = self.views.values().map(|view| view.flow.gauges.bytes()).sum();
         DataflowStats {
             views: self.views.len(),
             inputs: self.inputs.len(),
             arrangements: self.sides.len(),
-            rows: self.inputs.values().map(|flow| flow.state.len()).sum(),
-            bytes: of_inputs + of_sides + of_views,
+            groups: self.groups.len(),
+            rows: self.inputs.values().map(|input| input.state.len()).sum(),
+            bytes: of_inputs + of_sides + of_groups + of_views,
         }
     }
 }
 
-/// Ends a dataflow: its imports first, which would otherwise wait for more.
-fn end_dataflow(worker: &mut Worker, buttons: Vec<ShutdownButton<CapabilitySet<Time>>>, dataflow: usize) {
-    for mut button in buttons {
-        button.press();
-    }
-    worker.step();
-    worker.drop_dataflow(dataflow);
+/// What the dataflow of groups is called.
+const GROUPS: &str = "groups";
+
+fn updates(rows: Option<&RowMap<Row, isize>>) -> impl Iterator<Item = Update> {
+    rows.into_iter().flatten().map(|(row, count)| (row.clone(), *count))
 }
 
 /// How long a caller waits for the host beyond its own deadline.

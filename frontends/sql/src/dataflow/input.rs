@@ -4,12 +4,14 @@
 //! than additions; any other list is read again, and compared if it differs. A relation of another
 //! kind is a further case of [`InputSpec::poll`].
 
+use super::program::Update;
 use super::row::{Row, RowCodec};
-use crate::error::SqlError;
+use crate::error::{SqlError, SqlErrorKind};
 use crate::relations::series_list::{begin_of_list, pieces};
 use crate::relations::{Kind, MetaRow, MetaTable, Scan};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::HashMap as RowMap;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -35,7 +37,7 @@ pub(super) struct InputSpec {
 #[derive(Default)]
 pub(super) struct InputState {
     /// All rows, and how many equal ones there are.
-    rows: HashMap<Row, isize>,
+    rows: RowMap<Row, isize>,
     /// What they take, in bytes.
     pub(super) bytes: usize,
     list: Option<Arc<Vec<MetaRow>>>,
@@ -47,6 +49,32 @@ pub(super) struct InputState {
     begin: TimeMs,
 }
 
+/// How much a relation may have, and until when.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct PollLimits {
+    /// The most rows of all relations.
+    pub(super) rows: usize,
+    /// Rows that there are already.
+    pub(super) kept: usize,
+    pub(super) deadline: Instant,
+}
+
+impl PollLimits {
+    /// Whether there is room for so many more rows, and time.
+    fn check(&self, more: usize) -> Result<(), SqlError> {
+        if self.kept.saturating_add(more) > self.rows {
+            let error = format!("dataflows would keep more than {} rows of relations", self.rows);
+            return Err(SqlError::new(SqlErrorKind::LimitReached, error)
+                .hint("filter or group more, or end other statements that stand"));
+        }
+        if Instant::now() >= self.deadline {
+            let error = "the rows of a relation could not be read in time";
+            return Err(SqlError::new(SqlErrorKind::Timeout, error));
+        }
+        Ok(())
+    }
+}
+
 /// Lists that were read for one refresh: several inputs may read the same one.
 pub(super) type ReadLists = HashMap<&'static str, Arc<Vec<MetaRow>>>;
 
@@ -55,7 +83,8 @@ impl InputSpec {
     pub(super) fn new(scan: Scan) -> InputSpec {
         let columns: Vec<&str> = scan.columns().iter().map(|field| field.name().as_str()).collect();
         let relation = if let Kind::Meta(table) = scan.kind() { table.name } else { "" };
-        InputSpec { name: format!("meta.{relation}({})", columns.join(", ")), scan }
+        let name = format!("meta.{relation}({})", columns.join(", "));
+        InputSpec { name, scan }
     }
 
     /// The types of its columns.
@@ -63,19 +92,19 @@ impl InputSpec {
         self.scan.columns().iter().map(|field| field.data_type().clone()).collect()
     }
 
-    /// What came and went until `t`: rows, and how many.
+    /// What came and went until `t`: rows, and how many. After an error the state is as before.
     pub(super) fn poll(
         &self,
         state: &mut InputState,
         t: TimeMs,
         lists: &mut ReadLists,
-    ) -> Result<Vec<(Row, isize)>, SqlError> {
-        let Kind::Meta(table) = self.scan.kind() else { return Ok(Vec::new()) };
+        limits: &PollLimits,
+    ) -> Result<Vec<Update>, SqlError> {
         self.scan.set_time(t);
-        if table.lists_series {
-            self.poll_series(table, state, t)
-        } else {
-            self.poll_list(table, state, lists)
+        match self.scan.kind() {
+            Kind::Meta(table) if table.lists_series => self.poll_series(table, state, t, limits),
+            Kind::Meta(table) => self.poll_list(table, state, lists, limits),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -84,7 +113,8 @@ impl InputSpec {
         table: &'static MetaTable,
         state: &mut InputState,
         lists: &mut ReadLists,
-    ) -> Result<Vec<(Row, isize)>, SqlError> {
+        limits: &PollLimits,
+    ) -> Result<Vec<Update>, SqlError> {
         let list = match lists.entry(table.name) {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(empty) => empty.insert(Arc::new(self.scan.read_list(table.name)?)).clone(),
@@ -93,7 +123,7 @@ impl InputSpec {
             return Ok(Vec::new());
         }
         let batches = self.scan.of_list(list.clone())?;
-        let changes = self.replace(state, batches)?;
+        let changes = self.replace(state, batches, limits)?;
         state.list = Some(list);
         Ok(changes)
     }
@@ -103,13 +133,14 @@ impl InputSpec {
         table: &'static MetaTable,
         state: &mut InputState,
         t: TimeMs,
-    ) -> Result<Vec<(Row, isize)>, SqlError> {
+        limits: &PollLimits,
+    ) -> Result<Vec<Update>, SqlError> {
         let begin = begin_of_list(t);
         if state.begin == begin
             && let Some(mark) = &mut state.series
             && let SeriesChanges::Added(series) = self.scan.catalog().series_since(mark)
         {
-            return self.add(table, state, &series);
+            return self.add(table, state, &series, limits);
         }
         if state.resting.is_some_and(|until| Instant::now() < until) {
             return Ok(Vec::new());
@@ -120,7 +151,7 @@ impl InputSpec {
         let listed = self.scan.read_series()?;
         let has_pairs = table.name == "label_pairs";
         let batches = pieces(&listed, has_pairs).map(|piece| self.scan.batch_of_series(piece, has_pairs));
-        let changes = self.replace(state, batches)?;
+        let changes = self.replace(state, batches, limits)?;
         state.listed = listed.iter().map(Labels::hash64).collect();
         state.series = Some(mark);
         state.begin = begin;
@@ -134,16 +165,24 @@ impl InputSpec {
         table: &MetaTable,
         state: &mut InputState,
         series: &[Labels],
-    ) -> Result<Vec<(Row, isize)>, SqlError> {
+        limits: &PollLimits,
+    ) -> Result<Vec<Update>, SqlError> {
         let has_pairs = table.name == "label_pairs";
+        // One that was listed already has its rows.
+        let is_new = |labels: &&Labels| state.listed.insert(labels.hash64());
+        let new: Vec<Labels> = series.iter().filter(is_new).cloned().collect();
         let mut changes = Vec::new();
-        for piece in pieces(series, has_pairs) {
-            // One that was listed already has its rows.
-            let is_new = |labels: &&Labels| state.listed.insert(labels.hash64());
-            let new: Vec<Labels> = piece.iter().filter(is_new).cloned().collect();
-            changes.extend(self.rows(&self.scan.batch_of_series(&new, has_pairs)?)?);
+        let codec = self.codec()?;
+        for piece in pieces(&new, has_pairs) {
+            let batch = self.scan.batch_of_series(piece, has_pairs)?;
+            let rows = codec.encode(batch.columns(), batch.num_rows())?;
+            changes.extend(rows.into_iter().map(|row| (row, 1)));
+            if let Err(error) = limits.check(changes.len()) {
+                // What was told now is not told again: the list has to be read.
+                state.series = None;
+                return Err(error);
+            }
         }
-        let changes: Vec<(Row, isize)> = changes.into_iter().map(|row| (row, 1)).collect();
         for (row, count) in &changes {
             state.change(row.clone(), *count);
         }
@@ -155,29 +194,44 @@ impl InputSpec {
         &self,
         state: &mut InputState,
         batches: impl Iterator<Item = Result<RecordBatch, SqlError>>,
-    ) -> Result<Vec<(Row, isize)>, SqlError> {
-        let mut changes: HashMap<Row, isize> = HashMap::new();
-        for (row, count) in &state.rows {
-            changes.insert(row.clone(), -count);
-        }
+        limits: &PollLimits,
+    ) -> Result<Vec<Update>, SqlError> {
+        // Not beside those that go.
+        let limits = PollLimits { kept: limits.kept.saturating_sub(state.len()), ..*limits };
+        let codec = self.codec()?;
+        let mut rows: RowMap<Row, isize> = RowMap::new();
         for batch in batches {
-            for row in self.rows(&batch?)? {
-                *changes.entry(row).or_insert(0) += 1;
+            let batch = batch?;
+            for row in codec.encode(batch.columns(), batch.num_rows())? {
+                *rows.entry(row).or_insert(0) += 1;
+            }
+            limits.check(rows.len())?;
+        }
+        let mut changes = Vec::new();
+        for (row, count) in &rows {
+            let by = count - state.rows.get(row).unwrap_or(&0);
+            if by != 0 {
+                changes.push((row.clone(), by));
             }
         }
-        changes.retain(|_, count| *count != 0);
-        for (row, count) in &changes {
-            state.change(row.clone(), *count);
-        }
-        Ok(changes.into_iter().collect())
+        let gone = state.rows.iter().filter(|(row, _)| !rows.contains_key(*row));
+        changes.extend(gone.map(|(row, count)| (row.clone(), -count)));
+        state.bytes = rows.keys().map(Row::size).sum();
+        state.rows = rows;
+        Ok(changes)
     }
 
-    fn rows(&self, batch: &RecordBatch) -> Result<Vec<Row>, SqlError> {
-        RowCodec::new(&self.kinds())?.encode(batch.columns(), batch.num_rows())
+    fn codec(&self) -> Result<RowCodec, SqlError> {
+        RowCodec::new(&self.kinds())
     }
 }
 
 impl InputState {
+    /// All rows, and how many equal ones there are.
+    pub(super) fn rows(&self) -> &RowMap<Row, isize> {
+        &self.rows
+    }
+
     /// Number of different rows.
     pub(super) fn len(&self) -> usize {
         self.rows.len()
@@ -185,18 +239,10 @@ impl InputState {
 
     fn change(&mut self, row: Row, by: isize) {
         let size = row.size();
-        match self.rows.entry(row) {
-            Entry::Occupied(mut known) => {
-                *known.get_mut() += by;
-                if *known.get() == 0 {
-                    known.remove();
-                    self.bytes -= size;
-                }
-            }
-            Entry::Vacant(empty) => {
-                empty.insert(by);
-                self.bytes += size;
-            }
+        let known = self.rows.entry(row).or_insert(0);
+        if *known == 0 {
+            self.bytes += size;
         }
+        *known += by;
     }
 }

@@ -23,7 +23,7 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, TableScan, lit, when};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use engine::query::QueryOptions;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -433,11 +433,9 @@ fn computed(rel: Arc<Rel>, columns: Vec<Arc<dyn PhysicalExpr>>) -> LowerResult {
 impl FlowPlan {
     /// What the dataflow keeps, a line each.
     pub(crate) fn arranged(&self) -> Vec<String> {
-        let mut inputs = BTreeMap::new();
-        self.rel.inputs(&mut inputs);
-        let mut found: Vec<String> = inputs.into_keys().collect();
+        let mut found: Vec<String> = self.rel.reads_in_all().inputs.into_keys().collect();
         self.rel.arranged(&mut found);
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         found.retain(|text| seen.insert(text.clone()));
         found
     }

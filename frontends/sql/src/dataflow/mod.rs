@@ -4,12 +4,13 @@
 //! [`lower`] makes a [`Rel`](rel::Rel) of DataFusion's optimised plan, or says why it cannot;
 //! expressions stay DataFusion's and run over batches ([`program`]). [`render`] makes operators of
 //! differential-dataflow of it, with two of our own ([`aggregate`], [`top`]). A thread of its own
-//! has them all ([`host`]): views that read a relation in the same way share one arrangement of it.
-//! [`input`] finds what changed in a relation. [`standing`] is what a view holds.
+//! has them all ([`host`], [`flows`]): views that group a relation or join it in the same way share
+//! that. [`input`] finds what changed in a relation. [`standing`] is what a view holds.
 //!
 //! What a dataflow cannot say runs again instead ([`crate::standing`]).
 
 mod aggregate;
+mod flows;
 mod host;
 mod input;
 mod lower;

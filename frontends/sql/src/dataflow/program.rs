@@ -87,8 +87,18 @@ impl Runner {
         if self.programs.is_empty() {
             return Ok((rows.to_vec(), marks));
         }
-        let mut batch = self.input.decode(rows.iter())?;
-        let mut marks = marks;
+        let (batch, marks) = self.columns(rows.iter(), marks)?;
+        let rows = self.output.encode(batch.columns(), batch.num_rows())?;
+        Ok((rows, marks))
+    }
+
+    /// The same, with the results as columns.
+    pub(super) fn columns<'a, M: Copy>(
+        &self,
+        rows: impl ExactSizeIterator<Item = &'a Row>,
+        mut marks: Vec<M>,
+    ) -> Result<(RecordBatch, Vec<M>), SqlError> {
+        let mut batch = self.input.decode(rows)?;
         for program in &self.programs {
             for condition in &program.conditions {
                 let holds = condition.holds(&batch)?;
@@ -102,8 +112,7 @@ impl Runner {
                 batch = named(columns.collect::<Result<Vec<_>, _>>()?, batch.num_rows())?;
             }
         }
-        let rows = self.output.encode(batch.columns(), batch.num_rows())?;
-        Ok((rows, marks))
+        Ok((batch, marks))
     }
 }
 

@@ -102,47 +102,19 @@ impl Rel {
         }
     }
 
-    /// The relations of the server that it reads.
-    pub(super) fn inputs(&self, found: &mut BTreeMap<String, Arc<InputSpec>>) {
-        match &self.op {
-            RelOp::Input(input) => {
-                found.insert(input.name.clone(), input.clone());
-            }
-            RelOp::Map(input, _) | RelOp::Aggregate(input, _) | RelOp::Top(input, _) => input.inputs(found),
-            RelOp::Join(join) => {
-                join.left.rel.inputs(found);
-                join.right.rel.inputs(found);
-            }
-            RelOp::Union(parts) => {
-                for part in parts {
-                    part.inputs(found);
-                }
-            }
-        }
+    /// What its own operators read: groups are dataflows of their own, and so are sides that are
+    /// shared.
+    pub(super) fn reads(self: &Arc<Rel>) -> RelReads {
+        let mut found = RelReads::default();
+        found.add(self, false);
+        found
     }
 
-    /// The sides of joins that are shared with other views.
-    pub(super) fn shared_sides(&self, found: &mut BTreeMap<String, Side>) {
-        match &self.op {
-            RelOp::Input(_) => {}
-            RelOp::Map(input, _) | RelOp::Aggregate(input, _) | RelOp::Top(input, _) => {
-                input.shared_sides(found);
-            }
-            RelOp::Join(join) => {
-                for side in [&join.left, &join.right] {
-                    if side.rel.is_linear() {
-                        found.insert(side.text(), side.clone());
-                    } else {
-                        side.rel.shared_sides(found);
-                    }
-                }
-            }
-            RelOp::Union(parts) => {
-                for part in parts {
-                    part.shared_sides(found);
-                }
-            }
-        }
+    /// What it reads in all, also through groups and shared sides.
+    pub(super) fn reads_in_all(self: &Arc<Rel>) -> RelReads {
+        let mut found = RelReads::default();
+        found.add(self, true);
+        found
     }
 
     /// What the dataflow keeps, in words for people.
@@ -172,6 +144,52 @@ impl Rel {
             RelOp::Union(parts) => {
                 for part in parts {
                     part.arranged(found);
+                }
+            }
+        }
+    }
+}
+
+/// What a relation is made of that other dataflows read, too.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RelReads {
+    /// Relations of the server, by their names.
+    pub(super) inputs: BTreeMap<String, Arc<InputSpec>>,
+    /// Groups, each after those that it reads.
+    pub(super) groups: Vec<Arc<Rel>>,
+    /// Sides of joins whose rows come of one relation of the server, by their texts.
+    pub(super) sides: BTreeMap<String, Side>,
+}
+
+impl RelReads {
+    fn add(&mut self, rel: &Arc<Rel>, in_all: bool) {
+        match &rel.op {
+            RelOp::Input(input) => {
+                self.inputs.insert(input.name.clone(), input.clone());
+            }
+            RelOp::Map(input, _) | RelOp::Top(input, _) => self.add(input, in_all),
+            RelOp::Aggregate(input, _) => {
+                if in_all {
+                    self.add(input, true);
+                }
+                if !self.groups.iter().any(|known| known.text == rel.text) {
+                    self.groups.push(rel.clone());
+                }
+            }
+            RelOp::Join(join) => {
+                for side in [&join.left, &join.right] {
+                    let is_shared = side.rel.is_linear();
+                    if in_all || !is_shared {
+                        self.add(&side.rel, in_all);
+                    }
+                    if is_shared {
+                        self.sides.insert(side.text(), side.clone());
+                    }
+                }
+            }
+            RelOp::Union(parts) => {
+                for part in parts {
+                    self.add(part, in_all);
                 }
             }
         }

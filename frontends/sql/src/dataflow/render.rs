@@ -1,7 +1,8 @@
 //! Relations to operators of differential-dataflow. All decisions are made before ([`super::lower`]).
 //!
-//! Relations of the server and sides of joins that read them directly are imported: they belong to
-//! dataflows of their own, which views share.
+//! Relations of the server and groups are put in from outside, and sides of joins that read a
+//! relation of the server directly are imported: they belong to dataflows of their own, which views
+//! share ([`super::flows`]).
 
 use super::aggregate::Groups;
 use super::program::{Program, Runner, Update};
@@ -12,9 +13,8 @@ use crate::error::SqlError;
 use datafusion::arrow::array::{Array, ArrayRef};
 use differential_dataflow::AsCollection;
 use differential_dataflow::VecCollection;
-use differential_dataflow::consolidation::consolidate;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
-use differential_dataflow::trace::implementations::{KeySpine, ValSpine};
+use differential_dataflow::trace::implementations::ValSpine;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -28,8 +28,6 @@ use timely::dataflow::operators::generic::Operator;
 pub(super) type Time = u64;
 /// Rows as they come and go.
 pub(super) type Rows<'scope> = VecCollection<'scope, Time, Row, isize>;
-/// All rows of a relation.
-pub(super) type RowTrace = TraceAgent<KeySpine<Row, Time, isize>>;
 /// Rows by a part of their columns.
 pub(super) type KeyedTrace = TraceAgent<ValSpine<Row, Row, Time, isize>>;
 type TimedUpdate = (Row, Time, isize);
@@ -80,8 +78,8 @@ impl Gauges {
 
 /// Makes the operators of one dataflow.
 pub(super) struct Renderer<'scope> {
-    /// Imported relations, by their names.
-    pub(super) inputs: HashMap<String, Arranged<'scope, RowTrace>>,
+    /// Relations of the server by their names, groups by their texts.
+    pub(super) inputs: HashMap<String, Rows<'scope>>,
     /// Imported sides of joins, by their texts.
     pub(super) sides: HashMap<String, Arranged<'scope, KeyedTrace>>,
     pub(super) gauges: Gauges,
@@ -94,27 +92,14 @@ impl<'scope> Renderer<'scope> {
     /// The rows of a relation.
     pub(super) fn rows(&self, rel: &Arc<Rel>) -> RenderResult<Rows<'scope>> {
         match &rel.op {
-            RelOp::Input(input) => {
-                let arranged = self.inputs.get(&input.name).cloned();
-                let arranged = arranged.ok_or_else(|| missing(&input.name))?;
-                Ok(arranged.as_collection(|row, ()| row.clone()))
-            }
+            RelOp::Input(input) => self.put_in(&input.name),
+            RelOp::Aggregate(..) => self.put_in(&rel.text),
             RelOp::Map(..) => {
                 let (base, programs) = unwound(rel);
                 let rows = self.rows(base)?;
                 Ok(mapped(rows, Runner::new(programs, &base.kinds, &rel.kinds)?, self.gauges.clone()))
             }
             RelOp::Join(join) => self.joined(join),
-            RelOp::Aggregate(input, aggregate) => {
-                let rows = self.rows(input)?;
-                let mut groups = Groups::new(aggregate, &input.kinds, &rel.kinds)?;
-                let first = groups.start()?;
-                Ok(stateful(rows, "Groups", first, self.gauges.clone(), move |updates| {
-                    let before = groups.bytes as isize;
-                    let changes = groups.update(updates)?;
-                    Ok(Changes { updates: changes, kept: groups.bytes as isize - before })
-                }))
-            }
             RelOp::Top(input, top) => {
                 let rows = self.rows(input)?;
                 let mut ordered = OrderedRows::new(top, &input.kinds)?;
@@ -136,6 +121,26 @@ impl<'scope> Renderer<'scope> {
                 all.ok_or_else(|| missing("the parts of a UNION"))
             }
         }
+    }
+
+    fn put_in(&self, name: &str) -> RenderResult<Rows<'scope>> {
+        self.inputs.get(name).cloned().ok_or_else(|| missing(name))
+    }
+
+    /// The groups of an aggregate, computed here.
+    pub(super) fn groups(&self, rel: &Arc<Rel>) -> RenderResult<Rows<'scope>> {
+        let RelOp::Aggregate(input, aggregate) = &rel.op else { return Err(missing("its groups")) };
+        // Keys and arguments are computed by the operator of the groups: rows are read once.
+        let (base, programs) = unwound(input);
+        let rows = self.rows(base)?;
+        let runner = Runner::new(programs, &base.kinds, &input.kinds)?;
+        let mut groups = Groups::new(aggregate, runner, &input.kinds, &rel.kinds)?;
+        let first = groups.start()?;
+        Ok(stateful(rows, "Groups", first, self.gauges.clone(), move |updates| {
+            let before = groups.bytes as isize;
+            let changes = groups.update(updates)?;
+            Ok(Changes { updates: changes, kept: groups.bytes as isize - before })
+        }))
     }
 
     fn joined(&self, join: &Join) -> RenderResult<Rows<'scope>> {
@@ -332,11 +337,9 @@ fn stateful<'scope>(
             stash = rest;
             gauges.0.waiting.set(gauges.waiting().saturating_sub(complete.len()));
             held = stash.iter().map(|update| update.1).min().map(|time| capability.delayed(&time));
-            let mut updates: Vec<Update> = complete.into_iter().map(|(row, _, count)| (row, count)).collect();
-            consolidate(&mut updates);
-            if updates.is_empty() {
-                return;
-            }
+            // Not consolidated: what comes and goes at once is undone by the logic, and to sort rows
+            // costs more.
+            let updates: Vec<Update> = complete.into_iter().map(|(row, _, count)| (row, count)).collect();
             let changes = gauges.checked(logic(&updates));
             gauges.keep(changes.kept);
             let updates = changes.updates.into_iter().map(|(row, count)| (row, newest, count));

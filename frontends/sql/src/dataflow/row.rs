@@ -8,8 +8,9 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_nu
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
-use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::arrow::row::{RowConverter, Rows, SortField};
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,6 +21,13 @@ pub(super) struct Row(Arc<[u8]>);
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Row({} bytes)", self.0.len())
+    }
+}
+
+/// A map by rows is also asked by their bytes.
+impl Borrow<[u8]> for Row {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -49,6 +57,19 @@ impl Row {
 /// An error of arrow.
 pub(super) fn failed(error: ArrowError) -> SqlError {
     SqlError::new(SqlErrorKind::Execution, error.to_string())
+}
+
+/// The bytes of several rows in one piece of memory: who looks them up needs no [`Row`] of each.
+pub(super) struct EncodedRows {
+    /// `None`: the rows have no columns.
+    rows: Option<Rows>,
+}
+
+impl EncodedRows {
+    /// The bytes of row `i`.
+    pub(super) fn bytes(&self, i: usize) -> &[u8] {
+        self.rows.as_ref().map_or(&[], |rows| rows.row(i).data())
+    }
 }
 
 /// Turns columns into rows and back.
@@ -88,6 +109,15 @@ impl RowCodec {
         }
         let rows = self.converter.convert_columns(columns).map_err(failed)?;
         Ok(rows.iter().map(|row| Row::new(row.data())).collect())
+    }
+
+    /// The rows of some columns, not yet as rows of their own.
+    pub(super) fn encoded(&self, columns: &[ArrayRef]) -> Result<EncodedRows, SqlError> {
+        if columns.is_empty() {
+            return Ok(EncodedRows { rows: None });
+        }
+        let rows = self.converter.convert_columns(columns).map_err(failed)?;
+        Ok(EncodedRows { rows: Some(rows) })
     }
 
     /// The columns of some rows.

@@ -1,14 +1,16 @@
 //! What a view holds of its dataflow: it asks for changes, and has the rows.
 
 use super::DataflowStats;
-use super::host::{Host, HostMarks, PATIENCE, Reply, Request, ViewChanges, ViewMarks};
+use super::host::{Host, HostMarks, PATIENCE, Request};
 use super::lower::FlowPlan;
+use super::program::Update;
 use super::row::{Row, RowCodec};
 use crate::error::{SqlError, SqlErrorKind};
-use crate::limits::{DATAFLOWS, REFRESH_MS, STANDING_ROWS};
+use crate::limits::{DataflowLimits, REFRESH_MS, STANDING_ROWS};
 use crate::standing::samples::{RowSampler, Samples};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema};
+use differential_dataflow::consolidation::consolidate;
 use engine::plan::statement::RowForm;
 use engine::query::QueryOptions;
 use parking_lot::Mutex;
@@ -16,15 +18,72 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 use storage::model::{Labels, TimeMs};
 use timely::WorkerConfig;
 
-/// The thread of all dataflows, which starts with the first.
+/// What the host leaves for a view, which finds it without asking: to wake a thread and to wait for it
+/// costs more than most changes.
+#[derive(Debug, Default)]
+pub(super) struct ViewMarks {
+    /// Changes with each change.
+    version: AtomicU64,
+    news: Mutex<ViewNews>,
+}
+
+/// What there is for a view since it last looked.
+#[derive(Debug, Default)]
+struct ViewNews {
+    rows: Vec<Update>,
+    error: Option<SqlError>,
+}
+
+impl ViewMarks {
+    /// Adds changes. Returns how many there are now, those that cancel each other left out if there
+    /// are many.
+    pub(super) fn add(&self, mut changes: Vec<Update>) -> usize {
+        let mut news = self.news.lock();
+        news.rows.append(&mut changes);
+        if news.rows.len() > 2 * STANDING_ROWS {
+            consolidate(&mut news.rows);
+        }
+        self.version.fetch_add(1, SeqCst);
+        news.rows.len()
+    }
+
+    /// The view has this error from now on, or none.
+    pub(super) fn set_error(&self, error: Option<SqlError>) {
+        let is_new = error.is_some();
+        self.news.lock().error = error;
+        if is_new {
+            self.version.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Its error.
+    pub(super) fn error(&self) -> Option<SqlError> {
+        self.news.lock().error.clone()
+    }
+
+    /// What is new since `seen`, which becomes the version of now; `None`: nothing.
+    fn take(&self, seen: &mut u64) -> Option<ViewNews> {
+        if self.version.load(SeqCst) == *seen {
+            return None;
+        }
+        let mut news = self.news.lock();
+        *seen = self.version.load(SeqCst);
+        let mut news = std::mem::take(&mut *news);
+        consolidate(&mut news.rows);
+        Some(news)
+    }
+}
+
+/// The thread of all dataflows, which starts with the first and ends with the last.
 #[derive(Default)]
 pub(crate) struct Dataflows {
+    limits: DataflowLimits,
     running: Mutex<Option<HostHandle>>,
     /// How many statements stand as dataflows.
     count: Mutex<usize>,
@@ -52,6 +111,11 @@ impl Drop for Place {
 }
 
 impl Dataflows {
+    /// Without dataflows yet; `limits` are those of all of them.
+    pub(crate) fn new(limits: DataflowLimits) -> Dataflows {
+        Dataflows { limits, ..Dataflows::default() }
+    }
+
     /// A view of this statement. Its dataflow is built when it is first asked.
     pub(crate) fn view(
         self: &Arc<Dataflows>,
@@ -59,8 +123,9 @@ impl Dataflows {
         form: RowForm,
     ) -> Result<StandingDataflow, SqlError> {
         let mut count = self.count.lock();
-        if *count >= DATAFLOWS {
-            let error = format!("at most {DATAFLOWS} statements stand as dataflows");
+        let most = self.limits.views;
+        if *count >= most {
+            let error = format!("at most {most} statements stand as dataflows");
             return Err(SqlError::new(SqlErrorKind::LimitReached, error)
                 .hint("end other subscriptions or views over lists of the server"));
         }
@@ -91,7 +156,12 @@ impl Dataflows {
         if running.requests.send(Request::Describe { reply }).is_err() {
             return Some(DataflowStats::default());
         }
-        answer.recv_timeout(patience).ok()
+        match answer.recv_timeout(patience) {
+            Ok(stats) => Some(stats),
+            // It has ended with the last of them.
+            Err(RecvTimeoutError::Disconnected) => Some(DataflowStats::default()),
+            Err(RecvTimeoutError::Timeout) => None,
+        }
     }
 
     fn running(&self) -> Result<HostHandle, SqlError> {
@@ -99,7 +169,7 @@ impl Dataflows {
         if let Some(running) = &*running {
             return Ok(running.clone());
         }
-        let started = start()?;
+        let started = start(self.limits)?;
         *running = Some(started.clone());
         Ok(started)
     }
@@ -113,7 +183,7 @@ impl Dataflows {
     }
 }
 
-fn start() -> Result<HostHandle, SqlError> {
+fn start(limits: DataflowLimits) -> Result<HostHandle, SqlError> {
     let (requests, received) = channel();
     let marks: Arc<HostMarks> = Arc::default();
     let running = HostHandle { requests, marks: marks.clone() };
@@ -126,7 +196,7 @@ fn start() -> Result<HostHandle, SqlError> {
         );
         let allocator = timely::communication::Allocator::Thread(Default::default());
         let mut worker = timely::worker::Worker::new(config, allocator, None);
-        Host::new(&mut worker, marks).run(&received);
+        Host::new(&mut worker, marks, limits).run(&received);
         // What is left ends with its worker.
     };
     let thread = std::thread::Builder::new().name("sql-dataflows".to_owned()).spawn(work);
@@ -161,7 +231,7 @@ struct Flow {
     running: HostHandle,
     view: u64,
     marks: Arc<ViewMarks>,
-    /// The version that was asked last.
+    /// The version of its marks that was seen last.
     seen: u64,
 }
 
@@ -175,7 +245,7 @@ struct ShownRow {
 enum Attempt {
     /// Nothing has changed.
     Same,
-    Changed(Vec<(Row, isize)>),
+    Changed(Vec<Update>),
     Failed(SqlError),
     /// The thread has ended.
     Gone,
@@ -215,19 +285,19 @@ impl StandingDataflow {
         let Some(flow) = &mut self.flow else { return self.install(t, deadline) };
         let last = flow.running.marks.refreshed.load(SeqCst);
         let is_recent = (last..last.saturating_add(REFRESH_MS)).contains(&t);
-        let version = flow.marks.version.load(SeqCst);
-        if is_recent && version == flow.seen {
-            return Attempt::Same;
-        }
-        let view = flow.view;
-        let asked = call(&flow.running, deadline, |reply| Request::Ask { view, t, deadline, reply });
-        match asked {
-            None => Attempt::Gone,
-            Some(Ok(changes)) => {
-                flow.seen = changes.version;
-                if changes.rows.is_empty() { Attempt::Same } else { Attempt::Changed(changes.rows) }
+        if !is_recent {
+            let asked = call(&flow.running, deadline, |reply| Request::Refresh { t, deadline, reply });
+            match asked {
+                None => return Attempt::Gone,
+                Some(Err(error)) => return Attempt::Failed(error),
+                Some(Ok(())) => {}
             }
-            Some(Err(error)) => Attempt::Failed(error),
+        }
+        let Some(news) = flow.marks.take(&mut flow.seen) else { return Attempt::Same };
+        match news.error {
+            Some(error) => Attempt::Failed(error),
+            None if news.rows.is_empty() => Attempt::Same,
+            None => Attempt::Changed(news.rows),
         }
     }
 
@@ -237,7 +307,8 @@ impl StandingDataflow {
             Err(error) => return Attempt::Failed(error),
         };
         let marks: Arc<ViewMarks> = Arc::default();
-        let (plan, given) = (self.plan.clone(), marks.clone());
+        let plan = self.plan.clone();
+        let given = marks.clone();
         let began = Instant::now();
         let installed =
             call(&running, deadline, |reply| Request::Install { plan, marks: given, t, deadline, reply });
@@ -246,7 +317,9 @@ impl StandingDataflow {
                 self.shared.forget(&running);
                 Attempt::Gone
             }
-            Some(Ok(ViewChanges { view, version: seen, rows })) => {
+            Some(Ok(view)) => {
+                let mut seen = 0;
+                let rows = marks.take(&mut seen).unwrap_or_default().rows;
                 self.flow = Some(Flow { running, view, marks, seen });
                 Attempt::Changed(rows)
             }
@@ -271,7 +344,7 @@ impl StandingDataflow {
         self.rows.clear();
     }
 
-    fn apply(&mut self, changes: Vec<(Row, isize)>) -> Result<(), SqlError> {
+    fn apply(&mut self, changes: Vec<Update>) -> Result<(), SqlError> {
         let new: Vec<Row> = changes
             .iter()
             .filter(|(row, _)| !self.rows.contains_key(row))
@@ -332,18 +405,18 @@ impl Drop for StandingDataflow {
 }
 
 /// Asks the host; `None`: it has ended.
-fn call(
+fn call<T>(
     running: &HostHandle,
     deadline: Instant,
-    request: impl FnOnce(Reply) -> Request,
-) -> Option<Result<ViewChanges, SqlError>> {
+    request: impl FnOnce(SyncSender<Result<T, SqlError>>) -> Request,
+) -> Option<Result<T, SqlError>> {
     let (reply, answer) = sync_channel(1);
     running.requests.send(request(reply)).ok()?;
     let left = deadline.saturating_duration_since(Instant::now()) + PATIENCE;
     match answer.recv_timeout(left) {
         Ok(answer) => Some(answer),
-        Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => None,
-        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => {
             Some(Err(SqlError::new(SqlErrorKind::Timeout, "the dataflows are busy with other statements")))
         }
     }

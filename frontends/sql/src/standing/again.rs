@@ -15,9 +15,12 @@ use crate::limits::SMALL_STATEMENT_BYTES;
 use crate::relations::series_list::begin_of_list;
 use crate::relations::{Context, Current, MetaRow, Reads};
 use crate::session::{Deadline, Prepared, SqlRequest, on_large_stack, send_rows};
+use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use engine::plan::statement::RowForm;
@@ -47,9 +50,16 @@ struct StatementPlan {
     plan: LogicalPlan,
     names: Vec<String>,
     state: SessionState,
+    /// Functions and memory of its operators: made of the state, which takes longer than a small
+    /// evaluation.
+    task: Arc<TaskContext>,
     runtime: OwnRuntime,
     /// DataFusion's plan, unless it depends on the time.
     physical: Option<Arc<dyn ExecutionPlan>>,
+    /// Operators of it keep what they have read: it is made new for each run.
+    keeps_state: bool,
+    /// How often the physical plan has run since it was made new.
+    runs: u32,
     reads: Reads,
     /// The views of all plans that it reads, in order; `None`: some plan cannot be a view.
     views: Option<Vec<Arc<LiveLeaf>>>,
@@ -148,6 +158,9 @@ impl RunsAgain {
                 reads.plans.values().map(|plan| leaves.leaf(plan)).collect::<Option<Vec<_>>>()
             });
             Ok(Some(StatementPlan {
+                task: state.task_ctx(),
+                keeps_state: keeps_state(&physical),
+                runs: 0,
                 is_timed: shows_now || reads.is_timed,
                 physical: (!shows_now).then_some(physical),
                 runtime: OwnRuntime(Some(runtime)),
@@ -236,7 +249,7 @@ impl StatementPlan {
     }
 
     fn run(
-        &self,
+        &mut self,
         t: TimeMs,
         options: &QueryOptions,
         form: RowForm,
@@ -250,17 +263,17 @@ impl StatementPlan {
         on_large_stack(|| self.run_here(t, options, form))
     }
 
-    fn run_here(&self, t: TimeMs, options: &QueryOptions, form: RowForm) -> Result<Samples, SqlError> {
+    fn run_here(&mut self, t: TimeMs, options: &QueryOptions, form: RowForm) -> Result<Samples, SqlError> {
         let fail = |e| SqlError::from_datafusion(e, "");
+        let known = self.known_plan().map_err(fail)?;
         let Some(runtime) = &self.runtime.0 else {
             return Err(SqlError::new(SqlErrorKind::Internal, "the statement has ended"));
         };
         let guard = Deadline::of(options);
         let mut sink = SampleSink::new(form);
         runtime.block_on(async {
-            let physical = match &self.physical {
-                // Joins keep what they have read.
-                Some(physical) => reset_plan_states(physical.clone()).map_err(fail)?,
+            let physical = match known {
+                Some(physical) => physical,
                 None => {
                     let mut state = self.state.clone();
                     state.execution_props_mut().query_execution_start_time =
@@ -268,11 +281,50 @@ impl StatementPlan {
                     state.create_physical_plan(&self.plan).await.map_err(fail)?
                 }
             };
-            let stream = execute_stream(physical, self.state.task_ctx()).map_err(fail)?;
+            let stream = execute_stream(physical, self.task.clone()).map_err(fail)?;
             send_rows(stream, &self.names, &guard, &mut sink).await
         })?;
         Ok(sink.into_samples())
     }
+
+    /// The physical plan, ready to run; `None`: it is made for the time of the run.
+    fn known_plan(&mut self) -> Result<Option<Arc<dyn ExecutionPlan>>, DataFusionError> {
+        let Some(known) = &mut self.physical else { return Ok(None) };
+        if self.keeps_state || self.runs == RUNS_OF_A_PLAN {
+            *known = reset_plan_states(known.clone())?;
+            self.runs = 0;
+        }
+        self.runs += 1;
+        Ok(Some(known.clone()))
+    }
+}
+
+/// A plan without a state is made new after so many runs all the same: it counts what each run did, and
+/// keeps the counts.
+const RUNS_OF_A_PLAN: u32 = 64;
+
+/// Whether an operator keeps what it has read, such as a side of a join, so that a plan has to be made
+/// new before it runs again: that takes longer than a small evaluation.
+fn keeps_state(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    // Of these it is known that they do not. Groups have no filter for their scan, which only an
+    // aggregate over everything has.
+    let is_known = match plan.name() {
+        "StreamingTableExec"
+        | "FilterExec"
+        | "ProjectionExec"
+        | "UnionExec"
+        | "CooperativeExec"
+        | "CoalesceBatchesExec"
+        | "CoalescePartitionsExec"
+        | "WindowAggExec"
+        | "BoundedWindowAggExec" => true,
+        "AggregateExec" => {
+            let node = plan.downcast_ref::<AggregateExec>();
+            node.is_some_and(|node| !node.group_expr().is_empty())
+        }
+        _ => false,
+    };
+    !is_known || plan.children().into_iter().any(keeps_state)
 }
 
 /// The rows of a statement that is planned for this time only.

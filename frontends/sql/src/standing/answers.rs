@@ -8,7 +8,7 @@ use super::turns::Turns;
 use crate::SqlEngine;
 use crate::dataflow::{DataflowStats, Dataflows, StandingDataflow, flow_plan};
 use crate::error::SqlError;
-use crate::limits::STANDING_AT_ONCE;
+use crate::limits::{DataflowLimits, STANDING_AT_ONCE};
 use engine::live::LiveRuntime;
 use engine::plan::Plan;
 use engine::plan::statement::{RowForm, statement_of};
@@ -47,6 +47,13 @@ impl StatementAnswers {
     #[must_use]
     pub fn over(mut self, live: LiveRuntime) -> StatementAnswers {
         self.leaves = Some(Arc::new(LiveLeaves::new(live)));
+        self
+    }
+
+    /// Dataflows have these limits, not the usual ones.
+    #[must_use]
+    pub fn with_limits(mut self, limits: DataflowLimits) -> StatementAnswers {
+        self.dataflows = Arc::new(Dataflows::new(limits));
         self
     }
 

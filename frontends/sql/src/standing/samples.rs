@@ -74,6 +74,8 @@ pub(crate) struct RowSampler {
     form: RowForm,
     names: Vec<String>,
     roles: Vec<ColumnRole>,
+    /// The names of the labels that have cells.
+    cells: Vec<String>,
 }
 
 impl RowSampler {
@@ -84,6 +86,7 @@ impl RowSampler {
             form,
             names: fields.clone().map(|field| field.name().clone()).collect(),
             roles: fields.map(|field| role(field.name(), field.data_type())).collect(),
+            cells: (0..schema.fields().len()).map(cell_name).collect(),
         }
     }
 
@@ -95,19 +98,34 @@ impl RowSampler {
         let numbers = numbers.filter(|_| self.form == RowForm::Series);
         let numbers = numbers.map(|column| cast(column, &DataType::Float64)).transpose();
         let numbers = numbers.map_err(|e| SqlError::new(SqlErrorKind::Internal, e.to_string()))?;
-        let sample = |row: usize| match self.form {
-            RowForm::Cells => Some((cell_labels(&cells, row), 1.0)),
-            RowForm::Series => {
-                let value = match &numbers {
-                    None => 1.0,
-                    // Without a value there is no sample.
-                    Some(numbers) if numbers.is_null(row) => return None,
-                    Some(numbers) => numbers.as_primitive::<Float64Type>().value(row),
-                };
-                Some((self.series_labels(&cells, row), value))
-            }
-        };
-        Ok((0..batch.num_rows()).map(sample).collect())
+        let mut samples = Vec::with_capacity(batch.num_rows());
+        let mut texts = vec![String::new(); cells.len()];
+        for row in 0..batch.num_rows() {
+            samples.push(match (self.form, &numbers) {
+                (RowForm::Cells, _) => Some((self.cell_labels(&cells, row, &mut texts), 1.0)),
+                (RowForm::Series, None) => Some((self.series_labels(&cells, row), 1.0)),
+                // Without a value there is no sample.
+                (RowForm::Series, Some(numbers)) if numbers.is_null(row) => None,
+                (RowForm::Series, Some(numbers)) => {
+                    let value = numbers.as_primitive::<Float64Type>().value(row);
+                    Some((self.series_labels(&cells, row), value))
+                }
+            });
+        }
+        Ok(samples)
+    }
+
+    /// The cells of a row as labels. `texts` has room for one text a column, so that no row needs
+    /// memory of its own for them.
+    fn cell_labels(&self, cells: &[Cells], row: usize, texts: &mut [String]) -> Labels {
+        for (column, text) in cells.iter().zip(texts.iter_mut()) {
+            text.clear();
+            column.json(row, text);
+        }
+        // No cell is empty in JSON, and the names are in the order of the columns.
+        Labels::from_sorted(
+            self.cells.iter().zip(texts.iter()).map(|(name, text)| (name.as_str(), text.as_str())),
+        )
     }
 
     fn series_labels(&self, cells: &[Cells], row: usize) -> Labels {
@@ -125,15 +143,6 @@ impl RowSampler {
         }
         Labels::from_pairs(pairs)
     }
-}
-
-fn cell_labels(cells: &[Cells], row: usize) -> Labels {
-    let pair = |(i, column): (usize, &Cells)| {
-        let mut text = String::new();
-        column.json(row, &mut text);
-        (cell_name(i), text)
-    };
-    Labels::from_pairs(cells.iter().enumerate().map(pair))
 }
 
 /// Collects the rows of one evaluation.
