@@ -11,15 +11,15 @@ use storage::model::histogram::{BucketSpan, Buckets};
 use storage::store::SeriesSource;
 
 /// Some bytes of memory.
-struct Room(AtomicUsize);
+struct FreeBytes(AtomicUsize);
 
-impl Room {
-    fn of(bytes: usize) -> Room {
-        Room(AtomicUsize::new(bytes))
+impl FreeBytes {
+    fn of(bytes: usize) -> FreeBytes {
+        FreeBytes(AtomicUsize::new(bytes))
     }
 }
 
-impl ReadMemory for Room {
+impl ReadMemory for FreeBytes {
     fn grow(&self, bytes: usize) -> Result<(), MemoryRefused> {
         let left = self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes));
         left.map(drop).map_err(|_| MemoryRefused("no room".to_owned()))
@@ -92,7 +92,7 @@ fn read(series: &[LabelledSource], from: TimeMs, to: TimeMs) -> Received {
 
 /// Receives a stream in pieces of `piece` bytes.
 fn receive(bytes: &[u8], piece: usize, removed: &[String]) -> Result<Vec<LabelledSource>, ReadFailure> {
-    let room = Room::of(1 << 24);
+    let room = FreeBytes::of(1 << 24);
     let mut received = ReceivedSeries::new(1_000_000, 3_000_000, removed, &room);
     let mut frames = FrameReader::new(1 << 16);
     for piece in bytes.chunks(piece) {
@@ -137,7 +137,7 @@ fn frames_are_read_however_they_are_cut() {
 
 #[test]
 fn what_is_beyond_the_question_is_left_out() {
-    let room = Room::of(1 << 24);
+    let room = FreeBytes::of(1 << 24);
     for run in [0, 2] {
         let SeriesRun { ts, vs, histograms } = &runs()[run];
         let mut samples = SamplesBuilder::default();
@@ -211,17 +211,17 @@ fn one_message_has_all_samples() {
     }
     let mut message = Vec::new();
     put_bytes(&mut message, 1, &result);
-    let receive = |room: &Room| {
+    let receive = |room: &FreeBytes| {
         let mut received = ReceivedSeries::new(0, 3_000_000, &[], room);
         received.message(&message)?;
         received.finish()
     };
-    let series = receive(&Room::of(1 << 24)).expect("a message");
+    let series = receive(&FreeBytes::of(1 << 24)).expect("a message");
     assert_eq!(read(&series, 0, TimeMs::MAX), expected(0, TimeMs::MAX, true));
-    let full = receive(&Room::of(5_000)).map(drop).expect_err("too little room");
+    let full = receive(&FreeBytes::of(5_000)).map(drop).expect_err("too little room");
     assert_eq!(full, ReadFailure::Memory(MemoryRefused("no room".to_owned())));
     message.extend(message.clone());
-    let room = Room::of(1 << 24);
+    let room = FreeBytes::of(1 << 24);
     let two = ReceivedSeries::new(0, 9, &[], &room).message(&message).expect_err("two results");
     assert_eq!(two.to_string(), "responses: want 1, got 2");
 }
