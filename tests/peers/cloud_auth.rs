@@ -40,6 +40,8 @@ fn openssl(arguments: &[&str], input: &[u8]) -> String {
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        // It draws while it looks for primes.
+        .stderr(Stdio::null())
         .spawn()
         .expect("openssl");
     child.stdin.take().expect("its input").write_all(input).expect("written");
