@@ -209,7 +209,8 @@ pub const BLOCK_CLOCK_CANDIDATES: usize = 4;
 /// Maximum columns of one column set, dead ones included (a batch may have a quarter): a keyframe
 /// with a million changed values still fits into one log record.
 pub const GROUP_COLUMNS: usize = 1 << 20;
-/// Maximum slots of one shard: in a replay, a larger slot number is damage, not data.
+/// Maximum slots of one shard, and groups: samples of further series are refused, and in a replay a
+/// larger number is damage, not data.
 pub const SHARD_SLOTS: u32 = 1 << 26;
 /// Single samples per log record: at most 16 bytes each, so far below the maximum record size.
 pub const WAL_SAMPLES: usize = 1 << 16;

@@ -23,7 +23,7 @@ pub const TRACEPARENT: &str = "traceparent";
 pub trait SpanSink: Send + Sync {
     /// Takes a span.
     fn put(&self, span: FinishedSpan);
-    /// The wall clock, nanoseconds since 1970.
+    /// The time, nanoseconds since 1970.
     fn now_ns(&self) -> u64;
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for SpanContext {
     }
 }
 
-/// What part a span has in a call.
+/// Which side of a call a span is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum SpanKind {
     /// Something within this process.
@@ -85,8 +85,8 @@ pub enum SpanValue {
     Text(String),
     /// An integer.
     Integer(i64),
-    /// A number.
-    Number(f64),
+    /// A float.
+    Float(f64),
 }
 
 impl From<&str> for SpanValue {
@@ -113,7 +113,7 @@ impl From<usize> for SpanValue {
 
 impl From<f64> for SpanValue {
     fn from(number: f64) -> SpanValue {
-        SpanValue::Number(number)
+        SpanValue::Float(number)
     }
 }
 
@@ -135,7 +135,7 @@ pub struct FinishedSpan {
     pub parent: Option<u64>,
     /// What was done.
     pub name: Cow<'static, str>,
-    /// Its part in a call.
+    /// Which side of a call it is.
     pub kind: SpanKind,
     /// When it began, nanoseconds since 1970.
     pub start_ns: u64,
@@ -147,7 +147,7 @@ pub struct FinishedSpan {
     pub error: Option<String>,
 }
 
-/// Starts spans. Cheap to clone; all clones are on or off together.
+/// Starts spans. Off until [`Tracer::route`]. Cheap to clone; all clones are on or off together.
 #[derive(Clone, Default)]
 pub struct Tracer(Arc<TracerState>);
 
@@ -157,6 +157,7 @@ impl fmt::Debug for Tracer {
     }
 }
 
+/// What all clones of a [`Tracer`] share.
 #[derive(Default)]
 struct TracerState {
     is_on: AtomicBool,
@@ -166,9 +167,11 @@ struct TracerState {
 /// How spans are numbered, chosen and sent.
 struct SpanRoute {
     sink: Arc<dyn SpanSink>,
-    /// Traces whose number is below are sent.
+    /// Traces are sent whose number is below it: of the 63 upper bits of the lower half.
     bound: u64,
+    /// Where the numbers of this process begin.
     seed: u64,
+    /// Grows with each number.
     next: AtomicU64,
 }
 
@@ -219,6 +222,7 @@ impl Tracer {
         self.start_on(name.into(), kind, parent)
     }
 
+    /// Starts a span while tracing is on.
     fn start_on(&self, name: Cow<'static, str>, kind: SpanKind, parent: Option<SpanContext>) -> Span {
         let Some(route) = self.0.route.read().clone() else { return Span(None) };
         let (trace, is_sampled) = match parent {
@@ -244,17 +248,19 @@ impl Tracer {
     }
 }
 
-/// Something that is going on. Ends when it is dropped.
+/// Something that is going on. It ends when this is dropped. Empty while tracing is off.
 #[derive(Default)]
 pub struct Span(Option<Box<OpenSpan>>);
 
+/// A span that has not ended.
 struct OpenSpan {
     route: Arc<SpanRoute>,
     span: FinishedSpan,
 }
 
 impl Span {
-    /// Its context, for its parts and for who is asked; `None`: tracing is off.
+    /// Its context, for spans that are parts of it, here and in the servers that it asks; `None`: tracing
+    /// is off.
     pub fn context(&self) -> Option<SpanContext> {
         self.0.as_ref().map(|open| open.span.context)
     }

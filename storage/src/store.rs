@@ -46,6 +46,8 @@ mod snapshot;
 mod stats;
 mod status;
 mod subscribers;
+#[cfg(test)]
+mod tests;
 mod wal;
 mod zeros;
 
@@ -176,14 +178,16 @@ impl Store {
         self.subscribers.set_observer(observer);
     }
 
-    /// The column group with this key in this shard, created on first use.
+    /// The column group with this key in this shard, created on first use. If the shard has too many
+    /// groups for another one, appends to the result are refused ([`StoreError::LimitReached`]).
     pub fn open_group(&self, key: &str, shard: u16) -> GroupId {
         let group = self.shards.get(shard).write().head.groups.open(key);
         GroupId(group_id(shard, group))
     }
 
     /// The shard and slot of the series with these labels; created on first use, and logged with
-    /// its first sample.
+    /// its first sample. If the shard has no slot left, appends to the result are refused
+    /// ([`StoreError::LimitReached`]).
     pub fn get_or_create_series(&self, labels: &Labels) -> SeriesRef {
         let shard = shard_of(labels);
         // Nearly always it exists, and a read lock does not stop the readers of the shard.

@@ -21,7 +21,8 @@ pub(super) fn encode(values: &[u64], out: &mut Vec<u8>) -> Option<usize> {
     let (mut before, others) = integers.split_first().map(|(first, others)| (*first, others))?;
     out.push(exp as u8);
     put_varint(out, zigzag(before));
-    let (mut zeros, mut moves): (Option<usize>, usize) = (None, 0);
+    let mut zeros: Option<usize> = None;
+    let mut moves = 0;
     for some in others.chunks(TOGETHER) {
         let mut differences = [0; TOGETHER];
         for (difference, now) in differences.iter_mut().zip(some) {

@@ -5,6 +5,7 @@
 use super::columns::ColumnSet;
 use super::group::ColumnGroup;
 use super::paged_vec::PagedVec;
+use super::series_table::full;
 use crate::error::StoreError;
 use crate::limits::{GROUP_COLUMNS, SHARD_SLOTS};
 use crate::model::columns::ColumnLayout;
@@ -62,13 +63,18 @@ impl GroupTable {
         self.groups.get(group as usize)
     }
 
-    /// The group with this key, created on first use.
+    /// The group with this key, created on first use. A shard with [`SHARD_SLOTS`] groups creates no
+    /// further one: the result is then this number, and appends to it are refused.
     pub fn open(&mut self, key: &str) -> u32 {
         if let Some(group) = self.by_key.get(key) {
             return *group;
         }
-        let key: Arc<str> = key.into();
         let group = self.len();
+        // A replay refuses the records of larger numbers, so the log must not get them.
+        if group >= SHARD_SLOTS {
+            return SHARD_SLOTS;
+        }
+        let key: Arc<str> = key.into();
         self.groups.push(ColumnGroup::new(key.clone()));
         self.by_key.insert(key, group);
         group
@@ -118,6 +124,9 @@ impl GroupTable {
         slots: u32,
     ) -> Result<(), StoreError> {
         let refuse = |why: String| Err(StoreError::Invalid(format!("malformed batch: {why}")));
+        if group == SHARD_SLOTS {
+            return Err(full("groups"));
+        }
         let Some(known) = self.get(group) else {
             return refuse(format!("no group {group} in its shard"));
         };
@@ -132,6 +141,9 @@ impl GroupTable {
         // The layout of the last batch has been checked already, and most batches reuse it.
         if known.layout.as_ref().is_some_and(|l| Arc::ptr_eq(l, layout) || l == layout) {
             return Ok(());
+        }
+        if layout.slots.contains(&SHARD_SLOTS) {
+            return Err(full("series"));
         }
         if let Some(slot) = layout.slots.iter().find(|slot| **slot >= slots) {
             return refuse(format!("no slot {slot} in its shard"));
@@ -282,12 +294,13 @@ mod tests {
         table.restore(SHARD_SLOTS - 2, Some("a")).unwrap();
         table.restore(SHARD_SLOTS - 1, None).unwrap();
         assert_eq!(table.groups.iter().count(), 64, "one page");
-        assert_eq!((table.open("a"), table.open("b")), (SHARD_SLOTS - 2, SHARD_SLOTS));
+        assert_eq!((table.open("a"), table.open("b")), (SHARD_SLOTS - 2, SHARD_SLOTS), "no group is left");
         let mut replayed = GroupTable::default();
         replayed.restore(2, Some("c")).unwrap();
         replayed.take_from(&table);
         assert_eq!((replayed.open("a"), replayed.open("b")), (SHARD_SLOTS - 2, SHARD_SLOTS));
-        assert_eq!((replayed.open("c"), replayed.open("d")), (2, SHARD_SLOTS + 1));
+        assert_eq!((replayed.open("c"), replayed.open("d")), (2, SHARD_SLOTS));
+        assert_eq!(replayed.len(), SHARD_SLOTS, "none was created");
         assert!(matches!(table.restore(SHARD_SLOTS, None), Err(RecordError::GroupTooLarge(_))));
     }
 }

@@ -156,7 +156,10 @@ impl Head {
         }
         for sample in new {
             if run.rows_in_progress.get(run.at).is_none_or(|part| part.row.len() >= IMPLICIT_GROUP_COLUMNS) {
-                let group = self.spare_group();
+                let Some(group) = self.spare_group() else {
+                    run.alone.push(sample);
+                    continue;
+                };
                 run.at = self.begin_row(group, &mut run.rows_in_progress);
             }
             let set = run.rows_in_progress[run.at].set;
@@ -165,15 +168,17 @@ impl Head {
         }
     }
 
-    /// An implicit group without columns; created if there is none.
-    fn spare_group(&mut self) -> u32 {
+    /// An implicit group without columns; created if there is none. `None`: the shard has too many
+    /// groups.
+    fn spare_group(&mut self) -> Option<u32> {
         let group = match self.groups.spare_implicit() {
             Some(group) => group,
             None => self.groups.open(&format!("{PREFIX}{}", self.groups.len())),
         };
+        self.groups.get(group)?;
         // The group was used before. Its rows are gone, so any time may begin the new ones.
         self.groups[group].newest = None;
-        group
+        Some(group)
     }
 
     /// Puts a sample into the row that is collected, unless it must be refused or stored as a

@@ -60,6 +60,7 @@ pub use append_decision::{AppendCounts, AppendDecision, AppendLimits, Refusal, R
 pub use group_table::{GroupTable, group_id, group_of};
 pub use implicit_groups::RowsAppended;
 pub use scrape_run::{ScrapeRun, Transposer};
+pub(crate) use series_table::full;
 pub use series_table::{HeadSeriesTable, SlotLabels};
 pub use shard::{AppendedBatch, Head, TimeRange};
 pub use snapshot::HeadSnapshot;

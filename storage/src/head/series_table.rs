@@ -11,6 +11,7 @@ use super::postings::HeadPostings;
 use super::ranks::Ranks;
 use super::series::{ColumnRef, HeadSeries};
 use super::series_index::SeriesIndex;
+use crate::error::StoreError;
 use crate::limits::SHARD_SLOTS;
 use crate::model::{Labels, Matcher};
 use crate::wal::{self, RecordBuilder, RecordError};
@@ -18,6 +19,14 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 use std::ops::{Index, IndexMut};
+
+/// The error of an append to a shard that has given all of its slots or groups (`what`).
+pub(crate) fn full(what: &str) -> StoreError {
+    StoreError::LimitReached {
+        reached: format!("a shard has {SHARD_SLOTS} {what}, which is the most"),
+        remedy: "remove labels that change all the time, and begin with a new data directory",
+    }
+}
 
 /// The series of one shard, by slot and by labels.
 #[derive(Default)]
@@ -118,7 +127,9 @@ impl HeadSeriesTable {
         self.slot_of(encoded).filter(|slot| self[*slot].listed)
     }
 
-    /// The slot of these labels; the series is created or activated again if needed.
+    /// The slot of these labels; the series is created or activated again if needed. A new series of
+    /// a shard that has given all its slots gets none: the result is then [`SHARD_SLOTS`], which is
+    /// the slot of no series, so that appends to it are refused.
     pub fn resolve(&mut self, labels: &Labels) -> u32 {
         // An inactive series gets its old slot back, because records of the log name series by
         // slot.
@@ -128,6 +139,10 @@ impl HeadSeriesTable {
             return slot;
         }
         let slot = self.slots();
+        // A replay refuses the records of larger slots, so the log must not get them.
+        if slot >= SHARD_SLOTS {
+            return SHARD_SLOTS;
+        }
         self.assign(slot, labels.clone());
         self.list(slot);
         slot
@@ -372,5 +387,8 @@ mod tests {
         assert_eq!(table.matching_in_order(&[]), (vec![last, 3], true));
         assert_eq!(table.resolve(&labels(3)), last + 1, "no slot is given twice");
         assert!(matches!(table.restore(SHARD_SLOTS, labels(4)), Err(RecordError::SlotTooLarge(_))));
+        assert_eq!(table.resolve(&labels(4)), SHARD_SLOTS, "no slot is left");
+        assert_eq!((table.slots(), table.find(labels(4).encoded())), (SHARD_SLOTS, None));
+        assert_eq!(table.resolve(&labels(2)), 3, "a known series keeps its slot");
     }
 }

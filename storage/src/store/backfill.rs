@@ -12,6 +12,7 @@ use super::batch::{ChangeData, ChangeEvent};
 use super::flush::SeriesSamples;
 use super::recorder::Recorder;
 use crate::error::StoreError;
+use crate::limits::SHARD_SLOTS;
 use crate::model::{Labels, Matcher, SHARDS, TimeMs};
 use std::collections::BTreeMap;
 
@@ -56,6 +57,11 @@ impl Recorder<'_> {
             return;
         }
         let at = self.store.get_or_create_series(&series.labels);
+        // The shard has no slot left. The samples are in a block; only the live runtime, which names
+        // series by slot, does not see them.
+        if at.slot == SHARD_SLOTS {
+            return;
+        }
         let mut shard = self.store.shards.get(at.shard).write();
         let mut tell = |data| {
             let seq = shard.count(&data);

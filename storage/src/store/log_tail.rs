@@ -186,6 +186,7 @@ impl LogTail {
         }
     }
 
+    /// Leaves out the items before the position at which reading began.
     fn drop_before_begin(&self, samples: &mut LoggedSamples) {
         if samples.lsn > self.from.lsn {
             return;
@@ -233,10 +234,12 @@ fn decode(groups: &mut HashMap<u32, TailGroup>, record: &LogRecord, into: &mut L
     }
 }
 
+/// The shard that a record names.
 fn shard_number(shard: u32) -> u16 {
     (shard % u32::from(SHARDS)) as u16
 }
 
+/// Takes up a layout: which series the columns of a group are.
 fn layout(groups: &mut HashMap<u32, TailGroup>, cursor: &mut PayloadReader) -> Option<()> {
     let layout = take_layout(cursor)?;
     let group = groups.entry(layout.group).or_default();
@@ -254,6 +257,7 @@ fn layout(groups: &mut HashMap<u32, TailGroup>, cursor: &mut PayloadReader) -> O
     Some(())
 }
 
+/// Decodes a scrape: a row of its group.
 fn scrape(
     groups: &mut HashMap<u32, TailGroup>,
     record: &LogRecord,

@@ -17,13 +17,14 @@ pub struct SeriesMark {
     history: u64,
 }
 
+/// What a reader has seen of one shard.
 #[derive(Clone, Debug, Default)]
 struct ShardMark {
     /// All slots below were seen.
     slots: u32,
-    /// Of those, the visible ones that had no sample yet.
+    /// Of those below, the visible ones that had no sample yet.
     waiting: Vec<u32>,
-    /// Series that ended or came back, and deletions.
+    /// How often series ended or came back, and how many deletions there were.
     returns: u64,
 }
 

@@ -6,7 +6,8 @@ use super::change_log::ChangeLog;
 use super::head_deletes::HeadDeletes;
 use super::replay_overlay::ReplayOverlay;
 use crate::error::StoreError;
-use crate::head::Head;
+use crate::head::{Head, full};
+use crate::limits::SHARD_SLOTS;
 use crate::model::{Labels, SHARDS, SeriesRef, TimeMs, shard_of_encoded};
 use crate::wal::RecordBuilder;
 use parking_lot::RwLock;
@@ -79,6 +80,7 @@ impl Shards {
             count.is_some_and(|n| series.slot < *n.get_or_insert_with(|| self.slots(series.shard)))
         };
         match series.find(|series| !known(series)) {
+            Some(series) if series.slot == SHARD_SLOTS => Err(full("series")),
             Some(series) => {
                 Err(StoreError::Invalid(format!("malformed rows: there is no series {series:?}")))
             }

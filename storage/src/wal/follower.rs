@@ -29,14 +29,17 @@ pub enum FollowStep<'a> {
 /// Reads the log from a record on.
 pub struct LogFollower {
     disk: Arc<dyn Disk>,
-    /// The record for whose segment it looks first.
+    /// The record whose segment is read first.
     wanted: u64,
-    /// The number of the segment that it has left; 0: none yet.
+    /// The number of the last segment that was read to its end; 0: none.
     left: u32,
+    /// The segment that is read; `None`: the next one is still to be chosen.
     segment: Option<FollowedSegment>,
+    /// The last record that was returned; 0: none.
     last_lsn: u64,
     /// Records up to here are committed, and maybe later ones.
     committed: u64,
+    /// Number of places at which damage was passed over.
     damaged: u64,
 }
 
@@ -44,25 +47,24 @@ pub struct LogFollower {
 struct FollowedSegment {
     path: PathBuf,
     number: u32,
-    /// The bytes of the file from `base` on that are in memory, and the position in them.
+    /// The bytes of the file from the offset `base` on that are in memory.
     bytes: Vec<u8>,
     base: u64,
+    /// The position in `bytes`.
     at: usize,
+    /// Whether the header was read.
     has_begun: bool,
 }
 
 /// What is at the position in a segment.
 enum Found {
+    /// The header of the segment.
     Begin {
+        /// Whether it continues a segment that could not be written on.
         continues: bool,
     },
     /// A record, with the place of its payload.
-    Record {
-        lsn: u64,
-        kind: RecordKind,
-        begin: usize,
-        end: usize,
-    },
+    Record { lsn: u64, kind: RecordKind, begin: usize, end: usize },
 }
 
 /// How reading goes on in a segment.

@@ -47,7 +47,8 @@ type FilesByExtension = BTreeMap<String, Arc<dyn FileHandle>>;
 static EMPTY: LazyLock<tantivy::Result<FilesByExtension>> = LazyLock::new(empty_files);
 
 fn empty_files() -> tantivy::Result<FilesByExtension> {
-    let (ram, (schema, field)) = (RamDirectory::create(), schema());
+    let ram = RamDirectory::create();
+    let (schema, field) = schema();
     let builder = Index::builder().schema(schema.clone());
     let writer: SingleSegmentIndexWriter<TantivyDocument> =
         builder.single_segment_index_writer(ram.clone(), EMPTY_SEGMENT_BYTES)?;

@@ -15,7 +15,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 /// The term dictionary and the postings of these series; the id of a series is its index. The same
 /// series always give the same bytes.
 pub(in super::super) fn write(series: &[Labels]) -> Result<(Vec<u8>, Vec<u8>), TantivyError> {
-    let (ram, (schema, field)) = (RamDirectory::create(), schema());
+    let ram = RamDirectory::create();
+    let (schema, field) = schema();
     let index = Index::create(ram.clone(), schema, IndexSettings::default())?;
     let segment = index.new_segment().with_max_doc(series.len() as u32);
     let mut writer = InvertedIndexSerializer::open(&segment)?;
@@ -28,7 +29,8 @@ pub(in super::super) fn write(series: &[Labels]) -> Result<(Vec<u8>, Vec<u8>), T
     };
     let by_pair = pairs.series();
     for pair in pairs.sorted() {
-        let (ids, (name, value)) = (by_pair.of(pair), pairs.texts[pair]);
+        let ids = by_pair.of(pair);
+        let (name, value) = pairs.texts[pair];
         put(&term(name, value), &mut ids.iter().copied(), ids.len() as u32)?;
     }
     // A query asks each shard by itself, so the series of a shard are looked up like those of a

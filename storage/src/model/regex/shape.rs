@@ -151,7 +151,8 @@ fn texts(hir: &Hir) -> Option<Vec<String>> {
 fn glob(elements: &[Hir]) -> Option<Glob> {
     let mut flat = Vec::new();
     flatten(elements, &mut flat);
-    let (mut head, mut parts): (String, Vec<(bool, String)>) = (String::new(), Vec::new());
+    let mut head = String::new();
+    let mut parts: Vec<(bool, String)> = Vec::new();
     for element in flat {
         match element.kind() {
             HirKind::Literal(literal) => {
