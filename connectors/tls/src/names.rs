@@ -20,7 +20,7 @@ impl CipherSuites {
     /// # Errors
     ///
     /// If a name is unknown.
-    pub fn of(names: &[String]) -> Result<CipherSuites, TlsError> {
+    pub fn from_names(names: &[String]) -> Result<CipherSuites, TlsError> {
         let mut all = CipherSuites::default();
         for name in names {
             match cipher_suite(name)? {

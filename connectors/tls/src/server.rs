@@ -54,7 +54,7 @@ impl ServerOptions {
         let mut allowed = versions.allowed;
         let mut provider = rustls::crypto::CryptoProvider::clone(&crate::provider());
         if !self.cipher_suites.is_empty() {
-            let suites = CipherSuites::of(&self.cipher_suites)?;
+            let suites = CipherSuites::from_names(&self.cipher_suites)?;
             for name in &suites.with_cbc {
                 notes.push(format!("cipher_suites: {name} is not spoken: it uses CBC"));
             }
@@ -82,8 +82,8 @@ impl ServerOptions {
             ClientAuth::NoClientCert => config.with_no_client_auth(),
             auth => {
                 let trusted = match &self.client_ca {
-                    Some(text) => TrustAnchors::of_pem(text)?,
-                    None => TrustAnchors::of_system(),
+                    Some(text) => TrustAnchors::from_pem(text)?,
+                    None => TrustAnchors::from_system(),
                 };
                 let verifier = ClientVerifier::new(auth, trusted, self.client_names.clone());
                 config.with_client_cert_verifier(Arc::new(verifier))

@@ -17,7 +17,7 @@ pub struct FileStamp {
 
 impl FileStamp {
     /// The stamp of a file now; links are followed.
-    pub fn of(path: &Path) -> FileStamp {
+    pub fn read(path: &Path) -> FileStamp {
         let Ok(found) = std::fs::metadata(path) else { return FileStamp { identity: None, settled: true } };
         let changed = u64::try_from(found.ctime()).map(Duration::from_secs).unwrap_or_default();
         let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + changed);
@@ -42,11 +42,11 @@ mod tests {
     fn a_file_that_was_just_written_is_read_again() {
         let path = std::env::temp_dir().join(format!("perennial-stamp-{}", std::process::id()));
         std::fs::write(&path, "a").unwrap();
-        let before = FileStamp::of(&path);
-        assert!(!FileStamp::of(&path).is_that_of(&before), "it may be changed within the same instant");
+        let before = FileStamp::read(&path);
+        assert!(!FileStamp::read(&path).is_that_of(&before), "it may be changed within the same instant");
         std::fs::remove_file(&path).unwrap();
-        let gone = FileStamp::of(&path);
+        let gone = FileStamp::read(&path);
         assert!(!gone.is_that_of(&before));
-        assert!(FileStamp::of(&path).is_that_of(&gone), "a file that is not there stays so");
+        assert!(FileStamp::read(&path).is_that_of(&gone), "a file that is not there stays so");
     }
 }

@@ -20,20 +20,20 @@ impl TrustAnchors {
     /// # Errors
     ///
     /// If none can be read.
-    pub fn of_pem(text: &[u8]) -> Result<TrustAnchors, TlsError> {
+    pub fn from_pem(text: &[u8]) -> Result<TrustAnchors, TlsError> {
         let certificates = crate::pem::certificates(text)?;
-        let anchors = TrustAnchors::of(certificates);
+        let anchors = TrustAnchors::new(certificates);
         if anchors.roots.is_empty() { Err(TlsError::NoCertificate) } else { Ok(anchors) }
     }
 
     /// Those of the operating system, read once per process. `SSL_CERT_FILE` and `SSL_CERT_DIR`
     /// name others.
-    pub fn of_system() -> TrustAnchors {
+    pub fn from_system() -> TrustAnchors {
         static SYSTEM: OnceLock<TrustAnchors> = OnceLock::new();
-        SYSTEM.get_or_init(|| TrustAnchors::of(rustls_native_certs::load_native_certs().certs)).clone()
+        SYSTEM.get_or_init(|| TrustAnchors::new(rustls_native_certs::load_native_certs().certs)).clone()
     }
 
-    fn of(certificates: Vec<CertificateDer<'static>>) -> TrustAnchors {
+    fn new(certificates: Vec<CertificateDer<'static>>) -> TrustAnchors {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(certificates.iter().cloned());
         TrustAnchors { roots: Arc::new(roots), certificates: Arc::new(certificates) }
