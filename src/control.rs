@@ -90,7 +90,7 @@ impl ServerController {
         let now = self.server.context.clock.now();
         self.reload_ok.set(1.0);
         self.reload_time.set(now as f64 / 1000.0);
-        let parts = ConfigParts::of(loaded);
+        let parts = ConfigParts::new(loaded);
         let mut active = self.loaded.lock();
         let changes = ReloadChanges::between(&active.parts, &parts);
         *active = ActiveConfig {

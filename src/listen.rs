@@ -15,7 +15,7 @@ pub(crate) const UNIX: &str = "unix://";
 /// Listens on all addresses of the flags.
 pub(crate) async fn listeners(flags: &Flags) -> Result<Vec<Listener>, ServerError> {
     if *flags.web_systemd_socket {
-        return of_systemd();
+        return from_systemd();
     }
     let mut listeners = Vec::new();
     for address in flags.listen_addresses() {
@@ -51,7 +51,7 @@ async fn socket(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// The sockets that systemd hands over (`LISTEN_FDS`).
-fn of_systemd() -> Result<Vec<Listener>, ServerError> {
+fn from_systemd() -> Result<Vec<Listener>, ServerError> {
     let mut handed = listenfd::ListenFd::from_env();
     let mut listeners = Vec::new();
     for number in 0..handed.len() {

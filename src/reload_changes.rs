@@ -30,7 +30,7 @@ pub(crate) struct ReloadChanges {
 
 impl ConfigParts {
     /// The parts of a configuration.
-    pub(crate) fn of(loaded: &LoadedConfig) -> ConfigParts {
+    pub(crate) fn new(loaded: &LoadedConfig) -> ConfigParts {
         let groups = loaded.groups.iter();
         let groups = groups.map(|group| (format!("{};{}", group.file, group.name), fingerprint(group)));
         ConfigParts { rule_groups: groups.collect(), blocks: blocks(&loaded.config.text) }
@@ -54,6 +54,7 @@ fn hash(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// A hash of everything that a group says.
 fn fingerprint(group: &RuleGroup) -> u64 {
     let RuleGroup { interval, query_offset, limit, rhythm, lateness, rules, .. } = group;
     let mut hasher = DefaultHasher::new();

@@ -37,8 +37,8 @@ pub(crate) fn test(
     tell: &dyn Fn(RuleTestProgress),
 ) -> Result<RuleTestJson, ApiError> {
     let (group, rule) = find(server, request)?;
-    let step = request.step.unwrap_or_else(|| trial::natural_step(&group));
-    if !trial::fits(&group, step) {
+    let step = request.step.unwrap_or_else(|| trial::default_step(&group));
+    if !trial::is_possible_step(&group, step) {
         let reason = "with evaluation: interval it must be a multiple of the group's interval";
         return Err(ApiError::parameter("step", reason));
     }
@@ -86,20 +86,17 @@ pub(crate) fn test(
 }
 
 fn alert(alert: &TrialAlert) -> TestedAlertJson {
-    let interval = |stretch: &TrialInterval| TestedIntervalJson {
-        from: stretch.from,
-        to: stretch.to,
-        state: match stretch.state {
+    let shown = |interval: &TrialInterval| TestedIntervalJson {
+        from: interval.from,
+        to: interval.to,
+        state: match interval.state {
             AlertState::Inactive => AlertStateJson::Inactive,
             AlertState::Pending => AlertStateJson::Pending,
             AlertState::Firing => AlertStateJson::Firing,
         },
-        open: stretch.is_open,
+        open: interval.is_open,
     };
-    TestedAlertJson {
-        labels: alert.labels.clone(),
-        intervals: alert.intervals.iter().map(interval).collect(),
-    }
+    TestedAlertJson { labels: alert.labels.clone(), intervals: alert.intervals.iter().map(shown).collect() }
 }
 
 /// A trial that runs.

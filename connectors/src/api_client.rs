@@ -155,7 +155,7 @@ pub struct ApiClient {
 
 impl ApiClient {
     /// Makes its requests with `client`; each may take `timeout`.
-    pub fn of(client: HttpClient, timeout: Duration) -> ApiClient {
+    pub fn with_timeout(client: HttpClient, timeout: Duration) -> ApiClient {
         ApiClient { client, timeout }
     }
 

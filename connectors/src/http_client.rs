@@ -99,10 +99,8 @@ config_block! {
     }
 }
 
-/// Headers that a configuration must not set, in lower case: the client sets them, or its
-/// credentials.
+/// Headers that no configuration may set, in lower case: the client sets them, or a signature does.
 const RESERVED_HEADERS: &[&str] = &[
-    "authorization",
     "host",
     "content-encoding",
     "content-length",
@@ -116,15 +114,34 @@ const RESERVED_HEADERS: &[&str] = &[
     "accept-encoding",
     "x-prometheus-remote-write-version",
     "x-prometheus-remote-read-version",
-    "x-prometheus-scrape-timeout-seconds",
     "x-amz-date",
     "x-amz-security-token",
     "x-amz-content-sha256",
 ];
 
-/// Whether a configuration must not set this header, in any case.
-pub fn is_reserved_header(name: &str) -> bool {
-    RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str())
+/// Further headers that `http_headers` must not set. Credentials have keys of their own.
+const RESERVED_HTTP_HEADERS: &[&str] = &["authorization", "x-prometheus-scrape-timeout-seconds"];
+
+/// Checks the names in the key `headers` of remote write, remote read and tracing.
+///
+/// # Errors
+///
+/// The first name that must not be there, in the words of Prometheus. `authorization` is what is
+/// said of the header of that name.
+pub fn check_header_names<'a>(
+    names: impl Iterator<Item = &'a String>,
+    authorization: &str,
+) -> Result<(), BlockError> {
+    for name in names {
+        let lower = name.to_ascii_lowercase();
+        if lower == "authorization" {
+            return Err(authorization.into());
+        }
+        if RESERVED_HEADERS.contains(&lower.as_str()) {
+            return Err(BlockError::new(format!("{name} is a reserved header. It must not be changed")));
+        }
+    }
+    Ok(())
 }
 
 /// A client that speaks HTTP/2 only, also without TLS. It reads the files of certificates once.
@@ -151,7 +168,9 @@ impl HttpConfig {
         }
         self.validate_proxies()?;
         for name in self.http_headers.keys() {
-            if is_reserved_header(name) {
+            let lower = name.to_ascii_lowercase();
+            let mut reserved = RESERVED_HEADERS.iter().chain(RESERVED_HTTP_HEADERS);
+            if reserved.any(|reserved| *reserved == lower) {
                 return Err(format!("setting header {name:?} is not allowed").into());
             }
         }

@@ -112,7 +112,7 @@ impl Escaping {
     }
 
     /// The default of a job that sets no escaping scheme.
-    pub fn of(scheme: NameScheme) -> Escaping {
+    pub fn default_of(scheme: NameScheme) -> Escaping {
         match scheme {
             NameScheme::Utf8 => Escaping::AllowUtf8,
             NameScheme::Legacy => Escaping::Underscores,

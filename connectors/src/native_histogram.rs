@@ -73,7 +73,7 @@ impl RawBuckets {
     pub fn span(&mut self, value: FieldValue<'_>) -> Result<(), ProtobufError> {
         let FieldValue::Bytes(message) = value else { return Ok(()) };
         let mut span = BucketSpan::default();
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_field()? {
             match field {
                 (1, offset) => span.offset = zigzag(offset.number()) as i32,

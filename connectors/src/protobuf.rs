@@ -65,7 +65,7 @@ pub struct FieldReader<'a> {
 
 impl<'a> FieldReader<'a> {
     /// A reader for the fields of `message`.
-    pub fn of(message: &'a [u8]) -> FieldReader<'a> {
+    pub fn new(message: &'a [u8]) -> FieldReader<'a> {
         FieldReader { message, at: 0 }
     }
 
@@ -161,7 +161,7 @@ impl<'a> FieldReader<'a> {
 /// Decodes the length of a message at the start of `bytes`, and the number of bytes of the length;
 /// `None` if these are incomplete.
 pub fn message_length(bytes: &[u8]) -> Result<Option<(u64, usize)>, ProtobufError> {
-    let mut fields = FieldReader::of(bytes);
+    let mut fields = FieldReader::new(bytes);
     match fields.varint() {
         Ok(length) => Ok(Some((length, fields.at))),
         // Cut off, and still short enough to become a number when more bytes come.
@@ -192,7 +192,7 @@ impl FieldValue<'_> {
         match self {
             FieldValue::Varint(n) => each(n),
             FieldValue::Bytes(packed) => {
-                let mut packed = FieldReader::of(packed);
+                let mut packed = FieldReader::new(packed);
                 while packed.at < packed.message.len() {
                     each(packed.varint()?);
                 }
@@ -207,7 +207,7 @@ impl FieldValue<'_> {
         match self {
             FieldValue::Fixed64(bits) => each(f64::from_bits(bits)),
             FieldValue::Bytes(packed) => {
-                let mut packed = FieldReader::of(packed);
+                let mut packed = FieldReader::new(packed);
                 while packed.at < packed.message.len() {
                     each(f64::from_bits(u64::from_le_bytes(packed.array()?)));
                 }
@@ -233,7 +233,7 @@ mod tests {
             (&[0x0b], "unknown wire type"),
             (&[0x02, 0x00], "illegal tag 0"),
         ] {
-            assert_eq!(FieldReader::of(bytes).next_field().unwrap_err().reason, reason);
+            assert_eq!(FieldReader::new(bytes).next_field().unwrap_err().reason, reason);
         }
     }
 
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn fields_of_known_messages_are_written_as_they_must_be() {
         let wires = [Wire::Bytes, Wire::Number, Wire::Double, Wire::Numbers, Wire::Doubles, Wire::Any];
-        let good = |bytes: &[u8]| FieldReader::of(bytes).next_of(&wires).is_ok();
+        let good = |bytes: &[u8]| FieldReader::new(bytes).next_of(&wires).is_ok();
         assert!(good(&[0x0a, 0x00]) && good(&[0x10, 0x01]) && good(&[0x20, 0x01]) && good(&[0x22, 0x00]));
         assert!(good(&[0x30, 0x01]) && good(&[0x38, 0x01]) && good(&[0x2a, 0x00]));
         assert!(!good(&[0x08, 0x01]) && !good(&[0x12, 0x00]) && !good(&[0x18, 0x01]) && !good(&[0x28, 0x01]));
@@ -261,7 +261,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut fields = FieldReader::of(&bytes);
+            let mut fields = FieldReader::new(&bytes);
             while let Ok(Some(_)) = fields.next_field() {}
             prop_assert!(fields.position() <= bytes.len());
             let _ = message_length(&bytes);

@@ -5,7 +5,7 @@ use storage::model::histogram::{Buckets, ResetHint};
 use storage::model::value::STALE;
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// Integers up to here are exact as floats.
+/// All integers up to here are exact as floats.
 const EXACT: f64 = (1u64 << 53) as f64;
 
 /// Appends a varint.
@@ -35,6 +35,7 @@ pub fn put_signed(out: &mut Vec<u8>, field: u64, n: i64) {
     put_number(out, field, zigzag(n));
 }
 
+/// The number as protocol buffers write signed ones: small absolute values become small.
 fn zigzag(n: i64) -> u64 {
     ((n << 1) ^ (n >> 63)) as u64
 }
@@ -204,7 +205,7 @@ mod tests {
         ]
         .concat();
         assert_eq!(out, expected);
-        let mut fields = FieldReader::of(&out);
+        let mut fields = FieldReader::new(&out);
         while fields.next_field().expect("well formed").is_some() {}
     }
 

@@ -34,7 +34,7 @@ fn server(answers: &[(&'static str, u16, &str)]) -> Arc<Server> {
 
 fn session(settings: AwsSettings, variables: &[(&str, &str)], server: &Arc<Server>) -> AwsSession {
     let client = HttpConfig::default().client().unwrap().with_peers(&Peers::Given(server.clone()));
-    let api = ApiClient::of(client, Duration::from_secs(5));
+    let api = ApiClient::with_timeout(client, Duration::from_secs(5));
     let variables: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     AwsSession::with_variables(settings, api, Arc::new(move |name| variables.get(name).cloned()))

@@ -82,6 +82,7 @@ impl AzureTokens {
         Ok(AzureToken { text, life: Duration::from_secs(life) })
     }
 
+    /// The answer to a login with the credentials of a client.
     async fn oauth(&self, host: &str, tenant: &str, fields: &[(&str, &str)]) -> Result<Value, ApiError> {
         let request = self.api.request(Method::POST, &login_url(host, tenant))?;
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
@@ -89,6 +90,7 @@ impl AzureTokens {
         self.api.json(request.body(form(fields.chain([("scope", self.scope.as_str())])))).await
     }
 
+    /// The answer to a login with a signed token in the place of a secret.
     async fn asserted(
         &self,
         host: &str,
@@ -104,6 +106,7 @@ impl AzureTokens {
         self.oauth(host, tenant, &fields).await
     }
 
+    /// The answer to a login with the token of a workload.
     async fn workload(&self, tenant: &str, client: &str, token_file: &str) -> Result<Value, ApiError> {
         let or_variable = |given: &str, name: &str| match given {
             "" => needed(name),
@@ -117,12 +120,14 @@ impl AzureTokens {
         self.asserted(&host, &tenant, &client, &read_credential(&file)?).await
     }
 
+    /// The answer to a login with a certificate.
     async fn certificate(&self, given: &AzureCertificate) -> Result<Value, ApiError> {
         let AzureCertificate { tenant, client, .. } = given;
         let assertion = certificate_assertion(given, &login_url(self.host, tenant))?;
         self.asserted(self.host, tenant, client, &assertion).await
     }
 
+    /// The answer of the machine's identity service.
     async fn managed(&self, client: &str) -> Result<Value, ApiError> {
         let resource = self.scope.strip_suffix("/.default").unwrap_or(&self.scope);
         let client = Some(("client_id", client)).filter(|(_, id)| !id.is_empty());
@@ -136,6 +141,7 @@ impl AzureTokens {
         self.api.json(self.api.request(Method::GET, &url)?.header("Metadata", "true")).await
     }
 
+    /// The answer to the first login that the environment offers.
     async fn environment(&self, tenant: &str, client: &str) -> Result<Value, ApiError> {
         let names = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"].map(variable);
         if let [Some(tenant), Some(client), Some(secret)] = &names {
@@ -151,6 +157,7 @@ impl AzureTokens {
     }
 }
 
+/// The URL that tokens of a tenant are got from.
 fn login_url(host: &str, tenant: &str) -> String {
     format!("{}/{}/oauth2/v2.0/token", host.trim_end_matches('/'), path_segment(tenant))
 }
@@ -179,6 +186,7 @@ fn certificate_assertion(given: &AzureCertificate, audience: &str) -> Result<Str
     key.token_with(RsaHash::Sha256, names, &claims)
 }
 
+/// An environment variable that is not empty.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -130,6 +130,7 @@ impl SigV4Config {
         Ok(())
     }
 
+    /// As the settings of the client of AWS.
     pub(super) fn settings(&self) -> AwsSettings {
         AwsSettings {
             region: self.region.clone(),
@@ -142,6 +143,7 @@ impl SigV4Config {
         }
     }
 
+    /// The service that signatures are for.
     pub(super) fn service_name(&self) -> &str {
         if self.service_name.is_empty() { "aps" } else { &self.service_name }
     }
@@ -179,10 +181,12 @@ impl AzureAdConfig {
         CLOUDS.iter().find(|cloud| cloud.name == name)
     }
 
+    /// The host of the cloud that logs in.
     pub(super) fn login_host(&self) -> &'static str {
         self.cloud().unwrap_or(&CLOUDS[0]).login
     }
 
+    /// What tokens are for.
     pub(super) fn scope(&self) -> String {
         let usual = self.cloud().unwrap_or(&CLOUDS[0]).scope;
         if self.scope.is_empty() { usual.to_owned() } else { self.scope.clone() }
@@ -218,6 +222,7 @@ impl AzureAdConfig {
         Ok(())
     }
 
+    /// Checks the form of tenants and applications.
     fn validate_ids(&self) -> Result<(), BlockError> {
         if let Some(ManagedIdentityConfig { client_id }) = &self.managed_identity {
             return if client_id.is_empty() {
@@ -288,6 +293,7 @@ impl AzureAdConfig {
     }
 }
 
+/// An error if a key is empty.
 fn needed(of: &str, name: &str, value: &str) -> Result<(), BlockError> {
     let is_missing = value.is_empty();
     if is_missing {
@@ -296,6 +302,7 @@ fn needed(of: &str, name: &str, value: &str) -> Result<(), BlockError> {
     Ok(())
 }
 
+/// An error if a value is no UUID.
 fn uuid(of: &str, name: &str, value: &str) -> Result<(), BlockError> {
     let groups: Vec<&str> = value.split('-').collect();
     let is_hex = |group: &&str| group.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -39,7 +39,7 @@ pub(crate) struct GoogleTokens {
 
 impl GoogleTokens {
     /// Tokens of the credentials of the process, as Google's libraries look for them.
-    pub(crate) fn of_environment(
+    pub(crate) fn from_environment(
         api: ApiClient,
         scope: &'static str,
     ) -> Result<GoogleTokens, CredentialError> {
@@ -47,7 +47,7 @@ impl GoogleTokens {
     }
 
     /// Tokens of the credentials in a file.
-    pub(crate) fn of_file(
+    pub(crate) fn from_file(
         path: &str,
         api: ApiClient,
         scope: &'static str,
@@ -69,6 +69,7 @@ impl GoogleTokens {
         Ok(token)
     }
 
+    /// The answer to a request for a token.
     async fn answer(&self, now: SystemTime) -> Result<Value, ApiError> {
         match &self.source {
             TokenSource::ServiceAccount { email, key_id, url, key } => {
@@ -99,6 +100,7 @@ impl GoogleTokens {
         }
     }
 
+    /// Sends a form to the server that grants tokens.
     async fn grant(&self, url: &str, body: String) -> Result<Value, ApiError> {
         let request = self.api.request(Method::POST, url)?;
         self.api.json(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)).await

@@ -133,7 +133,7 @@ impl RequestSigner {
     fn open(&self) -> Result<SignerState, ApiError> {
         let client = HttpConfig::default().client().map_err(|e| ApiError::Request(e.to_string()))?;
         let client = client.with_peers(&self.peers);
-        let api = ApiClient::of(client, Duration::from_secs(CLOUD_LOGIN_SECONDS));
+        let api = ApiClient::with_timeout(client, Duration::from_secs(CLOUD_LOGIN_SECONDS));
         Ok(match &self.auth {
             CloudAuth::SigV4(config) => SignerState::SigV4 {
                 session: AwsSession::new(config.settings(), api),
@@ -146,8 +146,8 @@ impl RequestSigner {
                 token: None,
             },
             CloudAuth::GoogleIam(config) => SignerState::GoogleIam(match config.credentials_file.as_str() {
-                "" => GoogleTokens::of_environment(api, GOOGLE_SCOPE)?,
-                path => GoogleTokens::of_file(path, api, GOOGLE_SCOPE)?,
+                "" => GoogleTokens::from_environment(api, GOOGLE_SCOPE)?,
+                path => GoogleTokens::from_file(path, api, GOOGLE_SCOPE)?,
             }),
         })
     }

@@ -263,7 +263,7 @@ macro_rules! whole_block {
                 $crate::config::schema::ValueKind::Block($name::schema);
 
             fn node(&self) -> $crate::config::document::Node {
-                $crate::config::document::Node::of_entries($crate::config::block::ConfigKeys::entries(self))
+                $crate::config::document::Node::from_entries($crate::config::block::ConfigKeys::entries(self))
             }
 
             fn resolve_paths(&mut self, directory: &std::path::Path) {

@@ -31,7 +31,7 @@ impl Node {
     }
 
     /// A mapping.
-    pub fn of_entries(entries: Vec<(&str, Node)>) -> Node {
+    pub fn from_entries(entries: Vec<(&str, Node)>) -> Node {
         Node::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 

@@ -214,7 +214,7 @@ impl ConsulApi {
         // The server answers after its wait, and up to a sixteenth of it later.
         let timeout = Duration::from_secs(CONSUL_WAIT_SECONDS + CONSUL_WAIT_SECONDS / 8);
         Ok(ConsulApi {
-            client: ApiClient::of(context.client(&http)?, timeout),
+            client: ApiClient::with_timeout(context.client(&http)?, timeout),
             base: api_url(&keys)?,
             keys,
             place: place.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
@@ -443,7 +443,7 @@ impl ConsulDiscoverer {
                     Some(ConsulNews::Instances(name, targets)) => {
                         // A last answer of a watch that was ended a moment ago is dropped.
                         if let Some(service) = services.get_mut(&name) {
-                            let share = |target: &DiscoveredTarget| SharedTarget::of(target, &mut names);
+                            let share = |target: &DiscoveredTarget| SharedTarget::from_target(target, &mut names);
                             service.targets = Some(targets.iter().map(share).collect());
                         }
                     }

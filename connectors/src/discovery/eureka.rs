@@ -74,6 +74,7 @@ fn number(element: Option<&Element>) -> Result<i64, AnswerError> {
     text.parse().map_err(|_| AnswerError::Unexpected(format!("{name} of an instance is {text:?}")))
 }
 
+/// The target of an instance.
 fn target(application: &str, instance: &Element, document: &str) -> Result<DiscoveredTarget, ApiError> {
     let mut labels = Labels::new("__meta_eureka_app_");
     labels.set("name", application);

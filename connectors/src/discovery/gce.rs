@@ -62,7 +62,7 @@ impl Lister for GceSd {
 
     fn create(config: &GceSdConfig, context: &DiscoveryContext<'_>) -> Result<GceSd, StartError> {
         let api = ApiClient::new(&HttpConfig::default(), config.refresh_interval, context)?;
-        let tokens = GoogleTokens::of_environment(api.clone(), SCOPE);
+        let tokens = GoogleTokens::from_environment(api.clone(), SCOPE);
         let tokens = tokens
             .map_err(|e| StartError::from(e).doing("error setting up communication with GCE service"))?;
         Ok(GceSd { api, config: config.clone(), tokens })

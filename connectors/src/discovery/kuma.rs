@@ -148,7 +148,7 @@ impl KumaDiscoverer {
         let timeout = keys.fetch_timeout.std() + Duration::from_secs(KUMA_ANSWER_SECONDS);
         let metrics = context.metrics;
         Ok(KumaDiscoverer {
-            client: ApiClient::of(context.client(&config.http)?, timeout),
+            client: ApiClient::with_timeout(context.client(&config.http)?, timeout),
             url,
             client_id: client_id(&keys.client_id),
             interval: keys.refresh_interval.std(),

@@ -7,7 +7,9 @@ use super::polling::{Polling, Refresh, RefreshError};
 use super::{DiscoveredTarget, DiscoveryContext, Mechanism, StartResult};
 pub(super) use crate::api_client::{ApiClient, ApiError, Pages, path_segment, with_query};
 pub(super) use crate::config::error::BlockError;
+use crate::config::path::ConfigPath;
 use crate::config::schema::ConfigValue;
+use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::config::units::ConfigDuration;
 use crate::http_client::HttpConfig;
 use futures::future::BoxFuture;
@@ -115,6 +117,20 @@ impl ApiClient {
         interval: ConfigDuration,
         context: &DiscoveryContext<'_>,
     ) -> Result<ApiClient, StartError> {
-        Ok(ApiClient::of(context.client(http)?, interval.std()))
+        Ok(ApiClient::with_timeout(context.client(http)?, interval.std()))
     }
+}
+
+/// Checks that there is one secret key, in Prometheus' words.
+pub(super) fn check_secret_key(key: &Secret, file: &ConfigPath) -> Result<(), BlockError> {
+    match (key.expose().is_empty(), file.is_empty()) {
+        (true, true) => Err("one of secret_key & secret_key_file must be configured".into()),
+        (false, false) => Err("at most one of secret_key & secret_key_file must be configured".into()),
+        _ => Ok(()),
+    }
+}
+
+/// The secret key: of the configuration, or of a file that is read for each request.
+pub(super) fn secret_key(key: &Secret, file: &ConfigPath) -> Result<Secret, CredentialError> {
+    if file.is_empty() { Ok(key.clone()) } else { read_credential(file).map(Secret::new) }
 }

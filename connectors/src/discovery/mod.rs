@@ -390,7 +390,7 @@ impl TargetSender {
     /// Replaces the list of this discoverer.
     pub fn send(&self, targets: Vec<DiscoveredTarget>) {
         let mut names = self.names.lock();
-        let shared = targets.iter().map(|target| SharedTarget::of(target, &mut names)).collect();
+        let shared = targets.iter().map(|target| SharedTarget::from_target(target, &mut names)).collect();
         self.send_shared(shared);
         names.prune();
     }

@@ -48,7 +48,7 @@ lister_config! {
     }
 }
 
-/// The domains of regions that are not in the commercial realm.
+/// The domains of regions that are not in the commercial realm, by region.
 const DOMAINS: &[(&str, &str)] = &[
     ("us-langley-1", "oraclegovcloud.com"),
     ("us-luke-1", "oraclegovcloud.com"),
@@ -60,6 +60,7 @@ const DOMAINS: &[(&str, &str)] = &[
     ("eu-frankfurt-2", "oraclecloud.eu"),
     ("eu-madrid-2", "oraclecloud.eu"),
 ];
+/// The version of the API, which its paths begin with.
 const VERSION: &str = "20160918";
 
 /// OCI SD: lists the instances of Oracle Cloud.

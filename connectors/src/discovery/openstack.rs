@@ -158,6 +158,7 @@ impl OpenStackSd {
         }
     }
 
+    /// The targets of the role `hypervisor`.
     async fn hypervisors(&self, session: &Session) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let compute = self.endpoint(session, "compute", "compute")?;
         let url = format!("{compute}os-hypervisors/detail");
@@ -180,6 +181,7 @@ impl OpenStackSd {
         Ok(hypervisors.iter().map(target).collect())
     }
 
+    /// The targets of the role `instance`.
     async fn instances(&self, session: &Session) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let compute = self.endpoint(session, "compute", "compute")?;
         let network = self.network(session)?;
@@ -238,6 +240,7 @@ impl OpenStackSd {
         }
     }
 
+    /// The targets of the role `loadbalancer`.
     async fn load_balancers(&self, session: &Session) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let endpoint = self.endpoint(session, "load-balancer", "load balancer")?;
         let base = with_version(&endpoint.replace("v2.0/", ""));

@@ -1,11 +1,13 @@
 //! `outscale_sd_configs`: the virtual machines of OUTSCALE.
 
 use super::labels::{Labels, host_port, list, text};
-use super::lister::{ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config};
+use super::lister::{
+    ApiClient, ApiError, BlockError, Lister, Pages, StartError, check_secret_key, lister_config, secret_key,
+};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::aws_signature::{AwsCredentials, AwsScope, sign};
 use crate::config::path::ConfigPath;
-use crate::config::secret::{CredentialError, Secret, read_credential};
+use crate::config::secret::Secret;
 use crate::config::units::ConfigDuration;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
@@ -41,20 +43,6 @@ pub struct OutscaleSd {
     keys: OutscaleSdKeys,
 }
 
-/// Checks that there is one secret key, in Prometheus' words.
-pub(super) fn check_secret(key: &Secret, file: &ConfigPath) -> Result<(), BlockError> {
-    match (key.expose().is_empty(), file.is_empty()) {
-        (true, true) => Err("one of secret_key & secret_key_file must be configured".into()),
-        (false, false) => Err("at most one of secret_key & secret_key_file must be configured".into()),
-        _ => Ok(()),
-    }
-}
-
-/// The secret key: of the configuration, or of a file that is read for each request.
-pub(super) fn secret(key: &Secret, file: &ConfigPath) -> Result<Secret, CredentialError> {
-    if file.is_empty() { Ok(key.clone()) } else { read_credential(file).map(Secret::new) }
-}
-
 impl Lister for OutscaleSd {
     const NAME: &'static str = "outscale";
     type Config = OutscaleSdConfig;
@@ -67,7 +55,7 @@ impl Lister for OutscaleSd {
         if keys.access_key.is_empty() {
             return Err("outscale SD configuration requires access_key".into());
         }
-        check_secret(&keys.secret_key, &keys.secret_key_file)
+        check_secret_key(&keys.secret_key, &keys.secret_key_file)
     }
 
     fn create(config: &OutscaleSdConfig, context: &DiscoveryContext<'_>) -> Result<OutscaleSd, StartError> {
@@ -85,7 +73,7 @@ impl OutscaleSd {
     async fn machines(&self) -> Result<Vec<Value>, ApiError> {
         let credentials = AwsCredentials {
             access_key: self.keys.access_key.clone(),
-            secret_key: secret(&self.keys.secret_key, &self.keys.secret_key_file)?,
+            secret_key: secret_key(&self.keys.secret_key, &self.keys.secret_key_file)?,
             ..AwsCredentials::default()
         };
         let base = match self.keys.endpoint.trim_end_matches('/') {

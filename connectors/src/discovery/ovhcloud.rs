@@ -73,6 +73,7 @@ struct Field {
     kind: Kind,
 }
 
+/// A field of a service as a label.
 const fn field(label: &'static str, path: &'static str, kind: Kind) -> Field {
     Field { label, path, kind }
 }
@@ -154,7 +155,7 @@ impl Lister for OvhcloudSd {
     }
 
     fn create(config: &OvhcloudSdConfig, context: &DiscoveryContext<'_>) -> Result<OvhcloudSd, StartError> {
-        let api = ApiClient::of(context.client(&HttpConfig::default())?, REQUEST_TIMEOUT);
+        let api = ApiClient::with_timeout(context.client(&HttpConfig::default())?, REQUEST_TIMEOUT);
         Ok(OvhcloudSd { api, config: config.clone(), service: service(config)? })
     }
 
@@ -184,6 +185,7 @@ impl Lister for OvhcloudSd {
     }
 }
 
+/// The service that is configured.
 fn service(config: &OvhcloudSdConfig) -> Result<&'static Service, BlockError> {
     match config.service.as_str() {
         "vps" => Ok(&VPS),
@@ -216,6 +218,7 @@ impl OvhcloudSd {
         Ok(Calls { api: &self.api, config: &self.config, base, ahead: time - now() })
     }
 
+    /// The target of one server.
     async fn target(&self, calls: &Calls<'_>, name: &str) -> Result<DiscoveredTarget, ApiError> {
         let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
         let path = format!("{}/{name}", self.service.path);
@@ -260,6 +263,7 @@ impl Calls<'_> {
     }
 }
 
+/// A header with a secret.
 fn header(text: &str) -> Result<HeaderValue, CredentialError> {
     let bad = CredentialError::NoHeader("the keys of OVHcloud hold characters no header may");
     let mut value = HeaderValue::from_str(text).map_err(|_| bad)?;

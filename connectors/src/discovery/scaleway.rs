@@ -1,8 +1,10 @@
 //! `scaleway_sd_configs`: the instances and bare metal servers of a zone of Scaleway.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
-use super::lister::{ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config, with_query};
-use super::outscale::{check_secret, secret};
+use super::lister::{
+    ApiClient, ApiError, BlockError, Lister, Pages, StartError, check_secret_key, lister_config, secret_key,
+    with_query,
+};
 use super::{DiscoveredTarget, DiscoveryContext};
 use crate::api_client::{ApiAnswer, form};
 use crate::config::path::ConfigPath;
@@ -49,6 +51,7 @@ static UUID: LazyLock<Regex> =
 static ACCESS_KEY: LazyLock<Regex> = LazyLock::new(|| regex("^SCW[A-Z0-9]{17}$"));
 static ZONE: LazyLock<Regex> = LazyLock::new(|| regex("^[a-z]{2}-[a-z]{3}-[1-9]$"));
 
+/// A pattern of this file.
 fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a pattern of this file")
 }
@@ -74,17 +77,17 @@ impl Lister for ScalewaySd {
         if keys.project_id.is_empty() {
             return Err("project_id is mandatory".into());
         }
-        check_secret(&keys.secret_key, &keys.secret_key_file)?;
+        check_secret_key(&keys.secret_key, &keys.secret_key_file)?;
         if keys.access_key.is_empty() {
             return Err("access_key is mandatory".into());
         }
-        check_forms(keys).map_err(|why| BlockError::new(format!("scaleway-sdk-go: {why}")))
+        check_forms(keys)
     }
 
     fn create(config: &ScalewaySdConfig, context: &DiscoveryContext<'_>) -> Result<ScalewaySd, StartError> {
         let keys = config.keys.clone();
         // Read once, so that a file that is missing is found now; its text is read for each request.
-        secret(&keys.secret_key, &keys.secret_key_file)?;
+        secret_key(&keys.secret_key, &keys.secret_key_file)?;
         let base = keys.api_url.expose().to_owned();
         Ok(ScalewaySd { api: ApiClient::new(&config.http, keys.refresh_interval, context)?, keys, base })
     }
@@ -95,27 +98,28 @@ impl Lister for ScalewaySd {
 }
 
 /// Checks what Scaleway's own client refuses. The text shows no secret.
-fn check_forms(keys: &ScalewaySdKeys) -> Result<(), String> {
+fn check_forms(keys: &ScalewaySdKeys) -> Result<(), BlockError> {
+    let refused = |why: String| Err(BlockError::new(format!("scaleway-sdk-go: {why}")));
     let uuid = "expected a UUID: xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
     let ScalewaySdKeys { access_key, secret_key, project_id, zone, .. } = keys;
     if !ACCESS_KEY.is_match(access_key) {
-        return Err(format!(
+        return refused(format!(
             "invalid access key format '{access_key}', expected SCWXXXXXXXXXXXXXXXXX format"
         ));
     }
     // What the page of the configuration shows in the place of a secret is no fault: the page loads.
     let is_hidden = secret_key.expose() == HIDDEN;
     if keys.secret_key_file.is_empty() && !is_hidden && !UUID.is_match(secret_key.expose()) {
-        return Err(format!("invalid secret key format '{secret_key}', {uuid}"));
+        return refused(format!("invalid secret key format '{secret_key}', {uuid}"));
     }
     if !UUID.is_match(project_id) {
-        return Err(format!("invalid project ID format '{project_id}', {uuid}"));
+        return refused(format!("invalid project ID format '{project_id}', {uuid}"));
     }
     if !ZONE.is_match(zone) {
-        return Err(format!("invalid default zone format '{zone}', expected a zone such as fr-par-1"));
+        return refused(format!("invalid default zone format '{zone}', expected a zone such as fr-par-1"));
     }
     if keys.api_url.expose().ends_with('/') {
-        return Err(format!("invalid url {} it should not have a trailing slash", keys.api_url));
+        return refused(format!("invalid url {} it should not have a trailing slash", keys.api_url));
     }
     Ok(())
 }
@@ -123,12 +127,15 @@ fn check_forms(keys: &ScalewaySdKeys) -> Result<(), String> {
 /// Where an answer says how many items there are on all pages.
 #[derive(Copy, Clone)]
 enum Total {
+    /// In the header `x-total-count`.
     Header,
+    /// In the field `total_count`.
     Body,
 }
 
 impl Total {
-    fn of(self, answer: &ApiAnswer, json: &Value) -> usize {
+    /// The number of items on all pages; 0: the answer does not say it.
+    fn read(self, answer: &ApiAnswer, json: &Value) -> usize {
         let text = match self {
             Total::Header => answer.header("x-total-count").unwrap_or_default().to_owned(),
             Total::Body => text(json, "total_count"),
@@ -155,7 +162,7 @@ impl ScalewaySd {
         loop {
             pages.count()?;
             let url = with_query(&format!("{}{}", self.base, wanted.path), &[("page", &page.to_string())]);
-            let token = secret(&self.keys.secret_key, &self.keys.secret_key_file)?;
+            let token = secret_key(&self.keys.secret_key, &self.keys.secret_key_file)?;
             let mut token = HeaderValue::from_str(token.expose())
                 .map_err(|_| CredentialError::NoHeader("secret_key holds characters no header may"))?;
             token.set_sensitive(true);
@@ -165,13 +172,14 @@ impl ScalewaySd {
             let found = list(&json, wanted.key)?;
             items.extend_from_slice(found);
             // An empty page ends the list, too: servers may go while it is read.
-            if found.is_empty() || items.len() >= wanted.total.of(&answer, &json) {
+            if found.is_empty() || items.len() >= wanted.total.read(&answer, &json) {
                 return Ok(items);
             }
             page += 1;
         }
     }
 
+    /// The targets of the role `instance`.
     async fn instances(&self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let keys = &self.keys;
         let tags = keys.tags_filter.join(",");
@@ -261,6 +269,7 @@ impl ScalewaySd {
         Some(labels.target(host_port(&host?, self.keys.port)))
     }
 
+    /// The targets of the role `baremetal`.
     async fn baremetal(&self) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let keys = &self.keys;
         let zone = format!("/baremetal/v1/zones/{}", keys.zone);
@@ -276,6 +285,7 @@ impl ScalewaySd {
         servers.iter().map(|server| self.baremetal_target(server, &offers, &systems)).collect()
     }
 
+    /// The target of a bare metal server.
     fn baremetal_target(
         &self,
         server: &Value,

@@ -87,7 +87,7 @@ impl SharedTarget {
     }
 
     /// A target that shares only the names of its labels.
-    pub fn of(target: &DiscoveredTarget, names: &mut LabelNames) -> SharedTarget {
+    pub fn from_target(target: &DiscoveredTarget, names: &mut LabelNames) -> SharedTarget {
         let mut labels = names.build();
         for (name, value) in target {
             labels.set(name, value);

@@ -117,6 +117,7 @@ impl UyuniSd {
         Ok(token)
     }
 
+    /// The targets of a session.
     async fn targets(&self, token: &Secret) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let token = token.expose();
         let entitled = [Argument::Text(token), Argument::Text(&self.keys.entitlement)];
@@ -161,6 +162,7 @@ impl UyuniSd {
     }
 }
 
+/// A number of an answer; 0 without one.
 fn id(value: &Value, key: &str) -> i64 {
     value[key].as_i64().unwrap_or(0)
 }
@@ -203,6 +205,7 @@ fn value_of(value: &Element) -> Value {
     }
 }
 
+/// The target of a system.
 fn target(
     endpoint: &Value,
     groups: &HashMap<i64, String>,

@@ -69,7 +69,7 @@ pub struct ClassicHistogram {
 
 impl ClassicHistogram {
     /// A histogram with this sum.
-    pub fn of_sum(sum: f64) -> ClassicHistogram {
+    pub fn from_sum(sum: f64) -> ClassicHistogram {
         ClassicHistogram { sum, ..ClassicHistogram::default() }
     }
 
@@ -205,7 +205,7 @@ impl Converter {
     ) -> Result<(), SeriesError> {
         let mut said = None;
         if context.kind == MetricType::Histogram {
-            let part = ClassicLine::of(sample, context)?;
+            let part = ClassicLine::new(sample, context)?;
             let goes_on = self.open.as_ref().is_some_and(|open| open.histogram == part.histogram);
             // Lines of one histogram are adjacent, in both formats. To look for its other lines
             // anywhere in the body would mean to hold the whole body.
@@ -295,7 +295,7 @@ struct ClassicLine {
 }
 
 impl ClassicLine {
-    fn of(sample: &ExposedSample<'_>, context: Context<'_>) -> Result<ClassicLine, SeriesError> {
+    fn new(sample: &ExposedSample<'_>, context: Context<'_>) -> Result<ClassicLine, SeriesError> {
         let mut labels = series::parse(sample.series, context)?;
         let name = labels.get(METRIC_NAME).to_owned();
         let bound = || number::parse(labels.get("le")).filter(|bound| !bound.is_nan());

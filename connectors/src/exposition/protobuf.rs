@@ -139,7 +139,7 @@ impl Families {
         // A family without metrics and with a bad name is nothing, as in Prometheus; one with
         // metrics fails the scrape.
         let Some(family) = header(message)?.family()? else { return Ok(()) };
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         let mut reader = FamilyReader { family, rules, points: &mut self.points, labels: Vec::new() };
         let mut is_known = false;
         while let Some(field) = fields.next_field().map_err(FamilyError::from)? {
@@ -173,7 +173,7 @@ impl Families {
         length: u64,
         takes: &mut T,
     ) -> Result<Option<usize>, FamilyError> {
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         loop {
             let at = fields.position();
             match fields.next_field() {
@@ -213,7 +213,7 @@ impl Families {
         let is_whole = there as u64 == open.left;
         let family = ProtobufFamily { name: &open.name, kind: open.kind, ..ProtobufFamily::default() };
         let mut reader = FamilyReader { family, rules, points: &mut self.points, labels: Vec::new() };
-        let mut fields = FieldReader::of(&piece[..there]);
+        let mut fields = FieldReader::new(&piece[..there]);
         let read = loop {
             let at = fields.position();
             match fields.next_field() {
@@ -270,7 +270,7 @@ struct Header<'a> {
 /// Reads name (1), help (2), type (3), metrics (4) and unit (5).
 fn header(message: &[u8]) -> Fallible<Header<'_>> {
     let mut header = Header::default();
-    let mut fields = FieldReader::of(message);
+    let mut fields = FieldReader::new(message);
     while let Some(field) = fields.next_of(FAMILY)? {
         match field {
             (1, FieldValue::Bytes(name)) => header.name = name,
@@ -342,7 +342,7 @@ impl<'a> FamilyReader<'a, '_> {
             MetricType::Histogram | MetricType::GaugeHistogram => 7,
             _ => 5,
         };
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_of(METRIC)? {
             match field {
                 (1, FieldValue::Bytes(pair)) => {
@@ -364,7 +364,7 @@ impl<'a> FamilyReader<'a, '_> {
             MetricType::Histogram | MetricType::GaugeHistogram => self.histogram(content, t),
             MetricType::Counter => self.counter(content, t),
             _ => {
-                let mut fields = FieldReader::of(content);
+                let mut fields = FieldReader::new(content);
                 let mut v = 0.0;
                 while let Some(field) = fields.next_of(VALUE)? {
                     if let (1, value) = field {
@@ -401,7 +401,7 @@ impl<'a> FamilyReader<'a, '_> {
         let mut v = 0.0;
         let mut start = 0;
         let mut seen = None;
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some((number, value)) = fields.next_of(COUNTER)? {
             match number {
                 1 => v = value.double(),
@@ -420,7 +420,7 @@ impl<'a> FamilyReader<'a, '_> {
         let mut sum = 0.0;
         let mut start = 0;
         let mut quantiles = Vec::new();
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some((number, value)) = fields.next_of(SUMMARY)? {
             match (number, value) {
                 (1, n) => count = n.number() as f64,
@@ -469,7 +469,7 @@ impl<'a> FamilyReader<'a, '_> {
             self.classic(h, times);
             return Ok(());
         }
-        let mut classic = ClassicHistogram::of_sum(h.raw.sum);
+        let mut classic = ClassicHistogram::from_sum(h.raw.sum);
         classic.count(h.count());
         for bucket in &h.buckets {
             classic.bucket(bucket.bound, bucket.count);

@@ -124,7 +124,7 @@ impl TlsConfig {
             self.trusted()?;
             ServerVerifier::accepting_all()
         } else {
-            let trusted = self.trusted()?.unwrap_or_else(TrustAnchors::of_system);
+            let trusted = self.trusted()?.unwrap_or_else(TrustAnchors::from_system);
             ServerVerifier::new(trusted, server_name)?
         };
         let builder = ClientConfig::builder_with_provider(tls::provider())
@@ -147,7 +147,7 @@ impl TlsConfig {
     fn trusted(&self) -> Result<Option<TrustAnchors>, RequestError> {
         let text = read("CA cert", self.ca.as_deref(), &self.ca_file)?;
         let from = source(&self.ca_file);
-        text.map(|text| TrustAnchors::of_pem(&text))
+        text.map(|text| TrustAnchors::from_pem(&text))
             .transpose()
             .map_err(|error| RequestError::Certificate { what: format!("CA cert {from}"), error })
     }

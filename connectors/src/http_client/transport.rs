@@ -53,7 +53,7 @@ impl Transport {
     pub(super) fn client(&self, config: &HttpConfig) -> Result<reqwest::Client, RequestError> {
         // Taken before the files are read: a change in between is seen by the next call.
         let stamps: Vec<FileStamp> =
-            config.tls_config.files().map(|path| FileStamp::of(Path::new(path))).collect();
+            config.tls_config.files().map(|path| FileStamp::read(Path::new(path))).collect();
         let mut current = self.0.current.lock();
         if let Some(known) = current.as_ref()
             && stamps.iter().zip(&known.stamps).all(|(now, before)| now.is_that_of(before))

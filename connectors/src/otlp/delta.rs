@@ -8,13 +8,13 @@ use crate::limits;
 use std::collections::HashMap;
 use storage::model::TimeMs;
 
-/// How often streams without data points are looked for, ms.
+/// How often idle streams are removed, ms.
 const SWEEP_MS: i64 = 60_000;
 
 /// Most buckets of one sign of a sum; beyond it the resolution is lowered.
 const SUM_BUCKETS: usize = 160;
 
-/// There are too many streams.
+/// The error for a new stream where there are too many.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the sums of delta metrics fill {} MiB: send fewer series, or cumulative metrics",
@@ -26,20 +26,23 @@ pub(super) struct SumsFull;
 #[derive(Debug, Default)]
 pub(super) struct DeltaStreams {
     streams: HashMap<u128, Stream>,
-    /// Memory of all streams, approximately.
+    /// Bytes of all streams, approximately.
     bytes: usize,
+    /// When idle streams were removed the last time, ms.
     swept: TimeMs,
 }
 
+/// The sum of one stream: the data points of a metric with the same attributes.
 #[derive(Debug)]
 struct Stream {
     /// The start of the sum, ns.
     start: u64,
     /// The time of the newest data point, ns.
     last: u64,
-    /// The wall clock at the newest data point.
+    /// The wall clock at the newest data point, ms.
     seen: TimeMs,
     sum: Sum,
+    /// Bytes that it takes, approximately.
     bytes: usize,
 }
 
@@ -63,7 +66,7 @@ pub(super) trait DeltaPoint: Sized {
     fn add(&mut self, sum: &Sum) -> bool;
     /// The point as a sum.
     fn to_sum(&self) -> Sum;
-    /// Memory of its lists.
+    /// Bytes of its lists.
     fn list_bytes(&self) -> usize;
 }
 
@@ -102,6 +105,7 @@ impl DeltaStreams {
         Ok(true)
     }
 
+    /// Removes a stream.
     fn forget(&mut self, key: u128) {
         if let Some(stream) = self.streams.remove(&key) {
             self.bytes -= stream.bytes;
@@ -215,16 +219,21 @@ impl DeltaPoint for ExponentialPoint {
 
     fn add(&mut self, sum: &Sum) -> bool {
         let Sum::Exponential(sum) = sum else { return false };
-        let mut scale = self.scale.min(sum.scale);
-        let sides = [(&self.positive, &sum.positive), (&self.negative, &sum.negative)];
-        for (a, b) in sides {
-            scale = scale.min(fitting_scale(a.as_ref(), self.scale, b.as_ref(), sum.scale, scale));
-        }
+        let positive = [
+            SignBuckets { buckets: self.positive.as_ref(), scale: self.scale },
+            SignBuckets { buckets: sum.positive.as_ref(), scale: sum.scale },
+        ];
+        let negative = [
+            SignBuckets { buckets: self.negative.as_ref(), scale: self.scale },
+            SignBuckets { buckets: sum.negative.as_ref(), scale: sum.scale },
+        ];
+        // Both signs have one scale.
+        let scale = fitting_scale(negative, fitting_scale(positive, self.scale.min(sum.scale)));
         let threshold = self.zero_threshold.max(sum.zero_threshold);
         let mut zero_count = self.zero_count.saturating_add(sum.zero_count);
-        let mut merged = sides.map(|(a, b)| merge(a.as_ref(), self.scale, b.as_ref(), sum.scale, scale));
+        let mut merged = [merge(positive, scale), merge(negative, scale)];
         for side in &mut merged {
-            zero_count = zero_count.saturating_add(take_below(side, scale, threshold));
+            zero_count = zero_count.saturating_add(drain_below(side, scale, threshold));
         }
         let [positive, negative] = merged;
         self.positive = Some(positive);
@@ -262,27 +271,49 @@ fn scaled(index: i64, by: i32) -> i64 {
     index >> by.clamp(0, 63)
 }
 
-/// The indices of the first and the last bucket that are used, in scale `to`.
-fn used(buckets: Option<&ExponentialBuckets>, from: i32, to: i32) -> Option<(i64, i64)> {
-    let buckets = buckets?;
-    let by = from.saturating_sub(to);
-    let first = buckets.counts.iter().position(|count| *count > 0)?;
-    let last = buckets.counts.iter().rposition(|count| *count > 0)?;
-    let at = |n: usize| scaled(i64::from(buckets.offset) + n as i64, by);
-    Some((at(first), at(last)))
+/// The buckets of one sign of a histogram.
+#[derive(Copy, Clone)]
+struct SignBuckets<'a> {
+    /// `None`: there are none.
+    buckets: Option<&'a ExponentialBuckets>,
+    /// The scale of the histogram.
+    scale: i32,
+}
+
+/// The indices of the first and the last bucket that has a count.
+#[derive(Copy, Clone)]
+struct UsedRange {
+    first: i64,
+    last: i64,
+}
+
+impl SignBuckets<'_> {
+    /// The index of the bucket with number `n` of the list, in the scale `to`, which is not higher.
+    fn index(&self, buckets: &ExponentialBuckets, n: usize, to: i32) -> i64 {
+        scaled(i64::from(buckets.offset) + n as i64, self.scale.saturating_sub(to))
+    }
+
+    /// The used buckets in the scale `to`.
+    fn used(&self, to: i32) -> Option<UsedRange> {
+        let buckets = self.buckets?;
+        let first = buckets.counts.iter().position(|count| *count > 0)?;
+        let last = buckets.counts.iter().rposition(|count| *count > 0)?;
+        Some(UsedRange { first: self.index(buckets, first, to), last: self.index(buckets, last, to) })
+    }
+}
+
+/// The used buckets of both together, in the scale `to`.
+fn used_of_both(sides: [SignBuckets<'_>; 2], to: i32) -> Option<UsedRange> {
+    let [a, b] = sides.map(|side| side.used(to));
+    match (a, b) {
+        (Some(a), Some(b)) => Some(UsedRange { first: a.first.min(b.first), last: a.last.max(b.last) }),
+        (a, b) => a.or(b),
+    }
 }
 
 /// The highest scale up to `scale` in which the buckets of both together are not too many.
-fn fitting_scale(
-    a: Option<&ExponentialBuckets>,
-    a_scale: i32,
-    b: Option<&ExponentialBuckets>,
-    b_scale: i32,
-    scale: i32,
-) -> i32 {
-    let ends = [used(a, a_scale, scale), used(b, b_scale, scale)];
-    let Some(mut first) = ends.iter().flatten().map(|(first, _)| *first).min() else { return scale };
-    let Some(mut last) = ends.iter().flatten().map(|(_, last)| *last).max() else { return scale };
+fn fitting_scale(sides: [SignBuckets<'_>; 2], scale: i32) -> i32 {
+    let Some(UsedRange { mut first, mut last }) = used_of_both(sides, scale) else { return scale };
     let mut fitting = scale;
     while last - first >= SUM_BUCKETS as i64 {
         first >>= 1;
@@ -292,24 +323,16 @@ fn fitting_scale(
     fitting
 }
 
-/// The counts of both in a scale in which they fit.
-fn merge(
-    a: Option<&ExponentialBuckets>,
-    a_scale: i32,
-    b: Option<&ExponentialBuckets>,
-    b_scale: i32,
-    scale: i32,
-) -> ExponentialBuckets {
-    let ends = [used(a, a_scale, scale), used(b, b_scale, scale)];
-    let Some(first) = ends.iter().flatten().map(|(first, _)| *first).min() else {
+/// The counts of both added, in a scale in which they fit ([`fitting_scale`]).
+fn merge(sides: [SignBuckets<'_>; 2], scale: i32) -> ExponentialBuckets {
+    let Some(UsedRange { first, last }) = used_of_both(sides, scale) else {
         return ExponentialBuckets::default();
     };
-    let last = ends.iter().flatten().map(|(_, last)| *last).max().unwrap_or(first);
     let mut counts = vec![0u64; usize::try_from(last - first).unwrap_or(0) + 1];
-    for (buckets, from) in [(a, a_scale), (b, b_scale)] {
-        let Some(buckets) = buckets else { continue };
+    for side in sides {
+        let Some(buckets) = side.buckets else { continue };
         for (n, count) in buckets.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let at = scaled(i64::from(buckets.offset) + n as i64, from.saturating_sub(scale)) - first;
+            let at = side.index(buckets, n, scale) - first;
             if let Some(sum) = usize::try_from(at).ok().and_then(|at| counts.get_mut(at)) {
                 *sum = sum.saturating_add(*count);
             }
@@ -318,9 +341,9 @@ fn merge(
     ExponentialBuckets { offset: i32::try_from(first).unwrap_or(i32::MAX), counts }
 }
 
-/// Takes the observations out of the buckets that are whole within the zero bucket, and returns
-/// their number.
-fn take_below(buckets: &mut ExponentialBuckets, scale: i32, threshold: f64) -> u64 {
+/// Removes the observations from the buckets that lie completely within the zero bucket. Returns their
+/// number.
+fn drain_below(buckets: &mut ExponentialBuckets, scale: i32, threshold: f64) -> u64 {
     if threshold <= 0.0 {
         return 0;
     }

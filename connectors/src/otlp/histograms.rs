@@ -47,6 +47,7 @@ impl BucketWriter {
         self.next = index + 1;
     }
 
+    /// Adds a bucket to the last span.
     fn put(&mut self, count: u64) {
         let Some(span) = self.buckets.spans.last_mut() else { return };
         if self.buckets.deltas.len() == limits::RAW_BUCKETS {

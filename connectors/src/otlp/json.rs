@@ -196,6 +196,7 @@ struct Output {
 }
 
 impl Output {
+    /// Appends a varint.
     fn varint(&mut self, mut n: u64) {
         while n >= 0x80 {
             self.bytes.push(n as u8 | 0x80);
@@ -204,6 +205,7 @@ impl Output {
         self.bytes.push(n as u8);
     }
 
+    /// Appends the tag of a field.
     fn tag(&mut self, number: u32, wire: u8) {
         self.varint(u64::from(number) << 3 | u64::from(wire));
     }
@@ -411,6 +413,7 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 }
 
+/// Bytes of hexadecimal digits.
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     if !text.len().is_multiple_of(2) {
@@ -446,7 +449,8 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{ExponentialPoint, KeyValue, NumberPoint, OtlpExemplar, Value};
+    use super::super::common::{KeyValue, Value};
+    use super::super::message::{ExponentialPoint, NumberPoint, OtlpExemplar};
     use super::*;
     use prost::Message as _;
 

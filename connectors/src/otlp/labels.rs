@@ -1,7 +1,7 @@
 //! Labels of series from the attributes of data points, resources and scopes.
 
+use super::common::{KeyValue, Scope};
 use super::config::OtlpConfig;
-use super::message::{KeyValue, Scope};
 use super::names::{LabelNames, NameError};
 use super::values;
 use crate::limits::SERIES_LABELS;
@@ -26,7 +26,7 @@ pub(super) struct LabelPair {
 
 impl LabelNames {
     /// The rules of a configuration.
-    pub(super) fn of(config: &OtlpConfig) -> LabelNames {
+    pub(super) fn new(config: &OtlpConfig) -> LabelNames {
         LabelNames {
             escapes: config.strategy().escapes(),
             sanitizes_underscore: config.label_name_underscore_sanitization,
@@ -45,7 +45,7 @@ pub(super) struct AttributeLabels {
 
 impl AttributeLabels {
     /// The labels of the attributes whose names are to be kept.
-    pub(super) fn of(
+    pub(super) fn new(
         attributes: &[KeyValue],
         names: LabelNames,
         keep: impl Fn(&str) -> bool,
@@ -86,7 +86,7 @@ pub(super) struct ResourceLabels {
 
 impl ResourceLabels {
     /// The labels of the attributes of a resource.
-    pub(super) fn of(attributes: &[KeyValue], config: &OtlpConfig) -> Result<ResourceLabels, NameError> {
+    pub(super) fn new(attributes: &[KeyValue], config: &OtlpConfig) -> Result<ResourceLabels, NameError> {
         check_number(attributes)?;
         let is_promoted = |name: &str| {
             if config.promote_all_resource_attributes {
@@ -95,7 +95,7 @@ impl ResourceLabels {
                 config.promote_resource_attributes.iter().any(|promoted| promoted == name)
             }
         };
-        let names = LabelNames::of(config);
+        let names = LabelNames::new(config);
         let mut sorted: Vec<&KeyValue> = attributes.iter().filter(|pair| is_promoted(&pair.key)).collect();
         sorted.sort_by(|a, b| a.key.cmp(&b.key));
         let mut promoted = Vec::with_capacity(sorted.len());
@@ -145,8 +145,8 @@ impl ResourceLabels {
             return Ok(None);
         }
         let keeps = config.keep_identifying_resource_attributes;
-        let names = LabelNames::of(config);
-        let mut made = AttributeLabels::of(attributes, names, |name| keeps || !is_identifying(name))?;
+        let names = LabelNames::new(config);
+        let mut made = AttributeLabels::new(attributes, names, |name| keeps || !is_identifying(name))?;
         self.identify(&mut made.labels);
         Ok(Some(made))
     }
@@ -162,7 +162,7 @@ pub(super) fn scope_labels(
         return Ok(Vec::new());
     }
     check_number(&scope.attributes)?;
-    let names = LabelNames::of(config);
+    let names = LabelNames::new(config);
     let mut labels = Vec::new();
     for pair in &scope.attributes {
         let name = format!("otel_scope_{}", pair.key);
@@ -185,7 +185,7 @@ pub(super) fn point_labels(
     scope: &[LabelPair],
     names: LabelNames,
 ) -> Result<AttributeLabels, NameError> {
-    let mut made = AttributeLabels::of(attributes, names, |name| name != METRIC_NAME)?;
+    let mut made = AttributeLabels::new(attributes, names, |name| name != METRIC_NAME)?;
     resource.add_to(&mut made.labels);
     for LabelPair { name, value } in scope {
         made.labels.set(name, value);

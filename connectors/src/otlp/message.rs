@@ -1,77 +1,12 @@
 //! The messages of OTLP for metrics. Those that hold lists of others are walked through as bytes
-//! ([`Metric`]); resources, scopes and data points are decoded whole, one at a time.
+//! ([`Metric`]); resources and scopes ([`super::common`]) and data points are decoded whole, one at a
+//! time. All times are nanoseconds since 1970, 0 is none.
 
+use super::common::KeyValue;
 use crate::limits;
 use crate::protobuf::{FieldReader, FieldValue};
 use crate::remote::RemoteWriteError;
-use prost::{Message, Oneof};
-
-/// An attribute.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct KeyValue {
-    #[prost(string, tag = "1")]
-    pub key: String,
-    #[prost(message, optional, tag = "2")]
-    pub value: Option<AnyValue>,
-}
-
-/// The value of an attribute.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct AnyValue {
-    #[prost(oneof = "Value", tags = "1, 2, 3, 4, 5, 6, 7")]
-    pub value: Option<Value>,
-}
-
-/// What an [`AnyValue`] holds.
-#[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Value {
-    #[prost(string, tag = "1")]
-    Text(String),
-    #[prost(bool, tag = "2")]
-    Flag(bool),
-    #[prost(int64, tag = "3")]
-    Integer(i64),
-    #[prost(double, tag = "4")]
-    Double(f64),
-    #[prost(message, tag = "5")]
-    List(ArrayValue),
-    #[prost(message, tag = "6")]
-    Map(KeyValueList),
-    #[prost(bytes = "vec", tag = "7")]
-    Bytes(Vec<u8>),
-}
-
-/// A list of values.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ArrayValue {
-    #[prost(message, repeated, tag = "1")]
-    pub values: Vec<AnyValue>,
-}
-
-/// A map of values.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct KeyValueList {
-    #[prost(message, repeated, tag = "1")]
-    pub values: Vec<KeyValue>,
-}
-
-/// What metrics are about.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Resource {
-    #[prost(message, repeated, tag = "1")]
-    pub attributes: Vec<KeyValue>,
-}
-
-/// What made the metrics: an instrumentation library.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Scope {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(string, tag = "2")]
-    pub version: String,
-    #[prost(message, repeated, tag = "3")]
-    pub attributes: Vec<KeyValue>,
-}
+use prost::Message;
 
 /// A data point of a gauge or sum. Times are nanoseconds since 1970, 0 is none.
 #[derive(Clone, PartialEq, Message)]
@@ -253,7 +188,7 @@ impl<'a> Metric<'a> {
             is_monotonic: false,
             points: &[],
         };
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_field()? {
             let (number, FieldValue::Bytes(bytes)) = field else { continue };
             metric.data = match number {
@@ -274,7 +209,7 @@ impl<'a> Metric<'a> {
             };
             metric.points = bytes;
         }
-        let mut fields = FieldReader::of(metric.points);
+        let mut fields = FieldReader::new(metric.points);
         while let Some(field) = fields.next_field()? {
             match field {
                 (2, FieldValue::Varint(1)) => metric.temporality = Temporality::Delta,
@@ -288,14 +223,14 @@ impl<'a> Metric<'a> {
 
     /// The data points, each as bytes.
     pub(super) fn points(&self) -> Repeated<'a> {
-        Repeated::of(self.points, 1)
+        Repeated::new(self.points, 1)
     }
 }
 
 /// The time of any data point, ns.
 pub(super) fn point_time(message: &[u8]) -> Result<u64, RemoteWriteError> {
     let mut time = 0;
-    let mut fields = FieldReader::of(message);
+    let mut fields = FieldReader::new(message);
     while let Some(field) = fields.next_field()? {
         if let (3, FieldValue::Fixed64(bits)) = field {
             time = bits;
@@ -312,8 +247,8 @@ pub(super) struct Repeated<'a> {
 
 impl<'a> Repeated<'a> {
     /// The messages of the field `number` of `message`.
-    pub(super) fn of(message: &'a [u8], number: u64) -> Repeated<'a> {
-        Repeated { fields: FieldReader::of(message), number }
+    pub(super) fn new(message: &'a [u8], number: u64) -> Repeated<'a> {
+        Repeated { fields: FieldReader::new(message), number }
     }
 
     /// The next message.

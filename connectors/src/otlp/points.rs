@@ -3,12 +3,13 @@
 //! A metric that has no translation fails the whole request, as in Prometheus; so the errors of all
 //! metrics are collected, and the request is refused at its end, before anything is stored.
 
+use super::common::{KeyValue, Resource, Scope};
 use super::delta::{DeltaPoint, DeltaStreams};
 use super::histograms;
 use super::labels::{AttributeLabels, LabelPair, ResourceLabels, point_labels, scope_labels};
 use super::message::{
-    ExponentialPoint, HistogramPoint, KeyValue, Metric, MetricData, NumberPoint, OtlpExemplar, Repeated,
-    Resource, Scope, SummaryPoint, Temporality, decode, is_end, point_time, utf8,
+    ExponentialPoint, HistogramPoint, Metric, MetricData, NumberPoint, OtlpExemplar, Repeated, SummaryPoint,
+    Temporality, decode, is_end, point_time, utf8,
 };
 use super::names::{LabelNames, MetricKind, NameError, unit_label};
 use super::receiver::{DeltaSums, OtlpReceiver};
@@ -39,7 +40,7 @@ impl RequestContent for OtlpContent<'_> {
     fn read(&self, into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
         let mut translation = Translation {
             content: self,
-            names: LabelNames::of(self.config),
+            names: LabelNames::new(self.config),
             into,
             errors: TranslationErrors::default(),
             resource: ResourceLabels::default(),
@@ -47,7 +48,7 @@ impl RequestContent for OtlpContent<'_> {
             origin: 0,
             encoded: Vec::new(),
         };
-        let mut resources = Repeated::of(self.message, 1);
+        let mut resources = Repeated::new(self.message, 1);
         while let Some(message) = resources.next_message()? {
             translation.resource(message)?;
         }
@@ -63,6 +64,7 @@ struct TranslationErrors {
 }
 
 impl TranslationErrors {
+    /// Adds the error of a metric.
     fn add(&mut self, error: impl std::fmt::Display) {
         self.total += 1;
         if self.texts.len() < REFUSALS_NAMED {
@@ -70,6 +72,7 @@ impl TranslationErrors {
         }
     }
 
+    /// All errors as one.
     fn finish(mut self) -> Result<(), RemoteWriteError> {
         if self.total == 0 {
             return Ok(());
@@ -138,15 +141,16 @@ fn ms(ns: u64) -> TimeMs {
 }
 
 impl Translation<'_, '_, '_> {
+    /// Stores the metrics of one resource.
     fn resource(&mut self, message: &[u8]) -> Result<(), RemoteWriteError> {
         self.into.count_item()?;
         let mut bytes: &[u8] = &[];
-        let mut parts = Repeated::of(message, 1);
+        let mut parts = Repeated::new(message, 1);
         while let Some(resource) = parts.next_message()? {
             bytes = resource;
         }
         let resource: Resource = decode(bytes)?;
-        match ResourceLabels::of(&resource.attributes, self.content.config) {
+        match ResourceLabels::new(&resource.attributes, self.content.config) {
             Ok(labels) => self.resource = labels,
             Err(error) => {
                 self.errors.add(error);
@@ -155,7 +159,7 @@ impl Translation<'_, '_, '_> {
         }
         let resource_hash = xxhash_rust::xxh3::xxh3_64(bytes);
         let mut span = None;
-        let mut scopes = Repeated::of(message, 2);
+        let mut scopes = Repeated::new(message, 2);
         while let Some(scope) = scopes.next_message()? {
             self.scope(scope, resource_hash, &mut span)?;
         }
@@ -170,6 +174,7 @@ impl Translation<'_, '_, '_> {
         }
     }
 
+    /// Stores the metrics of one scope.
     fn scope(
         &mut self,
         message: &[u8],
@@ -179,7 +184,7 @@ impl Translation<'_, '_, '_> {
         self.into.count_item()?;
         let mut bytes: &[u8] = &[];
         let mut schema_url = "";
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_field()? {
             match field {
                 (1, FieldValue::Bytes(scope)) => bytes = scope,
@@ -198,7 +203,7 @@ impl Translation<'_, '_, '_> {
         let mut origin = Xxh3::with_seed(resource_hash);
         origin.update(bytes);
         self.origin = origin.digest();
-        let mut metrics = Repeated::of(message, 2);
+        let mut metrics = Repeated::new(message, 2);
         while let Some(metric) = metrics.next_message()? {
             match self.metric(&Metric::read(metric)?, span) {
                 Ok(()) => {}
@@ -209,6 +214,7 @@ impl Translation<'_, '_, '_> {
         Ok(())
     }
 
+    /// Stores the data points of one metric.
     fn metric(&mut self, metric: &Metric<'_>, span: &mut Option<TimeSpan>) -> Result<(), MetricError> {
         self.into.count_item()?;
         let mut num_points = 0;
@@ -399,6 +405,7 @@ impl Translation<'_, '_, '_> {
         Ok(())
     }
 
+    /// Stores a data point with explicit bounds: as classic series, or as a native histogram.
     fn histogram(&mut self, mut point: HistogramPoint, metric: &MetricTexts<'_>) -> Result<(), MetricError> {
         let labels = self.labels(&point.attributes, metric)?;
         if !self.cumulate(&mut point, &labels, metric)? {
@@ -453,6 +460,7 @@ impl Translation<'_, '_, '_> {
         Ok(())
     }
 
+    /// Stores a data point of an exponential histogram.
     fn exponential(
         &mut self,
         mut point: ExponentialPoint,
@@ -491,6 +499,7 @@ impl Translation<'_, '_, '_> {
         Ok(())
     }
 
+    /// Stores a data point of a summary.
     fn summary(&mut self, point: &SummaryPoint, metric: &MetricTexts<'_>) -> Result<(), MetricError> {
         let mut labels = self.labels(&point.attributes, metric)?;
         let times = self.times(point.time, point.start);
@@ -507,6 +516,7 @@ impl Translation<'_, '_, '_> {
         Ok(())
     }
 
+    /// Stores an exemplar.
     fn exemplar(&mut self, series: Option<SeriesRef>, exemplar: &OtlpExemplar) -> Result<(), MetricError> {
         if exemplar.double.is_none() && exemplar.integer.is_none() {
             return Err(MetricError::Untranslatable("unsupported exemplar value type: Empty".to_owned()));

@@ -146,6 +146,11 @@ impl OtlpReceiver {
     }
 
     /// Decodes a request body and stores its samples; `now` is the wall clock, ms.
+    ///
+    /// # Errors
+    ///
+    /// The body is damaged or too large, a metric has no translation, or the store cannot write. Then
+    /// nothing is stored. Samples that the store refuses are no error; the outcome counts them.
     pub fn apply(
         &self,
         body: &[u8],
@@ -162,7 +167,7 @@ impl OtlpReceiver {
         }
         let config = self.config.load_full();
         let content = OtlpContent { receiver: self, config: &config, message: &message, now };
-        let written = Batch::take(Request {
+        let written = Batch::apply(Request {
             store: &self.store,
             content: &content,
             reported: ReportedRefusals { invalid_series: true, late_exemplars: false },

@@ -1,6 +1,6 @@
 //! Values of attributes as texts, as OpenTelemetry's own library for Go writes them.
 
-use super::message::{AnyValue, KeyValue, Value};
+use super::common::{AnyValue, KeyValue, Value};
 use crate::http_client::base64;
 use storage::model::number::{general, plain, scientific};
 
@@ -54,6 +54,7 @@ fn write(value: Option<&AnyValue>, json: &mut String) -> bool {
     true
 }
 
+/// Appends a list as JSON; false: it has a value that JSON does not have.
 fn write_list(values: &[AnyValue], json: &mut String) -> bool {
     json.push('[');
     for (n, value) in values.iter().enumerate() {
@@ -68,6 +69,7 @@ fn write_list(values: &[AnyValue], json: &mut String) -> bool {
     true
 }
 
+/// Appends a map as JSON, sorted by key; false: it has a value that JSON does not have.
 fn write_map(pairs: &[KeyValue], json: &mut String) -> bool {
     let mut sorted: Vec<&KeyValue> = pairs.iter().collect();
     sorted.sort_by(|a, b| a.key.cmp(&b.key));
@@ -107,7 +109,7 @@ fn write_text(text: &str, json: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{ArrayValue, KeyValueList};
+    use super::super::common::{ArrayValue, KeyValueList};
     use super::*;
 
     #[test]

@@ -236,8 +236,13 @@ impl RemoteWriteReceiver {
         let content = RemoteWriteMessage { store: &self.store, message: &message, proto };
         let tells = proto == MessageVersion::V2;
         let reported = ReportedRefusals { invalid_series: tells, late_exemplars: tells };
-        let written =
-            Batch::take(Request { store: &self.store, content: &content, reported, zeros: self.zeros, now })?;
+        let written = Batch::apply(Request {
+            store: &self.store,
+            content: &content,
+            reported,
+            zeros: self.zeros,
+            now,
+        })?;
         let num_dropped = written.late_exemplars + written.left_out_exemplars;
         // Exemplars that are late are no error of version 1.0; without this line nobody would ever
         // learn of them.

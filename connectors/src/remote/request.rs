@@ -107,7 +107,7 @@ pub struct WriteTimes {
 
 impl<'a> Batch<'a> {
     /// Reads a request and stores it.
-    pub(crate) fn take(request: Request<'a>) -> Result<WriteOutcome, RemoteWriteError> {
+    pub(crate) fn apply(request: Request<'a>) -> Result<WriteOutcome, RemoteWriteError> {
         let mut batch = Batch::new(request);
         request.content.read(&mut batch)?;
         batch.store()?;
@@ -314,7 +314,7 @@ impl<'a> Batch<'a> {
     ) -> Result<(), RemoteWriteError> {
         let mut times = WriteTimes { t: 0, start };
         let mut v = 0.0;
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_field()? {
             match field {
                 (1, FieldValue::Fixed64(bits)) => v = f64::from_bits(bits),
@@ -427,7 +427,7 @@ fn histogram_bytes(h: &NativeHistogram) -> usize {
 pub fn read_histogram(message: &[u8]) -> Result<(RawHistogram, WriteTimes), ProtobufError> {
     let mut raw = RawHistogram::default();
     let mut times = WriteTimes::default();
-    let mut fields = FieldReader::of(message);
+    let mut fields = FieldReader::new(message);
     while let Some((number, value)) = fields.next_field()? {
         match number {
             // Integer or float is said by which of the two fields is set.

@@ -23,7 +23,7 @@ impl<'a> V1Reader<'a> {
 
     /// Decodes a request into a batch.
     pub(super) fn read(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
-        let mut request = FieldReader::of(message);
+        let mut request = FieldReader::new(message);
         while let Some(field) = request.next_field()? {
             if let (1, FieldValue::Bytes(series)) = field {
                 self.time_series(series, into)?;
@@ -34,7 +34,7 @@ impl<'a> V1Reader<'a> {
 
     /// Decodes a `TimeSeries`: labels (1), samples (2), exemplars (3), histograms (4).
     fn time_series(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         let mut series = None;
         // Senders write all labels first: these are the bytes up to the first other field.
         let mut labels_end = 0;
@@ -94,7 +94,7 @@ fn read_exemplar(
 ) -> Result<(), RemoteWriteError> {
     let mut v = 0.0;
     let mut t = 0;
-    let mut fields = FieldReader::of(message);
+    let mut fields = FieldReader::new(message);
     while let Some(field) = fields.next_field()? {
         match field {
             (2, value) => v = value.double(),
@@ -124,12 +124,12 @@ fn read_labels(message: &[u8]) -> Result<Option<LabelsBuilder>, ProtobufError> {
 
 /// Calls `take(name, value)` for each label in the first field of `message`.
 fn each_label<'a>(message: &'a [u8], mut take: impl FnMut(&'a [u8], &'a [u8])) -> Result<(), ProtobufError> {
-    let mut fields = FieldReader::of(message);
+    let mut fields = FieldReader::new(message);
     while let Some(field) = fields.next_field()? {
         let (1, FieldValue::Bytes(label)) = field else { continue };
         let mut name = &b""[..];
         let mut value = &b""[..];
-        let mut parts = FieldReader::of(label);
+        let mut parts = FieldReader::new(label);
         while let Some(part) = parts.next_field()? {
             match part {
                 (1, FieldValue::Bytes(bytes)) => name = bytes,

@@ -38,7 +38,7 @@ impl<'a> V2Reader<'a> {
     /// Decodes a request into a batch: symbols (4), time series (5).
     pub(super) fn read(&mut self, message: &'a [u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
         self.message = message;
-        let mut request = FieldReader::of(message);
+        let mut request = FieldReader::new(message);
         while let Some(field) = request.next_field()? {
             if let (4, FieldValue::Bytes(symbol)) = field {
                 // Two bytes of a message can be a symbol, which takes eight bytes here.
@@ -55,7 +55,7 @@ impl<'a> V2Reader<'a> {
             return Err(RemoteWriteError::BadRequest("symbols must start with an empty string".into()));
         }
         // Twice through the message: symbols may come after the series that refer to them.
-        let mut request = FieldReader::of(message);
+        let mut request = FieldReader::new(message);
         while let Some(field) = request.next_field()? {
             if let (5, FieldValue::Bytes(series)) = field {
                 self.time_series(series, into)?;
@@ -71,7 +71,7 @@ impl<'a> V2Reader<'a> {
         let mut start = 0;
         let mut has_samples = false;
         refs.clear();
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some((number, value)) = fields.next_field()? {
             match number {
                 1 => push_refs(value, &mut refs)?,
@@ -89,7 +89,7 @@ impl<'a> V2Reader<'a> {
             return Ok(());
         }
         let mut series = None;
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some((number, value)) = fields.next_field()? {
             let (2..=4, FieldValue::Bytes(item)) = (number, value) else { continue };
             let found = match series {
@@ -114,7 +114,7 @@ impl<'a> V2Reader<'a> {
         message: &[u8],
         into: &mut Batch<'_>,
     ) -> Result<(), RemoteWriteError> {
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some((number, _)) = fields.next_field()? {
             if number == 4 {
                 into.pass_over()?;
@@ -248,7 +248,7 @@ impl<'a> V2Reader<'a> {
         let mut v = 0.0;
         let mut t = 0;
         refs.clear();
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some((number, value)) = fields.next_field()? {
             match number {
                 1 => push_refs(value, &mut refs)?,

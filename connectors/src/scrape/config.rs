@@ -525,8 +525,8 @@ fn name_schemes(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(NameScheme, E
     let names = keys.metric_name_validation_scheme.unwrap_or(of_file);
     let inherited = match keys.metric_name_validation_scheme {
         // As in Prometheus. The global escaping may not exist under the job's own scheme.
-        Some(own) => Escaping::of(own),
-        None => global.metric_name_escaping_scheme.unwrap_or(Escaping::of(of_file)),
+        Some(own) => Escaping::default_of(own),
+        None => global.metric_name_escaping_scheme.unwrap_or(Escaping::default_of(of_file)),
     };
     let escaping = keys.metric_name_escaping_scheme.unwrap_or(inherited);
     if escaping == Escaping::AllowUtf8 && names == NameScheme::Legacy {

@@ -4,7 +4,7 @@ use crate::config::error::BlockError;
 use crate::config::secret::Secret;
 use crate::config::units::ConfigDuration;
 use crate::config_block;
-use crate::http_client::{TlsConfig, is_reserved_header};
+use crate::http_client::{TlsConfig, check_header_names};
 use std::collections::BTreeMap;
 
 config_block! {
@@ -32,14 +32,8 @@ config_block! {
 impl TracingConfig {
     /// Checks the block. The error is the first problem.
     pub fn validate(&self) -> Result<(), BlockError> {
-        for name in self.headers.keys() {
-            if name.eq_ignore_ascii_case("authorization") {
-                return Err("custom authorization header configuration is not yet supported".into());
-            }
-            if is_reserved_header(name) {
-                return Err(BlockError::new(format!("{name} is a reserved header. It must not be changed")));
-            }
-        }
+        let authorization = "custom authorization header configuration is not yet supported";
+        check_header_names(self.headers.keys(), authorization)?;
         if !matches!(self.client_type.as_str(), "grpc" | "http") {
             return Err(BlockError::new(format!(
                 "expected tracing client type to be to be http or grpc, but got {}",

@@ -51,6 +51,7 @@ pub enum TraceError {
 }
 
 impl TraceError {
+    /// Whether the same request may succeed later.
     fn is_temporary(&self) -> bool {
         match self {
             TraceError::Client(_) | TraceError::Endpoint(_) | TraceError::Header(_) => false,
@@ -67,6 +68,7 @@ pub struct TraceExporter {
     running: Mutex<Option<RunningExport>>,
 }
 
+/// Counts spans.
 #[derive(Clone)]
 struct ExportCounters {
     sent: Arc<Counter>,
@@ -118,6 +120,7 @@ impl TraceExporter {
         Ok(())
     }
 
+    /// Starts a client for the block and the task that sends.
     fn start(&self, config: &TracingConfig) -> Result<RunningExport, TraceError> {
         let client = SpanClient::new(config)?;
         let queue = Arc::new(SpanQueue {
@@ -173,13 +176,14 @@ impl SpanSink for SpanQueue {
 }
 
 impl SpanQueue {
+    /// Ends the task that sends, after what waits.
     fn stop(&self) {
         self.is_stopped.store(true, Relaxed);
         self.filled.notify_one();
     }
 
-    /// The oldest spans, as many as one request has.
-    fn take(&self) -> Vec<FinishedSpan> {
+    /// Removes the oldest spans, as many as one request has.
+    fn drain_batch(&self) -> Vec<FinishedSpan> {
         let mut spans = self.spans.lock();
         let batch = spans.len().min(SPAN_BATCH);
         spans.drain(..batch).collect()
@@ -207,7 +211,7 @@ async fn send_all(queue: Arc<SpanQueue>, client: SpanClient, counters: ExportCou
 /// Sends what waits now.
 async fn send_waiting(queue: &SpanQueue, client: &SpanClient, counters: &ExportCounters) {
     loop {
-        let batch = queue.take();
+        let batch = queue.drain_batch();
         if batch.is_empty() {
             return;
         }
@@ -231,6 +235,7 @@ struct SpanClient {
     timeout: Duration,
 }
 
+/// How requests are sent.
 enum Sender {
     Http(Box<HttpClient>),
     Grpc(reqwest::Client),
@@ -278,6 +283,7 @@ impl SpanClient {
         }
     }
 
+    /// Sends a request once.
     async fn send(&self, message: &[u8]) -> Result<(), TraceError> {
         let sent = async {
             match &self.sender {
@@ -289,6 +295,7 @@ impl SpanClient {
         tokio::time::timeout(self.timeout, sent).await.unwrap_or_else(|_| Err(late()))
     }
 
+    /// Sends a request over HTTP.
     async fn send_http(&self, client: &HttpClient, message: &[u8]) -> Result<(), TraceError> {
         let mut request = client
             .request(reqwest::Method::POST, self.url.clone())
@@ -311,6 +318,7 @@ impl SpanClient {
         Err(TraceError::Refused { status: status.to_string(), is_temporary })
     }
 
+    /// Sends a request over gRPC.
     async fn send_grpc(&self, client: &reqwest::Client, message: &[u8]) -> Result<(), TraceError> {
         let content = if self.is_gzip { gzip(message) } else { message.to_vec() };
         let mut body = Vec::with_capacity(content.len() + 5);
@@ -368,6 +376,7 @@ async fn grpc_status(answer: reqwest::Response) -> Result<(), TraceError> {
     Err(TraceError::Refused { status: status.trim_end().to_owned(), is_temporary })
 }
 
+/// The message, compressed.
 fn gzip(message: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     // Writing to memory does not fail.

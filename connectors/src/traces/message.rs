@@ -1,14 +1,17 @@
 //! The messages of OTLP for traces, as far as this server fills them.
 
-use prost::{Message, Oneof};
+use crate::otlp::common::{AnyValue, KeyValue, Resource, Scope, Value};
+use prost::Message;
 use storage::spans::{FinishedSpan, SpanKind, SpanValue};
 
+/// A request (`ExportTraceServiceRequest`).
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ExportRequest {
     #[prost(message, repeated, tag = "1")]
     pub resources: Vec<ResourceSpans>,
 }
 
+/// The spans of one resource.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ResourceSpans {
     #[prost(message, optional, tag = "1")]
@@ -17,12 +20,7 @@ pub(super) struct ResourceSpans {
     pub scopes: Vec<ScopeSpans>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Resource {
-    #[prost(message, repeated, tag = "1")]
-    pub attributes: Vec<KeyValue>,
-}
-
+/// The spans of one instrumentation library.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ScopeSpans {
     #[prost(message, optional, tag = "1")]
@@ -31,14 +29,7 @@ pub(super) struct ScopeSpans {
     pub spans: Vec<SpanMessage>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Scope {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(string, tag = "2")]
-    pub version: String,
-}
-
+/// A span. Times are nanoseconds since 1970.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct SpanMessage {
     #[prost(bytes = "vec", tag = "1")]
@@ -61,6 +52,7 @@ pub(super) struct SpanMessage {
     pub status: Option<Status>,
 }
 
+/// How a span ended. It is only sent with spans that failed.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Status {
     #[prost(string, tag = "2")]
@@ -69,33 +61,10 @@ pub(super) struct Status {
     pub code: i32,
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct KeyValue {
-    #[prost(string, tag = "1")]
-    pub key: String,
-    #[prost(message, optional, tag = "2")]
-    pub value: Option<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct AnyValue {
-    #[prost(oneof = "Value", tags = "1, 3, 4")]
-    pub value: Option<Value>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Value {
-    #[prost(string, tag = "1")]
-    Text(String),
-    #[prost(int64, tag = "3")]
-    Integer(i64),
-    #[prost(double, tag = "4")]
-    Number(f64),
-}
-
 /// The code of a status that is an error.
 const STATUS_ERROR: i32 = 2;
 
+/// An attribute.
 fn pair(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }) }
 }
@@ -112,7 +81,11 @@ pub(super) fn request(spans: Vec<FinishedSpan>) -> ExportRequest {
             text("telemetry.sdk.name", "perennial"),
         ],
     };
-    let scope = Scope { name: "perennial".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
+    let scope = Scope {
+        name: "perennial".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        attributes: Vec::new(),
+    };
     let scopes =
         vec![ScopeSpans { scope: Some(scope), spans: spans.into_iter().map(SpanMessage::from).collect() }];
     ExportRequest { resources: vec![ResourceSpans { resource: Some(resource), scopes }] }
@@ -124,7 +97,7 @@ impl From<FinishedSpan> for SpanMessage {
             let value = match attribute.value {
                 SpanValue::Text(text) => Value::Text(text),
                 SpanValue::Integer(number) => Value::Integer(number),
-                SpanValue::Number(number) => Value::Number(number),
+                SpanValue::Float(number) => Value::Double(number),
             };
             pair(attribute.name, value)
         };

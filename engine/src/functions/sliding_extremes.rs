@@ -22,7 +22,9 @@ pub(super) fn min(vs: &[f64], windows: &[(usize, usize)], out: &mut Vec<f64>) {
 #[inline]
 fn extremes(vs: &[f64], windows: &[(usize, usize)], out: &mut Vec<f64>, better: impl Fn(f64, f64) -> bool) {
     // Candidates are `candidates[first..]`, best first.
-    let (mut candidates, mut first, mut next): (Vec<(usize, f64)>, usize, usize) = (Vec::new(), 0, 0);
+    let mut candidates: Vec<(usize, f64)> = Vec::new();
+    let mut first = 0;
+    let mut next = 0;
     for (lo, hi) in windows {
         next = next.max(*lo);
         for (at, v) in vs.iter().enumerate().take(*hi).skip(next).filter(|(_, v)| !v.is_nan()) {

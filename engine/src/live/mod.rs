@@ -246,6 +246,19 @@ pub enum TapEvent {
     },
 }
 
+impl TapEvent {
+    /// Time of the tick.
+    pub fn time(&self) -> TimeMs {
+        match self {
+            TapEvent::Snapshot { t, .. }
+            | TapEvent::Delta { t, .. }
+            | TapEvent::Progress { t }
+            | TapEvent::Annotations { t, .. }
+            | TapEvent::Failed { t, .. } => *t,
+        }
+    }
+}
+
 /// A consumer of a view.
 ///
 /// # Contract

@@ -177,7 +177,8 @@ impl Taps {
         let exact = self.version + 1 == out.version && self.version > 0;
         self.version = out.version;
         self.sent_values.resize(out.values.len(), ABSENT);
-        let (mut upsert, mut remove): (Vec<LabelledSample>, Vec<Labels>) = (Vec::new(), Vec::new());
+        let mut upsert: Vec<LabelledSample> = Vec::new();
+        let mut remove: Vec<Labels> = Vec::new();
         let histograms = &mut self.histograms;
         let mut compare_row = |row: usize| {
             let value = out.values[row];

@@ -76,7 +76,9 @@ impl FloatSlices<'_> {
         };
         // Found by binary search: the first window may be far from the beginning, and long.
         let first = ends.first().map(|end| (until(end - range), until(*end)));
-        let ((mut lo, mut hi), mut before, mut seen) = (first.unwrap_or_default(), 0, SampleUsage::default());
+        let (mut lo, mut hi) = first.unwrap_or_default();
+        let mut before = 0;
+        let mut seen = SampleUsage::default();
         for (i, end) in ends.iter().enumerate() {
             let start = end - range;
             while hi < self.ts.len() && self.ts[hi] <= *end {

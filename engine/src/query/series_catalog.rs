@@ -243,7 +243,8 @@ mod tests {
         };
         let mut mark = SeriesCatalog::series_mark(&*store);
         let mut followed = list(0);
-        let (mut added, mut anew) = (0, 0);
+        let mut added = 0;
+        let mut anew = 0;
         let mut t = 0;
         for step in 0..400 {
             t += HOUR / 20;

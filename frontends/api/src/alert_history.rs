@@ -118,6 +118,7 @@ pub struct DeliveryJson {
     pub error: String,
 }
 
+/// A value as a text, or null.
 fn optional_value<S: serde::Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => sample_value(value, s),
@@ -150,6 +151,7 @@ pub(crate) async fn history(call: ApiRequest) -> ApiResult {
     Ok(response)
 }
 
+/// What the parameters ask for.
 fn request(call: &ApiRequest) -> Result<AlertHistoryRequest, ApiError> {
     let form = &call.form;
     let wrong = |_| ApiError::parameter("fingerprint", "it must be up to 16 hexadecimal digits");

@@ -104,6 +104,7 @@ fn operators(media_type: &'static str, body: Body) -> Response {
     response
 }
 
+/// The answer to a request that failed.
 fn refused(failure: ConsoleFailure) -> Response {
     let status = match failure {
         ConsoleFailure::NotFound => StatusCode::NOT_FOUND,

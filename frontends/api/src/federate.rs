@@ -37,7 +37,7 @@ pub(crate) async fn federate(call: ApiRequest) -> Response {
     };
     let now = state.sources.clock.now();
     let from = now.saturating_sub(state.settings.lookback);
-    let Accepted { names, form, content_type } = Accepted::of(call.header(header::ACCEPT));
+    let Accepted { names, form, content_type } = Accepted::new(call.header(header::ACCEPT));
     let ask = move |state: &AppState, memory: &MemoryReservation| {
         let samples = state.sources.catalog.newest(&sets, from, now, memory)?;
         Ok(ordered(samples, names, form))
@@ -81,7 +81,7 @@ enum NameEscaping {
 }
 
 impl NameEscaping {
-    fn of_scheme(name: &str) -> Option<NameEscaping> {
+    fn from_scheme(name: &str) -> Option<NameEscaping> {
         Some(match name {
             "allow-utf-8" => NameEscaping::Quoted,
             "underscores" => NameEscaping::Underscored,
@@ -161,12 +161,12 @@ impl Accepted {
     /// Reads the scraper's `Accept` header. The escaping scheme is that of the last entry that
     /// names one, up to the first entry that the server can answer. Version 1.0.0 of the text
     /// format is used only if the scraper asks for it and for unescaped names.
-    pub(crate) fn of(accept: &str) -> Accepted {
+    pub(crate) fn new(accept: &str) -> Accepted {
         let mut names = NameEscaping::Underscored;
         let mut version = "0.0.4";
         for (media_type, parameters) in by_weight(accept) {
             let parameter = |name: &str| parameters.iter().find(|(other, _)| *other == name).map(|(_, v)| *v);
-            names = parameter("escaping").and_then(NameEscaping::of_scheme).unwrap_or(names);
+            names = parameter("escaping").and_then(NameEscaping::from_scheme).unwrap_or(names);
             match (media_type, parameter("version")) {
                 (PROTOBUF, _)
                     if (parameter("proto"), parameter("encoding")) == (Some(FAMILY), Some("delimited")) =>
@@ -237,7 +237,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(value: &NewestValue) -> Kind {
+    fn new(value: &NewestValue) -> Kind {
         match value {
             NewestValue::Float(_) => Kind::Untyped,
             NewestValue::Histogram(h) if h.hint == ResetHint::Gauge => Kind::GaugeHistogram,
@@ -332,7 +332,8 @@ impl Iterator for Page {
         let mut out = String::new();
         while out.len() < CHUNK_BYTES {
             let Some(sample) = self.found.list.get(self.next) else { break };
-            let family = (self.names.write(sample.labels.name(), true).into_owned(), Kind::of(&sample.value));
+            let family =
+                (self.names.write(sample.labels.name(), true).into_owned(), Kind::new(&sample.value));
             if family != self.family {
                 let kind = if family.1 == Kind::Untyped { "untyped" } else { "histogram" };
                 let _ = writeln!(out, "# TYPE {} {kind}", family.0);
@@ -435,7 +436,7 @@ mod tests {
         let none = Labels::default();
         let external = Labels::from_pairs([("dc", "x")]);
         for accept in ["text/plain", "text/plain;version=1.0.0;escaping=allow-utf-8"] {
-            let names = Accepted::of(accept).names;
+            let names = Accepted::new(accept).names;
             let page = |samples: &Samples| render(samples.clone(), &external, names).len();
             let sample = |name: String| (Labels::from_pairs([("__name__", name)]), 1, 2.0);
             let many = |n: usize| (0..n).map(|i| sample(format!("m.{}", i * 7919 % n))).collect::<Samples>();
@@ -477,9 +478,9 @@ mod tests {
         let none = Labels::from_pairs([("", ""); 0]);
         let quoted = "# TYPE \"a.b\\n1\" untyped\n{\"a.b\\n1\",\"c:d\"=\"v\",instance=\"x\"} 2 1\n";
         let accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5";
-        assert_eq!(render(sample(), &none, Accepted::of(accept).names), quoted);
+        assert_eq!(render(sample(), &none, Accepted::new(accept).names), quoted);
         let old = "# TYPE a_b_1 untyped\na_b_1{c_d=\"v\",instance=\"x\"} 2 1\n";
-        assert_eq!(render(sample(), &none, Accepted::of("text/plain;version=0.0.4").names), old);
+        assert_eq!(render(sample(), &none, Accepted::new("text/plain;version=0.0.4").names), old);
     }
 
     #[test]
@@ -501,7 +502,7 @@ mod tests {
             // Entries of a lower weight than the first one that the server can answer are ignored.
             ("text/plain;version=1.0.0;escaping=dots;q=0.2,text/plain;q=0.5", "0.0.4", "underscores"),
         ] {
-            assert_eq!(Accepted::of(accept).content_type, format(version, scheme), "{accept}");
+            assert_eq!(Accepted::new(accept).content_type, format(version, scheme), "{accept}");
         }
         for (names, written) in [
             (NameEscaping::Quoted, "\"a_b.c:é\""),

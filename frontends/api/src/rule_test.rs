@@ -185,7 +185,7 @@ async fn begin(
         text,
         client: client.map(|c| c.to_string()).unwrap_or_default(),
         since: state.sources.clock.now(),
-        limits: (&options).into(),
+        handles: (&options).into(),
     });
     let asking = state.clone();
     let work = move || {

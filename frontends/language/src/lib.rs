@@ -8,10 +8,12 @@
 #![warn(unreachable_pub)]
 
 pub mod annotations;
+mod edit_distance;
 pub mod limits;
 mod query_text_error;
 mod shown_labels;
 
+pub use edit_distance::edit_distance;
 pub use query_text_error::{QueryTextError, position};
 pub use shown_labels::{ShownLabel, ShownLabels, ShownValue};
 

@@ -36,7 +36,7 @@ pub enum ShownValue {
 
 impl ShownLabels {
     /// The labels of a row that has `labels` in the plan.
-    pub fn of(&self, labels: &Labels) -> Labels {
+    pub fn shown(&self, labels: &Labels) -> Labels {
         let ShownLabels::Listed(listed) = self else { return labels.clone() };
         let pair = |shown: &ShownLabel| {
             let value = match &shown.value {
@@ -56,13 +56,13 @@ mod tests {
     #[test]
     fn listed_labels_have_the_names_of_the_list() {
         let row = Labels::from_pairs([("__name__", "up"), ("instance", "a:1"), ("job", "api")]);
-        assert_eq!(ShownLabels::All.of(&row), row);
+        assert_eq!(ShownLabels::All.shown(&row), row);
         let label = |name: &str, of: &str| ShownLabel {
             name: name.to_owned(),
             value: ShownValue::Label(of.to_owned()),
         };
         let team = ShownLabel { name: "team".to_owned(), value: ShownValue::Text("db".to_owned()) };
         let listed = ShownLabels::Listed(vec![label("host", "instance"), label("env", "env"), team]);
-        assert_eq!(listed.of(&row), Labels::from_pairs([("host", "a:1"), ("team", "db")]));
+        assert_eq!(listed.shown(&row), Labels::from_pairs([("host", "a:1"), ("team", "db")]));
     }
 }

@@ -103,6 +103,7 @@ impl From<ApiError> for Failure {
     }
 }
 
+/// PostgreSQL's code of an error of the engine.
 fn state_of(error: &SqlError) -> &'static str {
     let says = |parts: &[&str]| parts.iter().all(|part| error.text.contains(part));
     match error.kind {

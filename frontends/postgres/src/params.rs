@@ -55,11 +55,13 @@ fn float(v: f64) -> Json {
     serde_json::Number::from_f64(v).map_or_else(|| Json::String(v.to_string()), Json::Number)
 }
 
+/// A value in text form.
 fn utf8(bytes: &[u8]) -> Result<String, Failure> {
     let text = std::str::from_utf8(bytes);
     text.map(str::to_owned).map_err(|_| Failure::new("22021", "a parameter is no text in UTF8"))
 }
 
+/// A value in binary form.
 fn binary(bytes: &Bytes, kind: &Type) -> Result<Json, Failure> {
     let mut buf = bytes.clone();
     let fits = |length: usize| {

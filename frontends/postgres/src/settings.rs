@@ -187,6 +187,7 @@ fn options(text: &str) -> Vec<(String, String)> {
     found
 }
 
+/// A name as settings are looked up.
 fn canonical(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     match name.as_str() {

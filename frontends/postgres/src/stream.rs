@@ -17,6 +17,8 @@ pub(crate) enum RawStream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+api::stream_enum!(RawStream: Plain, Tls);
+
 /// A connection after its first message: each message has a type and a length.
 pub(crate) struct MessageStream {
     raw: RawStream,
@@ -58,38 +60,6 @@ impl MessageStream {
             }
         }
         Ok(())
-    }
-}
-
-impl AsyncRead for RawStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            RawStream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            RawStream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for RawStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            RawStream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            RawStream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            RawStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            RawStream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            RawStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            RawStream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-        }
     }
 }
 

@@ -66,13 +66,7 @@ impl ActiveRule {
     /// Processes one event of the view.
     pub(crate) fn on_event(&mut self, tools: &StepContext, event: TapEvent) -> StepCounts {
         let began = std::time::Instant::now();
-        let t = match &event {
-            TapEvent::Snapshot { t, .. }
-            | TapEvent::Delta { t, .. }
-            | TapEvent::Progress { t }
-            | TapEvent::Annotations { t, .. }
-            | TapEvent::Failed { t, .. } => *t,
-        };
+        let t = event.time();
         let mut tally = StepCounts::default();
         let counts = matches!(event, TapEvent::Progress { .. } | TapEvent::Failed { .. });
         tally.reported_evaluations += u64::from(counts);

@@ -458,7 +458,7 @@ impl ActiveRules {
                 group.wrote = now;
             }
         }
-        let DrainedRuleEvents { events, lagging, delivered } = self.events.take();
+        let DrainedRuleEvents { events, lagging, delivered } = self.events.drain();
         tracing::debug!(target: "rules", events = events.len(), lagging = lagging.len(), "events of views arrive");
         let mut touched = BTreeSet::new();
         let mut outgoing = Vec::new();

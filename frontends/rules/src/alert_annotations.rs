@@ -40,7 +40,7 @@ impl AlertAnnotations {
         (row, value): (&Labels, f64),
         t: TimeMs,
     ) -> ExpandedAnnotations {
-        let scope = expander.scope(&self.shown_labels.of(row), value, t);
+        let scope = expander.scope(&self.shown_labels.shown(row), value, t);
         self.templates.iter().map(|(n, template)| (n.clone(), expander.expand(template, &scope))).collect()
     }
 

@@ -28,7 +28,7 @@ pub struct RuleName {
 }
 
 impl RuleName {
-    pub(super) fn of(key: &RuleKey) -> RuleName {
+    pub(super) fn new(key: &RuleKey) -> RuleName {
         RuleName { file: key.file.clone(), group: key.group.clone(), name: key.name.clone() }
     }
 
@@ -126,6 +126,7 @@ struct StoredTransition {
     bytes: usize,
 }
 
+/// What [`AlertHistory`] has under its lock.
 #[derive(Default)]
 struct HistoryState {
     /// By number, without gaps except after damage.
@@ -133,8 +134,8 @@ struct HistoryState {
     bytes: usize,
     next: u64,
     kept_from: TimeMs,
-    /// The number of the change that told of an alert, by [`told_of`].
-    told: HashMap<u64, u64>,
+    /// The number of the change that a notification is of, by [`notification_key`].
+    notified: HashMap<u64, u64>,
     /// Changes whose cause is not known yet.
     unexplained: VecDeque<u64>,
     /// Counts every change of this history.
@@ -145,12 +146,14 @@ struct HistoryState {
 #[derive(Default)]
 pub struct AlertHistory(Mutex<HistoryState>);
 
-/// What identifies the change that a notification tells of.
-fn told_of(labels: &Labels, to: AlertState, at: TimeMs) -> u64 {
+/// Identifies the change that a notification is of: the labels of the alert, its new state, and when
+/// it changed.
+fn notification_key(labels: &Labels, to: AlertState, at: TimeMs) -> u64 {
     labels.hash64() ^ (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ to as u64
 }
 
 impl HistoryState {
+    /// The index of a change in `kept`.
     fn place(&self, number: u64) -> Option<usize> {
         self.kept.binary_search_by_key(&number, |kept| kept.transition.number).ok()
     }
@@ -158,8 +161,8 @@ impl HistoryState {
     /// Adds a change that is already saved in `bytes` bytes.
     fn push(&mut self, transition: AlertTransition, bytes: usize) {
         let change = &transition.change;
-        let told = told_of(&change.labels, change.to, change.at);
-        self.told.insert(told, transition.number);
+        let key = notification_key(&change.labels, change.to, change.at);
+        self.notified.insert(key, transition.number);
         if change.reason.has_cause() && transition.cause.is_none() {
             self.unexplained.push_back(transition.number);
         }
@@ -176,9 +179,9 @@ impl HistoryState {
             let Some(oldest) = self.kept.pop_front() else { return };
             self.bytes -= oldest.bytes;
             let AlertTransition { number, change, .. } = &*oldest.transition;
-            let told = told_of(&change.labels, change.to, change.at);
-            if self.told.get(&told) == Some(number) {
-                self.told.remove(&told);
+            let key = notification_key(&change.labels, change.to, change.at);
+            if self.notified.get(&key) == Some(number) {
+                self.notified.remove(&key);
             }
             // What is older than the oldest that is left is not complete any more.
             self.kept_from = self.kept_from.max(change.at + 1);
@@ -201,12 +204,14 @@ impl HistoryState {
     }
 }
 
+/// Bytes of a change on disk.
 fn length((key, value): &MapChange) -> usize {
     key.len() + value.as_ref().map_or(0, Vec::len)
 }
 
 impl AlertHistory {
-    /// Takes what was saved. Returns what is to be saved: since when the history is kept, if it begins now.
+    /// Fills the history from what was saved. Returns what is to be saved: since when the history is kept,
+    /// if it begins now.
     pub(super) fn load(&self, entries: Option<&MapEntries>, now: TimeMs) -> Vec<MapChange> {
         let found = entries.map(saved::read_history).unwrap_or_default();
         let mut state = self.0.lock();
@@ -230,9 +235,13 @@ impl AlertHistory {
         let mut state = self.0.lock();
         state.version += 1;
         for change in changes {
-            let (cause, deliveries) = Default::default();
-            let rule = RuleName::of(rule);
-            let transition = AlertTransition { number: state.next, rule, change, cause, deliveries };
+            let transition = AlertTransition {
+                number: state.next,
+                rule: RuleName::new(rule),
+                change,
+                cause: None,
+                deliveries: Vec::new(),
+            };
             // One that is too large to be saved is not kept: after a restart it would be missing.
             let Some(save) = saved::transition(&transition) else { continue };
             let bytes = length(&save);
@@ -274,16 +283,16 @@ impl AlertHistory {
     }
 
     /// Keeps what became of a notification at `now`. Returns what is to be saved; `None`: that was known.
-    pub(super) fn note_delivery(&self, told: &DeliveredAlert, now: TimeMs) -> Option<MapChange> {
-        let change = match (told.resolved_at, told.fired_at) {
-            (Some(at), _) => told_of(&told.labels, AlertState::Inactive, at),
-            (None, Some(at)) => told_of(&told.labels, AlertState::Firing, at),
+    pub(super) fn note_delivery(&self, alert: &DeliveredAlert, now: TimeMs) -> Option<MapChange> {
+        let change = match (alert.resolved_at, alert.fired_at) {
+            (Some(at), _) => notification_key(&alert.labels, AlertState::Inactive, at),
+            (None, Some(at)) => notification_key(&alert.labels, AlertState::Firing, at),
             (None, None) => return None,
         };
         let mut state = self.0.lock();
-        let number = *state.told.get(&change)?;
+        let number = *state.notified.get(&change)?;
         let known = &state.kept[state.place(number)?].transition.deliveries;
-        let outcome = &told.outcome;
+        let outcome = &alert.outcome;
         let place = known.iter().position(|d| d.alertmanager == outcome.alertmanager);
         // Notifications are repeated; the first one that was accepted counts.
         if place.map_or(known.len() >= CHANGE_DELIVERIES, |at| known[at].error.is_empty()) {

@@ -206,7 +206,7 @@ pub fn read(entries: &MapEntries) -> Vec<SavedRuleAlerts> {
                 }
             },
             Ok(SavedAlertKey::Alert(hash, labels)) => match codec::decode::<SavedAlert>(value) {
-                Ok(record) => alerts.push((hash, labels, of_record(record))),
+                Ok(record) => alerts.push((hash, labels, restored(record))),
                 Err(error) => {
                     tracing::error!(target: "rules", %error, "a saved alert cannot be read, so it begins again")
                 }
@@ -225,7 +225,7 @@ pub fn read(entries: &MapEntries) -> Vec<SavedRuleAlerts> {
     rules.into_values().collect()
 }
 
-fn of_record(record: SavedAlert) -> Alert {
+fn restored(record: SavedAlert) -> Alert {
     let state = STATES.get(usize::from(record.state)).copied().unwrap_or(AlertState::Inactive);
     Alert {
         state,

@@ -204,7 +204,7 @@ impl AlertingRule {
 
     /// The labels of the alert of a row.
     fn alert_labels(&self, name: &str, tools: &StepContext, row: &Labels, value: f64, t: TimeMs) -> Labels {
-        let row = &self.shown_labels.of(row);
+        let row = &self.shown_labels.shown(row);
         let mut labels = row.to_builder();
         // An alert has the name of its rule, and the name of the metric would mix alerts of
         // different metrics.

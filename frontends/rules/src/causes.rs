@@ -37,7 +37,7 @@ pub(super) fn explain_changes(
         match CauseFinder::read(store, &rule.expr.plan, times, &rows) {
             Ok(finder) => {
                 let explained = together.iter().filter_map(|transition| {
-                    history.explain(transition.number, finder.of(&transition.change.row))
+                    history.explain(transition.number, finder.cause(&transition.change.row))
                 });
                 saves.extend(explained);
             }
@@ -127,13 +127,13 @@ impl CauseFinder {
             if found.series.is_empty() && !shared.is_empty() {
                 found = recent(matchers)?;
             }
-            finder.take(found, times.interval.map(|interval| to - interval));
+            finder.add(found, times.interval.map(|interval| to - interval));
         }
         Ok(finder)
     }
 
-    /// Takes the series whose newest sample came after `since`; `None`: those that came last.
-    fn take(&mut self, found: RecentSamples, since: Option<TimeMs>) {
+    /// Adds the series whose newest sample came after `since`; `None`: those that came last.
+    fn add(&mut self, found: RecentSamples, since: Option<TimeMs>) {
         self.truncated |= found.truncated;
         let last = found.series.iter().map(|series| series.newest.0).max();
         let is_new = |series: &RecentSeries| match since {
@@ -144,7 +144,7 @@ impl CauseFinder {
     }
 
     /// The cause of the change of the alert with this row.
-    pub(super) fn of(&self, row: &Labels) -> ChangeCause {
+    pub(super) fn cause(&self, row: &Labels) -> ChangeCause {
         let last = self.series.iter().filter(|s| agrees(row, &s.labels)).map(|s| s.newest.0).max();
         let own = self.series.iter().filter(|s| agrees(row, &s.labels) && Some(s.newest.0) == last);
         let mut moves: Vec<SeriesMove> = own.map(moved).collect();
@@ -157,6 +157,7 @@ impl CauseFinder {
     }
 }
 
+/// What happened to a series.
 fn moved(series: &RecentSeries) -> SeriesMove {
     let (t, value) = series.newest;
     SeriesMove {

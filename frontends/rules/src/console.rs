@@ -77,6 +77,10 @@ pub enum ConsoleError {
 }
 
 /// Makes a page.
+///
+/// # Errors
+///
+/// A template cannot be parsed, or fails while it is executed: a query, a limit.
 pub fn render(page: &ConsolePage, server: &ConsoleServer) -> Result<String, ConsoleError> {
     let name = format!("__console_/{}", page.path);
     let whole: Arc<OnceLock<Template>> = Arc::default();
@@ -182,6 +186,7 @@ fn counted(template: Template) -> Result<Template, TemplateError> {
     Ok(counted)
 }
 
+/// Rewrites the nodes of a list, and those inside of them.
 fn rewrite(list: &mut ListNode) {
     for node in &mut list.nodes {
         match node {
@@ -190,9 +195,15 @@ fn rewrite(list: &mut ListNode) {
             Node::If(branch) | Node::With(branch) | Node::Range(branch) => {
                 calls(&mut branch.pipe);
                 rewrite(&mut branch.body);
-                branch.else_body.as_mut().into_iter().for_each(rewrite);
+                if let Some(body) = &mut branch.else_body {
+                    rewrite(body);
+                }
             }
-            Node::Template(call) => call.pipe.as_mut().into_iter().for_each(calls),
+            Node::Template(call) => {
+                if let Some(pipe) = &mut call.pipe {
+                    calls(pipe);
+                }
+            }
             Node::Define(define) => rewrite(&mut define.body),
             Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
         }
@@ -230,6 +241,7 @@ fn data(page: &ConsolePage, server: &ConsoleServer) -> Value {
     Value::Map(Arc::new(entries.into_iter().map(|(name, value)| (Arc::from(name), value)).collect()))
 }
 
+/// The text of an error.
 fn reason(error: TemplateError) -> String {
     match error {
         TemplateError::Exec(why) => why,

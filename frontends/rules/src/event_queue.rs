@@ -69,7 +69,7 @@ pub struct DeliveredAlert {
 
 impl RuleEventQueue {
     /// Removes and returns everything.
-    pub fn take(&self) -> DrainedRuleEvents {
+    pub fn drain(&self) -> DrainedRuleEvents {
         let mut waiting = self.waiting.lock();
         let events = std::mem::take(&mut waiting.events);
         let lagging = std::mem::take(&mut waiting.lagging);

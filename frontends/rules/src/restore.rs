@@ -162,7 +162,7 @@ impl AlertRestore<'_> {
             living.iter().filter(|s| s.is_firing()).map(|s| (&s.alert, s.t)).collect();
         let mut restored: HashMap<RulePosition, Vec<AlertFromSeries>> = HashMap::new();
         for series in living.iter().filter(|s| s.has_start() && s.value.is_finite()) {
-            for place in owners.of(&series.alert) {
+            for place in owners.rules(&series.alert) {
                 restored.entry(*place).or_default().push(AlertFromSeries {
                     alert: series.alert.clone(),
                     // The value of `ALERTS_FOR_STATE` is the time, in whole seconds.
@@ -228,7 +228,7 @@ impl AlertOwners {
         AlertOwners(owners)
     }
 
-    fn of(&self, alert: &Labels) -> &[RulePosition] {
+    fn rules(&self, alert: &Labels) -> &[RulePosition] {
         self.0.get(alert).map_or(&[], Vec::as_slice)
     }
 }

@@ -39,10 +39,10 @@ impl RuleKey {
             key
         };
         let rules = groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
-        rules.map(|(group, rule)| number(RuleKey::of(group, rule))).collect()
+        rules.map(|(group, rule)| number(RuleKey::new(group, rule))).collect()
     }
 
-    fn of(group: &RuleGroup, rule: &Rule) -> RuleKey {
+    fn new(group: &RuleGroup, rule: &Rule) -> RuleKey {
         RuleKey {
             file: group.file.clone(),
             group: group.name.clone(),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs};
 use storage::store::{AppendResult, ColumnBatch, FloatRow, GroupId, RecentSamples, StoreError};
 
-/// A stretch of time in which an alert was pending or firing.
+/// An interval of time in which an alert was pending or firing.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct TrialInterval {
     /// When it began.
@@ -62,7 +62,7 @@ pub struct TrialReport {
     pub failures: u64,
     /// When an evaluation failed first, and why.
     pub first_failure: Option<(TimeMs, String)>,
-    /// Alerts or stretches were left out of `alerts`; the sums have them.
+    /// Alerts or intervals were left out of `alerts`; the sums have them.
     pub truncated: bool,
 }
 
@@ -145,9 +145,9 @@ impl RuleTrial {
         self.run_timers(t);
         let rows = rows.into_iter().map(|(labels, value)| (labels, value.into())).collect();
         let tools = StepContext { expander: &self.expander, store: &NoStore };
-        let taken = self.rule.on_event(&self.name, &tools, t, TapEvent::Snapshot { t, rows });
+        let shown = self.rule.on_event(&self.name, &tools, t, TapEvent::Snapshot { t, rows });
         let passed = self.rule.on_event(&self.name, &tools, t, TapEvent::Progress { t });
-        if let Err(error) = taken.and(passed) {
+        if let Err(error) = shown.and(passed) {
             self.note_failure(t, error.to_string());
         }
         self.settle(t);
@@ -183,7 +183,7 @@ impl RuleTrial {
         self.report.fired
     }
 
-    /// Takes what changed up to `t`, and sends what is due.
+    /// Counts what changed up to `t`, and the notifications that are due.
     fn settle(&mut self, t: TimeMs) {
         for change in self.rule.alerts.take_state_changes() {
             self.change(change);
@@ -205,15 +205,16 @@ impl RuleTrial {
         }
     }
 
+    /// Counts a change of a state.
     fn change(&mut self, change: StateChange) {
         let StateChange { at, labels, from, to, .. } = change;
-        let told = (from == AlertState::Firing) != (to == AlertState::Firing);
-        self.report.notifications += u64::from(told);
+        let is_notified = (from == AlertState::Firing) != (to == AlertState::Firing);
+        self.report.notifications += u64::from(is_notified);
         self.report.fired += u64::from(to == AlertState::Firing);
-        if let Some(stretch) = self.open.remove(&labels) {
+        if let Some(interval) = self.open.remove(&labels) {
             self.close(
                 labels.clone(),
-                TrialInterval { from: stretch.from, to: at, state: stretch.state, is_open: false },
+                TrialInterval { from: interval.from, to: at, state: interval.state, is_open: false },
             );
         }
         if to != AlertState::Inactive {
@@ -221,14 +222,15 @@ impl RuleTrial {
         }
     }
 
-    fn close(&mut self, labels: Labels, stretch: TrialInterval) {
-        let length = stretch.to - stretch.from;
-        if stretch.state == AlertState::Firing {
+    /// Adds an interval that has ended.
+    fn close(&mut self, labels: Labels, interval: TrialInterval) {
+        let length = interval.to - interval.from;
+        if interval.state == AlertState::Firing {
             self.report.firing_ms += length;
             self.report.longest_ms = self.report.longest_ms.max(length);
         }
         // Without `for`, or where the row went at once, there is nothing to see.
-        if length == 0 && stretch.state == AlertState::Pending {
+        if length == 0 && interval.state == AlertState::Pending {
             return;
         }
         let is_new = !self.closed.contains_key(&labels);
@@ -237,14 +239,17 @@ impl RuleTrial {
             return;
         }
         self.intervals += 1;
-        self.closed.entry(labels).or_default().push(stretch);
+        self.closed.entry(labels).or_default().push(interval);
     }
 
     /// The result; the last evaluation was at `end`.
     pub fn finish(mut self, end: TimeMs) -> TrialReport {
-        for (labels, stretch) in std::mem::take(&mut self.open) {
-            let to = end.max(stretch.from);
-            self.close(labels, TrialInterval { from: stretch.from, to, state: stretch.state, is_open: true });
+        for (labels, interval) in std::mem::take(&mut self.open) {
+            let to = end.max(interval.from);
+            self.close(
+                labels,
+                TrialInterval { from: interval.from, to, state: interval.state, is_open: true },
+            );
         }
         let alerts = self.closed.into_iter();
         self.report.alerts = alerts.map(|(labels, intervals)| TrialAlert { labels, intervals }).collect();
@@ -252,18 +257,18 @@ impl RuleTrial {
     }
 }
 
-/// The step of a trial that stands for how the rule runs: the group's interval.
-pub fn natural_step(group: &RuleGroup) -> i64 {
+/// The step of a trial that names none, ms: the group's interval.
+pub fn default_step(group: &RuleGroup) -> i64 {
     group.interval.max(1)
 }
 
-/// The first time of a trial that begins at `start` with this step: with `evaluation: interval` the
+/// The first evaluation time, ms, of a trial that begins at `start` with this step: with `evaluation: interval` the
 /// evaluation times are given, otherwise any time will do, and these are as good as others.
 pub fn first_time(start: TimeMs, step: i64) -> TimeMs {
     start + (-start).rem_euclid(step.max(1))
 }
 
-/// Whether a step gives the times at which the rule runs, all of them or some.
-pub fn fits(group: &RuleGroup, step: i64) -> bool {
+/// Whether all times of a step, ms, are times at which the rule runs.
+pub fn is_possible_step(group: &RuleGroup, step: i64) -> bool {
     group.rhythm == EvaluationMode::Continuous || step % group.interval.max(1) == 0
 }

@@ -5,6 +5,7 @@
 
 use super::limits::{FILE_BYTES, HINT_DISTANCE, YAML_ALIASED, YAML_ALIASED_BYTES, YAML_ANCHORED, YAML_DEPTH};
 use ::yaml::YamlLimits;
+use language::edit_distance;
 use serde::de::DeserializeOwned;
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Location, Spanned};
@@ -174,7 +175,7 @@ fn strip_place(text: &str) -> String {
 
 /// "did you mean …", or the list of possible words.
 pub fn suggestion<S: AsRef<str>>(word: &str, known: &[S]) -> String {
-    let best = known.iter().map(|k| (distance(word, k.as_ref()), k.as_ref())).min();
+    let best = known.iter().map(|k| (edit_distance(word, k.as_ref()), k.as_ref())).min();
     match best {
         // At most half of the letters, or short words would get hints that have nothing to do with
         // them.
@@ -188,22 +189,6 @@ pub fn suggestion<S: AsRef<str>>(word: &str, known: &[S]) -> String {
         }
         None => "remove it".to_owned(),
     }
-}
-
-/// Edits (insert, delete, replace a character) from `a` to `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Line and column in the file of a position inside a scalar's text (`line`, `column` from 1). If

@@ -1,5 +1,6 @@
-//! `sum` and `avg` of floats whose results do not depend on the order of rows: those of a dataflow
-//! and those of a query are the same bit by bit. Of other types they are DataFusion's.
+//! `sum` and `avg` of floats whose results do not depend on the order of the rows: a statement that
+//! is kept current by a dataflow and one that is asked once get the same, bit by bit. Of other types
+//! they are DataFusion's.
 
 use crate::error::{SqlError, SqlErrorKind};
 use crate::exact_sum::ExactSum;
@@ -15,9 +16,9 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
-/// Which of the two.
+/// Which function of floats it is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-enum Read {
+enum FloatFunction {
     Sum,
     Mean,
 }
@@ -25,18 +26,19 @@ enum Read {
 /// `sum` or `avg`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ExactAggregate {
+    /// DataFusion's function, for other types.
     plain: Arc<AggregateUDF>,
-    read: Read,
+    function: FloatFunction,
 }
 
 /// `plain` with exact sums of floats, if it is `sum` or `avg`.
 pub(crate) fn exact(plain: &Arc<AggregateUDF>) -> Option<AggregateUDF> {
-    let read = match plain.name() {
-        "sum" => Read::Sum,
-        "avg" => Read::Mean,
+    let function = match plain.name() {
+        "sum" => FloatFunction::Sum,
+        "avg" => FloatFunction::Mean,
         _ => return None,
     };
-    Some(AggregateUDF::from(ExactAggregate { plain: plain.clone(), read }))
+    Some(AggregateUDF::from(ExactAggregate { plain: plain.clone(), function }))
 }
 
 /// Whether the values are floats. Sums of distinct floats are DataFusion's.
@@ -84,14 +86,14 @@ impl AggregateUDFImpl for ExactAggregate {
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         if is_of_floats(&args) {
-            return Ok(Box::new(One { read: self.read, state: Floats::default() }));
+            return Ok(Box::new(FloatAccumulator { function: self.function, state: Floats::default() }));
         }
         self.plain.accumulator(args)
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         if is_of_floats(&args) {
-            return Ok(Box::new(One { read: self.read, state: Floats::default() }));
+            return Ok(Box::new(FloatAccumulator { function: self.function, state: Floats::default() }));
         }
         self.plain.create_sliding_accumulator(args)
     }
@@ -102,7 +104,7 @@ impl AggregateUDFImpl for ExactAggregate {
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         if is_of_floats(&args) {
-            return Ok(Box::new(Groups { read: self.read, groups: Vec::new(), bytes: 0 }));
+            return Ok(Box::new(FloatGroups { function: self.function, groups: Vec::new(), bytes: 0 }));
         }
         self.plain.create_groups_accumulator(args)
     }
@@ -137,13 +139,15 @@ impl Floats {
         size_of::<i64>() + self.sum.size()
     }
 
-    fn read(&self, read: Read) -> Option<f64> {
-        match read {
-            Read::Sum => self.sum(),
-            Read::Mean => self.mean(),
+    /// The result of a function.
+    fn read(&self, function: FloatFunction) -> Option<f64> {
+        match function {
+            FloatFunction::Sum => self.sum(),
+            FloatFunction::Mean => self.mean(),
         }
     }
 
+    /// Adds a partial sum.
     fn merge(&mut self, bytes: &[u8], count: i64) -> Result<()> {
         let broken = || SqlError::new(SqlErrorKind::Internal, "a partial sum cannot be read");
         self.sum.merge(&ExactSum::from_bytes(bytes).ok_or_else(broken)?);
@@ -154,12 +158,13 @@ impl Floats {
 
 /// The accumulator of one group.
 #[derive(Debug)]
-struct One {
-    read: Read,
+struct FloatAccumulator {
+    function: FloatFunction,
     state: Floats,
 }
 
-impl One {
+impl FloatAccumulator {
+    /// Adds the values (`times` 1), or takes them away (-1).
     fn change(&mut self, values: &[ArrayRef], times: i64) {
         for value in values.iter().flat_map(|values| values.as_primitive::<Float64Type>()).flatten() {
             self.state.add(value, times);
@@ -167,7 +172,7 @@ impl One {
     }
 }
 
-impl Accumulator for One {
+impl Accumulator for FloatAccumulator {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         self.change(values, 1);
         Ok(())
@@ -195,39 +200,41 @@ impl Accumulator for One {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Float64(self.state.read(self.read)))
+        Ok(ScalarValue::Float64(self.state.read(self.function)))
     }
 
     fn size(&self) -> usize {
-        size_of::<One>() + self.state.size()
+        size_of::<FloatAccumulator>() + self.state.size()
     }
 }
 
-/// A partial sum.
-struct Partial<'a> {
+/// A sum of some of the values of a group, as it goes from one operator to the next.
+struct PartialSum<'a> {
     bytes: &'a [u8],
     count: i64,
 }
 
-fn partial(states: &[ArrayRef]) -> Result<impl Iterator<Item = Partial<'_>>> {
+/// The partial sums of the states of another accumulator.
+fn partial(states: &[ArrayRef]) -> Result<impl Iterator<Item = PartialSum<'_>>> {
     let [sums, counts] = states else {
         return Err(DataFusionError::Internal("a partial sum has two columns".to_owned()));
     };
     let counts = counts.as_primitive::<Int64Type>().values().iter();
     let sums = sums.as_binary::<i32>().iter();
-    Ok(sums.zip(counts).map(|(bytes, count)| Partial { bytes: bytes.unwrap_or_default(), count: *count }))
+    Ok(sums.zip(counts).map(|(bytes, count)| PartialSum { bytes: bytes.unwrap_or_default(), count: *count }))
 }
 
 /// The accumulator of many groups.
 #[derive(Debug)]
-struct Groups {
-    read: Read,
+struct FloatGroups {
+    function: FloatFunction,
     groups: Vec<Floats>,
-    /// What the groups take.
+    /// Bytes that the groups take.
     bytes: usize,
 }
 
-impl Groups {
+impl FloatGroups {
+    /// Makes room for so many groups.
     fn resize(&mut self, groups: usize) {
         if groups > self.groups.len() {
             self.bytes += (groups - self.groups.len()) * Floats::default().size();
@@ -235,6 +242,7 @@ impl Groups {
         }
     }
 
+    /// Changes a group, and counts its bytes.
     fn change(&mut self, group: usize, change: impl FnOnce(&mut Floats) -> Result<()>) -> Result<()> {
         let Some(floats) = self.groups.get_mut(group) else { return Ok(()) };
         let before = floats.size();
@@ -243,14 +251,15 @@ impl Groups {
         Ok(())
     }
 
-    fn take(&mut self, emit: EmitTo) -> Vec<Floats> {
+    /// Removes the groups that are to be answered.
+    fn drain(&mut self, emit: EmitTo) -> Vec<Floats> {
         let taken = emit.take_needed(&mut self.groups);
         self.bytes = self.bytes.saturating_sub(taken.iter().map(Floats::size).sum());
         taken
     }
 }
 
-impl GroupsAccumulator for Groups {
+impl GroupsAccumulator for FloatGroups {
     fn update_batch(
         &mut self,
         values: &[ArrayRef],
@@ -284,25 +293,25 @@ impl GroupsAccumulator for Groups {
 
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let rows = values.first().map_or(0, |values| values.len());
-        let mut each = Groups { read: self.read, groups: Vec::new(), bytes: 0 };
+        let mut each = FloatGroups { function: self.function, groups: Vec::new(), bytes: 0 };
         each.update_batch(values, &(0..rows).collect::<Vec<_>>(), filter, rows)?;
         each.state(EmitTo::All)
     }
 
     fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
-        let read = self.read;
-        let array: Float64Array = self.take(emit).iter().map(|floats| floats.read(read)).collect();
+        let function = self.function;
+        let array: Float64Array = self.drain(emit).iter().map(|floats| floats.read(function)).collect();
         Ok(Arc::new(array))
     }
 
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
-        let groups = self.take(emit);
+        let groups = self.drain(emit);
         let sums = BinaryArray::from_iter_values(groups.iter().map(|floats| floats.sum.to_bytes()));
         let counts = Int64Array::from_iter_values(groups.iter().map(|floats| floats.count));
         Ok(vec![Arc::new(sums), Arc::new(counts)])
     }
 
     fn size(&self) -> usize {
-        size_of::<Groups>() + self.bytes
+        size_of::<FloatGroups>() + self.bytes
     }
 }

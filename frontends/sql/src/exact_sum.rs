@@ -110,6 +110,7 @@ impl ExactSum {
         }
     }
 
+    /// Adds a finite value once (`sign` 1), or takes it away (-1).
     fn add_once(&mut self, value: f64, sign: i64) {
         let bits = value.to_bits();
         let exponent = ((bits >> 52) & 0x7ff) as usize;
@@ -134,6 +135,7 @@ impl ExactSum {
         }
     }
 
+    /// Adds a finite value many times.
     fn add_times(&mut self, value: f64, times: i64) {
         let mut left = times.unsigned_abs();
         let mut doubled = ExactSum::default();
@@ -149,7 +151,7 @@ impl ExactSum {
         }
     }
 
-    /// Makes the digits from `place` on exist.
+    /// Makes `count` digits from `place` on exist.
     fn make_room(&mut self, place: usize, count: usize) {
         if self.digits.is_empty() {
             self.first = place;
@@ -164,7 +166,8 @@ impl ExactSum {
         }
     }
 
-    /// Brings all digits but the last to their bits.
+    /// Carries what digits have beyond their bits to the next one. Afterwards only the last may be wider,
+    /// or negative.
     fn resolve(&mut self) {
         self.changes = 0;
         let mut carry = 0_i64;

@@ -91,15 +91,10 @@ fn check_form(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     }
 }
 
-/// What is counted on one level of parentheses.
-#[derive(Default)]
-struct Level {
-    operators: usize,
-}
-
-/// Counts chains and nesting.
+/// Counts operators in a row, nesting, and what else makes trees deep.
 fn check_chains(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
-    let mut levels = vec![Level::default()];
+    // The operators since the last comma, for each level of parentheses that is open.
+    let mut operators = vec![0_usize];
     let mut counts = Counts::default();
     for (at, token) in tokens.iter().enumerate() {
         let place = token.span.start;
@@ -107,33 +102,33 @@ fn check_chains(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
             Token::LParen | Token::LBracket | Token::LBrace => {
                 // A subscript follows its operand like an operator.
                 if token.token == Token::LBracket
-                    && let Some(level) = levels.last_mut()
+                    && let Some(count) = operators.last_mut()
                 {
-                    level.operators += 1;
+                    *count += 1;
                 }
-                levels.push(Level::default());
+                operators.push(0);
             }
             Token::RParen | Token::RBracket | Token::RBrace => {
-                if levels.len() > 1 {
-                    levels.pop();
+                if operators.len() > 1 {
+                    operators.pop();
                 }
             }
             Token::Comma => {
-                if let Some(level) = levels.last_mut() {
-                    level.operators = 0;
+                if let Some(count) = operators.last_mut() {
+                    *count = 0;
                 }
             }
             other => {
-                counts.see(other, tokens.get(at + 1).map(|t| &t.token));
+                counts.add(other, tokens.get(at + 1).map(|t| &t.token));
                 if is_operator(other)
-                    && let Some(level) = levels.last_mut()
+                    && let Some(count) = operators.last_mut()
                 {
-                    level.operators += 1;
+                    *count += 1;
                 }
             }
         }
-        let chain = levels.last().map_or(0, |level| level.operators);
-        counts.check(chain, levels.len() - 1).map_err(|e| e.at(text, place))?;
+        let chain = operators.last().copied().unwrap_or(0);
+        counts.check(chain, operators.len() - 1).map_err(|e| e.at(text, place))?;
     }
     Ok(())
 }
@@ -141,14 +136,17 @@ fn check_chains(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
 /// Counts of the whole statement.
 #[derive(Default)]
 struct Counts {
+    /// `UNION`, `INTERSECT`, `EXCEPT`.
     sets: usize,
     joins: usize,
+    /// Queries of `WITH`.
     named: usize,
     casts: usize,
 }
 
 impl Counts {
-    fn see(&mut self, token: &Token, next: Option<&Token>) {
+    /// Counts a token, which `next` follows.
+    fn add(&mut self, token: &Token, next: Option<&Token>) {
         let is = |word| is_word(token, word);
         self.sets += usize::from(is("UNION") || is("INTERSECT") || is("EXCEPT"));
         self.joins += usize::from(is("JOIN"));
@@ -264,7 +262,7 @@ fn depth(expr: &datafusion::logical_expr::Expr) -> usize {
     deepest + 1
 }
 
-/// Where a token is; for errors about the first or the last of a list.
+/// Where a word stands for the first time.
 pub(crate) fn place_of_word(tokens: &[TokenWithSpan], word: &str) -> Option<Location> {
     let is = |t: &&TokenWithSpan| matches!(&t.token, Token::Word(w) if w.value.eq_ignore_ascii_case(word));
     tokens.iter().find(is).map(|t| t.span.start)

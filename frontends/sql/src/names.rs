@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
+use language::edit_distance;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -155,30 +156,12 @@ pub(crate) fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec
                 wanted.len() > 2 && (lower.contains(&wanted) || wanted.contains(&lower)) && lower.len() > 2;
             // A part of a name is the commonest mistake (`requests_total` for
             // `http_requests_total`), and far away by Levenshtein.
-            let distance = if is_part { 1 } else { distance(&wanted, &lower) };
+            let distance = if is_part { 1 } else { edit_distance(&wanted, &lower) };
             (distance <= most || is_part).then_some((distance, other))
         })
         .collect();
     found.sort_unstable();
     found.into_iter().take(super::limits::SUGGESTIONS).map(|(_, name)| name).collect()
-}
-
-/// Levenshtein's distance, of at most 64 bytes of each.
-fn distance(a: &str, b: &str) -> usize {
-    // The work is the product of the lengths, for each name that the server knows.
-    let a = &a.as_bytes()[..a.len().min(64)];
-    let b = &b.as_bytes()[..b.len().min(64)];
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// `did you mean "a" or "b"?`, if there is something near.

@@ -177,7 +177,9 @@ pub(crate) fn any_of(texts: &[String]) -> String {
         .iter()
         .map(|text| {
             let mut out = String::new();
-            text.chars().for_each(|c| push_literal(&mut out, c));
+            for c in text.chars() {
+                push_literal(&mut out, c);
+            }
             out
         })
         .collect();

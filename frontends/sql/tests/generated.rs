@@ -21,19 +21,19 @@ const COMPARED: u64 = 150;
 /// not.
 const HANGS: Duration = Duration::from_secs(60);
 
-fn of_environment(name: &str) -> Option<u64> {
+fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
 
 fn cases(default: u64) -> std::ops::Range<u64> {
-    match of_environment("SQL_TEXT_CASE") {
+    match from_environment("SQL_TEXT_CASE") {
         Some(one) => one..one + 1,
-        None => 0..of_environment("SQL_TEXTS").unwrap_or(default),
+        None => 0..from_environment("SQL_TEXTS").unwrap_or(default),
     }
 }
 
 fn seed() -> u64 {
-    of_environment("SQL_TEXT_SEED").unwrap_or(1)
+    from_environment("SQL_TEXT_SEED").unwrap_or(1)
 }
 
 /// Statements that are known to be good, or to be refused.
@@ -270,7 +270,7 @@ fn no_text_ends_the_server_or_hangs() {
     }
     let shown: String = slowest.1.chars().take(200).collect();
     eprintln!("{good} were good; the slowest took {:?}: {shown}", slowest.0);
-    assert!(good > 0 || of_environment("SQL_TEXT_CASE").is_some(), "all were refused");
+    assert!(good > 0 || from_environment("SQL_TEXT_CASE").is_some(), "all were refused");
 }
 
 /// Cells are equal, as numbers within what the order of a sum may change.
@@ -310,5 +310,5 @@ fn plans_have_the_rows_of_datafusion_alone() {
         rows += alone.len();
     }
     eprintln!("compared {compared} statements, {rows} rows");
-    assert!(compared > 20 || of_environment("SQL_TEXT_CASE").is_some(), "only {compared}");
+    assert!(compared > 20 || from_environment("SQL_TEXT_CASE").is_some(), "only {compared}");
 }

@@ -428,16 +428,16 @@ fn case(seed: u64, number: u64, tally: &mut Tally) {
     world.live.stop();
 }
 
-fn of_environment(name: &str) -> Option<u64> {
+fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
 
 #[test]
 fn standing_is_fresh_at_every_tick() {
-    let seed = of_environment("SQL_SEED").unwrap_or(1);
-    let cases = match of_environment("SQL_CASE") {
+    let seed = from_environment("SQL_SEED").unwrap_or(1);
+    let cases = match from_environment("SQL_CASE") {
         Some(one) => one..one + 1,
-        None => 0..of_environment("SQL_CASES").unwrap_or(CASES),
+        None => 0..from_environment("SQL_CASES").unwrap_or(CASES),
     };
     let mut tally = Tally::default();
     for number in cases {
@@ -448,7 +448,8 @@ fn standing_is_fresh_at_every_tick() {
         tally.plans, tally.again, tally.dataflows, tally.rows
     );
     assert!(
-        tally.plans > 20 && tally.again > 20 && tally.dataflows > 20 || of_environment("SQL_CASE").is_some(),
+        tally.plans > 20 && tally.again > 20 && tally.dataflows > 20
+            || from_environment("SQL_CASE").is_some(),
         "too few of a class"
     );
     assert!(tally.rows > 0);

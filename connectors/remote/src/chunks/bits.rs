@@ -1,7 +1,8 @@
 //! Writes a stream of bits, the highest of each byte first, and the numbers in it as Prometheus'
 //! chunks encode them.
 
-/// The widths of numbers, with the number of ones before the zero that begins them.
+/// The widths of numbers, bits. A number begins with as many ones as the index of its width, and a
+/// zero.
 const WIDTHS: [u32; 9] = [0, 3, 6, 9, 12, 18, 25, 56, 64];
 
 /// Writes bits.
@@ -13,7 +14,7 @@ pub(super) struct BitWriter {
 }
 
 impl BitWriter {
-    /// After `bytes`.
+    /// Writes after these bytes.
     pub(super) fn after(bytes: &[u8]) -> BitWriter {
         BitWriter { bytes: bytes.to_vec(), used: 0 }
     }
@@ -77,6 +78,7 @@ impl BitWriter {
         self.prefixed(n, fits);
     }
 
+    /// Appends a number in the first of [`WIDTHS`] that `fits`.
     fn prefixed(&mut self, n: u64, fits: impl Fn(u32) -> bool) {
         let at = WIDTHS.iter().position(|width| fits(*width)).unwrap_or(WIDTHS.len() - 1);
         let ones = at as u32;
@@ -98,10 +100,11 @@ impl BitWriter {
 #[derive(Clone, Debug)]
 pub(super) struct XorColumn {
     before: u64,
-    /// Leading and trailing zeros of the window; `None`: there is none yet.
+    /// The window that was written last; `None`: there is none yet.
     window: Option<XorWindow>,
 }
 
+/// The bits of a XOR that are written: those between the zeros at both ends.
 #[derive(Copy, Clone, Debug)]
 struct XorWindow {
     leading: u32,

@@ -1,5 +1,7 @@
-//! A chunk of native histograms: the layout of the buckets, which all samples share, then a column
-//! per bucket. Integer counts are deltas of deltas, float counts XOR with the count before.
+//! A chunk of native histograms, in Prometheus' format (`tsdb/docs/format/chunks.md` there): number of
+//! samples, a byte with the reset hint, the layout of the buckets, which all samples share, then the
+//! samples. Times and integer counts are deltas of deltas, sums and float counts XOR with the value
+//! before.
 //!
 //! Prometheus extends the layout of a chunk when a bucket is added; here another chunk begins. Both
 //! are read in the same way.
@@ -10,19 +12,20 @@ use crate::protobuf::is_integer;
 use storage::model::histogram::{BucketSpan, ResetHint};
 use storage::model::{NativeHistogram, TimeMs};
 
-/// What the first two bits of the third byte say.
+/// The reset hint of the first sample: the first two bits of the third byte; 0 is unknown.
 const RESET: u8 = 0b10 << 6;
 const NOT_RESET: u8 = 0b01 << 6;
 const GAUGE: u8 = 0b11 << 6;
 
-/// The largest custom bound that is written as a number of thousandths.
+/// The largest custom bound that is written as a number of thousandths; others are written as doubles.
 const LARGEST_THOUSANDTHS: f64 = 33_554.430;
 
 /// A chunk that is being written.
 pub(super) struct HistogramChunk {
     bits: BitWriter,
     first: NativeHistogram,
-    is_whole: bool,
+    /// Whether all counts are integers.
+    is_integer_chunk: bool,
     samples: u16,
     time: DeltaColumn,
     count: CountColumn,
@@ -32,7 +35,7 @@ pub(super) struct HistogramChunk {
     buckets: Vec<CountColumn>,
 }
 
-/// A column of integers, of which the changes of the differences are written.
+/// A column of integers, which are written as deltas of deltas.
 #[derive(Copy, Clone, Default)]
 struct DeltaColumn {
     value: i64,
@@ -49,14 +52,14 @@ impl DeltaColumn {
 
 /// A column of counts.
 enum CountColumn {
-    Whole(DeltaColumn),
+    Integer(DeltaColumn),
     Float(XorColumn),
 }
 
 impl CountColumn {
     fn append(&mut self, out: &mut BitWriter, value: f64) {
         match self {
-            CountColumn::Whole(column) => column.append(out, value as i64),
+            CountColumn::Integer(column) => column.append(out, value as i64),
             CountColumn::Float(column) => column.append(out, value),
         }
     }
@@ -64,13 +67,13 @@ impl CountColumn {
 
 /// The values that the bucket columns have for a histogram: integer counts are differences from the
 /// bucket before.
-fn bucket_values(h: &NativeHistogram, is_whole: bool) -> impl Iterator<Item = f64> {
+fn bucket_values(h: &NativeHistogram, is_integer_chunk: bool) -> impl Iterator<Item = f64> {
     let differences = move |counts: &[f64]| {
         let mut before = 0.0;
         let values: Vec<f64> = counts
             .iter()
             .map(|count| {
-                let value = if is_whole { count - before } else { *count };
+                let value = if is_integer_chunk { count - before } else { *count };
                 before = *count;
                 value
             })
@@ -83,7 +86,7 @@ fn bucket_values(h: &NativeHistogram, is_whole: bool) -> impl Iterator<Item = f6
 impl HistogramChunk {
     /// A chunk with its first sample.
     pub(super) fn begin(t: TimeMs, h: &NativeHistogram) -> HistogramChunk {
-        let is_whole = is_integer(h);
+        let is_integer_chunk = is_integer(h);
         let header = match h.hint {
             ResetHint::Unknown => 0,
             ResetHint::Reset => RESET,
@@ -93,7 +96,7 @@ impl HistogramChunk {
         let mut bits = BitWriter::after(&[0, 0, header]);
         put_layout(&mut bits, h);
         bits.varbit(t);
-        if is_whole {
+        if is_integer_chunk {
             bits.varbit_unsigned(h.count as u64);
             bits.varbit_unsigned(h.zero_count as u64);
         } else {
@@ -102,15 +105,15 @@ impl HistogramChunk {
         }
         bits.double(h.sum);
         let column = |value: f64| {
-            if is_whole {
-                CountColumn::Whole(DeltaColumn { value: value as i64, delta: 0 })
+            if is_integer_chunk {
+                CountColumn::Integer(DeltaColumn { value: value as i64, delta: 0 })
             } else {
                 CountColumn::Float(XorColumn::begin(value))
             }
         };
         let mut buckets = Vec::new();
-        for value in bucket_values(h, is_whole) {
-            if is_whole {
+        for value in bucket_values(h, is_integer_chunk) {
+            if is_integer_chunk {
                 bits.varbit(value as i64);
             } else {
                 bits.double(value);
@@ -119,7 +122,7 @@ impl HistogramChunk {
         }
         HistogramChunk {
             bits,
-            is_whole,
+            is_integer_chunk,
             samples: 1,
             time: DeltaColumn { value: t, delta: 0 },
             count: column(h.count),
@@ -130,16 +133,17 @@ impl HistogramChunk {
         }
     }
 
-    /// Whether the next sample may be this one. A reader takes it for one that continues the one
-    /// before, unless all are gauges.
-    pub(super) fn takes(&self, h: &NativeHistogram) -> bool {
+    /// Whether the next sample of the chunk may be this one: it has the same layout, and no counter
+    /// reset before it. (A chunk has one reset hint; readers take its later samples as without a reset,
+    /// unless it is one of gauges.)
+    pub(super) fn has_place_for(&self, h: &NativeHistogram) -> bool {
         let first = &self.first;
         let continues = match first.hint {
             ResetHint::Gauge => h.hint == ResetHint::Gauge,
             _ => h.hint == ResetHint::NotReset,
         };
         continues
-            && is_integer(h) == self.is_whole
+            && is_integer(h) == self.is_integer_chunk
             && h.schema == first.schema
             && h.zero_threshold.to_bits() == first.zero_threshold.to_bits()
             && h.positive.spans == first.positive.spans
@@ -147,14 +151,14 @@ impl HistogramChunk {
             && h.bounds == first.bounds
     }
 
-    /// Appends a sample that [`HistogramChunk::takes`].
+    /// Appends a sample that [`HistogramChunk::has_place_for`].
     pub(super) fn append(&mut self, t: TimeMs, h: &NativeHistogram) {
         let HistogramChunk { bits, time, count, zero_count, sum, buckets, .. } = self;
         time.append(bits, t);
         count.append(bits, h.count);
         zero_count.append(bits, h.zero_count);
         sum.append(bits, h.sum);
-        for (column, value) in buckets.iter_mut().zip(bucket_values(h, self.is_whole)) {
+        for (column, value) in buckets.iter_mut().zip(bucket_values(h, self.is_integer_chunk)) {
             column.append(bits, value);
         }
         self.samples += 1;
@@ -162,7 +166,7 @@ impl HistogramChunk {
 
     /// The encoding of the chunk.
     pub(super) fn encoding(&self) -> ChunkEncoding {
-        if self.is_whole { ChunkEncoding::Histogram } else { ChunkEncoding::FloatHistogram }
+        if self.is_integer_chunk { ChunkEncoding::Histogram } else { ChunkEncoding::FloatHistogram }
     }
 
     /// The data of the chunk.
@@ -173,6 +177,7 @@ impl HistogramChunk {
     }
 }
 
+/// Writes what all samples of a chunk have in common.
 fn put_layout(bits: &mut BitWriter, h: &NativeHistogram) {
     put_zero_threshold(bits, h.zero_threshold);
     bits.varbit(i64::from(h.schema));
@@ -204,6 +209,7 @@ fn put_zero_threshold(bits: &mut BitWriter, threshold: f64) {
     }
 }
 
+/// Writes the spans of one sign: their number, then length and offset of each.
 fn put_spans(bits: &mut BitWriter, spans: &[BucketSpan]) {
     bits.varbit_unsigned(spans.len() as u64);
     for span in spans {
@@ -212,6 +218,7 @@ fn put_spans(bits: &mut BitWriter, spans: &[BucketSpan]) {
     }
 }
 
+/// Writes a custom bound: as thousandths plus one, or a zero bit and the double.
 fn put_bound(bits: &mut BitWriter, bound: f64) {
     let thousandths = (bound * 1000.0).round();
     let is_exact = (0.0..=LARGEST_THOUSANDTHS).contains(&bound) && thousandths / 1000.0 == bound;

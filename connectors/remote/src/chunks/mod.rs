@@ -57,7 +57,7 @@ pub struct ChunkWriter {
 }
 
 impl ChunkWriter {
-    /// Nothing is written yet.
+    /// A writer that has written nothing.
     fn new() -> ChunkWriter {
         ChunkWriter { open: OpenChunk::None, from: 0, to: 0, samples: 0, done: Vec::new() }
     }
@@ -78,6 +78,7 @@ impl ChunkWriter {
         writer.finish()
     }
 
+    /// Appends a float; begins a chunk where the open one cannot take it.
     fn float(&mut self, t: TimeMs, v: f64) {
         let is_full = self.samples >= CHUNK_SAMPLES;
         match &mut self.open {
@@ -92,12 +93,13 @@ impl ChunkWriter {
         self.samples += 1;
     }
 
+    /// Appends a histogram; begins a chunk where the open one cannot take it.
     fn histogram(&mut self, t: TimeMs, h: &NativeHistogram) {
         let is_full = self.samples >= CHUNK_SAMPLES;
         // The store keeps stale markers as floats.
         debug_assert!(!is_stale(h.sum), "a stale marker is a float");
         match &mut self.open {
-            OpenChunk::Histograms(chunk) if !is_full && chunk.takes(h) => chunk.append(t, h),
+            OpenChunk::Histograms(chunk) if !is_full && chunk.has_place_for(h) => chunk.append(t, h),
             _ => {
                 self.close();
                 self.open = OpenChunk::Histograms(Box::new(HistogramChunk::begin(t, h)));
@@ -108,6 +110,7 @@ impl ChunkWriter {
         self.samples += 1;
     }
 
+    /// Ends the open chunk.
     fn close(&mut self) {
         let open = std::mem::replace(&mut self.open, OpenChunk::None);
         let (encoding, data) = match open {
@@ -119,6 +122,7 @@ impl ChunkWriter {
         self.samples = 0;
     }
 
+    /// All chunks.
     fn finish(mut self) -> Vec<Chunk> {
         self.close();
         self.done

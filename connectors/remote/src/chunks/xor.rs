@@ -30,7 +30,7 @@ impl XorChunk {
         if self.samples == 1 {
             self.bits.uvarint(delta as u64);
         } else {
-            self.bend(delta - self.delta);
+            self.put_delta_of_delta(delta - self.delta);
         }
         self.column.append(&mut self.bits, v);
         self.t = t;
@@ -38,8 +38,8 @@ impl XorChunk {
         self.samples += 1;
     }
 
-    /// Writes the change of the distance between samples.
-    fn bend(&mut self, change: i64) {
+    /// Writes how much the distance to the sample before differs from the last one.
+    fn put_delta_of_delta(&mut self, change: i64) {
         if change == 0 {
             self.bits.bit(false);
             return;

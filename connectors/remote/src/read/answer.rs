@@ -43,14 +43,14 @@ impl<'a> ReceivedSeries<'a> {
     /// Takes a `ReadResponse`, the answer to one query.
     pub(super) fn message(&mut self, message: &[u8]) -> Result<(), ReadFailure> {
         let mut results = Vec::new();
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_field()? {
             if let (1, FieldValue::Bytes(result)) = field {
                 results.push(result);
             }
         }
         let [result] = results[..] else { return Err(ReadFailure::Results { got: results.len() }) };
-        let mut fields = FieldReader::of(result);
+        let mut fields = FieldReader::new(result);
         while let Some(field) = fields.next_field()? {
             if let (1, FieldValue::Bytes(series)) = field {
                 self.time_series(series)?;
@@ -63,7 +63,7 @@ impl<'a> ReceivedSeries<'a> {
         self.close()?;
         let labels = self.labels(message)?;
         let mut samples = SamplesBuilder::default();
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_field()? {
             match field {
                 (2, FieldValue::Bytes(sample)) => samples.sample(sample)?,
@@ -78,7 +78,7 @@ impl<'a> ReceivedSeries<'a> {
 
     /// Takes a `ChunkedReadResponse`, the message of a frame.
     pub(super) fn frame(&mut self, message: &[u8]) -> Result<(), ReadFailure> {
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_field()? {
             if let (1, FieldValue::Bytes(series)) = field {
                 self.chunked_series(series)?;
@@ -95,12 +95,12 @@ impl<'a> ReceivedSeries<'a> {
             self.open = Some((labels, SamplesBuilder::default()));
         }
         let Some((_, samples)) = &mut self.open else { return Ok(()) };
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_field()? {
             let (2, FieldValue::Bytes(chunk)) = field else { continue };
             let mut encoding = 0;
             let mut data = &b""[..];
-            let mut parts = FieldReader::of(chunk);
+            let mut parts = FieldReader::new(chunk);
             while let Some(part) = parts.next_field()? {
                 match part {
                     (3, number) => encoding = number.number(),
@@ -117,12 +117,12 @@ impl<'a> ReceivedSeries<'a> {
     /// The labels of a series, without those that are removed.
     fn labels(&self, message: &[u8]) -> Result<Labels, ReadFailure> {
         let mut labels = LabelsBuilder::default();
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_field()? {
             let (1, FieldValue::Bytes(label)) = field else { continue };
             let mut name = &b""[..];
             let mut value = &b""[..];
-            let mut parts = FieldReader::of(label);
+            let mut parts = FieldReader::new(label);
             while let Some(part) = parts.next_field()? {
                 match part {
                     (1, FieldValue::Bytes(bytes)) => name = bytes,

@@ -28,18 +28,18 @@ pub struct ReadRequest {
 /// One query: the series that satisfy all matchers, in a range of time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadQuery {
-    /// The first time.
+    /// The first time, ms.
     pub from: TimeMs,
-    /// The last time.
+    /// The last time, ms, inclusive.
     pub to: TimeMs,
     /// The matchers.
     pub matchers: Vec<ReadMatcher>,
 }
 
-/// A matcher as it was sent.
+/// A matcher as it was sent, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadMatcher {
-    /// The number of its kind.
+    /// 0: `=`, 1: `!=`, 2: `=~`, 3: `!~`.
     pub kind: u64,
     /// The label.
     pub name: String,
@@ -64,7 +64,7 @@ impl ReadRequest {
         let message = unsnappy(body, READ_REQUEST_BYTES).map_err(|error| bad(&error))?;
         let mut queries = Vec::new();
         let mut accepted = Vec::new();
-        let mut fields = FieldReader::of(&message);
+        let mut fields = FieldReader::new(&message);
         while let Some(field) = fields.next_field()? {
             match field {
                 (1, FieldValue::Bytes(query)) => queries.push(ReadQuery::decode(query)?),
@@ -101,13 +101,14 @@ fn negotiate(accepted: &[u64]) -> Result<ResponseType, RemoteReadError> {
 impl ReadQuery {
     fn decode(message: &[u8]) -> Result<ReadQuery, RemoteReadError> {
         let mut query = ReadQuery::default();
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_field()? {
             match field {
                 (1, from) => query.from = from.number() as i64,
                 (2, to) => query.to = to.number() as i64,
                 (3, FieldValue::Bytes(matcher)) => query.matchers.push(ReadMatcher::decode(matcher)?),
-                // Hints: what they say is about the query that the samples are for.
+                // Hints (field 4) describe the query that the samples are for. The answer does not need
+                // them: it has all samples in the range.
                 _ => {}
             }
             if query.matchers.len() > READ_MATCHERS {
@@ -146,7 +147,7 @@ impl ReadQuery {
 impl ReadMatcher {
     fn decode(message: &[u8]) -> Result<ReadMatcher, RemoteReadError> {
         let mut matcher = ReadMatcher::default();
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         while let Some(field) = fields.next_field()? {
             match field {

@@ -83,7 +83,7 @@ impl SamplesBuilder {
     pub(super) fn sample(&mut self, message: &[u8]) -> Result<(), ReadFailure> {
         let mut v = 0.0;
         let mut t = 0;
-        let mut fields = FieldReader::of(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next_field()? {
             match field {
                 (1, value) => v = value.double(),

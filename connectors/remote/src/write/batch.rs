@@ -19,8 +19,9 @@ pub(super) struct Batch {
     pub body: Vec<u8>,
     /// What is in it.
     pub counts: ItemCounts,
-    /// The time of the newest and of the oldest item.
+    /// The time of the newest item.
     pub newest: TimeMs,
+    /// The time of the oldest item.
     pub oldest: TimeMs,
     /// Whether it has samples of the log, so that it has a position.
     pub is_logged: bool,
@@ -28,13 +29,13 @@ pub(super) struct Batch {
     pub is_repeat: bool,
     /// The message and where its items are, if old ones may have to be left out later.
     pub parts: Option<MessageParts>,
-    /// The number of the note with its borders.
+    /// The number of the change to the file of [`super::progress`] that has its borders.
     pub note: u64,
 }
 
 /// A message that is not compressed.
 pub(super) struct MessageParts {
-    /// What comes before the items.
+    /// What comes before the items: the table of texts of 2.0.
     head: Vec<u8>,
     items: Vec<u8>,
     ends: Vec<ItemEnd>,
@@ -91,10 +92,12 @@ pub(super) struct BatchBuilder {
     items: Vec<u8>,
     /// The table of texts; `None` in remote write 1.0.
     symbols: Option<BatchSymbols>,
+    /// References of the labels of one series; kept to reuse its memory.
     refs: Vec<u32>,
     counts: ItemCounts,
     newest: TimeMs,
     oldest: TimeMs,
+    /// The position after the last sample.
     end: LogPosition,
     /// Whether it has samples of the log.
     is_logged: bool,
@@ -198,6 +201,7 @@ impl BatchBuilder {
         batch
     }
 
+    /// Begins the next request.
     fn clear(&mut self) {
         self.items.clear();
         if let Some(symbols) = &mut self.symbols {
@@ -339,11 +343,11 @@ mod tests {
         let mut out = Vec::new();
         let mut symbols = BatchSymbols::default();
         put_series_v2(&mut out, &[], &mut symbols, &SymbolIds::default(), SeriesMetadata::default(), item);
-        let mut request = FieldReader::of(&out);
+        let mut request = FieldReader::new(&out);
         let Some((5, FieldValue::Bytes(series))) = request.next_field().expect("a field") else {
             panic!("no series")
         };
-        let mut fields = FieldReader::of(series);
+        let mut fields = FieldReader::new(series);
         while let Some(field) = fields.next_field().expect("a field") {
             if let (2 | 3, FieldValue::Bytes(message)) = field {
                 return message.to_vec();
@@ -356,7 +360,7 @@ mod tests {
     fn start_timestamps_are_sent_where_they_are_known() {
         for start in [0, 1_500] {
             let message = sent(&Item { t: 2_000, start, value: ItemValue::Float(7.0) });
-            let mut fields = FieldReader::of(&message);
+            let mut fields = FieldReader::new(&message);
             let mut found = Vec::new();
             while let Some((number, value)) = fields.next_field().expect("a field") {
                 found.push((number, value.number()));

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub struct FamilyMetadata {
     /// The name of the family.
     pub family: String,
-    /// The number of its type in messages.
+    /// The number of its type ([`type_number`]).
     pub kind: u64,
     /// The help text.
     pub help: String,
@@ -31,7 +31,7 @@ pub trait MetadataSource: Send + Sync {
     fn all(&self) -> Vec<FamilyMetadata>;
 }
 
-/// The number of a type in messages.
+/// The number of a type in the messages of remote write 1.0 and 2.0.
 pub fn type_number(kind: MetricType) -> u64 {
     match kind {
         MetricType::Unknown => 0,
@@ -45,14 +45,16 @@ pub fn type_number(kind: MetricType) -> u64 {
     }
 }
 
-/// What the name of a series may have after that of its family.
+/// What the names of series have after the name of their family.
 const SUFFIXES: [&str; 5] = ["_total", "_bucket", "_count", "_sum", "_info"];
 
-/// The metadata of the families, by name, as they were lately.
+/// The metadata of the families, by name, read again from time to time.
 pub(super) struct MetadataTable {
     source: Arc<dyn MetadataSource>,
     families: HashMap<String, FamilyMetadata>,
+    /// When they were read the last time.
     read: Option<Instant>,
+    /// How long they are good for.
     pause: Duration,
 }
 
@@ -77,8 +79,8 @@ impl MetadataTable {
         has_changed
     }
 
-    /// The metadata of a series with this name.
-    pub(super) fn of(&self, name: &str) -> SeriesMetadata<'_> {
+    /// The metadata of a series with this metric name; empty ones if its family is not known.
+    pub(super) fn find(&self, name: &str) -> SeriesMetadata<'_> {
         let family = self.families.get(name).or_else(|| {
             let bases = SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
             bases.into_iter().find_map(|base| self.families.get(base))
@@ -114,6 +116,7 @@ impl MetadataSender {
         }
     }
 
+    /// Sends one request until it is stored or refused.
     async fn send(&self, families: &[FamilyMetadata]) {
         let ShardContext { client, metrics, clock, min_backoff, max_backoff, .. } = &*self.context;
         let count = families.len() as u64;
@@ -171,9 +174,9 @@ mod tests {
     use parking_lot::Mutex;
 
     #[derive(Default)]
-    struct Fixed(Mutex<Vec<FamilyMetadata>>);
+    struct FixedMetadata(Mutex<Vec<FamilyMetadata>>);
 
-    impl MetadataSource for Fixed {
+    impl MetadataSource for FixedMetadata {
         fn all(&self) -> Vec<FamilyMetadata> {
             self.0.lock().clone()
         }
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_series_has_the_metadata_of_its_family() {
-        let source = Arc::new(Fixed::default());
+        let source = Arc::new(FixedMetadata::default());
         let family = |family: &str, kind| FamilyMetadata {
             family: family.to_owned(),
             kind,
@@ -192,11 +195,11 @@ mod tests {
         let mut table = MetadataTable::new(source.clone());
         assert!(table.refresh());
         assert!(!table.refresh(), "not again at once");
-        let kind = |name: &str| table.of(name).kind;
+        let kind = |name: &str| table.find(name).kind;
         assert_eq!(
             ["a_seconds_bucket", "a_seconds_sum", "b_total", "c_total", "b", "x"].map(kind),
             [3, 3, 1, 1, 0, 0]
         );
-        assert_eq!(table.of("c").help, "help of c");
+        assert_eq!(table.find("c").help, "help of c");
     }
 }

@@ -35,6 +35,7 @@ impl DropReason {
     const ALL: [DropReason; 4] =
         [DropReason::TooOld, DropReason::DroppedSeries, DropReason::UnknownSeries, DropReason::CustomBuckets];
 
+    /// The value of the label `reason`.
     fn as_str(self) -> &'static str {
         match self {
             DropReason::TooOld => "too_old",
@@ -82,6 +83,7 @@ impl ItemCounts {
 pub(super) struct KindCounters([Arc<Counter>; 3]);
 
 impl KindCounters {
+    /// Adds the counts to the counters.
     pub(super) fn add(&self, counts: ItemCounts) {
         let [samples, exemplars, histograms] = &self.0;
         samples.add(counts.samples);
@@ -89,6 +91,7 @@ impl KindCounters {
         histograms.add(counts.histograms);
     }
 
+    /// Counts one item.
     fn inc(&self, kind: ItemKind) {
         let [samples, exemplars, histograms] = &self.0;
         match kind {
@@ -103,6 +106,7 @@ impl KindCounters {
 pub(super) struct KindGauges([Arc<Gauge>; 3]);
 
 impl KindGauges {
+    /// Adds the counts (`sign` 1), or takes them away (-1).
     pub(super) fn add(&self, counts: ItemCounts, sign: f64) {
         let [samples, exemplars, histograms] = &self.0;
         samples.add(counts.samples as f64 * sign);
@@ -320,6 +324,7 @@ fn pending_items(registry: &Metrics, labels: &[(&str, &str)]) -> KindGauges {
     ])
 }
 
+/// Counts what was not sent for one reason.
 fn dropped(registry: &Metrics, labels: &[(&str, &str); 2], reason: DropReason) -> KindCounters {
     let labels = [("reason", reason.as_str()), labels[0], labels[1]];
     let counter = |name, help| registry.counter(name, help, &labels);

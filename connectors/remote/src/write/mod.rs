@@ -4,7 +4,7 @@
 //! ([`storage::store::LogTail`]), which is kept from its position on: so neither a killed process nor
 //! an outage of the receiver loses samples, and what waits is not in memory. [`queue`] reads the log,
 //! [`series`] has the labels, [`batch`] encodes requests, [`shard`] sends them with [`client`],
-//! [`progress`] is what a restart finds. [`shard_count`] computes how many requests run at a time.
+//! [`progress`] keeps on disk how far it has come, for a restart. [`shard_count`] computes how many requests run at a time.
 
 mod batch;
 mod client;
@@ -49,7 +49,7 @@ use wake::Wake;
 /// The file with the positions of the queues, in the data directory.
 const FILE: &str = "remote_write.keep";
 
-/// What remote write works with.
+/// The parts of the server that remote write uses.
 #[derive(Clone)]
 pub struct RemoteWriteServices {
     /// The store whose samples are sent.
@@ -193,12 +193,14 @@ impl RemoteWrite {
         Ok(())
     }
 
+    /// Makes what can fail of a queue before anything is changed.
     fn plan(&self, key: String, config: &RemoteWriteConfig) -> Result<PlannedQueue, BlockError> {
         let client = WriteClient::new(config, &self.services.peers)?;
         let relabel = Relabeler::new(&config.keys.write_relabel_configs)?;
         Ok(PlannedQueue { key, config: config.clone(), client, relabel })
     }
 
+    /// Starts a queue, from its note or at the end of the log.
     fn start(
         &self,
         plan: PlannedQueue,

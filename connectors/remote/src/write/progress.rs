@@ -24,7 +24,8 @@ pub(super) struct ShardProgress {
     pub under_way: VecDeque<LogPosition>,
 }
 
-/// What is on disk of a queue: its shards. The number of shards decides which series are in which.
+/// What is on disk of a queue. The number of its shards decides which series are in which
+/// ([`shard_of`]), so it is kept with their positions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct QueueNote {
     pub shards: Vec<ShardProgress>,
@@ -148,6 +149,8 @@ impl QueueProgress {
         self.map.is_written(note)
     }
 
+    /// Puts the note into the file, and lets the log go that is not needed any more. Returns the number of the
+    /// change.
     fn put(&self, note: &QueueNote) -> u64 {
         self.hold.keep_from(note.first().lsn);
         // It is small, so it can always be encoded. If not, the position before is found at the

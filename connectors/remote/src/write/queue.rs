@@ -34,9 +34,11 @@ pub(super) struct QueueSettings {
     pub waiting: usize,
     pub min_shards: usize,
     pub max_shards: usize,
+    /// How long the first item of a request waits for others.
     pub deadline: Duration,
     pub sends_histograms: bool,
     pub sends_exemplars: bool,
+    /// How long a change of the number of shards waits for requests under way.
     pub flush_deadline: Duration,
 }
 
@@ -113,14 +115,18 @@ pub(super) struct QueueReader {
     newest: TimeMs,
     /// Segments of the log begun when the known series were forgotten the last time.
     segments: u64,
+    /// Records that could not be decoded.
     failures: u64,
+    /// Records that were removed before they were read.
     missing: u64,
+    /// Items that are not to be sent.
     dropped: u64,
     /// Items before this time are too old.
     oldest: TimeMs,
     /// The record that the log was asked to report.
     awaited: u64,
     incoming: Arc<Counter>,
+    /// Of incoming, outgoing and dropped items, and of the time spent with sending.
     rates: [RateAverage; 4],
 }
 
@@ -151,12 +157,13 @@ impl QueueReader {
             incoming,
             rates: [RateAverage::default(); 4],
         };
-        // Those of before belong to samples that were sent.
+        // Exemplars of before belong to samples that were sent.
         reader.exemplars = reader.store.exemplars().added_since(u64::MAX, 0).seen;
         reader.start_shards(note);
         reader
     }
 
+    /// Starts the tasks of the shards of `note`.
     fn start_shards(&mut self, note: &QueueNote) {
         for (number, shard) in note.shards.iter().enumerate() {
             let queue = Arc::new(ShardQueue::new(number, self.settings.waiting));
@@ -174,6 +181,7 @@ impl QueueReader {
         self.context.metrics.shards.set(self.shards.len() as f64);
     }
 
+    /// Stops the tasks of all shards. What they have not sent is in the note.
     fn stop_shards(&mut self) {
         for shard in self.shards.drain(..) {
             shard.task.abort();
@@ -187,11 +195,11 @@ impl QueueReader {
         let mut noted = Instant::now();
         let mut counted = Instant::now();
         loop {
-            let step = self.turn();
+            let turn = self.turn();
             match self.stop.get() {
                 Stop::No => {}
                 Stop::Drained(until) => {
-                    let drained = step.is_ok() && self.drain(until).is_ok();
+                    let drained = turn.is_ok() && self.drain(until).is_ok();
                     if !drained {
                         tracing::warn!(
                             target: "remote_write", queue = self.context.name, url = self.context.url,
@@ -223,7 +231,7 @@ impl QueueReader {
         self.oldest = if limit > 0 { self.context.clock.now().saturating_sub(limit) } else { TimeMs::MIN };
         while began.elapsed() < READ_TURN {
             if !self.read_record()? {
-                self.take_exemplars()?;
+                self.add_exemplars()?;
                 self.close_repeats();
                 self.flush_due();
                 self.wait();
@@ -241,7 +249,7 @@ impl QueueReader {
         self.note_log();
         let outcome = match read {
             Ok(true) => {
-                let taken = self.take(&samples);
+                let taken = self.add_record(&samples);
                 if taken.is_ok() {
                     self.read = LogPosition::at(samples.lsn + 1);
                 }
@@ -287,7 +295,7 @@ impl QueueReader {
     }
 
     /// Puts the samples of a record into requests.
-    fn take(&mut self, samples: &LoggedSamples) -> Result<(), Stopped> {
+    fn add_record(&mut self, samples: &LoggedSamples) -> Result<(), Stopped> {
         // Remote write 1.0 has none.
         let is_v2 = self.context.client.is_v2();
         let floats = samples.floats.iter().filter(|_| is_v2).map(|float| (float.slot, float.t));
@@ -370,7 +378,7 @@ impl QueueReader {
 
     /// Puts exemplars into requests that were stored since the last call. They are in memory only, so
     /// a restart forgets those that were not sent.
-    fn take_exemplars(&mut self) -> Result<(), Stopped> {
+    fn add_exemplars(&mut self) -> Result<(), Stopped> {
         if !self.settings.sends_exemplars {
             return Ok(());
         }
@@ -387,11 +395,13 @@ impl QueueReader {
         Ok(())
     }
 
+    /// Counts an item that is not sent.
     fn drop_item(&mut self, kind: ItemKind, reason: DropReason) {
         self.dropped += 1;
         self.context.metrics.drop_item(kind, reason);
     }
 
+    /// Whether the request of a shard is large enough to be sent.
     fn is_full(&self, number: usize) -> bool {
         let ShardBuilder { builder, repeats, .. } = &self.shards[number];
         // A request that is built again gets the borders that it had.

@@ -1,5 +1,6 @@
-//! The series of a queue: their labels as they are sent, by slot. External labels are added and
-//! relabelling rules run once per series, not per sample.
+//! The series of a queue, by slot: their labels as they are sent. External labels are added and
+//! relabelling rules run once per series, not per sample. In remote write 1.0 the encoded labels of a
+//! series are kept, in 2.0 the numbers of its texts ([`super::symbols`]).
 
 use super::batch::SeriesMetadata;
 use super::metadata::{MetadataSource, MetadataTable};
@@ -13,9 +14,10 @@ use storage::store::Store;
 
 /// The labels of a series as they are sent.
 pub(super) struct SentSeries {
-    /// Encoded for remote write 1.0; empty in 2.0.
+    /// Its labels as a message has them; empty in remote write 2.0.
     pub encoded: Box<[u8]>,
-    /// The texts of names and values in turn, for 2.0; empty in 1.0.
+    /// The numbers ([`SymbolIds`]) of the first name, the first value, the second name and so on; empty
+    /// in remote write 1.0.
     pub symbols: Box<[u32]>,
     /// The metric name, for metadata.
     pub name: Box<str>,
@@ -36,16 +38,18 @@ pub(super) struct SeriesCache {
     store: Arc<Store>,
     external: Labels,
     relabel: Relabeler,
+    /// By [`key`].
     known: HashMap<u64, SeriesUse>,
-    /// The texts of all known series; `None` in remote write 1.0.
+    /// The numbers of the texts of all known series; `None` in remote write 1.0.
     symbols: Option<SymbolIds>,
-    /// The metadata of series; `None`: they are not sent with them.
+    /// The metadata that are sent with each series; `None` in remote write 1.0.
     metadata: Option<MetadataTable>,
 }
 
-/// What is sent of a series.
+/// A series with what a request needs to know of it.
 pub(super) struct KnownSeries<'a> {
     pub series: &'a SentSeries,
+    /// The texts of its symbols; `None` in remote write 1.0.
     pub ids: Option<&'a SymbolIds>,
     pub metadata: SeriesMetadata<'a>,
 }
@@ -84,7 +88,7 @@ impl SeriesCache {
     pub(super) fn known(&self, series: SeriesRef) -> Option<KnownSeries<'_>> {
         match self.known.get(&key(series))? {
             SeriesUse::Send(series) => {
-                let metadata = self.metadata.as_ref().map(|table| table.of(&series.name));
+                let metadata = self.metadata.as_ref().map(|table| table.find(&series.name));
                 let metadata = metadata.unwrap_or_default();
                 Some(KnownSeries { series, ids: self.symbols.as_ref(), metadata })
             }
@@ -99,10 +103,12 @@ impl SeriesCache {
     }
 }
 
+/// Shard and slot as one number.
 fn key(series: SeriesRef) -> u64 {
     u64::from(series.shard) << 32 | u64::from(series.slot)
 }
 
+/// Adds the external labels and runs the rules.
 fn resolve(
     labels: &Labels,
     external: &Labels,

@@ -52,14 +52,16 @@ pub(super) struct SendRates {
 pub(super) struct ShardQueue {
     number: usize,
     waiting: Mutex<VecDeque<Batch>>,
+    /// How many requests may wait.
     most: usize,
-    news: Notify,
+    /// A request was added.
+    added: Notify,
 }
 
 impl ShardQueue {
     /// An empty queue for `most` requests.
     pub(super) fn new(number: usize, most: usize) -> ShardQueue {
-        ShardQueue { number, waiting: Mutex::default(), most, news: Notify::new() }
+        ShardQueue { number, waiting: Mutex::default(), most, added: Notify::new() }
     }
 
     /// Whether another request may wait.
@@ -70,7 +72,7 @@ impl ShardQueue {
     /// Adds a request. The caller has asked for room.
     pub(super) fn push(&self, batch: Batch) {
         self.waiting.lock().push_back(batch);
-        self.news.notify_one();
+        self.added.notify_one();
     }
 
     /// Sends what waits, for ever.
@@ -78,7 +80,7 @@ impl ShardQueue {
         loop {
             let next = self.waiting.lock().pop_front();
             let Some(batch) = next else {
-                self.news.notified().await;
+                self.added.notified().await;
                 continue;
             };
             // There is room again.
@@ -94,6 +96,7 @@ impl ShardQueue {
 }
 
 impl ShardContext {
+    /// Sends a request until it is stored or refused.
     async fn deliver(&self, mut batch: Batch) {
         self.wait_noted(batch.note).await;
         let began = Instant::now();
@@ -141,6 +144,7 @@ impl ShardContext {
         }
     }
 
+    /// Leaves out what has become too old while it waited.
     fn drop_old(&self, batch: &mut Batch) {
         let dropped = batch.drop_before(self.clock.now().saturating_sub(self.age_limit));
         let kinds = [

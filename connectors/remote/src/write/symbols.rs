@@ -1,12 +1,13 @@
-//! The table of texts of a request of remote write 2.0. The texts of all known series have numbers
-//! ([`SymbolIds`]), so that a batch looks its own numbers up in a list ([`BatchSymbols`]), and hashes
-//! no text per sample.
+//! The table of texts ("symbols") of a request of remote write 2.0: labels name their texts by their
+//! numbers in it. Each request has a table of its own. So that no text is hashed per sample, the texts
+//! of all series of a queue have lasting numbers ([`SymbolIds`]), and a request finds its number of a
+//! text by the lasting one ([`BatchSymbols`]).
 
 use crate::protobuf::put_bytes;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
-/// Numbers of texts.
+/// The lasting numbers of the texts of a queue.
 #[derive(Default)]
 pub(super) struct SymbolIds {
     ids: HashMap<Arc<str>, u32>,
@@ -32,14 +33,15 @@ impl SymbolIds {
     }
 }
 
-/// The texts of one batch.
+/// The table of the request that is being built.
 pub(super) struct BatchSymbols {
-    /// By number in [`SymbolIds`]: the number in the request; 0: none yet.
+    /// By lasting number: the number in the request; 0: none yet.
     refs: Vec<u32>,
-    /// The numbers in [`SymbolIds`] that have one.
+    /// The lasting numbers that have one.
     used: Vec<u32>,
     /// Texts that are in no series, such as help: the number in the request.
     others: HashMap<String, u32>,
+    /// The number in the request of the next text.
     next: u32,
     /// The encoded table.
     table: Vec<u8>,
@@ -60,7 +62,7 @@ impl Default for BatchSymbols {
 }
 
 impl BatchSymbols {
-    /// The number in the request of the text with number `id`.
+    /// The number in the request of the text with the lasting number `id`.
     pub(super) fn reference(&mut self, id: u32, ids: &SymbolIds) -> u32 {
         let at = id as usize;
         if self.refs.len() <= at {
@@ -68,7 +70,7 @@ impl BatchSymbols {
         }
         let text = ids.text(id);
         if self.refs[at] == 0 && !text.is_empty() {
-            // It may be there as a text of no series.
+            // It may be there as a text that is in no series.
             self.refs[at] = match self.others.get(text) {
                 Some(known) => *known,
                 None => self.add(text),
@@ -94,6 +96,7 @@ impl BatchSymbols {
         number
     }
 
+    /// Adds a text; returns its number in the request.
     fn add(&mut self, text: &str) -> u32 {
         put_bytes(&mut self.table, 4, text.as_bytes());
         self.next += 1;

@@ -38,7 +38,7 @@ impl AwsClient {
             bearer_token_file: None,
             ..http.clone()
         };
-        let api = ApiClient::of(context.client(&http)?, aws.refresh_interval.std());
+        let api = ApiClient::with_timeout(context.client(&http)?, aws.refresh_interval.std());
         let session = AwsSession::new(aws.settings(), api.clone());
         let endpoint = aws.endpoint.trim_end_matches('/').to_owned();
         Ok(AwsClient { session, api, service, endpoint })

@@ -51,7 +51,7 @@ fn check_host(host: &ConfigUrl) -> Result<(), BlockError> {
     if host.expose().is_empty() {
         return Err("host missing".into());
     }
-    Endpoint::of(host).map(drop)
+    Endpoint::new(host).map(drop)
 }
 
 /// Where a daemon listens.
@@ -65,7 +65,7 @@ enum Endpoint {
 }
 
 impl Endpoint {
-    fn of(host: &ConfigUrl) -> Result<Endpoint, BlockError> {
+    fn new(host: &ConfigUrl) -> Result<Endpoint, BlockError> {
         let unable = || BlockError::new(format!("unable to parse docker host `{host}`"));
         let (scheme, rest) = host.expose().split_once("://").ok_or_else(unable)?;
         let base = rest.trim_end_matches('/');
@@ -98,7 +98,7 @@ impl DockerApi {
         context: &DiscoveryContext<'_>,
     ) -> Result<DockerApi, StartError> {
         let plain = HttpConfig::default();
-        let endpoint = Endpoint::of(host)?;
+        let endpoint = Endpoint::new(host)?;
         let client = match &endpoint {
             Endpoint::Url(_) => context.client(http)?,
             Endpoint::Plain(_) => context.client(&plain)?,
@@ -113,7 +113,7 @@ impl DockerApi {
             // The host is not looked up; HTTP only wants one.
             Endpoint::Socket(_) => "http://docker".to_owned(),
         };
-        let api = ApiClient::of(client, interval.std());
+        let api = ApiClient::with_timeout(client, interval.std());
         Ok(DockerApi { api, base, filters: filter_query(filters), version: None })
     }
 

@@ -37,7 +37,7 @@ impl Identity {
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Identity, CredentialError> {
         if config.identity_endpoint.expose().is_empty() {
-            return Identity::of_environment(variable);
+            return Identity::from_environment(variable);
         }
         Ok(Identity {
             endpoint: config.identity_endpoint.expose().to_owned(),
@@ -54,7 +54,8 @@ impl Identity {
         })
     }
 
-    fn of_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Identity, CredentialError> {
+    /// Of the variables `OS_…`, as `openrc` files set them.
+    fn from_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Identity, CredentialError> {
         let missing = |names: &str| CredentialError::Variable(names.to_owned());
         let get = |name: &str| variable(name).unwrap_or_default();
         // Projects were called tenants once, and both names are in use.
@@ -152,11 +153,13 @@ impl Identity {
         Ok(login)
     }
 
+    /// The login with an application credential, which `which` names.
     fn credential(&self, mut which: Value) -> Value {
         which["secret"] = self.credential_secret.expose().into();
         json!({"methods": ["application_credential"], "application_credential": which})
     }
 
+    /// The user of a login with a password.
     fn user(&self) -> Result<Value, CredentialError> {
         let missing = |what: &str| CredentialError::Missing(what.to_owned());
         if !self.user_id.is_empty() {
@@ -172,6 +175,7 @@ impl Identity {
         Ok(json!({"name": self.username, "domain": domain}))
     }
 
+    /// The domain of the user; `None`: it is not given.
     fn domain(&self) -> Option<Value> {
         if !self.domain_id.is_empty() {
             return Some(json!({"id": self.domain_id}));

@@ -97,7 +97,7 @@ impl WireHistogram {
 
 pub(super) fn read_histogram(message: &[u8], exemplars: bool) -> Fallible<WireHistogram> {
     let mut h = WireHistogram::default();
-    let mut fields = FieldReader::of(message);
+    let mut fields = FieldReader::new(message);
     while let Some((number, value)) = fields.next_of(HISTOGRAM)? {
         let raw = &mut h.raw;
         match number {
@@ -137,7 +137,7 @@ pub(super) fn read_histogram(message: &[u8], exemplars: bool) -> Fallible<WireHi
 pub(super) fn bucket(value: FieldValue<'_>, exemplars: bool) -> Fallible<Option<WireBucket>> {
     let FieldValue::Bytes(message) = value else { return Ok(None) };
     let mut bucket = WireBucket::default();
-    let mut fields = FieldReader::of(message);
+    let mut fields = FieldReader::new(message);
     while let Some((number, value)) = fields.next_of(BUCKET)? {
         match number {
             // A bucket has its count as an integer or as a float. Zero means not set, whichever
@@ -155,7 +155,7 @@ pub(super) fn bucket(value: FieldValue<'_>, exemplars: bool) -> Fallible<Option<
 /// Reads a message of two doubles.
 pub(super) fn pair(message: &[u8]) -> Fallible<(f64, f64)> {
     let mut pair = (0.0, 0.0);
-    let mut fields = FieldReader::of(message);
+    let mut fields = FieldReader::new(message);
     while let Some((number, value)) = fields.next_of(QUANTILE)? {
         match number {
             1 => pair.0 = value.double(),
@@ -169,7 +169,7 @@ pub(super) fn pair(message: &[u8]) -> Fallible<(f64, f64)> {
 pub(super) fn label(message: &[u8]) -> Fallible<(&str, &str)> {
     let mut name = "";
     let mut value = "";
-    let mut fields = FieldReader::of(message);
+    let mut fields = FieldReader::new(message);
     while let Some(field) = fields.next_of(LABEL)? {
         match field {
             (1, FieldValue::Bytes(bytes)) => name = text(bytes, "label name")?,
@@ -195,7 +195,7 @@ pub(super) fn exemplar(value: FieldValue<'_>) -> Fallible<Option<RawExemplar>> {
     let mut labels = LabelsBuilder::default();
     let mut v = 0.0;
     let mut t = None;
-    let mut fields = FieldReader::of(message);
+    let mut fields = FieldReader::new(message);
     while let Some((number, value)) = fields.next_of(EXEMPLAR)? {
         match (number, value) {
             // More labels than any series has are dropped with the exemplar's sample kept: nobody
@@ -217,7 +217,7 @@ pub(super) fn timestamp(value: FieldValue<'_>) -> Fallible<TimeMs> {
     let FieldValue::Bytes(message) = value else { return Ok(0) };
     let mut seconds = 0i64;
     let mut nanos = 0i64;
-    let mut fields = FieldReader::of(message);
+    let mut fields = FieldReader::new(message);
     while let Some((number, value)) = fields.next_of(TIMESTAMP)? {
         match number {
             1 => seconds = value.number() as i64,

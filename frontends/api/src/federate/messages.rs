@@ -24,12 +24,12 @@ impl Iterator for Messages {
         while out.len() < CHUNK_BYTES {
             let Some(first) = page.found.list.get(page.next) else { break };
             let name = first.labels.name();
-            let kind = Kind::of(&first.value);
+            let kind = Kind::new(&first.value);
             let mut family = Vec::new();
             bytes(&mut family, 1, page.names.write_bare(name).as_bytes());
             number(&mut family, 3, kind.number());
             while let Some(sample) = page.found.list.get(page.next) {
-                let goes_on = sample.labels.name() == name && Kind::of(&sample.value) == kind;
+                let goes_on = sample.labels.name() == name && Kind::new(&sample.value) == kind;
                 // One message per piece at most, so that a metric with a million series needs no
                 // million series in memory.
                 if !goes_on || family.len() >= CHUNK_BYTES {
@@ -187,11 +187,11 @@ mod tests {
     fn scrapers_get_messages_when_they_ask_for_them_first() {
         let family =
             "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
-        let form = |accept: &str| Accepted::of(accept).form;
+        let form = |accept: &str| Accepted::new(accept).form;
         assert_eq!(form(&format!("{family};q=0.6,text/plain;version=0.0.4;q=0.5")), Form::Protobuf);
         assert_eq!(form(&format!("{family};q=0.4,text/plain;version=0.0.4;q=0.5")), Form::Text);
         assert_eq!(form("application/vnd.google.protobuf;encoding=delimited"), Form::Text);
-        let said = Accepted::of(&format!("{family};escaping=allow-utf-8")).content_type;
+        let said = Accepted::new(&format!("{family};escaping=allow-utf-8")).content_type;
         let expected = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; \
                         encoding=delimited; escaping=allow-utf-8";
         assert_eq!(said, expected);

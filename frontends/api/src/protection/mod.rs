@@ -127,7 +127,7 @@ impl ProtectionMetrics {
 }
 
 fn stamps(settings: &WebSettings) -> Vec<FileStamp> {
-    settings.files.iter().map(|path| FileStamp::of(path)).collect()
+    settings.files.iter().map(|path| FileStamp::read(path)).collect()
 }
 
 impl Protection {

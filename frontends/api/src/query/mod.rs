@@ -291,7 +291,7 @@ where
         text: logged.query.clone(),
         client: client.map(|client| client.to_string()).unwrap_or_default(),
         since: state.sources.clock.now(),
-        limits: (&options).into(),
+        handles: (&options).into(),
     });
     let caller_state = state.clone();
     let work = move || {

@@ -33,7 +33,7 @@ pub enum QueryKind {
     RuleTest,
 }
 
-/// What a running query shares with this list.
+/// What a running query shares with this list: its cancellation and its counters.
 #[derive(Clone, Debug)]
 pub struct QueryHandles {
     cancel: Arc<AtomicBool>,
@@ -51,7 +51,7 @@ impl From<&QueryOptions> for QueryHandles {
     }
 }
 
-/// A query that begins.
+/// What is known of a query when it begins.
 pub struct RunningQuery {
     /// Its kind.
     pub kind: QueryKind,
@@ -62,7 +62,7 @@ pub struct RunningQuery {
     /// When it began, ms.
     pub since: TimeMs,
     /// How to stop it, and what it has read.
-    pub limits: QueryHandles,
+    pub handles: QueryHandles,
 }
 
 /// A query in the list.
@@ -88,6 +88,7 @@ pub struct RunningQueries {
     running: Mutex<RunningState>,
 }
 
+/// What [`RunningQueries`] has under its lock.
 #[derive(Default)]
 struct RunningState {
     next: u64,
@@ -119,7 +120,7 @@ impl RunningQueries {
     pub fn stop(&self, id: u64) -> bool {
         let Some(listed) = self.running.lock().running.get(&id).cloned() else { return false };
         listed.stopped.store(true, Relaxed);
-        listed.query.limits.cancel.store(true, Relaxed);
+        listed.query.handles.cancel.store(true, Relaxed);
         true
     }
 
@@ -148,8 +149,9 @@ impl RunningQueries {
 }
 
 impl ListedQuery {
+    /// The query as the API shows it.
     fn json(&self, id: u64) -> ActiveQueryJson {
-        let RunningQuery { kind, text, client, since, limits } = &self.query;
+        let RunningQuery { kind, text, client, since, handles } = &self.query;
         ActiveQueryJson {
             id: format!("q{id}"),
             kind: *kind,
@@ -158,8 +160,8 @@ impl ListedQuery {
             since: *since,
             elapsed_seconds: self.began.elapsed().as_secs_f64(),
             state: if self.stopped.load(Relaxed) { "stopping" } else { "running" },
-            samples: limits.samples.load(Relaxed),
-            limit_samples: limits.max_samples,
+            samples: handles.samples.load(Relaxed),
+            limit_samples: handles.max_samples,
         }
     }
 }
@@ -177,7 +179,7 @@ impl RunningEntry {
             // By the clock that told when it began, which tests set.
             at: query.since.saturating_add((seconds * 1000.0) as i64),
             seconds,
-            samples: query.limits.samples.load(Relaxed),
+            samples: query.handles.samples.load(Relaxed),
             error,
         };
         let mut state = self.list.running.lock();

@@ -71,7 +71,7 @@ struct SearchTrailer {
 
 /// `/api/v1/search/metric_names`
 pub async fn metric_names(call: ApiRequest) -> ApiResult {
-    let params = SearchParams::of(&call, "metric_names")?;
+    let params = SearchParams::new(&call, "metric_names")?;
     let with_metadata = flag(&call.form, "include_metadata", false)?;
     let in_help = flag(&call.form, "search_help", false)?;
     let about = if with_metadata || in_help { metadata(&call.state) } else { HashMap::new() };
@@ -87,8 +87,9 @@ pub async fn metric_names(call: ApiRequest) -> ApiResult {
 
 /// `/api/v1/search/label_names`
 pub async fn label_names(call: ApiRequest) -> ApiResult {
-    let params = SearchParams::of(&call, "label_names")?;
-    let (sets, (from, to)) = (params.sets.clone(), params.span);
+    let params = SearchParams::new(&call, "label_names")?;
+    let sets = params.sets.clone();
+    let (from, to) = params.span;
     let ask = move |state: &AppState| state.sources.catalog.label_names(&sets, from, to);
     let names = run_blocking(call.state.clone(), ask).await?;
     answer(
@@ -102,7 +103,7 @@ pub async fn label_names(call: ApiRequest) -> ApiResult {
 
 /// `/api/v1/search/label_values`
 pub async fn label_values(call: ApiRequest) -> ApiResult {
-    let params = SearchParams::of(&call, "label_values")?;
+    let params = SearchParams::new(&call, "label_values")?;
     let label = call.form.get("label").to_owned();
     if label.is_empty() {
         return Err(ApiError::bad_data("missing required parameter \"label\""));
@@ -118,7 +119,8 @@ pub async fn label_values(call: ApiRequest) -> ApiResult {
 }
 
 async fn values(state: AppState, label: String, params: &SearchParams) -> Result<Vec<String>, ApiError> {
-    let (sets, (from, to)) = (params.sets.clone(), params.span);
+    let sets = params.sets.clone();
+    let (from, to) = params.span;
     run_blocking(state, move |state| state.sources.catalog.label_values(&label, &sets, from, to)).await
 }
 

@@ -43,7 +43,7 @@ pub(super) struct SearchParams {
 
 impl SearchParams {
     /// The parameters of a request to `endpoint`.
-    pub(super) fn of(call: &ApiRequest, endpoint: &str) -> Result<SearchParams, ApiError> {
+    pub(super) fn new(call: &ApiRequest, endpoint: &str) -> Result<SearchParams, ApiError> {
         let state = &call.state;
         let form = &call.form;
         // Our own page completes names whether or not the feature is enabled for others.

@@ -71,7 +71,7 @@ pub(crate) async fn statement(call: ApiRequest) -> ApiResult {
     match parsed {
         SqlStatement::Query => answer(&call, statement).await,
         SqlStatement::Subscribe(text) => {
-            subscribe::streaming::lines(call, SubscribeRequest::of_statement(text)).await
+            subscribe::streaming::lines(call, SubscribeRequest::from_statement(text)).await
         }
         other => definitions::run(&call, other, statement.format).await,
     }
@@ -134,7 +134,7 @@ pub(crate) async fn in_turn<T: Send + 'static>(
         text: request.text.clone(),
         client: client.map(|client| client.to_string()).unwrap_or_default(),
         since: state.sources.clock.now(),
-        limits: (&options).into(),
+        handles: (&options).into(),
     });
     let asking = state.clone();
     let begun = move || {

@@ -114,7 +114,7 @@ impl SubscribeRequest {
     }
 
     /// The subscription of a statement.
-    pub fn of_statement(text: String) -> SubscribeRequest {
+    pub fn from_statement(text: String) -> SubscribeRequest {
         SubscribeRequest {
             id: "sql".to_owned(),
             query: String::new(),

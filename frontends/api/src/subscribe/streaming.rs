@@ -48,7 +48,7 @@ pub(crate) async fn lines(call: ApiRequest, request: SubscribeRequest) -> ApiRes
 }
 
 async fn stream(call: ApiRequest, request: SubscribeRequest, format: StreamFormat) -> ApiResult {
-    let subscription = match Subscription::of_call(&call, request).await {
+    let subscription = match Subscription::from_call(&call, request).await {
         Ok(subscription) => subscription,
         // 503, because a browser's event source tries again then; other errors it takes for final.
         Err(e) if e.kind == ErrorType::Unavailable => return Ok(full(e)),

@@ -92,7 +92,7 @@ impl QueuedItem {
 
     fn first_tick(&self) -> TimeMs {
         match self {
-            QueuedItem::Event(event) => tick(event),
+            QueuedItem::Event(event) => event.time(),
             QueuedItem::Corrected(rows) => rows.t,
             QueuedItem::Merged(merged) => merged.since,
         }
@@ -107,16 +107,6 @@ fn rows(event: &TapEvent) -> usize {
         TapEvent::Snapshot { rows, .. } => rows.len(),
         TapEvent::Delta { upsert, remove, .. } => upsert.len() + remove.len(),
         TapEvent::Progress { .. } | TapEvent::Annotations { .. } | TapEvent::Failed { .. } => 0,
-    }
-}
-
-fn tick(event: &TapEvent) -> TimeMs {
-    match event {
-        TapEvent::Snapshot { t, .. }
-        | TapEvent::Delta { t, .. }
-        | TapEvent::Progress { t }
-        | TapEvent::Annotations { t, .. }
-        | TapEvent::Failed { t, .. } => *t,
     }
 }
 
@@ -208,7 +198,7 @@ impl SubscriberQueue {
 
     /// Queues `event`; `false` if the client has fallen behind.
     fn push(&self, event: TapEvent) -> bool {
-        let t = tick(&event);
+        let t = event.time();
         // The worker of the live runtime calls this inside a tick, so it never waits for the
         // client.
         self.queue(t, |queue| queue.push(event, self.policy, self.capacity))
@@ -314,7 +304,7 @@ impl SubscriberQueueState {
             // The first delta becomes a merged one only now, because most clients keep up and most
             // deltas are sent as they came.
             Some(QueuedItem::Event(first)) => {
-                let t = tick(&first);
+                let t = first.time();
                 let mut merged = ConflatedDelta { since: t, t, ticks: 0, rows: HashMap::new() };
                 merged.add(first);
                 merged

@@ -145,7 +145,7 @@ impl Subscription {
     }
 
     /// Opens the subscription of a plain GET.
-    pub async fn of_call(call: &ApiRequest, request: SubscribeRequest) -> Result<Subscription, ApiError> {
+    pub async fn from_call(call: &ApiRequest, request: SubscribeRequest) -> Result<Subscription, ApiError> {
         let connection = call.parts.extensions.get::<Arc<Progress>>().cloned();
         Subscription::open(&call.state, request, Arc::default(), connection).await
     }

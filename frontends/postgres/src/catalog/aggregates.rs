@@ -1,4 +1,5 @@
-//! Aggregates over the rows of a group, and `row_number()`.
+//! Aggregates over the rows of a group (`count`, `array_agg`, `string_agg`, …), and the one window
+//! function that clients of the catalogs use, `row_number()`.
 
 use super::expr::argument;
 use super::names::last;
@@ -11,6 +12,20 @@ use sqlparser::ast::{
 };
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+
+/// The arguments of an aggregate for one row of the group.
+struct GroupMember {
+    /// What `ORDER BY` inside of the aggregate sorts by.
+    key: Vec<Value>,
+    values: Vec<Value>,
+}
+
+/// A row of a partition of a window function.
+struct PartitionRow {
+    sort_key: Vec<Value>,
+    /// The number of the row.
+    at: usize,
+}
 
 impl Evaluator<'_> {
     /// The value of an aggregate over the group.
@@ -31,7 +46,7 @@ impl Evaluator<'_> {
             FunctionArgumentClause::OrderBy(order) => Some(order.as_slice()),
             _ => None,
         });
-        let mut members: Vec<(Vec<Value>, Vec<Value>)> = Vec::new();
+        let mut members: Vec<GroupMember> = Vec::new();
         for row in group {
             let inner = Scope { row, group: None, windows: None, ..*scope };
             if let Some(filter) = &function.filter
@@ -45,12 +60,12 @@ impl Evaluator<'_> {
                     values.push(self.value(argument(arg)?, &inner)?);
                 }
             }
-            members.push((self.sort_key(order.unwrap_or_default(), &inner)?, values));
+            members.push(GroupMember { key: self.sort_key(order.unwrap_or_default(), &inner)?, values });
         }
         if let Some(order) = order {
-            members.sort_by(|a, b| compare_keys(&a.0, &b.0, order));
+            members.sort_by(|a, b| compare_keys(&a.key, &b.key, order));
         }
-        let mut values: Vec<Vec<Value>> = members.into_iter().map(|(_, values)| values).collect();
+        let mut values: Vec<Vec<Value>> = members.into_iter().map(|member| member.values).collect();
         if !is_star {
             let keeps_nulls = name == "array_agg";
             values.retain(|values| keeps_nulls || values.first().is_some_and(|value| !value.is_null()));
@@ -61,7 +76,7 @@ impl Evaluator<'_> {
                 seen.insert(values.iter().map(Value::key).collect::<Vec<_>>().join("\u{1f}"))
             });
         }
-        folded_values(name, &values)
+        aggregate_value(name, &values)
     }
 
     /// The values that rows are sorted by.
@@ -87,21 +102,21 @@ impl Evaluator<'_> {
             let Some(WindowType::WindowSpec(window)) = &function.over else {
                 return Err(SqlError::bad("named windows are not available for the catalogs"));
             };
-            let mut partitions: HashMap<String, Vec<(Vec<Value>, usize)>> = HashMap::new();
+            let mut partitions: HashMap<String, Vec<PartitionRow>> = HashMap::new();
             for (at, row) in rows.iter().enumerate() {
-                let scope = Scope { columns, row, group: None, windows: None, outer };
+                let scope = Scope::new(columns, row, outer);
                 let mut key = String::new();
                 for by in &window.partition_by {
                     key.push_str(&self.value(by, &scope)?.key());
                     key.push('\u{1f}');
                 }
                 let sort_key = self.sort_key(&window.order_by, &scope)?;
-                partitions.entry(key).or_default().push((sort_key, at));
+                partitions.entry(key).or_default().push(PartitionRow { sort_key, at });
             }
             for mut members in partitions.into_values() {
-                members.sort_by(|a, b| compare_keys(&a.0, &b.0, &window.order_by));
-                for (number, (_, at)) in members.into_iter().enumerate() {
-                    results[at].insert(std::ptr::from_ref(*expr) as usize, Value::Int(number as i64 + 1));
+                members.sort_by(|a, b| compare_keys(&a.sort_key, &b.sort_key, &window.order_by));
+                for (number, row) in members.into_iter().enumerate() {
+                    results[row.at].insert(std::ptr::from_ref(*expr) as usize, Value::Int(number as i64 + 1));
                 }
             }
         }
@@ -109,7 +124,7 @@ impl Evaluator<'_> {
     }
 }
 
-/// The order of two rows.
+/// The order of two rows by what they are sorted by; NULLs come last, and first if it descends.
 pub(crate) fn compare_keys(a: &[Value], b: &[Value], order: &[OrderByExpr]) -> Ordering {
     for ((a, b), by) in a.iter().zip(b).zip(order) {
         let descends = by.options.asc == Some(false);
@@ -131,7 +146,8 @@ pub(crate) fn compare_keys(a: &[Value], b: &[Value], order: &[OrderByExpr]) -> O
     Ordering::Equal
 }
 
-fn folded_values(name: &str, values: &[Vec<Value>]) -> Result<Value, SqlError> {
+/// The value of an aggregate over the arguments of its rows.
+fn aggregate_value(name: &str, values: &[Vec<Value>]) -> Result<Value, SqlError> {
     let first = || values.iter().filter_map(|values| values.first());
     Ok(match name {
         "count" => Value::Int(values.len() as i64),

@@ -156,6 +156,7 @@ impl Evaluator<'_> {
         }
     }
 
+    /// The value of a column; of the query around it, if its own has none of that name.
     fn column(&self, name: &[String], scope: &Scope<'_>) -> Result<Value, SqlError> {
         let mut scope = Some(scope);
         while let Some(at) = scope {
@@ -172,6 +173,7 @@ impl Evaluator<'_> {
         }
     }
 
+    /// The value of a literal.
     fn literal(&self, literal: &Literal) -> Result<Value, SqlError> {
         Ok(match literal {
             Literal::Number(digits, _) => match digits.parse::<i64>() {
@@ -194,6 +196,7 @@ impl Evaluator<'_> {
         })
     }
 
+    /// A value as another type.
     fn cast_to(&self, value: Value, kind: &DataType, source: Option<&Type>) -> Result<Value, SqlError> {
         let kind = type_of(kind);
         if value.is_null() {
@@ -211,6 +214,7 @@ impl Evaluator<'_> {
         cast(value, &kind)
     }
 
+    /// The value of an operator between two expressions.
     fn binary(
         &self,
         left: &Expr,
@@ -236,6 +240,7 @@ impl Evaluator<'_> {
         }
     }
 
+    /// The value of an operator between two values.
     fn operator(&self, a: Value, op: &BinaryOperator, b: Value) -> Result<Value, SqlError> {
         if a.is_null() || b.is_null() {
             return Ok(Value::Null);
@@ -282,6 +287,7 @@ impl Evaluator<'_> {
         }
     }
 
+    /// The value of `LIKE` and `ILIKE`.
     fn like(
         &self,
         expr: &Expr,
@@ -358,6 +364,7 @@ impl Evaluator<'_> {
         self.query(query, Some(scope)).map(Rc::new)
     }
 
+    /// An element or a slice of a list.
     fn access(&self, root: &Expr, chain: &[AccessExpr], scope: &Scope<'_>) -> Result<Value, SqlError> {
         let mut value = self.value(root, scope)?;
         for access in chain {
@@ -383,6 +390,7 @@ impl Evaluator<'_> {
         Ok(value)
     }
 
+    /// The value of a call.
     fn function(&self, expr: &Expr, function: &Function, scope: &Scope<'_>) -> Result<Value, SqlError> {
         let name = last(&function.name);
         if function.over.is_some() {
@@ -442,6 +450,7 @@ pub(crate) fn type_of(kind: &DataType) -> Type {
     }
 }
 
+/// The values of the first column.
 fn first_column(relation: &Relation) -> Vec<Value> {
     relation.rows.iter().map(|row| row.first().cloned().unwrap_or(Value::Null)).collect()
 }
@@ -515,6 +524,7 @@ fn and(a: Value, b: Value) -> Value {
     }
 }
 
+/// The value, or its opposite.
 fn negate(value: Value, negated: bool) -> Value {
     match value.to_bool() {
         Some(b) => Value::Bool(b != negated),
@@ -522,6 +532,7 @@ fn negate(value: Value, negated: bool) -> Value {
     }
 }
 
+/// The value of an operator before one value.
 fn unary(op: &UnaryOperator, value: Value) -> Result<Value, SqlError> {
     match (op, value) {
         (UnaryOperator::Not, value) => Ok(negate(value, true)),

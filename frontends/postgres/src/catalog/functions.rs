@@ -318,6 +318,7 @@ impl Evaluator<'_> {
     }
 }
 
+/// The arguments that are not NULL.
 fn known(args: &[Value]) -> impl Iterator<Item = &Value> {
     args.iter().filter(|value| !value.is_null())
 }

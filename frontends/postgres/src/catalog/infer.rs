@@ -1,9 +1,10 @@
-//! The types of expressions and the columns of queries, without reading a row: prepared statements
-//! are described before they run.
+//! The columns of queries and the types of expressions, from the syntax tree alone: clients ask for
+//! the columns of a prepared statement before it runs. [`super::select`] uses them, too, for the
+//! columns of its answers.
 
 use super::expr::type_of;
-use super::join::{alias_of, catalog_table, no_relation, rename, table_columns};
-use super::names::{folded, last, parts, place_of};
+use super::names::{folded, last, parts, place_of, rename};
+use super::scan::{alias_of, catalog_table, no_relation, table_columns};
 use super::select::Output;
 use super::{Column, Evaluator, Relation, Scope, functions, types};
 use postgres_types::Type;
@@ -22,10 +23,11 @@ pub(crate) struct Names<'s> {
 
 impl<'s> Names<'s> {
     /// The names of a scope; those around it only for one level, which is as deep as clients go.
-    pub(crate) fn of(scope: &'s Scope<'s>) -> Names<'s> {
+    pub(crate) fn new(scope: &'s Scope<'s>) -> Names<'s> {
         Names { columns: scope.columns, outer: None }
     }
 
+    /// The type of a column.
     fn kind(&self, name: &[String]) -> Option<Type> {
         let own = place_of(self.columns, name).map(|at| self.columns[at].kind.clone());
         own.or_else(|| self.outer?.kind(name))
@@ -40,26 +42,24 @@ impl Evaluator<'_> {
         outer: Option<&Names<'_>>,
     ) -> Result<Vec<Column>, SqlError> {
         let before = self.named.borrow().len();
-        let mut found = Ok(());
-        for named in query.with.iter().flat_map(|with| &with.cte_tables) {
-            let columns = self.query_columns(&named.query, outer);
-            match columns {
-                Ok(mut columns) => {
-                    let name = folded(&named.alias.name);
-                    rename(&mut columns, &name, Some(&named.alias));
-                    self.named.borrow_mut().push((name, Rc::new(Relation { columns, rows: Vec::new() })));
-                }
-                Err(e) => {
-                    found = Err(e);
-                    break;
-                }
-            }
-        }
-        let columns = found.and_then(|()| self.body_columns(&query.body, outer));
+        let columns = self.columns_with_names(query, outer);
+        // Also after an error: the names of `WITH` end with their query.
         self.named.borrow_mut().truncate(before);
         columns
     }
 
+    /// The columns of a query, whose names of `WITH` stay known.
+    fn columns_with_names(&self, query: &Query, outer: Option<&Names<'_>>) -> Result<Vec<Column>, SqlError> {
+        for named in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let mut columns = self.query_columns(&named.query, outer)?;
+            let name = folded(&named.alias.name);
+            rename(&mut columns, &name, Some(&named.alias));
+            self.named.borrow_mut().push((name, Rc::new(Relation { columns, rows: Vec::new() })));
+        }
+        self.body_columns(&query.body, outer)
+    }
+
+    /// The columns of a query without its `WITH`.
     pub(crate) fn body_columns(
         &self,
         body: &SetExpr,
@@ -107,6 +107,7 @@ impl Evaluator<'_> {
         outputs.iter().map(column).collect()
     }
 
+    /// The columns of `FROM`.
     fn columns_of_from(
         &self,
         from: &[TableWithJoins],
@@ -163,7 +164,7 @@ impl Evaluator<'_> {
         // Only columns and casts have types that matter here: those of object identifiers.
         match expr {
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Cast { .. } | Expr::Nested(_) => {
-                self.kind(expr, &Names::of(scope))
+                self.kind(expr, &Names::new(scope))
             }
             _ => Ok(Type::UNKNOWN),
         }
@@ -221,11 +222,13 @@ impl Evaluator<'_> {
         })
     }
 
+    /// The type of the one column of a query inside of an expression.
     fn subquery_kind(&self, query: &Query, names: &Names<'_>) -> Result<Type, SqlError> {
         let columns = self.query_columns(query, Some(names))?;
         Ok(columns.first().map_or(Type::UNKNOWN, |column| column.kind.clone()))
     }
 
+    /// The first type that is known; text if none is.
     fn first_known<'e>(
         &self,
         exprs: impl Iterator<Item = &'e Expr>,
@@ -240,6 +243,7 @@ impl Evaluator<'_> {
         Ok(Type::TEXT)
     }
 
+    /// The type of the value of an operator.
     fn operator_kind(
         &self,
         left: &Expr,

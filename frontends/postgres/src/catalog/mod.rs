@@ -3,18 +3,22 @@
 //! Clients ask them with all of PostgreSQL's SQL: subqueries that depend on the row around them,
 //! lists, casts to object identifiers, functions with `pg_` in front. DataFusion has none of that, and
 //! the tables are small, so these queries are evaluated here, from the syntax tree: [`tables`] says
-//! which tables and columns there are, [`rows`] fills them, [`select`] joins and groups, [`expr`] and
-//! [`functions`] evaluate, [`infer`] finds the types of the columns before anything runs.
+//! which tables and columns there are, [`rows`] fills them, [`scan`] reads what a query needs of them,
+//! [`from`] and [`join`] join, [`select`] groups and sorts, [`expr`] and [`functions`] evaluate,
+//! [`infer`] finds the types of the columns before anything runs.
 //!
 //! Queries that name a relation of the server go to its own engine instead ([`asks_catalogs`]).
 
 mod aggregates;
+mod conditions;
 mod expr;
+mod from;
 mod functions;
 mod infer;
 mod join;
 mod names;
 pub(crate) mod rows;
+mod scan;
 mod select;
 mod table_functions;
 mod tables;
@@ -212,6 +216,18 @@ pub(crate) struct Scope<'s> {
     /// The results of window functions for this row, by the address of the function.
     pub(crate) windows: Option<&'s HashMap<usize, Value>>,
     pub(crate) outer: Option<&'s Scope<'s>>,
+}
+
+impl<'s> Scope<'s> {
+    /// The columns of one row, which is not part of a group.
+    pub(crate) fn new(columns: &'s [Column], row: &'s [Value], outer: Option<&'s Scope<'s>>) -> Scope<'s> {
+        Scope { columns, row, group: None, windows: None, outer }
+    }
+
+    /// No columns but those of the query around.
+    pub(crate) fn without_row(outer: Option<&'s Scope<'s>>) -> Scope<'s> {
+        Scope::new(&[], &[], outer)
+    }
 }
 
 #[cfg(test)]

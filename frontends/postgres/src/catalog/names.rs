@@ -1,11 +1,13 @@
-//! Whether a query asks the catalogs, and how names of queries are looked up.
+//! Names in queries: as what they are looked up, which columns they mean, and whether they say that a
+//! query is one for the catalogs ([`asks_catalogs`]) and not for the engine.
 
-use super::{Column, functions, tables};
-use sqlparser::ast::{Expr, Ident, ObjectName, Query, TableFactor, Visit, Visitor};
+use super::{Column, Relation, functions, tables};
+use sqlparser::ast::{Expr, Ident, ObjectName, Query, TableAlias, TableFactor, Visit, Visitor};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
-/// As it is looked up: names without quotes are in lower case.
+/// A name as it is looked up: in lower case, unless it has quotes.
 pub(crate) fn folded(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
 }
@@ -23,14 +25,14 @@ pub(crate) fn last(name: &ObjectName) -> String {
 /// Whether a query is for the catalogs: it reads one of their tables, or reads no table and calls a
 /// function that only they have.
 pub(crate) fn asks_catalogs(query: &Query) -> bool {
-    let mut seen = Seen::default();
-    let _ = query.visit(&mut seen);
-    seen.tables || (seen.functions && !seen.others)
+    let mut reads = QueryReads::default();
+    let _ = query.visit(&mut reads);
+    reads.tables || (reads.functions && !reads.others)
 }
 
-/// What a query reads and calls.
+/// What a query reads and calls, as far as it decides who answers it.
 #[derive(Default)]
-struct Seen {
+struct QueryReads {
     /// Tables of the catalogs.
     tables: bool,
     /// Functions of the catalogs.
@@ -41,7 +43,7 @@ struct Seen {
     named: BTreeSet<String>,
 }
 
-impl Visitor for Seen {
+impl Visitor for QueryReads {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
@@ -142,6 +144,24 @@ pub(crate) fn place_of(columns: &[Column], name: &[String]) -> Option<usize> {
             columns.iter().position(|c| *c.name == **column && *c.relation == **relation)
         }
         [] => None,
+    }
+}
+
+/// A relation under the name that the query gives it.
+pub(crate) fn renamed(mut relation: Relation, name: &str, alias: Option<&TableAlias>) -> Relation {
+    rename(&mut relation.columns, name, alias);
+    relation
+}
+
+/// The columns of a relation under the name that the query gives it.
+pub(crate) fn rename(columns: &mut [Column], name: &str, alias: Option<&TableAlias>) {
+    let called: Rc<str> = alias.map_or_else(|| name.to_owned(), |alias| folded(&alias.name)).into();
+    let names = alias.map_or(&[][..], |alias| alias.columns.as_slice());
+    for (at, column) in columns.iter_mut().enumerate() {
+        column.relation = called.clone();
+        if let Some(named) = names.get(at) {
+            column.name = folded(&named.name).into();
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Facts, RelationList};
 use crate::limits;
 use postgres_types::{Kind, Type};
 use sql::SqlError;
-use sql::catalog::{ListedRelation, RelationKind};
+use sql::catalog::{ListedColumn, ListedRelation, RelationKind};
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -43,6 +43,13 @@ pub(crate) struct NumberedRelation {
     pub(crate) schema: String,
     pub(crate) name: String,
     pub(crate) kind: RelationKind,
+}
+
+/// A column of a relation with its type.
+struct TypedColumn {
+    name: String,
+    kind: Type,
+    is_nullable: bool,
 }
 
 /// All relations, found by name and by object identifier.
@@ -139,34 +146,37 @@ impl<'a> RowMaker<'a> {
         table: &CatalogTable,
         wanted: &RowFilter<'_>,
     ) -> Result<Vec<Vec<Value>>, SqlError> {
-        let shape = Shape::of(table);
+        let template = RowTemplate::new(table);
         let made = match (table.schema, table.name) {
-            (PG_CATALOG, "pg_class") => self.classes(&shape)?,
-            (PG_CATALOG, "pg_attribute") => return self.attributes(&shape, wanted),
-            (PG_CATALOG, "pg_namespace") => namespaces(&shape),
-            (PG_CATALOG, "pg_type") => types::LISTED.iter().map(|kind| type_row(&shape, kind)).collect(),
-            (PG_CATALOG, "pg_proc") => self.functions(&shape),
-            (PG_CATALOG, "pg_roles" | "pg_authid") => self.roles(&shape),
-            (PG_CATALOG, "pg_user") => self.users(&shape),
-            (PG_CATALOG, "pg_settings") => self.settings(&shape),
-            (PG_CATALOG, "pg_tables") => self.tables(&shape)?,
-            (PG_CATALOG, "pg_views") => self.views(&shape, RelationKind::View, ["viewname", "viewowner"])?,
-            (PG_CATALOG, "pg_matviews") => {
-                self.views(&shape, RelationKind::MaterializedView, ["matviewname", "matviewowner"])?
+            (PG_CATALOG, "pg_class") => self.classes(&template)?,
+            (PG_CATALOG, "pg_attribute") => return self.attributes(&template, wanted),
+            (PG_CATALOG, "pg_namespace") => namespaces(&template),
+            (PG_CATALOG, "pg_type") => types::LISTED.iter().map(|kind| type_row(&template, kind)).collect(),
+            (PG_CATALOG, "pg_proc") => self.functions(&template),
+            (PG_CATALOG, "pg_roles" | "pg_authid") => self.roles(&template),
+            (PG_CATALOG, "pg_user") => self.users(&template),
+            (PG_CATALOG, "pg_settings") => self.settings(&template),
+            (PG_CATALOG, "pg_tables") => self.tables(&template)?,
+            (PG_CATALOG, "pg_views") => {
+                self.views(&template, RelationKind::View, ["viewname", "viewowner"])?
             }
-            (PG_CATALOG, _) => single_rows(table.name, &shape),
-            (_, "schemata") => SCHEMAS.iter().map(|(name, _)| schemata_row(&shape, name)).collect(),
-            (_, "tables") => self.information_tables(&shape)?,
-            (_, "columns") => return self.information_columns(&shape, wanted),
-            (_, "views") => self.information_views(&shape)?,
+            (PG_CATALOG, "pg_matviews") => {
+                self.views(&template, RelationKind::MaterializedView, ["matviewname", "matviewowner"])?
+            }
+            (PG_CATALOG, _) => single_rows(table.name, &template),
+            (_, "schemata") => SCHEMAS.iter().map(|(name, _)| schemata_row(&template, name)).collect(),
+            (_, "tables") => self.information_tables(&template)?,
+            (_, "columns") => return self.information_columns(&template, wanted),
+            (_, "views") => self.information_views(&template)?,
             _ => Vec::new(),
         };
         Ok(made)
     }
 
-    fn classes(&self, shape: &Shape) -> Result<Vec<Vec<Value>>, SqlError> {
+    /// The rows of `pg_class`.
+    fn classes(&self, template: &RowTemplate) -> Result<Vec<Vec<Value>>, SqlError> {
         let row = |relation: &NumberedRelation| {
-            shape.row(&[
+            template.row(&[
                 ("oid", Value::Int(relation.oid)),
                 ("relname", Value::text(&relation.name)),
                 ("relnamespace", Value::Int(schema_oid(&relation.schema))),
@@ -183,24 +193,39 @@ impl<'a> RowMaker<'a> {
     }
 
     /// The columns of a relation, with their types.
-    fn columns_of(&self, relation: &NumberedRelation) -> Result<Vec<(String, Type, bool)>, SqlError> {
+    fn columns_of(&self, relation: &NumberedRelation) -> Result<Vec<TypedColumn>, SqlError> {
         if let Some(table) = tables::table(Some(&relation.schema), &relation.name) {
-            let column = |c: &tables::CatalogColumn| (c.name.to_owned(), c.kind.clone(), true);
+            let column = |c: &tables::CatalogColumn| TypedColumn {
+                name: c.name.to_owned(),
+                kind: c.kind.clone(),
+                is_nullable: true,
+            };
             return Ok(table.columns.iter().map(column).collect());
         }
         let listed = self.list.columns(&relation.schema, &relation.name)?;
-        Ok(listed.into_iter().map(|c| (c.name, types::named(c.kind), c.is_nullable)).collect())
+        let column = |c: ListedColumn| TypedColumn {
+            name: c.name,
+            kind: types::named(c.kind),
+            is_nullable: c.is_nullable,
+        };
+        Ok(listed.into_iter().map(column).collect())
     }
 
-    fn attributes(&self, shape: &Shape, wanted: &RowFilter<'_>) -> Result<Vec<Vec<Value>>, SqlError> {
+    /// The rows of `pg_attribute`.
+    fn attributes(
+        &self,
+        template: &RowTemplate,
+        wanted: &RowFilter<'_>,
+    ) -> Result<Vec<Vec<Value>>, SqlError> {
         let mut rows = Vec::new();
         for relation in &self.relations()?.all {
-            if !wanted(&shape.row(&[("attrelid", Value::Int(relation.oid))]))? {
+            if !wanted(&template.row(&[("attrelid", Value::Int(relation.oid))]))? {
                 continue;
             }
-            for (at, (name, kind, is_nullable)) in self.columns_of(relation)?.into_iter().enumerate() {
+            for (at, column) in self.columns_of(relation)?.into_iter().enumerate() {
+                let TypedColumn { name, kind, is_nullable } = column;
                 let is_text = types::category(&kind) == "S";
-                rows.push(shape.row(&[
+                rows.push(template.row(&[
                     ("attrelid", Value::Int(relation.oid)),
                     ("attname", Value::text(&name)),
                     ("atttypid", Value::Int(i64::from(kind.oid()))),
@@ -221,9 +246,10 @@ impl<'a> RowMaker<'a> {
         Ok(rows)
     }
 
+    /// The rows of `information_schema.columns`.
     fn information_columns(
         &self,
-        shape: &Shape,
+        template: &RowTemplate,
         wanted: &RowFilter<'_>,
     ) -> Result<Vec<Vec<Value>>, SqlError> {
         let mut rows = Vec::new();
@@ -233,11 +259,12 @@ impl<'a> RowMaker<'a> {
                 ("table_schema", Value::text(&relation.schema)),
                 ("table_name", Value::text(&relation.name)),
             ];
-            let begin = shape.row(&of_relation);
+            let begin = template.row(&of_relation);
             if !wanted(&begin)? {
                 continue;
             }
-            for (at, (name, kind, is_nullable)) in self.columns_of(relation)?.into_iter().enumerate() {
+            for (at, column) in self.columns_of(relation)?.into_iter().enumerate() {
+                let TypedColumn { name, kind, is_nullable } = column;
                 let is_list = matches!(kind.kind(), Kind::Array(_));
                 let data_type = if is_list { "ARRAY".to_owned() } else { types::printed(&kind) };
                 let mut row = begin.clone();
@@ -254,7 +281,7 @@ impl<'a> RowMaker<'a> {
                     ("is_generated", Value::text("NEVER")),
                     ("is_updatable", Value::text("NO")),
                 ] {
-                    shape.set(&mut row, column, value);
+                    template.set(&mut row, column, value);
                 }
                 rows.push(row);
             }
@@ -263,9 +290,10 @@ impl<'a> RowMaker<'a> {
         Ok(rows)
     }
 
-    fn functions(&self, shape: &Shape) -> Vec<Vec<Value>> {
+    /// The rows of `pg_proc`.
+    fn functions(&self, template: &RowTemplate) -> Vec<Vec<Value>> {
         let row = |(at, name): (usize, String)| {
-            shape.row(&[
+            template.row(&[
                 ("oid", Value::Int(FIRST_FUNCTION + at as i64)),
                 ("proname", Value::text(&name)),
                 ("pronamespace", Value::Int(schema_oid("metrics"))),
@@ -281,9 +309,10 @@ impl<'a> RowMaker<'a> {
         self.list.functions().into_iter().enumerate().map(row).collect()
     }
 
-    fn roles(&self, shape: &Shape) -> Vec<Vec<Value>> {
+    /// The rows of `pg_roles` and `pg_authid`.
+    fn roles(&self, template: &RowTemplate) -> Vec<Vec<Value>> {
         let row = |(at, name): (usize, &str)| {
-            shape.row(&[
+            template.row(&[
                 ("rolname", Value::text(name)),
                 ("rolsuper", Value::Bool(at == 0)),
                 ("rolinherit", Value::Bool(true)),
@@ -296,10 +325,11 @@ impl<'a> RowMaker<'a> {
         self.facts.roles().enumerate().map(row).collect()
     }
 
-    fn users(&self, shape: &Shape) -> Vec<Vec<Value>> {
+    /// The rows of `pg_user`.
+    fn users(&self, template: &RowTemplate) -> Vec<Vec<Value>> {
         let row = |(at, name): (usize, &str)| {
             let id = Value::Int(OWNER_OID + at as i64);
-            shape.row(&[
+            template.row(&[
                 ("usename", Value::text(name)),
                 ("usesysid", id),
                 ("passwd", Value::text("********")),
@@ -308,9 +338,10 @@ impl<'a> RowMaker<'a> {
         self.facts.roles().enumerate().map(row).collect()
     }
 
-    fn settings(&self, shape: &Shape) -> Vec<Vec<Value>> {
+    /// The rows of `pg_settings`.
+    fn settings(&self, template: &RowTemplate) -> Vec<Vec<Value>> {
         let row = |(name, value): &(String, String)| {
-            shape.row(&[
+            template.row(&[
                 ("name", Value::text(name)),
                 ("setting", Value::text(value)),
                 ("context", Value::text("user")),
@@ -322,9 +353,9 @@ impl<'a> RowMaker<'a> {
         self.facts.settings.iter().map(row).collect()
     }
 
-    fn tables(&self, shape: &Shape) -> Result<Vec<Vec<Value>>, SqlError> {
+    fn tables(&self, template: &RowTemplate) -> Result<Vec<Vec<Value>>, SqlError> {
         let row = |relation: &NumberedRelation| {
-            shape.row(&[
+            template.row(&[
                 ("schemaname", Value::text(&relation.schema)),
                 ("tablename", Value::text(&relation.name)),
                 ("tableowner", Value::text(OWNER)),
@@ -336,13 +367,13 @@ impl<'a> RowMaker<'a> {
 
     fn views(
         &self,
-        shape: &Shape,
+        template: &RowTemplate,
         kind: RelationKind,
         columns: [&str; 2],
     ) -> Result<Vec<Vec<Value>>, SqlError> {
         let [name, owner] = columns;
         let row = |relation: &NumberedRelation| {
-            shape.row(&[
+            template.row(&[
                 ("schemaname", Value::text(&relation.schema)),
                 (name, Value::text(&relation.name)),
                 (owner, Value::text(OWNER)),
@@ -352,10 +383,10 @@ impl<'a> RowMaker<'a> {
         Ok(self.relations()?.all.iter().filter(|r| r.kind == kind).map(row).collect())
     }
 
-    fn information_tables(&self, shape: &Shape) -> Result<Vec<Vec<Value>>, SqlError> {
+    fn information_tables(&self, template: &RowTemplate) -> Result<Vec<Vec<Value>>, SqlError> {
         let row = |relation: &NumberedRelation| {
             let kind = if relation.kind == RelationKind::Table { "BASE TABLE" } else { "VIEW" };
-            shape.row(&[
+            template.row(&[
                 ("table_catalog", Value::text(DATABASE)),
                 ("table_schema", Value::text(&relation.schema)),
                 ("table_name", Value::text(&relation.name)),
@@ -367,9 +398,9 @@ impl<'a> RowMaker<'a> {
         Ok(self.relations()?.all.iter().map(row).collect())
     }
 
-    fn information_views(&self, shape: &Shape) -> Result<Vec<Vec<Value>>, SqlError> {
+    fn information_views(&self, template: &RowTemplate) -> Result<Vec<Vec<Value>>, SqlError> {
         let row = |relation: &NumberedRelation| {
-            shape.row(&[
+            template.row(&[
                 ("table_catalog", Value::text(DATABASE)),
                 ("table_schema", Value::text(&relation.schema)),
                 ("table_name", Value::text(&relation.name)),
@@ -381,6 +412,7 @@ impl<'a> RowMaker<'a> {
     }
 }
 
+/// An error if there are too many rows.
 fn limit(rows: usize) -> Result<(), SqlError> {
     if rows <= limits::CATALOG_ROWS {
         return Ok(());
@@ -398,9 +430,9 @@ fn kind_letter(kind: RelationKind) -> &'static str {
     }
 }
 
-fn namespaces(shape: &Shape) -> Vec<Vec<Value>> {
+fn namespaces(template: &RowTemplate) -> Vec<Vec<Value>> {
     let row = |(name, oid): &(&str, i64)| {
-        shape.row(&[
+        template.row(&[
             ("oid", Value::Int(*oid)),
             ("nspname", Value::text(name)),
             ("nspowner", Value::Int(OWNER_OID)),
@@ -409,20 +441,20 @@ fn namespaces(shape: &Shape) -> Vec<Vec<Value>> {
     SCHEMAS.iter().map(row).collect()
 }
 
-fn schemata_row(shape: &Shape, name: &str) -> Vec<Value> {
-    shape.row(&[
+fn schemata_row(template: &RowTemplate, name: &str) -> Vec<Value> {
+    template.row(&[
         ("catalog_name", Value::text(DATABASE)),
         ("schema_name", Value::text(name)),
         ("schema_owner", Value::text(OWNER)),
     ])
 }
 
-fn type_row(shape: &Shape, kind: &Type) -> Vec<Value> {
+fn type_row(template: &RowTemplate, kind: &Type) -> Vec<Value> {
     let list = types::LISTED.iter().find(|listed| *listed.kind() == Kind::Array(kind.clone()));
     let element = if let Kind::Array(element) = kind.kind() { i64::from(element.oid()) } else { 0 };
     let is_text = types::category(kind) == "S";
     let input = if element == 0 { format!("{}in", kind.name()) } else { "array_in".to_owned() };
-    shape.row(&[
+    template.row(&[
         ("oid", Value::Int(i64::from(kind.oid()))),
         ("typname", Value::text(kind.name())),
         ("typnamespace", Value::Int(11)),
@@ -443,14 +475,14 @@ fn type_row(shape: &Shape, kind: &Type) -> Vec<Value> {
 }
 
 /// Tables of one row, and empty ones.
-fn single_rows(name: &str, shape: &Shape) -> Vec<Vec<Value>> {
+fn single_rows(name: &str, template: &RowTemplate) -> Vec<Vec<Value>> {
     let row = match name {
-        "pg_am" => shape.row(&[
+        "pg_am" => template.row(&[
             ("oid", Value::Int(2)),
             ("amname", Value::text("heap")),
             ("amtype", Value::text("t")),
         ]),
-        "pg_database" => shape.row(&[
+        "pg_database" => template.row(&[
             ("oid", Value::Int(DATABASE_OID)),
             ("datname", Value::text(DATABASE)),
             ("datdba", Value::Int(OWNER_OID)),
@@ -462,12 +494,12 @@ fn single_rows(name: &str, shape: &Shape) -> Vec<Vec<Value>> {
             ("datcollate", Value::text("C")),
             ("datctype", Value::text("C")),
         ]),
-        "pg_tablespace" => shape.row(&[
+        "pg_tablespace" => template.row(&[
             ("oid", Value::Int(1_663)),
             ("spcname", Value::text("pg_default")),
             ("spcowner", Value::Int(OWNER_OID)),
         ]),
-        "pg_collation" => shape.row(&[
+        "pg_collation" => template.row(&[
             ("oid", Value::Int(100)),
             ("collname", Value::text("default")),
             ("collnamespace", Value::Int(11)),
@@ -476,7 +508,7 @@ fn single_rows(name: &str, shape: &Shape) -> Vec<Vec<Value>> {
             ("collisdeterministic", Value::Bool(true)),
             ("collencoding", Value::Int(-1)),
         ]),
-        "pg_language" => shape.row(&[
+        "pg_language" => template.row(&[
             ("oid", Value::Int(12)),
             ("lanname", Value::text("internal")),
             ("lanowner", Value::Int(OWNER_OID)),
@@ -487,13 +519,13 @@ fn single_rows(name: &str, shape: &Shape) -> Vec<Vec<Value>> {
 }
 
 /// Where the columns of a table are in its rows.
-struct Shape {
+struct RowTemplate {
     empty: Vec<Value>,
     places: HashMap<&'static str, usize>,
 }
 
-impl Shape {
-    fn of(table: &CatalogTable) -> Shape {
+impl RowTemplate {
+    fn new(table: &CatalogTable) -> RowTemplate {
         let default = |kind: &Type| match *kind {
             Type::BOOL => Value::Bool(false),
             Type::OID | Type::INT2 | Type::INT4 | Type::INT8 => Value::Int(0),
@@ -501,7 +533,7 @@ impl Shape {
             Type::CHAR => Value::text(""),
             _ => Value::Null,
         };
-        Shape {
+        RowTemplate {
             // The lengths of information_schema are unknown where they are 0.
             empty: match table.schema {
                 PG_CATALOG => table.columns.iter().map(|column| default(&column.kind)).collect(),

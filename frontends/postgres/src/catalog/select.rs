@@ -1,9 +1,9 @@
 //! Queries: `WITH`, `SELECT`, set operations, groups, order and limits.
 
 use super::aggregates::compare_keys;
+use super::conditions::conjuncts;
 use super::infer::Names;
-use super::join::{conjuncts, renamed};
-use super::names::{folded, last, output_name};
+use super::names::{folded, last, output_name, renamed};
 use super::value::Value;
 use super::{Column, Evaluator, Relation, Scope, functions};
 use sql::SqlError;
@@ -22,7 +22,7 @@ pub(crate) enum Output<'e> {
 }
 
 /// A row of an answer with what it is sorted by.
-struct Sorted {
+struct SortedRow {
     key: Vec<Value>,
     row: Vec<Value>,
 }
@@ -36,6 +36,7 @@ impl Evaluator<'_> {
         relation
     }
 
+    /// The rows of a query; the names of its `WITH` stay known.
     fn query_with_names(&self, query: &Query, outer: Option<&Scope<'_>>) -> Result<Relation, SqlError> {
         if let Some(with) = &query.with {
             if with.recursive {
@@ -60,13 +61,14 @@ impl Evaluator<'_> {
         Ok(relation)
     }
 
+    /// The rows of a query without `WITH`, order and limits.
     fn set(&self, body: &SetExpr, outer: Option<&Scope<'_>>) -> Result<Relation, SqlError> {
         match body {
             SetExpr::Select(select) => self.select(select, &[], outer),
             SetExpr::Query(query) => self.query(query, outer),
             SetExpr::Values(values) => {
-                let nothing = Scope { columns: &[], row: &[], group: None, windows: None, outer };
-                let columns = self.body_columns(body, outer.map(Names::of).as_ref())?;
+                let nothing = Scope::without_row(outer);
+                let columns = self.body_columns(body, outer.map(Names::new).as_ref())?;
                 let row = |row: &Vec<Expr>| row.iter().map(|expr| self.value(expr, &nothing)).collect();
                 let rows = values.rows.iter().map(|list| row(list)).collect::<Result<_, SqlError>>()?;
                 Ok(Relation { columns, rows })
@@ -107,28 +109,28 @@ impl Evaluator<'_> {
         for row in std::mem::take(&mut relation.rows) {
             let mut key = Vec::new();
             for by in order {
-                let scope =
-                    Scope { columns: &relation.columns, row: &row, group: None, windows: None, outer };
+                let scope = Scope::new(&relation.columns, &row, outer);
                 let place = position(&by.expr);
                 key.push(match place.and_then(|at| row.get(at)) {
                     Some(value) => value.clone(),
                     None => self.value(&by.expr, &scope)?,
                 });
             }
-            sorted.push(Sorted { key, row });
+            sorted.push(SortedRow { key, row });
         }
         sorted.sort_by(|a, b| compare_keys(&a.key, &b.key, order));
         relation.rows = sorted.into_iter().map(|sorted| sorted.row).collect();
         Ok(relation)
     }
 
+    /// Applies `OFFSET`, `LIMIT` and `FETCH`.
     fn limit(
         &self,
         query: &Query,
         relation: &mut Relation,
         outer: Option<&Scope<'_>>,
     ) -> Result<(), SqlError> {
-        let nothing = Scope { columns: &[], row: &[], group: None, windows: None, outer };
+        let nothing = Scope::without_row(outer);
         let number = |expr: &Expr| -> Result<Option<usize>, SqlError> {
             let value = self.value(expr, &nothing)?;
             Ok(value.to_int().map(|n| usize::try_from(n).unwrap_or(0)))
@@ -150,6 +152,7 @@ impl Evaluator<'_> {
         Ok(())
     }
 
+    /// The rows of a `SELECT`.
     fn select(
         &self,
         select: &Select,
@@ -166,7 +169,7 @@ impl Evaluator<'_> {
             }
         }
         let outputs = self.outputs(select, &columns)?;
-        let names = outer.map(Names::of);
+        let names = outer.map(Names::new);
         let output_columns =
             self.output_columns(&outputs, &Names { columns: &columns, outer: names.as_ref() })?;
         let called = calls(select, order);
@@ -197,6 +200,7 @@ impl Evaluator<'_> {
         Ok(Relation { columns: output_columns, rows: sorted.into_iter().map(|sorted| sorted.row).collect() })
     }
 
+    /// The rows of a `SELECT` with groups, not sorted yet.
     #[expect(clippy::too_many_arguments, reason = "the parts of a SELECT")]
     fn grouped(
         &self,
@@ -207,14 +211,14 @@ impl Evaluator<'_> {
         columns: &[Column],
         rows: &[Vec<Value>],
         outer: Option<&Scope<'_>>,
-    ) -> Result<Vec<Sorted>, SqlError> {
+    ) -> Result<Vec<SortedRow>, SqlError> {
         let mut groups: Vec<Vec<Vec<Value>>> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         if keys.is_empty() {
             groups.push(rows.to_vec());
         } else {
             for row in rows {
-                let scope = Scope { columns, row, group: None, windows: None, outer };
+                let scope = Scope::new(columns, row, outer);
                 let key: Vec<Value> =
                     keys.iter().map(|key| self.value(key, &scope)).collect::<Result<_, _>>()?;
                 let place = *places.entry(row_key(&key)).or_insert(groups.len());
@@ -247,7 +251,7 @@ impl Evaluator<'_> {
         order: &[OrderByExpr],
         select: &Select,
         scope: &Scope<'_>,
-    ) -> Result<Sorted, SqlError> {
+    ) -> Result<SortedRow, SqlError> {
         let mut row = Vec::new();
         for output in outputs {
             row.push(match output {
@@ -276,7 +280,7 @@ impl Evaluator<'_> {
                 key.push(self.value(expr, scope)?);
             }
         }
-        Ok(Sorted { key, row })
+        Ok(SortedRow { key, row })
     }
 
     /// The columns of the answer of a SELECT, with `*` written out.
@@ -312,6 +316,7 @@ fn position(expr: &Expr) -> Option<usize> {
     digits.parse::<usize>().ok()?.checked_sub(1)
 }
 
+/// The expressions of `ORDER BY`.
 fn order_of(order: Option<&OrderBy>) -> Result<&[OrderByExpr], SqlError> {
     match order.map(|order| &order.kind) {
         None => Ok(&[]),
@@ -346,6 +351,7 @@ struct Calls<'e> {
     windows: Vec<&'e Expr>,
 }
 
+/// Finds what a `SELECT` calls.
 fn calls<'e>(select: &'e Select, order: &'e [OrderByExpr]) -> Calls<'e> {
     let items = select.projection.iter().filter_map(|item| match item {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
@@ -353,7 +359,7 @@ fn calls<'e>(select: &'e Select, order: &'e [OrderByExpr]) -> Calls<'e> {
     });
     let mut calls = Calls { has_aggregates: false, windows: Vec::new() };
     for expr in items.chain(order.iter().map(|by| &by.expr)).chain(&select.having) {
-        let mut finder = Finder::default();
+        let mut finder = CallFinder::default();
         let _ = expr.visit(&mut finder);
         calls.has_aggregates |= finder.has_aggregates;
         if finder.has_windows {
@@ -363,14 +369,15 @@ fn calls<'e>(select: &'e Select, order: &'e [OrderByExpr]) -> Calls<'e> {
     calls
 }
 
+/// Looks for aggregates and window functions outside of inner queries.
 #[derive(Default)]
-struct Finder {
+struct CallFinder {
     depth: usize,
     has_aggregates: bool,
     has_windows: bool,
 }
 
-impl Visitor for Finder {
+impl Visitor for CallFinder {
     type Break = ();
 
     fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
@@ -409,10 +416,12 @@ fn collect_windows<'e>(expr: &'e Expr, into: &mut Vec<&'e Expr>) {
     }
 }
 
+/// Equal for equal rows.
 fn row_key(row: &[Value]) -> String {
     row.iter().map(Value::key).collect::<Vec<_>>().join("\u{1f}")
 }
 
+/// Leaves each row once.
 fn distinct(rows: &mut Vec<Vec<Value>>) {
     let mut seen = HashSet::new();
     rows.retain(|row| seen.insert(row_key(row)));

@@ -2,8 +2,7 @@
 
 use super::expr::argument;
 use super::infer::Names;
-use super::join::rename;
-use super::names::{folded, last};
+use super::names::{folded, last, rename};
 use super::value::Value;
 use super::{Column, Evaluator, Relation, Scope, types};
 use crate::limits;
@@ -12,28 +11,29 @@ use sql::SqlError;
 use sqlparser::ast::{Expr, TableAlias, TableFactor};
 
 /// A function in `FROM`.
-struct Called<'e> {
+struct FunctionCall<'e> {
     name: String,
     args: Vec<&'e Expr>,
     alias: Option<&'e TableAlias>,
     with_ordinality: bool,
 }
 
-fn called(factor: &TableFactor) -> Result<Called<'_>, SqlError> {
+/// The function that stands in `FROM`, in any of the forms that the parser has for it.
+fn function_call(factor: &TableFactor) -> Result<FunctionCall<'_>, SqlError> {
     match factor {
-        TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } => Ok(Called {
+        TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } => Ok(FunctionCall {
             name: last(name),
             args: args.args.iter().map(argument).collect::<Result<_, _>>()?,
             alias: alias.as_ref(),
             with_ordinality: *with_ordinality,
         }),
-        TableFactor::Function { name, args, alias, with_ordinality, .. } => Ok(Called {
+        TableFactor::Function { name, args, alias, with_ordinality, .. } => Ok(FunctionCall {
             name: last(name),
             args: args.iter().map(argument).collect::<Result<_, _>>()?,
             alias: alias.as_ref(),
             with_ordinality: *with_ordinality,
         }),
-        TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } => Ok(Called {
+        TableFactor::UNNEST { alias, array_exprs, with_ordinality, .. } => Ok(FunctionCall {
             name: "unnest".to_owned(),
             args: array_exprs.iter().collect(),
             alias: alias.as_ref(),
@@ -50,15 +50,15 @@ impl Evaluator<'_> {
         factor: &TableFactor,
         outer: Option<&Scope<'_>>,
     ) -> Result<Relation, SqlError> {
-        let called = called(factor)?;
-        let nothing = Scope { columns: &[], row: &[], group: None, windows: None, outer };
+        let call = function_call(factor)?;
+        let nothing = Scope::without_row(outer);
         let values: Vec<Value> =
-            called.args.iter().map(|arg| self.value(arg, &nothing)).collect::<Result<_, _>>()?;
-        let names = outer.map(Names::of);
+            call.args.iter().map(|arg| self.value(arg, &nothing)).collect::<Result<_, _>>()?;
+        let names = outer.map(Names::new);
         let columns = self.table_function_columns(factor, names.as_ref())?;
-        let rows = self.function_rows(&called.name, &values)?;
+        let rows = self.function_rows(&call.name, &values)?;
         let numbered = |(at, mut row): (usize, Vec<Value>)| {
-            if called.with_ordinality {
+            if call.with_ordinality {
                 row.push(Value::Int(at as i64 + 1));
             }
             row
@@ -66,6 +66,7 @@ impl Evaluator<'_> {
         Ok(Relation { columns, rows: rows.into_iter().enumerate().map(numbered).collect() })
     }
 
+    /// The rows of a function with these arguments.
     fn function_rows(&self, name: &str, args: &[Value]) -> Result<Vec<Vec<Value>>, SqlError> {
         let whole = |at: usize| args.get(at).and_then(Value::to_int);
         match name {
@@ -107,12 +108,12 @@ impl Evaluator<'_> {
         factor: &TableFactor,
         outer: Option<&Names<'_>>,
     ) -> Result<Vec<Column>, SqlError> {
-        let called = called(factor)?;
+        let call = function_call(factor)?;
         let names = Names { columns: &[], outer };
         let kinds: Vec<Type> =
-            called.args.iter().map(|arg| self.kind(arg, &names)).collect::<Result<_, _>>()?;
+            call.args.iter().map(|arg| self.kind(arg, &names)).collect::<Result<_, _>>()?;
         let of_first = || kinds.first().map_or(Type::TEXT, types::element_of);
-        let mut listed = match called.name.as_str() {
+        let mut listed = match call.name.as_str() {
             "generate_series" | "generate_subscripts" => vec![("", Type::INT4)],
             "unnest" => vec![("", of_first())],
             "pg_get_keywords" => {
@@ -120,18 +121,18 @@ impl Evaluator<'_> {
             }
             name => vec![("", super::infer::function_kind(name, &kinds))],
         };
-        if called.with_ordinality {
+        if call.with_ordinality {
             listed.push(("ordinality", Type::INT8));
         }
-        // The one column of a function is called as the function is.
-        let own = called.alias.map_or_else(|| called.name.clone(), |alias| folded(&alias.name));
+        // The one column of a function is call as the function is.
+        let own = call.alias.map_or_else(|| call.name.clone(), |alias| folded(&alias.name));
         let column = |(name, kind): (&str, Type)| Column {
             relation: own.as_str().into(),
             name: if name.is_empty() { own.as_str().into() } else { name.into() },
             kind,
         };
         let mut columns: Vec<Column> = listed.into_iter().map(column).collect();
-        rename(&mut columns, &called.name, called.alias);
+        rename(&mut columns, &call.name, call.alias);
         Ok(columns)
     }
 }

@@ -7,7 +7,7 @@ use crate::alert_history::HistorySelection;
 use crate::file::{EvaluationMode, Rule, RuleGroup};
 use crate::limits::TIMER_SLACK_MS;
 use crate::manager::RuleManagerOptions;
-use crate::trial::{RuleTrial, TrialReport, first_time, fits};
+use crate::trial::{RuleTrial, TrialReport, first_time, is_possible_step};
 use engine::live::TapEvent;
 use proptest::prelude::*;
 use storage::model::{Labels, TimeMs};
@@ -32,7 +32,7 @@ fn of(rhythm: EvaluationMode, rule: Rule) -> RuleGroup {
     RuleGroup { interval: STEP, rhythm, ..group(vec![rule]) }
 }
 
-/// A stretch: instance, begin, end, state; and how many alerts were sent.
+/// An interval: instance, begin, end, state; and how many alerts were sent.
 type AlertsOfRun = (Vec<(String, TimeMs, TimeMs, AlertState)>, u64);
 
 /// What the rule did that ran, up to `end`.
@@ -64,21 +64,21 @@ fn really(past: &Past, group: RuleGroup, end: TimeMs) -> AlertsOfRun {
         end,
         limit: usize::MAX,
     };
-    let mut stretches = Vec::new();
+    let mut intervals = Vec::new();
     let mut open: std::collections::BTreeMap<String, (TimeMs, AlertState)> = Default::default();
     for transition in core.history().select(&selection).transitions.iter().rev() {
         let change = &transition.change;
         let name = change.labels.get("instance").unwrap_or("").to_owned();
         if let Some((from, state)) = open.remove(&name) {
-            stretches.push((name.clone(), from, change.at, state));
+            intervals.push((name.clone(), from, change.at, state));
         }
         if change.to != AlertState::Inactive {
             open.insert(name, (change.at, change.to));
         }
     }
-    stretches.extend(open.into_iter().map(|(name, (from, state))| (name, from, end, state)));
-    stretches.sort();
-    (stretches, fixture.take_sent().len() as u64)
+    intervals.extend(open.into_iter().map(|(name, (from, state))| (name, from, end, state)));
+    intervals.sort();
+    (intervals, fixture.take_sent().len() as u64)
 }
 
 fn tried(past: &Past, group: &RuleGroup, end: TimeMs) -> TrialReport {
@@ -95,8 +95,8 @@ fn tried(past: &Past, group: &RuleGroup, end: TimeMs) -> TrialReport {
 fn told(report: &TrialReport) -> Vec<(String, TimeMs, TimeMs, AlertState)> {
     let of_alert = |alert: &crate::trial::TrialAlert| {
         let name = alert.labels.get("instance").unwrap_or("").to_owned();
-        let stretches = alert.intervals.iter();
-        stretches.map(|s| (name.clone(), s.from, s.to, s.state)).collect::<Vec<_>>()
+        let intervals = alert.intervals.iter();
+        intervals.map(|s| (name.clone(), s.from, s.to, s.state)).collect::<Vec<_>>()
     };
     let mut all: Vec<_> = report.alerts.iter().flat_map(of_alert).collect();
     all.sort();
@@ -116,11 +116,11 @@ proptest! {
         let rhythm = if in_slots { EvaluationMode::Interval } else { EvaluationMode::Continuous };
         let group = of(rhythm, rule(hold, keep_firing_for));
         let end = STEP * past.len() as i64;
-        let (stretches, sent) = really(&past, group.clone(), end);
+        let (intervals, sent) = really(&past, group.clone(), end);
         let report = tried(&past, &group, end);
-        // A stretch of no length says nothing; the history of a real rule has the changes all the same.
-        let stretches: Vec<_> = stretches.into_iter().filter(|s| s.1 < s.2 || s.3 == AlertState::Firing).collect();
-        prop_assert_eq!(told(&report), stretches);
+        // An interval of no length says nothing; the history of a real rule has the changes all the same.
+        let intervals: Vec<_> = intervals.into_iter().filter(|s| s.1 < s.2 || s.3 == AlertState::Firing).collect();
+        prop_assert_eq!(told(&report), intervals);
         prop_assert_eq!(report.evaluations, past.len() as u64);
         let fired = told(&report).iter().filter(|s| s.3 == AlertState::Firing).count() as u64;
         prop_assert_eq!(report.fired, fired);
@@ -149,6 +149,6 @@ fn failures_are_counted_and_change_nothing() {
 fn times_are_those_of_the_grid() {
     assert_eq!((first_time(1, STEP), first_time(STEP, STEP), first_time(-1, STEP)), (STEP, STEP, 0));
     let slots = of(EvaluationMode::Interval, rule(0, 0));
-    assert!(fits(&slots, 2 * STEP) && !fits(&slots, STEP + 1));
-    assert!(fits(&of(EvaluationMode::Continuous, rule(0, 0)), STEP + 1));
+    assert!(is_possible_step(&slots, 2 * STEP) && !is_possible_step(&slots, STEP + 1));
+    assert!(is_possible_step(&of(EvaluationMode::Continuous, rule(0, 0)), STEP + 1));
 }

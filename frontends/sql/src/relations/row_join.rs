@@ -1,4 +1,5 @@
-//! The rows of metrics from live views, and the join of several answers by their labels.
+//! The rows of metrics from live views, and the join of several answers by their labels: a statement
+//! that shows a value and a rate reads two plans and has one row per series.
 
 use super::rows::{Batches, histogram_json, labels_json, times};
 use super::{Field, Relation, Scan};
@@ -20,7 +21,7 @@ pub(super) struct Numbers {
     pub(super) has_value: bool,
 }
 
-/// Which row it is.
+/// What a row is found by: its labels and its evaluation time, ms.
 #[derive(Clone, Debug)]
 pub(super) struct RowKey {
     pub(super) labels: Labels,
@@ -28,7 +29,7 @@ pub(super) struct RowKey {
 }
 
 impl RowKey {
-    pub(super) fn of(labels: &Labels, t: TimeMs) -> RowKey {
+    pub(super) fn new(labels: &Labels, t: TimeMs) -> RowKey {
         RowKey { labels: labels.clone(), t }
     }
 }
@@ -37,14 +38,14 @@ impl RowKey {
 #[derive(Debug)]
 pub(super) struct RowJoin {
     pub(super) keys: Vec<RowKey>,
-    /// By answer, by row: which row of the answer it is.
+    /// For each answer, for each row: the number of the answer's row; `None`: the answer has none.
     pub(super) picks: Vec<Vec<Option<u32>>>,
 }
 
 /// Rows of live views, joined.
 #[derive(Clone, Debug)]
 pub(super) struct LeafJoin {
-    /// Of the views: with other ones the join is made anew.
+    /// [`LeafRows::shape`] of each view: if one differs, the join is made anew.
     shapes: Vec<u64>,
     joined: Arc<RowJoin>,
     /// Columns of labels, by their names.
@@ -52,6 +53,7 @@ pub(super) struct LeafJoin {
 }
 
 impl LeafJoin {
+    /// The numbers of view `n`, by row.
     fn numbers(&self, leaves: &[Arc<LeafRows>], n: usize) -> ArrayRef {
         let (Some(leaf), Some(picks)) = (leaves.get(n), self.joined.picks.get(n)) else {
             return new_null_array(&DataType::Float64, self.joined.keys.len());
@@ -63,6 +65,7 @@ impl LeafJoin {
         Arc::new(picks.iter().map(value).collect::<Float64Array>())
     }
 
+    /// The histograms of the first view as JSON, by row.
     fn histograms(&self, leaves: &[Arc<LeafRows>]) -> ArrayRef {
         let (Some(leaf), Some(picks)) = (leaves.first(), self.joined.picks.first()) else {
             return new_null_array(&DataType::Utf8, self.joined.keys.len());
@@ -72,6 +75,13 @@ impl LeafJoin {
     }
 }
 
+/// A row while answers are joined.
+struct JoinedRow {
+    key: RowKey,
+    /// For each answer: the number of its row.
+    picks: Vec<Option<u32>>,
+}
+
 /// Joins answers by labels and time. The labels of a row are those of the first answer that has it.
 pub(super) fn join(answers: Vec<Vec<RowKey>>, is_named: bool) -> RowJoin {
     if let [one] = answers.as_slice() {
@@ -79,21 +89,21 @@ pub(super) fn join(answers: Vec<Vec<RowKey>>, is_named: bool) -> RowJoin {
         return RowJoin { keys: answers.into_iter().flatten().collect(), picks: vec![picks] };
     }
     let mut places: HashMap<(Labels, TimeMs), usize> = HashMap::new();
-    let mut rows: Vec<(RowKey, Vec<Option<u32>>)> = Vec::new();
+    let mut rows: Vec<JoinedRow> = Vec::new();
     let width = answers.len();
     for (n, keys) in answers.into_iter().enumerate() {
         for (key, at) in keys.into_iter().zip(0..) {
             let labels = if is_named { key.labels.clone() } else { key.labels.without_name() };
             let place = *places.entry((labels, key.t)).or_insert(rows.len());
             if place == rows.len() {
-                rows.push((key, vec![None; width]));
+                rows.push(JoinedRow { key, picks: vec![None; width] });
             }
-            rows[place].1[n] = Some(at);
+            rows[place].picks[n] = Some(at);
         }
     }
-    rows.sort_by(|a, b| (&a.0.labels, a.0.t).cmp(&(&b.0.labels, b.0.t)));
-    let picks = (0..width).map(|n| rows.iter().map(|row| row.1[n]).collect()).collect();
-    RowJoin { keys: rows.into_iter().map(|row| row.0).collect(), picks }
+    rows.sort_by(|a, b| (&a.key.labels, a.key.t).cmp(&(&b.key.labels, b.key.t)));
+    let picks = (0..width).map(|n| rows.iter().map(|row| row.picks[n]).collect()).collect();
+    RowJoin { keys: rows.into_iter().map(|row| row.key).collect(), picks }
 }
 
 /// A column of labels.
@@ -148,6 +158,7 @@ impl Scan {
         Ok(Box::new(pieces))
     }
 
+    /// The join of the current rows of views; the last one if it is still good.
     fn joined_leaves(&self, leaves: &[Arc<LeafRows>]) -> LeafJoin {
         let mut known = self.joined.lock();
         let shapes = || leaves.iter().map(|leaf| leaf.shape);
@@ -156,7 +167,7 @@ impl Scan {
         }
         let now = self.relation.context.now();
         let keys =
-            leaves.iter().map(|leaf| leaf.labels.iter().map(|labels| RowKey::of(labels, now)).collect());
+            leaves.iter().map(|leaf| leaf.labels.iter().map(|labels| RowKey::new(labels, now)).collect());
         let columns = match leaves {
             // Other statements that read this view alone have the same columns.
             [leaf] => leaf.columns.clone(),

@@ -39,6 +39,13 @@ struct Row {
     sample: Sample,
 }
 
+/// A row of a metric, with the numbers that are computed from its samples.
+struct MetricRow {
+    row: Row,
+    /// In the order of the projection; `None`: NULL.
+    numbers: Vec<Option<f64>>,
+}
+
 impl Scan {
     /// The rows of the scan.
     pub(super) fn batches(&self) -> Result<Batches, SqlError> {
@@ -46,7 +53,7 @@ impl Scan {
             Kind::Metric(_) => self.metric(),
             Kind::Promql(plan) => {
                 let rows = answers(&self.relation, plan)?;
-                self.of_rows(rows.into_iter().map(|row| (row, Vec::new())).collect())
+                self.batches_of(rows.into_iter().map(|row| MetricRow { row, numbers: Vec::new() }).collect())
             }
             Kind::Samples(_) => self.samples(),
             Kind::Meta(table) => self.meta(table),
@@ -69,13 +76,13 @@ impl Scan {
         let fields = &self.relation.fields;
         let asks =
             |field: &Field| self.projection.iter().any(|i| fields.get(*i).map(|f| &f.1) == Some(field));
-        let leaves = self.projection.iter().filter_map(|i| i.checked_sub(fields.len()));
-        let leaves: Vec<&Leaf> = leaves.filter_map(|i| self.relation.leaves.get(i)).collect();
+        let columns = self.projection.iter().filter_map(|i| i.checked_sub(fields.len()));
+        let columns: Vec<&Leaf> = columns.filter_map(|i| self.relation.leaves.get(i)).collect();
         // Without a number that is asked for, the value decides which rows there are, even if only
         // labels are shown.
-        let has_value = asks(&Field::Value) || asks(&Field::Histogram) || leaves.is_empty();
+        let has_value = asks(&Field::Value) || asks(&Field::Histogram) || columns.is_empty();
         let value = has_value.then(|| instant(self.matchers.clone()));
-        let others = leaves.into_iter().map(|leaf| with_matchers(&leaf.plan, &self.matchers));
+        let others = columns.into_iter().map(|column| with_matchers(&column.plan, &self.matchers));
         Numbers { plans: value.into_iter().chain(others).collect(), has_value }
     }
 
@@ -88,10 +95,11 @@ impl Scan {
         }
         let answers = numbers.plans.iter().map(|plan| answers(&self.relation, plan));
         let answers = answers.collect::<Result<Vec<_>, _>>()?;
-        let keys =
-            answers.iter().map(|rows| rows.iter().map(|row| RowKey::of(&row.labels, row.sample.t)).collect());
+        let keys = answers
+            .iter()
+            .map(|rows| rows.iter().map(|row| RowKey::new(&row.labels, row.sample.t)).collect());
         let joined = join(keys.collect(), self.tells_metrics_apart());
-        let number = |answer: usize, row: usize| {
+        let row_of = |answer: usize, row: usize| {
             let at = joined.picks.get(answer)?.get(row).copied().flatten()?;
             answers.get(answer)?.get(at as usize)
         };
@@ -100,12 +108,12 @@ impl Scan {
             // A rate may exist where the series has no value at that time: the row exists, its value
             // is NULL.
             let none = || Sample { t: key.t, value: None, histogram: None };
-            let value = if numbers.has_value { number(0, i) } else { None };
+            let value = if numbers.has_value { row_of(0, i) } else { None };
             let sample = value.map_or_else(none, |row| row.sample.clone());
-            let others = (first..answers.len()).map(|n| number(n, i).and_then(|row| row.sample.value));
-            (Row { labels: key.labels.clone(), sample }, others.collect())
+            let others = (first..answers.len()).map(|n| row_of(n, i).and_then(|row| row.sample.value));
+            MetricRow { row: Row { labels: key.labels.clone(), sample }, numbers: others.collect() }
         });
-        self.of_rows(rows.collect())
+        self.batches_of(rows.collect())
     }
 
     /// Functions drop the metric name, so rows of one metric are joined without it; rows of all
@@ -114,34 +122,37 @@ impl Scan {
         matches!(self.relation.kind, Kind::Metric(None))
     }
 
-    fn of_rows(&self, rows: Vec<(Row, Vec<Option<f64>>)>) -> Result<Batches, SqlError> {
+    /// Rows as batches.
+    fn batches_of(&self, rows: Vec<MetricRow>) -> Result<Batches, SqlError> {
         let scan = self.clone();
         let mut rows = rows.into_iter();
         Ok(Box::new(std::iter::from_fn(move || {
-            let part: Vec<(Row, Vec<Option<f64>>)> = rows.by_ref().take(BATCH_ROWS).collect();
+            let part: Vec<MetricRow> = rows.by_ref().take(BATCH_ROWS).collect();
             (!part.is_empty()).then(|| scan.batch_of_rows(&part))
         })))
     }
 
-    fn batch_of_rows(&self, rows: &[(Row, Vec<Option<f64>>)]) -> Result<RecordBatch, SqlError> {
+    fn batch_of_rows(&self, rows: &[MetricRow]) -> Result<RecordBatch, SqlError> {
         let fields = &self.relation.fields;
-        let mut leaves = 0_usize..;
+        let mut numbers = 0_usize..;
         let mut columns: Vec<ArrayRef> = Vec::new();
         for i in &self.projection {
             let Some((_, field)) = fields.get(*i) else {
-                let leaf = leaves.next().unwrap_or_default();
-                columns.push(Arc::new(rows.iter().map(|row| row.1[leaf]).collect::<Float64Array>()));
+                let number = numbers.next().unwrap_or_default();
+                columns.push(Arc::new(rows.iter().map(|row| row.numbers[number]).collect::<Float64Array>()));
                 continue;
             };
             columns.push(match field {
-                Field::Time => times(rows.iter().map(|row| row.0.sample.t)),
+                Field::Time => times(rows.iter().map(|row| row.row.sample.t)),
                 Field::Label(_) | Field::Metric | Field::Labels => {
-                    label_column(field, rows.iter().map(|row| &row.0.labels))
+                    label_column(field, rows.iter().map(|row| &row.row.labels))
                 }
-                Field::Value => Arc::new(rows.iter().map(|row| row.0.sample.value).collect::<Float64Array>()),
+                Field::Value => {
+                    Arc::new(rows.iter().map(|row| row.row.sample.value).collect::<Float64Array>())
+                }
                 Field::Histogram => Arc::new(
                     rows.iter()
-                        .map(|row| row.0.sample.histogram.as_deref().map(histogram_json))
+                        .map(|row| row.row.sample.histogram.as_deref().map(histogram_json))
                         .collect::<StringArray>(),
                 ),
             });
@@ -384,6 +395,7 @@ fn answers(relation: &Relation, plan: &Plan) -> Result<Vec<Row>, SqlError> {
     Ok(rows)
 }
 
+/// Whether the rows of a plan have an order of their own.
 fn is_ranked(plan: &Plan) -> bool {
     let PlanOp::Aggregate(aggregate) = &plan.op else { return false };
     matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk)
@@ -396,6 +408,7 @@ fn rows_of_leaf(leaf: &LeafRows, t: TimeMs) -> impl Iterator<Item = Row> {
     })
 }
 
+/// The answer of the engine, with its annotations as warnings.
 fn history(relation: &Relation, plan: &Plan) -> Result<Vec<Row>, SqlError> {
     let context = &relation.context;
     let engine = &context.sources.engine;
@@ -513,6 +526,7 @@ fn bound_batches(
     Ok(Box::new(std::iter::once(batch)))
 }
 
+/// The array as one of this type.
 pub(crate) fn as_kind(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, SqlError> {
     if array.as_any().is::<NullArray>() {
         // `cast` refuses to turn the type of NULL into some others.
@@ -532,7 +546,7 @@ pub(crate) fn labels_json(labels: &Labels) -> String {
     Value::Object(map).to_string()
 }
 
-/// A native histogram as JSON: count, sum, and its buckets with their bounds.
+/// A native histogram as JSON: its count and its sum.
 pub(crate) fn histogram_json(histogram: &NativeHistogram) -> String {
     serde_json::json!({ "count": histogram.count, "sum": histogram.sum }).to_string()
 }

@@ -146,7 +146,7 @@ impl LiveLeaf {
     /// Takes the events of the ticks up to `t`.
     fn advance(&self, t: TimeMs) -> Result<Arc<LeafRows>, NoCut> {
         let mut state = self.state.lock();
-        let events = self.take(t, &mut state);
+        let events = self.drain(t, &mut state);
         for event in events {
             state.apply(event);
         }
@@ -157,7 +157,8 @@ impl LiveLeaf {
         }
     }
 
-    fn take(&self, t: TimeMs, state: &mut LeafState) -> Vec<TapEvent> {
+    /// Removes the events of the ticks up to `t` from the queue.
+    fn drain(&self, t: TimeMs, state: &mut LeafState) -> Vec<TapEvent> {
         let mut queue = self.queue.lock();
         if queue.is_full {
             // The sink has ended; a new one gets all rows.
@@ -169,18 +170,8 @@ impl LiveLeaf {
             return Vec::new();
         }
         // Up to the last one of these ticks: times are in order, unless the clock was set back.
-        let last = queue.events.iter().rposition(|event| time_of(event) <= t);
+        let last = queue.events.iter().rposition(|event| event.time() <= t);
         last.map_or_else(Vec::new, |last| queue.events.drain(..=last).collect())
-    }
-}
-
-fn time_of(event: &TapEvent) -> TimeMs {
-    match event {
-        TapEvent::Snapshot { t, .. }
-        | TapEvent::Delta { t, .. }
-        | TapEvent::Progress { t }
-        | TapEvent::Annotations { t, .. }
-        | TapEvent::Failed { t, .. } => *t,
     }
 }
 

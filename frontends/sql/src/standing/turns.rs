@@ -1,4 +1,5 @@
-//! How many statements of views run at the same time: each may hold the bytes of its operators.
+//! Limits how many statements of views run at the same time, because each may take memory for its
+//! operators.
 
 use crate::error::{SqlError, SqlErrorKind};
 use parking_lot::{Condvar, Mutex};
