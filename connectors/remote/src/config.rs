@@ -5,7 +5,7 @@ use connectors::config::error::BlockError;
 use connectors::config::schema::ConfigValue;
 use connectors::config::units::ConfigDuration;
 use connectors::config::url::ConfigUrl;
-use connectors::http_client::HttpConfig;
+use connectors::http_client::{HttpConfig, check_header_names};
 use connectors::names::NameScheme;
 use connectors::relabel::{RelabelConfig, Relabeler, set_names};
 use connectors::{compose_block, config_block, config_keys};
@@ -18,7 +18,7 @@ pub const MESSAGE_V1: &str = "prometheus.WriteRequest";
 pub const MESSAGE_V2: &str = "io.prometheus.write.v2.Request";
 
 config_keys! {
-    /// The first keys of an entry of `remote_write`.
+    /// The keys of an entry of `remote_write` that Prometheus prints before those for HTTP.
     pub struct RemoteWriteKeys {
         /// Where samples are sent.
         url: ConfigUrl = ConfigUrl::default(),
@@ -42,7 +42,7 @@ config_keys! {
 }
 
 config_keys! {
-    /// The last keys of an entry of `remote_write`.
+    /// The keys of an entry of `remote_write` that Prometheus prints after those for HTTP.
     pub struct RemoteWriteQueueKeys {
         /// How samples wait and are sent again.
         queue_config: QueueConfig = QueueConfig::default(),
@@ -96,11 +96,11 @@ config_block! {
 /// An entry of `remote_write`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RemoteWriteConfig {
-    /// The first keys.
+    /// The keys before those for HTTP.
     pub keys: RemoteWriteKeys,
     /// The HTTP options.
     pub http: HttpConfig,
-    /// The last keys.
+    /// The keys after those for HTTP.
     pub queue: RemoteWriteQueueKeys,
 }
 
@@ -167,41 +167,8 @@ pub(crate) fn short_name(configured: &str, entry: &impl ConfigValue) -> String {
     digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Headers that `headers` must not set, in lower case.
-const RESERVED_HEADERS: &[&str] = &[
-    "host",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "user-agent",
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "www-authenticate",
-    "accept-encoding",
-    "x-prometheus-remote-write-version",
-    "x-prometheus-remote-read-version",
-    "x-amz-date",
-    "x-amz-security-token",
-    "x-amz-content-sha256",
-];
-
-fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), BlockError> {
-    for name in headers.keys() {
-        let lower = name.to_ascii_lowercase();
-        if lower == "authorization" {
-            return Err(
-                "authorization header must be changed via the basic_auth, authorization, oauth2, sigv4, azuread or google_iam parameter"
-                    .into(),
-            );
-        }
-        if RESERVED_HEADERS.contains(&lower.as_str()) {
-            return Err(format!("{name} is a reserved header. It must not be changed").into());
-        }
-    }
-    Ok(())
-}
+/// What is said of an `authorization` among `headers`.
+const NO_AUTHORIZATION: &str = "authorization header must be changed via the basic_auth, authorization, oauth2, sigv4, azuread or google_iam parameter";
 
 /// Checks that no two entries have the same name.
 fn check_names<'a>(kind: &str, names: impl Iterator<Item = &'a str>) -> Result<(), BlockError> {
@@ -232,7 +199,10 @@ fn check_duplicates<T: PartialEq>(
 }
 
 impl RemoteWriteConfig {
-    /// Checks all entries of a file. The texts are those of Prometheus.
+    /// Checks all entries of a file.
+    ///
+    /// # Errors
+    /// The first problem, in the words of Prometheus.
     pub fn check_all(configs: &[RemoteWriteConfig]) -> Result<(), BlockError> {
         configs.iter().try_for_each(RemoteWriteConfig::check)?;
         check_names("remote write", configs.iter().map(|config| config.keys.name.as_str()))?;
@@ -248,7 +218,7 @@ impl RemoteWriteConfig {
         if keys.url.expose().is_empty() {
             return Err("url for remote_write is empty; add `url: http://…`".into());
         }
-        check_headers(&keys.headers)?;
+        check_header_names(keys.headers.keys(), NO_AUTHORIZATION)?;
         if ![MESSAGE_V1, MESSAGE_V2].contains(&keys.protobuf_message.as_str()) {
             return Err(format!(
                 "invalid protobuf_message value: unknown type for remote write protobuf message {}, supported: {MESSAGE_V1}, {MESSAGE_V2}",
@@ -331,13 +301,16 @@ impl QueueConfig {
 }
 
 impl RemoteReadConfig {
-    /// Checks all entries of a file. The texts are those of Prometheus.
+    /// Checks all entries of a file.
+    ///
+    /// # Errors
+    /// The first problem, in the words of Prometheus.
     pub fn check_all(configs: &[RemoteReadConfig]) -> Result<(), BlockError> {
         for config in configs {
             if config.keys.url.expose().is_empty() {
                 return Err("url for remote_read is empty; add `url: http://…`".into());
             }
-            check_headers(&config.keys.headers)?;
+            check_header_names(config.keys.headers.keys(), NO_AUTHORIZATION)?;
             config.http.validate()?;
         }
         check_names("remote read", configs.iter().map(|config| config.keys.name.as_str()))?;

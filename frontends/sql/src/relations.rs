@@ -1,8 +1,9 @@
-//! The relations of a statement: metrics, raw samples, lists of the server, answers of PromQL.
+//! The relations of a statement, as DataFusion's table providers: metrics, raw samples, lists of the
+//! server (`meta`), and answers of PromQL.
 //!
 //! A row of a metric is a series at an evaluation time; a row of `samples.…` is a stored sample.
-//! Conditions on labels become matchers, and bounds on the time of samples are read from the store
-//! exactly. [`rows`] makes the batches.
+//! Conditions on labels become matchers, and of raw samples only the asked times are read.
+//! [`rows`] makes the batches.
 
 mod meta;
 mod reads;
@@ -42,13 +43,13 @@ use storage::model::{Matcher, TimeMs};
 pub(crate) struct Context {
     pub(crate) sources: super::SqlSources,
     pub(crate) options: QueryOptions,
-    /// The time of the evaluation.
+    /// The time of the evaluation, ms.
     now: AtomicI64,
-    /// The statement stands: its columns do not depend on what is stored now.
+    /// The statement is kept current: its columns do not depend on what is stored now.
     pub(crate) standing: bool,
     /// The evaluation times, once the plan is known.
     pub(crate) times: OnceLock<Times>,
-    /// What is odd about the statement and its evaluation.
+    /// Warnings about the statement and its evaluation.
     pub(crate) warnings: parking_lot::Mutex<Vec<String>>,
     /// What the statement reads, as far as it has been planned.
     pub(crate) reads: parking_lot::Mutex<Reads>,
@@ -112,7 +113,8 @@ pub(crate) enum Field {
     Histogram,
 }
 
-/// A number that is computed from the samples of a series, as a column.
+/// A number that is computed from the samples of a series, such as a rate, as a further column of a
+/// metric.
 #[derive(Clone, Debug)]
 pub(crate) struct Leaf {
     pub(crate) name: String,
@@ -130,7 +132,7 @@ pub(crate) enum Kind {
     Meta(&'static MetaTable),
     /// The answer of a query in PromQL.
     Promql(Plan),
-    /// The answer of a part of the statement that is a plan.
+    /// The answer of a part of the statement that is a plan of the engine.
     Bound(Arc<bind::BoundQuery>),
 }
 
@@ -314,7 +316,7 @@ impl Relation {
     }
 }
 
-/// Columns of a metric that are no labels.
+/// Columns of a metric that are no labels. A label of such a name has the column `label_NAME`.
 const RESERVED: &[&str] = &["ts", "value", "histogram", "labels", "metric"];
 
 /// The type of times.
@@ -322,6 +324,7 @@ pub(crate) fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
+/// The type of labels of raw samples: few different texts in many rows.
 fn dictionary() -> DataType {
     DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }

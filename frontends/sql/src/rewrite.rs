@@ -1,5 +1,7 @@
-//! What becomes of a planned statement: parts that are plans are replaced by their answers, and
-//! functions of the column in the rest by numbers of the relation.
+//! Rewrites the plan of a statement before it runs. [`absorb`] replaces parts that the engine can
+//! answer, as it answers PromQL, by scans of these answers. [`extract_leaves`] replaces functions of
+//! the column `value`, such as `rate(value, '5m')`, by further columns of the scan of their metric.
+//! [`break_ties`] makes the first rows of `ORDER BY … LIMIT` the same ones each time.
 
 use super::bind::{self, Refusal};
 use super::error::SqlError;
@@ -12,31 +14,29 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, 
 use engine::plan::as_promql::as_promql;
 use std::sync::Arc;
 
-/// What `EXPLAIN` says about the parts.
+/// What `EXPLAIN` says about the parts of a statement.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     /// The parts that are plans, as PromQL.
     pub(crate) plans: Vec<String>,
-    /// Why the whole is none; empty: it is one.
+    /// Why larger parts are none; empty: the whole statement is one plan.
     pub(crate) refusals: Vec<String>,
 }
 
 /// Replaces the parts of `plan` that are plans by their answers.
 pub(crate) fn absorb(plan: LogicalPlan, context: &Arc<Context>, report: &mut Report) -> Result<LogicalPlan> {
-    let can_be = match &plan {
+    // Parts that decide which columns they have. A filter, a join or an alias belongs to the part above
+    // it: alone it would answer all columns of its relations.
+    let decides_columns = matches!(
+        plan,
         LogicalPlan::Projection(_)
-        | LogicalPlan::Aggregate(_)
-        | LogicalPlan::Limit(_)
-        | LogicalPlan::Distinct(_) => true,
-        LogicalPlan::Sort(_)
-        | LogicalPlan::Filter(_)
-        | LogicalPlan::Join(_)
-        | LogicalPlan::SubqueryAlias(_) => false,
-        _ => false,
-    };
+            | LogicalPlan::Aggregate(_)
+            | LogicalPlan::Limit(_)
+            | LogicalPlan::Distinct(_)
+    );
     // From the top, so that the largest part possible is one plan. A part that depends on the query
     // around it has no answer of its own.
-    if can_be && !has_outer_references(&plan) {
+    if decides_columns && !has_outer_references(&plan) {
         match bind::bind(&plan) {
             Ok(bound) => {
                 report.plans.push(as_promql(&bound.plan));
@@ -55,6 +55,7 @@ pub(crate) fn absorb(plan: LogicalPlan, context: &Arc<Context>, report: &mut Rep
     mapped.data.recompute_schema()
 }
 
+/// Whether the part names columns of the query around it.
 fn has_outer_references(plan: &LogicalPlan) -> bool {
     let mut found = false;
     let _ = plan.apply(|node| {
@@ -94,6 +95,7 @@ pub(crate) fn break_ties(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(limited.data)
 }
 
+/// Whether raw samples are read.
 fn reads_samples(plan: &LogicalPlan) -> bool {
     let mut found = false;
     let _ = plan.apply_with_subqueries(|node| {
@@ -106,6 +108,7 @@ fn reads_samples(plan: &LogicalPlan) -> bool {
     found
 }
 
+/// The plan with all its columns added to its order.
 fn sorted_by_all(plan: LogicalPlan) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Sort(mut sort) => {
@@ -151,6 +154,7 @@ pub(crate) fn extract_leaves(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.with_new_exprs(exprs, inputs)
 }
 
+/// Whether the expression has a function of the column.
 fn calls_column(expr: &Expr) -> bool {
     let is = |e: &Expr| matches!(e, Expr::ScalarFunction(function) if is_of_column(&function.func));
     expr.exists(|e| Ok(is(e))).unwrap_or(false)
@@ -194,7 +198,8 @@ fn replace(expr: Expr, inputs: &mut [LogicalPlan]) -> Result<Transformed<Expr>> 
     })
 }
 
-/// Adds the number `leaf` as column `name` to the relation that is called `relation` here.
+/// Adds the number `leaf` as column `name` to the scan of the relation that is called `relation` in
+/// `plan`. The result says whether there is one.
 fn push(
     plan: LogicalPlan,
     relation: &TableReference,
@@ -239,6 +244,7 @@ fn push(
     }
 }
 
+/// The expression with its columns under the name `relation`.
 fn requalified(leaf: &Expr, relation: &TableReference) -> Result<Expr> {
     let inner = leaf.clone().transform(|e| {
         let inside = |column: &Column| Expr::Column(Column::new(Some(relation.clone()), &column.name));
@@ -247,6 +253,7 @@ fn requalified(leaf: &Expr, relation: &TableReference) -> Result<Expr> {
     Ok(inner.data)
 }
 
+/// The scan with the number `leaf` as a further column.
 fn add_leaf(scan: TableScan, name: &str, leaf: &Expr) -> Result<Transformed<LogicalPlan>> {
     let Some(relation) = Relation::of_source(scan.source.as_ref()).filter(|relation| relation.is_of_metric())
     else {

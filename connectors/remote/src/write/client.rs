@@ -17,14 +17,14 @@ const WRITTEN: [&str; 3] = [
     "x-prometheus-remote-write-exemplars-written",
 ];
 
-/// What a receiver says that it stored.
+/// How much a receiver says that it stored of a request.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Written {
+pub(super) struct WrittenCounts {
     pub samples: u64,
     pub histograms: u64,
     pub exemplars: u64,
-    /// Whether it says so at all.
-    pub is_told: bool,
+    /// Whether it says so at all: receivers of 1.0 need not.
+    pub is_reported: bool,
 }
 
 /// Why a request was not stored.
@@ -81,7 +81,12 @@ impl WriteClient {
     }
 
     /// Sends a request, for the `attempt`th time after the first; `now` is the wall clock.
-    pub(super) async fn send(&self, body: Vec<u8>, attempt: u32, now: TimeMs) -> Result<Written, WriteError> {
+    pub(super) async fn send(
+        &self,
+        body: Vec<u8>,
+        attempt: u32,
+        now: TimeMs,
+    ) -> Result<WrittenCounts, WriteError> {
         // Found out at each attempt, as in Prometheus, where a URL that cannot be used does not keep
         // the server from starting.
         let url = Url::parse(&self.url).map_err(WriteError::later)?;
@@ -106,10 +111,11 @@ impl WriteClient {
         request = request.headers(self.headers.clone());
         let response = self.http.send(request).await;
         let response = response.map_err(|error| WriteError::later(error_chain(&error.without_url())))?;
-        self.judge(response, now).await
+        self.outcome(response, now).await
     }
 
-    async fn judge(&self, response: Response, now: TimeMs) -> Result<Written, WriteError> {
+    /// What an answer says about the request.
+    async fn outcome(&self, response: Response, now: TimeMs) -> Result<WrittenCounts, WriteError> {
         let status = response.status();
         if status.is_success() {
             return Ok(written(response.headers()));
@@ -126,11 +132,17 @@ impl WriteClient {
     }
 }
 
-fn written(headers: &HeaderMap) -> Written {
+/// Reads [`WRITTEN`].
+fn written(headers: &HeaderMap) -> WrittenCounts {
     let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let number = |name: &str| value(name).and_then(|text| text.parse().ok()).unwrap_or(0);
     let [samples, histograms, exemplars] = WRITTEN.map(number);
-    Written { samples, histograms, exemplars, is_told: WRITTEN.iter().any(|name| value(name).is_some()) }
+    WrittenCounts {
+        samples,
+        histograms,
+        exemplars,
+        is_reported: WRITTEN.iter().any(|name| value(name).is_some()),
+    }
 }
 
 /// The pause of a `Retry-After`: seconds, or a date.

@@ -3,7 +3,7 @@
 //! arrive in order.
 
 use super::batch::Batch;
-use super::client::{WriteClient, WriteError, Written};
+use super::client::{WriteClient, WriteError, WrittenCounts};
 use super::metrics::{DropReason, ItemCounts, ItemKind, QueueMetrics};
 use super::progress::QueueProgress;
 use super::wake::Wake;
@@ -101,7 +101,7 @@ impl ShardContext {
         self.wait_noted(batch.note).await;
         let began = Instant::now();
         let sent = batch.counts;
-        let mut written = Written::default();
+        let mut written = WrittenCounts::default();
         let mut pause = self.min_backoff;
         let mut attempt = 0;
         let outcome = loop {
@@ -172,7 +172,7 @@ impl ShardContext {
     }
 
     /// Whether a receiver of 2.0 that answers with success has stored anything.
-    fn check_written(&self, batch: &Batch, stored: &Written) -> Result<(), WriteError> {
+    fn check_written(&self, batch: &Batch, stored: &WrittenCounts) -> Result<(), WriteError> {
         let nothing = stored.samples + stored.histograms + stored.exemplars == 0;
         if self.client.is_v2() && batch.counts.total() > 0 && nothing {
             return Err(WriteError::Refused(
@@ -184,14 +184,14 @@ impl ShardContext {
     }
 
     /// Counts and logs what was not stored.
-    fn report(&self, batch: &Batch, outcome: Result<(), WriteError>, written: Written) {
+    fn report(&self, batch: &Batch, outcome: Result<(), WriteError>, written: WrittenCounts) {
         let counts = batch.counts;
         let stored = ItemCounts {
             samples: written.samples,
             exemplars: written.exemplars,
             histograms: written.histograms,
         };
-        let tells = written.is_told || self.client.is_v2();
+        let tells = written.is_reported || self.client.is_v2();
         match outcome {
             // It was sent before the process ended, and nothing else is in it.
             Err(error) if batch.is_repeat => tracing::info!(

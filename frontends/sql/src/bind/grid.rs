@@ -19,9 +19,9 @@ use storage::model::TimeMs;
 pub struct Grid {
     /// The first.
     pub start: TimeMs,
-    /// None is after it.
+    /// No time is after it.
     pub end: TimeMs,
-    /// The distance.
+    /// The distance from one to the next; more than 0.
     pub step: i64,
 }
 
@@ -36,8 +36,9 @@ pub(crate) enum Times {
     Grid(Grid),
 }
 
+/// What conditions on `ts` and buckets say, ms.
 #[derive(Default)]
-struct Found {
+struct TimeConditions {
     from: Option<TimeMs>,
     to: Option<TimeMs>,
     at: Option<TimeMs>,
@@ -46,7 +47,7 @@ struct Found {
 
 /// The evaluation times of the metrics in `plan`. `now` is the time of the request.
 pub(crate) fn find(plan: &LogicalPlan, now: TimeMs) -> Result<Times, SqlError> {
-    let mut found = Found::default();
+    let mut found = TimeConditions::default();
     let walked = plan.apply_with_subqueries(|node| {
         // In all of the plan, since metrics in subqueries are evaluated at the same times. But a
         // condition on the time of raw samples says nothing about evaluation times.
@@ -134,7 +135,8 @@ fn moment(expr: &Expr, now: TimeMs) -> Option<TimeMs> {
     }
 }
 
-fn bound(found: &mut Found, part: &Expr, now: TimeMs) {
+/// Adds what a condition says about `ts`.
+fn bound(found: &mut TimeConditions, part: &Expr, now: TimeMs) {
     match part {
         Expr::Between(between) if is_ts(&between.expr) && !between.negated => {
             found.from = moment(&between.low, now).or(found.from);

@@ -69,9 +69,10 @@ pub(super) enum Joined {
     Either,
 }
 
-/// Shift and fixed time of leaves.
+/// The `offset` and the `@` of selectors.
 #[derive(Copy, Clone, Default)]
 struct When {
+    /// ms.
     offset: i64,
     at: Option<AtTime>,
 }
@@ -219,7 +220,7 @@ impl Planner<'_> {
     }
 }
 
-/// A plan of another relation, shifted: every leaf of it.
+/// A plan of another relation, shifted: each of its selectors.
 fn shifted(plan: &Plan, when: When) -> Result<Plan, Refusal> {
     if when.offset == 0 && when.at.is_none() {
         return Ok(plan.clone());
