@@ -7,7 +7,6 @@ use crate::query_language::TemplateQueries;
 use crate::server::Server;
 use api::consoles::{ConsoleFailure, ConsoleRequest, OperatorFiles, UserFile};
 use api::limits::USER_FILE_BYTES;
-use parking_lot::Mutex;
 use rules::TemplateQueryError;
 use rules::console::{ConsolePage, ConsoleServer, render};
 use rules::limits::{CONSOLE_FILE_BYTES, CONSOLE_LIBRARIES, CONSOLE_QUERIES, CONSOLE_TIME};
@@ -16,6 +15,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use storage::model::{Labels, TimeMs};
 
@@ -125,8 +125,7 @@ impl OperatorFiles for ConsoleFiles {
                     language: queries.language,
                     options: queries.options.clone(),
                 },
-                began: Instant::now(),
-                asked: Mutex::new(0),
+                allowance: QueryAllowance { began: Instant::now(), asked: AtomicUsize::new(0) },
             }),
         };
         render(&page, &server).map_err(|error| ConsoleFailure::Failed(error.to_string()))
@@ -151,33 +150,37 @@ impl OperatorFiles for ConsoleFiles {
     }
 }
 
-/// The queries of one page.
-struct ConsoleQueries {
-    queries: TemplateQueries,
+/// What the queries of one page may still cost.
+struct QueryAllowance {
     began: Instant,
-    asked: Mutex<usize>,
+    asked: AtomicUsize,
 }
 
-impl ConsoleQueries {
-    /// The time that is left for the queries of the page.
-    fn left(&self) -> Duration {
-        CONSOLE_TIME.saturating_sub(self.began.elapsed())
-    }
-}
-
-impl TemplateQuery for ConsoleQueries {
-    fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
-        let mut asked = self.asked.lock();
-        *asked += 1;
-        if *asked > CONSOLE_QUERIES {
+impl QueryAllowance {
+    /// The time that the next query may take.
+    fn next(&self) -> Result<Duration, TemplateQueryError> {
+        if self.asked.fetch_add(1, Relaxed) >= CONSOLE_QUERIES {
             let reason = format!("the page makes more than {CONSOLE_QUERIES} queries");
             return Err(TemplateQueryError::Text(reason));
         }
-        let left = self.left();
+        let left = CONSOLE_TIME.saturating_sub(self.began.elapsed());
         if left.is_zero() {
             let reason = format!("the queries of the page take more than {CONSOLE_TIME:?}");
             return Err(TemplateQueryError::Text(reason));
         }
+        Ok(left)
+    }
+}
+
+/// The queries of one page.
+struct ConsoleQueries {
+    queries: TemplateQueries,
+    allowance: QueryAllowance,
+}
+
+impl TemplateQuery for ConsoleQueries {
+    fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
+        let left = self.allowance.next()?;
         self.queries.query_within(expr, t, left)
     }
 }
@@ -218,6 +221,17 @@ mod tests {
         for path in ["..", "../x", "a/../../x", "a/..", ".git/config", "a/.htaccess", "a\\..\\x", "a\0b"] {
             assert_eq!(below(root, path), None, "{path:?}");
         }
+    }
+
+    #[test]
+    fn the_queries_of_a_page_have_a_number_and_a_time() {
+        let allowance = |ago| QueryAllowance { began: Instant::now() - ago, asked: AtomicUsize::new(0) };
+        let fresh = allowance(Duration::ZERO);
+        assert!((0..CONSOLE_QUERIES).all(|_| fresh.next().is_ok()));
+        assert_eq!(fresh.next().unwrap_err().to_string(), "the page makes more than 500 queries");
+        assert!(allowance(CONSOLE_TIME / 2).next().is_ok_and(|left| left <= CONSOLE_TIME / 2));
+        let late = allowance(CONSOLE_TIME).next().unwrap_err();
+        assert_eq!(late.to_string(), "the queries of the page take more than 10s");
     }
 
     #[test]

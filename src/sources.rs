@@ -133,6 +133,36 @@ impl services::RuleGroupList for RuleGroupAdapter {
         self.0.rules.manager.history().version()
     }
 
+    fn sources(&self, most: usize) -> api::RuleSourcesJson {
+        let mut found = api::RuleSourcesJson::default();
+        let mut bytes = 0;
+        for file in self.0.rules.files() {
+            let rules = match rules::source::sources(&file) {
+                Ok(rules) => rules,
+                Err(error) => {
+                    found.errors.push(error.to_string());
+                    continue;
+                }
+            };
+            for rule in rules {
+                bytes += rule.lines.iter().map(String::len).sum::<usize>();
+                if bytes > most {
+                    found.truncated = true;
+                    return found;
+                }
+                found.rules.push(api::RuleSourceJson {
+                    file: rule.file,
+                    group: rule.group,
+                    index: rule.index,
+                    rule: rule.rule,
+                    line: rule.line,
+                    lines: rule.lines,
+                });
+            }
+        }
+        found
+    }
+
     fn test(
         &self,
         request: &RuleTestRequest,

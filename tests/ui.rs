@@ -61,6 +61,8 @@ fn dist_is_what_the_sources_make() {
     let fresh = tempfile::tempdir().expect("a directory");
     run(Command::new("npx").args(["tsc", "--noEmit"]));
     run(Command::new("npx").args(["vite", "build", "--emptyOutDir", "--outDir"]).arg(fresh.path()));
+    let consoles = ["vite", "build", "-c", "vite.console.config.ts", "--outDir"];
+    run(Command::new("npx").args(consoles).arg(fresh.path()));
     let committed = files(&project().join("dist"));
     let built = files(fresh.path());
     let names = |list: &[(PathBuf, Vec<u8>)]| list.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();

@@ -134,6 +134,19 @@ impl ServerRules {
         })
     }
 
+    /// The rule files of the configuration in force, in their order.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let configured = self.configured.lock();
+        let mut files: Vec<String> = Vec::new();
+        for group in &configured.groups {
+            // The groups of a file follow each other.
+            if files.last() != Some(&group.file) {
+                files.push(group.file.clone());
+            }
+        }
+        files
+    }
+
     /// Removes all rules; no alerts are defined here.
     pub(super) fn install_none(&self, loaded: &LoadedConfig) -> Result<(), ServerError> {
         let external_labels = loaded.config.external_labels.clone();

@@ -26,6 +26,7 @@ mod clients;
 mod cloud_auth;
 mod cluster;
 mod compliance;
+mod consoles;
 mod durability;
 mod founding;
 mod full_disk;

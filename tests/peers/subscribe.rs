@@ -167,3 +167,34 @@ fn a_bad_subscription_is_refused() {
         assert!(answer.text().contains("1:5: parse error"), "{}", answer.text());
     });
 }
+
+/// The first message of a subscription.
+fn subscribed(server: &Server, query: &str) -> Value {
+    let path = format!("/api/v1/subscribe?format=ndjson&query={}", http::encode(query));
+    let mut reader = http::stream(server.port, &path, &[]);
+    let message: Value = serde_json::from_str(&format!("{{{}", next_line(&mut reader, "{"))).expect("JSON");
+    message["subscribed"].clone()
+}
+
+#[test]
+fn a_window_that_will_be_too_large_is_not_kept_although_it_is_small_now() {
+    let body: String = (0..60).map(|i| format!("orders{{shop=\"{i}\"}} {i}\n")).collect();
+    let exporter = Exporter::start(&body);
+    let config = format!(
+        "global: {{scrape_interval: 10s}}\nscrape_configs:\n- job_name: shops\n  \
+         static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+        exporter.port
+    );
+    let server = Server::start(&config, &[]);
+    // One sample of each: nobody can see yet how often they come.
+    server.wait_rows("orders", 60);
+    let month = subscribed(&server, "count(last_over_time({__name__=~\".+\"}[30d]))");
+    assert_eq!(month["standing"], false, "{month}");
+    let reason = month["reason"].as_str().expect("a reason");
+    assert!(
+        reason.starts_with("to keep it current would take about ") && reason.contains("more than 64 MiB"),
+        "{reason}"
+    );
+    let hour = subscribed(&server, "count(last_over_time({__name__=~\".+\"}[1h]))");
+    assert_eq!((&hour["standing"], &hour["reason"]), (&Value::Null, &Value::Null), "{hour}");
+}

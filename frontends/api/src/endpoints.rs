@@ -226,6 +226,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
         "Values of one label, likewise",
     ),
     endpoint("/api/v1/rules", GET, call!(rules::rules), "Rule groups and their state"),
+    endpoint("/api/v1/rules/source", GET, call!(rules::source), "Where in its file each rule stands"),
     endpoint("/api/v1/alerts", GET, call!(rules::alerts), "Pending and firing alerts"),
     endpoint(
         "/api/v1/alerts/history",
@@ -345,6 +346,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
     endpoint("/user/{*path}", GET, call!(consoles::user_file), "Files of --web.user-assets"),
     early("/", GET_HEAD, call!(pages::start), "The web page"),
     early("/a/{file}", GET_HEAD, call!(pages::file), "Scripts of the web page"),
+    early("/classic/static/{*path}", GET_HEAD, call!(pages::classic), "What console templates load"),
     early("/favicon.svg", GET_HEAD, call!(pages::icon), "Its icon"),
     page("/agent"),
     page("/query"),

@@ -98,6 +98,34 @@ impl RuleJson {
     }
 }
 
+/// The texts of rules in their files.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RuleSourcesJson {
+    /// The rules, in the order of their files.
+    pub rules: Vec<RuleSourceJson>,
+    /// Why files could not be read.
+    pub errors: Vec<String>,
+    /// There are more than fit into one answer.
+    pub truncated: bool,
+}
+
+/// The text of a rule in its file.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuleSourceJson {
+    /// The file, as `/api/v1/rules` names it.
+    pub file: String,
+    /// The name of the group.
+    pub group: String,
+    /// Its place in the group, from 0.
+    pub index: usize,
+    /// The name of the alert or of the recorded metric.
+    pub rule: String,
+    /// The line of the first of `lines`, from 1.
+    pub line: u64,
+    /// Its lines.
+    pub lines: Vec<String>,
+}
+
 /// The state of an alert.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

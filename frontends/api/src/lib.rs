@@ -59,6 +59,7 @@ mod status;
 pub mod subscribe;
 mod targets;
 mod transport;
+mod versions;
 mod view_check;
 mod views;
 
@@ -87,6 +88,7 @@ use storage::execution::Execution;
 use storage::model::TimeMs;
 use subscribe::budget::Budget;
 use subscribe::shared_views::SharedViews;
+use subscribe::topics::TopicBoard;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tower_http::compression::CompressionLayer;
@@ -218,6 +220,8 @@ pub struct AppStateInner {
     low_priority: LowPriorityThreads,
     bodies: Arc<BodyMemory>,
     views: Arc<SharedViews>,
+    /// The lists that somebody listens to.
+    topics: TopicBoard,
     /// The budget of the queues of all subscribers.
     buffers: Arc<Budget>,
     /// Held while the views are described, by one request at a time: a request that waits here
@@ -259,6 +263,7 @@ impl AppState {
             low_priority: LowPriorityThreads::new(settings.execution),
             bodies: BodyMemory::new(settings.body_memory),
             views: SharedViews::new(sources.views.clone(), settings.execution),
+            topics: TopicBoard::default(),
             buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
             describe_lock: Arc::default(),
             notification_streams: Arc::new(Semaphore::new(limits::NOTIFICATION_STREAMS)),

@@ -123,6 +123,9 @@ pub const ALERT_HISTORY_DEFAULT: usize = 500;
 /// The most changes in one answer of `/api/v1/alerts/history`: all that are kept.
 pub const ALERT_HISTORY_MOST: usize = 10_000;
 
+/// The most bytes of the texts in one answer of `/api/v1/rules/source`.
+pub const RULE_SOURCES_BYTES: usize = 4 << 20;
+
 /// The most bytes of the body of `/api/v1/rules/test`: a rule file and its options.
 pub const RULE_TEST_BODY_BYTES: usize = 2 << 20;
 /// Evaluations of one test of a rule: a month at a step of six seconds.
@@ -145,6 +148,15 @@ pub const RECENT_QUERIES_SHOWN: usize = 50;
 pub const CONSOLES_AT_ONCE: usize = 4;
 /// Largest file below `--web.user-assets`: it is read as a whole.
 pub const USER_FILE_BYTES: u64 = 16 << 20;
+
+/// The least time between two looks at a list that somebody listens to: what happens is told within it.
+pub const TOPIC_PERIOD: Duration = Duration::from_millis(250);
+/// The same for the list of views, which the workers of the live runtime write inside a tick.
+pub const VIEWS_PERIOD: Duration = Duration::from_secs(1);
+/// How many times as long as a look took nobody looks again, so that long lists take a twentieth of a thread.
+pub const TOPIC_SHARE: u32 = 20;
+/// The least time between two messages of a topic to one client.
+pub const TOPIC_SPACING: Duration = Duration::from_secs(1);
 
 /// Views on one page of `/api/v1/views`: a worker inspects each of them during a tick.
 pub const VIEWS_PER_PAGE: usize = 1_000;

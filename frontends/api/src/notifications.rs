@@ -19,7 +19,7 @@ const RELOAD_FAILED: &str = "Configuration reload has failed.";
 const STARTING: &str = "Prometheus is starting and replaying the WAL...";
 
 /// What is to be said now.
-fn active(state: &AppState) -> Vec<NotificationJson> {
+pub(crate) fn active(state: &AppState) -> Vec<NotificationJson> {
     let admin = &state.sources.admin;
     let starting = (!state.is_ready()).then(|| admin.runtime().start_time.unwrap_or_default());
     let found: [(&str, Option<TimeMs>); 2] =

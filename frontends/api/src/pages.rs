@@ -54,6 +54,33 @@ pub(crate) async fn file(call: ApiRequest) -> Response {
     asset(&call, &format!("a/{}", call.parameter))
 }
 
+/// What console libraries of Prometheus load besides the script and the style that this server has. Those two do
+/// without.
+const NOT_NEEDED: [&str; 9] = [
+    "rickshaw/rickshaw.min.css",
+    "bootstrap4/css/bootstrap.min.css",
+    "vendor/bootstrap4-glyphicons/css/bootstrap-glyphicons.css",
+    "d3/d3.min.js",
+    "vendor/rickshaw/vendor/d3.layout.min.js",
+    "rickshaw/rickshaw.min.js",
+    "jquery/jquery.min.js",
+    "popper.js",
+    "bootstrap4/js/bootstrap.min.js",
+];
+
+/// `/classic/static/{path}`: what console templates load, at the addresses of Prometheus 2.
+pub(crate) async fn classic(call: ApiRequest) -> Response {
+    let path = call.parameter.as_str();
+    if !NOT_NEEDED.contains(&path) {
+        return asset(&call, &format!("classic/static/{path}"));
+    }
+    let is_script = path.ends_with(".js");
+    let media_type = if is_script { "text/javascript; charset=utf-8" } else { "text/css; charset=utf-8" };
+    let headers = [(header::CONTENT_TYPE, media_type), (header::CACHE_CONTROL, REVALIDATE)];
+    (headers, "/* Not needed here: js/prom_console.js draws, css/prom_console.css has the look. */\n")
+        .into_response()
+}
+
 /// `/favicon.svg`
 pub(crate) async fn icon(call: ApiRequest) -> Response {
     asset(&call, "favicon.svg")

@@ -3,14 +3,16 @@
 use super::AppState;
 use super::dispatch::ApiRequest;
 use super::json_model::{AlertJson, RuleGroupJson, RuleJson};
+use super::limits::RULE_SOURCES_BYTES;
 use super::params::{Form, go_bool, go_integer};
 use super::response::{ApiError, ApiResult, ErrorType, success};
 use super::series::matcher_sets;
+use super::versions::Version;
 use serde::Serialize;
 use storage::model::Matcher;
 use xxhash_rust::xxh3::xxh3_128;
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RuleGroupsJson {
     groups: Vec<RuleGroupJson>,
@@ -31,7 +33,45 @@ pub(crate) async fn rules(call: ApiRequest) -> ApiResult {
     let matchers = matcher_sets(&call.state, &call.form).map_err(ApiError::bad_data)?;
     let filter = RuleFilter::of(&call.form, matchers)?;
     let page = Page::of(&call.form)?;
-    success(&page.cut(groups(&call.state).await?, &filter)?)
+    let shown = page.cut(groups(&call.state).await?, &filter)?;
+    version_of(&shown)?.answer(&call, &shown)
+}
+
+/// The version of the list that `/api/v1/rules` answers with these parameters.
+pub(crate) async fn version(state: &AppState, parameters: &str) -> Result<Version, ApiError> {
+    let form = Form::parse(None, Some(parameters))?;
+    let filter = RuleFilter::of(&form, Vec::new())?;
+    let all = Page { limit: None, from: String::new() };
+    version_of(&all.cut(groups(state).await?, &filter)?)
+}
+
+/// Evaluations take another time each time: only what they found makes another version.
+fn version_of(shown: &RuleGroupsJson) -> Result<Version, ApiError> {
+    let mut steady = shown.clone();
+    for group in &mut steady.groups {
+        group.evaluation_time = 0.0;
+        group.last_evaluation = None;
+        for rule in &mut group.rules {
+            match rule {
+                RuleJson::Alerting(rule) => {
+                    rule.evaluation_time = 0.0;
+                    rule.last_evaluation = None;
+                }
+                RuleJson::Recording(rule) => {
+                    rule.evaluation_time = 0.0;
+                    rule.last_evaluation = None;
+                }
+            }
+        }
+    }
+    Version::of(&steady)
+}
+
+/// `/api/v1/rules/source`: where in its file each rule stands, with its text.
+pub(crate) async fn source(call: ApiRequest) -> ApiResult {
+    let rules = call.state.sources.rules.clone();
+    let read = call.state.blocking(move || rules.sources(RULE_SOURCES_BYTES));
+    success(&read.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?)
 }
 
 /// `/api/v1/alerts`

@@ -8,7 +8,8 @@ use super::alert_history::{AlertHistoryJson, AlertHistoryRequest};
 use super::bodies::BodyShare;
 use super::consoles::OperatorFiles;
 use super::json_model::{
-    DroppedTargetJson, MetadataJson, RelabelStepJson, RuleGroupJson, RuntimeInfo, TargetJson, WalReplay,
+    DroppedTargetJson, MetadataJson, RelabelStepJson, RuleGroupJson, RuleSourcesJson, RuntimeInfo,
+    TargetJson, WalReplay,
 };
 use super::query::log::QueryLog;
 use super::response::{ApiError, ErrorType};
@@ -229,6 +230,10 @@ pub trait RuleGroupList: Send + Sync {
         _tell: &dyn Fn(RuleTestProgress),
     ) -> Result<RuleTestJson, ApiError> {
         Err(ApiError::new(ErrorType::Unavailable, "rules cannot be tested here"))
+    }
+    /// The texts of the rules as they stand in their files now, at most `most` bytes.
+    fn sources(&self, _most: usize) -> RuleSourcesJson {
+        RuleSourcesJson::default()
     }
     /// A number that grows with every change of the history. Does not block.
     fn history_version(&self) -> u64 {

@@ -4,11 +4,12 @@ use super::dispatch::ApiRequest;
 use super::json_model::{DroppedTargetJson, MetadataJson, TargetJson, label_map};
 use super::limits;
 use super::response::{ApiError, ApiResult, ErrorType, success};
+use super::versions::Version;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use storage::model::Labels;
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TargetsJson {
     active_targets: Vec<TargetJson>,
@@ -39,7 +40,22 @@ pub(crate) async fn targets(call: ApiRequest) -> ApiResult {
         // Counted apart from the list, which is cut: a job may drop a hundred thousand targets.
         found.dropped_target_counts = Some(counts);
     }
-    success(&found)
+    version_of(&found)?.answer(&call, &found)
+}
+
+/// The version of the list of active targets.
+pub(crate) fn version_of_active(active_targets: Vec<TargetJson>) -> Result<Version, ApiError> {
+    version_of(&TargetsJson { active_targets, dropped_targets: Vec::new(), dropped_target_counts: None })
+}
+
+/// Scrapes come all the time: only what they found makes another version.
+fn version_of(shown: &TargetsJson) -> Result<Version, ApiError> {
+    let mut steady = shown.clone();
+    for target in &mut steady.active_targets {
+        target.last_scrape = None;
+        target.last_scrape_duration = 0.0;
+    }
+    Version::of(&steady)
 }
 
 #[derive(Serialize)]

@@ -8,6 +8,7 @@ use super::json_model::{HealthJson, instant, seconds};
 use super::limits::VIEWS_PER_PAGE;
 use super::params::Form;
 use super::response::{ApiError, ApiResult, ErrorType, success};
+use super::versions::Version;
 use super::{AppState, saved_queries};
 use axum::http::Method;
 use engine::live::describe::{
@@ -188,6 +189,37 @@ pub(crate) async fn view(call: ApiRequest) -> ApiResult {
     // The text as it was put; `plan` is the same in canonical form and may look different.
     let query = call.state.sources.saved_queries.definition(id).map(|(_, definition)| definition.query);
     success(&shown(&call.state, query, found.ok_or_else(|| not_found(&name))?))
+}
+
+/// The version of the first page of views: another one with each tick.
+pub(crate) async fn version(state: &AppState) -> Result<Version, ApiError> {
+    let found = describe(state, ViewId(0), VIEWS_PER_PAGE).await?;
+    let steady: Vec<SteadyView> = found.views.iter().map(SteadyView::of).collect();
+    Version::of(&(steady, found.total, found.t))
+}
+
+/// What makes a version of a view.
+#[derive(Serialize)]
+struct SteadyView<'a> {
+    id: u64,
+    name: &'a str,
+    taps: usize,
+    rows: usize,
+    last_change: Option<TimeMs>,
+    last_error: Option<&'a str>,
+}
+
+impl SteadyView<'_> {
+    fn of(view: &ViewReport) -> SteadyView<'_> {
+        SteadyView {
+            id: view.id.0,
+            name: &view.spec.name,
+            taps: view.answer.taps,
+            rows: view.answer.rows,
+            last_change: view.answer.changed,
+            last_error: view.answer.failure.as_ref().map(|failure| failure.error.as_str()),
+        }
+    }
 }
 
 /// The report of one view.

@@ -173,15 +173,15 @@ pub struct LoadedRules {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawFile {
+pub(super) struct RawFile {
     #[serde(default)]
-    groups: Option<Vec<RawGroup>>,
+    pub(super) groups: Option<Vec<RawGroup>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawGroup {
-    name: Spanned<String>,
+pub(super) struct RawGroup {
+    pub(super) name: Spanned<String>,
     #[serde(default)]
     interval: Option<Spanned<String>>,
     #[serde(default)]
@@ -199,7 +199,7 @@ struct RawGroup {
     #[serde(default, deserialize_with = "text_map")]
     labels: TextMap,
     #[serde(default)]
-    rules: Option<Vec<Spanned<RawRule>>>,
+    pub(super) rules: Option<Vec<Spanned<RawRule>>>,
 }
 
 /// Labels or annotations.
@@ -218,11 +218,11 @@ fn text_map<'de, D: Deserializer<'de>>(d: D) -> Result<TextMap, D::Error> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawRule {
+pub(super) struct RawRule {
     #[serde(default)]
-    record: Option<Spanned<String>>,
+    pub(super) record: Option<Spanned<String>>,
     #[serde(default)]
-    alert: Option<Spanned<String>>,
+    pub(super) alert: Option<Spanned<String>>,
     #[serde(default)]
     expr: Option<Spanned<String>>,
     /// A statement in SQL instead of `expr`; not of Prometheus.

@@ -43,6 +43,7 @@ mod rewriting;
 pub mod rule_matching;
 pub mod services;
 pub mod snapshot;
+pub mod source;
 pub mod state_change;
 pub mod template;
 mod times;

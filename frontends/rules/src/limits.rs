@@ -78,6 +78,8 @@ pub const CHANGE_DELIVERIES: usize = 8;
 pub const TRIAL_ALERTS: usize = 1_000;
 /// Stretches of all alerts that a trial lists.
 pub const TRIAL_INTERVALS: usize = 10_000;
+/// Lines of one rule that are shown of its file.
+pub const RULE_SOURCE_LINES: usize = 200;
 /// Largest page of a console, in bytes.
 pub const CONSOLE_BYTES: usize = 8 << 20;
 /// Queries of one page of a console.

@@ -1,5 +1,13 @@
 // Calls of the HTTP API.
 
+/** The address below which the server answers; "": that of the page. A console stands elsewhere. */
+export const place = { base: '' };
+
+/** The address of a path of this server. */
+export function below(path: string): URL {
+  return new URL(path, place.base || document.baseURI);
+}
+
 /** An error that the API answered, or that kept it from answering. */
 export class ApiError extends Error {
   constructor(readonly type: string, message: string, readonly status: number) {
@@ -8,7 +16,7 @@ export class ApiError extends Error {
 }
 
 /** The data of an answer, with what the server said besides. */
-export interface Answer<T> { data: T; warnings: string[]; infos: string[] }
+export interface Answer<T> { data: T; warnings: string[]; infos: string[]; /** The version of a list, as topics have it; null: it has none. */ version: number | null }
 
 interface Envelope { status: string; data: unknown; errorType?: string; error?: string; warnings?: string[]; infos?: string[] }
 
@@ -32,7 +40,7 @@ export async function call<T>(path: string, params: Params = {}, signal?: AbortS
   if (post) init.body = new URLSearchParams(text);
   let response: Response;
   try {
-    response = await fetch(`api/v1/${path}${post || text === '' ? '' : `?${text}`}`, init);
+    response = await fetch(below(`api/v1/${path}${post || text === '' ? '' : `?${text}`}`), init);
   } catch (e) {
     if (signal?.aborted) throw e;
     throw new ApiError('network', 'The server cannot be reached.', 0);
@@ -45,7 +53,8 @@ export async function call<T>(path: string, params: Params = {}, signal?: AbortS
     throw new ApiError('http', body.trim().slice(0, 2000) || response.statusText, response.status);
   }
   if (envelope.status !== 'success') throw new ApiError(envelope.errorType ?? '', envelope.error ?? 'no reason was given', response.status);
-  return { data: envelope.data as T, warnings: envelope.warnings ?? [], infos: envelope.infos ?? [] };
+  const version = /"(\d+)"/.exec(response.headers.get('etag') ?? '')?.[1];
+  return { data: envelope.data as T, warnings: envelope.warnings ?? [], infos: envelope.infos ?? [], version: version === undefined ? null : Number(version) };
 }
 
 /** Sends JSON to `path` below `api/v1/`. */

@@ -1,28 +1,46 @@
 // What several pages need: a list that is asked again when something changes.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { ApiError, call, type Params } from './api';
-import { connection, paused } from './live';
+import { connection, paused, watchTopic, type Topic } from './live';
 
 /** An answer that is being shown. */
 export interface Loaded<T> { data: T | null; error: ApiError | null; loading: boolean; reload(): void }
 
-/** Asks for `path`, and again every `every` milliseconds while the tab is looked at and not paused (0: once). */
-export function useApi<T>(path: string | null, params: Params = {}, every = 0, trigger = 0): Loaded<T> {
+/** When an answer is asked again. */
+export interface Again {
+  /** Milliseconds; of a topic only while the server cannot tell. */
+  every?: number;
+  /** The list that it is of: the server tells when it changed. */
+  topic?: Topic;
+  /** Milliseconds that pass at least between two questions because of a topic. */
+  atMost?: number;
+}
+
+/** Asks for `path`, and again while the tab is looked at and not paused. */
+export function useApi<T>(path: string | null, params: Params = {}, { every = 0, topic, atMost = 0 }: Again = {}): Loaded<T> {
   const [state, setState] = useState<{ data: T | null; error: ApiError | null; loading: boolean }>({ data: null, error: null, loading: path !== null });
   const again = useRef<() => void>(() => undefined);
   const key = JSON.stringify([path, params]);
-  const shown = useRef(key);
+  const version = useRef<number | null>(null);
+  const asked = useRef(0);
+  /** The list changed while the pictures stood still. */
+  const stale = useRef(false);
   useEffect(() => {
     if (path === null) return undefined;
     const abort = new AbortController();
     let busy = false;
+    let once = false;
     const ask = async () => {
+      // What changes while an answer is on its way may not be in it.
+      once = busy;
       if (busy) return;
       busy = true;
+      stale.current = false;
+      asked.current = Date.now();
       try {
-        const { data } = await call<T>(path, params, abort.signal);
-        shown.current = key;
-        setState({ data, error: null, loading: false });
+        const answer = await call<T>(path, params, abort.signal);
+        version.current = answer.version;
+        setState({ data: answer.data, error: null, loading: false });
       } catch (e) {
         if (abort.signal.aborted) return;
         const error = e instanceof ApiError ? e : new ApiError('internal', String(e), 0);
@@ -31,19 +49,38 @@ export function useApi<T>(path: string | null, params: Params = {}, every = 0, t
       } finally {
         busy = false;
       }
+      if (once) void ask();
     };
     again.current = () => void ask();
     void ask();
-    const timer = every > 0 ? setInterval(() => !document.hidden && !paused.value && void ask(), every) : undefined;
+    const isTold = () => topic !== undefined && connection.value === 'open';
+    const timer = every > 0 ? setInterval(() => !document.hidden && !paused.value && !isTold() && void ask(), every) : undefined;
     return () => {
       abort.abort();
       clearInterval(timer);
     };
-  }, [key, every]);
-  const back = connection.value === 'open';
+  }, [key, every, topic]);
   useEffect(() => {
-    if (!paused.value && (trigger > 0 || back)) again.current();
-  }, [trigger, back]);
+    if (topic === undefined || path === null) return undefined;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const end = watchTopic(topic, (heard) => {
+      if (heard === version.current) return;
+      stale.current = true;
+      if (paused.value) return;
+      clearTimeout(timer);
+      timer = setTimeout(() => !paused.value && again.current(), Math.max(0, asked.current + atMost - Date.now()));
+    });
+    return () => {
+      end();
+      clearTimeout(timer);
+    };
+  }, [topic, path, atMost]);
+  const back = connection.value === 'open';
+  const stands = paused.value;
+  useEffect(() => {
+    // A topic tells after the connection is back, too.
+    if (!stands && (topic === undefined ? back : stale.current)) again.current();
+  }, [back, stands]);
   return { ...state, reload: () => again.current() };
 }
 

@@ -1,6 +1,7 @@
 // One websocket for all live queries of the tab: docs/subscribe.md has the protocol. The socket reconnects by itself,
 // and every subscription then begins again with a snapshot.
 import { computed, signal } from '@preact/signals';
+import { below } from './api';
 import type { HistogramValue } from './types';
 import type { Labels } from './format/labels';
 import { server } from './settings';
@@ -24,7 +25,8 @@ export interface Listener {
 
 /** What a live query of this tab has heard. */
 export interface Heard {
-  id: string; query: string; language: 'promql' | 'sql';
+  /** A topic has its name for a query. */
+  id: string; query: string; language: 'promql' | 'sql' | 'topic';
   /** Time as of which it is complete, Unix seconds; 0: not yet. */
   frontier: number;
   standing: boolean;
@@ -35,7 +37,21 @@ export interface Heard {
   lost: number;
 }
 
-interface Subscription extends Heard { listener: Listener | SqlListener }
+interface Subscription extends Heard {
+  listener: Listener | SqlListener | TopicListener;
+  /** The labels of the rows by their numbers: they are sent once. */
+  labels: Map<number, Labels>;
+}
+
+/** A list of the server that is no query. */
+export type Topic = 'alerts' | 'targets' | 'rules' | 'views' | 'queries' | 'notifications';
+
+/** What a subscription to a topic hears. */
+interface TopicListener {
+  /** The list has this version now; equal versions are the same list. */
+  changed(version: number): void;
+  error?(message: string, final: boolean): void;
+}
 
 /** A row of a statement, and how many more equal rows there are (negative: fewer). */
 export interface SqlChange { row: Record<string, string | number | boolean | null>; diff: number }
@@ -87,12 +103,17 @@ export function watchSql(statement: string, listener: SqlListener): () => void {
   return begin(statement, 'sql', listener);
 }
 
-function begin(query: string, language: Subscription['language'], listener: Listener | SqlListener): () => void {
+/** Hears when the list of a topic changes, and once at the beginning. The returned function ends it. */
+export function watchTopic(topic: Topic, changed: (version: number) => void): () => void {
+  return begin(topic, 'topic', { changed });
+}
+
+function begin(query: string, language: Subscription['language'], listener: Subscription['listener']): () => void {
   if (subscriptions.size >= SUBSCRIPTIONS_PER_SOCKET) {
     queueMicrotask(() => listener.error?.('too many live queries on this page', true));
     return () => undefined;
   }
-  const subscription = { id: `q${nextId++}`, query, language, listener, frontier: 0, standing: true, messages: 0, size: 0, lost: 0 };
+  const subscription: Subscription = { id: `q${nextId++}`, query, language, listener, frontier: 0, standing: true, messages: 0, size: 0, lost: 0, labels: new Map() };
   subscriptions.set(subscription.id, subscription);
   sendSubscribe(subscription);
   return () => {
@@ -102,7 +123,8 @@ function begin(query: string, language: Subscription['language'], listener: List
 }
 
 function sendSubscribe({ id, query, language }: Subscription): void {
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ subscribe: language === 'sql' ? { id, sql: query } : { id, query } }));
+  const asked = { promql: { id, query, envelope: 'indexed' }, sql: { id, sql: query }, topic: { id, topic: query } };
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ subscribe: asked[language] }));
 }
 
 /** The live queries of this tab. */
@@ -138,7 +160,7 @@ function sleep(): void {
 function connect(): void {
   clearTimeout(timer);
   connection.value = 'connecting';
-  const url = new URL('api/v1/subscribe', document.baseURI);
+  const url = below('api/v1/subscribe');
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   const opened = new WebSocket(url);
   socket = opened;
@@ -167,8 +189,36 @@ export function reconnectNow(): void {
 }
 
 interface Message {
-  id?: string; t?: number; rows?: unknown[]; columns?: { name: string; type: string }[]; class?: string; why?: string; upsert?: Row[]; remove?: Labels[]; from?: number; to?: number;
+  id?: string; t?: number; rows?: unknown[]; columns?: { name: string; type: string }[]; class?: string; why?: string; from?: number; to?: number;
+  upsert?: [number, Value][]; new?: NewRow[]; remove?: number[]; version?: number;
   error?: string; standing?: boolean; reason?: string;
+}
+
+/** A value of a row: a histogram is an object. */
+type Value = string | HistogramValue;
+type NewRow = [number, Labels, Value];
+
+function rowOf(labels: Labels, value: Value): Row {
+  return typeof value === 'string' ? { labels, value } : { labels, histogram: value };
+}
+
+/** New rows, whose labels are kept under their numbers. */
+function newRows(known: Map<number, Labels>, rows: NewRow[]): Row[] {
+  return rows.map(([number, labels, value]) => {
+    known.set(number, labels);
+    return rowOf(labels, value);
+  });
+}
+
+/** The rows that changed and those that are gone. */
+function changesOf({ labels }: Subscription, body: Message): { upsert: Row[]; remove: Labels[] } {
+  const changed = (body.upsert ?? []).flatMap(([number, value]) => (labels.has(number) ? [rowOf(labels.get(number)!, value)] : []));
+  const remove = (body.remove ?? []).flatMap((number) => {
+    const gone = labels.get(number);
+    labels.delete(number);
+    return gone ? [gone] : [];
+  });
+  return { upsert: [...changed, ...newRows(labels, body.new ?? [])], remove };
 }
 
 function receive(message: Record<string, Message>, size: number): void {
@@ -181,12 +231,14 @@ function receive(message: Record<string, Message>, size: number): void {
   subscription.size += size;
   const t = body.t ?? 0;
   if (t > 0) {
-    subscription.frontier = t;
+    // A list is as it is until it changes: it says nothing about how far the answers are complete.
+    if (subscription.language !== 'topic') subscription.frontier = t;
     // The frontier never is ahead of the server's clock: a clock of ours that is behind is noticed.
     const ahead = Date.now() / 1000 - t;
     if (ahead < skew.value || skew.value === 0) skew.value = ahead < 0 ? ahead : Math.min(skew.value, 0);
   }
-  if (subscription.language === 'sql') receiveSql(subscription, subscription.listener as SqlListener, kind, body);
+  if (subscription.language === 'topic') receiveTopic(subscription, subscription.listener as TopicListener, kind, body);
+  else if (subscription.language === 'sql') receiveSql(subscription, subscription.listener as SqlListener, kind, body);
   else receiveRows(subscription, subscription.listener as Listener, kind, body);
 }
 
@@ -199,6 +251,11 @@ function receiveSql(subscription: Subscription, listener: SqlListener, kind: str
   receiveEnd(subscription, listener, kind, body);
 }
 
+function receiveTopic(subscription: Subscription, listener: TopicListener, kind: string, body: Message): void {
+  if (kind === 'changed') return listener.changed(body.version ?? 0);
+  receiveEnd(subscription, listener, kind, body);
+}
+
 function receiveRows(subscription: Subscription, listener: Listener, kind: string, body: Message): void {
   const t = body.t ?? 0;
   switch (kind) {
@@ -206,9 +263,12 @@ function receiveRows(subscription: Subscription, listener: Listener, kind: strin
       subscription.standing = body.standing !== false;
       return listener.started?.(subscription.standing, body.reason ?? '');
     case 'snapshot':
-      return listener.snapshot(t, (body.rows ?? []) as Row[]);
-    case 'delta':
-      return listener.delta(t, body.upsert ?? [], body.remove ?? []);
+      subscription.labels.clear();
+      return listener.snapshot(t, newRows(subscription.labels, (body.rows ?? []) as NewRow[]));
+    case 'delta': {
+      const { upsert, remove } = changesOf(subscription, body);
+      return listener.delta(t, upsert, remove);
+    }
     case 'progress':
       return listener.progress?.(t);
     case 'lost':

@@ -20,6 +20,10 @@ export interface Rule {
   annotations?: Labels; alerts?: Alert[];
 }
 export interface RuleGroup { name: string; file: string; interval: number; rules: Rule[]; evaluationTime: number; lastEvaluation: string; limit: number }
+/** `/api/v1/rules/source`: where in its file each rule stands, with its lines. */
+export interface RuleSources { rules: RuleSource[]; errors: string[]; truncated: boolean }
+export interface RuleSource { file: string; group: string; index: number; rule: string; line: number; lines: string[] }
+
 export interface Target {
   discoveredLabels: Labels; labels: Labels; scrapePool: string; scrapeUrl: string; globalUrl: string; lastError: string; lastScrape: string;
   lastScrapeDuration: number; health: 'up' | 'down' | 'unknown'; scrapeInterval: string; scrapeTimeout: string;

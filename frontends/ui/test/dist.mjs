@@ -16,5 +16,5 @@ function answer(route) {
 
 /** Lets a context of the browser see dist. */
 export function showDist(context) {
-  return context.route((url) => url.hostname === '127.0.0.1' && !/^\/(api\/|-\/|metrics|graph|$)/.test(url.pathname), answer);
+  return context.route((url) => url.hostname === '127.0.0.1' && !/^\/(api\/|-\/|metrics|graph|consoles\/|user\/|$)/.test(url.pathname), answer);
 }

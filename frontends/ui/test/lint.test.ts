@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { changedLines } from '../src/format/lines';
 import { missing } from '../src/format/labels';
 import type { Node } from '../src/promql/ast';
-import { labelsOf, labelsRead, lintRule, mayHave, selectors, seriesOf, type Linted } from '../src/promql/lint';
+import { labelsOf, labelsRead, lintRule, mayHave, placeOf, selectors, seriesOf, type Linted } from '../src/promql/lint';
 
 const metric = (name: string, ...matchers: { name: string; value: string; type: string }[]): Node => ({ type: 'vectorSelector', name, matchers });
 const range = (name: string): Node => ({ type: 'matrixSelector', name, matchers: [], range: 300_000 });
@@ -87,4 +87,15 @@ describe('lines that differ', () => {
 
 it('series that vanished are those that are not there now', () => {
   expect(missing([{ a: '1', b: '2' }, { a: '2' }], [{ b: '2', a: '1' }])).toEqual([{ a: '2' }]);
+});
+
+describe('the place of a finding', () => {
+  const source = { file: 'r.yml', group: 'g', index: 0, rule: 'Hot', line: 12, lines: ['  - alert: Hot', '    expr: rate(a_total[5m]) + a_total', '    annotations:', '      summary: "{{ $labels.job }}"'] };
+  it('is that of its words, else of the expression, else of the rule', () => {
+    expect(placeOf(source, '$labels.job')).toEqual({ file: 'r.yml', line: 15, column: 20, text: source.lines[3], length: 11 });
+    expect(placeOf(source, 'not there')).toMatchObject({ line: 13, column: 5, length: 4 });
+    expect(placeOf(source, undefined)).toMatchObject({ line: 13, column: 5 });
+    expect(placeOf({ ...source, lines: ['- {alert: Hot}'] }, undefined)).toMatchObject({ line: 12, column: 3 });
+    expect(placeOf({ ...source, lines: [] }, 'x')).toMatchObject({ line: 12, column: 1 });
+  });
 });

@@ -1,9 +1,9 @@
 // Starts the real server with a configuration in a directory of its own.
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 /** A port that nobody listens at. */
 export function freePort() {
@@ -34,8 +34,8 @@ const RULES = `groups:
         for: 1h
 `;
 
-/** Starts the binary; resolves when it is ready. */
-export async function startServer(binary, exporterPort, extra = []) {
+/** Starts the binary; resolves when it is ready. `files` are further files of its directory, by name. */
+export async function startServer(binary, exporterPort, extra = [], files = {}) {
   const directory = mkdtempSync(join(tmpdir(), 'perennial-ui-'));
   const port = await freePort();
   writeFileSync(join(directory, 'prometheus.yml'), `global: {scrape_interval: 1s, evaluation_interval: 1s}
@@ -56,10 +56,13 @@ scrape_configs:
     static_configs: [{targets: ["127.0.0.1:9"]}]
     relabel_configs: [{action: drop}]
 `);
-  writeFileSync(join(directory, 'rules.yml'), RULES);
+  for (const [name, text] of Object.entries({ 'rules.yml': RULES, ...files })) {
+    mkdirSync(dirname(join(directory, name)), { recursive: true });
+    writeFileSync(join(directory, name), text);
+  }
   const server = { url: `http://127.0.0.1:${port}`, directory, process: null };
   server.start = async () => {
-    server.process = spawn(binary, [`--config.file=${directory}/prometheus.yml`, `--storage.tsdb.path=${directory}/data`, `--web.listen-address=127.0.0.1:${port}`, '--web.enable-lifecycle', '--enable-feature=exemplar-storage', ...extra], { stdio: 'ignore' });
+    server.process = spawn(binary, [`--config.file=${directory}/prometheus.yml`, `--storage.tsdb.path=${directory}/data`, `--web.listen-address=127.0.0.1:${port}`, '--web.enable-lifecycle', '--enable-feature=exemplar-storage', `--web.console.templates=${directory}/consoles`, `--web.console.libraries=${directory}/console_libraries`, ...extra], { stdio: 'ignore' });
     for (let i = 0; i < 300; i++) {
       const ready = await fetch(`${server.url}${server.prefix ?? ''}/-/ready`).then((r) => r.status === 200, () => false);
       if (ready) return;

@@ -1,10 +1,12 @@
 //! The queries that run now, and what the recent ones cost: `/api/v1/status/queries`. A running query can be
 //! stopped by its id.
 
+use super::super::AppState;
 use super::super::dispatch::ApiRequest;
 use super::super::json_model::{sample_time, seconds};
 use super::super::limits::{QUERY_TEXT_BYTES, RECENT_QUERIES, RECENT_QUERIES_SHOWN};
 use super::super::response::{ApiError, ApiResult, ErrorType, success};
+use super::super::versions::Version;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use engine::query::QueryOptions;
@@ -285,6 +287,15 @@ pub(crate) async fn queries(call: ApiRequest) -> ApiResult {
     let limit = call.form.limit()?.unwrap_or(RECENT_QUERIES_SHOWN).min(RECENT_QUERIES);
     let now = call.state.sources.clock.now();
     success(&call.state.query_permits.running.list(now, window, limit))
+}
+
+/// The version of the list: which queries run, and how many have ended.
+pub(crate) fn version(state: &AppState) -> Result<Version, ApiError> {
+    let now = state.sources.clock.now();
+    let list = state.query_permits.running.list(now, WINDOW_MS, RECENT_QUERIES_SHOWN);
+    let active: Vec<(String, &str)> = list.active.into_iter().map(|query| (query.id, query.state)).collect();
+    let top: Vec<(String, u64)> = list.top.into_iter().map(|query| (query.query, query.count)).collect();
+    Version::of(&(active, top))
 }
 
 /// `/api/v1/status/queries/{id}`: stops a query.

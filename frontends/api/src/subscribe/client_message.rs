@@ -3,6 +3,7 @@
 use super::super::limits;
 use super::super::params::Form;
 use super::super::response::ApiError;
+use super::topics::Topic;
 use serde::Deserialize;
 
 /// A message of a websocket client.
@@ -30,6 +31,9 @@ pub struct SubscribeRequest {
     /// Instead of an expression, an existing view: the name of a saved query, or an id.
     #[serde(default)]
     pub view: String,
+    /// Instead of an expression, a list that is no query. Only over a websocket.
+    #[serde(default)]
+    pub topic: Option<Topic>,
     /// The language of the expression.
     #[serde(default)]
     pub lang: LanguageName,
@@ -77,6 +81,8 @@ pub enum Envelope {
     Upsert,
     /// Rows with `diff` -1 (no longer true) and 1 (true from now on).
     Diff,
+    /// Each row has a number; its labels are sent once.
+    Indexed,
 }
 
 impl SubscribeRequest {
@@ -97,6 +103,10 @@ impl SubscribeRequest {
             query: form.get("query").to_owned(),
             sql: form.get("sql").to_owned(),
             view: form.get("view").to_owned(),
+            topic: match form.get("topic") {
+                "" => None,
+                name => Some(word("topic", name)?),
+            },
             lang: word("lang", &or("lang", "promql"))?,
             backpressure: word("backpressure", &or("backpressure", "conflate"))?,
             buffer,
@@ -120,6 +130,7 @@ impl SubscribeRequest {
             query: String::new(),
             sql: text,
             view: String::new(),
+            topic: None,
             lang: LanguageName::Sql,
             backpressure: Backpressure::default(),
             buffer: None,
@@ -139,6 +150,9 @@ impl SubscribeRequest {
         let has_other = !self.query.is_empty() || !self.view.is_empty();
         if !self.sql.is_empty() && has_other {
             return Err(ApiError::parameter("sql", "either `sql`, `query` or `view`"));
+        }
+        if self.topic.is_some() && (has_other || !self.sql.is_empty()) {
+            return Err(ApiError::parameter("topic", "either `topic`, `sql`, `query` or `view`"));
         }
         if self.buffer.is_some_and(|n| n == 0 || n > limits::BUFFER_EVENTS_MAX) {
             let limit = limits::BUFFER_EVENTS_MAX;
@@ -174,6 +188,11 @@ mod tests {
             serde_json::from_str(r#"{"unsubscribe": "a"}"#).unwrap(),
             ClientMessage::Unsubscribe(id) if id == "a"
         ));
+        let topic = r#"{"subscribe": {"id": "t", "topic": "targets"}}"#;
+        let ClientMessage::Subscribe(request) = serde_json::from_str(topic).unwrap() else {
+            panic!("not a subscribe")
+        };
+        assert_eq!(request.topic, Some(Topic::Targets));
         let unknown =
             serde_json::from_str::<ClientMessage>(r#"{"subscribe": {"id": "a", "query": "up", "step": 1}}"#);
         assert!(unknown.unwrap_err().to_string().contains("unknown field `step`"));
@@ -189,6 +208,8 @@ mod tests {
         };
         assert!(error("query=up&lang=kql").contains("unknown variant `kql`, expected `promql` or `sql`"));
         assert!(error("query=up&sql=SELECT%201").contains("either `sql`, `query` or `view`"));
+        assert!(error("query=up&topic=rules").contains("either `topic`, `sql`, `query` or `view`"));
+        assert!(error("topic=weather").contains("unknown variant `weather`, expected one of `alerts`"));
         assert_eq!(error("query=up&buffer=0"), "invalid parameter \"buffer\": must be 1 to 10000");
     }
 

@@ -4,16 +4,19 @@
 //! A *view* is a query whose answer the engine keeps current; equal queries share one
 //! ([`shared_views`]), within a budget of memory ([`state_budget`]). A [`subscription`] taps its view, which means that it consumes the changes,
 //! through a bounded [`subscriber_queue`], which applies the client's back-pressure policy.
-//! [`server_message`] writes the messages, and [`websocket`] or [`streaming`] sends them.
+//! [`server_message`] and [`delta_encoder`] write the messages, and [`websocket`] or [`streaming`] sends them. Lists that are no queries
+//! are [`topics`].
 
 pub mod budget;
 pub mod client_message;
+pub mod delta_encoder;
 pub mod server_message;
 pub mod shared_views;
 pub mod state_budget;
 pub mod streaming;
 pub mod subscriber_queue;
 pub mod subscription;
+pub mod topics;
 mod websocket;
 
 use super::dispatch::ApiRequest;
@@ -37,7 +40,7 @@ pub async fn subscribe(mut call: ApiRequest) -> ApiResult {
     if !call.header(header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return streaming::subscribe(call).await;
     }
-    let asks = ["query", "view", "sql"].iter().any(|field| !call.form.get(field).is_empty());
+    let asks = ["query", "view", "sql", "topic"].iter().any(|field| !call.form.get(field).is_empty());
     let first = asks.then(|| SubscribeRequest::from_form(&call.form)).transpose()?;
     if let Err(e) = subscription::admit(&call.state) {
         return Ok(full(e));

@@ -2,13 +2,10 @@
 
 use super::super::query_json;
 use super::super::response::ApiError;
-use super::client_message::Envelope;
 use engine::live::LabelledSample;
 use engine::plan::{AggregateOp, Plan, PlanOp, ValueType};
 use engine::types::histogram_column::Sample;
-use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
-use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
 /// A message to the client.
@@ -22,13 +19,13 @@ pub struct ServerMessage {
 
 impl ServerMessage {
     /// Starts a message: `{"event":{"id":"…"`.
-    fn open(event: &'static str, id: &str) -> ServerMessage {
+    pub(super) fn open(event: &'static str, id: &str) -> ServerMessage {
         let mut json = format!("{{\"{event}\":{{\"id\":");
         query_json::string(&mut json, id);
         ServerMessage { event, json }
     }
 
-    fn time(mut self, name: &str, t: TimeMs) -> ServerMessage {
+    pub(super) fn time(mut self, name: &str, t: TimeMs) -> ServerMessage {
         let _ = write!(self.json, ",\"{name}\":");
         query_json::time(&mut self.json, t);
         self
@@ -40,7 +37,12 @@ impl ServerMessage {
         self
     }
 
-    fn list<T>(mut self, name: &str, items: &[T], write: impl Fn(&mut String, &T)) -> ServerMessage {
+    pub(super) fn list<T>(
+        mut self,
+        name: &str,
+        items: &[T],
+        write: impl Fn(&mut String, &T),
+    ) -> ServerMessage {
         let _ = write!(self.json, ",\"{name}\":[");
         for (i, item) in items.iter().enumerate() {
             self.json.push_str(if i > 0 { "," } else { "" });
@@ -50,7 +52,7 @@ impl ServerMessage {
         self
     }
 
-    fn close(mut self) -> ServerMessage {
+    pub(super) fn close(mut self) -> ServerMessage {
         self.json.push_str("}}");
         self
     }
@@ -160,6 +162,13 @@ pub fn unsubscribed(id: &str, why: Option<Ended>) -> ServerMessage {
     }
 }
 
+/// The list of a topic has another version since `t`.
+pub fn changed(id: &str, topic: &str, t: TimeMs, version: u64) -> ServerMessage {
+    let mut message = ServerMessage::open("changed", id).text("topic", topic).time("t", t);
+    let _ = write!(message.json, ",\"version\":{version}");
+    message.close()
+}
+
 /// The answer is complete up to `t`.
 pub fn progress(id: &str, t: TimeMs) -> ServerMessage {
     ServerMessage::open("progress", id).time("t", t).close()
@@ -205,155 +214,26 @@ pub fn error(id: Option<&str>, error: &ApiError, t: Option<TimeMs>) -> ServerMes
     }
 }
 
-fn row(out: &mut String, (labels, sample): &LabelledSample) {
+/// A row with its labels.
+pub(super) fn row(out: &mut String, (labels, value): &LabelledSample) {
     out.push_str("{\"labels\":");
     query_json::labels(out, labels);
+    let name = if matches!(value, Sample::Float(_)) { "value" } else { "histogram" };
+    let _ = write!(out, ",\"{name}\":");
+    sample(out, value);
+    out.push('}');
+}
+
+/// The value of a row: a text, or a histogram as an object.
+pub(super) fn sample(out: &mut String, sample: &Sample) {
     match sample {
         Sample::Float(v) => {
-            out.push_str(",\"value\":\"");
+            out.push('"');
             query_json::value(out, *v);
-            out.push_str("\"}");
+            out.push('"');
         }
-        Sample::Histogram(h) => {
-            out.push_str(",\"histogram\":");
-            query_json::histogram(out, h);
-            out.push('}');
-        }
+        Sample::Histogram(h) => query_json::histogram(out, h),
     }
-}
-
-fn diff_row(out: &mut String, (labels, sample, diff): &(Labels, Sample, i8)) {
-    row(out, &(labels.clone(), sample.clone()));
-    // The closing brace of the row, which has one more field.
-    out.pop();
-    let _ = write!(out, ",\"diff\":{diff}}}");
-}
-
-/// Writes snapshots and deltas in the envelope that the client chose.
-pub struct DeltaEncoder {
-    id: String,
-    /// The rows that the client has. Only the envelope `diff` needs them, to write what a change
-    /// replaces.
-    rows: Option<HashMap<Labels, Sample>>,
-    /// The form of the rows; `None`: samples. Rows in another form have no key: a change is always
-    /// a difference.
-    format: Option<Arc<dyn RowFormat>>,
-}
-
-impl DeltaEncoder {
-    /// An encoder for the subscription `id`.
-    pub fn new(id: &str, envelope: Envelope, format: Option<Arc<dyn RowFormat>>) -> DeltaEncoder {
-        let remembers = envelope == Envelope::Diff || format.is_some();
-        DeltaEncoder { id: id.to_owned(), rows: remembers.then(HashMap::new), format }
-    }
-
-    /// The approximate memory of the rows that the encoder remembers, bytes.
-    pub fn remembered_bytes(&self) -> usize {
-        let rows = self.rows.as_ref().map_or(0, HashMap::len);
-        rows * 2 * size_of::<LabelledSample>()
-    }
-
-    /// A message with the whole answer.
-    pub fn snapshot(&mut self, t: TimeMs, rows: &[LabelledSample]) -> ServerMessage {
-        let message = ServerMessage::open("snapshot", &self.id).time("t", t);
-        // Rows that the client had and the snapshot lacks need no `-1`: a snapshot replaces
-        // everything.
-        let Some(known) = &mut self.rows else { return message.list("rows", rows, row).close() };
-        *known = rows.iter().cloned().collect();
-        if let Some(format) = &self.format {
-            let mut diff = BTreeMap::new();
-            for (labels, sample) in rows {
-                count(&mut diff, format.row(labels, sample), 1);
-            }
-            if let Some(nothing) = format.over_nothing().filter(|_| rows.is_empty()) {
-                count(&mut diff, (nothing.to_owned(), 1), 1);
-            }
-            return message.list("rows", &listed(diff), formatted_row).close();
-        }
-        let diff: Vec<_> = rows.iter().map(|(labels, v)| (labels.clone(), v.clone(), 1)).collect();
-        message.list("rows", &diff, diff_row).close()
-    }
-
-    /// A message with the changes up to `t`; since an earlier tick if `since` is set. `None`: no row
-    /// that the client sees has changed.
-    pub fn delta(
-        &mut self,
-        since: Option<TimeMs>,
-        t: TimeMs,
-        upsert: &[LabelledSample],
-        remove: &[Labels],
-    ) -> Option<ServerMessage> {
-        let mut message = ServerMessage::open("delta", &self.id).time("t", t);
-        if let Some(since) = since {
-            message = message.time("since", since);
-        }
-        let Some(known) = &mut self.rows else {
-            return Some(
-                message.list("upsert", upsert, row).list("remove", remove, query_json::labels).close(),
-            );
-        };
-        if let Some(format) = &self.format {
-            let diff = formatted_changes(format.as_ref(), known, upsert, remove);
-            return (!diff.is_empty()).then(|| message.list("rows", &diff, formatted_row).close());
-        }
-        let mut diff = Vec::with_capacity(2 * upsert.len() + remove.len());
-        for labels in remove {
-            // A merged delta may remove a row that the client never had; then there is nothing to
-            // retract.
-            diff.extend(known.remove(labels).map(|old| (labels.clone(), old, -1)));
-        }
-        for (labels, v) in upsert {
-            // The old value before the new one, so that sums that a client keeps never count a row
-            // twice.
-            diff.extend(known.insert(labels.clone(), v.clone()).map(|old| (labels.clone(), old, -1)));
-            diff.push((labels.clone(), v.clone(), 1));
-        }
-        Some(message.list("rows", &diff, diff_row).close())
-    }
-}
-
-/// Adds a row `times` to the difference.
-fn count(diff: &mut BTreeMap<String, i64>, (row, equal): (String, i64), times: i64) {
-    *diff.entry(row).or_default() += equal * times;
-}
-
-/// The rows of a difference: those that go first.
-fn listed(diff: BTreeMap<String, i64>) -> Vec<(String, i64)> {
-    let mut rows: Vec<(String, i64)> = diff.into_iter().filter(|(_, n)| *n != 0).collect();
-    rows.sort_by_key(|(_, n)| *n > 0);
-    rows
-}
-
-/// What changes in the rows of a format, and in `known`.
-fn formatted_changes(
-    format: &dyn RowFormat,
-    known: &mut HashMap<Labels, Sample>,
-    upsert: &[LabelledSample],
-    remove: &[Labels],
-) -> Vec<(String, i64)> {
-    let mut diff = BTreeMap::new();
-    let was_empty = known.is_empty();
-    for labels in remove {
-        if let Some(old) = known.remove(labels) {
-            count(&mut diff, format.row(labels, &old), -1);
-        }
-    }
-    for (labels, sample) in upsert {
-        if let Some(old) = known.insert(labels.clone(), sample.clone()) {
-            count(&mut diff, format.row(labels, &old), -1);
-        }
-        count(&mut diff, format.row(labels, sample), 1);
-    }
-    if let Some(nothing) = format.over_nothing()
-        && was_empty != known.is_empty()
-    {
-        count(&mut diff, (nothing.to_owned(), 1), if was_empty { -1 } else { 1 });
-    }
-    listed(diff)
-}
-
-fn formatted_row(out: &mut String, (row, diff): &(String, i64)) {
-    let _ = write!(out, "{{\"row\":{row},\"diff\":{diff}}}");
 }
 
 #[cfg(test)]
@@ -362,90 +242,6 @@ mod tests {
 
     fn job(name: &str) -> Labels {
         Labels::from_pairs([("job", name)])
-    }
-
-    #[test]
-    fn upsert_envelope() {
-        let mut encoder = DeltaEncoder::new("a", Envelope::Upsert, None);
-        assert_eq!(
-            encoder.snapshot(1_500, &[(job("x"), 1.0.into()), (Labels::default(), f64::NAN.into())]).json,
-            r#"{"snapshot":{"id":"a","t":1.500,"rows":[{"labels":{"job":"x"},"value":"1"},{"labels":{},"value":"NaN"}]}}"#
-        );
-        assert_eq!(
-            encoder.delta(None, 2_000, &[(job("y"), 2.5.into())], &[job("x")]).expect("a change").json,
-            r#"{"delta":{"id":"a","t":2,"upsert":[{"labels":{"job":"y"},"value":"2.5"}],"remove":[{"job":"x"}]}}"#
-        );
-        let delta = encoder.delta(Some(2_000), 3_000, &[], &[]).expect("a message");
-        assert_eq!(delta.json, r#"{"delta":{"id":"a","t":3,"since":2,"upsert":[],"remove":[]}}"#);
-    }
-
-    #[test]
-    fn diff_envelope_says_what_a_change_replaces() {
-        let mut encoder = DeltaEncoder::new("a", Envelope::Diff, None);
-        let snapshot = encoder.snapshot(1_000, &[(job("x"), 1.0.into()), (job("y"), 2.0.into())]);
-        assert!(snapshot.json.contains(r#"{"labels":{"job":"x"},"value":"1","diff":1}"#));
-        assert_eq!(
-            encoder
-                .delta(None, 2_000, &[(job("y"), 3.0.into())], &[job("x"), job("never")])
-                .expect("a change")
-                .json,
-            concat!(
-                r#"{"delta":{"id":"a","t":2,"rows":[{"labels":{"job":"x"},"value":"1","diff":-1},"#,
-                r#"{"labels":{"job":"y"},"value":"2","diff":-1},{"labels":{"job":"y"},"value":"3","diff":1}]}}"#
-            )
-        );
-    }
-
-    /// Shows the job, and a row over nothing.
-    struct Jobs;
-
-    impl RowFormat for Jobs {
-        fn describe(&self) -> String {
-            "\"columns\":[\"job\"]".to_owned()
-        }
-        fn row(&self, labels: &Labels, sample: &Sample) -> (String, i64) {
-            let equal = if let Sample::Float(equal) = sample { *equal as i64 } else { 0 };
-            (format!("{{\"job\":\"{}\"}}", labels.get("job").unwrap_or("")), equal)
-        }
-        fn over_nothing(&self) -> Option<&str> {
-            Some("{\"job\":null}")
-        }
-    }
-
-    #[test]
-    fn rows_in_another_form_are_differences() {
-        assert_eq!(
-            subscribed_rows("a", "SELECT job", &Jobs, &Standing::Impossible).json,
-            r#"{"subscribed":{"id":"a","query":"SELECT job","columns":["job"],"standing":false}}"#
-        );
-        let mut encoder = DeltaEncoder::new("a", Envelope::Upsert, Some(Arc::new(Jobs)));
-        assert_eq!(
-            encoder.snapshot(1_000, &[]).json,
-            r#"{"snapshot":{"id":"a","t":1,"rows":[{"row":{"job":null},"diff":1}]}}"#
-        );
-        let mut change = |upsert: &[LabelledSample], remove: &[Labels]| {
-            encoder.delta(None, 2_000, upsert, remove).map(|message| message.json)
-        };
-        assert_eq!(
-            change(&[(job("x"), 2.0.into())], &[]).as_deref(),
-            Some(concat!(
-                r#"{"delta":{"id":"a","t":2,"rows":[{"row":{"job":null},"diff":-1},"#,
-                r#"{"row":{"job":"x"},"diff":2}]}}"#
-            ))
-        );
-        // The client sees no difference.
-        assert_eq!(change(&[(job("x"), 2.0.into())], &[job("never")]), None);
-        assert_eq!(
-            change(&[(job("x"), 1.0.into())], &[]).as_deref(),
-            Some(r#"{"delta":{"id":"a","t":2,"rows":[{"row":{"job":"x"},"diff":-1}]}}"#)
-        );
-        assert_eq!(
-            change(&[], &[job("x")]).as_deref(),
-            Some(concat!(
-                r#"{"delta":{"id":"a","t":2,"rows":[{"row":{"job":"x"},"diff":-1},"#,
-                r#"{"row":{"job":null},"diff":1}]}}"#
-            ))
-        );
     }
 
     #[test]
@@ -468,6 +264,10 @@ mod tests {
         assert_eq!(
             correction("a", 1_000, &[(job("x"), 2.0.into())], &[job("y")]).json,
             r#"{"correction":{"id":"a","t":1,"upsert":[{"labels":{"job":"x"},"value":"2"}],"remove":[{"job":"y"}]}}"#
+        );
+        assert_eq!(
+            changed("t", "targets", 1_795_578_600_200, 812).json,
+            r#"{"changed":{"id":"t","topic":"targets","t":1795578600.200,"version":812}}"#
         );
         assert_eq!(lost("a", 1_000, 2_500).json, r#"{"lost":{"id":"a","from":1,"to":2.500}}"#);
         assert_eq!(

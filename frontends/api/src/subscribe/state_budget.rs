@@ -1,22 +1,28 @@
 //! What the views of subscriptions may hold in memory, each and together. A view that would hold more does
 //! not stand: it is evaluated again and again instead.
 //!
-//! Before a view is installed its size is estimated from the samples that its selectors have now: windows that
-//! reach far back read all of their samples first, so it would be too late afterwards. Later it is measured
-//! ([`super::shared_views`]).
+//! Before a view is installed its size is estimated: what it will hold when its windows are full, which is series times
+//! the samples of a window. A server that has just started holds little of a window of a month; it would hold more
+//! every day. How many samples a window has is told from those of the last minutes, or, before there are
+//! enough, from the scrape intervals of the targets. Later it is measured ([`super::shared_views`]).
 
 use super::super::AppState;
 use super::super::limits::{
     STATE_ESTIMATE_TIME, SUBSCRIBED_SERIES_BYTES, SUBSCRIBED_STATE_BYTES, SUBSCRIBED_VIEW_BYTES,
 };
-use engine::plan::{Plan, PlanNode, PlanOp};
+use engine::plan::{Dialect, Plan, PlanNode, PlanOp};
 use engine::query::{QueryError, QueryOptions, QueryValue};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use storage::model::Matcher;
+use storage::model::time::parse_duration;
 
 /// The stretch of time that is looked at for an estimate, ms: the longest usual time between two samples.
 const LOOKED_AT_MS: i64 = 300_000;
+/// The shortest such stretch, after a start, ms.
+const LOOKED_AT_LEAST_MS: i64 = 1_000;
+/// So many samples of a series say how far they lie apart, also in a stretch that is too short.
+const TELLING_SAMPLES: f64 = 3.0;
 /// Bytes of a sample in a window.
 const SAMPLE_BYTES: f64 = 8.0;
 
@@ -105,20 +111,67 @@ fn reaches(node: &PlanNode, lookback: i64, found: &mut BTreeMap<String, i64>) {
     }
 }
 
-/// About how many bytes a view of `plan` would hold. Blocks.
+/// What a selector has in the stretch that is looked at.
+struct SeenSamples {
+    series: f64,
+    samples: f64,
+    /// How long the stretch is, ms.
+    stretch: f64,
+}
+
+impl SeenSamples {
+    /// The time between two samples of a series, ms. `usual`: that of the server's targets.
+    fn interval(&self, usual: Option<f64>) -> f64 {
+        let each = (self.samples / self.series).max(1.0);
+        let seen = self.stretch / each;
+        if each >= TELLING_SAMPLES || self.stretch >= LOOKED_AT_MS as f64 {
+            return seen;
+        }
+        usual.unwrap_or(seen)
+    }
+
+    /// The bytes of windows of `reach` ms when they are full.
+    fn bytes(&self, reach: i64, usual: Option<f64>) -> f64 {
+        if self.series < 1.0 {
+            return 0.0;
+        }
+        let samples = (reach as f64 / self.interval(usual)).max(1.0);
+        self.series * (SUBSCRIBED_SERIES_BYTES as f64 + samples * SAMPLE_BYTES)
+    }
+}
+
+/// About how many bytes a view of `plan` will hold when its windows are full. Blocks.
 pub fn estimate(state: &AppState, plan: &Plan) -> Result<usize, StateRefusal> {
     let lookback = state.settings.lookback;
     let mut found = BTreeMap::new();
     reaches(plan, lookback, &mut found);
+    let stretch = looked_at(state);
+    let usual = scrape_interval(state);
     let mut bytes = 0.0;
     for (selector, reach) in found {
-        let window = format!("{selector}[{}s]", LOOKED_AT_MS / 1000);
+        let window = format!("{selector}[{stretch}ms]");
         let series = number(state, &format!("count(present_over_time({window}))"))?;
         let samples = number(state, &format!("sum(count_over_time({window}))"))?;
-        let windows = (reach as f64 / LOOKED_AT_MS as f64).max(1.0);
-        bytes += series * SUBSCRIBED_SERIES_BYTES as f64 + samples * windows * SAMPLE_BYTES;
+        let seen = SeenSamples { series, samples, stretch: stretch as f64 };
+        bytes += seen.bytes(reach, usual);
     }
     Ok(bytes as usize)
+}
+
+/// The stretch of time that is looked at, ms: no longer than this server runs, because before it there may be a gap.
+fn looked_at(state: &AppState) -> i64 {
+    let started = state.sources.admin.runtime().start_time;
+    let runs = started.map_or(LOOKED_AT_MS, |start| state.sources.clock.now().saturating_sub(start));
+    runs.clamp(LOOKED_AT_LEAST_MS, LOOKED_AT_MS)
+}
+
+/// The time between two scrapes of a target, ms, as a mean of the targets: so many scrapes come; `None`: there are
+/// no targets.
+fn scrape_interval(state: &AppState) -> Option<f64> {
+    let targets = state.sources.targets.active();
+    let intervals = targets.iter().filter_map(|target| parse_duration(&target.scrape_interval).ok());
+    let rates: Vec<f64> = intervals.filter(|ms| *ms > 0).map(|ms| 1.0 / ms as f64).collect();
+    (!rates.is_empty()).then(|| rates.len() as f64 / rates.iter().sum::<f64>())
 }
 
 /// The only row of a query; 0: there is none.
@@ -129,7 +182,8 @@ fn number(state: &AppState, text: &str) -> Result<f64, StateRefusal> {
         lookback: settings.lookback,
         max_samples: settings.max_samples,
         max_bytes: settings.max_bytes,
-        dialect: settings.dialect,
+        // Series of different names may be equal without them: they are counted before the names go.
+        dialect: Dialect { delayed_names: true, ..settings.dialect },
         timeout: settings.query_timeout.min(STATE_ESTIMATE_TIME),
         ..QueryOptions::default()
     };
@@ -166,6 +220,26 @@ mod tests {
         assert_eq!(
             budget.measured(1_000, SUBSCRIBED_VIEW_BYTES + 1),
             Some(StateRefusal::View(SUBSCRIBED_VIEW_BYTES + 1))
+        );
+    }
+
+    #[test]
+    fn windows_count_as_full_whatever_they_hold_now() {
+        let month = 30 * 86_400_000;
+        let full = 1000.0 * (SUBSCRIBED_SERIES_BYTES as f64 + 172_800.0 * SAMPLE_BYTES);
+        let seen = |samples, stretch| SeenSamples { series: 1000.0, samples, stretch };
+        // A server that has just started, one that runs for a minute, and one that runs for long.
+        for (samples, stretch) in [(1000.0, 1000.0), (4000.0, 60_000.0), (20_000.0, 300_000.0)] {
+            assert_eq!(seen(samples, stretch).bytes(month, Some(15_000.0)), full, "{samples}");
+        }
+        // Samples that are rare, and samples that nobody scrapes.
+        assert_eq!(seen(1000.0, 300_000.0).interval(Some(15_000.0)), 300_000.0);
+        assert_eq!(seen(1000.0, 5_000.0).interval(None), 5_000.0);
+        assert_eq!(SeenSamples { series: 0.0, samples: 0.0, stretch: 1000.0 }.bytes(month, None), 0.0);
+        // A window that is shorter than the time between two samples holds one.
+        assert_eq!(
+            seen(20_000.0, 300_000.0).bytes(1, None),
+            1000.0 * (SUBSCRIBED_SERIES_BYTES as f64 + SAMPLE_BYTES)
         );
     }
 

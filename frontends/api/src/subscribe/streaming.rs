@@ -38,6 +38,9 @@ pub async fn subscribe(call: ApiRequest) -> ApiResult {
         }
     };
     let request = SubscribeRequest::from_form(&call.form)?;
+    if request.topic.is_some() {
+        return Err(ApiError::parameter("topic", "topics need a websocket"));
+    }
     stream(call, request, format).await
 }
 

@@ -10,6 +10,7 @@ use super::client_message::{ClientMessage, SubscribeRequest};
 use super::server_message::{self, ServerMessage};
 use super::subscription::{Outgoing, Subscription};
 use super::too_many;
+use super::topics::{Topic, TopicSubscription};
 use axum::extract::ws::{self, CloseFrame, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use std::collections::BTreeMap;
@@ -26,8 +27,14 @@ pub(super) fn accept(
     connection: Option<Arc<Progress>>,
 ) -> Response {
     upgrade.max_message_size(limits::CLIENT_MESSAGE_BYTES).on_upgrade(move |socket| async move {
-        let mut session =
-            WebsocketSession { state, connection, socket, wakeup: Arc::default(), open: BTreeMap::new() };
+        let mut session = WebsocketSession {
+            state,
+            connection,
+            socket,
+            wakeup: Arc::default(),
+            open: BTreeMap::new(),
+            topics: BTreeMap::new(),
+        };
         if let Err(end) = session.run(first).await {
             session.goodbye(end).await;
         }
@@ -47,7 +54,10 @@ struct WebsocketSession {
     connection: Option<Arc<Progress>>,
     socket: WebSocket,
     wakeup: Arc<Notify>,
+    /// The subscriptions to queries, by the client's id.
     open: BTreeMap<String, Subscription>,
+    /// The subscriptions to topics, by the client's id.
+    topics: BTreeMap<String, TopicSubscription>,
 }
 
 impl WebsocketSession {
@@ -105,8 +115,7 @@ impl WebsocketSession {
     async fn subscribe(&mut self, request: SubscribeRequest) -> Result<(), SessionEnd> {
         let id = request.id.clone();
         match self.open(request).await {
-            Ok(subscription) => {
-                self.open.insert(id, subscription);
+            Ok(()) => {
                 self.wakeup.notify_one();
                 Ok(())
             }
@@ -114,29 +123,38 @@ impl WebsocketSession {
         }
     }
 
-    async fn open(&mut self, request: SubscribeRequest) -> Result<Subscription, ApiError> {
+    async fn open(&mut self, request: SubscribeRequest) -> Result<(), ApiError> {
         // Checked before it counts towards any limit, so that the client learns its own mistake
         // first.
         let request = request.check()?;
-        if self.open.contains_key(&request.id) {
-            return Err(ApiError::parameter("id", format!("{:?} is already subscribed", request.id)));
+        let id = request.id.clone();
+        if self.open.contains_key(&id) || self.topics.contains_key(&id) {
+            return Err(ApiError::parameter("id", format!("{id:?} is already subscribed")));
         }
-        if self.open.len() >= limits::SUBSCRIPTIONS_PER_SOCKET {
+        if self.open.len() + self.topics.len() >= limits::SUBSCRIPTIONS_PER_SOCKET {
             return Err(too_many("subscriptions on this socket", limits::SUBSCRIPTIONS_PER_SOCKET));
         }
-        Subscription::open(&self.state, request, self.wakeup.clone(), self.connection.clone()).await
+        if let Some(topic) = request.topic {
+            return self.open_topic(id, topic);
+        }
+        let opened = Subscription::open(&self.state, request, self.wakeup.clone(), self.connection.clone());
+        self.open.insert(id, opened.await?);
+        Ok(())
+    }
+
+    fn open_topic(&mut self, id: String, topic: Topic) -> Result<(), ApiError> {
+        let opened = TopicSubscription::open(&self.state, id.clone(), topic, self.wakeup.clone())?;
+        self.topics.insert(id, opened);
+        Ok(())
     }
 
     async fn unsubscribe(&mut self, id: &str) -> Result<(), SessionEnd> {
-        match self.open.remove(id) {
-            // Dropping the subscription has detached its tap; what is still queued of it is not
-            // sent.
-            Some(_) => self.send(server_message::unsubscribed(id, None)).await,
-            None => {
-                let error = ApiError::parameter("unsubscribe", format!("there is no subscription {id:?}"));
-                self.refuse(Some(id), &error).await
-            }
+        // Dropping the subscription detaches its tap; what is still queued of it is not sent.
+        if self.open.remove(id).is_some() || self.topics.remove(id).is_some() {
+            return self.send(server_message::unsubscribed(id, None)).await;
         }
+        let error = ApiError::parameter("unsubscribe", format!("there is no subscription {id:?}"));
+        self.refuse(Some(id), &error).await
     }
 
     /// Sends the queued messages, one of each subscription in turn.
@@ -150,10 +168,15 @@ impl WebsocketSession {
                 round.extend(subscription.next().await);
             }
             self.open.retain(|_, subscription| !subscription.has_ended());
-            if round.is_empty() {
+            let changed: Vec<ServerMessage> =
+                self.topics.values().filter_map(TopicSubscription::next).collect();
+            if round.is_empty() && changed.is_empty() {
                 return Ok(());
             }
-            sent += round.len();
+            sent += round.len() + changed.len();
+            for message in changed {
+                self.send(message).await?;
+            }
             for Outgoing { message, charge } in round {
                 self.send(message).await?;
                 // Only now: until the socket has taken the message, its bytes are memory of this

@@ -23,6 +23,10 @@ export interface Look {
   behind: boolean;
   /** The values some time ago, moved to the present; null: they are not compared. */
   before: Store | null;
+  /** How values on the axis are written; without it, by the unit. */
+  label?: (value: number) => string;
+  /** How many values the axis has; 0 or nothing: by its height. */
+  ticks?: number;
 }
 
 /** Where the picture lies, in CSS pixels, and which values it shows. */
@@ -130,8 +134,9 @@ export function drawGrid(canvas: HTMLCanvasElement, store: Store, shown: Series[
   const width = canvas.clientWidth;
   const height = canvas.clientHeight;
   c.clearRect(0, 0, width, height);
-  const count = Math.max(2, Math.min(6, Math.floor(height / 36)));
+  const count = look.ticks || Math.max(2, Math.min(6, Math.floor(height / 36)));
   const axis = heat ? logTicks(scale.min, scale.max, look.unit, count) : ticks(scale.min, scale.max, look.unit, count);
+  if (look.label) axis.labels = axis.values.map(look.label);
   const labelWidth = Math.max(...axis.labels.map((l) => c.measureText(l).width), axis.unit === '' ? 0 : c.measureText(axis.unit).width);
   const frame: Frame = {
     left: Math.ceil(labelWidth) + 10, right: width - 10, top: 20, bottom: height - 20,

@@ -271,6 +271,26 @@ export function stack(values: number[]): number[] {
 
 /** The range of values of the picture; null: no value is finite. */
 export function domain(store: Store, shown: Series[], stacked: boolean): { min: number; max: number } | null {
+  const { min, max } = stacked ? domainOfStack(store, shown) : domainOfLines(store, shown);
+  return min <= max ? { min, max } : null;
+}
+
+function domainOfLines(store: Store, shown: Series[]): { min: number; max: number } {
+  let min = Infinity;
+  let max = -Infinity;
+  const { first, length } = store;
+  // Series by series: their values lie side by side in memory.
+  for (const { values } of shown) {
+    for (let i = first; i < length; i++) {
+      const value = values[i]!;
+      if (value < min && value > -Infinity) min = value;
+      if (value > max && value < Infinity) max = value;
+    }
+  }
+  return { min, max };
+}
+
+function domainOfStack(store: Store, shown: Series[]): { min: number; max: number } {
   let min = Infinity;
   let max = -Infinity;
   for (let i = store.first; i < store.length; i++) {
@@ -279,18 +299,11 @@ export function domain(store: Store, shown: Series[], stacked: boolean): { min: 
     for (const series of shown) {
       const value = series.values[i]!;
       if (!Number.isFinite(value)) continue;
-      if (stacked) {
-        if (value >= 0) up += value;
-        else down += value;
-      } else {
-        if (value < min) min = value;
-        if (value > max) max = value;
-      }
+      if (value >= 0) up += value;
+      else down += value;
     }
-    if (stacked) {
-      min = Math.min(min, down);
-      max = Math.max(max, up);
-    }
+    min = Math.min(min, down);
+    max = Math.max(max, up);
   }
-  return min <= max ? { min, max } : null;
+  return { min, max };
 }

@@ -3,10 +3,17 @@
 /** A label set of the API. */
 export type Labels = Record<string, string>;
 
-/** A text that is equal for equal label sets. */
+/** The keys of label sets that come again with every message. */
+const KEYS = new WeakMap<Labels, string>();
+
+/** A text that is equal for equal label sets, which do not change. */
 export function labelKey(labels: Labels): string {
-  const names = Object.keys(labels).sort();
-  return JSON.stringify(names.map((name) => [name, labels[name]]));
+  let key = KEYS.get(labels);
+  if (key === undefined) {
+    key = JSON.stringify(Object.keys(labels).sort().map((name) => [name, labels[name]]));
+    KEYS.set(labels, key);
+  }
+  return key;
 }
 
 /** A string as PromQL writes it. */

@@ -17,7 +17,7 @@ const SHOWN: [string, string][] = [
 ];
 
 export function Agent() {
-  const metrics = useApi<Family[]>('status/self_metrics', { metric_name_pattern: SHOWN.map(([name]) => name).join('|') }, 5000);
+  const metrics = useApi<Family[]>('status/self_metrics', { metric_name_pattern: SHOWN.map(([name]) => name).join('|') }, { every: 5000 });
   const receivers = new Map<string, Map<string, string>>();
   for (const family of metrics.data ?? []) {
     const shown = SHOWN.find(([name]) => name === family.name);

@@ -4,7 +4,7 @@ import { commonLabels, labelKey, labelNames, type Labels } from '../format/label
 import { formatDuration, formatSpan, formatValue, parseValue } from '../format/numbers';
 import { clockTime, date } from '../format/time';
 import { useApi } from '../hooks';
-import { now, watch } from '../live';
+import { now } from '../live';
 import { threshold, unitOf, type Node } from '../promql/ast';
 import { call } from '../api';
 import { href, route } from '../router';
@@ -19,6 +19,8 @@ type State = 'broken' | 'firing' | 'pending' | 'quiet';
 
 const ORDER: State[] = ['broken', 'firing', 'pending', 'quiet'];
 const SIGNS: Record<State, [string, string]> = { broken: ['✖', 'err'], firing: ['●', 'err'], pending: ['◐', 'warn'], quiet: ['✔', 'ok'] };
+/** How often the list is asked while the server cannot tell that it changed, ms. */
+const AGAIN_MS = 5000;
 /** Rules above this many alerts are open only when asked. */
 const OPEN_UP_TO = 200;
 
@@ -27,30 +29,8 @@ export function stateOf(rule: Rule): State {
   return rule.state === 'firing' || rule.state === 'pending' ? rule.state : 'quiet';
 }
 
-/** Grows whenever an alert comes, goes or changes its state: at most once in half a second. */
-function useAlertChanges(): number {
-  const [count, setCount] = useState(0);
-  useEffect(() => {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const bump = () => {
-      timer ??= setTimeout(() => {
-        timer = undefined;
-        setCount((n) => n + 1);
-      }, 100);
-    };
-    // The set of series changes, not their values, which are always 1.
-    const stop = watch('ALERTS', { snapshot: bump, delta: bump });
-    return () => {
-      stop();
-      clearTimeout(timer);
-    };
-  }, []);
-  return count;
-}
-
 export function Alerts() {
-  const changes = useAlertChanges();
-  const loaded = useApi<{ groups: RuleGroup[] }>('rules', { type: 'alert' }, 5000, changes);
+  const loaded = useApi<{ groups: RuleGroup[] }>('rules', { type: 'alert' }, { topic: 'alerts', every: AGAIN_MS });
   const [filter] = useSearch();
   const wanted = route.value.params.get('state');
   const items = useMemo(() => {

@@ -32,12 +32,12 @@ export function Cardinality() {
   const focus = route.value.params.get('focus') ?? '';
   const vanished = route.value.params.get('tab') === 'vanished';
   const [text, setText] = useState(match);
-  const total = useApi<Vector>('query', { query: `count(${match})` }, AGAIN_MS);
-  const metrics = useApi<Vector>('query', { query: `topk(${SHOWN}, count by (__name__) (${match}))` }, AGAIN_MS);
+  const total = useApi<Vector>('query', { query: `count(${match})` }, { every: AGAIN_MS });
+  const metrics = useApi<Vector>('query', { query: `topk(${SHOWN}, count by (__name__) (${match}))` }, { every: AGAIN_MS });
   const names = useApi<string[]>('labels', { 'match[]': [match], limit: 500 });
   const query = focus === '' ? null : `topk(${SHOWN}, count by (${labelName(focus)}) (${match}))`;
-  const values = useApi<Vector>(query === null ? null : 'query', query === null ? {} : { query }, AGAIN_MS);
-  const distinct = useApi<Vector>(focus === '' ? null : 'query', focus === '' ? {} : { query: `count(count by (${labelName(focus)}) (${match}))` }, AGAIN_MS);
+  const values = useApi<Vector>(query === null ? null : 'query', query === null ? {} : { query }, { every: AGAIN_MS });
+  const distinct = useApi<Vector>(focus === '' ? null : 'query', focus === '' ? {} : { query: `count(count by (${labelName(focus)}) (${match}))` }, { every: AGAIN_MS });
   const series = Number(total.data?.result[0]?.value?.[1] ?? 0);
   const byMetric = useMemo(() => counts(metrics.data, '__name__'), [metrics.data]);
   const byValue = useMemo(() => counts(values.data, focus), [values.data, focus]);

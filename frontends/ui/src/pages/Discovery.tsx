@@ -12,7 +12,7 @@ interface Found { pool: string; discovered: Labels; labels: Labels | null }
 const SHOWN = 500;
 
 export function Discovery() {
-  const loaded = useApi<Targets>('targets', {}, 10_000);
+  const loaded = useApi<Targets>('targets', {}, { topic: 'targets', every: 10_000 });
   const [filter] = useSearch();
   const pool = route.value.params.get('pool') ?? '';
   const state = route.value.params.get('state');

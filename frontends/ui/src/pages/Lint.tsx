@@ -3,15 +3,15 @@ import { useEffect, useMemo, useState } from 'preact/hooks';
 import { call } from '../api';
 import { useApi } from '../hooks';
 import type { Node } from '../promql/ast';
-import { lintRule, selectors, seriesOf, type Finding, type Severity } from '../promql/lint';
+import { lintRule, placeOf, selectors, seriesOf, type Finding, type Place, type Severity } from '../promql/lint';
 import { href, route } from '../router';
 import { isStatement } from '../sql/language';
 import { DataTable, type Column } from '../table';
-import type { Rule, RuleGroup } from '../types';
+import type { Rule, RuleGroup, RuleSource, RuleSources } from '../types';
 import { FindBox, Problem, QueryLink, StateButton, matches, useSearch } from './common';
 import { rulePath } from './RuleDetail';
 
-interface Line extends Finding { rule: Rule; group: RuleGroup }
+interface Line extends Finding { rule: Rule; group: RuleGroup; place?: Place | undefined }
 
 /** Rules beyond this many are not read. */
 const RULES_MAX = 1000;
@@ -36,12 +36,36 @@ const ORDER: Severity[] = ['error', 'warning', 'note'];
 const COLUMNS: Column<Line>[] = [
   { name: 'finding', sort: (l) => ORDER.indexOf(l.severity), text: (l) => `${l.severity}: ${l.check}`, cell: (l) => <span class={SIGN[l.severity][0]}>{SIGN[l.severity][1]} {l.check}</span> },
   { name: 'rule', text: (l) => l.rule.name, cell: (l) => <a class="name" href={href(rulePath(l.group, l.rule))} data-page="1">{l.rule.name}</a> },
-  { name: 'what', class: 'wrap', text: (l) => `${l.text} ${l.suggestion ?? ''}`, cell: (l) => <>{l.text}{l.suggestion ? <div class="dim">perhaps: <code>{l.suggestion}</code></div> : null}</> },
+  {
+    name: 'where', class: 'wrap', sort: (l) => `${l.place?.file ?? ''}:${String(l.place?.line ?? 0).padStart(8, '0')}`, text: (l) => (l.place ? `${l.place.file}:${l.place.line}:${l.place.column}` : ''),
+    cell: (l) => (l.place ? <span title={l.place.file}>{l.place.file.split('/').at(-1)}:{l.place.line}:{l.place.column}</span> : ''),
+  },
+  {
+    name: 'what', class: 'wrap', text: (l) => `${l.text} ${l.suggestion ?? ''}`,
+    cell: (l) => <>{l.text}{l.place && <Marked place={l.place} />}{l.suggestion ? <div class="dim">perhaps: <code>{l.suggestion}</code></div> : null}</>,
+  },
   { name: 'expression', class: 'wrap', text: (l) => l.rule.query, cell: (l) => <QueryLink expr={l.rule.query}><code class="wrap">{l.rule.query}</code></QueryLink> },
 ];
 
+/** A line of a file with what is meant marked below it, as compilers show it. */
+function Marked({ place }: { place: Place }) {
+  const blank = place.text.length - place.text.trimStart().length;
+  return <pre class="dim">{`${place.line} │ ${place.text.trimStart()}\n${' '.repeat(String(place.line).length + 3 + place.column - 1 - blank)}${'^'.repeat(place.length)}`}</pre>;
+}
+
+/** The text of a rule by its file, its group and its place in the group. */
+function useSources(): (line: { rule: Rule; group: RuleGroup }) => RuleSource | undefined {
+  const loaded = useApi<RuleSources>('rules/source');
+  return useMemo(() => {
+    const key = (file: string, group: string, index: number, name: string) => JSON.stringify([file, group, index, name]);
+    const sources = new Map((loaded.data?.rules ?? []).map((s) => [key(s.file, s.group, s.index, s.rule), s]));
+    return ({ rule, group }) => sources.get(key(group.file, group.name, group.rules.indexOf(rule), rule.name));
+  }, [loaded.data]);
+}
+
 export function Lint() {
   const loaded = useApi<{ groups: RuleGroup[] }>('rules', { exclude_alerts: 'true' });
+  const sourceOf = useSources();
   const [lines, setLines] = useState<Line[]>([]);
   const [done, setDone] = useState(0);
   const [filter] = useSearch();
@@ -65,7 +89,7 @@ export function Lint() {
       show();
       for (const { rule, group } of all) {
         const isRead = [...readers].some(([name, by]) => name === rule.name && [...by].some((reader) => reader !== rule.name || by.size > 1));
-        if (rule.type === 'recording' && !isRead) found.push({ severity: 'note', check: 'not read here', text: `No rule reads ${rule.name}. Dashboards may.`, rule, group });
+        if (rule.type === 'recording' && !isRead) found.push({ severity: 'note', check: 'not read here', text: `No rule reads ${rule.name}. Dashboards may.`, words: `record: ${rule.name}`, rule, group });
       }
       show();
       const wanted = new Map<string, { rule: Rule; group: RuleGroup }>();
@@ -73,7 +97,7 @@ export function Lint() {
       const start = Date.now() / 1000 - SERIES_WINDOW;
       await each([...wanted].slice(0, SELECTORS_MAX), abort.signal, async ([selector, at]) => {
         const series = await call<unknown[]>('series', { 'match[]': [selector], start, limit: 1 }, abort.signal).then((a) => a.data.length, () => 1);
-        if (series === 0) found.push({ severity: 'warning', check: 'no series', text: `No series matched ${selector} in the last hour.`, ...at });
+        if (series === 0) found.push({ severity: 'warning', check: 'no series', text: `No series matched ${selector} in the last hour.`, words: /^[\w:]+/.exec(selector)?.[0] ?? selector, ...at });
       });
       show();
     };
@@ -83,7 +107,10 @@ export function Lint() {
     return () => abort.abort();
   }, [all]);
   const count = (severity: Severity) => lines.filter((l) => l.severity === severity).length;
-  const shown = useMemo(() => lines.filter((l) => (!state || l.severity === state) && matches(filter, `${l.check} ${l.text} ${l.rule.name} ${l.group.name} ${l.group.file}`, [])), [lines, state, filter]);
+  const shown = useMemo(() => lines.filter((l) => (!state || l.severity === state) && matches(filter, `${l.check} ${l.text} ${l.rule.name} ${l.group.name} ${l.group.file}`, [])).map((l) => {
+    const source = sourceOf(l);
+    return { ...l, place: source && placeOf(source, l.words) };
+  }), [lines, state, filter, sourceOf]);
   return (
     <>
       <div class="head">

@@ -4,7 +4,7 @@ import { call } from '../api';
 import { formatSpan, formatValue } from '../format/numbers';
 import { clockTime } from '../format/time';
 import { useApi } from '../hooks';
-import { now } from '../live';
+import { now, paused } from '../live';
 import { href } from '../router';
 import { server, zone } from '../settings';
 import { DataTable, type Column } from '../table';
@@ -108,8 +108,14 @@ const TOP_COLUMNS: Column<TopQuery>[] = [
 
 /** What runs, and what the recent ones took. */
 function Running() {
-  const loaded = useApi<QueryList>('status/queries', { window: '1h', limit: TOP }, AGAIN_MS);
+  const loaded = useApi<QueryList>('status/queries', { window: '1h', limit: TOP }, { topic: 'queries', every: AGAIN_MS });
   const active = loaded.data?.active ?? [];
+  const runs = active.length > 0;
+  useEffect(() => {
+    // What a query has read so far is no change of the list.
+    const timer = runs ? setInterval(() => !document.hidden && !paused.value && loaded.reload(), AGAIN_MS) : undefined;
+    return () => clearInterval(timer);
+  }, [runs]);
   const top = loaded.data?.top ?? [];
   return (
     <>
@@ -130,8 +136,8 @@ function Running() {
 }
 
 export function Queries() {
-  const loaded = useApi<Family[]>('status/self_metrics', { metric_name_pattern: PATTERN }, AGAIN_MS);
-  const views = useApi<Views>('views', {}, 5000);
+  const loaded = useApi<Family[]>('status/self_metrics', { metric_name_pattern: PATTERN }, { every: AGAIN_MS });
+  const views = useApi<Views>('views', {}, { topic: 'views', every: 5000, atMost: 5000 });
   const costs = useCosts(views.data?.views ?? NONE);
   const families = loaded.data ?? [];
   const running = valueOf(families, 'prometheus_engine_queries');

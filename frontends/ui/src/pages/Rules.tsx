@@ -9,6 +9,9 @@ import type { Rule, RuleGroup, View, Views } from '../types';
 import { FindBox, Problem, QueryLink, StateButton, matches, unix, useSearch } from './common';
 import { RuleDetail, ruleKey, rulePath } from './RuleDetail';
 
+/** How often costs are asked, and rules while the server cannot tell that they changed, ms. */
+const AGAIN_MS = 5000;
+
 interface Line { rule: Rule; group: RuleGroup; view: View | null }
 
 const COLUMNS: Column<Line>[] = [
@@ -49,8 +52,8 @@ function lineKey({ rule, group }: Line): string {
 }
 
 export function Rules() {
-  const loaded = useApi<{ groups: RuleGroup[] }>('rules', { exclude_alerts: 'true' }, 5000);
-  const views = useApi<Views>('views', {}, 5000);
+  const loaded = useApi<{ groups: RuleGroup[] }>('rules', { exclude_alerts: 'true' }, { topic: 'rules', every: AGAIN_MS });
+  const views = useApi<Views>('views', {}, { topic: 'views', every: AGAIN_MS, atMost: AGAIN_MS });
   const [filter] = useSearch();
   const state = route.value.params.get('state') ?? route.value.params.get('health');
   const groups = loaded.data?.groups ?? [];

@@ -17,9 +17,9 @@ interface Runtime {
 }
 
 export function Status() {
-  const runtime = useApi<Runtime>('status/runtimeinfo', {}, 5000);
+  const runtime = useApi<Runtime>('status/runtimeinfo', {}, { every: 5000 });
   const build = useApi<Record<string, string>>('status/buildinfo');
-  const notifications = useApi<{ text: string; date: string; active: boolean }[]>('notifications', {}, 10_000);
+  const notifications = useApi<{ text: string; date: string; active: boolean }[]>('notifications', {}, { topic: 'notifications', every: 10_000 });
   const r = runtime.data;
   const facts: [string, string][] = r ? [
     ['Host', r.hostname], ['Working directory', r.CWD],
@@ -95,7 +95,7 @@ export function Config() {
   // What the server had before the latest reload that this page has seen.
   const [before, setBefore] = useState<string | null>(null);
   const shown = useRef<string | null>(null);
-  const runtime = useApi<Runtime>('status/runtimeinfo', {}, 10_000);
+  const runtime = useApi<Runtime>('status/runtimeinfo', {}, { every: 10_000 });
   const at = runtime.data?.lastConfigTime;
   useEffect(() => {
     if (at !== undefined) loaded.reload();
@@ -145,7 +145,7 @@ export function Config() {
 }
 
 export function Alertmanagers() {
-  const loaded = useApi<{ activeAlertmanagers: { url: string }[]; droppedAlertmanagers: { url: string }[] }>('alertmanagers', {}, 10_000);
+  const loaded = useApi<{ activeAlertmanagers: { url: string }[]; droppedAlertmanagers: { url: string }[] }>('alertmanagers', {}, { every: 10_000 });
   const active = loaded.data?.activeAlertmanagers ?? [];
   const dropped = loaded.data?.droppedAlertmanagers ?? [];
   return (

@@ -1,35 +1,54 @@
 // Targets: those that are down first, each with its error.
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { call } from '../api';
-import { selector, link } from '../format/labels';
+import { selector, link, type Labels } from '../format/labels';
 import { formatSpan, formatValue } from '../format/numbers';
-import { useApi } from '../hooks';
-import { now, watch, watchRows, type Row } from '../live';
+import { useApi, useFrame } from '../hooks';
+import { now, paused, watch, watchRows } from '../live';
 import { href, route, setParam } from '../router';
 import type { Target, Targets as TargetsData } from '../types';
 import { FindBox, LabelList, Problem, QueryLink, StateButton, matches, unix, useSearch } from './common';
 
-/** Grows whenever a target goes up or down, comes or goes. */
-function useUpChanges(): number {
-  const [count, setCount] = useState(0);
-  useEffect(() => {
-    const bump = () => setCount((n) => n + 1);
-    return watch('up', { snapshot: bump, delta: bump });
-  }, []);
-  return count;
+/** How often the list is asked while the server cannot tell that it changed, ms. */
+const AGAIN_MS = 5000;
+
+/** What the last scrapes found, by job and instance. */
+interface Scrapes { samples: Map<string, number>; durations: Map<string, { seconds: number; at: number }> }
+
+function targetKey(labels: Labels): string {
+  return `${labels['job']};${labels['instance']}`;
 }
 
-/** Samples of the last scrape, by instance and job. */
-function useSampleCounts(): Map<string, number> {
-  const [counts, set] = useState(new Map<string, number>());
-  useEffect(() => watchRows('scrape_samples_scraped', (rows: Map<string, Row>) => set(new Map([...rows].map(([k, r]) => [k, Number(r.value)]))), (l) => `${l['job']};${l['instance']}`), []);
-  return counts;
+/** The last scrapes, told by the series that every scrape writes: the list of targets changes with their health only. */
+function useScrapes(): Scrapes {
+  const scrapes = useRef<Scrapes>({ samples: new Map(), durations: new Map() });
+  const [, bump] = useFrame();
+  useEffect(() => {
+    const { samples, durations } = scrapes.current;
+    const show = () => !paused.value && bump();
+    const ends = [
+      watchRows('scrape_samples_scraped', (rows) => {
+        samples.clear();
+        for (const [key, row] of rows) samples.set(key, Number(row.value));
+        show();
+      }, targetKey),
+      watch('scrape_duration_seconds', {
+        // When the scrapes of a snapshot were, the list says.
+        snapshot: () => undefined,
+        delta(t, upsert) {
+          for (const row of upsert) durations.set(targetKey(row.labels), { seconds: Number(row.value), at: t });
+          show();
+        },
+      }),
+    ];
+    return () => ends.forEach((end) => end());
+  }, []);
+  return scrapes.current;
 }
 
 export function Targets() {
-  const changes = useUpChanges();
-  const loaded = useApi<TargetsData>('targets', { state: 'active' }, 5000, changes);
-  const samples = useSampleCounts();
+  const loaded = useApi<TargetsData>('targets', { state: 'active' }, { topic: 'targets', every: AGAIN_MS });
+  const scrapes = useScrapes();
   const [filter] = useSearch();
   const state = route.value.params.get('state') ?? route.value.params.get('health');
   const pool = route.value.params.get('scrapePool') ?? route.value.params.get('pool') ?? '';
@@ -55,20 +74,20 @@ export function Targets() {
       </div>
       <Problem of={loaded} />
       {loaded.data && all.length === 0 && <div class="box">No target is scraped. Targets come from <code>scrape_configs</code>; <a href={href('/service-discovery')} data-page="1">service discovery</a> shows what was found and dropped.</div>}
-      {down.length > 0 && <Section name="Down" targets={down} samples={samples} down />}
+      {down.length > 0 && <Section name="Down" targets={down} scrapes={scrapes} down />}
       {pools.map((name) => {
         const mine = shown.filter((t) => t.scrapePool === name && t.health !== 'down');
         const total = all.filter((t) => t.scrapePool === name);
-        return mine.length > 0 && <Section key={name} name={name} targets={mine} samples={samples} note={`${total.filter((t) => t.health === 'up').length} of ${total.length} up`} pool={name} />;
+        return mine.length > 0 && <Section key={name} name={name} targets={mine} scrapes={scrapes} note={`${total.filter((t) => t.health === 'up').length} of ${total.length} up`} pool={name} />;
       })}
       {loaded.data && all.length > 0 && shown.length === 0 && <div class="box">No target has this state and this text.</div>}
     </>
   );
 }
 
-interface SectionProps { name: string; targets: Target[]; samples: Map<string, number>; down?: boolean; note?: string; pool?: string }
+interface SectionProps { name: string; targets: Target[]; scrapes: Scrapes; down?: boolean; note?: string; pool?: string }
 
-function Section({ name, targets, samples, down, note, pool }: SectionProps) {
+function Section({ name, targets, scrapes, down, note, pool }: SectionProps) {
   const [config, setConfig] = useState<string | null>(null);
   const show = () => {
     if (config !== null) return setConfig(null);
@@ -82,15 +101,20 @@ function Section({ name, targets, samples, down, note, pool }: SectionProps) {
         {pool && <button type="button" class="plain" aria-expanded={config !== null} onClick={show}>{config === null ? 'Configuration' : 'Hide configuration'}</button>}
       </div>
       {config !== null && <div class="box"><pre>{config}</pre></div>}
-      {targets.map((t) => <TargetItem key={`${t.scrapePool}${t.scrapeUrl}${JSON.stringify(t.labels)}`} target={t} samples={samples.get(`${t.labels['job']};${t.labels['instance']}`)} showPool={down === true} />)}
+      {targets.map((t) => <TargetItem key={`${t.scrapePool}${t.scrapeUrl}${JSON.stringify(t.labels)}`} target={t} scrapes={scrapes} showPool={down === true} />)}
     </section>
   );
 }
 
-function TargetItem({ target, samples, showPool }: { target: Target; samples: number | undefined; showPool: boolean }) {
+function TargetItem({ target, scrapes, showPool }: { target: Target; scrapes: Scrapes; showPool: boolean }) {
   const [open, setOpen] = useState(false);
   const sign = { up: ['✔', 'ok'], down: ['✖', 'err'], unknown: ['◌', 'warn'] }[target.health]!;
-  const last = unix(target.lastScrape);
+  const key = targetKey(target.labels);
+  const samples = scrapes.samples.get(key);
+  const heard = scrapes.durations.get(key);
+  const listed = unix(target.lastScrape);
+  const last = Math.max(listed, heard?.at ?? 0);
+  const took = heard && heard.at > listed ? heard.seconds : target.lastScrapeDuration;
   return (
     <details class="item" open={open} onToggle={(e) => setOpen(e.currentTarget.open)}>
       <summary>
@@ -99,7 +123,7 @@ function TargetItem({ target, samples, showPool }: { target: Target; samples: nu
         <LabelList labels={target.labels} without={showPool ? [] : ['job']} />
         <span class="grow" />
         <span class="dim num" title="since the last scrape">{last === 0 ? 'never' : `${formatSpan(now.value - last)} ago`}</span>
-        <span class="dim num" title="how long the last scrape took">{formatValue(target.lastScrapeDuration, 'seconds', 3)}</span>
+        <span class="dim num" title="how long the last scrape took">{formatValue(took, 'seconds', 3)}</span>
         {samples !== undefined && <span class="dim num" title="samples of the last scrape">{samples} samples</span>}
         {target.lastError !== '' && <span class="err wrap" style={{ flexBasis: '100%', paddingLeft: '24px' }}>{target.lastError}</span>}
       </summary>

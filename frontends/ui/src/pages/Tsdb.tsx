@@ -13,7 +13,7 @@ const LIMITS = ['10', '20', '50', '100', '1000'];
 
 export function Tsdb() {
   const limit = route.value.params.get('limit') ?? '20';
-  const loaded = useApi<TsdbStatus>('status/tsdb', { limit }, 15_000);
+  const loaded = useApi<TsdbStatus>('status/tsdb', { limit }, { every: 15_000 });
   const data = loaded.data;
   const series = data?.headStats.numSeries ?? 0;
   const pair = (name: string) => {

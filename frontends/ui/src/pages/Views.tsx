@@ -8,6 +8,9 @@ import { DataTable, type Column } from '../table';
 import type { View, Views as ViewsData } from '../types';
 import { FindBox, Problem, QueryLink, matches, unix, useSearch } from './common';
 
+/** How often views are asked while the server cannot tell that they changed, ms. */
+const AGAIN_MS = 1000;
+
 const COLUMNS: Column<View>[] = [
   { name: 'id', sort: (v) => Number(v.id.replace(/\D/g, '')), text: (v) => v.id, cell: (v) => <a href={href(`/views/${v.id}`)} data-page="1">{v.id}</a> },
   {
@@ -44,11 +47,11 @@ function Tabs({ subscriptions }: { subscriptions: boolean }) {
 
 const MINE: Column<Heard>[] = [
   {
-    name: 'query', class: 'wrap', text: (h) => h.query, cell: (h) => (h.language === 'sql'
+    name: 'query', class: 'wrap', text: (h) => h.query, cell: (h) => (h.language === 'topic' ? <>the list of {h.query}</> : h.language === 'sql'
       ? <a href={href(`/sql?${new URLSearchParams({ q: h.query, every: 'live' }).toString()}`)} data-page="1"><code class="wrap">{h.query}</code></a>
       : <QueryLink expr={h.query}><code class="wrap">{h.query}</code></QueryLink>),
   },
-  { name: 'kept current', text: (h) => (h.standing ? 'with every sample' : 'asked once a second') },
+  { name: 'kept current', text: (h) => (h.language === 'topic' ? 'when it changes' : h.standing ? 'with every sample' : 'asked once a second') },
   { name: 'messages', numeric: true, sort: (h) => h.messages, text: (h) => String(h.messages) },
   { name: 'received', numeric: true, sort: (h) => h.size, text: (h) => String(h.size), cell: (h) => formatValue(h.size, 'bytes', 3) },
   { name: 'lost', title: 'how often changes were dropped because this tab was slow', numeric: true, sort: (h) => h.lost, text: (h) => String(h.lost), cell: (h) => <span class={h.lost > 0 ? 'err' : ''}>{h.lost}</span> },
@@ -57,7 +60,7 @@ const MINE: Column<Heard>[] = [
 
 /** Who reads live answers: this tab, and how many others share a view. */
 function Subscriptions() {
-  const loaded = useApi<ViewsData>('views', {}, 1000);
+  const loaded = useApi<ViewsData>('views', {}, { topic: 'views', every: AGAIN_MS });
   const [filter] = useSearch();
   void now.value;
   const mine = heard().filter((h) => matches(filter, h.query, [])).map((h) => ({ ...h }));
@@ -81,7 +84,7 @@ function Subscriptions() {
 }
 
 function List() {
-  const loaded = useApi<ViewsData>('views', {}, 1000);
+  const loaded = useApi<ViewsData>('views', {}, { topic: 'views', every: AGAIN_MS });
   const [filter] = useSearch();
   const views = loaded.data?.views ?? [];
   const shown = useMemo(() => views.filter((v) => matches(filter, `${v.id} ${v.name} ${v.kind} ${v.plan}`, [])), [views, filter]);
@@ -103,7 +106,7 @@ function List() {
 }
 
 function Detail({ id }: { id: string }) {
-  const loaded = useApi<View | { view: View }>(`views/${encodeURIComponent(id)}`, {}, 1000);
+  const loaded = useApi<View | { view: View }>(`views/${encodeURIComponent(id)}`, {}, { topic: 'views', every: AGAIN_MS });
   const data = loaded.data;
   const view = data === null ? null : 'view' in data ? data.view : data;
   return (

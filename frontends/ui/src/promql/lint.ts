@@ -1,10 +1,36 @@
 // What can be said about a rule from its expression and its texts alone.
+import type { RuleSource } from '../types';
 import { children, print, type Node } from './ast';
 
 export type Severity = 'error' | 'warning' | 'note';
 
 /** Something that is perhaps not meant. */
-export interface Finding { severity: Severity; check: string; text: string; suggestion?: string }
+export interface Finding {
+  severity: Severity; check: string; text: string; suggestion?: string;
+  /** The words of the rule that it is about, as they may stand in its file. */
+  words?: string;
+}
+
+/** A place in a file; line and column from 1. */
+export interface Place { file: string; line: number; column: number; /** The text of the line. */ text: string; /** How many letters of it are meant. */ length: number }
+
+/** Where in the text of its rule a finding is: its words, or, if they do not stand there so, the expression. */
+export function placeOf(source: RuleSource, words: string | undefined): Place {
+  const at = (line: number, column: number, length: number): Place => ({ file: source.file, line: source.line + line, column: column + 1, text: source.lines[line] ?? '', length });
+  if (words) {
+    for (const [line, text] of source.lines.entries()) {
+      const column = words === '' ? -1 : text.indexOf(words);
+      if (column >= 0) return at(line, column, words.length);
+    }
+  }
+  for (const [line, text] of source.lines.entries()) {
+    const found = /^([\s{-]*)(expr|sql):/.exec(text);
+    if (found) return at(line, found[1]!.length, found[2]!.length);
+  }
+  const first = source.lines[0] ?? '';
+  const blank = first.length - first.replace(/^[\s-]*/, '').length;
+  return at(0, blank, Math.max(1, first.length - blank));
+}
 
 /** What lint needs of a rule. */
 export interface Linted {
@@ -133,12 +159,12 @@ export function lintRule(rule: Linted, tree: Node | null): Finding[] {
     for (const name of labelsRead(text)) {
       if (mayHave(labels, name) || static_.has(name)) continue;
       const by = labels.only ? ` The rows have ${labels.only.size === 0 ? 'no labels' : [...labels.only].join(', ')}.` : '';
-      found.push({ severity: 'warning', check: 'dead label', text: `$labels.${name} in "${where}" is always empty: the expression drops this label.${by}`, suggestion: `keep it in the aggregation: by (${[...(labels.only ?? []), name].join(', ')})` });
+      found.push({ severity: 'warning', check: 'dead label', text: `$labels.${name} in "${where}" is always empty: the expression drops this label.${by}`, suggestion: `keep it in the aggregation: by (${[...(labels.only ?? []), name].join(', ')})`, words: `$labels.${name}` });
     }
   }
   for (const name of new Set(rawCounters(tree, ''))) {
-    found.push({ severity: 'warning', check: 'raw counter', text: `${name} is a counter, and it is read without rate() or increase(): it grows until the program starts again.`, suggestion: `rate(${name}[5m])` });
+    found.push({ severity: 'warning', check: 'raw counter', text: `${name} is a counter, and it is read without rate() or increase(): it grows until the program starts again.`, suggestion: `rate(${name}[5m])`, words: name });
   }
-  if (rule.type === 'alerting' && (rule.duration ?? 0) === 0) found.push({ severity: 'note', check: 'no for', text: 'It fires with the first sample: one that is wrong is enough.', suggestion: 'for: 1m' });
+  if (rule.type === 'alerting' && (rule.duration ?? 0) === 0) found.push({ severity: 'note', check: 'no for', text: 'It fires with the first sample: one that is wrong is enough.', suggestion: 'for: 1m', words: `alert: ${rule.name}` });
   return found;
 }
