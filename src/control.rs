@@ -165,7 +165,9 @@ impl ServerController {
         let path = flags.config_file().ok_or(ServerError::NoConfigFile)?;
         let (config, warnings) = crate::config::load(&path)?;
         config.check_mode(flags)?;
-        let compiler = RuleLanguages::new(self.server.queries.language, *flags.rules_enable_sql);
+        let queries = &self.server.queries;
+        let compiler =
+            RuleLanguages::with_tables(queries.language, *flags.rules_enable_sql, &queries.statements);
         Ok(load_rules(config, warnings, &compiler)?)
     }
 }

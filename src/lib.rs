@@ -158,7 +158,8 @@ pub fn load(flags: &Flags) -> Result<LoadedConfig, ConfigError> {
         Some(path) => {
             let (config, warnings) = config::load(&path)?;
             config.check_mode(flags)?;
-            let compiler = RuleLanguages::new(language, *flags.rules_enable_sql);
+            let data = flags.data_path(config.storage.path.as_ref());
+            let compiler = RuleLanguages::at_start(language, *flags.rules_enable_sql, &data);
             server::load_rules(config, warnings, &compiler)
         }
     }

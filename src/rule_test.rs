@@ -222,7 +222,8 @@ fn find(server: &Server, request: &RuleTestRequest) -> Result<(RuleGroup, Rule),
 }
 
 fn read(server: &Server, request: &RuleTestRequest) -> Result<Vec<RuleGroup>, ApiError> {
-    let languages = RuleLanguages::new(server.queries.language, true);
+    let queries = &server.queries;
+    let languages = RuleLanguages::with_tables(queries.language, true, &queries.statements);
     let wrapped = match &request.text {
         RuleText::Yaml(text) => wrap(text, request.interval),
         RuleText::Fields(fields) => {

@@ -32,7 +32,7 @@ use rules::{
     defined_alerts::{AlertDefinition, AlertDefinitionError, Definitions},
     template,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::disk::Disk;
 #[cfg(feature = "sql")]
@@ -59,17 +59,49 @@ pub struct RuleLanguages {
 }
 
 impl RuleLanguages {
-    /// The languages for the rules of a server with these flags.
+    /// The languages for the rules of a server with these flags. Statements know no tables.
     pub fn new(language: PromqlOptions, enable_sql: bool) -> RuleLanguages {
-        let promql = promql::PromqlLanguage(language);
         #[cfg(not(feature = "sql"))]
         let _ = enable_sql;
         RuleLanguages {
             #[cfg(feature = "sql")]
-            sql: enable_sql.then(|| SqlEngine::for_planning(Arc::new(promql::PromqlLanguage(language)))),
-            promql,
+            sql: enable_sql.then(|| planning(language, Arc::new(::sql::tables::NoTables))),
+            promql: promql::PromqlLanguage(language),
         }
     }
+
+    /// The same; statements may read the tables and views of the server with these `statements`.
+    pub(crate) fn with_tables(
+        language: PromqlOptions,
+        enable_sql: bool,
+        statements: &Statements,
+    ) -> RuleLanguages {
+        #[cfg(not(feature = "sql"))]
+        let _ = (enable_sql, statements);
+        RuleLanguages {
+            #[cfg(feature = "sql")]
+            sql: enable_sql.then(|| planning(language, statements.tables.clone())),
+            promql: promql::PromqlLanguage(language),
+        }
+    }
+
+    /// The same; statements may read the tables and views in the data directory `data`, which are not
+    /// taken into use.
+    pub(crate) fn at_start(language: PromqlOptions, enable_sql: bool, data: &Path) -> RuleLanguages {
+        #[cfg(not(feature = "sql"))]
+        let _ = (enable_sql, data);
+        RuleLanguages {
+            #[cfg(feature = "sql")]
+            sql: enable_sql.then(|| planning(language, Arc::new(ServerTables::peek(data)))),
+            promql: promql::PromqlLanguage(language),
+        }
+    }
+}
+
+/// An engine that only plans.
+#[cfg(feature = "sql")]
+fn planning(language: PromqlOptions, tables: Arc<dyn ::sql::tables::TableList>) -> SqlEngine {
+    SqlEngine::for_planning(Arc::new(promql::PromqlLanguage(language)), tables)
 }
 
 impl RuleCompiler for RuleLanguages {

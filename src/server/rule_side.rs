@@ -10,7 +10,7 @@ use crate::alerts::AlertmanagerAdapter;
 use crate::config::Config;
 use crate::environment::Surroundings;
 use crate::query_language::TemplateQueries;
-use crate::statements::RuleLanguages;
+use crate::statements::{RuleLanguages, Statements};
 use parking_lot::Mutex;
 use promql::PromqlOptions;
 use rules::RulesError;
@@ -43,6 +43,8 @@ pub struct ServerRules {
     /// The rules of the configuration in force.
     configured: Mutex<ConfiguredRules>,
     language: PromqlOptions,
+    /// What defined alerts read.
+    statements: Statements,
     /// Runs `query` in templates.
     pub(crate) template_queries: Arc<dyn TemplateQuery>,
     options: RuleManagerOptions,
@@ -108,6 +110,7 @@ impl ServerRules {
             defined_alerts: Arc::new(defined_alerts),
             configured: Mutex::default(),
             language: queries.language,
+            statements: queries.statements.clone(),
             template_queries: templates,
             options,
         })
@@ -177,7 +180,7 @@ impl ServerRules {
     fn apply(&self, configured: &ConfiguredRules, alerts: &Definitions) -> Result<(), RulesError> {
         let mut groups = configured.groups.clone();
         if let Some(defaults) = configured.defaults.filter(|_| !alerts.is_empty()) {
-            let languages = RuleLanguages::new(self.language, true);
+            let languages = RuleLanguages::with_tables(self.language, true, &self.statements);
             let (group, left_out) = defined_alerts::group_of(alerts, defaults, &languages);
             for (alert, error) in left_out {
                 tracing::error!(

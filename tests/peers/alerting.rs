@@ -84,6 +84,56 @@ fn an_alert_reaches_alertmanager_and_is_resolved() {
     });
 }
 
+/// The same with an alert that a statement defines, over a table that people bring.
+#[cfg(feature = "sql")]
+#[test]
+fn an_alert_in_sql_reaches_alertmanager_and_is_resolved() {
+    wall_clock(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (_daemon, port) = alertmanager(directory.path());
+        let exporter = Exporter::start("temperature_celsius{room=\"attic\"} 21\n");
+        let config = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s, external_labels: {{cluster: home}}}}\n\
+         alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]}}\n\
+         scrape_configs:\n- job_name: rooms\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+            exporter.port
+        );
+        let server = Server::start_with(&config, &[], &["--web.enable-admin-api"]);
+        let head = [("content-type", "application/sql")];
+        for statement in [
+            "CREATE TABLE rooms (room text PRIMARY KEY, most float8, owner text)",
+            "INSERT INTO rooms VALUES ('attic', 30, 'ana')",
+            "CREATE ALERT TooWarm LABELS (severity = 'page', place = '{{ $labels.room }}/{{ $externalLabels.cluster }}') \
+             ANNOTATIONS (summary = '{{ $labels.room }} has {{ $value | printf \"%.1f\" }} °C, call {{ $labels.owner }}') \
+             AS SELECT t.room, r.owner, t.value FROM temperature_celsius t JOIN rooms r USING (room) WHERE t.value > r.most",
+        ] {
+            let answer = http::send(server.port, "POST", "/api/v1/sql", &head, statement.as_bytes());
+            let answer = answer.expect("an answer");
+            assert_eq!(answer.status, 200, "{statement}: {}", answer.text());
+        }
+        server.wait_rows("temperature_celsius == 21", 1);
+        assert_eq!(alerts(port), Vec::<Value>::new(), "nothing is too warm yet");
+
+        exporter.set("temperature_celsius{room=\"attic\"} 34.56\n");
+        let alert = eventually("the alert is in Alertmanager", 20, || {
+            alerts(port).into_iter().next().ok_or_else(|| "no alert".to_string())
+        });
+        let labels = serde_json::json!({
+            "alertname": "TooWarm", "room": "attic", "owner": "ana", "severity": "page", "place": "attic/home",
+            "cluster": "home",
+        });
+        assert_eq!(alert["labels"], labels);
+        assert_eq!(alert["annotations"], serde_json::json!({"summary": "attic has 34.6 °C, call ana"}));
+        assert_eq!(server.wait_rows("ALERTS{alertname=\"TooWarm\",alertstate=\"firing\"}", 1).len(), 1);
+
+        exporter.set("temperature_celsius{room=\"attic\"} 20\n");
+        eventually("the alert is resolved", 20, || {
+            let left = alerts(port);
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+    });
+}
+
 const STATES: &str = r#"
 groups:
 - name: states

@@ -282,14 +282,14 @@ impl AppState {
     /// The engine of SQL.
     #[cfg(feature = "sql")]
     fn sql_engine(&self) -> Arc<::sql::SqlEngine> {
-        let own = || self.sql.get_or_init(|| Arc::new(sql::engine(&self.sources))).clone();
+        let own = || self.sql.get_or_init(|| Arc::new(sql::engine(&self.sources, self.sql_lists()))).clone();
         self.sources.sql.clone().unwrap_or_else(own)
     }
 
     /// What the server knows about itself, as relations of SQL; they end with this state.
     #[cfg(feature = "sql")]
     pub fn sql_lists(&self) -> Arc<dyn ::sql::relations::MetaSource> {
-        self.sql_lists.get_or_init(|| sql::lists(&self.sources)).clone()
+        self.sql_lists.get_or_init(|| sql::lists(&self.sources, &self.query_permits.running)).clone()
     }
 
     /// Marks the server as stopping: it is no longer ready, and subscriptions end.

@@ -92,14 +92,27 @@ pub struct ApiServices {
     pub tables: Option<Arc<dyn TableStore>>,
 }
 
-/// The tables that people bring. Changes block.
+/// The tables that people bring, and the views with them. Changes block, and are durable on return.
 #[cfg(feature = "sql")]
 pub trait TableStore: ::sql::tables::TableList {
-    /// Puts a table in the place of the one of that name; it is durable on return.
+    /// Puts a table in the place of the one of that name.
     fn put(&self, name: &str, table: ::sql::tables::Table) -> Result<(), ApiError>;
+    /// Makes a table; an error if there is one, or a view, of that name.
+    fn create(&self, name: &str, table: ::sql::tables::Table) -> Result<(), ApiError>;
+    /// Changes a table to what `change` makes of it; an error if there is none.
+    fn change(&self, name: &str, change: &mut TableChange<'_>) -> Result<(), ApiError>;
     /// Removes a table; an error if there is none.
     fn remove(&self, name: &str) -> Result<(), ApiError>;
+    /// Makes a view; an error if there is a table of that name, or a view unless it is replaced.
+    fn create_view(&self, name: &str, query: &str, replace: bool) -> Result<(), ApiError>;
+    /// Removes a view; an error if there is none.
+    fn remove_view(&self, name: &str) -> Result<(), ApiError>;
 }
+
+/// Makes a table of one.
+#[cfg(feature = "sql")]
+pub type TableChange<'a> =
+    dyn FnMut(&::sql::tables::Table) -> Result<::sql::tables::Table, ::sql::SqlError> + 'a;
 
 /// The alerts that statements define. All methods block.
 #[cfg(feature = "sql")]

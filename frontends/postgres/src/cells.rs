@@ -12,6 +12,7 @@ use arrow::error::ArrowError;
 use bytes::{BufMut, BytesMut};
 use chrono::DateTime;
 use postgres_types::Type;
+use serde_json::Value as Json;
 
 /// A column of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -186,6 +187,27 @@ pub(crate) fn of_value(value: &Value) -> Cell<'_> {
         Value::Float(v) => Cell::Float(*v),
         Value::Text(text) => Cell::Text(text),
         Value::List(list) => Cell::List(list.iter().map(of_value).collect()),
+    }
+}
+
+/// A value in the JSON of answers, as a cell of a column of type `kind`.
+pub(crate) fn of_json<'a>(value: &'a Json, kind: &Type) -> Cell<'a> {
+    match value {
+        Json::Null => Cell::Null,
+        Json::Bool(b) => Cell::Bool(*b),
+        Json::Number(number) => match number.as_i64().filter(|_| *kind != Type::FLOAT8) {
+            Some(whole) => Cell::Int(whole),
+            None => Cell::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        // What JSON has no number for is a text in it.
+        Json::String(text) if *kind == Type::FLOAT8 => Cell::Float(text.parse().unwrap_or(f64::NAN)),
+        Json::String(text) if *kind == Type::INT8 => text.parse().map_or(Cell::Null, Cell::Int),
+        Json::String(text) if *kind == Type::TIMESTAMPTZ => match DateTime::parse_from_rfc3339(text) {
+            Ok(time) => Cell::Time { micros: time.timestamp_micros(), has_zone: true },
+            Err(_) => Cell::Text(text),
+        },
+        Json::String(text) => Cell::Text(text),
+        Json::Array(_) | Json::Object(_) => Cell::Null,
     }
 }
 

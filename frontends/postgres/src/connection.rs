@@ -6,7 +6,7 @@ use crate::extended::{Portal, Prepared};
 use crate::failure::{self, Failure, state};
 use crate::limits;
 use crate::listener::{Registered, WireServer};
-use crate::run::{self, Answering, CatalogCall};
+use crate::run::{self, Answering, AskedWith, CatalogCall};
 use crate::session::SessionStatement;
 use crate::settings::Settings;
 use crate::startup::{Guest, Socket};
@@ -19,11 +19,13 @@ use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus,
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use postgres_types::Type;
 use serde_json::Value as Json;
+use sql::statement::{CopyFormat, CopyInStatement, FetchStatement};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
+use storage::model::TimeMs;
 
 /// Messages that are read ahead while a statement runs, to notice that its client is gone.
 const READ_AHEAD: usize = 16;
@@ -40,7 +42,9 @@ pub(crate) struct Connection {
     pub(crate) prepared: BTreeMap<String, Arc<Prepared>>,
     pub(crate) portals: BTreeMap<String, Portal>,
     /// Messages that were read ahead.
-    ahead: VecDeque<PgWireFrontendMessage>,
+    pub(crate) ahead: VecDeque<PgWireFrontendMessage>,
+    /// Something was changed since the transaction began, which stays although it may be rolled back.
+    has_changed: bool,
     /// After an error of the extended protocol: messages up to the next Sync are passed over.
     pub(crate) skips: bool,
 }
@@ -49,8 +53,14 @@ pub(crate) struct Connection {
 pub(crate) enum Outcome {
     Rows(Answering),
     /// Only the tag.
-    Done(&'static str),
+    Done(String),
     Empty,
+    /// Rows of a cursor.
+    Fetch(FetchStatement),
+    /// Rows are wanted from the client.
+    CopyIn(CopyInStatement),
+    /// The rows go to the client as a copy.
+    CopyOut(Answering, CopyFormat),
 }
 
 /// Why a connection or a statement ends.
@@ -76,6 +86,7 @@ impl Connection {
             prepared: BTreeMap::new(),
             portals: BTreeMap::new(),
             ahead: VecDeque::new(),
+            has_changed: false,
             skips: false,
         }
     }
@@ -201,6 +212,11 @@ impl Connection {
         Ok(options)
     }
 
+    /// The time of `now()`.
+    pub(crate) fn now(&self) -> TimeMs {
+        self.settings.time().unwrap_or_else(|| self.server.service.now())
+    }
+
     /// What a query of the catalogs asks with.
     pub(crate) fn catalog_call(
         &self,
@@ -237,19 +253,52 @@ impl Connection {
                 Ok(Outcome::Rows(self.watched(run::catalog(&service, call)).await?))
             }
             StatementKind::Query => {
-                let options = self.options()?;
-                let query = run::query(&service, &statement.text, params.to_vec(), options, self.peer);
+                let asked = AskedWith { options: self.options()?, time: self.now(), peer: self.peer };
+                let query = run::query(&service, &statement.text, params.to_vec(), asked);
                 Ok(Outcome::Rows(self.watched(query).await?))
             }
             StatementKind::Define(define) => {
                 let lists = !api::sql::shown_names(define).is_empty();
-                let answer = service.define(define.clone()).await.map_err(Failure::from)?;
+                let answer = service.define(define.clone(), params.to_vec()).await.map_err(Failure::from)?;
                 if lists {
                     let columns = text_columns(&answer.names);
                     return Ok(Outcome::Rows(Answering::texts(columns, answer.rows, "SHOW")));
                 }
-                Ok(Outcome::Done(defined_tag(&statement.text)))
+                self.note_change();
+                Ok(Outcome::Done(answer.tag))
             }
+            StatementKind::Subscribe(query) => {
+                let cancel = self.options()?.cancel;
+                let columns = run::change_columns(&service, query);
+                let columns = self.watched(columns).await?;
+                let opening =
+                    async { service.subscribe(query.clone(), cancel.clone()).await.map_err(Failure::from) };
+                let changes = self.watched(opening).await?;
+                Ok(Outcome::Rows(Answering::changes(columns, changes, cancel)))
+            }
+            StatementKind::CopyIn(copy) => Ok(Outcome::CopyIn(copy.clone())),
+            StatementKind::CopyOut(inner, format) => match Box::pin(self.run(inner, params)).await? {
+                Outcome::Rows(answering) => Ok(Outcome::CopyOut(answering, format.clone())),
+                _ => Err(Failure::new(state::SYNTAX, "COPY needs a query").into()),
+            },
+            StatementKind::Declare(declared) => {
+                self.declare(declared, params).await?;
+                Ok(Outcome::Done("DECLARE CURSOR".to_owned()))
+            }
+            StatementKind::Fetch(fetch) => Ok(Outcome::Fetch(fetch.clone())),
+            StatementKind::Close(name) => Ok(Outcome::Done(self.close_cursor(name.as_deref())?.to_owned())),
+        }
+    }
+
+    /// Something was changed, for good.
+    pub(crate) fn note_change(&mut self) {
+        self.has_changed |= self.transaction == TransactionStatus::Transaction;
+    }
+
+    /// A cancel of the client ends this answer from now on.
+    pub(crate) fn cancels(&self, answering: &Answering) {
+        if let Some(cancel) = answering.cancel() {
+            self.registered.slot.begin(cancel);
         }
     }
 
@@ -285,8 +334,13 @@ impl Connection {
                 let was_failed = self.transaction == TransactionStatus::Error;
                 self.transaction = TransactionStatus::Idle;
                 self.portals.clear();
+                let is_undone = was_failed || *about == SessionStatement::Rollback;
+                if std::mem::take(&mut self.has_changed) && is_undone {
+                    let text = "there are no transactions: what the statements have changed stays so";
+                    self.feed(failure::warning(text.to_owned())).await?;
+                }
                 if was_failed {
-                    return Ok(Outcome::Done("ROLLBACK"));
+                    return Ok(Outcome::Done("ROLLBACK".to_owned()));
                 }
             }
             SessionStatement::RollbackTo => self.transaction = TransactionStatus::Transaction,
@@ -299,7 +353,8 @@ impl Connection {
                 if let Some(name) = name {
                     self.report(name).await?;
                 }
-                return Ok(Outcome::Done(if name.is_some() { "SET" } else { about.tag() }));
+                let tag = if name.is_some() { "SET" } else { about.tag() };
+                return Ok(Outcome::Done(tag.to_owned()));
             }
             SessionStatement::Show(name) => {
                 let value = self.settings.get(name).map(str::to_owned).ok_or_else(|| {
@@ -329,7 +384,7 @@ impl Connection {
             }
             SessionStatement::Nothing(_) => {}
         }
-        Ok(Outcome::Done(about.tag()))
+        Ok(Outcome::Done(about.tag().to_owned()))
     }
 
     /// Tells the client a setting that it follows.
@@ -349,25 +404,49 @@ impl Connection {
         most: usize,
     ) -> Result<bool, Ending> {
         let mut sent = 0;
-        loop {
-            if !self.watched(answering.wait()).await? {
+        // Whether there is another row is not asked: it may be one that has not happened yet.
+        while most == 0 || sent < most {
+            if !self.next_row(answering).await? {
                 return Ok(false);
-            }
-            if most > 0 && sent == most {
-                return Ok(true);
             }
             let row = answering.row(columns, formats);
             self.feed(PgWireBackendMessage::DataRow(row)).await?;
             sent += 1;
         }
+        Ok(true)
+    }
+
+    /// Waits for the next row; false: there is none.
+    pub(crate) async fn next_row(&mut self, answering: &mut Answering) -> Result<bool, Ending> {
+        loop {
+            // A client of changes reads each of them when it has happened.
+            if answering.is_waiting() {
+                self.flush().await?;
+            }
+            let has_row = self.watched(answering.wait()).await?;
+            let notices = answering.take_notices();
+            if notices.is_empty() {
+                return Ok(has_row);
+            }
+            self.warn(notices).await?;
+        }
+    }
+
+    /// Sends warnings.
+    pub(crate) async fn warn(&mut self, warnings: Vec<String>) -> Result<(), Ending> {
+        for text in warnings {
+            self.feed(failure::warning(text)).await?;
+        }
+        Ok(())
     }
 
     /// The end of an answer: its warnings, and how many rows it had.
     pub(crate) async fn complete(&mut self, answering: &mut Answering, rows: usize) -> Result<(), Ending> {
-        for text in std::mem::take(&mut answering.warnings) {
-            self.feed(failure::warning(text)).await?;
-        }
-        let tag = if answering.tag == "SELECT" { format!("SELECT {rows}") } else { answering.tag.to_owned() };
+        self.warn(std::mem::take(&mut answering.warnings)).await?;
+        let tag = match answering.tag {
+            "SELECT" | "COPY" => format!("{} {rows}", answering.tag),
+            other => other.to_owned(),
+        };
         self.feed(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag))).await
     }
 }
@@ -397,22 +476,4 @@ pub(crate) fn row_description(columns: &[WireColumn], formats: &[i16]) -> PgWire
         FieldDescription::new(column.name.clone(), 0, 0, column.kind.oid(), length, -1, code)
     };
     PgWireBackendMessage::RowDescription(RowDescription::new(columns.iter().enumerate().map(field).collect()))
-}
-
-/// How a statement that defines something is answered: by its words before the name.
-fn defined_tag(text: &str) -> &'static str {
-    let words = crate::session::words(text);
-    let words: Vec<&str> =
-        words.iter().map(String::as_str).filter(|word| !["or", "replace"].contains(word)).collect();
-    match words.as_slice() {
-        ["create", "alert", ..] => "CREATE ALERT",
-        ["create", "materialized", ..] => "CREATE MATERIALIZED VIEW",
-        ["create", "table", ..] => "CREATE TABLE",
-        ["create", ..] => "CREATE VIEW",
-        ["drop", "alert", ..] => "DROP ALERT",
-        ["drop", "materialized", ..] => "DROP MATERIALIZED VIEW",
-        ["drop", "table", ..] => "DROP TABLE",
-        ["drop", ..] => "DROP VIEW",
-        _ => "OK",
-    }
 }

@@ -17,6 +17,7 @@ use pgwire::messages::response::{CommandComplete, EmptyQueryResponse};
 use postgres_types::Type;
 use serde_json::Value as Json;
 use sql::SqlRequest;
+use sql::tables::ColumnType;
 use std::sync::Arc;
 
 /// A prepared statement.
@@ -27,16 +28,51 @@ pub(crate) struct Prepared {
     params: Vec<Type>,
 }
 
-/// A prepared statement with values.
+/// What is known of a statement before it runs.
+struct StatementShape {
+    /// `None`: it answers no rows.
+    columns: Option<Arc<[WireColumn]>>,
+    /// The types of its parameters; `None`: any.
+    params: Vec<Option<Type>>,
+}
+
+/// A prepared statement with values, or a cursor.
 pub(crate) struct Portal {
     prepared: Arc<Prepared>,
     params: Vec<Json>,
     /// Bytes of the values.
     bytes: usize,
-    formats: Vec<i16>,
+    pub(crate) formats: Vec<i16>,
     /// The rest of an answer that was fetched in part.
-    answering: Option<Answering>,
+    pub(crate) answering: Option<Answering>,
     is_done: bool,
+    /// `DECLARE` made it.
+    is_cursor: bool,
+}
+
+impl Portal {
+    /// A cursor whose rows come by `answering`.
+    pub(crate) fn cursor(statement: Statement, answering: Answering, is_binary: bool) -> Portal {
+        let columns = Some(answering.columns.clone());
+        Portal {
+            prepared: Arc::new(Prepared { statement, columns, params: Vec::new() }),
+            params: Vec::new(),
+            bytes: 0,
+            formats: vec![i16::from(is_binary)],
+            answering: Some(answering),
+            is_done: false,
+            is_cursor: true,
+        }
+    }
+
+    pub(crate) fn is_cursor(&self) -> bool {
+        self.is_cursor
+    }
+
+    /// The columns of its rows.
+    pub(crate) fn columns(&self) -> Arc<[WireColumn]> {
+        self.prepared.columns.clone().unwrap_or_else(|| Arc::new([]))
+    }
 }
 
 impl Connection {
@@ -54,7 +90,7 @@ impl Connection {
     }
 
     /// Whether another statement or portal of so many bytes may be kept.
-    fn check_room(&self, bytes: usize) -> Result<(), Failure> {
+    pub(crate) fn check_room(&self, bytes: usize) -> Result<(), Failure> {
         let texts: usize = self.prepared.values().map(|prepared| prepared.statement.text.len()).sum();
         let values: usize = self.portals.values().map(|portal| portal.bytes).sum();
         if self.prepared.len() + self.portals.len() >= limits::WIRE_PREPARED {
@@ -71,30 +107,8 @@ impl Connection {
 
     /// Finds the columns and the parameters of a statement.
     async fn prepare(&mut self, statement: Statement, given: &[u32]) -> Result<Prepared, Ending> {
-        let service = self.server.service.clone();
-        let mut inferred = vec![None; statement.parameters()];
-        let columns = match &statement.kind {
-            StatementKind::Catalog(query) => {
-                let unknown = vec![Json::Null; inferred.len()];
-                let call = self.catalog_call(query, unknown)?;
-                Some(self.watched(run::catalog_columns(&service, call)).await?)
-            }
-            StatementKind::Query => {
-                let options = self.options()?;
-                let engine = service.engine();
-                let text = statement.text.clone();
-                let request = SqlRequest { text, time: service.now(), ..SqlRequest::default() };
-                let described = service.blocking(move || engine.describe(&request, &options));
-                let described = async { Ok(described.await) };
-                let stopped = || Failure::new(state::INTERNAL, "the statement stopped unexpectedly");
-                let described = self.watched(described).await?.ok_or_else(stopped)?.map_err(Failure::from)?;
-                inferred = described.params.iter().map(|kind| kind.as_ref().map(cells::kind_of)).collect();
-                Some(run::columns_of(&described.columns))
-            }
-            StatementKind::Session(about) => about_columns(about),
-            StatementKind::Define(define) => shown_columns(define),
-            StatementKind::Empty => None,
-        };
+        let StatementShape { columns, params: mut inferred } = self.shape(&statement).await?;
+        inferred.resize(inferred.len().max(statement.parameters()), None);
         let kind = |at: usize| {
             let declared =
                 given.get(at).and_then(|oid| Type::from_oid(*oid)).filter(|kind| *kind != Type::UNKNOWN);
@@ -102,6 +116,59 @@ impl Connection {
         };
         let count = inferred.len().max(given.len());
         Ok(Prepared { params: (0..count).map(kind).collect(), statement, columns })
+    }
+
+    async fn shape(&mut self, statement: &Statement) -> Result<StatementShape, Ending> {
+        let service = self.server.service.clone();
+        let of_columns = |columns| StatementShape { columns, params: Vec::new() };
+        Ok(match &statement.kind {
+            StatementKind::Catalog(query) => {
+                let unknown = vec![Json::Null; statement.parameters()];
+                let call = self.catalog_call(query, unknown)?;
+                of_columns(Some(self.watched(run::catalog_columns(&service, call)).await?))
+            }
+            StatementKind::Query => {
+                let options = self.options()?;
+                let engine = service.engine();
+                let text = statement.text.clone();
+                let request = SqlRequest { text, time: self.now(), ..SqlRequest::default() };
+                let described = service.blocking(move || engine.describe(&request, &options));
+                let described = async { Ok(described.await) };
+                let stopped = || Failure::new(state::INTERNAL, "the statement stopped unexpectedly");
+                let described = self.watched(described).await?.ok_or_else(stopped)?.map_err(Failure::from)?;
+                StatementShape {
+                    params: described.params.iter().map(|kind| kind.as_ref().map(cells::kind_of)).collect(),
+                    columns: Some(run::columns_of(&described.columns)),
+                }
+            }
+            StatementKind::Subscribe(query) => {
+                of_columns(Some(self.watched(run::change_columns(&service, query)).await?))
+            }
+            StatementKind::Session(about) => of_columns(about_columns(about)),
+            StatementKind::Define(define) => {
+                let named = |kind: ColumnType| crate::catalog::types::named(kind.name());
+                let types = service.parameter_types(define);
+                StatementShape {
+                    columns: shown_columns(define),
+                    params: types.into_iter().map(|kind| kind.map(named)).collect(),
+                }
+            }
+            // The rows of these are described by other messages; the parameters are those inside.
+            StatementKind::CopyOut(inner, _) => {
+                StatementShape { columns: None, ..Box::pin(self.shape(inner)).await? }
+            }
+            StatementKind::Declare(declared) => {
+                StatementShape { columns: None, ..Box::pin(self.shape(&declared.query)).await? }
+            }
+            StatementKind::Fetch(fetch) if !fetch.is_move => {
+                let portal = self.portals.get(&fetch.name).ok_or_else(|| no_cursor(&fetch.name))?;
+                of_columns(Some(portal.columns()))
+            }
+            StatementKind::Fetch(_)
+            | StatementKind::CopyIn(_)
+            | StatementKind::Close(_)
+            | StatementKind::Empty => of_columns(None),
+        })
     }
 
     pub(crate) async fn bind(&mut self, message: Bind) -> Result<(), Ending> {
@@ -129,7 +196,15 @@ impl Connection {
             values.push(params::json(value.as_ref(), kind, format)?);
         }
         let formats = message.result_column_format_codes;
-        let made = Portal { prepared, params: values, bytes, formats, answering: None, is_done: false };
+        let made = Portal {
+            prepared,
+            params: values,
+            bytes,
+            formats,
+            answering: None,
+            is_done: false,
+            is_cursor: false,
+        };
         self.portals.insert(portal, made);
         self.feed(PgWireBackendMessage::BindComplete(BindComplete::new())).await
     }
@@ -173,11 +248,15 @@ impl Connection {
                         .await;
                 }
                 Outcome::Done(tag) => {
-                    let tag = CommandComplete::new(tag.to_owned());
+                    let tag = CommandComplete::new(tag);
                     return self.feed(PgWireBackendMessage::CommandComplete(tag)).await;
                 }
+                Outcome::Fetch(fetch) => return self.fetch(&fetch, Some(&portal.formats)).await,
+                Outcome::CopyIn(copy) => return self.copy_in(&copy).await,
+                Outcome::CopyOut(answering, format) => return self.copy_out(answering, &format).await,
             },
         };
+        self.cancels(&answering);
         // The client knows the columns of the description: a metric may have got another label since.
         let columns = prepared.columns.clone().unwrap_or_else(|| answering.columns.clone());
         if columns.len() != answering.columns.len() {
@@ -232,6 +311,10 @@ fn shown_columns(define: &sql::statement::SqlStatement) -> Option<Arc<[WireColum
 
 fn no_statement(name: &str) -> Failure {
     Failure::new(state::NO_STATEMENT, format!("prepared statement \"{name}\" does not exist"))
+}
+
+pub(crate) fn no_cursor(name: &str) -> Failure {
+    Failure::new(state::NO_CURSOR, format!("cursor \"{name}\" does not exist"))
 }
 
 fn no_portal(name: &str) -> Failure {

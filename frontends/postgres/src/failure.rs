@@ -88,11 +88,13 @@ impl From<SqlError> for Failure {
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Failure {
         let state = match error.kind {
-            ErrorType::BadData | ErrorType::NotAcceptable => state::SYNTAX,
+            ErrorType::BadData | ErrorType::NotAcceptable => state_of_text(&error.message),
             ErrorType::Execution => "22000",
             ErrorType::LimitReached => state::LIMIT,
             ErrorType::Timeout | ErrorType::Canceled => state::CANCELED,
+            ErrorType::Conflict if error.message.starts_with("relation ") => "42P07",
             ErrorType::Conflict => "42710",
+            ErrorType::NotFound if error.message.starts_with("there is no table") => state::NO_TABLE,
             ErrorType::NotFound => state::NO_OBJECT,
             // What is not enabled.
             ErrorType::Unavailable => "42501",
@@ -113,28 +115,43 @@ fn state_of(error: &SqlError) -> &'static str {
         SqlErrorKind::Internal => state::INTERNAL,
         _ if says(&["ivi", "by zero"]) => "22012",
         SqlErrorKind::Execution => "22000",
-        SqlErrorKind::BadData => {
-            if says(&["there is no function"]) || says(&["function ", "does not exist"]) {
-                state::NO_FUNCTION
-            } else if says(&["there is no metric"])
-                || says(&["there is no relation"])
-                || says(&["relation ", "does not exist"])
-            {
-                state::NO_TABLE
-            } else if says(&["No field named"]) || says(&["column ", "does not exist"]) {
-                state::NO_COLUMN
-            } else if says(&["there is no schema"]) {
-                "3F000"
-            } else if says(&["invalid input syntax"]) {
-                state::INVALID_TEXT
-            } else if says(&["unrecognized configuration parameter"]) || says(&["type ", "does not exist"]) {
-                state::NO_OBJECT
-            } else if says(&["not available"]) || says(&["is not a statement"]) {
-                state::NOT_SUPPORTED
-            } else {
-                state::SYNTAX
-            }
-        }
+        SqlErrorKind::BadData => state_of_text(&error.text),
+    }
+}
+
+/// The state of a wrong statement, by what is said about it.
+fn state_of_text(text: &str) -> &'static str {
+    let says = |parts: &[&str]| parts.iter().all(|part| text.contains(part));
+    if says(&["there is no function"]) || says(&["function ", "does not exist"]) {
+        state::NO_FUNCTION
+    } else if says(&["duplicate key value"]) {
+        "23505"
+    } else if says(&["violates not-null constraint"]) {
+        "23502"
+    } else if says(&["column ", "of relation ", "does not exist"]) {
+        state::NO_COLUMN
+    } else if says(&["there is no metric"])
+        || says(&["there is no relation"])
+        || says(&["there is no table"])
+        || says(&["relation ", "does not exist"])
+    {
+        state::NO_TABLE
+    } else if says(&["No field named"]) || says(&["column ", "does not exist"]) {
+        state::NO_COLUMN
+    } else if says(&["there is no schema"]) {
+        "3F000"
+    } else if says(&["invalid input syntax"]) {
+        state::INVALID_TEXT
+    } else if says(&["is not UTF-8"]) {
+        "22021"
+    } else if says(&["fields, but there are"]) || says(&["line ", "quote"]) || says(&["the names are"]) {
+        "22P04"
+    } else if says(&["unrecognized configuration parameter"]) || says(&["type ", "does not exist"]) {
+        state::NO_OBJECT
+    } else if says(&["not available"]) || says(&["is not a statement"]) {
+        state::NOT_SUPPORTED
+    } else {
+        state::SYNTAX
     }
 }
 

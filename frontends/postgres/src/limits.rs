@@ -26,6 +26,10 @@ pub const WIRE_BATCHES: usize = 2;
 pub const WIRE_STALL: Duration = Duration::from_secs(60);
 /// Rows of one table of the catalogs.
 pub const CATALOG_ROWS: usize = 500_000;
+/// Cursors of a connection: each is a statement that has begun, and holds a turn until its last row.
+pub const WIRE_CURSORS: usize = 8;
+/// `COPY … FROM STDIN` at one time, of all connections: each may hold the bytes of its rows.
+pub const WIRE_COPIES: usize = 4;
 /// Expressions that a query of the catalogs evaluates: some seconds of work.
 pub const CATALOG_STEPS: u64 = 50_000_000;
 /// Regular expressions that a query of the catalogs keeps compiled.

@@ -37,6 +37,8 @@ pub struct WireServer {
     pub(crate) service: SqlService,
     pub(crate) protection: Option<Arc<Protection>>,
     connections: Arc<Semaphore>,
+    /// Places for `COPY … FROM STDIN`.
+    pub(crate) copies: Arc<Semaphore>,
     greeted: Arc<Semaphore>,
     next_process: AtomicI32,
     running: Mutex<HashMap<CancelKey, Arc<CancelSlot>>>,
@@ -88,6 +90,7 @@ impl WireServer {
             service,
             protection,
             connections: Arc::new(Semaphore::new(limits::WIRE_CONNECTIONS)),
+            copies: Arc::new(Semaphore::new(limits::WIRE_COPIES)),
             greeted: Arc::new(Semaphore::new(GREETED_AT_ONCE)),
             next_process: AtomicI32::new(1),
             running: Mutex::default(),

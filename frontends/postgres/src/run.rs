@@ -1,24 +1,28 @@
 //! Runs queries: those of the engine in a turn at low priority, those of the catalogs on a thread.
 //! The rows come batch by batch, so that a slow client holds few of them.
 
+use crate::catalog::types;
 use crate::catalog::{Answer, Evaluator, Facts, Patience, RelationList, value::Value};
 use crate::cells::{self, Cells, WireColumn};
 use crate::failure::{Failure, state};
 use crate::limits;
 use api::query::CancelOnDrop;
-use api::sql::{SqlService, send_patiently};
+use api::sql::{RowChange, RowChanges, SqlService, send_patiently};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bytes::{BufMut, BytesMut};
 use engine::query::QueryOptions;
 use pgwire::messages::data::DataRow;
+use postgres_types::Type;
 use serde_json::Value as Json;
 use sql::catalog::{ListedColumn, ListedRelation};
+use sql::standing::StandingColumn;
 use sql::{RowSink, SqlEngine, SqlError, SqlRequest, SqlSummary};
 use sqlparser::ast::Query;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use storage::model::TimeMs;
 use tokio::sync::mpsc;
@@ -39,6 +43,16 @@ pub(crate) struct Answering {
 enum Rows {
     Listed(VecDeque<Vec<Value>>),
     Running(Running),
+    Changing(Changing),
+}
+
+/// A statement whose changes are followed.
+struct Changing {
+    changes: Box<RowChanges>,
+    cancel: Arc<AtomicBool>,
+    notices: Vec<String>,
+    /// A row that stands for several equal ones that come or go is sent so many times.
+    current: Option<RowChange>,
 }
 
 /// A statement that runs in the engine.
@@ -47,7 +61,7 @@ struct Running {
     /// `None`: it has ended.
     ended: Option<JoinHandle<Result<SqlSummary, Failure>>>,
     current: Option<Batch>,
-    _cancel: CancelOnDrop,
+    cancel: CancelOnDrop,
 }
 
 struct Batch {
@@ -86,17 +100,39 @@ pub(crate) fn columns_of(schema: &SchemaRef) -> Arc<[WireColumn]> {
     schema.fields().iter().map(column).collect()
 }
 
+/// The columns of the changes of a statement: the time, whether the row came (1) or went (-1), and its own.
+pub(crate) async fn change_columns(service: &SqlService, query: &str) -> Result<Arc<[WireColumn]>, Failure> {
+    let engine = service.engine();
+    let query = query.to_owned();
+    let rows = service.blocking(move || engine.standing_rows(&query)).await;
+    let stopped = || Failure::new(state::INTERNAL, "the statement stopped unexpectedly");
+    let rows = rows.ok_or_else(stopped)??;
+    let own = [("t", Type::TIMESTAMPTZ), ("diff", Type::INT8)];
+    let own = own.map(|(name, kind)| WireColumn { name: name.to_owned(), kind });
+    let column =
+        |column: &StandingColumn| WireColumn { name: column.name.clone(), kind: types::named(column.kind) };
+    Ok(own.into_iter().chain(rows.columns.iter().map(column)).collect())
+}
+
+/// What a query of the engine is asked with.
+pub(crate) struct AskedWith {
+    pub(crate) options: QueryOptions,
+    /// The time of `now()`.
+    pub(crate) time: TimeMs,
+    pub(crate) peer: SocketAddr,
+}
+
 /// Starts a query of the engine; returns when its columns are known.
 pub(crate) async fn query(
     service: &SqlService,
     text: &str,
     params: Vec<Json>,
-    options: QueryOptions,
-    peer: SocketAddr,
+    asked: AskedWith,
 ) -> Result<Answering, Failure> {
+    let AskedWith { options, time, peer } = asked;
     let (sender, mut pieces) = mpsc::channel(limits::WIRE_BATCHES);
     let cancel = CancelOnDrop(options.cancel.clone());
-    let request = SqlRequest { text: text.to_owned(), time: service.now(), params, ..SqlRequest::default() };
+    let request = SqlRequest { text: text.to_owned(), time, params, ..SqlRequest::default() };
     let service = service.clone();
     let running = tokio::spawn(async move {
         let work = move |engine: &SqlEngine, request: &SqlRequest, options: &QueryOptions| {
@@ -112,7 +148,7 @@ pub(crate) async fn query(
         // It has ended before its first piece: by an error.
         _ => return Err(ended(running).await.err().unwrap_or_else(no_columns)),
     };
-    let rows = Rows::Running(Running { pieces, ended: Some(running), current: None, _cancel: cancel });
+    let rows = Rows::Running(Running { pieces, ended: Some(running), current: None, cancel });
     Ok(Answering { columns: columns_of(&schema), rows, taken: 0, tag: "SELECT", warnings: Vec::new() })
 }
 
@@ -202,11 +238,48 @@ impl Answering {
         }
     }
 
-    /// Waits for the next row; false: there is none. May be dropped and called again.
+    /// The changes of the rows of a statement, until `cancel` is set.
+    pub(crate) fn changes(
+        columns: Arc<[WireColumn]>,
+        changes: RowChanges,
+        cancel: Arc<AtomicBool>,
+    ) -> Answering {
+        let changing = Changing { changes: Box::new(changes), cancel, notices: Vec::new(), current: None };
+        Answering { columns, rows: Rows::Changing(changing), taken: 0, tag: "SELECT", warnings: Vec::new() }
+    }
+
+    /// What ends the statement when it is set.
+    pub(crate) fn cancel(&self) -> Option<&Arc<AtomicBool>> {
+        match &self.rows {
+            Rows::Listed(_) => None,
+            Rows::Running(running) => Some(&running.cancel.0),
+            Rows::Changing(changing) => Some(&changing.cancel),
+        }
+    }
+
+    /// Whether the next row is one that has not happened yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        match &self.rows {
+            Rows::Changing(changing) => changing.current.is_none() && !changing.changes.is_ready(),
+            Rows::Listed(_) | Rows::Running(_) => false,
+        }
+    }
+
+    /// What the client is told before the next row.
+    pub(crate) fn take_notices(&mut self) -> Vec<String> {
+        match &mut self.rows {
+            Rows::Changing(changing) => std::mem::take(&mut changing.notices),
+            Rows::Listed(_) | Rows::Running(_) => Vec::new(),
+        }
+    }
+
+    /// Waits for the next row; false: there is none. May be dropped and called again. Returns without a
+    /// row when there are notices.
     pub(crate) async fn wait(&mut self) -> Result<bool, Failure> {
         let running = match &mut self.rows {
             Rows::Listed(rows) => return Ok(!rows.is_empty()),
             Rows::Running(running) => running,
+            Rows::Changing(changing) => return changing.wait().await,
         };
         loop {
             if running.current.as_ref().is_some_and(|batch| batch.next < batch.rows) {
@@ -234,34 +307,67 @@ impl Answering {
     /// Writes the row that [`Answering::wait`] has found, as cells of `columns`.
     pub(crate) fn row(&mut self, columns: &[WireColumn], formats: &[i16]) -> DataRow {
         let mut out = BytesMut::new();
-        let format = |at| cells::format_of(formats, at);
-        let mut put = |at: usize, cell: &cells::Cell<'_>| {
-            let kind = columns.get(at).map(|column| &column.kind);
-            match kind {
-                Some(kind) => cells::put(&mut out, cell, kind, format(at)),
+        let mut count = 0;
+        self.take_row(|at, cell| {
+            match columns.get(at).map(|column| &column.kind) {
+                Some(kind) => cells::put(&mut out, cell, kind, cells::format_of(formats, at)),
                 None => out.put_i32(-1),
             }
-        };
-        let mut count = 0;
+            count += 1;
+        });
+        DataRow::new(out, count)
+    }
+
+    /// Takes the row that [`Answering::wait`] has found; `visit` gets its cells, with their places.
+    pub(crate) fn take_row(&mut self, mut visit: impl FnMut(usize, &cells::Cell<'_>)) {
+        self.taken += 1;
         match &mut self.rows {
             Rows::Listed(rows) => {
                 for (at, value) in rows.pop_front().unwrap_or_default().iter().enumerate() {
-                    put(at, &cells::of_value(value));
-                    count += 1;
+                    visit(at, &cells::of_value(value));
                 }
             }
             Rows::Running(running) => {
                 if let Some(batch) = &mut running.current {
                     for (at, column) in batch.columns.iter().enumerate() {
-                        put(at, &column.cell(batch.next));
-                        count += 1;
+                        visit(at, &column.cell(batch.next));
                     }
                     batch.next += 1;
                 }
             }
+            Rows::Changing(changing) => changing.take_row(&self.columns, visit),
         }
-        self.taken += 1;
-        DataRow::new(out, count)
+    }
+}
+
+impl Changing {
+    async fn wait(&mut self) -> Result<bool, Failure> {
+        if self.current.is_some() {
+            return Ok(true);
+        }
+        if !self.changes.wait().await? {
+            return Ok(false);
+        }
+        self.notices = self.changes.take_warnings();
+        if self.notices.is_empty() {
+            self.current = self.changes.take();
+        }
+        Ok(self.current.is_some())
+    }
+
+    fn take_row(&mut self, columns: &[WireColumn], mut visit: impl FnMut(usize, &cells::Cell<'_>)) {
+        let Some(change) = &mut self.current else { return };
+        let step = change.diff.signum();
+        visit(0, &cells::Cell::Time { micros: change.t * 1_000, has_zone: true });
+        visit(1, &cells::Cell::Int(step));
+        for (at, column) in columns.iter().enumerate().skip(2) {
+            let value = change.row.get(&column.name).unwrap_or(&Json::Null);
+            visit(at, &cells::of_json(value, &column.kind));
+        }
+        change.diff -= step;
+        if change.diff == 0 {
+            self.current = None;
+        }
     }
 }
 

@@ -1,16 +1,21 @@
 //! The settings of a connection: `SET`, `SHOW`, and what clients are told at the start.
 //!
-//! Few change anything here: `statement_timeout` does. The others are kept, so that a client reads
+//! Few change anything here: `statement_timeout` and `perennial.time` do. The others are kept, so that a client reads
 //! back what it has set.
 
 use crate::catalog::rows::SEARCH_PATH;
 use crate::failure::{Failure, state};
 use crate::limits;
+use chrono::DateTime;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use storage::model::TimeMs;
 
 /// The version that clients are told: the catalogs are those of PostgreSQL 15.
 const SERVER_VERSION: &str = "15.0";
+
+/// The time of `now()`: RFC 3339, or seconds since 1970; empty: the current one.
+const TIME: &str = "perennial.time";
 
 /// Settings that cannot be changed, and the first values of others.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -32,6 +37,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("default_transaction_read_only", "off"),
     ("transaction_deferrable", "off"),
     ("statement_timeout", "0"),
+    (TIME, ""),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("extra_float_digits", "1"),
@@ -127,6 +133,13 @@ impl Settings {
                 format!("invalid value for parameter \"statement_timeout\": \"{value}\""),
             ));
         }
+        if name == TIME && !value.is_empty() && moment(value).is_none() {
+            return Err(Failure::new(
+                "22023",
+                format!("invalid value for parameter \"{TIME}\": \"{value}\""),
+            )
+            .hint("2026-11-25T00:00:00Z, or seconds since 1970"));
+        }
         if self.values.len() >= limits::WIRE_SETTINGS + DEFAULTS.len() && !self.values.contains_key(&name) {
             return Err(Failure::new(state::LIMIT, format!("more than {} settings", limits::WIRE_SETTINGS)));
         }
@@ -166,10 +179,24 @@ impl Settings {
         REPORTED.iter().find(|known| known.eq_ignore_ascii_case(&canonical(name))).copied()
     }
 
+    /// The time of `now()`; `None`: the current one.
+    pub(crate) fn time(&self) -> Option<TimeMs> {
+        moment(self.get(TIME)?)
+    }
+
     /// `statement_timeout`; `None`: only that of the server.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         milliseconds(self.get("statement_timeout")?).filter(|ms| *ms > 0).map(Duration::from_millis)
     }
+}
+
+/// A moment in RFC 3339 or in seconds since 1970, ms.
+fn moment(text: &str) -> Option<TimeMs> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Some(time.timestamp_millis());
+    }
+    let seconds: f64 = text.parse().ok()?;
+    (seconds.abs() < 1e11).then_some((seconds * 1_000.0).round() as TimeMs)
 }
 
 /// `-c name=value -c name=value`, as clients send settings with their first message.
@@ -234,10 +261,18 @@ mod tests {
             ("server_version", "9"),
             ("client_encoding", "LATIN1"),
             ("statement_timeout", "soon"),
+            ("perennial.time", "tomorrow"),
             ("application_name", &"x".repeat(2_000)),
         ] {
             assert!(settings.set(name, value).is_err(), "{name}");
         }
+        assert_eq!(settings.time(), None);
+        for value in ["2026-11-25T00:00:00Z", "1795564800"] {
+            settings.set("perennial.time", value).unwrap();
+            assert_eq!(settings.time(), Some(1_795_564_800_000));
+        }
+        settings.reset(Some("perennial.time"));
+        assert_eq!(settings.time(), None);
         let added = (0..1_000).filter(|n| settings.set(&format!("x.n{n}"), "1").is_ok()).count();
         assert!(added <= limits::WIRE_SETTINGS, "{added}");
         assert_eq!(Settings::reported_name("time zone"), Some("TimeZone"));

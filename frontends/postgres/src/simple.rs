@@ -45,8 +45,11 @@ impl Connection {
                 self.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await
             }
             Outcome::Done(tag) => {
-                self.feed(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag.to_owned()))).await
+                self.feed(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag))).await
             }
+            Outcome::Fetch(fetch) => self.fetch(&fetch, None).await,
+            Outcome::CopyIn(copy) => self.copy_in(&copy).await,
+            Outcome::CopyOut(answering, format) => self.copy_out(answering, &format).await,
             Outcome::Rows(mut answering) => {
                 let columns = answering.columns.clone();
                 self.feed(row_description(&columns, &[])).await?;

@@ -1,10 +1,12 @@
-//! What a text is: a query of the engine or of the catalogs, something about the session, or a
-//! statement that defines something.
+//! What a text is: a query of the engine or of the catalogs, something about the session, a copy, a
+//! cursor, or a statement that defines something.
 
 use crate::catalog;
-use crate::failure::Failure;
+use crate::failure::{Failure, state};
 use crate::session::{self, SessionStatement};
-use sql::statement::SqlStatement;
+use sql::statement::{
+    CopyFormat, CopyInStatement, CopySource, CursorStatement, DeclaredQuery, FetchStatement, SqlStatement,
+};
 use sql::{guard, statement};
 use sqlparser::ast::{Query, Statement as Parsed};
 use sqlparser::dialect::PostgreSqlDialect;
@@ -21,8 +23,29 @@ pub(crate) enum StatementKind {
     Catalog(Box<Query>),
     /// A query of the engine.
     Query,
-    /// It defines, removes or lists something.
+    /// It defines, removes, changes or lists something.
     Define(SqlStatement),
+    /// `SUBSCRIBE`; the query.
+    Subscribe(String),
+    /// `COPY … FROM STDIN`
+    CopyIn(CopyInStatement),
+    /// `COPY … TO STDOUT` of this statement.
+    CopyOut(Box<Statement>, CopyFormat),
+    /// `DECLARE`
+    Declare(DeclaredCursor),
+    /// `FETCH`, `MOVE`
+    Fetch(FetchStatement),
+    /// `CLOSE`; `None`: all.
+    Close(Option<String>),
+}
+
+/// A cursor that is declared.
+#[derive(Clone, Debug)]
+pub(crate) struct DeclaredCursor {
+    pub(crate) name: String,
+    /// Its cells come in the binary form.
+    pub(crate) is_binary: bool,
+    pub(crate) query: Box<Statement>,
 }
 
 /// A statement that was read.
@@ -46,6 +69,15 @@ impl Statement {
     }
 }
 
+/// The statement inside of another one, which must have rows.
+fn rows_of(text: &str) -> Result<Statement, Failure> {
+    let inner = Statement::read(text)?;
+    match inner.kind {
+        StatementKind::Query | StatementKind::Catalog(_) | StatementKind::Subscribe(_) => Ok(inner),
+        _ => Err(Failure::new(state::SYNTAX, "a query is expected here").hint("SELECT or SUBSCRIBE")),
+    }
+}
+
 fn kind_of(text: &str) -> Result<StatementKind, Failure> {
     if text.len() <= sql::limits::TEXT_BYTES {
         if let Some(about) = session::parse(text) {
@@ -57,11 +89,29 @@ fn kind_of(text: &str) -> Result<StatementKind, Failure> {
     }
     match statement::parse(text)? {
         SqlStatement::Query => {}
+        SqlStatement::Subscribe(query) => return Ok(StatementKind::Subscribe(query)),
+        SqlStatement::CopyIn(copy) => return Ok(StatementKind::CopyIn(copy)),
+        SqlStatement::CopyOut(copy) => {
+            let inner = match copy.source {
+                CopySource::Query(query) => rows_of(&query)?,
+                CopySource::Changes(query) => {
+                    Statement { text: query.clone(), kind: StatementKind::Subscribe(query) }
+                }
+            };
+            return Ok(StatementKind::CopyOut(Box::new(inner), copy.format));
+        }
+        SqlStatement::Cursor(CursorStatement::Declare(declared)) => {
+            let query = Box::new(rows_of(&declared.query)?);
+            let DeclaredQuery { name, is_binary, .. } = declared;
+            return Ok(StatementKind::Declare(DeclaredCursor { name, is_binary, query }));
+        }
+        SqlStatement::Cursor(CursorStatement::Fetch(fetch)) => return Ok(StatementKind::Fetch(fetch)),
+        SqlStatement::Cursor(CursorStatement::Close(name)) => return Ok(StatementKind::Close(name)),
         other => return Ok(StatementKind::Define(other)),
     }
     // Before a parser sees it: a long chain would end the process.
     let guarded = guard::check_text(text)?;
-    if guarded.explain {
+    if guarded.explain.is_some() {
         return Ok(StatementKind::Query);
     }
     let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(sql::limits::NESTING);

@@ -58,6 +58,9 @@ impl SqlEngine {
         };
         let mut all: Vec<ListedRelation> = META.iter().map(|table| listed("meta", table.name)).collect();
         all.extend(self.sources.tables.names().iter().map(|name| listed("public", name)));
+        let view =
+            |name: String| ListedRelation { schema: "public".to_owned(), name, kind: RelationKind::View };
+        all.extend(self.sources.tables.view_names().into_iter().map(view));
         for schema in ["metrics", "samples"] {
             all.extend(metrics.iter().map(|name| listed(schema, name)));
         }
@@ -75,12 +78,22 @@ impl SqlEngine {
             let column = |column: TableColumn| ListedColumn {
                 name: column.name,
                 kind: column.kind,
-                is_nullable: true,
+                is_nullable: !column.is_key,
             };
             return Ok(table.columns().into_iter().map(column).collect());
         }
         let request = SqlRequest { time: now, ..SqlRequest::default() };
         let context = self.context(&request, &QueryOptions::default());
+        if schema == "public"
+            && let Some(columns) = self.view_columns(name, &context)
+        {
+            let column = |field: &datafusion::arrow::datatypes::FieldRef| ListedColumn {
+                name: field.name().clone(),
+                kind: type_name(field.data_type()),
+                is_nullable: true,
+            };
+            return Ok(columns.fields().iter().map(column).collect());
+        }
         let Ok(relation) = planner::relation_named(self, &context, schema, name) else {
             return Ok(Vec::new());
         };

@@ -66,9 +66,9 @@ impl SqlEngine {
         SqlEngine { sources, functions, state }
     }
 
-    /// An engine that plans statements which stand, before there is a store.
-    pub fn for_planning(language: Arc<dyn QueryLanguage>) -> SqlEngine {
-        SqlEngine::new(super::no_data::sources(language))
+    /// An engine that plans statements which stand, before there is a store. They may read `tables`.
+    pub fn for_planning(language: Arc<dyn QueryLanguage>, tables: Arc<dyn TableList>) -> SqlEngine {
+        SqlEngine::new(super::no_data::sources(language, tables))
     }
 
     /// The state for one statement: its own memory, no disk, no object store; `now()` is `time`.

@@ -52,6 +52,11 @@ impl SqlError {
         SqlError::new(SqlErrorKind::BadData, text)
     }
 
+    /// A bug of ours.
+    pub(crate) fn internal(text: impl Into<String>) -> SqlError {
+        SqlError::new(SqlErrorKind::Internal, text)
+    }
+
     /// Adds what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> SqlError {

@@ -17,8 +17,17 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Toke
 pub struct GuardedText {
     /// The tokens of the query, with their places.
     pub(crate) tokens: Vec<TokenWithSpan>,
-    /// Whether it began with `EXPLAIN`.
-    pub explain: bool,
+    /// What is asked instead of its rows; `None`: its rows.
+    pub explain: Option<Explain>,
+}
+
+/// What is asked of a statement instead of its rows.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Explain {
+    /// `EXPLAIN`: how it would run.
+    Plan,
+    /// `EXPLAIN ANALYZE`: it runs; what each part took.
+    Analyze,
 }
 
 /// Words that join two operands, or follow one, like an operator.
@@ -50,13 +59,23 @@ pub fn check_text(text: &str) -> Result<GuardedText, SqlError> {
     while tokens.last().is_some_and(|t| t.token == Token::SemiColon) {
         tokens.pop();
     }
-    let explain = tokens.first().is_some_and(|t| is_word(&t.token, "EXPLAIN"));
-    if explain {
-        tokens.remove(0);
-    }
+    let explain = explained(&mut tokens);
     check_form(text, &tokens)?;
     check_chains(text, &tokens)?;
     Ok(GuardedText { tokens, explain })
+}
+
+/// Takes `EXPLAIN` and `ANALYZE` away from the begin.
+fn explained(tokens: &mut Vec<TokenWithSpan>) -> Option<Explain> {
+    if !tokens.first().is_some_and(|t| is_word(&t.token, "EXPLAIN")) {
+        return None;
+    }
+    tokens.remove(0);
+    if !tokens.first().is_some_and(|t| is_word(&t.token, "ANALYZE")) {
+        return Some(Explain::Plan);
+    }
+    tokens.remove(0);
+    Some(Explain::Analyze)
 }
 
 /// Whether a token is this word, unquoted.

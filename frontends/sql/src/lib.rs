@@ -3,8 +3,9 @@
 //! A statement passes the [`guard`] first, then DataFusion's planner over the relations of
 //! [`relations`]. What a plan of the engine can say is bound to one ([`bind`]) and answered like
 //! PromQL; the rest runs in DataFusion over rows of plans, raw samples and lists of the server
-//! ([`session`]). [`output`] writes the answer. A statement may also stand ([`standing`]). Nothing
-//! here opens a file or a connection.
+//! ([`session`]). [`output`] writes the answer. A statement may also stand ([`standing`]), read tables
+//! that people bring ([`tables`]) and other queries by name ([`views`]). Nothing here opens a file or a
+//! connection.
 
 #![warn(unreachable_pub)]
 
@@ -19,6 +20,7 @@ mod exact_sum;
 mod functions;
 pub mod guard;
 pub mod limits;
+mod measure;
 mod names;
 mod no_data;
 pub mod output;
@@ -30,6 +32,7 @@ pub mod standing;
 pub mod statement;
 pub mod tables;
 mod values;
+mod views;
 
 pub use self::engine::{SqlEngine, SqlSources};
 pub use bind::Grid;

@@ -95,6 +95,14 @@ pub const TABLE_COLUMNS: usize = 100;
 pub const TABLE_FIELDS: usize = 2_000_000;
 /// Bytes of the name of such a table, and of its columns: those of a name in PostgreSQL.
 pub const TABLE_NAME_BYTES: usize = 63;
+/// Bytes of the rows of one `COPY`: those of a table that is put over HTTP.
+pub const COPY_BYTES: usize = 16 * 1024 * 1024;
+/// Names of tables and views that were removed, which statements that stand still mean.
+pub const GONE_NAMES: usize = 1_000;
+/// Views: queries with a name.
+pub const NAMED_VIEWS: usize = 500;
+/// Levels of views that read views.
+pub const VIEW_DEPTH: usize = 8;
 /// Such tables, and the bytes that all of them hold in memory.
 pub const TABLES: usize = 100;
 /// See [`TABLES`].

@@ -3,7 +3,7 @@
 use crate::SqlSources;
 use crate::error::{SqlError, SqlErrorKind};
 use crate::relations::MetaSource;
-use crate::tables::NoTables;
+use crate::tables::TableList;
 use engine::memory::{MemoryPool, MemoryReservation};
 use engine::plan::Plan;
 use engine::query::{QueryAnswer, QueryEngine, QueryError, QueryOptions, SeriesCatalog};
@@ -18,14 +18,14 @@ use storage::store::{HeadStats, NewestSample};
 struct NoData;
 
 /// Sources for planning only.
-pub(crate) fn sources(language: Arc<dyn QueryLanguage>) -> SqlSources {
+pub(crate) fn sources(language: Arc<dyn QueryLanguage>, tables: Arc<dyn TableList>) -> SqlSources {
     let nothing = Arc::new(NoData);
     SqlSources {
         engine: nothing.clone(),
         catalog: nothing.clone(),
         language,
         meta: nothing,
-        tables: Arc::new(NoTables),
+        tables,
         memory: MemoryPool::of_queries(0),
     }
 }

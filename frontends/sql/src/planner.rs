@@ -1,13 +1,13 @@
 //! Text to DataFusion's plan: the guard, the parser, the relations and functions that it finds.
 
 use super::SqlEngine;
-use super::error::SqlError;
-use super::guard::{self, GuardedText};
+use super::error::{SqlError, SqlErrorKind};
+use super::guard::{self, Explain, GuardedText};
 use super::limits;
 use super::names::{StatementNames, did_you_mean, nearest};
 use super::relations::{Context, Kind, META, Relation};
-use super::tables::Table;
 use super::values;
+use super::views::Views;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result, TableReference};
@@ -30,11 +30,23 @@ use storage::model::{Matcher, TimeMs};
 /// A statement that is planned.
 pub(crate) struct Planned {
     pub(crate) plan: LogicalPlan,
-    pub(crate) explain: bool,
+    pub(crate) explain: Option<Explain>,
+    /// The tokens of the statement, with those of the views that it reads.
+    pub(crate) tokens: usize,
 }
 
 /// Plans the statement `text`.
 pub(crate) fn plan(engine: &SqlEngine, context: &Arc<Context>, text: &str) -> Result<Planned, SqlError> {
+    plan_within(engine, context, text, Vec::new())
+}
+
+/// Plans the query `text` of the innermost of the views `path`.
+pub(crate) fn plan_within(
+    engine: &SqlEngine,
+    context: &Arc<Context>,
+    text: &str,
+    path: Vec<String>,
+) -> Result<Planned, SqlError> {
     let GuardedText { tokens, explain } = guard::check_text(text)?;
     let words = tokens.clone();
     let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(limits::NESTING);
@@ -50,12 +62,14 @@ pub(crate) fn plan(engine: &SqlEngine, context: &Arc<Context>, text: &str) -> Re
     }
     let names = StatementNames::of(&statement);
     check_functions(engine, &names, text)?;
-    let finder = Finder { engine, context, names, options: ConfigOptions::default() };
+    let finder = Finder::new(engine, context, names, path);
+    finder.views.spend(words.len())?;
     let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
     let plan = SqlToRel::new_with_options(&finder, options).sql_statement_to_plan(statement);
     let plan = plan.map_err(|e| located(SqlError::from_datafusion(e, text), text, &words))?;
     guard::check_plan(&plan)?;
-    Ok(Planned { plan, explain })
+    let tokens = finder.views.tokens();
+    Ok(Planned { plan, explain, tokens })
 }
 
 /// The relation with this name, without columns that only a statement would name.
@@ -65,8 +79,7 @@ pub(crate) fn relation_named(
     schema: &str,
     name: &str,
 ) -> Result<Relation, SqlError> {
-    let names = StatementNames::default();
-    Finder { engine, context, names, options: ConfigOptions::default() }.find(Some(schema), name)
+    Finder::new(engine, context, StatementNames::default(), Vec::new()).find(Some(schema), name)
 }
 
 /// The parser's error, with the place that its text ends with.
@@ -148,6 +161,18 @@ struct Finder<'a> {
     context: &'a Arc<Context>,
     names: StatementNames,
     options: ConfigOptions,
+    views: Views,
+}
+
+impl<'a> Finder<'a> {
+    fn new(
+        engine: &'a SqlEngine,
+        context: &'a Arc<Context>,
+        names: StatementNames,
+        path: Vec<String>,
+    ) -> Finder<'a> {
+        Finder { engine, context, names, options: ConfigOptions::default(), views: Views::new(path) }
+    }
 }
 
 impl Finder<'_> {
@@ -159,6 +184,11 @@ impl Finder<'_> {
             Some("samples") => self.series(Kind::Samples(Some(name.to_owned())), name, true),
             Some("metrics") if name == "metrics" => self.series(Kind::Metric(None), name, false),
             Some("metrics") => self.series(Kind::Metric(Some(name.to_owned())), name, false),
+            // A metric does not come in the place of a table that is gone.
+            Some("public") if self.context.standing => Err(SqlError::bad(format!(
+                "there is no relation \"{name}\" in the schema public"
+            ))
+            .hint("CREATE TABLE or PUT /api/v1/tables/{name} makes one; metrics are in the schema metrics")),
             // Clients write the schema that comes first in the search path for what they find without one.
             Some("public") => self.find(None, name),
             Some(other) => Err(SqlError::bad(format!("there is no schema {other}"))
@@ -171,20 +201,31 @@ impl Finder<'_> {
         }
     }
 
-    /// The table of people with this name; the one found first when a name has no schema.
-    fn table(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<Table>>, SqlError> {
+    /// The table or view of people with this name, which is found first when a name has no schema.
+    fn brought(&self, schema: Option<&str>, name: &str) -> Result<Option<Arc<dyn TableSource>>, SqlError> {
         if !matches!(schema, None | Some("public")) {
             return Ok(None);
         }
-        let table = self.context.sources.tables.table(name);
-        // It may be removed while the statement stands, which would then read a metric of that name.
-        if table.is_some() && self.context.standing {
-            return Err(SqlError::bad(format!("the table {name} cannot be read by a statement that stands"))
-                .hint(
-                    "ask the statement when you need it; tables are read by statements that are asked once",
-                ));
+        let tables = &self.context.sources.tables;
+        if let Some(table) = tables.table(name) {
+            let rows = MemTable::try_new(table.schema(), vec![vec![table.batch().clone()]]);
+            let rows = rows.map_err(|e| SqlError::from_datafusion(e, ""))?;
+            self.context.reads.lock().tables.insert(name.to_owned(), table);
+            return Ok(Some(provider_as_source(Arc::new(rows))));
         }
-        Ok(table)
+        let Some(query) = tables.view(name) else {
+            if self.context.standing && tables.is_gone(name) {
+                let error = format!("the table or view {name} is gone");
+                let hint = "the statement goes on when it is back; a metric of that name is metrics.";
+                let gone = SqlError::new(SqlErrorKind::Unavailable, error);
+                return Err(gone.hint(format!("{hint}\"{name}\"")));
+            }
+            return Ok(None);
+        };
+        let view = self.views.planned(self.engine, self.context, name, &query)?;
+        self.views.spend(view.tokens)?;
+        self.context.reads.lock().views.insert(name.to_owned(), query);
+        Ok(Some(view))
     }
 
     fn meta(&self, name: &str) -> Option<Relation> {
@@ -248,6 +289,14 @@ impl Finder<'_> {
         // Those of tables of people that no label is joined with: a name that both have is of both.
         let brought = self.names.relations().filter_map(|name| self.context.sources.tables.table(name));
         columns.extend(brought.flat_map(|table| table.columns()).map(|column| column.name));
+        for name in self.names.relations() {
+            // What is wrong with a view is told when it is read.
+            if let Some(query) = self.context.sources.tables.view(name)
+                && let Ok(view) = self.views.planned(self.engine, self.context, name, &query)
+            {
+                columns.extend(view.columns());
+            }
+        }
         columns
     }
 
@@ -276,9 +325,8 @@ fn unknown_meta(name: &str) -> SqlError {
 
 impl ContextProvider for Finder<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
-        if let Some(table) = self.table(name.schema(), name.table())? {
-            let rows = MemTable::try_new(table.schema(), vec![vec![table.batch().clone()]])?;
-            return Ok(provider_as_source(Arc::new(rows)));
+        if let Some(brought) = self.brought(name.schema(), name.table())? {
+            return Ok(brought);
         }
         let relation = self.find(name.schema(), name.table())?;
         Ok(provider_as_source(Arc::new(relation)))

@@ -4,7 +4,9 @@ use super::SqlEngine;
 use super::bind::{self, Grid, Refusal, Times};
 use super::deadline::{StatementEnd, stoppable};
 use super::error::{SqlError, SqlErrorKind};
+use super::guard::Explain;
 use super::limits;
+use super::measure::{ForgetfulSink, MeasuredNode, measured};
 use super::planner::{Planned, plan};
 use super::relations::{Context, Kind, Relation};
 use super::rewrite::{Report, absorb, break_ties, extract_leaves};
@@ -105,7 +107,7 @@ impl SqlEngine {
     pub fn describe(&self, request: &SqlRequest, options: &QueryOptions) -> Result<SqlDescription, SqlError> {
         on_large_stack(|| {
             let context = self.context(request, options);
-            let Planned { plan, explain } = plan(self, &context, &request.text)?;
+            let Planned { plan, explain, .. } = plan(self, &context, &request.text)?;
             let found =
                 plan.get_parameter_types().map_err(|e| SqlError::from_datafusion(e, &request.text))?;
             let numbered = |(name, kind): (&String, &Option<DataType>)| {
@@ -120,7 +122,7 @@ impl SqlEngine {
             for (at, kind) in found {
                 params[at] = kind;
             }
-            let columns = if explain {
+            let columns = if explain.is_some() {
                 Arc::new(Schema::new(vec![Field::new("plan", DataType::Utf8, false)]))
             } else {
                 renamed(&Arc::new(plan.schema().as_arrow().clone()), &output_names(&plan))
@@ -138,7 +140,7 @@ impl SqlEngine {
     pub(crate) fn prepare(&self, request: &SqlRequest, context: &Arc<Context>) -> Result<Prepared, SqlError> {
         let text = request.text.as_str();
         let fail = |e| SqlError::from_datafusion(e, text);
-        let Planned { plan, explain } = plan(self, context, text)?;
+        let Planned { plan, explain, .. } = plan(self, context, text)?;
         let plan = with_params(plan, &request.params)?;
         let times = match request.grid {
             Some(grid) => Times::Grid(grid),
@@ -147,13 +149,17 @@ impl SqlEngine {
         // Empty before: each statement has a context of its own.
         let _ = context.times.set(times);
         let names = output_names(&plan);
-        let runs_again = if explain { standing::plan_class(&plan, times).err() } else { None };
+        let view = context.reads.lock().views.keys().next().cloned();
+        let runs_again = match view {
+            Some(view) => Some(format!("the view {view} may be replaced")),
+            None => explain.and_then(|_| standing::plan_class(&plan, times).err()),
+        };
         let mut report = Report::default();
         let plan =
             if request.without_plans { plan } else { absorb(plan, context, &mut report).map_err(fail)? };
         let plan = break_ties(extract_leaves(plan).map_err(fail)?).map_err(fail)?;
         let stands = match runs_again {
-            _ if !explain => Vec::new(),
+            _ if explain.is_none() => Vec::new(),
             None => vec!["stands: as a live plan".to_owned()],
             Some(why) => self.how_it_stands(context, &plan, &names, &why),
         };
@@ -188,12 +194,26 @@ impl SqlEngine {
     ) -> Result<SqlSummary, SqlError> {
         let fail = |e| SqlError::from_datafusion(e, &request.text);
         let state = self.state(request.time).map_err(fail)?;
+        let began = Instant::now();
         let physical = state.create_physical_plan(&prepared.plan).await.map_err(fail)?;
-        if prepared.explain {
+        if prepared.explain == Some(Explain::Plan) {
             let optimised = displayable(physical.as_ref()).indent(false).to_string();
-            return explained(&prepared, &optimised, sink);
+            let lines = optimised.lines().map(str::to_owned).collect();
+            return explained(&prepared, lines, sink);
         }
         let physical = stoppable(physical, &guard.end()).map_err(fail)?;
+        if prepared.explain == Some(Explain::Analyze) {
+            let mut nodes = Vec::new();
+            let physical = measured(physical, 0, &mut nodes).map_err(fail)?;
+            let planned = began.elapsed().as_secs_f64() * 1e3;
+            let began = Instant::now();
+            let stream = execute_stream(physical, state.task_ctx()).map_err(fail)?;
+            let rows = send_rows(stream, &prepared.names, guard, &mut ForgetfulSink).await?;
+            let ran = began.elapsed().as_secs_f64() * 1e3;
+            let mut lines: Vec<String> = nodes.iter().map(MeasuredNode::line).collect();
+            lines.push(format!("{rows} rows in {ran:.3} ms, optimised in {planned:.3} ms"));
+            return explained(&prepared, lines, sink);
+        }
         let stream = execute_stream(physical, state.task_ctx()).map_err(fail)?;
         let rows = send_rows(stream, &prepared.names, guard, sink).await?;
         Ok(SqlSummary { rows, warnings: Vec::new() })
@@ -253,7 +273,7 @@ pub fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, SqlError> + Send
 pub(crate) struct Prepared {
     pub(crate) plan: LogicalPlan,
     pub(crate) names: Vec<String>,
-    explain: bool,
+    explain: Option<Explain>,
     report: Report,
     /// How it would stand, for `EXPLAIN`.
     stands: Vec<String>,
@@ -374,7 +394,11 @@ fn leaf_plans(plan: &LogicalPlan) -> Vec<String> {
 }
 
 /// The answer of `EXPLAIN`: a line a row.
-fn explained(prepared: &Prepared, physical: &str, sink: &mut dyn RowSink) -> Result<SqlSummary, SqlError> {
+fn explained(
+    prepared: &Prepared,
+    physical: Vec<String>,
+    sink: &mut dyn RowSink,
+) -> Result<SqlSummary, SqlError> {
     let report = &prepared.report;
     let leaves = leaf_plans(&prepared.plan);
     let mut lines = Vec::new();
@@ -384,7 +408,7 @@ fn explained(prepared: &Prepared, physical: &str, sink: &mut dyn RowSink) -> Res
     lines.extend(leaves.iter().map(|leaf| format!("read: {leaf}")));
     lines.extend(report.refusals.iter().map(|why| format!("not a plan: {why}")));
     lines.extend(prepared.stands.iter().cloned());
-    lines.extend(physical.lines().map(|line| format!("run: {line}")));
+    lines.extend(physical.into_iter().map(|line| format!("run: {line}")));
     let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("plan", DataType::Utf8, false)]));
     sink.schema(&schema)?;
     let rows = lines.len();

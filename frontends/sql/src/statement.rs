@@ -1,17 +1,27 @@
-//! Statements that define, remove, list and follow something; the queries inside of them are not
-//! looked at here.
+//! Statements that define, remove, change, list and follow something; the queries inside of them are
+//! not looked at here.
 //!
-//! The grammar is in `docs/sql.md`. It is read from the parser's tokens, because no parser of SQL
-//! knows alerts; errors have the place of the token.
+//! The grammar is in `docs/sql.md`. It is read from the parser's tokens ([`reader`]), because no parser
+//! of SQL knows alerts; errors have the place of the token. [`standing`] has what stands, [`tables`]
+//! what changes tables, [`cursors`] cursors.
+
+mod cursors;
+mod reader;
+mod standing;
+mod tables;
+
+pub use cursors::{CursorRows, CursorStatement, DeclaredQuery, FetchStatement};
+pub use tables::{
+    CopyForm, CopyFormat, CopyInStatement, CopyOutStatement, CopySource, CreateTableStatement,
+    DeleteStatement, InsertStatement, InsertedValue,
+};
 
 use crate::error::{SqlError, byte_of};
 use crate::guard::is_word;
 use crate::limits;
-use crate::names::folded;
-use crate::values::duration_text;
-use datafusion::sql::sqlparser::ast::Ident;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use reader::Reader;
 use std::collections::BTreeMap;
 
 /// What a statement does.
@@ -23,18 +33,32 @@ pub enum SqlStatement {
     CreateAlert(AlertStatement),
     /// `CREATE MATERIALIZED VIEW`
     CreateView(ViewStatement),
+    /// `CREATE VIEW`
+    CreateNamedView(NamedViewStatement),
+    /// `CREATE TABLE`
+    CreateTable(CreateTableStatement),
+    /// `INSERT`
+    Insert(InsertStatement),
+    /// `DELETE`, `TRUNCATE`
+    Delete(DeleteStatement),
     /// `DROP`
     Drop(DropStatement),
     /// `SHOW ALERTS`
     ShowAlerts,
-    /// `DROP TABLE`
-    DropTable(DropTableStatement),
     /// `SHOW VIEWS`
     ShowViews,
     /// `SHOW TABLES`
     ShowTables,
+    /// `SHOW CREATE VIEW`; the view.
+    ShowCreateView(String),
     /// `SUBSCRIBE`; the query.
     Subscribe(String),
+    /// `COPY … FROM STDIN`
+    CopyIn(CopyInStatement),
+    /// `COPY … TO STDOUT`
+    CopyOut(CopyOutStatement),
+    /// `DECLARE`, `FETCH`, `MOVE`, `CLOSE`
+    Cursor(CursorStatement),
 }
 
 /// An alert that is defined.
@@ -71,20 +95,35 @@ pub struct ViewStatement {
     pub query: String,
 }
 
+/// A query that gets a name, and is read by it like a relation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedViewStatement {
+    /// Its name, in lower case unless it is quoted.
+    pub name: String,
+    /// `OR REPLACE`: one of that name may exist.
+    pub replace: bool,
+    /// The query.
+    pub query: String,
+}
+
+/// What kind of thing is removed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum DropKind {
+    /// An alert that a statement defined.
+    Alert,
+    /// A query with a name; if there is none, a saved query.
+    View,
+    /// A saved query.
+    MaterializedView,
+    /// A table.
+    Table,
+}
+
 /// What is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DropStatement {
-    /// An alert; otherwise a view.
-    pub is_alert: bool,
-    /// `IF EXISTS`: it need not be there.
-    pub if_exists: bool,
-    /// Its name.
-    pub name: String,
-}
-
-/// A table that is removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DropTableStatement {
+    /// Its kind.
+    pub kind: DropKind,
     /// `IF EXISTS`: it need not be there.
     pub if_exists: bool,
     /// Its name.
@@ -105,31 +144,42 @@ pub fn parse(text: &str) -> Result<SqlStatement, SqlError> {
     while tokens.last().is_some_and(|t| t.token == Token::SemiColon) {
         tokens.pop();
     }
-    // Other statements of these words are refused by the guard.
-    let is_create = tokens.first().is_some_and(|t| is_word(&t.token, "CREATE"));
-    let is_known = |second: &TokenWithSpan| {
-        let words = ["ALERT", "ALERTS", "MATERIALIZED", "OR", "VIEW", "VIEWS"];
-        let is_table = ["TABLE", "TABLES"].iter().any(|word| is_word(&second.token, word));
-        words.iter().any(|word| is_word(&second.token, word)) || (is_table && !is_create)
-    };
-    let is_subscribe = tokens.first().is_some_and(|t| is_word(&t.token, "SUBSCRIBE"));
-    if !is_subscribe && !tokens.get(1).is_some_and(is_known) {
+    let mut reader = Reader { text, tokens, at: 0 };
+    let Some(Token::Word(first)) = reader.token() else { return Ok(SqlStatement::Query) };
+    if first.quote_style.is_some() {
         return Ok(SqlStatement::Query);
     }
-    let mut reader = Reader { text, tokens, at: 0 };
-    if reader.accept("CREATE") {
-        return reader.create();
+    let first = first.value.to_ascii_uppercase();
+    let second = reader.tokens.get(1).map(|t| &t.token);
+    let is_second = |words: &[&str]| second.is_some_and(|t| words.iter().any(|word| is_word(t, word)));
+    // Other statements of these words are refused by the guard.
+    let is_known = match first.as_str() {
+        "CREATE" => is_second(&["ALERT", "MATERIALIZED", "OR", "VIEW", "TABLE"]),
+        "DROP" => is_second(&["ALERT", "MATERIALIZED", "VIEW", "TABLE"]),
+        "SHOW" => is_second(&["ALERT", "ALERTS", "VIEW", "VIEWS", "TABLE", "TABLES", "CREATE"]),
+        "SUBSCRIBE" | "INSERT" | "DELETE" | "TRUNCATE" | "COPY" | "DECLARE" | "FETCH" | "MOVE" | "CLOSE" => {
+            true
+        }
+        _ => false,
+    };
+    if !is_known {
+        return Ok(SqlStatement::Query);
     }
-    if reader.accept("DROP") {
-        return reader.drop();
+    reader.at = 1;
+    match first.as_str() {
+        "CREATE" => reader.create(),
+        "DROP" => reader.drop(),
+        "SHOW" => reader.show(),
+        "INSERT" => reader.insert(),
+        "DELETE" => reader.delete(),
+        "TRUNCATE" => reader.truncate(),
+        "COPY" => reader.copy(),
+        "SUBSCRIBE" => reader.query().map(SqlStatement::Subscribe),
+        _ => {
+            reader.at = 0;
+            reader.cursor()
+        }
     }
-    if reader.accept("SHOW") {
-        return reader.show();
-    }
-    if reader.accept("SUBSCRIBE") {
-        return reader.query().map(SqlStatement::Subscribe);
-    }
-    Ok(SqlStatement::Query)
 }
 
 /// The statements of a text that has several, separated by semicolons; empty ones are left out.
@@ -151,114 +201,7 @@ pub fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-/// Reads tokens from left to right.
-struct Reader<'a> {
-    text: &'a str,
-    tokens: Vec<TokenWithSpan>,
-    at: usize,
-}
-
 impl Reader<'_> {
-    fn token(&self) -> Option<&Token> {
-        self.tokens.get(self.at).map(|t| &t.token)
-    }
-
-    /// Whether the next token is this word; then it is read.
-    fn accept(&mut self, word: &str) -> bool {
-        let is = self.token().is_some_and(|token| is_word(token, word));
-        self.at += usize::from(is);
-        is
-    }
-
-    fn accept_token(&mut self, wanted: &Token) -> bool {
-        let is = self.token() == Some(wanted);
-        self.at += usize::from(is);
-        is
-    }
-
-    /// The error that something else is wanted here.
-    fn wanted(&self, what: &str) -> SqlError {
-        let found = self.token().map_or_else(|| "the end".to_owned(), ToString::to_string);
-        let error = SqlError::bad(format!("{what} is expected, not {found}"));
-        match self.tokens.get(self.at).or(self.tokens.last()) {
-            Some(token) => error.at(self.text, token.span.start),
-            None => error,
-        }
-    }
-
-    fn expect(&mut self, word: &str) -> Result<(), SqlError> {
-        if self.accept(word) { Ok(()) } else { Err(self.wanted(word)) }
-    }
-
-    fn expect_token(&mut self, token: &Token) -> Result<(), SqlError> {
-        if self.accept_token(token) { Ok(()) } else { Err(self.wanted(&token.to_string())) }
-    }
-
-    fn end(&self) -> Result<(), SqlError> {
-        if self.token().is_none() { Ok(()) } else { Err(self.wanted("the end")) }
-    }
-
-    /// A name; `folds`: in lower case unless it is quoted.
-    fn name(&mut self, folds: bool) -> Result<String, SqlError> {
-        let Some(Token::Word(word)) = self.token() else { return Err(self.wanted("a name")) };
-        let ident = Ident {
-            value: word.value.clone(),
-            quote_style: word.quote_style,
-            span: self.tokens[self.at].span,
-        };
-        let name = if folds { folded(&ident) } else { ident.value };
-        self.at += 1;
-        Ok(name)
-    }
-
-    fn string(&mut self) -> Result<String, SqlError> {
-        let text = match self.token() {
-            Some(Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text)) => text.clone(),
-            Some(Token::DollarQuotedString(text)) => text.value.clone(),
-            _ => return Err(self.wanted("a text in single quotes")),
-        };
-        self.at += 1;
-        Ok(text)
-    }
-
-    /// A duration in quotes, ms; `INTERVAL` may stand before it.
-    fn duration(&mut self) -> Result<i64, SqlError> {
-        self.accept("INTERVAL");
-        let wanted = self.wanted("a duration such as '5m'");
-        let text = self.string().map_err(|_| wanted.clone())?;
-        if text == "0" { Ok(0) } else { duration_text(&text).filter(|ms| *ms >= 0).ok_or(wanted) }
-    }
-
-    /// `(name = 'text', …)`
-    fn pairs(&mut self) -> Result<BTreeMap<String, String>, SqlError> {
-        let mut pairs = BTreeMap::new();
-        self.expect_token(&Token::LParen)?;
-        while !self.accept_token(&Token::RParen) {
-            if !pairs.is_empty() {
-                self.expect_token(&Token::Comma)?;
-            }
-            let twice = self.wanted("another name");
-            let name = self.name(false)?;
-            self.expect_token(&Token::Eq)?;
-            if pairs.insert(name, self.string()?).is_some() {
-                return Err(twice);
-            }
-        }
-        Ok(pairs)
-    }
-
-    /// The rest of the text; parentheses around it may be left out.
-    fn query(&self) -> Result<String, SqlError> {
-        let Some(first) = self.tokens.get(self.at) else { return Err(self.wanted("a query")) };
-        let rest = self.text.get(self.byte_of(first)..).unwrap_or_default();
-        Ok(rest.trim().trim_end_matches(';').trim_end().to_owned())
-    }
-
-    fn byte_of(&self, token: &TokenWithSpan) -> usize {
-        let place = token.span.start;
-        crate::error::byte_of(self.text, place.line, place.column).unwrap_or(0)
-    }
-
     fn create(&mut self) -> Result<SqlStatement, SqlError> {
         let replace = self.accept("OR");
         if replace {
@@ -271,91 +214,38 @@ impl Reader<'_> {
             self.expect("VIEW")?;
             return self.create_view(replace);
         }
-        Err(self.wanted("ALERT or MATERIALIZED VIEW").hint("nothing else can be created"))
-    }
-
-    fn create_alert(&mut self, replace: bool) -> Result<SqlStatement, SqlError> {
-        let mut alert = AlertStatement {
-            name: self.name(false)?,
-            replace,
-            hold: 0,
-            keep_firing_for: 0,
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            query: String::new(),
-        };
-        if self.accept("FOR") {
-            alert.hold = self.duration()?;
+        if self.accept("VIEW") {
+            let name = self.public_name()?;
+            self.expect("AS")?;
+            let query = self.query()?;
+            return Ok(SqlStatement::CreateNamedView(NamedViewStatement { name, replace, query }));
         }
-        if self.accept("KEEP") {
-            self.expect("FIRING")?;
-            self.expect("FOR")?;
-            alert.keep_firing_for = self.duration()?;
+        if !replace && self.accept("TABLE") {
+            return self.create_table();
         }
-        if self.accept("LABELS") {
-            alert.labels = self.pairs()?;
-        }
-        if self.accept("ANNOTATIONS") {
-            alert.annotations = self.pairs()?;
-        }
-        self.expect("AS")?;
-        alert.query = self.query()?;
-        Ok(SqlStatement::CreateAlert(alert))
-    }
-
-    fn create_view(&mut self, replace: bool) -> Result<SqlStatement, SqlError> {
-        let mut view = ViewStatement {
-            name: self.name(true)?,
-            replace,
-            record: None,
-            interval: None,
-            query: String::new(),
-        };
-        if self.accept("WITH") {
-            self.expect_token(&Token::LParen)?;
-            loop {
-                if self.accept("RECORD") {
-                    self.expect_token(&Token::Eq)?;
-                    view.record = Some(self.string()?);
-                } else if self.accept("INTERVAL") {
-                    self.expect_token(&Token::Eq)?;
-                    view.interval = Some(self.duration()?);
-                } else {
-                    return Err(self.wanted("record or interval"));
-                }
-                if !self.accept_token(&Token::Comma) {
-                    break;
-                }
-            }
-            self.expect_token(&Token::RParen)?;
-        }
-        self.expect("AS")?;
-        view.query = self.query()?;
-        Ok(SqlStatement::CreateView(view))
+        Err(self.wanted("ALERT, VIEW or MATERIALIZED VIEW"))
     }
 
     fn drop(&mut self) -> Result<SqlStatement, SqlError> {
-        if self.accept("TABLE") {
-            let if_exists = self.accept("IF");
-            if if_exists {
-                self.expect("EXISTS")?;
-            }
-            let name = self.name(true)?;
-            self.end()?;
-            return Ok(SqlStatement::DropTable(DropTableStatement { if_exists, name }));
-        }
-        let is_alert = self.accept("ALERT");
-        if !is_alert {
-            self.accept("MATERIALIZED");
+        let kind = if self.accept("TABLE") {
+            DropKind::Table
+        } else if self.accept("ALERT") {
+            DropKind::Alert
+        } else if self.accept("MATERIALIZED") {
             self.expect("VIEW")?;
-        }
-        let if_exists = self.accept("IF");
-        if if_exists {
-            self.expect("EXISTS")?;
-        }
-        let name = self.name(!is_alert)?;
+            DropKind::MaterializedView
+        } else {
+            self.expect("VIEW")?;
+            DropKind::View
+        };
+        let if_exists = self.if_exists()?;
+        let name = match kind {
+            DropKind::Alert => self.name(false)?,
+            DropKind::MaterializedView => self.name(true)?,
+            DropKind::View | DropKind::Table => self.public_name()?,
+        };
         self.end()?;
-        Ok(SqlStatement::Drop(DropStatement { is_alert, if_exists, name }))
+        Ok(SqlStatement::Drop(DropStatement { kind, if_exists, name }))
     }
 
     fn show(&mut self) -> Result<SqlStatement, SqlError> {
@@ -365,6 +255,9 @@ impl Reader<'_> {
             SqlStatement::ShowViews
         } else if self.accept("TABLES") {
             SqlStatement::ShowTables
+        } else if self.accept("CREATE") {
+            self.expect("VIEW")?;
+            SqlStatement::ShowCreateView(self.public_name()?)
         } else {
             return Err(self.wanted("ALERTS, VIEWS or TABLES"));
         };
@@ -409,22 +302,33 @@ mod tests {
         };
         let text = "create materialized view Jobs with (record = 'job:up:sum', interval = '15s') as SELECT 1";
         assert_eq!(parse(text), Ok(SqlStatement::CreateView(view)));
-        let gone = |is_alert, if_exists, name: &str| {
-            Ok(SqlStatement::Drop(DropStatement { is_alert, if_exists, name: name.to_owned() }))
+        let gone = |kind, if_exists, name: &str| {
+            Ok(SqlStatement::Drop(DropStatement { kind, if_exists, name: name.to_owned() }))
         };
-        assert_eq!(parse("DROP ALERT HostDown"), gone(true, false, "HostDown"));
-        assert_eq!(parse("DROP MATERIALIZED VIEW IF EXISTS Jobs;"), gone(false, true, "jobs"));
-        assert_eq!(parse("drop view jobs"), gone(false, false, "jobs"));
+        assert_eq!(parse("DROP ALERT HostDown"), gone(DropKind::Alert, false, "HostDown"));
+        assert_eq!(
+            parse("DROP MATERIALIZED VIEW IF EXISTS Jobs;"),
+            gone(DropKind::MaterializedView, true, "jobs")
+        );
+        assert_eq!(parse("drop view jobs"), gone(DropKind::View, false, "jobs"));
+        let named = NamedViewStatement {
+            name: "down".to_owned(),
+            replace: true,
+            query: "SELECT * FROM up WHERE value = 0".to_owned(),
+        };
+        let text = "CREATE OR REPLACE VIEW public.Down AS SELECT * FROM up WHERE value = 0;";
+        assert_eq!(parse(text), Ok(SqlStatement::CreateNamedView(named)));
+        assert_eq!(parse("SHOW CREATE VIEW Down"), Ok(SqlStatement::ShowCreateView("down".to_owned())));
         assert_eq!(parse("SHOW ALERTS"), Ok(SqlStatement::ShowAlerts));
         assert_eq!(parse("SHOW views"), Ok(SqlStatement::ShowViews));
         assert_eq!(parse("SHOW TABLES;"), Ok(SqlStatement::ShowTables));
-        let table = DropTableStatement { if_exists: true, name: "owners".to_owned() };
-        assert_eq!(parse("DROP TABLE IF EXISTS Owners"), Ok(SqlStatement::DropTable(table)));
+        assert_eq!(parse("DROP TABLE IF EXISTS Owners"), gone(DropKind::Table, true, "owners"));
         assert_eq!(parse("SUBSCRIBE SELECT 1 ;"), Ok(SqlStatement::Subscribe("SELECT 1".to_owned())));
         for text in [
             "SELECT 1",
             "",
-            "CREATE TABLE t (a int)",
+            "CREATE INDEX i ON t (a)",
+            "\"COPY\" t",
             "SHOW ALL",
             "EXPLAIN SELECT 1",
             "SELECT 'open",
@@ -437,8 +341,9 @@ mod tests {
     #[test]
     fn errors_have_the_place_and_what_is_expected() {
         for (text, place, what) in [
-            ("CREATE OR REPLACE TABLE t", (1, 19), "ALERT or MATERIALIZED VIEW is expected, not TABLE"),
-            ("CREATE VIEW v AS SELECT 1", (1, 8), "ALERT or MATERIALIZED VIEW is expected, not VIEW"),
+            ("CREATE OR REPLACE TABLE t", (1, 19), "ALERT, VIEW or MATERIALIZED VIEW is expected, not TABLE"),
+            ("CREATE VIEW v SELECT 1", (1, 15), "AS is expected, not SELECT"),
+            ("CREATE VIEW metrics.v AS SELECT 1", (1, 13), "a name in the schema public is expected"),
             ("CREATE ALERT A FOR five AS SELECT 1", (1, 20), "a duration such as '5m' is expected, not five"),
             ("CREATE ALERT A FOR '-5m' AS SELECT 1", (1, 20), "a duration such as '5m'"),
             (

@@ -1,26 +1,54 @@
 //! Tables that people bring: owners, prices, objectives. Statements join them with metrics.
 //!
-//! A table comes as CSV, JSON or NDJSON, as a whole, and is kept as one batch in memory. The types of
-//! its columns are found from their values. Whoever keeps the tables on disk stores [`Table::rows`].
+//! A table comes as a whole, as CSV, JSON or NDJSON, and the types of its columns are found from their
+//! values; or it is created with types, and filled by [`TableAppender`]: `INSERT` and `COPY`
+//! ([`copy`]). It is one batch in memory. Whoever keeps the tables on disk stores [`Table::rows`] and
+//! [`Table::columns`].
 
+mod appender;
+pub mod copy;
+mod csv;
 mod json;
+mod kind;
+
+pub use appender::TableAppender;
+pub use kind::ColumnType;
 
 use super::error::{SqlError, SqlErrorKind};
 use super::limits;
 use super::relations::timestamp;
 use chrono::DateTime;
+use csv::{CsvSplitter, Record};
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    Array, ArrayRef, BooleanArray, Datum, Float64Array, Int64Array, RecordBatch, Scalar, StringArray,
+    TimestampMillisecondArray,
 };
+use datafusion::arrow::compute::kernels::cmp::eq;
+use datafusion::arrow::compute::{and, filter_record_batch, not, prep_null_mask_filter};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use kind::ColumnBuilder;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The tables that there are.
+/// The tables that there are, and the views: queries with a name, which share the names of tables.
 pub trait TableList: Send + Sync {
     /// The table with this name.
     fn table(&self, name: &str) -> Option<Arc<Table>>;
     /// The names of all tables, in order.
     fn names(&self) -> Vec<String>;
+    /// The query of the view with this name.
+    fn view(&self, _name: &str) -> Option<Arc<str>> {
+        None
+    }
+    /// The names of all views, in order.
+    fn view_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Whether there was a table or view with this name, which was removed: a statement that stands
+    /// does not mean a metric of that name then.
+    fn is_gone(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// No tables.
@@ -51,6 +79,8 @@ pub enum TableFormat {
 #[derive(Clone, Debug)]
 pub struct Table {
     batch: RecordBatch,
+    /// The columns of its primary key; none: rows may be equal.
+    key: Vec<usize>,
 }
 
 /// A column of a table, for lists of them.
@@ -59,6 +89,26 @@ pub struct TableColumn {
     pub name: String,
     /// The name that PostgreSQL has for its type.
     pub kind: &'static str,
+    /// Whether it is a part of the primary key, and so never NULL.
+    pub is_key: bool,
+}
+
+/// A column of a table that is created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnDefinition {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: ColumnType,
+}
+
+/// A condition of `DELETE`: a column is equal to a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EqualTo {
+    /// The column.
+    pub column: String,
+    /// The value.
+    pub value: String,
 }
 
 /// Names, and a text or NULL for each column of each row.
@@ -88,36 +138,47 @@ impl Table {
         Table::of_texts(&texts)
     }
 
-    /// A table of [`Table::rows`].
+    /// A table without rows. `key` has the columns of its primary key.
     ///
     /// # Errors
     ///
-    /// If there are no names, or if it is beyond a limit.
-    pub fn of_rows(rows: Vec<Vec<Option<String>>>) -> Result<Table, SqlError> {
-        let mut rows = rows.into_iter();
-        let names = rows.next().unwrap_or_default().into_iter().flatten().collect();
-        Table::of_texts(&Texts { names, rows: rows.collect() })
+    /// If there are no columns, two of one name or too many, or the key is none of them.
+    pub fn empty(columns: &[ColumnDefinition], key: &[String]) -> Result<Table, SqlError> {
+        let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+        check_names(&names)?;
+        let at = |name: &String| {
+            let missing = || SqlError::bad(format!("column \"{name}\" named in key does not exist"));
+            names.iter().position(|other| other == name).ok_or_else(missing)
+        };
+        let key: Vec<usize> = key.iter().map(at).collect::<Result<_, _>>()?;
+        let field = |column: &ColumnDefinition| Field::new(&column.name, column.kind.data_type(), true);
+        let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+        Ok(Table { batch: RecordBatch::new_empty(schema), key })
+    }
+
+    /// The table of its columns, its key, and the rows of [`Table::rows`].
+    ///
+    /// # Errors
+    ///
+    /// If they do not fit, or if it is beyond a limit.
+    pub fn restored(
+        columns: &[ColumnDefinition],
+        key: &[String],
+        rows: &[Vec<Option<String>>],
+    ) -> Result<Table, SqlError> {
+        let empty = Table::empty(columns, key)?;
+        let mut appender = TableAppender::new("", &empty, &[], "row")?;
+        for (at, row) in rows.iter().enumerate() {
+            appender.add(row, at + 1)?;
+        }
+        appender.finish(&empty)
     }
 
     fn of_texts(texts: &Texts) -> Result<Table, SqlError> {
         let Texts { names, rows } = texts;
-        if names.is_empty() {
-            return Err(SqlError::bad("a table needs columns").hint("the first line of CSV has their names"));
-        }
-        if names.len() > limits::TABLE_COLUMNS {
-            return Err(over(limits::TABLE_COLUMNS, "columns"));
-        }
+        check_names(names)?;
         if rows.len() > limits::TABLE_ROWS {
             return Err(over(limits::TABLE_ROWS, "rows"));
-        }
-        for (at, name) in names.iter().enumerate() {
-            if name.len() > limits::TABLE_NAME_BYTES {
-                let error = format!("the name of column {} is longer than 63 bytes", at + 1);
-                return Err(SqlError::bad(error));
-            }
-            if name.is_empty() || names[..at].contains(name) {
-                return Err(SqlError::bad(format!("there are two columns {name:?}, or one without a name")));
-            }
         }
         let columns: Vec<ArrayRef> = (0..names.len()).map(|at| column(rows, at)).collect();
         let fields: Vec<Field> = names
@@ -126,8 +187,8 @@ impl Table {
             .map(|(name, c)| Field::new(name, c.data_type().clone(), true))
             .collect();
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
-        let batch = batch.map_err(|e| SqlError::new(SqlErrorKind::Internal, e.to_string()))?;
-        Ok(Table { batch })
+        let batch = batch.map_err(|e| SqlError::internal(e.to_string()))?;
+        Ok(Table { batch, key: Vec::new() })
     }
 
     /// Its columns.
@@ -137,11 +198,12 @@ impl Table {
 
     /// Its columns, with the names of their types.
     pub fn columns(&self) -> Vec<TableColumn> {
-        let column = |field: &Arc<Field>| TableColumn {
+        let column = |(at, field): (usize, &Arc<Field>)| TableColumn {
             name: field.name().clone(),
             kind: super::output::type_name(field.data_type()),
+            is_key: self.key.contains(&at),
         };
-        self.schema().fields().iter().map(column).collect()
+        self.schema().fields().iter().enumerate().map(column).collect()
     }
 
     /// Its rows, as one batch.
@@ -154,14 +216,99 @@ impl Table {
         self.batch.get_array_memory_size()
     }
 
-    /// The names of its columns, then its rows, all as texts that [`Table::of_rows`] reads.
+    /// Its rows as texts, which [`Table::restored`] reads.
     pub fn rows(&self) -> Result<Vec<Vec<Option<String>>>, SqlError> {
         let cells: Vec<super::output::Cells<'_>> =
             self.batch.columns().iter().map(super::output::Cells::of).collect::<Result<_, _>>()?;
-        let names = self.schema().fields().iter().map(|field| Some(field.name().clone())).collect();
         let row = |row| cells.iter().map(|column| column.text(row)).collect();
-        Ok([names].into_iter().chain((0..self.batch.num_rows()).map(row)).collect())
+        Ok((0..self.batch.num_rows()).map(row).collect())
     }
+
+    /// The table without the rows that satisfy all conditions; none: without all rows.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such column, or a value is none of its type.
+    pub fn without(&self, name: &str, conditions: &[EqualTo]) -> Result<Table, SqlError> {
+        let internal = |e: datafusion::arrow::error::ArrowError| SqlError::internal(e.to_string());
+        let mut gone: Option<BooleanArray> = None;
+        for EqualTo { column, value } in conditions {
+            let at = self.schema().index_of(column).map_err(|_| {
+                SqlError::bad(format!("column \"{column}\" of relation \"{name}\" does not exist"))
+            })?;
+            let values = self.batch.column(at);
+            let mut wanted = ColumnBuilder::new(ColumnType::of(values.data_type()));
+            wanted.add(Some(value))?;
+            let wanted = Scalar::new(wanted.finish());
+            let equal = eq(values as &dyn Datum, &wanted).map_err(internal)?;
+            // NULL is equal to nothing.
+            let equal = if equal.null_count() > 0 { prep_null_mask_filter(&equal) } else { equal };
+            gone = Some(match gone {
+                Some(before) => and(&before, &equal).map_err(internal)?,
+                None => equal,
+            });
+        }
+        let batch = match gone {
+            Some(gone) => {
+                filter_record_batch(&self.batch, &not(&gone).map_err(internal)?).map_err(internal)?
+            }
+            None => RecordBatch::new_empty(self.schema()),
+        };
+        Ok(Table { batch, key: self.key.clone() })
+    }
+
+    /// Whether no key is NULL and no two are equal; `place` names a row for errors.
+    fn check_key(&self, name: &str, place: &dyn Fn(usize) -> String) -> Result<(), SqlError> {
+        if self.key.is_empty() {
+            return Ok(());
+        }
+        let cells = self.key.iter().map(|at| super::output::Cells::of(self.batch.column(*at)));
+        let cells: Vec<super::output::Cells<'_>> = cells.collect::<Result<_, _>>()?;
+        let schema = self.schema();
+        let names: Vec<&str> = self.key.iter().map(|at| schema.field(*at).name().as_str()).collect();
+        let mut seen = HashSet::new();
+        for row in 0..self.batch.num_rows() {
+            let mut key = Vec::new();
+            for (cell, column) in cells.iter().zip(&names) {
+                let null = || {
+                    let at = place(row);
+                    SqlError::bad(format!(
+                        "{at}null value in column \"{column}\" of relation \"{name}\" violates not-null constraint"
+                    ))
+                };
+                key.push(cell.text(row).ok_or_else(null)?);
+            }
+            let shown = key.join(", ");
+            if !seen.insert(key) {
+                let at = place(row);
+                let columns = names.join(", ");
+                return Err(SqlError::bad(format!(
+                    "{at}duplicate key value violates unique constraint \"{name}_pkey\": ({columns})=({shown}) already exists"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names of columns: some, different ones, and not too long.
+fn check_names(names: &[String]) -> Result<(), SqlError> {
+    if names.is_empty() {
+        return Err(SqlError::bad("a table needs columns").hint("the first line of CSV has their names"));
+    }
+    if names.len() > limits::TABLE_COLUMNS {
+        return Err(over(limits::TABLE_COLUMNS, "columns"));
+    }
+    for (at, name) in names.iter().enumerate() {
+        if name.len() > limits::TABLE_NAME_BYTES {
+            let error = format!("the name of column {} is longer than 63 bytes", at + 1);
+            return Err(SqlError::bad(error));
+        }
+        if name.is_empty() || names[..at].contains(name) {
+            return Err(SqlError::bad(format!("there are two columns {name:?}, or one without a name")));
+        }
+    }
+    Ok(())
 }
 
 /// The column at `at`, with the narrowest type that all of its values have.
@@ -190,78 +337,24 @@ fn column(rows: &[Vec<Option<String>>], at: usize) -> ArrayRef {
     Arc::new(values().collect::<StringArray>())
 }
 
-/// CSV of RFC 4180: quotes around what has commas, quotes or lines.
+/// The table of a text in CSV.
 fn csv(text: &str) -> Result<Texts, SqlError> {
     let mut lines: Vec<Vec<Option<String>>> = Vec::new();
-    let mut row: Vec<Option<String>> = Vec::new();
-    let mut field = String::new();
-    let mut is_quoted = false;
-    let mut was_quoted = false;
-    let mut number = 1;
-    let mut chars = text.chars().peekable();
-    let end_field = |field: &mut String, was_quoted: &mut bool, row: &mut Vec<Option<String>>| {
-        // Before the line ends: a line may have millions of commas.
-        if row.len() == limits::TABLE_COLUMNS {
-            return Err(over(limits::TABLE_COLUMNS, "columns"));
-        }
-        let text = std::mem::take(field);
-        row.push(if text.is_empty() && !*was_quoted { None } else { Some(text) });
-        *was_quoted = false;
-        Ok(())
-    };
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if is_quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                field.push('"');
-            }
-            '"' if is_quoted => is_quoted = false,
-            '"' if field.is_empty() && !was_quoted => {
-                is_quoted = true;
-                was_quoted = true;
-            }
-            '"' => {
-                return Err(SqlError::bad(format!(
-                    "line {number}: a quote inside of a field without quotes"
-                )));
-            }
-            ',' if !is_quoted => end_field(&mut field, &mut was_quoted, &mut row)?,
-            '\r' if !is_quoted && chars.peek() == Some(&'\n') => {}
-            '\n' if !is_quoted => {
-                let is_empty = row.is_empty() && field.is_empty() && !was_quoted;
-                if !is_empty {
-                    end_field(&mut field, &mut was_quoted, &mut row)?;
-                    end_row(&mut lines, std::mem::take(&mut row), number)?;
-                }
-                number += 1;
-            }
-            c => {
-                number += usize::from(c == '\n');
-                field.push(c);
-            }
-        }
-    }
-    if is_quoted {
-        return Err(SqlError::bad(format!("line {number}: the text ends inside of quotes")));
-    }
-    if !(row.is_empty() && field.is_empty() && !was_quoted) {
-        end_field(&mut field, &mut was_quoted, &mut row)?;
-        end_row(&mut lines, row, number)?;
-    }
+    let mut take = |record: Record| end_row(&mut lines, record);
+    let mut splitter = CsvSplitter::new(b',', String::new(), false);
+    splitter.feed(text.as_bytes(), &mut take)?;
+    splitter.finish(&mut take)?;
     let mut lines = lines.into_iter();
     let names = lines.next().unwrap_or_default().into_iter().map(Option::unwrap_or_default).collect();
     Ok(Texts { names, rows: lines.collect() })
 }
 
-fn end_row(
-    lines: &mut Vec<Vec<Option<String>>>,
-    row: Vec<Option<String>>,
-    number: usize,
-) -> Result<(), SqlError> {
+fn end_row(lines: &mut Vec<Vec<Option<String>>>, record: Record) -> Result<(), SqlError> {
+    let Record { fields: row, line } = record;
     if let Some(names) = lines.first()
         && names.len() != row.len()
     {
-        let error = format!("line {number}: {} fields, but there are {} columns", row.len(), names.len());
+        let error = format!("line {line}: {} fields, but there are {} columns", row.len(), names.len());
         return Err(SqlError::bad(error));
     }
     if lines.len() > limits::TABLE_ROWS {
@@ -283,6 +376,35 @@ mod tests {
         table.schema().fields().iter().map(field).collect()
     }
 
+    fn definitions(table: &Table) -> Vec<ColumnDefinition> {
+        let definition = |column: TableColumn| ColumnDefinition {
+            name: column.name,
+            kind: ColumnType::named(column.kind).expect("a type"),
+        };
+        table.columns().into_iter().map(definition).collect()
+    }
+
+    #[test]
+    fn rows_go_by_their_values() {
+        let text = "job,n,on\na,1,true\nb,,true\nc,3,false\n";
+        let table = Table::read(text, TableFormat::Csv).unwrap();
+        let equal =
+            |column: &str, value: &str| EqualTo { column: column.to_owned(), value: value.to_owned() };
+        let left = |conditions: &[EqualTo]| -> Vec<String> {
+            let rows = table.without("t", conditions).unwrap().rows().unwrap();
+            rows.into_iter().map(|row| row[0].clone().unwrap()).collect()
+        };
+        assert_eq!(left(&[equal("job", "b")]), ["a", "c"]);
+        assert_eq!(left(&[equal("n", "1")]), ["b", "c"], "NULL is not 1");
+        assert_eq!(left(&[equal("on", "t"), equal("n", "01")]), ["b", "c"]);
+        assert_eq!(left(&[equal("on", "f"), equal("n", "1")]), ["a", "b", "c"]);
+        assert!(left(&[]).is_empty());
+        let error = table.without("t", &[equal("n", "x")]).unwrap_err();
+        assert_eq!(error.text, "invalid input syntax for type bigint: \"x\"");
+        let error = table.without("t", &[equal("m", "x")]).unwrap_err();
+        assert_eq!(error.text, "column \"m\" of relation \"t\" does not exist");
+    }
+
     #[test]
     fn types_are_found_and_rows_come_back() {
         let text = "job,owner,n,price,on,since,phone\r\napi,\"a, \"\"b\"\"\",1,1.5,true,2026-01-01T00:00:00Z,0123\nweb,,2,2,false,,04\n";
@@ -298,9 +420,9 @@ mod tests {
         ];
         assert_eq!(kinds(&table), want.map(|(name, kind)| (name.to_owned(), kind)));
         let rows = table.rows().unwrap();
-        assert_eq!(rows[1][1].as_deref(), Some("a, \"b\""));
-        assert_eq!(rows[2][1], None);
-        let again = Table::of_rows(rows).unwrap();
+        assert_eq!(rows[0][1].as_deref(), Some("a, \"b\""));
+        assert_eq!(rows[1][1], None);
+        let again = Table::restored(&definitions(&table), &[], &rows).unwrap();
         assert_eq!(again.batch(), table.batch());
         let ndjson = "{\"a\": 1, \"b\": \"x\"}\n\n{\"c\": null, \"a\": 2}\n";
         let of_lines = Table::read(ndjson, TableFormat::Ndjson).unwrap();

@@ -92,11 +92,14 @@ fn statement(random: &mut Random) -> String {
         2 => format!("SELECT {of}({n}) AS n FROM {from}{filter}"),
         3 => format!("SELECT {by}, {of}({n}) AS n FROM {from}{filter} GROUP BY {by} HAVING {of}({n}) > 3"),
         4 => format!("SELECT DISTINCT {by} FROM {from}{filter}"),
-        // Without groups: a plan has no group where no row is left, DataFusion one with NULL
-        // (docs/sql.md).
         5 => {
             let kept = condition(random, 0);
-            format!("SELECT {of}(value) FILTER (WHERE {kept}) AS n FROM {from}{filter}")
+            let n = format!("{of}(value) FILTER (WHERE {kept})");
+            match random.below(3) {
+                0 => format!("SELECT {n} AS n FROM {from}{filter}"),
+                1 => format!("SELECT {by}, {n} AS n FROM {from}{filter} GROUP BY {by}"),
+                _ => format!("SELECT {by}, {n} AS n FROM {from}{filter} GROUP BY {by} HAVING {n} > 1"),
+            }
         }
         6 => format!(
             "SELECT a.instance, a.value / b.value AS n FROM {from} a JOIN {from} b USING (labels){}",

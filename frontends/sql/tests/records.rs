@@ -1,40 +1,28 @@
 //! Runs the records of `tests/slt/*.slt`: statements with their rows or errors, in the form of
 //! sqllogictest. A record is `query`, or `query rowsort`, then the statement, `----` and the rows,
 //! cells separated by two spaces; or `error`, a part of its text on the same line, and the
-//! statement.
+//! statement. `tests/postgres.rs` of the server runs the same records over the PostgreSQL wire, but
+//! those that begin with `skipif wire`: they are about lists that a real server has others in, or about
+//! statements that the wire takes.
 
 mod support;
 
 use std::path::Path;
-use support::SqlFixture;
+use support::{SqlFixture, table};
 
-/// The data that the records are about: an hour of samples each 15 s. Everything is constant or
-/// grows by a constant, so the numbers can be told without a computer.
+/// The data that the records are about. Everything is constant or grows by a constant, so the numbers
+/// can be told without a computer.
 fn world() -> SqlFixture {
     let world = SqlFixture::empty();
     let times = || (0..=240i64).rev().map(|k| k * 15);
-    let constant = |labels: &[(&str, &str)], v: f64| world.add(labels, times().map(|ago| (ago, v)));
-    let counter = |labels: &[(&str, &str)], per_second: f64| {
-        world.add(labels, times().map(|ago| (ago, per_second * (3_600 - ago) as f64)));
-    };
-    for (job, instance, up, load) in
-        [("api", "a:1", 1.0, 1.0), ("api", "a:2", 1.0, 2.0), ("web", "w:1", 0.0, 4.0)]
-    {
-        constant(&[("__name__", "up"), ("job", job), ("instance", instance)], up);
-        constant(&[("__name__", "node_load1"), ("job", job), ("instance", instance)], load);
-        constant(&[("__name__", "node_cpus"), ("job", job), ("instance", instance)], 4.0);
+    for series in table("world.tsv") {
+        let [name, labels, kind, number] = series.as_slice() else { panic!("{series:?}") };
+        let number: f64 = number.parse().expect("a number");
+        let pairs = labels.split(',').map(|pair| pair.split_once('=').expect("a label"));
+        let labels: Vec<(&str, &str)> = [("__name__", name.as_str())].into_iter().chain(pairs).collect();
+        let value = |ago: i64| if kind == "grows" { number * (3_600 - ago) as f64 } else { number };
+        world.add(&labels, times().map(|ago| (ago, value(ago))));
     }
-    let requests = |instance: &str, status: &str, rate: f64| {
-        let labels =
-            [("__name__", "http_requests_total"), ("job", "api"), ("instance", instance), ("status", status)];
-        counter(&labels, rate);
-    };
-    requests("a:1", "200", 1.0);
-    requests("a:1", "500", 0.5);
-    requests("a:2", "200", 2.0);
-    constant(&[("__name__", "build_info"), ("job", "api"), ("instance", "a:1"), ("version", "1.0")], 1.0);
-    constant(&[("__name__", "build_info"), ("job", "api"), ("instance", "a:2"), ("version", "1.1")], 1.0);
-    constant(&[("__name__", "temperature"), ("job", "web"), ("statusCode", "A")], f64::NAN);
     world
 }
 
@@ -78,7 +66,8 @@ fn records() {
         let text = std::fs::read_to_string(&path).expect("UTF-8");
         let records = text.split("\n\n").map(str::trim).filter(|record| !record.is_empty());
         for record in records {
-            let lines: Vec<&str> = record.lines().filter(|line| !line.starts_with('#')).collect();
+            let is_said = |line: &&str| !line.starts_with('#') && *line != "skipif wire";
+            let lines: Vec<&str> = record.lines().filter(is_said).collect();
             if lines.is_empty() {
                 continue;
             }

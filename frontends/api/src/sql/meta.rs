@@ -7,11 +7,13 @@ use crate::ApiServices;
 use crate::alert_history::{AlertHistoryRequest, AlertTransitionJson};
 use crate::json_model::{AlertingRuleJson, RuleGroupJson, RuleJson};
 use crate::limits::VIEWS_PER_PAGE;
+use crate::query::running::{ActiveQueryJson, RunningQueries};
 use ::sql::relations::MetaSource;
 use ::sql::{SqlError, SqlErrorKind};
 use engine::live::{ViewId, ViewKind};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{MatchOp, Matcher, TimeMs};
 use views::scheduled::format_view_id;
@@ -19,14 +21,15 @@ use views::scheduled::format_view_id;
 /// The relations `meta.*`, over the services of the API.
 pub(super) struct ServerLists {
     services: ApiServices,
+    running: Arc<RunningQueries>,
 }
 
 /// A row: values by the names of columns.
 type Row = Map<String, Value>;
 
 impl ServerLists {
-    pub(super) fn new(services: ApiServices) -> ServerLists {
-        ServerLists { services }
+    pub(super) fn new(services: ApiServices, running: Arc<RunningQueries>) -> ServerLists {
+        ServerLists { services, running }
     }
 }
 
@@ -47,6 +50,10 @@ impl MetaSource for ServerLists {
             "alert_history" => alert_history(services),
             "uses" => uses(services),
             "views" => views(services)?,
+            "queries" => {
+                let listed = self.running.list(services.clock.now(), 0, 0);
+                listed.active.iter().map(query).collect()
+            }
             "flags" => {
                 let flags = services.admin.flags().into_iter();
                 flags.map(|(name, value)| row(json!({ "name": name, "value": value }))).collect()
@@ -66,6 +73,20 @@ fn row(value: Value) -> Row {
 /// A value as it is in the API's JSON.
 fn as_json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+fn query(query: &ActiveQueryJson) -> Row {
+    row(json!({
+        "id": query.id,
+        "kind": as_json(&query.kind),
+        "query": query.query,
+        "client": query.client,
+        "since": query.since,
+        "elapsed_seconds": query.elapsed_seconds,
+        "state": query.state,
+        "samples": query.samples,
+        "limit_samples": query.limit_samples,
+    }))
 }
 
 fn metadata(services: &ApiServices) -> Vec<Row> {

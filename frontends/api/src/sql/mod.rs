@@ -4,19 +4,22 @@
 //! turn and runs at low priority like a query in PromQL; large answers are a stream. An error
 //! before the first row is a response as usual; after it, the connection breaks, or NDJSON says so.
 
+mod changes;
 mod definitions;
 mod meta;
+mod row_changes;
 mod service;
 pub(crate) mod standing;
 pub(crate) mod tables;
 
 pub use definitions::{TextRows, shown_names};
+pub use row_changes::{RowChange, RowChanges};
 pub use service::SqlService;
 
 use super::AppState;
 use super::dispatch::ApiRequest;
 use super::params::Form;
-use super::query::running::{QueryKind, RunningQuery, STOPPED};
+use super::query::running::{QueryKind, RunningQueries, RunningQuery, STOPPED};
 use super::query::{CancelOnDrop, client_of};
 use super::response::{ApiError, ApiResult, ErrorType};
 use super::self_metrics::GaugeGuard;
@@ -41,17 +44,17 @@ use tokio::sync::{mpsc, oneshot};
 const STATEMENT: &str = "application/sql";
 
 /// What the server knows about itself, as relations.
-pub(crate) fn lists(services: &super::ApiServices) -> Arc<dyn MetaSource> {
-    Arc::new(meta::ServerLists::new(services.clone()))
+pub(crate) fn lists(services: &super::ApiServices, running: &Arc<RunningQueries>) -> Arc<dyn MetaSource> {
+    Arc::new(meta::ServerLists::new(services.clone(), running.clone()))
 }
 
 /// The engine of SQL over the services of the API.
-pub(crate) fn engine(services: &super::ApiServices) -> SqlEngine {
+pub(crate) fn engine(services: &super::ApiServices, lists: Arc<dyn MetaSource>) -> SqlEngine {
     SqlEngine::new(SqlSources {
         engine: services.answers.clone(),
         catalog: services.catalog.clone(),
         language: services.language.clone(),
-        meta: lists(services),
+        meta: lists,
         tables: Arc::new(::sql::tables::NoTables),
         memory: services.memory.clone(),
     })
@@ -73,7 +76,7 @@ pub(crate) async fn statement(call: ApiRequest) -> ApiResult {
         SqlStatement::Subscribe(text) => {
             subscribe::streaming::lines(call, SubscribeRequest::from_statement(text)).await
         }
-        other => definitions::run(&call, other, statement.format).await,
+        other => definitions::run(&call, other, statement.request.params, statement.format).await,
     }
 }
 

@@ -1,16 +1,22 @@
 //! SQL for listeners of other protocols: the same turns, priorities, limits and statements as over
 //! HTTP.
 
-use super::{TextRows, WaitingStatement, definitions, in_turn};
+use super::row_changes::RowChanges;
+use super::{TextRows, WaitingStatement, changes, definitions, in_turn};
 use crate::AppState;
 use crate::params::Form;
 use crate::query;
 use crate::response::ApiError;
-use ::sql::statement::SqlStatement;
+use crate::saved_queries::{allowed, off_runtime};
+use ::sql::statement::{CopyInStatement, SqlStatement};
+use ::sql::tables::ColumnType;
+use ::sql::tables::copy::CopyReader;
 use ::sql::{SqlEngine, SqlError, SqlRequest};
 use engine::query::QueryOptions;
+use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use storage::model::TimeMs;
 
@@ -63,9 +69,34 @@ impl SqlService {
         self.0.blocking(work).await.ok()
     }
 
-    /// The answer of a statement that defines, removes or lists something.
-    pub async fn define(&self, statement: SqlStatement) -> Result<TextRows, ApiError> {
-        definitions::answer(&self.0, statement).await
+    /// The answer of a statement that defines, removes, changes or lists something. `params` has the
+    /// values of `$1`, `$2`, ….
+    pub async fn define(&self, statement: SqlStatement, params: Vec<Value>) -> Result<TextRows, ApiError> {
+        definitions::answer(&self.0, statement, params).await
+    }
+
+    /// What reads the rows of a `COPY` into a table.
+    pub fn copy_reader(&self, statement: &CopyInStatement) -> Result<CopyReader, ApiError> {
+        allowed(&self.0)?;
+        changes::copy_reader(definitions::tables(&self.0)?.as_ref(), statement)
+    }
+
+    /// Adds the rows of a `COPY` to a table; returns how many.
+    pub async fn copied(&self, table: String, rows: CopyReader) -> Result<usize, ApiError> {
+        let tables = definitions::tables(&self.0)?;
+        off_runtime(self.0.settings.execution, move || changes::copied(tables.as_ref(), &table, rows)).await?
+    }
+
+    /// The rows of a statement, and then what changes in them, until `cancel` is set.
+    pub async fn subscribe(&self, query: String, cancel: Arc<AtomicBool>) -> Result<RowChanges, ApiError> {
+        RowChanges::open(&self.0, query, cancel).await
+    }
+
+    /// The types of the parameters of a statement that changes a table: those of the columns that
+    /// they are for.
+    pub fn parameter_types(&self, statement: &SqlStatement) -> Vec<Option<ColumnType>> {
+        let table = |name: &str| definitions::tables(&self.0).ok().and_then(|tables| tables.table(name));
+        changes::parameter_types(statement, &table)
     }
 
     /// Resolves when the server stops.

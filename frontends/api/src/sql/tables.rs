@@ -111,8 +111,8 @@ async fn put(call: ApiRequest) -> ApiResult {
     success_as(StatusCode::OK, &put)
 }
 
-/// Names that need no quotes, and that are no list of the server.
-fn check_name(name: &str) -> Result<(), ApiError> {
+/// Names of tables and views: those that need no quotes, and that are no list of the server.
+pub(super) fn check_name(name: &str) -> Result<(), ApiError> {
     let is_first = |c: char| c.is_ascii_lowercase() || c == '_';
     let is_word = name.chars().next().is_some_and(is_first)
         && name.chars().all(|c| is_first(c) || c.is_ascii_digit())

@@ -2,6 +2,7 @@
 
 use super::condition::split;
 use super::expr::{cell, constant, is_time, term};
+use super::filtered::{Filtered, complete};
 use super::term::{Side, Term, aggregate, call, reads};
 use super::{Cell, Refusal, Rows, condition, refused, relation};
 use crate::values;
@@ -25,7 +26,7 @@ struct Keys {
 
 /// `GROUP BY`.
 pub(super) fn grouped(node: &Aggregate) -> Result<Rows, Refusal> {
-    let rows = relation(&node.input)?;
+    let rows = complete(relation(&node.input)?)?;
     let schema = node.input.schema();
     let keys = keys(&rows, &node.group_expr, schema)?;
     if let Some(value) = &keys.by_value {
@@ -33,12 +34,16 @@ pub(super) fn grouped(node: &Aggregate) -> Result<Rows, Refusal> {
     }
     let mut cells = keys.cells.clone();
     let mut mention = None;
+    let mut filtered = Vec::new();
+    let is_global = node.group_expr.is_empty();
     for expr in &node.aggr_expr {
         let plan = measured(&rows, expr, &keys.labels, schema)?;
+        if !is_global && has_filter(expr) {
+            filtered.push(Filtered { term: Term::Done(plan.clone(), 0), is_count: is_count(expr) });
+        }
         mention.get_or_insert_with(|| Term::Done(plan.clone(), 0));
         cells.push(Cell::Number(Term::Done(plan, 0)));
     }
-    let is_global = node.group_expr.is_empty();
     let mention = match mention {
         Some(mention) => mention,
         None => Term::Done(aggregate(AggregateOp::Group, &keys.labels, None, input_of(&rows)?), 0),
@@ -51,12 +56,17 @@ pub(super) fn grouped(node: &Aggregate) -> Result<Rows, Refusal> {
         mention: Some(mention),
         over_nothing: is_global.then_some(nothing),
         correlated: rows.correlated,
+        filtered,
         ..Rows::default()
     })
 }
 
 fn is_count(expr: &Expr) -> bool {
     matches!(expr, Expr::AggregateFunction(function) if function.func.name() == "count")
+}
+
+fn has_filter(expr: &Expr) -> bool {
+    matches!(expr, Expr::AggregateFunction(function) if function.params.filter.is_some())
 }
 
 /// `SELECT DISTINCT` of labels.
@@ -217,7 +227,7 @@ fn histogram_quantile(
 
 /// `row_number() OVER (PARTITION BY labels ORDER BY number)`.
 pub(super) fn ranked(window: &Window) -> Result<Rows, Refusal> {
-    let mut rows = relation(&window.input)?;
+    let mut rows = complete(relation(&window.input)?)?;
     let schema = window.input.schema();
     for expr in &window.window_expr {
         let Expr::WindowFunction(function) = expr else { return refused("a window function") };

@@ -2,6 +2,7 @@
 //! `EXISTS` and `IN (SELECT …)` become set operators.
 
 use super::expr::{cell, comparison, is_time, term};
+use super::filtered::{self, complete};
 use super::term::Term;
 use super::{Cell, Condition, Membership, Refusal, Rows, absent, first_of, refused, relation};
 use crate::values;
@@ -65,6 +66,7 @@ pub(super) fn add(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(),
     if is_about_time(rows, part, schema) {
         return Ok(());
     }
+    filtered::leave_out(rows, part, schema);
     if rows.over_nothing.is_some() && !holds_over_nothing(rows, part, schema) {
         rows.over_nothing = None;
     }
@@ -347,7 +349,7 @@ fn member(
     negated: bool,
     label: Option<String>,
 ) -> Result<(), Refusal> {
-    let mut inner = relation(subquery)?;
+    let mut inner = complete(relation(subquery)?)?;
     if let Some(name) = label {
         // The label before IN is the match; one more would be an "and" of two matches.
         if inner.correlated.is_some() {

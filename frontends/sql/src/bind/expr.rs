@@ -1,5 +1,6 @@
 //! Expressions: columns, arithmetic, functions of the column, casts, `CASE`, scalar subqueries.
 
+use super::filtered::complete;
 use super::term::{Joined, Planner, Term, call, number};
 use super::{Cell, Refusal, Rows, as_bool, or_number, refused, relation};
 use crate::values;
@@ -75,7 +76,7 @@ pub(super) fn term(rows: &Rows, expr: &Expr, schema: &DFSchema) -> Result<Term, 
         }
         Expr::ScalarFunction(function) => called(rows, function, schema),
         Expr::ScalarSubquery(subquery) => {
-            let inner = relation(&subquery.subquery)?;
+            let inner = complete(relation(&subquery.subquery)?)?;
             // PromQL's `scalar()` is NaN for none or several rows, where SQL has NULL or an error.
             // One aggregate over all rows is always one row.
             if inner.correlated.is_some() || inner.over_nothing.is_none() {

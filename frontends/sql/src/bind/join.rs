@@ -4,6 +4,7 @@
 //! proven to have one row per match: it is grouped by a part of the joined labels, or the join is
 //! by all labels, which are unique for a metric.
 
+use super::filtered::complete;
 use super::term::{Joined, Side, Term};
 use super::{Cell, Condition, Refusal, Rows, refused, relation};
 use datafusion::common::JoinType;
@@ -15,8 +16,8 @@ pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
     if join.filter.is_some() {
         return refused("a join with a condition other than USING");
     }
-    let left = relation(&join.left)?;
-    let right = relation(&join.right)?;
+    let left = complete(relation(&join.left)?)?;
+    let right = complete(relation(&join.right)?)?;
     // A plan has two sides per operator. A third relation would need the match of a match, whose
     // labels are known only after the first.
     if left.sides.len() != 1

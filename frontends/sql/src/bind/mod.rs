@@ -10,6 +10,7 @@
 mod aggregate;
 mod condition;
 mod expr;
+mod filtered;
 mod grid;
 mod join;
 mod term;
@@ -26,6 +27,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection, SortExpr, TableScan};
 use engine::plan::canonical::canonical;
 use engine::plan::{AggregateOp, BinaryOp, Plan};
+use filtered::{Filtered, complete};
 use term::{Joined, Planner, Side, Term, aggregate, binary, call, number, replace, set};
 
 /// Why a query, or a part of one, is no plan.
@@ -129,6 +131,8 @@ struct Rows {
     over_nothing: Option<ScalarValue>,
     /// The number that decides whether a row exists, if none is shown; `None`: the value.
     mention: Option<Term>,
+    /// Numbers that some groups lack.
+    filtered: Vec<Filtered>,
 }
 
 /// Binds a whole query.
@@ -138,7 +142,7 @@ pub(crate) fn bind(plan: &LogicalPlan) -> Result<BoundQuery, Refusal> {
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => sort.input.as_ref(),
         other => other,
     };
-    let rows = relation(inner)?;
+    let rows = complete(relation(inner)?)?;
     if rows.correlated.is_some() {
         return refused("a subquery depends on the query around it");
     }
@@ -183,13 +187,13 @@ fn relation(plan: &LogicalPlan) -> Result<Rows, Refusal> {
             Ok(rows)
         }
         LogicalPlan::Aggregate(node) => aggregate::grouped(node),
-        LogicalPlan::Distinct(Distinct::All(input)) => aggregate::distinct(relation(input)?),
+        LogicalPlan::Distinct(Distinct::All(input)) => aggregate::distinct(complete(relation(input)?)?),
         LogicalPlan::Sort(sort) => sorted(relation(&sort.input)?, &sort.expr, sort.input.schema()),
         LogicalPlan::Limit(limit) => {
             let fetch = limit.fetch.as_ref().and_then(|fetch| values::integer(fetch));
             let skips = limit.skip.as_ref().is_some_and(|skip| values::integer(skip) != Some(0));
             match fetch {
-                Some(k) if !skips => limited(relation(&limit.input)?, k),
+                Some(k) if !skips => limited(complete(relation(&limit.input)?)?, k),
                 _ => refused("OFFSET has no counterpart in PromQL"),
             }
         }

@@ -69,6 +69,9 @@ pub(crate) fn of_plan(
     if context.times.get() != Some(&Times::Now) {
         return no("it names times of its own");
     }
+    if let Some(view) = context.reads.lock().views.keys().next() {
+        return no(format!("the view {view} may be replaced"));
+    }
     check_relations(plan)?;
     if depends_on_time(plan) {
         return no("it depends on now()");

@@ -240,5 +240,23 @@ pub static META: &[MetaTable] = &[
             ],
         )
     },
+    // Each look is another one: the query that looks is one of the rows.
+    MetaTable {
+        is_quiet: false,
+        ..list(
+            "queries",
+            &[
+                column("id", Text),
+                column("kind", Text),
+                column("query", Text),
+                column("client", Text),
+                column("since", Time),
+                column("elapsed_seconds", Float),
+                column("state", Text),
+                column("samples", Integer),
+                column("limit_samples", Integer),
+            ],
+        )
+    },
     list("flags", &[column("name", Text), column("value", Text)]),
 ];

@@ -2,6 +2,7 @@
 
 use super::{Field, Kind, MetaRow, MetaTable, Scan};
 use crate::standing::leaves::{LeafRows, leaf_name};
+use crate::tables::{Table, TableList};
 use engine::plan::Plan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,10 @@ pub(crate) struct Reads {
     pub(crate) plans: BTreeMap<String, Plan>,
     /// Lists of the server.
     pub(crate) lists: BTreeMap<&'static str, &'static MetaTable>,
+    /// Tables of people, by their names, as they were when the statement was planned.
+    pub(crate) tables: BTreeMap<String, Arc<Table>>,
+    /// Views, by their names, with their queries.
+    pub(crate) views: BTreeMap<String, Arc<str>>,
     /// Raw samples are read, or the time of the evaluation is shown: each evaluation differs.
     pub(crate) is_timed: bool,
     /// The plan of the statement itself depends on the time.
@@ -20,6 +25,17 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
+    /// Whether the tables and views are still those that were planned.
+    pub(crate) fn are_current(&self, list: &dyn TableList) -> bool {
+        let is_table = |(name, table): (&String, &Arc<Table>)| {
+            list.table(name).is_some_and(|newest| Arc::ptr_eq(&newest, table))
+        };
+        let is_view = |(name, query): (&String, &Arc<str>)| {
+            list.table(name).is_none() && list.view(name).as_ref() == Some(query)
+        };
+        self.tables.iter().all(is_table) && self.views.iter().all(is_view)
+    }
+
     /// Adds a scan.
     pub(super) fn add(&mut self, scan: &Scan) {
         match &scan.relation.kind {

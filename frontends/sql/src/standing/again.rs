@@ -15,6 +15,7 @@ use crate::limits::SMALL_STATEMENT_BYTES;
 use crate::relations::series_list::begin_of_list;
 use crate::relations::{Context, Current, MetaRow, Reads};
 use crate::session::{Deadline, Prepared, SqlRequest, on_large_stack, send_rows};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::TaskContext;
@@ -39,6 +40,8 @@ pub(super) struct RunsAgain {
     /// Where the current rows come from; `None`: from history.
     pub(super) leaves: Option<Arc<LiveLeaves>>,
     pub(super) turns: Arc<Turns>,
+    /// The columns that its rows had.
+    columns: Option<SchemaRef>,
     kept: Option<StatementPlan>,
     /// What the newest answer was made of; `None`: the next answer is needed in any case.
     seen: Option<ReadVersions>,
@@ -97,7 +100,7 @@ impl RunsAgain {
         leaves: Option<Arc<LiveLeaves>>,
         turns: Arc<Turns>,
     ) -> RunsAgain {
-        RunsAgain { sql, text: text.to_owned(), form, leaves, turns, kept: None, seen: None }
+        RunsAgain { sql, text: text.to_owned(), form, leaves, turns, columns: None, kept: None, seen: None }
     }
 
     /// The rows at `t`; `None`: those of the call before.
@@ -112,8 +115,15 @@ impl RunsAgain {
     }
 
     fn answer(&mut self, t: TimeMs, options: &QueryOptions) -> Result<Option<Samples>, SqlError> {
+        let tables = &self.sql.sources.tables;
+        let is_stale = |kept: &StatementPlan| !kept.reads.are_current(tables.as_ref());
+        if self.kept.as_ref().is_some_and(is_stale) {
+            self.kept = None;
+            self.seen = None;
+        }
         if self.kept.is_none() {
             self.kept = self.prepare(t, options)?;
+            self.check_columns()?;
         }
         let Some(kept) = &mut self.kept else {
             let _turn = self.turns.turn(options.timeout)?;
@@ -135,6 +145,19 @@ impl RunsAgain {
         let samples = samples?;
         self.seen = Some(now);
         Ok(Some(samples))
+    }
+
+    /// Rows of cells go by the places of their columns, so these must stay what they were.
+    fn check_columns(&mut self) -> Result<(), SqlError> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        let columns: SchemaRef = Arc::new(kept.plan.schema().as_arrow().clone());
+        let is_other = self.columns.as_ref().is_some_and(|before| *before != columns);
+        if is_other && self.form == RowForm::Cells {
+            let error = "the columns of the statement have changed with a table or view that it reads";
+            return Err(SqlError::new(SqlErrorKind::Execution, error).hint("subscribe to it again"));
+        }
+        self.columns = Some(columns);
+        Ok(())
     }
 
     /// `None`: the statement is planned anew at each time.

@@ -17,7 +17,7 @@ pub use answers::StatementAnswers;
 use crate::SqlEngine;
 use crate::bind::{self, BoundQuery, Output, OutputColumn, Refusal, Times};
 use crate::dataflow::flow_plan;
-use crate::error::SqlError;
+use crate::error::{SqlError, SqlErrorKind};
 use crate::output::{Cells, float_json, type_name};
 use crate::planner::{Planned, plan};
 use crate::relations::rows::{as_kind, histogram_json, labels_json};
@@ -148,7 +148,18 @@ impl SqlEngine {
     /// the plan, so the statement must run again if it lists others. Reads no data.
     pub fn standing_series(&self, text: &str, must_list_all: bool) -> Result<StandingSeries, SqlError> {
         on_large_stack(|| {
-            let Classified { plan, names, bound, .. } = self.classified(text)?;
+            let classified = match self.classified(text) {
+                // A table is gone: the evaluation says so, and goes on when it is back.
+                Err(error) if error.kind == SqlErrorKind::Unavailable => {
+                    return Ok(StandingSeries {
+                        plan: plan_of_statement(text, RowForm::Series),
+                        class: StandingClass::RunsAgain(error.text),
+                        labels: ShownLabels::All,
+                    });
+                }
+                classified => classified?,
+            };
+            let Classified { plan, names, bound, .. } = classified;
             if is_global_aggregate(&plan) || bound.as_ref().is_ok_and(|bound| bound.over_nothing.is_some()) {
                 return Err(SqlError::bad(
                     "an aggregate without GROUP BY has a row even over nothing, so this always holds",
@@ -180,8 +191,8 @@ impl SqlEngine {
     fn classified(&self, text: &str) -> Result<Classified, SqlError> {
         let request = SqlRequest { text: text.to_owned(), standing: true, ..SqlRequest::default() };
         let context = self.context(&request, &QueryOptions::default());
-        let Planned { plan, explain } = plan(self, &context, text)?;
-        if explain {
+        let Planned { plan, explain, .. } = plan(self, &context, text)?;
+        if explain.is_some() {
             return Err(SqlError::bad("EXPLAIN does not stand").hint("leave EXPLAIN out"));
         }
         if !plan.get_parameter_names().is_ok_and(|names| names.is_empty()) {
@@ -190,7 +201,12 @@ impl SqlEngine {
             );
         }
         let times = bind::find_times(&plan, request.time)?;
-        let bound = plan_class(&plan, times);
+        // A live plan would be that of the view of today.
+        let view = context.reads.lock().views.keys().next().cloned();
+        let bound = match view {
+            Some(view) => Err(format!("the view {view} may be replaced")),
+            None => plan_class(&plan, times),
+        };
         let names = output_names(&plan);
         let warnings = context.warnings.lock().clone();
         Ok(Classified { plan, names, bound, warnings })

@@ -1,0 +1,96 @@
+//! Cursors: queries that have begun, whose rows are fetched in parts within a transaction.
+//!
+//! A cursor is a portal with its rows on their way. It ends with its last row, its transaction, or the
+//! time of its statement.
+
+use crate::connection::{Connection, Ending, Outcome, row_description};
+use crate::extended::{Portal, no_cursor};
+use crate::failure::{Failure, state};
+use crate::limits;
+use crate::statement::DeclaredCursor;
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::response::{CommandComplete, TransactionStatus};
+use serde_json::Value as Json;
+use sql::statement::{CursorRows, FetchStatement};
+
+impl Connection {
+    /// Begins the query of a cursor.
+    pub(crate) async fn declare(&mut self, declared: &DeclaredCursor, params: &[Json]) -> Result<(), Ending> {
+        let name = declared.name.as_str();
+        if self.transaction != TransactionStatus::Transaction {
+            let error = "DECLARE CURSOR can only be used in transaction blocks";
+            return Err(Failure::new("25P01", error).hint("BEGIN begins one").into());
+        }
+        if self.portals.contains_key(name) {
+            let error = format!("cursor \"{name}\" already exists");
+            return Err(Failure::new(state::DUPLICATE_CURSOR, error).into());
+        }
+        if self.portals.values().filter(|portal| portal.is_cursor()).count() >= limits::WIRE_CURSORS {
+            let error = format!("more than {} cursors of a connection", limits::WIRE_CURSORS);
+            return Err(Failure::new(state::LIMIT, error).hint("close some").into());
+        }
+        self.check_room(declared.query.text.len())?;
+        let Outcome::Rows(answering) = Box::pin(self.run(&declared.query, params)).await? else {
+            return Err(Failure::new(state::SYNTAX, "a cursor needs a query").into());
+        };
+        let query = declared.query.as_ref().clone();
+        self.portals.insert(name.to_owned(), Portal::cursor(query, answering, declared.is_binary));
+        Ok(())
+    }
+
+    /// Sends rows of a cursor. `formats`: those that the client has asked for; `None`: in the simple
+    /// protocol, where the columns are described first.
+    pub(crate) async fn fetch(
+        &mut self,
+        fetch: &FetchStatement,
+        formats: Option<&[i16]>,
+    ) -> Result<(), Ending> {
+        let name = fetch.name.as_str();
+        // Taken out, so that a cursor that fails is gone.
+        let mut portal = self.portals.remove(name).ok_or_else(|| no_cursor(name))?;
+        let columns = portal.columns();
+        let is_simple = formats.is_none();
+        let formats = formats.map_or_else(|| portal.formats.clone(), <[i16]>::to_vec);
+        let most = match fetch.rows {
+            CursorRows::All => usize::MAX,
+            CursorRows::Some(most) => most,
+        };
+        if is_simple && !fetch.is_move {
+            self.feed(row_description(&columns, &formats)).await?;
+        }
+        let mut count = 0;
+        if let Some(mut answering) = portal.answering.take() {
+            self.cancels(&answering);
+            let mut has_more = true;
+            while has_more && count < most {
+                has_more = self.next_row(&mut answering).await?;
+                if !has_more {
+                    break;
+                }
+                let row = answering.row(&columns, &formats);
+                if !fetch.is_move {
+                    self.feed(PgWireBackendMessage::DataRow(row)).await?;
+                }
+                count += 1;
+            }
+            if has_more {
+                portal.answering = Some(answering);
+            } else {
+                self.warn(std::mem::take(&mut answering.warnings)).await?;
+            }
+        }
+        self.portals.insert(name.to_owned(), portal);
+        let tag = if fetch.is_move { format!("MOVE {count}") } else { format!("FETCH {count}") };
+        self.feed(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag))).await
+    }
+
+    /// Ends a cursor; `None`: all.
+    pub(crate) fn close_cursor(&mut self, name: Option<&str>) -> Result<&'static str, Failure> {
+        let Some(name) = name else {
+            self.portals.retain(|_, portal| !portal.is_cursor());
+            return Ok("CLOSE CURSOR ALL");
+        };
+        self.portals.remove(name).ok_or_else(|| no_cursor(name))?;
+        Ok("CLOSE CURSOR")
+    }
+}

@@ -1,0 +1,174 @@
+//! `EXPLAIN ANALYZE`: how many rows and bytes each part of a plan gave, and the time until it had.
+
+use super::error::SqlError;
+use super::session::RowSink;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::Result;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, displayable};
+use futures::{Stream, StreamExt};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+/// What one part of a plan gave so far.
+#[derive(Debug, Default)]
+struct Measured {
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    /// Time in which it was asked for rows, with the parts below it.
+    nanos: AtomicU64,
+}
+
+/// A part of a plan that is measured.
+pub(crate) struct MeasuredNode {
+    depth: usize,
+    text: String,
+    measured: Arc<Measured>,
+}
+
+impl MeasuredNode {
+    /// A line of the answer.
+    pub(crate) fn line(&self) -> String {
+        let indent = "  ".repeat(self.depth);
+        let rows = self.measured.rows.load(Relaxed);
+        let bytes = self.measured.bytes.load(Relaxed);
+        let ms = self.measured.nanos.load(Relaxed) as f64 / 1e6;
+        format!("{indent}{}: {rows} rows, {bytes} bytes, {ms:.3} ms", self.text.trim_end())
+    }
+}
+
+/// The plan with a measurement around each of its parts; `nodes` gets them from the top.
+pub(crate) fn measured(
+    plan: Arc<dyn ExecutionPlan>,
+    depth: usize,
+    nodes: &mut Vec<MeasuredNode>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    // What only looks at the deadline is no part that anybody asked about.
+    let is_own = plan.name() == "StopExec";
+    let measured_here = Arc::new(Measured::default());
+    if !is_own {
+        let text = displayable(plan.as_ref()).one_line().to_string();
+        nodes.push(MeasuredNode { depth, text, measured: measured_here.clone() });
+    }
+    let below = depth + usize::from(!is_own);
+    let mut children = Vec::new();
+    for child in plan.children() {
+        children.push(measured(child.clone(), below, nodes)?);
+    }
+    let plan = if children.is_empty() {
+        plan
+    } else {
+        plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?
+    };
+    if is_own {
+        return Ok(plan);
+    }
+    Ok(Arc::new(MeasureExec { input: plan, measured: measured_here }))
+}
+
+/// Counts what comes by.
+#[derive(Debug)]
+struct MeasureExec {
+    input: Arc<dyn ExecutionPlan>,
+    measured: Arc<Measured>,
+}
+
+impl DisplayAs for MeasureExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MeasureExec")
+    }
+}
+
+impl ExecutionPlan for MeasureExec {
+    fn name(&self) -> &str {
+        "MeasureExec"
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.input.schema()
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = children.pop().unwrap_or_else(|| self.input.clone());
+        Ok(Arc::new(MeasureExec { input, measured: self.measured.clone() }))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let began = Instant::now();
+        let batches = self.input.execute(partition, context)?;
+        self.measured.nanos.fetch_add(nanos_since(began), Relaxed);
+        let schema = batches.schema();
+        let counted = MeasuredStream { batches, measured: self.measured.clone() };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
+    }
+}
+
+fn nanos_since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The batches of a part, counted.
+struct MeasuredStream {
+    batches: SendableRecordBatchStream,
+    measured: Arc<Measured>,
+}
+
+impl Stream for MeasuredStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<RecordBatch>>> {
+        let this = self.get_mut();
+        let began = Instant::now();
+        let polled = this.batches.poll_next_unpin(cx);
+        this.measured.nanos.fetch_add(nanos_since(began), Relaxed);
+        if let Poll::Ready(Some(Ok(batch))) = &polled {
+            this.measured.rows.fetch_add(batch.num_rows() as u64, Relaxed);
+            this.measured.bytes.fetch_add(batch.get_array_memory_size() as u64, Relaxed);
+        }
+        polled
+    }
+}
+
+/// Takes rows and forgets them.
+pub(crate) struct ForgetfulSink;
+
+impl RowSink for ForgetfulSink {
+    fn schema(&mut self, _: &SchemaRef) -> Result<(), SqlError> {
+        Ok(())
+    }
+
+    fn rows(&mut self, _: &RecordBatch) -> Result<(), SqlError> {
+        Ok(())
+    }
+}

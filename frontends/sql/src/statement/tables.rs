@@ -1,0 +1,580 @@
+//! Statements that make and change tables, and `COPY`.
+
+use super::SqlStatement;
+use super::reader::Reader;
+use crate::error::SqlError;
+use crate::guard::is_word;
+use crate::tables::{ColumnDefinition, ColumnType};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+/// A table that is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateTableStatement {
+    /// Its name.
+    pub name: String,
+    /// `IF NOT EXISTS`: one of that name stays as it is.
+    pub if_not_exists: bool,
+    /// Its columns.
+    pub columns: Vec<ColumnDefinition>,
+    /// The columns of its primary key.
+    pub key: Vec<String>,
+}
+
+/// A value of a row that is added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InsertedValue {
+    /// `NULL`, `DEFAULT`
+    Null,
+    /// A value that is written out, as text.
+    Text(String),
+    /// `$1`: 1.
+    Parameter(usize),
+    /// `now()`
+    Now,
+}
+
+/// Rows that are added to a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InsertStatement {
+    /// The table.
+    pub name: String,
+    /// The columns that the rows have values for; none: all.
+    pub columns: Vec<String>,
+    /// The rows.
+    pub rows: Vec<Vec<InsertedValue>>,
+}
+
+/// Rows that are removed from a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteStatement {
+    /// The table.
+    pub name: String,
+    /// `TRUNCATE`, which is answered differently.
+    pub is_truncate: bool,
+    /// The columns that a row has these values in; none: all rows.
+    pub conditions: Vec<(String, InsertedValue)>,
+}
+
+/// The form of the rows of `COPY`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum CopyForm {
+    /// PostgreSQL's text form: tabs, and backslashes before what would end a field.
+    Text,
+    /// CSV.
+    Csv,
+}
+
+/// How the rows of `COPY` are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyFormat {
+    /// The form.
+    pub form: CopyForm,
+    /// Whether the first line has the names of the columns.
+    pub has_header: bool,
+    /// What stands between fields.
+    pub delimiter: u8,
+    /// How NULL is written.
+    pub null: String,
+}
+
+/// `COPY … FROM STDIN`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyInStatement {
+    /// The table.
+    pub name: String,
+    /// The columns that the rows have values for; none: all.
+    pub columns: Vec<String>,
+    /// How the rows are written.
+    pub format: CopyFormat,
+}
+
+/// What `COPY … TO STDOUT` copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopySource {
+    /// The rows of a query.
+    Query(String),
+    /// The changes of the rows of a query, for as long as the client reads.
+    Changes(String),
+}
+
+/// `COPY … TO STDOUT`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyOutStatement {
+    /// What is copied.
+    pub source: CopySource,
+    /// How the rows are written.
+    pub format: CopyFormat,
+}
+
+impl CopyFormat {
+    /// Text, as PostgreSQL has it without options.
+    pub fn text() -> CopyFormat {
+        CopyFormat { form: CopyForm::Text, has_header: false, delimiter: b'\t', null: "\\N".to_owned() }
+    }
+
+    /// CSV, as PostgreSQL has it without further options.
+    pub fn csv() -> CopyFormat {
+        CopyFormat { form: CopyForm::Csv, has_header: false, delimiter: b',', null: String::new() }
+    }
+}
+
+/// The options of `COPY` as they are written.
+#[derive(Default)]
+struct CopyOptions {
+    is_csv: bool,
+    has_header: bool,
+    delimiter: Option<u8>,
+    null: Option<String>,
+}
+
+impl Reader<'_> {
+    /// After `CREATE TABLE`.
+    pub(super) fn create_table(&mut self) -> Result<SqlStatement, SqlError> {
+        let if_not_exists = self.accept("IF");
+        if if_not_exists {
+            self.expect("NOT")?;
+            self.expect("EXISTS")?;
+        }
+        let name = self.public_name()?;
+        let mut table = CreateTableStatement { name, if_not_exists, columns: Vec::new(), key: Vec::new() };
+        self.expect_token(&Token::LParen)?;
+        loop {
+            if self.accept("PRIMARY") {
+                let twice = self.wanted("one primary key");
+                self.expect("KEY")?;
+                if !table.key.is_empty() {
+                    return Err(twice);
+                }
+                table.key = self.names()?;
+            } else {
+                self.column(&mut table)?;
+            }
+            if !self.accept_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.expect_token(&Token::RParen)?;
+        self.end()?;
+        Ok(SqlStatement::CreateTable(table))
+    }
+
+    /// `name type [PRIMARY KEY]`
+    fn column(&mut self, table: &mut CreateTableStatement) -> Result<(), SqlError> {
+        let name = self.name(true)?;
+        let kind = self.column_type()?;
+        loop {
+            let place = self.at;
+            if self.accept("PRIMARY") {
+                self.expect("KEY")?;
+                if !table.key.is_empty() {
+                    self.at = place;
+                    return Err(self
+                        .wanted("one primary key")
+                        .hint("PRIMARY KEY (a, b) is one of two columns"));
+                }
+                table.key.push(name.clone());
+            } else if !self.accept("NULL") {
+                break;
+            }
+        }
+        if !matches!(self.token(), Some(Token::Comma | Token::RParen)) {
+            return Err(self.wanted("PRIMARY KEY, a comma or )").hint("other constraints are not kept"));
+        }
+        table.columns.push(ColumnDefinition { name, kind });
+        Ok(())
+    }
+
+    /// A type, such as `int` or `timestamp with time zone`. The length of a text is not kept.
+    fn column_type(&mut self) -> Result<ColumnType, SqlError> {
+        let place = self.at;
+        let mut name = self.name(true)?;
+        let follows: &[&[&str]] = match name.as_str() {
+            "double" => &[&["PRECISION"]],
+            "character" => &[&["VARYING"]],
+            "timestamp" => &[&["WITH", "TIME", "ZONE"], &["WITHOUT", "TIME", "ZONE"]],
+            _ => &[],
+        };
+        if let Some(words) = follows.iter().find(|words| self.next_is(words)) {
+            self.at += words.len();
+            name = format!("{name} {}", words.join(" ").to_ascii_lowercase());
+        }
+        let Some(kind) = ColumnType::named(&name) else {
+            self.at = place;
+            let error = self.wanted("a type").hint("text, int8, float8, bool or timestamptz");
+            return Err(error);
+        };
+        if self.accept_token(&Token::LParen) {
+            while matches!(self.token(), Some(Token::Number(..) | Token::Comma)) {
+                self.at += 1;
+            }
+            self.expect_token(&Token::RParen)?;
+        }
+        Ok(kind)
+    }
+
+    fn next_is(&self, words: &[&str]) -> bool {
+        let tokens = self.tokens.get(self.at..self.at + words.len());
+        tokens.is_some_and(|tokens| tokens.iter().zip(words).all(|(token, word)| is_word(&token.token, word)))
+    }
+
+    /// After `INSERT`.
+    pub(super) fn insert(&mut self) -> Result<SqlStatement, SqlError> {
+        self.expect("INTO")?;
+        let name = self.public_name()?;
+        let columns = match self.token() {
+            Some(Token::LParen) => self.names()?,
+            _ => Vec::new(),
+        };
+        self.expect("VALUES")?;
+        let mut rows = Vec::new();
+        loop {
+            self.expect_token(&Token::LParen)?;
+            let mut row = Vec::new();
+            loop {
+                row.push(self.value()?);
+                if !self.accept_token(&Token::Comma) {
+                    break;
+                }
+            }
+            self.expect_token(&Token::RParen)?;
+            rows.push(row);
+            if !self.accept_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.end()?;
+        Ok(SqlStatement::Insert(InsertStatement { name, columns, rows }))
+    }
+
+    /// After `DELETE`.
+    pub(super) fn delete(&mut self) -> Result<SqlStatement, SqlError> {
+        self.expect("FROM")?;
+        let name = self.public_name()?;
+        let mut conditions = Vec::new();
+        if self.accept("WHERE") {
+            loop {
+                let column = self.name(true)?;
+                if !self.accept_token(&Token::Eq) {
+                    let error = self.wanted("=");
+                    return Err(
+                        error.hint("DELETE FROM name WHERE column = value AND … is all that there is")
+                    );
+                }
+                conditions.push((column, self.value()?));
+                if !self.accept("AND") {
+                    break;
+                }
+            }
+        }
+        self.end()?;
+        Ok(SqlStatement::Delete(DeleteStatement { name, is_truncate: false, conditions }))
+    }
+
+    /// After `TRUNCATE`.
+    pub(super) fn truncate(&mut self) -> Result<SqlStatement, SqlError> {
+        self.accept("TABLE");
+        let name = self.public_name()?;
+        self.end()?;
+        Ok(SqlStatement::Delete(DeleteStatement { name, is_truncate: true, conditions: Vec::new() }))
+    }
+
+    /// A value that is written out.
+    fn value(&mut self) -> Result<InsertedValue, SqlError> {
+        let wanted = self.wanted("a value");
+        let value = self.plain_value().map_err(|()| wanted)?;
+        // Clients name the types of values.
+        while self.accept_token(&Token::DoubleColon) {
+            self.column_type()?;
+        }
+        Ok(value)
+    }
+
+    fn plain_value(&mut self) -> Result<InsertedValue, ()> {
+        let is_typed = ["TIMESTAMP", "TIMESTAMPTZ", "DATE"].iter().any(|word| self.accept(word));
+        let token = self.token().cloned().ok_or(())?;
+        self.at += 1;
+        Ok(match token {
+            Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => InsertedValue::Text(text),
+            Token::DollarQuotedString(text) => InsertedValue::Text(text.value),
+            _ if is_typed => return Err(()),
+            Token::Number(digits, _) => InsertedValue::Text(digits),
+            Token::Minus | Token::Plus => {
+                let Some(Token::Number(digits, _)) = self.token() else { return Err(()) };
+                let sign = if token == Token::Minus { "-" } else { "" };
+                let value = InsertedValue::Text(format!("{sign}{digits}"));
+                self.at += 1;
+                value
+            }
+            Token::Placeholder(name) => {
+                let number = name.strip_prefix('$').and_then(|digits| digits.parse().ok());
+                InsertedValue::Parameter(number.filter(|number| *number > 0).ok_or(())?)
+            }
+            Token::Word(word) if word.quote_style.is_none() => {
+                match word.value.to_ascii_uppercase().as_str() {
+                    "NULL" | "DEFAULT" => InsertedValue::Null,
+                    "TRUE" => InsertedValue::Text("true".to_owned()),
+                    "FALSE" => InsertedValue::Text("false".to_owned()),
+                    "CURRENT_TIMESTAMP" => InsertedValue::Now,
+                    "NOW" => {
+                        let is_call = self.accept_token(&Token::LParen) && self.accept_token(&Token::RParen);
+                        if !is_call {
+                            return Err(());
+                        }
+                        InsertedValue::Now
+                    }
+                    _ => return Err(()),
+                }
+            }
+            _ => return Err(()),
+        })
+    }
+
+    /// After `COPY`.
+    pub(super) fn copy(&mut self) -> Result<SqlStatement, SqlError> {
+        if self.token() == Some(&Token::LParen) {
+            let query = self.query_in_parentheses()?;
+            self.expect("TO")?;
+            self.expect("STDOUT").map_err(|e| e.hint("the server writes no files"))?;
+            let source = match super::parse(&query)? {
+                SqlStatement::Subscribe(query) => CopySource::Changes(query),
+                _ => CopySource::Query(query),
+            };
+            return Ok(SqlStatement::CopyOut(CopyOutStatement { source, format: self.copy_format()? }));
+        }
+        let begin = self.at;
+        let name = self.copied_relation()?;
+        let end = self.at;
+        let columns = match self.token() {
+            Some(Token::LParen) => self.names()?,
+            _ => Vec::new(),
+        };
+        if self.accept("TO") {
+            self.expect("STDOUT").map_err(|e| e.hint("the server writes no files"))?;
+            let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
+            let shown = if columns.is_empty() {
+                "*".to_owned()
+            } else {
+                columns.iter().map(quoted).collect::<Vec<_>>().join(", ")
+            };
+            let relation: String = self.tokens[begin..end].iter().map(|t| t.token.to_string()).collect();
+            let source = CopySource::Query(format!("SELECT {shown} FROM {relation}"));
+            return Ok(SqlStatement::CopyOut(CopyOutStatement { source, format: self.copy_format()? }));
+        }
+        self.expect("FROM")?;
+        let Some(name) = name else {
+            self.at = begin;
+            return Err(self.wanted("a table").hint("only tables of the schema public take rows"));
+        };
+        self.expect("STDIN").map_err(|e| e.hint("the server reads no files: psql has \\copy"))?;
+        Ok(SqlStatement::CopyIn(CopyInStatement { name, columns, format: self.copy_format()? }))
+    }
+
+    /// The relation of `COPY`; `None`: one of another schema than `public`, which only gives rows.
+    fn copied_relation(&mut self) -> Result<Option<String>, SqlError> {
+        let first = self.name(true)?;
+        if !self.accept_token(&Token::Period) {
+            return Ok(Some(first));
+        }
+        let name = self.name(true)?;
+        Ok((first == "public").then_some(name))
+    }
+
+    /// The options of `COPY`, up to the end.
+    fn copy_format(&mut self) -> Result<CopyFormat, SqlError> {
+        let mut options = CopyOptions::default();
+        self.accept("WITH");
+        if self.accept_token(&Token::LParen) {
+            loop {
+                self.copy_option(&mut options, true)?;
+                if !self.accept_token(&Token::Comma) {
+                    break;
+                }
+            }
+            self.expect_token(&Token::RParen)?;
+        }
+        while self.token().is_some() {
+            self.copy_option(&mut options, false)?;
+        }
+        let base = if options.is_csv { CopyFormat::csv() } else { CopyFormat::text() };
+        Ok(CopyFormat {
+            has_header: options.has_header,
+            delimiter: options.delimiter.unwrap_or(base.delimiter),
+            null: options.null.unwrap_or(base.null),
+            form: base.form,
+        })
+    }
+
+    /// An option; `is_listed`: in parentheses, where each has its value behind it.
+    fn copy_option(&mut self, options: &mut CopyOptions, is_listed: bool) -> Result<(), SqlError> {
+        let place = self.at;
+        if is_listed && self.accept("FORMAT") {
+            let form = self.word_or_text()?;
+            match form.as_str() {
+                "csv" => options.is_csv = true,
+                "text" => options.is_csv = false,
+                _ => {
+                    self.at -= 1;
+                    return Err(self.wanted("csv or text"));
+                }
+            }
+        } else if !is_listed && self.accept("CSV") {
+            options.is_csv = true;
+        } else if self.accept("HEADER") {
+            options.has_header = true;
+            if is_listed && !matches!(self.token(), Some(Token::Comma | Token::RParen)) {
+                let value = self.word_or_text()?;
+                options.has_header = !["false", "off", "0"].contains(&value.as_str());
+            }
+        } else if self.accept("DELIMITER") {
+            self.accept("AS");
+            let wanted = self.wanted("one character");
+            let text = self.string()?;
+            let [byte] = text.as_bytes() else { return Err(wanted) };
+            if matches!(byte, b'\n' | b'\r' | b'"' | b'\\') {
+                return Err(wanted);
+            }
+            options.delimiter = Some(*byte);
+        } else if self.accept("NULL") {
+            self.accept("AS");
+            options.null = Some(self.string()?);
+        } else if self.accept("QUOTE") || self.accept("ESCAPE") {
+            self.accept("AS");
+            let wanted = self.wanted("'\"'");
+            if self.string()? != "\"" {
+                return Err(wanted);
+            }
+        } else if self.accept("ENCODING") {
+            let wanted = self.wanted("'UTF8'");
+            if !["utf8", "utf-8"].contains(&self.string()?.to_ascii_lowercase().as_str()) {
+                return Err(wanted);
+            }
+        } else {
+            self.at = place;
+            let error = self.wanted("an option of COPY");
+            return Err(error.hint("FORMAT csv or text, HEADER, DELIMITER, NULL"));
+        }
+        Ok(())
+    }
+
+    /// A word in lower case, a number, or a text.
+    fn word_or_text(&mut self) -> Result<String, SqlError> {
+        let text = match self.token() {
+            Some(Token::Word(word)) => word.value.to_ascii_lowercase(),
+            Some(Token::Number(digits, _)) => digits.clone(),
+            _ => return self.string().map(|text| text.to_ascii_lowercase()),
+        };
+        self.at += 1;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+
+    fn text(text: &str) -> InsertedValue {
+        InsertedValue::Text(text.to_owned())
+    }
+
+    #[test]
+    fn tables_are_read() {
+        let column = |name: &str, kind| ColumnDefinition { name: name.to_owned(), kind };
+        let want = CreateTableStatement {
+            name: "owners".to_owned(),
+            if_not_exists: true,
+            columns: vec![
+                column("job", ColumnType::Text),
+                column("n", ColumnType::Integer),
+                column("Price", ColumnType::Float),
+                column("since", ColumnType::Time),
+            ],
+            key: vec!["job".to_owned()],
+        };
+        let statement = "CREATE TABLE IF NOT EXISTS public.Owners (job varchar(20) PRIMARY KEY, n int NULL, \
+            \"Price\" double precision, since timestamp with time zone);";
+        assert_eq!(parse(statement), Ok(SqlStatement::CreateTable(want)));
+        let Ok(SqlStatement::CreateTable(of_two)) =
+            parse("CREATE TABLE t (a text, b text, PRIMARY KEY (b, a))")
+        else {
+            panic!("a table");
+        };
+        assert_eq!(of_two.key, ["b", "a"]);
+        let inserted = InsertStatement {
+            name: "t".to_owned(),
+            columns: vec!["a".to_owned(), "b".to_owned()],
+            rows: vec![
+                vec![text("it's"), text("-1.5")],
+                vec![InsertedValue::Null, InsertedValue::Parameter(2)],
+                vec![text("true"), InsertedValue::Now],
+            ],
+        };
+        let statement = "INSERT INTO t (a, b) VALUES ('it''s', -1.5), (NULL::text, $2::int8), (true, now())";
+        assert_eq!(parse(statement), Ok(SqlStatement::Insert(inserted)));
+        let deleted = DeleteStatement {
+            name: "t".to_owned(),
+            is_truncate: false,
+            conditions: vec![("a".to_owned(), text("1")), ("b".to_owned(), InsertedValue::Parameter(1))],
+        };
+        assert_eq!(parse("DELETE FROM t WHERE a = 1 AND b = $1"), Ok(SqlStatement::Delete(deleted)));
+        let emptied = DeleteStatement { name: "t".to_owned(), is_truncate: true, conditions: Vec::new() };
+        assert_eq!(parse("TRUNCATE TABLE T"), Ok(SqlStatement::Delete(emptied)));
+    }
+
+    #[test]
+    fn copies_are_read() {
+        let into = |columns: &[&str], format| {
+            Ok(SqlStatement::CopyIn(CopyInStatement {
+                name: "t".to_owned(),
+                columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+                format,
+            }))
+        };
+        let csv = CopyFormat { has_header: true, ..CopyFormat::csv() };
+        assert_eq!(parse("COPY t FROM STDIN"), into(&[], CopyFormat::text()));
+        assert_eq!(
+            parse("COPY t (a, B) FROM STDIN WITH (FORMAT csv, HEADER)"),
+            into(&["a", "b"], csv.clone())
+        );
+        assert_eq!(parse("COPY public.t FROM stdin CSV HEADER"), into(&[], csv.clone()));
+        assert_eq!(
+            parse("COPY t FROM STDIN (HEADER false, DELIMITER ';', NULL 'x', FORMAT 'csv')"),
+            into(&[], CopyFormat { delimiter: b';', null: "x".to_owned(), ..CopyFormat::csv() })
+        );
+        let out = |source, format| Ok(SqlStatement::CopyOut(CopyOutStatement { source, format }));
+        assert_eq!(
+            parse("COPY (SELECT (1)) TO STDOUT WITH (FORMAT csv, HEADER true)"),
+            out(CopySource::Query("      SELECT (1)".to_owned()), csv)
+        );
+        assert_eq!(
+            parse("COPY metrics.up (job) TO STDOUT"),
+            out(CopySource::Query("SELECT \"job\" FROM metrics.up".to_owned()), CopyFormat::text())
+        );
+        assert_eq!(
+            parse("COPY (SUBSCRIBE SELECT 1) TO STDOUT"),
+            out(CopySource::Changes("SELECT 1".to_owned()), CopyFormat::text())
+        );
+    }
+
+    #[test]
+    fn what_is_not_taken_is_told() {
+        for (text, what) in [
+            ("CREATE TABLE t (a text NOT NULL)", "other constraints are not kept"),
+            ("CREATE TABLE t (a blob)", "a type is expected, not blob"),
+            ("CREATE TABLE t (a text PRIMARY KEY, b text PRIMARY KEY)", "one primary key is expected"),
+            ("INSERT INTO t SELECT 1", "VALUES is expected, not SELECT"),
+            ("INSERT INTO t VALUES (1 + 1)", ") is expected, not +"),
+            ("INSERT INTO t VALUES (f())", "a value is expected, not f"),
+            ("INSERT INTO t VALUES (1) RETURNING a", "the end is expected, not RETURNING"),
+            ("DELETE FROM t WHERE a > 1", "= is expected, not >"),
+            ("COPY t FROM '/etc/passwd'", "the server reads no files"),
+            ("COPY (SELECT 1) TO '/tmp/x'", "the server writes no files"),
+            ("COPY (SELECT 1) TO PROGRAM 'sh'", "the server writes no files"),
+            ("COPY metrics.up FROM STDIN", "only tables of the schema public take rows"),
+            ("COPY t FROM STDIN WITH (FORMAT binary)", "csv or text is expected, not binary"),
+            ("COPY (SELECT 1", ") is expected, not the end"),
+        ] {
+            assert!(parse(text).expect_err(text).to_string().contains(what), "{text}: {:?}", parse(text));
+        }
+    }
+}
