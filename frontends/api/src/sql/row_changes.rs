@@ -65,7 +65,7 @@ impl RowChanges {
         query: String,
         cancel: Arc<AtomicBool>,
     ) -> Result<RowChanges, ApiError> {
-        let request = SubscribeRequest::of_statement(query);
+        let request = SubscribeRequest::from_statement(query);
         let subscription = Subscription::open(state, request, Arc::default(), None).await?;
         Ok(RowChanges {
             subscription,
