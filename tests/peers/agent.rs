@@ -112,6 +112,7 @@ fn an_agent_forgets_what_it_has_sent() {
     let agent = Server::agent(&format!("{sending}{prompt}"), &flags);
     let start = now_ms() - 50 * 60_000;
     let mut sent = 0;
+    let mut memory = 0.0;
     for minute in 0..50i64 {
         let series: Vec<Series> = (0..3_000)
             .map(|n| {
@@ -123,6 +124,9 @@ fn an_agent_forgets_what_it_has_sent() {
         let answer = remote_write::write(agent.port, &series).expect("an answer");
         assert_eq!(answer.status, 204, "{}", answer.text());
         sent += 45_000;
+        if minute == 20 {
+            memory = agent.memory().now;
+        }
     }
     let log = agent.file("data/wal");
     let bytes = || {
@@ -146,4 +150,6 @@ fn an_agent_forgets_what_it_has_sent() {
         let left = bytes();
         if left < 15 << 20 { Ok(()) } else { Err(format!("{left} bytes")) }
     });
+    let after = agent.memory().now;
+    assert!(after < 1.5 * memory + 20.0, "{memory} MiB after 20 minutes, {after} MiB after 50");
 }

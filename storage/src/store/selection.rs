@@ -272,3 +272,69 @@ impl Selection {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::OsDisk;
+    use crate::metrics::Metrics;
+    use crate::store::{FloatRow, Store, StoreOptions};
+
+    /// Floats of another place, all with one value.
+    struct Elsewhere(Vec<TimeMs>, f64);
+
+    impl SeriesSource for Elsewhere {
+        fn read(
+            &self,
+            from: TimeMs,
+            to: TimeMs,
+            ts: &mut Vec<TimeMs>,
+            vs: &mut Vec<f64>,
+        ) -> Result<(), StoreError> {
+            let found = self.0.iter().filter(|t| (from..=to).contains(*t));
+            ts.extend(found);
+            vs.resize(ts.len(), self.1);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn own_samples_win_over_those_of_other_sources() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = StoreOptions {
+            dir: dir.path().to_owned(),
+            wal_sync_interval_ms: 1_000,
+            block_range_ms: 7_200_000,
+            out_of_order_ms: 0,
+        };
+        let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
+        // One shard has them all: they have the same job.
+        let labels = |n: &str| Labels::from_pairs([("__name__", "m"), ("job", "j"), ("n", n)]);
+        let series = store.get_or_create_series(&labels("b"));
+        let rows = [3, 4].map(|t| FloatRow { series, t, v: 0.0 });
+        store.append_rows(&rows).expect("appended");
+        let source = |n: &str, ts: &[TimeMs], v: f64| -> LabelledSource {
+            (labels(n), Arc::new(Elsewhere(ts.to_vec(), v)))
+        };
+        let added = [
+            source("a", &[9], 1.0),
+            source("b", &[1, 3], 1.0),
+            source("b", &[1, 2, 4], 2.0),
+            source("c", &[5], 1.0),
+            source("c", &[5, 6], 2.0),
+        ];
+        let selection = store.select(series.shard, &[], 0, 10).expect("a selection").with_sources(&added);
+        let read = |row: usize| {
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
+            selection.read(row, 0, 10, &mut ts, &mut vs).expect("samples");
+            ts.into_iter().zip(vs).collect::<Vec<(TimeMs, f64)>>()
+        };
+        assert_eq!(selection.labels, [labels("a"), labels("b"), labels("c")]);
+        assert_eq!(read(0), [(9, 1.0)]);
+        assert_eq!(read(1), [(1, 1.0), (2, 2.0), (3, 0.0), (4, 0.0)]);
+        assert_eq!(read(2), [(5, 1.0), (6, 2.0)]);
+        assert_eq!(selection.slots, [None, Some(series.slot), None]);
+        store.close().expect("closed");
+    }
+}
