@@ -29,6 +29,7 @@ pub mod native_histogram;
 pub mod number;
 pub mod objects;
 pub mod otlp;
+mod otlp_common;
 pub mod protobuf;
 pub mod relabel;
 pub mod remote;

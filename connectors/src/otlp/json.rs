@@ -449,9 +449,9 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::common::{KeyValue, Value};
     use super::super::message::{ExponentialPoint, NumberPoint, OtlpExemplar};
     use super::*;
+    use crate::otlp_common::{KeyValue, Value};
     use prost::Message as _;
 
     fn encoded(kind: &'static JsonMessage, json: &str) -> Result<Vec<u8>, serde_json::Error> {

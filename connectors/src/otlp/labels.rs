@@ -1,10 +1,10 @@
 //! Labels of series from the attributes of data points, resources and scopes.
 
-use super::common::{KeyValue, Scope};
 use super::config::OtlpConfig;
 use super::names::{LabelNames, NameError};
 use super::values;
 use crate::limits::SERIES_LABELS;
+use crate::otlp_common::{KeyValue, Scope};
 use storage::model::LabelsBuilder;
 use storage::model::labels::METRIC_NAME;
 

@@ -1,9 +1,9 @@
 //! The messages of OTLP for metrics. Those that hold lists of others are walked through as bytes
-//! ([`Metric`]); resources and scopes ([`super::common`]) and data points are decoded whole, one at a
+//! ([`Metric`]); resources and scopes ([`crate::otlp_common`]) and data points are decoded whole, one at a
 //! time. All times are nanoseconds since 1970, 0 is none.
 
-use super::common::KeyValue;
 use crate::limits;
+use crate::otlp_common::KeyValue;
 use crate::protobuf::{FieldReader, FieldValue};
 use crate::remote::RemoteWriteError;
 use prost::Message;

@@ -5,7 +5,6 @@
 //! form. A request is never in memory as a whole in its decoded form: only the data point that is
 //! read. Samples go into the store as those of remote write do ([`crate::remote`]).
 
-pub(crate) mod common;
 pub mod config;
 mod delta;
 mod histograms;

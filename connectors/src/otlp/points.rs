@@ -3,7 +3,6 @@
 //! A metric that has no translation fails the whole request, as in Prometheus; so the errors of all
 //! metrics are collected, and the request is refused at its end, before anything is stored.
 
-use super::common::{KeyValue, Resource, Scope};
 use super::delta::{DeltaPoint, DeltaStreams};
 use super::histograms;
 use super::labels::{AttributeLabels, LabelPair, ResourceLabels, point_labels, scope_labels};
@@ -16,6 +15,7 @@ use super::receiver::{DeltaSums, OtlpReceiver};
 use super::{OtlpConfig, values};
 use crate::limits::{OTLP_TARGET_INFO_SAMPLES, REFUSALS_NAMED};
 use crate::native_histogram::RawHistogram;
+use crate::otlp_common::{KeyValue, Resource, Scope};
 use crate::protobuf::{FieldReader, FieldValue};
 use crate::remote::RemoteWriteError;
 use crate::remote::request::{Batch, RequestContent, WriteTimes, is_acceptable};

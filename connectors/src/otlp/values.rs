@@ -1,7 +1,7 @@
 //! Values of attributes as texts, as OpenTelemetry's own library for Go writes them.
 
-use super::common::{AnyValue, KeyValue, Value};
 use crate::http_client::base64;
+use crate::otlp_common::{AnyValue, KeyValue, Value};
 use storage::model::number::{general, plain, scientific};
 
 /// The text of a value: lists and maps are JSON.
@@ -109,8 +109,8 @@ fn write_text(text: &str, json: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::common::{ArrayValue, KeyValueList};
     use super::*;
+    use crate::otlp_common::{ArrayValue, KeyValueList};
 
     #[test]
     fn values_are_texts() {

@@ -1,6 +1,6 @@
 //! The messages of OTLP for traces, as far as this server fills them.
 
-use crate::otlp::common::{AnyValue, KeyValue, Resource, Scope, Value};
+use crate::otlp_common::{AnyValue, KeyValue, Resource, Scope, Value};
 use prost::Message;
 use storage::spans::{FinishedSpan, SpanKind, SpanValue};
 

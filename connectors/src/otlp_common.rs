@@ -1,5 +1,5 @@
 //! The messages that OTLP has for metrics and for traces alike: attributes, resources and scopes
-//! (`opentelemetry.proto.common.v1` and `resource.v1`). [`super::message`] has those for metrics,
+//! (`opentelemetry.proto.common.v1` and `resource.v1`). [`crate::otlp`] has those for metrics,
 //! [`crate::traces`] those for traces.
 
 use prost::{Message, Oneof};
