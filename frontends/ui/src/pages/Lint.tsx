@@ -37,7 +37,7 @@ const COLUMNS: Column<Line>[] = [
   { name: 'finding', sort: (l) => ORDER.indexOf(l.severity), text: (l) => `${l.severity}: ${l.check}`, cell: (l) => <span class={SIGN[l.severity][0]}>{SIGN[l.severity][1]} {l.check}</span> },
   { name: 'rule', text: (l) => l.rule.name, cell: (l) => <a class="name" href={href(rulePath(l.group, l.rule))} data-page="1">{l.rule.name}</a> },
   {
-    name: 'where', class: 'wrap', sort: (l) => `${l.place?.file ?? ''}:${String(l.place?.line ?? 0).padStart(8, '0')}`, text: (l) => (l.place ? `${l.place.file}:${l.place.line}:${l.place.column}` : ''),
+    name: 'where', sort: (l) => `${l.place?.file ?? ''}:${String(l.place?.line ?? 0).padStart(8, '0')}`, text: (l) => (l.place ? `${l.place.file}:${l.place.line}:${l.place.column}` : ''),
     cell: (l) => (l.place ? <span title={l.place.file}>{l.place.file.split('/').at(-1)}:{l.place.line}:{l.place.column}</span> : ''),
   },
   {

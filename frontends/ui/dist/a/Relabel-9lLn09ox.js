@@ -1,4 +1,4 @@
-import{a as e,c as t,t as n,u as r}from"./preact-C6CKoq5q.js";import{h as i,p as a}from"./labels-R5H9GtPu.js";import{l as o}from"./index-DXEw9Yhu.js";import{A as s,j as c,r as l}from"./common-BK6wS-v1.js";import{StepLine as u}from"./Targets-BiQSOh6P.js";var d=200,f=`- source_labels: [__address__]
+import{a as e,c as t,t as n,u as r}from"./preact-C6CKoq5q.js";import{h as i,p as a}from"./labels-R5H9GtPu.js";import{l as o}from"./index-CnDkdXAQ.js";import{A as s,j as c,r as l}from"./common-BK6wS-v1.js";import{StepLine as u}from"./Targets-Cs1HSvv2.js";var d=200,f=`- source_labels: [__address__]
   regex: '(.*):.*'
   target_label: host
 - action: labeldrop
