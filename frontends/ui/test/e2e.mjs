@@ -569,6 +569,8 @@ test('lint: rules that fail, counters read as gauges, selectors without series',
   await page.waitForFunction(() => /5 of 5 rules read/.test(document.body.innerText), null, WAIT);
   await page.waitForSelector('tr:has-text("raw counter"):has-text("demo_requests_total")', WAIT);
   await eventually(async () => assert.match(await page.locator('tbody tr.r').first().innerText(), /evaluation.*Broken.*many-to-many/s));
+  // Where it stands in the file, with the words marked below the line.
+  await eventually(async () => assert.match(await page.locator('tr:has-text("raw counter")').innerText(), /rules\.yml:12:15.*12 │ expr: demo_requests_total .*\n {11}\^{19}/s));
   await page.getByRole('button', { name: /Warnings/ }).click();
   await page.waitForURL(/state=warning/, WAIT);
   await eventually(async () => assert.equal(await page.locator('tbody tr.r:has-text("evaluation")').count(), 0));
