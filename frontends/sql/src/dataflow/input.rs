@@ -1,16 +1,19 @@
 //! The relations that dataflows read, as streams of changes.
 //!
 //! A list of series tells what came since the list before, and is read anew only if more happened
-//! than additions; any other list is read again, and compared if it differs. A relation of another
-//! kind is a further case of [`InputSpec::poll`].
+//! than additions; any other list is read again, and compared if it differs; a table that people
+//! bring is compared when another version of it is there. A relation of another kind is a further
+//! case of [`InputSpec::poll`].
 
 use super::program::Update;
 use super::row::{Row, RowCodec};
+use super::table_input::TableInput;
 use crate::error::{SqlError, SqlErrorKind};
 use crate::relations::series_list::{begin_of_list, pieces};
 use crate::relations::{Kind, MetaRow, MetaTable, Scan};
+use crate::tables::Table;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::HashMap as RowMap;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -30,7 +33,19 @@ const REST_TIMES: u32 = 20;
 pub(super) struct InputSpec {
     /// The relation and its columns; two inputs with the same name are one.
     pub(super) name: String,
-    scan: Scan,
+    source: InputSource,
+}
+
+#[derive(Debug)]
+enum InputSource {
+    List(Scan),
+    Table(TableInput),
+}
+
+/// A list of series, and what it is called.
+struct SeriesList<'a> {
+    scan: &'a Scan,
+    table: &'static MetaTable,
 }
 
 /// What a reader of an input has seen.
@@ -41,6 +56,7 @@ pub(super) struct InputState {
     /// What they take, in bytes.
     pub(super) bytes: usize,
     list: Option<Arc<Vec<MetaRow>>>,
+    table: Option<Arc<Table>>,
     series: Option<SeriesMark>,
     /// The series of the list, by their hashes.
     listed: HashSet<u64>,
@@ -83,13 +99,24 @@ impl InputSpec {
     pub(super) fn new(scan: Scan) -> InputSpec {
         let columns: Vec<&str> = scan.columns().iter().map(|field| field.name().as_str()).collect();
         let relation = if let Kind::Meta(table) = scan.kind() { table.name } else { "" };
-        let name = format!("meta.{relation}({})", columns.join(", "));
-        InputSpec { name, scan }
+        InputSpec {
+            name: format!("meta.{relation}({})", columns.join(", ")),
+            source: InputSource::List(scan),
+        }
+    }
+
+    /// The input that reads a table.
+    pub(super) fn of_table(table: TableInput) -> InputSpec {
+        InputSpec { name: table.input_name(), source: InputSource::Table(table) }
     }
 
     /// The types of its columns.
     pub(super) fn kinds(&self) -> Vec<DataType> {
-        self.scan.columns().iter().map(|field| field.data_type().clone()).collect()
+        let kind = |field: &Arc<Field>| field.data_type().clone();
+        match &self.source {
+            InputSource::List(scan) => scan.columns().iter().map(kind).collect(),
+            InputSource::Table(table) => table.columns().map(kind).collect(),
+        }
     }
 
     /// What came and went until `t`: rows, and how many. After an error the state is as before.
@@ -100,16 +127,38 @@ impl InputSpec {
         lists: &mut ReadLists,
         limits: &PollLimits,
     ) -> Result<Vec<Update>, SqlError> {
-        self.scan.set_time(t);
-        match self.scan.kind() {
-            Kind::Meta(table) if table.lists_series => self.poll_series(table, state, t, limits),
-            Kind::Meta(table) => self.poll_list(table, state, lists, limits),
-            _ => Ok(Vec::new()),
+        let scan = match &self.source {
+            InputSource::List(scan) => scan,
+            InputSource::Table(table) => return self.poll_table(table, state, limits),
+        };
+        let Kind::Meta(table) = scan.kind() else { return Ok(Vec::new()) };
+        scan.set_time(t);
+        if table.lists_series {
+            self.poll_series(&SeriesList { scan, table }, state, t, limits)
+        } else {
+            self.poll_list(scan, table, state, lists, limits)
         }
+    }
+
+    fn poll_table(
+        &self,
+        input: &TableInput,
+        state: &mut InputState,
+        limits: &PollLimits,
+    ) -> Result<Vec<Update>, SqlError> {
+        let table = input.newest()?;
+        if state.table.as_ref().is_some_and(|known| Arc::ptr_eq(known, &table)) {
+            return Ok(Vec::new());
+        }
+        let batch = input.rows(&table);
+        let changes = self.replace(state, std::iter::once(batch), limits)?;
+        state.table = Some(table);
+        Ok(changes)
     }
 
     fn poll_list(
         &self,
+        scan: &Scan,
         table: &'static MetaTable,
         state: &mut InputState,
         lists: &mut ReadLists,
@@ -117,12 +166,12 @@ impl InputSpec {
     ) -> Result<Vec<Update>, SqlError> {
         let list = match lists.entry(table.name) {
             Entry::Occupied(known) => known.get().clone(),
-            Entry::Vacant(empty) => empty.insert(Arc::new(self.scan.read_list(table.name)?)).clone(),
+            Entry::Vacant(empty) => empty.insert(Arc::new(scan.read_list(table.name)?)).clone(),
         };
         if state.list.as_ref() == Some(&list) {
             return Ok(Vec::new());
         }
-        let batches = self.scan.of_list(list.clone())?;
+        let batches = scan.of_list(list.clone())?;
         let changes = self.replace(state, batches, limits)?;
         state.list = Some(list);
         Ok(changes)
@@ -130,27 +179,28 @@ impl InputSpec {
 
     fn poll_series(
         &self,
-        table: &'static MetaTable,
+        list: &SeriesList<'_>,
         state: &mut InputState,
         t: TimeMs,
         limits: &PollLimits,
     ) -> Result<Vec<Update>, SqlError> {
+        let SeriesList { scan, table } = list;
         let begin = begin_of_list(t);
         if state.begin == begin
             && let Some(mark) = &mut state.series
-            && let SeriesChanges::Added(series) = self.scan.catalog().series_since(mark)
+            && let SeriesChanges::Added(series) = scan.catalog().series_since(mark)
         {
-            return self.add(table, state, &series, limits);
+            return self.add(list, state, &series, limits);
         }
         if state.resting.is_some_and(|until| Instant::now() < until) {
             return Ok(Vec::new());
         }
         let began = Instant::now();
         // Before the list, so that what comes while it is read is seen again.
-        let mark = self.scan.catalog().series_mark();
-        let listed = self.scan.read_series()?;
+        let mark = scan.catalog().series_mark();
+        let listed = scan.read_series()?;
         let has_pairs = table.name == "label_pairs";
-        let batches = pieces(&listed, has_pairs).map(|piece| self.scan.batch_of_series(piece, has_pairs));
+        let batches = pieces(&listed, has_pairs).map(|piece| scan.batch_of_series(piece, has_pairs));
         let changes = self.replace(state, batches, limits)?;
         state.listed = listed.iter().map(Labels::hash64).collect();
         state.series = Some(mark);
@@ -162,19 +212,19 @@ impl InputSpec {
 
     fn add(
         &self,
-        table: &MetaTable,
+        list: &SeriesList<'_>,
         state: &mut InputState,
         series: &[Labels],
         limits: &PollLimits,
     ) -> Result<Vec<Update>, SqlError> {
-        let has_pairs = table.name == "label_pairs";
+        let has_pairs = list.table.name == "label_pairs";
         // One that was listed already has its rows.
         let is_new = |labels: &&Labels| state.listed.insert(labels.hash64());
         let new: Vec<Labels> = series.iter().filter(is_new).cloned().collect();
         let mut changes = Vec::new();
         let codec = self.codec()?;
         for piece in pieces(&new, has_pairs) {
-            let batch = self.scan.batch_of_series(piece, has_pairs)?;
+            let batch = list.scan.batch_of_series(piece, has_pairs)?;
             let rows = codec.encode(batch.columns(), batch.num_rows())?;
             changes.extend(rows.into_iter().map(|row| (row, 1)));
             if let Err(error) = limits.check(changes.len()) {

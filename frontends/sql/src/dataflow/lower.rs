@@ -6,23 +6,27 @@
 use super::input::InputSpec;
 use super::program::{Condition, Program};
 use super::rel::{Aggregate, Join, JoinKind, Measure, Rel, RelOp, Side, Top};
+use super::table_input::TableInput;
 use crate::SqlEngine;
 use crate::bind::Times;
 use crate::error::SqlError;
 use crate::relations::{Context, Kind, Relation, Scan};
 use crate::session::SqlRequest;
 use crate::standing::again::depends_on_time;
+use crate::tables::TableList;
 use crate::values;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::datasource::{DefaultTableSource, MemTable};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, TableScan, lit, when};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use engine::query::QueryOptions;
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -33,6 +37,8 @@ pub(crate) struct FlowPlan {
     pub(super) rel: Arc<Rel>,
     /// The names of the columns.
     pub(super) names: Vec<String>,
+    /// The tables that it reads.
+    pub(super) tables: BTreeSet<String>,
 }
 
 /// Why a statement is no dataflow.
@@ -78,8 +84,8 @@ pub(crate) fn of_plan(
     }
     let state = engine.state(0)?;
     let optimised = state.optimize(plan)?;
-    let lowering = Lowering { props: ExecutionProps::new() };
-    Ok(FlowPlan { rel: lowering.rel(&optimised)?, names })
+    let lowering = Lowering { props: ExecutionProps::new(), tables: context.sources.tables.clone() };
+    Ok(FlowPlan { rel: lowering.rel(&optimised)?, names, tables: tables_of(plan) })
 }
 
 /// Only relations of which little changes.
@@ -90,6 +96,7 @@ fn check_relations(plan: &LogicalPlan) -> LowerResult<()> {
         if let LogicalPlan::TableScan(scan) = node {
             match Relation::of_source(scan.source.as_ref()).map(|relation| &relation.kind) {
                 Some(Kind::Meta(table)) if table.is_quiet => found += 1,
+                None if is_table(scan) => found += 1,
                 _ => other = Some(scan.table_name.to_string()),
             }
         }
@@ -108,8 +115,29 @@ impl From<SqlError> for NoDataflow {
     }
 }
 
+/// Whether a scan reads a table that people bring.
+fn is_table(scan: &TableScan) -> bool {
+    let source = scan.source.downcast_ref::<DefaultTableSource>();
+    source.is_some_and(|source| (source.table_provider.as_ref() as &dyn Any).is::<MemTable>())
+}
+
+/// The tables that people bring which a statement reads.
+fn tables_of(plan: &LogicalPlan) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && is_table(scan)
+        {
+            found.insert(scan.table_name.table().to_owned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
 struct Lowering {
     props: ExecutionProps,
+    tables: Arc<dyn TableList>,
 }
 
 impl Lowering {
@@ -169,14 +197,19 @@ impl Lowering {
     }
 
     fn scan(&self, scan: &TableScan) -> LowerResult {
-        let Some(relation) = Relation::of_source(scan.source.as_ref()) else {
-            return no(format!("{} is no relation of the server", scan.table_name));
-        };
         if scan.fetch.is_some() {
             return no("LIMIT without ORDER BY");
         }
         let all = || (0..scan.source.schema().fields().len()).collect();
         let shown: Vec<usize> = scan.projection.clone().unwrap_or_else(all);
+        if is_table(scan) && scan.filters.is_empty() {
+            let name = scan.table_name.table();
+            let table = TableInput::new(self.tables.clone(), name, scan.source.schema(), shown);
+            return Ok(input(InputSpec::of_table(table)));
+        }
+        let Some(relation) = Relation::of_source(scan.source.as_ref()) else {
+            return no(format!("{} is no relation of the server", scan.table_name));
+        };
         // Conditions may read columns that are not shown.
         let mut read = shown.clone();
         let mut pushed = Vec::new();
@@ -196,9 +229,7 @@ impl Lowering {
             let at = read.iter().position(|i| *i == index).unwrap_or_default();
             pushed.push(Condition::Matchers(at, matchers));
         }
-        let spec = InputSpec::new(Scan::new(relation, read)?);
-        let kinds = spec.kinds();
-        let mut rel = Arc::new(Rel { text: spec.name.clone(), op: RelOp::Input(Arc::new(spec)), kinds });
+        let mut rel = input(InputSpec::new(Scan::new(relation, read)?));
         if !pushed.is_empty() {
             rel = filtered(rel, pushed);
         }
@@ -342,6 +373,12 @@ impl Lowering {
         let top = Rel { op: RelOp::Top(rel, Top { order, skip, fetch }), kinds, text };
         Ok(picked(Arc::new(top), &(0..width).collect::<Vec<_>>()))
     }
+}
+
+/// The relation that an input is.
+fn input(spec: InputSpec) -> Arc<Rel> {
+    let kinds = spec.kinds();
+    Arc::new(Rel { text: spec.name.clone(), op: RelOp::Input(Arc::new(spec)), kinds })
 }
 
 /// A measure, and its argument. Rows that its filter leaves out have NULL.

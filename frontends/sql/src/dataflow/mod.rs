@@ -1,5 +1,5 @@
 //! Statements over relations of which little changes, as dataflows: series, label pairs, alerts,
-//! targets, rules. A change costs what it touches, whatever the size of the relations.
+//! targets, rules, tables that people bring. A change costs what it touches, whatever the size of the relations.
 //!
 //! [`lower`] makes a [`Rel`](rel::Rel) of DataFusion's optimised plan, or says why it cannot;
 //! expressions stay DataFusion's and run over batches ([`program`]). [`render`] makes operators of
@@ -19,8 +19,10 @@ mod rel;
 mod render;
 mod row;
 pub(crate) mod standing;
+mod table_input;
 mod top;
 
 pub use host::DataflowStats;
 pub(crate) use lower::{NoDataflow, flow_plan, of_plan};
 pub(crate) use standing::{Dataflows, StandingDataflow};
+pub(crate) use table_input::no_table;

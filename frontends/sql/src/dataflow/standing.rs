@@ -14,8 +14,8 @@ use differential_dataflow::consolidation::consolidate;
 use engine::plan::statement::RowForm;
 use engine::query::QueryOptions;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -252,6 +252,21 @@ enum Attempt {
 }
 
 impl StandingDataflow {
+    /// The tables that it reads.
+    pub(crate) fn tables(&self) -> &BTreeSet<String> {
+        &self.plan.tables
+    }
+
+    /// From now on it is this dataflow, unless its columns are others: then nothing changes.
+    pub(crate) fn replace(&mut self, plan: FlowPlan) -> bool {
+        let is_same = plan.names == self.plan.names && plan.rel.kinds == self.plan.rel.kinds;
+        if is_same {
+            self.forget();
+            self.plan = Arc::new(plan);
+        }
+        is_same
+    }
+
     /// The rows at `t`; `None`: those of the call before.
     pub(crate) fn at(&mut self, t: TimeMs, options: &QueryOptions) -> Result<Option<Samples>, SqlError> {
         if let Some(resting) = self.resting.take_if(|resting| Instant::now() >= resting.until) {

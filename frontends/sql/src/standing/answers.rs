@@ -6,9 +6,10 @@ use super::leaves::LiveLeaves;
 use super::samples::Samples;
 use super::turns::Turns;
 use crate::SqlEngine;
-use crate::dataflow::{DataflowStats, Dataflows, StandingDataflow, flow_plan};
-use crate::error::SqlError;
+use crate::dataflow::{DataflowStats, Dataflows, NoDataflow, StandingDataflow, flow_plan, no_table};
+use crate::error::{SqlError, SqlErrorKind};
 use crate::limits::{DataflowLimits, STANDING_AT_ONCE};
+use crate::session::on_large_stack;
 use engine::live::LiveRuntime;
 use engine::plan::Plan;
 use engine::plan::statement::{RowForm, statement_of};
@@ -86,8 +87,50 @@ fn answer(samples: Samples, t: TimeMs) -> QueryAnswer {
 
 /// How a statement that is no plan stands.
 enum StandingKind {
-    Dataflow(Box<StandingDataflow>),
+    Dataflow(Box<FlowStatement>),
     RunsAgain(Box<RunsAgain>),
+}
+
+/// A statement that stands as a dataflow, and what it is planned again of: a table that it reads may
+/// be put with other columns.
+struct FlowStatement {
+    sql: Arc<SqlEngine>,
+    text: String,
+    flow: StandingDataflow,
+    /// It failed: what it reads may be different now.
+    has_failed: bool,
+}
+
+impl FlowStatement {
+    fn at(&mut self, t: TimeMs, options: &QueryOptions) -> Result<Option<Samples>, SqlError> {
+        if self.has_failed && !self.flow.tables().is_empty() {
+            self.plan_again()?;
+        }
+        let samples = self.flow.at(t, options);
+        self.has_failed = samples.is_err();
+        samples
+    }
+
+    fn plan_again(&mut self) -> Result<(), SqlError> {
+        let error =
+            |text: String| SqlError::new(SqlErrorKind::Execution, text).hint("put the statement again");
+        let tables = &self.sql.sources.tables;
+        // A name without a table would be that of a metric.
+        if let Some(gone) = self.flow.tables().iter().find(|name| tables.table(name).is_none()) {
+            return Err(no_table(gone));
+        }
+        let planned = on_large_stack(|| flow_plan(&self.sql, &self.text))?;
+        let plan = planned.map_err(|NoDataflow(why)| {
+            error(format!(
+                "a table that the statement reads has changed, and it is no dataflow any more: {why}"
+            ))
+        })?;
+        if !self.flow.replace(plan) {
+            let text = "the statement has other columns now, because a table that it reads has";
+            return Err(error(text.to_owned()));
+        }
+        Ok(())
+    }
 }
 
 impl StandingAnswer for StandingKind {
@@ -151,7 +194,9 @@ impl QueryEngine for StatementAnswers {
         if let Ok(Ok(flow)) = flow_plan(&self.sql, text) {
             // Lists of the server have no past, so this is also what is recorded.
             let flow = self.dataflows.view(flow, form)?;
-            return Ok(Some(Box::new(StandingKind::Dataflow(Box::new(flow)))));
+            let sql = self.sql.clone();
+            let statement = FlowStatement { sql, text: text.to_owned(), flow, has_failed: false };
+            return Ok(Some(Box::new(StandingKind::Dataflow(Box::new(statement)))));
         }
         // Live views have the rows of now. What is recorded is of its evaluation time.
         if times == StandingTimes::Evaluations {
