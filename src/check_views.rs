@@ -3,14 +3,17 @@
 //!
 //! It goes through all pages of `/api/v1/views` and asks `/api/v1/views/{id}/check` for each view.
 
+use crate::config::ConfigError;
+use crate::server_client::{self, AskError, ServerClient};
 use crate::usage_error::UsageError;
 use crate::{UNUSABLE, say};
+use reqwest::Method;
 use serde_json::Value;
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str = "usage: perennial check views --url=URL\n";
+const USAGE: &str = "usage: perennial check views --url=URL [--http.config.file=FILE]\n";
 const HELP: &str = "
 Asks a running server whether each of its views is right: rules, conditions of alerts, subscriptions and saved queries. The
 server evaluates the view in a tick, and the same expression from scratch over what it has stored, at the same time. Floats
@@ -31,7 +34,8 @@ Each view is one line:
 A wrong value is a defect of the server. Keep the output, and report it with the expression.
 
 Flags:
-  --url=URL   where the server is, with its prefix if it has one
+  --url=URL                 where the server is, with its prefix if it has one
+  --http.config.file=FILE   user, certificates and so on for the server, in the form of promtool
 
 Exit code: 0 if no view differs, 1 if one does, 2 if the command line or the server cannot be used.
 ";
@@ -43,8 +47,8 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"), 0);
     }
-    let url = match arguments(args) {
-        Ok(url) => url,
+    let asked = match arguments(args) {
+        Ok(asked) => asked,
         Err(why) => {
             let text = format!("{why}\n{USAGE}See `perennial check views --help`.\n");
             return say(&mut std::io::stderr(), &text, UNUSABLE);
@@ -56,45 +60,65 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return say(&mut std::io::stderr(), &format!("cannot start: {error}\n"), UNUSABLE),
     };
-    match runtime.block_on(check_all(url)) {
+    match runtime.block_on(check_all(&asked)) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => say(&mut std::io::stderr(), &format!("{error}\n"), UNUSABLE),
     }
 }
 
-/// The URL of the server, without a slash at its end.
-fn arguments(args: &[String]) -> Result<&str, UsageError> {
-    let url = match args {
-        [kind, flag] if kind == "views" => flag.strip_prefix("--url="),
-        [kind, flag, url] if kind == "views" && flag == "--url" => Some(url.as_str()),
-        [kind, ..] if kind != "views" => {
-            return Err(UsageError::UnknownKind { word: kind.clone(), possible: "views" });
+/// Which server is checked.
+#[derive(Debug, PartialEq, Eq)]
+struct CheckViewsArgs {
+    /// Its URL, without a slash at its end.
+    url: String,
+    /// The file of HTTP options; "": none.
+    http_config: String,
+}
+
+fn arguments(args: &[String]) -> Result<CheckViewsArgs, UsageError> {
+    let missing = UsageError::Missing("--url is missing: it says where the server is");
+    let Some((kind, flags)) = args.split_first() else { return Err(missing) };
+    if kind != "views" {
+        return Err(UsageError::UnknownKind { word: kind.clone(), possible: "views" });
+    }
+    let mut parsed = CheckViewsArgs { url: String::new(), http_config: String::new() };
+    let mut rest = flags.iter();
+    while let Some(arg) = rest.next() {
+        let Some(flag) = arg.strip_prefix("--") else { return Err(UsageError::Unexpected(arg.clone())) };
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, value.to_owned()),
+            None => (flag, rest.next().ok_or_else(|| UsageError::NoValue(arg.clone()))?.clone()),
+        };
+        match name {
+            "url" => value.trim_end_matches('/').clone_into(&mut parsed.url),
+            server_client::FLAG => parsed.http_config = value,
+            _ => return Err(UsageError::UnknownFlag(format!("--{name}"))),
         }
-        _ => None,
-    };
-    let url = url.ok_or(UsageError::Missing("--url is missing: it says where the server is"))?;
-    let url = url.trim_end_matches('/');
-    if url.starts_with("http://") || url.starts_with("https://") {
-        Ok(url)
+    }
+    if parsed.url.is_empty() {
+        return Err(missing);
+    }
+    if parsed.url.starts_with("http://") || parsed.url.starts_with("https://") {
+        Ok(parsed)
     } else {
-        Err(UsageError::bad_value("--url", url, "it must begin with http:// or https://"))
+        Err(UsageError::bad_value("--url", &parsed.url, "it must begin with http:// or https://"))
     }
 }
 
 /// Why the views of a server cannot be checked.
 #[derive(Debug, thiserror::Error)]
 enum CheckViewsError {
-    /// The HTTP client cannot be made.
-    #[error("cannot make requests: {0}")]
-    Client(#[source] reqwest::Error),
+    /// The file of HTTP options cannot be used.
+    #[error(transparent)]
+    Options(#[from] ConfigError),
     /// The server does not answer.
     #[error("{url} cannot be asked: {source}")]
     Request {
         /// What was requested.
         url: String,
         /// What the HTTP client said.
-        source: reqwest::Error,
+        source: AskError,
     },
     /// The server has no views.
     #[error("{0} is not there: is it a Perennial server?")]
@@ -120,8 +144,9 @@ enum CheckViewsError {
 }
 
 /// Checks all views and prints the results; returns how many differ.
-async fn check_all(url: &str) -> Result<usize, CheckViewsError> {
-    let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(CheckViewsError::Client)?;
+async fn check_all(asked: &CheckViewsArgs) -> Result<usize, CheckViewsError> {
+    let client = ServerClient::new(&asked.http_config)?;
+    let url = &asked.url;
     let mut counts = [("same", 0), ("differs", 0), ("unsettled", 0), ("pending", 0), ("scheduled", 0)];
     let mut from = String::new();
     loop {
@@ -148,19 +173,20 @@ async fn check_all(url: &str) -> Result<usize, CheckViewsError> {
 }
 
 /// The `data` of an answer.
-async fn get(client: &reqwest::Client, url: &str) -> Result<Value, CheckViewsError> {
+async fn get(client: &ServerClient, url: &str) -> Result<Value, CheckViewsError> {
     get_if_there(client, url).await?.ok_or_else(|| CheckViewsError::NotFound(url.to_owned()))
 }
 
 /// The same; `None`: 404.
-async fn get_if_there(client: &reqwest::Client, url: &str) -> Result<Option<Value>, CheckViewsError> {
-    let failed = |source: reqwest::Error| CheckViewsError::Request { url: url.to_owned(), source };
-    let response = client.get(url).send().await.map_err(failed)?;
+async fn get_if_there(client: &ServerClient, url: &str) -> Result<Option<Value>, CheckViewsError> {
+    let failed = |source: AskError| CheckViewsError::Request { url: url.to_owned(), source };
+    let request = client.request(Method::GET, url).map_err(failed)?.timeout(PATIENCE);
+    let response = client.send(request).await.map_err(failed)?;
     if response.status() == reqwest::StatusCode::NOT_FOUND {
         return Ok(None);
     }
     let status = response.status();
-    let body = response.bytes().await.map_err(failed)?;
+    let body = response.bytes().await.map_err(|error| failed(error.into()))?;
     let answer: Value =
         serde_json::from_slice(&body).map_err(|_| CheckViewsError::NoJson { url: url.to_owned(), status })?;
     if answer["status"] == "success" {
@@ -214,13 +240,14 @@ mod tests {
 
     fn read(args: &str) -> Result<String, UsageError> {
         let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
-        arguments(&args).map(str::to_owned)
+        arguments(&args).map(|asked| asked.url)
     }
 
     #[test]
     fn the_url_may_stand_apart_and_have_a_prefix() {
         assert_eq!(read("views --url=http://a:1/").unwrap(), "http://a:1");
         assert_eq!(read("views --url https://a/b").unwrap(), "https://a/b");
+        assert_eq!(read("views --http.config.file http.yml --url=http://a").unwrap(), "http://a");
         for bad in
             ["", "views", "rules --url=http://a", "views --url=a:1", "views http://a", "views --uri=x y"]
         {

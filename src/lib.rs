@@ -39,6 +39,7 @@ mod remote_stores;
 mod retention;
 mod rule_test;
 pub mod server;
+mod server_client;
 mod sources;
 mod sql;
 pub mod startup;

@@ -14,6 +14,7 @@ use remote_storage::read::server::ReadServer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::metrics::{Gauge, Metrics};
+use storage::model::{Labels, Matcher};
 use storage::store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -109,11 +110,12 @@ impl RemoteReadAdapter {
             Ok(request) => request,
             Err(error) => return failed(&error),
         };
+        let own = call.matchers.clone();
         drop(call);
         match request.response {
             ResponseType::Samples => {
                 let message = tokio::task::spawn_blocking(move || {
-                    let message = self.message(&request);
+                    let message = self.message(&request, &own);
                     drop(turn);
                     message
                 });
@@ -123,32 +125,33 @@ impl RemoteReadAdapter {
                     Err(error) => ReadAnswer::Failed { status: 500, text: error.to_string() },
                 }
             }
-            ResponseType::StreamedChunks => self.stream(request, turn).await,
+            ResponseType::StreamedChunks => self.stream(request, own, turn).await,
         }
     }
 
-    fn message(&self, request: &ReadRequest) -> Result<Bytes, RemoteReadError> {
+    /// `own`: matchers of every query in addition to its own.
+    fn message(&self, request: &ReadRequest, own: &[Matcher]) -> Result<Bytes, RemoteReadError> {
         let memory = self.memory.reservation(self.limits.bytes);
         let reserve =
             |bytes: usize| memory.grow(bytes).map_err(|error| RemoteReadError::Memory(error.to_string()));
         let external = self.control.external_labels();
-        let server = self.server(&external);
+        let server = self.server(&external, own);
         let message = server.samples(request, self.limits.samples, &reserve)?;
         Ok(Bytes::from_owner(ReservedMessage { message, _memory: memory }))
     }
 
-    fn server<'a>(&'a self, external: &'a storage::model::Labels) -> ReadServer<'a> {
-        ReadServer { store: &self.store, external, deadline: Instant::now() + self.limits.timeout }
+    fn server<'a>(&'a self, external: &'a Labels, own: &'a [Matcher]) -> ReadServer<'a> {
+        ReadServer { store: &self.store, external, own, deadline: Instant::now() + self.limits.timeout }
     }
 
     /// Begins a stream. An error before the first frame is the answer.
-    async fn stream(self, request: ReadRequest, turn: ReadTurn) -> ReadAnswer {
+    async fn stream(self, request: ReadRequest, own: Vec<Matcher>, turn: ReadTurn) -> ReadAnswer {
         let (sender, mut receiver) = mpsc::channel::<Result<Bytes, RemoteReadCut>>(READ_FRAMES);
         let (failure, failed_early) = tokio::sync::oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let external = self.control.external_labels();
             let mut has_sent = false;
-            let sent = self.server(&external).frames(&request, self.limits.frame, &mut |frame| {
+            let sent = self.server(&external, &own).frames(&request, self.limits.frame, &mut |frame| {
                 has_sent = true;
                 sender.blocking_send(Ok(frame.into())).map_err(|_| RemoteReadError::Gone)
             });

@@ -1,15 +1,16 @@
 //! `perennial sql`: asks a running server a statement in SQL, and prints a table or another format.
 
+use crate::server_client::{self, AskError, ServerClient};
 use crate::usage_error::UsageError;
 use crate::{UNUSABLE, say};
+use reqwest::Method;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str =
-    "usage: perennial sql [--url=URL] [--format=table|csv|json|ndjson|arrow] [--time=TIME] [STATEMENT]\n";
+const USAGE: &str = "usage: perennial sql [--url=URL] [--http.config.file=FILE] [--format=table|csv|json|ndjson|arrow] [--time=TIME] [STATEMENT]\n";
 const HELP: &str = "
 Asks a running server. Without a statement it is read from standard input.
 
@@ -22,6 +23,7 @@ A statement that ends with \\watch is followed: its rows are printed again whene
 
 Flags:
   --url=URL         where the server is, with its prefix if it has one; http://localhost:9090 by default
+  --http.config.file=FILE   user, certificates and so on for the server, in the form of promtool
   --format=FORMAT   table (default), csv, json, ndjson, or arrow (a stream of record batches)
   --time=TIME       the time of now(): RFC 3339 or seconds since 1970
 
@@ -35,6 +37,7 @@ const CELL_WIDTH: usize = 60;
 #[derive(Debug, PartialEq)]
 struct SqlArgs {
     url: String,
+    http_config: String,
     format: String,
     time: Option<String>,
     statement: Option<String>,
@@ -67,6 +70,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 fn arguments(args: &[String]) -> Result<SqlArgs, UsageError> {
     let mut parsed = SqlArgs {
         url: "http://localhost:9090".to_owned(),
+        http_config: String::new(),
         format: "table".to_owned(),
         time: None,
         statement: None,
@@ -85,6 +89,7 @@ fn arguments(args: &[String]) -> Result<SqlArgs, UsageError> {
         };
         match name {
             "url" => value.trim_end_matches('/').clone_into(&mut parsed.url),
+            server_client::FLAG => parsed.http_config = value,
             "format" => parsed.format = value,
             "time" => parsed.time = Some(value),
             _ => return Err(UsageError::UnknownFlag(format!("--{name}"))),
@@ -124,22 +129,24 @@ async fn ask(asked: SqlArgs) -> Result<(), Failure> {
         }
     };
     let url = format!("{}/api/v1/sql", asked.url);
+    let client = ServerClient::new(&asked.http_config).map_err(|error| unusable(error.to_string()))?;
     if let Some(followed) = followed(&statement) {
-        return follow(&url, followed, asked.format == "table").await;
+        return follow(&client, &url, followed, asked.format == "table").await;
     }
-    let failed = |error: reqwest::Error| unusable(format!("{url} cannot be asked: {error}"));
-    let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(failed)?;
+    let failed = |error: AskError| unusable(format!("{url} cannot be asked: {error}"));
+    let broken = |error: reqwest::Error| failed(error.into());
     let is_table = asked.format == "table";
     let mut body =
         serde_json::json!({ "sql": statement, "format": if is_table { "json" } else { &asked.format } });
     if let Some(time) = asked.time {
         body["time"] = Value::from(time);
     }
-    let request = client.post(&url).header("content-type", "application/json").body(body.to_string());
-    let mut response = request.send().await.map_err(failed)?;
+    let request = client.request(Method::POST, &url).map_err(failed)?.timeout(PATIENCE);
+    let request = request.header("content-type", "application/json").body(body.to_string());
+    let mut response = client.send(request).await.map_err(failed)?;
     let status = response.status();
     if !status.is_success() {
-        let bytes = response.bytes().await.map_err(failed)?;
+        let bytes = response.bytes().await.map_err(broken)?;
         let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let Some(why) = answer["error"].as_str() else {
             return Err(unusable(format!("{url} answered {status}: is it a Perennial server with SQL?")));
@@ -150,12 +157,12 @@ async fn ask(asked: SqlArgs) -> Result<(), Failure> {
         std::io::stdout().write_all(bytes).map_err(|e| unusable(format!("standard output: {e}")))
     };
     if !is_table {
-        while let Some(piece) = response.chunk().await.map_err(failed)? {
+        while let Some(piece) = response.chunk().await.map_err(broken)? {
             write(&piece)?;
         }
         return Ok(());
     }
-    let bytes = response.bytes().await.map_err(failed)?;
+    let bytes = response.bytes().await.map_err(broken)?;
     let answer: Value =
         serde_json::from_slice(&bytes).map_err(|e| unusable(format!("{url} answered no JSON: {e}")))?;
     write(table(&answer).as_bytes())
@@ -169,20 +176,21 @@ fn followed(statement: &str) -> Option<&str> {
 
 /// Prints the rows of a statement whenever they change; not as a table: each message of the
 /// subscription.
-async fn follow(url: &str, statement: &str, is_table: bool) -> Result<(), Failure> {
-    let failed = |error: reqwest::Error| unusable(format!("{url} cannot be asked: {error}"));
-    let client = reqwest::Client::builder().build().map_err(failed)?;
-    let request = client.post(url).header("content-type", "application/sql");
-    let mut response = request.body(format!("SUBSCRIBE {statement}")).send().await.map_err(failed)?;
+async fn follow(client: &ServerClient, url: &str, statement: &str, is_table: bool) -> Result<(), Failure> {
+    let failed = |error: AskError| unusable(format!("{url} cannot be asked: {error}"));
+    let broken = |error: reqwest::Error| failed(error.into());
+    let request = client.request(Method::POST, url).map_err(failed)?;
+    let request = request.header("content-type", "application/sql").body(format!("SUBSCRIBE {statement}"));
+    let mut response = client.send(request).await.map_err(failed)?;
     if !response.status().is_success() {
         let answer: Value =
-            serde_json::from_slice(&response.bytes().await.map_err(failed)?).unwrap_or_default();
+            serde_json::from_slice(&response.bytes().await.map_err(broken)?).unwrap_or_default();
         let why = answer["error"].as_str().unwrap_or("the server does not know SUBSCRIBE").to_owned();
         return Err(Failure { text: why, code: 1 });
     }
     let mut rows = FollowedRows::default();
     let mut pending = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(failed)? {
+    while let Some(piece) = response.chunk().await.map_err(broken)? {
         pending.extend_from_slice(&piece);
         while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = pending.drain(..=end).collect();

@@ -1,10 +1,12 @@
 //! `perennial test history FILE…`: asks a running server what the alerts of rule files would have done in the
 //! past.
 
+use crate::server_client::{self, AskError, ServerClient};
 use crate::statements::RuleLanguages;
 use crate::usage_error::UsageError;
 use crate::{UNUSABLE, query_language, say};
 use api::limits::RULE_TEST_BODY_BYTES;
+use reqwest::Method;
 use rules::file::{self, GroupDefaults};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -12,7 +14,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use storage::model::time::{format_duration, parse_duration};
 
-const USAGE: &str = "usage: perennial test history [--url=URL] [--since=30d] [--step=STEP] [--alert=NAME] [--format=text|json] FILE…\n";
+const USAGE: &str = "usage: perennial test history [--url=URL] [--http.config.file=FILE] [--since=30d] [--step=STEP] [--alert=NAME] [--format=text|json] FILE…\n";
 const HELP: &str = "
 Asks a running server what the alerts of rule files would have done in its past: when each would have been pending and
 have fired, how often, how long, and how many notifications that makes. The server evaluates each condition from history,
@@ -24,6 +26,7 @@ rules need not be loaded in the server; what they read must be there, also what 
 
 Flags:
   --url=URL       where the server is, with its prefix if it has one; http://localhost:9090 by default
+  --http.config.file=FILE   user, certificates and so on for the server, in the form of promtool
   --since=TIME    how far back; 30d by default
   --step=TIME     the time between two evaluations; by default the interval of the rule's group. What was shorter may be
                   missing, as it would be in Prometheus. `for` ends at its exact time.
@@ -43,6 +46,7 @@ const ALERTS: usize = 20;
 #[derive(Debug, PartialEq, Eq)]
 struct HistoryArgs {
     url: String,
+    http_config: String,
     since: i64,
     step: Option<i64>,
     alert: Option<String>,
@@ -78,6 +82,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 fn arguments(args: &[String]) -> Result<HistoryArgs, UsageError> {
     let mut parsed = HistoryArgs {
         url: "http://localhost:9090".to_owned(),
+        http_config: String::new(),
         since: 30 * 86_400_000,
         step: None,
         alert: None,
@@ -104,6 +109,7 @@ fn arguments(args: &[String]) -> Result<HistoryArgs, UsageError> {
         };
         match name {
             "url" => value.trim_end_matches('/').clone_into(&mut parsed.url),
+            server_client::FLAG => parsed.http_config = value,
             "since" => parsed.since = length(&value)?,
             "step" => parsed.step = Some(length(&value)?),
             "alert" => parsed.alert = Some(value),
@@ -144,7 +150,7 @@ enum TestHistoryError {
         /// What was requested.
         url: String,
         /// What the HTTP client said.
-        source: reqwest::Error,
+        source: AskError,
     },
     /// The answer is not one of this server's API.
     #[error("{url} answered {status}, and nothing that can be read: is it a Perennial server?")]
@@ -166,7 +172,7 @@ enum TestHistoryError {
 
 /// Tests all alerts of the files; returns how many had evaluations that failed.
 async fn test_all(asked: &HistoryArgs) -> Result<usize, TestHistoryError> {
-    let client = reqwest::Client::new();
+    let client = ServerClient::new(&asked.http_config)?;
     let mut failing = 0;
     for file in &asked.files {
         let text = std::fs::read_to_string(file)
@@ -203,23 +209,24 @@ async fn test_all(asked: &HistoryArgs) -> Result<usize, TestHistoryError> {
 
 /// The result of one rule; how far it is goes to a terminal.
 async fn test_one(
-    client: &reqwest::Client,
+    client: &ServerClient,
     asked: &HistoryArgs,
     alert: &str,
     body: &Value,
 ) -> Result<Value, TestHistoryError> {
     let url = format!("{}/api/v1/rules/test", asked.url);
-    let failed = |source: reqwest::Error| TestHistoryError::Request { url: url.clone(), source };
+    let failed = |source: AskError| TestHistoryError::Request { url: url.clone(), source };
     let request = client
-        .post(&url)
+        .request(Method::POST, &url)
+        .map_err(failed)?
         .header("content-type", "application/json")
         .header("accept", "application/x-ndjson")
         .body(body.to_string());
-    let mut response = request.send().await.map_err(failed)?;
+    let mut response = client.send(request).await.map_err(failed)?;
     let status = response.status();
     let mut received = Vec::new();
     let mut answer = None;
-    while let Some(piece) = response.chunk().await.map_err(failed)? {
+    while let Some(piece) = response.chunk().await.map_err(|error| failed(error.into()))? {
         received.extend_from_slice(&piece);
         while let Some(end) = received.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = received.drain(..=end).collect();
@@ -344,6 +351,7 @@ mod tests {
         let args =
             read("a.yml --since 7d --url=http://h:1/p/ --step=30s b.yml --alert X --format=json").unwrap();
         let wanted = HistoryArgs {
+            http_config: String::new(),
             url: "http://h:1/p".to_owned(),
             since: 7 * 86_400_000,
             step: Some(30_000),

@@ -317,7 +317,8 @@ fn users_log_in_over_tls() {
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k.key -out k.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1",
     );
     let web = format!(
-        "tls_server_config: {{cert_file: k.pem, key_file: k.key}}\nbasic_auth_users: {{us: {HASH}}}\nsql_users: {{ana: '{VERIFIER}'}}\n"
+        "tls_server_config: {{cert_file: k.pem, key_file: k.key}}\nbasic_auth_users: {{us: {HASH}, cat: {HASH}}}\n\
+         basic_auth_user_labels: {{cat: {{team: a}}}}\nsql_users: {{ana: '{VERIFIER}'}}\n"
     );
     let (_daemon, port) = protected(path, &web);
     let root = path.join("k.pem");
@@ -336,6 +337,8 @@ fn users_log_in_over_tls() {
         ("ana".to_owned(), String::new()),
         "SCRAM shows nothing"
     );
+    let (out, err) = ask("cat", "test", "sslmode=verify-full");
+    assert!(out.is_empty() && err.contains("user \"cat\" is confined to labels"), "{out}{err}");
     for (user, password) in [("us", "wrong"), ("nobody", "test"), ("ana", "wrong")] {
         let (out, err) = ask(user, password, "sslmode=verify-full");
         let want = format!("FATAL:  password authentication failed for user \"{user}\"");

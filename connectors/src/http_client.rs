@@ -8,11 +8,14 @@
 mod error;
 mod oauth2;
 mod proxy;
+mod socks;
+mod socks_client;
 mod tls_config;
 mod transport;
 
 pub use error::{RequestError, SendError, TokenError};
 pub use oauth2::OAuth2;
+pub use socks_client::SocksSendError;
 pub use tls_config::TlsConfig;
 
 use crate::cloud_auth::{CloudAuth, RequestSigner};
@@ -242,7 +245,7 @@ impl HttpConfig {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::from_iter(self.tls_config.note());
         if !proxy::is_supported(self) {
-            notes.push("proxy_url: only proxies that speak HTTP are supported".to_owned());
+            notes.push(proxy::UNSUPPORTED.to_owned());
         }
         notes
     }
@@ -401,10 +404,10 @@ impl HttpClient {
             let (client, request) = request.build_split();
             let mut request = request?;
             signer.prepare(&mut request).await?;
-            return Ok(self.send_plain(reqwest::RequestBuilder::from_parts(client, request)).await?);
+            return self.send_plain(reqwest::RequestBuilder::from_parts(client, request)).await;
         }
         let (Some(tokens), Some(oauth2)) = (&self.tokens, &self.config.oauth2) else {
-            return Ok(self.send_plain(request).await?);
+            return self.send_plain(request).await;
         };
         let (client, request) = request.build_split();
         let mut request = request?;
@@ -412,14 +415,19 @@ impl HttpClient {
             let header = tokens.header(oauth2).await?;
             request.headers_mut().insert(reqwest::header::AUTHORIZATION, header);
         }
-        Ok(self.send_plain(reqwest::RequestBuilder::from_parts(client, request)).await?)
+        self.send_plain(reqwest::RequestBuilder::from_parts(client, request)).await
     }
 
     /// Sends a request as it is.
-    async fn send_plain(&self, request: reqwest::RequestBuilder) -> reqwest::Result<reqwest::Response> {
+    async fn send_plain(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, SendError> {
+        let (client, request) = request.build_split();
+        let request = request?;
         match &self.peers {
-            Peers::Network => request.send().await,
-            Peers::Given(peer) => peer.answer(request.build()?).await,
+            Peers::Network => match self.transport.socks(request.url()) {
+                Some(socks) => socks.send(request).await,
+                None => Ok(client.execute(request).await?),
+            },
+            Peers::Given(peer) => Ok(peer.answer(request).await?),
         }
     }
 

@@ -1,7 +1,8 @@
 //! RSA signatures and the tokens (JWT) that are made with them, by which a program shows an API that
 //! it has a private key.
 
-use crate::config::secret::CredentialError;
+use crate::config::secret::{CredentialError, Secret};
+use crate::encrypted_pem;
 use crate::http_client::base64;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair};
@@ -42,6 +43,16 @@ impl RsaHash {
 }
 
 impl RsaKey {
+    /// Reads a key in PEM that may have a passphrase, in OpenSSL's traditional form.
+    pub(crate) fn from_encrypted_pem(pem: &str, passphrase: &Secret) -> Result<RsaKey, CredentialError> {
+        if !encrypted_pem::is_encrypted(pem) {
+            return RsaKey::from_pem(pem);
+        }
+        let der = encrypted_pem::decrypted(pem, passphrase)?;
+        let pair = RsaKeyPair::from_der(&der);
+        pair.map(RsaKey).map_err(|e| CredentialError::Key(format!("is not usable: {e}")))
+    }
+
     /// Reads a key in PEM, of PKCS #1 or #8. Keys with a passphrase are refused.
     pub(crate) fn from_pem(pem: &str) -> Result<RsaKey, CredentialError> {
         let malformed = |form| CredentialError::Malformed { what: "the private key".to_owned(), form };

@@ -17,6 +17,7 @@ pub mod cloud_auth;
 pub mod config;
 pub mod decompress;
 pub mod discovery;
+mod encrypted_pem;
 pub mod export;
 pub mod exposition;
 pub mod host_metrics;

@@ -4,8 +4,9 @@
 //! rule as configured; [`Relabeler`] is the validated list of rules with compiled patterns.
 //! Patterns have RE2 syntax and are anchored.
 
+use crate::config::document::Node;
 use crate::config::error::BlockError;
-use crate::config::schema::plain_values;
+use crate::config::schema::{ConfigValue, ValueKind};
 use crate::config_block;
 use crate::limits::{RELABEL_LABELS, SERIES_BYTES};
 use crate::names::NameScheme;
@@ -42,6 +43,8 @@ pub enum RelabelAction {
     Lowercase,
     /// Sets `target_label` to the joined source in upper case.
     Uppercase,
+    /// `action: null`, which no rule may have.
+    Unset,
 }
 
 impl RelabelAction {
@@ -57,6 +60,7 @@ impl RelabelAction {
             RelabelAction::LabelMap => "labelmap",
             RelabelAction::LabelDrop => "labeldrop",
             RelabelAction::LabelKeep => "labelkeep",
+            RelabelAction::Unset => "",
             RelabelAction::Lowercase => "lowercase",
             RelabelAction::Uppercase => "uppercase",
         }
@@ -108,7 +112,17 @@ impl<'de> Deserialize<'de> for RelabelAction {
     }
 }
 
-plain_values! { Text |action| action.as_str().into() => RelabelAction; }
+impl ConfigValue for RelabelAction {
+    const KIND: ValueKind = ValueKind::Text;
+
+    fn null() -> Option<RelabelAction> {
+        Some(RelabelAction::Unset)
+    }
+
+    fn node(&self) -> Node {
+        self.as_str().into()
+    }
+}
 
 /// A rule may expand to at most this many times the bytes of a series before the exact size is
 /// computed.
@@ -122,6 +136,9 @@ impl RelabelConfig {
     fn validate(&self) -> Result<(), InvalidRule> {
         use RelabelAction::*;
         let action = self.action.as_str();
+        if self.action == Unset {
+            return Err(InvalidRule::NoAction);
+        }
         if self.action == HashMod && self.modulus == 0 {
             return Err(InvalidRule::NoModulus);
         }
@@ -185,6 +202,9 @@ pub enum InvalidRule {
     /// `hashmod` has no modulus.
     #[error("relabel configuration for hashmod requires non-zero modulus")]
     NoModulus,
+    /// There is no action.
+    #[error("relabel action cannot be empty")]
+    NoAction,
     /// The action writes a label and none is named.
     #[error("relabel configuration for {action} action requires 'target_label' value")]
     NoTarget {
@@ -411,6 +431,8 @@ impl RelabelRule {
             RelabelAction::LabelMap => self.map(labels)?,
             RelabelAction::LabelDrop => self.retain(labels, |hit| !hit),
             RelabelAction::LabelKeep => self.retain(labels, |hit| hit),
+            // Refused when the rules were read.
+            RelabelAction::Unset => {}
         }
         // After each rule: one that writes its source three times, ten times in a row, makes
         // gigabytes of a short label.

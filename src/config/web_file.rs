@@ -5,6 +5,7 @@
 
 use super::ConfigError;
 use super::limits::WEB_CERTIFICATE_BYTES;
+use api::confinement::Confinement;
 use api::protection::{PasswordHash, RateLimit, ScramVerifier, WebSettings};
 use axum::http::{HeaderName, HeaderValue};
 use connectors::config::block::ConfigKeys;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tls::{ClientAuth, ServerOptions};
 
@@ -31,6 +33,8 @@ config_block! {
         rate_limit: RateLimitKeys = RateLimitKeys::default(),
         /// Users and bcrypt hashes of their passwords.
         basic_auth_users: BTreeMap<String, Secret> = BTreeMap::new(),
+        /// Labels that some of these users are confined to. Not in Prometheus.
+        basic_auth_user_labels: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new(),
         /// Users of the PostgreSQL wire and verifiers of their passwords, for SCRAM. Not in Prometheus.
         sql_users: BTreeMap<String, Secret> = BTreeMap::new(),
     }
@@ -163,6 +167,16 @@ impl WebFile {
             let hash = PasswordHash::parse(hash.expose());
             users.insert(user.clone(), hash.map_err(|e| format!("basic_auth_users: {user}: {e}"))?);
         }
+        let mut confinements = BTreeMap::new();
+        for (user, labels) in &self.basic_auth_user_labels {
+            // Else a name with a slip would leave the user whom it means unconfined.
+            if !users.contains_key(user) {
+                return Err(format!("basic_auth_user_labels: {user} is not among basic_auth_users"));
+            }
+            let confinement = Confinement::new(labels);
+            let confinement = confinement.map_err(|e| format!("basic_auth_user_labels: {user}: {e}"))?;
+            confinements.insert(user.clone(), Arc::new(confinement));
+        }
         let mut sql_users = BTreeMap::new();
         for (user, verifier) in &self.sql_users {
             let verifier = ScramVerifier::parse(verifier.expose());
@@ -176,6 +190,7 @@ impl WebFile {
             http2: self.http_server_config.http2,
             headers: self.http_server_config.headers()?,
             users,
+            confinements,
             sql_users,
             certificate,
             rate_limit: (!interval.is_zero()).then_some(limit),

@@ -6,7 +6,7 @@ use connectors::config::block::ConfigKeys;
 use connectors::config::document::Node;
 use connectors::config::schema::{BlockSchema, KeySpec, KeySupport, ValueKind};
 use connectors::http_client::HttpConfig;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
@@ -79,10 +79,41 @@ fn support(spec: &KeySpec) -> &'static str {
     }
 }
 
+/// The tests of the keys of Prometheus, by block and key; "none" where there is none.
+fn key_tests() -> BTreeMap<(&'static str, &'static str), &'static str> {
+    let mut tests = BTreeMap::new();
+    let mut block = "";
+    for line in include_str!("../data/config_key_tests.txt").lines() {
+        match line.strip_prefix("  ").and_then(|row| row.split_once(' ')) {
+            Some((key, test)) => {
+                assert_eq!(tests.insert((block, key), test), None, "{block}: {key} is there twice")
+            }
+            None => block = line,
+        }
+    }
+    tests
+}
+
+/// What a row says of the test of a key.
+fn test_of(block: &str, key: &str) -> String {
+    // The keys of HTTP clients are those of a job.
+    let block = if block == HTTP { "config.ScrapeConfig" } else { block };
+    match key_tests().get(&(block, key)).map(|test| test.split_once("::")) {
+        Some(Some((file, function))) => format!("`{function}` in `{file}`"),
+        Some(None) => "none".to_owned(),
+        // A key of ours.
+        None => String::new(),
+    }
+}
+
 /// The row of a key.
-fn key_row(spec: &KeySpec) -> String {
+fn key_row(block: &str, spec: &KeySpec) -> String {
     let help = cell(spec.help.trim());
-    format!("| `{}` | {} | {} | {}{help} |\n", spec.name, kind(spec.kind), default_of(spec), support(spec))
+    let name = spec.name;
+    let kind = kind(spec.kind);
+    let default = default_of(spec);
+    let test = test_of(block, name);
+    format!("| `{name}` | {kind} | {default} | {}{help} | {test} |\n", support(spec))
 }
 
 /// Adds the table of a block and those of the blocks in it. Keys of HTTP clients and of discovery
@@ -94,16 +125,16 @@ fn block_tables(path: &str, schema: &BlockSchema, seen: &mut BTreeSet<&'static s
     let http: Vec<&str> = HttpConfig::keys().iter().map(|spec| spec.name).collect();
     let is_http = |spec: &&KeySpec| path != HTTP && http.contains(&spec.name);
     let is_discovery = |spec: &&KeySpec| spec.name.ends_with("_sd_configs") || spec.name == "static_configs";
-    write!(out, "\n**`{path}`**\n\n| key | type | default | meaning |\n|---|---|---|---|\n")
+    write!(out, "\n**`{path}`**\n\n| key | type | default | meaning | test |\n|---|---|---|---|---|\n")
         .expect("a string");
     for spec in schema.keys.iter().filter(|spec| !is_http(spec) && !is_discovery(spec)) {
-        out.push_str(&key_row(spec));
+        out.push_str(&key_row(schema.name, spec));
     }
     if schema.keys.iter().any(|spec| is_http(&spec)) {
-        out.push_str("| | | | and the keys of `<http_config>` below |\n");
+        out.push_str("| | | | and the keys of `<http_config>` | |\n");
     }
     if schema.keys.iter().any(|spec| is_discovery(&spec)) {
-        out.push_str("| | | | and the mechanisms of [discovery](discovery.md) |\n");
+        out.push_str("| | | | and the mechanisms of [discovery](discovery.md), below | |\n");
     }
     for spec in schema.keys.iter().filter(|spec| !is_http(spec) && !is_discovery(spec)) {
         // The keys of blocks that this build does not use have no help.
@@ -123,6 +154,13 @@ fn keys() -> String {
     block_tables(WHOLE, &config::schema(), &mut seen, &mut out);
     let http = BlockSchema { name: HTTP, keys: HttpConfig::keys() };
     block_tables(HTTP, &http, &mut seen, &mut out);
+    let whole = config::schema();
+    let jobs = whole.keys.iter().find(|spec| spec.name == "scrape_configs").expect("jobs");
+    for spec in jobs.kind.block().expect("a block").keys {
+        if let Some(mechanism) = spec.kind.block().filter(|_| spec.name.ends_with("_sd_configs")) {
+            block_tables(spec.name, &mechanism, &mut seen, &mut out);
+        }
+    }
     out.push('\n');
     out
 }
@@ -149,4 +187,32 @@ fn the_page_has_the_tables_of_the_sources() {
         return;
     }
     assert!(page == current, "docs/configuration.md is stale; renew it with\n  {RENEW}");
+}
+
+/// Every key of Prometheus has a row that names its test, and every test that is named is there.
+#[test]
+fn the_tests_of_keys_are_there() {
+    let tests = key_tests();
+    let mut rows = tests.len();
+    for line in include_str!("../data/config_keys.txt").lines() {
+        let (block, keys) = line.split_once(": ").expect("a block");
+        for key in keys.split(' ') {
+            assert!(tests.contains_key(&(block, key)), "{block}: {key} has no row in config_key_tests.txt");
+            rows -= 1;
+        }
+    }
+    assert_eq!(rows, 0, "config_key_tests.txt has keys that config_keys.txt has not");
+    for ((block, key), test) in tests.into_iter().filter(|(_, test)| *test != "none") {
+        let (file, function) = test.split_once("::").unwrap_or_else(|| panic!("{block}: {key}: {test}"));
+        let path = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{block}: {key}: {file}: {e}"));
+        let at = text.find(&format!("fn {function}()"));
+        let at = at.unwrap_or_else(|| panic!("{block}: {key}: there is no {function} in {file}"));
+        let before = text[..at].trim_end_matches("async ").trim_end();
+        // Attributes and comments may stand between.
+        let is_test = before.lines().rev().take_while(|line| line.trim_start().starts_with(['#', '/']));
+        let is_test =
+            is_test.into_iter().any(|line| line.contains("#[test]") || line.contains("#[tokio::test"));
+        assert!(is_test, "{block}: {key}: {function} in {file} is no test");
+    }
 }

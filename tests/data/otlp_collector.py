@@ -1,10 +1,13 @@
 """A receiver of traces: gRPC on the first port of its arguments, HTTP on the second.
 
+With a third port, a certificate and its key, HTTPS is on the third, and gRPC is encrypted, too.
 GET / of the second port lists the spans that came, as JSON.
 """
 import gzip
 import json
+import ssl
 import sys
+import threading
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,7 +15,7 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
 
-grpc_port, http_port = sys.argv[1:3]
+grpc_port, http_port, *encrypted = sys.argv[1:]
 spans = []
 
 
@@ -69,7 +72,19 @@ class Handler(BaseHTTPRequestHandler):
 
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
 service_grpc.add_TraceServiceServicer_to_server(Servicer(), server)
-if server.add_insecure_port(f"127.0.0.1:{grpc_port}") == 0:
+address = f"127.0.0.1:{grpc_port}"
+if encrypted:
+    https_port, certificate, key = encrypted
+    pair = (open(key, "rb").read(), open(certificate, "rb").read())
+    bound = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    https = ThreadingHTTPServer(("127.0.0.1", int(https_port)), Handler)
+    https.socket = context.wrap_socket(https.socket, server_side=True)
+    threading.Thread(target=https.serve_forever, daemon=True).start()
+else:
+    bound = server.add_insecure_port(address)
+if bound == 0:
     sys.exit("no port for gRPC")
 server.start()
 ThreadingHTTPServer(("127.0.0.1", int(http_port)), Handler).serve_forever()

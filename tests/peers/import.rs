@@ -1,6 +1,7 @@
 //! Tests the migration: after `perennial import`, our server returns the samples that the real
 //! Prometheus had on its disk.
 
+use crate::support::compare::difference;
 use crate::support::now_ms;
 use crate::support::remote_write::{Histogram, Series, write};
 use crate::support::server::{Server, binary_under_test};
@@ -83,6 +84,48 @@ fn the_past_of_prometheus_comes_along() {
         assert_eq!(a, b);
     }
     assert_eq!(a.len(), b.len());
+}
+
+/// Somebody comes with a Prometheus that runs, its configuration and its rules: a snapshot of the
+/// old server, `perennial import`, and `perennial` with the same files. What the old server had
+/// scraped and recorded has the same answers, and the new one goes on scraping.
+#[test]
+fn a_newcomer_needs_three_commands() {
+    let config = "global: {scrape_interval: 1s, evaluation_interval: 1s, external_labels: {site: a}}\n\
+                  rule_files: [rules.yml]\nscrape_configs:\n\
+                  - {job_name: prometheus, static_configs: [{targets: ['127.0.0.1:{self}']}]}\n";
+    let rules = "groups: [{name: g, rules: [{record: 'job:requests:rate30s', \
+                 expr: 'sum by (job) (rate(prometheus_http_requests_total[30s]))'}]}]\n";
+    let files = [("rules.yml", rules)];
+    let theirs = Server::prometheus_files(config, &files, &["--web.enable-admin-api"]);
+    theirs.wait_rows("count_over_time(job:requests:rate30s[1m]) > 20", 1);
+    let end = now_ms() - 2_000;
+
+    let snapshot = theirs.post("/api/v1/admin/tsdb/snapshot").json();
+    let name = snapshot["data"]["name"].as_str().unwrap_or_else(|| panic!("a snapshot: {snapshot}"));
+    let mut ours = Server::start(config, &files);
+    ours.kill();
+    std::fs::remove_dir_all(ours.file("data")).expect("our data directory");
+    let done = import(&ours.file("data"), &theirs.file(&format!("data/snapshots/{name}")));
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success() && said.starts_with("1 blocks imported"), "{said}{done:?}");
+    eprintln!("{said}");
+    ours.run();
+
+    for query in [
+        "up",
+        "job:requests:rate30s",
+        "sum by (handler) (prometheus_http_requests_total)",
+        "rate(process_cpu_seconds_total[15s])",
+        "count({__name__=~\".+\"})",
+    ] {
+        let a = ours.query_range(query, end - 15_000, end, 1_000);
+        let b = theirs.query_range(query, end - 15_000, end, 1_000);
+        assert!(!b["result"].as_array().expect("rows").is_empty(), "{query} has no rows");
+        assert_eq!(difference(&a, &b), None, "{query}");
+    }
+    // The new server goes on where the old one was.
+    ours.wait_rows(&format!("timestamp(up) * 1000 > {}", now_ms()), 1);
 }
 
 #[test]

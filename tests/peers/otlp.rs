@@ -1,6 +1,6 @@
 //! Tests the receiver of OTLP and the spans of this server with OpenTelemetry's SDK for Python.
 
-use crate::support::daemon::{Daemon, free_port, python};
+use crate::support::daemon::{Daemon, free_port, program, python};
 use crate::support::server::Server;
 use crate::support::{eventually, http, wall_clock};
 use serde_json::Value;
@@ -133,9 +133,15 @@ struct Collector {
 
 impl Collector {
     fn start(directory: &std::path::Path) -> Collector {
+        Collector::start_with(directory, &[])
+    }
+
+    /// Further arguments are a port for HTTPS, a certificate and its key.
+    fn start_with(directory: &std::path::Path, encrypted: &[String]) -> Collector {
         let (grpc, http) = (free_port(), free_port());
-        let arguments =
-            [data_file("otlp_collector.py").display().to_string(), grpc.to_string(), http.to_string()];
+        let mut arguments =
+            vec![data_file("otlp_collector.py").display().to_string(), grpc.to_string(), http.to_string()];
+        arguments.extend_from_slice(encrypted);
         let mut daemon = Daemon::start(&python(), &arguments, directory);
         daemon.wait_ready(http, "/");
         Collector { _daemon: daemon, grpc, http }
@@ -228,4 +234,42 @@ fn spans_reach_a_collector_by_http_and_by_grpc() {
             assert_eq!(of_type("rule")["attributes"]["name"], "a:b");
         }
     });
+}
+
+/// A collector whose certificate it has signed itself gets spans from who trusts it.
+#[test]
+fn spans_reach_a_collector_over_tls() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let made = Command::new(program("openssl", "openssl"))
+        .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split(' '))
+        .args("-subj /CN=collector -addext subjectAltName=IP:127.0.0.1".split(' '))
+        .args(["-keyout", &file("key.pem"), "-out", &file("cert.pem")])
+        .output();
+    assert!(made.expect("openssl").status.success());
+    let https = free_port();
+    let encrypted = [https.to_string(), file("cert.pem"), file("key.pem")];
+    let collector = Collector::start_with(directory.path(), &encrypted);
+    let ask = |client_type: &str, port: u16, trust: &str| {
+        let config = format!(
+            "tracing: {{client_type: {client_type}, endpoint: '127.0.0.1:{port}', sampling_fraction: 1{trust}}}\n"
+        );
+        let server = Server::start(&config, &[]);
+        server.query("vector(1)");
+        server
+    };
+    let trust = format!(", tls_config: {{ca_file: '{}'}}", file("cert.pem"));
+    for (client_type, port) in [("http", https), ("grpc", collector.grpc)] {
+        let stranger = ask(client_type, port, "");
+        eventually("the certificate is not trusted", 60, || {
+            let log = stranger.log();
+            if log.contains("certificate") { Ok(()) } else { Err(log) }
+        });
+        let _server = ask(client_type, port, &trust);
+        eventually(&format!("a span by {client_type}"), 60, || {
+            let spans = collector.spans("GET /api/v1/query");
+            let found = spans.iter().any(|span| span["protocol"] == client_type);
+            if found { Ok(()) } else { Err(format!("{} spans", spans.len())) }
+        });
+    }
 }

@@ -153,8 +153,9 @@ macro_rules! config_keys {
                 $(if key == $crate::key_name!($field $($key)?) {
                     use $crate::config::schema::KeyValueSeed;
                     let null = $crate::null_text!($crate::key_name!($field $($key)?), $($($null)?)?);
-                    // A key without a value (`tls_config:`) means its default, as in Go's decoder.
-                    if let Some(value) = map.next_value_seed(KeyValueSeed::<$ty>::new(null))? {
+                    let given = map.next_value_seed(KeyValueSeed::<$ty>::new(null))?;
+                    // A key without a value (`tls_config:`) means its default.
+                    if let Some(value) = given.or_else(<$ty as $crate::config::schema::ConfigValue>::null) {
                         self.$field = value;
                     }
                     return Ok(true);

@@ -130,6 +130,11 @@ pub trait ConfigValue: DeserializeOwned {
         Self::read(d)
     }
 
+    /// What `null` means for a key; `None`: the default of the key.
+    fn null() -> Option<Self> {
+        None
+    }
+
     /// Checks a value that this build only checks ([`Ignored`]).
     fn check(_given: &Node) -> Result<(), BlockError> {
         Ok(())

@@ -409,12 +409,14 @@ fn segment_after(id: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_refused};
+    use super::super::recorded::{assert_cases, assert_port, assert_refused};
     use super::*;
 
     #[tokio::test]
     async fn machines_have_the_labels_of_prometheus() {
-        assert_cases::<AzureSd>(include_str!("../../tests/data/discovery/azure.json")).await;
+        let cases = include_str!("../../tests/data/discovery/azure.json");
+        assert_cases::<AzureSd>(cases).await;
+        assert_port::<AzureSd>(cases).await;
     }
 
     #[tokio::test]

@@ -94,12 +94,14 @@ impl IonosSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_refused};
+    use super::super::recorded::{assert_cases, assert_port, assert_refused};
     use super::*;
 
     #[tokio::test]
     async fn servers_have_the_labels_of_prometheus() {
-        assert_cases::<IonosSd>(include_str!("../../tests/data/discovery/ionos.json")).await;
+        let cases = include_str!("../../tests/data/discovery/ionos.json");
+        assert_cases::<IonosSd>(cases).await;
+        assert_port::<IonosSd>(cases).await;
     }
 
     #[test]

@@ -224,12 +224,14 @@ fn ipv6_labels(
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{Recorded, answer, assert_cases, lister};
+    use super::super::recorded::{Recorded, answer, assert_cases, assert_port, lister};
     use super::*;
 
     #[tokio::test]
     async fn instances_have_the_labels_of_prometheus() {
-        assert_cases::<LinodeSd>(include_str!("../../tests/data/discovery/linode.json")).await;
+        let cases = include_str!("../../tests/data/discovery/linode.json");
+        assert_cases::<LinodeSd>(cases).await;
+        assert_port::<LinodeSd>(cases).await;
     }
 
     /// After the first list only events are asked for; an event, or a token that may not read

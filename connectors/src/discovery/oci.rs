@@ -31,7 +31,7 @@ lister_config! {
         user: String = String::new(),
         /// The fingerprint of the key.
         fingerprint: String = String::new(),
-        /// A file with the private key. Keys with a passphrase are not supported by this build.
+        /// A file with the private key, PEM.
         key_file: ConfigPath = ConfigPath::default(),
         /// The passphrase of the key.
         key_passphrase: Secret = Secret::default(),
@@ -164,8 +164,12 @@ fn private_key(keys: &OciSdKeys) -> Result<RsaKey, CredentialError> {
         let text = "auth: instance_principal is not supported by this build; use api_key";
         return Err(CredentialError::Unsupported(text.to_owned()));
     }
-    // Refuses a key with a passphrase, so that the keys for one need not be looked at.
-    RsaKey::from_pem(&read_credential(&keys.key_file)?)
+    let passphrase = if keys.key_passphrase_file.is_empty() {
+        keys.key_passphrase.clone()
+    } else {
+        Secret::new(read_credential(&keys.key_passphrase_file)?)
+    };
+    RsaKey::from_encrypted_pem(&read_credential(&keys.key_file)?, &passphrase)
 }
 
 /// The pace of requests: bursts, and then one after the other.

@@ -123,12 +123,14 @@ impl OutscaleSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_refused};
+    use super::super::recorded::{assert_cases, assert_port, assert_refused};
     use super::*;
 
     #[tokio::test]
     async fn machines_have_the_labels_of_prometheus() {
-        assert_cases::<OutscaleSd>(include_str!("../../tests/data/discovery/outscale.json")).await;
+        let cases = include_str!("../../tests/data/discovery/outscale.json");
+        assert_cases::<OutscaleSd>(cases).await;
+        assert_port::<OutscaleSd>(cases).await;
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! For tests: a server in this process that gives recorded answers, and the targets that a
 //! mechanism makes of them.
 
-use super::lister::Lister;
+use super::lister::{Lister, ListerConfig};
 use super::{DiscoveredTarget, DiscoveryContext, DiscoveryUser, Mechanism, StartError};
 use crate::http_client::{Peer, Peers};
 use axum::http;
@@ -170,11 +170,36 @@ impl CaseAnswer {
     }
 }
 
-/// Every case of a file has the targets that it says, in any order, or the error.
+/// A block in braces with one more key.
+fn with_key(config: &str, key: &str) -> String {
+    let separator = if config == "{}" { "" } else { ", " };
+    format!("{}{separator}{key}}}", config.strip_suffix('}').expect("a block in braces"))
+}
+
+/// The targets of every case of a file have the port that the block says.
+pub(crate) async fn assert_port<L: Lister>(json: &str) {
+    let cases: Vec<Case> = serde_json::from_str(json).expect("cases");
+    let mut count = 0;
+    for case in cases.into_iter().filter(|case| case.targets.is_some()) {
+        let server = Recorded::new(case.answers.into_iter().map(CaseAnswer::recording).collect());
+        let found = listed::<L>(&with_key(&case.config, "port: 4242"), &server).await.expect("targets");
+        for target in &found {
+            assert!(target["__address__"].ends_with(":4242"), "{}: {target:?}", case.name);
+        }
+        count += found.len();
+    }
+    assert!(count > 0, "no target has a port");
+}
+
+/// Every case of a file has the targets that it says, in any order, or the error; and its block may
+/// say the `refresh_interval`.
 pub(crate) async fn assert_cases<L: Lister>(json: &str) {
     let cases: Vec<Case> = serde_json::from_str(json).expect("cases");
     assert!(!cases.is_empty());
     for case in cases {
+        let block = with_key(&case.config, "refresh_interval: 7m");
+        let block: L::Config = serde_saphyr::from_str(&block).expect("a configuration");
+        assert_eq!(block.interval().std(), std::time::Duration::from_secs(420), "{}", case.name);
         let server = Recorded::new(case.answers.into_iter().map(CaseAnswer::recording).collect());
         let found = listed::<L>(&case.config, &server).await.map(|mut targets| {
             targets.sort();

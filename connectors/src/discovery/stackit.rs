@@ -226,12 +226,14 @@ impl StackitSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{Recorded, answer, assert_cases, assert_refused, lister};
+    use super::super::recorded::{Recorded, answer, assert_cases, assert_port, assert_refused, lister};
     use super::*;
 
     #[tokio::test]
     async fn servers_have_the_labels_of_prometheus() {
-        assert_cases::<StackitSd>(include_str!("../../tests/data/discovery/stackit.json")).await;
+        let cases = include_str!("../../tests/data/discovery/stackit.json");
+        assert_cases::<StackitSd>(cases).await;
+        assert_port::<StackitSd>(cases).await;
     }
 
     #[tokio::test]

@@ -83,11 +83,13 @@ impl VultrSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::assert_cases;
+    use super::super::recorded::{assert_cases, assert_port};
     use super::*;
 
     #[tokio::test]
     async fn instances_have_the_labels_of_prometheus() {
-        assert_cases::<VultrSd>(include_str!("../../tests/data/discovery/vultr.json")).await;
+        let cases = include_str!("../../tests/data/discovery/vultr.json");
+        assert_cases::<VultrSd>(cases).await;
+        assert_port::<VultrSd>(cases).await;
     }
 }

@@ -1,5 +1,6 @@
 //! Why a client has no request to send, or got no answer.
 
+use super::SocksSendError;
 use crate::api_client::ApiError;
 use crate::config::error::BlockError;
 use crate::config::secret::CredentialError;
@@ -57,6 +58,9 @@ pub enum SendError {
     /// The server could not be reached, or did not speak HTTP.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
+    /// The server could not be reached through a SOCKS proxy.
+    #[error(transparent)]
+    Socks(#[from] SocksSendError),
     /// There is no token for the request.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -77,6 +81,10 @@ impl SendError {
 
     /// Whether there was no connection.
     pub fn is_connect(&self) -> bool {
-        matches!(self, SendError::Http(e) if e.is_connect())
+        match self {
+            SendError::Http(e) => e.is_connect(),
+            SendError::Socks(e) => matches!(e, SocksSendError::Connection(_)),
+            SendError::Token(_) | SendError::Cloud(_) => false,
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! fetched anew when the file with the secret changes. All requests of a client share it.
 
 use super::tls_config::is_given;
-use super::{HttpClient, HttpConfig, Peers, RequestError, TlsConfig, TokenError};
+use super::{HttpClient, HttpConfig, Peers, RequestError, SendError, TlsConfig, TokenError};
 use super::{base64, error_chain, secret_header};
 use crate::config::document::{Node, NodeSeed};
 use crate::config::error::BlockError;
@@ -341,7 +341,8 @@ impl TokenSource {
     async fn ask(&self, config: &OAuth2, secret: &Secret, in_form: bool) -> Result<Grant, TokenError> {
         let request = self.call(config, secret, in_form)?;
         let failed = |e: reqwest::Error| TokenError::Refused(error_chain(&e.without_url()));
-        let mut response = self.client.send_plain(request).await.map_err(failed)?;
+        let unsent = |e: SendError| TokenError::Refused(error_chain(&e.without_url()));
+        let mut response = self.client.send_plain(request).await.map_err(unsent)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             body.extend_from_slice(&chunk);

@@ -1,6 +1,7 @@
 //! `proxy_url`, `no_proxy`, `proxy_from_environment` and `proxy_connect_header`: which requests go
 //! through a proxy. The rules are those of Go's `httpproxy`.
 
+use super::socks::is_socks;
 use super::{HttpConfig, RequestError, secret_header};
 use crate::config::error::BlockError;
 use crate::config::url::ConfigUrl;
@@ -10,9 +11,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use url::{Host, Url};
 
-/// The proxies of the two schemes, and the hosts that they are not for.
-#[derive(Clone, Debug, Default)]
-struct ProxyRules {
+/// The proxies of the two schemes, and the hosts that they are not for. Their URLs may have passwords.
+#[derive(Clone, Default)]
+pub(super) struct ProxyRules {
     http: Option<Url>,
     https: Option<Url>,
     exceptions: Option<Exceptions>,
@@ -34,24 +35,34 @@ enum Exception {
     Domain { suffix: String, itself: bool, port: Option<u16> },
 }
 
-/// Adds the proxies of a configuration to a client.
+/// The rules of a configuration and of the environment; `None`: nothing goes through a proxy.
+pub(super) fn rules(config: &HttpConfig) -> Result<Option<Arc<ProxyRules>>, RequestError> {
+    if !is_supported(config) {
+        return Err(BlockError::new(UNSUPPORTED).into());
+    }
+    let environment = |name: &str| std::env::var(name).ok();
+    Ok(ProxyRules::of(config, &environment)?.map(Arc::new))
+}
+
+/// What is said of other proxies.
+pub(super) const UNSUPPORTED: &str = "proxy_url: only proxies that speak HTTP or SOCKS 5 are supported";
+
+/// Adds the proxies of a configuration that speak HTTP to a client.
 pub(super) fn with_proxies(
     config: &HttpConfig,
     builder: ClientBuilder,
 ) -> Result<ClientBuilder, RequestError> {
-    if !is_supported(config) {
-        return Err(BlockError::new("proxy_url: only proxies that speak HTTP are supported").into());
-    }
-    let environment = |name: &str| std::env::var(name).ok();
-    let Some(rules) = ProxyRules::of(config, &environment)? else { return Ok(builder.no_proxy()) };
-    let rules = Arc::new(rules);
+    let Some(rules) = rules(config)? else { return Ok(builder.no_proxy()) };
     let plain = rules.clone();
     let secure = rules;
     // The headers are for the request that opens a tunnel, not for those that a proxy forwards.
     let headers = connect_headers(config)?;
-    Ok(builder.proxy(Proxy::custom(move |url| plain.proxy(url).filter(|_| url.scheme() == "http"))).proxy(
-        Proxy::custom(move |url| secure.proxy(url).filter(|_| url.scheme() == "https")).headers(headers),
-    ))
+    Ok(builder
+        .proxy(Proxy::custom(move |url| plain.http_proxy(url).filter(|_| url.scheme() == "http")))
+        .proxy(
+            Proxy::custom(move |url| secure.http_proxy(url).filter(|_| url.scheme() == "https"))
+                .headers(headers),
+        ))
 }
 
 /// Checks what needs no environment.
@@ -71,6 +82,12 @@ fn connect_headers(config: &HttpConfig) -> Result<HeaderMap, BlockError> {
         }
     }
     Ok(headers)
+}
+
+impl std::fmt::Debug for ProxyRules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ProxyRules")
+    }
 }
 
 impl ProxyRules {
@@ -110,6 +127,21 @@ impl ProxyRules {
         })
     }
 
+    /// The proxy for a request to `url`, if it speaks HTTP.
+    fn http_proxy(&self, url: &Url) -> Option<Url> {
+        self.proxy(url).filter(|proxy| !is_socks(proxy))
+    }
+
+    /// The proxy for a request to `url`, if it speaks SOCKS.
+    pub(super) fn socks_proxy(&self, url: &Url) -> Option<Url> {
+        self.proxy(url).filter(is_socks)
+    }
+
+    /// Whether there is a proxy that speaks SOCKS.
+    pub(super) fn have_socks(&self) -> bool {
+        [&self.http, &self.https].into_iter().flatten().any(is_socks)
+    }
+
     /// The proxy for a request to `url`.
     fn proxy(&self, url: &Url) -> Option<Url> {
         let proxy = if url.scheme() == "https" { &self.https } else { &self.http };
@@ -128,7 +160,7 @@ fn proxy_url(text: &str) -> Option<Url> {
 /// Whether this build can talk to such a proxy.
 pub(super) fn is_supported(config: &HttpConfig) -> bool {
     let url = config.proxy_url.as_ref().and_then(|url| proxy_url(url.expose()));
-    url.is_none_or(|url| matches!(url.scheme(), "http" | "https"))
+    url.is_none_or(|url| matches!(url.scheme(), "http" | "https") || is_socks(&url))
 }
 
 impl Exceptions {

@@ -1,5 +1,6 @@
 //! The connections of a client, which are made anew when a file of its certificates changes.
 
+use super::socks_client::SocksClient;
 use super::{HttpConfig, RequestError, USER_AGENT, error_chain};
 use crate::limits;
 use parking_lot::Mutex;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tls::FileStamp;
+use url::Url;
 use xxhash_rust::xxh3::Xxh3;
 
 /// The connections of a client; all clones share them.
@@ -31,6 +33,8 @@ struct Connections {
     stamps: Vec<FileStamp>,
     contents: u64,
     client: Result<reqwest::Client, RequestError>,
+    /// What sends the requests that go through a proxy of SOCKS; `None`: there is no such proxy.
+    socks: Option<SocksClient>,
 }
 
 impl Transport {
@@ -66,8 +70,17 @@ impl Transport {
             return known.client.clone();
         }
         let client = build(config, &self.0);
-        *current = Some(Connections { stamps, contents, client: client.clone() });
+        let through_proxies = self.0.socket.is_none() && client.is_ok();
+        let socks = if through_proxies { socks_client(config)? } else { None };
+        *current = Some(Connections { stamps, contents, client: client.clone(), socks });
         client
+    }
+
+    /// What sends a request to `url` if it goes through a proxy of SOCKS. The client was asked for
+    /// before.
+    pub(super) fn socks(&self, url: &Url) -> Option<SocksClient> {
+        let socks = self.0.current.lock().as_ref()?.socks.clone()?;
+        socks.takes(url).then_some(socks)
     }
 }
 
@@ -98,6 +111,15 @@ impl Resolve for RandomAddress {
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
+}
+
+/// The client for the proxies of SOCKS, if there are some.
+fn socks_client(config: &HttpConfig) -> Result<Option<SocksClient>, RequestError> {
+    let Some(rules) = super::proxy::rules(config)?.filter(|rules| rules.have_socks()) else {
+        return Ok(None);
+    };
+    let tls = config.tls_config.rustls(config.enable_http2)?;
+    Ok(Some(SocksClient::new(rules, tls, config.follow_redirects)))
 }
 
 fn build(config: &HttpConfig, shared: &Shared) -> Result<reqwest::Client, RequestError> {

@@ -306,6 +306,8 @@ pub struct ScrapeJob {
     pub limits: ScrapeLimits,
     /// Maximum targets.
     pub target_limit: usize,
+    /// How many dropped targets are kept for display.
+    pub dropped_kept: usize,
     /// The log of failed scrapes; empty: none.
     pub failure_log: ConfigPath,
     /// Whether to write `scrape_timeout_seconds` and similar.
@@ -339,6 +341,7 @@ impl PartialEq for ScrapeJob {
             && (self.limits, self.target_limit, self.extra_metrics, self.native)
                 == (other.limits, other.target_limit, other.extra_metrics, other.native)
             && (self.names, self.escaping) == (other.names, other.escaping)
+            && self.dropped_kept == other.dropped_kept
             && self.failure_log == other.failure_log
     }
 }
@@ -398,6 +401,7 @@ impl ScrapeJob {
             native,
             limits: scrape_limits(keys, global),
             target_limit: bound(keys.target_limit.unwrap_or(global.target_limit), usize::MAX),
+            dropped_kept: dropped_kept(keys, global),
             extra_metrics: extra_metrics.unwrap_or(false),
             extra_by_default: extra_metrics.is_none(),
             failure_log: failure_log(keys, global),
@@ -445,6 +449,12 @@ impl ScrapeJob {
     pub fn name(&self) -> &str {
         &self.config.keys.job_name
     }
+}
+
+/// How many dropped targets are kept: as in Prometheus zero is the global number.
+fn dropped_kept(keys: &ScrapeKeys, global: &GlobalKeys) -> usize {
+    let own = keys.keep_dropped_targets.filter(|number| *number > 0);
+    bound(own.unwrap_or(global.keep_dropped_targets), limits::DROPPED_TARGETS_SHOWN)
 }
 
 /// The log of failed scrapes: an empty path in a job is the global one, as in Prometheus.

@@ -8,7 +8,6 @@
 use crate::discovery::shared_target::SharedTarget;
 use crate::discovery::{DiscoveryContext, DiscoverySet, DiscoveryUser, FoundTargets};
 use crate::http_client::HttpClient;
-use crate::limits;
 use crate::scrape::appender::{HistogramPolicy, ScrapeAppender};
 use crate::scrape::config::ScrapeJob;
 use crate::scrape::manager::ScrapeContext;
@@ -183,7 +182,7 @@ impl ScrapePool {
                     dropped_count += 1;
                     // A job that keeps ten of 50,000 discovered pods would hold the labels of all
                     // the others for a page that nobody reads.
-                    if dropped.len() < limits::DROPPED_TARGETS_SHOWN {
+                    if dropped.len() < job.dropped_kept {
                         dropped.push(labels);
                     }
                 }

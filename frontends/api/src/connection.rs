@@ -4,6 +4,7 @@
 //! `Progress` tracks what the connection waits for; [`overdue`] closes it when the client is too
 //! slow. `Socket` fails a write that the client does not read.
 
+use super::confinement::Confinement;
 use super::limits;
 use super::progress::{Closed, Exchange, Progress};
 use super::response::{text, text_error};
@@ -161,7 +162,7 @@ async fn overdue(progress: Arc<Progress>) -> Closed {
 
 async fn answer(
     http: &Http,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     exchange: Exchange,
     peer: SocketAddr,
     grant: Grant,
@@ -169,7 +170,12 @@ async fn answer(
     // Before the body is read: refusing must cost next to nothing, because it happens when
     // everything is full.
     let mut response = match admit(http, &request, peer, grant).await {
-        Ok(()) => call_service(http, request, &exchange, peer).await,
+        Ok(confinement) => {
+            if let Some(confinement) = confinement {
+                request.extensions_mut().insert(confinement);
+            }
+            call_service(http, request, &exchange, peer).await
+        }
         Err(response) => response,
     };
     if let Some(protection) = &http.protection {
@@ -184,19 +190,20 @@ async fn answer(
     response.map(|body| AnswerBody { body, exchange })
 }
 
-/// Whether a request may be answered on its connection; the error is the response to send instead.
+/// Whether a request may be answered on its connection, and what its user is confined to; the error
+/// is the response to send instead.
 async fn admit(
     http: &Http,
     request: &Request<Incoming>,
     peer: SocketAddr,
     grant: Grant,
-) -> Result<(), Response> {
+) -> Result<Option<Arc<Confinement>>, Response> {
     if let Some(why) = http.refusal(grant, request.uri().path()) {
         return Err(refused(why));
     }
     match &http.protection {
         Some(protection) => protection.admit(request, peer.ip()).await,
-        None => Ok(()),
+        None => Ok(None),
     }
 }
 

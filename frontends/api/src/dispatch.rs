@@ -2,6 +2,7 @@
 //! form or body, and counts the request.
 
 use super::bodies::{self, BodyShare};
+use super::confinement::{self, ConfinedAccess, Confinement};
 use super::endpoints::{Availability, Endpoint, RequestBody};
 use super::forms::MediaType;
 use super::params::Form;
@@ -13,6 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Instant;
 use storage::spans::{Span, SpanContext, SpanKind, TRACEPARENT};
 
@@ -117,6 +119,14 @@ async fn answer(
     {
         return text_error(StatusCode::FORBIDDEN, &why);
     }
+    let mut state = state.clone();
+    if let Some(confinement) = request.extensions().get::<Arc<Confinement>>() {
+        if endpoint.confined == ConfinedAccess::Refused {
+            return confinement::forbidden(endpoint.path);
+        }
+        state = state.confined_to(confinement);
+    }
+    let state = &state;
     // After the checks above, so that a wrong method is told as such while the server starts, too.
     if !state.answers(endpoint.since) {
         return unavailable(state);

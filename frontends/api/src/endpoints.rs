@@ -1,6 +1,7 @@
 //! The table of all HTTP endpoints, one entry each: path, methods, handler. [`super::dispatch`]
 //! finds the entry of a request; the index page (`/api`) lists them.
 
+use super::confinement::ConfinedAccess;
 use super::dispatch::ApiRequest;
 use super::query::{self, expressions};
 use super::response::ApiResult;
@@ -26,6 +27,8 @@ pub struct Endpoint {
     /// Whether the answer is an endless stream: only pages of this server's own origin may start
     /// one.
     pub streams: bool,
+    /// What a user who is confined to labels gets.
+    pub confined: ConfinedAccess,
     /// The handler.
     pub handler: fn(ApiRequest) -> BoxFuture<'static, Response>,
     /// One line that describes the endpoint on the index page.
@@ -84,9 +87,21 @@ const fn endpoint(
         takes: RequestBody::Form,
         since: Availability::Ready,
         streams: false,
+        // Whoever adds an endpoint says that it is safe, not that it is not.
+        confined: ConfinedAccess::Refused,
         handler,
         doc,
     }
+}
+
+/// The endpoint, which also answers users who are confined to labels, from their own series.
+const fn own(endpoint: Endpoint) -> Endpoint {
+    Endpoint { confined: ConfinedAccess::Own, ..endpoint }
+}
+
+/// The endpoint, which has nothing of any series and answers everybody the same.
+const fn same(endpoint: Endpoint) -> Endpoint {
+    Endpoint { confined: ConfinedAccess::Same, ..endpoint }
 }
 
 /// Like [`endpoint`], but it answers while the server still starts.
@@ -120,7 +135,7 @@ macro_rules! call {
 
 /// A page of the web interface.
 const fn page(path: &'static str) -> Endpoint {
-    early(path, GET_HEAD, call!(pages::page), "A page of the web interface")
+    same(early(path, GET_HEAD, call!(pages::page), "A page of the web interface"))
 }
 
 fn finish(reply: impl Into<HandlerResponse>) -> Response {
@@ -145,13 +160,18 @@ impl From<Response> for HandlerResponse {
 
 /// The table of endpoints.
 pub static ENDPOINTS: &[Endpoint] = &[
-    open("/api/v1/query", GET_POST, call!(query::instant), "Answer of a PromQL expression at one time"),
-    open("/api/v1/query_range", GET_POST, call!(query::range), "Answers at every step of a stretch of time"),
+    own(open("/api/v1/query", GET_POST, call!(query::instant), "Answer of a PromQL expression at one time")),
+    own(open(
+        "/api/v1/query_range",
+        GET_POST,
+        call!(query::range),
+        "Answers at every step of a stretch of time",
+    )),
     #[cfg(feature = "sql")]
-    Endpoint {
+    own(Endpoint {
         takes: RequestBody::Body(limits::SQL_BODY_BYTES),
         ..open("/api/v1/sql", GET_POST, call!(super::sql::statement), "Answer of a statement in SQL")
-    },
+    }),
     #[cfg(feature = "sql")]
     endpoint("/api/v1/tables", GET, call!(super::sql::tables::list), "The tables that people have put"),
     #[cfg(feature = "sql")]
@@ -164,21 +184,26 @@ pub static ENDPOINTS: &[Endpoint] = &[
             "A table for joins in SQL; PUT: CSV, JSON or NDJSON",
         )
     },
-    endpoint(
+    own(endpoint(
         "/api/v1/query_exemplars",
         GET_POST,
         call!(expressions::exemplars),
         "Exemplars of an expression's series",
-    ),
-    open("/api/v1/format_query", GET_POST, call!(expressions::format), "The expression, printed canonically"),
-    open(
+    )),
+    same(open(
+        "/api/v1/format_query",
+        GET_POST,
+        call!(expressions::format),
+        "The expression, printed canonically",
+    )),
+    same(open(
         "/api/v1/promql/functions",
         GET,
         call!(expressions::functions),
         "Functions, their signatures and what they answer, for editors",
-    ),
-    open("/api/v1/parse_query", GET_POST, call!(expressions::parse), "The expression's syntax tree"),
-    Endpoint {
+    )),
+    same(open("/api/v1/parse_query", GET_POST, call!(expressions::parse), "The expression's syntax tree")),
+    own(Endpoint {
         streams: true,
         ..endpoint(
             "/api/v1/subscribe",
@@ -186,7 +211,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
             call!(subscribe::subscribe),
             "Live answers: websocket, server-sent events or NDJSON",
         )
-    },
+    }),
     endpoint("/api/v1/views", GET, call!(views::views), "What stands: plans, rows, shared work, failures"),
     Endpoint {
         takes: RequestBody::Body(limits::STANDING_BODY_BYTES),
@@ -209,25 +234,30 @@ pub static ENDPOINTS: &[Endpoint] = &[
         call!(view_check::check),
         "Whether the answer of a view is the one that a query over history gives",
     ),
-    open("/api/v1/series", GET_POST, call!(series::series), "Label sets of the series that match"),
-    open("/api/v1/labels", GET_POST, call!(series::label_names), "Label names"),
-    open("/api/v1/label/{name}/values", GET, call!(series::label_values), "Values of one label"),
-    endpoint(
+    own(open("/api/v1/series", GET_POST, call!(series::series), "Label sets of the series that match")),
+    own(open("/api/v1/labels", GET_POST, call!(series::label_names), "Label names")),
+    own(open("/api/v1/label/{name}/values", GET, call!(series::label_values), "Values of one label")),
+    own(endpoint(
         "/api/v1/search/metric_names",
         GET_POST,
         call!(search::metric_names),
         "Metric names like what somebody types; needs --enable-feature=search-api",
-    ),
-    endpoint("/api/v1/search/label_names", GET_POST, call!(search::label_names), "Label names, likewise"),
-    endpoint(
+    )),
+    own(endpoint(
+        "/api/v1/search/label_names",
+        GET_POST,
+        call!(search::label_names),
+        "Label names, likewise",
+    )),
+    own(endpoint(
         "/api/v1/search/label_values",
         GET_POST,
         call!(search::label_values),
         "Values of one label, likewise",
-    ),
-    endpoint("/api/v1/rules", GET, call!(rules::rules), "Rule groups and their state"),
+    )),
+    own(endpoint("/api/v1/rules", GET, call!(rules::rules), "Rule groups and their state")),
     endpoint("/api/v1/rules/source", GET, call!(rules::source), "Where in its file each rule stands"),
-    endpoint("/api/v1/alerts", GET, call!(rules::alerts), "Pending and firing alerts"),
+    own(endpoint("/api/v1/alerts", GET, call!(rules::alerts), "Pending and firing alerts")),
     endpoint(
         "/api/v1/alerts/history",
         GET,
@@ -269,8 +299,8 @@ pub static ENDPOINTS: &[Endpoint] = &[
         streams: true,
         ..early("/api/v1/notifications/live", GET, call!(notifications::live), "The same, as it changes")
     },
-    early("/api/v1/features", GET, call!(capabilities::features), "What this server can do"),
-    early("/api/v1/openapi.yaml", GET, call!(capabilities::openapi), "This table, for programs"),
+    same(early("/api/v1/features", GET, call!(capabilities::features), "What this server can do")),
+    same(early("/api/v1/openapi.yaml", GET, call!(capabilities::openapi), "This table, for programs")),
     early(
         "/api/v1/status/self_metrics",
         GET,
@@ -278,9 +308,9 @@ pub static ENDPOINTS: &[Endpoint] = &[
         "The metrics of this server as JSON",
     ),
     open("/api/v1/status/tsdb/blocks", GET, call!(status::tsdb_blocks), "The blocks on disk"),
-    open("/api/v1/metadata", GET, call!(targets::metadata), "Metric metadata"),
+    own(open("/api/v1/metadata", GET, call!(targets::metadata), "Metric metadata")),
     open("/api/v1/alertmanagers", GET, call!(status::alertmanagers), "Where alerts go"),
-    early("/api/v1/status/buildinfo", GET, call!(status::build_info), "Version"),
+    same(early("/api/v1/status/buildinfo", GET, call!(status::build_info), "Version")),
     open("/api/v1/status/runtimeinfo", GET, call!(status::runtime_info), "State of the process"),
     open("/api/v1/status/flags", GET, call!(status::flags), "Command line flags"),
     open("/api/v1/status/config", GET, call!(status::config), "The configuration in force"),
@@ -297,7 +327,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
         call!(query::running::stop),
         "Stops a query; needs --web.enable-admin-api",
     ),
-    early("/api/v1/status/walreplay", GET, call!(status::wal_replay), "Progress of starting up"),
+    same(early("/api/v1/status/walreplay", GET, call!(status::wal_replay), "Progress of starting up")),
     Endpoint {
         takes: RequestBody::Body(limits::WRITE_BYTES),
         ..open("/api/v1/write", POST, call!(remote_write::write), "Remote write receiver")
@@ -306,10 +336,10 @@ pub static ENDPOINTS: &[Endpoint] = &[
         takes: RequestBody::Body(limits::WRITE_BYTES),
         ..open("/api/v1/otlp/v1/metrics", POST, call!(remote_write::otlp), "Receiver of OTLP")
     },
-    Endpoint {
+    own(Endpoint {
         takes: RequestBody::Body(limits::READ_BYTES),
         ..open("/api/v1/read", POST, call!(remote_read::read), "Samples for other servers (remote read)")
-    },
+    }),
     endpoint(
         "/api/v1/admin/tsdb/delete_series",
         POST_PUT,
@@ -328,26 +358,31 @@ pub static ENDPOINTS: &[Endpoint] = &[
         call!(admin::snapshot),
         "A copy of the data directory, under snapshots/ in it",
     ),
-    endpoint("/federate", GET, call!(federate::federate), "Newest samples of the series that match, as text"),
+    own(endpoint(
+        "/federate",
+        GET,
+        call!(federate::federate),
+        "Newest samples of the series that match, as text",
+    )),
     early("/metrics", GET, call!(status::metrics), "Metrics of this server"),
-    early("/version", GET, call!(status::version), "Version"),
-    early("/-/ready", GET_HEAD, call!(lifecycle::ready), "200 when requests are served"),
-    early(
+    same(early("/version", GET, call!(status::version), "Version")),
+    same(early("/-/ready", GET_HEAD, call!(lifecycle::ready), "200 when requests are served")),
+    same(early(
         "/-/healthy",
         GET_HEAD,
         call!(lifecycle::healthy),
         "200 while the process lives and can store, else 503",
-    ),
+    )),
     early("/-/reload", POST_PUT, call!(lifecycle::reload), "Reads the configuration again"),
     early("/-/quit", POST_PUT, call!(lifecycle::quit), "Stops the server"),
-    early("/api", GET, call!(index_page::page), "This list"),
-    early("/graph", GET_HEAD, call!(pages::graph), "Where links of alerts lead: the query page"),
+    same(early("/api", GET, call!(index_page::page), "This list")),
+    same(early("/graph", GET_HEAD, call!(pages::graph), "Where links of alerts lead: the query page")),
     endpoint("/consoles/{*path}", GET, call!(consoles::console), "Pages of --web.console.templates"),
     endpoint("/user/{*path}", GET, call!(consoles::user_file), "Files of --web.user-assets"),
-    early("/", GET_HEAD, call!(pages::start), "The web page"),
-    early("/a/{file}", GET_HEAD, call!(pages::file), "Scripts of the web page"),
-    early("/classic/static/{*path}", GET_HEAD, call!(pages::classic), "What console templates load"),
-    early("/favicon.svg", GET_HEAD, call!(pages::icon), "Its icon"),
+    same(early("/", GET_HEAD, call!(pages::start), "The web page")),
+    same(early("/a/{file}", GET_HEAD, call!(pages::file), "Scripts of the web page")),
+    same(early("/classic/static/{*path}", GET_HEAD, call!(pages::classic), "What console templates load")),
+    same(early("/favicon.svg", GET_HEAD, call!(pages::icon), "Its icon")),
     page("/agent"),
     page("/query"),
     page("/alerts"),

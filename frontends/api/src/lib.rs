@@ -14,6 +14,7 @@ mod agent;
 pub mod alert_history;
 pub mod bodies;
 mod capabilities;
+pub mod confinement;
 mod connection;
 pub mod consoles;
 pub mod dispatch;
@@ -73,9 +74,11 @@ pub use transport::Listener;
 
 use axum::Router;
 use bodies::BodyMemory;
+use confinement::{ConfinedScope, Confinement};
 use endpoints::Availability;
 use engine::plan::Dialect;
 use low_priority::LowPriorityThreads;
+use parking_lot::Mutex;
 use query::active_queries::ActiveQueryTracker;
 use response::{ApiError, ErrorType};
 use self_metrics::ApiMetrics;
@@ -199,7 +202,13 @@ pub fn acting_origin(pattern: &str) -> Result<regex::Regex, regex::Error> {
 
 /// The state of the server that all handlers share. Cheap to clone.
 #[derive(Clone)]
-pub struct AppState(Arc<AppStateInner>);
+pub struct AppState {
+    shared: Arc<AppStateInner>,
+    /// The services of the other crates, as the user of a request may use them.
+    pub sources: Arc<ApiServices>,
+    /// What the user of a request is confined to; `None`: he may see everything.
+    scope: Option<Arc<ConfinedScope>>,
+}
 
 impl AppState {
     /// Why answers from history may be incomplete now; `None`: they are complete.
@@ -212,8 +221,8 @@ impl AppState {
 pub struct AppStateInner {
     /// The settings from the command line.
     pub settings: ApiSettings,
-    /// The services of the other crates.
-    pub sources: ApiServices,
+    /// What users who are confined to labels see, by what they are confined to.
+    scopes: Mutex<BTreeMap<Confinement, Arc<ConfinedScope>>>,
     telemetry: ApiMetrics,
     /// Limits the number of queries that run at once.
     query_permits: Arc<ActiveQueryTracker>,
@@ -245,7 +254,7 @@ pub struct AppStateInner {
 impl Deref for AppState {
     type Target = AppStateInner;
     fn deref(&self) -> &AppStateInner {
-        &self.0
+        &self.shared
     }
 }
 
@@ -254,7 +263,8 @@ impl AppState {
     pub fn new(settings: ApiSettings, sources: ApiServices) -> AppState {
         let telemetry = ApiMetrics::new(&sources.metrics);
         telemetry.concurrent_max.set(settings.max_concurrency as f64);
-        AppState(Arc::new(AppStateInner {
+        let shared = Arc::new(AppStateInner {
+            scopes: Mutex::default(),
             telemetry,
             query_permits: Arc::new(match &settings.data_directory {
                 Some(directory) => ActiveQueryTracker::in_directory(settings.max_concurrency, directory),
@@ -275,13 +285,35 @@ impl AppState {
             sql_lists: std::sync::OnceLock::new(),
             stopping: watch::Sender::new(false),
             settings,
-            sources,
-        }))
+        });
+        AppState { shared, sources: Arc::new(sources), scope: None }
+    }
+
+    /// The state for a user who is confined to labels.
+    pub(crate) fn confined_to(&self, confinement: &Arc<Confinement>) -> AppState {
+        let mut scopes = self.scopes.lock();
+        // Those of users who are no longer in the file.
+        if scopes.len() >= limits::CONFINED_SCOPES && !scopes.contains_key(confinement.as_ref()) {
+            scopes.clear();
+        }
+        let scope = scopes
+            .entry(confinement.as_ref().clone())
+            .or_insert_with(|| ConfinedScope::new(confinement.clone(), &self.sources))
+            .clone();
+        drop(scopes);
+        AppState { shared: self.shared.clone(), sources: scope.sources.clone(), scope: Some(scope) }
     }
 
     /// The engine of SQL.
     #[cfg(feature = "sql")]
     fn sql_engine(&self) -> Arc<::sql::SqlEngine> {
+        if let Some(scope) = &self.scope {
+            let own = || {
+                let lists = sql::lists(&scope.sources, &self.query_permits.running);
+                Arc::new(sql::confined_engine(&scope.sources, lists))
+            };
+            return scope.sql.get_or_init(own).clone();
+        }
         let own = || self.sql.get_or_init(|| Arc::new(sql::engine(&self.sources, self.sql_lists()))).clone();
         self.sources.sql.clone().unwrap_or_else(own)
     }

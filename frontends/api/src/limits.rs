@@ -28,6 +28,10 @@ pub const FORM_VALUES: usize = 10_000;
 pub const SELECTOR_BYTES: usize = language::limits::QUERY_BYTES;
 /// Regular expressions in all `match[]` of one request together: the limit of a query.
 pub const SELECTOR_REGEXES: usize = language::limits::REGEXES as usize;
+/// Confinements of users whose engines are kept: more than a web configuration file has.
+pub const CONFINED_SCOPES: usize = 256;
+/// How far back a metric has samples of which a confined user is shown the metadata, ms.
+pub const CONFINED_METADATA_SPAN: i64 = 3_600_000;
 /// The most bytes of the body that saves a query: the longest query, escaped, and some labels.
 pub const STANDING_BODY_BYTES: usize = 512 << 10;
 /// The most bytes of the body of a statement in SQL: the longest one, escaped, and its parameters.

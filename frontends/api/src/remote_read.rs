@@ -15,7 +15,8 @@ pub(crate) async fn read(call: ApiRequest) -> Response {
             "remote read is not available here: in a cluster, ask each server that the samples come from",
         );
     };
-    match reader.read(ReadCall { body: call.body, share: call.share }).await {
+    let matchers = call.state.own_matchers();
+    match reader.read(ReadCall { body: call.body, share: call.share, matchers }).await {
         ReadAnswer::Message(message) => {
             let mut response = Response::new(Body::from(message));
             let headers = response.headers_mut();

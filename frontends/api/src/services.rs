@@ -361,6 +361,8 @@ pub struct ReadCall {
     pub body: Bytes,
     /// The memory that the body holds; the decompressed body is taken from the same share.
     pub share: BodyShare,
+    /// Matchers of every query, in addition to its own: those of the user.
+    pub matchers: Vec<Matcher>,
 }
 
 /// The answer to a remote read request.

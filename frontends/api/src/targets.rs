@@ -1,5 +1,6 @@
 //! `/api/v1/targets`, `targets/metadata`, `scrape_pools` and `metadata`.
 
+use super::AppState;
 use super::dispatch::ApiRequest;
 use super::json_model::{DroppedTargetJson, MetadataJson, TargetJson, label_map};
 use super::limits;
@@ -201,6 +202,13 @@ struct MetricMetadataJson {
     unit: String,
 }
 
+/// The metadata of all targets, read off the async runtime: that of a confined user asks the store.
+pub(crate) async fn described(state: &AppState) -> Result<Vec<MetadataJson>, ApiError> {
+    let targets = state.sources.targets.clone();
+    let read = state.blocking(move || targets.metadata());
+    read.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))
+}
+
 /// `/api/v1/metadata`
 pub(crate) async fn metadata(call: ApiRequest) -> ApiResult {
     let limit = call.form.number("limit")?.unwrap_or(usize::MAX);
@@ -208,7 +216,7 @@ pub(crate) async fn metadata(call: ApiRequest) -> ApiResult {
     let per_metric = call.form.number("limit_per_metric")?.filter(|n| *n > 0).unwrap_or(usize::MAX);
     let metric = call.form.get("metric");
     let mut found: BTreeMap<String, Vec<MetricMetadataJson>> = BTreeMap::new();
-    for MetadataJson { metric: name, kind, help, unit, .. } in call.state.sources.targets.metadata() {
+    for MetadataJson { metric: name, kind, help, unit, .. } in described(&call.state).await? {
         if !metric.is_empty() && name != metric {
             continue;
         }

@@ -8,7 +8,7 @@ use crate::protobuf::{
     put_bytes, put_histogram, put_labels, put_message, put_number, put_sample, put_varint, varint_len,
 };
 use std::time::Instant;
-use storage::model::{Labels, SHARDS, TimeMs};
+use storage::model::{Labels, Matcher, SHARDS, TimeMs};
 use storage::store::{Selection, Store, TimedHistograms};
 
 /// What answers a request.
@@ -17,6 +17,8 @@ pub struct ReadServer<'a> {
     pub store: &'a Store,
     /// The external labels, which are added to each series.
     pub external: &'a Labels,
+    /// Matchers of every query in addition to its own.
+    pub own: &'a [Matcher],
     /// The answer must be complete by then.
     pub deadline: Instant,
 }
@@ -123,7 +125,8 @@ impl ReadServer<'_> {
     }
 
     fn select(&self, query: &ReadQuery) -> Result<Selected, RemoteReadError> {
-        let matchers = query.matchers(self.external)?;
+        let mut matchers = query.matchers(self.external)?;
+        matchers.extend_from_slice(self.own);
         let mut selections = Vec::with_capacity(usize::from(SHARDS));
         let mut series = Vec::new();
         for shard in 0..SHARDS {

@@ -1,6 +1,6 @@
 //! Tests the mechanism for Oracle Cloud against recorded answers.
 
-use super::super::recorded::{Recorded, answer, assert_cases, assert_refused, listed, lister};
+use super::super::recorded::{Recorded, answer, assert_cases, assert_port, assert_refused, listed, lister};
 use super::*;
 use crate::jwt::tests::PEM;
 
@@ -12,7 +12,9 @@ async fn instances_have_the_labels_of_prometheus() {
     let key = dir.path().join("key.pem");
     std::fs::write(&key, PEM).unwrap();
     let cases = include_str!("../../../tests/data/discovery/oci.json");
-    assert_cases::<OciSd>(&cases.replace("{key}", key.to_str().unwrap())).await;
+    let cases = cases.replace("{key}", key.to_str().unwrap());
+    assert_cases::<OciSd>(&cases).await;
+    assert_port::<OciSd>(&cases).await;
 }
 
 /// The signature can be checked with the public key and the headers of the request.
@@ -40,6 +42,27 @@ async fn requests_are_signed() {
          algorithm=\"rsa-sha256\",signature=\"{signature}\""
     );
     assert_eq!(of("authorization: "), expected);
+}
+
+/// A key may have a passphrase, which stands in the block or in a file.
+#[test]
+fn keys_may_have_a_passphrase() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name).display().to_string()
+    };
+    let key = file("key.pem", include_str!("../../../tests/data/discovery/test-key-aes256.pem"));
+    let passphrase = file("passphrase", "open-sesame\n");
+    let server = Recorded::new(Vec::new());
+    let made = |more: &str| {
+        let made = lister::<OciSd>(&format!("{{{API_KEY}: '{key}'{more}}}"), &server);
+        made.map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(made(", key_passphrase: open-sesame"), Ok(()));
+    assert_eq!(made(&format!(", key_passphrase_file: '{passphrase}'")), Ok(()));
+    assert!(made("").is_err_and(|e| e.ends_with("is encrypted: a passphrase is required")));
+    assert!(made(", key_passphrase: x").is_err_and(|e| e.ends_with("the passphrase is wrong")));
 }
 
 /// A request that meets a busy server is sent again, and not for ever.

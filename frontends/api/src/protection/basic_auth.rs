@@ -191,6 +191,11 @@ impl BasicAuth {
     }
 }
 
+/// The name in a header `Basic …`.
+pub(super) fn user_of(header: &HeaderValue) -> Option<String> {
+    Some(credentials(header.as_bytes())?.0)
+}
+
 /// Name and password of a header `Basic …`.
 fn credentials(header: &[u8]) -> Option<(String, Vec<u8>)> {
     let (scheme, coded) = header.split_at_checked(6)?;

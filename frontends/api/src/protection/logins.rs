@@ -52,6 +52,11 @@ impl Protection {
         names
     }
 
+    /// Whether a user sees only the series with some labels.
+    pub fn is_confined(&self, user: &str) -> bool {
+        self.settings().confinements.contains_key(user)
+    }
+
     /// How a user proves who he is.
     pub fn login_of(&self, user: &str) -> LoginUser {
         let settings = self.settings();

@@ -16,6 +16,7 @@ pub use logins::{Login, LoginUser};
 pub use password_hash::{PasswordError, PasswordHash};
 pub use scram_verifier::{ScramVerifier, VerifierError};
 
+use super::confinement::Confinement;
 use super::limits::WEB_FILE_LOOK;
 use super::response::text_error;
 use axum::extract::Request;
@@ -44,6 +45,8 @@ pub struct WebSettings {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Users and the hashes of their passwords; empty: nobody has to say who he is.
     pub users: BTreeMap<String, PasswordHash>,
+    /// The labels that some of these users are confined to; the others see everything.
+    pub confinements: BTreeMap<String, Arc<Confinement>>,
     /// Users who prove by SCRAM that they know their passwords, over the PostgreSQL wire.
     pub sql_users: BTreeMap<String, ScramVerifier>,
     /// The certificate of the server, PEM; empty without TLS.
@@ -208,8 +211,13 @@ impl Protection {
         }
     }
 
-    /// Whether a request may be answered; the error is the response to send instead.
-    pub(crate) async fn admit(&self, request: &Request<impl Sized>, peer: IpAddr) -> Result<(), Response> {
+    /// Whether a request may be answered, and what its user is confined to; the error is the response
+    /// to send instead.
+    pub(crate) async fn admit(
+        &self,
+        request: &Request<impl Sized>,
+        peer: IpAddr,
+    ) -> Result<Option<Arc<Confinement>>, Response> {
         let settings = self.settings();
         if let Some(limit) = settings.rate_limit
             && !self.bucket.lock().take(limit, Instant::now())
@@ -218,12 +226,15 @@ impl Protection {
             return Err(text_error(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests"));
         }
         if settings.users.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let given = request.headers().get(header::AUTHORIZATION);
         let [missing, wrong, too_many] = &self.metrics.refused;
         match self.basic_auth.check(&settings.users, given, peer).await {
-            Verdict::Known => Ok(()),
+            Verdict::Known => {
+                let user = given.and_then(basic_auth::user_of);
+                Ok(user.and_then(|user| settings.confinements.get(&user).cloned()))
+            }
             Verdict::Missing => Err(unauthorized(missing)),
             Verdict::Wrong => Err(unauthorized(wrong)),
             Verdict::TooMany(wait) => {

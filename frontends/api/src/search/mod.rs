@@ -13,6 +13,7 @@ use super::AppState;
 use super::dispatch::ApiRequest;
 use super::response::{ApiError, ApiResult, ErrorType};
 use super::series::run_blocking;
+use super::targets::described;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -74,7 +75,7 @@ pub async fn metric_names(call: ApiRequest) -> ApiResult {
     let params = SearchParams::new(&call, "metric_names")?;
     let with_metadata = flag(&call.form, "include_metadata", false)?;
     let in_help = flag(&call.form, "search_help", false)?;
-    let about = if with_metadata || in_help { metadata(&call.state) } else { HashMap::new() };
+    let about = if with_metadata || in_help { metadata(&call.state).await? } else { HashMap::new() };
     let names = values(call.state.clone(), METRIC_NAME.to_owned(), &params).await?;
     let filter = params.filter.clone();
     let score = |name: &str| {
@@ -125,12 +126,12 @@ async fn values(state: AppState, label: String, params: &SearchParams) -> Result
 }
 
 /// The metadata by metric family; the first target's wins.
-fn metadata(state: &AppState) -> HashMap<String, SearchMetadata> {
+async fn metadata(state: &AppState) -> Result<HashMap<String, SearchMetadata>, ApiError> {
     let mut found = HashMap::new();
-    for one in state.sources.targets.metadata() {
+    for one in described(state).await? {
         found.entry(one.metric).or_insert(SearchMetadata { kind: one.kind, help: one.help, unit: one.unit });
     }
-    found
+    Ok(found)
 }
 
 /// The lines of an answer: the best of `names`, which are sorted; `text` gives a name the key of

@@ -17,6 +17,7 @@ pub use row_changes::{RowChange, RowChanges};
 pub use service::SqlService;
 
 use super::AppState;
+use super::confinement::ConfinedLists;
 use super::dispatch::ApiRequest;
 use super::params::Form;
 use super::query::running::{QueryKind, RunningQueries, RunningQuery, STOPPED};
@@ -60,6 +61,11 @@ pub(crate) fn engine(services: &super::ApiServices, lists: Arc<dyn MetaSource>) 
     })
 }
 
+/// The engine over the services of a user who is confined to labels.
+pub(crate) fn confined_engine(services: &super::ApiServices, lists: Arc<dyn MetaSource>) -> SqlEngine {
+    engine(services, Arc::new(ConfinedLists(lists)))
+}
+
 /// A request, whatever its form.
 struct StatementCall {
     request: SqlRequest,
@@ -76,7 +82,10 @@ pub(crate) async fn statement(call: ApiRequest) -> ApiResult {
         SqlStatement::Subscribe(text) => {
             subscribe::streaming::lines(call, SubscribeRequest::from_statement(text)).await
         }
-        other => definitions::run(&call, other, statement.request.params, statement.format).await,
+        other => {
+            call.state.for_everybody("what is defined here")?;
+            definitions::run(&call, other, statement.request.params, statement.format).await
+        }
     }
 }
 

@@ -331,6 +331,7 @@ struct SubscriptionTarget {
 
 async fn question(state: &AppState, request: &SubscribeRequest) -> Result<SubscriptionTarget, ApiError> {
     if !request.view.is_empty() {
+        state.for_everybody("views")?;
         let id = saved_queries::id_named(state, &request.view)?;
         let report = views::one(state, id).await?.ok_or_else(|| views::not_found(&request.view))?;
         let definition = state.sources.saved_queries.definition(id).map(|(_, definition)| definition);
@@ -343,10 +344,11 @@ async fn question(state: &AppState, request: &SubscribeRequest) -> Result<Subscr
     }
     if let Some(statement) = request.statement() {
         let (plan, format) = standing_statement(state, statement).await?;
+        let plan = state.own_plan(plan)?;
         return Ok(SubscriptionTarget { text: statement.to_owned(), plan, view: None, format: Some(format) });
     }
     let plan = state.sources.language.compile(&request.query, None);
-    let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
+    let plan = state.own_plan(plan.map_err(|e| ApiError::parameter("query", e))?)?;
     match query::unsupported_range_type(&plan) {
         None => Ok(SubscriptionTarget { text: request.query.clone(), plan, view: None, format: None }),
         Some(kind) => {

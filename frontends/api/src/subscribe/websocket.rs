@@ -143,6 +143,7 @@ impl WebsocketSession {
     }
 
     fn open_topic(&mut self, id: String, topic: Topic) -> Result<(), ApiError> {
+        self.state.for_everybody("topics")?;
         let opened = TopicSubscription::open(&self.state, id.clone(), topic, self.wakeup.clone())?;
         self.topics.insert(id, opened);
         Ok(())

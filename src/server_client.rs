@@ -1,0 +1,105 @@
+//! What the commands that ask a running server ask it with: `--http.config.file`, as promtool has
+//! it, names a file of HTTP options (`basic_auth`, `tls_config`, …).
+
+use crate::config::ConfigError;
+use connectors::compose_block;
+use connectors::config::block::ConfigKeys;
+use connectors::http_client::{HttpClient, HttpConfig, RequestError, SendError, error_chain};
+use reqwest::{Method, RequestBuilder, Response};
+use rules::yaml;
+use std::path::Path;
+use url::Url;
+
+/// The flag without its dashes.
+pub(crate) const FLAG: &str = "http.config.file";
+
+/// The whole file.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct HttpFile {
+    http: HttpConfig,
+}
+
+compose_block!(HttpFile as "config.HTTPClientConfig" { http: HttpConfig });
+
+/// Asks a server, with the options of a file.
+pub(crate) struct ServerClient(HttpClient);
+
+/// Why a server cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    /// The URL is none.
+    #[error("{0}")]
+    Url(#[from] url::ParseError),
+    /// There is no request, as a file of the options cannot be read.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// There is no answer.
+    #[error("{}", error_chain(.0))]
+    Send(#[from] SendError),
+}
+
+impl From<reqwest::Error> for AskError {
+    fn from(error: reqwest::Error) -> AskError {
+        AskError::Send(error.into())
+    }
+}
+
+impl ServerClient {
+    /// A client with the options of a file; "": without any.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has a mistake.
+    pub(crate) fn new(path: &str) -> Result<ServerClient, ConfigError> {
+        let mut http = HttpConfig::default();
+        if !path.is_empty() {
+            let file = Path::new(path);
+            let mut given: HttpFile = yaml::parse_with(path, &yaml::read_text(file)?, &known_keys)?;
+            given.resolve_paths(file.parent().unwrap_or(Path::new("")));
+            http = given.http;
+        }
+        let mistake = |what: String| ConfigError::whole(path, what, "correct the file, or what it names");
+        http.validate().map_err(|e| mistake(e.to_string()))?;
+        Ok(ServerClient(http.client().map_err(|e| mistake(e.to_string()))?))
+    }
+
+    /// A request with the credentials of the file.
+    pub(crate) fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, AskError> {
+        Ok(self.0.request(method, Url::parse(url)?)?)
+    }
+
+    /// The answer to a request.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, AskError> {
+        Ok(self.0.send(request).await?)
+    }
+}
+
+fn known_keys(block: &str) -> Vec<&'static str> {
+    HttpFile::schema().keys_of(block).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_judged_as_by_promtool() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("http.yml");
+        let name = path.display().to_string();
+        for (text, says) in [
+            ("basic_auth: {username: u, password: p}\n", None),
+            ("tls_config: {insecure_skip_verify: true}\n", None),
+            ("basic: {}\n", Some("basic")),
+            ("bearer_token: a\nbearer_token_file: b\n", Some("at most one of bearer_token")),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = ServerClient::new(&name).err().map(|e| e.to_string());
+            match says {
+                None => assert_eq!(error, None, "{text}"),
+                Some(says) => assert!(error.as_ref().is_some_and(|e| e.contains(says)), "{text}: {error:?}"),
+            }
+        }
+        assert!(ServerClient::new("/nowhere.yml").is_err());
+        assert!(ServerClient::new("").is_ok());
+    }
+}
