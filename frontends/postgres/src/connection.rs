@@ -6,7 +6,7 @@ use crate::extended::{Portal, Prepared};
 use crate::failure::{self, Failure, state};
 use crate::limits;
 use crate::listener::{Registered, WireServer};
-use crate::run::{self, Answering, AskedWith, CatalogCall};
+use crate::run::{self, AnswerRows, AskedWith, CatalogCall};
 use crate::session::SessionStatement;
 use crate::settings::Settings;
 use crate::startup::{Guest, Socket};
@@ -51,7 +51,7 @@ pub(crate) struct Connection {
 
 /// The answer of a statement.
 pub(crate) enum Outcome {
-    Rows(Answering),
+    Rows(AnswerRows),
     /// Only the tag.
     Done(String),
     Empty,
@@ -60,7 +60,7 @@ pub(crate) enum Outcome {
     /// Rows are wanted from the client.
     CopyIn(CopyInStatement),
     /// The rows go to the client as a copy.
-    CopyOut(Answering, CopyFormat),
+    CopyOut(AnswerRows, CopyFormat),
 }
 
 /// Why a connection or a statement ends.
@@ -262,7 +262,7 @@ impl Connection {
                 let answer = service.define(define.clone(), params.to_vec()).await.map_err(Failure::from)?;
                 if lists {
                     let columns = text_columns(&answer.names);
-                    return Ok(Outcome::Rows(Answering::texts(columns, answer.rows, "SHOW")));
+                    return Ok(Outcome::Rows(AnswerRows::texts(columns, answer.rows, "SHOW")));
                 }
                 self.note_change();
                 Ok(Outcome::Done(answer.tag))
@@ -274,11 +274,11 @@ impl Connection {
                 let opening =
                     async { service.subscribe(query.clone(), cancel.clone()).await.map_err(Failure::from) };
                 let changes = self.watched(opening).await?;
-                Ok(Outcome::Rows(Answering::changes(columns, changes, cancel)))
+                Ok(Outcome::Rows(AnswerRows::changes(columns, changes, cancel)))
             }
             StatementKind::CopyIn(copy) => Ok(Outcome::CopyIn(copy.clone())),
             StatementKind::CopyOut(inner, format) => match Box::pin(self.run(inner, params)).await? {
-                Outcome::Rows(answering) => Ok(Outcome::CopyOut(answering, format.clone())),
+                Outcome::Rows(answer_rows) => Ok(Outcome::CopyOut(answer_rows, format.clone())),
                 _ => Err(Failure::new(state::SYNTAX, "COPY needs a query").into()),
             },
             StatementKind::Declare(declared) => {
@@ -296,8 +296,8 @@ impl Connection {
     }
 
     /// A cancel of the client ends this answer from now on.
-    pub(crate) fn cancels(&self, answering: &Answering) {
-        if let Some(cancel) = answering.cancel() {
+    pub(crate) fn cancels(&self, answer_rows: &AnswerRows) {
+        if let Some(cancel) = answer_rows.cancel() {
             self.registered.slot.begin(cancel);
         }
     }
@@ -362,13 +362,13 @@ impl Connection {
                     Failure::new(state::NO_OBJECT, error).hint("SHOW ALL lists the settings")
                 })?;
                 let columns = Arc::new([WireColumn { name: name.replace(' ', "_"), kind: Type::TEXT }]);
-                return Ok(Outcome::Rows(Answering::texts(columns, vec![vec![value]], "SHOW")));
+                return Ok(Outcome::Rows(AnswerRows::texts(columns, vec![vec![value]], "SHOW")));
             }
             SessionStatement::ShowAll => {
                 let row = |(name, value): (String, String)| vec![name, value, String::new()];
                 let rows = self.settings.all().into_iter().map(row).collect();
                 let columns = text_columns(&["name", "setting", "description"]);
-                return Ok(Outcome::Rows(Answering::texts(columns, rows, "SHOW")));
+                return Ok(Outcome::Rows(AnswerRows::texts(columns, rows, "SHOW")));
             }
             SessionStatement::Discard => {
                 self.settings.reset(None);
@@ -398,7 +398,7 @@ impl Connection {
     /// Sends rows, at most `most` (0: all), and true if there are more.
     pub(crate) async fn send_rows(
         &mut self,
-        answering: &mut Answering,
+        answer_rows: &mut AnswerRows,
         columns: &[WireColumn],
         formats: &[i16],
         most: usize,
@@ -406,10 +406,10 @@ impl Connection {
         let mut sent = 0;
         // Whether there is another row is not asked: it may be one that has not happened yet.
         while most == 0 || sent < most {
-            if !self.next_row(answering).await? {
+            if !self.next_row(answer_rows).await? {
                 return Ok(false);
             }
-            let row = answering.row(columns, formats);
+            let row = answer_rows.row(columns, formats);
             self.feed(PgWireBackendMessage::DataRow(row)).await?;
             sent += 1;
         }
@@ -417,14 +417,14 @@ impl Connection {
     }
 
     /// Waits for the next row; false: there is none.
-    pub(crate) async fn next_row(&mut self, answering: &mut Answering) -> Result<bool, Ending> {
+    pub(crate) async fn next_row(&mut self, answer_rows: &mut AnswerRows) -> Result<bool, Ending> {
         loop {
             // A client of changes reads each of them when it has happened.
-            if answering.is_waiting() {
+            if answer_rows.is_waiting() {
                 self.flush().await?;
             }
-            let has_row = self.watched(answering.wait()).await?;
-            let notices = answering.take_notices();
+            let has_row = self.watched(answer_rows.wait()).await?;
+            let notices = answer_rows.take_notices();
             if notices.is_empty() {
                 return Ok(has_row);
             }
@@ -441,10 +441,10 @@ impl Connection {
     }
 
     /// The end of an answer: its warnings, and how many rows it had.
-    pub(crate) async fn complete(&mut self, answering: &mut Answering, rows: usize) -> Result<(), Ending> {
-        self.warn(std::mem::take(&mut answering.warnings)).await?;
-        let tag = match answering.tag {
-            "SELECT" | "COPY" => format!("{} {rows}", answering.tag),
+    pub(crate) async fn complete(&mut self, answer_rows: &mut AnswerRows, rows: usize) -> Result<(), Ending> {
+        self.warn(std::mem::take(&mut answer_rows.warnings)).await?;
+        let tag = match answer_rows.tag {
+            "SELECT" | "COPY" => format!("{} {rows}", answer_rows.tag),
             other => other.to_owned(),
         };
         self.feed(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag))).await

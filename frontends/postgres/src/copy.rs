@@ -7,7 +7,7 @@ use crate::cells::{self, Cell, WireColumn};
 use crate::connection::{Connection, Ending};
 use crate::failure::{Failure, state};
 use crate::limits;
-use crate::run::Answering;
+use crate::run::AnswerRows;
 use bytes::Bytes;
 use futures::StreamExt;
 use pgwire::messages::copy::{CopyData, CopyDone, CopyInResponse, CopyOutResponse};
@@ -90,10 +90,10 @@ impl Connection {
     /// Gives rows to the client.
     pub(crate) async fn copy_out(
         &mut self,
-        mut answering: Answering,
+        mut answer_rows: AnswerRows,
         format: &CopyFormat,
     ) -> Result<(), Ending> {
-        let columns = answering.columns.clone();
+        let columns = answer_rows.columns.clone();
         let count = i16::try_from(columns.len()).unwrap_or(i16::MAX);
         let formats = vec![0; columns.len()];
         self.feed(PgWireBackendMessage::CopyOutResponse(CopyOutResponse::new(0, count, formats))).await?;
@@ -101,16 +101,16 @@ impl Connection {
             let names = header(&columns, format);
             self.feed(PgWireBackendMessage::CopyData(CopyData::new(names))).await?;
         }
-        while self.next_row(&mut answering).await? {
+        while self.next_row(&mut answer_rows).await? {
             let mut line = Vec::new();
-            answering.take_row(|at, cell| put_field(&mut line, at, cell, format));
+            answer_rows.take_row(|at, cell| put_field(&mut line, at, cell, format));
             line.push(b'\n');
             self.feed(PgWireBackendMessage::CopyData(CopyData::new(Bytes::from(line)))).await?;
         }
         self.feed(PgWireBackendMessage::CopyDone(CopyDone::new())).await?;
-        let rows = answering.taken;
-        answering.tag = "COPY";
-        self.complete(&mut answering, rows).await
+        let rows = answer_rows.taken;
+        answer_rows.tag = "COPY";
+        self.complete(&mut answer_rows, rows).await
     }
 }
 

@@ -30,11 +30,11 @@ impl Connection {
             return Err(Failure::new(state::LIMIT, error).hint("close some").into());
         }
         self.check_room(declared.query.text.len())?;
-        let Outcome::Rows(answering) = Box::pin(self.run(&declared.query, params)).await? else {
+        let Outcome::Rows(answer_rows) = Box::pin(self.run(&declared.query, params)).await? else {
             return Err(Failure::new(state::SYNTAX, "a cursor needs a query").into());
         };
         let query = declared.query.as_ref().clone();
-        self.portals.insert(name.to_owned(), Portal::cursor(query, answering, declared.is_binary));
+        self.portals.insert(name.to_owned(), Portal::cursor(query, answer_rows, declared.is_binary));
         Ok(())
     }
 
@@ -59,24 +59,24 @@ impl Connection {
             self.feed(row_description(&columns, &formats)).await?;
         }
         let mut count = 0;
-        if let Some(mut answering) = portal.answering.take() {
-            self.cancels(&answering);
+        if let Some(mut answer_rows) = portal.answer_rows.take() {
+            self.cancels(&answer_rows);
             let mut has_more = true;
             while has_more && count < most {
-                has_more = self.next_row(&mut answering).await?;
+                has_more = self.next_row(&mut answer_rows).await?;
                 if !has_more {
                     break;
                 }
-                let row = answering.row(&columns, &formats);
+                let row = answer_rows.row(&columns, &formats);
                 if !fetch.is_move {
                     self.feed(PgWireBackendMessage::DataRow(row)).await?;
                 }
                 count += 1;
             }
             if has_more {
-                portal.answering = Some(answering);
+                portal.answer_rows = Some(answer_rows);
             } else {
-                self.warn(std::mem::take(&mut answering.warnings)).await?;
+                self.warn(std::mem::take(&mut answer_rows.warnings)).await?;
             }
         }
         self.portals.insert(name.to_owned(), portal);

@@ -5,7 +5,7 @@ use crate::connection::{Connection, Ending, Outcome, row_description};
 use crate::failure::{Failure, state};
 use crate::limits;
 use crate::params;
-use crate::run::{self, Answering};
+use crate::run::{self, AnswerRows};
 use crate::statement::{Statement, StatementKind};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::data::{NoData, ParameterDescription};
@@ -44,22 +44,22 @@ pub(crate) struct Portal {
     bytes: usize,
     pub(crate) formats: Vec<i16>,
     /// The rest of an answer that was fetched in part.
-    pub(crate) answering: Option<Answering>,
+    pub(crate) answer_rows: Option<AnswerRows>,
     is_done: bool,
     /// `DECLARE` made it.
     is_cursor: bool,
 }
 
 impl Portal {
-    /// A cursor whose rows come by `answering`.
-    pub(crate) fn cursor(statement: Statement, answering: Answering, is_binary: bool) -> Portal {
-        let columns = Some(answering.columns.clone());
+    /// A cursor whose rows come by `answer_rows`.
+    pub(crate) fn cursor(statement: Statement, answer_rows: AnswerRows, is_binary: bool) -> Portal {
+        let columns = Some(answer_rows.columns.clone());
         Portal {
             prepared: Arc::new(Prepared { statement, columns, params: Vec::new() }),
             params: Vec::new(),
             bytes: 0,
             formats: vec![i16::from(is_binary)],
-            answering: Some(answering),
+            answer_rows: Some(answer_rows),
             is_done: false,
             is_cursor: true,
         }
@@ -201,7 +201,7 @@ impl Connection {
             params: values,
             bytes,
             formats,
-            answering: None,
+            answer_rows: None,
             is_done: false,
             is_cursor: false,
         };
@@ -232,15 +232,15 @@ impl Connection {
         // Taken out, so that a portal that fails is gone.
         let mut portal = self.portals.remove(&name).ok_or_else(|| no_portal(&name))?;
         let prepared = portal.prepared.clone();
-        let mut answering = match portal.answering.take() {
-            Some(answering) => answering,
+        let mut answer_rows = match portal.answer_rows.take() {
+            Some(answer_rows) => answer_rows,
             None if portal.is_done => {
                 let tag = CommandComplete::new("SELECT 0".to_owned());
                 self.portals.insert(name, portal);
                 return self.feed(PgWireBackendMessage::CommandComplete(tag)).await;
             }
             None => match self.run(&prepared.statement, &portal.params).await? {
-                Outcome::Rows(answering) => answering,
+                Outcome::Rows(answer_rows) => answer_rows,
                 Outcome::Empty => {
                     self.portals.insert(name, portal);
                     return self
@@ -253,27 +253,27 @@ impl Connection {
                 }
                 Outcome::Fetch(fetch) => return self.fetch(&fetch, Some(&portal.formats)).await,
                 Outcome::CopyIn(copy) => return self.copy_in(&copy).await,
-                Outcome::CopyOut(answering, format) => return self.copy_out(answering, &format).await,
+                Outcome::CopyOut(answer_rows, format) => return self.copy_out(answer_rows, &format).await,
             },
         };
-        self.cancels(&answering);
+        self.cancels(&answer_rows);
         // The client knows the columns of the description: a metric may have got another label since.
-        let columns = prepared.columns.clone().unwrap_or_else(|| answering.columns.clone());
-        if columns.len() != answering.columns.len() {
+        let columns = prepared.columns.clone().unwrap_or_else(|| answer_rows.columns.clone());
+        if columns.len() != answer_rows.columns.len() {
             return Err(Failure::new(state::NOT_SUPPORTED, "cached plan must not change result type")
                 .hint("prepare the statement again")
                 .into());
         }
         let most = usize::try_from(message.max_rows).unwrap_or(0);
-        let before = answering.taken;
-        let has_more = self.send_rows(&mut answering, &columns, &portal.formats, most).await?;
+        let before = answer_rows.taken;
+        let has_more = self.send_rows(&mut answer_rows, &columns, &portal.formats, most).await?;
         if has_more {
-            portal.answering = Some(answering);
+            portal.answer_rows = Some(answer_rows);
             self.portals.insert(name, portal);
             return self.feed(PgWireBackendMessage::PortalSuspended(PortalSuspended::new())).await;
         }
-        let rows = answering.taken - before;
-        self.complete(&mut answering, rows).await?;
+        let rows = answer_rows.taken - before;
+        self.complete(&mut answer_rows, rows).await?;
         portal.is_done = true;
         self.portals.insert(name, portal);
         Ok(())

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// The rows of a statement on their way to the client.
-pub(crate) struct Answering {
+pub(crate) struct AnswerRows {
     pub(crate) columns: Arc<[WireColumn]>,
     rows: Rows,
     /// Rows that were taken.
@@ -57,9 +57,9 @@ struct Changing {
 
 /// A statement that runs in the engine.
 struct Running {
-    pieces: mpsc::Receiver<BatchOrColumns>,
+    pieces: mpsc::Receiver<AnswerPart>,
     /// `None`: it has ended.
-    ended: Option<JoinHandle<Result<SqlSummary, Failure>>>,
+    task: Option<JoinHandle<Result<SqlSummary, Failure>>>,
     current: Option<Batch>,
     cancel: CancelOnDrop,
 }
@@ -70,24 +70,25 @@ struct Batch {
     rows: usize,
 }
 
-enum BatchOrColumns {
+/// What a statement sends to its connection: first its columns, then batches of rows.
+enum AnswerPart {
     Schema(SchemaRef),
     Rows(RecordBatch),
 }
 
 /// Sends batches to the connection.
 struct BatchSink {
-    pieces: mpsc::Sender<BatchOrColumns>,
+    pieces: mpsc::Sender<AnswerPart>,
     deadline: Instant,
 }
 
 impl RowSink for BatchSink {
     fn schema(&mut self, schema: &SchemaRef) -> Result<(), SqlError> {
-        send_patiently(&self.pieces, BatchOrColumns::Schema(schema.clone()), self.deadline)
+        send_patiently(&self.pieces, AnswerPart::Schema(schema.clone()), self.deadline)
     }
 
     fn rows(&mut self, batch: &RecordBatch) -> Result<(), SqlError> {
-        send_patiently(&self.pieces, BatchOrColumns::Rows(batch.clone()), self.deadline)
+        send_patiently(&self.pieces, AnswerPart::Rows(batch.clone()), self.deadline)
     }
 }
 
@@ -128,7 +129,7 @@ pub(crate) async fn query(
     text: &str,
     params: Vec<Json>,
     asked: AskedWith,
-) -> Result<Answering, Failure> {
+) -> Result<AnswerRows, Failure> {
     let AskedWith { options, time, peer } = asked;
     let (sender, mut pieces) = mpsc::channel(limits::WIRE_BATCHES);
     let cancel = CancelOnDrop(options.cancel.clone());
@@ -144,12 +145,12 @@ pub(crate) async fn query(
         ran.ok_or_else(stopped)?.map_err(Failure::from)
     });
     let schema = match pieces.recv().await {
-        Some(BatchOrColumns::Schema(schema)) => schema,
-        // It has ended before its first piece: by an error.
+        Some(AnswerPart::Schema(schema)) => schema,
+        // It has ended before its first part: by an error.
         _ => return Err(ended(running).await.err().unwrap_or_else(no_columns)),
     };
-    let rows = Rows::Running(Running { pieces, ended: Some(running), current: None, cancel });
-    Ok(Answering { columns: columns_of(&schema), rows, taken: 0, tag: "SELECT", warnings: Vec::new() })
+    let rows = Rows::Running(Running { pieces, task: Some(running), current: None, cancel });
+    Ok(AnswerRows { columns: columns_of(&schema), rows, taken: 0, tag: "SELECT", warnings: Vec::new() })
 }
 
 fn no_columns() -> Failure {
@@ -208,12 +209,12 @@ async fn with_catalogs<T: Send + 'static>(
 }
 
 /// The answer of a query of the catalogs.
-pub(crate) async fn catalog(service: &SqlService, call: CatalogCall) -> Result<Answering, Failure> {
+pub(crate) async fn catalog(service: &SqlService, call: CatalogCall) -> Result<AnswerRows, Failure> {
     let Answer { columns, rows } =
         with_catalogs(service, call, |evaluator, query| evaluator.answer(query)).await?;
     let columns =
         columns.into_iter().map(|column| WireColumn { name: column.name, kind: column.kind }).collect();
-    Ok(Answering { columns, rows: Rows::Listed(rows.into()), taken: 0, tag: "SELECT", warnings: Vec::new() })
+    Ok(AnswerRows { columns, rows: Rows::Listed(rows.into()), taken: 0, tag: "SELECT", warnings: Vec::new() })
 }
 
 /// The columns of a query of the catalogs.
@@ -225,11 +226,11 @@ pub(crate) async fn catalog_columns(
     Ok(columns.into_iter().map(|column| WireColumn { name: column.name, kind: column.kind }).collect())
 }
 
-impl Answering {
+impl AnswerRows {
     /// An answer of texts.
-    pub(crate) fn texts(columns: Arc<[WireColumn]>, rows: Vec<Vec<String>>, tag: &'static str) -> Answering {
+    pub(crate) fn texts(columns: Arc<[WireColumn]>, rows: Vec<Vec<String>>, tag: &'static str) -> AnswerRows {
         let row = |row: Vec<String>| row.iter().map(|text| Value::text(text)).collect();
-        Answering {
+        AnswerRows {
             columns,
             rows: Rows::Listed(rows.into_iter().map(row).collect()),
             taken: 0,
@@ -243,9 +244,9 @@ impl Answering {
         columns: Arc<[WireColumn]>,
         changes: RowChanges,
         cancel: Arc<AtomicBool>,
-    ) -> Answering {
+    ) -> AnswerRows {
         let changing = Changing { changes: Box::new(changes), cancel, notices: Vec::new(), current: None };
-        Answering { columns, rows: Rows::Changing(changing), taken: 0, tag: "SELECT", warnings: Vec::new() }
+        AnswerRows { columns, rows: Rows::Changing(changing), taken: 0, tag: "SELECT", warnings: Vec::new() }
     }
 
     /// What ends the statement when it is set.
@@ -286,17 +287,17 @@ impl Answering {
                 return Ok(true);
             }
             match running.pieces.recv().await {
-                Some(BatchOrColumns::Rows(batch)) => {
+                Some(AnswerPart::Rows(batch)) => {
                     let columns = batch.columns().iter().map(Cells::of).collect::<Result<Vec<_>, _>>();
                     let columns = columns.map_err(|e| Failure::new(state::INTERNAL, e.to_string()))?;
                     running.current = Some(Batch { columns, next: 0, rows: batch.num_rows() });
                 }
-                Some(BatchOrColumns::Schema(_)) => {}
+                Some(AnswerPart::Schema(_)) => {}
                 None => {
-                    let Some(task) = running.ended.as_mut() else { return Ok(false) };
+                    let Some(task) = running.task.as_mut() else { return Ok(false) };
                     let summary =
                         task.await.unwrap_or_else(|e| Err(Failure::new(state::INTERNAL, e.to_string())));
-                    running.ended = None;
+                    running.task = None;
                     self.warnings = summary?.warnings;
                     return Ok(false);
                 }
@@ -304,7 +305,7 @@ impl Answering {
         }
     }
 
-    /// Writes the row that [`Answering::wait`] has found, as cells of `columns`.
+    /// Writes the row that [`AnswerRows::wait`] has found, as cells of `columns`.
     pub(crate) fn row(&mut self, columns: &[WireColumn], formats: &[i16]) -> DataRow {
         let mut out = BytesMut::new();
         let mut count = 0;
@@ -318,7 +319,7 @@ impl Answering {
         DataRow::new(out, count)
     }
 
-    /// Takes the row that [`Answering::wait`] has found; `visit` gets its cells, with their places.
+    /// Takes the row that [`AnswerRows::wait`] has found; `visit` gets its cells, with their places.
     pub(crate) fn take_row(&mut self, mut visit: impl FnMut(usize, &cells::Cell<'_>)) {
         self.taken += 1;
         match &mut self.rows {

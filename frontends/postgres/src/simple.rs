@@ -49,13 +49,13 @@ impl Connection {
             }
             Outcome::Fetch(fetch) => self.fetch(&fetch, None).await,
             Outcome::CopyIn(copy) => self.copy_in(&copy).await,
-            Outcome::CopyOut(answering, format) => self.copy_out(answering, &format).await,
-            Outcome::Rows(mut answering) => {
-                let columns = answering.columns.clone();
+            Outcome::CopyOut(answer_rows, format) => self.copy_out(answer_rows, &format).await,
+            Outcome::Rows(mut answer_rows) => {
+                let columns = answer_rows.columns.clone();
                 self.feed(row_description(&columns, &[])).await?;
-                self.send_rows(&mut answering, &columns, &[], 0).await?;
-                let rows = answering.taken;
-                self.complete(&mut answering, rows).await
+                self.send_rows(&mut answer_rows, &columns, &[], 0).await?;
+                let rows = answer_rows.taken;
+                self.complete(&mut answer_rows, rows).await
             }
         }
     }
