@@ -281,9 +281,9 @@ mod tests {
     use crate::store::{FloatRow, Store, StoreOptions};
 
     /// Floats of another place, all with one value.
-    struct Elsewhere(Vec<TimeMs>, f64);
+    struct OtherSource(Vec<TimeMs>, f64);
 
-    impl SeriesSource for Elsewhere {
+    impl SeriesSource for OtherSource {
         fn read(
             &self,
             from: TimeMs,
@@ -314,7 +314,7 @@ mod tests {
         let rows = [3, 4].map(|t| FloatRow { series, t, v: 0.0 });
         store.append_rows(&rows).expect("appended");
         let source = |n: &str, ts: &[TimeMs], v: f64| -> LabelledSource {
-            (labels(n), Arc::new(Elsewhere(ts.to_vec(), v)))
+            (labels(n), Arc::new(OtherSource(ts.to_vec(), v)))
         };
         let added = [
             source("a", &[9], 1.0),
