@@ -155,7 +155,8 @@ fn tables_are_joined_and_survive_a_kill() {
 /// `frontends/postgres/tests/data/clients.txt` has what they answer.
 #[test]
 fn recorded_statements_of_grafana_are_answered() {
-    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/sql/graf.sql");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a directory above");
+    let recorded = beside.join("shared").join("sql").join("graf.sql");
     if !recorded.exists() {
         eprintln!("{} is not there", recorded.display());
         return;

@@ -6,7 +6,7 @@ use crate::extended::{Portal, Prepared};
 use crate::failure::{self, Failure, state};
 use crate::limits;
 use crate::listener::{Registered, WireServer};
-use crate::run::{self, AnswerRows, AskedWith, CatalogCall};
+use crate::run::{self, AnswerRows, CatalogCall, EngineCall};
 use crate::session::SessionStatement;
 use crate::settings::Settings;
 use crate::startup::{Guest, Socket};
@@ -253,8 +253,8 @@ impl Connection {
                 Ok(Outcome::Rows(self.watched(run::catalog(&service, call)).await?))
             }
             StatementKind::Query => {
-                let asked = AskedWith { options: self.options()?, time: self.now(), peer: self.peer };
-                let query = run::query(&service, &statement.text, params.to_vec(), asked);
+                let call = EngineCall { options: self.options()?, time: self.now(), peer: self.peer };
+                let query = run::query(&service, &statement.text, params.to_vec(), call);
                 Ok(Outcome::Rows(self.watched(query).await?))
             }
             StatementKind::Define(define) => {

@@ -116,7 +116,7 @@ pub(crate) async fn change_columns(service: &SqlService, query: &str) -> Result<
 }
 
 /// What a query of the engine is asked with.
-pub(crate) struct AskedWith {
+pub(crate) struct EngineCall {
     pub(crate) options: QueryOptions,
     /// The time of `now()`.
     pub(crate) time: TimeMs,
@@ -128,9 +128,9 @@ pub(crate) async fn query(
     service: &SqlService,
     text: &str,
     params: Vec<Json>,
-    asked: AskedWith,
+    call: EngineCall,
 ) -> Result<AnswerRows, Failure> {
-    let AskedWith { options, time, peer } = asked;
+    let EngineCall { options, time, peer } = call;
     let (sender, mut pieces) = mpsc::channel(limits::WIRE_BATCHES);
     let cancel = CancelOnDrop(options.cancel.clone());
     let request = SqlRequest { text: text.to_owned(), time, params, ..SqlRequest::default() };
