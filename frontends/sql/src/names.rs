@@ -6,7 +6,7 @@
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, Statement, TableFactor,
-    Visit, Visitor,
+    Visit, Visitor, visit_expressions,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 use language::edit_distance;
@@ -27,10 +27,15 @@ pub(crate) struct CalledFunction {
 pub(crate) struct StatementNames {
     /// Columns without a relation before them.
     unqualified: BTreeSet<String>,
+    /// Columns in USING: both sides have them.
+    joined: BTreeSet<String>,
     /// Columns by the name before them.
     qualified: BTreeMap<String, BTreeSet<String>>,
     /// Names that the statement gives to results; they are no labels.
     aliases: BTreeSet<String>,
+    /// Names that the statement gives to results that are made of a column of the same name
+    /// (`lower(job) AS job`).
+    reused: BTreeSet<String>,
     /// For each relation: the names under which its columns are asked.
     relations: BTreeMap<String, BTreeSet<String>>,
     /// Functions that are called.
@@ -50,8 +55,10 @@ impl StatementNames {
     pub(crate) fn columns_of(&self, name: &str, other: &BTreeSet<String>) -> BTreeSet<String> {
         // Unqualified names may belong to any relation. An alias or a column of a closed relation
         // would otherwise become a label, and then be ambiguous for the planner.
-        let own = |column: &&String| !self.aliases.contains(*column) && !other.contains(*column);
+        let is_result = |column: &String| self.aliases.contains(column) && !self.reused.contains(column);
+        let own = |column: &&String| !is_result(column) && !other.contains(*column);
         let mut columns: BTreeSet<String> = self.unqualified.iter().filter(own).cloned().collect();
+        columns.extend(self.joined.iter().cloned());
         let called = self.relations.get(name).into_iter().flatten();
         // Also by the own name: `FROM up, up AS b` asks one relation under two names.
         for alias in called.chain([&name.to_owned()]) {
@@ -72,6 +79,18 @@ pub(crate) fn folded(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
 }
 
+/// Whether `expr` uses the column `name` without a relation before it.
+fn has_column(expr: &Expr, name: &str) -> bool {
+    let is_same = |inner: &Expr| matches!(inner, Expr::Identifier(ident) if folded(ident) == name);
+    visit_expressions(
+        expr,
+        |inner| {
+            if is_same(inner) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+    )
+    .is_break()
+}
+
 fn last(name: &ObjectName) -> Option<&Ident> {
     name.0.last().and_then(|part| part.as_ident())
 }
@@ -89,8 +108,12 @@ impl Visitor for StatementNames {
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
         for item in &select.projection {
-            if let SelectItem::ExprWithAlias { alias, .. } = item {
-                self.aliases.insert(folded(alias));
+            if let SelectItem::ExprWithAlias { alias, expr } = item {
+                let alias = folded(alias);
+                if has_column(expr, &alias) {
+                    self.reused.insert(alias.clone());
+                }
+                self.aliases.insert(alias);
             }
         }
         for join in select.from.iter().flat_map(|from| &from.joins) {
@@ -106,7 +129,7 @@ impl Visitor for StatementNames {
             };
             // The names in USING are no expressions, so `pre_visit_expr` never sees them.
             if let JoinConstraint::Using(columns) = constraint {
-                self.unqualified.extend(columns.iter().filter_map(last).map(folded));
+                self.joined.extend(columns.iter().filter_map(last).map(folded));
             }
         }
         ControlFlow::Continue(())
@@ -171,4 +194,39 @@ pub(crate) fn did_you_mean(near: &[&str]) -> Option<String> {
     }
     let quoted: Vec<String> = near.iter().map(|name| format!("\"{name}\"")).collect();
     Some(format!("did you mean {}?", quoted.join(" or ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StatementNames;
+    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+    use std::collections::BTreeSet;
+
+    /// The columns that `text` means of `up`, a metric, beside a table with the columns `job` and `team`.
+    fn columns_of_up(text: &str) -> Vec<String> {
+        let statements = Parser::parse_sql(&PostgreSqlDialect {}, text).unwrap();
+        let other: BTreeSet<String> = ["job", "team"].map(str::to_owned).into();
+        StatementNames::of(&statements[0]).columns_of("up", &other).into_iter().collect()
+    }
+
+    #[test]
+    fn names_in_using_are_columns_of_both_sides() {
+        assert_eq!(
+            columns_of_up("SELECT u.instance, team FROM up u JOIN owners USING (job)"),
+            ["instance", "job"]
+        );
+        assert_eq!(columns_of_up("SELECT team FROM up u JOIN owners o ON u.job = o.job"), ["job"]);
+        assert!(columns_of_up("SELECT job, team FROM up CROSS JOIN owners").is_empty());
+    }
+
+    #[test]
+    fn a_result_may_have_the_name_of_its_column() {
+        assert_eq!(columns_of_up("SELECT lower(zone) AS zone FROM up"), ["zone"]);
+        assert_eq!(
+            columns_of_up("SELECT zone AS z, count(*) AS n FROM up GROUP BY zone ORDER BY n"),
+            ["zone"]
+        );
+        assert!(columns_of_up("SELECT max(value) AS n FROM up HAVING n > 1").is_empty());
+    }
 }
