@@ -3,17 +3,14 @@
 //! A join reads batch after batch without giving the thread back, so that whoever waits for its rows
 //! cannot stop it. [`stoppable`] puts a look at the deadline between a join and what it reads.
 
+use super::batch_watch::{BatchWatch, WatchExec};
 use super::error::{SqlError, SqlErrorKind};
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -55,8 +52,7 @@ pub(crate) fn stoppable(
     for child in children {
         let child = stoppable(child.clone(), deadline)?;
         replaced.push(if is_join {
-            let stop: Arc<dyn ExecutionPlan> =
-                Arc::new(StopExec { input: child, deadline: deadline.clone() });
+            let stop: Arc<dyn ExecutionPlan> = Arc::new(WatchExec { input: child, watch: deadline.clone() });
             stop
         } else {
             child
@@ -66,58 +62,17 @@ pub(crate) fn stoppable(
     plan.replace_children(replaced, options)
 }
 
-/// Passes batches on until the deadline.
-#[derive(Debug)]
-struct StopExec {
-    input: Arc<dyn ExecutionPlan>,
-    deadline: StatementEnd,
-}
+impl BatchWatch for StatementEnd {
+    const NAME: &'static str = "StopExec";
 
-impl DisplayAs for StopExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StopExec")
-    }
-}
-
-impl ExecutionPlan for StopExec {
-    fn name(&self) -> &str {
-        "StopExec"
-    }
-
-    fn schema(&self) -> SchemaRef {
-        self.input.schema()
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
+    fn execute(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.pop().unwrap_or_else(|| self.input.clone());
-        Ok(Arc::new(StopExec { input, deadline: self.deadline.clone() }))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let deadline = self.deadline.clone();
-        let batches = self.input.execute(partition, context)?;
+        input: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let deadline = self.clone();
+        let batches = input.execute(partition, context)?;
         let schema = batches.schema();
         let checked = batches.map(move |batch| {
             deadline.check()?;

@@ -9,6 +9,7 @@
 
 #![warn(unreachable_pub)]
 
+mod batch_watch;
 mod bind;
 pub mod catalog;
 mod dataflow;

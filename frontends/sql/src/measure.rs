@@ -1,18 +1,17 @@
 //! `EXPLAIN ANALYZE`: how many rows and bytes each part of a plan gave, and the time until it had.
 
+use super::batch_watch::{BatchWatch, WatchExec};
+use super::deadline::StatementEnd;
 use super::error::SqlError;
 use super::session::RowSink;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, displayable};
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 use futures::{Stream, StreamExt};
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -53,7 +52,7 @@ pub(crate) fn measured(
     nodes: &mut Vec<MeasuredNode>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     // What only looks at the deadline is no part that anybody asked about.
-    let is_own = plan.name() == "StopExec";
+    let is_own = plan.name() == StatementEnd::NAME;
     let measured_here = Arc::new(Measured::default());
     if !is_own {
         let text = displayable(plan.as_ref()).one_line().to_string();
@@ -72,64 +71,27 @@ pub(crate) fn measured(
     if is_own {
         return Ok(plan);
     }
-    Ok(Arc::new(MeasureExec { input: plan, measured: measured_here }))
+    Ok(Arc::new(WatchExec { input: plan, watch: Measure(measured_here) }))
 }
 
 /// Counts what comes by.
-#[derive(Debug)]
-struct MeasureExec {
-    input: Arc<dyn ExecutionPlan>,
-    measured: Arc<Measured>,
-}
+#[derive(Clone, Debug)]
+struct Measure(Arc<Measured>);
 
-impl DisplayAs for MeasureExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MeasureExec")
-    }
-}
+impl BatchWatch for Measure {
+    const NAME: &'static str = "MeasureExec";
 
-impl ExecutionPlan for MeasureExec {
-    fn name(&self) -> &str {
-        "MeasureExec"
-    }
-
-    fn schema(&self) -> SchemaRef {
-        self.input.schema()
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
+    fn execute(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.pop().unwrap_or_else(|| self.input.clone());
-        Ok(Arc::new(MeasureExec { input, measured: self.measured.clone() }))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        input: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         let began = Instant::now();
-        let batches = self.input.execute(partition, context)?;
-        self.measured.nanos.fetch_add(nanos_since(began), Relaxed);
+        let batches = input.execute(partition, context)?;
+        self.0.nanos.fetch_add(nanos_since(began), Relaxed);
         let schema = batches.schema();
-        let counted = MeasuredStream { batches, measured: self.measured.clone() };
+        let counted = MeasuredStream { batches, measured: self.0.clone() };
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
     }
 }
