@@ -188,6 +188,8 @@ fn the_statements_of_the_page_run() {
     let rules = block("```yaml\n");
     let flags = ["--rules.enable-sql", "--web.enable-admin-api"];
     let server = Server::start_with(&config, &[("rules.yml", rules)], &flags);
+    // One of them is about it.
+    server.wait_rows("up", 1);
     let statements: Vec<&str> = block("```statements\n").split(";\n").collect();
     assert!(statements.len() >= 9, "{statements:?}");
     for text in statements {

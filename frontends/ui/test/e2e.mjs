@@ -608,7 +608,10 @@ test('a reload of the configuration shows what it changed', async () => {
   await page.close();
 });
 
-/** Shows an answer of `query_range` that the test makes: values by the number of the step, null where there is none. */
+/**
+ * Shows an answer of `query_range` that the test makes: values by the number of the step, null where there is none.
+ * The address has an end: lines of the grid would be elsewhere at another time.
+ */
 async function drawn(address, of, options = {}) {
   const own = await newContext({ viewport: { width: 1360, height: 860 }, ...options });
   const page = await own.newPage();
@@ -633,7 +636,7 @@ async function drawn(address, of, options = {}) {
 
 test('stacked areas end where a value is missing', async () => {
   const gap = (i) => (i > 40 && i < 80 ? null : 10);
-  const page = await drawn('/query?g0.expr=stacked&g0.display_mode=stacked&g0.range_input=2m&g0.res_type=fixed&g0.res_step=1&g0.live=0', { a: gap, b: (i) => (gap(i) === null ? null : 5) });
+  const page = await drawn('/query?g0.expr=stacked&g0.display_mode=stacked&g0.end_input=2026-10-25+03:00:00&g0.range_input=2m&g0.res_type=fixed&g0.res_step=1&g0.live=0', { a: gap, b: (i) => (gap(i) === null ? null : 5) });
   await page.paints(true, [1, 0.2, 0.7], 'an area before the gap');
   await page.paints(true, [1, 0.85, 0.7], 'an area behind it');
   await page.paints(false, [1, 0.5, 0.7], 'nothing in the gap');
@@ -641,7 +644,7 @@ test('stacked areas end where a value is missing', async () => {
 });
 
 test('where the condition of an alert holds is shaded', async () => {
-  const page = await drawn('/query?g0.expr=level+%3E+5&g0.range_input=2m&g0.res_type=fixed&g0.res_step=1&g0.live=0', { a: (i) => (i > 40 && i < 80 ? 9 : 1) });
+  const page = await drawn('/query?g0.expr=level+%3E+5&g0.end_input=2026-10-25+03:00:00&g0.range_input=2m&g0.res_type=fixed&g0.res_step=1&g0.live=0', { a: (i) => (i > 40 && i < 80 ? 9 : 1) });
   await page.paints(true, [0, 0.513, 0.2], 'there');
   await page.paints(false, [0, 0.213, 0.2], 'not before');
   await page.paints(false, [0, 0.513, 0.7], 'and only above the threshold');
@@ -649,7 +652,7 @@ test('where the condition of an alert holds is shaded', async () => {
 });
 
 test('a drag with Shift zooms into values, and a button shows all again', async () => {
-  const page = await drawn('/query?g0.expr=zoom&g0.range_input=2m&g0.res_type=fixed&g0.res_step=1&g0.live=0', { a: (i) => (i < 60 ? 1 : 9) });
+  const page = await drawn('/query?g0.expr=zoom&g0.end_input=2026-10-25+03:00:00&g0.range_input=2m&g0.res_type=fixed&g0.res_step=1&g0.live=0', { a: (i) => (i < 60 ? 1 : 9) });
   await page.paints(true, [1, 0.3, 0.84], 'the low values are near the lower edge');
   const box = await page.locator('.chart').boundingBox();
   await page.keyboard.down('Shift');
