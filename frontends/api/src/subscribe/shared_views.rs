@@ -177,6 +177,10 @@ impl SharedViews {
 
     /// Measures what the views hold from time to time, until there are none.
     fn watch(self: &Arc<Self>) {
+        if self.execution == Execution::Caller {
+            // The live runtime answers in the thread that would wait for it here.
+            return;
+        }
         let shared = self.clone();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         drop(runtime.spawn(async move {
