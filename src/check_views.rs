@@ -54,13 +54,11 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
             return say(&mut std::io::stderr(), &text, UNUSABLE);
         }
     };
-    // Two providers of cryptography could be linked; only the first call counts.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return say(&mut std::io::stderr(), &format!("cannot start: {error}\n"), UNUSABLE),
+    let done = match server_client::block_on(check_all(&asked)) {
+        Ok(done) => done,
+        Err(code) => return code,
     };
-    match runtime.block_on(check_all(&asked)) {
+    match done {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => say(&mut std::io::stderr(), &format!("{error}\n"), UNUSABLE),
@@ -99,11 +97,8 @@ fn arguments(args: &[String]) -> Result<CheckViewsArgs, UsageError> {
     if parsed.url.is_empty() {
         return Err(missing);
     }
-    if parsed.url.starts_with("http://") || parsed.url.starts_with("https://") {
-        Ok(parsed)
-    } else {
-        Err(UsageError::bad_value("--url", &parsed.url, "it must begin with http:// or https://"))
-    }
+    server_client::check_url(&parsed.url)?;
+    Ok(parsed)
 }
 
 /// Why the views of a server cannot be checked.

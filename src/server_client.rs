@@ -2,12 +2,15 @@
 //! it, names a file of HTTP options (`basic_auth`, `tls_config`, …).
 
 use crate::config::ConfigError;
+use crate::usage_error::UsageError;
+use crate::{UNUSABLE, say};
 use connectors::compose_block;
 use connectors::config::block::ConfigKeys;
 use connectors::http_client::{HttpClient, HttpConfig, RequestError, SendError, error_chain};
 use reqwest::{Method, RequestBuilder, Response};
 use rules::yaml;
 use std::path::Path;
+use std::process::ExitCode;
 use url::Url;
 
 /// The flag without its dashes.
@@ -42,6 +45,25 @@ impl From<reqwest::Error> for AskError {
     fn from(error: reqwest::Error) -> AskError {
         AskError::Send(error.into())
     }
+}
+
+/// Runs a command that asks a server. What cannot be started is said on standard error; the exit
+/// code is that of a server that cannot be used.
+pub(crate) fn block_on<T>(command: impl Future<Output = T>) -> Result<T, ExitCode> {
+    // Two providers of cryptography could be linked; only the first call counts.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime
+        .map_err(|error| say(&mut std::io::stderr(), &format!("cannot start: {error}\n"), UNUSABLE))?;
+    Ok(runtime.block_on(command))
+}
+
+/// Checks the value of `--url`.
+pub(crate) fn check_url(url: &str) -> Result<(), UsageError> {
+    if url.starts_with("http://") || url.starts_with("https://") {
+        return Ok(());
+    }
+    Err(UsageError::bad_value("--url", url, "it must begin with http:// or https://"))
 }
 
 impl ServerClient {

@@ -55,13 +55,11 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
             return say(&mut std::io::stderr(), &text, UNUSABLE);
         }
     };
-    // Two providers of cryptography could be linked; only the first call counts.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return say(&mut std::io::stderr(), &format!("cannot start: {error}\n"), UNUSABLE),
+    let done = match server_client::block_on(ask(asked)) {
+        Ok(done) => done,
+        Err(code) => return code,
     };
-    match runtime.block_on(ask(asked)) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { text, code }) => say(&mut std::io::stderr(), &format!("{text}\n"), code),
     }
@@ -99,11 +97,8 @@ fn arguments(args: &[String]) -> Result<SqlArgs, UsageError> {
         let possible = "it must be table, csv, json, ndjson or arrow";
         return Err(UsageError::bad_value("--format", &parsed.format, possible));
     }
-    if parsed.url.starts_with("http://") || parsed.url.starts_with("https://") {
-        Ok(parsed)
-    } else {
-        Err(UsageError::bad_value("--url", &parsed.url, "it must begin with http:// or https://"))
-    }
+    server_client::check_url(&parsed.url)?;
+    Ok(parsed)
 }
 
 /// Why there is no answer, and the exit code.

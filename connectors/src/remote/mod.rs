@@ -1,6 +1,7 @@
 //! Remote write: receives samples by push. [`receiver`] handles requests; [`v1`] and [`v2`] decode
-//! the two versions of the message.
+//! the two versions of the message. [`labels`] is also for remote read.
 
+pub mod labels;
 pub mod receiver;
 mod refused;
 pub mod request;

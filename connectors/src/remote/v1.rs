@@ -1,5 +1,6 @@
 //! Decodes `prometheus.WriteRequest`, remote write 1.0: every series has its labels as texts.
 
+use super::labels::each_label;
 use super::receiver::RemoteWriteError;
 use super::request::{Batch, is_acceptable};
 use crate::limits;
@@ -69,7 +70,10 @@ impl<'a> V1Reader<'a> {
     /// bytes; only unknown ones are validated.
     fn series(&mut self, fields: &[u8], into: &Batch<'_>) -> Result<Option<SeriesRef>, RemoteWriteError> {
         self.encoded.clear();
-        each_label(fields, |name, value| put_pair(&mut self.encoded, name, value))?;
+        each_label(fields, |name, value| {
+            put_pair(&mut self.encoded, name, value);
+            Ok::<(), ProtobufError>(())
+        })?;
         // Series must not be created by a request that turns out to be damaged.
         if into.only_checks() {
             return Ok(None);
@@ -118,26 +122,7 @@ fn read_labels(message: &[u8]) -> Result<Option<LabelsBuilder>, ProtobufError> {
             }
             _ => valid = false,
         }
+        Ok::<(), ProtobufError>(())
     })?;
     Ok(valid.then_some(labels))
-}
-
-/// Calls `take(name, value)` for each label in the first field of `message`.
-fn each_label<'a>(message: &'a [u8], mut take: impl FnMut(&'a [u8], &'a [u8])) -> Result<(), ProtobufError> {
-    let mut fields = FieldReader::new(message);
-    while let Some(field) = fields.next_field()? {
-        let (1, FieldValue::Bytes(label)) = field else { continue };
-        let mut name = &b""[..];
-        let mut value = &b""[..];
-        let mut parts = FieldReader::new(label);
-        while let Some(part) = parts.next_field()? {
-            match part {
-                (1, FieldValue::Bytes(bytes)) => name = bytes,
-                (2, FieldValue::Bytes(bytes)) => value = bytes,
-                _ => {}
-            }
-        }
-        take(name, value);
-    }
-    Ok(())
 }

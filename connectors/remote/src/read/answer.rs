@@ -5,6 +5,7 @@ use super::ReadMemory;
 use super::client::ReadFailure;
 use super::samples::{RemoteSamples, SamplesBuilder};
 use connectors::protobuf::{FieldReader, FieldValue, message_length};
+use connectors::remote::labels::each_label;
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, LabelsBuilder, TimeMs};
@@ -117,21 +118,7 @@ impl<'a> ReceivedSeries<'a> {
     /// The labels of a series, without those that are removed.
     fn labels(&self, message: &[u8]) -> Result<Labels, ReadFailure> {
         let mut labels = LabelsBuilder::default();
-        let mut fields = FieldReader::new(message);
-        while let Some(field) = fields.next_field()? {
-            let (1, FieldValue::Bytes(label)) = field else { continue };
-            let mut name = &b""[..];
-            let mut value = &b""[..];
-            let mut parts = FieldReader::new(label);
-            while let Some(part) = parts.next_field()? {
-                match part {
-                    (1, FieldValue::Bytes(bytes)) => name = bytes,
-                    (2, FieldValue::Bytes(bytes)) => value = bytes,
-                    _ => {}
-                }
-            }
-            add_label(&mut labels, name, value)?;
-        }
+        each_label(message, |name, value| add_label(&mut labels, name, value))?;
         for name in self.removed {
             labels.remove(name);
         }
