@@ -1,5 +1,5 @@
-//! Connects the rules to the Alertmanagers: converts alerts of the crate `rules` to those of
-//! `connectors`.
+//! [`AlertmanagerAdapter`]: passes the alerts of the crate `rules` to the Alertmanagers of the
+//! crate `connectors`, and the delivery receipts back.
 
 use crate::config::Config;
 use crate::flags::Flags;

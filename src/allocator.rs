@@ -1,4 +1,4 @@
-//! Settings of mimalloc.
+//! Settings of the allocator, mimalloc.
 //!
 //! Freed memory returns to the system after 10 ms instead of a second: during the log replay the
 //! server then uses a quarter less memory, for the same CPU time (measured: docs/benchmarks.md).

@@ -1,9 +1,8 @@
-//! `--config.auto-reload`: checks the configuration files at intervals, and loads them if they
-//! changed.
+//! `--config.auto-reload`: checks the configuration files at intervals, and loads them if their
+//! contents changed (modification times do not matter).
 //!
-//! A change is a change of the contents, not of the modification time. A configuration that cannot
-//! be loaded is tried again at every check, so that the log repeats the error until the file is
-//! corrected.
+//! A configuration that cannot be loaded is tried again at every check, so the log repeats the
+//! error until the file is corrected. [`crate::control`] does the reload.
 
 use crate::config;
 use crate::control::ServerController;

@@ -1,7 +1,7 @@
-//! `perennial test promql FILE…`: runs files in Prometheus' test language for PromQL and prints the
-//! results. `perennial test history` is in [`crate::test_history`].
+//! The subcommand `perennial test promql FILE…`: runs test files in Prometheus' test language for
+//! PromQL and prints the results. No server is started; [`promql::promqltest`] has the language.
 //!
-//! No server is started. [`promql::promqltest`] describes the language.
+//! `perennial test history` is in [`crate::test_history`].
 
 use crate::test_history;
 use crate::usage_error::UsageError;

@@ -1,10 +1,12 @@
-//! `perennial check views`: asks a running server whether the answers of its views are those that
-//! queries over its history give.
+//! The subcommand `perennial check views`: checks that the answers of a running server's views are
+//! those of queries over its history.
 //!
-//! It goes through all pages of `/api/v1/views` and asks `/api/v1/views/{id}/check` for each view.
+//! It goes through all pages of `/api/v1/views` and requests `/api/v1/views/{id}/check` for each
+//! view. Exit code 1: some differ.
 
 use crate::config::ConfigError;
 use crate::server_client::{self, AskError, ServerClient};
+use crate::subcommand::{Argument, Arguments, Help, read_arguments};
 use crate::usage_error::UsageError;
 use crate::{UNUSABLE, say};
 use reqwest::Method;
@@ -13,8 +15,10 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str = "usage: perennial check views --url=URL [--http.config.file=FILE]\n";
-const HELP: &str = "
+const HELP: Help = Help {
+    command: "perennial check views",
+    usage: "usage: perennial check views --url=URL [--http.config.file=FILE]\n",
+    text: "
 Asks a running server whether each of its views is right: rules, conditions of alerts, subscriptions and saved queries. The
 server evaluates the view in a tick, and the same expression from scratch over what it has stored, at the same time. Floats
 must have the same bits, but for functions that may round differently; those are named. Nothing is changed.
@@ -38,21 +42,16 @@ Flags:
   --http.config.file=FILE   user, certificates and so on for the server, in the form of promtool
 
 Exit code: 0 if no view differs, 1 if one does, 2 if the command line or the server cannot be used.
-";
+",
+};
 /// Time that the server has for one request: more than a check may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `perennial check` with the arguments after it.
 pub(crate) fn main(args: &[String]) -> ExitCode {
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        return say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"), 0);
-    }
-    let asked = match arguments(args) {
+    let asked = match read_arguments(args, &HELP, arguments) {
         Ok(asked) => asked,
-        Err(why) => {
-            let text = format!("{why}\n{USAGE}See `perennial check views --help`.\n");
-            return say(&mut std::io::stderr(), &text, UNUSABLE);
-        }
+        Err(code) => return code,
     };
     let done = match server_client::block_on(check_all(&asked)) {
         Ok(done) => done,
@@ -81,12 +80,10 @@ fn arguments(args: &[String]) -> Result<CheckViewsArgs, UsageError> {
         return Err(UsageError::UnknownKind { word: kind.clone(), possible: "views" });
     }
     let mut parsed = CheckViewsArgs { url: String::new(), http_config: String::new() };
-    let mut rest = flags.iter();
-    while let Some(arg) = rest.next() {
-        let Some(flag) = arg.strip_prefix("--") else { return Err(UsageError::Unexpected(arg.clone())) };
-        let (name, value) = match flag.split_once('=') {
-            Some((name, value)) => (name, value.to_owned()),
-            None => (flag, rest.next().ok_or_else(|| UsageError::NoValue(arg.clone()))?.clone()),
+    for argument in Arguments::new(flags) {
+        let (name, value) = match argument? {
+            Argument::Flag { name, value } => (name, value),
+            Argument::Word(word) => return Err(UsageError::Unexpected(word.clone())),
         };
         match name {
             "url" => value.trim_end_matches('/').clone_into(&mut parsed.url),

@@ -1,4 +1,5 @@
-//! Makes the configuration of the cluster from the flags.
+//! Makes the configuration of the crate `cluster` from the flags `--cluster.…`, and the checksum by
+//! which processes compare their configurations.
 
 use crate::config;
 use crate::flags::Flags;

@@ -1,7 +1,8 @@
-//! The files of the operator: templates of `--web.console.templates` with the libraries of
-//! `--web.console.libraries`, and `--web.user-assets`.
+//! [`ConsoleFiles`]: the files of the operator for `/consoles` and `/user`: console templates
+//! (`--web.console.templates`, `--web.console.libraries`) and static files (`--web.user-assets`).
 //!
-//! Only regular files below these folders are read, and none whose path has a segment that begins with a dot.
+//! Only regular files below these folders are read, and none whose path has a segment that begins
+//! with a dot. `rules::console` executes the templates; `api::consoles` has the endpoints.
 
 use crate::query_language::TemplateQueries;
 use crate::server::Server;

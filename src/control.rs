@@ -1,5 +1,5 @@
-//! [`ServerController`]: the administration of the running server: configuration in force, reload,
-//! stop, and status for the API.
+//! [`ServerController`]: the administration of the running server: the configuration in force,
+//! reload, stop, and the status pages of the API.
 
 use crate::process_metrics::ProcessMetrics;
 use crate::reload_changes::{ConfigParts, ReloadChanges};

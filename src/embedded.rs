@@ -1,5 +1,5 @@
-//! The embedded configuration for a start without a configuration file, and the text that is
-//! printed then.
+//! The built-in configuration for a start without a configuration file (the server scrapes itself
+//! and this machine), and the text that is printed then.
 
 use crate::config;
 use crate::flags::Flags;

@@ -1,5 +1,6 @@
-//! The environment of a server: clock, disk, peers, and whether there are threads. The program uses
-//! those of the machine; a simulation replaces them, and the server code is the same.
+//! [`Surroundings`]: clock, disk, network peers and threads, as the server uses them. The program
+//! has those of the machine. The simulation (`tests/whole_server`) replaces them, and the code of
+//! the server is the same.
 
 use crate::descriptors::{Reserve, ReservedDisk};
 use connectors::http_client::Peers;

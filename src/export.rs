@@ -55,7 +55,8 @@ struct ExportArgs {
     data: PathBuf,
     config: Option<PathBuf>,
     sets: Vec<Vec<Matcher>>,
-    span: (TimeMs, TimeMs),
+    from: TimeMs,
+    to: TimeMs,
     format: Format,
     output: Option<PathBuf>,
 }
@@ -87,7 +88,8 @@ fn arguments(args: &[String]) -> Result<ExportArgs, UsageError> {
     let mut output = None;
     let mut config = None;
     let mut data = PathBuf::from("data/");
-    let mut span = (TimeMs::MIN, TimeMs::MAX);
+    let mut from = TimeMs::MIN;
+    let mut to = TimeMs::MAX;
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let (flag, value) = match arg.split_once('=') {
@@ -101,8 +103,8 @@ fn arguments(args: &[String]) -> Result<ExportArgs, UsageError> {
         match flag {
             "--match" => sets.push(selector(value)?),
             "--format" => format = Some(format_of(value)?),
-            "--start" => span.0 = time(value)?,
-            "--end" => span.1 = time(value)?,
+            "--start" => from = time(value)?,
+            "--end" => to = time(value)?,
             "--output" => output = Some(value.into()),
             "--storage.tsdb.path" => data = value.into(),
             "--config.file" => config = Some(value.into()),
@@ -113,7 +115,7 @@ fn arguments(args: &[String]) -> Result<ExportArgs, UsageError> {
         return Err(UsageError::Missing("--match is missing; --match='{__name__=~\".+\"}' is everything"));
     }
     let format = format.ok_or(UsageError::Missing("--format is missing"))?;
-    Ok(ExportArgs { data, config, sets, span, format, output })
+    Ok(ExportArgs { data, config, sets, from, to, format, output })
 }
 
 fn format_of(text: &str) -> Result<Format, UsageError> {
@@ -214,7 +216,7 @@ fn run(args: &ExportArgs) -> Result<String, ExportCommandError> {
 }
 
 fn write(store: &Store, args: &ExportArgs, out: impl Write + Send) -> Result<ExportCounts, ExportError> {
-    export(store, &args.sets, args.span, |shape| match args.format {
+    export(store, &args.sets, args.from, args.to, |shape| match args.format {
         Format::Parquet => parquet::sink(out, shape),
         Format::Csv => csv::sink(out, shape),
         Format::OpenMetrics => openmetrics::sink(out, shape),

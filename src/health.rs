@@ -25,7 +25,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// A file or directory that must not be replaced. It is kept open, so that no other file can get
 /// its inode number.
-struct Held {
+struct HeldFile {
     path: PathBuf,
     file: File,
     what: &'static str,
@@ -70,10 +70,10 @@ pub enum HeldFileError {
     },
 }
 
-impl Held {
-    fn new(path: PathBuf, what: &'static str) -> Result<Held, HeldFileError> {
+impl HeldFile {
+    fn new(path: PathBuf, what: &'static str) -> Result<HeldFile, HeldFileError> {
         match File::open(&path) {
-            Ok(file) => Ok(Held { path, file, what }),
+            Ok(file) => Ok(HeldFile { path, file, what }),
             Err(source) => Err(HeldFileError::Open { path, source }),
         }
     }
@@ -103,7 +103,7 @@ pub struct Health {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     reserve: Arc<Reserve>,
-    held: Vec<Held>,
+    held: Vec<HeldFile>,
     reason: RwLock<Option<String>>,
     healthy: Arc<Gauge>,
     behind: Arc<Gauge>,
@@ -132,9 +132,9 @@ impl Health {
     ) -> Result<Health, HeldFileError> {
         // An open file keeps its inode, so a directory that was moved and made again is told apart
         // from this one.
-        let mut held = vec![Held::new(dir.to_owned(), "the data directory")?];
+        let mut held = vec![HeldFile::new(dir.to_owned(), "the data directory")?];
         if locked {
-            held.push(Held::new(dir.join("lock"), "the lock file")?);
+            held.push(HeldFile::new(dir.join("lock"), "the lock file")?);
         }
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         let healthy = gauge("perennial_healthy", "1: the log is written and the data directory is ours.");
@@ -264,8 +264,8 @@ mod tests {
             std::fs::write(dir.join("lock"), "1").unwrap();
         };
         make();
-        let directory = Held::new(dir.clone(), "the data directory").unwrap();
-        let lock = Held::new(dir.join("lock"), "the lock file").unwrap();
+        let directory = HeldFile::new(dir.clone(), "the data directory").unwrap();
+        let lock = HeldFile::new(dir.join("lock"), "the lock file").unwrap();
         assert!(directory.check().is_ok() && lock.check().is_ok());
         std::fs::write(dir.join("lock"), "2").unwrap();
         assert!(lock.check().is_ok(), "what is in it does not matter");

@@ -44,6 +44,7 @@ mod sources;
 mod sql;
 pub mod startup;
 pub mod statements;
+mod subcommand;
 #[cfg(feature = "sql")]
 mod tables;
 mod test_history;

@@ -1,4 +1,4 @@
-//! Limits of the binary: number, unit, reason. The limits of other crates are in those crates.
+//! Limits of the binary, each with unit and reason; `docs/limits.md` lists them for users.
 
 use std::time::Duration;
 

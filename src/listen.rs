@@ -1,5 +1,5 @@
-//! Opens what the server listens on: addresses, sockets of this machine, and sockets that systemd
-//! has opened.
+//! Opens the listening sockets of the server: TCP addresses, Unix sockets, and sockets that systemd
+//! passes.
 
 use crate::flags::Flags;
 use crate::server::ServerError;

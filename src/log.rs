@@ -1,4 +1,4 @@
-//! The server's log: one line per event on standard error, as logfmt (like Prometheus) or JSON.
+//! The server's log on standard error: a line for each event, as logfmt (like Prometheus) or JSON.
 
 use crate::flags::value::{FlagValue, LogFormat, LogLevel};
 use std::fmt::{self, Write};

@@ -1,5 +1,5 @@
-//! The memory and cores of the machine, or of the container in which the process runs, and the size of
-//! disks.
+//! The memory and cores of the machine, or of the container in which the process runs, and the size
+//! of disks.
 
 use std::path::Path;
 
@@ -20,7 +20,8 @@ pub(crate) fn memory() -> u64 {
     machine.into_iter().chain(group).min().unwrap_or(ASSUMED)
 }
 
-/// The size of the file system that `directory` is in, bytes; `None` if the system does not report it.
+/// The size of the file system that `directory` is in, bytes; `None` if the system does not report
+/// it.
 pub(crate) fn disk_bytes(directory: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(directory).ok()?;
     found.f_blocks.checked_mul(found.f_frsize).filter(|bytes| *bytes > 0)

@@ -1,4 +1,4 @@
-//! The perennial binary. The program is in `lib.rs`.
+//! The `perennial` binary. The program is in `lib.rs`; read that next.
 
 /// mimalloc: for many small label sets and several threads. The design was measured with it.
 #[global_allocator]

@@ -1,5 +1,5 @@
-//! Connects the store to the object store for old blocks that the configuration names
-//! (`docs/objects.md`).
+//! Opens the object store for old blocks that `storage.objects` names, and connects the store to it
+//! (`docs/objects.md`). [`connectors::objects`] sends the requests.
 
 use crate::limits::{OBJECTS_FIRST_ANSWER, OBJECTS_RETRY};
 use connectors::objects::RemoteObjects;

@@ -1,4 +1,5 @@
-//! SQL over PostgreSQL's wire protocol (`--sql.listen-address`).
+//! Starts the PostgreSQL wire (`--sql.listen-address`): opens its socket and serves it with the
+//! crate `postgres`.
 
 use crate::flags::Flags;
 use crate::server::ServerError;
@@ -15,8 +16,8 @@ const FLAG: &str = "--sql.listen-address";
 ///
 /// # Errors
 ///
-/// If the address cannot be listened on, or is one that others can reach and nobody has to say who he
-/// is.
+/// If the address cannot be listened on, or is one that others can reach and nobody has to say who
+/// he is.
 pub(crate) async fn listener(
     flags: &Flags,
     protection: Option<&Protection>,

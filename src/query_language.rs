@@ -1,4 +1,5 @@
-//! The PromQL options, and the queries of rule templates.
+//! The options of PromQL from the flags, and [`TemplateQueries`]: the queries that templates of
+//! rules make.
 
 use crate::flags::Feature;
 use engine::query::{Querier, QueryOptions, QueryValue};

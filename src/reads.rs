@@ -1,5 +1,6 @@
-//! Answers remote reads of other servers from the store, within the limits of the flags
-//! `--storage.remote.read-*` and of the memory of queries.
+//! [`RemoteReadAdapter`]: answers remote read requests of other servers from the store, within the
+//! limits `--storage.remote.read-*` and the memory of queries. The protocol is in the crate
+//! `remote_storage`.
 
 use crate::flags::Flags;
 use crate::limits::READ_FRAMES;

@@ -1,5 +1,5 @@
-//! What a reload has changed, for the line in the log: jobs, rule groups and the other blocks of the
-//! configuration, by name.
+//! [`ReloadChanges`]: what a reload of the configuration has changed (jobs, rule groups, other
+//! blocks), by name, for the line in the log.
 
 use crate::server::LoadedConfig;
 use connectors::config::changes::NamedChanges;
@@ -56,9 +56,9 @@ fn hash(value: impl Hash) -> u64 {
 
 /// A hash of everything that a group says.
 fn fingerprint(group: &RuleGroup) -> u64 {
-    let RuleGroup { interval, query_offset, limit, rhythm, lateness, rules, .. } = group;
+    let RuleGroup { interval, query_offset, limit, evaluation, lateness, rules, .. } = group;
     let mut hasher = DefaultHasher::new();
-    format!("{interval} {query_offset} {limit} {rhythm:?} {lateness:?}").hash(&mut hasher);
+    format!("{interval} {query_offset} {limit} {evaluation:?} {lateness:?}").hash(&mut hasher);
     for rule in rules {
         (&rule.name, &rule.expr.text, &rule.labels, rule.backfill).hash(&mut hasher);
         format!("{:?}", rule.alert).hash(&mut hasher);

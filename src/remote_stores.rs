@@ -1,4 +1,5 @@
-//! The servers of `remote_read` as stores that queries read beside the own one.
+//! [`RemoteStoresAdapter`]: lets queries read the samples of the `remote_read` servers beside those
+//! of the own store.
 
 use engine::memory::MemoryReservation;
 use engine::query::guard::QueryGuard;
@@ -39,17 +40,17 @@ impl ReadMemory for QueryMemory {
 }
 
 /// What stops a query while it asks.
-struct Stopped(QueryError);
+struct QueryStopped(QueryError);
 
-impl From<MemoryRefused> for Stopped {
-    fn from(refused: MemoryRefused) -> Stopped {
-        Stopped(QueryError::LimitReached(refused.0))
+impl From<MemoryRefused> for QueryStopped {
+    fn from(refused: MemoryRefused) -> QueryStopped {
+        QueryStopped(QueryError::LimitReached(refused.0))
     }
 }
 
 impl RemoteStoresAdapter {
-    /// From when on the own store has what others have: as in Prometheus a while after the beginning
-    /// of its oldest block, or of now if there is none.
+    /// From when on the own store has what others have: as in Prometheus a while after the
+    /// beginning of its oldest block, or of now if there is none.
     fn local_start(&self) -> TimeMs {
         let oldest = self.store.status().blocks().first().map(|block| block.from);
         oldest.unwrap_or_else(|| self.clock.now()).saturating_add(self.margin)
@@ -66,7 +67,7 @@ impl RemoteStores for RemoteStoresAdapter {
         };
         let selections: Vec<ReadSelection> = selections.iter().map(selection).collect();
         let memory = QueryMemory(guard.memory().clone());
-        let check = || guard.check().map_err(Stopped);
+        let check = || guard.check().map_err(QueryStopped);
         let answer = self.read.read(&selections, self.local_start(), &memory, check).map_err(|e| e.0)?;
         Ok(RemoteAnswer { series: answer.series, warnings: answer.warnings })
     }

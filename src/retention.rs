@@ -1,8 +1,8 @@
 //! The retention of blocks: combines the command line and the configuration file.
 //!
-//! As in Prometheus 3, each key of the file takes precedence over its flag, zero means not set, and a
-//! share of the disk takes precedence over a size. Flags take precedence over old spellings in the file
-//! ([`StorageBlock`]). The retention itself is in `storage/src/store/retention.rs`.
+//! As in Prometheus 3, each key of the file takes precedence over its flag, zero means not set, and
+//! a share of the disk takes precedence over a size. Flags take precedence over old spellings in
+//! the file ([`StorageBlock`]). The retention itself is in `storage/src/store/retention.rs`.
 
 use crate::config::StorageBlock;
 use crate::flags::Flags;
@@ -22,8 +22,8 @@ pub(crate) struct RetentionInForce {
     pub percentage: f64,
 }
 
-/// The retention in force on a disk of `disk_bytes`; `None`: nobody knows its size, and a share of it
-/// has no effect.
+/// The retention in force on a disk of `disk_bytes`; `None`: nobody knows its size, and a share of
+/// it has no effect.
 pub(crate) fn in_force(flags: &Flags, file: &StorageBlock, disk_bytes: Option<u64>) -> RetentionInForce {
     // By precedence. The old spellings come last: configurations of earlier versions must not
     // change a start script that sets the flag.

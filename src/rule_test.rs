@@ -1,7 +1,8 @@
-//! Tries an alerting rule on history, for `/api/v1/rules/test`: reads the text of the rule, evaluates its
-//! condition piece by piece, and feeds the answers to [`rules::trial`].
+//! Evaluates an alerting rule over history, for `/api/v1/rules/test`.
 //!
-//! A piece is a range query of some thousand steps, so memory is that of a query, however long the time.
+//! It parses the rule, evaluates its condition in range queries of some thousand steps, and feeds
+//! the results to the alert state machine ([`rules::trial`]). So it needs the memory of one query,
+//! however long the time.
 
 use crate::server::Server;
 use crate::statements::RuleLanguages;
@@ -114,7 +115,8 @@ struct TrialRun<'a> {
 
 impl TrialRun<'_> {
     fn run(&mut self, tell: &dyn Fn(RuleTestProgress)) -> Result<(), ApiError> {
-        // `start()` and `end()` of a rule are its evaluation time, which only a query at that time has.
+        // `start()` and `end()` of a rule are its evaluation time, which only a query at that time
+        // has.
         let most = if depends_on_query_times(self.plan) { 1 } else { RULE_TEST_PIECE_STEPS };
         let mut piece = most;
         let mut t = self.start;
@@ -129,7 +131,8 @@ impl TrialRun<'_> {
                     piece = (piece * 2).min(most);
                     self.tell(tell, last);
                 }
-                // Too much for one query, or an error at one of the times: which one, shorter pieces show.
+                // Too much for one query, or an error at one of the times: which one, shorter
+                // pieces show.
                 Err(QueryError::LimitReached(_) | QueryError::Execution(_)) if piece > 1 => {
                     piece = (piece / 8).max(1);
                 }

@@ -1,5 +1,6 @@
-//! What the commands that ask a running server ask it with: `--http.config.file`, as promtool has
-//! it, names a file of HTTP options (`basic_auth`, `tls_config`, …).
+//! [`ServerClient`]: the HTTP client of the subcommands that talk to a running server.
+//! `--http.config.file` names a file with HTTP options (`basic_auth`, `tls_config`, …), as promtool
+//! has it.
 
 use crate::config::ConfigError;
 use crate::usage_error::UsageError;

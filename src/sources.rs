@@ -1,4 +1,5 @@
-//! Adapters for the HTTP API: convert snapshots of targets and rules to the types of the API.
+//! Adapters for the HTTP API: snapshots of targets and rule groups, converted to the API's JSON
+//! types.
 
 use crate::rule_test;
 use crate::server::Server;
@@ -75,15 +76,16 @@ impl services::TargetList for ScrapeTargetAdapter {
         &self,
         rules: &str,
         labels: &BTreeMap<String, String>,
-    ) -> Result<Vec<api::RelabelStepJson>, String> {
+    ) -> Result<Vec<api::RelabelStepJson>, services::RelabelRulesError> {
         // The page sends the text while it is typed; no rules are no steps and not an error.
         if rules.trim().is_empty() {
             return Ok(Vec::new());
         }
-        let rules: Vec<RelabelConfig> = rules::yaml::parse("rules", rules).map_err(|e| e.to_string())?;
+        let rules: Vec<RelabelConfig> =
+            rules::yaml::parse("rules", rules).map_err(|e| services::RelabelRulesError(e.to_string()))?;
         // Checked first as a whole: the parser alone does not see, for instance, a `hashmod`
         // without modulus.
-        Relabeler::new(&rules).map_err(|e| e.to_string())?;
+        Relabeler::new(&rules).map_err(|e| services::RelabelRulesError(e.to_string()))?;
         Ok(relabel_steps(&rules, labels).into_iter().map(relabel_step).collect())
     }
 

@@ -1,6 +1,8 @@
-//! `perennial sql`: asks a running server a statement in SQL, and prints a table or another format.
+//! The subcommand `perennial sql`: sends a SQL statement to a running server, and prints the rows
+//! as a table, or in another format.
 
 use crate::server_client::{self, AskError, ServerClient};
+use crate::subcommand::{Argument, Arguments, Help, read_arguments};
 use crate::usage_error::UsageError;
 use crate::{UNUSABLE, say};
 use reqwest::Method;
@@ -10,8 +12,10 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str = "usage: perennial sql [--url=URL] [--http.config.file=FILE] [--format=table|csv|json|ndjson|arrow] [--time=TIME] [STATEMENT]\n";
-const HELP: &str = "
+const HELP: Help = Help {
+    command: "perennial sql",
+    usage: "usage: perennial sql [--url=URL] [--http.config.file=FILE] [--format=table|csv|json|ndjson|arrow] [--time=TIME] [STATEMENT]\n",
+    text: "
 Asks a running server. Without a statement it is read from standard input.
 
   perennial sql 'SELECT job, sum(rate(value, '\\''5m'\\'')) FROM http_requests_total GROUP BY job'
@@ -28,7 +32,8 @@ Flags:
   --time=TIME       the time of now(): RFC 3339 or seconds since 1970
 
 Exit code: 0 if there is an answer, 1 if the statement has none, 2 if the command line or the server cannot be used.
-";
+",
+};
 /// Time that the server has: as long as its own limit, and some.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Characters of a cell of a table; longer texts are cut.
@@ -45,15 +50,9 @@ struct SqlArgs {
 
 /// Runs `perennial sql` with the given arguments.
 pub(crate) fn main(args: &[String]) -> ExitCode {
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        return say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"), 0);
-    }
-    let asked = match arguments(args) {
+    let asked = match read_arguments(args, &HELP, arguments) {
         Ok(asked) => asked,
-        Err(why) => {
-            let text = format!("{why}\n{USAGE}See `perennial sql --help`.\n");
-            return say(&mut std::io::stderr(), &text, UNUSABLE);
-        }
+        Err(code) => return code,
     };
     let done = match server_client::block_on(ask(asked)) {
         Ok(done) => done,
@@ -73,17 +72,16 @@ fn arguments(args: &[String]) -> Result<SqlArgs, UsageError> {
         time: None,
         statement: None,
     };
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        let Some(flag) = arg.strip_prefix("--") else {
-            if parsed.statement.replace(arg.clone()).is_some() {
-                return Err(UsageError::Unexpected(format!("{arg}: put the whole statement into quotes")));
+    for argument in Arguments::new(args) {
+        let (name, value) = match argument? {
+            Argument::Flag { name, value } => (name, value),
+            Argument::Word(text) => {
+                if parsed.statement.replace(text.clone()).is_some() {
+                    let why = format!("{text}: put the whole statement into quotes");
+                    return Err(UsageError::Unexpected(why));
+                }
+                continue;
             }
-            continue;
-        };
-        let (name, value) = match flag.split_once('=') {
-            Some((name, value)) => (name, value.to_owned()),
-            None => (flag, rest.next().ok_or_else(|| UsageError::NoValue(arg.clone()))?.clone()),
         };
         match name {
             "url" => value.trim_end_matches('/').clone_into(&mut parsed.url),

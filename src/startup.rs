@@ -1,6 +1,7 @@
-//! The start of an open store until the server is ready. During the log replay the server scrapes
-//! and answers queries from the blocks; afterwards rules and saved queries are installed, with the
-//! replayed samples in their windows.
+//! The start of the server, from an open store to being ready.
+//!
+//! During the log replay it scrapes, and answers queries from the blocks. Afterwards rules and
+//! saved queries are installed, with the replayed samples in their windows.
 
 use crate::control::ServerController;
 use crate::server::{LoadedConfig, Server, ServerError};

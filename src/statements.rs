@@ -1,5 +1,5 @@
-//! SQL in the server: the engine that answers statements and runs those of views again, rules in
-//! SQL, and alerts that statements define.
+//! SQL in the server: the SQL engine over all services, standing statements as views, rules in SQL,
+//! and alerts that statements define.
 
 #[cfg(feature = "sql")]
 use crate::server::Server;
@@ -85,8 +85,8 @@ impl RuleLanguages {
         }
     }
 
-    /// The same; statements may read the tables and views in the data directory `data`, which are not
-    /// taken into use.
+    /// The same; statements may read the tables and views in the data directory `data`, which are
+    /// not taken into use.
     pub(crate) fn at_start(language: PromqlOptions, enable_sql: bool, data: &Path) -> RuleLanguages {
         #[cfg(not(feature = "sql"))]
         let _ = (enable_sql, data);
@@ -192,7 +192,7 @@ impl Statements {
         }))
     }
 
-    /// The tables that people bring.
+    /// The uploaded tables.
     pub(crate) fn tables(&self) -> Arc<dyn TableStore> {
         self.tables.clone()
     }

@@ -1,8 +1,8 @@
-//! The tables that people bring: in memory, and each in a file of the data directory; and the views,
-//! queries with a name, which are one file.
+//! [`ServerTables`]: uploaded tables and named views (`CREATE VIEW`) of the data directory.
 //!
-//! A file is written as a whole before a change is answered, with version and checksum
-//! ([`FileForm`]). The first entry of a table's file has its columns, the others its rows.
+//! A table is in memory and in a file of its own; all views are in one file. A file is written
+//! whole before a change is answered, with version and checksum ([`FileForm`]). The first entry of
+//! a table's file has its columns, the others its rows. [`sql::tables`] has the tables in memory.
 
 use api::response::{ApiError, ErrorType};
 use api::services::{TableChange, TableStore};
@@ -69,8 +69,8 @@ pub(crate) struct ServerTables {
 }
 
 impl ServerTables {
-    /// Reads all tables and views below the data directory `data`. A damaged file is renamed, with an
-    /// error in the log.
+    /// Reads all tables and views below the data directory `data`. A damaged file is renamed, with
+    /// an error in the log.
     pub(crate) fn open(disk: Arc<dyn Disk>, data: &Path) -> Result<ServerTables, DefinitionFileError> {
         let directory = data.join(DIRECTORY);
         let mut all = BTreeMap::new();
@@ -102,7 +102,8 @@ impl ServerTables {
         })
     }
 
-    /// The tables and views in the data directory `data`, as far as they can be read. Changes nothing.
+    /// The tables and views in the data directory `data`, as far as they can be read. Changes
+    /// nothing.
     pub(crate) fn peek(data: &Path) -> ServerTables {
         let disk = OsDisk;
         let directory = data.join(DIRECTORY);
@@ -136,8 +137,9 @@ impl ServerTables {
     fn check_room(&self, name: &str, bytes: usize) -> Result<(), ApiError> {
         let all = self.all.lock();
         let others = all.iter().filter(|(other, _)| *other != name);
-        let (count, held) =
-            others.fold((0, 0), |(count, held), (_, table)| (count + 1, held + table.bytes()));
+        let sizes: Vec<usize> = others.map(|(_, table)| table.bytes()).collect();
+        let count = sizes.len();
+        let held: usize = sizes.iter().sum();
         let full = |what: String| Err(ApiError::new(ErrorType::LimitReached, what));
         if count >= limits::TABLES {
             return full(format!("there are {count} tables, the most that there may be: remove one"));

@@ -1,8 +1,9 @@
-//! `perennial test history FILE…`: asks a running server what the alerts of rule files would have done in the
-//! past.
+//! The subcommand `perennial test history FILE…`: what the alerts of rule files would have done in
+//! the past, computed by a running server (`/api/v1/rules/test`).
 
 use crate::server_client::{self, AskError, ServerClient};
 use crate::statements::RuleLanguages;
+use crate::subcommand::{Argument, Arguments, Help, read_arguments};
 use crate::usage_error::UsageError;
 use crate::{UNUSABLE, query_language, say};
 use api::limits::RULE_TEST_BODY_BYTES;
@@ -14,8 +15,10 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use storage::model::time::{format_duration, parse_duration};
 
-const USAGE: &str = "usage: perennial test history [--url=URL] [--http.config.file=FILE] [--since=30d] [--step=STEP] [--alert=NAME] [--format=text|json] FILE…\n";
-const HELP: &str = "
+const HELP: Help = Help {
+    command: "perennial test history",
+    usage: "usage: perennial test history [--url=URL] [--http.config.file=FILE] [--since=30d] [--step=STEP] [--alert=NAME] [--format=text|json] FILE…\n",
+    text: "
 Asks a running server what the alerts of rule files would have done in its past: when each would have been pending and
 have fired, how often, how long, and how many notifications that makes. The server evaluates each condition from history,
 step by step, and gives the answers to the states that its own alerts have. Nothing is stored and nothing is sent. The
@@ -35,7 +38,8 @@ Flags:
 
 Exit code: 0 if all alerts could be evaluated, 1 if the evaluation of one failed at some time, 2 if the command line, a file
 or the server cannot be used.
-";
+",
+};
 /// The interval of groups that have none, ms: the default of Prometheus. The server takes its own.
 const INTERVAL_MS: i64 = 60_000;
 /// Stretches of one alert that are printed.
@@ -56,15 +60,9 @@ struct HistoryArgs {
 
 /// Runs `perennial test history` with the arguments after it.
 pub(crate) fn main(args: &[String]) -> ExitCode {
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        return say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"), 0);
-    }
-    let asked = match arguments(args) {
+    let asked = match read_arguments(args, &HELP, arguments) {
         Ok(asked) => asked,
-        Err(why) => {
-            let text = format!("{why}\n{USAGE}See `perennial test history --help`.\n");
-            return say(&mut std::io::stderr(), &text, UNUSABLE);
-        }
+        Err(code) => return code,
     };
     let done = match server_client::block_on(test_all(&asked)) {
         Ok(done) => done,
@@ -87,15 +85,13 @@ fn arguments(args: &[String]) -> Result<HistoryArgs, UsageError> {
         json: false,
         files: Vec::new(),
     };
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        let Some(flag) = arg.strip_prefix("--") else {
-            parsed.files.push(arg.clone());
-            continue;
-        };
-        let (name, value) = match flag.split_once('=') {
-            Some((name, value)) => (name, value.to_owned()),
-            None => (flag, rest.next().ok_or_else(|| UsageError::NoValue(arg.clone()))?.clone()),
+    for argument in Arguments::new(args) {
+        let (name, value) = match argument? {
+            Argument::Flag { name, value } => (name, value),
+            Argument::Word(file) => {
+                parsed.files.push(file.clone());
+                continue;
+            }
         };
         let length = |value: &str| {
             let ms = parse_duration(value).map_err(|e| UsageError::unparsed(&format!("--{name}"), e))?;

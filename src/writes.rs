@@ -1,5 +1,5 @@
-//! The receivers of remote write and OTLP: append the samples of a request to the store, and answer
-//! once the WAL has committed them.
+//! [`RemoteWriteAdapter`] and [`OtlpAdapter`]: append received samples to the store, and answer
+//! when the log has committed them. `connectors` decodes the requests.
 
 use crate::limits::{WRITE_LARGE_BYTES, WRITE_LARGE_NICENESS, WRITE_WAIT, WRITES_PER_CORE};
 use api::bodies::BodyError;
@@ -9,7 +9,7 @@ use connectors::blocking;
 use connectors::otlp::{OtlpReceiver, receiver as otlp};
 use connectors::remote::receiver::{check_headers, decoded_bytes};
 use connectors::remote::{MessageVersion, RemoteWriteError, RemoteWriteReceiver, WriteOutcome};
-use connectors::threads::Niced;
+use connectors::threads::LowPriorityPool;
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use storage::clock::Clock;
@@ -26,7 +26,7 @@ pub(crate) struct WriteTurns {
     execution: Execution,
     turns: Arc<Semaphore>,
     /// The low-priority threads for large requests.
-    large: Niced,
+    large: LowPriorityPool,
 }
 
 /// Why a request was refused.
@@ -77,7 +77,7 @@ impl WriteTurns {
             clock,
             execution,
             turns: Arc::new(Semaphore::new(WRITES_PER_CORE * cores)),
-            large: Niced::new(execution, "write", WRITE_LARGE_NICENESS),
+            large: LowPriorityPool::new(execution, "write", WRITE_LARGE_NICENESS),
         })
     }
 
@@ -94,8 +94,8 @@ impl WriteTurns {
         Ok(written)
     }
 
-    /// Appends a request on a thread, because that may wait for the disk. Releases the memory of the
-    /// request at the end.
+    /// Appends a request on a thread, because that may wait for the disk. Releases the memory of
+    /// the request at the end.
     async fn apply(
         &self,
         call: WriteCall,

@@ -1,5 +1,7 @@
-//! `perennial check views` against a server that runs.
+//! Tests `perennial check views` with a running server.
 
+#[path = "support/quick_config.rs"]
+mod quick_config;
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
@@ -7,13 +9,6 @@ use std::process::{Command, Output};
 use support::exporter::Exporter;
 use support::server::{Server, binary_under_test};
 
-const CONFIG: &str = "\
-global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 1s}
-rule_files: [rules.yml]
-scrape_configs:
-  - job_name: a
-    static_configs: [{targets: ['{target}']}]
-";
 const RULES: &str = "\
 groups:
   - name: g
@@ -34,7 +29,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn all_views_of_a_server_are_checked() {
     let exporter = Exporter::start("x{a=\"1\"} 1\nx{a=\"2\"} 2\n");
-    let config = CONFIG.replace("{target}", &format!("127.0.0.1:{}", exporter.port));
+    let config = quick_config::config(exporter.port);
     let server = Server::start(&config, &[("rules.yml", RULES)]);
     let url = format!("--url=http://127.0.0.1:{}", server.port);
     // Views begin within the first second.

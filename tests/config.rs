@@ -1,5 +1,6 @@
-//! Tests of the configuration file and the command line from the view of a user: golden files and
-//! tables.
+//! Tests the configuration file and the command line as a user sees them, with golden files and
+//! tables: values, printed form, errors. Also that the tables of `docs/configuration.md` are those
+//! of the code.
 #![allow(dead_code, reason = "the binary uses the rest")]
 
 #[path = "../src/config/mod.rs"]
@@ -293,8 +294,8 @@ fn flags_in_every_spelling() {
     );
 }
 
-/// All flags of Prometheus 3.14: those that `cmd/prometheus/main.go` defines, hidden ones included, and those
-/// of its libraries for the log and the web server.
+/// All flags of Prometheus 3.14: those that `cmd/prometheus/main.go` defines, hidden ones included,
+/// and those of its libraries for the log and the web server.
 const FLAGS_OF_PROMETHEUS: &str =
     "agent alertmanager.drain-notification-queue-on-shutdown alertmanager.notification-batch-size
 alertmanager.notification-queue-capacity auto-gomaxprocs auto-gomemlimit auto-gomemlimit.ratio
@@ -321,8 +322,8 @@ web.listen-address web.max-connections web.max-notifications-subscribers web.pag
 web.read-timeout web.remote-write-receiver.accepted-protobuf-messages web.route-prefix
 web.search.max-limit web.user-assets write-documentation";
 
-/// The file has the keys of Prometheus 3.14, by the Go type of their block: `yaml` tags of `config`, `discovery`,
-/// `model/relabel`, and of the libraries for HTTP clients and clouds.
+/// The file has the keys of Prometheus 3.14, by the Go type of their block: `yaml` tags of
+/// `config`, `discovery`, `model/relabel`, and of the libraries for HTTP clients and clouds.
 #[test]
 fn no_key_of_prometheus_is_unknown() {
     let schema = config::schema();

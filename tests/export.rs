@@ -101,11 +101,12 @@ fn contents(dir: &Path, plain: bool) -> BTreeSet<String> {
             selection.read(i, i64::MIN, i64::MAX, &mut ts, &mut vs).expect("samples");
             selection.read_histograms(i, i64::MIN, i64::MAX, &mut histograms).expect("histograms");
             for (t, v) in ts.iter().zip(&vs) {
-                match v.to_bits() == STALE.to_bits() {
-                    true if plain => {}
-                    true => drop(all.insert(format!("{labels} {t} stale"))),
-                    false if plain && v.is_nan() => drop(all.insert(format!("{labels} {t} NaN"))),
-                    false => drop(all.insert(format!("{labels} {t} {:016x}", v.to_bits()))),
+                if v.to_bits() != STALE.to_bits() {
+                    let value =
+                        if plain && v.is_nan() { "NaN".to_owned() } else { format!("{:016x}", v.to_bits()) };
+                    all.insert(format!("{labels} {t} {value}"));
+                } else if !plain {
+                    all.insert(format!("{labels} {t} stale"));
                 }
             }
             let histograms = histograms.iter().filter(|_| !plain);

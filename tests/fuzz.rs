@@ -61,7 +61,7 @@ impl Random {
         (self.next() % (n.max(1) as u64)) as usize
     }
 
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    fn choose<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
 
@@ -76,7 +76,7 @@ impl Random {
 
 /// A number in the spelling of one of the formats.
 fn number(random: &mut Random) -> Vec<u8> {
-    let mut value = random.of(&BORDERS);
+    let mut value = random.choose(&BORDERS);
     match random.below(6) {
         0 => value.to_string().into_bytes(),
         1 => (value as u16).to_le_bytes().to_vec(),
@@ -101,8 +101,8 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     let at = random.below(length);
     match random.below(10) {
         0 | 1 if length > 0 => input[at] ^= 1 << random.below(8),
-        2 if length > 0 => input[at] = random.of(BYTES),
-        3 => input.insert(random.below(length + 1), random.of(BYTES)),
+        2 if length > 0 => input[at] = random.choose(BYTES),
+        3 => input.insert(random.below(length + 1), random.choose(BYTES)),
         4 => input.truncate(random.below(length + 1)),
         5 => drop(input.drain(random.range(length))),
         6 => {

@@ -84,8 +84,9 @@ fn named(cell: &str) -> impl Iterator<Item = &str> {
 fn every_limit_is_in_the_table() {
     let mut said: BTreeMap<String, usize> = BTreeMap::new();
     for row in rows() {
-        named(row.cells.last().expect("a cell"))
-            .for_each(|name| *said.entry(name.to_owned()).or_default() += 1);
+        for name in named(row.cells.last().expect("a cell")) {
+            *said.entry(name.to_owned()).or_default() += 1;
+        }
     }
     let known = constants();
     let missing: Vec<&String> =
@@ -101,9 +102,9 @@ fn every_limit_is_in_one_table() {
     let known = constants();
     let mut tables: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for row in rows() {
-        named(row.cells.last().expect("a cell")).for_each(|name| {
+        for name in named(row.cells.last().expect("a cell")) {
             tables.entry(name.to_owned()).or_default().insert(row.table);
-        });
+        }
     }
     let twice: Vec<&String> =
         tables.iter().filter(|(name, of)| of.len() > known[*name]).map(|(name, _)| name).collect();

@@ -1,5 +1,5 @@
-//! Tests the operations that the store needs of an object store, on a directory and on a server
-//! with the S3 protocol.
+//! Tests that a directory and an S3 server do what the store needs of an object store: conditional
+//! writes, listing, ranges, deletion.
 
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "support/mod.rs"]

@@ -1,4 +1,5 @@
-//! SQL over the PostgreSQL wire, with real clients: psql, psycopg and tokio-postgres.
+//! Tests the PostgreSQL wire with real clients: psql, psycopg and tokio-postgres. [`records`] and
+//! [`tables`] have further tests.
 #![cfg(feature = "sql")]
 
 #[allow(dead_code, reason = "shared with other tests")]
@@ -33,13 +34,13 @@ const HASH: &str = "$2b$04$abcdefghijklmnopqrstuuoD8yw7MmybLKVooaTGGZAt3HXugv2.a
 const VERIFIER: &str = "SCRAM-SHA-256$4096:c2l4dGVlbiBieXRlIHNhbA==$ou91IS0jrEwcRLqC8qJPmlao0rD1iE40ksecZJS3u5Q=:c0vjUtjgc0Rmxx/+M722tWatX9VS9J11ZOcg0yTHAbU=";
 
 /// A server that has samples of `x`, and its port for the wire.
-struct Served {
+struct PostgresServer {
     server: Server,
     port: u16,
     exporter: Exporter,
 }
 
-fn served(flags: &[&str]) -> Served {
+fn served(flags: &[&str]) -> PostgresServer {
     let exporter = Exporter::start("x{a=\"1\"} 0\nx{a=\"2\"} 5\n");
     let port = free_port();
     let listen = format!("--sql.listen-address=127.0.0.1:{port}");
@@ -47,7 +48,7 @@ fn served(flags: &[&str]) -> Served {
     let flags: Vec<&str> = flags.iter().copied().chain([listen.as_str()]).collect();
     let server = Server::start_with(&config, &[], &flags);
     server.wait_rows("x", 2);
-    Served { server, port, exporter }
+    PostgresServer { server, port, exporter }
 }
 
 /// What psql prints for a command, and on its standard error.
@@ -122,7 +123,7 @@ fn psql_asks_and_describes() {
 #[test]
 fn tables_are_joined_and_survive_a_kill() {
     let mut served = served(&["--web.enable-admin-api"]);
-    let put = |served: &Served, name: &str, body: &str| {
+    let put = |served: &PostgresServer, name: &str, body: &str| {
         let kind = [("content-type", "text/csv")];
         support::http::send(
             served.server.port,
@@ -135,7 +136,7 @@ fn tables_are_joined_and_survive_a_kill() {
     let answer = put(&served, "owners", "a,owner,pager\n1,ana,0123\n2,bo,0456\n").expect("an answer");
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.json()["data"]["rows"], 2, "{}", answer.text());
-    let ask = |served: &Served, statement: &str| psql(&local(served.port), "", &[statement]);
+    let ask = |served: &PostgresServer, statement: &str| psql(&local(served.port), "", &[statement]);
     let join = "SELECT o.owner, o.pager, x.value FROM x JOIN owners o ON x.a = o.a::text WHERE x.value > 1";
     assert_eq!(ask(&served, join).0, "bo|0456|5");
     assert_eq!(ask(&served, "\\d owners").0, "a|bigint|||\nowner|text|||\npager|text|||");
@@ -151,8 +152,8 @@ fn tables_are_joined_and_survive_a_kill() {
     assert!(ask(&served, "SELECT * FROM owners").1.contains("there is no metric \"owners\""));
 }
 
-/// The statements of Grafana's data source that were recorded, where they are beside the repository;
-/// `frontends/postgres/tests/data/clients.txt` has what they answer.
+/// The statements of Grafana's data source that were recorded, where they are beside the
+/// repository; `frontends/postgres/tests/data/clients.txt` has what they answer.
 #[test]
 fn recorded_statements_of_grafana_are_answered() {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a directory above");

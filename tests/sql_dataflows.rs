@@ -1,7 +1,9 @@
-//! Statements that stand as dataflows, in a server that runs: rules, alerts and views of statements
-//! use them, and they follow a table that people bring.
+//! Tests standing statements of the dataflow class in a running server: in rules, alerts and views,
+//! also when an uploaded table changes.
 #![cfg(feature = "sql")]
 
+#[path = "support/quick_config.rs"]
+mod quick_config;
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
@@ -10,13 +12,6 @@ use support::exporter::Exporter;
 use support::http;
 use support::server::Server;
 
-const CONFIG: &str = "\
-global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 1s}
-rule_files: [rules.yml]
-scrape_configs:
-  - job_name: a
-    static_configs: [{targets: ['{target}']}]
-";
 /// Over lists of the server only.
 const RULES: &str = "\
 groups:
@@ -30,7 +25,7 @@ groups:
 const CALLS: &str = "SELECT a.alertname AS about, o.owner FROM alerts a JOIN owners o USING (job)";
 
 fn server(exporter: &Exporter) -> Server {
-    let config = CONFIG.replace("{target}", &format!("127.0.0.1:{}", exporter.port));
+    let config = quick_config::config(exporter.port);
     let flags = ["--rules.enable-sql", "--web.enable-admin-api"];
     Server::start_with(&config, &[("rules.yml", RULES)], &flags)
 }

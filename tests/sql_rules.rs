@@ -1,7 +1,9 @@
-//! Rules in SQL, and alerts and views that statements define, in a server that runs: they are like
-//! all others, also after kill -9.
+//! Tests rules in SQL, and alerts and views defined by statements, in a running server: they act
+//! like those in PromQL, also after kill -9.
 #![cfg(feature = "sql")]
 
+#[path = "support/quick_config.rs"]
+mod quick_config;
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
@@ -12,13 +14,6 @@ use support::exporter::Exporter;
 use support::http;
 use support::server::{Server, binary_under_test};
 
-const CONFIG: &str = "\
-global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 1s}
-rule_files: [rules.yml]
-scrape_configs:
-  - job_name: a
-    static_configs: [{targets: ['{target}']}]
-";
 const RULES: &str = "\
 groups:
   - name: g
@@ -56,7 +51,7 @@ fn firing(server: &Server, names: &[&str]) -> BTreeMap<String, Value> {
 #[test]
 fn alerts_in_sql_are_alerts_and_survive_a_kill() {
     let exporter = Exporter::start("x{a=\"1\"} 0\nx{a=\"2\"} 5\n");
-    let config = CONFIG.replace("{target}", &format!("127.0.0.1:{}", exporter.port));
+    let config = quick_config::config(exporter.port);
     let mut server = Server::start_with(&config, &[("rules.yml", RULES)], &["--rules.enable-sql"]);
     let names = ["Low", "LowInPromql", "Several"];
     let before = firing(&server, &names);
@@ -92,8 +87,7 @@ fn alerts_in_sql_are_alerts_and_survive_a_kill() {
 #[test]
 fn rules_in_sql_need_the_flag_and_errors_have_their_place() {
     let refused = |rules: &str, parts: &[&str]| {
-        let (code, output) =
-            Server::fail(&CONFIG.replace("{target}", "127.0.0.1:1"), &[("rules.yml", rules)]);
+        let (code, output) = Server::fail(&quick_config::config(1), &[("rules.yml", rules)]);
         assert_eq!(code, Some(2), "{output}");
         for part in parts {
             assert!(output.contains(part), "{part} is not in {output}");
@@ -121,7 +115,7 @@ fn done(server: &Server, text: &str) -> Value {
 #[test]
 fn defined_alerts_and_views_stand_and_survive_a_kill() {
     let exporter = Exporter::start("x{a=\"1\"} 0\nx{a=\"2\"} 5\n");
-    let config = CONFIG.replace("{target}", &format!("127.0.0.1:{}", exporter.port));
+    let config = quick_config::config(exporter.port);
     let mut server =
         Server::start_with(&config, &[("rules.yml", "groups: []\n")], &["--web.enable-admin-api"]);
     let low = "CREATE ALERT Low FOR '1s' LABELS (severity = 'page') AS SELECT a AS which, value FROM x WHERE value < 1";
@@ -181,7 +175,7 @@ fn defined_alerts_and_views_stand_and_survive_a_kill() {
 #[test]
 fn the_statements_of_the_page_run() {
     let exporter = Exporter::start("node_load1 2\n");
-    let config = CONFIG.replace("{target}", &format!("127.0.0.1:{}", exporter.port));
+    let config = quick_config::config(exporter.port);
     let page = include_str!("../docs/sql.md");
     let block =
         |fence: &str| page.split(fence).nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
@@ -204,7 +198,7 @@ fn the_statements_of_the_page_run() {
 /// Definitions need the admin API; queries and lists do not.
 #[test]
 fn statements_that_change_need_the_admin_api() {
-    let server = Server::start(&CONFIG.replace("{target}", "127.0.0.1:1"), &[("rules.yml", "groups: []\n")]);
+    let server = Server::start(&quick_config::config(1), &[("rules.yml", "groups: []\n")]);
     let (status, json) = statement(&server, "CREATE ALERT A AS SELECT a, value FROM x");
     let error = json["error"].as_str().unwrap_or_default();
     // The status of a disabled admin API, as for saved queries.
@@ -216,7 +210,7 @@ fn statements_that_change_need_the_admin_api() {
 #[test]
 fn a_statement_is_followed_in_the_terminal() {
     let exporter = Exporter::start("x{a=\"1\"} 7\n");
-    let config = CONFIG.replace("{target}", &format!("127.0.0.1:{}", exporter.port));
+    let config = quick_config::config(exporter.port);
     let server = Server::start(&config, &[("rules.yml", "groups: []\n")]);
     server.wait_rows("x", 1);
     let mut command = std::process::Command::new(binary_under_test());

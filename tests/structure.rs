@@ -1,5 +1,6 @@
-//! Tests the rules of the source tree that a program can check: which crate may depend on which,
-//! that every file has a description, how long functions may be. ARCHITECTURE.md has the reasons.
+//! Tests the rules of the source tree that a program can check: dependencies between crates and
+//! modules, heads of files, lengths of functions and comments, retired words. ARCHITECTURE.md has
+//! the reasons.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -213,6 +214,22 @@ fn every_source_says_what_it_is() {
     let silent: Vec<PathBuf> =
         sources().into_iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(p, _)| p).collect();
     assert!(silent.is_empty(), "no `//!` on the first line: {silent:#?}");
+}
+
+/// The most columns of a comment: a longer line is not read in two windows side by side.
+const COMMENT_COLUMNS_MAX: usize = 100;
+
+#[test]
+fn comments_are_narrow() {
+    let mut wide = Vec::new();
+    for (path, text) in sources() {
+        for (at, line) in text.lines().enumerate() {
+            if line.trim_start().starts_with("//") && line.chars().count() > COMMENT_COLUMNS_MAX {
+                wide.push(format!("{}:{}", path.display(), at + 1));
+            }
+        }
+    }
+    assert!(wide.is_empty(), "comments of more than {COMMENT_COLUMNS_MAX} columns:\n{}", wide.join("\n"));
 }
 
 #[test]
@@ -596,8 +613,8 @@ const INDEPENDENT: &[IndependentModules] = &[IndependentModules {
     allowed: &[("scrape", "discovery"), ("alertmanager", "discovery"), ("otlp", "remote")],
 }];
 
-/// The module paths below the crate's root that a source in `module` names by `crate::` or `super::`,
-/// each as its first two words. Comments and unit tests are left out.
+/// The module paths below the crate's root that a source in `module` names by `crate::` or
+/// `super::`, each as its first two words. Comments and unit tests are left out.
 fn used_modules(module: &[String], text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let code: String =

@@ -1,6 +1,8 @@
-//! The web page: unit tests of its sources, a check that `dist` is what the sources make, and the page in a
-//! browser against this server. Needs node, the packages of `frontends/ui/package-lock.json` and Chromium, which
-//! `.ci/install` installs where node is there; says so and does nothing where they are missing.
+//! Tests the web page: unit tests of its sources, that `dist` is what the sources make, and the
+//! page in a browser with this server.
+//!
+//! It needs node, the packages of `frontends/ui/package-lock.json` and Chromium, which
+//! `.ci/install` installs where node is there. Where they are missing, it says so and does nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -70,7 +72,8 @@ fn dist_is_what_the_sources_make() {
     assert!(committed == built, "a file of dist differs: cd frontends/ui && npm ci && npm run build");
 }
 
-/// Calls that make scripts or elements of text: the policy of the page forbids them, so they would throw.
+/// Calls that make scripts or elements of text: the policy of the page forbids them, so they would
+/// throw.
 #[test]
 fn no_source_makes_elements_of_text() {
     let forbidden = [

@@ -94,7 +94,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     per_sample("known series, body to store", series * scrapes, || {
-        (1..=scrapes).for_each(|n| scrape(n).unwrap_or_else(|e| println!("{e}")));
+        for n in 1..=scrapes {
+            scrape(n).unwrap_or_else(|e| println!("{e}"));
+        }
     });
     Ok(())
 }

@@ -1,9 +1,8 @@
-//! Asks web APIs, for discovery and for the credentials of clouds: requests with a timeout, answers
-//! up to a limit, JSON, numbered pages.
+//! [`ApiClient`]: requests to web APIs, for discovery and cloud credentials: with timeout, size
+//! limit, JSON parsing and pagination.
 //!
-//! Every request can fail in the same few ways, and what helps differs: to wait, to change the
-//! configuration, to raise a limit, to report that an API has changed. So [`ApiError`] has a kind
-//! for each.
+//! Requests can fail in few ways, and the remedies differ: wait, change the configuration, raise a
+//! limit, or report that an API has changed. [`ApiError`] has a kind for each.
 
 use crate::config::secret::CredentialError;
 use crate::http_client::{HttpClient, SendError, error_chain};

@@ -1,6 +1,6 @@
-//! Where AWS' access keys and the region come from, in the order of its SDKs: the configuration, the
-//! environment, a web identity, shared files, the container's or the machine's metadata; and roles
-//! that are assumed with them.
+//! AWS credentials and region, in the order of AWS' SDKs: configuration, environment, web identity,
+//! shared files, metadata of the container or machine; and roles that are assumed with them.
+//! [`crate::aws_signature`] signs requests with the result.
 
 use crate::api_client::{ApiAnswer, ApiClient, ApiError, form};
 use crate::aws_signature::{AwsCredentials, AwsScope, sign};
@@ -78,7 +78,8 @@ impl AwsSession {
         self.credentials = None;
     }
 
-    /// The region: the configured one, or that of the environment, of a shared file, of the machine.
+    /// The region: the configured one, or that of the environment, of a shared file, of the
+    /// machine.
     pub async fn region(&mut self) -> Result<String, ApiError> {
         if let Some(region) = &self.region {
             return Ok(region.clone());

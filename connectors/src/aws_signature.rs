@@ -1,4 +1,5 @@
-//! Signature version 4 of AWS: signs a request with an access key, for one region and one service.
+//! AWS Signature Version 4: signs a request with an access key, for one region and service. The
+//! keys come from [`crate::aws_credentials`].
 
 use crate::api_client::ApiError;
 use crate::config::secret::{CredentialError, Secret};
@@ -59,8 +60,8 @@ const CONTENT: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// Adds the headers of the signature to a request whose body is in memory. Replaces those of an
-/// earlier signature, so that a request can be signed again when it is repeated. Signed are the host
-/// and all headers that the request has now, except those that proxies change.
+/// earlier signature, so that a request can be signed again when it is repeated. Signed are the
+/// host and all headers that the request has now, except those that proxies change.
 ///
 /// Fails if the body is a stream or the token is no text for a header.
 pub fn sign(

@@ -1,6 +1,6 @@
 //! Private keys with a passphrase, in the form that OpenSSL calls traditional: headers `Proc-Type`
-//! and `DEK-Info` in the PEM, AES in CBC mode, and a key that MD5 makes of the passphrase. It is the
-//! only form that Oracle's library for Go reads.
+//! and `DEK-Info` in the PEM, AES in CBC mode, and a key that MD5 makes of the passphrase. It is
+//! the only form that Oracle's library for Go reads.
 
 use crate::config::secret::{CredentialError, Secret};
 use aes::cipher::{Array, BlockModeDecrypt, KeyIvInit};

@@ -1,9 +1,10 @@
-//! Builds all HTTP clients: turns Prometheus' `<http_config>` into a `reqwest` client.
+//! [`HttpClient`]: the HTTP client for all outgoing requests, built from Prometheus'
+//! `<http_config>` (TLS, credentials, proxies, redirects).
 //!
-//! Passwords and tokens are read for each request, so that a rotated file is used at once; files of
-//! certificates when they change ([`transport`]). A file that is missing fails the requests that
-//! need it, not the configuration. Redirects are followed up to a limit; `reqwest` removes
-//! `Authorization` if a redirect leads to another host.
+//! Passwords and tokens are read for each request, so that a rotated file is used at once.
+//! Certificates are read again when their files change ([`transport`]). A missing file fails the
+//! requests that need it, and not the configuration. Redirects are followed up to a limit;
+//! `Authorization` is removed if one leads to another host.
 
 mod error;
 mod oauth2;
@@ -373,7 +374,8 @@ impl HttpClient {
         HttpClient { peers: peers.clone(), tokens, signer, ..self }
     }
 
-    /// The same client with all its connections to a socket of this machine; its URLs have any host.
+    /// The same client with all its connections to a socket of this machine; its URLs have any
+    /// host.
     #[must_use]
     pub fn through_socket(&self, socket: &std::path::Path) -> HttpClient {
         HttpClient { transport: Transport::new(Some(socket)), ..self.clone() }
@@ -397,8 +399,8 @@ impl HttpClient {
     ///
     /// # Errors
     ///
-    /// If the server cannot be reached, or if there is no token or key for it (`oauth2`, credentials of a
-    /// cloud).
+    /// If the server cannot be reached, or if there is no token or key for it (`oauth2`,
+    /// credentials of a cloud).
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, SendError> {
         if let Some(signer) = &self.signer {
             let (client, request) = request.build_split();

@@ -1,5 +1,5 @@
-//! RSA signatures and the tokens (JWT) that are made with them, by which a program shows an API that
-//! it has a private key.
+//! RSA signatures and the tokens (JWT) that are made with them, by which a program shows an API
+//! that it has a private key.
 
 use crate::config::secret::{CredentialError, Secret};
 use crate::encrypted_pem;

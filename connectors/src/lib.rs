@@ -1,10 +1,17 @@
-//! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] and
-//! [`otlp`] take them by push, [`host_metrics`] exposes the machine's own, [`alertmanager`] carries alerts out, [`import`] and
-//! [`mod@export`] move history, [`objects`] is where old blocks go, [`traces`] sends spans. Knows the store, but no plan
-//! and no query. These modules do not see each other, except that [`scrape`] and [`alertmanager`]
-//! get their targets from [`discovery`], and [`otlp`] stores as [`remote`] does. What they share is below them: [`relabel`] and [`names`]
-//! rewrite labels, [`exposition`] reads the formats of metrics, [`http_client`] sends requests, and
-//! their configuration blocks are made of [`config`].
+//! Everything that connects the store to the outside, except queries.
+//!
+//! [`scrape`] and [`discovery`] fetch samples; [`remote`] and [`otlp`] receive them;
+//! [`host_metrics`] exposes metrics of this machine. [`alertmanager`] sends alerts, [`traces`]
+//! sends spans. [`import`] and [`mod@export`] move history in and out; [`objects`] is the object
+//! store for old blocks.
+//!
+//! These modules do not use each other, with two exceptions: [`scrape`] and [`alertmanager`] get
+//! their targets from [`discovery`], and [`otlp`] stores as [`remote`] does. Below them is what
+//! they share: [`relabel`] and [`names`] for labels, [`exposition`] for the formats of metrics,
+//! [`http_client`] for requests, [`config`] for configuration blocks. This crate knows the store,
+//! but no plan and no query.
+//!
+//! Read [`scrape`] next.
 
 #![warn(unreachable_pub)]
 

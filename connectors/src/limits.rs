@@ -1,4 +1,4 @@
-//! The limits of the connectors: value, unit, reason. No other file of this crate defines one.
+//! The limits of the connectors, each with unit and reason; `docs/limits.md` lists them for users.
 
 use std::time::Duration;
 
@@ -174,8 +174,8 @@ pub const AWS_RETRY_MS: u64 = 100;
 pub const CLOUD_LOGIN_SECONDS: u64 = 30;
 /// Names of changed things that the line in the log about a reload has, of each kind.
 pub const CHANGES_SHOWN: usize = 10;
-/// Attempts of a request to Oracle's cloud that fails for a moment: an instance whose addresses cannot
-/// be read is left out, so that a busy server costs targets.
+/// Attempts of a request to Oracle's cloud that fails for a moment: an instance whose addresses
+/// cannot be read is left out, so that a busy server costs targets.
 pub const OCI_ATTEMPTS: u32 = 5;
 /// Half of the wait before the second attempt, ms; it doubles with each.
 pub const OCI_RETRY_MS: u64 = 250;
@@ -235,11 +235,13 @@ pub const SPAN_QUEUE: usize = 2_048;
 pub const SPAN_BATCH: usize = 512;
 /// How often spans are sent that are fewer, s.
 pub const SPAN_INTERVAL_SECONDS: u64 = 5;
-/// Attempts to send a batch, and the pause after the first, s; each further pause is as much longer.
+/// Attempts to send a batch, and the pause after the first, s; each further pause is as much
+/// longer.
 pub const SPAN_ATTEMPTS: u64 = 3;
 /// See [`SPAN_ATTEMPTS`].
 pub const SPAN_RETRY_SECONDS: u64 = 1;
-/// How long spans are still sent at the end of the server, or to the old receiver after a reload, s.
+/// How long spans are still sent at the end of the server, or to the old receiver after a reload,
+/// s.
 pub const SPAN_FLUSH_SECONDS: u64 = 5;
 /// Maximum spans, buckets of one sign or bounds of one histogram in a request or scrape: four times
 /// what is stored, because the resolution of some is lowered first.

@@ -1,5 +1,5 @@
-//! Which names metrics and labels may have, and how a job asks targets to escape other names:
-//! `metric_name_validation_scheme` and `metric_name_escaping_scheme`.
+//! Which names of metrics and labels are valid (`metric_name_validation_scheme`: UTF-8 or legacy),
+//! and how targets should escape others (`metric_name_escaping_scheme`).
 
 use serde::Deserialize;
 

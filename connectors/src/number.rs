@@ -1,5 +1,5 @@
-//! Numbers in expositions: NaN normalisation, and the canonical spelling of bucket and quantile
-//! bounds.
+//! Numbers in exposition formats: parsing, NaN normalisation, and the canonical spelling of `le`
+//! and `quantile` values.
 
 use storage::model::number::{general, not_finite};
 use storage::model::value::{NORMAL_NAN_BITS, is_stale};

@@ -344,7 +344,8 @@ impl RelabelConfig {
     }
 }
 
-/// Applies one rule after the other and keeps what each makes of `labels`, up to one that drops them.
+/// Applies one rule after the other and keeps what each makes of `labels`, up to one that drops
+/// them.
 pub fn relabel_steps(rules: &[RelabelConfig], labels: &BTreeMap<String, String>) -> Vec<RelabelStep> {
     let mut builder = LabelsBuilder::default();
     for (name, value) in labels {

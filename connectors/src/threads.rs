@@ -11,15 +11,15 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 /// A pool of low-priority threads. Threads are started on demand and end when idle.
-pub struct Niced {
+pub struct LowPriorityPool {
     execution: Execution,
     runtime: Option<Runtime>,
 }
 
-impl Niced {
+impl LowPriorityPool {
     /// A pool without threads; they will have the name `name`, and `niceness` is added to the nice
     /// value of the process.
-    pub fn new(execution: Execution, name: &str, niceness: i32) -> Niced {
+    pub fn new(execution: Execution, name: &str, niceness: i32) -> LowPriorityPool {
         let nice = move || {
             // If the call fails, the threads only run at normal priority.
             let _ = rustix::process::nice(niceness);
@@ -30,7 +30,7 @@ impl Niced {
             }
             Execution::Caller => None,
         };
-        Niced { execution, runtime }
+        LowPriorityPool { execution, runtime }
     }
 
     /// Runs `work`, which may block. Without a runtime of its own it runs at normal priority.
@@ -42,7 +42,7 @@ impl Niced {
     }
 }
 
-impl Drop for Niced {
+impl Drop for LowPriorityPool {
     /// The last owner may be an async task, which must not wait for threads.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn its_threads_give_way_and_no_others() {
-        let niced = Niced::new(Execution::Threads, "large", 5);
+        let niced = LowPriorityPool::new(Execution::Threads, "large", 5);
         let before = niceness();
         assert_eq!(niced.run(niceness).await.expect("it ran"), (before + 5).min(19));
         assert_eq!(tokio::task::spawn_blocking(niceness).await.expect("it ran"), before);

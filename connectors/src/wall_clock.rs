@@ -1,4 +1,5 @@
-//! The wall clock: the only place in this crate that reads it.
+//! [`SystemClock`]: the wall clock. No other file of this crate reads it; simulations have their
+//! own.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 use storage::clock::Clock;

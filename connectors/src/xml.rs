@@ -1,5 +1,5 @@
-//! Reads small XML documents, such as answers of web APIs, as trees of elements. Namespaces are left
-//! out.
+//! Parses small XML documents, such as answers of cloud APIs, to trees of [`Element`]s. Namespaces
+//! are ignored.
 
 use crate::limits::XML_DEPTH;
 use quick_xml::Reader;

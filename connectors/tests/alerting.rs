@@ -1,4 +1,4 @@
-//! Tests sending alerts to Alertmanagers that work, return errors, or do not respond.
+//! Tests the alert notifier with Alertmanagers that work, return errors, or do not respond.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -174,7 +174,8 @@ async fn a_full_queue_drops_the_oldest_and_a_refused_batch_is_not_retried() {
 /// Each entry has its own authorization, labels and discovery.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_entry_has_its_own_ways() {
-    let ((basic, first), (bearer, second)) = (alertmanager().await, alertmanager().await);
+    let (basic, first) = alertmanager().await;
+    let (bearer, second) = alertmanager().await;
     let dir = tempfile::tempdir().unwrap();
     let password = dir.path().join("password");
     let targets = dir.path().join("targets.json");

@@ -1,5 +1,5 @@
-//! Tests that a remote write of twice the size costs little more than twice as much, for every
-//! dimension of its size.
+//! Tests that the cost of remote write requests is linear: twice the series, samples, labels or
+//! histograms take about twice the CPU time.
 
 mod bench;
 
@@ -13,14 +13,14 @@ use testing::assert_proportional_anew;
 const NOW: u64 = 1_700_000_000_000;
 
 /// A receiver with its own store, and a request.
-struct Sent {
+struct ReceiverStore {
     writer: RemoteWriteReceiver,
     body: Vec<u8>,
     _dir: tempfile::TempDir,
 }
 
-impl Sent {
-    fn new(message: &[u8]) -> Sent {
+impl ReceiverStore {
+    fn new(message: &[u8]) -> ReceiverStore {
         let dir = tempfile::tempdir().unwrap();
         let options = StoreOptions {
             dir: dir.path().into(),
@@ -31,7 +31,7 @@ impl Sent {
         let (store, _) = Store::open(options, Arc::new(storage::disk::OsDisk), &Metrics::default()).unwrap();
         store.exemplars().set_limit(100_000);
         let body = snap::raw::Encoder::new().compress_vec(message).unwrap();
-        Sent { writer: RemoteWriteReceiver::new(store), body, _dir: dir }
+        ReceiverStore { writer: RemoteWriteReceiver::new(store), body, _dir: dir }
     }
 
     fn take(&self, proto: MessageVersion) -> WriteOutcome {
@@ -90,7 +90,12 @@ fn requests_of_version_1() {
         ("bounds", 5_000, |n| one(&submessage(4, &histogram(n, true)))),
     ];
     for (what, n, message) in cases {
-        assert_proportional_anew(what, n, |n| Sent::new(&message(n)), |sent| sent.take(MessageVersion::V1));
+        assert_proportional_anew(
+            what,
+            n,
+            |n| ReceiverStore::new(&message(n)),
+            |sent| sent.take(MessageVersion::V1),
+        );
     }
 }
 
@@ -128,6 +133,11 @@ fn requests_of_version_2() {
         }),
     ];
     for (what, n, message) in cases {
-        assert_proportional_anew(what, n, |n| Sent::new(&message(n)), |sent| sent.take(MessageVersion::V2));
+        assert_proportional_anew(
+            what,
+            n,
+            |n| ReceiverStore::new(&message(n)),
+            |sent| sent.take(MessageVersion::V2),
+        );
     }
 }

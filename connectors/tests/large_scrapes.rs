@@ -58,7 +58,9 @@ fn stored(store: &Store, name: &str, t: i64) -> (usize, f64) {
         let selection = store.select(shard, &[Matcher::equal("__name__", name)], t, t).unwrap();
         let mut ts = Vec::new();
         let mut vs = Vec::new();
-        (0..selection.labels.len()).for_each(|i| selection.read(i, t, t, &mut ts, &mut vs).unwrap());
+        for i in 0..selection.labels.len() {
+            selection.read(i, t, t, &mut ts, &mut vs).unwrap();
+        }
         count += vs.iter().filter(|v| !is_stale(**v)).count();
         sum += vs.iter().filter(|v| !is_stale(**v)).sum::<f64>();
     }

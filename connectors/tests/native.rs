@@ -1,4 +1,4 @@
-//! Tests native histograms, start timestamps and exemplars from a target to the store.
+//! Tests native histograms, start timestamps and exemplars, from a target to the store.
 
 mod bench;
 

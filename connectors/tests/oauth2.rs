@@ -1,4 +1,4 @@
-//! Tests `oauth2` of HTTP clients against a server in this process that hands out tokens.
+//! Tests `oauth2` of HTTP clients against a token server in this process.
 
 use connectors::config::secret::Secret;
 use connectors::http_client::{HttpClient, HttpConfig, OAuth2, Peer, Peers};

@@ -29,7 +29,9 @@ fn peak() -> usize {
 
 fn gzip(parts: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    parts.for_each(|part| encoder.write_all(&part).unwrap());
+    for part in parts {
+        encoder.write_all(&part).unwrap();
+    }
     encoder.finish().unwrap()
 }
 

@@ -1,9 +1,9 @@
-//! The schema of `prometheus.yml`: its keys and their types. Blocks without a type of their own are
-//! accepted and not used by this build.
+//! The schema of `prometheus.yml`: its top-level blocks and their types. Blocks without a type of
+//! their own are accepted and not used by this build. [`mod@super::load`] reads the file.
 
 use super::storage_block::StorageKeys;
 use connectors::alertmanager::AlertingConfig;
-use connectors::config::schema::{BlockSchema, Ignored};
+use connectors::config::schema::{BlockSchema, IgnoredValue};
 use connectors::config_block;
 use connectors::otlp::OtlpConfig;
 use connectors::scrape::config::{GlobalConfig, ScrapeConfig};
@@ -48,7 +48,7 @@ config_block! {
     /// `runtime`.
     pub struct RuntimeKeys as "config.RuntimeConfig" {
         /// How eagerly Go collects garbage; this server has no garbage collector.
-        gogc: Option<Spanned<Ignored<i64>>> = None,
+        gogc: Option<Spanned<IgnoredValue<i64>>> = None,
     }
 }
 

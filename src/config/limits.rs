@@ -1,4 +1,4 @@
-//! Limits of configuration files: number, unit, reason.
+//! Limits of configuration files, each with unit and reason; `docs/limits.md` lists them for users.
 
 /// The most files that one pattern may match: a pattern over the whole disk is a mistake.
 pub(super) const MATCHED_FILES: usize = 10_000;

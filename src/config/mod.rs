@@ -97,10 +97,10 @@ impl Config {
         }
     }
 
-    /// Checks the HTTP clients of all blocks. What no change of a file could mend is an error; a file
-    /// that cannot be read or used now is a warning, because it costs only the targets of the block
-    /// that names it. Below `alerting` it is an error, as in Prometheus: no alert would leave the
-    /// server, and nobody would hear of it.
+    /// Checks the HTTP clients of all blocks. What no change of a file could mend is an error; a
+    /// file that cannot be read or used now is a warning, because it costs only the targets of the
+    /// block that names it. Below `alerting` it is an error, as in Prometheus: no alert would leave
+    /// the server, and nobody would hear of it.
     pub fn check_clients(&self) -> Result<Vec<Warning>, ConfigError> {
         let file = self.sources.first().map(|path| path.display().to_string()).unwrap_or_default();
         let refused = |what: String| ConfigError::whole(&file, what, "correct the path, or the file");

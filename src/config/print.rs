@@ -6,9 +6,9 @@ use super::Config;
 use super::file::ConfigFile;
 use connectors::config::block::ConfigKeys;
 use connectors::config::document::Node;
+use connectors::config::masked_block::MaskedBlock;
 use connectors::config::schema::{BlockSchema, ConfigValue, ValueKind};
 use connectors::config::secret::HIDDEN;
-use connectors::config::shown::Shown;
 use connectors::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeJob};
 use rules::yaml::{self, ConfigError};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ pub(super) fn print_config(
     source: &str,
     config: &Config,
 ) -> Result<String, ConfigError> {
-    let document: Shown<ConfigFile> = yaml::parse(file, source)?;
+    let document: MaskedBlock<ConfigFile> = yaml::parse(file, source)?;
     let Node::Map(mut entries) = document.node else { return Ok(String::new()) };
     let written = entries.iter().find(|(key, _)| key == "global").map(|(_, global)| global);
     let shared = global(written, config);
@@ -111,8 +111,9 @@ fn global(written: Option<&Node>, config: &Config) -> Node {
     let written = written.map(without_zeros);
     let mut value = over(config.global.in_force().entries(), written.as_ref(), &GlobalConfig::schema());
     if let Node::Map(entries) = &mut value {
-        // The labels in force, in which variables are replaced. Empty ones, too: they are no labels,
-        // and shown, as in Prometheus, so that one sees what became of a variable without a value.
+        // The labels in force, in which variables are replaced. Empty ones, too: they are no
+        // labels, and shown, as in Prometheus, so that one sees what became of a variable without a
+        // value.
         let in_force: BTreeMap<&str, &str> = config.external_labels.iter().collect();
         let value = |name: &String| in_force.get(name.as_str()).copied().unwrap_or_default().into();
         let labels = config.global.keys.external_labels.keys().map(|name| (name.clone(), value(name)));
@@ -123,8 +124,8 @@ fn global(written: Option<&Node>, config: &Config) -> Node {
     value
 }
 
-/// The printed form of a job. What it does not set comes from the global block, if that has a key of
-/// the same name.
+/// The printed form of a job. What it does not set comes from the global block, if that has a key
+/// of the same name.
 fn scrape(written: &Node, job: &ScrapeJob, global: &Node, config: &Config) -> Node {
     let schema = ScrapeConfig::schema();
     let mut defaults = job.in_force(&config.global).entries();

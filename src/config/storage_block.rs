@@ -1,14 +1,14 @@
-//! The `storage` block.
+//! The configuration block `storage`.
 //!
-//! It has Prometheus 3's keys, and five old spellings that are flags in Prometheus but are often
-//! written into the file. The old spellings are accepted with a warning; the proper keys and the
-//! flags take precedence. The keys `retention`, a list of selectors and times, and `objects`, the
-//! object store for old blocks, are not in Prometheus.
+//! It has Prometheus 3's keys, and five that are flags in Prometheus but are often written into the
+//! file: these are accepted with a warning, and the proper keys and flags take precedence. Two keys
+//! are not in Prometheus: `retention`, a list of selectors and times, and `objects`, the object
+//! store for old blocks.
 
 use super::Warning;
 use connectors::config::document::Node;
 use connectors::config::error::BlockError;
-use connectors::config::schema::{ConfigValue, Ignored, ValueKind};
+use connectors::config::schema::{ConfigValue, IgnoredValue, ValueKind};
 use connectors::config::units::{ConfigDuration, ConfigSize};
 use connectors::config_block;
 use connectors::objects::config::ObjectStoreConfig;
@@ -116,7 +116,7 @@ config_block! {
         out_of_order_time_window: Option<ConfigDuration> = None,
         /// The share of series that ended at which Prometheus writes its head early; here the head
         /// lets go of them by itself.
-        stale_series_compaction_threshold: Option<Spanned<Ignored<f64>>> = None,
+        stale_series_compaction_threshold: Option<Spanned<IgnoredValue<f64>>> = None,
         /// How Prometheus encodes its chunks; this server has a format of its own.
         chunk_encoding: ChunkEncodingKeys = ChunkEncodingKeys::default(),
         /// How long samples stay.
@@ -150,7 +150,7 @@ config_block! {
     /// `storage.tsdb.chunk_encoding`.
     pub struct ChunkEncodingKeys as "config.ChunkEncodingConfig" {
         /// `xor` or `xor2`.
-        floats: Option<Spanned<Ignored<FloatEncoding>>> = None,
+        floats: Option<Spanned<IgnoredValue<FloatEncoding>>> = None,
     }
 }
 

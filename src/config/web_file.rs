@@ -1,7 +1,8 @@
 //! `--web.config.file`: TLS, passwords and headers of the web server, in the form of Prometheus'
 //! exporter toolkit.
 //!
-//! Whoever names such a file expects a protected server: a file that cannot be used stops the start.
+//! Whoever names such a file expects a protected server: a file that cannot be used stops the
+//! start.
 
 use super::ConfigError;
 use super::limits::WEB_CERTIFICATE_BYTES;
@@ -9,6 +10,7 @@ use api::confinement::Confinement;
 use api::protection::{PasswordHash, RateLimit, ScramVerifier, WebSettings};
 use axum::http::{HeaderName, HeaderValue};
 use connectors::config::block::ConfigKeys;
+use connectors::config::error::BlockError;
 use connectors::config::path::ConfigPath;
 use connectors::config::schema::{self, BlockSchema, ValueKind};
 use connectors::config::secret::Secret;
@@ -35,7 +37,8 @@ config_block! {
         basic_auth_users: BTreeMap<String, Secret> = BTreeMap::new(),
         /// Labels that some of these users are confined to. Not in Prometheus.
         basic_auth_user_labels: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new(),
-        /// Users of the PostgreSQL wire and verifiers of their passwords, for SCRAM. Not in Prometheus.
+        /// Users of the PostgreSQL wire and verifiers of their passwords, for SCRAM. Not in
+        /// Prometheus.
         sql_users: BTreeMap<String, Secret> = BTreeMap::new(),
     }
 }
@@ -154,7 +157,7 @@ fn known_keys(block: &str) -> Vec<&'static str> {
 }
 
 impl WebFile {
-    fn settings(self, path: &Path) -> Result<WebSettings, String> {
+    fn settings(self, path: &Path) -> Result<WebSettings, BlockError> {
         let mut files = vec![path.to_path_buf()];
         let tls = self.tls_server_config.options(self.http_server_config.http2, &mut files)?;
         let certificate = tls.as_ref().map(|options| options.certificate.clone()).unwrap_or_default();
@@ -171,7 +174,7 @@ impl WebFile {
         for (user, labels) in &self.basic_auth_user_labels {
             // Else a name with a slip would leave the user whom it means unconfined.
             if !users.contains_key(user) {
-                return Err(format!("basic_auth_user_labels: {user} is not among basic_auth_users"));
+                return Err(format!("basic_auth_user_labels: {user} is not among basic_auth_users").into());
             }
             let confinement = Confinement::new(labels);
             let confinement = confinement.map_err(|e| format!("basic_auth_user_labels: {user}: {e}"))?;
@@ -200,7 +203,7 @@ impl WebFile {
 }
 
 impl HttpServerKeys {
-    fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, BlockError> {
         let mut headers = Vec::new();
         for (name, value) in &self.headers {
             let chosen = CHOSEN_HEADERS.iter().find(|(known, _)| known == name);
@@ -208,12 +211,12 @@ impl HttpServerKeys {
                 && !value.is_empty()
                 && !values.contains(&value.as_str())
             {
-                return Err(format!(
+                return Err(BlockError::new(format!(
                     "invalid value for {name}. Expected one of: {values:?}, but got: {value:?}"
-                ));
+                )));
             }
             if chosen.is_none() && !FREE_HEADERS.contains(&name.as_str()) {
-                return Err(format!("HTTP header {name:?} can not be configured"));
+                return Err(format!("HTTP header {name:?} can not be configured").into());
             }
             let header = HeaderName::from_bytes(name.as_bytes()).map_err(|e| e.to_string())?;
             let value = HeaderValue::from_str(value).map_err(|_| format!("invalid value for {name}"))?;
@@ -225,7 +228,7 @@ impl HttpServerKeys {
 
 impl TlsServerKeys {
     /// The options; `None`: the server speaks plain HTTP. Adds the files that were read.
-    fn options(&self, http2: bool, files: &mut Vec<PathBuf>) -> Result<Option<ServerOptions>, String> {
+    fn options(&self, http2: bool, files: &mut Vec<PathBuf>) -> Result<Option<ServerOptions>, BlockError> {
         let given = [&self.cert, &self.client_ca, &self.client_auth_type];
         let paths = [&self.cert_file, &self.key_file, &self.client_ca_file];
         let key = self.key.expose();
@@ -236,17 +239,17 @@ impl TlsServerKeys {
             return self.without_tls();
         }
         if self.cert.is_empty() && self.cert_file.is_empty() {
-            return Err("missing one of cert or cert_file".to_owned());
+            return Err("missing one of cert or cert_file".into());
         }
         if key.is_empty() && self.key_file.is_empty() {
-            return Err("missing one of key or key_file".to_owned());
+            return Err("missing one of key or key_file".into());
         }
-        let mut read = |what: &str, path: &str, text: &str| {
+        let mut read = |what: &str, path: &str, text: &str| -> Result<Vec<u8>, BlockError> {
             if path.is_empty() {
                 return Ok(text.as_bytes().to_vec());
             }
             files.push(PathBuf::from(path));
-            read_file(path).map_err(|e| format!("failed to read {what} ({path}): {e}"))
+            read_file(path).map_err(|e| format!("failed to read {what} ({path}): {e}").into())
         };
         let certificate = read("cert_file", &self.cert_file, &self.cert)?;
         let key = read("key_file", &self.key_file, key)?;
@@ -256,10 +259,10 @@ impl TlsServerKeys {
         let client_auth = ClientAuth::named(&self.client_auth_type)
             .ok_or_else(|| format!("invalid ClientAuth: {}", self.client_auth_type))?;
         if has_ca && client_auth == ClientAuth::NoClientCert {
-            return Err("client CA's have been configured without a Client Auth Policy".to_owned());
+            return Err("client CA's have been configured without a Client Auth Policy".into());
         }
         if self.client_allowed_sans.as_ref().is_some_and(Vec::is_empty) {
-            return Err("client_allowed_sans is an empty list: no client could connect".to_owned());
+            return Err("client_allowed_sans is an empty list: no client could connect".into());
         }
         Ok(Some(ServerOptions {
             certificate,
@@ -276,7 +279,7 @@ impl TlsServerKeys {
     }
 
     /// Names that stand in a block without TLS are checked as well, as in Go.
-    fn without_tls(&self) -> Result<Option<ServerOptions>, String> {
+    fn without_tls(&self) -> Result<Option<ServerOptions>, BlockError> {
         tls::version::between(&self.min_version, &self.max_version).map_err(|e| e.to_string())?;
         for name in &self.cipher_suites {
             tls::cipher_suite(name).map_err(|e| e.to_string())?;
@@ -285,7 +288,7 @@ impl TlsServerKeys {
             tls::key_exchange(name).map_err(|e| e.to_string())?;
         }
         if self.client_allowed_sans.is_some() {
-            return Err("client_allowed_sans has no effect without a certificate".to_owned());
+            return Err("client_allowed_sans has no effect without a certificate".into());
         }
         Ok(None)
     }

@@ -1,4 +1,4 @@
-//! The features of `--enable-feature`.
+//! The features of `--enable-feature`, one line each. [`super`] parses the command line.
 
 /// Defines [`Feature`] from a table: each row has the variant, its name, and `works` or why the
 /// feature has no effect.

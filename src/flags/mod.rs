@@ -49,8 +49,8 @@ pub struct QueryMemory {
 /// Why the process ends before it starts: `--help`, `--version` or an invalid flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EarlyExit {
-    /// The exit code: 0, 2 for an invalid flag, 3 for one of the other mode, 1 for an agent's that is
-    /// out of bounds.
+    /// The exit code: 0, 2 for an invalid flag, 3 for one of the other mode, 1 for an agent's that
+    /// is out of bounds.
     pub code: i32,
     /// The text to print: to stdout for code 0, otherwise to stderr.
     pub text: String,

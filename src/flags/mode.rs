@@ -1,5 +1,5 @@
-//! The two modes, server and agent (`--agent`): which flags only one of them has. The lists and texts
-//! are those of Prometheus, with our own flags for what an agent has not.
+//! The two modes of the server, server and agent (`--agent`), and which flags only one of them
+//! accepts. Lists and texts are Prometheus', with our own flags added.
 
 use super::{EarlyExit, FLAGS, Flags};
 use std::time::Duration;

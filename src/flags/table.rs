@@ -170,9 +170,9 @@ flag_table! {
         /// A file with TLS, passwords and headers of the web server, in the form of Prometheus'
         /// exporter toolkit; see docs/security.md.
         web_config_file "web.config.file": String = "";
-        /// Address and port for SQL over PostgreSQL's wire protocol, such as 127.0.0.1:5432; empty: it is
-        /// off. Users and TLS are those of --web.config.file; without users only addresses of this
-        /// machine can be listened on. See docs/sql.md.
+        /// Address and port for SQL over PostgreSQL's wire protocol, such as 127.0.0.1:5432; empty:
+        /// it is off. Users and TLS are those of --web.config.file; without users only addresses of
+        /// this machine can be listened on. See docs/sql.md.
         sql_listen_address "sql.listen-address": String = "";
         /// Longest time for the body of a request, and for a connection without a request. Headers
         /// have 10s.
@@ -258,8 +258,8 @@ flag_table! {
         /// Least time from a restart until a pending alert fires of which only the ALERTS_FOR_STATE
         /// series is known; only for alerts whose `for` is longer.
         rules_alert_for_grace_period "rules.alert.for-grace-period": ConfigDuration = "10m";
-        /// Rules may have a statement in SQL under `sql` instead of `expr`. Other tools that read rule
-        /// files refuse those.
+        /// Rules may have a statement in SQL under `sql` instead of `expr`. Other tools that read
+        /// rule files refuse those.
         rules_enable_sql "rules.enable-sql": bool = "false";
         /// A firing alert is sent again after this time.
         rules_alert_resend_delay "rules.alert.resend-delay": ConfigDuration = "1m";
@@ -298,15 +298,15 @@ flag_table! {
         cluster_join_timeout "cluster.join-timeout": ConfigDuration = "5m";
     }
     "Agent mode: scrape and send, and nothing else" {
-        /// Run as an agent: targets are scraped, and samples sent by remote write; there are no rules, no
-        /// alerts and no queries. docs/remote.md has more.
+        /// Run as an agent: targets are scraped, and samples sent by remote write; there are no
+        /// rules, no alerts and no queries. docs/remote.md has more.
         agent "agent": bool = "false";
         /// The data directory of an agent. Use with agent mode only.
         storage_agent_path "storage.agent.path": String = "data-agent/";
         /// Samples that are younger are kept, although they were sent. Use with agent mode only.
         storage_agent_retention_min_time "storage.agent.retention.min-time": ConfigDuration = "5m";
-        /// Samples that are older are given up, although a receiver has not got them. Use with agent
-        /// mode only.
+        /// Samples that are older are given up, although a receiver has not got them. Use with
+        /// agent mode only.
         storage_agent_retention_max_time "storage.agent.retention.max-time": ConfigDuration = "4h";
         /// How often what was sent is forgotten, at most a minute. Use with agent mode only.
         storage_agent_wal_truncate_frequency "storage.agent.wal-truncate-frequency": Option<ConfigDuration> = "", default_text("1m");

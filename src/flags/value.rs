@@ -27,6 +27,10 @@ impl fmt::Display for InvalidValue {
 }
 
 /// The type of a flag's value.
+///
+/// # Contract
+///
+/// `show` prints no secret: everybody who may see the status page sees the value.
 pub trait FlagValue: Sized {
     /// How the value is written.
     const FORM: ValueForm;

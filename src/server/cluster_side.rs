@@ -1,4 +1,5 @@
-//! [`ServerCluster`]: the other processes, if this one belongs to a cluster.
+//! [`ServerCluster`]: the part of the server that talks to the other processes of a cluster;
+//! without a cluster it does nothing. [`super`] connects the parts.
 
 use super::ServerError;
 use super::query_side::ServerQueries;

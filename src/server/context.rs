@@ -1,4 +1,4 @@
-//! [`ServerContext`]: what every side of the server is given to work with.
+//! [`ServerContext`]: what every part of the server is given: flags, clock, disk, metrics, runtime.
 
 use crate::flags::Flags;
 use std::sync::Arc;

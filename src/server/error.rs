@@ -1,6 +1,6 @@
 //! [`ServerError`]: why the server cannot start, take a configuration, or stop in order.
 //!
-//! The variant says who has to act: whoever wrote the configuration or the flags, whoever runs the
+//! The variant says who has to act: the author of the configuration or flags, the operator of the
 //! machine, or nobody. Only `main` turns an error into a text.
 
 use crate::cluster_config::ClusterFlagError;

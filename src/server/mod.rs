@@ -1,10 +1,12 @@
-//! [`Server`]: opens all sides of the server in order, connects them, and closes them in the
-//! reverse order.
+//! [`Server`]: opens all parts of the server in order, connects them, and closes them in reverse
+//! order.
 //!
-//! A side holds what changes together: [`ServerStorage`] the data directory, [`ServerQueries`] what
-//! answers queries, [`ServerViews`] what is kept current, [`ServerRules`] rules and alerts,
-//! [`ServerRemote`] other servers as storage, [`ServerCluster`] the other processes. [`web`] makes the HTTP API of them. All get the same
-//! [`ServerContext`].
+//! A part holds what changes together: [`ServerStorage`] the data directory, [`ServerQueries`]
+//! query evaluation, [`ServerViews`] live views, [`ServerRules`] rules and alerts, [`ServerRemote`]
+//! remote storage, [`ServerCluster`] the other processes. [`web`] makes the HTTP API of them. All
+//! get the same [`ServerContext`].
+//!
+//! Read [`crate::startup`] next: what happens between opening and being ready.
 
 mod cluster_side;
 mod context;
@@ -151,8 +153,8 @@ impl Server {
 
     /// Puts a configuration in force.
     ///
-    /// The configuration was validated before, so little can fail. After an error the steps before it
-    /// remain applied.
+    /// The configuration was validated before, so little can fail. After an error the steps before
+    /// it remain applied.
     pub fn apply(&self, loaded: &LoadedConfig) -> Result<NamedChanges, ServerError> {
         self.apply_storage_settings(loaded)?;
         self.install_rules(loaded)?;
@@ -255,8 +257,8 @@ impl Server {
         self.rules.close_alerts(stopping);
         self.views.live.end_ticks();
         if let Some(cluster) = &self.cluster {
-            // Before the workers of the live runtime stop: the others would take their silence for a
-            // failure.
+            // Before the workers of the live runtime stop: the others would take their silence for
+            // a failure.
             cluster.heartbeat.announce_stop();
         }
         self.views.live.stop();

@@ -1,5 +1,5 @@
-//! [`ServerQueries`]: what answers queries: the query runtime, its memory, the query language and
-//! the query log.
+//! [`ServerQueries`]: the part of the server that answers queries: query runtime, memory limits,
+//! query language and query log. [`super`] connects the parts.
 
 use super::ServerError;
 use super::cluster_side::ServerCluster;
@@ -82,8 +82,9 @@ impl ServerQueries {
         })
     }
 
-    /// The same with the servers of `remote_read` for the queries of people. What is kept current reads
-    /// the own store only: it is told of each sample that comes there, and of none that comes elsewhere.
+    /// The same with the servers of `remote_read` for the queries of people. What is kept current
+    /// reads the own store only: it is told of each sample that comes there, and of none that comes
+    /// elsewhere.
     pub(super) fn reading(
         self,
         context: &ServerContext,

@@ -1,4 +1,5 @@
-//! [`ServerRemote`]: other servers as storage: remote write out, and what `remote_read` names.
+//! [`ServerRemote`]: the part of the server for remote storage: the senders of `remote_write`, and
+//! the servers of `remote_read`. [`super`] connects the parts.
 
 use super::ServerError;
 use super::context::ServerContext;

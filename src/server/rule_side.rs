@@ -1,5 +1,5 @@
-//! [`ServerRules`]: rules and alerts: the rule manager, the states of alerts on disk, and the
-//! Alertmanagers.
+//! [`ServerRules`]: the part of the server for rules and alerts: the rule manager, alert states on
+//! disk, and the Alertmanagers. [`super`] connects the parts.
 
 use super::context::ServerContext;
 use super::query_side::ServerQueries;
@@ -27,7 +27,8 @@ use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::Labels;
 
-/// The interval of a rule that is tried in a process without configuration of rules, ms: Prometheus' default.
+/// The interval of a rule that is tried in a process without configuration of rules, ms:
+/// Prometheus' default.
 const TRIAL_INTERVAL_MS: i64 = 60_000;
 
 /// Rules and alerts.

@@ -1,5 +1,5 @@
-//! [`ServerStorage`]: the data directory: its lock, the store in it, the replay of its log, its
-//! health, and the object store for its old blocks.
+//! [`ServerStorage`]: the part of the server that owns the data directory: its lock, the store, the
+//! log replay, the health, and the object store for old blocks. [`super`] connects the parts.
 
 use super::context::ServerContext;
 use super::{LoadedConfig, ServerError, out_of_order};
@@ -76,8 +76,8 @@ impl ServerStorage {
         };
         let opened = match here.execution {
             // Before the replay: the store takes new samples and queries while the log is replayed,
-            // which may be minutes for a large one. In a simulation the caller replays, so that every run has
-            // the same order.
+            // which may be minutes for a large one. In a simulation the caller replays, so that
+            // every run has the same order.
             Execution::Threads => builder.open_before_replay(),
             Execution::Caller => builder.manual_log(SIMULATION_SEGMENT_BYTES).open_before_replay(),
         };

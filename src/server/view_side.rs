@@ -1,5 +1,6 @@
-//! [`ServerViews`]: everything that is kept current: the live runtime, scheduled views, saved
-//! queries, and what computes the past of recorded views.
+//! [`ServerViews`]: the part of the server for queries that are kept current: the live runtime,
+//! scheduled views, saved queries, and the backfill of recorded views. [`super`] connects the
+//! parts.
 
 use super::ServerError;
 use super::cluster_side::ServerCluster;

@@ -1,4 +1,5 @@
-//! The HTTP API of the server: its settings from the flags, and its services from the sides.
+//! Makes the services and settings of the HTTP API ([`api::services`]) from the parts of the server
+//! and the flags.
 
 use super::{Server, ServerContext, ServerError, external_url, scraped_starts};
 use crate::consoles::ConsoleFiles;
@@ -88,8 +89,8 @@ impl Server {
         })
     }
 
-    /// What answers remote reads. None in a cluster, where this process has a part of the series, nor
-    /// in a simulation, which has no threads for it.
+    /// What answers remote reads. None in a cluster, where this process has a part of the series,
+    /// nor in a simulation, which has no threads for it.
     fn remote_reads(&self, control: &Arc<ApiControl>) -> Option<Arc<dyn RemoteReadHandler>> {
         let ServerContext { flags, metrics, execution, .. } = &self.context;
         if self.cluster.is_some() || *execution == Execution::Caller {

@@ -1,4 +1,5 @@
-//! The tables in `docs/configuration.md` that are generated from declarations in the sources.
+//! Generates the tables of `docs/configuration.md` from the declarations in the code, and checks
+//! that the page has them.
 
 use super::config;
 use super::flags::{FLAGS, Feature};

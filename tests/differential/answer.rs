@@ -244,7 +244,9 @@ impl Native {
     pub fn scale(&mut self, by: f64) {
         self.count *= by;
         self.sum *= by;
-        self.buckets.iter_mut().for_each(|bucket| bucket.3 *= by);
+        for bucket in &mut self.buckets {
+            bucket.3 *= by;
+        }
     }
 
     fn close(&self, other: &Native) -> bool {

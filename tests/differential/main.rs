@@ -2,7 +2,7 @@
 //! random series.
 //!
 //! ```text
-//! cargo test --test differential                                              # 2,000 queries, seed 1
+//! cargo test --test differential  # 2,000 queries, seed 1
 //! PERENNIAL_DIFF_QUERIES=10000 PERENNIAL_DIFF_SEED=7 cargo test --test differential -- --nocapture
 //! ```
 //!

@@ -1,5 +1,6 @@
-//! Random operators between vectors, mostly in common shapes: the same series under two functions,
-//! aggregations by the same labels, many series with one per job.
+//! Random binary operators between vectors, mostly in common shapes: the same series under two
+//! functions, aggregations by the same labels, many series with one per job. [`crate::generator`]
+//! uses them.
 
 use crate::expr::{Expr, Grouping, Matching};
 use crate::generator::{AGGREGATIONS, ARITHMETIC, COMPARISONS, ELEMENTWISE, Generator, WINDOWS, binary};

@@ -1,4 +1,4 @@
-//! Reproducible random numbers (SplitMix64), and random choices.
+//! Reproducible random numbers (SplitMix64) for the generator of queries and series.
 
 /// A sequence of random numbers.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! Runs the test: rounds of series and queries, threads that send queries, totals.
+//! Runs the differential test: rounds of random series and queries, threads that send them, totals.
 
 use crate::answer::{Answer, Order, Tally, When, compare, order};
 use crate::expr::{Dialect, Expr};

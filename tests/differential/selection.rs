@@ -1,4 +1,5 @@
-//! Random selectors: a metric, label matchers that mostly select something, `offset`, `@`.
+//! Random series selectors with `offset` and `@`, whose matchers mostly select something.
+//! [`crate::generator`] uses them.
 
 use crate::expr::{At, Selector, Shift};
 use crate::random::Random;

@@ -1,8 +1,8 @@
-//! The fuzz targets: the parsers of bytes from outside. Each accepts any bytes, and panics if an
+//! The fuzz targets: parsers of bytes from outside. A target accepts any bytes, and panics if an
 //! invariant is violated.
 //!
-//! `cargo fuzz` runs them through `fuzz_targets/`, `cargo test --test fuzz` with the inputs in
-//! `corpus/` and some mutations of each. docs/testing.md explains how.
+//! `cargo fuzz` runs them through `fuzz_targets/`. `cargo test --test fuzz` runs them with the
+//! inputs in `corpus/` and mutations of these. docs/testing.md explains both.
 
 use connectors::exposition::{BodyFormat, TextFormat};
 use connectors::native_histogram::HistogramLimits;

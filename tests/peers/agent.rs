@@ -1,4 +1,5 @@
-//! Agent mode: our agent scrapes and sends to Debian's Prometheus, whatever is killed in between.
+//! Tests agent mode: an agent scrapes and sends to Debian's Prometheus, and loses nothing when
+//! either is killed.
 
 use crate::support::daemon::free_port;
 use crate::support::exporter::Exporter;

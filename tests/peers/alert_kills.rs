@@ -3,7 +3,7 @@
 
 use crate::support::daemon::free_port;
 use crate::support::exporter::Exporter;
-use crate::support::receiver::{Heard, Mood, Receiver};
+use crate::support::receiver::{ReceivedAlert, Receiver, ReceiverBehavior};
 use crate::support::server::Server;
 use crate::support::{eventually, now_ms, wall_clock};
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn config(exporter: &Exporter, receivers: &[u16]) -> String {
     )
 }
 
-fn of<'a>(heard: &'a [Heard], alert: &str) -> Vec<&'a Heard> {
+fn notifications_of<'a>(heard: &'a [ReceivedAlert], alert: &str) -> Vec<&'a ReceivedAlert> {
     heard.iter().filter(|h| h.label("alertname") == alert).collect()
 }
 
@@ -53,7 +53,7 @@ fn wait_state(server: &Server, alert: &str, wanted: &str) -> i64 {
 fn wait_heard(receiver: &Receiver, alert: &str, count: usize) {
     eventually(&format!("{count} notifications of {alert}"), 60, || {
         let heard = receiver.heard();
-        let found = of(&heard, alert);
+        let found = notifications_of(&heard, alert);
         if found.len() >= count { Ok(()) } else { Err(format!("{found:?}")) }
     });
 }
@@ -104,7 +104,7 @@ fn kills_neither_delay_nor_repeat_alerts() {
         }
         let heard = receiver.heard();
         for alert in ["AtOnce", "Held", "Kept"] {
-            let mine = of(&heard, alert);
+            let mine = notifications_of(&heard, alert);
             let ends: Vec<bool> = mine.iter().map(|h| h.is_resolved()).collect();
             assert_eq!(ends, [false, true].repeat(3), "{alert}: {mine:#?}");
             for pair in mine.chunks(2) {
@@ -112,10 +112,15 @@ fn kills_neither_delay_nor_repeat_alerts() {
                 assert!(pair[1].time("endsAt") >= pair[0].time("startsAt"));
             }
         }
-        let told: Vec<i64> = of(&heard, "Held").iter().step_by(2).map(|h| h.time("startsAt")).collect();
+        let told: Vec<i64> =
+            notifications_of(&heard, "Held").iter().step_by(2).map(|h| h.time("startsAt")).collect();
         assert_eq!(told, starts, "`for` ends where it would have without a kill");
-        let text = |h: &&Heard| h.alert["annotations"]["text"].clone();
-        assert!(of(&heard, "Held").iter().all(|h| text(h) == "20"), "{:?}", of(&heard, "Held"));
+        let text = |h: &&ReceivedAlert| h.alert["annotations"]["text"].clone();
+        assert!(
+            notifications_of(&heard, "Held").iter().all(|h| text(h) == "20"),
+            "{:?}",
+            notifications_of(&heard, "Held")
+        );
     });
 }
 
@@ -128,8 +133,8 @@ fn alertmanagers_that_hang_refuse_or_are_gone_delay_nothing() {
         let good = Receiver::start();
         let hangs = Receiver::start();
         let refuses = Receiver::start();
-        hangs.set(Mood::Hangs);
-        refuses.set(Mood::Refuses);
+        hangs.set(ReceiverBehavior::Hangs);
+        refuses.set(ReceiverBehavior::Refuses);
         let ports = [good.port, hangs.port, refuses.port, free_port()];
         let config = config(&exporter, &ports);
         let server = Server::start_with(&config, &[("rules.yml", RULES)], &["--rules.alert.resend-delay=2s"]);
@@ -154,11 +159,11 @@ fn alertmanagers_that_hang_refuse_or_are_gone_delay_nothing() {
             if metric(&server, &errors) > 0.0 { Ok(()) } else { Err("none".to_owned()) }
         });
         assert_eq!(metric(&server, "prometheus_notifications_alertmanagers_discovered"), 4.0);
-        refuses.set(Mood::Takes);
+        refuses.set(ReceiverBehavior::Takes);
         for alert in ["AtOnce", "Held", "Kept"] {
             wait_heard(&refuses, alert, 1);
         }
-        let started = |receiver: &Receiver| of(&receiver.heard(), "Held")[0].time("startsAt");
+        let started = |receiver: &Receiver| notifications_of(&receiver.heard(), "Held")[0].time("startsAt");
         assert_eq!(started(&refuses), started(&good));
     });
 }

@@ -84,7 +84,7 @@ fn an_alert_reaches_alertmanager_and_is_resolved() {
     });
 }
 
-/// The same with an alert that a statement defines, over a table that people bring.
+/// The same with an alert that a statement defines, over an uploaded table.
 #[cfg(feature = "sql")]
 #[test]
 fn an_alert_in_sql_reaches_alertmanager_and_is_resolved() {

@@ -2,7 +2,7 @@
 //! are not affected, and the server stops on request.
 
 use crate::support::http;
-use crate::support::receiver::{Mood, Receiver};
+use crate::support::receiver::{Receiver, ReceiverBehavior};
 use crate::support::server::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{Read, Write};
@@ -117,7 +117,7 @@ fn sigterm_waits_for_no_client() {
 #[test]
 fn sigterm_waits_for_no_alertmanager() {
     let receiver = Receiver::start();
-    receiver.set(Mood::Hangs);
+    receiver.set(ReceiverBehavior::Hangs);
     let config = format!(
         "global: {{evaluation_interval: 1s}}\nrule_files: [rules.yml]\n\
          alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{}']}}]}}]}}\n",

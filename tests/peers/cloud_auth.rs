@@ -17,7 +17,8 @@ fn receiver() -> Recorder {
     Recorder::start(|_| Reply::new("204 No Content", ""))
 }
 
-/// A server that sends to `receiver` with these credentials and variables; a sample is sent already.
+/// A server that sends to `receiver` with these credentials and variables; a sample is sent
+/// already.
 fn sender(receiver: &Recorder, credentials: &str, variables: &[(&str, &str)]) -> Server {
     let config = format!(
         "remote_write:\n- url: http://127.0.0.1:{}/api/v1/write\n  headers: {{X-Scope: a}}\n  \

@@ -6,7 +6,7 @@
 //! and its number of seconds.
 
 use crate::support::exporter::Exporter;
-use crate::support::receiver::{Heard, Receiver};
+use crate::support::receiver::{ReceivedAlert, Receiver};
 use crate::support::server::Server;
 use crate::support::{data, eventually, now_ms, wall_clock};
 use serde_json::{Value, json};
@@ -182,7 +182,7 @@ impl Subject {
 }
 
 /// The labels of an alert, and a line that describes the notification.
-fn describe(heard: &Heard) -> (String, String) {
+fn describe(heard: &ReceivedAlert) -> (String, String) {
     let join = |map: &Value| {
         // Go omits empty maps or writes null.
         let pairs = map.as_object().into_iter().flatten().filter(|(n, _)| *n != "alertname");
@@ -226,12 +226,16 @@ fn alertmanager_hears_what_it_hears_from_prometheus() {
             Subject::start("continuous", &exporter, &plain),
             Subject::start("interval", &exporter, &in_slots),
         ];
-        subjects.iter().for_each(Subject::wait_ready);
+        for subject in &subjects {
+            subject.wait_ready();
+        }
         let begin = now_ms();
         for (second, body) in bodies.iter().enumerate() {
             exporter.set(body);
             while now_ms() < begin + (second as i64 + 1) * 1_000 {
-                subjects.iter_mut().for_each(Subject::watch);
+                for subject in &mut subjects {
+                    subject.watch();
+                }
                 std::thread::sleep(Duration::from_millis(150));
             }
         }

@@ -28,22 +28,23 @@ const RULES: &str = "groups:\n- name: all\n  rules:\n  \
 
 /// What a confined user should get.
 #[derive(Copy, Clone, PartialEq, Debug)]
-enum Want {
+enum ExpectedAnswer {
     /// 403, whatever the method.
     Refused,
     /// An answer without anything of a series.
     Same,
-    /// An answer that has this of the user's own, while that of everybody has the other team's, too.
+    /// An answer that has this of the user's own, while that of everybody has the other team's,
+    /// too.
     Own(&'static str),
     /// An answer with nothing in it, or an error that says this.
     Nothing(&'static str),
 }
 
-use Want::{Nothing, Own, Refused, Same};
+use ExpectedAnswer::{Nothing, Own, Refused, Same};
 
 /// Endpoints, as in the table of the server; what is asked; what a confined user gets. The label
 /// `{name}` of a path is in the second column.
-const TABLE: &[(&str, &str, Want)] = &[
+const TABLE: &[(&str, &str, ExpectedAnswer)] = &[
     ("/api/v1/query", "/api/v1/query?query=depth", Own("tango")),
     ("/api/v1/query", "/api/v1/query?query=sum(depth)by(team)", Own("tango")),
     ("/api/v1/query", "/api/v1/query?query=depth[1m:1s]", Own("tango")),
@@ -257,7 +258,7 @@ fn both_teams() -> (Server, [Exporter; 2], tempfile::TempDir) {
     (server, exporters, directory)
 }
 
-fn check(server: &Server, path: &str, url: &str, want: Want) {
+fn check(server: &Server, path: &str, url: &str, want: ExpectedAnswer) {
     let answer = ask(server, url, ALICE);
     let text = answer.text();
     assert!(!text.to_lowercase().contains("zebra"), "{url}: {text}");

@@ -1,5 +1,5 @@
-//! Console templates: the examples of Debian's package, made by Debian's Prometheus and by ours; what no page may
-//! read, and what it may cost.
+//! Console templates: the examples of Debian's package, made by Debian's Prometheus and by ours;
+//! what no page may read, and what it may cost.
 
 use crate::seeds::node_exporter;
 use crate::support::server::Server;
@@ -10,8 +10,9 @@ use testing::skipped;
 /// Where Debian's package has its examples.
 const EXAMPLES: &str = "/usr/share/doc/prometheus/examples";
 
-/// The text of a page with each number that stands between elements, and the prefix of its unit, as `#`: the two
-/// servers read the targets at different moments. What stands inside tags and scripts stays.
+/// The text of a page with each number that stands between elements, and the prefix of its unit, as
+/// `#`: the two servers read the targets at different moments. What stands inside tags and scripts
+/// stays.
 fn masked(page: &str) -> String {
     let mut out = String::new();
     for piece in page.split_inclusive('>') {

@@ -10,7 +10,7 @@ mod load;
 
 use crate::support::now_ms;
 use crate::support::server::Server;
-use load::{Counting, OFFERED, Reader, Writers, points};
+use load::{CountingTarget, OFFERED, Reader, Writers, points};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,18 +20,18 @@ use std::time::{Duration, Instant};
 const KILLS_OF_ONE: u64 = 10;
 
 /// A server that is killed, and the expected samples.
-struct Killed {
+struct KilledServer {
     server: Server,
     writers: Writers,
     reader: Reader,
-    counting: Counting,
+    counting: CountingTarget,
     /// The time in which the writers could write.
     wrote_for: Duration,
 }
 
-impl Killed {
-    fn start() -> Killed {
-        let counting = Counting::start();
+impl KilledServer {
+    fn start() -> KilledServer {
+        let counting = CountingTarget::start();
         let config = format!(
             "global: {{scrape_interval: 100ms, scrape_timeout: 100ms}}\nscrape_configs:\n- job_name: x\n  \
              static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
@@ -40,7 +40,7 @@ impl Killed {
         let server = Server::start(&config, &[]);
         let writers = Writers::new(now_ms() - 3_000_000);
         let reader = Reader::default();
-        Killed { server, writers, reader, counting, wrote_for: Duration::ZERO }
+        KilledServer { server, writers, reader, counting, wrote_for: Duration::ZERO }
     }
 
     /// Runs the load for a while, kills the server, starts it again, and checks every sample.
@@ -95,7 +95,7 @@ fn kill_9_under_load_loses_nothing_and_makes_nothing_up() {
     let mut shown = 0;
     let mut wrote_for = Duration::ZERO;
     while done < kills {
-        let mut killed = Killed::start();
+        let mut killed = KilledServer::start();
         for _ in 0..KILLS_OF_ONE.min(kills - done) {
             killed.round(done);
             done += 1;

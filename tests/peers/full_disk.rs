@@ -13,13 +13,14 @@ const SERIES: usize = 100;
 const SAMPLES: i64 = 200;
 
 /// A file system in memory, unmounted on drop.
-struct Small(PathBuf);
+struct SmallFileSystem(PathBuf);
 
-impl Small {
+impl SmallFileSystem {
     /// Mounts the file system; `None` if that is not permitted.
-    fn mount(on: &Path) -> Option<Small> {
+    fn mount(on: &Path) -> Option<SmallFileSystem> {
         std::fs::create_dir_all(on).expect("a directory");
-        Small::run("mount", &["-t", "tmpfs", "-o", "size=4m", "none"], on).then(|| Small(on.to_owned()))
+        SmallFileSystem::run("mount", &["-t", "tmpfs", "-o", "size=4m", "none"], on)
+            .then(|| SmallFileSystem(on.to_owned()))
     }
 
     fn run(program: &str, arguments: &[&str], on: &Path) -> bool {
@@ -27,13 +28,13 @@ impl Small {
     }
 
     fn grow(&self) {
-        assert!(Small::run("mount", &["-o", "remount,size=64m"], &self.0));
+        assert!(SmallFileSystem::run("mount", &["-o", "remount,size=64m"], &self.0));
     }
 }
 
-impl Drop for Small {
+impl Drop for SmallFileSystem {
     fn drop(&mut self) {
-        Small::run("umount", &["-l"], &self.0);
+        SmallFileSystem::run("umount", &["-l"], &self.0);
     }
 }
 
@@ -65,7 +66,7 @@ fn a_full_disk_refuses_keeps_reading_and_resumes_by_itself() {
         exporter.port
     );
     let mut server = Server::prepare_together(&config, &[], &[Vec::new()]).remove(0);
-    let Some(disk) = Small::mount(&server.file("data")) else {
+    let Some(disk) = SmallFileSystem::mount(&server.file("data")) else {
         return testing::skipped("a full disk: nothing may be mounted here");
     };
     server.run();

@@ -165,7 +165,8 @@ fn a_protobuf_scrape_means_what_it_means_to_prometheus() {
         let metrics = sink.get("/metrics").text();
         assert!(metrics.contains("\nperennial_tsdb_duplicate_samples_total 0\n"), "nothing came twice");
         drop(theirs);
-        [&mut ours, &mut sink].into_iter().for_each(Server::kill);
+        ours.kill();
+        sink.kill();
         let scraped = histograms(&ours);
         let written = histograms(&sink);
         assert_eq!(scraped.len(), 4);
@@ -199,7 +200,8 @@ fn native_histograms_are_federated() {
         let text = first.get("/federate?match[]=%7Bjob%3D%22proto%22%7D").text();
         let classic = "# TYPE proto_classic histogram\nproto_classic_bucket{instance=";
         assert!(text.contains(classic) && !text.contains("proto_native"), "{text}");
-        [&mut first, &mut second].into_iter().for_each(Server::kill);
+        first.kill();
+        second.kill();
         let scraped = histograms(&first);
         let federated = histograms(&second);
         assert_eq!(scraped.len(), 5);

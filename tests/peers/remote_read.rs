@@ -1,5 +1,5 @@
-//! Remote read, both ways: Debian's Prometheus answers queries with our samples, and we answer with
-//! those of Prometheus, of another of our servers, and of servers that fail.
+//! Tests remote read in both directions: Debian's Prometheus reads our samples, and we read those
+//! of Prometheus, of another server of ours, and of servers that fail.
 
 use crate::support::recorder::{Recorder, Reply};
 use crate::support::remote_write::{self, Histogram, Series};
@@ -95,7 +95,8 @@ fn query_path(query: &str, t: i64) -> String {
     format!("/api/v1/query?query={}&time={}", http::encode(query), t as f64 / 1000.0)
 }
 
-/// A series of the own store of the server under test, which others have, too, but for newer samples.
+/// A series of the own store of the server under test, which others have, too, but for newer
+/// samples.
 fn write_recent(server: &Server, t: i64) {
     let samples = (0..30).map(|i| (t - 60_000 + i * 2_000, 1e6 + i as f64)).collect();
     let series = [Series::new("history", &[("n", "0")], samples), Series::new("own", &[], vec![(t, 7.0)])];

@@ -1,5 +1,5 @@
-//! Remote write out, into Debian's Prometheus and into ourselves: the same samples arrive, whatever
-//! is killed in between.
+//! Tests remote write to Debian's Prometheus and to another server of ours: the same samples
+//! arrive, whichever process is killed in between.
 
 use crate::support::exporter::Exporter;
 use crate::support::recorder::{Recorder, Reply};

@@ -1,4 +1,5 @@
-//! Secrets of the configuration are seen nowhere: no page, no answer, no log line, no metric.
+//! Tests that secrets of the configuration are shown nowhere: in no page, answer, log line or
+//! metric.
 
 #[path = "../support/secrets.rs"]
 mod canaries;

@@ -1,5 +1,5 @@
-//! `/metrics` in protobuf: decoded by an independent decoder, and scraped by Debian's Prometheus,
-//! which asks for it with the feature for native histograms.
+//! Tests `/metrics` in protobuf: decoded by an independent decoder, and scraped by Debian's
+//! Prometheus.
 
 use crate::support::http;
 use crate::support::server::Server;

@@ -1,4 +1,4 @@
-//! Scrapes through a real SOCKS proxy, with and without a login, plain and over TLS.
+//! Tests scrapes through a real SOCKS proxy, with and without a login, plain and over TLS.
 
 use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::eventually;

@@ -1,5 +1,5 @@
-//! `--web.systemd-socket`: a server that systemd's own launcher starts at the first connection, on a
-//! port and on a socket of this machine that the launcher has opened.
+//! Tests `--web.systemd-socket`: systemd's own launcher opens a port and a Unix socket, and starts
+//! the server at the first connection.
 
 use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::server::binary_under_test;

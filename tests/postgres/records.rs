@@ -1,5 +1,5 @@
-//! The records of sqllogictest (`frontends/sql/tests/slt`), over the wire in the simple and in the
-//! extended protocol, by a server that has their samples.
+//! Runs the sqllogictest records of `frontends/sql/tests/slt` over the PostgreSQL wire, in both
+//! query protocols, on a server with the same samples.
 
 use crate::support;
 use crate::support::daemon::{Daemon, free_port, python};
@@ -38,7 +38,8 @@ fn as_in_json(cell: &Value) -> String {
     }
 }
 
-/// The records of sqllogictest, over the wire in both protocols, by a server that has their samples.
+/// The records of sqllogictest, over the wire in both protocols, by a server that has their
+/// samples.
 #[test]
 fn the_records_hold_over_the_wire() {
     const NOW: i64 = 1_795_564_800;

@@ -1,8 +1,9 @@
-//! Statements that make, fill and read tables and views; copies, cursors and changes.
+//! Tests statements over the PostgreSQL wire that create, fill and read tables and views; also
+//! `COPY`, cursors and subscriptions.
 
 use crate::support;
 use crate::support::daemon::python;
-use crate::{Served, connected, local, psql, served};
+use crate::{PostgresServer, connected, local, psql, served};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +12,7 @@ use std::process::Command;
 #[test]
 fn tables_are_made_filled_and_survive_a_kill() {
     let mut served = served(&["--web.enable-admin-api"]);
-    let ask = |served: &Served, statement: &str| psql(&local(served.port), "", &[statement]);
+    let ask = |served: &PostgresServer, statement: &str| psql(&local(served.port), "", &[statement]);
     for (statement, want) in [
         ("CREATE TABLE owners (a text PRIMARY KEY, owner text, n int, since timestamptz)", "CREATE TABLE"),
         ("CREATE TABLE IF NOT EXISTS owners (b text)", "CREATE TABLE"),
@@ -118,7 +119,7 @@ fn copies_go_in_and_out() {
 #[test]
 fn views_are_read_like_relations_and_survive_a_kill() {
     let mut served = served(&["--web.enable-admin-api"]);
-    let ask = |served: &Served, statement: &str| psql(&local(served.port), "", &[statement]);
+    let ask = |served: &PostgresServer, statement: &str| psql(&local(served.port), "", &[statement]);
     for (statement, want) in [
         ("CREATE VIEW low AS SELECT a, value AS v FROM x WHERE value < 1", "CREATE VIEW"),
         ("CREATE VIEW lower AS SELECT l.a, l.v, x.job FROM low l JOIN x USING (a)", "CREATE VIEW"),

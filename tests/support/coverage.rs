@@ -1,5 +1,5 @@
-//! What PromQL queries use: each function, operator and modifier once, as text such as `function
-//! rate`.
+//! Lists what PromQL queries use (each function, operator and modifier once, such as `function
+//! rate`), so that a test of results can check that its files cover the language.
 
 use promql::ast::{AtModifier, BinaryExpr, DurationArgument, Expr, ExprKind, TimeModifiers, VectorSelector};
 use promql::{PromqlOptions, parse};
@@ -52,7 +52,9 @@ fn walk(expr: &Expr, used: &mut BTreeSet<String>) {
             } else if !aggregate.grouping.is_empty() {
                 add("modifier", "by");
             }
-            aggregate.param.iter().for_each(|param| walk(param, used));
+            if let Some(param) = &aggregate.param {
+                walk(param, used);
+            }
             walk(&aggregate.inner, used);
         }
         ExprKind::Binary(binary) => joined(binary, used),

@@ -1,5 +1,4 @@
-//! A blocking HTTP/1.1 client for loopback: sufficient for JSON APIs, remote write and event
-//! streams.
+//! A blocking HTTP/1.1 client for tests: JSON APIs, remote write and event streams over loopback.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,4 @@
-//! A replacement for Alertmanager that records the alerts it gets, and that can refuse requests or
-//! not respond.
+//! A fake Alertmanager: records the alerts that it gets, and can refuse requests or not respond.
 
 use super::now_ms;
 use serde_json::Value;
@@ -11,7 +10,7 @@ use std::sync::{Arc, Mutex};
 /// What the receiver does with a request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Mood {
+pub enum ReceiverBehavior {
     /// Accepts it.
     Takes,
     /// Answers 503.
@@ -22,7 +21,7 @@ pub enum Mood {
 
 /// One alert of one request.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct ReceivedAlert {
     /// When the request arrived, ms.
     pub at: i64,
     /// The number of the request.
@@ -33,7 +32,7 @@ pub struct Heard {
     pub authorization: Option<String>,
 }
 
-impl Heard {
+impl ReceivedAlert {
     /// A time of the alert, ms.
     pub fn time(&self, field: &str) -> i64 {
         let text = self.alert[field].as_str().unwrap_or_default();
@@ -56,7 +55,7 @@ impl Heard {
 /// Listens until the process ends.
 pub struct Receiver {
     pub port: u16,
-    heard: Arc<Mutex<Vec<Heard>>>,
+    heard: Arc<Mutex<Vec<ReceivedAlert>>>,
     mood: Arc<AtomicU8>,
 }
 
@@ -65,8 +64,11 @@ impl Receiver {
     pub fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let receiver =
-            Receiver { port, heard: Arc::default(), mood: Arc::new(AtomicU8::new(Mood::Takes as u8)) };
+        let receiver = Receiver {
+            port,
+            heard: Arc::default(),
+            mood: Arc::new(AtomicU8::new(ReceiverBehavior::Takes as u8)),
+        };
         let heard = receiver.heard.clone();
         let mood = receiver.mood.clone();
         std::thread::spawn(move || {
@@ -80,17 +82,17 @@ impl Receiver {
     }
 
     /// Changes what the receiver does with all further requests.
-    pub fn set(&self, mood: Mood) {
+    pub fn set(&self, mood: ReceiverBehavior) {
         self.mood.store(mood as u8, SeqCst);
     }
 
     /// All accepted alerts so far, in order.
-    pub fn heard(&self) -> Vec<Heard> {
+    pub fn heard(&self) -> Vec<ReceivedAlert> {
         self.heard.lock().expect("not poisoned").clone()
     }
 }
 
-fn serve(stream: TcpStream, heard: &Mutex<Vec<Heard>>, mood: &AtomicU8) -> Option<()> {
+fn serve(stream: TcpStream, heard: &Mutex<Vec<ReceivedAlert>>, mood: &AtomicU8) -> Option<()> {
     let mut writer = stream.try_clone().ok()?;
     let mut reader = BufReader::new(stream);
     loop {
@@ -117,15 +119,16 @@ fn serve(stream: TcpStream, heard: &Mutex<Vec<Heard>>, mood: &AtomicU8) -> Optio
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
         let mood = mood.load(SeqCst);
-        if mood == Mood::Hangs as u8 {
+        if mood == ReceiverBehavior::Hangs as u8 {
             std::thread::sleep(std::time::Duration::from_secs(3_600));
         }
-        let taken = mood == Mood::Takes as u8;
+        let taken = mood == ReceiverBehavior::Takes as u8;
         if taken {
             let alerts: Vec<Value> = serde_json::from_slice(&body).unwrap_or_default();
             let mut heard = heard.lock().expect("not poisoned");
             let batch = heard.last().map_or(0, |last| last.batch + 1);
-            let told = |alert| Heard { at: now_ms(), batch, alert, authorization: authorization.clone() };
+            let told =
+                |alert| ReceivedAlert { at: now_ms(), batch, alert, authorization: authorization.clone() };
             heard.extend(alerts.into_iter().map(told));
         }
         let status = if taken { "200 OK" } else { "503 Service Unavailable" };

@@ -1,5 +1,5 @@
-//! An HTTP server that records requests and answers them as a test says: in the place of receivers,
-//! of token servers, and of servers that break off.
+//! An HTTP server that records requests and gives the answers that a test sets: it stands for
+//! receivers, token servers, and servers that break off.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,4 @@
-//! An S3 server over a directory: it can be stopped and started again on the same port with the
-//! same content.
+//! An S3 server over a directory, which a test can stop and start again on the same port.
 
 use super::daemon::free_port;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -44,7 +43,9 @@ impl S3 {
 
     /// Stops the server: requests fail from now on.
     pub fn stop(&mut self) {
-        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 
     /// The `storage.objects` block for this server, without the time.

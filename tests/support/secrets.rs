@@ -5,8 +5,8 @@
 /// A text that must never be shown.
 pub const CANARY: &str = "CANARY";
 
-/// Discovery mechanisms: key, and what an entry needs besides the options of an HTTP client. They lead
-/// all requests to a closed port of this machine.
+/// Discovery mechanisms: key, and what an entry needs besides the options of an HTTP client. They
+/// lead all requests to a closed port of this machine.
 const SUPPORTED: &[(&str, &str)] = &[
     ("consul_sd_configs", "server: '127.0.0.1:9'"),
     ("aws_sd_configs", "role: ec2, access_key: k, secret_key: CANARY, region: r"),

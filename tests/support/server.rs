@@ -1,4 +1,5 @@
-//! A server with Prometheus' HTTP API: ours, or the real Prometheus for comparison.
+//! [`Server`]: a running server with Prometheus' HTTP API: ours, or the real Prometheus for
+//! comparison.
 
 use super::daemon::{Daemon, free_port, program};
 use super::{eventually, http};
@@ -91,7 +92,9 @@ impl Server {
         for server in servers {
             let flags = server.flags();
             let daemon = Daemon::start(&server.binary, &flags, server.directory.path());
-            server.files.into_iter().for_each(|most| daemon.limit_files(most));
+            if let Some(most) = server.files {
+                daemon.limit_files(most);
+            }
             server.daemon = Some(daemon);
         }
     }

@@ -1,5 +1,5 @@
-//! Checks the alerts that the server recorded (`ALERTS`): each is pending, then fires, then ends,
-//! and none is late.
+//! Checks the recorded alerts (`ALERTS`) of a simulated server: each is first pending, then firing,
+//! then ends, and none is late. [`super::life`] calls it after each life of a server.
 
 use super::peers::ScrapedSample;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ const LATE: i64 = 30_000;
 const SCRAPED: i64 = 6_000;
 
 /// The rules that a server had to evaluate, and since when.
-pub struct Duty {
+pub struct ExpectedRules {
     /// The start of the life.
     pub started: TimeMs,
     /// How long a target must be hot in this life, ms: least and most.
@@ -51,7 +51,11 @@ pub fn recorded(store: &Store) -> BTreeMap<String, States> {
 }
 
 /// Checks the alerts that began in this life; the error says what is wrong.
-pub fn check(all: &BTreeMap<String, States>, told: &[ScrapedSample], duty: &Duty) -> Result<(), String> {
+pub fn check(
+    all: &BTreeMap<String, States>,
+    told: &[ScrapedSample],
+    duty: &ExpectedRules,
+) -> Result<(), String> {
     for (instance, [pending, firing]) in all {
         if let Some(t) = pending.intersection(firing).next() {
             return Err(format!("{instance} is pending and firing at {t}"));

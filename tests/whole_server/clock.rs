@@ -1,5 +1,5 @@
-//! The simulated wall clock: it runs with the clock of the runtime, which does not advance during
-//! work, and jumps on request.
+//! The simulated wall clock: it follows the clock of the runtime, which stands still during work,
+//! and jumps on request.
 
 use parking_lot::Mutex;
 use storage::clock::Clock;

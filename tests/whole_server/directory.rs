@@ -1,6 +1,7 @@
-//! The working directory of the program, which contains the directories of all worlds. File names
-//! in a world are relative to it, because some are stored (the file of a rule is part of its key),
-//! and the same seed must store the same bytes.
+//! The working directory of the simulation, which contains the data directories of all worlds.
+//!
+//! File names within a world are relative to it. Some names are stored (the file of a rule is part
+//! of its key), and the same seed must store the same bytes.
 
 use parking_lot::Mutex;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! The samples that were written to the server, and which of them were acknowledged: the server
-//! must have those, and none that were not written.
+//! The samples that the simulation has written to the server, and which of them were acknowledged.
+//! The server must have the acknowledged ones, and none that were not written.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,9 @@ impl Ledger {
 
     /// Records that the WAL was synced: all acknowledged samples survive a power loss.
     pub fn synced(&mut self) {
-        self.0.values_mut().filter(|entry| entry.acknowledged).for_each(|entry| entry.synced = true);
+        for entry in self.0.values_mut().filter(|entry| entry.acknowledged) {
+            entry.synced = true;
+        }
     }
 
     /// Checks the samples that were found at times from `from` to `to`; the error says what is
@@ -67,13 +69,18 @@ impl Ledger {
 
     /// Records a power loss: only synced samples are guaranteed.
     pub fn power_lost(&mut self) {
-        self.0.values_mut().for_each(|entry| entry.acknowledged &= entry.synced);
+        for entry in self.0.values_mut() {
+            entry.acknowledged &= entry.synced;
+        }
     }
 
     /// Records the samples that a start has found and synced: these remain, all others never
     /// appear.
     pub fn take_over(&mut self, found: &Contents) {
         self.0.retain(|key, _| found.contains_key(key));
-        self.0.values_mut().for_each(|entry| (entry.acknowledged, entry.synced) = (true, true));
+        for entry in self.0.values_mut() {
+            entry.acknowledged = true;
+            entry.synced = true;
+        }
     }
 }

@@ -1,6 +1,7 @@
-//! A life: a process from its start to its end, the random events in it, and the checks after each.
+//! A life: one run of the simulated server, from start to crash or stop, with random events, and
+//! the checks after it. [`super::world`] has what survives between lives.
 
-use super::alerts::{self, Duty};
+use super::alerts::{self, ExpectedRules};
 use super::ledger::Key;
 use super::process::{Process, request};
 use super::recorded;
@@ -84,8 +85,10 @@ async fn events(world: &mut World) -> (End, Process) {
         checked.unwrap_or_else(|error| panic!("{error}, after the start at {}", world.clock.now()));
         world.ledger.lock().take_over(&found);
     }
-    let duty =
-        Duty { started: world.clock.now(), hold: (world.hold as i64 * 1000, world.hold as i64 * 1000) };
+    let duty = ExpectedRules {
+        started: world.clock.now(),
+        hold: (world.hold as i64 * 1000, world.hold as i64 * 1000),
+    };
     let mut life = Life { process, subscribers: Vec::new(), duty, ended, failed: false };
     if world.damaged {
         life.query(world, "1h", 3_599_999).await;
@@ -134,7 +137,7 @@ async fn pause(world: &mut World, most: u64) {
 struct Life {
     process: Process,
     subscribers: Vec<Subscriber>,
-    duty: Duty,
+    duty: ExpectedRules,
     /// When the previous life ended.
     ended: TimeMs,
     /// Whether the disk has refused a write.

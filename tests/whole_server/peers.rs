@@ -1,5 +1,5 @@
-//! The simulated targets and Alertmanager: they respond, are slow, fail, are unreachable, or cut
-//! their responses off.
+//! The simulated targets and Alertmanager. They respond, are slow, fail, are unreachable, or break
+//! off.
 
 use super::clock::WallClock;
 use super::random::Random;
@@ -15,7 +15,7 @@ use storage::clock::Clock;
 
 /// How a peer behaves.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Mood {
+pub enum PeerBehavior {
     Good,
     /// It responds after any timeout.
     Slow,
@@ -27,7 +27,8 @@ pub enum Mood {
     Cut,
 }
 
-const MOODS: [Mood; 4] = [Mood::Slow, Mood::Failing, Mood::Gone, Mood::Cut];
+const MOODS: [PeerBehavior; 4] =
+    [PeerBehavior::Slow, PeerBehavior::Failing, PeerBehavior::Gone, PeerBehavior::Cut];
 
 /// The hosts that are scraped.
 pub const TARGETS: [&str; 4] = ["t0", "t1", "t2", "t3"];
@@ -36,7 +37,7 @@ pub const ALERTMANAGER: &str = "am";
 
 /// An alert that was sent to the Alertmanager, whether it accepted it or not.
 #[derive(Clone, Debug)]
-struct Heard {
+struct ReceivedAlert {
     at: i64,
     labels: String,
     instance: String,
@@ -44,7 +45,7 @@ struct Heard {
     ends_at: i64,
 }
 
-impl Heard {
+impl ReceivedAlert {
     fn is_over(&self) -> bool {
         self.ends_at <= self.at
     }
@@ -73,7 +74,7 @@ const KNOWN_BEFORE: usize = 2;
 impl State {
     /// Whether the target was hot when this alert began, or at the scrape before, which a server
     /// may know after its start.
-    fn was_hot(&self, heard: &Heard) -> bool {
+    fn was_hot(&self, heard: &ReceivedAlert) -> bool {
         let of_target = self.told.iter().rev().filter(|told| told.instance == heard.instance);
         let until = of_target.skip_while(|told| told.t > heard.starts_at);
         let mut before = 0;
@@ -95,10 +96,10 @@ pub struct Peers {
 }
 
 struct State {
-    moods: BTreeMap<String, Mood>,
+    moods: BTreeMap<String, PeerBehavior>,
     temperatures: BTreeMap<String, i64>,
     told: Vec<ScrapedSample>,
-    heard: Vec<Heard>,
+    heard: Vec<ReceivedAlert>,
     clock_jumped: bool,
     seen: BTreeSet<&'static str>,
 }
@@ -108,7 +109,7 @@ impl Peers {
         let hosts = TARGETS.iter().chain([&ALERTMANAGER]).map(|host| (*host).to_owned());
         let temperatures = TARGETS.iter().map(|host| ((*host).to_owned(), 20)).collect();
         let state = State {
-            moods: hosts.map(|host| (host, Mood::Good)).collect(),
+            moods: hosts.map(|host| (host, PeerBehavior::Good)).collect(),
             temperatures,
             told: Vec::new(),
             heard: Vec::new(),
@@ -128,7 +129,7 @@ impl Peers {
     pub fn change_mood(&self, random: &mut Random) {
         let mut state = self.state.lock();
         let at = random.below(state.moods.len() as u64) as usize;
-        let mood = if random.chance(50) { Mood::Good } else { MOODS[random.below(4) as usize] };
+        let mood = if random.chance(50) { PeerBehavior::Good } else { MOODS[random.below(4) as usize] };
         let (host, of_host) = state.moods.iter_mut().nth(at).expect("a peer");
         *of_host = mood;
         self.trace.note(&format!("{host} is {mood:?}"));
@@ -155,7 +156,8 @@ impl Peers {
             return Ok(());
         }
         for (at, heard) in state.heard.iter().enumerate() {
-            let same = |other: &&Heard| other.labels == heard.labels && other.starts_at == heard.starts_at;
+            let same =
+                |other: &&ReceivedAlert| other.labels == heard.labels && other.starts_at == heard.starts_at;
             if heard.is_over() && !state.heard[..at].iter().filter(same).any(|other| !other.is_over()) {
                 return Err(format!("it ends and nobody heard that it began: {heard:?}"));
             }
@@ -179,7 +181,7 @@ impl Peers {
 
     fn exposition(&self, state: &mut State, host: &str, random: &mut Random) -> String {
         let degrees = state.temperatures[host];
-        let is_good = state.moods[host] == Mood::Good;
+        let is_good = state.moods[host] == PeerBehavior::Good;
         let t = self.clock.now();
         let instance = format!("{host}:80");
         state.told.push(ScrapedSample { t, instance, is_hot: degrees > HOT, is_good });
@@ -194,7 +196,7 @@ impl Peers {
             chrono::DateTime::parse_from_rfc3339(text).expect("a time").timestamp_millis()
         };
         for alert in &alerts {
-            state.heard.push(Heard {
+            state.heard.push(ReceivedAlert {
                 at: self.clock.now(),
                 labels: alert["labels"].to_string(),
                 instance: alert["labels"]["instance"].as_str().expect("a target").to_owned(),
@@ -207,7 +209,7 @@ impl Peers {
 
 /// What a peer does with a request.
 struct Plan {
-    mood: Mood,
+    mood: PeerBehavior,
     delay: Duration,
     body: String,
 }
@@ -216,7 +218,7 @@ impl Peer for Peers {
     fn answer(&self, request: reqwest::Request) -> BoxFuture<'static, reqwest::Result<reqwest::Response>> {
         let host = request.url().host_str().unwrap_or_default().to_owned();
         let mut state = self.state.lock();
-        let mood = state.moods.get(&host).copied().unwrap_or(Mood::Gone);
+        let mood = state.moods.get(&host).copied().unwrap_or(PeerBehavior::Gone);
         let mut random = self.random(&host);
         let delay = Duration::from_millis(1 + random.below(300));
         let alerts = request.body().and_then(reqwest::Body::as_bytes);
@@ -226,7 +228,7 @@ impl Peer for Peers {
             None if TARGETS.contains(&host.as_str()) => self.exposition(&mut state, &host, &mut random),
             Some(body) => {
                 self.hear(&mut state, body);
-                if mood == Mood::Good {
+                if mood == PeerBehavior::Good {
                     state.seen.insert("alert delivered");
                 }
                 String::new()
@@ -251,14 +253,14 @@ async fn act(plan: Plan) -> reqwest::Result<reqwest::Response> {
         Ok(reqwest::Response::from(response.body(body).expect("a response")))
     };
     match plan.mood {
-        Mood::Good => answer(200, plan.body.into()),
-        Mood::Failing => answer(500, "no".into()),
-        Mood::Gone => Err(broken()),
-        Mood::Slow => {
+        PeerBehavior::Good => answer(200, plan.body.into()),
+        PeerBehavior::Failing => answer(500, "no".into()),
+        PeerBehavior::Gone => Err(broken()),
+        PeerBehavior::Slow => {
             tokio::time::sleep(Duration::from_secs(60)).await;
             answer(200, plan.body.into())
         }
-        Mood::Cut => {
+        PeerBehavior::Cut => {
             let half = plan.body[..plan.body.len() / 2].to_owned();
             let pieces = [Ok(half), Err(std::io::Error::other("the connection was reset"))];
             answer(200, reqwest::Body::wrap_stream(futures::stream::iter(pieces).boxed()))

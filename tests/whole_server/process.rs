@@ -1,5 +1,5 @@
-//! The server of a life: tasks on its runtime do, one after the other, what threads do in the
-//! program.
+//! The server of a life. What threads do in the program, tasks do here one after the other, on one
+//! runtime, so that a run is reproducible.
 
 use super::random::Random;
 use super::subscriber::Subscriber;

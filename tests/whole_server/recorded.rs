@@ -50,7 +50,9 @@ pub fn group() -> String {
 /// expression. For a rule with backfill the slots after `ended`, the end of the previous server,
 /// are checked, too.
 pub fn check(process: &Process, ended: TimeMs, began: TimeMs, now: TimeMs) {
-    (0..PIECES).for_each(|_| process.server.views.recording.turn());
+    for _ in 0..PIECES {
+        process.server.views.recording.turn();
+    }
     // In this order: the states are queried, then written, then the rule queries the store.
     process.server.views.composite.turn();
     process.server.rules.manager.turn();

@@ -1,5 +1,5 @@
-//! A client with a subscription: it assembles the result from the messages, as `docs/subscribe.md`
-//! specifies.
+//! A simulated client with a subscription: it computes the result from the messages, as
+//! `docs/subscribe.md` specifies, and compares.
 
 use axum::body::BodyDataStream;
 use futures::{FutureExt, StreamExt};

@@ -1,5 +1,5 @@
-//! The trace of a run: a hash of all events, and optionally a text to find the first difference
-//! (`TRACE=file`).
+//! The trace of a simulation: a hash of all events, and on request (`TRACE=file`) a text, in which
+//! the first difference of two runs can be found.
 
 use super::directory;
 use parking_lot::Mutex;

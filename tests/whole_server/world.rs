@@ -1,5 +1,5 @@
-//! The world: what survives a process: the disk, the clock, the peers, what clients know, and the
-//! seed.
+//! The world: what survives a life of the server: disk, clock, targets and Alertmanager, what
+//! clients know, and the seed.
 
 use super::clock::WallClock;
 use super::directory;

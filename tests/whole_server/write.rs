@@ -1,4 +1,4 @@
-//! Encodes bodies of remote write 1.0.
+//! Encodes the bodies of remote write 1.0 requests for the simulation.
 
 use prost::Message;
 

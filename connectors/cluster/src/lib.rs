@@ -17,7 +17,7 @@
 
 mod catalog;
 mod error;
-mod framed;
+mod framed_connection;
 mod handshake;
 mod heartbeat;
 mod join;

@@ -4,7 +4,7 @@
 //! say what is asked, and queries come from the engine through [`QueryPeers`].
 
 use super::error::ConnectionError;
-use super::framed::{FramedConnection, name_in_timeout};
+use super::framed_connection::{FramedConnection, name_in_timeout};
 use super::handshake::{ConnectionPurpose, Handshake};
 use super::semaphore::{BlockingPermit, BlockingSemaphore};
 use super::{CANCEL_POLL, ClusterConfig};

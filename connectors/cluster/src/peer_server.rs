@@ -5,7 +5,7 @@
 
 use super::catalog;
 use super::error::ConnectionError;
-use super::framed::FramedConnection;
+use super::framed_connection::FramedConnection;
 use super::handshake::{ConnectionPurpose, Handshake};
 use super::late_samples;
 use super::peer_client::ServerHandshake;

@@ -1,4 +1,5 @@
-//! Tests handshakes, joining, requests and their ends, in one process over loopback.
+//! Tests the connections of a cluster in one process, over loopback: handshakes, joining, requests,
+//! and how they end.
 
 use super::handshake::{ConnectionPurpose, Handshake};
 use super::join::{JoinedPeers, join};
@@ -311,7 +312,7 @@ fn messages_have_a_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut other, _) = listener.accept().unwrap();
-    let mut connection = framed::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
+    let mut connection = framed_connection::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
     let guard = QueryGuard::new(&QueryOptions::default());
     other.write_all(&3u32.to_le_bytes()).unwrap();
     other.write_all(b"abc").unwrap();
@@ -330,13 +331,13 @@ fn a_message_that_was_half_sent_is_finished() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (other, _) = listener.accept().unwrap();
-    let mut connection = framed::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
+    let mut connection = framed_connection::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
     let hurried = QueryOptions { timeout: Duration::from_millis(100), ..QueryOptions::default() };
     let long = vec![7; 32 << 20];
     let error = connection.send(&long, &QueryGuard::new(&hurried)).unwrap_err();
     assert!(matches!(error, QueryError::Timeout(_)), "{error}");
     let reader = std::thread::spawn(move || {
-        let mut connection = framed::FramedConnection::new(other, "process 0".to_owned()).unwrap();
+        let mut connection = framed_connection::FramedConnection::new(other, "process 0".to_owned()).unwrap();
         let guard = QueryGuard::new(&QueryOptions::default());
         (connection.receive(&guard), connection.receive(&guard))
     });

@@ -1,4 +1,5 @@
-//! The blocks `remote_write` and `remote_read` of the configuration.
+//! The configuration blocks `remote_write` and `remote_read`, with Prometheus' keys, defaults and
+//! errors. [`super::write`] and [`super::read`] use them.
 
 use connectors::cloud_auth::{AzureAdConfig, CloudAuth, GoogleIamConfig, SigV4Config};
 use connectors::config::error::BlockError;

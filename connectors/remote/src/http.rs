@@ -1,5 +1,5 @@
-//! What the clients of remote write and remote read share: the headers of the configuration, and the
-//! beginning of an answer for messages.
+//! What the HTTP clients of remote write and remote read share: the configured headers, and the
+//! first bytes of an error answer, for messages.
 
 use crate::limits::ANSWER_BYTES;
 use connectors::config::error::BlockError;

@@ -1,8 +1,11 @@
-//! Other servers as storage. [`mod@write`] sends all samples of the store to the receivers of
-//! `remote_write`. [`mod@read`] asks the servers of `remote_read`, and answers other servers. [`config`] has the blocks of the configuration,
-//! [`protobuf`] writes messages and [`chunks`] the chunks in them.
+//! Remote storage: other servers that get this server's samples, or whose samples it reads.
 //!
-//! The other direction of remote write, the receiver, is `connectors::remote`.
+//! [`mod@write`] sends all samples of the store to the receivers of `remote_write`. [`mod@read`]
+//! reads from the servers of `remote_read`, and answers the same requests of other servers.
+//! [`config`] has the configuration blocks, [`protobuf`] writes messages, and [`chunks`] the
+//! compressed samples in them.
+//!
+//! The receiver of remote write is in `connectors::remote`. Read `write/mod.rs` next.
 
 #![warn(unreachable_pub)]
 

@@ -1,4 +1,4 @@
-//! The limits of remote storage: value, unit, reason. No other file of this crate defines one.
+//! The limits of remote storage, each with unit and reason; `docs/limits.md` lists them for users.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Writes protocol buffers, field by field; `connectors::protobuf` reads them. Also the messages that
-//! remote write and remote read share: series, samples and native histograms.
+//! Writes protocol buffers, field by field; `connectors::protobuf` reads them. Also the messages
+//! that remote write and remote read share: series, samples and native histograms.
 
 use storage::model::histogram::{Buckets, ResetHint};
 use storage::model::value::STALE;

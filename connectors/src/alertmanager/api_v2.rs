@@ -1,4 +1,5 @@
-//! An alert as it is sent to Alertmanager, with its JSON form in Alertmanager's API v2.
+//! [`AlertmanagerAlert`]: an alert in the JSON of Alertmanager's API v2; and [`QueuedAlert`]: one
+//! that waits to be sent, with a callback for its delivery. [`super::send_queue`] sends them.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -31,7 +32,8 @@ pub struct AlertmanagerAlert {
 pub struct QueuedAlert {
     /// The alert.
     pub alert: Arc<AlertmanagerAlert>,
-    /// Called on the sender's task each time an Alertmanager has accepted the alert, or was given up.
+    /// Called on the sender's task each time an Alertmanager has accepted the alert, or was given
+    /// up.
     pub on_delivered: Option<OnDelivered>,
 }
 

@@ -1,4 +1,5 @@
-//! The `alerting` block of the configuration: the Alertmanagers, and relabelling of alerts.
+//! The configuration block `alerting`: where the Alertmanagers are, how they are reached, and
+//! relabelling of alerts. [`super::notifier`] follows it.
 
 use crate::cloud_auth::{CloudAuth, SigV4Config};
 use crate::config::error::BlockError;

@@ -1,5 +1,6 @@
-//! Access tokens of Azure (Microsoft Entra ID): of an application's secret or certificate, of a
-//! workload's or the machine's identity, or of what the environment offers.
+//! Access tokens of Azure (Microsoft Entra ID) for requests: from an application's secret or
+//! certificate, from a workload or managed identity, or from the environment. [`super`] adds them
+//! to requests.
 
 use crate::api_client::{AnswerError, ApiClient, ApiError, form, path_segment};
 use crate::config::secret::{CredentialError, Secret, read_credential, read_file};
@@ -26,7 +27,8 @@ pub(crate) enum AzureLogin {
     Workload { tenant: String, client: String, token_file: String },
     /// By the identity of the machine; an empty client is its only one.
     Managed { client: String },
-    /// By the first of these that the environment offers; texts that are not empty win over its own.
+    /// By the first of these that the environment offers; texts that are not empty win over its
+    /// own.
     Environment { tenant: String, client: String },
 }
 

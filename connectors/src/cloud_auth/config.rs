@@ -1,4 +1,6 @@
-//! The blocks `sigv4`, `azuread` and `google_iam`.
+//! The configuration blocks `sigv4`, `azuread` and `google_iam`: cloud credentials of an HTTP
+//! client, as in Prometheus' `remote_write` and `alerting`. [`super`] makes request signers of
+//! them.
 
 use super::azure::{AzureCertificate, AzureLogin};
 use crate::aws_credentials::AwsSettings;
@@ -109,7 +111,8 @@ config_block! {
 config_block! {
     /// `google_iam`.
     pub struct GoogleIamConfig as "googleiam.Config" {
-        /// A file with credentials, relative to the working directory; by default Google's usual places.
+        /// A file with credentials, relative to the working directory; by default Google's usual
+        /// places.
         credentials_file: String = String::new(),
     }
 }

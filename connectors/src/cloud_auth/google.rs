@@ -1,5 +1,5 @@
-//! Access tokens of Google Cloud: of the key of a service account, of a user's login, or of the
-//! machine.
+//! Access tokens of Google Cloud for requests: from the key of a service account, from a user's
+//! login, or from the metadata server of the machine. [`super`] adds them to requests.
 
 use crate::api_client::{AnswerError, ApiClient, ApiError, form, with_query};
 use crate::config::secret::{CredentialError, Secret, read_credential};

@@ -1,9 +1,8 @@
-//! Credentials of clouds for requests to a server of somebody's own: `sigv4`, `azuread` and
-//! `google_iam` of the configuration, in the place of `basic_auth` and the others.
+//! Cloud credentials for HTTP requests: `sigv4`, `azuread` and `google_iam` of the configuration,
+//! used instead of `basic_auth` or `authorization`.
 //!
-//! [`CloudAuth`] is what the configuration says; [`RequestSigner`] adds the signature or the token to
-//! each request. Tokens are got by [`azure`] and [`google`], keys of AWS by
-//! [`crate::aws_credentials`].
+//! [`CloudAuth`] is the configuration. [`RequestSigner`] adds a signature or a token to each
+//! request. [`azure`] and [`google`] fetch tokens; AWS' keys come from [`crate::aws_credentials`].
 
 pub(crate) mod azure;
 mod config;
@@ -70,7 +69,8 @@ impl fmt::Debug for RequestSigner {
 }
 
 impl CloudAuth {
-    /// Checks what needs no file and no request. The error is the first problem, in Prometheus' words.
+    /// Checks what needs no file and no request. The error is the first problem, in Prometheus'
+    /// words.
     pub fn validate(&self) -> Result<(), BlockError> {
         match self {
             CloudAuth::SigV4(config) => config.validate(),

@@ -1,7 +1,7 @@
-//! Credentials of clouds, from recorded answers.
+//! Tests of signed requests and of tokens, against recorded answers of the clouds.
 
 use super::*;
-use crate::discovery::recorded::{Recorded, answer};
+use crate::discovery::recorded_server::{RecordedServer, answer};
 use crate::http_client::HttpClient;
 use crate::jwt::tests::PEM;
 use reqwest::Method;
@@ -17,7 +17,7 @@ fn azure(yaml: &str) -> CloudAuth {
     CloudAuth::AzureAd(serde_saphyr::from_str(yaml).expect("a block"))
 }
 
-fn client(auth: CloudAuth, server: &Arc<Recorded>) -> HttpClient {
+fn client(auth: CloudAuth, server: &Arc<RecordedServer>) -> HttpClient {
     auth.validate().expect("a good block");
     let client = HttpConfig::default().client().expect("a client").with_cloud_auth(Some(auth));
     client.with_peers(&Peers::Given(server.clone()))
@@ -33,7 +33,7 @@ async fn post(client: &HttpClient) -> Result<u16, String> {
 #[tokio::test]
 async fn requests_are_signed_for_aws() {
     let to = "POST https://m.example.com/api/v1/write AWS4-HMAC-SHA256 x-amz-date";
-    let server = Recorded::new(vec![
+    let server = RecordedServer::new(vec![
         answer(&format!("{to} Credential=AK/ /eu-west-2/aps/aws4_request"), ""),
         answer(
             "POST https://sts-fips.eu-west-2.amazonaws.com/ Action=AssumeRole",
@@ -108,7 +108,7 @@ async fn tokens_of_azure() {
     for (keys, request) in cases {
         // One of the two as a text, as the service of machines says it.
         let life = if keys.contains("managed") { "\"3600\"" } else { "3600" };
-        let server = Recorded::new(vec![
+        let server = RecordedServer::new(vec![
             answer(&request, format!("{{\"access_token\": \"T\", \"expires_in\": {life}}}")),
             answer("POST https://m.example.com/api/v1/write authorization: Bearer T samples", ""),
         ]);
@@ -119,7 +119,7 @@ async fn tokens_of_azure() {
         assert_eq!(server.seen().len(), 3, "{keys}");
         server.replace(Vec::new());
     }
-    let server = Recorded::new(Vec::new());
+    let server = RecordedServer::new(Vec::new());
     let keys = format!("{{oauth: {{client_id: {ID}, client_secret: s, tenant_id: t}}}}");
     let error = post(&client(azure(&keys), &server)).await.unwrap_err();
     assert!(error.starts_with("Failed to get access token: "), "{error}");
@@ -131,7 +131,7 @@ async fn tokens_of_google() {
     let path = dir.path().join("account.json");
     let account = serde_json::json!({"type": "service_account", "client_email": "me@p", "private_key_id": "k", "private_key": PEM, "token_uri": "https://token/sa"});
     std::fs::write(&path, account.to_string()).unwrap();
-    let server = Recorded::new(vec![
+    let server = RecordedServer::new(vec![
         answer(
             "POST https://token/sa assertion=eyJ jwt-bearer",
             r#"{"access_token": "T", "expires_in": 3600}"#,

@@ -97,9 +97,10 @@ macro_rules! null_text {
 ///
 /// A missing key and `null` mean the default. If a key is not a valid Rust name, it follows the
 /// name of the field: `kind as "type": String = …`. A value that is empty (`false`, zero, no text)
-/// is not printed, unless `=> printed` follows the default. `=> null "text"` gives the error for a list of
-/// blocks with an element that is null; without it Prometheus' usual one is said. The comment of a field is the help of
-/// the key in `docs/configuration.md`. Fields after a semicolon are not keys of the file.
+/// is not printed, unless `=> printed` follows the default. `=> null "text"` gives the error for a
+/// list of blocks with an element that is null; without it Prometheus' usual one is said. The
+/// comment of a field is the help of the key in `docs/configuration.md`. Fields after a semicolon
+/// are not keys of the file.
 #[macro_export]
 macro_rules! config_keys {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {

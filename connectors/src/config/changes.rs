@@ -1,10 +1,12 @@
-//! What a reload of the configuration changes, by name, for the log.
+//! [`NamedChanges`]: which jobs, groups or blocks a reload of the configuration added, changed or
+//! removed, for the log.
 
 use crate::limits::CHANGES_SHOWN;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Names of one kind of thing, such as scrape jobs. Displayed as `added a, b; changed c; removed d`.
+/// Names of one kind of thing, such as scrape jobs. Displayed as `added a, b; changed c; removed
+/// d`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedChanges {
     /// New ones.

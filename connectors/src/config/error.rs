@@ -1,8 +1,9 @@
-//! What is wrong with a configuration block.
+//! [`BlockError`]: what the validation of a configuration block finds, as a text for the person who
+//! edits the file.
 
 /// What the validation of a block finds. Who reads it is always a person who edits the file: it is
-/// a text, in the words of Prometheus where Prometheus has the same check. The caller knows file and
-/// line, and adds them.
+/// a text, in the words of Prometheus where Prometheus has the same check. The caller knows file
+/// and line, and adds them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BlockError(String);

@@ -1,5 +1,5 @@
-//! File paths in a configuration, which are relative to the directory of the file that contains
-//! them.
+//! [`ConfigPath`]: a file path in a configuration, relative to the directory of the configuration
+//! file.
 
 use super::document::Node;
 use super::schema::{ConfigValue, ValueKind};

@@ -1,4 +1,8 @@
-//! The schema of configuration files: the keys of each block, and the kind of each value.
+//! The schema of configuration files: the keys of each block and the kind of each value.
+//!
+//! [`ConfigValue`] is the trait of all types of values. The macros of [`super::block`] derive the
+//! schema from the declaration of a block; the printer, the check for unknown keys and the
+//! resolution of paths use it.
 
 use super::document::Node;
 use super::error::BlockError;
@@ -119,13 +123,14 @@ pub trait ConfigValue: DeserializeOwned {
     /// What this build does with a key of this type.
     const SUPPORT: KeySupport = KeySupport::Works;
 
-    /// Reads the value with the conversions of Go's YAML library: `null` is the empty text, `1e3` an
-    /// integer.
+    /// Reads the value with the conversions of Go's YAML library: `null` is the empty text, `1e3`
+    /// an integer.
     fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         Self::deserialize(d)
     }
 
-    /// Reads the value of a key. `null` is the error for a list of blocks with an element that is null.
+    /// Reads the value of a key. `null` is the error for a list of blocks with an element that is
+    /// null.
     fn read_key<'de, D: Deserializer<'de>>(d: D, _null: &str) -> Result<Self, D::Error> {
         Self::read(d)
     }
@@ -135,7 +140,7 @@ pub trait ConfigValue: DeserializeOwned {
         None
     }
 
-    /// Checks a value that this build only checks ([`Ignored`]).
+    /// Checks a value that this build only checks ([`IgnoredValue`]).
     fn check(_given: &Node) -> Result<(), BlockError> {
         Ok(())
     }
@@ -414,7 +419,7 @@ fn says_anything<'de, T: ConfigValue, D: Deserializer<'de>>(d: D) -> Result<bool
 /// A key of Prometheus that this build refuses, because ignoring it would be harmful. `T` is the
 /// type of its value.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refused<T> {
+pub struct RefusedValue<T> {
     given: bool,
     kind: PhantomData<fn() -> T>,
 }
@@ -422,36 +427,36 @@ pub struct Refused<T> {
 /// A key of Prometheus that this build accepts without an effect, with a warning. `T` is the type
 /// of its value.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ignored<T> {
+pub struct IgnoredValue<T> {
     given: bool,
     kind: PhantomData<fn() -> T>,
 }
 
-impl<T> Default for Refused<T> {
+impl<T> Default for RefusedValue<T> {
     fn default() -> Self {
-        Refused { given: false, kind: PhantomData }
+        RefusedValue { given: false, kind: PhantomData }
     }
 }
 
-impl<T> Default for Ignored<T> {
+impl<T> Default for IgnoredValue<T> {
     fn default() -> Self {
-        Ignored { given: false, kind: PhantomData }
+        IgnoredValue { given: false, kind: PhantomData }
     }
 }
 
-impl<'de, T: ConfigValue> Deserialize<'de> for Refused<T> {
+impl<'de, T: ConfigValue> Deserialize<'de> for RefusedValue<T> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Ok(Refused { given: says_anything::<T, D>(d)?, kind: PhantomData })
+        Ok(RefusedValue { given: says_anything::<T, D>(d)?, kind: PhantomData })
     }
 }
 
-impl<'de, T: ConfigValue> Deserialize<'de> for Ignored<T> {
+impl<'de, T: ConfigValue> Deserialize<'de> for IgnoredValue<T> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Ok(Ignored { given: says_anything::<T, D>(d)?, kind: PhantomData })
+        Ok(IgnoredValue { given: says_anything::<T, D>(d)?, kind: PhantomData })
     }
 }
 
-impl<T: ConfigValue> ConfigValue for Refused<T> {
+impl<T: ConfigValue> ConfigValue for RefusedValue<T> {
     const KIND: ValueKind = T::KIND;
     const SUPPORT: KeySupport = KeySupport::Refused;
 
@@ -461,7 +466,7 @@ impl<T: ConfigValue> ConfigValue for Refused<T> {
     }
 }
 
-impl<T: ConfigValue> ConfigValue for Ignored<T> {
+impl<T: ConfigValue> ConfigValue for IgnoredValue<T> {
     const KIND: ValueKind = T::KIND;
     const SUPPORT: KeySupport = KeySupport::Ignored;
 

@@ -1,5 +1,5 @@
-//! URLs in a configuration, which may contain a password: wherever one is shown, in logs, errors and
-//! `/api/v1/status/config`, `<secret>` stands in its place.
+//! [`ConfigUrl`]: a URL in a configuration, which may contain a password. In logs, errors and
+//! `/api/v1/status/config` the password is shown as `<secret>`.
 
 use super::secret::HIDDEN;
 use serde::Deserialize;

@@ -1,8 +1,9 @@
-//! `azure_sd_configs`: virtual machines of Azure, standalone and in scale sets (groups of equal
-//! machines).
+//! `azure_sd_configs`: targets are virtual machines of Azure, standalone or in scale sets (groups
+//! of equal machines).
 //!
-//! Each refresh gets a token ([`AzureSd::authenticate`]), lists the machines, and asks for the
-//! network interfaces of each, which are remembered for some refreshes.
+//! Each refresh gets a token ([`AzureSd::authenticate`]), lists the machines, and requests the
+//! network interfaces of each. The interfaces are cached for some refreshes. [`super::lister`]
+//! calls it.
 
 use super::labels::{Labels, host_port, list, pairs, text};
 use super::lister::{
@@ -409,7 +410,7 @@ fn segment_after(id: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_port, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_port, assert_refused};
     use super::*;
 
     #[tokio::test]
@@ -424,11 +425,11 @@ mod tests {
         let cases: Value =
             serde_json::from_str(include_str!("../../tests/data/discovery/azure.json")).unwrap();
         let answers = cases[0]["answers"].as_array().unwrap().iter();
-        let recordings =
-            answers.map(|a| super::super::recorded::answer(&text(a, "request"), a["body"].to_string()));
-        let server = super::super::recorded::Recorded::new(recordings.collect());
+        let recordings = answers
+            .map(|a| super::super::recorded_server::answer(&text(a, "request"), a["body"].to_string()));
+        let server = super::super::recorded_server::RecordedServer::new(recordings.collect());
         let config = cases[0]["config"].as_str().unwrap();
-        let mut azure = super::super::recorded::lister::<AzureSd>(config, &server).unwrap();
+        let mut azure = super::super::recorded_server::lister::<AzureSd>(config, &server).unwrap();
         let first = azure.list().await.unwrap();
         assert_eq!((azure.list().await.unwrap(), azure.hits.get()), (first, 3));
         let interfaces =

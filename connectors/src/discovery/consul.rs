@@ -1,5 +1,7 @@
-//! `consul_sd_configs`: the instances of services in Consul's catalog. Requests are answered when
-//! something changes ("blocking queries").
+//! `consul_sd_configs`: targets are the instances of services in Consul's catalog.
+//!
+//! It follows changes by blocking queries: Consul answers a request when something has changed.
+//! There is one for the list of services and one for each service. [`instance`] makes targets.
 
 mod instance;
 

@@ -1,4 +1,5 @@
-//! `digitalocean_sd_configs`: droplets and database clusters of DigitalOcean.
+//! `digitalocean_sd_configs`: targets are droplets or database clusters of DigitalOcean.
+//! [`super::lister`] calls it at each refresh.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config, with_query};
@@ -153,7 +154,7 @@ impl DigitalOceanSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_refused};
     use super::*;
 
     #[tokio::test]

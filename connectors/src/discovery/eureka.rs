@@ -1,4 +1,5 @@
-//! `eureka_sd_configs`: the instances that have registered with a Eureka server.
+//! `eureka_sd_configs`: targets are the instances that have registered with a Eureka server.
+//! [`super::lister`] calls it at each refresh.
 
 use super::labels::{Labels, host_port};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, StartError, lister_config};
@@ -114,7 +115,7 @@ fn target(application: &str, instance: &Element, document: &str) -> Result<Disco
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_refused};
     use super::*;
 
     #[tokio::test]

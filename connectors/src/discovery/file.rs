@@ -416,7 +416,8 @@ mod tests {
         assert_eq!(read_yaml(&commented), Ok(vec![group(&[])]));
     }
 
-    /// As Prometheus 3.14: the extension in lower or in upper case, `*` in the name of the file only.
+    /// As Prometheus 3.14: the extension in lower or in upper case, `*` in the name of the file
+    /// only.
     #[test]
     fn paths_are_checked_as_in_prometheus() {
         let config = |file: &str| FileSdConfig { files: vec![file.into()], ..FileSdConfig::default() };

@@ -1,4 +1,5 @@
-//! `gce_sd_configs`: the instances of a zone of Google Compute Engine.
+//! `gce_sd_configs`: targets are the instances of a zone of Google Compute Engine.
+//! [`super::lister`] calls it at each refresh.
 
 use super::labels::{Labels, list, pairs, separated, text, texts};
 use super::lister::{
@@ -139,7 +140,7 @@ impl GceSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{Recorded, answer, assert_refused, lister, targets};
+    use super::super::recorded_server::{RecordedServer, answer, assert_refused, lister, targets};
     use super::*;
     use crate::cloud_auth::google::{TokenSource, source_of};
     use serde_json::json;
@@ -162,7 +163,7 @@ mod tests {
             ),
             (TokenSource::Machine, metadata),
         ] {
-            let server = Recorded::new(vec![
+            let server = RecordedServer::new(vec![
                 answer(request, token),
                 answer(&format!("{INSTANCES} Bearer T"), data["first"].to_string()),
                 answer(&format!("{INSTANCES}&pageToken=next Bearer T"), data["second"].to_string()),

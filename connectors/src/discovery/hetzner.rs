@@ -1,4 +1,5 @@
-//! `hetzner_sd_configs`: the servers of Hetzner Cloud (`hcloud`) and of Hetzner Robot (`robot`).
+//! `hetzner_sd_configs`: targets are the servers of Hetzner Cloud (role `hcloud`) or Hetzner Robot
+//! (role `robot`). [`super::lister`] calls it at each refresh.
 
 use super::labels::{Labels, host_port, list, pairs, text};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config, with_query};
@@ -155,7 +156,7 @@ impl HetznerSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_refused};
     use super::*;
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! `http_sd_configs`: targets that a web server lists, as JSON. Targets get the label `__meta_url`.
+//! `http_sd_configs`: targets are those that a web server lists as JSON. They get the label
+//! `__meta_url`. [`super::polling`] calls it at each refresh.
 
 use super::polling::{Polling, Refresh, RefreshError};
 use super::{DiscoveredTarget, DiscoveryContext, Mechanism, StartResult, TargetGroup, expand};

@@ -1,4 +1,5 @@
-//! `ionos_sd_configs`: the servers of a data centre of IONOS Cloud.
+//! `ionos_sd_configs`: targets are the servers of a data centre of IONOS Cloud. [`super::lister`]
+//! calls it at each refresh.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, StartError, lister_config, with_query};
@@ -94,7 +95,7 @@ impl IonosSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_port, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_port, assert_refused};
     use super::*;
 
     #[tokio::test]

@@ -1,5 +1,9 @@
-//! `kubernetes_sd_configs`: targets of nodes, pods, services, endpoints, endpoint slices and
-//! ingresses, which the Kubernetes API lists and whose changes it sends.
+//! `kubernetes_sd_configs`: targets are nodes, pods, services, endpoints, endpoint slices and
+//! ingresses of a Kubernetes cluster.
+//!
+//! [`access`] connects to the API server. [`watch`] lists the objects of one kind and then receives
+//! their changes; [`cluster`] stores them; [`groups`] makes the targets of those that a change
+//! concerns.
 
 mod access;
 mod cluster;
@@ -26,7 +30,7 @@ use std::sync::Arc;
 use storage::metrics::{Counter, Metrics};
 use tokio::sync::mpsc;
 use url::Url;
-use watch::{News, WatchSource, Watcher};
+use watch::{SourceEvent, WatchSource, Watcher};
 
 config_keys! {
     /// The keys of an entry of `kubernetes_sd_configs`, except those of the HTTP client.
@@ -337,25 +341,25 @@ impl KubernetesDiscoverer {
         })
     }
 
-    fn apply(&mut self, source: usize, news: News) {
+    fn apply(&mut self, source: usize, news: SourceEvent) {
         let resource = self.sources[source].resource;
         match news {
             // Objects stay until the list is whole, so a server that restarts ends no target.
-            News::Listing => self.progress[source].generation += 1,
-            News::Object(raw) => {
+            SourceEvent::Listing => self.progress[source].generation += 1,
+            SourceEvent::Object(raw) => {
                 let key = raw.metadata().key();
                 if let Some(change) = self.cluster.put(*raw, self.progress[source].generation) {
                     self.events.count(resource, change);
                     self.changed.add(resource, &key);
                 }
             }
-            News::Gone(key) => {
+            SourceEvent::Gone(key) => {
                 if self.cluster.remove(resource, &key) {
                     self.events.count(resource, Change::Deleted);
                     self.changed.add(resource, &key);
                 }
             }
-            News::Listed => {
+            SourceEvent::Listed => {
                 let namespace = self.sources[source].namespace.as_deref();
                 let generation = self.progress[source].generation;
                 for key in self.cluster.sweep(resource, namespace, generation) {
@@ -421,7 +425,11 @@ impl KubernetesDiscoverer {
     }
 
     /// Applies news until nobody sends any, and reports the targets.
-    async fn follow(mut self: Box<Self>, mut news: mpsc::Receiver<(usize, News)>, report: TargetSender) {
+    async fn follow(
+        mut self: Box<Self>,
+        mut news: mpsc::Receiver<(usize, SourceEvent)>,
+        report: TargetSender,
+    ) {
         let mut timer = ReportTimer::new();
         loop {
             tokio::select! {

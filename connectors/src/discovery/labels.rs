@@ -1,5 +1,5 @@
-//! Builds the labels of discovered targets, from fields of a JSON answer and from values. All
-//! mechanisms that ask an API use it; [`super::names`] has the rules for names.
+//! [`Labels`]: builds the labels of a discovered target from fields of a JSON answer. All
+//! mechanisms that poll an API use it; [`super::names`] makes label names valid.
 
 pub(super) use super::names::{host_port, label_name};
 use super::{ADDRESS, DiscoveredTarget};

@@ -1,5 +1,5 @@
-//! `linode_sd_configs`: the instances of Linode. After the first list, the log of events says
-//! whether a new one is needed.
+//! `linode_sd_configs`: targets are the instances of Linode. After the first list, the log of
+//! events says whether a new list is needed. [`super::lister`] calls it at each refresh.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config, with_query};
@@ -224,7 +224,7 @@ fn ipv6_labels(
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{Recorded, answer, assert_cases, assert_port, lister};
+    use super::super::recorded_server::{RecordedServer, answer, assert_cases, assert_port, lister};
     use super::*;
 
     #[tokio::test]
@@ -244,7 +244,7 @@ mod tests {
             vec![first("linode/instances"), first("networking/ips"), first("networking/ipv6/ranges")]
         };
         let events = format!("GET {API}/account/events?page=1&page_size=25 x-filter: +gte");
-        let server = Recorded::new(lists());
+        let server = RecordedServer::new(lists());
         let mut linode = lister::<LinodeSd>("{}", &server).unwrap();
         linode.list().await.unwrap();
         assert_eq!(server.seen().len(), 3);

@@ -1,6 +1,8 @@
-//! What those discovery mechanisms share that ask an HTTP API for their targets at an interval:
-//! most clouds. Such a mechanism implements [`Lister`], and so has its configuration, interval,
-//! client and metrics. [`super::polling`] runs it.
+//! [`Lister`]: the trait of discovery mechanisms that poll an HTTP API for their targets, as most
+//! clouds do.
+//!
+//! An implementation has a configuration and lists targets; interval, HTTP client and metrics are
+//! provided. [`super::polling`] runs it. `hetzner.rs` is a short example.
 
 pub(super) use super::StartError;
 use super::polling::{Polling, Refresh, RefreshError};
@@ -63,6 +65,13 @@ macro_rules! lister_config {
 pub(crate) use lister_config;
 
 /// A mechanism that lists its targets at an interval.
+///
+/// # Contract
+///
+/// 1. `check` and `create` make no request; `list` makes all of them, through the client of
+///    `context`.
+/// 2. `list` returns all targets or an error. A part of the list would end the other targets.
+/// 3. An answer with any number of pages ends: [`crate::api_client::Pages`] counts them.
 pub trait Lister: Send + Sized + 'static {
     /// Prometheus' name of the mechanism: `hetzner`.
     const NAME: &'static str;

@@ -1,4 +1,5 @@
-//! `marathon_sd_configs`: tasks of the apps that run under Marathon.
+//! `marathon_sd_configs`: targets are the tasks of apps that run under Marathon. [`super::lister`]
+//! calls it at each refresh.
 
 use super::labels::{Labels, host_port, label_name, list, pairs, text};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, StartError, lister_config};
@@ -183,7 +184,7 @@ fn app_targets(app: &Value) -> Vec<DiscoveredTarget> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_refused};
     use super::*;
 
     #[tokio::test]

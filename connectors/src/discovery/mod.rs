@@ -1,8 +1,12 @@
 //! Service discovery: finds scrape targets and Alertmanagers.
 //!
-//! A mechanism implements [`Mechanism`] and has a line in the table below, which makes it a key of
-//! [`DiscoveryConfigs`]. Discoverers run as tasks of a [`DiscoverySet`], which merges their lists and
-//! publishes the complete list at every change.
+//! A mechanism (`dns_sd_configs`, `kubernetes_sd_configs`, …) implements [`Mechanism`] and has a
+//! line in the table below, which makes it a key of [`DiscoveryConfigs`]. A running instance is a
+//! [`Discoverer`], a task of a [`DiscoverySet`]. The set merges the lists of all its discoverers,
+//! and publishes the complete list at every change.
+//!
+//! Most mechanisms poll an HTTP API: [`lister`] has what they share, and `hetzner.rs` is a short
+//! example. [`file`], [`kubernetes`], [`consul`] and others follow changes.
 
 pub mod aws;
 pub mod azure;
@@ -31,7 +35,7 @@ pub mod ovhcloud;
 pub mod polling;
 pub mod puppetdb;
 #[cfg(test)]
-pub(crate) mod recorded;
+pub(crate) mod recorded_server;
 mod report_timer;
 pub mod scaleway;
 pub mod shared_target;
@@ -74,6 +78,15 @@ config_block! {
 
 /// A mechanism: the type of its configuration, and how a discovery is started from it. To add one,
 /// see `docs/discovery.md`.
+///
+/// # Contract
+///
+/// 1. `validate` reads no file and makes no request: it also runs for `perennial check`, on another
+///    machine than the server's.
+/// 2. `start` makes no request either. It may read files, such as certificates.
+/// 3. `start_all` returns one result for each entry, in their order; an entry that fails does not
+///    keep the others from starting.
+/// 4. HTTP requests go through `context.peers`; otherwise the simulation would reach the network.
 pub trait Mechanism {
     /// One entry of the list under its key. Secrets, paths and known keys follow from its type.
     type Config: ConfigValue + DeserializeOwned + Clone + std::fmt::Debug + PartialEq + 'static;
@@ -91,7 +104,8 @@ pub trait Mechanism {
     /// find, such as an unreadable certificate.
     fn start(config: &Self::Config, context: &DiscoveryContext<'_>) -> StartResult;
 
-    /// Makes the discoverers of all entries of a block; one for each of them if nothing else is said.
+    /// Makes the discoverers of all entries of a block; one for each of them if nothing else is
+    /// said.
     fn start_all(configs: &[Self::Config], context: &DiscoveryContext<'_>) -> Vec<StartResult> {
         configs.iter().map(|config| Self::start(config, context)).collect()
     }
@@ -367,6 +381,13 @@ impl DiscoveryConfigs {
 pub type DiscoveredTarget = BTreeMap<String, String>;
 
 /// A task that finds targets and reports the complete list at every change.
+///
+/// # Contract
+///
+/// 1. Each report is the complete list: a target that is missing in it is gone, and its series get
+///    stale markers.
+/// 2. After a failure nothing is reported, so that the targets of the last list stay.
+/// 3. `run` may be dropped at any `await`, and must not block its thread.
 pub trait Discoverer: Send {
     /// Reports what is known without waiting, before the task runs. Whoever reads the set at once,
     /// such as the queues of alerts, has these targets from the start.

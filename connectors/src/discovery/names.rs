@@ -1,5 +1,5 @@
-//! Names of labels and addresses of targets as all discovery mechanisms write them: what is not
-//! allowed in a name becomes `_`, and an IPv6 address gets brackets.
+//! Makes names of labels valid (other characters become `_`) and joins hosts and ports (IPv6
+//! addresses get brackets), for all discovery mechanisms.
 
 use std::fmt::Display;
 

@@ -1,4 +1,5 @@
-//! `nomad_sd_configs`: services registered with Nomad.
+//! `nomad_sd_configs`: targets are the services that are registered with Nomad. [`super::lister`]
+//! calls it at each refresh.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
 use super::lister::{
@@ -118,7 +119,7 @@ impl NomadSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_refused};
     use super::*;
 
     #[tokio::test]

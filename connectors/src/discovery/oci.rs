@@ -1,4 +1,5 @@
-//! `oci_sd_configs`: the instances of a tenancy of Oracle Cloud Infrastructure.
+//! `oci_sd_configs`: targets are the instances of a tenancy of Oracle Cloud Infrastructure.
+//! Requests are signed with a private key. [`super::lister`] calls it at each refresh.
 
 use super::labels::{Labels, host_port, label_name, list, pairs, separated, text, texts};
 use super::lister::{
@@ -206,7 +207,8 @@ impl OciSd {
         format!("https://{service}.{region}.{oci}{domain}/{VERSION}")
     }
 
-    /// The compartments that are asked: the configured ones, or all that are active from the root on.
+    /// The compartments that are asked: the configured ones, or all that are active from the root
+    /// on.
     async fn compartments(&self) -> Result<Vec<String>, ApiError> {
         if !self.keys.compartments.is_empty() {
             return Ok(self.keys.compartments.clone());

@@ -1,5 +1,5 @@
-//! `openstack_sd_configs`: the instances, hypervisors or load balancers of a region of OpenStack.
-//! [`identity`] gets a token and the catalog of services for each refresh.
+//! `openstack_sd_configs`: targets are the instances, hypervisors or load balancers of a region of
+//! OpenStack. [`identity`] gets a token and the URLs of the services for each refresh.
 
 mod identity;
 

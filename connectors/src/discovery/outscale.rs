@@ -1,4 +1,5 @@
-//! `outscale_sd_configs`: the virtual machines of OUTSCALE.
+//! `outscale_sd_configs`: targets are the virtual machines of OUTSCALE. [`super::lister`] calls it
+//! at each refresh.
 
 use super::labels::{Labels, host_port, list, text};
 use super::lister::{
@@ -123,7 +124,7 @@ impl OutscaleSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_port, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_port, assert_refused};
     use super::*;
 
     #[tokio::test]

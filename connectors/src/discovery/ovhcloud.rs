@@ -1,5 +1,5 @@
-//! `ovhcloud_sd_configs`: the dedicated servers or the virtual private servers of an account of
-//! OVHcloud.
+//! `ovhcloud_sd_configs`: targets are the dedicated or virtual private servers of an account of
+//! OVHcloud. [`super::lister`] calls it at each refresh.
 
 use super::labels::{Labels, text, texts};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, ListerConfig, StartError};
@@ -323,7 +323,7 @@ fn addresses_of(ips: &[String]) -> Result<Addresses, ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{Recorded, answer, assert_cases, assert_refused, listed};
+    use super::super::recorded_server::{RecordedServer, answer, assert_cases, assert_refused, listed};
     use super::*;
 
     #[tokio::test]
@@ -335,7 +335,7 @@ mod tests {
     /// time, with `+` between them.
     #[tokio::test]
     async fn requests_are_signed_at_the_time_of_the_server() {
-        let server = Recorded::new(vec![
+        let server = RecordedServer::new(vec![
             answer("GET http://o/1.0/auth/time", "1000000000"),
             answer("GET http://o/1.0/vps", "[]"),
         ]);

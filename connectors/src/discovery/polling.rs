@@ -1,5 +1,7 @@
-//! Runs discovery mechanisms that ask for their targets at an interval, such as `http_sd_configs`.
-//! Those that are told of changes (Kubernetes, Consul, files) implement [`Discoverer`] themselves.
+//! [`Polling`]: runs discovery mechanisms that ask for all targets at an interval, such as
+//! `http_sd_configs`. A failed refresh keeps the targets of the one before.
+//!
+//! Mechanisms that receive changes (Kubernetes, Consul, files) implement [`Discoverer`] themselves.
 
 use super::dns::LookupError;
 use super::{DiscoveredTarget, Discoverer, DiscoveryContext, TargetSender};
@@ -29,6 +31,11 @@ impl RefreshError {
 }
 
 /// Asks for the targets once.
+///
+/// # Contract
+///
+/// 1. A refresh returns all targets or an error; a part of the list would end the other targets.
+/// 2. A refresh ends: it has a timeout of its own. [`Polling`] waits for it.
 pub trait Refresh: Send + 'static {
     /// The complete list. With an error the targets of the last list stay.
     fn refresh(&mut self) -> BoxFuture<'_, Result<Vec<DiscoveredTarget>, RefreshError>>;

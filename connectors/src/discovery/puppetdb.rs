@@ -1,4 +1,5 @@
-//! `puppetdb_sd_configs`: resources that a query of PuppetDB finds.
+//! `puppetdb_sd_configs`: targets are the resources that a query of PuppetDB finds.
+//! [`super::lister`] calls it at each refresh.
 
 use super::labels::{Labels, host_port, label_name, list, separated, text, texts};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, StartError, lister_config};
@@ -136,7 +137,7 @@ fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_refused};
     use super::*;
 
     #[tokio::test]

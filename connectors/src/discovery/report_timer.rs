@@ -1,5 +1,5 @@
-//! When a list of targets is reported that changes by events, and how soon a server is asked again:
-//! for the mechanisms whose servers answer when something changes (Kubernetes, Consul, Kuma).
+//! [`ReportTimer`]: when a list that changes by events is published, and how soon a server is asked
+//! again after a failure. For the mechanisms that follow changes (Kubernetes, Consul, Kuma).
 
 use crate::limits::{
     DISCOVERY_FIRST_LIST_SECONDS, DISCOVERY_PAUSE_MS, DISCOVERY_SETTLE_MS, DISCOVERY_SHORT_PAUSE_MS,
@@ -29,8 +29,8 @@ impl ReportTimer {
         self.settled = is_changed.then(|| self.settled.unwrap_or_else(|| Instant::now() + settle));
     }
 
-    /// Waits until the list is to be reported; for ever without a change. `is_complete`: whether all
-    /// of its parts are known.
+    /// Waits until the list is to be reported; for ever without a change. `is_complete`: whether
+    /// all of its parts are known.
     pub(super) async fn wait(&self, is_complete: bool) {
         let Some(settled) = self.settled else { return std::future::pending().await };
         // `patience` ends at some time, so that a part that never comes does not hold up the rest.

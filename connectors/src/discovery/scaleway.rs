@@ -1,4 +1,5 @@
-//! `scaleway_sd_configs`: the instances and bare metal servers of a zone of Scaleway.
+//! `scaleway_sd_configs`: targets are the instances or bare metal servers of a zone of Scaleway.
+//! [`super::lister`] calls it at each refresh.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
 use super::lister::{
@@ -86,7 +87,8 @@ impl Lister for ScalewaySd {
 
     fn create(config: &ScalewaySdConfig, context: &DiscoveryContext<'_>) -> Result<ScalewaySd, StartError> {
         let keys = config.keys.clone();
-        // Read once, so that a file that is missing is found now; its text is read for each request.
+        // Read once, so that a file that is missing is found now; its text is read for each
+        // request.
         secret_key(&keys.secret_key, &keys.secret_key_file)?;
         let base = keys.api_url.expose().to_owned();
         Ok(ScalewaySd { api: ApiClient::new(&config.http, keys.refresh_interval, context)?, keys, base })
@@ -107,7 +109,8 @@ fn check_forms(keys: &ScalewaySdKeys) -> Result<(), BlockError> {
             "invalid access key format '{access_key}', expected SCWXXXXXXXXXXXXXXXXX format"
         ));
     }
-    // What the page of the configuration shows in the place of a secret is no fault: the page loads.
+    // What the page of the configuration shows in the place of a secret is no fault: the page
+    // loads.
     let is_hidden = secret_key.expose() == HIDDEN;
     if keys.secret_key_file.is_empty() && !is_hidden && !UUID.is_match(secret_key.expose()) {
         return refused(format!("invalid secret key format '{secret_key}', {uuid}"));
@@ -339,7 +342,7 @@ fn region(zone: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_refused};
     use super::*;
 
     #[tokio::test]

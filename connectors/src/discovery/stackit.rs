@@ -1,4 +1,5 @@
-//! `stackit_sd_configs`: the servers of a project of STACKIT.
+//! `stackit_sd_configs`: targets are the servers of a project of STACKIT. [`super::lister`] calls
+//! it at each refresh.
 
 use super::labels::{Labels, host_port, list, text};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, StartError, lister_config, path_segment};
@@ -226,7 +227,9 @@ impl StackitSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{Recorded, answer, assert_cases, assert_port, assert_refused, lister};
+    use super::super::recorded_server::{
+        RecordedServer, answer, assert_cases, assert_port, assert_refused, lister,
+    };
     use super::*;
 
     #[tokio::test]
@@ -239,7 +242,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_of_a_service_account_is_used_until_its_end() {
         let key = json!({"credentials": {"kid": "k", "iss": "i", "sub": "s", "aud": "a", "privateKey": crate::jwt::tests::PEM}});
-        let server = Recorded::new(vec![
+        let server = RecordedServer::new(vec![
             answer(
                 "POST https://service-account.api.stackit.cloud/token jwt-bearer&assertion=eyJhbGciOiJSUzUxMiI",
                 r#"{"access_token": "T", "expires_in": 3600}"#,

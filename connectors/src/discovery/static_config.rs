@@ -1,4 +1,4 @@
-//! `static_configs`: targets in the configuration file itself.
+//! `static_configs`: targets that are listed in the configuration file.
 
 use super::{
     DiscoveredTarget, Discoverer, DiscoveryContext, Mechanism, StartResult, TargetGroup, TargetSender, expand,

@@ -1,5 +1,5 @@
-//! `triton_sd_configs`: containers and compute nodes of Triton, as its container monitor lists
-//! them.
+//! `triton_sd_configs`: targets are the containers or compute nodes of Triton, as its container
+//! monitor lists them. [`super::lister`] calls it at each refresh.
 
 use super::labels::{Labels, list, separated, text, texts};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, ListerConfig, StartError, with_query};
@@ -122,7 +122,7 @@ impl TritonSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_refused};
     use super::*;
 
     #[tokio::test]

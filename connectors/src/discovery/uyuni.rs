@@ -1,4 +1,5 @@
-//! `uyuni_sd_configs`: the monitored systems of a Uyuni or SUSE Manager server, by its XML-RPC API.
+//! `uyuni_sd_configs`: targets are the monitored systems of a Uyuni or SUSE Manager server, by its
+//! XML-RPC API. [`super::lister`] calls it at each refresh.
 
 use super::labels::{Labels, list, text};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, StartError, lister_config};
@@ -234,7 +235,7 @@ fn target(
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{Recorded, answer, assert_cases, assert_refused, lister};
+    use super::super::recorded_server::{RecordedServer, answer, assert_cases, assert_refused, lister};
     use super::*;
 
     #[tokio::test]
@@ -250,7 +251,7 @@ mod tests {
         let login = answer("POST http://u/rpc/api auth.login <string>p&amp;w</string>", value("T"));
         let good = answer("POST http://u/rpc/api <string>T</string>", value("<array><data/></array>"));
         let bad = answer("POST http://u/rpc/api <string>T</string>", "").status(500);
-        let server = Recorded::new(vec![login.clone(), good]);
+        let server = RecordedServer::new(vec![login.clone(), good]);
         let mut uyuni =
             lister::<UyuniSd>("{server: 'http://u/', username: u, password: 'p&w'}", &server).unwrap();
         let logins = || server.seen().iter().filter(|request| request.contains("auth.login")).count();

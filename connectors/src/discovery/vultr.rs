@@ -1,4 +1,5 @@
-//! `vultr_sd_configs`: the instances of Vultr.
+//! `vultr_sd_configs`: targets are the instances of Vultr. [`super::lister`] calls it at each
+//! refresh.
 
 use super::labels::{Labels, host_port, list, separated, text, texts};
 use super::lister::{ApiClient, ApiError, BlockError, Lister, Pages, StartError, lister_config, with_query};
@@ -83,7 +84,7 @@ impl VultrSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded::{assert_cases, assert_port};
+    use super::super::recorded_server::{assert_cases, assert_port};
     use super::*;
 
     #[tokio::test]

@@ -53,6 +53,12 @@ pub struct ExportCounts {
 }
 
 /// Writes series in one format.
+///
+/// # Contract
+///
+/// 1. `series` is called once for each series, sorted by metric name and labels, then `finish`
+/// once. 2. What the format cannot represent is counted in `done`, and never left out silently. 3.
+/// After an error nothing more is called, and the output is not complete.
 pub trait ExportWriter {
     /// Writes one series, and counts in `done`. Series come sorted by metric name and labels, each
     /// once.
@@ -78,7 +84,8 @@ pub struct ExportSchema {
 pub fn export<'a>(
     store: &Store,
     sets: &[Vec<Matcher>],
-    (from, to): (TimeMs, TimeMs),
+    from: TimeMs,
+    to: TimeMs,
     sink: impl FnOnce(ExportSchema) -> Result<Box<dyn ExportWriter + 'a>, ExportError>,
 ) -> Result<ExportCounts, ExportError> {
     let mut selections: Vec<Selection> = Vec::new();

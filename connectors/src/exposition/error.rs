@@ -1,4 +1,5 @@
-//! What is wrong with a body in a text format, and in which line.
+//! Errors of the text formats: what is wrong with a body, and in which line. The texts are
+//! Prometheus'.
 
 /// What is wrong with a body, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,5 @@
-//! Parses the exemplar of an OpenMetrics line, `{labels} value [seconds]`.
+//! Parses the exemplar at the end of an OpenMetrics line: `# {labels} value [seconds]`. [`super`]
+//! has the parser of the line.
 
 use super::points::RawExemplar;
 use super::{Context, LineError, MetricType, TextFormat, braces, quote, series};

@@ -1,6 +1,6 @@
 //! The protobuf exposition: `io.prometheus.client.MetricFamily` messages, each after its length.
 //!
-//! [`Families`] reads a body piece by piece and passes families and samples to a [`Takes`]. A
+//! [`Families`] reads a body piece by piece and passes families and samples to a [`FamilySink`]. A
 //! family of ordinary size is read in two passes, because its name and type may come after its
 //! metrics in the message.
 
@@ -53,7 +53,12 @@ pub enum FamilyError {
 type Fallible<T> = Result<T, FamilyError>;
 
 /// Receives the content of a body.
-pub trait Takes {
+///
+/// # Contract
+///
+/// 1. `family` is called before the `points` of its metrics, once for each family.
+/// 2. An error of `points` ends the reading; nothing more is called.
+pub trait FamilySink {
     /// Why the receiver stops.
     type Error: From<FamilyError>;
 
@@ -87,7 +92,7 @@ struct OpenFamily {
 impl Families {
     /// Reads what is complete in `piece` and returns the number of bytes read; `last` says that no
     /// bytes follow.
-    pub fn read<T: Takes>(
+    pub fn read<T: FamilySink>(
         &mut self,
         piece: &[u8],
         last: bool,
@@ -130,7 +135,7 @@ impl Families {
         }
     }
 
-    fn read_whole<T: Takes>(
+    fn read_whole<T: FamilySink>(
         &mut self,
         message: &[u8],
         rules: PointRules,
@@ -167,7 +172,7 @@ impl Families {
 
     /// Reads the fields before the metrics of a large family, and returns their length; `None` if
     /// more bytes are needed.
-    fn begin<T: Takes>(
+    fn begin<T: FamilySink>(
         &mut self,
         message: &[u8],
         length: u64,
@@ -188,7 +193,7 @@ impl Families {
         }
     }
 
-    fn open<T: Takes>(&mut self, head: &[u8], length: u64, takes: &mut T) -> Result<(), FamilyError> {
+    fn open<T: FamilySink>(&mut self, head: &[u8], length: u64, takes: &mut T) -> Result<(), FamilyError> {
         let header = Header { has_metrics: true, ..header(head)? };
         let Some(family) = header.family()? else { return Ok(()) };
         takes.family(&family);
@@ -201,7 +206,7 @@ impl Families {
 
     /// Reads metrics of the open family, closes the family at its end, and returns the number of
     /// bytes read.
-    fn read_open<T: Takes>(
+    fn read_open<T: FamilySink>(
         &mut self,
         piece: &[u8],
         last: bool,

@@ -1,5 +1,5 @@
-//! The space of mounted file systems. As in node_exporter, those in memory or in the kernel are
-//! left out.
+//! Size and free space of mounted file systems, under node_exporter's names. As there, file systems
+//! in memory or of the kernel are left out. [`super`] calls it.
 
 use super::writer::{FamilyWriter, HostExposition, MetricType};
 use procfs::MountEntry;

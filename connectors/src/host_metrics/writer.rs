@@ -1,4 +1,4 @@
-//! Writes metrics in the text format 0.0.4.
+//! [`HostExposition`]: writes the metrics of this machine in Prometheus' text format 0.0.4.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Why a client has no request to send, or got no answer.
+//! Errors of [`super::HttpClient`]: why a request could not be made, or got no answer.
 
 use super::SocksSendError;
 use crate::api_client::ApiError;

@@ -222,11 +222,11 @@ const RESERVED: [&str; 5] = ["scope", "assertion", "client_id", "client_secret",
 #[derive(Clone, Debug)]
 pub(super) struct TokenSource {
     client: Box<HttpClient>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<TokenState>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct TokenState {
     token: Option<Token>,
     /// The last call, if it got no token.
     failed: Option<FailedCall>,

@@ -11,7 +11,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use url::{Host, Url};
 
-/// The proxies of the two schemes, and the hosts that they are not for. Their URLs may have passwords.
+/// The proxies of the two schemes, and the hosts that they are not for. Their URLs may have
+/// passwords.
 #[derive(Clone, Default)]
 pub(super) struct ProxyRules {
     http: Option<Url>,
@@ -41,7 +42,7 @@ pub(super) fn rules(config: &HttpConfig) -> Result<Option<Arc<ProxyRules>>, Requ
         return Err(BlockError::new(UNSUPPORTED).into());
     }
     let environment = |name: &str| std::env::var(name).ok();
-    Ok(ProxyRules::of(config, &environment)?.map(Arc::new))
+    Ok(ProxyRules::from_config(config, &environment)?.map(Arc::new))
 }
 
 /// What is said of other proxies.
@@ -67,7 +68,7 @@ pub(super) fn with_proxies(
 
 /// Checks what needs no environment.
 pub(super) fn check(config: &HttpConfig) -> Result<(), BlockError> {
-    ProxyRules::of(config, &|_| None)?;
+    ProxyRules::from_config(config, &|_| None)?;
     connect_headers(config).map(|_| ())
 }
 
@@ -92,23 +93,23 @@ impl std::fmt::Debug for ProxyRules {
 
 impl ProxyRules {
     /// The rules of a configuration; `None`: nothing goes through a proxy.
-    fn of(
+    fn from_config(
         config: &HttpConfig,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Option<ProxyRules>, BlockError> {
         if config.proxy_from_environment {
-            return ProxyRules::of_environment(environment).map(Some);
+            return ProxyRules::from_environment(environment).map(Some);
         }
         let Some(url) = config.proxy_url.as_ref().map(ConfigUrl::expose).filter(|url| !url.is_empty()) else {
             return Ok(None);
         };
         let url = proxy_url(url).ok_or("proxy_url is not a URL of a proxy")?;
         let no_proxy = config.no_proxy.as_deref().filter(|list| !list.is_empty());
-        let exceptions = no_proxy.map(Exceptions::of);
+        let exceptions = no_proxy.map(Exceptions::parse);
         Ok(Some(ProxyRules { http: Some(url.clone()), https: Some(url), exceptions }))
     }
 
-    fn of_environment(environment: &dyn Fn(&str) -> Option<String>) -> Result<ProxyRules, BlockError> {
+    fn from_environment(environment: &dyn Fn(&str) -> Option<String>) -> Result<ProxyRules, BlockError> {
         let variable = |name: &str| {
             let value = environment(name).filter(|value| !value.is_empty());
             value.or_else(|| environment(&name.to_ascii_lowercase())).filter(|value| !value.is_empty())
@@ -123,7 +124,7 @@ impl ProxyRules {
         Ok(ProxyRules {
             http: url("HTTP_PROXY")?,
             https: url("HTTPS_PROXY")?,
-            exceptions: Some(Exceptions::of(&variable("NO_PROXY").unwrap_or_default())),
+            exceptions: Some(Exceptions::parse(&variable("NO_PROXY").unwrap_or_default())),
         })
     }
 
@@ -164,7 +165,7 @@ pub(super) fn is_supported(config: &HttpConfig) -> bool {
 }
 
 impl Exceptions {
-    fn of(list: &str) -> Exceptions {
+    fn parse(list: &str) -> Exceptions {
         let entries = list.split(',').map(|entry| entry.trim().to_ascii_lowercase());
         Exceptions(entries.filter(|entry| !entry.is_empty()).filter_map(|entry| exception(&entry)).collect())
     }
@@ -250,7 +251,7 @@ mod tests {
             no_proxy: Some(no_proxy.to_owned()),
             ..HttpConfig::default()
         };
-        ProxyRules::of(&config, &|_| None).unwrap().unwrap()
+        ProxyRules::from_config(&config, &|_| None).unwrap().unwrap()
     }
 
     #[test]
@@ -300,7 +301,7 @@ mod tests {
             _ => None,
         };
         let config = HttpConfig { proxy_from_environment: true, ..HttpConfig::default() };
-        let rules = ProxyRules::of(&config, &variables).unwrap().unwrap();
+        let rules = ProxyRules::from_config(&config, &variables).unwrap().unwrap();
         let proxy = |url: &str| rules.proxy(&Url::parse(url).unwrap()).map(String::from);
         assert_eq!(proxy("http://a/").as_deref(), Some("http://plain:1/"));
         assert_eq!(proxy("https://a/").as_deref(), Some("http://u:p@secure:2/"));

@@ -1,4 +1,5 @@
-//! `tls_config`: whom a client trusts, and what it shows of itself.
+//! The configuration block `tls_config`: which servers a client trusts, and its own certificate.
+//! [`tls`] checks certificates.
 
 use super::RequestError;
 use crate::config::error::BlockError;

@@ -1,4 +1,5 @@
-//! The connections of a client, which are made anew when a file of its certificates changes.
+//! [`Transport`]: the connections of an HTTP client. They are replaced when a file with its
+//! certificates changes.
 
 use super::socks_client::SocksClient;
 use super::{HttpConfig, RequestError, USER_AGENT, error_chain};
@@ -16,10 +17,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// The connections of a client; all clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Transport(Arc<Shared>);
+pub(super) struct Transport(Arc<TransportState>);
 
 #[derive(Debug)]
-struct Shared {
+struct TransportState {
     /// The socket of this machine that all connections lead to, if there is one.
     socket: Option<PathBuf>,
     /// Whether each connection goes to one of the addresses of a host at random.
@@ -41,12 +42,12 @@ impl Transport {
     /// Connects to the hosts of URLs, or always to `socket`.
     pub(super) fn new(socket: Option<&Path>) -> Transport {
         let socket = socket.map(Path::to_path_buf);
-        Transport(Arc::new(Shared { socket, at_random: false, current: Mutex::default() }))
+        Transport(Arc::new(TransportState { socket, at_random: false, current: Mutex::default() }))
     }
 
     /// Connects to one of the addresses of a host, at random for each connection.
     pub(super) fn to_random_address() -> Transport {
-        Transport(Arc::new(Shared { socket: None, at_random: true, current: Mutex::default() }))
+        Transport(Arc::new(TransportState { socket: None, at_random: true, current: Mutex::default() }))
     }
 
     /// The client for the files as they are now.
@@ -122,7 +123,7 @@ fn socks_client(config: &HttpConfig) -> Result<Option<SocksClient>, RequestError
     Ok(Some(SocksClient::new(rules, tls, config.follow_redirects)))
 }
 
-fn build(config: &HttpConfig, shared: &Shared) -> Result<reqwest::Client, RequestError> {
+fn build(config: &HttpConfig, shared: &TransportState) -> Result<reqwest::Client, RequestError> {
     let redirects = if config.follow_redirects {
         reqwest::redirect::Policy::limited(limits::REDIRECTS)
     } else {

@@ -1,8 +1,8 @@
-//! The object store for old blocks: S3 and compatible servers, or a directory. Implements the
-//! synchronous [`storage::object_store::ObjectStorage`]; requests run on a small runtime of their
-//! own, so that they do not delay other work.
+//! [`RemoteObjects`]: the object store for old blocks: S3 and compatible servers, or a directory.
 //!
-//! [`config`] is `storage.objects` of the configuration. `docs/objects.md` describes cold blocks.
+//! It implements [`storage::object_store::ObjectStorage`], which is synchronous; requests run on a
+//! small runtime of their own, so that they do not delay other work. [`config`] is the block
+//! `storage.objects`. `docs/objects.md` describes blocks in an object store.
 
 pub mod config;
 

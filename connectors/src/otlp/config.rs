@@ -1,4 +1,5 @@
-//! The `otlp` block of `prometheus.yml`.
+//! The configuration block `otlp`: which attributes become labels, and how names are translated.
+//! [`super::receiver`] uses it.
 
 use crate::config::error::BlockError;
 use crate::config_block;

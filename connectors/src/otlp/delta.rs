@@ -1,7 +1,8 @@
-//! Deltas to cumulative values, for the feature `otlp-deltatocumulative`: adds up the data points of
-//! each stream.
+//! [`DeltaStreams`]: converts delta temporality to cumulative values, for the feature
+//! `otlp-deltatocumulative`: adds up the data points of each stream.
 //!
-//! The sums are in memory only: after a restart they begin anew, which readers see as a reset.
+//! The sums are in memory only. After a restart they begin at zero, which readers see as a counter
+//! reset.
 
 use super::message::{ExponentialBuckets, ExponentialPoint, HistogramPoint, NumberPoint, is_end};
 use crate::limits;
@@ -341,8 +342,8 @@ fn merge(sides: [SignBuckets<'_>; 2], scale: i32) -> ExponentialBuckets {
     ExponentialBuckets { offset: i32::try_from(first).unwrap_or(i32::MAX), counts }
 }
 
-/// Removes the observations from the buckets that lie completely within the zero bucket. Returns their
-/// number.
+/// Removes the observations from the buckets that lie completely within the zero bucket. Returns
+/// their number.
 fn drain_below(buckets: &mut ExponentialBuckets, scale: i32, threshold: f64) -> u64 {
     if threshold <= 0.0 {
         return 0;

@@ -1,4 +1,5 @@
-//! Histograms of OTLP as native ones: exponential buckets, and explicit bounds as custom buckets.
+//! Converts OTLP histograms to native histograms: exponential ones to exponential buckets, explicit
+//! bounds to custom buckets. [`super::points`] calls it.
 
 use super::message::{ExponentialBuckets, ExponentialPoint, HistogramPoint, is_end};
 use crate::limits;

@@ -1,8 +1,8 @@
-//! Writes a request in JSON anew as protobuf, piece by piece: no tree of the JSON is made.
+//! Converts an OTLP request in JSON to protobuf, in one pass and without a tree of the JSON.
 //!
-//! Tables say which key of which message is which field. As in OTLP's specification keys are in
-//! camel case, identifiers of traces and spans in hexadecimal digits, 64-bit integers are texts or
-//! numbers, and unknown keys are ignored.
+//! Tables say which key of which message is which field. As in OTLP's specification, keys are in
+//! camel case, ids of traces and spans are hexadecimal, 64-bit integers are texts or numbers, and
+//! unknown keys are ignored.
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;

@@ -1,4 +1,5 @@
-//! Labels of series from the attributes of data points, resources and scopes.
+//! Makes the labels of a series from the attributes of a data point, its resource and its scope.
+//! [`super::names`] translates the names.
 
 use super::config::OtlpConfig;
 use super::names::{LabelNames, NameError};

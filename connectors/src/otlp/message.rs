@@ -1,6 +1,8 @@
-//! The messages of OTLP for metrics. Those that hold lists of others are walked through as bytes
-//! ([`Metric`]); resources and scopes ([`crate::otlp_common`]) and data points are decoded whole, one at a
-//! time. All times are nanoseconds since 1970, 0 is none.
+//! The messages of OTLP for metrics, for [`super::points`].
+//!
+//! Messages that contain lists ([`Metric`]) are not decoded as a whole: their bytes are iterated.
+//! Resources, scopes ([`crate::otlp_common`]) and single data points are decoded whole. Times are
+//! nanoseconds since 1970; 0 means none.
 
 use crate::limits;
 use crate::otlp_common::KeyValue;
@@ -222,8 +224,8 @@ impl<'a> Metric<'a> {
     }
 
     /// The data points, each as bytes.
-    pub(super) fn points(&self) -> Repeated<'a> {
-        Repeated::new(self.points, 1)
+    pub(super) fn points(&self) -> RepeatedField<'a> {
+        RepeatedField::new(self.points, 1)
     }
 }
 
@@ -240,15 +242,15 @@ pub(super) fn point_time(message: &[u8]) -> Result<u64, RemoteWriteError> {
 }
 
 /// The messages of one repeated field.
-pub(super) struct Repeated<'a> {
+pub(super) struct RepeatedField<'a> {
     fields: FieldReader<'a>,
     number: u64,
 }
 
-impl<'a> Repeated<'a> {
+impl<'a> RepeatedField<'a> {
     /// The messages of the field `number` of `message`.
-    pub(super) fn new(message: &'a [u8], number: u64) -> Repeated<'a> {
-        Repeated { fields: FieldReader::new(message), number }
+    pub(super) fn new(message: &'a [u8], number: u64) -> RepeatedField<'a> {
+        RepeatedField { fields: FieldReader::new(message), number }
     }
 
     /// The next message.

@@ -7,8 +7,8 @@ use super::delta::{DeltaPoint, DeltaStreams};
 use super::histograms;
 use super::labels::{AttributeLabels, LabelPair, ResourceLabels, point_labels, scope_labels};
 use super::message::{
-    ExponentialPoint, HistogramPoint, Metric, MetricData, NumberPoint, OtlpExemplar, Repeated, SummaryPoint,
-    Temporality, decode, is_end, point_time, utf8,
+    ExponentialPoint, HistogramPoint, Metric, MetricData, NumberPoint, OtlpExemplar, RepeatedField,
+    SummaryPoint, Temporality, decode, is_end, point_time, utf8,
 };
 use super::names::{LabelNames, MetricKind, NameError, unit_label};
 use super::receiver::{DeltaSums, OtlpReceiver};
@@ -48,7 +48,7 @@ impl RequestContent for OtlpContent<'_> {
             origin: 0,
             encoded: Vec::new(),
         };
-        let mut resources = Repeated::new(self.message, 1);
+        let mut resources = RepeatedField::new(self.message, 1);
         while let Some(message) = resources.next_message()? {
             translation.resource(message)?;
         }
@@ -145,7 +145,7 @@ impl Translation<'_, '_, '_> {
     fn resource(&mut self, message: &[u8]) -> Result<(), RemoteWriteError> {
         self.into.count_item()?;
         let mut bytes: &[u8] = &[];
-        let mut parts = Repeated::new(message, 1);
+        let mut parts = RepeatedField::new(message, 1);
         while let Some(resource) = parts.next_message()? {
             bytes = resource;
         }
@@ -159,7 +159,7 @@ impl Translation<'_, '_, '_> {
         }
         let resource_hash = xxhash_rust::xxh3::xxh3_64(bytes);
         let mut span = None;
-        let mut scopes = Repeated::new(message, 2);
+        let mut scopes = RepeatedField::new(message, 2);
         while let Some(scope) = scopes.next_message()? {
             self.scope(scope, resource_hash, &mut span)?;
         }
@@ -203,7 +203,7 @@ impl Translation<'_, '_, '_> {
         let mut origin = Xxh3::with_seed(resource_hash);
         origin.update(bytes);
         self.origin = origin.digest();
-        let mut metrics = Repeated::new(message, 2);
+        let mut metrics = RepeatedField::new(message, 2);
         while let Some(metric) = metrics.next_message()? {
             match self.metric(&Metric::read(metric)?, span) {
                 Ok(()) => {}
@@ -263,8 +263,8 @@ impl Translation<'_, '_, '_> {
         Ok(())
     }
 
-    /// Whether the data points are deltas that are stored as they are. An error if the values of the
-    /// metric cannot be stored.
+    /// Whether the data points are deltas that are stored as they are. An error if the values of
+    /// the metric cannot be stored.
     fn is_delta(&self, metric: &Metric<'_>, data: MetricData) -> Result<bool, MetricError> {
         // The others are neither.
         if matches!(data, MetricData::Gauge | MetricData::Summary) {

@@ -149,8 +149,9 @@ impl OtlpReceiver {
     ///
     /// # Errors
     ///
-    /// The body is damaged or too large, a metric has no translation, or the store cannot write. Then
-    /// nothing is stored. Samples that the store refuses are no error; the outcome counts them.
+    /// The body is damaged or too large, a metric has no translation, or the store cannot write.
+    /// Then nothing is stored. Samples that the store refuses are no error; the outcome counts
+    /// them.
     pub fn apply(
         &self,
         body: &[u8],

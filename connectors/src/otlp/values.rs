@@ -1,4 +1,5 @@
-//! Values of attributes as texts, as OpenTelemetry's own library for Go writes them.
+//! Formats attribute values as label values, as OpenTelemetry's Go library does: numbers, booleans,
+//! lists and maps as JSON.
 
 use crate::http_client::base64;
 use crate::otlp_common::{AnyValue, KeyValue, Value};

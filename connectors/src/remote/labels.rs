@@ -1,4 +1,5 @@
-//! The labels of a series in messages of remote write 1.0 and of remote read.
+//! Reads the labels of a series in messages of remote write 1.0 and remote read, which have the
+//! same form.
 
 use crate::protobuf::{FieldReader, FieldValue, ProtobufError};
 

@@ -1,9 +1,10 @@
-//! Remote write: receives samples by push. [`receiver`] handles requests; [`v1`] and [`v2`] decode
-//! the two versions of the message. [`labels`] is also for remote read.
+//! The receiver of remote write. [`receiver`] handles requests; [`v1`] and [`v2`] decode the two
+//! versions of the message; [`request`] stores what they contain. `connectors/remote` has the
+//! sender.
 
 pub mod labels;
 pub mod receiver;
-mod refused;
+mod refused_samples;
 pub mod request;
 #[cfg(test)]
 pub(crate) mod test_store;

@@ -7,7 +7,7 @@
 //! error, as in Prometheus. Only if the store cannot write is the answer a 5xx, after which the
 //! sender tries again.
 
-use super::refused::RefusedLines;
+use super::refused_samples::RefusedLines;
 use super::request::{Batch, ReportedRefusals, Request, RequestContent};
 use super::{v1, v2};
 use crate::decompress::{DecompressError, snappy_length, unsnappy};
@@ -42,7 +42,8 @@ pub enum RemoteWriteError {
 }
 
 impl RemoteWriteError {
-    /// The HTTP status for this error. A sender repeats a request after a 5xx, and drops it otherwise.
+    /// The HTTP status for this error. A sender repeats a request after a 5xx, and drops it
+    /// otherwise.
     pub fn status(&self) -> u16 {
         match self {
             RemoteWriteError::BadRequest(_) => 400,

@@ -65,7 +65,7 @@ struct WaitingExemplar {
 /// The decoded part of a request that is not stored yet.
 pub(crate) struct Batch<'a> {
     request: Request<'a>,
-    use_of: Use,
+    use_of: ReadPurpose,
     rows: Vec<FloatRow>,
     histograms: Vec<HistogramRow>,
     /// Stale markers of histograms.
@@ -87,7 +87,7 @@ pub(crate) struct Batch<'a> {
 
 /// The purpose of reading.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Use {
+enum ReadPurpose {
     /// To store; nothing is stored yet.
     Store,
     /// To store; the request was verified, and a part is stored.
@@ -118,7 +118,7 @@ impl<'a> Batch<'a> {
     fn new(request: Request<'a>) -> Batch<'a> {
         Batch {
             request,
-            use_of: Use::Store,
+            use_of: ReadPurpose::Store,
             rows: Vec::new(),
             histograms: Vec::new(),
             ends: Vec::new(),
@@ -134,7 +134,7 @@ impl<'a> Batch<'a> {
 
     /// Whether the request is only verified, so that series and samples are not needed.
     pub(crate) fn only_checks(&self) -> bool {
-        self.use_of == Use::Check
+        self.use_of == ReadPurpose::Check
     }
 
     /// Counts the bytes of expanded labels: references to a table of texts can expand to much more
@@ -173,10 +173,10 @@ impl<'a> Batch<'a> {
         // Before the first part is stored, the whole request is read once more, only to see that it
         // is valid. Otherwise damage in its last byte would leave the first half stored, and the
         // sender would be told that nothing was.
-        if self.use_of == Use::Store {
-            let mut check = Batch { use_of: Use::Check, ..Batch::new(self.request) };
+        if self.use_of == ReadPurpose::Store {
+            let mut check = Batch { use_of: ReadPurpose::Check, ..Batch::new(self.request) };
             self.request.content.read(&mut check)?;
-            self.use_of = Use::StoreOn;
+            self.use_of = ReadPurpose::StoreOn;
         }
         self.store()
     }

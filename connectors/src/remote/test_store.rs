@@ -1,4 +1,5 @@
-//! A store for the tests of what comes by push, and what is in it.
+//! For the tests of the receivers of remote write and OTLP: a store, and a list of all samples in
+//! it.
 
 use std::sync::Arc;
 use storage::metrics::Metrics;

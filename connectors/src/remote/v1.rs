@@ -1,4 +1,5 @@
-//! Decodes `prometheus.WriteRequest`, remote write 1.0: every series has its labels as texts.
+//! Decodes `prometheus.WriteRequest`, the message of remote write 1.0, in which every series has
+//! its labels as texts. [`super::request`] stores the items.
 
 use super::labels::each_label;
 use super::receiver::RemoteWriteError;

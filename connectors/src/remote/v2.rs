@@ -1,8 +1,8 @@
-//! Decodes `io.prometheus.write.v2.Request`, remote write 2.0: texts are in a table, and series
-//! refer to them by number.
+//! Decodes `io.prometheus.write.v2.Request`, the message of remote write 2.0, in which labels are
+//! numbers of texts in a table ("symbols"). [`super::request`] stores the items.
 
 use super::receiver::RemoteWriteError;
-use super::refused::braced_pairs;
+use super::refused_samples::braced_pairs;
 use super::request::{Batch, is_acceptable};
 use crate::limits;
 use crate::protobuf::{FieldReader, FieldValue, ProtobufError};

@@ -1,14 +1,14 @@
-//! The path into the store for samples that are not read line by line: points of protobuf bodies and
-//! converted histograms. Lines of text are stored by [`super::appender`].
+//! Stores samples that were not read line by line: metrics of protobuf bodies, and converted
+//! classic histograms. [`super::appender`] stores lines of text.
 
-use super::appender::{IngestError, Progress, Reading, ScrapeRules, in_line};
+use super::appender::{BodyReader, IngestError, Progress, ScrapeRules, in_line};
 use super::non_float::SampleExemplar;
+use super::scrape_content::{SeriesValue, WaitsForStart};
 use super::series_admission::SeriesRejected;
 use super::series_cache::{CachedSeriesId, SeriesTarget};
-use super::waiting::{Of, WaitsForStart};
 use crate::exposition::nhcb::Converter;
 use crate::exposition::points::{ExposedPoint, ExposedPoints, PointRules, PointValue};
-use crate::exposition::protobuf::{Families, ProtobufFamily, Takes};
+use crate::exposition::protobuf::{Families, FamilySink, ProtobufFamily};
 use crate::exposition::{Context, ExposedSample, ExpositionError, ExpositionParser, LineError, exemplar};
 use crate::limits;
 use crate::native_histogram::{HistogramRejected, RawHistogram};
@@ -44,7 +44,7 @@ fn sample<'a>(series: &'a [u8], point: &ExposedPoint, guess: &[u8]) -> ExposedSa
     ExposedSample { series, guessed: series == guess, value, t: point.t }
 }
 
-impl Takes for Reading<'_, '_> {
+impl FamilySink for BodyReader<'_, '_> {
     type Error = IngestError;
 
     fn family(&mut self, family: &ProtobufFamily<'_>) {
@@ -57,7 +57,7 @@ impl Takes for Reading<'_, '_> {
     }
 }
 
-impl Reading<'_, '_> {
+impl BodyReader<'_, '_> {
     pub(super) fn read_families(&mut self, piece: &[u8], last: bool) -> Result<Progress, IngestError> {
         let rules = self.rules.points(self.ingest.store.exemplars().enabled());
         let mut families: Families = std::mem::take(&mut self.ingest.waiting.families);
@@ -184,7 +184,7 @@ impl Reading<'_, '_> {
         }
         let waiting = &mut self.ingest.waiting;
         if self.rules.native.starts.are_read() && point.start != 0 {
-            waiting.starts.push(Of { id, t, what: point.start });
+            waiting.starts.push(SeriesValue { id, t, what: point.start });
         }
         let value = if let PointValue::Float(v) = point.value { Some(v) } else { None };
         for exemplar in &point.exemplars {

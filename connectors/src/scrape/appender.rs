@@ -2,10 +2,10 @@
 //! each scrape, with its report series (`up` and others), as column batches.
 //!
 //! Nothing is appended before the whole body was read without error: values wait in the columns,
-//! and new series wait unresolved ([`super::waiting`]). A failed scrape appends stale markers for
-//! all series, and `up` = 0.
+//! and new series wait unresolved ([`super::scrape_content`]). A failed scrape appends stale
+//! markers for all series, and `up` = 0.
 
-use super::waiting::{Of, Waiting, WaitsForStart};
+use super::scrape_content::{ScrapeContent, SeriesValue, WaitsForStart};
 use crate::exposition::protobuf::FamilyError;
 use crate::exposition::series::Escapes;
 use crate::exposition::{
@@ -19,7 +19,7 @@ use crate::scrape::non_float::{NonFloatSamples, SampleExemplar};
 use crate::scrape::scrape_batch::{BatchColumn, ColumnFinder, ScrapeBatch};
 use crate::scrape::series_admission::{SeriesAdmission, SeriesRejected};
 use crate::scrape::series_cache::{CachedSeriesId, NO_COLUMN, SeriesCache, SeriesTarget};
-use crate::scrape::turn::{Interrupted, Look, Turn};
+use crate::scrape::turn::{Interruption, Turn, TurnState};
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::value::{STALE, is_absent};
@@ -50,7 +50,7 @@ pub enum IngestError {
     TooMuch,
     /// The body was not read to its end.
     #[error(transparent)]
-    Interrupted(#[from] Interrupted),
+    Interrupted(#[from] Interruption),
     /// The store refused the scrape.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -146,7 +146,7 @@ pub struct ScrapeAppender {
     pub(super) extras: NonFloatSamples,
     pub(super) metadata: MetadataChangeDetector,
     rows: Vec<FloatRow>,
-    pub(super) waiting: Waiting,
+    pub(super) waiting: ScrapeContent,
     /// The columns of all series; built only if this scrape needs it.
     finder: Option<ColumnFinder>,
     /// Series that came with timestamps in the scrape before; kept only if they are tracked.
@@ -168,7 +168,7 @@ impl ScrapeAppender {
             extras: NonFloatSamples::default(),
             metadata: MetadataChangeDetector::default(),
             rows: Vec::new(),
-            waiting: Waiting::default(),
+            waiting: ScrapeContent::default(),
             finder: None,
             tracked: Vec::new(),
             reports: Vec::new(),
@@ -228,7 +228,7 @@ impl ScrapeAppender {
         counts: &mut ScrapeCounts,
         turn: &Turn,
     ) -> Result<Progress, IngestError> {
-        let mut reading = Reading { ingest: self, now, rules, counts, turn };
+        let mut reading = BodyReader { ingest: self, now, rules, counts, turn };
         let result = match format {
             BodyFormat::Text(format) => reading.read_lines(piece, last, format),
             BodyFormat::Protobuf => reading.read_families(piece, last),
@@ -261,7 +261,7 @@ impl ScrapeAppender {
         counts: &mut ScrapeCounts,
         turn: &Turn,
     ) -> Result<(), IngestError> {
-        let result = Reading { ingest: self, now, rules, counts, turn }.finish();
+        let result = BodyReader { ingest: self, now, rules, counts, turn }.finish();
         // A map of all columns, which only scrapes with new series need. Kept, it would cost every
         // target as much again as its columns.
         self.finder = None;
@@ -351,7 +351,7 @@ impl ScrapeAppender {
         self.batches.discard();
         self.rows = Vec::new();
         self.extras.discard();
-        self.waiting = Waiting::default();
+        self.waiting = ScrapeContent::default();
         self.finder = None;
     }
 
@@ -375,7 +375,7 @@ impl ScrapeAppender {
 }
 
 /// The state of reading a body.
-pub(super) struct Reading<'a, 'r> {
+pub(super) struct BodyReader<'a, 'r> {
     pub(super) ingest: &'a mut ScrapeAppender,
     pub(super) now: TimeMs,
     pub(super) rules: &'a ScrapeRules<'r>,
@@ -383,7 +383,7 @@ pub(super) struct Reading<'a, 'r> {
     pub(super) turn: &'a Turn,
 }
 
-impl Reading<'_, '_> {
+impl BodyReader<'_, '_> {
     fn read_lines(&mut self, piece: &[u8], last: bool, format: TextFormat) -> Result<Progress, IngestError> {
         let mut parser =
             ExpositionParser::piece(piece, last, format, std::mem::take(&mut self.ingest.waiting.resume));
@@ -395,7 +395,7 @@ impl Reading<'_, '_> {
             lines += 1;
             // The clock is asked once in a while: asking for each line would cost as much as
             // parsing it.
-            if lines.is_multiple_of(limits::SCRAPE_LOOK_LINES) && self.turn.look()? == Look::Yield {
+            if lines.is_multiple_of(limits::SCRAPE_LOOK_LINES) && self.turn.look()? == TurnState::Yield {
                 break false;
             }
             // The cache says which series comes next if nothing has changed, and the parser tries
@@ -558,7 +558,7 @@ impl Reading<'_, '_> {
                 let shard = ingest.batches.shard(part);
                 ingest.rows.push(FloatRow { series: SeriesRef { shard, slot }, t, v: sample.value });
             }
-            (Some(t), _) => ingest.waiting.rows.push(Of { id, t: Some(t), what: sample.value }),
+            (Some(t), _) => ingest.waiting.rows.push(SeriesValue { id, t: Some(t), what: sample.value }),
         }
     }
 
@@ -615,7 +615,7 @@ impl Reading<'_, '_> {
     }
 
     /// Resolves the new series. Returns the number of columns created.
-    fn resolve_series(&mut self, waiting: &Waiting) -> Result<usize, IngestError> {
+    fn resolve_series(&mut self, waiting: &ScrapeContent) -> Result<usize, IngestError> {
         let ingest = &mut *self.ingest;
         let mut columns = 0;
         for (n, new) in waiting.series.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The logs of failed scrapes: one line of JSON for each of them (`scrape_failure_log_file` of the
-//! configuration).
+//! `scrape_failure_log_file`: a line of JSON for each failed scrape. Jobs with the same file share
+//! it.
 
 use crate::config::error::BlockError;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -40,8 +40,8 @@ pub struct ScrapeFailure<'a> {
 }
 
 impl ScrapeFailureLogs {
-    /// Opens the logs at `paths` and closes all others. Open ones are opened again, so that a log that
-    /// was renamed goes on under its name.
+    /// Opens the logs at `paths` and closes all others. Open ones are opened again, so that a log
+    /// that was renamed goes on under its name.
     ///
     /// # Errors
     ///

@@ -1,4 +1,6 @@
-//! The HTTP request of a scrape: request headers, size limits, and the format of the response.
+//! The HTTP request of a scrape: headers, timeout, size limit, and the exposition format from the
+//! response's `Content-Type`. [`super::scrape_loop`] calls it and passes the body on to
+//! [`super::work`].
 
 use crate::decompress::DecompressError;
 use crate::exposition::{BodyFormat, ExpositionEntry, ExpositionParser, TextFormat};
@@ -155,8 +157,8 @@ pub fn format(
     fallback: Option<ScrapeProtocol>,
     strict: bool,
 ) -> Result<(BodyFormat, Option<String>), FetchError> {
-    let (text, open_metrics) =
-        (BodyFormat::Text(TextFormat::Text), BodyFormat::Text(TextFormat::OpenMetrics));
+    let text = BodyFormat::Text(TextFormat::Text);
+    let open_metrics = BodyFormat::Text(TextFormat::OpenMetrics);
     let media_type = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let delimited = |given: &str| {
         let mut parameters = given.split(';').skip(1).map(|p| p.trim().to_ascii_lowercase());

@@ -1,8 +1,6 @@
-//! All scrape pools: starts, changes and ends them according to the configuration, and reports
-//! targets to the API.
-//!
-//! A [`ScrapeManager`] has one [`ScrapePool`] per job, which runs as a
-//! task of its own.
+//! [`ScrapeManager`]: all scrape pools. It starts, changes and ends them when the configuration is
+//! loaded, and lists the targets for the API. A [`ScrapePool`] is a task with the targets of one
+//! job.
 
 use crate::config::changes::NamedChanges;
 use crate::config::error::BlockError;
@@ -18,7 +16,7 @@ use crate::scrape::metadata::Metadata;
 use crate::scrape::metrics::ScrapeMetrics;
 use crate::scrape::pool::{JobWithClient, PoolStatus, ScrapePool};
 use crate::scrape::target::{ScrapeUrl, TargetHealth, TargetKey};
-use crate::threads::Niced;
+use crate::threads::LowPriorityPool;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,7 +116,7 @@ pub struct ScrapeContext {
     /// [`ScrapeContext::late`].
     pub late_turns: Arc<Semaphore>,
     /// The low-priority threads for long scrapes.
-    pub late: Niced,
+    pub late: LowPriorityPool,
     /// The memory that scrapes may use while they are read, in KiB.
     pub memory: Arc<Semaphore>,
 }
@@ -218,7 +216,7 @@ impl ScrapeManager {
             // Parsing is work for processors, so there are as many permits as processors.
             turns: Arc::new(Semaphore::new(cores)),
             late_turns: Arc::new(Semaphore::new(cores)),
-            late: Niced::new(execution, "scrape", limits::SCRAPE_LATE_NICENESS),
+            late: LowPriorityPool::new(execution, "scrape", limits::SCRAPE_LATE_NICENESS),
             memory: Arc::new(Semaphore::new(memory)),
         };
         ScrapeManager { shared: Arc::new(shared), pools: Mutex::default() }
@@ -229,8 +227,8 @@ impl ScrapeManager {
     ///
     /// # Errors
     ///
-    /// If the HTTP client of a job cannot be built, or a log of failed scrapes cannot be opened. Then no
-    /// pool changes.
+    /// If the HTTP client of a job cannot be built, or a log of failed scrapes cannot be opened.
+    /// Then no pool changes.
     pub fn apply(&self, jobs: Vec<ScrapeJob>) -> Result<NamedChanges, BlockError> {
         let mut wanted = BTreeMap::new();
         // All clients before any pool is touched: a certificate that cannot be read must not leave
@@ -367,8 +365,8 @@ impl ScrapeManager {
         all
     }
 
-    /// What the relabelling rules of a pool make of `labels`, rule by rule, up to one that drops them; `None`:
-    /// there is no such pool.
+    /// What the relabelling rules of a pool make of `labels`, rule by rule, up to one that drops
+    /// them; `None`: there is no such pool.
     pub fn relabel_steps(&self, pool: &str, labels: &BTreeMap<String, String>) -> Option<Vec<RelabelStep>> {
         let job = self.pools.lock().get(pool)?.job.borrow().as_ref()?.job.clone();
         Some(relabel_steps(&job.config.keys.relabel_configs, labels))

@@ -33,7 +33,7 @@ pub type MetadataMap = BTreeMap<Arc<str>, Arc<Metadata>>;
 /// The metadata that a target has exposed, within limits; families beyond the limits are ignored.
 #[derive(Debug, Default)]
 pub struct MetadataChangeDetector {
-    families: HashTable<Known>,
+    families: HashTable<KnownFamily>,
     /// The number of the current scrape.
     scrape: u64,
     /// The bytes of all names and texts.
@@ -43,14 +43,14 @@ pub struct MetadataChangeDetector {
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownFamily {
     name: Arc<str>,
     metadata: Arc<Metadata>,
     /// The last scrape that exposed the family.
     last: u64,
 }
 
-impl Known {
+impl KnownFamily {
     fn bytes(&self) -> usize {
         self.name.len() + self.metadata.help.len() + self.metadata.unit.len()
     }
@@ -114,7 +114,7 @@ impl MetadataChangeDetector {
         if is_full {
             return;
         }
-        let mut known = Known { name: name.into(), metadata: Arc::default(), last: self.scrape };
+        let mut known = KnownFamily { name: name.into(), metadata: Arc::default(), last: self.scrape };
         known.note(what, text);
         self.bytes += known.bytes();
         self.families.insert_unique(hash(name), known, |known| hash(&known.name));
@@ -218,7 +218,9 @@ mod tests {
         let all: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "")).collect();
         scrape(&mut watch, &all, false);
         assert!(watch.families.len() <= limits::METADATA_PER_TARGET);
-        (0..20).for_each(|_| drop(scrape(&mut watch, &[], false)));
+        for _ in 0..20 {
+            scrape(&mut watch, &[], false);
+        }
         assert_eq!((watch.families.len(), watch.bytes), (0, 0), "a target that always fails makes room");
     }
 }

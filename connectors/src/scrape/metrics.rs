@@ -1,4 +1,4 @@
-//! The self-metrics of scraping, under Prometheus' names.
+//! Metrics of scraping about itself, under Prometheus' names (`prometheus_target_…`).
 
 use crate::scrape::appender::ScrapeCounts;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use crate::scrape::config::ScrapeJob;
 use crate::scrape::manager::ScrapeContext;
 use crate::scrape::scrape_loop::{LoopCommand, ScrapeLoop, report_names};
 use crate::scrape::target::{Target, TargetKey, TargetState, build_target, discovered_labels};
-use crate::scrape::work::{Context, Work};
+use crate::scrape::work::{Context, ScrapeWork};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -270,7 +270,7 @@ impl ScrapePool {
             client,
             refused: self.refused.clone(),
             key,
-            work: Some(Box::new(Work::new(context.clone(), ingest))),
+            work: Some(Box::new(ScrapeWork::new(context.clone(), ingest))),
             running: None,
             turns: 0,
             offset: target.offset(options.seed),

@@ -12,7 +12,7 @@ use crate::scrape::appender::ScrapeAppender;
 use crate::scrape::config::ScrapeJob;
 use crate::scrape::fetch::{Answer, FetchError, fetch};
 use crate::scrape::manager::ScrapeContext;
-use crate::scrape::work::{Context, Step, Work};
+use crate::scrape::work::{Context, ScrapeWork, Step};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -65,9 +65,9 @@ pub struct ScrapeLoop {
     /// The key of the scrape appender.
     pub key: String,
     /// The current work with the scrape appender; `None` while it is on a thread.
-    pub work: Option<Box<Work>>,
+    pub work: Option<Box<ScrapeWork>>,
     /// The thread that has the work.
-    pub running: Option<JoinHandle<Box<Work>>>,
+    pub running: Option<JoinHandle<Box<ScrapeWork>>>,
     /// The number of turns on a thread that the current scrape has had.
     pub turns: usize,
     /// The offset of the schedule, ms.
@@ -130,7 +130,7 @@ impl ScrapeLoop {
 
     /// Runs `run` on a thread and returns the next step. A scrape that has used its first turns
     /// competes with other long scrapes for late turns.
-    async fn on_thread(&mut self, run: impl FnOnce(&mut Work) -> Step + Send + 'static) -> Step {
+    async fn on_thread(&mut self, run: impl FnOnce(&mut ScrapeWork) -> Step + Send + 'static) -> Step {
         let shared = self.shared.clone();
         // Short scrapes have threads of their own. A target with a million series shares the others
         // with its like, at a low priority, and delays nobody's `up`.
@@ -170,11 +170,11 @@ impl ScrapeLoop {
     }
 
     /// New work with an empty appender.
-    fn new_work(&self) -> Box<Work> {
+    fn new_work(&self) -> Box<ScrapeWork> {
         let names = report_names(&self.context.job);
         let store = self.shared.store.clone();
         let ingest = ScrapeAppender::new(store, self.key.clone(), &self.context.target.labels, names);
-        Box::new(Work::new(self.context.clone(), Box::new(ingest)))
+        Box::new(ScrapeWork::new(self.context.clone(), Box::new(ingest)))
     }
 
     /// The first tick after `now`.
@@ -239,7 +239,7 @@ impl ScrapeLoop {
         loop {
             self.receive(&mut answer, deadline).await?;
             loop {
-                match self.on_thread(Work::advance).await {
+                match self.on_thread(ScrapeWork::advance).await {
                     Step::Input => break,
                     Step::Turn => {}
                     Step::Memory(more) => self.reserve(more, deadline).await?,

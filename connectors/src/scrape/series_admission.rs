@@ -1,11 +1,16 @@
-//! Admission of new series: label conflicts, metric relabelling, limits.
+//! [`SeriesAdmission`]: what happens when a target exposes a series for the first time.
+//!
+//! Input: the labels as exposed. They are merged with the target's labels (`honor_labels`), go
+//! through `metric_relabel_configs`, and are checked against the limits of the job. Output: the
+//! labels to store, or that the series is dropped, or why the whole scrape fails.
+//! [`super::appender`] calls it and caches the result in [`super::series_cache`].
 
 use crate::exposition::series::{self, SeriesError};
 use crate::exposition::{Context, LineError, MetricType};
 use crate::names::NameScheme;
 use crate::relabel::Relabeler;
 use crate::scrape::config::ScrapeLimits;
-use crate::scrape::turn::{Interrupted, Turn};
+use crate::scrape::turn::{Interruption, Turn};
 use storage::model::labels::{METRIC_NAME, METRIC_TYPE, METRIC_UNIT};
 use storage::model::{Labels, LabelsBuilder};
 
@@ -26,7 +31,7 @@ pub enum SeriesRejected {
     BadSeries(#[from] InvalidSeries),
     /// The scrape was interrupted meanwhile.
     #[error(transparent)]
-    Interrupted(#[from] Interrupted),
+    Interrupted(#[from] Interruption),
 }
 
 /// Why labels are not those of a series.

@@ -52,7 +52,7 @@ struct CachedSeries {
 }
 
 impl CachedSeries {
-    fn of<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+    fn bytes_in<'a>(&self, text: &'a [u8]) -> &'a [u8] {
         &text[self.start as usize..][..self.len as usize]
     }
 }
@@ -150,7 +150,7 @@ impl SeriesCache {
         self.known.push(CachedSeries { start, len: series.len() as u32, place, position: NOBODY });
         let known = &self.known;
         let text = &self.text;
-        self.ids.insert_unique(xxh3_64(series), id, |id| xxh3_64(known[*id as usize].of(text)));
+        self.ids.insert_unique(xxh3_64(series), id, |id| xxh3_64(known[*id as usize].bytes_in(text)));
         id
     }
 
@@ -215,7 +215,7 @@ impl SeriesCache {
         self.known.shrink_to_fit();
         let known = &self.known;
         let text = &self.text;
-        self.ids.shrink_to_fit(|id| xxh3_64(known[*id as usize].of(text)));
+        self.ids.shrink_to_fit(|id| xxh3_64(known[*id as usize].bytes_in(text)));
     }
 
     /// Changes column numbers: `moved[column]` is the new column, [`NO_COLUMN`] if it was removed.
@@ -260,7 +260,7 @@ impl SeriesCache {
 
     #[inline]
     fn bytes(&self, id: CachedSeriesId) -> &[u8] {
-        self.known[id as usize].of(&self.text)
+        self.known[id as usize].bytes_in(&self.text)
     }
 }
 

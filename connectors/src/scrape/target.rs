@@ -1,5 +1,5 @@
-//! Targets: makes an address, a path and the labels of the series from discovered labels and
-//! relabelling rules.
+//! [`Target`]: a scrape target, made from discovered labels by relabelling: URL, parameters, and
+//! the labels of its series. [`super::pool`] builds targets, [`super::scrape_loop`] scrapes one.
 
 use crate::config::units::ConfigDuration;
 use crate::discovery::{ADDRESS, DiscoveredTarget};

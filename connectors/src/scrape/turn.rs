@@ -1,5 +1,5 @@
-//! How long a thread works on one scrape: until the timeout of the scrape, until the scrape is
-//! stopped, or until the turn of the scrape is over and other scrapes get the thread.
+//! [`Turn`]: how long a thread may work on one scrape before it yields to others: until the turn is
+//! over, the scrape timeout has passed, or the scrape is stopped. [`super::work`] checks it.
 
 use crate::limits;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// Why a scrape ended before its body did.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Interrupted {
+pub enum Interruption {
     /// The scrape timeout has passed.
     #[error("context deadline exceeded while the body was read")]
     Timeout,
@@ -20,7 +20,7 @@ pub enum Interrupted {
 
 /// Whether a thread may continue with a scrape.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum TurnState {
     /// It may continue.
     GoOn,
     /// It should yield to another scrape.
@@ -48,27 +48,27 @@ impl Turn {
     }
 
     /// Checks the clock.
-    pub fn look(&self) -> Result<Look, Interrupted> {
+    pub fn look(&self) -> Result<TurnState, Interruption> {
         let now = Instant::now();
         self.interrupted(now)?;
         // A turn that is over only yields: the scrape goes on with its next turn, unlike after the
         // two reasons above.
         let over = self.end.is_some_and(|end| now >= end);
-        Ok(if over { Look::Yield } else { Look::GoOn })
+        Ok(if over { TurnState::Yield } else { TurnState::GoOn })
     }
 
     /// Checks whether the scrape may continue, even if its turn is over.
-    pub fn check(&self) -> Result<(), Interrupted> {
+    pub fn check(&self) -> Result<(), Interruption> {
         self.interrupted(Instant::now())
     }
 
-    fn interrupted(&self, now: Instant) -> Result<(), Interrupted> {
+    fn interrupted(&self, now: Instant) -> Result<(), Interruption> {
         // First, because a scrape that was stopped must not report a timeout.
         if self.stopped.load(Relaxed) {
-            return Err(Interrupted::Stopped);
+            return Err(Interruption::Stopped);
         }
         if self.deadline.is_some_and(|deadline| now >= deadline) {
-            return Err(Interrupted::Timeout);
+            return Err(Interruption::Timeout);
         }
         Ok(())
     }

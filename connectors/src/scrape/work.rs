@@ -1,8 +1,8 @@
 //! The part of a scrape that needs a processor, not the network: decompressing, parsing,
 //! relabelling, appending, reporting.
 //!
-//! It runs on threads that may block, so that it delays no requests. A [`Work`] moves to such a
-//! thread, does a part of the scrape, and returns with the next [`Step`]. A turn on a thread ends
+//! It runs on threads that may block, so that it delays no requests. A [`ScrapeWork`] moves to such
+//! a thread, does a part of the scrape, and returns with the next [`Step`]. A turn on a thread ends
 //! after some milliseconds, so that a large target delays others by no more than that. Most scrapes
 //! need one turn; changing threads costs some microseconds.
 
@@ -18,7 +18,7 @@ use crate::scrape::fetch::{FetchError, format};
 use crate::scrape::metrics::ScrapeMetrics;
 use crate::scrape::series_admission::{SeriesAdmission, SeriesRejected};
 use crate::scrape::target::{Target, TargetHealth, TargetState};
-use crate::scrape::turn::{Interrupted, Look, Turn};
+use crate::scrape::turn::{Interruption, Turn, TurnState};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -83,7 +83,7 @@ enum Failure {
 }
 
 /// The scrape appender of a target, and its current scrape.
-pub struct Work {
+pub struct ScrapeWork {
     context: Arc<Context>,
     /// The scrape appender.
     pub ingest: Box<ScrapeAppender>,
@@ -128,10 +128,10 @@ impl Scrape {
     }
 }
 
-impl Work {
+impl ScrapeWork {
     /// Work without a current scrape.
-    pub fn new(context: Arc<Context>, ingest: Box<ScrapeAppender>) -> Work {
-        Work { context, ingest, scrape: Scrape::new(0), step: Step::Done }
+    pub fn new(context: Arc<Context>, ingest: Box<ScrapeAppender>) -> ScrapeWork {
+        ScrapeWork { context, ingest, scrape: Scrape::new(0), step: Step::Done }
     }
 
     /// Begins a scrape whose samples have time `t`; returns its deadline.
@@ -171,7 +171,7 @@ impl Work {
             Ok(step) => return step,
             // Nothing is reported: the target goes on in another loop, or the server stops. `up` =
             // 0 would be a lie.
-            Err(Failure::Ingest(IngestError::Interrupted(Interrupted::Stopped))) => {
+            Err(Failure::Ingest(IngestError::Interrupted(Interruption::Stopped))) => {
                 self.end();
                 return Step::Stopped;
             }
@@ -217,7 +217,7 @@ impl Work {
         loop {
             self.scrape.body.decode()?;
             let Some(format) = self.find_format()? else { return Ok(Step::Input) };
-            let Work { context, ingest, scrape, .. } = &mut *self;
+            let ScrapeWork { context, ingest, scrape, .. } = &mut *self;
             let rules = rules(context);
             let piece = scrape.body.piece(format);
             let last = piece.last;
@@ -251,7 +251,7 @@ impl Work {
             if scrape.body.is_short() {
                 return Ok(Step::Input);
             }
-            if turn.look().map_err(IngestError::from)? == Look::Yield {
+            if turn.look().map_err(IngestError::from)? == TurnState::Yield {
                 return Ok(Step::Turn);
             }
         }

@@ -1,4 +1,4 @@
-//! The `tracing` block of `prometheus.yml`.
+//! The configuration block `tracing` (OTLP endpoint, sampling, TLS), as in Prometheus.
 
 use crate::config::error::BlockError;
 use crate::config::secret::Secret;

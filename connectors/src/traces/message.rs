@@ -1,4 +1,5 @@
-//! The messages of OTLP for traces, as far as this server fills them.
+//! The messages of OTLP for traces: those fields that this server fills. [`super::exporter`] sends
+//! them.
 
 use crate::otlp_common::{AnyValue, KeyValue, Resource, Scope, Value};
 use prost::Message;

@@ -1,4 +1,4 @@
-//! The test bench of scraping: a target, a store and a scrape manager in one process.
+//! For the tests of scraping: a web server as target, a store and a scrape manager, in one process.
 #![allow(dead_code, reason = "no test file needs all of it")]
 
 pub mod protobuf;

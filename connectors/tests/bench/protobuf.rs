@@ -1,4 +1,5 @@
-//! Hand-written protobuf encoding: the input of a test must not come from the code under test.
+//! For the tests: writes protobuf by hand, so that the input of a test does not come from the code
+//! under test.
 
 pub fn varint(mut n: u64) -> Vec<u8> {
     let mut out = Vec::new();

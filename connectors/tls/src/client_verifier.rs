@@ -1,4 +1,5 @@
-//! Whether a server trusts a client.
+//! [`ClientVerifier`]: whether the web server trusts the certificate of a client
+//! (`client_auth_type`, `client_ca_file`, `client_allowed_sans` of the web configuration file).
 
 use crate::server_verifier::{algorithms, check_trusted};
 use crate::signature;
@@ -105,7 +106,8 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // Clients choose a certificate by these names: only if it is verified must it be one of them.
+        // Clients choose a certificate by these names: only if it is verified must it be one of
+        // them.
         match &self.chains {
             Some(chains) if self.auth.verifies() => chains.root_hint_subjects(),
             _ => &[],

@@ -1,4 +1,5 @@
-//! Why a TLS configuration cannot be used.
+//! [`TlsError`]: why a TLS configuration cannot be used: files, names of versions and suites,
+//! certificates.
 
 /// Why a TLS configuration cannot be used. The texts are those of Go where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

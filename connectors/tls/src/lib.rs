@@ -1,9 +1,9 @@
-//! TLS as Prometheus' configuration asks for it, for clients and for the web server.
+//! TLS for clients and for the web server, with the names and rules of Prometheus' `tls_config`.
 //!
-//! [`pem`] reads certificates and keys, [`version`] the names of versions. [`ServerVerifier`] and
-//! [`ClientVerifier`] decide whom to trust. They differ from rustls' own where Go is more lenient: a
-//! certificate that is itself among the trusted ones is trusted whatever its extensions say, and a
-//! certificate of version 1 is accepted where nothing has to be read from its extensions.
+//! [`pem`] reads certificates and keys, [`version`] and [`names`] Go's names of versions, suites
+//! and curves. [`ServerVerifier`] and [`ClientVerifier`] decide which certificates are trusted.
+//! They accept what Go accepts and rustls alone refuses: a certificate that is itself among the
+//! trusted ones, whatever its extensions say, and one of X.509 version 1.
 
 #![warn(unreachable_pub)]
 

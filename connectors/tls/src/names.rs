@@ -1,4 +1,4 @@
-//! Go's names of cipher suites and curves.
+//! Go's names of cipher suites and curves, as `cipher_suites` and `curve_preferences` have them.
 
 use crate::TlsError;
 use rustls::crypto::SupportedKxGroup;

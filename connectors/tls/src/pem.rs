@@ -1,4 +1,4 @@
-//! Certificates and private keys in PEM form.
+//! Reads certificates and private keys in PEM form.
 
 use crate::TlsError;
 use rustls::pki_types::pem::PemObject;

@@ -1,4 +1,5 @@
-//! The options of a server's TLS, with Go's names, in rustls' form.
+//! [`ServerOptions`]: the TLS options of the web server with Go's names, and the rustls
+//! configuration that is built from them.
 
 use crate::{CipherSuites, ClientAuth, ClientVerifier, TlsError, TrustAnchors, key_exchange, version};
 use rustls::ServerConfig;

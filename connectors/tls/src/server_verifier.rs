@@ -1,4 +1,5 @@
-//! Whether a client trusts a server.
+//! [`ServerVerifier`]: whether a client trusts the certificate of a server (`ca_file`,
+//! `server_name`, `insecure_skip_verify` of `tls_config`).
 
 use crate::trust::TrustAnchors;
 use crate::x509::{Usage, X509};

@@ -1,5 +1,6 @@
-//! The signature of a handshake, also with the key of a certificate of version 1: rustls does not
-//! read such a certificate, and Go, which Prometheus is written in, does.
+//! Verifies the signature of a TLS handshake, also by the key of an X.509 version 1 certificate,
+//! which rustls does not read and Go does. [`super::server_verifier`] and
+//! [`super::client_verifier`] use it.
 
 use crate::x509::X509;
 use rustls::client::danger::HandshakeSignatureValid;

@@ -1,4 +1,4 @@
-//! Whether a file has changed.
+//! [`FileStamp`]: tells whether a file has changed since it was read, by its time, size and inode.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The certificates that are trusted.
+//! [`TrustAnchors`]: the certificate authorities that are trusted: of a file, or of the operating
+//! system.
 
 use crate::TlsError;
 use rustls::RootCertStore;

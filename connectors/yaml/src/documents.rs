@@ -1,5 +1,5 @@
-//! The documents of a YAML text. Go's library reads the first and leaves the others unread, so that
-//! even a broken one does no harm.
+//! Splits a YAML text into documents. Go's library parses the first and ignores the others, even
+//! broken ones; so does [`super::read`].
 
 /// The first document of a text, from its beginning on, so that positions in it hold.
 pub(crate) fn first(text: &str) -> &str {

@@ -6,7 +6,7 @@
 //! conversions of Go's library.
 
 mod documents;
-mod quoted;
+mod quoted_text;
 pub mod values;
 
 use serde::de::DeserializeOwned;
@@ -41,7 +41,7 @@ pub fn read<T: DeserializeOwned + Default>(text: &str, limits: YamlLimits) -> Re
     };
     // Only a text that the parser refuses is looked at a second time: all others cost one pass. The
     // lines stay where they are, so that positions of other errors hold.
-    match quoted::indent_continuations(document) {
+    match quoted_text::indent_continuations(document) {
         Some(indented) => parse(&indented, limits),
         None => Err(error),
     }

@@ -1,4 +1,5 @@
-//! Conversions that Go's YAML library makes where the type of a key wants them.
+//! Conversions of scalars that Go's YAML library makes, such as a number for a key whose type is
+//! text.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
@@ -24,7 +25,8 @@ impl Integer for u64 {
     const NAME: &'static str = "uint64";
 }
 
-/// Reads an integer. A number with a point or an exponent (`1e3`) is cut, and `null` is 0, as in Go.
+/// Reads an integer. A number with a point or an exponent (`1e3`) is cut, and `null` is 0, as in
+/// Go.
 ///
 /// # Errors
 /// A number that the type does not hold, and every value that is no number.

@@ -31,7 +31,10 @@ pub(crate) async fn delete_series(call: ApiRequest) -> ApiResult {
     // Parse all selectors first: a rejected request deletes nothing.
     let sets = selectors(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
     let delete = move |state: &AppState| {
-        sets.iter().try_for_each(|matchers| state.sources.tsdb.delete(matchers, from, to))
+        for matchers in &sets {
+            state.sources.tsdb.delete(matchers, from, to)?;
+        }
+        Ok(())
     };
     changed(state, delete).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

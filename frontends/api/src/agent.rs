@@ -1,5 +1,5 @@
-//! Agent mode (`--agent`): which endpoints an agent has, and what it says of the others, in the words
-//! of Prometheus.
+//! Agent mode (`--agent`): which endpoints an agent has. The others answer with an error in the
+//! words of Prometheus. [`super::dispatch`] asks for each request.
 
 use super::response::{ApiError, ErrorType, text_error};
 use axum::http::StatusCode;

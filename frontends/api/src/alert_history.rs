@@ -1,5 +1,8 @@
-//! `/api/v1/alerts/history`: every change of the state of an alert, with its cause and what became of its
-//! notification.
+//! `/api/v1/alerts/history`: every change of an alert's state, with the samples that caused it and
+//! what became of its notification.
+//!
+//! The crate `rules` records the changes (`AlertHistory`); here they are filtered and shown as
+//! JSON.
 
 use super::dispatch::ApiRequest;
 use super::json_model::{AlertStateJson, alert_value, label_map, sample_time, sample_value};
@@ -60,8 +63,8 @@ pub struct AlertTransitionJson {
     /// The value of the condition.
     #[serde(serialize_with = "alert_value")]
     pub value: f64,
-    /// The samples that made the condition begin or cease to hold; `None`: not looked up, or not a matter
-    /// of samples.
+    /// The samples that made the condition begin or cease to hold; `None`: not looked up, or not a
+    /// matter of samples.
     pub cause: Option<ChangeCauseJson>,
     /// Which Alertmanagers were told.
     pub sent: Vec<DeliveryJson>,
@@ -136,8 +139,8 @@ pub(crate) async fn history(call: ApiRequest) -> ApiResult {
     call.form.check_decoded()?;
     let request = request(&call)?;
     let rules = call.state.sources.rules.clone();
-    // Before the answer is made: a change in between makes the tag old, which costs one request and hides
-    // nothing.
+    // Before the answer is made: a change in between makes the tag old, which costs one request and
+    // hides nothing.
     let etag = format!("\"{}\"", rules.history_version());
     if call.header(header::IF_NONE_MATCH) == etag {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());

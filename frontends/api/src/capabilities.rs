@@ -1,4 +1,6 @@
-//! `/api/v1/features` and `/api/v1/openapi.yaml`: what this server can do, in a form for programs.
+//! `/api/v1/features` and `/api/v1/openapi.yaml`: which functions, operators, endpoints and
+//! features this server has, for programs. Made from the tables of the engine and of
+//! [`super::endpoints`].
 
 use super::dispatch::ApiRequest;
 use super::endpoints::ENDPOINTS;
@@ -85,8 +87,8 @@ fn operators() -> Map<String, Value> {
     OPERATORS.split(' ').map(|name| (name.to_owned(), Value::Bool(true))).collect()
 }
 
-/// `/api/v1/openapi.yaml`: the table of endpoints in the form of OpenAPI 3.1. Parameters are described in the
-/// documentation only.
+/// `/api/v1/openapi.yaml`: the table of endpoints in the form of OpenAPI 3.1. Parameters are
+/// described in the documentation only.
 pub(crate) async fn openapi(call: ApiRequest) -> Response {
     let server =
         if call.state.settings.external_path.is_empty() { "/" } else { &call.state.settings.external_path };

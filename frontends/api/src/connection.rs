@@ -6,7 +6,7 @@
 
 use super::confinement::Confinement;
 use super::limits;
-use super::progress::{Closed, Exchange, Progress};
+use super::progress::{CloseReason, Exchange, Progress};
 use super::response::{text, text_error};
 use super::serve::{ClientAddress, Http};
 use super::slots::{Grant, Slot};
@@ -74,7 +74,7 @@ pub(crate) async fn serve(
                 return tracing::debug!(target: "web", "the connection from {peer} is closed: {}", why.as_str());
             }
             () = progress.displaced() => {
-                http.slots.count(Closed::Displaced);
+                http.slots.count(CloseReason::Displaced);
                 return tracing::debug!(target: "web", "the connection from {peer} is closed: another one needs its slot");
             }
             () = &mut stopped, if !stopping => {
@@ -110,7 +110,7 @@ async fn begin(
             }
         },
         why = overdue(progress.clone()) => why,
-        () = progress.displaced() => Closed::Displaced,
+        () = progress.displaced() => CloseReason::Displaced,
         () = http.gate.stopped() => return None,
     };
     http.slots.count(why);
@@ -142,7 +142,7 @@ fn builder(grant: Grant) -> Builder<TokioExecutor> {
 /// Resolves when the client is overdue. The deadline changes while the connection's task runs; that
 /// is safe because a task polls all its futures each time it wakes, so this one sees the new
 /// deadline.
-async fn overdue(progress: Arc<Progress>) -> Closed {
+async fn overdue(progress: Arc<Progress>) -> CloseReason {
     let mut timer = pin!(sleep(Duration::ZERO));
     std::future::poll_fn(|cx| {
         loop {
@@ -337,7 +337,7 @@ struct Socket {
     progress: Arc<Progress>,
     http: Arc<Http>,
     /// Resolves when the client has read nothing for too long, or when its slot is needed.
-    blocked: Option<BoxFuture<'static, Closed>>,
+    blocked: Option<BoxFuture<'static, CloseReason>>,
     _slot: Slot,
 }
 
@@ -356,10 +356,10 @@ impl Socket {
             let progress = self.progress.clone();
             Box::pin(async move {
                 tokio::select! {
-                    () = sleep(stall) => Closed::Stalled,
+                    () = sleep(stall) => CloseReason::Stalled,
                     // Also here, because a blocked write keeps the connection's task from looking
                     // elsewhere.
-                    () = progress.displaced() => Closed::Displaced,
+                    () = progress.displaced() => CloseReason::Displaced,
                 }
             })
         });

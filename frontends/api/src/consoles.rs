@@ -1,4 +1,7 @@
-//! `/consoles/…`: pages of templates of the operator; `/user/…`: files of the operator.
+//! `/consoles/…`: console templates, executed for each request; `/user/…`: static files. Both are
+//! files that the operator of the server provides.
+//!
+//! The service [`OperatorFiles`] reads the files and executes the templates (`src/consoles.rs`).
 
 use super::dispatch::ApiRequest;
 use super::limits::CONSOLES_AT_ONCE;
@@ -7,8 +10,8 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// The content policy of the operator's own pages: what they load is of this server, and they may have scripts
-/// and styles inside.
+/// The content policy of the operator's own pages: what they load is of this server, and they may
+/// have scripts and styles inside.
 const OPERATORS_POLICY: &str = "default-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; \
     base-uri 'self'; form-action 'self'";
 

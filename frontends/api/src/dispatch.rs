@@ -1,5 +1,8 @@
-//! Takes a request to its handler: finds the endpoint, checks method, CORS and readiness, reads the
-//! form or body, and counts the request.
+//! Handles a request from its arrival to its handler: finds the endpoint, checks method, CORS and
+//! readiness, reads the form or body, counts the request.
+//!
+//! [`route`] is the entry. It makes an [`ApiRequest`] and calls the handler in
+//! [`super::endpoints`].
 
 use super::bodies::{self, BodyShare};
 use super::confinement::{self, ConfinedAccess, Confinement};

@@ -318,13 +318,13 @@ pub static ENDPOINTS: &[Endpoint] = &[
     open(
         "/api/v1/status/queries",
         GET,
-        call!(query::running::queries),
+        call!(query::running_queries::queries),
         "Queries that run, and what the recent ones cost",
     ),
     open(
         "/api/v1/status/queries/{id}",
         POST_DELETE,
-        call!(query::running::stop),
+        call!(query::running_queries::stop),
         "Stops a query; needs --web.enable-admin-api",
     ),
     same(early("/api/v1/status/walreplay", GET, call!(status::wal_replay), "Progress of starting up")),

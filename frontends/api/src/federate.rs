@@ -10,7 +10,7 @@ use super::dispatch::ApiRequest;
 use super::limits::{ACCEPT_ENTRIES, CHUNK_BYTES};
 use super::query_json::FoundList;
 use super::response::{ApiError, ErrorType, text_error, with_retry};
-use super::series::{Listed, listed, selectors};
+use super::series::{StoreList, listed, selectors};
 use super::{AppState, query_json, sending};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,17 +33,17 @@ pub(crate) async fn federate(call: ApiRequest) -> Response {
     // does match.
     let sets = match selectors(&state, &call.form) {
         Ok(sets) => sets.into_iter().filter(|set| !set.is_empty()).collect::<Vec<_>>(),
-        Err(e) => return text_error(StatusCode::BAD_REQUEST, &e),
+        Err(e) => return text_error(StatusCode::BAD_REQUEST, &e.to_string()),
     };
     let now = state.sources.clock.now();
     let from = now.saturating_sub(state.settings.lookback);
-    let Accepted { names, form, content_type } = Accepted::new(call.header(header::ACCEPT));
+    let AcceptedFormat { names, form, content_type } = AcceptedFormat::new(call.header(header::ACCEPT));
     let ask = move |state: &AppState, memory: &MemoryReservation| {
         let samples = state.sources.catalog.newest(&sets, from, now, memory)?;
         Ok(ordered(samples, names, form))
     };
     match listed(&state, ask).await {
-        Ok(Listed { found, deadline }) => {
+        Ok(StoreList { found, deadline }) => {
             let page = Page::new(found, state.sources.admin.external_labels(), names);
             let body = match form {
                 Form::Text => sending::body(page, deadline),
@@ -149,7 +149,7 @@ pub(crate) enum Form {
 }
 
 /// What a scraper accepts.
-pub(crate) struct Accepted {
+pub(crate) struct AcceptedFormat {
     names: NameEscaping,
     /// The format.
     pub(crate) form: Form,
@@ -157,11 +157,11 @@ pub(crate) struct Accepted {
     pub(crate) content_type: String,
 }
 
-impl Accepted {
+impl AcceptedFormat {
     /// Reads the scraper's `Accept` header. The escaping scheme is that of the last entry that
     /// names one, up to the first entry that the server can answer. Version 1.0.0 of the text
     /// format is used only if the scraper asks for it and for unescaped names.
-    pub(crate) fn new(accept: &str) -> Accepted {
+    pub(crate) fn new(accept: &str) -> AcceptedFormat {
         let mut names = NameEscaping::Underscored;
         let mut version = "0.0.4";
         for (media_type, parameters) in by_weight(accept) {
@@ -174,7 +174,7 @@ impl Accepted {
                     let scheme = names.scheme();
                     let content_type =
                         format!("{PROTOBUF}; proto={FAMILY}; encoding=delimited; escaping={scheme}");
-                    return Accepted { names, form: Form::Protobuf, content_type };
+                    return AcceptedFormat { names, form: Form::Protobuf, content_type };
                 }
                 ("text/plain", None | Some("" | "0.0.4")) => break,
                 ("text/plain", Some("1.0.0")) if names == NameEscaping::Quoted => {
@@ -186,7 +186,7 @@ impl Accepted {
         }
         let content_type =
             format!("text/plain; version={version}; charset=utf-8; escaping={}", names.scheme());
-        Accepted { names, form: Form::Text, content_type }
+        AcceptedFormat { names, form: Form::Text, content_type }
     }
 }
 
@@ -436,7 +436,7 @@ mod tests {
         let none = Labels::default();
         let external = Labels::from_pairs([("dc", "x")]);
         for accept in ["text/plain", "text/plain;version=1.0.0;escaping=allow-utf-8"] {
-            let names = Accepted::new(accept).names;
+            let names = AcceptedFormat::new(accept).names;
             let page = |samples: &Samples| render(samples.clone(), &external, names).len();
             let sample = |name: String| (Labels::from_pairs([("__name__", name)]), 1, 2.0);
             let many = |n: usize| (0..n).map(|i| sample(format!("m.{}", i * 7919 % n))).collect::<Samples>();
@@ -478,9 +478,9 @@ mod tests {
         let none = Labels::from_pairs([("", ""); 0]);
         let quoted = "# TYPE \"a.b\\n1\" untyped\n{\"a.b\\n1\",\"c:d\"=\"v\",instance=\"x\"} 2 1\n";
         let accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5";
-        assert_eq!(render(sample(), &none, Accepted::new(accept).names), quoted);
+        assert_eq!(render(sample(), &none, AcceptedFormat::new(accept).names), quoted);
         let old = "# TYPE a_b_1 untyped\na_b_1{c_d=\"v\",instance=\"x\"} 2 1\n";
-        assert_eq!(render(sample(), &none, Accepted::new("text/plain;version=0.0.4").names), old);
+        assert_eq!(render(sample(), &none, AcceptedFormat::new("text/plain;version=0.0.4").names), old);
     }
 
     #[test]
@@ -502,7 +502,7 @@ mod tests {
             // Entries of a lower weight than the first one that the server can answer are ignored.
             ("text/plain;version=1.0.0;escaping=dots;q=0.2,text/plain;q=0.5", "0.0.4", "underscores"),
         ] {
-            assert_eq!(Accepted::new(accept).content_type, format(version, scheme), "{accept}");
+            assert_eq!(AcceptedFormat::new(accept).content_type, format(version, scheme), "{accept}");
         }
         for (names, written) in [
             (NameEscaping::Quoted, "\"a_b.c:é\""),

@@ -1,4 +1,4 @@
-//! `/api`: a plain page that lists the endpoints with examples.
+//! `/api`: a plain HTML page that lists the endpoints of [`super::endpoints`] with example links.
 
 use super::dispatch::ApiRequest;
 use super::endpoints::ENDPOINTS;

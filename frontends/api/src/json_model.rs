@@ -6,11 +6,12 @@
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use storage::exemplars::{Exemplar, SeriesExemplars};
 use storage::model::{Labels, TimeMs};
 
 /// What the operator should know about the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct NotificationJson {
     /// The text.
     pub text: String,
@@ -78,7 +79,7 @@ pub struct RuleGroupJson {
 }
 
 /// One rule of a group.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Hash, Serialize)]
 #[serde(untagged)]
 #[allow(clippy::large_enum_variant, reason = "made for one response, never stored")]
 pub enum RuleJson {
@@ -127,7 +128,7 @@ pub struct RuleSourceJson {
 }
 
 /// The state of an alert.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AlertStateJson {
     /// The condition does not hold.
@@ -203,7 +204,7 @@ pub struct RecordingRuleJson {
 }
 
 /// The constant `alerting`.
-#[derive(Copy, Clone, Debug, Default, Serialize)]
+#[derive(Copy, Clone, Debug, Default, Hash, Serialize)]
 pub enum AlertingKind {
     /// The only value.
     #[default]
@@ -212,7 +213,7 @@ pub enum AlertingKind {
 }
 
 /// The constant `recording`.
-#[derive(Copy, Clone, Debug, Default, Serialize)]
+#[derive(Copy, Clone, Debug, Default, Hash, Serialize)]
 pub enum RecordingKind {
     /// The only value.
     #[default]
@@ -221,7 +222,7 @@ pub enum RecordingKind {
 }
 
 /// The result of the last evaluation.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum HealthJson {
     /// Not evaluated yet.
     #[serde(rename = "unknown")]
@@ -287,7 +288,7 @@ pub struct TargetJson {
 }
 
 /// Whether a target can be scraped.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TargetHealthJson {
     /// Not scraped yet.
@@ -299,7 +300,7 @@ pub enum TargetHealthJson {
 }
 
 /// A target that relabelling dropped.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DroppedTargetJson {
     /// Labels before relabelling.
@@ -438,6 +439,85 @@ impl Default for BuildInfo {
             build_date: String::new(),
             go_version: "rust".into(),
         }
+    }
+}
+
+/// For the version of a list of rules: without the duration and time of the last evaluation, which
+/// change although it found the same.
+impl Hash for RuleGroupJson {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let RuleGroupJson { name, file, rules, interval, limit, evaluation_time: _, last_evaluation: _ } =
+            self;
+        (name, file, rules, interval.to_bits(), limit).hash(state);
+    }
+}
+
+/// As for [`RuleGroupJson`].
+impl Hash for AlertingRuleJson {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let AlertingRuleJson {
+            state: alert_state,
+            name,
+            query,
+            duration,
+            keep_firing_for,
+            labels,
+            annotations,
+            alerts,
+            health,
+            last_error,
+            evaluation_time: _,
+            last_evaluation: _,
+            kind,
+        } = self;
+        (alert_state, name, query, duration.to_bits(), keep_firing_for.to_bits()).hash(state);
+        (labels, annotations, alerts, health, last_error, kind).hash(state);
+    }
+}
+
+/// As for [`RuleGroupJson`].
+impl Hash for RecordingRuleJson {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let RecordingRuleJson {
+            name,
+            query,
+            labels,
+            health,
+            last_error,
+            evaluation_time: _,
+            last_evaluation: _,
+            kind,
+        } = self;
+        (name, query, labels, health, last_error, kind).hash(state);
+    }
+}
+
+impl Hash for AlertJson {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let AlertJson { labels, annotations, state: alert_state, active_at, keep_firing_since, value } = self;
+        (labels, annotations, alert_state, active_at, keep_firing_since, value.to_bits()).hash(state);
+    }
+}
+
+/// For the version of a list of targets: without the time and duration of the last scrape, which
+/// change although it found the same.
+impl Hash for TargetJson {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let TargetJson {
+            discovered_labels,
+            labels,
+            scrape_pool,
+            scrape_url,
+            global_url,
+            last_error,
+            last_scrape: _,
+            last_scrape_duration: _,
+            health,
+            scrape_interval,
+            scrape_timeout,
+        } = self;
+        (discovered_labels, labels, scrape_pool, scrape_url, global_url).hash(state);
+        (last_error, health, scrape_interval, scrape_timeout).hash(state);
     }
 }
 

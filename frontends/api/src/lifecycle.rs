@@ -1,4 +1,5 @@
-//! `/-/ready`, `/-/healthy`, `/-/reload` and `/-/quit`.
+//! `/-/ready`, `/-/healthy`, `/-/reload` and `/-/quit`: handlers over the service
+//! [`ServerControl`](super::services::ServerControl).
 
 use super::AppState;
 use super::dispatch::{ApiRequest, unavailable};

@@ -69,7 +69,8 @@ pub const SEARCH_WINDOW_MS: i64 = 3_600_000;
 pub const PAGE_SEARCH_RESULTS: usize = 1_000;
 /// The most bytes of the rules of one call of `/api/v1/relabel`.
 pub const RELABEL_RULES_BYTES: usize = 64 << 10;
-/// The most labels of one call of `/api/v1/relabel` and `/api/v1/targets/relabel_steps`: real targets have tens.
+/// The most labels of one call of `/api/v1/relabel` and `/api/v1/targets/relabel_steps`: real
+/// targets have tens.
 pub const RELABEL_LABELS: usize = 1_000;
 /// The most entries of a list of `/api/v1/status/tsdb`.
 pub const TSDB_STATUS_LIMIT: usize = 10_000;
@@ -134,8 +135,8 @@ pub const RULE_SOURCES_BYTES: usize = 4 << 20;
 pub const RULE_TEST_BODY_BYTES: usize = 2 << 20;
 /// Evaluations of one test of a rule: a month at a step of six seconds.
 pub const RULE_TEST_STEPS: i64 = 500_000;
-/// Evaluations of one piece of a test, which is a range query: a tenth of what those of a chart may have in
-/// memory.
+/// Evaluations of one piece of a test, which is a range query: a tenth of what those of a chart may
+/// have in memory.
 pub const RULE_TEST_PIECE_STEPS: i64 = 2_000;
 /// The longest test of a rule; it has a turn of a query meanwhile.
 pub const RULE_TEST_TIME: Duration = Duration::from_secs(600);
@@ -153,11 +154,13 @@ pub const CONSOLES_AT_ONCE: usize = 4;
 /// Largest file below `--web.user-assets`: it is read as a whole.
 pub const USER_FILE_BYTES: u64 = 16 << 20;
 
-/// The least time between two looks at a list that somebody listens to: what happens is told within it.
+/// The least time between two looks at a list that somebody listens to: what happens is told within
+/// it.
 pub const TOPIC_PERIOD: Duration = Duration::from_millis(250);
 /// The same for the list of views, which the workers of the live runtime write inside a tick.
 pub const VIEWS_PERIOD: Duration = Duration::from_secs(1);
-/// How many times as long as a look took nobody looks again, so that long lists take a twentieth of a thread.
+/// How many times as long as a look took nobody looks again, so that long lists take a twentieth of
+/// a thread.
 pub const TOPIC_SHARE: u32 = 20;
 /// The least time between two messages of a topic to one client.
 pub const TOPIC_SPACING: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
-//! `/api/v1/notifications` and `/api/v1/notifications/live`: what the operator should know about this server,
-//! as Prometheus' page shows it at the top: a reload that failed, a start that is not complete.
+//! `/api/v1/notifications` and `/api/v1/notifications/live`: messages about this server that
+//! Prometheus' page shows at the top, such as a reload that failed or a start that is not complete.
+//! The second endpoint streams changes as server-sent events.
 
 use super::dispatch::ApiRequest;
 use super::json_model::NotificationJson;
@@ -35,8 +36,8 @@ pub(crate) async fn notifications(call: ApiRequest) -> ApiResult {
     success(&active(&call.state))
 }
 
-/// `/api/v1/notifications/live`: server-sent events; each says that a notification begins or has ended. 204
-/// when too many clients listen, as in Prometheus.
+/// `/api/v1/notifications/live`: server-sent events; each says that a notification begins or has
+/// ended. 204 when too many clients listen, as in Prometheus.
 pub(crate) async fn live(call: ApiRequest) -> Response {
     let Ok(permit) = call.state.notification_streams.clone().try_acquire_owned() else {
         return StatusCode::NO_CONTENT.into_response();

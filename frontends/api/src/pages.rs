@@ -1,5 +1,5 @@
-//! The web page for people: every address of it answers the same HTML, whose script then shows the
-//! page of that address. The files are in the crate `ui`.
+//! Serves the web page and its assets. Every address of the page answers the same HTML; its script
+//! then shows the page of that address. The files are embedded by the crate `ui`.
 
 use super::agent;
 use super::dispatch::ApiRequest;
@@ -54,8 +54,8 @@ pub(crate) async fn file(call: ApiRequest) -> Response {
     asset(&call, &format!("a/{}", call.parameter))
 }
 
-/// What console libraries of Prometheus load besides the script and the style that this server has. Those two do
-/// without.
+/// What console libraries of Prometheus load besides the script and the style that this server has.
+/// Those two do without.
 const NOT_NEEDED: [&str; 9] = [
     "rickshaw/rickshaw.min.css",
     "bootstrap4/css/bootstrap.min.css",
@@ -129,7 +129,8 @@ pub(crate) async fn graph(call: ApiRequest) -> Response {
     redirect(&call, START, call.parts.uri.query())
 }
 
-/// To a page of this server, whatever the request says: the path is ours, only the query is the client's.
+/// To a page of this server, whatever the request says: the path is ours, only the query is the
+/// client's.
 fn redirect(call: &ApiRequest, path: &str, query: Option<&str>) -> Response {
     let query = query.map_or(String::new(), |query| format!("?{query}"));
     let location = format!("{}{path}{query}", call.state.settings.external_path);

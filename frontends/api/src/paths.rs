@@ -1,5 +1,7 @@
-//! Finds the endpoint of a path as Prometheus' routers do. The path is decoded first. A path that
-//! is not clean, has one slash too many or differs in case is redirected to the right one.
+//! Finds the endpoint of a path, with the rules of Prometheus' routers.
+//!
+//! The path is decoded first. A path with a double slash, dot segments, a trailing slash or other
+//! case is redirected to the right one. Called by [`super::dispatch`].
 
 use super::endpoints::{ENDPOINTS, Endpoint};
 use axum::http::{Method, StatusCode};

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 /// Why the server closes a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Closed {
+pub enum CloseReason {
     /// The headers were not complete in time.
     Headers,
     /// No request came for too long.
@@ -28,19 +28,24 @@ pub enum Closed {
     Lifetime,
 }
 
-impl Closed {
+impl CloseReason {
     /// All reasons.
-    pub const ALL: [Closed; 5] =
-        [Closed::Headers, Closed::Idle, Closed::Stalled, Closed::Displaced, Closed::Lifetime];
+    pub const ALL: [CloseReason; 5] = [
+        CloseReason::Headers,
+        CloseReason::Idle,
+        CloseReason::Stalled,
+        CloseReason::Displaced,
+        CloseReason::Lifetime,
+    ];
 
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Closed::Headers => "headers",
-            Closed::Idle => "idle",
-            Closed::Stalled => "stalled",
-            Closed::Displaced => "displaced",
-            Closed::Lifetime => "lifetime",
+            CloseReason::Headers => "headers",
+            CloseReason::Idle => "idle",
+            CloseReason::Stalled => "stalled",
+            CloseReason::Displaced => "displaced",
+            CloseReason::Lifetime => "lifetime",
         }
     }
 }
@@ -48,11 +53,11 @@ impl Closed {
 /// The state of one connection, shared by the parts that serve it.
 pub struct Progress {
     timeouts: Timeouts,
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
     displaced: Notify,
 }
 
-struct State {
+struct ConnectionState {
     opened: Instant,
     /// When the last request was answered; at first, when the connection was opened.
     waiting_since: Instant,
@@ -77,7 +82,7 @@ impl Progress {
     /// The state of a new connection.
     pub fn new(timeouts: Timeouts) -> Arc<Progress> {
         let opened = Instant::now();
-        let state = State {
+        let state = ConnectionState {
             opened,
             waiting_since: opened,
             headers_since: None,
@@ -155,22 +160,22 @@ impl Progress {
     }
 
     /// When the client will be overdue if it does nothing, and the reason.
-    pub fn overdue(&self) -> Option<(Instant, Closed)> {
+    pub fn overdue(&self) -> Option<(Instant, CloseReason)> {
         let state = self.state.lock();
-        let lifetime = state.lent.then(|| (state.opened + RESERVE_LIFETIME, Closed::Lifetime));
+        let lifetime = state.lent.then(|| (state.opened + RESERVE_LIFETIME, CloseReason::Lifetime));
         // While an answer is made, the server is what is waited for.
         let silent = (state.answering.is_empty() && !state.upgraded && state.write_since.is_none())
             .then(|| self.silent(&state));
         // An HTTP/2 socket accepts bytes even if the answer to one request is not read, because
         // each request has a window of its own.
         let unread = state.answering.values().flatten().min().filter(|_| state.http2);
-        let unread = unread.map(|since| (*since + self.timeouts.stall, Closed::Stalled));
+        let unread = unread.map(|since| (*since + self.timeouts.stall, CloseReason::Stalled));
         [lifetime, silent, unread].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// When a client that should send a request is overdue.
-    fn silent(&self, state: &State) -> (Instant, Closed) {
-        let idle = (state.waiting_since + self.timeouts.read, Closed::Idle);
+    fn silent(&self, state: &ConnectionState) -> (Instant, CloseReason) {
+        let idle = (state.waiting_since + self.timeouts.read, CloseReason::Idle);
         let headers_since = match state.headers_since {
             // The bytes may be frames other than headers.
             Some(_) if state.http2 && state.requests > 0 => return idle,
@@ -180,7 +185,7 @@ impl Progress {
             _ if state.requests == 0 => state.opened,
             _ => return idle,
         };
-        (headers_since + self.timeouts.headers, Closed::Headers)
+        (headers_since + self.timeouts.headers, CloseReason::Headers)
     }
 
     /// Since when the socket accepts no byte.
@@ -202,8 +207,9 @@ impl Progress {
     #[cfg(test)]
     pub fn age(&self, by: Duration) {
         let mut state = self.state.lock();
-        let State { opened, waiting_since, headers_since, body_since, write_since, answering, .. } =
-            &mut *state;
+        let ConnectionState {
+            opened, waiting_since, headers_since, body_since, write_since, answering, ..
+        } = &mut *state;
         let maybe = [headers_since, body_since, write_since].into_iter().chain(answering.values_mut());
         let instants = maybe.filter_map(Option::as_mut).chain([opened, waiting_since]);
         for instant in instants {
@@ -271,7 +277,7 @@ mod tests {
     };
 
     /// Seconds from the opening of the connection to the deadline, and the reason.
-    fn due(progress: &Progress) -> Option<(u64, Closed)> {
+    fn due(progress: &Progress) -> Option<(u64, CloseReason)> {
         let opened = progress.state.lock().opened;
         progress.overdue().map(|(at, why)| (at.duration_since(opened).as_secs(), why))
     }
@@ -283,22 +289,22 @@ mod tests {
     #[test]
     fn headers_have_less_time_than_idle_connections() {
         let progress = Progress::new(TIMEOUTS);
-        assert_eq!(due(&progress), Some((10, Closed::Headers)), "a silent connection");
+        assert_eq!(due(&progress), Some((10, CloseReason::Headers)), "a silent connection");
         after(&progress, 8);
         progress.received(b"GET /");
         after(&progress, 3);
         progress.received(b" HTTP/1.1\r\n");
-        assert_eq!(due(&progress), Some((18, Closed::Headers)), "dripped bytes give no time");
+        assert_eq!(due(&progress), Some((18, CloseReason::Headers)), "dripped bytes give no time");
         let exchange = Exchange::begin(&progress);
         assert_eq!((due(&progress), progress.waits_since()), (None, None), "the server's turn");
         progress.body_pending(true);
         assert!(progress.waits_since().is_some(), "the client's turn");
         progress.body_pending(false);
         drop(exchange);
-        assert_eq!(due(&progress), Some((311, Closed::Idle)), "between two requests");
+        assert_eq!(due(&progress), Some((311, CloseReason::Idle)), "between two requests");
         after(&progress, 1);
         progress.received(b"G");
-        assert_eq!(due(&progress), Some((22, Closed::Headers)));
+        assert_eq!(due(&progress), Some((22, CloseReason::Headers)));
     }
 
     #[test]
@@ -306,16 +312,16 @@ mod tests {
         let progress = Progress::new(TIMEOUTS);
         progress.received(b"PRI * HTTP/2.0\r\n");
         after(&progress, 1);
-        assert_eq!(due(&progress), Some((10, Closed::Headers)));
+        assert_eq!(due(&progress), Some((10, CloseReason::Headers)));
         let exchanges = [Exchange::begin(&progress), Exchange::begin(&progress)];
         exchanges[1].gave(true);
         progress.received(b"a ping");
-        assert_eq!(due(&progress), Some((21, Closed::Stalled)));
+        assert_eq!(due(&progress), Some((21, CloseReason::Stalled)));
         exchanges[1].gave(false);
         assert_eq!(due(&progress), None);
         drop(exchanges);
         progress.received(b"a ping");
-        assert_eq!(due(&progress), Some((301, Closed::Idle)));
+        assert_eq!(due(&progress), Some((301, CloseReason::Idle)));
     }
 
     #[test]
@@ -326,6 +332,6 @@ mod tests {
         drop(exchange);
         assert_eq!((due(&progress), progress.waits_since()), (None, None));
         progress.lend();
-        assert_eq!(due(&progress), Some((RESERVE_LIFETIME.as_secs(), Closed::Lifetime)));
+        assert_eq!(due(&progress), Some((RESERVE_LIFETIME.as_secs(), CloseReason::Lifetime)));
     }
 }

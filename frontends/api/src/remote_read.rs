@@ -1,4 +1,5 @@
-//! `/api/v1/read`: the endpoint of remote read; what answers is outside of this crate.
+//! `/api/v1/read`: the endpoint of remote read. It reads the body and passes it to the service
+//! [`RemoteReadHandler`](super::services::RemoteReadHandler), which `connectors/remote` implements.
 
 use super::dispatch::ApiRequest;
 use super::response::text_error;

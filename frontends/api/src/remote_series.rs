@@ -1,5 +1,5 @@
-//! What the servers of `remote_read` add to lists: series. Label names and values are those of the
-//! own store, with a warning, as in Prometheus.
+//! Adds the series of the servers of `remote_read` to `/api/v1/series`. Label names and values are
+//! only those of the own store, with a warning, as in Prometheus.
 
 use super::AppState;
 use engine::memory::MemoryReservation;

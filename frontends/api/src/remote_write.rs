@@ -1,5 +1,6 @@
-//! `/api/v1/write` and `/api/v1/otlp/v1/metrics`: the endpoints of the receivers of samples by push,
-//! which are in `connectors`.
+//! `/api/v1/write` and `/api/v1/otlp/v1/metrics`: the endpoints that receive samples. They read the
+//! body and pass it to the service [`RemoteWriteHandler`](super::services::RemoteWriteHandler),
+//! which is implemented with `connectors`.
 
 use super::dispatch::ApiRequest;
 use super::response::text_error;

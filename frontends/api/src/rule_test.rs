@@ -1,15 +1,15 @@
 //! `POST /api/v1/rules/test`: what an alerting rule would have done in the past.
 //!
-//! The rule comes as YAML or in fields. It is evaluated from history step by step; the states are those of
-//! the alerts that the server itself has. With `Accept: application/x-ndjson` the answer begins with lines
-//! that say how far it is.
+//! The rule comes as YAML or in form fields. It is evaluated over history step by step, with the
+//! same state machine as real alerts (`rules::trial`). With `Accept: application/x-ndjson` the
+//! answer begins with lines that report the progress.
 
 use super::dispatch::ApiRequest;
 use super::json_model::{AlertStateJson, label_map, sample_time, seconds};
 use super::limits::{RULE_TEST_PIECES, RULE_TEST_STEPS, RULE_TEST_TIME};
 use super::params::{Form, parse_step, parse_time};
 use super::query::CancelOnDrop;
-use super::query::running::{QueryKind, RunningQuery};
+use super::query::running_queries::{QueryKind, RunningQuery};
 use super::response::{ApiError, ApiResult, ErrorType, success};
 use super::subscribe::NDJSON;
 use super::{AppState, query};

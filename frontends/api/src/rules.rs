@@ -1,4 +1,8 @@
-//! `/api/v1/rules` and `/api/v1/alerts`.
+//! `/api/v1/rules`, `/api/v1/rules/source` and `/api/v1/alerts`: the rule groups with their alerts,
+//! with Prometheus' filters and pages.
+//!
+//! The groups come from the service [`RuleGroupList`](super::services::RuleGroupList), which fills
+//! the types of [`super::json_model`].
 
 use super::AppState;
 use super::dispatch::ApiRequest;
@@ -12,7 +16,7 @@ use serde::Serialize;
 use storage::model::Matcher;
 use xxhash_rust::xxh3::xxh3_128;
 
-#[derive(Clone, Serialize)]
+#[derive(Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RuleGroupsJson {
     groups: Vec<RuleGroupJson>,
@@ -30,41 +34,19 @@ struct AlertsJson {
 pub(crate) async fn rules(call: ApiRequest) -> ApiResult {
     // A filter that could not be decoded would otherwise be no filter, and show everything.
     call.form.check_decoded()?;
-    let matchers = matcher_sets(&call.state, &call.form).map_err(ApiError::bad_data)?;
-    let filter = RuleFilter::of(&call.form, matchers)?;
-    let page = Page::of(&call.form)?;
+    let matchers = matcher_sets(&call.state, &call.form)?;
+    let filter = RuleFilter::from_form(&call.form, matchers)?;
+    let page = Page::from_form(&call.form)?;
     let shown = page.cut(groups(&call.state).await?, &filter)?;
-    version_of(&shown)?.answer(&call, &shown)
+    Version::new(&shown).answer(&call, &shown)
 }
 
 /// The version of the list that `/api/v1/rules` answers with these parameters.
 pub(crate) async fn version(state: &AppState, parameters: &str) -> Result<Version, ApiError> {
     let form = Form::parse(None, Some(parameters))?;
-    let filter = RuleFilter::of(&form, Vec::new())?;
+    let filter = RuleFilter::from_form(&form, Vec::new())?;
     let all = Page { limit: None, from: String::new() };
-    version_of(&all.cut(groups(state).await?, &filter)?)
-}
-
-/// Evaluations take another time each time: only what they found makes another version.
-fn version_of(shown: &RuleGroupsJson) -> Result<Version, ApiError> {
-    let mut steady = shown.clone();
-    for group in &mut steady.groups {
-        group.evaluation_time = 0.0;
-        group.last_evaluation = None;
-        for rule in &mut group.rules {
-            match rule {
-                RuleJson::Alerting(rule) => {
-                    rule.evaluation_time = 0.0;
-                    rule.last_evaluation = None;
-                }
-                RuleJson::Recording(rule) => {
-                    rule.evaluation_time = 0.0;
-                    rule.last_evaluation = None;
-                }
-            }
-        }
-    }
-    Version::of(&steady)
+    Ok(Version::new(&all.cut(groups(state).await?, &filter)?))
 }
 
 /// `/api/v1/rules/source`: where in its file each rule stands, with its text.
@@ -103,7 +85,7 @@ struct Page {
 }
 
 impl Page {
-    fn of(form: &Form) -> Result<Page, ApiError> {
+    fn from_form(form: &Form) -> Result<Page, ApiError> {
         let text = form.get("group_limit");
         let from = form.get("group_next_token");
         if text.is_empty() {
@@ -168,7 +150,7 @@ struct RuleFilter<'a> {
 }
 
 impl<'a> RuleFilter<'a> {
-    fn of(form: &'a Form, matchers: Vec<Vec<Matcher>>) -> Result<RuleFilter<'a>, ApiError> {
+    fn from_form(form: &'a Form, matchers: Vec<Vec<Matcher>>) -> Result<RuleFilter<'a>, ApiError> {
         let kind = form.get("type").to_lowercase();
         if !matches!(kind.as_str(), "" | "alert" | "record") {
             return Err(ApiError::parameter("type", format!("not supported value {kind:?}")));

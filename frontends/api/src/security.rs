@@ -9,9 +9,9 @@ use axum::response::Response;
 /// The content security policy of data: it must not be framed or executed.
 const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
-/// The content security policy of a page: it may load only its own files, and no text becomes a script: with
-/// trusted types and no policy for them, `innerHTML` and its like throw. `data:` is for the waves below errors
-/// in the editor.
+/// The content security policy of a page: it may load only its own files, and no text becomes a
+/// script: with trusted types and no policy for them, `innerHTML` and its like throw. `data:` is
+/// for the waves below errors in the editor.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
     font-src 'self'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
     trusted-types 'none'";
@@ -31,7 +31,8 @@ pub(crate) fn add_headers<B>(response: &mut Response<B>) {
         (header::CONTENT_SECURITY_POLICY, policy),
     ];
     for (name, value) in all {
-        // A browser takes the headers of 304 for those of the page that it has: the policy of that page stays.
+        // A browser takes the headers of 304 for those of the page that it has: the policy of that
+        // page stays.
         if unchanged && name == header::CONTENT_SECURITY_POLICY {
             continue;
         }

@@ -1,10 +1,9 @@
-//! The body of a large answer: pieces that are written as the client reads them, until the
+//! The body of a large answer: pieces that are written as fast as the client reads them, until the
 //! request's deadline.
 //!
-//! An answer occupies memory while it is being sent, and a client that reads slowly or not at all
-//! could hold it for any time. So the answer is dropped at the request's deadline, whether or not
-//! the client asks for the next piece. A client that does sees its connection close before the end
-//! of the answer.
+//! An answer holds memory while it is sent, and a slow client could hold it forever. So the answer
+//! is dropped at the deadline, and the connection closes before its end. [`super::query_json`]
+//! makes the pieces.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -19,10 +18,10 @@ use tokio::time::{Instant, sleep_until};
 /// The error of an answer that was not sent in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the request timed out while its answer was being sent")]
-struct Late;
+struct SendTimeout;
 
 /// The progress of sending an answer.
-enum Sending {
+enum SendState {
     Pieces(Box<dyn Iterator<Item = Bytes> + Send>),
     Done,
     Late,
@@ -30,7 +29,7 @@ enum Sending {
 
 /// The stream of pieces, with the timer that drops them.
 struct Pieces {
-    sending: Arc<Mutex<Sending>>,
+    sending: Arc<Mutex<SendState>>,
     timer: JoinHandle<()>,
 }
 
@@ -44,30 +43,30 @@ pub(crate) fn body(mut pieces: impl Iterator<Item = Bytes> + Send + 'static, dea
 }
 
 fn pieces_of(pieces: impl Iterator<Item = Bytes> + Send + 'static, deadline: Instant) -> Pieces {
-    let sending = Arc::new(Mutex::new(Sending::Pieces(Box::new(pieces))));
+    let sending = Arc::new(Mutex::new(SendState::Pieces(Box::new(pieces))));
     let ending = sending.clone();
     let timer = tokio::spawn(async move {
         sleep_until(deadline).await;
         let mut sending = ending.lock();
-        if matches!(*sending, Sending::Pieces(_)) {
-            *sending = Sending::Late;
+        if matches!(*sending, SendState::Pieces(_)) {
+            *sending = SendState::Late;
         }
     });
     Pieces { sending, timer }
 }
 
 impl Stream for Pieces {
-    type Item = Result<Bytes, Late>;
+    type Item = Result<Bytes, SendTimeout>;
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut sending = self.sending.lock();
         Poll::Ready(match &mut *sending {
-            Sending::Done => None,
-            Sending::Late => Some(Err(Late)),
-            Sending::Pieces(pieces) => {
+            SendState::Done => None,
+            SendState::Late => Some(Err(SendTimeout)),
+            SendState::Pieces(pieces) => {
                 let piece = pieces.next();
                 if piece.is_none() {
-                    *sending = Sending::Done;
+                    *sending = SendState::Done;
                 }
                 piece.map(Ok)
             }
@@ -141,7 +140,7 @@ mod tests {
             } else {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 let sending = sending.upgrade().unwrap();
-                assert!(matches!(*sending.lock(), Sending::Late), "nobody asked for a piece meanwhile");
+                assert!(matches!(*sending.lock(), SendState::Late), "nobody asked for a piece meanwhile");
             }
         }
     }

@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use engine::memory::MemoryReservation;
 use engine::query::QueryError;
+use language::QueryTextError;
 use std::sync::{Arc, OnceLock};
 use storage::model::{MatchOp, Matcher, TimeMs};
 use tokio::task::JoinHandle;
@@ -50,7 +51,7 @@ pub(crate) async fn label_names(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
     let limit = form.limit()?;
     let (from, to) = bounds(&form)?;
-    let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
+    let sets = matcher_sets(&state, &form)?;
     state.wait_readable(to, state.settings.query_timeout).await?;
     let ask = move |state: &AppState, memory: &MemoryReservation| {
         counted(state.sources.catalog.label_names(&sets, from, to)?, memory)
@@ -66,7 +67,7 @@ pub(crate) async fn label_values(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
     let limit = form.limit()?;
     let (from, to) = bounds(&form)?;
-    let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
+    let sets = matcher_sets(&state, &form)?;
     state.wait_readable(to, state.settings.query_timeout).await?;
     let ask = move |state: &AppState, memory: &MemoryReservation| {
         counted(state.sources.catalog.label_values(&name, &sets, from, to)?, memory)
@@ -88,17 +89,40 @@ fn bounds(form: &Form) -> Result<(TimeMs, TimeMs), ApiError> {
     Ok((form.time_or("start", MIN_TIME)?, form.time_or("end", MAX_TIME)?))
 }
 
+/// Why the `match[]` selectors of a request cannot be used. The request is wrong.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SelectorError {
+    /// All matchers of a selector match the empty value, so it would select every series.
+    #[error("match[] must contain at least one non-empty matcher")]
+    AllEmpty,
+    /// The selectors together have too many bytes.
+    #[error("the selectors are too long: the limit is {SELECTOR_BYTES} bytes for all of them")]
+    TooLong,
+    /// The selectors together have too many regular expressions.
+    #[error("too many regular expressions: the limit is {SELECTOR_REGEXES} for all selectors")]
+    TooManyRegexes,
+    /// A text is no selector.
+    #[error("{}", .0.message())]
+    Syntax(QueryTextError),
+}
+
+impl From<SelectorError> for ApiError {
+    fn from(error: SelectorError) -> ApiError {
+        ApiError::bad_data(error.to_string())
+    }
+}
+
 /// The `match[]` selectors; each must have a matcher that does not match the empty value.
-pub(crate) fn matcher_sets(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
+pub(crate) fn matcher_sets(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, SelectorError> {
     let sets = selectors(state, form)?;
     if sets.iter().any(|set| set.iter().all(Matcher::matches_empty)) {
-        return Err("match[] must contain at least one non-empty matcher".to_owned());
+        return Err(SelectorError::AllEmpty);
     }
     Ok(sets)
 }
 
 /// The `match[]` selectors. Together they have the size limits of one query.
-pub(crate) fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
+pub(crate) fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, SelectorError> {
     let mut sets = Vec::new();
     let mut bytes = 0;
     let mut regexes = 0;
@@ -107,16 +131,12 @@ pub(crate) fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher
         // index.
         bytes += text.len();
         if bytes > SELECTOR_BYTES {
-            return Err(format!(
-                "the selectors are too long: the limit is {SELECTOR_BYTES} bytes for all of them"
-            ));
+            return Err(SelectorError::TooLong);
         }
-        let set = state.sources.language.selector(text).map_err(|e| e.message())?;
+        let set = state.sources.language.selector(text).map_err(SelectorError::Syntax)?;
         regexes += set.iter().filter(|m| matches!(m.op, MatchOp::Regex | MatchOp::NotRegex)).count();
         if regexes > SELECTOR_REGEXES {
-            return Err(format!(
-                "too many regular expressions: the limit is {SELECTOR_REGEXES} for all selectors"
-            ));
+            return Err(SelectorError::TooManyRegexes);
         }
         sets.push(set);
     }
@@ -142,7 +162,7 @@ pub(crate) async fn join_store_call<T, E: Into<ApiError>>(
 }
 
 /// A list that the store returned, with its memory and its deadline.
-pub(crate) struct Listed<T> {
+pub(crate) struct StoreList<T> {
     /// The list.
     pub found: FoundList<T>,
     /// When the list must have been sent.
@@ -154,7 +174,7 @@ pub(crate) struct Listed<T> {
 pub(crate) async fn listed<T: Send + 'static>(
     state: &AppState,
     ask: impl FnOnce(&AppState, &MemoryReservation) -> Result<Vec<T>, QueryError> + Send + 'static,
-) -> Result<Listed<T>, ApiError> {
+) -> Result<StoreList<T>, ApiError> {
     let deadline = Instant::now() + state.settings.query_timeout;
     let memory = state.sources.memory.reservation(state.settings.max_bytes);
     let work = move |state: &AppState| Ok(FoundList { list: ask(state, &memory)?, memory });
@@ -162,7 +182,7 @@ pub(crate) async fn listed<T: Send + 'static>(
     // The read itself goes on until its next check; its memory counts until then, because the
     // reservation moved into it.
     let late = |_| ApiError::new(ErrorType::Timeout, "the request timed out: ask for fewer series");
-    Ok(Listed { found: list.map_err(late)??, deadline })
+    Ok(StoreList { found: list.map_err(late)??, deadline })
 }
 
 /// The list, after its bytes were added to `memory`.
@@ -176,12 +196,12 @@ fn counted(list: Vec<String>, memory: &MemoryReservation) -> Result<Vec<String>,
 /// servers of `remote_read`.
 fn written<T: Send + 'static>(
     state: &AppState,
-    listed: Listed<T>,
+    listed: StoreList<T>,
     limit: Option<usize>,
     remote: Vec<String>,
     write: fn(&mut String, &T),
 ) -> Response {
-    let Listed { mut found, deadline } = listed;
+    let StoreList { mut found, deadline } = listed;
     // First: a list that lacks a damaged block is more important than one that was cut on request.
     let mut warnings = Vec::from_iter(state.incomplete_reason());
     warnings.extend(remote);

@@ -1,8 +1,14 @@
 //! The traits through which the API reaches the other crates; `src/` of the server connects them.
 //!
-//! Queries of history use [`QueryEngine`] and [`SeriesCatalog`]. Tests use fakes. Methods of
-//! [`QueryEngine`], [`SeriesCatalog`], [`ViewRegistry`] and [`RuleGroupList`] may block: handlers
-//! call them off the async runtime.
+//! Queries of history use [`QueryEngine`] and [`SeriesCatalog`]. Tests use fakes.
+//!
+//! # Contract of all of these traits
+//!
+//! 1. Methods of [`QueryEngine`], [`SeriesCatalog`], [`ViewRegistry`], [`RuleGroupList`] and
+//!    [`StoreAdmin`] may block, and others where they say so: handlers call them off the async
+//!    runtime.
+//! 2. A list is a copy of one moment; the service may change while it is written.
+//! 3. An error says of what kind it is; handlers make HTTP statuses of the kinds.
 
 use super::alert_history::{AlertHistoryJson, AlertHistoryRequest};
 use super::bodies::BodyShare;
@@ -87,12 +93,12 @@ pub struct ApiServices {
     /// The alerts that statements define; `None`: there can be none.
     #[cfg(feature = "sql")]
     pub alert_definitions: Option<Arc<dyn AlertDefinitions>>,
-    /// The tables that people bring; `None`: there can be none.
+    /// The uploaded tables; `None`: there can be none.
     #[cfg(feature = "sql")]
     pub tables: Option<Arc<dyn TableStore>>,
 }
 
-/// The tables that people bring, and the views with them. Changes block, and are durable on return.
+/// The uploaded tables, and the views with them. Changes block, and are durable on return.
 #[cfg(feature = "sql")]
 pub trait TableStore: ::sql::tables::TableList {
     /// Puts a table in the place of the one of that name.
@@ -209,17 +215,18 @@ pub trait TargetList: Send + Sync {
     fn dropped_counts(&self) -> BTreeMap<String, usize>;
     /// The names of the scrape pools, sorted.
     fn pools(&self) -> Vec<String>;
-    /// What the relabelling rules of a pool make of `labels`, rule by rule, up to one that drops them; `None`:
-    /// there is no such pool.
+    /// What the relabelling rules of a pool make of `labels`, rule by rule, up to one that drops
+    /// them; `None`: there is no such pool.
     fn relabel_steps(&self, _pool: &str, _labels: &BTreeMap<String, String>) -> Option<Vec<RelabelStepJson>> {
         None
     }
-    /// What `rules`, YAML as in `relabel_configs`, make of `labels`. The error says what is wrong with the rules.
+    /// What `rules`, YAML as in `relabel_configs`, make of `labels`. The error says what is wrong
+    /// with the rules.
     fn try_relabelling(
         &self,
         _rules: &str,
         _labels: &BTreeMap<String, String>,
-    ) -> Result<Vec<RelabelStepJson>, String> {
+    ) -> Result<Vec<RelabelStepJson>, RelabelRulesError> {
         Ok(Vec::new())
     }
     /// The metadata that all targets expose.
@@ -379,6 +386,11 @@ pub enum ReadAnswer {
         text: String,
     },
 }
+
+/// What is wrong with relabelling rules that somebody tries: a text for the person who writes them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RelabelRulesError(pub String);
 
 /// Why the frames of a remote read end before the answer is complete.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,7 @@
 //! cannot lock out other clients.
 
 use super::limits::{DISPLACE_AFTER, DISPLACE_RESERVE_AFTER, RESERVE_CONNECTIONS};
-use super::progress::{Closed, Progress};
+use super::progress::{CloseReason, Progress};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -34,14 +34,14 @@ pub(crate) struct Slots {
     /// Slots for one address.
     most_by_address: usize,
     /// The open connections.
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
     /// Notified when a connection ends.
     freed: Notify,
     metrics: SlotMetrics,
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenConnections {
     next: u64,
     connections: HashMap<u64, Entry>,
     ordinary: usize,
@@ -58,7 +58,7 @@ struct Entry {
 struct SlotMetrics {
     ordinary: Arc<Gauge>,
     reserve: Arc<Gauge>,
-    closed: [Arc<Counter>; Closed::ALL.len()],
+    closed: [Arc<Counter>; CloseReason::ALL.len()],
 }
 
 impl SlotMetrics {
@@ -66,14 +66,18 @@ impl SlotMetrics {
         let open = |slots| {
             metrics.gauge("perennial_http_connections", "Open HTTP connections.", &[("slots", slots)])
         };
-        let closed = |why: Closed| {
+        let closed = |why: CloseReason| {
             metrics.counter(
                 "perennial_http_connections_closed_total",
                 "HTTP connections that the server closed because of their clients.",
                 &[("reason", why.as_str())],
             )
         };
-        SlotMetrics { ordinary: open("ordinary"), reserve: open("reserve"), closed: Closed::ALL.map(closed) }
+        SlotMetrics {
+            ordinary: open("ordinary"),
+            reserve: open("reserve"),
+            closed: CloseReason::ALL.map(closed),
+        }
     }
 }
 
@@ -138,7 +142,7 @@ impl Slots {
         Some(Slot { slots: self.clone(), id, grant })
     }
 
-    fn grant(&self, open: &Open, address: IpAddr) -> Grant {
+    fn grant(&self, open: &OpenConnections, address: IpAddr) -> Grant {
         // The limit of the address first: its client should learn that it is itself the cause.
         if open.by_address.get(&address).is_some_and(|n| *n >= self.most_by_address) {
             return Grant::HealthOfAddress;
@@ -146,18 +150,18 @@ impl Slots {
         if open.ordinary >= self.most { Grant::HealthWhenFull } else { Grant::All }
     }
 
-    fn show(&self, open: &Open) {
+    fn show(&self, open: &OpenConnections) {
         self.metrics.ordinary.set(open.ordinary as f64);
         self.metrics.reserve.set(open.reserve as f64);
     }
 
     /// Counts a connection that the server closed.
-    pub(crate) fn count(&self, why: Closed) {
+    pub(crate) fn count(&self, why: CloseReason) {
         self.metrics.closed[why as usize].inc();
     }
 }
 
-impl Open {
+impl OpenConnections {
     fn insert(&mut self, entry: Entry) -> u64 {
         if entry.grant == Grant::All {
             self.ordinary += 1;

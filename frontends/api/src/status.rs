@@ -2,7 +2,7 @@
 //! server itself.
 
 use super::dispatch::ApiRequest;
-use super::federate::{Accepted, Form};
+use super::federate::{AcceptedFormat, Form};
 use super::json_model::BuildInfo;
 use super::response::{ApiError, ApiResult, success, success_with_infos, text};
 use super::series::run_blocking;
@@ -146,7 +146,7 @@ pub(crate) async fn tsdb_blocks(call: ApiRequest) -> ApiResult {
 pub(crate) async fn metrics(call: ApiRequest) -> Response {
     refresh(&call.state);
     // As Go's client library: protobuf for a scraper that prefers it, text for all others.
-    let Accepted { form, content_type, .. } = Accepted::new(call.header(header::ACCEPT));
+    let AcceptedFormat { form, content_type, .. } = AcceptedFormat::new(call.header(header::ACCEPT));
     if form == Form::Protobuf {
         let page = metric_messages::page(call.state.sources.metrics.read(|_| true));
         return ([(header::CONTENT_TYPE, content_type)], page).into_response();

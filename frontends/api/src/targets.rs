@@ -1,4 +1,8 @@
-//! `/api/v1/targets`, `targets/metadata`, `scrape_pools` and `metadata`.
+//! `/api/v1/targets`, `/api/v1/targets/metadata`, `/api/v1/scrape_pools`, `/api/v1/metadata`, and
+//! what relabelling rules do with labels.
+//!
+//! The lists come from the service [`TargetList`](super::services::TargetList), which fills the
+//! types of [`super::json_model`].
 
 use super::AppState;
 use super::dispatch::ApiRequest;
@@ -10,7 +14,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use storage::model::Labels;
 
-#[derive(Clone, Serialize)]
+#[derive(Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TargetsJson {
     active_targets: Vec<TargetJson>,
@@ -41,22 +45,12 @@ pub(crate) async fn targets(call: ApiRequest) -> ApiResult {
         // Counted apart from the list, which is cut: a job may drop a hundred thousand targets.
         found.dropped_target_counts = Some(counts);
     }
-    version_of(&found)?.answer(&call, &found)
+    Version::new(&found).answer(&call, &found)
 }
 
 /// The version of the list of active targets.
-pub(crate) fn version_of_active(active_targets: Vec<TargetJson>) -> Result<Version, ApiError> {
-    version_of(&TargetsJson { active_targets, dropped_targets: Vec::new(), dropped_target_counts: None })
-}
-
-/// Scrapes come all the time: only what they found makes another version.
-fn version_of(shown: &TargetsJson) -> Result<Version, ApiError> {
-    let mut steady = shown.clone();
-    for target in &mut steady.active_targets {
-        target.last_scrape = None;
-        target.last_scrape_duration = 0.0;
-    }
-    Version::of(&steady)
+pub(crate) fn version_of_active(active_targets: Vec<TargetJson>) -> Version {
+    Version::new(&TargetsJson { active_targets, dropped_targets: Vec::new(), dropped_target_counts: None })
 }
 
 #[derive(Serialize)]
@@ -130,7 +124,8 @@ pub(crate) async fn relabel(call: ApiRequest) -> ApiResult {
     // Patterns are compiled for it: not on the threads of the network.
     let tried = call.state.blocking(move || targets.try_relabelling(&rules, &labels));
     let steps = tried.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
-    success(&serde_json::json!({ "steps": steps.map_err(ApiError::bad_data)? }))
+    let steps = steps.map_err(|e| ApiError::bad_data(e.to_string()))?;
+    success(&serde_json::json!({ "steps": steps }))
 }
 
 /// The parameter `labels`: a JSON object.

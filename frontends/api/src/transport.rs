@@ -1,5 +1,5 @@
-//! How connections come in: over TCP or a Unix socket, plain or with TLS. [`mod@super::serve`] accepts
-//! them.
+//! The transports of connections: TCP or a Unix socket, plain or with TLS. [`mod@super::serve`]
+//! accepts connections with them.
 
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Implements `AsyncRead` and `AsyncWrite` for an enum of streams: each call goes to the stream that
-/// it holds. Also for the listeners of other protocols.
+/// Implements `AsyncRead` and `AsyncWrite` for an enum of streams: each call goes to the stream
+/// that it holds. Also for the listeners of other protocols.
 #[macro_export]
 macro_rules! stream_enum {
     ($name:ident: $($variant:ident),+) => {

@@ -194,12 +194,12 @@ pub(crate) async fn view(call: ApiRequest) -> ApiResult {
 /// The version of the first page of views: another one with each tick.
 pub(crate) async fn version(state: &AppState) -> Result<Version, ApiError> {
     let found = describe(state, ViewId(0), VIEWS_PER_PAGE).await?;
-    let steady: Vec<SteadyView> = found.views.iter().map(SteadyView::of).collect();
-    Version::of(&(steady, found.total, found.t))
+    let steady: Vec<SteadyView> = found.views.iter().map(SteadyView::new).collect();
+    Ok(Version::new(&(steady, found.total, found.t)))
 }
 
-/// What makes a version of a view.
-#[derive(Serialize)]
+/// What belongs to the version of a view.
+#[derive(Hash)]
 struct SteadyView<'a> {
     id: u64,
     name: &'a str,
@@ -210,7 +210,7 @@ struct SteadyView<'a> {
 }
 
 impl SteadyView<'_> {
-    fn of(view: &ViewReport) -> SteadyView<'_> {
+    fn new(view: &ViewReport) -> SteadyView<'_> {
         SteadyView {
             id: view.id.0,
             name: &view.spec.name,

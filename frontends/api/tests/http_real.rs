@@ -32,9 +32,9 @@ impl Clock for WallClock {
 }
 
 /// A server without targets, rules and Alertmanagers.
-struct Nothing;
+struct EmptyServices;
 
-impl TargetList for Nothing {
+impl TargetList for EmptyServices {
     fn active(&self) -> Vec<TargetJson> {
         vec![]
     }
@@ -52,13 +52,13 @@ impl TargetList for Nothing {
     }
 }
 
-impl RuleGroupList for Nothing {
+impl RuleGroupList for EmptyServices {
     fn groups(&self) -> Vec<RuleGroupJson> {
         vec![]
     }
 }
 
-impl AlertmanagerList for Nothing {
+impl AlertmanagerList for EmptyServices {
     fn active(&self) -> Vec<String> {
         vec![]
     }
@@ -67,7 +67,7 @@ impl AlertmanagerList for Nothing {
     }
 }
 
-impl ServerControl for Nothing {
+impl ServerControl for EmptyServices {
     fn config_yaml(&self) -> String {
         String::new()
     }
@@ -116,7 +116,8 @@ fn promql() -> views::saved::Compile {
 
 /// A server over an empty store in `dir`.
 fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
-    let (metrics, clock): (_, Arc<dyn Clock>) = (Metrics::default(), Arc::new(WallClock));
+    let metrics = Metrics::default();
+    let clock: Arc<dyn Clock> = Arc::new(WallClock);
     let options = StoreOptions {
         dir: dir.to_owned(),
         wal_sync_interval_ms: 100,
@@ -125,7 +126,7 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
     };
     let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
     let live = LiveRuntime::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).unwrap();
-    let nothing = Arc::new(Nothing);
+    let nothing = Arc::new(EmptyServices);
     let sources = ApiServices {
         files: Arc::new(api::consoles::NoOperatorFiles),
         language: Arc::new(PromqlLanguage::default()),

@@ -105,8 +105,8 @@ impl Disk for SlowDisk {
 }
 
 #[derive(Default)]
-struct Sent(Mutex<Vec<AlertNotification>>);
-impl AlertSender for Sent {
+struct SentAlerts(Mutex<Vec<AlertNotification>>);
+impl AlertSender for SentAlerts {
     fn send(&self, alerts: Vec<AlertNotification>) {
         self.0.lock().extend(alerts);
     }
@@ -123,7 +123,7 @@ struct Fixture {
     disk: SlowDisk,
     store: Arc<Store>,
     live: LiveRuntime,
-    sent: Arc<Sent>,
+    sent: Arc<SentAlerts>,
     core: ActiveRules,
     level: SeriesRef,
 }
@@ -140,7 +140,7 @@ impl Fixture {
         let metrics = Metrics::default();
         let (store, _) = Store::open(options, Arc::new(disk.clone()), &metrics).unwrap();
         let live = LiveRuntime::manual(store.clone(), &LiveOptions::default(), &metrics).unwrap();
-        let sent = Arc::new(Sent::default());
+        let sent = Arc::new(SentAlerts::default());
         let (map, _) = DurableMap::open(Arc::new(disk.clone()), dir.join("alerts.keep"), &metrics).unwrap();
         let ports = RuleServices {
             views: Arc::new(live.clone()),

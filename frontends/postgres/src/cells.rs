@@ -1,4 +1,7 @@
-//! The cells of answers, in PostgreSQL's text and binary forms.
+//! Converts cells of an answer to PostgreSQL's text and binary formats.
+//!
+//! Input: Arrow arrays ([`Cells`]) or JSON values. Output: the bytes of a field of a `DataRow`
+//! message. [`super::run`] calls it for each row; [`super::params`] is the other direction.
 
 use crate::catalog::types;
 use crate::catalog::value::Value;
@@ -99,7 +102,7 @@ impl Cells {
     /// # Errors
     ///
     /// If the type has no form here.
-    pub(crate) fn of(array: &ArrayRef) -> Result<Cells, ArrowError> {
+    pub(crate) fn from_array(array: &ArrayRef) -> Result<Cells, ArrowError> {
         let to = |kind: &DataType| cast(array, kind);
         Ok(match array.data_type() {
             DataType::Null => Cells::Null,
@@ -118,7 +121,7 @@ impl Cells {
             DataType::Duration(_) => Cells::Duration(to(&DataType::Duration(TimeUnit::Microsecond))?),
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
-                let elements = (0..list.len()).map(|row| Cells::of(&list.value(row)));
+                let elements = (0..list.len()).map(|row| Cells::from_array(&list.value(row)));
                 Cells::List { elements: elements.collect::<Result<_, _>>()?, array: array.clone() }
             }
             _ => Cells::Text(to(&DataType::Utf8)?),
@@ -268,7 +271,8 @@ fn float(v: f64) -> String {
     if v.is_infinite() {
         return if v > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
     }
-    // As PostgreSQL: the fewest digits that give the number back, with an exponent where it is short.
+    // As PostgreSQL: the fewest digits that give the number back, with an exponent where it is
+    // short.
     let magnitude = v.abs();
     if v != 0.0 && !(1e-4..1e15).contains(&magnitude) {
         let text = format!("{v:e}");

@@ -1,15 +1,19 @@
-//! A connection: reads messages, one after the other, and keeps what they leave behind.
+//! [`Connection`]: reads the messages of one client in order, and holds its session: settings,
+//! prepared statements, portals, cursors.
+//!
+//! [`super::simple`] and [`super::extended`] handle the messages of the two query protocols. The
+//! connection ends with an [`EndReason`].
 
-use crate::catalog::{Facts, Patience};
+use crate::catalog::{CatalogDeadline, SessionInfo};
 use crate::cells::WireColumn;
-use crate::extended::{Portal, Prepared};
+use crate::extended::{Portal, PreparedStatement};
 use crate::failure::{self, Failure, state};
 use crate::limits;
-use crate::listener::{Registered, WireServer};
+use crate::listener::{CancelRegistration, WireServer};
 use crate::run::{self, AnswerRows, CatalogCall, EngineCall};
 use crate::session::SessionStatement;
 use crate::settings::Settings;
-use crate::startup::{Guest, Socket};
+use crate::startup::{AuthenticatedUser, Socket};
 use crate::statement::{Statement, StatementKind};
 use engine::query::QueryOptions;
 use futures::{SinkExt, StreamExt};
@@ -36,14 +40,15 @@ pub(crate) struct Connection {
     pub(crate) server: Arc<WireServer>,
     user: String,
     peer: SocketAddr,
-    registered: Registered,
+    registered: CancelRegistration,
     settings: Settings,
     pub(crate) transaction: TransactionStatus,
-    pub(crate) prepared: BTreeMap<String, Arc<Prepared>>,
+    pub(crate) prepared: BTreeMap<String, Arc<PreparedStatement>>,
     pub(crate) portals: BTreeMap<String, Portal>,
     /// Messages that were read ahead.
     pub(crate) ahead: VecDeque<PgWireFrontendMessage>,
-    /// Something was changed since the transaction began, which stays although it may be rolled back.
+    /// Something was changed since the transaction began, which stays although it may be rolled
+    /// back.
     has_changed: bool,
     /// After an error of the extended protocol: messages up to the next Sync are passed over.
     pub(crate) skips: bool,
@@ -65,7 +70,7 @@ pub(crate) enum Outcome {
 
 /// Why a connection or a statement ends.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Ending {
+pub(crate) enum EndReason {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The client hears of it.
@@ -74,7 +79,11 @@ pub(crate) enum Ending {
 }
 
 impl Connection {
-    pub(crate) fn new(server: Arc<WireServer>, guest: Guest, registered: Registered) -> Connection {
+    pub(crate) fn new(
+        server: Arc<WireServer>,
+        guest: AuthenticatedUser,
+        registered: CancelRegistration,
+    ) -> Connection {
         Connection {
             socket: guest.socket,
             settings: Settings::new(&guest.user, &guest.given),
@@ -92,7 +101,7 @@ impl Connection {
     }
 
     /// Answers messages until the client or the server ends.
-    pub(crate) async fn serve(mut self) -> Result<(), Ending> {
+    pub(crate) async fn serve(mut self) -> Result<(), EndReason> {
         self.welcome().await?;
         let service = self.server.service.clone();
         let mut stopped = Box::pin(service.stopped());
@@ -120,20 +129,20 @@ impl Connection {
             };
             match handled {
                 Ok(()) => {}
-                Err(Ending::Failed(failure)) if failure.is_fatal => return self.end(&failure).await,
+                Err(EndReason::Failed(failure)) if failure.is_fatal => return self.end(&failure).await,
                 Err(other) => return Err(other),
             }
         }
     }
 
-    async fn end(mut self, failure: &Failure) -> Result<(), Ending> {
+    async fn end(mut self, failure: &Failure) -> Result<(), EndReason> {
         self.send(failure.message("", "")).await?;
         self.socket.close().await?;
         Ok(())
     }
 
     /// Tells a client that it is known, the settings, and how it cancels.
-    async fn welcome(&mut self) -> Result<(), Ending> {
+    async fn welcome(&mut self) -> Result<(), EndReason> {
         self.feed(PgWireBackendMessage::Authentication(Authentication::Ok)).await?;
         for (name, value) in self.settings.reported() {
             self.feed(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name, value))).await?;
@@ -144,7 +153,7 @@ impl Connection {
         self.ready().await
     }
 
-    async fn handle(&mut self, message: PgWireFrontendMessage) -> Result<(), Ending> {
+    async fn handle(&mut self, message: PgWireFrontendMessage) -> Result<(), EndReason> {
         use PgWireFrontendMessage as M;
         if self.skips && !matches!(message, M::Sync(_)) {
             return Ok(());
@@ -170,7 +179,7 @@ impl Connection {
             _ => Err(Failure::fatal(state::PROTOCOL_VIOLATION, "a message that is not expected here").into()),
         };
         match handled {
-            Err(Ending::Failed(failure)) if !failure.is_fatal => {
+            Err(EndReason::Failed(failure)) if !failure.is_fatal => {
                 self.skips = true;
                 self.fail();
                 self.feed(failure.message("", "")).await?;
@@ -188,20 +197,20 @@ impl Connection {
     }
 
     /// The client may send the next statement.
-    pub(crate) async fn ready(&mut self) -> Result<(), Ending> {
+    pub(crate) async fn ready(&mut self) -> Result<(), EndReason> {
         self.feed(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(self.transaction))).await?;
         self.flush().await
     }
 
-    pub(crate) async fn feed(&mut self, message: PgWireBackendMessage) -> Result<(), Ending> {
+    pub(crate) async fn feed(&mut self, message: PgWireBackendMessage) -> Result<(), EndReason> {
         patiently(self.socket.feed(message)).await
     }
 
-    pub(crate) async fn flush(&mut self) -> Result<(), Ending> {
+    pub(crate) async fn flush(&mut self) -> Result<(), EndReason> {
         patiently(self.socket.flush()).await
     }
 
-    async fn send(&mut self, message: PgWireBackendMessage) -> Result<(), Ending> {
+    async fn send(&mut self, message: PgWireBackendMessage) -> Result<(), EndReason> {
         patiently(self.socket.send(message)).await
     }
 
@@ -225,18 +234,18 @@ impl Connection {
     ) -> Result<CatalogCall, Failure> {
         let options = self.options()?;
         let users = self.server.protection.as_ref().map(|protection| protection.user_names());
-        let facts = Facts {
+        let facts = SessionInfo {
             user: self.user.clone(),
             users: users.unwrap_or_default(),
             settings: self.settings.all(),
             process: self.registered.key.process,
         };
-        let patience = Patience { deadline: Instant::now() + options.timeout, cancel: options.cancel };
+        let patience = CatalogDeadline { deadline: Instant::now() + options.timeout, cancel: options.cancel };
         Ok(CatalogCall { query: Box::new(query.clone()), params, facts, patience })
     }
 
     /// Runs a statement until its first row.
-    pub(crate) async fn run(&mut self, statement: &Statement, params: &[Json]) -> Result<Outcome, Ending> {
+    pub(crate) async fn run(&mut self, statement: &Statement, params: &[Json]) -> Result<Outcome, EndReason> {
         let is_failed = self.transaction == TransactionStatus::Error;
         let may_go_on =
             matches!(&statement.kind, StatementKind::Session(about) if about.ends_failed_transaction());
@@ -306,7 +315,7 @@ impl Connection {
     pub(crate) async fn watched<T>(
         &mut self,
         work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Ending> {
+    ) -> Result<T, EndReason> {
         let mut work = Box::pin(work);
         loop {
             tokio::select! {
@@ -320,7 +329,7 @@ impl Connection {
         }
     }
 
-    async fn about_session(&mut self, about: &SessionStatement) -> Result<Outcome, Ending> {
+    async fn about_session(&mut self, about: &SessionStatement) -> Result<Outcome, EndReason> {
         match about {
             SessionStatement::Begin => {
                 if self.transaction == TransactionStatus::Idle {
@@ -388,7 +397,7 @@ impl Connection {
     }
 
     /// Tells the client a setting that it follows.
-    async fn report(&mut self, name: &str) -> Result<(), Ending> {
+    async fn report(&mut self, name: &str) -> Result<(), EndReason> {
         let Some(reported) = Settings::reported_name(name) else { return Ok(()) };
         let value = self.settings.get(name).unwrap_or_default().to_owned();
         self.feed(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(reported.to_owned(), value)))
@@ -402,7 +411,7 @@ impl Connection {
         columns: &[WireColumn],
         formats: &[i16],
         most: usize,
-    ) -> Result<bool, Ending> {
+    ) -> Result<bool, EndReason> {
         let mut sent = 0;
         // Whether there is another row is not asked: it may be one that has not happened yet.
         while most == 0 || sent < most {
@@ -417,7 +426,7 @@ impl Connection {
     }
 
     /// Waits for the next row; false: there is none.
-    pub(crate) async fn next_row(&mut self, answer_rows: &mut AnswerRows) -> Result<bool, Ending> {
+    pub(crate) async fn next_row(&mut self, answer_rows: &mut AnswerRows) -> Result<bool, EndReason> {
         loop {
             // A client of changes reads each of them when it has happened.
             if answer_rows.is_waiting() {
@@ -433,7 +442,7 @@ impl Connection {
     }
 
     /// Sends warnings.
-    pub(crate) async fn warn(&mut self, warnings: Vec<String>) -> Result<(), Ending> {
+    pub(crate) async fn warn(&mut self, warnings: Vec<String>) -> Result<(), EndReason> {
         for text in warnings {
             self.feed(failure::warning(text)).await?;
         }
@@ -441,7 +450,11 @@ impl Connection {
     }
 
     /// The end of an answer: its warnings, and how many rows it had.
-    pub(crate) async fn complete(&mut self, answer_rows: &mut AnswerRows, rows: usize) -> Result<(), Ending> {
+    pub(crate) async fn complete(
+        &mut self,
+        answer_rows: &mut AnswerRows,
+        rows: usize,
+    ) -> Result<(), EndReason> {
         self.warn(std::mem::take(&mut answer_rows.warnings)).await?;
         let tag = match answer_rows.tag {
             "SELECT" | "COPY" => format!("{} {rows}", answer_rows.tag),
@@ -456,7 +469,7 @@ fn shutdown() -> Failure {
 }
 
 /// A client that reads nothing for too long is gone.
-async fn patiently(sending: impl Future<Output = io::Result<()>>) -> Result<(), Ending> {
+async fn patiently(sending: impl Future<Output = io::Result<()>>) -> Result<(), EndReason> {
     match tokio::time::timeout(limits::WIRE_STALL, sending).await {
         Ok(sent) => Ok(sent?),
         Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),

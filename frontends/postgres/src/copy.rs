@@ -1,10 +1,10 @@
 //! `COPY … FROM STDIN` and `COPY … TO STDOUT`.
 //!
-//! Rows that come are read as they come, into memory and up to a limit; the table changes when all
-//! have come, as a whole, or not at all.
+//! Incoming rows are parsed as they arrive, in memory and up to a limit. The table changes when all
+//! have arrived: as a whole, or not at all. [`sql::tables`] has the parser.
 
 use crate::cells::{self, Cell, WireColumn};
-use crate::connection::{Connection, Ending};
+use crate::connection::{Connection, EndReason};
 use crate::failure::{Failure, state};
 use crate::limits;
 use crate::run::AnswerRows;
@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Connection {
     /// Takes rows into a table.
-    pub(crate) async fn copy_in(&mut self, copy: &CopyInStatement) -> Result<(), Ending> {
+    pub(crate) async fn copy_in(&mut self, copy: &CopyInStatement) -> Result<(), EndReason> {
         let service = self.server.service.clone();
         let Ok(_place) = self.server.copies.clone().try_acquire_owned() else {
             let error = format!("more than {} COPY FROM STDIN at one time", limits::WIRE_COPIES);
@@ -61,7 +61,7 @@ impl Connection {
     }
 
     /// The next message of the client during a COPY.
-    async fn copied_message(&mut self, cancel: &AtomicBool) -> Result<PgWireFrontendMessage, Ending> {
+    async fn copied_message(&mut self, cancel: &AtomicBool) -> Result<PgWireFrontendMessage, EndReason> {
         if let Some(message) = self.ahead.pop_front() {
             return Ok(message);
         }
@@ -92,7 +92,7 @@ impl Connection {
         &mut self,
         mut answer_rows: AnswerRows,
         format: &CopyFormat,
-    ) -> Result<(), Ending> {
+    ) -> Result<(), EndReason> {
         let columns = answer_rows.columns.clone();
         let count = i16::try_from(columns.len()).unwrap_or(i16::MAX);
         let formats = vec![0; columns.len()];

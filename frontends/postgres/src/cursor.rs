@@ -1,9 +1,9 @@
-//! Cursors: queries that have begun, whose rows are fetched in parts within a transaction.
+//! Cursors (`DECLARE`, `FETCH`): queries whose rows a client fetches in parts within a transaction.
 //!
-//! A cursor is a portal with its rows on their way. It ends with its last row, its transaction, or the
-//! time of its statement.
+//! A cursor is a portal whose query is running. It ends with its last row, with its transaction, or
+//! when the time of its statement is over.
 
-use crate::connection::{Connection, Ending, Outcome, row_description};
+use crate::connection::{Connection, EndReason, Outcome, row_description};
 use crate::extended::{Portal, no_cursor};
 use crate::failure::{Failure, state};
 use crate::limits;
@@ -15,7 +15,11 @@ use sql::statement::{CursorRows, FetchStatement};
 
 impl Connection {
     /// Begins the query of a cursor.
-    pub(crate) async fn declare(&mut self, declared: &DeclaredCursor, params: &[Json]) -> Result<(), Ending> {
+    pub(crate) async fn declare(
+        &mut self,
+        declared: &DeclaredCursor,
+        params: &[Json],
+    ) -> Result<(), EndReason> {
         let name = declared.name.as_str();
         if self.transaction != TransactionStatus::Transaction {
             let error = "DECLARE CURSOR can only be used in transaction blocks";
@@ -38,13 +42,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends rows of a cursor. `formats`: those that the client has asked for; `None`: in the simple
-    /// protocol, where the columns are described first.
+    /// Sends rows of a cursor. `formats`: those that the client has asked for; `None`: in the
+    /// simple protocol, where the columns are described first.
     pub(crate) async fn fetch(
         &mut self,
         fetch: &FetchStatement,
         formats: Option<&[i16]>,
-    ) -> Result<(), Ending> {
+    ) -> Result<(), EndReason> {
         let name = fetch.name.as_str();
         // Taken out, so that a cursor that fails is gone.
         let mut portal = self.portals.remove(name).ok_or_else(|| no_cursor(name))?;

@@ -1,7 +1,10 @@
-//! The extended protocol: statements that are prepared, bound to values, described and executed.
+//! The extended query protocol: `Parse`, `Bind`, `Describe`, `Execute`, `Close`.
+//!
+//! A [`PreparedStatement`] is a parsed text; a [`Portal`] is one with values for its parameters.
+//! [`super::run`] executes it.
 
 use crate::cells::{self, WireColumn};
-use crate::connection::{Connection, Ending, Outcome, row_description};
+use crate::connection::{Connection, EndReason, Outcome, row_description};
 use crate::failure::{Failure, state};
 use crate::limits;
 use crate::params;
@@ -21,7 +24,7 @@ use sql::tables::ColumnType;
 use std::sync::Arc;
 
 /// A prepared statement.
-pub(crate) struct Prepared {
+pub(crate) struct PreparedStatement {
     statement: Statement,
     /// `None`: it answers no rows.
     columns: Option<Arc<[WireColumn]>>,
@@ -38,7 +41,7 @@ struct StatementShape {
 
 /// A prepared statement with values, or a cursor.
 pub(crate) struct Portal {
-    prepared: Arc<Prepared>,
+    prepared: Arc<PreparedStatement>,
     params: Vec<Json>,
     /// Bytes of the values.
     bytes: usize,
@@ -55,7 +58,7 @@ impl Portal {
     pub(crate) fn cursor(statement: Statement, answer_rows: AnswerRows, is_binary: bool) -> Portal {
         let columns = Some(answer_rows.columns.clone());
         Portal {
-            prepared: Arc::new(Prepared { statement, columns, params: Vec::new() }),
+            prepared: Arc::new(PreparedStatement { statement, columns, params: Vec::new() }),
             params: Vec::new(),
             bytes: 0,
             formats: vec![i16::from(is_binary)],
@@ -76,7 +79,7 @@ impl Portal {
 }
 
 impl Connection {
-    pub(crate) async fn parse(&mut self, message: Parse) -> Result<(), Ending> {
+    pub(crate) async fn parse(&mut self, message: Parse) -> Result<(), EndReason> {
         let name = message.name.unwrap_or_default();
         if !name.is_empty() && self.prepared.contains_key(&name) {
             let error = format!("prepared statement \"{name}\" already exists");
@@ -106,7 +109,7 @@ impl Connection {
     }
 
     /// Finds the columns and the parameters of a statement.
-    async fn prepare(&mut self, statement: Statement, given: &[u32]) -> Result<Prepared, Ending> {
+    async fn prepare(&mut self, statement: Statement, given: &[u32]) -> Result<PreparedStatement, EndReason> {
         let StatementShape { columns, params: mut inferred } = self.shape(&statement).await?;
         inferred.resize(inferred.len().max(statement.parameters()), None);
         let kind = |at: usize| {
@@ -115,10 +118,10 @@ impl Connection {
             declared.or_else(|| inferred.get(at).cloned().flatten()).unwrap_or(Type::TEXT)
         };
         let count = inferred.len().max(given.len());
-        Ok(Prepared { params: (0..count).map(kind).collect(), statement, columns })
+        Ok(PreparedStatement { params: (0..count).map(kind).collect(), statement, columns })
     }
 
-    async fn shape(&mut self, statement: &Statement) -> Result<StatementShape, Ending> {
+    async fn shape(&mut self, statement: &Statement) -> Result<StatementShape, EndReason> {
         let service = self.server.service.clone();
         let of_columns = |columns| StatementShape { columns, params: Vec::new() };
         Ok(match &statement.kind {
@@ -171,7 +174,7 @@ impl Connection {
         })
     }
 
-    pub(crate) async fn bind(&mut self, message: Bind) -> Result<(), Ending> {
+    pub(crate) async fn bind(&mut self, message: Bind) -> Result<(), EndReason> {
         let name = message.statement_name.unwrap_or_default();
         let prepared = self.prepared.get(&name).cloned().ok_or_else(|| no_statement(&name))?;
         let portal = message.portal_name.unwrap_or_default();
@@ -209,7 +212,7 @@ impl Connection {
         self.feed(PgWireBackendMessage::BindComplete(BindComplete::new())).await
     }
 
-    pub(crate) async fn describe(&mut self, message: Describe) -> Result<(), Ending> {
+    pub(crate) async fn describe(&mut self, message: Describe) -> Result<(), EndReason> {
         let name = message.name.unwrap_or_default();
         let (columns, formats) = if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
             let prepared = self.prepared.get(&name).cloned().ok_or_else(|| no_statement(&name))?;
@@ -227,7 +230,7 @@ impl Connection {
         self.feed(description).await
     }
 
-    pub(crate) async fn execute(&mut self, message: Execute) -> Result<(), Ending> {
+    pub(crate) async fn execute(&mut self, message: Execute) -> Result<(), EndReason> {
         let name = message.name.unwrap_or_default();
         // Taken out, so that a portal that fails is gone.
         let mut portal = self.portals.remove(&name).ok_or_else(|| no_portal(&name))?;
@@ -257,7 +260,8 @@ impl Connection {
             },
         };
         self.cancels(&answer_rows);
-        // The client knows the columns of the description: a metric may have got another label since.
+        // The client knows the columns of the description: a metric may have got another label
+        // since.
         let columns = prepared.columns.clone().unwrap_or_else(|| answer_rows.columns.clone());
         if columns.len() != answer_rows.columns.len() {
             return Err(Failure::new(state::NOT_SUPPORTED, "cached plan must not change result type")
@@ -279,7 +283,7 @@ impl Connection {
         Ok(())
     }
 
-    pub(crate) async fn close(&mut self, message: Close) -> Result<(), Ending> {
+    pub(crate) async fn close(&mut self, message: Close) -> Result<(), EndReason> {
         let name = message.name.unwrap_or_default();
         if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
             self.prepared.remove(&name);

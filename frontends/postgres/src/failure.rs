@@ -1,4 +1,5 @@
-//! Errors as clients of PostgreSQL get them: with SQLSTATE, place and hint.
+//! [`Failure`]: an error as PostgreSQL clients get it: SQLSTATE, text, position, hint. Converted
+//! from [`sql::SqlError`] and from errors of the API.
 
 use api::response::{ApiError, ErrorType};
 use pgwire::error::ErrorInfo;

@@ -1,10 +1,13 @@
-//! SQL over PostgreSQL's wire protocol, for psql, Grafana and every driver of PostgreSQL.
+//! The PostgreSQL wire protocol in front of the SQL engine, for psql, Grafana and every PostgreSQL
+//! driver.
 //!
-//! [`listener`] accepts connections, [`startup`] finds out who it is, [`connection`] reads messages
-//! and answers them: [`simple`] the simple protocol, [`extended`] prepared statements. [`statement`]
-//! says what a text is: a query for the engine (which runs like one over HTTP, [`run`]), a query of the
-//! [`catalog`]s, something about the session itself ([`session`]), a [`copy`] or a [`cursor`]. [`cells`]
-//! and [`params`] have the forms of values, [`failure`] those of errors.
+//! [`listener`] accepts connections, [`startup`] handles TLS and the login, [`connection`] reads
+//! the messages. [`simple`] and [`extended`] are the two query protocols. [`statement`] classifies
+//! a text: a query for the SQL engine ([`run`]), a query of the system catalogs ([`catalog`]), a
+//! statement about the session ([`session`]), a [`copy`] or a [`cursor`]. [`cells`] and [`params`]
+//! convert values, [`failure`] errors.
+//!
+//! Read [`connection`] next.
 
 #![warn(unreachable_pub)]
 

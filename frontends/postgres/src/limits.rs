@@ -1,4 +1,4 @@
-//! Limits of the PostgreSQL wire: number, unit and reason.
+//! Limits of the PostgreSQL wire, each with unit and reason; `docs/limits.md` lists them for users.
 
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ pub const WIRE_BATCHES: usize = 2;
 pub const WIRE_STALL: Duration = Duration::from_secs(60);
 /// Rows of one table of the catalogs.
 pub const CATALOG_ROWS: usize = 500_000;
-/// Cursors of a connection: each is a statement that has begun, and holds a turn until its last row.
+/// Cursors of a connection: each is a statement that has begun, and holds a turn until its last
+/// row.
 pub const WIRE_CURSORS: usize = 8;
 /// `COPY … FROM STDIN` at one time, of all connections: each may hold the bytes of its rows.
 pub const WIRE_COPIES: usize = 4;

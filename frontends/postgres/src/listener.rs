@@ -1,4 +1,6 @@
-//! Listens for connections, counts them, and knows which of them can be canceled.
+//! [`WireServer`]: accepts connections of PostgreSQL clients, limits their number, and keeps the
+//! keys by which a client cancels a statement from another connection. [`super::startup`] and
+//! [`super::connection`] then handle each.
 
 use crate::connection::Connection;
 use crate::failure::{Failure, state};
@@ -69,13 +71,13 @@ impl CancelSlot {
 }
 
 /// A place among those that can be canceled; dropping it frees it.
-pub(crate) struct Registered {
+pub(crate) struct CancelRegistration {
     pub(crate) key: CancelKey,
     pub(crate) slot: Arc<CancelSlot>,
     server: Arc<WireServer>,
 }
 
-impl Drop for Registered {
+impl Drop for CancelRegistration {
     fn drop(&mut self) {
         self.server.running.lock().remove(&self.key);
         self.server.open.add(-1.0);
@@ -114,8 +116,8 @@ impl WireServer {
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        // Beyond it a client sees a closed connection: there is nothing to tell it with
-                        // that it could not use to fill the memory.
+                        // Beyond it a client sees a closed connection: there is nothing to tell it
+                        // with that it could not use to fill the memory.
                         let Ok(place) = self.greeted.clone().try_acquire_owned() else {
                             self.refused.inc();
                             continue;
@@ -175,7 +177,7 @@ impl WireServer {
         }
     }
 
-    fn register(self: &Arc<Self>) -> Option<Registered> {
+    fn register(self: &Arc<Self>) -> Option<CancelRegistration> {
         let mut secret = [0; 4];
         // Without random numbers anybody could cancel.
         SystemRandom::new().fill(&mut secret).ok()?;
@@ -184,6 +186,6 @@ impl WireServer {
         let slot = Arc::new(CancelSlot::default());
         self.running.lock().insert(key, slot.clone());
         self.open.add(1.0);
-        Some(Registered { key, slot, server: self.clone() })
+        Some(CancelRegistration { key, slot, server: self.clone() })
     }
 }

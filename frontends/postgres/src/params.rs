@@ -1,4 +1,5 @@
-//! The values of `$1`, `$2`, …, in PostgreSQL's text and binary forms.
+//! Reads the values of `$1`, `$2`, … in PostgreSQL's text and binary formats, as JSON values for
+//! the SQL engine. [`super::cells`] is the other direction.
 
 use crate::catalog::value::Value;
 use crate::cells::{CellFormat, EPOCH_MICROS};

@@ -1,8 +1,11 @@
-//! Runs queries: those of the engine in a turn at low priority, those of the catalogs on a thread.
-//! The rows come batch by batch, so that a slow client holds few of them.
+//! Runs queries of clients and returns their rows as [`AnswerRows`].
+//!
+//! A query for the SQL engine waits for its turn and runs at low priority, as over HTTP. A catalog
+//! query runs on a blocking thread. Rows arrive in batches, so that a slow client holds few of them
+//! in memory.
 
 use crate::catalog::types;
-use crate::catalog::{Answer, Evaluator, Facts, Patience, RelationList, value::Value};
+use crate::catalog::{Answer, CatalogDeadline, Evaluator, RelationList, SessionInfo, value::Value};
 use crate::cells::{self, Cells, WireColumn};
 use crate::failure::{Failure, state};
 use crate::limits;
@@ -42,12 +45,12 @@ pub(crate) struct AnswerRows {
 
 enum Rows {
     Listed(VecDeque<Vec<Value>>),
-    Running(Running),
-    Changing(Changing),
+    Running(RunningStatement),
+    Changing(FollowedStatement),
 }
 
 /// A statement whose changes are followed.
-struct Changing {
+struct FollowedStatement {
     changes: Box<RowChanges>,
     cancel: Arc<AtomicBool>,
     notices: Vec<String>,
@@ -56,7 +59,7 @@ struct Changing {
 }
 
 /// A statement that runs in the engine.
-struct Running {
+struct RunningStatement {
     pieces: mpsc::Receiver<AnswerPart>,
     /// `None`: it has ended.
     task: Option<JoinHandle<Result<SqlSummary, Failure>>>,
@@ -101,7 +104,8 @@ pub(crate) fn columns_of(schema: &SchemaRef) -> Arc<[WireColumn]> {
     schema.fields().iter().map(column).collect()
 }
 
-/// The columns of the changes of a statement: the time, whether the row came (1) or went (-1), and its own.
+/// The columns of the changes of a statement: the time, whether the row came (1) or went (-1), and
+/// its own.
 pub(crate) async fn change_columns(service: &SqlService, query: &str) -> Result<Arc<[WireColumn]>, Failure> {
     let engine = service.engine();
     let query = query.to_owned();
@@ -149,7 +153,7 @@ pub(crate) async fn query(
         // It has ended before its first part: by an error.
         _ => return Err(ended(running).await.err().unwrap_or_else(no_columns)),
     };
-    let rows = Rows::Running(Running { pieces, task: Some(running), current: None, cancel });
+    let rows = Rows::Running(RunningStatement { pieces, task: Some(running), current: None, cancel });
     Ok(AnswerRows { columns: columns_of(&schema), rows, taken: 0, tag: "SELECT", warnings: Vec::new() })
 }
 
@@ -165,8 +169,8 @@ async fn ended(running: JoinHandle<Result<SqlSummary, Failure>>) -> Result<SqlSu
 pub(crate) struct CatalogCall {
     pub(crate) query: Box<Query>,
     pub(crate) params: Vec<Json>,
-    pub(crate) facts: Facts,
-    pub(crate) patience: Patience,
+    pub(crate) facts: SessionInfo,
+    pub(crate) patience: CatalogDeadline,
 }
 
 /// The relations of the engine at one time.
@@ -245,7 +249,8 @@ impl AnswerRows {
         changes: RowChanges,
         cancel: Arc<AtomicBool>,
     ) -> AnswerRows {
-        let changing = Changing { changes: Box::new(changes), cancel, notices: Vec::new(), current: None };
+        let changing =
+            FollowedStatement { changes: Box::new(changes), cancel, notices: Vec::new(), current: None };
         AnswerRows { columns, rows: Rows::Changing(changing), taken: 0, tag: "SELECT", warnings: Vec::new() }
     }
 
@@ -274,8 +279,8 @@ impl AnswerRows {
         }
     }
 
-    /// Waits for the next row; false: there is none. May be dropped and called again. Returns without a
-    /// row when there are notices.
+    /// Waits for the next row; false: there is none. May be dropped and called again. Returns
+    /// without a row when there are notices.
     pub(crate) async fn wait(&mut self) -> Result<bool, Failure> {
         let running = match &mut self.rows {
             Rows::Listed(rows) => return Ok(!rows.is_empty()),
@@ -288,7 +293,8 @@ impl AnswerRows {
             }
             match running.pieces.recv().await {
                 Some(AnswerPart::Rows(batch)) => {
-                    let columns = batch.columns().iter().map(Cells::of).collect::<Result<Vec<_>, _>>();
+                    let columns =
+                        batch.columns().iter().map(Cells::from_array).collect::<Result<Vec<_>, _>>();
                     let columns = columns.map_err(|e| Failure::new(state::INTERNAL, e.to_string()))?;
                     running.current = Some(Batch { columns, next: 0, rows: batch.num_rows() });
                 }
@@ -319,7 +325,8 @@ impl AnswerRows {
         DataRow::new(out, count)
     }
 
-    /// Takes the row that [`AnswerRows::wait`] has found; `visit` gets its cells, with their places.
+    /// Takes the row that [`AnswerRows::wait`] has found; `visit` gets its cells, with their
+    /// places.
     pub(crate) fn take_row(&mut self, mut visit: impl FnMut(usize, &cells::Cell<'_>)) {
         self.taken += 1;
         match &mut self.rows {
@@ -341,7 +348,7 @@ impl AnswerRows {
     }
 }
 
-impl Changing {
+impl FollowedStatement {
     async fn wait(&mut self) -> Result<bool, Failure> {
         if self.current.is_some() {
             return Ok(true);

@@ -1,7 +1,7 @@
-//! Statements about the session itself: transactions, settings, prepared statements.
+//! Statements about the session itself: `BEGIN`, `COMMIT`, `SET`, `SHOW`, `DEALLOCATE` and others.
 //!
-//! There are no transactions here: what changes something is done when it is answered. `BEGIN` and
-//! `COMMIT` are taken because clients send them around everything.
+//! There are no transactions: a change is done when it is answered. `BEGIN` and `COMMIT` are
+//! accepted, because clients send them around everything. [`super::settings`] has the settings.
 
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};

@@ -1,7 +1,8 @@
-//! The settings of a connection: `SET`, `SHOW`, and what clients are told at the start.
+//! The settings of a connection: `SET`, `SHOW`, and the parameters that a client is told at the
+//! start.
 //!
-//! Few change anything here: `statement_timeout` and `perennial.time` do. The others are kept, so that a client reads
-//! back what it has set.
+//! Only `statement_timeout` and `perennial.time` have an effect here. The others are stored, so
+//! that a client reads back what it has set.
 
 use crate::catalog::rows::SEARCH_PATH;
 use crate::failure::{Failure, state};
@@ -53,7 +54,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("search_path", ""),
 ];
 
-/// Settings that a client is told at the start and whenever they change, with the case of PostgreSQL.
+/// Settings that a client is told at the start and whenever they change, with the case of
+/// PostgreSQL.
 const REPORTED: &[&str] = &[
     "server_version",
     "server_encoding",

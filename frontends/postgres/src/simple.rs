@@ -1,6 +1,7 @@
-//! The simple protocol: one message with one or more statements, answered one after the other.
+//! The simple query protocol: one `Query` message with one or more statements, answered in order.
+//! [`super::statement`] says what each is, [`super::run`] runs it.
 
-use crate::connection::{Connection, Ending, Outcome, row_description};
+use crate::connection::{Connection, EndReason, Outcome, row_description};
 use crate::failure::{Failure, state};
 use crate::limits;
 use crate::statement::Statement;
@@ -9,7 +10,7 @@ use pgwire::messages::response::{CommandComplete, EmptyQueryResponse};
 
 impl Connection {
     /// Answers a message of the simple protocol.
-    pub(crate) async fn simple(&mut self, query: &str) -> Result<(), Ending> {
+    pub(crate) async fn simple(&mut self, query: &str) -> Result<(), EndReason> {
         // It ends what was prepared without a name.
         self.prepared.remove("");
         self.portals.remove("");
@@ -27,7 +28,7 @@ impl Connection {
             match answered {
                 Ok(()) => {}
                 // The rest of the message is not looked at.
-                Err(Ending::Failed(failure)) if !failure.is_fatal => {
+                Err(EndReason::Failed(failure)) if !failure.is_fatal => {
                     self.fail();
                     self.feed(failure.message(query, statement)).await?;
                     break;
@@ -38,7 +39,7 @@ impl Connection {
         self.ready().await
     }
 
-    async fn simple_statement(&mut self, text: &str) -> Result<(), Ending> {
+    async fn simple_statement(&mut self, text: &str) -> Result<(), EndReason> {
         let statement = Statement::read(text)?;
         match self.run(&statement, &[]).await? {
             Outcome::Empty => {

@@ -1,8 +1,9 @@
-//! The begin of a connection: TLS, the first message, and who it is.
+//! The start of a connection: TLS, the startup message, the login.
 //!
-//! Users are those of `--web.config.file`: with a bcrypt hash they send their password in clear text,
-//! which is refused without TLS unless it comes from this machine; with a verifier of `sql_users` they
-//! prove by SCRAM that they know it. Where there are no users, only this machine may connect.
+//! Users are those of `--web.config.file`. A user with a bcrypt hash sends the password in clear
+//! text, which is refused without TLS unless the client is on this machine. A user with a verifier
+//! in `sql_users` logs in by SCRAM-SHA-256. Without any users, only clients on this machine may
+//! connect.
 
 use crate::failure::{Failure, state};
 use crate::limits;
@@ -39,7 +40,7 @@ const GSS_REQUEST: i32 = 80_877_104;
 /// What the first message of a connection asks for.
 pub(crate) enum Greeting {
     /// To talk.
-    Guest(Box<Guest>),
+    Guest(Box<AuthenticatedUser>),
     /// To cancel the statement of another connection.
     Cancel(CancelKey),
     /// The login has failed; the client knows.
@@ -47,7 +48,7 @@ pub(crate) enum Greeting {
 }
 
 /// A client who is known.
-pub(crate) struct Guest {
+pub(crate) struct AuthenticatedUser {
     pub(crate) socket: Socket,
     pub(crate) user: String,
     /// The settings of the first message.
@@ -55,7 +56,7 @@ pub(crate) struct Guest {
     pub(crate) peer: SocketAddr,
 }
 
-impl Guest {
+impl AuthenticatedUser {
     /// Tells the client why it is refused.
     pub(crate) async fn refuse(mut self, why: &Failure) {
         let _ = self.socket.send(why.message("", "")).await;
@@ -138,7 +139,7 @@ async fn first_message(
             Failure::fatal(state::INVALID_LOGIN, "no PostgreSQL user name specified in startup packet");
         return refused(socket, &failure).await;
     }
-    let guest = Guest { socket, user, given, peer };
+    let guest = AuthenticatedUser { socket, user, given, peer };
     match log_in(guest, server.protection.as_deref(), is_encrypted).await? {
         Ok(guest) => Ok(Greeting::Guest(Box::new(guest))),
         Err(greeting) => Ok(greeting),
@@ -173,10 +174,10 @@ fn pairs(mut body: &[u8]) -> BTreeMap<String, String> {
 
 /// Lets the client prove who it is.
 async fn log_in(
-    mut guest: Guest,
+    mut guest: AuthenticatedUser,
     protection: Option<&Protection>,
     is_encrypted: bool,
-) -> io::Result<Result<Guest, Greeting>> {
+) -> io::Result<Result<AuthenticatedUser, Greeting>> {
     let is_local = guest.peer.ip().to_canonical().is_loopback();
     let user = guest.user.clone();
     let login = protection.map_or(LoginUser::Anybody, |protection| protection.login_of(&user));
@@ -231,7 +232,10 @@ async fn answer(socket: &mut Socket) -> io::Result<PasswordMessageFamily> {
     }
 }
 
-async fn ask_password(guest: &mut Guest, protection: &Protection) -> io::Result<Result<(), Failure>> {
+async fn ask_password(
+    guest: &mut AuthenticatedUser,
+    protection: &Protection,
+) -> io::Result<Result<(), Failure>> {
     feed(&mut guest.socket, PgWireBackendMessage::Authentication(Authentication::CleartextPassword)).await?;
     let message = answer(&mut guest.socket).await?.into_password().map_err(io::Error::from)?;
     let login = protection.check_password(&guest.user, message.password.as_bytes(), guest.peer.ip()).await;
@@ -243,7 +247,7 @@ async fn ask_password(guest: &mut Guest, protection: &Protection) -> io::Result<
 }
 
 async fn scram(
-    guest: &mut Guest,
+    guest: &mut AuthenticatedUser,
     protection: &Protection,
     verifier: ScramVerifier,
     is_encrypted: bool,
@@ -255,7 +259,8 @@ async fn scram(
     let mut auth = ScramServerAuth::new();
     let certificate = protection.server_tls().filter(|_| is_encrypted).map(|(_, certificate)| certificate);
     let mut methods = vec![SCRAM_SHA_256_METHOD.to_owned()];
-    // A certificate whose signature has no hash of its own cannot be bound to: only the plain method then.
+    // A certificate whose signature has no hash of its own cannot be bound to: only the plain
+    // method then.
     if certificate.is_some_and(|certificate| auth.configure_certificate(&certificate).is_ok()) {
         methods.insert(0, SCRAM_SHA_256_PLUS_METHOD.to_owned());
     }

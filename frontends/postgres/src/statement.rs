@@ -1,5 +1,5 @@
-//! What a text is: a query of the engine or of the catalogs, something about the session, a copy, a
-//! cursor, or a statement that defines something.
+//! Classifies a statement: for the SQL engine, for the catalogs, about the session, a copy, a
+//! cursor, or one that defines something. [`super::simple`] and [`super::extended`] call it first.
 
 use crate::catalog;
 use crate::failure::{Failure, state};

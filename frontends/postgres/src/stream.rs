@@ -1,7 +1,8 @@
-//! A connection as bytes, plain or with TLS, that lets no message through that is too long.
+//! [`MessageStream`]: the bytes of a connection, plain or TLS, with a limit on the length of a
+//! message.
 //!
-//! The codec of pgwire accepts messages of a gigabyte and keeps what has come of them. This looks at
-//! the lengths as the bytes come by.
+//! The codec of pgwire accepts messages of a gigabyte and buffers what has arrived. This reads the
+//! length of each message as its bytes pass, and ends the connection if it is too long.
 
 use crate::limits;
 use std::io;

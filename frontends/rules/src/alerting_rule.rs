@@ -90,7 +90,7 @@ pub(super) fn timing(group: &RuleGroup, options: &AlertOptions, resend_delay: i6
         resend_delay,
         interval: group.interval,
         limit: group.limit,
-        continuous: group.rhythm == EvaluationMode::Continuous,
+        continuous: group.evaluation == EvaluationMode::Continuous,
     }
 }
 
@@ -120,7 +120,7 @@ impl AlertingRule {
         // differ only in `severity`.
         let static_labels: Vec<String> = rule.labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
         let key = format!("rule;{};{};{};{}", group.file, group.name, rule.name, static_labels.join(","));
-        let is_interval_mode = group.rhythm == EvaluationMode::Interval;
+        let is_interval_mode = group.evaluation == EvaluationMode::Interval;
         // A continuous alert is evaluated again as soon as `ALERTS` changes, so it needs no order.
         let behind = is_interval_mode && views::alert_series::reads_alert_series(&rule.expr.plan);
         Ok(AlertingRule {

@@ -31,7 +31,7 @@ pub(super) fn explain_changes(
         let times = CauseTimes {
             at: first.change.at,
             query_offset: group.query_offset,
-            interval: (group.rhythm == EvaluationMode::Interval).then_some(group.interval),
+            interval: (group.evaluation == EvaluationMode::Interval).then_some(group.interval),
         };
         let rows: Vec<&Labels> = together.iter().map(|transition| &transition.change.row).collect();
         match CauseFinder::read(store, &rule.expr.plan, times, &rows) {

@@ -144,7 +144,7 @@ pub fn group_of(
         interval: defaults.interval,
         query_offset: defaults.query_offset,
         limit: 0,
-        rhythm: EvaluationMode::Continuous,
+        evaluation: EvaluationMode::Continuous,
         lateness: None,
         rules: Vec::new(),
     };

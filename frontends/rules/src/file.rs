@@ -119,7 +119,7 @@ pub struct RuleGroup {
     /// Most series or alerts of one rule; 0: no limit.
     pub limit: usize,
     /// When its alerts are evaluated.
-    pub rhythm: EvaluationMode,
+    pub evaluation: EvaluationMode,
     /// How late samples may be and still change what was recorded, in ms; `None`: recorded samples
     /// stay.
     pub lateness: Option<i64>,
@@ -323,7 +323,7 @@ impl RuleFileReader<'_> {
             query_offset,
             // A negative limit is none, as in Prometheus.
             limit: usize::try_from(raw.limit).unwrap_or(0),
-            rhythm: raw.evaluation,
+            evaluation: raw.evaluation,
             lateness,
             rules: Vec::new(),
         };

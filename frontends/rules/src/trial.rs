@@ -270,5 +270,5 @@ pub fn first_time(start: TimeMs, step: i64) -> TimeMs {
 
 /// Whether all times of a step, ms, are times at which the rule runs.
 pub fn is_possible_step(group: &RuleGroup, step: i64) -> bool {
-    group.rhythm == EvaluationMode::Continuous || step % group.interval.max(1) == 0
+    group.evaluation == EvaluationMode::Continuous || step % group.interval.max(1) == 0
 }

@@ -1,12 +1,13 @@
-//! Measures what statements cost that stand: as dataflows over a list of a million label pairs, and
-//! over the current rows of live views.
+//! Measures the cost of standing statements: dataflows over a list of a million label pairs, and
+//! statements that run again over the current rows of live views.
 //!
 //!     cargo run --release -p perennial-sql --example standing_cost
 //!     cargo run --release -p perennial-sql --example standing_cost -- dataflow 100000 200
 //!     cargo run --release -p perennial-sql --example standing_cost -- again 1000 100
 //!
-//! `dataflow SERIES VIEWS`: series of ten labels. `again ROWS VIEWS`: statements over a metric with so
-//! many series, all of whose values change between two evaluations.
+//! `dataflow SERIES VIEWS`: that many series of ten labels, and that many statements. `again ROWS
+//! VIEWS`: statements over a metric with that many series, all of whose values change between two
+//! evaluations.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 
@@ -89,7 +90,7 @@ fn median(mut times: Vec<f64>) -> f64 {
 
 fn dataflow(count: usize, views: usize) {
     let (_dir, store) = store();
-    let listed = Arc::new(ListedSeries::of((0..count).map(series)));
+    let listed = Arc::new(ListedSeries::new((0..count).map(series)));
     let querier = Arc::new(Querier::new(store, 1));
     let answers = StatementAnswers::new(engine_over(querier.clone(), listed.clone()), querier);
     let before = resident();

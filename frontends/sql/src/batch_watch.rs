@@ -1,5 +1,8 @@
-//! A part of a plan that passes batches on unchanged, and does something beside: looks at the
-//! deadline ([`super::deadline`]), or counts ([`super::measure`]).
+//! A physical operator of DataFusion that passes record batches on unchanged and calls a
+//! [`BatchWatch`] for each.
+//!
+//! There are two watches: [`super::deadline`] stops the statement when its time is over, and
+//! [`super::measure`] counts rows for `EXPLAIN ANALYZE`.
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Result;

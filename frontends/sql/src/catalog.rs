@@ -1,4 +1,7 @@
-//! What relations there are, and their columns: for the catalogs of clients, and for completion.
+//! Lists the relations that a statement can read, with their columns and types.
+//!
+//! For `pg_catalog` and `information_schema` ([`super::relations`] has the same relations for
+//! queries), and for the completion of an editor.
 
 use super::SqlEngine;
 use super::error::SqlError;

@@ -1,7 +1,8 @@
-//! When a statement has to end, also in the middle of a join.
+//! The deadline of a statement, checked also inside of a join.
 //!
-//! A join reads batch after batch without giving the thread back, so that whoever waits for its rows
-//! cannot stop it. [`stoppable`] puts a look at the deadline between a join and what it reads.
+//! DataFusion's join reads batch after batch without yielding, so a statement could not be stopped
+//! at that place. [`stoppable`] puts an operator below each join that checks the [`StatementEnd`]
+//! with each batch.
 
 use super::batch_watch::{BatchWatch, WatchExec};
 use super::error::{SqlError, SqlErrorKind};

@@ -1,4 +1,7 @@
-//! The engine of SQL: what it asks, and the state that all statements share.
+//! [`SqlEngine`]: the state that all statements share, and [`SqlSources`]: the services that it
+//! reads (PromQL's query engine, the series catalog, lists of the server, tables).
+//!
+//! [`super::session`] runs a statement with it, [`super::standing`] keeps one current.
 
 use super::functions::Functions;
 use super::relations::MetaSource;
@@ -28,7 +31,7 @@ pub struct SqlSources {
     pub language: Arc<dyn QueryLanguage>,
     /// The rows of `meta`.
     pub meta: Arc<dyn MetaSource>,
-    /// Tables that people bring.
+    /// Uploaded tables.
     pub tables: Arc<dyn TableList>,
     /// The memory that lists of series count in.
     pub memory: Arc<MemoryPool>,
@@ -66,7 +69,8 @@ impl SqlEngine {
         SqlEngine { sources, functions, state }
     }
 
-    /// An engine that plans statements which stand, before there is a store. They may read `tables`.
+    /// An engine that plans statements which stand, before there is a store. They may read
+    /// `tables`.
     pub fn for_planning(language: Arc<dyn QueryLanguage>, tables: Arc<dyn TableList>) -> SqlEngine {
         SqlEngine::new(super::no_data::sources(language, tables))
     }

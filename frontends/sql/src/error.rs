@@ -1,4 +1,8 @@
-//! The error of a statement, with its place in the text, an excerpt and a hint.
+//! [`SqlError`]: why a statement has no result: kind, text, position in the statement, an excerpt
+//! with a caret, and a hint.
+//!
+//! The kind decides about the HTTP status and the SQLSTATE. Errors of DataFusion and of the query
+//! engine are converted here.
 
 use datafusion::common::DataFusionError;
 use datafusion::sql::sqlparser::tokenizer::Location;

@@ -1,6 +1,8 @@
-//! `sum` and `avg` of floats whose results do not depend on the order of the rows: a statement that
-//! is kept current by a dataflow and one that is asked once get the same, bit by bit. Of other types
-//! they are DataFusion's.
+//! `sum` and `avg` over floats with a result that does not depend on the order of the rows.
+//!
+//! DataFusion's own results differ in the last bits with the order. With these aggregates a
+//! standing statement and a query that runs once give the same result, bit by bit.
+//! [`super::exact_sum`] is the arithmetic; other types use DataFusion's aggregates.
 
 use crate::error::{SqlError, SqlErrorKind};
 use crate::exact_sum::ExactSum;

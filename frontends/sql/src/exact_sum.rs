@@ -1,8 +1,9 @@
-//! A sum of floats that does not depend on their order, and from which values can be taken away
-//! again: a dataflow changes it, a query makes it anew, and both must be the same bit by bit.
+//! [`ExactSum`]: a sum of floats without rounding, to which values can be added and from which they
+//! can be subtracted in any order.
 //!
-//! The sum is a whole number of the smallest float, 2^-1074, in digits of 32 bits; it is rounded
-//! when it is read. NaN and the infinities are counted beside it.
+//! It is an integer in units of 2^-1074, the smallest positive float, in digits of 32 bits. It is
+//! rounded only when it is read. NaN and infinities are counted separately. Used by
+//! [`super::exact_aggregates`] and by the groups of dataflows.
 
 /// Bits of a digit.
 const DIGIT_BITS: usize = 32;
@@ -12,7 +13,8 @@ const CHANGES: u32 = 1 << 30;
 /// A sum of floats, exact until it is read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ExactSum {
-    /// The digits from [`ExactSum::first`] on, least first. Each may be beyond its bits, and negative.
+    /// The digits from [`ExactSum::first`] on, least first. Each may be beyond its bits, and
+    /// negative.
     digits: Vec<i64>,
     /// The place of the first digit that is kept: the values of a column are mostly of a like size.
     first: usize,
@@ -166,8 +168,8 @@ impl ExactSum {
         }
     }
 
-    /// Carries what digits have beyond their bits to the next one. Afterwards only the last may be wider,
-    /// or negative.
+    /// Carries what digits have beyond their bits to the next one. Afterwards only the last may be
+    /// wider, or negative.
     fn resolve(&mut self) {
         self.changes = 0;
         let mut carry = 0_i64;
@@ -214,8 +216,8 @@ impl ExactSum {
                 mantissa += 1;
             }
         }
-        // Exact: the mantissa has at most 53 bits (or is 2^53). In two steps, as the power alone may
-        // be no float.
+        // Exact: the mantissa has at most 53 bits (or is 2^53). In two steps, as the power alone
+        // may be no float.
         let exponent = cut as i32 - 1074 - scale;
         let magnitude = mantissa as f64 * two_to(exponent / 2) * two_to(exponent - exponent / 2);
         if is_negative { -magnitude } else { magnitude }

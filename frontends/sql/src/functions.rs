@@ -1,8 +1,9 @@
-//! The functions that a statement may call: the only place that registers any.
+//! The functions that a statement may call: DataFusion's from an allow list, PromQL's functions of
+//! a column, and some of our own.
 //!
-//! DataFusion's own are taken by a list of names: those whose results are bounded by their
-//! arguments. `repeat`, `lpad`, `range` and the like can take gigabytes that no pool counts, and a
-//! later DataFusion may add others. PromQL's functions of a column come from the engine's table.
+//! The list has those functions of DataFusion whose result is bounded by their arguments. `repeat`,
+//! `lpad`, `range` and others can allocate gigabytes that no memory pool counts. PromQL's functions
+//! (`rate(value, '5m')`) come from the engine's table. No other file registers functions.
 
 use super::error::SqlError;
 use super::exact_aggregates::exact;
@@ -364,8 +365,8 @@ impl AggregateUDFImpl for HistogramQuantile {
     }
 }
 
-/// `string_agg` with a limit for each text. Its groups have an accumulator each, whose size counts in
-/// the memory of the statement; DataFusion's own for many groups does not.
+/// `string_agg` with a limit for each text. Its groups have an accumulator each, whose size counts
+/// in the memory of the statement; DataFusion's own for many groups does not.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct BoundedTexts {
     inner: StringAgg,

@@ -1,9 +1,10 @@
-//! The guard: what a statement must pass before a parser or a planner sees it.
+//! The guard: checks a statement before the parser or the planner sees it.
 //!
-//! It looks only at the text and its tokens, in one loop, and takes less than a millisecond. A flat
-//! chain of some thousand operators would end the process: the parser's trees are dropped, cloned
-//! and walked recursively, and no limit of the parser counts them. [`check_plan`] is the second
-//! half, after planning: a list of what a plan may consist of.
+//! [`check_text`] looks at the tokens in one loop, and takes less than a millisecond. It limits
+//! length, nesting and chains of operators: the parser's trees are cloned and dropped recursively,
+//! so that a flat chain of some thousand operators would overflow the stack, which no limit of the
+//! parser prevents. [`check_plan`] is the second half, after planning: only listed plan nodes are
+//! allowed.
 
 use super::error::SqlError;
 use super::limits;

@@ -1,11 +1,17 @@
-//! SQL: the second query language.
+//! SQL, the second query language of the server, next to PromQL.
 //!
-//! A statement passes the [`guard`] first, then DataFusion's planner over the relations of
-//! [`relations`]. What a plan of the engine can say is bound to one ([`bind`]) and answered like
-//! PromQL; the rest runs in DataFusion over rows of plans, raw samples and lists of the server
-//! ([`session`]). [`output`] writes the answer. A statement may also stand ([`standing`]), read tables
-//! that people bring ([`tables`]) and other queries by name ([`views`]). Nothing here opens a file or a
+//! The way of a statement: the [`guard`] refuses a text that could harm the process. [`planner`]
+//! makes DataFusion's logical plan of it, over the tables that [`relations`] provides. [`bind`]
+//! finds the parts of that plan that PromQL could also express, and makes plans of the engine of
+//! them, which cost the same as in PromQL. DataFusion computes the rest in [`session`]. [`output`]
+//! writes the rows as JSON, CSV, NDJSON or Arrow.
+//!
+//! Besides queries: [`standing`] keeps the result of a statement current, for rules and
+//! subscriptions. [`statement`] parses statements that define something. [`tables`] has the tables
+//! that users upload, [`views`] the queries of `CREATE VIEW`. This crate opens no file and no
 //! connection.
+//!
+//! Read [`session`] next, and `docs/sql.md` for what users see.
 
 #![warn(unreachable_pub)]
 

@@ -1,4 +1,5 @@
-//! Limits of SQL: number, unit and reason. [`super::guard`] enforces those of the text.
+//! Limits of SQL, each with unit and reason. [`super::guard`] enforces those of the text;
+//! `docs/limits.md` lists all of them for users.
 
 /// Bytes of a statement. People write some kB; generated statements are below this.
 pub const TEXT_BYTES: usize = 64 * 1024;
@@ -87,7 +88,7 @@ pub const SERIES_LIST_STEP_MS: i64 = 2 * 3_600 * 1_000;
 pub const COLUMNS_WINDOW_MS: i64 = 24 * 3_600 * 1_000;
 /// Suggestions in an error.
 pub const SUGGESTIONS: usize = 3;
-/// Rows of a table that people bring.
+/// Rows of an uploaded table.
 pub const TABLE_ROWS: usize = 200_000;
 /// Columns of such a table.
 pub const TABLE_COLUMNS: usize = 100;

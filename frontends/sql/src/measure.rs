@@ -1,4 +1,7 @@
-//! `EXPLAIN ANALYZE`: how many rows and bytes each part of a plan gave, and the time until it had.
+//! `EXPLAIN ANALYZE`: counts rows, bytes and time of each operator of the physical plan.
+//!
+//! [`measured`] wraps each operator; [`MeasuredNode`] then has one line of the output for each.
+//! [`super::session`] calls it.
 
 use super::batch_watch::{BatchWatch, WatchExec};
 use super::deadline::StatementEnd;
@@ -20,7 +23,7 @@ use std::time::Instant;
 
 /// What one part of a plan gave so far.
 #[derive(Debug, Default)]
-struct Measured {
+struct OperatorCounts {
     rows: AtomicU64,
     bytes: AtomicU64,
     /// Time in which it was asked for rows, with the parts below it.
@@ -31,7 +34,7 @@ struct Measured {
 pub(crate) struct MeasuredNode {
     depth: usize,
     text: String,
-    measured: Arc<Measured>,
+    measured: Arc<OperatorCounts>,
 }
 
 impl MeasuredNode {
@@ -53,7 +56,7 @@ pub(crate) fn measured(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     // What only looks at the deadline is no part that anybody asked about.
     let is_own = plan.name() == StatementEnd::NAME;
-    let measured_here = Arc::new(Measured::default());
+    let measured_here = Arc::new(OperatorCounts::default());
     if !is_own {
         let text = displayable(plan.as_ref()).one_line().to_string();
         nodes.push(MeasuredNode { depth, text, measured: measured_here.clone() });
@@ -76,7 +79,7 @@ pub(crate) fn measured(
 
 /// Counts what comes by.
 #[derive(Clone, Debug)]
-struct Measure(Arc<Measured>);
+struct Measure(Arc<OperatorCounts>);
 
 impl BatchWatch for Measure {
     const NAME: &'static str = "MeasureExec";
@@ -103,7 +106,7 @@ fn nanos_since(began: Instant) -> u64 {
 /// The batches of a part, counted.
 struct MeasuredStream {
     batches: SendableRecordBatchStream,
-    measured: Arc<Measured>,
+    measured: Arc<OperatorCounts>,
 }
 
 impl Stream for MeasuredStream {

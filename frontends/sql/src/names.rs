@@ -1,8 +1,9 @@
-//! The names that a statement uses: which columns it asks of which relation, and which functions.
+//! Collects the names in a statement: which columns it uses of which relation, and which functions
+//! it calls.
 //!
-//! Relations of metrics are open: a name that is used as a column of one is a label, whether or not
-//! a series has it now. The planner wants all columns before it begins, so they are collected from
-//! the syntax tree first.
+//! A metric has no fixed columns: each column that a statement names is a label, whether or not a
+//! series has it now. DataFusion wants the schema before it plans, so the names are collected from
+//! the syntax tree first. Used by [`super::planner`].
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, Statement, TableFactor,
@@ -13,12 +14,12 @@ use language::edit_distance;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-/// A function that is called, and where.
+/// A function call with its position.
 #[derive(Debug)]
 pub(crate) struct CalledFunction {
-    /// The name, as it is looked up.
+    /// The folded name.
     pub(crate) name: String,
-    /// Where it stands.
+    /// The position in the text.
     pub(crate) place: Location,
 }
 
@@ -36,7 +37,7 @@ pub(crate) struct StatementNames {
     /// Names that the statement gives to results that are made of a column of the same name
     /// (`lower(job) AS job`).
     reused: BTreeSet<String>,
-    /// For each relation: the names under which its columns are asked.
+    /// For each relation: its aliases.
     relations: BTreeMap<String, BTreeSet<String>>,
     /// Functions that are called.
     pub(crate) functions: Vec<CalledFunction>,
@@ -44,14 +45,14 @@ pub(crate) struct StatementNames {
 
 impl StatementNames {
     /// The names of `statement`.
-    pub(crate) fn of(statement: &Statement) -> StatementNames {
+    pub(crate) fn from_statement(statement: &Statement) -> StatementNames {
         let mut names = StatementNames::default();
         let _ = statement.visit(&mut names);
         names
     }
 
-    /// The columns that the statement may mean of relation `name`, besides those that are known.
-    /// `other` has the columns of relations that are not open.
+    /// The columns that the statement may use of relation `name`. `other` has the columns of
+    /// relations with a fixed schema, which are left out.
     pub(crate) fn columns_of(&self, name: &str, other: &BTreeSet<String>) -> BTreeSet<String> {
         // Unqualified names may belong to any relation. An alias or a column of a closed relation
         // would otherwise become a label, and then be ambiguous for the planner.
@@ -60,7 +61,7 @@ impl StatementNames {
         let mut columns: BTreeSet<String> = self.unqualified.iter().filter(own).cloned().collect();
         columns.extend(self.joined.iter().cloned());
         let called = self.relations.get(name).into_iter().flatten();
-        // Also by the own name: `FROM up, up AS b` asks one relation under two names.
+        // Also under its own name: `FROM up, up AS b` has one relation under two names.
         for alias in called.chain([&name.to_owned()]) {
             columns.extend(self.qualified.get(alias).into_iter().flatten().cloned());
         }
@@ -73,7 +74,7 @@ impl StatementNames {
     }
 }
 
-/// As it is looked up: unquoted names are in lower case.
+/// The name as it is looked up: in lower case unless it is quoted.
 pub(crate) fn folded(ident: &Ident) -> String {
     // PostgreSQL's rule; metrics with capital letters need quotes.
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
@@ -203,11 +204,11 @@ mod tests {
     use datafusion::sql::sqlparser::parser::Parser;
     use std::collections::BTreeSet;
 
-    /// The columns that `text` means of `up`, a metric, beside a table with the columns `job` and `team`.
+    /// The columns of the metric `up` in `text`, beside a table with the columns `job` and `team`.
     fn columns_of_up(text: &str) -> Vec<String> {
         let statements = Parser::parse_sql(&PostgreSqlDialect {}, text).unwrap();
         let other: BTreeSet<String> = ["job", "team"].map(str::to_owned).into();
-        StatementNames::of(&statements[0]).columns_of("up", &other).into_iter().collect()
+        StatementNames::from_statement(&statements[0]).columns_of("up", &other).into_iter().collect()
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Sources without data, for planning statements before there is a store: those of rule files.
+//! [`sources`] without data, for planning the statements of rule files before a store is open
+//! (`perennial check rules`, and the load of the configuration).
 
 use crate::SqlSources;
 use crate::error::{SqlError, SqlErrorKind};

@@ -1,8 +1,8 @@
-//! Writes an answer: JSON, CSV, NDJSON, or a stream of Arrow.
+//! Writes the rows of an answer as JSON, CSV, NDJSON or a stream of Arrow.
 //!
-//! JSON and CSV are written here, not by arrow: its JSON has `null` for NaN and infinities, its CSV
-//! `inf`. No format ends an answer that failed as if it were complete: NDJSON has a last line that
-//! says which, the others lack their end.
+//! JSON and CSV are not written by arrow, which writes NaN and infinities as `null` in JSON and as
+//! `inf` in CSV. A failed answer never looks complete: NDJSON ends with a line that has the error;
+//! the other formats break off before their end.
 
 use super::error::{SqlError, SqlErrorKind};
 use super::limits;
@@ -150,7 +150,7 @@ impl<F: FnMut(Vec<u8>) -> Result<(), SqlError> + Send> AnswerWriter<F> {
     }
 
     fn csv(&mut self, columns: &[ArrayRef], rows: usize) -> Result<(), SqlError> {
-        let cells = columns.iter().map(Cells::of).collect::<Result<Vec<_>, _>>()?;
+        let cells = columns.iter().map(Cells::from_array).collect::<Result<Vec<_>, _>>()?;
         // The line of names goes out with the first rows; afterwards it is empty.
         let mut out = std::mem::take(&mut self.head);
         for row in 0..rows {
@@ -167,7 +167,7 @@ impl<F: FnMut(Vec<u8>) -> Result<(), SqlError> + Send> AnswerWriter<F> {
     }
 
     fn ndjson(&mut self, schema: &SchemaRef, columns: &[ArrayRef], rows: usize) -> Result<(), SqlError> {
-        let cells = columns.iter().map(Cells::of).collect::<Result<Vec<_>, _>>()?;
+        let cells = columns.iter().map(Cells::from_array).collect::<Result<Vec<_>, _>>()?;
         let names: Vec<String> =
             // Quoted once for the answer, not for every row.
             schema.fields().iter().map(|f| serde_json::Value::from(f.name().as_str()).to_string()).collect();
@@ -184,7 +184,7 @@ impl<F: FnMut(Vec<u8>) -> Result<(), SqlError> + Send> AnswerWriter<F> {
     }
 
     fn json(&mut self, columns: &[ArrayRef], rows: usize) -> Result<(), SqlError> {
-        let cells = columns.iter().map(Cells::of).collect::<Result<Vec<_>, _>>()?;
+        let cells = columns.iter().map(Cells::from_array).collect::<Result<Vec<_>, _>>()?;
         for row in 0..rows {
             self.json.push_str(if self.rows + row > 0 { ",[" } else { "[" });
             for (i, column) in cells.iter().enumerate() {
@@ -294,7 +294,7 @@ pub(crate) enum Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    pub(crate) fn of(array: &'a ArrayRef) -> Result<Cells<'a>, SqlError> {
+    pub(crate) fn from_array(array: &'a ArrayRef) -> Result<Cells<'a>, SqlError> {
         let to = |kind: &DataType| cast(array, kind).map_err(internal);
         Ok(match array.data_type() {
             DataType::Float16 | DataType::Float32 | DataType::Float64 => {

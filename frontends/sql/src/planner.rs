@@ -1,4 +1,8 @@
-//! Text to DataFusion's plan: the guard, the parser, the relations and functions that it finds.
+//! Makes DataFusion's logical plan of a text: guard, parser, relations, functions.
+//!
+//! Input: the text and a [`Context`](super::relations::Context) with the services and times.
+//! Output: a [`PlannedQuery`]. Errors have a position, and name similar relations and columns.
+//! [`super::session`] runs the plan.
 
 use super::SqlEngine;
 use super::error::{SqlError, SqlErrorKind};
@@ -27,8 +31,8 @@ use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Matcher, TimeMs};
 
-/// A statement that is planned.
-pub(crate) struct Planned {
+/// The plan of a statement.
+pub(crate) struct PlannedQuery {
     pub(crate) plan: LogicalPlan,
     pub(crate) explain: Option<Explain>,
     /// The tokens of the statement, with those of the views that it reads.
@@ -36,7 +40,7 @@ pub(crate) struct Planned {
 }
 
 /// Plans the statement `text`.
-pub(crate) fn plan(engine: &SqlEngine, context: &Arc<Context>, text: &str) -> Result<Planned, SqlError> {
+pub(crate) fn plan(engine: &SqlEngine, context: &Arc<Context>, text: &str) -> Result<PlannedQuery, SqlError> {
     plan_within(engine, context, text, Vec::new())
 }
 
@@ -46,7 +50,7 @@ pub(crate) fn plan_within(
     context: &Arc<Context>,
     text: &str,
     path: Vec<String>,
-) -> Result<Planned, SqlError> {
+) -> Result<PlannedQuery, SqlError> {
     let GuardedText { tokens, explain } = guard::check_text(text)?;
     let words = tokens.clone();
     let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(limits::NESTING);
@@ -60,7 +64,7 @@ pub(crate) fn plan_within(
             SqlError::bad("this is not a statement that is answered here").hint("only SELECT and EXPLAIN")
         );
     }
-    let names = StatementNames::of(&statement);
+    let names = StatementNames::from_statement(&statement);
     check_functions(engine, &names, text)?;
     let finder = Finder::new(engine, context, names, path);
     finder.views.spend(words.len())?;
@@ -69,7 +73,7 @@ pub(crate) fn plan_within(
     let plan = plan.map_err(|e| located(SqlError::from_datafusion(e, text), text, &words))?;
     guard::check_plan(&plan)?;
     let tokens = finder.views.tokens();
-    Ok(Planned { plan, explain, tokens })
+    Ok(PlannedQuery { plan, explain, tokens })
 }
 
 /// The relation with this name, without columns that only a statement would name.
@@ -82,7 +86,7 @@ pub(crate) fn relation_named(
     Finder::new(engine, context, StatementNames::default(), Vec::new()).find(Some(schema), name)
 }
 
-/// The parser's error, with the place that its text ends with.
+/// The parser's error; the position is parsed from the end of its text.
 fn parse_error(text: &str, message: &str) -> SqlError {
     let message = message.trim_start_matches("sql parser error: ");
     let (what, place) = message.split_once(" at Line: ").unwrap_or((message, ""));
@@ -98,7 +102,7 @@ fn parse_error(text: &str, message: &str) -> SqlError {
     }
 }
 
-/// An error that names a column: with the place of the name.
+/// Adds the position of the column that an error names.
 fn located(
     error: SqlError,
     text: &str,
@@ -122,7 +126,7 @@ fn located(
     }
 }
 
-/// Functions that are not on the lists.
+/// Refuses functions that are not on the lists.
 fn check_functions(engine: &SqlEngine, names: &StatementNames, text: &str) -> Result<(), SqlError> {
     for called in &names.functions {
         if engine.functions.has(&called.name) || TABLE_FUNCTIONS.contains(&called.name.as_str()) {
@@ -184,12 +188,13 @@ impl Finder<'_> {
             Some("samples") => self.series(Kind::Samples(Some(name.to_owned())), name, true),
             Some("metrics") if name == "metrics" => self.series(Kind::Metric(None), name, false),
             Some("metrics") => self.series(Kind::Metric(Some(name.to_owned())), name, false),
-            // A metric does not come in the place of a table that is gone.
+            // After a table is removed, its name must not become the name of a metric.
             Some("public") if self.context.standing => Err(SqlError::bad(format!(
                 "there is no relation \"{name}\" in the schema public"
             ))
             .hint("CREATE TABLE or PUT /api/v1/tables/{name} makes one; metrics are in the schema metrics")),
-            // Clients write the schema that comes first in the search path for what they find without one.
+            // Clients write the schema that comes first in the search path for what they find
+            // without one.
             Some("public") => self.find(None, name),
             Some(other) => Err(SqlError::bad(format!("there is no schema {other}"))
                 .hint("schemas are public, metrics, samples and meta")),
@@ -281,16 +286,16 @@ impl Finder<'_> {
         Ok(Relation::of_series(kind, &labels, context.clone()))
     }
 
-    /// The columns of relations of the statement that are no metrics: these names are no labels.
+    /// The columns of relations with a fixed schema: these names are no labels.
     fn other_columns(&self) -> BTreeSet<String> {
         let tables = META.iter().filter(|table| self.names.relations().any(|name| name == table.name));
         let mut columns: BTreeSet<String> =
             tables.flat_map(|table| table.columns.iter().map(|column| column.name.to_owned())).collect();
-        // Those of tables of people that no label is joined with: a name that both have is of both.
+        // Those of uploaded tables that no label is joined with: a name that both have is of both.
         let brought = self.names.relations().filter_map(|name| self.context.sources.tables.table(name));
         columns.extend(brought.flat_map(|table| table.columns()).map(|column| column.name));
         for name in self.names.relations() {
-            // What is wrong with a view is told when it is read.
+            // An error in a view is reported by the statement that reads the view.
             if let Some(query) = self.context.sources.tables.view(name)
                 && let Ok(view) = self.views.planned(self.engine, self.context, name, &query)
             {
@@ -353,7 +358,7 @@ impl ContextProvider for Finder<'_> {
         let t = self.context.now();
         let plan = compiled(t)?;
         if self.context.standing && compiled(t + 1)? != plan {
-            // `@ start()`: the plan is another one at each time.
+            // `@ start()` makes the plan depend on the time.
             self.context.reads.lock().is_planned_anew = true;
         }
         if !matches!(plan.kind(), ValueType::Vector | ValueType::Scalar) {

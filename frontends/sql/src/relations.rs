@@ -1,9 +1,9 @@
-//! The relations of a statement, as DataFusion's table providers: metrics, raw samples, lists of the
-//! server (`meta`), and answers of PromQL.
+//! The tables of DataFusion that a statement reads: metrics (`up`), raw samples (`samples.up`),
+//! lists of the server (`meta.targets`), uploaded tables, and results of PromQL.
 //!
 //! A row of a metric is a series at an evaluation time; a row of `samples.…` is a stored sample.
-//! Conditions on labels become matchers, and of raw samples only the asked times are read.
-//! [`rows`] makes the batches.
+//! [`Scan`] is the operator that reads: conditions on labels become matchers, and of raw samples
+//! only the requested times are read. [`rows`] makes the record batches, [`meta`] has the lists.
 
 mod meta;
 mod reads;
@@ -12,7 +12,7 @@ pub(crate) mod rows;
 pub(crate) mod series_list;
 
 pub use meta::{LateLists, META, MetaColumn, MetaKind, MetaRow, MetaSource, MetaTable};
-pub(crate) use reads::{Current, Reads};
+pub(crate) use reads::{EvaluationInputs, Reads};
 
 use super::bind::{self, Times, label_matchers};
 use super::catalog::ListedColumn;
@@ -39,26 +39,28 @@ use std::sync::{Arc, OnceLock};
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Matcher, TimeMs};
 
-/// What all relations of one statement share.
+/// The context of one statement, shared by its relations.
 pub(crate) struct Context {
     pub(crate) sources: super::SqlSources,
     pub(crate) options: QueryOptions,
     /// The time of the evaluation, ms.
     now: AtomicI64,
-    /// The statement is kept current: its columns do not depend on what is stored now.
+    /// Whether this is a standing statement. Then its columns must not depend on the series that
+    /// are stored now.
     pub(crate) standing: bool,
     /// The evaluation times, once the plan is known.
     pub(crate) times: OnceLock<Times>,
     /// Warnings about the statement and its evaluation.
     pub(crate) warnings: parking_lot::Mutex<Vec<String>>,
-    /// What the statement reads, as far as it has been planned.
+    /// The relations that the statement reads, collected while it is planned.
     pub(crate) reads: parking_lot::Mutex<Reads>,
-    /// What is read instead of history and the lists of the server, for a statement that runs again.
-    pub(crate) current: parking_lot::Mutex<Current>,
+    /// Current rows that are read instead of history and lists, when a standing statement runs
+    /// again.
+    pub(crate) current: parking_lot::Mutex<EvaluationInputs>,
 }
 
 impl Context {
-    /// For a statement at `now`.
+    /// The context of a statement that is evaluated at `now`.
     pub(crate) fn new(
         sources: super::SqlSources,
         options: QueryOptions,
@@ -82,8 +84,8 @@ impl Context {
         self.now.load(Relaxed)
     }
 
-    /// The next evaluation is at `now`, and reads `current`.
-    pub(crate) fn begin(&self, now: TimeMs, current: Current) {
+    /// Prepares the next evaluation, at `now`, with the inputs `current`.
+    pub(crate) fn begin(&self, now: TimeMs, current: EvaluationInputs) {
         self.now.store(now, Relaxed);
         *self.current.lock() = current;
         self.warnings.lock().clear();
@@ -96,7 +98,7 @@ impl fmt::Debug for Context {
     }
 }
 
-/// What a column of a metric shows.
+/// The kind of a column of a metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     /// The evaluation time, or that of the sample.
@@ -113,15 +115,15 @@ pub(crate) enum Field {
     Histogram,
 }
 
-/// A number that is computed from the samples of a series, such as a rate, as a further column of a
-/// metric.
+/// An additional column of a metric: a number that is computed from the samples of a series, such
+/// as a rate.
 #[derive(Clone, Debug)]
 pub(crate) struct Leaf {
     pub(crate) name: String,
     pub(crate) plan: Plan,
 }
 
-/// What a relation reads.
+/// The kind of a relation.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     /// A metric at the evaluation times; `None`: all of them.
@@ -130,9 +132,9 @@ pub(crate) enum Kind {
     Samples(Option<String>),
     /// A list of the server.
     Meta(&'static MetaTable),
-    /// The answer of a query in PromQL.
+    /// The result of a PromQL query.
     Promql(Plan),
-    /// The answer of a part of the statement that is a plan of the engine.
+    /// The result of a part of the statement that the binder has made a plan of.
     Bound(Arc<bind::BoundQuery>),
 }
 
@@ -163,7 +165,7 @@ impl Relation {
         Relation::new(kind, fields, Vec::new(), context)
     }
 
-    /// A list of the server; `labels` are its open columns.
+    /// A list of the server; `labels` are its label columns.
     pub(crate) fn of_meta(
         table: &'static MetaTable,
         labels: &BTreeSet<String>,
@@ -203,7 +205,8 @@ impl Relation {
                 Field::Label(_) | Field::Metric | Field::Labels | Field::Histogram => DataType::Utf8,
                 Field::Value => DataType::Float64,
             };
-            // No label is NULL, but `IS NULL` means that it is empty: the optimizer must not drop it.
+            // Labels are never NULL, but `IS NULL` shall mean "empty". So the columns are nullable,
+            // or the optimizer would remove the condition.
             let nullable = !matches!(field, Field::Time);
             columns.push(ArrowField::new(name, kind, nullable));
         }
@@ -262,7 +265,7 @@ impl Relation {
         }
     }
 
-    /// What it reads, as PromQL.
+    /// The relation in PromQL, for `EXPLAIN`.
     pub(crate) fn as_text(&self) -> String {
         let matchers = self.matchers();
         let selector = engine::plan::Selector { matchers, offset: 0, at: None, extension: None };
@@ -316,7 +319,8 @@ impl Relation {
     }
 }
 
-/// Columns of a metric that are no labels. A label of such a name has the column `label_NAME`.
+/// Columns of a metric that are no labels. A label with one of these names is the column
+/// `label_NAME`.
 const RESERVED: &[&str] = &["ts", "value", "histogram", "labels", "metric"];
 
 /// The type of times.
@@ -332,7 +336,7 @@ fn dictionary() -> DataType {
 /// The type of dictionary keys.
 type Keys = Int32Type;
 
-/// What one scan reads.
+/// The physical operator that reads a relation.
 #[derive(Clone, Debug)]
 pub(crate) struct Scan {
     relation: Relation,
@@ -341,7 +345,7 @@ pub(crate) struct Scan {
     matchers: Vec<Matcher>,
     from: TimeMs,
     to: TimeMs,
-    /// Rows of several live views, joined: until other rows are there.
+    /// The joined rows of several live views, cached until the set of rows changes.
     joined: Arc<parking_lot::Mutex<Option<row_join::LeafJoin>>>,
 }
 
@@ -364,7 +368,7 @@ impl Scan {
         self.schema.fields()
     }
 
-    /// What it reads.
+    /// The relation that the scan reads.
     pub(crate) fn kind(&self) -> &Kind {
         &self.relation.kind
     }
@@ -374,9 +378,9 @@ impl Scan {
         self.relation.context.sources.catalog.as_ref()
     }
 
-    /// From now on it reads at `t`.
+    /// Sets the evaluation time to `t`.
     pub(crate) fn set_time(&self, t: TimeMs) {
-        self.relation.context.begin(t, Current::default());
+        self.relation.context.begin(t, EvaluationInputs::default());
     }
 
     /// The rows of a list of the server.

@@ -1,7 +1,9 @@
-//! Rewrites the plan of a statement before it runs. [`absorb`] replaces parts that the engine can
-//! answer, as it answers PromQL, by scans of these answers. [`extract_leaves`] replaces functions of
-//! the column `value`, such as `rate(value, '5m')`, by further columns of the scan of their metric.
-//! [`break_ties`] makes the first rows of `ORDER BY … LIMIT` the same ones each time.
+//! Rewrites of DataFusion's logical plan before it runs.
+//!
+//! [`absorb`] replaces the parts that the engine can compute ([`super::bind`]) by scans of the
+//! engine's results. [`extract_leaves`] replaces functions of a metric's column, such as
+//! `rate(value, '5m')`, by further columns of the scan. [`break_ties`] makes `ORDER BY … LIMIT`
+//! deterministic.
 
 use super::bind::{self, Refusal};
 use super::error::SqlError;
@@ -25,8 +27,8 @@ pub(crate) struct Report {
 
 /// Replaces the parts of `plan` that are plans by their answers.
 pub(crate) fn absorb(plan: LogicalPlan, context: &Arc<Context>, report: &mut Report) -> Result<LogicalPlan> {
-    // Parts that decide which columns they have. A filter, a join or an alias belongs to the part above
-    // it: alone it would answer all columns of its relations.
+    // Only nodes that define their columns. A filter, a join or an alias belongs to the node above:
+    // alone it would have all columns of its relations.
     let decides_columns = matches!(
         plan,
         LogicalPlan::Projection(_)
@@ -108,7 +110,7 @@ fn reads_samples(plan: &LogicalPlan) -> bool {
     found
 }
 
-/// The plan with all its columns added to its order.
+/// Adds all columns to the sort order.
 fn sorted_by_all(plan: LogicalPlan) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Sort(mut sort) => {
@@ -169,7 +171,7 @@ fn replace(expr: Expr, inputs: &mut [LogicalPlan]) -> Result<Transformed<Expr>> 
         }
         let columns: Vec<Column> = part.column_refs().into_iter().cloned().collect();
         let relation = columns.first().and_then(|column| column.relation.clone());
-        // One scan computes the number, so all its columns must be of that scan.
+        // One scan computes the number, so all columns in it must be of that scan.
         let Some(relation) = relation.filter(|r| columns.iter().all(|c| c.relation.as_ref() == Some(r)))
         else {
             return Err(needs_metric(function.name()).into());

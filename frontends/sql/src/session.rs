@@ -1,4 +1,8 @@
-//! Runs a statement: on a thread with a large stack, with a runtime of its own, until its deadline.
+//! Runs one statement: from [`SqlRequest`] to rows in a [`RowSink`].
+//!
+//! It plans ([`super::planner`]), rewrites ([`super::rewrite`]) and executes, on a thread with a
+//! large stack (plans are recursive) and with a runtime of its own, until the deadline. Also
+//! `EXPLAIN` and the description of a statement's columns.
 
 use super::SqlEngine;
 use super::bind::{self, Grid, Refusal, Times};
@@ -7,7 +11,7 @@ use super::error::{SqlError, SqlErrorKind};
 use super::guard::Explain;
 use super::limits;
 use super::measure::{ForgetfulSink, MeasuredNode, measured};
-use super::planner::{Planned, plan};
+use super::planner::{PlannedQuery, plan};
 use super::relations::{Context, Kind, Relation};
 use super::rewrite::{Report, absorb, break_ties, extract_leaves};
 use super::{dataflow, standing};
@@ -45,6 +49,13 @@ pub struct SqlRequest {
 }
 
 /// Takes the rows of an answer.
+///
+/// # Contract
+///
+/// 1. `schema` is called once, before the first `rows`. All batches have that schema.
+/// 2. An error ends the statement, which returns it; nothing more is called.
+/// 3. Both may block, for instance while a client reads slowly. The deadline of the statement is
+///    checked only after they return, so the sink needs a timeout of its own.
 pub trait RowSink: Send {
     /// The columns; called once, first.
     fn schema(&mut self, schema: &SchemaRef) -> Result<(), SqlError>;
@@ -52,7 +63,7 @@ pub trait RowSink: Send {
     fn rows(&mut self, batch: &RecordBatch) -> Result<(), SqlError>;
 }
 
-/// What is known of an answer when it is complete.
+/// The summary of a complete answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SqlSummary {
     /// Rows of the answer.
@@ -61,7 +72,7 @@ pub struct SqlSummary {
     pub warnings: Vec<String>,
 }
 
-/// What is known of an answer before the statement runs.
+/// The description of an answer before the statement runs.
 #[derive(Clone, Debug)]
 pub struct SqlDescription {
     /// Its columns. A column whose type depends on a parameter has the type `Null`.
@@ -70,7 +81,7 @@ pub struct SqlDescription {
     pub params: Vec<Option<DataType>>,
 }
 
-/// How often a running statement looks whether it may go on.
+/// The interval at which a running statement checks its deadline.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
 
 impl SqlEngine {
@@ -107,7 +118,7 @@ impl SqlEngine {
     pub fn describe(&self, request: &SqlRequest, options: &QueryOptions) -> Result<SqlDescription, SqlError> {
         on_large_stack(|| {
             let context = self.context(request, options);
-            let Planned { plan, explain, .. } = plan(self, &context, &request.text)?;
+            let PlannedQuery { plan, explain, .. } = plan(self, &context, &request.text)?;
             let found =
                 plan.get_parameter_types().map_err(|e| SqlError::from_datafusion(e, &request.text))?;
             let numbered = |(name, kind): (&String, &Option<DataType>)| {
@@ -136,23 +147,27 @@ impl SqlEngine {
         Arc::new(Context::new(sources, options.clone(), request.time, request.standing))
     }
 
-    /// Plans a statement and replaces the parts that are plans.
-    pub(crate) fn prepare(&self, request: &SqlRequest, context: &Arc<Context>) -> Result<Prepared, SqlError> {
+    /// Plans a statement, and replaces the parts that the engine can compute.
+    pub(crate) fn prepare(
+        &self,
+        request: &SqlRequest,
+        context: &Arc<Context>,
+    ) -> Result<ExecutablePlan, SqlError> {
         let text = request.text.as_str();
         let fail = |e| SqlError::from_datafusion(e, text);
-        let Planned { plan, explain, .. } = plan(self, context, text)?;
+        let PlannedQuery { plan, explain, .. } = plan(self, context, text)?;
         let plan = with_params(plan, &request.params)?;
         let times = match request.grid {
             Some(grid) => Times::Grid(grid),
             None => bind::find_times(&plan, request.time)?,
         };
-        // Empty before: each statement has a context of its own.
+        // Set once: each statement has a context of its own.
         let _ = context.times.set(times);
         let names = output_names(&plan);
         let view = context.reads.lock().views.keys().next().cloned();
         let runs_again = match view {
             Some(view) => Some(format!("the view {view} may be replaced")),
-            None => explain.and_then(|_| standing::plan_class(&plan, times).err()),
+            None => explain.and_then(|_| standing::plan_class(&plan, times).err()).map(|Refusal(why)| why),
         };
         let mut report = Report::default();
         let plan =
@@ -163,7 +178,7 @@ impl SqlEngine {
             None => vec!["stands: as a live plan".to_owned()],
             Some(why) => self.how_it_stands(context, &plan, &names, &why),
         };
-        Ok(Prepared { plan, names, explain, report, stands })
+        Ok(ExecutablePlan { plan, names, explain, report, stands })
     }
 
     /// How a statement would stand that is no plan for the reason `why`, for `EXPLAIN`.
@@ -188,7 +203,7 @@ impl SqlEngine {
     async fn execute(
         &self,
         request: &SqlRequest,
-        prepared: Prepared,
+        prepared: ExecutablePlan,
         guard: &Deadline<'_>,
         sink: &mut dyn RowSink,
     ) -> Result<SqlSummary, SqlError> {
@@ -224,7 +239,7 @@ impl SqlEngine {
     pub fn compile(&self, text: &str, time: TimeMs) -> Result<(engine::plan::Plan, Option<Grid>), SqlError> {
         let request = SqlRequest { text: text.to_owned(), time, ..SqlRequest::default() };
         let context = self.context(&request, &QueryOptions::default());
-        let Planned { plan, .. } = plan(self, &context, text)?;
+        let PlannedQuery { plan, .. } = plan(self, &context, text)?;
         let grid = match bind::find_times(&plan, time)? {
             Times::Grid(grid) => Some(grid),
             Times::Now | Times::At(_) => None,
@@ -246,7 +261,7 @@ pub(crate) async fn send_rows(
     loop {
         guard.check()?;
         let next = tokio::time::timeout(CHECK_EVERY, stream.next()).await;
-        // Late: looks whether it may go on, and waits again.
+        // Nothing came in time: checks the deadline and waits again.
         let Ok(next) = next else { continue };
         let Some(batch) = next else { return Ok(rows) };
         let batch = batch.map_err(|e| SqlError::from_datafusion(e, ""))?;
@@ -269,13 +284,13 @@ pub fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, SqlError> + Send
     })
 }
 
-/// A statement before it runs.
-pub(crate) struct Prepared {
+/// A statement that is ready to run.
+pub(crate) struct ExecutablePlan {
     pub(crate) plan: LogicalPlan,
     pub(crate) names: Vec<String>,
     explain: Option<Explain>,
     report: Report,
-    /// How it would stand, for `EXPLAIN`.
+    /// Its class as a standing statement, for `EXPLAIN`.
     stands: Vec<String>,
 }
 
@@ -287,7 +302,7 @@ pub(crate) struct Deadline<'a> {
 
 impl Deadline<'_> {
     /// From now on.
-    pub(crate) fn of(options: &QueryOptions) -> Deadline<'_> {
+    pub(crate) fn start(options: &QueryOptions) -> Deadline<'_> {
         Deadline { options, deadline: Instant::now() + options.timeout }
     }
 
@@ -395,7 +410,7 @@ fn leaf_plans(plan: &LogicalPlan) -> Vec<String> {
 
 /// The answer of `EXPLAIN`: a line a row.
 fn explained(
-    prepared: &Prepared,
+    prepared: &ExecutablePlan,
     physical: Vec<String>,
     sink: &mut dyn RowSink,
 ) -> Result<SqlSummary, SqlError> {

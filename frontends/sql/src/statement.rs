@@ -1,9 +1,10 @@
-//! Statements that define, remove, change, list and follow something; the queries inside of them are
-//! not looked at here.
+//! Parses statements other than queries: `CREATE ALERT`, `CREATE VIEW`, `CREATE TABLE`, `INSERT`,
+//! `COPY`, `DROP`, `SHOW`, cursors.
 //!
-//! The grammar is in `docs/sql.md`. It is read from the parser's tokens ([`reader`]), because no parser
-//! of SQL knows alerts; errors have the place of the token. [`standing`] has what stands, [`tables`]
-//! what changes tables, [`cursors`] cursors.
+//! Input: a text. Output: a [`SqlStatement`] in which inner queries are texts, which the planner
+//! checks later. sqlparser does not know these statements, so they are parsed from its tokens
+//! ([`reader`]). `docs/sql.md` has the grammar. `frontends/api/src/sql/definitions.rs` executes
+//! them.
 
 mod cursors;
 mod reader;
@@ -24,10 +25,10 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use reader::Reader;
 use std::collections::BTreeMap;
 
-/// What a statement does.
+/// A parsed statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SqlStatement {
-    /// It reads: `SELECT`, `EXPLAIN`, ….
+    /// A query: `SELECT`, `EXPLAIN`, ….
     Query,
     /// `CREATE ALERT`
     CreateAlert(AlertStatement),
@@ -95,7 +96,7 @@ pub struct ViewStatement {
     pub query: String,
 }
 
-/// A query that gets a name, and is read by it like a relation.
+/// `CREATE VIEW`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedViewStatement {
     /// Its name, in lower case unless it is quoted.
@@ -106,7 +107,7 @@ pub struct NamedViewStatement {
     pub query: String,
 }
 
-/// What kind of thing is removed.
+/// The kind of object that `DROP` removes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum DropKind {
     /// An alert that a statement defined.
@@ -130,7 +131,7 @@ pub struct DropStatement {
     pub name: String,
 }
 
-/// Reads what a statement does. The query inside of it is not checked.
+/// Parses a statement. An inner query is not checked.
 pub fn parse(text: &str) -> Result<SqlStatement, SqlError> {
     if text.len() > limits::TEXT_BYTES {
         // The guard says so.
@@ -184,7 +185,7 @@ pub fn parse(text: &str) -> Result<SqlStatement, SqlError> {
 
 /// The statements of a text that has several, separated by semicolons; empty ones are left out.
 pub fn split(text: &str) -> Vec<&str> {
-    // A text that cannot be read is one statement: its error comes from the guard.
+    // A text that cannot be tokenised counts as one statement. The guard reports its error.
     let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize_with_location() else {
         return vec![text];
     };

@@ -1,9 +1,10 @@
-//! Tables that people bring: owners, prices, objectives. Statements join them with metrics.
+//! Tables that users upload, such as owners of services or prices. Statements join them with
+//! metrics.
 //!
-//! A table comes as a whole, as CSV, JSON or NDJSON, and the types of its columns are found from their
-//! values; or it is created with types, and filled by [`TableAppender`]: `INSERT` and `COPY`
-//! ([`copy`]). It is one batch in memory. Whoever keeps the tables on disk stores [`Table::rows`] and
-//! [`Table::columns`].
+//! A table arrives as a whole, as CSV, JSON or NDJSON, and its column types are inferred from the
+//! values. Or `CREATE TABLE` defines its types, and `INSERT` and `COPY` fill it ([`TableAppender`],
+//! [`copy`]). It is one record batch in memory. `src/tables.rs` of the server stores it on disk,
+//! from [`Table::rows`] and [`Table::columns`].
 
 mod appender;
 pub mod copy;
@@ -30,7 +31,13 @@ use kind::ColumnBuilder;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The tables that there are, and the views: queries with a name, which share the names of tables.
+/// The uploaded tables and the named views, which share one name space.
+///
+/// # Contract
+///
+/// 1. A table does not change: a changed table is another `Arc`. Standing statements notice a
+/// change by comparing pointers. 2. No name is both a table and a view. 3. The methods do not
+/// block: the planner calls them for each name in a statement.
 pub trait TableList: Send + Sync {
     /// The table with this name.
     fn table(&self, name: &str) -> Option<Arc<Table>>;
@@ -44,8 +51,8 @@ pub trait TableList: Send + Sync {
     fn view_names(&self) -> Vec<String> {
         Vec::new()
     }
-    /// Whether there was a table or view with this name, which was removed: a statement that stands
-    /// does not mean a metric of that name then.
+    /// Whether a table or view with this name was removed. A standing statement does not then read
+    /// a metric with that name.
     fn is_gone(&self, _name: &str) -> bool {
         false
     }
@@ -93,7 +100,7 @@ pub struct TableColumn {
     pub is_key: bool,
 }
 
-/// A column of a table that is created.
+/// A column in `CREATE TABLE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnDefinition {
     /// Its name.
@@ -219,7 +226,7 @@ impl Table {
     /// Its rows as texts, which [`Table::restored`] reads.
     pub fn rows(&self) -> Result<Vec<Vec<Option<String>>>, SqlError> {
         let cells: Vec<super::output::Cells<'_>> =
-            self.batch.columns().iter().map(super::output::Cells::of).collect::<Result<_, _>>()?;
+            self.batch.columns().iter().map(super::output::Cells::from_array).collect::<Result<_, _>>()?;
         let row = |row| cells.iter().map(|column| column.text(row)).collect();
         Ok((0..self.batch.num_rows()).map(row).collect())
     }
@@ -237,7 +244,7 @@ impl Table {
                 SqlError::bad(format!("column \"{column}\" of relation \"{name}\" does not exist"))
             })?;
             let values = self.batch.column(at);
-            let mut wanted = ColumnBuilder::new(ColumnType::of(values.data_type()));
+            let mut wanted = ColumnBuilder::new(ColumnType::from_arrow(values.data_type()));
             wanted.add(Some(value))?;
             let wanted = Scalar::new(wanted.finish());
             let equal = eq(values as &dyn Datum, &wanted).map_err(internal)?;
@@ -262,7 +269,7 @@ impl Table {
         if self.key.is_empty() {
             return Ok(());
         }
-        let cells = self.key.iter().map(|at| super::output::Cells::of(self.batch.column(*at)));
+        let cells = self.key.iter().map(|at| super::output::Cells::from_array(self.batch.column(*at)));
         let cells: Vec<super::output::Cells<'_>> = cells.collect::<Result<_, _>>()?;
         let schema = self.schema();
         let names: Vec<&str> = self.key.iter().map(|at| schema.field(*at).name().as_str()).collect();

@@ -1,4 +1,5 @@
-//! Literals of a statement: texts, numbers, durations, times, patterns.
+//! Literals of a statement as values: texts, numbers, durations (`'5m'`, `INTERVAL '5 minutes'`),
+//! times, `LIKE` patterns as regular expressions. Used by [`super::bind`] and [`super::functions`].
 
 use super::error::SqlError;
 use datafusion::common::ScalarValue;

@@ -1,13 +1,13 @@
-//! Views: queries with a name, which a statement reads like a relation. The query stands in the plan in
-//! the place of the name, as if it were written there.
+//! Named views (`CREATE VIEW`): a statement reads one like a table. The planner puts the plan of
+//! the view's query in its place.
 //!
-//! What is written out must pass the same limits as one statement; a view that reads itself does not
-//! end, and is refused.
+//! The expanded statement must pass the same limits as one that was written out. A view that reads
+//! itself, also through other views, is refused. `src/tables.rs` of the server stores the texts.
 
 use super::SqlEngine;
 use super::error::SqlError;
 use super::limits;
-use super::planner::{Planned, plan_within};
+use super::planner::{PlannedQuery, plan_within};
 use super::relations::Context;
 use super::session::{SqlRequest, on_large_stack, output_names};
 use datafusion::arrow::datatypes::SchemaRef;
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use storage::model::TimeMs;
 
-/// The views that one query reads.
+/// The named views that one statement reads, while it is planned.
 pub(crate) struct Views {
     /// The views around the query, the outermost first.
     path: Vec<String>,
@@ -29,7 +29,7 @@ pub(crate) struct Views {
     tokens: Cell<usize>,
 }
 
-/// A view for the planner.
+/// A named view as a table of the planner.
 #[derive(Debug)]
 pub(crate) struct ViewSource {
     plan: LogicalPlan,
@@ -73,7 +73,7 @@ impl Views {
         self.tokens.get()
     }
 
-    /// Counts tokens that stand in the statement when it is written out.
+    /// Counts the tokens of the statement with its views expanded.
     pub(crate) fn spend(&self, tokens: usize) -> Result<(), SqlError> {
         self.tokens.set(self.tokens.get() + tokens);
         if self.tokens.get() > limits::TOKENS {
@@ -106,7 +106,7 @@ impl Views {
         }
         let path = self.path.iter().cloned().chain([name.to_owned()]).collect();
         let view = view_of(engine, context, query, path).map_err(|e| {
-            // The place is one in the text of the view.
+            // The position is in the text of the view and not of the statement, so it is dropped.
             let text = format!("view {name}: {}", e.text);
             SqlError { text, place: None, excerpt: None, ..e }
         })?;
@@ -122,7 +122,7 @@ fn view_of(
     query: &str,
     path: Vec<String>,
 ) -> Result<ViewSource, SqlError> {
-    let Planned { plan, explain, tokens } = plan_within(engine, context, query, path)?;
+    let PlannedQuery { plan, explain, tokens } = plan_within(engine, context, query, path)?;
     if explain.is_some() {
         return Err(SqlError::bad("EXPLAIN is no view").hint("leave EXPLAIN out"));
     }
@@ -153,8 +153,8 @@ fn named(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
 }
 
 impl SqlEngine {
-    /// Whether `query` can be the view `name` at `now`: it can be planned, has names for its columns,
-    /// and does not read itself. Blocks.
+    /// Whether `query` can be the view `name` at `now`: it can be planned, has names for its
+    /// columns, and does not read itself. Blocks.
     ///
     /// # Errors
     ///

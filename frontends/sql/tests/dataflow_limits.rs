@@ -1,5 +1,5 @@
-//! The limits of statements that stand as dataflows: each is passed, the statement gets the error that
-//! docs/limits.md has, and the other statements go on.
+//! Tests the limits of dataflows (`docs/limits.md`): when one is exceeded, that statement gets the
+//! error, and all other statements go on.
 
 #[path = "support/listed.rs"]
 mod listed;
@@ -36,7 +36,7 @@ impl World {
     fn new(count: usize, limits: DataflowLimits) -> World {
         let dir = tempfile::tempdir().expect("a directory");
         let querier = Arc::new(Querier::new(support::open_store(dir.path()), 1));
-        let series = Arc::new(ListedSeries::of((0..count).map(series)));
+        let series = Arc::new(ListedSeries::new((0..count).map(series)));
         let engine = engine_over(querier.clone(), series.clone());
         let answers = StatementAnswers::new(engine, querier).with_limits(limits);
         World { answers, series, _dir: dir }

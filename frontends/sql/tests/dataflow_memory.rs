@@ -1,5 +1,6 @@
-//! A dataflow that is removed gives its memory back: to the operating system, not only to a list of
-//! ours. In a program of its own, since resident memory is that of all tests of a program.
+//! Tests that a removed dataflow returns its memory to the operating system.
+//!
+//! It measures the resident memory of the process, so it is the only test of its program.
 
 #[path = "support/listed.rs"]
 mod listed;
@@ -54,7 +55,7 @@ fn settled(most: f64, patience: Duration) -> f64 {
 fn removed_dataflows_give_their_memory_back() {
     let dir = tempfile::tempdir().expect("a directory");
     let querier = Arc::new(Querier::new(support::open_store(dir.path()), 1));
-    let listed = Arc::new(ListedSeries::of((0..SERIES).map(series)));
+    let listed = Arc::new(ListedSeries::new((0..SERIES).map(series)));
     let answers = StatementAnswers::new(engine_over(querier.clone(), listed), querier);
     let before = settled(0.0, Duration::from_secs(1));
     for round in 0..ROUNDS {

@@ -1,4 +1,5 @@
-//! Formats of answers: what they have for what JSON has no word for, and that they can be read back.
+//! Tests the output formats of [`sql`]: NaN and infinities in JSON and CSV, and that Arrow can be
+//! read back.
 
 mod support;
 

@@ -1,9 +1,10 @@
-//! Statements that nobody wrote: drawn from a grammar, and known ones after mutations. No text ends
-//! the process, panics, or takes long; and what is a plan has the same rows when DataFusion computes it
-//! over the samples alone.
+//! Tests [`sql`] with random statements, drawn from a grammar, and with mutations of known ones.
 //!
-//! A case depends only on its seed and number: `SQL_TEXT_SEED=1 SQL_TEXT_CASE=17`; `SQL_TEXTS=1000000`
-//! for a long run.
+//! No text may end the process, panic, or take long. And where the binder makes a plan of a
+//! statement, the result must be that of DataFusion over the raw samples.
+//!
+//! A case depends only on its seed and number: `SQL_TEXT_SEED=1 SQL_TEXT_CASE=17`;
+//! `SQL_TEXTS=1000000` for a long run.
 
 #[path = "../../../tests/differential/random.rs"]
 #[allow(dead_code, reason = "made for another generator, too")]
@@ -17,8 +18,8 @@ use support::{SqlFixture, table};
 
 const TEXTS: u64 = 400;
 const COMPARED: u64 = 150;
-/// What no text may take, on the slowest machine: one that hangs fails the test, a busy machine does
-/// not.
+/// What no text may take, on the slowest machine: one that hangs fails the test, a busy machine
+/// does not.
 const HANGS: Duration = Duration::from_secs(60);
 
 fn from_environment(name: &str) -> Option<u64> {

@@ -1,4 +1,5 @@
-//! What is one plan in PromQL and in SQL, what must not be one, and that the answers are the same.
+//! Tests the binder with pairs of PromQL and SQL (`tests/data/golden.tsv`): both must be the same
+//! plan, and have the same result. Also statements that must not be bound.
 
 mod support;
 
@@ -111,8 +112,8 @@ fn answers_are_those_of_promql() {
     }
 }
 
-/// What DataFusion answers alone, where it can, is what plans answer: the same rows, and numbers but
-/// for the last digits of sums.
+/// What DataFusion answers alone, where it can, is what plans answer: the same rows, and numbers
+/// but for the last digits of sums.
 #[test]
 fn plans_and_datafusion_have_the_same_rows() {
     let world = world();

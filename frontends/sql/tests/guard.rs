@@ -1,4 +1,5 @@
-//! Bad input is refused before it costs anything, with a text that says what to do.
+//! Tests that harmful statements are refused at once, with an error that says what to do, and that
+//! ordinary ones pass.
 
 mod support;
 

@@ -1,17 +1,19 @@
-//! Runs the records of `tests/slt/*.slt`: statements with their rows or errors, in the form of
-//! sqllogictest. A record is `query`, or `query rowsort`, then the statement, `----` and the rows,
-//! cells separated by two spaces; or `error`, a part of its text on the same line, and the
-//! statement. `tests/postgres.rs` of the server runs the same records over the PostgreSQL wire, but
-//! those that begin with `skipif wire`: they are about lists that a real server has others in, or about
-//! statements that the wire takes.
+//! Runs the records of `tests/slt/*.slt`: statements with the expected rows or error, in the format
+//! of sqllogictest.
+//!
+//! A record is `query` (or `query rowsort`), the statement, `----` and the rows, with two spaces
+//! between cells; or `error`, a part of the error's text on the same line, and the statement.
+//! `tests/postgres.rs` of the server runs the same records over the PostgreSQL wire, except those
+//! that begin with `skipif wire`: a real server has other rows in these lists, or the wire itself
+//! handles these statements.
 
 mod support;
 
 use std::path::Path;
 use support::{SqlFixture, table};
 
-/// The data that the records are about. Everything is constant or grows by a constant, so the numbers
-/// can be told without a computer.
+/// The data that the records are about. Everything is constant or grows by a constant, so the
+/// numbers can be told without a computer.
 fn world() -> SqlFixture {
     let world = SqlFixture::empty();
     let times = || (0..=240i64).rev().map(|k| k * 15);

@@ -1,5 +1,5 @@
-//! Statements that stand: which are live plans that share their steps with PromQL, which run again,
-//! and what their rows are.
+//! Tests standing statements: their class (live plan or run again), that live plans share all steps
+//! with PromQL, and their rows.
 
 mod support;
 

@@ -1,11 +1,10 @@
-//! The rows of a statement that stands are those of the same statement asked anew, at every tick:
-//! over series that come and go, lists that change, a table that is put again and removed, restarts,
-//! and views that are put and removed in between. Statements are drawn, of those that are live plans, that run again, and that are
-//! dataflows.
+//! Property test: at every tick, the rows of a standing statement are those of the same statement
+//! evaluated from history.
 //!
-//! The two sides share little code: what runs again keeps its plan and reads the current rows of
-//! live views, a dataflow is kept by operators of its own; the fresh answer is planned anew and reads
-//! history and the lists of the server.
+//! Series come and go, lists change, a table is replaced and removed, the server restarts, and
+//! views are added and removed. Statements are drawn at random from all three classes (live plan,
+//! run again, dataflow). The two sides share little code: one is maintained, the other is planned
+//! anew and reads history.
 //!
 //! A case depends only on its seed and number: `SQL_SEED=1 SQL_CASE=17`; `SQL_CASES=100000` for a
 //! long run.
@@ -50,16 +49,16 @@ const SERIES: usize = 8;
 
 /// What the sink of a view has received.
 #[derive(Default)]
-struct Shown {
+struct ReceivedRows {
     rows: BTreeMap<Labels, Sample>,
     error: Option<String>,
     /// The tick that the rows are complete to.
     t: TimeMs,
 }
 
-struct Watch(Arc<Mutex<Shown>>);
+struct RowSink(Arc<Mutex<ReceivedRows>>);
 
-impl Sink for Watch {
+impl Sink for RowSink {
     fn push(&mut self, event: TapEvent) -> bool {
         let mut shown = self.0.lock();
         match event {
@@ -88,7 +87,7 @@ struct View {
     text: String,
     rows: StandingRows,
     id: ViewId,
-    shown: Arc<Mutex<Shown>>,
+    shown: Arc<Mutex<ReceivedRows>>,
 }
 
 /// The lists of a server.
@@ -234,8 +233,8 @@ impl World {
         let rows = self.engine.standing_rows(text).unwrap_or_else(|e| panic!("{text}: {e}"));
         let spec = ViewSpec { name: text.to_owned(), plan: rows.plan.clone(), kind: ViewKind::NOW };
         let id = self.views.install(spec).unwrap_or_else(|e| panic!("{text}: {e}"));
-        let shown: Arc<Mutex<Shown>> = Arc::default();
-        self.views.tap(id, Box::new(Watch(shown.clone())));
+        let shown: Arc<Mutex<ReceivedRows>> = Arc::default();
+        self.views.tap(id, Box::new(RowSink(shown.clone())));
         View { text: text.to_owned(), rows, id, shown }
     }
 

@@ -1,5 +1,5 @@
-//! Compresses the files in `dist`, which `npm run build` writes and the repository holds, and writes the
-//! table of them that `lib.rs` includes. Node is not needed for it.
+//! Compresses the files of `dist/` and writes the table of them that `lib.rs` includes. Node is not
+//! needed: the repository contains `dist/`, which `npm run build` makes.
 
 use flate2::write::GzEncoder;
 use flate2::{Compression, Crc};

@@ -1,5 +1,8 @@
-//! The files of the web page, compressed when this crate is built, and the frame of every page. The sources are
-//! beside this folder: `src/` (TypeScript), `dist/` (what `npm run build` made of them). `api::pages` serves them.
+//! Embeds the web page in the binary: its files, compressed by `build.rs`, and the HTML frame of
+//! every page.
+//!
+//! The sources are next to this folder: `src/` (TypeScript), and `dist/`, which `npm run build`
+//! makes of them. `api::pages` serves the files.
 
 use flate2::read::GzDecoder;
 use std::io::Read;
@@ -44,14 +47,16 @@ impl Asset {
     }
 }
 
-/// The file at a path below the base of the page; `None`: there is none. The frame of pages is not among them.
+/// The file at a path below the base of the page; `None`: there is none. The frame of pages is not
+/// among them.
 pub fn asset(path: &str) -> Option<&'static Asset> {
     ASSETS.iter().find(|asset| asset.path == path && path != INDEX)
 }
 
 /// What differs in the frame of pages from server to server.
 pub struct Frame<'a> {
-    /// The path below which browsers see the server, without a final slash: "" or such as `/prometheus`.
+    /// The path below which browsers see the server, without a final slash: "" or such as
+    /// `/prometheus`.
     pub external_path: &'a str,
     /// The title.
     pub title: &'a str,

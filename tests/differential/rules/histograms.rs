@@ -55,7 +55,9 @@ pub fn mean(case: &Case, servers: Servers) -> bool {
 fn of_each(case: &Case, inner: &Expr, servers: Servers, function: impl Fn(&Native) -> f64) -> Answer {
     let mut answer = servers.ask_theirs(inner, case.when);
     if let Ok(data) = &mut answer.result {
-        data.rows.iter_mut().for_each(|row| only_histograms(row, &function));
+        for row in &mut data.rows {
+            only_histograms(row, &function);
+        }
         data.rows.retain(|row| !row.points.is_empty());
     }
     names::dropped(answer)

@@ -17,7 +17,9 @@ pub fn dropped(answer: Answer) -> Answer {
 /// The response with changed labels; an error if two rows become one.
 fn relabelled(mut answer: Answer, change: impl Fn(&mut Labels)) -> Answer {
     let Ok(data) = &mut answer.result else { return answer };
-    data.rows.iter_mut().for_each(|row| change(&mut row.labels));
+    for row in &mut data.rows {
+        change(&mut row.labels);
+    }
     let mut sets: Vec<&Labels> = data.rows.iter().map(|r| &r.labels).collect();
     sets.sort();
     if sets.windows(2).any(|pair| pair[0] == pair[1]) {

@@ -1,4 +1,5 @@
-//! `cargo fuzz run exposition_openmetrics`
+//! `cargo fuzz run exposition_openmetrics`: the program of one fuzz target; `../targets.rs` has its
+//! code.
 #![no_main]
 #[path = "../targets.rs"]
 #[allow(dead_code, reason = "each program runs one of the targets")]

@@ -1,4 +1,4 @@
-//! `cargo fuzz run remote_write_2`
+//! `cargo fuzz run remote_write_2`: the program of one fuzz target; `../targets.rs` has its code.
 #![no_main]
 #[path = "../targets.rs"]
 #[allow(dead_code, reason = "each program runs one of the targets")]

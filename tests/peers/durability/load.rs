@@ -135,7 +135,9 @@ impl Writers {
 
     /// As [`Writers::check`], for all samples one by one.
     pub fn check_all(&self, server: &Server) {
-        (0..WRITERS).for_each(|w| self.check_samples(server, w, 0));
+        for w in 0..WRITERS {
+            self.check_samples(server, w, 0);
+        }
     }
 
     /// A time before the first sample of a request.
@@ -196,14 +198,14 @@ fn body(start: i64, w: usize, request: i64) -> Vec<Series> {
 }
 
 /// A scrape target whose series all expose one counter.
-pub struct Counting {
+pub struct CountingTarget {
     exporter: Arc<Exporter>,
     count: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
 }
 
-impl Counting {
-    pub fn start() -> Counting {
+impl CountingTarget {
+    pub fn start() -> CountingTarget {
         let count = Arc::new(AtomicU64::new(1));
         let exporter = Arc::new(Exporter::start(&counted(1)));
         let stop = Arc::new(AtomicBool::new(false));
@@ -216,7 +218,7 @@ impl Counting {
                 std::thread::sleep(Duration::from_millis(30));
             }
         });
-        Counting { exporter, count, stop }
+        CountingTarget { exporter, count, stop }
     }
 
     pub fn port(&self) -> u16 {
@@ -229,7 +231,7 @@ impl Counting {
     }
 }
 
-impl Drop for Counting {
+impl Drop for CountingTarget {
     fn drop(&mut self) {
         self.stop.store(true, SeqCst);
     }

@@ -1,5 +1,5 @@
-//! Writes a stream of bits, the highest of each byte first, and the numbers in it as Prometheus'
-//! chunks encode them.
+//! [`BitWriter`]: writes a stream of bits, the highest bit of each byte first, with the number
+//! encodings of Prometheus' chunks. `connectors::import::prometheus` has the reader.
 
 /// The widths of numbers, bits. A number begins with as many ones as the index of its width, and a
 /// zero.

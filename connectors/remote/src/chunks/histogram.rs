@@ -1,7 +1,7 @@
-//! A chunk of native histograms, in Prometheus' format (`tsdb/docs/format/chunks.md` there): number of
-//! samples, a byte with the reset hint, the layout of the buckets, which all samples share, then the
-//! samples. Times and integer counts are deltas of deltas, sums and float counts XOR with the value
-//! before.
+//! A chunk of native histograms, in Prometheus' format (`tsdb/docs/format/chunks.md` there): number
+//! of samples, a byte with the reset hint, the layout of the buckets, which all samples share, then
+//! the samples. Times and integer counts are deltas of deltas, sums and float counts XOR with the
+//! value before.
 //!
 //! Prometheus extends the layout of a chunk when a bucket is added; here another chunk begins. Both
 //! are read in the same way.
@@ -17,7 +17,8 @@ const RESET: u8 = 0b10 << 6;
 const NOT_RESET: u8 = 0b01 << 6;
 const GAUGE: u8 = 0b11 << 6;
 
-/// The largest custom bound that is written as a number of thousandths; others are written as doubles.
+/// The largest custom bound that is written as a number of thousandths; others are written as
+/// doubles.
 const LARGEST_THOUSANDTHS: f64 = 33_554.430;
 
 /// A chunk that is being written.
@@ -134,8 +135,8 @@ impl HistogramChunk {
     }
 
     /// Whether the next sample of the chunk may be this one: it has the same layout, and no counter
-    /// reset before it. (A chunk has one reset hint; readers take its later samples as without a reset,
-    /// unless it is one of gauges.)
+    /// reset before it. (A chunk has one reset hint; readers take its later samples as without a
+    /// reset, unless it is one of gauges.)
     pub(super) fn has_place_for(&self, h: &NativeHistogram) -> bool {
         let first = &self.first;
         let continues = match first.hint {

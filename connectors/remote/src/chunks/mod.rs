@@ -1,6 +1,6 @@
 //! Writes chunks of samples as Prometheus encodes them, for answers of remote read;
-//! `connectors::import::prometheus` decodes them. [`bits`] writes bits, [`xor`] floats, [`histogram`]
-//! native histograms.
+//! `connectors::import::prometheus` decodes them. [`bits`] writes bits, [`xor`] floats,
+//! [`histogram`] native histograms.
 
 mod bits;
 mod histogram;

@@ -1,4 +1,5 @@
-//! A chunk of floats: times as deltas of deltas, values as XOR with the value before.
+//! Writes chunks of floats: times as deltas of deltas, values as XOR with the value before
+//! (Gorilla), as Prometheus does. [`super`] chooses the kind of chunk.
 
 use super::bits::{BitWriter, XorColumn};
 use storage::model::TimeMs;

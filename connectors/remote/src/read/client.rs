@@ -1,5 +1,5 @@
-//! [`ReadClient`]: asks one server for samples. It only receives: what came is decoded by the thread
-//! of the query ([`super::remote_read`]), so that large answers do not hold up the network.
+//! [`ReadClient`]: asks one server for samples. It only receives: what came is decoded by the
+//! thread of the query ([`super::remote_read`]), so that large answers do not hold up the network.
 
 use super::MemoryRefused;
 use crate::config::RemoteReadConfig;
@@ -254,8 +254,8 @@ impl ReadClient {
 
     async fn send(&self, body: Vec<u8>) -> Result<Response, ReadFailure> {
         let unsent = |error: &dyn std::error::Error| ReadFailure::Send(error_chain(error));
-        // Found out at each request, as in Prometheus, where a URL that cannot be used does not keep
-        // the server from starting.
+        // Found out at each request, as in Prometheus, where a URL that cannot be used does not
+        // keep the server from starting.
         let url = Url::parse(&self.url).map_err(|error| unsent(&error))?;
         let request = self.http.request(Method::POST, url).map_err(|error| unsent(&error))?;
         let request = request

@@ -50,8 +50,8 @@ pub struct ReadSelection {
 /// What all servers together have.
 #[derive(Default)]
 pub struct ReadAnswer {
-    /// The series of each selection, sorted by labels; of servers that have the same series, that of
-    /// the first entry of the configuration comes first.
+    /// The series of each selection, sorted by labels; of servers that have the same series, that
+    /// of the first entry of the configuration comes first.
     pub series: Vec<Vec<LabelledSource>>,
     /// Why something is missing.
     pub warnings: Vec<String>,
@@ -152,8 +152,8 @@ impl RemoteRead {
         Ok(())
     }
 
-    /// Whether a server would be asked for these times; `local_start` is the first time that the own
-    /// store has for certain.
+    /// Whether a server would be asked for these times; `local_start` is the first time that the
+    /// own store has for certain.
     pub fn reads(&self, from: TimeMs, local_start: TimeMs) -> bool {
         self.endpoints.read().iter().any(|endpoint| endpoint.reads_recent || from <= local_start)
     }

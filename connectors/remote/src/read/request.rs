@@ -107,8 +107,8 @@ impl ReadQuery {
                 (1, from) => query.from = from.number() as i64,
                 (2, to) => query.to = to.number() as i64,
                 (3, FieldValue::Bytes(matcher)) => query.matchers.push(ReadMatcher::decode(matcher)?),
-                // Hints (field 4) describe the query that the samples are for. The answer does not need
-                // them: it has all samples in the range.
+                // Hints (field 4) describe the query that the samples are for. The answer does not
+                // need them: it has all samples in the range.
                 _ => {}
             }
             if query.matchers.len() > READ_MATCHERS {

@@ -1,5 +1,5 @@
-//! Answers a request of remote read from a store: as one message with all samples, or as a stream of
-//! frames with chunks, of which only one is in memory.
+//! Answers a request of remote read from a store: as one message with all samples, or as a stream
+//! of frames with chunks, of which only one is in memory.
 
 use super::RemoteReadError;
 use super::request::{ReadQuery, ReadRequest};
@@ -32,7 +32,7 @@ pub(super) struct SeriesRun {
 }
 
 /// The series of a query, over all shards.
-struct Selected {
+struct QuerySelection {
     selections: Vec<Selection>,
     /// Shard and place in its selection of each series, with its labels as they are sent.
     series: Vec<SelectedSeries>,
@@ -103,7 +103,7 @@ impl ReadServer<'_> {
         query: &ReadQuery,
         mut take: impl FnMut(&Labels, &SeriesRun) -> Result<(), RemoteReadError>,
     ) -> Result<(), RemoteReadError> {
-        let Selected { selections, series } = self.select(query)?;
+        let QuerySelection { selections, series } = self.select(query)?;
         let mut run = SeriesRun::default();
         for SelectedSeries { labels, shard, at } in series {
             if Instant::now() >= self.deadline {
@@ -124,7 +124,7 @@ impl ReadServer<'_> {
         Ok(())
     }
 
-    fn select(&self, query: &ReadQuery) -> Result<Selected, RemoteReadError> {
+    fn select(&self, query: &ReadQuery) -> Result<QuerySelection, RemoteReadError> {
         let mut matchers = query.matchers(self.external)?;
         matchers.extend_from_slice(self.own);
         let mut selections = Vec::with_capacity(usize::from(SHARDS));
@@ -139,7 +139,7 @@ impl ReadServer<'_> {
         }
         // External labels can change the order, too.
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(Selected { selections, series })
+        Ok(QuerySelection { selections, series })
     }
 }
 

@@ -1,5 +1,8 @@
-//! [`BatchBuilder`]: encodes items into a request, one after the other. [`Batch`]: a request that
-//! waits to be sent. It is compressed when it is complete, so that what waits needs little memory.
+//! The requests of remote write.
+//!
+//! A [`BatchBuilder`] encodes items (samples, histograms, exemplars) into a message, one after the
+//! other. A [`Batch`] is a complete request that waits to be sent; it is compressed, so that it
+//! needs little memory. [`super::queue`] fills builders, [`super::shard`] sends batches.
 
 use super::metrics::{ItemCounts, ItemKind};
 use super::series::KnownSeries;
@@ -58,7 +61,7 @@ pub(super) struct SeriesMetadata<'a> {
 }
 
 /// An item of a request.
-pub(super) struct Item<'a> {
+pub(super) struct WriteItem<'a> {
     /// Its time.
     pub t: TimeMs,
     /// Since when its counter counts; 0: not known, or no counter.
@@ -153,7 +156,7 @@ impl BatchBuilder {
     }
 
     /// Adds an item. `after` is the position after it, if it is from the log.
-    pub(super) fn add(&mut self, known: KnownSeries<'_>, item: &Item<'_>, after: Option<LogPosition>) {
+    pub(super) fn add(&mut self, known: KnownSeries<'_>, item: &WriteItem<'_>, after: Option<LogPosition>) {
         let t = item.t;
         let KnownSeries { series, ids, metadata } = known;
         match (&mut self.symbols, ids) {
@@ -247,8 +250,8 @@ impl Batch {
 }
 
 /// Appends a `prometheus.TimeSeries` with one item.
-fn put_series_v1(out: &mut Vec<u8>, labels: &[u8], item: &Item<'_>) {
-    let Item { t, value, .. } = item;
+fn put_series_v1(out: &mut Vec<u8>, labels: &[u8], item: &WriteItem<'_>) {
+    let WriteItem { t, value, .. } = item;
     let t = *t;
     if let ItemValue::Float(v) = value {
         // By far the most: its length is known before it is written.
@@ -280,9 +283,9 @@ fn put_series_v2(
     symbols: &mut BatchSymbols,
     ids: &SymbolIds,
     metadata: SeriesMetadata<'_>,
-    item: &Item<'_>,
+    item: &WriteItem<'_>,
 ) {
-    let Item { t, start, value } = item;
+    let WriteItem { t, start, value } = item;
     let t = *t;
     let start = *start;
     let help = symbols.text(metadata.help, ids);
@@ -339,7 +342,7 @@ mod tests {
     use connectors::remote::request::read_histogram;
 
     /// The fields of the sample or histogram in a series of remote write 2.0.
-    fn sent(item: &Item<'_>) -> Vec<u8> {
+    fn sent(item: &WriteItem<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         let mut symbols = BatchSymbols::default();
         put_series_v2(&mut out, &[], &mut symbols, &SymbolIds::default(), SeriesMetadata::default(), item);
@@ -359,7 +362,7 @@ mod tests {
     #[test]
     fn start_timestamps_are_sent_where_they_are_known() {
         for start in [0, 1_500] {
-            let message = sent(&Item { t: 2_000, start, value: ItemValue::Float(7.0) });
+            let message = sent(&WriteItem { t: 2_000, start, value: ItemValue::Float(7.0) });
             let mut fields = FieldReader::new(&message);
             let mut found = Vec::new();
             while let Some((number, value)) = fields.next_field().expect("a field") {
@@ -369,7 +372,7 @@ mod tests {
                 if start == 0 { &[(1, 0), (2, 2_000)] } else { &[(1, 0), (2, 2_000), (3, 1_500)] };
             assert_eq!(found, expected);
             let h = NativeHistogram { count: 1.0, zero_count: 1.0, ..NativeHistogram::default() };
-            let message = sent(&Item { t: 2_000, start, value: ItemValue::Histogram(&h) });
+            let message = sent(&WriteItem { t: 2_000, start, value: ItemValue::Histogram(&h) });
             let (_, times) = read_histogram(&message).expect("a histogram");
             assert_eq!((times.t, times.start), (2_000, start));
         }

@@ -87,8 +87,8 @@ impl WriteClient {
         attempt: u32,
         now: TimeMs,
     ) -> Result<WrittenCounts, WriteError> {
-        // Found out at each attempt, as in Prometheus, where a URL that cannot be used does not keep
-        // the server from starting.
+        // Found out at each attempt, as in Prometheus, where a URL that cannot be used does not
+        // keep the server from starting.
         let url = Url::parse(&self.url).map_err(WriteError::later)?;
         let (kind, version) = if self.is_v2 {
             ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0")

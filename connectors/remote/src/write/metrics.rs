@@ -1,4 +1,5 @@
-//! The metrics of one queue, under the names of Prometheus.
+//! The metrics of a queue of remote write, under Prometheus' names
+//! (`prometheus_remote_storage_samples_total` and others).
 
 use std::sync::Arc;
 use storage::metrics::{Counter, Gauge, MetricHistogram, Metrics};

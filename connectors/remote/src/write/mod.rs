@@ -1,10 +1,12 @@
 //! Remote write: sends all samples that the store appends to other servers.
 //!
-//! [`RemoteWrite`] has a queue per entry of `remote_write`. The source of a queue is the log
-//! ([`storage::store::LogTail`]), which is kept from its position on: so neither a killed process nor
-//! an outage of the receiver loses samples, and what waits is not in memory. [`queue`] reads the log,
-//! [`series`] has the labels, [`batch`] encodes requests, [`shard`] sends them with [`client`],
-//! [`progress`] keeps on disk how far it has come, for a restart. [`shard_count`] computes how many requests run at a time.
+//! [`RemoteWrite`] has a queue for each entry of `remote_write`. A queue reads the write-ahead log
+//! ([`storage::store::LogTail`]), and the log is kept from the queue's position on. So neither a
+//! killed process nor an outage of the receiver loses samples, and waiting samples need no memory.
+//!
+//! [`queue`] reads the log, [`series`] has the labels, [`batch`] encodes requests, [`shard`] sends
+//! them with [`client`], [`progress`] stores the position on disk. [`shard_count`] computes how
+//! many requests run at a time. Read [`queue`] next.
 
 mod batch;
 mod client;
@@ -29,7 +31,7 @@ pub use metadata::{FamilyMetadata, MetadataSource, type_number};
 use metrics::QueueMetrics;
 use parking_lot::Mutex;
 use progress::{QueueNote, QueueProgress};
-use queue::{QueueParts, QueueReader, QueueSettings, Stop, StopRequest};
+use queue::{QueueParts, QueueReader, QueueSettings, StopMode, StopRequest};
 use series::SeriesCache;
 use shard::{SendRates, ShardContext};
 use std::collections::HashMap;
@@ -44,7 +46,7 @@ use storage::metrics::{Counter, Metrics};
 use storage::model::Labels;
 use storage::store::{LogHold, LogPosition, Store, StoreError};
 use tokio::runtime::Handle;
-use wake::Wake;
+use wake::WakeFlag;
 
 /// The file with the positions of the queues, in the data directory.
 const FILE: &str = "remote_write.keep";
@@ -148,9 +150,9 @@ impl RemoteWrite {
         Ok(RemoteWrite { services, map: Arc::new(map), state: Mutex::new(state), incoming })
     }
 
-    /// Puts a configuration in force. Queues that have not changed go on; a changed one goes on from
-    /// its position with the new settings. A queue that is new begins with what is appended from now
-    /// on. After an error nothing is changed.
+    /// Puts a configuration in force. Queues that have not changed go on; a changed one goes on
+    /// from its position with the new settings. A queue that is new begins with what is appended
+    /// from now on. After an error nothing is changed.
     ///
     /// # Errors
     /// A client cannot be made, a rule is not valid, or a thread cannot be started.
@@ -175,7 +177,7 @@ impl RemoteWrite {
         }
         for queue in old {
             let key = queue.key.clone();
-            state.notes.insert(key, queue.stop(Stop::Now, &self.services.runtime));
+            state.notes.insert(key, queue.stop(StopMode::Now, &self.services.runtime));
         }
         state.external = external.clone();
         state.queues = kept;
@@ -228,7 +230,7 @@ impl RemoteWrite {
             metrics,
             progress: QueueProgress::new(key.clone(), self.map.clone(), store.wal(), note.clone()),
             clock: clock.clone(),
-            wake: Wake::default(),
+            wake: WakeFlag::default(),
             name,
             url,
             min_backoff: queue_config.min_backoff.std(),
@@ -260,8 +262,8 @@ impl RemoteWrite {
         Ok(RunningQueue { key, config, context, stop, thread, sender })
     }
 
-    /// Sends what was appended up to now, at most for the flush deadline, and stops. What is left is
-    /// sent after the next start.
+    /// Sends what was appended up to now, at most for the flush deadline, and stops. What is left
+    /// is sent after the next start.
     pub fn close(&self) {
         let queues = std::mem::take(&mut self.state.lock().queues);
         if queues.is_empty() {
@@ -271,18 +273,18 @@ impl RemoteWrite {
         let until = Instant::now() + deadline;
         self.services.store.wal().wait_durable(deadline);
         for queue in &queues {
-            queue.stop.set(Stop::Drained(until));
+            queue.stop.set(StopMode::Drained(until));
             queue.context.wake.notify();
         }
         for queue in queues {
-            queue.stop(Stop::Drained(until), &self.services.runtime);
+            queue.stop(StopMode::Drained(until), &self.services.runtime);
         }
     }
 }
 
 impl RunningQueue {
     /// Stops the queue; returns how far it has come.
-    fn stop(self, stop: Stop, runtime: &Handle) -> QueueNote {
+    fn stop(self, stop: StopMode, runtime: &Handle) -> QueueNote {
         self.stop.set(stop);
         self.context.wake.notify();
         if let Some(sender) = self.sender {

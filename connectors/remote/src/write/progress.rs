@@ -1,9 +1,9 @@
 //! How far a queue has come, on disk: for each shard the position in the log up to which everything
 //! was sent, and the borders of the requests after it that are under way.
 //!
-//! A killed process does not know whether the receiver stored its last requests. It sends them again
-//! with exactly the same items: a receiver that has them already refuses them, or takes them as
-//! known, and nothing else is in such a request that could be refused with them.
+//! A killed process does not know whether the receiver stored its last requests. It sends them
+//! again with exactly the same items: a receiver that has them already refuses them, or takes them
+//! as known, and nothing else is in such a request that could be refused with them.
 
 use crate::limits::SHARDS;
 use parking_lot::Mutex;
@@ -20,7 +20,8 @@ use storage::store::{LogHold, LogPosition, StoreWal};
 pub(super) struct ShardProgress {
     /// Everything before it was sent, or is not to be sent.
     pub done: LogPosition,
-    /// The ends of the requests that are under way, in order. Each begins where the one before ends.
+    /// The ends of the requests that are under way, in order. Each begins where the one before
+    /// ends.
     pub under_way: VecDeque<LogPosition>,
 }
 
@@ -102,7 +103,8 @@ impl QueueProgress {
         self.put(&note)
     }
 
-    /// Nothing is left of a request that was under way at a restart: its items are not sent any more.
+    /// Nothing is left of a request that was under way at a restart: its items are not sent any
+    /// more.
     pub(super) fn discard(&self, shard: usize, end: LogPosition) {
         let mut note = self.note.lock();
         if let Some(shard) = note.shards.get_mut(shard) {
@@ -149,8 +151,8 @@ impl QueueProgress {
         self.map.is_written(note)
     }
 
-    /// Puts the note into the file, and lets the log go that is not needed any more. Returns the number of the
-    /// change.
+    /// Puts the note into the file, and lets the log go that is not needed any more. Returns the
+    /// number of the change.
     fn put(&self, note: &QueueNote) -> u64 {
         self.hold.keep_from(note.first().lsn);
         // It is small, so it can always be encoded. If not, the position before is found at the

@@ -1,9 +1,10 @@
-//! The reader of a queue: a thread that follows the log, looks up the labels of each sample, encodes
-//! it into the request of its shard, and hands complete requests to the shards. It stops reading
-//! while a shard has no room, so that an outage of the receiver costs no memory: what was not sent
-//! is in the log.
+//! The reader of a remote write queue: a thread that follows the write-ahead log.
+//!
+//! It looks up the labels of each sample, encodes it into the request of its shard, and passes
+//! complete requests to [`super::shard`]. It stops reading while a shard is full, so an outage of
+//! the receiver needs no memory: the samples stay in the log.
 
-use super::batch::{BatchBuilder, Item, ItemValue};
+use super::batch::{BatchBuilder, ItemValue, WriteItem};
 use super::metrics::{DropReason, ItemKind};
 use super::progress::{QueueNote, shard_of};
 use super::series::{SeriesCache, SeriesUse};
@@ -44,7 +45,7 @@ pub(super) struct QueueSettings {
 
 /// How a queue is to stop.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stop {
+pub(super) enum StopMode {
     /// Not at all.
     #[default]
     No,
@@ -56,22 +57,22 @@ pub(super) enum Stop {
 
 /// The request to stop, seen by the thread of the queue.
 #[derive(Default)]
-pub(super) struct StopRequest(Mutex<Stop>);
+pub(super) struct StopRequest(Mutex<StopMode>);
 
 impl StopRequest {
     /// Asks the queue to stop.
-    pub(super) fn set(&self, stop: Stop) {
+    pub(super) fn set(&self, stop: StopMode) {
         *self.0.lock() = stop;
     }
 
-    fn get(&self) -> Stop {
+    fn get(&self) -> StopMode {
         *self.0.lock()
     }
 }
 
 /// The queue has to stop without having sent everything.
 #[derive(Debug)]
-struct Stopped;
+struct StoppedEarly;
 
 /// A shard, and the request that is built for it.
 struct ShardBuilder {
@@ -197,8 +198,8 @@ impl QueueReader {
         loop {
             let turn = self.turn();
             match self.stop.get() {
-                Stop::No => {}
-                Stop::Drained(until) => {
+                StopMode::No => {}
+                StopMode::Drained(until) => {
                     let drained = turn.is_ok() && self.drain(until).is_ok();
                     if !drained {
                         tracing::warn!(
@@ -208,7 +209,7 @@ impl QueueReader {
                     }
                     break;
                 }
-                Stop::Now => break,
+                StopMode::Now => break,
             }
             if noted.elapsed() > NOTE_INTERVAL {
                 noted = Instant::now();
@@ -224,7 +225,7 @@ impl QueueReader {
     }
 
     /// Reads for a while, and waits if there is nothing to read.
-    fn turn(&mut self) -> Result<(), Stopped> {
+    fn turn(&mut self) -> Result<(), StoppedEarly> {
         let began = Instant::now();
         let limit = self.context.age_limit;
         self.series.refresh();
@@ -243,7 +244,7 @@ impl QueueReader {
     }
 
     /// Reads one record. Returns whether there was one.
-    fn read_record(&mut self) -> Result<bool, Stopped> {
+    fn read_record(&mut self) -> Result<bool, StoppedEarly> {
         let mut samples = std::mem::take(&mut self.samples);
         let read = self.tail.next_samples(&mut samples);
         self.note_log();
@@ -295,7 +296,7 @@ impl QueueReader {
     }
 
     /// Puts the samples of a record into requests.
-    fn add_record(&mut self, samples: &LoggedSamples) -> Result<(), Stopped> {
+    fn add_record(&mut self, samples: &LoggedSamples) -> Result<(), StoppedEarly> {
         // Remote write 1.0 has none.
         let is_v2 = self.context.client.is_v2();
         let floats = samples.floats.iter().filter(|_| is_v2).map(|float| (float.slot, float.t));
@@ -303,7 +304,7 @@ impl QueueReader {
         for (at, float) in samples.floats.iter().enumerate() {
             let position = LogPosition { lsn: samples.lsn, item: float.item };
             let start = starts.get(at).copied().unwrap_or(0);
-            let item = Item { t: float.t, start, value: ItemValue::Float(float.v) };
+            let item = WriteItem { t: float.t, start, value: ItemValue::Float(float.v) };
             self.add(samples.series(float.slot), position, &item)?;
         }
         if !self.settings.sends_histograms {
@@ -325,13 +326,18 @@ impl QueueReader {
                 ItemValue::Histogram(&histogram.h)
             };
             let start = starts.get(at).copied().unwrap_or(0);
-            self.add(series, position, &Item { t: histogram.t, start, value })?;
+            self.add(series, position, &WriteItem { t: histogram.t, start, value })?;
         }
         Ok(())
     }
 
     /// Puts an item into the request of its shard.
-    fn add(&mut self, series: SeriesRef, position: LogPosition, item: &Item<'_>) -> Result<(), Stopped> {
+    fn add(
+        &mut self,
+        series: SeriesRef,
+        position: LogPosition,
+        item: &WriteItem<'_>,
+    ) -> Result<(), StoppedEarly> {
         let number = shard_of(series, self.shards.len());
         if position < self.shards[number].done {
             return Ok(());
@@ -347,9 +353,9 @@ impl QueueReader {
         &mut self,
         number: usize,
         series: SeriesRef,
-        item: &Item<'_>,
+        item: &WriteItem<'_>,
         after: Option<LogPosition>,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), StoppedEarly> {
         if item.t < self.oldest {
             self.drop_item(item.value.kind(), DropReason::TooOld);
             return Ok(());
@@ -376,9 +382,9 @@ impl QueueReader {
         Ok(())
     }
 
-    /// Puts exemplars into requests that were stored since the last call. They are in memory only, so
-    /// a restart forgets those that were not sent.
-    fn add_exemplars(&mut self) -> Result<(), Stopped> {
+    /// Puts exemplars into requests that were stored since the last call. They are in memory only,
+    /// so a restart forgets those that were not sent.
+    fn add_exemplars(&mut self) -> Result<(), StoppedEarly> {
         if !self.settings.sends_exemplars {
             return Ok(());
         }
@@ -388,7 +394,7 @@ impl QueueReader {
             let number = shard_of(*series, self.shards.len());
             // A request that is built again gets what it had.
             if self.shards[number].repeats.is_empty() {
-                let item = Item { t: exemplar.t, start: 0, value: ItemValue::Exemplar(exemplar) };
+                let item = WriteItem { t: exemplar.t, start: 0, value: ItemValue::Exemplar(exemplar) };
                 self.put(number, *series, &item, None)?;
             }
         }
@@ -409,19 +415,19 @@ impl QueueReader {
     }
 
     /// Hands the request of a shard over, and waits until there is room for it.
-    fn flush(&mut self, number: usize) -> Result<(), Stopped> {
+    fn flush(&mut self, number: usize) -> Result<(), StoppedEarly> {
         self.wait_room(number)?;
         self.push(number);
         Ok(())
     }
 
     /// Waits until another request of a shard may wait.
-    fn wait_room(&mut self, number: usize) -> Result<(), Stopped> {
+    fn wait_room(&mut self, number: usize) -> Result<(), StoppedEarly> {
         let mut pause = FULL_PAUSE;
         while !self.shards[number].queue.has_room() {
             match self.stop.get() {
-                Stop::Now => return Err(Stopped),
-                Stop::Drained(until) if Instant::now() >= until => return Err(Stopped),
+                StopMode::Now => return Err(StoppedEarly),
+                StopMode::Drained(until) if Instant::now() >= until => return Err(StoppedEarly),
                 _ => {}
             }
             self.context.metrics.enqueue_retries.inc();
@@ -457,7 +463,7 @@ impl QueueReader {
     }
 
     /// As [`QueueReader::flush`], for a request that is built again and is complete.
-    fn flush_repeat(&mut self, number: usize) -> Result<(), Stopped> {
+    fn flush_repeat(&mut self, number: usize) -> Result<(), StoppedEarly> {
         if self.shards[number].builder.len() > 0 {
             self.wait_room(number)?;
         }
@@ -515,7 +521,7 @@ impl QueueReader {
         let first = due.min().map(|since| self.settings.deadline.saturating_sub(since.elapsed()));
         let wait = first.unwrap_or(READ_WAIT).min(READ_WAIT).max(Duration::from_millis(1));
         self.context.wake.wait(wait);
-        if self.stop.get() == Stop::No {
+        if self.stop.get() == StopMode::No {
             std::thread::sleep(READ_PAUSE.min(wait));
         }
     }
@@ -529,17 +535,17 @@ impl QueueReader {
     }
 
     /// Reads what is left of the log and waits until it is sent, at most until a time.
-    fn drain(&mut self, until: Instant) -> Result<(), Stopped> {
+    fn drain(&mut self, until: Instant) -> Result<(), StoppedEarly> {
         while self.read_record()? {
             if Instant::now() >= until {
-                return Err(Stopped);
+                return Err(StoppedEarly);
             }
         }
         self.flush_all(until)
     }
 
     /// Waits until all requests are sent, at most until a time.
-    fn flush_all(&mut self, until: Instant) -> Result<(), Stopped> {
+    fn flush_all(&mut self, until: Instant) -> Result<(), StoppedEarly> {
         for number in 0..self.shards.len() {
             while !self.shards[number].repeats.is_empty() {
                 self.flush_repeat(number)?;
@@ -548,8 +554,8 @@ impl QueueReader {
         }
         while self.context.progress.under_way() > 0 {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.stop.get() == Stop::Now {
-                return Err(Stopped);
+            if left.is_zero() || self.stop.get() == StopMode::Now {
+                return Err(StoppedEarly);
             }
             self.context.wake.wait(left.min(READ_WAIT));
         }

@@ -1,6 +1,6 @@
 //! The series of a queue, by slot: their labels as they are sent. External labels are added and
-//! relabelling rules run once per series, not per sample. In remote write 1.0 the encoded labels of a
-//! series are kept, in 2.0 the numbers of its texts ([`super::symbols`]).
+//! relabelling rules run once per series, not per sample. In remote write 1.0 the encoded labels of
+//! a series are kept, in 2.0 the numbers of its texts ([`super::symbols`]).
 
 use super::batch::SeriesMetadata;
 use super::metadata::{MetadataSource, MetadataTable};
@@ -16,8 +16,8 @@ use storage::store::Store;
 pub(super) struct SentSeries {
     /// Its labels as a message has them; empty in remote write 2.0.
     pub encoded: Box<[u8]>,
-    /// The numbers ([`SymbolIds`]) of the first name, the first value, the second name and so on; empty
-    /// in remote write 1.0.
+    /// The numbers ([`SymbolIds`]) of the first name, the first value, the second name and so on;
+    /// empty in remote write 1.0.
     pub symbols: Box<[u32]>,
     /// The metric name, for metadata.
     pub name: Box<str>,

@@ -6,7 +6,7 @@ use super::batch::Batch;
 use super::client::{WriteClient, WriteError, WrittenCounts};
 use super::metrics::{DropReason, ItemCounts, ItemKind, QueueMetrics};
 use super::progress::QueueProgress;
-use super::wake::Wake;
+use super::wake::WakeFlag;
 use crate::limits::NOTE_WAIT;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ pub(super) struct ShardContext {
     pub progress: QueueProgress,
     pub clock: Arc<dyn Clock>,
     /// Wakes the reader of the log.
-    pub wake: Wake,
+    pub wake: WakeFlag,
     pub name: String,
     pub url: String,
     pub min_backoff: Duration,

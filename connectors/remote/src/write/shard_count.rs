@@ -1,5 +1,5 @@
-//! How many shards a queue should have: so many that what comes in is sent, and what waits is made up
-//! for. The calculation is that of Prometheus.
+//! How many shards a queue should have: so many that what comes in is sent, and what waits is made
+//! up for. The calculation is that of Prometheus.
 
 /// The weight of the newest rate in its average.
 const WEIGHT: f64 = 0.2;

@@ -1,7 +1,7 @@
-//! The table of texts ("symbols") of a request of remote write 2.0: labels name their texts by their
-//! numbers in it. Each request has a table of its own. So that no text is hashed per sample, the texts
-//! of all series of a queue have lasting numbers ([`SymbolIds`]), and a request finds its number of a
-//! text by the lasting one ([`BatchSymbols`]).
+//! The table of texts ("symbols") of a request of remote write 2.0: labels name their texts by
+//! their numbers in it. Each request has a table of its own. So that no text is hashed per sample,
+//! the texts of all series of a queue have lasting numbers ([`SymbolIds`]), and a request finds its
+//! number of a text by the lasting one ([`BatchSymbols`]).
 
 use crate::protobuf::put_bytes;
 use hashbrown::HashMap;

@@ -1,4 +1,5 @@
-//! [`Wake`]: wakes the thread that reads the log.
+//! [`WakeFlag`]: wakes the thread that reads the log ([`super::queue`]), when there is something to
+//! send or to stop.
 
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 /// A flag that one thread waits for. Clones are the same flag.
 #[derive(Clone, Default)]
-pub(super) struct Wake(Arc<Flag>);
+pub(super) struct WakeFlag(Arc<Flag>);
 
 #[derive(Default)]
 struct Flag {
@@ -14,7 +15,7 @@ struct Flag {
     changed: Condvar,
 }
 
-impl Wake {
+impl WakeFlag {
     /// Sets the flag.
     pub(super) fn notify(&self) {
         *self.0.is_set.lock() = true;

@@ -1,5 +1,5 @@
-//! Calls of AWS' APIs: signed, repeated when they fail for a moment, with XML or JSON as the
-//! answer. The keys come from [`crate::aws_credentials`].
+//! [`AwsClient`]: calls AWS' APIs for the mechanisms of [`super`]: signed requests, repeated after
+//! temporary failures, with answers in XML or JSON. The keys come from [`crate::aws_credentials`].
 
 use super::AwsKeys;
 use crate::api_client::{ApiAnswer, ApiClient, ApiError, ApiRemedy, form};

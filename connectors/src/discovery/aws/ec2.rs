@@ -1,5 +1,5 @@
-//! `ec2_sd_configs`: the instances of EC2, as `DescribeInstances` lists them, with the labels
-//! `__meta_ec2_*` of Prometheus.
+//! `ec2_sd_configs`: targets are the instances of EC2, from `DescribeInstances`, with Prometheus'
+//! labels `__meta_ec2_*`. [`super`] has what all mechanisms of AWS share.
 
 use super::client::{AwsCalls, AwsClient};
 use super::{AwsFilter, aws_config};

@@ -1,4 +1,6 @@
-//! `ecs_sd_configs`: the tasks of ECS.
+//! `ecs_sd_configs`: targets are the tasks of ECS clusters. Tasks, services and the machines that
+//! they run on are separate requests, whose answers are joined here. [`super`] has what all
+//! mechanisms of AWS share.
 
 use super::client::{AwsCalls, AwsClient};
 use super::{aws_config, ec2};

@@ -1,4 +1,5 @@
-//! `elasticache_sd_configs`: serverless caches and cache nodes of ElastiCache.
+//! `elasticache_sd_configs`: targets are the serverless caches and the cache nodes of ElastiCache.
+//! [`super::fields`] has their labels.
 
 use super::aws_config;
 use super::client::{AwsCalls, AwsClient};

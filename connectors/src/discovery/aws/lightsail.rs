@@ -1,4 +1,5 @@
-//! `lightsail_sd_configs`: the instances of Lightsail.
+//! `lightsail_sd_configs`: targets are the instances of Lightsail. [`super`] has what all
+//! mechanisms of AWS share.
 
 use super::AwsKeys;
 use super::client::{AwsCalls, AwsClient};

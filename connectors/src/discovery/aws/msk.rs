@@ -1,4 +1,5 @@
-//! `msk_sd_configs`: the brokers and controllers of MSK, Kafka at AWS.
+//! `msk_sd_configs`: targets are the brokers and controllers of MSK, the Kafka service of AWS.
+//! [`super`] has what all mechanisms of AWS share.
 
 use super::aws_config;
 use super::client::{AwsCalls, AwsClient};

@@ -1,4 +1,5 @@
-//! `rds_sd_configs`: the instances of database clusters of RDS.
+//! `rds_sd_configs`: targets are the instances of RDS database clusters. [`super::fields`] has
+//! their labels.
 
 use super::client::{AwsCalls, AwsClient};
 use super::ec2::{filter_fields, tags};

@@ -1,8 +1,8 @@
-//! The mechanisms of AWS with recorded answers.
+//! Tests the mechanisms of AWS against recorded answers.
 
 use super::*;
 use crate::discovery::lister::Lister;
-use crate::discovery::recorded::{Recorded, answer, assert_cases, assert_refused, lister};
+use crate::discovery::recorded_server::{RecordedServer, answer, assert_cases, assert_refused, lister};
 
 #[tokio::test]
 async fn instances_of_ec2_have_the_labels_of_prometheus() {
@@ -42,7 +42,7 @@ const URL: &str = "POST https://ec2.eu-west-2.amazonaws.com/";
 async fn calls_are_repeated_up_to_three_times() {
     let refused = "<Response><Errors><Error><Code>UnauthorizedOperation</Code></Error></Errors></Response>";
     for (status, body, calls) in [(503, "", 3), (403, refused, 1)] {
-        let server = Recorded::new(vec![
+        let server = RecordedServer::new(vec![
             answer(&format!("{URL} DescribeAvailabilityZones"), "<r/>"),
             answer(&format!("{URL} DescribeInstances"), body).status(status),
         ]);
@@ -58,7 +58,7 @@ async fn calls_are_repeated_up_to_three_times() {
 async fn zones_are_asked_for_until_they_are_known() {
     let instances = answer(&format!("{URL} DescribeInstances"), "<r/>");
     let none = answer(&format!("{URL} DescribeAvailabilityZones"), "").status(400);
-    let server = Recorded::new(vec![instances.clone(), none]);
+    let server = RecordedServer::new(vec![instances.clone(), none]);
     let mut ec2 = lister::<Ec2Sd>(&format!("{{{KEYS}}}"), &server).unwrap();
     ec2.list().await.unwrap();
     assert!(ec2.list().await.unwrap().is_empty());

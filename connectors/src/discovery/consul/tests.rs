@@ -1,4 +1,4 @@
-//! `consul_sd_configs` against a server in this process, with blocking queries.
+//! Tests `consul_sd_configs` against a server in this process that answers blocking queries.
 
 use super::*;
 use crate::discovery::{ADDRESS, DiscoveryConfigs, DiscoverySet, DiscoveryUser};

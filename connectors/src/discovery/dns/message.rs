@@ -1,5 +1,5 @@
-//! Questions and answers in DNS' wire format (RFC 1035, 2782, 3596, 6891), as far as lookups need
-//! them.
+//! The DNS wire format (RFC 1035, 2782, 3596, 6891): encodes questions and decodes answers, as far
+//! as lookups need them. [`super::resolver`] sends them.
 
 use super::resolver::LookupError;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,5 +1,5 @@
-//! Asks the DNS servers of `/etc/resolv.conf`, in the order in which Prometheus asks them.
-//! [`super::message`] is the wire format.
+//! [`Resolver`]: asks the DNS servers of `/etc/resolv.conf`, over UDP and then TCP, in the order in
+//! which Prometheus asks them. [`super::message`] has the wire format.
 
 use super::message::{self, Answer, NO_ERROR, NO_SUCH_NAME, Record, UDP_BYTES};
 use crate::limits::DNS_STEP_SECONDS;

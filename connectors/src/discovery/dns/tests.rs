@@ -1,4 +1,5 @@
-//! `dns_sd_configs` against Debian's dnsmasq, and against a server with odd answers.
+//! Tests `dns_sd_configs` against Debian's dnsmasq, and against a server whose answers are damaged
+//! or unusual.
 
 use super::message::{Answer, Server};
 use super::resolver::ResolvConf;

@@ -1,4 +1,4 @@
-//! `http_sd_configs` against a small web server.
+//! Tests `http_sd_configs` against a small web server.
 
 use super::*;
 use crate::discovery::{ADDRESS, DiscoveryConfigs, DiscoverySet, DiscoveryUser};

@@ -81,15 +81,15 @@ pub(super) fn own_namespace() -> Result<String, StartError> {
 #[serde(default, rename_all = "kebab-case")]
 struct Kubeconfig {
     current_context: String,
-    contexts: Vec<Named<Context>>,
-    clusters: Vec<Named<Cluster>>,
-    users: Vec<Named<User>>,
+    contexts: Vec<NamedEntry<Context>>,
+    clusters: Vec<NamedEntry<Cluster>>,
+    users: Vec<NamedEntry<User>>,
 }
 
 /// An entry of a list: the name, and one more key.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Named<T> {
+struct NamedEntry<T> {
     name: String,
     #[serde(alias = "context", alias = "cluster", alias = "user")]
     value: T,

@@ -1,6 +1,5 @@
-//! What is known of a Kubernetes cluster: its objects by key, and which of them changed.
-//! [`super::watch`] says what happened to an object, [`super::groups`] makes targets of those
-//! concerned.
+//! The objects of a Kubernetes cluster, by key, and which of them changed. [`super::watch`] reports
+//! changes of objects; [`super::groups`] makes targets of the changed ones.
 
 use super::objects::{
     EndpointSlice, Endpoints, Ingress, Metadata, Namespace, Node, Owner, Pod, RawEndpointSlice, RawEndpoints,

@@ -1,6 +1,7 @@
-//! Makes the targets of one Kubernetes object, by role, with Prometheus' labels (a "target group"
-//! there), and says which objects a change of another one concerns: the labels of a node are on the
-//! targets of its pods.
+//! Makes the targets of a Kubernetes object (a "target group"), by role, with Prometheus' labels.
+//!
+//! It also says which other objects a change concerns: the labels of a node are on the targets of
+//! its pods. [`super::cluster`] has the objects.
 
 use super::RolesConfig;
 use super::cluster::{ChangedObjects, Cluster, namespace_of};
@@ -53,7 +54,8 @@ impl Role {
 }
 
 impl Cluster {
-    /// The sorted keys of the objects that have targets of `role`, with whether `changed` concerns them.
+    /// The sorted keys of the objects that have targets of `role`, with whether `changed` concerns
+    /// them.
     pub(super) fn concerned(&self, role: Role, changed: &ChangedObjects) -> Vec<(Box<str>, bool)> {
         let all = |keys: &mut dyn Iterator<Item = (&str, bool)>| -> Vec<(Box<str>, bool)> {
             let concerned = |(key, more): (&str, bool)| {

@@ -1,5 +1,5 @@
-//! Cuts streams of JSON into pieces that are read one by one, so that a list of ten thousand pods
-//! is never in memory as text.
+//! [`JsonPieces`]: splits a stream of JSON into objects that are parsed one by one, so that a list
+//! of ten thousand pods is never in memory as text. [`super::watch`] uses it.
 
 /// Why an answer cannot be cut.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,5 +1,5 @@
-//! The objects of the Kubernetes API (nodes, pods, services, ...), with the fields that become
-//! labels or addresses; all others are not stored.
+//! The objects of the Kubernetes API (nodes, pods, services, …) with those fields that become
+//! labels or addresses. Other fields are not stored. [`super::groups`] makes targets of them.
 
 use crate::discovery::names::label_name;
 use crate::discovery::shared_target::{LabelNames, LabelSet, LabelSetBuilder};

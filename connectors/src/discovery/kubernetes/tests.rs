@@ -1,4 +1,4 @@
-//! `kubernetes_sd_configs` against an API server in this process.
+//! Tests `kubernetes_sd_configs` against an API server in this process.
 
 use super::*;
 use crate::discovery::{ADDRESS, DiscoveredTarget, DiscoveryConfigs, DiscoverySet, DiscoveryUser};
@@ -163,12 +163,12 @@ async fn answer(State(server): State<Arc<ApiServer>>, request: Request) -> Respo
     }
     let cuts = state.cuts;
     let woken = server.wake.subscribe();
-    let following = Following { server: server.clone(), path, namespace, version, cuts, first, woken };
-    Body::from_stream(futures::stream::unfold(following, Following::next)).into_response()
+    let following = FollowedWatch { server: server.clone(), path, namespace, version, cuts, first, woken };
+    Body::from_stream(futures::stream::unfold(following, FollowedWatch::next)).into_response()
 }
 
 /// A watch that is being answered.
-struct Following {
+struct FollowedWatch {
     server: Arc<ApiServer>,
     path: String,
     namespace: Option<String>,
@@ -178,8 +178,8 @@ struct Following {
     woken: broadcast::Receiver<()>,
 }
 
-impl Following {
-    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Following)> {
+impl FollowedWatch {
+    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, FollowedWatch)> {
         if !self.first.is_empty() {
             let first = std::mem::take(&mut self.first);
             return Some((Ok(first.into()), self));

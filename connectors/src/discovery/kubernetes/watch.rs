@@ -41,7 +41,7 @@ pub(super) struct WatchSource {
 
 /// What happened at a source.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum SourceEvent {
     /// A whole list begins.
     Listing,
     /// An object is new or changed.
@@ -58,7 +58,7 @@ pub(super) struct Watcher {
     pub(super) client: HttpClient,
     pub(super) base: Url,
     /// Receives the index of the source, and the news.
-    pub(super) sender: mpsc::Sender<(usize, News)>,
+    pub(super) sender: mpsc::Sender<(usize, SourceEvent)>,
     pub(super) failures: Arc<Counter>,
     pub(super) metrics: Metrics,
     /// The version from which to go on; `None`: the objects must be listed.
@@ -229,7 +229,7 @@ impl Watcher {
         };
         // Only after the server has answered: a list that never begins must not end the objects
         // known.
-        if initial && !self.tell(News::Listing).await {
+        if initial && !self.tell(SourceEvent::Listing).await {
             return WatchEnd::Stopped;
         }
         self.read_events(response, initial).await
@@ -258,7 +258,7 @@ impl Watcher {
                 match self.event(&event).await {
                     Ok(true) if listing => {
                         listing = false;
-                        if !self.tell(News::Listed).await {
+                        if !self.tell(SourceEvent::Listed).await {
                             return WatchEnd::Stopped;
                         }
                     }
@@ -296,8 +296,8 @@ impl Watcher {
                 let version = metadata.resource_version.clone();
                 // "ADDED" and "MODIFIED" mean the same to a store that replaces by key.
                 let news = match kind {
-                    "DELETED" => News::Gone(metadata.key()),
-                    _ => News::Object(Box::new(object)),
+                    "DELETED" => SourceEvent::Gone(metadata.key()),
+                    _ => SourceEvent::Object(Box::new(object)),
                 };
                 if !self.tell(news).await {
                     return Err(WatchEnd::Stopped);
@@ -314,7 +314,7 @@ impl Watcher {
 
     /// Lists all objects, page by page.
     async fn list(&mut self) -> Result<(), WatchEnd> {
-        if !self.tell(News::Listing).await {
+        if !self.tell(SourceEvent::Listing).await {
             return Err(WatchEnd::Stopped);
         }
         let mut paged = true;
@@ -348,7 +348,7 @@ impl Watcher {
                 break;
             }
         }
-        if self.tell(News::Listed).await { Ok(()) } else { Err(WatchEnd::Stopped) }
+        if self.tell(SourceEvent::Listed).await { Ok(()) } else { Err(WatchEnd::Stopped) }
     }
 
     async fn read_page(&mut self, mut response: Response) -> Result<ListMetadata, WatchEnd> {
@@ -366,7 +366,7 @@ impl Watcher {
             while let Some(item) = pieces.next(&mut bytes)? {
                 let object = RawResource::parse(self.source.resource, &item)
                     .map_err(|error| WatchEnd::Failed(format!("an object of the list: {error}")))?;
-                if !self.tell(News::Object(Box::new(object))).await {
+                if !self.tell(SourceEvent::Object(Box::new(object))).await {
                     return Err(WatchEnd::Stopped);
                 }
             }
@@ -377,7 +377,7 @@ impl Watcher {
         Ok(rest.metadata)
     }
 
-    async fn tell(&self, news: News) -> bool {
+    async fn tell(&self, news: SourceEvent) -> bool {
         self.sender.send((self.source.index, news)).await.is_ok()
     }
 

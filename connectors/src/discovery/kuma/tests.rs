@@ -1,4 +1,4 @@
-//! `kuma_sd_configs` against a server in this process.
+//! Tests `kuma_sd_configs` against a control plane in this process.
 
 use super::*;
 use crate::discovery::{DiscoveryConfigs, DiscoverySet, DiscoveryUser};

@@ -1,4 +1,5 @@
-//! `docker_sd_configs`: the containers of a daemon.
+//! `docker_sd_configs`: targets are the containers of a Docker daemon, one for each exposed port.
+//! [`super`] has the client of the daemon.
 
 use super::{DockerApi, DockerFilter, check_host};
 use crate::config::units::ConfigDuration;

@@ -1,4 +1,5 @@
-//! `dockerswarm_sd_configs`: the services, tasks and nodes of a swarm.
+//! `dockerswarm_sd_configs`: targets are the services, tasks or nodes of a Docker swarm. [`super`]
+//! has the client of the daemon.
 
 use super::{DockerApi, DockerFilter, check_host};
 use crate::config::units::ConfigDuration;

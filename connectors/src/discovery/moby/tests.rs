@@ -1,7 +1,8 @@
-//! Docker and its swarms, with the recordings and the labels of Prometheus' own tests.
+//! Tests the mechanisms for Docker and swarms, with the recorded answers and the labels of
+//! Prometheus' own tests.
 
 use super::*;
-use crate::discovery::recorded::{Recorded, Recording, answer, assert_refused, listed, targets};
+use crate::discovery::recorded_server::{RecordedServer, Recording, answer, assert_refused, listed, targets};
 use crate::discovery::{DiscoveredTarget, DiscoveryConfigs, DiscoverySet, DiscoveryUser};
 use crate::http_client::Peers;
 use std::sync::Arc;
@@ -20,11 +21,11 @@ fn sorted(mut targets: Vec<DiscoveredTarget>) -> Vec<DiscoveredTarget> {
 }
 
 /// A daemon that knows version 1.40.
-fn daemon(lists: &[(&str, &str)]) -> Arc<Recorded> {
+fn daemon(lists: &[(&str, &str)]) -> Arc<RecordedServer> {
     let ping = answer("HEAD http://d:2375/_ping", "").header("api-version", "1.40");
     let list = |(path, body): &(&str, &str)| answer(&format!("GET http://d:2375/v1.40/{path}"), *body);
     let recordings: Vec<Recording> = std::iter::once(ping).chain(lists.iter().map(list)).collect();
-    Recorded::new(recordings)
+    RecordedServer::new(recordings)
 }
 
 #[tokio::test]
@@ -83,17 +84,18 @@ async fn filters_are_sent_with_the_list_of_the_role() {
 #[tokio::test]
 async fn the_version_is_negotiated_once_and_old_daemons_are_refused() {
     let old = answer("HEAD http://d/_ping", "").header("api-version", "1.39");
-    let error = listed::<DockerSd>("{host: 'tcp://d'}", &Recorded::new(vec![old])).await.unwrap_err();
+    let error = listed::<DockerSd>("{host: 'tcp://d'}", &RecordedServer::new(vec![old])).await.unwrap_err();
     let expected = "error while listing containers: API version 1.39 is not supported by this client: the \
                     minimum supported API version is 1.40";
     assert_eq!(error, expected);
-    let server = Recorded::new(vec![
+    let server = RecordedServer::new(vec![
         answer("HEAD http://d/_ping", "").status(405),
         answer("GET http://d/_ping", "OK").header("api-version", "1.99"),
         answer("GET http://d/v1.55/containers/json", "[]"),
         answer("GET http://d/v1.55/networks", "[]"),
     ]);
-    let mut lister = crate::discovery::recorded::lister::<DockerSd>("{host: 'tcp://d'}", &server).unwrap();
+    let mut lister =
+        crate::discovery::recorded_server::lister::<DockerSd>("{host: 'tcp://d'}", &server).unwrap();
     for _ in 0..2 {
         assert!(crate::discovery::lister::Lister::list(&mut lister).await.unwrap().is_empty());
     }

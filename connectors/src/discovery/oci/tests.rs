@@ -1,6 +1,8 @@
-//! Tests the mechanism for Oracle Cloud against recorded answers.
+//! Tests `oci_sd_configs` against recorded answers.
 
-use super::super::recorded::{Recorded, answer, assert_cases, assert_port, assert_refused, listed, lister};
+use super::super::recorded_server::{
+    RecordedServer, answer, assert_cases, assert_port, assert_refused, listed, lister,
+};
 use super::*;
 use crate::jwt::tests::PEM;
 
@@ -23,7 +25,7 @@ async fn requests_are_signed() {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("key.pem");
     std::fs::write(&key, PEM).unwrap();
-    let server = Recorded::new(vec![answer(
+    let server = RecordedServer::new(vec![answer(
         "GET https://iaas.eu-frankfurt-1.oraclecloud.com/20160918/instances?compartmentId=c&limit=100",
         "[]",
     )]);
@@ -54,7 +56,7 @@ fn keys_may_have_a_passphrase() {
     };
     let key = file("key.pem", include_str!("../../../tests/data/discovery/test-key-aes256.pem"));
     let passphrase = file("passphrase", "open-sesame\n");
-    let server = Recorded::new(Vec::new());
+    let server = RecordedServer::new(Vec::new());
     let made = |more: &str| {
         let made = lister::<OciSd>(&format!("{{{API_KEY}: '{key}'{more}}}"), &server);
         made.map(|_| ()).map_err(|e| e.to_string())
@@ -72,7 +74,7 @@ async fn a_busy_server_is_asked_again() {
     let key = dir.path().join("key.pem");
     std::fs::write(&key, PEM).unwrap();
     let url = "GET https://iaas.eu-frankfurt-1.oraclecloud.com/20160918/instances?compartmentId=c&limit=100";
-    let server = Recorded::new(vec![answer(url, "slower").status(429)]);
+    let server = RecordedServer::new(vec![answer(url, "slower").status(429)]);
     let config = format!("{{{API_KEY}: '{}', compartments: [c]}}", key.display());
     let error = listed::<OciSd>(&config, &server).await.unwrap_err();
     assert_eq!(
@@ -99,7 +101,7 @@ async fn requests_have_a_pace() {
 
 #[test]
 fn keys_that_cannot_be_used_are_found_at_the_start() {
-    let server = Recorded::new(Vec::new());
+    let server = RecordedServer::new(Vec::new());
     let error = |yaml: &str| lister::<OciSd>(yaml, &server).map(|_| ()).unwrap_err().to_string();
     let missing = error(&format!("{{{API_KEY}: /nonexistent/key.pem}}"));
     let start = "oci_sd: failed to build configuration provider: unable to read file /nonexistent/key.pem";

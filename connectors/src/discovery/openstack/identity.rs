@@ -1,4 +1,5 @@
-//! OpenStack's identity service, version 3: a token, and where the other services are.
+//! OpenStack's identity service, version 3: gets a token, and the URLs of the other services.
+//! [`super`] uses it at each refresh.
 
 use super::OpenStackSdConfig;
 use crate::api_client::{AnswerError, ApiClient, ApiError};

@@ -1,6 +1,6 @@
-//! Tests the mechanism for OpenStack against recorded answers.
+//! Tests `openstack_sd_configs` against recorded answers.
 
-use super::super::recorded::{Recorded, answer, assert_cases, assert_refused, listed};
+use super::super::recorded_server::{RecordedServer, answer, assert_cases, assert_refused, listed};
 use super::*;
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ fn configuration_errors_are_those_of_prometheus() {
 }
 
 /// A server that lets everybody in and has no services.
-fn login() -> Arc<Recorded> {
-    Recorded::new(vec![
+fn login() -> Arc<RecordedServer> {
+    RecordedServer::new(vec![
         answer("POST http://k/v3/auth/tokens", "{\"token\": {}}").header("X-Subject-Token", "T").status(201),
     ])
 }

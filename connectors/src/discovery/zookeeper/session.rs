@@ -1,5 +1,5 @@
-//! A session with a ZooKeeper server: as much of its protocol (jute, version 0) as reading and
-//! watching nodes needs.
+//! [`Session`]: a session with a ZooKeeper server: as much of its protocol (jute, version 0) as
+//! reading and watching nodes needs. [`super`] makes targets of the nodes.
 
 use crate::limits::{ZOOKEEPER_FRAME_BYTES, ZOOKEEPER_REQUESTS};
 use bytes::{Buf, BufMut, BytesMut};
@@ -252,7 +252,8 @@ impl Session {
         })
     }
 
-    /// An event says only what has changed; the watch is gone, and set again with the next question.
+    /// An event says only what has changed; the watch is gone, and set again with the next
+    /// question.
     fn event(&mut self, kind: i32, path: String) -> Reply {
         let operation = match kind {
             DELETED => return Reply::Gone(path),

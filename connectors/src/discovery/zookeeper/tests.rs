@@ -1,4 +1,4 @@
-//! `serverset_sd_configs` and `nerve_sd_configs` against a server in this process that speaks
+//! Tests `serverset_sd_configs` and `nerve_sd_configs` against a server in this process that speaks
 //! ZooKeeper's protocol.
 
 use super::*;

@@ -1,4 +1,5 @@
-//! Reads bodies that `prost` encoded: an encoder that is independent of our reader.
+//! Tests the protobuf reader with bodies that `prost` has encoded, which is independent of our
+//! reader.
 
 use super::super::points::ExposedPoint;
 use super::*;
@@ -205,7 +206,7 @@ struct ReadFamilies {
     units: Vec<String>,
 }
 
-impl Takes for ReadFamilies {
+impl FamilySink for ReadFamilies {
     type Error = FamilyError;
 
     fn family(&mut self, family: &ProtobufFamily<'_>) {

@@ -1,4 +1,5 @@
-//! Reads a stream of bits, and the numbers in it as Prometheus' chunks encode them.
+//! Reads a stream of bits with the number encodings of Prometheus' chunks (Gorilla). [`super::xor`]
+//! and [`super::histogram`] decode chunks with it.
 
 /// Reads bits, the highest of each byte first. Returns `None` past the end.
 #[derive(Clone, Copy, Debug)]

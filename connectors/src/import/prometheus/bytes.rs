@@ -1,5 +1,5 @@
-//! Reads numbers in Prometheus' files: big-endian, or of variable length as in Go's
-//! `encoding/binary`.
+//! Reads numbers in Prometheus' block files: big-endian, or varints as in Go's `encoding/binary`;
+//! and checks checksums.
 
 /// Reads a slice from front to back. Returns `None` past the end.
 #[derive(Clone, Copy, Debug)]

@@ -58,9 +58,9 @@ pub fn read(data: &[u8], form: Form, out: &mut ChunkSamples) -> Option<()> {
     let mut bits = TsdbBitReader::new(data);
     let layout = HistogramChunkLayout::read(&mut bits, flags)?;
     if !form.float {
-        whole(&mut bits, &layout, (count, starts), out)
+        whole(&mut bits, &layout, count, starts, out)
     } else {
-        floats(&mut bits, &layout, (count, starts), out)
+        floats(&mut bits, &layout, count, starts, out)
     }
 }
 
@@ -181,15 +181,17 @@ impl DeltaState {
 fn whole(
     bits: &mut TsdbBitReader<'_>,
     layout: &HistogramChunkLayout,
-    (count, mut starts): (u16, StartBits),
+    count: u16,
+    mut starts: StartBits,
     out: &mut ChunkSamples,
 ) -> Option<()> {
     let positive = buckets(&layout.positive);
     let negative = buckets(&layout.negative);
-    let (mut time, mut total, mut zero) =
-        (DeltaState::default(), DeltaState::default(), DeltaState::default());
-    let (mut sum, mut columns) =
-        (TsdbXorDecoder::default(), vec![DeltaState::default(); positive + negative]);
+    let mut time = DeltaState::default();
+    let mut total = DeltaState::default();
+    let mut zero = DeltaState::default();
+    let mut sum = TsdbXorDecoder::default();
+    let mut columns = vec![DeltaState::default(); positive + negative];
     for at in 0..count {
         let previous = time.value;
         let t = if at == 0 {
@@ -236,7 +238,8 @@ fn whole(
 fn floats(
     bits: &mut TsdbBitReader<'_>,
     layout: &HistogramChunkLayout,
-    (count, mut starts): (u16, StartBits),
+    count: u16,
+    mut starts: StartBits,
     out: &mut ChunkSamples,
 ) -> Option<()> {
     let positive = buckets(&layout.positive);

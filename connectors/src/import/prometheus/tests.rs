@@ -36,7 +36,9 @@ proptest! {
         for offset in [5, 7, u64::from(reference as u8)] {
             let content = [&[0xBA, 0xAA, 0xD7, 0, 2], &bytes[..], &sealed(&[], &table(offset))].concat();
             if let Ok(index) = TsdbIndex::open(&file("index", &content)) {
-                index.series().unwrap().for_each(drop);
+                for series in index.series().unwrap() {
+                    drop(series);
+                }
             }
         }
         prop_assert!(TsdbIndex::open(&file("index", &bytes)).is_err());
@@ -75,7 +77,8 @@ fn chunk(samples: u16, bits: &str) -> Vec<u8> {
 #[test]
 fn histograms_end_without_buckets() {
     let double = |v: f64| format!("{:064b}", v.to_bits());
-    // Threshold 0, schema 0, one span of nine positive buckets, none negative; then the first time, 4.
+    // Threshold 0, schema 0, one span of nine positive buckets, none negative; then the first time,
+    // 4.
     let layout = "00000000 0 10001 110001001 0 0 10100";
     let stale = format!("1 1 00000 000000 {:064b}", 1f64.to_bits() ^ STALE.to_bits());
     let whole = {
@@ -190,7 +193,9 @@ fn index(series: usize, labels: usize) -> Vec<u8> {
     let begin = file.len().next_multiple_of(16);
     for i in 0..series {
         let mut entry = varint(labels as u64);
-        (0..labels).for_each(|l| entry.extend([varint(l as u64), varint(i as u64)].concat()));
+        for label in 0..labels {
+            entry.extend([varint(label as u64), varint(i as u64)].concat());
+        }
         // One chunk: first time, time range, reference.
         entry.extend([1, 0, 0, 8]);
         file.resize(file.len().next_multiple_of(16), 0);

@@ -34,8 +34,8 @@ impl TsdbTombstones {
         if head.u32()? != MAGIC || head.u8()? != 1 || !sealed(body, TsdbByteReader::new(crc).u32()) {
             return None;
         }
-        let (mut cursor, mut found) =
-            (TsdbByteReader::new(body), HashMap::<u64, Vec<(TimeMs, TimeMs)>>::new());
+        let mut cursor = TsdbByteReader::new(body);
+        let mut found: HashMap<u64, Vec<(TimeMs, TimeMs)>> = HashMap::new();
         while cursor.left() > 0 {
             let series = cursor.uvarint()?;
             found.entry(series).or_default().push((cursor.varint()?, cursor.varint()?));

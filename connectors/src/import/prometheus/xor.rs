@@ -1,4 +1,5 @@
-//! Decodes chunks of floats: times as deltas of deltas, values as XOR with the value before.
+//! Decodes chunks of floats (Gorilla): times as deltas of deltas, values as XOR with the value
+//! before.
 
 use super::bits::{TsdbBitReader, TsdbXorDecoder};
 use super::chunks::ChunkSamples;

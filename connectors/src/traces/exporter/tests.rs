@@ -1,4 +1,4 @@
-//! Tests of the exporter against an HTTP server.
+//! Tests the exporter of spans against an HTTP server that records, refuses or delays.
 
 use super::super::message::ExportRequest;
 use super::*;

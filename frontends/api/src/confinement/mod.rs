@@ -1,10 +1,10 @@
 //! Users who see only the series with certain labels (`basic_auth_user_labels` of the web
 //! configuration file).
 //!
-//! A request of such a user gets a state of the server whose services are wrapped ([`sources`]):
-//! every selector of every plan and of every list has the user's matchers in addition, so a handler
-//! cannot forget them. What no matcher can narrow is refused: each endpoint says in
-//! [`super::endpoints`] what such a user gets of it, and what says nothing is refused.
+//! The handlers of such a user's request get services that are wrapped ([`sources`]). The wrappers
+//! add the user's matchers to every selector of every plan and list, so a handler cannot forget
+//! them. Data that matchers cannot narrow are refused: each entry of [`super::endpoints`] says what
+//! such a user may have of it, and an entry that says nothing is refused. See `docs/security.md`.
 
 mod sources;
 

@@ -1,4 +1,5 @@
-//! The services of the API as a user who is confined to labels has them.
+//! The services of the API ([`super::super::services`]) as a confined user gets them: each adds the
+//! user's matchers to what it is asked. [`super`] explains confinement.
 
 use super::Confinement;
 use crate::alert_history::{AlertHistoryJson, AlertHistoryRequest};
@@ -206,7 +207,8 @@ impl TargetList for ConfinedTargets {
                 || FAMILY_SUFFIXES.iter().any(|suffix| names.contains(&format!("{metric}{suffix}")))
         };
         let all = self.all.metadata().into_iter().filter(|one| is_own(&one.metric));
-        // A target may have series of several owners: its labels are shown to the one that it is of.
+        // A target may have series of several owners: its labels are shown to the one that it is
+        // of.
         let shown = |one: MetadataJson| {
             let target = if self.confinement.has(&one.target) { one.target } else { Labels::default() };
             MetadataJson { target, ..one }

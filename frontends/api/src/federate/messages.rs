@@ -133,7 +133,7 @@ fn zigzag(n: i32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{float, histogram, page};
-    use super::super::{Accepted, Form, NameEscaping};
+    use super::super::{AcceptedFormat, Form, NameEscaping};
     use super::*;
     use storage::model::Labels;
     use storage::model::histogram::ResetHint;
@@ -187,11 +187,11 @@ mod tests {
     fn scrapers_get_messages_when_they_ask_for_them_first() {
         let family =
             "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
-        let form = |accept: &str| Accepted::new(accept).form;
+        let form = |accept: &str| AcceptedFormat::new(accept).form;
         assert_eq!(form(&format!("{family};q=0.6,text/plain;version=0.0.4;q=0.5")), Form::Protobuf);
         assert_eq!(form(&format!("{family};q=0.4,text/plain;version=0.0.4;q=0.5")), Form::Text);
         assert_eq!(form("application/vnd.google.protobuf;encoding=delimited"), Form::Text);
-        let said = Accepted::new(&format!("{family};escaping=allow-utf-8")).content_type;
+        let said = AcceptedFormat::new(&format!("{family};escaping=allow-utf-8")).content_type;
         let expected = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; \
                         encoding=delimited; escaping=allow-utf-8";
         assert_eq!(said, expected);

@@ -1,5 +1,6 @@
-//! Counts attempts to log in with a wrong name or password, per client address, so that passwords
-//! cannot be guessed.
+//! Counts failed logins for each client address, so that passwords cannot be guessed: after too
+//! many, an address has to wait. [`super::basic_auth`] and [`super::logins`] ask before they check
+//! a password.
 
 use crate::limits::{PASSWORD_ADDRESSES, PASSWORD_ATTEMPT_AGAIN, PASSWORD_ATTEMPTS};
 use std::collections::HashMap;

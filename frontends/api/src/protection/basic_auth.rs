@@ -1,9 +1,9 @@
-//! HTTP basic authentication: whether a request carries the name and password of a user.
+//! HTTP basic authentication: checks the user and password of a request against bcrypt hashes.
 //!
-//! An attempt takes as long for a name that no user has as for one that a user has. Right passwords
-//! are remembered, wrong ones are not: nothing that a stranger sends can push a user out of the
-//! cache. Its keys are keyed hashes over user, hash and password with their lengths, so that no two
-//! combinations share one, and none holds a password.
+//! An unknown user costs as much time as a known one, so that names cannot be found out. Right
+//! passwords are cached, wrong ones are not, so a stranger cannot push users out of the cache. The
+//! cache stores keyed hashes over user, hash and password with their lengths; it never stores a
+//! password.
 
 use super::attempts::Attempts;
 use super::{PasswordHash, ProtectionError};
@@ -290,7 +290,8 @@ mod tests {
             assert_eq!(auth.check(&users, Some(&given), PEER).await, want, "{coded}");
         }
         assert_eq!(auth.check(&users, None, PEER).await, Verdict::Missing);
-        // Another hash for the same password is another key: a user whose hash changes is asked anew.
+        // Another hash for the same password is another key: a user whose hash changes is asked
+        // anew.
         let changed = BTreeMap::from([("u".to_owned(), hashed("other"))]);
         assert_eq!(auth.check(&changed, Some(&header("Basic dTpw")), PEER).await, Verdict::Wrong);
         assert_eq!(auth.check(&BTreeMap::new(), Some(&header("Basic dTpw")), PEER).await, Verdict::Wrong);

@@ -1,4 +1,5 @@
-//! Logins over other protocols than HTTP: the same users, and the same limit of attempts.
+//! Logins for other protocols than HTTP (the PostgreSQL wire): the users of the web configuration
+//! file, with the same limit of attempts.
 
 use super::basic_auth::Verdict;
 use super::{Protection, ScramVerifier};

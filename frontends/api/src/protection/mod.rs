@@ -1,9 +1,10 @@
-//! What protects the web server (`--web.config.file`): TLS, users with passwords, a limit of
-//! requests, headers.
+//! What `--web.config.file` configures: TLS, users with passwords, a limit of requests, response
+//! headers.
 //!
-//! The files are read again when they change. What they say then is in force for the next connection
-//! and the next request; files that cannot be used change nothing, so that a server that asked for
-//! passwords never stops asking.
+//! The files are read again when they change, and are then in force for the next connection or
+//! request. A file that cannot be used changes nothing, so a server that asked for passwords does
+//! not stop asking. [`super::connection`] calls it for each request. `src/config/web_file.rs` reads
+//! the file.
 
 mod attempts;
 mod basic_auth;
@@ -211,8 +212,8 @@ impl Protection {
         }
     }
 
-    /// Whether a request may be answered, and what its user is confined to; the error is the response
-    /// to send instead.
+    /// Whether a request may be answered, and what its user is confined to; the error is the
+    /// response to send instead.
     pub(crate) async fn admit(
         &self,
         request: &Request<impl Sized>,

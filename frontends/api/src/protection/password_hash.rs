@@ -1,4 +1,5 @@
-//! Hashes of the passwords of users in the web configuration file, made by bcrypt.
+//! [`PasswordHash`]: the bcrypt hash of a user's password in the web configuration file, parsed and
+//! checked when the file is read. [`super::basic_auth`] compares.
 
 use crate::limits::PASSWORD_COST;
 use std::fmt;

@@ -1,6 +1,5 @@
-//! The rate limit of requests to this server (`rate_limit` of the web configuration file): a bucket
-//! of tokens, of which each request takes one. There is one bucket for the requests of all clients;
-//! without a token a request is answered with 429.
+//! `rate_limit` of the web configuration file: a token bucket for all requests to the server. A
+//! request without a token is answered with 429.
 
 use super::RateLimit;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! Verifiers of passwords for SCRAM-SHA-256, in PostgreSQL's form.
+//! [`ScramVerifier`]: a verifier for SCRAM-SHA-256 logins in PostgreSQL's notation (`sql_users` of
+//! the web configuration file). It proves a password without containing it.
 
 use super::basic_auth::base64;
 use std::fmt;

@@ -11,7 +11,7 @@
 
 use super::super::limits::{ACTIVE_QUERY_BYTES as SLOT, ACTIVE_QUERY_SLOTS as SLOTS, QUERIES_OF_OTHERS};
 use super::super::slots::client_address;
-use super::running::RunningQueries;
+use super::running_queries::RunningQueries;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! The query log: one line of JSON for each query that the API answered (`query_log_file` of the
-//! configuration).
+//! The query log (`query_log_file` of the configuration): one line of JSON for each query that the
+//! API has answered. [`super`] writes it at the end of a query.
 
 use super::super::json_model::utc_millis;
 use super::super::query_json;

@@ -11,7 +11,7 @@ pub mod active_queries;
 pub mod expressions;
 pub mod log;
 mod newest_time;
-pub mod running;
+pub mod running_queries;
 pub mod stats;
 
 use super::dispatch::ApiRequest;
@@ -32,7 +32,7 @@ use language::QueryRange;
 use language::annotations::render;
 use log::QueryLogEntry;
 use newest_time::newest_time_read;
-use running::{QueryKind, RunningQuery};
+use running_queries::{QueryKind, RunningQuery};
 use stats::{QueryStats, Stopwatch};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -184,7 +184,7 @@ where
     F: FnOnce(&AppState, &QueryOptions) -> Result<QueryAnswer, QueryError> + Send + 'static,
 {
     let wanted = call.form.get("stats");
-    let Answered { answer, stats, deadline } = run(call.state.clone(), parsed, ask).await?;
+    let QueryOutcome { answer, stats, deadline } = run(call.state.clone(), parsed, ask).await?;
     // Asked after the query: a block that fails while it runs must be reported, too.
     let partial = call.state.incomplete_reason();
     let stats = if wanted.is_empty() { String::new() } else { stats.to_json() };
@@ -248,7 +248,7 @@ fn lines(
 }
 
 /// The result of a query.
-struct Answered {
+struct QueryOutcome {
     answer: QueryAnswer,
     stats: QueryStats,
     /// When the query's time is over.
@@ -256,7 +256,7 @@ struct Answered {
 }
 
 /// Runs `ask` off the async runtime when it has a turn.
-async fn run<F>(state: AppState, parsed: ParsedQuery, ask: F) -> Result<Answered, ApiError>
+async fn run<F>(state: AppState, parsed: ParsedQuery, ask: F) -> Result<QueryOutcome, ApiError>
 where
     F: FnOnce(&AppState, &QueryOptions) -> Result<QueryAnswer, QueryError> + Send + 'static,
 {
@@ -310,7 +310,7 @@ where
         finish(&state, &logged, &stats, answered.as_ref(), &mut span);
         running.finish(answered.as_ref().err().map(ToString::to_string).as_deref());
         let answered = answered.map_err(|e| running.reason_of(e.into()));
-        answered.map(|answer| Answered { answer, stats, deadline })
+        answered.map(|answer| QueryOutcome { answer, stats, deadline })
     };
     // A query that stops at its deadline returns a better error itself, such as which process it
     // waited for. So wait a little longer.

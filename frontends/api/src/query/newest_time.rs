@@ -1,5 +1,5 @@
-//! The newest time that a query reads. While the write-ahead log is replayed, a query that reads
-//! nothing of the part still to be replayed need not wait.
+//! Computes the newest time that an expression reads. While the write-ahead log is replayed, a
+//! query that reads only older samples need not wait.
 
 use engine::plan::{AtTime, Plan, PlanOp};
 use engine::query::{QueryOptions, depends_on_query_times, visibilities};

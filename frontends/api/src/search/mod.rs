@@ -83,7 +83,7 @@ pub async fn metric_names(call: ApiRequest) -> ApiResult {
         filter.score(name).or_else(|| in_help().map(|_| HELP_SCORE))
     };
     let shown = |name: &str| about.get(name).filter(|_| with_metadata).cloned().unwrap_or_default();
-    answer(&call.state, &params, (names, Text::Name), score, shown)
+    answer(&call.state, &params, names, Text::Name, score, shown)
 }
 
 /// `/api/v1/search/label_names`
@@ -96,7 +96,8 @@ pub async fn label_names(call: ApiRequest) -> ApiResult {
     answer(
         &call.state,
         &params,
-        (names, Text::Name),
+        names,
+        Text::Name,
         |name| params.filter.score(name),
         |_| SearchMetadata::default(),
     )
@@ -113,7 +114,8 @@ pub async fn label_values(call: ApiRequest) -> ApiResult {
     answer(
         &call.state,
         &params,
-        (found, Text::Value),
+        found,
+        Text::Value,
         |value| params.filter.score(value),
         |_| SearchMetadata::default(),
     )
@@ -139,7 +141,8 @@ async fn metadata(state: &AppState) -> Result<HashMap<String, SearchMetadata>, A
 fn answer(
     state: &AppState,
     params: &SearchParams,
-    (names, text): (Vec<String>, fn(String) -> Text),
+    names: Vec<String>,
+    text: fn(String) -> Text,
     score: impl Fn(&str) -> Option<f64>,
     about: impl Fn(&str) -> SearchMetadata,
 ) -> ApiResult {

@@ -58,7 +58,7 @@ impl SearchParams {
         if span.1 < span.0 {
             return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
         }
-        let sets = matcher_sets(state, form).map_err(ApiError::bad_data)?;
+        let sets = matcher_sets(state, form)?;
         // The order of checks is Prometheus': of several mistakes it reports the same one.
         let filter = filter(form)?;
         let include_score = flag(form, "include_score", false)?;

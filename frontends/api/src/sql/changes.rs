@@ -1,6 +1,7 @@
-//! Statements that make and change tables: `CREATE TABLE`, `INSERT`, `DELETE`, `COPY`.
+//! Executes SQL statements that change tables: `CREATE TABLE`, `INSERT`, `DELETE`, `TRUNCATE`,
+//! `COPY`. [`super::definitions`] calls them; [`sql::statement`] has parsed them.
 
-use super::definitions::Done;
+use super::definitions::StatementOutcome;
 use crate::response::{ApiError, ErrorType};
 use crate::services::TableStore;
 use ::sql::statement::{
@@ -18,7 +19,7 @@ use storage::model::TimeMs;
 pub(super) fn create_table(
     tables: &dyn TableStore,
     statement: &CreateTableStatement,
-) -> Result<Done, ApiError> {
+) -> Result<StatementOutcome, ApiError> {
     let name = statement.name.as_str();
     super::tables::check_name(name)?;
     let table = Table::empty(&statement.columns, &statement.key).map_err(QueryError::from)?;
@@ -26,9 +27,9 @@ pub(super) fn create_table(
         Err(e)
             if e.kind == ErrorType::Conflict && statement.if_not_exists && tables.table(name).is_some() =>
         {
-            Ok(Done::new(format!("table {name} was there already"), "CREATE TABLE"))
+            Ok(StatementOutcome::new(format!("table {name} was there already"), "CREATE TABLE"))
         }
-        created => created.map(|()| Done::new(format!("table {name} is made"), "CREATE TABLE")),
+        created => created.map(|()| StatementOutcome::new(format!("table {name} is made"), "CREATE TABLE")),
     }
 }
 
@@ -38,7 +39,7 @@ pub(super) fn insert(
     statement: &InsertStatement,
     params: &[Value],
     now: TimeMs,
-) -> Result<Done, ApiError> {
+) -> Result<StatementOutcome, ApiError> {
     let name = statement.name.as_str();
     let mut count = 0;
     tables.change(name, &mut |table: &Table| {
@@ -51,7 +52,7 @@ pub(super) fn insert(
         count = appender.rows();
         appender.finish(table)
     })?;
-    Ok(Done::new(format!("{count} rows are added to {name}"), &format!("INSERT 0 {count}")))
+    Ok(StatementOutcome::new(format!("{count} rows are added to {name}"), &format!("INSERT 0 {count}")))
 }
 
 /// Removes rows. Blocks.
@@ -60,7 +61,7 @@ pub(super) fn delete(
     statement: &DeleteStatement,
     params: &[Value],
     now: TimeMs,
-) -> Result<Done, ApiError> {
+) -> Result<StatementOutcome, ApiError> {
     let name = statement.name.as_str();
     let mut conditions = Vec::new();
     let mut is_never = false;
@@ -82,9 +83,9 @@ pub(super) fn delete(
     })?;
     let text = format!("{count} rows are removed from {name}");
     if statement.is_truncate {
-        return Ok(Done::new(text, "TRUNCATE TABLE"));
+        return Ok(StatementOutcome::new(text, "TRUNCATE TABLE"));
     }
-    Ok(Done::new(text, &format!("DELETE {count}")))
+    Ok(StatementOutcome::new(text, &format!("DELETE {count}")))
 }
 
 /// A value that is written out, as text; `None`: NULL.

@@ -1,4 +1,8 @@
-//! Statements that define, remove, change and list alerts, views and tables ([`changes`]).
+//! Executes SQL statements that are no queries: they define, remove or list alerts, views and
+//! tables.
+//!
+//! Input: a [`SqlStatement`] of [`sql::statement`]. [`super::changes`] has those that change the
+//! rows of tables.
 
 use super::changes;
 use crate::AppState;
@@ -31,16 +35,16 @@ pub struct TextRows {
 }
 
 /// What a statement has done.
-pub(super) struct Done {
+pub(super) struct StatementOutcome {
     /// In words.
     pub(super) text: String,
     /// As PostgreSQL calls it.
     pub(super) tag: String,
 }
 
-impl Done {
-    pub(super) fn new(text: String, tag: &str) -> Done {
-        Done { text, tag: tag.to_owned() }
+impl StatementOutcome {
+    pub(super) fn new(text: String, tag: &str) -> StatementOutcome {
+        StatementOutcome { text, tag: tag.to_owned() }
     }
 }
 
@@ -94,11 +98,15 @@ pub(super) async fn answer(
 }
 
 /// Changes what is defined. Blocks.
-fn change(state: &AppState, statement: &SqlStatement, params: &[Value]) -> Result<Done, ApiError> {
+fn change(
+    state: &AppState,
+    statement: &SqlStatement,
+    params: &[Value],
+) -> Result<StatementOutcome, ApiError> {
     match statement {
         SqlStatement::CreateAlert(alert) => {
             alerts(state)?.create(alert)?;
-            Ok(Done::new(format!("alert {} is defined", alert.name), "CREATE ALERT"))
+            Ok(StatementOutcome::new(format!("alert {} is defined", alert.name), "CREATE ALERT"))
         }
         SqlStatement::CreateView(view) => create_view(state, view),
         SqlStatement::CreateNamedView(view) => create_named_view(state, view),
@@ -142,7 +150,7 @@ fn table_rows(tables: &dyn TableStore) -> Vec<Vec<String>> {
     tables.names().into_iter().filter_map(row).collect()
 }
 
-fn create_view(state: &AppState, view: &ViewStatement) -> Result<Done, ApiError> {
+fn create_view(state: &AppState, view: &ViewStatement) -> Result<StatementOutcome, ApiError> {
     let engine = state.sql_engine();
     // The error of the statement itself has its place.
     let checked = match view.record {
@@ -172,19 +180,19 @@ fn create_view(state: &AppState, view: &ViewStatement) -> Result<Done, ApiError>
         PutOutcome::Replaced => format!("view {} is replaced", view.name),
         PutOutcome::Unchanged => format!("view {} was defined so already", view.name),
     };
-    Ok(Done::new(text, "CREATE MATERIALIZED VIEW"))
+    Ok(StatementOutcome::new(text, "CREATE MATERIALIZED VIEW"))
 }
 
-fn create_named_view(state: &AppState, view: &NamedViewStatement) -> Result<Done, ApiError> {
+fn create_named_view(state: &AppState, view: &NamedViewStatement) -> Result<StatementOutcome, ApiError> {
     super::tables::check_name(&view.name)?;
     let now = state.sources.clock.now();
     // The error of the query itself has its place.
     state.sql_engine().check_view(&view.name, &view.query, now).map_err(QueryError::from)?;
     tables(state)?.create_view(&view.name, &view.query, view.replace)?;
-    Ok(Done::new(format!("view {} is defined", view.name), "CREATE VIEW"))
+    Ok(StatementOutcome::new(format!("view {} is defined", view.name), "CREATE VIEW"))
 }
 
-fn remove(state: &AppState, gone: &DropStatement) -> Result<Done, ApiError> {
+fn remove(state: &AppState, gone: &DropStatement) -> Result<StatementOutcome, ApiError> {
     let name = gone.name.as_str();
     let saved = || {
         state.sources.saved_queries.remove(name).map_err(|e| match e {
@@ -208,8 +216,10 @@ fn remove(state: &AppState, gone: &DropStatement) -> Result<Done, ApiError> {
         }
     };
     match removed {
-        Ok(()) => Ok(Done::new(format!("{name} is removed"), tag)),
-        Err(e) if is_missing(&e) && gone.if_exists => Ok(Done::new(format!("{name} was not there"), tag)),
+        Ok(()) => Ok(StatementOutcome::new(format!("{name} is removed"), tag)),
+        Err(e) if is_missing(&e) && gone.if_exists => {
+            Ok(StatementOutcome::new(format!("{name} was not there"), tag))
+        }
         Err(e) => Err(e),
     }
 }

@@ -7,7 +7,7 @@ use crate::ApiServices;
 use crate::alert_history::{AlertHistoryRequest, AlertTransitionJson};
 use crate::json_model::{AlertingRuleJson, RuleGroupJson, RuleJson};
 use crate::limits::VIEWS_PER_PAGE;
-use crate::query::running::{ActiveQueryJson, RunningQueries};
+use crate::query::running_queries::{ActiveQueryJson, RunningQueries};
 use ::sql::relations::MetaSource;
 use ::sql::{SqlError, SqlErrorKind};
 use engine::live::{ViewId, ViewKind};

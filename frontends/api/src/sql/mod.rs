@@ -20,7 +20,7 @@ use super::AppState;
 use super::confinement::ConfinedLists;
 use super::dispatch::ApiRequest;
 use super::params::Form;
-use super::query::running::{QueryKind, RunningQueries, RunningQuery, STOPPED};
+use super::query::running_queries::{QueryKind, RunningQueries, RunningQuery, STOPPED};
 use super::query::{CancelOnDrop, client_of};
 use super::response::{ApiError, ApiResult, ErrorType};
 use super::self_metrics::GaugeGuard;
@@ -198,8 +198,8 @@ fn run(
     }
 }
 
-/// Sends a piece of an answer; waits until the client has read enough. The caller's thread belongs to
-/// a runtime that must not block, so it asks again.
+/// Sends a piece of an answer; waits until the client has read enough. The caller's thread belongs
+/// to a runtime that must not block, so it asks again.
 pub fn send_patiently<T>(pieces: &mpsc::Sender<T>, mut piece: T, deadline: Instant) -> Result<(), SqlError> {
     loop {
         piece = match pieces.try_send(piece) {
@@ -244,7 +244,8 @@ async fn respond(
     });
     let begin = futures::stream::iter([Ok::<Bytes, SqlError>(first)]);
     let whole = futures::StreamExt::chain(begin, rest);
-    // Compression asks for the next piece once more after the last one, which `unfold` does not bear.
+    // Compression asks for the next piece once more after the last one, which `unfold` does not
+    // bear.
     Ok(response(format, Body::from_stream(futures::StreamExt::fuse(whole))))
 }
 

@@ -1,5 +1,6 @@
-//! The changes of the rows of a statement, for listeners of other protocols: the messages of its
-//! subscription, read back.
+//! Changes of a subscription to a SQL statement as rows, for the PostgreSQL wire. They are read
+//! back from the JSON messages of [`super::super::subscribe`], so that both protocols have the
+//! same.
 
 use crate::AppState;
 use crate::response::{ApiError, ErrorType};
@@ -86,8 +87,8 @@ impl RowChanges {
         self.ready.pop_front()
     }
 
-    /// Waits until there is a row for [`RowChanges::take`]; false: the subscription has ended. Returns
-    /// also when there are warnings.
+    /// Waits until there is a row for [`RowChanges::take`]; false: the subscription has ended.
+    /// Returns also when there are warnings.
     pub async fn wait(&mut self) -> Result<bool, ApiError> {
         let wakeup = self.subscription.wakeup();
         loop {

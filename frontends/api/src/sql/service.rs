@@ -1,5 +1,5 @@
-//! SQL for listeners of other protocols: the same turns, priorities, limits and statements as over
-//! HTTP.
+//! [`SqlService`]: runs SQL statements for other protocols than HTTP (the PostgreSQL wire), with
+//! the same permits, priorities and limits as `/api/v1/sql`.
 
 use super::row_changes::RowChanges;
 use super::{TextRows, WaitingStatement, changes, definitions, in_turn};
@@ -40,16 +40,16 @@ impl SqlService {
         self.0.sources.clock.now()
     }
 
-    /// The options of a statement, with a cancellation of its own. `timeout`: a shorter one than the
-    /// server's.
+    /// The options of a statement, with a cancellation of its own. `timeout`: a shorter one than
+    /// the server's.
     pub fn options(&self, timeout: Option<Duration>) -> Result<QueryOptions, ApiError> {
         let options = query::options(&self.0, &Form::default())?;
         let timeout = timeout.unwrap_or(options.timeout).min(options.timeout);
         Ok(QueryOptions { timeout, ..options })
     }
 
-    /// Waits for a turn; then runs `work` at low priority, and returns its result when it has ended;
-    /// `None`: it ended by a panic.
+    /// Waits for a turn; then runs `work` at low priority, and returns its result when it has
+    /// ended; `None`: it ended by a panic.
     pub async fn run<T: Send + 'static>(
         &self,
         request: SqlRequest,
@@ -69,8 +69,8 @@ impl SqlService {
         self.0.blocking(work).await.ok()
     }
 
-    /// The answer of a statement that defines, removes, changes or lists something. `params` has the
-    /// values of `$1`, `$2`, ….
+    /// The answer of a statement that defines, removes, changes or lists something. `params` has
+    /// the values of `$1`, `$2`, ….
     pub async fn define(&self, statement: SqlStatement, params: Vec<Value>) -> Result<TextRows, ApiError> {
         definitions::answer(&self.0, statement, params).await
     }

@@ -1,4 +1,5 @@
-//! The rows of statements that are subscribed to.
+//! Makes a subscription's view of a SQL statement: plan, columns and the form of its rows
+//! ([`sql::standing`]).
 
 use crate::AppState;
 use crate::response::{ApiError, ErrorType};

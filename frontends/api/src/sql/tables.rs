@@ -1,4 +1,5 @@
-//! `/api/v1/tables` and `/api/v1/tables/{name}`: tables that people bring, for joins in SQL.
+//! `/api/v1/tables` and `/api/v1/tables/{name}`: upload, list, read and remove the tables that SQL
+//! statements join with metrics ([`sql::tables`]).
 
 use super::{media_type, response};
 use crate::dispatch::ApiRequest;

@@ -113,7 +113,7 @@ impl Budget {
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldBytes {
     bytes: i64,
     ended: bool,
 }
@@ -122,7 +122,7 @@ struct Held {
 pub struct Account {
     budget: Arc<Budget>,
     number: u64,
-    held: Mutex<Held>,
+    held: Mutex<HeldBytes>,
     /// The queue that is emptied when the subscription is ended.
     outbox: Mutex<Weak<SubscriberQueue>>,
     wakeup: Arc<Notify>,

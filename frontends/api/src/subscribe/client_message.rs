@@ -1,4 +1,6 @@
-//! The requests of subscribers ([`super`]), parsed from a websocket message or from URL values.
+//! The messages that a client of `/api/v1/subscribe` sends: parsed from a websocket message or from
+//! URL parameters. `docs/subscribe.md` specifies them; [`super::server_message`] is the other
+//! direction.
 
 use super::super::limits;
 use super::super::params::Form;

@@ -1,4 +1,5 @@
-//! Snapshots and deltas in the envelope that a client chose, as JSON. `docs/subscribe.md` describes them; change both
+//! [`DeltaEncoder`]: writes the rows of a subscription as JSON, as a whole (snapshot) or as changes
+//! (delta), in the form that the client chose. `docs/subscribe.md` specifies the forms; change both
 //! together.
 
 use super::super::query_json;
@@ -135,10 +136,11 @@ impl DeltaEncoder {
         if let Some(format) = &self.format {
             let mut diff = BTreeMap::new();
             for (labels, sample) in rows {
-                count(&mut diff, format.row(labels, sample), 1);
+                let (row, equal) = format.row(labels, sample);
+                count(&mut diff, row, equal);
             }
             if let Some(nothing) = format.over_nothing().filter(|_| rows.is_empty()) {
-                count(&mut diff, (nothing.to_owned(), 1), 1);
+                count(&mut diff, nothing.to_owned(), 1);
             }
             return message.list("rows", &listed(diff), formatted_row).close();
         }
@@ -146,8 +148,8 @@ impl DeltaEncoder {
         message.list("rows", &diff, diff_row).close()
     }
 
-    /// A message with the changes up to `t`; since an earlier tick if `since` is set. `None`: no row
-    /// that the client sees has changed.
+    /// A message with the changes up to `t`; since an earlier tick if `since` is set. `None`: no
+    /// row that the client sees has changed.
     pub fn delta(
         &mut self,
         since: Option<TimeMs>,
@@ -188,8 +190,8 @@ impl DeltaEncoder {
 }
 
 /// Adds a row `times` to the difference.
-fn count(diff: &mut BTreeMap<String, i64>, (row, equal): (String, i64), times: i64) {
-    *diff.entry(row).or_default() += equal * times;
+fn count(diff: &mut BTreeMap<String, i64>, row: String, times: i64) {
+    *diff.entry(row).or_default() += times;
 }
 
 /// The rows of a difference: those that go first.
@@ -210,19 +212,22 @@ fn formatted_changes(
     let was_empty = known.is_empty();
     for labels in remove {
         if let Some(old) = known.remove(labels) {
-            count(&mut diff, format.row(labels, &old), -1);
+            let (row, equal) = format.row(labels, &old);
+            count(&mut diff, row, -equal);
         }
     }
     for (labels, sample) in upsert {
         if let Some(old) = known.insert(labels.clone(), sample.clone()) {
-            count(&mut diff, format.row(labels, &old), -1);
+            let (row, equal) = format.row(labels, &old);
+            count(&mut diff, row, -equal);
         }
-        count(&mut diff, format.row(labels, sample), 1);
+        let (row, equal) = format.row(labels, sample);
+        count(&mut diff, row, equal);
     }
     if let Some(nothing) = format.over_nothing()
         && was_empty != known.is_empty()
     {
-        count(&mut diff, (nothing.to_owned(), 1), if was_empty { -1 } else { 1 });
+        count(&mut diff, nothing.to_owned(), if was_empty { -1 } else { 1 });
     }
     listed(diff)
 }
@@ -233,7 +238,7 @@ fn formatted_row(out: &mut String, (row, diff): &(String, i64)) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::server_message::{Standing, subscribed_rows};
+    use super::super::server_message::{StandingMode, subscribed_rows};
     use super::*;
 
     fn job(name: &str) -> Labels {
@@ -317,7 +322,7 @@ mod tests {
     #[test]
     fn rows_in_another_form_are_differences() {
         assert_eq!(
-            subscribed_rows("a", "SELECT job", &Jobs, &Standing::Impossible).json,
+            subscribed_rows("a", "SELECT job", &Jobs, &StandingMode::Impossible).json,
             r#"{"subscribed":{"id":"a","query":"SELECT job","columns":["job"],"standing":false}}"#
         );
         let mut encoder = DeltaEncoder::new("a", Envelope::Upsert, Some(Arc::new(Jobs)));

@@ -1,11 +1,12 @@
 //! `/api/v1/subscribe`: live query results, pushed to the client. `docs/subscribe.md` describes the
 //! protocol.
 //!
-//! A *view* is a query whose answer the engine keeps current; equal queries share one
-//! ([`shared_views`]), within a budget of memory ([`state_budget`]). A [`subscription`] taps its view, which means that it consumes the changes,
-//! through a bounded [`subscriber_queue`], which applies the client's back-pressure policy.
-//! [`server_message`] and [`delta_encoder`] write the messages, and [`websocket`] or [`streaming`] sends them. Lists that are no queries
-//! are [`topics`].
+//! A *view* is a query whose result the engine keeps current. Equal queries share one
+//! ([`shared_views`]), within a memory budget ([`state_budget`]). A [`subscription`] attaches a
+//! *tap* to its view: the changes go into a bounded [`subscriber_queue`], which applies the
+//! client's back-pressure policy. [`server_message`] and [`delta_encoder`] write the messages;
+//! [`websocket`] or [`streaming`] sends them. [`topics`] are subscriptions to lists that are no
+//! queries.
 
 pub mod budget;
 pub mod client_message;

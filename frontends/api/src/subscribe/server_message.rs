@@ -1,4 +1,5 @@
-//! The messages of a subscription, as JSON. `docs/subscribe.md` describes them; change both together.
+//! The messages of a subscription, as JSON. `docs/subscribe.md` describes them; change both
+//! together.
 
 use super::super::query_json;
 use super::super::response::ApiError;
@@ -59,7 +60,13 @@ impl ServerMessage {
 }
 
 /// The first message: describes the view of the subscription.
-pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str, standing: &Standing) -> ServerMessage {
+pub fn subscribed(
+    id: &str,
+    query: &str,
+    plan: &Plan,
+    explained: &str,
+    standing: &StandingMode,
+) -> ServerMessage {
     let kind = if plan.kind() == ValueType::Scalar { "scalar" } else { "vector" };
     let mut message = ServerMessage::open("subscribed", id).text("query", query).text("type", kind);
     message.json.push_str(",\"schema\":{\"labels\":");
@@ -74,7 +81,7 @@ pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str, standing:
 
 /// Whether an answer is kept current.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum StandingMode {
     /// With every sample.
     Live,
     /// The plan cannot be: it is evaluated again and again.
@@ -83,12 +90,12 @@ pub enum Standing {
     Refused(String),
 }
 
-impl Standing {
+impl StandingMode {
     fn write(&self, json: &mut String) {
-        if *self != Standing::Live {
+        if *self != StandingMode::Live {
             json.push_str(",\"standing\":false");
         }
-        if let Standing::Refused(reason) = self {
+        if let StandingMode::Refused(reason) = self {
             json.push_str(",\"reason\":");
             query_json::string(json, reason);
         }
@@ -106,7 +113,12 @@ pub trait RowFormat: Send + Sync {
 }
 
 /// The first message, for rows in another form.
-pub fn subscribed_rows(id: &str, query: &str, format: &dyn RowFormat, standing: &Standing) -> ServerMessage {
+pub fn subscribed_rows(
+    id: &str,
+    query: &str,
+    format: &dyn RowFormat,
+    standing: &StandingMode,
+) -> ServerMessage {
     let mut message = ServerMessage::open("subscribed", id).text("query", query);
     let _ = write!(message.json, ",{}", format.describe());
     standing.write(&mut message.json);
@@ -131,7 +143,7 @@ fn output_labels(plan: &Plan) -> Option<Vec<String>> {
 
 /// Why a subscription ended that the client did not end.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum EndReason {
     /// `backpressure: close`, and the client was too slow.
     Slow,
     /// The memory for all subscriptions was used up, and this one held most of it.
@@ -142,19 +154,19 @@ pub enum Ended {
     Failed,
 }
 
-impl Ended {
+impl EndReason {
     fn as_str(self) -> &'static str {
         match self {
-            Ended::Slow => "slow",
-            Ended::BuffersFull => "buffers_full",
-            Ended::ViewRemoved => "view_removed",
-            Ended::Failed => "failed",
+            EndReason::Slow => "slow",
+            EndReason::BuffersFull => "buffers_full",
+            EndReason::ViewRemoved => "view_removed",
+            EndReason::Failed => "failed",
         }
     }
 }
 
 /// The subscription ended; no reason means that the client ended it.
-pub fn unsubscribed(id: &str, why: Option<Ended>) -> ServerMessage {
+pub fn unsubscribed(id: &str, why: Option<EndReason>) -> ServerMessage {
     let message = ServerMessage::open("unsubscribed", id);
     match why {
         Some(why) => message.text("reason", why.as_str()).close(),

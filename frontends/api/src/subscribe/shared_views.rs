@@ -1,8 +1,8 @@
-//! Views (queries whose answers are kept current) that subscriptions share: equal plans are
-//! installed once.
+//! [`SharedViews`]: views that several subscriptions share. Equal plans are installed once.
 //!
-//! What they hold in memory is bounded ([`super::state_budget`]). A [`ViewLease`] keeps a view installed. When the last lease is dropped, the view lingers for
-//! [`VIEW_LINGER`], so that a reloaded page finds it, and is then removed.
+//! A [`ViewLease`] keeps a view installed. After the last lease is dropped, the view stays for
+//! [`VIEW_LINGER`], so that a reloaded page finds it, and is then removed. The memory of all views
+//! is bounded by [`super::state_budget`].
 
 use super::super::limits::{STATE_MEASURED, STATE_REFUSED, SUBSCRIBED_VIEWS, VIEW_LINGER, VIEWS_PER_PAGE};
 use super::super::low_priority::blocking;
@@ -61,7 +61,8 @@ impl SharedViews {
         self.shared.lock().len()
     }
 
-    /// The view of `plan`, installed if necessary. `estimate`: about how many bytes it would hold. Blocks.
+    /// The view of `plan`, installed if necessary. `estimate`: about how many bytes it would hold.
+    /// Blocks.
     pub fn acquire(
         self: &Arc<Self>,
         plan: &Plan,
@@ -196,7 +197,8 @@ impl SharedViews {
         }));
     }
 
-    /// Ends the views that hold too much. Their subscribers hear that the view is gone, and subscribe again.
+    /// Ends the views that hold too much. Their subscribers hear that the view is gone, and
+    /// subscribe again.
     fn measure(&self) {
         let sizes = self.sizes();
         let all: Vec<(Plan, Arc<SharedView>)> =
@@ -277,7 +279,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
     #[derive(Default)]
-    struct Counting {
+    struct CountingRegistry {
         installed: AtomicU64,
         scheduled: AtomicU64,
         removed: AtomicU64,
@@ -285,7 +287,7 @@ mod tests {
         state: AtomicU64,
     }
 
-    impl ViewRegistry for Counting {
+    impl ViewRegistry for CountingRegistry {
         fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
             if view.name == "bad" {
                 return Err(ViewError::Unsupported("cannot stand".into()));
@@ -318,7 +320,7 @@ mod tests {
 
     #[test]
     fn what_would_hold_too_much_is_evaluated_again_instead() {
-        let counting = Arc::new(Counting::default());
+        let counting = Arc::new(CountingRegistry::default());
         let shared = SharedViews::new(counting.clone(), Execution::Threads);
         let large = || Ok(SUBSCRIBED_VIEW_BYTES + 1);
         let lease = shared.acquire(&plan(1.0, 0), "1", large).unwrap();
@@ -340,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_view_that_has_grown_ends_and_is_not_kept_again() {
-        let counting = Arc::new(Counting::default());
+        let counting = Arc::new(CountingRegistry::default());
         let shared = SharedViews::new(counting.clone(), Execution::Threads);
         let lease = shared.acquire(&plan(1.0, 0), "1", || Ok(1)).unwrap();
         shared.measure();
@@ -359,7 +361,7 @@ mod tests {
 
     #[test]
     fn equal_plans_share_a_view_until_nobody_comes_back() {
-        let counting = Arc::new(Counting::default());
+        let counting = Arc::new(CountingRegistry::default());
         let shared = SharedViews::new(counting.clone(), Execution::Threads);
         let first = shared.acquire(&plan(1.0, 0), "1", || Ok(1)).unwrap();
         // The plans are equal although the positions in their texts differ.
@@ -380,7 +382,7 @@ mod tests {
 
     #[test]
     fn what_cannot_stand_is_not_kept() {
-        let shared = SharedViews::new(Arc::new(Counting::default()), Execution::Threads);
+        let shared = SharedViews::new(Arc::new(CountingRegistry::default()), Execution::Threads);
         assert_eq!(
             shared.acquire(&plan(1.0, 0), "bad", || Ok(1)).err(),
             Some(ViewError::Unsupported("cannot stand".into()))

@@ -1,10 +1,10 @@
-//! What the views of subscriptions may hold in memory, each and together. A view that would hold more does
-//! not stand: it is evaluated again and again instead.
+//! Limits the memory that views of subscriptions may hold, each and together. The query of a view
+//! that would hold more is evaluated again and again instead.
 //!
-//! Before a view is installed its size is estimated: what it will hold when its windows are full, which is series times
-//! the samples of a window. A server that has just started holds little of a window of a month; it would hold more
-//! every day. How many samples a window has is told from those of the last minutes, or, before there are
-//! enough, from the scrape intervals of the targets. Later it is measured ([`super::shared_views`]).
+//! Before a view is installed, its final size is estimated: series times samples in a full window.
+//! The present size says little, because a server that has just started holds little of a window of
+//! a month. The number of samples in a window follows from the last minutes, or, before there are
+//! enough, from the scrape intervals. Installed views are measured ([`super::shared_views`]).
 
 use super::super::AppState;
 use super::super::limits::{
@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use storage::model::Matcher;
 use storage::model::time::parse_duration;
 
-/// The stretch of time that is looked at for an estimate, ms: the longest usual time between two samples.
+/// The stretch of time that is looked at for an estimate, ms: the longest usual time between two
+/// samples.
 const LOOKED_AT_MS: i64 = 300_000;
 /// The shortest such stretch, after a start, ms.
 const LOOKED_AT_LEAST_MS: i64 = 1_000;
@@ -158,15 +159,16 @@ pub fn estimate(state: &AppState, plan: &Plan) -> Result<usize, StateRefusal> {
     Ok(bytes as usize)
 }
 
-/// The stretch of time that is looked at, ms: no longer than this server runs, because before it there may be a gap.
+/// The stretch of time that is looked at, ms: no longer than this server runs, because before it
+/// there may be a gap.
 fn looked_at(state: &AppState) -> i64 {
     let started = state.sources.admin.runtime().start_time;
     let runs = started.map_or(LOOKED_AT_MS, |start| state.sources.clock.now().saturating_sub(start));
     runs.clamp(LOOKED_AT_LEAST_MS, LOOKED_AT_MS)
 }
 
-/// The time between two scrapes of a target, ms, as a mean of the targets: so many scrapes come; `None`: there are
-/// no targets.
+/// The time between two scrapes of a target, ms, as a mean of the targets: so many scrapes come;
+/// `None`: there are no targets.
 fn scrape_interval(state: &AppState) -> Option<f64> {
     let targets = state.sources.targets.active();
     let intervals = targets.iter().filter_map(|target| parse_duration(&target.scrape_interval).ok());
@@ -182,7 +184,8 @@ fn number(state: &AppState, text: &str) -> Result<f64, StateRefusal> {
         lookback: settings.lookback,
         max_samples: settings.max_samples,
         max_bytes: settings.max_bytes,
-        // Series of different names may be equal without them: they are counted before the names go.
+        // Series of different names may be equal without them: they are counted before the names
+        // go.
         dialect: Dialect { delayed_names: true, ..settings.dialect },
         timeout: settings.query_timeout.min(STATE_ESTIMATE_TIME),
         ..QueryOptions::default()

@@ -1,4 +1,5 @@
-//! One subscription over plain GET: server-sent events, or newline-delimited JSON with `format=ndjson`.
+//! A subscription over a plain GET request: server-sent events, or NDJSON with `format=ndjson`.
+//! [`super::websocket`] is the other transport.
 
 use super::super::dispatch::ApiRequest;
 use super::super::response::{ApiError, ApiResult, ErrorType};

@@ -485,7 +485,9 @@ mod tests {
                 let queue = outbox.queue.lock();
                 assert_eq!(queue.bytes, queue.items.iter().map(QueuedItem::bytes).sum::<usize>());
             }
-            (0..100).for_each(|_| drop(outbox.take()));
+            for _ in 0..100 {
+                outbox.take();
+            }
             assert_eq!(outbox.queue.lock().bytes, 0);
         }
     }
@@ -542,7 +544,9 @@ mod tests {
         assert!(sink.push(delta(2, &[("a", 1.0)], &[])));
         listener.corrected(rows.clone());
         assert_eq!(all(&outbox)[1..], [SubscriberEvent::Corrected(rows.clone())]);
-        (0..3).for_each(|_| listener.corrected(rows.clone()));
+        for _ in 0..3 {
+            listener.corrected(rows.clone());
+        }
         assert!(matches!(outbox.take(), Some(SubscriberEvent::Lagging { from: 1, to: 1 })));
         drop(outbox);
         assert!(!listener.is_open());

@@ -11,7 +11,7 @@ use super::super::{AppState, limits, query, saved_queries, views};
 use super::budget::{Account, Charge};
 use super::client_message::{Backpressure, SubscribeRequest};
 use super::delta_encoder::DeltaEncoder;
-use super::server_message::{self, Ended, RowFormat, ServerMessage, Standing};
+use super::server_message::{self, EndReason, RowFormat, ServerMessage, StandingMode};
 use super::shared_views::ViewLease;
 use super::state_budget;
 use super::subscriber_queue::{SubscriberEvent, SubscriberQueue};
@@ -97,9 +97,9 @@ impl Subscription {
         .is_ok();
         let lease = Arc::new(lease(state, view, &plan, &text, standing).await?);
         let standing = match lease.refusal() {
-            Some(refusal) => Standing::Refused(refusal.to_string()),
-            None if standing => Standing::Live,
-            None => Standing::Impossible,
+            Some(refusal) => StandingMode::Refused(refusal.to_string()),
+            None if standing => StandingMode::Live,
+            None => StandingMode::Impossible,
         };
         // The first message is made before the tap exists: afterwards events may come at any time,
         // and this one must be first.
@@ -167,7 +167,7 @@ impl Subscription {
             // The messages that wait are what must be freed; the reason comes instead of them.
             self.outgoing.clear();
             let why = "the buffers of all subscriptions are full, and this one held most of them: read faster, or subscribe to less";
-            self.end(&ApiError::new(ErrorType::Unavailable, why), None, Ended::BuffersFull);
+            self.end(&ApiError::new(ErrorType::Unavailable, why), None, EndReason::BuffersFull);
         }
         // One event at a time: what is turned into messages leaves the queue, where it could still
         // be merged.
@@ -187,7 +187,7 @@ impl Subscription {
     }
 
     /// Queues the reason and the end message.
-    fn end(&mut self, error: &ApiError, t: Option<TimeMs>, why: Ended) {
+    fn end(&mut self, error: &ApiError, t: Option<TimeMs>, why: EndReason) {
         self.push(server_message::error(Some(&self.id), error, t));
         self.push(server_message::unsubscribed(&self.id, Some(why)));
         self.ended = true;
@@ -225,7 +225,7 @@ impl Subscription {
                 self.push(message);
             }
             SubscriberEvent::ViewRemoved => {
-                self.push(server_message::unsubscribed(&self.id, Some(Ended::ViewRemoved)));
+                self.push(server_message::unsubscribed(&self.id, Some(EndReason::ViewRemoved)));
                 self.ended = true;
             }
             // [`Subscription::next`] has handled it, because a new tap needs an await.
@@ -238,7 +238,7 @@ impl Subscription {
     async fn lagging(&mut self, from: TimeMs, to: TimeMs) {
         if self.policy == Backpressure::Close {
             let text = format!("the client is too slow: events since {} are lost", from as f64 / 1000.0);
-            return self.end(&ApiError::new(ErrorType::Canceled, text), Some(to), Ended::Slow);
+            return self.end(&ApiError::new(ErrorType::Canceled, text), Some(to), EndReason::Slow);
         }
         // A client may fall behind again before its snapshot comes; the gap begins at the first
         // time.
@@ -260,14 +260,14 @@ impl Subscription {
         match again.await {
             Ok(tap) => self.tap = tap,
             Err(e) => {
-                self.end(&ApiError::new(ErrorType::Internal, e.to_string()), None, Ended::Failed);
+                self.end(&ApiError::new(ErrorType::Internal, e.to_string()), None, EndReason::Failed);
             }
         }
     }
 }
 
-/// The view of a subscription: an existing one, or that of a plan. `standing`: whether the plan can be kept
-/// current.
+/// The view of a subscription: an existing one, or that of a plan. `standing`: whether the plan can
+/// be kept current.
 async fn lease(
     state: &AppState,
     view: Option<ViewId>,

@@ -1,8 +1,9 @@
-//! Subscriptions to lists that are no queries. Who subscribes to a [`Topic`] hears that its list has another
-//! [version](super::super::versions), and asks for the list again.
+//! Subscriptions to lists that are no queries, such as alerts, rules and targets ([`Topic`]). The
+//! client gets a message when the list has another [version](super::super::versions), and requests
+//! the list again.
 //!
-//! A list is looked at only while somebody listens, by one task for all listeners. Each listener has at most one
-//! message that waits: a newer version takes the place of the one before.
+//! One task for all listeners looks at a list, and only while there are any. At most one message
+//! waits for a listener: a newer version replaces it.
 
 use super::super::limits::{TOPIC_PERIOD, TOPIC_SHARE, TOPIC_SPACING, VIEWS_PERIOD};
 use super::super::response::{ApiError, ErrorType};
@@ -64,11 +65,11 @@ impl Topic {
             Topic::Targets => {
                 let list = state.sources.targets.clone();
                 let looked = state.blocking(move || targets::version_of_active(list.active()));
-                looked.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?
+                looked.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))
             }
             Topic::Views => views::version(state).await,
-            Topic::Queries => query::running::version(state),
-            Topic::Notifications => Version::of(&notifications::active(state)),
+            Topic::Queries => Ok(query::running_queries::version(state)),
+            Topic::Notifications => Ok(Version::new(&notifications::active(state))),
         }
     }
 }
@@ -171,7 +172,8 @@ impl TopicBoard {
         }
     }
 
-    /// Forgets listeners that are gone; `false`: there is none left, and the topic is not watched any longer.
+    /// Forgets listeners that are gone; `false`: there is none left, and the topic is not watched
+    /// any longer.
     fn is_watched(&self, topic: Topic) -> bool {
         let mut watched = self.watched.lock();
         let Some(entry) = watched.get_mut(&topic) else { return false };
@@ -240,7 +242,7 @@ mod tests {
     use super::*;
 
     fn seen(list: &str) -> SeenVersion {
-        SeenVersion { t: 1_000, version: Version::of(&list).unwrap() }
+        SeenVersion { t: 1_000, version: Version::new(list) }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use tower::ServiceExt;
 
-pub(super) struct Got {
+pub(super) struct TestResponse {
     pub(super) status: StatusCode,
     headers: HeaderMap,
     pub(super) text: String,
@@ -18,7 +18,7 @@ pub(super) struct Got {
     size: usize,
 }
 
-impl Got {
+impl TestResponse {
     /// The `error` of the envelope, or "".
     pub(super) fn error(&self) -> String {
         self.json()["error"].as_str().unwrap_or("").to_owned()
@@ -33,11 +33,11 @@ impl Got {
     }
 }
 
-async fn send(state: &AppState, request: Request<Body>) -> Got {
+async fn send(state: &AppState, request: Request<Body>) -> TestResponse {
     let response = router(state.clone()).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, usize::MAX).await.unwrap();
-    Got {
+    TestResponse {
         status: parts.status,
         headers: parts.headers,
         text: String::from_utf8_lossy(&bytes).into_owned(),
@@ -51,7 +51,7 @@ pub(super) async fn request(
     path: &str,
     headers: &[(&str, &str)],
     body: &'static str,
-) -> Got {
+) -> TestResponse {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -59,7 +59,7 @@ pub(super) async fn request(
     send(state, request.body(Body::from(body)).unwrap()).await
 }
 
-pub(super) async fn get(path: &str) -> Got {
+pub(super) async fn get(path: &str) -> TestResponse {
     request(&server(ApiSettings::default()).0, "GET", path, &[], "").await
 }
 
@@ -348,7 +348,7 @@ async fn rules_alerts_and_targets() {
         r#"{"status":"success","data":{"groups":[{"name":"g","file":"r.yml","rules":[{"name":"a:b","query":"up","labels":{},"health":"ok","#
     ));
     assert!(got.text.contains(r#""activeAt":"1970-01-01T00:00:01Z","value":"9.3e+01"}"#));
-    let names = |got: &Got| -> Vec<String> {
+    let names = |got: &TestResponse| -> Vec<String> {
         let groups = got.json()["data"]["groups"].clone();
         let rules = groups.as_array().unwrap().iter().flat_map(|g| g["rules"].as_array().unwrap().clone());
         rules.map(|r| r["name"].as_str().unwrap().to_owned()).collect()

@@ -1,9 +1,9 @@
-//! Tests of clients that are slow, idle, half closed or too many, and of requests that pages of
-//! other sites cause; over sockets, with timeouts short enough for a test.
+//! Tests connections over real sockets: clients that are slow, idle, half closed or too many, and
+//! requests that pages of other sites cause. Timeouts are short enough for a test.
 
 use super::super::limits::{DISPLACE_AFTER, RESERVE_CONNECTIONS};
 use super::super::{ApiSettings, ServeOptions, Timeouts, acting_origin};
-use super::live::{Running, connect, headers, hear, options, request, say, start_with, until};
+use super::live::{RunningServer, connect, headers, hear, options, request, say, start_with, until};
 use engine::live::TapEvent;
 use futures::StreamExt;
 use serde_json::json;
@@ -25,12 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Timeouts that no test reaches.
 const NEVER: Timeouts = Timeouts { headers: LONG, read: LONG, stall: LONG, drain: SHORT };
 
-async fn start(max_connections: usize, timeouts: Timeouts) -> Running {
+async fn start(max_connections: usize, timeouts: Timeouts) -> RunningServer {
     start_with(ServeOptions { timeouts, ..options(max_connections) }, ApiSettings::default()).await
 }
 
 /// A connection on which `text` was sent.
-async fn sent(running: &Running, text: &str) -> TcpStream {
+async fn sent(running: &RunningServer, text: &str) -> TcpStream {
     let mut socket = TcpStream::connect(running.address).await.unwrap();
     socket.write_all(text.as_bytes()).await.unwrap();
     socket
@@ -44,17 +44,17 @@ async fn rest(socket: &mut TcpStream) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-fn metric(running: &Running, line: &str) -> f64 {
+fn metric(running: &RunningServer, line: &str) -> f64 {
     let text = running.state.sources.metrics.render();
     let value = text.lines().find_map(|l| l.strip_prefix(line)).unwrap_or_else(|| panic!("no {line}"));
     value.trim().parse().unwrap()
 }
 
-fn closed(running: &Running, reason: &str) -> f64 {
+fn closed(running: &RunningServer, reason: &str) -> f64 {
     metric(running, &format!("perennial_http_connections_closed_total{{reason=\"{reason}\"}}"))
 }
 
-fn open(running: &Running) -> f64 {
+fn open(running: &RunningServer) -> f64 {
     metric(running, "perennial_http_connections{slots=\"ordinary\"}")
 }
 
@@ -160,7 +160,7 @@ async fn silent_clients_keep_nobody_out() {
 }
 
 /// Connections whose requests are being answered.
-async fn busy(running: &Running, n: usize) -> Vec<BufReader<TcpStream>> {
+async fn busy(running: &RunningServer, n: usize) -> Vec<BufReader<TcpStream>> {
     let mut busy = Vec::new();
     for _ in 0..n {
         let mut reader = request(running, "/api/v1/subscribe?query=up").await;
@@ -216,14 +216,14 @@ async fn one_address_has_a_share() {
 }
 
 /// A client with small buffers.
-async fn narrow(running: &Running) -> TcpStream {
+async fn narrow(running: &RunningServer) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(running.address).await.unwrap()
 }
 
 /// Pushes large snapshots until no subscription is left.
-async fn flood(running: &Running) {
+async fn flood(running: &RunningServer) {
     let label = "x".repeat(10_000);
     let row = |i: usize| (Labels::from_pairs([("i", i.to_string()), ("ballast", label.clone())]), 1.0.into());
     let rows: Vec<_> = (0..100).map(row).collect();
@@ -327,7 +327,7 @@ async fn stopping_lets_an_answer_be_finished() {
 }
 
 /// Pushes snapshots without a break, so that the client's task cannot run in between.
-fn push_unread(running: &Running, most: usize) {
+fn push_unread(running: &RunningServer, most: usize) {
     let rows: Vec<_> = (0..100).map(|i| (Labels::from_pairs([("i", i.to_string())]), 1.0.into())).collect();
     let pushed =
         (1..).take_while(|t| running.fakes.views.push(&TapEvent::Snapshot { t: *t, rows: rows.clone() }) > 0);
@@ -389,7 +389,7 @@ const ACTING: [&str; 10] = [
     "GET /api/v1/subscribe?query=up&format=ndjson",
 ];
 
-async fn status(running: &Running, line: &str, extra: &str) -> String {
+async fn status(running: &RunningServer, line: &str, extra: &str) -> String {
     let text = format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n{extra}\r\n");
     let mut reader = BufReader::new(sent(running, &text).await);
     headers(&mut reader).await
@@ -420,7 +420,7 @@ async fn pages_of_other_sites_change_nothing_and_stream_nothing() {
 }
 
 /// The status with which a websocket of a page of this origin is rejected; `None`: it opens.
-async fn websocket_of(running: &Running, origin: &str) -> Option<u16> {
+async fn websocket_of(running: &RunningServer, origin: &str) -> Option<u16> {
     let mut request = format!("ws://{}/api/v1/subscribe", running.address).into_client_request().unwrap();
     request.headers_mut().insert("origin", origin.parse().unwrap());
     match connect_async(request).await {

@@ -1,4 +1,4 @@
-//! Fakes of all services that the API uses.
+//! Fakes of all services of [`super::super::services`], for the tests of the router.
 
 use super::super::json_model::*;
 use super::super::services::*;
@@ -49,9 +49,9 @@ fn text_error(at: u32, text: &str) -> QueryTextError {
 }
 
 /// A fake language that parses the few expressions of the tests.
-struct Words;
+struct FakeLanguage;
 
-impl QueryLanguage for Words {
+impl QueryLanguage for FakeLanguage {
     fn compile(&self, text: &str, _: Option<QueryRange>) -> Result<Plan, QueryTextError> {
         let selector = |name: &str| Selector {
             matchers: vec![Matcher::equal("__name__", name)],
@@ -203,9 +203,9 @@ impl QueryEngine for Oracle {
     }
 }
 
-struct Shelf(Arc<Fakes>);
+struct FakeSavedQueries(Arc<Fakes>);
 
-impl SeriesCatalog for Shelf {
+impl SeriesCatalog for FakeSavedQueries {
     fn series(
         &self,
         sets: &[Vec<Matcher>],
@@ -261,7 +261,7 @@ impl SeriesCatalog for Shelf {
     }
 }
 
-impl StoreReadiness for Shelf {
+impl StoreReadiness for FakeSavedQueries {
     fn wait_committed(&self) -> BoxFuture<'static, ()> {
         let fakes = self.0.clone();
         Box::pin(async move {
@@ -329,9 +329,9 @@ impl ViewRegistry for SharedFakeViews {
     }
 }
 
-struct Rest(Arc<Fakes>);
+struct FakeServices(Arc<Fakes>);
 
-impl TargetList for Rest {
+impl TargetList for FakeServices {
     fn active(&self) -> Vec<TargetJson> {
         vec![TargetJson {
             discovered_labels: BTreeMap::from([("__address__".into(), "a:1".into())]),
@@ -372,7 +372,7 @@ impl TargetList for Rest {
     }
 }
 
-impl RuleGroupList for Rest {
+impl RuleGroupList for FakeServices {
     fn groups(&self) -> Vec<RuleGroupJson> {
         let alert = AlertJson {
             labels: Labels::from_pairs([("alertname", "Foo")]),
@@ -426,7 +426,7 @@ impl RuleGroupList for Rest {
     }
 }
 
-impl AlertmanagerList for Rest {
+impl AlertmanagerList for FakeServices {
     fn active(&self) -> Vec<String> {
         vec!["http://am:9093/api/v2/alerts".into()]
     }
@@ -435,7 +435,7 @@ impl AlertmanagerList for Rest {
     }
 }
 
-impl ServerControl for Rest {
+impl ServerControl for FakeServices {
     fn config_yaml(&self) -> String {
         "global: {}\n".into()
     }
@@ -468,7 +468,7 @@ impl ServerControl for Rest {
     }
 }
 
-impl StoreAdmin for Rest {
+impl StoreAdmin for FakeServices {
     fn delete(&self, matchers: &[Matcher], _: TimeMs, _: TimeMs) -> Result<(), StoreError> {
         store_error(&matchers[0].value).map_or(Ok(()), Err)
     }
@@ -480,7 +480,7 @@ impl StoreAdmin for Rest {
     }
 }
 
-impl RemoteWriteHandler for Rest {
+impl RemoteWriteHandler for FakeServices {
     fn write(&self, call: WriteCall) -> BoxFuture<'static, RemoteWriteResponse> {
         let text = format!("{} {} {}", call.content_type, call.encoding, call.body.len());
         let status = if call.body.len() == 3 { 204 } else { 400 };
@@ -494,19 +494,19 @@ impl RemoteWriteHandler for Rest {
 pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
     let fakes = Arc::new(Fakes::default());
     fakes.ready.store(true, SeqCst);
-    let rest = Arc::new(Rest(fakes.clone()));
+    let rest = Arc::new(FakeServices(fakes.clone()));
     let metrics = Metrics::default();
     let views: Arc<dyn ViewRegistry> = Arc::new(SharedFakeViews(fakes.clone()));
     let sources = ApiServices {
         files: Arc::new(crate::consoles::NoOperatorFiles),
-        language: Arc::new(Words),
+        language: Arc::new(FakeLanguage),
         answers: Arc::new(Oracle(fakes.clone())),
         memory: MemoryPool::of_queries(engine::limits::QUERIES_BYTES),
-        catalog: Arc::new(Shelf(fakes.clone())),
-        readiness: Arc::new(Shelf(fakes.clone())),
+        catalog: Arc::new(FakeSavedQueries(fakes.clone())),
+        readiness: Arc::new(FakeSavedQueries(fakes.clone())),
         saved_queries: Arc::new(SavedQueries::in_memory(
             views.clone(),
-            Box::new(|text| Words.compile(text, None)),
+            Box::new(|text| FakeLanguage.compile(text, None)),
         )),
         views,
         targets: rest.clone(),

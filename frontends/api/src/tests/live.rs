@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-pub(super) struct Running {
+pub(super) struct RunningServer {
     pub(super) address: SocketAddr,
     pub(super) state: AppState,
     pub(super) fakes: Arc<Fakes>,
@@ -35,11 +35,11 @@ pub(super) fn options(max_connections: usize) -> ServeOptions {
     }
 }
 
-async fn start(max_connections: usize) -> Running {
+async fn start(max_connections: usize) -> RunningServer {
     start_with(options(max_connections), ApiSettings::default()).await
 }
 
-pub(super) async fn start_with(options: ServeOptions, settings: ApiSettings) -> Running {
+pub(super) async fn start_with(options: ServeOptions, settings: ApiSettings) -> RunningServer {
     let prefix = settings.route_prefix.clone();
     let (state, fakes) = server(settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -51,7 +51,7 @@ pub(super) async fn start_with(options: ServeOptions, settings: ApiSettings) -> 
     let server = tokio::spawn(async move {
         serve(vec![listener.into()], gate, async { drop(stopped.await) }, options, &metrics).await;
     });
-    Running { address, state, fakes, stop: Some(stop), server }
+    RunningServer { address, state, fakes, stop: Some(stop), server }
 }
 
 /// Waits until `done`; panics after five seconds.
@@ -65,7 +65,7 @@ pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     panic!("never happened: {what}");
 }
 
-pub(super) async fn request(running: &Running, path: &str) -> BufReader<TcpStream> {
+pub(super) async fn request(running: &RunningServer, path: &str) -> BufReader<TcpStream> {
     let mut socket = TcpStream::connect(running.address).await.unwrap();
     let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n");
     socket.write_all(text.as_bytes()).await.unwrap();
@@ -153,7 +153,7 @@ async fn ndjson_with_differences() {
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-pub(super) async fn connect(running: &Running) -> Socket {
+pub(super) async fn connect(running: &RunningServer) -> Socket {
     connect_async(format!("ws://{}/api/v1/subscribe", running.address)).await.unwrap().0
 }
 

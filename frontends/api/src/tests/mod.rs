@@ -1,7 +1,9 @@
-//! Tests of the API through its router, with fakes of the services: [`api`] sends single requests,
-//! [`requests`] tests how requests are parsed, [`live`] uses sockets, [`connections`] has clients
-//! that are slow, idle or many, [`errors`] tests every kind of store error, and [`views`] tests the
-//! pages of views; [`topics`] those of lists.
+//! Tests of the API through its router, with fakes of the services ([`fakes`]).
+//!
+//! [`api`] sends single requests, [`requests`] tests how requests are parsed, [`live`] tests
+//! subscriptions over sockets, [`connections`] has clients that are slow, idle or many, [`errors`]
+//! every kind of store error. [`views`], [`standing`], [`search`] and [`topics`] each test one area
+//! of endpoints.
 
 mod api;
 mod connections;

@@ -2,11 +2,11 @@
 //! are those of Prometheus 3.14.
 
 use super::super::ApiSettings;
-use super::api::{Got, get, request};
+use super::api::{TestResponse, get, request};
 use super::fakes::server;
 use serde_json::json;
 
-async fn post(path: &str, content_type: &str, body: &'static str) -> Got {
+async fn post(path: &str, content_type: &str, body: &'static str) -> TestResponse {
     let headers = [("content-type", content_type)];
     let headers = if content_type.is_empty() { &[][..] } else { &headers[..] };
     request(&server(ApiSettings::default()).0, "POST", path, headers, body).await

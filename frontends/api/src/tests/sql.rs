@@ -1,4 +1,4 @@
-//! Tests of `/api/v1/sql`: how a statement comes, in which formats its answer goes, what errors are.
+//! Tests of `/api/v1/sql`: the ways to send a statement, the formats of the answer, and errors.
 
 use super::super::ApiSettings;
 use super::api::request;

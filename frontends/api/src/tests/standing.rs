@@ -1,7 +1,8 @@
-//! Tests of `PUT` and `DELETE` of saved queries, of their results, and of who may change them.
+//! Tests of saved queries: `PUT` and `DELETE` of `/api/v1/views/{name}`, their results, and who may
+//! change them.
 
 use super::super::{ApiSettings, AppState};
-use super::api::{Got, request};
+use super::api::{TestResponse, request};
 use super::fakes::{Fakes, job, server};
 use engine::live::describe::{AnswerContent, AnswerReport, EvaluationFailure, ViewFootprint, ViewReport};
 use engine::live::{ViewKind, ViewSpec};
@@ -14,19 +15,19 @@ fn open() -> (AppState, Arc<Fakes>) {
     server(ApiSettings { admin: true, ..ApiSettings::default() })
 }
 
-async fn put(state: &AppState, name: &str, body: &'static str) -> Got {
+async fn put(state: &AppState, name: &str, body: &'static str) -> TestResponse {
     request(state, "PUT", &format!("/api/v1/views/{name}"), &[], body).await
 }
 
-async fn delete(state: &AppState, name: &str) -> Got {
+async fn delete(state: &AppState, name: &str) -> TestResponse {
     request(state, "DELETE", &format!("/api/v1/views/{name}"), &[], "").await
 }
 
-async fn get(state: &AppState, path: &str) -> Got {
+async fn get(state: &AppState, path: &str) -> TestResponse {
     request(state, "GET", &format!("/api/v1/views{path}"), &[], "").await
 }
 
-fn told(got: &Got) -> (u16, Value) {
+fn told(got: &TestResponse) -> (u16, Value) {
     let json = got.json();
     let failed = json["status"] == "error";
     (got.status.as_u16(), if failed { json["errorType"].clone() } else { json["data"]["change"].clone() })

@@ -1,5 +1,5 @@
-//! Tests of topics and versions of lists: who listens hears that a list has changed, and a list that has not changed is
-//! not sent again.
+//! Tests of topics and of versions of lists: a listener gets a message when a list changes, and a
+//! list that did not change is answered with 304.
 
 use super::super::limits::SUBSCRIPTIONS_PER_SOCKET;
 use super::super::{ApiSettings, limits};

@@ -1,7 +1,7 @@
 //! Tests of `/api/v1/views`: pages, single views, and the errors.
 
 use super::super::{ApiSettings, AppState};
-use super::api::{Got, request};
+use super::api::{TestResponse, request};
 use super::fakes::server;
 use engine::live::check::{CheckReport, EvaluationCause, LastEvaluation};
 use engine::live::cost::EvaluationCost;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use storage::model::Labels;
 use views::scheduled::parse_view_id;
 
-async fn get(state: &AppState, path: &str) -> Got {
+async fn get(state: &AppState, path: &str) -> TestResponse {
     request(state, "GET", path, &[], "").await
 }
 

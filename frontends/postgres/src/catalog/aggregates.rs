@@ -1,5 +1,5 @@
-//! Aggregates over the rows of a group (`count`, `array_agg`, `string_agg`, …), and the one window
-//! function that clients of the catalogs use, `row_number()`.
+//! Aggregates of catalog queries (`count`, `array_agg`, `string_agg`, …) and the one window
+//! function that clients use, `row_number()`. [`super::select`] makes the groups and calls it.
 
 use super::expr::argument;
 use super::names::last;

@@ -1,4 +1,5 @@
-//! Conditions: their parts, the columns that they name, and whether they are true for a row.
+//! Conditions of catalog queries: splits `a AND b` into conjuncts, finds the columns that each
+//! uses, and evaluates it for a row. [`super::from`] and [`super::join`] use it to join early.
 
 use super::names::{folded, place_of};
 use super::value::Value;
@@ -106,8 +107,8 @@ impl Evaluator<'_> {
         }
     }
 
-    /// Keeps an expression as long as the evaluation lasts: results of queries inside of it are known
-    /// by their addresses.
+    /// Keeps an expression as long as the evaluation lasts: results of queries inside of it are
+    /// known by their addresses.
     pub(super) fn keep(&self, expr: Expr) -> Rc<Expr> {
         let kept = Rc::new(expr);
         self.kept.borrow_mut().push(kept.clone());

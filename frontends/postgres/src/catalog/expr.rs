@@ -1,4 +1,6 @@
-//! Expressions: their values for a row.
+//! Evaluates scalar expressions of catalog queries for a row: operators, casts, `CASE`, `LIKE`,
+//! arrays, subqueries. [`super::functions`] has the functions, [`super::value`] the arithmetic of
+//! values.
 
 use super::names::{folded, last, parts, place_of};
 use super::value::{Value, cast};

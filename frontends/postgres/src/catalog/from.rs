@@ -1,5 +1,5 @@
-//! `FROM`: in which order its relations are joined, and with which conditions. [`super::join`] joins
-//! two of them, [`super::scan`] reads a table of the catalogs.
+//! The `FROM` clause of catalog queries: chooses the order of the joins, and which conditions each
+//! join can use. [`super::join`] joins two relations, [`super::scan`] reads a table.
 
 use super::conditions::conjuncts;
 use super::infer::Names;
@@ -30,7 +30,8 @@ impl Evaluator<'_> {
         Ok(all)
     }
 
-    /// Joins `before` with an item of `FROM`: a relation, and those that are joined to it in the text.
+    /// Joins `before` with an item of `FROM`: a relation, and those that are joined to it in the
+    /// text.
     fn join_item(
         &self,
         before: Relation,

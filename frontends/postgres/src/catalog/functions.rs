@@ -1,4 +1,5 @@
-//! Functions of PostgreSQL that clients call in queries of the catalogs.
+//! The functions of PostgreSQL that clients call in catalog queries, such as `pg_table_is_visible`
+//! and `format_type`. [`super::expr`] calls them; [`super::infer`] knows their types.
 
 use super::rows::{DATABASE, OWNER, OWNER_OID, SCHEMAS, SEARCH_PATH, is_visible};
 use super::value::Value;

@@ -1,6 +1,6 @@
-//! The columns of queries and the types of expressions, from the syntax tree alone: clients ask for
-//! the columns of a prepared statement before it runs. [`super::select`] uses them, too, for the
-//! columns of its answers.
+//! Infers the columns of a catalog query, with names and types, from the syntax tree alone. Clients
+//! ask for the columns of a prepared statement before they run it. [`super::select`] uses the same
+//! for its output.
 
 use super::expr::type_of;
 use super::names::{folded, last, parts, place_of, rename};

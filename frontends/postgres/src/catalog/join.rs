@@ -1,4 +1,5 @@
-//! Joins two relations: by a hash of the columns that must be equal, or row by row.
+//! Joins two relations of a catalog query: a hash join if some columns must be equal, else row by
+//! row. [`super::from`] decides about the order.
 
 use super::conditions::{columns_of, is_over};
 use super::infer::Names;

@@ -1,13 +1,14 @@
-//! The catalogs that clients of PostgreSQL ask: `pg_catalog` and `information_schema`.
+//! Answers queries of PostgreSQL's system catalogs, `pg_catalog` and `information_schema`, which
+//! psql, Grafana and drivers send to list tables and columns.
 //!
-//! Clients ask them with all of PostgreSQL's SQL: subqueries that depend on the row around them,
-//! lists, casts to object identifiers, functions with `pg_` in front. DataFusion has none of that, and
-//! the tables are small, so these queries are evaluated here, from the syntax tree: [`tables`] says
-//! which tables and columns there are, [`rows`] fills them, [`scan`] reads what a query needs of them,
-//! [`from`] and [`join`] join, [`select`] groups and sorts, [`expr`] and [`functions`] evaluate,
-//! [`infer`] finds the types of the columns before anything runs.
+//! These queries use SQL that DataFusion lacks: correlated subqueries, arrays, casts to object
+//! identifiers, `pg_…` functions. The tables are small, so an interpreter of the syntax tree is
+//! enough. [`tables`] declares tables and columns, [`rows`] fills them, [`scan`] reads what a query
+//! needs, [`from`] and [`join`] join, [`select`] groups and sorts, [`expr`] and [`functions`]
+//! evaluate expressions, and [`infer`] finds column types without running the query.
 //!
-//! Queries that name a relation of the server go to its own engine instead ([`asks_catalogs`]).
+//! [`asks_catalogs`] decides whether a query comes here or goes to the SQL engine.
+//! `tests/data/clients.txt` has the recorded queries of clients.
 
 mod aggregates;
 mod conditions;
@@ -53,7 +54,7 @@ pub(crate) trait RelationList {
 
 /// What functions such as `current_user` and `current_setting` answer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Facts {
+pub(crate) struct SessionInfo {
     /// The user of the connection.
     pub(crate) user: String,
     /// All users who may connect.
@@ -64,7 +65,7 @@ pub(crate) struct Facts {
     pub(crate) process: i32,
 }
 
-impl Facts {
+impl SessionInfo {
     /// A setting of the connection.
     pub(crate) fn setting(&self, name: &str) -> Option<&str> {
         let found = self.settings.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -82,7 +83,7 @@ impl Facts {
 
 /// When a query of the catalogs has to end.
 #[derive(Clone, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct CatalogDeadline {
     pub(crate) deadline: Instant,
     pub(crate) cancel: Arc<AtomicBool>,
 }
@@ -120,9 +121,9 @@ pub(crate) struct Answer {
 /// Evaluates queries of the catalogs.
 pub(crate) struct Evaluator<'a> {
     maker: RowMaker<'a>,
-    facts: &'a Facts,
+    facts: &'a SessionInfo,
     params: &'a [Value],
-    patience: &'a Patience,
+    patience: &'a CatalogDeadline,
     steps: Cell<u64>,
     patterns: RefCell<HashMap<String, Regex>>,
     /// Tables that were read as a whole.
@@ -138,9 +139,9 @@ pub(crate) struct Evaluator<'a> {
 impl<'a> Evaluator<'a> {
     pub(crate) fn new(
         list: &'a dyn RelationList,
-        facts: &'a Facts,
+        facts: &'a SessionInfo,
         params: &'a [Value],
-        patience: &'a Patience,
+        patience: &'a CatalogDeadline,
     ) -> Evaluator<'a> {
         Evaluator {
             maker: RowMaker::new(list, facts),

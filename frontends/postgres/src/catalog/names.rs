@@ -1,5 +1,5 @@
-//! Names in queries: as what they are looked up, which columns they mean, and whether they say that a
-//! query is one for the catalogs ([`asks_catalogs`]) and not for the engine.
+//! Names in catalog queries: how identifiers are folded, to which relation a column belongs, and
+//! whether a query is one for the catalogs at all ([`asks_catalogs`]).
 
 use super::{Column, Relation, functions, tables};
 use sqlparser::ast::{Expr, Ident, ObjectName, Query, TableAlias, TableFactor, Visit, Visitor};

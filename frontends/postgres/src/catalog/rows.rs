@@ -1,9 +1,10 @@
-//! The rows of the tables of the catalogs, from what the server lists.
+//! Makes the rows of the catalog tables (`pg_class`, `pg_attribute`, `pg_type`, …) from the
+//! relations that the SQL engine lists. [`super::tables`] declares the columns.
 
 use super::tables::{self, CatalogTable, INFORMATION_SCHEMA, PG_CATALOG};
 use super::types;
 use super::value::Value;
-use super::{Facts, RelationList};
+use super::{RelationList, SessionInfo};
 use crate::limits;
 use postgres_types::{Kind, Type};
 use sql::SqlError;
@@ -122,12 +123,12 @@ pub(crate) type RowFilter<'a> = dyn Fn(&[Value]) -> Result<bool, SqlError> + 'a;
 /// Makes the rows of one query.
 pub(crate) struct RowMaker<'a> {
     pub(crate) list: &'a dyn RelationList,
-    pub(crate) facts: &'a Facts,
+    pub(crate) facts: &'a SessionInfo,
     relations: OnceCell<Rc<Relations>>,
 }
 
 impl<'a> RowMaker<'a> {
-    pub(crate) fn new(list: &'a dyn RelationList, facts: &'a Facts) -> RowMaker<'a> {
+    pub(crate) fn new(list: &'a dyn RelationList, facts: &'a SessionInfo) -> RowMaker<'a> {
         RowMaker { list, facts, relations: OnceCell::new() }
     }
 

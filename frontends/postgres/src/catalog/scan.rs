@@ -1,5 +1,8 @@
-//! Reads the tables of the catalogs. Those that list columns have a row for each column of each
-//! relation of the server, so only the rows are made that a join can need.
+//! Reads a table of the catalogs for a query.
+//!
+//! `pg_attribute` and similar tables have a row for each column of each relation, which are many
+//! with thousands of metrics. So the conditions of the query are looked at first, and only the rows
+//! of the relations that it can select are made.
 
 use super::conditions::{column_name, columns_of, conjuncts, is_over};
 use super::join::{JoinKind, JoinSpec};

@@ -1,4 +1,5 @@
-//! Queries: `WITH`, `SELECT`, set operations, groups, order and limits.
+//! Evaluates whole catalog queries: `WITH`, `SELECT`, `UNION`, `GROUP BY`, `ORDER BY`, `LIMIT`. It
+//! calls [`super::from`] for the rows and [`super::expr`] for the output columns.
 
 use super::aggregates::compare_keys;
 use super::conditions::conjuncts;

@@ -1,4 +1,5 @@
-//! Functions in `FROM`: `generate_series`, `unnest`, and functions with one value, which are a row.
+//! Functions in the `FROM` clause of catalog queries: `generate_series`, `unnest`, and functions
+//! with one value, which give one row.
 
 use super::expr::argument;
 use super::infer::Names;

@@ -1,7 +1,7 @@
-//! The tables of the catalogs: their columns, as PostgreSQL 15 has them, and their rows.
+//! Declares the tables of the catalogs with their columns, as in PostgreSQL 15 ([`COLUMNS`]).
 //!
-//! Most tables are empty here: no server without constraints, triggers or indexes has rows in them,
-//! but clients join with them. [`COLUMNS`] is the list; [`super::rows`] has those that have rows.
+//! Most tables are empty: this server has no constraints, triggers or indexes, but clients join
+//! with these tables. [`super::rows`] has the rows of the others.
 
 use postgres_types::Type;
 use std::sync::LazyLock;

@@ -1,4 +1,5 @@
-//! Tests of queries of the catalogs: those that clients send, recorded, with the rows that they get.
+//! Tests catalog queries: recorded queries of clients (`tests/data/clients.txt`) with the rows that
+//! they must get.
 
 use super::*;
 use sql::catalog::RelationKind;
@@ -47,9 +48,9 @@ impl RelationList for FewRelations {
     }
 }
 
-fn facts() -> Facts {
+fn facts() -> SessionInfo {
     let setting = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    Facts {
+    SessionInfo {
         user: "ana".to_owned(),
         users: vec!["ana".to_owned(), "bo".to_owned()],
         settings: [("search_path", "public, metrics, meta"), ("server_version_num", "150000")]
@@ -59,8 +60,8 @@ fn facts() -> Facts {
     }
 }
 
-fn patience() -> Patience {
-    Patience { deadline: Instant::now() + Duration::from_secs(60), cancel: Arc::default() }
+fn patience() -> CatalogDeadline {
+    CatalogDeadline { deadline: Instant::now() + Duration::from_secs(60), cancel: Arc::default() }
 }
 
 fn query(text: &str) -> Box<Query> {
@@ -136,8 +137,8 @@ fn errors_name_what_is_missing() {
 /// Many metrics: what `\dt` asks, and what Grafana asks, without listing the columns of all.
 #[test]
 fn many_relations_are_listed_quickly() {
-    struct Many(RefCell<usize>);
-    impl RelationList for Many {
+    struct ManyMetrics(RefCell<usize>);
+    impl RelationList for ManyMetrics {
         fn relations(&self) -> Result<Vec<ListedRelation>, SqlError> {
             let listed = |n: usize| ListedRelation {
                 schema: "metrics".to_owned(),
@@ -166,7 +167,7 @@ fn many_relations_are_listed_quickly() {
         ("pgjdbc: getColumns", 3, 1),
         ("DBeaver: columns", 3, 1),
     ] {
-        let many = Many(RefCell::new(0));
+        let many = ManyMetrics(RefCell::new(0));
         let patience = patience();
         let evaluator = Evaluator::new(&many, &facts, &[], &patience);
         let text = text_of(name).replace("= 'up'", "= 'm7'").replace("LIKE 'owners'", "LIKE 'm7'");

@@ -1,4 +1,5 @@
-//! The types that are listed in the catalogs, with the names that PostgreSQL prints.
+//! The PostgreSQL types that the catalogs list: names, lengths, categories, array types. The
+//! `postgres-types` crate has the object identifiers.
 
 use postgres_types::{Kind, Type};
 

@@ -1,4 +1,4 @@
-//! A value of a catalog query, with PostgreSQL's comparisons and casts.
+//! [`Value`]: a value in a catalog query, with the comparisons and casts of PostgreSQL.
 
 use postgres_types::{Kind, Type};
 use sql::SqlError;
@@ -100,8 +100,8 @@ impl Value {
         }
     }
 
-    /// The order of two values; `None` if one is NULL. A text is compared with a number as a number,
-    /// as PostgreSQL does with a literal.
+    /// The order of two values; `None` if one is NULL. A text is compared with a number as a
+    /// number, as PostgreSQL does with a literal.
     pub(crate) fn compare(&self, other: &Value) -> Option<Ordering> {
         match (self, other) {
             (Value::Null, _) | (_, Value::Null) => None,

@@ -27,7 +27,10 @@ fn the_founding_kind_of_file_loads() {
         [("severity".into(), "warning".into()), ("team".into(), "infrastructure".into())]
     );
     assert_eq!(alert.annotations[1], ("summary".to_owned(), "CPU is busy".to_owned()));
-    assert_eq!((loaded.groups[0].interval, loaded.groups[0].rhythm), (60_000, EvaluationMode::Continuous));
+    assert_eq!(
+        (loaded.groups[0].interval, loaded.groups[0].evaluation),
+        (60_000, EvaluationMode::Continuous)
+    );
 }
 
 #[test]
@@ -35,7 +38,7 @@ fn groups_carry_their_settings_and_labels() {
     let text = "groups:\n- name: g\n  interval: 5s\n  query_offset: 1s\n  limit: 7\n  evaluation: interval\n  labels: {a: '1', b: '2'}\n  rules:\n  - record: x:y\n    expr: up\n    labels: {b: '3'}\n";
     let group = load(text).unwrap().groups.remove(0);
     assert_eq!(
-        (group.interval, group.query_offset, group.limit, group.rhythm),
+        (group.interval, group.query_offset, group.limit, group.evaluation),
         (5_000, 1_000, 7, EvaluationMode::Interval)
     );
     assert_eq!(group.rules[0].labels, [("a".into(), "1".into()), ("b".into(), "3".into())]);

@@ -262,7 +262,7 @@ pub(super) fn group(rules: Vec<Rule>) -> RuleGroup {
         interval: MINUTE,
         query_offset: 0,
         limit: 0,
-        rhythm: EvaluationMode::Continuous,
+        evaluation: EvaluationMode::Continuous,
         lateness: None,
         rules,
     }
@@ -600,7 +600,7 @@ fn recording_rules_become_recorded_views_and_report_their_health() {
 fn with_evaluation_interval_alerts_wait_for_their_slot() {
     let fixture = Fixture::default();
     let mut core = fixture.core();
-    let group = RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0)]) };
+    let group = RuleGroup { evaluation: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0)]) };
     core.apply(vec![group], &Labels::default(), 0).unwrap();
     fixture.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
     core.step(20);
@@ -621,7 +621,8 @@ fn with_evaluation_interval_a_condition_sees_the_states_of_its_own_slot() {
         ),
         ..alert("Many", "up", 0)
     };
-    let group = RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0), states]) };
+    let group =
+        RuleGroup { evaluation: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0), states]) };
     let interval = group.interval;
     core.apply(vec![group], &Labels::default(), 0).unwrap();
     fixture.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));

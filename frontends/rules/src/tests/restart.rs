@@ -354,13 +354,14 @@ fn a_new_rule_leaves_the_alerts_of_others_alone() {
 }
 
 #[test]
-fn another_rhythm_keeps_the_alerts() {
+fn another_evaluation_mode_keeps_the_alerts() {
     let fixture = Fixture::default();
     let mut core = begin(&fixture, down(0), 0);
     fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
     taken(&fixture.sent);
-    let slots = vec![RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0)]) }];
+    let slots =
+        vec![RuleGroup { evaluation: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0)]) }];
     core.apply(slots, &Labels::default(), SECOND).unwrap();
     fixture.views.push("Down", snapshot(2 * SECOND, &["a:1"]));
     run(&mut core, 2 * SECOND, 3 * MINUTE);
@@ -380,13 +381,13 @@ fn heard(
     acts: &[Act],
     hold: i64,
     keep_firing_for: i64,
-    rhythm: EvaluationMode,
+    evaluation: EvaluationMode,
     kills: bool,
 ) -> Vec<(String, TimeMs, Option<TimeMs>)> {
     let rules = || {
         let mut rules = down(hold);
-        rules[0].rhythm = rhythm;
-        if rhythm == EvaluationMode::Interval {
+        rules[0].evaluation = evaluation;
+        if evaluation == EvaluationMode::Interval {
             rules[0].interval = 5_000;
         }
         rules[0].rules[0].alert.as_mut().unwrap().keep_firing_for = keep_firing_for;
@@ -417,7 +418,7 @@ fn heard(
         // An evaluation time without a step is missed, as in Prometheus; and an alert whose row
         // ended between the last evaluation time and the kill waits for the row to come again.
         let missed = now % 5_000 <= TIMER_SLACK_MS || ended >= now - now % 5_000;
-        if kills && killed && !(rhythm == EvaluationMode::Interval && missed) {
+        if kills && killed && !(evaluation == EvaluationMode::Interval && missed) {
             fixture = reborn(&fixture);
             core = begin(&fixture, rules(), now);
             let names: Vec<String> = up.keys().map(|i| format!("i:{i}")).collect();

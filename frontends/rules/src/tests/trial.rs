@@ -28,8 +28,8 @@ fn rule(hold: i64, keep_firing_for: i64) -> Rule {
     rule
 }
 
-fn of(rhythm: EvaluationMode, rule: Rule) -> RuleGroup {
-    RuleGroup { interval: STEP, rhythm, ..group(vec![rule]) }
+fn of(evaluation: EvaluationMode, rule: Rule) -> RuleGroup {
+    RuleGroup { interval: STEP, evaluation, ..group(vec![rule]) }
 }
 
 /// An interval: instance, begin, end, state; and how many alerts were sent.
@@ -113,8 +113,8 @@ proptest! {
         in_slots in any::<bool>(),
     ) {
         let past: Past = past.into_iter().map(|mut rows| { rows.sort_unstable(); rows.dedup(); rows }).collect();
-        let rhythm = if in_slots { EvaluationMode::Interval } else { EvaluationMode::Continuous };
-        let group = of(rhythm, rule(hold, keep_firing_for));
+        let evaluation = if in_slots { EvaluationMode::Interval } else { EvaluationMode::Continuous };
+        let group = of(evaluation, rule(hold, keep_firing_for));
         let end = STEP * past.len() as i64;
         let (intervals, sent) = really(&past, group.clone(), end);
         let report = tried(&past, &group, end);

@@ -1,8 +1,12 @@
-//! `GROUP BY`, `DISTINCT` and ranks.
+//! Binds `GROUP BY`, `DISTINCT` and `row_number()` to the engine's aggregations: `sum by`, `count`,
+//! `topk`, `histogram_quantile` and others.
+//!
+//! Called by [`super`] for each aggregate node of DataFusion's plan. An aggregate that PromQL does
+//! not have is refused, and DataFusion computes it.
 
 use super::condition::split;
 use super::expr::{cell, constant, is_time, term};
-use super::filtered::{Filtered, complete};
+use super::filtered_aggregate::{FilteredNumber, complete};
 use super::term::{Side, Term, aggregate, call, reads};
 use super::{Cell, Refusal, Rows, condition, refused, relation};
 use crate::values;
@@ -15,7 +19,7 @@ use std::sync::Arc;
 /// The label of a histogram's buckets.
 const LE: &str = "le";
 
-/// What rows are grouped by.
+/// The grouping of an aggregate.
 #[derive(Default)]
 struct Keys {
     labels: Vec<String>,
@@ -39,7 +43,7 @@ pub(super) fn grouped(node: &Aggregate) -> Result<Rows, Refusal> {
     for expr in &node.aggr_expr {
         let plan = measured(&rows, expr, &keys.labels, schema)?;
         if !is_global && has_filter(expr) {
-            filtered.push(Filtered { term: Term::Done(plan.clone(), 0), is_count: is_count(expr) });
+            filtered.push(FilteredNumber { term: Term::Done(plan.clone(), 0), is_count: is_count(expr) });
         }
         mention.get_or_insert_with(|| Term::Done(plan.clone(), 0));
         cells.push(Cell::Number(Term::Done(plan, 0)));
@@ -145,7 +149,7 @@ fn measured(rows: &Rows, expr: &Expr, labels: &[String], schema: &DFSchema) -> R
     let of = |arg: Option<&Expr>| {
         let Some(arg) = arg else { return refused(format!("{name} of nothing")) };
         let term = term(rows, arg, schema)?;
-        // The plan of another number has one row without labels, whatever rows there are.
+        // The plan of a constant has one row without labels, however many rows the input has.
         let is_of_rows = (0..rows.sides.len()).any(|side| reads(&term, side));
         if is_of_rows {
             Ok(term)

@@ -1,8 +1,11 @@
-//! Conditions: on labels they become matchers, on numbers filters, on times they are the grid;
-//! `EXISTS` and `IN (SELECT …)` become set operators.
+//! Binds `WHERE`, `HAVING` and `ON`. A condition on labels becomes matchers of the selectors, one
+//! on a number becomes a comparison, one on the time becomes the evaluation times.
+//!
+//! `EXISTS` and `IN (SELECT …)` become PromQL's `and` and `unless`. [`super::grid`] has the
+//! conditions on the time.
 
 use super::expr::{cell, comparison, is_time, term};
-use super::filtered::{self, complete};
+use super::filtered_aggregate::{self, complete};
 use super::term::Term;
 use super::{Cell, Condition, Membership, Refusal, Rows, absent, first_of, refused, relation};
 use crate::values;
@@ -12,7 +15,7 @@ use engine::plan::{AggregateOp, BinaryOp};
 use storage::model::labels::METRIC_NAME;
 use storage::model::{MatchOp, Matcher};
 
-/// The parts of a condition that must all hold.
+/// Splits a condition at `AND`.
 pub(crate) fn split(expr: &Expr) -> Vec<&Expr> {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
@@ -66,7 +69,7 @@ pub(super) fn add(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(),
     if is_about_time(rows, part, schema) {
         return Ok(());
     }
-    filtered::leave_out(rows, part, schema);
+    filtered_aggregate::leave_out(rows, part, schema);
     if rows.over_nothing.is_some() && !holds_over_nothing(rows, part, schema) {
         rows.over_nothing = None;
     }
@@ -100,12 +103,12 @@ fn holds_over_nothing(rows: &Rows, part: &Expr, schema: &DFSchema) -> bool {
     }
 }
 
-/// Adds matchers to the only side. The sides of a join are filtered before it, or by a label that
-/// both have.
+/// Adds matchers to the selectors. The sides of a join are filtered before the join, or by a label
+/// that both sides have.
 fn matched(rows: &mut Rows, matchers: Vec<Matcher>) -> Result<(), Refusal> {
     // With group_left and group_right the label belongs to one side only; a matcher on the other
     // would drop series that the join needs.
-    if rows.sides.len() > 1 && rows.joined != super::Joined::Same {
+    if rows.sides.len() > 1 && rows.joined != super::JoinMatching::Same {
         return refused("a condition on a label of a join: filter before the join");
     }
     // A matcher selects what is read, so it would act before the grouping: `sum by (job)` over
@@ -119,7 +122,7 @@ fn matched(rows: &mut Rows, matchers: Vec<Matcher>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The matchers that mean the same as a condition on labels; `None`: there are none.
+/// The matchers that are equivalent to a condition on labels; `None`: no matchers are.
 pub(crate) fn label_matchers(part: &Expr, name_of: &dyn Fn(&Expr) -> Option<String>) -> Option<Vec<Matcher>> {
     let make = |name: String, op: MatchOp, value: String| Matcher::new(name, op, value).ok().map(|m| vec![m]);
     let regex = |negated: bool| if negated { MatchOp::NotRegex } else { MatchOp::Regex };
@@ -133,8 +136,8 @@ pub(crate) fn label_matchers(part: &Expr, name_of: &dyn Fn(&Expr) -> Option<Stri
             in_list(name_of(&list.expr)?, &texts?, list.negated)
         }
         Expr::Not(inner) => {
-            // Only a single matcher can be turned: the opposite of two that both hold is "one of
-            // them does not", and matchers cannot be joined by "or".
+            // Only a single matcher can be negated: the negation of two is a disjunction, and
+            // matchers have no "or".
             let [one] = label_matchers(inner, name_of)?.try_into().ok()?;
             let op = match one.op {
                 MatchOp::Equal => MatchOp::NotEqual,
@@ -166,8 +169,8 @@ fn compared_label(binary: &BinaryExpr, name_of: &dyn Fn(&Expr) -> Option<String>
         all.extend(label_matchers(right, name_of)?);
         return Some(all);
     }
-    // Other operators are not turned: in `'a.*' ~ job` the label would be the pattern.
-    // The label may stand on either side of an equality.
+    // Only for an equality the label may be on either side. In `'a.*' ~ job` the label would be the
+    // pattern.
     let (label, value) = match values::text(right) {
         Some(value) => (left, value),
         None if matches!(op, Operator::Eq | Operator::NotEq) => (right, values::text(left)?),
@@ -177,7 +180,7 @@ fn compared_label(binary: &BinaryExpr, name_of: &dyn Fn(&Expr) -> Option<String>
     let (op, value) = match op {
         Operator::Eq => (MatchOp::Equal, value),
         Operator::NotEq => (MatchOp::NotEqual, value),
-        // `~` of SQL looks anywhere in the text, `=~` of PromQL matches the whole of it.
+        // `~` in SQL matches any part of the text, `=~` in PromQL the whole text.
         Operator::RegexMatch => (MatchOp::Regex, values::anchored(&value)),
         Operator::RegexNotMatch => (MatchOp::NotRegex, values::anchored(&value)),
         Operator::RegexIMatch => (MatchOp::Regex, format!("(?i){}", values::anchored(&value))),
@@ -226,7 +229,7 @@ fn any_value(binary: &BinaryExpr, name_of: &dyn Fn(&Expr) -> Option<String>) -> 
     in_list(name?, &texts, false)
 }
 
-/// Whether a condition only bounds `ts`: the evaluation times are found before.
+/// Whether a condition only bounds `ts`. [`super::grid`] has used it already.
 fn is_about_time(rows: &Rows, part: &Expr, schema: &DFSchema) -> bool {
     match part {
         Expr::Between(between) => is_time(rows, &between.expr, schema),
@@ -299,7 +302,7 @@ fn correlated(rows: &mut Rows, binary: &BinaryExpr, schema: &DFSchema) -> Result
     }
     match cell(rows, own, schema)? {
         Cell::Labels if outer.name == "labels" => {
-            // All labels: no list of names can be added to that any more, see the next case.
+            // Matching by all labels. A list of names cannot be added to that, see the next case.
             rows.correlated = Some(None);
         }
         Cell::Label(name) if name == outer.name => {

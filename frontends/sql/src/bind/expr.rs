@@ -1,7 +1,11 @@
-//! Expressions: columns, arithmetic, functions of the column, casts, `CASE`, scalar subqueries.
+//! Binds scalar expressions to [`Term`]s: columns, arithmetic, functions of a column such as
+//! `rate(value, '5m')`, casts, `CASE`, scalar subqueries.
+//!
+//! A cell is a label, a time or a number. Only numbers become terms. Called by [`super`] for each
+//! expression of a projection.
 
-use super::filtered::complete;
-use super::term::{Joined, Planner, Term, call, number};
+use super::filtered_aggregate::complete;
+use super::term::{JoinMatching, Planner, Term, call, number};
 use super::{Cell, Refusal, Rows, as_bool, or_number, refused, relation};
 use crate::values;
 use datafusion::arrow::datatypes::DataType;
@@ -10,7 +14,7 @@ use datafusion::logical_expr::{BinaryExpr, Case, Expr, ExprSchemable, Operator, 
 use engine::functions::{Function, Kernel, OperatorFunction, lookup};
 use engine::plan::{BinaryOp, FunctionRef, ValueType};
 
-/// What `expr` is over `rows`.
+/// Binds an expression over `rows` to a cell.
 pub(super) fn cell(rows: &Rows, expr: &Expr, schema: &DFSchema) -> Result<Cell, Refusal> {
     match expr {
         Expr::Alias(alias) => cell(rows, &alias.expr, schema),
@@ -20,15 +24,14 @@ pub(super) fn cell(rows: &Rows, expr: &Expr, schema: &DFSchema) -> Result<Cell, 
         }
         Expr::Literal(value, _) => Ok(Cell::Constant(value.clone())),
         _ if is_time(rows, expr, schema) => Ok(Cell::Time),
-        // A cast of a label or a time to another text or time changes how it is shown, which the
-        // output does.
+        // A cast of a label or time to another text or time type changes only the output.
         Expr::Cast(cast) if !cast.field.data_type().is_floating() => cell(rows, &cast.expr, schema),
         Expr::ScalarFunction(function) if function.name() == "coalesce" => coalesce(rows, function, schema),
         _ => term(rows, expr, schema).map(Cell::Number),
     }
 }
 
-/// Whether it is `ts`, or a bucket of it.
+/// Whether an expression is `ts`, or a bucket of `ts`.
 pub(super) fn is_time(rows: &Rows, expr: &Expr, schema: &DFSchema) -> bool {
     let inside = match expr {
         Expr::Column(_) => return cell(rows, expr, schema).is_ok_and(|cell| cell == Cell::Time),
@@ -49,7 +52,7 @@ pub(super) fn is_time(rows: &Rows, expr: &Expr, schema: &DFSchema) -> bool {
     inside.iter().any(|arg| is_time(rows, arg, schema))
 }
 
-/// The number that `expr` is over `rows`.
+/// Binds an expression over `rows` to a number.
 pub(super) fn term(rows: &Rows, expr: &Expr, schema: &DFSchema) -> Result<Term, Refusal> {
     if let Some(value) = values::number(expr) {
         return Ok(Term::Number(value));
@@ -105,7 +108,7 @@ fn arithmetic(rows: &Rows, expr: &Expr, binary: &BinaryExpr, schema: &DFSchema) 
     let lhs = Box::new(term(rows, &binary.left, schema)?);
     let rhs = Box::new(term(rows, &binary.right, schema)?);
     // With a row on one side only, SQL computes with NULL, and PromQL has no row.
-    if rows.joined == Joined::Either {
+    if rows.joined == JoinMatching::Either {
         return refused("arithmetic over a FULL JOIN");
     }
     Ok(Term::Binary { op, lhs, rhs, bool: false })
@@ -162,12 +165,12 @@ fn coalesce(rows: &Rows, function: &ScalarFunction, schema: &DFSchema) -> Result
     let first = cell(rows, first, schema)?;
     let default = values::number(second);
     match (first, default) {
-        // Only where exactly one row is missing: elsewhere PromQL cannot say which rows to add.
+        // Only for a single row: otherwise PromQL cannot say which rows to add.
         (Cell::Number(of), Some(value)) if rows.over_nothing.is_some() => {
             let planner = Planner { sides: &rows.sides, joined: &rows.joined };
             Ok(Cell::Number(Term::Done(or_number(planner.plan(&of)?, value)?, 0)))
         }
-        (Cell::Number(of), None) if rows.joined == Joined::Either => {
+        (Cell::Number(of), None) if rows.joined == JoinMatching::Either => {
             let other = term(rows, second, schema)?;
             Ok(Cell::Number(Term::Or(Box::new(of), Box::new(other))))
         }

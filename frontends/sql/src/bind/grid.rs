@@ -1,7 +1,9 @@
-//! The evaluation times of a query: conditions on `ts`, and the bucket that it is grouped by.
+//! Finds the evaluation times of a query: from conditions on the column `ts`, and from the time
+//! bucket in its `GROUP BY`.
 //!
-//! A bound on the time of a metric needs a step; without one the query is refused, because a guess
-//! would be wrong. Raw samples (`samples.…`) have times of their own.
+//! The result is [`Times`]: now, or a [`Grid`] like that of a range query (start, end, step). A
+//! time range of a metric without a step is refused, because any step would be a guess. Raw samples
+//! (`samples.…`) have the times at which they were stored.
 
 use super::condition::split;
 use super::expr::comparison;
@@ -19,13 +21,13 @@ use storage::model::TimeMs;
 pub struct Grid {
     /// The first.
     pub start: TimeMs,
-    /// No time is after it.
+    /// The end; no time is later.
     pub end: TimeMs,
-    /// The distance from one to the next; more than 0.
+    /// The step, ms; more than 0.
     pub step: i64,
 }
 
-/// The times that a query names.
+/// The evaluation times of a query.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Times {
     /// None: the time of the request.
@@ -36,7 +38,7 @@ pub(crate) enum Times {
     Grid(Grid),
 }
 
-/// What conditions on `ts` and buckets say, ms.
+/// The bounds from conditions on `ts`, and the step from a bucket, ms.
 #[derive(Default)]
 struct TimeConditions {
     from: Option<TimeMs>,
@@ -60,7 +62,7 @@ pub(crate) fn find(plan: &LogicalPlan, now: TimeMs) -> Result<Times, SqlError> {
             for expr in node.expressions() {
                 let _ = expr.apply(|part| {
                     if let Some(step) = bucket(part) {
-                        // The first bucket counts: later ones are usually the same expression in
+                        // The first bucket decides: later ones are usually the same expression in
                         // GROUP BY and ORDER BY.
                         found.step.get_or_insert(step);
                     }
@@ -120,7 +122,7 @@ fn is_ts(expr: &Expr) -> bool {
     }
 }
 
-/// A time that is written out, or `now()` with a distance.
+/// A literal time, or `now()` plus or minus an interval.
 fn moment(expr: &Expr, now: TimeMs) -> Option<TimeMs> {
     match expr {
         Expr::ScalarFunction(function) if function.name() == "now" => Some(now),
@@ -135,7 +137,7 @@ fn moment(expr: &Expr, now: TimeMs) -> Option<TimeMs> {
     }
 }
 
-/// Adds what a condition says about `ts`.
+/// Adds the bound that a condition sets on `ts`.
 fn bound(found: &mut TimeConditions, part: &Expr, now: TimeMs) {
     match part {
         Expr::Between(between) if is_ts(&between.expr) && !between.negated => {

@@ -1,11 +1,11 @@
-//! Joins: those whose rows match as PromQL matches vectors.
+//! Binds joins to PromQL's vector matching (`on`, `ignoring`, `group_left`).
 //!
-//! SQL multiplies rows where PromQL fails, so a join is a match of vectors only if one side is
-//! proven to have one row per match: it is grouped by a part of the joined labels, or the join is
-//! by all labels, which are unique for a metric.
+//! SQL multiplies rows where PromQL fails. So a join is bound only if one side is proven to have at
+//! most one row for each match: it is grouped by some of the joined labels, or the join is by all
+//! labels, which are unique in a metric. Other joins are refused, and DataFusion computes them.
 
-use super::filtered::complete;
-use super::term::{Joined, Side, Term};
+use super::filtered_aggregate::complete;
+use super::term::{JoinMatching, Side, Term};
 use super::{Cell, Condition, Refusal, Rows, refused, relation};
 use datafusion::common::JoinType;
 use datafusion::logical_expr::Join;
@@ -48,8 +48,8 @@ pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
     let how = match (join.join_type, by_all) {
         // A full join by all labels is `or`: a row per series of either side. By fewer labels, `or`
         // would drop rows of the right side that the join has.
-        (JoinType::Full, true) => Joined::Either,
-        (JoinType::Inner, true) if labels.is_empty() => Joined::Same,
+        (JoinType::Full, true) => JoinMatching::Either,
+        (JoinType::Inner, true) if labels.is_empty() => JoinMatching::Same,
         (JoinType::Inner, false) if !labels.is_empty() => matched(&left.sides[0], &right.sides[0], labels)?,
         // By time alone this is every row with every row; `on ()` fails for more than one series
         // per side.
@@ -60,7 +60,7 @@ pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
 }
 
 /// How two sides match by `labels`.
-fn matched(left: &Side, right: &Side, mut labels: Vec<String>) -> Result<Joined, Refusal> {
+fn matched(left: &Side, right: &Side, mut labels: Vec<String>) -> Result<JoinMatching, Refusal> {
     // `USING (a, b)` and `USING (b, a)` are the same plan.
     labels.sort_unstable();
     labels.dedup();
@@ -74,10 +74,10 @@ fn matched(left: &Side, right: &Side, mut labels: Vec<String>) -> Result<Joined,
     Ok(match (is_unique(left), is_unique(right)) {
         // Both are grouped by exactly these labels, so they have no others and `on (…)` can be left
         // out: the plan is equal to that of the usual PromQL.
-        (true, true) if same(left) && same(right) => Joined::Same,
-        (true, true) => Joined::On(labels, Cardinality::OneToOne),
-        (false, true) => Joined::On(labels, Cardinality::ManyToOne),
-        (true, false) => Joined::On(labels, Cardinality::OneToMany),
+        (true, true) if same(left) && same(right) => JoinMatching::Same,
+        (true, true) => JoinMatching::On(labels, Cardinality::OneToOne),
+        (false, true) => JoinMatching::On(labels, Cardinality::ManyToOne),
+        (true, false) => JoinMatching::On(labels, Cardinality::OneToMany),
         (false, false) => {
             return refused(format!(
                 "neither side is known to have one row for each ({}): join USING (labels), or group one side by them",
@@ -88,19 +88,20 @@ fn matched(left: &Side, right: &Side, mut labels: Vec<String>) -> Result<Joined,
 }
 
 /// The columns of both sides. A label that is not joined by is only on the side with several rows.
-fn both(left: Rows, right: Rows, how: Joined) -> Rows {
+fn both(left: Rows, right: Rows, how: JoinMatching) -> Rows {
     let mut rows = left;
-    let keeps = |joined: &Joined, is_left: bool| match joined {
-        Joined::On(_, Cardinality::ManyToOne) => is_left,
-        Joined::On(_, Cardinality::OneToMany) => !is_left,
-        Joined::On(..) => false,
-        Joined::Same | Joined::Either => true,
+    let keeps = |joined: &JoinMatching, is_left: bool| match joined {
+        JoinMatching::On(_, Cardinality::ManyToOne) => is_left,
+        JoinMatching::On(_, Cardinality::OneToMany) => !is_left,
+        JoinMatching::On(..) => false,
+        JoinMatching::Same | JoinMatching::Either => true,
     };
     let seen = |cell: Cell, is_left: bool| match (cell, &how) {
-        // The result of PromQL has only the labels of the "many" side. The column keeps its place,
-        // because columns are addressed by position, but whoever uses it is told why it is not
-        // there.
-        (Cell::Label(name), Joined::On(labels, _)) if !labels.contains(&name) && !keeps(&how, is_left) => {
+        // PromQL's result has only the labels of the "many" side. Columns are addressed by
+        // position, so the column stays, and its use is refused with a reason.
+        (Cell::Label(name), JoinMatching::On(labels, _))
+            if !labels.contains(&name) && !keeps(&how, is_left) =>
+        {
             Cell::Foreign(name)
         }
         (Cell::Labels, how) if !keeps(how, is_left) => Cell::Foreign("labels".to_owned()),
@@ -123,7 +124,7 @@ fn both(left: Rows, right: Rows, how: Joined) -> Rows {
     }));
     rows.members.extend(right.members);
     rows.joined = how;
-    // An order or a limit of one side is not one of the joined rows.
+    // An order or limit of one side does not hold for the joined rows.
     rows.order = None;
     rows.mention = None;
     rows.over_nothing = None;

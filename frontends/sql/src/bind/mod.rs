@@ -1,16 +1,18 @@
-//! The binder: a query of SQL that a plan of the engine can say becomes one.
+//! The binder: it makes a plan of the engine of a SQL query that PromQL could also express.
 //!
-//! It walks the plan of DataFusion before any optimisation, from the relations up. Conditions are
-//! collected on the way; numbers stay [`Term`]s until an aggregation or the end, when the matchers
-//! of their selectors are complete. What a plan cannot say is refused with a reason, which
-//! `EXPLAIN` shows; then DataFusion answers over the values of plans.
+//! Input: DataFusion's logical plan, before its optimiser. Output: a [`BoundQuery`], or a
+//! [`Refusal`] with the reason, which `EXPLAIN` shows; DataFusion then computes that part itself.
+//! The binder walks from the tables up. Conditions are collected on the way, because they become
+//! matchers of the selectors below. Numbers stay [`Term`]s until an aggregation or the root, when
+//! all matchers are known.
 //!
-//! What equals what is the list of pairs in `tests/data/golden.tsv`.
+//! `tests/data/golden.tsv` lists pairs of PromQL and SQL that give the same plan. Read
+//! [`condition`], [`expr`] and [`aggregate`] next.
 
 mod aggregate;
 mod condition;
 mod expr;
-mod filtered;
+mod filtered_aggregate;
 mod grid;
 mod join;
 mod term;
@@ -27,14 +29,14 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection, SortExpr, TableScan};
 use engine::plan::canonical::canonical;
 use engine::plan::{AggregateOp, BinaryOp, Plan};
-use filtered::{Filtered, complete};
-use term::{Joined, Planner, Side, Term, aggregate, binary, call, number, replace, set};
+use filtered_aggregate::{FilteredNumber, complete};
+use term::{JoinMatching, Planner, Side, Term, aggregate, binary, call, number, replace, set};
 
 /// Why a query, or a part of one, is no plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal(pub(crate) String);
 
-fn refused<T>(why: impl Into<String>) -> Result<T, Refusal> {
+pub(crate) fn refused<T>(why: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal(why.into()))
 }
 
@@ -45,16 +47,16 @@ pub(crate) struct BoundQuery {
     pub(crate) plan: Plan,
     /// The columns of the answer.
     pub(crate) columns: Vec<OutputColumn>,
-    /// It has one row, also over nothing: the value then.
+    /// For an aggregate without GROUP BY: the value of its row when the input is empty.
     pub(crate) over_nothing: Option<ScalarValue>,
 }
 
 /// A column of the answer.
 #[derive(Clone, Debug)]
 pub(crate) struct OutputColumn {
-    /// What it shows.
+    /// What the column shows.
     pub(crate) what: Output,
-    /// As what.
+    /// The type in which it is shown.
     pub(crate) kind: DataType,
 }
 
@@ -77,7 +79,7 @@ pub(crate) enum Output {
     Constant(ScalarValue),
 }
 
-/// What a column of a relation is to the binder.
+/// A column of a relation while it is bound.
 #[derive(Clone, Debug, PartialEq)]
 enum Cell {
     Label(String),
@@ -106,7 +108,7 @@ struct Condition {
     rhs: Term,
 }
 
-/// Rows that must have, or must not have, a row elsewhere.
+/// A condition `EXISTS` or `IN (SELECT …)`.
 #[derive(Clone, Debug)]
 struct Membership {
     op: BinaryOp,
@@ -115,11 +117,11 @@ struct Membership {
     plan: Plan,
 }
 
-/// A relation on its way to a plan. `cells` are in the order of its schema.
+/// A relation while it is bound. `cells` are in the order of its schema.
 #[derive(Clone, Debug, Default)]
 struct Rows {
     sides: Vec<Side>,
-    joined: Joined,
+    joined: JoinMatching,
     cells: Vec<Cell>,
     conditions: Vec<Condition>,
     members: Vec<Membership>,
@@ -127,12 +129,12 @@ struct Rows {
     correlated: Option<Option<Vec<String>>>,
     /// `ORDER BY`, for the `LIMIT` above it.
     order: Option<(Cell, bool)>,
-    /// It is one row, also over nothing: the value then.
+    /// For an aggregate without GROUP BY: the value of its row when the input is empty.
     over_nothing: Option<ScalarValue>,
     /// The number that decides whether a row exists, if none is shown; `None`: the value.
     mention: Option<Term>,
     /// Numbers that some groups lack.
-    filtered: Vec<Filtered>,
+    filtered: Vec<FilteredNumber>,
 }
 
 /// Binds a whole query.
@@ -256,7 +258,7 @@ fn sorted(
     Ok(rows)
 }
 
-/// The first `k` rows, by the number that they are sorted by, or any.
+/// Binds `LIMIT k`: the first rows of the order, or any rows without an order.
 fn limited(mut rows: Rows, k: i64) -> Result<Rows, Refusal> {
     if k < 0 {
         return refused("a negative LIMIT");
@@ -293,7 +295,7 @@ fn first_of(mut rows: Rows, op: AggregateOp, by: &[String], k: i64, term: &Term)
         }
     }
     rows.sides = vec![Side { matchers: Vec::new(), keys, computed: true }];
-    rows.joined = Joined::Same;
+    rows.joined = JoinMatching::Same;
     rows.mention = Some(Term::Done(plan, 0));
     Ok(rows)
 }
@@ -315,7 +317,8 @@ impl Rows {
         }
         match numbers.as_slice() {
             [] => Ok((self.plan_of(&self.mentioned())?, None)),
-            // The plan of a number that reads no row has one row without labels, whatever rows there are.
+            // The plan of a number that reads no row has one row without labels, whatever rows
+            // there are.
             [term]
                 if !self.sides.is_empty() && !(0..self.sides.len()).any(|side| term::reads(term, side)) =>
             {
@@ -401,7 +404,7 @@ fn as_bool(op: BinaryOp, lhs: Term, rhs: Term) -> Term {
     Term::Binary { op, lhs: Box::new(lhs), rhs: Box::new(rhs), bool: true }
 }
 
-/// `vector(n)` where there is nothing.
+/// Adds `or vector(n)`.
 fn or_number(plan: Plan, value: f64) -> Result<Plan, Refusal> {
     Ok(binary_or(plan, call("vector", vec![number(value)])?))
 }

@@ -1,5 +1,8 @@
-//! Numbers of a row before they become plans: conditions are collected first, because they become
-//! matchers of the selectors below.
+//! [`Term`]: a numeric column of a query while it is bound, as a tree of selectors, functions and
+//! operators.
+//!
+//! A term becomes a plan only when all conditions of the query are known ([`Planner`]), because
+//! conditions on labels become matchers of the selectors inside it. [`super::expr`] makes terms.
 
 use super::{Refusal, refused};
 use engine::functions::{Function, lookup};
@@ -38,28 +41,28 @@ pub(super) enum Term {
         step: Option<i64>,
         after: Vec<f64>,
     },
-    /// Earlier by so many ms.
+    /// The same term, this many ms earlier (`offset`).
     Ago(Box<Term>, i64),
     /// At a fixed time.
     At(Box<Term>, TimeMs),
-    /// The first that has a value.
+    /// The first operand that has a value (`COALESCE`).
     Or(Box<Term>, Box<Term>),
 }
 
-/// Where the numbers of a side come from.
+/// A side of a join, or the only relation: where its numbers come from.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Side {
     /// The conditions on the labels of its series.
     pub(super) matchers: Vec<Matcher>,
     /// The labels that its rows are grouped by; `None`: the rows are series.
     pub(super) keys: Option<Vec<String>>,
-    /// The rows have the labels of series, but a number that is computed.
+    /// Whether rows have the labels of series, but a computed number.
     pub(super) computed: bool,
 }
 
 /// How the sides of a join are matched.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) enum Joined {
+pub(super) enum JoinMatching {
     /// There is one side, or both have the same labels.
     #[default]
     Same,
@@ -133,7 +136,7 @@ pub(super) fn set(op: BinaryOp, on: Option<&[String]>, lhs: Plan, rhs: Plan) -> 
 /// Makes plans of terms.
 pub(super) struct Planner<'a> {
     pub(super) sides: &'a [Side],
-    pub(super) joined: &'a Joined,
+    pub(super) joined: &'a JoinMatching,
 }
 
 impl Planner<'_> {
@@ -206,7 +209,7 @@ impl Planner<'_> {
     /// How two operands are matched: those of one side have the same labels.
     fn matching(&self, lhs: &Term, rhs: &Term) -> VectorMatching {
         match (self.joined, side_of(lhs), side_of(rhs)) {
-            (Joined::On(labels, cardinality), Some(left), Some(right)) if left != right => {
+            (JoinMatching::On(labels, cardinality), Some(left), Some(right)) if left != right => {
                 let turned = left > right;
                 let cardinality = match cardinality {
                     Cardinality::ManyToOne if turned => Cardinality::OneToMany,
@@ -247,8 +250,7 @@ fn shifted(plan: &Plan, when: When) -> Result<Plan, Refusal> {
     Ok(Arc::new(PlanNode { op, span: plan.span }))
 }
 
-/// The side that a vector comes from; `None`: it is a scalar. A match of both has the side that is
-/// looked at first.
+/// The side that a vector comes from; `None`: a scalar. For a match of both sides, the left one.
 pub(super) fn side_of(term: &Term) -> Option<usize> {
     match term {
         Term::Number(_) | Term::Scalar(_) => None,
@@ -272,7 +274,7 @@ pub(super) fn reads(term: &Term, side: usize) -> bool {
     }
 }
 
-/// `term` with `from` replaced by `to` wherever it stands; whether it stands anywhere.
+/// Replaces all occurrences of `from` by `to`; also returns whether there was one.
 pub(super) fn replace(term: &Term, from: &Term, to: &Term) -> (Term, bool) {
     if term == from {
         return (to.clone(), true);
@@ -292,7 +294,7 @@ pub(super) fn replace(term: &Term, from: &Term, to: &Term) -> (Term, bool) {
         Term::Function { function, args } => {
             Term::Function { function: *function, args: args.iter().map(inside).collect() }
         }
-        // What a window reads are samples, not the value now.
+        // A window reads samples and not the current value.
         other => other.clone(),
     };
     (term, found)

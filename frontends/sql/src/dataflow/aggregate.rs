@@ -1,8 +1,11 @@
-//! Groups: counts, sums, means, smallest and largest values, kept as rows come and go.
+//! `GROUP BY` of a dataflow: counts, sums, means, minima and maxima of groups, maintained as rows
+//! are inserted and deleted.
 //!
-//! The reduce of differential-dataflow would keep all rows of each group and look at all of them
-//! after each change; here a group keeps what its measures need: a number, an exact sum
-//! ([`crate::exact_sum`]), or its different values in order.
+//! Input: updates (a row, and how many of it come or go). Output: updates of the rows of the
+//! result, one for each group. The `reduce` of differential-dataflow would keep all rows of each
+//! group and look at all of them after each change. Here a group keeps what its aggregates need: a
+//! number, an exact sum ([`crate::exact_sum`]), or its distinct values. [`super::render`] puts this
+//! into an operator.
 
 use super::program::{Runner, Update};
 use super::rel::{Aggregate, Measure};
@@ -21,7 +24,7 @@ use std::sync::Arc;
 /// The groups of an aggregate.
 pub(super) struct Groups {
     measures: Vec<Measure>,
-    /// From rows to columns: keys and arguments.
+    /// Computes the keys and the arguments of the measures from input rows.
     input: Runner,
     keys: RowCodec,
     key_count: usize,
@@ -30,29 +33,29 @@ pub(super) struct Groups {
     /// One column for each measure: its result.
     results: Vec<RowCodec>,
     groups: HashMap<Row, Group>,
-    /// What the groups take, in bytes.
+    /// Memory of all groups, bytes.
     pub(super) bytes: usize,
 }
 
 struct Group {
-    /// How many rows it has.
+    /// The number of rows in the group.
     rows: i64,
-    states: Vec<State>,
-    /// The row that was sent.
+    states: Vec<MeasureState>,
+    /// The output row of the group, as it was sent last.
     shown: Option<Row>,
-    /// It changes in this update.
+    /// Whether the current update changes the group.
     is_touched: bool,
 }
 
 impl Group {
     fn new(measures: &[Measure]) -> Group {
-        let states = measures.iter().map(|measure| State::new(*measure)).collect();
+        let states = measures.iter().map(|measure| MeasureState::new(*measure)).collect();
         Group { rows: 0, states, shown: None, is_touched: false }
     }
 }
 
-/// What a measure keeps of a group.
-enum State {
+/// The state of one measure of a group.
+enum MeasureState {
     Count(i64),
     Integers {
         sum: i64,
@@ -63,93 +66,127 @@ enum State {
         count: i64,
     },
     Floats(Floats),
-    /// The different values, and how many of each there are.
+    /// The distinct values with their counts, for `count(DISTINCT)`.
     Distinct(HashMap<Row, i64>),
-    /// The same in order.
+    /// The distinct values in order with their counts, for `min` and `max`.
     Ordered(BTreeMap<Row, i64>),
 }
 
-impl State {
-    fn new(measure: Measure) -> State {
+impl MeasureState {
+    fn new(measure: Measure) -> MeasureState {
         match measure {
-            Measure::Count => State::Count(0),
-            Measure::SumIntegers => State::Integers { sum: 0, count: 0 },
-            Measure::SumUnsigned => State::Unsigned { sum: 0, count: 0 },
-            Measure::SumFloats | Measure::MeanOfFloats => State::Floats(Floats::default()),
-            Measure::CountDistinct => State::Distinct(HashMap::new()),
-            Measure::Min | Measure::Max => State::Ordered(BTreeMap::new()),
+            Measure::Count => MeasureState::Count(0),
+            Measure::SumIntegers => MeasureState::Integers { sum: 0, count: 0 },
+            Measure::SumUnsigned => MeasureState::Unsigned { sum: 0, count: 0 },
+            Measure::SumFloats | Measure::MeanOfFloats => MeasureState::Floats(Floats::default()),
+            Measure::CountDistinct => MeasureState::Distinct(HashMap::new()),
+            Measure::Min | Measure::Max => MeasureState::Ordered(BTreeMap::new()),
         }
     }
 
-    /// Row `i` of the arguments came `times` times, or went. Returns by how many bytes the state
-    /// grew.
+    /// Applies row `i` of the arguments `times` times (negative: the rows are deleted). Returns by
+    /// how many bytes the state grew.
     fn change(&mut self, argument: &Argument, i: usize, times: i64) -> isize {
         if argument.column.is_null(i) {
             return 0;
         }
         match self {
-            State::Count(count) => *count += times,
-            State::Integers { sum, count } => {
+            MeasureState::Count(count) => *count += times,
+            MeasureState::Integers { sum, count } => {
                 let value = argument.column.as_primitive::<Int64Type>().value(i);
                 *sum = sum.wrapping_add(value.wrapping_mul(times));
                 *count += times;
             }
-            State::Unsigned { sum, count } => {
+            MeasureState::Unsigned { sum, count } => {
                 let value = argument.column.as_primitive::<UInt64Type>().value(i);
                 *sum = sum.wrapping_add(value.wrapping_mul(times.cast_unsigned()));
                 *count += times;
             }
-            State::Floats(floats) => {
+            MeasureState::Floats(floats) => {
                 let before = floats.size();
                 floats.add(argument.column.as_primitive::<Float64Type>().value(i), times);
                 return floats.size() as isize - before as isize;
             }
-            State::Distinct(values) => {
+            MeasureState::Distinct(values) => {
                 let Some(rows) = &argument.rows else { return 0 };
-                let value = rows.bytes(i);
-                let Some(known) = values.get_mut(value) else {
-                    values.insert(Row::new(value), times);
-                    return kept_size(value);
-                };
-                *known += times;
-                if *known == 0 {
-                    values.remove(value);
-                    return -kept_size(value);
-                }
+                return change_count(values, rows.bytes(i), times);
             }
-            State::Ordered(values) => {
+            MeasureState::Ordered(values) => {
                 let Some(rows) = &argument.rows else { return 0 };
-                let value = rows.bytes(i);
-                let Some(known) = values.get_mut(value) else {
-                    values.insert(Row::new(value), times);
-                    return kept_size(value);
-                };
-                *known += times;
-                if *known == 0 {
-                    values.remove(value);
-                    return -kept_size(value);
-                }
+                return change_count(values, rows.bytes(i), times);
             }
         }
         0
     }
 }
 
-/// What a value takes in a map of values, in bytes: with its number and the allocation.
-fn kept_size(value: &[u8]) -> isize {
-    const BESIDE: usize = 72;
-    (value.len() + BESIDE) as isize
+/// A map from values to how many rows of the group have each: hashed, or in the order of the
+/// values.
+trait ValueCounts {
+    fn get_mut(&mut self, value: &[u8]) -> Option<&mut i64>;
+    fn insert(&mut self, value: Row, count: i64);
+    fn remove(&mut self, value: &[u8]);
+}
+
+impl ValueCounts for HashMap<Row, i64> {
+    fn get_mut(&mut self, value: &[u8]) -> Option<&mut i64> {
+        self.get_mut(value)
+    }
+
+    fn insert(&mut self, value: Row, count: i64) {
+        self.insert(value, count);
+    }
+
+    fn remove(&mut self, value: &[u8]) {
+        self.remove(value);
+    }
+}
+
+impl ValueCounts for BTreeMap<Row, i64> {
+    fn get_mut(&mut self, value: &[u8]) -> Option<&mut i64> {
+        self.get_mut(value)
+    }
+
+    fn insert(&mut self, value: Row, count: i64) {
+        self.insert(value, count);
+    }
+
+    fn remove(&mut self, value: &[u8]) {
+        self.remove(value);
+    }
+}
+
+/// Adds `times` to the count of a value; a count of 0 is removed. Returns by how many bytes the map
+/// grew.
+fn change_count(counts: &mut impl ValueCounts, value: &[u8], times: i64) -> isize {
+    let Some(count) = counts.get_mut(value) else {
+        counts.insert(Row::new(value), times);
+        return counted_value_size(value);
+    };
+    *count += times;
+    if *count != 0 {
+        return 0;
+    }
+    counts.remove(value);
+    -counted_value_size(value)
+}
+
+/// The bytes that a value takes in [`ValueCounts`]: its own, and those of its count and its
+/// allocation.
+fn counted_value_size(value: &[u8]) -> isize {
+    const COUNT_AND_ALLOCATION: usize = 72;
+    (value.len() + COUNT_AND_ALLOCATION) as isize
 }
 
 /// The argument of a measure, for a batch.
 struct Argument {
     column: ArrayRef,
-    /// Its values as rows, where they are kept.
+    /// The values as rows, for measures that store values.
     rows: Option<EncodedRows>,
 }
 
 /// The groups that an update has touched.
-type Touched = Vec<Row>;
+type GroupKeys = Vec<Row>;
 
 impl Groups {
     /// No groups yet. `input` makes keys and arguments of rows.
@@ -175,7 +212,7 @@ impl Groups {
         })
     }
 
-    /// What there is over nothing: without keys, one row.
+    /// The output for an empty input: one row without keys, else none.
     pub(super) fn start(&mut self) -> Result<Vec<Update>, SqlError> {
         if self.key_count > 0 {
             return Ok(Vec::new());
@@ -185,9 +222,9 @@ impl Groups {
         self.show(&[key])
     }
 
-    /// Takes up rows. Returns how the groups changed.
+    /// Applies updates of input rows. Returns the updates of output rows.
     pub(super) fn update(&mut self, updates: &[Update]) -> Result<Vec<Update>, SqlError> {
-        let mut touched = Touched::new();
+        let mut touched = GroupKeys::new();
         for part in updates.chunks(BATCH_ROWS) {
             let times = part.iter().map(|update| update.1).collect();
             let (batch, times) = self.input.columns(part.iter().map(|update| &update.0), times)?;
@@ -200,13 +237,14 @@ impl Groups {
         &mut self,
         batch: &RecordBatch,
         times: &[isize],
-        touched: &mut Touched,
+        touched: &mut GroupKeys,
     ) -> Result<(), SqlError> {
         let keys = self.keys.encoded(&batch.columns()[..self.key_count])?;
         let arguments = self.arguments_of(batch)?;
         for (i, times) in times.iter().enumerate() {
             let key = keys.bytes(i);
-            // Asked for first: most rows are of a group that is there, which needs no row for its key.
+            // Looked up by bytes first: most rows belong to an existing group, and then no `Row`
+            // has to be allocated for the key.
             if !self.groups.contains_key(key) {
                 self.groups.insert(Row::new(key), Group::new(&self.measures));
                 self.bytes += self.group_size(key);
@@ -225,10 +263,10 @@ impl Groups {
         Ok(())
     }
 
-    /// What a group takes without its values, in bytes: its key, also as a part of the row that is
-    /// shown, and its states.
+    /// Memory of a group without its values, bytes: its key (also as a part of the output row) and
+    /// its states.
     fn group_size(&self, key: &[u8]) -> usize {
-        2 * key.len() + size_of::<Group>() + self.measures.len() * size_of::<State>()
+        2 * key.len() + size_of::<Group>() + self.measures.len() * size_of::<MeasureState>()
     }
 
     fn arguments_of(&self, batch: &RecordBatch) -> Result<Vec<Argument>, SqlError> {
@@ -242,7 +280,7 @@ impl Groups {
         parts.map(argument).collect()
     }
 
-    /// How these groups differ from what was sent.
+    /// The differences between these groups and their output rows that were sent.
     fn show(&mut self, touched: &[Row]) -> Result<Vec<Update>, SqlError> {
         let results = self.results_of(touched)?;
         let mut updates = Vec::new();
@@ -272,7 +310,7 @@ impl Groups {
         let groups: Vec<Option<&Group>> = keys.iter().map(|key| self.groups.get(key)).collect();
         let mut columns = Vec::new();
         for (n, (measure, codec)) in self.measures.iter().zip(&self.results).enumerate() {
-            let states: Vec<Option<&State>> =
+            let states: Vec<Option<&MeasureState>> =
                 groups.iter().map(|group| group.and_then(|group| group.states.get(n))).collect();
             columns.push(if matches!(measure, Measure::Min | Measure::Max) {
                 ResultColumn::Values(extremes(*measure, &states, codec)?)
@@ -299,46 +337,51 @@ impl ResultColumn {
     }
 }
 
-/// The smallest or largest values, which are kept as the rows that they become.
-fn extremes(measure: Measure, states: &[Option<&State>], codec: &RowCodec) -> Result<Vec<Row>, SqlError> {
+/// The minimum or maximum of each group. The values are stored in the form in which they are
+/// output.
+fn extremes(
+    measure: Measure,
+    states: &[Option<&MeasureState>],
+    codec: &RowCodec,
+) -> Result<Vec<Row>, SqlError> {
     let null = codec.null()?;
-    let value = |state: &Option<&State>| {
-        let Some(State::Ordered(values)) = state else { return null.clone() };
+    let value = |state: &Option<&MeasureState>| {
+        let Some(MeasureState::Ordered(values)) = state else { return null.clone() };
         let found = if measure == Measure::Min { values.first_key_value() } else { values.last_key_value() };
         found.map_or_else(|| null.clone(), |(value, _)| value.clone())
     };
     Ok(states.iter().map(value).collect())
 }
 
-fn numbers(measure: Measure, states: &[Option<&State>]) -> ArrayRef {
+fn numbers(measure: Measure, states: &[Option<&MeasureState>]) -> ArrayRef {
     let present = |count: i64| count > 0;
     match measure {
         Measure::Count | Measure::CountDistinct => {
-            let count = |state: &Option<&State>| match state {
-                Some(State::Count(count)) => Some(*count),
-                Some(State::Distinct(values)) => Some(values.len() as i64),
+            let count = |state: &Option<&MeasureState>| match state {
+                Some(MeasureState::Count(count)) => Some(*count),
+                Some(MeasureState::Distinct(values)) => Some(values.len() as i64),
                 _ => Some(0),
             };
             Arc::new(states.iter().map(count).collect::<Int64Array>())
         }
         Measure::SumIntegers => {
-            let sum = |state: &Option<&State>| match state {
-                Some(State::Integers { sum, count }) => present(*count).then_some(*sum),
+            let sum = |state: &Option<&MeasureState>| match state {
+                Some(MeasureState::Integers { sum, count }) => present(*count).then_some(*sum),
                 _ => None,
             };
             Arc::new(states.iter().map(sum).collect::<Int64Array>())
         }
         Measure::SumUnsigned => {
-            let sum = |state: &Option<&State>| match state {
-                Some(State::Unsigned { sum, count }) => present(*count).then_some(*sum),
+            let sum = |state: &Option<&MeasureState>| match state {
+                Some(MeasureState::Unsigned { sum, count }) => present(*count).then_some(*sum),
                 _ => None,
             };
             Arc::new(states.iter().map(sum).collect::<UInt64Array>())
         }
         Measure::SumFloats | Measure::MeanOfFloats => {
-            let value = |state: &Option<&State>| match state {
-                Some(State::Floats(floats)) if measure == Measure::SumFloats => floats.sum(),
-                Some(State::Floats(floats)) => floats.mean(),
+            let value = |state: &Option<&MeasureState>| match state {
+                Some(MeasureState::Floats(floats)) if measure == Measure::SumFloats => floats.sum(),
+                Some(MeasureState::Floats(floats)) => floats.mean(),
                 _ => None,
             };
             Arc::new(states.iter().map(value).collect::<Float64Array>())

@@ -1,10 +1,11 @@
-//! What the thread of dataflows runs, and how changes get from one dataflow to the next.
+//! The dataflows that the thread of [`super::host`] runs, and the routing of changes from one to
+//! the next.
 //!
-//! A dataflow has an input of its own for each relation and each group that it reads, into which the
-//! host puts what changed. So rows of a relation are kept once, unsorted, and a dataflow over which
-//! nothing changes is not even told the time. Groups are dataflows of their own: statements that
-//! differ in what they do with a group share it. Sides of joins that are made of one relation are
-//! arranged once ([`SideFlow`]), and imported.
+//! Each dataflow has an input session for each list and each group that it reads; [`put`] gives it
+//! the changes. Rows of a list are stored once, outside of the dataflows. A dataflow whose inputs
+//! did not change is not run. A `GROUP BY` is a dataflow of its own ([`GroupFlow`]), whose rows
+//! several statements read. A side of a join that is a list itself is arranged once ([`SideFlow`])
+//! and imported by the dataflows that join it.
 
 use super::input::{InputSpec, InputState};
 use super::program::Update;
@@ -25,16 +26,16 @@ use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::CapabilitySet;
 use timely::worker::Worker;
 
-/// Ends the import of a side.
-pub(super) type Button = ShutdownButton<CapabilitySet<Time>>;
-/// What is put into a dataflow.
+/// Ends the import of an arrangement; differential-dataflow calls it a button.
+pub(super) type ImportShutdown = ShutdownButton<CapabilitySet<Time>>;
+/// The input of a dataflow.
 pub(super) type Session = InputSession<Time, Row, isize>;
 
 /// A relation of the server, and its rows.
 pub(super) struct InputRows {
     pub(super) spec: Arc<InputSpec>,
     pub(super) state: InputState,
-    /// Why it could not be read at the newest refresh.
+    /// Why the list could not be read at the latest refresh.
     pub(super) error: Option<SqlError>,
 }
 
@@ -45,23 +46,23 @@ pub(super) struct SideFlow {
     pub(super) probe: ProbeHandle<Time>,
     pub(super) dataflow: usize,
     pub(super) gauges: Gauges,
-    /// The relation that it is made of.
+    /// The list that the side reads.
     pub(super) input: String,
 }
 
-/// A dataflow that is fed with changes.
+/// A dataflow with its inputs.
 pub(super) struct Flow {
-    /// By the names of what they carry.
+    /// The input sessions, by the names of their lists or groups.
     pub(super) sessions: BTreeMap<String, Session>,
-    /// The sides that it imports.
+    /// The arranged sides that the dataflow imports.
     pub(super) sides: Vec<String>,
     pub(super) probe: ProbeHandle<Time>,
-    pub(super) buttons: Vec<Button>,
+    pub(super) buttons: Vec<ImportShutdown>,
     pub(super) dataflow: usize,
     pub(super) gauges: Gauges,
-    /// What came out since it was taken.
+    /// The output since it was taken last.
     pub(super) output: Rc<RefCell<Vec<Update>>>,
-    /// It was fed, and has not answered yet.
+    /// Whether the dataflow has input that it has not processed yet.
     pub(super) is_behind: bool,
 }
 
@@ -70,7 +71,7 @@ pub(super) struct GroupFlow {
     pub(super) rel: Arc<Rel>,
     pub(super) flow: Flow,
     pub(super) rows: HashMap<Row, isize>,
-    /// What the rows take, in bytes.
+    /// Memory of the rows, bytes.
     pub(super) bytes: usize,
 }
 
@@ -82,14 +83,14 @@ pub(super) struct ViewFlow {
 }
 
 impl Flow {
-    /// Puts changes in that are part of the refresh `now`.
+    /// Inserts changes that belong to the refresh `now`.
     pub(super) fn feed(&mut self, name: &str, now: Time, changes: impl Iterator<Item = Update>) {
         let Some(session) = self.sessions.get_mut(name) else { return };
         self.is_behind = true;
         put(session, now, changes);
     }
 
-    /// What was put in for the refresh `now` is complete.
+    /// Declares the input for the refresh `now` complete.
     pub(super) fn advance(&mut self, now: Time) {
         for session in self.sessions.values_mut() {
             session.advance_to(now);
@@ -97,19 +98,19 @@ impl Flow {
         }
     }
 
-    /// Whether all that was put in until `now` has come out.
+    /// Whether all input until `now` is processed.
     pub(super) fn is_complete(&self, now: Time) -> bool {
         !self.probe.less_than(&now)
     }
 
-    /// What came out since the call before.
+    /// The output since the last call.
     pub(super) fn take(&mut self) -> Vec<Update> {
         let mut updates = std::mem::take(&mut *self.output.borrow_mut());
         consolidate(&mut updates);
         updates
     }
 
-    /// Rows that wait in it, or for who takes them.
+    /// Number of rows that wait in operators or in the output.
     pub(super) fn waiting(&self) -> usize {
         self.gauges.waiting() + self.output.borrow().len()
     }
@@ -128,7 +129,7 @@ impl SideFlow {
 }
 
 impl GroupFlow {
-    /// How the groups changed since the call before.
+    /// The changes of the groups since the last call.
     pub(super) fn take(&mut self) -> Vec<Update> {
         let updates = self.flow.take();
         for (row, by) in &updates {
@@ -148,17 +149,17 @@ impl GroupFlow {
     }
 }
 
-/// Puts changes in that are part of the refresh `now`.
+/// Inserts changes that belong to the refresh `now`.
 pub(super) fn put(session: &mut Session, now: Time, changes: impl Iterator<Item = Update>) {
-    // It may not have been told the time for a while.
+    // The session may be at an old time, because a dataflow without changes is not advanced.
     session.advance_to(now.saturating_sub(1).max(*session.time()));
     for (row, count) in changes {
         session.update(row, count);
     }
 }
 
-/// Ends a dataflow: its imports first, which would otherwise wait for more.
-pub(super) fn end_dataflow(worker: &mut Worker, buttons: Vec<Button>, dataflow: usize) {
+/// Ends a dataflow. Its imports end first, because an open import waits for more input.
+pub(super) fn end_dataflow(worker: &mut Worker, buttons: Vec<ImportShutdown>, dataflow: usize) {
     for mut button in buttons {
         button.press();
     }

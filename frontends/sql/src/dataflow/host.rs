@@ -1,11 +1,12 @@
-//! The thread that has all dataflows. Views install theirs and remove it; in between it sleeps, so a
-//! dataflow over which nothing happens costs nothing. It ends with the last view.
+//! The thread that runs all dataflows. It starts with the first standing statement and ends with
+//! the last; it sleeps while nothing changes.
 //!
-//! Time is the number of the refresh. A refresh looks at all relations, puts what changed into the
-//! dataflows that read it ([`super::flows`]), and runs these until all of it has arrived. What comes
-//! out is left where each view finds it without asking ([`ViewMarks`]).
+//! A logical time of timely is the number of a refresh. A refresh reads all lists
+//! ([`super::input`]), gives each dataflow its changes ([`super::flows`]), and steps the worker
+//! until no dataflow has work left. The output of a dataflow is put into the [`ViewMarks`] of its
+//! statement, where [`super::standing`] reads it without asking the thread.
 
-use super::flows::{Button, Flow, GroupFlow, InputRows, SideFlow, ViewFlow, end_dataflow, put};
+use super::flows::{Flow, GroupFlow, ImportShutdown, InputRows, SideFlow, ViewFlow, end_dataflow, put};
 use super::input::{InputSpec, InputState, PollLimits, ReadLists};
 use super::lower::FlowPlan;
 use super::program::Update;
@@ -30,9 +31,10 @@ use timely::dataflow::ProbeHandle;
 use timely::progress::frontier::AntichainRef;
 use timely::worker::Worker;
 
-/// What the host is asked.
+/// A request to the thread.
 pub(super) enum Request {
-    /// Builds a dataflow, and answers with its number. Its rows are the first changes of its marks.
+    /// Builds a dataflow, and answers with its number. Its current rows are the first changes in
+    /// the marks.
     Install {
         plan: Arc<FlowPlan>,
         marks: Arc<ViewMarks>,
@@ -40,7 +42,7 @@ pub(super) enum Request {
         deadline: Instant,
         reply: SyncSender<Result<u64, SqlError>>,
     },
-    /// Looks at all relations, and answers when the marks of all views have what changed until `t`.
+    /// Reads all lists, and answers when the marks of all views have the changes until `t`.
     Refresh {
         t: TimeMs,
         deadline: Instant,
@@ -54,10 +56,10 @@ pub(super) enum Request {
     },
 }
 
-/// What all views may read without asking the host.
+/// State that views read without a request to the thread.
 #[derive(Debug)]
 pub(super) struct HostMarks {
-    /// The time of the newest refresh.
+    /// The time of the latest refresh.
     pub(super) refreshed: AtomicI64,
 }
 
@@ -67,20 +69,20 @@ impl Default for HostMarks {
     }
 }
 
-/// What all dataflows consist of.
+/// Sizes of all dataflows together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DataflowStats {
-    /// Statements that stand as dataflows.
+    /// Number of standing statements that are dataflows.
     pub views: usize,
-    /// Relations that they read.
+    /// Number of lists that they read.
     pub inputs: usize,
-    /// Sides of joins that they share.
+    /// Number of shared arrangements for joins.
     pub arrangements: usize,
-    /// Groups that they share.
+    /// Number of shared `GROUP BY`s.
     pub groups: usize,
-    /// Different rows of the relations.
+    /// Number of distinct rows of the lists.
     pub rows: usize,
-    /// Bytes of all rows that are kept, approximately.
+    /// Memory of all stored rows, bytes, approximately.
     pub bytes: usize,
 }
 
@@ -91,15 +93,15 @@ pub(super) struct Host<'a> {
     now: Time,
     inputs: BTreeMap<String, InputRows>,
     sides: BTreeMap<String, SideFlow>,
-    /// Each after those that it reads.
+    /// Ordered: each after those that it reads.
     groups: Vec<GroupFlow>,
     views: BTreeMap<u64, ViewFlow>,
     next: u64,
-    /// Some view was told an error.
+    /// Whether any view has an error.
     has_failed: bool,
 }
 
-/// How many steps more after a refresh: arrangements merge their pieces.
+/// Additional steps after a refresh, in which arrangements merge their batches.
 const SETTLING_STEPS: usize = 8;
 
 impl<'a> Host<'a> {
@@ -118,12 +120,12 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Works until there is no view, or nobody who could ask.
+    /// Runs until there is no view any more, or no sender of requests.
     pub(super) fn run(mut self, requests: &Receiver<Request>) {
         while let Ok(request) = requests.recv() {
             self.answer(request);
-            // The thread ends, and what its allocator kept for it goes back. Who asks meanwhile starts
-            // another.
+            // The thread ends, so that its allocator returns its memory. A request in the meantime
+            // starts a new thread.
             while self.views.is_empty() {
                 let Ok(request) = requests.try_recv() else { return };
                 self.answer(request);
@@ -136,7 +138,7 @@ impl<'a> Host<'a> {
     }
 
     fn answer(&mut self, request: Request) {
-        // Who asked may be gone: nothing is lost then.
+        // The caller may have given up. Nothing is lost then.
         match request {
             Request::Install { plan, marks, t, deadline, reply } => {
                 let _ = reply.send(self.install(&plan, marks, t, deadline));
@@ -162,7 +164,7 @@ impl<'a> Host<'a> {
             self.views.insert(view, flow);
             self.settle(deadline)?;
             self.tell_errors();
-            // Of a limit, too, that has ended it.
+            // Also the error of a limit that has ended the view.
             marks.error().map_or(Ok(view), Err)
         });
         if result.is_err() {
@@ -199,7 +201,7 @@ impl<'a> Host<'a> {
         let mut state = InputState::default();
         let limits = self.poll_limits(deadline);
         let rows = spec.poll(&mut state, t, &mut ReadLists::new(), &limits)?;
-        // Who reads it gets the rows that it keeps.
+        // A later reader starts with the rows that are stored here.
         drop(rows);
         self.inputs.insert(spec.name.clone(), InputRows { spec: spec.clone(), state, error: None });
         Ok(())
@@ -252,15 +254,15 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
-    /// The dataflow of a relation, or of groups if it is called so. It is fed with all rows that it
-    /// reads.
+    /// Builds the dataflow of a relation, or of groups if `name` says so, and inserts all rows that
+    /// it reads.
     fn flow(&mut self, name: &str, rel: &Arc<Rel>, reads: &RelReads) -> Result<Flow, SqlError> {
         let groups = reads.groups.iter().map(|group| &group.text);
         let names: Vec<String> = reads.inputs.keys().chain(groups).cloned().collect();
         let gauges = Gauges::default();
         let probe = ProbeHandle::new();
         let output: Rc<RefCell<Vec<Update>>> = Rc::default();
-        let mut buttons: Vec<Button> = Vec::new();
+        let mut buttons: Vec<ImportShutdown> = Vec::new();
         let mut sessions = BTreeMap::new();
         let sides = &mut self.sides;
         let dataflow = self.worker.next_dataflow_index();
@@ -299,7 +301,7 @@ impl<'a> Host<'a> {
         Ok(flow)
     }
 
-    /// The rows of a relation, or of groups.
+    /// The current rows of a list or of groups.
     fn rows_of(&self, name: &str) -> Option<&RowMap<Row, isize>> {
         match self.inputs.get(name) {
             Some(input) => Some(input.state.rows()),
@@ -307,7 +309,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Looks at all relations, if that was not done just now.
+    /// Reads all lists, unless that was just done.
     fn refresh(&mut self, t: TimeMs, deadline: Instant) -> Result<(), SqlError> {
         let last = self.marks.refreshed.load(SeqCst);
         if (last..last.saturating_add(REFRESH_MS)).contains(&t) {
@@ -318,7 +320,7 @@ impl<'a> Host<'a> {
         let mut limits = self.poll_limits(deadline);
         let mut changed = Vec::new();
         for (name, input) in &mut self.inputs {
-            // What one relation lacks concerns only those who read it.
+            // An error of one list concerns only the views that read it.
             match input.spec.poll(&mut input.state, t, &mut lists, &limits) {
                 Ok(changes) => {
                     input.error = None;
@@ -337,7 +339,7 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
-    /// Puts changes of a relation, or of groups, into all dataflows that read it.
+    /// Inserts the changes of a list or of groups into all dataflows that read it.
     fn feed(&mut self, name: &str, changes: &[Update]) {
         if changes.is_empty() {
             return;
@@ -356,7 +358,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Runs until all that was put in has arrived.
+    /// Steps the worker until all input is processed.
     fn settle(&mut self, deadline: Instant) -> Result<(), SqlError> {
         let now = self.now;
         if !self.groups.iter().any(|group| group.flow.is_behind)
@@ -364,7 +366,7 @@ impl<'a> Host<'a> {
         {
             return Ok(());
         }
-        // All of them: a dataflow is complete when all that it imports is.
+        // All dataflows, because one is complete only when its imports are.
         for side in self.sides.values_mut() {
             side.session.advance_to(now);
             side.session.flush();
@@ -377,7 +379,7 @@ impl<'a> Host<'a> {
             self.run_until(deadline, |host| {
                 found(host).is_none_or(|at| host.groups[at].flow.is_complete(now))
             })?;
-            // A limit may have ended it.
+            // A limit may have ended the view.
             let Some(at) = found(self) else { continue };
             self.groups[at].flow.is_behind = false;
             let changes = self.groups[at].take();
@@ -409,7 +411,7 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
-    /// What was before now is not told apart any more.
+    /// Allows arrangements to merge updates of different times before now.
     fn compact(&mut self, now: Time) {
         let frontier = [now];
         for side in self.sides.values_mut() {
@@ -418,7 +420,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Leaves what came out of views where they find it.
+    /// Moves the output of views to their marks.
     fn tell_changes(&mut self) {
         let mut ended = Vec::new();
         for (number, view) in &mut self.views {
@@ -427,8 +429,8 @@ impl<'a> Host<'a> {
             if changes.is_empty() {
                 continue;
             }
-            // A view that nobody asks must not collect changes for ever: its rows, gone and come, are
-            // the most that they can be.
+            // A view that is not evaluated must not collect changes forever. After consolidation
+            // there is at most one deletion and one insertion for each row.
             if view.marks.add(changes) > 2 * STANDING_ROWS {
                 let error = format!("a statement that stands has at most {STANDING_ROWS} rows");
                 let error = SqlError::new(SqlErrorKind::LimitReached, error).hint("filter or group more");
@@ -441,7 +443,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Tells views the errors of what they read.
+    /// Gives views the errors of the lists that they read.
     fn tell_errors(&mut self) {
         let groups = self.groups.iter().map(|group| &group.flow);
         let flows = groups.chain(self.views.values().map(|view| &view.flow)).map(|flow| &flow.gauges);
@@ -466,7 +468,7 @@ impl<'a> Host<'a> {
         inputs.chain(sides).chain(groups).chain(view.flow.gauges.error()).next()
     }
 
-    /// Ends the view that holds most, so that the others go on.
+    /// Ends the view that holds most memory, so that the others can go on.
     fn end_largest(&mut self, error: SqlError) -> Result<(), SqlError> {
         let of_flow = |flow: &Flow| flow.gauges.bytes() + flow.waiting() * size_of::<Row>();
         let size = |view: &ViewFlow| {
@@ -475,7 +477,7 @@ impl<'a> Host<'a> {
             let sides = reads.sides.keys().filter_map(|name| self.sides.get(name));
             let is_read = |group: &&GroupFlow| reads.groups.iter().any(|rel| rel.text == group.rel.text);
             let groups = self.groups.iter().filter(is_read);
-            // What it shares, too: it would not be there without those that read it.
+            // Shared state counts for each of its readers, because it would not exist without them.
             let shared: usize = inputs
                 .map(|input| input.state.bytes)
                 .chain(sides.map(|side| side.gauges.bytes()))
@@ -483,7 +485,7 @@ impl<'a> Host<'a> {
                 .sum();
             of_flow(&view.flow) + shared
         };
-        // Of equal ones the newest: what it needs has come last.
+        // Of equal views the newest one, because its memory was added last.
         let largest = self.views.iter().max_by_key(|(number, view)| (size(view), **number));
         let Some((number, view)) = largest else { return Err(error) };
         view.marks.set_error(Some(error));
@@ -517,7 +519,7 @@ impl<'a> Host<'a> {
         self.drop_unused();
     }
 
-    /// Ends what no view reads any more.
+    /// Ends the shared dataflows that no view reads any more.
     fn drop_unused(&mut self) {
         let reads: Vec<&RelReads> = self.views.values().map(|view| &view.reads).collect();
         let is_read = |group: &GroupFlow| {
@@ -553,7 +555,7 @@ impl<'a> Host<'a> {
     }
 }
 
-/// What the dataflow of groups is called.
+/// The name of the dataflow of a `GROUP BY`.
 const GROUPS: &str = "groups";
 
 fn updates(rows: Option<&RowMap<Row, isize>>) -> impl Iterator<Item = Update> {

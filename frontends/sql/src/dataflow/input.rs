@@ -1,9 +1,9 @@
-//! The relations that dataflows read, as streams of changes.
+//! The lists that dataflows read, each as a stream of updates (row, +1 or -1).
 //!
-//! A list of series tells what came since the list before, and is read anew only if more happened
-//! than additions; any other list is read again, and compared if it differs; a table that people
-//! bring is compared when another version of it is there. A relation of another kind is a further
-//! case of [`InputSpec::poll`].
+//! [`InputSpec::poll`] finds what changed since the refresh before. A list of series reports its
+//! additions, and is read as a whole only after other changes. Any other list is read again and
+//! compared with what was read before, if it differs. An uploaded table is compared when it has a
+//! new version. A new kind of list is a further case of [`InputSpec::poll`].
 
 use super::program::Update;
 use super::row::{Row, RowCodec};
@@ -22,16 +22,16 @@ use std::time::{Duration, Instant};
 use storage::model::{Labels, TimeMs};
 use storage::store::{SeriesChanges, SeriesMark};
 
-/// A list that takes longer is not read anew for a while: who cannot say what came, such as a cluster,
-/// would otherwise be read all the time.
+/// A list whose reading takes longer than this is not read again for a while. Otherwise a list that
+/// cannot report its additions, such as that of a cluster, would be read all the time.
 const LONG_LIST: Duration = Duration::from_millis(50);
-/// For so many times the time that it took.
+/// The pause, as a multiple of the time that reading took.
 const REST_TIMES: u32 = 20;
 
-/// Some columns of a relation.
+/// An input: some columns of a list or table.
 #[derive(Debug)]
 pub(super) struct InputSpec {
-    /// The relation and its columns; two inputs with the same name are one.
+    /// The name, made of the list and its columns. Inputs with the same name are one.
     pub(super) name: String,
     source: InputSource,
 }
@@ -42,41 +42,41 @@ enum InputSource {
     Table(TableInput),
 }
 
-/// A list of series, and what it is called.
+/// A list of series with its name.
 struct SeriesList<'a> {
     scan: &'a Scan,
     table: &'static MetaTable,
 }
 
-/// What a reader of an input has seen.
+/// The rows of an input at the latest refresh.
 #[derive(Default)]
 pub(super) struct InputState {
-    /// All rows, and how many equal ones there are.
+    /// All distinct rows, with the number of equal ones.
     rows: RowMap<Row, isize>,
-    /// What they take, in bytes.
+    /// Memory of the rows, bytes.
     pub(super) bytes: usize,
     list: Option<Arc<Vec<MetaRow>>>,
     table: Option<Arc<Table>>,
     series: Option<SeriesMark>,
     /// The series of the list, by their hashes.
     listed: HashSet<u64>,
-    /// The list is not read anew before this.
+    /// The list is not read again before this time.
     resting: Option<Instant>,
     begin: TimeMs,
 }
 
-/// How much a relation may have, and until when.
+/// Limits of one read.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct PollLimits {
     /// The most rows of all relations.
     pub(super) rows: usize,
-    /// Rows that there are already.
+    /// Rows that are stored already.
     pub(super) kept: usize,
     pub(super) deadline: Instant,
 }
 
 impl PollLimits {
-    /// Whether there is room for so many more rows, and time.
+    /// Checks that `more` rows are within the limits, and the deadline.
     fn check(&self, more: usize) -> Result<(), SqlError> {
         if self.kept.saturating_add(more) > self.rows {
             let error = format!("dataflows would keep more than {} rows of relations", self.rows);
@@ -119,7 +119,8 @@ impl InputSpec {
         }
     }
 
-    /// What came and went until `t`: rows, and how many. After an error the state is as before.
+    /// The updates (row, number) since the last call, until `t`. After an error the state is
+    /// unchanged.
     pub(super) fn poll(
         &self,
         state: &mut InputState,
@@ -196,7 +197,8 @@ impl InputSpec {
             return Ok(Vec::new());
         }
         let began = Instant::now();
-        // Before the list, so that what comes while it is read is seen again.
+        // Taken before the list is read, so that additions meanwhile are reported again and not
+        // lost.
         let mark = scan.catalog().series_mark();
         let listed = scan.read_series()?;
         let has_pairs = table.name == "label_pairs";
@@ -218,7 +220,7 @@ impl InputSpec {
         limits: &PollLimits,
     ) -> Result<Vec<Update>, SqlError> {
         let has_pairs = list.table.name == "label_pairs";
-        // One that was listed already has its rows.
+        // A series that was listed before has its rows already.
         let is_new = |labels: &&Labels| state.listed.insert(labels.hash64());
         let new: Vec<Labels> = series.iter().filter(is_new).cloned().collect();
         let mut changes = Vec::new();
@@ -228,7 +230,8 @@ impl InputSpec {
             let rows = codec.encode(batch.columns(), batch.num_rows())?;
             changes.extend(rows.into_iter().map(|row| (row, 1)));
             if let Err(error) = limits.check(changes.len()) {
-                // What was told now is not told again: the list has to be read.
+                // These additions are not reported again, so the whole list has to be read next
+                // time.
                 state.series = None;
                 return Err(error);
             }
@@ -239,14 +242,14 @@ impl InputSpec {
         Ok(changes)
     }
 
-    /// Makes these rows the only ones.
+    /// Replaces all rows by these, and returns the differences.
     fn replace(
         &self,
         state: &mut InputState,
         batches: impl Iterator<Item = Result<RecordBatch, SqlError>>,
         limits: &PollLimits,
     ) -> Result<Vec<Update>, SqlError> {
-        // Not beside those that go.
+        // Rows that are deleted at the same time do not count against the limit.
         let limits = PollLimits { kept: limits.kept.saturating_sub(state.len()), ..*limits };
         let codec = self.codec()?;
         let mut rows: RowMap<Row, isize> = RowMap::new();
@@ -277,7 +280,7 @@ impl InputSpec {
 }
 
 impl InputState {
-    /// All rows, and how many equal ones there are.
+    /// All distinct rows, with the number of equal ones.
     pub(super) fn rows(&self) -> &RowMap<Row, isize> {
         &self.rows
     }

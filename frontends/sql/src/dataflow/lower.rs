@@ -1,7 +1,9 @@
-//! DataFusion's optimised plan to a relation of a dataflow, or why there is none.
+//! Lowers DataFusion's optimised plan to a [`FlowPlan`], the relational expression that a dataflow
+//! computes, or returns [`NoDataflow`] with the reason.
 //!
-//! Refused is what a dataflow would answer otherwise than DataFusion does, bit by bit, and what it
-//! cannot bound: groups and keys of floats (NaN, -0), `now()`, windows, `FULL JOIN`.
+//! Refused is everything whose result would differ from DataFusion's in a bit, or whose state has
+//! no bound: floats as group or join keys (NaN and -0), `now()`, window functions, `FULL JOIN`.
+//! [`super::rel`] has the expression, [`super::render`] builds the operators from it.
 
 use super::input::InputSpec;
 use super::program::{Condition, Program};
@@ -12,7 +14,7 @@ use crate::bind::Times;
 use crate::error::SqlError;
 use crate::relations::{Context, Kind, Relation, Scan};
 use crate::session::SqlRequest;
-use crate::standing::again::depends_on_time;
+use crate::standing::run_again::depends_on_time;
 use crate::tables::TableList;
 use crate::values;
 use datafusion::arrow::compute::SortOptions;
@@ -57,7 +59,7 @@ impl From<datafusion::common::DataFusionError> for NoDataflow {
     }
 }
 
-/// The statement as a dataflow; otherwise why it is none.
+/// Lowers a statement; the inner error says why it cannot be a dataflow.
 pub(crate) fn flow_plan(engine: &SqlEngine, text: &str) -> Result<Result<FlowPlan, NoDataflow>, SqlError> {
     let request = SqlRequest { text: text.to_owned(), standing: true, ..SqlRequest::default() };
     let context = engine.context(&request, &QueryOptions::default());
@@ -65,7 +67,7 @@ pub(crate) fn flow_plan(engine: &SqlEngine, text: &str) -> Result<Result<FlowPla
     Ok(of_plan(engine, &context, &prepared.plan, prepared.names))
 }
 
-/// The same for a statement that is prepared.
+/// As [`flow_plan`], for a statement that is already prepared.
 pub(crate) fn of_plan(
     engine: &SqlEngine,
     context: &Arc<Context>,
@@ -88,7 +90,7 @@ pub(crate) fn of_plan(
     Ok(FlowPlan { rel: lowering.rel(&optimised)?, names, tables: tables_of(plan) })
 }
 
-/// Only relations of which little changes.
+/// Refuses relations that change much, such as metrics.
 fn check_relations(plan: &LogicalPlan) -> LowerResult<()> {
     let mut found = 0;
     let mut other = None;
@@ -115,13 +117,13 @@ impl From<SqlError> for NoDataflow {
     }
 }
 
-/// Whether a scan reads a table that people bring.
+/// Whether a scan reads an uploaded table.
 fn is_table(scan: &TableScan) -> bool {
     let source = scan.source.downcast_ref::<DefaultTableSource>();
     source.is_some_and(|source| (source.table_provider.as_ref() as &dyn Any).is::<MemTable>())
 }
 
-/// The tables that people bring which a statement reads.
+/// The uploaded tables that a statement reads.
 fn tables_of(plan: &LogicalPlan) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let _ = plan.apply_with_subqueries(|node| {
@@ -167,7 +169,7 @@ impl Lowering {
                 let text = format!("({})", texts.join(") and ("));
                 Ok(Arc::new(Rel { op: RelOp::Union(parts), kinds, text }))
             }
-            // Rows have no order, unless there is a LIMIT.
+            // A sort without LIMIT has no effect, because rows of a dataflow have no order.
             LogicalPlan::Sort(sort) => match sort.fetch {
                 None => self.rel(&sort.input),
                 Some(fetch) => self.top(&sort.expr, &sort.input, 0, fetch),
@@ -210,7 +212,7 @@ impl Lowering {
         let Some(relation) = Relation::of_source(scan.source.as_ref()) else {
             return no(format!("{} is no relation of the server", scan.table_name));
         };
-        // Conditions may read columns that are not shown.
+        // Conditions may read columns that are not in the output.
         let mut read = shown.clone();
         let mut pushed = Vec::new();
         for filter in &scan.filters {
@@ -381,7 +383,7 @@ fn input(spec: InputSpec) -> Arc<Rel> {
     Arc::new(Rel { text: spec.name.clone(), op: RelOp::Input(Arc::new(spec)), kinds })
 }
 
-/// A measure, and its argument. Rows that its filter leaves out have NULL.
+/// A measure and its argument. The argument is NULL in rows that the measure's FILTER excludes.
 fn measure(expr: &Expr, schema: &DFSchema) -> LowerResult<(Measure, Expr)> {
     let inner = expr.clone().unalias();
     let Expr::AggregateFunction(AggregateFunction { func, params }) = &inner else {
@@ -402,7 +404,8 @@ fn measure(expr: &Expr, schema: &DFSchema) -> LowerResult<(Measure, Expr)> {
         ("sum", false, DataType::UInt64) => Measure::SumUnsigned,
         ("sum", false, DataType::Float64) => Measure::SumFloats,
         ("avg", false, DataType::Float64) => Measure::MeanOfFloats,
-        // DataFusion's smallest and largest of NaN and -0 depend on how it reads the rows.
+        // DataFusion's `min` and `max` of NaN and -0 depend on the order in which it reads the
+        // rows.
         ("min", _, kind) if !kind.is_floating() => Measure::Min,
         ("max", _, kind) if !kind.is_floating() => Measure::Max,
         (name, distinct, kind) => {
@@ -411,7 +414,7 @@ fn measure(expr: &Expr, schema: &DFSchema) -> LowerResult<(Measure, Expr)> {
     };
     let argument = match &params.filter {
         Some(filter) => when(filter.as_ref().clone(), argument.clone()).end()?,
-        // A constant is as good as any.
+        // `count(*)` counts rows, so the argument can be any constant.
         None if kind == DataType::Null => lit(false),
         None => argument.clone(),
     };
@@ -422,7 +425,7 @@ fn kinds_of(schema: &DFSchema) -> Vec<DataType> {
     schema.fields().iter().map(|field| field.data_type().clone()).collect()
 }
 
-/// A column by its place.
+/// A column by its position.
 fn column(at: usize) -> Arc<dyn PhysicalExpr> {
     Arc::new(datafusion::physical_expr::expressions::Column::new(&format!("c{at}"), at))
 }
@@ -471,7 +474,7 @@ fn computed(rel: Arc<Rel>, columns: Vec<Arc<dyn PhysicalExpr>>) -> LowerResult {
 }
 
 impl FlowPlan {
-    /// What the dataflow keeps, a line each.
+    /// The state of the dataflow for `EXPLAIN`, one line each.
     pub(crate) fn arranged(&self) -> Vec<String> {
         let mut found: Vec<String> = self.rel.reads_in_all().inputs.into_keys().collect();
         self.rel.arranged(&mut found);

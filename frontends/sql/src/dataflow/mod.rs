@@ -1,13 +1,16 @@
-//! Statements over relations of which little changes, as dataflows: series, label pairs, alerts,
-//! targets, rules, tables that people bring. A change costs what it touches, whatever the size of the relations.
+//! Incremental maintenance of standing statements over lists of the server: series, label pairs,
+//! alerts, targets, rules, uploaded tables. It uses differential-dataflow: a change costs in
+//! proportion to the rows that it touches, and not to the size of the lists.
 //!
-//! [`lower`] makes a [`Rel`](rel::Rel) of DataFusion's optimised plan, or says why it cannot;
-//! expressions stay DataFusion's and run over batches ([`program`]). [`render`] makes operators of
-//! differential-dataflow of it, with two of our own ([`aggregate`], [`top`]). A thread of its own
-//! has them all ([`host`], [`flows`]): views that group a relation or join it in the same way share
-//! that. [`input`] finds what changed in a relation. [`standing`] is what a view holds.
+//! [`lower`] makes a [`Rel`](rel::Rel), a relational expression, of DataFusion's optimised plan, or
+//! says why a dataflow cannot compute it. Scalar expressions stay DataFusion's and run over batches
+//! ([`program`]). [`render`] builds the operators; [`aggregate`] and [`top`] are operators of our
+//! own. One thread runs all dataflows ([`host`], [`flows`]). Statements that group or join a list
+//! in the same way share that operator's state. [`input`] finds what changed in a list.
+//! [`standing`] is the handle of one statement.
 //!
-//! What a dataflow cannot say runs again instead ([`crate::standing`]).
+//! What a dataflow cannot compute is run again after each change ([`crate::standing`]). Read
+//! [`lower`] next, then [`host`].
 
 mod aggregate;
 mod flows;

@@ -1,5 +1,8 @@
-//! What is done row by row: conditions and expressions, by DataFusion over batches, so that they
-//! mean what they mean in a query.
+//! The row-by-row part of a dataflow: filters and projections.
+//!
+//! A [`Program`] has DataFusion's physical expressions; a [`Runner`] evaluates them over batches of
+//! rows, so that an expression means the same as in a query that runs once. [`super::render`] calls
+//! it in its map operators.
 
 use super::row::{Row, RowCodec, failed};
 use crate::error::{SqlError, SqlErrorKind};
@@ -10,7 +13,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use std::sync::Arc;
 use storage::model::Matcher;
 
-/// Conditions, then the columns of the result.
+/// Filters rows by conditions, then computes the output columns.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Program {
     pub(super) conditions: Vec<Condition>,
@@ -18,11 +21,11 @@ pub(super) struct Program {
     pub(super) columns: Option<Vec<Arc<dyn PhysicalExpr>>>,
 }
 
-/// What a row must satisfy.
+/// A condition that a row must satisfy.
 #[derive(Clone, Debug)]
 pub(super) enum Condition {
     Expr(Arc<dyn PhysicalExpr>),
-    /// A condition on a label that the relation takes as matchers, in this column.
+    /// Matchers on the label in this column.
     Matchers(usize, Vec<Matcher>),
 }
 
@@ -55,7 +58,7 @@ impl Condition {
     }
 }
 
-/// The values of an expression, one a row.
+/// Evaluates an expression: one value for each row.
 fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef, SqlError> {
     let value = expr.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()));
     value.map_err(|e| SqlError::from_datafusion(e, ""))
@@ -68,11 +71,11 @@ pub(super) struct Runner {
     output: RowCodec,
 }
 
-/// An update: a row, and how many of it came or went.
+/// An update: a row, and how many of it are inserted (negative: deleted).
 pub(super) type Update = (Row, isize);
 
 impl Runner {
-    /// From rows of these types to rows of those.
+    /// The input and the output types of the rows.
     pub(super) fn new(
         programs: Vec<Arc<Program>>,
         input: &[DataType],
@@ -81,8 +84,8 @@ impl Runner {
         Ok(Runner { programs, input: RowCodec::new(input)?, output: RowCodec::new(output)? })
     }
 
-    /// Runs over some updates. The results are in their order; those of rows that do not satisfy
-    /// the conditions are left out. `marks` go with their rows.
+    /// Runs over some rows. The results are in the same order, without rows that do not satisfy the
+    /// conditions. `marks` are filtered in the same way.
     pub(super) fn run<M: Copy>(&self, rows: &[Row], marks: Vec<M>) -> Result<(Vec<Row>, Vec<M>), SqlError> {
         if self.programs.is_empty() {
             return Ok((rows.to_vec(), marks));

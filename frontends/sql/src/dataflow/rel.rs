@@ -1,4 +1,9 @@
-//! What a dataflow computes: relations made of relations, with everything decided.
+//! [`Rel`]: the relational expression that a dataflow computes. Its nodes are inputs, maps (filters
+//! and projections), joins, groups, unions and the first rows of an order.
+//!
+//! [`super::lower`] makes it and decides everything, so that [`super::render`] only translates.
+//! Each expression has a text; those with the same text are the same, and statements share their
+//! state.
 
 use super::input::InputSpec;
 use super::program::Program;
@@ -13,16 +18,16 @@ pub(super) struct Rel {
     pub(super) op: RelOp,
     /// The types of its columns.
     pub(super) kinds: Vec<DataType>,
-    /// What it is: two relations with the same text are the same.
+    /// The identity: two relations with the same text are the same.
     pub(super) text: String,
 }
 
-/// How a relation is made.
+/// The operation that makes a relation.
 #[derive(Debug)]
 pub(super) enum RelOp {
-    /// A relation of the server.
+    /// A list of the server, or an uploaded table.
     Input(Arc<InputSpec>),
-    /// Row by row.
+    /// Filters and projects row by row.
     Map(Arc<Rel>, Arc<Program>),
     Join(Join),
     /// The first columns are the keys, then there is one for each measure.
@@ -46,11 +51,12 @@ pub(super) struct Join {
 pub(super) struct Side {
     pub(super) rel: Arc<Rel>,
     pub(super) keys: Vec<usize>,
-    /// Rows without a key are there, too: they have no partner, but may be shown.
+    /// Whether rows with NULL in the key are kept. They have no partner, but an outer join outputs
+    /// them.
     pub(super) keeps_nulls: bool,
 }
 
-/// Which rows a join has.
+/// The kind of a join.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum JoinKind {
     Inner,
@@ -65,12 +71,12 @@ pub(super) enum JoinKind {
 /// A grouping.
 #[derive(Clone, Debug)]
 pub(super) struct Aggregate {
-    /// So many first columns are the keys; the others are the arguments of the measures.
+    /// The number of key columns, which come first. The others are the arguments of the measures.
     pub(super) keys: usize,
     pub(super) measures: Vec<Measure>,
 }
 
-/// What is computed of a group. Arguments that are NULL do not count.
+/// An aggregate function of a group. NULL arguments do not count.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Measure {
     Count,
@@ -84,7 +90,7 @@ pub(super) enum Measure {
     Max,
 }
 
-/// The first rows in an order. Rows that are equal in it are equal altogether.
+/// The first rows in an order. The order is total: rows that compare equal are equal.
 #[derive(Clone, Debug)]
 pub(super) struct Top {
     pub(super) order: Vec<(usize, SortOptions)>,
@@ -93,7 +99,7 @@ pub(super) struct Top {
 }
 
 impl Rel {
-    /// Whether each row comes of one row of a relation of the server: then it can be shared.
+    /// Whether each row is made of one row of a list. Then its arrangement can be shared.
     pub(super) fn is_linear(&self) -> bool {
         match &self.op {
             RelOp::Input(_) => true,
@@ -102,22 +108,22 @@ impl Rel {
         }
     }
 
-    /// What its own operators read: groups are dataflows of their own, and so are sides that are
-    /// shared.
+    /// What the operators of this dataflow read. Groups and shared sides are other dataflows and
+    /// appear by their names.
     pub(super) fn reads(self: &Arc<Rel>) -> RelReads {
         let mut found = RelReads::default();
         found.add(self, false);
         found
     }
 
-    /// What it reads in all, also through groups and shared sides.
+    /// Everything that it reads, also through groups and shared sides.
     pub(super) fn reads_in_all(self: &Arc<Rel>) -> RelReads {
         let mut found = RelReads::default();
         found.add(self, true);
         found
     }
 
-    /// What the dataflow keeps, in words for people.
+    /// The state of the dataflow in words, for `EXPLAIN`.
     pub(super) fn arranged(&self, found: &mut Vec<String>) {
         match &self.op {
             RelOp::Input(_) => {}
@@ -150,14 +156,14 @@ impl Rel {
     }
 }
 
-/// What a relation is made of that other dataflows read, too.
+/// The inputs of a relation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RelReads {
     /// Relations of the server, by their names.
     pub(super) inputs: BTreeMap<String, Arc<InputSpec>>,
-    /// Groups, each after those that it reads.
+    /// Groups, ordered: each after those that it reads.
     pub(super) groups: Vec<Arc<Rel>>,
-    /// Sides of joins whose rows come of one relation of the server, by their texts.
+    /// Sides of joins that can be shared, by their texts.
     pub(super) sides: BTreeMap<String, Side>,
 }
 
@@ -197,7 +203,7 @@ impl RelReads {
 }
 
 impl Side {
-    /// What it is: two sides with the same text are the same arrangement.
+    /// The identity: two sides with the same text are the same arrangement.
     pub(super) fn text(&self) -> String {
         let keys: Vec<String> = self.keys.iter().map(|key| format!("#{key}")).collect();
         let nulls = if self.keeps_nulls { "" } else { " where there is one" };

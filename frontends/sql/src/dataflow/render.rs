@@ -1,8 +1,9 @@
-//! Relations to operators of differential-dataflow. All decisions are made before ([`super::lower`]).
+//! Builds the operators of differential-dataflow for a [`Rel`](super::rel::Rel).
 //!
-//! Relations of the server and groups are put in from outside, and sides of joins that read a
-//! relation of the server directly are imported: they belong to dataflows of their own, which views
-//! share ([`super::flows`]).
+//! It makes no decision; [`super::lower`] has made all. Lists of the server, and groups that
+//! several statements share, enter as inputs. Sides of joins that are lists themselves are imported
+//! as arrangements. Both belong to other dataflows ([`super::flows`]). Operators of our own wrap
+//! [`super::aggregate`] and [`super::top`].
 
 use super::aggregate::Groups;
 use super::program::{Program, Runner, Update};
@@ -26,22 +27,22 @@ use timely::dataflow::operators::generic::Operator;
 
 /// The number of the refresh.
 pub(super) type Time = u64;
-/// Rows as they come and go.
+/// A collection of rows.
 pub(super) type Rows<'scope> = VecCollection<'scope, Time, Row, isize>;
-/// Rows by a part of their columns.
+/// An arrangement of rows by some of their columns.
 pub(super) type KeyedTrace = TraceAgent<ValSpine<Row, Row, Time, isize>>;
 type TimedUpdate = (Row, Time, isize);
 type Builder = CapacityContainerBuilder<Vec<TimedUpdate>>;
 type KeyedBuilder = CapacityContainerBuilder<Vec<((Row, Row), Time, isize)>>;
 
-/// What the operators of one dataflow tell its host.
+/// Counters of one dataflow, which its operators write and the host reads.
 #[derive(Clone, Default)]
 pub(super) struct Gauges(Rc<GaugeCells>);
 
 #[derive(Default)]
 struct GaugeCells {
     error: RefCell<Option<SqlError>>,
-    /// Bytes of rows that are kept.
+    /// Memory of stored rows, bytes.
     bytes: Cell<isize>,
     /// Rows that wait in operators.
     waiting: Cell<usize>,
@@ -53,7 +54,7 @@ impl Gauges {
         self.0.error.borrow().clone()
     }
 
-    /// Bytes of rows that are kept.
+    /// Memory of stored rows, bytes.
     pub(super) fn bytes(&self) -> usize {
         self.0.bytes.get().max(0).cast_unsigned()
     }
@@ -67,7 +68,7 @@ impl Gauges {
         self.0.bytes.set(self.0.bytes.get() + bytes);
     }
 
-    /// The value, or nothing after an error, which is kept.
+    /// The value; after an error the default, and the error is stored for the host.
     fn checked<T: Default>(&self, result: Result<T, SqlError>) -> T {
         result.unwrap_or_else(|error| {
             self.0.error.borrow_mut().get_or_insert(error);
@@ -76,16 +77,16 @@ impl Gauges {
     }
 }
 
-/// Makes the operators of one dataflow.
+/// Builds the operators of one dataflow.
 pub(super) struct Renderer<'scope> {
-    /// Relations of the server by their names, groups by their texts.
+    /// The inputs: lists by their names, groups by their texts.
     pub(super) inputs: HashMap<String, Rows<'scope>>,
     /// Imported sides of joins, by their texts.
     pub(super) sides: HashMap<String, Arranged<'scope, KeyedTrace>>,
     pub(super) gauges: Gauges,
 }
 
-/// Why no operators can be made: what is imported is not there, or a type has no rows.
+/// Why no operators can be built: an import is missing, or a type cannot be encoded.
 type RenderResult<T> = Result<T, SqlError>;
 
 impl<'scope> Renderer<'scope> {
@@ -127,10 +128,11 @@ impl<'scope> Renderer<'scope> {
         self.inputs.get(name).cloned().ok_or_else(|| missing(name))
     }
 
-    /// The groups of an aggregate, computed here.
+    /// The groups of an aggregate, as an operator of this dataflow.
     pub(super) fn groups(&self, rel: &Arc<Rel>) -> RenderResult<Rows<'scope>> {
         let RelOp::Aggregate(input, aggregate) = &rel.op else { return Err(missing("its groups")) };
-        // Keys and arguments are computed by the operator of the groups: rows are read once.
+        // Keys and arguments are computed inside the operator of the groups, so that rows are
+        // decoded once.
         let (base, programs) = unwound(input);
         let rows = self.rows(base)?;
         let runner = Runner::new(programs, &base.kinds, &input.kinds)?;
@@ -196,7 +198,7 @@ fn unwound(rel: &Arc<Rel>) -> (&Arc<Rel>, Vec<Arc<Program>>) {
     (base, programs)
 }
 
-/// When an update happened, and how many rows came.
+/// The time of an update, and its number of rows.
 #[derive(Copy, Clone)]
 struct Mark {
     time: Time,
@@ -239,8 +241,8 @@ impl Keys {
         })
     }
 
-    /// The key of each row; `None`: it has none, and is left out.
-    fn of(&self, rows: &[Row]) -> Result<Vec<Option<Row>>, SqlError> {
+    /// The key of each row; `None`: the row has no key and is dropped.
+    fn find(&self, rows: &[Row]) -> Result<Vec<Option<Row>>, SqlError> {
         let batch = self.rows.decode(rows.iter())?;
         let columns: Vec<ArrayRef> = self.columns.iter().map(|at| batch.column(*at).clone()).collect();
         let keys = self.keys.encode(&columns, batch.num_rows())?;
@@ -258,7 +260,7 @@ fn keyed<'scope>(
         move |input, output| {
             input.for_each(|capability, data: &mut Vec<TimedUpdate>| {
                 let (rows, marks) = split_marks(std::mem::take(data));
-                let found = gauges.checked(keys.of(&rows));
+                let found = gauges.checked(keys.find(&rows));
                 let updates = found.into_iter().zip(rows).zip(marks).filter_map(|((key, row), mark)| {
                     let key = key?;
                     gauges.keep(mark.count * (key.size() + row.size()) as isize);
@@ -271,7 +273,7 @@ fn keyed<'scope>(
     stream.as_collection()
 }
 
-/// Each row once.
+/// Removes duplicates.
 fn distinct(rows: Rows<'_>, gauges: Gauges) -> Rows<'_> {
     let mut counts: HashMap<Row, isize> = HashMap::new();
     stateful(rows, "Distinct", Vec::new(), gauges, move |updates| {
@@ -294,16 +296,16 @@ fn distinct(rows: Rows<'_>, gauges: Gauges) -> Rows<'_> {
     })
 }
 
-/// What an operator with a state makes of updates.
+/// The output of an operator with a state.
 #[derive(Default)]
 struct Changes {
     updates: Vec<Update>,
-    /// By how many bytes its state grew.
+    /// By how many bytes the state of the operator grew.
     kept: isize,
 }
 
-/// An operator with a state, which takes up all complete times together: what there was between
-/// them is seen by nobody.
+/// An operator with a state. It processes all complete times together, because intermediate results
+/// are not observed.
 fn stateful<'scope>(
     rows: Rows<'scope>,
     name: &str,
@@ -314,7 +316,7 @@ fn stateful<'scope>(
     let stream = rows.inner.unary_frontier::<Builder, _, _, _>(Pipeline, name, |capability, _| {
         let mut first = (!first.is_empty()).then_some((capability, first));
         let mut stash: Vec<TimedUpdate> = Vec::new();
-        // For the earliest time of the stash.
+        // The capability for the earliest time of the stash.
         let mut held: Option<Capability<Time>> = None;
         move |(input, frontier), output| {
             if let Some((capability, updates)) = first.take() {
@@ -337,8 +339,8 @@ fn stateful<'scope>(
             stash = rest;
             gauges.0.waiting.set(gauges.waiting().saturating_sub(complete.len()));
             held = stash.iter().map(|update| update.1).min().map(|time| capability.delayed(&time));
-            // Not consolidated: what comes and goes at once is undone by the logic, and to sort rows
-            // costs more.
+            // Not consolidated: the logic handles an insertion and a deletion of the same row, and
+            // sorting would cost more.
             let updates: Vec<Update> = complete.into_iter().map(|(row, _, count)| (row, count)).collect();
             let changes = gauges.checked(logic(&updates));
             gauges.keep(changes.kept);

@@ -1,7 +1,7 @@
-//! A row of a dataflow: its cells in arrow's row format, whose bytes are in the order of the values.
+//! [`Row`]: a row of a dataflow, as bytes in arrow's row format, whose order is that of the values.
 //!
-//! The bytes of a row are those of its columns, one after the other, so rows are joined without
-//! being read.
+//! The bytes of a row are those of its columns, one after the other. So two rows are joined by
+//! putting their bytes together. [`RowCodec`] encodes columns as rows and decodes them.
 
 use crate::error::{SqlError, SqlErrorKind};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
@@ -24,7 +24,7 @@ impl fmt::Debug for Row {
     }
 }
 
-/// A map by rows is also asked by their bytes.
+/// Lets a map with rows as keys be searched by bytes.
 impl Borrow<[u8]> for Row {
     fn borrow(&self) -> &[u8] {
         &self.0
@@ -47,7 +47,7 @@ impl Row {
         &self.0
     }
 
-    /// What it takes in an arrangement, in bytes: with its time, its number and the allocation.
+    /// Memory of the row in an arrangement, bytes, with its time, count and allocation.
     pub(super) fn size(&self) -> usize {
         const BESIDE: usize = 56;
         self.0.len() + BESIDE
@@ -59,7 +59,7 @@ pub(super) fn failed(error: ArrowError) -> SqlError {
     SqlError::new(SqlErrorKind::Execution, error.to_string())
 }
 
-/// The bytes of several rows in one piece of memory: who looks them up needs no [`Row`] of each.
+/// Several rows in one allocation, for lookups that need no [`Row`] for each.
 pub(super) struct EncodedRows {
     /// `None`: the rows have no columns.
     rows: Option<Rows>,
@@ -111,7 +111,7 @@ impl RowCodec {
         Ok(rows.iter().map(|row| Row::new(row.data())).collect())
     }
 
-    /// The rows of some columns, not yet as rows of their own.
+    /// Encodes columns as rows in one allocation.
     pub(super) fn encoded(&self, columns: &[ArrayRef]) -> Result<EncodedRows, SqlError> {
         if columns.is_empty() {
             return Ok(EncodedRows { rows: None });
@@ -143,7 +143,8 @@ mod tests {
     use datafusion::arrow::array::{Array, AsArray, Int64Array, StringArray};
     use datafusion::arrow::datatypes::Int64Type;
 
-    /// What joins rest on.
+    /// Joins depend on this: the bytes of two rows, one after the other, are those of the joined
+    /// row.
     #[test]
     fn the_bytes_of_a_row_are_those_of_its_columns() -> Result<(), SqlError> {
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(-5)]));

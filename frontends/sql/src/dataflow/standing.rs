@@ -1,4 +1,9 @@
-//! What a view holds of its dataflow: it asks for changes, and has the rows.
+//! [`StandingDataflow`]: the handle of one standing statement on its dataflow, used by the thread
+//! that evaluates a rule or a subscription.
+//!
+//! [`StandingDataflow::at`] takes the updates that the thread of [`super::host`] has left in the
+//! [`ViewMarks`], applies them to the rows, and returns the rows as samples; `None` if nothing
+//! changed. [`Dataflows`] starts and ends that thread, and limits the number of statements.
 
 use super::DataflowStats;
 use super::host::{Host, HostMarks, PATIENCE, Request};
@@ -24,16 +29,16 @@ use std::time::{Duration, Instant};
 use storage::model::{Labels, TimeMs};
 use timely::WorkerConfig;
 
-/// What the host leaves for a view, which finds it without asking: to wake a thread and to wait for it
-/// costs more than most changes.
+/// The output of a view's dataflow. The host writes it, and the view reads it without a request,
+/// because waking a thread and waiting for it costs more than most changes.
 #[derive(Debug, Default)]
 pub(super) struct ViewMarks {
-    /// Changes with each change.
+    /// A number that changes with each change.
     version: AtomicU64,
     news: Mutex<ViewNews>,
 }
 
-/// What there is for a view since it last looked.
+/// The output since the view read it last.
 #[derive(Debug, Default)]
 struct ViewNews {
     rows: Vec<Update>,
@@ -41,8 +46,8 @@ struct ViewNews {
 }
 
 impl ViewMarks {
-    /// Adds changes. Returns how many there are now, those that cancel each other left out if there
-    /// are many.
+    /// Adds changes. Returns their number; if there are many, changes that cancel each other are
+    /// removed first.
     pub(super) fn add(&self, mut changes: Vec<Update>) -> usize {
         let mut news = self.news.lock();
         news.rows.append(&mut changes);
@@ -53,7 +58,7 @@ impl ViewMarks {
         news.rows.len()
     }
 
-    /// The view has this error from now on, or none.
+    /// Sets or clears the error of the view.
     pub(super) fn set_error(&self, error: Option<SqlError>) {
         let is_new = error.is_some();
         self.news.lock().error = error;
@@ -62,12 +67,12 @@ impl ViewMarks {
         }
     }
 
-    /// Its error.
+    /// The error of the view.
     pub(super) fn error(&self) -> Option<SqlError> {
         self.news.lock().error.clone()
     }
 
-    /// What is new since `seen`, which becomes the version of now; `None`: nothing.
+    /// The output since the version `seen`, which is updated; `None`: nothing changed.
     fn take(&self, seen: &mut u64) -> Option<ViewNews> {
         if self.version.load(SeqCst) == *seen {
             return None;
@@ -80,12 +85,12 @@ impl ViewMarks {
     }
 }
 
-/// The thread of all dataflows, which starts with the first and ends with the last.
+/// Starts the thread of dataflows with the first view, and counts the views.
 #[derive(Default)]
 pub(crate) struct Dataflows {
     limits: DataflowLimits,
     running: Mutex<Option<HostHandle>>,
-    /// How many statements stand as dataflows.
+    /// The number of standing statements.
     count: Mutex<usize>,
 }
 
@@ -101,22 +106,22 @@ impl fmt::Debug for Dataflows {
     }
 }
 
-/// The place of one statement among those that are allowed.
-struct Place(Arc<Dataflows>);
+/// Counts one statement against the limit, until it is dropped.
+struct DataflowPermit(Arc<Dataflows>);
 
-impl Drop for Place {
+impl Drop for DataflowPermit {
     fn drop(&mut self) {
         *self.0.count.lock() -= 1;
     }
 }
 
 impl Dataflows {
-    /// Without dataflows yet; `limits` are those of all of them.
+    /// Starts nothing yet; `limits` are those of all dataflows together.
     pub(crate) fn new(limits: DataflowLimits) -> Dataflows {
         Dataflows { limits, ..Dataflows::default() }
     }
 
-    /// A view of this statement. Its dataflow is built when it is first asked.
+    /// A handle for this statement. Its dataflow is built at the first evaluation.
     pub(crate) fn view(
         self: &Arc<Dataflows>,
         plan: FlowPlan,
@@ -142,13 +147,13 @@ impl Dataflows {
             plan: Arc::new(plan),
             flow: None,
             rows: BTreeMap::new(),
-            resting: None,
-            _place: Place(self.clone()),
+            pause: None,
+            _permit: DataflowPermit(self.clone()),
             shared: self.clone(),
         })
     }
 
-    /// What all dataflows consist of; `None`: their thread has not answered for `patience`.
+    /// Sizes of all dataflows; `None`: the thread has not answered for `patience`.
     pub(crate) fn stats(&self, patience: Duration) -> Option<DataflowStats> {
         // Without the thread there are no dataflows.
         let Some(running) = self.running.lock().clone() else { return Some(DataflowStats::default()) };
@@ -158,7 +163,7 @@ impl Dataflows {
         }
         match answer.recv_timeout(patience) {
             Ok(stats) => Some(stats),
-            // It has ended with the last of them.
+            // The thread has ended with the last dataflow.
             Err(RecvTimeoutError::Disconnected) => Some(DataflowStats::default()),
             Err(RecvTimeoutError::Timeout) => None,
         }
@@ -174,7 +179,7 @@ impl Dataflows {
         Ok(started)
     }
 
-    /// The thread has ended: the next one who asks starts another.
+    /// Forgets the thread, which has ended. The next request starts another one.
     fn forget(&self, ended: &HostHandle) {
         let mut running = self.running.lock();
         if running.as_ref().is_some_and(|now| Arc::ptr_eq(&now.marks, &ended.marks)) {
@@ -189,7 +194,7 @@ fn start(limits: DataflowLimits) -> Result<HostHandle, SqlError> {
     let running = HostHandle { requests, marks: marks.clone() };
     let work = move || {
         let mut config = WorkerConfig::default();
-        // Without it, rows that were replaced stay where nothing more comes.
+        // Without this setting, an idle arrangement keeps updates that cancel each other.
         differential_dataflow::configure(
             &mut config,
             &differential_dataflow::Config { idle_merge_effort: Some(1_000) },
@@ -197,7 +202,7 @@ fn start(limits: DataflowLimits) -> Result<HostHandle, SqlError> {
         let allocator = timely::communication::Allocator::Thread(Default::default());
         let mut worker = timely::worker::Worker::new(config, allocator, None);
         Host::new(&mut worker, marks, limits).run(&received);
-        // What is left ends with its worker.
+        // Remaining dataflows end with the worker.
     };
     let thread = std::thread::Builder::new().name("sql-dataflows".to_owned()).spawn(work);
     let unavailable =
@@ -217,11 +222,11 @@ pub(crate) struct StandingDataflow {
     flow: Option<Flow>,
     rows: BTreeMap<Row, ShownRow>,
     /// After an error the dataflow is not built again before this.
-    resting: Option<Rest>,
-    _place: Place,
+    pause: Option<RetryPause>,
+    _permit: DataflowPermit,
 }
 
-struct Rest {
+struct RetryPause {
     until: Instant,
     error: SqlError,
 }
@@ -236,12 +241,12 @@ struct Flow {
 }
 
 struct ShownRow {
-    /// As a sample; `None`: it is none, because its number is NULL.
+    /// The row as a sample; `None`: the value is NULL, so there is no sample.
     sample: Option<(Labels, f64)>,
     count: isize,
 }
 
-/// What an attempt with the thread of dataflows came to.
+/// The result of one attempt to get changes from the thread.
 enum Attempt {
     /// Nothing has changed.
     Same,
@@ -252,12 +257,13 @@ enum Attempt {
 }
 
 impl StandingDataflow {
-    /// The tables that it reads.
+    /// The uploaded tables that the statement reads.
     pub(crate) fn tables(&self) -> &BTreeSet<String> {
         &self.plan.tables
     }
 
-    /// From now on it is this dataflow, unless its columns are others: then nothing changes.
+    /// Replaces the dataflow by that of `plan` and returns true; if the columns differ, changes
+    /// nothing.
     pub(crate) fn replace(&mut self, plan: FlowPlan) -> bool {
         let is_same = plan.names == self.plan.names && plan.rel.kinds == self.plan.rel.kinds;
         if is_same {
@@ -267,17 +273,18 @@ impl StandingDataflow {
         is_same
     }
 
-    /// The rows at `t`; `None`: those of the call before.
+    /// The rows at `t` as samples; `None`: unchanged since the last call.
     pub(crate) fn at(&mut self, t: TimeMs, options: &QueryOptions) -> Result<Option<Samples>, SqlError> {
-        if let Some(resting) = self.resting.take_if(|resting| Instant::now() >= resting.until) {
-            drop(resting);
+        if let Some(pause) = self.pause.take_if(|pause| Instant::now() >= pause.until) {
+            drop(pause);
         }
-        if let Some(resting) = &self.resting {
-            return Err(resting.error.clone());
+        if let Some(pause) = &self.pause {
+            return Err(pause.error.clone());
         }
         let mut attempt = self.attempt(t, options);
         if let Attempt::Gone = attempt {
-            // Its dataflows are built anew, once: an error in one of them may have ended it.
+            // The dataflow is built again, once: an error in another dataflow may have ended the
+            // thread.
             self.forget();
             attempt = self.attempt(t, options);
         }
@@ -339,10 +346,10 @@ impl StandingDataflow {
                 Attempt::Changed(rows)
             }
             Some(Err(error)) => {
-                // To build it is the costly part: a statement that fails again and again must not
-                // take the time of the others.
+                // Building a dataflow is expensive. A statement that fails again and again must not
+                // slow the others down.
                 let until = Instant::now() + began.elapsed() * REST_TIMES;
-                self.resting = Some(Rest { until, error: error.clone() });
+                self.pause = Some(RetryPause { until, error: error.clone() });
                 Attempt::Failed(error)
             }
         }

@@ -1,4 +1,7 @@
-//! Tables that people bring, as relations of dataflows.
+//! An uploaded table as an input of a dataflow: its rows at one version.
+//!
+//! [`super::input`] compares two versions and makes updates of the difference. [`crate::tables`]
+//! has the tables.
 
 use crate::error::{SqlError, SqlErrorKind};
 use crate::output::type_name;
@@ -8,7 +11,7 @@ use datafusion::arrow::datatypes::{Field, SchemaRef};
 use std::fmt;
 use std::sync::Arc;
 
-/// Some columns of a table that people bring.
+/// Some columns of an uploaded table.
 pub(super) struct TableInput {
     tables: Arc<dyn TableList>,
     name: String,
@@ -39,14 +42,14 @@ impl TableInput {
         self.projection.iter().filter_map(|at| self.planned.fields().get(*at))
     }
 
-    /// What it is called among inputs: with the types, since a table of the same name may have others
-    /// later.
+    /// The name of the input. It includes the types, because a table with the same name may later
+    /// have other types.
     pub(super) fn input_name(&self) -> String {
         let column = |field: &Arc<Field>| format!("{} {}", field.name(), type_name(field.data_type()));
         format!("public.{}({})", self.name, self.columns().map(column).collect::<Vec<_>>().join(", "))
     }
 
-    /// Its newest version.
+    /// The latest version of the table.
     pub(super) fn newest(&self) -> Result<Arc<Table>, SqlError> {
         let Some(table) = self.tables.table(&self.name) else { return Err(no_table(&self.name)) };
         if table.schema() != self.planned {
@@ -62,7 +65,7 @@ impl TableInput {
     }
 }
 
-/// The error of a statement that stands, when a table that it reads is gone.
+/// The error of a standing statement whose table was removed.
 pub(crate) fn no_table(name: &str) -> SqlError {
     SqlError::new(SqlErrorKind::Unavailable, format!("the table {name} is gone"))
         .hint("the statement goes on when it is put again")

@@ -1,5 +1,7 @@
-//! The first rows in an order, kept as rows come and go: all rows stay in a tree, so that the next
-//! one is there when one of the first goes. A change costs the walk over the first rows.
+//! `ORDER BY … LIMIT` of a dataflow, maintained as rows are inserted and deleted.
+//!
+//! [`OrderedRows`] keeps all rows in a sorted tree. When one of the first rows is deleted, the next
+//! one is found there. A change costs a walk over the first rows.
 
 use super::program::Update;
 use super::rel::Top;
@@ -14,11 +16,11 @@ pub(super) struct OrderedRows {
     top: Top,
     input: RowCodec,
     order: RowCodec,
-    /// By what they are sorted by, then the row, as often as it is there.
+    /// Sort key and row, with the number of equal rows.
     rows: BTreeMap<(Row, Row), isize>,
-    /// The first rows, as they were sent.
+    /// The output rows, as they were sent last.
     shown: HashMap<Row, isize>,
-    /// What the rows take, in bytes.
+    /// Memory of the rows, bytes.
     pub(super) bytes: usize,
 }
 
@@ -37,7 +39,7 @@ impl OrderedRows {
         })
     }
 
-    /// Takes up rows. Returns how the first ones changed.
+    /// Applies updates of input rows. Returns the updates of the first rows.
     pub(super) fn update(&mut self, updates: &[Update]) -> Result<Vec<Update>, SqlError> {
         let batch = self.input.decode(updates.iter().map(|update| &update.0))?;
         let by: Vec<ArrayRef> = self.top.order.iter().map(|(at, _)| batch.column(*at).clone()).collect();

@@ -1,7 +1,9 @@
-//! `meta`: what the server knows about its series, targets, rules and alerts, as relations.
+//! The schema `meta`: what the server knows about its series, targets, rules, alerts and views, as
+//! tables.
 //!
-//! One entry of [`META`] describes one relation; its rows come from [`MetaSource`], as JSON of the
-//! same names, except for lists of series, which come from the catalog.
+//! [`META`] has one entry for each table, with its columns. The rows come from [`MetaSource`] as
+//! JSON objects with the same names. Lists of series come from the series catalog instead
+//! ([`super::series_list`]).
 
 use crate::error::{SqlError, SqlErrorKind};
 use datafusion::arrow::datatypes::DataType;
@@ -12,18 +14,26 @@ use std::sync::{Arc, OnceLock, Weak};
 pub type MetaRow = Map<String, Value>;
 
 /// Gives the rows of lists of the server.
+///
+/// # Contract
+///
+/// 1. Keys of a row that are no columns of [`META`] are ignored; a column without a key is NULL.
+/// 2. Two calls without a change in between return equal rows: standing statements compare them.
+///    The order of the rows does not matter.
+/// 3. A list that cannot be read is an error, never an empty list.
 pub trait MetaSource: Send + Sync {
     /// The rows of relation `name`, with its columns by their names. A column that is missing is
     /// NULL. May block.
     fn rows(&self, name: &str) -> Result<Vec<MetaRow>, SqlError>;
 }
 
-/// Lists that are there later than the engine which reads them, and end before it.
+/// A [`MetaSource`] that is connected after the engine was built. The lists may end before the
+/// engine.
 #[derive(Default)]
 pub struct LateLists(OnceLock<Weak<dyn MetaSource>>);
 
 impl LateLists {
-    /// From now on the rows are those of `lists`. Only the first call counts.
+    /// Connects the lists. Only the first call has an effect.
     pub fn connect(&self, lists: &Arc<dyn MetaSource>) {
         let _ = self.0.set(Arc::downgrade(lists));
     }
@@ -86,12 +96,12 @@ pub struct MetaTable {
     pub name: &'static str,
     /// Its columns.
     pub columns: &'static [MetaColumn],
-    /// Its rows have labels, each a column if a statement asks for it.
+    /// Whether rows have labels, each of which is a column if a statement names it.
     pub is_open: bool,
-    /// It lists series: a condition on `metric` goes down to the store.
+    /// Whether rows are series. A condition on `metric` is then passed to the store.
     pub lists_series: bool,
-    /// Little changes in it, and reading it costs no tick: a statement that stands over such
-    /// relations is a dataflow.
+    /// Whether little changes in the list and reading it does not delay a tick. A standing
+    /// statement over such lists is a dataflow.
     pub is_quiet: bool,
 }
 
@@ -240,7 +250,7 @@ pub static META: &[MetaTable] = &[
             ],
         )
     },
-    // Each look is another one: the query that looks is one of the rows.
+    // Each read differs, because the query that reads is one of the rows.
     MetaTable {
         is_quiet: false,
         ..list(

@@ -1,4 +1,8 @@
-//! What a statement reads, so that it runs again only after a change; and what it reads it from.
+//! [`Reads`]: what a statement reads (plans, lists, tables), so that a standing statement runs
+//! again only after one of these has changed.
+//!
+//! [`EvaluationInputs`] are the current rows that an evaluation gets instead of asking history.
+//! [`crate::standing::run_again`] uses both.
 
 use super::{Field, Kind, MetaRow, MetaTable, Scan};
 use crate::standing::leaves::{LeafRows, leaf_name};
@@ -7,20 +11,21 @@ use engine::plan::Plan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What the scans of a statement read.
+/// What the scans of a statement read, by kind.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reads {
     /// Plans, by their names.
     pub(crate) plans: BTreeMap<String, Plan>,
     /// Lists of the server.
     pub(crate) lists: BTreeMap<&'static str, &'static MetaTable>,
-    /// Tables of people, by their names, as they were when the statement was planned.
+    /// Uploaded tables by name, in the version with which the statement was planned.
     pub(crate) tables: BTreeMap<String, Arc<Table>>,
     /// Views, by their names, with their queries.
     pub(crate) views: BTreeMap<String, Arc<str>>,
-    /// Raw samples are read, or the time of the evaluation is shown: each evaluation differs.
+    /// Whether each evaluation differs, because raw samples are read or the evaluation time is
+    /// shown.
     pub(crate) is_timed: bool,
-    /// The plan of the statement itself depends on the time.
+    /// Whether the plan of the statement depends on the time.
     pub(crate) is_planned_anew: bool,
 }
 
@@ -52,10 +57,10 @@ impl Reads {
     }
 }
 
-/// What an evaluation reads instead of asking for it.
+/// Current rows for one evaluation, which are read instead of history.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Current {
-    /// The rows of plans, by their names. Empty: history is asked.
+pub(crate) struct EvaluationInputs {
+    /// The rows of plans by name. Empty: history is read.
     pub(crate) rows: BTreeMap<String, Arc<LeafRows>>,
     /// Lists of the server, by their names.
     pub(crate) lists: BTreeMap<&'static str, Arc<Vec<MetaRow>>>,

@@ -1,5 +1,8 @@
-//! The rows of metrics from live views, and the join of several answers by their labels: a statement
-//! that shows a value and a rate reads two plans and has one row per series.
+//! The rows of a metric for which a statement shows several numbers, such as `value` and
+//! `rate(value, '5m')`.
+//!
+//! Each number is a plan of its own. [`RowJoin`] joins their results by labels and time, and makes
+//! one row for each series. The results come from history or from live views.
 
 use super::rows::{Batches, histogram_json, labels_json, times};
 use super::{Field, Relation, Scan};
@@ -21,7 +24,7 @@ pub(super) struct Numbers {
     pub(super) has_value: bool,
 }
 
-/// What a row is found by: its labels and its evaluation time, ms.
+/// The key of a row: labels and evaluation time, ms.
 #[derive(Clone, Debug)]
 pub(super) struct RowKey {
     pub(super) labels: Labels,
@@ -38,14 +41,15 @@ impl RowKey {
 #[derive(Debug)]
 pub(super) struct RowJoin {
     pub(super) keys: Vec<RowKey>,
-    /// For each answer, for each row: the number of the answer's row; `None`: the answer has none.
+    /// For each result and each row: the index of the result's row; `None`: the result has no such
+    /// row.
     pub(super) picks: Vec<Vec<Option<u32>>>,
 }
 
 /// Rows of live views, joined.
 #[derive(Clone, Debug)]
 pub(super) struct LeafJoin {
-    /// [`LeafRows::shape`] of each view: if one differs, the join is made anew.
+    /// [`LeafRows::shape`] of each view. If one differs, the join is computed again.
     shapes: Vec<u64>,
     joined: Arc<RowJoin>,
     /// Columns of labels, by their names.
@@ -158,7 +162,7 @@ impl Scan {
         Ok(Box::new(pieces))
     }
 
-    /// The join of the current rows of views; the last one if it is still good.
+    /// The join of the current rows of views, from the cache if the rows are the same.
     fn joined_leaves(&self, leaves: &[Arc<LeafRows>]) -> LeafJoin {
         let mut known = self.joined.lock();
         let shapes = || leaves.iter().map(|leaf| leaf.shape);

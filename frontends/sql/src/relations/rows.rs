@@ -1,4 +1,7 @@
-//! The rows of relations, as batches.
+//! Makes record batches of what a relation reads: results of plans, raw samples, lists.
+//!
+//! Called by [`super::Scan`] when DataFusion executes it. Labels are dictionary arrays, because
+//! they repeat. [`super::row_join`] and [`super::series_list`] have two special cases.
 
 use super::row_join::{Numbers, RowKey, join, label_column, live_rows};
 use super::series_list::{begin_of_list, columns, pieces};
@@ -105,8 +108,8 @@ impl Scan {
         };
         let first = usize::from(numbers.has_value);
         let rows = joined.keys.iter().enumerate().map(|(i, key)| {
-            // A rate may exist where the series has no value at that time: the row exists, its value
-            // is NULL.
+            // A rate may exist where the series has no value at that time: the row exists, its
+            // value is NULL.
             let none = || Sample { t: key.t, value: None, histogram: None };
             let value = if numbers.has_value { row_of(0, i) } else { None };
             let sample = value.map_or_else(none, |row| row.sample.clone());
@@ -320,7 +323,8 @@ impl Scan {
         let sizes: Vec<usize> = pieces(&series, has_pairs).map(<[Labels]>::len).collect();
         let mut at = 0;
         Ok(Box::new(sizes.into_iter().map(move |size| {
-            // The reservation is part of the iterator: the series count until the last batch is made.
+            // The reservation is part of the iterator: the series count until the last batch is
+            // made.
             let _memory = &memory;
             at += size;
             scan.batch_of_series(&series[at - size..at], has_pairs)

@@ -1,5 +1,7 @@
-//! The rows of `meta.series` and `meta.label_pairs`, made of label sets without a detour: a million
-//! series have tens of millions of pairs.
+//! The record batches of `meta.series` and `meta.label_pairs`, made of label sets directly.
+//!
+//! A million series have tens of millions of label pairs, so there is no JSON object for each row
+//! as for the other lists of [`super::meta`].
 
 use super::rows::labels_json;
 use crate::limits::{BATCH_ROWS, COLUMNS_WINDOW_MS, SERIES_LIST_STEP_MS};

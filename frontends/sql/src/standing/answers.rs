@@ -1,8 +1,12 @@
-//! A query engine that also answers statements which are no plans: from history, and, where they
-//! stand, by the current rows of live views or by a dataflow.
+//! [`StatementAnswers`]: the query engine that the rest of the server uses, extended by plans that
+//! are SQL statements.
+//!
+//! A plan of PromQL goes to the engine unchanged. A statement is evaluated from history for a
+//! query; if it stands, its state is kept between evaluations ([`super::run_again`],
+//! [`crate::dataflow`]).
 
-use super::again::{RunsAgain, run_anew};
 use super::leaves::LiveLeaves;
+use super::run_again::{RunsAgain, run_anew};
 use super::samples::Samples;
 use super::turns::Turns;
 use crate::SqlEngine;
@@ -22,7 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::model::TimeMs;
 
-/// Answers statements by SQL, and all other plans by the engine behind it.
+/// A query engine that evaluates SQL statements, and passes all other plans to the engine that it
+/// wraps.
 pub struct StatementAnswers {
     sql: Arc<SqlEngine>,
     history: Arc<dyn QueryEngine>,
@@ -85,19 +90,19 @@ fn answer(samples: Samples, t: TimeMs) -> QueryAnswer {
     }
 }
 
-/// How a statement that is no plan stands.
+/// The state of a standing statement that is no plan.
 enum StandingKind {
     Dataflow(Box<FlowStatement>),
     RunsAgain(Box<RunsAgain>),
 }
 
-/// A statement that stands as a dataflow, and what it is planned again of: a table that it reads may
-/// be put with other columns.
+/// A standing statement of the dataflow class, with its text: it is planned again if a table that
+/// it reads gets other columns.
 struct FlowStatement {
     sql: Arc<SqlEngine>,
     text: String,
     flow: StandingDataflow,
-    /// It failed: what it reads may be different now.
+    /// After an error it is planned again, because its relations may have changed.
     has_failed: bool,
 }
 
@@ -115,7 +120,7 @@ impl FlowStatement {
         let error =
             |text: String| SqlError::new(SqlErrorKind::Execution, text).hint("put the statement again");
         let tables = &self.sql.sources.tables;
-        // A name without a table would be that of a metric.
+        // Without this check, the name of a missing table would be taken for a metric.
         if let Some(gone) = self.flow.tables().iter().find(|name| tables.table(name).is_none()) {
             return Err(no_table(gone));
         }
@@ -190,7 +195,7 @@ impl QueryEngine for StatementAnswers {
         times: StandingTimes,
     ) -> Result<Option<Box<dyn StandingAnswer>>, QueryError> {
         let Some((text, form)) = statement_of(plan) else { return Ok(None) };
-        // What is wrong with it now may be right later: the evaluation says it.
+        // An error of now may be gone later, so the evaluation reports it.
         if let Ok(Ok(flow)) = flow_plan(&self.sql, text) {
             // Lists of the server have no past, so this is also what is recorded.
             let flow = self.dataflows.view(flow, form)?;
@@ -198,7 +203,7 @@ impl QueryEngine for StatementAnswers {
             let statement = FlowStatement { sql, text: text.to_owned(), flow, has_failed: false };
             return Ok(Some(Box::new(StandingKind::Dataflow(Box::new(statement)))));
         }
-        // Live views have the rows of now. What is recorded is of its evaluation time.
+        // Live views have the rows of now, but a recording rule needs those of its evaluation time.
         if times == StandingTimes::Evaluations {
             return Ok(None);
         }

@@ -1,9 +1,9 @@
-//! The current rows of live views that statements read: a plan that several statements read is one
-//! view.
+//! [`LiveLeaves`]: live views of the metrics in standing statements, so that a run reads current
+//! rows instead of history. Statements with the same metric and matchers share one view.
 //!
-//! The worker of a view puts its events into a queue. Whoever evaluates a statement takes the
-//! events of the ticks that all workers have finished, of all views at once, so that the rows of
-//! several views are those of one moment.
+//! The worker that owns a view puts its changes into a queue. An evaluation takes a [`Cut`]: the
+//! rows of all its views at the latest tick that every worker has finished, so that they are of one
+//! moment.
 
 use crate::limits::LEAF_EVENTS;
 use datafusion::arrow::array::ArrayRef;
@@ -18,12 +18,12 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// The live views that statements read.
+/// The live views that standing statements read.
 pub(crate) struct LiveLeaves {
     live: LiveRuntime,
-    /// By what they are in PromQL.
+    /// The views, by their PromQL.
     views: Mutex<HashMap<String, Weak<LiveLeaf>>>,
-    /// Held while events are taken: two statements must not take parts of one tick each.
+    /// Locked while events are taken, so that two statements do not each take a part of one tick.
     cut: Mutex<()>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct LiveLeaf {
 #[derive(Default)]
 struct EventQueue {
     events: VecDeque<TapEvent>,
-    /// There were more events than the queue holds: the rows are read anew.
+    /// Whether the queue has overflowed. Then all rows are read again.
     is_full: bool,
 }
 
@@ -48,7 +48,7 @@ struct EventQueue {
 pub(crate) struct LeafRows {
     /// Changes with each change.
     pub(crate) version: u64,
-    /// Changes when other rows are there.
+    /// A number that changes when the set of rows changes.
     pub(crate) shape: u64,
     pub(crate) labels: Arc<Vec<Labels>>,
     /// By row; of a histogram NaN.
@@ -63,9 +63,10 @@ pub(crate) struct LeafRows {
 struct LeafState {
     rows: Arc<LeafRows>,
     places: HashMap<Labels, u32>,
-    /// The places of the rows of the newest change, in its order: the next one mostly has the same.
+    /// The positions of the rows of the latest change. The next change mostly has the same rows in
+    /// the same order.
     order: Vec<u32>,
-    /// The first answer is here.
+    /// Whether the view has its first result.
     is_ready: bool,
     error: Option<String>,
 }
@@ -169,7 +170,7 @@ impl LiveLeaf {
             self.live.untap(std::mem::replace(&mut *self.tap.lock(), self.live.tap(self.view, sink)));
             return Vec::new();
         }
-        // Up to the last one of these ticks: times are in order, unless the clock was set back.
+        // Up to the last of these ticks. Times ascend, unless the clock was set back.
         let last = queue.events.iter().rposition(|event| event.time() <= t);
         last.map_or_else(Vec::new, |last| queue.events.drain(..=last).collect())
     }
@@ -211,8 +212,8 @@ impl LeafState {
 
     /// The row of these labels, which are the `i`th of a change.
     fn place(&self, labels: &Labels, i: usize) -> Option<u32> {
-        // The labels of a view's row are one piece of memory for all its events, so mostly no text
-        // is looked at.
+        // All events of a row share one allocation of labels, so mostly pointers are compared and
+        // no texts.
         let likely = self.order.get(i).copied();
         let is_there = |place: &u32| {
             let known = self.rows.labels.get(*place as usize);
@@ -221,7 +222,7 @@ impl LeafState {
         likely.filter(is_there).or_else(|| self.places.get(labels).copied())
     }
 
-    /// A change after which other rows are there.
+    /// Applies a change in which rows appear or vanish.
     fn reshape(&mut self, upsert: Vec<(Labels, Sample)>, remove: &[Labels]) {
         let rows = &self.rows;
         let sample = |(i, labels): (usize, &Labels)| (labels.clone(), rows.sample(i));
@@ -286,14 +287,14 @@ impl LeafRows {
     }
 }
 
-/// Puts events into the queue.
+/// The sink of a live view, which puts its events into the queue.
 struct LeafSink(Arc<Mutex<EventQueue>>);
 
 impl Sink for LeafSink {
     fn push(&mut self, event: TapEvent) -> bool {
         let mut queue = self.0.lock();
         if queue.events.len() >= LEAF_EVENTS {
-            // Nobody evaluates the statement now.
+            // The queue is full: the statement is not being evaluated.
             queue.events.clear();
             queue.is_full = true;
             return false;

@@ -1,25 +1,29 @@
-//! Statements that stand: their answer is kept current as a view.
+//! Standing statements: their result is kept current, for a rule, an alert or a subscription.
 //!
-//! A statement that binds whole to a plan of the engine is a live view, and shares its steps with
-//! equal rules and subscriptions in PromQL. Any other runs again at each evaluation: for rules and
-//! subscriptions it is a plan too ([`engine::plan::statement`]), which [`StatementAnswers`] answers.
-//! [`StandingRows`] has the rows of a subscription, [`StandingSeries`] the condition of an alert or
-//! what a rule records.
+//! There are three classes ([`StandingClass`]). A statement that the binder can express whole is a
+//! live plan, and shares its steps with PromQL. One over lists of the server is a dataflow
+//! ([`crate::dataflow`]). Any other is run again when something that it reads has changed
+//! ([`run_again`]).
+//!
+//! [`StandingRows`] is a statement whose rows are subscribed to. [`StandingSeries`] is one whose
+//! rows are series: the condition of an alert, or what a rule records. The engine evaluates both as
+//! plans; a plan that is only a statement ([`engine::plan::statement`]) is answered by
+//! [`StatementAnswers`].
 
-pub(crate) mod again;
 mod answers;
 pub(crate) mod leaves;
+pub(crate) mod run_again;
 pub(crate) mod samples;
 mod turns;
 
 pub use answers::StatementAnswers;
 
 use crate::SqlEngine;
-use crate::bind::{self, BoundQuery, Output, OutputColumn, Refusal, Times};
+use crate::bind::{self, BoundQuery, Output, OutputColumn, Refusal, Times, refused};
 use crate::dataflow::flow_plan;
 use crate::error::{SqlError, SqlErrorKind};
 use crate::output::{Cells, float_json, type_name};
-use crate::planner::{Planned, plan};
+use crate::planner::{PlannedQuery, plan};
 use crate::relations::rows::{as_kind, histogram_json, labels_json};
 use crate::session::{SqlRequest, on_large_stack, output_names};
 use crate::values;
@@ -39,7 +43,7 @@ use std::sync::Arc;
 use storage::model::Labels;
 use storage::model::labels::METRIC_NAME;
 
-/// A column of a statement that stands.
+/// A column of a standing statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandingColumn {
     /// Its name.
@@ -48,31 +52,31 @@ pub struct StandingColumn {
     pub kind: &'static str,
 }
 
-/// How a statement stands.
+/// The class of a standing statement: how its result is kept current.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StandingClass {
-    /// As a live plan; what it is in PromQL.
+    /// A live plan, with its PromQL.
     Plan(String),
-    /// As a dataflow over lists of the server; what it keeps.
+    /// A dataflow over lists of the server, with its state in words.
     Dataflow(Vec<String>),
-    /// It runs again after changes; why it is no plan.
+    /// Run again after changes, with the reason why it is no plan.
     RunsAgain(String),
 }
 
-/// A statement whose rows are subscribed to.
+/// A standing statement whose rows a client gets.
 #[derive(Debug)]
 pub struct StandingRows {
     /// The plan of its view.
     pub plan: Plan,
-    /// How it stands.
+    /// Its class.
     pub class: StandingClass,
     /// The columns of its rows.
     pub columns: Vec<StandingColumn>,
-    /// What is odd about the text.
+    /// Warnings about the text.
     pub warnings: Vec<String>,
     /// The columns of a live plan; `None`: the labels of a row are its cells.
     outputs: Option<Vec<OutputColumn>>,
-    /// The one row that it has when its plan has none.
+    /// For an aggregate without GROUP BY: the row that the statement has when its plan has none.
     over_nothing: Option<String>,
 }
 
@@ -81,41 +85,41 @@ pub struct StandingRows {
 pub struct StandingSeries {
     /// The plan of its view.
     pub plan: Plan,
-    /// How it stands.
+    /// Its class.
     pub class: StandingClass,
     /// The labels of its rows.
     pub labels: ShownLabels,
 }
 
-/// A statement that is planned for standing.
-struct Classified {
+/// The plan of a statement, and whether the binder can express it.
+struct StandingPlan {
     plan: LogicalPlan,
     names: Vec<String>,
-    bound: Result<BoundQuery, String>,
+    bound: Result<BoundQuery, Refusal>,
     warnings: Vec<String>,
 }
 
-/// The plan of a statement that is one at each tick; otherwise why it is none.
-pub(crate) fn plan_class(plan: &LogicalPlan, times: Times) -> Result<BoundQuery, String> {
+/// Binds a statement that is evaluated at each tick, or says why it is no plan.
+pub(crate) fn plan_class(plan: &LogicalPlan, times: Times) -> Result<BoundQuery, Refusal> {
     if times != Times::Now {
-        return Err("it names times of its own".to_owned());
+        return refused("it names times of its own");
     }
-    bind::bind(plan).map_err(|Refusal(why)| why)
+    bind::bind(plan)
 }
 
 impl SqlEngine {
-    /// The statement as a standing query whose rows are subscribed to. Reads no data.
+    /// Prepares a standing statement whose rows a client gets. Reads no data.
     pub fn standing_rows(&self, text: &str) -> Result<StandingRows, SqlError> {
         on_large_stack(|| {
-            let Classified { plan, names, bound, warnings } = self.classified(text)?;
+            let StandingPlan { plan, names, bound, warnings } = self.classified(text)?;
             let kinds = plan.schema().fields().iter().map(|field| field.data_type());
             let columns = names.into_iter().zip(kinds);
             let columns = columns.map(|(name, kind)| StandingColumn { name, kind: type_name(kind) });
             let mut columns: Vec<StandingColumn> = columns.collect();
             Ok(match bound {
                 Ok(mut bound) => {
-                    // `ts` is the time of the tick, which each message has: with it each row would
-                    // change at each tick.
+                    // `ts` is the time of the tick, which each message has anyway. With this
+                    // column, each row would change at each tick.
                     let mut outputs = bound.columns.iter();
                     columns.retain(|_| outputs.next().is_some_and(|column| column.what != Output::Time));
                     bound.columns.retain(|column| column.what != Output::Time);
@@ -131,7 +135,7 @@ impl SqlEngine {
                         bound.over_nothing.map(|nothing| rows.row_over_nothing(&nothing)).transpose()?;
                     rows
                 }
-                Err(why) => StandingRows {
+                Err(Refusal(why)) => StandingRows {
                     class: self.class_of(text, why),
                     plan: plan_of_statement(text, RowForm::Cells),
                     columns,
@@ -143,13 +147,13 @@ impl SqlEngine {
         })
     }
 
-    /// The statement as the condition of an alert or as what a rule records: its texts are labels,
-    /// its one number is the value. `must_list_all`: the series of a live plan have all labels of
-    /// the plan, so the statement must run again if it lists others. Reads no data.
+    /// Prepares a standing statement that is the condition of an alert, or that a rule records. Its
+    /// texts are labels, its one number is the value. With `must_list_all`, a live plan is used
+    /// only if the statement lists all labels of the plan. Reads no data.
     pub fn standing_series(&self, text: &str, must_list_all: bool) -> Result<StandingSeries, SqlError> {
         on_large_stack(|| {
             let classified = match self.classified(text) {
-                // A table is gone: the evaluation says so, and goes on when it is back.
+                // A table is missing. Each evaluation reports that, until the table is back.
                 Err(error) if error.kind == SqlErrorKind::Unavailable => {
                     return Ok(StandingSeries {
                         plan: plan_of_statement(text, RowForm::Series),
@@ -159,7 +163,7 @@ impl SqlEngine {
                 }
                 classified => classified?,
             };
-            let Classified { plan, names, bound, .. } = classified;
+            let StandingPlan { plan, names, bound, .. } = classified;
             if is_global_aggregate(&plan) || bound.as_ref().is_ok_and(|bound| bound.over_nothing.is_some()) {
                 return Err(SqlError::bad(
                     "an aggregate without GROUP BY has a row even over nothing, so this always holds",
@@ -170,7 +174,7 @@ impl SqlEngine {
             let series = bound.and_then(|bound| series_of(&bound, &names, must_list_all));
             Ok(match series {
                 Ok(series) => series,
-                Err(why) => StandingSeries {
+                Err(Refusal(why)) => StandingSeries {
                     plan: plan_of_statement(text, RowForm::Series),
                     class: self.class_of(text, why),
                     labels: ShownLabels::All,
@@ -179,19 +183,19 @@ impl SqlEngine {
         })
     }
 
-    /// How a statement stands that is no plan, for this reason.
+    /// The class of a statement that is no plan, for the reason `why`.
     fn class_of(&self, text: &str, why: String) -> StandingClass {
         match flow_plan(self, text) {
             Ok(Ok(flow)) => StandingClass::Dataflow(flow.arranged()),
-            // What is wrong with it now may be right later: the evaluation says it.
+            // An error of now may be gone later, so the evaluation reports it.
             Ok(Err(_)) | Err(_) => StandingClass::RunsAgain(why),
         }
     }
 
-    fn classified(&self, text: &str) -> Result<Classified, SqlError> {
+    fn classified(&self, text: &str) -> Result<StandingPlan, SqlError> {
         let request = SqlRequest { text: text.to_owned(), standing: true, ..SqlRequest::default() };
         let context = self.context(&request, &QueryOptions::default());
-        let Planned { plan, explain, .. } = plan(self, &context, text)?;
+        let PlannedQuery { plan, explain, .. } = plan(self, &context, text)?;
         if explain.is_some() {
             return Err(SqlError::bad("EXPLAIN does not stand").hint("leave EXPLAIN out"));
         }
@@ -201,15 +205,15 @@ impl SqlEngine {
             );
         }
         let times = bind::find_times(&plan, request.time)?;
-        // A live plan would be that of the view of today.
+        // A live plan would not follow a view that is replaced.
         let view = context.reads.lock().views.keys().next().cloned();
         let bound = match view {
-            Some(view) => Err(format!("the view {view} may be replaced")),
+            Some(view) => refused(format!("the view {view} may be replaced")),
             None => plan_class(&plan, times),
         };
         let names = output_names(&plan);
         let warnings = context.warnings.lock().clone();
-        Ok(Classified { plan, names, bound, warnings })
+        Ok(StandingPlan { plan, names, bound, warnings })
     }
 }
 
@@ -254,7 +258,7 @@ fn check_columns(plan: &LogicalPlan, names: &[String]) -> Result<(), SqlError> {
 }
 
 /// A live plan as series; otherwise why it is none.
-fn series_of(bound: &BoundQuery, names: &[String], must_list_all: bool) -> Result<StandingSeries, String> {
+fn series_of(bound: &BoundQuery, names: &[String], must_list_all: bool) -> Result<StandingSeries, Refusal> {
     let mut listed = Vec::new();
     let mut is_all = false;
     for (name, column) in names.iter().zip(&bound.columns) {
@@ -264,25 +268,25 @@ fn series_of(bound: &BoundQuery, names: &[String], must_list_all: bool) -> Resul
             Output::Constant(value) => match values::scalar_text(value) {
                 Some(text) => ShownValue::Text(text),
                 None if is_one(&bound.plan) => continue,
-                None => return Err("its number is not that of the plan".to_owned()),
+                None => return refused("its number is not that of the plan"),
             },
             Output::Labels => {
                 is_all = true;
                 continue;
             }
             Output::Value if is_number(&column.kind) => continue,
-            Output::Value => return Err("its number is shown as another type".to_owned()),
+            Output::Value => return refused("its number is shown as another type"),
             Output::Time | Output::Histogram => continue,
         };
         listed.push(ShownLabel { name: name.clone(), value });
     }
     let labels = match (is_all, listed.is_empty()) {
         (true, true) => ShownLabels::All,
-        (true, false) => return Err("it shows all labels and single ones".to_owned()),
+        (true, false) => return refused("it shows all labels and single ones"),
         (false, _) => ShownLabels::Listed(listed),
     };
     if must_list_all && !lists_all(&bound.plan, &labels) {
-        return Err("it does not list just the labels of its plan".to_owned());
+        return refused("it does not list just the labels of its plan");
     }
     let class = StandingClass::Plan(as_promql(&bound.plan));
     Ok(StandingSeries { plan: bound.plan.clone(), class, labels })
@@ -387,6 +391,6 @@ fn scalar_json(value: &ScalarValue, kind: &DataType) -> Result<String, SqlError>
     };
     let array = as_kind(&array, kind)?;
     let mut out = String::new();
-    Cells::of(&array)?.json(0, &mut out);
+    Cells::from_array(&array)?.json(0, &mut out);
     Ok(out)
 }

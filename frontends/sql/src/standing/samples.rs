@@ -1,4 +1,7 @@
-//! The rows of a statement that runs again, as the samples of a view.
+//! Converts the rows of a standing statement to the samples of a view: labels and a value.
+//!
+//! For a rule, texts are labels and the one number is the value. For a subscription, each cell is a
+//! label and the value counts equal rows. [`super`] converts them back for the client.
 
 use crate::error::{SqlError, SqlErrorKind};
 use crate::limits::STANDING_ROWS;
@@ -11,7 +14,7 @@ use engine::plan::statement::RowForm;
 use std::collections::BTreeMap;
 use storage::model::Labels;
 
-/// What a column is where a row is a series.
+/// The role of a column where rows are series.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum ColumnRole {
     /// A label.
@@ -24,7 +27,7 @@ pub(super) enum ColumnRole {
     Nothing,
 }
 
-/// What a column with this name and type is where a row is a series.
+/// The role of a column with this name and type.
 pub(super) fn role(name: &str, kind: &DataType) -> ColumnRole {
     match kind {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..) => match name {
@@ -74,7 +77,7 @@ pub(crate) struct RowSampler {
     form: RowForm,
     names: Vec<String>,
     roles: Vec<ColumnRole>,
-    /// The names of the labels that have cells.
+    /// The label names for cells.
     cells: Vec<String>,
 }
 
@@ -90,9 +93,9 @@ impl RowSampler {
         }
     }
 
-    /// The sample of each row; `None`: it is none, because its number is NULL.
+    /// The sample of each row; `None`: the value is NULL.
     pub(crate) fn samples(&self, batch: &RecordBatch) -> Result<Vec<Option<(Labels, f64)>>, SqlError> {
-        let cells = batch.columns().iter().map(Cells::of).collect::<Result<Vec<_>, _>>()?;
+        let cells = batch.columns().iter().map(Cells::from_array).collect::<Result<Vec<_>, _>>()?;
         let number = self.roles.iter().position(|role| *role == ColumnRole::Number);
         let numbers = number.and_then(|i| batch.columns().get(i));
         let numbers = numbers.filter(|_| self.form == RowForm::Series);

@@ -1,5 +1,5 @@
-//! Limits how many statements of views run at the same time, because each may take memory for its
-//! operators.
+//! Limits how many standing statements run at the same time: each run may use memory for its joins
+//! and sorts. A run waits for a [`Turn`].
 
 use crate::error::{SqlError, SqlErrorKind};
 use parking_lot::{Condvar, Mutex};

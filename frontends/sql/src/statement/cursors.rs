@@ -1,4 +1,5 @@
-//! Cursors: `DECLARE`, `FETCH`, `MOVE`, `CLOSE`. Only connections of the PostgreSQL wire have them.
+//! Parses `DECLARE`, `FETCH`, `MOVE` and `CLOSE`. Only connections of the PostgreSQL wire have
+//! cursors (`frontends/postgres/src/cursor.rs`).
 
 use super::SqlStatement;
 use super::reader::Reader;

@@ -1,4 +1,6 @@
-//! Reads the tokens of a statement from left to right.
+//! [`Reader`]: reads the tokens of a statement from left to right: expects keywords, names, texts
+//! and numbers, and makes errors with the position of the token. The other files of [`super`] use
+//! it.
 
 use crate::error::{SqlError, byte_of};
 use crate::guard::is_word;
@@ -8,7 +10,7 @@ use datafusion::sql::sqlparser::ast::Ident;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use std::collections::BTreeMap;
 
-/// Reads tokens from left to right.
+/// A cursor over the tokens of a statement.
 pub(super) struct Reader<'a> {
     pub(super) text: &'a str,
     pub(super) tokens: Vec<TokenWithSpan>,
@@ -33,7 +35,7 @@ impl Reader<'_> {
         is
     }
 
-    /// The error that something else is wanted here.
+    /// The error "expected …" at the current token.
     pub(super) fn wanted(&self, what: &str) -> SqlError {
         let found = self.token().map_or_else(|| "the end".to_owned(), ToString::to_string);
         let error = SqlError::bad(format!("{what} is expected, not {found}"));
@@ -186,7 +188,7 @@ impl Reader<'_> {
         Ok(self.placed(self.at, self.tokens.len()))
     }
 
-    /// The text of the tokens `from..to`, at its place.
+    /// The text of the tokens `from..to`, padded to its position.
     fn placed(&self, from: usize, to: usize) -> String {
         let begin = self.tokens.get(from).map_or(0, |token| self.byte_of(token));
         let end = self.tokens.get(to).map_or(self.text.len(), |token| self.byte_of(token));

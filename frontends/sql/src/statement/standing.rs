@@ -1,4 +1,5 @@
-//! Statements that define what stands: `CREATE ALERT`, `CREATE MATERIALIZED VIEW`.
+//! Parses `CREATE ALERT` and `CREATE MATERIALIZED VIEW`: statements whose query is then kept
+//! current ([`crate::standing`]).
 
 use super::reader::Reader;
 use super::{AlertStatement, SqlStatement, ViewStatement};

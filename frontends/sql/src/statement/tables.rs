@@ -1,4 +1,5 @@
-//! Statements that make and change tables, and `COPY`.
+//! Parses `CREATE TABLE`, `INSERT`, `DELETE`, `TRUNCATE` and `COPY`. [`crate::tables`] has the
+//! tables that they change.
 
 use super::SqlStatement;
 use super::reader::Reader;
@@ -7,7 +8,7 @@ use crate::guard::is_word;
 use crate::tables::{ColumnDefinition, ColumnType};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-/// A table that is made.
+/// `CREATE TABLE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateTableStatement {
     /// Its name.
@@ -20,12 +21,12 @@ pub struct CreateTableStatement {
     pub key: Vec<String>,
 }
 
-/// A value of a row that is added.
+/// A value in `INSERT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InsertedValue {
     /// `NULL`, `DEFAULT`
     Null,
-    /// A value that is written out, as text.
+    /// A literal, as text.
     Text(String),
     /// `$1`: 1.
     Parameter(usize),
@@ -33,7 +34,7 @@ pub enum InsertedValue {
     Now,
 }
 
-/// Rows that are added to a table.
+/// `INSERT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InsertStatement {
     /// The table.
@@ -44,7 +45,7 @@ pub struct InsertStatement {
     pub rows: Vec<Vec<InsertedValue>>,
 }
 
-/// Rows that are removed from a table.
+/// `DELETE` or `TRUNCATE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteStatement {
     /// The table.
@@ -71,7 +72,7 @@ pub struct CopyFormat {
     pub form: CopyForm,
     /// Whether the first line has the names of the columns.
     pub has_header: bool,
-    /// What stands between fields.
+    /// The delimiter between fields.
     pub delimiter: u8,
     /// How NULL is written.
     pub null: String,
@@ -100,7 +101,7 @@ pub enum CopySource {
 /// `COPY … TO STDOUT`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyOutStatement {
-    /// What is copied.
+    /// The table or query that is copied.
     pub source: CopySource,
     /// How the rows are written.
     pub format: CopyFormat,

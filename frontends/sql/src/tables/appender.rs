@@ -1,4 +1,7 @@
-//! Rows that are added to a table: read one by one into columns, and checked as they come.
+//! [`TableAppender`]: adds rows to a table, one by one, and checks types, NULLs and the key.
+//!
+//! Nothing is visible until [`TableAppender`] finishes: a statement adds all of its rows or none.
+//! Used by `INSERT` and by [`super::copy`].
 
 use super::kind::{ColumnBuilder, ColumnType};
 use super::{Table, over};
@@ -9,7 +12,7 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::SchemaRef;
 use std::fmt;
 
-/// Rows that wait to be added to a table.
+/// Rows that are collected and then added to a table together.
 pub struct TableAppender {
     /// The name of the table, for errors.
     name: String,
@@ -17,11 +20,11 @@ pub struct TableAppender {
     /// The column of each value of a row.
     targets: Vec<usize>,
     builders: Vec<ColumnBuilder>,
-    /// Where each row came from.
+    /// The position of each row in the input, for errors.
     places: Vec<usize>,
-    /// What the places count: `line`, `row`.
+    /// The unit of the positions: `line` or `row`.
     unit: &'static str,
-    /// Rows that the table had when this began.
+    /// The number of rows that the table had at the start.
     before: usize,
 }
 
@@ -59,7 +62,7 @@ impl TableAppender {
             targets = (0..schema.fields().len()).collect();
         }
         let builders =
-            schema.fields().iter().map(|field| ColumnBuilder::new(ColumnType::of(field.data_type())));
+            schema.fields().iter().map(|field| ColumnBuilder::new(ColumnType::from_arrow(field.data_type())));
         Ok(TableAppender {
             name: name.to_owned(),
             builders: builders.collect(),
@@ -78,7 +81,7 @@ impl TableAppender {
 
     /// The types of these columns.
     pub fn kinds(&self) -> Vec<ColumnType> {
-        self.targets.iter().map(|at| ColumnType::of(self.schema.field(*at).data_type())).collect()
+        self.targets.iter().map(|at| ColumnType::from_arrow(self.schema.field(*at).data_type())).collect()
     }
 
     /// Rows that were added.

@@ -1,4 +1,7 @@
-//! The rows of `COPY … FROM`, read as their bytes come: CSV, or PostgreSQL's text form.
+//! Parses the data of `COPY … FROM STDIN` as bytes arrive: CSV, or PostgreSQL's text format.
+//!
+//! [`CopyReader`] passes each record to a [`TableAppender`](super::TableAppender). The PostgreSQL
+//! wire and the HTTP API both use it.
 
 use super::appender::TableAppender;
 use super::csv::{CsvSplitter, Record};
@@ -10,7 +13,7 @@ use std::fmt;
 /// Reads the rows of a `COPY`.
 pub struct CopyReader {
     appender: TableAppender,
-    /// The line of names is still to come.
+    /// Whether the header line is still expected.
     awaits_header: bool,
     splitter: Splitter,
     bytes: usize,
@@ -106,9 +109,9 @@ fn check_header(columns: &[&str], names: &[Option<String>]) -> Result<(), SqlErr
 struct TextSplitter {
     delimiter: u8,
     null: String,
-    /// The line so far, as it came.
+    /// The bytes of the line so far.
     raw: Vec<u8>,
-    /// A backslash came, and takes the next byte with it.
+    /// Whether the last byte was a backslash, which escapes the next one.
     is_escaped: bool,
     line: usize,
     has_ended: bool,

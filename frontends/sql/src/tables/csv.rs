@@ -1,5 +1,7 @@
-//! CSV of RFC 4180, split into records as its bytes come: quotes around what has commas, quotes or
-//! lines.
+//! A CSV parser (RFC 4180) for data that arrives in pieces: splits bytes into records of texts.
+//!
+//! [`CsvSplitter`] is a state machine over bytes. It also knows the small differences of `COPY …
+//! CSV`. [`super::copy`] and the upload of tables use it.
 
 use super::over;
 use crate::error::SqlError;
@@ -13,10 +15,10 @@ pub(super) struct Record {
     pub(super) line: usize,
 }
 
-/// What the next byte is a part of.
+/// The state of the parser.
 #[derive(Copy, Clone, PartialEq, Eq)]
-enum Place {
-    /// A field without quotes, or the begin of one.
+enum FieldState {
+    /// In a field without quotes, or at the start of a field.
     Plain,
     /// A text in quotes.
     Quoted,
@@ -29,13 +31,15 @@ pub(super) struct CsvSplitter {
     delimiter: u8,
     /// How NULL is written, without quotes.
     null: String,
-    /// As `COPY` has it: a line without anything is a record with one field, and `\.` ends the text.
+    /// As `COPY` has it: a line without anything is a record with one field, and `\.` ends the
+    /// text.
     is_copy: bool,
     row: Vec<Option<String>>,
     field: Vec<u8>,
     was_quoted: bool,
-    place: Place,
-    /// A carriage return came, which belongs to the end of the line or to the field.
+    state: FieldState,
+    /// Whether the last byte was a carriage return, which belongs to the end of the line or to the
+    /// field.
     has_return: bool,
     line: usize,
     has_ended: bool,
@@ -51,7 +55,7 @@ impl CsvSplitter {
             row: Vec::new(),
             field: Vec::new(),
             was_quoted: false,
-            place: Place::Plain,
+            state: FieldState::Plain,
             has_return: false,
             line: 1,
             has_ended: false,
@@ -81,17 +85,17 @@ impl CsvSplitter {
         if std::mem::take(&mut self.has_return) && byte != b'\n' {
             self.field.push(b'\r');
         }
-        if self.place == Place::AfterQuote {
+        if self.state == FieldState::AfterQuote {
             if byte == b'"' {
                 self.field.push(b'"');
-                self.place = Place::Quoted;
+                self.state = FieldState::Quoted;
                 return Ok(());
             }
-            self.place = Place::Plain;
+            self.state = FieldState::Plain;
         }
-        if self.place == Place::Quoted {
+        if self.state == FieldState::Quoted {
             match byte {
-                b'"' => self.place = Place::AfterQuote,
+                b'"' => self.state = FieldState::AfterQuote,
                 _ => {
                     self.line += usize::from(byte == b'\n');
                     self.field.push(byte);
@@ -101,7 +105,7 @@ impl CsvSplitter {
         }
         match byte {
             b'"' if self.field.is_empty() && !self.was_quoted => {
-                self.place = Place::Quoted;
+                self.state = FieldState::Quoted;
                 self.was_quoted = true;
             }
             b'"' => return Err(self.error("a quote inside of a field without quotes")),
@@ -121,7 +125,7 @@ impl CsvSplitter {
         mut self,
         take: &mut dyn FnMut(Record) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        if self.place == Place::Quoted {
+        if self.state == FieldState::Quoted {
             return Err(self.error("the text ends inside of quotes"));
         }
         if self.has_return {
@@ -141,7 +145,7 @@ impl CsvSplitter {
         if self.is_empty() && !self.is_copy {
             return Ok(());
         }
-        // What ends a COPY for clients that write it like a file.
+        // The line that ends a COPY in files (`\.`).
         if self.is_copy && self.row.is_empty() && self.field == b"\\." && !self.was_quoted {
             self.has_ended = true;
             return Ok(());

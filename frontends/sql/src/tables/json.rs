@@ -1,6 +1,8 @@
-//! Tables in JSON: a list of objects, or an object a line. Each object is a row; the columns are all
-//! names that occur, in the order of their first occurrence. Rows are added as they are read, so that
-//! a text beyond a limit is refused before it is in memory as a whole.
+//! Parses uploaded tables in JSON (a list of objects) and NDJSON (an object in each line).
+//!
+//! Each object is a row. The columns are all keys, in the order in which they first occur. A row is
+//! counted against the limits as soon as it is parsed, so that a text beyond a limit is refused
+//! before all of it is in memory.
 
 use super::{Texts, over};
 use crate::error::SqlError;

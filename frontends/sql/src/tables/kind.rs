@@ -1,4 +1,6 @@
-//! The types of the columns of tables, and a column that is filled text by text.
+//! [`ColumnType`]: the types that a column of a table can have, under PostgreSQL's names; and
+//! [`ColumnBuilder`]: a column that is filled from texts. [`super::appender`] has one for each
+//! column.
 
 use crate::error::SqlError;
 use crate::relations::timestamp;
@@ -26,7 +28,7 @@ pub enum ColumnType {
 }
 
 impl ColumnType {
-    /// The type that PostgreSQL calls so, in lower case and without a length.
+    /// The type with this PostgreSQL name, in lower case and without a length.
     pub fn named(name: &str) -> Option<ColumnType> {
         Some(match name {
             "text" | "varchar" | "character varying" | "char" | "character" | "bpchar" | "name" | "uuid"
@@ -43,7 +45,7 @@ impl ColumnType {
     }
 
     /// The type of a column of this type in memory.
-    pub(super) fn of(kind: &DataType) -> ColumnType {
+    pub(super) fn from_arrow(kind: &DataType) -> ColumnType {
         match kind {
             DataType::Int64 => ColumnType::Integer,
             DataType::Float64 => ColumnType::Float,
@@ -112,7 +114,7 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// A column while it is filled.
+/// A column that is being filled from texts.
 pub(super) enum ColumnBuilder {
     Text(StringBuilder),
     Integer(Int64Builder),

@@ -1,4 +1,5 @@
-//! A list of series that grows, and statements that stand over it, without a store behind them.
+//! For the tests of dataflows: a list of series that can grow, standing statements over it, and the
+//! resident memory of the process. There is no store.
 
 #![allow(dead_code, reason = "each program uses a part of it")]
 
@@ -24,7 +25,7 @@ pub struct ListedSeries {
 
 impl ListedSeries {
     /// A list of these.
-    pub fn of(series: impl IntoIterator<Item = Labels>) -> ListedSeries {
+    pub fn new(series: impl IntoIterator<Item = Labels>) -> ListedSeries {
         ListedSeries { series: Mutex::new(series.into_iter().collect()), added: Mutex::default() }
     }
 

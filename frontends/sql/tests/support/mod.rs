@@ -1,4 +1,4 @@
-//! What the tests of SQL share: a store with series of every metric, and an engine over it.
+//! For the tests of SQL: a store with some series of every metric type, and an engine over it.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 

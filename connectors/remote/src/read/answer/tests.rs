@@ -1,4 +1,5 @@
-//! Answers as this server itself writes them, whole, cut and damaged.
+//! Tests the decoder of remote read answers with answers that our own server writes: complete, cut
+//! into pieces, and damaged.
 
 use super::super::MemoryRefused;
 use super::super::server::{SeriesRun, frame_of, put_series, send_chunks};
@@ -14,7 +15,7 @@ use storage::store::SeriesSource;
 struct FreeBytes(AtomicUsize);
 
 impl FreeBytes {
-    fn of(bytes: usize) -> FreeBytes {
+    fn new(bytes: usize) -> FreeBytes {
         FreeBytes(AtomicUsize::new(bytes))
     }
 }
@@ -76,9 +77,9 @@ fn stream(most: usize) -> Vec<u8> {
 type LabelBytes<'a> = (&'a [u8], &'a [u8]);
 
 /// What was received between two times: labels, floats, number of histograms.
-type Received = Vec<(String, Vec<(TimeMs, f64)>, usize)>;
+type ReceivedRows = Vec<(String, Vec<(TimeMs, f64)>, usize)>;
 
-fn read(series: &[LabelledSource], from: TimeMs, to: TimeMs) -> Received {
+fn read(series: &[LabelledSource], from: TimeMs, to: TimeMs) -> ReceivedRows {
     let one = |(labels, source): &LabelledSource| {
         let mut ts = Vec::new();
         let mut vs = Vec::new();
@@ -92,7 +93,7 @@ fn read(series: &[LabelledSource], from: TimeMs, to: TimeMs) -> Received {
 
 /// Receives a stream in pieces of `piece` bytes.
 fn receive(bytes: &[u8], piece: usize, removed: &[String]) -> Result<Vec<LabelledSource>, ReadFailure> {
-    let room = FreeBytes::of(1 << 24);
+    let room = FreeBytes::new(1 << 24);
     let mut received = ReceivedSeries::new(1_000_000, 3_000_000, removed, &room);
     let mut frames = FrameReader::new(1 << 16);
     for piece in bytes.chunks(piece) {
@@ -108,7 +109,7 @@ fn receive(bytes: &[u8], piece: usize, removed: &[String]) -> Result<Vec<Labelle
 }
 
 /// What must be received between two times.
-fn expected(from: TimeMs, to: TimeMs, keeps_cluster: bool) -> Received {
+fn expected(from: TimeMs, to: TimeMs, keeps_cluster: bool) -> ReceivedRows {
     let one = |(n, run): (usize, SeriesRun)| {
         let all = run.ts.iter().copied().zip(run.vs);
         let floats = all.filter(|(t, _)| (from..=to).contains(t)).collect();
@@ -137,7 +138,7 @@ fn frames_are_read_however_they_are_cut() {
 
 #[test]
 fn what_is_beyond_the_question_is_left_out() {
-    let room = FreeBytes::of(1 << 24);
+    let room = FreeBytes::new(1 << 24);
     for run in [0, 2] {
         let SeriesRun { ts, vs, histograms } = &runs()[run];
         let mut samples = SamplesBuilder::default();
@@ -216,12 +217,12 @@ fn one_message_has_all_samples() {
         received.message(&message)?;
         received.finish()
     };
-    let series = receive(&FreeBytes::of(1 << 24)).expect("a message");
+    let series = receive(&FreeBytes::new(1 << 24)).expect("a message");
     assert_eq!(read(&series, 0, TimeMs::MAX), expected(0, TimeMs::MAX, true));
-    let full = receive(&FreeBytes::of(5_000)).map(drop).expect_err("too little room");
+    let full = receive(&FreeBytes::new(5_000)).map(drop).expect_err("too little room");
     assert_eq!(full, ReadFailure::Memory(MemoryRefused("no room".to_owned())));
     message.extend(message.clone());
-    let room = FreeBytes::of(1 << 24);
+    let room = FreeBytes::new(1 << 24);
     let two = ReceivedSeries::new(0, 9, &[], &room).message(&message).expect_err("two results");
     assert_eq!(two.to_string(), "responses: want 1, got 2");
 }

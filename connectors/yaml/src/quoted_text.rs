@@ -1,9 +1,9 @@
 //! Quoted text over several lines. YAML 1.2 wants its lines indented more than the key before it;
 //! Go's library takes them at any indentation, and such rule files are in use.
 //!
-//! White space at the start of such a line is no part of the value, so [`indent_continuations`] adds
-//! some and leaves all values as they are. It knows just enough of YAML to tell quoted text from
-//! comments, from block text and from quotation marks inside plain text.
+//! White space at the start of such a line is no part of the value, so [`indent_continuations`]
+//! adds some and leaves all values as they are. It knows just enough of YAML to tell quoted text
+//! from comments, from block text and from quotation marks inside plain text.
 
 /// `text` with the lines that go on with quoted text indented; `None` if it has none.
 pub(crate) fn indent_continuations(text: &str) -> Option<String> {

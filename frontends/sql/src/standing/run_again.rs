@@ -1,8 +1,9 @@
-//! A statement that runs again: its plan is made once, it reads the current rows of live views, and
-//! it runs only when something that it reads has changed.
+//! A standing statement that is neither a live plan nor a dataflow: it is run again at an
+//! evaluation time if something that it reads has changed since.
 //!
-//! What cannot be kept is made anew: where the statement shows `now()`, DataFusion's plan; where it
-//! names times of its own, all of it. Plans that are no live views are asked from history.
+//! [`RunsAgain`] keeps DataFusion's physical plan between runs. The metrics in it are read from
+//! live views ([`super::leaves`]) where possible, and else from history. A statement with `now()`
+//! is planned anew for each run.
 
 use super::leaves::{Cut, LiveLeaf, LiveLeaves, NoCut};
 use super::samples::{SampleSink, Samples};
@@ -13,8 +14,8 @@ use crate::error::{SqlError, SqlErrorKind};
 use crate::functions::is_of_column;
 use crate::limits::SMALL_STATEMENT_BYTES;
 use crate::relations::series_list::begin_of_list;
-use crate::relations::{Context, Current, MetaRow, Reads};
-use crate::session::{Deadline, Prepared, SqlRequest, on_large_stack, send_rows};
+use crate::relations::{Context, EvaluationInputs, MetaRow, Reads};
+use crate::session::{Deadline, ExecutablePlan, SqlRequest, on_large_stack, send_rows};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -32,50 +33,51 @@ use storage::model::TimeMs;
 use storage::store::{SeriesChanges, SeriesMark};
 use tokio::runtime::Runtime;
 
-/// A statement that runs again.
+/// A standing statement of the run-again class, with its state.
 pub(super) struct RunsAgain {
     pub(super) sql: Arc<SqlEngine>,
     pub(super) text: String,
     pub(super) form: RowForm,
-    /// Where the current rows come from; `None`: from history.
+    /// The live views for current rows; `None`: rows come from history.
     pub(super) leaves: Option<Arc<LiveLeaves>>,
     pub(super) turns: Arc<Turns>,
-    /// The columns that its rows had.
+    /// The columns of the last result.
     columns: Option<SchemaRef>,
     kept: Option<StatementPlan>,
-    /// What the newest answer was made of; `None`: the next answer is needed in any case.
+    /// The versions that the latest result was computed from; `None`: the next evaluation must run.
     seen: Option<ReadVersions>,
 }
 
-/// What is made once.
+/// State that is made once and used by all runs.
 struct StatementPlan {
     context: Arc<Context>,
     plan: LogicalPlan,
     names: Vec<String>,
     state: SessionState,
-    /// Functions and memory of its operators: made of the state, which takes longer than a small
+    /// DataFusion's task context. It is kept because making it takes longer than a small
     /// evaluation.
     task: Arc<TaskContext>,
     runtime: OwnRuntime,
     /// DataFusion's plan, unless it depends on the time.
     physical: Option<Arc<dyn ExecutionPlan>>,
-    /// Operators of it keep what they have read: it is made new for each run.
+    /// Whether operators of the plan keep rows, so that it must be made again for each run.
     keeps_state: bool,
-    /// How often the physical plan has run since it was made new.
+    /// How often the physical plan has run.
     runs: u32,
     reads: Reads,
-    /// The views of all plans that it reads, in order; `None`: some plan cannot be a view.
+    /// The live views of all plans in the statement, in order; `None`: some plan cannot be a live
+    /// view.
     views: Option<Vec<Arc<LiveLeaf>>>,
     /// Each evaluation may differ, whatever has changed.
     is_timed: bool,
 }
 
-/// A runtime that may be dropped anywhere.
+/// A tokio runtime that may be dropped anywhere.
 struct OwnRuntime(Option<Runtime>);
 
 impl Drop for OwnRuntime {
     fn drop(&mut self) {
-        // Its destructor waits, which async code must not.
+        // The destructor of a runtime blocks, which async code must not do.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
@@ -107,7 +109,7 @@ impl RunsAgain {
     pub(super) fn at(&mut self, t: TimeMs, options: &QueryOptions) -> Result<Option<Samples>, SqlError> {
         let result = self.answer(t, options);
         if result.is_err() {
-            // The plan may be what failed: a relation can change its columns.
+            // The plan itself may have failed, because the columns of a relation changed.
             self.kept = None;
             self.seen = None;
         }
@@ -141,13 +143,13 @@ impl RunsAgain {
         let _turn = self.turns.turn(options.timeout)?;
         let samples = kept.run(time, options, self.form, self.text.len());
         // The rows are not held until the next evaluation: they could not change in place then.
-        kept.context.begin(time, Current::default());
+        kept.context.begin(time, EvaluationInputs::default());
         let samples = samples?;
         self.seen = Some(now);
         Ok(Some(samples))
     }
 
-    /// Rows of cells go by the places of their columns, so these must stay what they were.
+    /// Rows are sent as cells by position, so the columns must stay the same.
     fn check_columns(&mut self) -> Result<(), SqlError> {
         let Some(kept) = &self.kept else { return Ok(()) };
         let columns: SchemaRef = Arc::new(kept.plan.schema().as_arrow().clone());
@@ -166,7 +168,7 @@ impl RunsAgain {
             let request =
                 SqlRequest { text: self.text.clone(), time: t, standing: true, ..SqlRequest::default() };
             let context = self.sql.context(&request, options);
-            let Prepared { plan, names, .. } = self.sql.prepare(&request, &context)?;
+            let ExecutablePlan { plan, names, .. } = self.sql.prepare(&request, &context)?;
             if context.times.get() != Some(&Times::Now) || context.reads.lock().is_planned_anew {
                 return Ok(None);
             }
@@ -199,7 +201,7 @@ impl RunsAgain {
 }
 
 impl StatementPlan {
-    /// The rows of its views; `None`: history is asked.
+    /// The rows of the live views; `None`: history is read.
     fn cut(&self, leaves: Option<&LiveLeaves>) -> Result<Option<Cut>, SqlError> {
         let (Some(leaves), Some(views)) = (leaves, &self.views) else { return Ok(None) };
         if views.is_empty() {
@@ -212,7 +214,7 @@ impl StatementPlan {
         }
     }
 
-    /// What there is to read now, and whether it differs from what was `seen`.
+    /// The current versions, and whether they differ from `seen`.
     fn look(
         &self,
         t: TimeMs,
@@ -249,7 +251,7 @@ impl StatementPlan {
         Ok((ReadVersions { rows, lists, series, list_begin, from_history }, is_changed))
     }
 
-    /// Whether series came or went; `mark` becomes what is seen now.
+    /// Whether series were added or removed since `mark`, which is updated.
     fn series_changed(&self, seen: Option<&ReadVersions>, mark: &mut Option<SeriesMark>) -> bool {
         let catalog = &self.context.sources.catalog;
         let Some(known) = seen.and_then(|seen| seen.series.clone()) else {
@@ -266,9 +268,9 @@ impl StatementPlan {
         }
     }
 
-    fn current(&self, cut: Option<Cut>, now: &ReadVersions) -> Current {
+    fn current(&self, cut: Option<Cut>, now: &ReadVersions) -> EvaluationInputs {
         let rows = cut.map(|cut| self.reads.plans.keys().cloned().zip(cut.rows).collect());
-        Current { rows: rows.unwrap_or_default(), lists: now.lists.clone() }
+        EvaluationInputs { rows: rows.unwrap_or_default(), lists: now.lists.clone() }
     }
 
     fn run(
@@ -292,7 +294,7 @@ impl StatementPlan {
         let Some(runtime) = &self.runtime.0 else {
             return Err(SqlError::new(SqlErrorKind::Internal, "the statement has ended"));
         };
-        let guard = Deadline::of(options);
+        let guard = Deadline::start(options);
         let mut sink = SampleSink::new(form);
         runtime.block_on(async {
             let physical = match known {
@@ -310,7 +312,7 @@ impl StatementPlan {
         Ok(sink.into_samples())
     }
 
-    /// The physical plan, ready to run; `None`: it is made for the time of the run.
+    /// The physical plan; `None`: it depends on the time and is made for each run.
     fn known_plan(&mut self) -> Result<Option<Arc<dyn ExecutionPlan>>, DataFusionError> {
         let Some(known) = &mut self.physical else { return Ok(None) };
         if self.keeps_state || self.runs == RUNS_OF_A_PLAN {
@@ -322,15 +324,15 @@ impl StatementPlan {
     }
 }
 
-/// A plan without a state is made new after so many runs all the same: it counts what each run did, and
-/// keeps the counts.
+/// The number of runs after which even a plan without a state is made again: its metrics grow with
+/// each run.
 const RUNS_OF_A_PLAN: u32 = 64;
 
-/// Whether an operator keeps what it has read, such as a side of a join, so that a plan has to be made
-/// new before it runs again: that takes longer than a small evaluation.
+/// Whether an operator keeps what it has read, such as a side of a join, so that a plan has to be
+/// made new before it runs again: that takes longer than a small evaluation.
 fn keeps_state(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    // Of these it is known that they do not. Groups have no filter for their scan, which only an
-    // aggregate over everything has.
+    // These operators keep no rows. A grouped aggregate has no dynamic filter for its scan; only a
+    // global one has.
     let is_known = match plan.name() {
         "StreamingTableExec"
         | "FilterExec"
@@ -350,7 +352,7 @@ fn keeps_state(plan: &Arc<dyn ExecutionPlan>) -> bool {
     !is_known || plan.children().into_iter().any(keeps_state)
 }
 
-/// The rows of a statement that is planned for this time only.
+/// Plans and runs a statement for one evaluation time.
 pub(super) fn run_anew(
     sql: &SqlEngine,
     text: &str,

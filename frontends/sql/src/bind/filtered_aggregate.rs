@@ -1,6 +1,9 @@
-//! Aggregates with `FILTER` under `GROUP BY`. SQL has a row for each group, with 0 or NULL where no row
-//! passes the filter; a plan has no row there. So such a number is a plan only if a condition, such as
-//! `HAVING`, leaves these groups out anyway.
+//! Binds aggregates with `FILTER (WHERE …)` under `GROUP BY`.
+//!
+//! In SQL a group has a row with 0 or NULL where no row passes the filter. A PromQL aggregation has
+//! no element for such a group. The two are equal only if another condition, such as `HAVING`,
+//! removes these groups; otherwise the aggregate is refused. Called by [`super::aggregate`] and
+//! [`super::condition`].
 
 use super::expr::{comparison, term};
 use super::term::Term;
@@ -10,16 +13,16 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::{BinaryExpr, Expr};
 use engine::plan::BinaryOp;
 
-/// A number that a group may lack.
+/// A number that is 0 or NULL in groups where no row passes the FILTER.
 #[derive(Clone, Debug)]
-pub(super) struct Filtered {
+pub(super) struct FilteredNumber {
     /// The number.
     pub(super) term: Term,
-    /// It is 0 there; otherwise NULL.
+    /// Whether the number is 0 in such a group; otherwise it is NULL.
     pub(super) is_count: bool,
 }
 
-/// The rows, if none of their groups may lack its number.
+/// Returns the rows if no group can lack the number; else refuses.
 pub(super) fn complete(rows: Rows) -> Result<Rows, Refusal> {
     if rows.filtered.is_empty() {
         return Ok(rows);
@@ -27,20 +30,20 @@ pub(super) fn complete(rows: Rows) -> Result<Rows, Refusal> {
     refused("FILTER: groups without a row that passes it have 0 or NULL in SQL, and are none in PromQL")
 }
 
-/// Looks whether a condition leaves out the groups that lack a number.
+/// Checks whether a condition removes the groups that lack a number.
 pub(super) fn leave_out(rows: &mut Rows, part: &Expr, schema: &DFSchema) {
     if rows.filtered.is_empty() {
         return;
     }
     let Expr::BinaryExpr(binary) = part else { return };
     let Some(op) = comparison(binary.op) else { return };
-    let is_open = |filtered: &Filtered| !is_left_out(filtered, op, binary, rows, schema);
+    let is_open = |filtered: &FilteredNumber| !is_left_out(filtered, op, binary, rows, schema);
     let open = rows.filtered.iter().filter(|filtered| is_open(filtered)).cloned().collect();
     rows.filtered = open;
 }
 
 fn is_left_out(
-    filtered: &Filtered,
+    filtered: &FilteredNumber,
     op: BinaryOp,
     binary: &BinaryExpr,
     rows: &Rows,
@@ -91,7 +94,7 @@ fn holds(op: BinaryOp, a: f64, b: f64) -> bool {
         BinaryOp::Ge => a >= b,
         BinaryOp::Lt => a < b,
         BinaryOp::Le => a <= b,
-        // No comparison: nothing is left out.
+        // No comparison, so no group is removed.
         _ => true,
     }
 }

@@ -1,5 +1,5 @@
-//! For tests: a server in this process that gives recorded answers, and the targets that a
-//! mechanism makes of them.
+//! For tests of discovery mechanisms: a server in this process with recorded answers, and checks of
+//! the targets that a mechanism makes of them.
 
 use super::lister::{Lister, ListerConfig};
 use super::{DiscoveredTarget, DiscoveryContext, DiscoveryUser, Mechanism, StartError};
@@ -46,15 +46,15 @@ impl Recording {
 }
 
 /// A server that answers every host from recordings, and remembers what it was sent.
-pub(crate) struct Recorded {
+pub(crate) struct RecordedServer {
     recordings: Mutex<Vec<Recording>>,
     seen: Mutex<Vec<String>>,
 }
 
-impl Recorded {
+impl RecordedServer {
     /// A server with these recordings; the first that fits a request answers it.
-    pub(crate) fn new(recordings: Vec<Recording>) -> Arc<Recorded> {
-        Arc::new(Recorded { recordings: Mutex::new(recordings), seen: Mutex::default() })
+    pub(crate) fn new(recordings: Vec<Recording>) -> Arc<RecordedServer> {
+        Arc::new(RecordedServer { recordings: Mutex::new(recordings), seen: Mutex::default() })
     }
 
     /// The requests so far: `METHOD URL`, then headers as `name: value` and the body on lines of
@@ -87,7 +87,7 @@ impl Recorded {
     }
 }
 
-impl Peer for Recorded {
+impl Peer for RecordedServer {
     fn answer(&self, request: reqwest::Request) -> BoxFuture<'static, reqwest::Result<reqwest::Response>> {
         let response = self.answer_to(&request);
         Box::pin(async { Ok(response) })
@@ -95,7 +95,7 @@ impl Peer for Recorded {
 }
 
 /// The mechanism of a configuration, with a server in place of the network.
-pub(crate) fn lister<L: Lister>(yaml: &str, server: &Arc<Recorded>) -> Result<L, StartError> {
+pub(crate) fn lister<L: Lister>(yaml: &str, server: &Arc<RecordedServer>) -> Result<L, StartError> {
     let config: L::Config = serde_saphyr::from_str(yaml).expect("a configuration");
     <L as Mechanism>::validate(&config)?;
     let peers = Peers::Given(server.clone());
@@ -111,7 +111,7 @@ pub(crate) fn lister<L: Lister>(yaml: &str, server: &Arc<Recorded>) -> Result<L,
 /// The targets that a configuration finds.
 pub(crate) async fn listed<L: Lister>(
     yaml: &str,
-    server: &Arc<Recorded>,
+    server: &Arc<RecordedServer>,
 ) -> Result<Vec<DiscoveredTarget>, String> {
     let mut lister = lister::<L>(yaml, server).map_err(|error| error.to_string())?;
     lister.list().await.map_err(|error| error.to_string())
@@ -181,7 +181,7 @@ pub(crate) async fn assert_port<L: Lister>(json: &str) {
     let cases: Vec<Case> = serde_json::from_str(json).expect("cases");
     let mut count = 0;
     for case in cases.into_iter().filter(|case| case.targets.is_some()) {
-        let server = Recorded::new(case.answers.into_iter().map(CaseAnswer::recording).collect());
+        let server = RecordedServer::new(case.answers.into_iter().map(CaseAnswer::recording).collect());
         let found = listed::<L>(&with_key(&case.config, "port: 4242"), &server).await.expect("targets");
         for target in &found {
             assert!(target["__address__"].ends_with(":4242"), "{}: {target:?}", case.name);
@@ -200,7 +200,7 @@ pub(crate) async fn assert_cases<L: Lister>(json: &str) {
         let block = with_key(&case.config, "refresh_interval: 7m");
         let block: L::Config = serde_saphyr::from_str(&block).expect("a configuration");
         assert_eq!(block.interval().std(), std::time::Duration::from_secs(420), "{}", case.name);
-        let server = Recorded::new(case.answers.into_iter().map(CaseAnswer::recording).collect());
+        let server = RecordedServer::new(case.answers.into_iter().map(CaseAnswer::recording).collect());
         let found = listed::<L>(&case.config, &server).await.map(|mut targets| {
             targets.sort();
             targets

@@ -1,5 +1,8 @@
-//! The queries that run now, and what the recent ones cost: `/api/v1/status/queries`. A running query can be
-//! stopped by its id.
+//! `/api/v1/status/queries`: the queries that run now, and the cost of the recent ones by text. A
+//! running query can be stopped by its id.
+//!
+//! [`RunningQueries`] is the registry: each query enters it when it begins.
+//! [`super::active_queries`] limits how many run.
 
 use super::super::AppState;
 use super::super::dispatch::ApiRequest;
@@ -290,12 +293,12 @@ pub(crate) async fn queries(call: ApiRequest) -> ApiResult {
 }
 
 /// The version of the list: which queries run, and how many have ended.
-pub(crate) fn version(state: &AppState) -> Result<Version, ApiError> {
+pub(crate) fn version(state: &AppState) -> Version {
     let now = state.sources.clock.now();
     let list = state.query_permits.running.list(now, WINDOW_MS, RECENT_QUERIES_SHOWN);
     let active: Vec<(String, &str)> = list.active.into_iter().map(|query| (query.id, query.state)).collect();
     let top: Vec<(String, u64)> = list.top.into_iter().map(|query| (query.query, query.count)).collect();
-    Version::of(&(active, top))
+    Version::new(&(active, top))
 }
 
 /// `/api/v1/status/queries/{id}`: stops a query.

@@ -1,6 +1,7 @@
-//! What a scrape has read so far and stores only once its whole body has been read without error.
+//! [`ScrapeContent`]: what a scrape has read, until its whole body is known to be valid and it is
+//! stored. Then [`super::appender`] resolves new series and appends everything.
 
-use super::created::CreatedLines;
+use super::created_lines::CreatedLines;
 use super::non_float::SampleExemplar;
 use super::series_cache::CachedSeriesId;
 use crate::exposition::{Resume, nhcb::Converter, protobuf::Families};
@@ -23,7 +24,7 @@ pub(super) struct NewSeries {
 }
 
 /// A value that belongs to a series, with its timestamp; `None`: the time of the scrape.
-pub(super) struct Of<T> {
+pub(super) struct SeriesValue<T> {
     /// The series.
     pub id: CachedSeriesId,
     /// The timestamp, ms.
@@ -43,7 +44,7 @@ pub(super) struct WaitsForStart {
 
 /// The unstored content of a scrape.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct ScrapeContent {
     /// The state that the parser of the next lines needs.
     pub resume: Resume,
     /// The reader of protobuf families.
@@ -55,13 +56,13 @@ pub(super) struct Waiting {
     /// The new series, in the order of the exposition.
     pub series: Vec<NewSeries>,
     /// Samples with timestamps of new series.
-    pub rows: Vec<Of<f64>>,
+    pub rows: Vec<SeriesValue<f64>>,
     /// Native histograms.
-    pub histograms: Vec<Of<Arc<NativeHistogram>>>,
+    pub histograms: Vec<SeriesValue<Arc<NativeHistogram>>>,
     /// Start timestamps.
-    pub starts: Vec<Of<TimeMs>>,
+    pub starts: Vec<SeriesValue<TimeMs>>,
     /// Exemplars.
-    pub exemplars: Vec<Of<SampleExemplar>>,
+    pub exemplars: Vec<SeriesValue<SampleExemplar>>,
     /// Whether a histogram had more buckets than the limit allows.
     pub has_too_many_buckets: bool,
     /// Series that have a native histogram at the time of the scrape.
@@ -74,7 +75,7 @@ pub(super) struct Waiting {
     exemplar_bytes: usize,
 }
 
-impl Waiting {
+impl ScrapeContent {
     /// Adds a new series and returns its index; `timed` says whether its first sample has a
     /// timestamp.
     pub(super) fn add_series(&mut self, labels: Labels, timed: bool) -> u32 {
@@ -111,23 +112,23 @@ impl Waiting {
         } else {
             self.timed_bytes += bytes;
         }
-        self.histograms.push(Of { id, t, what: Arc::new(what) });
+        self.histograms.push(SeriesValue { id, t, what: Arc::new(what) });
         true
     }
 
     /// Adds an exemplar, unless there are too many: exemplars beyond the limit are dropped, because
     /// no sample is lost with them.
     pub(super) fn add_exemplar(&mut self, id: CachedSeriesId, t: Option<TimeMs>, what: SampleExemplar) {
-        let bytes = size_of::<Of<SampleExemplar>>() + what.exemplar.labels.encoded().len();
+        let bytes = size_of::<SeriesValue<SampleExemplar>>() + what.exemplar.labels.encoded().len();
         if self.exemplar_bytes + bytes <= limits::SCRAPE_EXEMPLAR_BYTES {
             self.exemplar_bytes += bytes;
-            self.exemplars.push(Of { id, t, what });
+            self.exemplars.push(SeriesValue { id, t, what });
         }
     }
 
     /// Sets the start timestamp of the waiting samples.
     pub(super) fn has_start(&mut self, of: WaitsForStart, start: TimeMs) {
-        self.starts.extend(of.line.map(|(id, t)| Of { id, t, what: start }));
+        self.starts.extend(of.line.map(|(id, t)| SeriesValue { id, t, what: start }));
         if let Some(number) = of.histogram {
             self.converter.set_start(number, start);
         }
@@ -141,7 +142,8 @@ impl Waiting {
     /// The bytes of memory of what a body may repeat without limit: samples with timestamps, start
     /// timestamps, exemplars.
     pub(super) fn loose_bytes(&self) -> usize {
-        let rows = self.rows.len() * size_of::<Of<f64>>() + self.starts.len() * size_of::<Of<TimeMs>>();
+        let rows = self.rows.len() * size_of::<SeriesValue<f64>>()
+            + self.starts.len() * size_of::<SeriesValue<TimeMs>>();
         rows + self.timed_bytes + self.exemplar_bytes
     }
 }
@@ -149,5 +151,5 @@ impl Waiting {
 fn bytes_of(h: &NativeHistogram) -> usize {
     let spans = h.positive.spans.len() + h.negative.spans.len();
     let counts = h.positive.counts.len() + h.negative.counts.len() + h.bounds.len();
-    size_of::<NativeHistogram>() + size_of::<Of<Arc<NativeHistogram>>>() + 8 * (spans + counts)
+    size_of::<NativeHistogram>() + size_of::<SeriesValue<Arc<NativeHistogram>>>() + 8 * (spans + counts)
 }
