@@ -224,7 +224,9 @@ fn comments_are_narrow() {
     let mut wide = Vec::new();
     for (path, text) in sources() {
         for (at, line) in text.lines().enumerate() {
-            if line.trim_start().starts_with("//") && line.chars().count() > COMMENT_COLUMNS_MAX {
+            // A command line is copied as a whole.
+            let is_prose = line.trim_start().starts_with("//") && !line.contains(" cargo ");
+            if is_prose && line.chars().count() > COMMENT_COLUMNS_MAX {
                 wide.push(format!("{}:{}", path.display(), at + 1));
             }
         }

@@ -259,8 +259,8 @@ struct OpenSpan {
 }
 
 impl Span {
-    /// Its context, for spans that are parts of it, here and in the servers that it asks; `None`: tracing
-    /// is off.
+    /// Its context, for spans that are parts of it, here and in the servers that it asks; `None`:
+    /// tracing is off.
     pub fn context(&self) -> Option<SpanContext> {
         self.0.as_ref().map(|open| open.span.context)
     }

@@ -178,8 +178,9 @@ impl Store {
         self.subscribers.set_observer(observer);
     }
 
-    /// The column group with this key in this shard, created on first use. If the shard has too many
-    /// groups for another one, appends to the result are refused ([`StoreError::LimitReached`]).
+    /// The column group with this key in this shard, created on first use. If the shard has too
+    /// many groups for another one, appends to the result are refused
+    /// ([`StoreError::LimitReached`]).
     pub fn open_group(&self, key: &str, shard: u16) -> GroupId {
         let group = self.shards.get(shard).write().head.groups.open(key);
         GroupId(group_id(shard, group))

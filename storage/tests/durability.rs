@@ -63,8 +63,8 @@ fn committed(store: &Store, lsn: u64) -> Result<(), StoreError> {
     receive.recv_timeout(Duration::from_secs(10)).expect("told of the fate")
 }
 
-/// (series, time, bits) of all samples. A histogram has its text after the series and the bits of its
-/// sum; a start timestamp has ` start` after the series.
+/// (series, time, bits) of all samples. A histogram has its text after the series and the bits of
+/// its sum; a start timestamp has ` start` after the series.
 fn contents(store: &Store) -> Vec<(String, i64, u64)> {
     let mut all = Vec::new();
     for shard in 0..SHARDS {

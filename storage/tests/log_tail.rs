@@ -1,5 +1,6 @@
-//! Tests [`LogTail`]: what is appended comes out once and in order, from any position, while the log
-//! is written, over restarts, and after the samples are in blocks as long as a reader holds the log.
+//! Tests [`LogTail`]: what is appended comes out once and in order, from any position, while the
+//! log is written, over restarts, and after the samples are in blocks as long as a reader holds the
+//! log.
 #![allow(clippy::disallowed_methods, reason = "files are counted beside the store")]
 
 use proptest::prelude::*;

@@ -57,8 +57,9 @@ pub struct ExportCounts {
 /// # Contract
 ///
 /// 1. `series` is called once for each series, sorted by metric name and labels, then `finish`
-/// once. 2. What the format cannot represent is counted in `done`, and never left out silently. 3.
-/// After an error nothing more is called, and the output is not complete.
+///    once.
+/// 2. What the format cannot represent is counted in `done`, and never left out silently.
+/// 3. After an error nothing more is called, and the output is not complete.
 pub trait ExportWriter {
     /// Writes one series, and counts in `done`. Series come sorted by metric name and labels, each
     /// once.

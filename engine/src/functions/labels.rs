@@ -1,6 +1,6 @@
-//! Functions that change labels (`label_replace`, `label_join`), and the labels of the one sample of
-//! `absent()`. All are pure functions of [`Labels`]: texts are checked and compiled once per query
-//! ([`CompiledLabelFunction`]), then applied to each series once, when its row is added.
+//! Functions that change labels (`label_replace`, `label_join`), and the labels of the one sample
+//! of `absent()`. All are pure functions of [`Labels`]: texts are checked and compiled once per
+//! query ([`CompiledLabelFunction`]), then applied to each series once, when its row is added.
 
 use super::{Function, Kernel, LabelFunction};
 use crate::limits::REPEATED_ARGUMENTS;

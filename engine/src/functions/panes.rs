@@ -35,8 +35,8 @@ pub const MIN_PANE_WINDOW: usize = 2 * PANE as usize;
 /// 4. After any change of a row that is not the newest, or of numbers, the epoch has grown, and
 ///    [`WindowRows::stable_since`] is at or before the first such row. A row too low costs time; a
 ///    row too high leaves a summary with an old value for as long as it is in a window.
-/// 5. [`WindowRows::edits_since`] has every change since then, in order, or is `None`. A change that
-///    is missing leaves a value among the sorted ones that never goes away again.
+/// 5. [`WindowRows::edits_since`] has every change since then, in order, or is `None`. A change
+///    that is missing leaves a value among the sorted ones that never goes away again.
 pub trait WindowRows {
     /// Increases when a row changes that is not the newest, or when rows get other numbers.
     fn epoch(&self) -> u32;
@@ -69,7 +69,8 @@ pub struct RowSpan {
 /// 1. All calls are for the same block and the same number of columns, or for more columns together
 ///    with another epoch.
 /// 2. The end of the window never goes back within an epoch, and its begin rarely does: what has
-///    left the window must be read again. *Checked:* `debug_assert!` that no pane is beyond the end.
+///    left the window must be read again. *Checked:* `debug_assert!` that no pane is beyond the
+///    end.
 /// 3. The result is that of the kernel over the samples of the window, bit by bit if
 ///    [`WindowMethod::Panes`](super::WindowMethod::Panes) says `exact`, else within
 ///    [`REORDER_TOLERANCE`]. *Checked:* the tests of this module, `live_equals_scratch`.

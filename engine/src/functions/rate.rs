@@ -215,12 +215,12 @@ fn extrapolated(w: &Window, counter: bool, per_second: bool) -> f64 {
 ///
 /// Each edge of the extrapolation is either *fixed* (clipped to half an interval, or limited by the
 /// counter's zero) or *moving* by the same amount per millisecond, the left one shrinking while the
-/// right one grows. The value holds while both are fixed, where it is the same bit by bit, and while
-/// both move, where their sum is mathematically constant: rounding of `sampled + left + right` then
-/// changes the value by at most a few units in the last place (relative 1e-14 covers it; 3.3e-16 was
-/// measured). The bound is found with the predicates of the kernel itself, so rounding of the
-/// thresholds cannot shift it. It never exceeds [`Window::expiry`]. One result serves counters and
-/// gauges: the earlier of both.
+/// right one grows. The value holds while both are fixed, where it is the same bit by bit, and
+/// while both move, where their sum is mathematically constant: rounding of `sampled + left +
+/// right` then changes the value by at most a few units in the last place (relative 1e-14 covers
+/// it; 3.3e-16 was measured). The bound is found with the predicates of the kernel itself, so
+/// rounding of the thresholds cannot shift it. It never exceeds [`Window::expiry`]. One result
+/// serves counters and gauges: the earlier of both.
 pub fn extrapolated_valid_until(w: &Window) -> TimeMs {
     if w.len() < 2 {
         return w.expiry();

@@ -90,9 +90,9 @@ fn predict(w: &Window) -> f64 {
 
 /// The prediction, and how much it rises per second of evaluation time: the line is the same while
 /// no sample arrives or leaves. The kernel computes it from another origin at each time, which
-/// rounds differently, relative to the summands by [`OTHER_ORIGIN_TOLERANCE`]. If the samples are close
-/// together compared with their age, the squares of times cancel and rounding decides the result.
-/// Then it must be computed each time, and the slope is NaN.
+/// rounds differently, relative to the summands by [`OTHER_ORIGIN_TOLERANCE`]. If the samples are
+/// close together compared with their age, the squares of times cancel and rounding decides the
+/// result. Then it must be computed each time, and the slope is NaN.
 fn predicted(w: &Window) -> (f64, f64) {
     if w.ts.len() < 2 {
         return (ABSENT, 0.0);

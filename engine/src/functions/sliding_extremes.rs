@@ -1,9 +1,9 @@
 //! Extremes of a window that slides along a series: each sample is visited once, not once per
 //! window.
 //!
-//! Only samples that may still become the extreme are candidates: those without a later, better one. The
-//! results are exactly those of the kernels in [`super::over_time`]: of equal values the first, NaN
-//! only if all are NaN.
+//! Only samples that may still become the extreme are candidates: those without a later, better
+//! one. The results are exactly those of the kernels in [`super::over_time`]: of equal values the
+//! first, NaN only if all are NaN.
 
 /// For windows `lo..hi` into the values of one series, which are not empty and only move forward:
 /// appends their values.

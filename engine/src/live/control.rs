@@ -14,8 +14,8 @@ use storage::model::Matcher;
 ///
 /// # Contract
 /// 1. Every executor of every worker gets the same messages in the same order, at the same tick.
-///    What it decides must follow from these alone, and never from a clock, a thread or the order of
-///    a hash table: workers number steps and rings without talking to each other.
+///    What it decides must follow from these alone, and never from a clock, a thread or the order
+///    of a hash table: workers number steps and rings without talking to each other.
 /// 2. A message for a view that does not exist (any more) is ignored: removals and requests may
 ///    cross.
 /// 3. Messages are applied between ticks, or at the begin of one, and must not evaluate anything.

@@ -296,8 +296,8 @@ impl LocalOperator {
         }
         let mut deltas = if tick.prepares { executor.prepare() } else { executor.round(tick.t, tick.round) };
         deltas.extend(vote_message(self.garbage.take().into_iter().map(WorkerVote::Garbage).collect()));
-        // After the last round the answer that is checked is complete. What this worker says goes to
-        // the view's owner with the deltas of the round, so it is there when the owner answers.
+        // After the last round the answer that is checked is complete. What this worker says goes
+        // to the view's owner with the deltas of the round, so it is there when the owner answers.
         if !tick.prepares && tick.round == tick.last {
             deltas.extend(descriptions.iter().filter_map(|request| executor.check(request)));
         }

@@ -28,7 +28,8 @@ pub struct DescribeRequest {
     pub limit: usize,
     /// Whether to include the rows of their answers.
     pub rows: bool,
-    /// The first view is checked: it is evaluated in the tick, and its report has a [`CheckReport`].
+    /// The first view is checked: it is evaluated in the tick, and its report has a
+    /// [`CheckReport`].
     pub check: Option<CheckRequest>,
 }
 

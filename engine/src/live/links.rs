@@ -28,8 +28,8 @@ pub enum PeerSignal {
 ///
 /// # Contract
 /// 1. [`ClusterMonitor::signal`] is called under a shard's lock: it must not block. Each signal
-///    reaches process 0 at least once; several may become one. A lost signal delays a tick until the
-///    idle tick; a lost `Lost` leaves wrong answers.
+///    reaches process 0 at least once; several may become one. A lost signal delays a tick until
+///    the idle tick; a lost `Lost` leaves wrong answers.
 /// 2. [`ClusterMonitor::lost`] is called once for a broken connection, on a network thread. It
 ///    returns only if the cluster is stopping. Otherwise it ends the process, because timely cannot
 ///    go on without a peer.

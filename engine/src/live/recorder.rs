@@ -106,8 +106,8 @@ impl RecordedShard {
 }
 
 impl Recorder {
-    /// The recorder of a view; `None` for views that are not recorded. `delivery`: whether the store
-    /// sends the samples to the change feed, or the caller passes on the returned ones.
+    /// The recorder of a view; `None` for views that are not recorded. `delivery`: whether the
+    /// store sends the samples to the change feed, or the caller passes on the returned ones.
     pub fn new(name: &str, kind: &ViewKind, delivery: FeedDelivery) -> Option<Recorder> {
         let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else {
             return None;

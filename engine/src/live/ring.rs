@@ -236,8 +236,8 @@ impl SampleRing {
         Ok(ring)
     }
 
-    /// Drops rows that `source` can read back, except those that `resident` names. Returns the chunks
-    /// that are needed and not in memory.
+    /// Drops rows that `source` can read back, except those that `resident` names. Returns the
+    /// chunks that are needed and not in memory.
     pub fn spill(
         &mut self,
         source: impl FnOnce(&[Matcher]) -> SpillSource,

@@ -434,8 +434,8 @@ impl LiveRuntime {
         }
     }
 
-    /// Time of the newest tick that all workers have finished; `None`: there was none. The sinks have
-    /// received all events of that tick and of those before.
+    /// Time of the newest tick that all workers have finished; `None`: there was none. The sinks
+    /// have received all events of that tick and of those before.
     pub fn finished_tick(&self) -> Option<TimeMs> {
         self.0.barrier.finished_time()
     }

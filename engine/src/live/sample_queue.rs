@@ -17,10 +17,10 @@ use storage::store::{ChangeEvent, ChangeFeed};
 ///
 /// # Contract
 /// 1. No method blocks. `samples_arrived` and `samples_lost` are called under a shard's lock,
-///    `work_ready` on threads that read history, `samples_taken` by a worker when a tick takes its samples.
-///    Otherwise appends or ticks wait.
-/// 2. After `samples_taken`, the next `samples_arrived` must wake the driver again. Otherwise samples wait
-///    for the idle tick.
+///    `work_ready` on threads that read history, `samples_taken` by a worker when a tick takes its
+///    samples. Otherwise appends or ticks wait.
+/// 2. After `samples_taken`, the next `samples_arrived` must wake the driver again. Otherwise
+///    samples wait for the idle tick.
 /// 3. `samples_lost` stays in force until a tick has read it, and that tick rebuilds all views.
 ///    Otherwise answers miss samples for good.
 pub trait TickSignal: Send + Sync {
@@ -42,8 +42,8 @@ pub trait TickSignal: Send + Sync {
 /// As an implementation of [`ChangeFeed`]:
 /// 1. `push` runs under the lock of a shard: it neither waits nor calls the store, which would
 ///    deadlock.
-/// 2. Sequence numbers of a shard ascend. Those of samples that the live runtime recorded itself are
-///    missing: the feedback edge of the dataflow delivers these.
+/// 2. Sequence numbers of a shard ascend. Those of samples that the live runtime recorded itself
+///    are missing: the feedback edge of the dataflow delivers these.
 /// 3. A queue is opened before a ring is read from the store. The ring drops events whose number is
 ///    not above that of its selection, so each sample counts once.
 /// 4. An event that does not fit is not queued, and `samples_lost` says so: all views are rebuilt.

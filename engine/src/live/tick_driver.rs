@@ -64,8 +64,8 @@ impl TickWaker {
         self.condition.notify_all();
     }
 
-    /// Waits at most `ms`; with `until_samples` only until something arrives. `true`: the driver must
-    /// stop.
+    /// Waits at most `ms`; with `until_samples` only until something arrives. `true`: the driver
+    /// must stop.
     fn wait(&self, ms: i64, until_samples: bool) -> bool {
         let mut stopped = self.state.lock();
         let woken =

@@ -174,7 +174,8 @@ impl Info {
     }
 
     /// The newest info series of each metric of a group. Two with the same time, or a histogram,
-    /// are an error if some row needs them; in any case the group becomes one of `conflicting_groups`.
+    /// are an error if some row needs them; in any case the group becomes one of
+    /// `conflicting_groups`.
     fn newest<'a>(
         &mut self,
         group: u32,

@@ -126,30 +126,31 @@ pub struct EvalError(pub String);
 ///    inputs.
 /// 2. It is not called while an input has an error: the stage passes that error on. After an error
 ///    of an input or of its own, the next call has all rows of every input as changed.
-/// 3. It is called only if it was never evaluated, an input has another version, or the step follows
-///    the clock ([`crate::plan::physical::StepOp::follows_clock`]). A value that changes with time
-///    alone without that becomes stale.
-/// 4. [`StepInput::delta`] is a list of rows only if exactly one version was missed. An operator may
-///    ignore it. The result must be the same, within the tolerance of its function.
-///    *Checked:* the tests of the operators, `live_equals_scratch`.
+/// 3. It is called only if it was never evaluated, an input has another version, or the step
+///    follows the clock ([`crate::plan::physical::StepOp::follows_clock`]). A value that changes
+///    with time alone without that becomes stale.
+/// 4. [`StepInput::delta`] is a list of rows only if exactly one version was missed. An operator
+///    may ignore it. The result must be the same, within the tolerance of its function. *Checked:*
+///    the tests of the operators, `live_equals_scratch`.
 ///
 /// What the operator guarantees:
 ///
 /// 5. Rows are added, never removed or renumbered. A row without a value is `ABSENT`. Otherwise
-///    readers, which keep row numbers, read another series. *Checked:* `debug_assert!` in the stage.
+///    readers, which keep row numbers, read another series. *Checked:* `debug_assert!` in the
+///    stage.
 /// 6. Every change of a value goes through `set`, `set_histogram` or `put`, and `out.changed` lists
-///    the rows in the end. A row that is missing in the list keeps its old value in all readers; one
-///    too many costs time only. *Checked:* `debug_assert!` in the stage that listed rows exist.
-/// 7. It leaves `out.version` and `out.error` to the stage, and sets `out.sorted` only while the rows
-///    are in the order of their labels.
+///    the rows in the end. A row that is missing in the list keeps its old value in all readers;
+///    one too many costs time only. *Checked:* `debug_assert!` in the stage that listed rows exist.
+/// 7. It leaves `out.version` and `out.error` to the stage, and sets `out.sorted` only while the
+///    rows are in the order of their labels.
 /// 8. After the call the annotations are those of an evaluation from scratch.
 /// 9. Two rows may have equal labels, but not both a value ([`DuplicateLabels::check`]); else the
 ///    evaluation fails.
 /// 10. Floats are added in a canonical order: by shard, then by labels. Nothing is ever subtracted
 ///     from a sum. Otherwise the live result differs from the one from scratch.
 /// 11. It does not block, read a clock or panic: a panic of a worker aborts the process. An
-///     exception is the step that queries the store, within its time limit. `t` may go back when the
-///     clock was set back.
+///     exception is the step that queries the store, within its time limit. `t` may go back when
+///     the clock was set back.
 /// 12. [`Operator::bytes`] is cheap, and counts what is kept beside `out`.
 pub trait Operator: Send {
     /// Updates `out` for the inputs at time `t`, and sets `out.changed` to the changed rows (an

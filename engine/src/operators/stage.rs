@@ -308,8 +308,8 @@ pub struct StepChange {
 /// What the live runtime adds to the evaluation of a stage.
 ///
 /// # Contract
-/// 1. [`Stage::eval_round`] calls the hooks on its own thread, for each step that is due and marked,
-///    in order of dependency: first `eval_leaf`, then `evaluated`, exactly once each.
+/// 1. [`Stage::eval_round`] calls the hooks on its own thread, for each step that is due and
+///    marked, in order of dependency: first `eval_leaf`, then `evaluated`, exactly once each.
 /// 2. `eval_leaf` fills the output of its step only, and increases its version if rows changed.
 ///    Without that no reader is evaluated. *Checked:* `debug_assert!` that no step gets fewer rows.
 /// 3. `evaluated` must not evaluate steps: those after this one are still to come.

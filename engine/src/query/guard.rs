@@ -323,8 +323,8 @@ impl QueryGuard {
         self.subquery_samples.load(Relaxed)
     }
 
-    /// Resets the number of kept subquery samples to `subquery_samples`, after the rows of inner subqueries
-    /// were dropped.
+    /// Resets the number of kept subquery samples to `subquery_samples`, after the rows of inner
+    /// subqueries were dropped.
     pub(super) fn release_subquery_samples(&self, kept: usize) {
         // A plain store: subqueries of one query run one after the other.
         self.subquery_samples.store(kept, Relaxed);

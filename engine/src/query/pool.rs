@@ -243,7 +243,8 @@ pub fn nice() {
 /// only fairness suffers.
 #[allow(unsafe_code, reason = "sched_setscheduler has no safe wrapper; it reads one integer")]
 fn idle() {
-    // SAFETY: all of the structure is written, and outlives the call; 0 names the calling thread on Linux.
+    // SAFETY: all of the structure is written, and outlives the call; 0 names the calling thread on
+    // Linux.
     unsafe {
         let mut parameters: libc::sched_param = std::mem::zeroed();
         parameters.sched_priority = 0;

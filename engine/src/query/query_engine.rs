@@ -72,8 +72,9 @@ pub enum StandingTimes {
 /// The answer of one plan at ascending times.
 ///
 /// # Contract
-/// 1. [`StandingAnswer::at`] gives the answer that [`QueryEngine::instant`] of the same engine gives
-///    once what was stored until then has arrived, bit by bit. *Checked:* `standing_equals_fresh`.
+/// 1. [`StandingAnswer::at`] gives the answer that [`QueryEngine::instant`] of the same engine
+///    gives once what was stored until then has arrived, bit by bit. *Checked:*
+///    `standing_equals_fresh`.
 /// 2. `None` means: the answer is that of the call before, which was no error.
 /// 3. What it holds is given back when it is dropped.
 pub trait StandingAnswer: Send {

@@ -1,9 +1,10 @@
-//! [`RemoteStores`]: the stores of other servers (`remote_read`), whose samples are part of answers,
-//! and [`HistorySource`]: what the leaves of a query read, the own store and what they answered.
+//! [`RemoteStores`]: the stores of other servers (`remote_read`), whose samples are part of
+//! answers, and [`HistorySource`]: what the leaves of a query read, the own store and what they
+//! answered.
 //!
 //! A query asks them once for all of its leaves, before it selects its own series
-//! ([`super::query_run`]). Subqueries are queries of their own. Only a querier that was given remote
-//! stores asks them ([`super::Querier::with_remote_stores`]); live views never do.
+//! ([`super::query_run`]). Subqueries are queries of their own. Only a querier that was given
+//! remote stores asks them ([`super::Querier::with_remote_stores`]); live views never do.
 
 use super::guard::QueryGuard;
 use super::query_run::TimeGrid;

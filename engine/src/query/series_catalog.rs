@@ -17,17 +17,18 @@ use storage::store::{HeadStats, NewestSample, NewestValue, SeriesChanges, Series
 /// 1. All methods block, and may be called from several threads at once.
 /// 2. Every list is sorted and has each entry once, however many of `sets` it satisfies. Callers
 ///    merge lists of several processes and cut them at a limit: an entry that is not in its place
-///    would be lost or appear twice. *Checked:* `debug_assert!` in the implementation of the
-///    store; a cluster sorts what it merges.
+///    would be lost or appear twice. *Checked:* `debug_assert!` in the implementation of the store;
+///    a cluster sorts what it merges.
 /// 3. `from` and `to` are included. A list may have entries whose samples are a little outside of
-///    these times, as it is made from the bounds of chunks, but none that has a sample within may be
-///    missing.
+///    these times, as it is made from the bounds of chunks, but none that has a sample within may
+///    be missing.
 /// 4. A list is complete, or there is an error. Only if [`SeriesCatalog::incomplete_reason`] says
 ///    why may something be missing; users see this text as a warning.
-/// 5. [`SeriesCatalog::series_since`] tells every series that came; whoever adds them to a list that
-///    was made after [`SeriesCatalog::series_mark`] has the list of now, with the same `from`.
+/// 5. [`SeriesCatalog::series_since`] tells every series that came; whoever adds them to a list
+///    that was made after [`SeriesCatalog::series_mark`] has the list of now, with the same `from`.
 ///    *Checked:* `series_changes_lead_to_the_list`.
-/// 6. `memory` is grown before an entry is kept, so that a list fails at its limit and not after it.
+/// 6. `memory` is grown before an entry is kept, so that a list fails at its limit and not after
+///    it.
 pub trait SeriesCatalog: Send + Sync {
     /// Label sets of the series that satisfy any of the matcher sets: sorted, each once. They count
     /// in `memory`.

@@ -2,8 +2,8 @@
 
 use crate::limits::EDIT_DISTANCE_CHARACTERS;
 
-/// Levenshtein's distance: how many characters must be inserted, deleted or replaced to get from `a`
-/// to `b`. Only the first [`EDIT_DISTANCE_CHARACTERS`] of each are compared.
+/// Levenshtein's distance: how many characters must be inserted, deleted or replaced to get from
+/// `a` to `b`. Only the first [`EDIT_DISTANCE_CHARACTERS`] of each are compared.
 pub fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().take(EDIT_DISTANCE_CHARACTERS).collect();
     // The distances from what was read of `a` to each beginning of `b`.

@@ -1,9 +1,10 @@
 //! Parse errors without line and column.
 //!
-//! What can be wrong inside a token is a kind: [`LexError`], [`LiteralError`]. From the parser on an
-//! error is a span and a text ([`SpannedError`]), because nobody decides by it: it is shown. Only
-//! the functions of the crate root know the query text; they convert it into a [`QueryTextError`]
-//! with line and column. As in Prometheus, only the first error of a query is reported.
+//! What can be wrong inside a token is a kind: [`LexError`], [`LiteralError`]. From the parser on
+//! an error is a span and a text ([`SpannedError`]), because nobody decides by it: it is shown.
+//! Only the functions of the crate root know the query text; they convert it into a
+//! [`QueryTextError`] with line and column. As in Prometheus, only the first error of a query is
+//! reported.
 
 use super::quoting::{code_point, quote, quote_char};
 use engine::plan::Span;

@@ -179,8 +179,8 @@ impl ActiveRule {
         due.into_iter().map(one).collect()
     }
 
-    /// The changes to save for alerts that have changed. State and history are saved together, so that a
-    /// killed process has both or none.
+    /// The changes to save for alerts that have changed. State and history are saved together, so
+    /// that a killed process has both or none.
     pub(crate) fn take_changes(&mut self, history: &AlertHistory, now: TimeMs) -> Vec<MapChange> {
         let Some(alerting) = &mut self.alerting else { return Vec::new() };
         let mut changes = history.add(&self.key, alerting.alerts.take_state_changes());

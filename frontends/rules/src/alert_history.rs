@@ -1,7 +1,9 @@
-//! The history of alerts: every change of a state, with its cause and what became of its notification.
+//! The history of alerts: every change of a state, with its cause and what became of its
+//! notification.
 //!
-//! It is bounded in number and bytes, and saved with the states of alerts ([`super::alert_persistence`]): a
-//! killed process has both or none of a change. The rules thread writes it, anybody reads it.
+//! It is bounded in number and bytes, and saved with the states of alerts
+//! ([`super::alert_persistence`]): a killed process has both or none of a change. The rules thread
+//! writes it, anybody reads it.
 
 use super::alert::AlertState;
 use super::alert_persistence as saved;
@@ -62,7 +64,8 @@ impl SeriesMove {
 /// Why the condition began or ceased to hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChangeCause {
-    /// The series that got a sample at that tick, those with another value first. Empty: time alone.
+    /// The series that got a sample at that tick, those with another value first. Empty: time
+    /// alone.
     pub series: Vec<SeriesMove>,
     /// There were more.
     pub truncated: bool,
@@ -146,8 +149,8 @@ struct HistoryState {
 #[derive(Default)]
 pub struct AlertHistory(Mutex<HistoryState>);
 
-/// Identifies the change that a notification is of: the labels of the alert, its new state, and when
-/// it changed.
+/// Identifies the change that a notification is of: the labels of the alert, its new state, and
+/// when it changed.
 fn notification_key(labels: &Labels, to: AlertState, at: TimeMs) -> u64 {
     labels.hash64() ^ (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ to as u64
 }
@@ -210,8 +213,8 @@ fn length((key, value): &MapChange) -> usize {
 }
 
 impl AlertHistory {
-    /// Fills the history from what was saved. Returns what is to be saved: since when the history is kept,
-    /// if it begins now.
+    /// Fills the history from what was saved. Returns what is to be saved: since when the history
+    /// is kept, if it begins now.
     pub(super) fn load(&self, entries: Option<&MapEntries>, now: TimeMs) -> Vec<MapChange> {
         let found = entries.map(saved::read_history).unwrap_or_default();
         let mut state = self.0.lock();
@@ -252,7 +255,8 @@ impl AlertHistory {
         saves
     }
 
-    /// The next changes whose cause is to be looked up: those of one rule and time that follow each other.
+    /// The next changes whose cause is to be looked up: those of one rule and time that follow each
+    /// other.
     pub(super) fn take_unexplained(&self) -> Vec<Arc<AlertTransition>> {
         let mut state = self.0.lock();
         let mut found: Vec<Arc<AlertTransition>> = Vec::new();
@@ -282,7 +286,8 @@ impl AlertHistory {
         self.0.lock().replace(number, |transition| transition.cause = Some(cause))
     }
 
-    /// Keeps what became of a notification at `now`. Returns what is to be saved; `None`: that was known.
+    /// Keeps what became of a notification at `now`. Returns what is to be saved; `None`: that was
+    /// known.
     pub(super) fn note_delivery(&self, alert: &DeliveredAlert, now: TimeMs) -> Option<MapChange> {
         let change = match (alert.resolved_at, alert.fired_at) {
             (Some(at), _) => notification_key(&alert.labels, AlertState::Inactive, at),

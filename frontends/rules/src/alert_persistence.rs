@@ -139,8 +139,8 @@ pub fn alert(rule: u64, labels: &Labels, alert: Option<&Alert>, now: TimeMs) -> 
     Some((key, Some(bytes(&record)?)))
 }
 
-/// The place of a change in the history; a later change takes the place of the oldest, so the number of
-/// keys is bounded.
+/// The place of a change in the history; a later change takes the place of the oldest, so the
+/// number of keys is bounded.
 fn place(number: u64) -> SavedAlertKey {
     SavedAlertKey::Transition(number % ALERT_TRANSITIONS as u64)
 }

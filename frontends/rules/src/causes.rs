@@ -1,8 +1,8 @@
-//! What made an alert change its state: the series that its condition reads and that got a sample at that
-//! tick, with their values before and after.
+//! What made an alert change its state: the series that its condition reads and that got a sample
+//! at that tick, with their values before and after.
 //!
-//! They are looked up in the store right after the tick, and kept with the change. In a cluster only the
-//! series of this process are seen.
+//! They are looked up in the store right after the tick, and kept with the change. In a cluster
+//! only the series of this process are seen.
 
 use super::active_rules::ActiveGroup;
 use super::alert_history::{AlertHistory, AlertTransition, ChangeCause, RuleName, SeriesMove};
@@ -120,8 +120,9 @@ impl CauseFinder {
             let to = times.at - offset;
             let recent =
                 |matchers: &[Matcher]| store.recent(matchers, to - CAUSE_REACH_MS, to, CAUSE_SERIES_READ);
-            // First only the series that have the labels of the rows: of many, the condition of one alert
-            // mostly reads few. Where there are none, labels were made or dropped by the expression.
+            // First only the series that have the labels of the rows: of many, the condition of one
+            // alert mostly reads few. Where there are none, labels were made or dropped by the
+            // expression.
             let narrow: Vec<Matcher> = matchers.iter().cloned().chain(shared.iter().cloned()).collect();
             let mut found = recent(&narrow)?;
             if found.series.is_empty() && !shared.is_empty() {

@@ -1,8 +1,9 @@
 //! Pages made of Go's html/template: `/consoles/…`, as Prometheus makes them.
 //!
-//! A page is parsed and executed once for each request: files may change. Values are escaped by their place
-//! in the page, by `gotmpl`. The functions are those of alert templates, and `tmpl`. What a page may cost is
-//! counted as in alert templates ([`super::budget`]); its queries have their own limits.
+//! A page is parsed and executed once for each request: files may change. Values are escaped by
+//! their place in the page, by `gotmpl`. The functions are those of alert templates, and `tmpl`.
+//! What a page may cost is counted as in alert templates ([`super::budget`]); its queries have
+//! their own limits.
 
 use super::budget;
 use super::counting::count_steps;
@@ -106,7 +107,8 @@ pub fn render(page: &ConsolePage, server: &ConsoleServer) -> Result<String, Cons
     }
 }
 
-/// The definitions of a library. Its text outside of them is a template with its name, which no page uses.
+/// The definitions of a library. Its text outside of them is a template with its name, which no
+/// page uses.
 fn add_library(template: Template, name: &str, source: &str) -> Result<Template, ConsoleError> {
     let failed = |e: TemplateError| ConsoleError::Library { name: name.to_owned(), reason: e.to_string() };
     let defined = gotmpl::Template::new(name).funcs(named_functions()).parse(source).map_err(failed)?;

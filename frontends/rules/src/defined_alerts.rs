@@ -97,8 +97,9 @@ impl DefinedAlerts {
         self.change_lock.lock()
     }
 
-    /// Changes the definitions: `change` makes the new ones of the old, `apply` puts them into force.
-    /// If they cannot be written, the old ones are put into force again. Blocks for the disk.
+    /// Changes the definitions: `change` makes the new ones of the old, `apply` puts them into
+    /// force. If they cannot be written, the old ones are put into force again. Blocks for the
+    /// disk.
     pub fn change(
         &self,
         change: impl FnOnce(&mut Definitions) -> Result<(), AlertDefinitionError>,

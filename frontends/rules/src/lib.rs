@@ -3,11 +3,10 @@
 //! [`manager`] runs everything in one thread; [`mod@file`] reads Prometheus' rule files.
 //! [`template`] expands labels and annotations ([`alert_annotations`]). [`alert_states`] is the
 //! state machine of one alerting rule, without I/O; [`alert_series`] writes its `ALERTS` samples,
-//! and [`alert_persistence`] saves its states over a restart. [`alert_history`] keeps every change of
-//! a state, with its cause ([`causes`]). [`trial`] runs a rule over the past, and [`console`] makes
-//! pages of templates. [`rule_matching`] decides which rule
-//! continues which after a change. [`yaml`] explains errors in YAML files, for rule files and for
-//! the configuration.
+//! and [`alert_persistence`] saves its states over a restart. [`alert_history`] keeps every change
+//! of a state, with its cause ([`causes`]). [`trial`] runs a rule over the past, and [`console`]
+//! makes pages of templates. [`rule_matching`] decides which rule continues which after a change.
+//! [`yaml`] explains errors in YAML files, for rule files and for the configuration.
 
 #![warn(unreachable_pub)]
 

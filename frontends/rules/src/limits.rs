@@ -64,13 +64,13 @@ pub const ALERT_TRANSITIONS: usize = 10_000;
 pub const ALERT_HISTORY_BYTES: usize = 16 << 20;
 /// Series that are shown as the cause of a change.
 pub const CAUSE_SERIES: usize = 10;
-/// Series of one selector that are looked at for the cause of the changes of a tick: the thread that sends
-/// alerts does it.
+/// Series of one selector that are looked at for the cause of the changes of a tick: the thread
+/// that sends alerts does it.
 pub const CAUSE_SERIES_READ: usize = 1_000;
 /// How far back the sample before the newest one is looked for, in ms: twice the lookback.
 pub const CAUSE_REACH_MS: i64 = 600_000;
-/// Changes whose cause is looked for in one step of the rules thread; those of one rule and tick count as
-/// one.
+/// Changes whose cause is looked for in one step of the rules thread; those of one rule and tick
+/// count as one.
 pub const CAUSES_PER_STEP: usize = 16;
 /// Alertmanagers whose answer is kept with a change.
 pub const CHANGE_DELIVERIES: usize = 8;

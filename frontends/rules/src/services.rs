@@ -72,7 +72,8 @@ pub struct DeliveryOutcome {
     pub error: String,
 }
 
-/// Called when an Alertmanager has accepted an alert, or was given up; on any thread, any number of times.
+/// Called when an Alertmanager has accepted an alert, or was given up; on any thread, any number of
+/// times.
 #[derive(Clone)]
 pub struct DeliveryReceipt(pub Arc<dyn Fn(&DeliveryOutcome) + Send + Sync>);
 

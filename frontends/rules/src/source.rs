@@ -1,5 +1,5 @@
-//! The texts of rules as they stand in their files, with their lines: for pages that show where in a file something is.
-//! The files are read when somebody asks; what is in force may be older.
+//! The texts of rules as they stand in their files, with their lines: for pages that show where in
+//! a file something is. The files are read when somebody asks; what is in force may be older.
 
 use super::file::RawFile;
 use super::limits::RULE_SOURCE_LINES;
@@ -50,7 +50,8 @@ fn sources_of(file: &str, text: &str) -> Result<Vec<RuleSource>, ConfigError> {
     Ok(found)
 }
 
-/// The lines of what begins at a line and column: the first, and those that are as far to the right.
+/// The lines of what begins at a line and column: the first, and those that are as far to the
+/// right.
 fn lines_of(lines: &[&str], line: u64, column: u64) -> Vec<String> {
     let start = line.saturating_sub(1) as usize;
     let indent = column.saturating_sub(1) as usize;

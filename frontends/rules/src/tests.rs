@@ -1,5 +1,5 @@
-//! Tests of the room as a whole: the state machine against Prometheus' cases, rule files against golden
-//! faults, the manager over fakes.
+//! Tests of the room as a whole: the state machine against Prometheus' cases, rule files against
+//! golden faults, the manager over fakes.
 
 mod alerts;
 mod files;

@@ -1,8 +1,8 @@
 //! Tries an alerting rule on the past: what its alerts would have done, had it run then.
 //!
-//! The states are those of [`super::alerting_rule`], fed with answers from history in the place of the live
-//! runtime's: what a trial says is what the rule would have done if it had been evaluated at these times and
-//! at no other. Nothing is written and nothing is sent.
+//! The states are those of [`super::alerting_rule`], fed with answers from history in the place of
+//! the live runtime's: what a trial says is what the rule would have done if it had been evaluated
+//! at these times and at no other. Nothing is written and nothing is sent.
 
 use super::alert::AlertState;
 use super::alerting_rule::{AlertingRule, Behind, StepContext};
@@ -108,8 +108,8 @@ impl AlertSeriesStore for NoStore {
 }
 
 impl RuleTrial {
-    /// A trial of the alerting rule `rule` of `group` that begins at `start`, without alerts. `query`: for
-    /// `query` in the templates of labels.
+    /// A trial of the alerting rule `rule` of `group` that begins at `start`, without alerts.
+    /// `query`: for `query` in the templates of labels.
     ///
     /// # Errors
     /// A template is wrong, or the rule is a recording rule.
@@ -138,8 +138,8 @@ impl RuleTrial {
         })
     }
 
-    /// The condition's answer at `t`; times must increase. With `evaluation: interval`, `t` must be an
-    /// evaluation time of the group.
+    /// The condition's answer at `t`; times must increase. With `evaluation: interval`, `t` must be
+    /// an evaluation time of the group.
     pub fn answer(&mut self, t: TimeMs, rows: Vec<(Labels, f64)>) {
         self.report.evaluations += 1;
         self.run_timers(t);
@@ -262,8 +262,9 @@ pub fn default_step(group: &RuleGroup) -> i64 {
     group.interval.max(1)
 }
 
-/// The first evaluation time, ms, of a trial that begins at `start` with this step: with `evaluation: interval` the
-/// evaluation times are given, otherwise any time will do, and these are as good as others.
+/// The first evaluation time, ms, of a trial that begins at `start` with this step: with
+/// `evaluation: interval` the evaluation times are given, otherwise any time will do, and these are
+/// as good as others.
 pub fn first_time(start: TimeMs, step: i64) -> TimeMs {
     start + (-start).rem_euclid(step.max(1))
 }

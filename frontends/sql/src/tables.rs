@@ -36,8 +36,9 @@ use std::sync::Arc;
 /// # Contract
 ///
 /// 1. A table does not change: a changed table is another `Arc`. Standing statements notice a
-/// change by comparing pointers. 2. No name is both a table and a view. 3. The methods do not
-/// block: the planner calls them for each name in a statement.
+///    change by comparing pointers.
+/// 2. No name is both a table and a view.
+/// 3. The methods do not block: the planner calls them for each name in a statement.
 pub trait TableList: Send + Sync {
     /// The table with this name.
     fn table(&self, name: &str) -> Option<Arc<Table>>;

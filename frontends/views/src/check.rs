@@ -37,7 +37,8 @@ pub enum CheckOutcome {
     Unsettled,
     /// The view has no answer yet: its history is still being read.
     Pending,
-    /// The view is not live: it is evaluated from history each time, so there is nothing to compare.
+    /// The view is not live: it is evaluated from history each time, so there is nothing to
+    /// compare.
     Scheduled,
 }
 

@@ -27,7 +27,8 @@ pub fn check_live(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> R
 pub trait ViewRegistry: Send + Sync {
     /// Installs a view.
     fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError>;
-    /// Installs a view that is evaluated from history again and again, whether or not it could be kept current.
+    /// Installs a view that is evaluated from history again and again, whether or not it could be
+    /// kept current.
     fn install_scheduled(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
         self.install(view)
     }

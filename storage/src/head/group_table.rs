@@ -63,8 +63,8 @@ impl GroupTable {
         self.groups.get(group as usize)
     }
 
-    /// The group with this key, created on first use. A shard with [`SHARD_SLOTS`] groups creates no
-    /// further one: the result is then this number, and appends to it are refused.
+    /// The group with this key, created on first use. A shard with [`SHARD_SLOTS`] groups creates
+    /// no further one: the result is then this number, and appends to it are refused.
     pub fn open(&mut self, key: &str) -> u32 {
         if let Some(group) = self.by_key.get(key) {
             return *group;

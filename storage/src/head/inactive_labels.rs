@@ -40,8 +40,8 @@ struct LabelPack {
 }
 
 impl InactiveLabels {
-    /// Adds the labels of slots in ascending order; `last_lsn` is the last record of the log that may
-    /// have samples of them. Returns those that could not be compressed.
+    /// Adds the labels of slots in ascending order; `last_lsn` is the last record of the log that
+    /// may have samples of them. Returns those that could not be compressed.
     pub(super) fn add(&mut self, ended: Vec<(u32, Labels)>, last_lsn: u64) -> Vec<(u32, Labels)> {
         *self.open.lock() = None;
         let mut back = Vec::new();

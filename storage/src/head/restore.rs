@@ -11,8 +11,9 @@ use roaring::RoaringBitmap;
 use std::sync::Arc;
 
 impl Head {
-    /// Adds records of all series and groups that may have samples, for a checkpoint. `held_from` is
-    /// the first record of the log that a reader of it still needs. Returns the number of records.
+    /// Adds records of all series and groups that may have samples, for a checkpoint. `held_from`
+    /// is the first record of the log that a reader of it still needs. Returns the number of
+    /// records.
     pub fn encode_checkpoint(&self, shard: u16, held_from: Option<u64>, batch: &mut RecordBuilder) -> u64 {
         self.series.encode_known(shard, held_from, batch) + self.groups.encode_named(shard, batch)
     }

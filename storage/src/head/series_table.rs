@@ -127,9 +127,9 @@ impl HeadSeriesTable {
         self.slot_of(encoded).filter(|slot| self[*slot].listed)
     }
 
-    /// The slot of these labels; the series is created or activated again if needed. A new series of
-    /// a shard that has given all its slots gets none: the result is then [`SHARD_SLOTS`], which is
-    /// the slot of no series, so that appends to it are refused.
+    /// The slot of these labels; the series is created or activated again if needed. A new series
+    /// of a shard that has given all its slots gets none: the result is then [`SHARD_SLOTS`], which
+    /// is the slot of no series, so that appends to it are refused.
     pub fn resolve(&mut self, labels: &Labels) -> u32 {
         // An inactive series gets its old slot back, because records of the log name series by
         // slot.

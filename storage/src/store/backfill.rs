@@ -57,8 +57,8 @@ impl Recorder<'_> {
             return;
         }
         let at = self.store.get_or_create_series(&series.labels);
-        // The shard has no slot left. The samples are in a block; only the live runtime, which names
-        // series by slot, does not see them.
+        // The shard has no slot left. The samples are in a block; only the live runtime, which
+        // names series by slot, does not see them.
         if at.slot == SHARD_SLOTS {
             return;
         }

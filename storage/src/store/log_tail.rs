@@ -152,8 +152,8 @@ impl LogTail {
         self.missing
     }
 
-    /// Reads the samples of the next committed record that has any into `into`. `Ok(false)`: nothing
-    /// more is committed. Items before the position at which reading began are left out.
+    /// Reads the samples of the next committed record that has any into `into`. `Ok(false)`:
+    /// nothing more is committed. Items before the position at which reading began are left out.
     ///
     /// # Errors
     /// The log cannot be read. The next call tries again.

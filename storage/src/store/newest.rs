@@ -49,8 +49,8 @@ pub struct RecentSamples {
 }
 
 impl Store {
-    /// The two newest floats in `from..=to` of each series that satisfies all matchers, of at most `most`
-    /// series.
+    /// The two newest floats in `from..=to` of each series that satisfies all matchers, of at most
+    /// `most` series.
     pub fn recent(
         &self,
         matchers: &[Matcher],

@@ -1,5 +1,6 @@
-//! [`NoHistory`]: a store that keeps no samples for readers. Its head forgets them after a while, and
-//! its log once those that follow it have passed them on. For servers that only send samples on.
+//! [`NoHistory`]: a store that keeps no samples for readers. Its head forgets them after a while,
+//! and its log once those that follow it have passed them on. For servers that only send samples
+//! on.
 
 use super::flush::{BlockBackend, LabelledSource, SeriesSamples};
 use crate::error::StoreError;

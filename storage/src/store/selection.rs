@@ -12,7 +12,8 @@ use crate::model::runs::{RunMerger, TimedHistograms, TimedStarts, merge_by_time,
 use crate::model::{Intervals, Labels, TimeMs};
 use std::sync::Arc;
 
-/// A source of samples of one series outside the head: a row of a block, or what another server has.
+/// A source of samples of one series outside the head: a row of a block, or what another server
+/// has.
 ///
 /// # Contract
 /// 1. Methods only append to what they are given, in ascending order of time, each time once, and
@@ -113,8 +114,8 @@ impl Selection {
         Selection { seq, labels, slots, sources, head }
     }
 
-    /// The same with sources from outside of the store, sorted by labels. At equal times the store's
-    /// own sample wins, then the source that comes first.
+    /// The same with sources from outside of the store, sorted by labels. At equal times the
+    /// store's own sample wins, then the source that comes first.
     #[must_use]
     pub fn with_sources(self, added: &[LabelledSource]) -> Selection {
         let Selection { seq, labels, slots, sources, head } = self;

@@ -81,8 +81,8 @@ impl StoreWal {
         LogHold { reader, holds: self.holds.clone() }
     }
 
-    /// From now on samples before `t` are kept for no reader ([`StoreWal::hold`]): the next truncation
-    /// removes the segments that have no others.
+    /// From now on samples before `t` are kept for no reader ([`StoreWal::hold`]): the next
+    /// truncation removes the segments that have no others.
     pub fn hold_since(&self, t: TimeMs) {
         self.held_since.store(t, Relaxed);
     }

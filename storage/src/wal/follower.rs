@@ -3,8 +3,8 @@
 //! no memory.
 //!
 //! A scrape is a difference from the one before, and the first of each group in a segment is
-//! complete. So the follower begins at the start of the segment that has the wanted record, and also
-//! returns what comes before it.
+//! complete. So the follower begins at the start of the segment that has the wanted record, and
+//! also returns what comes before it.
 
 use super::log::Log;
 use super::record::{LogRecord, RecordKind, read, resync};
@@ -187,7 +187,8 @@ impl FollowedSegment {
     }
 
     /// Goes on where nothing complete is at the position: reads more, or passes over damage.
-    /// `is_behind`: later records than `last_lsn` are committed; `is_last`: there is no later segment.
+    /// `is_behind`: later records than `last_lsn` are committed; `is_last`: there is no later
+    /// segment.
     fn advance(
         &mut self,
         disk: &dyn Disk,

@@ -220,7 +220,8 @@ impl LiveLeaf {
             target.out.put(row as usize, sample, target.changed);
             until
         } else if window.lo < window.hi {
-            // Kernels never get an empty window, so the empty case is decided here for all functions.
+            // Kernels never get an empty window, so the empty case is decided here for all
+            // functions.
             let (value, until) = self.float_column(block, column, window, method);
             target.out.set(row as usize, value, target.changed);
             until

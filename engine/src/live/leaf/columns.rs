@@ -77,7 +77,8 @@ impl LiveLeaf {
                 let window = Window { start, end, t, args, ..Window::default() };
                 match of_line(&self.scratch.line_fits[column], &window) {
                     Some((value, slope)) => self.trends.linear_value(column, value, slope, t),
-                    // The sums have lost too much precision, so the line is fitted from the samples.
+                    // The sums have lost too much precision, so the line is fitted from the
+                    // samples.
                     None => self.value_of_samples(kernel, block, column, rows),
                 }
             }

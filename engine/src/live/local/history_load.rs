@@ -36,8 +36,8 @@ pub struct HistoryLoader {
 }
 
 impl HistoryLoader {
-    /// Reads from `store` in the threads of `pool`. `reads_in_tick` counts chunks that a tick had to
-    /// read itself.
+    /// Reads from `store` in the threads of `pool`. `reads_in_tick` counts chunks that a tick had
+    /// to read itself.
     pub fn new(
         store: Arc<Store>,
         pool: Arc<Pool>,

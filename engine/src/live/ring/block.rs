@@ -342,8 +342,8 @@ impl RingBlock {
             || self.chunks.as_ref().is_some_and(|chunks| chunks.has_samples(column))
     }
 
-    /// Spills old rows, except those that `resident` names. Returns the chunks that are needed and not
-    /// in memory. `labels`: those of the ring's rows.
+    /// Spills old rows, except those that `resident` names. Returns the chunks that are needed and
+    /// not in memory. `labels`: those of the ring's rows.
     pub(super) fn spill(
         &mut self,
         labels: &[Labels],
@@ -392,8 +392,8 @@ impl RingBlock {
         ranges.iter().flat_map(around).collect()
     }
 
-    /// The number of the chunk of the oldest rows in the matrix, and how many rows it has. `None` if
-    /// the chunk may still get rows.
+    /// The number of the chunk of the oldest rows in the matrix, and how many rows it has. `None`
+    /// if the chunk may still get rows.
     fn oldest_chunk(&self, source: &SpillSource) -> Option<(i64, usize)> {
         // A chunk is complete when a row of a later one exists.
         let times = self.times_from(self.matrix_from);

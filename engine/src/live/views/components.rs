@@ -49,8 +49,8 @@ impl Search {
                 self.meet(other);
                 path.push((other, 0));
             } else if !self.components.contains_key(&other) {
-                // Only views on the stack: an edge into a finished component says nothing about this
-                // one.
+                // Only views on the stack: an edge into a finished component says nothing about
+                // this one.
                 self.lower(id, self.met[&other]);
             }
         }

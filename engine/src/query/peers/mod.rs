@@ -25,8 +25,8 @@ use storage::model::TimeMs;
 /// The processes of a cluster whose series are part of answers.
 ///
 /// # Contract
-/// 1. [`QueryPeers::channels`] returns one new channel to each other process, or an error. An answer
-///    without one of the stores would be partial, and nobody would notice.
+/// 1. [`QueryPeers::channels`] returns one new channel to each other process, or an error. An
+///    answer without one of the stores would be partial, and nobody would notice.
 /// 2. Dropping a channel ends the task at the other side.
 /// 3. The sequence of messages is: task; number of selected series; if there are any, the size of a
 ///    block, and the parts of each block; then the end. A failure may come at any point.

@@ -25,8 +25,8 @@ const REPLAY_POLL: Duration = Duration::from_millis(50);
 const ERROR_REPLY_TIME: Duration = Duration::from_secs(1);
 
 impl Querier {
-    /// Answers the task that comes first on `channel`, from this process' store only. `cancel` is set
-    /// when the asking side is gone. An error has been sent, if that was possible, when it is
+    /// Answers the task that comes first on `channel`, from this process' store only. `cancel` is
+    /// set when the asking side is gone. An error has been sent, if that was possible, when it is
     /// returned.
     pub fn answer(&self, channel: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
         let guard = QueryGuard::new(&QueryOptions { cancel: cancel.clone(), ..QueryOptions::default() });

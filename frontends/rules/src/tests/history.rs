@@ -277,8 +277,8 @@ fn told(acts: &[(i64, u8, bool)], hold: i64, kills: bool) -> Vec<String> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
-    /// A process that is killed again and again has the same history as one that is not: each change once,
-    /// with its exact time.
+    /// A process that is killed again and again has the same history as one that is not: each
+    /// change once, with its exact time.
     #[test]
     fn kills_leave_no_trace(
         acts in proptest::collection::vec((1_000i64..20_000, 0u8..3, any::<bool>()), 1..12),

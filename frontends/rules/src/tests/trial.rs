@@ -1,5 +1,5 @@
-//! A trial of a rule says what the rule did that really ran: the same rows at the same times give the same
-//! changes and the same notifications.
+//! A trial of a rule says what the rule did that really ran: the same rows at the same times give
+//! the same changes and the same notifications.
 
 use super::managed::{Fixture, alert, group, row};
 use crate::alert::AlertState;
@@ -118,7 +118,8 @@ proptest! {
         let end = STEP * past.len() as i64;
         let (intervals, sent) = really(&past, group.clone(), end);
         let report = tried(&past, &group, end);
-        // An interval of no length says nothing; the history of a real rule has the changes all the same.
+        // An interval of no length says nothing; the history of a real rule has the changes all the
+        // same.
         let intervals: Vec<_> = intervals.into_iter().filter(|s| s.1 < s.2 || s.3 == AlertState::Firing).collect();
         prop_assert_eq!(told(&report), intervals);
         prop_assert_eq!(report.evaluations, past.len() as u64);

@@ -81,7 +81,8 @@ fn fractions_of_custom_buckets() {
         (&h, 20.0, 30.0, 0.0),
         (&h, 20.0, INF, 0.25),
         (&h, -INF, INF, 1.0),
-        // Nothing is known of where observations lie in the first bucket: from within it, none is counted.
+        // Nothing is known of where observations lie in the first bucket: from within it, none is
+        // counted.
         (&negative, -4.0, -2.0, 0.1),
         (&negative, -INF, -1.5, 0.25),
         (&negative, -INF, INF, 1.0),
