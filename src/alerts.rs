@@ -6,8 +6,13 @@ use crate::flags::Flags;
 use crate::limits::ALERT_DRAIN;
 use crate::server::ServerError;
 use api::services::AlertmanagerList;
-use connectors::alertmanager::{AlertmanagerAlert, DeliveryReport, Notifier, QueueLimits, QueuedAlert};
+use api::silences::{AlertmanagerSilencesJson, SilenceJson, SilenceMatcherJson};
+use connectors::alertmanager::{
+    AlertmanagerAlert, AlertmanagerSilences, DeliveryReport, Notifier, QueueLimits, QueuedAlert, Silence,
+    SilenceMatcher,
+};
 use connectors::http_client::Peers;
+use futures::future::BoxFuture;
 use rules::services::{AlertNotification, AlertSender, DeliveryOutcome};
 use std::sync::Arc;
 use std::time::Instant;
@@ -92,4 +97,31 @@ impl AlertmanagerList for AlertmanagerAdapter {
     fn dropped(&self) -> Vec<String> {
         self.notifier.dropped()
     }
+
+    fn silences(&self) -> BoxFuture<'static, Vec<AlertmanagerSilencesJson>> {
+        let asked = self.notifier.silences();
+        Box::pin(async move { asked.await.into_iter().map(silences).collect() })
+    }
+}
+
+/// The silences of an Alertmanager, as the API shows them.
+fn silences(answer: AlertmanagerSilences) -> AlertmanagerSilencesJson {
+    let AlertmanagerSilences { alertmanager, error, silences } = answer;
+    let matcher = |matcher: SilenceMatcher| SilenceMatcherJson {
+        name: matcher.name,
+        value: matcher.value,
+        is_regex: matcher.is_regex,
+        is_equal: matcher.is_equal,
+    };
+    let shown = |silence: Silence| SilenceJson {
+        id: silence.id,
+        matchers: silence.matchers.into_iter().map(matcher).collect(),
+        starts_at: silence.starts_at,
+        ends_at: silence.ends_at,
+        created_by: silence.created_by,
+        comment: silence.comment,
+        alertmanager: alertmanager.clone(),
+    };
+    let silences = silences.into_iter().map(shown).collect();
+    AlertmanagerSilencesJson { silences, error, alertmanager: alertmanager.clone() }
 }

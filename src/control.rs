@@ -5,7 +5,7 @@ use crate::process_metrics::ProcessMetrics;
 use crate::reload_changes::{ConfigParts, ReloadChanges};
 use crate::server::{LoadedConfig, Server, ServerError, load_rules};
 use crate::statements::RuleLanguages;
-use api::json_model::{RuntimeInfo, WalReplay};
+use api::json_model::{PendingConfigJson, RuleGroupChangesJson, RuntimeInfo, WalReplay};
 use api::services::{ReloadError, ServerControl};
 use connectors::blocking;
 use futures::future::BoxFuture;
@@ -178,6 +178,34 @@ pub struct ApiControl(pub Arc<ServerController>);
 impl ServerControl for ApiControl {
     fn config_yaml(&self) -> String {
         self.0.loaded.lock().text.clone()
+    }
+
+    fn pending_config(&self) -> PendingConfigJson {
+        if self.0.server.context.flags.config_file().is_none() {
+            // The configuration is in the program.
+            return PendingConfigJson { yaml: self.config_yaml(), ..PendingConfigJson::default() };
+        }
+        // One at a time, and not while a reload reads the same files.
+        let Ok(_turn) = self.0.reloading.try_lock() else {
+            let error = "the files are being read just now".to_owned();
+            return PendingConfigJson { error, ..PendingConfigJson::default() };
+        };
+        match self.0.read() {
+            Ok(found) => {
+                let parts = ConfigParts::new(&found);
+                let changes = ReloadChanges::between(&self.0.loaded.lock().parts, &parts).rule_groups;
+                PendingConfigJson {
+                    yaml: found.config.text,
+                    error: String::new(),
+                    rule_groups: RuleGroupChangesJson {
+                        added: changes.added,
+                        changed: changes.changed,
+                        removed: changes.removed,
+                    },
+                }
+            }
+            Err(error) => PendingConfigJson { error: error.to_string(), ..PendingConfigJson::default() },
+        }
     }
 
     fn flags(&self) -> BTreeMap<String, String> {

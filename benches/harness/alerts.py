@@ -1,4 +1,4 @@
-"""The experiment `alerts`: notifications and log records per alert. Conditions begin and end for `--seconds`, in rule groups of 5 s."""
+"""What alerts cost an Alertmanager and the log: conditions that begin and end, in groups of 5 s, for `--seconds`."""
 
 import time
 

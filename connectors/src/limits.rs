@@ -200,6 +200,10 @@ pub const ALERT_BACKOFF_MS: (u64, u64) = (100, 5_000);
 pub const ALERT_ATTEMPTS: u32 = 4;
 /// Bytes of an Alertmanager's answer that are read for error messages.
 pub const ALERT_ANSWER_BYTES: usize = 4 << 10;
+/// Bytes of an Alertmanager's list of silences, and how many of them are read.
+pub const SILENCES_BYTES: usize = 4 << 20;
+/// Silences of one Alertmanager that are read.
+pub const SILENCES: usize = 1_000;
 /// Refused samples of a remote-write request that its answer names; all are counted.
 pub const REFUSALS_NAMED: usize = storage::limits::REFUSED_NAMED;
 /// Approximate bytes of labels after which the name of a refused series is cut.

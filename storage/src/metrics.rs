@@ -175,7 +175,7 @@ pub struct SummaryReading {
 /// All series of one metric name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FamilyReading {
-    /// The full name, as `/metrics` shows it.
+    /// The name.
     pub name: &'static str,
     /// The help text.
     pub help: &'static str,
@@ -295,9 +295,7 @@ impl Metrics {
     pub fn forget(&self, labels: &[(&str, &str)]) {
         let key = key(labels);
         let mut families = self.0.lock();
-        for family in families.values_mut() {
-            drop(family.series.remove(&key));
-        }
+        families.values_mut().for_each(|family| drop(family.series.remove(&key)));
         // A family without series would be a HELP line without a value.
         families.retain(|_, family| !family.series.is_empty());
     }
@@ -401,9 +399,7 @@ mod tests {
         let metrics = Metrics::default();
         let summary = metrics.summary("s", "Help.", &[("slice", "a")]);
         assert!(metrics.render().contains("s{slice=\"a\",quantile=\"0.5\"} NaN\n"));
-        for i in 0..1_000 {
-            summary.observe(f64::from(i));
-        }
+        (0..1_000).for_each(|i| summary.observe(f64::from(i)));
         let text = metrics.render();
         for line in [
             "# TYPE s summary",

@@ -120,9 +120,9 @@ impl From<f64> for SpanValue {
 /// An attribute of a span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpanAttribute {
-    /// The key of the attribute.
+    /// The name.
     pub name: &'static str,
-    /// A text or a number.
+    /// The value.
     pub value: SpanValue,
 }
 

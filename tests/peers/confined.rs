@@ -1,8 +1,8 @@
-//! Tests users who are confined to labels: what such a user gets from every endpoint of the
-//! server's table, and that no answer contains data of the other team.
+//! Users who are confined to labels: what one gets of every endpoint of the server's own table, and
+//! that no answer anywhere has a word of the other team.
 //!
-//! Two teams have targets, series, exemplars, metadata, rules, alerts, a view and a table. The user
-//! `alice` belongs to the team `tango`; every text of the team `zebra` contains that word.
+//! Two teams have targets, series, exemplars, metadata, rules, alerts, a view and a table. Every
+//! text of the team `zebra` has this word in it; `alice` is of the team `tango`.
 
 use crate::support::exporter::Exporter;
 use crate::support::http::{self, Answer};
@@ -91,6 +91,8 @@ const TABLE: &[(&str, &str, ExpectedAnswer)] = &[
     ("/api/v1/subscribe", "/api/v1/subscribe?format=ndjson&query=sum(depth)by(team)", Own("tango")),
     ("/api/v1/subscribe", "/api/v1/subscribe?format=ndjson&sql=SELECT+team,value+FROM+depth", Own("tango")),
     ("/api/v1/subscribe", "/api/v1/subscribe?format=ndjson&view=zebra_view", Nothing("confined to labels")),
+    ("/api/v1/subscriptions", "/api/v1/subscriptions", Refused),
+    ("/api/v1/subscriptions/{id}", "/api/v1/subscriptions/s0", Refused),
     ("/api/v1/views", "/api/v1/views", Refused),
     ("/api/v1/views/{id}", "/api/v1/views/zebra_view", Refused),
     ("/api/v1/views/{id}/result", "/api/v1/views/zebra_view/result", Refused),
@@ -112,6 +114,7 @@ const TABLE: &[(&str, &str, ExpectedAnswer)] = &[
     ("/api/v1/alerts", "/api/v1/alerts", Own("Everybodys")),
     ("/api/v1/rules/source", "/api/v1/rules/source", Refused),
     ("/api/v1/alerts/history", "/api/v1/alerts/history", Refused),
+    ("/api/v1/alerts/silences", "/api/v1/alerts/silences", Refused),
     ("/api/v1/rules/test", "/api/v1/rules/test", Refused),
     ("/api/v1/targets", "/api/v1/targets", Refused),
     ("/api/v1/targets/metadata", "/api/v1/targets/metadata", Refused),

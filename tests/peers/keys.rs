@@ -1,5 +1,5 @@
-//! Tests configuration keys that no other test covers: the effect of each on a scrape, a remote
-//! write or a rule, against a server in this process that records the requests.
+//! Keys of the configuration that have no test of their own elsewhere: what each does to a scrape,
+//! a remote write or a rule, against a server in this process that remembers what it was asked.
 
 use crate::support::eventually;
 use crate::support::http;

@@ -1,5 +1,4 @@
-"""Tests each harmful input alone against a fresh server: its CPU time and memory, the outcome, and whether the server answered other
-requests meanwhile. `soak.py` runs them all together."""
+"""Each bad input alone against a fresh server: what it cost, what came of it, whether the server answered meanwhile."""
 
 import asyncio
 import os

@@ -1,5 +1,4 @@
-"""Starts the server under test and the helper processes, and reads the memory, descriptors and CPU time of the server from the operating
-system."""
+"""The server under test, the helpers beside it, and what the operating system says of it each second."""
 
 import json
 import os

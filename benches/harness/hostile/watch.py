@@ -1,5 +1,4 @@
-"""Measurements of the soak test (`soak.py`): state of the server process each second, latency of the light queries, and the samples
-that the server has recorded at the end."""
+"""What is measured while it happens: the process each second, the light queries, and what the server recorded in the end."""
 
 import collections
 import math

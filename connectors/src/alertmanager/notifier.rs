@@ -7,6 +7,7 @@
 use super::api_v2::{AlertmanagerAlert, QueuedAlert};
 use super::config::{AlertingConfig, AlertmanagerConfig};
 use super::send_queue::SendQueue;
+use super::silences::AlertmanagerSilences;
 use crate::config::error::BlockError;
 use crate::discovery::{DiscoveryContext, DiscoverySet, DiscoveryUser, failed_configs};
 use crate::http_client::{HttpClient, Peers};
@@ -203,6 +204,18 @@ impl Notifier {
         urls.sort();
         urls.dedup();
         urls
+    }
+
+    /// Asks all Alertmanagers at once for their silences; each answers within its timeout.
+    pub fn silences(&self) -> impl Future<Output = Vec<AlertmanagerSilences>> + Send + use<> {
+        let state = self.state.lock();
+        let sets = state.sets.iter();
+        let queues: Vec<Arc<SendQueue>> = sets
+            .flat_map(|running| {
+                running.set.queues.lock().values().map(|(queue, _)| queue.clone()).collect::<Vec<_>>()
+            })
+            .collect();
+        futures::future::join_all(queues.into_iter().map(|queue| async move { queue.silences().await }))
     }
 
     /// Waits, at most `deadline`, until everything queued is sent or given up. Returns whether it

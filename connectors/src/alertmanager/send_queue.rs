@@ -33,9 +33,9 @@ pub struct QueueMetrics {
     latency: Arc<MetricHistogram>,
 }
 
-/// Why a batch of alerts was not accepted.
+/// Why a batch of alerts was not accepted, or a question not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum DeliveryError {
+pub(super) enum DeliveryError {
     /// The alerts cannot be written as JSON.
     #[error("{0}")]
     Content(String),
@@ -142,6 +142,16 @@ impl SendQueue {
     /// The URL to which it sends.
     pub fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// How it is asked.
+    pub(super) fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    /// The time of one attempt.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Queues alerts, and drops the oldest if there are too many. Never waits.

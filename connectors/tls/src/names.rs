@@ -1,17 +1,16 @@
-//! Go's names of cipher suites and curves, as the keys `cipher_suites` and `curve_preferences` of a
-//! TLS block have them, converted to rustls' types.
+//! Go's names of cipher suites and curves, as `cipher_suites` and `curve_preferences` have them.
 
 use crate::TlsError;
 use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::ring::{cipher_suite as suites, kx_group};
 use rustls::{CipherSuite, SupportedCipherSuite};
 
-/// A list of cipher suites, split by what this build can use.
+/// What a list of cipher suites leaves.
 #[derive(Clone, Debug, Default)]
 pub struct CipherSuites {
-    /// The suites of TLS 1.2 that this build supports.
+    /// Those of TLS 1.2 that are spoken.
     pub usable: Vec<SupportedCipherSuite>,
-    /// The suites with CBC, which this build does not support.
+    /// Those with CBC, which are never spoken.
     pub with_cbc: Vec<String>,
 }
 

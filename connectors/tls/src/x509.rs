@@ -1,9 +1,7 @@
-//! Reads the fields of an X.509 certificate that rustls does not expose: validity, public key,
-//! names, usages.
+//! The few fields of a certificate that rustls does not show: validity, public key, names, usages.
 //!
-//! It accepts well-formed certificates and skips unknown fields. It verifies nothing: rustls checks
-//! the signatures. [`super::client_verifier`], [`super::server_verifier`] and [`super::signature`]
-//! use it.
+//! The reader accepts what is well formed and passes over the rest. It decides nothing that a
+//! signature has to vouch for: that is done by rustls.
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::CertifiedKey;

@@ -1,5 +1,4 @@
-//! The functions that return a number of the evaluation and read no series: `time()`, `pi()`, and
-//! `start()`, `end()`, `range()` and `step()` of the query.
+//! Scalars of the evaluation: its time, the range of the query, and pi.
 
 use super::{Function, Kernel};
 use crate::types::ValueType::Scalar;
@@ -31,7 +30,7 @@ fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
 }
 
-/// The entries of these functions in the table of functions.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     context("end", |query| seconds(query.end))
         .doc("Time of the last step of the query, in seconds.", "end()"),

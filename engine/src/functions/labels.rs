@@ -12,7 +12,7 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::regex::{AnchoredRegex, Template};
 use storage::model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
-/// The entries of these functions in the table of functions.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     Function::new("label_join", &[Vector, Text, Text, Text], Vector, Kernel::Relabel(LabelFunction::Join))
         .optional(1)
@@ -45,25 +45,25 @@ pub enum LabelError {
     /// The label to set has an invalid name.
     #[error("invalid destination label name in {function}(): {name}")]
     Destination {
-        /// The function that was called.
+        /// The function.
         function: &'static str,
-        /// What is not a label name.
+        /// The name.
         name: String,
     },
     /// A label to read has an invalid name.
     #[error("invalid source label name in {function}(): {name}")]
     Source {
-        /// The function that was called.
+        /// The function.
         function: &'static str,
-        /// What is not a label name.
+        /// The name.
         name: String,
     },
     /// The name of the label to set is longer than that of a stored one may be.
     #[error("the label name that {maker} sets has {bytes} bytes: the limit is {LABEL_NAME_BYTES}")]
     LongName {
-        /// The function that sets the label.
+        /// The function.
         maker: String,
-        /// Length of the name.
+        /// Its length.
         bytes: usize,
     },
     /// The value of the label would be longer than a stored one may be.
@@ -72,9 +72,9 @@ pub enum LabelError {
         go_text::quote(.label)
     )]
     LongValue {
-        /// The function that makes the value.
+        /// The function.
         maker: String,
-        /// The label that would be set.
+        /// The label.
         label: String,
         /// The length that it would have at least.
         bytes: usize,

@@ -1,9 +1,6 @@
-//! Descriptions of views: their answers, steps, memory and costs. The API shows them to users.
-//!
-//! A [`DescribeRequest`] is a control message, which reaches all workers at the same point of the
-//! order of samples. On every worker the executor of the local stage and that of the gather stage
-//! answer it at the end of the tick (the evaluation at one time) that contains it, and the runtime
-//! merges the parts into a [`Description`].
+//! Descriptions of views: their answers, steps, memory and costs. A request travels on the control
+//! stream, both executors of every worker answer it at the end of the tick that contains it, and
+//! the runtime merges the parts.
 //!
 //! A tick without a request pays nothing for this but a few stores where something changed. The
 //! parts are made in [`super::local`] and [`super::gather`]; [`EvaluationHistory`] is what a view
@@ -54,7 +51,7 @@ pub struct ViewReport {
     pub id: ViewId,
     /// What was installed.
     pub spec: ViewSpec,
-    /// The size of its answer, and the rows if they are wanted.
+    /// Its answer.
     pub answer: AnswerReport,
     /// What it consists of in the live runtime; `None` if it is not installed there.
     pub work: Option<ViewFootprint>,
@@ -96,7 +93,7 @@ pub struct AnswerContent {
 pub struct EvaluationFailure {
     /// Time of the evaluation.
     pub t: TimeMs,
-    /// The text that a query would fail with.
+    /// The error.
     pub error: String,
     /// No evaluation has succeeded since.
     pub lasts: bool,
@@ -246,7 +243,7 @@ pub struct GatherReport {
 
 impl Description {
     /// Merges the parts of all workers.
-    pub fn from_reports(parts: Vec<HostReport>) -> Description {
+    pub fn of(parts: Vec<HostReport>) -> Description {
         let mut whole = Description::default();
         let mut touched = BTreeMap::<ViewId, LocalViewReport>::new();
         let mut rings = BTreeMap::new();
@@ -275,9 +272,7 @@ impl Description {
                             known.leaves.entry(step).or_insert(leaf).add_due(due);
                         }
                     }
-                    for (number, ring) in part.rings {
-                        add_ring(&mut rings, number, ring);
-                    }
+                    part.rings.into_iter().for_each(|(number, ring)| add_ring(&mut rings, number, ring));
                 }
             }
         }
@@ -295,9 +290,7 @@ impl Description {
             // Only now, when the parts of all workers are added up: a ring that several views read
             // counts as shared in each.
             work.rings = local.rings.iter().filter_map(|number| rings.get(number).cloned()).collect();
-            for ring in &work.rings {
-                work.state.add(ring.bytes, ring.readers > 1);
-            }
+            work.rings.iter().for_each(|ring| work.state.add(ring.bytes, ring.readers > 1));
         }
         whole
     }
@@ -423,10 +416,10 @@ impl DescribeExchange {
     }
 
     /// Takes a part. It is dropped if it belongs to an earlier request.
-    pub fn submit(&self, request: u64, report: HostReport) {
+    pub fn hand_in(&self, request: u64, part: HostReport) {
         let mut open = self.open.lock();
         if open.request == request {
-            open.parts.push(report);
+            open.parts.push(part);
             self.news.notify_all();
         }
     }

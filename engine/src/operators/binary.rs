@@ -175,14 +175,13 @@ impl VectorScalar {
 
     #[inline]
     fn apply(&self, v: f64, s: f64) -> f64 {
-        if is_absent(v) {
-            // Arithmetic would turn ABSENT, a NaN, into another NaN, which is a value.
-            ABSENT
-        } else if self.scalar_left {
+        match self.scalar_left {
+            // Without this, arithmetic would turn ABSENT, a NaN, into another NaN, which is a
+            // value.
+            _ if is_absent(v) => ABSENT,
             // The value that a filter keeps is the vector's, although the scalar is on the left.
-            apply(self.op, self.return_bool, s, v, v)
-        } else {
-            apply(self.op, self.return_bool, v, s, v)
+            true => apply(self.op, self.return_bool, s, v, v),
+            false => apply(self.op, self.return_bool, v, s, v),
         }
     }
 

@@ -90,9 +90,7 @@ impl RowGroups {
     ) -> Result<bool, EvalError> {
         let known = self.of_row.len();
         let added = self.add_rows(input.out, key, eval_guard)?;
-        for group in &self.of_row[known..] {
-            dirty.mark(*group);
-        }
+        self.of_row[known..].iter().for_each(|group| dirty.mark(*group));
         if all_changed(input) {
             dirty.mark_all(self.len());
         } else {
@@ -124,9 +122,7 @@ impl RowGroups {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let mut starts = vec![0u32; self.labels.len() + 1];
-        for g in &self.of_row {
-            starts[*g as usize + 1] += 1;
-        }
+        self.of_row.iter().for_each(|g| starts[*g as usize + 1] += 1);
         for g in 1..starts.len() {
             starts[g] += starts[g - 1];
         }
@@ -179,7 +175,7 @@ impl HeapSize for MatchNames {
 }
 
 impl MatchNames {
-    pub(super) fn from_matching(matching: &VectorMatching) -> MatchNames {
+    pub(super) fn of(matching: &VectorMatching) -> MatchNames {
         let sorted = |names: &[String]| {
             let mut names = names.to_vec();
             names.sort_unstable();

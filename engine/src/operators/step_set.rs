@@ -36,9 +36,7 @@ impl StepSet {
     /// The difference of the two sets.
     pub fn without(&self, other: &StepSet) -> StepSet {
         let mut rest = self.clone();
-        for (word, less) in rest.0.iter_mut().zip(&other.0) {
-            *word &= !less;
-        }
+        rest.0.iter_mut().zip(&other.0).for_each(|(word, less)| *word &= !less);
         rest
     }
 
@@ -57,9 +55,7 @@ impl StepSet {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);
         }
-        for (word, more) in self.0.iter_mut().zip(&other.0) {
-            *word |= more;
-        }
+        self.0.iter_mut().zip(&other.0).for_each(|(word, more)| *word |= more);
     }
 
     /// The smallest number that is in both sets and at least `from`.
@@ -79,9 +75,7 @@ impl StepSet {
 impl FromIterator<StepId> for StepSet {
     fn from_iter<I: IntoIterator<Item = StepId>>(ids: I) -> StepSet {
         let mut bits = StepSet::default();
-        for id in ids {
-            bits.insert(id);
-        }
+        ids.into_iter().for_each(|id| bits.insert(id));
         bits
     }
 }

@@ -165,9 +165,7 @@ impl CachedSubquery {
 
     /// Adds the annotations of a query over `grid`.
     pub(super) fn add_annotations(&self, grid: TimeGrid, annotations: &mut AnnotationSet) {
-        for entry in &self.annotations {
-            annotations.extend(entry.annotations.clone());
-        }
+        self.annotations.iter().for_each(|entry| annotations.extend(entry.annotations.clone()));
         if grid.start != grid.end {
             annotations.extend(self.of_several.clone());
         }

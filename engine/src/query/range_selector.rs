@@ -1,5 +1,4 @@
-//! The answer of an instant query that is only a range selector, such as `up[5m]`: the samples
-//! themselves.
+//! The answer of an instant query that is only a range selector: the samples themselves.
 
 use super::guard::{QueryGuard, SampleUsage};
 use super::remote_stores::{HistorySource, RemoteSelection};
@@ -37,7 +36,7 @@ impl RangeSelection {
     }
 
     /// The samples of one shard.
-    pub(super) fn shard_samples(
+    pub(super) fn of_shard(
         &self,
         source: &HistorySource,
         shard: u16,
@@ -60,7 +59,7 @@ impl RangeSelection {
     }
 
     /// What other stores are asked for.
-    pub(super) fn remote_selections(&self) -> Vec<(StepId, RemoteSelection)> {
+    pub(super) fn of_others(&self) -> Vec<(StepId, RemoteSelection)> {
         let (from, to) = self.span();
         let matchers = self.source.matchers.clone();
         let asked = RemoteSelection { matchers, from, to, step: 0, function: "", range: self.range };

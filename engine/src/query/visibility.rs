@@ -9,7 +9,7 @@ use storage::model::{Matcher, TimeMs};
 /// A selector of a plan, and which evaluations read its samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelectorVisibility {
-    /// The matchers of the selector.
+    /// The selector.
     pub matchers: Vec<Matcher>,
     /// A sample at `t` is read by evaluations from `t + from` on, in ms.
     pub from: i64,
@@ -66,7 +66,5 @@ fn collect(
         };
         collect(&subquery.input, true, span.0, span.1, options, found);
     }
-    for plan in &physical.scalar_params {
-        collect(plan, inner, from, to, options, found);
-    }
+    physical.scalar_params.iter().for_each(|plan| collect(plan, inner, from, to, options, found));
 }

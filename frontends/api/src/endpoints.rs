@@ -7,8 +7,8 @@ use super::query::{self, expressions};
 use super::response::ApiResult;
 use super::{
     admin, alert_history, capabilities, consoles, federate, index_page, lifecycle, limits, metric_families,
-    notifications, pages, remote_read, remote_write, rule_test, rules, saved_queries, search, series, status,
-    subscribe, targets, view_check, views,
+    notifications, pages, remote_read, remote_write, rule_test, rules, saved_queries, search, series,
+    silences, status, subscribe, targets, view_check, views,
 };
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -69,6 +69,7 @@ const GET: &[Method] = &[Method::GET];
 const GET_POST: &[Method] = &[Method::GET, Method::POST];
 const GET_HEAD: &[Method] = &[Method::GET, Method::HEAD];
 const GET_PUT_DELETE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
+const DELETE: &[Method] = &[Method::DELETE];
 const POST: &[Method] = &[Method::POST];
 const POST_DELETE: &[Method] = &[Method::POST, Method::DELETE];
 const POST_PUT: &[Method] = &[Method::POST, Method::PUT];
@@ -212,6 +213,18 @@ pub static ENDPOINTS: &[Endpoint] = &[
             "Live answers: websocket, server-sent events or NDJSON",
         )
     }),
+    endpoint(
+        "/api/v1/subscriptions",
+        GET,
+        call!(subscribe::subscribers::list),
+        "Who subscribes, to what, and how much each was sent",
+    ),
+    endpoint(
+        "/api/v1/subscriptions/{id}",
+        DELETE,
+        call!(subscribe::subscribers::close),
+        "Closes the connection of a subscriber; needs --web.enable-admin-api",
+    ),
     endpoint("/api/v1/views", GET, call!(views::views), "What stands: plans, rows, shared work, failures"),
     Endpoint {
         takes: RequestBody::Body(limits::STANDING_BODY_BYTES),
@@ -263,6 +276,12 @@ pub static ENDPOINTS: &[Endpoint] = &[
         GET,
         call!(alert_history::history),
         "When alerts became pending, fired and ended, and why",
+    ),
+    endpoint(
+        "/api/v1/alerts/silences",
+        GET,
+        call!(silences::silences),
+        "What people have silenced at the Alertmanagers",
     ),
     Endpoint {
         takes: RequestBody::Body(limits::RULE_TEST_BODY_BYTES),

@@ -359,6 +359,28 @@ pub struct ExemplarJson {
     pub t: TimeMs,
 }
 
+/// What a reload would put in force.
+#[derive(Clone, Debug, Default)]
+pub struct PendingConfigJson {
+    /// The configuration that the files on the disk make; "" if they are wrong.
+    pub yaml: String,
+    /// What is wrong with them; "": nothing.
+    pub error: String,
+    /// The rule groups that are other than those in force, as `file;name`.
+    pub rule_groups: RuleGroupChangesJson,
+}
+
+/// Which rule groups a reload would change.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RuleGroupChangesJson {
+    /// New ones.
+    pub added: Vec<String>,
+    /// Those that say something else.
+    pub changed: Vec<String>,
+    /// Those that are gone.
+    pub removed: Vec<String>,
+}
+
 /// `/api/v1/status/runtimeinfo`.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -52,6 +52,7 @@ mod sending;
 mod series;
 pub mod serve;
 pub mod services;
+pub mod silences;
 mod slots;
 #[cfg(feature = "sql")]
 pub mod sql;
@@ -82,6 +83,7 @@ use parking_lot::Mutex;
 use query::active_queries::ActiveQueryTracker;
 use response::{ApiError, ErrorType};
 use self_metrics::ApiMetrics;
+use silences::SilencesCache;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -91,6 +93,7 @@ use storage::execution::Execution;
 use storage::model::TimeMs;
 use subscribe::budget::Budget;
 use subscribe::shared_views::SharedViews;
+use subscribe::subscribers::SubscriberList;
 use subscribe::topics::TopicBoard;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -231,6 +234,10 @@ pub struct AppStateInner {
     views: Arc<SharedViews>,
     /// The lists that somebody listens to.
     topics: TopicBoard,
+    /// What the Alertmanagers answered last.
+    silences: SilencesCache,
+    /// The connections of all subscribers.
+    subscribers: Arc<SubscriberList>,
     /// The budget of the queues of all subscribers.
     buffers: Arc<Budget>,
     /// Held while the views are described, by one request at a time: a request that waits here
@@ -274,6 +281,8 @@ impl AppState {
             bodies: BodyMemory::new(settings.body_memory),
             views: SharedViews::new(sources.views.clone(), settings.execution),
             topics: TopicBoard::default(),
+            silences: SilencesCache::default(),
+            subscribers: Arc::default(),
             buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
             describe_lock: Arc::default(),
             notification_streams: Arc::new(Semaphore::new(limits::NOTIFICATION_STREAMS)),

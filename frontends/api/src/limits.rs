@@ -162,6 +162,10 @@ pub const VIEWS_PERIOD: Duration = Duration::from_secs(1);
 /// How many times as long as a look took nobody looks again, so that long lists take a twentieth of
 /// a thread.
 pub const TOPIC_SHARE: u32 = 20;
+/// How long an answer of the Alertmanagers about their silences is kept.
+pub const SILENCES_KEPT: Duration = Duration::from_secs(10);
+/// The bytes of the name by which a connection of subscriptions calls itself.
+pub const SUBSCRIBER_NAME_BYTES: usize = 64;
 /// The least time between two messages of a topic to one client.
 pub const TOPIC_SPACING: Duration = Duration::from_secs(1);
 

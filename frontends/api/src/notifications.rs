@@ -75,10 +75,12 @@ struct NotificationStream {
 impl NotificationStream {
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         if self.is_first {
-            // A comment at once: the client then knows that it is connected.
+            // A comment at once: the client then knows that it is connected. Without an empty line
+            // behind it, which the reader of Prometheus' page takes for the end of a message, and
+            // an empty message for a broken stream.
             self.is_first = false;
             self.compare();
-            return Some((Ok(Bytes::from_static(b": connected\n\n")), self));
+            return Some((Ok(Bytes::from_static(b": connected\n")), self));
         }
         loop {
             if let Some(next) = self.queue.pop_front() {
@@ -88,7 +90,7 @@ impl NotificationStream {
             }
             if self.heartbeat.elapsed() >= limits::HEARTBEAT {
                 self.heartbeat = Instant::now();
-                return Some((Ok(Bytes::from_static(b": heartbeat\n\n")), self));
+                return Some((Ok(Bytes::from_static(b": heartbeat\n")), self));
             }
             let stopped = self.state.clone();
             tokio::select! {

@@ -14,12 +14,13 @@ use super::alert_history::{AlertHistoryJson, AlertHistoryRequest};
 use super::bodies::BodyShare;
 use super::consoles::OperatorFiles;
 use super::json_model::{
-    DroppedTargetJson, MetadataJson, RelabelStepJson, RuleGroupJson, RuleSourcesJson, RuntimeInfo,
-    TargetJson, WalReplay,
+    DroppedTargetJson, MetadataJson, PendingConfigJson, RelabelStepJson, RuleGroupJson, RuleSourcesJson,
+    RuntimeInfo, TargetJson, WalReplay,
 };
 use super::query::log::QueryLog;
 use super::response::{ApiError, ErrorType};
 use super::rule_test::{RuleTestJson, RuleTestProgress, RuleTestRequest};
+use super::silences::AlertmanagerSilencesJson;
 #[cfg(feature = "sql")]
 use ::sql::statement::AlertStatement;
 use bytes::Bytes;
@@ -267,6 +268,10 @@ pub trait AlertmanagerList: Send + Sync {
     fn active(&self) -> Vec<String>;
     /// The URLs of those that relabelling dropped.
     fn dropped(&self) -> Vec<String>;
+    /// What people have silenced there, by Alertmanager. Each answers within its timeout.
+    fn silences(&self) -> BoxFuture<'static, Vec<AlertmanagerSilencesJson>> {
+        Box::pin(async { Vec::new() })
+    }
 }
 
 /// Why a configuration was not put in force: the error of whoever reads configurations.
@@ -287,6 +292,10 @@ impl ReloadError {
 pub trait ServerControl: Send + Sync {
     /// The configuration, normalised, with secrets hidden.
     fn config_yaml(&self) -> String;
+    /// What the files on the disk say, which a reload would put in force. Blocks.
+    fn pending_config(&self) -> PendingConfigJson {
+        PendingConfigJson { yaml: self.config_yaml(), ..PendingConfigJson::default() }
+    }
     /// All command line flags with their values; names without dashes.
     fn flags(&self) -> BTreeMap<String, String>;
     /// A line for each flag and feature on the command line, and each key of the configuration,

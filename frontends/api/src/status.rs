@@ -3,9 +3,10 @@
 
 use super::dispatch::ApiRequest;
 use super::federate::{AcceptedFormat, Form};
-use super::json_model::BuildInfo;
-use super::response::{ApiError, ApiResult, success, success_with_infos, text};
+use super::json_model::{BuildInfo, PendingConfigJson, RuntimeInfo};
+use super::response::{ApiError, ApiResult, ErrorType, success, success_with_infos, text};
 use super::series::run_blocking;
+use super::versions::Version;
 use super::{AppState, limits, metric_messages};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -31,6 +32,13 @@ pub(crate) async fn runtime_info(call: ApiRequest) -> ApiResult {
     success(&call.state.sources.admin.runtime())
 }
 
+/// The version of what `/api/v1/status/runtimeinfo` says, without what moves all the time.
+pub(crate) fn runtime_version(state: &AppState) -> Version {
+    let runtime = state.sources.admin.runtime();
+    let RuntimeInfo { last_config_time, reload_config_success, corruption_count, .. } = runtime;
+    Version::new(&(last_config_time, reload_config_success, corruption_count))
+}
+
 /// `/api/v1/status/flags`. The envelope's `infos` say which settings have no effect.
 pub(crate) async fn flags(call: ApiRequest) -> ApiResult {
     let admin = &call.state.sources.admin;
@@ -41,7 +49,17 @@ pub(crate) async fn flags(call: ApiRequest) -> ApiResult {
 
 /// `/api/v1/status/config`
 pub(crate) async fn config(call: ApiRequest) -> ApiResult {
-    success(&json!({"yaml": call.state.sources.admin.config_yaml()}))
+    let yaml = call.state.sources.admin.config_yaml();
+    if call.form.get("pending").is_empty() {
+        return success(&json!({ "yaml": yaml }));
+    }
+    // Ours: what the files on the disk say, for whoever wants to see it before a reload. They are
+    // read off the async runtime, and parsed.
+    let admin = call.state.sources.admin.clone();
+    let read = call.state.blocking(move || admin.pending_config()).await;
+    let PendingConfigJson { yaml: pending, error, rule_groups } =
+        read.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
+    success(&json!({ "yaml": yaml, "pending": pending, "error": error, "ruleGroups": rule_groups }))
 }
 
 /// `/api/v1/status/walreplay`

@@ -29,6 +29,11 @@ impl Version {
         Version(hasher.digest() >> (u64::BITS - BITS))
     }
 
+    /// The version of a list that counts its changes.
+    pub(crate) fn counted(changes: u64) -> Version {
+        Version(changes & ((1 << BITS) - 1))
+    }
+
     /// The version as a number of JSON.
     pub(crate) fn number(self) -> u64 {
         self.0

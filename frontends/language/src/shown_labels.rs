@@ -19,9 +19,9 @@ pub enum ShownLabels {
 /// A label of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownLabel {
-    /// Name of the label.
+    /// Its name.
     pub name: String,
-    /// Where its value comes from.
+    /// Its value.
     pub value: ShownValue,
 }
 

@@ -8,7 +8,7 @@ use super::ast::{
     AggregateExpr, AtModifier, BinaryExpr, DurationArgument, Expr, ExprKind, ExtensionKeyword, TimeModifiers,
     VectorSelector,
 };
-use super::duration::{QueryTimes, milliseconds};
+use super::duration::{KnownQueryTimes, milliseconds};
 use super::errors::SpannedError;
 use super::quoting::quote;
 use super::{PromqlOptions, QueryRange};
@@ -126,9 +126,9 @@ impl Binder {
         milliseconds(duration, true, self.query_times())
     }
 
-    fn query_times(&self) -> QueryTimes {
+    fn query_times(&self) -> KnownQueryTimes {
         let seconds = |ms: i64| ms as f64 / 1000.0;
-        self.range.map_or_else(QueryTimes::default, |r| QueryTimes {
+        self.range.map_or_else(KnownQueryTimes::default, |r| KnownQueryTimes {
             step: seconds(r.step),
             range: seconds(r.end - r.start),
         })

@@ -1,5 +1,4 @@
-//! The syntax tree as JSON, in the format of Prometheus' `/api/v1/parse_query`. [`super::ast`] is
-//! the tree.
+//! The syntax tree as JSON, in the format of Prometheus' `/api/v1/parse_query`.
 
 use super::PromqlOptions;
 use super::ast::{

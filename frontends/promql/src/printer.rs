@@ -175,13 +175,11 @@ fn series(selector: &VectorSelector) -> String {
         .map(|m| format!("{}{}{}", label_name(&m.name), m.op.as_str(), quote(&m.value)))
         .collect();
     matchers.sort_unstable();
-    if !matchers.is_empty() {
-        format!("{name}{{{}}}", matchers.join(","))
-    } else if name.is_empty() {
+    match matchers.is_empty() {
         // Only `info` has such a selector; elsewhere it does not pass the type checker.
-        "{}".to_owned()
-    } else {
-        name.to_owned()
+        true if name.is_empty() => "{}".to_owned(),
+        true => name.to_owned(),
+        false => format!("{name}{{{}}}", matchers.join(",")),
     }
 }
 

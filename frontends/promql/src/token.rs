@@ -1,5 +1,4 @@
-//! The tokens of PromQL, which [`super::lexer`] makes, and their names in error texts. They are
-//! those of Prometheus' lexer.
+//! The tokens of PromQL, which [`super::lexer`] makes, and their names in error texts.
 
 use super::ast::BinaryOperator;
 use super::quoting::quote;

@@ -37,8 +37,7 @@ impl AlertAnnotations {
     fn expand(
         &self,
         expander: &TemplateExpander,
-        row: &Labels,
-        value: f64,
+        (row, value): (&Labels, f64),
         t: TimeMs,
     ) -> ExpandedAnnotations {
         let scope = expander.scope(&self.shown_labels.shown(row), value, t);
@@ -52,9 +51,9 @@ impl AlertAnnotations {
         alert: &Alert,
         t: TimeMs,
     ) -> Arc<ExpandedAnnotations> {
-        match &alert.last_annotations {
+        match &alert.kept_annotations {
             Some(texts) if !alert.holds() => texts.clone(),
-            _ => Arc::new(self.expand(expander, &alert.row, alert.value, t)),
+            _ => Arc::new(self.expand(expander, (&alert.row, alert.value), t)),
         }
     }
 
@@ -81,7 +80,7 @@ impl LazyAnnotations {
     pub fn fill(&self) -> ExpandedAnnotations {
         match &self.texts {
             Some(texts) => ExpandedAnnotations::clone(texts),
-            None => self.annotations.expand(&self.expander, &self.row, self.value, self.t),
+            None => self.annotations.expand(&self.expander, (&self.row, self.value), self.t),
         }
     }
 }

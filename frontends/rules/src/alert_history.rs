@@ -21,11 +21,11 @@ use storage::model::{Labels, TimeMs};
 /// Which rule an alert is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleName {
-    /// Path of its rule file.
+    /// Its file.
     pub file: String,
-    /// Name of its group.
+    /// Its group.
     pub group: String,
-    /// Name of the alert.
+    /// The alert.
     pub name: String,
 }
 
@@ -74,7 +74,7 @@ pub struct ChangeCause {
 /// What an Alertmanager answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// URL of the Alertmanager.
+    /// Its URL.
     pub alertmanager: String,
     /// When it answered, or was given up.
     pub at: TimeMs,
@@ -87,7 +87,7 @@ pub struct Delivery {
 pub struct AlertTransition {
     /// Its number; later changes have greater ones.
     pub number: u64,
-    /// The rule whose alert changed.
+    /// The rule.
     pub rule: RuleName,
     /// What changed.
     pub change: StateChange,
@@ -133,7 +133,7 @@ struct StoredTransition {
 #[derive(Default)]
 struct HistoryState {
     /// By number, without gaps except after damage.
-    transitions: VecDeque<StoredTransition>,
+    kept: VecDeque<StoredTransition>,
     bytes: usize,
     next: u64,
     kept_from: TimeMs,
@@ -145,7 +145,7 @@ struct HistoryState {
     version: u64,
 }
 
-/// The latest changes of all alerts; the oldest are dropped beyond a limit.
+/// The history.
 #[derive(Default)]
 pub struct AlertHistory(Mutex<HistoryState>);
 
@@ -157,8 +157,8 @@ fn notification_key(labels: &Labels, to: AlertState, at: TimeMs) -> u64 {
 
 impl HistoryState {
     /// The index of a change in `kept`.
-    fn index_of(&self, number: u64) -> Option<usize> {
-        self.transitions.binary_search_by_key(&number, |kept| kept.transition.number).ok()
+    fn place(&self, number: u64) -> Option<usize> {
+        self.kept.binary_search_by_key(&number, |kept| kept.transition.number).ok()
     }
 
     /// Adds a change that is already saved in `bytes` bytes.
@@ -171,15 +171,15 @@ impl HistoryState {
         }
         self.next = transition.number + 1;
         self.bytes += bytes;
-        self.transitions.push_back(StoredTransition { transition: Arc::new(transition), bytes });
+        self.kept.push_back(StoredTransition { transition: Arc::new(transition), bytes });
     }
 
     /// Forgets the oldest changes until one of `bytes` bytes has room.
-    fn drop_oldest(&mut self, bytes: usize, changes: &mut Vec<MapChange>) {
-        while self.transitions.len() >= ALERT_TRANSITIONS
-            || (self.bytes + bytes > ALERT_HISTORY_BYTES && !self.transitions.is_empty())
+    fn make_room(&mut self, bytes: usize, changes: &mut Vec<MapChange>) {
+        while self.kept.len() >= ALERT_TRANSITIONS
+            || (self.bytes + bytes > ALERT_HISTORY_BYTES && !self.kept.is_empty())
         {
-            let Some(oldest) = self.transitions.pop_front() else { return };
+            let Some(oldest) = self.kept.pop_front() else { return };
             self.bytes -= oldest.bytes;
             let AlertTransition { number, change, .. } = &*oldest.transition;
             let key = notification_key(&change.labels, change.to, change.at);
@@ -194,8 +194,8 @@ impl HistoryState {
 
     /// Replaces a change by what `with` makes of it, and returns what is to be saved.
     fn replace(&mut self, number: u64, with: impl FnOnce(&mut AlertTransition)) -> Option<MapChange> {
-        let at = self.index_of(number)?;
-        let kept = &mut self.transitions[at];
+        let at = self.place(number)?;
+        let kept = &mut self.kept[at];
         let mut transition = AlertTransition::clone(&kept.transition);
         with(&mut transition);
         let saved = saved::transition(&transition)?;
@@ -208,8 +208,7 @@ impl HistoryState {
 }
 
 /// Bytes of a change on disk.
-fn length(change: &MapChange) -> usize {
-    let (key, value) = change;
+fn length((key, value): &MapChange) -> usize {
     key.len() + value.as_ref().map_or(0, Vec::len)
 }
 
@@ -249,7 +248,7 @@ impl AlertHistory {
             // One that is too large to be saved is not kept: after a restart it would be missing.
             let Some(save) = saved::transition(&transition) else { continue };
             let bytes = length(&save);
-            state.drop_oldest(bytes, &mut saves);
+            state.make_room(bytes, &mut saves);
             saves.push(save);
             state.push(transition, bytes);
         }
@@ -262,8 +261,8 @@ impl AlertHistory {
         let mut state = self.0.lock();
         let mut found: Vec<Arc<AlertTransition>> = Vec::new();
         while let Some(number) = state.unexplained.front().copied() {
-            if let Some(at) = state.index_of(number) {
-                let next = state.transitions[at].transition.clone();
+            if let Some(at) = state.place(number) {
+                let next = state.kept[at].transition.clone();
                 let goes_on = |first: &Arc<AlertTransition>| {
                     first.rule == next.rule && first.change.at == next.change.at
                 };
@@ -297,7 +296,7 @@ impl AlertHistory {
         };
         let mut state = self.0.lock();
         let number = *state.notified.get(&change)?;
-        let known = &state.transitions[state.index_of(number)?].transition.deliveries;
+        let known = &state.kept[state.place(number)?].transition.deliveries;
         let outcome = &alert.outcome;
         let place = known.iter().position(|d| d.alertmanager == outcome.alertmanager);
         // Notifications are repeated; the first one that was accepted counts.
@@ -316,7 +315,7 @@ impl AlertHistory {
     pub fn select(&self, selection: &HistorySelection) -> HistoryPage {
         let all: Vec<Arc<AlertTransition>> = {
             let state = self.0.lock();
-            state.transitions.iter().map(|kept| kept.transition.clone()).collect()
+            state.kept.iter().map(|kept| kept.transition.clone()).collect()
         };
         let is_wanted = |transition: &Arc<AlertTransition>| {
             let change = &transition.change;

@@ -1,5 +1,4 @@
-//! Limits of rules, alerts and templates: number, unit, reason. `docs/limits.md` lists them for
-//! users.
+//! Limits of rules: number, unit, reason.
 
 use std::time::Duration;
 

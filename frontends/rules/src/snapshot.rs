@@ -1,5 +1,4 @@
-//! The data of `/api/v1/rules` and `/api/v1/alerts`: the state of all rules and alerts, taken at
-//! one moment.
+//! The data of `/api/v1/rules` and `/api/v1/alerts`, taken at one moment.
 
 use super::alert::AlertState;
 use super::alert_annotations::LazyAnnotations;
@@ -8,9 +7,9 @@ use storage::model::{Labels, TimeMs};
 /// A group.
 #[derive(Clone)]
 pub struct GroupSnapshot {
-    /// Value of `name:` in the file.
+    /// Its name.
     pub name: String,
-    /// Path of the rule file.
+    /// Its file.
     pub file: String,
     /// Time between evaluations, in ms.
     pub interval: i64,
@@ -33,7 +32,7 @@ pub struct RuleSnapshot {
     pub query: String,
     /// The rule's own labels (templates, unexpanded).
     pub labels: Vec<(String, String)>,
-    /// Whether the last evaluation succeeded.
+    /// Its health.
     pub health: RuleHealth,
     /// When it was last evaluated, in ms; `None`: never.
     pub last_evaluation: Option<TimeMs>,
@@ -61,7 +60,7 @@ pub struct AlertingSnapshot {
 /// A pending or firing alert.
 #[derive(Clone)]
 pub struct AlertSnapshot {
-    /// Labels of the alert, without external labels.
+    /// Its labels.
     pub labels: Labels,
     /// Its annotations, not expanded yet.
     pub annotations: LazyAnnotations,

@@ -1,7 +1,9 @@
 // What several pages need: a list that is asked again when something changes.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { ApiError, call, type Params } from './api';
-import { connection, paused, watchTopic, type Topic } from './live';
+import { connection, paused, watch, watchTopic, type Row, type Topic } from './live';
+import { labelKey } from './format/labels';
+import type { InstantData } from './types';
 
 /** An answer that is being shown. */
 export interface Loaded<T> { data: T | null; error: ApiError | null; loading: boolean; reload(): void }
@@ -82,6 +84,83 @@ export function useApi<T>(path: string | null, params: Params = {}, { every = 0,
     if (!stands && (topic === undefined ? back : stale.current)) again.current();
   }, [back, stands]);
   return { ...state, reload: () => again.current() };
+}
+
+/** The rows of an expression, and how they are kept current. */
+export interface LiveRows {
+  /** null: none came yet. */
+  rows: Row[] | null;
+  error: ApiError | null;
+  /** Why they are asked again and again; "": they come with every sample. */
+  asked: string;
+}
+
+/**
+ * The rows of an expression, with every sample. What the server does not keep current is asked every `every`
+ * milliseconds: a list need not be evaluated once a second.
+ */
+export function useRows(query: string | null, every: number): LiveRows {
+  const [state, setState] = useState<LiveRows>({ rows: null, error: null, asked: '' });
+  const stands = paused.value;
+  const waiting = useRef<Row[] | null>(null);
+  useEffect(() => {
+    if (!stands && waiting.current) setState((old) => ({ ...old, rows: waiting.current }));
+  }, [stands]);
+  useEffect(() => {
+    setState({ rows: null, error: null, asked: '' });
+    waiting.current = null;
+    if (query === null) return undefined;
+    const abort = new AbortController();
+    const known = new Map<string, Row>();
+    let timer: ReturnType<typeof setInterval> | undefined;
+    let frame = 0;
+    const show = () => {
+      waiting.current = [...known.values()];
+      if (paused.peek()) return;
+      cancelAnimationFrame(frame);
+      frame = requestAnimationFrame(() => setState((old) => ({ ...old, rows: waiting.current, error: null })));
+    };
+    const put = (rows: Row[]) => rows.forEach((row) => known.set(labelKey(row.labels), row));
+    const ask = async () => {
+      try {
+        const { data } = await call<InstantData>('query', { query }, abort.signal);
+        known.clear();
+        if (data.resultType === 'vector') put(data.result.map(({ metric, value }) => ({ labels: metric, value: value?.[1] ?? '' })));
+        show();
+      } catch (e) {
+        if (!abort.signal.aborted) setState((old) => ({ ...old, error: e instanceof ApiError ? e : new ApiError('internal', String(e), 0) }));
+      }
+    };
+    const again = (why: string) => {
+      end();
+      setState((old) => ({ ...old, asked: why }));
+      void ask();
+      timer ??= setInterval(() => !document.hidden && !paused.peek() && void ask(), every);
+    };
+    const end = watch(query, {
+      // Not in the message itself: the subscription is not listed yet while it begins.
+      started: (standing, why) => void (standing || setTimeout(() => !abort.signal.aborted && again(why || 'it cannot be kept current'))),
+      snapshot: (_, rows) => {
+        known.clear();
+        put(rows);
+        show();
+      },
+      delta: (_, upsert, remove) => {
+        put(upsert);
+        remove.forEach((labels) => known.delete(labelKey(labels)));
+        show();
+      },
+      // A refusal has no time, and the API says why.
+      error: (message, final) => final && !abort.signal.aborted && again(message),
+    });
+    return () => {
+      abort.abort();
+      cancelAnimationFrame(frame);
+      clearInterval(timer);
+      end();
+    };
+  }, [query, every]);
+  return state;
 }
 
 /** Renders again at most once in a frame, however often the returned function is called. */

@@ -44,7 +44,7 @@ interface Subscription extends Heard {
 }
 
 /** A list of the server that is no query. */
-export type Topic = 'alerts' | 'targets' | 'rules' | 'views' | 'queries' | 'notifications';
+export type Topic = 'alerts' | 'targets' | 'rules' | 'views' | 'queries' | 'notifications' | 'history' | 'status' | 'alertmanagers';
 
 /** What a subscription to a topic hears. */
 interface TopicListener {
@@ -56,9 +56,12 @@ interface TopicListener {
 /** A row of a statement, and how many more equal rows there are (negative: fewer). */
 export interface SqlChange { row: Record<string, string | number | boolean | null>; diff: number }
 
+/** How the answer of a statement is kept current. */
+export type Upkeep = { kind: 'plan' } | { kind: 'dataflow'; keeps: string[] } | { kind: 'again'; why: string };
+
 /** What a subscription to a statement hears. */
 export interface SqlListener {
-  started?(columns: { name: string; type: string }[], how: { plan: boolean; why: string }): void;
+  started?(columns: { name: string; type: string }[], how: Upkeep): void;
   snapshot(t: number, rows: SqlChange[]): void;
   delta(t: number, rows: SqlChange[]): void;
   progress?(t: number): void;
@@ -81,6 +84,18 @@ export const skew = signal(0);
 export const now = signal(Date.now() / 1000);
 /** Seconds since the answers are complete. */
 export const lag = computed(() => (frontier.value === 0 ? 0 : now.value - frontier.value));
+/** Seconds without news after which the page says so. */
+const BEHIND_SECONDS = 12;
+/** Whether news are late: who only asks this is not rendered again with every second. */
+export const behind = computed(() => lag.value > BEHIND_SECONDS);
+/** The name by which the server lists the connection of this tab. */
+export const tabName = `page ${Math.random().toString(36).slice(2, 10)}`;
+
+/** Whether the server answers, but no socket opens, as behind some proxies: then charts ask again and again. */
+export const withoutSocket = signal(false);
+/** How often charts ask without a socket, ms. */
+export const ASKED_MS = 5000;
+const ATTEMPTS_BEFORE_ASKING = 2;
 
 const HIDDEN_BEFORE_SLEEP_MS = 60_000;
 const SUBSCRIPTIONS_PER_SOCKET = 95;
@@ -161,11 +176,13 @@ function connect(): void {
   clearTimeout(timer);
   connection.value = 'connecting';
   const url = below('api/v1/subscribe');
+  url.searchParams.set('name', tabName);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   const opened = new WebSocket(url);
   socket = opened;
   opened.onopen = () => {
     connection.value = 'open';
+    withoutSocket.value = false;
     for (const s of subscriptions.values()) sendSubscribe(s);
   };
   opened.onmessage = (event) => receive(JSON.parse(String(event.data)) as Record<string, Message>, String(event.data).length);
@@ -180,6 +197,7 @@ function reconnectLater(): void {
   const seconds = Math.min(30, 2 ** attempts++) * (0.8 + 0.4 * Math.random());
   connection.value = 'waiting';
   retryAt.value = Date.now() + seconds * 1000;
+  if (attempts >= ATTEMPTS_BEFORE_ASKING) void fetch(below('-/healthy'), { cache: 'no-store' }).then((r) => (withoutSocket.value = r.ok && socket === null), () => (withoutSocket.value = false));
   timer = setTimeout(connect, seconds * 1000);
 }
 
@@ -189,7 +207,7 @@ export function reconnectNow(): void {
 }
 
 interface Message {
-  id?: string; t?: number; rows?: unknown[]; columns?: { name: string; type: string }[]; class?: string; why?: string; from?: number; to?: number;
+  id?: string; t?: number; rows?: unknown[]; columns?: { name: string; type: string }[]; class?: string; why?: string; keeps?: string[]; from?: number; to?: number;
   upsert?: [number, Value][]; new?: NewRow[]; remove?: number[]; version?: number;
   error?: string; standing?: boolean; reason?: string;
 }
@@ -242,9 +260,16 @@ function receive(message: Record<string, Message>, size: number): void {
   else receiveRows(subscription, subscription.listener as Listener, kind, body);
 }
 
+function upkeepOf({ class: kind, why, keeps, reason }: Message): Upkeep {
+  // What may not be kept is run again, whatever it could be.
+  if (reason !== undefined) return { kind: 'again', why: reason };
+  if (kind === 'plan') return { kind };
+  return kind === 'dataflow' ? { kind, keeps: keeps ?? [] } : { kind: 'again', why: why ?? '' };
+}
+
 function receiveSql(subscription: Subscription, listener: SqlListener, kind: string, body: Message): void {
   const rows = (body.rows ?? []) as SqlChange[];
-  if (kind === 'subscribed') return listener.started?.(body.columns ?? [], { plan: body.class === 'plan', why: body.why ?? '' });
+  if (kind === 'subscribed') return listener.started?.(body.columns ?? [], upkeepOf(body));
   if (kind === 'snapshot') return listener.snapshot(body.t ?? 0, rows);
   if (kind === 'delta') return listener.delta(body.t ?? 0, rows);
   if (kind === 'progress') return listener.progress?.(body.t ?? 0);

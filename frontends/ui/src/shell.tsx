@@ -3,7 +3,7 @@ import type { ComponentType } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatSpan } from './format/numbers';
 import { clockTime, zoneName } from './format/time';
-import { connection, frontier, lag, now, paused, reconnectNow, retryAt, watch } from './live';
+import { ASKED_MS, behind, connection, frontier, lag, now, paused, reconnectNow, retryAt, watch, withoutSocket } from './live';
 import { Lazy } from './lazy';
 import { Palette, openPalette } from './palette';
 import { Query } from './pages/Query';
@@ -152,17 +152,15 @@ function watchCounts(query: string, label: string, set: (counts: Counts) => void
   });
 }
 
-/** Seconds without news after which the clock says so. */
-const BEHIND_SECONDS = 12;
-
 /** As of when everything on the page is complete. Pressing it stops the pictures. */
 function Clock() {
   const at = frontier.value === 0 ? '' : clockTime(frontier.value, zone.value);
-  const state = paused.value ? 'paused' : connection.value === 'open' && lag.value > BEHIND_SECONDS ? 'behind' : connection.value;
+  const state = paused.value ? 'paused' : withoutSocket.value && connection.value !== 'open' ? 'asked' : connection.value === 'open' && behind.value ? 'behind' : connection.value;
   const words: Record<string, [string, string]> = {
     paused: ['warn', at],
     behind: ['warn', `${formatSpan(lag.value)} behind`],
     open: ['live', at],
+    asked: ['warn', `every ${ASKED_MS / 1000} s`],
     connecting: ['dim', 'connecting'],
     waiting: ['err', `offline, again in ${Math.max(0, Math.ceil((retryAt.value - Date.now()) / 1000))} s`],
     asleep: ['dim', 'asleep'],
@@ -175,7 +173,7 @@ function Clock() {
   };
   return (
     <button class={`plain clock ${kind}`} type="button" onClick={press} aria-pressed={paused.value}
-      title={paused.value ? 'Go on (Space)' : 'Everything on this page is complete up to this time. Press to pause (Space).'}>
+      title={state === 'asked' ? 'The server answers, but no socket to it opens: a proxy may refuse it. What is shown is asked again and again.' : paused.value ? 'Go on (Space)' : 'Everything on this page is complete up to this time. Press to pause (Space).'}>
       <span class={`dot ${state === 'open' ? '' : 'hollow'}`} />
       {(state === 'open' || state === 'paused') && <span class="word">{state === 'open' ? 'live ' : 'paused '}</span>}{text}{state === 'open' && <span class="word"> ❚❚</span>}
     </button>

@@ -63,3 +63,13 @@ export interface RuleTestProgress { done: number; at: number; fired: number }
 export interface QueryList { active: ActiveQuery[]; top: TopQuery[]; window: number }
 export interface ActiveQuery { id: string; kind: string; query: string; client: string; since: number; elapsedSeconds: number; state: string; samples: number; limitSamples: number }
 export interface TopQuery { query: string; count: number; seconds: number; maxSeconds: number; samples: number; lastAt: number; lastError: string }
+
+/** `/api/v1/subscriptions`: the connections of subscribers. A subscription to a topic has no envelope. */
+export interface Subscribers { sockets: Subscriber[]; limits: { subscriptions: number; views: number; stateBytes: number } }
+export interface Subscriber { id: string; client: string; origin: string; name: string; transport: string; since: number; subscriptions: SubscriptionOf[] }
+export interface SubscriptionOf {
+  id: string; query: string; view?: string; standing: boolean; envelope?: string; backpressure?: string; waitingBytes: number; sent: number; bytes: number; lost: number;
+}
+
+/** `/api/v1/status/config?pending=1`: what is in force, and what a reload would put in force. */
+export interface PendingConfig { yaml: string; pending: string; error: string; ruleGroups: { added: string[]; changed: string[]; removed: string[] } }

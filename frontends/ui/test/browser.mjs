@@ -7,6 +7,11 @@ import { startServer } from './server.mjs';
 
 export const WAIT = { timeout: 15_000 };
 
+const SQL = 'SELECT job, value FROM up ORDER BY job';
+/** Every page, with something on it; RULES stands for the file of the rules. */
+export const PAGES = ['/query?g0.expr=demo_wave', `/sql?q=${encodeURIComponent(SQL)}`, '/sql', '/alerts', '/targets', '/rules', '/views', '/views/1', '/service-discovery', '/alerts/history', '/cardinality?focus=sensor', '/relabel', '/tsdb-status', '/status', '/config', '/flags', '/alertmanager-discovery',
+  '/queries', '/lint', '/cardinality?tab=vanished', '/views?tab=subscriptions', ...['Wave', 'path:demo_requests:rate1m'].map((name) => `/rules?rule=RULES;demo;${name}`)];
+
 /** Whether the pages are those of dist, and not those in the binary. */
 export const fromDist = process.env.DIST === '1';
 
@@ -18,10 +23,10 @@ export let context;
 /** What must not happen on any page: errors, reports of the policy, dialogs, requests to other hosts. */
 export const faults = [];
 
-/** Starts all of it; `files` are further files of the server's directory. */
-export async function begin(files = {}) {
+/** Starts all of it; `files` are further files of the server's directory, also as what the port of the exporter makes; `flags` are further ones. */
+export async function begin(files = {}, flags = []) {
   exporter = await startExporter();
-  server = await startServer(process.env.PERENNIAL_BIN, exporter.port, ['--web.enable-admin-api'], files);
+  server = await startServer(process.env.PERENNIAL_BIN, exporter.port, ['--web.enable-admin-api', ...flags], typeof files === 'function' ? files(exporter.port) : files);
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', ...(fromDist ? ['--disable-features=LocalNetworkAccessChecks'] : [])] });
   context = await newContext({ viewport: { width: 1360, height: 860 } });
 }

@@ -10,7 +10,7 @@ function answer(route) {
   const path = new URL(route.request().url()).pathname.slice(1);
   const file = path !== '' && existsSync(new URL(path, DIST)) ? path : 'index.html';
   let body = readFileSync(new URL(file, DIST));
-  if (file === 'index.html') body = body.toString().replace('{{base}}', '/').replace('{{title}}', 'Perennial').replace('{{settings}}', '{&quot;lifecycle&quot;:true}');
+  if (file === 'index.html') body = body.toString().replace('{{base}}', '/').replace('{{title}}', 'Perennial').replace('{{settings}}', '{&quot;lifecycle&quot;:true,&quot;admin&quot;:true}');
   return route.fulfill({ body, contentType: TYPES[file.split('.').pop()], headers: { 'Content-Security-Policy': POLICY } });
 }
 

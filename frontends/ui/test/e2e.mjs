@@ -2,13 +2,10 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { WAIT, api, begin, bodyText, chartHas, chartShows, each, end, eventually, exporter, faults, hasContent, newContext, offered, open, pressClock, server, sleep, within } from './browser.mjs';
+import { PAGES, WAIT, api, begin, bodyText, chartHas, chartShows, each, end, eventually, exporter, faults, hasContent, newContext, offered, open, pressClock, server, sleep, within } from './browser.mjs';
 import { METRIC, XSS } from './exporter.mjs';
 import { startServer } from './server.mjs';
 
-const SQL = 'SELECT job, value FROM up ORDER BY job';
-const PAGES = ['/query?g0.expr=demo_wave', `/sql?q=${encodeURIComponent(SQL)}`, '/sql', '/alerts', '/targets', '/rules', '/views', '/service-discovery', '/alerts/history', '/cardinality?focus=sensor', '/relabel', '/tsdb-status', '/status', '/config', '/flags', '/alertmanager-discovery',
-  '/queries', '/lint', '/cardinality?tab=vanished', '/views?tab=subscriptions', ...['Wave', 'path:demo_requests:rate1m'].map((name) => `/rules?rule=RULES;demo;${name}`)];
 /** A console as people have them: the library loads what those of Prometheus load, the page has a graph and the bar. */
 const CONSOLES = {
   'console_libraries/prom.lib': `{{ define "head" }}<!doctype html><html lang="en"><head><title>Waves</title>

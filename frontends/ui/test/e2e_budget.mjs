@@ -170,6 +170,30 @@ test('budget: 500 live series with 1,000 points: 60 frames a second', async (t) 
   await page.close();
 });
 
+test('budget: 2,000 series with 1,000 points are usable: drawn, under the pointer, live', async (t) => {
+  const copies = [1, 2, 3, 4].map((k) => `label_replace(demo_temperature_celsius{job="demo"}, "copy", "${k}", "", "")`).join(' or ');
+  const page = await context.newPage();
+  await page.route('**/api/v1/query_range?*', (route) => {
+    const { data } = pastOf(new URL(route.request().url()));
+    const result = [1, 2, 3, 4].flatMap((k) => data.result.map(({ metric: { __name__: _, ...metric }, values }) => ({ metric: { ...metric, __name__: 'demo_temperature_celsius', copy: String(k) }, values })));
+    return route.fulfill({ json: { status: 'success', data: { ...data, result } } });
+  });
+  await page.goto(`${server.url}/query?g0.expr=${encodeURIComponent(copies)}&g0.range_input=999s&g0.res_type=fixed&g0.res_step=1&g0.live=1`);
+  await chartShows(page);
+  await page.waitForFunction(() => document.querySelector('table').getAttribute('aria-rowcount') === '2001', null, WAIT);
+  const redraw = async () => {
+    await page.evaluate(() => (window.__perennial.drawing.length = 0));
+    await page.getByRole('button', { name: 'From 0' }).click();
+    await page.waitForFunction(() => window.__perennial.drawing.length > 0, null, WAIT);
+    return page.evaluate(() => Math.max(...window.__perennial.drawing));
+  };
+  within(t, '2,000 series with 1,000 points', await least(6, redraw, 300), 300);
+  const found = await frames(page, 6);
+  t.diagnostic(`2,000 series, 1,000 points, 6 s: ${found.perSecond.toFixed(1)} frames a second; gaps: median ${found.median.toFixed(1)}, 95 % ${found.p95.toFixed(1)}, longest ${found.longest.toFixed(1)} ms`);
+  within(t, 'frames of 2,000 live series with 1,000 points, 95 %', found.p95, 34);
+  await page.close();
+});
+
 test('budget: a filter over 5,000 rules is painted within 50 ms of the key', async (t) => {
   const page = await context.newPage();
   const time = new Date().toISOString();

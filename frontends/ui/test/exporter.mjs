@@ -58,7 +58,7 @@ function openMetrics() {
 export function startExporter() {
   const state = { more: () => '', broken: true };
   const server = createServer((request, response) => {
-    if (request.url === '/broken' && state.broken) {
+    if (/^\/broken(\?|$)/.test(request.url) && state.broken) {
       response.writeHead(500);
       return response.end('<b>boom</b>');
     }

@@ -2,7 +2,7 @@
 // DIRECTORY has the built files of its web/ui (mantine-ui, 3.x). Starts the server of PERENNIAL_BIN with the exporter of
 // the tests, serves the files beside its API, opens every page in Chromium, presses what it has, and prints every
 // error that is shown or logged, and every call of the API that is not answered.
-import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, request as ask } from 'node:http';
 import { join, normalize } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -41,6 +41,80 @@ function answer(request, response) {
   return response.end(html);
 }
 
+/** Presses what has one of these names, if it is there. */
+async function press(page, ...names) {
+  for (const name of names) {
+    const found = page.getByText(name, { exact: true }).locator('visible=true').first();
+    if (await found.count() === 0) {
+      pressed.missing.add(name);
+      continue;
+    }
+    await found.click({ timeout: 2000 }).then(() => pressed.done.add(name), () => pressed.missing.add(name));
+    await page.waitForTimeout(350);
+  }
+}
+const pressed = { done: new Set(), missing: new Set() };
+
+/** What a reader does on a page, besides pressing its buttons. */
+const ACTIONS = {
+  '/query': async (page) => {
+    await page.keyboard.press('Escape');
+    const editor = page.locator('.cm-content').first();
+    await editor.click();
+    await page.keyboard.press('Control+a');
+    await page.keyboard.type('rate(demo_requests_tot');
+    await page.waitForTimeout(700);
+    await page.keyboard.press('Enter');
+    await page.keyboard.type('[1m])');
+    await page.keyboard.press('Enter');
+    await page.waitForTimeout(500);
+    await press(page, 'Table', 'Graph', 'Explain');
+    await page.getByLabel('Show query options').first().click({ timeout: 2000 }).catch(() => pressed.missing.add('query options'));
+    await press(page, 'Show tree view');
+    await page.waitForTimeout(700);
+    await page.getByLabel('Show query options').first().click({ timeout: 2000 }).catch(() => undefined);
+    await press(page, 'Format expression');
+    await page.getByLabel('Show query options').first().click({ timeout: 2000 }).catch(() => undefined);
+    await press(page, 'Explore metrics');
+    await page.waitForTimeout(700);
+    await press(page, 'demo_wave', 'demo_temperature_celsius');
+    await page.waitForTimeout(1000);
+    await page.keyboard.press('Escape');
+    await press(page, 'Graph', 'Add query');
+    for (const name of ['Increase range', 'Decrease range', 'Decrease time', 'Increase time']) await page.getByLabel(name).first().click({ timeout: 1500 }).catch(() => pressed.missing.add(name));
+  },
+  '/alerts': async (page) => {
+    await page.locator('input[placeholder]').first().click({ timeout: 1500 }).catch(() => undefined);
+    await press(page, 'Firing', 'firing', 'FIRING');
+    await page.keyboard.press('Escape');
+    for (const item of await page.locator('.mantine-Accordion-control:visible').all()) await item.click({ timeout: 1000 }).catch(() => undefined);
+  },
+  '/targets': async (page) => {
+    await press(page, 'Show config', 'Scrape config', 'Hide config');
+    for (const item of await page.locator('button:visible:has-text("relabel")').all()) await item.click({ timeout: 1000 }).catch(() => undefined);
+    await page.locator('input[placeholder*="ilter"]').last().fill('demo').catch(() => undefined);
+  },
+  '/service-discovery': async (page) => {
+    for (const item of await page.locator('.mantine-Accordion-control:visible').all()) await item.click({ timeout: 1000 }).catch(() => undefined);
+    for (const item of (await page.locator('button:visible').filter({ hasText: /relabel|show/i }).all()).slice(0, 6)) await item.click({ timeout: 1000 }).catch(() => undefined);
+    await page.waitForTimeout(600);
+  },
+  // A reload that fails is told by a notification.
+  '/status': async (page) => {
+    const file = `${server.directory}/prometheus.yml`;
+    const text = readFileSync(file, 'utf8');
+    writeFileSync(file, 'scrape_configs: 3');
+    await fetch(`${server.url}/-/reload`, { method: 'POST' });
+    const bell = page.getByLabel('Notifications').first();
+    await bell.click({ timeout: 8000 }).then(() => pressed.done.add('Notifications'), () => tell('/status', 'shows no notification of a reload that failed'));
+    await page.waitForTimeout(400);
+    if (!/reload has failed/i.test(await page.locator('body').innerText())) tell('/status', `the notification does not say what failed: ${(await page.locator('body').innerText()).replace(/\s+/g, ' ').slice(0, 600)}`);
+    writeFileSync(file, text);
+    await fetch(`${server.url}/-/reload`, { method: 'POST' });
+    await bell.waitFor({ state: 'detached', timeout: 8000 }).catch(() => tell('/status', 'the notification stays after a reload that succeeded'));
+  },
+};
+
 const front = createServer(answer).listen(port, '127.0.0.1');
 await new Promise((resolve) => setTimeout(resolve, 8000));
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
@@ -50,7 +124,7 @@ const tell = (path, text) => {
   console.log(`${path}: ${text}`);
 };
 try {
-  for (const path of PAGES) {
+  for (const path of PAGES.filter((one) => one.startsWith(process.env.ONLY ?? ''))) {
     const page = await browser.newPage({ viewport: { width: 1360, height: 900 } });
     const calls = new Map();
     page.on('pageerror', (error) => tell(path, `error ${error.message}`));
@@ -72,15 +146,20 @@ try {
       await page.waitForTimeout(120);
       await page.keyboard.press('Escape');
     }
+    await (ACTIONS[path.split('?')[0]] ?? (async () => undefined))(page, path);
     await page.waitForTimeout(500);
     const alerts = await page.locator('[role="alert"]:visible, .mantine-Alert-root:visible').allInnerTexts();
     // That the exporter's broken path cannot be scraped is meant.
     for (const text of alerts.filter((one) => !/Error scraping target/.test(one))) if (/error|failed|interrupted|unexpected/i.test(text)) tell(path, `shows ${text.replace(/\s+/g, ' ').slice(0, 300)}`);
+    // The sign that live notifications are interrupted is no alert.
+    if (await page.locator('.mantine-Indicator-indicator:visible', { hasText: '!' }).count() > 0) tell(path, 'shows that notifications are interrupted');
     console.log(`${path}: ${buttons.length} buttons, ${(await page.locator('body').innerText()).length} letters, calls ${[...calls].map(([call, status]) => `${call.replace('/api/v1/', '')} ${status}`).join(', ')}`);
     if (process.env.OUT) await page.screenshot({ path: `${process.env.OUT}/prometheus${path.replace(/\W+/g, '-').slice(0, 40)}.png` });
     await page.close();
   }
 } finally {
+  console.log(`pressed: ${[...pressed.done].join(', ')}`);
+  console.log(`not there: ${[...pressed.missing].filter((name) => !pressed.done.has(name)).join(', ')}`);
   console.log(`${faults} faults`);
   await browser.close();
   front.close();

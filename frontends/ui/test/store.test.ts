@@ -103,3 +103,26 @@ describe('the y axis', () => {
     expect(yRange({ min: 10, max: 20 }, { ...plain, threshold: { op: '>', value: 1e9 } }).max).toBeLessThan(100);
   });
 });
+
+describe('what history says again', () => {
+  const answer = (last: string) => [{ metric: { k: 'a' }, values: [[100, '1'], [105, '2'], [110, last]] as [number, string][] }];
+
+  it('is no reason to draw what is there', () => {
+    const store = new Store(5, 100, 50);
+    store.setRange(100, 110, answer('3'));
+    const { pictures, rewrites } = store;
+    store.setRange(100, 110, answer('3'));
+    expect([store.pictures, store.rewrites]).toEqual([pictures, rewrites]);
+    store.setRange(100, 110, answer('4'));
+    expect([store.pictures, store.rewrites]).toEqual([pictures + 1, rewrites + 1]);
+  });
+
+  it('ends the mark of what was lost', () => {
+    const store = new Store(5, 100, 50);
+    store.setRange(100, 110, answer('3'));
+    store.lose(100, 105);
+    store.lose(106, 110);
+    store.found([store.lost[0]!]);
+    expect(store.lost).toEqual([{ from: 106, to: 110 }]);
+  });
+});

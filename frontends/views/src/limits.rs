@@ -1,5 +1,4 @@
-//! Limits of views: number, unit, reason. Backfill and corrections have their own
-//! ([`crate::recording`]).
+//! Limits of views: number, unit, reason. Recording has its own ([`crate::recording`]).
 
 use std::time::Duration;
 

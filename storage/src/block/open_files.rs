@@ -20,20 +20,20 @@ use std::sync::{Arc, OnceLock};
 
 /// The open files of all blocks of a set; cheap to clone.
 #[derive(Clone)]
-pub(super) struct OpenFiles(Arc<OpenFileTable>);
+pub(super) struct OpenFiles(Arc<Shared>);
 
-struct OpenFileTable {
+struct Shared {
     disk: Arc<dyn Disk>,
     /// The number of the next file.
     next: AtomicU64,
     /// Number of files kept open for readers of removed blocks.
     pinned: AtomicUsize,
-    files: Mutex<RecentFiles>,
+    files: Mutex<Recent>,
 }
 
 /// Open files by number, each with the time of its last use.
 #[derive(Default)]
-struct RecentFiles {
+struct Recent {
     /// Number of uses so far.
     uses: u64,
     files: HashMap<u64, (u64, Arc<dyn ReadFile>)>,
@@ -42,7 +42,7 @@ struct RecentFiles {
 impl OpenFiles {
     /// No open files yet; `disk` opens them.
     pub(super) fn new(disk: Arc<dyn Disk>) -> OpenFiles {
-        OpenFiles(Arc::new(OpenFileTable {
+        OpenFiles(Arc::new(Shared {
             disk,
             next: AtomicU64::default(),
             pinned: AtomicUsize::default(),
@@ -98,7 +98,7 @@ impl OpenFiles {
     }
 }
 
-impl RecentFiles {
+impl Recent {
     fn touch(&mut self, number: u64) -> Option<Arc<dyn ReadFile>> {
         self.uses += 1;
         let (used, file) = self.files.get_mut(&number)?;

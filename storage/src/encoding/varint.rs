@@ -1,5 +1,4 @@
-//! Integers of variable length: LEB128 for unsigned ones, zigzag for signed ones. The write-ahead
-//! log and the head store small differences this way.
+//! Integers of variable length, as the log and the head store them.
 
 /// Maps integers of small size, with either sign, to small numbers.
 pub(crate) fn zigzag(v: i64) -> u64 {

@@ -63,9 +63,7 @@ impl ChunkMerge {
                 Some(bits) => self.builder.push_constant(bits),
                 None => {
                     self.column.clear();
-                    for chunk in &self.chunks {
-                        chunk.append_bits(c, &mut self.column);
-                    }
+                    self.chunks.iter().for_each(|chunk| chunk.append_bits(c, &mut self.column));
                     self.builder.push(&self.column);
                 }
             }

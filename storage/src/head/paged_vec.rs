@@ -116,9 +116,7 @@ mod tests {
             assert_eq!((slots.len(), slots.get(n)), (n, None));
             slots.push(n);
         }
-        for (_, n) in slots.iter_mut() {
-            *n *= 2;
-        }
+        slots.iter_mut().for_each(|(_, n)| *n *= 2);
         slots[PAGE] += 1;
         assert!(
             slots.iter().all(|(index, n)| *n == 2 * index as usize + usize::from(index as usize == PAGE))

@@ -24,8 +24,7 @@ impl Recorder<'_> {
     /// The block cannot be written, or the store has no blocks.
     pub fn write_backfill(
         &self,
-        from: TimeMs,
-        to: TimeMs,
+        (from, to): (TimeMs, TimeMs),
         series: &[SeriesSamples],
         feed_from: TimeMs,
     ) -> Result<(), StoreError> {

@@ -51,8 +51,7 @@ impl ScrapeDecoder {
         &mut self,
         found: &LogRecord,
         cursor: &mut PayloadReader,
-        heads: &mut [Head],
-        deleted: &[HeadDeletes],
+        (heads, deleted): (&mut [Head], &[HeadDeletes]),
         is_needed: impl FnOnce(TimeMs) -> bool,
     ) -> Result<DecodedScrape, RecordError> {
         let scrape = take_scrape_head(cursor).ok_or_else(malformed)?;

@@ -63,52 +63,40 @@ impl<'a> RetentionCutoffs<'a> {
     /// metadata only, without fetching anything: see [`Maintenance::drop_expired_series`].
     pub fn is_due(&self, block: &BlockHandle) -> bool {
         match block {
-            BlockHandle::Local(here) => self.expiry_or_none(here) == BlockExpiry::ALL,
+            BlockHandle::Local(here) => self.of_or_none_expired(here) == (false, true),
             BlockHandle::Cold(cold) => !self.ages(cold.meta()).contains(&false),
         }
     }
 
-    /// Which series of the block are expired.
-    fn expiry(&self, block: &Block) -> Result<BlockExpiry, StoreError> {
+    /// Whether some series of the block are kept, and whether some are expired.
+    fn of(&self, block: &Block) -> Result<(bool, bool), StoreError> {
         let ages = self.ages(block.meta());
         // Younger than all times: nothing to look up.
         if !ages.contains(&true) {
-            return Ok(BlockExpiry::NONE);
+            return Ok((true, false));
         }
         // Older than all times: no need to know which series it has.
         if !ages.contains(&false) {
-            return Ok(BlockExpiry::ALL);
+            return Ok((false, true));
         }
         let sets: Vec<&[Matcher]> = self.rules.iter().map(|rule| rule.matchers.as_slice()).collect();
-        let mut expiry = BlockExpiry { some_kept: false, some_expired: false };
+        let mut stay = false;
+        let mut go = false;
         for (_, old) in block.matcher_classes(&sets)?.into_iter().zip(ages).filter(|(any, _)| *any) {
-            expiry.some_kept |= !old;
-            expiry.some_expired |= old;
+            stay = stay || !old;
+            go = go || old;
         }
-        Ok(expiry)
+        Ok((stay, go))
     }
 
-    /// As [`RetentionCutoffs::expiry`]. If the block cannot be read, all its series are kept, and
-    /// other blocks are still processed.
-    fn expiry_or_none(&self, block: &Block) -> BlockExpiry {
-        self.expiry(block).unwrap_or_else(|error| {
+    /// As [`RetentionCutoffs::of`]. If the block cannot be read, all its series are kept, and other
+    /// blocks are still processed.
+    fn of_or_none_expired(&self, block: &Block) -> (bool, bool) {
+        self.of(block).unwrap_or_else(|error| {
             tracing::error!(%error, "a block is not changed: which of its series are expired cannot be read");
-            BlockExpiry::NONE
+            (true, false)
         })
     }
-}
-
-/// Whether a block has series that are kept, and whether it has expired ones.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-struct BlockExpiry {
-    some_kept: bool,
-    some_expired: bool,
-}
-
-impl BlockExpiry {
-    const NONE: BlockExpiry = BlockExpiry { some_kept: true, some_expired: false };
-    const SOME: BlockExpiry = BlockExpiry { some_kept: true, some_expired: true };
-    const ALL: BlockExpiry = BlockExpiry { some_kept: false, some_expired: true };
 }
 
 /// Cold blocks that were checked and had no expired series: for these rules, which retention times
@@ -142,7 +130,7 @@ impl BlockManager {
 
     fn has_to_be_trimmed(&self, cutoffs: &RetentionCutoffs, block: &BlockHandle) -> Result<bool, StoreError> {
         let BlockHandle::Cold(cold) = block else {
-            return block.open().map(|block| cutoffs.expiry_or_none(&block) == BlockExpiry::SOME);
+            return block.open().map(|block| cutoffs.of_or_none_expired(&block) == (true, true));
         };
         let dir = &cold.meta().dir;
         let ages = cutoffs.ages(cold.meta());
@@ -153,7 +141,7 @@ impl BlockManager {
         if !ages.contains(&true) || trimmed.ages.get(dir) == Some(&ages) {
             return Ok(false);
         }
-        if cutoffs.expiry(&cold.open()?)?.some_expired {
+        if cutoffs.of(&cold.open()?)?.1 {
             return Ok(true);
         }
         trimmed.ages.insert(dir.clone(), ages);

@@ -1,6 +1,5 @@
-//! The two receivers of what the store has stored: the change feed of the live runtime
-//! ([`ChangeFeed`]), and an observer that looks for late samples ([`AppendObserver`]).
-//! [`super::append`] calls them under the lock of the shard.
+//! The receivers of what was stored: the change feed of the live runtime ([`ChangeFeed`]), and an
+//! observer that looks for late samples ([`AppendObserver`]).
 
 use super::batch::{AppendObserver, ChangeEvent, ChangeFeed};
 use parking_lot::RwLock;

@@ -1,5 +1,4 @@
-//! Tests of the store that need its private parts: what happens when a shard has given all of its
-//! slots (numbers of series).
+//! Tests of the store from inside: a shard that has given all of its slots.
 
 use super::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store, StoreOptions};
 use crate::disk::OsDisk;

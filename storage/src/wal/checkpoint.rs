@@ -17,20 +17,20 @@ use std::path::{Path, PathBuf};
 /// The payload of a series record.
 #[derive(Serialize, Deserialize)]
 pub struct SeriesRecord {
-    /// The shard of the series.
+    /// The shard.
     pub shard: u16,
-    /// Its number in the shard.
+    /// The slot.
     pub slot: u32,
-    /// All labels, with the name.
+    /// The labels.
     pub labels: Labels,
 }
 
 /// A [`SeriesRecord`] with its labels still encoded: most readers only compare them.
 #[derive(Deserialize)]
 pub struct EncodedSeriesRecord<'a> {
-    /// The shard of the series.
+    /// The shard.
     pub shard: u16,
-    /// Its number in the shard.
+    /// The slot.
     pub slot: u32,
     /// The labels, encoded.
     pub labels: &'a [u8],

@@ -1,6 +1,5 @@
-//! The files of the write-ahead log: names and headers of segments (files of records) and of
-//! checkpoints, and what is known of each segment ([`SegmentInfo`]). [`super::reader`] reads the
-//! records in them, [`super::writer`] writes them.
+//! The files of the log: names and headers of segments and checkpoints, and what is known of each
+//! segment ([`SegmentInfo`]).
 
 use super::record::HEADER as RECORD_HEADER;
 use crate::model::TimeMs;
@@ -19,7 +18,7 @@ const SKIPS: u16 = 2;
 /// What is known of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentInfo {
-    /// Path of its file.
+    /// The file.
     pub path: PathBuf,
     /// The number of the segment.
     pub number: u32,

@@ -1,5 +1,4 @@
-//! Count, sum, mean and variance of one native histogram: the kernels of `histogram_count`,
-//! `histogram_sum`, `histogram_avg`, `histogram_stdvar` and `histogram_stddev`.
+//! Count, sum, mean and variance of a native histogram.
 
 use super::super::summation::Neumaier;
 use storage::model::NativeHistogram;

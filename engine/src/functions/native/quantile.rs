@@ -1,5 +1,4 @@
-//! The quantile of a native histogram: the kernel of `histogram_quantile`. [`super::fraction`] is
-//! its inverse.
+//! The quantile of a native histogram.
 //!
 //! In exponential buckets, observations are assumed to be distributed evenly on a logarithmic
 //! scale, so the median of one bucket is the bound that the next higher resolution would have
@@ -14,7 +13,7 @@ use storage::model::histogram::logarithm::{exp2, log2};
 /// A quantile, and the effect of NaN observations on it.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct NativeQuantile {
-    /// The interpolated quantile; NaN without observations.
+    /// The estimate.
     pub value: f64,
     /// The effect, which is an info annotation.
     pub nan: NanObservations,

@@ -1,5 +1,4 @@
-//! Tests of the memory of the live runtime: how many bytes leaves (selectors and windows) and rings
-//! (the samples they read) take.
+//! How many bytes leaves and rings take.
 
 use super::*;
 use crate::functions::lookup;

@@ -28,6 +28,7 @@ pub(crate) struct PeerQuery {
 struct PeerSession {
     /// Number of the other process.
     process: usize,
+    /// The connection.
     channel: Box<dyn PeerChannel>,
     /// Number of series that its leaves select.
     rows: usize,
@@ -38,7 +39,7 @@ struct PeerSession {
 impl PeerQuery {
     /// Sends the task to all other processes.
     pub(in crate::query) fn new(
-        peers: &dyn QueryPeers,
+        others: &dyn QueryPeers,
         task: PeerTask,
         options: &QueryOptions,
         guard: &QueryGuard,
@@ -47,12 +48,12 @@ impl PeerQuery {
         (_, options.timeout) = guard.time_left();
         let request = PeerRequest { task, options };
         let mut sessions = Vec::new();
-        for (process, mut channel) in peers.channels(guard)? {
+        for (process, mut channel) in others.channels(guard)? {
             send_message(&mut *channel, &request, guard)?;
             channel.flush(guard)?;
             sessions.push(PeerSession { process, channel, rows: 0, labels: HashMap::new() });
         }
-        Ok(PeerQuery { process: peers.process(), sessions })
+        Ok(PeerQuery { process: others.process(), sessions })
     }
 
     /// The number of series that they selected.
@@ -137,7 +138,7 @@ impl PeerSession {
     fn receive_reply(&mut self, guard: &QueryGuard) -> Result<PeerReply, QueryError> {
         let name = self.channel.name();
         match receive_message(&mut *self.channel, guard)? {
-            PeerReply::Failed(error) => Err(error.with_peer_name(&name)),
+            PeerReply::Failed(error) => Err(error.of_peer(&name)),
             reply => Ok(reply),
         }
     }

@@ -216,7 +216,7 @@ impl Drop for RunningEntry {
 }
 
 /// Cuts a text to what the list keeps.
-fn cut(text: &mut String) {
+pub(crate) fn cut(text: &mut String) {
     if text.len() > QUERY_TEXT_BYTES {
         text.truncate(text.floor_char_boundary(QUERY_TEXT_BYTES));
         text.push('…');

@@ -160,6 +160,11 @@ impl Account {
         self.budget.used_metric.set(used.max(0) as f64);
     }
 
+    /// The bytes that wait.
+    pub fn bytes(&self) -> u64 {
+        self.held.lock().bytes.max(0).unsigned_abs()
+    }
+
     /// Whether the subscription was ended to free its bytes.
     pub fn has_ended(&self) -> bool {
         self.held.lock().ended

@@ -6,7 +6,7 @@ use super::super::limits;
 use super::super::params::Form;
 use super::super::response::ApiError;
 use super::topics::Topic;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A message of a websocket client.
 #[derive(Debug, Deserialize)]
@@ -62,7 +62,7 @@ pub enum LanguageName {
 }
 
 /// What happens when the client reads more slowly than the answer changes.
-#[derive(Copy, Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Backpressure {
     /// Queued changes are merged: the client sees the newest state, not every step.
@@ -75,7 +75,7 @@ pub enum Backpressure {
 }
 
 /// The notation of changes.
-#[derive(Copy, Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Envelope {
     /// New or changed rows, and the label sets of removed rows.

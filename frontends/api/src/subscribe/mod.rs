@@ -6,7 +6,7 @@
 //! *tap* to its view: the changes go into a bounded [`subscriber_queue`], which applies the
 //! client's back-pressure policy. [`server_message`] and [`delta_encoder`] write the messages;
 //! [`websocket`] or [`streaming`] sends them. [`topics`] are subscriptions to lists that are no
-//! queries.
+//! queries. [`subscribers`] lists who subscribes.
 
 pub mod budget;
 pub mod client_message;
@@ -16,6 +16,7 @@ pub mod shared_views;
 pub mod state_budget;
 pub mod streaming;
 pub mod subscriber_queue;
+pub mod subscribers;
 pub mod subscription;
 pub mod topics;
 mod websocket;
@@ -30,6 +31,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use client_message::SubscribeRequest;
 use std::sync::Arc;
+use subscribers::Transport;
 
 /// The media type of newline-delimited JSON.
 pub const NDJSON: &str = "application/x-ndjson";
@@ -48,7 +50,10 @@ pub async fn subscribe(mut call: ApiRequest) -> ApiResult {
     }
     let connection = call.parts.extensions.get::<Arc<Progress>>().cloned();
     match WebSocketUpgrade::from_request_parts(&mut call.parts, &()).await {
-        Ok(upgrade) => Ok(websocket::accept(call.state, upgrade, first, connection)),
+        Ok(upgrade) => {
+            let subscriber = call.state.subscribers.enter(&call, Transport::Websocket);
+            Ok(websocket::accept(call.state, upgrade, first, connection, subscriber))
+        }
         Err(refusal) => Ok(refusal.into_response()),
     }
 }

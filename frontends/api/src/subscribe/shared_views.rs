@@ -244,6 +244,11 @@ pub struct ViewLease {
 }
 
 impl ViewLease {
+    /// The view.
+    pub fn id(&self) -> ViewId {
+        self.id
+    }
+
     /// Why the view does not stand although it could.
     pub fn refusal(&self) -> Option<&StateRefusal> {
         self.refusal.as_ref()

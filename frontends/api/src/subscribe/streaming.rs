@@ -6,6 +6,7 @@ use super::super::response::{ApiError, ApiResult, ErrorType};
 use super::super::{AppState, limits};
 use super::budget::Charge;
 use super::client_message::SubscribeRequest;
+use super::subscribers::{Subscriber, Transport};
 use super::subscription::{Outgoing, Subscription};
 use super::{EVENTS, NDJSON, full};
 use axum::body::Body;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::future::BoxFuture;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The framing of messages.
@@ -58,22 +60,31 @@ async fn stream(call: ApiRequest, request: SubscribeRequest, format: StreamForma
         Err(e) if e.kind == ErrorType::Unavailable => return Ok(full(e)),
         Err(e) => return Err(e),
     };
+    let transport = if format == StreamFormat::Events { Transport::Sse } else { Transport::Ndjson };
+    let subscriber = call.state.subscribers.enter(&call, transport);
+    subscriber.hears(subscription.tally());
     let headers = [
         (header::CONTENT_TYPE, if format == StreamFormat::Events { EVENTS } else { NDJSON }),
         (header::CACHE_CONTROL, "no-cache"),
         // nginx would collect small messages until its buffer is full.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    let body = Body::from_stream(messages(call.state, subscription, format));
+    let body = Body::from_stream(messages(call.state, subscription, subscriber, format));
     Ok((StatusCode::OK, headers, body).into_response())
 }
 
 fn messages(
     state: AppState,
     subscription: Subscription,
+    subscriber: Arc<Subscriber>,
     format: StreamFormat,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let stopped: BoxFuture<'static, ()> = Box::pin(async move { state.until_stopped().await });
+    let stopped: BoxFuture<'static, ()> = Box::pin(async move {
+        tokio::select! {
+            () = state.until_stopped() => {}
+            () = subscriber.closed() => {}
+        }
+    });
     futures::stream::unfold((subscription, stopped), move |(mut subscription, mut stopped)| async move {
         let piece = next(&mut subscription, &mut stopped, format).await?;
         Some((Ok(piece), (subscription, stopped)))

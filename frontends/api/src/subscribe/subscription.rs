@@ -15,6 +15,7 @@ use super::server_message::{self, EndReason, RowFormat, ServerMessage, StandingM
 use super::shared_views::ViewLease;
 use super::state_budget;
 use super::subscriber_queue::{SubscriberEvent, SubscriberQueue};
+use super::subscribers::{SubscriptionFacts, SubscriptionTally};
 use super::too_many;
 use ::views::ViewRegistry;
 use engine::live::{TapId, ViewId, ViewKind, ViewSpec, check};
@@ -61,6 +62,8 @@ pub struct Subscription {
     /// The first tick that a lagging client missed; reported with the new snapshot.
     lost_since: Option<TimeMs>,
     ended: bool,
+    /// What the client was sent, for the list of all subscriptions.
+    tally: Arc<SubscriptionTally>,
     _counted: GaugeGuard,
 }
 
@@ -112,6 +115,15 @@ impl Subscription {
         };
         let charge = account.charge(first.json.len());
         let outbox = SubscriberQueue::new(request.backpressure, request.buffer, wakeup.clone(), &account);
+        let facts = SubscriptionFacts {
+            id: request.id.clone(),
+            query: text.clone(),
+            view: Some(lease.id()),
+            standing: standing == StandingMode::Live,
+            envelope: Some(request.envelope),
+            backpressure: Some(request.backpressure),
+        };
+        let tally = SubscriptionTally::new(facts, Arc::downgrade(&account));
         let series = series_of(&plan).filter(|_| format.is_none());
         if let Some(matchers) = &series {
             // Corrections change recorded series, which only a plain selector shows as they are; an
@@ -141,6 +153,7 @@ impl Subscription {
             outgoing: VecDeque::from([Outgoing { message: first, charge }]),
             lost_since: None,
             ended: false,
+            tally,
             _counted: counted,
         })
     }
@@ -149,6 +162,11 @@ impl Subscription {
     pub async fn from_call(call: &ApiRequest, request: SubscribeRequest) -> Result<Subscription, ApiError> {
         let connection = call.parts.extensions.get::<Arc<Progress>>().cloned();
         Subscription::open(&call.state, request, Arc::default(), connection).await
+    }
+
+    /// What the client was sent and lost.
+    pub fn tally(&self) -> &Arc<SubscriptionTally> {
+        &self.tally
     }
 
     /// Is notified when there may be something to send.
@@ -178,7 +196,9 @@ impl Subscription {
                 None => {}
             }
         }
-        self.outgoing.pop_front()
+        let next = self.outgoing.pop_front()?;
+        self.tally.count_sent(next.message.json.len());
+        Some(next)
     }
 
     fn push(&mut self, message: ServerMessage) {
@@ -243,6 +263,7 @@ impl Subscription {
         // A client may fall behind again before its snapshot comes; the gap begins at the first
         // time.
         self.lost_since.get_or_insert(from);
+        self.tally.count_lost();
         // A new queue, because the old tap may still push into the old one.
         self.outbox = SubscriberQueue::new(self.policy, self.buffer, self.wakeup.clone(), &self.account);
         if let Some(matchers) = &self.series {

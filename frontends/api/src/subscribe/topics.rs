@@ -9,8 +9,9 @@ use super::super::limits::{TOPIC_PERIOD, TOPIC_SHARE, TOPIC_SPACING, VIEWS_PERIO
 use super::super::response::{ApiError, ErrorType};
 use super::super::self_metrics::GaugeGuard;
 use super::super::versions::Version;
-use super::super::{AppState, notifications, query, rules, targets, views};
+use super::super::{AppState, notifications, query, rules, status, targets, views};
 use super::server_message::{self, ServerMessage};
+use super::subscribers::{SubscriptionFacts, SubscriptionTally};
 use super::subscription::admit;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -36,6 +37,12 @@ pub enum Topic {
     Queries,
     /// `/api/v1/notifications`
     Notifications,
+    /// `/api/v1/alerts/history`
+    History,
+    /// `/api/v1/status/runtimeinfo`: which configuration is in force.
+    Status,
+    /// `/api/v1/alertmanagers`
+    Alertmanagers,
 }
 
 impl Topic {
@@ -48,6 +55,9 @@ impl Topic {
             Topic::Views => "views",
             Topic::Queries => "queries",
             Topic::Notifications => "notifications",
+            Topic::History => "history",
+            Topic::Status => "status",
+            Topic::Alertmanagers => "alertmanagers",
         }
     }
 
@@ -70,6 +80,12 @@ impl Topic {
             Topic::Views => views::version(state).await,
             Topic::Queries => Ok(query::running_queries::version(state)),
             Topic::Notifications => Ok(Version::new(&notifications::active(state))),
+            Topic::History => Ok(Version::counted(state.sources.rules.history_version())),
+            Topic::Status => Ok(status::runtime_version(state)),
+            Topic::Alertmanagers => {
+                let known = &state.sources.alertmanagers;
+                Ok(Version::new(&(known.active(), known.dropped())))
+            }
         }
     }
 }
@@ -213,6 +229,7 @@ pub struct TopicSubscription {
     id: String,
     topic: Topic,
     listener: Arc<TopicListener>,
+    tally: Arc<SubscriptionTally>,
     _counted: GaugeGuard,
 }
 
@@ -227,13 +244,29 @@ impl TopicSubscription {
         admit(state)?;
         let counted = GaugeGuard::new(&state.telemetry.subscriptions);
         let listener = TopicBoard::listen(state, topic, wakeup);
-        Ok(TopicSubscription { id, topic, listener, _counted: counted })
+        let facts = SubscriptionFacts {
+            id: id.clone(),
+            query: topic.as_str().to_owned(),
+            view: None,
+            standing: true,
+            envelope: None,
+            backpressure: None,
+        };
+        let tally = SubscriptionTally::new(facts, Weak::new());
+        Ok(TopicSubscription { id, topic, listener, tally, _counted: counted })
     }
 
     /// The next message, if the list has another version than the client was told.
     pub fn next(&self) -> Option<ServerMessage> {
         let seen = self.listener.take()?;
-        Some(server_message::changed(&self.id, self.topic.as_str(), seen.t, seen.version.number()))
+        let message = server_message::changed(&self.id, self.topic.as_str(), seen.t, seen.version.number());
+        self.tally.count_sent(message.json.len());
+        Some(message)
+    }
+
+    /// What the client was sent.
+    pub fn tally(&self) -> &Arc<SubscriptionTally> {
+        &self.tally
     }
 }
 

@@ -8,6 +8,7 @@ use super::super::response::ApiError;
 use super::super::{AppState, limits};
 use super::client_message::{ClientMessage, SubscribeRequest};
 use super::server_message::{self, ServerMessage};
+use super::subscribers::Subscriber;
 use super::subscription::{Outgoing, Subscription};
 use super::too_many;
 use super::topics::{Topic, TopicSubscription};
@@ -25,6 +26,7 @@ pub(super) fn accept(
     upgrade: WebSocketUpgrade,
     first: Option<SubscribeRequest>,
     connection: Option<Arc<Progress>>,
+    subscriber: Arc<Subscriber>,
 ) -> Response {
     upgrade.max_message_size(limits::CLIENT_MESSAGE_BYTES).on_upgrade(move |socket| async move {
         let mut session = WebsocketSession {
@@ -34,6 +36,7 @@ pub(super) fn accept(
             wakeup: Arc::default(),
             open: BTreeMap::new(),
             topics: BTreeMap::new(),
+            subscriber,
         };
         if let Err(end) = session.run(first).await {
             session.goodbye(end).await;
@@ -47,6 +50,8 @@ enum SessionEnd {
     Disconnected,
     /// The server stops.
     Stopping,
+    /// An operator closed the connection.
+    Closed,
 }
 
 struct WebsocketSession {
@@ -58,6 +63,8 @@ struct WebsocketSession {
     open: BTreeMap<String, Subscription>,
     /// The subscriptions to topics, by the client's id.
     topics: BTreeMap<String, TopicSubscription>,
+    /// Its place in the list of all connections.
+    subscriber: Arc<Subscriber>,
 }
 
 impl WebsocketSession {
@@ -70,11 +77,15 @@ impl WebsocketSession {
         let wakeup = self.wakeup.clone();
         let stopped = state.until_stopped();
         tokio::pin!(stopped);
+        let subscriber = self.subscriber.clone();
+        let closed = subscriber.closed();
+        tokio::pin!(closed);
         let mut beat = interval_at(Instant::now() + limits::HEARTBEAT, limits::HEARTBEAT);
         let mut heard = Instant::now();
         loop {
             tokio::select! {
                 () = &mut stopped => return Err(SessionEnd::Stopping),
+                () = &mut closed => return Err(SessionEnd::Closed),
                 received = self.socket.recv() => {
                     heard = Instant::now();
                     match received {
@@ -138,13 +149,16 @@ impl WebsocketSession {
             return self.open_topic(id, topic);
         }
         let opened = Subscription::open(&self.state, request, self.wakeup.clone(), self.connection.clone());
-        self.open.insert(id, opened.await?);
+        let opened = opened.await?;
+        self.subscriber.hears(opened.tally());
+        self.open.insert(id, opened);
         Ok(())
     }
 
     fn open_topic(&mut self, id: String, topic: Topic) -> Result<(), ApiError> {
         self.state.for_everybody("topics")?;
         let opened = TopicSubscription::open(&self.state, id.clone(), topic, self.wakeup.clone())?;
+        self.subscriber.hears(opened.tally());
         self.topics.insert(id, opened);
         Ok(())
     }
@@ -207,10 +221,16 @@ impl WebsocketSession {
     }
 
     async fn goodbye(&mut self, end: SessionEnd) {
-        if let SessionEnd::Stopping = end {
-            let frame = CloseFrame { code: ws::close_code::AWAY, reason: "the server stops".into() };
-            // A client that does not read must not delay the end of the server.
-            let _ = timeout(Duration::from_secs(1), self.socket.send(ws::Message::Close(Some(frame)))).await;
-        }
+        let frame = match end {
+            SessionEnd::Disconnected => return,
+            SessionEnd::Stopping => {
+                CloseFrame { code: ws::close_code::AWAY, reason: "the server stops".into() }
+            }
+            SessionEnd::Closed => {
+                CloseFrame { code: ws::close_code::POLICY, reason: "closed by the operator".into() }
+            }
+        };
+        // A client that does not read must not delay the end.
+        let _ = timeout(Duration::from_secs(1), self.socket.send(ws::Message::Close(Some(frame)))).await;
     }
 }

@@ -557,7 +557,7 @@ async fn notifications_begin_and_end() {
     let response = super::super::dispatch::route(state.clone(), request).await;
     let mut body = response.into_body().into_data_stream();
     let mut next = async || String::from_utf8(body.next().await.unwrap().unwrap().to_vec()).unwrap();
-    assert_eq!(next().await, ": connected\n\n");
+    assert_eq!(next().await, ": connected\n");
     assert!(next().await.contains("\"text\":\"Prometheus is starting"));
     fakes.ready.store(true, SeqCst);
     assert!(next().await.contains("\"active\":false"));

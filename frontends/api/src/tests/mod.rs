@@ -15,5 +15,6 @@ mod search;
 #[cfg(feature = "sql")]
 mod sql;
 mod standing;
+mod subscribers;
 mod topics;
 mod views;

@@ -1,5 +1,4 @@
-//! The results of a test file: how many queries passed, which failed and how, and which were
-//! skipped and why; and the text that the command prints.
+//! The results of a test file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +8,7 @@ use std::fmt;
 pub struct TestFailure {
     /// The line of the command, from 1.
     pub line: usize,
-    /// The text of the query.
+    /// The query.
     pub expr: String,
     /// The variant of the query that failed; empty: the query as written.
     pub variant: String,

@@ -1,5 +1,4 @@
-//! A store in a temporary directory for one segment of a test file (what lies between two `clear`),
-//! and the samples to append in the order of their times.
+//! A store in a temporary directory for one segment of a test file, and the samples to append.
 
 use super::errors::TestRunError;
 use super::load::{LoadedSample, LoadedSeries};
@@ -23,7 +22,7 @@ pub(super) struct SampleTimeline {
 
 impl SampleTimeline {
     /// The samples of several loads, in time order.
-    pub(super) fn from_loads(loads: &[LoadedSeries]) -> SampleTimeline {
+    pub(super) fn of(loads: &[LoadedSeries]) -> SampleTimeline {
         let mut samples = SampleTimeline::default();
         for (labels, of_series) in loads.iter().flatten() {
             let at = samples.series.iter().position(|known| known == labels).unwrap_or_else(|| {
@@ -32,7 +31,6 @@ impl SampleTimeline {
             });
             samples.arrivals.extend(of_series.iter().map(|sample| (at, sample.clone())));
         }
-        // A stable sort: of samples with one time, those that the file loads first come first.
         samples.arrivals.sort_by_key(|(_, sample)| sample.t);
         samples
     }
@@ -104,7 +102,6 @@ impl TestStore {
         } else {
             self.store.append_histograms(&histograms)
         };
-        // A test over fewer samples than its file says would prove nothing.
         let refused = part.len() - stored?.stored;
         if refused > 0 {
             return Err(TestRunError::Refused(refused));

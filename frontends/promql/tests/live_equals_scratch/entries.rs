@@ -3,8 +3,7 @@
 //!
 //! No table entry is named here: arguments are drawn by type, and what the parser, the type checker
 //! or the live runtime rejects is drawn again. Entries with a tolerance are treated separately
-//! ([`RandomExpression::inexact`]): they occur only inside operators that do not increase a
-//! difference.
+//! ([`Drawn::inexact`]): they occur only inside operators that do not increase a difference.
 
 use crate::arguments;
 use crate::random::Random;
@@ -67,7 +66,7 @@ impl Entry {
 
 /// An expression that can be installed as a view.
 #[derive(Clone)]
-pub struct RandomExpression {
+pub struct Drawn {
     pub text: String,
     pub plan: Plan,
     pub inexact: Option<Inexact>,
@@ -108,7 +107,7 @@ const ATTEMPTS: u32 = 2_000;
 const OPERATORS: u64 = 5;
 
 /// An expression for `entry`.
-pub fn draw(random: &mut Random, entry: Entry, options: &PromqlOptions) -> RandomExpression {
+pub fn draw(random: &mut Random, entry: Entry, options: &PromqlOptions) -> Drawn {
     for attempt in 0..ATTEMPTS {
         // After many rejected attempts, draw fewer operators, so that less can be wrong.
         let operators = if attempt > ATTEMPTS / 2 { 0 } else { random.below(OPERATORS) as u32 };
@@ -120,11 +119,11 @@ pub fn draw(random: &mut Random, entry: Entry, options: &PromqlOptions) -> Rando
 }
 
 /// The expression, if it can be installed as a view.
-fn standing(text: String, options: &PromqlOptions) -> Option<RandomExpression> {
+fn standing(text: String, options: &PromqlOptions) -> Option<Drawn> {
     let plan = compile(&text, options).ok()?;
     let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::NOW };
     check(&spec, options.dialect(), StoreQueries::Allowed).ok()?;
-    Some(RandomExpression { text, plan, inexact: None })
+    Some(Drawn { text, plan, inexact: None })
 }
 
 struct Draw<'a> {
@@ -133,7 +132,7 @@ struct Draw<'a> {
 }
 
 impl Draw<'_> {
-    fn entry(&mut self, entry: Entry, operators: u32) -> Option<RandomExpression> {
+    fn entry(&mut self, entry: Entry, operators: u32) -> Option<Drawn> {
         let text = match entry {
             Entry::Form(text) => text.to_owned(),
             Entry::Function(function) => match &function.tolerance {
@@ -160,7 +159,7 @@ impl Draw<'_> {
         function: &'static Function,
         tolerance: &'static Tolerance,
         operators: u32,
-    ) -> Option<RandomExpression> {
+    ) -> Option<Drawn> {
         let inner = self.call(function, 0);
         // The sum of their magnitudes. With delayed name removal the values alone may not form a
         // valid vector.
@@ -180,7 +179,7 @@ impl Draw<'_> {
                 _ => format!("sort({text})"),
             };
         }
-        Some(RandomExpression {
+        Some(Drawn {
             inexact: Some(Inexact { plan, tolerance, composed: operators > 0 }),
             ..standing(text, self.options)?
         })

@@ -104,6 +104,8 @@ export class Store {
     const first = this.index(from);
     const last = this.index(to);
     this.reserve(last);
+    const known = { length: this.length, size: this.series.size };
+    const before = new Map([...this.series.values()].map((s) => [s, s.values.slice(Math.max(first, 0), last + 1)]));
     for (const series of this.series.values()) {
       series.values.fill(NaN, Math.max(first, 0), last + 1);
       series.histograms?.fill(undefined, Math.max(first, 0), last + 1);
@@ -123,8 +125,23 @@ export class Store {
     }
     this.length = Math.max(this.length, last - Math.round((shift - this.t0) / this.step) + 1);
     this.version++;
+    // What history says as the picture does is no reason to draw it anew.
+    const isSame = ([series, values]: [Series, Float64Array]) => series.histograms === null && values.every((v, i) => Object.is(v, series.values[Math.max(first, 0) + i]));
+    if (known.length === this.length && known.size === this.series.size && [...before].every(isSame)) return;
     this.pictures++;
     this.rewrites++;
+  }
+
+  /** The changes of this stretch did not come. */
+  lose(from: number, to: number): void {
+    this.lost.push({ from, to });
+    this.pictures++;
+  }
+
+  /** History has said what was lost. */
+  found(stretches: { from: number; to: number }[]): void {
+    for (const one of stretches) this.lost.splice(this.lost.indexOf(one), 1);
+    if (stretches.length > 0) this.pictures++;
   }
 
   private index(t: number): number {

@@ -7,7 +7,8 @@ import { useApi } from '../hooks';
 import { now } from '../live';
 import { threshold, unitOf, type Node } from '../promql/ast';
 import { call } from '../api';
-import { href, route } from '../router';
+import { silenceOf, silencePage, type Silences } from '../format/silences';
+import { href, route, setParam } from '../router';
 import { zone } from '../settings';
 import { DataTable, type Column } from '../table';
 import type { Alert, Rule, RuleGroup } from '../types';
@@ -21,6 +22,8 @@ const ORDER: State[] = ['broken', 'firing', 'pending', 'quiet'];
 const SIGNS: Record<State, [string, string]> = { broken: ['✖', 'err'], firing: ['●', 'err'], pending: ['◐', 'warn'], quiet: ['✔', 'ok'] };
 /** How often the list is asked while the server cannot tell that it changed, ms. */
 const AGAIN_MS = 5000;
+/** How often Alertmanagers are asked what is silenced, ms. */
+const SILENCES_MS = 30_000;
 /** Rules above this many alerts are open only when asked. */
 const OPEN_UP_TO = 200;
 
@@ -31,6 +34,7 @@ export function stateOf(rule: Rule): State {
 
 export function Alerts() {
   const loaded = useApi<{ groups: RuleGroup[] }>('rules', { type: 'alert' }, { topic: 'alerts', every: AGAIN_MS });
+  const silences = useApi<Silences>('alerts/silences', {}, { every: SILENCES_MS });
   const [filter] = useSearch();
   const wanted = route.value.params.get('state');
   const items = useMemo(() => {
@@ -38,6 +42,8 @@ export function Alerts() {
     return all.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || (a.rule.name < b.rule.name ? -1 : 1));
   }, [loaded.data]);
   const shown = items.filter((i) => (!wanted || i.state === wanted) && matches(filter, textOf(i), [i.rule.labels ?? {}, ...(i.rule.alerts ?? []).map((a) => a.labels)]));
+  const silenced = items.reduce((n, i) => n + (i.rule.alerts ?? []).filter((a) => silenceOf(a.labels, silences.data)).length, 0);
+  const loud = route.value.params.get('silenced') === '0';
   const alerts = (state: string) => items.reduce((n, i) => n + (i.rule.alerts ?? []).filter((a) => a.state === state).length, 0);
   const of = (state: State) => items.filter((i) => i.state === state).length;
   const quiet = shown.filter((i) => i.state === 'quiet');
@@ -50,17 +56,19 @@ export function Alerts() {
         <StateButton name="broken" label="Broken" count={of('broken')} kind="err" />
         <StateButton name="quiet" label="Quiet" count={of('quiet')} kind="ok" />
         <a href={href('/alerts/history')} data-page="1">History</a>
+        {silenced > 0 && <button type="button" aria-pressed={loud} onClick={() => setParam('silenced', loud ? '' : '0')} title="Alerts that somebody has silenced at an Alertmanager">Without silenced<span class="badge">{silenced}</span></button>}
         <span class="grow" />
         <FindBox label="Filter alerts" />
       </div>
       <Problem of={loaded} />
+      {(silences.data?.alertmanagers ?? []).filter((a) => a.error !== '').map((a) => <p key={a.url} class="warn">{a.url} does not say what is silenced: {a.error}</p>)}
       {loaded.data && items.length === 0 && <Empty />}
       {loaded.data && items.length > 0 && of('broken') + alerts('firing') + alerts('pending') === 0 && <div class="box info">Nothing fires, and nothing is pending.</div>}
-      {shown.filter((i) => i.state !== 'quiet').map((i) => <RuleItem key={`${i.group.file};${i.group.name};${i.rule.name};${i.rule.query}`} item={i} filter={filter} />)}
+      {shown.filter((i) => i.state !== 'quiet').map((i) => <RuleItem key={`${i.group.file};${i.group.name};${i.rule.name};${i.rule.query}`} item={i} filter={filter} silences={silences.data} loud={loud} />)}
       {quiet.length > 0 && (
         <>
           <h2>Quiet</h2>
-          {quiet.map((i) => <RuleItem key={`${i.group.file};${i.group.name};${i.rule.name};${i.rule.query}`} item={i} filter={filter} />)}
+          {quiet.map((i) => <RuleItem key={`${i.group.file};${i.group.name};${i.rule.name};${i.rule.query}`} item={i} filter={filter} silences={null} loud={false} />)}
         </>
       )}
       {loaded.data && items.length > 0 && shown.length === 0 && <div class="box">No alert has this state and this text.</div>}
@@ -81,9 +89,11 @@ function Empty() {
   );
 }
 
-function RuleItem({ item, filter }: { item: Item; filter: string }) {
+function RuleItem({ item, filter, silences, loud }: { item: Item; filter: string; silences: Silences | null; loud: boolean }) {
   const { rule, state, group } = item;
-  const alerts = rule.alerts ?? [];
+  const all = rule.alerts ?? [];
+  const alerts = loud ? all.filter((a) => !silenceOf(a.labels, silences)) : all;
+  const silenced = alerts.filter((a) => silenceOf(a.labels, silences)).length;
   const [open, setOpen] = useState(state !== 'quiet' && alerts.length <= OPEN_UP_TO);
   const [sign, kind] = SIGNS[state];
   const oldest = Math.min(...alerts.map((a) => unix(a.activeAt)));
@@ -95,16 +105,17 @@ function RuleItem({ item, filter }: { item: Item; filter: string }) {
         <span class="name">{rule.name}</span>
         {rule.labels?.['severity'] && <span class="badge">{rule.labels['severity']}</span>}
         <span class={kind}>{state === 'broken' ? 'evaluation fails' : state === 'quiet' ? 'quiet' : `${firing > 0 ? `${firing} firing` : ''}${firing > 0 && alerts.length > firing ? ', ' : ''}${alerts.length > firing ? `${alerts.length - firing} pending` : ''}`}</span>
+        {silenced > 0 && <span class="badge" title="at an Alertmanager">{silenced === alerts.length ? 'silenced' : `${silenced} silenced`}</span>}
         {alerts.length > 0 && <span class="dim num">oldest {formatSpan(now.value - oldest)}</span>}
         <code class="dim one-line grow narrow-hide">{rule.query}</code>
         <span class="dim narrow-hide">{group.name}</span>
       </summary>
-      {open && <Details item={item} alerts={alerts.filter((a) => matches(filter, `${rule.name} ${group.name} ${rule.query} ${Object.values(a.labels).join(' ')}`, [a.labels]))} />}
+      {open && <Details item={item} silences={silences} alerts={alerts.filter((a) => matches(filter, `${rule.name} ${group.name} ${rule.query} ${Object.values(a.labels).join(' ')}`, [a.labels]))} />}
     </details>
   );
 }
 
-function Details({ item, alerts }: { item: Item; alerts: Alert[] }) {
+function Details({ item, alerts, silences }: { item: Item; alerts: Alert[]; silences: Silences | null }) {
   const { rule, group, state } = item;
   return (
     <div class="body">
@@ -115,8 +126,12 @@ function Details({ item, alerts }: { item: Item; alerts: Alert[] }) {
         {(rule.keepFiringFor ?? 0) > 0 && <span class="dim">keep firing for {formatDuration(rule.keepFiringFor!)}</span>}
         <span class="dim">{group.file} › {group.name}, every {formatDuration(group.interval)}</span>
         <a href={href(`/alerts/history?rule=${encodeURIComponent(rule.name)}`)} data-page="1">history</a>
+        {alerts.length > 0 && (silences?.alertmanagers ?? []).map(({ url }) => {
+          const page = silencePage(url, { alertname: rule.name, ...commonLabels([alerts[0]!, ...alerts].map((a) => a.labels)) });
+          return page && <a key={url} href={page} rel="noopener noreferrer" target="_blank" title={page}>silence…</a>;
+        })}
       </div>
-      {alerts.length === 0 ? <Annotations of={rule.annotations ?? {}} /> : <Instances rule={rule} alerts={alerts} />}
+      {alerts.length === 0 ? <Annotations of={rule.annotations ?? {}} /> : <Instances rule={rule} alerts={alerts} silences={silences} />}
     </div>
   );
 }
@@ -131,7 +146,15 @@ function Annotations({ of }: { of: Labels }) {
   );
 }
 
-function Instances({ rule, alerts }: { rule: Rule; alerts: Alert[] }) {
+function silenceColumn(silences: Silences | null): Column<Alert> {
+  const text = (a: Alert) => {
+    const found = silenceOf(a.labels, silences);
+    return found ? `until ${date(found.endsAt, zone.value)} ${clockTime(found.endsAt, zone.value)} by ${found.createdBy}: ${found.comment}` : '';
+  };
+  return { name: 'silenced', class: 'wrap', text };
+}
+
+function Instances({ rule, alerts, silences }: { rule: Rule; alerts: Alert[]; silences: Silences | null }) {
   const common = commonLabels(alerts.map((a) => a.labels));
   const annotations = commonLabels(alerts.map((a) => a.annotations));
   const names = labelNames(alerts.map((a) => a.labels), common).filter((n) => n !== 'alertname');
@@ -145,6 +168,7 @@ function Instances({ rule, alerts }: { rule: Rule; alerts: Alert[] }) {
   const columns: Column<Alert>[] = [
     ...(several || alerts[0]!.state === 'pending' ? [stateColumn(rule, seconds)] : []),
     ...names.map((name): Column<Alert> => ({ name, text: (a) => a.labels[name] ?? '' })),
+    ...(alerts.some((a) => silenceOf(a.labels, silences)) ? [silenceColumn(silences)] : []),
     { name: 'value', numeric: true, sort: (a) => parseValue(a.value), text: (a) => a.value, cell: (a) => <span title={a.value}>{formatValue(parseValue(a.value), unit)}</span> },
     {
       name: 'since', numeric: true, sort: (a) => unix(a.activeAt), text: (a) => a.activeAt,
@@ -160,7 +184,7 @@ function Instances({ rule, alerts }: { rule: Rule; alerts: Alert[] }) {
     <>
       {Object.keys(shared).length > 0 && <div class="common">common: <LabelList labels={shared} /></div>}
       <Annotations of={annotations} />
-      <DataTable rows={alerts} columns={columns} rowKey={(a) => labelKey(a.labels)} caption={`Alerts of ${rule.name}`} />
+      <DataTable class="stacked" rows={alerts} columns={columns} rowKey={(a) => labelKey(a.labels)} caption={`Alerts of ${rule.name}`} />
     </>
   );
 }

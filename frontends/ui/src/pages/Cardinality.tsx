@@ -1,23 +1,21 @@
 // Cardinality: which metrics and labels make the series that match. Every row narrows, and each step says the
 // expression that it stands for.
 import { useMemo, useState } from 'preact/hooks';
-import { ApiError } from '../api';
 import { labelName, quote } from '../format/labels';
-import { useApi } from '../hooks';
+import { useApi, useRows } from '../hooks';
+import type { Row } from '../live';
 import { go, route, setParam } from '../router';
 import { DataTable, type Column } from '../table';
-import type { InstantSeries } from '../types';
 import { Problem, QueryLink, queryPath } from './common';
 import { Vanished } from './Vanished';
 
 interface Count { name: string; series: number }
-interface Vector { result: InstantSeries[] }
 
 const SHOWN = 50;
 const AGAIN_MS = 15_000;
 
-function counts(data: Vector | null, label: string): Count[] {
-  return (data?.result ?? []).map((s) => ({ name: s.metric[label] ?? '', series: Number(s.value?.[1] ?? 0) }));
+function counts(rows: Row[] | null, label: string): Count[] {
+  return (rows ?? []).map((row) => ({ name: row.labels[label] ?? '', series: Number(row.value ?? 0) }));
 }
 
 /** A selector narrowed by one more label. */
@@ -32,26 +30,29 @@ export function Cardinality() {
   const focus = route.value.params.get('focus') ?? '';
   const vanished = route.value.params.get('tab') === 'vanished';
   const [text, setText] = useState(match);
-  const total = useApi<Vector>('query', { query: `count(${match})` }, { every: AGAIN_MS });
-  const metrics = useApi<Vector>('query', { query: `topk(${SHOWN}, count by (__name__) (${match}))` }, { every: AGAIN_MS });
+  const total = useRows(`count(${match})`, AGAIN_MS);
+  const metrics = useRows(`topk(${SHOWN}, count by (__name__) (${match}))`, AGAIN_MS);
   const names = useApi<string[]>('labels', { 'match[]': [match], limit: 500 });
   const query = focus === '' ? null : `topk(${SHOWN}, count by (${labelName(focus)}) (${match}))`;
-  const values = useApi<Vector>(query === null ? null : 'query', query === null ? {} : { query }, { every: AGAIN_MS });
-  const distinct = useApi<Vector>(focus === '' ? null : 'query', focus === '' ? {} : { query: `count(count by (${labelName(focus)}) (${match}))` }, { every: AGAIN_MS });
-  const series = Number(total.data?.result[0]?.value?.[1] ?? 0);
-  const byMetric = useMemo(() => counts(metrics.data, '__name__'), [metrics.data]);
-  const byValue = useMemo(() => counts(values.data, focus), [values.data, focus]);
+  const values = useRows(query, AGAIN_MS);
+  const distinct = useRows(focus === '' ? null : `count(count by (${labelName(focus)}) (${match}))`, AGAIN_MS);
+  const series = Number(total.rows?.[0]?.value ?? 0);
+  const byMetric = useMemo(() => counts(metrics.rows, '__name__'), [metrics.rows]);
+  const byValue = useMemo(() => counts(values.rows, focus), [values.rows, focus]);
   const labels = (names.data ?? []).filter((n) => n !== '__name__');
   const to = (next: string) => {
     setText(next);
     setParam('match', next === '{__name__!=""}' ? '' : next);
   };
-  const error = [total, metrics, names].find((l) => l.error instanceof ApiError);
+  const error = [total, metrics, names].find((l) => l.error !== null);
   return (
     <>
       <div class="head">
         <h1>Cardinality</h1>
         <span class="dim">{series} series match now</span>
+        {total.rows !== null && (total.asked === ''
+          ? <span class="live">· live: counted with every sample</span>
+          : <span class="dim" title={total.asked}>· counted every {AGAIN_MS / 1000} s, because {total.asked}</span>)}
       </div>
       <form class="row" onSubmit={(e) => {
         e.preventDefault();
@@ -67,7 +68,7 @@ export function Cardinality() {
         <button type="button" aria-pressed={!vanished} onClick={() => setParam('tab', '')}>Series now</button>
         <button type="button" aria-pressed={vanished} onClick={() => setParam('tab', 'vanished')}>Vanished</button>
       </span>
-      {vanished ? <Vanished match={match} /> : <Present {...{ match, focus, query, series, byMetric, byValue, labels, to }} known={names.data !== null} distinct={distinct.data?.result[0]?.value?.[1] ?? '…'} />}
+      {vanished ? <Vanished match={match} /> : <Present {...{ match, focus, query, series, byMetric, byValue, labels, to }} known={names.data !== null} distinct={distinct.rows?.[0]?.value ?? '…'} />}
     </>
   );
 }

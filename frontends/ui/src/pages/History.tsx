@@ -51,7 +51,7 @@ export function History() {
 export function AlertHistory({ rule, range, fingerprint = '' }: { rule: string; range: number; fingerprint?: string }) {
   const end = Math.ceil(now.value);
   const params = { rule, fingerprint, limit: LIMIT, start: Math.floor(end / 60) * 60 - range };
-  const loaded = useApi<AlertHistoryData>('alerts/history', params, { every: AGAIN_MS });
+  const loaded = useApi<AlertHistoryData>('alerts/history', params, { topic: 'history', every: AGAIN_MS });
   const start = end - range;
   const alerts = useMemo(() => alertsOf(loaded.data?.transitions ?? [], start, end), [loaded.data, start, end]);
   const keptFrom = loaded.data?.keptFrom ?? 0;

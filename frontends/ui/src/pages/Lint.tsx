@@ -50,7 +50,7 @@ const COLUMNS: Column<Line>[] = [
 /** A line of a file with what is meant marked below it, as compilers show it. */
 function Marked({ place }: { place: Place }) {
   const blank = place.text.length - place.text.trimStart().length;
-  return <pre class="dim">{`${place.line} │ ${place.text.trimStart()}\n${' '.repeat(String(place.line).length + 3 + place.column - 1 - blank)}${'^'.repeat(place.length)}`}</pre>;
+  return <pre class="dim caret" tabIndex={0}>{`${place.line} │ ${place.text.trimStart()}\n${' '.repeat(String(place.line).length + 3 + place.column - 1 - blank)}${'^'.repeat(place.length)}`}</pre>;
 }
 
 /** The text of a rule by its file, its group and its place in the group. */

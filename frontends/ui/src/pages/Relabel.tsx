@@ -3,12 +3,15 @@ import { useEffect, useState } from 'preact/hooks';
 import { ApiError, call } from '../api';
 import { useApi } from '../hooks';
 import type { Labels } from '../format/labels';
+import { replace, route } from '../router';
 import { remember, recall } from '../settings';
 import type { Targets } from '../types';
 import { LabelList } from './common';
 import { StepLine, type Step } from './Targets';
 
 const PAUSE_MS = 200;
+/** Longer texts are not in the address. */
+const ADDRESS_MAX = 6000;
 const RULES = `- source_labels: [__address__]
   regex: '(.*):.*'
   target_label: host
@@ -39,8 +42,9 @@ function safeJson(text: string): string | null {
 }
 
 export function Relabel() {
-  const [rules, setRules] = useState(recall('relabel.rules') ?? RULES);
-  const [text, setText] = useState(recall('relabel.labels') ?? LABELS);
+  const { params } = route.peek();
+  const [rules, setRules] = useState(params.get('rules') ?? recall('relabel.rules') ?? RULES);
+  const [text, setText] = useState(params.get('labels') ?? recall('relabel.labels') ?? LABELS);
   // The steps are shown with the labels that they were made of: those of the text may be newer.
   const [answer, setAnswer] = useState<{ steps: Step[]; labels: Labels; error: string }>({ steps: [], labels: {}, error: '' });
   const targets = useApi<Targets>('targets');
@@ -48,6 +52,9 @@ export function Relabel() {
   useEffect(() => {
     remember('relabel.rules', rules);
     remember('relabel.labels', text);
+    // A colleague who gets the address sees the same.
+    const own = new URLSearchParams({ rules, labels: text }).toString();
+    if (own.length <= ADDRESS_MAX) replace(`/relabel?${own}`);
     const abort = new AbortController();
     const timer = setTimeout(() => {
       call<{ steps: Step[] }>('relabel', { rules, labels: JSON.stringify(labels) }, abort.signal, 'POST').then(

@@ -6,7 +6,7 @@ import { paintOf, usualColoring, type Coloring } from '../chart/paint';
 import { formatValue, type Unit } from '../format/numbers';
 import { dateTime } from '../format/time';
 import { useApi } from '../hooks';
-import { paused, watchSql } from '../live';
+import { paused, watchSql, type Upkeep } from '../live';
 import { unitOfName } from '../promql/ast';
 import { EditorBox } from '../query/EditorBox';
 import { SeriesTable, shortName, splitLabels } from '../query/SeriesTable';
@@ -48,6 +48,12 @@ function readHistory(): string[] {
   }
 }
 
+function liveText(how: Upkeep): string {
+  if (how.kind === 'plan') return 'live: updated with every sample';
+  if (how.kind === 'dataflow') return `live: updated with every change${how.keeps.length === 0 ? '' : `; keeps ${how.keeps.join(', ')}`}`;
+  return `live: run again every second${how.why === '' ? '' : `, because ${how.why}`}`;
+}
+
 /** Keeps a statement current. The returned function ends it. */
 function follow(statement: string, setRun: (change: (old: Run) => Run) => void): () => void {
   const began = performance.now();
@@ -62,7 +68,7 @@ function follow(statement: string, setRun: (change: (old: Run) => Run) => void):
   const end = watchSql(statement, {
     started(columns, how) {
       rows = new LiveRows(columns);
-      live = how.plan ? 'live: updated with every sample' : `live: run again every second${how.why === '' ? '' : `, because ${how.why}`}`;
+      live = liveText(how);
     },
     snapshot(_, changes) {
       rows.reset(changes);

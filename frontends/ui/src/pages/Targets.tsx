@@ -163,10 +163,21 @@ export function RelabelSteps({ pool, labels }: { pool: string; labels: Record<st
   const steps = loaded.data?.steps ?? [];
   if (loaded.data && steps.length === 0) return <p class="dim">The pool has no relabelling rules.</p>;
   return (
-    <ol>
-      {steps.map((step, i) => <li key={i}><StepLine step={step} before={i === 0 ? labels : steps[i - 1]!.output} /></li>)}
-    </ol>
+    <>
+      <ol>
+        {steps.map((step, i) => <li key={i}><StepLine step={step} before={i === 0 ? labels : steps[i - 1]!.output} /></li>)}
+      </ol>
+      {steps.length > 0 && <p><a href={href(tryPath(steps, labels))} data-page="1">Try other rules on it</a></p>}
+    </>
   );
+}
+
+/** The relabel debugger with the rules that were applied to a target, and its labels. */
+function tryPath(steps: Step[], labels: Labels): string {
+  // JSON is YAML.
+  const rules = steps.map(({ rule }) => Object.entries(rule).map(([key, value], i) => `${i === 0 ? '- ' : '  '}${key}: ${JSON.stringify(value)}`).join('\n')).join('\n');
+  const text = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}`).join('\n');
+  return `/relabel?${new URLSearchParams({ rules, labels: text }).toString()}`;
 }
 
 /** One step as a difference. */

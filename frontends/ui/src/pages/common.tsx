@@ -1,6 +1,6 @@
 // Parts that the list pages share.
 import type { ComponentChildren } from 'preact';
-import type { Loaded } from '../hooks';
+import type { ApiError } from '../api';
 import { link, type Labels } from '../format/labels';
 import { href, route, setParam } from '../router';
 import { isStatement } from '../sql/language';
@@ -26,7 +26,7 @@ export function matches(filter: string, text: string, labels: Labels[]): boolean
 }
 
 /** The error of a list, above what is still shown. */
-export function Problem({ of }: { of: Loaded<unknown> }) {
+export function Problem({ of }: { of: { error: ApiError | null } }) {
   return of.error ? <div class="box err" role="alert"><pre>{of.error.message}</pre></div> : null;
 }
 

@@ -9,7 +9,7 @@ import type { Series } from '../chart/store';
 import { shortKey } from '../format/labels';
 import { formatDuration, formatValue, parseDuration } from '../format/numbers';
 import { dateTime, parseTime } from '../format/time';
-import { lag, now, paused } from '../live';
+import { ASKED_MS, behind, now, paused, withoutSocket } from '../live';
 import { firstSelector, print, unitOfName } from '../promql/ast';
 import { exactLink } from '../router';
 import { recall, remember, zone } from '../settings';
@@ -37,8 +37,6 @@ interface Props {
 const MakeRule = Lazy<{ expr: string }>(() => import('./MakeRule').then((m) => m.MakeRule));
 
 const HISTORY = 50;
-/** A frontier older than this is said to be behind. */
-const BEHIND_SECONDS = 12;
 
 function readHistory(): string[] {
   try {
@@ -212,7 +210,7 @@ function Body(props: BodyProps) {
   const look = {
     unit: heat ? observed : unit, stacked: settings.stacked, zero: settings.zero, before: result.before,
     threshold: result.threshold ? { op: result.threshold.op, value: result.threshold.value } : null,
-    liveEdge: result.live.kind === 'fixed' ? 0 : store.liveAt, behind: lag.value > BEHIND_SECONDS,
+    liveEdge: result.live.kind === 'fixed' ? 0 : store.liveAt, behind: behind.value,
   };
   return (
     <>
@@ -265,14 +263,16 @@ function Foot({ settings, result, put }: BodyProps) {
     const { data } = await call<string>('format_query', { query: settings.expr });
     put({ expr: data });
   };
-  const live = result.live.kind === 'live' ? 'live: updated with every sample' : result.live.kind === 'asked' ? 'live: evaluated once a second' : result.live.why;
+  // Without a socket no subscription has said how it is kept current.
+  const isAsked = withoutSocket.value && (result.live.kind !== 'fixed' || result.live.why === '');
+  const live = isAsked ? `asked every ${ASKED_MS / 1000} s, because no socket opens` : result.live.kind === 'live' ? 'live: updated with every sample' : result.live.kind === 'asked' ? 'live: evaluated once a second' : result.live.why;
   return (
     <div class="foot">
       <span>{store.series.size} series</span>
       <span>· step {formatDuration(store.step)}</span>
       <span>· {formatValue(result.took, 'seconds', 2)}</span>
-      {live !== '' && <span class={result.live.kind === 'fixed' ? '' : 'live'} title={result.live.kind === 'asked' ? result.live.why : undefined}>· {live}</span>}
-      {settings.end === null && (result.live.kind === 'fixed'
+      {live !== '' && <span class={isAsked ? 'warn' : result.live.kind === 'fixed' ? '' : 'live'} title={result.live.kind === 'asked' ? result.live.why : undefined}>· {live}</span>}
+      {settings.end === null && (result.live.kind === 'fixed' && !isAsked
         ? <button type="button" class="plain" onClick={() => put({ live: settings.live === 'off' ? 'auto' : 'on' })}>Make it live</button>
         : <button type="button" class="plain" onClick={() => put({ live: 'off' })}>Hold it</button>)}
       {result.threshold && !settings.literal && (

@@ -3,7 +3,7 @@ import { call, ApiError } from '../api';
 import type { Exemplar } from '../chart/Chart';
 import { Store } from '../chart/store';
 import { parseValue, type Unit } from '../format/numbers';
-import { now, paused, watch } from '../live';
+import { ASKED_MS, now, paused, watch, withoutSocket } from '../live';
 import { print, threshold, unitOf, type Node, type Threshold } from '../promql/ast';
 import type { ExemplarSeries, InstantData, RangeData } from '../types';
 import { stepOf, type Panel } from './url';
@@ -51,6 +51,7 @@ export class PanelData {
   private unwatch: (() => void) | null = null;
   private recheck: ReturnType<typeof setInterval> | undefined;
   private exemplarsTimer: ReturnType<typeof setInterval> | undefined;
+  private asker: ReturnType<typeof setInterval> | undefined;
   private repairing = false;
   /** Seconds that history took to answer. */
   private seconds = 0;
@@ -68,6 +69,7 @@ export class PanelData {
     this.unwatch?.();
     clearInterval(this.recheck);
     clearInterval(this.exemplarsTimer);
+    clearInterval(this.asker);
   }
 
   private async run(): Promise<void> {
@@ -143,15 +145,23 @@ export class PanelData {
         store.progress(t);
         this.tell();
       },
-      lost: (from, to) => store.lost.push({ from, to }),
+      lost: (from, to) => {
+        store.lose(from, to);
+        this.tell();
+      },
       error: (message, final) => {
         if (final) this.result.live = { kind: 'fixed', why: message };
         else this.result.warnings = [message];
         this.tell();
       },
     });
+    this.asker = setInterval(() => {
+      const gap = store.missing(now.value);
+      if (withoutSocket.value && gap && !document.hidden && !paused.value) void this.ask(store, gap.from, gap.to);
+    }, ASKED_MS);
     this.recheck = setInterval(() => {
       void this.ask(store, store.end - 60, store.end);
+      void this.repair(store.end);
       if (this.panel.compare > 0) void this.compare(store);
     }, RECHECK_MS);
   }
@@ -202,15 +212,20 @@ export class PanelData {
     const { store } = this.result;
     if (!store || this.repairing) return;
     const gap = store.missing(t);
-    const lost = store.lost.splice(0);
+    const lost = [...store.lost];
     if (!gap && lost.length === 0) return;
     this.repairing = true;
     const from = Math.min(gap?.from ?? Infinity, ...lost.map((l) => Math.floor(l.from / store.step) * store.step));
-    await this.ask(store, Math.max(from, store.t0), gap?.to ?? store.end);
+    const said = await this.ask(store, Math.max(from, store.t0), gap?.to ?? store.end);
+    // What was lost stays marked until history has said what was there.
+    if (said) store.found(lost);
+    else if (gap) store.lose(gap.from, gap.to);
     this.repairing = false;
+    this.tell();
   }
 
-  private async ask(store: Store, from: number, to: number): Promise<void> {
+  /** Asks history for the steps of a stretch; `false`: it did not answer. */
+  private async ask(store: Store, from: number, to: number): Promise<boolean> {
     const grid = (t: number) => Math.round((t - store.t0) / store.step) * store.step + store.t0;
     // A computer that slept has a gap wider than the picture.
     const start = grid(Math.max(from, to - store.window, store.t0));
@@ -218,8 +233,9 @@ export class PanelData {
       const answer = await call<RangeData>('query_range', { query: this.result.asked, start, end: grid(to), step: store.step }, this.abort.signal);
       store.setRange(start, grid(to), answer.data.result);
       this.tell();
+      return true;
     } catch {
-      // The next snapshot or check asks again; until then the gap is a gap.
+      return false;
     }
   }
 }

@@ -1,4 +1,4 @@
-//! Limits of backfill and corrections: number, unit, reason. `docs/limits.md` lists them for users.
+//! Limits of backfill and corrections: number, unit, reason.
 
 use std::time::Duration;
 

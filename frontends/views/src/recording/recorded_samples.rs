@@ -45,14 +45,6 @@ pub struct RecordingSpec {
 /// Samples by series.
 pub type SamplesBySeries = BTreeMap<Labels, SeriesSamples>;
 
-/// What a rule records at some evaluation times.
-pub struct RecordedSamples {
-    /// The samples, with stale markers.
-    pub samples: SamplesBySeries,
-    /// The times at which the evaluation failed, and why. They have no samples.
-    pub failed: BTreeMap<TimeMs, String>,
-}
-
 impl EvaluationRange {
     /// The number of times.
     pub fn len(&self) -> usize {
@@ -76,7 +68,7 @@ impl EvaluationRange {
 
 impl RecordingSpec {
     /// What a view records; `None`: nothing.
-    pub fn from_kind(kind: &ViewKind) -> Option<RecordingSpec> {
+    pub fn of(kind: &ViewKind) -> Option<RecordingSpec> {
         let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else {
             return None;
         };
@@ -115,13 +107,13 @@ impl RecordingSpec {
     }
 
     /// The samples at `evaluations`. `present` has the series with a value at the time before, and
-    /// then those with one at the last time.
+    /// then those with one at the last time. The second result: times that failed, and why.
     pub fn samples(
         &self,
         answer: QueryAnswer,
         evaluations: EvaluationRange,
         present: &mut BTreeSet<Labels>,
-    ) -> RecordedSamples {
+    ) -> (SamplesBySeries, BTreeMap<TimeMs, String>) {
         let rows = self.rows(answer.value);
         let faults = self.faults(&rows, evaluations);
         let mut out = SamplesBySeries::new();
@@ -140,8 +132,7 @@ impl RecordingSpec {
             }
         }
         *present = now;
-        let failed = faults.into_iter().map(|(k, why)| (evaluations.time(k), why)).collect();
-        RecordedSamples { samples: out, failed }
+        (out, faults.into_iter().map(|(k, why)| (evaluations.time(k), why)).collect())
     }
 
     /// The rows of an answer by recorded labels.

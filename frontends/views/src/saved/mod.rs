@@ -92,14 +92,8 @@ pub enum SavedQueryError {
 impl SavedQueries {
     /// No saved queries, and no file.
     pub fn in_memory(views: Arc<dyn ViewRegistry>, compile: Compile) -> SavedQueries {
-        SavedQueries {
-            views,
-            compile,
-            compile_statement: None,
-            file: None,
-            change_lock: Mutex::default(),
-            queries: Mutex::default(),
-        }
+        let (changing, queries) = Default::default();
+        SavedQueries { views, compile, compile_statement: None, file: None, change_lock: changing, queries }
     }
 
     /// Definitions may be in SQL.

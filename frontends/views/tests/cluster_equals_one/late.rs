@@ -88,7 +88,7 @@ struct Fixture {
     _queriers: Vec<Arc<Querier>>,
 }
 
-type RecordedSeries = BTreeMap<Labels, Vec<(i64, f64)>>;
+type Recorded = BTreeMap<Labels, Vec<(i64, f64)>>;
 
 impl Fixture {
     fn new(processes: usize, lateness: Option<i64>, loses: usize) -> Fixture {
@@ -174,9 +174,7 @@ impl Fixture {
             next += INTERVAL;
         }
         // Some reports are lost.
-        for _ in 0..3 {
-            self.pasts[0].correct_now();
-        }
+        (0..3).for_each(|_| self.pasts[0].correct_now());
     }
 
     fn slot(&self, t: i64, every: i64) {
@@ -187,7 +185,7 @@ impl Fixture {
         }
     }
 
-    fn recorded(&self) -> RecordedSeries {
+    fn recorded(&self) -> Recorded {
         let team = [Matcher::equal("team", "x")];
         let all = self.server.stores[0].read_series(&team, START - 60_000, END - INTERVAL).unwrap();
         let all = all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect::<Vec<_>>()));
@@ -199,9 +197,7 @@ impl Fixture {
     }
 
     fn close(mut self) {
-        for past in &self.pasts {
-            past.stop();
-        }
+        self.pasts.iter().for_each(|past| past.stop());
         self.server.stop();
     }
 }
@@ -238,7 +234,7 @@ fn same(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits() || (a - b).abs() <= 1e-10 * a.abs().max(b.abs())
 }
 
-fn compare(got: &RecordedSeries, wanted: &RecordedSeries) {
+fn compare(got: &Recorded, wanted: &Recorded) {
     assert_eq!(got.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
     for (labels, wanted) in wanted {
         let got = &got[labels];
@@ -309,9 +305,7 @@ fn what_cannot_be_asked_now_is_asked_again() {
     fixture.away.store(true, SeqCst);
     fixture.clock.set(START + 8 * INTERVAL + SECOND);
     fixture.append(SERIES / 2 + 1, at(2), 2.0);
-    for _ in 0..3 {
-        fixture.pasts[0].correct_now();
-    }
+    (0..3).for_each(|_| fixture.pasts[0].correct_now());
     assert_eq!(sums(), [1.0; 8]);
     fixture.away.store(false, SeqCst);
     fixture.pasts[0].correct_now();

@@ -90,15 +90,15 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What a consumer of a view has received.
 #[derive(Clone, Debug, Default)]
-struct ReceivedAnswer {
+struct Shown {
     rows: BTreeMap<Labels, Sample>,
     annotations: BTreeSet<String>,
     error: Option<String>,
 }
 
-struct AnswerConsumer(Arc<Mutex<ReceivedAnswer>>);
+struct Watch(Arc<Mutex<Shown>>);
 
-impl Sink for AnswerConsumer {
+impl Sink for Watch {
     fn push(&mut self, event: TapEvent) -> bool {
         let mut shown = self.0.lock();
         match event {
@@ -138,7 +138,7 @@ struct Server {
     lives: Vec<LiveRuntime>,
     dirs: Vec<tempfile::TempDir>,
     workers: usize,
-    views: Vec<(String, ViewId, Arc<Mutex<ReceivedAnswer>>)>,
+    views: Vec<(String, ViewId, Arc<Mutex<Shown>>)>,
 }
 
 fn options(dir: &tempfile::TempDir) -> storage::store::StoreOptions {
@@ -222,9 +222,7 @@ impl Server {
     }
 
     fn uninstall(&mut self) {
-        for (_, id, _) in self.views.drain(..) {
-            self.lives[0].remove(id);
-        }
+        self.views.drain(..).for_each(|(_, id, _)| self.lives[0].remove(id));
     }
 
     /// In order: a cluster's processes end together.
@@ -234,9 +232,7 @@ impl Server {
         for stop in stops.into_iter() {
             stop.join().unwrap();
         }
-        for store in self.stores.drain(..) {
-            store.close().unwrap();
-        }
+        self.stores.drain(..).for_each(|store| store.close().unwrap());
         self.views.clear();
     }
 
@@ -272,9 +268,9 @@ impl Server {
     }
 }
 
-fn watch(live: &LiveRuntime, id: ViewId) -> Arc<Mutex<ReceivedAnswer>> {
-    let shown = Arc::new(Mutex::new(ReceivedAnswer::default()));
-    live.tap(id, Box::new(AnswerConsumer(shown.clone())));
+fn watch(live: &LiveRuntime, id: ViewId) -> Arc<Mutex<Shown>> {
+    let shown = Arc::new(Mutex::new(Shown::default()));
+    live.tap(id, Box::new(Watch(shown.clone())));
     shown
 }
 
@@ -323,23 +319,15 @@ impl World {
                 }
             }
             Step::Tick(after) => self.tick(*after),
-            Step::Rebuild => {
-                for server in [&self.one, &self.cluster] {
-                    server.lives[0].rebuild();
-                }
-            }
-            Step::Reinstall => {
-                for server in [&mut self.one, &mut self.cluster] {
-                    server.uninstall();
-                    server.install();
-                }
-            }
-            Step::Restart => {
-                for server in [&mut self.one, &mut self.cluster] {
-                    server.stop();
-                    server.start();
-                }
-            }
+            Step::Rebuild => [&self.one, &self.cluster].iter().for_each(|server| server.lives[0].rebuild()),
+            Step::Reinstall => [&mut self.one, &mut self.cluster].into_iter().for_each(|server| {
+                server.uninstall();
+                server.install();
+            }),
+            Step::Restart => [&mut self.one, &mut self.cluster].into_iter().for_each(|server| {
+                server.stop();
+                server.start();
+            }),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Tests of `histogram_fraction` over native histograms, with the cases of Prometheus' suite.
+//! Fractions, from Prometheus' suite.
 
 use super::*;
 

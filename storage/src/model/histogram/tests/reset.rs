@@ -1,4 +1,4 @@
-//! Tests of counter resets between two native histograms, with Prometheus' examples.
+//! Counter resets between two histograms.
 
 use super::super::{NativeHistogram, ResetHint};
 use super::{any_custom, any_exponential, h};

@@ -1,4 +1,4 @@
-//! Tests of native histograms as text: as users see them, and in the syntax of promqltest.
+//! Histograms as text.
 
 use super::super::super::number::general;
 use super::super::{NativeHistogram, ResetHint};
