@@ -1,4 +1,4 @@
-"""What alerts cost an Alertmanager and the log: conditions that begin and end, in groups of 5 s, for `--seconds`."""
+"""The experiment `alerts`: notifications and log records per alert. Conditions begin and end for `--seconds`, in rule groups of 5 s."""
 
 import time
 

@@ -1,7 +1,7 @@
-"""Resident memory with many rules: rule files of the world over targets of the world.
+"""The experiment `rule-memory`: resident memory with a large collection of published rules, minus that without them.
 
-The targets serve captures of real exporters; the rules are all files of a directory. Most rules of a large collection find
-no series at a site: what such a rule costs is in the figure.
+The targets replay captured scrapes of real exporters (`captures.py`); the rules are all files of `--rule-files`. Most rules of
+such a collection find no series, so the result includes what a rule without series costs.
 """
 
 import glob

@@ -1,4 +1,5 @@
-//! Limits of the engine: number, unit, reason.
+//! The limits of the engine: number, unit, reason. No other file of this crate defines one.
+//! `docs/limits.md` lists them for users.
 
 /// Series per row, leaf and shard of which the check of a view says why they were last evaluated.
 pub const CHECKED_SERIES: usize = 3;
@@ -100,8 +101,8 @@ pub const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20)
 pub const REPEATED_ARGUMENTS: usize = 255;
 /// Samples between two checks of a query's limits: a few ms with the slowest functions.
 pub const CHECK_SAMPLES: usize = 1 << 16;
-/// A row that an operator processes counts as so many samples, so there are 1,024 rows between two
-/// checks.
+/// A row that an operator processes counts as this many samples, so there are 1,024 rows between
+/// two checks.
 pub const ROW_SAMPLES: usize = 64;
 /// How often the thread that waits for a query's jobs checks whether the query has ended.
 pub const WAIT_CHECK: std::time::Duration = std::time::Duration::from_millis(50);

@@ -89,7 +89,7 @@ pub struct ViewMemory {
 
 impl Default for ViewMemory {
     fn default() -> Self {
-        ViewMemory { pool: MemoryPool::of_views(QUERIES_BYTES), limit: QUERY_BYTES }
+        ViewMemory { pool: MemoryPool::for_views(QUERIES_BYTES), limit: QUERY_BYTES }
     }
 }
 
@@ -102,12 +102,12 @@ impl ViewMemory {
 
 impl MemoryPool {
     /// A pool for all queries together.
-    pub fn of_queries(limit: usize) -> Arc<MemoryPool> {
+    pub fn for_queries(limit: usize) -> Arc<MemoryPool> {
         Arc::new(MemoryPool { consumers: Consumers::Queries, limit, reserved: AtomicUsize::new(0) })
     }
 
     /// A pool for the labels that all views create.
-    pub fn of_views(limit: usize) -> Arc<MemoryPool> {
+    pub fn for_views(limit: usize) -> Arc<MemoryPool> {
         Arc::new(MemoryPool { consumers: Consumers::Views, limit, reserved: AtomicUsize::new(0) })
     }
 
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_reservation_ends_at_its_own_limit_and_at_that_of_all() {
-        let pool = MemoryPool::of_queries(100);
+        let pool = MemoryPool::for_queries(100);
         let one = pool.reservation(60);
         let two = pool.reservation(60);
         assert_eq!(one.grow(60), Ok(()));

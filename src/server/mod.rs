@@ -104,7 +104,7 @@ impl Server {
         // Before the first flush: the log is kept from where remote write has come to.
         let remote = ServerRemote::open(&context, &here, &storage)?;
         let limits = context.flags.query_memory(machine::memory());
-        let memory = MemoryPool::of_queries(limits.together);
+        let memory = MemoryPool::for_queries(limits.together);
         let query_options = query_side::options(&context, config);
         let options = live_options(&context, query_options, memory.clone(), limits);
         let setup = cluster_config::cluster_config(&context.flags, options.workers)?;

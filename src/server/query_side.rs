@@ -135,11 +135,11 @@ fn querier(
     let store = storage.store.clone();
     let querier = match context.execution {
         Execution::Threads => Querier::new(store, threads).with_memory(memory.clone()),
-        Execution::Caller => Querier::of_the_caller(store, memory.clone()),
+        Execution::Caller => Querier::on_calling_thread(store, memory.clone()),
     };
     Arc::new(match cluster {
         None => querier,
-        Some(cluster) => querier.with_others(Arc::new(ClusterQueryPeers(cluster.client.clone()))),
+        Some(cluster) => querier.with_peers(Arc::new(ClusterQueryPeers(cluster.client.clone()))),
     })
 }
 

@@ -212,7 +212,7 @@ fn open_alert_states(
     let path = dir.join("alerts.keep");
     let open = match here.execution {
         Execution::Threads => DurableMap::open,
-        Execution::Caller => DurableMap::open_by_hand,
+        Execution::Caller => DurableMap::open_without_thread,
     };
     let (map, found) = open(here.disk.clone(), path.clone(), metrics).map_err(ServerError::Store)?;
     if let Some(damage) = found.damage {

@@ -112,7 +112,7 @@ pub(super) fn live_options(
         dialect: queries.dialect,
         queries,
         query_memory,
-        memory: ViewMemory { pool: MemoryPool::of_views(limits.together), limit: limits.one },
+        memory: ViewMemory { pool: MemoryPool::for_views(limits.together), limit: limits.one },
         execution: context.execution,
         ..LiveOptions::default()
     }
@@ -129,7 +129,7 @@ pub(super) fn start_live(
     let clock = context.clock.clone();
     let metrics = &context.metrics;
     if options.execution == Execution::Caller {
-        let (live, driver) = LiveRuntime::by_hand(store, clock, options, metrics)?;
+        let (live, driver) = LiveRuntime::without_threads(store, clock, options, metrics)?;
         return Ok((StartedLive { live, ticks: Some(driver) }, None));
     }
     let Some(setup) = setup else {

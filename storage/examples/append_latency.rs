@@ -1,7 +1,8 @@
 //! Measures the latency of appends while blocks are written and merged: scrapes of real captures at
 //! a steady pace, during a flush of four ranges and a merge of three blocks.
 //!
-//!     cargo run --release -p perennial-storage --example append_latency -- CAPTURES SERIES alone|busy|reader DIR
+//!     cargo run --release -p perennial-storage --example append_latency -- \
+//!         CAPTURES SERIES alone|busy|reader DIR
 //!
 //! An append is the batch of one scrape. With `busy` another thread computes all the time; with
 //! `reader` another thread reads all the time, and checks every result. The merge runs at low

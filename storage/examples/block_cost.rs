@@ -90,7 +90,9 @@ fn write(
     let samples = meta.samples as f64;
     println!("{what}: {} series, {samples} samples, {} clocks", meta.series, meta.clocks);
     println!("  {:.3} bytes per sample, all files", bytes as f64 / samples);
-    meta.files.iter().for_each(|(name, file)| println!("    {name}: {:.4}", file.bytes as f64 / samples));
+    for (name, file) in &meta.files {
+        println!("    {name}: {:.4}", file.bytes as f64 / samples);
+    }
     println!("  written at {:.1} million samples per second of CPU", samples / cpu / 1e6);
     meta
 }

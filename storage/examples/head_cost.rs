@@ -1,11 +1,12 @@
 //! Measures the memory of a series in the head, and the time of a log replay, with real captures
-//! replicated as instances.
+//! replicated as instances. `head_cost` is
+//! `cargo run --release -p perennial-storage --example head_cost --`.
 //!
-//!     cargo run --release -p perennial-storage --example head_cost -- fill scrape CAPTURES SERIES DIR
-//!     cargo run --release -p perennial-storage --example head_cost -- fill rows   CAPTURES SERIES DIR
-//!     cargo run --release -p perennial-storage --example head_cost -- fill 500    CAPTURES SERIES DIR
-//!     cargo run --release -p perennial-storage --example head_cost -- open DIR
-//!     cargo run --release -p perennial-storage --example head_cost -- churn CAPTURES SERIES DIR
+//!     head_cost fill scrape CAPTURES SERIES DIR
+//!     head_cost fill rows CAPTURES SERIES DIR
+//!     head_cost fill 500 CAPTURES SERIES DIR
+//!     head_cost open DIR
+//!     head_cost churn CAPTURES SERIES DIR
 //!
 //! `scrape` appends batches as the scrape loop does. `rows` appends single samples as remote write
 //! does, one target and time per call. A number appends that many samples per call, whatever

@@ -135,7 +135,11 @@ fn main() {
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = args.next().map_or_else(|| temporary.path().to_owned(), PathBuf::from);
     let questions = questions(0, HOUR * 2 - 1);
-    let ask = |store: &Store| questions.iter().for_each(|(what, ask)| timed(what, 9, || store, ask.as_ref()));
+    let ask = |store: &Store| {
+        for (what, ask) in &questions {
+            timed(what, 9, || store, ask.as_ref());
+        }
+    };
     if !dir.join("blocks").is_dir() {
         fill(&dir, series, ask);
     }

@@ -28,9 +28,9 @@ pub struct Exemplar {
 /// An exemplar of a series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExemplarRow {
-    /// The series.
+    /// The series that the exemplar belongs to.
     pub series: SeriesRef,
-    /// The exemplar.
+    /// Its labels, value and time.
     pub exemplar: Exemplar,
     /// Whether its timestamp is its own, and not that of the sample it came with. If so, the next
     /// scrape returns it with the same timestamp.
@@ -50,7 +50,7 @@ pub struct SeriesExemplars {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExemplarsAdded {
     /// Number accepted: stored, or known already, or ignored because exemplars are disabled.
-    pub taken: usize,
+    pub accepted: usize,
     /// Indexes of those that are too much older than the newest of their series.
     pub out_of_order: Vec<usize>,
     /// Number of those with labels longer than 128 characters.
@@ -73,7 +73,7 @@ pub struct Exemplars {
     window: i64,
     appended: Arc<Counter>,
     out_of_order: Arc<Counter>,
-    kept: Arc<Gauge>,
+    stored: Arc<Gauge>,
     series: Arc<Gauge>,
     last: Arc<Gauge>,
     most: Arc<Gauge>,
@@ -106,7 +106,7 @@ struct ExemplarPosition {
 
 /// The decision about an exemplar.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Verdict {
+enum ExemplarDecision {
     Store,
     Known,
     OutOfOrder,
@@ -129,7 +129,11 @@ impl Exemplars {
                 "Exemplars refused: too much older than the newest of their series.",
                 &[],
             ),
-            kept: metrics.gauge("prometheus_tsdb_exemplar_exemplars_in_storage", "Exemplars in memory.", &[]),
+            stored: metrics.gauge(
+                "prometheus_tsdb_exemplar_exemplars_in_storage",
+                "Exemplars in memory.",
+                &[],
+            ),
             series: metrics.gauge(
                 "prometheus_tsdb_exemplar_series_with_exemplars_in_storage",
                 "Series with exemplars in memory.",
@@ -158,7 +162,7 @@ impl Exemplars {
     }
 
     fn tell(&self, ring: &ExemplarBuffer) {
-        self.kept.set(ring.order.len() as f64);
+        self.stored.set(ring.order.len() as f64);
         self.series.set(ring.by_series.len() as f64);
         self.last.set(ring.order.front().map_or(0.0, |first| first.t as f64 / 1000.0));
     }
@@ -176,7 +180,7 @@ impl Exemplars {
         let mut ring = self.ring.lock();
         if ring.limit == 0 {
             // As Prometheus with the feature off: exemplars are accepted, and lost.
-            added.taken = rows.len();
+            added.accepted = rows.len();
             return added;
         }
         let mut fit = Vec::with_capacity(rows.len());
@@ -185,19 +189,19 @@ impl Exemplars {
                 added.too_long += 1;
             // Compared with what was stored before the call: a sender that sends a series twice in
             // one request gets no error for it.
-            } else if ring.judge(&row, self.window) == Verdict::OutOfOrder {
+            } else if ring.judge(&row, self.window) == ExemplarDecision::OutOfOrder {
                 added.out_of_order.push(n);
             } else {
                 fit.push(row);
             }
         }
-        added.taken = fit.len();
+        added.accepted = fit.len();
         for row in fit {
             // Once more, because exemplars of the same call were added since.
             match ring.judge(&row, self.window) {
-                Verdict::Known => {}
-                Verdict::OutOfOrder => self.out_of_order.inc(),
-                Verdict::Store => self.appended.add(u64::from(ring.put(row))),
+                ExemplarDecision::Known => {}
+                ExemplarDecision::OutOfOrder => self.out_of_order.inc(),
+                ExemplarDecision::Store => self.appended.add(u64::from(ring.put(row))),
             }
         }
         self.tell(&ring);
@@ -242,9 +246,9 @@ impl Exemplars {
 impl ExemplarBuffer {
     /// Decides about an exemplar by comparing it with the newest of its series only: scrapes return
     /// the same ones again and again.
-    fn judge(&self, row: &ExemplarRow, window: i64) -> Verdict {
+    fn judge(&self, row: &ExemplarRow, window: i64) -> ExemplarDecision {
         let Some(newest) = self.by_series.get(&row.series).and_then(VecDeque::back) else {
-            return Verdict::Store;
+            return ExemplarDecision::Store;
         };
         let a = &row.exemplar;
         let b = &newest.exemplar;
@@ -253,7 +257,7 @@ impl ExemplarBuffer {
         // another time in each scrape.
         let same_time = a.t == b.t || (!row.timed && !newest.timed);
         if same_time && same_value && a.labels == b.labels {
-            return Verdict::Known;
+            return ExemplarDecision::Known;
         }
         // Exemplars with the same time and value are ordered by Prometheus' hash of their labels.
         let is_behind = match a.t.cmp(&b.t) {
@@ -264,7 +268,7 @@ impl ExemplarBuffer {
                 a.v < b.v || (same_value && a.labels.sampling_hash() < b.labels.sampling_hash())
             }
         };
-        if is_behind { Verdict::OutOfOrder } else { Verdict::Store }
+        if is_behind { ExemplarDecision::OutOfOrder } else { ExemplarDecision::Store }
     }
 
     /// Inserts an exemplar at its place. Returns whether it was stored: between others, one with
@@ -346,7 +350,7 @@ mod tests {
         add(&exemplars, vec![row(1, 990, 1.0, "h"), row(1, 1_010, 1.0, "i"), row(1, 1_020, 1.0, "j")]);
         let times = kept(&exemplars, 0, 9_999).into_iter().map(|(_, t, _)| t);
         assert_eq!(times.collect::<Vec<_>>(), [901, 950, 990, 1_010, 1_020], "the first that came has gone");
-        let told = [&exemplars.kept, &exemplars.series, &exemplars.last].map(|gauge| gauge.get());
+        let told = [&exemplars.stored, &exemplars.series, &exemplars.last].map(|gauge| gauge.get());
         assert_eq!(told, [5.0, 1.0, 0.901]);
     }
 
@@ -356,7 +360,7 @@ mod tests {
         exemplars.set_limit(5);
         let added =
             exemplars.add(vec![row(1, 1_000, 1.0, "a"), row(1, 900, 1.0, "b"), row(1, 1_000, 1.0, "a")]);
-        assert_eq!(added, ExemplarsAdded { taken: 3, ..ExemplarsAdded::default() });
+        assert_eq!(added, ExemplarsAdded { accepted: 3, ..ExemplarsAdded::default() });
         assert_eq!(exemplars.out_of_order.get(), 1, "silently");
         assert_eq!(add(&exemplars, vec![row(1, 900, 1.0, "b")]), (0, vec![0]));
         assert_eq!(exemplars.out_of_order.get(), 1, "told");
@@ -394,6 +398,6 @@ mod tests {
         let exemplars = Exemplars::new(0, &Metrics::default());
         exemplars.set_limit(4);
         let added = exemplars.add(vec![row(1, 1, 1.0, &"ä".repeat(120)), row(1, 2, 1.0, &"ä".repeat(121))]);
-        assert_eq!(added, ExemplarsAdded { taken: 1, out_of_order: vec![], too_long: 1 });
+        assert_eq!(added, ExemplarsAdded { accepted: 1, out_of_order: vec![], too_long: 1 });
     }
 }

@@ -44,7 +44,7 @@ pub const WAL_SEGMENT_BYTES: u64 = 64 << 20;
 /// Bytes of the log that are kept for a reader of it that is behind, such as a remote write whose
 /// receiver does not answer: about a day of a million samples a minute. A start reads them.
 pub const WAL_HELD_BYTES: u64 = 8 << 30;
-/// A start logs its progress after so many segments: 1 GiB.
+/// A start logs its progress after this many segments: 1 GiB.
 pub const WAL_PROGRESS_SEGMENTS: usize = 16;
 /// Bytes of a segment that a replay reads at once: the memory it needs for the log.
 pub const WAL_READ_BYTES: usize = 1 << 20;
@@ -149,8 +149,8 @@ pub const TOMBSTONES: usize = 10_000;
 /// Maximum number of blocks that one flush writes; more ranges are combined into longer blocks.
 /// Usually it is one block, and twelve after a day with a full disk.
 pub const FLUSH_BLOCKS: usize = 16;
-/// If a longer range has at least so many blocks, they are merged at once and not three at a time:
-/// blocks of an earlier version or a backfill.
+/// If a longer range has at least this many blocks, they are merged at once and not three at a
+/// time: blocks of an earlier version or a backfill.
 pub const MERGE_AT_ONCE: usize = 9;
 /// Maximum rows of a merged block: the row index has 32 bits.
 pub const COMPACTED_ROWS: u64 = 1 << 30;
@@ -178,10 +178,10 @@ pub const SERIES_NS: u64 = 500;
 pub const SERIES_PAGE_NS: u64 = 120_000;
 /// Approximate bytes of the labels of a series in a cached page of `series.parquet`.
 pub const SERIES_LABEL_BYTES: usize = 160;
-/// If a result has at least so many series per value of a label, the values are looked up instead
+/// If a result has at least this many series per value of a label, the values are looked up instead
 /// of reading the labels of the series.
 pub const SERIES_PER_VALUE: u64 = 32;
-/// From so many series in a result on, the series of all shards of a block are kept in memory, to
+/// From this many series in a result on, the series of all shards of a block are kept in memory, to
 /// divide results by shard.
 pub const SHARDS_OF_SERIES: u64 = 50_000;
 /// Bytes read at once to verify a whole file.

@@ -175,7 +175,7 @@ pub struct SummaryReading {
 /// All series of one metric name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FamilyReading {
-    /// The name.
+    /// The full name, as `/metrics` shows it.
     pub name: &'static str,
     /// The help text.
     pub help: &'static str,
@@ -295,7 +295,9 @@ impl Metrics {
     pub fn forget(&self, labels: &[(&str, &str)]) {
         let key = key(labels);
         let mut families = self.0.lock();
-        families.values_mut().for_each(|family| drop(family.series.remove(&key)));
+        for family in families.values_mut() {
+            drop(family.series.remove(&key));
+        }
         // A family without series would be a HELP line without a value.
         families.retain(|_, family| !family.series.is_empty());
     }
@@ -399,7 +401,9 @@ mod tests {
         let metrics = Metrics::default();
         let summary = metrics.summary("s", "Help.", &[("slice", "a")]);
         assert!(metrics.render().contains("s{slice=\"a\",quantile=\"0.5\"} NaN\n"));
-        (0..1_000).for_each(|i| summary.observe(f64::from(i)));
+        for i in 0..1_000 {
+            summary.observe(f64::from(i));
+        }
         let text = metrics.render();
         for line in [
             "# TYPE s summary",

@@ -94,11 +94,11 @@ impl MeteredObjectStore {
         operation: &str,
         ask: impl FnOnce(&dyn ObjectStorage) -> io::Result<T>,
     ) -> io::Result<T> {
-        self.asked(operation, 1);
+        self.count_requests(operation, 1);
         self.answered(operation, ask(self.objects.as_ref()))
     }
 
-    fn asked(&self, operation: &str, requests: u64) {
+    fn count_requests(&self, operation: &str, requests: u64) {
         let help = "Requests to the object store.";
         let labels = [("operation", operation)];
         self.metrics.counter("perennial_object_store_requests_total", help, &labels).add(requests);
@@ -141,7 +141,7 @@ impl ObjectStorage for MeteredObjectStore {
         Ok(bytes)
     }
     fn get_many(&self, wanted: &[(String, Range<u64>)]) -> Vec<io::Result<Vec<u8>>> {
-        self.asked("get", wanted.len() as u64);
+        self.count_requests("get", wanted.len() as u64);
         let answers = self.objects.get_many(wanted);
         debug_assert_eq!(answers.len(), wanted.len(), "a clause of ObjectStorage");
         let answers = answers.into_iter().map(|answer| self.answered("get", answer));

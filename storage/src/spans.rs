@@ -120,9 +120,9 @@ impl From<f64> for SpanValue {
 /// An attribute of a span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpanAttribute {
-    /// The name.
+    /// The key of the attribute.
     pub name: &'static str,
-    /// The value.
+    /// A text or a number.
     pub value: SpanValue,
 }
 

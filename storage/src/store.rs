@@ -60,7 +60,7 @@ pub use admin::Admin;
 pub use append::is_storable;
 pub use batch::{
     AppendObserver, AppendResult, ChangeData, ChangeEvent, ChangeFeed, Duplicate, FeedDelivery, FloatRow,
-    HistogramRow, Recorded, Refused, StartRow, ZeroRow,
+    HistogramRow, RecordResult, RefusedRow, StartRow, ZeroRow,
 };
 pub use blocks::damaged_blocks;
 pub use builder::StoreBuilder;
@@ -253,9 +253,10 @@ impl Store {
             let shard = self.shards.get(shard).read();
             let (slots, in_order) = shard.head.series.matching_in_order(matchers);
             let mut entries: Vec<SelectionEntry> = Vec::with_capacity(slots.len());
-            let head = shard.head.snapshot(slots, (from, to), |slot, labels| {
+            let head = shard.head.snapshot(slots, from, to, |slot, labels| {
                 let head = Some(entries.len() as u32);
-                let sources = SeriesSources { head, parts: Vec::new(), deleted: shard.deleted.of(slot) };
+                let sources =
+                    SeriesSources { head, parts: Vec::new(), deleted: shard.deleted.intervals(slot) };
                 entries.push(SelectionEntry { labels: labels.clone(), slot: Some(slot), sources });
             });
             (shard.seq, entries, head, in_order)

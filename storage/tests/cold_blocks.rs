@@ -13,7 +13,7 @@ use storage::store::{ErrorClass, Retention, SeriesRetention, Store, StoreBuilder
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
-use support::hooked::Hooked;
+use support::hooked::HookedDisk;
 use support::objects::{AFTER, Bucket, Memory, open_far};
 use support::{Mortal, Sample, append, contents, copy, files, names, open, read, selections};
 
@@ -35,7 +35,7 @@ fn seven_blocks(dir: &Path) -> BTreeSet<Sample> {
 }
 
 fn far(dir: &Path, bucket: &Arc<Bucket>) -> (Arc<Store>, Metrics) {
-    open_far(dir, Arc::new(OsDisk), Memory::of(bucket))
+    open_far(dir, Arc::new(OsDisk), Memory::over(bucket))
 }
 
 /// All samples, label names and label values, by each kind of query.
@@ -264,7 +264,7 @@ fn the_cache_keeps_to_its_bound() {
     };
     for cache_bytes in [8_000, 0] {
         let far = storage::store::ColdOptions {
-            objects: Memory::of(&bucket),
+            objects: Memory::over(&bucket),
             after_ms: AFTER,
             cache_bytes,
             mark: String::new(),
@@ -303,7 +303,7 @@ fn at_every_step(
         let mortal = Arc::new(Mortal(i64::MAX.into()));
         let memory = Memory { bucket: bucket.clone(), left: Arc::new(i64::MAX.into()), once };
         let left = memory.left.clone();
-        let (store, _) = open_far(dir.path(), Arc::new(Hooked(mortal.clone())), Arc::new(memory));
+        let (store, _) = open_far(dir.path(), Arc::new(HookedDisk(mortal.clone())), Arc::new(memory));
         store.maintenance().reconcile_cold_storage().unwrap();
         // Failures affect only the object store, a kill affects both at once.
         left.store(steps, SeqCst);
@@ -539,7 +539,9 @@ fn an_object_store_that_is_away_for_a_moment_is_no_damage() {
     store.label_values("i", &[vec![Matcher::equal("__name__", "m")]], i64::MIN, i64::MAX).unwrap();
     let cache = files(&dir.path().join("objects/cache"));
     let samples = cache.iter().filter(|path| path.to_string_lossy().contains("samples.parquet"));
-    samples.for_each(|path| std::fs::remove_file(path).unwrap());
+    for path in samples {
+        std::fs::remove_file(path).unwrap();
+    }
     let matchers = vec![Matcher::equal("i", "1")];
     store.retention().set_series(vec![SeriesRetention { matchers, time_ms: 70_000 }]);
     bucket.away.store(true, SeqCst);

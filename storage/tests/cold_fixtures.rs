@@ -23,7 +23,7 @@ fn fixtures() -> PathBuf {
 }
 
 fn far(dir: &Path, bucket: &Arc<Bucket>) -> (Arc<Store>, Metrics) {
-    open_far(dir, Arc::new(OsDisk), Memory::of(bucket))
+    open_far(dir, Arc::new(OsDisk), Memory::over(bucket))
 }
 
 fn text(store: &Store) -> String {
@@ -83,7 +83,9 @@ fn write() {
     let bucket = Arc::new(Bucket::default());
     std::fs::create_dir_all(&dir).unwrap();
     let (store, _) = open(&dir);
-    (1..=60).for_each(|t| append(&store, t * 1_000, 3));
+    for t in 1..=60 {
+        append(&store, t * 1_000, 3);
+    }
     assert_eq!(store.maintenance().run_housekeeping(NOW).unwrap(), 3);
     store.close().unwrap();
     let (store, _) = far(&dir, &bucket);

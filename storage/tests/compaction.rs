@@ -13,7 +13,7 @@ use storage::store::{SeriesSamples, Store};
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
-use support::hooked::Hooked;
+use support::hooked::HookedDisk;
 use support::{Mortal, RANGE, append, contents, copy, labels, metas, names, open, open_on, read, selections};
 
 fn counts(metrics: &Metrics) -> (u64, u64) {
@@ -30,7 +30,7 @@ fn a_reset_between_blocks_is_seen() {
     let h = |count, hint| Arc::new(NativeHistogram { count, hint, ..NativeHistogram::default() });
     let write = |range: i64, histograms: Vec<(i64, Arc<NativeHistogram>)>| {
         let one = SeriesSamples { labels: labels(0), histograms, ..SeriesSamples::default() };
-        store.recorder().write_backfill((range * RANGE, (range + 1) * RANGE), &[one], i64::MAX).unwrap();
+        store.recorder().write_backfill(range * RANGE, (range + 1) * RANGE, &[one], i64::MAX).unwrap();
     };
     use ResetHint::{NotReset, Unknown};
     write(
@@ -152,7 +152,7 @@ fn a_kill_or_a_failure_at_any_step_loses_nothing_and_the_rest_follows() {
         let dir = tempfile::tempdir().unwrap();
         copy(origin.path(), dir.path());
         let mortal = Arc::new(Mortal(i64::MAX.into()));
-        let (store, metrics) = open_on(dir.path(), Arc::new(Hooked(mortal.clone())));
+        let (store, metrics) = open_on(dir.path(), Arc::new(HookedDisk(mortal.clone())));
         mortal.0.store(alive, SeqCst);
         let done = store.maintenance().compact().is_ok();
         assert!(contents(&store) == all, "after {alive} steps");
@@ -201,7 +201,11 @@ fn queries_and_appends_go_on() {
     };
     let writer = {
         let store = store.clone();
-        std::thread::spawn(move || (101..150).for_each(|t| append(&store, t * 1_000, 3)))
+        std::thread::spawn(move || {
+            for t in 101..150 {
+                append(&store, t * 1_000, 3);
+            }
+        })
     };
     assert_eq!(store.maintenance().compact().unwrap(), 2);
     writer.join().unwrap();

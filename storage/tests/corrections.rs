@@ -54,9 +54,15 @@ impl ChangeFeed for Listener {
         match item.data {
             ChangeData::Columns(batch) => {
                 let there = batch.layout.slots.iter().zip(&*batch.values).filter(|(_, v)| !is_absent(**v));
-                there.for_each(|(slot, v)| float(*slot, batch.t, *v));
+                for (slot, v) in there {
+                    float(*slot, batch.t, *v);
+                }
             }
-            ChangeData::Rows(rows) => rows.into_iter().for_each(|(slot, t, v)| float(slot, t, v)),
+            ChangeData::Rows(rows) => {
+                for (slot, t, v) in rows {
+                    float(slot, t, v);
+                }
+            }
             ChangeData::Histograms(rows) => {
                 samples.extend(rows.into_iter().map(|(slot, t, h)| ((slot, t), Value::Histogram(h.count))));
             }

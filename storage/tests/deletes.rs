@@ -23,7 +23,7 @@ mod latest;
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 use latest::latest_is_the_last;
-use support::hooked::Hooked;
+use support::hooked::HookedDisk;
 use support::{Mortal, RANGE, contents, copy, metas, names, open, open_on};
 
 const SERIES: usize = 5;
@@ -144,7 +144,7 @@ impl World {
         }
         let v = self.next_value();
         let one = SeriesSamples { labels: labels(i), ts: vec![t], vs: vec![v], ..SeriesSamples::default() };
-        self.store.recorder().write_backfill((from, from + RANGE), &[one], i64::MAX).unwrap();
+        self.store.recorder().write_backfill(from, from + RANGE, &[one], i64::MAX).unwrap();
         self.model.insert((i, t), v);
         self.past.insert(t);
     }
@@ -169,13 +169,15 @@ impl World {
                 self.now += dt;
                 self.scrape(*series);
             }
-            Step::Rows(back, of) => of.iter().for_each(|i| {
-                // The head knows only its own samples, so times of blocks written by the test are
-                // skipped.
-                if !self.past.contains(&(self.now - back)) {
-                    self.row(self.now - back, *i);
+            Step::Rows(back, of) => {
+                for i in of {
+                    // The head knows only its own samples, so times of blocks written by the test
+                    // are skipped.
+                    if !self.past.contains(&(self.now - back)) {
+                        self.row(self.now - back, *i);
+                    }
                 }
-            }),
+            }
             Step::Past(back, i) => self.past(self.now - back, *i),
             Step::Delete(op, i, a, b) => self.delete(*op, *i, self.now - a.max(b), self.now - a.min(b)),
             Step::Maintain => drop(self.store.maintenance().run_housekeeping(self.now).unwrap()),
@@ -249,7 +251,7 @@ fn a_kill_or_a_failure_at_any_step_deletes_all_or_what_the_head_has_not() {
         let dir = tempfile::tempdir().unwrap();
         copy(origin.dir.path(), dir.path());
         let disk = Arc::new(Mortal(i64::MAX.into()));
-        let (store, _) = open_on(dir.path(), Arc::new(Hooked(disk.clone())));
+        let (store, _) = open_on(dir.path(), Arc::new(HookedDisk(disk.clone())));
         disk.0.store(alive, SeqCst);
         let lsn = store.admin().delete(&[matcher(MatchOp::Equal, "1")], from, to);
         let acknowledged = lsn.and_then(|lsn| fate(&store, lsn)).is_ok();
@@ -353,7 +355,7 @@ fn who_computes_the_past_anew_is_not_hindered() {
     let mut world = World::new();
     for again in 0..3 {
         let one = SeriesSamples { labels: labels(0), ts: vec![5], vs: vec![1.0], ..SeriesSamples::default() };
-        world.store.recorder().write_backfill((0, RANGE), &[one], i64::MAX).unwrap();
+        world.store.recorder().write_backfill(0, RANGE, &[one], i64::MAX).unwrap();
         assert_eq!(contents(&world.store).len(), 1, "the same block, time {again}");
         if again == 1 {
             world.reopen();
@@ -369,7 +371,7 @@ fn what_was_merged_and_deleted_comes_back_when_it_is_written_again() {
     let mut world = World::new();
     let write = |world: &mut World, i: usize| {
         let one = SeriesSamples { labels: labels(i), ts: vec![5], vs: vec![1.0], ..SeriesSamples::default() };
-        world.store.recorder().write_backfill((0, RANGE), &[one], i64::MAX).unwrap();
+        world.store.recorder().write_backfill(0, RANGE, &[one], i64::MAX).unwrap();
         world.model.insert((i, 5), 1.0);
     };
     // A block after the range, so that the range is complete and merged.
@@ -424,8 +426,9 @@ fn histograms_go_and_come_as_floats_do() {
     let there = |store: &Store| -> Vec<(i64, f64)> {
         let selection = store.select(series.shard, &[Matcher::equal("__name__", "m")], 0, i64::MAX).unwrap();
         let mut out = Vec::new();
-        (0..selection.labels.len())
-            .for_each(|i| selection.read_histograms(i, 0, i64::MAX, &mut out).unwrap());
+        for i in 0..selection.labels.len() {
+            selection.read_histograms(i, 0, i64::MAX, &mut out).unwrap();
+        }
         out.into_iter().map(|(t, h)| (t, h.count)).collect()
     };
     committed(&store, store.admin().delete(&[matcher(MatchOp::Equal, "0")], 5_000, 28_000).unwrap());
@@ -524,7 +527,7 @@ fn a_kill_or_a_failure_at_any_step_leaves_a_whole_snapshot_or_none() {
         let dir = tempfile::tempdir().unwrap();
         copy(world.dir.path(), dir.path());
         let disk = Arc::new(Mortal(i64::MAX.into()));
-        let (store, _) = open_on(dir.path(), Arc::new(Hooked(disk.clone())));
+        let (store, _) = open_on(dir.path(), Arc::new(HookedDisk(disk.clone())));
         disk.0.store(alive, SeqCst);
         let target = dir.path().join("snapshots/s");
         let done = store.admin().snapshot(&target, true).is_ok();

@@ -39,7 +39,9 @@ fn samples(store: &Store, times: impl Iterator<Item = usize>) {
     let series = store.get_or_create_series(&labels(0));
     let rows: Vec<FloatRow> =
         times.map(|t| FloatRow { series, t: START + t as i64, v: t as f64 / 7.0 }).collect();
-    rows.chunks(100).for_each(|rows| drop(store.append_rows(rows).unwrap()));
+    for rows in rows.chunks(100) {
+        drop(store.append_rows(rows).unwrap());
+    }
 }
 
 /// Appends some scrapes of `n` series of one target.
@@ -77,8 +79,9 @@ fn count(store: &Store) -> usize {
         let selection = store.select(shard, &all, START, i64::MAX).unwrap();
         let mut ts = Vec::new();
         let mut vs = Vec::new();
-        (0..selection.labels.len())
-            .for_each(|i| selection.read(i, START, i64::MAX, &mut ts, &mut vs).unwrap());
+        for i in 0..selection.labels.len() {
+            selection.read(i, START, i64::MAX, &mut ts, &mut vs).unwrap();
+        }
         ts.len()
     };
     (0..SHARDS).map(in_shard).sum()

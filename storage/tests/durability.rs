@@ -308,7 +308,9 @@ fn readers_never_miss_what_moves_from_head_to_block() {
                 // On a busy machine, too, blocks must be written meanwhile: at most eight of the
                 // fifteen ranges may be complete and not flushed.
                 let waits = (0..10_000).take_while(|_| blocks.load(SeqCst) < i / 40 - 8);
-                waits.for_each(|_| std::thread::sleep(Duration::from_millis(1)));
+                for _ in waits {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
             }
             running.store(false, SeqCst);
         });

@@ -20,7 +20,7 @@ use storage::model::{Labels, SeriesRef};
 use storage::store::{
     AppendResult, ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store, StoreBuilder, StoreError,
 };
-use support::hooked::{Call, Hooked, Hooks};
+use support::hooked::{Call, HookedDisk, Hooks};
 use support::world::{SEGMENT, directory, options};
 use support::{Sample, contents, copy, files, labels, try_contents};
 
@@ -50,9 +50,9 @@ impl Hooks for FlakyDisk {
     }
 }
 
-fn moody(dir: &Path, sync: u64) -> (Arc<Store>, Arc<FlakyDisk>) {
+fn flaky_store(dir: &Path, sync: u64) -> (Arc<Store>, Arc<FlakyDisk>) {
     let mood = Arc::new(FlakyDisk::default());
-    let disk = Arc::new(Hooked(mood.clone()));
+    let disk = Arc::new(HookedDisk(mood.clone()));
     (Store::open(options(dir.into(), sync), disk, &Metrics::default()).unwrap().0, mood)
 }
 
@@ -82,7 +82,7 @@ fn reopened(dir: &Path) -> BTreeSet<Sample> {
 fn failed_writes_and_syncs_lose_nothing_and_repeat_nothing() {
     for sync in [0, 20] {
         let dir = directory();
-        let (store, mood) = moody(dir.path(), sync);
+        let (store, mood) = flaky_store(dir.path(), sync);
         for t in 1..=60 {
             mood.torn.store(t % 20 == 7, SeqCst);
             mood.sync_fails.store(t % 20 == 14, SeqCst);
@@ -98,7 +98,7 @@ fn failed_writes_and_syncs_lose_nothing_and_repeat_nothing() {
 #[test]
 fn a_full_disk_refuses_writes_answers_reads_and_resumes() {
     let dir = directory();
-    let (store, mood) = moody(dir.path(), 0);
+    let (store, mood) = flaky_store(dir.path(), 0);
     let append = |t| store.append_rows(&rows(&store, t));
     committed(&store, append(1).unwrap().lsn).unwrap();
     mood.full.store(true, SeqCst);
@@ -129,7 +129,7 @@ fn differences_behind_a_file_without_a_header_keep_what_they_rest_on() {
 
 fn differences_behind_a_file_without_a_header(stays: bool, stays_at_start: bool) {
     let dir = directory();
-    let (store, mood) = moody(dir.path(), 0);
+    let (store, mood) = flaky_store(dir.path(), 0);
     mood.stays.store(stays, SeqCst);
     let mut series: Vec<SeriesRef> = (0..100).map(|i| store.get_or_create_series(&labels(i))).collect();
     series.retain(|one| one.shard == 3);
@@ -159,7 +159,7 @@ fn differences_behind_a_file_without_a_header(stays: bool, stays_at_start: bool)
     };
     assert_eq!(empty() > 0, stays, "a file whose header did not get in");
     let mood = Arc::new(FlakyDisk { stays: stays_at_start.into(), ..FlakyDisk::default() });
-    let disk = Arc::new(Hooked(mood.clone()));
+    let disk = Arc::new(HookedDisk(mood.clone()));
     let (again, _) = Store::open(options(killed.path().into(), 0), disk, &Metrics::default()).unwrap();
     assert_eq!(empty() > 0, stays_at_start);
     mood.stays.store(false, SeqCst);
@@ -173,12 +173,12 @@ fn differences_behind_a_file_without_a_header(stays: bool, stays_at_start: bool)
 }
 
 /// A disk with a given number of bytes; removed and truncated bytes are free again.
-struct Small {
+struct SmallDisk {
     free: AtomicI64,
     kept: Mutex<std::collections::BTreeMap<std::path::PathBuf, i64>>,
 }
 
-impl Small {
+impl SmallDisk {
     fn give_back(&self, path: &Path, left: i64) {
         if let Some(kept) = self.kept.lock().get_mut(path) {
             self.free.fetch_add(*kept - left.min(*kept), SeqCst);
@@ -187,7 +187,7 @@ impl Small {
     }
 }
 
-impl Hooks for Small {
+impl Hooks for SmallDisk {
     fn before(&self, call: &Call) -> io::Result<()> {
         match call {
             Call::Append(_, bytes) if self.free.load(SeqCst) < bytes.len() as i64 => {
@@ -217,9 +217,9 @@ impl Hooks for Small {
 fn a_disk_that_fills_up_to_the_last_byte_keeps_all_that_it_promised() {
     for bytes in [2_200, 2_201, 2_600, 4_500, 9_777] {
         let dir = directory();
-        let disk = Arc::new(Small { free: bytes.into(), kept: Mutex::default() });
+        let disk = Arc::new(SmallDisk { free: bytes.into(), kept: Mutex::default() });
         let open = || {
-            let disk = Arc::new(Hooked(disk.clone()));
+            let disk = Arc::new(HookedDisk(disk.clone()));
             StoreBuilder::new(options(dir.path().into(), 0), disk, &Metrics::default())
                 .manual_log(SEGMENT)
                 .open()
@@ -273,7 +273,7 @@ fn a_failed_sync_acknowledges_nothing() {
     }
     let dir = directory();
     let fails = Arc::new(NoSync(AtomicBool::new(true)));
-    let disk = Arc::new(Hooked(fails.clone()));
+    let disk = Arc::new(HookedDisk(fails.clone()));
     let (store, _) = StoreBuilder::new(options(dir.path().into(), 0), disk, &Metrics::default())
         .manual_log(SEGMENT)
         .open()
@@ -296,7 +296,7 @@ fn a_failed_sync_acknowledges_nothing() {
 
 /// A disk whose WAL syncs block until the test lets them end.
 #[derive(Default)]
-struct Slow {
+struct SlowSyncs {
     /// How many syncs may end.
     may_end: Mutex<u32>,
     changed: Condvar,
@@ -304,14 +304,14 @@ struct Slow {
     begun: AtomicI64,
 }
 
-impl Slow {
+impl SlowSyncs {
     fn let_go(&self, syncs: u32) {
         *self.may_end.lock() = syncs;
         self.changed.notify_all();
     }
 }
 
-impl Hooks for Slow {
+impl Hooks for SlowSyncs {
     fn before(&self, call: &Call) -> io::Result<()> {
         if matches!(call, Call::Sync(path) if path.extension().is_some_and(|end| end == "wal")) {
             self.begun.fetch_add(1, SeqCst);
@@ -328,9 +328,9 @@ impl Hooks for Slow {
 #[test]
 fn what_is_not_synced_grows_older_while_a_sync_hangs() {
     let dir = directory();
-    let slow = Arc::new(Slow::default());
+    let slow = Arc::new(SlowSyncs::default());
     let metrics = Metrics::default();
-    let disk = Arc::new(Hooked(slow.clone()));
+    let disk = Arc::new(HookedDisk(slow.clone()));
     let (store, _) = Store::open(options(dir.path().into(), 20), disk, &metrics).unwrap();
     let age = metrics.gauge("perennial_wal_unsynced_seconds", "", &[]);
     let until = |what: &str, is: &dyn Fn() -> bool| {
@@ -363,20 +363,20 @@ fn what_is_not_synced_grows_older_while_a_sync_hangs() {
 }
 
 /// A disk whose writes or syncs fail until it recovers; the process dies after a number of calls.
-struct Ill {
+struct FailingWrites {
     appends: AtomicBool,
     syncs: AtomicBool,
     calls: AtomicI64,
     made: AtomicI64,
 }
 
-impl Ill {
-    fn new(calls: i64) -> Ill {
-        Ill { appends: false.into(), syncs: false.into(), calls: calls.into(), made: 0.into() }
+impl FailingWrites {
+    fn new(calls: i64) -> FailingWrites {
+        FailingWrites { appends: false.into(), syncs: false.into(), calls: calls.into(), made: 0.into() }
     }
 }
 
-impl Hooks for Ill {
+impl Hooks for FailingWrites {
     fn before(&self, call: &Call) -> io::Result<()> {
         if self.calls.fetch_sub(1, SeqCst) <= 0 {
             return Err(io::Error::other("dead"));
@@ -409,12 +409,12 @@ fn segments(dir: &Path) -> usize {
 /// `synced`: something was synced before.
 fn ill_for_long(
     dir: &Path,
-    disk: &Arc<Ill>,
+    disk: &Arc<FailingWrites>,
     [appends, synced]: [bool; 2],
     attempts: usize,
 ) -> BTreeSet<Sample> {
     let opened =
-        StoreBuilder::new(options(dir.into(), 100), Arc::new(Hooked(disk.clone())), &Metrics::default())
+        StoreBuilder::new(options(dir.into(), 100), Arc::new(HookedDisk(disk.clone())), &Metrics::default())
             .manual_log(1 << 20)
             .open();
     let Ok((store, _)) = opened else { return BTreeSet::new() };
@@ -451,12 +451,12 @@ fn ill_for_long(
 fn a_log_that_fails_for_long_leaves_no_files_behind_and_may_be_killed_at_any_call() {
     for how in [[false, false], [false, true], [true, false], [true, true]] {
         let dir = directory();
-        let kept = ill_for_long(dir.path(), &Arc::new(Ill::new(i64::MAX)), how, 200);
+        let kept = ill_for_long(dir.path(), &Arc::new(FailingWrites::new(i64::MAX)), how, 200);
         assert_eq!(kept, [1, 2, 4].into_iter().flat_map(samples).collect());
         assert_eq!(reopened(dir.path()), (1..=4).flat_map(samples).collect());
         for calls in 0.. {
             let dir = directory();
-            let disk = Arc::new(Ill::new(calls));
+            let disk = Arc::new(FailingWrites::new(calls));
             let kept = ill_for_long(dir.path(), &disk, how, 3);
             let (store, replay) =
                 Store::open(options(dir.path().into(), 0), Arc::new(OsDisk), &Metrics::default()).unwrap();
@@ -474,8 +474,8 @@ fn a_log_that_fails_for_long_leaves_no_files_behind_and_may_be_killed_at_any_cal
 #[test]
 fn a_log_that_fails_is_tried_again_more_and_more_rarely() {
     let dir = directory();
-    let ill = Arc::new(Ill::new(i64::MAX));
-    let disk = Arc::new(Hooked(ill.clone()));
+    let ill = Arc::new(FailingWrites::new(i64::MAX));
+    let disk = Arc::new(HookedDisk(ill.clone()));
     let (store, _) = Store::open(options(dir.path().into(), 10), disk, &Metrics::default()).unwrap();
     ill.syncs.store(true, SeqCst);
     store.append_rows(&rows(&store, 1)).unwrap();
@@ -533,7 +533,7 @@ impl Hooks for Forgetful {
 
 impl Forgetful {
     fn open(self: &Arc<Self>, dir: &Path) -> Result<Arc<Store>, StoreError> {
-        let disk = Arc::new(Hooked(self.clone()));
+        let disk = Arc::new(HookedDisk(self.clone()));
         let opened =
             StoreBuilder::new(options(dir.into(), 100), disk, &Metrics::default()).manual_log(SEGMENT).open();
         opened.map(|(store, _)| store)
@@ -603,12 +603,12 @@ fn a_start_that_can_make_sure_of_nothing_says_so_and_the_next_one_knows() {
 }
 
 /// A disk on which one call fails, or all calls from that one on.
-struct Nth {
+struct NthCallFails {
     left: AtomicI64,
     for_good: bool,
 }
 
-impl Hooks for Nth {
+impl Hooks for NthCallFails {
     fn before(&self, _: &Call) -> io::Result<()> {
         let left = self.left.fetch_sub(1, SeqCst);
         if left == 0 || (left < 0 && self.for_good) { Err(io::Error::other("no")) } else { Ok(()) }
@@ -653,12 +653,12 @@ fn assert_promised_is_read(store: &Store, dir: &Path, kept: &BTreeSet<Sample>, f
 
 /// A short life: opens the store twice, appends, flushes, merges. Returns the acknowledged samples;
 /// `None` if the store did not open.
-fn live(dir: &Path, disk: &Arc<Nth>) -> Option<BTreeSet<Sample>> {
+fn live(dir: &Path, disk: &Arc<NthCallFails>) -> Option<BTreeSet<Sample>> {
     let mut kept = BTreeSet::new();
     let mut opened = false;
     let for_good = disk.for_good;
     for life in 0..2 {
-        let disk = Arc::new(Hooked(disk.clone()));
+        let disk = Arc::new(HookedDisk(disk.clone()));
         let opening =
             StoreBuilder::new(options(dir.into(), 0), disk, &Metrics::default()).manual_log(SEGMENT).open();
         let store = match opening {
@@ -689,7 +689,7 @@ fn fail_each(for_good: bool) {
     let mut most = 0;
     for n in 0.. {
         let dir = directory();
-        let disk = Arc::new(Nth { left: n.into(), for_good });
+        let disk = Arc::new(NthCallFails { left: n.into(), for_good });
         let kept = live(dir.path(), &disk).unwrap_or_default();
         let all: BTreeSet<Sample> = (0..2)
             .flat_map(|life| (1..12).map(move |i| life * 60_000 + i * 5_000))
@@ -768,7 +768,7 @@ const RANGE: i64 = 7_200_000;
 fn complete(dir: &Path) -> (Arc<Store>, Arc<AtTheEnd>) {
     let hooks = Arc::new(AtTheEnd::default());
     let options = storage::store::StoreOptions { block_range_ms: RANGE, ..options(dir.into(), 0) };
-    let store = Store::open(options, Arc::new(Hooked(hooks.clone())), &Metrics::default()).unwrap().0;
+    let store = Store::open(options, Arc::new(HookedDisk(hooks.clone())), &Metrics::default()).unwrap().0;
     for t in (0..6).map(|half| half * RANGE / 2) {
         store.append_rows(&rows(&store, t)).unwrap();
     }
@@ -877,7 +877,7 @@ fn what_comes_at_a_deleted_time_while_that_becomes_a_block_is_not_said_to_be_sto
     let dir = directory();
     let hooks = Arc::new(Meanwhile::default());
     let options = storage::store::StoreOptions { block_range_ms: RANGE, ..options(dir.path().into(), 0) };
-    let store = Store::open(options, Arc::new(Hooked(hooks.clone())), &Metrics::default()).unwrap().0;
+    let store = Store::open(options, Arc::new(HookedDisk(hooks.clone())), &Metrics::default()).unwrap().0;
     // The series has no other sample, so this one is not too old by itself.
     let series = store.get_or_create_series(&Labels::from_pairs([("__name__", "ended")]));
     let row = FloatRow { series, t: 7, v: 1.0 };

@@ -108,16 +108,24 @@ fn contents(store: &Store) -> String {
 /// Writes data of every kind, some of it in blocks, some in the log after a checkpoint.
 fn fill(store: &Store) {
     // Only floats. Columns are added, then the columns change.
-    (0..10).for_each(|n| scrape(store, START + n as i64 * 15_000, &[0, 1], &values(n)[..2]));
-    (10..20).for_each(|n| scrape(store, START + n as i64 * 15_000, &[0, 1, 2], &values(n)[..3]));
+    for n in 0..10 {
+        scrape(store, START + n as i64 * 15_000, &[0, 1], &values(n)[..2]);
+    }
+    for n in 10..20 {
+        scrape(store, START + n as i64 * 15_000, &[0, 1, 2], &values(n)[..3]);
+    }
     // Two hours later: all kinds of samples.
     lanes(store, START + 2 * HOUR);
     let now = START + 6 * HOUR;
     scrape(store, now, &[3, 0, 2, 1], &values(20));
     assert_eq!(store.maintenance().run_housekeeping(now).unwrap(), 2);
     // The log after the checkpoint.
-    (1..70).for_each(|n| scrape(store, now + n as i64 * 15_000, &[3, 0, 2, 1], &values(n)));
-    (70..75).for_each(|n| scrape(store, now + n as i64 * 15_000, &[1, 2], &values(n)[..2]));
+    for n in 1..70 {
+        scrape(store, now + n as i64 * 15_000, &[3, 0, 2, 1], &values(n));
+    }
+    for n in 70..75 {
+        scrape(store, now + n as i64 * 15_000, &[1, 2], &values(n)[..2]);
+    }
     lanes(store, now + 1_000);
     // Deletions: a tombstone for blocks, a record for the head.
     let one = Matcher::new("i", MatchOp::Equal, "0").unwrap();

@@ -1,6 +1,6 @@
-//! Compares all kinds of samples of a series with a naive model: floats in columns and rows,
-//! histograms and start timestamps, some late, duplicate or in conflict, read before and after a
-//! log replay and a flush.
+//! Compares all kinds of samples of one series with a naive model: floats in columns (scrapes) and
+//! rows (remote write), native histograms and start timestamps, some late, duplicate or in
+//! conflict, read before and after a log replay and a flush.
 
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Tests the replay of a log that is long enough for windows of many scrapes: the store has the
+//! Tests the replay of a log that is long enough for whole chunks of scrapes: the store has the
 //! same content after it as before.
 //!
 //! Columns of targets change, single and late samples, corrections and deletions occur between the
@@ -96,14 +96,14 @@ fn open(dir: &Path, keep: Option<u64>) -> Arc<Store> {
     store
 }
 
-struct Life {
+struct ScrapedStore {
     dir: tempfile::TempDir,
     store: Arc<Store>,
     columns: Vec<Vec<usize>>,
     salt: u64,
 }
 
-impl Life {
+impl ScrapedStore {
     fn scrape(&self, target: usize, step: i64) {
         let all: Vec<Labels> = self.columns[target].iter().map(|i| labels(target, *i)).collect();
         let slots = all.iter().map(|labels| self.store.get_or_create_series(labels).slot).collect();
@@ -168,16 +168,16 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path(), None);
-        let mut life = Life { dir, store, columns: vec![(0..COLUMNS).collect(); TARGETS], salt };
+        let mut life = ScrapedStore { dir, store, columns: vec![(0..COLUMNS).collect(); TARGETS], salt };
         for step in 0..steps {
             let due = events.iter().filter(|(at, _)| *at == step);
-            due.for_each(|(_, event)| life.act(event, step));
-            (0..TARGETS).for_each(|target| life.scrape(target, step));
+            for (_, event) in due { life.act(event, step); }
+            for target in 0..TARGETS { life.scrape(target, step); }
         }
         life.reopen();
         // Later scrapes continue the replayed data.
         for step in steps..steps + 40 {
-            (0..TARGETS).for_each(|target| life.scrape(target, step));
+            for target in 0..TARGETS { life.scrape(target, step); }
         }
         life.reopen();
     }

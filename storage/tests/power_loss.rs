@@ -15,8 +15,8 @@ use storage::metrics::Metrics;
 use storage::model::Matcher;
 use storage::store::{Store, StoreBuilder};
 use support::books::Crash;
-use support::hooked::Hooked;
-use support::journal::{Held, Journal, Unsynced};
+use support::hooked::HookedDisk;
+use support::journal::{DiskContent, Journal, UnsyncedChanges};
 use support::random::Random;
 use support::world::{SEGMENT, World, everything, options};
 
@@ -44,16 +44,16 @@ fn step(world: &mut World) {
 
 /// The store that a new process opens.
 fn open(dir: &Path, sync: u64) -> (Arc<Store>, f64, Vec<String>) {
-    let disk = Arc::new(Hooked(Arc::new(Journal::new(dir))));
+    let disk = Arc::new(HookedDisk(Arc::new(Journal::new(dir))));
     let metrics = Metrics::default();
     let (store, replay) =
         StoreBuilder::new(options(dir.into(), sync), disk, &metrics).manual_log(SEGMENT).open().unwrap();
     (store, metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get(), replay.damage)
 }
 
-fn check_cut(world: &World, held: &Held, cut: usize, sync: u64) {
+fn check_cut(world: &World, held: &DiskContent, cut: usize, sync: u64) {
     let dir = world.new_directory();
-    let what = if cut.is_multiple_of(8) { Unsynced::Lost } else { Unsynced::Some };
+    let what = if cut.is_multiple_of(8) { UnsyncedChanges::Lost } else { UnsyncedChanges::Some };
     held.write_to(dir.path(), what, &mut Random::new(cut as u64));
     let (store, damaged, damage) = open(dir.path(), sync);
     let found = everything(&store);
@@ -87,12 +87,16 @@ fn play(seed: u64) {
 
 #[test]
 fn power_may_go_at_any_time_where_each_answer_is_synced() {
-    (0..number("SEEDS", 1)).for_each(|seed| play(2 * seed));
+    for seed in 0..number("SEEDS", 1) {
+        play(2 * seed);
+    }
 }
 
 #[test]
 fn power_may_go_at_any_time_between_syncs() {
-    (0..number("SEEDS", 1)).for_each(|seed| play(2 * seed + 1));
+    for seed in 0..number("SEEDS", 1) {
+        play(2 * seed + 1);
+    }
 }
 
 #[test]
@@ -105,11 +109,13 @@ fn what_a_start_has_found_survives_power_loss() {
         let changes = kill / 4 % 8;
         let deed = deeds[kill / 32];
         let mut world = World::new(seed, 100);
-        (0..60).for_each(|_| step(&mut world));
+        for _ in 0..60 {
+            step(&mut world);
+        }
         world.maintain();
         world.journal.die_in(changes);
         deed(&mut world);
-        for unsynced in [Unsynced::Kept, Unsynced::Lost] {
+        for unsynced in [UnsyncedChanges::Kept, UnsyncedChanges::Lost] {
             world.crash(unsynced);
             world.replay();
         }

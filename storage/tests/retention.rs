@@ -12,7 +12,7 @@ use storage::store::{Retention, Store};
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
-use support::hooked::Hooked;
+use support::hooked::HookedDisk;
 use support::{Mortal, Sample, append, contents, copy, files, metas, names, open, open_on, read, selections};
 
 fn samples_of(meta: &BlockMeta) -> BTreeSet<Sample> {
@@ -233,7 +233,7 @@ fn a_kill_or_a_failure_at_any_step_leaves_whole_blocks_and_the_rest_follows() {
         let dir = tempfile::tempdir().unwrap();
         copy(origin.path(), dir.path());
         let mortal = Arc::new(Mortal(i64::MAX.into()));
-        let (store, _) = open_on(dir.path(), Arc::new(Hooked(mortal.clone())));
+        let (store, _) = open_on(dir.path(), Arc::new(HookedDisk(mortal.clone())));
         store.retention().set(THREE);
         mortal.0.store(alive, SeqCst);
         let done = store.maintenance().run_housekeeping(100_000).is_ok();

@@ -11,7 +11,7 @@
 mod support;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use support::journal::Unsynced;
+use support::journal::UnsyncedChanges;
 use support::world::World;
 
 const STEPS: usize = 400;
@@ -33,9 +33,9 @@ fn trouble(world: &mut World) {
 
 fn crash(world: &mut World) {
     let unsynced = match world.random.below(4) {
-        0 | 1 => Unsynced::Kept,
-        2 => Unsynced::Lost,
-        _ => Unsynced::Some,
+        0 | 1 => UnsyncedChanges::Kept,
+        2 => UnsyncedChanges::Lost,
+        _ => UnsyncedChanges::Some,
     };
     // Now, or during an operation.
     if world.random.chance(50) {

@@ -1,5 +1,5 @@
-//! Compares the store with a naive model: random appends of columns and rows, late, duplicate and
-//! stale, read before and after a log replay.
+//! Compares the store with a naive model: random appends of columns (scrapes) and rows (remote
+//! write), late, duplicate and stale, read before and after a log replay.
 #![allow(clippy::disallowed_methods, reason = "files are looked at and damaged beside the store")]
 
 #[path = "support/latest.rs"]
@@ -30,7 +30,7 @@ fn options(dir: &std::path::Path) -> StoreOptions {
 }
 
 /// Opens a store, with blocks in memory or real ones.
-fn open(dir: &std::path::Path, history: Option<&Arc<Past>>) -> Arc<Store> {
+fn open(dir: &std::path::Path, history: Option<&Arc<MemoryBlocks>>) -> Arc<Store> {
     let disk = Arc::new(OsDisk);
     let metrics = Metrics::default();
     let (store, replay) = match history.cloned() {
@@ -87,7 +87,7 @@ fn late_samples_that_are_stored_count_as_appended() {
 
 /// Blocks in memory.
 #[derive(Default)]
-struct Past(Mutex<Vec<Block>>);
+struct MemoryBlocks(Mutex<Vec<Block>>);
 
 struct Block {
     span: (i64, i64),
@@ -106,7 +106,7 @@ impl SeriesSource for Samples {
     }
 }
 
-impl BlockBackend for Past {
+impl BlockBackend for MemoryBlocks {
     fn write(
         &self,
         from: i64,
@@ -341,7 +341,7 @@ impl Run {
 
 fn check(steps: &[Step], probe: i64, only_good: bool, real: bool) {
     let dir = tempfile::tempdir().unwrap();
-    let past = Arc::new(Past::default());
+    let past = Arc::new(MemoryBlocks::default());
     let history = (!real).then_some(&past);
     let mut store = open(dir.path(), history);
     let mut run = Run { model: Model::default(), now: 5_000, layouts: BTreeMap::new(), only_good };
@@ -392,7 +392,7 @@ proptest! {
 #[test]
 fn complete_ranges_leave_the_head_and_the_log() {
     let dir = tempfile::tempdir().unwrap();
-    let history = Arc::new(Past::default());
+    let history = Arc::new(MemoryBlocks::default());
     let mut run = Run { model: Model::default(), now: 5_000, layouts: BTreeMap::new(), only_good: true };
     // Three sessions of 30 s make three segments; series 9 is only in the first one.
     for session in 0..3 {
@@ -445,7 +445,7 @@ fn complete_ranges_leave_the_head_and_the_log() {
 #[test]
 fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
     let dir = tempfile::tempdir().unwrap();
-    let past = Arc::new(Past::default());
+    let past = Arc::new(MemoryBlocks::default());
     let store = open(dir.path(), Some(&past));
     let series: Vec<SeriesRef> = (0..40).map(|i| store.get_or_create_series(&labels(i))).collect();
     let at = |store: &Store, t: i64, some: &[SeriesRef]| {
@@ -460,11 +460,17 @@ fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
         assert!(store.maintenance().run_housekeeping(t + 60_000).unwrap() > 0);
         assert_eq!(store.status().head_stats(0).series, 1);
         assert_eq!(store.find_encoded(labels(7).encoded()), None);
-        (0..40).for_each(|i| assert_eq!(store.labels(series[i]), labels(i)));
+        for i in 0..40 {
+            assert_eq!(store.labels(series[i]), labels(i));
+        }
         // By labels, and by the slot alone.
-        (20..30).for_each(|i| assert_eq!(store.get_or_create_series(&labels(i)), series[i]));
+        for i in 20..30 {
+            assert_eq!(store.get_or_create_series(&labels(i)), series[i]);
+        }
         at(&store, t + 70_000, &series[10..30]);
-        (10..30).for_each(|i| assert_eq!(store.find_encoded(labels(i).encoded()), Some(series[i])));
+        for i in 10..30 {
+            assert_eq!(store.find_encoded(labels(i).encoded()), Some(series[i]));
+        }
         assert_eq!(store.status().head_stats(0).series, 21);
     }
     let all = contents(&store, i64::MIN, i64::MAX);
@@ -476,7 +482,7 @@ fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
 #[test]
 fn samples_that_come_together_are_logged_as_a_scrape_is() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path(), Some(&Arc::new(Past::default())));
+    let store = open(dir.path(), Some(&Arc::new(MemoryBlocks::default())));
     let series: Vec<SeriesRef> = (0..64).map(|i| store.get_or_create_series(&labels(i))).collect();
     let log = || {
         let files = std::fs::read_dir(dir.path().join("wal")).unwrap();
@@ -490,7 +496,7 @@ fn samples_that_come_together_are_logged_as_a_scrape_is() {
     store.close().unwrap();
     // Without compression each sample takes five bytes.
     assert!(log() < 6_400 * 2, "{} bytes", log());
-    let again = open(dir.path(), Some(&Arc::new(Past::default())));
+    let again = open(dir.path(), Some(&Arc::new(MemoryBlocks::default())));
     let all = contents(&again, i64::MIN, i64::MAX);
     assert!(all.len() == 64 && all.values().all(|samples| samples.len() == 100));
 }

@@ -1,5 +1,6 @@
-//! A disk that cannot read the files of blocks: queries that need them answer an I/O error that
-//! names the file, everything else goes on, and so do the queries when the disk is well again.
+//! Tests a disk that cannot read the files of blocks: queries that need these files get an I/O
+//! error that names the file, all others are answered, and everything is answered again when the
+//! disk works again.
 #![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
 
 #[allow(dead_code, reason = "shared with other tests")]
@@ -14,7 +15,7 @@ use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs};
 use storage::store::{FloatRow, Store, StoreBuilder, StoreError};
-use support::hooked::{Call, Hooked, Hooks};
+use support::hooked::{Call, HookedDisk, Hooks};
 use support::world::{SEGMENT, options};
 use support::{Sample, contents, labels, open, try_contents};
 
@@ -56,7 +57,7 @@ impl Hooks for BadSectors {
 
 /// A store with two blocks, in `dir`, and samples in the head.
 fn opened(dir: &Path, disk: &Arc<BadSectors>) -> Arc<Store> {
-    let disk = Arc::new(Hooked(disk.clone()));
+    let disk = Arc::new(HookedDisk(disk.clone()));
     let (store, replay) = StoreBuilder::new(options(dir.into(), 0), disk, &Metrics::default())
         .manual_log(SEGMENT)
         .open()

@@ -19,7 +19,7 @@ use storage::model::{Labels, NativeHistogram, SeriesRef, shard_of};
 use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, HistogramRow, Store, StoreBuilder};
 use storage::wal::{Log, LogOptions, RecordBuilder, RecordKind, add_group, add_series, put_samples};
 use support::books::{Contents, Key};
-use support::hooked::Hooked;
+use support::hooked::HookedDisk;
 use support::journal::Journal;
 use support::world::{directory, everything, options};
 use support::{copy, files};
@@ -29,7 +29,7 @@ const HEADER: usize = 32;
 const SCRAPED: usize = 4;
 
 fn open(dir: &Path) -> (Arc<Store>, Vec<String>) {
-    let disk = Arc::new(Hooked(Arc::new(Journal::new(dir))));
+    let disk = Arc::new(HookedDisk(Arc::new(Journal::new(dir))));
     let (store, replay) = StoreBuilder::new(options(dir.into(), 0), disk, &Metrics::default())
         .manual_log(SEGMENT)
         .open()
@@ -42,12 +42,12 @@ fn labels(of: &str, i: usize) -> Labels {
 }
 
 /// A log, and the record of each of its samples.
-struct Written {
+struct TestLog {
     dir: tempfile::TempDir,
     samples: BTreeMap<Key, (u64, u64)>,
 }
 
-impl Written {
+impl TestLog {
     fn note(&mut self, labels: &Labels, t: i64, v: f64, lsn: u64) {
         self.samples.insert((labels.to_string(), t), (v.to_bits(), lsn));
     }
@@ -61,7 +61,9 @@ impl Written {
         let values: Vec<f64> = (0..series.len()).map(|i| (t * (i as i64 + 3)) as f64 / 7.0).collect();
         let batch = ColumnBatch { group, layout, t, values: values.clone().into() };
         let lsn = store.append_columns(&batch, FeedDelivery::Nobody).unwrap().lsn;
-        series.iter().zip(values).for_each(|(labels, v)| self.note(labels, t, v, lsn));
+        for (labels, v) in series.iter().zip(values) {
+            self.note(labels, t, v, lsn);
+        }
     }
 
     fn row(&mut self, store: &Store, t: i64, i: usize) {
@@ -73,9 +75,9 @@ impl Written {
     }
 
     /// Writes at least three segments of scrapes, with columns that change, and single samples.
-    fn new(steps: i64) -> Written {
+    fn new(steps: i64) -> TestLog {
         let dir = directory();
-        let mut written = Written { dir, samples: BTreeMap::new() };
+        let mut written = TestLog { dir, samples: BTreeMap::new() };
         let (store, _) = open(written.dir.path());
         for t in 1..=steps {
             match t {
@@ -231,7 +233,7 @@ fn explain(found: &Contents, wanted: &Contents) -> String {
 
 #[test]
 fn the_last_two_segments_cut_at_every_byte_lose_what_is_behind_the_cut() {
-    let written = Written::new(70);
+    let written = TestLog::new(70);
     let paths = segments(written.dir.path());
     let contents: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
     assert!(paths.len() >= 3, "{paths:?}");
@@ -255,7 +257,7 @@ fn the_last_two_segments_cut_at_every_byte_lose_what_is_behind_the_cut() {
 
 #[test]
 fn a_flipped_bit_loses_its_record_and_what_cannot_be_told_without_it() {
-    let written = Written::new(70);
+    let written = TestLog::new(70);
     let paths = segments(written.dir.path());
     let contents: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
     let (records, places) = records(&contents);
@@ -300,7 +302,7 @@ fn a_reset_in_a_lost_record_is_seen_behind_it() {
 
 #[test]
 fn a_flipped_bit_in_a_checkpoint_loses_one_series_at_most() {
-    let mut written = Written::new(70);
+    let mut written = TestLog::new(70);
     let (store, _) = open(written.dir.path());
     // A block, and after it samples of series that only the checkpoint contains.
     written.row(&store, 40_000, 1);

@@ -9,16 +9,16 @@ use storage::store::Retention;
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
-use support::hooked::{Call, Hooked, Hooks};
+use support::hooked::{Call, HookedDisk, Hooks};
 use support::{append, contents, names, open_on};
 
 /// A disk on which a merge reports its start, and then waits for a message.
-struct Gate {
+struct PausedMerge {
     begun: Mutex<Sender<()>>,
     go: Mutex<Receiver<()>>,
 }
 
-impl Hooks for Gate {
+impl Hooks for PausedMerge {
     fn before(&self, call: &Call) -> io::Result<()> {
         match call {
             Call::Create(path) if path.to_string_lossy().contains("_merge.tmp/samples.parquet") => {
@@ -35,9 +35,11 @@ impl Hooks for Gate {
 fn a_flush_and_retention_go_on_while_blocks_are_merged() {
     let dir = tempfile::tempdir().unwrap();
     let ((begun, has_begun), (go, may_go)) = (channel(), channel());
-    let gate = Gate { begun: Mutex::new(begun), go: Mutex::new(may_go) };
-    let (store, _) = open_on(dir.path(), Arc::new(Hooked(Arc::new(gate))));
-    (1..=75).for_each(|t| append(&store, t * 1_000, 3));
+    let gate = PausedMerge { begun: Mutex::new(begun), go: Mutex::new(may_go) };
+    let (store, _) = open_on(dir.path(), Arc::new(HookedDisk(Arc::new(gate))));
+    for t in 1..=75 {
+        append(&store, t * 1_000, 3);
+    }
     assert_eq!(store.maintenance().run_housekeeping(75_000).unwrap(), 4);
     let merging = {
         let store = store.clone();
@@ -45,7 +47,9 @@ fn a_flush_and_retention_go_on_while_blocks_are_merged() {
     };
     has_begun.recv().unwrap();
     // The merge has three blocks open and is blocked.
-    (76..=95).for_each(|t| append(&store, t * 1_000, 3));
+    for t in 76..=95 {
+        append(&store, t * 1_000, 3);
+    }
     let all = contents(&store);
     assert_eq!(store.maintenance().run_housekeeping(95_000).unwrap(), 2, "a flush");
     assert!(contents(&store) == all);

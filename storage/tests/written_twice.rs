@@ -1,5 +1,5 @@
-//! Tests that a block is written a second time: after a kill at any step, the samples of the first
-//! one are present.
+//! Tests a block that is written a second time because a kill came before its log segments were
+//! removed: at every step, the samples of the first one are present once.
 #![allow(clippy::disallowed_methods, reason = "files are looked at and damaged beside the store")]
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use storage::store::StoreError;
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
-use support::hooked::Hooked;
+use support::hooked::HookedDisk;
 use support::{Mortal, copy, labels, names};
 
 fn write(disk: &dyn Disk, dir: &Path) -> Result<String, StoreError> {
@@ -56,7 +56,7 @@ fn at_every_step(origin: &Path, check: &dyn Fn(&Path, &str)) -> i64 {
         copy(origin, dir.path());
         let mortal = Arc::new(Mortal(i64::MAX.into()));
         mortal.0.store(steps, SeqCst);
-        let done = write(&Hooked(mortal), dir.path()).is_ok();
+        let done = write(&HookedDisk(mortal), dir.path()).is_ok();
         check(dir.path(), &format!("killed after {steps} steps"));
         write(&OsDisk, dir.path()).unwrap();
         BlockSet::remove_unfinished(&OsDisk, &dir.path().join("blocks")).unwrap();

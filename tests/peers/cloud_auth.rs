@@ -1,5 +1,5 @@
-//! Remote write with the credentials of clouds: signatures of AWS, which OpenSSL checks, and tokens
-//! that local servers in the place of Azure's and Google's hand out.
+//! Tests remote write with cloud credentials: AWS signatures, which OpenSSL verifies, and tokens
+//! from local servers that stand for Azure's and Google's.
 
 use crate::support::daemon::program;
 use crate::support::eventually;

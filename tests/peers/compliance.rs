@@ -1,9 +1,11 @@
-//! The cases of Prometheus' alert generator compliance test, with compressed time: Debian's
-//! Prometheus, our server with continuous evaluation, and our server with `evaluation: interval`
-//! scrape the same targets with the same rules. Alertmanager must get the same alerts from all.
+//! Runs the cases of Prometheus' alert generator compliance test in compressed time.
+//!
+//! Three servers scrape the same targets with the same rules: Debian's Prometheus, our server with
+//! continuous evaluation, and our server with `evaluation: interval`. Alertmanager must get the
+//! same alerts from all.
 //!
 //! The cases are in `tests/data/alert_cases.json`. A series is written as `1x4 20x6 _x3`: a value
-//! and its number of seconds.
+//! (`_`: none) and its number of seconds.
 
 use crate::support::exporter::Exporter;
 use crate::support::receiver::{ReceivedAlert, Receiver};

@@ -1,8 +1,8 @@
-//! Users who are confined to labels: what one gets of every endpoint of the server's own table, and
-//! that no answer anywhere has a word of the other team.
+//! Tests users who are confined to labels: what such a user gets from every endpoint of the
+//! server's table, and that no answer contains data of the other team.
 //!
-//! Two teams have targets, series, exemplars, metadata, rules, alerts, a view and a table. Every
-//! text of the team `zebra` has this word in it; `alice` is of the team `tango`.
+//! Two teams have targets, series, exemplars, metadata, rules, alerts, a view and a table. The user
+//! `alice` belongs to the team `tango`; every text of the team `zebra` contains that word.
 
 use crate::support::exporter::Exporter;
 use crate::support::http::{self, Answer};

@@ -1,5 +1,5 @@
-//! Console templates: the examples of Debian's package, made by Debian's Prometheus and by ours;
-//! what no page may read, and what it may cost.
+//! Tests console templates: the examples of Debian's package give the same pages in Debian's
+//! Prometheus and in ours; which files a page may not read, and the limits of its cost.
 
 use crate::seeds::node_exporter;
 use crate::support::server::Server;

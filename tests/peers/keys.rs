@@ -1,5 +1,5 @@
-//! Keys of the configuration that have no test of their own elsewhere: what each does to a scrape,
-//! a remote write or a rule, against a server in this process that remembers what it was asked.
+//! Tests configuration keys that no other test covers: the effect of each on a scrape, a remote
+//! write or a rule, against a server in this process that records the requests.
 
 use crate::support::eventually;
 use crate::support::http;

@@ -1,7 +1,6 @@
 //! Tests our binary with the programs around it: Debian's Prometheus, Alertmanager, Pushgateway and
-//! node exporter, and Python's prometheus_client
-//! and OpenTelemetry. Each test starts its own processes on free ports
-//! and kills them.
+//! node exporter, Python's prometheus_client, and OpenTelemetry. Each test starts its own processes
+//! on free ports and kills them.
 //!
 //! `.ci/install` installs the programs; if one is missing, its test fails with the name of the
 //! package. To check the tests themselves, run `PERENNIAL_UNDER_TEST=/usr/bin/prometheus cargo test

@@ -39,7 +39,7 @@ fn fill(dir: PathBuf, end: i64) -> i64 {
     let labels = Labels::from_pairs([("__name__", "history")]);
     let vs = ts.iter().map(|_| 7.0).collect();
     let old = SeriesSamples { labels, ts, vs, ..SeriesSamples::default() };
-    store.recorder().write_backfill((from, from + 2 * HOUR), &[old], i64::MAX).expect("a block");
+    store.recorder().write_backfill(from, from + 2 * HOUR, &[old], i64::MAX).expect("a block");
     // One target, so that all series are in one shard.
     let labels = |i: usize| {
         let i = i.to_string();

@@ -1,7 +1,8 @@
-//! The working directory of the simulation, which contains the data directories of all worlds.
+//! The working directory of the simulation. It contains the data directory of each *world*, which
+//! is one simulated server with its disk ([`super::world`]).
 //!
 //! File names within a world are relative to it. Some names are stored (the file of a rule is part
-//! of its key), and the same seed must store the same bytes.
+//! of its key), and a run with the same seed must store the same bytes.
 
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -11,7 +12,8 @@ use tempfile::TempDir;
 /// The directory in which the program was started.
 static START: LazyLock<PathBuf> = LazyLock::new(|| std::env::current_dir().expect("a directory"));
 
-/// Changes to the directory of worlds, which exists as long as the returned value is held.
+/// Makes the directory of all worlds the working directory. It is removed when all returned values
+/// are dropped.
 pub fn enter() -> Arc<TempDir> {
     static WORLDS: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
     let mut worlds = WORLDS.lock();

@@ -3,8 +3,8 @@
 
 use super::clock::WallClock;
 use super::directory;
-use super::hooked::Hooked;
-use super::journal::{Change, Held, Journal, Unsynced};
+use super::hooked::HookedDisk;
+use super::journal::{Change, DiskContent, Journal, UnsyncedChanges};
 use super::ledger::{Contents, Ledger};
 use super::peers::{ALERTMANAGER, Peers, TARGETS};
 use super::random::Random;
@@ -63,7 +63,7 @@ pub struct World {
     _worlds: Arc<TempDir>,
     lives: u64,
     /// The content of the disk when this life began.
-    held: Held,
+    held: DiskContent,
     pub journal: Arc<Journal>,
     pub clock: Arc<WallClock>,
     pub trace: Arc<Trace>,
@@ -97,7 +97,7 @@ impl World {
             seed,
             random: Random::new(seed),
             lives: 0,
-            held: Held::scan(&data),
+            held: DiskContent::scan(&data),
             journal: Arc::new(Journal::new(&data)),
             peers: Peers::new(clock.clone(), trace.clone(), seed),
             clock,
@@ -168,7 +168,7 @@ impl World {
     }
 
     pub fn disk(&self) -> Arc<dyn Disk> {
-        Arc::new(Hooked(self.journal.clone()))
+        Arc::new(HookedDisk(self.journal.clone()))
     }
 
     /// A number that differs for every life of every seed.
@@ -197,13 +197,13 @@ impl World {
         }
         self.lives += 1;
         let unsynced = match end {
-            End::PowerLoss if self.random.chance(50) => Unsynced::Lost,
-            End::PowerLoss => Unsynced::Some,
-            End::Kill | End::Close => Unsynced::Kept,
+            End::PowerLoss if self.random.chance(50) => UnsyncedChanges::Lost,
+            End::PowerLoss => UnsyncedChanges::Some,
+            End::Kill | End::Close => UnsyncedChanges::Kept,
         };
         self.held.write_to(&self.data(), unsynced, &mut self.random);
         if end == End::PowerLoss {
-            self.held = Held::scan(&self.data());
+            self.held = DiskContent::scan(&self.data());
             self.ledger.lock().power_lost();
         }
         if self.lives + 1 == LIVES && self.seed % DAMAGED == 1 {

@@ -1,4 +1,4 @@
-"""The bodies that targets serve and clients send, each made once: small on the wire, large for who is careless."""
+"""The harmful bodies that targets serve and clients send: small when compressed, large when decoded without limits. Each is made once."""
 
 import functools
 import gzip

@@ -1,4 +1,4 @@
-"""The bad clients. Each actor is a coroutine that does its evil once and says what came of it; it is run every `period`.
+"""The harmful clients of the soak test. Each is a coroutine that misbehaves once and returns the outcome; it is run every `period`.
 
 Run as `python3 -m harness.hostile.clients PORT SEED NAME...`: a line of JSON every five seconds, {actor: {outcome: count}}.
 It ends when its standard input does. Each actor has a loopback address of its own, so that a limit by address is met by

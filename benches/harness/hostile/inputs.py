@@ -1,4 +1,5 @@
-"""Each bad input alone against a fresh server: what it cost, what came of it, whether the server answered meanwhile."""
+"""Tests each harmful input alone against a fresh server: its CPU time and memory, the outcome, and whether the server answered other
+requests meanwhile. `soak.py` runs them all together."""
 
 import asyncio
 import os

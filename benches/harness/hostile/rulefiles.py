@@ -1,4 +1,4 @@
-"""Bad rule files and target files: templates that double a string, and sizes that Prometheus takes."""
+"""The harmful rule files and target files: templates that double a string again and again, and files as large as Prometheus accepts."""
 
 ITEM = 8
 

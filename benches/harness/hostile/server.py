@@ -1,4 +1,5 @@
-"""The server under test, the helpers beside it, and what the operating system says of it each second."""
+"""Starts the server under test and the helper processes, and reads the memory, descriptors and CPU time of the server from the operating
+system."""
 
 import json
 import os

@@ -1,6 +1,9 @@
-"""All bad targets and bad clients together beside good load, and what it did to the good load.
+"""The soak test: harmful targets, clients and rule files, all together, beside an ordinary load; measures what the ordinary
+load suffers.
 
-First the good load alone (`--idle` seconds), then with everything bad (`--minutes`), then SIGTERM while it goes on.
+First the ordinary load alone (`--idle` seconds), then with all harmful *actors* (`--minutes`), then SIGTERM while they run.
+An actor is one kind of harm: a target of `targets.py`, a client of `clients.py` or a rule file of `rulefiles.py`. `server.py`
+starts the server, `watch.py` measures. Prints a table, and fails if the ordinary load lost more than it may.
 """
 
 import math
@@ -24,7 +27,7 @@ RULE_FILES = {"doubling": rulefiles.doubling, "loops": rulefiles.loops}
 
 
 def names():
-    """All actors of the soak: (name, item, what, whether it is on without being asked for)."""
+    """All actors: (name, number of its kind of harm, description, whether it is on by default)."""
     of_targets = [(f"target-{n}", b.item, b.what, b.usual) for n, b in targets.BAD.items()]
     of_clients = [(f"client-{n}", a.item, a.what, True) for n, a in clients.ACTORS.items()]
     of_files = [(f"rules-{n}", rulefiles.ITEM, make.__doc__.splitlines()[0].lower(), True) for n, make in RULE_FILES.items()]

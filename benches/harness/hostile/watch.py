@@ -1,4 +1,5 @@
-"""What is measured while it happens: the process each second, the light queries, and what the server recorded in the end."""
+"""Measurements of the soak test (`soak.py`): state of the server process each second, latency of the light queries, and the samples
+that the server has recorded at the end."""
 
 import collections
 import math

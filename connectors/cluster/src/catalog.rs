@@ -110,7 +110,7 @@ fn receive_page<T: DeserializeOwned>(call: &mut PeerCall, guard: &QueryGuard) ->
     let page = call.receive(guard)?;
     let unreadable = |e: codec::CodecError| QueryError::Internal(format!("{}: {e}", call.name()));
     let page: CatalogPage<T> = codec::decode_within(MESSAGE_BYTES, &page).map_err(unreadable)?;
-    page.map_err(|error| error.of_peer(&call.name()))
+    page.map_err(|error| error.with_peer_name(&call.name()))
 }
 
 fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
@@ -230,7 +230,7 @@ pub(crate) fn answer(
         codec::decode(&request).map_err(|e| QueryError::Internal(format!("{}: {e}", call.name())))?;
     let CatalogRequest { kind, sets, from, to } = request;
     // The requesting process counts the memory of what it receives.
-    let uncounted = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
+    let uncounted = MemoryPool::for_queries(usize::MAX).reservation(usize::MAX);
     match kind {
         CatalogRequestKind::Series => {
             send_pages(store, call, SeriesCatalog::series(store, &sets, from, to, &uncounted), &guard)?

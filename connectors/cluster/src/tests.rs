@@ -151,7 +151,7 @@ fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<PeerClient>, Arc<Quer
     let process = |(process, (joined, setup)): (usize, (JoinedPeers, ClusterConfig))| {
         let store = store(&dir.join(process.to_string()), process);
         let client = PeerClient::new(setup.clone(), joined.incarnations.clone());
-        let querier = Querier::new(store.clone(), 1).with_others(Arc::new(ClusterQueryPeers(client.clone())));
+        let querier = Querier::new(store.clone(), 1).with_peers(Arc::new(ClusterQueryPeers(client.clone())));
         let querier = Arc::new(querier);
         let listener = joined.listener;
         let incarnations = joined.incarnations;
@@ -197,7 +197,7 @@ fn whoever_is_asked_answers_for_all() {
         let store = store.clone();
         let client = client.clone();
         let all = ClusterCatalog { store, client, timeout: Duration::from_secs(10) };
-        let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
+        let memory = MemoryPool::for_queries(usize::MAX).reservation(usize::MAX);
         assert_eq!(all.series(&[], 0, 2_000, &memory).unwrap().len(), 0, "of no matcher sets");
         assert_eq!(all.label_values("process", &[], 0, 2_000).unwrap(), ["0", "1"]);
         assert_eq!(all.label_names(&[], 0, 2_000).unwrap(), ["__name__", "process"]);

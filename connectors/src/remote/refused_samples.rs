@@ -7,7 +7,7 @@ use crate::limits::{REFUSALS_NAMED, REFUSED_LINE_BYTES};
 use chrono::{DateTime, SecondsFormat};
 use std::fmt::Display;
 use storage::model::{Labels, SeriesRef, TimeMs};
-use storage::store::{Refusal, Refused, Store};
+use storage::store::{Refusal, RefusedRow, Store};
 
 /// The lines for the answer to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl RefusedLines {
     }
 
     /// Adds a line for a sample that the store refused.
-    pub fn name_refused(&mut self, refused: &Refused, store: &Store) {
+    pub fn name_refused(&mut self, refused: &RefusedRow, store: &Store) {
         self.name(|| line(refused, &braced(&store.labels(refused.series))));
     }
 
@@ -53,8 +53,8 @@ impl RefusedLines {
     }
 }
 
-fn line(refused: &Refused, series: &str) -> String {
-    let Refused { t, why, oldest, .. } = refused;
+fn line(refused: &RefusedRow, series: &str) -> String {
+    let RefusedRow { t, why, oldest, .. } = refused;
     if *why == Refusal::Duplicate {
         return format!("{why} {t}; overrides not allowed for series {series}");
     }

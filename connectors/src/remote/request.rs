@@ -225,7 +225,7 @@ impl<'a> Batch<'a> {
         let series: Vec<SeriesRef> = rows.iter().map(|row| row.series).collect();
         let added = store.exemplars().add(rows);
         let written = &mut self.written;
-        written.exemplars += added.taken;
+        written.exemplars += added.accepted;
         // Remote write 1.0 and OTLP have no way to report a part, so it is only counted and logged.
         if !self.request.reported.late_exemplars {
             written.left_out_exemplars += added.out_of_order.len();

@@ -1,16 +1,17 @@
-//! Go's names of cipher suites and curves, as `cipher_suites` and `curve_preferences` have them.
+//! Go's names of cipher suites and curves, as the keys `cipher_suites` and `curve_preferences` of a
+//! TLS block have them, converted to rustls' types.
 
 use crate::TlsError;
 use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::ring::{cipher_suite as suites, kx_group};
 use rustls::{CipherSuite, SupportedCipherSuite};
 
-/// What a list of cipher suites leaves.
+/// A list of cipher suites, split by what this build can use.
 #[derive(Clone, Debug, Default)]
 pub struct CipherSuites {
-    /// Those of TLS 1.2 that are spoken.
+    /// The suites of TLS 1.2 that this build supports.
     pub usable: Vec<SupportedCipherSuite>,
-    /// Those with CBC, which are never spoken.
+    /// The suites with CBC, which this build does not support.
     pub with_cbc: Vec<String>,
 }
 

@@ -1,7 +1,9 @@
-//! The few fields of a certificate that rustls does not show: validity, public key, names, usages.
+//! Reads the fields of an X.509 certificate that rustls does not expose: validity, public key,
+//! names, usages.
 //!
-//! The reader accepts what is well formed and passes over the rest. It decides nothing that a
-//! signature has to vouch for: that is done by rustls.
+//! It accepts well-formed certificates and skips unknown fields. It verifies nothing: rustls checks
+//! the signatures. [`super::client_verifier`], [`super::server_verifier`] and [`super::signature`]
+//! use it.
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::sign::CertifiedKey;

@@ -1,10 +1,11 @@
 //! Annotations of an answer. A warning says that something is wrong with the data or the query, an
 //! info that something may be.
 //!
-//! Operators create [`StepAnnotation`]s (see [`crate::annotations::step`]). They do not have the
-//! position in the query, because several queries may share a step. [`StepOrigin`] says where in
-//! one query a step comes from; both together make an [`Annotation`]. Front ends add the prefix,
-//! and line and column of the position.
+//! Operators, the code of a plan's steps, create [`StepAnnotation`]s (kept by
+//! [`crate::annotations::step`]). They do not have the position in the query text, because several
+//! queries may share a step. [`StepOrigin`] says where in one query a step comes from; both
+//! together make an [`Annotation`]. Front ends add Prometheus' prefix, and line and column of the
+//! position.
 
 pub mod step;
 pub mod texts;
@@ -44,9 +45,9 @@ pub enum AnnotationTarget {
     Whole,
     /// The operand with that number, in the order of the inputs of the plan's node.
     Operand(u8),
-    /// An expression inside it, by its number in the order of `plan::parts`; a number after the
-    /// last means that no position is known.
-    Part(u32),
+    /// An expression inside it, by its number in the order of `plan::expression_spans`; a number
+    /// after the last means that no position is known.
+    Inner(u32),
 }
 
 /// An annotation of a step.
@@ -57,7 +58,7 @@ pub struct StepAnnotation {
     /// The text of Prometheus, without prefix and position. Annotations with equal texts are one.
     pub text: Arc<str>,
     /// What it is about.
-    pub place: AnnotationTarget,
+    pub target: AnnotationTarget,
     /// The details that are merged when the annotation occurs again.
     pub extent: Occurrences,
 }
@@ -92,7 +93,7 @@ pub enum Occurrences {
         low: f64,
         /// Highest value.
         high: f64,
-        /// The bounds.
+        /// Lowest and highest valid value.
         bounds: [f64; 2],
         /// Whether the bound is used instead.
         capped: bool,
@@ -149,20 +150,20 @@ impl Occurrences {
 /// Where in a query a step comes from: its expression and its operands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepOrigin {
-    /// The expression.
+    /// The whole expression, in bytes of the query text.
     pub(crate) whole: Span,
     /// Its operands, in order.
     pub(crate) operands: Vec<Span>,
     /// For a step that evaluates the whole expression by itself: all expressions inside it.
-    pub(crate) parts: Vec<Span>,
+    pub(crate) inner: Vec<Span>,
 }
 
 impl StepOrigin {
     /// The position of what an annotation is about.
-    pub fn span(&self, place: AnnotationTarget) -> Span {
-        match place {
+    pub fn span(&self, target: AnnotationTarget) -> Span {
+        match target {
             AnnotationTarget::Whole => self.whole,
-            AnnotationTarget::Part(number) => self.parts.get(number as usize).copied().unwrap_or_default(),
+            AnnotationTarget::Inner(number) => self.inner.get(number as usize).copied().unwrap_or_default(),
             AnnotationTarget::Operand(i) => self.operands.get(usize::from(i)).copied().unwrap_or(self.whole),
         }
     }
@@ -193,7 +194,7 @@ struct AnnotationKey {
     level: Severity,
     text: Arc<str>,
     /// The position, if parameters of different positions must not be merged.
-    place: Option<(u32, u32)>,
+    target: Option<(u32, u32)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -217,11 +218,11 @@ impl AnnotationSet {
     pub fn add(&mut self, annotation: &StepAnnotation, origin: &StepOrigin) {
         // Prometheus evaluates inner expressions first, and its last message wins.
         let turn = (origin.whole.end, Reverse(origin.whole.start));
-        let entry = AnnotationEntry { extent: annotation.extent, span: origin.span(annotation.place), turn };
+        let entry = AnnotationEntry { extent: annotation.extent, span: origin.span(annotation.target), turn };
         // Two aggregations with different parameters must not be merged to one range of values.
         let by_position = matches!(annotation.extent, Occurrences::Parameter { .. });
-        let place = by_position.then_some((entry.span.start, entry.span.end));
-        self.insert(AnnotationKey { level: annotation.level, text: annotation.text.clone(), place }, entry);
+        let target = by_position.then_some((entry.span.start, entry.span.end));
+        self.insert(AnnotationKey { level: annotation.level, text: annotation.text.clone(), target }, entry);
     }
 
     /// Adds a warning that some of the data could not be read.
@@ -229,7 +230,7 @@ impl AnnotationSet {
         let annotation = StepAnnotation {
             level: Severity::Storage,
             text: Arc::from(text),
-            place: AnnotationTarget::Whole,
+            target: AnnotationTarget::Whole,
             extent: Occurrences::Once,
         };
         self.add(&annotation, &StepOrigin::default());
@@ -268,7 +269,7 @@ impl AnnotationSet {
             for (more, extent) in entry.extent.suffixes() {
                 let text = if more.is_empty() { text.clone() } else { format!("{text}{more}").into() };
                 merged.insert(
-                    AnnotationKey { level, text, place: None },
+                    AnnotationKey { level, text, target: None },
                     AnnotationEntry { extent, ..entry.clone() },
                 );
             }
@@ -286,16 +287,16 @@ mod tests {
 
     /// Two expressions have the same annotation, and shards add them in any order.
     #[test]
-    fn the_place_of_a_remark_does_not_depend_on_who_comes_first() {
+    fn the_position_of_an_annotation_does_not_depend_on_the_order() {
         let origin = |start: u32, end: u32| StepOrigin {
             whole: Span { start, end },
             operands: Vec::new(),
-            parts: Vec::new(),
+            inner: Vec::new(),
         };
         let annotation = StepAnnotation {
             level: Severity::Info,
             text: Arc::from("metric might not be a counter"),
-            place: AnnotationTarget::Whole,
+            target: AnnotationTarget::Whole,
             extent: Occurrences::Times(1),
         };
         let remarks = |origin: &StepOrigin| {

@@ -1,6 +1,7 @@
-//! The annotations of one step ([`crate::annotations`]), stored by row: the annotations of a row
-//! are replaced when the row is evaluated again. So an incremental evaluation has the same
-//! annotations as one from scratch.
+//! The annotations (warnings and infos) that one step of a plan has at one evaluation time, stored
+//! by row, which is one series of its output. They are replaced when the row is evaluated again, so
+//! an incremental evaluation has the same annotations as one from scratch. [`crate::annotations`]
+//! explains the types.
 
 use crate::annotations::StepAnnotation;
 use crate::heap_size::HeapSize;

@@ -1,20 +1,20 @@
-//! The texts of all annotations, as in Prometheus, without its prefix and the position, which front
-//! ends add. Numbers are formatted as with Go's `%g`, names as with its `%q`. See
-//! [`crate::annotations`] for the types.
+//! The texts of all annotations (warnings and infos), as in Prometheus but without its prefix and
+//! the position, which front ends add. Numbers are formatted as with Go's `%g`, names as with its
+//! `%q`. See [`crate::annotations`] for the types.
 
 use crate::annotations::{AnnotationTarget, Occurrences, Severity, StepAnnotation};
 use crate::types::go_text::quote;
 use storage::model::TimeMs;
 use storage::model::number::{general, go_exponent};
 
-/// A warning about `place`.
-fn warning(place: AnnotationTarget, text: impl Into<String>) -> StepAnnotation {
-    StepAnnotation { level: Severity::Warning, text: text.into().into(), place, extent: Occurrences::Once }
+/// A warning about `target`.
+fn warning(target: AnnotationTarget, text: impl Into<String>) -> StepAnnotation {
+    StepAnnotation { level: Severity::Warning, text: text.into().into(), target, extent: Occurrences::Once }
 }
 
-/// An info about `place`.
-fn info(place: AnnotationTarget, text: impl Into<String>) -> StepAnnotation {
-    StepAnnotation { level: Severity::Info, text: text.into().into(), place, extent: Occurrences::Once }
+/// An info about `target`.
+fn info(target: AnnotationTarget, text: impl Into<String>) -> StepAnnotation {
+    StepAnnotation { level: Severity::Info, text: text.into().into(), target, extent: Occurrences::Once }
 }
 
 /// The text with the name of its metric, if there is one.
@@ -23,98 +23,98 @@ fn of_metric(text: &str, metric: &str) -> String {
 }
 
 /// A quantile outside of 0 to 1.
-pub fn invalid_quantile(place: AnnotationTarget, q: f64) -> StepAnnotation {
-    warning(place, format!("quantile value should be between 0 and 1, got {}", general(q)))
+pub fn invalid_quantile(target: AnnotationTarget, q: f64) -> StepAnnotation {
+    warning(target, format!("quantile value should be between 0 and 1, got {}", general(q)))
 }
 
 /// A quantile outside of 0 to 1 in an aggregation: the text names the highest and the lowest of all
 /// steps.
-pub fn invalid_quantile_of_steps(place: AnnotationTarget, q: f64) -> StepAnnotation {
+pub fn invalid_quantile_of_steps(target: AnnotationTarget, q: f64) -> StepAnnotation {
     let extent = Occurrences::Parameter { low: q, high: q, bounds: [0.0, 1.0], capped: false };
-    StepAnnotation { extent, ..warning(place, "quantile value should be between 0 and 1, got ") }
+    StepAnnotation { extent, ..warning(target, "quantile value should be between 0 and 1, got ") }
 }
 
 /// A ratio outside of -1 to 1.
-pub fn invalid_ratio(place: AnnotationTarget, got: f64) -> StepAnnotation {
+pub fn invalid_ratio(target: AnnotationTarget, got: f64) -> StepAnnotation {
     let extent = Occurrences::Parameter { low: got, high: got, bounds: [-1.0, 1.0], capped: true };
-    StepAnnotation { extent, ..warning(place, "ratio value should be between -1 and 1, got ") }
+    StepAnnotation { extent, ..warning(target, "ratio value should be between -1 and 1, got ") }
 }
 
 /// A bucket without a valid bound.
-pub fn bad_bucket_label(place: AnnotationTarget, metric: &str, le: &str) -> StepAnnotation {
+pub fn bad_bucket_label(target: AnnotationTarget, metric: &str, le: &str) -> StepAnnotation {
     let text = format!("bucket label \"le\" is missing or has a malformed value of {}", quote(le));
-    warning(place, of_metric(&text, metric))
+    warning(target, of_metric(&text, metric))
 }
 
 /// Floats and histograms in one window of a metric.
-pub fn mixed_floats_histograms(place: AnnotationTarget, metric: &str) -> StepAnnotation {
-    warning(place, format!("encountered a mix of histograms and floats for metric name {}", quote(metric)))
+pub fn mixed_floats_histograms(target: AnnotationTarget, metric: &str) -> StepAnnotation {
+    warning(target, format!("encountered a mix of histograms and floats for metric name {}", quote(metric)))
 }
 
 /// Floats and histograms in one group of an aggregation.
-pub fn mixed_floats_histograms_in_aggregation(place: AnnotationTarget) -> StepAnnotation {
-    warning(place, "encountered a mix of histograms and floats for aggregation")
+pub fn mixed_floats_histograms_in_aggregation(target: AnnotationTarget) -> StepAnnotation {
+    warning(target, "encountered a mix of histograms and floats for aggregation")
 }
 
 /// Classic buckets and a native histogram with the same labels.
-pub fn mixed_classic_native(place: AnnotationTarget, metric: &str) -> StepAnnotation {
-    warning(place, of_metric("vector contains a mix of classic and native histograms", metric))
+pub fn mixed_classic_native(target: AnnotationTarget, metric: &str) -> StepAnnotation {
+    warning(target, of_metric("vector contains a mix of classic and native histograms", metric))
 }
 
 /// A gauge histogram where a counter is expected.
-pub fn not_a_counter(place: AnnotationTarget, metric: &str) -> StepAnnotation {
-    warning(place, format!("this native histogram metric is not a counter: {}", quote(metric)))
+pub fn not_a_counter(target: AnnotationTarget, metric: &str) -> StepAnnotation {
+    warning(target, format!("this native histogram metric is not a counter: {}", quote(metric)))
 }
 
 /// A counter histogram where a gauge is expected.
-pub fn not_a_gauge(place: AnnotationTarget, metric: &str) -> StepAnnotation {
-    warning(place, format!("this native histogram metric is not a gauge: {}", quote(metric)))
+pub fn not_a_gauge(target: AnnotationTarget, metric: &str) -> StepAnnotation {
+    warning(target, format!("this native histogram metric is not a gauge: {}", quote(metric)))
 }
 
 /// Exponential and custom buckets in one window or group.
-pub fn mixed_bucket_schemas(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+pub fn mixed_bucket_schemas(target: AnnotationTarget, metric: &str) -> StepAnnotation {
     let text =
         "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
-    warning(place, format!("{text} {}", quote(metric)))
+    warning(target, format!("{text} {}", quote(metric)))
 }
 
 /// Histograms that an operator cannot combine.
-pub fn incompatible_buckets(place: AnnotationTarget, operator: &str) -> StepAnnotation {
-    warning(place, format!("incompatible bucket layout encountered for binary operator {operator}"))
+pub fn incompatible_buckets(target: AnnotationTarget, operator: &str) -> StepAnnotation {
+    warning(target, format!("incompatible bucket layout encountered for binary operator {operator}"))
 }
 
 /// Sorting in a range query, where it has no effect.
-pub fn sort_in_range_query(place: AnnotationTarget) -> StepAnnotation {
-    warning(place, "sort is ineffective for range queries since results are always ordered by labels")
+pub fn sort_in_range_query(target: AnnotationTarget) -> StepAnnotation {
+    warning(target, "sort is ineffective for range queries since results are always ordered by labels")
 }
 
 /// Histograms with the hints "reset" and "no reset" were combined; `during`: "addition",
 /// "subtraction", "aggregation".
-pub fn conflicting_resets(place: AnnotationTarget, during: &str) -> StepAnnotation {
-    warning(place, format!("conflicting counter resets during histogram {during}"))
+pub fn conflicting_resets(target: AnnotationTarget, during: &str) -> StepAnnotation {
+    warning(target, format!("conflicting counter resets during histogram {during}"))
 }
 
 /// A start timestamp that is before the previous sample.
-pub fn overlapping_start(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+pub fn overlapping_start(target: AnnotationTarget, metric: &str) -> StepAnnotation {
     let text = "sample has start time that overlaps with previous sample timestamp for metric";
-    StepAnnotation { extent: Occurrences::Times(1), ..warning(place, format!("{text} {}", quote(metric))) }
+    StepAnnotation { extent: Occurrences::Times(1), ..warning(target, format!("{text} {}", quote(metric))) }
 }
 
 /// A rate of a metric whose name is not that of a counter.
-pub fn possibly_no_counter(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+pub fn possibly_no_counter(target: AnnotationTarget, metric: &str) -> StepAnnotation {
     let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket";
-    info(place, format!("{text}: {}", quote(metric)))
+    info(target, format!("{text}: {}", quote(metric)))
 }
 
 /// A rate of a metric whose type is not counter or histogram.
-pub fn typed_no_counter(place: AnnotationTarget, metric: &str, kind: &str) -> StepAnnotation {
+pub fn typed_no_counter(target: AnnotationTarget, metric: &str, kind: &str) -> StepAnnotation {
     let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
-    info(place, format!("{text}, got {}: {}", quote(kind), quote(metric)))
+    info(target, format!("{text}, got {}: {}", quote(kind), quote(metric)))
 }
 
 /// Cumulative bucket counts that decrease with rising bounds; they were repaired.
 pub fn forced_monotonicity(
-    place: AnnotationTarget,
+    target: AnnotationTarget,
     metric: &str,
     low: f64,
     high: f64,
@@ -123,54 +123,54 @@ pub fn forced_monotonicity(
 ) -> StepAnnotation {
     let text = "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
     let extent = Occurrences::Buckets { low, high, difference, samples: 1, from: t, to: t };
-    StepAnnotation { extent, ..info(place, of_metric(text, metric)) }
+    StepAnnotation { extent, ..info(target, of_metric(text, metric)) }
 }
 
 /// Operands that an operator does not support; `left`, `right`: "float" or "histogram".
 pub fn incompatible_types(
-    place: AnnotationTarget,
+    target: AnnotationTarget,
     left: &str,
     operator: &str,
     right: &str,
 ) -> StepAnnotation {
     let text = "incompatible sample types encountered for binary operator";
-    info(place, format!("{text} {}: {left} {operator} {right}", quote(operator)))
+    info(target, format!("{text} {}: {left} {operator} {right}", quote(operator)))
 }
 
 /// Histograms that an aggregation of floats ignored.
-pub fn ignored_in_aggregation(place: AnnotationTarget, operator: &str) -> StepAnnotation {
-    info(place, format!("ignored histogram in {operator} aggregation"))
+pub fn ignored_in_aggregation(target: AnnotationTarget, operator: &str) -> StepAnnotation {
+    info(target, format!("ignored histogram in {operator} aggregation"))
 }
 
 /// Histograms that a function of floats ignored in a window.
-pub fn ignored_in_window(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+pub fn ignored_in_window(target: AnnotationTarget, metric: &str) -> StepAnnotation {
     let text = "ignored histograms in a range containing both floats and histograms for metric name";
-    info(place, format!("{text} {}", quote(metric)))
+    info(target, format!("{text} {}", quote(metric)))
 }
 
 /// NaN observations made a quantile NaN.
-pub fn quantile_is_nan(place: AnnotationTarget, metric: &str) -> StepAnnotation {
-    info(place, of_metric("input to histogram_quantile has NaN observations, result is NaN", metric))
+pub fn quantile_is_nan(target: AnnotationTarget, metric: &str) -> StepAnnotation {
+    info(target, of_metric("input to histogram_quantile has NaN observations, result is NaN", metric))
 }
 
 /// NaN observations made a quantile higher.
-pub fn quantile_is_skewed(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+pub fn quantile_is_skewed(target: AnnotationTarget, metric: &str) -> StepAnnotation {
     info(
-        place,
+        target,
         of_metric("input to histogram_quantile has NaN observations, result is skewed higher", metric),
     )
 }
 
 /// NaN observations are not part of any fraction.
-pub fn fraction_leaves_out_nan(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+pub fn fraction_leaves_out_nan(target: AnnotationTarget, metric: &str) -> StepAnnotation {
     let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
-    info(place, of_metric(text, metric))
+    info(target, of_metric(text, metric))
 }
 
 /// Custom buckets were reduced to common bounds; `during`: "addition", "subtraction",
 /// "aggregation".
-pub fn reconciled_bounds(place: AnnotationTarget, during: &str) -> StepAnnotation {
-    info(place, format!("mismatched custom buckets were reconciled during {during}"))
+pub fn reconciled_bounds(target: AnnotationTarget, during: &str) -> StepAnnotation {
+    info(target, format!("mismatched custom buckets were reconciled during {during}"))
 }
 
 /// A number as Go's `%.2g`.

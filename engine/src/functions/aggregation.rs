@@ -16,7 +16,7 @@ pub struct SumPartial(Neumaier);
 
 impl SumPartial {
     /// The sum of one value.
-    pub fn of(first: f64) -> SumPartial {
+    pub fn from_first(first: f64) -> SumPartial {
         SumPartial(Neumaier::seeded(first))
     }
 
@@ -34,7 +34,7 @@ impl SumPartial {
         }
     }
 
-    /// The sum.
+    /// The sum with the compensation added.
     #[inline]
     pub fn value(&self) -> f64 {
         self.0.value()
@@ -62,7 +62,7 @@ pub struct VariancePartial {
 
 impl VariancePartial {
     /// The variance of one value.
-    pub fn of(first: f64) -> VariancePartial {
+    pub fn from_first(first: f64) -> VariancePartial {
         VariancePartial { count: 1.0, mean: first, squares: if first.is_finite() { 0.0 } else { NAN } }
     }
 
@@ -114,20 +114,26 @@ mod tests {
     use proptest::prelude::*;
 
     fn sum(values: &[f64]) -> SumPartial {
-        let mut sum = SumPartial::of(values[0]);
-        values[1..].iter().for_each(|v| sum.add(*v));
+        let mut sum = SumPartial::from_first(values[0]);
+        for v in &values[1..] {
+            sum.add(*v);
+        }
         sum
     }
 
     fn avg(values: &[f64]) -> AvgPartial {
-        let mut avg = AvgPartial::of(values[0]);
-        values[1..].iter().for_each(|v| avg.add(*v));
+        let mut avg = AvgPartial::from_first(values[0]);
+        for v in &values[1..] {
+            avg.add(*v);
+        }
         avg
     }
 
     fn variance(values: &[f64]) -> VariancePartial {
-        let mut variance = VariancePartial::of(values[0]);
-        values[1..].iter().for_each(|v| variance.add(*v));
+        let mut variance = VariancePartial::from_first(values[0]);
+        for v in &values[1..] {
+            variance.add(*v);
+        }
         variance
     }
 

@@ -1,4 +1,5 @@
-//! Scalars of the evaluation: its time, the range of the query, and pi.
+//! The functions that return a number of the evaluation and read no series: `time()`, `pi()`, and
+//! `start()`, `end()`, `range()` and `step()` of the query.
 
 use super::{Function, Kernel};
 use crate::types::ValueType::Scalar;
@@ -30,7 +31,7 @@ fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
 }
 
-/// The entries of this family.
+/// The entries of these functions in the table of functions.
 pub(super) static ENTRIES: &[Function] = &[
     context("end", |query| seconds(query.end))
         .doc("Time of the last step of the query, in seconds.", "end()"),

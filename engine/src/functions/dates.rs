@@ -11,21 +11,22 @@ const fn date(name: &'static str, field: fn(f64) -> f64) -> Function {
     Function::new(name, &[Vector], Vector, Kernel::MapOrClock(field)).optional(1)
 }
 
-/// The entries of this family.
+/// The entries of these functions in the table of functions.
 pub(super) static ENTRIES: &[Function] = &[
-    date("day_of_month", |v| Date::of(v).day as f64)
+    date("day_of_month", |v| Date::from_seconds(v).day as f64)
         .doc("Day of the month, from 1, in UTC.", "day_of_month()"),
     date("day_of_week", |v| day_of_week(days(go_int64(v))) as f64)
         .doc("Day of the week in UTC, 0 is Sunday.", "day_of_week()"),
-    date("day_of_year", |v| Date::of(v).day_of_year() as f64)
+    date("day_of_year", |v| Date::from_seconds(v).day_of_year() as f64)
         .doc("Day of the year, from 1, in UTC.", "day_of_year()"),
-    date("days_in_month", |v| Date::of(v).days_in_month() as f64)
+    date("days_in_month", |v| Date::from_seconds(v).days_in_month() as f64)
         .doc("Number of days of the month, in UTC.", "days_in_month()"),
     date("hour", |v| (second_of_day(go_int64(v)) / 3600) as f64).doc("Hour of the day in UTC.", "hour()"),
     date("minute", |v| (second_of_day(go_int64(v)) / 60 % 60) as f64)
         .doc("Minute of the hour in UTC.", "minute()"),
-    date("month", |v| Date::of(v).month as f64).doc("Month of the year, from 1, in UTC.", "month()"),
-    date("year", |v| Date::of(v).year as f64).doc("Year in UTC.", "year()"),
+    date("month", |v| Date::from_seconds(v).month as f64)
+        .doc("Month of the year, from 1, in UTC.", "month()"),
+    date("year", |v| Date::from_seconds(v).year as f64).doc("Year in UTC.", "year()"),
 ];
 
 /// Converts a float as Go does on amd64: towards zero, and to the smallest integer if it does not
@@ -66,12 +67,12 @@ struct Date {
 }
 
 impl Date {
-    fn of(v: f64) -> Date {
-        Date::of_days(days(go_int64(v)))
+    fn from_seconds(v: f64) -> Date {
+        Date::from_days(days(go_int64(v)))
     }
 
     /// Counts in years that begin in March, so that the leap day is last, and in eras of 400 years.
-    fn of_days(days: i64) -> Date {
+    fn from_days(days: i64) -> Date {
         const ERA: i64 = 146_097;
         let since_march_0000 = days + 719_468;
         let era = since_march_0000.div_euclid(ERA);

@@ -49,12 +49,12 @@ pub(super) struct EdgeSamples {
 
 impl EdgeSamples {
     /// The samples for these times; `None` if none of them has an influence on the window.
-    pub(super) fn of(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<EdgeSamples> {
-        EdgeSamples::of_any(w, times, &time).filter(|edges| !edges.smoothed || time(edges.first) <= w.end)
+    pub(super) fn find(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<EdgeSamples> {
+        EdgeSamples::find_any(w, times, &time).filter(|edges| !edges.smoothed || time(edges.first) <= w.end)
     }
 
-    /// Like `of`, also if all samples are later than a smoothed window.
-    fn of_any(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<EdgeSamples> {
+    /// Like `find`, also if all samples are later than a smoothed window.
+    fn find_any(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<EdgeSamples> {
         let smoothed = w.extension == Some(WindowExtension::Smoothed);
         let newest = times.checked_sub(1)?;
         // The newest sample is not tested: it is the result if no other is.
@@ -96,7 +96,7 @@ pub(super) fn between(before: (TimeMs, f64), after: (TimeMs, f64), t: TimeMs, co
 
 /// `rate`, `increase` and `delta` of floats; ABSENT if there is no value.
 pub(super) fn change(w: &Window, rule: RateKind) -> f64 {
-    let Some(edges) = EdgeSamples::of(w, w.ts.len(), |i| w.ts[i]) else { return ABSENT };
+    let Some(edges) = EdgeSamples::find(w, w.ts.len(), |i| w.ts[i]) else { return ABSENT };
     let (left, right) = ends(w, edges, rule.counter);
     let EdgeSamples { first, last, .. } = edges;
     let mut result = right - left;
@@ -120,7 +120,7 @@ pub fn extended_floats(
     let w = Window { ts, vs, start, end, extension: Some(extension), ..Window::default() };
     let time = |i: usize| ts[i];
     // If only later samples are known, the first of them is the value at both edges.
-    let Some(edges) = EdgeSamples::of_any(&w, ts.len(), time) else { return Vec::new() };
+    let Some(edges) = EdgeSamples::find_any(&w, ts.len(), time) else { return Vec::new() };
     let (left, right) = ends(&w, edges, false);
     let inner = ts.iter().copied().zip(vs.iter().copied()).filter(|(t, _)| start < *t && *t < end);
     [(start, left)].into_iter().chain(inner).chain([(end, right)]).collect()
@@ -226,7 +226,7 @@ mod tests {
             let extension =
                 Some(if smoothed { WindowExtension::Smoothed } else { WindowExtension::Anchored });
             let w = Window { start: 100, end: 200, extension, ..window(ts, &[]) };
-            EdgeSamples::of(&w, ts.len(), |i| ts[i]).map(|e| (e.first, e.last))
+            EdgeSamples::find(&w, ts.len(), |i| ts[i]).map(|e| (e.first, e.last))
         };
         assert_eq!(of(&[50, 90, 150, 190], false), Some((1, 3)));
         assert_eq!(of(&[50, 100, 150, 200], false), Some((1, 3)));

@@ -43,7 +43,7 @@ pub(super) fn between(
 pub(super) fn change(w: &Window, rule: RateKind, findings: &mut Findings) -> Option<NativeHistogram> {
     let all = w.histograms;
     let time = |i: usize| all[i].0;
-    let edges = EdgeSamples::of(w, all.len(), time)?;
+    let edges = EdgeSamples::find(w, all.len(), time)?;
     let EdgeSamples { first, last, .. } = edges;
     check(&all[first..=last], rule, findings)?;
     let left = if edges.left_between(w, time) {

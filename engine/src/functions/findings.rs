@@ -1,5 +1,7 @@
-//! What window kernels find in their samples, to become annotations. They are stored as bits,
-//! because the same is found at step after step and there are only a few kinds.
+//! What window kernels (the functions over the samples of a range) notice in their samples, to
+//! become annotations: counters that are no counters, mixed histograms and floats. They are stored
+//! as bits, because the same is found at step after step and there are only a few kinds.
+//!
 //! [`Findings::annotations`] makes the texts of Prometheus, which name the metric. All of them
 //! refer to the call's first argument, even if that is not the window.
 
@@ -77,24 +79,24 @@ impl Findings {
     }
 
     /// The annotations for a series of `metric` (empty: it has no name); its selector is at
-    /// `place`.
-    pub fn annotations(&self, metric: &str, place: AnnotationTarget) -> Vec<StepAnnotation> {
+    /// `target`.
+    pub fn annotations(&self, metric: &str, target: AnnotationTarget) -> Vec<StepAnnotation> {
         let text = |finding: &Finding| match finding {
-            Finding::MixedKinds => texts::mixed_floats_histograms(place, metric),
-            Finding::HistogramsIgnored => texts::ignored_in_window(place, metric),
-            Finding::NotACounter => texts::not_a_counter(place, metric),
-            Finding::NotAGauge => texts::not_a_gauge(place, metric),
-            Finding::MixedSchemas => texts::mixed_bucket_schemas(place, metric),
-            Finding::ReconciledSub => texts::reconciled_bounds(place, "subtraction"),
-            Finding::ReconciledAdd => texts::reconciled_bounds(place, "addition"),
-            Finding::ReconciledAggregate => texts::reconciled_bounds(place, "aggregation"),
-            Finding::ConflictingResets => texts::conflicting_resets(place, "aggregation"),
+            Finding::MixedKinds => texts::mixed_floats_histograms(target, metric),
+            Finding::HistogramsIgnored => texts::ignored_in_window(target, metric),
+            Finding::NotACounter => texts::not_a_counter(target, metric),
+            Finding::NotAGauge => texts::not_a_gauge(target, metric),
+            Finding::MixedSchemas => texts::mixed_bucket_schemas(target, metric),
+            Finding::ReconciledSub => texts::reconciled_bounds(target, "subtraction"),
+            Finding::ReconciledAdd => texts::reconciled_bounds(target, "addition"),
+            Finding::ReconciledAggregate => texts::reconciled_bounds(target, "aggregation"),
+            Finding::ConflictingResets => texts::conflicting_resets(target, "aggregation"),
         };
         let mut annotations: Vec<StepAnnotation> =
             ALL.iter().filter(|finding| self.has(**finding)).map(text).collect();
         if self.overlaps > 0 {
             let extent = Occurrences::Times(self.overlaps);
-            annotations.push(StepAnnotation { extent, ..texts::overlapping_start(place, metric) });
+            annotations.push(StepAnnotation { extent, ..texts::overlapping_start(target, metric) });
         }
         annotations
     }
@@ -108,7 +110,7 @@ const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
 pub fn non_counter_annotation(
     labels: &storage::model::Labels,
     typed: bool,
-    place: AnnotationTarget,
+    target: AnnotationTarget,
 ) -> Option<StepAnnotation> {
     let metric = labels.name();
     if metric.is_empty() {
@@ -117,10 +119,10 @@ pub fn non_counter_annotation(
     if typed {
         let kind = labels.get(METRIC_TYPE).unwrap_or("");
         let counter = matches!(kind, "counter" | "histogram");
-        return (!counter).then(|| texts::typed_no_counter(place, metric, kind));
+        return (!counter).then(|| texts::typed_no_counter(target, metric, kind));
     }
     let counter = COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix));
-    (!counter).then(|| texts::possibly_no_counter(place, metric))
+    (!counter).then(|| texts::possibly_no_counter(target, metric))
 }
 
 /// The label with a metric's type.

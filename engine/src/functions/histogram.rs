@@ -15,7 +15,7 @@ const fn per_histogram(name: &'static str, kernel: fn(&NativeHistogram) -> f64) 
 /// `histogram_quantiles` accepts up to ten quantiles.
 const MORE_QUANTILES: usize = 9;
 
-/// The entries of this family.
+/// The entries of these functions in the table of functions.
 pub(super) static ENTRIES: &[Function] = &[
     per_histogram("histogram_avg", native::mean)
         .counts_only()
@@ -74,7 +74,7 @@ pub type ClassicBucket = (f64, f64);
 /// A quantile, and how the buckets had to be repaired.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct ClassicQuantile {
-    /// The estimate.
+    /// The interpolated quantile; NaN without observations.
     pub value: f64,
     /// Counts decreased and were raised, which is an info annotation.
     pub repaired: Option<RepairedBuckets>,

@@ -12,7 +12,7 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::regex::{AnchoredRegex, Template};
 use storage::model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
-/// The entries of this family.
+/// The entries of these functions in the table of functions.
 pub(super) static ENTRIES: &[Function] = &[
     Function::new("label_join", &[Vector, Text, Text, Text], Vector, Kernel::Relabel(LabelFunction::Join))
         .optional(1)
@@ -45,25 +45,25 @@ pub enum LabelError {
     /// The label to set has an invalid name.
     #[error("invalid destination label name in {function}(): {name}")]
     Destination {
-        /// The function.
+        /// The function that was called.
         function: &'static str,
-        /// The name.
+        /// What is not a label name.
         name: String,
     },
     /// A label to read has an invalid name.
     #[error("invalid source label name in {function}(): {name}")]
     Source {
-        /// The function.
+        /// The function that was called.
         function: &'static str,
-        /// The name.
+        /// What is not a label name.
         name: String,
     },
     /// The name of the label to set is longer than that of a stored one may be.
     #[error("the label name that {maker} sets has {bytes} bytes: the limit is {LABEL_NAME_BYTES}")]
     LongName {
-        /// The function.
+        /// The function that sets the label.
         maker: String,
-        /// Its length.
+        /// Length of the name.
         bytes: usize,
     },
     /// The value of the label would be longer than a stored one may be.
@@ -72,9 +72,9 @@ pub enum LabelError {
         go_text::quote(.label)
     )]
     LongValue {
-        /// The function.
+        /// The function that makes the value.
         maker: String,
-        /// The label.
+        /// The label that would be set.
         label: String,
         /// The length that it would have at least.
         bytes: usize,

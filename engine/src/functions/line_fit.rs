@@ -3,7 +3,7 @@
 //! [`super::regression`] add products of the numbers themselves, as Prometheus does.
 
 use super::NAN;
-use super::panes::{PaneState, PaneSummary, of};
+use super::panes::{PaneState, PaneSummary, pane_state};
 use super::summation::Neumaier;
 use storage::model::TimeMs;
 
@@ -39,7 +39,7 @@ fn seconds(from: TimeMs, to: TimeMs) -> f64 {
 impl LineFit {
     /// The panes of a block.
     pub fn panes() -> Box<dyn PaneState<LineFit>> {
-        of::<LineFit>()
+        pane_state::<LineFit>()
     }
 
     pub(super) fn is_constant(&self) -> bool {
@@ -53,19 +53,25 @@ impl LineFit {
 
     /// Slope per second.
     pub(super) fn slope(&self) -> f64 {
-        match self.constant {
-            true if self.first.is_infinite() => NAN,
-            true => 0.0,
-            false => (self.xy.sum + self.xy.c) / self.xx,
+        if !self.constant {
+            (self.xy.sum + self.xy.c) / self.xx
+        } else if self.first.is_infinite() {
+            // As in Prometheus: infinities have no line.
+            NAN
+        } else {
+            0.0
         }
     }
 
     /// The line's value at `t`.
     pub(super) fn at(&self, t: TimeMs) -> f64 {
-        match self.constant {
-            true if self.first.is_infinite() => NAN,
-            true => self.first,
-            false => self.y.sum + self.y.c + self.slope() * (seconds(self.origin, t) - self.x),
+        if !self.constant {
+            self.y.sum + self.y.c + self.slope() * (seconds(self.origin, t) - self.x)
+        } else if self.first.is_infinite() {
+            NAN
+        } else {
+            // The value itself: through the means it would differ by rounding.
+            self.first
         }
     }
 }
@@ -182,7 +188,9 @@ mod tests {
     fn what_is_not_a_number_makes_no_line() {
         let of_all = |vs: &[f64]| {
             let mut trend = LineFit::EMPTY;
-            vs.iter().zip(0..).for_each(|(v, t)| trend.add(t * 1_000, *v));
+            for (v, t) in vs.iter().zip(0..) {
+                trend.add(t * 1_000, *v);
+            }
             (trend.slope(), trend.at(9_000))
         };
         for vs in [&[f64::INFINITY; 3][..], &[1.0, f64::NAN, 2.0], &[1.0, f64::INFINITY, 2.0]] {

@@ -1,4 +1,5 @@
-//! Arithmetic on single values, and Go's minimum and maximum.
+//! The table entries of functions on single values, such as `abs`, `exp` and `clamp`, and Go's
+//! minimum and maximum.
 
 use super::{Function, Kernel, NAN};
 use crate::types::ValueType::{Scalar, Vector};
@@ -9,7 +10,7 @@ const fn map(name: &'static str, kernel: fn(f64, &[f64], TimeMs) -> f64) -> Func
     Function::new(name, &[Vector], Vector, Kernel::Map(kernel))
 }
 
-/// The entries of this family.
+/// The entries of these functions in the table of functions.
 pub(super) static ENTRIES: &[Function] = &[
     map("abs", |v, _, _| v.abs()).doc("Absolute value.", "abs(delta(cpu_temp_celsius[1h]))"),
     map("ceil", |v, _, _| v.ceil()).doc("Rounded up to the nearest integer.", "ceil(load1)"),

@@ -51,7 +51,7 @@ fn report(findings: &mut Findings, collided: bool, reconciled: bool) {
 
 pub(super) fn sum(w: &Window, findings: &mut Findings) -> Sample {
     let Some(mut all) = only_histograms(w, findings) else { return NOTHING };
-    let Some(mut sum) = all.next().map(HistogramSum::of) else { return NOTHING };
+    let Some(mut sum) = all.next().map(HistogramSum::from_first) else { return NOTHING };
     let Some(()) = add_all(all, |h| sum.add(h), findings) else { return NOTHING };
     // After all were added: Prometheus reports these once per window.
     report(findings, sum.hints_collided(), sum.bounds_reconciled());
@@ -60,7 +60,7 @@ pub(super) fn sum(w: &Window, findings: &mut Findings) -> Sample {
 
 pub(super) fn avg(w: &Window, findings: &mut Findings) -> Sample {
     let Some(mut all) = only_histograms(w, findings) else { return NOTHING };
-    let Some(mut mean) = all.next().map(HistogramMean::of) else { return NOTHING };
+    let Some(mut mean) = all.next().map(HistogramMean::from_first) else { return NOTHING };
     let Some(()) = add_all(all, |h| mean.add(h), findings) else { return NOTHING };
     report(findings, mean.hints_collided(), mean.bounds_reconciled());
     answer(Some(mean.value()))
@@ -168,7 +168,7 @@ fn common_differ(bounds: &[Vec<u64>]) -> bool {
 pub(super) fn sum_reference(w: &Window, findings: &mut Findings) -> Sample {
     let Some(all) = summands(w, findings) else { return NOTHING };
     let sum = all.split_first().map(|(first, rest)| {
-        rest.iter().fold(HistogramSum::of(first), |mut sum, h| {
+        rest.iter().fold(HistogramSum::from_first(first), |mut sum, h| {
             let _ = sum.add(h);
             sum
         })
@@ -179,7 +179,7 @@ pub(super) fn sum_reference(w: &Window, findings: &mut Findings) -> Sample {
 pub(super) fn avg_reference(w: &Window, findings: &mut Findings) -> Sample {
     let Some(all) = summands(w, findings) else { return NOTHING };
     let mean = all.split_first().map(|(first, rest)| {
-        rest.iter().fold(HistogramMean::of(first), |mut mean, h| {
+        rest.iter().fold(HistogramMean::from_first(first), |mut mean, h| {
             let _ = mean.add(h);
             mean
         })

@@ -30,7 +30,7 @@ fn instant(w: &Window, counter: bool, findings: &mut Findings) -> Sample {
         return NOTHING;
     }
     let seconds = (now.t() - before.t()) as f64 / 1000.0;
-    let by_start = counter && StartedSample::of(w, now.t()).reset_since(StartedSample::of(w, before.t()));
+    let by_start = counter && StartedSample::at(w, now.t()).reset_since(StartedSample::at(w, before.t()));
     match (before, now) {
         (WindowSample::Float(_, v0), WindowSample::Float(_, v1)) => {
             let change = if counter && (v1 < v0 || by_start) { v1 } else { v1 - v0 };
@@ -86,7 +86,7 @@ pub(super) fn changes(w: &Window, _: &mut Findings) -> Sample {
 
 pub(super) fn resets(w: &Window, _: &mut Findings) -> Sample {
     count_pairs(w, |w, before, now| {
-        let by_start = || StartedSample::of(w, now.t()).reset_since(StartedSample::of(w, before.t()));
+        let by_start = || StartedSample::at(w, now.t()).reset_since(StartedSample::at(w, before.t()));
         match (before, now) {
             (WindowSample::Float(_, a), WindowSample::Float(_, b)) => b < a || by_start(),
             (WindowSample::Histogram(_, a), WindowSample::Histogram(_, b)) => by_start() || b.detect_reset(a),
@@ -137,7 +137,7 @@ pub(super) fn resets_reference(w: &Window, _: &mut Findings) -> Sample {
     let all = counting(w);
     let mut n = 0;
     for i in 1..all.len() {
-        let starts = [&all[i - 1], &all[i]].map(|(t, ..)| StartedSample::of(w, *t));
+        let starts = [&all[i - 1], &all[i]].map(|(t, ..)| StartedSample::at(w, *t));
         let fell = match (&all[i - 1], &all[i]) {
             ((_, Some(a), _), (_, Some(b), _)) => b < a,
             ((_, _, Some(a)), (_, _, Some(b))) => b.detect_reset(a),
@@ -160,7 +160,7 @@ fn instant_reference(w: &Window, counter: bool, findings: &mut Findings) -> Samp
     let all = counting(w);
     let [.., (t0, v0, h0), (t1, v1, h1)] = &all[..] else { return NOTHING };
     let seconds = (t1 - t0) as f64 / 1000.0;
-    let reset = StartedSample::of(w, *t1).reset_since(StartedSample::of(w, *t0));
+    let reset = StartedSample::at(w, *t1).reset_since(StartedSample::at(w, *t0));
     if let (Some(v0), Some(v1)) = (v0, v1) {
         let gauge = v1 - v0;
         let counted = if v1 < v0 || reset { *v1 } else { gauge } / seconds;

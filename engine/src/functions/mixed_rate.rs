@@ -64,7 +64,7 @@ fn change(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
 /// What start timestamps say about the samples at `times`: whether the counter was reset between
 /// each sample and the previous one (`false` for the first), and whether some overlap.
 fn resets_by_start(w: &Window, times: impl Iterator<Item = TimeMs>) -> (Vec<bool>, bool) {
-    let counted: Vec<StartedSample> = times.map(|t| StartedSample::of(w, t)).collect();
+    let counted: Vec<StartedSample> = times.map(|t| StartedSample::at(w, t)).collect();
     let resets = counted.windows(2).map(|pair| pair[1].reset_since(pair[0]));
     let resets = [false].into_iter().chain(resets).collect();
     (resets, counted.windows(2).any(|pair| pair[1].overlaps(pair[0])))
@@ -91,7 +91,7 @@ fn floats(w: &Window, rule: RateKind, findings: &mut Findings) -> f64 {
                 result += pair[0];
             }
         }
-        started = StartedSample::of(w, w.ts[0]).started_in(w);
+        started = StartedSample::at(w, w.ts[0]).started_in(w);
         if started.is_some() {
             result += w.vs[0];
         }
@@ -114,7 +114,7 @@ fn histograms(w: &Window, rule: RateKind, findings: &mut Findings) -> Option<Nat
         // A single histogram has no change, unless its start is within the window.
         result = Some(raw_change(w, rule, &resets, findings)?);
     }
-    let started = if rule.counter { StartedSample::of(w, first.0).started_in(w) } else { None };
+    let started = if rule.counter { StartedSample::at(w, first.0).started_in(w) } else { None };
     if started.is_some() {
         result = Some(match result {
             None => NativeHistogram::clone(&first.1),
@@ -285,7 +285,7 @@ fn reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
     if w.extension.is_some() {
         return extended::change_reference(w, rule, findings);
     }
-    let counted: Vec<StartedSample> = w.merged().map(|p| StartedSample::of(w, p.t())).collect();
+    let counted: Vec<StartedSample> = w.merged().map(|p| StartedSample::at(w, p.t())).collect();
     let overlap = rule.counter && (1..counted.len()).any(|i| counted[i].overlaps(counted[i - 1]));
     let by_start: Vec<bool> =
         (0..counted.len()).map(|i| rule.counter && i > 0 && counted[i].reset_since(counted[i - 1])).collect();

@@ -125,7 +125,7 @@ pub struct Tolerance {
     pub relative: f64,
     /// For values below this one, the difference is relative to this.
     pub least: f64,
-    /// The reason.
+    /// Why the result cannot be exact, for the documentation.
     pub why: &'static str,
 }
 
@@ -301,6 +301,11 @@ pub enum OperatorFunction {
 pub const NAN: f64 = f64::from_bits(storage::model::value::NORMAL_NAN_BITS);
 
 /// The entry of function `name`.
+///
+/// ```
+/// let rate = engine::functions::lookup("rate").unwrap();
+/// assert!(!rate.experimental && engine::functions::lookup("rats").is_none());
+/// ```
 pub fn lookup(name: &str) -> Option<&'static Function> {
     let table = table();
     table.binary_search_by(|f| f.name.cmp(name)).ok().map(|at| table[at])

@@ -65,14 +65,14 @@ const fn reordered(make: PaneFactory) -> WindowMethod {
 const NOT_MIXED: &str = "yes, but not mixed with floats";
 const ALSO_MIXED: &str = "yes, also mixed with floats";
 
-/// The entries of this family.
+/// The entries of these functions in the table of functions.
 pub(super) static ENTRIES: &[Function] = &[
     any_kind(
         "avg_over_time",
         [avg, avg_reference],
         NOT_MIXED,
         [mixed::avg, mixed::avg_reference],
-        reordered(panes::of::<panes::Average>),
+        reordered(panes::pane_state::<panes::Average>),
     )
     .doc("Mean of the values in the window.", "avg_over_time(cpu_temp_celsius[1h])")
     .tolerance(REORDER_TOLERANCE),
@@ -102,9 +102,9 @@ pub(super) static ENTRIES: &[Function] = &[
     )
     .doc("Newest value in the window, even if the series has ended since.", "last_over_time(up[1h])")
     .keeps_name(),
-    sliding("max_over_time", max, max_reference, sliding_extremes::max, panes::of::<panes::MaxValue>)
+    sliding("max_over_time", max, max_reference, sliding_extremes::max, panes::pane_state::<panes::MaxValue>)
         .doc("Largest value in the window.", "max_over_time(cpu_temp_celsius[1h])"),
-    sliding("min_over_time", min, min_reference, sliding_extremes::min, panes::of::<panes::MinValue>)
+    sliding("min_over_time", min, min_reference, sliding_extremes::min, panes::pane_state::<panes::MinValue>)
         .doc("Smallest value in the window.", "min_over_time(cpu_temp_celsius[1h])"),
     any_kind(
         "present_over_time",
@@ -114,13 +114,13 @@ pub(super) static ENTRIES: &[Function] = &[
         ENDPOINTS,
     )
     .doc("1 if there is any sample in the window.", "present_over_time(up[1h])"),
-    paned("stddev_over_time", stddev, stddev_reference, panes::of::<panes::Variance<true>>, false)
+    paned("stddev_over_time", stddev, stddev_reference, panes::pane_state::<panes::Variance<true>>, false)
         .doc(
             "Population standard deviation of the values in the window.",
             "stddev_over_time(cpu_temp_celsius[1h])",
         )
         .tolerance(REORDER_TOLERANCE),
-    paned("stdvar_over_time", stdvar, stdvar_reference, panes::of::<panes::Variance<false>>, false)
+    paned("stdvar_over_time", stdvar, stdvar_reference, panes::pane_state::<panes::Variance<false>>, false)
         .doc("Population variance of the values in the window.", "stdvar_over_time(cpu_temp_celsius[1h])")
         .tolerance(REORDER_TOLERANCE),
     any_kind(
@@ -128,7 +128,7 @@ pub(super) static ENTRIES: &[Function] = &[
         [sum, sum_reference],
         NOT_MIXED,
         [mixed::sum, mixed::sum_reference],
-        reordered(panes::of::<panes::Sum>),
+        reordered(panes::pane_state::<panes::Sum>),
     )
     .doc("Sum of the values in the window.", "sum_over_time(batch_items[1h])")
     .tolerance(REORDER_TOLERANCE),
@@ -154,7 +154,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "ts_of_max_over_time",
         ts_of_max,
         ts_of_max_reference,
-        panes::of::<panes::TimeOfExtreme<true>>,
+        panes::pane_state::<panes::TimeOfExtreme<true>>,
         true,
     )
     .doc(
@@ -166,7 +166,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "ts_of_min_over_time",
         ts_of_min,
         ts_of_min_reference,
-        panes::of::<panes::TimeOfExtreme<false>>,
+        panes::pane_state::<panes::TimeOfExtreme<false>>,
         true,
     )
     .doc(
@@ -182,7 +182,9 @@ fn seconds(t: TimeMs) -> f64 {
 
 fn sum(w: &Window) -> f64 {
     let mut sum = Neumaier::default();
-    w.vs.iter().for_each(|v| sum.add(*v));
+    for v in w.vs {
+        sum.add(*v);
+    }
     sum.value()
 }
 
@@ -194,8 +196,10 @@ fn sum_reference(w: &Window) -> f64 {
 
 fn avg(w: &Window) -> f64 {
     // Begins with the first value and not with 0: a mean of `-0` must stay `-0`, as in Prometheus.
-    let mut mean = Mean::of(w.vs[0]);
-    w.vs[1..].iter().for_each(|v| mean.add(*v));
+    let mut mean = Mean::from_first(w.vs[0]);
+    for v in &w.vs[1..] {
+        mean.add(*v);
+    }
     mean.value()
 }
 

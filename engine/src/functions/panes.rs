@@ -109,7 +109,7 @@ pub(super) trait PaneSummary: Copy + Send + 'static {
 }
 
 /// Panes of summaries.
-pub(super) fn of<S: PaneSummary>() -> Box<dyn PaneState<S::Answer>> {
+pub(super) fn pane_state<S: PaneSummary>() -> Box<dyn PaneState<S::Answer>> {
     Box::new(PaneWindow::<S> { epoch: 0, first: 0, panes: VecDeque::new(), sums: Vec::new() })
 }
 
@@ -162,7 +162,9 @@ impl<S: PaneSummary> PaneWindow<S> {
         // `<` and not `<=`: the newest row must not get into a pane, see the file's head.
         while self.end() + PANE < to {
             let mut pane = vec![S::EMPTY; width];
-            (self.end()..self.end() + PANE).for_each(|at| add_row(&mut pane, rows, at));
+            for at in self.end()..self.end() + PANE {
+                add_row(&mut pane, rows, at);
+            }
             self.panes.push_back(pane.into());
         }
         debug_assert!(
@@ -192,12 +194,18 @@ impl<S: PaneSummary> PaneState<S::Answer> for PaneWindow<S> {
         let sums = &mut self.sums;
         sums.clear();
         sums.resize(width, S::EMPTY);
-        (from..first).for_each(|at| add_row(sums, rows, at));
+        for at in from..first {
+            add_row(sums, rows, at);
+        }
         // Oldest first: extremes of equal values and changes between panes depend on the order.
         for pane in &self.panes {
-            sums.iter_mut().zip(pane).for_each(|(sum, pane)| sum.merge(pane));
+            for (sum, pane) in sums.iter_mut().zip(pane) {
+                sum.merge(pane);
+            }
         }
-        (last..to).for_each(|at| add_row(sums, rows, at));
+        for at in last..to {
+            add_row(sums, rows, at);
+        }
         out.clear();
         out.extend(sums.iter().map(S::value));
     }
@@ -310,7 +318,7 @@ impl PaneSummary for Average {
     fn add(&mut self, _: TimeMs, v: f64) {
         match &mut self.0 {
             Some(mean) => mean.add(v),
-            none => *none = Some(Mean::of(v)),
+            none => *none = Some(Mean::from_first(v)),
         }
     }
 
@@ -367,10 +375,12 @@ impl<const ROOT: bool> PaneSummary for Variance<ROOT> {
 
     fn value(&self) -> f64 {
         let variance = (self.squares.sum + self.squares.c) / self.n;
-        match self.n == 0.0 {
-            true => ABSENT,
-            false if ROOT => variance.sqrt(),
-            false => variance,
+        if self.n == 0.0 {
+            ABSENT
+        } else if ROOT {
+            variance.sqrt()
+        } else {
+            variance
         }
     }
 }
@@ -459,12 +469,12 @@ mod tests {
     use crate::functions::{Kernel, Window, WindowMethod, table};
     use proptest::prelude::*;
 
-    struct Given {
+    struct TestRows {
         epoch: u32,
         rows: Vec<Vec<f64>>,
     }
 
-    impl WindowRows for Given {
+    impl WindowRows for TestRows {
         fn epoch(&self) -> u32 {
             self.epoch
         }
@@ -507,7 +517,7 @@ mod tests {
 
     /// The kernel's result over a window of one column, and the sum of the magnitudes in the
     /// window.
-    fn scratch(eval: fn(&Window) -> f64, given: &Given, span: RowSpan, column: usize) -> (f64, f64) {
+    fn scratch(eval: fn(&Window) -> f64, given: &TestRows, span: RowSpan, column: usize) -> (f64, f64) {
         let RowSpan { from, to } = span;
         let samples = (from..to).map(|at| (given.time(at), given.rows[at as usize][column]));
         let (ts, vs): (Vec<TimeMs>, Vec<f64>) = samples.filter(|(_, v)| is_sample(*v)).unzip();
@@ -530,7 +540,7 @@ mod tests {
             for function in table() {
                 let Kernel::Window(kernel) = function.kernel else { continue };
                 let WindowMethod::Panes { make, exact } = kernel.method else { continue };
-                let mut given = Given { epoch: 0, rows: rows.clone() };
+                let mut given = TestRows { epoch: 0, rows: rows.clone() };
                 let mut panes = make();
                 let mut out = Vec::new();
                 let mut from = 0;
@@ -562,8 +572,8 @@ mod tests {
         let mut rows = vec![vec![0.1]; 200];
         rows[10][0] = f64::INFINITY;
         rows[70][0] = 1e17;
-        let given = Given { epoch: 0, rows };
-        let mut panes = of::<Sum>();
+        let given = TestRows { epoch: 0, rows };
+        let mut panes = pane_state::<Sum>();
         let mut out = Vec::new();
         panes.eval(&given, RowSpan { from: 0, to: 120 }, 1, &mut out);
         assert_eq!(out[0], f64::INFINITY);

@@ -8,7 +8,7 @@ use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::types::ValueType::{Matrix, Scalar, Vector};
 use std::cmp::Ordering;
 
-/// The entries of this family.
+/// The entries of these functions in the table of functions.
 pub(super) static ENTRIES: &[Function] = &[
     Function::new(
         "mad_over_time",
@@ -57,7 +57,7 @@ fn degenerate(q: f64, len: usize) -> Option<f64> {
 
 /// The indices of the two values between which quantile `q` of `len` values lies, and the weight of
 /// the upper one.
-fn place(q: f64, len: usize) -> (usize, usize, f64) {
+fn rank_position(q: f64, len: usize) -> (usize, usize, f64) {
     let rank = q * (len - 1) as f64;
     let lower = rank.floor();
     (lower as usize, (lower as usize + 1).min(len - 1), rank - lower)
@@ -74,7 +74,7 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if let Some(answer) = degenerate(q, values.len()) {
         return answer;
     }
-    let (lower, upper, weight) = place(q, values.len());
+    let (lower, upper, weight) = rank_position(q, values.len());
     // Selection is linear, sorting is not. The next value is the least of those above.
     let (_, at_lower, above) = values.select_nth_unstable_by(lower, order);
     let at_lower = *at_lower;
@@ -86,7 +86,7 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
 /// Quantile `q` of values sorted by [`order`].
 fn quantile_sorted(q: f64, values: &SortedWindow) -> f64 {
     degenerate(q, values.len()).unwrap_or_else(|| {
-        let (lower, upper, weight) = place(q, values.len());
+        let (lower, upper, weight) = rank_position(q, values.len());
         between(values.at(lower), values.at(upper), weight)
     })
 }
@@ -151,7 +151,7 @@ fn mad_of_sorted(values: &SortedWindow, _: &[f64]) -> f64 {
         let mut deviations: Vec<f64> = (0..values.len()).map(|at| (values.at(at) - median).abs()).collect();
         return quantile(0.5, &mut deviations);
     }
-    let (lower, upper, weight) = place(0.5, values.len());
+    let (lower, upper, weight) = rank_position(0.5, values.len());
     let [at_lower, next] = deviations(values, median, lower);
     between(at_lower, if upper == lower { at_lower } else { next }, weight)
 }

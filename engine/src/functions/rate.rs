@@ -36,7 +36,7 @@ const BOTH: &str = "yes, also mixed with floats";
 const CHANGES: WindowKernel =
     kernel([changes, changes_reference], BOTH, [mixed_pairs::changes, mixed_pairs::changes_reference])
         .extended(false)
-        .panes(panes::of::<panes::ChangeCount>, true);
+        .panes(panes::pane_state::<panes::ChangeCount>, true);
 const DELTA: WindowKernel =
     kernel([delta, delta_reference], GAUGES, [mixed_rate::delta, mixed_rate::delta_reference])
         .time_dependence(TimeDependence::Extrapolated)
@@ -231,7 +231,7 @@ pub fn extrapolated_valid_until(w: &Window) -> TimeMs {
 }
 
 fn valid_until(w: &Window, counter: bool) -> TimeMs {
-    let edges = ExtrapolationEdges::of(w, counter);
+    let edges = ExtrapolationEdges::from_window(w, counter);
     let now = edges.state(0);
     // One edge that moves while the other stands changes the value at every millisecond.
     if now.0 != EdgeState::Moving && now.1 != EdgeState::Moving
@@ -270,7 +270,7 @@ impl RateValidity {
             _ => {
                 // Without the zero of a counter, which depends on the values: it is looked at
                 // below, for each row.
-                let edges = ExtrapolationEdges::of(w, false);
+                let edges = ExtrapolationEdges::from_window(w, false);
                 // Without a limit, an edge reaches at most to the threshold, or to the window's
                 // edge if that is nearer.
                 let longest_edge = edges.average * GAP;
@@ -311,7 +311,7 @@ struct ExtrapolationEdges {
 }
 
 impl ExtrapolationEdges {
-    fn of(w: &Window, counter: bool) -> ExtrapolationEdges {
+    fn from_window(w: &Window, counter: bool) -> ExtrapolationEdges {
         let last = w.ts.len() - 1;
         let sampled = (w.ts[last] - w.ts[0]) as f64 / 1000.0;
         let zero = if counter { since_zero(w.vs[0], raw_change(w, true), sampled) } else { None };

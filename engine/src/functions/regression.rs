@@ -9,7 +9,7 @@ use crate::types::ValueType::{Matrix, Scalar, Vector};
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
-/// The entries of this family.
+/// The entries of these functions in the table of functions.
 pub(super) static ENTRIES: &[Function] = &[
     Function::new("deriv", &[Matrix], Vector, Kernel::Window(WindowKernel::floats(deriv, deriv_reference).least_squares(deriv_of)))
         .doc("Per-second slope of the least-squares line through the window.", "deriv(disk_free_bytes[1h])"),

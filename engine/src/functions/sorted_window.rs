@@ -181,7 +181,9 @@ impl SortedColumns {
         let mut counts = vec![0; self.columns.len()];
         for at in from..to {
             let floats = rows.values(at).iter().map(|v| usize::from(float(*v).is_some()));
-            counts.iter_mut().zip(floats).for_each(|(count, float)| *count += float);
+            for (count, float) in counts.iter_mut().zip(floats) {
+                *count += float;
+            }
         }
         self.columns = counts.into_iter().map(Vec::with_capacity).collect();
         for at in from..to {
@@ -189,7 +191,9 @@ impl SortedColumns {
                 sorted.extend(float(*v));
             }
         }
-        self.columns.iter_mut().for_each(|sorted| sorted.sort_unstable_by(order));
+        for sorted in &mut self.columns {
+            sorted.sort_unstable_by(order);
+        }
         self.from = from;
         self.to = to;
         self.edits = rows.edits();
@@ -250,14 +254,14 @@ mod tests {
     use storage::model::value::{HISTOGRAM, STALE};
 
     /// Rows of two columns, of which the oldest do not have the second, and all edits so far.
-    struct Given {
+    struct TestRows {
         rows: Vec<Vec<f64>>,
         oldest: u32,
         edits: Vec<RowEdit>,
         forgotten: usize,
     }
 
-    impl Given {
+    impl TestRows {
         /// Inserts an empty row `at`.
         fn insert(&mut self, at: u32) {
             self.rows.insert(at as usize, vec![ABSENT; 2]);
@@ -272,7 +276,7 @@ mod tests {
         }
     }
 
-    impl WindowRows for Given {
+    impl WindowRows for TestRows {
         fn epoch(&self) -> u32 {
             0
         }
@@ -333,7 +337,7 @@ mod tests {
     }
 
     #[derive(Clone, Debug)]
-    enum Late {
+    enum LateEdit {
         Nothing,
         Value(u32, u32, f64),
         Row(u32),
@@ -341,12 +345,12 @@ mod tests {
         Much(u32, f64),
     }
 
-    fn late() -> impl Strategy<Value = Late> {
+    fn late() -> impl Strategy<Value = LateEdit> {
         prop_oneof![
-            6 => Just(Late::Nothing),
-            3 => (0u32..300, 0u32..2, value()).prop_map(|(at, column, v)| Late::Value(at, column, v)),
-            2 => (0u32..300).prop_map(Late::Row),
-            1 => (0u32..300, value()).prop_map(|(at, v)| Late::Much(at, v)),
+            6 => Just(LateEdit::Nothing),
+            3 => (0u32..300, 0u32..2, value()).prop_map(|(at, column, v)| LateEdit::Value(at, column, v)),
+            2 => (0u32..300).prop_map(LateEdit::Row),
+            1 => (0u32..300, value()).prop_map(|(at, v)| LateEdit::Much(at, v)),
         ]
     }
 
@@ -360,8 +364,8 @@ mod tests {
             q in prop_oneof![0.0f64..=1.0, Just(0.5), Just(0.0), Just(1.0), Just(-1.0), Just(2.0), Just(f64::NAN)],
         ) {
             let mut rows: Vec<Vec<f64>> = rows.into_iter().map(Vec::from).collect();
-            rows[..20].iter_mut().for_each(|row| row.truncate(1));
-            let mut given = Given { rows, oldest: 0, edits: Vec::new(), forgotten: 0 };
+            for row in &mut rows[..20] { row.truncate(1); }
+            let mut given = TestRows { rows, oldest: 0, edits: Vec::new(), forgotten: 0 };
             let mut sorted = SortedColumns::default();
             let mut out = Vec::new();
             let mut from = 0;
@@ -372,14 +376,15 @@ mod tests {
                 from = (from + leave).min(to - 1);
                 let behind = |at: u32| given.oldest + at % (end - 1 - given.oldest).max(1);
                 match late {
-                    Late::Nothing => {}
-                    Late::Value(at, column, v) => given.set(behind(at), column, v),
-                    Late::Row(at) => {
+                    LateEdit::Nothing => {}
+                    LateEdit::Value(at, column, v) => given.set(behind(at), column, v),
+                    LateEdit::Row(at) => {
                         let at = behind(at);
                         given.insert(at);
-                        (from, to) = (from + u32::from(at < from), to + u32::from(at < to));
+                        from += u32::from(at < from);
+                        to += u32::from(at < to);
                     }
-                    Late::Much(at, v) => {
+                    LateEdit::Much(at, v) => {
                         given.set(behind(at), 0, v);
                         given.forgotten = given.edits.len();
                     }

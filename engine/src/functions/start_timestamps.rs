@@ -15,7 +15,7 @@ pub(super) struct StartedSample {
 
 impl StartedSample {
     /// The sample of `w` at `t`.
-    pub(super) fn of(w: &Window, t: TimeMs) -> StartedSample {
+    pub(super) fn at(w: &Window, t: TimeMs) -> StartedSample {
         StartedSample { t, start: if w.starts.is_empty() { 0 } else { w.start_of(t) } }
     }
 

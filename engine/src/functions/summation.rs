@@ -51,7 +51,7 @@ pub struct Mean {
 
 impl Mean {
     /// The mean of one value.
-    pub fn of(first: f64) -> Mean {
+    pub fn from_first(first: f64) -> Mean {
         Mean { acc: Neumaier::seeded(first), count: 1.0, incremental: false }
     }
 
@@ -117,7 +117,7 @@ impl Mean {
         self.count
     }
 
-    /// The mean.
+    /// The mean of all values that were added.
     #[inline]
     pub fn value(&self) -> f64 {
         if self.incremental {
@@ -149,8 +149,10 @@ mod tests {
     }
 
     fn mean(values: &[f64]) -> f64 {
-        let mut m = Mean::of(values[0]);
-        values[1..].iter().for_each(|v| m.add(*v));
+        let mut m = Mean::from_first(values[0]);
+        for v in &values[1..] {
+            m.add(*v);
+        }
         m.value()
     }
 
@@ -175,16 +177,18 @@ mod tests {
     fn merged_means_agree_with_one() {
         let left = [1.0, 2.0, 4.0];
         let right = [8.0, 16.0];
-        let mut l = Mean::of(1.0);
-        left[1..].iter().for_each(|v| l.add(*v));
-        let mut r = Mean::of(8.0);
+        let mut l = Mean::from_first(1.0);
+        for v in &left[1..] {
+            l.add(*v);
+        }
+        let mut r = Mean::from_first(8.0);
         r.add(right[1]);
         l.merge(&r);
         assert_eq!((l.value(), l.count()), (6.2, 5.0));
 
-        let mut big = Mean::of(f64::MAX);
+        let mut big = Mean::from_first(f64::MAX);
         big.add(f64::MAX);
-        big.merge(&Mean::of(f64::MAX));
+        big.merge(&Mean::from_first(f64::MAX));
         assert!((big.value() / f64::MAX - 1.0).abs() < 1e-15);
     }
 }

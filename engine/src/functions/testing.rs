@@ -1,4 +1,5 @@
-//! For the tests of functions: calls by name, windows by hand, and random windows.
+//! Helpers for the tests of functions: calls of kernels by the name of their table entry, windows
+//! made by hand, and random windows.
 
 use super::window::TimedHistogram;
 use super::{Kernel, Window, lookup};
@@ -162,7 +163,9 @@ fn histograms(recipes: Vec<Recipe>, times: &[TimeMs]) -> Vec<TimedHistogram> {
         if recipe.shape % 7 == 0 {
             counts = [0.0; 3];
         }
-        counts.iter_mut().zip(recipe.add).for_each(|(count, by)| *count += f64::from(by % 8));
+        for (count, by) in counts.iter_mut().zip(recipe.add) {
+            *count += f64::from(by % 8);
+        }
         let spans = vec![BucketSpan { offset: i32::from(recipe.shape % 2), length: 3 }];
         let mut h = NativeHistogram {
             count: counts.iter().sum(),
@@ -195,7 +198,9 @@ pub(super) fn mixed_windows() -> impl Strategy<Value = OwnedMixedWindow> {
     // Uniform windows are rare among random shapes, so some get the first histogram's shape.
     let recipes = (prop::collection::vec(recipe, 12), any::<bool>()).prop_map(|(mut recipes, alike)| {
         let shape = recipes[0].shape | 1;
-        recipes.iter_mut().filter(|_| alike).for_each(|recipe| recipe.shape = shape);
+        for recipe in recipes.iter_mut().filter(|_| alike) {
+            recipe.shape = shape;
+        }
         recipes
     });
     let kinds = prop_oneof![Just([true, false]), Just([false, true]), Just([true, true])];

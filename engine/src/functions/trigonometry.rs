@@ -22,7 +22,7 @@ fn asinh(v: f64) -> f64 {
     if v.abs() >= HUGE { (v.abs().ln() + LN_2).copysign(v) } else { v.asinh() }
 }
 
-/// The entries of this family.
+/// The entries of these functions in the table of functions.
 pub(super) static ENTRIES: &[Function] = &[
     map("acos", |v, _, _| v.acos()).doc("Arc cosine, in radians.", "acos(cosine)"),
     map("acosh", |v, _, _| acosh(v)).doc("Inverse hyperbolic cosine.", "acosh(ratio)"),

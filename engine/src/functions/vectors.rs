@@ -1,11 +1,13 @@
-//! Functions of a whole vector, or of its origin. Their operators are in `crate::operators`.
+//! The table entries of functions of a whole vector (`absent`, `info`, `scalar`, `sort`) or of the
+//! time of a sample (`timestamp`). The code is in the operators ([`crate::operators`]), because it
+//! needs more than one sample.
 
 use super::{Function, Kernel, OperatorFunction};
 use crate::limits::REPEATED_ARGUMENTS;
 use crate::types::ValueType::{self, Matrix, Scalar, Text, Vector};
 use std::cmp::Ordering;
 
-const fn of_operator(
+const fn operator_function(
     name: &'static str,
     args: &'static [ValueType],
     returns: ValueType,
@@ -16,19 +18,19 @@ const fn of_operator(
 
 /// The rows of a statement in another language. In no table: no text of PromQL can call it.
 pub(crate) static STATEMENT: Function =
-    of_operator("statement", &[Text, Text], Vector, OperatorFunction::Statement);
+    operator_function("statement", &[Text, Text], Vector, OperatorFunction::Statement);
 
-/// The entries of this family.
+/// The entries of these functions in the table of functions.
 pub(super) static ENTRIES: &[Function] = &[
-    of_operator("absent", &[Vector], Vector, OperatorFunction::Absent).doc(
+    operator_function("absent", &[Vector], Vector, OperatorFunction::Absent).doc(
         "1 if the vector is empty, labelled by the selector's equality matchers.",
         "absent(up{job=\"node\"})",
     ),
-    of_operator("absent_over_time", &[Matrix], Vector, OperatorFunction::AbsentOverTime).doc(
+    operator_function("absent_over_time", &[Matrix], Vector, OperatorFunction::AbsentOverTime).doc(
         "1 if no series has a sample in the window, labelled by the selector's equality matchers.",
         "absent_over_time(up{job=\"node\"}[1h])",
     ),
-    of_operator("info", &[Vector, Vector], Vector, OperatorFunction::Info)
+    operator_function("info", &[Vector, Vector], Vector, OperatorFunction::Info)
         .optional(1)
         .doc(
             "Adds the labels of the matching info series.",
@@ -36,14 +38,14 @@ pub(super) static ENTRIES: &[Function] = &[
         )
         .experimental()
         .keeps_name(),
-    of_operator("scalar", &[Vector], Scalar, OperatorFunction::Scalar).doc(
+    operator_function("scalar", &[Vector], Scalar, OperatorFunction::Scalar).doc(
         "The value of the only element as a scalar, NaN if there is none or several.",
         "scalar(sum(up))",
     ),
-    of_operator("sort", &[Vector], Vector, OperatorFunction::Sort)
+    operator_function("sort", &[Vector], Vector, OperatorFunction::Sort)
         .doc("Sorted by value, ascending, NaN last; for instant queries.", "sort(up)")
         .keeps_name(),
-    of_operator("sort_by_label", &[Vector, Text], Vector, OperatorFunction::SortByLabel)
+    operator_function("sort_by_label", &[Vector, Text], Vector, OperatorFunction::SortByLabel)
         .optional(1)
         .repeat(REPEATED_ARGUMENTS)
         .doc(
@@ -52,7 +54,7 @@ pub(super) static ENTRIES: &[Function] = &[
         )
         .experimental()
         .keeps_name(),
-    of_operator("sort_by_label_desc", &[Vector, Text], Vector, OperatorFunction::SortByLabelDesc)
+    operator_function("sort_by_label_desc", &[Vector, Text], Vector, OperatorFunction::SortByLabelDesc)
         .optional(1)
         .repeat(REPEATED_ARGUMENTS)
         .doc(
@@ -61,15 +63,15 @@ pub(super) static ENTRIES: &[Function] = &[
         )
         .experimental()
         .keeps_name(),
-    of_operator("sort_desc", &[Vector], Vector, OperatorFunction::SortDesc)
+    operator_function("sort_desc", &[Vector], Vector, OperatorFunction::SortDesc)
         .doc("Sorted by value, descending, NaN last; for instant queries.", "sort_desc(up)")
         .keeps_name(),
-    of_operator("start_timestamp", &[Vector], Vector, OperatorFunction::StartTimestamp)
+    operator_function("start_timestamp", &[Vector], Vector, OperatorFunction::StartTimestamp)
         .doc("Time from which each sample counts, in seconds.", "start_timestamp(http_requests_total)")
         .experimental(),
-    of_operator("timestamp", &[Vector], Vector, OperatorFunction::Timestamp)
+    operator_function("timestamp", &[Vector], Vector, OperatorFunction::Timestamp)
         .doc("Time of each sample, in seconds.", "timestamp(up)"),
-    of_operator("vector", &[Scalar], Vector, OperatorFunction::Vector)
+    operator_function("vector", &[Scalar], Vector, OperatorFunction::Vector)
         .doc("A scalar as a vector of one element without labels.", "vector(1)"),
 ];
 

@@ -120,7 +120,7 @@ pub enum TimeDependence {
 pub struct Window<'a> {
     /// Times of the floats, ascending; without stale markers and absent values.
     pub ts: &'a [TimeMs],
-    /// The floats.
+    /// The float samples, by time, ascending.
     pub vs: &'a [f64],
     /// How many floats between the first and the second one were left out, because the kernel does
     /// not need them.

@@ -44,7 +44,7 @@ pub struct CheckReport {
 /// cluster as in one process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerCheck {
-    /// The view.
+    /// The view that is checked.
     pub view: ViewId,
     /// See [`CheckReport::raced`], as far as these shards know.
     pub raced: bool,
@@ -55,7 +55,7 @@ pub struct WorkerCheck {
 /// The latest evaluation of one series by one leaf.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LastEvaluation {
-    /// The series.
+    /// Labels of the series that was evaluated.
     pub series: Labels,
     /// The leaf, as `explain` prints it.
     pub step: String,

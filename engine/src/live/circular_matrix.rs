@@ -180,7 +180,7 @@ mod tests {
                     Act::Insert(position, v) => {
                         let position = position.min(rows.len());
                         matrix.insert(position);
-                        (0..width).for_each(|column| matrix.set(position, column, f64::from(v)));
+                        for column in 0..width { matrix.set(position, column, f64::from(v)); }
                         rows.insert(position, vec![f64::from(v); width]);
                     }
                     Act::Forget(n) => {

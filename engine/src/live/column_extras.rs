@@ -11,7 +11,7 @@ use storage::model::{NativeHistogram, TimeMs};
 /// Histograms and start timestamps of one column, both in time order.
 #[derive(Debug, Default)]
 pub struct ColumnExtras {
-    /// The histograms.
+    /// Histograms, by time, ascending.
     pub histograms: Vec<TimedHistogram>,
     /// Pairs of the time of a sample and its start timestamp.
     pub starts: Vec<(TimeMs, TimeMs)>,

@@ -64,7 +64,7 @@ impl ControlQueue {
 
     /// Adds a view, or replaces the plan of an existing one. Returns whether the view is new.
     pub(super) fn install(&mut self, id: ViewId, request: ViewRequest) -> bool {
-        let times = EvaluationTimes::of(&request.spec.kind);
+        let times = EvaluationTimes::from_kind(&request.spec.kind);
         // A view that is installed by itself is a batch of its own: it does not wait for the
         // history of others.
         let batch = if self.holders > 0 { self.held_batch } else { self.new_batch() };
@@ -223,7 +223,9 @@ fn begin(
         // From the newest that begins on: a plan that was replaced again before it began is skipped
         // over.
         if let Some(at) = of_view.iter().rposition(|(_, batch)| which(*batch)) {
-            of_view.drain(..at).for_each(|(before, _)| count(schedules, before, false));
+            for (before, _) in of_view.drain(..at) {
+                count(schedules, before, false);
+            }
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct EvaluationCounts {
 }
 
 impl EvaluationCounts {
-    /// Counts an evaluation that succeeded and recorded so many samples.
+    /// Counts an evaluation that succeeded and recorded this many samples.
     pub fn answered(&self, samples: usize) {
         self.evaluations.fetch_add(1, Relaxed);
         self.samples.store(samples, Relaxed);
@@ -181,7 +181,9 @@ impl StepTimer {
             let spent = SpentTime { answer: took as f64, share: (took * self.weight) as f64 };
             book(&mut ledger, view, t, spent);
         }
-        self.steps.iter_mut().for_each(|took| *took = 0);
+        for took in &mut self.steps {
+            *took = 0;
+        }
     }
 }
 

@@ -63,7 +63,7 @@ pub struct WorkerCallbacks {
 type GarbageSelectors = Rc<RefCell<Vec<Vec<Matcher>>>>;
 
 /// What a worker's dataflow is built of.
-pub struct WorkerParts {
+pub struct WorkerComponents {
     /// Evaluates the local stage.
     pub local: LocalExecutor,
     /// The samples for the local stage.
@@ -76,8 +76,8 @@ pub struct WorkerParts {
 
 /// Builds the dataflow of a worker, one of `threads` in its process. `None`: another worker feeds
 /// the control stream.
-pub fn build(worker: &mut Worker, threads: usize, parts: WorkerParts) -> Option<ControlInput> {
-    let WorkerParts { local, samples, gather, callbacks } = parts;
+pub fn build(worker: &mut Worker, threads: usize, components: WorkerComponents) -> Option<ControlInput> {
+    let WorkerComponents { local, samples, gather, callbacks } = components;
     let sequencer = worker.index() == 0;
     worker.dataflow::<LiveTime, _, _>(|scope| {
         let (control, control_stream) = scope.new_input::<Control>();

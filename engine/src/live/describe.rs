@@ -1,6 +1,9 @@
-//! Descriptions of views: their answers, steps, memory and costs. A request travels on the control
-//! stream, both executors of every worker answer it at the end of the tick that contains it, and
-//! the runtime merges the parts.
+//! Descriptions of views: their answers, steps, memory and costs. The API shows them to users.
+//!
+//! A [`DescribeRequest`] is a control message, which reaches all workers at the same point of the
+//! order of samples. On every worker the executor of the local stage and that of the gather stage
+//! answer it at the end of the tick (the evaluation at one time) that contains it, and the runtime
+//! merges the parts into a [`Description`].
 //!
 //! A tick without a request pays nothing for this but a few stores where something changed. The
 //! parts are made in [`super::local`] and [`super::gather`]; [`EvaluationHistory`] is what a view
@@ -51,7 +54,7 @@ pub struct ViewReport {
     pub id: ViewId,
     /// What was installed.
     pub spec: ViewSpec,
-    /// Its answer.
+    /// The size of its answer, and the rows if they are wanted.
     pub answer: AnswerReport,
     /// What it consists of in the live runtime; `None` if it is not installed there.
     pub work: Option<ViewFootprint>,
@@ -93,7 +96,7 @@ pub struct AnswerContent {
 pub struct EvaluationFailure {
     /// Time of the evaluation.
     pub t: TimeMs,
-    /// The error.
+    /// The text that a query would fail with.
     pub error: String,
     /// No evaluation has succeeded since.
     pub lasts: bool,
@@ -243,7 +246,7 @@ pub struct GatherReport {
 
 impl Description {
     /// Merges the parts of all workers.
-    pub fn of(parts: Vec<HostReport>) -> Description {
+    pub fn from_reports(parts: Vec<HostReport>) -> Description {
         let mut whole = Description::default();
         let mut touched = BTreeMap::<ViewId, LocalViewReport>::new();
         let mut rings = BTreeMap::new();
@@ -272,7 +275,9 @@ impl Description {
                             known.leaves.entry(step).or_insert(leaf).add_due(due);
                         }
                     }
-                    part.rings.into_iter().for_each(|(number, ring)| add_ring(&mut rings, number, ring));
+                    for (number, ring) in part.rings {
+                        add_ring(&mut rings, number, ring);
+                    }
                 }
             }
         }
@@ -290,7 +295,9 @@ impl Description {
             // Only now, when the parts of all workers are added up: a ring that several views read
             // counts as shared in each.
             work.rings = local.rings.iter().filter_map(|number| rings.get(number).cloned()).collect();
-            work.rings.iter().for_each(|ring| work.state.add(ring.bytes, ring.readers > 1));
+            for ring in &work.rings {
+                work.state.add(ring.bytes, ring.readers > 1);
+            }
         }
         whole
     }
@@ -416,10 +423,10 @@ impl DescribeExchange {
     }
 
     /// Takes a part. It is dropped if it belongs to an earlier request.
-    pub fn hand_in(&self, request: u64, part: HostReport) {
+    pub fn submit(&self, request: u64, report: HostReport) {
         let mut open = self.open.lock();
         if open.request == request {
-            open.parts.push(part);
+            open.parts.push(report);
             self.news.notify_all();
         }
     }

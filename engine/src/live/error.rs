@@ -1,5 +1,5 @@
-//! Why a view cannot be installed or changed, why it has no answer, and why the live runtime cannot
-//! start.
+//! The errors of the live runtime: why a view cannot be installed or changed, why it has no answer
+//! at one time, and why the runtime cannot start.
 
 use super::recorder::RecordError;
 use crate::operators::EvalError;

@@ -1,5 +1,5 @@
-//! A deliberate fault, for the test that a view check finds wrong values. Release builds do not
-//! contain it.
+//! A deliberate fault, for the test that a check of a view finds wrong values. Release builds do
+//! not contain it.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 

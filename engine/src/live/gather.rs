@@ -124,7 +124,7 @@ impl GatherExecutor {
             topology,
             store,
             views: ViewTable::new(topology, dialect),
-            stage: Stage::of_views(dialect, memory),
+            stage: Stage::for_views(dialect, memory),
             ports: GatherPorts::default(),
             querier,
             store_steps: HashMap::new(),

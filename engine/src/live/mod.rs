@@ -135,7 +135,7 @@ impl Default for LiveOptions {
             spill: SpillOptions::default(),
             memory: ViewMemory::default(),
             queries: QueryOptions::default(),
-            query_memory: MemoryPool::of_queries(QUERIES_BYTES),
+            query_memory: MemoryPool::for_queries(QUERIES_BYTES),
             execution: Execution::Threads,
         }
     }
@@ -146,7 +146,7 @@ impl Default for LiveOptions {
 pub struct ViewSpec {
     /// A name for people: the rule's name or the query text.
     pub name: String,
-    /// The plan.
+    /// What is kept current.
     pub plan: Plan,
     /// When it is evaluated and where the answer goes.
     pub kind: ViewKind,
@@ -241,7 +241,7 @@ pub enum TapEvent {
     Failed {
         /// Time of the tick.
         t: TimeMs,
-        /// The error.
+        /// The text that a query would fail with.
         error: String,
     },
 }

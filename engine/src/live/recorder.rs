@@ -303,7 +303,7 @@ impl Recorder {
                 // the feed they would arrive one tick late.
                 FeedDelivery::Nobody => {
                     store.recorder().record(&batch).map_err(RecordError::from).and_then(|recorded| {
-                        items.push(recorded.item);
+                        items.push(recorded.event);
                         part.leave_to_others(t, &recorded.duplicates)
                     })
                 }

@@ -64,7 +64,7 @@ pub struct SampleRing {
     pub may_have_duplicates: bool,
     /// Block and column by row.
     locations: Vec<RowLocation>,
-    /// The blocks.
+    /// Series by their times; each series is in one block.
     pub blocks: Vec<RingBlock>,
     /// Rows by series slot.
     by_slot: HashMap<u32, u32>,
@@ -118,7 +118,7 @@ impl SampleRing {
         equal_name(&self.matchers)
     }
 
-    /// The selector.
+    /// Which series the ring has.
     pub fn matchers(&self) -> &[Matcher] {
         &self.matchers
     }
@@ -138,7 +138,7 @@ impl SampleRing {
         let more = self.labels.len() - self.labels_without_name.len();
         reserve_slack(&mut self.labels_without_name, more);
         self.labels_without_name
-            .extend(self.labels[self.labels_without_name.len()..].iter().map(Labels::of_computed));
+            .extend(self.labels[self.labels_without_name.len()..].iter().map(Labels::without_metric_labels));
     }
 
     /// How far back the ring reaches, in ms.

@@ -210,7 +210,9 @@ fn one_series_that_changes_is_one_group_that_is_looked_at() {
     ];
     for (name, plan, looked_at) in cases {
         let bench = Bench::new(vec![plan]);
-        (0..TARGETS).for_each(|target| bench.scrape(target, START, 0));
+        for target in 0..TARGETS {
+            bench.scrape(target, START, 0);
+        }
         assert!(bench.tick(START + 1) as usize >= TARGETS * SERIES, "{name}: all of them are new");
         assert_eq!(bench.tick(START + 2), 0, "{name}: nothing changes");
         let series =

@@ -100,7 +100,7 @@ impl LiveRuntime {
 
     /// Like [`LiveRuntime::start`], but without threads: the workers run on the calling thread,
     /// which also ticks, by [`TickDriver::turn`]. For simulations.
-    pub fn by_hand(
+    pub fn without_threads(
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
         options: LiveOptions,
@@ -315,7 +315,7 @@ impl LiveRuntime {
         let expected = 2 * self.0.workers.len();
         let send = || self.0.enqueue(Control::Describe(DescribeRequest { id, ..request }));
         let parts = self.0.descriptions.request(id, expected, timeout, send)?;
-        let mut description = Description::of(parts);
+        let mut description = Description::from_reports(parts);
         for view in &mut description.views {
             if let Some(work) = &mut view.work {
                 work.spent = self.0.ledger.spent(view.id);

@@ -17,9 +17,9 @@ use storage::store::{ChangeEvent, ChangeFeed};
 ///
 /// # Contract
 /// 1. No method blocks. `samples_arrived` and `samples_lost` are called under a shard's lock,
-///    `work_ready` on threads that read history, `samples_taken` by a worker when a tick takes its
-///    samples. Otherwise appends or ticks wait.
-/// 2. After `samples_taken`, the next `samples_arrived` must wake the driver again. Otherwise
+///    `work_ready` on threads that read history, `samples_drained` by a worker when a tick takes
+///    its samples. Otherwise appends or ticks wait.
+/// 2. After `samples_drained`, the next `samples_arrived` must wake the driver again. Otherwise
 ///    samples wait for the idle tick.
 /// 3. `samples_lost` stays in force until a tick has read it, and that tick rebuilds all views.
 ///    Otherwise answers miss samples for good.
@@ -33,7 +33,7 @@ pub trait TickSignal: Send + Sync {
     /// Samples were not queued: the next tick must have the state of views read from the store.
     fn samples_lost(&self);
     /// A tick takes the queued samples: later ones must be signalled again.
-    fn samples_taken(&self) {}
+    fn samples_drained(&self) {}
 }
 
 /// The store's side of the queues.
@@ -126,7 +126,7 @@ impl SampleReceiver {
         // Before the queue is read: a sample that arrives after this call signals again, and a
         // sample that arrived before is among those taken. In the other order a sample could be
         // neither taken nor signalled.
-        self.signal.samples_taken();
+        self.signal.samples_drained();
         // Only those that wait now: the queue might never become empty.
         let waiting = self.queue.queued.load(Relaxed);
         self.receiver.try_iter().take(waiting).inspect(|_| {
@@ -162,8 +162,12 @@ mod tests {
         let log = Arc::new(SignalLog::default());
         let (queues, receivers) = sample_queues(2, &(log.clone() as Arc<dyn TickSignal>));
         queues.push(item(0, 1));
-        receivers.iter().for_each(SampleReceiver::open);
-        (2..6).for_each(|seq| queues.push(item(seq as u16 % 2, seq)));
+        for receiver in &receivers {
+            receiver.open();
+        }
+        for seq in 2..6 {
+            queues.push(item(seq as u16 % 2, seq));
+        }
         let seqs = |receiver: &SampleReceiver| receiver.take().map(|item| item.seq).collect::<Vec<_>>();
         assert_eq!((seqs(&receivers[0]), seqs(&receivers[1])), (vec![2, 4], vec![3, 5]));
         assert_eq!(*log.0.lock(), ["arrived"; 4]);
@@ -177,7 +181,9 @@ mod tests {
         let log = Arc::new(SignalLog::default());
         let (queues, receivers) = sample_queues(1, &(log.clone() as Arc<dyn TickSignal>));
         receivers[0].open();
-        (0..=FEED_ITEMS as u64).for_each(|seq| queues.push(item(0, seq)));
+        for seq in 0..=FEED_ITEMS as u64 {
+            queues.push(item(0, seq));
+        }
         assert_eq!(log.0.lock().iter().filter(|word| **word == "lost").count(), 1);
         assert_eq!(receivers[0].take().count(), FEED_ITEMS);
         queues.push(item(0, 0));

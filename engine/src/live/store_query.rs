@@ -108,7 +108,7 @@ impl StoreQuerier {
         let StoreQuerySettings { options, memory, reads, pool, wake } = settings;
         let counter = |name, help| metrics.counter(name, help, &[]);
         Arc::new(StoreQuerier {
-            querier: Querier::of_the_caller(store, memory),
+            querier: Querier::on_calling_thread(store, memory),
             options,
             budget: Arc::default(),
             reads,
@@ -273,7 +273,7 @@ impl Operator for StoreOperator {
         let parts = if answer.annotations.is_empty() {
             Vec::new()
         } else {
-            crate::plan::parts(&self.step.query.plan)
+            crate::plan::expression_spans(&self.step.query.plan)
         };
         out.annotations.replace(
             answer.annotations.into_iter().map(|annotation| annotation_of(annotation, &parts)).collect(),
@@ -297,5 +297,5 @@ fn annotation_of(annotation: Annotation, parts: &[Span]) -> StepAnnotation {
     let Annotation { level, text, extent, span } = annotation;
     // A number after the last means that no position is known.
     let number = parts.iter().position(|part| *part == span).unwrap_or(parts.len());
-    StepAnnotation { level, text, extent, place: AnnotationTarget::Part(number as u32) }
+    StepAnnotation { level, text, extent, target: AnnotationTarget::Inner(number as u32) }
 }

@@ -1,5 +1,6 @@
-//! When an executor last searched for ended series or for rows without values. The search reads the
-//! state of all views, so it is done about once a minute and not in every tick.
+//! When an executor (local or gather) last searched for ended series or for rows without values.
+//! The search reads the state of all views, so it is done about once a minute and not in every
+//! tick.
 
 use crate::limits::SWEEP_MS;
 use storage::model::TimeMs;

@@ -53,7 +53,7 @@ impl Taps {
         self.taps.is_empty()
     }
 
-    /// The consumers.
+    /// The ids of all consumers.
     pub fn ids(&self) -> impl Iterator<Item = TapId> + '_ {
         self.taps.iter().map(|(id, ..)| *id)
     }
@@ -92,7 +92,9 @@ impl Taps {
     /// Rows have new numbers: all consumers get a snapshot again.
     pub fn restart(&mut self) {
         self.forget();
-        self.taps.iter_mut().for_each(|(.., received)| *received = ConsumerState::Nothing);
+        for (.., received) in &mut self.taps {
+            *received = ConsumerState::Nothing;
+        }
     }
 
     /// The annotations are kept: consumers that have them must hear if they become void.
@@ -193,8 +195,16 @@ impl Taps {
             }
         };
         match &out.changed {
-            ChangedRows::Rows(rows) if exact => rows.iter().for_each(|row| compare_row(*row as usize)),
-            _ => (0..out.values.len()).for_each(compare_row),
+            ChangedRows::Rows(rows) if exact => {
+                for row in rows {
+                    compare_row(*row as usize);
+                }
+            }
+            _ => {
+                for row in 0..out.values.len() {
+                    compare_row(row);
+                }
+            }
         }
         if !remove.is_empty() && !upsert.is_empty() {
             // Two rows may have the same labels at different times: here one replaced the other, so
@@ -227,8 +237,8 @@ fn replaced(shown: &mut HistogramColumn, row: usize, out: &StepOutput) -> bool {
 mod tests {
     use super::*;
 
-    struct Heard(Arc<Mutex<Vec<TapEvent>>>);
-    impl Sink for Heard {
+    struct EventList(Arc<Mutex<Vec<TapEvent>>>);
+    impl Sink for EventList {
         fn push(&mut self, event: TapEvent) -> bool {
             self.0.lock().push(event);
             true
@@ -254,11 +264,11 @@ mod tests {
         let take = || std::mem::take(&mut *heard.lock());
         let failed = |t| TapEvent::Failed { t, error: error.clone() };
         let rows = || vec![(good.labels[0].clone(), 1.0.into())];
-        taps.add(TapId(1), Box::new(Heard(heard.clone())));
+        taps.add(TapId(1), Box::new(EventList(heard.clone())));
         taps.send(10, &bad, Vec::new(), Some(&error));
         taps.send(20, &bad, Vec::new(), Some(&error));
         assert_eq!(take(), [failed(10)]);
-        taps.add(TapId(2), Box::new(Heard(heard.clone())));
+        taps.add(TapId(2), Box::new(EventList(heard.clone())));
         taps.send(30, &bad, Vec::new(), Some(&error));
         assert_eq!(take(), [failed(30)], "who comes later hears of it, too");
         taps.send(40, &good, Vec::new(), None);
@@ -278,10 +288,10 @@ mod tests {
     fn a_failure_after_an_answer_leaves_its_rows() {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let mut taps = Taps::default();
-        taps.add(TapId(1), Box::new(Heard(Arc::default())));
+        taps.add(TapId(1), Box::new(EventList(Arc::default())));
         let good = answer(1, 1.0);
         taps.send(10, &good, Vec::new(), None);
-        taps.add(TapId(2), Box::new(Heard(heard.clone())));
+        taps.add(TapId(2), Box::new(EventList(heard.clone())));
         taps.send(20, &good, Vec::new(), Some(&"limit".to_owned()));
         let rows = vec![(good.labels[0].clone(), 1.0.into())];
         let failed = TapEvent::Failed { t: 20, error: "limit".to_owned() };

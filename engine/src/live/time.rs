@@ -1,5 +1,5 @@
 //! The timestamps of the timely dataflow: the number of the tick and, in the low bits, the round
-//! inside the tick. The wall-clock time of a tick comes on the control stream.
+//! inside the tick. The wall-clock time of a tick comes on the control stream ([`super::message`]).
 //!
 //! Rules that read recorded series are evaluated one round after the rules that record them, in the
 //! same tick.

@@ -44,7 +44,7 @@ pub enum EvaluationTimes {
 
 impl EvaluationTimes {
     /// The evaluation times of a kind of view.
-    pub fn of(kind: &ViewKind) -> EvaluationTimes {
+    pub fn from_kind(kind: &ViewKind) -> EvaluationTimes {
         match kind {
             ViewKind::Continuous { .. } => EvaluationTimes::EveryTick,
             ViewKind::Recorded { interval, offset, .. } => {
@@ -74,7 +74,7 @@ impl EvaluationTimes {
 /// process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ViewRequest {
-    /// The specification.
+    /// What to keep current, when, and for whom.
     pub spec: Arc<ViewSpec>,
     #[serde(skip)]
     compiled: Option<Arc<CompiledView>>,
@@ -89,7 +89,11 @@ struct CompiledView {
 }
 
 impl CompiledView {
-    fn of(spec: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<Arc<CompiledView>, LowerError> {
+    fn compile(
+        spec: &ViewSpec,
+        dialect: Dialect,
+        queries: StoreQueries,
+    ) -> Result<Arc<CompiledView>, LowerError> {
         Ok(Arc::new(CompiledView {
             steps: physical_of(spec, dialect, queries)?,
             names: schedule::names(spec),
@@ -100,7 +104,7 @@ impl CompiledView {
 impl ViewRequest {
     /// Compiles a view. Fails if its plan cannot be a view.
     pub fn new(spec: ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<ViewRequest, LowerError> {
-        let compiled = CompiledView::of(&spec, dialect, queries)?;
+        let compiled = CompiledView::compile(&spec, dialect, queries)?;
         Ok(ViewRequest { spec: Arc::new(spec), compiled: Some(compiled) })
     }
 
@@ -109,7 +113,9 @@ impl ViewRequest {
     fn compiled(&self, dialect: Dialect) -> Result<Arc<CompiledView>, LowerError> {
         // Compiling is deterministic, so all processes come to the same steps in the same order,
         // and step numbers agree without being sent.
-        self.compiled.clone().map_or_else(|| CompiledView::of(&self.spec, dialect, StoreQueries::Refused), Ok)
+        self.compiled
+            .clone()
+            .map_or_else(|| CompiledView::compile(&self.spec, dialect, StoreQueries::Refused), Ok)
     }
 
     /// How far before its evaluation the view reads, in ms; `lookback` is that of instant
@@ -127,7 +133,7 @@ impl ViewRequest {
 /// One view in terms of steps. A step is given by its number in the graph of its stage
 /// ([`StepGraph`]).
 pub struct InstalledView {
-    /// The specification.
+    /// What the view was installed with.
     pub spec: Arc<ViewSpec>,
     compiled: Arc<CompiledView>,
     /// The worker that runs its gather stage.
@@ -179,7 +185,7 @@ impl InstalledView {
 pub struct ViewTable {
     topology: WorkerTopology,
     dialect: Dialect,
-    /// The views.
+    /// All installed views, also those that wait for their history.
     pub all: BTreeMap<ViewId, InstalledView>,
     /// Pending steps of views that have begun.
     replacements: BTreeMap<ViewId, InstalledView>,
@@ -208,7 +214,7 @@ pub struct InstallResult {
 
 /// The steps of a removed view.
 pub struct ReleasedView {
-    /// The view.
+    /// The removed view itself.
     pub view: InstalledView,
     /// Its local steps that have no readers any more.
     pub local: Vec<(StepId, Step)>,
@@ -278,7 +284,7 @@ impl ViewTable {
         let view = InstalledView {
             // In other workers than the owner there are no gather steps, and nobody reads the root.
             root: gather.get(physical.root).copied().unwrap_or(0),
-            times: EvaluationTimes::of(&spec.kind),
+            times: EvaluationTimes::from_kind(&spec.kind),
             batch: Some(batch),
             round: 0,
             compiled: compiled.clone(),
@@ -439,13 +445,12 @@ impl ViewTable {
         let pending = &self.pending;
         let replacements = &self.replacements;
         self.schedule.refresh(&mut self.all, |all, batch| {
-            pending
-                .values()
-                .flatten()
-                .filter_map(|id| replacements.get(id).or_else(|| all.get(id)))
-                .for_each(|view| {
+            for id in pending.values().flatten() {
+                // While a view has a replacement, the steps of the replacement are prepared.
+                if let Some(view) = replacements.get(id).or_else(|| all.get(id)) {
                     batch.add_steps(view);
-                });
+                }
+            }
         });
     }
 }
@@ -460,7 +465,7 @@ pub fn physical_of(
         ViewKind::Continuous { query_offset } => query_offset,
         ViewKind::Recorded { query_offset, .. } => query_offset,
     };
-    let physical = PhysicalPlan::of(&spec.plan, shift, dialect, queries)?;
+    let physical = PhysicalPlan::for_view(&spec.plan, shift, dialect, queries)?;
     for step in &physical.local {
         if let StepOp::Leaf(source, _) = &step.op {
             if matches!(source.at, Some(crate::plan::AtTime::Time(_))) {

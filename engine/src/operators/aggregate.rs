@@ -64,7 +64,9 @@ impl AggregateState {
                 out.add_row(self.groups.labels[group].clone());
             }
             let dropping = (0..self.groups.len()).filter(|group| self.groups.drops[*group]);
-            dropping.for_each(|group| out.mark_name_dropped(group));
+            for group in dropping {
+                out.mark_name_dropped(group);
+            }
         }
         let dirty = self.dirty.take();
         out.rows_looked_at = dirty.iter().map(|group| self.groups.members(*group as usize).len()).sum();
@@ -110,7 +112,7 @@ impl Operator for PartialAggregate {
             } else {
                 let values = members.iter().map(|r| input.values[*r as usize]).filter(|v| !is_absent(*v));
                 // Members come in the fixed order, so the same members always give the same bits.
-                (PartialRow::of(partial(self.op, values)), Vec::new())
+                (PartialRow::from_columns(partial(self.op, values)), Vec::new())
             };
             out.annotations.set_row(group as usize, annotations);
             write(out, group as usize, row, &mut touched);
@@ -149,10 +151,10 @@ fn partial_of_any(
         }
         // These ignore histograms, with an info. The group still exists, because its floats count.
         AggregateOp::Min | AggregateOp::Max => {
-            let row = PartialRow::of(partial(op, values.filter(|v| !is_histogram(*v))));
+            let row = PartialRow::from_columns(partial(op, values.filter(|v| !is_histogram(*v))));
             (row, vec![texts::ignored_in_aggregation(AnnotationTarget::Operand(0), op.as_str())])
         }
-        _ => (PartialRow::of(partial(op, values)), Vec::new()),
+        _ => (PartialRow::from_columns(partial(op, values)), Vec::new()),
     })
 }
 
@@ -161,14 +163,18 @@ fn partial(op: AggregateOp, mut values: impl Iterator<Item = f64>) -> [f64; 3] {
     let Some(first) = values.next() else { return [ABSENT; 3] };
     match op {
         AggregateOp::Sum => {
-            let mut sum = SumPartial::of(first);
-            values.for_each(|v| sum.add(v));
+            let mut sum = SumPartial::from_first(first);
+            for v in values {
+                sum.add(v);
+            }
             let [sum, c] = sum.columns();
             [sum, c, ABSENT]
         }
         AggregateOp::Avg => {
-            let mut avg = AvgPartial::of(first);
-            values.for_each(|v| avg.add(v));
+            let mut avg = AvgPartial::from_first(first);
+            for v in values {
+                avg.add(v);
+            }
             avg.columns()
         }
         AggregateOp::Min => [values.fold(first, min), ABSENT, ABSENT],
@@ -233,7 +239,7 @@ impl MergeAggregate {
             eval_guard.row()?;
             let lane = |i: usize| input.partial_columns.get(i).map_or(ABSENT, |lane| lane[row]);
             let columns = [input.values[row], lane(0), lane(1)];
-            let member = GroupMember::of_row(
+            let member = GroupMember::from_row(
                 self.op,
                 columns,
                 input.histograms.get(row),
@@ -290,13 +296,17 @@ fn merge(op: AggregateOp, input: &StepOutput, mut rows: impl Iterator<Item = usi
     match op {
         AggregateOp::Sum => {
             let mut sum = SumPartial::from_columns([start, lane(0, first)]);
-            rows.for_each(|r| sum.merge(&SumPartial::from_columns([input.values[r], lane(0, r)])));
+            for r in rows {
+                sum.merge(&SumPartial::from_columns([input.values[r], lane(0, r)]));
+            }
             sum.value()
         }
         AggregateOp::Avg => {
             let at = |r: usize| AvgPartial::from_columns([input.values[r], lane(0, r), lane(1, r)]);
             let mut avg = at(first);
-            rows.for_each(|r| avg.merge(&at(r)));
+            for r in rows {
+                avg.merge(&at(r));
+            }
             avg.value()
         }
         AggregateOp::Min => rows.fold(start, |m, r| min(m, input.values[r])),

@@ -175,13 +175,14 @@ impl VectorScalar {
 
     #[inline]
     fn apply(&self, v: f64, s: f64) -> f64 {
-        match self.scalar_left {
-            // Without this, arithmetic would turn ABSENT, a NaN, into another NaN, which is a
-            // value.
-            _ if is_absent(v) => ABSENT,
+        if is_absent(v) {
+            // Arithmetic would turn ABSENT, a NaN, into another NaN, which is a value.
+            ABSENT
+        } else if self.scalar_left {
             // The value that a filter keeps is the vector's, although the scalar is on the left.
-            true => apply(self.op, self.return_bool, s, v, v),
-            false => apply(self.op, self.return_bool, v, s, v),
+            apply(self.op, self.return_bool, s, v, v)
+        } else {
+            apply(self.op, self.return_bool, v, s, v)
         }
     }
 

@@ -47,8 +47,8 @@ pub struct EvaluationGuard<'a> {
     stride: usize,
     /// Bytes that were created and not counted yet.
     made: usize,
-    /// So many bytes are counted at once. In views it is 1: a step that fails is evaluated in every
-    /// tick, so each label must be counted before it is created.
+    /// This many bytes are counted at once. In views it is 1: a step that fails is evaluated in
+    /// every tick, so each label must be counted before it is created.
     batch: usize,
     /// Bytes that a new row counts in addition to its labels.
     row_bytes: usize,
@@ -56,7 +56,7 @@ pub struct EvaluationGuard<'a> {
 
 impl<'a> EvaluationGuard<'a> {
     /// The guard for a query.
-    pub fn of_query(limits: &'a dyn Limits) -> EvaluationGuard<'a> {
+    pub fn for_query(limits: &'a dyn Limits) -> EvaluationGuard<'a> {
         let left = CHECK_SAMPLES;
         let stride = CHECK_SAMPLES;
         EvaluationGuard {
@@ -70,17 +70,17 @@ impl<'a> EvaluationGuard<'a> {
     }
 
     /// The guard for a step of a view: only the labels that it creates count.
-    pub fn of_view(labels: Option<&'a MemoryReservation>) -> EvaluationGuard<'a> {
+    pub fn for_view(labels: Option<&'a MemoryReservation>) -> EvaluationGuard<'a> {
         let limits = labels.map(|labels| labels as &dyn Limits);
         EvaluationGuard { limits, left: usize::MAX, stride: usize::MAX, made: 0, batch: 1, row_bytes: 0 }
     }
 
     /// The guard for work without limits.
     pub fn free() -> EvaluationGuard<'static> {
-        EvaluationGuard::of_view(None)
+        EvaluationGuard::for_view(None)
     }
 
-    /// Reports that so many samples were processed, or are about to be.
+    /// Reports that this many samples were processed, or are about to be.
     #[inline]
     pub fn samples(&mut self, samples: usize) -> Result<(), EvalError> {
         match self.left.checked_sub(samples) {
@@ -98,7 +98,7 @@ impl<'a> EvaluationGuard<'a> {
         self.samples(ROW_SAMPLES)
     }
 
-    /// Reports that so many rows are processed.
+    /// Reports that this many rows are processed.
     #[inline]
     pub fn rows(&mut self, rows: usize) -> Result<(), EvalError> {
         self.samples(rows.saturating_mul(ROW_SAMPLES))
@@ -121,7 +121,7 @@ impl<'a> EvaluationGuard<'a> {
         self.bytes(bytes + LABELS_BYTES)
     }
 
-    /// Counts so many new rows of an operator's output.
+    /// Counts this many new rows of an operator's output.
     pub fn new_rows(&mut self, rows: usize) -> Result<(), EvalError> {
         self.bytes(rows * self.row_bytes)
     }

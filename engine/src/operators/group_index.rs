@@ -46,12 +46,16 @@ impl DirtyGroups {
 
     /// Marks the first `groups` groups.
     pub(super) fn mark_all(&mut self, groups: usize) {
-        (0..groups as u32).for_each(|group| self.mark(group));
+        for group in 0..groups as u32 {
+            self.mark(group);
+        }
     }
 
     /// Returns the marked groups, and removes the marks.
     pub(super) fn take(&mut self) -> Vec<u32> {
-        self.list.iter().for_each(|group| self.marked[*group as usize] = false);
+        for group in &self.list {
+            self.marked[*group as usize] = false;
+        }
         std::mem::take(&mut self.list)
     }
 }
@@ -102,7 +106,7 @@ impl GroupMembers {
     }
 
     /// The rows of a group.
-    pub(super) fn of(&self, group: u32) -> impl Iterator<Item = usize> + '_ {
+    pub(super) fn rows_of(&self, group: u32) -> impl Iterator<Item = usize> + '_ {
         let last = self.last.get(group as usize).copied().filter(|last| *last != NO_ROW);
         let mut next = last.map(|last| self.next[last as usize]);
         std::iter::from_fn(move || {
@@ -165,7 +169,7 @@ impl GroupRows {
             self.keep(group, row);
             out.set_histogram(row as usize, histogram, touched);
         }
-        for row in self.rows.of(group) {
+        for row in self.rows.rows_of(group) {
             // Rows of the group that the new result lacks, such as a series that is no longer among
             // the top.
             if !std::mem::take(&mut self.has_value[row]) {
@@ -196,7 +200,7 @@ mod tests {
         for (group, row) in [(0, 0), (2, 1), (0, 2), (0, 5), (2, 3), (0, 2)] {
             members.add(group, row);
         }
-        let of = |group| members.of(group).collect::<Vec<usize>>();
+        let of = |group| members.rows_of(group).collect::<Vec<usize>>();
         assert_eq!((of(0), of(1), of(2), of(7)), (vec![0, 2, 5], vec![], vec![1, 3], vec![]));
     }
 

@@ -90,7 +90,9 @@ impl RowGroups {
     ) -> Result<bool, EvalError> {
         let known = self.of_row.len();
         let added = self.add_rows(input.out, key, eval_guard)?;
-        self.of_row[known..].iter().for_each(|group| dirty.mark(*group));
+        for group in &self.of_row[known..] {
+            dirty.mark(*group);
+        }
         if all_changed(input) {
             dirty.mark_all(self.len());
         } else {
@@ -122,7 +124,9 @@ impl RowGroups {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let mut starts = vec![0u32; self.labels.len() + 1];
-        self.of_row.iter().for_each(|g| starts[*g as usize + 1] += 1);
+        for g in &self.of_row {
+            starts[*g as usize + 1] += 1;
+        }
         for g in 1..starts.len() {
             starts[g] += starts[g - 1];
         }
@@ -175,7 +179,7 @@ impl HeapSize for MatchNames {
 }
 
 impl MatchNames {
-    pub(super) fn of(matching: &VectorMatching) -> MatchNames {
+    pub(super) fn from_matching(matching: &VectorMatching) -> MatchNames {
         let sorted = |names: &[String]| {
             let mut names = names.to_vec();
             names.sort_unstable();

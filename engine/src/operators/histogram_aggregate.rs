@@ -39,10 +39,10 @@ pub(super) enum HistogramTotal {
 }
 
 impl HistogramTotal {
-    fn of(op: AggregateOp, first: &NativeHistogram) -> HistogramTotal {
+    fn new(op: AggregateOp, first: &NativeHistogram) -> HistogramTotal {
         match op {
-            AggregateOp::Avg => HistogramTotal::Mean(HistogramMean::of(first)),
-            _ => HistogramTotal::Sum(HistogramSum::of(first)),
+            AggregateOp::Avg => HistogramTotal::Mean(HistogramMean::from_first(first)),
+            _ => HistogramTotal::Sum(HistogramSum::from_first(first)),
         }
     }
 
@@ -85,7 +85,7 @@ impl HistogramTotal {
 
     /// The total as a row of the partial aggregate.
     fn to_row(&self) -> PartialRow {
-        let (sum, compensation) = self.sum().parts();
+        let (sum, compensation) = self.sum().to_parts();
         let (reset, not_reset) = self.sum().hints_seen();
         let (count, incremental) = match self {
             HistogramTotal::Sum(_) => (ABSENT, false),
@@ -103,7 +103,7 @@ impl HistogramTotal {
     }
 
     /// The total from a row of the partial aggregate.
-    fn of_row(
+    fn from_row(
         op: AggregateOp,
         columns: [f64; 3],
         sum: &NativeHistogram,
@@ -127,13 +127,13 @@ pub(super) struct PartialRow {
     pub(super) columns: [f64; 3],
     /// The histogram of the row.
     pub(super) histogram: Option<Arc<NativeHistogram>>,
-    /// Its compensation.
+    /// The rounding error of the sum so far (Kahan).
     pub(super) compensation: Option<Arc<NativeHistogram>>,
 }
 
 impl PartialRow {
     /// A row without a histogram.
-    pub(super) fn of(columns: [f64; 3]) -> PartialRow {
+    pub(super) fn from_columns(columns: [f64; 3]) -> PartialRow {
         PartialRow { columns, histogram: None, compensation: None }
     }
 }
@@ -154,7 +154,7 @@ pub(super) enum GroupMember<'a> {
 
 impl<'a> GroupMember<'a> {
     /// The part in a row of the partial aggregate.
-    pub(super) fn of_row(
+    pub(super) fn from_row(
         op: AggregateOp,
         columns: [f64; 3],
         histogram: Option<&'a Arc<NativeHistogram>>,
@@ -164,7 +164,7 @@ impl<'a> GroupMember<'a> {
             (false, None) => GroupMember::Float,
             (true, None) => GroupMember::Broken,
             (false, Some(histogram)) => GroupMember::Both(histogram),
-            (true, Some(sum)) => GroupMember::Part(Box::new(HistogramTotal::of_row(
+            (true, Some(sum)) => GroupMember::Part(Box::new(HistogramTotal::from_row(
                 op,
                 columns,
                 sum,
@@ -223,7 +223,7 @@ impl MixedGroup {
                     Some(total) => total.add(histogram),
                     // A group with floats as well has no result, so there is nothing to add.
                     None if self.floats => return,
-                    None => return self.total = Some(HistogramTotal::of(self.op, histogram)),
+                    None => return self.total = Some(HistogramTotal::new(self.op, histogram)),
                 }
             }
             GroupMember::Part(part) => match &mut self.total {
@@ -251,7 +251,7 @@ impl MixedGroup {
                 PartialRow { columns: [0.0, ABSENT, ABSENT], histogram: self.histogram, compensation: None }
             }
             (false, Some(total)) if !self.broken => total.to_row(),
-            _ => PartialRow::of([HISTOGRAM, ABSENT, ABSENT]),
+            _ => PartialRow::from_columns([HISTOGRAM, ABSENT, ABSENT]),
         };
         (row, self.annotations)
     }

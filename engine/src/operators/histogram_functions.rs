@@ -76,7 +76,7 @@ struct HistogramFamily {
 /// What annotations on a family's rows refer to, and whether they name the metric.
 #[derive(Copy, Clone)]
 struct AnnotatedFamily {
-    place: AnnotationTarget,
+    target: AnnotationTarget,
     named: bool,
 }
 
@@ -151,26 +151,27 @@ impl HistogramFamilies {
         at: AnnotatedFamily,
         into: &mut HistogramFamily,
     ) -> usize {
-        let AnnotatedFamily { place, named } = at;
+        let AnnotatedFamily { target, named } = at;
         let name = |row: usize| if named { input.labels[row].name() } else { "" };
         into.buckets.clear();
         into.natives.clear();
         let mut looked_at = 0;
         let mut natives = Vec::new();
-        for row in self.members.of(family) {
+        for row in self.members.rows_of(family) {
             looked_at += 1;
             match (input.cell(row), self.bounds[row]) {
                 (SampleRef::Float(count), Some(bound)) => into.buckets.push((bound, count)),
                 (SampleRef::Float(_), None) => {
                     let labels = &input.labels[row];
                     let le = labels.get("le").unwrap_or("");
-                    into.annotations.push(texts::bad_bucket_label(place, name(row), le));
+                    into.annotations.push(texts::bad_bucket_label(target, name(row), le));
                 }
                 (SampleRef::Histogram(_), _) if self.native[row] == family => natives.push(row),
                 (SampleRef::Histogram(_) | SampleRef::Absent, _) => {}
             }
         }
-        let named = self.natives.of(family).filter(|row| matches!(input.cell(*row), SampleRef::Histogram(_)));
+        let named =
+            self.natives.rows_of(family).filter(|row| matches!(input.cell(*row), SampleRef::Histogram(_)));
         natives.extend(named);
         natives.sort_unstable();
         for row in natives {
@@ -179,7 +180,7 @@ impl HistogramFamilies {
                 continue;
             }
             into.buckets.clear();
-            into.annotations.push(texts::mixed_classic_native(place, name(row)));
+            into.annotations.push(texts::mixed_classic_native(target, name(row)));
         }
         looked_at
     }
@@ -241,13 +242,13 @@ impl HistogramQuery {
         family: u32,
         h: &NativeHistogram,
     ) -> (Vec<(u64, f64)>, Vec<StepAnnotation>) {
-        let place = self.vector();
+        let target = self.vector();
         let name = self.name(family);
         let mut annotations = Vec::new();
         if self.function == HistogramFunction::Fraction {
             let share = fraction(params[0], params[1], h);
             if share.excludes_nan {
-                annotations.push(texts::fraction_leaves_out_nan(place, name));
+                annotations.push(texts::fraction_leaves_out_nan(target, name));
             }
             return (vec![(0, share.value)], annotations);
         }
@@ -255,8 +256,8 @@ impl HistogramQuery {
             let found = quantile(*q, h);
             match found.nan {
                 NanObservations::None => {}
-                NanObservations::Result => annotations.push(texts::quantile_is_nan(place, name)),
-                NanObservations::Skew => annotations.push(texts::quantile_is_skewed(place, name)),
+                NanObservations::Result => annotations.push(texts::quantile_is_nan(target, name)),
+                NanObservations::Skew => annotations.push(texts::quantile_is_skewed(target, name)),
             }
             (self.key(*q), found.value)
         };
@@ -288,9 +289,9 @@ impl HistogramQuery {
             answers.push((self.key(*q), found.value));
         }
         if let Some(f) = repaired {
-            let place = self.vector();
+            let target = self.vector();
             let name = self.name(family);
-            of.annotations.push(texts::forced_monotonicity(place, name, f.from, f.to, f.max_diff, t));
+            of.annotations.push(texts::forced_monotonicity(target, name, f.from, f.to, f.max_diff, t));
         }
         answers
     }
@@ -364,7 +365,7 @@ impl Operator for HistogramQuery {
         }
         let (mut of, mut found, mut touched) =
             (HistogramFamily::default(), GroupResult::default(), Vec::new());
-        let annotated = AnnotatedFamily { place: self.vector(), named: self.dialect.delayed_names };
+        let annotated = AnnotatedFamily { target: self.vector(), named: self.dialect.delayed_names };
         for family in self.families.dirty.take() {
             let members = self.families.collect(family, vector.out, annotated, &mut of);
             eval_guard.rows(1 + members)?;

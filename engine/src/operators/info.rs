@@ -147,7 +147,9 @@ impl Info {
         }
         // Whether a conflict is an error depends on rows of other groups, so these groups are
         // looked at every time.
-        self.conflicting_groups.iter().for_each(|group| self.dirty.mark(*group));
+        for group in &self.conflicting_groups {
+            self.dirty.mark(*group);
+        }
         Ok(())
     }
 
@@ -185,7 +187,7 @@ impl Info {
     ) -> Result<NewestInfoSeries<'a>, InfoConflict> {
         let mut newest = NewestInfoSeries::new();
         let mut conflicts = Vec::new();
-        let rows = self.info.members.of(group);
+        let rows = self.info.members.rows_of(group);
         for row in rows.filter(|row| self.is_used[*row] && !is_absent(info.values[*row])) {
             if is_histogram(info.values[row]) {
                 conflicts.push((row, EvalError("info sample should be float".to_owned())));
@@ -279,7 +281,8 @@ impl Info {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), InfoConflict> {
         let InfoOperands { base, info } = operands;
-        let rows: Vec<usize> = self.base.members.of(group).filter(|r| !is_absent(base.values[*r])).collect();
+        let rows: Vec<usize> =
+            self.base.members.rows_of(group).filter(|r| !is_absent(base.values[*r])).collect();
         for row in rows {
             eval_guard.row().map_err(|error| (row, error))?;
             let series = newest.values().map(|(row, _)| *row).filter(|_| !self.is_info_series[row]).collect();
@@ -330,7 +333,7 @@ impl Operator for Info {
         let mut first_conflict = None;
         let mut newest = Vec::new();
         for group in groups {
-            let members = self.base.members.of(group).count() + self.info.members.of(group).count();
+            let members = self.base.members.rows_of(group).count() + self.info.members.rows_of(group).count();
             eval_guard.rows(1 + members)?;
             out.rows_looked_at += members;
             match if empty { Ok(NewestInfoSeries::new()) } else { self.newest(group, base, info, eval_guard) }

@@ -1,4 +1,4 @@
-//! An output of a step whose rows are replaced as a whole by each answer, and found again by their
+//! The output of a step whose rows are replaced as a whole by each answer, and found again by their
 //! labels. Used where the answer comes from outside, such as from a query over the store.
 
 use super::metric_names::FlaggedLabels;

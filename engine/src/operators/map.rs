@@ -1,5 +1,5 @@
-//! Operators with one output row for each input row: functions per sample, unary minus,
-//! `label_replace` and `label_join`.
+//! Operators with one output row for each input row (a row is one series of a step): functions per
+//! sample such as `abs`, unary minus, `label_replace` and `label_join`.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::metric_names::{FlaggedLabels, computed};
@@ -58,26 +58,26 @@ impl Map {
             // `start_timestamp` of an expression: only selectors know start timestamps.
             _ => SampleFunction::Nothing,
         };
-        Map::of(work, function.0.keeps_name, dialect)
+        Map::with_function(work, function.0.keeps_name, dialect)
     }
 
-    fn of(work: SampleFunction, keeps_name: bool, dialect: Dialect) -> Map {
+    fn with_function(work: SampleFunction, keeps_name: bool, dialect: Dialect) -> Map {
         Map { work, keeps_name, dialect, params: Vec::new(), duplicates: DuplicateLabels::default() }
     }
 
     /// Unary minus.
     pub fn negate(dialect: Dialect) -> Map {
-        Map::of(SampleFunction::Negate, false, dialect)
+        Map::with_function(SampleFunction::Negate, false, dialect)
     }
 
     /// Returns all samples: for sorting by label, which does not change values.
     pub fn identity(dialect: Dialect) -> Map {
-        Map::of(SampleFunction::All, true, dialect)
+        Map::with_function(SampleFunction::All, true, dialect)
     }
 
     /// Returns the floats: for sorting by value, as histograms have no order.
     pub fn floats(dialect: Dialect) -> Map {
-        Map::of(SampleFunction::OnlyFloats, true, dialect)
+        Map::with_function(SampleFunction::OnlyFloats, true, dialect)
     }
 
     /// The result for a float; ABSENT if there is none.

@@ -54,7 +54,7 @@ impl MatchIndex {
     /// An index without rows.
     pub(super) fn new(matching: &VectorMatching) -> MatchIndex {
         MatchIndex {
-            names: MatchNames::of(matching),
+            names: MatchNames::from_matching(matching),
             ids: HashMap::new(),
             labels: Vec::new(),
             left_keys: Vec::new(),
@@ -107,7 +107,7 @@ impl MatchIndex {
 
     /// Number of rows with a key.
     pub(super) fn members(&self, key: u32) -> usize {
-        self.left.of(key).count() + self.right.of(key).count()
+        self.left.rows_of(key).count() + self.right.rows_of(key).count()
     }
 }
 
@@ -260,7 +260,7 @@ impl VectorMatch {
         let names = &self.index.names;
         // With `group_left` or `group_right` the result has all labels of the "many" side.
         if !self.one_to_one() {
-            let many = if drop_name { many.of_computed() } else { many.clone() };
+            let many = if drop_name { many.without_metric_labels() } else { many.clone() };
             return names.with_included(&many, one);
         }
         if self.matching.on {
@@ -454,7 +454,7 @@ fn cell(side: &StepOutput, row: u32, fill: Option<f64>) -> SampleRef<'_> {
 
 /// The rows of a key that have a value.
 fn present<'a>(members: &'a GroupMembers, key: u32, side: &'a StepOutput) -> impl Iterator<Item = u32> + 'a {
-    members.of(key).filter(|row| !is_absent(side.values[*row])).map(|row| row as u32)
+    members.rows_of(key).filter(|row| !is_absent(side.values[*row])).map(|row| row as u32)
 }
 
 /// The order of a pair, see [`MatchSides::order`].

@@ -18,7 +18,7 @@ use storage::model::{Labels, TimeMs};
 /// The labels of a row, and whether it loses name, type and unit in the end.
 #[derive(Clone, Debug)]
 pub struct FlaggedLabels {
-    /// The labels.
+    /// The labels of the row, with the name that may have to be dropped.
     pub labels: Labels,
     /// Whether the row loses what describes its metric when the answer is complete.
     pub drops_name: bool,
@@ -39,7 +39,7 @@ pub fn computed(dialect: Dialect, labels: &Labels, drops: bool, keeps: bool) -> 
     } else if dialect.delayed_names {
         FlaggedLabels::new(labels.clone(), true)
     } else {
-        FlaggedLabels::new(labels.of_computed(), false)
+        FlaggedLabels::new(labels.without_metric_labels(), false)
     }
 }
 
@@ -58,7 +58,7 @@ pub struct DropNames {
 
 impl DropNames {
     /// The operator for a query.
-    pub fn of_query() -> DropNames {
+    pub fn for_query() -> DropNames {
         DropNames { keeps_both: true, ..DropNames::default() }
     }
 }
@@ -72,7 +72,7 @@ impl Operator for DropNames {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         add_rows(&inputs[0], out, eval_guard, |labels, drops| {
-            Ok(FlaggedLabels::new(if drops { labels.of_computed() } else { labels.clone() }, false))
+            Ok(FlaggedLabels::new(if drops { labels.without_metric_labels() } else { labels.clone() }, false))
         })?;
         let mut touched = Vec::new();
         let input = inputs[0].out;

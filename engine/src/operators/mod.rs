@@ -183,7 +183,9 @@ impl StepOutput {
         }
         self.labels.push(labels);
         self.values.push(ABSENT);
-        self.partial_columns.iter_mut().for_each(|lane| lane.push(ABSENT));
+        for lane in &mut self.partial_columns {
+            lane.push(ABSENT);
+        }
         self.labels.len() - 1
     }
 

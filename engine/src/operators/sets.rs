@@ -59,17 +59,21 @@ impl SetOperator {
         found: &mut GroupResult,
     ) {
         let there = |side: &StepOutput, row: usize| !is_absent(side.values[row]);
-        let mut lefts = self.index.left.of(key).filter(|row| there(left, *row)).peekable();
-        let mut rights = self.index.right.of(key).filter(|row| there(right, *row)).peekable();
+        let mut lefts = self.index.left.rows_of(key).filter(|row| there(left, *row)).peekable();
+        let mut rights = self.index.right.rows_of(key).filter(|row| there(right, *row)).peekable();
         let (takes_left, takes_right) = match self.op {
             BinaryOp::Or => (true, lefts.peek().is_none()),
             op => (rights.peek().is_some() == (op == BinaryOp::And), false),
         };
         if takes_left {
-            lefts.for_each(|row| found.add(carry(&mut self.left_rows, row, left, out), left, row));
+            for row in lefts {
+                found.add(carry(&mut self.left_rows, row, left, out), left, row);
+            }
         }
         if takes_right {
-            rights.for_each(|row| found.add(carry(&mut self.right_rows, row, right, out), right, row));
+            for row in rights {
+                found.add(carry(&mut self.right_rows, row, right, out), right, row);
+            }
         }
     }
 }

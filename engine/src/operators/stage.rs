@@ -27,11 +27,11 @@ struct StageStep {
     /// Steps that read this one.
     readers: Vec<StepId>,
     /// `None`: the step was not evaluated yet.
-    work: Option<Box<Work>>,
+    work: Option<Box<StepState>>,
 }
 
 /// The state of a step that was evaluated.
-struct Work {
+struct StepState {
     /// The code and state of the step; `None`: its inputs have no rows yet.
     operator: Option<Box<dyn Operator>>,
     /// Versions of the inputs at the last evaluation.
@@ -44,10 +44,10 @@ struct Work {
 
 impl StageStep {
     /// The state of the step, created if needed.
-    fn work(&mut self, dialect: Dialect, memory: Option<&ViewMemory>) -> &mut Work {
+    fn work(&mut self, dialect: Dialect, memory: Option<&ViewMemory>) -> &mut StepState {
         let step = &self.step;
         self.work.get_or_insert_with(|| {
-            Box::new(Work {
+            Box::new(StepState {
                 operator: build(&step.op, dialect),
                 seen: vec![0; step.inputs.len()],
                 evaluated: false,
@@ -80,12 +80,12 @@ impl Stage {
     }
 
     /// An empty stage for views; the labels that their steps create count in `memory`.
-    pub fn of_views(dialect: Dialect, memory: ViewMemory) -> Stage {
+    pub fn for_views(dialect: Dialect, memory: ViewMemory) -> Stage {
         Stage { labels: Some(memory), ..Stage::new(dialect) }
     }
 
     /// A stage with these steps.
-    pub fn of(steps: &[Step], dialect: Dialect) -> Stage {
+    pub fn with_steps(steps: &[Step], dialect: Dialect) -> Stage {
         let mut stage = Stage::new(dialect);
         for (id, step) in steps.iter().enumerate() {
             stage.insert(id, Arc::new(step.clone()));
@@ -141,7 +141,7 @@ impl Stage {
         let Some(node) = self.steps.get(id).and_then(Option::as_deref) else { return 0 };
         let work = node.work.as_ref().map_or(0, |work| {
             let own = work.operator.as_ref().map_or(0, |operator| operator.bytes());
-            size_of::<Work>() + work.seen.heap() + own
+            size_of::<StepState>() + work.seen.heap() + own
         });
         let rows = self.outputs[id].as_ref().map_or(0, |out| size_of::<StepOutput>() + out.heap());
         size_of::<StageStep>() + node.readers.heap() + work + rows
@@ -228,7 +228,7 @@ impl Stage {
         // Taken out during the evaluation, because the guard borrows it while the stage is borrowed
         // mutably.
         let labels = work.labels.take();
-        let evaluated = self.eval_paced(id, t, &mut EvaluationGuard::of_view(labels.as_ref()));
+        let evaluated = self.eval_paced(id, t, &mut EvaluationGuard::for_view(labels.as_ref()));
         if let Some(work) = self.steps[id].as_mut().and_then(|node| node.work.as_mut()) {
             work.labels = labels;
         }
@@ -236,7 +236,7 @@ impl Stage {
     }
 
     /// The state of step `id`; `None` if it cannot have a result.
-    fn work(&mut self, id: StepId) -> Option<&mut Work> {
+    fn work(&mut self, id: StepId) -> Option<&mut StepState> {
         let outputs = &self.outputs;
         let node = self.steps[id].as_mut()?;
         // A step whose inputs are empty gets no operator: see the file's head for how many there
@@ -255,7 +255,7 @@ impl Stage {
         let Some(StageStep { step, work: Some(work), .. }) = self.steps[id].as_deref_mut() else {
             return false;
         };
-        let Work { operator: Some(operator), seen, evaluated, .. } = &mut **work else { return false };
+        let StepState { operator: Some(operator), seen, evaluated, .. } = &mut **work else { return false };
         // Inputs have smaller numbers, so they are all in the first part, and the second part
         // begins with the own output.
         let (before, rest) = self.outputs.split_at_mut(id);
@@ -301,7 +301,7 @@ impl Stage {
 pub struct StepChange {
     /// Its rows or its error.
     pub rows: bool,
-    /// Its annotations.
+    /// Its annotations, even if its rows are the same.
     pub annotations: bool,
 }
 

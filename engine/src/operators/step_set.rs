@@ -36,7 +36,9 @@ impl StepSet {
     /// The difference of the two sets.
     pub fn without(&self, other: &StepSet) -> StepSet {
         let mut rest = self.clone();
-        rest.0.iter_mut().zip(&other.0).for_each(|(word, less)| *word &= !less);
+        for (word, less) in rest.0.iter_mut().zip(&other.0) {
+            *word &= !less;
+        }
         rest
     }
 
@@ -55,7 +57,9 @@ impl StepSet {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);
         }
-        self.0.iter_mut().zip(&other.0).for_each(|(word, more)| *word |= more);
+        for (word, more) in self.0.iter_mut().zip(&other.0) {
+            *word |= more;
+        }
     }
 
     /// The smallest number that is in both sets and at least `from`.
@@ -75,7 +79,9 @@ impl StepSet {
 impl FromIterator<StepId> for StepSet {
     fn from_iter<I: IntoIterator<Item = StepId>>(ids: I) -> StepSet {
         let mut bits = StepSet::default();
-        ids.into_iter().for_each(|id| bits.insert(id));
+        for id in ids {
+            bits.insert(id);
+        }
         bits
     }
 }

@@ -49,7 +49,7 @@ pub struct WholeGroup {
 /// The result of one group, and whether a histogram was ignored.
 #[derive(Default)]
 struct GroupAnswer {
-    found: GroupResult,
+    rows: GroupResult,
     ignored: bool,
 }
 
@@ -148,7 +148,7 @@ impl WholeGroup {
                     input.drops(row as usize),
                 )) as u32
             });
-            answer.found.add(*place, input, row as usize);
+            answer.rows.add(*place, input, row as usize);
         }
         Ok(())
     }
@@ -207,14 +207,16 @@ impl WholeGroup {
         let value = match self.op {
             AggregateOp::Quantile => quantile(param, &mut present),
             op => {
-                let mut deviation = VariancePartial::of(first);
-                present[1..].iter().for_each(|v| deviation.add(*v));
+                let mut deviation = VariancePartial::from_first(first);
+                for v in &present[1..] {
+                    deviation.add(*v);
+                }
                 if op == AggregateOp::Stddev { deviation.deviation() } else { deviation.variance() }
             }
         };
         let labels = self.groups.labels[group].clone();
         let drops = self.groups.drops[group];
-        answer.found.values.push((self.row_of_labels(labels, drops, out), value));
+        answer.rows.values.push((self.row_of_labels(labels, drops, out), value));
     }
 
     /// `count_values`: one row per group and distinct value. The value replaces an existing label
@@ -297,7 +299,7 @@ impl WholeGroup {
                 _ => self.pick(at, param, input, &mut *out, &mut answer, eval_guard)?,
             }
             self.ignoring.set(at, std::mem::take(&mut answer.ignored));
-            self.answers.replace(group, &mut answer.found, out, &mut touched);
+            self.answers.replace(group, &mut answer.rows, out, &mut touched);
         }
         out.changed = ChangedRows::Rows(touched);
         Ok(())
@@ -379,11 +381,11 @@ impl Operator for WholeGroup {
             // The annotation refers to the vector, which is the last argument (`stddev` and
             // `stdvar` have no other); for aggregations that select rows it refers to the whole
             // expression.
-            let place = match self.op {
+            let target = match self.op {
                 AggregateOp::Topk | AggregateOp::Bottomk => AnnotationTarget::Whole,
                 _ => AnnotationTarget::Operand(u8::from(inputs.len() > 1)),
             };
-            annotations.push(texts::ignored_in_aggregation(place, self.op.as_str()));
+            annotations.push(texts::ignored_in_aggregation(target, self.op.as_str()));
         }
         out.annotations.replace(annotations);
         Ok(())

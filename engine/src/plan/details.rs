@@ -1,5 +1,5 @@
-//! Details of some steps of a physical plan: what is computed from histograms, which info series
-//! are used, and the metric that a step works on. See [`super::physical`] for the steps.
+//! Details of some steps of a physical plan ([`super::physical`]): what is computed from
+//! histograms, which info series are used, and the metric that a step works on.
 
 use super::{AtTime, Dialect, Plan, PlanNode, PlanOp, ValueType};
 use storage::model::labels::METRIC_NAME;
@@ -33,7 +33,7 @@ const ANY_METRIC: &str = ".+_info";
 
 impl InfoSelector {
     /// The selector for these matchers, if there are any, and the matchers of the info series.
-    pub fn of(selector_matchers: Option<&[Matcher]>) -> (InfoSelector, Vec<Matcher>) {
+    pub fn from_matchers(selector_matchers: Option<&[Matcher]>) -> (InfoSelector, Vec<Matcher>) {
         let is_name = |m: &Matcher| m.name == METRIC_NAME;
         let includes = |m: &Matcher| is_name(m) && matches!(m.op, MatchOp::Equal | MatchOp::Regex);
         let default = Matcher::equal(METRIC_NAME, DEFAULT_METRIC);
@@ -70,18 +70,19 @@ impl MetricName {
     }
 
     /// The name of the metric in the answer of `node`.
-    pub fn of(node: &PlanNode) -> MetricName {
+    pub fn from_plan(node: &PlanNode) -> MetricName {
         match &node.op {
             PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => {
                 let is_name = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal;
                 let name = selector.matchers.iter().find(is_name).map_or("", |m| &m.value);
                 MetricName { name: name.to_owned(), computed: false }
             }
-            PlanOp::Subquery { input, .. } | PlanOp::Plus(input) => MetricName::of(input),
-            PlanOp::Negate(input) => MetricName { computed: true, ..MetricName::of(input) },
+            PlanOp::Subquery { input, .. } | PlanOp::Plus(input) => MetricName::from_plan(input),
+            PlanOp::Negate(input) => MetricName { computed: true, ..MetricName::from_plan(input) },
             PlanOp::Call { function, args } => {
                 let series = |arg: &&Plan| matches!(arg.kind(), ValueType::Vector | ValueType::Matrix);
-                let inner = args.iter().find(series).map(|arg| MetricName::of(arg)).unwrap_or_default();
+                let inner =
+                    args.iter().find(series).map(|arg| MetricName::from_plan(arg)).unwrap_or_default();
                 MetricName { computed: inner.computed || !function.0.keeps_name, ..inner }
             }
             _ => MetricName::default(),
@@ -131,7 +132,7 @@ mod tests {
     fn names_are_known_as_far_as_they_last() {
         let delayed = Dialect { delayed_names: true, ..Dialect::default() };
         let of = |plan: &Plan| {
-            let name = MetricName::of(plan);
+            let name = MetricName::from_plan(plan);
             [name.shown(Dialect::default()).to_owned(), name.shown(delayed).to_owned()]
         };
         let plain = plan(PlanOp::Instant(select(vec![Matcher::equal(METRIC_NAME, "m")], 0, None)));
@@ -159,19 +160,19 @@ mod tests {
     #[test]
     fn the_default_info_metric_gives_way_to_named_ones() {
         let texts = |matchers: &[Matcher]| matchers.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (wanted, matchers) = InfoSelector::of(None);
+        let (wanted, matchers) = InfoSelector::from_matchers(None);
         assert_eq!(
             (texts(&wanted.names), matchers),
             (texts(&matchers_of("target_info")), matchers_of("target_info"))
         );
         let data = Matcher::equal("a", "1");
-        let (wanted, matchers) = InfoSelector::of(Some(std::slice::from_ref(&data)));
+        let (wanted, matchers) = InfoSelector::from_matchers(Some(std::slice::from_ref(&data)));
         assert_eq!((wanted.names.len(), matchers.len()), (1, 2));
         let named = [Matcher::equal(METRIC_NAME, "build_info"), data];
-        let (wanted, matchers) = InfoSelector::of(Some(&named));
+        let (wanted, matchers) = InfoSelector::from_matchers(Some(&named));
         assert_eq!((wanted.names.len(), wanted.data.len(), matchers.len()), (1, 1, 2));
         let excluded = Matcher::new(METRIC_NAME, MatchOp::NotEqual, "build_info").expect("a matcher");
-        let (wanted, matchers) = InfoSelector::of(Some(&[excluded]));
+        let (wanted, matchers) = InfoSelector::from_matchers(Some(&[excluded]));
         let want = ["__name__!=\"build_info\"", "__name__=~\".+_info\""];
         assert_eq!(
             (texts(&wanted.names), texts(&matchers)),

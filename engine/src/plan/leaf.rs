@@ -30,7 +30,7 @@ pub struct SampleSource {
 pub enum Leaf {
     /// The newest value within the lookback.
     Value,
-    /// The time of that sample in seconds; the lookback is shorter by so many ms.
+    /// The time of that sample in seconds; the lookback is shorter by this many ms.
     Timestamp(i64),
     /// The start timestamp of that sample, in seconds.
     StartTimestamp,

@@ -159,7 +159,8 @@ impl Lowering {
         // Asked for every node from the outside in, so the largest part that needs the store
         // becomes one query.
         let query = self.store_query(node);
-        let origin = if query.is_some() { StepOrigin::of_query(node) } else { StepOrigin::of(node) };
+        let origin =
+            if query.is_some() { StepOrigin::from_query_node(node) } else { StepOrigin::from_node(node) };
         self.origins.push(origin);
         // Both hold for what is below this node only.
         let above = (self.counts_only, self.buckets_needed);
@@ -252,7 +253,7 @@ impl Lowering {
             // Local if the input is. Then only groups travel, not series.
             let partial =
                 self.add_where_inputs_are(StepOp::PartialAggregate(a.op, a.grouping.clone()), &[input]);
-            let metric = MetricName::of(&a.input);
+            let metric = MetricName::from_plan(&a.input);
             return Ok(self.collect(StepOp::MergeAggregate(a.op, metric), &[partial]));
         }
         let mut inputs = vec![input];

@@ -20,7 +20,7 @@ pub mod row_labels;
 pub mod statement;
 
 pub use crate::types::{Span, ValueType, WindowExtension};
-pub use origin::parts;
+pub use origin::expression_spans;
 
 use crate::functions::Function;
 use serde::{Deserialize, Serialize};
@@ -115,7 +115,7 @@ pub enum PlanOp {
     },
     /// A function call.
     Call {
-        /// The function.
+        /// An entry of the table of functions.
         function: FunctionRef,
         /// The arguments, as many as were given.
         args: Vec<Plan>,
@@ -157,7 +157,7 @@ pub enum AtTime {
 /// A binary operator with its operands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Binary {
-    /// The operator.
+    /// Arithmetic, a comparison, or `and`, `or`, `unless`.
     pub op: BinaryOp,
     /// `bool`: comparisons return 0 or 1 instead of filtering.
     pub return_bool: bool,
@@ -272,13 +272,13 @@ pub enum Cardinality {
 /// An aggregation with its operand.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Aggregate {
-    /// The operator.
+    /// What is computed of each group.
     pub op: AggregateOp,
     /// The labels that form groups.
     pub grouping: Grouping,
     /// `k`, `φ` or a label name.
     pub param: Option<Plan>,
-    /// The operand.
+    /// The vector whose rows are grouped.
     pub input: Plan,
 }
 
@@ -406,7 +406,7 @@ impl PlanNode {
         }
     }
 
-    /// The operands.
+    /// The plans whose answers this node reads.
     pub fn inputs(&self) -> Vec<&Plan> {
         match &self.op {
             PlanOp::Number(_) | PlanOp::Text(_) | PlanOp::Instant(_) | PlanOp::Range { .. } => Vec::new(),

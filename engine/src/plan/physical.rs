@@ -24,7 +24,7 @@ pub type StepId = usize;
 /// One step of a stage: an operation and its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Step {
-    /// The operation.
+    /// What the step computes from the outputs of `inputs`.
     pub op: StepOp,
     /// The inputs: earlier steps of the same stage.
     pub inputs: Vec<StepId>,
@@ -40,7 +40,7 @@ pub enum StepOp {
     ScalarParam(usize),
     /// A constant.
     Number(BitFloat),
-    /// A scalar function of the evaluation time, shifted into the past by so many ms.
+    /// A scalar function of the evaluation time, shifted into the past by this many ms.
     TimeScalar(FunctionRef, i64),
     /// A function per sample; inputs: the vector (or scalar), then scalar parameters.
     Map(FunctionRef),
@@ -57,7 +57,7 @@ pub enum StepOp {
     ScalarFunction(FunctionRef),
     /// An operator between a vector (input 0) and a scalar (input 1).
     VectorScalar {
-        /// The operator.
+        /// Arithmetic or a comparison.
         op: BinaryOp,
         /// Comparisons return 0 or 1.
         return_bool: bool,
@@ -104,7 +104,7 @@ pub enum StepOp {
 pub struct StoreQuery {
     /// The plan; its answer is a vector.
     pub plan: Plan,
-    /// It is evaluated so many ms before the evaluation time.
+    /// It is evaluated this many ms before the evaluation time.
     pub shift: i64,
 }
 
@@ -129,7 +129,7 @@ pub enum SubqueryFunction {
 /// A plan that is evaluated at every multiple of `step` in a window of `range` ms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subquery {
-    /// The plan.
+    /// What is evaluated at each time of the subquery.
     pub input: Plan,
     /// Length of the window, in ms.
     pub range: i64,
@@ -169,7 +169,7 @@ pub struct LowerError(pub String);
 
 impl PhysicalPlan {
     /// The physical plan of a view. It is evaluated `shift` ms in the past (a rule's query offset).
-    pub fn of(
+    pub fn for_view(
         plan: &Plan,
         shift: i64,
         dialect: Dialect,
@@ -186,7 +186,7 @@ impl PhysicalPlan {
 
     /// The physical plan of a query over history for a part of a view's plan. With delayed names
     /// its rows still have their names.
-    pub fn of_part(plan: &Plan, dialect: Dialect) -> Result<PhysicalPlan, LowerError> {
+    pub fn for_part(plan: &Plan, dialect: Dialect) -> Result<PhysicalPlan, LowerError> {
         lowering::cut(plan, 0, Purpose::Part, dialect)
     }
 

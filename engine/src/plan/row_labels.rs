@@ -30,18 +30,18 @@ pub struct RowLabels {
 
 impl RowLabels {
     /// The labels of the rows of `plan`.
-    pub fn of(plan: &PlanNode) -> RowLabels {
+    pub fn from_plan(plan: &PlanNode) -> RowLabels {
         match &plan.op {
             PlanOp::Number(_) | PlanOp::Text(_) => RowLabels::none(),
             PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => {
                 RowLabels::selected(&selector.matchers)
             }
             PlanOp::Subquery { input, .. } | PlanOp::Negate(input) | PlanOp::Plus(input) => {
-                RowLabels::of(input)
+                RowLabels::from_plan(input)
             }
-            PlanOp::Call { function, args } => RowLabels::of_call(*function, args),
-            PlanOp::Binary(binary) => RowLabels::of_binary(binary),
-            PlanOp::Aggregate(aggregate) => RowLabels::of_aggregate(aggregate),
+            PlanOp::Call { function, args } => RowLabels::from_call(*function, args),
+            PlanOp::Binary(binary) => RowLabels::from_binary(binary),
+            PlanOp::Aggregate(aggregate) => RowLabels::from_aggregate(aggregate),
         }
     }
 
@@ -75,14 +75,18 @@ impl RowLabels {
 
     fn listed(labels: &Labels) -> RowLabels {
         let mut rows = RowLabels::none();
-        labels.iter().for_each(|(name, value)| rows.set(name, value));
+        for (name, value) in labels.iter() {
+            rows.set(name, value);
+        }
         rows
     }
 
     fn selected(matchers: &[Matcher]) -> RowLabels {
         let mut rows = RowLabels::default();
         let equal = matchers.iter().filter(|m| m.op == MatchOp::Equal);
-        equal.for_each(|m| rows.set(&m.name, &m.value));
+        for m in equal {
+            rows.set(&m.name, &m.value);
+        }
         rows
     }
 
@@ -129,15 +133,15 @@ impl RowLabels {
         rows
     }
 
-    fn of_call(function: FunctionRef, args: &[Plan]) -> RowLabels {
+    fn from_call(function: FunctionRef, args: &[Plan]) -> RowLabels {
         let vector = args.iter().find(|arg| matches!(arg.kind(), ValueType::Vector | ValueType::Matrix));
-        let mut rows = vector.map_or_else(RowLabels::none, |arg| RowLabels::of(arg));
+        let mut rows = vector.map_or_else(RowLabels::none, |arg| RowLabels::from_plan(arg));
         match function.0.kernel {
             Kernel::Relabel(LabelFunction::Replace | LabelFunction::Join) => {
                 rows.forget_named_by(args.get(1))
             }
             Kernel::Operator(OperatorFunction::Absent | OperatorFunction::AbsentOverTime) => {
-                return vector.map_or_else(RowLabels::none, |arg| RowLabels::of_absent(arg));
+                return vector.map_or_else(RowLabels::none, |arg| RowLabels::from_absent(arg));
             }
             Kernel::Operator(OperatorFunction::HistogramQuantile | OperatorFunction::HistogramFraction) => {
                 rows.forget(BUCKET_LABEL);
@@ -152,7 +156,7 @@ impl RowLabels {
         rows
     }
 
-    fn of_absent(arg: &PlanNode) -> RowLabels {
+    fn from_absent(arg: &PlanNode) -> RowLabels {
         match &arg.op {
             PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => {
                 RowLabels::listed(&crate::functions::labels::absent_labels(&selector.matchers))
@@ -173,18 +177,18 @@ impl RowLabels {
         self.only_listed = false;
     }
 
-    fn of_binary(binary: &Binary) -> RowLabels {
+    fn from_binary(binary: &Binary) -> RowLabels {
         match (binary.lhs.kind(), binary.rhs.kind()) {
-            (ValueType::Vector, ValueType::Vector) => RowLabels::of_matching(binary),
-            (ValueType::Vector, _) => RowLabels::of(&binary.lhs),
-            (_, ValueType::Vector) => RowLabels::of(&binary.rhs),
+            (ValueType::Vector, ValueType::Vector) => RowLabels::from_matching(binary),
+            (ValueType::Vector, _) => RowLabels::from_plan(&binary.lhs),
+            (_, ValueType::Vector) => RowLabels::from_plan(&binary.rhs),
             _ => RowLabels::none(),
         }
     }
 
-    fn of_matching(binary: &Binary) -> RowLabels {
-        let lhs = RowLabels::of(&binary.lhs);
-        let rhs = RowLabels::of(&binary.rhs);
+    fn from_matching(binary: &Binary) -> RowLabels {
+        let lhs = RowLabels::from_plan(&binary.lhs);
+        let rhs = RowLabels::from_plan(&binary.rhs);
         let matching = &binary.matching;
         if binary.op == BinaryOp::Or {
             return lhs.or(&rhs);
@@ -200,7 +204,9 @@ impl RowLabels {
         let mut rows = if fills { many.or(one) } else { many.clone() };
         match matching.cardinality {
             Cardinality::OneToMany | Cardinality::ManyToOne => {
-                matching.include.iter().for_each(|name| rows.copy(name, one));
+                for name in &matching.include {
+                    rows.copy(name, one);
+                }
                 rows
             }
             _ if matching.on => rows.only(&matching.labels),
@@ -208,9 +214,9 @@ impl RowLabels {
         }
     }
 
-    fn of_aggregate(aggregate: &Aggregate) -> RowLabels {
+    fn from_aggregate(aggregate: &Aggregate) -> RowLabels {
         use AggregateOp::{Bottomk, CountValues, LimitRatio, Limitk, Topk};
-        let input = RowLabels::of(&aggregate.input);
+        let input = RowLabels::from_plan(&aggregate.input);
         if matches!(aggregate.op, Topk | Bottomk | Limitk | LimitRatio) {
             return input;
         }
@@ -239,9 +245,13 @@ pub fn for_each_selector(plan: &PlanNode, each: &mut dyn FnMut(&[Matcher])) {
                 Some(PlanOp::Instant(selector)) => Some(selector.matchers.as_slice()),
                 _ => None,
             };
-            each(&InfoSelector::of(matchers).1);
+            each(&InfoSelector::from_matchers(matchers).1);
         }
-        _ => plan.inputs().into_iter().for_each(|input| for_each_selector(input, each)),
+        _ => {
+            for input in plan.inputs() {
+                for_each_selector(input, each);
+            }
+        }
     }
 }
 

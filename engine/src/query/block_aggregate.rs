@@ -21,7 +21,7 @@ use storage::model::value::{ABSENT, is_absent};
 
 /// A local aggregate over a leaf.
 pub(super) struct BlockAggregate {
-    /// The leaf.
+    /// The leaf that the aggregation reads.
     pub leaf: StepId,
     /// `sum`, `avg` and so on.
     op: AggregateOp,
@@ -32,7 +32,7 @@ pub(super) struct BlockAggregate {
 }
 
 /// The aggregates of a query's ports, in their order; `None` if any port is something else.
-pub(super) fn of_ports(physical: &PhysicalPlan, ports: &[StepId]) -> Option<Vec<BlockAggregate>> {
+pub(super) fn aggregates_of_ports(physical: &PhysicalPlan, ports: &[StepId]) -> Option<Vec<BlockAggregate>> {
     let aggregate = |port: &StepId| {
         let step = &physical.local[*port];
         let (StepOp::PartialAggregate(op, grouping), [leaf]) = (&step.op, &step.inputs[..]) else {
@@ -72,13 +72,13 @@ impl BlockAggregate {
     fn group<'a>(&self, group: usize, members: impl Iterator<Item = &'a [f64]>, out: &mut StepAccumulators) {
         match self.op {
             AggregateOp::Sum => {
-                out.fold(group, members, SumPartial::of, SumPartial::add, |sum| {
+                out.fold(group, members, SumPartial::from_first, SumPartial::add, |sum| {
                     let [sum, c] = sum.columns();
                     [sum, c, ABSENT]
                 });
             }
             AggregateOp::Avg => {
-                out.fold(group, members, AvgPartial::of, AvgPartial::add, AvgPartial::columns)
+                out.fold(group, members, AvgPartial::from_first, AvgPartial::add, AvgPartial::columns)
             }
             AggregateOp::Min => out.fold(group, members, |v| v, |m, v| *m = min(*m, v), to_single_column),
             AggregateOp::Max => out.fold(group, members, |v| v, |m, v| *m = max(*m, v), to_single_column),
@@ -124,7 +124,9 @@ impl StepAccumulators {
         }
         for (step, sum) in self.steps.iter_mut().zip(&sums) {
             let Some(sum) = sum else { continue };
-            step.floats.iter_mut().zip(columns(sum)).for_each(|(lane, value)| lane[group] = value);
+            for (lane, value) in step.floats.iter_mut().zip(columns(sum)) {
+                lane[group] = value;
+            }
         }
     }
 

@@ -165,7 +165,9 @@ impl CachedSubquery {
 
     /// Adds the annotations of a query over `grid`.
     pub(super) fn add_annotations(&self, grid: TimeGrid, annotations: &mut AnnotationSet) {
-        self.annotations.iter().for_each(|entry| annotations.extend(entry.annotations.clone()));
+        for entry in &self.annotations {
+            annotations.extend(entry.annotations.clone());
+        }
         if grid.start != grid.end {
             annotations.extend(self.of_several.clone());
         }

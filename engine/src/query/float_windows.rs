@@ -117,7 +117,9 @@ impl FloatSlices<'_> {
                 work.slid.clear();
                 eval_guard.samples(self.vs.len() + work.spans.len())?;
                 slide(self.vs, &work.spans, &mut work.slid);
-                work.steps.iter().zip(&work.slid).for_each(|(i, v)| out[*i] = *v);
+                for (i, v) in work.steps.iter().zip(&work.slid) {
+                    out[*i] = *v;
+                }
                 Ok(seen)
             }
             _ => self.one_by_one(kernel, places, &mut work.resets, out, eval_guard),

@@ -53,9 +53,11 @@ pub(super) fn warn_of_sorting(plan: &PlanNode, annotations: &mut AnnotationSet) 
     }
     let sorts = |kernel| matches!(kernel, Kernel::Operator(Sort | SortDesc | SortByLabel | SortByLabelDesc));
     if matches!(&plan.op, PlanOp::Call { function, .. } if sorts(function.0.kernel)) {
-        annotations.add(&sort_in_range_query(AnnotationTarget::Whole), &StepOrigin::of(plan));
+        annotations.add(&sort_in_range_query(AnnotationTarget::Whole), &StepOrigin::from_node(plan));
     }
-    plan.inputs().into_iter().for_each(|input| warn_of_sorting(input, annotations));
+    for input in plan.inputs() {
+        warn_of_sorting(input, annotations);
+    }
 }
 
 /// Whether the answer is the same at all times, because of `@` and numbers. Prometheus evaluates

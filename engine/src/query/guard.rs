@@ -111,7 +111,7 @@ pub struct QueryGuard {
 impl QueryGuard {
     /// A guard that starts now, for a query with a memory pool of its own.
     pub fn new(options: &QueryOptions) -> QueryGuard {
-        QueryGuard::within(options, &MemoryPool::of_queries(usize::MAX))
+        QueryGuard::within(options, &MemoryPool::for_queries(usize::MAX))
     }
 
     /// A guard that starts now, for a query whose memory counts in a shared pool.
@@ -222,7 +222,7 @@ impl QueryGuard {
         &self,
         work: impl FnOnce(&mut EvaluationGuard) -> Result<T, EvalError>,
     ) -> Result<T, QueryError> {
-        let mut eval_guard = EvaluationGuard::of_query(self);
+        let mut eval_guard = EvaluationGuard::for_query(self);
         let done = work(&mut eval_guard);
         // What the work has counted but not yet reported must be counted before its result is used.
         done.and_then(|done| eval_guard.count_pending().map(|()| done)).map_err(|e| self.failure(&e.0))
@@ -271,7 +271,7 @@ impl QueryGuard {
         self.count_samples(SampleUsage { samples, fresh, points, largest: 0 })
     }
 
-    /// Another process had so many samples in memory at one time.
+    /// Another process had this many samples in memory at one time.
     pub(super) fn peaked(&self, samples: usize) {
         self.peak.fetch_max(samples, Relaxed);
     }
@@ -389,7 +389,9 @@ mod tests {
         let guard =
             QueryGuard::new(&QueryOptions { max_samples: 10, step_stats: true, ..QueryOptions::default() });
         let mut seen = SampleUsage::default();
-        (0..4).for_each(|step| seen.window(5, if step == 0 { 5 } else { 1 }));
+        for step in 0..4 {
+            seen.window(5, if step == 0 { 5 } else { 1 });
+        }
         assert_eq!(guard.count_samples(seen), Ok(()));
         guard.count_step(7, 5, 5);
         guard.count_step(7, 5, 1);
@@ -411,13 +413,13 @@ mod tests {
     #[test]
     fn what_is_too_large_says_so() {
         let options = QueryOptions { max_bytes: 10, ..QueryOptions::default() };
-        let guard = QueryGuard::within(&options, &MemoryPool::of_queries(100));
+        let guard = QueryGuard::within(&options, &MemoryPool::for_queries(100));
         assert_eq!(guard.grow(10), Ok(()));
         let error = guard.grow(1).expect_err("eleven bytes");
         let is_limit = |error: &QueryError| matches!(error, QueryError::LimitReached(_));
         assert!(is_limit(&error) && is_limit(&too_many()), "{error}");
         assert_eq!(guard.failure("something else"), error, "the first reason stays");
-        let together = QueryGuard::within(&QueryOptions::default(), &MemoryPool::of_queries(5)).grow(6);
+        let together = QueryGuard::within(&QueryOptions::default(), &MemoryPool::for_queries(5)).grow(6);
         assert!(is_limit(&together.expect_err("six bytes")));
         assert!(!is_limit(&QueryError::Execution("many-to-many".to_owned())));
         assert!(guard.grow_for_now(0).is_ok());

@@ -176,7 +176,7 @@ impl LeafEvaluator {
         // without decoding the series.
         let latest = steps == 1 && !matches!(self.leaf, Leaf::Present(_) | Leaf::Window(..));
         let mut seen = SampleUsage::default();
-        let mut eval_guard = EvaluationGuard::of_query(block_input.guard);
+        let mut eval_guard = EvaluationGuard::for_query(block_input.guard);
         for row in 0..rows {
             // Checked every 64 series, and more often if windows are long.
             if row % 64 == 0 || seen.samples > crate::limits::CHECK_SAMPLES {

@@ -27,7 +27,7 @@ struct WindowSampleCounter {
 }
 
 impl WindowSampleCounter {
-    fn of(slices: &SeriesSlices) -> WindowSampleCounter {
+    fn new(slices: &SeriesSlices) -> WindowSampleCounter {
         let floats = slices.ts.iter().map(|t| (*t, 1));
         let mut sums: Vec<(TimeMs, usize)> =
             floats.chain(slices.histograms.iter().map(|(t, h)| (*t, h.samples()))).collect();
@@ -103,7 +103,7 @@ impl LeafEvaluator {
             histograms: &scratch.histograms,
             starts: &scratch.starts,
         };
-        let mut counter = WindowSampleCounter::of(&slices);
+        let mut counter = WindowSampleCounter::new(&slices);
         for i in 0..block_input.ends.len() {
             let before = counter.seen.samples;
             let sample = self.sample(&slices, block_input, i, findings)?;

@@ -150,9 +150,9 @@ impl From<MemoryExhausted> for QueryError {
 /// The answer of a query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueryAnswer {
-    /// The result.
+    /// The rows, or the scalar or text.
     pub value: QueryValue,
-    /// The annotations.
+    /// Warnings and notes for the user, as Prometheus words them.
     pub annotations: Vec<Annotation>,
     /// The samples that were read.
     pub samples: SampleStats,
@@ -181,7 +181,7 @@ impl PartialEq for AnswerMemory {
 /// One sample of a vector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorSample {
-    /// The labels.
+    /// The labels of the row.
     pub labels: Labels,
     /// The evaluation time.
     pub t: TimeMs,
@@ -197,7 +197,7 @@ pub struct VectorSample {
 /// One series of a matrix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
-    /// The labels.
+    /// The labels of the series.
     pub labels: Labels,
     /// The floats, in order of time.
     pub points: Vec<(TimeMs, f64)>,
@@ -221,11 +221,41 @@ pub enum QueryValue {
 
 /// Answers queries over the store. All methods block, so async code must call them on a blocking
 /// thread.
+///
+/// ```
+/// use engine::plan::{Plan, PlanNode, PlanOp, Selector, Span};
+/// use engine::query::{Querier, QueryOptions, QueryValue};
+/// use std::sync::Arc;
+/// use storage::model::{Labels, Matcher};
+/// use storage::store::{FloatRow, Store, StoreOptions};
+///
+/// let dir = tempfile::tempdir().unwrap();
+/// let options = StoreOptions {
+///     dir: dir.path().to_owned(),
+///     wal_sync_interval_ms: 100,
+///     block_range_ms: 7_200_000,
+///     out_of_order_ms: 0,
+/// };
+/// let disk = Arc::new(storage::disk::OsDisk);
+/// let (store, _) = Store::open(options, disk, &storage::metrics::Metrics::default()).unwrap();
+/// let series = store.get_or_create_series(&Labels::from_pairs([("__name__", "up")]));
+/// store.append_rows(&[FloatRow { series, t: 1_000, v: 1.0 }]).unwrap();
+///
+/// // `up`, as the front end of a query language would make it.
+/// let matchers = vec![Matcher::equal("__name__", "up")];
+/// let selector = Selector { matchers, offset: 0, at: None, extension: None };
+/// let plan: Plan = Arc::new(PlanNode { op: PlanOp::Instant(selector), span: Span::default() });
+///
+/// let querier = Querier::new(store, 1);
+/// let answer = querier.instant(&plan, 60_000, &QueryOptions::default()).unwrap();
+/// let QueryValue::Vector(rows) = answer.value else { panic!("a selector has a vector") };
+/// assert_eq!((rows.len(), rows[0].v), (1, 1.0));
+/// ```
 pub struct Querier {
     store: Arc<Store>,
     pools: Arc<QueryPools>,
     /// The other processes of the cluster.
-    others: Option<Arc<dyn QueryPeers>>,
+    peers: Option<Arc<dyn QueryPeers>>,
     /// The stores of other servers.
     remote: Option<Arc<dyn RemoteStores>>,
     /// The memory pool of all queries together.
@@ -235,14 +265,14 @@ pub struct Querier {
 impl Querier {
     /// A querier over `store` with `threads` worker threads.
     pub fn new(store: Arc<Store>, threads: usize) -> Querier {
-        let memory = MemoryPool::of_queries(QUERIES_BYTES);
-        Querier { store, pools: Arc::new(QueryPools::new(threads)), others: None, remote: None, memory }
+        let memory = MemoryPool::for_queries(QUERIES_BYTES);
+        Querier { store, pools: Arc::new(QueryPools::new(threads)), peers: None, remote: None, memory }
     }
 
     /// A querier without threads: callers do the work on their own threads.
-    pub fn of_the_caller(store: Arc<Store>, memory: Arc<MemoryPool>) -> Querier {
-        let pools = Arc::new(QueryPools::of_the_caller());
-        Querier { store, pools, others: None, remote: None, memory }
+    pub fn on_calling_thread(store: Arc<Store>, memory: Arc<MemoryPool>) -> Querier {
+        let pools = Arc::new(QueryPools::on_calling_thread());
+        Querier { store, pools, peers: None, remote: None, memory }
     }
 
     /// Uses this memory pool for all queries together.
@@ -253,8 +283,8 @@ impl Querier {
 
     /// Includes the series of other processes.
     #[must_use]
-    pub fn with_others(self, others: Arc<dyn QueryPeers>) -> Querier {
-        Querier { others: Some(others), ..self }
+    pub fn with_peers(self, peers: Arc<dyn QueryPeers>) -> Querier {
+        Querier { peers: Some(peers), ..self }
     }
 
     /// A querier with the same threads that also reads the stores of other servers. Not in a
@@ -264,8 +294,8 @@ impl Querier {
         Querier {
             store: self.store.clone(),
             pools: self.pools.clone(),
-            others: self.others.clone(),
-            remote: Some(remote).filter(|_| self.others.is_none()),
+            peers: self.peers.clone(),
+            remote: Some(remote).filter(|_| self.peers.is_none()),
             memory: self.memory.clone(),
         }
     }
@@ -292,7 +322,7 @@ impl Querier {
                 // A string needs no plan of steps. Still it is checked whether the client is gone.
                 let guard = QueryGuard::within(options, &self.memory);
                 guard.check()?;
-                Ok(QueryAnswer::of(QueryValue::Text(t, text.clone()), AnnotationSet::default(), &guard))
+                Ok(QueryAnswer::new(QueryValue::Text(t, text.clone()), AnnotationSet::default(), &guard))
             }
             PlanOp::Range { selector, range } => {
                 self.samples_of(selector, *range, t, options, &QueryGuard::within(options, &self.memory))
@@ -307,10 +337,12 @@ impl Querier {
                 // Outside of a query an operator drops the names. Here the subquery is the whole
                 // query, and two of its rows may become one series.
                 if rows.iter().any(|row| row.drops) {
-                    rows.iter_mut().for_each(Series::drop_name);
+                    for series in &mut rows {
+                        series.drop_name();
+                    }
                     rows = result::merged(rows, &guard)?;
                 }
-                Ok(QueryAnswer::of(QueryValue::Matrix(rows), annotations, &guard))
+                Ok(QueryAnswer::new(QueryValue::Matrix(rows), annotations, &guard))
             }
             _ => self.run(plan, TimeGrid { start: t, end: t, step: 1 }, options, cache)?.instant(t),
         }
@@ -364,17 +396,17 @@ impl Querier {
         let mut peers = self.ask_peers(task, options, guard)?;
         let selection = range_selector::RangeSelection::new(selector, range, t, options);
         let mut annotations = AnnotationSet::default();
-        let history = self.history(|| selection.of_others(), guard, &mut annotations)?;
+        let history = self.history(|| selection.remote_selections(), guard, &mut annotations)?;
         let mut rows = Vec::new();
         for shard in 0..SHARDS {
             guard.check()?;
             // On the caller's thread: raw samples are limited by the size of the answer, not by
             // computing.
-            rows.extend(selection.of_shard(&history, shard, guard)?);
+            rows.extend(selection.shard_samples(&history, shard, guard)?);
         }
         rows.extend(peers.series(guard)?);
         annotations.extend(peers.end(guard)?);
-        Ok(QueryAnswer::of(QueryValue::Matrix(result::merged(rows, guard)?), annotations, guard))
+        Ok(QueryAnswer::new(QueryValue::Matrix(result::merged(rows, guard)?), annotations, guard))
     }
 
     /// What leaves read: the own store, and what the stores of other servers answer to `asked`.
@@ -384,7 +416,7 @@ impl Querier {
         guard: &QueryGuard,
         annotations: &mut AnnotationSet,
     ) -> Result<HistorySource, QueryError> {
-        let history = HistorySource::of_store(self.store.clone());
+        let history = HistorySource::from_store(self.store.clone());
         match &self.remote {
             None => Ok(history),
             Some(remote) => history.with_remote(&**remote, asked(), guard, annotations),
@@ -398,9 +430,8 @@ impl Querier {
         options: &QueryOptions,
         guard: &QueryGuard,
     ) -> Result<PeerQuery, QueryError> {
-        let others = self.others.as_deref();
-        others
-            .map_or_else(|| Ok(PeerQuery::default()), |others| PeerQuery::new(others, task(), options, guard))
+        let peers = self.peers.as_deref();
+        peers.map_or_else(|| Ok(PeerQuery::default()), |peers| PeerQuery::new(peers, task(), options, guard))
     }
 
     /// Runs a plan, after its subqueries and the scalars that depend on series. The samples that a
@@ -420,7 +451,7 @@ impl Querier {
         // Only the outermost plan of a part keeps names: within a subquery the names are dropped as
         // in any query.
         let physical = if options.is_part && !inner {
-            PhysicalPlan::of_part(plan, options.dialect)
+            PhysicalPlan::for_part(plan, options.dialect)
         } else {
             PhysicalPlan::for_history(plan, inner, options.dialect)
         };
@@ -488,7 +519,7 @@ impl Querier {
 
 impl QueryAnswer {
     /// The answer of a complete query. From now on only the answer counts as memory.
-    fn of(value: QueryValue, annotations: AnnotationSet, guard: &QueryGuard) -> QueryAnswer {
+    fn new(value: QueryValue, annotations: AnnotationSet, guard: &QueryGuard) -> QueryAnswer {
         // The reservation of the query is handed over to the answer: it counts until the answer has
         // been written out.
         guard.memory().shrink_to(value.bytes());
@@ -499,14 +530,14 @@ impl QueryAnswer {
 
 impl Series {
     /// A series of floats.
-    pub fn of_floats(labels: Labels, points: Vec<(TimeMs, f64)>) -> Series {
+    pub fn from_floats(labels: Labels, points: Vec<(TimeMs, f64)>) -> Series {
         Series { labels, points, histograms: Vec::new(), drops: false }
     }
 
     /// Loses what describes the metric, if it is to.
     fn drop_name(&mut self) {
         if std::mem::take(&mut self.drops) {
-            self.labels = self.labels.of_computed();
+            self.labels = self.labels.without_metric_labels();
         }
     }
 

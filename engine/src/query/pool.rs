@@ -57,12 +57,12 @@ impl QueryPools {
         let usual = Pool::named("query", threads);
         let mut large = Pool::start("large-query", threads, Priority::Idle);
         large.frees = usual.queue.clone();
-        QueryPools { usual, large: Some(large), inline: Pool::of_the_caller() }
+        QueryPools { usual, large: Some(large), inline: Pool::on_calling_thread() }
     }
 
     /// No threads: the caller does the work.
-    pub fn of_the_caller() -> QueryPools {
-        QueryPools { usual: Pool::of_the_caller(), large: None, inline: Pool::of_the_caller() }
+    pub fn on_calling_thread() -> QueryPools {
+        QueryPools { usual: Pool::on_calling_thread(), large: None, inline: Pool::on_calling_thread() }
     }
 
     /// For queries that are not large, and for selecting series, which finds out how large a query
@@ -76,8 +76,8 @@ impl QueryPools {
         &self.inline
     }
 
-    /// The threads for large queries, if a query with so many values, and so many operators that
-    /// each value passes in the gather stage, is large.
+    /// The threads for large queries, if a query with this many values, and this many operators
+    /// that each value passes in the gather stage, is large.
     pub fn large(&self, values: usize, operators: usize) -> Option<&Pool> {
         let of_plan = operators >= LARGE_PLAN && values.saturating_mul(operators) >= LARGE_PLAN_VALUES;
         self.large.as_ref().filter(|_| values >= LARGE_QUERY || of_plan)
@@ -119,7 +119,7 @@ impl Pool {
     }
 
     /// No threads: the caller of [`Pool::run`] or [`Pool::turn`] runs the jobs.
-    pub fn of_the_caller() -> Pool {
+    pub fn on_calling_thread() -> Pool {
         let queue = Arc::new(JobQueue { jobs: Mutex::new((VecDeque::new(), false)), ready: Condvar::new() });
         Pool { frees: queue.clone(), queue, threads: 0 }
     }
@@ -284,8 +284,8 @@ mod tests {
     /// As on a machine whose cores are all busy: the thread does not finish the job.
     #[test]
     fn nobody_waits_for_a_thread_beyond_the_time_or_the_client() {
-        struct Freed(Sender<bool>);
-        impl Drop for Freed {
+        struct DropReport(Sender<bool>);
+        impl Drop for DropReport {
             fn drop(&mut self) {
                 let name = std::thread::current().name().map(str::to_owned);
                 let _ = self.0.send(name.is_some_and(|name| name.starts_with("query")));
@@ -299,10 +299,10 @@ mod tests {
             let ((go_on, held), (freed, told)) = (channel::<()>(), channel());
             let job = move || {
                 let _ = held.recv();
-                Freed(freed)
+                DropReport(freed)
             };
             let large = pools.large(LARGE_QUERY, 1).expect("large enough");
-            let waited = large.run::<Freed>(vec![Box::new(job)], &QueryGuard::new(&options)).map(|_| ());
+            let waited = large.run::<DropReport>(vec![Box::new(job)], &QueryGuard::new(&options)).map(|_| ());
             match waited {
                 Err(QueryError::Canceled(_)) => assert!(cancelled),
                 Err(QueryError::Timeout(_)) => assert!(!cancelled),

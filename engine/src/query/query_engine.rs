@@ -1,5 +1,5 @@
-//! The trait through which plans are evaluated over history: by the API, scheduled views, backfill
-//! and templates.
+//! [`QueryEngine`]: the trait through which plans are evaluated over history, by the API, scheduled
+//! views, backfill and templates.
 //!
 //! [`Querier`] implements it over the store of this process and, in a cluster, over those of its
 //! peers. Tests put fakes in its place. All methods block until the answer is complete.

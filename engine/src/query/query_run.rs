@@ -339,12 +339,12 @@ impl GatherStage {
     fn new(physical: &PhysicalPlan, dialect: Dialect) -> GatherStage {
         let ports =
             (0..physical.gather.len()).filter(|id| matches!(physical.gather[*id].op, StepOp::Port(_)));
-        let mut stage = Stage::of(&physical.gather, dialect);
+        let mut stage = Stage::with_steps(&physical.gather, dialect);
         let names = physical.gather.iter().position(|step| step.op == StepOp::DropNames);
         if let Some(id) = names {
             // At one time a histogram hides the float of the same labels. In a range query a series
             // may have both, so the operator of a query keeps both.
-            stage.set_operator(id, Box::new(DropNames::of_query()));
+            stage.set_operator(id, Box::new(DropNames::for_query()));
         }
         GatherStage {
             ports: ports.collect(),
@@ -451,7 +451,7 @@ impl GatherStage {
                 // The first block of a query creates the rows. Later ones have the same series in
                 // the same order.
                 if self.rows.len() == base + at {
-                    self.rows.push(Series::of_floats(labels, Vec::new()));
+                    self.rows.push(Series::from_floats(labels, Vec::new()));
                     eval_guard.bytes(SERIES_BYTES)?;
                 }
                 eval_guard.samples(ROW_SAMPLES + times.len())?;
@@ -506,7 +506,9 @@ impl GatherStage {
                 // Most queries have no histograms. If the previous step had some, their cells must
                 // be cleared.
                 if !from.is_empty() || !to.is_empty() {
-                    (0..rows).for_each(|row| to.set(base + row, from.get(row).cloned()));
+                    for row in 0..rows {
+                        to.set(base + row, from.get(row).cloned());
+                    }
                 }
             }
             base += rows;
@@ -528,7 +530,7 @@ impl GatherStage {
         // Operators only append rows, so a row of the answer keeps its index although the root may
         // get new ones at a later step.
         for row in self.rows.len()..out.labels.len() {
-            let series = Series::of_floats(out.labels[row].clone(), Vec::new());
+            let series = Series::from_floats(out.labels[row].clone(), Vec::new());
             self.rows.push(Series { drops: out.drops(row), ..series });
         }
         for (i, (value, row)) in out.values.iter().zip(&mut self.rows).enumerate() {

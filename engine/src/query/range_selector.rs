@@ -1,4 +1,5 @@
-//! The answer of an instant query that is only a range selector: the samples themselves.
+//! The answer of an instant query that is only a range selector, such as `up[5m]`: the samples
+//! themselves.
 
 use super::guard::{QueryGuard, SampleUsage};
 use super::remote_stores::{HistorySource, RemoteSelection};
@@ -36,7 +37,7 @@ impl RangeSelection {
     }
 
     /// The samples of one shard.
-    pub(super) fn of_shard(
+    pub(super) fn shard_samples(
         &self,
         source: &HistorySource,
         shard: u16,
@@ -59,7 +60,7 @@ impl RangeSelection {
     }
 
     /// What other stores are asked for.
-    pub(super) fn of_others(&self) -> Vec<(StepId, RemoteSelection)> {
+    pub(super) fn remote_selections(&self) -> Vec<(StepId, RemoteSelection)> {
         let (from, to) = self.span();
         let matchers = self.source.matchers.clone();
         let asked = RemoteSelection { matchers, from, to, step: 0, function: "", range: self.range };

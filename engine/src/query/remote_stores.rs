@@ -71,7 +71,7 @@ pub(super) struct HistorySource {
 
 impl HistorySource {
     /// The own store alone.
-    pub(super) fn of_store(store: Arc<Store>) -> HistorySource {
+    pub(super) fn from_store(store: Arc<Store>) -> HistorySource {
         HistorySource { store, remote: Arc::default() }
     }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use storage::model::value::HISTOGRAM;
 use storage::model::{Labels, TimeMs};
 
-/// Go sorts up to so many items by insertion.
+/// Go sorts up to this many items by insertion.
 const INSERTION_SORT_MAX: usize = 12;
 
 /// The gathered rows of the root step.
@@ -43,21 +43,21 @@ impl QueryResult {
         if self.scalar {
             let first = self.rows.first().and_then(|row| row.points.first());
             let value = first.map_or(f64::NAN, |point| point.1);
-            return Ok(QueryAnswer::of(QueryValue::Scalar(t, value), self.annotations, &self.guard));
+            return Ok(QueryAnswer::new(QueryValue::Scalar(t, value), self.annotations, &self.guard));
         }
         let order = self.order.clone();
         let annotations = self.take_annotations();
         let guard = self.guard.clone();
         let rows: Vec<VectorSample> = self.merged()?.into_iter().map(|s| only(s, t)).collect();
         let rows = guard.paced(|eval_guard| present(rows, order.as_ref(), eval_guard))?;
-        Ok(QueryAnswer::of(QueryValue::Vector(rows), annotations, &guard))
+        Ok(QueryAnswer::new(QueryValue::Vector(rows), annotations, &guard))
     }
 
     /// The answer of a range query.
     pub(super) fn range(mut self) -> Result<QueryAnswer, QueryError> {
         let annotations = self.take_annotations();
         let guard = self.guard.clone();
-        Ok(QueryAnswer::of(QueryValue::Matrix(self.merged()?), annotations, &guard))
+        Ok(QueryAnswer::new(QueryValue::Matrix(self.merged()?), annotations, &guard))
     }
 
     /// One scalar for each time of `grid`.

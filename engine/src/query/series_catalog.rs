@@ -1,4 +1,4 @@
-//! The trait that lists series, label names and label values.
+//! [`SeriesCatalog`]: the trait by which the API lists series, label names and label values.
 //!
 //! The store implements it for this process; a cluster for all of its processes together. All
 //! methods block.
@@ -231,7 +231,7 @@ mod tests {
         };
         let store: Arc<Store> =
             Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store").0;
-        let memory = MemoryPool::of_queries(1 << 30);
+        let memory = MemoryPool::for_queries(1 << 30);
         let list = |to: TimeMs| -> BTreeSet<Labels> {
             let reservation = memory.reservation(1 << 30);
             let found = SeriesCatalog::series(&*store, &[Vec::new()], TimeMs::MIN, to, &reservation);

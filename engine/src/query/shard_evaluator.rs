@@ -104,7 +104,7 @@ impl ShardEvaluator {
         if leaves.iter().all(|leaf| leaf.selection.labels.is_empty()) {
             return Ok(None);
         }
-        let mut stage = Stage::of(&physical.local, options.dialect);
+        let mut stage = Stage::with_steps(&physical.local, options.dialect);
         for (id, step) in physical.local.iter().enumerate() {
             if let StepOp::ScalarParam(number) = step.op {
                 stage.set_operator(
@@ -260,7 +260,8 @@ fn shortcut(physical: &PhysicalPlan, dialect: Dialect) -> BlockShortcut {
     {
         return BlockShortcut::Rows(*port);
     }
-    block_aggregate::of_ports(physical, &ports).map_or(BlockShortcut::No, BlockShortcut::Aggregates)
+    block_aggregate::aggregates_of_ports(physical, &ports)
+        .map_or(BlockShortcut::No, BlockShortcut::Aggregates)
 }
 
 impl PortBlock {

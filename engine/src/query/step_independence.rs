@@ -1,5 +1,5 @@
-//! Whether the answer of a plan at one step (evaluation time) depends on the other steps of the
-//! query. If so, it cannot be cached ([`super::subquery_cache`]).
+//! Whether the answer of a plan at one evaluation time depends on the other evaluation times of the
+//! query, as with `@ end()`. If so, it cannot be cached ([`super::subquery_cache`]).
 
 use super::fold_times::depends_on_first_step;
 use crate::plan::physical::{PhysicalPlan, Step, StepOp, SubqueryFunction};
@@ -52,6 +52,10 @@ fn names_of(plan: &Plan, dialect: Dialect, names: &mut Vec<Option<String>>) {
         StepOp::Relabel(..) => Some(None),
         _ => None,
     }));
-    physical.subqueries.iter().for_each(|subquery| names_of(&subquery.input, dialect, names));
-    physical.scalar_params.iter().for_each(|plan| names_of(plan, dialect, names));
+    for subquery in &physical.subqueries {
+        names_of(&subquery.input, dialect, names);
+    }
+    for plan in &physical.scalar_params {
+        names_of(plan, dialect, names);
+    }
 }

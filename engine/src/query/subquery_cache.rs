@@ -84,7 +84,7 @@ impl Querier {
         cache: &mut SubqueryCache,
     ) -> Result<QueryAnswer, QueryError> {
         cache.next = 0;
-        let cache = self.others.is_none().then_some(cache);
+        let cache = self.peers.is_none().then_some(cache);
         self.at_one_time(plan, t, options, cache)
     }
 
@@ -202,7 +202,8 @@ impl SubqueryCache {
     /// Counts the samples of a subquery in the budget, and drops them if all caches together have
     /// too many.
     fn enforce_budget(&mut self, at: usize) {
-        let (cached, SampleBudget(all)) = (&mut self.entries[at], &*self.budget);
+        let cached = &mut self.entries[at];
+        let SampleBudget(all) = &*self.budget;
         all.fetch_sub(cached.counted, Relaxed);
         cached.counted = cached.samples() + cached.label_bytes() / POINT_BYTES;
         if all.fetch_add(cached.counted, Relaxed) + cached.counted > SUBQUERY_CACHE_SAMPLES {

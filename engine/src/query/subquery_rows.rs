@@ -46,7 +46,7 @@ fn without_hint(h: Arc<NativeHistogram>) -> Arc<NativeHistogram> {
 
 /// The answers of a subquery's plan as rows.
 pub(super) fn rows_of(answers: Vec<Series>) -> Vec<SubqueryRow> {
-    answers.into_iter().map(SubqueryRow::of).collect()
+    answers.into_iter().map(SubqueryRow::from_series).collect()
 }
 
 /// Adds the answers at later steps.
@@ -56,19 +56,19 @@ pub(super) fn append(rows: &mut Vec<SubqueryRow>, later: Vec<Series>) {
     for mut row in rows.drain(..) {
         // Equality is cheap to test, and nearly always true.
         while let Some(new) = later.next_if(|new| new.labels != row.labels && new.labels < row.labels) {
-            merged.push(SubqueryRow::of(new));
+            merged.push(SubqueryRow::from_series(new));
         }
         if let Some(new) = later.next_if(|new| new.labels == row.labels) {
             row.append(new);
         }
         merged.push(row);
     }
-    merged.extend(later.map(SubqueryRow::of));
+    merged.extend(later.map(SubqueryRow::from_series));
     *rows = merged;
 }
 
 impl SubqueryRow {
-    fn of(series: Series) -> SubqueryRow {
+    fn from_series(series: Series) -> SubqueryRow {
         let Series { labels, points, histograms, drops } = series;
         let (ts, vs) = points.into_iter().filter(|(_, v)| !is_stale(*v)).unzip();
         let histograms = histograms.into_iter().map(|(t, h)| (t, without_hint(h))).collect();

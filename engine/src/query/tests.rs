@@ -1,5 +1,5 @@
-//! Runs every function and every operator as a query that times out, is cancelled, or takes too
-//! much memory.
+//! Tests that a query ends at its limits: runs every function and every operator as a query that
+//! times out, is cancelled, or takes too much memory.
 
 use super::query_run::TimeGrid;
 use super::*;
@@ -137,7 +137,7 @@ impl Bench {
             let rows = (0..13).map(|i| FloatRow { series, t: START - 60_000 + i * 5_000, v: i as f64 });
             store.append_rows(&rows.collect::<Vec<_>>()).unwrap();
         }
-        let memory = MemoryPool::of_queries(64 << 20);
+        let memory = MemoryPool::for_queries(64 << 20);
         let querier = Querier::new(store, 2).with_memory(memory.clone());
         Bench { querier, memory, _dir: dir }
     }

@@ -9,7 +9,7 @@ use storage::model::{Matcher, TimeMs};
 /// A selector of a plan, and which evaluations read its samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelectorVisibility {
-    /// The selector.
+    /// The matchers of the selector.
     pub matchers: Vec<Matcher>,
     /// A sample at `t` is read by evaluations from `t + from` on, in ms.
     pub from: i64,
@@ -66,5 +66,7 @@ fn collect(
         };
         collect(&subquery.input, true, span.0, span.1, options, found);
     }
-    physical.scalar_params.iter().for_each(|plan| collect(plan, inner, from, to, options, found));
+    for plan in &physical.scalar_params {
+        collect(plan, inner, from, to, options, found);
+    }
 }

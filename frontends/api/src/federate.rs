@@ -364,7 +364,7 @@ mod tests {
         names: NameEscaping,
         form: Form,
     ) -> Page {
-        let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
+        let memory = MemoryPool::for_queries(usize::MAX).reservation(usize::MAX);
         Page::new(FoundList { list: ordered(samples, names, form), memory }, external.clone(), names)
     }
 

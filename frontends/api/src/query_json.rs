@@ -564,7 +564,7 @@ mod tests {
 
     #[test]
     fn lists_come_in_pieces_and_count_until_they_are_sent() {
-        let pool = MemoryPool::of_queries(usize::MAX);
+        let pool = MemoryPool::for_queries(usize::MAX);
         let names: Vec<String> = (0..50_000).map(|i| format!("name_{i}")).collect();
         let list = |list: Vec<String>| {
             let memory = pool.reservation(usize::MAX);

@@ -121,20 +121,20 @@ impl Http {
     }
 }
 
-/// Serves `door` on all `listeners` until `shutdown` resolves. Then it accepts no new connections,
+/// Serves `gate` on all `listeners` until `shutdown` resolves. Then it accepts no new connections,
 /// ends subscriptions, closes idle connections and gives running requests [`Timeouts::drain`].
 pub async fn serve(
     listeners: Vec<Listener>,
-    door: Arc<StartupGate>,
+    gate: Arc<StartupGate>,
     shutdown: impl Future<Output = ()> + Send,
     options: ServeOptions,
     metrics: &Metrics,
 ) {
-    let http = Arc::new(Http::new(door.clone(), options, metrics));
+    let http = Arc::new(Http::new(gate.clone(), options, metrics));
     let mut accepting: JoinSet<()> =
         listeners.into_iter().map(|listener| accept(http.clone(), listener)).collect();
     shutdown.await;
-    door.stop();
+    gate.stop();
     while let Some(ended) = accepting.join_next().await {
         if let Err(e) = ended {
             tracing::error!(target: "web", "a listener has failed: {e}; restart the server");

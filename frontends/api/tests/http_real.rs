@@ -131,7 +131,7 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
         files: Arc::new(api::consoles::NoOperatorFiles),
         language: Arc::new(PromqlLanguage::default()),
         answers: Arc::new(Querier::new(store.clone(), 2)),
-        memory: engine::memory::MemoryPool::of_queries(engine::limits::QUERIES_BYTES),
+        memory: engine::memory::MemoryPool::for_queries(engine::limits::QUERIES_BYTES),
         catalog: store.clone(),
         readiness: store.clone(),
         tsdb: store.clone(),

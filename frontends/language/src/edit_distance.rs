@@ -1,9 +1,14 @@
-//! How much two words differ, for errors that propose a known word in place of an unknown one.
+//! How many letters two words differ by, for errors that propose a known word in place of an
+//! unknown one ("did you mean …?").
 
 use crate::limits::EDIT_DISTANCE_CHARACTERS;
 
 /// Levenshtein's distance: how many characters must be inserted, deleted or replaced to get from
 /// `a` to `b`. Only the first [`EDIT_DISTANCE_CHARACTERS`] of each are compared.
+///
+/// ```
+/// assert_eq!(language::edit_distance("irate", "rate"), 1);
+/// ```
 pub fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().take(EDIT_DISTANCE_CHARACTERS).collect();
     // The distances from what was read of `a` to each beginning of `b`.

@@ -1,4 +1,5 @@
-//! Limits of a query in any language: number, unit and reason.
+//! Limits of a query in any language: number, unit and reason. `docs/limits.md` lists them for
+//! users.
 
 /// Bytes of one query. The longest expressions in rule files have a few kB; a longer query is a
 /// mistake or an attack.

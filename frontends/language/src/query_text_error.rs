@@ -1,4 +1,5 @@
-//! The error of a query text, with its position in Prometheus' notation.
+//! [`QueryTextError`]: the error of a query text, with its position in Prometheus' notation (`1:5:
+//! parse error: …`). The API, rule files and the editor of the page show it.
 
 use engine::plan::Span;
 
@@ -44,6 +45,10 @@ impl std::fmt::Display for QueryTextError {
 impl std::error::Error for QueryTextError {}
 
 /// `line:column` of byte `at` of `query`, both from 1; the column counts bytes.
+///
+/// ```
+/// assert_eq!(language::position("sum(up)\n/ x", 10), "2:3");
+/// ```
 pub fn position(query: &str, at: usize) -> String {
     if query.is_empty() {
         return "unknown position".to_owned();

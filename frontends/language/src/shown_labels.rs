@@ -19,9 +19,9 @@ pub enum ShownLabels {
 /// A label of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownLabel {
-    /// Its name.
+    /// Name of the label.
     pub name: String,
-    /// Its value.
+    /// Where its value comes from.
     pub value: ShownValue,
 }
 

@@ -231,8 +231,8 @@ fn print_ticks(what: &str, bench: &Bench, now: &mut TimeMs) -> Result<(), Failur
     *now += 1_000;
     (0..bench.targets.len()).try_for_each(|target| scrape(&bench.store, &bench.targets, target, *now))?;
     bench.live.tick_as_is(*now + 1);
-    let mut ticks = Timed::default();
-    let mut between = Timed::default();
+    let mut ticks = WorkTimes::default();
+    let mut between = WorkTimes::default();
     for _ in 0..TICKS {
         // As many as the driver would fit between two ticks.
         for _ in 0..10 {
@@ -248,9 +248,9 @@ fn print_ticks(what: &str, bench: &Bench, now: &mut TimeMs) -> Result<(), Failur
 
 /// Measured pieces of work: their total time, and the longest.
 #[derive(Default)]
-struct Timed(Duration, Duration);
+struct WorkTimes(Duration, Duration);
 
-impl Timed {
+impl WorkTimes {
     fn add(&mut self, work: impl FnOnce()) {
         let before = worked();
         work();
@@ -260,7 +260,7 @@ impl Timed {
     }
 }
 
-impl std::fmt::Display for Timed {
+impl std::fmt::Display for WorkTimes {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "{:.2} ms ({:.2} the longest)", ms(self.0), ms(self.1))
     }

@@ -35,7 +35,7 @@ pub enum ExprKind {
     Vector(VectorSelector),
     /// A range selector.
     Matrix {
-        /// The selector.
+        /// What stands before the `[5m]`.
         selector: VectorSelector,
         /// The position of the selector without its range.
         selector_span: Span,
@@ -57,7 +57,7 @@ pub enum ExprKind {
     Call {
         /// The name of the function, which is in the function table.
         function: String,
-        /// The arguments.
+        /// The arguments, in the order of the text.
         args: Vec<Expr>,
     },
     /// An aggregation.
@@ -68,7 +68,7 @@ pub enum ExprKind {
     Unary {
         /// Whether the sign is a minus.
         minus: bool,
-        /// The operand.
+        /// What the sign applies to.
         inner: Expr,
     },
     /// An expression in parentheses.
@@ -176,7 +176,7 @@ pub enum DurationKind {
 /// An aggregation.
 #[derive(Clone, Debug)]
 pub struct AggregateExpr {
-    /// The operator.
+    /// The name of the aggregation, as `sum`.
     pub op: AggregateOp,
     /// `without` instead of `by`.
     pub without: bool,
@@ -184,14 +184,14 @@ pub struct AggregateExpr {
     pub grouping: Vec<String>,
     /// `k`, `φ` or a label name.
     pub param: Option<Expr>,
-    /// The operand.
+    /// What is aggregated.
     pub inner: Expr,
 }
 
 /// A binary operation.
 #[derive(Clone, Debug)]
 pub struct BinaryExpr {
-    /// The operator.
+    /// Arithmetic, a comparison, or `and`, `or`, `unless`.
     pub op: BinaryOperator,
     /// The modifiers of the operator.
     pub modifiers: MatchingModifiers,

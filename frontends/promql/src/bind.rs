@@ -8,7 +8,7 @@ use super::ast::{
     AggregateExpr, AtModifier, BinaryExpr, DurationArgument, Expr, ExprKind, ExtensionKeyword, TimeModifiers,
     VectorSelector,
 };
-use super::duration::{KnownQueryTimes, milliseconds};
+use super::duration::{QueryTimes, milliseconds};
 use super::errors::SpannedError;
 use super::quoting::quote;
 use super::{PromqlOptions, QueryRange};
@@ -126,9 +126,9 @@ impl Binder {
         milliseconds(duration, true, self.query_times())
     }
 
-    fn query_times(&self) -> KnownQueryTimes {
+    fn query_times(&self) -> QueryTimes {
         let seconds = |ms: i64| ms as f64 / 1000.0;
-        self.range.map_or_else(KnownQueryTimes::default, |r| KnownQueryTimes {
+        self.range.map_or_else(QueryTimes::default, |r| QueryTimes {
             step: seconds(r.step),
             range: seconds(r.end - r.start),
         })

@@ -226,7 +226,7 @@ fn not_positive(span: Span) -> SpannedError {
 
 /// The values of `step()` and `range()`, in s; both are 0 in rules and instant queries.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
-pub(crate) struct KnownQueryTimes {
+pub(crate) struct QueryTimes {
     pub(crate) step: f64,
     pub(crate) range: f64,
 }
@@ -235,7 +235,7 @@ pub(crate) struct KnownQueryTimes {
 pub(crate) fn milliseconds(
     duration: &DurationArgument,
     positive: bool,
-    query_times: KnownQueryTimes,
+    query_times: QueryTimes,
 ) -> Result<i64, SpannedError> {
     let expr = match duration {
         DurationArgument::Fixed(nanos) => return Ok(nanos / 1_000_000),
@@ -252,7 +252,7 @@ pub(crate) fn milliseconds(
 }
 
 /// The value of `expr`, in s.
-fn evaluate(expr: &DurationExpr, known: KnownQueryTimes) -> Result<f64, SpannedError> {
+fn evaluate(expr: &DurationExpr, known: QueryTimes) -> Result<f64, SpannedError> {
     Ok(match &expr.kind {
         DurationKind::Number { value, .. } => *value,
         DurationKind::Step => known.step,

@@ -22,7 +22,7 @@ const CLOSE: &str = "}}";
 /// A parsed histogram literal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistogramLiteral {
-    /// The histogram.
+    /// The value that the text stands for.
     pub histogram: Arc<NativeHistogram>,
     /// Whether the literal contains a counter reset hint; an expected hint is compared only then.
     pub hint_written: bool,

@@ -1,4 +1,5 @@
-//! The syntax tree as JSON, in the format of Prometheus' `/api/v1/parse_query`.
+//! The syntax tree as JSON, in the format of Prometheus' `/api/v1/parse_query`. [`super::ast`] is
+//! the tree.
 
 use super::PromqlOptions;
 use super::ast::{

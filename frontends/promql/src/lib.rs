@@ -126,6 +126,15 @@ pub fn table_signature(name: &str) -> Option<Signature> {
 }
 
 /// Compiles a query to a plan.
+///
+/// ```
+/// use promql::{PromqlOptions, compile};
+///
+/// let plan = compile("sum by (job) (up) > 1", &PromqlOptions::default()).unwrap();
+/// assert_eq!(engine::plan::as_promql::as_promql(&plan), "sum by (job) (up) > 1");
+/// let error = compile("sum(up", &PromqlOptions::default()).unwrap_err();
+/// assert_eq!(error.message(), "1:7: parse error: unclosed left parenthesis");
+/// ```
 pub fn compile(text: &str, options: &PromqlOptions) -> Result<Plan, QueryTextError> {
     let expr = parse(text, options)?;
     bind::bind(&expr, options).map_err(|fault| fault.locate(text))

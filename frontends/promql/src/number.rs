@@ -1,4 +1,5 @@
-//! Parses number and duration literals, with Go's rules and error texts.
+//! Parses the literals of numbers and durations (`1e3`, `0x1f`, `1h30m`), with Go's rules and error
+//! texts.
 
 use super::errors::LiteralError;
 

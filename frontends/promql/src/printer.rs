@@ -175,11 +175,13 @@ fn series(selector: &VectorSelector) -> String {
         .map(|m| format!("{}{}{}", label_name(&m.name), m.op.as_str(), quote(&m.value)))
         .collect();
     matchers.sort_unstable();
-    match matchers.is_empty() {
+    if !matchers.is_empty() {
+        format!("{name}{{{}}}", matchers.join(","))
+    } else if name.is_empty() {
         // Only `info` has such a selector; elsewhere it does not pass the type checker.
-        true if name.is_empty() => "{}".to_owned(),
-        true => name.to_owned(),
-        false => format!("{name}{{{}}}", matchers.join(",")),
+        "{}".to_owned()
+    } else {
+        name.to_owned()
     }
 }
 

@@ -25,12 +25,12 @@ pub struct SeriesDescription {
     /// The labels of the series.
     pub labels: Labels,
     /// The values, in time order.
-    pub values: Vec<SeriesItem>,
+    pub values: Vec<SequenceValue>,
 }
 
 /// The value of a series at one time.
 #[derive(Clone, Debug, PartialEq)]
-pub enum SeriesItem {
+pub enum SequenceValue {
     /// No sample.
     Gap,
     /// A number; [`STALE`] marks the series as stale.
@@ -76,7 +76,7 @@ fn describe(text: &str) -> Result<(Labels, usize), SpannedError> {
 }
 
 /// Parses the items from byte `from` on.
-fn values(text: &str, from: usize) -> Result<Vec<SeriesItem>, SpannedError> {
+fn values(text: &str, from: usize) -> Result<Vec<SequenceValue>, SpannedError> {
     let mut values = Vec::new();
     let mut at = from;
     loop {
@@ -95,7 +95,7 @@ fn values(text: &str, from: usize) -> Result<Vec<SeriesItem>, SpannedError> {
         at = end;
         // Before they are expanded: `1x9999999999` is short.
         if values.len() as u64 + items.times >= SERIES_VALUES {
-            return Err(spanned(start, end, &SeriesItemError::TooMany));
+            return Err(spanned(start, end, &SequenceError::TooMany));
         }
         items.expand(&mut values).map_err(|error| spanned(start, end, &error))?;
     }
@@ -103,7 +103,7 @@ fn values(text: &str, from: usize) -> Result<Vec<SeriesItem>, SpannedError> {
 
 /// What is wrong with an item of a series description.
 #[derive(Debug, thiserror::Error)]
-enum SeriesItemError {
+enum SequenceError {
     #[error("unexpected {} in series values, expected number or \"stale\"", quote(.0))]
     Unexpected(String),
     #[error("invalid repetition in series values: strconv.ParseUint: parsing {}: {source}", quote(.count))]
@@ -118,32 +118,32 @@ enum SeriesItemError {
 }
 
 /// One item, not yet expanded.
-struct SeriesItems {
-    first: SeriesItem,
-    change: ItemStep,
+struct SequenceRun {
+    first: SequenceValue,
+    change: SequenceStep,
     /// The number of repetitions. A gap has no value besides them.
     times: u64,
 }
 
 /// The change from one value of an item to the next.
-enum ItemStep {
+enum SequenceStep {
     None,
     Add(f64),
     Histogram { other: HistogramLiteral, minus: bool },
 }
 
-impl SeriesItems {
-    fn expand(self, values: &mut Vec<SeriesItem>) -> Result<(), SeriesItemError> {
-        let SeriesItems { first, change, times } = self;
+impl SequenceRun {
+    fn expand(self, values: &mut Vec<SequenceValue>) -> Result<(), SequenceError> {
+        let SequenceRun { first, change, times } = self;
         match (first, change) {
             // `_x3` is three gaps, while `5x3` is four values: the first one and three more.
-            (SeriesItem::Gap, _) => values.extend((0..times).map(|_| SeriesItem::Gap)),
-            (SeriesItem::Float(first), ItemStep::Add(delta)) => {
+            (SequenceValue::Gap, _) => values.extend((0..times).map(|_| SequenceValue::Gap)),
+            (SequenceValue::Float(first), SequenceStep::Add(delta)) => {
                 let next = |value: &f64| Some(value + delta);
-                let all = std::iter::successors(Some(first), next).map(SeriesItem::Float);
+                let all = std::iter::successors(Some(first), next).map(SequenceValue::Float);
                 values.extend(all.take(times as usize + 1));
             }
-            (SeriesItem::Histogram(first), ItemStep::Histogram { other, minus }) => {
+            (SequenceValue::Histogram(first), SequenceStep::Histogram { other, minus }) => {
                 sums(&first, &other, minus, times, values)?;
             }
             (first, _) => values.extend(std::iter::repeat_n(first, times as usize + 1)),
@@ -158,8 +158,8 @@ fn sums(
     other: &HistogramLiteral,
     minus: bool,
     times: u64,
-    values: &mut Vec<SeriesItem>,
-) -> Result<(), SeriesItemError> {
+    values: &mut Vec<SequenceValue>,
+) -> Result<(), SequenceError> {
     let mut current = first.histogram.clone();
     for i in 0..=times {
         if i > 0 {
@@ -167,20 +167,16 @@ fn sums(
         }
         // The hint of the increment decides, as in Prometheus: it is what makes the later ones.
         let literal = HistogramLiteral { histogram: current.clone(), hint_written: other.hint_written };
-        values.push(SeriesItem::Histogram(literal));
+        values.push(SequenceValue::Histogram(literal));
     }
     Ok(())
 }
 
-fn combined(
-    a: &NativeHistogram,
-    b: &NativeHistogram,
-    minus: bool,
-) -> Result<NativeHistogram, SeriesItemError> {
+fn combined(a: &NativeHistogram, b: &NativeHistogram, minus: bool) -> Result<NativeHistogram, SequenceError> {
     // Arithmetic would take the coarser schema of both; in Prometheus' notation the first
     // histogram decides.
     if a.schema > b.schema {
-        return Err(SeriesItemError::FinerSchema { from: b.schema, to: a.schema });
+        return Err(SequenceError::FinerSchema { from: b.schema, to: a.schema });
     }
     let mut sum = a.clone();
     // Conflicts of counter resets are warnings of a query; a test file has none to show them in.
@@ -189,65 +185,65 @@ fn combined(
 }
 
 /// Parses the item whose histogram begins at byte `start`; returns it and its end.
-fn histograms(text: &str, start: usize) -> Result<(SeriesItems, usize), SpannedError> {
+fn histograms(text: &str, start: usize) -> Result<(SequenceRun, usize), SpannedError> {
     let (first, mut at) = histogram::read(text, start)?;
-    let mut change = ItemStep::None;
+    let mut change = SequenceStep::None;
     let minus = text[at..].starts_with('-');
     let other = &text[at..];
     if other.starts_with(['+', '-']) && other[1..].starts_with(histogram::OPEN) {
         let (other, end) = histogram::read(text, at + 1)?;
-        change = ItemStep::Histogram { other, minus };
+        change = SequenceStep::Histogram { other, minus };
         at = end;
     }
     let end = at + text[at..].find(is_space).unwrap_or(text.len() - at);
     let rest = &text[at..end];
-    let fault = |error: SeriesItemError| spanned(at, end, &error);
+    let fault = |error: SequenceError| spanned(at, end, &error);
     let times = match (rest.strip_prefix('x'), &change) {
         (Some(count), _) => repetitions(count).map_err(fault)?,
-        (None, ItemStep::None) if rest.is_empty() => 0,
+        (None, SequenceStep::None) if rest.is_empty() => 0,
         _ => return Err(fault(unexpected(rest))),
     };
-    Ok((SeriesItems { first: SeriesItem::Histogram(first), change, times }, end))
+    Ok((SequenceRun { first: SequenceValue::Histogram(first), change, times }, end))
 }
 
 /// Parses an item that is not a histogram.
-fn numbers(item: &str) -> Result<SeriesItems, SeriesItemError> {
+fn numbers(item: &str) -> Result<SequenceRun, SequenceError> {
     let (first, rest) = match item.strip_prefix('_') {
-        Some(rest) => (SeriesItem::Gap, rest),
+        Some(rest) => (SequenceValue::Gap, rest),
         // A word, not a number of its own notation, so it takes no increment or count.
-        None if item.eq_ignore_ascii_case("stale") => (SeriesItem::Float(STALE), ""),
+        None if item.eq_ignore_ascii_case("stale") => (SequenceValue::Float(STALE), ""),
         None => {
             let (value, rest) = number(item).ok_or_else(|| unexpected(item))?;
-            (SeriesItem::Float(value), rest)
+            (SequenceValue::Float(value), rest)
         }
     };
-    let gap = first == SeriesItem::Gap;
+    let gap = first == SequenceValue::Gap;
     // The sign is that of the increment: `5-2x3` falls by 2.
     let (change, rest) = if rest.starts_with(['+', '-']) && !gap {
         let (delta, rest) = number(rest).ok_or_else(|| unexpected(item))?;
-        (ItemStep::Add(delta), rest)
+        (SequenceStep::Add(delta), rest)
     } else {
-        (ItemStep::None, rest)
+        (SequenceStep::None, rest)
     };
     let times = match (rest.strip_prefix('x'), &change) {
         (Some(count), _) => repetitions(count)?,
-        (None, ItemStep::None) if rest.is_empty() => u64::from(gap),
+        (None, SequenceStep::None) if rest.is_empty() => u64::from(gap),
         // An increment needs a count.
         _ => return Err(unexpected(item)),
     };
-    Ok(SeriesItems { first, change, times })
+    Ok(SequenceRun { first, change, times })
 }
 
-fn repetitions(count: &str) -> Result<u64, SeriesItemError> {
-    count.parse::<u64>().map_err(|source| SeriesItemError::Repetitions { count: count.to_owned(), source })
+fn repetitions(count: &str) -> Result<u64, SequenceError> {
+    count.parse::<u64>().map_err(|source| SequenceError::Repetitions { count: count.to_owned(), source })
 }
 
-fn unexpected(item: &str) -> SeriesItemError {
-    SeriesItemError::Unexpected(item.to_owned())
+fn unexpected(item: &str) -> SequenceError {
+    SequenceError::Unexpected(item.to_owned())
 }
 
 /// An error of the item from byte `start` to `end`.
-fn spanned(start: usize, end: usize, error: &SeriesItemError) -> SpannedError {
+fn spanned(start: usize, end: usize, error: &SequenceError) -> SpannedError {
     SpannedError::new(Span { start: start as u32, end: end as u32 }, error.to_string())
 }
 
@@ -289,8 +285,8 @@ mod tests {
 
     fn plain(text: &str) -> Vec<Option<f64>> {
         let number = |point| match point {
-            SeriesItem::Float(v) => Some(v),
-            SeriesItem::Gap | SeriesItem::Histogram(_) => None,
+            SequenceValue::Float(v) => Some(v),
+            SequenceValue::Gap | SequenceValue::Histogram(_) => None,
         };
         parse_series(text).map(|s| s.values.into_iter().map(number).collect()).unwrap_or_default()
     }
@@ -316,15 +312,17 @@ mod tests {
         let counts: Vec<Option<f64>> = values
             .iter()
             .map(|point| match point {
-                SeriesItem::Histogram(literal) => Some(literal.histogram.count),
-                SeriesItem::Float(_) | SeriesItem::Gap => None,
+                SequenceValue::Histogram(literal) => Some(literal.histogram.count),
+                SequenceValue::Float(_) | SequenceValue::Gap => None,
             })
             .collect();
         assert_eq!(counts, [Some(1.0), Some(3.0), Some(5.0), Some(0.0), Some(0.0), None, Some(0.0)]);
-        let SeriesItem::Histogram(last) = &values[2] else { panic!("{values:?}") };
+        let SequenceValue::Histogram(last) = &values[2] else { panic!("{values:?}") };
         assert_eq!(last.histogram.positive.counts, [3.0, 2.0]);
         assert!(last.hint_written);
-        assert!(matches!(&values[6], SeriesItem::Histogram(h) if !h.hint_written && h.histogram.sum == 1.0));
+        assert!(
+            matches!(&values[6], SequenceValue::Histogram(h) if !h.hint_written && h.histogram.sum == 1.0)
+        );
     }
 
     #[test]

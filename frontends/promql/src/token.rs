@@ -1,4 +1,5 @@
-//! The tokens of PromQL, which [`super::lexer`] makes, and their names in error texts.
+//! The tokens of PromQL, which [`super::lexer`] makes, and their names in error texts. They are
+//! those of Prometheus' lexer.
 
 use super::ast::BinaryOperator;
 use super::quoting::quote;

@@ -260,11 +260,15 @@ fn a_rule_changes_its_interval() {
     let bench = Bench::new(2);
     let rule = bench.record("kept", "sum(c_total)", 2_000);
     bench.sample("h", START, 1.0);
-    (0..=3).for_each(|k| bench.live.tick(START + k * 1_000));
+    for k in 0..=3 {
+        bench.live.tick(START + k * 1_000);
+    }
     assert_eq!(bench.live.schedules(), [(2_000, 0)]);
     bench.change(rule, "kept", "sum(c_total) + 1", 1_000);
     assert_eq!(bench.live.schedules(), [(1_000, 0), (2_000, 0)]);
-    (4..=7).for_each(|k| bench.live.tick(START + k * 1_000));
+    for k in 4..=7 {
+        bench.live.tick(START + k * 1_000);
+    }
     assert_eq!(bench.live.schedules(), [(1_000, 0)]);
     assert_eq!(only(&bench.ask("count_over_time(kept[1h])", START + 7_000)), 6.0);
     assert_eq!(only(&bench.ask("kept", START + 7_000)), 2.0);

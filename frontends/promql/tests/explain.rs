@@ -1,4 +1,4 @@
-//! Tests of the text that describes a plan to users.
+//! Tests of the text that describes a plan to users (`EXPLAIN`, and `plan` of a subscription).
 
 use engine::plan::Dialect;
 use engine::plan::explain::explain;
@@ -26,7 +26,7 @@ fn steps_of_both_stages() {
     let text =
         r#"sum by (job) (rate(x{a=~"b.*"}[5m] offset 1m)) / on (job) quantile_over_time(0.9, y[1h]) > 2"#;
     let plan = promql::compile(text, &promql::PromqlOptions::default()).unwrap();
-    let physical = PhysicalPlan::of(&plan, 0, Dialect::default(), StoreQueries::Refused).unwrap();
+    let physical = PhysicalPlan::for_view(&plan, 0, Dialect::default(), StoreQueries::Refused).unwrap();
     let expected = "\
 vector with scalar >
   match / on (job)

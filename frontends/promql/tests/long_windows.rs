@@ -35,9 +35,9 @@ const SPILL: SpillOptions = SpillOptions { min_age_ms: 20_000, chunk_ms: 4_000 }
 
 type Rows = Arc<Mutex<BTreeMap<Labels, f64>>>;
 
-struct Shown(Rows);
+struct RowSink(Rows);
 
-impl Sink for Shown {
+impl Sink for RowSink {
     fn push(&mut self, event: TapEvent) -> bool {
         let float = |(labels, sample)| match sample {
             Sample::Float(v) => (labels, v),
@@ -82,12 +82,12 @@ struct World {
 impl World {
     /// A world without views.
     fn new(spill: SpillOptions) -> World {
-        World::of_blocks(spill, (7_200_000, 1_800_000))
+        World::with_blocks(spill, 7_200_000, 1_800_000)
     }
 
     /// A world without views over a store with this block length and this limit for late samples,
     /// ms.
-    fn of_blocks(spill: SpillOptions, (block_range_ms, out_of_order_ms): (i64, i64)) -> World {
+    fn with_blocks(spill: SpillOptions, block_range_ms: i64, out_of_order_ms: i64) -> World {
         let dir = tempfile::tempdir().unwrap();
         let options = storage::store::StoreOptions {
             dir: dir.path().to_owned(),
@@ -143,7 +143,7 @@ impl World {
         let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::NOW };
         let view = self.live.install(spec).unwrap();
         let rows = Rows::default();
-        self.live.tap(view, Box::new(Shown(rows.clone())));
+        self.live.tap(view, Box::new(RowSink(rows.clone())));
         self.views.push(View { function, text, plan, rows });
     }
 
@@ -313,7 +313,7 @@ fn values_in_order_follow_seldom_ticks() {
 /// window forever.
 #[test]
 fn values_in_order_lose_what_the_store_lost() {
-    let world = World::of_blocks(SPILL, (20_000, 1_000)).with(in_order, &WINDOWS, &[""]);
+    let world = World::with_blocks(SPILL, 20_000, 1_000).with(in_order, &WINDOWS, &[""]);
     for second in 0..500 {
         world.scrape(second, &noise(second));
         let t = START + second as i64 * 1_000;

@@ -45,7 +45,7 @@ impl Bench {
         }
         let wide = (0..20_000).map(|n| (label(n), "v".to_owned()));
         append(Labels::from_pairs(wide.chain([("__name__".to_owned(), "one".to_owned())])));
-        let memory = MemoryPool::of_queries(512 << 20);
+        let memory = MemoryPool::for_queries(512 << 20);
         let querier = Querier::new(store.clone(), 2).with_memory(memory.clone());
         Bench { store, querier, memory, _dir: dir }
     }
@@ -137,9 +137,9 @@ fn long_queries_end_with_their_time() {
 
 /// Records the events that it receives.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<TapEvent>>>);
+struct RecordedEvents(Arc<Mutex<Vec<TapEvent>>>);
 
-impl Sink for Heard {
+impl Sink for RecordedEvents {
     fn push(&mut self, event: TapEvent) -> bool {
         self.0.lock().push(event);
         true
@@ -149,13 +149,13 @@ impl Sink for Heard {
 #[test]
 fn a_view_that_makes_too_many_labels_fails_alone_and_leaves_nothing() {
     let bench = Bench::new(200);
-    let pool = MemoryPool::of_views(64 << 20);
+    let pool = MemoryPool::for_views(64 << 20);
     let memory = ViewMemory { pool: pool.clone(), limit: 1 << 20 };
     let options = LiveOptions { workers: 1, memory, ..LiveOptions::default() };
     let live = LiveRuntime::manual(bench.store.clone(), &options, &Metrics::default()).unwrap();
     let install = |text: &str| {
         let plan = compile(text, &PromqlOptions::default()).unwrap();
-        let heard = Heard::default();
+        let heard = RecordedEvents::default();
         let view = live.install(ViewSpec { name: text[..20].to_owned(), plan, kind: ViewKind::NOW }).unwrap();
         live.tap(view, Box::new(heard.clone()));
         (view, heard)
@@ -168,7 +168,7 @@ fn a_view_that_makes_too_many_labels_fails_alone_and_leaves_nothing() {
     for tick in 0..3 {
         live.tick(NOW + tick * 1_000);
     }
-    let failure = |heard: &Heard| {
+    let failure = |heard: &RecordedEvents| {
         let events = heard.0.lock();
         let failed = |event: &TapEvent| match event {
             TapEvent::Failed { error, .. } => Some(error.clone()),
@@ -186,7 +186,9 @@ fn a_view_that_makes_too_many_labels_fails_alone_and_leaves_nothing() {
     let held = pool.reserved();
     assert!((100_000..2_200_000).contains(&held), "{held} bytes");
     live.remove(greedy);
-    (3..6).for_each(|tick| live.tick(NOW + tick * 1_000));
+    for tick in 3..6 {
+        live.tick(NOW + tick * 1_000);
+    }
     assert!(pool.reserved() < held, "{} of {held} bytes after it has gone", pool.reserved());
     live.stop();
 }

@@ -243,7 +243,7 @@ impl World {
         let ts: Vec<i64> = (from..to.min(self.now)).step_by(7_300).collect();
         let vs = ts.iter().map(|_| self.random.below(99) as f64 / 10.0).collect();
         let one = SeriesSamples { labels: labels(1, target, series), ts, vs, ..SeriesSamples::default() };
-        self.store.recorder().write_backfill((from, to), &[one], i64::MAX).expect("written");
+        self.store.recorder().write_backfill(from, to, &[one], i64::MAX).expect("written");
     }
 
     /// The difference between the answer with the cache and the one from scratch.
@@ -316,7 +316,9 @@ fn answers_are_those_from_scratch() {
     }
     let mut all = vec![(0, 0); ASKED.len()];
     for case in 0..variable("KEPT_CASES").unwrap_or(CASES) {
-        all.iter_mut().zip(run(case)).for_each(|(sum, one)| *sum = (sum.0 + one.0, sum.1 + one.1));
+        for (sum, one) in all.iter_mut().zip(run(case)) {
+            *sum = (sum.0 + one.0, sum.1 + one.1);
+        }
     }
     for ((text, keeps), (asked, reused)) in ASKED.iter().zip(all) {
         // A subquery whose grid differs at each evaluation is reused only if it is evaluated twice

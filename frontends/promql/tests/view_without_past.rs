@@ -118,10 +118,14 @@ fn who_stands_keeps_what_it_has() {
         bench.store.append_rows(&[FloatRow { series, t, v: k as f64 }]).unwrap();
         bench.live.tick(t);
     };
-    (0..25).for_each(scrape);
+    for step in 0..25 {
+        scrape(step);
+    }
     bench.blocks.0.store(true, SeqCst);
     bench.install("sum_over_time(c_total[1h])", ViewKind::NOW);
-    (25..30).for_each(scrape);
+    for step in 25..30 {
+        scrape(step);
+    }
     assert_eq!(bench.without_past(), 1);
     bench.blocks.0.store(false, SeqCst);
     let plan = compile("n[1m]", &PromqlOptions::default()).unwrap();

@@ -8,7 +8,7 @@
 use super::active_rule::ActiveRule;
 use super::alert_history::AlertHistory;
 use super::alert_persistence;
-use super::alerting_rule::{AlertingRule, Behind, StepContext, timing};
+use super::alerting_rule::{AlertingRule, SeriesLag, StepContext, timing};
 use super::causes;
 use super::evaluation_grid::EvaluationGrid;
 use super::event_queue::{DrainedRuleEvents, RuleEventQueue, RuleId, RuleSink};
@@ -16,7 +16,7 @@ use super::file::{Rule, RuleGroup};
 use super::group_metrics::{GroupMetrics, RULE_GROUP, RuleDurationMetrics};
 use super::limits::{KEEP_WAIT_MS, MAX_SLEEP_MS, TIMER_SLACK_MS};
 use super::manager::{RuleManagerOptions, RuleServices};
-use super::restore;
+use super::restore::{self, RulePosition};
 use super::rule_matching::{RuleKey, RuleMatch, match_rules};
 use super::services::AlertNotification;
 use super::snapshot::GroupSnapshot;
@@ -41,8 +41,8 @@ pub struct ActiveRules {
     events: Arc<RuleEventQueue>,
     /// The groups with their rules, in the order of the files.
     groups: Vec<ActiveGroup>,
-    /// The position of each rule: group, rule.
-    positions: HashMap<RuleId, (usize, usize)>,
+    /// The position of each rule.
+    positions: HashMap<RuleId, RulePosition>,
     /// When each rule must be processed next: a rule that is not due costs nothing.
     wakeups: BTreeSet<(TimeMs, RuleId)>,
     /// The next evaluation time of each group, by its index.
@@ -77,7 +77,7 @@ impl ActiveGroup {
         let evaluation_times = front.iter().filter_map(ActiveRule::next_evaluation);
         // Samples that are being written now are not in the answer yet.
         let since = if writes { TimeMs::MAX } else { self.wrote };
-        alerting.follow(Behind { before: evaluation_times.min().unwrap_or(TimeMs::MAX), since });
+        alerting.follow(SeriesLag { before: evaluation_times.min().unwrap_or(TimeMs::MAX), since });
     }
 }
 
@@ -85,7 +85,7 @@ impl ActiveGroup {
 #[derive(Copy, Clone)]
 struct RuleOrigin {
     /// The running rule that it continues: group, rule.
-    old: Option<(usize, usize)>,
+    old: Option<RulePosition>,
     /// The view that has just been installed for it; `None`: it keeps the view it has.
     view: Option<ViewId>,
 }
@@ -96,18 +96,17 @@ impl ActiveRules {
         let expander =
             TemplateExpander::new(&options.external_labels, &options.external_url, ports.query.clone());
         let expander = Arc::new(expander);
-        let (groups, places, wakes, group_evaluations, wrote) = Default::default();
         let durations = RuleDurationMetrics::new(&ports.metrics, ports.tracer.clone());
         ActiveRules {
             ports,
             options,
             expander,
             events,
-            groups,
-            positions: places,
-            wakeups: wakes,
-            group_evaluations,
-            wrote,
+            groups: Vec::new(),
+            positions: HashMap::new(),
+            wakeups: BTreeSet::new(),
+            group_evaluations: BTreeSet::new(),
+            wrote: BTreeSet::new(),
             durations,
             history: Arc::default(),
             next_id: 0,
@@ -166,9 +165,13 @@ impl ActiveRules {
     /// installed.
     fn install(&self, groups: &[RuleGroup], keys: &[RuleKey]) -> Result<Vec<RuleOrigin>, RulesError> {
         let running = self.groups.iter().enumerate().flat_map(|(g, group)| {
-            group.rules.iter().enumerate().map(move |(r, running)| ((g, r), &running.key))
+            group
+                .rules
+                .iter()
+                .enumerate()
+                .map(move |(r, running)| (RulePosition { group: g, rule: r }, &running.key))
         });
-        let (places, old): (Vec<_>, Vec<_>) = running.unzip();
+        let (positions, old): (Vec<_>, Vec<_>) = running.unzip();
         // By all rules at once: which rule continues which depends on the others when several are
         // alike.
         let ancestors = match_rules(&old, keys);
@@ -177,15 +180,15 @@ impl ActiveRules {
         let mut installed = Vec::new();
         let mut changes = Vec::new();
         for ((group, rule), ancestor) in rules.zip(ancestors) {
-            let old = ancestor.map(|(at, _)| places[at]).filter(|place| self.is_kind(*place, rule));
+            let old = ancestor.map(|(at, _)| positions[at]).filter(|at| self.is_kind(*at, rule));
             // A rewritten rule has another expression, so its view cannot stay.
-            let same = ancestor.is_some_and(|(_, kinship)| kinship != RuleMatch::Rewritten);
-            if same && old.is_some_and(|place| self.keeps_view(place, group, rule)) {
+            let same = ancestor.is_some_and(|(_, rule_match)| rule_match != RuleMatch::Rewritten);
+            if same && old.is_some_and(|at| self.keeps_view(at, group, rule)) {
                 origins.push(RuleOrigin { old, view: None });
                 continue;
             }
             let spec = view_of(group, rule);
-            if let Some(view) = old.and_then(|place| self.changing_view(place, rule, &spec)) {
+            if let Some(view) = old.and_then(|at| self.changing_view(at, rule, &spec)) {
                 // Later, when all installations have succeeded: a replaced plan cannot be put back.
                 changes.push((view, spec));
                 origins.push(RuleOrigin { old, view: None });
@@ -219,24 +222,28 @@ impl ActiveRules {
     }
 
     /// Whether the running rule is of the same kind as the new one: alerting or recording.
-    fn is_kind(&self, (g, r): (usize, usize), rule: &Rule) -> bool {
-        self.groups[g].rules[r].rule.alert.is_some() == rule.alert.is_some()
+    fn is_kind(&self, at: RulePosition, rule: &Rule) -> bool {
+        self.running(at).rule.alert.is_some() == rule.alert.is_some()
     }
 
-    fn keeps_view(&self, (g, r): (usize, usize), group: &RuleGroup, rule: &Rule) -> bool {
-        let old = &self.groups[g];
+    fn running(&self, at: RulePosition) -> &ActiveRule {
+        &self.groups[at.group].rules[at.rule]
+    }
+
+    fn keeps_view(&self, at: RulePosition, group: &RuleGroup, rule: &Rule) -> bool {
+        let old = &self.groups[at.group];
         // The query offset shifts what a view reads, for alerts as well.
         let asks = |group: &RuleGroup| group.query_offset;
         let grid = |group: &RuleGroup| (group.interval, group.limit);
-        let same = old.rules[r].rule.expr == rule.expr && asks(&old.group) == asks(group);
+        let same = old.rules[at.rule].rule.expr == rule.expr && asks(&old.group) == asks(group);
         // The view of an alert is continuous; interval and limit are applied by its states.
         same && (rule.alert.is_some() || grid(&old.group) == grid(group))
     }
 
     /// The view of the running rule, if it records the same series as the new one and its plan can
     /// be replaced.
-    fn changing_view(&self, (g, r): (usize, usize), rule: &Rule, spec: &ViewSpec) -> Option<ViewId> {
-        let running = &self.groups[g].rules[r];
+    fn changing_view(&self, at: RulePosition, rule: &Rule, spec: &ViewSpec) -> Option<ViewId> {
+        let running = self.running(at);
         // Other series have another past: the old ones must end with stale markers, which only a
         // new view does.
         let same_series = (&running.rule.name, &running.rule.labels) == (&rule.name, &rule.labels);
@@ -257,7 +264,13 @@ impl ActiveRules {
         for (g, group) in std::mem::take(&mut self.groups).into_iter().enumerate() {
             // All groups count as gone until they are found in the new set.
             gone.insert(group.counters.key);
-            old.extend(group.rules.into_iter().enumerate().map(|(r, rule)| ((g, r), rule)));
+            old.extend(
+                group
+                    .rules
+                    .into_iter()
+                    .enumerate()
+                    .map(|(r, rule)| (RulePosition { group: g, rule: r }, rule)),
+            );
         }
         let mut fresh = Vec::new();
         let mut changes = Vec::new();
@@ -299,14 +312,16 @@ impl ActiveRules {
     }
 
     fn index(&mut self) {
-        (self.positions, self.wakeups, self.group_evaluations) = Default::default();
+        self.positions.clear();
+        self.wakeups.clear();
+        self.group_evaluations.clear();
         for (g, group) in self.groups.iter_mut().enumerate() {
             self.group_evaluations.insert((group.counters.next_evaluation(), g));
             for (r, running) in group.rules.iter_mut().enumerate() {
                 // Remembered, because the set is searched by the old time when the rule gets
                 // another one.
                 running.wake = running.next_wake();
-                self.positions.insert(running.id, (g, r));
+                self.positions.insert(running.id, RulePosition { group: g, rule: r });
                 self.wakeups.insert((running.wake, running.id));
             }
         }
@@ -427,8 +442,8 @@ impl ActiveRules {
         }
         changes.extend(self.history.load(past.as_ref(), now));
         let positions = fresh.iter().filter_map(|id| self.positions.get(id)).copied();
-        let positions: Vec<(usize, usize)> =
-            positions.filter(|(g, r)| self.groups[*g].rules[*r].alerting.is_some()).collect();
+        let positions: Vec<RulePosition> =
+            positions.filter(|at| self.running(*at).alerting.is_some()).collect();
         if !positions.is_empty() {
             let restart = restore::AlertRestore { ports: &self.ports, options: &self.options, now };
             restart.run(&mut self.groups, &positions, past.as_ref());
@@ -463,16 +478,16 @@ impl ActiveRules {
         let mut touched = BTreeSet::new();
         let mut outgoing = Vec::new();
         for (id, event) in events {
-            let Some(place) = self.positions.get(&id).copied() else { continue };
-            touched.insert(place);
+            let Some(position) = self.positions.get(&id).copied() else { continue };
+            touched.insert(position);
             let tools = StepContext { expander: &self.expander, store: &*self.ports.store };
-            let group = &mut self.groups[place.0];
-            group.follow(place.1, self.wrote.contains(&place.0));
-            let running = &mut group.rules[place.1];
+            let group = &mut self.groups[position.group];
+            group.follow(position.rule, self.wrote.contains(&position.group));
+            let running = &mut group.rules[position.rule];
             let evaluation_time = running.next_evaluation();
             let tally = running.on_event(&tools, event);
             if running.next_evaluation() != evaluation_time {
-                self.wrote.insert(place.0);
+                self.wrote.insert(position.group);
             }
             group.counters.count_event(running, tally, self.ports.views.cost(running.view), &self.durations);
             // Sent immediately, so that an alert that fires and ends within one step is sent in
@@ -482,20 +497,20 @@ impl ActiveRules {
         let mut changes = Vec::new();
         for delivered in delivered {
             changes.extend(self.history.note_delivery(&delivered, now));
-            let Some(place) = self.positions.get(&delivered.rule).copied() else { continue };
-            if let Some(alerting) = self.groups[place.0].rules[place.1]
+            let Some(position) = self.positions.get(&delivered.rule).copied() else { continue };
+            if let Some(alerting) = self.groups[position.group].rules[position.rule]
                 .alerting
                 .as_mut()
                 .filter(|_| delivered.outcome.error.is_empty())
             {
                 alerting.alerts.mark_delivered(&delivered);
-                touched.insert(place);
+                touched.insert(position);
             }
         }
         let due = self.wakeups.range(..=(now, RuleId(u64::MAX)));
         touched.extend(due.filter_map(|(_, id)| self.positions.get(id)));
-        for place in touched {
-            self.advance_rule(place, now, &mut outgoing, &mut changes);
+        for position in touched {
+            self.advance_rule(position, now, &mut outgoing, &mut changes);
         }
         self.save_and_send(outgoing, changes);
         // After the alerts were sent, which must not wait for it.
@@ -540,19 +555,19 @@ impl ActiveRules {
     /// Processes the timers of one rule.
     fn advance_rule(
         &mut self,
-        (g, r): (usize, usize),
+        at: RulePosition,
         now: TimeMs,
         outgoing: &mut Vec<AlertNotification>,
         changes: &mut Vec<MapChange>,
     ) {
         let tools = StepContext { expander: &self.expander, store: &*self.ports.store };
-        let group = &mut self.groups[g];
-        let running = &mut group.rules[r];
+        let group = &mut self.groups[at.group];
+        let running = &mut group.rules[at.rule];
         if running.next_wake() <= now {
             let evaluation_time = running.next_evaluation();
             group.counters.failed(running.on_time(&tools, now).failures);
             if running.next_evaluation() != evaluation_time {
-                self.wrote.insert(g);
+                self.wrote.insert(at.group);
             }
         }
         outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.events, now));
@@ -580,13 +595,13 @@ impl ActiveRules {
 
     /// Taps the view of a rule again that lost events; it gets a new snapshot.
     fn resubscribe(&mut self, id: RuleId) {
-        let Some((g, r)) = self.positions.get(&id).copied() else { return };
-        let running = &self.groups[g].rules[r];
+        let Some(at) = self.positions.get(&id).copied() else { return };
+        let running = self.running(at);
         // Nothing is lost, and what to do about it is shown by the durations of the groups.
         tracing::info!(target: "rules", rule = %running.rule.name, "the rules thread is behind, so a rule continues from a snapshot");
         self.ports.views.untap(running.tap);
         let tap = self.tap(running);
-        self.groups[g].rules[r].tap = tap;
+        self.groups[at.group].rules[at.rule].tap = tap;
     }
 
     /// The state of all groups for the API.

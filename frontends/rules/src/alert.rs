@@ -65,7 +65,7 @@ impl AlertState {
 pub struct Alert {
     /// The row of the condition.
     pub row: Labels,
-    /// The state.
+    /// Pending or firing; inactive: its row has ended.
     pub state: AlertState,
     /// The row's latest value.
     pub value: f64,
@@ -88,7 +88,7 @@ pub struct Alert {
     pub last_seen_at: TimeMs,
     /// The annotations of the latest notification while the condition held, if they depend on more
     /// than the row.
-    pub kept_annotations: Option<Arc<ExpandedAnnotations>>,
+    pub last_annotations: Option<Arc<ExpandedAnnotations>>,
     /// When the state changes without an event, and when the alert must be sent, as in the timers
     /// of its rule.
     pub(super) due: Option<TimeMs>,
@@ -110,7 +110,7 @@ impl Alert {
             delivered_at: None,
             awaiting_row: false,
             last_seen_at: t,
-            kept_annotations: None,
+            last_annotations: None,
             due: None,
             send_due: None,
         }

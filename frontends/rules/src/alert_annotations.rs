@@ -37,7 +37,8 @@ impl AlertAnnotations {
     fn expand(
         &self,
         expander: &TemplateExpander,
-        (row, value): (&Labels, f64),
+        row: &Labels,
+        value: f64,
         t: TimeMs,
     ) -> ExpandedAnnotations {
         let scope = expander.scope(&self.shown_labels.shown(row), value, t);
@@ -51,9 +52,9 @@ impl AlertAnnotations {
         alert: &Alert,
         t: TimeMs,
     ) -> Arc<ExpandedAnnotations> {
-        match &alert.kept_annotations {
+        match &alert.last_annotations {
             Some(texts) if !alert.holds() => texts.clone(),
-            _ => Arc::new(self.expand(expander, (&alert.row, alert.value), t)),
+            _ => Arc::new(self.expand(expander, &alert.row, alert.value, t)),
         }
     }
 
@@ -80,7 +81,7 @@ impl LazyAnnotations {
     pub fn fill(&self) -> ExpandedAnnotations {
         match &self.texts {
             Some(texts) => ExpandedAnnotations::clone(texts),
-            None => self.annotations.expand(&self.expander, (&self.row, self.value), self.t),
+            None => self.annotations.expand(&self.expander, &self.row, self.value, self.t),
         }
     }
 }

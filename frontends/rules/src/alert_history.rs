@@ -21,11 +21,11 @@ use storage::model::{Labels, TimeMs};
 /// Which rule an alert is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleName {
-    /// Its file.
+    /// Path of its rule file.
     pub file: String,
-    /// Its group.
+    /// Name of its group.
     pub group: String,
-    /// The alert.
+    /// Name of the alert.
     pub name: String,
 }
 
@@ -74,7 +74,7 @@ pub struct ChangeCause {
 /// What an Alertmanager answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Its URL.
+    /// URL of the Alertmanager.
     pub alertmanager: String,
     /// When it answered, or was given up.
     pub at: TimeMs,
@@ -87,7 +87,7 @@ pub struct Delivery {
 pub struct AlertTransition {
     /// Its number; later changes have greater ones.
     pub number: u64,
-    /// The rule.
+    /// The rule whose alert changed.
     pub rule: RuleName,
     /// What changed.
     pub change: StateChange,
@@ -133,7 +133,7 @@ struct StoredTransition {
 #[derive(Default)]
 struct HistoryState {
     /// By number, without gaps except after damage.
-    kept: VecDeque<StoredTransition>,
+    transitions: VecDeque<StoredTransition>,
     bytes: usize,
     next: u64,
     kept_from: TimeMs,
@@ -145,7 +145,7 @@ struct HistoryState {
     version: u64,
 }
 
-/// The history.
+/// The latest changes of all alerts; the oldest are dropped beyond a limit.
 #[derive(Default)]
 pub struct AlertHistory(Mutex<HistoryState>);
 
@@ -157,8 +157,8 @@ fn notification_key(labels: &Labels, to: AlertState, at: TimeMs) -> u64 {
 
 impl HistoryState {
     /// The index of a change in `kept`.
-    fn place(&self, number: u64) -> Option<usize> {
-        self.kept.binary_search_by_key(&number, |kept| kept.transition.number).ok()
+    fn index_of(&self, number: u64) -> Option<usize> {
+        self.transitions.binary_search_by_key(&number, |kept| kept.transition.number).ok()
     }
 
     /// Adds a change that is already saved in `bytes` bytes.
@@ -171,15 +171,15 @@ impl HistoryState {
         }
         self.next = transition.number + 1;
         self.bytes += bytes;
-        self.kept.push_back(StoredTransition { transition: Arc::new(transition), bytes });
+        self.transitions.push_back(StoredTransition { transition: Arc::new(transition), bytes });
     }
 
     /// Forgets the oldest changes until one of `bytes` bytes has room.
-    fn make_room(&mut self, bytes: usize, changes: &mut Vec<MapChange>) {
-        while self.kept.len() >= ALERT_TRANSITIONS
-            || (self.bytes + bytes > ALERT_HISTORY_BYTES && !self.kept.is_empty())
+    fn drop_oldest(&mut self, bytes: usize, changes: &mut Vec<MapChange>) {
+        while self.transitions.len() >= ALERT_TRANSITIONS
+            || (self.bytes + bytes > ALERT_HISTORY_BYTES && !self.transitions.is_empty())
         {
-            let Some(oldest) = self.kept.pop_front() else { return };
+            let Some(oldest) = self.transitions.pop_front() else { return };
             self.bytes -= oldest.bytes;
             let AlertTransition { number, change, .. } = &*oldest.transition;
             let key = notification_key(&change.labels, change.to, change.at);
@@ -194,8 +194,8 @@ impl HistoryState {
 
     /// Replaces a change by what `with` makes of it, and returns what is to be saved.
     fn replace(&mut self, number: u64, with: impl FnOnce(&mut AlertTransition)) -> Option<MapChange> {
-        let at = self.place(number)?;
-        let kept = &mut self.kept[at];
+        let at = self.index_of(number)?;
+        let kept = &mut self.transitions[at];
         let mut transition = AlertTransition::clone(&kept.transition);
         with(&mut transition);
         let saved = saved::transition(&transition)?;
@@ -208,7 +208,8 @@ impl HistoryState {
 }
 
 /// Bytes of a change on disk.
-fn length((key, value): &MapChange) -> usize {
+fn length(change: &MapChange) -> usize {
+    let (key, value) = change;
     key.len() + value.as_ref().map_or(0, Vec::len)
 }
 
@@ -248,7 +249,7 @@ impl AlertHistory {
             // One that is too large to be saved is not kept: after a restart it would be missing.
             let Some(save) = saved::transition(&transition) else { continue };
             let bytes = length(&save);
-            state.make_room(bytes, &mut saves);
+            state.drop_oldest(bytes, &mut saves);
             saves.push(save);
             state.push(transition, bytes);
         }
@@ -261,8 +262,8 @@ impl AlertHistory {
         let mut state = self.0.lock();
         let mut found: Vec<Arc<AlertTransition>> = Vec::new();
         while let Some(number) = state.unexplained.front().copied() {
-            if let Some(at) = state.place(number) {
-                let next = state.kept[at].transition.clone();
+            if let Some(at) = state.index_of(number) {
+                let next = state.transitions[at].transition.clone();
                 let goes_on = |first: &Arc<AlertTransition>| {
                     first.rule == next.rule && first.change.at == next.change.at
                 };
@@ -296,7 +297,7 @@ impl AlertHistory {
         };
         let mut state = self.0.lock();
         let number = *state.notified.get(&change)?;
-        let known = &state.kept[state.place(number)?].transition.deliveries;
+        let known = &state.transitions[state.index_of(number)?].transition.deliveries;
         let outcome = &alert.outcome;
         let place = known.iter().position(|d| d.alertmanager == outcome.alertmanager);
         // Notifications are repeated; the first one that was accepted counts.
@@ -315,7 +316,7 @@ impl AlertHistory {
     pub fn select(&self, selection: &HistorySelection) -> HistoryPage {
         let all: Vec<Arc<AlertTransition>> = {
             let state = self.0.lock();
-            state.kept.iter().map(|kept| kept.transition.clone()).collect()
+            state.transitions.iter().map(|kept| kept.transition.clone()).collect()
         };
         let is_wanted = |transition: &Arc<AlertTransition>| {
             let change = &transition.change;

@@ -17,6 +17,13 @@ use storage::durable_map::{DurableMap, MapChange, MapEntries};
 use storage::model::{Labels, TimeMs};
 
 /// Where records are saved: implemented by [`AlertStateFile`], and by a fake in tests.
+///
+/// # Contract
+/// 1. Changes become durable in the order of the calls of [`AlertPersistence::save`], and those of
+///    one call together: an alert and its history must not differ after a kill.
+/// 2. `save` does not block: it is called on the rules thread.
+/// 3. After [`AlertPersistence::wait`] has returned in time, a restart finds the changes. If it
+///    returns because of `limit`, it may or may not: the manager then sends alerts all the same.
 pub trait AlertPersistence: Send + Sync {
     /// What was saved before this process began. `None`: no file; an empty map: there were no
     /// alerts.
@@ -68,7 +75,7 @@ enum SavedAlertKey {
     Rule(u64),
     /// An alert of that rule.
     Alert(u64, Labels),
-    /// A change of a state, by its place in the history.
+    /// A change of a state, by its position in the history.
     Transition(u64),
     /// Since when the history is kept.
     HistoryBegin,
@@ -85,16 +92,16 @@ struct SavedAlert {
     fired_at: Option<TimeMs>,
     resolved_at: Option<TimeMs>,
     keep_firing_since: Option<TimeMs>,
-    told_at: Option<TimeMs>,
+    delivered_at: Option<TimeMs>,
 }
 
 const STATES: [AlertState; 3] = [AlertState::Inactive, AlertState::Pending, AlertState::Firing];
 
 /// The alerts of one rule before a restart, by their labels.
 pub struct SavedRuleAlerts {
-    /// The rule.
+    /// The rule that had them.
     pub rule: RuleKey,
-    /// Its alerts.
+    /// The labels and the state of each alert.
     pub alerts: Vec<(Labels, Alert)>,
 }
 
@@ -134,25 +141,25 @@ pub fn alert(rule: u64, labels: &Labels, alert: Option<&Alert>, now: TimeMs) -> 
         fired_at: alert.fired_at,
         resolved_at: alert.resolved_at,
         keep_firing_since: alert.keep_firing_since,
-        told_at: alert.delivered_at,
+        delivered_at: alert.delivered_at,
     };
     Some((key, Some(bytes(&record)?)))
 }
 
-/// The place of a change in the history; a later change takes the place of the oldest, so the
-/// number of keys is bounded.
-fn place(number: u64) -> SavedAlertKey {
+/// The key of a change in the history. A later change replaces the oldest, so the number of keys is
+/// bounded.
+fn history_key(number: u64) -> SavedAlertKey {
     SavedAlertKey::Transition(number % ALERT_TRANSITIONS as u64)
 }
 
 /// Saves a change of a state.
 pub fn transition(transition: &AlertTransition) -> Option<MapChange> {
-    Some((bytes(&place(transition.number))?, Some(bytes(transition)?)))
+    Some((bytes(&history_key(transition.number))?, Some(bytes(transition)?)))
 }
 
 /// Removes a change of a state.
 pub fn forget_transition(number: u64) -> Option<MapChange> {
-    Some((bytes(&place(number))?, None))
+    Some((bytes(&history_key(number))?, None))
 }
 
 /// Saves since when the history is kept.
@@ -189,6 +196,7 @@ pub fn read_history(entries: &MapEntries) -> SavedHistory {
             tracing::error!(target: "rules", %error, "an entry of the history of alerts cannot be read, so it is missing");
         }
     }
+    // The map has no order of its own, and keys are reused.
     saved.transitions.sort_by_key(|transition| transition.number);
     saved
 }
@@ -217,6 +225,8 @@ pub fn read(entries: &MapEntries) -> Vec<SavedRuleAlerts> {
             }
         }
     }
+    // In a second step, because an alert may come before its rule. An alert without one is of a
+    // rule whose record is damaged.
     for (hash, labels, alert) in alerts {
         if let Some(past) = rules.get_mut(&hash) {
             past.alerts.push((labels, alert));
@@ -233,8 +243,9 @@ fn restored(record: SavedAlert) -> Alert {
         fired_at: record.fired_at,
         resolved_at: record.resolved_at,
         keep_firing_since: record.keep_firing_since,
-        last_sent_at: record.told_at,
-        delivered_at: record.told_at,
+        // What was sent but not accepted counts as not sent, so it is sent again at once.
+        last_sent_at: record.delivered_at,
+        delivered_at: record.delivered_at,
         // An alert that was kept firing does not wait for a row, which was gone already.
         awaiting_row: state != AlertState::Inactive && record.keep_firing_since.is_none(),
         last_seen_at: record.at,

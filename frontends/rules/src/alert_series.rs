@@ -21,7 +21,7 @@ pub struct AlertSeriesWriter {
     /// The columns by shard.
     shards: BTreeMap<u16, AlertShardColumns>,
     /// The series of each label set that was written.
-    known: BTreeMap<Labels, SeriesRef>,
+    refs: BTreeMap<Labels, SeriesRef>,
     /// The evaluation time that was written last, ms.
     last: TimeMs,
 }
@@ -39,7 +39,7 @@ impl AlertSeriesWriter {
         AlertSeriesWriter {
             key: key.into(),
             shards: BTreeMap::new(),
-            known: BTreeMap::new(),
+            refs: BTreeMap::new(),
             last: TimeMs::MIN,
         }
     }
@@ -47,7 +47,7 @@ impl AlertSeriesWriter {
     /// Adds series from before a restart, so that they end with a stale marker if their alerts are
     /// gone.
     pub fn adopt(&mut self, store: &dyn AlertSeriesStore, series: impl IntoIterator<Item = Labels>) {
-        self.known.extend(series.into_iter().map(|labels| (labels.clone(), store.resolve(&labels))));
+        self.refs.extend(series.into_iter().map(|labels| (labels.clone(), store.resolve(&labels))));
     }
 
     /// Writes the samples at `t`, or right after those of the last call if `t` is not later. Series
@@ -58,18 +58,18 @@ impl AlertSeriesWriter {
         t: TimeMs,
         samples: &[(Labels, f64)],
     ) -> Result<Option<u64>, StoreError> {
-        if samples.is_empty() && self.known.is_empty() {
+        if samples.is_empty() && self.refs.is_empty() {
             return Ok(None);
         }
         let t = t.max(self.last.saturating_add(1));
         self.last = t;
         let mut values: BTreeMap<Labels, f64> =
             // Stale unless a sample replaces it below: a series that has no sample any more ends.
-            self.known.keys().map(|labels| (labels.clone(), STALE)).collect();
+            self.refs.keys().map(|labels| (labels.clone(), STALE)).collect();
         values.extend(samples.iter().cloned());
         let mut columns: BTreeMap<u16, Vec<(u32, f64)>> = BTreeMap::new();
         for (labels, value) in &values {
-            let series = *self.known.entry(labels.clone()).or_insert_with(|| store.resolve(labels));
+            let series = *self.refs.entry(labels.clone()).or_insert_with(|| store.resolve(labels));
             columns.entry(series.shard).or_default().push((series.slot, *value));
         }
         let mut lsn = None;
@@ -78,7 +78,7 @@ impl AlertSeriesWriter {
             lsn = lsn.max(Some(store.append(&batch)?.lsn));
         }
         // By bits: a stale marker is a NaN, and no NaN equals another.
-        self.known.retain(|labels, _| values.get(labels).is_some_and(|v| v.to_bits() != STALE.to_bits()));
+        self.refs.retain(|labels, _| values.get(labels).is_some_and(|v| v.to_bits() != STALE.to_bits()));
         Ok(lsn)
     }
 
@@ -96,10 +96,10 @@ impl AlertSeriesWriter {
         let row = |series: SeriesRef, v: f64| FloatRow { series, t, v };
         let mut rows = Vec::new();
         for ended in series.iter().filter(|labels| samples.iter().all(|(sample, _)| sample != *labels)) {
-            rows.extend(self.known.remove(ended).map(|series| row(series, STALE)));
+            rows.extend(self.refs.remove(ended).map(|series| row(series, STALE)));
         }
         for (labels, value) in samples {
-            let series = *self.known.entry(labels.clone()).or_insert_with(|| store.resolve(labels));
+            let series = *self.refs.entry(labels.clone()).or_insert_with(|| store.resolve(labels));
             rows.push(row(series, *value));
         }
         if rows.is_empty() {

@@ -191,7 +191,7 @@ impl AlertStates {
     /// Keeps the annotations that were sent with an alert.
     pub fn keep_annotations(&mut self, labels: &Labels, texts: Arc<ExpandedAnnotations>) {
         if let Some(alert) = self.active.get_mut(labels) {
-            alert.kept_annotations = Some(texts);
+            alert.last_annotations = Some(texts);
         }
     }
 
@@ -238,13 +238,15 @@ impl AlertStates {
         for old in alerts {
             // How long it still had to be pending when it was last seen.
             let remaining = hold - (old.seen_at - old.active_at);
-            let active_at = match old.firing || remaining <= 0 {
-                true => old.active_at,
+            let active_at = if old.firing || remaining <= 0 {
+                old.active_at
+            } else if remaining < grace && hold >= grace {
                 // Almost due: without the grace period it would fire before its row has come even
                 // once.
-                false if remaining < grace && hold >= grace => now + grace - hold,
+                now + grace - hold
+            } else {
                 // The outage does not count towards `for`, as in Prometheus.
-                false => old.active_at + (now - old.seen_at),
+                old.active_at + (now - old.seen_at)
             };
             let state = if old.firing { AlertState::Firing } else { AlertState::Pending };
             let alert = Alert {

@@ -48,13 +48,13 @@ pub(super) struct AlertingRule {
     /// are sent.
     pub send_evaluation: Option<TimeMs>,
     /// With `evaluation: interval`, if the condition reads `ALERTS`.
-    awaited_rules: Option<Behind>,
+    awaited_rules: Option<SeriesLag>,
 }
 
 /// A condition that reads `ALERTS` is evaluated after the rules before it, as in Prometheus: once
 /// an answer has come that includes what they wrote for the same evaluation time.
 #[derive(Copy, Clone, Debug, Default)]
-pub(super) struct Behind {
+pub(super) struct SeriesLag {
     /// The rules before it have written all evaluation times before this one.
     pub before: TimeMs,
     /// When they had done so: later answers include it.
@@ -138,7 +138,7 @@ impl AlertingRule {
             condition_rows: is_interval_mode.then(BTreeMap::new),
             has_answered: false,
             send_evaluation: None,
-            awaited_rules: behind.then(Behind::default),
+            awaited_rules: behind.then(SeriesLag::default),
         })
     }
 
@@ -175,7 +175,7 @@ impl AlertingRule {
     }
 
     /// Sets how far the rules before it are.
-    pub(crate) fn follow(&mut self, behind: Behind) {
+    pub(crate) fn follow(&mut self, behind: SeriesLag) {
         self.awaited_rules = self.awaited_rules.map(|_| behind);
     }
 
@@ -461,7 +461,7 @@ impl AlertingRule {
             row: alert.row.clone(),
             value: alert.value,
             t: now,
-            texts: alert.kept_annotations.clone(),
+            texts: alert.last_annotations.clone(),
         };
         let one = |(labels, alert): (&Labels, &Alert)| AlertSnapshot {
             labels: labels.clone(),

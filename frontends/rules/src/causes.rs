@@ -1,8 +1,8 @@
 //! What made an alert change its state: the series that its condition reads and that got a sample
-//! at that tick, with their values before and after.
+//! at that tick (evaluation), with their values before and after.
 //!
-//! They are looked up in the store right after the tick, and kept with the change. In a cluster
-//! only the series of this process are seen.
+//! They are looked up in the store right after the tick, and kept with the change in
+//! [`super::alert_history`]. In a cluster only the series of this process are seen.
 
 use super::active_rules::ActiveGroup;
 use super::alert_history::{AlertHistory, AlertTransition, ChangeCause, RuleName, SeriesMove};

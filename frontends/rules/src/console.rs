@@ -1,9 +1,9 @@
-//! Pages made of Go's html/template: `/consoles/…`, as Prometheus makes them.
+//! Console pages: Go's html/template under `/consoles/…`, as in Prometheus.
 //!
-//! A page is parsed and executed once for each request: files may change. Values are escaped by
-//! their place in the page, by `gotmpl`. The functions are those of alert templates, and `tmpl`.
-//! What a page may cost is counted as in alert templates ([`super::budget`]); its queries have
-//! their own limits.
+//! A page is parsed and executed for each request, because files may change. Values are escaped by
+//! their position in the page, by `gotmpl`. The functions are those of alert templates, and `tmpl`.
+//! The cost of a page is counted as in alert templates ([`super::budget`]); its queries have their
+//! own limits.
 
 use super::budget;
 use super::counting::count_steps;
@@ -28,7 +28,7 @@ const INNER: &str = "__";
 pub struct ConsolePage<'a> {
     /// Its path below `/consoles/`.
     pub path: &'a str,
-    /// Its text.
+    /// The template's source text.
     pub source: &'a str,
     /// The libraries: name and text.
     pub libraries: &'a [(String, String)],

@@ -1,4 +1,5 @@
-//! Alerts that users define by statements at run time, and their file in the data directory.
+//! Alerts that users define by SQL statements (`CREATE ALERT`) at run time, and their file in the
+//! data directory.
 //!
 //! They are one more rule group of the manager, so everything else about them is as for rules of
 //! files. [`DefinedAlerts`] only has the definitions: a change is put into force by the caller, and
@@ -87,7 +88,7 @@ impl DefinedAlerts {
         Ok(DefinedAlerts { disk, path, change_lock: Mutex::default(), alerts: Mutex::new(alerts) })
     }
 
-    /// The definitions.
+    /// A copy of all definitions.
     pub fn all(&self) -> Definitions {
         self.alerts.lock().clone()
     }
@@ -107,13 +108,17 @@ impl DefinedAlerts {
     ) -> Result<(), AlertDefinitionError> {
         let _changing = self.change_lock.lock();
         let before = self.all();
+        // A copy is changed, so that a refusal leaves everything as it was.
         let mut after = before.clone();
         change(&mut after)?;
         if after.len() > DEFINED_ALERTS {
             return Err(AlertDefinitionError::Full);
         }
+        // Put into force before it is written: only this finds out whether the rules can run. The
+        // other way round, a restart would find alerts that were refused.
         apply(&after)?;
         if let Err(error) = self.write(&after) {
+            // A restart would not have the change, so it must not run until then either.
             if let Err(again) = apply(&before) {
                 tracing::error!(%again, "the alerts of before cannot be put into force again");
             }
@@ -164,6 +169,7 @@ pub fn group_of(
                 }),
                 backfill: 0,
             }),
+            // A table that the statement reads may be gone. The other alerts go on all the same.
             Err(why) => left_out.push((name.clone(), why)),
         }
     }

@@ -1,4 +1,5 @@
-//! Why a set of rules cannot be put into force, and why the evaluation of one fails.
+//! The errors of rules: why a set of rules cannot be put into force ([`RulesError`]), and why the
+//! evaluation of one fails.
 
 use crate::alert_states::SAME_LABELS;
 use engine::live::ViewError;
@@ -51,7 +52,7 @@ pub enum EvaluationError {
     /// The rule has more alerts than the `limit` of its group.
     #[error("exceeded limit of {limit} with {count} alerts")]
     LimitReached {
-        /// The limit.
+        /// The most that the group allows.
         limit: usize,
         /// How many alerts there are.
         count: usize,

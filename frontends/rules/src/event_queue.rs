@@ -32,7 +32,7 @@ struct QueuedRuleEvents {
     is_woken: bool,
 }
 
-/// The queue.
+/// Events of the taps of all rules, until the rule manager takes them; bounded.
 #[derive(Default)]
 pub struct RuleEventQueue {
     waiting: Mutex<QueuedRuleEvents>,
@@ -53,9 +53,9 @@ pub struct DrainedRuleEvents {
 /// An alert of a rule was accepted by an Alertmanager, or could not be delivered.
 #[derive(Clone)]
 pub struct DeliveredAlert {
-    /// The rule.
+    /// The alerting rule it belongs to.
     pub rule: RuleId,
-    /// The alert.
+    /// The labels of the alert.
     pub labels: Labels,
     /// When it was handed out for sending.
     pub sent: TimeMs,
@@ -139,9 +139,9 @@ impl RuleEventQueue {
 
 /// The consumer of one rule's view.
 pub struct RuleSink {
-    /// The queue.
+    /// Where the events go.
     pub events: Arc<RuleEventQueue>,
-    /// The rule.
+    /// The rule that the events are for.
     pub rule: RuleId,
     /// Rows are not needed (recording rules), only the result of each evaluation.
     pub outcome_only: bool,

@@ -15,38 +15,38 @@ pub(crate) const NO_VALUE: &str = "<no value>";
 /// The type of the data of a template.
 const ROOT: &str = "struct { Labels map[string]string; ExternalLabels map[string]string; ExternalURL string; Value interface {} }";
 
-/// The kinds of values with fields.
-enum Holder {
+/// The Go type of a value with fields.
+enum GoType {
     /// The data of the template.
     Root,
     /// A row of a query's result.
     Sample,
     /// A time or a duration.
     Moment(&'static str),
-    /// A map of labels.
+    /// `map[string]string`: labels.
     Texts,
-    /// A map that `args` created.
-    Anything,
+    /// `map[string]interface {}`, which the function `args` creates.
+    Interfaces,
 }
 
-fn holder(map: &BTreeMap<Arc<str>, Value>) -> Holder {
+fn go_type(map: &BTreeMap<Arc<str>, Value>) -> GoType {
     let is = |names: &[&str]| map.len() == names.len() && names.iter().all(|name| map.contains_key(*name));
     if is(&["ExternalLabels", "ExternalURL", "Labels", "Value"]) {
-        Holder::Root
+        GoType::Root
     } else if is(&["Labels", "Value"]) {
-        Holder::Sample
+        GoType::Sample
     } else if let Some(kind) = times::kind(map) {
-        Holder::Moment(kind)
+        GoType::Moment(kind)
     } else if map.keys().next().is_some_and(|key| &**key == "arg0") {
-        Holder::Anything
+        GoType::Interfaces
     } else {
-        Holder::Texts
+        GoType::Texts
     }
 }
 
 /// Whether a map is the data of a template.
 pub(crate) fn is_root(map: &BTreeMap<Arc<str>, Value>) -> bool {
-    matches!(holder(map), Holder::Root)
+    matches!(go_type(map), GoType::Root)
 }
 
 /// The function [`FIELD`].
@@ -97,16 +97,16 @@ fn field_of(of: &FieldValue, name: &str) -> Result<FieldValue, FieldError> {
         };
     };
     let found = map.get(name).filter(|_| !name.starts_with("__")).cloned();
-    match (holder(map), found) {
-        (Holder::Root, None) => missing(ROOT),
-        (Holder::Sample, None) => missing("*template.sample"),
-        (Holder::Moment(kind), None) => missing(kind),
-        (Holder::Texts, None) => Ok(FieldValue::typed(text(""))),
-        (Holder::Anything, None) => Ok(FieldValue::interface(text(NO_VALUE))),
-        (Holder::Root | Holder::Sample, Some(value)) => {
+    match (go_type(map), found) {
+        (GoType::Root, None) => missing(ROOT),
+        (GoType::Sample, None) => missing("*template.sample"),
+        (GoType::Moment(kind), None) => missing(kind),
+        (GoType::Texts, None) => Ok(FieldValue::typed(text(""))),
+        (GoType::Interfaces, None) => Ok(FieldValue::interface(text(NO_VALUE))),
+        (GoType::Root | GoType::Sample, Some(value)) => {
             Ok(FieldValue { value, is_interface: name == "Value" })
         }
-        (Holder::Anything, Some(value)) => Ok(FieldValue::interface(value)),
+        (GoType::Interfaces, Some(value)) => Ok(FieldValue::interface(value)),
         (_, Some(value)) => Ok(FieldValue::typed(value)),
     }
 }

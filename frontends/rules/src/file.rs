@@ -26,7 +26,7 @@ const WRONG_TYPE: &str = "rule result is not a vector or scalar";
 /// A compiled expression.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleExpression {
-    /// The plan.
+    /// What the expression compiles to.
     pub plan: Plan,
     /// The text, as its language prints it.
     pub text: String,
@@ -55,6 +55,12 @@ pub enum RuleUse {
 }
 
 /// Compiles the expressions of rules.
+///
+/// # Contract
+/// 1. It reads the text only, no data: files are checked before anything runs (`perennial check`).
+/// 2. The same text gives the same expression: a reload keeps the views of rules whose expressions
+///    are equal.
+/// 3. The span of an error is one of bytes in `text`; it is shown as line and column of the file.
 pub trait RuleCompiler {
     /// An expression in PromQL.
     fn promql(&self, text: &str) -> Result<RuleExpression, QueryTextError>;

@@ -1,7 +1,7 @@
 //! [`FunctionError`]: why a function of a template has no result.
 //!
 //! Go's error texts begin with the position of what is at fault: the call, or the argument that has
-//! another type than the function takes. So whoever calls a function must know which it is, and
+//! another type than the function takes. So the caller of a function needs to know which it is, and
 //! asks the kind of the error; the text is for people only.
 
 use gotmpl::{TemplateError, Value};

@@ -1,4 +1,5 @@
-//! Limits of rules: number, unit, reason.
+//! Limits of rules, alerts and templates: number, unit, reason. `docs/limits.md` lists them for
+//! users.
 
 use std::time::Duration;
 

@@ -36,7 +36,7 @@ pub struct RuleServices {
     pub notify: Arc<dyn AlertSender>,
     /// Runs `query` in templates.
     pub query: Arc<dyn TemplateQuery>,
-    /// The time.
+    /// Decides when timers are due.
     pub clock: Arc<dyn Clock>,
     /// Metrics.
     pub metrics: Metrics,
@@ -79,11 +79,11 @@ pub struct RuleManager {
     history: Arc<AlertHistory>,
     jobs: SyncSender<ManagerCall>,
     clock: Arc<dyn Clock>,
-    works: Works,
+    works: RuleWorker,
 }
 
 /// Who does the work.
-enum Works {
+enum RuleWorker {
     Thread(Mutex<Option<JoinHandle<()>>>),
     Caller(Box<Mutex<ActiveRules>>),
 }
@@ -92,16 +92,18 @@ impl RuleManager {
     /// Starts the thread, without rules.
     pub fn start(ports: RuleServices, options: RuleManagerOptions) -> std::io::Result<RuleManager> {
         let events = Arc::new(RuleEventQueue::default());
+        // Bounded: callers block until the thread has taken their work, so more would only hide
+        // that it is behind.
         let (jobs, queue) = sync_channel(16);
         let clock = ports.clock.clone();
         let core = ActiveRules::new(ports, options, events.clone());
         let history = core.history();
-        let thread_inbox = events.clone();
+        let thread_events = events.clone();
         let thread_clock = clock.clone();
         let thread = std::thread::Builder::new()
             .name("rules".to_owned())
-            .spawn(move || run(core, &thread_inbox, &queue, &*thread_clock))?;
-        Ok(RuleManager { events, history, jobs, clock, works: Works::Thread(Mutex::new(Some(thread))) })
+            .spawn(move || run(core, &thread_events, &queue, &*thread_clock))?;
+        Ok(RuleManager { events, history, jobs, clock, works: RuleWorker::Thread(Mutex::new(Some(thread))) })
     }
 
     /// A manager without a thread: callers do the work, and [`RuleManager::turn`] does what is due.
@@ -111,12 +113,12 @@ impl RuleManager {
         let clock = ports.clock.clone();
         let core = ActiveRules::new(ports, options, events.clone());
         let history = core.history();
-        RuleManager { events, history, jobs, clock, works: Works::Caller(Box::new(Mutex::new(core))) }
+        RuleManager { events, history, jobs, clock, works: RuleWorker::Caller(Box::new(Mutex::new(core))) }
     }
 
     /// Does what is due, in a manager without a thread.
     pub fn turn(&self) {
-        if let Works::Caller(core) = &self.works {
+        if let RuleWorker::Caller(core) = &self.works {
             core.lock().step(self.clock.now());
         }
     }
@@ -142,13 +144,13 @@ impl RuleManager {
     pub fn stop(&self) {
         self.events.close();
         match &self.works {
-            Works::Thread(thread) => {
+            RuleWorker::Thread(thread) => {
                 if let Some(thread) = thread.lock().take() {
                     // A panic of the thread was logged when it happened.
                     let _ = thread.join();
                 }
             }
-            Works::Caller(_) => self.turn(),
+            RuleWorker::Caller(_) => self.turn(),
         }
     }
 
@@ -156,12 +158,13 @@ impl RuleManager {
         &self,
         work: impl FnOnce(&mut ActiveRules) -> T + Send + 'static,
     ) -> Result<T, RulesError> {
-        if let Works::Caller(core) = &self.works {
+        if let RuleWorker::Caller(core) = &self.works {
             return Ok(work(&mut core.lock()));
         }
         let (answer, question) = sync_channel(1);
         let job: ManagerCall = Box::new(move |core| drop(answer.send(work(core))));
         self.jobs.send(job).map_err(|_| RulesError::Stopped)?;
+        // The thread sleeps until its next timer and does not look at the calls meanwhile.
         self.events.wake();
         question.recv().map_err(|_| RulesError::Stopped)
     }
@@ -175,13 +178,16 @@ impl Drop for RuleManager {
 
 fn run(mut core: ActiveRules, events: &RuleEventQueue, jobs: &Receiver<ManagerCall>, clock: &dyn Clock) {
     loop {
+        // Calls first: whoever called waits, while events and timers can be a moment late.
         while let Ok(job) = jobs.try_recv() {
             job(&mut core);
         }
         let wake = core.step(clock.now());
+        // After the step, so that the states of alerts that it changed are saved.
         if events.is_closed() {
             return;
         }
+        // At least 1 ms: a timer that is due in the same millisecond must not make a busy loop.
         let sleep = (wake - clock.now()).max(1) as u64;
         events.wait(Duration::from_millis(sleep));
     }

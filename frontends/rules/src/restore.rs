@@ -23,8 +23,12 @@ use storage::model::{Labels, Matcher, TimeMs};
 use storage::store::StoreError;
 use views::alert_series::{ALERTS, ALERTS_FOR_STATE};
 
-/// A rule's group and index.
-type RulePosition = (usize, usize);
+/// Where a running rule is: the index of its group, and its index in the group.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct RulePosition {
+    pub group: usize,
+    pub rule: usize,
+}
 
 /// Restores alerts.
 pub(super) struct AlertRestore<'a> {
@@ -118,9 +122,10 @@ impl AlertRestore<'_> {
             *t = series.t.max(*t);
         }
         let mut past = alert_persistence::read(entries);
-        let keys: Vec<RuleKey> = positions.iter().map(|(g, r)| groups[*g].rules[*r].key.clone()).collect();
+        let keys: Vec<RuleKey> =
+            positions.iter().map(|at| groups[at.group].rules[at.rule].key.clone()).collect();
         let ancestors = match_rules(&past.iter().map(|p| &p.rule).collect::<Vec<_>>(), &keys);
-        for (place, ancestor) in positions.iter().zip(ancestors) {
+        for (position, ancestor) in positions.iter().zip(ancestors) {
             let Some((at, _)) = ancestor else { continue };
             let mut alerts = std::mem::take(&mut past[at].alerts);
             for (labels, alert) in &mut alerts {
@@ -129,8 +134,8 @@ impl AlertRestore<'_> {
             }
             let (alerts, old): (Vec<_>, Vec<_>) =
                 alerts.into_iter().partition(|(_, alert)| self.is_recent(alert));
-            let patience = self.patience(groups, *place);
-            let running = rule_at(groups, *place);
+            let patience = self.patience(groups, *position);
+            let running = rule_at(groups, *position);
             let Some(alerting) = running.alerting.as_mut() else { continue };
             for (labels, alert) in &old {
                 alerting.alerts.report_end(labels, alert, self.now, ChangeReason::Restart);
@@ -150,9 +155,9 @@ impl AlertRestore<'_> {
     }
 
     /// When alerts without rows end.
-    fn patience(&self, groups: &[ActiveGroup], (g, _): RulePosition) -> TimeMs {
+    fn patience(&self, groups: &[ActiveGroup], at: RulePosition) -> TimeMs {
         // Twice the interval, because a target may be scraped as seldom as the group is evaluated.
-        self.now + (2 * groups[g].group.interval).max(RESTART_PATIENCE_MS)
+        self.now + (2 * groups[at.group].group.interval).max(RESTART_PATIENCE_MS)
     }
 
     /// Restores alerts from their series.
@@ -162,8 +167,8 @@ impl AlertRestore<'_> {
             living.iter().filter(|s| s.is_firing()).map(|s| (&s.alert, s.t)).collect();
         let mut restored: HashMap<RulePosition, Vec<AlertFromSeries>> = HashMap::new();
         for series in living.iter().filter(|s| s.has_start() && s.value.is_finite()) {
-            for place in owners.rules(&series.alert) {
-                restored.entry(*place).or_default().push(AlertFromSeries {
+            for position in owners.rules(&series.alert) {
+                restored.entry(*position).or_default().push(AlertFromSeries {
                     alert: series.alert.clone(),
                     // The value of `ALERTS_FOR_STATE` is the time, in whole seconds.
                     active_at: (series.value * 1000.0).round() as TimeMs,
@@ -173,10 +178,10 @@ impl AlertRestore<'_> {
                 });
             }
         }
-        for place in positions {
-            let Some(alerts) = restored.remove(place) else { continue };
-            let patience = self.patience(groups, *place);
-            let Some(alerting) = &mut rule_at(groups, *place).alerting else { continue };
+        for position in positions {
+            let Some(alerts) = restored.remove(position) else { continue };
+            let patience = self.patience(groups, *position);
+            let Some(alerting) = &mut rule_at(groups, *position).alerting else { continue };
             alerting.alerts.restore_from_series(alerts, self.now, self.options.for_grace_period);
             alerting.awaiting = Some(AwaitedRows::until(patience));
         }
@@ -186,27 +191,27 @@ impl AlertRestore<'_> {
     /// state.
     fn adopt(&self, groups: &mut [ActiveGroup], positions: &[RulePosition], living: &[OpenAlertSeries]) {
         let mut holder: HashMap<&Labels, RulePosition> = HashMap::new();
-        for place in positions {
-            let Some(alerting) = &groups[place.0].rules[place.1].alerting else { continue };
+        for position in positions {
+            let Some(alerting) = &groups[position.group].rules[position.rule].alerting else { continue };
             let mine = living.iter().filter(|s| alerting.alerts.has(&s.alert));
-            holder.extend(mine.map(|s| (&s.alert, *place)));
+            holder.extend(mine.map(|s| (&s.alert, *position)));
         }
         let mut adopted: BTreeMap<RulePosition, Vec<Labels>> = BTreeMap::new();
         for series in living {
-            if let Some(place) = holder.get(&series.alert) {
-                adopted.entry(*place).or_default().push(series.series.clone());
+            if let Some(position) = holder.get(&series.alert) {
+                adopted.entry(*position).or_default().push(series.series.clone());
             }
         }
-        for (place, series) in adopted {
-            if let Some(alerting) = &mut rule_at(groups, place).alerting {
+        for (position, series) in adopted {
+            if let Some(alerting) = &mut rule_at(groups, position).alerting {
                 alerting.writer.adopt(&*self.ports.store, series);
             }
         }
     }
 }
 
-fn rule_at(groups: &mut [ActiveGroup], (g, r): RulePosition) -> &mut ActiveRule {
-    &mut groups[g].rules[r]
+fn rule_at(groups: &mut [ActiveGroup], at: RulePosition) -> &mut ActiveRule {
+    &mut groups[at.group].rules[at.rule]
 }
 
 /// Which rules an alert may belong to, according to its labels.
@@ -215,15 +220,15 @@ struct AlertOwners(HashMap<Labels, Vec<RulePosition>>);
 impl AlertOwners {
     fn new(groups: &[ActiveGroup], positions: &[RulePosition], living: &[OpenAlertSeries]) -> AlertOwners {
         let mut by_name: HashMap<&str, Vec<(RulePosition, &Rule)>> = HashMap::new();
-        for (g, r) in positions {
-            let rule = &groups[*g].rules[*r].rule;
-            by_name.entry(&rule.name).or_default().push(((*g, *r), rule));
+        for position in positions {
+            let rule = &groups[position.group].rules[position.rule].rule;
+            by_name.entry(&rule.name).or_default().push((*position, rule));
         }
         let mut owners = HashMap::new();
         for series in living {
             let named = series.alert.get("alertname").and_then(|name| by_name.get(name));
-            let places = named.into_iter().flatten().filter(|(_, rule)| owns(rule, &series.alert));
-            owners.insert(series.alert.clone(), places.map(|(place, _)| *place).collect());
+            let owners_of_series = named.into_iter().flatten().filter(|(_, rule)| owns(rule, &series.alert));
+            owners.insert(series.alert.clone(), owners_of_series.map(|(position, _)| *position).collect());
         }
         AlertOwners(owners)
     }

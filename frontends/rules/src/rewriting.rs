@@ -175,20 +175,20 @@ impl<'a> TemplateRewriter<'a> {
         method_call(command);
         let context = command_text(command);
         // Before the arguments are rewritten: Go shows the text as it was written.
-        let place = self.place(command.pos, &context);
+        let position = self.position(command.pos, &context);
         if let Some(Expr::Identifier(pos, name)) = command.args.first() {
             let pos = *pos;
             let name = name.clone();
             self.function(pos, &name);
             let places: Vec<String> =
-                command.args[1..].iter().map(|arg| self.place(arg.pos(), &text_of(arg))).collect();
+                command.args[1..].iter().map(|arg| self.position(arg.pos(), &text_of(arg))).collect();
             for arg in &mut command.args[1..] {
                 self.expr(arg);
             }
             if !is_lazy(&name) {
                 // The position of each argument, because an argument of the wrong type is reported
                 // at its own.
-                let places = [vec![place], places].concat().join(POSITION_SEPARATOR);
+                let places = [vec![position], places].concat().join(POSITION_SEPARATOR);
                 command.args[0] = Expr::Identifier(pos, CALL.into());
                 command.args.splice(1..1, [string(pos, &places), string(pos, &name)]);
             }
@@ -207,8 +207,8 @@ impl<'a> TemplateRewriter<'a> {
                 let name = name.clone();
                 self.function(pos, &name);
                 if !is_lazy(&name) {
-                    let place = self.place(pos, &context);
-                    *expr = called(pos, CALL, vec![string(pos, &place), string(pos, &name)]);
+                    let position = self.position(pos, &context);
+                    *expr = called(pos, CALL, vec![string(pos, &position), string(pos, &name)]);
                 }
             }
             Expr::Pipe(_, pipe) => self.pipe(pipe),
@@ -217,18 +217,18 @@ impl<'a> TemplateRewriter<'a> {
                 let fields = std::mem::take(fields);
                 // Go names the last operand of what the field is taken of.
                 let (last, last_context) = last_of(inner);
-                let place = self.place(last, &last_context);
+                let position = self.position(last, &last_context);
                 self.expr(inner);
                 let inner = std::mem::replace(&mut **inner, Expr::Nil(pos));
-                *expr = self.fields(pos, &place, inner, &fields);
+                *expr = self.fields(pos, &position, inner, &fields);
             }
             Expr::Field(pos, fields) => {
                 let pos = *pos;
                 let fields = std::mem::take(fields);
                 // Go names the position of the last but one field.
                 let skipped = if fields.len() > 1 { fields[0].len() + 1 } else { 0 };
-                let place = self.place(Pos { offset: pos.offset + skipped, ..pos }, &context);
-                *expr = self.fields(pos, &place, Expr::Dot(pos), &fields);
+                let position = self.position(Pos { offset: pos.offset + skipped, ..pos }, &context);
+                *expr = self.fields(pos, &position, Expr::Dot(pos), &fields);
             }
             Expr::Variable(pos, name, fields) => {
                 let pos = *pos;
@@ -238,18 +238,18 @@ impl<'a> TemplateRewriter<'a> {
                     self.refuse(pos, format!("undefined variable {name:?}"));
                 }
                 if !fields.is_empty() {
-                    let place = self.place(Pos { offset: pos.offset + name.len(), ..pos }, &context);
+                    let position = self.position(Pos { offset: pos.offset + name.len(), ..pos }, &context);
                     let variable = Expr::Variable(pos, name, Vec::new());
-                    *expr = self.fields(pos, &place, variable, &fields);
+                    *expr = self.fields(pos, &position, variable, &fields);
                 }
             }
             _ => {}
         }
     }
 
-    fn fields(&self, pos: Pos, place: &str, of: Expr, fields: &[SmolStr]) -> Expr {
+    fn fields(&self, pos: Pos, position: &str, of: Expr, fields: &[SmolStr]) -> Expr {
         let names = fields.iter().map(|name| string(pos, name));
-        called(pos, FIELD, [string(pos, place), of].into_iter().chain(names).collect())
+        called(pos, FIELD, [string(pos, position), of].into_iter().chain(names).collect())
     }
 
     fn function(&mut self, pos: Pos, name: &str) {
@@ -284,7 +284,7 @@ impl<'a> TemplateRewriter<'a> {
     }
 
     /// A position, as at the beginning of Go's errors.
-    fn place(&self, pos: Pos, context: &str) -> String {
+    fn position(&self, pos: Pos, context: &str) -> String {
         let (line, column) = self.line_and_column(pos);
         let TemplateRewriter { name, executing, .. } = self;
         format!("template: {name}:{line}:{column}: executing {executing:?} at <{context}>")
@@ -337,29 +337,29 @@ fn last_of(expr: &Expr) -> (Pos, String) {
 }
 
 fn command_text(command: &CommandNode) -> String {
-    let mut text = Printed(String::new());
+    let mut text = BoundedPrint(String::new());
     text.command(command);
     text.0
 }
 
 fn pipe_text(pipe: &PipeNode) -> String {
-    let mut text = Printed(String::new());
+    let mut text = BoundedPrint(String::new());
     text.pipe(pipe);
     text.0
 }
 
 /// An expression as Go prints it.
 fn text_of(expr: &Expr) -> String {
-    let mut text = Printed(String::new());
+    let mut text = BoundedPrint(String::new());
     text.expr(expr);
     text.0
 }
 
 /// A text that ends at [`TEMPLATE_CONTEXT_BYTES`]: each level of a nested expression prints
 /// everything inside it.
-struct Printed(String);
+struct BoundedPrint(String);
 
-impl Printed {
+impl BoundedPrint {
     fn is_full(&self) -> bool {
         self.0.len() >= TEMPLATE_CONTEXT_BYTES
     }

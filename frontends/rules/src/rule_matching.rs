@@ -14,9 +14,9 @@ use storage::model::Labels;
 /// The identity of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RuleKey {
-    /// Its file.
+    /// Path of its rule file.
     pub file: String,
-    /// Its group.
+    /// Name of its group.
     pub group: String,
     /// The alert or the recorded metric.
     pub name: String,
@@ -103,7 +103,7 @@ fn match_by<'a, K: Eq + Hash>(
     new: &'a [RuleKey],
     taken: &mut [bool],
     found: &mut [Option<(usize, RuleMatch)>],
-    kinship: RuleMatch,
+    rule_match: RuleMatch,
     part: impl Fn(&'a RuleKey) -> K,
 ) {
     let mut free: HashMap<K, VecDeque<usize>> = HashMap::new();
@@ -114,7 +114,7 @@ fn match_by<'a, K: Eq + Hash>(
     for (key, found) in new.iter().zip(found).filter(|(_, found)| found.is_none()) {
         if let Some(at) = free.get_mut(&part(key)).and_then(VecDeque::pop_front) {
             taken[at] = true;
-            *found = Some((at, kinship));
+            *found = Some((at, rule_match));
         }
     }
 }
@@ -159,9 +159,9 @@ mod tests {
 
     #[test]
     fn twice_the_rules_cost_at_most_a_little_more_than_twice() {
-        let all_of = |old: &[RuleKey], new: &[RuleKey], kinship: RuleMatch| {
+        let all_of = |old: &[RuleKey], new: &[RuleKey], rule_match: RuleMatch| {
             let found = ancestors(old, new);
-            assert!(found.iter().all(|found| found.is_some_and(|(_, of)| of == kinship)));
+            assert!(found.iter().all(|found| found.is_some_and(|(_, of)| of == rule_match)));
         };
         let named = |n: usize, group: &str, expr: &str| -> Vec<RuleKey> {
             (0..n).map(|i| key(group, &format!("r{i}"), expr)).collect()

@@ -1,10 +1,20 @@
-//! What the rules manager uses, as traits, so that tests can pass fakes. Views are in [`views`].
+//! What the rules manager needs of the rest of the server, as traits, so that tests can pass fakes:
+//! the store for the series of alerts ([`AlertSeriesStore`]), and the sender of notifications
+//! ([`AlertSender`]). Views are in [`views`].
 
 use std::sync::Arc;
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs};
 use storage::store::{AppendResult, ColumnBatch, FloatRow, GroupId, RecentSamples, Store, StoreError};
 
 /// Where the samples of alerts are written and read: implemented by the store.
+///
+/// # Contract
+/// 1. Appends do not wait, not even for space in the log: they are called on the rules thread. They
+///    fail instead.
+/// 2. A sample that was appended is seen by reads that begin later, and by the views that select
+///    it.
+/// 3. [`AlertSeriesStore::resolve`] returns the same series for the same labels as long as the
+///    store is open; series are remembered by it.
 pub trait AlertSeriesStore: Send + Sync {
     /// The column group of a key in a shard.
     fn open_group(&self, key: &str, shard: u16) -> GroupId;
@@ -86,7 +96,7 @@ impl std::fmt::Debug for DeliveryReceipt {
 /// An alert to be sent to Alertmanager; external labels and relabelling are applied later.
 #[derive(Clone, Debug)]
 pub struct AlertNotification {
-    /// The labels.
+    /// The labels of the alert, without external labels.
     pub labels: Labels,
     /// Expanded annotations, sorted by name.
     pub annotations: Vec<(String, String)>,
@@ -102,7 +112,14 @@ pub struct AlertNotification {
     pub receipt: DeliveryReceipt,
 }
 
-/// Sends alerts. Called on the rules thread, so it must queue and return.
+/// Sends alerts.
+///
+/// # Contract
+/// 1. `send` queues and returns: it is called on the rules thread.
+/// 2. When an Alertmanager has accepted an alert, or it was given up, its receipt is called, on any
+///    thread. Until an Alertmanager has accepted it, the rules send the alert again.
+/// 3. Notifications of one alert are sent in the order of the calls. Otherwise an alert that has
+///    ended could be shown as firing.
 pub trait AlertSender: Send + Sync {
     /// Takes alerts that are due.
     fn send(&self, alerts: Vec<AlertNotification>);

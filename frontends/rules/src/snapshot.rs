@@ -1,4 +1,5 @@
-//! The data of `/api/v1/rules` and `/api/v1/alerts`, taken at one moment.
+//! The data of `/api/v1/rules` and `/api/v1/alerts`: the state of all rules and alerts, taken at
+//! one moment.
 
 use super::alert::AlertState;
 use super::alert_annotations::LazyAnnotations;
@@ -7,9 +8,9 @@ use storage::model::{Labels, TimeMs};
 /// A group.
 #[derive(Clone)]
 pub struct GroupSnapshot {
-    /// Its name.
+    /// Value of `name:` in the file.
     pub name: String,
-    /// Its file.
+    /// Path of the rule file.
     pub file: String,
     /// Time between evaluations, in ms.
     pub interval: i64,
@@ -32,7 +33,7 @@ pub struct RuleSnapshot {
     pub query: String,
     /// The rule's own labels (templates, unexpanded).
     pub labels: Vec<(String, String)>,
-    /// Its health.
+    /// Whether the last evaluation succeeded.
     pub health: RuleHealth,
     /// When it was last evaluated, in ms; `None`: never.
     pub last_evaluation: Option<TimeMs>,
@@ -60,7 +61,7 @@ pub struct AlertingSnapshot {
 /// A pending or firing alert.
 #[derive(Clone)]
 pub struct AlertSnapshot {
-    /// Its labels.
+    /// Labels of the alert, without external labels.
     pub labels: Labels,
     /// Its annotations, not expanded yet.
     pub annotations: LazyAnnotations,

@@ -1,5 +1,6 @@
-//! The texts of rules as they stand in their files, with their lines: for pages that show where in
-//! a file something is. The files are read when somebody asks; what is in force may be older.
+//! The texts of rules as they are in their files, with their lines: for pages that show where in a
+//! file something is. The files are read when somebody asks, so they may be newer than the rules
+//! that run.
 
 use super::file::RawFile;
 use super::limits::RULE_SOURCE_LINES;

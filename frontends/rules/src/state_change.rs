@@ -1,5 +1,5 @@
-//! A change of the state of an alert, as the state machine reports it. [`super::alert_history`]
-//! keeps them.
+//! A change of the state of an alert (pending, firing, resolved), as the state machine
+//! ([`super::alert_states`]) reports it. [`super::alert_history`] keeps them.
 
 use super::alert::{Alert, AlertState};
 use serde::{Deserialize, Serialize};

@@ -29,6 +29,11 @@ const BUILTINS: [&str; 2] = ["and", "or"];
 const MAIN: &str = "main";
 
 /// Runs the queries of templates.
+///
+/// # Contract
+/// 1. It may block, but not for longer than the timeout of a query: no alert is sent meanwhile.
+/// 2. Rows are in the order in which the query returns them (`sort` works).
+/// 3. It holds no lock that the rules thread needs: it may be called by that thread.
 pub trait TemplateQuery: Send + Sync {
     /// The rows of an expression at `t`.
     fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError>;
@@ -119,11 +124,35 @@ impl TemplateExpander {
     }
 
     /// Checks a text; `name` is that of the rule.
+    ///
+    /// ```
+    /// use rules::template::{TemplateExpander, TemplateQuery, TemplateQueryError};
+    /// use std::sync::Arc;
+    /// use storage::model::{Labels, TimeMs};
+    ///
+    /// struct NoRows;
+    /// impl TemplateQuery for NoRows {
+    ///     fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
+    ///         Ok(Vec::new())
+    ///     }
+    /// }
+    ///
+    /// let external = Labels::default();
+    /// let expander = TemplateExpander::new(&external, "http://host:9090", Arc::new(NoRows));
+    /// let source = "{{ $labels.job }} is at {{ $value | humanizePercentage }}";
+    /// let template = expander.compile("Busy", source).unwrap();
+    /// let labels = Labels::from_pairs([("job", "node")]);
+    /// let scope = expander.scope(&labels, 0.97, 1_000);
+    /// assert_eq!(expander.expand(&template, &scope), "node is at 97%");
+    /// ```
     pub fn compile(&self, name: &str, source: &str) -> Result<AlertTemplate, TemplateSyntaxError> {
+        // Most labels are plain texts: no need to keep a parser's tree for each.
         if !source.contains("{{") {
             return Ok(AlertTemplate::Plain(source.to_owned()));
         }
         let name = format!("__alert_{name}");
+        // The tree is dropped and made again when it is first used: a collection of rules has
+        // thousands of templates, of which few alerts ever fire.
         let (_, looks) = build(&name, source, self.functions.clone())?;
         let actions =
             Actions { name, source: source.to_owned(), parsed: OnceLock::new(), is_time_dependent: looks };
@@ -262,6 +291,7 @@ fn build(
     source: &str,
     functions: gotmpl::FuncMap,
 ) -> Result<(gotmpl::Template, bool), TemplateSyntaxError> {
+    // `gotmpl` does not check that every block has its end.
     if let Some((at, what)) = unbalanced(source) {
         let before = &source[..at];
         let line = before.matches('\n').count() as u64 + 1;
@@ -280,6 +310,7 @@ fn build(
         .filter_map(|name| Some((name.to_owned(), template.lookup(name)?.clone())))
         .collect();
     let mut rewriter = TemplateRewriter::new(name, &whole, PRELUDE.len(), &known);
+    // Also the templates that the text defines: they may be called.
     for (of, mut tree) in trees {
         rewriter.tree(if of == MAIN { name } else { &of }, &mut tree);
         template = template.add_parse_tree(&of, tree);
@@ -327,6 +358,7 @@ fn parse_fault(error: &TemplateError, source: &str) -> TemplateSyntaxError {
         }
         other => (1, PRELUDE.len() as u64 + 1, other.to_string()),
     };
+    // The prelude is no part of what the user wrote.
     let shift = if line == 1 { PRELUDE.len() as u64 } else { 0 };
     let is_open = source.rfind("{{") > source.rfind("}}");
     let fix = match error {
@@ -537,14 +569,14 @@ mod tests {
         let row = |i: usize| {
             (Labels::from_pairs([("instance", format!("host-{i}:9100").as_str()), ("job", "node")]), i as f64)
         };
-        struct Many(Vec<(Labels, f64)>);
-        impl TemplateQuery for Many {
+        struct ManyRows(Vec<(Labels, f64)>);
+        impl TemplateQuery for ManyRows {
             fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
                 Ok(self.0.clone())
             }
         }
         let rows = (0..TEMPLATE_QUERY_ROWS).map(row).collect();
-        let expander = TemplateExpander::new(&Labels::default(), "", Arc::new(Many(rows)));
+        let expander = TemplateExpander::new(&Labels::default(), "", Arc::new(ManyRows(rows)));
         let source = "{{ range query `up` | sortByLabel `instance` }}{{ if gt .Value 9990.0 }}{{ .Labels.instance | stripPort }}={{ printf `%.1f` .Value }} {{ end }}{{ end }}";
         let template = expander.compile("Report", source).unwrap();
         let text = expander.expand(&template, &expander.scope(&Labels::default(), 1.0, 0));

@@ -1,5 +1,5 @@
-//! Tests of the room as a whole: the state machine against Prometheus' cases, rule files against
-//! golden faults, the manager over fakes.
+//! Tests of the crate as a whole: the state machine of alerts with Prometheus' cases, rule files
+//! with expected error texts, the rules manager over fakes, restarts, and the history of alerts.
 
 mod alerts;
 mod files;

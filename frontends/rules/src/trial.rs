@@ -1,11 +1,11 @@
 //! Tries an alerting rule on the past: what its alerts would have done, had it run then.
 //!
-//! The states are those of [`super::alerting_rule`], fed with answers from history in the place of
-//! the live runtime's: what a trial says is what the rule would have done if it had been evaluated
-//! at these times and at no other. Nothing is written and nothing is sent.
+//! The states are those of [`super::alerting_rule`], fed with answers of queries over history
+//! instead of those of the live runtime. So a trial says exactly what the rule would have done if
+//! it had been evaluated at these times and at no others. Nothing is stored and nothing is sent.
 
 use super::alert::AlertState;
-use super::alerting_rule::{AlertingRule, Behind, StepContext};
+use super::alerting_rule::{AlertingRule, SeriesLag, StepContext};
 use super::file::{EvaluationMode, Rule, RuleGroup};
 use super::limits::{TIMER_SLACK_MS, TRIAL_ALERTS, TRIAL_INTERVALS};
 use super::manager::RuleManagerOptions;
@@ -126,7 +126,7 @@ impl RuleTrial {
         let mut part =
             AlertingRule::new(group, rule, alert, &expander, options.resend_delay, start.saturating_sub(1))?;
         // What other rules wrote is in history already.
-        part.follow(Behind { before: TimeMs::MAX, since: TimeMs::MIN });
+        part.follow(SeriesLag { before: TimeMs::MAX, since: TimeMs::MIN });
         Ok(RuleTrial {
             name: rule.name.clone(),
             expander,

@@ -42,11 +42,16 @@ impl std::error::Error for ConfigError {}
 
 impl ConfigError {
     /// An error at a position in a file.
-    pub fn at(file: &str, place: Location, what: impl Into<String>, fix: impl Into<String>) -> ConfigError {
+    pub fn at(
+        file: &str,
+        location: Location,
+        what: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> ConfigError {
         ConfigError {
             file: file.to_owned(),
-            line: place.line(),
-            column: place.column(),
+            line: location.line(),
+            column: location.column(),
             what: what.into(),
             fix: fix.into(),
         }
@@ -109,7 +114,7 @@ fn explain(
 ) -> ConfigError {
     use serde_saphyr::Error as E;
     let mut error = error.without_snippet();
-    let place = error.location().unwrap_or(Location::UNKNOWN);
+    let location = error.location().unwrap_or(Location::UNKNOWN);
     // The position is that of the alias, where the value is used; what is wrong is inside.
     while let E::AliasError { error: inner, .. } = error {
         error = inner.without_snippet();
@@ -153,9 +158,9 @@ fn explain(
             );
             (what, "use fewer of them, or write the values out".to_owned())
         }
-        other => (strip_place(&other.to_string()), String::new()),
+        other => (strip_position(&other.to_string()), String::new()),
     };
-    ConfigError::at(file, place, what, fix)
+    ConfigError::at(file, location, what, fix)
 }
 
 /// Field and type of `field x not found in type y`.
@@ -164,7 +169,7 @@ fn not_found(message: &str) -> Option<(&str, &str)> {
 }
 
 /// Removes the position, which the parser repeats in its text.
-fn strip_place(text: &str) -> String {
+fn strip_position(text: &str) -> String {
     let first = text.lines().next().unwrap_or("not valid YAML");
     let first = first.strip_prefix("error: ").unwrap_or(first);
     match first.rfind(" at line ") {

@@ -36,7 +36,7 @@ fn reading_yaml() {
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Known {
+struct KnownKeys {
     #[serde(default)]
     #[allow(dead_code, reason = "only what is unknown matters")]
     known: BTreeMap<String, String>,
@@ -55,7 +55,7 @@ fn faults_in_yaml() {
         }),
     ];
     for (what, n, text) in texts {
-        assert_proportional(what, n, text, |text| yaml::parse::<Known>("f.yml", text).unwrap_err());
+        assert_proportional(what, n, text, |text| yaml::parse::<KnownKeys>("f.yml", text).unwrap_err());
     }
 }
 

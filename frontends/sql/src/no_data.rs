@@ -27,7 +27,7 @@ pub(crate) fn sources(language: Arc<dyn QueryLanguage>, tables: Arc<dyn TableLis
         language,
         meta: nothing,
         tables,
-        memory: MemoryPool::of_queries(0),
+        memory: MemoryPool::for_queries(0),
     }
 }
 

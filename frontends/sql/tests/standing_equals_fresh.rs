@@ -214,7 +214,7 @@ impl World {
             language: Arc::new(PromqlLanguage(PromqlOptions::all())),
             meta: sources.lists.clone(),
             tables: sources.owners.clone(),
-            memory: MemoryPool::of_queries(1 << 30),
+            memory: MemoryPool::for_queries(1 << 30),
         }));
         let clock = Arc::new(ManualClock::at(now));
         let answers = Arc::new(StatementAnswers::new(engine.clone(), querier).over(live.clone()));

@@ -47,7 +47,7 @@ pub enum CheckOutcome {
 pub struct ViewCheck {
     /// The spec of the view.
     pub spec: ViewSpec,
-    /// The outcome.
+    /// Equal, different, or why it could not be compared.
     pub outcome: CheckOutcome,
     /// The last tick at which the answers were compared.
     pub t: Option<TimeMs>,
@@ -113,7 +113,7 @@ pub fn check_view(
 ) -> Result<Option<ViewCheck>, CheckError> {
     let deadline = Instant::now() + CHECK_TIMEOUT.min(options.timeout);
     let Some(report) = views.read_for_check(id, CheckRequest::default())? else { return Ok(None) };
-    let inexact = inexact_parts(&report.spec.plan);
+    let inexact = inexact_calls(&report.spec.plan);
     let widest = inexact.iter().max_by(|a, b| a.tolerance.relative.total_cmp(&b.tolerance.relative));
     let mut check = ViewCheck {
         // The outcome if there is no report of a tick to compare with: the loop below replaces it.
@@ -173,7 +173,7 @@ fn query_offset(kind: &ViewKind) -> i64 {
 }
 
 /// A part of a plan whose values may differ between live and from scratch.
-struct InexactPart {
+struct InexactCall {
     plan: Plan,
     function: &'static str,
     tolerance: &'static Tolerance,
@@ -183,20 +183,20 @@ struct InexactPart {
 
 /// The calls of functions that declare a tolerance. The recursion is limited, because the parser
 /// limits the depth of a plan.
-fn inexact_parts(plan: &Plan) -> Vec<InexactPart> {
+fn inexact_calls(plan: &Plan) -> Vec<InexactCall> {
     let mut parts = Vec::new();
-    add_inexact_parts(plan, true, &mut parts);
+    add_inexact_calls(plan, true, &mut parts);
     parts
 }
 
-fn add_inexact_parts(plan: &Plan, is_whole: bool, parts: &mut Vec<InexactPart>) {
+fn add_inexact_calls(plan: &Plan, is_whole: bool, parts: &mut Vec<InexactCall>) {
     if let PlanOp::Call { function, .. } = &plan.op
         && let Some(tolerance) = &function.0.tolerance
     {
-        parts.push(InexactPart { plan: plan.clone(), function: function.0.name, tolerance, is_whole });
+        parts.push(InexactCall { plan: plan.clone(), function: function.0.name, tolerance, is_whole });
     }
     for input in plan.inputs() {
-        add_inexact_parts(input, false, parts);
+        add_inexact_calls(input, false, parts);
     }
 }
 
@@ -208,11 +208,14 @@ struct Comparison<'a> {
     options: &'a QueryOptions,
 }
 
+/// The evaluation from scratch failed; the text says why.
+struct ScratchFailure(String);
+
 impl Comparison<'_> {
     fn difference(
         &self,
         plan: &Plan,
-        inexact: &[InexactPart],
+        inexact: &[InexactCall],
         live: Result<Vec<(Labels, Sample)>, EvalError>,
     ) -> Result<Difference, CheckError> {
         let history = self.rows(plan)?;
@@ -222,7 +225,7 @@ impl Comparison<'_> {
             (Err(error), Ok(_)) => {
                 return Ok(Difference { live_error: Some(error.to_string()), ..Difference::default() });
             }
-            (Ok(_), Err(error)) => {
+            (Ok(_), Err(ScratchFailure(error))) => {
                 return Ok(Difference { history_error: Some(error), ..Difference::default() });
             }
             (Ok(live), Ok(history)) => (live, history),
@@ -256,12 +259,12 @@ impl Comparison<'_> {
         Ok(Difference { rows, first: different, ..Difference::default() })
     }
 
-    /// The rows of a plan from scratch; the inner error is an evaluation error, which a live view
-    /// has too.
-    fn rows(&self, plan: &Plan) -> Result<Result<Vec<(Labels, Sample)>, String>, CheckError> {
+    /// The rows of a plan from scratch. The inner error is one of the evaluation: a live view must
+    /// have one, too, so it is a result of the comparison and does not end it.
+    fn rows(&self, plan: &Plan) -> Result<Result<Vec<(Labels, Sample)>, ScratchFailure>, CheckError> {
         let answer = match self.history.instant(plan, self.t, self.options) {
             Ok(answer) => answer,
-            Err(QueryError::Execution(error)) => return Ok(Err(error)),
+            Err(QueryError::Execution(error)) => return Ok(Err(ScratchFailure(error))),
             Err(error) => return Err(CheckError::History(error)),
         };
         Ok(Ok(match answer.value {
@@ -277,7 +280,7 @@ impl Comparison<'_> {
 
     /// The allowances of the inexact parts. Operators around a part add up, at most, the
     /// differences of all its values, and round their own result.
-    fn allowances(&self, inexact: &[InexactPart]) -> Result<Vec<Allowance>, CheckError> {
+    fn allowances(&self, inexact: &[InexactCall]) -> Result<Vec<Allowance>, CheckError> {
         let mut allowances = Vec::new();
         for part in inexact {
             let Tolerance { relative, least, .. } = *part.tolerance;

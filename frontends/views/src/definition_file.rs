@@ -28,7 +28,7 @@ pub enum DefinitionFileError {
     /// The disk does not give it.
     #[error("{}: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What the disk said.
         source: io::Error,
@@ -39,15 +39,15 @@ pub enum DefinitionFileError {
         path.display()
     )]
     UnknownVersion {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its version.
+        /// The version that its first line says.
         version: String,
     },
     /// It is damaged, and cannot be renamed to keep it.
     #[error("{} is damaged ({reason}), and: {source}", path.display())]
     NotMoved {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -85,6 +85,8 @@ impl FileForm {
         let version = words.next().filter(|magic| *magic == self.magic).and_then(|_| words.next());
         let version = version.ok_or_else(|| damaged("its first line is not that of such a file"))?;
         let sum = format!("crc32c={:08x}", crc32c::crc32c(body));
+        // Before the checksum: a later version may compute it in another way, and such a file is
+        // not damaged.
         if version != VERSION && version.bytes().all(|b| b.is_ascii_digit()) {
             return Err(UnreadableFile::UnknownVersion(version.to_owned()));
         }
@@ -92,6 +94,7 @@ impl FileForm {
             return Err(damaged("its checksum is another one"));
         }
         let entries: Vec<T> = serde_json::from_slice(body).map_err(|e| damaged(&e.to_string()))?;
+        // As many as can be defined; more cannot be from this program.
         if entries.len() > self.most {
             return Err(damaged("it has more entries than there may be"));
         }
@@ -116,6 +119,7 @@ impl FileForm {
                 Err(DefinitionFileError::UnknownVersion { path: path.to_owned(), version })
             }
             Err(UnreadableFile::Damaged(reason)) => {
+                // Kept, and out of the way: the next change writes a new file of this name.
                 let renamed = path.with_extension("damaged");
                 if let Err(source) = disk.rename(path, &renamed) {
                     return Err(DefinitionFileError::NotMoved { path: path.to_owned(), reason, source });
@@ -138,6 +142,7 @@ impl FileForm {
         let temporary = path.with_extension("tmp");
         let mut file = disk.create(&temporary)?;
         file.append(content.as_bytes())?;
+        // Before the rename: otherwise a power loss could leave the new name with an empty file.
         file.sync()?;
         drop(file);
         disk.rename(&temporary, path)

@@ -1,4 +1,5 @@
-//! Limits of views: number, unit, reason. Recording has its own ([`crate::recording`]).
+//! Limits of views: number, unit, reason. Backfill and corrections have their own
+//! ([`crate::recording`]).
 
 use std::time::Duration;
 

@@ -24,6 +24,14 @@ pub fn check_live(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> R
 }
 
 /// Installs views, and gives access to their answers.
+///
+/// # Contract
+/// 1. After an error of `install` or `replace` nothing has changed.
+/// 2. Ids of views and taps are never used again, so a late call for a removed one does nothing.
+/// 3. A sink gets a snapshot of the whole answer first and then every change, in order. If it
+///    refuses an event, it gets nothing more and must be attached again.
+/// 4. `remove` and `untap` return before the sink has got its last event; it may still get some.
+/// 5. Only methods that say so block; all others may be called from the rules thread.
 pub trait ViewRegistry: Send + Sync {
     /// Installs a view.
     fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError>;

@@ -31,7 +31,6 @@ const INTERVAL: i64 = 30 * MINUTE;
 const START: i64 = 1_700_082_000_000;
 /// When the rules with backfill are added, not at an evaluation time.
 const INSTALLED: i64 = START + 3 * 86_400_000 + 7 * MINUTE;
-/// The end.
 const END: i64 = INSTALLED + 6 * 3_600_000;
 
 const RULES: [RuleCase; 9] = [

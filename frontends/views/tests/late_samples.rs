@@ -67,15 +67,15 @@ fn in_time(arrivals: &[Arrival]) -> Vec<Arrival> {
     arrivals.iter().map(|(_, series, t, v)| (*t, *series, *t, *v)).collect()
 }
 
-type Then = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+type QueryHook = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 /// Runs something at the next query.
-struct Interrupted {
+struct HookedQuerier {
     querier: Querier,
-    then: Then,
+    then: QueryHook,
 }
 
-impl Interrupted {
+impl HookedQuerier {
     fn question(&self) {
         let then = self.then.lock().take();
         for then in then.into_iter() {
@@ -84,7 +84,7 @@ impl Interrupted {
     }
 }
 
-impl QueryEngine for Interrupted {
+impl QueryEngine for HookedQuerier {
     fn instant(&self, plan: &Plan, t: i64, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
         self.question();
         self.querier.instant(plan, t, options)
@@ -104,11 +104,11 @@ impl QueryEngine for Interrupted {
 
 struct Fixture {
     base: RecordingFixture,
-    then: Then,
+    then: QueryHook,
     rules: Mutex<Vec<RecordedRule>>,
 }
 
-type Recorded = BTreeMap<Labels, Vec<(i64, f64)>>;
+type RecordedSeries = BTreeMap<Labels, Vec<(i64, f64)>>;
 
 impl Fixture {
     fn open(dir: &Path, rules: &[RuleCase], lateness: Option<i64>) -> Fixture {
@@ -116,9 +116,9 @@ impl Fixture {
     }
 
     fn with_window(dir: &Path, rules: &[RuleCase], lateness: Option<i64>, out_of_order_ms: i64) -> Fixture {
-        let then = Then::default();
+        let then = QueryHook::default();
         let run = then.clone();
-        let engine = |querier| Interrupted { querier, then: run };
+        let engine = |querier| HookedQuerier { querier, then: run };
         let base = RecordingFixture::open(dir, START - 1, out_of_order_ms, engine);
         let fixture = Fixture { base, then, rules: Mutex::default() };
         fixture.install(rules, lateness);
@@ -180,7 +180,7 @@ impl Fixture {
         }
     }
 
-    fn recorded(&self) -> Recorded {
+    fn recorded(&self) -> RecordedSeries {
         let all = self
             .base
             .store
@@ -201,7 +201,7 @@ fn same(a: f64, b: f64) -> bool {
         || a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-10 * a.abs().max(b.abs())
 }
 
-fn compare(got: &Recorded, wanted: &Recorded) {
+fn compare(got: &RecordedSeries, wanted: &RecordedSeries) {
     assert_eq!(got.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
     for (labels, wanted) in wanted {
         let got = &got[labels];
@@ -359,7 +359,9 @@ fn rules_follow_into_slots_that_pass_meanwhile() {
             v: 1.0,
         }])
         .unwrap();
-    (0..=3).for_each(|slot| fixture.slot(at(slot), |_| false));
+    for slot in 0..=3 {
+        fixture.slot(at(slot), |_| false);
+    }
     fixture.base.clock.set(at(3) + 8 * SECOND);
     fixture
         .base
@@ -399,7 +401,9 @@ fn what_was_recorded_before_a_reload_stays() {
                 v: 1.0,
             }])
             .unwrap();
-        (1..=6).for_each(|slot| fixture.slot(START + slot * INTERVAL, |_| false));
+        for slot in 1..=6 {
+            fixture.slot(START + slot * INTERVAL, |_| false);
+        }
         let late = FloatRow {
             series: fixture.base.store.get_or_create_series(&labels(4)),
             t: START + 25 * SECOND,

@@ -16,18 +16,18 @@ use storage::store::{FloatRow, Store, StoreOptions};
 use views::ViewRegistry;
 use views::scheduled::{CompositeViews, ScheduledViewServices};
 
-struct Wall;
+struct SystemClock;
 
-impl Clock for Wall {
+impl Clock for SystemClock {
     fn now(&self) -> TimeMs {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis()
             as TimeMs
     }
 }
 
-struct Progressed(Arc<AtomicUsize>);
+struct ProgressCounter(Arc<AtomicUsize>);
 
-impl Sink for Progressed {
+impl Sink for ProgressCounter {
     fn push(&mut self, event: TapEvent) -> bool {
         if matches!(event, TapEvent::Progress { .. }) {
             self.0.fetch_add(1, SeqCst);
@@ -56,7 +56,7 @@ fn is_recorded(placed: impl Fn(CompositeViews) -> CompositeViews, stands: bool) 
         out_of_order_ms: 60_000,
     };
     let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).expect("a store");
-    let (clock, begun): (Arc<dyn Clock>, _) = (Arc::new(Wall), Wall.now());
+    let (clock, begun): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), SystemClock.now());
     let series = store.get_or_create_series(&Labels::from_pairs([("__name__", "up"), ("job", "a")]));
     let rows: Vec<FloatRow> = (0..10).map(|i| FloatRow { series, t: begun - i * 1_000, v: 2.0 }).collect();
     store.append_rows(&rows).expect("appended");
@@ -79,7 +79,7 @@ fn is_recorded(placed: impl Fn(CompositeViews) -> CompositeViews, stands: bool) 
     };
     let view = views.install(ViewSpec { name: "most".to_owned(), plan, kind }).expect("asked");
     let heard = Arc::new(AtomicUsize::new(0));
-    views.tap(view, Box::new(Progressed(heard.clone())));
+    views.tap(view, Box::new(ProgressCounter(heard.clone())));
 
     let until = Instant::now() + Duration::from_secs(20);
     while heard.load(SeqCst) < 2 && Instant::now() < until {

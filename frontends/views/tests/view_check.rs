@@ -19,9 +19,9 @@ use views::check::{CheckOutcome, ViewCheck, check_view};
 /// The deliberate fault is global to the process, so the tests run one at a time.
 static TURN: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
 
-struct Wall;
+struct SystemClock;
 
-impl Clock for Wall {
+impl Clock for SystemClock {
     fn now(&self) -> TimeMs {
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis()
             as TimeMs
@@ -46,7 +46,7 @@ impl Server {
             out_of_order_ms: 60_000,
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).expect("a store");
-        let live = LiveRuntime::start(store.clone(), Arc::new(Wall), LiveOptions::default(), &metrics);
+        let live = LiveRuntime::start(store.clone(), Arc::new(SystemClock), LiveOptions::default(), &metrics);
         let querier = Querier::new(store.clone(), 2);
         Server { store, live: live.expect("a runtime"), querier, _dir: dir }
     }
@@ -99,7 +99,7 @@ fn recorded(record: &str) -> ViewKind {
 fn right_answers_pass_while_samples_come() {
     let _turn = TURN.lock();
     let server = Server::start();
-    let now = Wall.now();
+    let now = SystemClock.now();
     let series: Vec<SeriesRef> =
         (0..40).map(|i| server.series(if i % 2 == 0 { "a" } else { "b" }, i)).collect();
     for back in (1..60).rev() {
@@ -123,7 +123,7 @@ fn right_answers_pass_while_samples_come() {
             let mut round = 0;
             while !stop.load(SeqCst) {
                 let one = series[round % series.len()];
-                server.append(one, Wall.now() - (round as i64 % 7) * 3, 60.0 + round as f64);
+                server.append(one, SystemClock.now() - (round as i64 % 7) * 3, 60.0 + round as f64);
                 round += 1;
                 std::thread::sleep(Duration::from_millis(3));
             }
@@ -155,7 +155,7 @@ fn a_wrong_value_is_found_and_explained() {
     use engine::live::fault::IGNORE_SAMPLES;
     let _turn = TURN.lock();
     let server = Server::start();
-    let now = Wall.now();
+    let now = SystemClock.now();
     let a = server.series("a", 0);
     let b = server.series("b", 1);
     server.append(a, now - 5_000, 1.0);
@@ -166,7 +166,7 @@ fn a_wrong_value_is_found_and_explained() {
     assert_eq!(server.check_begun(rule).outcome, CheckOutcome::Same);
 
     IGNORE_SAMPLES.store(true, SeqCst);
-    server.append(a, Wall.now(), 7.0);
+    server.append(a, SystemClock.now(), 7.0);
     for id in [view, rule] {
         let check = server.check(id);
         assert_eq!((check.outcome, check.difference.rows), (CheckOutcome::Differs, 1), "{check:?}");
@@ -176,16 +176,16 @@ fn a_wrong_value_is_found_and_explained() {
         let [last] = &row.evaluations[..] else { panic!("{check:?}") };
         assert_eq!((last.series.get("instance"), last.cause), (Some("0"), EvaluationCause::Load));
         assert_eq!(last.step, "newest value of {__name__=\"x\"}");
-        assert!(last.t <= Wall.now());
+        assert!(last.t <= SystemClock.now());
     }
 
     // After the next sample the row is correct again, and the cause of its evaluation is another
     // one.
     IGNORE_SAMPLES.store(false, SeqCst);
-    server.append(a, Wall.now(), 8.0);
+    server.append(a, SystemClock.now(), 8.0);
     assert_eq!(server.check(view).outcome, CheckOutcome::Same);
     IGNORE_SAMPLES.store(true, SeqCst);
-    server.append(a, Wall.now() + 1, 9.0);
+    server.append(a, SystemClock.now() + 1, 9.0);
     std::thread::sleep(Duration::from_millis(5));
     let check = server.check(view);
     IGNORE_SAMPLES.store(false, SeqCst);

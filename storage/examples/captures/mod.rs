@@ -25,7 +25,8 @@ impl Capture {
     pub fn read(path: &Path, most: usize) -> Capture {
         let mut zstd = zstd::Decoder::new(std::fs::File::open(path).expect("a capture")).expect("zstd");
         zstd.window_log_max(27).expect("a window of 128 MiB");
-        let (mut known, mut series) = (HashMap::<String, usize>::new(), Vec::new());
+        let mut known: HashMap<String, usize> = HashMap::new();
+        let mut series = Vec::new();
         let mut scrapes: Vec<(i64, Vec<f64>)> = Vec::new();
         for line in BufReader::new(zstd).lines() {
             let line = line.expect("text");

@@ -153,12 +153,12 @@ impl BlockSet {
     ) -> Result<Arc<ColdStore>, StoreError> {
         let (cold, found) = ColdStore::open(disk, data, options, self.cache.clone(), metrics)?;
         *self.cold.write() = Some(cold.clone());
-        self.add_found(found);
+        self.add_cold(found);
         Ok(cold)
     }
 
     /// Adds cold blocks that were found in the object store.
-    pub fn add_found(&self, mut found: Vec<ColdBlock>) {
+    pub fn add_cold(&self, mut found: Vec<ColdBlock>) {
         let here: BTreeSet<String> = self.all_metas().iter().map(|meta| meta.name().to_string()).collect();
         // A block that is here and in the object store: the upload was interrupted, or the move is
         // not finished. The local one is complete, and costs no request.

@@ -66,7 +66,10 @@ impl CachedPage {
 
 /// A bounded page cache, and the open files. Shared by all blocks of a set; cheap to clone.
 #[derive(Clone)]
-pub(super) struct PageCache(Arc<Mutex<PageCacheState>>, OpenFiles);
+pub(super) struct PageCache {
+    state: Arc<Mutex<PageCacheState>>,
+    files: OpenFiles,
+}
 
 #[derive(Default)]
 struct PageCacheState {
@@ -82,17 +85,17 @@ struct PageCacheState {
 impl PageCache {
     /// An empty cache for blocks whose local files are on `disk`.
     pub(super) fn new(disk: Arc<dyn Disk>) -> PageCache {
-        PageCache(Arc::default(), OpenFiles::new(disk))
+        PageCache { state: Arc::default(), files: OpenFiles::new(disk) }
     }
 
     /// The open files.
     pub(super) fn files(&self) -> OpenFiles {
-        self.1.clone()
+        self.files.clone()
     }
 
     /// A new number for the pages of a file.
     pub(super) fn register(&self) -> u64 {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.blocks += 1;
         state.blocks
     }
@@ -100,13 +103,13 @@ impl PageCache {
     /// A decoder, to be returned with [`PageCache::return_decoder`]. `None` if there is no memory
     /// for one.
     pub(super) fn decoder(&self) -> Option<PageDecoder> {
-        let free = self.0.lock().decoders.pop();
+        let free = self.state.lock().decoders.pop();
         free.or_else(|| PageDecoder::new().ok())
     }
 
     /// Returns a decoder for reuse.
     pub(super) fn return_decoder(&self, decoder: PageDecoder) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         // Enough for the queries that run at once; the others are freed.
         if state.decoders.len() < BLOCK_DECODERS {
             state.decoders.push(decoder);
@@ -114,12 +117,12 @@ impl PageCache {
     }
 
     pub(super) fn get(&self, key: PageKey) -> Option<CachedPage> {
-        self.0.lock().pages.get(&key).cloned()
+        self.state.lock().pages.get(&key).cloned()
     }
 
     pub(super) fn put(&self, key: PageKey, page: CachedPage) {
         let size = page.size();
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         // One page of a strange file must not empty the cache.
         if size > BLOCK_CACHE_BYTES / 4 || state.pages.contains_key(&key) {
             return;

@@ -131,7 +131,7 @@ pub(super) fn check_all(disk: &dyn Disk, dir: &Path, meta: &BlockMeta) -> Result
 /// A file whose chunks are verified before use.
 #[derive(Clone)]
 pub(super) struct CheckedFile {
-    inner: Arc<Inner>,
+    inner: Arc<FileState>,
     /// Gets the first error of reading through this handle.
     failure: Option<ReadFailure>,
 }
@@ -139,7 +139,7 @@ pub(super) struct CheckedFile {
 /// Where the first error of some reads is kept.
 pub(super) type ReadFailure = Arc<Mutex<Option<io::Error>>>;
 
-struct Inner {
+struct FileState {
     file: Box<dyn ReadRange>,
     len: u64,
     /// CRC32C of each chunk, little-endian.
@@ -160,7 +160,7 @@ impl CheckedFile {
             let path = meta.dir.join(name);
             return Err(damaged(&path, "its checksums have another length than this file asks for"));
         }
-        Ok(CheckedFile { inner: Arc::new(Inner { file, len, chunks }), failure: None })
+        Ok(CheckedFile { inner: Arc::new(FileState { file, len, chunks }), failure: None })
     }
 }
 
@@ -222,7 +222,7 @@ fn invalid(reason: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-impl Inner {
+impl FileState {
     fn read(&self, start: u64, len: usize) -> io::Result<Bytes> {
         let end = start.checked_add(len as u64).filter(|end| *end <= self.len);
         let end = end.ok_or_else(|| invalid(format!("offset {start}: {len} bytes pass the file's end")))?;

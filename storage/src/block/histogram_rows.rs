@@ -115,7 +115,9 @@ impl HistogramRows {
         self.schema.append_value(h.schema as i8);
         self.hint.append_value(HINTS.iter().position(|hint| *hint == h.hint).unwrap_or(0) as i8);
         let numbers = [h.count, h.sum, h.zero_threshold, h.zero_count];
-        self.numbers.iter_mut().zip(numbers).for_each(|(column, n)| column.append_value(n));
+        for (column, n) in self.numbers.iter_mut().zip(numbers) {
+            column.append_value(n);
+        }
         self.positive.push(&h.positive);
         self.negative.push(&h.negative);
         self.bounds.values().append_slice(&h.bounds);

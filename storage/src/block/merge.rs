@@ -16,12 +16,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Writes one block into `blocks_dir` with all samples of `blocks` (in the order of the set) that
-/// are not deleted and whose labels `keep` accepts. Durable on return. Its name is none of `taken`.
-/// `None` if no samples remain; then no block is written.
+/// are not deleted and whose labels `keep` accepts. Durable on return. Its name is none of
+/// `reserved`. `None` if no samples remain; then no block is written.
 pub fn merge_blocks(
     disk: &dyn Disk,
     blocks_dir: &Path,
-    taken: &BTreeSet<String>,
+    reserved: &BTreeSet<String>,
     blocks: &[Block],
     keep: &dyn Fn(&Labels) -> bool,
 ) -> Result<Option<BlockMeta>, StoreError> {
@@ -44,8 +44,7 @@ pub fn merge_blocks(
         return Ok(None);
     }
     let replaces = metas().map(|meta| meta.name().to_string()).collect();
-    write_block_replacing(disk, blocks_dir, BlockSpec { from, to, replaces, reserved: taken }, merged)
-        .map(Some)
+    write_block_replacing(disk, blocks_dir, BlockSpec { from, to, replaces, reserved }, merged).map(Some)
 }
 
 /// All samples of one series, each time once.

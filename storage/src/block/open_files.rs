@@ -20,20 +20,20 @@ use std::sync::{Arc, OnceLock};
 
 /// The open files of all blocks of a set; cheap to clone.
 #[derive(Clone)]
-pub(super) struct OpenFiles(Arc<Shared>);
+pub(super) struct OpenFiles(Arc<OpenFileTable>);
 
-struct Shared {
+struct OpenFileTable {
     disk: Arc<dyn Disk>,
     /// The number of the next file.
     next: AtomicU64,
     /// Number of files kept open for readers of removed blocks.
     pinned: AtomicUsize,
-    files: Mutex<Recent>,
+    files: Mutex<RecentFiles>,
 }
 
 /// Open files by number, each with the time of its last use.
 #[derive(Default)]
-struct Recent {
+struct RecentFiles {
     /// Number of uses so far.
     uses: u64,
     files: HashMap<u64, (u64, Arc<dyn ReadFile>)>,
@@ -42,7 +42,7 @@ struct Recent {
 impl OpenFiles {
     /// No open files yet; `disk` opens them.
     pub(super) fn new(disk: Arc<dyn Disk>) -> OpenFiles {
-        OpenFiles(Arc::new(Shared {
+        OpenFiles(Arc::new(OpenFileTable {
             disk,
             next: AtomicU64::default(),
             pinned: AtomicUsize::default(),
@@ -98,7 +98,7 @@ impl OpenFiles {
     }
 }
 
-impl Recent {
+impl RecentFiles {
     fn touch(&mut self, number: u64) -> Option<Arc<dyn ReadFile>> {
         self.uses += 1;
         let (used, file) = self.files.get_mut(&number)?;

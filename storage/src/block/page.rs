@@ -3,7 +3,8 @@
 //!
 //! So a reader of one series does not pay for the other 63 of its page, and a page takes a tenth of
 //! the memory of its values. [`super::page_decoder`] makes it from pages that our writer wrote.
-//! Pages that the `parquet` crate must read ([`SamplesPage::of_batch`]) are stored as plain values.
+//! Pages that the `parquet` crate must read ([`SamplesPage::from_batch`]) are stored as plain
+//! values.
 
 use super::delta_binary_packed::DeltaSkipIndex;
 use crate::encoding::decimal;
@@ -54,7 +55,7 @@ pub(super) struct RowSpan {
 /// A row of a page.
 pub(super) struct PageRow<'a> {
     page: &'a SamplesPage,
-    place: &'a RowSpan,
+    span: &'a RowSpan,
 }
 
 fn wide(range: &Range<u32>) -> Range<usize> {
@@ -64,7 +65,7 @@ fn wide(range: &Range<u32>) -> Range<usize> {
 impl SamplesPage {
     /// Row `at` of the page.
     pub(super) fn row(&self, at: usize) -> Option<PageRow<'_>> {
-        self.rows.get(at).map(|place| PageRow { page: self, place })
+        self.rows.get(at).map(|span| PageRow { page: self, span })
     }
 
     /// Approximate memory, bytes.
@@ -76,7 +77,7 @@ impl SamplesPage {
 
     /// Makes a page from a record batch with the columns [`COLUMNS`]. The error says what does not
     /// fit.
-    pub(super) fn of_batch(batch: &RecordBatch) -> Result<SamplesPage, &'static str> {
+    pub(super) fn from_batch(batch: &RecordBatch) -> Result<SamplesPage, &'static str> {
         let exps = batch.column(0).as_primitive_opt::<Int8Type>().ok_or("exp is no int8")?;
         let mut page = SamplesPage::default();
         for at in 0..batch.num_rows() {
@@ -106,12 +107,12 @@ impl SamplesPage {
 impl PageRow<'_> {
     /// Number of samples, stale markers included.
     pub(super) fn len(&self) -> usize {
-        self.place.length as usize
+        self.span.length as usize
     }
 
     /// Positions of the clock at which the row has no sample.
     pub(super) fn gaps(&self) -> &[u32] {
-        self.page.gaps.get(wide(&self.place.gaps)).unwrap_or(&[])
+        self.page.gaps.get(wide(&self.span.gaps)).unwrap_or(&[])
     }
 
     /// Appends the values of the samples in `range`. `None` if the row has fewer samples.
@@ -120,7 +121,7 @@ impl PageRow<'_> {
             return None;
         }
         out.reserve(range.len());
-        let stale = self.page.stale.get(wide(&self.place.stale))?;
+        let stale = self.page.stale.get(wide(&self.span.stale))?;
         let before = stale.partition_point(|at| (*at as usize) < range.start);
         // `at` is the next sample of the row; `passed` is the number of samples before it that are
         // not stale markers.
@@ -137,10 +138,10 @@ impl PageRow<'_> {
 
     /// Appends values of the row; `range` does not count stale markers.
     fn numbers(&self, range: Range<usize>, out: &mut Vec<f64>) -> Option<()> {
-        let first = self.place.first as usize;
+        let first = self.span.first as usize;
         let range = first + range.start..first + range.end;
         let page = self.page;
-        match self.place.values {
+        match self.span.values {
             RowEncoding::Raw => out.extend_from_slice(page.raw.get(range)?),
             // Integers need no division, which would cost more than everything else.
             RowEncoding::Decimal(0) => page.marks.read(&page.mantissas, range, |some| {

@@ -3,7 +3,7 @@
 //! Queries over blocks spend most of their time here. Pages laid out as by our writer (all columns
 //! cut at the same rows) are therefore decoded by hand: decompressed, levels and lengths verified,
 //! mantissas scanned but left packed. All other pages are read by the `parquet` crate
-//! ([`SamplesPage::of_batch`]), with the same result.
+//! ([`SamplesPage::from_batch`]), with the same result.
 
 use super::delta_binary_packed::{self, DeltaSkipIndex, PADDING};
 use super::files::CheckedFile;

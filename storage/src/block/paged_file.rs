@@ -113,13 +113,13 @@ impl PagedFile {
         if let Some(CachedPage::Samples(rows)) = self.cache.get((self.number, page)) {
             return Ok(rows);
         }
-        let rows = Arc::new(match self.by_hand(page, &clock_lengths()) {
+        let rows = Arc::new(match self.decode_page(page, &clock_lengths()) {
             // Our decoder reads what our writer writes, several times as fast; it gives up on
             // anything else.
             Some(rows) => rows,
             // Other encodings, such as those of a file that was rewritten with another tool. Also
             // damage: the `parquet` crate then says what is wrong.
-            None => SamplesPage::of_batch(&self.batch(page)?).map_err(|e| self.bad(e))?,
+            None => SamplesPage::from_batch(&self.batch(page)?).map_err(|e| self.bad(e))?,
         });
         self.cache.put((self.number, page), CachedPage::Samples(rows.clone()));
         Ok(rows)
@@ -136,7 +136,7 @@ impl PagedFile {
     }
 
     /// Decodes a page with our decoder. `None` if it must be read with [`PagedFile::batch`].
-    pub(super) fn by_hand(&self, page: usize, clock_lengths: &[usize]) -> Option<SamplesPage> {
+    pub(super) fn decode_page(&self, page: usize, clock_lengths: &[usize]) -> Option<SamplesPage> {
         let mut decoder = self.cache.decoder()?;
         let footer = self.footer.metadata();
         let file = &self.file;

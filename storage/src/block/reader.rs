@@ -40,9 +40,15 @@ const SAMPLE_PAGES: PageOptions =
 /// An open block with its deletions, and its files if they are local; cheap to clone. It stays
 /// readable after its directory is removed, for as long as a clone exists.
 #[derive(Clone)]
-pub struct Block(Arc<BlockInner>, Arc<BlockDeletes>, Option<Arc<LocalBlockFiles>>);
+pub struct Block {
+    content: Arc<BlockContent>,
+    deletes: Arc<BlockDeletes>,
+    /// `None`: the block is not local.
+    files: Option<Arc<LocalBlockFiles>>,
+}
 
-struct BlockInner {
+/// What of a block does not change: its metadata, and its files as readers need them.
+struct BlockContent {
     meta: BlockMeta,
     samples: PagedFile,
     histograms: Option<SparseFile>,
@@ -80,19 +86,19 @@ impl Block {
         let meta = BlockMeta::decode(dir, &text)?;
         let directory = LocalFiles::new(dir, files);
         let mut block = Block::open_in(&directory, meta, cache)?;
-        block.2 = Some(directory.0);
+        block.files = Some(directory.0);
         Ok(block)
     }
 
     /// To be called before the directory is removed. Returns false if the block has readers and its
     /// files cannot be kept open for them.
     pub(super) fn pin(&self) -> bool {
-        !self.has_readers() || self.2.as_ref().is_none_or(|files| files.pin())
+        !self.has_readers() || self.files.as_ref().is_none_or(|files| files.pin())
     }
 
     /// Whether the block is in use elsewhere.
     pub(super) fn has_readers(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
+        Arc::strong_count(&self.content) > 1
     }
 
     /// Opens the block `meta`, whose files are in `source`.
@@ -118,30 +124,31 @@ impl Block {
         {
             return Err(damaged(&meta.dir.join(META), "counts other series, clocks or rows than there are"));
         }
-        let inner = BlockInner { meta, samples, histograms, starts, series, clocks, first_row, row_clock };
-        Ok(Block(Arc::new(inner), Arc::default(), None))
+        let content =
+            BlockContent { meta, samples, histograms, starts, series, clocks, first_row, row_clock };
+        Ok(Block { content: Arc::new(content), deletes: Arc::default(), files: None })
     }
 
     /// The same block without the samples that `tombstones` delete.
     pub(super) fn with_tombstones(&self, tombstones: &[Tombstone]) -> Result<Block, StoreError> {
-        let select = |matchers: &[Matcher]| Ok((*self.0.series.select(matchers)?).clone());
-        let deletes = Arc::new(self.1.with_tombstones(&self.0.meta, tombstones, select)?);
-        Ok(Block(self.0.clone(), deletes, self.2.clone()))
+        let select = |matchers: &[Matcher]| Ok((*self.content.series.select(matchers)?).clone());
+        let deletes = Arc::new(self.deletes.with_tombstones(&self.content.meta, tombstones, select)?);
+        Ok(Block { content: self.content.clone(), deletes, files: self.files.clone() })
     }
 
     /// Whether samples of it are deleted.
     pub fn has_deletes(&self) -> bool {
-        !self.1.is_empty()
+        !self.deletes.is_empty()
     }
 
     /// For each of these matcher sets, whether it is the first that some series of the block
     /// satisfies; and as the last entry, whether some series satisfies none.
     pub fn matcher_classes(&self, sets: &[&[Matcher]]) -> Result<Vec<bool>, StoreError> {
-        let mut rest: RoaringBitmap = (0..self.0.series.count() as u32).collect();
+        let mut rest: RoaringBitmap = (0..self.content.series.count() as u32).collect();
         let mut found: Vec<bool> = Vec::with_capacity(sets.len() + 1);
         for set in sets {
             // Series that satisfied an earlier set no longer count.
-            let of_set = &*self.0.series.select(set)? & &rest;
+            let of_set = &*self.content.series.select(set)? & &rest;
             found.push(!of_set.is_empty());
             rest -= of_set;
         }
@@ -151,12 +158,12 @@ impl Block {
 
     /// Whether any series satisfies all matchers, deleted or not.
     pub fn has(&self, matchers: &[Matcher]) -> Result<bool, StoreError> {
-        Ok(!self.0.series.select(matchers)?.is_empty())
+        Ok(!self.content.series.select(matchers)?.is_empty())
     }
 
     /// The metadata of the block.
     pub fn meta(&self) -> &BlockMeta {
-        &self.0.meta
+        &self.content.meta
     }
 
     /// The series that satisfy all matchers and may have samples in `from..=to`, sorted by labels.
@@ -166,7 +173,7 @@ impl Block {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<BlockSeriesHandle>, StoreError> {
-        self.handles(&*self.0.series.select(matchers)?, from, to)
+        self.handles(&*self.content.series.select(matchers)?, from, to)
     }
 
     /// As [`Block::select`], for one shard.
@@ -177,7 +184,7 @@ impl Block {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<BlockSeriesHandle>, StoreError> {
-        self.handles(&self.0.series.select_shard(shard, matchers)?, from, to)
+        self.handles(&self.content.series.select_shard(shard, matchers)?, from, to)
     }
 
     fn handles(
@@ -188,17 +195,18 @@ impl Block {
     ) -> Result<Vec<BlockSeriesHandle>, StoreError> {
         // Cold blocks are selected from by their metadata alone, before anything is fetched; this
         // is for the others.
-        if !self.0.meta.overlaps(from, to) {
+        if !self.content.meta.overlaps(from, to) {
             return Ok(Vec::new());
         }
         // The labels of a series are decoded only after its times were checked, because decoding
         // labels costs more.
         let floats = |id: u32| self.rows_in(id, from, to).next().is_some();
-        let histograms = |id: u32| self.0.histograms.as_ref().is_some_and(|lane| lane.overlaps(id, from, to));
+        let histograms =
+            |id: u32| self.content.histograms.as_ref().is_some_and(|lane| lane.overlaps(id, from, to));
         let here = ids.iter().filter(|id| floats(*id) || histograms(*id));
         let mut handles = Vec::new();
-        self.0.series.labels(here, |series, labels| {
-            let deleted = if self.1.is_empty() { None } else { self.1.times(series) };
+        self.content.series.labels(here, |series, labels| {
+            let deleted = if self.deletes.is_empty() { None } else { self.deletes.times(series) };
             let handle = BlockSeriesHandle { block: self.clone(), series, labels, deleted };
             // A series of which everything is deleted must not be in lists of series.
             if handle.may_have_samples(from, to) {
@@ -210,15 +218,16 @@ impl Block {
 
     /// The label names and values.
     pub(super) fn series(&self) -> &SeriesTable {
-        &self.0.series
+        &self.content.series
     }
 
     /// The rows of a series whose timestamps overlap `from..=to`.
     fn rows_in(&self, series: u32, from: TimeMs, to: TimeMs) -> impl Iterator<Item = usize> + '_ {
-        let inner = &*self.0;
-        let rows = inner.first_row[series as usize] as usize..inner.first_row[series as usize + 1] as usize;
+        let content = &*self.content;
+        let rows =
+            content.first_row[series as usize] as usize..content.first_row[series as usize + 1] as usize;
         rows.filter(move |row| {
-            let clock = &inner.clocks[inner.row_clock[*row] as usize];
+            let clock = &content.clocks[content.row_clock[*row] as usize];
             clock.ends().is_some_and(|(first, last)| first <= to && from <= last)
         })
     }
@@ -237,10 +246,10 @@ impl Block {
             let number = row / BLOCK_PAGE_ROWS;
             let page = match current.take() {
                 Some((known, page)) if known == number => page,
-                _ => self.0.samples.samples(number, || self.clock_lengths(number))?,
+                _ => self.content.samples.samples(number, || self.clock_lengths(number))?,
             };
             let read = self.read_row(&page, row, from, to, ts, vs);
-            read.map_err(|why| self.0.samples.bad(format!("row {row}: {why}")))?;
+            read.map_err(|why| self.content.samples.bad(format!("row {row}: {why}")))?;
             current = Some((number, page));
         }
         Ok(())
@@ -248,8 +257,8 @@ impl Block {
 
     /// For each row of a page, the number of timestamps of its clock.
     fn clock_lengths(&self, page: usize) -> Vec<usize> {
-        let rows = self.0.row_clock.iter().skip(page * BLOCK_PAGE_ROWS).take(BLOCK_PAGE_ROWS);
-        rows.map(|clock| self.0.clocks[*clock as usize].len()).collect()
+        let rows = self.content.row_clock.iter().skip(page * BLOCK_PAGE_ROWS).take(BLOCK_PAGE_ROWS);
+        rows.map(|clock| self.content.clocks[*clock as usize].len()).collect()
     }
 
     /// Appends the samples of one row in `from..=to`.
@@ -263,7 +272,7 @@ impl Block {
         vs: &mut Vec<f64>,
     ) -> Result<(), &'static str> {
         const UNFIT: &str = "values and timestamps do not fit together";
-        let clock = &self.0.clocks[self.0.row_clock[row] as usize];
+        let clock = &self.content.clocks[self.content.row_clock[row] as usize];
         let row = page.row(row % BLOCK_PAGE_ROWS).ok_or("its page is too short")?;
         // A row has one value per timestamp of its clock, except at its gaps.
         if clock.len().checked_sub(row.gaps().len()) != Some(row.len()) {
@@ -286,8 +295,9 @@ impl Block {
 impl Block {
     /// A page, as both decoders read it.
     pub(super) fn page_twice(&self, page: usize) -> (Option<SamplesPage>, SamplesPage) {
-        let theirs = self.0.samples.batch(page).ok().and_then(|batch| SamplesPage::of_batch(&batch).ok());
-        (self.0.samples.by_hand(page, &self.clock_lengths(page)), theirs.unwrap_or_default())
+        let theirs =
+            self.content.samples.batch(page).ok().and_then(|batch| SamplesPage::from_batch(&batch).ok());
+        (self.content.samples.decode_page(page, &self.clock_lengths(page)), theirs.unwrap_or_default())
     }
 }
 
@@ -306,7 +316,7 @@ impl BlockSeriesHandle {
     /// Prometheus checks whole chunks.
     fn may_have_samples(&self, from: TimeMs, to: TimeMs) -> bool {
         let Some(deleted) = &self.deleted else { return true };
-        let clock = |row: usize| &self.block.0.clocks[self.block.0.row_clock[row] as usize];
+        let clock = |row: usize| &self.block.content.clocks[self.block.content.row_clock[row] as usize];
         let left = |row: usize| {
             let Some((first, last)) = clock(row).ends() else { return false };
             // A row with a single time is decided exactly; for others the gaps within are not
@@ -317,7 +327,7 @@ impl BlockSeriesHandle {
             lane.span(self.series).is_some_and(|(min, max)| !deleted.covers_all(min, max))
         };
         self.block.rows_in(self.series, from, to).any(left)
-            || self.block.0.histograms.as_ref().is_some_and(histograms)
+            || self.block.content.histograms.as_ref().is_some_and(histograms)
     }
 
     /// Appends the samples with `from ≤ t ≤ to`, in time order, including stale markers.
@@ -330,13 +340,15 @@ impl BlockSeriesHandle {
     ) -> Result<(), StoreError> {
         let base = ts.len();
         self.block.read(self.series, from, to, ts, vs)?;
-        self.deleted.iter().for_each(|deleted| deleted.retain(base, ts, vs));
+        if let Some(deleted) = &self.deleted {
+            deleted.retain(base, ts, vs);
+        }
         Ok(())
     }
 
     /// Whether the series has histograms.
     pub fn has_histograms(&self) -> bool {
-        self.block.0.histograms.as_ref().is_some_and(|lane| lane.has(self.series))
+        self.block.content.histograms.as_ref().is_some_and(|lane| lane.has(self.series))
     }
 
     /// Appends the histograms with `from ≤ t ≤ to`, in time order.
@@ -346,7 +358,7 @@ impl BlockSeriesHandle {
         to: TimeMs,
         out: &mut TimedHistograms,
     ) -> Result<(), StoreError> {
-        let Some(lane) = &self.block.0.histograms else { return Ok(()) };
+        let Some(lane) = &self.block.content.histograms else { return Ok(()) };
         let base = out.len();
         lane.read(self.series, from, to, |page, row, t| {
             let before = out[base..].last().map(|(_, h)| h.as_ref());
@@ -354,24 +366,28 @@ impl BlockSeriesHandle {
             out.push((t, Arc::new(h)));
             Some(())
         })?;
-        self.deleted.iter().for_each(|deleted| deleted.retain_histograms(base, out));
+        if let Some(deleted) = &self.deleted {
+            deleted.retain_histograms(base, out);
+        }
         Ok(())
     }
 
     /// Whether the series has start timestamps.
     pub fn has_starts(&self) -> bool {
-        self.block.0.starts.as_ref().is_some_and(|lane| lane.has(self.series))
+        self.block.content.starts.as_ref().is_some_and(|lane| lane.has(self.series))
     }
 
     /// Appends the start timestamps of the samples with `from ≤ t ≤ to`, in time order.
     pub fn read_starts(&self, from: TimeMs, to: TimeMs, out: &mut TimedStarts) -> Result<(), StoreError> {
-        let Some(lane) = &self.block.0.starts else { return Ok(()) };
+        let Some(lane) = &self.block.content.starts else { return Ok(()) };
         let base = out.len();
         lane.read(self.series, from, to, |page, row, t| {
             out.push((t, histogram_rows::decode_start(page, row)?));
             Some(())
         })?;
-        self.deleted.iter().for_each(|deleted| deleted.retain_pairs(base, out));
+        if let Some(deleted) = &self.deleted {
+            deleted.retain_pairs(base, out);
+        }
         Ok(())
     }
 }

@@ -62,7 +62,7 @@ impl SampleRowBuilder {
         ts: &[i64],
         vs: &[f64],
     ) {
-        let (clock, gaps) = clocks.place(target, ts);
+        let (clock, gaps) = clocks.find_or_insert(target, ts);
         self.count += 1;
         self.series_id.append_value(series);
         self.clock_id.append_value(clock);

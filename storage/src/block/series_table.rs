@@ -96,7 +96,9 @@ impl SeriesTable {
     ) -> Result<(), StoreError> {
         let pages = match &self.labels {
             LabelStorage::Memory(all, _) => {
-                ids.into_iter().for_each(|id| each(id, all[id as usize].clone()));
+                for id in ids {
+                    each(id, all[id as usize].clone());
+                }
                 return Ok(());
             }
             LabelStorage::Indexed(pages, _) => pages,
@@ -173,7 +175,7 @@ impl SeriesTable {
         match (&self.labels, self.shards.get()) {
             // Few series: look only these up, instead of reading the postings of all shards.
             (LabelStorage::Indexed(_, index), None) if ids.len() < SHARDS_OF_SERIES => {
-                (0..SHARDS).map(|shard| index.of_shard(ids, shard)).collect()
+                (0..SHARDS).map(|shard| index.in_shard(ids, shard)).collect()
             }
             _ => Ok(self.shards()?.iter().map(|shard| shard & ids).collect()),
         }
@@ -251,8 +253,11 @@ impl SeriesTable {
         // Many values: reading the labels of the selected series costs less than a lookup for each
         // value.
         if values.len() as u64 > most {
-            return self
-                .labels(selected.iter(), |_, labels| labels.get(name).into_iter().for_each(&mut each));
+            return self.labels(selected.iter(), |_, labels| {
+                if let Some(value) = labels.get(name) {
+                    each(value);
+                }
+            });
         }
         for value in values {
             if self.terms().one_has(&selected, name, Some(&value))? {

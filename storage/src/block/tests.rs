@@ -258,7 +258,9 @@ fn read_all(dir: &Path, series: &[BlockSeries]) -> Result<(), StoreError> {
 #[test]
 fn damage_is_an_error_that_names_the_file() {
     let mut series = target(200, 100);
-    series.iter_mut().enumerate().for_each(|(i, s)| s.vs[i % 100] += 0.1 * i as f64 + 1e-9 * (i * i) as f64);
+    for (i, s) in series.iter_mut().enumerate() {
+        s.vs[i % 100] += 0.1 * i as f64 + 1e-9 * (i * i) as f64;
+    }
     let dir = tempfile::tempdir().unwrap();
     let home = write(dir.path(), &series).meta().dir.clone();
     read_all(&home, &series).unwrap();
@@ -445,7 +447,7 @@ fn broken_promises_are_refused() {
     }
 }
 
-/// A disk that fails after so many operations.
+/// A disk that fails after this many operations.
 struct FailingDisk(std::sync::atomic::AtomicI64);
 
 struct FailingFile(Box<dyn DiskFile>, bool);

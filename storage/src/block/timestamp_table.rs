@@ -56,7 +56,7 @@ impl TimestampTable {
 
     /// The clock for these timestamps of a series of `target`, and the positions of the clock at
     /// which the series has no sample.
-    pub(super) fn place(&mut self, target: u64, ts: &[i64]) -> (u32, Vec<u32>) {
+    pub(super) fn find_or_insert(&mut self, target: u64, ts: &[i64]) -> (u32, Vec<u32>) {
         let hash = content(ts);
         let same = self.by_content.get(&hash).into_iter().flatten().copied();
         // Two lists may have the same hash, so they are compared.
@@ -139,9 +139,9 @@ mod tests {
         let clock = |id: usize| (0..id as i64 % 7 + 1).map(|i| id as i64 + i * 15_000).collect::<Vec<_>>();
         let all: Vec<Vec<i64>> = (0..2 * BLOCK_CLOCK_ROWS + 1).map(clock).collect();
         let mut table = TimestampTable::default();
-        let placed = all.iter().enumerate().map(|(i, ts)| table.place(i as u64, ts));
-        assert!(placed.enumerate().all(|(i, place)| place == (i as u32, vec![])));
-        assert_eq!(table.place(0, &all[5]), (5, vec![]), "it is there");
+        let placed = all.iter().enumerate().map(|(i, ts)| table.find_or_insert(i as u64, ts));
+        assert!(placed.enumerate().all(|(i, found)| found == (i as u32, vec![])));
+        assert_eq!(table.find_or_insert(0, &all[5]), (5, vec![]), "it is there");
         assert_eq!((table.len(), table.times()), (all.len(), all.iter().map(Vec::len).sum::<usize>() as u64));
         let mut rows = Vec::new();
         let mut found = Vec::new();

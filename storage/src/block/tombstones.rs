@@ -165,7 +165,9 @@ impl BlockDeletes {
     pub(super) fn times(&self, series: u32) -> Option<Arc<Intervals>> {
         let mut times = Intervals::default();
         let of_series = self.0.iter().filter(|(ids, ..)| ids.contains(series));
-        of_series.for_each(|(_, from, to)| times.add(*from, *to));
+        for (_, from, to) in of_series {
+            times.add(*from, *to);
+        }
         (!times.is_empty()).then(|| Arc::new(times))
     }
 }

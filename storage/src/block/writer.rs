@@ -78,7 +78,7 @@ pub fn write_block_replacing(
     origin: BlockSpec,
     series: impl Iterator<Item = Result<BlockSeries, StoreError>>,
 ) -> Result<BlockMeta, StoreError> {
-    let BlockSpec { from, to, replaces, reserved: taken } = origin;
+    let BlockSpec { from, to, replaces, reserved } = origin;
     // Another name than a flush of the same range, which may run at the same time.
     let what = if replaces.is_empty() { "" } else { "_merge" };
     let temporary = blocks_dir.join(format!("{from}_{to}{what}.tmp"));
@@ -93,11 +93,11 @@ pub fn write_block_replacing(
     meta.replaces = replaces;
     meta.dir = blocks_dir.join(name(&meta));
     let exists = |meta: &BlockMeta| disk.list(&meta.dir).is_ok_and(|files| !files.is_empty());
-    let is_taken = |meta: &BlockMeta| taken.contains(&meta.name().to_string());
+    let is_reserved = |meta: &BlockMeta| reserved.contains(&meta.name().to_string());
     // The name is a hash of the content: a block that exists with this name is this block, or was
     // before it was damaged.
-    while exists(&meta) || is_taken(&meta) {
-        if !is_taken(&meta) && is_whole(disk, &meta) {
+    while exists(&meta) || is_reserved(&meta) {
+        if !is_reserved(&meta) && is_whole(disk, &meta) {
             disk.remove(&temporary).map_err(io_error(&temporary))?;
             disk.sync_dir(blocks_dir).map_err(io_error(blocks_dir))?;
             return Ok(meta);
@@ -377,7 +377,7 @@ impl<'a> BlockBuilder<'a> {
         let mut files = Vec::new();
         for (name, checksums, finished) in lanes {
             if let Some(finished) = finished.transpose()? {
-                files.extend(checked(self.disk, self.dir, (name, checksums), finished)?);
+                files.extend(checked(self.disk, self.dir, name, checksums, finished)?);
             }
         }
         Ok(files)
@@ -389,7 +389,7 @@ impl<'a> BlockBuilder<'a> {
         if self.rows.len() > 0 {
             self.samples.write(self.rows.take())?;
         }
-        let samples = checked(disk, self.dir, (SAMPLES, CHECKSUMS), self.samples.finish()?)?;
+        let samples = checked(disk, self.dir, SAMPLES, CHECKSUMS, self.samples.finish()?)?;
         let mut clocks = ParquetFileWriter::create(
             disk,
             self.dir.join(CLOCKS),
@@ -409,7 +409,7 @@ impl<'a> BlockBuilder<'a> {
         for (page, labels) in self.labels.chunks(SERIES_PAGE_ROWS).enumerate() {
             series.write(series_batch(page * SERIES_PAGE_ROWS, labels))?;
         }
-        let series = checked(disk, self.dir, (SERIES, SERIES_CHECKSUMS), series.finish()?)?;
+        let series = checked(disk, self.dir, SERIES, SERIES_CHECKSUMS, series.finish()?)?;
         let index = write_index(disk, self.dir, &self.labels)?;
         self.meta.series = self.labels.len() as u64;
         self.meta.clocks = self.clocks.len() as u64;
@@ -424,23 +424,25 @@ impl<'a> BlockBuilder<'a> {
 /// A file and its entry in `meta.json`.
 type NamedFile = (&'static str, FileMeta);
 
-/// Writes the checksums of a finished file.
+/// Writes the checksums of a finished file: its entry in `meta.json`, and a checksum per chunk.
 fn checked(
     disk: &dyn Disk,
     dir: &Path,
-    (name, checksums): (&'static str, &'static str),
-    (meta, chunks): (FileMeta, Vec<u8>),
+    name: &'static str,
+    checksums: &'static str,
+    finished: (FileMeta, Vec<u8>),
 ) -> Result<[NamedFile; 2], StoreError> {
+    let (meta, chunks) = finished;
     Ok([(name, meta), (checksums, write_bytes(disk, &dir.join(checksums), &chunks)?.0)])
 }
 
 fn write_index(disk: &dyn Disk, dir: &Path, series: &[Labels]) -> Result<[NamedFile; 4], StoreError> {
     let (terms, postings) = index::write(series).map_err(|e| damaged(dir, format!("its index: {e}")))?;
-    let one = |(name, checksums), bytes: &[u8]| {
-        checked(disk, dir, (name, checksums), write_bytes(disk, &dir.join(name), bytes)?)
+    let one = |name, checksums, bytes: &[u8]| {
+        checked(disk, dir, name, checksums, write_bytes(disk, &dir.join(name), bytes)?)
     };
-    let [terms, terms_checksums] = one((TERMS, TERMS_CHECKSUMS), &terms)?;
-    let [postings, postings_checksums] = one((POSTINGS, POSTINGS_CHECKSUMS), &postings)?;
+    let [terms, terms_checksums] = one(TERMS, TERMS_CHECKSUMS, &terms)?;
+    let [postings, postings_checksums] = one(POSTINGS, POSTINGS_CHECKSUMS, &postings)?;
     Ok([terms, terms_checksums, postings, postings_checksums])
 }
 

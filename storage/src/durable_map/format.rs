@@ -76,7 +76,7 @@ fn next_frame(
     if let Some(here) = frame(at) {
         return Some(here);
     }
-    let checksums = checksums.get_or_insert_with(|| Checksums::of(bytes));
+    let checksums = checksums.get_or_insert_with(|| Checksums::compute(bytes));
     let fits = |start: &usize| {
         payload(bytes, *start).is_some_and(|(payload, checksum)| {
             let begin = start + PREFIX;
@@ -91,7 +91,7 @@ fn next_frame(
 struct Checksums(Vec<u32>);
 
 impl Checksums {
-    fn of(bytes: &[u8]) -> Checksums {
+    fn compute(bytes: &[u8]) -> Checksums {
         let next = |before: &mut u32, byte: &u8| {
             *before = crc32c::crc32c_append(*before, std::slice::from_ref(byte));
             Some(*before)

@@ -32,7 +32,7 @@ pub type MapEntries = BTreeMap<Vec<u8>, Vec<u8>>;
 pub struct LoadedMap {
     /// Whether there was a file, possibly without entries.
     pub existed: bool,
-    /// The entries.
+    /// The entries that were on the disk.
     pub entries: MapEntries,
     /// A description of what could not be read.
     pub damage: Option<String>,
@@ -44,7 +44,7 @@ struct MapState {
     /// The number of the latest call of [`DurableMap::put`]; of the latest call that the writer has
     /// taken; and of the latest call that is in the file.
     put: u64,
-    taken: u64,
+    drained: u64,
     written: u64,
     /// Whether a call of [`DurableMap::wait`] has timed out: no call waits until the file has
     /// caught up.
@@ -64,7 +64,7 @@ pub struct DurableMap {
     shared: Arc<MapShared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The writer of a map without a thread.
-    by_hand: Option<Mutex<writer::MapWriter>>,
+    inline_writer: Option<Mutex<writer::MapWriter>>,
 }
 
 impl DurableMap {
@@ -101,24 +101,24 @@ impl DurableMap {
             .name("keep".to_owned())
             .spawn(move || writer.run(&of_thread))
             .map_err(|source| StoreError::Io { path, source })?;
-        Ok((DurableMap { shared, thread: Mutex::new(Some(thread)), by_hand: None }, found))
+        Ok((DurableMap { shared, thread: Mutex::new(Some(thread)), inline_writer: None }, found))
     }
 
     /// As [`DurableMap::open`], without a thread: changes are written by [`DurableMap::wait`] and
     /// [`DurableMap::turn`].
-    pub fn open_by_hand(
+    pub fn open_without_thread(
         disk: Arc<dyn Disk>,
         path: PathBuf,
         metrics: &Metrics,
     ) -> Result<(DurableMap, LoadedMap), StoreError> {
         let (writer, found) = read(disk, &path, metrics)?;
-        let by_hand = Some(Mutex::new(writer));
-        Ok((DurableMap { shared: Arc::default(), thread: Mutex::default(), by_hand }, found))
+        let inline_writer = Some(Mutex::new(writer));
+        Ok((DurableMap { shared: Arc::default(), thread: Mutex::default(), inline_writer }, found))
     }
 
     /// For a map without a thread: writes what is queued.
     pub fn turn(&self) {
-        if let Some(writer) = &self.by_hand {
+        if let Some(writer) = &self.inline_writer {
             writer.lock().run_once(&self.shared);
         }
     }
@@ -138,7 +138,7 @@ impl DurableMap {
     /// (not yet a power loss: the sync comes later). Returns whether they do. After a timeout no
     /// call waits until the file has caught up.
     pub fn wait(&self, put: u64, limit: Duration) -> bool {
-        if self.by_hand.is_some() {
+        if self.inline_writer.is_some() {
             self.turn();
             return self.shared.state.lock().written >= put;
         }

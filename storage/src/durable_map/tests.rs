@@ -87,15 +87,18 @@ fn a_flipped_bit_is_told_and_costs_one_frame() {
 fn twice_the_frames_cost_twice_as_much_to_read() {
     let frames = |n: usize| {
         let mut bytes = format::HEADER.to_vec();
-        (0..n)
-            .for_each(|i| format::encode(vec![set(&format!("key {i}"), "some value")], &mut bytes).unwrap());
+        for i in 0..n {
+            format::encode(vec![set(&format!("key {i}"), "some value")], &mut bytes).unwrap();
+        }
         bytes
     };
     assert_proportional("good ones", 2_000, frames, |bytes| format::decode(bytes));
     for every in [10, 701] {
         let damaged = |n: usize| {
             let mut bytes = frames(n);
-            bytes[format::HEADER.len()..].iter_mut().step_by(every).for_each(|byte| *byte ^= 1);
+            for byte in bytes[format::HEADER.len()..].iter_mut().step_by(every) {
+                *byte ^= 1;
+            }
             bytes
         };
         let what = format!("of {every} bytes one is damaged");

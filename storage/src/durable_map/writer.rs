@@ -71,10 +71,10 @@ impl MapWriter {
     pub(super) fn run_once(&mut self, shared: &MapShared) {
         let mut state = shared.state.lock();
         // A failed write is tried again even if nothing has changed since.
-        if state.taken == state.put && !self.failing {
+        if state.drained == state.put && !self.failing {
             return;
         }
-        state.taken = state.put;
+        state.drained = state.put;
         let changes = std::mem::take(&mut state.queue).into_iter().collect();
         let put = state.put;
         drop(state);
@@ -150,17 +150,17 @@ impl MapWriter {
 /// left to write.
 fn take(shared: &MapShared, failing: bool) -> Option<(Vec<MapChange>, u64, bool)> {
     let mut state = shared.state.lock();
-    while state.taken == state.put && !state.closing {
+    while state.drained == state.put && !state.closing {
         if failing {
             shared.work.wait_for(&mut state, Duration::from_millis(DURABLE_MAP_RETRY_MS));
             break;
         }
         shared.work.wait(&mut state);
     }
-    if state.taken == state.put && state.closing && !failing {
+    if state.drained == state.put && state.closing && !failing {
         return None;
     }
-    state.taken = state.put;
+    state.drained = state.put;
     let changes = std::mem::take(&mut state.queue).into_iter().collect();
     Some((changes, state.put, state.closing))
 }

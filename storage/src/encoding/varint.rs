@@ -1,4 +1,5 @@
-//! Integers of variable length, as the log and the head store them.
+//! Integers of variable length: LEB128 for unsigned ones, zigzag for signed ones. The write-ahead
+//! log and the head store small differences this way.
 
 /// Maps integers of small size, with either sign, to small numbers.
 pub(crate) fn zigzag(v: i64) -> u64 {

@@ -51,7 +51,7 @@ pub struct RefusedSample {
     pub slot: u32,
     /// The time of the sample.
     pub t: TimeMs,
-    /// The reason.
+    /// Which rule of order or which limit it breaks.
     pub why: Refusal,
 }
 
@@ -155,12 +155,7 @@ impl AppendLimits {
     }
 
     /// Counts a sample of `slot` at `t` in `counts`. Returns whether the sample must be stored.
-    pub fn count(
-        &self,
-        decision: AppendDecision,
-        (slot, t): (u32, TimeMs),
-        counts: &mut AppendCounts,
-    ) -> bool {
+    pub fn count(&self, decision: AppendDecision, slot: u32, t: TimeMs, counts: &mut AppendCounts) -> bool {
         // Without a window of late samples, Prometheus has other names for the same refusals.
         let in_order = self.out_of_order == 0;
         let why = match decision {

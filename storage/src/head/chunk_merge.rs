@@ -63,7 +63,9 @@ impl ChunkMerge {
                 Some(bits) => self.builder.push_constant(bits),
                 None => {
                     self.column.clear();
-                    self.chunks.iter().for_each(|chunk| chunk.append_bits(c, &mut self.column));
+                    for chunk in &self.chunks {
+                        chunk.append_bits(c, &mut self.column);
+                    }
                     self.builder.push(&self.column);
                 }
             }

@@ -221,7 +221,11 @@ impl ColumnsSnapshot {
 
     /// Calls `add(min, max)` for each chunk and each row.
     pub(super) fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
-        self.chunks.iter().for_each(|w| add(w.min(), w.max()));
-        self.rows.iter().for_each(|(t, _)| add(*t, *t));
+        for w in &self.chunks {
+            add(w.min(), w.max());
+        }
+        for (t, _) in &self.rows {
+            add(*t, *t);
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::model::slot_samples::SlotHistogram;
 use crate::model::value::is_absent;
 use crate::model::{NativeHistogram, TimeMs};
 use crate::wal::RecordError;
+use std::sync::Arc;
 
 impl Head {
     /// Whether a sample at `t` can still be corrected: no block has or will have this time.
@@ -55,8 +56,8 @@ impl Head {
     }
 
     /// Stores a histogram at a time that [`Head::correct`] has emptied. Returns it with its hint.
-    pub fn add_corrected(&mut self, (slot, t, h): SlotHistogram) -> SlotHistogram {
-        let stored = self.hinted(slot, t, &h);
+    pub fn add_corrected(&mut self, slot: u32, t: TimeMs, h: &Arc<NativeHistogram>) -> SlotHistogram {
+        let stored = self.hinted(slot, t, h);
         self.add_histogram(slot, t, stored.clone());
         (slot, t, stored)
     }

@@ -4,7 +4,7 @@
 //!
 //! A column that is constant over the chunk (most are) is an offset to a value that all columns
 //! with this value share. A column without samples costs only its offset. Bytes and offsets are in
-//! pieces of one size ([`CHUNK_PAGE_BYTES`]): chunks of all sizes are made and freed, and the
+//! pages of one size ([`CHUNK_PAGE_BYTES`]): chunks of all sizes are made and freed, and the
 //! allocator could not reuse the memory of one size for another. Rows that are not sealed yet are
 //! in [`super::open_rows`]; adjacent chunks are merged by [`super::chunk_merge`].
 
@@ -20,9 +20,9 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 const NOTHING: u32 = u32::MAX;
 /// Set in the offset of a column with one value for all rows.
 const CONSTANT: u32 = 1 << 31;
-/// An offset is the number of a piece; its lowest `PLACE_BITS` bits are the position within the
-/// piece.
-const PLACE_BITS: u32 = CHUNK_PAGE_BYTES.trailing_zeros();
+/// An offset is the number of a page of the bytes; its lowest `PAGE_BITS` bits are the position
+/// within the page.
+const PAGE_BITS: u32 = CHUNK_PAGE_BYTES.trailing_zeros();
 
 /// Immutable compressed columns with one clock.
 pub(super) struct GroupChunk {
@@ -33,7 +33,7 @@ pub(super) struct GroupChunk {
     /// Number of columns.
     columns: u32,
     /// The compressed bytes.
-    pieces: Box<[Box<[u8]>]>,
+    pages: Box<[Box<[u8]>]>,
     /// Number of columns with samples.
     present: u32,
 }
@@ -41,8 +41,8 @@ pub(super) struct GroupChunk {
 /// A chunk that is being built, column by column.
 pub(super) struct GroupChunkBuilder {
     offsets: Vec<u32>,
-    pieces: Vec<Box<[u8]>>,
-    /// The piece that is being filled.
+    pages: Vec<Box<[u8]>>,
+    /// The page that is being filled.
     open: Vec<u8>,
     constants: HashMap<u64, u32, Xxh3DefaultBuilder>,
     /// The constant that was pushed last, and its offset.
@@ -57,7 +57,7 @@ impl GroupChunkBuilder {
     pub(super) fn new(columns: usize, thorough: bool) -> GroupChunkBuilder {
         GroupChunkBuilder {
             offsets: Vec::with_capacity(columns),
-            pieces: Vec::new(),
+            pages: Vec::new(),
             open: Vec::with_capacity(2 * CHUNK_PAGE_BYTES),
             constants: HashMap::default(),
             before: None,
@@ -80,22 +80,22 @@ impl GroupChunkBuilder {
         }
         let start = self.open.len();
         column::encode(column, self.thorough, &mut self.open);
-        let offset = self.placed(start);
+        let offset = self.offset_from(start);
         self.offsets.push(offset);
         self.present += 1;
     }
 
-    /// The offset of the bytes that were written to the open piece from `start` on. If the piece is
-    /// too large with them, the bytes begin a new piece.
-    fn placed(&mut self, mut start: usize) -> u32 {
-        // A column longer than a piece begins a piece of its own, which is then larger: columns are
-        // never divided, so a read touches one piece.
+    /// The offset of the bytes that were written to the open page from `start` on. If the page is
+    /// too large with them, the bytes begin a new page.
+    fn offset_from(&mut self, mut start: usize) -> u32 {
+        // A column longer than a page begins a page of its own, which is then larger: columns are
+        // never divided, so a read touches one page.
         if start > 0 && self.open.len() > CHUNK_PAGE_BYTES {
-            self.pieces.push(boxed_exact(&self.open[..start]));
+            self.pages.push(boxed_exact(&self.open[..start]));
             self.open.drain(..start);
             start = 0;
         }
-        (self.pieces.len() as u32) << PLACE_BITS | start as u32
+        (self.pages.len() as u32) << PAGE_BITS | start as u32
     }
 
     /// Adds the next column, with the same bit pattern in all rows.
@@ -109,7 +109,7 @@ impl GroupChunkBuilder {
             Some((before, offset)) if before == bits => offset,
             _ => match self.constants.get(&bits) {
                 Some(offset) => *offset,
-                None => self.place_constant(bits),
+                None => self.push_new_constant(bits),
             },
         };
         self.before = Some((bits, offset));
@@ -117,21 +117,21 @@ impl GroupChunkBuilder {
         self.present += 1;
     }
 
-    fn place_constant(&mut self, bits: u64) -> u32 {
+    fn push_new_constant(&mut self, bits: u64) -> u32 {
         let start = self.open.len();
         self.open.extend_from_slice(&bits.to_le_bytes());
-        let offset = self.placed(start) | CONSTANT;
+        let offset = self.offset_from(start) | CONSTANT;
         self.constants.insert(bits, offset);
         offset
     }
 
     /// The finished chunk; `clock` has the time of each row.
     pub(super) fn finish(mut self, clock: Box<[TimeMs]>) -> GroupChunk {
-        // The last piece, also if it is empty: an offset then still finds a piece.
-        self.pieces.push(boxed_exact(&self.open));
+        // The last page, also if it is empty: an offset then still finds a page.
+        self.pages.push(boxed_exact(&self.open));
         let columns = self.offsets.len() as u32;
         let offsets = self.offsets.chunks(CHUNK_PAGE_OFFSETS).map(boxed_exact).collect();
-        GroupChunk { clock, offsets, columns, pieces: self.pieces.into(), present: self.present }
+        GroupChunk { clock, offsets, columns, pages: self.pages.into(), present: self.present }
     }
 }
 
@@ -168,14 +168,14 @@ impl GroupChunk {
 
     /// The offset of column `c`, if it has a sample.
     fn offset(&self, c: u32) -> Option<u32> {
-        let piece = self.offsets.get(c as usize / CHUNK_PAGE_OFFSETS)?;
-        piece.get(c as usize % CHUNK_PAGE_OFFSETS).copied().filter(|offset| *offset != NOTHING)
+        let page = self.offsets.get(c as usize / CHUNK_PAGE_OFFSETS)?;
+        page.get(c as usize % CHUNK_PAGE_OFFSETS).copied().filter(|offset| *offset != NOTHING)
     }
 
     /// The bytes from an offset on.
     fn bytes_at(&self, offset: u32) -> &[u8] {
-        let place = (offset & !CONSTANT) as usize;
-        &self.pieces[place >> PLACE_BITS][place % CHUNK_PAGE_BYTES..]
+        let at = (offset & !CONSTANT) as usize;
+        &self.pages[at >> PAGE_BITS][at % CHUNK_PAGE_BYTES..]
     }
 
     /// The bit pattern that column `c` has in all rows, if it is stored as a constant. A column
@@ -200,7 +200,9 @@ impl GroupChunk {
             return column::decode(self.bytes_at(offset), rows, take);
         }
         let bits = self.pattern(offset);
-        (0..rows).for_each(|row| take(row, bits));
+        for row in 0..rows {
+            take(row, bits);
+        }
     }
 
     /// Appends all rows of column `c`, including absent values.

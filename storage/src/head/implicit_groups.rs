@@ -206,7 +206,7 @@ impl Head {
         if series.is_mixed() || series.columns().len() > 1 {
             let decision = self.decide(slot, t, v);
             if decision != AppendDecision::Store {
-                self.limits.count(decision, (slot, t), counts);
+                self.limits.count(decision, slot, t, counts);
                 return;
             }
         }

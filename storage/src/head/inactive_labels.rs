@@ -46,7 +46,7 @@ impl InactiveLabels {
         *self.open.lock() = None;
         let mut back = Vec::new();
         for some in ended.chunks(INACTIVE_LABELS_PACK) {
-            match LabelPack::of(some, last_lsn) {
+            match LabelPack::compress(some, last_lsn) {
                 Some(pack) => self.add_pack(pack, some),
                 None => back.extend_from_slice(some),
             }
@@ -116,7 +116,7 @@ impl InactiveLabels {
 }
 
 impl LabelPack {
-    fn of(ended: &[(u32, Labels)], last_lsn: u64) -> Option<LabelPack> {
+    fn compress(ended: &[(u32, Labels)], last_lsn: u64) -> Option<LabelPack> {
         let mut bytes = Vec::new();
         for (_, labels) in ended {
             bytes.extend_from_slice(&(labels.encoded().len() as u32).to_le_bytes());

@@ -80,7 +80,7 @@ impl OpenRows {
         for (_, row) in &mut self.rows[self.unpacked_from..] {
             // A row that is packed already was not filled since: filling makes it whole again.
             let OpenRow::Whole(values) = row else { continue };
-            let marks = ChangedColumns::of(&self.base, values);
+            let marks = ChangedColumns::between(&self.base, values);
             // A row with a few more samples does not become the base: rows of different halves of
             // the columns would take turns, and none would be packed.
             if marks.gain(&self.base, values) > (values.len() / BASE_ROW_GAIN) as isize {
@@ -116,7 +116,7 @@ impl OpenRows {
     fn chunk(&self, columns: usize) -> GroupChunk {
         let mut builder = GroupChunkBuilder::new(columns, false);
         let mut rows: Vec<RowCursor> =
-            self.rows.iter().map(|(_, row)| RowCursor::of(row, &self.base)).collect();
+            self.rows.iter().map(|(_, row)| RowCursor::new(row, &self.base)).collect();
         let mut column = Vec::with_capacity(rows.len());
         for word in 0..columns.div_ceil(WORD) {
             // 64 columns at a time: a bit of `changed` is set if any row differs from the base in
@@ -209,7 +209,7 @@ enum RowValues<'a> {
 }
 
 impl RowCursor<'_> {
-    fn of<'a>(row: &'a OpenRow, base: &Arc<[f64]>) -> RowCursor<'a> {
+    fn new<'a>(row: &'a OpenRow, base: &Arc<[f64]>) -> RowCursor<'a> {
         let row = match row {
             OpenRow::Whole(row) => RowValues::Whole(Cow::Borrowed(row)),
             OpenRow::Packed(row) if Arc::ptr_eq(row.base(), base) => RowValues::Packed(row, 0),
@@ -276,7 +276,9 @@ mod tests {
 
     fn pushed(rows: &[Vec<f64>]) -> OpenRows {
         let mut open = OpenRows::default();
-        (0..).zip(rows).for_each(|(t, row)| open.push(t, row.clone().into()));
+        for (t, row) in (0..).zip(rows) {
+            open.push(t, row.clone().into());
+        }
         open
     }
 
@@ -304,7 +306,7 @@ mod tests {
                     fill(&mut open, at);
                 }
             }
-            (0..rows.len()).rev().take(behind).for_each(|at| fill(&mut open, at));
+            for at in (0..rows.len()).rev().take(behind) { fill(&mut open, at); }
             let bits = |at: usize, c: usize| rows[at].get(c).map_or(ABSENT_BITS, |(v, _)| v.to_bits());
             for (at, c) in (0..rows.len()).flat_map(|at| (0..columns + 70).map(move |c| (at, c))) {
                 let v = open.sample_at(c as u32, at as i64).unwrap_or(ABSENT);

@@ -116,7 +116,9 @@ mod tests {
             assert_eq!((slots.len(), slots.get(n)), (n, None));
             slots.push(n);
         }
-        slots.iter_mut().for_each(|(_, n)| *n *= 2);
+        for (_, n) in slots.iter_mut() {
+            *n *= 2;
+        }
         slots[PAGE] += 1;
         assert!(
             slots.iter().all(|(index, n)| *n == 2 * index as usize + usize::from(index as usize == PAGE))

@@ -33,7 +33,7 @@ impl PostingList {
         PostingList::Inline(1, slots)
     }
 
-    fn of_list(list: &[u32]) -> PostingList {
+    fn from_list(list: &[u32]) -> PostingList {
         let mut slots = [0; INLINE];
         // Short enough to be stored without an allocation: most values have one or two series.
         if let Some(there) = slots.get_mut(..list.len()) {
@@ -75,8 +75,8 @@ impl PostingList {
                 slots[at] = slot;
                 *len += 1;
             }
-            PostingList::Inline(_, slots) => *self = PostingList::of_list(&with(slots, at, slot)),
-            PostingList::Few(slots) => *self = PostingList::of_list(&with(slots, at, slot)),
+            PostingList::Inline(_, slots) => *self = PostingList::from_list(&with(slots, at, slot)),
+            PostingList::Few(slots) => *self = PostingList::from_list(&with(slots, at, slot)),
         }
     }
 
@@ -272,7 +272,9 @@ impl HeadPostings {
     /// Calls `visit(name, value, number of series)` for every label pair.
     pub fn for_each_pair(&self, mut visit: impl FnMut(&str, &str, u64)) {
         for (name, values) in &self.names {
-            values.by_value.iter().for_each(|(value, slots)| visit(name, value, slots.len()));
+            for (value, slots) in &values.by_value {
+                visit(name, value, slots.len());
+            }
         }
     }
 }
@@ -319,7 +321,9 @@ mod tests {
         };
         let all: Vec<Labels> = (0..n).map(labels).collect();
         let mut postings = HeadPostings::default();
-        all.iter().enumerate().for_each(|(i, labels)| postings.add(i as u32, labels));
+        for (i, labels) in all.iter().enumerate() {
+            postings.add(i as u32, labels);
+        }
         (all, postings)
     }
 
@@ -351,7 +355,9 @@ mod tests {
             |n| n,
             |n| {
                 let (all, mut postings) = postings_of(*n);
-                all.iter().enumerate().for_each(|(i, labels)| postings.remove(i as u32, labels));
+                for (i, labels) in all.iter().enumerate() {
+                    postings.remove(i as u32, labels);
+                }
                 postings.all().len()
             },
         );
@@ -380,13 +386,17 @@ mod tests {
         let labels = |n: usize| Labels::from_pairs((0..n).map(|i| (format!("l{i}"), "v")));
         let add = |labels: &Labels| {
             let mut postings = HeadPostings::default();
-            (0..10).for_each(|slot| postings.add(slot, labels));
+            for slot in 0..10 {
+                postings.add(slot, labels);
+            }
             postings
         };
         assert_proportional("adding", 2_000, labels, add);
         assert_proportional("removing", 2_000, labels, |labels| {
             let mut postings = add(labels);
-            (0..10).for_each(|slot| postings.remove(slot, labels));
+            for slot in 0..10 {
+                postings.remove(slot, labels);
+            }
             postings.all().len()
         });
     }
@@ -422,8 +432,8 @@ mod tests {
         ) {
             let all: Vec<Labels> = series.into_iter().map(Labels::from_pairs).collect();
             let mut postings = HeadPostings::default();
-            all.iter().enumerate().for_each(|(i, labels)| postings.add(i as u32, labels));
-            all.iter().enumerate().filter(|(i, _)| gone[*i]).for_each(|(i, labels)| postings.remove(i as u32, labels));
+            for (i, labels) in all.iter().enumerate() { postings.add(i as u32, labels); }
+            for (i, labels) in all.iter().enumerate().filter(|(i, _)| gone[*i]) { postings.remove(i as u32, labels); }
             let expected: Vec<u32> = (0..all.len() as u32)
                 .filter(|i| !gone[*i as usize] && matchers.iter().all(|m| m.matches_labels(&all[*i as usize])))
                 .collect();

@@ -99,7 +99,7 @@ mod tests {
         Labels::from_pairs([("a", (number % 7).to_string()), ("b", number.to_string())])
     }
 
-    fn of(labels: Labels) -> HeadSeries {
+    fn head_series(labels: Labels) -> HeadSeries {
         let mut series = HeadSeries::default();
         series.labels = labels;
         series
@@ -113,7 +113,7 @@ mod tests {
         ) {
             let mut series: PagedVec<HeadSeries> = PagedVec::default();
             for n in &numbers {
-                series.push(of(labels(*n)));
+                series.push(head_series(labels(*n)));
             }
             let mut ranks = Ranks::default();
             for (slots, end, stride) in steps {
@@ -143,7 +143,7 @@ mod tests {
         let mut series: PagedVec<HeadSeries> = PagedVec::default();
         let n = 2 * RANKED_AT_ONCE as u32 + 5;
         for n in 0..n {
-            series.push(of(labels(n)));
+            series.push(head_series(labels(n)));
         }
         let mut ranks = Ranks::default();
         let all: Vec<u32> = (0..n).collect();

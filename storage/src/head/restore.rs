@@ -25,8 +25,8 @@ impl Head {
             return Err(RecordError::SlotTooLarge(*slot));
         }
         let known = self.groups.columns_of(group).get(from as usize..);
-        // The log repeats the layout in a new epoch: if it continues the current columns, the set
-        // remains. Otherwise a layout from column 0 on begins a new set.
+        // The log repeats the layout in each new segment: if it continues the current columns, the
+        // set remains. Otherwise a layout from column 0 on begins a new set.
         let continues = known.is_some_and(|known| slots.starts_with(known));
         let set = match self.groups[group].set {
             Some(set) if continues => set,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// Columns per word of marks.
 pub(super) const WORD: usize = 64;
-/// Every so many words of marks, `ranks` has the number of bits set before. A lookup counts the
+/// Every this many words of marks, `ranks` has the number of bits set before. A lookup counts the
 /// bits of at most this many words.
 const RANKED: usize = 16;
 
@@ -87,7 +87,7 @@ pub(super) struct ChangedColumns(Box<[u64]>);
 
 impl ChangedColumns {
     /// The changed columns of `row` relative to `base`.
-    pub(super) fn of(base: &[f64], row: &[f64]) -> ChangedColumns {
+    pub(super) fn between(base: &[f64], row: &[f64]) -> ChangedColumns {
         let words = base.len().max(row.len()).div_ceil(WORD);
         ChangedColumns(
             (0..words).map(|word_index| differing(word(base, word_index), word(row, word_index))).collect(),

@@ -26,7 +26,7 @@ pub struct ScrapeRun {
     /// The row before the run, to which the first row is a difference.
     before: Vec<f64>,
     /// The times of the rows, ms.
-    clock: Vec<TimeMs>,
+    times: Vec<TimeMs>,
     /// The encoded rows, one after the other.
     bytes: Vec<u8>,
     /// For each row its end in `bytes`, and whether it is a keyframe.
@@ -36,7 +36,7 @@ pub struct ScrapeRun {
 impl ScrapeRun {
     /// Whether the run has no rows.
     pub fn is_empty(&self) -> bool {
-        self.clock.is_empty()
+        self.times.is_empty()
     }
 
     /// Columns of each row; `None` if the run is empty.
@@ -46,7 +46,7 @@ impl ScrapeRun {
 
     /// Whether the run must become a chunk before another row is added.
     pub fn is_full(&self) -> bool {
-        self.clock.len() >= GROUP_CHUNK_SCRAPES * MERGED_GROUP_CHUNKS
+        self.times.len() >= GROUP_CHUNK_SCRAPES * MERGED_GROUP_CHUNKS
     }
 
     /// Begins a run of rows with `columns` columns; the first is a difference to `before`.
@@ -60,7 +60,7 @@ impl ScrapeRun {
 
     /// Adds a row.
     pub fn push(&mut self, t: TimeMs, row: EncodedRow, keyframe: bool) {
-        self.clock.push(t);
+        self.times.push(t);
         self.bytes.extend_from_slice(row.bytes);
         self.ends.push((self.bytes.len(), keyframe));
     }
@@ -72,7 +72,7 @@ impl ScrapeRun {
     }
 
     fn clear(&mut self) {
-        self.clock.clear();
+        self.times.clear();
         self.bytes.clear();
         self.ends.clear();
     }
@@ -201,8 +201,10 @@ impl Transposer {
                 None => builder.push_constant(value.to_bits()),
             }
         }
-        (self.row.len()..width).for_each(|_| builder.push_constant(ABSENT_BITS));
-        Some(builder.finish(run.clock[rows].into()))
+        for _ in self.row.len()..width {
+            builder.push_constant(ABSENT_BITS);
+        }
+        Some(builder.finish(run.times[rows].into()))
     }
 }
 
@@ -219,7 +221,7 @@ impl Head {
         let Some(set) = known.set.and_then(|set| self.groups.sets.get(&set)) else { return false };
         let range = |t: TimeMs| t.div_euclid(self.block_range);
         // A chunk lies within one range, has rows of one width, and ascends.
-        let follows = match run.clock.last() {
+        let follows = match run.times.last() {
             Some(last) => t > *last && range(t) == range(*last) && columns == run.columns,
             None => {
                 known.newest.is_none_or(|newest| t > newest) && set.has_no_pending_merge(t, self.block_range)
@@ -250,7 +252,7 @@ impl Head {
     }
 
     fn transpose(&mut self, group: u32, run: &ScrapeRun, transposer: &mut Transposer) -> Option<()> {
-        let rows = run.clock.len();
+        let rows = run.times.len();
         let key = self.groups[group].set?;
         let long = rows >= SCRAPE_RUN_SCRAPES;
         // Too few for a long chunk: the same short chunks as appends would have made.
@@ -259,16 +261,16 @@ impl Head {
         while rows - stored >= length {
             let set = self.groups.sets.get_mut(&key)?;
             set.push_chunk(transposer.chunk(run, stored..stored + length, set.columns.len(), long)?);
-            self.times.extend(run.clock[stored]);
+            self.times.extend(run.times[stored]);
             stored += length;
-            self.times.extend(run.clock[stored - 1]);
-            self.groups[group].newest = Some(run.clock[stored - 1]);
+            self.times.extend(run.times[stored - 1]);
+            self.groups[group].newest = Some(run.times[stored - 1]);
         }
         // The remaining rows are too few for a chunk: they become open rows.
         transposer.changing.begin(0, run.columns);
         for row_index in stored..rows {
             transposer.decode(run, row_index)?;
-            self.push_row(group, run.clock[row_index], Arc::from(&transposer.row[..]));
+            self.push_row(group, run.times[row_index], Arc::from(&transposer.row[..]));
         }
         Some(())
     }

@@ -1,5 +1,8 @@
-//! A series in the head: its labels, and where its samples are. Kept small (40 bytes), because
-//! there is one per slot: whatever only few series have is in a box.
+//! A series in the head: its labels, and where its samples are. Most series have one column, shared
+//! with the other series of their scrape target ([`super::columns`]).
+//!
+//! Kept small (40 bytes), because there is one per slot (number of a series in its shard): whatever
+//! only few series have is in a box.
 
 use super::sparse_append::SparseColumns;
 use super::ungrouped::UngroupedSamples;
@@ -96,9 +99,13 @@ impl HeadSeries {
     /// Drops all samples before `end` that are not in columns.
     pub(super) fn drop_before(&mut self, end: TimeMs) {
         let Some(rare) = &mut self.rare else { return };
-        rare.rows.iter_mut().for_each(|rows| rows.drop_before(end));
+        if let Some(rows) = &mut rare.rows {
+            rows.drop_before(end);
+        }
         rare.rows.take_if(|rows| rows.is_empty());
-        rare.sparse.iter_mut().for_each(|sparse| sparse.drop_before(end));
+        if let Some(sparse) = &mut rare.sparse {
+            sparse.drop_before(end);
+        }
         rare.sparse.take_if(|sparse| sparse.is_empty());
         // Given back: most series with single samples had them once, after a restart of their
         // target.

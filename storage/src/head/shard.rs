@@ -226,7 +226,7 @@ impl Head {
             }
             let decision = self.decide(*slot, t, values[i]);
             if decision != AppendDecision::Store {
-                self.limits.count(decision, (*slot, t), counts);
+                self.limits.count(decision, *slot, t, counts);
                 stored.get_or_insert_with(|| values.to_vec())[i] = ABSENT;
             }
         }
@@ -255,7 +255,7 @@ impl Head {
         let decision = self.decide(slot, t, v);
         // Asked before the sample is stored: afterwards it may itself be the newest.
         let newest = self.newest_of(slot);
-        if !self.limits.count(decision, (slot, t), counts) {
+        if !self.limits.count(decision, slot, t, counts) {
             return false;
         }
         counts.late += usize::from(newest.is_some_and(|newest| t < newest));

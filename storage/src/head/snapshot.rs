@@ -72,7 +72,11 @@ impl HeadSnapshot {
         };
         match &series.columns {
             SnapshotColumns::One(set, c) => column(*set, *c, ts),
-            SnapshotColumns::Many(all) => all.iter().for_each(|(set, c)| column(*set, *c, ts)),
+            SnapshotColumns::Many(all) => {
+                for (set, c) in all.iter() {
+                    column(*set, *c, ts);
+                }
+            }
         }
         if let Some(rows) = &series.rows {
             let rows = self.rows.slices(rows);
@@ -133,7 +137,9 @@ impl HeadSnapshot {
         to: TimeMs,
         out: &mut Vec<(TimeMs, Arc<NativeHistogram>)>,
     ) {
-        self.sparse(index).into_iter().for_each(|sparse| sparse.histograms.read(from, to, out));
+        if let Some(sparse) = self.sparse(index) {
+            sparse.histograms.read(from, to, out);
+        }
     }
 
     /// Whether series `index` has start timestamps.
@@ -143,7 +149,9 @@ impl HeadSnapshot {
 
     /// Appends the start timestamps of series `index` in time order.
     pub(crate) fn read_starts(&self, index: u32, from: TimeMs, to: TimeMs, out: &mut Vec<(TimeMs, TimeMs)>) {
-        self.sparse(index).into_iter().for_each(|sparse| sparse.starts.read(from, to, out));
+        if let Some(sparse) = self.sparse(index) {
+            sparse.starts.read(from, to, out);
+        }
     }
 
     /// Adds the numbers `k` of the ranges `[k * range, (k + 1) * range)` that may hold samples
@@ -152,17 +160,19 @@ impl HeadSnapshot {
         // Chunks of floats do not cross a multiple of the range, so their first and last time are
         // enough.
         let mut add = |min: TimeMs, max: TimeMs| into.extend([min.div_euclid(range), max.div_euclid(range)]);
-        self.sets.iter().for_each(|set| set.spans(&mut add));
+        for set in &self.sets {
+            set.spans(&mut add);
+        }
         self.rows.spans(&mut add);
         let sparse = self.series.iter().filter_map(|series| series.sparse.as_ref());
         // Chunks of sparse columns may cross ranges and `end`: each time is checked.
-        sparse.for_each(|sparse| {
+        for sparse in sparse {
             sparse.histograms.times(|t| {
                 if t < end {
                     add(t, t);
                 }
             });
-        });
+        }
     }
 }
 
@@ -172,7 +182,8 @@ impl Head {
     pub fn snapshot(
         &self,
         slots: impl IntoIterator<Item = u32>,
-        (from, to): (TimeMs, TimeMs),
+        from: TimeMs,
+        to: TimeMs,
         mut each: impl FnMut(u32, &Labels),
     ) -> HeadSnapshot {
         let mut out = HeadSnapshot::default();

@@ -59,7 +59,7 @@ impl Head {
         };
         let decision = self.limits.decide(t, || self.newest_of(slot), is_same);
         let newest = self.newest_of(slot);
-        if !self.limits.count(decision, (slot, t), counts) {
+        if !self.limits.count(decision, slot, t, counts) {
             return None;
         }
         counts.late += usize::from(newest.is_some_and(|newest| t < newest));
@@ -139,7 +139,7 @@ impl Head {
             None if t < self.limits.bound => AppendDecision::OutOfBounds,
             None => AppendDecision::Store,
         };
-        let store = self.limits.count(decision, (slot, t), counts);
+        let store = self.limits.count(decision, slot, t, counts);
         if store {
             self.add_start(slot, t, start);
         }

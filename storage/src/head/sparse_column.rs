@@ -13,15 +13,15 @@ use crate::wal::{PayloadReader, put_histogram, take_histogram};
 use std::sync::Arc;
 
 /// An item of a sparse column.
-pub trait SparseItem: Clone {
+pub trait SparseValue: Clone {
     /// Appends the item to `out`; `before` is the item before it.
     fn pack(&self, before: Option<&Self>, out: &mut Vec<u8>);
 
-    /// Reads what [`SparseItem::pack`] wrote; `None` if it is malformed.
+    /// Reads what [`SparseValue::pack`] wrote; `None` if it is malformed.
     fn unpack(cursor: &mut PayloadReader, before: Option<&Self>) -> Option<Self>;
 }
 
-impl SparseItem for Arc<NativeHistogram> {
+impl SparseValue for Arc<NativeHistogram> {
     fn pack(&self, _before: Option<&Self>, out: &mut Vec<u8>) {
         put_histogram(out, self);
     }
@@ -36,7 +36,7 @@ impl SparseItem for Arc<NativeHistogram> {
     }
 }
 
-impl SparseItem for TimeMs {
+impl SparseValue for TimeMs {
     fn pack(&self, before: Option<&Self>, out: &mut Vec<u8>) {
         put_varint(out, zigzag(self.wrapping_sub(before.copied().unwrap_or(0))));
     }
@@ -48,19 +48,19 @@ impl SparseItem for TimeMs {
 
 /// The items of a packed chunk.
 #[derive(Debug)]
-struct PackedItems {
+struct PackedValues {
     times: Box<[TimeMs]>,
-    items: Box<[u8]>,
+    values: Box<[u8]>,
 }
 
 /// A chunk: never empty, ascending.
 #[derive(Clone, Debug)]
 enum SparseChunk<T> {
     Open(Arc<Vec<(TimeMs, T)>>),
-    Packed(Arc<PackedItems>),
+    Packed(Arc<PackedValues>),
 }
 
-impl<T: SparseItem> SparseChunk<T> {
+impl<T: SparseValue> SparseChunk<T> {
     fn ends(&self) -> (TimeMs, TimeMs) {
         let ends = match self {
             SparseChunk::Open(items) => items.first().map(|i| i.0).zip(items.last().map(|i| i.0)),
@@ -78,7 +78,7 @@ impl<T: SparseItem> SparseChunk<T> {
                 out.extend_from_slice(items.get(range).unwrap_or(&[]));
             }
             SparseChunk::Packed(packed) => {
-                let mut cursor = PayloadReader::new(&packed.items);
+                let mut cursor = PayloadReader::new(&packed.values);
                 let mut before: Option<T> = None;
                 // Items are packed as differences, so those before `from` are unpacked, too.
                 for t in packed.times.iter().take_while(|t| **t <= to) {
@@ -117,7 +117,7 @@ impl<T: SparseItem> SparseChunk<T> {
             before = Some(item);
         }
         let times = all.iter().map(|(t, _)| *t).collect();
-        *self = SparseChunk::Packed(Arc::new(PackedItems { times, items: boxed_exact(&items) }));
+        *self = SparseChunk::Packed(Arc::new(PackedValues { times, values: boxed_exact(&items) }));
     }
 }
 
@@ -136,7 +136,7 @@ impl<T> Default for SparseColumn<T> {
     }
 }
 
-impl<T: SparseItem> SparseColumn<T> {
+impl<T: SparseValue> SparseColumn<T> {
     /// Whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
@@ -166,8 +166,16 @@ impl<T: SparseItem> SparseColumn<T> {
     pub fn times(&self, mut each: impl FnMut(TimeMs)) {
         for chunk in &self.chunks {
             match chunk {
-                SparseChunk::Open(items) => items.iter().for_each(|(t, _)| each(*t)),
-                SparseChunk::Packed(packed) => packed.times.iter().for_each(|t| each(*t)),
+                SparseChunk::Open(items) => {
+                    for (t, _) in items.iter() {
+                        each(*t);
+                    }
+                }
+                SparseChunk::Packed(packed) => {
+                    for t in &packed.times {
+                        each(*t);
+                    }
+                }
             }
         }
     }
@@ -213,7 +221,9 @@ impl<T: SparseItem> SparseColumn<T> {
             _ => {
                 // A new chunk begins: only the one before it stays open, for slightly late items.
                 let full = self.chunks.len().saturating_sub(1);
-                self.chunks[..full].iter_mut().for_each(SparseChunk::pack);
+                for chunk in &mut self.chunks[..full] {
+                    chunk.pack();
+                }
                 self.chunks.push(SparseChunk::Open(Arc::new(vec![(t, item)])));
             }
         }
@@ -361,7 +371,9 @@ mod tests {
     #[test]
     fn old_chunks_are_packed() {
         let mut column = SparseColumn::default();
-        (0..6 * SPARSE_CHUNK_ITEMS as i64).for_each(|t| column.add(t * 15_000, 1_000_000));
+        for t in 0..6 * SPARSE_CHUNK_ITEMS as i64 {
+            column.add(t * 15_000, 1_000_000);
+        }
         let packed = |chunk: &&SparseChunk<i64>| matches!(chunk, SparseChunk::Packed(_));
         assert_eq!((column.chunks.len(), column.chunks.iter().filter(packed).count()), (6, 4));
         column.add_late(1, 7);

@@ -32,7 +32,7 @@ pub struct SeriesChunk {
 
 impl SeriesChunk {
     /// Compresses samples; at least one, ascending.
-    fn of(samples: &[(TimeMs, f64)]) -> SeriesChunk {
+    fn from_samples(samples: &[(TimeMs, f64)]) -> SeriesChunk {
         let (ts, vs): (Vec<_>, Vec<_>) = samples.iter().copied().unzip();
         SeriesChunk::seal(&ts, &vs)
     }
@@ -211,7 +211,7 @@ impl UngroupedSamples {
     fn add_late(&mut self, t: TimeMs, v: f64, range: i64) {
         let at = self.late.partition_point(|(other, _)| *other < t);
         self.late.insert(at, (t, v));
-        // Until then an insertion moves at most so many samples, and a series with a few late
+        // Until then an insertion moves at most this many samples, and a series with a few late
         // samples has no chunk for them.
         if self.late.len() >= LATE_SAMPLES {
             self.seal_late(range);
@@ -270,7 +270,8 @@ impl UngroupedSamples {
             chunks.reverse();
             samples = merged(&chunks, &samples);
         }
-        self.chunks.extend(samples.chunks(LATE_SAMPLES).map(|samples| Arc::new(SeriesChunk::of(samples))));
+        self.chunks
+            .extend(samples.chunks(LATE_SAMPLES).map(|samples| Arc::new(SeriesChunk::from_samples(samples))));
     }
 
     /// The indexes of the newest chunks that overlap `first..=last` and follow each other in time,
@@ -404,8 +405,12 @@ impl UngroupedSlices<'_> {
 
     /// Calls `add(min, max)` for each chunk and each open sample.
     pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
-        self.chunks.iter().for_each(|c| add(c.min, c.max));
-        self.ts.iter().chain(self.late.iter().map(|l| &l.0)).for_each(|t| add(*t, *t));
+        for c in self.chunks.iter() {
+            add(c.min, c.max);
+        }
+        for t in self.ts.iter().chain(self.late.iter().map(|l| &l.0)) {
+            add(*t, *t);
+        }
     }
 }
 

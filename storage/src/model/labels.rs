@@ -86,7 +86,7 @@ impl Labels {
 
     /// The pairs as bytes.
     fn raw(&self) -> RawPairs<'_> {
-        RawPairs::of(&self.0)
+        RawPairs::new(&self.0)
     }
 
     /// The value of label `name`.
@@ -157,7 +157,7 @@ impl Labels {
     }
 
     /// Without the labels that describe the metric: the labels of a value computed from it.
-    pub fn of_computed(&self) -> Labels {
+    pub fn without_metric_labels(&self) -> Labels {
         self.filter(|n| !describes_metric(n))
     }
 
@@ -176,7 +176,9 @@ impl Labels {
                 put_pair(&mut bytes, name.as_bytes(), value.as_bytes());
             }
         }
-        own.for_each(|pair| bytes.extend_from_slice(pair.encoded));
+        for pair in own {
+            bytes.extend_from_slice(pair.encoded);
+        }
         if bytes == *self.0 { self.clone() } else { Labels(Arc::from(bytes)) }
     }
 
@@ -338,7 +340,7 @@ pub(super) struct RawPairs<'a> {
 
 impl<'a> RawPairs<'a> {
     /// The pairs of encoded labels.
-    pub(super) fn of(bytes: &'a [u8]) -> RawPairs<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> RawPairs<'a> {
         RawPairs { bytes, at: 0 }
     }
 }

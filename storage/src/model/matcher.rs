@@ -39,7 +39,7 @@ impl MatchOp {
 pub struct Matcher {
     /// The name of the label.
     pub name: String,
-    /// The comparison.
+    /// `=`, `!=`, `=~` or `!~`.
     pub op: MatchOp,
     /// The text or pattern, as the user wrote it.
     pub value: String,
@@ -64,6 +64,17 @@ impl From<Matcher> for RawMatcher {
 
 impl Matcher {
     /// Makes a matcher. Fails if `value` must be a regex and is not a valid one.
+    ///
+    /// ```
+    /// use storage::model::{Labels, MatchOp, Matcher};
+    ///
+    /// let labels = Labels::from_pairs([("job", "node"), ("instance", "a:9100")]);
+    /// let job = Matcher::new("job", MatchOp::Regex, "node|api").unwrap();
+    /// assert!(job.matches_labels(&labels));
+    /// // Patterns are anchored at both ends, and a missing label counts as the empty string.
+    /// assert!(!Matcher::new("instance", MatchOp::Regex, "a").unwrap().matches_labels(&labels));
+    /// assert!(Matcher::equal("zone", "").matches_labels(&labels));
+    /// ```
     pub fn new(
         name: impl Into<String>,
         op: MatchOp,
@@ -113,6 +124,7 @@ impl Matcher {
 }
 
 impl PartialEq for Matcher {
+    // Not the compiled pattern: it follows from the others, and comparing automata is slow.
     fn eq(&self, other: &Self) -> bool {
         (&self.name, self.op, &self.value) == (&other.name, other.op, &other.value)
     }

@@ -25,6 +25,12 @@ pub fn scientific(v: f64) -> String {
 }
 
 /// With an exponent below 1e-4 and from 1e6 on: `'g'`, and `%v`.
+///
+/// ```
+/// use storage::model::number::general;
+///
+/// assert_eq!([0.1, 1e-7, 2.5e6, f64::INFINITY].map(general), ["0.1", "1e-07", "2.5e+06", "+Inf"]);
+/// ```
 pub fn general(v: f64) -> String {
     let size = v.abs();
     if v.is_finite() && size != 0.0 && !(1e-4..1e6).contains(&size) { scientific(v) } else { plain(v) }

@@ -67,7 +67,7 @@ impl AnchoredRegex {
                 regex::Error::CompiledTooBig(_) => RegexError::at("expression too large", pattern),
                 other => RegexError(other.to_string()),
             })?;
-        Ok(AnchoredRegex(Arc::new(CompiledPattern { regex, shape: shape::of(&translated) })))
+        Ok(AnchoredRegex(Arc::new(CompiledPattern { regex, shape: shape::pattern_shape(&translated) })))
     }
 
     /// Whether the whole of `text` matches.

@@ -35,16 +35,17 @@ pub fn shard_of_encoded(encoded: &[u8]) -> u16 {
         hasher.update(value);
         hasher.update(&[0xff]);
     };
-    let value_of = |name: &[u8]| RawPairs::of(encoded).find(|pair| pair.name == name).map(|pair| pair.value);
+    let value_of = |name: &[u8]| RawPairs::new(encoded).find(|pair| pair.name == name).map(|pair| pair.value);
     let job = value_of(b"job");
     let instance = value_of(b"instance");
     if job.is_some() || instance.is_some() {
         place(b"job", job.unwrap_or_default());
         place(b"instance", instance.unwrap_or_default());
     } else {
-        RawPairs::of(encoded)
-            .filter(|pair| !matches!(pair.name, b"__name__" | b"le" | b"quantile"))
-            .for_each(|pair| place(pair.name, pair.value));
+        let decides = |name: &[u8]| !matches!(name, b"__name__" | b"le" | b"quantile");
+        for pair in RawPairs::new(encoded).filter(|pair| decides(pair.name)) {
+            place(pair.name, pair.value);
+        }
     }
     (hasher.digest() % u64::from(SHARDS)) as u16
 }

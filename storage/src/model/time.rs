@@ -32,6 +32,13 @@ pub enum DurationError {
 }
 
 /// Parses a Prometheus duration such as `15s`, `1h30m` or `0`. Returns milliseconds.
+///
+/// ```
+/// use storage::model::time::parse_duration;
+///
+/// assert_eq!(parse_duration("1h30m").unwrap(), 5_400_000);
+/// assert!(parse_duration("30m1h").is_err(), "from the largest unit to the smallest");
+/// ```
 pub fn parse_duration(text: &str) -> Result<i64, DurationError> {
     let bad = || DurationError::Invalid(text.to_owned());
     if text == "0" {

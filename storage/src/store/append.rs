@@ -11,7 +11,7 @@
 
 use super::Store;
 use super::batch::{
-    AppendResult, ChangeData, ChangeEvent, FeedDelivery, FloatRow, HistogramRow, Refused, StartRow,
+    AppendResult, ChangeData, ChangeEvent, FeedDelivery, FloatRow, HistogramRow, RefusedRow, StartRow,
 };
 use super::delete::DeletedTimeAppend;
 use super::shards::StoreShard;
@@ -223,7 +223,7 @@ impl Store {
         let mut stored = Vec::new();
         let mut again = Vec::new();
         for (slot, t, h) in rows {
-            let (outcome, histogram) = self.append_histogram_at_deleted_time(shard, (slot, t, &h), counts);
+            let (outcome, histogram) = self.append_histogram_at_deleted_time(shard, slot, t, &h, counts);
             if outcome != DeletedTimeAppend::NotDeleted {
                 again.extend(histogram.iter().map(|_| (slot, t, ABSENT)));
                 stored.extend(histogram);
@@ -328,7 +328,7 @@ pub fn is_storable(h: &NativeHistogram) -> bool {
     schema && buckets(&h.positive) && buckets(&h.negative) && h.bounds.len() <= HISTOGRAM_BUCKETS
 }
 
-fn appended(counts: &AppendCounts, lsn: u64, seq: u64, refused: Vec<Refused>) -> AppendResult {
+fn appended(counts: &AppendCounts, lsn: u64, seq: u64, refused: Vec<RefusedRow>) -> AppendResult {
     AppendResult {
         lsn,
         stored: counts.stored,
@@ -340,10 +340,10 @@ fn appended(counts: &AppendCounts, lsn: u64, seq: u64, refused: Vec<Refused>) ->
     }
 }
 
-fn refused_of(shard: u16, counts: &mut AppendCounts, oldest: TimeMs) -> Vec<Refused> {
+fn refused_of(shard: u16, counts: &mut AppendCounts, oldest: TimeMs) -> Vec<RefusedRow> {
     let of_shard = |sample: RefusedSample| {
         let series = SeriesRef { shard, slot: sample.slot };
-        Refused { series, t: sample.t, why: sample.why, oldest }
+        RefusedRow { series, t: sample.t, why: sample.why, oldest }
     };
     std::mem::take(&mut counts.refused).into_iter().map(of_shard).collect()
 }

@@ -24,7 +24,8 @@ impl Recorder<'_> {
     /// The block cannot be written, or the store has no blocks.
     pub fn write_backfill(
         &self,
-        (from, to): (TimeMs, TimeMs),
+        from: TimeMs,
+        to: TimeMs,
         series: &[SeriesSamples],
         feed_from: TimeMs,
     ) -> Result<(), StoreError> {

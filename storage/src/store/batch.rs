@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// A single float sample.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct FloatRow {
-    /// The series.
+    /// From [`Store::get_or_create_series`](super::Store::get_or_create_series).
     pub series: SeriesRef,
     /// The timestamp of the sample.
     pub t: TimeMs,
@@ -22,18 +22,18 @@ pub struct FloatRow {
 /// A native histogram sample. A stale marker is a [`FloatRow`] instead.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistogramRow {
-    /// The series.
+    /// From [`Store::get_or_create_series`](super::Store::get_or_create_series).
     pub series: SeriesRef,
     /// The timestamp of the sample.
     pub t: TimeMs,
-    /// The histogram.
+    /// The value, shared with those that read it.
     pub h: Arc<NativeHistogram>,
 }
 
 /// The start timestamp of a sample: since when its counter counts.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct StartRow {
-    /// The series.
+    /// From [`Store::get_or_create_series`](super::Store::get_or_create_series).
     pub series: SeriesRef,
     /// The sample's timestamp.
     pub t: TimeMs,
@@ -44,7 +44,7 @@ pub struct StartRow {
 /// The zero of a counter at the time when it began to count.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ZeroRow {
-    /// The series.
+    /// From [`Store::get_or_create_series`](super::Store::get_or_create_series).
     pub series: SeriesRef,
     /// When the counter began, ms.
     pub start: TimeMs,
@@ -67,7 +67,7 @@ pub struct AppendResult {
     /// Number of samples refused because they are older than the store accepts for any series.
     pub out_of_bounds: usize,
     /// The first refused samples, with their reasons.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedRow>,
     /// Append sequence number of the shard after this append; of the last shard, if there were
     /// several.
     pub seq: u64,
@@ -75,12 +75,12 @@ pub struct AppendResult {
 
 /// A sample that was refused.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedRow {
     /// The series of the sample.
     pub series: SeriesRef,
     /// The time of the sample.
     pub t: TimeMs,
-    /// The reason.
+    /// Which rule of order or which limit it breaks.
     pub why: Refusal,
     /// The oldest time that the store accepted then, for any series.
     pub oldest: TimeMs,
@@ -88,9 +88,9 @@ pub struct Refused {
 
 /// The result of a batch that the live runtime recorded.
 #[derive(Debug)]
-pub struct Recorded {
+pub struct RecordResult {
     /// What was stored.
-    pub item: ChangeEvent,
+    pub event: ChangeEvent,
     /// Samples that were refused because another value is stored at their time.
     pub duplicates: Vec<Duplicate>,
 }
@@ -109,7 +109,7 @@ pub struct Duplicate {
 /// A change of a shard, in the order of its append sequence numbers.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct ChangeEvent {
-    /// The shard.
+    /// The shard of all its samples.
     pub shard: u16,
     /// The append sequence number of this change in its shard: 1, 2, 3, …
     pub seq: u64,

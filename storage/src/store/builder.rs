@@ -38,16 +38,39 @@ enum BlockStorage {
 
 /// Opens a [`Store`].
 ///
-/// ```no_run
-/// # use std::sync::Arc;
-/// # use storage::{disk::OsDisk, metrics::Metrics, store::{StoreBuilder, StoreOptions}};
-/// # fn open(options: StoreOptions) -> Result<(), storage::error::StoreError> {
+/// ```
+/// use std::sync::Arc;
+/// use storage::disk::OsDisk;
+/// use storage::metrics::Metrics;
+/// use storage::model::{Labels, Matcher};
+/// use storage::store::{FloatRow, StoreBuilder, StoreOptions};
+///
+/// let dir = tempfile::tempdir().unwrap();
+/// let options = StoreOptions {
+///     dir: dir.path().to_owned(),
+///     wal_sync_interval_ms: 100,
+///     block_range_ms: 7_200_000,
+///     out_of_order_ms: 0,
+/// };
 /// let metrics = Metrics::default();
 /// let builder = StoreBuilder::new(options, Arc::new(OsDisk), &metrics);
 /// let (store, pending) = builder.open_before_replay()?;
-/// std::thread::spawn(move || pending.run());
-/// # drop(store); Ok(())
-/// # }
+/// // The samples of the log come back while the store works.
+/// let replay = std::thread::spawn(move || pending.run());
+///
+/// let labels = Labels::from_pairs([("__name__", "up"), ("job", "node")]);
+/// let series = store.get_or_create_series(&labels);
+/// let stored = store.append_rows(&[FloatRow { series, t: 1_000, v: 1.0 }])?;
+/// assert_eq!(stored.stored, 1);
+/// replay.join().unwrap()?;
+///
+/// let selection = store.select(series.shard, &[Matcher::equal("job", "node")], 0, 2_000)?;
+/// let mut ts = Vec::new();
+/// let mut vs = Vec::new();
+/// selection.read(0, 0, 2_000, &mut ts, &mut vs)?;
+/// assert_eq!((ts, vs), (vec![1_000], vec![1.0]));
+/// store.close()?;
+/// # Ok::<(), storage::error::StoreError>(())
 /// ```
 pub struct StoreBuilder<'a> {
     options: StoreOptions,
@@ -83,7 +106,7 @@ impl<'a> StoreBuilder<'a> {
         StoreBuilder { blocks: BlockStorage::Other(backend), ..self }
     }
 
-    /// With segments of the log of about so many bytes.
+    /// With segments of the log of about this many bytes.
     pub fn segment_bytes(self, segment_bytes: u64) -> StoreBuilder<'a> {
         StoreBuilder { segment_bytes, ..self }
     }

@@ -93,7 +93,9 @@ mod tests {
     #[test]
     fn long_ago_is_told_less_precisely() {
         let mut arrivals = ChangeLog::default();
-        (0..100_000).for_each(|second| arrivals.add(second * 1_000));
+        for second in 0..100_000 {
+            arrivals.add(second * 1_000);
+        }
         assert!(arrivals.oldest.len() <= CHANGE_LOG_ENTRIES);
         for back in [1, 10, 100, 1_000, 10_000, 99_999_u64] {
             let exact = (100_000 - back as i64) * 1_000;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// A change of one sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Correction {
-    /// The series.
+    /// The series whose sample is changed.
     pub series: SeriesRef,
     /// The sample's timestamp.
     pub t: TimeMs,
@@ -60,7 +60,7 @@ impl Recorder<'_> {
                 shard.deleted.revive(row.series.slot, row.t);
                 floats.push((row.series.slot, row.t, v));
                 if let CorrectedValue::Histogram(h) = &row.value {
-                    histograms.push(shard.head.add_corrected((row.series.slot, row.t, h.clone())));
+                    histograms.push(shard.head.add_corrected(row.series.slot, row.t, h));
                 }
             }
             let lsn = store.wal.log_corrections(shard, at, &floats, &histograms);

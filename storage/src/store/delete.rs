@@ -71,9 +71,10 @@ impl Store {
     pub(super) fn append_at_deleted_time(
         &self,
         shard: &mut StoreShard,
-        (slot, t, v): SlotFloat,
+        sample: SlotFloat,
         counts: &mut AppendCounts,
     ) -> DeletedTimeAppend {
+        let (slot, t, v) = sample;
         let decision = self.decide_at_deleted_time(shard, slot, t, counts);
         if decision == DeletedTimeAppend::Stored {
             shard.head.correct(slot, t, v);
@@ -85,13 +86,15 @@ impl Store {
     pub(super) fn append_histogram_at_deleted_time(
         &self,
         shard: &mut StoreShard,
-        (slot, t, h): (u32, TimeMs, &Arc<NativeHistogram>),
+        slot: u32,
+        t: TimeMs,
+        h: &Arc<NativeHistogram>,
         counts: &mut AppendCounts,
     ) -> (DeletedTimeAppend, Option<SlotHistogram>) {
         let decision = self.decide_at_deleted_time(shard, slot, t, counts);
         let stored = (decision == DeletedTimeAppend::Stored).then(|| {
             shard.head.correct(slot, t, ABSENT);
-            shard.head.add_corrected((slot, t, h.clone()))
+            shard.head.add_corrected(slot, t, h)
         });
         (decision, stored)
     }
@@ -112,7 +115,7 @@ impl Store {
         // A block has this time, or may have it: the sample could not be stored, so its writer must
         // get an error.
         if !shard.head.is_correctable(t) || oldest.is_some_and(|oldest| t < oldest) {
-            shard.head.limits.count(AppendDecision::TooOld, (slot, t), counts);
+            shard.head.limits.count(AppendDecision::TooOld, slot, t, counts);
             return DeletedTimeAppend::TooOld;
         }
         shard.deleted.revive(slot, t);

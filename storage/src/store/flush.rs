@@ -256,7 +256,11 @@ impl Store {
         // If all ranges were written, also those without samples count as flushed.
         match if outcome.is_ok() { Some(end) } else { written } {
             Some(end) => self.drop_flushed(FlushWatermark { end, lsn }),
-            None => self.shards.iter().for_each(|shard| shard.write().head.abandon_flush()),
+            None => {
+                for shard in self.shards.iter() {
+                    shard.write().head.abandon_flush();
+                }
+            }
         }
         if outcome.is_err() {
             self.metrics.flush_failures.inc();
@@ -302,7 +306,7 @@ impl Store {
         for shard in 0..SHARDS {
             let mut locked = self.shards.get(shard).write();
             locked.head.begin_flush(end);
-            snapshots.push(snapshot(&locked, shard, (TimeMs::MIN, end - 1), &mut entries));
+            snapshots.push(snapshot(&locked, shard, TimeMs::MIN, end - 1, &mut entries));
         }
         // A block is sorted by labels over all shards.
         entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
@@ -386,12 +390,18 @@ fn on_niced_thread<T: Send>(work: impl FnOnce() -> Result<T, StoreError> + Send)
 pub(super) fn snapshot(
     locked: &StoreShard,
     shard: u16,
-    (from, to): (TimeMs, TimeMs),
+    from: TimeMs,
+    to: TimeMs,
     entries: &mut Vec<FlushSeries>,
 ) -> HeadSnapshot {
     let mut at = 0;
-    locked.head.snapshot(locked.head.series.matching(&[]), (from, to), |slot, labels| {
-        entries.push(FlushSeries { labels: labels.clone(), shard, at, deleted: locked.deleted.of(slot) });
+    locked.head.snapshot(locked.head.series.matching(&[]), from, to, |slot, labels| {
+        entries.push(FlushSeries {
+            labels: labels.clone(),
+            shard,
+            at,
+            deleted: locked.deleted.intervals(slot),
+        });
         at += 1;
     })
 }

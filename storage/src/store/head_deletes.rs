@@ -48,7 +48,7 @@ impl HeadDeletes {
     }
 
     /// The deleted times of a slot, if there are any.
-    pub(super) fn of(&self, slot: u32) -> Option<Arc<Intervals>> {
+    pub(super) fn intervals(&self, slot: u32) -> Option<Arc<Intervals>> {
         self.slots.get(&slot).cloned()
     }
 

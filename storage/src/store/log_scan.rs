@@ -38,6 +38,7 @@ impl LogScanner {
     }
 
     fn time(&mut self, lsn: u64, t: TimeMs) {
+        // What is in blocks is not restored, and queries about it need not wait.
         if !self.flushed.is_some_and(|flushed| flushed.covers(lsn, t)) {
             self.oldest = Some(self.oldest.map_or(t, |oldest| oldest.min(t)));
         }
@@ -47,6 +48,7 @@ impl LogScanner {
         let layout = take_layout(cursor)?;
         let (shard, group) = group_of(layout.group);
         let head = self.heads.get_mut(usize::from(shard))?;
+        // Without a key: the record that has it may be lost, but the number is in use.
         let _ = head.groups.restore(group, None);
         for slot in &layout.slots {
             let _ = head.series.restore_slot(*slot);
@@ -62,6 +64,7 @@ impl LogScanner {
 
     fn flushed(&mut self, payload: &[u8]) -> Option<()> {
         let flushed: FlushWatermark = codec::decode(payload).ok()?;
+        // Records may come twice after a failed segment: the newest watermark counts.
         self.flushed = self.flushed.filter(|known| known.lsn > flushed.lsn).or(Some(flushed));
         Some(())
     }
@@ -75,6 +78,7 @@ impl LogScanner {
         let _: Option<()> = match found.kind {
             RecordKind::Series => {
                 codec::decode(payload).ok().and_then(|SeriesRecord { shard, slot, labels }| {
+                    // Labels decide about the shard; a record that disagrees is damaged.
                     let own = shard < SHARDS && shard == shard_of(&labels);
                     own.then(|| self.heads[usize::from(shard)].series.restore(slot, labels).ok())?
                 })
@@ -102,7 +106,7 @@ impl LogScanner {
     }
 
     /// The part of a record's payload that the scan needs; of a scrape it does not need the values.
-    pub(super) fn part<'a>(found: &LogRecord<'a>) -> &'a [u8] {
+    pub(super) fn scanned_payload<'a>(found: &LogRecord<'a>) -> &'a [u8] {
         match found.kind {
             RecordKind::Keyframe | RecordKind::Delta => {
                 found.payload.get(..SCRAPE_HEAD).unwrap_or(found.payload)

@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// A position in the log: the next item to read. Positions ascend in the order of the log.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogPosition {
-    /// The record.
+    /// Number of the next record to read.
     pub lsn: u64,
     /// The item in the record.
     pub item: u32,
@@ -47,9 +47,9 @@ pub struct LoggedFloat {
     pub item: u32,
     /// The slot of its series.
     pub slot: u32,
-    /// Its time.
+    /// Milliseconds since the Unix epoch.
     pub t: TimeMs,
-    /// Its value.
+    /// May be the stale marker.
     pub v: f64,
 }
 
@@ -60,20 +60,20 @@ pub struct LoggedHistogram {
     pub item: u32,
     /// The slot of its series.
     pub slot: u32,
-    /// Its time.
+    /// Milliseconds since the Unix epoch.
     pub t: TimeMs,
-    /// Its value.
+    /// Counts, sum and buckets.
     pub h: Arc<NativeHistogram>,
 }
 
 /// The samples of one record.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoggedSamples {
-    /// The record.
+    /// Number of the record.
     pub lsn: u64,
     /// The shard of all its series.
     pub shard: u16,
-    /// Its floats.
+    /// Float samples, in the order in which they were appended.
     pub floats: Vec<LoggedFloat>,
     /// Its native histograms; a record has either these or floats.
     pub histograms: Vec<LoggedHistogram>,
@@ -164,9 +164,11 @@ impl LogTail {
                 FollowStep::UpToDate => return Ok(false),
                 FollowStep::Segment => {
                     self.segments += 1;
+                    // In a new segment every group begins with its layout and a whole scrape.
                     self.groups.clear();
                 }
                 FollowStep::Record(record) => {
+                    // Only the first record tells: within the log no records are missing.
                     if !self.has_read && self.from.lsn > 0 {
                         self.missing = record.lsn.saturating_sub(self.from.lsn);
                     }
@@ -174,10 +176,12 @@ impl LogTail {
                     into.lsn = record.lsn;
                     into.floats.clear();
                     into.histograms.clear();
+                    // Counted and passed over: one bad record must not stop all later samples.
                     if decode(&mut self.groups, &record, into).is_none() {
                         self.undecoded += 1;
                     }
                     self.drop_before_begin(into);
+                    // Most records of other kinds have no samples: the caller need not see them.
                     if !into.floats.is_empty() || !into.histograms.is_empty() {
                         return Ok(true);
                     }
@@ -191,6 +195,7 @@ impl LogTail {
         if samples.lsn > self.from.lsn {
             return;
         }
+        // Earlier records are read only because later scrapes are differences to them.
         let first = if samples.lsn == self.from.lsn { self.from.item } else { u32::MAX };
         samples.floats.retain(|float| float.item >= first);
         samples.histograms.retain(|histogram| histogram.item >= first);
@@ -268,9 +273,11 @@ fn scrape(
     let raw = take_raw_row(cursor)?;
     let group = groups.get_mut(&head.group)?;
     let is_delta = record.kind == RecordKind::Delta;
+    // A difference to a scrape that could not be decoded is useless.
     if is_delta && group.lsn != Some(head.base) {
         return None;
     }
+    // Until the row is complete: an error below must not leave half of it as a base.
     group.lsn = None;
     if !is_delta {
         group.row.clear();
@@ -278,10 +285,13 @@ fn scrape(
     group.row.resize(raw.columns, ABSENT);
     raw.apply(&mut group.row, |_, _, _| ())?;
     group.lsn = Some(record.lsn);
+    // The layout is lost: the values belong to unknown series, but the next delta needs the row.
     if group.slots.len() < raw.columns {
         return None;
     }
     into.shard = group_of(head.group).0;
+    // Numbered before absent values are left out: a position in the log must not depend on which
+    // of the columns have a value.
     let columns = group.row.iter().zip(&group.slots).enumerate().filter(|(_, (v, _))| !is_absent(**v));
     let float = |(item, (v, slot)): (usize, (&f64, &u32))| LoggedFloat {
         item: item as u32,

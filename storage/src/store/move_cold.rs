@@ -58,7 +58,7 @@ impl BlockManager {
             let tombstones = self.tombstones.list();
             let found = found.iter().map(|block| block.with_deletes(&tombstones)).collect();
             let _one_at_a_time = self.removing.lock();
-            self.blocks.add_found(found);
+            self.blocks.add_cold(found);
             self.blocks.remove_replaced(self.disk.as_ref())?;
         }
         self.show();
@@ -74,7 +74,10 @@ impl BlockManager {
         now: TimeMs,
     ) -> Result<Option<BlockMeta>, StoreError> {
         let Some(after) = self.cold.move_after_ms() else { return Ok(None) };
+        // Counted from the newest sample and not from the clock, as retention does: a server that
+        // was off for a month must not move all of its blocks at the next start.
         let oldest = head.newest(&self.blocks.all_metas(), now).saturating_sub(after);
+        // Remembered, so that a damaged block is not read again and again.
         let stay = self.immovable.lock().clone();
         let mut old = self.blocks.local_metas();
         let too_much = |meta: &BlockMeta| due.by_size.iter().any(|one| one.dir == meta.dir);
@@ -135,6 +138,7 @@ impl Maintenance<'_> {
             let Some(block) = history.upload(retention, &rules, store.head_and_log()?, now)? else {
                 return Ok(moved);
             };
+            // Only for the switch: an upload takes minutes, and merges need not wait for it.
             let _no_merge = store.locks.for_switch();
             history.switch_to_cold(&block)?;
             moved += 1;

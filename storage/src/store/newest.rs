@@ -65,6 +65,8 @@ impl Store {
         for shard in 0..SHARDS {
             let selection = self.select(shard, matchers, from, to)?;
             for (i, labels) in selection.labels.iter().enumerate() {
+                // Series are counted, not rows found: otherwise a selector that matches a million
+                // ended series would read all of them.
                 if looked == most {
                     found.truncated = true;
                     return Ok(found);
@@ -74,6 +76,7 @@ impl Store {
                 vs.clear();
                 selection.read(i, from, to, &mut ts, &mut vs)?;
                 let (Some(t), Some(v)) = (ts.last(), vs.last()) else { continue };
+                // After a stale marker the series began anew, so there is no sample before.
                 let before = vs.iter().rev().nth(1).copied().filter(|v| !is_stale(*v));
                 found.series.push(RecentSeries { labels: labels.clone(), newest: (*t, *v), before });
             }

@@ -100,7 +100,9 @@ mod tests {
                 let selection = store.select(shard, &of_all, from, to).expect("a selection");
                 let mut ts = Vec::new();
                 let rows = 0..selection.labels.len();
-                rows.for_each(|row| selection.read(row, from, to, &mut ts, &mut Vec::new()).expect("read"));
+                for row in rows {
+                    selection.read(row, from, to, &mut ts, &mut Vec::new()).expect("read");
+                }
                 ts.len()
             };
             (0..crate::model::SHARDS).map(read).sum()

@@ -1,14 +1,15 @@
-//! Applies the records of the write-ahead log to heads: the second pass of a start, the replay. The
-//! first is [`super::log_scan`]. Which records a [`RecordApplier`] gets is decided in
-//! [`super::replay_passes`].
+//! Applies the records of the write-ahead log to heads (the samples in memory). This is the replay:
+//! the second of two passes over the log at a start; the first is [`super::log_scan`].
+//! [`super::replay_passes`] decides which records a [`RecordApplier`] gets.
 
 use super::head_deletes::HeadDeletes;
 use super::scrape_decoder::ScrapeDecoder;
 use crate::codec;
 use crate::head::{Head, SlotLabels, group_of};
 use crate::limits::SHARD_SLOTS;
+use crate::model::slot_samples::{SlotFloat, SlotHistogram};
 use crate::model::value::{ABSENT, is_absent};
-use crate::model::{Labels, NativeHistogram, SHARDS, TimeMs, shard_of};
+use crate::model::{Labels, SHARDS, TimeMs, shard_of};
 use crate::wal::{
     EncodedSeriesRecord, FlushWatermark, GroupRecord, LogRecord, PayloadReader, RecordError, RecordKind,
     SeriesRecord, take_histograms, take_layout, take_samples, take_starts,
@@ -53,8 +54,9 @@ fn in_blocks(flushed: Option<FlushWatermark>, lsn: u64, t: TimeMs) -> bool {
 pub(super) fn put_sample(
     head: &mut Head,
     deleted: &mut HeadDeletes,
-    (slot, t, v): (u32, TimeMs, f64),
+    sample: SlotFloat,
 ) -> Result<(), RecordError> {
+    let (slot, t, v) = sample;
     if deleted.covers(slot, t) {
         deleted.revive(slot, t);
         // Later in the log than the deletion, so it was appended after it. The deleted sample may
@@ -68,8 +70,9 @@ pub(super) fn put_sample(
 pub(super) fn put_histogram(
     head: &mut Head,
     deleted: &mut HeadDeletes,
-    (slot, t, h): (u32, TimeMs, Arc<NativeHistogram>),
+    sample: SlotHistogram,
 ) -> Result<(), RecordError> {
+    let (slot, t, h) = sample;
     if deleted.covers(slot, t) {
         deleted.revive(slot, t);
         head.restore_correction(slot, t, ABSENT)?;
@@ -87,8 +90,12 @@ impl RecordApplier {
     /// The filled heads with their deletions.
     pub(super) fn into_shards(mut self) -> impl Iterator<Item = (Head, HeadDeletes)> {
         if let Some(flushed) = self.flushed {
-            self.heads.iter_mut().for_each(|head| head.limits.raise_min_append_time(flushed.end));
-            self.deleted.iter_mut().for_each(|deleted| deleted.drop_before(flushed.end));
+            for head in &mut self.heads {
+                head.limits.raise_min_append_time(flushed.end);
+            }
+            for deleted in &mut self.deleted {
+                deleted.drop_before(flushed.end);
+            }
         }
         self.heads.into_iter().zip(self.deleted)
     }
@@ -175,7 +182,7 @@ impl RecordApplier {
         let flushed = self.flushed;
         let is_needed = |t| !in_blocks(flushed, found.lsn, t);
         let scrape =
-            self.scrapes.decode_scrape(found, &mut cursor, (&mut self.heads, &self.deleted), is_needed)?;
+            self.scrapes.decode_scrape(found, &mut cursor, &mut self.heads, &self.deleted, is_needed)?;
         if let Some(row) = scrape.row {
             self.samples += self.row(scrape.group, scrape.t, row)?;
         }

@@ -5,7 +5,7 @@
 //! evaluated for any time, and only has to be in order for its series.
 
 use super::Store;
-use super::batch::{AppendResult, ChangeEvent, Duplicate, FloatRow, HistogramRow, Recorded};
+use super::batch::{AppendResult, ChangeEvent, Duplicate, FloatRow, HistogramRow, RecordResult};
 use crate::error::StoreError;
 use crate::head::Head;
 use crate::model::TimeMs;
@@ -35,12 +35,12 @@ impl Recorder<'_> {
 
     /// As [`Recorder::append_columns`], without pushing to the feed: for the live runtime, which
     /// passes on the result itself. Returns what was stored; this may be less than the batch.
-    pub fn record(&self, batch: &ColumnBatch) -> Result<Recorded, StoreError> {
+    pub fn record(&self, batch: &ColumnBatch) -> Result<RecordResult, StoreError> {
         self.store.wal.log.require_space()?;
         let mut recorded = None;
-        self.store.append_admitted(batch, TimeMs::MIN, |item, head| {
+        self.store.append_admitted(batch, TimeMs::MIN, |event, head| {
             let duplicates = head.map_or_else(Vec::new, |head| duplicates(batch, head));
-            recorded = Some(Recorded { item, duplicates });
+            recorded = Some(RecordResult { event, duplicates });
         })?;
         recorded.ok_or_else(|| StoreError::Invalid("nothing was appended".to_owned()))
     }

@@ -17,7 +17,7 @@ use crate::wal::RecordError;
 /// The appends of one shard since the start.
 #[derive(Default)]
 pub(super) struct ReplayOverlay {
-    items: Vec<ChangeData>,
+    changes: Vec<ChangeData>,
     bytes: usize,
 }
 
@@ -32,7 +32,7 @@ impl ReplayOverlay {
                 rows.iter().map(|(.., h)| 256 + 8 * (h.positive.counts.len() + h.negative.counts.len())).sum()
             }
         };
-        self.items.push(data.clone());
+        self.changes.push(data.clone());
     }
 }
 
@@ -53,7 +53,7 @@ impl StoreShard {
     /// the temporary one.
     pub(super) fn install_replayed(&mut self, mut head: Head, mut deleted: HeadDeletes) {
         head.take_series_from(std::mem::replace(&mut self.head, Head::new(1, 0)));
-        for data in self.overlay.take().into_iter().flat_map(|overlay| overlay.items) {
+        for data in self.overlay.take().into_iter().flat_map(|overlay| overlay.changes) {
             merge(&mut head, &mut deleted, data);
         }
         self.head = head;

@@ -44,7 +44,7 @@ pub(super) trait ReplayWorker: Send {
 /// Records for one thread.
 pub(super) struct ReplayBatch {
     /// Whether the records have their whole payloads, or only what the scan needs
-    /// ([`LogScanner::part`]).
+    /// ([`LogScanner::scanned_payload`]).
     pub whole: bool,
     payloads: Vec<u8>,
     records: Vec<BatchedRecord>,
@@ -86,7 +86,7 @@ impl ReplayBatch {
     fn add(&mut self, position: RecordPosition, found: &LogRecord) -> usize {
         // Of a long log the values of later scrapes are not kept: memory for them would grow with
         // the log.
-        let part = if self.whole { found.payload } else { LogScanner::part(found) };
+        let part = if self.whole { found.payload } else { LogScanner::scanned_payload(found) };
         self.payloads.extend_from_slice(part);
         self.records.push(BatchedRecord {
             position,
@@ -109,7 +109,7 @@ impl ReplayBatch {
 pub(super) enum PayloadBudget {
     /// Everything is sent whole: the workers finish it soon.
     All,
-    /// Up to so many bytes are sent whole; of later records only the part that the scan needs.
+    /// Up to this many bytes are sent whole; of later records only the part that the scan needs.
     AtMost(usize),
 }
 
@@ -117,7 +117,7 @@ pub(super) enum PayloadBudget {
 pub(super) struct PoolOutput<T> {
     /// What was read.
     pub outcome: LogContents,
-    /// The workers.
+    /// The state that each thread has built.
     pub workers: Vec<T>,
     /// From here on only parts of the records were sent; `None` if all were sent whole.
     pub partial_from: Option<ResumePoint>,
@@ -248,7 +248,9 @@ impl<'s, T: ReplayWorker + 's> ReplayPool<'s, T> {
     /// From `position` on, sends only parts of the records.
     fn part(&mut self, position: RecordPosition) {
         self.partial_from = Some(ResumePoint { position, before: self.last });
-        (0..self.handles.len()).for_each(|worker_index| self.send(worker_index));
+        for worker_index in 0..self.handles.len() {
+            self.send(worker_index);
+        }
     }
 }
 
@@ -263,7 +265,9 @@ impl<'s, T: ReplayWorker + 's> RecordVisitor for ReplayPool<'s, T> {
         match found.kind {
             // Every worker needs the watermark: it decides which samples are skipped.
             RecordKind::Flushed => {
-                (0..self.handles.len()).for_each(|worker_index| self.give(worker_index, position, found))
+                for worker_index in 0..self.handles.len() {
+                    self.give(worker_index, position, found);
+                }
             }
             _ => self.give(shard(found) % self.handles.len(), position, found),
         }
@@ -272,7 +276,9 @@ impl<'s, T: ReplayWorker + 's> RecordVisitor for ReplayPool<'s, T> {
 
     fn finish(&mut self) -> RecordOutcomes {
         let mut used = RecordOutcomes::default();
-        (0..self.handles.len()).for_each(|worker_index| self.send(worker_index));
+        for worker_index in 0..self.handles.len() {
+            self.send(worker_index);
+        }
         for WorkerHandle { batch, thread, .. } in self.handles.drain(..) {
             // The worker ends when its queue is closed and empty.
             drop(batch);

@@ -36,14 +36,14 @@ pub struct ReplayProgress {
 
 impl ReplayProgress {
     /// The progress as a number from 0 to 1.
-    pub fn part(&self) -> f64 {
+    pub fn fraction(&self) -> f64 {
         self.done.min(self.records) as f64 / self.records.max(1) as f64
     }
 }
 
 impl fmt::Display for ReplayProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = (self.part() * 100.0).floor();
+        let percent = (self.fraction() * 100.0).floor();
         write!(f, "replaying the log: {percent} %, {} of {} records", self.done, self.records)
     }
 }
@@ -122,7 +122,7 @@ impl ReplayStatus {
     pub fn progress(&self) -> Option<ReplayProgress> {
         let ReplayControl { records, done, .. } = &self.control;
         let progress = ReplayProgress { records: *records, done: done.load(Relaxed) };
-        self.progress.set(progress.part());
+        self.progress.set(progress.fraction());
         self.is_running().then_some(progress)
     }
 
@@ -214,7 +214,9 @@ impl PendingReplay {
         store.wal.log.set_newest_times(&outcome.segments);
         // One shard at a time: writers of the others go on.
         for (shard, (mut head, deleted)) in store.shards.iter().zip(shards) {
-            self.flushed.into_iter().for_each(|flushed| head.limits.raise_min_append_time(flushed.end));
+            if let Some(flushed) = self.flushed {
+                head.limits.raise_min_append_time(flushed.end);
+            }
             store.note_newest(&head);
             shard.write().install_replayed(head, deleted);
         }

@@ -80,11 +80,13 @@ impl Retention {
             ExpiredBlocks { too_large: too_large(total) && !blocks.is_empty(), ..ExpiredBlocks::default() };
         for (at, block) in blocks.into_iter().enumerate() {
             let bytes = block.bytes_on_disk();
-            match at < old {
+            if at < old {
                 // Those too old first: what they free may be enough for the size.
-                true => due.by_time.push(block),
-                false if too_large(total) => due.by_size.push(block),
-                false => break,
+                due.by_time.push(block);
+            } else if too_large(total) {
+                due.by_size.push(block);
+            } else {
+                break;
             }
             total = total.saturating_sub(bytes);
         }

@@ -51,7 +51,8 @@ impl ScrapeDecoder {
         &mut self,
         found: &LogRecord,
         cursor: &mut PayloadReader,
-        (heads, deleted): (&mut [Head], &[HeadDeletes]),
+        heads: &mut [Head],
+        deleted: &[HeadDeletes],
         is_needed: impl FnOnce(TimeMs) -> bool,
     ) -> Result<DecodedScrape, RecordError> {
         let scrape = take_scrape_head(cursor).ok_or_else(malformed)?;

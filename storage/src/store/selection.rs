@@ -172,7 +172,9 @@ impl Selection {
             let base = ts.len();
             self.head.read(at, from, to, ts, vs, &mut runs);
             // Only what the head gave: blocks leave out by themselves what was deleted of them.
-            sources.deleted.iter().for_each(|deleted| runs.retain(deleted, base, ts, vs));
+            if let Some(deleted) = &sources.deleted {
+                runs.retain(deleted, base, ts, vs);
+            }
         }
         runs.merge(ts, vs);
         Ok(())
@@ -240,8 +242,12 @@ impl Selection {
             ends.push(out.len());
         }
         let of_head = out.len();
-        sources.head.into_iter().for_each(|at| self.head.read_histograms(at, from, to, out));
-        sources.deleted.iter().for_each(|deleted| deleted.retain_histograms(of_head, out));
+        if let Some(at) = sources.head {
+            self.head.read_histograms(at, from, to, out);
+        }
+        if let Some(deleted) = &sources.deleted {
+            deleted.retain_histograms(of_head, out);
+        }
         merge_histogram_runs(out, base, &ends);
         Ok(())
     }
@@ -267,8 +273,12 @@ impl Selection {
             part.read_starts(from, to, out)?;
         }
         let of_head = out.len();
-        sources.head.into_iter().for_each(|at| self.head.read_starts(at, from, to, out));
-        sources.deleted.iter().for_each(|deleted| deleted.retain_pairs(of_head, out));
+        if let Some(at) = sources.head {
+            self.head.read_starts(at, from, to, out);
+        }
+        if let Some(deleted) = &sources.deleted {
+            deleted.retain_pairs(of_head, out);
+        }
         merge_by_time(out, base);
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! Which series came since an earlier moment: for readers that keep the list of series, and want to
-//! read it anew only when more than additions happened.
+//! Which series were added since an earlier moment, for readers that keep a list of series and do
+//! not want to read all of it again.
 //!
-//! New series have new slots, so additions cost what is new. A series that ends, or comes back
-//! under its old slot, a deletion, and a change of the blocks are not known one by one: then the
-//! reader lists again. Blocks that retention removes are not told either; readers of a list with a
-//! fixed begin never notice.
+//! New series have new slots (numbers in their shard), so finding additions costs only what is new.
+//! All other changes (a series that ends or comes back, a deletion, a change of the blocks) are
+//! reported as "list again". Blocks that retention removes are not reported: readers list from a
+//! fixed begin, and do not see the difference.
 
 use super::Store;
 use crate::model::{Labels, SHARDS};

@@ -63,40 +63,52 @@ impl<'a> RetentionCutoffs<'a> {
     /// metadata only, without fetching anything: see [`Maintenance::drop_expired_series`].
     pub fn is_due(&self, block: &BlockHandle) -> bool {
         match block {
-            BlockHandle::Local(here) => self.of_or_none_expired(here) == (false, true),
+            BlockHandle::Local(here) => self.expiry_or_none(here) == BlockExpiry::ALL,
             BlockHandle::Cold(cold) => !self.ages(cold.meta()).contains(&false),
         }
     }
 
-    /// Whether some series of the block are kept, and whether some are expired.
-    fn of(&self, block: &Block) -> Result<(bool, bool), StoreError> {
+    /// Which series of the block are expired.
+    fn expiry(&self, block: &Block) -> Result<BlockExpiry, StoreError> {
         let ages = self.ages(block.meta());
         // Younger than all times: nothing to look up.
         if !ages.contains(&true) {
-            return Ok((true, false));
+            return Ok(BlockExpiry::NONE);
         }
         // Older than all times: no need to know which series it has.
         if !ages.contains(&false) {
-            return Ok((false, true));
+            return Ok(BlockExpiry::ALL);
         }
         let sets: Vec<&[Matcher]> = self.rules.iter().map(|rule| rule.matchers.as_slice()).collect();
-        let mut stay = false;
-        let mut go = false;
+        let mut expiry = BlockExpiry { some_kept: false, some_expired: false };
         for (_, old) in block.matcher_classes(&sets)?.into_iter().zip(ages).filter(|(any, _)| *any) {
-            stay = stay || !old;
-            go = go || old;
+            expiry.some_kept |= !old;
+            expiry.some_expired |= old;
         }
-        Ok((stay, go))
+        Ok(expiry)
     }
 
-    /// As [`RetentionCutoffs::of`]. If the block cannot be read, all its series are kept, and other
-    /// blocks are still processed.
-    fn of_or_none_expired(&self, block: &Block) -> (bool, bool) {
-        self.of(block).unwrap_or_else(|error| {
+    /// As [`RetentionCutoffs::expiry`]. If the block cannot be read, all its series are kept, and
+    /// other blocks are still processed.
+    fn expiry_or_none(&self, block: &Block) -> BlockExpiry {
+        self.expiry(block).unwrap_or_else(|error| {
             tracing::error!(%error, "a block is not changed: which of its series are expired cannot be read");
-            (true, false)
+            BlockExpiry::NONE
         })
     }
+}
+
+/// Whether a block has series that are kept, and whether it has expired ones.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+struct BlockExpiry {
+    some_kept: bool,
+    some_expired: bool,
+}
+
+impl BlockExpiry {
+    const NONE: BlockExpiry = BlockExpiry { some_kept: true, some_expired: false };
+    const SOME: BlockExpiry = BlockExpiry { some_kept: true, some_expired: true };
+    const ALL: BlockExpiry = BlockExpiry { some_kept: false, some_expired: true };
 }
 
 /// Cold blocks that were checked and had no expired series: for these rules, which retention times
@@ -130,7 +142,7 @@ impl BlockManager {
 
     fn has_to_be_trimmed(&self, cutoffs: &RetentionCutoffs, block: &BlockHandle) -> Result<bool, StoreError> {
         let BlockHandle::Cold(cold) = block else {
-            return block.open().map(|block| cutoffs.of_or_none_expired(&block) == (true, true));
+            return block.open().map(|block| cutoffs.expiry_or_none(&block) == BlockExpiry::SOME);
         };
         let dir = &cold.meta().dir;
         let ages = cutoffs.ages(cold.meta());
@@ -141,7 +153,7 @@ impl BlockManager {
         if !ages.contains(&true) || trimmed.ages.get(dir) == Some(&ages) {
             return Ok(false);
         }
-        if cutoffs.of(&cold.open()?)?.1 {
+        if cutoffs.expiry(&cold.open()?)?.some_expired {
             return Ok(true);
         }
         trimmed.ages.insert(dir.clone(), ages);

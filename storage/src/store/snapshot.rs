@@ -48,7 +48,7 @@ impl Admin<'_> {
             let mut snapshots = Vec::new();
             for shard in 0..SHARDS {
                 let locked = self.store.shards.get(shard).read();
-                snapshots.push(snapshot(&locked, shard, (TimeMs::MIN, TimeMs::MAX), &mut entries));
+                snapshots.push(snapshot(&locked, shard, TimeMs::MIN, TimeMs::MAX, &mut entries));
             }
             // A block of the head may have the content, and so the name, of one that was linked: a
             // range that was flushed and is still in the head.

@@ -1,5 +1,6 @@
-//! The receivers of what was stored: the change feed of the live runtime ([`ChangeFeed`]), and an
-//! observer that looks for late samples ([`AppendObserver`]).
+//! The two receivers of what the store has stored: the change feed of the live runtime
+//! ([`ChangeFeed`]), and an observer that looks for late samples ([`AppendObserver`]).
+//! [`super::append`] calls them under the lock of the shard.
 
 use super::batch::{AppendObserver, ChangeEvent, ChangeFeed};
 use parking_lot::RwLock;

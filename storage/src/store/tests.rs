@@ -1,4 +1,5 @@
-//! Tests of the store from inside: a shard that has given all of its slots.
+//! Tests of the store that need its private parts: what happens when a shard has given all of its
+//! slots (numbers of series).
 
 use super::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store, StoreOptions};
 use crate::disk::OsDisk;

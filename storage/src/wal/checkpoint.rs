@@ -17,20 +17,20 @@ use std::path::{Path, PathBuf};
 /// The payload of a series record.
 #[derive(Serialize, Deserialize)]
 pub struct SeriesRecord {
-    /// The shard.
+    /// The shard of the series.
     pub shard: u16,
-    /// The slot.
+    /// Its number in the shard.
     pub slot: u32,
-    /// The labels.
+    /// All labels, with the name.
     pub labels: Labels,
 }
 
 /// A [`SeriesRecord`] with its labels still encoded: most readers only compare them.
 #[derive(Deserialize)]
 pub struct EncodedSeriesRecord<'a> {
-    /// The shard.
+    /// The shard of the series.
     pub shard: u16,
-    /// The slot.
+    /// Its number in the shard.
     pub slot: u32,
     /// The labels, encoded.
     pub labels: &'a [u8],

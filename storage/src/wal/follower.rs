@@ -30,7 +30,7 @@ pub enum FollowStep<'a> {
 pub struct LogFollower {
     disk: Arc<dyn Disk>,
     /// The record whose segment is read first.
-    wanted: u64,
+    first_lsn: u64,
     /// The number of the last segment that was read to its end; 0: none.
     left: u32,
     /// The segment that is read; `None`: the next one is still to be chosen.
@@ -57,7 +57,7 @@ struct FollowedSegment {
 }
 
 /// What is at the position in a segment.
-enum Found {
+enum SegmentEntry {
     /// The header of the segment.
     Begin {
         /// Whether it continues a segment that could not be written on.
@@ -82,7 +82,7 @@ enum Advance {
 impl LogFollower {
     /// A follower that begins with the segment of record `lsn`.
     pub fn new(disk: Arc<dyn Disk>, lsn: u64) -> LogFollower {
-        LogFollower { disk, wanted: lsn, left: 0, segment: None, last_lsn: 0, committed: 0, damaged: 0 }
+        LogFollower { disk, first_lsn: lsn, left: 0, segment: None, last_lsn: 0, committed: 0, damaged: 0 }
     }
 
     /// The number of the segment that is read; 0: none.
@@ -136,10 +136,10 @@ impl LogFollower {
                 }
             };
             match found {
-                Found::Begin { continues: true } => {}
-                Found::Begin { continues: false } => return Ok(FollowStep::Segment),
-                Found::Record { lsn, end, .. } if lsn <= self.last_lsn => segment.at = end,
-                Found::Record { lsn, kind, begin, end } => {
+                SegmentEntry::Begin { continues: true } => {}
+                SegmentEntry::Begin { continues: false } => return Ok(FollowStep::Segment),
+                SegmentEntry::Record { lsn, end, .. } if lsn <= self.last_lsn => segment.at = end,
+                SegmentEntry::Record { lsn, kind, begin, end } => {
                     if lsn > self.committed {
                         self.committed = log.committed_lsn();
                     }
@@ -159,7 +159,7 @@ impl LogFollower {
     /// The segment to read next.
     fn choose(&self, segments: &[SegmentInfo]) -> Option<FollowedSegment> {
         let is_next = |segment: &SegmentInfo| match self.left {
-            0 => segment.last_lsn >= self.wanted,
+            0 => segment.last_lsn >= self.first_lsn,
             left => segment.number > left,
         };
         let mut at = segments.iter().position(is_next)?;
@@ -174,16 +174,16 @@ impl LogFollower {
 
 impl FollowedSegment {
     /// What is at the position; `None`: nothing that is complete. Moves over a header only.
-    fn parse(&mut self) -> Option<Found> {
+    fn parse(&mut self) -> Option<SegmentEntry> {
         if !self.has_begun {
             let header = Header::decode(self.bytes.get(self.at..)?, SEGMENT).ok()?;
             self.has_begun = true;
             self.at += HEADER;
-            return Some(Found::Begin { continues: header.continues });
+            return Some(SegmentEntry::Begin { continues: header.continues });
         }
         let found = read(&self.bytes, self.at).ok()?;
         let begin = found.end - found.payload.len();
-        Some(Found::Record { lsn: found.lsn, kind: found.kind, begin, end: found.end })
+        Some(SegmentEntry::Record { lsn: found.lsn, kind: found.kind, begin, end: found.end })
     }
 
     /// Goes on where nothing complete is at the position: reads more, or passes over damage.

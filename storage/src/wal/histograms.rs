@@ -5,7 +5,7 @@
 //! always, they are written as differences between buckets, in LEB128.
 
 use super::record::{RecordBuilder, RecordKind};
-use super::samples::{PayloadReader, put_bits};
+use super::samples::{PayloadReader, put_bits, take_values};
 use crate::encoding::varint::{put_varint, unzigzag, zigzag};
 use crate::limits::{HISTOGRAM_BUCKETS, WAL_HISTOGRAM_BYTES};
 use crate::model::histogram::{BucketSpan, Buckets, ResetHint};
@@ -90,7 +90,9 @@ pub fn put_histogram(out: &mut Vec<u8>, h: &NativeHistogram) {
     }
     if !h.bounds.is_empty() {
         put_varint(out, h.bounds.len() as u64);
-        h.bounds.iter().for_each(|bound| put_bits(out, bound.to_bits()));
+        for bound in h.bounds.iter() {
+            put_bits(out, bound.to_bits());
+        }
     }
 }
 
@@ -117,19 +119,9 @@ fn put_buckets(out: &mut Vec<u8>, buckets: &Buckets, whole: bool) {
 /// is malformed; `take` may have been called before.
 pub fn take_histograms(
     payload: &[u8],
-    mut take: impl FnMut(u32, u32, TimeMs, Arc<NativeHistogram>),
+    take: impl FnMut(u32, u32, TimeMs, Arc<NativeHistogram>),
 ) -> Option<()> {
-    let mut cursor = PayloadReader::new(payload);
-    let shard = cursor.u32()?;
-    let count = cursor.u32()?;
-    let mut slot = 0i64;
-    let mut time = 0i64;
-    for _ in 0..count {
-        slot = slot.wrapping_add(unzigzag(cursor.varint()?));
-        time = time.wrapping_add(unzigzag(cursor.varint()?));
-        take(shard, u32::try_from(slot).ok()?, time, Arc::new(take_histogram(&mut cursor)?));
-    }
-    cursor.is_done().then_some(())
+    take_values(payload, |cursor| take_histogram(cursor).map(Arc::new), take)
 }
 
 /// Decodes one histogram. `None` if it is malformed.
@@ -210,20 +202,14 @@ pub fn put_starts(out: &mut Vec<u8>, shard: u16, starts: &[SlotStart]) {
 
 /// Decodes a start timestamp payload: calls `take(shard, slot, time, start)` for each. `None` if it
 /// is malformed.
-pub fn take_starts(payload: &[u8], mut take: impl FnMut(u32, u32, TimeMs, TimeMs)) -> Option<()> {
-    let mut cursor = PayloadReader::new(payload);
-    let shard = cursor.u32()?;
-    let count = cursor.u32()?;
-    let mut slot = 0i64;
-    let mut time = 0i64;
-    let mut begin = 0i64;
-    for _ in 0..count {
-        slot = slot.wrapping_add(unzigzag(cursor.varint()?));
-        time = time.wrapping_add(unzigzag(cursor.varint()?));
-        begin = begin.wrapping_add(unzigzag(cursor.varint()?));
-        take(shard, u32::try_from(slot).ok()?, time, begin);
-    }
-    cursor.is_done().then_some(())
+pub fn take_starts(payload: &[u8], take: impl FnMut(u32, u32, TimeMs, TimeMs)) -> Option<()> {
+    // Start timestamps are differences to the one before, as slots and times are.
+    let mut start = 0i64;
+    let next_start = |cursor: &mut PayloadReader| {
+        start = start.wrapping_add(unzigzag(cursor.varint()?));
+        Some(start)
+    };
+    take_values(payload, next_start, take)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! ([`super::segment_reader`]). A [`RecordVisitor`] interprets the records; it may use other
 //! threads, and reports at the end what became of the records.
 
-use super::record::{LogRecord, RecordKind, read, resync};
+use super::record::{FrameError, LogRecord, RecordKind, read, resync};
 use super::record_error::RecordError;
 use super::segment::{
     CHECKPOINT, HEADER, Header, SEGMENT, SegmentInfo, checkpoint_number, checkpoint_path, segment_number,
@@ -82,7 +82,9 @@ impl RecordOutcomes {
 
     /// Adds the results of another visitor.
     pub fn add(&mut self, other: RecordOutcomes) {
-        other.newest.into_iter().for_each(|(file, t)| self.see(file, Some(t)));
+        for (file, t) in other.newest {
+            self.see(file, Some(t));
+        }
         self.refused.extend(other.refused);
     }
 }
@@ -90,7 +92,7 @@ impl RecordOutcomes {
 /// What the log contains.
 #[derive(Debug, Default)]
 pub struct LogContents {
-    /// The segments.
+    /// The segment files, the oldest first.
     pub segments: Vec<SegmentInfo>,
     /// LSN of the last record; 0 if there is none.
     pub last_lsn: u64,
@@ -402,7 +404,7 @@ impl<'a> LogReader<'a> {
                 // A record may look damaged only because the piece in memory ends within it.
                 Err(_) if reader.read_more()? => (),
                 Err(reason) => {
-                    if let Some(cut) = self.skip(reader, &reason, repeated_from, last)? {
+                    if let Some(cut) = self.skip(reader, reason, repeated_from, last)? {
                         return Ok(cut);
                     }
                 }
@@ -423,7 +425,7 @@ impl<'a> LogReader<'a> {
     fn skip(
         &mut self,
         reader: &mut SegmentReader,
-        reason: &str,
+        reason: FrameError,
         repeated_from: Option<u64>,
         last: bool,
     ) -> io::Result<Option<Option<usize>>> {

@@ -65,7 +65,7 @@ impl RecordKind {
         RecordKind::LayoutAndKeyframe,
     ];
 
-    fn of(byte: u8) -> Option<RecordKind> {
+    fn from_byte(byte: u8) -> Option<RecordKind> {
         RecordKind::ALL.into_iter().find(|k| *k as u8 == byte)
     }
 }
@@ -144,36 +144,52 @@ pub struct LogRecord<'a> {
     pub lsn: u64,
     /// The kind of its payload.
     pub kind: RecordKind,
-    /// Its payload.
+    /// The content, encoded as its kind says.
     pub payload: &'a [u8],
     /// The offset after the record.
     pub end: usize,
 }
 
+/// Why there is no valid record at a position. The bytes may be damaged, or they may end within a
+/// record that is still being written.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FrameError {
+    #[error("{0} bytes where a record header needs {HEADER}")]
+    ShortHeader(usize),
+    #[error("no record begins here (bytes {0:02x?})")]
+    NoRecord([u8; 4]),
+    #[error("record length {0} is beyond {WAL_RECORD_BYTES}")]
+    TooLong(usize),
+    #[error("record of {length} bytes is cut off after {available}")]
+    CutOff { length: usize, available: usize },
+    #[error("checksum of a record of {0} bytes is wrong")]
+    Checksum(usize),
+}
+
 /// The record at `at`, or why there is no valid one. `at` must be within `bytes`.
-pub(super) fn read(bytes: &[u8], at: usize) -> Result<LogRecord<'_>, String> {
+pub(super) fn read(bytes: &[u8], at: usize) -> Result<LogRecord<'_>, FrameError> {
     let rest = &bytes[at..];
     let Some(header) = rest.first_chunk::<HEADER>() else {
-        return Err(format!("{} bytes where a record header needs {HEADER}", rest.len()));
+        return Err(FrameError::ShortHeader(rest.len()));
     };
     let magic = u16::from_le_bytes([header[0], header[1]]);
     // An unknown kind is damage, too: a later version writes another version into the header of the
     // file.
-    let kind = RecordKind::of(header[2]).filter(|_| magic == MAGIC && header[3] == 0);
+    let kind = RecordKind::from_byte(header[2]).filter(|_| magic == MAGIC && header[3] == 0);
     let Some(kind) = kind else {
-        return Err(format!("no record begins here (bytes {:02x?})", &header[..4]));
+        return Err(FrameError::NoRecord([header[0], header[1], header[2], header[3]]));
     };
     let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
     // A damaged length must not make a record of the rest of the segment.
     if len > WAL_RECORD_BYTES {
-        return Err(format!("record length {len} is beyond {WAL_RECORD_BYTES}"));
+        return Err(FrameError::TooLong(len));
     }
     let Some(record) = rest.get(..HEADER + len) else {
-        return Err(format!("record of {len} bytes is cut off after {}", rest.len() - HEADER));
+        return Err(FrameError::CutOff { length: len, available: rest.len() - HEADER });
     };
     let crc = u32::from_le_bytes([header[16], header[17], header[18], header[19]]);
     if checksum(record) != crc {
-        return Err(format!("checksum of a record of {len} bytes is wrong"));
+        return Err(FrameError::Checksum(len));
     }
     let lsn = header[8..16].first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
     Ok(LogRecord { lsn, kind, payload: &record[HEADER..], end: at + HEADER + len })
@@ -205,7 +221,7 @@ mod tests {
         let first = read(&bytes, 0).unwrap();
         assert_eq!((first.lsn, first.kind, first.end), (7, RecordKind::Samples, 30));
         bytes[31] ^= 1;
-        assert!(read(&bytes, 30).unwrap_err().contains("no record begins here"));
+        assert!(read(&bytes, 30).unwrap_err().to_string().contains("no record begins here"));
         assert_eq!(resync(&bytes, 30, 7), Some(60));
         assert_eq!(resync(&bytes, 30, 9), None, "only newer records count");
     }
@@ -238,8 +254,13 @@ mod tests {
 
     #[test]
     fn twice_the_records_cost_twice_as_much() {
-        let each =
-            |every: usize| move |bytes: &mut Vec<u8>| bytes.iter_mut().step_by(every).for_each(|b| *b ^= 1);
+        let each = |every: usize| {
+            move |bytes: &mut Vec<u8>| {
+                for byte in bytes.iter_mut().step_by(every) {
+                    *byte ^= 1;
+                }
+            }
+        };
         assert_proportional("sealing", 2_000, |n| n, |n| records(*n, |_| ()));
         assert_proportional("good ones", 2_000, |n| records(n, |_| ()), |bytes| good(bytes));
         assert_proportional("some good ones", 2_000, |n| records(n, each(701)), |bytes| good(bytes));

@@ -258,7 +258,18 @@ pub fn put_samples(out: &mut Vec<u8>, shard: u16, samples: &[(u32, TimeMs, f64)]
 
 /// Decodes single samples: calls `visit(shard, slot, time, value)` for each. `None` if the payload
 /// is malformed.
-pub fn take_samples(payload: &[u8], mut visit: impl FnMut(u32, u32, TimeMs, f64)) -> Option<()> {
+pub fn take_samples(payload: &[u8], visit: impl FnMut(u32, u32, TimeMs, f64)) -> Option<()> {
+    take_values(payload, |cursor| cursor.bits().map(f64::from_bits), visit)
+}
+
+/// Decodes a payload with one value for each of some slots and times, which `value` reads: calls
+/// `visit(shard, slot, time, value)` for each. `None` if the payload is malformed; `visit` may have
+/// been called before.
+pub(super) fn take_values<T>(
+    payload: &[u8],
+    mut value: impl FnMut(&mut PayloadReader) -> Option<T>,
+    mut visit: impl FnMut(u32, u32, TimeMs, T),
+) -> Option<()> {
     let mut cursor = PayloadReader::new(payload);
     let shard = cursor.u32()?;
     let count = cursor.u32()?;
@@ -267,8 +278,9 @@ pub fn take_samples(payload: &[u8], mut visit: impl FnMut(u32, u32, TimeMs, f64)
     for _ in 0..count {
         slot = slot.wrapping_add(unzigzag(cursor.varint()?));
         time = time.wrapping_add(unzigzag(cursor.varint()?));
-        visit(shard, u32::try_from(slot).ok()?, time, f64::from_bits(cursor.bits()?));
+        visit(shard, u32::try_from(slot).ok()?, time, value(&mut cursor)?);
     }
+    // Bytes after the last value: the record is not what its kind says.
     cursor.is_done().then_some(())
 }
 

@@ -1,5 +1,6 @@
-//! The files of the log: names and headers of segments and checkpoints, and what is known of each
-//! segment ([`SegmentInfo`]).
+//! The files of the write-ahead log: names and headers of segments (files of records) and of
+//! checkpoints, and what is known of each segment ([`SegmentInfo`]). [`super::reader`] reads the
+//! records in them, [`super::writer`] writes them.
 
 use super::record::HEADER as RECORD_HEADER;
 use crate::model::TimeMs;
@@ -18,7 +19,7 @@ const SKIPS: u16 = 2;
 /// What is known of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentInfo {
-    /// The file.
+    /// Path of its file.
     pub path: PathBuf,
     /// The number of the segment.
     pub number: u32,

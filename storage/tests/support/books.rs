@@ -1,5 +1,5 @@
-//! The model of the simulation: what was sent to a store and what was guaranteed when, and
-//! therefore what a store may, and must, contain after a crash.
+//! The model of the simulation ([`super::world`]): what was sent to a store, what was guaranteed
+//! and when, and so what the store may and must contain after a crash.
 //!
 //! Positions are numbers of disk changes: a sample was sent before one, and guaranteed after one.
 
@@ -73,13 +73,17 @@ impl Books {
 
     /// Records that all values sent before survive the end of the process.
     pub fn written(&mut self, at: usize) {
-        self.entries().filter(|e| !e.doubtful).for_each(|e| _ = e.written.get_or_insert(at));
+        for e in self.entries().filter(|e| !e.doubtful) {
+            _ = e.written.get_or_insert(at);
+        }
     }
 
     /// Records that all values sent before survive a power loss.
     pub fn synced(&mut self, at: usize) {
         self.written(at);
-        self.entries().filter(|e| !e.doubtful).for_each(|e| _ = e.synced.get_or_insert(at));
+        for e in self.entries().filter(|e| !e.doubtful) {
+            _ = e.synced.get_or_insert(at);
+        }
     }
 
     /// The time of the newest sample that was ever sent and may be stored.
@@ -89,7 +93,9 @@ impl Books {
 
     /// Records that retention may remove samples before `t`.
     pub fn expire(&mut self, t: i64) {
-        self.0.iter_mut().filter(|(key, _)| key.1 < t).for_each(|(_, sample)| sample.expired = true);
+        for (_, sample) in self.0.iter_mut().filter(|(key, _)| key.1 < t) {
+            sample.expired = true;
+        }
     }
 
     /// Records that a start has found and synced all present samples, except those in `since`,
@@ -162,7 +168,9 @@ impl Books {
             let found = contents.get(key).copied();
             let last = sample.entries.iter().rposition(|entry| entry.value == found);
             sample.entries.truncate(last.map_or(0, |last| last + 1));
-            sample.entries.iter_mut().for_each(|entry| entry.doubtful = false);
+            for entry in &mut sample.entries {
+                entry.doubtful = false;
+            }
         }
         self.0.retain(|_, sample| !sample.entries.is_empty());
     }

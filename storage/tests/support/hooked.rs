@@ -40,9 +40,9 @@ pub trait Hooks: Send + Sync + 'static {
 }
 
 /// The real disk with hooks.
-pub struct Hooked<H>(pub Arc<H>);
+pub struct HookedDisk<H>(pub Arc<H>);
 
-impl<H: Hooks> Hooked<H> {
+impl<H: Hooks> HookedDisk<H> {
     fn call<T>(&self, call: Call, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         self.0.before(&call)?;
         let done = run()?;
@@ -98,7 +98,7 @@ impl<H: Hooks> ReadFile for HookedReadFile<H> {
     }
 }
 
-impl<H: Hooks> Disk for Hooked<H> {
+impl<H: Hooks> Disk for HookedDisk<H> {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let file = self.call(Call::Create(path), || OsDisk.create(path))?;
         Ok(Box::new(HookedFile { file, path: path.to_owned(), hooks: self.0.clone() }))

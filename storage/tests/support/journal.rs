@@ -152,7 +152,7 @@ pub fn hash_changes(changes: &[Change], hash: &mut Xxh3) {
 
 /// What happens to unsynced changes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Unsynced {
+pub enum UnsyncedChanges {
     /// They remain: only the process ended.
     Kept,
     Lost,
@@ -191,17 +191,17 @@ impl Naming {
 
 /// The content of a disk after some changes: synced content, and unsynced changes in their order.
 #[derive(Clone)]
-pub struct Held {
+pub struct DiskContent {
     nodes: Vec<Node>,
     /// What a running process sees, by path.
     now: BTreeMap<PathBuf, usize>,
     naming: Vec<Naming>,
 }
 
-impl Held {
+impl DiskContent {
     /// The content of a directory; all of it counts as synced.
-    pub fn scan(root: &Path) -> Held {
-        let mut held = Held { nodes: Vec::new(), now: BTreeMap::new(), naming: Vec::new() };
+    pub fn scan(root: &Path) -> DiskContent {
+        let mut held = DiskContent { nodes: Vec::new(), now: BTreeMap::new(), naming: Vec::new() };
         held.scan_into(root, PathBuf::new());
         held
     }
@@ -280,7 +280,9 @@ impl Held {
                 let (synced, rest) =
                     std::mem::take(&mut self.naming).into_iter().partition(|n| n.concerns(dir));
                 self.naming = rest;
-                Vec::into_iter(synced).for_each(|naming| self.name(&naming));
+                for naming in synced {
+                    self.name(&naming);
+                }
             }
         }
     }
@@ -293,16 +295,16 @@ impl Held {
 
     /// The content that a running process reads.
     fn file(&self, path: &Path) -> Vec<u8> {
-        self.content(self.now[path], Unsynced::Kept, &mut Random::new(0))
+        self.content(self.now[path], UnsyncedChanges::Kept, &mut Random::new(0))
     }
 
-    fn content(&self, node: usize, what: Unsynced, random: &mut Random) -> Vec<u8> {
+    fn content(&self, node: usize, what: UnsyncedChanges, random: &mut Random) -> Vec<u8> {
         let Node::File { synced, unsynced } = &self.nodes[node] else { panic!("a directory is read") };
         let mut content = synced.clone();
         let mut stays = || match what {
-            Unsynced::Kept => true,
-            Unsynced::Lost => false,
-            Unsynced::Some => random.chance(50),
+            UnsyncedChanges::Kept => true,
+            UnsyncedChanges::Lost => false,
+            UnsyncedChanges::Some => random.chance(50),
         };
         for write in unsynced {
             match write {
@@ -347,13 +349,13 @@ impl Held {
     }
 
     /// Writes what remains into `target`.
-    pub fn write_to(&self, target: &Path, what: Unsynced, random: &mut Random) {
+    pub fn write_to(&self, target: &Path, what: UnsyncedChanges, random: &mut Random) {
         let mut left = self.clone();
         for naming in &self.naming {
             let stays = match what {
-                Unsynced::Kept => true,
-                Unsynced::Lost => false,
-                Unsynced::Some => random.chance(50),
+                UnsyncedChanges::Kept => true,
+                UnsyncedChanges::Lost => false,
+                UnsyncedChanges::Some => random.chance(50),
             };
             if stays {
                 left.name(naming);
@@ -362,7 +364,7 @@ impl Held {
         left.put(0, target, what, random);
     }
 
-    fn put(&self, node: usize, path: &Path, what: Unsynced, random: &mut Random) {
+    fn put(&self, node: usize, path: &Path, what: UnsyncedChanges, random: &mut Random) {
         match &self.nodes[node] {
             Node::Dir(entries) => {
                 std::fs::create_dir_all(path).expect("a directory");

@@ -25,13 +25,13 @@ pub fn latest_is_the_last(store: &Store) {
         let ends = recent.chain(times.iter().step_by(stride)).flat_map(|t| [*t - 1, *t, *t + 3]);
         for end in ends {
             for back in BACK {
-                compare(store, shard, (end - back, end));
+                compare(store, shard, end - back, end);
             }
         }
     }
 }
 
-fn compare(store: &Store, shard: u16, (from, to): (i64, i64)) {
+fn compare(store: &Store, shard: u16, from: i64, to: i64) {
     let selection = store.select(shard, &[Matcher::equal("__name__", "m")], from, to).unwrap();
     assert!(selection.labels.is_sorted_by(|a, b| a < b));
     for i in 0..selection.labels.len() {

@@ -45,7 +45,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub fn of(bucket: &Arc<Bucket>) -> Arc<Memory> {
+    pub fn over(bucket: &Arc<Bucket>) -> Arc<Memory> {
         Arc::new(Memory { bucket: bucket.clone(), left: Arc::new(i64::MAX.into()), once: false })
     }
 

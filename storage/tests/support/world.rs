@@ -1,10 +1,10 @@
-//! The world of the simulation: a store without threads, on one thread with a seed, a clock moved
-//! by hand, and a disk that keeps a journal. Every result is compared with the books, and all
-//! events go into a hash.
+//! The simulated world of `simulation.rs`: a store without threads, on one thread with a seed, a
+//! clock that the test moves, and a disk that records every change ([`super::journal`]). Every
+//! result is compared with the model in [`super::books`], and all events go into a hash.
 
 use super::books::{Books, Contents, Crash, Key};
-use super::hooked::Hooked;
-use super::journal::{Held, Journal, Unsynced, hash_changes};
+use super::hooked::HookedDisk;
+use super::journal::{DiskContent, Journal, UnsyncedChanges, hash_changes};
 use super::random::Random;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ pub struct World {
     pub store: Arc<Store>,
     pub journal: Arc<Journal>,
     /// The content of the disk when this life began.
-    pub held: Held,
+    pub held: DiskContent,
     pub books: Books,
     pub random: Random,
     now: TimeMs,
@@ -87,7 +87,7 @@ pub struct World {
     /// The log replay, if it has not run yet.
     replaying: Option<PendingReplay>,
     /// The samples stored since the replay was pending.
-    young: Vec<(Key, u64)>,
+    during_replay: Vec<(Key, u64)>,
     hash: Xxh3,
     /// The kinds of events that have occurred.
     pub seen: BTreeSet<&'static str>,
@@ -100,8 +100,8 @@ impl World {
         let dir = root.path().join("0");
         std::fs::create_dir(&dir).expect("a directory");
         let journal = Arc::new(Journal::new(&dir));
-        let held = Held::scan(&dir);
-        let disk = Arc::new(Hooked(journal.clone()));
+        let held = DiskContent::scan(&dir);
+        let disk = Arc::new(HookedDisk(journal.clone()));
         let (store, _) = StoreBuilder::new(options(dir, sync), disk, &Metrics::default())
             .manual_log(SEGMENT)
             .open()
@@ -124,7 +124,7 @@ impl World {
             retention: 0,
             newest: None,
             replaying: None,
-            young: Vec::new(),
+            during_replay: Vec::new(),
             hash,
             seen,
         }
@@ -174,7 +174,7 @@ impl World {
                 for (key, bits) in samples.iter() {
                     self.books.sent(at, key.clone(), Some(*bits));
                 }
-                self.young.extend(samples);
+                self.during_replay.extend(samples);
                 self.seen.insert("stored during a replay");
             }
             return self.note(stored);
@@ -480,11 +480,11 @@ impl World {
         if closed {
             self.books.synced(self.journal.len());
         }
-        self.crash(Unsynced::Kept);
+        self.crash(UnsyncedChanges::Kept);
     }
 
     /// Ends the process or the power, and opens what remains in a new process.
-    pub fn crash(&mut self, unsynced: Unsynced) {
+    pub fn crash(&mut self, unsynced: UnsyncedChanges) {
         self.journal.kill();
         let changes = self.journal.changes();
         hash_changes(&changes, &mut self.hash);
@@ -496,17 +496,17 @@ impl World {
         let dir = self.root.path().join(self.lives.to_string());
         self.held.write_to(&dir, unsynced, &mut self.random);
         self.seen.insert(match unsynced {
-            Unsynced::Kept => "killed",
-            Unsynced::Lost => "all that is not synced lost",
-            Unsynced::Some => "some of what is not synced lost",
+            UnsyncedChanges::Kept => "killed",
+            UnsyncedChanges::Lost => "all that is not synced lost",
+            UnsyncedChanges::Some => "some of what is not synced lost",
         });
-        let crash = if unsynced == Unsynced::Kept { Crash::Kill } else { Crash::PowerLoss };
+        let crash = if unsynced == UnsyncedChanges::Kept { Crash::Kill } else { Crash::PowerLoss };
         if crash == Crash::PowerLoss {
-            self.held = Held::scan(&dir);
+            self.held = DiskContent::scan(&dir);
         }
         self.books.crashed(crash);
         self.journal = Arc::new(Journal::new(&dir));
-        let disk = Arc::new(Hooked(self.journal.clone()));
+        let disk = Arc::new(HookedDisk(self.journal.clone()));
         let metrics = Metrics::default();
         let opened = StoreBuilder::new(options(dir.clone(), self.sync), disk, &metrics)
             .manual_log(SEGMENT)
@@ -521,7 +521,7 @@ impl World {
         );
         store.retention().set(Retention { time_ms: self.retention, size_bytes: 0 });
         self.store = store;
-        self.young.clear();
+        self.during_replay.clear();
         self.replaying = Some(replaying);
         if self.random.chance(70) {
             self.replay();
@@ -535,8 +535,8 @@ impl World {
         assert!(replay.damage.iter().all(|line| line.contains(": offset ")), "{:?}", replay.damage);
         assert!(!replay.damage.iter().any(|line| line.contains("are missing")), "{:?}", replay.damage);
         let found = everything(&self.store);
-        let young: BTreeSet<Key> = self
-            .young
+        let during_replay: BTreeSet<Key> = self
+            .during_replay
             .drain(..)
             .map(|(key, bits)| {
                 assert_eq!(found.get(&key), Some(&bits), "{key:?} came during the replay");
@@ -546,7 +546,7 @@ impl World {
         // After a power loss, values that were not synced are no longer guaranteed.
         self.books.check_after(&found, usize::MAX, Crash::Kill).unwrap_or_else(|e| panic!("{e}\n{replay:?}"));
         self.books.take_over(&found);
-        self.books.found(self.journal.len(), &young);
+        self.books.found(self.journal.len(), &during_replay);
         self.note(found);
     }
 

@@ -105,7 +105,7 @@ async fn the_version_is_negotiated_once_and_old_daemons_are_refused() {
     assert!(error.starts_with("error while listing containers: server returned HTTP status 500"), "{error}");
 }
 
-/// The daemon's usual door: a socket of this machine.
+/// The daemon's usual entrance: a socket of this machine.
 #[tokio::test]
 async fn daemons_are_reached_by_their_socket() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The fraction of a native histogram's observations between two values: the inverse of the
-//! quantile.
+//! The fraction of a native histogram's observations between two values: the kernel of
+//! `histogram_fraction`, and the inverse of the quantile ([`super::quantile`]).
 
 use super::super::NAN;
 use super::one_sided;
@@ -10,7 +10,7 @@ use storage::model::histogram::logarithm::log2;
 /// A fraction of observations.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct NativeFraction {
-    /// The estimate.
+    /// The share of the observations, 0 to 1; NaN without observations.
     pub value: f64,
     /// Some observations are NaN and so in no range, which is an info annotation.
     pub excludes_nan: bool,

@@ -1,4 +1,5 @@
-//! Count, sum, mean and variance of a native histogram.
+//! Count, sum, mean and variance of one native histogram: the kernels of `histogram_count`,
+//! `histogram_sum`, `histogram_avg`, `histogram_stdvar` and `histogram_stddev`.
 
 use super::super::summation::Neumaier;
 use storage::model::NativeHistogram;

@@ -1,4 +1,5 @@
-//! The quantile of a native histogram.
+//! The quantile of a native histogram: the kernel of `histogram_quantile`. [`super::fraction`] is
+//! its inverse.
 //!
 //! In exponential buckets, observations are assumed to be distributed evenly on a logarithmic
 //! scale, so the median of one bucket is the bound that the next higher resolution would have
@@ -13,7 +14,7 @@ use storage::model::histogram::logarithm::{exp2, log2};
 /// A quantile, and the effect of NaN observations on it.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct NativeQuantile {
-    /// The estimate.
+    /// The interpolated quantile; NaN without observations.
     pub value: f64,
     /// The effect, which is an info annotation.
     pub nan: NanObservations,

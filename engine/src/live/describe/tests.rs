@@ -1,5 +1,5 @@
-//! Descriptions of views over one ring by 1, 2 and 4 workers: the answers must not depend on that
-//! number.
+//! Tests of descriptions of views over one ring by 1, 2 and 4 workers: what is reported must not
+//! depend on that number.
 
 use super::*;
 use crate::functions::lookup;

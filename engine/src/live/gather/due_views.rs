@@ -1,8 +1,11 @@
-//! Which views a round of a tick must answer. A recorded view is answered at each of its evaluation
-//! times, because it has samples to store. A continuous view is answered only when its answer or
-//! its annotations changed, when it has a new consumer, when its last evaluation failed, and when
-//! its consumers should receive a progress event. All other views are skipped. New views get their
-//! first answer in a preparation, not here: see [`super::first_answers`].
+//! Which views a round of a tick must answer. (A tick is one evaluation of all views that are due;
+//! it has rounds, so that rules read what other rules have just recorded.)
+//!
+//! A recorded view is answered at each of its evaluation times, because it has samples to store. A
+//! continuous view is answered only when its answer or its annotations changed, when it has a new
+//! consumer, when its last evaluation failed, and when its consumers should receive a progress
+//! event. All other views are skipped. New views get their first answer in a preparation, not here:
+//! see [`super::first_answers`].
 
 use super::super::ViewId;
 use super::super::views::{EvaluationTimes, InstalledView, ViewTable};

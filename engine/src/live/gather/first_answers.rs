@@ -1,6 +1,7 @@
-//! The first answers of views that have begun: which views still owe theirs, and the steps that
-//! must be evaluated for them. A restart begins a thousand views at once, so the work between ticks
-//! (a preparation, [`super::GatherExecutor::prepare`]) sends a few first answers at a time.
+//! The first answers of views that have just begun: which views have not sent theirs yet, and the
+//! steps that must be evaluated for them. A restart begins a thousand views at once, so the work
+//! between ticks (a preparation, [`super::GatherExecutor::prepare`]) sends a few first answers at a
+//! time.
 
 use super::super::ViewId;
 use crate::operators::step_set::StepSet;

@@ -1,6 +1,6 @@
-//! Finds steps of the gather stage that have accumulated rows without values: `count_values`, for
-//! example, has a row for each value that ever occurred. The state of the views that read them is
-//! then built again from the store.
+//! Finds steps of the gather stage that have accumulated rows (series) without values:
+//! `count_values`, for example, has a row for each value that ever occurred. The state of the views
+//! that read them is then built again from the store. [`crate::live`] explains steps and stages.
 
 use super::GatherExecutor;
 use crate::limits::ENDED_ROWS;

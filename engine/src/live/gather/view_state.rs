@@ -1,5 +1,6 @@
-//! The state of a view apart from its steps: its taps (consumers), its recorder (what stores the
-//! answer) and its history of evaluations; and what is done with an answer.
+//! The state of a view apart from its steps: its taps (which send the answer to consumers), its
+//! recorder (which stores the answer as samples) and its history of evaluations; and what is done
+//! with an answer.
 
 use super::super::ViewSpec;
 use super::super::cost::EvaluationCounts;

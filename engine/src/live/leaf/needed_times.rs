@@ -1,6 +1,6 @@
-//! Which samples of its ring a leaf (a selector or a window function over one) still reads: all
-//! samples of its window, or, if its function is computed incrementally, only those at the two
-//! ends. The rows in between can leave memory ([`crate::live::ring::spilled`]).
+//! Which samples of its ring (the recent samples of a selector) a leaf still reads: all samples of
+//! its window, or, if its function is computed incrementally, only those at the two ends. The rows
+//! in between can leave memory ([`crate::live::ring::spilled`]).
 
 use super::LiveLeaf;
 use crate::functions::WindowMethod;

@@ -1,5 +1,6 @@
-//! The parameters of a leaf's window function (the scalar of `quantile_over_time(scalar, ..)`), and
-//! whether the function accepts them.
+//! The scalar parameters of a leaf's window function, such as the first argument of
+//! `quantile_over_time(scalar(x), y[5m])`: their current values, and whether the function accepts
+//! them.
 
 use crate::functions::{Function, ParamError};
 use crate::heap_size::HeapSize;

@@ -1,6 +1,6 @@
-//! When a leaf (a selector or a window function over one) was last evaluated, and how many rows
-//! that read: for reports on views, and to see whether a ring that was filled again from the store
-//! has been read since.
+//! When a leaf of a view (a selector or a window function over one) was last evaluated, and how
+//! many rows that read. Reports on views show it. It also tells whether a ring (the recent samples
+//! of a selector) that was filled again from the store has been read since.
 
 use storage::model::TimeMs;
 

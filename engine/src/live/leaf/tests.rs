@@ -1,4 +1,5 @@
-//! How many bytes leaves and rings take.
+//! Tests of the memory of the live runtime: how many bytes leaves (selectors and windows) and rings
+//! (the samples they read) take.
 
 use super::*;
 use crate::functions::lookup;

@@ -1,5 +1,5 @@
 //! The local executor's part of a description of views ([`crate::live::describe`]): the rows that
-//! leaves read, their memory, and the rings they use.
+//! leaves (selectors and windows) read, their memory, and the rings they use.
 
 use super::super::ViewId;
 use super::super::describe::{DescribeRequest, LocalReport, LocalViewReport, RingReport};
@@ -72,7 +72,8 @@ impl LocalExecutor {
             ring_of.resize(step + 1, None);
             ring_of[*step] = Some(leaf.ring);
         }
-        let (mut last, mut readers): (BTreeMap<usize, ViewId>, BTreeMap<usize, usize>) = Default::default();
+        let mut last: BTreeMap<usize, ViewId> = BTreeMap::new();
+        let mut readers: BTreeMap<usize, usize> = BTreeMap::new();
         for (id, view) in &self.views.all {
             for ring in view.local.iter().filter_map(|step| *ring_of.get(*step)?) {
                 // A view with two windows over one ring is one reader.

@@ -1,7 +1,7 @@
-//! Loads the history of rings in the background, when views are installed: threads of low priority
-//! read it from the store as of an append sequence number (the number of the last change in the
-//! shard). Samples that arrive meanwhile are kept in [`PendingLoads`] and added when the ring is
-//! put in place.
+//! Fills rings in the background, when views are installed. (A ring has the recent samples of one
+//! selector in one shard.) Threads of low priority read the history from the store, as of an append
+//! sequence number: the number of the last change in the shard. Samples that arrive meanwhile are
+//! kept in [`PendingLoads`] and added when the ring is put in place.
 
 use super::LocalExecutor;
 use super::shard::LocalShard;

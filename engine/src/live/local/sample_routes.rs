@@ -177,7 +177,7 @@ impl SampleRoutes {
         };
         let mut group =
             GroupRoutes { layout: batch.layout.clone(), series, routes: Vec::new(), used: TimeMs::MIN };
-        let named = group.series.keys().flat_map(|name| rings.of_name(name));
+        let named = group.series.keys().flat_map(|name| rings.numbers_for_name(name));
         let numbers: Vec<usize> = rings.unnamed().chain(named).collect();
         for number in numbers {
             let route = rings.add_series(number, |ring| group.route(batch.group, ring));
@@ -222,7 +222,7 @@ impl SampleRoutes {
 impl SeriesRoute {
     /// Finds the rings whose selectors may match a series.
     fn find(labels: Labels, rings: &mut ShardRings) -> SeriesRoute {
-        let numbers: Vec<usize> = rings.of_name(labels.name()).chain(rings.unnamed()).collect();
+        let numbers: Vec<usize> = rings.numbers_for_name(labels.name()).chain(rings.unnamed()).collect();
         for number in &numbers {
             rings.fill_if_matching(*number, &labels);
         }

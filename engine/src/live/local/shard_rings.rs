@@ -117,7 +117,7 @@ impl ShardRings {
     }
 
     /// The rings whose selectors may match a series of this metric name.
-    pub(super) fn of_name(&self, name: &str) -> impl Iterator<Item = usize> + '_ {
+    pub(super) fn numbers_for_name(&self, name: &str) -> impl Iterator<Item = usize> + '_ {
         self.by_name.get(name).into_iter().flatten().copied()
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    /// The leaf.
+    /// The leaf that is evaluated when the timer is due.
     pub(super) fn leaf(&self) -> StepId {
         self.leaf as StepId
     }

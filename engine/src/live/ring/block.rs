@@ -8,7 +8,7 @@
 
 use super::change_log::RowChangeLog;
 use super::edit_log::EditLog;
-use super::spilled::{ChunkPlace, ChunkValues, ResidentRows, SpillSource, SpilledChunk, SpilledChunks};
+use super::spilled::{ChunkPosition, ChunkValues, ResidentRows, SpillSource, SpilledChunk, SpilledChunks};
 use crate::functions::panes::{MIN_PANE_WINDOW, PANE, WindowRows};
 use crate::functions::sorted_window::RowEdit;
 use crate::live::circular_matrix::{CircularMatrix, reserve_slack};
@@ -206,7 +206,9 @@ impl RingBlock {
             self.matrix.push();
         } else {
             self.matrix.insert((number - self.matrix_from) as usize);
-            self.columns.iter_mut().for_each(|c| c.shift(number));
+            for c in &mut self.columns {
+                c.shift(number);
+            }
             // Rows after the inserted one have other numbers now, so partial results over them are
             // void.
             self.changes.add(number);
@@ -227,10 +229,9 @@ impl RingBlock {
             // The new row exists for all columns of the block; those without a sample have a gap in
             // it.
             let value = |other: usize| if other == column { v } else { ABSENT };
-            self.columns
-                .iter_mut()
-                .enumerate()
-                .for_each(|(other, state)| state.update(row_number, value(other)));
+            for (other, state) in self.columns.iter_mut().enumerate() {
+                state.update(row_number, value(other));
+            }
             return;
         }
         // A late value, or a second one for the newest row: from here on, windows look for gaps and
@@ -283,7 +284,9 @@ impl RingBlock {
             column.update(row_number, *cell);
         }
         // Columns that the group's batches do not have.
-        self.columns.iter_mut().skip(sources.len()).for_each(|column| column.update(row_number, ABSENT));
+        for column in self.columns.iter_mut().skip(sources.len()) {
+            column.update(row_number, ABSENT);
+        }
     }
 
     /// Drops rows older than `cutoff`.
@@ -365,8 +368,8 @@ impl RingBlock {
         let wanted = self.chunks_around(source, resident.around);
         while let Some((number, rows)) = self.oldest_chunk(source).filter(|(number, _)| *number < before) {
             let is_resident = wanted.contains(&number);
-            let place = ChunkPlace { number, first: self.matrix_from, rows };
-            let chunk = SpilledChunk::new(self, place, is_resident, resident.irregular);
+            let position = ChunkPosition { number, first: self.matrix_from, rows };
+            let chunk = SpilledChunk::new(self, position, is_resident, resident.irregular);
             let of = |column: &RingColumn| labels[column.row as usize].clone();
             let chunks = self.chunks.get_or_insert_with(|| {
                 Box::new(SpilledChunks::new(source, self.columns.iter().map(of).collect()))

@@ -61,7 +61,9 @@ mod tests {
     fn edits_are_told_while_they_are_known() {
         let mut edits = EditLog::default();
         assert_eq!(edits.since(0), Some(&[][..]));
-        (0..18).for_each(|at| edits.add(RowEdit::Row(at), 1));
+        for at in 0..18 {
+            edits.add(RowEdit::Row(at), 1);
+        }
         assert_eq!(edits.since(16), Some(&[RowEdit::Row(16), RowEdit::Row(17)][..]));
         assert_eq!(edits.since(0).map(<[RowEdit]>::len), Some(18));
         edits.add(RowEdit::Row(18), 1);

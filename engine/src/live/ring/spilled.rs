@@ -1,6 +1,7 @@
-//! Spilled rows: the rows of a block between the ends of a long window. The store has them in its
-//! compressed chunks; in memory are only a summary that incremental functions need, and the values
-//! where a window begins or ends.
+//! Spilled rows: of a window of days, the samples between its two ends are not in memory. The store
+//! has them in its compressed chunks; in memory are only a summary that incremental functions need,
+//! and the values where a window begins or ends. What is spilled are rows (all series at one time)
+//! of a [`RingBlock`], which has the samples of the series that share their times.
 //!
 //! A [`SpilledChunk`] has the rows of one period, the same periods for all blocks. Its values are
 //! read back from the store before an edge of a window reaches them (`local/spill.rs`). If a reader
@@ -23,7 +24,7 @@ pub type ChunkValues = HashMap<Labels, (Vec<TimeMs>, Vec<f64>)>;
 
 /// Where the spilled rows of a ring are read from.
 pub struct SpillSource {
-    /// The store.
+    /// Has the rows.
     pub store: Arc<Store>,
     /// Number of the shard.
     pub shard: u16,
@@ -79,7 +80,7 @@ pub struct ResidentRows<'a> {
 
 /// Which rows of a block become a chunk.
 #[derive(Copy, Clone, Debug)]
-pub struct ChunkPlace {
+pub struct ChunkPosition {
     /// Number of the chunk, see [`SpillSource::number`].
     pub number: i64,
     /// Number of its first row.
@@ -110,8 +111,13 @@ pub struct SpilledChunk {
 impl SpilledChunk {
     /// A chunk of the oldest rows of the block's matrix. `is_resident`: keep the values;
     /// `irregular`: keep the values of columns that have gaps or fall.
-    pub fn new(block: &RingBlock, place: ChunkPlace, is_resident: bool, irregular: bool) -> SpilledChunk {
-        let ChunkPlace { number, first, rows } = place;
+    pub fn new(
+        block: &RingBlock,
+        position: ChunkPosition,
+        is_resident: bool,
+        irregular: bool,
+    ) -> SpilledChunk {
+        let ChunkPosition { number, first, rows } = position;
         let row_number = first..first + rows as u32;
         let width = block.values(first).len();
         let mut chunk = SpilledChunk {
@@ -254,18 +260,19 @@ impl SpilledChunks {
         self.missed.get()
     }
 
-    fn of(&self, row_number: u32) -> &SpilledChunk {
+    fn chunk_of(&self, row_number: u32) -> &SpilledChunk {
         &self.all[self.all.partition_point(|chunk| chunk.first <= row_number) - 1]
     }
 
     /// The chunk that begins at row `row_number`, if its values are not in memory.
     pub fn spilled_at(&self, row_number: u32) -> Option<&SpilledChunk> {
-        Some(self.of(row_number)).filter(|chunk| chunk.first == row_number && chunk.values.get().is_none())
+        Some(self.chunk_of(row_number))
+            .filter(|chunk| chunk.first == row_number && chunk.values.get().is_none())
     }
 
     /// The values of a row.
     pub fn values(&self, block: &RingBlock, row_number: u32) -> &[f64] {
-        let chunk = self.of(row_number);
+        let chunk = self.chunk_of(row_number);
         // A `OnceCell`, because readers hold a shared reference to the ring. All of them run on the
         // thread that owns the shard.
         let values = chunk.values.get_or_init(|| self.fetch(block, chunk));
@@ -275,7 +282,7 @@ impl SpilledChunks {
 
     /// One value.
     pub fn value(&self, block: &RingBlock, row_number: u32, column: usize) -> f64 {
-        let known = self.of(row_number).known(row_number, column);
+        let known = self.chunk_of(row_number).known(row_number, column);
         known.unwrap_or_else(|| self.values(block, row_number).get(column).copied().unwrap_or(ABSENT))
     }
 

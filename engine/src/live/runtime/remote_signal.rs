@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 /// Tells process 0 that samples have arrived or were lost in this process.
 pub(super) struct RemoteTickSignal {
     /// Set by the first arrival since the last tick, so that further ones send nothing. Cleared
-    /// when a tick takes the samples out of their queue ([`TickSignal::samples_taken`]).
+    /// when a tick takes the samples out of their queue ([`TickSignal::samples_drained`]).
     is_sent: AtomicBool,
     cluster: Arc<dyn ClusterMonitor>,
 }
@@ -30,7 +30,7 @@ impl TickSignal for RemoteTickSignal {
     fn samples_lost(&self) {
         self.cluster.signal(PeerSignal::Lost);
     }
-    fn samples_taken(&self) {
+    fn samples_drained(&self) {
         self.is_sent.store(false, SeqCst);
     }
 }

@@ -1,5 +1,5 @@
-//! Waits until all workers have finished a tick or a preparation (work between ticks), and collects
-//! what they have left to do.
+//! Waits until all workers have finished a tick (one evaluation of all views that are due) or a
+//! preparation (work between ticks), and collects what they have left to do.
 
 use super::super::gather::RemainingWork;
 use parking_lot::{Condvar, Mutex};

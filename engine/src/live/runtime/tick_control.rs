@@ -1,6 +1,6 @@
-//! The thread that decides when a tick is due ([`tick_driver`]), and what
-//! wakes it. The processes of a cluster other than the first have no such thread; their wake-ups go
-//! to process 0.
+//! The thread that decides when a tick is due ([`tick_driver`]), and what wakes it. (A tick is one
+//! evaluation of all views that are due.) The processes of a cluster other than the first have no
+//! such thread; their wake-ups go to process 0.
 
 use super::super::StartError;
 use super::super::sample_queue::TickSignal;

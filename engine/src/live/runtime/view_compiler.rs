@@ -1,5 +1,5 @@
-//! Compiles the plans of views into steps ([`crate::plan::physical`]), and knows how far back the
-//! views read.
+//! Compiles the plans of views into physical plans, which are lists of steps
+//! ([`crate::plan::physical`]), and knows how far back the views read.
 
 use super::super::views::ViewRequest;
 use super::super::{ViewError, ViewSpec};

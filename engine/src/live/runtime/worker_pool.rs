@@ -1,4 +1,5 @@
-//! The worker threads of this process: sends them commands, and stops them.
+//! The worker threads of this process as the handle of the live runtime sees them: sends them
+//! commands (tick, prepare), and stops them. [`super::workers`] is what runs in the threads.
 
 use super::super::message::Control;
 use crate::limits::STOP_TIMEOUT;
@@ -14,7 +15,7 @@ pub(super) enum WorkerCommand {
     Stop,
 }
 
-/// The workers.
+/// The worker threads of this process, and how they are started and stopped.
 pub(super) struct WorkerPool {
     commands: Vec<Sender<WorkerCommand>>,
     threads: Mutex<Vec<Thread>>,

@@ -1,7 +1,8 @@
-//! The worker threads: each builds its dataflow, receives ticks and preparations from the handle,
-//! and reports when it has finished them.
+//! The worker threads of the live runtime: each builds its part of the dataflow
+//! ([`crate::live::dataflow`]), receives ticks and preparations (work between ticks) from the
+//! handle, and reports when it has finished them.
 
-use super::super::dataflow::{self, ControlInput, WorkerParts};
+use super::super::dataflow::{self, ControlInput, WorkerComponents};
 use super::super::gather::{GatherCounters, GatherExecutor, GatherServices};
 use super::super::links::TimelyBuilders;
 use super::super::local::{HistoryLoader, LocalCounters, LocalExecutor, LocalServices};
@@ -70,7 +71,7 @@ pub(super) fn start_workers(
     let wake = Arc::new(move || signal.work_ready());
     let pool = Arc::new(match options.execution {
         Execution::Threads => Pool::named("past", HISTORY_THREADS),
-        Execution::Caller => Pool::of_the_caller(),
+        Execution::Caller => Pool::on_calling_thread(),
     });
     let reads = inner.store_reads.clone();
     let history =
@@ -106,13 +107,13 @@ pub(super) fn start_workers(
         let topology = WorkerTopology { process, processes, thread, threads };
         // Timely calls `build` once per worker, on the worker's own thread, in any order.
         let inputs = inputs.lock()[thread].take()?;
-        let parts = WorkerParts {
+        let components = WorkerComponents {
             local: LocalExecutor::new(topology, local.clone()),
             samples: inputs.samples,
             gather: GatherExecutor::new(topology, gather.clone()),
             callbacks: callbacks(&shared, thread),
         };
-        let control = dataflow::build(worker, threads, parts);
+        let control = dataflow::build(worker, threads, components);
         Some(WorkerEnds { control, commands: inputs.commands })
     };
     if options.execution == Execution::Caller {
@@ -147,7 +148,7 @@ fn callbacks(shared: &Arc<LiveShared>, thread: usize) -> dataflow::WorkerCallbac
         }),
         described: Rc::new(move |request, report| {
             if let Some(shared) = of_described.upgrade() {
-                shared.descriptions.hand_in(request, report);
+                shared.descriptions.submit(request, report);
             }
         }),
     }

@@ -1,5 +1,5 @@
-//! Strongly connected components of the graph of views: which views read each other, directly or
-//! through others.
+//! Strongly connected components of the graph of views (Tarjan's algorithm): which views read each
+//! other, directly or through others. [`super::rounds`] cuts these cycles.
 
 use crate::live::ViewId;
 use std::collections::{BTreeMap, HashMap};

@@ -1,5 +1,6 @@
-//! In which round of a tick each view is evaluated, derived from the recorded views that it reads:
-//! a view that reads nothing recorded in round 0, every other one round after the last view that it
+//! In which round of a tick each view is evaluated. (A tick is one evaluation of all views that are
+//! due. It has rounds, so that a rule sees what other rules record in the same tick.) A view that
+//! reads nothing recorded is in round 0, every other one is one round after the last view that it
 //! reads.
 //!
 //! Every executor computes the rounds. They depend only on the views and the order of their ids, so
@@ -86,7 +87,7 @@ pub fn rounds_of(dependencies: &BTreeMap<ViewId, ViewDependencies>) -> HashMap<V
 pub fn dependencies_of<'a>(
     specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone,
 ) -> BTreeMap<ViewId, ViewDependencies> {
-    let recorded = RecordedViews::of(specs.clone());
+    let recorded = RecordedViews::from_specs(specs.clone());
     let mut all: BTreeMap<ViewId, ViewDependencies> =
         specs.clone().map(|(id, spec)| (id, recorded.read_by(spec))).collect();
     for (id, before) in with_earlier_recorders(specs) {
@@ -132,7 +133,7 @@ struct RecordedViews<'a> {
 }
 
 impl<'a> RecordedViews<'a> {
-    fn of(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone) -> RecordedViews<'a> {
+    fn from_specs(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone) -> RecordedViews<'a> {
         let mut by_name: HashMap<&str, Vec<ViewId>> = HashMap::new();
         let mut any_without_name = false;
         for (id, spec) in specs.clone() {
@@ -176,7 +177,7 @@ impl<'a> RecordedViews<'a> {
 /// The labels of what a view records; `None`: it records nothing.
 fn recorded_rows(spec: &ViewSpec) -> Option<RowLabels> {
     let ViewKind::Recorded { record, labels, .. } = &spec.kind else { return None };
-    let mut rows = RowLabels::of(&spec.plan);
+    let mut rows = RowLabels::from_plan(&spec.plan);
     for (name, value) in labels.iter() {
         rows.set(name, value);
     }

@@ -1,5 +1,6 @@
-//! Which views a round evaluates: batches of views with equal evaluation times and equal round,
-//! updated as views are added and removed. [`super::rounds`] computes the round of each view.
+//! Which views a round of a tick evaluates: batches of views with equal evaluation times and equal
+//! round, updated as views are added and removed. [`super::rounds`] computes the round of each view
+//! and explains the word.
 //!
 //! The common case is cheap: a view that no view reads, that itself selects by metric name, and
 //! that records no metric that other views record, changes no round but its own. Otherwise all
@@ -17,7 +18,6 @@ use storage::model::TimeMs;
 /// Views that are evaluated together, and the steps they need.
 #[derive(Default)]
 pub struct DueBatch {
-    /// The views.
     views: BTreeSet<ViewId>,
     /// How many of them this worker owns.
     pub own: usize,
@@ -233,8 +233,12 @@ impl ViewSchedule {
 impl DueBatch {
     /// Adds the steps of a view.
     pub(super) fn add_steps(&mut self, view: &InstalledView) {
-        view.local.iter().for_each(|step| self.local.insert(*step));
-        view.gather.iter().for_each(|step| self.gather.insert(*step));
+        for step in &view.local {
+            self.local.insert(*step);
+        }
+        for step in &view.gather {
+            self.gather.insert(*step);
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Aggregations over floats and native histograms, within a shard and across shards.
+//! Tests of aggregations over floats and native histograms, within a shard (a share of the series)
+//! and merged across shards.
 
 use super::super::aggregate::{MergeAggregate, PartialAggregate};
 use super::super::whole_group::WholeGroup;
@@ -78,7 +79,7 @@ fn what_does_not_go_together_is_left_out_with_a_warning() {
 }
 
 #[test]
-fn differing_bounds_and_hints_are_remarked() {
+fn differing_bounds_and_hints_are_annotated() {
     let a = custom(&[1.0, 2.0], &[1.0, 1.0, 1.0]);
     let b = custom(&[2.0], &[5.0, 5.0]);
     let (answer, said) = one(AggregateOp::Sum, &[("m,i=1", (&a).into()), ("m,i=2", (&b).into())]);
@@ -226,7 +227,7 @@ proptest! {
     fn shards_make_no_difference(of in prop::collection::vec(samples(), 1..24), shards in 1usize..5) {
         let of = named(&of);
         let mut parts = vec![Vec::new(); shards];
-        of.iter().enumerate().for_each(|(i, row)| parts[i * 7 % shards].push(row.clone()));
+        for (i, row) in of.iter().enumerate() { parts[i * 7 % shards].push(row.clone()); }
         let parts: Vec<StepOutput> = parts.iter().map(|part| table(part)).collect();
         for op in OPS {
             let (whole, said) = aggregate(op, &[table(&of)]);

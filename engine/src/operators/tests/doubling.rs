@@ -1,5 +1,5 @@
-//! Doubling the labels of a series, and the labels that a query lists, costs at most 2.6 times as
-//! much.
+//! Tests that doubling the labels of a series, or the labels that a query lists, costs at most 2.6
+//! times as much.
 
 use super::super::grouping::{MatchNames, group_key};
 use crate::functions::labels::absent_labels;
@@ -29,8 +29,12 @@ fn keys_of_groups_and_matches() {
             group_key(&Grouping { without: yes, labels: names.clone() }, series)
         });
         assert_proportional("a match", LABELS, labels, |(names, series)| {
-            MatchNames::of(&VectorMatching { on: yes, labels: names.clone(), ..VectorMatching::default() })
-                .key(series)
+            MatchNames::from_matching(&VectorMatching {
+                on: yes,
+                labels: names.clone(),
+                ..VectorMatching::default()
+            })
+            .key(series)
         });
     }
 }
@@ -39,7 +43,10 @@ fn keys_of_groups_and_matches() {
 fn labels_that_a_series_is_given() {
     let labels = |n: usize| (names(n), series(&names(n)), Labels::from_pairs([("a", "b")]));
     assert_proportional("group_left", LABELS, labels, |(names, many, few)| {
-        let names = MatchNames::of(&VectorMatching { include: names.clone(), ..VectorMatching::default() });
+        let names = MatchNames::from_matching(&VectorMatching {
+            include: names.clone(),
+            ..VectorMatching::default()
+        });
         [names.with_included(many, few), names.with_included(few, many)]
     });
 }

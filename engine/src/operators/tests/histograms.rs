@@ -1,4 +1,5 @@
-//! Functions of classic and native histograms.
+//! Tests of functions of classic and native histograms: quantiles and fractions, and what they warn
+//! of.
 
 use super::super::histogram_functions::HistogramQuery;
 use super::*;
@@ -99,7 +100,7 @@ fn names_are_told_while_results_have_them() {
 }
 
 #[test]
-fn observations_that_are_no_number_are_remarked() {
+fn observations_that_are_no_number_are_annotated() {
     let mut nan = NativeHistogram::clone(&h(0, &[12.0]));
     nan.count = 15.0;
     nan.sum = f64::NAN;
@@ -133,7 +134,7 @@ fn quantiles_that_are_none_are_warned_of() {
 }
 
 #[test]
-fn what_was_answered_and_remarked_goes_with_its_reason() {
+fn answers_and_annotations_go_with_their_reason() {
     let mut operator = HistogramQuery::new(HistogramFunction::Quantile, Dialect::default());
     let q = scalar(0.5);
     let mut out = StepOutput::default();

@@ -1,4 +1,4 @@
-//! `info()`: labels of info series.
+//! Tests of the operator of `info()`, which adds the labels of info series.
 
 use super::super::info::Info;
 use super::*;

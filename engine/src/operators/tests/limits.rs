@@ -26,7 +26,7 @@ struct Case {
     inputs: Vec<Rc<StepOutput>>,
 }
 
-/// So many rows of a metric; `labels` returns those of each.
+/// This many rows of a metric; `labels` returns those of each.
 fn wide(rows: usize, labels: impl Fn(usize) -> Vec<(&'static str, String)>) -> StepOutput {
     let mut out = StepOutput::default();
     for n in 0..rows {
@@ -176,7 +176,7 @@ fn others(plain: &Rc<StepOutput>) -> Vec<Case> {
         case("quantile", StepOp::Histogram(HistogramFunction::Quantile), &[&half, &buckets]),
         case("quantiles", quantiles, &[&half, &one, &buckets]),
         case("fraction", StepOp::Histogram(HistogramFunction::Fraction), &[&zero, &one, &buckets]),
-        case("info", StepOp::Info(InfoSelector::of(None).0), &[&base, &info]),
+        case("info", StepOp::Info(InfoSelector::from_matchers(None).0), &[&base, &info]),
         case("absent", StepOp::Absent(Labels::default()), &[&values]),
         case("scalar", StepOp::ToScalar, &[&values]),
     ]
@@ -188,14 +188,14 @@ fn all(rows: usize) -> Vec<Case> {
     all.into_iter().flatten().collect()
 }
 
-/// Evaluates from scratch with a guard that lasts for so many checks. Returns how many it used.
+/// Evaluates from scratch with a guard that lasts for this many checks. Returns how many it used.
 fn evaluate(case: &Case, looks: usize) -> (Result<(), EvalError>, StepOutput, usize) {
     let guard = QueryGuard::lasting(looks, &QueryOptions::default());
     let mut operator = build(&case.op, Dialect::default()).expect("an operator");
     let inputs: Vec<StepInput> =
         case.inputs.iter().map(|out| StepInput { out, delta: Some(&ChangedRows::All) }).collect();
     let mut out = StepOutput::default();
-    let mut eval_guard = EvaluationGuard::of_query(&guard);
+    let mut eval_guard = EvaluationGuard::for_query(&guard);
     let result = operator.eval(&inputs, 1_000, &mut out, &mut eval_guard);
     let left = guard.remaining_samples();
     (result, out, looks - left)
@@ -279,19 +279,19 @@ fn labels_that_are_made_count() {
     for case in [
         case("label_replace", StepOp::Relabel(replace, texts(&long)), &[&plain]),
         case("group_left", StepOp::VectorMatch(BinaryOp::Add, false, more), &[&plain, &one]),
-        case("info", StepOp::Info(InfoSelector::of(None).0), &[&base, &info]),
+        case("info", StepOp::Info(InfoSelector::from_matchers(None).0), &[&base, &info]),
         case("count_values", count, &[&histograms]),
     ] {
         let name = &case.name;
         let inputs: Vec<StepInput> =
             case.inputs.iter().map(|out| StepInput { out, delta: Some(&ChangedRows::All) }).collect();
         let run = |limit: usize, twice: bool| {
-            let pool = MemoryPool::of_views(usize::MAX);
+            let pool = MemoryPool::for_views(usize::MAX);
             let labels = pool.reservation(limit);
             let mut operator = build(&case.op, Dialect::default()).expect("an operator");
             let mut out = StepOutput::default();
             let mut eval = |out: &mut StepOutput| {
-                let mut eval_guard = EvaluationGuard::of_view(Some(&labels));
+                let mut eval_guard = EvaluationGuard::for_view(Some(&labels));
                 operator.eval(&inputs, 1_000, out, &mut eval_guard).and_then(|()| eval_guard.count_pending())
             };
             let mut result = eval(&mut out);

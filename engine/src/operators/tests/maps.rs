@@ -1,4 +1,4 @@
-//! Functions per sample, over floats and native histograms.
+//! Tests of functions that are computed sample by sample, over floats and native histograms.
 
 use super::super::map::{Map, Relabel};
 use super::super::metric_names::{DropNames, FlaggedLabels};
@@ -95,7 +95,7 @@ fn what_becomes_alike_is_one_series_if_its_kinds_differ() {
         assert_eq!(shown(&out), want);
     }
     let both = rows_of(f(1.0), (&of).into());
-    assert_eq!(shown(&eval(&mut DropNames::of_query(), &[&both])), ["{i=\"1\"} true", "{i=\"1\"} false"]);
+    assert_eq!(shown(&eval(&mut DropNames::for_query(), &[&both])), ["{i=\"1\"} true", "{i=\"1\"} false"]);
     let floats = rows_of(f(1.0), f(2.0));
     let refused =
         eval_into(&mut DropNames::default(), &[&floats], &ChangedRows::All, &mut StepOutput::default());

@@ -116,7 +116,9 @@ pub(super) fn answer(out: &StepOutput) -> BTreeMap<String, String> {
 /// The texts of all annotations, sorted.
 pub(super) fn remarks(out: &StepOutput) -> Vec<String> {
     let mut set = AnnotationSet::default();
-    out.annotations.iter().for_each(|annotation| set.add(annotation, &StepOrigin::default()));
+    for annotation in out.annotations.iter() {
+        set.add(annotation, &StepOrigin::default());
+    }
     let mut texts: Vec<String> =
         set.into_list().into_iter().map(|annotation| annotation.text.to_string()).collect();
     texts.sort();
@@ -137,7 +139,7 @@ fn a_reader_hears_of_what_changed_while_it_was_not_due() {
     use crate::plan::physical::{Step, StepOp};
     let step = |op, inputs| Step { op, inputs };
     let steps = [step(StepOp::Port(0), vec![]), step(StepOp::Negate, vec![0]), step(StepOp::Negate, vec![1])];
-    let mut stage = Stage::of(&steps, Dialect::default());
+    let mut stage = Stage::with_steps(&steps, Dialect::default());
     let row = stage.output_mut(0).add_row(labels("m"));
     let change = |stage: &mut Stage, value: f64| {
         let out = stage.output_mut(0);

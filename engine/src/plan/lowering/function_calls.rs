@@ -205,7 +205,7 @@ impl Lowering {
             Some(_) => return unsupported("info() needs a label selector"),
             None => None,
         };
-        let (labels, matchers) = InfoSelector::of(matchers);
+        let (labels, matchers) = InfoSelector::from_matchers(matchers);
         let (offset, at) = time_of(&args[0]).unwrap_or_default();
         let source =
             SampleSource { matchers, offset: offset + self.shift, at, extension: None, counts_only: false };

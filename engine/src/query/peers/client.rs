@@ -28,7 +28,6 @@ pub(crate) struct PeerQuery {
 struct PeerSession {
     /// Number of the other process.
     process: usize,
-    /// The connection.
     channel: Box<dyn PeerChannel>,
     /// Number of series that its leaves select.
     rows: usize,
@@ -39,7 +38,7 @@ struct PeerSession {
 impl PeerQuery {
     /// Sends the task to all other processes.
     pub(in crate::query) fn new(
-        others: &dyn QueryPeers,
+        peers: &dyn QueryPeers,
         task: PeerTask,
         options: &QueryOptions,
         guard: &QueryGuard,
@@ -48,12 +47,12 @@ impl PeerQuery {
         (_, options.timeout) = guard.time_left();
         let request = PeerRequest { task, options };
         let mut sessions = Vec::new();
-        for (process, mut channel) in others.channels(guard)? {
+        for (process, mut channel) in peers.channels(guard)? {
             send_message(&mut *channel, &request, guard)?;
             channel.flush(guard)?;
             sessions.push(PeerSession { process, channel, rows: 0, labels: HashMap::new() });
         }
-        Ok(PeerQuery { process: others.process(), sessions })
+        Ok(PeerQuery { process: peers.process(), sessions })
     }
 
     /// The number of series that they selected.
@@ -138,7 +137,7 @@ impl PeerSession {
     fn receive_reply(&mut self, guard: &QueryGuard) -> Result<PeerReply, QueryError> {
         let name = self.channel.name();
         match receive_message(&mut *self.channel, guard)? {
-            PeerReply::Failed(error) => Err(error.of_peer(&name)),
+            PeerReply::Failed(error) => Err(error.with_peer_name(&name)),
             reply => Ok(reply),
         }
     }

@@ -111,7 +111,7 @@ struct PeerSummary {
 impl QueryError {
     /// The error of the process `name`, as the process that sent it the request reports it. An
     /// error of the query itself would be the same here, so its text is unchanged.
-    pub fn of_peer(self, name: &str) -> QueryError {
+    pub fn with_peer_name(self, name: &str) -> QueryError {
         let named = |text: String| format!("{name}: {text}");
         match self {
             QueryError::Timeout(text) => QueryError::Timeout(named(text)),

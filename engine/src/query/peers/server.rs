@@ -64,7 +64,7 @@ impl Querier {
     ) -> Result<(), QueryError> {
         self.await_replay(newest(&physical, grid, options), guard)?;
         let run = QueryRun::new(
-            HistorySource::of_store(self.store.clone()),
+            HistorySource::from_store(self.store.clone()),
             physical,
             grid,
             options,
@@ -112,9 +112,9 @@ impl Querier {
         self.await_replay(selection.span().1, guard)?;
         let mut reported = RemoteUsage::default();
         // In a cluster no other servers are read.
-        let history = HistorySource::of_store(self.store.clone());
+        let history = HistorySource::from_store(self.store.clone());
         for shard in 0..SHARDS {
-            let series = selection.of_shard(&history, shard, guard)?;
+            let series = selection.shard_samples(&history, shard, guard)?;
             send_message(channel, &PeerReply::Series(series, guard.counted_since(&mut reported)), guard)?;
         }
         self.finish(channel, PeerSummary::default(), guard)

@@ -251,7 +251,7 @@ impl SeriesCatalog for FakeSavedQueries {
         to: TimeMs,
     ) -> Result<Vec<SeriesExemplars>, QueryError> {
         let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "x")]), v: 1e-7, t: 1_500 };
-        let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
+        let memory = MemoryPool::for_queries(usize::MAX).reservation(usize::MAX);
         let series = self.series(sets, from, to, &memory)?.into_iter();
         Ok(series.map(|l| SeriesExemplars { labels: l, exemplars: vec![exemplar.clone()] }).collect())
     }
@@ -501,7 +501,7 @@ pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
         files: Arc::new(crate::consoles::NoOperatorFiles),
         language: Arc::new(FakeLanguage),
         answers: Arc::new(Oracle(fakes.clone())),
-        memory: MemoryPool::of_queries(engine::limits::QUERIES_BYTES),
+        memory: MemoryPool::for_queries(engine::limits::QUERIES_BYTES),
         catalog: Arc::new(FakeSavedQueries(fakes.clone())),
         readiness: Arc::new(FakeSavedQueries(fakes.clone())),
         saved_queries: Arc::new(SavedQueries::in_memory(

@@ -1,6 +1,7 @@
-//! The answer to a test query, from either runtime, as [`super::check`] compares and prints it.
+//! The answer to a test query, from stored history or from a live view, in the form that
+//! [`super::check`] compares and prints.
 
-use crate::series::{SeriesDescription, SeriesItem};
+use crate::series::{SequenceValue, SeriesDescription};
 use std::fmt::Write;
 use std::sync::Arc;
 use storage::model::histogram::NativeHistogram;
@@ -75,7 +76,7 @@ impl TestValue {
 
 impl TestPoint {
     /// A float, or the histogram if there is one.
-    pub(super) fn of(v: f64, histogram: Option<Arc<NativeHistogram>>) -> TestPoint {
+    pub(super) fn new(v: f64, histogram: Option<Arc<NativeHistogram>>) -> TestPoint {
         histogram.map_or(TestPoint::Float(v), TestPoint::Histogram)
     }
 
@@ -89,10 +90,10 @@ impl TestPoint {
 
 /// Prints expected series in their notation.
 pub(super) fn print_expected(series: &[SeriesDescription]) -> String {
-    let point = |point: &SeriesItem| match point {
-        SeriesItem::Gap => "_".to_owned(),
-        SeriesItem::Float(v) => number(*v),
-        SeriesItem::Histogram(literal) => literal.histogram.test_expression(),
+    let point = |point: &SequenceValue| match point {
+        SequenceValue::Gap => "_".to_owned(),
+        SequenceValue::Float(v) => number(*v),
+        SequenceValue::Histogram(literal) => literal.histogram.test_expression(),
     };
     let line = |s: &SeriesDescription| {
         let values: Vec<String> = s.values.iter().map(point).collect();

@@ -1,4 +1,5 @@
-//! Compares the outcome of a query with the expected one, and describes the difference.
+//! Compares the outcome of a query of a test file with the expected one ([`super::expectation`]),
+//! and describes the difference. [`super::compare`] compares values.
 
 use super::answer::{TestAnswer, TestValue, number, print_expected};
 use super::compare;

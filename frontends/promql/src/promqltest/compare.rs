@@ -5,7 +5,7 @@ use super::answer::{TestPoint, TestPoints, TestValue};
 use super::expectation::{Expectation, ExpectedResult};
 use super::script::{EvalRange, EvalTime};
 use crate::HistogramLiteral;
-use crate::series::{SeriesDescription, SeriesItem};
+use crate::series::{SequenceValue, SeriesDescription};
 use storage::model::Labels;
 use storage::model::histogram::{Buckets, NativeHistogram};
 use storage::model::value::is_stale;
@@ -37,7 +37,7 @@ pub(super) fn is_sorted(value: &TestValue) -> bool {
 }
 
 fn vector(want: &[SeriesDescription], got: &[(Labels, TestPoint)], ordered: bool) -> bool {
-    let mut want: Vec<(&Labels, &SeriesItem)> =
+    let mut want: Vec<(&Labels, &SequenceValue)> =
         want.iter().filter_map(|s| s.values.first().map(|point| (&s.labels, point))).collect();
     let mut got: Vec<(&Labels, &TestPoint)> = got.iter().map(|(labels, cell)| (labels, cell)).collect();
     if !ordered {
@@ -52,7 +52,7 @@ fn matrix(want: &[SeriesDescription], got: &[(Labels, TestPoints)], grid: EvalRa
     want.sort_by(|a, b| a.labels.cmp(&b.labels));
     let one = |(want, (labels, got)): (&&SeriesDescription, &(Labels, TestPoints))| {
         let times = (0i64..).map(|i| grid.start + i * grid.step);
-        let mut points = times.zip(&want.values).filter(|(_, point)| **point != SeriesItem::Gap);
+        let mut points = times.zip(&want.values).filter(|(_, point)| **point != SequenceValue::Gap);
         let mut equal = want.labels == *labels;
         for (t, found) in got {
             equal &= points.next().is_some_and(|(time, point)| time == *t && cell(point, found));
@@ -62,10 +62,10 @@ fn matrix(want: &[SeriesDescription], got: &[(Labels, TestPoints)], grid: EvalRa
     want.len() == got.len() && want.iter().zip(got).all(one)
 }
 
-fn cell(want: &SeriesItem, got: &TestPoint) -> bool {
+fn cell(want: &SequenceValue, got: &TestPoint) -> bool {
     match (want, got) {
-        (SeriesItem::Float(want), TestPoint::Float(got)) => same(*want, *got),
-        (SeriesItem::Histogram(want), TestPoint::Histogram(got)) => same_histogram(want, got),
+        (SequenceValue::Float(want), TestPoint::Float(got)) => same(*want, *got),
+        (SequenceValue::Histogram(want), TestPoint::Histogram(got)) => same_histogram(want, got),
         _ => false,
     }
 }
@@ -125,7 +125,7 @@ fn same(a: f64, b: f64) -> bool {
 mod tests {
     use super::{same, same_histogram};
     use crate::HistogramLiteral;
-    use crate::series::{SeriesItem, parse_series};
+    use crate::series::{SequenceValue, parse_series};
     use storage::model::value::STALE;
 
     #[test]
@@ -139,7 +139,7 @@ mod tests {
     fn literal(text: &str) -> HistogramLiteral {
         match parse_series(&format!("h {{{{{text}}}}}")).map(|s| s.values) {
             Ok(values) => match values.as_slice() {
-                [SeriesItem::Histogram(literal)] => literal.clone(),
+                [SequenceValue::Histogram(literal)] => literal.clone(),
                 other => panic!("{text}: {other:?}"),
             },
             Err(error) => panic!("{text}: {error}"),

@@ -3,7 +3,7 @@
 
 use super::errors::{ScriptError, ScriptErrorKind};
 use super::script::{EvalRange, EvalTime, grid, unexpected};
-use crate::series::{SeriesDescription, SeriesItem, parse_series};
+use crate::series::{SequenceValue, SeriesDescription, parse_series};
 use crate::{PromqlOptions, compile};
 use engine::plan::PlanOp;
 
@@ -98,7 +98,7 @@ impl ExpectedAnnotations {
 
 impl Expectation {
     /// What the command itself expects, such as `eval_fail`.
-    pub(super) fn of_command(word: &str) -> Expectation {
+    pub(super) fn from_command(word: &str) -> Expectation {
         let mut wanted = Expectation::default();
         match word.strip_prefix("eval_") {
             Some("fail") => wanted.fail = Some(TextPattern::Any),
@@ -185,7 +185,7 @@ impl Expectation {
         };
         // If a series is described several times, the last description counts.
         series.retain(|other| other.labels != described.labels);
-        if described.values.iter().any(|point| *point != SeriesItem::Gap) {
+        if described.values.iter().any(|point| *point != SequenceValue::Gap) {
             series.push(described);
         }
         Ok(())
@@ -228,7 +228,7 @@ fn number(line: &str) -> Option<f64> {
     }
     let described = parse_series(&format!("x {line}")).ok()?;
     match described.values.as_slice() {
-        [SeriesItem::Float(number)] => Some(*number),
+        [SequenceValue::Float(number)] => Some(*number),
         _ => None,
     }
 }

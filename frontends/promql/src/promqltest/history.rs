@@ -1,4 +1,6 @@
-//! Mode `history`: runs queries over a store that has all samples.
+//! Runs the queries of a test file over stored history (mode `history` of `perennial test promql`):
+//! all samples are appended first, then each query is evaluated by the query runtime.
+//! [`super::live`] is the other mode.
 
 use super::answer::{TestAnswer, TestPoint, TestPoints, TestValue};
 use super::check::{Mismatch, TestOutcome, judge, judge_value};
@@ -131,7 +133,7 @@ fn answer_of(expr: &str, answer: query::QueryAnswer) -> TestAnswer {
         query::QueryValue::Scalar(_, v) => TestValue::Scalar(v),
         query::QueryValue::Text(_, text) => TestValue::Text(text),
         query::QueryValue::Vector(rows) => {
-            let row = |row: query::VectorSample| (row.labels, TestPoint::of(row.v, row.h));
+            let row = |row: query::VectorSample| (row.labels, TestPoint::new(row.v, row.h));
             TestValue::Vector(rows.into_iter().map(row).collect())
         }
         query::QueryValue::Matrix(series) => TestValue::Matrix(series.into_iter().map(cells).collect()),

@@ -110,7 +110,7 @@ impl LiveRun {
         let live = start(&scratch, options)?;
         let mut stage = LiveRun { scratch, live, options: *options, views: Vec::new(), early: Vec::new() };
         for (query, eval) in evals.iter().enumerate() {
-            let early = match TestView::of(query, eval, &options.language()) {
+            let early = match TestView::compile(query, eval, &options.language()) {
                 Ok(view) => {
                     let refused = view.install(&stage.live).err();
                     let refused = refused.map(|error| LiveOutcome::Refused(error.to_string()));
@@ -163,7 +163,7 @@ struct TestView {
     range: bool,
     shown: Arc<Mutex<CollectedRows>>,
     /// The answers that were read, with their times.
-    noted: Vec<(TimeMs, ViewReading)>,
+    readings: Vec<(TimeMs, ViewReading)>,
 }
 
 /// An answer of a view: rows and annotations, or the failure.
@@ -171,7 +171,7 @@ type ViewReading = Result<(BTreeMap<Labels, TestPoint>, Vec<Annotation>), QueryF
 
 impl TestView {
     /// The view of a query, not yet installed.
-    fn of(query: usize, eval: &EvalCommand, language: &PromqlOptions) -> Result<TestView, LiveOutcome> {
+    fn compile(query: usize, eval: &EvalCommand, language: &PromqlOptions) -> Result<TestView, LiveOutcome> {
         let (times, range, asked) = match eval.when {
             EvalTime::At(t) => (vec![t], false, QueryRange { start: t, end: t, step: 0 }),
             EvalTime::Range(grid) => {
@@ -204,7 +204,7 @@ impl TestView {
             return Err(LiveOutcome::Refused(why.to_owned()));
         }
         let shown = Arc::default();
-        Ok(TestView { query, expr: eval.expr.clone(), plan, times, range, shown, noted: Vec::new() })
+        Ok(TestView { query, expr: eval.expr.clone(), plan, times, range, shown, readings: Vec::new() })
     }
 
     fn install(&self, live: &LiveRuntime) -> Result<(), ViewError> {
@@ -225,15 +225,15 @@ impl TestView {
             Some(error) => Err(QueryFailure::View(error.clone())),
             None => Ok((shown.rows.clone(), shown.annotations.clone())),
         };
-        self.noted.push((t, rows));
+        self.readings.push((t, rows));
     }
 
     /// The recorded answers, as an instant or a range query would have returned them.
     fn outcome(self) -> TestOutcome {
         let mut series: BTreeMap<Labels, TestPoints> = BTreeMap::new();
         let mut remarks: BTreeMap<(Severity, Arc<str>), Annotation> = BTreeMap::new();
-        for (t, noted) in self.noted {
-            let (rows, annotations) = noted?;
+        for (t, reading) in self.readings {
+            let (rows, annotations) = reading?;
             for (labels, cell) in rows {
                 series.entry(labels).or_default().push((t, cell));
             }

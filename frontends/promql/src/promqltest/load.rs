@@ -1,9 +1,10 @@
-//! The samples of a `load` command: series with samples, each with its start timestamp if known.
+//! Parses the lines of a `load` command of a test file: series with samples, each with its start
+//! timestamp if known.
 
 use super::errors::{ScriptError, ScriptErrorKind};
 use super::nhcb;
 use super::start_timestamps::{self, StartOffsets};
-use crate::series::{SeriesItem, parse_series};
+use crate::series::{SequenceValue, parse_series};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::histogram::NativeHistogram;
@@ -89,12 +90,12 @@ fn series(
         None if default.is_empty() => None,
         None => default[i % default.len()],
     };
-    let sample = |(i, point): (usize, SeriesItem)| {
+    let sample = |(i, point): (usize, SequenceValue)| {
         let t = i as i64 * step;
         let (v, histogram) = match point {
-            SeriesItem::Gap => return None,
-            SeriesItem::Float(v) => (v, None),
-            SeriesItem::Histogram(literal) => (HISTOGRAM, Some(literal.histogram)),
+            SequenceValue::Gap => return None,
+            SequenceValue::Float(v) => (v, None),
+            SequenceValue::Histogram(literal) => (HISTOGRAM, Some(literal.histogram)),
         };
         // In received samples, 0 means an unknown start timestamp.
         let start = distance(i).map(|distance| t + distance).filter(|start| *start != 0);

@@ -15,7 +15,7 @@ const BOUND: &str = "le";
 
 /// The parts of a classic histogram at one time.
 #[derive(Default)]
-struct ClassicParts {
+struct ClassicSample {
     /// The upper bounds and cumulative counts.
     buckets: Vec<(f64, f64)>,
     count: Option<f64>,
@@ -26,7 +26,7 @@ struct ClassicParts {
 pub(super) fn convert(
     series: &BTreeMap<Labels, Vec<LoadedSample>>,
 ) -> Result<Vec<(Labels, Vec<LoadedSample>)>, ScriptErrorKind> {
-    let mut found: BTreeMap<Labels, BTreeMap<TimeMs, ClassicParts>> = BTreeMap::new();
+    let mut found: BTreeMap<Labels, BTreeMap<TimeMs, ClassicSample>> = BTreeMap::new();
     for (labels, samples) in series {
         let Some((base, part)) = part_of(labels)? else { continue };
         let histogram = found.entry(base).or_default();
@@ -39,8 +39,8 @@ pub(super) fn convert(
             }
         }
     }
-    let native = |(labels, times): (Labels, BTreeMap<TimeMs, ClassicParts>)| {
-        let one = |(t, classic): (TimeMs, ClassicParts)| {
+    let native = |(labels, times): (Labels, BTreeMap<TimeMs, ClassicSample>)| {
+        let one = |(t, classic): (TimeMs, ClassicSample)| {
             let histogram = classic.native().map_err(|error| ScriptErrorKind::ClassicHistogram {
                 name: labels.name().to_owned(),
                 t,
@@ -84,7 +84,7 @@ fn part_of(labels: &Labels) -> Result<Option<(Labels, ClassicRole)>, ScriptError
     Ok(Some((native.build(), part)))
 }
 
-impl ClassicParts {
+impl ClassicSample {
     #[allow(clippy::float_cmp, reason = "counts must be equal, not close")]
     fn native(mut self) -> Result<NativeHistogram, ClassicHistogramError> {
         self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -1,4 +1,5 @@
-//! The results of a test file.
+//! The results of a test file: how many queries passed, which failed and how, and which were
+//! skipped and why; and the text that the command prints.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +9,7 @@ use std::fmt;
 pub struct TestFailure {
     /// The line of the command, from 1.
     pub line: usize,
-    /// The query.
+    /// The text of the query.
     pub expr: String,
     /// The variant of the query that failed; empty: the query as written.
     pub variant: String,

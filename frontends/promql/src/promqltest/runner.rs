@@ -105,14 +105,19 @@ impl ScriptSegment {
         if evals.is_empty() {
             return;
         }
-        let samples = SampleTimeline::of(&self.loads);
+        let samples = SampleTimeline::from_loads(&self.loads);
         let played = match options.mode {
             Mode::History | Mode::Plain => play_history(&samples, &evals, options, report),
             Mode::Live => play_live(&samples, &evals, options, report),
         };
         if let Err(error) = played {
             let expected = "a store with these samples".to_owned();
-            report.fail(&evals[0], Mismatch { expected, got: error.to_string() }, String::new());
+            report.fail(
+                evals[0].0,
+                &evals[0].1,
+                Mismatch { expected, got: error.to_string() },
+                String::new(),
+            );
         }
     }
 }
@@ -124,10 +129,10 @@ fn play_history(
     report: &mut TestReport,
 ) -> Result<(), TestRunError> {
     let history = HistoryRun::new(samples, options)?;
-    for asked in evals {
-        match history.judge(&asked.1) {
+    for (line, eval) in evals {
+        match history.judge(eval) {
             Ok(()) => report.passed += 1,
-            Err((wrong, how)) => report.fail(asked, wrong, how),
+            Err((wrong, variant)) => report.fail(*line, eval, wrong, variant),
         }
     }
     Ok(())
@@ -140,9 +145,8 @@ fn play_live(
     report: &mut TestReport,
 ) -> Result<(), TestRunError> {
     let queries: Vec<&EvalCommand> = evals.iter().map(|(_, eval)| eval).collect();
-    for (asked, standing) in evals.iter().zip(live::answers(samples, &queries, options)?) {
-        let (line, eval) = asked;
-        match standing {
+    for ((line, eval), outcome) in evals.iter().zip(live::answers(samples, &queries, options)?) {
+        match outcome {
             // A query that must fail with this text may already fail when it is installed.
             LiveOutcome::Refused(reason) if refusal_is_expected(eval, &reason) => report.passed += 1,
             LiveOutcome::Refused(reason) => report.skipped.push(SkippedTest { line: *line, reason }),
@@ -152,7 +156,7 @@ fn play_live(
                 wanted.ordered = false;
                 match judge(&wanted, eval.when, &outcome) {
                     Ok(()) => report.passed += 1,
-                    Err(wrong) => report.fail(asked, wrong, String::new()),
+                    Err(wrong) => report.fail(*line, eval, wrong, String::new()),
                 }
             }
         }
@@ -165,8 +169,8 @@ fn refusal_is_expected(eval: &EvalCommand, reason: &str) -> bool {
 }
 
 impl TestReport {
-    fn fail(&mut self, (line, eval): &(usize, EvalCommand), wrong: Mismatch, asked: String) {
+    fn fail(&mut self, line: usize, eval: &EvalCommand, wrong: Mismatch, variant: String) {
         let Mismatch { expected, got } = wrong;
-        self.failed.push(TestFailure { line: *line, expr: eval.expr.clone(), variant: asked, expected, got });
+        self.failed.push(TestFailure { line, expr: eval.expr.clone(), variant, expected, got });
     }
 }

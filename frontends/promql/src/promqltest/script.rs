@@ -113,7 +113,7 @@ fn command(head: &str, body: &mut &[&str], line: usize) -> Result<CommandKind, S
             load::read(step, word != "load", body, line + 1).map(CommandKind::Load)
         }
         word @ ("eval" | "eval_fail" | "eval_warn" | "eval_info" | "eval_ordered") => {
-            let mut wanted = Expectation::of_command(word);
+            let mut wanted = Expectation::from_command(word);
             let (expr, mut when) = query(rest.trim()).map_err(fault)?;
             let taken = wanted.read(body, when, line + 1)?;
             *body = &body[..taken];

@@ -1,4 +1,5 @@
-//! A store in a temporary directory for one segment of a test file, and the samples to append.
+//! A store in a temporary directory for one segment of a test file (what lies between two `clear`),
+//! and the samples to append in the order of their times.
 
 use super::errors::TestRunError;
 use super::load::{LoadedSample, LoadedSeries};
@@ -22,7 +23,7 @@ pub(super) struct SampleTimeline {
 
 impl SampleTimeline {
     /// The samples of several loads, in time order.
-    pub(super) fn of(loads: &[LoadedSeries]) -> SampleTimeline {
+    pub(super) fn from_loads(loads: &[LoadedSeries]) -> SampleTimeline {
         let mut samples = SampleTimeline::default();
         for (labels, of_series) in loads.iter().flatten() {
             let at = samples.series.iter().position(|known| known == labels).unwrap_or_else(|| {
@@ -31,6 +32,7 @@ impl SampleTimeline {
             });
             samples.arrivals.extend(of_series.iter().map(|sample| (at, sample.clone())));
         }
+        // A stable sort: of samples with one time, those that the file loads first come first.
         samples.arrivals.sort_by_key(|(_, sample)| sample.t);
         samples
     }
@@ -102,6 +104,7 @@ impl TestStore {
         } else {
             self.store.append_histograms(&histograms)
         };
+        // A test over fewer samples than its file says would prove nothing.
         let refused = part.len() - stored?.stored;
         if refused > 0 {
             return Err(TestRunError::Refused(refused));

@@ -1,5 +1,5 @@
 //! A store and a live runtime for tests of views: appends samples, installs rules and watched
-//! expressions, and runs queries from scratch.
+//! expressions, and runs the same queries from scratch.
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
@@ -21,9 +21,9 @@ pub const START: i64 = 1_700_000_000_000;
 
 /// The current answer of a watched expression.
 #[derive(Clone, Default)]
-pub struct Seen(Arc<Mutex<(BTreeMap<Labels, f64>, i64)>>);
+pub struct WatchedRows(Arc<Mutex<(BTreeMap<Labels, f64>, i64)>>);
 
-impl Seen {
+impl WatchedRows {
     pub fn rows(&self) -> BTreeMap<Labels, f64> {
         self.0.lock().0.clone()
     }
@@ -34,7 +34,7 @@ impl Seen {
     }
 }
 
-impl Sink for Seen {
+impl Sink for WatchedRows {
     fn push(&mut self, event: TapEvent) -> bool {
         let mut seen = self.0.lock();
         let number = |(labels, sample): engine::live::LabelledSample| (labels, sample.float());
@@ -115,10 +115,10 @@ impl Bench {
         self.live.change(id, Bench::spec(name, expr, interval)).unwrap();
     }
 
-    pub fn watch(&self, expr: &str) -> Seen {
+    pub fn watch(&self, expr: &str) -> WatchedRows {
         let plan = compile(expr, &PromqlOptions::default()).unwrap();
         let spec = ViewSpec { name: expr.to_owned(), plan, kind: ViewKind::NOW };
-        let seen = Seen::default();
+        let seen = WatchedRows::default();
         self.live.tap(self.live.install(spec).unwrap(), Box::new(seen.clone()));
         seen
     }

@@ -3,7 +3,7 @@
 //! the samples arrive.
 //!
 //! ```text
-//! cargo test --workspace --test beside_3_14                                        # 2,000 queries, seed 1
+//! cargo test --workspace --test beside_3_14      # 2,000 queries, seed 1
 //! ANSWERS=100000 ANSWERS_SEED=7 cargo test --release --workspace --test beside_3_14 -- --nocapture
 //! ```
 //!
@@ -150,13 +150,13 @@ struct Questions {
 
 /// The results for one set of questions.
 #[derive(Default)]
-struct Compared {
+struct ComparisonCounts {
     passed: u64,
     of_rules: BTreeMap<&'static str, usize>,
     failed: Vec<(String, TestFailure)>,
 }
 
-impl Compared {
+impl ComparisonCounts {
     fn add(&mut self, scene: &str, way: &RunOptions) {
         let report = run("answers", scene, way);
         self.passed += report.passed as u64;
@@ -184,7 +184,7 @@ fn compare(program: &Path, questions: Questions) {
     let seed = variable("ANSWERS_SEED").unwrap_or(1);
     let queries = variable("ANSWERS").unwrap_or(QUERIES);
     let scenes = queries.div_ceil(PER_SCENE);
-    let mut compared = Compared::default();
+    let mut compared = ComparisonCounts::default();
     for from in (0..scenes).step_by(PER_RUN as usize) {
         // Every fourth run is without feature flags.
         let default_dialect = from / PER_RUN % 4 == 3;
@@ -195,9 +195,11 @@ fn compare(program: &Path, questions: Questions) {
         }
         let text = answered(program, text, default_dialect);
         let way = RunOptions { mode: questions.mode, default_dialect, ..RunOptions::default() };
-        text.split("clear\n\n").for_each(|scene| compared.add(scene, &way));
+        for scene in text.split("clear\n\n") {
+            compared.add(scene, &way);
+        }
     }
-    let Compared { passed, of_rules, failed } = compared;
+    let ComparisonCounts { passed, of_rules, failed } = compared;
     let mode = questions.mode;
     let others = failed.len();
     eprintln!(

@@ -1,4 +1,5 @@
-//! Compares the answers of views with those that the query runtime computes from scratch.
+//! Compares the answers of views with those that the query runtime computes from scratch: bit by
+//! bit, or within the tolerance that the table of functions declares.
 
 use crate::entries::Inexact;
 use crate::world::{START, View, World};
@@ -29,7 +30,7 @@ pub fn difference(world: &World, view: &View, options: &PromqlOptions) -> Option
         return Some("fails live, not from scratch".to_owned());
     }
     let inexact = view.drawn.inexact.as_ref();
-    let allowed = |a: f64, b: f64| inexact.map_or(0.0, |inexact| allowance(world, inexact, &asked, (a, b)));
+    let allowed = |a: f64, b: f64| inexact.map_or(0.0, |inexact| allowance(world, inexact, &asked, a, b));
     let expected: BTreeMap<Labels, Sample> = rows.into_iter().collect();
     let same_rows = shown.rows.len() == expected.len();
     if !same_rows || !shown.rows.iter().zip(&expected).all(|(a, b)| a.0 == b.0 && same(a.1, b.1, allowed)) {
@@ -80,7 +81,7 @@ fn same(a: &Sample, b: &Sample, allowed: impl Fn(f64, f64) -> f64) -> bool {
 
 /// How much two answers may differ: the entry's declared tolerance of the value. Operators around
 /// the entry add up, at most, the differences of all its values, and round their own result.
-fn allowance(world: &World, inexact: &Inexact, asked: &QueryOptions, (a, b): (f64, f64)) -> f64 {
+fn allowance(world: &World, inexact: &Inexact, asked: &QueryOptions, a: f64, b: f64) -> f64 {
     let value = a.abs().max(b.abs()).max(inexact.tolerance.least);
     if !inexact.composed {
         return inexact.tolerance.relative * value;

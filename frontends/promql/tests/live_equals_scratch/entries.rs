@@ -3,7 +3,8 @@
 //!
 //! No table entry is named here: arguments are drawn by type, and what the parser, the type checker
 //! or the live runtime rejects is drawn again. Entries with a tolerance are treated separately
-//! ([`Drawn::inexact`]): they occur only inside operators that do not increase a difference.
+//! ([`RandomExpression::inexact`]): they occur only inside operators that do not increase a
+//! difference.
 
 use crate::arguments;
 use crate::random::Random;
@@ -66,7 +67,7 @@ impl Entry {
 
 /// An expression that can be installed as a view.
 #[derive(Clone)]
-pub struct Drawn {
+pub struct RandomExpression {
     pub text: String,
     pub plan: Plan,
     pub inexact: Option<Inexact>,
@@ -107,7 +108,7 @@ const ATTEMPTS: u32 = 2_000;
 const OPERATORS: u64 = 5;
 
 /// An expression for `entry`.
-pub fn draw(random: &mut Random, entry: Entry, options: &PromqlOptions) -> Drawn {
+pub fn draw(random: &mut Random, entry: Entry, options: &PromqlOptions) -> RandomExpression {
     for attempt in 0..ATTEMPTS {
         // After many rejected attempts, draw fewer operators, so that less can be wrong.
         let operators = if attempt > ATTEMPTS / 2 { 0 } else { random.below(OPERATORS) as u32 };
@@ -119,11 +120,11 @@ pub fn draw(random: &mut Random, entry: Entry, options: &PromqlOptions) -> Drawn
 }
 
 /// The expression, if it can be installed as a view.
-fn standing(text: String, options: &PromqlOptions) -> Option<Drawn> {
+fn standing(text: String, options: &PromqlOptions) -> Option<RandomExpression> {
     let plan = compile(&text, options).ok()?;
     let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::NOW };
     check(&spec, options.dialect(), StoreQueries::Allowed).ok()?;
-    Some(Drawn { text, plan, inexact: None })
+    Some(RandomExpression { text, plan, inexact: None })
 }
 
 struct Draw<'a> {
@@ -132,7 +133,7 @@ struct Draw<'a> {
 }
 
 impl Draw<'_> {
-    fn entry(&mut self, entry: Entry, operators: u32) -> Option<Drawn> {
+    fn entry(&mut self, entry: Entry, operators: u32) -> Option<RandomExpression> {
         let text = match entry {
             Entry::Form(text) => text.to_owned(),
             Entry::Function(function) => match &function.tolerance {
@@ -159,7 +160,7 @@ impl Draw<'_> {
         function: &'static Function,
         tolerance: &'static Tolerance,
         operators: u32,
-    ) -> Option<Drawn> {
+    ) -> Option<RandomExpression> {
         let inner = self.call(function, 0);
         // The sum of their magnitudes. With delayed name removal the values alone may not form a
         // valid vector.
@@ -179,7 +180,7 @@ impl Draw<'_> {
                 _ => format!("sort({text})"),
             };
         }
-        Some(Drawn {
+        Some(RandomExpression {
             inexact: Some(Inexact { plan, tolerance, composed: operators > 0 }),
             ..standing(text, self.options)?
         })

@@ -25,7 +25,7 @@ mod history;
 mod random;
 mod world;
 
-use entries::{Drawn, Entry};
+use entries::{Entry, RandomExpression};
 use history::Step;
 use promql::PromqlOptions;
 use random::Random;
@@ -60,7 +60,7 @@ struct Case {
     workers: usize,
     options: PromqlOptions,
     steps: Vec<Step>,
-    views: Vec<(Entry, Drawn)>,
+    views: Vec<(Entry, RandomExpression)>,
 }
 
 impl Case {
@@ -80,7 +80,7 @@ impl Case {
     }
 
     /// Runs `steps` over `views`; returns the first difference.
-    fn run(&self, steps: &[Step], views: &[(Entry, Drawn)]) -> Result<(), Failure> {
+    fn run(&self, steps: &[Step], views: &[(Entry, RandomExpression)]) -> Result<(), Failure> {
         let mut world = World::new(self.workers, self.options, views.to_vec());
         let mut random = Random::new(&[seed(), self.number, 1]);
         let all = views.len() == 1;
@@ -161,7 +161,7 @@ fn fewer<T: Clone>(items: &mut Vec<T>, failure: &mut Failure, run: impl Fn(&[T])
 }
 
 struct Failure {
-    view: (Entry, Drawn),
+    view: (Entry, RandomExpression),
     what: String,
 }
 

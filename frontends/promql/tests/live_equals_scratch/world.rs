@@ -1,6 +1,7 @@
-//! A store, the live runtime over it, and its views, driven by a history.
+//! A store, the live runtime over it, and its views, driven by a random history
+//! ([`super::history`]).
 
-use crate::entries::{self, Drawn, Entry};
+use crate::entries::{self, Entry, RandomExpression};
 use crate::history::{COLUMNS, SERIES, Step, TARGETS};
 use crate::random::Random;
 use engine::annotations::Annotation;
@@ -23,7 +24,7 @@ pub const START: i64 = 1_700_000_000_000;
 
 /// What the taps of one view have received.
 #[derive(Default)]
-pub struct Shown {
+pub struct ReceivedAnswer {
     /// Whether it has answered; until then it is being installed.
     pub stands: bool,
     pub rows: BTreeMap<Labels, Sample>,
@@ -33,7 +34,7 @@ pub struct Shown {
     pub wrong: Option<String>,
 }
 
-struct Collector(Arc<Mutex<Shown>>);
+struct Collector(Arc<Mutex<ReceivedAnswer>>);
 
 impl Sink for Collector {
     fn push(&mut self, event: TapEvent) -> bool {
@@ -60,8 +61,8 @@ impl Sink for Collector {
 /// A view with the expression of an entry.
 pub struct View {
     pub entry: Entry,
-    pub drawn: Drawn,
-    pub shown: Arc<Mutex<Shown>>,
+    pub drawn: RandomExpression,
+    pub shown: Arc<Mutex<ReceivedAnswer>>,
     id: ViewId,
 }
 
@@ -160,7 +161,7 @@ fn histogram(counts: &mut [f64; 3], series: usize, (by, at, shape): (u8, u8, u8)
 
 impl World {
     /// A world with these views, in this dialect.
-    pub fn new(workers: usize, options: PromqlOptions, views: Vec<(Entry, Drawn)>) -> World {
+    pub fn new(workers: usize, options: PromqlOptions, views: Vec<(Entry, RandomExpression)>) -> World {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
         let mut world = World {
@@ -184,13 +185,13 @@ impl World {
         world
     }
 
-    fn install(&mut self, views: Vec<(Entry, Drawn)>) {
+    fn install(&mut self, views: Vec<(Entry, RandomExpression)>) {
         for (entry, drawn) in views {
             let name = drawn.text.clone();
             let plan = drawn.plan.clone();
             let spec = ViewSpec { name, plan, kind: ViewKind::NOW };
             let id = self.live.install(spec).unwrap_or_else(|e| panic!("{}: {e}", drawn.text));
-            let shown = Arc::new(Mutex::new(Shown::default()));
+            let shown = Arc::new(Mutex::new(ReceivedAnswer::default()));
             self.live.tap(id, Box::new(Collector(shown.clone())));
             self.views.push(View { entry, drawn, shown, id });
         }
@@ -254,7 +255,9 @@ impl World {
         self.querier = Querier::new(self.store.clone(), 1);
         self.series = resolve(&self.store);
         for (ours, theirs) in self.histograms.iter_mut().zip(resolve_histograms(&self.store)) {
-            ours.iter_mut().zip(theirs).for_each(|(ours, (series, _))| ours.0 = series);
+            for (ours, (series, _)) in ours.iter_mut().zip(theirs) {
+                ours.0 = series;
+            }
         }
         self.layouts.clear();
         self.alone = None;

@@ -1,4 +1,4 @@
-//! The number of arguments of a random call.
+//! The number of arguments of a random call, for tests that draw calls from the table of functions.
 
 use crate::random::Random;
 use engine::functions::Function;

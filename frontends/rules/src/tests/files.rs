@@ -1,4 +1,4 @@
-//! Tests of rule files: a large file loads, and errors have the expected texts.
+//! Tests of rule files ([`crate::file`]): a large file loads, and errors have the expected texts.
 
 use crate::file::{EvaluationMode, GroupDefaults, LoadedRules, fake_compile, parse};
 use crate::yaml::ConfigError;

@@ -60,7 +60,7 @@ fn down(hold: i64) -> Rule {
     alert("Down", "up", hold)
 }
 
-fn keeping(hold: i64, keep_firing_for: i64) -> Rule {
+fn rule_that_keeps_firing(hold: i64, keep_firing_for: i64) -> Rule {
     let mut rule = down(hold);
     rule.alert.as_mut().unwrap().keep_firing_for = keep_firing_for;
     rule
@@ -69,7 +69,7 @@ fn keeping(hold: i64, keep_firing_for: i64) -> Rule {
 #[test]
 fn every_change_has_its_time_and_reason() {
     let fixture = Fixture::default();
-    let mut core = begin(&fixture, vec![group(vec![keeping(10 * SECOND, 5 * SECOND)])], 0);
+    let mut core = begin(&fixture, vec![group(vec![rule_that_keeps_firing(10 * SECOND, 5 * SECOND)])], 0);
     fixture.views.push("Down", delta(1_000, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
     run(&mut core, 1_000, 3_000);
     fixture.views.push("Down", delta(4_000, &[], &["b:1"]));
@@ -244,7 +244,7 @@ fn the_history_is_bounded_and_says_since_when_it_is_complete() {
 
 /// The history of a run in which the process is killed after every act, or never.
 fn told(acts: &[(i64, u8, bool)], hold: i64, kills: bool) -> Vec<String> {
-    let rules = || vec![group(vec![keeping(hold, 3 * SECOND)])];
+    let rules = || vec![group(vec![rule_that_keeps_firing(hold, 3 * SECOND)])];
     let mut fixture = Fixture::default();
     let mut core = begin(&fixture, rules(), 0);
     let mut now = 1_000;

@@ -1,5 +1,5 @@
-//! Tests of the manager with fakes: views that the test drives, a store in memory, and a list of
-//! sent alerts.
+//! Tests of the rules manager ([`crate::manager`]) with fakes: views that the test drives, a store
+//! in memory, and a list of sent alerts.
 
 use crate::TemplateQueryError;
 use crate::active_rules::ActiveRules;
@@ -26,11 +26,11 @@ const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
 
 /// A view and its consumers.
-type Standing = (ViewSpec, Vec<Box<dyn Sink>>);
+type InstalledView = (ViewSpec, Vec<Box<dyn Sink>>);
 
 #[derive(Default)]
 pub(super) struct FakeViews {
-    state: Mutex<BTreeMap<u64, Standing>>,
+    state: Mutex<BTreeMap<u64, InstalledView>>,
     next: Mutex<u64>,
 }
 
@@ -169,8 +169,8 @@ impl FakeStore {
 }
 
 #[derive(Default)]
-pub(super) struct Sent(pub Mutex<Vec<AlertNotification>>);
-impl AlertSender for Sent {
+pub(super) struct SentAlerts(pub Mutex<Vec<AlertNotification>>);
+impl AlertSender for SentAlerts {
     fn send(&self, alerts: Vec<AlertNotification>) {
         self.0.lock().extend(alerts);
     }
@@ -214,7 +214,7 @@ impl AlertPersistence for FakeMemory {
 pub(super) struct Fixture {
     pub views: Arc<FakeViews>,
     pub store: Arc<FakeStore>,
-    pub sent: Arc<Sent>,
+    pub sent: Arc<SentAlerts>,
     pub memory: Arc<FakeMemory>,
     pub query: Arc<FakeQuery>,
     pub clock: Arc<ManualClock>,

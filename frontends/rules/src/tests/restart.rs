@@ -1,6 +1,6 @@
 //! Tests of alerts after a restart and after a reload: nothing is delayed, sent twice or lost.
 
-use super::managed::{Fixture, Sent, alert, delta, group, row};
+use super::managed::{Fixture, SentAlerts, alert, delta, group, row};
 use crate::active_rules::ActiveRules;
 use crate::file::{EvaluationMode, Rule, RuleGroup, fake_compile};
 use crate::limits::TIMER_SLACK_MS;
@@ -46,7 +46,7 @@ fn accepted() -> DeliveryOutcome {
 }
 
 /// The alerts that were sent; each is accepted by an Alertmanager immediately.
-fn taken(sent: &Sent) -> Vec<AlertNotification> {
+fn taken(sent: &SentAlerts) -> Vec<AlertNotification> {
     let all = std::mem::take(&mut *sent.0.lock());
     for alert in all.iter() {
         (alert.receipt.0)(&accepted());
@@ -374,11 +374,11 @@ fn another_evaluation_mode_keeps_the_alerts() {
 }
 
 /// One instance goes down or up, after this many ms; then the process may be killed.
-type Act = (i64, u8, bool, bool);
+type InstanceChange = (i64, u8, bool, bool);
 
 /// What Alertmanager received, without repetitions of a firing alert after the resend delay.
 fn heard(
-    acts: &[Act],
+    acts: &[InstanceChange],
     hold: i64,
     keep_firing_for: i64,
     evaluation: EvaluationMode,

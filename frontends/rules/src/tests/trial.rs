@@ -1,5 +1,5 @@
-//! A trial of a rule says what the rule did that really ran: the same rows at the same times give
-//! the same changes and the same notifications.
+//! Tests that a trial of a rule says what a rule did that really ran: the same rows at the same
+//! times give the same changes and the same notifications.
 
 use super::managed::{Fixture, alert, group, row};
 use crate::alert::AlertState;
@@ -16,7 +16,7 @@ const SECOND: i64 = 1_000;
 const STEP: i64 = 15 * SECOND;
 
 /// The instances whose row there is at each evaluation time.
-type Past = Vec<Vec<u8>>;
+type RowsByTime = Vec<Vec<u8>>;
 
 fn instance(i: u8) -> String {
     format!("{}:1", char::from(b'a' + i))
@@ -28,7 +28,7 @@ fn rule(hold: i64, keep_firing_for: i64) -> Rule {
     rule
 }
 
-fn of(evaluation: EvaluationMode, rule: Rule) -> RuleGroup {
+fn one_rule(evaluation: EvaluationMode, rule: Rule) -> RuleGroup {
     RuleGroup { interval: STEP, evaluation, ..group(vec![rule]) }
 }
 
@@ -36,7 +36,7 @@ fn of(evaluation: EvaluationMode, rule: Rule) -> RuleGroup {
 type AlertsOfRun = (Vec<(String, TimeMs, TimeMs, AlertState)>, u64);
 
 /// What the rule did that ran, up to `end`.
-fn really(past: &Past, group: RuleGroup, end: TimeMs) -> AlertsOfRun {
+fn really(past: &RowsByTime, group: RuleGroup, end: TimeMs) -> AlertsOfRun {
     let fixture = Fixture::default();
     let mut core = fixture.core();
     let start = STEP;
@@ -81,7 +81,7 @@ fn really(past: &Past, group: RuleGroup, end: TimeMs) -> AlertsOfRun {
     (intervals, fixture.take_sent().len() as u64)
 }
 
-fn tried(past: &Past, group: &RuleGroup, end: TimeMs) -> TrialReport {
+fn tried(past: &RowsByTime, group: &RuleGroup, end: TimeMs) -> TrialReport {
     let fixture = Fixture::default();
     let options = RuleManagerOptions::default();
     let mut trial = RuleTrial::new(group, &group.rules[0], &options, fixture.query.clone(), STEP).unwrap();
@@ -112,9 +112,14 @@ proptest! {
         keep_firing_for in prop_oneof![2 => Just(0i64), 1 => 1i64..60_000],
         in_slots in any::<bool>(),
     ) {
-        let past: Past = past.into_iter().map(|mut rows| { rows.sort_unstable(); rows.dedup(); rows }).collect();
+        let distinct = |mut rows: Vec<u8>| {
+            rows.sort_unstable();
+            rows.dedup();
+            rows
+        };
+        let past: RowsByTime = past.into_iter().map(distinct).collect();
         let evaluation = if in_slots { EvaluationMode::Interval } else { EvaluationMode::Continuous };
-        let group = of(evaluation, rule(hold, keep_firing_for));
+        let group = one_rule(evaluation, rule(hold, keep_firing_for));
         let end = STEP * past.len() as i64;
         let (intervals, sent) = really(&past, group.clone(), end);
         let report = tried(&past, &group, end);
@@ -132,7 +137,7 @@ proptest! {
 #[test]
 fn failures_are_counted_and_change_nothing() {
     let fixture = Fixture::default();
-    let group = of(EvaluationMode::Continuous, rule(2 * STEP, 0));
+    let group = one_rule(EvaluationMode::Continuous, rule(2 * STEP, 0));
     let options = RuleManagerOptions::default();
     let mut trial = RuleTrial::new(&group, &group.rules[0], &options, fixture.query.clone(), STEP).unwrap();
     let rows = || vec![(row("a:1"), 0.0)];
@@ -149,7 +154,7 @@ fn failures_are_counted_and_change_nothing() {
 #[test]
 fn times_are_those_of_the_grid() {
     assert_eq!((first_time(1, STEP), first_time(STEP, STEP), first_time(-1, STEP)), (STEP, STEP, 0));
-    let slots = of(EvaluationMode::Interval, rule(0, 0));
+    let slots = one_rule(EvaluationMode::Interval, rule(0, 0));
     assert!(is_possible_step(&slots, 2 * STEP) && !is_possible_step(&slots, STEP + 1));
-    assert!(is_possible_step(&of(EvaluationMode::Continuous, rule(0, 0)), STEP + 1));
+    assert!(is_possible_step(&one_rule(EvaluationMode::Continuous, rule(0, 0)), STEP + 1));
 }

@@ -106,7 +106,7 @@ pub fn engine_over(querier: Arc<Querier>, catalog: Arc<dyn SeriesCatalog>) -> Ar
         language: Arc::new(PromqlLanguage(PromqlOptions::all())),
         meta: Arc::new(NoLists),
         tables: Arc::new(sql::tables::NoTables),
-        memory: MemoryPool::of_queries(1 << 32),
+        memory: MemoryPool::for_queries(1 << 32),
     }))
 }
 

@@ -86,7 +86,7 @@ impl SqlFixture {
             language: Arc::new(PromqlLanguage(PromqlOptions::all())),
             meta: Arc::new(Lists),
             tables: Arc::new(sql::tables::NoTables),
-            memory: MemoryPool::of_queries(1 << 30),
+            memory: MemoryPool::for_queries(1 << 30),
         });
         SqlFixture { engine, querier, store, _dir: dir }
     }

@@ -12,7 +12,7 @@ use super::backfill_plan::{BackfillBatch, BackfillPlan, BackfillTask, TaskProgre
 use super::evaluate::{HistoryUnavailable, PastRuleEvaluator, query_fault};
 use super::limits::{BACKFILL_TIMES, BLOCK_SAMPLES, CORRECTION_SLACK_MS, RETRY_AFTER};
 use super::progress_file::ProgressFileError;
-use super::recorded_samples::{EvaluationRange, SamplesBySeries, merge_samples, without};
+use super::recorded_samples::{EvaluationRange, RecordedSamples, SamplesBySeries, merge_samples, without};
 use engine::query::pool;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,18 +43,18 @@ impl From<HistoryUnavailable> for BackfillStop {
 }
 
 /// What must be done next.
-enum Due {
+enum BackfillWork {
     /// Evaluation times to compute.
     Batch(BackfillBatch),
     /// The progress has changed and must be saved.
     Note,
 }
 
-impl Due {
+impl BackfillWork {
     /// The next work for `rules`, if any.
-    fn of(rules: &mut BackfillPlan) -> Option<Due> {
+    fn next(rules: &mut BackfillPlan) -> Option<BackfillWork> {
         // The beginning of a rule is saved before anything else of it.
-        if rules.is_unwritten() { Some(Due::Note) } else { rules.next().map(Due::Batch) }
+        if rules.is_unwritten() { Some(BackfillWork::Note) } else { rules.next().map(BackfillWork::Batch) }
     }
 }
 
@@ -94,9 +94,11 @@ impl BackfillWorker {
                     break;
                 }
                 let patience = rules.idle_time();
-                match Due::of(&mut rules) {
+                match BackfillWork::next(&mut rules) {
                     Some(due) => due,
-                    None if self.shared.woken.wait_for(&mut rules, patience).timed_out() => Due::Note,
+                    None if self.shared.woken.wait_for(&mut rules, patience).timed_out() => {
+                        BackfillWork::Note
+                    }
                     None => continue,
                 }
             };
@@ -112,9 +114,9 @@ impl BackfillWorker {
 
     /// Does what is due now, if there is no thread.
     pub(super) fn turn(&self) {
-        let due = Due::of(&mut self.shared.rules.lock());
+        let due = BackfillWork::next(&mut self.shared.rules.lock());
         // A failure is tried again in the next turn.
-        let _ = self.act(due.unwrap_or(Due::Note));
+        let _ = self.act(due.unwrap_or(BackfillWork::Note));
     }
 
     /// Saves the progress.
@@ -126,10 +128,10 @@ impl BackfillWorker {
     }
 
     /// Does what is due. Fails if it must be tried again later.
-    fn act(&self, due: Due) -> Result<(), ()> {
+    fn act(&self, due: BackfillWork) -> Result<(), ()> {
         let outcome = match due {
-            Due::Batch(batch) => self.batch(&batch),
-            Due::Note => Ok(()),
+            BackfillWork::Batch(batch) => self.batch(&batch),
+            BackfillWork::Note => Ok(()),
         };
         match outcome.and_then(|()| self.note().map_err(|error| BackfillStop::Failed(error.to_string()))) {
             Ok(()) | Err(BackfillStop::Stopped) => Ok(()),
@@ -142,15 +144,15 @@ impl BackfillWorker {
 
     /// Saves the progress of all rules.
     fn note(&self) -> Result<(), ProgressFileError> {
-        let progress = self.shared.rules.lock().progress(self.shared.parts.clock.now());
-        progress.map_or(Ok(()), |progress| self.shared.place.write(&progress))
+        let progress = self.shared.rules.lock().progress(self.shared.services.clock.now());
+        progress.map_or(Ok(()), |progress| self.shared.progress_file.write(&progress))
     }
 
     fn batch(&self, batch: &BackfillBatch) -> Result<(), BackfillStop> {
         let mut waiting = PendingBlock::default();
-        let views: Vec<_> = batch.stretches.iter().map(|stretch| stretch.view).collect();
+        let views: Vec<_> = batch.tasks.iter().map(|task| task.view).collect();
         let mut outcome =
-            batch.stretches.iter().try_for_each(|stretch| self.run_task(stretch, batch.range, &mut waiting));
+            batch.tasks.iter().try_for_each(|task| self.run_task(task, batch.range, &mut waiting));
         if !matches!(outcome, Err(BackfillStop::Failed(_))) {
             outcome = outcome.and(self.write(batch.range, &mut waiting));
         }
@@ -161,43 +163,44 @@ impl BackfillWorker {
     }
 
     /// No answer, but not because of the query: the rule is paused, the others continue.
-    fn pause_rule(&self, stretch: &BackfillTask, why: &str) -> Result<(), BackfillStop> {
-        let rule = &stretch.rule.spec.name;
+    fn pause_rule(&self, task: &BackfillTask, why: &str) -> Result<(), BackfillStop> {
+        let rule = &task.rule.spec.name;
         // Whoever must act is told by what failed: the disk, or the other process.
         tracing::warn!(target: "views", rule, why, "backfill cannot read history; it is tried again");
-        self.shared.rules.lock().pause_rule(stretch.view, why);
+        self.shared.rules.lock().pause_rule(task.view, why);
         Ok(())
     }
 
     /// Computes the evaluation times of one rule, piece by piece, as far as history can be read.
     fn run_task(
         &self,
-        stretch: &BackfillTask,
+        task: &BackfillTask,
         range: (TimeMs, TimeMs),
         waiting: &mut PendingBlock,
     ) -> Result<(), BackfillStop> {
         let asker = PastRuleEvaluator {
-            parts: &self.shared.parts,
-            plan: &stretch.rule.spec.plan,
-            recording: &stretch.recording,
+            services: &self.shared.services,
+            plan: &task.rule.spec.plan,
+            recording: &task.recording,
         };
-        let mut present = match &stretch.present {
+        let mut present = match &task.present {
             Some(present) => present.clone(),
-            None => match asker.series_alive_before(stretch.times, stretch.from) {
+            None => match asker.series_alive_before(task.times, task.from) {
                 Ok(present) => present,
-                Err(HistoryUnavailable::Failed(why)) => return self.pause_rule(stretch, &why),
+                Err(HistoryUnavailable::Failed(why)) => return self.pause_rule(task, &why),
                 Err(HistoryUnavailable::Stopped) => return Err(BackfillStop::Stopped),
             },
         };
-        let mut at_once = stretch.at_once;
-        let EvaluationRange { mut first, last, interval } = stretch.times;
+        let mut at_once = task.at_once;
+        let EvaluationRange { mut first, last, interval } = task.times;
         while first <= last {
             let piece_last = last.min(first + (at_once.max(1) as i64 - 1) * interval);
             let piece = EvaluationRange { first, last: piece_last, interval };
             let fault = match asker.query(piece) {
                 Ok(answer) => {
-                    let (samples, faults) = stretch.recording.samples(answer, piece, &mut present);
-                    self.add_samples(stretch, samples, piece, waiting)?;
+                    let RecordedSamples { samples, failed: faults } =
+                        task.recording.samples(answer, piece, &mut present);
+                    self.add_samples(task, samples, piece, waiting)?;
                     // Grows again after it was halved: the past is not equally large everywhere.
                     at_once = (at_once * 2).min(BACKFILL_TIMES);
                     faults.into_iter().next()
@@ -210,13 +213,13 @@ impl BackfillWorker {
                         at_once = piece.len().div_ceil(2);
                         continue;
                     }
-                    Err(HistoryUnavailable::Failed(why)) => return self.pause_rule(stretch, &why),
+                    Err(HistoryUnavailable::Failed(why)) => return self.pause_rule(task, &why),
                     Ok(error) => Some((first, error.to_string())),
                 },
             };
             let error = fault.map(|(t, why)| format!("slot {}: {why}", t as f64 / 1000.0));
-            let view = stretch.view;
-            let turn = stretch.turn;
+            let view = task.view;
+            let turn = task.turn;
             let time = piece.last;
             waiting.set_progress(TaskProgress { view, turn, time, present: present.clone(), at_once, error });
             // A block before the piece is complete: the samples that wait are memory.
@@ -231,20 +234,20 @@ impl BackfillWorker {
     /// Adds samples that are not stored yet to the pending block.
     fn add_samples(
         &self,
-        stretch: &BackfillTask,
+        task: &BackfillTask,
         mut samples: SamplesBySeries,
         times: EvaluationRange,
         waiting: &mut PendingBlock,
     ) -> Result<(), BackfillStop> {
         // At the handover time the live runtime has recorded, but could not know which series
         // existed before and have ended.
-        if stretch.ends_at_handover {
+        if task.ends_at_handover {
             for one in samples.values_mut() {
-                keep_stale_markers_only(one, stretch.times.last);
+                keep_stale_markers_only(one, task.times.last);
             }
         }
         let stored =
-            self.shared.parts.store.read_series(&stretch.recording.matchers(), times.first, times.last);
+            self.shared.services.store.read_series(&task.recording.matchers(), times.first, times.last);
         let stored = stored.map_err(|e| BackfillStop::Failed(e.to_string()))?;
         for (labels, one) in samples {
             let one = match stored.get(&labels) {
@@ -267,12 +270,12 @@ impl BackfillWorker {
     fn write(&self, range: (TimeMs, TimeMs), waiting: &mut PendingBlock) -> Result<(), BackfillStop> {
         let PendingBlock { samples, count, reached } = std::mem::take(waiting);
         let series: Vec<SeriesSamples> = samples.into_values().collect();
-        let parts = &self.shared.parts;
+        let services = &self.shared.services;
         let reach = self.shared.reach.load(Relaxed).saturating_add(CORRECTION_SLACK_MS);
         // Only windows that reach so far back need to hear of it; the rest of the past is read from
         // the store.
-        let tell_from = parts.clock.now().saturating_sub(reach);
-        let written = parts.store.recorder().write_backfill(range, &series, tell_from);
+        let tell_from = services.clock.now().saturating_sub(reach);
+        let written = services.store.recorder().write_backfill(range.0, range.1, &series, tell_from);
         written.map_err(|e| BackfillStop::Failed(e.to_string()))?;
         let until = reached.iter().map(|r| r.time).max().unwrap_or(range.0);
         let complete = self.shared.rules.lock().reached(reached);

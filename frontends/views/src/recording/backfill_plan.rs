@@ -66,7 +66,7 @@ pub(super) struct BackfillTask {
     pub view: ViewId,
     /// Number of the rule's definition.
     pub turn: u64,
-    /// The rule.
+    /// The recording rule to evaluate.
     pub rule: RecordedRule,
     /// What it records.
     pub recording: RecordingSpec,
@@ -87,16 +87,16 @@ pub(super) struct BackfillBatch {
     /// Begin and end of the range.
     pub range: (TimeMs, TimeMs),
     /// What must be computed.
-    pub stretches: Vec<BackfillTask>,
+    pub tasks: Vec<BackfillTask>,
 }
 
 /// A rule is computed up to a time.
 pub(super) struct TaskProgress {
-    /// Its view.
+    /// The view that records the rule.
     pub view: ViewId,
     /// Number of its definition.
     pub turn: u64,
-    /// The time.
+    /// The evaluation time, ms.
     pub time: TimeMs,
     /// Series with a value at that time.
     pub present: BTreeSet<Labels>,
@@ -133,7 +133,7 @@ impl BackfillPlan {
         let mut fresh = Vec::new();
         // Rules without backfill have no progress; what they record begins live.
         for rule in rules.into_iter().filter(|rule| rule.backfill > 0) {
-            let Some(recording) = RecordingSpec::of(&rule.spec.kind) else { continue };
+            let Some(recording) = RecordingSpec::from_kind(&rule.spec.kind) else { continue };
             let view = rule.view;
             self.turns += 1;
             if let Some(mut planned) = old.remove(&view) {
@@ -172,11 +172,18 @@ impl BackfillPlan {
         // The first evaluation time that is not older than the requested history.
         let first = recording.sample_time_at(now - recording.delay - length - 1) + recording.interval;
         let done = first - recording.interval;
-        let new_progress =
-            RuleProgress { key: rule.key.clone(), asked: rule.backfill, from: first, done, complete: false };
+        let new_progress = RuleProgress {
+            key: rule.key.clone(),
+            history_ms: rule.backfill,
+            from: first,
+            done,
+            complete: false,
+        };
         // More history than before begins again from its own start; samples that are stored are
         // skipped.
-        let Some(mut entry) = saved.filter(|entry| entry.asked >= rule.backfill) else { return new_progress };
+        let Some(mut entry) = saved.filter(|entry| entry.history_ms >= rule.backfill) else {
+            return new_progress;
+        };
         if std::mem::take(&mut entry.complete) {
             // It has been recorded live; only what came after the last sign of life may be missing.
             let alive =
@@ -233,13 +240,13 @@ impl BackfillPlan {
         // One round at a time: what a rule reads of others must be stored before it is computed.
         let round = among().map(|(planned, ..)| planned.round).min()?;
         let range = (at * BACKFILL_RANGE_MS, (at + 1) * BACKFILL_RANGE_MS);
-        let stretches = among().filter(|(planned, ..)| planned.round == round).map(
+        let tasks = among().filter(|(planned, ..)| planned.round == round).map(
             |(planned, times, ends_at_handover)| {
                 let last = times.last.min(planned.recording.sample_time_at(range.1 - 1));
                 planned.task(EvaluationRange { last, ..*times }, *ends_at_handover && last == times.last)
             },
         );
-        Some(BackfillBatch { range, stretches: stretches.collect() })
+        Some(BackfillBatch { range, tasks: tasks.collect() })
     }
 
     /// Rules that cannot be computed now, because their history, or that of a rule they read,
@@ -360,13 +367,16 @@ impl BackfillPlan {
     pub(super) fn report(&self, view: ViewId) -> Option<BackfillStatus> {
         let planned = self.rules.get(&view)?;
         let interval = planned.recording.interval;
-        let state = match planned.entry.complete {
-            true => BackfillState::Done,
-            false if planned.cyclic => BackfillState::Failed,
+        let state = if planned.entry.complete {
+            BackfillState::Done
+        } else if planned.cyclic {
+            BackfillState::Failed
+        } else if self.pending(planned).is_some() {
             // Asked of the plan and not remembered, so that the state cannot disagree with what is
             // done next.
-            false if self.pending(planned).is_some() => BackfillState::Running,
-            false => BackfillState::Waiting,
+            BackfillState::Running
+        } else {
+            BackfillState::Waiting
         };
         let done = planned.entry.done + interval;
         Some(BackfillStatus {
@@ -486,7 +496,7 @@ mod tests {
 
     /// The rule is done up to a time, with the definition of `batch`.
     fn reach(rules: &mut BackfillPlan, batch: &BackfillBatch, time: TimeMs) {
-        let turn = batch.stretches[0].turn;
+        let turn = batch.tasks[0].turn;
         let present = BTreeSet::from([Labels::from_pairs([("job", "a")])]);
         rules.reached(vec![TaskProgress { view: ViewId(1), turn, time, present, at_once: 1, error: None }]);
     }
@@ -505,7 +515,7 @@ mod tests {
         rules.replace(vec![rule("b", MINUTE, "moved")], NOW, 0);
         // Results of the old definition are stored, but do not count for the new one.
         reach(&mut rules, &batch, 600 * MINUTE);
-        let stretch = &rules.next().unwrap().stretches[0];
+        let stretch = &rules.next().unwrap().tasks[0];
         assert_eq!(stretch.rule.spec.plan, rule("b", MINUTE, "").spec.plan);
         assert_eq!(stretch.times.first, 501 * MINUTE);
         assert_eq!(
@@ -522,7 +532,7 @@ mod tests {
         reach(&mut rules, &batch, 500 * MINUTE);
         let fresh = rules.replace(vec![rule("a", 5 * MINUTE, "k5")], NOW, 0);
         reach(&mut rules, &batch, 600 * MINUTE);
-        let times = rules.next().unwrap().stretches[0].times;
+        let times = rules.next().unwrap().tasks[0].times;
         assert_eq!((times.first, times.interval, fresh), (400 * MINUTE, 5 * MINUTE, vec![ViewId(1)]));
         // The view may still answer at the old times.
         rules.set_first_live_time(ViewId(1), 1_002 * MINUTE);

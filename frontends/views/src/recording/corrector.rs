@@ -30,11 +30,11 @@ pub(super) type SampleChange = (TimeMs, Labels, CorrectedValue);
 /// Corrects recorded samples.
 pub(super) struct Corrector {
     /// What backfill and corrections use.
-    parts: Arc<RecordingHistoryServices>,
+    services: Arc<RecordingHistoryServices>,
     /// The late samples of this process.
     late_samples: Arc<LateSampleMonitor>,
     /// The other processes of a cluster.
-    others: Option<PeersToAsk>,
+    peers: Option<PeersToAsk>,
     /// Who is told of corrections.
     listeners: Arc<CorrectionListeners>,
     state: Mutex<CorrectorState>,
@@ -61,18 +61,18 @@ struct CorrectorState {
 
 impl Corrector {
     pub(super) fn new(
-        parts: Arc<RecordingHistoryServices>,
+        services: Arc<RecordingHistoryServices>,
         late_samples: Arc<LateSampleMonitor>,
-        elsewhere: Option<Arc<dyn LateSampleClient>>,
+        remote: Option<Arc<dyn LateSampleClient>>,
         listeners: Arc<CorrectionListeners>,
     ) -> Corrector {
-        let metrics = parts.metrics.clone();
+        let metrics = services.metrics.clone();
         let counter = |name, help| metrics.counter(name, help, &[]);
-        let others = elsewhere.map(|way| PeersToAsk::new(way, late_samples.arrivals.clone()));
+        let peers = remote.map(|way| PeersToAsk::new(way, late_samples.arrivals.clone()));
         Corrector {
-            parts,
+            services,
             late_samples,
-            others,
+            peers,
             listeners,
             state: Mutex::default(),
             added: Mutex::default(),
@@ -94,13 +94,13 @@ impl Corrector {
 
     /// Sets the rules; those with a bound for late samples are corrected.
     pub(super) fn replace(&self, rules: &[RecordedRule]) {
-        let now = self.parts.clock.now();
+        let now = self.services.clock.now();
         let mut state = self.state.lock();
-        state.dirty.replace(rules, &self.parts.options, now);
+        state.dirty.replace(rules, &self.services.options, now);
         let selectors = state.dirty.selectors().list().to_vec();
         let mut watched = WatchList { number: 0, schedules: state.dirty.schedules(), selectors };
         self.late_samples.watch(&watched);
-        let Some(others) = &self.others else { return };
+        let Some(peers) = &self.peers else { return };
         // By the clock of another process, an evaluation time may have passed that has not passed
         // here.
         for schedule in &mut watched.schedules {
@@ -111,9 +111,9 @@ impl Corrector {
             state.watched = Arc::new(watched);
             // Until they have the new list, their late samples are counted for the old one; the
             // time is noted, and everything of it is computed again.
-            for process in others.client.processes() {
+            for process in peers.client.processes() {
                 state.unaware.entry(process).or_insert(now - CLOCKS_APART);
-                others.mark_due(process);
+                peers.mark_due(process);
             }
         }
     }
@@ -124,7 +124,7 @@ impl Corrector {
         let mut waits = false;
         while self.late_samples.arrivals.wait(LATE_SETTLE, waits) {
             self.run_once();
-            let unasked = self.others.as_ref().is_some_and(PeersToAsk::any);
+            let unasked = self.peers.as_ref().is_some_and(PeersToAsk::any);
             waits = unasked || !self.state.lock().dirty.is_empty();
         }
     }
@@ -135,19 +135,19 @@ impl Corrector {
 
     /// Another process has late samples to report.
     pub(super) fn mark_due(&self, process: usize) {
-        if let Some(others) = &self.others {
-            others.mark_due(process);
+        if let Some(peers) = &self.peers {
+            peers.mark_due(process);
         }
     }
 
     /// Corrects what the late samples so far affect.
     pub(super) fn run_once(&self) {
         let _turn = self.turn.lock();
-        if let Some(others) = &self.others {
-            self.poll_peers(others);
+        if let Some(peers) = &self.peers {
+            self.poll_peers(peers);
         }
         self.drain_local();
-        let now = self.parts.clock.now();
+        let now = self.services.clock.now();
         loop {
             // One rule at a time, because its corrections may mark others, and those that others
             // read come first.
@@ -160,15 +160,15 @@ impl Corrector {
 
     /// Gets the late samples of the other processes. A process that does not answer is polled again
     /// in the next pass, and its report is not lost.
-    fn poll_peers(&self, others: &PeersToAsk) {
-        for process in others.take() {
+    fn poll_peers(&self, peers: &PeersToAsk) {
+        for process in peers.take() {
             let watched = self.state.lock().watched.clone();
-            match others.client.poll(process, &watched) {
+            match peers.client.poll(process, &watched) {
                 Ok(report) => self.apply_report(process, watched.number, report),
                 Err(error) => {
                     // The process may only be starting; nobody has to act, and nothing is lost.
                     tracing::info!(target: "views", %error, process, "another process did not tell its late samples; it is asked again");
-                    others.mark_due(process);
+                    peers.mark_due(process);
                 }
             }
         }
@@ -176,7 +176,7 @@ impl Corrector {
 
     /// Applies the report of another process for the watch list with this number.
     fn apply_report(&self, process: usize, number: u64, report: LateSampleReport) {
-        let now = self.parts.clock.now() + CLOCKS_APART;
+        let now = self.services.clock.now() + CLOCKS_APART;
         let mut state = self.state.lock();
         let CorrectorState { dirty, watched, unaware } = &mut *state;
         if watched.number != number {
@@ -203,7 +203,7 @@ impl Corrector {
         let mut beyond = 0;
         let overflown = self.late_samples.take(|seen, t, now| beyond += dirty.sample(seen, t, now, now));
         if overflown {
-            dirty.all(self.parts.clock.now());
+            dirty.all(self.services.clock.now());
         }
         self.beyond.add(beyond);
     }
@@ -256,7 +256,7 @@ impl Corrector {
         now: TimeMs,
     ) -> Result<(), CorrectionStop> {
         let recording = &rule.recording;
-        let asker = PastRuleEvaluator { parts: &self.parts, plan: &rule.plan, recording };
+        let asker = PastRuleEvaluator { services: &self.services, plan: &rule.plan, recording };
         let from = self.first_relevant_time(rule, times)?;
         let times = EvaluationRange { first: times.first.max(from), ..times };
         if times.is_empty() {
@@ -276,8 +276,8 @@ impl Corrector {
             // costs one time more.
             behind *= 2;
         };
-        let stored = self.parts.store.read_series(&recording.matchers(), times.first, end);
-        let stored = stored.map_err(CorrectionStop::of)?;
+        let stored = self.services.store.read_series(&recording.matchers(), times.first, end);
+        let stored = stored.map_err(CorrectionStop::from_store_error)?;
         let recorded: BTreeSet<TimeMs> = stored.values().flat_map(sample_times).collect();
         let grid = |t: &TimeMs| {
             let is_computed = recording.sample_time_at(*t) == *t && !computed.unknown.contains(t);
@@ -288,7 +288,8 @@ impl Corrector {
         // Only series that surely are the rule's may be taken back: another rule, or a sender, may
         // write series of the same name.
         let own = |labels: &Labels| {
-            rule.exclusive_name && (added.contains(labels) || self.parts.store.is_column_of(labels, &prefix))
+            rule.exclusive_name
+                && (added.contains(labels) || self.services.store.is_column_of(labels, &prefix))
         };
         let changed = differences(&computed.samples, &stored, times.last, own, grid);
         drop(added);
@@ -311,8 +312,8 @@ impl Corrector {
         if oldest >= rule.since {
             return Ok(oldest);
         }
-        let before = self.parts.store.read_series(&rule.recording.matchers(), oldest, rule.since - 1);
-        let before = before.map_err(CorrectionStop::of)?;
+        let before = self.services.store.read_series(&rule.recording.matchers(), oldest, rule.since - 1);
+        let before = before.map_err(CorrectionStop::from_store_error)?;
         let any = before.values().any(|series| sample_times(series).next().is_some());
         Ok(if any { oldest } else { rule.since })
     }
@@ -321,14 +322,14 @@ impl Corrector {
         if changed.is_empty() {
             return Ok(());
         }
-        let store = &self.parts.store;
+        let store = &self.services.store;
         let correction = |(t, labels, to): &SampleChange| Correction {
             series: store.get_or_create_series(labels),
             t: *t,
             value: to.clone(),
         };
         let corrections: Vec<Correction> = changed.iter().map(correction).collect();
-        let refused = store.recorder().correct(&corrections).map_err(CorrectionStop::of)?;
+        let refused = store.recorder().correct(&corrections).map_err(CorrectionStop::from_store_error)?;
         self.refused.add(refused as u64);
         self.corrected.add((changed.len() - refused) as u64);
         let mut added = self.added.lock();
@@ -340,7 +341,7 @@ impl Corrector {
         added.extend(values.map(|(_, labels, _)| labels.clone()));
         drop(added);
         // The rings of views receive the change a moment later.
-        let by = self.parts.clock.now() + RECORDED_AFTER;
+        let by = self.services.clock.now() + RECORDED_AFTER;
         let mut state = self.state.lock();
         for (t, labels, _) in changed.iter() {
             state.dirty.mark_readers(labels, *t, now, by);
@@ -359,7 +360,7 @@ enum CorrectionStop {
 }
 
 impl CorrectionStop {
-    fn of(error: StoreError) -> CorrectionStop {
+    fn from_store_error(error: StoreError) -> CorrectionStop {
         CorrectionStop::from(HistoryUnavailable::Failed(error.to_string()))
     }
 }

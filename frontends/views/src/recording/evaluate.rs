@@ -3,10 +3,12 @@
 
 use super::RecordingHistoryServices;
 use super::limits::{BACKFILL_SAMPLES, PATIENCE, PRESENT_TIMES};
-use super::recorded_samples::{EvaluationRange, RecordingSpec, SamplesBySeries, merge_samples};
+use super::recorded_samples::{
+    EvaluationRange, RecordedSamples, RecordingSpec, SamplesBySeries, merge_samples,
+};
 use engine::plan::Plan;
 use engine::query::{QueryAnswer, QueryError, QueryOptions, depends_on_query_times};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use storage::model::{Labels, TimeMs};
 
 /// Why there is no answer, other than an error of the query.
@@ -31,7 +33,7 @@ pub(super) struct ComputedSamples {
 /// Evaluates one rule.
 pub(super) struct PastRuleEvaluator<'a> {
     /// What backfill and corrections use.
-    pub parts: &'a RecordingHistoryServices,
+    pub services: &'a RecordingHistoryServices,
     /// The expression of the rule.
     pub plan: &'a Plan,
     /// How its answers become samples.
@@ -42,10 +44,10 @@ impl PastRuleEvaluator<'_> {
     /// The answers at some times. Queries for several times have a limit of samples: if it is
     /// exceeded, the caller must use fewer times.
     pub(super) fn query(&self, times: EvaluationRange) -> Result<QueryAnswer, QueryError> {
-        let mut options = QueryOptions { timeout: PATIENCE, ..self.parts.options.clone() };
+        let mut options = QueryOptions { timeout: PATIENCE, ..self.services.options.clone() };
         if times.len() == 1 {
             // A single time is an instant query, which every plan can answer, see below.
-            return self.parts.answers.instant(self.plan, times.first, &options);
+            return self.services.answers.instant(self.plan, times.first, &options);
         }
         // `@ start()` and `@ end()` mean the evaluation time itself for a rule, but the ends of the
         // range here.
@@ -55,7 +57,7 @@ impl PastRuleEvaluator<'_> {
         // Fewer than the limit of people's queries: this work is not urgent and must leave them
         // memory.
         options.max_samples = options.max_samples.min(BACKFILL_SAMPLES);
-        self.parts.answers.range(self.plan, times.first, times.last, times.interval, &options)
+        self.services.answers.range(self.plan, times.first, times.last, times.interval, &options)
     }
 
     /// The series with a value at the time before `times`; if that evaluation failed, at the time
@@ -72,7 +74,7 @@ impl PastRuleEvaluator<'_> {
         for t in before {
             let time = EvaluationRange { first: t, last: t, interval };
             let failed = match self.query(time) {
-                Ok(answer) => !self.recording.samples(answer, time, &mut present).1.is_empty(),
+                Ok(answer) => !self.recording.samples(answer, time, &mut present).failed.is_empty(),
                 Err(error) => {
                     query_fault(error)?;
                     true
@@ -127,9 +129,9 @@ pub(super) fn query_fault(error: QueryError) -> Result<QueryError, HistoryUnavai
 }
 
 impl ComputedSamples {
-    fn add(&mut self, (samples, failed): (SamplesBySeries, BTreeMap<TimeMs, String>)) {
-        self.failed.extend(failed.into_keys());
-        for (labels, one) in samples {
+    fn add(&mut self, recorded: RecordedSamples) {
+        self.failed.extend(recorded.failed.into_keys());
+        for (labels, one) in recorded.samples {
             match self.samples.get_mut(&labels) {
                 Some(to) => merge_samples(to, one),
                 None => drop(self.samples.insert(labels, one)),

@@ -21,6 +21,12 @@ pub struct CorrectionEvent {
 }
 
 /// A consumer of corrections.
+///
+/// # Contract
+/// 1. `corrected` queues and returns: it is called by the thread that corrects.
+/// 2. Events come in no order of time: the corrections of a late sample may be older than those
+///    that came before.
+/// 3. Once `is_open` is false it stays so; the listener is then dropped.
 pub trait CorrectionListener: Send {
     /// Receives what was corrected at one time. Must queue and return.
     fn corrected(&self, rows: CorrectionEvent);
@@ -49,13 +55,13 @@ impl CorrectionListeners {
             let wants = |(_, labels, _): &&SampleChange| matchers.iter().all(|m| m.matches_labels(labels));
             let wanted: Vec<&SampleChange> = changed.iter().filter(wants).collect();
             for rows in wanted.chunk_by(|a, b| a.0 == b.0) {
-                listener.corrected(of(rows));
+                listener.corrected(correction_event(rows));
             }
         }
     }
 }
 
-fn of(changed: &[&SampleChange]) -> CorrectionEvent {
+fn correction_event(changed: &[&SampleChange]) -> CorrectionEvent {
     let t = changed.first().map_or(0, |(t, ..)| *t);
     let mut upsert = Vec::new();
     let mut remove = Vec::new();

@@ -15,15 +15,15 @@ use storage::store::{AppendObserver, ChangeData, ChangeEvent, ColumnLayout};
 
 /// Samples of one shard that arrived at one moment.
 pub(super) struct LateBatch {
-    /// The shard.
+    /// The shard of the series.
     pub shard: u16,
     /// When they arrived.
     pub now: TimeMs,
-    /// The samples.
+    /// What arrived late.
     pub samples: LateSamples,
 }
 
-/// The samples.
+/// Late samples as they were appended: by column or one by one.
 pub(super) enum LateSamples {
     /// Those of a scrape.
     Columns(Arc<ColumnLayout>, TimeMs, Arc<[f64]>),
@@ -79,7 +79,7 @@ struct LateQueueState {
     ended: bool,
 }
 
-/// The queue.
+/// Late samples that wait until the recorded samples they change are computed again; bounded.
 pub(super) struct LateSampleQueue {
     clock: Arc<dyn Clock>,
     schedules: RwLock<Vec<RuleSchedule>>,

@@ -19,6 +19,12 @@ use storage::model::{SeriesRef, TimeMs};
 use storage::store::Store;
 
 /// Process 0 during one poll, as another process sees it.
+///
+/// # Contract
+/// 1. When `deliver` has returned `Ok`, process 0 has the report: it is not sent again. After an
+///    error it may have it or not, and gets it again; counting a late sample twice only repeats
+///    work.
+/// 2. Both may block for as long as a poll may last.
 pub trait LateSampleExchange {
     /// Gets the current watch list, which has changed.
     fn watched(&mut self) -> Result<WatchList, QueryError>;
@@ -70,7 +76,7 @@ impl LateSampleMonitor {
     pub(super) fn watch(&self, watched: &WatchList) {
         let mut state = self.state.lock();
         *state = MonitorState {
-            selectors: SelectorIndex::of(&watched.selectors),
+            selectors: SelectorIndex::new(&watched.selectors),
             selectors_by_series: HashMap::new(),
         };
         self.arrivals.watch(watched.schedules.clone());

@@ -1,4 +1,4 @@
-//! Limits of backfill and corrections: number, unit, reason.
+//! Limits of backfill and corrections: number, unit, reason. `docs/limits.md` lists them for users.
 
 use std::time::Duration;
 

@@ -57,7 +57,7 @@ use storage::store::Store;
 /// A recording rule, with the options for its history.
 #[derive(Clone, Debug)]
 pub struct RecordedRule {
-    /// Its view.
+    /// The view that records the rule.
     pub view: ViewId,
     /// Identity of the rule; the same after a restart.
     pub key: String,
@@ -79,7 +79,7 @@ pub struct BackfillStatus {
     pub to: TimeMs,
     /// All evaluation times before this one are computed.
     pub done_until: TimeMs,
-    /// The state.
+    /// How far it has come.
     pub state: BackfillState,
     /// The latest error; empty: none.
     pub error: String,
@@ -105,9 +105,9 @@ pub struct RecordingHistoryServices {
     /// Evaluates queries. Should have few threads and no other users, because the queries are
     /// large.
     pub answers: Arc<dyn QueryEngine>,
-    /// The store.
+    /// Where samples are read and recorded.
     pub store: Arc<Store>,
-    /// The clock.
+    /// Says what time it is.
     pub clock: Arc<dyn Clock>,
     /// Options of each query.
     pub options: QueryOptions,
@@ -144,8 +144,8 @@ pub struct RecordingHistory {
 
 /// What the thread and the callers share.
 struct BackfillShared {
-    parts: Arc<RecordingHistoryServices>,
-    place: ProgressFile,
+    services: Arc<RecordingHistoryServices>,
+    progress_file: ProgressFile,
     rules: Mutex<BackfillPlan>,
     woken: Condvar,
     /// How far back views read, in ms.
@@ -158,31 +158,35 @@ impl RecordingHistory {
     /// # Errors
     ///
     /// If the operating system gives no thread.
-    pub fn start(parts: RecordingHistoryServices, dir: &Path) -> io::Result<Arc<RecordingHistory>> {
-        let parts = Arc::new(parts);
-        let place = ProgressFile::new(parts.disk.clone(), dir);
-        let progress = place.read().unwrap_or_else(|| BackfillProgress::new(TimeMs::MIN, Vec::new()));
+    pub fn start(services: RecordingHistoryServices, dir: &Path) -> io::Result<Arc<RecordingHistory>> {
+        let services = Arc::new(services);
+        let progress_file = ProgressFile::new(services.disk.clone(), dir);
+        let progress = progress_file.read().unwrap_or_else(|| BackfillProgress::new(TimeMs::MIN, Vec::new()));
         let rules = Mutex::new(BackfillPlan::new(progress));
         let shared = Arc::new(BackfillShared {
-            parts: parts.clone(),
-            place,
+            services: services.clone(),
+            progress_file,
             rules,
             woken: Condvar::new(),
             reach: AtomicI64::new(0),
         });
         let listeners = Arc::new(CorrectionListeners::default());
-        let late_samples =
-            Arc::new(LateSampleMonitor::new(parts.store.clone(), parts.clock.clone(), &parts.metrics));
-        let elsewhere = match &parts.corrects {
+        let late_samples = Arc::new(LateSampleMonitor::new(
+            services.store.clone(),
+            services.clock.clone(),
+            &services.metrics,
+        ));
+        // Only process 0 of a cluster corrects, because it has the rules.
+        let elsewhere = match &services.corrects {
             CorrectionRole::Alone => Some(None),
             CorrectionRole::First(elsewhere) => Some(Some(elsewhere.clone())),
             CorrectionRole::Another => None,
         };
         let corrector =
-            |elsewhere| Corrector::new(parts.clone(), late_samples.clone(), elsewhere, listeners.clone());
+            |elsewhere| Corrector::new(services.clone(), late_samples.clone(), elsewhere, listeners.clone());
         let corrector = elsewhere.map(corrector).map(Arc::new);
         let work = Arc::new(BackfillWorker::new(shared.clone()));
-        let threads = match parts.execution {
+        let threads = match services.execution {
             Execution::Threads => threads(&work, corrector.as_ref())?,
             Execution::Caller => Vec::new(),
         };
@@ -209,8 +213,8 @@ impl RecordingHistory {
         if let Some(corrector) = &self.corrector {
             corrector.replace(&rules);
         }
-        let now = self.shared.parts.clock.now();
-        let retention = self.shared.parts.store.retention().get().time_ms;
+        let now = self.shared.services.clock.now();
+        let retention = self.shared.services.store.retention().get().time_ms;
         let fresh = self.shared.rules.lock().replace(rules, now, retention);
         self.shared.woken.notify_all();
         let sink = |view| {
@@ -258,14 +262,16 @@ impl RecordingHistory {
     /// Corrects what late samples affect, cancels other work, and ends the threads. The rest of the
     /// history is computed after the next start.
     pub fn stop(&self) {
+        // Late samples wait in memory only, so what they affect is corrected before the end.
         if let Some(corrector) = &self.corrector {
             corrector.end();
             corrector.run_once();
         }
-        self.shared.parts.options.cancel.store(true, Relaxed);
+        // Backfill may be in a query of minutes; its progress is on disk.
+        self.shared.services.options.cancel.store(true, Relaxed);
         self.shared.rules.lock().ended = true;
         self.shared.woken.notify_all();
-        match self.shared.parts.execution {
+        match self.shared.services.execution {
             Execution::Threads => {
                 for thread in self.threads.lock().drain(..) {
                     // A panic of the thread was logged when it happened.

@@ -1,5 +1,5 @@
-//! The evaluation times of rules that must be computed again, because a sample they read arrived
-//! after their evaluation.
+//! The evaluation times of rules that must be computed again, because a sample that they read
+//! arrived after their evaluation. [`super::corrector`] works them off.
 
 use super::RecordedRule;
 use super::backfill_plan::reaches;
@@ -17,11 +17,11 @@ use storage::model::{Labels, TimeMs};
 
 /// A rule whose recorded samples are corrected.
 pub(super) struct CorrectedRule {
-    /// Its view.
+    /// The view that records the rule.
     pub view: ViewId,
     /// The recorded metric.
     pub name: String,
-    /// Its expression.
+    /// What the rule evaluates.
     pub plan: Plan,
     /// How its answers become samples.
     pub recording: RecordingSpec,
@@ -71,10 +71,12 @@ impl PendingCorrections {
         }
         let reads = dependencies_of(specs());
         let rounds = rounds_of(&reads);
-        let recordings: Vec<(ViewId, RecordingSpec)> =
-            all.iter().filter_map(|rule| Some((rule.view, RecordingSpec::of(&rule.spec.kind)?))).collect();
+        let recordings: Vec<(ViewId, RecordingSpec)> = all
+            .iter()
+            .filter_map(|rule| Some((rule.view, RecordingSpec::from_kind(&rule.spec.kind)?)))
+            .collect();
         for rule in late {
-            let Some(recording) = RecordingSpec::of(&rule.spec.kind) else { continue };
+            let Some(recording) = RecordingSpec::from_kind(&rule.spec.kind) else { continue };
             // Only then may samples without a counterpart be taken back: otherwise they may be
             // another rule's.
             let alone =

@@ -31,7 +31,8 @@ pub(super) struct RuleProgress {
     /// Identity of the rule: it stays the same when the expression changes.
     pub key: String,
     /// How much history was requested, in ms.
-    pub asked: i64,
+    #[serde(rename = "asked")]
+    pub history_ms: i64,
     /// The first evaluation time.
     pub from: TimeMs,
     /// Evaluation times up to this one are computed.
@@ -55,7 +56,7 @@ pub(super) struct ProgressFileError {
     source: io::Error,
 }
 
-/// The file.
+/// `backfill.json`: how far the backfill of each rule has come.
 #[derive(Clone)]
 pub(super) struct ProgressFile {
     disk: Arc<dyn Disk>,
@@ -104,14 +105,19 @@ mod tests {
 
     #[test]
     fn twice_the_rules_cost_at_most_a_little_more_than_twice() {
-        let entry =
-            |i: usize| RuleProgress { key: format!("rule{i}"), asked: 1, from: 2, done: 3, complete: false };
+        let entry = |i: usize| RuleProgress {
+            key: format!("rule{i}"),
+            history_ms: 1,
+            from: 2,
+            done: 3,
+            complete: false,
+        };
         let progress = |n: usize| BackfillProgress::new(1, (0..n).map(entry).collect());
         let dir = tempfile::tempdir().expect("a directory");
-        let place = ProgressFile::new(Arc::new(OsDisk), dir.path());
+        let progress_file = ProgressFile::new(Arc::new(OsDisk), dir.path());
         testing::assert_proportional("progress of rules", 2_000, progress, |progress| {
-            place.write(progress).expect("a file");
-            assert_eq!(place.read().as_ref(), Some(progress));
+            progress_file.write(progress).expect("a file");
+            assert_eq!(progress_file.read().as_ref(), Some(progress));
         });
     }
 }

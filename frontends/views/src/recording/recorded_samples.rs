@@ -45,6 +45,14 @@ pub struct RecordingSpec {
 /// Samples by series.
 pub type SamplesBySeries = BTreeMap<Labels, SeriesSamples>;
 
+/// What a rule records at some evaluation times.
+pub struct RecordedSamples {
+    /// The samples, with stale markers.
+    pub samples: SamplesBySeries,
+    /// The times at which the evaluation failed, and why. They have no samples.
+    pub failed: BTreeMap<TimeMs, String>,
+}
+
 impl EvaluationRange {
     /// The number of times.
     pub fn len(&self) -> usize {
@@ -68,7 +76,7 @@ impl EvaluationRange {
 
 impl RecordingSpec {
     /// What a view records; `None`: nothing.
-    pub fn of(kind: &ViewKind) -> Option<RecordingSpec> {
+    pub fn from_kind(kind: &ViewKind) -> Option<RecordingSpec> {
         let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else {
             return None;
         };
@@ -107,13 +115,13 @@ impl RecordingSpec {
     }
 
     /// The samples at `evaluations`. `present` has the series with a value at the time before, and
-    /// then those with one at the last time. The second result: times that failed, and why.
+    /// then those with one at the last time.
     pub fn samples(
         &self,
         answer: QueryAnswer,
         evaluations: EvaluationRange,
         present: &mut BTreeSet<Labels>,
-    ) -> (SamplesBySeries, BTreeMap<TimeMs, String>) {
+    ) -> RecordedSamples {
         let rows = self.rows(answer.value);
         let faults = self.faults(&rows, evaluations);
         let mut out = SamplesBySeries::new();
@@ -132,7 +140,8 @@ impl RecordingSpec {
             }
         }
         *present = now;
-        (out, faults.into_iter().map(|(k, why)| (evaluations.time(k), why)).collect())
+        let failed = faults.into_iter().map(|(k, why)| (evaluations.time(k), why)).collect();
+        RecordedSamples { samples: out, failed }
     }
 
     /// The rows of an answer by recorded labels.

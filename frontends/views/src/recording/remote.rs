@@ -1,6 +1,6 @@
 //! Late samples of the other processes of a cluster, as process 0 sees them: it sends them what to
-//! watch, is notified when something has arrived, and polls for it. The transport is elsewhere; the
-//! side of the other processes is [`super::late_samples`].
+//! watch, is notified when something has arrived, and polls for it. The crate `cluster` has the
+//! transport; the side of the other processes is [`super::late_samples`].
 
 use super::late_queue::{LateSampleQueue, RuleSchedule};
 use engine::query::QueryError;
@@ -11,8 +11,16 @@ use std::sync::Arc;
 use storage::model::{Matcher, TimeMs};
 
 /// Access to the other processes.
+///
+/// # Contract
+/// 1. A report that `poll` returns is not returned again, and none is lost: the process keeps it
+///    until it was received.
+/// 2. After a successful poll with `watched`, the process reports what arrives from then on for
+///    this list.
+/// 3. `poll` ends after a few seconds, also if the process hangs: corrections of this process wait
+///    for it.
 pub trait LateSampleClient: Send + Sync {
-    /// Their numbers.
+    /// Numbers of the other processes.
     fn processes(&self) -> Vec<usize>;
     /// Gets the late samples of a process that were not reported before. Waits for the answer, with
     /// a short timeout.

@@ -21,7 +21,7 @@ pub(super) struct SelectorIndex {
 
 impl SelectorIndex {
     /// Selectors with their indices in the list as numbers.
-    pub(super) fn of(list: &[Vec<Matcher>]) -> SelectorIndex {
+    pub(super) fn new(list: &[Vec<Matcher>]) -> SelectorIndex {
         let mut selectors = SelectorIndex::default();
         for matchers in list {
             selectors.put(matchers);
@@ -87,7 +87,7 @@ mod tests {
         let mut selectors = SelectorIndex::default();
         let numbers: Vec<u32> = [&a, &job, &both, &a, &job].map(|m| selectors.add(m)).to_vec();
         assert_eq!(numbers, [0, 1, 2, 0, 1]);
-        let again = SelectorIndex::of(selectors.list());
+        let again = SelectorIndex::new(selectors.list());
         let labels = Labels::from_pairs([(METRIC_NAME, "a"), ("job", "x")]);
         assert_eq!(*again.seen(&labels), [0, 2, 1]);
         assert_eq!(again.seen(&labels), selectors.seen(&labels));

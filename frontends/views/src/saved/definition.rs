@@ -11,9 +11,9 @@ use storage::model::labels::METRIC_NAME;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedQueryDefinition {
-    /// The expression.
+    /// Text of the query.
     pub query: String,
-    /// Its language.
+    /// The language of the text.
     pub lang: Language,
     /// How its answers are recorded; `None`: they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]

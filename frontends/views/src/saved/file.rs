@@ -15,7 +15,7 @@ use storage::disk::Disk;
 const NAME: &str = "standing-queries";
 const MAGIC: &str = "perennial-standing-queries";
 
-/// The file.
+/// `standing-queries`: the saved queries, which come back after a restart.
 pub struct SavedQueryFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,

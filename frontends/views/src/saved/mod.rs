@@ -92,8 +92,14 @@ pub enum SavedQueryError {
 impl SavedQueries {
     /// No saved queries, and no file.
     pub fn in_memory(views: Arc<dyn ViewRegistry>, compile: Compile) -> SavedQueries {
-        let (changing, queries) = Default::default();
-        SavedQueries { views, compile, compile_statement: None, file: None, change_lock: changing, queries }
+        SavedQueries {
+            views,
+            compile,
+            compile_statement: None,
+            file: None,
+            change_lock: Mutex::default(),
+            queries: Mutex::default(),
+        }
     }
 
     /// Definitions may be in SQL.

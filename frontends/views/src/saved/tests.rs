@@ -1,4 +1,5 @@
-//! Tests of saved queries with fake views.
+//! Tests of saved queries (views that users create by name) with fake views: restarts, damaged
+//! files, and changes that fail.
 
 use super::definition::Language;
 use super::*;
@@ -9,7 +10,7 @@ use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
 
 /// The installed views, by id.
 #[derive(Default)]
-struct Board {
+struct FakeViews {
     next: AtomicU64,
     standing: Mutex<BTreeMap<ViewId, String>>,
     /// Whether plans of views can be replaced, and how many were.
@@ -17,7 +18,7 @@ struct Board {
     changed: AtomicU64,
 }
 
-impl ViewRegistry for Board {
+impl ViewRegistry for FakeViews {
     fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
         let id = ViewId(self.next.fetch_add(1, SeqCst));
         self.standing.lock().insert(id, view.name);
@@ -39,7 +40,7 @@ impl ViewRegistry for Board {
     fn untap(&self, _: TapId) {}
 }
 
-impl Board {
+impl FakeViews {
     fn names(&self) -> Vec<String> {
         self.standing.lock().values().cloned().collect()
     }
@@ -67,8 +68,8 @@ fn nobody(_: &RecordOptions) -> Option<String> {
     None
 }
 
-fn restored(dir: &std::path::Path, compile: Compile) -> (Arc<Board>, SavedQueries) {
-    let board = Arc::new(Board::default());
+fn restored(dir: &std::path::Path, compile: Compile) -> (Arc<FakeViews>, SavedQueries) {
+    let board = Arc::new(FakeViews::default());
     let file = SavedQueryFile::new(Arc::new(OsDisk), dir);
     let queries = SavedQueries::with_file(board.clone(), compile, file);
     queries.restore().unwrap();
@@ -162,7 +163,7 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
 
 #[test]
 fn there_are_not_more_than_there_may_be() {
-    let queries = SavedQueries::in_memory(Arc::new(Board::default()), compile());
+    let queries = SavedQueries::in_memory(Arc::new(FakeViews::default()), compile());
     for i in 0..STANDING_QUERIES {
         queries.put(&format!("q{i}"), query("1"), nobody).unwrap();
     }
@@ -171,9 +172,9 @@ fn there_are_not_more_than_there_may_be() {
 }
 
 /// A disk that is full.
-struct Full;
+struct FullDisk;
 
-impl Disk for Full {
+impl Disk for FullDisk {
     fn create(&self, _: &std::path::Path) -> std::io::Result<Box<dyn DiskFile>> {
         Err(std::io::ErrorKind::StorageFull.into())
     }
@@ -212,8 +213,8 @@ fn what_cannot_be_written_does_not_stand() {
     let (board, queries) = restored(dir.path(), compile());
     queries.put("a", query("1"), nobody).unwrap();
     drop((board, queries));
-    let board = Arc::new(Board::default());
-    let file = SavedQueryFile::new(Arc::new(Full), dir.path());
+    let board = Arc::new(FakeViews::default());
+    let file = SavedQueryFile::new(Arc::new(FullDisk), dir.path());
     let queries = SavedQueries::with_file(board.clone(), compile(), file);
     queries.restore().unwrap();
     assert!(matches!(queries.put("b", query("1"), nobody), Err(SavedQueryError::Disk(_))));

@@ -19,14 +19,14 @@ pub(super) fn records_alert_series(view: &ViewSpec) -> bool {
 
 /// How far `ALERTS` samples are written.
 #[derive(Default)]
-pub(super) struct States {
+pub(super) struct AlertSeriesProgress {
     /// Those of all evaluation times before this are written.
     before: AtomicI64,
     /// A view waits for more.
     awaited: AtomicBool,
 }
 
-impl States {
+impl AlertSeriesProgress {
     /// Whether the samples of `evaluation_time` are written. If not, a view waits for them.
     pub(super) fn has(&self, evaluation_time: TimeMs) -> bool {
         let has = evaluation_time < self.before.load(SeqCst);

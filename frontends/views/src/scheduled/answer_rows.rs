@@ -34,7 +34,7 @@ impl AnswerRows {
         self.out.labels.len() > 2 * present + ENDED_ROWS
     }
 
-    /// The rows.
+    /// The latest answer, in the form of a step's output.
     pub(super) fn output(&self) -> &StepOutput {
         &self.out
     }

@@ -19,7 +19,7 @@ mod view;
 use crate::limits::SCHEDULED_VIEWS;
 use crate::recording::{BackfillStatus, CorrectionListener, RecordedRule, RecordingHistory};
 use crate::registry::{ViewRegistry, check_live};
-use alert_series::States;
+use alert_series::AlertSeriesProgress;
 use engine::live::check::CheckRequest;
 use engine::live::cost::EvaluationCost;
 use engine::live::describe::{DescribeError, Description, ViewReport};
@@ -69,7 +69,7 @@ pub struct CompositeViews {
     /// Whether steps of recorded views may query the store in their tick.
     recorded_queries: StoreQueries,
     /// How far `ALERTS` samples are written.
-    states: Arc<States>,
+    states: Arc<AlertSeriesProgress>,
     next: AtomicU64,
     views: Mutex<HashMap<ViewId, Arc<ScheduledView>>>,
     taps: Mutex<HashMap<TapId, Arc<ScheduledView>>>,
@@ -81,7 +81,7 @@ pub struct ScheduledViewServices {
     pub answers: Arc<dyn QueryEngine>,
     /// The store for recorded samples.
     pub store: Arc<Store>,
-    /// The clock.
+    /// Says when an evaluation is due.
     pub clock: Arc<dyn Clock>,
     /// Limits and options of each query.
     pub options: QueryOptions,

@@ -3,7 +3,7 @@
 //! to the consumers. In simulations there is no thread, and the caller makes each turn. The rows of
 //! its subqueries are cached in [`engine::query::SubqueryCache`].
 
-use super::alert_series::{self, States};
+use super::alert_series::{self, AlertSeriesProgress};
 use super::answer_rows::AnswerRows;
 use super::{ScheduledViewServices, SharedSubqueryBudget};
 use crate::limits::{
@@ -12,7 +12,7 @@ use crate::limits::{
 use engine::annotations::Annotation;
 use engine::live::cost::EvaluationCost;
 use engine::live::describe::{AnswerContent, EvaluationHistory, ViewReport};
-use engine::live::recorder::Recorder;
+use engine::live::recorder::{RecordError, Recorder};
 use engine::live::taps::Taps;
 use engine::live::{LabelledSample, Sink, TapId, ViewError, ViewId, ViewKind, ViewSpec};
 use engine::query::{
@@ -32,7 +32,7 @@ pub(super) struct ScheduledView {
     /// The plan, and how it is evaluated.
     spec: ViewSpec,
     /// The progress of `ALERTS` samples, if it records something that reads them.
-    states: Option<Arc<States>>,
+    states: Option<Arc<AlertSeriesProgress>>,
     /// What scheduled views use.
     history: Arc<ScheduledViewServices>,
     /// Bounds the cached answers of subqueries.
@@ -55,10 +55,10 @@ struct EvaluationProgress {
 }
 
 /// What must be done now.
-enum Due {
+enum ScheduledWork {
     /// Evaluate at this time.
     Ask(TimeMs),
-    /// Nothing for so many ms.
+    /// Nothing for this many ms.
     Nothing(i64),
     /// The view has ended.
     Ended,
@@ -86,14 +86,14 @@ impl ScheduledView {
     pub(super) fn start(
         spec: ViewSpec,
         history: Arc<ScheduledViewServices>,
-        keeping: SharedSubqueryBudget,
-        states: Arc<States>,
+        subquery_budget: SharedSubqueryBudget,
+        states: Arc<AlertSeriesProgress>,
     ) -> Result<Arc<ScheduledView>, ViewError> {
         let recorder = Recorder::new(&spec.name, &spec.kind, FeedDelivery::Feed);
         ScheduledView::spawn(
             spec,
             history,
-            keeping,
+            subquery_budget,
             states,
             ScheduledViewState { recorder, ..ScheduledViewState::default() },
         )
@@ -104,7 +104,7 @@ impl ScheduledView {
     pub(super) fn replacing(
         old: &ScheduledView,
         spec: ViewSpec,
-        states: Arc<States>,
+        states: Arc<AlertSeriesProgress>,
     ) -> Result<Arc<ScheduledView>, ViewError> {
         let mut state = old.state.lock();
         state.stopped = true;
@@ -126,8 +126,8 @@ impl ScheduledView {
     fn spawn(
         spec: ViewSpec,
         history: Arc<ScheduledViewServices>,
-        keeping: SharedSubqueryBudget,
-        states: Arc<States>,
+        subquery_budget: SharedSubqueryBudget,
+        states: Arc<AlertSeriesProgress>,
         state: ScheduledViewState,
     ) -> Result<Arc<ScheduledView>, ViewError> {
         // Only such views wait for `ALERTS`; the others would be delayed for nothing.
@@ -142,28 +142,28 @@ impl ScheduledView {
         })?;
         let progress = EvaluationProgress {
             last: history.clock.now(),
-            subquery_cache: SubqueryCache::new(keeping.budget.clone()),
+            subquery_cache: SubqueryCache::new(subquery_budget.budget.clone()),
             standing,
         };
         let state = Mutex::new(state);
         let progress = Mutex::new(progress);
-        let asked = Arc::new(ScheduledView {
+        let view = Arc::new(ScheduledView {
             spec,
             states,
             history,
-            subquery_budget: keeping,
+            subquery_budget,
             state,
             progress,
             wakeup: Condvar::new(),
         });
         // A thread each: an evaluation may take minutes, and must not delay those of other views.
-        if asked.history.execution == Execution::Threads {
-            let view = asked.clone();
+        if view.history.execution == Execution::Threads {
+            let view = view.clone();
             let thread =
                 std::thread::Builder::new().name("scheduled-view".to_owned()).spawn(move || view.run());
             thread.map_err(|e| ViewError::Unavailable(e.to_string()))?;
         }
-        Ok(asked)
+        Ok(view)
     }
 
     /// Ends the thread and the recorded series.
@@ -225,7 +225,7 @@ impl ScheduledView {
     pub(super) fn turn(&self) {
         let mut progress = self.progress.lock();
         let due = self.due(&mut self.state.lock(), &mut progress);
-        if let Due::Ask(t) = due {
+        if let ScheduledWork::Ask(t) = due {
             self.evaluate(t, &mut progress);
         }
     }
@@ -243,9 +243,9 @@ impl ScheduledView {
         let mut state = self.state.lock();
         loop {
             match self.due(&mut state, progress) {
-                Due::Ask(t) => return Some(t),
-                Due::Ended => return None,
-                Due::Nothing(ms) => {
+                ScheduledWork::Ask(t) => return Some(t),
+                ScheduledWork::Ended => return None,
+                ScheduledWork::Nothing(ms) => {
                     // Not the whole time: the clock may be set, and a sleep does not notice it.
                     let sleep = ms.clamp(1, LONGEST_SLEEP_MS);
                     self.wakeup.wait_for(&mut state, Duration::from_millis(sleep as u64));
@@ -254,9 +254,9 @@ impl ScheduledView {
         }
     }
 
-    fn due(&self, state: &mut ScheduledViewState, progress: &mut EvaluationProgress) -> Due {
+    fn due(&self, state: &mut ScheduledViewState, progress: &mut EvaluationProgress) -> ScheduledWork {
         if state.stopped {
-            return Due::Ended;
+            return ScheduledWork::Ended;
         }
         let now = self.history.clock.now();
         if now < progress.last - CLOCK_BACK {
@@ -271,20 +271,22 @@ impl ScheduledView {
                 let delay = self.delay(latest(now, interval, offset));
                 let evaluation_time = latest(now - delay, interval, offset);
                 if evaluation_time > last {
-                    Due::Ask(evaluation_time)
+                    ScheduledWork::Ask(evaluation_time)
                 } else {
-                    Due::Nothing(evaluation_time + interval.max(1) + delay - now)
+                    ScheduledWork::Nothing(evaluation_time + interval.max(1) + delay - now)
                 }
             }
             // Nobody would see the answer.
-            ViewKind::Continuous { .. } if state.taps.is_empty() => Due::Nothing(CONTINUOUS_INTERVAL_MS),
+            ViewKind::Continuous { .. } if state.taps.is_empty() => {
+                ScheduledWork::Nothing(CONTINUOUS_INTERVAL_MS)
+            }
             ViewKind::Continuous { .. }
                 if now >= last + CONTINUOUS_INTERVAL_MS || (state.snapshot_requested && now > last) =>
             {
                 state.snapshot_requested = false;
-                Due::Ask(now)
+                ScheduledWork::Ask(now)
             }
-            ViewKind::Continuous { .. } => Due::Nothing(last + CONTINUOUS_INTERVAL_MS - now),
+            ViewKind::Continuous { .. } => ScheduledWork::Nothing(last + CONTINUOUS_INTERVAL_MS - now),
         }
     }
 
@@ -350,14 +352,15 @@ impl ScheduledView {
         if let (Ok(()), Some(recorder)) = (&outcome, &mut state.recorder) {
             // The change feed receives the samples.
             let recorded = recorder.record(t, state.rows.output(), &self.history.store, &mut Vec::new());
-            outcome = recorded.map_err(|error| error.to_string());
+            outcome = recorded.map_err(EvaluationError::from);
         }
-        match &outcome {
-            Ok(()) => {
+        let error = outcome.err().map(|error| error.to_string());
+        match &error {
+            None => {
                 spent.samples = state.recorder.as_ref().map_or(0, Recorder::samples);
                 state.past.answered(t, state.rows.output().version);
             }
-            Err(error) => {
+            Some(error) => {
                 tracing::debug!(target: "views", view = self.spec.name, error, "the evaluation of a scheduled view failed");
                 spent.samples = 0;
                 spent.failures += 1;
@@ -366,11 +369,15 @@ impl ScheduledView {
         }
         state.spent = Some(spent);
         state.annotations.clone_from(&annotations);
-        state.taps.send(t, state.rows.output(), annotations, outcome.as_ref().err());
+        state.taps.send(t, state.rows.output(), annotations, error.as_ref());
     }
 
     /// The answer at `t`; `None`: it is that of before.
-    fn answer(&self, t: TimeMs, progress: &mut EvaluationProgress) -> Result<Option<Latest>, String> {
+    fn answer(
+        &self,
+        t: TimeMs,
+        progress: &mut EvaluationProgress,
+    ) -> Result<Option<Latest>, EvaluationError> {
         let history = &self.history;
         let answer = match &mut progress.standing {
             Some(standing) => standing.at(t, &history.options),
@@ -379,16 +386,31 @@ impl ScheduledView {
                 history.answers.instant_cached(&self.spec.plan, t, &history.options, cache).map(Some)
             }
         };
-        let Some(answer) = answer.map_err(|e: QueryError| e.to_string())? else { return Ok(None) };
+        let Some(answer) = answer? else { return Ok(None) };
         let rows = match answer.value {
             QueryValue::Vector(rows) => rows.into_iter().map(row).collect(),
             QueryValue::Scalar(_, v) => vec![(Labels::default(), v.into())],
             QueryValue::Text(..) | QueryValue::Matrix(_) => {
-                return Err("must be Scalar or instant Vector".to_owned());
+                return Err(EvaluationError::WrongType);
             }
         };
         Ok(Some(Latest { rows, annotations: answer.annotations, memory: answer.memory }))
     }
+}
+
+/// Why one evaluation of a scheduled view has no answer, or did not record it. The next evaluation
+/// may succeed.
+#[derive(Debug, thiserror::Error)]
+enum EvaluationError {
+    /// The query failed.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The answer is of a type that no view can have. The text is that of Prometheus.
+    #[error("must be Scalar or instant Vector")]
+    WrongType,
+    /// The answer could not be stored, or not completely.
+    #[error(transparent)]
+    Recording(#[from] RecordError),
 }
 
 /// An answer with its memory.

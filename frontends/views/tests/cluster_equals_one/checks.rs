@@ -35,13 +35,13 @@ fn append_unheard(store: &Store, t: TimeMs) {
 }
 
 /// Answers like a querier; before each answer a sample comes to the second process.
-struct Racing<'a> {
+struct RacingQuerier<'a> {
     querier: &'a Querier,
     store: &'a Store,
     value: AtomicI64,
 }
 
-impl QueryEngine for Racing<'_> {
+impl QueryEngine for RacingQuerier<'_> {
     fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
         let series = self.store.get_or_create_series(&labels());
         let v = LARGE + self.value.fetch_add(1, SeqCst) as f64;
@@ -96,7 +96,8 @@ fn a_difference_is_decided_in_a_cluster() {
         assert_eq!(check(&*queriers[0], id).outcome, CheckOutcome::Same);
 
         // Samples that come in between are no difference: each attempt meets one.
-        let racing = Racing { querier: &queriers[0], store: &cluster.stores[1], value: AtomicI64::new(0) };
+        let racing =
+            RacingQuerier { querier: &queriers[0], store: &cluster.stores[1], value: AtomicI64::new(0) };
         let unsettled = check(&racing, id);
         assert_eq!(unsettled.outcome, CheckOutcome::Unsettled, "{unsettled:?}");
         assert_eq!(unsettled.attempts, views::limits::CHECK_ATTEMPTS);

@@ -67,7 +67,7 @@ pub fn queriers_unless(server: &Server, away: &Arc<AtomicBool>) -> Vec<Arc<Queri
     let querier = |(process, store): (usize, &Arc<Store>)| {
         let querier = Querier::new(store.clone(), 1);
         let neighbours = Neighbours { process, all: all.clone(), away: away.clone() };
-        Arc::new(querier.with_others(Arc::new(neighbours)))
+        Arc::new(querier.with_peers(Arc::new(neighbours)))
     };
     let queriers: Vec<_> = server.stores.iter().enumerate().map(querier).collect();
     *all.lock() = queriers.iter().map(Arc::downgrade).collect();
@@ -135,9 +135,9 @@ impl PeerChannel for Bytes {
 }
 
 /// A value for comparison.
-type Shown = (Labels, Vec<(i64, f64)>, Vec<(i64, Arc<NativeHistogram>)>);
+type ComparedSeries = (Labels, Vec<(i64, f64)>, Vec<(i64, Arc<NativeHistogram>)>);
 
-fn rows(value: QueryValue) -> Vec<Shown> {
+fn rows(value: QueryValue) -> Vec<ComparedSeries> {
     match value {
         QueryValue::Scalar(t, v) => vec![(Labels::default(), vec![(t, v)], Vec::new())],
         QueryValue::Text(..) => Vec::new(),
@@ -154,7 +154,7 @@ fn rows(value: QueryValue) -> Vec<Shown> {
     }
 }
 
-fn same(a: &Shown, b: &Shown) -> bool {
+fn same(a: &ComparedSeries, b: &ComparedSeries) -> bool {
     let points = a.1.len() == b.1.len() && a.1.iter().zip(&b.1).all(|(a, b)| a.0 == b.0 && close(a.1, b.1));
     let histogram = |a: &NativeHistogram, b: &NativeHistogram| {
         close(a.count, b.count) && close(a.sum, b.sum) && a.positive.spans == b.positive.spans

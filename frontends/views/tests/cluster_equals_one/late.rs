@@ -88,7 +88,7 @@ struct Fixture {
     _queriers: Vec<Arc<Querier>>,
 }
 
-type Recorded = BTreeMap<Labels, Vec<(i64, f64)>>;
+type RecordedSeries = BTreeMap<Labels, Vec<(i64, f64)>>;
 
 impl Fixture {
     fn new(processes: usize, lateness: Option<i64>, loses: usize) -> Fixture {
@@ -174,7 +174,9 @@ impl Fixture {
             next += INTERVAL;
         }
         // Some reports are lost.
-        (0..3).for_each(|_| self.pasts[0].correct_now());
+        for _ in 0..3 {
+            self.pasts[0].correct_now();
+        }
     }
 
     fn slot(&self, t: i64, every: i64) {
@@ -185,7 +187,7 @@ impl Fixture {
         }
     }
 
-    fn recorded(&self) -> Recorded {
+    fn recorded(&self) -> RecordedSeries {
         let team = [Matcher::equal("team", "x")];
         let all = self.server.stores[0].read_series(&team, START - 60_000, END - INTERVAL).unwrap();
         let all = all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect::<Vec<_>>()));
@@ -197,7 +199,9 @@ impl Fixture {
     }
 
     fn close(mut self) {
-        self.pasts.iter().for_each(|past| past.stop());
+        for past in &self.pasts {
+            past.stop();
+        }
         self.server.stop();
     }
 }
@@ -234,7 +238,7 @@ fn same(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits() || (a - b).abs() <= 1e-10 * a.abs().max(b.abs())
 }
 
-fn compare(got: &Recorded, wanted: &Recorded) {
+fn compare(got: &RecordedSeries, wanted: &RecordedSeries) {
     assert_eq!(got.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
     for (labels, wanted) in wanted {
         let got = &got[labels];
@@ -305,7 +309,9 @@ fn what_cannot_be_asked_now_is_asked_again() {
     fixture.away.store(true, SeqCst);
     fixture.clock.set(START + 8 * INTERVAL + SECOND);
     fixture.append(SERIES / 2 + 1, at(2), 2.0);
-    (0..3).for_each(|_| fixture.pasts[0].correct_now());
+    for _ in 0..3 {
+        fixture.pasts[0].correct_now();
+    }
     assert_eq!(sums(), [1.0; 8]);
     fixture.away.store(false, SeqCst);
     fixture.pasts[0].correct_now();

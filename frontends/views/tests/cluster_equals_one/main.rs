@@ -90,15 +90,15 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What a consumer of a view has received.
 #[derive(Clone, Debug, Default)]
-struct Shown {
+struct ReceivedAnswer {
     rows: BTreeMap<Labels, Sample>,
     annotations: BTreeSet<String>,
     error: Option<String>,
 }
 
-struct Watch(Arc<Mutex<Shown>>);
+struct AnswerConsumer(Arc<Mutex<ReceivedAnswer>>);
 
-impl Sink for Watch {
+impl Sink for AnswerConsumer {
     fn push(&mut self, event: TapEvent) -> bool {
         let mut shown = self.0.lock();
         match event {
@@ -138,7 +138,7 @@ struct Server {
     lives: Vec<LiveRuntime>,
     dirs: Vec<tempfile::TempDir>,
     workers: usize,
-    views: Vec<(String, ViewId, Arc<Mutex<Shown>>)>,
+    views: Vec<(String, ViewId, Arc<Mutex<ReceivedAnswer>>)>,
 }
 
 fn options(dir: &tempfile::TempDir) -> storage::store::StoreOptions {
@@ -222,7 +222,9 @@ impl Server {
     }
 
     fn uninstall(&mut self) {
-        self.views.drain(..).for_each(|(_, id, _)| self.lives[0].remove(id));
+        for (_, id, _) in self.views.drain(..) {
+            self.lives[0].remove(id);
+        }
     }
 
     /// In order: a cluster's processes end together.
@@ -232,7 +234,9 @@ impl Server {
         for stop in stops.into_iter() {
             stop.join().unwrap();
         }
-        self.stores.drain(..).for_each(|store| store.close().unwrap());
+        for store in self.stores.drain(..) {
+            store.close().unwrap();
+        }
         self.views.clear();
     }
 
@@ -268,9 +272,9 @@ impl Server {
     }
 }
 
-fn watch(live: &LiveRuntime, id: ViewId) -> Arc<Mutex<Shown>> {
-    let shown = Arc::new(Mutex::new(Shown::default()));
-    live.tap(id, Box::new(Watch(shown.clone())));
+fn watch(live: &LiveRuntime, id: ViewId) -> Arc<Mutex<ReceivedAnswer>> {
+    let shown = Arc::new(Mutex::new(ReceivedAnswer::default()));
+    live.tap(id, Box::new(AnswerConsumer(shown.clone())));
     shown
 }
 
@@ -319,15 +323,23 @@ impl World {
                 }
             }
             Step::Tick(after) => self.tick(*after),
-            Step::Rebuild => [&self.one, &self.cluster].iter().for_each(|server| server.lives[0].rebuild()),
-            Step::Reinstall => [&mut self.one, &mut self.cluster].into_iter().for_each(|server| {
-                server.uninstall();
-                server.install();
-            }),
-            Step::Restart => [&mut self.one, &mut self.cluster].into_iter().for_each(|server| {
-                server.stop();
-                server.start();
-            }),
+            Step::Rebuild => {
+                for server in [&self.one, &self.cluster] {
+                    server.lives[0].rebuild();
+                }
+            }
+            Step::Reinstall => {
+                for server in [&mut self.one, &mut self.cluster] {
+                    server.uninstall();
+                    server.install();
+                }
+            }
+            Step::Restart => {
+                for server in [&mut self.one, &mut self.cluster] {
+                    server.stop();
+                    server.start();
+                }
+            }
         }
     }
 

@@ -42,7 +42,7 @@ fn shard_term(shard: u16) -> [u8; 4] {
 }
 
 /// The label and value of a term; `None` for the term of a shard, or if it is not text.
-fn parts(term: &[u8]) -> Option<(&str, &str)> {
+fn split_term(term: &[u8]) -> Option<(&str, &str)> {
     let at = term.iter().position(|byte| *byte == END)?;
     Some((std::str::from_utf8(&term[..at]).ok()?, std::str::from_utf8(&term[at + 1..]).ok()?))
 }

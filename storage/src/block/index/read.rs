@@ -10,7 +10,7 @@ use super::super::matcher_eval::LabelPostings;
 use super::super::meta::BlockMeta;
 use super::super::schema::{POSTINGS, POSTINGS_CHECKSUMS, TERMS, TERMS_CHECKSUMS};
 use super::directory::{IndexFile, IndexFiles};
-use super::{END, parts, schema, shard_term, term};
+use super::{END, schema, shard_term, split_term, term};
 use crate::error::StoreError;
 use crate::limits::{INDEX_WALK_NS_PER_BYTE, POSTINGS_LIST, SERIES_NS, SERIES_PAGE_NS, SERIES_PAGE_ROWS};
 use roaring::RoaringBitmap;
@@ -83,12 +83,12 @@ impl LabelIndex {
 
     /// The series of a shard.
     pub(in super::super) fn shard(&self, shard: u16) -> Result<RoaringBitmap, StoreError> {
-        self.of_term(&shard_term(shard))
+        self.term_postings(&shard_term(shard))
     }
 
     /// The series of `ids` that belong to a shard. Cheaper than [`LabelIndex::shard`] if `ids` are
     /// few.
-    pub(in super::super) fn of_shard(
+    pub(in super::super) fn in_shard(
         &self,
         ids: &RoaringBitmap,
         shard: u16,
@@ -101,7 +101,7 @@ impl LabelIndex {
         Ok(found)
     }
 
-    fn of_term(&self, term: &[u8]) -> Result<RoaringBitmap, StoreError> {
+    fn term_postings(&self, term: &[u8]) -> Result<RoaringBitmap, StoreError> {
         let mut found = SeriesUnion::default();
         if let Some(info) = self.reader.terms().get(term).map_err(|e| read_error(&self.terms, e))? {
             self.add(&info, &mut found)?;
@@ -170,7 +170,7 @@ impl LabelIndex {
         let range = self.reader.terms().range().ge(&from).lt(behind(&from));
         let mut terms = range.into_stream().map_err(|e| read_error(&self.terms, e))?;
         while let Some((term, info)) = terms.next() {
-            let (_, value) = parts(term).ok_or_else(|| damaged(&self.terms, "a term is no text"))?;
+            let (_, value) = split_term(term).ok_or_else(|| damaged(&self.terms, "a term is no text"))?;
             if !value.is_empty() && !each(value, info)? {
                 break;
             }
@@ -203,12 +203,12 @@ impl LabelPostings for LabelIndex {
     }
 
     fn any_value(&self, name: &str) -> Result<RoaringBitmap, StoreError> {
-        self.of_term(&term(name, ""))
+        self.term_postings(&term(name, ""))
     }
 
     fn value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError> {
         // The term with the empty value has another meaning.
-        if value.is_empty() { Ok(RoaringBitmap::new()) } else { self.of_term(&term(name, value)) }
+        if value.is_empty() { Ok(RoaringBitmap::new()) } else { self.term_postings(&term(name, value)) }
     }
 
     fn one_has(&self, ids: &RoaringBitmap, name: &str, value: Option<&str>) -> Result<bool, StoreError> {
@@ -260,7 +260,7 @@ impl LabelPostings for LabelIndex {
         loop {
             let stream = self.reader.terms().range().ge(&from).limit(1).into_stream();
             let mut stream = stream.map_err(|e| read_error(&self.terms, e))?;
-            let name = stream.next().and_then(|(term, _)| parts(term)).map(|(name, _)| name.to_owned());
+            let name = stream.next().and_then(|(term, _)| split_term(term)).map(|(name, _)| name.to_owned());
             // The terms of the shards come after all labels.
             let Some(name) = name else { return Ok(names) };
             from = behind(&term(&name, ""));

@@ -160,17 +160,17 @@ fn many_terms_are_found_too() {
 }
 
 /// An open block, of which only the series are used.
-struct Opened {
+struct OpenSeriesTable {
     series: SeriesTable,
     _dir: tempfile::TempDir,
 }
 
-fn opened(count: usize) -> Opened {
+fn opened(count: usize) -> OpenSeriesTable {
     let dir = tempfile::tempdir().unwrap();
     let meta = block_of(dir.path(), &many(count));
     let directory = LocalFiles::new(&meta.dir, OpenFiles::new(Arc::new(OsDisk)));
     let series = SeriesTable::open(&directory, &meta, &PageCache::new(Arc::new(OsDisk))).unwrap();
-    Opened { series, _dir: dir }
+    OpenSeriesTable { series, _dir: dir }
 }
 
 #[test]
@@ -183,16 +183,16 @@ fn twice_the_series_cost_twice_as_much() {
         vec![m("seq", MatchOp::NotEqual, ""), m("few", MatchOp::NotRegex, "[0-5]")],
     ];
     for set in sets {
-        let select = |block: &Opened| block.series.select(&set).unwrap().iter().count();
+        let select = |block: &OpenSeriesTable| block.series.select(&set).unwrap().iter().count();
         assert_proportional(&format!("{set:?}"), 2_000, opened, select);
-        let labels = |block: &Opened| {
+        let labels = |block: &OpenSeriesTable| {
             let mut found = 0;
             let ids = block.series.select(&set).unwrap();
             block.series.labels(&*ids, |_, labels| found += labels.len()).unwrap();
             found
         };
         assert_proportional(&format!("labels of {set:?}"), 2_000, opened, labels);
-        let values = |block: &Opened| texts(|each| block.series.each_value("own", &set, each));
+        let values = |block: &OpenSeriesTable| texts(|each| block.series.each_value("own", &set, each));
         assert_proportional(&format!("values of {set:?}"), 2_000, opened, values);
     }
 }

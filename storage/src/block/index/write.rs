@@ -20,16 +20,18 @@ pub(in super::super) fn write(series: &[Labels]) -> Result<(Vec<u8>, Vec<u8>), T
     let index = Index::create(ram.clone(), schema, IndexSettings::default())?;
     let segment = index.new_segment().with_max_doc(series.len() as u32);
     let mut writer = InvertedIndexSerializer::open(&segment)?;
-    let pairs = LabelPairs::of(series);
+    let pairs = LabelPairs::collect(series);
     let mut terms = writer.new_field(field, pairs.entries.len() as u64, None)?;
     let mut put = |term: &[u8], series: &mut dyn Iterator<Item = u32>, count: u32| {
         terms.new_term(term, count, false)?;
-        series.for_each(|id| terms.write_doc(id, 1, &[]));
+        for id in series {
+            terms.write_doc(id, 1, &[]);
+        }
         terms.close_term()
     };
     let by_pair = pairs.series();
     for pair in pairs.sorted() {
-        let ids = by_pair.of(pair);
+        let ids = by_pair.series_of(pair);
         let (name, value) = pairs.texts[pair];
         put(&term(name, value), &mut ids.iter().copied(), ids.len() as u32)?;
     }
@@ -69,7 +71,7 @@ struct LabelPairs<'a> {
 }
 
 impl<'a> LabelPairs<'a> {
-    fn of(series: &'a [Labels]) -> LabelPairs<'a> {
+    fn collect(series: &'a [Labels]) -> LabelPairs<'a> {
         let mut pairs = LabelPairs {
             texts: Vec::new(),
             counts: Vec::new(),
@@ -164,7 +166,7 @@ struct PairPostings {
 }
 
 impl PairPostings {
-    fn of(&self, pair: usize) -> &[u32] {
+    fn series_of(&self, pair: usize) -> &[u32] {
         &self.ids[self.from[pair]..self.to[pair]]
     }
 }

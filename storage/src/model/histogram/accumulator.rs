@@ -7,7 +7,7 @@
 
 use super::bucket_count::{BucketCount, CompensatedSum};
 use super::signed_buckets::{SignedBuckets, from_dense, map_custom};
-use super::zero_bucket::{clear_below, widened};
+use super::zero_bucket::{ZeroBucket, clear_below, widened};
 use super::{Buckets, HistogramError, NativeHistogram, ResetHint};
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ pub(super) enum Sign {
 }
 
 impl Sign {
-    fn of(self, value: f64) -> f64 {
+    fn apply(self, value: f64) -> f64 {
         match self {
             Sign::Plus => value,
             Sign::Minus => -value,
@@ -108,10 +108,10 @@ impl<C: BucketCount> Accumulator<C> {
         let hints_collided = self.merge_hint(other.hint);
         if !custom {
             let zero = self.reconcile_zero(other);
-            self.zero.add(C::from_compensated(zero.map(|v| sign.of(v))));
+            self.zero.add(C::from_compensated(zero.map(|v| sign.apply(v))));
         }
-        self.count.add(C::of(sign.of(other.count)));
-        self.sum.add(C::of(sign.of(other.sum)));
+        self.count.add(C::from_value(sign.apply(other.count)));
+        self.sum.add(C::from_value(sign.apply(other.sum)));
         let bounds =
             if custom { self.merge_custom(other, sign) } else { self.merge_exponential(other, sign) };
         Ok(MergeConflicts { hints_collided, bounds })
@@ -132,7 +132,7 @@ impl<C: BucketCount> Accumulator<C> {
     }
 
     fn merge_custom(&mut self, other: &NativeHistogram, sign: Sign) -> bool {
-        let signed = || other.positive.iter().map(|(index, count)| (index, C::of(sign.of(count))));
+        let signed = || other.positive.iter().map(|(index, count)| (index, C::from_value(sign.apply(count))));
         if same_bounds(&self.bounds, &other.bounds) {
             self.positive.add(self.schema, self.zero_threshold, signed());
             return false;
@@ -163,7 +163,7 @@ impl<C: BucketCount> Accumulator<C> {
     /// Widens both zero buckets until they have the same width and do not cut through a populated
     /// bucket. Changes `self`; returns the zero count that `other` would have.
     fn reconcile_zero(&mut self, other: &NativeHistogram) -> CompensatedSum {
-        let mut zero = CompensatedSum::of(other.zero_count);
+        let mut zero = CompensatedSum::from_value(other.zero_count);
         let mut threshold = other.zero_threshold;
         // A loop: widening one zero bucket to the end of a populated bucket may make it wider than
         // the other, which then has to follow. It ends, because both only grow and there are
@@ -174,7 +174,11 @@ impl<C: BucketCount> Accumulator<C> {
                 (zero, threshold) = other.widened_zero(self.zero_threshold);
             }
             if threshold > self.zero_threshold {
-                let own = (self.schema, self.zero_threshold, self.zero.compensated());
+                let own = ZeroBucket {
+                    schema: self.schema,
+                    threshold: self.zero_threshold,
+                    count: self.zero.compensated(),
+                };
                 let (own, wider) = widened(own, self.positive.iter(), self.negative.iter(), threshold);
                 self.zero = C::from_compensated(own);
                 self.zero_threshold = wider;
@@ -199,13 +203,15 @@ fn add_buckets<C: BucketCount>(
 ) {
     let (schema, threshold) = own;
     if other_schema == schema {
-        return side.add(schema, threshold, buckets.iter().map(|(i, c)| (i, C::of(sign.of(c)))));
+        return side.add(schema, threshold, buckets.iter().map(|(i, c)| (i, C::from_value(sign.apply(c)))));
     }
-    let mut reduced = SignedBuckets::<C>::of(buckets).reduced(other_schema, schema);
+    let mut reduced = SignedBuckets::<C>::from_buckets(buckets).reduced(other_schema, schema);
     // After the reduction: Prometheus joins the buckets first, and the order of additions decides
     // about the last bit.
     if sign == Sign::Minus {
-        reduced.cells.iter_mut().for_each(|c| *c = C::from_compensated(c.compensated().map(|v| -v)));
+        for c in &mut reduced.cells {
+            *c = C::from_compensated(c.compensated().map(|v| -v));
+        }
     }
     side.add(schema, threshold, reduced.iter());
 }

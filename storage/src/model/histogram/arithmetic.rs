@@ -125,6 +125,6 @@ impl Buckets {
             }
             e => e,
         })?;
-        Ok(super::signed_buckets::SignedBuckets::<f64>::of(self).reduced(from, to).into())
+        Ok(super::signed_buckets::SignedBuckets::<f64>::from_buckets(self).reduced(from, to).into())
     }
 }

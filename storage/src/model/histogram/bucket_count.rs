@@ -8,7 +8,7 @@ pub(super) trait BucketCount: Copy {
     /// Whether it is zero.
     fn is_empty(self) -> bool;
     /// A count with this value.
-    fn of(value: f64) -> Self;
+    fn from_value(value: f64) -> Self;
     /// Adds another count.
     fn add(&mut self, other: Self);
     /// The count without compensation, for comparisons and overflow checks.
@@ -24,7 +24,7 @@ impl BucketCount for f64 {
         self == 0.0
     }
 
-    fn of(value: f64) -> f64 {
+    fn from_value(value: f64) -> f64 {
         value
     }
 
@@ -37,7 +37,7 @@ impl BucketCount for f64 {
     }
 
     fn compensated(self) -> CompensatedSum {
-        CompensatedSum::of(self)
+        CompensatedSum::from_value(self)
     }
 
     fn from_compensated(value: CompensatedSum) -> f64 {
@@ -86,7 +86,7 @@ impl BucketCount for CompensatedSum {
         self.sum == 0.0 && self.lost == 0.0
     }
 
-    fn of(value: f64) -> CompensatedSum {
+    fn from_value(value: f64) -> CompensatedSum {
         CompensatedSum { sum: value, lost: 0.0 }
     }
 
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn small_values_survive_big_ones() {
-        let mut c = CompensatedSum::of(1.0);
+        let mut c = CompensatedSum::from_value(1.0);
         for v in [1e100, 1.0, -1e100] {
             c.include(v);
         }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn compensations_add_up() {
-        let mut c = CompensatedSum::of(1e100);
+        let mut c = CompensatedSum::from_value(1e100);
         c.add(CompensatedSum { sum: -1e100, lost: 2.0 });
         assert_eq!(c.value(), 2.0);
     }

@@ -56,8 +56,8 @@ impl NativeHistogram {
         let (zero, threshold) = previous.widened_zero(self.zero_threshold);
         threshold != self.zero_threshold
             || self.zero_count < zero.sum
-            || self.fell(|h| h.positive.iter(), previous, |h| SignedBuckets::of(&h.positive))
-            || self.fell(|h| h.negative.iter(), previous, |h| SignedBuckets::of(&h.negative))
+            || self.fell(|h| h.positive.iter(), previous, |h| SignedBuckets::from_buckets(&h.positive))
+            || self.fell(|h| h.negative.iter(), previous, |h| SignedBuckets::from_buckets(&h.negative))
     }
 
     /// Whether a bucket of one sign, outside the zero bucket of this histogram, has a smaller count

@@ -31,10 +31,10 @@ impl From<SignedBuckets<f64>> for Buckets {
 
 impl<C: BucketCount> SignedBuckets<C> {
     /// The same buckets with counts of another kind.
-    pub(super) fn of(buckets: &Buckets) -> SignedBuckets<C> {
+    pub(super) fn from_buckets(buckets: &Buckets) -> SignedBuckets<C> {
         SignedBuckets {
             spans: buckets.spans.clone(),
-            cells: buckets.counts.iter().map(|c| C::of(*c)).collect(),
+            cells: buckets.counts.iter().map(|c| C::from_value(*c)).collect(),
         }
     }
 

@@ -36,16 +36,16 @@ impl SeenResetHints {
 
 impl HistogramSum {
     /// A sum with `first` as its first histogram.
-    pub fn of(first: &NativeHistogram) -> HistogramSum {
+    pub fn from_first(first: &NativeHistogram) -> HistogramSum {
         let acc = Accumulator {
             schema: first.schema,
             zero_threshold: first.zero_threshold,
-            zero: CompensatedSum::of(first.zero_count),
-            count: CompensatedSum::of(first.count),
-            sum: CompensatedSum::of(first.sum),
+            zero: CompensatedSum::from_value(first.zero_count),
+            count: CompensatedSum::from_value(first.count),
+            sum: CompensatedSum::from_value(first.sum),
             hint: first.hint,
-            positive: SignedBuckets::of(&first.positive),
-            negative: SignedBuckets::of(&first.negative),
+            positive: SignedBuckets::from_buckets(&first.positive),
+            negative: SignedBuckets::from_buckets(&first.negative),
             bounds: first.bounds.clone(),
         };
         let mut hints = SeenResetHints::default();
@@ -131,8 +131,8 @@ pub struct HistogramMean {
 
 impl HistogramMean {
     /// The mean of one histogram.
-    pub fn of(first: &NativeHistogram) -> HistogramMean {
-        HistogramMean { acc: HistogramSum::of(first), count: 1.0, incremental: false }
+    pub fn from_first(first: &NativeHistogram) -> HistogramMean {
+        HistogramMean { acc: HistogramSum::from_first(first), count: 1.0, incremental: false }
     }
 
     /// Adds a histogram.

@@ -8,13 +8,19 @@ use super::bucket_count::{BucketCount, CompensatedSum};
 use super::signed_buckets::SignedBuckets;
 use std::cmp::Ordering;
 
-/// Schema, zero threshold and zero count of a histogram.
-type ZeroBucket = (i32, f64, CompensatedSum);
+/// The zero bucket of a histogram with this schema.
+#[derive(Copy, Clone)]
+pub(super) struct ZeroBucket {
+    pub schema: i32,
+    pub threshold: f64,
+    pub count: CompensatedSum,
+}
 
 impl NativeHistogram {
     /// As [`widened`], for this histogram.
     pub(super) fn widened_zero(&self, threshold: f64) -> (CompensatedSum, f64) {
-        let zero = (self.schema, self.zero_threshold, CompensatedSum::of(self.zero_count));
+        let count = CompensatedSum::from_value(self.zero_count);
+        let zero = ZeroBucket { schema: self.schema, threshold: self.zero_threshold, count };
         widened(zero, self.positive.iter(), self.negative.iter(), threshold)
     }
 }
@@ -23,24 +29,27 @@ impl NativeHistogram {
 /// within a populated bucket, it is raised to the far end of this bucket, which then counts as
 /// zero.
 pub(super) fn widened<C: BucketCount>(
-    (schema, own, zero): ZeroBucket,
+    bucket: ZeroBucket,
     positive: impl Iterator<Item = (i32, C)> + Clone,
     negative: impl Iterator<Item = (i32, C)> + Clone,
     mut threshold: f64,
 ) -> (CompensatedSum, f64) {
+    let ZeroBucket { schema, threshold: own, count } = bucket;
+    // Also for a NaN, which would never be reached.
     if threshold.partial_cmp(&own) != Some(Ordering::Greater) {
-        return (zero, own); // also for a NaN, which would never be reached
+        return (count, own);
     }
-    let mut total = zero;
+    let mut total = count;
     loop {
         // The compensation of the first round is kept in the second one, as in Prometheus.
-        total.sum = zero.sum;
+        total.sum = count.sum;
         threshold = swallow(&mut total, schema, positive.clone(), threshold);
         let raised = swallow(&mut total, schema, negative.clone(), threshold);
         if raised == threshold {
             return (total, threshold);
         }
-        threshold = raised; // the positive buckets were taken by a threshold that is no longer right
+        // The positive buckets were taken by a threshold that is no longer right.
+        threshold = raised;
     }
 }
 
@@ -68,6 +77,6 @@ fn swallow<C: BucketCount>(
 /// Removes the buckets that begin below the threshold, and all empty ones.
 pub(super) fn clear_below<C: BucketCount>(side: &mut SignedBuckets<C>, schema: i32, threshold: f64) {
     let within = side.iter().take_while(|(i, _)| exponential(i.wrapping_sub(1), schema) < threshold).count();
-    side.cells[..within].fill(C::of(0.0));
+    side.cells[..within].fill(C::from_value(0.0));
     side.compact();
 }

@@ -13,8 +13,8 @@ use std::ops::Range;
 pub fn expand(template: &str, captures: &Captures<'_>) -> String {
     let mut out = String::with_capacity(template.len());
     each_part(template, |part| match part {
-        TemplatePart::Text(stretch) => out.push_str(&template[stretch]),
-        TemplatePart::Group(name) => out.push_str(group(name, captures)),
+        TemplateSegment::Text(stretch) => out.push_str(&template[stretch]),
+        TemplateSegment::Group(name) => out.push_str(group(name, captures)),
     });
     out
 }
@@ -23,14 +23,14 @@ pub fn expand(template: &str, captures: &Captures<'_>) -> String {
 #[derive(Debug)]
 pub struct Template {
     text: String,
-    parts: Vec<Filled>,
+    parts: Vec<CompiledSegment>,
     /// For each name in the template, the groups that it may refer to; the first that matched
     /// counts.
     groups: Vec<Vec<usize>>,
 }
 
 #[derive(Debug)]
-enum Filled {
+enum CompiledSegment {
     /// A range of the template's text.
     Text(Range<usize>),
     /// The group name with this index.
@@ -46,8 +46,8 @@ impl Template {
         let mut meanings = Vec::new();
         let mut parts = Vec::new();
         each_part(text, |part| match part {
-            TemplatePart::Text(stretch) => parts.push(Filled::Text(stretch)),
-            TemplatePart::Group(name) => {
+            TemplateSegment::Text(stretch) => parts.push(CompiledSegment::Text(stretch)),
+            TemplateSegment::Group(name) => {
                 let number = *numbers.entry(name).or_insert_with(|| {
                     meanings.push(match number(name) {
                         Some(number) => vec![number],
@@ -55,7 +55,7 @@ impl Template {
                     });
                     meanings.len() - 1
                 });
-                parts.push(Filled::Group(number));
+                parts.push(CompiledSegment::Group(number));
             }
         });
         Template { text: text.to_owned(), parts, groups: meanings }
@@ -70,8 +70,8 @@ impl Template {
         let mut out = String::new();
         for part in &self.parts {
             out.push_str(match part {
-                Filled::Text(stretch) => &self.text[stretch.clone()],
-                Filled::Group(number) => groups[*number],
+                CompiledSegment::Text(stretch) => &self.text[stretch.clone()],
+                CompiledSegment::Group(number) => groups[*number],
             });
             if out.len() > limit {
                 return Err(out.len());
@@ -82,7 +82,7 @@ impl Template {
 }
 
 /// A part of a template.
-enum TemplatePart<'t> {
+enum TemplateSegment<'t> {
     /// A non-empty range of its text.
     Text(Range<usize>),
     /// A reference to the group of this name.
@@ -90,21 +90,21 @@ enum TemplatePart<'t> {
 }
 
 /// Splits a template into its parts.
-fn each_part<'t>(template: &'t str, mut take: impl FnMut(TemplatePart<'t>)) {
+fn each_part<'t>(template: &'t str, mut take: impl FnMut(TemplateSegment<'t>)) {
     // Everything before `text` has been passed to `take`.
     let mut text = 0;
     let mut from = 0;
     while let Some(dollar) = template[from..].find('$').map(|at| from + at) {
         let after = &template[dollar + 1..];
         if after.starts_with('$') {
-            take(TemplatePart::Text(text..dollar + 1));
+            take(TemplateSegment::Text(text..dollar + 1));
             text = dollar + 2;
             from = text;
         } else if let Some((name, rest)) = reference(after) {
             if text < dollar {
-                take(TemplatePart::Text(text..dollar));
+                take(TemplateSegment::Text(text..dollar));
             }
-            take(TemplatePart::Group(name));
+            take(TemplateSegment::Group(name));
             text = template.len() - rest.len();
             from = text;
         } else {
@@ -112,7 +112,7 @@ fn each_part<'t>(template: &'t str, mut take: impl FnMut(TemplatePart<'t>)) {
         }
     }
     if text < template.len() {
-        take(TemplatePart::Text(text..template.len()));
+        take(TemplateSegment::Text(text..template.len()));
     }
 }
 

@@ -61,7 +61,7 @@ impl Glob {
 }
 
 /// Determines the shape of a translated, anchored pattern.
-pub(super) fn of(anchored: &str) -> PatternShape {
+pub(super) fn pattern_shape(anchored: &str) -> PatternShape {
     let parser = regex_syntax::ParserBuilder::new().nest_limit(u32::MAX).build().parse(anchored);
     let Ok(hir) = parser else { return PatternShape::General { prefix: String::new() } };
     let elements: &[Hir] = match hir.kind() {

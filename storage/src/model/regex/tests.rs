@@ -75,8 +75,12 @@ fn matches_as_in_go() {
     ];
     for (pattern, yes, no) in table {
         let regex = AnchoredRegex::new(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"));
-        yes.iter().for_each(|t| assert!(regex.is_match(t), "{pattern} should match {t:?}"));
-        no.iter().for_each(|t| assert!(!regex.is_match(t), "{pattern} should not match {t:?}"));
+        for t in yes.iter() {
+            assert!(regex.is_match(t), "{pattern} should match {t:?}");
+        }
+        for t in no.iter() {
+            assert!(!regex.is_match(t), "{pattern} should not match {t:?}");
+        }
     }
 }
 

@@ -112,7 +112,9 @@ impl<'a> Translator<'a> {
             Some(b'Q') => {
                 let (quoted, rest) = s[2..].split_once(r"\E").unwrap_or((&s[2..], ""));
                 // Each character is an atom: a repetition after `\E` applies to the last one only.
-                quoted.chars().for_each(|c| self.literal(c as u32));
+                for c in quoted.chars() {
+                    self.literal(c as u32);
+                }
                 return Ok(rest);
             }
             _ => return self.escape_or_class(s),

@@ -1,4 +1,4 @@
-//! Fractions, from Prometheus' suite.
+//! Tests of `histogram_fraction` over native histograms, with the cases of Prometheus' suite.
 
 use super::*;
 

@@ -10,7 +10,7 @@ use super::{HistogramMean, HistogramSum, SeenResetHints};
 
 impl HistogramSum {
     /// The plain sum, and the part lost to rounding, as two histograms with the same layout.
-    pub fn parts(&self) -> (NativeHistogram, NativeHistogram) {
+    pub fn to_parts(&self) -> (NativeHistogram, NativeHistogram) {
         (self.part(|cell| cell.sum), self.part(|cell| cell.lost))
     }
 
@@ -36,14 +36,16 @@ impl HistogramSum {
     /// Rebuilds a sum from its parts, which must have the same layout, and
     /// [`HistogramSum::hints_seen`].
     pub fn from_parts(sum: &NativeHistogram, lost: &NativeHistogram, hints: (bool, bool)) -> HistogramSum {
-        let mut total = HistogramSum::of(sum);
+        let mut total = HistogramSum::from_first(sum);
         total.hints = SeenResetHints { reset: hints.0, not_reset: hints.1 };
         let acc = &mut total.acc;
         for (cells, lost) in [
             (&mut acc.positive.cells, &lost.positive.counts),
             (&mut acc.negative.cells, &lost.negative.counts),
         ] {
-            cells.iter_mut().zip(lost).for_each(|(cell, lost)| cell.lost = *lost);
+            for (cell, lost) in cells.iter_mut().zip(lost) {
+                cell.lost = *lost;
+            }
         }
         acc.zero.lost = lost.zero_count;
         acc.count.lost = lost.count;
@@ -62,7 +64,7 @@ impl HistogramSum {
     /// Custom and exponential buckets cannot be added; then nothing is changed.
     pub fn merge(&mut self, other: &HistogramSum) -> Result<MergeConflicts, HistogramError> {
         // Both parts are added as histograms: what was lost to rounding is not lost by sending it.
-        let (sum, lost) = other.parts();
+        let (sum, lost) = other.to_parts();
         let mut reconciled = self.add(&sum)?;
         reconciled |= self.add(&lost)?;
         self.hints.reset |= other.hints.reset;
@@ -153,14 +155,18 @@ mod tests {
     }
 
     fn sum(of: &[NativeHistogram]) -> HistogramSum {
-        let mut sum = HistogramSum::of(&of[0]);
-        of[1..].iter().for_each(|h| drop(sum.add(h)));
+        let mut sum = HistogramSum::from_first(&of[0]);
+        for h in &of[1..] {
+            drop(sum.add(h));
+        }
         sum
     }
 
     fn mean(of: &[NativeHistogram]) -> HistogramMean {
-        let mut mean = HistogramMean::of(&of[0]);
-        of[1..].iter().for_each(|h| drop(mean.add(h)));
+        let mut mean = HistogramMean::from_first(&of[0]);
+        for h in &of[1..] {
+            drop(mean.add(h));
+        }
         mean
     }
 
@@ -183,7 +189,7 @@ mod tests {
             let (left, right) = of.split_at(cut.min(of.len() - 1));
             let whole = sum(&of);
             let travelled = |sum: &HistogramSum| {
-                let (plain, lost) = sum.parts();
+                let (plain, lost) = sum.to_parts();
                 HistogramSum::from_parts(&plain, &lost, sum.hints_seen())
             };
             prop_assert_eq!(travelled(&whole).value(), whole.value());

@@ -1,4 +1,5 @@
-//! `+ - * /` on histograms: tables, and properties against sums bucket by bucket.
+//! Tests of `+ - * /` on native histograms: tables of Prometheus' results, and properties against
+//! sums that are computed bucket by bucket.
 
 use super::super::{Buckets, HistogramError, MergeConflicts, NativeHistogram, ResetHint};
 use super::{alike, any_custom, any_exponential, any_tidy, buckets, h, populated};

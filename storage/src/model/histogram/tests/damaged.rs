@@ -56,8 +56,8 @@ proptest! {
         let mut difference = a.clone();
         let added = sum.add(&b);
         prop_assert_eq!(difference.sub(&b), added.clone());
-        let mut total = HistogramSum::of(&a);
-        let mut mean = HistogramMean::of(&a);
+        let mut total = HistogramSum::from_first(&a);
+        let mut mean = HistogramMean::from_first(&a);
         prop_assert_eq!(total.add(&b), added.clone());
         prop_assert_eq!(mean.add(&b), added);
         let _ = (total.value(), mean.value(), a.equals(&b), a.detect_reset(&b), b.detect_reset(&a));

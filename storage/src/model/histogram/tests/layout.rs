@@ -1,4 +1,5 @@
-//! Layout: walks, compaction, lower resolutions, equality, validation.
+//! Tests of the layout of native histograms (buckets as spans over counts): iteration, compaction,
+//! lower resolutions, equality, validation.
 
 use super::super::{Bucket, Buckets, HistogramError, NativeHistogram, ResetHint};
 use super::{any_buckets, any_custom, any_exponential, any_tidy, buckets, h, populated};

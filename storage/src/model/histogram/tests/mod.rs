@@ -150,7 +150,9 @@ pub(super) fn any_tidy() -> impl Strategy<Value = NativeHistogram> {
         let positive: Vec<bool> = h.positive_buckets().map(within).collect();
         let negative: Vec<bool> = h.negative_buckets().map(within).collect();
         for (side, within) in [(&mut h.positive, positive), (&mut h.negative, negative)] {
-            side.counts.iter_mut().zip(within).filter(|(_, within)| *within).for_each(|(c, _)| *c = 0.0);
+            for (c, _) in side.counts.iter_mut().zip(within).filter(|(_, within)| *within) {
+                *c = 0.0;
+            }
         }
         h.count = h.zero_count + h.positive.counts.iter().chain(&h.negative.counts).sum::<f64>();
         h

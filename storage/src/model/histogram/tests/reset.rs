@@ -1,4 +1,4 @@
-//! Counter resets between two histograms.
+//! Tests of counter resets between two native histograms, with Prometheus' examples.
 
 use super::super::{NativeHistogram, ResetHint};
 use super::{any_custom, any_exponential, h};

@@ -5,7 +5,7 @@ use super::{alike, any_custom, any_exponential, h};
 use proptest::prelude::*;
 
 fn sum_of(histograms: &[NativeHistogram]) -> HistogramSum {
-    let mut sum = HistogramSum::of(&histograms[0]);
+    let mut sum = HistogramSum::from_first(&histograms[0]);
     for other in &histograms[1..] {
         sum.add(other).expect("the same kind of buckets");
     }
@@ -13,7 +13,7 @@ fn sum_of(histograms: &[NativeHistogram]) -> HistogramSum {
 }
 
 fn mean_of(histograms: &[NativeHistogram]) -> HistogramMean {
-    let mut mean = HistogramMean::of(&histograms[0]);
+    let mut mean = HistogramMean::from_first(&histograms[0]);
     for other in &histograms[1..] {
         mean.add(other).expect("the same kind of buckets");
     }
@@ -125,8 +125,8 @@ fn custom_buckets() {
         ["schema:-53 custom_values:[5] buckets:[1]", "schema:-53 custom_values:[7] buckets:[1]"].map(h);
     assert!(sum_of(&inputs).bounds_reconciled() && mean_of(&inputs).bounds_reconciled());
     assert!(!sum_of(&inputs[..1]).bounds_reconciled());
-    assert!(HistogramSum::of(&inputs[0]).add(&h("count:1")).is_err());
-    assert!(HistogramMean::of(&inputs[0]).add(&h("count:1")).is_err());
+    assert!(HistogramSum::from_first(&inputs[0]).add(&h("count:1")).is_err());
+    assert!(HistogramMean::from_first(&inputs[0]).add(&h("count:1")).is_err());
 }
 
 #[test]
@@ -174,7 +174,7 @@ proptest! {
 
     #[test]
     fn one_histogram_is_its_own_sum_and_mean(h in any_exponential()) {
-        prop_assert!(HistogramSum::of(&h).value().equals(&h));
-        prop_assert!(HistogramMean::of(&h).value().equals(&h));
+        prop_assert!(HistogramSum::from_first(&h).value().equals(&h));
+        prop_assert!(HistogramMean::from_first(&h).value().equals(&h));
     }
 }

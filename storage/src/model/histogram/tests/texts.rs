@@ -1,4 +1,4 @@
-//! Histograms as text.
+//! Tests of native histograms as text: as users see them, and in the syntax of promqltest.
 
 use super::super::super::number::general;
 use super::super::{NativeHistogram, ResetHint};

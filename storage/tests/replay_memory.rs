@@ -1,6 +1,6 @@
-//! Tests the memory limit of a log replay: a start keeps scanned records up to a size, and reads
-//! the rest again. The result is the same wherever the size is reached: within a checkpoint, at its
-//! end, or at any record of a segment.
+//! Tests the memory limit of a log replay. A start keeps the records that its first pass has read,
+//! up to a size, and reads the rest again for the second pass. The result is the same wherever the
+//! size is reached: within a checkpoint, at its end, or at any record of a segment.
 #![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
 
 use std::path::Path;
@@ -36,12 +36,12 @@ fn open(dir: &Path, keep: u64) -> Arc<Store> {
 }
 
 /// Appends samples of some series at some times, one record each.
-fn write(store: &Store, of: &str, times: std::ops::Range<i64>) {
+fn write(store: &Store, phase: &str, times: std::ops::Range<i64>) {
     for n in times {
         for i in 0..SERIES {
             let labels = Labels::from_pairs([
                 ("__name__", "m".to_owned()),
-                ("of", of.to_owned()),
+                ("phase", phase.to_owned()),
                 ("i", i.to_string()),
             ]);
             let row =
