@@ -1,0 +1,181 @@
+//! An answer as a table of text that fits the terminal, or a column on each line.
+
+use serde_json::Value;
+
+/// Characters of a cell of a table where no width is known; longer texts are cut.
+const CELL_WIDTH: usize = 60;
+/// A column is not made narrower than this to fit: below it nothing can be read.
+const NARROWEST: usize = 8;
+
+/// How an answer is shown.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// The characters of a line; `None`: it goes to a file or a pipe.
+    pub(super) width: Option<usize>,
+    /// A line for each column of each row.
+    pub(super) is_expanded: bool,
+}
+
+/// The cells of an answer as texts.
+struct Cells {
+    names: Vec<String>,
+    /// Whether a column has numbers, which stand to the right.
+    right: Vec<bool>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Cells {
+    fn of(answer: &Value) -> Cells {
+        let columns = answer["data"]["columns"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let rows = answer["data"]["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_number = |column: &Value| {
+            let kind = column["type"].as_str().unwrap_or_default();
+            kind.starts_with("int") || kind.starts_with("float") || kind == "numeric"
+        };
+        let row = |row: &Value| row.as_array().into_iter().flatten().map(in_one_line).collect();
+        Cells {
+            names: columns.iter().map(|column| in_one_line(&column["name"])).collect(),
+            right: columns.iter().map(is_number).collect(),
+            rows: rows.iter().map(row).collect(),
+        }
+    }
+
+    /// The characters of the longest text of each column.
+    fn widths(&self) -> Vec<usize> {
+        let longest = |at: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(at));
+            cells.chain(self.names.get(at)).map(|text| text.chars().count()).max().unwrap_or(0)
+        };
+        (0..self.names.len()).map(longest).collect()
+    }
+}
+
+/// The answer as a table, numbers to the right; then warnings and the number of rows. Where the
+/// terminal is too narrow for all columns, each has a line of its own.
+pub(super) fn table(answer: &Value, shape: Shape) -> String {
+    let cells = Cells::of(answer);
+    let mut out = match fitting(&cells.widths(), shape.width) {
+        Some(widths) if !shape.is_expanded => lines_of_rows(&cells, &widths),
+        _ => lines_of_columns(&cells, shape.width),
+    };
+    for warning in answer["warnings"].as_array().into_iter().flatten() {
+        out.push_str(&format!("warning: {}\n", in_one_line(warning)));
+    }
+    let count = cells.rows.len();
+    out.push_str(&format!("({count} row{})\n", if count == 1 { "" } else { "s" }));
+    out
+}
+
+/// The widths of the columns so that a row fits into a line; `None`: it cannot.
+fn fitting(wanted: &[usize], line: Option<usize>) -> Option<Vec<usize>> {
+    let Some(line) = line else {
+        // A plan, or another single text, is shown as a whole.
+        let most = if wanted.len() == 1 { usize::MAX } else { CELL_WIDTH };
+        return Some(wanted.iter().map(|width| (*width).min(most)).collect());
+    };
+    if wanted.len() == 1 {
+        // The terminal wraps a single text, and nothing of it is lost.
+        return Some(wanted.to_vec());
+    }
+    let room = line.saturating_sub(3 * wanted.len().saturating_sub(1));
+    let narrowest: usize = wanted.iter().map(|width| (*width).min(NARROWEST)).sum();
+    if narrowest > room {
+        return None;
+    }
+    // The largest width that all columns may have: narrow columns stay as they are.
+    let taken = |most: usize| wanted.iter().map(|width| (*width).min(most)).sum::<usize>();
+    let mut most = wanted.iter().copied().max().unwrap_or(0).min(room);
+    while most > NARROWEST && taken(most) > room {
+        most -= 1;
+    }
+    Some(wanted.iter().map(|width| (*width).min(most)).collect())
+}
+
+fn lines_of_rows(cells: &Cells, widths: &[usize]) -> String {
+    let line = |texts: &[String]| {
+        let padded = texts.iter().zip(widths).zip(&cells.right).map(|((text, width), right)| {
+            let text = cut(text, *width);
+            if *right { format!("{text:>width$}") } else { format!("{text:<width$}") }
+        });
+        padded.collect::<Vec<_>>().join(" | ").trim_end().to_owned()
+    };
+    let rules: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+    let head = [line(&cells.names), rules.join("-+-")];
+    let lines = head.into_iter().chain(cells.rows.iter().map(|row| line(row)));
+    lines.map(|line| line + "\n").collect()
+}
+
+fn lines_of_columns(cells: &Cells, width: Option<usize>) -> String {
+    let names = cells.names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (at, row) in cells.rows.iter().enumerate() {
+        let title = format!("-[ {} ]", at + 1);
+        let rule = width.unwrap_or(CELL_WIDTH).saturating_sub(title.len());
+        out.push_str(&format!("{title}{}\n", "-".repeat(rule.min(CELL_WIDTH))));
+        for (name, text) in cells.names.iter().zip(row) {
+            out.push_str(format!("{name:<names$} | {text}").trim_end());
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// A value in one line.
+fn in_one_line(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.replace(['\n', '\r'], " "),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// The begin of a text, with a mark that there is more.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(columns: &[(&str, &str)], rows: Value) -> Value {
+        let columns: Vec<Value> =
+            columns.iter().map(|(name, kind)| serde_json::json!({ "name": name, "type": kind })).collect();
+        serde_json::json!({ "data": { "columns": columns, "rows": rows } })
+    }
+
+    #[test]
+    fn a_table_has_numbers_to_the_right() {
+        let rows = serde_json::json!([["api", 12.5], ["a long name", null]]);
+        let mut answer = answer(&[("job", "text"), ("rps", "float8")], rows);
+        answer["warnings"] = serde_json::json!(["w"]);
+        let wanted = "job         |  rps\n------------+-----\napi         | 12.5\na long name |\nwarning: w\n(2 rows)\n";
+        assert_eq!(table(&answer, Shape::default()), wanted);
+    }
+
+    #[test]
+    fn a_table_fits_the_line() {
+        let long = "x".repeat(70);
+        let answer =
+            answer(&[("a", "text"), ("b", "text"), ("n", "int8")], serde_json::json!([["id", long, 7]]));
+        let shown = |width| table(&answer, Shape { width: Some(width), is_expanded: false });
+        let wanted = "a  | b           | n\n---+-------------+--\nid | xxxxxxxxxx… | 7\n(1 row)\n";
+        assert_eq!(shown(20), wanted);
+        assert!(shown(200).contains(&long), "nothing is cut where there is room");
+        assert!(shown(12).starts_with("-[ 1 ]"), "no room: a line for each column");
+        let expanded = table(&answer, Shape { width: Some(10), is_expanded: true });
+        assert_eq!(expanded, format!("-[ 1 ]----\na | id\nb | {long}\nn | 7\n(1 row)\n"));
+    }
+
+    #[test]
+    fn a_single_text_is_shown_as_a_whole() {
+        let long = "x".repeat(300);
+        let answer = answer(&[("plan", "text")], serde_json::json!([[long]]));
+        for width in [None, Some(80)] {
+            assert!(table(&answer, Shape { width, is_expanded: false }).contains(&long));
+        }
+    }
+}
