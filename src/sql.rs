@@ -1,6 +1,6 @@
-//! The subcommand `perennial sql`: sends SQL statements to a running server, and prints the rows as a
-//! table, or in another format. The statement is that of the command line, or statements are typed
-//! at a terminal ([`terminal`]). [`client`] asks, [`shown`] makes tables of answers.
+//! The subcommand `perennial sql`: sends SQL statements to a running server, and prints the rows as
+//! a table, or in another format. The statement is that of the command line, or statements are
+//! typed at a terminal ([`terminal`]). [`client`] asks, [`shown`] makes tables of answers.
 
 mod client;
 mod shown;

@@ -105,7 +105,8 @@ fn psql_asks_and_describes() {
         ),
         ("SELECT 1; SELECT nope.b FROM x", "ERROR:  "),
         ("INSERT INTO x VALUES (1)", "ERROR:  there is no table \"x\""),
-        ("UPDATE x SET a = 1", "ERROR:  UPDATE is not a statement that is answered here"),
+        ("UPDATE x SET a = 1", "ERROR:  there is no table \"x\""),
+        ("MERGE INTO x USING y ON true", "ERROR:  MERGE is not a statement that is answered here"),
         ("SELECT 1 / 0", "ERROR:  Divide by zero"),
         ("SET client_encoding = 'LATIN1'", "ERROR:  invalid value for parameter \"client_encoding\""),
     ] {

@@ -111,6 +111,33 @@ fn rules_alerts_and_views_use_dataflows() {
     });
 }
 
+/// A rule of a file reads a table, which may come later, and is there after kill -9.
+#[test]
+fn a_rule_of_a_file_reads_a_table() {
+    let exporter = Exporter::start("x{a=\"1\"} 0\nx{a=\"2\"} 5\n");
+    let rules = "groups: [{name: g, rules: [{alert: Owned, \
+        sql: \"SELECT x.a, o.owner, x.value FROM x JOIN public.owners o USING (job) WHERE x.value > 1\"}]}]\n";
+    let config = quick_config::config(exporter.port);
+    let flags = ["--rules.enable-sql", "--web.enable-admin-api"];
+    let mut server = Server::start_with(&config, &[("rules.yml", rules)], &flags);
+    support::eventually("the rule misses its table", 60, || {
+        let rule = server.api("/api/v1/rules")["groups"][0]["rules"][0].clone();
+        let error = rule["lastError"].as_str().unwrap_or_default();
+        if error.contains("owners") { Ok(()) } else { Err(rule.to_string()) }
+    });
+    put_owners(&server, "job,owner\na,ann\n");
+    let labels = json!({ "alertname": "Owned", "a": "2", "owner": "ann" });
+    assert_eq!(eventually_firing(&server, "Owned")["labels"], labels);
+    server.kill();
+    server.run();
+    assert_eq!(eventually_firing(&server, "Owned")["labels"], labels);
+    rows(&server, "UPDATE owners SET owner = 'eve'");
+    support::eventually("another owner", 60, || {
+        let alert = eventually_firing(&server, "Owned");
+        if alert["labels"]["owner"] == "eve" { Ok(()) } else { Err(alert.to_string()) }
+    });
+}
+
 #[test]
 fn alerts_are_joined_with_their_owners() {
     let exporter = Exporter::start("x{a=\"1\"} 0\nx{a=\"2\"} 5\n");

@@ -206,6 +206,22 @@ fn statements_that_change_need_the_admin_api() {
     assert_eq!(done(&server, "SHOW ALERTS")["rows"], serde_json::json!([]));
 }
 
+/// The example joins alerts with a table of owners, in one command: a target fails after a while.
+#[test]
+fn the_example_shows_whose_alerts_fire() {
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/alerts_with_owners.py");
+    let mut command = std::process::Command::new(support::daemon::python());
+    command.arg(script).arg("--perennial").arg(binary_under_test());
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("python");
+    let out = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut lines = out.lines().map_while(Result::ok);
+    let fired = lines.find(|line| line.starts_with("TargetDown | web | firing"));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .expect("it runs");
+    child.wait().expect("it ended");
+    assert_eq!(fired.as_deref(), Some("TargetDown | web | firing | bo    | #web"));
+}
+
 /// `perennial sql` follows a statement.
 #[test]
 fn a_statement_is_followed_in_the_terminal() {

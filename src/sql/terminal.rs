@@ -1,8 +1,8 @@
 //! `perennial sql` without a statement, at a terminal: statements are typed, with a history and
 //! completion, and answered one after the other.
 //!
-//! [`line`] has the text that is typed, [`keys`] what the terminal sends, [`history`] what was typed
-//! before, [`completion`] what may stand at the cursor.
+//! [`line`] has the text that is typed, [`keys`] what the terminal sends, [`history`] what was
+//! typed before, [`completion`] what may stand at the cursor.
 
 mod completion;
 mod history;

@@ -1,5 +1,5 @@
 //! Runs the sqllogictest records of `frontends/sql/tests/slt` over the PostgreSQL wire, in both
-//! query protocols, on a server with the same samples.
+//! query protocols, and over HTTP, on a server with the same samples.
 
 use crate::support;
 use crate::support::daemon::{Daemon, free_port, python};
@@ -38,10 +38,27 @@ fn as_in_json(cell: &Value) -> String {
     }
 }
 
-/// The records of sqllogictest, over the wire in both protocols, by a server that has their
-/// samples.
+/// What the server answers over HTTP, in the form of the answers over the wire: the type of a cell
+/// is that of a text, as it is in JSON already.
+fn over_http(port: u16, statement: &str, now: i64) -> Value {
+    let body = json!({ "sql": statement, "time": now }).to_string();
+    let head = [("content-type", "application/json")];
+    let answer = support::http::send(port, "POST", "/api/v1/sql", &head, body.as_bytes());
+    let answer = answer.expect("an answer").json();
+    let Some(rows) = answer["data"]["rows"].as_array() else { return json!({ "error": answer["error"] }) };
+    let cell = |cell: &Value| match cell {
+        Value::Null => json!([25, null]),
+        Value::String(text) => json!([25, text]),
+        other => json!([25, other.to_string()]),
+    };
+    let row = |row: &Value| row.as_array().expect("a row").iter().map(cell).collect::<Value>();
+    json!({ "rows": rows.iter().map(row).collect::<Value>() })
+}
+
+/// The records of sqllogictest, over the wire in both protocols and over HTTP, by a server that has
+/// their samples.
 #[test]
-fn the_records_hold_over_the_wire() {
+fn the_records_hold_over_the_wire_and_over_http() {
     const NOW: i64 = 1_795_564_800;
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("frontends/sql/tests");
     let directory = tempfile::tempdir().expect("a directory");
@@ -72,11 +89,12 @@ fn the_records_hold_over_the_wire() {
     let config = directory.path().join("p.yml");
     std::fs::write(&config, "global: {}\n").expect("a file");
     let port = free_port();
+    let web = free_port();
     let arguments = [
         format!("--config.file={}", config.display()),
         data,
         "--storage.tsdb.retention.time=100y".to_owned(),
-        format!("--web.listen-address=127.0.0.1:{}", free_port()),
+        format!("--web.listen-address=127.0.0.1:{web}"),
         format!("--sql.listen-address=127.0.0.1:{port}"),
     ];
     let _daemon = Daemon::start(&binary_under_test(), &arguments, directory.path());
@@ -93,7 +111,7 @@ fn the_records_hold_over_the_wire() {
         let all = text.split("\n\n").map(str::trim).map(lines);
         records.extend(all.filter(|record| !record.is_empty() && !record.starts_with("skipif wire")));
     }
-    assert!(records.len() > 50, "{} records: this test looks in the wrong place", records.len());
+    assert!(records.len() >= 300, "{} records", records.len());
     let body = |record: &String| record.split_once('\n').expect("several lines").1.to_owned();
     let statement = |record: &String| body(record).split("\n----").next().expect("a statement").to_owned();
     let statements: Vec<String> = records.iter().map(statement).collect();
@@ -109,14 +127,41 @@ fn the_records_hold_over_the_wire() {
     let answers: Vec<[Value; 2]> = serde_json::from_slice(&output.stdout).expect("answers");
 
     let mut wrong = Vec::new();
-    for (record, answers) in records.iter().zip(&answers) {
-        for (answer, protocol) in answers.iter().zip(["simple", "extended"]) {
+    for ((record, statement), answers) in records.iter().zip(&statements).zip(&answers) {
+        let [simple, extended] = answers;
+        let http = over_http(web, statement, NOW);
+        for (answer, protocol) in [(simple, "simple"), (extended, "extended"), (&http, "HTTP")] {
             if let Err(why) = check_record(record, answer) {
                 wrong.push(format!("{protocol}: {record}\n{why}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), 2 * records.len(), wrong.join("\n\n"));
+    pyarrow_reads(web, NOW);
+    eprintln!("records: {}, each in three ways; {} answers are wrong", records.len(), wrong.len());
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), 3 * records.len(), wrong.join("\n\n"));
+}
+
+/// Raw samples as a stream of Arrow, as pandas gets them.
+fn pyarrow_reads(port: u16, now: i64) {
+    let statement = "SELECT ts, instance, value FROM samples.node_load1 \
+        WHERE ts > now() - interval '30 seconds' AND job = 'api' ORDER BY instance, ts";
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/read_stream.py");
+    let arguments = [port.to_string(), now.to_string(), statement.to_owned()];
+    let output = Command::new(python()).arg(script).args(arguments).output().expect("python");
+    let found: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let row = |ts: &str, instance: &str, value: &str| json!([ts, instance, value]);
+    let want = json!({
+        "names": ["ts", "instance", "value"],
+        "kinds": ["timestamp[ms, tz=UTC]", "dictionary<values=string, indices=int32, ordered=0>", "double"],
+        "rows": [
+            row("2026-11-24 23:59:45+00:00", "a:1", "1.0"),
+            row("2026-11-25 00:00:00+00:00", "a:1", "1.0"),
+            row("2026-11-24 23:59:45+00:00", "a:2", "2.0"),
+            row("2026-11-25 00:00:00+00:00", "a:2", "2.0"),
+        ],
+    });
+    assert_eq!(found, want);
 }
 
 /// Whether an answer is that of a record; why not.

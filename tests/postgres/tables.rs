@@ -26,6 +26,11 @@ fn tables_are_made_filled_and_survive_a_kill() {
             "1|ana|1|2026-01-02 03:04:05+00\n3|it's||",
         ),
         ("SELECT o.owner, x.value FROM x JOIN owners o USING (a) WHERE o.n > 0", "ana|0"),
+        ("INSERT INTO owners (a, n) SELECT a || 'x', value FROM x WHERE value > 1", "INSERT 0 1"),
+        ("UPDATE owners SET owner = 'bo', n = 8 WHERE a = '2x'", "UPDATE 1"),
+        ("UPDATE owners SET n = NULL WHERE a = 'none'", "UPDATE 0"),
+        ("SELECT owner, n FROM owners WHERE a = '2x'", "bo|8"),
+        ("DELETE FROM owners WHERE a = '2x'", "DELETE 1"),
         ("DELETE FROM owners WHERE n = 1 AND a = '2'", "DELETE 0"),
         ("DELETE FROM owners WHERE a = '3'", "DELETE 1"),
         ("BEGIN; INSERT INTO owners VALUES ('4', 'z', NULL, NULL); COMMIT", "BEGIN\nINSERT 0 1\nCOMMIT"),
@@ -49,6 +54,15 @@ fn tables_are_made_filled_and_survive_a_kill() {
             "ERROR:  row 1: column \"n\": invalid input syntax for type bigint: \"x\"",
         ),
         ("INSERT INTO owners (owner) VALUES ('x')", "ERROR:  row 1: null value in column \"a\""),
+        (
+            "INSERT INTO owners (a) SELECT a FROM x",
+            "ERROR:  row 1: duplicate key value violates unique constraint \"owners_pkey\": (a)=(1)",
+        ),
+        ("INSERT INTO owners SELECT a FROM x", "ERROR:  row 1: 1 fields, but there are 4 columns"),
+        ("INSERT INTO owners (a) SELECT nope(value) FROM x", "ERROR:  there is no function nope()"),
+        ("UPDATE owners SET a = '9'", "ERROR:  duplicate key value violates unique constraint"),
+        ("UPDATE owners SET n = 'x'", "ERROR:  column \"n\": invalid input syntax for type bigint: \"x\""),
+        ("UPDATE owners SET n = n + 1", "ERROR:  a value is expected, not n"),
         ("CREATE TABLE targets (a text)", "ERROR:  \"targets\" is a relation of the server"),
         ("TRUNCATE nothing", "ERROR:  there is no table \"nothing\""),
     ] {
@@ -58,7 +72,7 @@ fn tables_are_made_filled_and_survive_a_kill() {
     let (_, err) = ask(&served, "BEGIN; DELETE FROM owners WHERE a = '4'; ROLLBACK");
     assert!(err.contains("WARNING:  there are no transactions"), "{err}");
     let head = [("content-type", "application/json")];
-    let body = r#"{"sql": "INSERT INTO owners (a, n) VALUES ($1, $2)", "params": ["7", 7]}"#;
+    let body = r#"{"sql": "INSERT INTO owners (a, n) SELECT $1, $2", "params": ["7", 7]}"#;
     let answer = support::http::send(served.server.port, "POST", "/api/v1/sql", &head, body.as_bytes());
     assert_eq!(answer.expect("an answer").json()["data"]["rows"][0][0], "1 rows are added to owners");
     served.server.kill();
@@ -69,6 +83,34 @@ fn tables_are_made_filled_and_survive_a_kill() {
     assert_eq!(ask(&served, "TRUNCATE owners").0, "TRUNCATE TABLE");
     assert_eq!(ask(&served, "SELECT count(*) FROM owners").0, "0");
     assert_eq!(ask(&served, "DROP TABLE owners").0, "DROP TABLE");
+}
+
+/// A table that is put and is broken, or too large, changes nothing: the error says where.
+#[test]
+fn broken_tables_that_are_put_change_nothing() {
+    let served = served(&["--web.enable-admin-api"]);
+    let put = |body: &str| {
+        let head = [("content-type", "text/csv")];
+        let answer =
+            support::http::send(served.server.port, "PUT", "/api/v1/tables/t", &head, body.as_bytes());
+        let answer = answer.expect("an answer");
+        (answer.status, answer.json()["error"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(put("a,n\nx,1\n").0, 200);
+    let many: String = (0..=200_000).map(|n| format!("{n}\n")).collect();
+    for (body, status, part) in [
+        (format!("a\n{many}"), 422, "a table has at most 200000 rows"),
+        ("a,n\nx\n".to_owned(), 400, "line 2: 1 fields, but there are 2 columns"),
+        ("a,n\nx,\"1\n".to_owned(), 400, "line 3: the text ends inside of quotes"),
+        ("a,n\nx,1\"2\n".to_owned(), 400, "line 2: a quote inside"),
+        ("a,a\nx,1\n".to_owned(), 400, "there are two columns \"a\""),
+        (String::new(), 400, "a table needs columns"),
+    ] {
+        let (found, error) = put(&body);
+        assert!(found == status && error.contains(part), "{part}: {found} {error}");
+    }
+    let ask = |statement: &str| psql(&local(served.port), "", &[statement]).0;
+    assert_eq!(ask("SELECT a, n FROM t"), "x|1", "nothing was half done");
 }
 
 /// COPY in both directions; what is broken, or given up, changes nothing.
@@ -251,6 +293,32 @@ fn psycopg_copies_fetches_and_subscribes() {
         "ended": "57014",
     });
     assert_eq!(found, want);
+}
+
+/// A subscription of a table has what statements change in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_tables_come_as_they_happen() {
+    let served = tokio::task::spawn_blocking(|| served(&["--web.enable-admin-api"])).await.expect("a server");
+    let mut client = connected(served.port).await;
+    let other = connected(served.port).await;
+    other.batch_execute("CREATE TABLE t (k text PRIMARY KEY, n int8)").await.expect("a table");
+    other.batch_execute("INSERT INTO t VALUES ('a', 1), ('b', 2)").await.expect("rows");
+    let transaction = client.transaction().await.expect("a transaction");
+    let declare = "DECLARE s CURSOR FOR SUBSCRIBE SELECT k, n FROM t WHERE n < 9";
+    transaction.batch_execute(declare).await.expect("a cursor");
+    let fetched = async |statement: &str| -> Vec<(i64, String, i64)> {
+        let rows = transaction.query(statement, &[]).await.expect("rows");
+        let mut rows: Vec<(i64, String, i64)> =
+            rows.iter().map(|row| (row.get("diff"), row.get("k"), row.get("n"))).collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(fetched("FETCH 2 FROM s").await, [(1, "a".to_owned(), 1), (1, "b".to_owned(), 2)]);
+    other.batch_execute("UPDATE t SET n = 3 WHERE k = 'b'").await.expect("changed");
+    assert_eq!(fetched("FETCH 2 FROM s").await, [(-1, "b".to_owned(), 2), (1, "b".to_owned(), 3)]);
+    other.batch_execute("UPDATE t SET n = 9").await.expect("changed");
+    assert_eq!(fetched("FETCH 2 FROM s").await, [(-1, "a".to_owned(), 1), (-1, "b".to_owned(), 3)]);
+    transaction.batch_execute("CLOSE s").await.expect("closed");
 }
 
 /// A cursor over changes waits for the next one.

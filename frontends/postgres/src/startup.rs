@@ -182,13 +182,10 @@ async fn log_in(
     let user = guest.user.clone();
     let login = protection.map_or(LoginUser::Anybody, |protection| protection.login_of(&user));
     let verdict = match (login, protection) {
-        (LoginUser::Password, Some(protection)) if is_encrypted || is_local => {
-            ask_password(&mut guest, protection).await?
-        }
-        (LoginUser::Password, _) => {
-            let error = "the password would be sent in clear text: connect with TLS";
-            Err(Failure::fatal(state::INVALID_LOGIN, error).hint("sslmode=verify-full"))
-        }
+        (LoginUser::Password, Some(protection)) => match may_ask_password(is_encrypted, is_local) {
+            Ok(()) => ask_password(&mut guest, protection).await?,
+            Err(failure) => Err(failure),
+        },
         (LoginUser::Scram(verifier), Some(protection)) => {
             scram(&mut guest, protection, verifier, is_encrypted).await?
         }
@@ -206,6 +203,16 @@ async fn log_in(
         Ok(()) => Ok(Ok(guest)),
         Err(failure) => Ok(Err(refused(guest.socket, &failure).await?)),
     }
+}
+
+/// Whether a password may be asked for: who asks for it gets it in clear text, so nobody on the way
+/// may read it.
+fn may_ask_password(is_encrypted: bool, is_local: bool) -> Result<(), Failure> {
+    if is_encrypted || is_local {
+        return Ok(());
+    }
+    let error = "the password would be sent in clear text: connect with TLS";
+    Err(Failure::fatal(state::INVALID_LOGIN, error).hint("sslmode=verify-full"))
 }
 
 fn wrong(user: &str) -> Failure {
@@ -306,5 +313,14 @@ mod tests {
         let want = [("application_name", "psql"), ("user", "ana")];
         assert_eq!(found, want.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         assert_eq!(pairs(b"user\0an"), BTreeMap::new(), "what is cut is left out");
+    }
+
+    /// Tests reach the server from this machine only, so the rule is looked at by itself.
+    #[test]
+    fn a_password_goes_over_tls_or_stays_on_the_machine() {
+        assert!(may_ask_password(true, false).is_ok() && may_ask_password(false, true).is_ok());
+        let failure = may_ask_password(false, false).expect_err("others can read it");
+        assert!(failure.is_fatal && failure.text.contains("in clear text: connect with TLS"));
+        assert_eq!((failure.state, failure.hint.as_deref()), ("28000", Some("sslmode=verify-full")));
     }
 }

@@ -239,7 +239,7 @@ const HISTOGRAM_QUANTILE: &str = "histogram_quantile";
 /// The names of functions of a column that are part of a plan.
 pub(crate) fn of_columns() -> BTreeSet<String> {
     let is_of_column = |kernel: &Kernel| match kernel {
-        Kernel::Window(_) | Kernel::Map(_) | Kernel::Histogram(_) => true,
+        Kernel::Window(_) | Kernel::Map(_) | Kernel::MapOrClock(_) | Kernel::Histogram(_) => true,
         Kernel::Operator(special) => *special == OperatorFunction::HistogramFraction,
         _ => false,
     };

@@ -98,6 +98,8 @@ pub const TABLE_FIELDS: usize = 2_000_000;
 pub const TABLE_NAME_BYTES: usize = 63;
 /// Bytes of the rows of one `COPY`: those of a table that is put over HTTP.
 pub const COPY_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of the values of one `INSERT … SELECT`.
+pub const INSERTED_BYTES: usize = 64 * 1024 * 1024;
 /// Names of tables and views that were removed, which statements that stand still mean.
 pub const GONE_NAMES: usize = 1_000;
 /// Views: queries with a name.

@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
 };
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
-use datafusion::sql::sqlparser::ast::Statement;
+use datafusion::sql::sqlparser::ast::{self, SelectItem, SetExpr, Statement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use engine::plan::ValueType;
@@ -69,11 +69,38 @@ pub(crate) fn plan_within(
     let finder = Finder::new(engine, context, names, path);
     finder.views.spend(words.len())?;
     let options = ParserOptions::new().with_collect_spans(true).with_map_string_types_to_utf8view(false);
-    let plan = SqlToRel::new_with_options(&finder, options).sql_statement_to_plan(statement);
+    let planned = |statement| SqlToRel::new_with_options(&finder, options).sql_statement_to_plan(statement);
+    let plan = match planned(statement.clone()) {
+        Err(e) if e.to_string().contains(SAME_NAMES) => planned(with_names(statement)),
+        plan => plan,
+    };
     let plan = plan.map_err(|e| located(SqlError::from_datafusion(e, text), text, &words))?;
     guard::check_plan(&plan)?;
     let tokens = finder.views.tokens();
     Ok(PlannedQuery { plan, explain, tokens })
+}
+
+/// What DataFusion says of two columns that it would call the same.
+const SAME_NAMES: &str = "Projections require unique expression names";
+
+/// The statement with another name for each column that has none. [`output_names`] shows what
+/// PostgreSQL would call it, which may be the same for several.
+///
+/// [`output_names`]: super::session::output_names
+fn with_names(mut statement: Statement) -> Statement {
+    let Statement::Query(query) = &mut statement else { return statement };
+    let SetExpr::Select(select) = query.body.as_mut() else { return statement };
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        let name = match &*expr {
+            ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_) => continue,
+            ast::Expr::Function(function) => format!("{}({at}", function.name),
+            _ => format!("?column? ({at}"),
+        };
+        let alias = ast::Ident::with_quote('"', name);
+        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+    }
+    statement
 }
 
 /// The relation with this name, without columns that only a statement would name.
@@ -97,6 +124,12 @@ fn parse_error(text: &str, message: &str) -> SqlError {
         _ if message.contains("recursion limit") => {
             SqlError::bad(format!("more than {} levels of nesting", limits::NESTING))
                 .hint("name parts of the query with WITH")
+        }
+        // The end has no token of its own.
+        _ if what.ends_with("found: EOF") => {
+            let last = text.lines().next_back().unwrap_or_default();
+            let line = text.lines().count().max(1) as u64;
+            error.at(text, (line, last.trim_end().chars().count() as u64 + 1).into())
         }
         _ => error,
     }

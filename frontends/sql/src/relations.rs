@@ -10,6 +10,7 @@ mod reads;
 mod row_join;
 pub(crate) mod rows;
 pub(crate) mod series_list;
+pub(crate) mod series_times;
 
 pub use meta::{LateLists, META, MetaColumn, MetaKind, MetaRow, MetaSource, MetaTable};
 pub(crate) use reads::{EvaluationInputs, Reads};

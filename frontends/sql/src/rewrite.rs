@@ -5,7 +5,7 @@
 //! `rate(value, '5m')`, by further columns of the scan. [`break_ties`] makes `ORDER BY … LIMIT`
 //! deterministic.
 
-use super::bind::{self, Refusal};
+use super::bind::{self, Refusal, Times};
 use super::error::SqlError;
 use super::functions::{is_of_column, needs_metric};
 use super::relations::{Context, Kind, Relation};
@@ -39,7 +39,7 @@ pub(crate) fn absorb(plan: LogicalPlan, context: &Arc<Context>, report: &mut Rep
     // From the top, so that the largest part possible is one plan. A part that depends on the query
     // around it has no answer of its own.
     if decides_columns && !has_outer_references(&plan) {
-        match bind::bind(&plan) {
+        match bind::bind(&plan, context.times.get().copied().unwrap_or(Times::Now)) {
             Ok(bound) => {
                 report.plans.push(as_promql(&bound.plan));
                 return answered(&plan, Relation::of_bound(bound, context.clone()), report.plans.len());
@@ -137,11 +137,18 @@ pub(crate) fn extract_leaves(plan: LogicalPlan) -> Result<LogicalPlan> {
     if !plan.expressions().iter().any(calls_column) {
         return plan.recompute_schema();
     }
+    // The columns of a window come behind those of its input.
+    let before = match &plan {
+        LogicalPlan::Window(window) => window.input.schema().fields().len(),
+        _ => 0,
+    };
+    let columns = plan.schema().iter().skip(before);
     let names: Vec<(Option<TableReference>, String)> =
-        plan.schema().iter().map(|(q, f)| (q.cloned(), f.name().clone())).collect();
+        columns.map(|(q, f)| (q.cloned(), f.name().clone())).collect();
     // The nodes above refer to these expressions by the text they had; replacing a part of one must
     // not rename its column.
-    let keeps_names = matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_));
+    let keeps_names =
+        matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_));
     let mut inputs: Vec<LogicalPlan> = plan.inputs().into_iter().cloned().collect();
     let mut exprs = Vec::new();
     for (i, expr) in plan.expressions().into_iter().enumerate() {

@@ -240,11 +240,12 @@ impl SqlEngine {
         let request = SqlRequest { text: text.to_owned(), time, ..SqlRequest::default() };
         let context = self.context(&request, &QueryOptions::default());
         let PlannedQuery { plan, .. } = plan(self, &context, text)?;
-        let grid = match bind::find_times(&plan, time)? {
+        let times = bind::find_times(&plan, time)?;
+        let grid = match times {
             Times::Grid(grid) => Some(grid),
             Times::Now | Times::At(_) => None,
         };
-        let bound = bind::bind(&plan).map_err(|Refusal(why)| SqlError::bad(why))?;
+        let bound = bind::bind(&plan, times).map_err(|Refusal(why)| SqlError::bad(why))?;
         Ok((bound.plan, grid))
     }
 }

@@ -14,7 +14,7 @@ mod tables;
 pub use cursors::{CursorRows, CursorStatement, DeclaredQuery, FetchStatement};
 pub use tables::{
     CopyForm, CopyFormat, CopyInStatement, CopyOutStatement, CopySource, CreateTableStatement,
-    DeleteStatement, InsertStatement, InsertedValue,
+    DeleteStatement, InsertSource, InsertStatement, InsertedValue, UpdateStatement,
 };
 
 use crate::error::{SqlError, byte_of};
@@ -40,6 +40,8 @@ pub enum SqlStatement {
     CreateTable(CreateTableStatement),
     /// `INSERT`
     Insert(InsertStatement),
+    /// `UPDATE`
+    Update(UpdateStatement),
     /// `DELETE`, `TRUNCATE`
     Delete(DeleteStatement),
     /// `DROP`
@@ -158,9 +160,8 @@ pub fn parse(text: &str) -> Result<SqlStatement, SqlError> {
         "CREATE" => is_second(&["ALERT", "MATERIALIZED", "OR", "VIEW", "TABLE"]),
         "DROP" => is_second(&["ALERT", "MATERIALIZED", "VIEW", "TABLE"]),
         "SHOW" => is_second(&["ALERT", "ALERTS", "VIEW", "VIEWS", "TABLE", "TABLES", "CREATE"]),
-        "SUBSCRIBE" | "INSERT" | "DELETE" | "TRUNCATE" | "COPY" | "DECLARE" | "FETCH" | "MOVE" | "CLOSE" => {
-            true
-        }
+        "SUBSCRIBE" | "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" | "COPY" | "DECLARE" | "FETCH" | "MOVE"
+        | "CLOSE" => true,
         _ => false,
     };
     if !is_known {
@@ -172,6 +173,7 @@ pub fn parse(text: &str) -> Result<SqlStatement, SqlError> {
         "DROP" => reader.drop(),
         "SHOW" => reader.show(),
         "INSERT" => reader.insert(),
+        "UPDATE" => reader.update(),
         "DELETE" => reader.delete(),
         "TRUNCATE" => reader.truncate(),
         "COPY" => reader.copy(),

@@ -9,10 +9,12 @@
 mod appender;
 pub mod copy;
 mod csv;
+mod inserted;
 mod json;
 mod kind;
 
 pub use appender::TableAppender;
+pub use inserted::InsertedRows;
 pub use kind::ColumnType;
 
 use super::error::{SqlError, SqlErrorKind};
@@ -25,8 +27,10 @@ use datafusion::arrow::array::{
     TimestampMillisecondArray,
 };
 use datafusion::arrow::compute::kernels::cmp::eq;
+use datafusion::arrow::compute::kernels::zip::zip;
 use datafusion::arrow::compute::{and, filter_record_batch, not, prep_null_mask_filter};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
 use kind::ColumnBuilder;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -119,11 +123,33 @@ pub struct EqualTo {
     pub value: String,
 }
 
+/// A value that `UPDATE` gives a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewValue {
+    /// The column.
+    pub column: String,
+    /// The value; `None`: NULL.
+    pub value: Option<String>,
+}
+
+/// A table after an `UPDATE`.
+#[derive(Clone, Debug)]
+pub struct UpdatedTable {
+    /// The table.
+    pub table: Table,
+    /// The number of rows that got values.
+    pub rows: usize,
+}
+
 /// Names, and a text or NULL for each column of each row.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Texts {
     names: Vec<String>,
     rows: Vec<Vec<Option<String>>>,
+}
+
+fn of_arrow(error: ArrowError) -> SqlError {
+    SqlError::internal(error.to_string())
 }
 
 /// The error of a table that is too large.
@@ -238,31 +264,64 @@ impl Table {
     ///
     /// If there is no such column, or a value is none of its type.
     pub fn without(&self, name: &str, conditions: &[EqualTo]) -> Result<Table, SqlError> {
-        let internal = |e: datafusion::arrow::error::ArrowError| SqlError::internal(e.to_string());
-        let mut gone: Option<BooleanArray> = None;
+        let left = not(&self.satisfying(name, conditions)?).map_err(of_arrow)?;
+        let batch = filter_record_batch(&self.batch, &left).map_err(of_arrow)?;
+        Ok(Table { batch, key: self.key.clone() })
+    }
+
+    /// The table with other values in the rows that satisfy all conditions (none: in all rows), and
+    /// how many rows these are.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such column, a value is none of its type, or a key is there twice then.
+    pub fn with_values(
+        &self,
+        name: &str,
+        values: &[NewValue],
+        conditions: &[EqualTo],
+    ) -> Result<UpdatedTable, SqlError> {
+        let rows = self.satisfying(name, conditions)?;
+        let mut columns = self.batch.columns().to_vec();
+        for NewValue { column, value } in values {
+            let at = self.place_of(name, column)?;
+            let value = Scalar::new(self.single(at, value.as_deref()).map_err(|e| {
+                let text = format!("column \"{column}\": {}", e.text);
+                SqlError { text, ..e }
+            })?);
+            columns[at] = zip(&rows, &value, &columns[at]).map_err(of_arrow)?;
+        }
+        let batch = RecordBatch::try_new(self.schema(), columns).map_err(of_arrow)?;
+        let table = Table { batch, key: self.key.clone() };
+        table.check_key(name, &|_| String::new())?;
+        Ok(UpdatedTable { table, rows: rows.true_count() })
+    }
+
+    /// Which rows satisfy all conditions.
+    fn satisfying(&self, name: &str, conditions: &[EqualTo]) -> Result<BooleanArray, SqlError> {
+        let mut all = BooleanArray::from(vec![true; self.batch.num_rows()]);
         for EqualTo { column, value } in conditions {
-            let at = self.schema().index_of(column).map_err(|_| {
-                SqlError::bad(format!("column \"{column}\" of relation \"{name}\" does not exist"))
-            })?;
-            let values = self.batch.column(at);
-            let mut wanted = ColumnBuilder::new(ColumnType::from_arrow(values.data_type()));
-            wanted.add(Some(value))?;
-            let wanted = Scalar::new(wanted.finish());
-            let equal = eq(values as &dyn Datum, &wanted).map_err(internal)?;
+            let at = self.place_of(name, column)?;
+            let wanted = Scalar::new(self.single(at, Some(value))?);
+            let equal = eq(self.batch.column(at) as &dyn Datum, &wanted).map_err(of_arrow)?;
             // NULL is equal to nothing.
             let equal = if equal.null_count() > 0 { prep_null_mask_filter(&equal) } else { equal };
-            gone = Some(match gone {
-                Some(before) => and(&before, &equal).map_err(internal)?,
-                None => equal,
-            });
+            all = and(&all, &equal).map_err(of_arrow)?;
         }
-        let batch = match gone {
-            Some(gone) => {
-                filter_record_batch(&self.batch, &not(&gone).map_err(internal)?).map_err(internal)?
-            }
-            None => RecordBatch::new_empty(self.schema()),
-        };
-        Ok(Table { batch, key: self.key.clone() })
+        Ok(all)
+    }
+
+    fn place_of(&self, name: &str, column: &str) -> Result<usize, SqlError> {
+        self.schema()
+            .index_of(column)
+            .map_err(|_| SqlError::bad(format!("column \"{column}\" of relation \"{name}\" does not exist")))
+    }
+
+    /// A value of the type of the column at `at`.
+    fn single(&self, at: usize, value: Option<&str>) -> Result<ArrayRef, SqlError> {
+        let mut single = ColumnBuilder::new(ColumnType::from_arrow(self.batch.column(at).data_type()));
+        single.add(value)?;
+        Ok(single.finish())
     }
 
     /// Whether no key is NULL and no two are equal; `place` names a row for errors.
@@ -411,6 +470,42 @@ mod tests {
         assert_eq!(error.text, "invalid input syntax for type bigint: \"x\"");
         let error = table.without("t", &[equal("m", "x")]).unwrap_err();
         assert_eq!(error.text, "column \"m\" of relation \"t\" does not exist");
+    }
+
+    #[test]
+    fn rows_get_other_values() {
+        let definition = |name: &str, kind| ColumnDefinition { name: name.to_owned(), kind };
+        let columns = [definition("k", ColumnType::Text), definition("n", ColumnType::Integer)];
+        let row = |k: &str, n: Option<&str>| vec![Some(k.to_owned()), n.map(str::to_owned)];
+        let rows = [row("a", Some("1")), row("b", None), row("c", Some("1"))];
+        let table = Table::restored(&columns, &["k".to_owned()], &rows).unwrap();
+        let value = |column: &str, value: Option<&str>| NewValue {
+            column: column.to_owned(),
+            value: value.map(str::to_owned),
+        };
+        let equal =
+            |column: &str, value: &str| EqualTo { column: column.to_owned(), value: value.to_owned() };
+        let updated = table.with_values("t", &[value("n", Some("7"))], &[equal("n", "1")]).unwrap();
+        assert_eq!(updated.rows, 2, "NULL is not 1");
+        let want = [row("a", Some("7")), row("b", None), row("c", Some("7"))];
+        assert_eq!(updated.table.rows().unwrap(), want);
+        let updated = table.with_values("t", &[value("n", None)], &[]).unwrap();
+        assert_eq!((updated.rows, updated.table.batch().column(1).null_count()), (3, 3));
+        let none = table.with_values("t", &[value("n", None)], &[equal("k", "z")]).unwrap();
+        assert_eq!(none.rows, 0);
+        for (values, conditions, part) in [
+            (
+                value("k", Some("x")),
+                vec![],
+                "duplicate key value violates unique constraint \"t_pkey\": (k)=(x)",
+            ),
+            (value("k", None), vec![equal("k", "a")], "null value in column \"k\""),
+            (value("n", Some("x")), vec![], "column \"n\": invalid input syntax for type bigint: \"x\""),
+            (value("m", None), vec![], "column \"m\" of relation \"t\" does not exist"),
+        ] {
+            let error = table.with_values("t", &[values], &conditions).expect_err(part);
+            assert!(error.text.contains(part), "{part}: {error}");
+        }
     }
 
     #[test]

@@ -83,6 +83,9 @@ fn milliseconds(ms: f64) -> Option<i64> {
 /// See [`duration`].
 pub(crate) fn duration_text(text: &str) -> Option<i64> {
     let text = text.trim();
+    if let Some(ahead) = text.strip_prefix('-') {
+        return duration_text(ahead).filter(|ms| *ms >= 0).map(|ms| -ms);
+    }
     // PromQL's notation first: `1m` is a minute there, also where SQL's words follow.
     if let Ok(ms) = parse_duration(text) {
         return Some(ms);

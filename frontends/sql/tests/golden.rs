@@ -15,7 +15,7 @@ struct Pair {
 }
 
 fn pairs() -> Vec<Pair> {
-    let rows = table("golden.tsv").into_iter().chain(table("more.tsv"));
+    let rows = table("golden.tsv").into_iter().chain(table("more.tsv")).chain(table("others.tsv"));
     let pairs: Vec<Pair> = rows
         .map(|row| {
             let (promql, step) = match row[0].split_once("  every ") {
@@ -53,6 +53,23 @@ fn promql_and_sql_are_the_same_plan() {
     }
     eprintln!("pairs: {} of {} are equal", pairs.len() - wrong.len(), pairs.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The pairs of the page: what a user of PromQL reads is true.
+#[test]
+fn the_pairs_of_the_page_are_the_same_plan() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql.md");
+    let page = std::fs::read_to_string(page).expect("UTF-8");
+    let block = page.split("```pairs\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    let lines: Vec<&str> = block.lines().collect();
+    assert!(lines.len() >= 20 && lines.len().is_multiple_of(2), "{lines:?}");
+    let world = SqlFixture::of_queries(lines.iter().step_by(2).copied());
+    for pair in lines.chunks(2) {
+        let [promql, sql] = pair else { panic!("{pair:?}") };
+        let (plan, _) = world.engine.compile(sql.trim(), NOW).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        assert_eq!(as_promql(&plan), as_promql(&promql_plan(promql)), "{sql}");
+        assert_eq!(plan, promql_plan(promql), "{sql}");
+    }
 }
 
 #[test]

@@ -267,8 +267,8 @@ fn place(before: &str, after: &str) -> Place {
     Place { word: word.to_owned(), wanted, metrics }
 }
 
-/// The characters of names, with the quote before those that need one. A dot separates a relation from
-/// its column.
+/// The characters of names, with the quote before those that need one. A dot separates a relation
+/// from its column.
 fn is_of_name(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | ':' | '"' | '$')
 }

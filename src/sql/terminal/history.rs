@@ -25,8 +25,8 @@ impl History {
             .map_or_else(History::default, |home| History::read(&Path::new(&home).join(FILE)))
     }
 
-    /// The history of a file, which need not be there. A line is a statement in JSON, as it may have
-    /// several lines.
+    /// The history of a file, which need not be there. A line is a statement in JSON, as it may
+    /// have several lines.
     fn read(file: &Path) -> History {
         let text = fs::read_to_string(file).unwrap_or_default();
         let all: Vec<String> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();

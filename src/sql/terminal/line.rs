@@ -139,8 +139,9 @@ impl LineBuffer {
         at
     }
 
-    /// What is visible of the line in `width` characters, and the place of the cursor in it. A line that
-    /// is too long moves with the cursor; a line feed of a statement of the history is a space.
+    /// What is visible of the line in `width` characters, and the place of the cursor in it. A line
+    /// that is too long moves with the cursor; a line feed of a statement of the history is a
+    /// space.
     pub(super) fn visible(&self, width: usize) -> VisibleLine {
         let width = width.max(1);
         let from = (self.cursor + 1).saturating_sub(width);

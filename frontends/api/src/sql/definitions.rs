@@ -91,6 +91,7 @@ pub(super) async fn answer(
         }
         _ => allowed(state)?,
     }
+    let statement = changes::with_rows(state, statement, &params).await?;
     let worker = state.clone();
     let changing = move || change(&worker, &statement, &params);
     let done = off_runtime(state.settings.execution, changing).await??;
@@ -113,6 +114,9 @@ fn change(
         SqlStatement::CreateTable(table) => changes::create_table(tables(state)?.as_ref(), table),
         SqlStatement::Insert(insert) => {
             changes::insert(tables(state)?.as_ref(), insert, params, state.sources.clock.now())
+        }
+        SqlStatement::Update(update) => {
+            changes::update(tables(state)?.as_ref(), update, params, state.sources.clock.now())
         }
         SqlStatement::Delete(delete) => {
             changes::delete(tables(state)?.as_ref(), delete, params, state.sources.clock.now())

@@ -13,6 +13,7 @@ use ::sql::{SqlError, SqlErrorKind};
 use engine::live::{ViewId, ViewKind};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{MatchOp, Matcher, TimeMs};
@@ -178,7 +179,7 @@ fn alerts(group: &RuleGroupJson) -> Vec<Row> {
     alerting.flat_map(alerts_of_rule).collect()
 }
 
-/// Every change of the state of an alert.
+/// Every change of the state of an alert: a row is the time from it to the next one.
 fn alert_history(services: &ApiServices) -> Vec<Row> {
     let all = AlertHistoryRequest {
         start: TimeMs::MIN,
@@ -205,7 +206,21 @@ fn alert_history(services: &ApiServices) -> Vec<Row> {
             "sent": as_json(&transition.sent),
         }))
     };
-    services.rules.history(&all).transitions.iter().map(of).collect()
+    let transitions = services.rules.history(&all).transitions;
+    // The newest come first, so the next change of an alert has been seen before this one.
+    let mut next: HashMap<String, TimeMs> = HashMap::new();
+    let mut rows = Vec::new();
+    for transition in &transitions {
+        let rule = &transition.rule;
+        let alert = format!("{};{};{};{}", rule.file, rule.group, rule.name, transition.fingerprint);
+        let mut columns = of(transition);
+        columns.insert("state".to_owned(), as_json(&transition.to));
+        columns.insert("from_ts".to_owned(), Value::from(transition.at));
+        columns
+            .insert("to_ts".to_owned(), next.insert(alert, transition.at).map_or(Value::Null, Value::from));
+        rows.push(columns);
+    }
+    rows
 }
 
 /// Which metric is read by which rule or saved query.

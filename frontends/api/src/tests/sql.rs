@@ -66,7 +66,7 @@ async fn errors_say_where_and_what_to_do() {
     let server = server(ApiSettings::default()).0;
     for (header, body, status, parts) in [
         (TEXT, "", 400, vec!["the statement is empty", "hint: "]),
-        (TEXT, "UPDATE up SET value = 1", 400, vec!["line 1, column 1", "hint: only SELECT"]),
+        (TEXT, "MERGE INTO up USING x ON true", 400, vec!["line 1, column 1", "hint: only SELECT"]),
         (TEXT, "SELECT nope(1)", 400, vec!["line 1, column 8", "there is no function nope()"]),
         (TEXT, "SELECT 1 / 0", 422, vec!["ivide by zero"]),
         (TEXT, "SELECT $1", 400, vec!["a parameter $1", "params"]),
@@ -91,6 +91,7 @@ async fn lists_of_the_server_are_relations() {
         "SELECT * FROM targets",
         "SELECT * FROM rules",
         "SELECT * FROM alerts",
+        "SELECT state, from_ts, to_ts, severity FROM alert_history",
         "SELECT * FROM metadata",
         "SELECT * FROM flags",
         "SELECT * FROM views",

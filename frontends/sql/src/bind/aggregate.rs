@@ -40,6 +40,7 @@ pub(super) fn grouped(node: &Aggregate) -> Result<Rows, Refusal> {
     let mut mention = None;
     let mut filtered = Vec::new();
     let is_global = node.group_expr.is_empty();
+    let mixes_times = rows.mixes_times || !keys.cells.contains(&Cell::Time);
     for expr in &node.aggr_expr {
         let plan = measured(&rows, expr, &keys.labels, schema)?;
         if !is_global && has_filter(expr) {
@@ -61,6 +62,7 @@ pub(super) fn grouped(node: &Aggregate) -> Result<Rows, Refusal> {
         over_nothing: is_global.then_some(nothing),
         correlated: rows.correlated,
         filtered,
+        mixes_times,
         ..Rows::default()
     })
 }
@@ -85,7 +87,14 @@ pub(super) fn distinct(rows: Rows) -> Result<Rows, Refusal> {
     }
     let plan = aggregate(AggregateOp::Group, &labels, None, input_of(&rows)?);
     let side = Side { keys: Some(labels), ..Side::default() };
-    Ok(Rows { sides: vec![side], cells: rows.cells, mention: Some(Term::Done(plan, 0)), ..Rows::default() })
+    let mixes_times = rows.mixes_times || !rows.cells.contains(&Cell::Time);
+    Ok(Rows {
+        sides: vec![side],
+        cells: rows.cells,
+        mention: Some(Term::Done(plan, 0)),
+        mixes_times,
+        ..Rows::default()
+    })
 }
 
 /// The plan of the rows, whatever number they have.
@@ -128,7 +137,9 @@ fn counted_values(rows: &Rows, keys: &Keys, value: &Term, measures: &[Expr]) -> 
         .collect();
     cells.push(Cell::Number(Term::Done(plan, 0)));
     let labels = keys.labels.iter().cloned().chain(["value".to_owned()]).collect();
-    Ok(Rows { sides: vec![Side { keys: Some(labels), ..Side::default() }], cells, ..Rows::default() })
+    let mixes_times = rows.mixes_times || !keys.cells.contains(&Cell::Time);
+    let sides = vec![Side { keys: Some(labels), ..Side::default() }];
+    Ok(Rows { sides, cells, mixes_times, ..Rows::default() })
 }
 
 /// One aggregate of a query.

@@ -69,6 +69,9 @@ pub(super) fn add(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(),
     if is_about_time(rows, part, schema) {
         return Ok(());
     }
+    if rows.chosen.is_some() {
+        return refused("a condition on a number after rows were chosen by one");
+    }
     filtered_aggregate::leave_out(rows, part, schema);
     if rows.over_nothing.is_some() && !holds_over_nothing(rows, part, schema) {
         rows.over_nothing = None;
@@ -229,16 +232,17 @@ fn any_value(binary: &BinaryExpr, name_of: &dyn Fn(&Expr) -> Option<String>) -> 
     in_list(name?, &texts, false)
 }
 
-/// Whether a condition only bounds `ts`. [`super::grid`] has used it already.
+/// Whether a condition only bounds `ts`: the evaluation times are found before. What was not
+/// understood there, such as a condition on a bucket, is no plan, and is looked at row by row.
 fn is_about_time(rows: &Rows, part: &Expr, schema: &DFSchema) -> bool {
-    match part {
+    let is_of_rows = match part {
         Expr::Between(between) => is_time(rows, &between.expr, schema),
         Expr::BinaryExpr(binary) => {
-            comparison(binary.op).is_some()
-                && (is_time(rows, &binary.left, schema) || is_time(rows, &binary.right, schema))
+            is_time(rows, &binary.left, schema) || is_time(rows, &binary.right, schema)
         }
         _ => false,
-    }
+    };
+    is_of_rows && super::grid::is_bound(part)
 }
 
 /// A comparison of numbers.
@@ -340,8 +344,7 @@ fn ranked(rows: &mut Rows, binary: &BinaryExpr, schema: &DFSchema) -> Result<boo
         _ => kept.next().unwrap_or(Cell::Time),
     });
     let cells = cells.collect();
-    *rows =
-        Rows { cells, sides: first.sides, joined: first.joined, mention: first.mention, ..Rows::default() };
+    *rows = Rows { cells, filtered: Vec::new(), ..first };
     Ok(true)
 }
 
@@ -373,10 +376,12 @@ fn member(
         if rows.sides.is_empty() && negated && rows.cells.is_empty() {
             rows.sides.push(super::Side { keys: Some(Vec::new()), ..super::Side::default() });
             rows.mention = Some(Term::Done(absent(plan)?, 0));
+            rows.mixes_times = true;
             return Ok(());
         }
         return refused("a subquery that does not depend on the query around it");
     };
+    rows.mixes_times = true;
     let op = if negated { BinaryOp::Unless } else { BinaryOp::And };
     rows.members.push(Membership { op, on, plan });
     Ok(())

@@ -52,6 +52,30 @@ pub(super) fn is_time(rows: &Rows, expr: &Expr, schema: &DFSchema) -> bool {
     inside.iter().any(|arg| is_time(rows, arg, schema))
 }
 
+/// Whether it is the time of the evaluation in seconds: `extract(epoch FROM ts)`, or of `now()`.
+fn is_clock(rows: &Rows, function: &ScalarFunction, schema: &DFSchema) -> bool {
+    is_epoch(function) && function.args.get(1).is_some_and(|time| is_now(time) || is_time(rows, time, schema))
+}
+
+fn is_epoch(function: &ScalarFunction) -> bool {
+    let part = function.args.first().and_then(values::text);
+    function.name() == "date_part" && part.is_some_and(|part| part.eq_ignore_ascii_case("epoch"))
+}
+
+fn is_now(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast(cast) => is_now(&cast.expr),
+        Expr::ScalarFunction(function) => function.name() == "now",
+        _ => false,
+    }
+}
+
+/// Whether it is a number made of `now()`.
+pub(super) fn is_now_in_seconds(expr: &Expr) -> bool {
+    let Expr::ScalarFunction(function) = expr else { return false };
+    is_epoch(function) && function.args.get(1).is_some_and(is_now)
+}
+
 /// Binds an expression over `rows` to a number.
 pub(super) fn term(rows: &Rows, expr: &Expr, schema: &DFSchema) -> Result<Term, Refusal> {
     if let Some(value) = values::number(expr) {
@@ -76,6 +100,9 @@ pub(super) fn term(rows: &Rows, expr: &Expr, schema: &DFSchema) -> Result<Term, 
                 Cell::Number(term) => Ok(term),
                 _ => refused("coalesce of something else than numbers"),
             }
+        }
+        Expr::ScalarFunction(function) if is_clock(rows, function, schema) => {
+            Ok(Term::Scalar(call("time", Vec::new())?))
         }
         Expr::ScalarFunction(function) => called(rows, function, schema),
         Expr::ScalarSubquery(subquery) => {
@@ -195,6 +222,12 @@ fn called(rows: &Rows, function: &ScalarFunction, schema: &DFSchema) -> Result<T
             let lhs = Box::new(term(rows, first, schema)?);
             let rhs = Box::new(term(rows, exponent, schema)?);
             return Ok(Term::Binary { op: BinaryOp::Pow, lhs, rhs, bool: false });
+        }
+        "atan2" => {
+            let second = args.get(1).ok_or_else(|| Refusal("atan2 of one".to_owned()))?;
+            let lhs = Box::new(term(rows, first, schema)?);
+            let rhs = Box::new(term(rows, second, schema)?);
+            return Ok(Term::Binary { op: BinaryOp::Atan2, lhs, rhs, bool: false });
         }
         "ago" => {
             let ms = args.get(1).and_then(values::duration);

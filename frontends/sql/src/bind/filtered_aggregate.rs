@@ -22,8 +22,11 @@ pub(super) struct FilteredNumber {
     pub(super) is_count: bool,
 }
 
-/// Returns the rows if no group can lack the number; else refuses.
+/// Returns the rows if no group can lack the number, and if the number is made; else refuses.
 pub(super) fn complete(rows: Rows) -> Result<Rows, Refusal> {
+    if rows.chosen.is_some() {
+        return refused("the number that decides is not the one that is shown");
+    }
     if rows.filtered.is_empty() {
         return Ok(rows);
     }

@@ -39,7 +39,7 @@ pub(crate) enum Times {
 }
 
 /// The bounds from conditions on `ts`, and the step from a bucket, ms.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 struct TimeConditions {
     from: Option<TimeMs>,
     to: Option<TimeMs>,
@@ -114,12 +114,40 @@ fn reads_metrics(node: &LogicalPlan) -> bool {
     metrics
 }
 
+/// Whether a condition bounds the evaluation times, as [`find`] reads it.
+pub(super) fn is_bound(part: &Expr) -> bool {
+    let mut found = TimeConditions::default();
+    bound(&mut found, part, 0);
+    match part {
+        Expr::Between(_) => found.from.is_some() && found.to.is_some(),
+        _ => found != TimeConditions::default(),
+    }
+}
+
 fn is_ts(expr: &Expr) -> bool {
     match expr {
         Expr::Column(column) => column.name == "ts",
         Expr::Cast(cast) => is_ts(&cast.expr),
         _ => false,
     }
+}
+
+/// Whether it is `extract(epoch FROM ts)`.
+fn is_epoch(expr: &Expr) -> bool {
+    match expr {
+        Expr::ScalarFunction(part) => part.name() == "date_part" && part.args.iter().any(is_ts),
+        Expr::Cast(cast) => is_epoch(&cast.expr),
+        _ => false,
+    }
+}
+
+/// A moment that `column` is compared with.
+fn compared_with(column: &Expr, other: &Expr, now: TimeMs) -> Option<TimeMs> {
+    // As Grafana's macros for seconds since 1970 write it.
+    if is_epoch(column) {
+        return values::number(other).map(|seconds| (seconds * 1000.0) as TimeMs);
+    }
+    if is_ts(column) { moment(other, now) } else { None }
 }
 
 /// A literal time, or `now()` plus or minus an interval.
@@ -140,18 +168,16 @@ fn moment(expr: &Expr, now: TimeMs) -> Option<TimeMs> {
 /// Adds the bound that a condition sets on `ts`.
 fn bound(found: &mut TimeConditions, part: &Expr, now: TimeMs) {
     match part {
-        Expr::Between(between) if is_ts(&between.expr) && !between.negated => {
-            found.from = moment(&between.low, now).or(found.from);
-            found.to = moment(&between.high, now).or(found.to);
+        Expr::Between(between) if !between.negated => {
+            found.from = compared_with(&between.expr, &between.low, now).or(found.from);
+            found.to = compared_with(&between.expr, &between.high, now).or(found.to);
         }
         Expr::BinaryExpr(binary) => {
-            let turned = is_ts(&binary.right);
+            let turned = is_ts(&binary.right) || is_epoch(&binary.right);
             let (column, other) =
                 if turned { (&binary.right, &binary.left) } else { (&binary.left, &binary.right) };
-            if !is_ts(column) {
-                return;
-            }
-            let (Some(op), Some(t)) = (comparison(binary.op), moment(other, now)) else { return };
+            let t = compared_with(column, other, now);
+            let (Some(op), Some(t)) = (comparison(binary.op), t) else { return };
             match (op, turned) {
                 (BinaryOp::Eq, _) => found.at = Some(t),
                 (BinaryOp::Ge, false) | (BinaryOp::Le, true) => found.from = Some(t),
@@ -193,9 +219,8 @@ fn bucket(expr: &Expr) -> Option<i64> {
             else {
                 return None;
             };
-            let is_epoch = matches!(epoch.as_ref(), Expr::ScalarFunction(part) if part.name() == "date_part" && part.args.iter().any(is_ts));
             let seconds = values::number(by)?;
-            (floor.name() == "floor" && is_epoch && values::number(right)? == seconds && seconds > 0.0)
+            (floor.name() == "floor" && is_epoch(epoch) && values::number(right)? == seconds && seconds > 0.0)
                 .then_some((seconds * 1000.0) as i64)
         }
         _ => None,

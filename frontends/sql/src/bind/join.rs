@@ -7,7 +7,7 @@
 use super::filtered_aggregate::complete;
 use super::term::{JoinMatching, Side, Term};
 use super::{Cell, Condition, Refusal, Rows, refused, relation};
-use datafusion::common::JoinType;
+use datafusion::common::{JoinType, ScalarValue};
 use datafusion::logical_expr::Join;
 use engine::plan::Cardinality;
 
@@ -18,24 +18,31 @@ pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
     }
     let left = complete(relation(&join.left)?)?;
     let right = complete(relation(&join.right)?)?;
-    // A plan has two sides per operator. A third relation would need the match of a match, whose
-    // labels are known only after the first.
-    if left.sides.len() != 1
-        || right.sides.len() != 1
-        || left.correlated.is_some()
-        || right.correlated.is_some()
+    if left.correlated.is_some() || right.correlated.is_some() {
+        return refused("a subquery depends on the query around it");
+    }
+    // A third relation would need the match of a match, whose labels are known only after the
+    // first: except where all sides have the same labels.
+    let is_third = left.sides.len() > 1 || right.sides.len() > 1;
+    if left.sides.is_empty()
+        || right.sides.is_empty()
+        || (is_third && (left.joined != JoinMatching::Same || right.joined != JoinMatching::Same))
     {
         return refused("a join of more than two relations");
     }
+    if let Some(rows) = single_rows(join, &left, &right) {
+        return Ok(rows);
+    }
     let mut labels = Vec::new();
     let mut by_all = false;
+    let mut by_time = false;
     for (l, r) in &join.on {
         let l = super::expr::cell(&left, l, join.left.schema())?;
         let r = super::expr::cell(&right, r, join.right.schema())?;
         match (l, r) {
             (Cell::Labels, Cell::Labels) => by_all = true,
             // Both sides are evaluated at the same times anyway.
-            (Cell::Time, Cell::Time) => {}
+            (Cell::Time, Cell::Time) => by_time = true,
             (Cell::Label(l), Cell::Label(r)) if l == r => labels.push(l),
             (Cell::Label(l), Cell::Label(r)) => {
                 // `on (…)` names a label once, for both sides; `label_replace` would be needed
@@ -51,12 +58,47 @@ pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
         (JoinType::Full, true) => JoinMatching::Either,
         (JoinType::Inner, true) if labels.is_empty() => JoinMatching::Same,
         (JoinType::Inner, false) if !labels.is_empty() => matched(&left.sides[0], &right.sides[0], labels)?,
+        // Groups have no other labels than those that they are grouped by.
+        (JoinType::Full, false) if are_grouped_by(&left.sides[0], &right.sides[0], &labels) => {
+            JoinMatching::Either
+        }
         // By time alone this is every row with every row; `on ()` fails for more than one series
         // per side.
         (JoinType::Inner, _) => return refused("a join without labels"),
         (other, _) => return refused(format!("{other} JOIN: PromQL has no NULL")),
     };
-    Ok(both(left, right, how))
+    if is_third && how != JoinMatching::Same {
+        return refused("a join of more than two relations");
+    }
+    let mut rows = both(left, right, how);
+    rows.mixes_times |= !by_time;
+    Ok(rows)
+}
+
+/// Two aggregates over all rows, side by side: a row each, whatever there is, so that no label has
+/// to match. `None`: it is another join.
+fn single_rows(join: &Join, left: &Rows, right: &Rows) -> Option<Rows> {
+    // `count` is 0 over nothing, where an operator of PromQL has no row.
+    let is_single = |rows: &Rows| rows.over_nothing == Some(ScalarValue::Null);
+    if join.join_type != JoinType::Inner || !join.on.is_empty() || !is_single(left) || !is_single(right) {
+        return None;
+    }
+    let mut rows = both(left.clone(), right.clone(), JoinMatching::Same);
+    rows.over_nothing = Some(ScalarValue::Null);
+    rows.mixes_times = true;
+    Some(rows)
+}
+
+/// Whether both sides are grouped by exactly these labels.
+fn are_grouped_by(left: &Side, right: &Side, labels: &[String]) -> bool {
+    let sorted = |labels: &[String]| {
+        let mut labels = labels.to_vec();
+        labels.sort_unstable();
+        labels.dedup();
+        labels
+    };
+    let is_grouped = |side: &Side| side.keys.as_ref().is_some_and(|keys| sorted(keys) == sorted(labels));
+    !labels.is_empty() && is_grouped(left) && is_grouped(right)
 }
 
 /// How two sides match by `labels`.
@@ -66,15 +108,10 @@ fn matched(left: &Side, right: &Side, mut labels: Vec<String>) -> Result<JoinMat
     labels.dedup();
     let is_unique =
         |side: &Side| side.keys.as_ref().is_some_and(|keys| keys.iter().all(|key| labels.contains(key)));
-    let same = |side: &Side| {
-        let mut keys = side.keys.clone().unwrap_or_default();
-        keys.sort_unstable();
-        keys == labels
-    };
     Ok(match (is_unique(left), is_unique(right)) {
         // Both are grouped by exactly these labels, so they have no others and `on (…)` can be left
         // out: the plan is equal to that of the usual PromQL.
-        (true, true) if same(left) && same(right) => JoinMatching::Same,
+        (true, true) if are_grouped_by(left, right, &labels) => JoinMatching::Same,
         (true, true) => JoinMatching::On(labels, Cardinality::OneToOne),
         (false, true) => JoinMatching::On(labels, Cardinality::ManyToOne),
         (true, false) => JoinMatching::On(labels, Cardinality::OneToMany),
@@ -90,6 +127,7 @@ fn matched(left: &Side, right: &Side, mut labels: Vec<String>) -> Result<JoinMat
 /// The columns of both sides. A label that is not joined by is only on the side with several rows.
 fn both(left: Rows, right: Rows, how: JoinMatching) -> Rows {
     let mut rows = left;
+    let by = rows.sides.len();
     let keeps = |joined: &JoinMatching, is_left: bool| match joined {
         JoinMatching::On(_, Cardinality::ManyToOne) => is_left,
         JoinMatching::On(_, Cardinality::OneToMany) => !is_left,
@@ -112,17 +150,18 @@ fn both(left: Rows, right: Rows, how: JoinMatching) -> Rows {
     let cells = std::mem::take(&mut rows.cells).into_iter().map(|cell| seen(cell, true));
     let mut all: Vec<Cell> = cells.collect();
     all.extend(right.cells.into_iter().map(|cell| match cell {
-        Cell::Number(term) => Cell::Number(second(term)),
+        Cell::Number(term) => Cell::Number(of_side(term, by)),
         cell => seen(cell, false),
     }));
     rows.cells = all;
     rows.sides.extend(right.sides);
     rows.conditions.extend(right.conditions.into_iter().map(|c| Condition {
         op: c.op,
-        lhs: second(c.lhs),
-        rhs: second(c.rhs),
+        lhs: of_side(c.lhs, by),
+        rhs: of_side(c.rhs, by),
     }));
     rows.members.extend(right.members);
+    rows.mixes_times |= right.mixes_times;
     rows.joined = how;
     // An order or limit of one side does not hold for the joined rows.
     rows.order = None;
@@ -131,20 +170,20 @@ fn both(left: Rows, right: Rows, how: JoinMatching) -> Rows {
     rows
 }
 
-/// A term of the right side of a join.
-fn second(term: Term) -> Term {
-    let boxed = |inner: Box<Term>| Box::new(second(*inner));
+/// A term of the right side of a join, whose left side has `by` sides.
+fn of_side(term: Term, by: usize) -> Term {
+    let boxed = |inner: Box<Term>| Box::new(of_side(*inner, by));
     match term {
-        Term::Value(_) => Term::Value(1),
-        Term::Histogram(_) => Term::Histogram(1),
-        Term::Done(plan, _) => Term::Done(plan, 1),
+        Term::Value(side) => Term::Value(side + by),
+        Term::Histogram(side) => Term::Histogram(side + by),
+        Term::Done(plan, side) => Term::Done(plan, side + by),
         Term::Negate(inner) => Term::Negate(boxed(inner)),
         Term::Ago(inner, ms) => Term::Ago(boxed(inner), ms),
         Term::At(inner, t) => Term::At(boxed(inner), t),
         Term::Or(lhs, rhs) => Term::Or(boxed(lhs), boxed(rhs)),
         Term::Binary { op, lhs, rhs, bool } => Term::Binary { op, lhs: boxed(lhs), rhs: boxed(rhs), bool },
         Term::Function { function, args } => {
-            Term::Function { function, args: args.into_iter().map(second).collect() }
+            Term::Function { function, args: args.into_iter().map(|arg| of_side(arg, by)).collect() }
         }
         Term::Window { function, before, input, range, step, after } => {
             Term::Window { function, before, input: boxed(input), range, step, after }

@@ -26,11 +26,13 @@ use crate::relations::{Field, Relation};
 use crate::values;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection, SortExpr, TableScan};
 use engine::plan::canonical::canonical;
 use engine::plan::{AggregateOp, BinaryOp, Plan};
 use filtered_aggregate::{FilteredNumber, complete};
-use term::{JoinMatching, Planner, Side, Term, aggregate, binary, call, number, replace, set};
+pub(crate) use term::call;
+use term::{JoinMatching, Planner, Side, Term, aggregate, binary, number, replace, set};
 
 /// Why a query, or a part of one, is no plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,10 +137,27 @@ struct Rows {
     mention: Option<Term>,
     /// Numbers that some groups lack.
     filtered: Vec<FilteredNumber>,
+    /// Rows of several evaluation times are put together, which a plan never does.
+    mixes_times: bool,
+    /// Rows were chosen by a number that is still to be made of the columns.
+    chosen: Option<Chosen>,
 }
 
-/// Binds a whole query.
-pub(crate) fn bind(plan: &LogicalPlan) -> Result<BoundQuery, Refusal> {
+/// The number by which rows were chosen, and the plan of those that were.
+#[derive(Clone, Debug)]
+struct Chosen {
+    term: Term,
+    plan: Plan,
+}
+
+/// Binds a whole query, which is evaluated at `times`.
+pub(crate) fn bind(plan: &LogicalPlan, times: Times) -> Result<BoundQuery, Refusal> {
+    if times != Times::Now && has_expr(plan, &expr::is_now_in_seconds) {
+        return refused("now() is the time of the request, which is not that of each evaluation: write ts");
+    }
+    if matches!(times, Times::Grid(_)) && has_expr(plan, &|expr| matches!(expr, Expr::ScalarSubquery(_))) {
+        return refused("a subquery is one number for all times: a plan has each time for itself");
+    }
     // The order of the answer is a matter of its rows, see `session`.
     let inner = match plan {
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => sort.input.as_ref(),
@@ -147,6 +166,9 @@ pub(crate) fn bind(plan: &LogicalPlan) -> Result<BoundQuery, Refusal> {
     let rows = complete(relation(inner)?)?;
     if rows.correlated.is_some() {
         return refused("a subquery depends on the query around it");
+    }
+    if matches!(times, Times::Grid(_)) && rows.mixes_times {
+        return refused("rows of several times are put together: a plan has each time for itself");
     }
     let (plan, term) = rows.answer()?;
     let mut columns = Vec::new();
@@ -168,6 +190,18 @@ pub(crate) fn bind(plan: &LogicalPlan) -> Result<BoundQuery, Refusal> {
         columns.push(OutputColumn { what, kind: field.data_type().clone() });
     }
     Ok(BoundQuery { plan: canonical(&plan), columns, over_nothing: rows.over_nothing })
+}
+
+/// Whether an expression of the plan has such a part.
+fn has_expr(plan: &LogicalPlan, is_it: &dyn Fn(&Expr) -> bool) -> bool {
+    let mut found = false;
+    let _ = plan.apply_with_subqueries(|node| {
+        for expr in node.expressions() {
+            found |= expr.exists(|inner| Ok(is_it(inner))).unwrap_or(true);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
 }
 
 fn cell_term(cell: &Cell) -> Option<Term> {
@@ -244,6 +278,16 @@ fn projected(projection: &Projection) -> Result<Rows, Refusal> {
     let cells: Result<Vec<Cell>, Refusal> =
         projection.expr.iter().map(|expr| expr::cell(&rows, expr, schema)).collect();
     rows.cells = cells?;
+    if let Some(Chosen { term, plan }) = rows.chosen.take() {
+        for cell in &mut rows.cells {
+            match cell {
+                Cell::Number(number) if *number == term => *number = Term::Done(plan.clone(), 0),
+                Cell::Number(_) => return refused("the number that decides is not the one that is shown"),
+                _ => {}
+            }
+        }
+        rows.sides = vec![Side { computed: true, ..Side::default() }];
+    }
     Ok(rows)
 }
 
@@ -279,10 +323,21 @@ fn limited(mut rows: Rows, k: i64) -> Result<Rows, Refusal> {
 /// The first `k` rows of each group.
 fn first_of(mut rows: Rows, op: AggregateOp, by: &[String], k: i64, term: &Term) -> Result<Rows, Refusal> {
     let (_, answer) = rows.answer()?;
-    if answer.as_ref().is_some_and(|answer| answer != term) {
+    let is_other = answer.as_ref().is_some_and(|answer| answer != term);
+    // The columns of the metric itself, of which what is shown is still to be made.
+    let is_raw = rows.sides.len() == 1 && rows.sides[0].keys.is_none() && answer == Some(Term::Value(0));
+    if is_other && !is_raw {
         return refused("the number that decides is not the one that is shown");
     }
     let plan = aggregate(op, by, Some(number(k as f64)), rows.plan_of(term)?);
+    rows.mixes_times = true;
+    if is_other {
+        rows.conditions.clear();
+        rows.members.clear();
+        rows.mention = Some(Term::Done(plan.clone(), 0));
+        rows.chosen = Some(Chosen { term: term.clone(), plan });
+        return Ok(rows);
+    }
     // The rows keep their labels.
     let keys = rows.sides.first().and_then(|side| side.keys.clone());
     rows.conditions.clear();
@@ -303,6 +358,9 @@ fn first_of(mut rows: Rows, op: AggregateOp, by: &[String], k: i64, term: &Term)
 impl Rows {
     /// The plan of the one number that the rows have, and the number; `None`: the rows show none.
     fn answer(&self) -> Result<(Plan, Option<Term>), Refusal> {
+        if self.chosen.is_some() {
+            return refused("the number that decides is not the one that is shown");
+        }
         let mut numbers: Vec<&Term> = Vec::new();
         for cell in &self.cells {
             if let Cell::Number(term) = cell

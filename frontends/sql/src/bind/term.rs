@@ -85,7 +85,7 @@ pub(super) fn node(op: PlanOp) -> Plan {
 }
 
 /// A call of a function of the table.
-pub(super) fn call(name: &str, args: Vec<Plan>) -> Result<Plan, Refusal> {
+pub(crate) fn call(name: &str, args: Vec<Plan>) -> Result<Plan, Refusal> {
     let function = lookup(name).ok_or_else(|| Refusal(format!("there is no function {name}")))?;
     Ok(node(PlanOp::Call { function: FunctionRef(function), args }))
 }

@@ -12,6 +12,7 @@ use super::table_input::TableInput;
 use crate::SqlEngine;
 use crate::bind::Times;
 use crate::error::SqlError;
+use crate::relations::series_times::is_time;
 use crate::relations::{Context, Kind, Relation, Scan};
 use crate::session::SqlRequest;
 use crate::standing::run_again::depends_on_time;
@@ -230,6 +231,10 @@ impl Lowering {
             }
             let at = read.iter().position(|i| *i == index).unwrap_or_default();
             pushed.push(Condition::Matchers(at, matchers));
+        }
+        let is_moving = |at: &usize| is_time(scan.source.schema().field(*at).name());
+        if read.iter().any(is_moving) {
+            return no("first_ts and last_ts change with each sample");
         }
         let mut rel = input(InputSpec::new(Scan::new(relation, read)?));
         if !pushed.is_empty() {

@@ -119,7 +119,16 @@ use MetaKind::{Bool, Float, Integer, Text, Time};
 pub static META: &[MetaTable] = &[
     MetaTable {
         lists_series: true,
-        ..list("series", &[column("series", Integer), column("metric", Text), column("labels", Text)])
+        ..list(
+            "series",
+            &[
+                column("series", Integer),
+                column("metric", Text),
+                column("labels", Text),
+                column("first_ts", Time),
+                column("last_ts", Time),
+            ],
+        )
     },
     MetaTable {
         lists_series: true,
@@ -208,24 +217,30 @@ pub static META: &[MetaTable] = &[
             ],
         )
     },
-    list(
-        "alert_history",
-        &[
-            column("ts", Time),
-            column("alertname", Text),
-            column("fingerprint", Text),
-            column("file", Text),
-            column("group", Text),
-            column("rule", Text),
-            column("from", Text),
-            column("to", Text),
-            column("reason", Text),
-            column("value", Float),
-            column("labels", Text),
-            column("cause", Text),
-            column("sent", Text),
-        ],
-    ),
+    MetaTable {
+        is_open: true,
+        ..list(
+            "alert_history",
+            &[
+                column("ts", Time),
+                column("alertname", Text),
+                column("state", Text),
+                column("from_ts", Time),
+                column("to_ts", Time),
+                column("fingerprint", Text),
+                column("file", Text),
+                column("group", Text),
+                column("rule", Text),
+                column("from", Text),
+                column("to", Text),
+                column("reason", Text),
+                column("value", Float),
+                column("labels", Text),
+                column("cause", Text),
+                column("sent", Text),
+            ],
+        )
+    },
     list(
         "uses",
         &[column("metric", Text), column("kind", Text), column("name", Text), column("matchers", Text)],

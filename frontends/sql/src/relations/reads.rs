@@ -4,6 +4,7 @@
 //! [`EvaluationInputs`] are the current rows that an evaluation gets instead of asking history.
 //! [`crate::standing::run_again`] uses both.
 
+use super::series_times::is_time;
 use super::{Field, Kind, MetaRow, MetaTable, Scan};
 use crate::standing::leaves::{LeafRows, leaf_name};
 use crate::tables::{Table, TableList};
@@ -74,7 +75,10 @@ impl Scan {
             Kind::Bound(bound) => {
                 bound.columns.get(*i).is_some_and(|column| column.what == crate::bind::Output::Time)
             }
-            Kind::Meta(_) => false,
+            Kind::Meta(table) => table.columns.get(*i).is_some_and(|column| {
+                // The last sample of a series moves with each scrape.
+                table.lists_series && is_time(column.name)
+            }),
             _ => matches!(relation.fields.get(*i), Some((_, Field::Time))),
         })
     }

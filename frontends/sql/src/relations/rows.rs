@@ -320,6 +320,7 @@ impl Scan {
         let series = self.list_series(&memory)?;
         let has_pairs = table.name == "label_pairs";
         let scan = self.clone();
+        let times = self.series_times(&series)?;
         let sizes: Vec<usize> = pieces(&series, has_pairs).map(<[Labels]>::len).collect();
         let mut at = 0;
         Ok(Box::new(sizes.into_iter().map(move |size| {
@@ -327,18 +328,34 @@ impl Scan {
             // made.
             let _memory = &memory;
             at += size;
-            scan.batch_of_series(&series[at - size..at], has_pairs)
+            let time = |name: &str| times.column(name, at - size, at);
+            scan.batch_of_timed_series(&series[at - size..at], has_pairs, &time)
         })))
     }
 
-    /// The rows of some series.
+    /// The rows of some series, whose times are not shown.
     pub(crate) fn batch_of_series(
         &self,
         series: &[Labels],
         has_pairs: bool,
     ) -> Result<RecordBatch, SqlError> {
+        self.batch_of_timed_series(series, has_pairs, &|_| None)
+    }
+
+    /// The rows of some series; `time` has the columns of times.
+    fn batch_of_timed_series(
+        &self,
+        series: &[Labels],
+        has_pairs: bool,
+        time: &dyn Fn(&str) -> Option<ArrayRef>,
+    ) -> Result<RecordBatch, SqlError> {
         let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let (columns, rows) = columns(series, has_pairs, &names);
+        let (mut columns, rows) = columns(series, has_pairs, &names);
+        for (at, name) in names.iter().enumerate() {
+            if let Some(times) = time(name) {
+                columns[at] = times;
+            }
+        }
         self.batch(columns, rows)
     }
 
@@ -360,7 +377,7 @@ impl Scan {
     }
 }
 
-fn node(op: PlanOp) -> Plan {
+pub(super) fn node(op: PlanOp) -> Plan {
     Arc::new(PlanNode { op, span: Span::default() })
 }
 

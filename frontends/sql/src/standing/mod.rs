@@ -104,7 +104,7 @@ pub(crate) fn plan_class(plan: &LogicalPlan, times: Times) -> Result<BoundQuery,
     if times != Times::Now {
         return refused("it names times of its own");
     }
-    bind::bind(plan)
+    bind::bind(plan, times)
 }
 
 impl SqlEngine {

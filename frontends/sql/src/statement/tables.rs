@@ -42,7 +42,32 @@ pub struct InsertStatement {
     /// The columns that the rows have values for; none: all.
     pub columns: Vec<String>,
     /// The rows.
-    pub rows: Vec<Vec<InsertedValue>>,
+    pub source: InsertSource,
+}
+
+/// Where rows that are added come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InsertSource {
+    /// They are written out.
+    Values(Vec<Vec<InsertedValue>>),
+    /// They are the rows of a query.
+    Query {
+        /// The query, at its place in the statement.
+        text: String,
+        /// The highest number of its parameters.
+        params: usize,
+    },
+}
+
+/// Values of a table that are replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateStatement {
+    /// The table.
+    pub name: String,
+    /// The columns that get these values.
+    pub assignments: Vec<(String, InsertedValue)>,
+    /// The columns that a row has these values in; none: all rows.
+    pub conditions: Vec<(String, InsertedValue)>,
 }
 
 /// `DELETE` or `TRUNCATE`.
@@ -226,7 +251,13 @@ impl Reader<'_> {
             Some(Token::LParen) => self.names()?,
             _ => Vec::new(),
         };
-        self.expect("VALUES")?;
+        if ["SELECT", "WITH"].iter().any(|word| self.next_is(&[word])) {
+            let text = self.placed_query()?;
+            let params = self.tokens.iter().filter_map(|token| parameter(&token.token)).max().unwrap_or(0);
+            let source = InsertSource::Query { text, params };
+            return Ok(SqlStatement::Insert(InsertStatement { name, columns, source }));
+        }
+        self.expect("VALUES").map_err(|e| e.hint("INSERT INTO name VALUES (…), …, or a query"))?;
         let mut rows = Vec::new();
         loop {
             self.expect_token(&Token::LParen)?;
@@ -244,22 +275,48 @@ impl Reader<'_> {
             }
         }
         self.end()?;
-        Ok(SqlStatement::Insert(InsertStatement { name, columns, rows }))
+        Ok(SqlStatement::Insert(InsertStatement { name, columns, source: InsertSource::Values(rows) }))
+    }
+
+    /// After `UPDATE`.
+    pub(super) fn update(&mut self) -> Result<SqlStatement, SqlError> {
+        let name = self.public_name()?;
+        self.expect("SET")?;
+        let mut assignments: Vec<(String, InsertedValue)> = Vec::new();
+        loop {
+            let twice = self.wanted("another column");
+            let column = self.name(true)?;
+            self.expect_token(&Token::Eq)?;
+            if assignments.iter().any(|(known, _)| *known == column) {
+                return Err(twice);
+            }
+            let value = self.value().map_err(|e| e.hint("values are written out: no expressions"))?;
+            assignments.push((column, value));
+            if !self.accept_token(&Token::Comma) {
+                break;
+            }
+        }
+        let conditions = self.conditions("UPDATE name SET column = value, …")?;
+        Ok(SqlStatement::Update(UpdateStatement { name, assignments, conditions }))
     }
 
     /// After `DELETE`.
     pub(super) fn delete(&mut self) -> Result<SqlStatement, SqlError> {
         self.expect("FROM")?;
         let name = self.public_name()?;
+        let conditions = self.conditions("DELETE FROM name")?;
+        Ok(SqlStatement::Delete(DeleteStatement { name, is_truncate: false, conditions }))
+    }
+
+    /// `[WHERE column = value AND …]` at the end of a statement that begins with `begin`.
+    fn conditions(&mut self, begin: &str) -> Result<Vec<(String, InsertedValue)>, SqlError> {
         let mut conditions = Vec::new();
         if self.accept("WHERE") {
             loop {
                 let column = self.name(true)?;
                 if !self.accept_token(&Token::Eq) {
-                    let error = self.wanted("=");
-                    return Err(
-                        error.hint("DELETE FROM name WHERE column = value AND … is all that there is")
-                    );
+                    let hint = format!("{begin} WHERE column = value AND … is all that there is");
+                    return Err(self.wanted("=").hint(hint));
                 }
                 conditions.push((column, self.value()?));
                 if !self.accept("AND") {
@@ -268,7 +325,7 @@ impl Reader<'_> {
             }
         }
         self.end()?;
-        Ok(SqlStatement::Delete(DeleteStatement { name, is_truncate: false, conditions }))
+        Ok(conditions)
     }
 
     /// After `TRUNCATE`.
@@ -306,10 +363,7 @@ impl Reader<'_> {
                 self.at += 1;
                 value
             }
-            Token::Placeholder(name) => {
-                let number = name.strip_prefix('$').and_then(|digits| digits.parse().ok());
-                InsertedValue::Parameter(number.filter(|number| *number > 0).ok_or(())?)
-            }
+            Token::Placeholder(_) => InsertedValue::Parameter(parameter(&token).ok_or(())?),
             Token::Word(word) if word.quote_style.is_none() => {
                 match word.value.to_ascii_uppercase().as_str() {
                     "NULL" | "DEFAULT" => InsertedValue::Null,
@@ -469,113 +523,12 @@ impl Reader<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::parse;
-    use super::*;
-
-    fn text(text: &str) -> InsertedValue {
-        InsertedValue::Text(text.to_owned())
-    }
-
-    #[test]
-    fn tables_are_read() {
-        let column = |name: &str, kind| ColumnDefinition { name: name.to_owned(), kind };
-        let want = CreateTableStatement {
-            name: "owners".to_owned(),
-            if_not_exists: true,
-            columns: vec![
-                column("job", ColumnType::Text),
-                column("n", ColumnType::Integer),
-                column("Price", ColumnType::Float),
-                column("since", ColumnType::Time),
-            ],
-            key: vec!["job".to_owned()],
-        };
-        let statement = "CREATE TABLE IF NOT EXISTS public.Owners (job varchar(20) PRIMARY KEY, n int NULL, \
-            \"Price\" double precision, since timestamp with time zone);";
-        assert_eq!(parse(statement), Ok(SqlStatement::CreateTable(want)));
-        let Ok(SqlStatement::CreateTable(of_two)) =
-            parse("CREATE TABLE t (a text, b text, PRIMARY KEY (b, a))")
-        else {
-            panic!("a table");
-        };
-        assert_eq!(of_two.key, ["b", "a"]);
-        let inserted = InsertStatement {
-            name: "t".to_owned(),
-            columns: vec!["a".to_owned(), "b".to_owned()],
-            rows: vec![
-                vec![text("it's"), text("-1.5")],
-                vec![InsertedValue::Null, InsertedValue::Parameter(2)],
-                vec![text("true"), InsertedValue::Now],
-            ],
-        };
-        let statement = "INSERT INTO t (a, b) VALUES ('it''s', -1.5), (NULL::text, $2::int8), (true, now())";
-        assert_eq!(parse(statement), Ok(SqlStatement::Insert(inserted)));
-        let deleted = DeleteStatement {
-            name: "t".to_owned(),
-            is_truncate: false,
-            conditions: vec![("a".to_owned(), text("1")), ("b".to_owned(), InsertedValue::Parameter(1))],
-        };
-        assert_eq!(parse("DELETE FROM t WHERE a = 1 AND b = $1"), Ok(SqlStatement::Delete(deleted)));
-        let emptied = DeleteStatement { name: "t".to_owned(), is_truncate: true, conditions: Vec::new() };
-        assert_eq!(parse("TRUNCATE TABLE T"), Ok(SqlStatement::Delete(emptied)));
-    }
-
-    #[test]
-    fn copies_are_read() {
-        let into = |columns: &[&str], format| {
-            Ok(SqlStatement::CopyIn(CopyInStatement {
-                name: "t".to_owned(),
-                columns: columns.iter().map(|name| (*name).to_owned()).collect(),
-                format,
-            }))
-        };
-        let csv = CopyFormat { has_header: true, ..CopyFormat::csv() };
-        assert_eq!(parse("COPY t FROM STDIN"), into(&[], CopyFormat::text()));
-        assert_eq!(
-            parse("COPY t (a, B) FROM STDIN WITH (FORMAT csv, HEADER)"),
-            into(&["a", "b"], csv.clone())
-        );
-        assert_eq!(parse("COPY public.t FROM stdin CSV HEADER"), into(&[], csv.clone()));
-        assert_eq!(
-            parse("COPY t FROM STDIN (HEADER false, DELIMITER ';', NULL 'x', FORMAT 'csv')"),
-            into(&[], CopyFormat { delimiter: b';', null: "x".to_owned(), ..CopyFormat::csv() })
-        );
-        let out = |source, format| Ok(SqlStatement::CopyOut(CopyOutStatement { source, format }));
-        assert_eq!(
-            parse("COPY (SELECT (1)) TO STDOUT WITH (FORMAT csv, HEADER true)"),
-            out(CopySource::Query("      SELECT (1)".to_owned()), csv)
-        );
-        assert_eq!(
-            parse("COPY metrics.up (job) TO STDOUT"),
-            out(CopySource::Query("SELECT \"job\" FROM metrics.up".to_owned()), CopyFormat::text())
-        );
-        assert_eq!(
-            parse("COPY (SUBSCRIBE SELECT 1) TO STDOUT"),
-            out(CopySource::Changes("SELECT 1".to_owned()), CopyFormat::text())
-        );
-    }
-
-    #[test]
-    fn what_is_not_taken_is_told() {
-        for (text, what) in [
-            ("CREATE TABLE t (a text NOT NULL)", "other constraints are not kept"),
-            ("CREATE TABLE t (a blob)", "a type is expected, not blob"),
-            ("CREATE TABLE t (a text PRIMARY KEY, b text PRIMARY KEY)", "one primary key is expected"),
-            ("INSERT INTO t SELECT 1", "VALUES is expected, not SELECT"),
-            ("INSERT INTO t VALUES (1 + 1)", ") is expected, not +"),
-            ("INSERT INTO t VALUES (f())", "a value is expected, not f"),
-            ("INSERT INTO t VALUES (1) RETURNING a", "the end is expected, not RETURNING"),
-            ("DELETE FROM t WHERE a > 1", "= is expected, not >"),
-            ("COPY t FROM '/etc/passwd'", "the server reads no files"),
-            ("COPY (SELECT 1) TO '/tmp/x'", "the server writes no files"),
-            ("COPY (SELECT 1) TO PROGRAM 'sh'", "the server writes no files"),
-            ("COPY metrics.up FROM STDIN", "only tables of the schema public take rows"),
-            ("COPY t FROM STDIN WITH (FORMAT binary)", "csv or text is expected, not binary"),
-            ("COPY (SELECT 1", ") is expected, not the end"),
-        ] {
-            assert!(parse(text).expect_err(text).to_string().contains(what), "{text}: {:?}", parse(text));
-        }
-    }
+/// The number of a parameter: 1 of `$1`.
+fn parameter(token: &Token) -> Option<usize> {
+    let Token::Placeholder(name) = token else { return None };
+    let number = name.strip_prefix('$')?.parse().ok()?;
+    (number > 0).then_some(number)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,10 +10,12 @@ use promql::{PromqlLanguage, PromqlOptions};
 use serde_json::{Map, Value, json};
 use sql::output::{AnswerWriter, Format};
 use sql::relations::MetaSource;
+use sql::tables::TableList;
 use sql::{SqlEngine, SqlError, SqlRequest, SqlSources, SqlSummary};
 use std::path::Path;
 use std::sync::Arc;
 use storage::disk::OsDisk;
+use storage::exemplars::{Exemplar, ExemplarRow};
 use storage::metrics::Metrics;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, MatchOp};
@@ -77,6 +79,11 @@ pub struct SqlFixture {
 impl SqlFixture {
     /// Without series.
     pub fn empty() -> SqlFixture {
+        SqlFixture::with(Arc::new(Lists), Arc::new(sql::tables::NoTables))
+    }
+
+    /// Without series; with these lists of the server and tables of people.
+    pub fn with(meta: Arc<dyn MetaSource>, tables: Arc<dyn TableList>) -> SqlFixture {
         let dir = tempfile::tempdir().expect("a directory");
         let store = open_store(dir.path());
         let querier = Arc::new(Querier::new(store.clone(), 1));
@@ -84,11 +91,19 @@ impl SqlFixture {
             engine: querier.clone(),
             catalog: store.clone(),
             language: Arc::new(PromqlLanguage(PromqlOptions::all())),
-            meta: Arc::new(Lists),
-            tables: Arc::new(sql::tables::NoTables),
+            meta,
+            tables,
             memory: MemoryPool::for_queries(1 << 30),
         });
         SqlFixture { engine, querier, store, _dir: dir }
+    }
+
+    /// Adds an exemplar of the time of the questions.
+    pub fn add_exemplar(&self, labels: &[(&str, &str)], trace: &str) {
+        let series = self.store.get_or_create_series(&Labels::from_pairs(labels.iter().copied()));
+        let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", trace)]), t: NOW, v: 1.0 };
+        self.store.exemplars().set_limit(100);
+        self.store.exemplars().add(vec![ExemplarRow { series, exemplar, timed: true }]);
     }
 
     /// Adds samples: times in s before [`NOW`].
@@ -97,6 +112,12 @@ impl SqlFixture {
         let rows: Vec<FloatRow> =
             samples.into_iter().map(|(ago, v)| FloatRow { series, t: NOW - ago * 1_000, v }).collect();
         self.store.append_rows(&rows).expect("appended");
+    }
+
+    /// Adds a sample.
+    pub fn add_at(&self, labels: &[(&str, &str)], t: i64, v: f64) {
+        let series = self.store.get_or_create_series(&Labels::from_pairs(labels.iter().copied()));
+        self.store.append_rows(&[FloatRow { series, t, v }]).expect("appended");
     }
 
     /// Three series, with a sample each 15 s for 20 minutes, of every metric that these queries of
