@@ -131,7 +131,8 @@ impl Bench {
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         for n in 0..SERIES {
-            let (n, g) = (n.to_string(), (n % 3).to_string());
+            let g = (n % 3).to_string();
+            let n = n.to_string();
             let labels = Labels::from_pairs([("__name__", "m_total"), ("n", n.as_str()), ("g", g.as_str())]);
             let series = store.get_or_create_series(&labels);
             let rows = (0..13).map(|i| FloatRow { series, t: START - 60_000 + i * 5_000, v: i as f64 });

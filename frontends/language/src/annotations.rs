@@ -11,11 +11,12 @@ pub fn render(query: &str, annotation: &Annotation) -> String {
     let prefix = match annotation.level {
         Severity::Warning => "PromQL warning: ",
         Severity::Info => "PromQL info: ",
-        // Not about the query: it has no place in it.
+        // It is about the data and not about the query, so it has no position in it.
         Severity::Storage => return annotation.text.to_string(),
     };
-    let place = position(query, annotation.span.start as usize);
-    format!("{prefix}{}{} ({place})", annotation.text, extent(annotation.extent))
+    // The end of the span is not shown: Prometheus gives the position of the first character only.
+    let start = position(query, annotation.span.start as usize);
+    format!("{prefix}{}{} ({start})", annotation.text, extent(annotation.extent))
 }
 
 /// The warnings and the infos of `annotations`, in order.
@@ -42,6 +43,7 @@ fn extent(extent: Occurrences) -> String {
             let low = general(low);
             let high = general(high);
             let difference = two_digits(difference);
+            // Whole seconds, as Prometheus prints them; milliseconds are cut off and not rounded.
             let time = |t: i64| {
                 let time = chrono::DateTime::from_timestamp(t.div_euclid(1000), 0).unwrap_or_default();
                 time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)

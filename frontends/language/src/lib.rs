@@ -34,8 +34,9 @@ pub struct QueryRange {
 /// A query language with its settings. Its methods read only the query text, no data.
 ///
 /// # Contract
-/// 1. The same text gives the same plan, and texts that mean the same give equal plans (see
-///    [`engine::plan::canonical`]): views share what they compute by comparing plans.
+/// 1. The same text gives the same plan, and texts that differ only in spaces and comments give
+///    equal plans: views share what they compute by comparing plans
+///    ([`engine::plan::canonical`]).
 /// 2. No text makes it panic, and the time grows in proportion to the length of the text: texts
 ///    come from the network. *Checked:* the fuzz and doubling tests of the crate `promql`.
 /// 3. Spans of a plan and of an error are byte offsets in `text`; otherwise annotations and errors

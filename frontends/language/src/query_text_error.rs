@@ -50,6 +50,7 @@ impl std::error::Error for QueryTextError {}
 /// assert_eq!(language::position("sum(up)\n/ x", 10), "2:3");
 /// ```
 pub fn position(query: &str, at: usize) -> String {
+    // Both texts for a position that cannot be given are those of Prometheus.
     if query.is_empty() {
         return "unknown position".to_owned();
     }
@@ -60,6 +61,7 @@ pub fn position(query: &str, at: usize) -> String {
 }
 
 fn line_and_column(query: &str, at: usize) -> Option<(u64, u64)> {
+    // `at` may be the end of the query: that is where a text that breaks off is wrong.
     if query.is_empty() || at > query.len() {
         return None;
     }

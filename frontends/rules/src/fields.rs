@@ -96,11 +96,13 @@ fn field_of(of: &FieldValue, name: &str) -> Result<FieldValue, FieldError> {
             other => missing(super::printing::type_name(other)),
         };
     };
+    // Names with two underscores are keys of our own in these maps, which Go does not have.
     let found = map.get(name).filter(|_| !name.starts_with("__")).cloned();
     match (go_type(map), found) {
         (GoType::Root, None) => missing(ROOT),
         (GoType::Sample, None) => missing("*template.sample"),
         (GoType::Moment(kind), None) => missing(kind),
+        // Go's zero value: of a text the empty one, of an interface nil, which prints as NO_VALUE.
         (GoType::Texts, None) => Ok(FieldValue::typed(text(""))),
         (GoType::Interfaces, None) => Ok(FieldValue::interface(text(NO_VALUE))),
         (GoType::Root | GoType::Sample, Some(value)) => {

@@ -14,7 +14,7 @@ pub struct RuleSource {
     pub file: String,
     /// The name of the group.
     pub group: String,
-    /// Its place in the group, from 0.
+    /// Its position in the group, from 0.
     pub index: usize,
     /// The name of the alert or of the recorded metric.
     pub rule: String,
@@ -56,6 +56,8 @@ fn sources_of(file: &str, text: &str) -> Result<Vec<RuleSource>, ConfigError> {
 fn lines_of(lines: &[&str], line: u64, column: u64) -> Vec<String> {
     let start = line.saturating_sub(1) as usize;
     let indent = column.saturating_sub(1) as usize;
+    // In a rule in flow style all rules of a line begin at the same one, so that line is the whole
+    // text of each.
     let belongs = |text: &str| text.trim().is_empty() || text.len() - text.trim_start().len() >= indent;
     let rest = lines.iter().skip(start + 1).take_while(|text| belongs(text));
     let mut own: Vec<String> = lines
@@ -66,6 +68,8 @@ fn lines_of(lines: &[&str], line: u64, column: u64) -> Vec<String> {
         .take(RULE_SOURCE_LINES)
         .map(|text| (*text).to_owned())
         .collect();
+    // Empty lines inside a rule belong to it (a block of text may have them); those after its last
+    // line separate it from the next one.
     while own.last().is_some_and(|text| text.trim().is_empty()) {
         own.pop();
     }

@@ -32,7 +32,8 @@ fn lines(core: &ActiveRules) -> Vec<String> {
     let line = |transition: &Arc<AlertTransition>| {
         let change = &transition.change;
         let instance = change.labels.get("instance").unwrap_or("");
-        let (from, to) = (change.from.as_str(), change.to.as_str());
+        let from = change.from.as_str();
+        let to = change.to.as_str();
         format!("{} {from}>{to} {} {instance}", change.at, change.reason.as_str())
     };
     changes(core).iter().map(line).collect()
