@@ -43,6 +43,6 @@ mod views;
 
 pub use self::engine::{SqlEngine, SqlSources};
 pub use bind::Grid;
-pub use dataflow::DataflowStats;
+pub use dataflow::{DataflowStats, DataflowWork};
 pub use error::{SqlError, SqlErrorKind};
 pub use session::{RowSink, SqlDescription, SqlRequest, SqlSummary, on_large_stack};

@@ -49,7 +49,7 @@ pub const LEAF_EVENTS: usize = 1_024;
 pub const SMALL_STATEMENT_BYTES: usize = 2 * 1024;
 /// Statements that stand as dataflows. All of them work in one thread.
 pub const DATAFLOWS: usize = 200;
-/// Different rows of all relations that dataflows read.
+/// Rows of all relations that dataflows read: of lists of series all, of others different ones.
 pub const DATAFLOW_ROWS: usize = 20_000_000;
 /// Bytes of the rows that dataflows keep: of relations, sides of joins, groups. Approximate.
 pub const DATAFLOW_BYTES: usize = 4 * 1024 * 1024 * 1024;

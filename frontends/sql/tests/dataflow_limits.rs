@@ -1,12 +1,14 @@
-//! Tests the limits of dataflows (`docs/limits.md`): when one is exceeded, that statement gets the
-//! error, and all other statements go on.
+//! The limits of statements that stand as dataflows: each is passed, the statement gets the error that
+//! docs/limits.md has, and the other statements go on. And that nothing is run where nothing changes,
+//! and nothing kept of what was replaced.
 
 #[path = "support/listed.rs"]
 mod listed;
 mod support;
 
 use engine::query::{Querier, QueryError, QueryOptions, StandingAnswer};
-use listed::{ListedSeries, engine_over, stand};
+use listed::{ListedSeries, OtherLists, engine_with_lists, stand};
+use serde_json::json;
 use sql::DataflowStats;
 use sql::limits::{DataflowLimits, STANDING_ROWS};
 use sql::standing::StatementAnswers;
@@ -22,6 +24,7 @@ const METRICS: &str = "SELECT metric, count(DISTINCT series) AS n FROM series GR
 struct World {
     answers: StatementAnswers,
     series: Arc<ListedSeries>,
+    lists: Arc<OtherLists>,
     _dir: tempfile::TempDir,
 }
 
@@ -36,10 +39,11 @@ impl World {
     fn new(count: usize, limits: DataflowLimits) -> World {
         let dir = tempfile::tempdir().expect("a directory");
         let querier = Arc::new(Querier::new(support::open_store(dir.path()), 1));
-        let series = Arc::new(ListedSeries::new((0..count).map(series)));
-        let engine = engine_over(querier.clone(), series.clone());
+        let series = Arc::new(ListedSeries::of((0..count).map(series)));
+        let lists: Arc<OtherLists> = Arc::default();
+        let engine = engine_with_lists(querier.clone(), series.clone(), lists.clone());
         let answers = StatementAnswers::new(engine, querier).with_limits(limits);
-        World { answers, series, _dir: dir }
+        World { answers, series, lists, _dir: dir }
     }
 
     fn stand(&self, text: &str) -> Result<Box<dyn StandingAnswer>, QueryError> {
@@ -165,4 +169,75 @@ fn the_time_that_it_may_take() {
         assert!(Instant::now() < end, "it is never built");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Steps are counted, not time: of those over which nothing happens none is run, however many there are.
+#[test]
+fn what_does_not_change_is_not_run() {
+    const VIEWS: usize = 60;
+    let world = World::new(50, DataflowLimits::default());
+    world.lists.set("alerts", [json!({ "alertname": "Down", "labels": { "job": "x" } })]);
+    let over_series =
+        |n| format!("SELECT metric, count(*) AS n FROM series GROUP BY metric HAVING count(*) > {n}");
+    let mut views: Vec<_> = (0..VIEWS).map(|n| world.view(&over_series(n))).collect();
+    views.push(world.view("SELECT alertname, count(*) AS n FROM alerts GROUP BY alertname"));
+    let changed = |views: &mut Vec<Box<dyn StandingAnswer>>, seconds: i64| {
+        let asked = views.iter_mut().map(|view| ask(view, T + seconds * 1_000));
+        asked.filter(|asked| *asked == Ok(true)).count()
+    };
+    assert_eq!(changed(&mut views, 0), VIEWS + 1);
+    let begin = world.answers.dataflow_work();
+    assert!(begin.steps > 0);
+    for seconds in 1..=20 {
+        assert_eq!(changed(&mut views, seconds), 0);
+    }
+    let idle = world.answers.dataflow_work();
+    assert_eq!(idle.steps, begin.steps);
+    assert_eq!(idle.looks, begin.looks + 20, "one look for all of them");
+    // What changes in one list runs nothing of the other one: here groups, and the one view of them.
+    world.lists.set("alerts", ["Down", "Slow"].map(|name| json!({ "alertname": name, "labels": {} })));
+    assert_eq!(changed(&mut views, 21), 1);
+    let of_alerts = world.answers.dataflow_work();
+    assert_eq!(of_alerts.steps, idle.steps + 2);
+    // Groups that all views of series have in common are computed once, then each view looks at them.
+    world.series.add(series(50));
+    changed(&mut views, 22);
+    assert_eq!(world.answers.dataflow_work().steps, of_alerts.steps + 1 + VIEWS as u64);
+    // A join has operators to run: still nothing while nothing changes.
+    views.push(world.view(
+        "SELECT p.metric, count(*) AS n FROM label_pairs p JOIN alerts a ON p.value = a.job GROUP BY p.metric",
+    ));
+    changed(&mut views, 23);
+    let begin = world.answers.dataflow_work();
+    for seconds in 24..=40 {
+        assert_eq!(changed(&mut views, seconds), 0);
+    }
+    assert_eq!(world.answers.dataflow_work().steps, begin.steps);
+    world.lists.set("alerts", [json!({ "alertname": "Down", "labels": { "job": "y" } })]);
+    assert_eq!(changed(&mut views, 41), 2);
+    let steps = world.answers.dataflow_work().steps - begin.steps;
+    assert!(steps < VIEWS as u64, "{steps} steps: views of series were run, too");
+}
+
+/// Without compaction each version of a row would stay in the sides of joins.
+#[test]
+fn replaced_rows_do_not_stay() {
+    const ALERTS: usize = 50;
+    let world = World::new(0, DataflowLimits::default());
+    world.lists.set("targets", [json!({ "job": "x", "instance": "i" })]);
+    let mut joined =
+        world.view("SELECT a.alertname, a.value, t.instance FROM alerts a JOIN targets t USING (job)");
+    let mut most = 0;
+    for round in 0..200 {
+        let alert = |i: usize| {
+            let value = (round * ALERTS + i) as f64;
+            json!({ "alertname": format!("a{i}"), "value": value, "labels": { "job": "x" } })
+        };
+        world.lists.set("alerts", (0..ALERTS).map(alert));
+        assert_eq!(ask(&mut joined, T + round as i64 * 1_000), Ok(true));
+        most = most.max(world.stats().arranged);
+    }
+    assert_eq!(world.stats().arrangements, 2);
+    assert!(most >= ALERTS, "{most} are too few to see anything");
+    assert!(most <= 10 * ALERTS, "{most} updates are kept of {ALERTS} rows");
 }

@@ -7,12 +7,13 @@
 //! number, an exact sum ([`crate::exact_sum`]), or its distinct values. [`super::render`] puts this
 //! into an operator.
 
+use super::delta::Delta;
 use super::program::{Runner, Update};
 use super::rel::{Aggregate, Measure};
 use super::row::{EncodedRows, Row, RowCodec};
+use super::stateful::Stateful;
 use crate::error::SqlError;
 use crate::exact_aggregates::Floats;
-use crate::limits::BATCH_ROWS;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, UInt64Array,
 };
@@ -30,11 +31,15 @@ pub(super) struct Groups {
     key_count: usize,
     /// One column for each measure: its argument.
     arguments: Vec<RowCodec>,
+    /// The types of the arguments.
+    argument_kinds: Vec<DataType>,
     /// One column for each measure: its result.
     results: Vec<RowCodec>,
     groups: HashMap<Row, Group>,
-    /// Memory of all groups, bytes.
-    pub(super) bytes: usize,
+    /// The groups that have taken up rows since they were last shown.
+    touched: Vec<Row>,
+    /// What the groups take, in bytes.
+    bytes: usize,
 }
 
 struct Group {
@@ -43,13 +48,14 @@ struct Group {
     states: Vec<MeasureState>,
     /// The output row of the group, as it was sent last.
     shown: Option<Row>,
-    /// Whether the current update changes the group.
+    /// It has taken up rows since.
     is_touched: bool,
 }
 
 impl Group {
-    fn new(measures: &[Measure]) -> Group {
-        let states = measures.iter().map(|measure| MeasureState::new(*measure)).collect();
+    fn new(measures: &[Measure], arguments: &[DataType]) -> Group {
+        let measures = measures.iter().zip(arguments);
+        let states = measures.map(|(measure, argument)| MeasureState::new(*measure, argument)).collect();
         Group { rows: 0, states, shown: None, is_touched: false }
     }
 }
@@ -68,24 +74,37 @@ enum MeasureState {
     Floats(Floats),
     /// The distinct values with their counts, for `count(DISTINCT)`.
     Distinct(HashMap<Row, i64>),
-    /// The distinct values in order with their counts, for `min` and `max`.
+    /// The same of whole numbers, which need no memory of their own.
+    DistinctIntegers(HashMap<i64, i64>),
+    /// The same in order.
     Ordered(BTreeMap<Row, i64>),
 }
 
 impl MeasureState {
-    fn new(measure: Measure) -> MeasureState {
+    fn new(measure: Measure, argument: &DataType) -> MeasureState {
         match measure {
             Measure::Count => MeasureState::Count(0),
             Measure::SumIntegers => MeasureState::Integers { sum: 0, count: 0 },
             Measure::SumUnsigned => MeasureState::Unsigned { sum: 0, count: 0 },
             Measure::SumFloats | Measure::MeanOfFloats => MeasureState::Floats(Floats::default()),
+            Measure::CountDistinct if *argument == DataType::Int64 => {
+                MeasureState::DistinctIntegers(HashMap::new())
+            }
             Measure::CountDistinct => MeasureState::Distinct(HashMap::new()),
             Measure::Min | Measure::Max => MeasureState::Ordered(BTreeMap::new()),
         }
     }
 
-    /// Applies row `i` of the arguments `times` times (negative: the rows are deleted). Returns by
-    /// how many bytes the state grew.
+    /// By how many bytes it has grown, if it is of a group without rows.
+    fn grown(&self) -> usize {
+        match self {
+            MeasureState::Floats(floats) => floats.size() - Floats::default().size(),
+            _ => 0,
+        }
+    }
+
+    /// Row `i` of the arguments came `times` times, or went. Returns by how many bytes the state
+    /// grew.
     fn change(&mut self, argument: &Argument, i: usize, times: i64) -> isize {
         if argument.column.is_null(i) {
             return 0;
@@ -110,6 +129,17 @@ impl MeasureState {
             MeasureState::Distinct(values) => {
                 let Some(rows) = &argument.rows else { return 0 };
                 return change_count(values, rows.bytes(i), times);
+            }
+            MeasureState::DistinctIntegers(values) => {
+                let value = argument.column.as_primitive::<Int64Type>().value(i);
+                let known = values.entry(value).or_insert(0);
+                let was = *known;
+                *known += times;
+                if *known == 0 {
+                    values.remove(&value);
+                    return if was == 0 { 0 } else { -INTEGER_SIZE };
+                }
+                return if was == 0 { INTEGER_SIZE } else { 0 };
             }
             MeasureState::Ordered(values) => {
                 let Some(rows) = &argument.rows else { return 0 };
@@ -178,15 +208,15 @@ fn counted_value_size(value: &[u8]) -> isize {
     (value.len() + COUNT_AND_ALLOCATION) as isize
 }
 
+/// The same of a whole number.
+const INTEGER_SIZE: isize = 24;
+
 /// The argument of a measure, for a batch.
 struct Argument {
     column: ArrayRef,
     /// The values as rows, for measures that store values.
     rows: Option<EncodedRows>,
 }
-
-/// The groups that an update has touched.
-type GroupKeys = Vec<Row>;
 
 impl Groups {
     /// No groups yet. `input` makes keys and arguments of rows.
@@ -200,67 +230,25 @@ impl Groups {
         let single = |kinds: &[DataType]| -> Result<Vec<RowCodec>, SqlError> {
             kinds.iter().skip(keys).map(|kind| RowCodec::new(std::slice::from_ref(kind))).collect()
         };
-        Ok(Groups {
+        let mut groups = Groups {
             measures: aggregate.measures.clone(),
             input,
             keys: RowCodec::new(&kinds[..keys.min(kinds.len())])?,
             key_count: keys,
             arguments: single(kinds)?,
+            argument_kinds: kinds.iter().skip(keys).cloned().collect(),
             results: single(output)?,
             groups: HashMap::new(),
+            touched: Vec::new(),
             bytes: 0,
-        })
-    }
-
-    /// The output for an empty input: one row without keys, else none.
-    pub(super) fn start(&mut self) -> Result<Vec<Update>, SqlError> {
-        if self.key_count > 0 {
-            return Ok(Vec::new());
+        };
+        // Without keys there is a row over nothing, too.
+        if keys == 0 {
+            let key = Row::new(&[]);
+            groups.groups.insert(key.clone(), Group::new(&groups.measures, &groups.argument_kinds));
+            groups.touched.push(key);
         }
-        let key = Row::new(&[]);
-        self.groups.insert(key.clone(), Group::new(&self.measures));
-        self.show(&[key])
-    }
-
-    /// Applies updates of input rows. Returns the updates of output rows.
-    pub(super) fn update(&mut self, updates: &[Update]) -> Result<Vec<Update>, SqlError> {
-        let mut touched = GroupKeys::new();
-        for part in updates.chunks(BATCH_ROWS) {
-            let times = part.iter().map(|update| update.1).collect();
-            let (batch, times) = self.input.columns(part.iter().map(|update| &update.0), times)?;
-            self.take_up(&batch, &times, &mut touched)?;
-        }
-        self.show(&touched)
-    }
-
-    fn take_up(
-        &mut self,
-        batch: &RecordBatch,
-        times: &[isize],
-        touched: &mut GroupKeys,
-    ) -> Result<(), SqlError> {
-        let keys = self.keys.encoded(&batch.columns()[..self.key_count])?;
-        let arguments = self.arguments_of(batch)?;
-        for (i, times) in times.iter().enumerate() {
-            let key = keys.bytes(i);
-            // Looked up by bytes first: most rows belong to an existing group, and then no `Row`
-            // has to be allocated for the key.
-            if !self.groups.contains_key(key) {
-                self.groups.insert(Row::new(key), Group::new(&self.measures));
-                self.bytes += self.group_size(key);
-            }
-            let Some(group) = self.groups.get_mut(key) else { continue };
-            let times = *times as i64;
-            group.rows += times;
-            for (state, argument) in group.states.iter_mut().zip(&arguments) {
-                self.bytes = self.bytes.saturating_add_signed(state.change(argument, i, times));
-            }
-            if !group.is_touched {
-                group.is_touched = true;
-                touched.push(Row::new(key));
-            }
-        }
-        Ok(())
+        Ok(groups)
     }
 
     /// Memory of a group without its values, bytes: its key (also as a part of the output row) and
@@ -273,7 +261,10 @@ impl Groups {
         let columns = batch.columns().iter().skip(self.key_count);
         let parts = columns.zip(&self.measures).zip(&self.arguments);
         let argument = |((column, measure), codec): ((&ArrayRef, &Measure), &RowCodec)| {
-            let is_kept = matches!(measure, Measure::CountDistinct | Measure::Min | Measure::Max);
+            let is_kept = match measure {
+                Measure::CountDistinct => *column.data_type() != DataType::Int64,
+                measure => matches!(measure, Measure::Min | Measure::Max),
+            };
             let rows = is_kept.then(|| codec.encoded(std::slice::from_ref(column))).transpose()?;
             Ok(Argument { column: column.clone(), rows })
         };
@@ -297,9 +288,9 @@ impl Groups {
                 updates.extend(now.iter().map(|row| (row.clone(), 1)));
                 group.shown = now;
             }
-            if !is_there {
-                self.groups.remove(key);
-                self.bytes = self.bytes.saturating_sub(self.group_size(key.bytes()));
+            if !is_there && let Some(gone) = self.groups.remove(key) {
+                let sums: usize = gone.states.iter().map(MeasureState::grown).sum();
+                self.bytes = self.bytes.saturating_sub(self.group_size(key.bytes()) + sums);
             }
         }
         Ok(updates)
@@ -319,6 +310,46 @@ impl Groups {
             });
         }
         Ok(columns)
+    }
+}
+
+impl Stateful for Groups {
+    fn take_up(&mut self, delta: &Delta) -> Result<(), SqlError> {
+        let delta = self.input.run(delta)?;
+        if delta.is_empty() {
+            return Ok(());
+        }
+        let batch = delta.columns()?;
+        let keys = self.keys.encoded(&batch.columns()[..self.key_count])?;
+        let arguments = self.arguments_of(batch)?;
+        for (i, times) in delta.counts().iter().enumerate() {
+            let key = keys.bytes(i);
+            // Asked for first: most rows are of a group that is there, which needs no row for its key.
+            if !self.groups.contains_key(key) {
+                self.groups.insert(Row::new(key), Group::new(&self.measures, &self.argument_kinds));
+                self.bytes += self.group_size(key);
+            }
+            let Some(group) = self.groups.get_mut(key) else { continue };
+            let times = *times as i64;
+            group.rows += times;
+            for (state, argument) in group.states.iter_mut().zip(&arguments) {
+                self.bytes = self.bytes.saturating_add_signed(state.change(argument, i, times));
+            }
+            if !group.is_touched {
+                group.is_touched = true;
+                self.touched.push(Row::new(key));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<Update>, SqlError> {
+        let touched = std::mem::take(&mut self.touched);
+        if touched.is_empty() { Ok(Vec::new()) } else { self.show(&touched) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -360,6 +391,7 @@ fn numbers(measure: Measure, states: &[Option<&MeasureState>]) -> ArrayRef {
             let count = |state: &Option<&MeasureState>| match state {
                 Some(MeasureState::Count(count)) => Some(*count),
                 Some(MeasureState::Distinct(values)) => Some(values.len() as i64),
+                Some(MeasureState::DistinctIntegers(values)) => Some(values.len() as i64),
                 _ => Some(0),
             };
             Arc::new(states.iter().map(count).collect::<Int64Array>())
@@ -387,5 +419,110 @@ fn numbers(measure: Measure, states: &[Option<&MeasureState>]) -> ArrayRef {
             Arc::new(states.iter().map(value).collect::<Float64Array>())
         }
         Measure::Min | Measure::Max => Arc::new(BooleanArray::from(vec![None::<bool>; states.len()])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    /// A group, a float, a whole number and a text of each row.
+    fn kinds() -> Vec<DataType> {
+        vec![
+            DataType::Utf8,
+            DataType::Float64,
+            DataType::Float64,
+            DataType::Int64,
+            DataType::Utf8,
+            DataType::Utf8,
+        ]
+    }
+
+    fn groups() -> Result<Groups, SqlError> {
+        let measures = vec![
+            Measure::SumFloats,
+            Measure::MeanOfFloats,
+            Measure::CountDistinct,
+            Measure::Min,
+            Measure::Max,
+        ];
+        let output = [
+            DataType::Utf8,
+            DataType::Float64,
+            DataType::Float64,
+            DataType::Int64,
+            DataType::Utf8,
+            DataType::Utf8,
+        ];
+        Groups::new(&Aggregate { keys: 1, measures }, Runner::new(Vec::new(), &kinds())?, &kinds(), &output)
+    }
+
+    fn rows() -> Result<Vec<Row>, SqlError> {
+        let floats: Vec<f64> =
+            [0.1, 0.2, 0.3, 1e16, -1e16, 1e308, -1e308, f64::NAN, f64::INFINITY, 3.5].repeat(5);
+        let texts: Vec<String> = (0..floats.len()).map(|i| format!("t{}", i * 7 % 31)).collect();
+        let keys: Vec<&str> = (0..floats.len()).map(|i| ["a", "b", "c"][i * 5 % 3]).collect();
+        use datafusion::arrow::array::StringArray;
+        let floats: ArrayRef = Arc::new(Float64Array::from(floats));
+        let texts: ArrayRef = Arc::new(StringArray::from(texts));
+        let numbers: ArrayRef =
+            Arc::new((0..floats.len()).map(|i| Some(i as i64 % 4)).collect::<Int64Array>());
+        let columns = [
+            Arc::new(StringArray::from(keys)) as ArrayRef,
+            floats.clone(),
+            floats,
+            numbers,
+            texts.clone(),
+            texts,
+        ];
+        RowCodec::new(&kinds())?.encode(&columns, columns[0].len())
+    }
+
+    /// What is shown after these updates, each of them a refresh or all of them one.
+    fn shown(updates: &[Update], is_stepwise: bool) -> Result<BTreeMap<Row, isize>, SqlError> {
+        let codec = Rc::new(RowCodec::new(&kinds())?);
+        let mut groups = groups()?;
+        let mut shown = BTreeMap::new();
+        for piece in updates.chunks(if is_stepwise { 1 } else { 9 }) {
+            groups.take_up(&Delta::of_updates(codec.clone(), piece.to_vec()))?;
+            let changes = if is_stepwise { groups.finish()? } else { Vec::new() };
+            for (row, count) in changes {
+                *shown.entry(row).or_insert(0) += count;
+            }
+        }
+        for (row, count) in groups.finish()? {
+            *shown.entry(row).or_insert(0) += count;
+        }
+        shown.retain(|_, count| *count != 0);
+        Ok(shown)
+    }
+
+    /// Sums that are rounded as they grow, or a largest value that is only raised, would fail here.
+    #[test]
+    fn order_and_what_has_gone_do_not_matter() -> Result<(), SqlError> {
+        let rows = rows()?;
+        let kept = |i: usize| i % 10 < 5;
+        let expected: Vec<Update> =
+            rows.iter().enumerate().filter(|(i, _)| kept(*i)).map(|(_, row)| (row.clone(), 1)).collect();
+        let expected = shown(&expected, false)?;
+        assert_eq!(expected.len(), 3);
+        for step in [1, 3, 7, 49] {
+            let order: Vec<usize> = (0..rows.len()).map(|i| i * step % rows.len()).collect();
+            let come = order.iter().map(|i| (rows[*i].clone(), 1));
+            let go = order.iter().rev().filter(|i| !kept(**i)).map(|i| (rows[*i].clone(), -1));
+            let updates: Vec<Update> = come.chain(go).collect();
+            assert_eq!(shown(&updates, false)?, expected, "step {step}");
+            assert_eq!(shown(&updates, true)?, expected, "step {step}, row by row");
+        }
+        let gone: Vec<Update> =
+            rows.iter().map(|row| (row.clone(), 1)).chain(rows.iter().map(|row| (row.clone(), -1))).collect();
+        assert!(shown(&gone, true)?.is_empty());
+        let mut groups = groups()?;
+        let codec = Rc::new(RowCodec::new(&kinds())?);
+        groups.take_up(&Delta::of_updates(codec, gone))?;
+        groups.finish()?;
+        assert_eq!(groups.bytes(), 0, "nothing is kept of groups that are gone");
+        Ok(())
     }
 }

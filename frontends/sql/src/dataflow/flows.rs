@@ -1,25 +1,29 @@
 //! The dataflows that the thread of [`super::host`] runs, and the routing of changes from one to
 //! the next.
 //!
-//! Each dataflow has an input session for each list and each group that it reads; [`put`] gives it
-//! the changes. Rows of a list are stored once, outside of the dataflows. A dataflow whose inputs
-//! did not change is not run. A `GROUP BY` is a dataflow of its own ([`GroupFlow`]), whose rows
-//! several statements read. A side of a join that is a list itself is arranged once ([`SideFlow`])
-//! and imported by the dataflows that join it.
+//! The host gives each dataflow the changes of the lists and groups that it reads. Rows of a list are
+//! stored once, outside of the dataflows. A dataflow whose inputs did not change is not run. A
+//! dataflow without joins is called directly ([`super::pipeline`]); one that joins consists of
+//! operators with an input session for each list. A `GROUP BY` is a dataflow of its own
+//! ([`GroupFlow`]), whose rows several statements read. A side of a join that is a list itself is
+//! arranged once ([`SideFlow`]) and imported by the dataflows that join it.
 
+use super::delta::Delta;
 use super::input::{InputSpec, InputState};
+use super::pipeline::Pipeline;
 use super::program::Update;
 use super::rel::{Rel, RelReads};
 use super::render::{Gauges, KeyedTrace, Time};
-use super::row::Row;
+use super::row::{Row, RowCodec};
 use super::standing::ViewMarks;
 use crate::error::SqlError;
 use datafusion::common::HashMap;
 use differential_dataflow::consolidation::consolidate;
 use differential_dataflow::input::InputSession;
 use differential_dataflow::operators::arrange::ShutdownButton;
+use differential_dataflow::trace::{BatchReader, TraceReader};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use timely::dataflow::ProbeHandle;
@@ -52,23 +56,36 @@ pub(super) struct SideFlow {
 
 /// A dataflow with its inputs.
 pub(super) struct Flow {
-    /// The input sessions, by the names of their lists or groups.
+    pub(super) body: FlowBody,
+    pub(super) gauges: Gauges,
+    /// It was fed, and has not answered yet.
+    pub(super) is_behind: bool,
+}
+
+/// What runs a dataflow.
+pub(super) enum FlowBody {
+    /// Without joins.
+    Direct(Pipeline),
+    Joining(OperatorFlow),
+}
+
+/// A dataflow of operators of differential-dataflow.
+pub(super) struct OperatorFlow {
+    /// By the names of what they carry.
     pub(super) sessions: BTreeMap<String, Session>,
     /// The arranged sides that the dataflow imports.
     pub(super) sides: Vec<String>,
     pub(super) probe: ProbeHandle<Time>,
     pub(super) buttons: Vec<ImportShutdown>,
     pub(super) dataflow: usize,
-    pub(super) gauges: Gauges,
-    /// The output since it was taken last.
+    /// What came out since it was taken.
     pub(super) output: Rc<RefCell<Vec<Update>>>,
-    /// Whether the dataflow has input that it has not processed yet.
-    pub(super) is_behind: bool,
 }
 
 /// Groups that several dataflows read.
 pub(super) struct GroupFlow {
     pub(super) rel: Arc<Rel>,
+    pub(super) codec: Rc<RowCodec>,
     pub(super) flow: Flow,
     pub(super) rows: HashMap<Row, isize>,
     /// Memory of the rows, bytes.
@@ -83,16 +100,24 @@ pub(super) struct ViewFlow {
 }
 
 impl Flow {
-    /// Inserts changes that belong to the refresh `now`.
-    pub(super) fn feed(&mut self, name: &str, now: Time, changes: impl Iterator<Item = Update>) {
-        let Some(session) = self.sessions.get_mut(name) else { return };
+    /// Puts changes in that are part of the refresh `now`. Returns whether it reads them.
+    pub(super) fn feed(&mut self, name: &str, now: Time, delta: &Delta) -> Result<bool, SqlError> {
+        match &mut self.body {
+            FlowBody::Direct(pipeline) if pipeline.source == name => pipeline.take_up(delta),
+            FlowBody::Direct(_) => return Ok(false),
+            FlowBody::Joining(flow) => {
+                let Some(session) = flow.sessions.get_mut(name) else { return Ok(false) };
+                put(session, now, delta)?;
+            }
+        }
         self.is_behind = true;
-        put(session, now, changes);
+        Ok(true)
     }
 
     /// Declares the input for the refresh `now` complete.
     pub(super) fn advance(&mut self, now: Time) {
-        for session in self.sessions.values_mut() {
+        let FlowBody::Joining(flow) = &mut self.body else { return };
+        for session in flow.sessions.values_mut() {
             session.advance_to(now);
             session.flush();
         }
@@ -100,28 +125,56 @@ impl Flow {
 
     /// Whether all input until `now` is processed.
     pub(super) fn is_complete(&self, now: Time) -> bool {
-        !self.probe.less_than(&now)
+        let FlowBody::Joining(flow) = &self.body else { return true };
+        !flow.probe.less_than(&now)
+    }
+
+    /// Whether it imports one of these sides.
+    pub(super) fn imports(&self, sides: &BTreeSet<String>) -> bool {
+        let FlowBody::Joining(flow) = &self.body else { return false };
+        flow.sides.iter().any(|side| sides.contains(side))
+    }
+
+    /// Whether operators have to be run until it is complete.
+    pub(super) fn is_joining(&self) -> bool {
+        matches!(self.body, FlowBody::Joining(_))
     }
 
     /// The output since the last call.
     pub(super) fn take(&mut self) -> Vec<Update> {
-        let mut updates = std::mem::take(&mut *self.output.borrow_mut());
+        self.is_behind = false;
+        let mut updates = match &mut self.body {
+            FlowBody::Direct(pipeline) => pipeline.finish(),
+            FlowBody::Joining(flow) => std::mem::take(&mut *flow.output.borrow_mut()),
+        };
         consolidate(&mut updates);
         updates
     }
 
     /// Number of rows that wait in operators or in the output.
     pub(super) fn waiting(&self) -> usize {
-        self.gauges.waiting() + self.output.borrow().len()
+        let output = match &self.body {
+            FlowBody::Direct(pipeline) => pipeline.waiting(),
+            FlowBody::Joining(flow) => flow.output.borrow().len(),
+        };
+        self.gauges.waiting() + output
     }
 
     pub(super) fn end(self, worker: &mut Worker) {
-        drop(self.sessions);
-        end_dataflow(worker, self.buttons, self.dataflow);
+        let FlowBody::Joining(flow) = self.body else { return };
+        drop(flow.sessions);
+        end_dataflow(worker, flow.buttons, flow.dataflow);
     }
 }
 
 impl SideFlow {
+    /// Changes that it keeps.
+    pub(super) fn len(&self) -> usize {
+        let mut changes = 0;
+        self.trace.map_batches(|batch| changes += batch.len());
+        changes
+    }
+
     pub(super) fn end(self, worker: &mut Worker) {
         drop((self.trace, self.session));
         end_dataflow(worker, Vec::new(), self.dataflow);
@@ -149,13 +202,14 @@ impl GroupFlow {
     }
 }
 
-/// Inserts changes that belong to the refresh `now`.
-pub(super) fn put(session: &mut Session, now: Time, changes: impl Iterator<Item = Update>) {
-    // The session may be at an old time, because a dataflow without changes is not advanced.
+/// Puts changes in that are part of the refresh `now`.
+pub(super) fn put(session: &mut Session, now: Time, delta: &Delta) -> Result<(), SqlError> {
+    // It may not have been told the time for a while.
     session.advance_to(now.saturating_sub(1).max(*session.time()));
-    for (row, count) in changes {
+    for (row, count) in delta.updates()? {
         session.update(row, count);
     }
+    Ok(())
 }
 
 /// Ends a dataflow. Its imports end first, because an open import waits for more input.

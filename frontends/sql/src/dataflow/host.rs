@@ -1,33 +1,30 @@
 //! The thread that runs all dataflows. It starts with the first standing statement and ends with
-//! the last; it sleeps while nothing changes.
+//! the last; it sleeps while nothing changes. [`build`] builds the dataflows.
 //!
-//! A logical time of timely is the number of a refresh. A refresh reads all lists
-//! ([`super::input`]), gives each dataflow its changes ([`super::flows`]), and steps the worker
+//! A logical time of timely is the number of a refresh or of an installation. A refresh reads all
+//! lists ([`super::input`]), gives each dataflow its changes ([`super::flows`]), and steps the worker
 //! until no dataflow has work left. The output of a dataflow is put into the [`ViewMarks`] of its
 //! statement, where [`super::standing`] reads it without asking the thread.
 
-use super::flows::{Flow, GroupFlow, ImportShutdown, InputRows, SideFlow, ViewFlow, end_dataflow, put};
-use super::input::{InputSpec, InputState, PollLimits, ReadLists};
+mod build;
+
+use super::delta::{Delta, in_pieces};
+use super::flows::{Flow, GroupFlow, InputRows, SideFlow, ViewFlow, put};
+use super::input::ReadLists;
 use super::lower::FlowPlan;
-use super::program::Update;
-use super::rel::{Rel, RelOp, RelReads, Side};
-use super::render::{Gauges, KeyedTrace, Renderer, Time};
+use super::rel::RelReads;
+use super::render::Time;
 use super::row::Row;
 use super::standing::ViewMarks;
 use crate::error::{SqlError, SqlErrorKind};
 use crate::limits::{DataflowLimits, REFRESH_MS, STANDING_ROWS};
-use datafusion::common::HashMap as RowMap;
-use differential_dataflow::input::{Input, InputSession};
 use differential_dataflow::trace::TraceReader;
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 use storage::model::TimeMs;
-use timely::dataflow::ProbeHandle;
 use timely::progress::frontier::AntichainRef;
 use timely::worker::Worker;
 
@@ -61,15 +58,38 @@ pub(super) enum Request {
 pub(super) struct HostMarks {
     /// The time of the latest refresh.
     pub(super) refreshed: AtomicI64,
+    /// See [`DataflowWork`].
+    looks: AtomicU64,
+    /// See [`DataflowWork`].
+    steps: AtomicU64,
 }
 
 impl Default for HostMarks {
     fn default() -> HostMarks {
-        HostMarks { refreshed: AtomicI64::new(TimeMs::MIN) }
+        HostMarks {
+            refreshed: AtomicI64::new(TimeMs::MIN),
+            looks: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+        }
     }
 }
 
-/// Sizes of all dataflows together.
+impl HostMarks {
+    pub(super) fn work(&self) -> DataflowWork {
+        DataflowWork { looks: self.looks.load(SeqCst), steps: self.steps.load(SeqCst) }
+    }
+}
+
+/// How much the thread of dataflows has done since it started.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DataflowWork {
+    /// How often it looked whether relations had changed: for all dataflows at once.
+    pub looks: u64,
+    /// How often a dataflow was given changes, and how often operators were run.
+    pub steps: u64,
+}
+
+/// What all dataflows consist of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DataflowStats {
     /// Number of standing statements that are dataflows.
@@ -78,7 +98,9 @@ pub struct DataflowStats {
     pub inputs: usize,
     /// Number of shared arrangements for joins.
     pub arrangements: usize,
-    /// Number of shared `GROUP BY`s.
+    /// Changes that those keep: one a row, and those that are not merged yet.
+    pub arranged: usize,
+    /// Groups that they share.
     pub groups: usize,
     /// Number of distinct rows of the lists.
     pub rows: usize,
@@ -149,189 +171,28 @@ impl<'a> Host<'a> {
         }
     }
 
-    fn install(
-        &mut self,
-        plan: &FlowPlan,
-        marks: Arc<ViewMarks>,
-        t: TimeMs,
-        deadline: Instant,
-    ) -> Result<u64, SqlError> {
-        self.refresh(t, deadline)?;
-        let view = self.next;
-        self.next += 1;
-        let built = self.build(plan, marks.clone(), t, deadline);
-        let result = built.and_then(|flow| {
-            self.views.insert(view, flow);
-            self.settle(deadline)?;
-            self.tell_errors();
-            // Also the error of a limit that has ended the view.
-            marks.error().map_or(Ok(view), Err)
-        });
-        if result.is_err() {
-            self.remove(view);
-        }
-        result
-    }
-
-    fn build(
-        &mut self,
-        plan: &FlowPlan,
-        marks: Arc<ViewMarks>,
-        t: TimeMs,
-        deadline: Instant,
-    ) -> Result<ViewFlow, SqlError> {
-        let reads = plan.rel.reads_in_all();
-        for spec in reads.inputs.values() {
-            self.add_input(spec, t, deadline)?;
-        }
-        for (name, side) in &reads.sides {
-            self.add_side(name, side)?;
-        }
-        for rel in &reads.groups {
-            self.add_group(rel)?;
-        }
-        let flow = self.flow("view", &plan.rel, &plan.rel.reads())?;
-        Ok(ViewFlow { flow, reads, marks })
-    }
-
-    fn add_input(&mut self, spec: &Arc<InputSpec>, t: TimeMs, deadline: Instant) -> Result<(), SqlError> {
-        if self.inputs.contains_key(&spec.name) {
-            return Ok(());
-        }
-        let mut state = InputState::default();
-        let limits = self.poll_limits(deadline);
-        let rows = spec.poll(&mut state, t, &mut ReadLists::new(), &limits)?;
-        // A later reader starts with the rows that are stored here.
-        drop(rows);
-        self.inputs.insert(spec.name.clone(), InputRows { spec: spec.clone(), state, error: None });
-        Ok(())
-    }
-
-    fn poll_limits(&self, deadline: Instant) -> PollLimits {
-        let kept: usize = self.inputs.values().map(|input| input.state.len()).sum();
-        PollLimits { rows: self.limits.rows, kept, deadline }
-    }
-
-    fn add_side(&mut self, name: &str, side: &Side) -> Result<(), SqlError> {
-        if self.sides.contains_key(name) {
-            return Ok(());
-        }
-        let Some(input) = side.rel.reads().inputs.into_keys().next() else { return Ok(()) };
-        let gauges = Gauges::default();
-        let probe = ProbeHandle::new();
-        let mut session = InputSession::new();
-        let dataflow = self.worker.next_dataflow_index();
-        let rendered = self.worker.dataflow_named(name, |scope| -> Result<KeyedTrace, SqlError> {
-            let rows = session.to_collection(scope);
-            let inputs = HashMap::from([(input.clone(), rows)]);
-            let renderer = Renderer { inputs, sides: HashMap::new(), gauges: gauges.clone() };
-            let arranged = renderer.arranged(side)?;
-            arranged.clone().as_collection(|_, _| ()).probe_with(&probe);
-            Ok(arranged.trace)
-        });
-        match rendered {
-            Ok(trace) => {
-                put(&mut session, self.now, updates(self.rows_of(&input)));
-                let flow = SideFlow { trace, session, probe, dataflow, gauges, input };
-                self.sides.insert(name.to_owned(), flow);
-                Ok(())
-            }
-            Err(error) => {
-                drop(session);
-                end_dataflow(self.worker, Vec::new(), dataflow);
-                Err(error)
-            }
-        }
-    }
-
-    fn add_group(&mut self, rel: &Arc<Rel>) -> Result<(), SqlError> {
-        let RelOp::Aggregate(input, _) = &rel.op else { return Ok(()) };
-        if self.groups.iter().any(|group| group.rel.text == rel.text) {
-            return Ok(());
-        }
-        let flow = self.flow(GROUPS, rel, &input.reads())?;
-        self.groups.push(GroupFlow { rel: rel.clone(), flow, rows: RowMap::new(), bytes: 0 });
-        Ok(())
-    }
-
-    /// Builds the dataflow of a relation, or of groups if `name` says so, and inserts all rows that
-    /// it reads.
-    fn flow(&mut self, name: &str, rel: &Arc<Rel>, reads: &RelReads) -> Result<Flow, SqlError> {
-        let groups = reads.groups.iter().map(|group| &group.text);
-        let names: Vec<String> = reads.inputs.keys().chain(groups).cloned().collect();
-        let gauges = Gauges::default();
-        let probe = ProbeHandle::new();
-        let output: Rc<RefCell<Vec<Update>>> = Rc::default();
-        let mut buttons: Vec<ImportShutdown> = Vec::new();
-        let mut sessions = BTreeMap::new();
-        let sides = &mut self.sides;
-        let dataflow = self.worker.next_dataflow_index();
-        let rendered = self.worker.dataflow_named(name, |scope| -> Result<(), SqlError> {
-            let mut renderer =
-                Renderer { inputs: HashMap::new(), sides: HashMap::new(), gauges: gauges.clone() };
-            for name in &names {
-                let (session, rows) = scope.new_collection();
-                sessions.insert(name.clone(), session);
-                renderer.inputs.insert(name.clone(), rows);
-            }
-            for name in reads.sides.keys() {
-                if let Some(side) = sides.get_mut(name) {
-                    let (arranged, button) = side.trace.import_core(scope, name);
-                    renderer.sides.insert(name.clone(), arranged);
-                    buttons.push(button);
-                }
-            }
-            let rows = if name == GROUPS { renderer.groups(rel)? } else { renderer.rows(rel)? };
-            let received = output.clone();
-            rows.inspect_batch(move |_, updates| {
-                received.borrow_mut().extend(updates.iter().map(|(row, _, count)| (row.clone(), *count)));
-            })
-            .probe_with(&probe);
-            Ok(())
-        });
-        let sides = reads.sides.keys().cloned().collect();
-        let mut flow = Flow { sessions, sides, probe, buttons, dataflow, gauges, output, is_behind: true };
-        if let Err(error) = rendered {
-            flow.end(self.worker);
-            return Err(error);
-        }
-        for name in &names {
-            flow.feed(name, self.now, updates(self.rows_of(name)));
-        }
-        Ok(flow)
-    }
-
-    /// The current rows of a list or of groups.
-    fn rows_of(&self, name: &str) -> Option<&RowMap<Row, isize>> {
-        match self.inputs.get(name) {
-            Some(input) => Some(input.state.rows()),
-            None => self.groups.iter().find(|group| group.rel.text == name).map(|group| &group.rows),
-        }
-    }
-
-    /// Reads all lists, unless that was just done.
+    /// Looks at all relations, if that was not done just now.
     fn refresh(&mut self, t: TimeMs, deadline: Instant) -> Result<(), SqlError> {
         let last = self.marks.refreshed.load(SeqCst);
         if (last..last.saturating_add(REFRESH_MS)).contains(&t) {
             return Ok(());
         }
         self.now += 1;
+        self.marks.looks.fetch_add(1, SeqCst);
         let mut lists = ReadLists::new();
         let mut limits = self.poll_limits(deadline);
-        let mut changed = Vec::new();
-        for (name, input) in &mut self.inputs {
-            // An error of one list concerns only the views that read it.
-            match input.spec.poll(&mut input.state, t, &mut lists, &limits) {
-                Ok(changes) => {
-                    input.error = None;
-                    limits.kept += changes.len();
-                    changed.push((name.clone(), changes));
-                }
-                Err(error) => input.error = Some(error),
-            }
-        }
-        for (name, changes) in changed {
-            self.feed(&name, &changes);
+        let names: Vec<String> = self.inputs.keys().cloned().collect();
+        for name in names {
+            let Some(mut input) = self.inputs.remove(&name) else { continue };
+            let before = input.state.len();
+            let polled = input.spec.poll(&mut input.state, t, &mut lists, &limits);
+            limits.kept = (limits.kept + input.state.len()).saturating_sub(before);
+            let fed = polled.and_then(|changes| {
+                input.spec.changed(&input.state, changes).try_for_each(|piece| self.feed(&name, &piece?))
+            });
+            // What one relation lacks concerns only those who read it.
+            input.error = fed.err();
+            self.inputs.insert(name, input);
         }
         self.settle(deadline)?;
         self.tell_errors();
@@ -339,30 +200,32 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
-    /// Inserts the changes of a list or of groups into all dataflows that read it.
-    fn feed(&mut self, name: &str, changes: &[Update]) {
-        if changes.is_empty() {
-            return;
-        }
+    /// Puts changes of a relation, or of groups, into all dataflows that read it.
+    fn feed(&mut self, name: &str, delta: &Delta) -> Result<(), SqlError> {
         let now = self.now;
+        let mut steps = 0;
         let mut arranged = BTreeSet::new();
         for (side, flow) in self.sides.iter_mut().filter(|(_, flow)| flow.input == name) {
-            put(&mut flow.session, now, changes.iter().cloned());
+            put(&mut flow.session, now, delta)?;
             arranged.insert(side.clone());
+            steps += 1;
         }
         let groups = self.groups.iter_mut().map(|group| &mut group.flow);
         let views = self.views.values_mut().map(|view| &mut view.flow);
         for flow in groups.chain(views) {
-            flow.feed(name, now, changes.iter().cloned());
-            flow.is_behind |= flow.sides.iter().any(|side| arranged.contains(side));
+            steps += u64::from(flow.feed(name, now, delta)?);
+            flow.is_behind |= flow.imports(&arranged);
         }
+        self.marks.steps.fetch_add(steps, SeqCst);
+        Ok(())
     }
 
     /// Steps the worker until all input is processed.
     fn settle(&mut self, deadline: Instant) -> Result<(), SqlError> {
         let now = self.now;
-        if !self.groups.iter().any(|group| group.flow.is_behind)
-            && !self.views.values().any(|view| view.flow.is_behind)
+        let is_behind = |flow: &Flow| flow.is_behind;
+        if !self.groups.iter().any(|group| is_behind(&group.flow))
+            && !self.views.values().any(|view| is_behind(&view.flow))
         {
             return Ok(());
         }
@@ -381,26 +244,41 @@ impl<'a> Host<'a> {
             })?;
             // A limit may have ended the view.
             let Some(at) = found(self) else { continue };
-            self.groups[at].flow.is_behind = false;
-            let changes = self.groups[at].take();
-            self.feed(&name, &changes);
+            let group = &mut self.groups[at];
+            let changes = group.take();
+            let codec = group.codec.clone();
+            for piece in in_pieces(&codec, changes) {
+                self.feed(&name, &piece)?;
+            }
         }
         for view in self.views.values_mut().filter(|view| view.flow.is_behind) {
             view.flow.advance(now);
         }
         let is_complete = |view: &ViewFlow| !view.flow.is_behind || view.flow.is_complete(now);
         self.run_until(deadline, |host| host.views.values().all(is_complete))?;
-        for _ in 0..SETTLING_STEPS {
-            self.worker.step();
+        // Those that run nothing, too, keep rows.
+        while let Err(error) = self.check_limits() {
+            self.end_largest(error)?;
         }
-        self.compact(now);
+        let is_joining = |view: &ViewFlow| view.flow.is_behind && view.flow.is_joining();
+        if !self.sides.is_empty() || self.views.values().any(is_joining) {
+            for _ in 0..SETTLING_STEPS {
+                self.step();
+            }
+            self.compact(now);
+        }
         self.tell_changes();
         Ok(())
     }
 
+    fn step(&mut self) {
+        self.marks.steps.fetch_add(1, SeqCst);
+        self.worker.step();
+    }
+
     fn run_until(&mut self, deadline: Instant, is_done: impl Fn(&Host<'_>) -> bool) -> Result<(), SqlError> {
         while !is_done(self) {
-            self.worker.step();
+            self.step();
             if let Err(error) = self.check_limits() {
                 self.end_largest(error)?;
             }
@@ -423,8 +301,7 @@ impl<'a> Host<'a> {
     /// Moves the output of views to their marks.
     fn tell_changes(&mut self) {
         let mut ended = Vec::new();
-        for (number, view) in &mut self.views {
-            view.flow.is_behind = false;
+        for (number, view) in self.views.iter_mut().filter(|(_, view)| view.flow.is_behind) {
             let changes = view.flow.take();
             if changes.is_empty() {
                 continue;
@@ -495,19 +372,20 @@ impl<'a> Host<'a> {
     }
 
     fn check_limits(&self) -> Result<(), SqlError> {
-        let limit = |text: String| {
-            Err(SqlError::new(SqlErrorKind::LimitReached, text)
-                .hint("filter or group more, or end other statements that stand"))
-        };
-        let most = self.limits.bytes;
-        if self.stats().bytes > most {
-            return limit(format!("dataflows would keep more than {most} bytes"));
-        }
+        self.check_bytes(self.stats().bytes)?;
         let groups = self.groups.iter().map(|group| &group.flow);
         let flows = groups.chain(self.views.values().map(|view| &view.flow));
         let most = self.limits.waiting_rows;
         if flows.map(Flow::waiting).max().unwrap_or(0) > most {
-            return limit(format!("a join of a dataflow makes more than {most} rows at once"));
+            return Err(too_much(format!("a join of a dataflow makes more than {most} rows at once")));
+        }
+        Ok(())
+    }
+
+    fn check_bytes(&self, bytes: usize) -> Result<(), SqlError> {
+        let most = self.limits.bytes;
+        if bytes > most {
+            return Err(too_much(format!("dataflows would keep more than {most} bytes")));
         }
         Ok(())
     }
@@ -548,6 +426,7 @@ impl<'a> Host<'a> {
             views: self.views.len(),
             inputs: self.inputs.len(),
             arrangements: self.sides.len(),
+            arranged: self.sides.values().map(SideFlow::len).sum(),
             groups: self.groups.len(),
             rows: self.inputs.values().map(|input| input.state.len()).sum(),
             bytes: of_inputs + of_sides + of_groups + of_views,
@@ -555,11 +434,9 @@ impl<'a> Host<'a> {
     }
 }
 
-/// The name of the dataflow of a `GROUP BY`.
-const GROUPS: &str = "groups";
-
-fn updates(rows: Option<&RowMap<Row, isize>>) -> impl Iterator<Item = Update> {
-    rows.into_iter().flatten().map(|(row, count)| (row.clone(), *count))
+fn too_much(text: String) -> SqlError {
+    SqlError::new(SqlErrorKind::LimitReached, text)
+        .hint("filter or group more, or end other statements that stand")
 }
 
 /// How long a caller waits for the host beyond its own deadline.

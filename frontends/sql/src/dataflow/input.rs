@@ -1,10 +1,14 @@
-//! The lists that dataflows read, each as a stream of updates (row, +1 or -1).
+//! The lists that dataflows read, each as a stream of changes.
 //!
 //! [`InputSpec::poll`] finds what changed since the refresh before. A list of series reports its
 //! additions, and is read as a whole only after other changes. Any other list is read again and
 //! compared with what was read before, if it differs. An uploaded table is compared when it has a
 //! new version. A new kind of list is a further case of [`InputSpec::poll`].
+//!
+//! Of a list of series the series are stored, whose labels the store has, too; rows are made of them
+//! when a dataflow reads them. Of other lists the rows are stored.
 
+use super::delta::{Delta, in_pieces};
 use super::program::Update;
 use super::row::{Row, RowCodec};
 use super::table_input::TableInput;
@@ -14,18 +18,22 @@ use crate::relations::{Kind, MetaRow, MetaTable, Scan};
 use crate::tables::Table;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::common::HashMap as RowMap;
+use datafusion::common::{HashMap as RowMap, HashSet};
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, TimeMs};
 use storage::store::{SeriesChanges, SeriesMark};
 
-/// A list whose reading takes longer than this is not read again for a while. Otherwise a list that
-/// cannot report its additions, such as that of a cluster, would be read all the time.
+/// A list of so many series that takes longer is not read anew for a while: who cannot say what came,
+/// such as a cluster, would otherwise be read all the time.
 const LONG_LIST: Duration = Duration::from_millis(50);
-/// The pause, as a multiple of the time that reading took.
+/// See [`LONG_LIST`]. A shorter one is read at once also where the machine is busy.
+const LONG_LIST_SERIES: usize = 10_000;
+/// For so many times the time that it took.
 const REST_TIMES: u32 = 20;
 
 /// An input: some columns of a list or table.
@@ -42,30 +50,48 @@ enum InputSource {
     Table(TableInput),
 }
 
-/// A list of series with its name.
+/// A list of series, and what it is called.
+#[derive(Copy, Clone)]
 struct SeriesList<'a> {
     scan: &'a Scan,
     table: &'static MetaTable,
 }
 
-/// The rows of an input at the latest refresh.
-#[derive(Default)]
+/// What a reader of an input has seen.
 pub(super) struct InputState {
-    /// All distinct rows, with the number of equal ones.
+    codec: Rc<RowCodec>,
+    /// All rows, and how many equal ones there are; of a list of series none.
     rows: RowMap<Row, isize>,
-    /// Memory of the rows, bytes.
+    /// The series of a list of series.
+    series: HashSet<Labels>,
+    /// How many rows the series have.
+    series_rows: usize,
+    /// What rows and series take, in bytes.
     pub(super) bytes: usize,
     list: Option<Arc<Vec<MetaRow>>>,
     table: Option<Arc<Table>>,
-    series: Option<SeriesMark>,
-    /// The series of the list, by their hashes.
-    listed: HashSet<u64>,
-    /// The list is not read again before this time.
+    mark: Option<SeriesMark>,
+    /// The list is not read anew before this.
     resting: Option<Instant>,
     begin: TimeMs,
 }
 
-/// Limits of one read.
+/// What changed in a relation.
+pub(super) enum Changes {
+    Rows(Vec<Update>),
+    Series { came: Vec<Labels>, gone: Vec<Labels> },
+}
+
+impl Changes {
+    fn none() -> Changes {
+        Changes::Rows(Vec::new())
+    }
+}
+
+/// Rows in pieces.
+pub(super) type Pieces<'a> = Box<dyn Iterator<Item = Result<Delta, SqlError>> + 'a>;
+
+/// How much a relation may have, and until when.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct PollLimits {
     /// The most rows of all relations.
@@ -88,6 +114,11 @@ impl PollLimits {
             return Err(SqlError::new(SqlErrorKind::Timeout, error));
         }
         Ok(())
+    }
+
+    /// Where the rows of one relation are replaced.
+    fn without(&self, state: &InputState) -> PollLimits {
+        PollLimits { kept: self.kept.saturating_sub(state.len()), ..*self }
     }
 }
 
@@ -119,26 +150,54 @@ impl InputSpec {
         }
     }
 
-    /// The updates (row, number) since the last call, until `t`. After an error the state is
-    /// unchanged.
+    /// What came and went until `t`. After an error the state is as before.
     pub(super) fn poll(
         &self,
         state: &mut InputState,
         t: TimeMs,
         lists: &mut ReadLists,
         limits: &PollLimits,
-    ) -> Result<Vec<Update>, SqlError> {
+    ) -> Result<Changes, SqlError> {
         let scan = match &self.source {
             InputSource::List(scan) => scan,
-            InputSource::Table(table) => return self.poll_table(table, state, limits),
+            InputSource::Table(table) => return self.poll_table(table, state, limits).map(Changes::Rows),
         };
-        let Kind::Meta(table) = scan.kind() else { return Ok(Vec::new()) };
+        let Kind::Meta(table) = scan.kind() else { return Ok(Changes::none()) };
         scan.set_time(t);
         if table.lists_series {
-            self.poll_series(&SeriesList { scan, table }, state, t, limits)
+            poll_series(&SeriesList { scan, table }, state, t, limits)
         } else {
-            self.poll_list(scan, table, state, lists, limits)
+            self.poll_list(scan, table, state, lists, limits).map(Changes::Rows)
         }
+    }
+
+    /// All rows.
+    pub(super) fn all<'a>(&'a self, state: &'a InputState) -> Pieces<'a> {
+        match self.series_list() {
+            Some(list) => list.pieces(&state.codec, state.series.iter().cloned().collect(), 1),
+            None => {
+                let rows = state.rows.iter().map(|(row, count)| (row.clone(), *count));
+                Box::new(in_pieces(&state.codec, rows).map(Ok))
+            }
+        }
+    }
+
+    /// The rows of changes.
+    pub(super) fn changed<'a>(&'a self, state: &'a InputState, changes: Changes) -> Pieces<'a> {
+        match (changes, self.series_list()) {
+            (Changes::Series { came, gone }, Some(list)) => {
+                let gone = list.pieces(&state.codec, gone, -1);
+                Box::new(gone.chain(list.pieces(&state.codec, came, 1)))
+            }
+            (Changes::Rows(rows), _) => Box::new(in_pieces(&state.codec, rows).map(Ok)),
+            (Changes::Series { .. }, None) => Box::new(std::iter::empty()),
+        }
+    }
+
+    fn series_list(&self) -> Option<SeriesList<'_>> {
+        let InputSource::List(scan) = &self.source else { return None };
+        let Kind::Meta(table) = scan.kind() else { return None };
+        table.lists_series.then_some(SeriesList { scan, table })
     }
 
     fn poll_table(
@@ -178,80 +237,16 @@ impl InputSpec {
         Ok(changes)
     }
 
-    fn poll_series(
-        &self,
-        list: &SeriesList<'_>,
-        state: &mut InputState,
-        t: TimeMs,
-        limits: &PollLimits,
-    ) -> Result<Vec<Update>, SqlError> {
-        let SeriesList { scan, table } = list;
-        let begin = begin_of_list(t);
-        if state.begin == begin
-            && let Some(mark) = &mut state.series
-            && let SeriesChanges::Added(series) = scan.catalog().series_since(mark)
-        {
-            return self.add(list, state, &series, limits);
-        }
-        if state.resting.is_some_and(|until| Instant::now() < until) {
-            return Ok(Vec::new());
-        }
-        let began = Instant::now();
-        // Taken before the list is read, so that additions meanwhile are reported again and not
-        // lost.
-        let mark = scan.catalog().series_mark();
-        let listed = scan.read_series()?;
-        let has_pairs = table.name == "label_pairs";
-        let batches = pieces(&listed, has_pairs).map(|piece| scan.batch_of_series(piece, has_pairs));
-        let changes = self.replace(state, batches, limits)?;
-        state.listed = listed.iter().map(Labels::hash64).collect();
-        state.series = Some(mark);
-        state.begin = begin;
-        let took = began.elapsed();
-        state.resting = (took > LONG_LIST).then(|| Instant::now() + took * REST_TIMES);
-        Ok(changes)
-    }
-
-    fn add(
-        &self,
-        list: &SeriesList<'_>,
-        state: &mut InputState,
-        series: &[Labels],
-        limits: &PollLimits,
-    ) -> Result<Vec<Update>, SqlError> {
-        let has_pairs = list.table.name == "label_pairs";
-        // A series that was listed before has its rows already.
-        let is_new = |labels: &&Labels| state.listed.insert(labels.hash64());
-        let new: Vec<Labels> = series.iter().filter(is_new).cloned().collect();
-        let mut changes = Vec::new();
-        let codec = self.codec()?;
-        for piece in pieces(&new, has_pairs) {
-            let batch = list.scan.batch_of_series(piece, has_pairs)?;
-            let rows = codec.encode(batch.columns(), batch.num_rows())?;
-            changes.extend(rows.into_iter().map(|row| (row, 1)));
-            if let Err(error) = limits.check(changes.len()) {
-                // These additions are not reported again, so the whole list has to be read next
-                // time.
-                state.series = None;
-                return Err(error);
-            }
-        }
-        for (row, count) in &changes {
-            state.change(row.clone(), *count);
-        }
-        Ok(changes)
-    }
-
-    /// Replaces all rows by these, and returns the differences.
+    /// Makes these rows the only ones.
     fn replace(
         &self,
         state: &mut InputState,
         batches: impl Iterator<Item = Result<RecordBatch, SqlError>>,
         limits: &PollLimits,
     ) -> Result<Vec<Update>, SqlError> {
-        // Rows that are deleted at the same time do not count against the limit.
-        let limits = PollLimits { kept: limits.kept.saturating_sub(state.len()), ..*limits };
-        let codec = self.codec()?;
+        // Not beside those that go.
+        let limits = limits.without(state);
+        let codec = state.codec.clone();
         let mut rows: RowMap<Row, isize> = RowMap::new();
         for batch in batches {
             let batch = batch?;
@@ -273,29 +268,134 @@ impl InputSpec {
         state.rows = rows;
         Ok(changes)
     }
-
-    fn codec(&self) -> Result<RowCodec, SqlError> {
-        RowCodec::new(&self.kinds())
-    }
 }
 
 impl InputState {
-    /// All distinct rows, with the number of equal ones.
-    pub(super) fn rows(&self) -> &RowMap<Row, isize> {
-        &self.rows
+    /// Nothing was seen yet of this relation.
+    pub(super) fn new(spec: &InputSpec) -> Result<InputState, SqlError> {
+        Ok(InputState {
+            codec: Rc::new(RowCodec::new(&spec.kinds())?),
+            rows: RowMap::new(),
+            series: HashSet::new(),
+            series_rows: 0,
+            bytes: 0,
+            list: None,
+            table: None,
+            mark: None,
+            resting: None,
+            begin: TimeMs::MIN,
+        })
     }
 
-    /// Number of different rows.
+    /// Number of rows; equal ones count once, if rows are kept.
     pub(super) fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.len() + self.series_rows
+    }
+}
+
+fn poll_series(
+    list: &SeriesList<'_>,
+    state: &mut InputState,
+    t: TimeMs,
+    limits: &PollLimits,
+) -> Result<Changes, SqlError> {
+    let begin = begin_of_list(t);
+    if state.begin == begin
+        && let Some(mark) = &mut state.mark
+        && let SeriesChanges::Added(series) = list.scan.catalog().series_since(mark)
+    {
+        return list.add(state, series, limits);
+    }
+    if state.resting.is_some_and(|until| Instant::now() < until) {
+        return Ok(Changes::none());
+    }
+    let began = Instant::now();
+    // Before the list, so that what comes while it is read is seen again.
+    let mark = list.scan.catalog().series_mark();
+    let changes = list.replace(state, list.scan.read_series()?, limits)?;
+    state.mark = Some(mark);
+    state.begin = begin;
+    let took = began.elapsed();
+    let is_long = took > LONG_LIST && state.series.len() >= LONG_LIST_SERIES;
+    state.resting = is_long.then(|| Instant::now() + took * REST_TIMES);
+    Ok(changes)
+}
+
+impl<'a> SeriesList<'a> {
+    fn has_pairs(&self) -> bool {
+        self.table.name == "label_pairs"
     }
 
-    fn change(&mut self, row: Row, by: isize) {
-        let size = row.size();
-        let known = self.rows.entry(row).or_insert(0);
-        if *known == 0 {
-            self.bytes += size;
+    /// How many rows a series has.
+    fn rows_of(&self, labels: &Labels) -> usize {
+        if !self.has_pairs() {
+            return 1;
         }
-        *known += by;
+        labels.len() - usize::from(labels.get(METRIC_NAME).is_some())
     }
+
+    fn rows_of_all<'b>(&self, series: impl IntoIterator<Item = &'b Labels>) -> usize {
+        series.into_iter().map(|labels| self.rows_of(labels)).sum()
+    }
+
+    /// The rows of series, which came (1) or went (-1).
+    fn pieces(self, codec: &Rc<RowCodec>, series: Vec<Labels>, count: isize) -> Pieces<'a> {
+        let has_pairs = self.has_pairs();
+        let sizes: Vec<usize> = pieces(&series, has_pairs).map(<[Labels]>::len).collect();
+        let codec = codec.clone();
+        let mut at = 0;
+        Box::new(sizes.into_iter().map(move |size| {
+            let piece = series.get(at..at + size).unwrap_or_default();
+            at += size;
+            let batch = self.scan.batch_of_series(piece, has_pairs)?;
+            let counts = Rc::new(vec![count; batch.num_rows()]);
+            Ok(Delta::of_columns(codec.clone(), batch, counts))
+        }))
+    }
+
+    fn add(
+        &self,
+        state: &mut InputState,
+        mut series: Vec<Labels>,
+        limits: &PollLimits,
+    ) -> Result<Changes, SqlError> {
+        // One that was listed already has its rows.
+        series.retain(|labels| !state.series.contains(labels));
+        if series.is_empty() {
+            return Ok(Changes::none());
+        }
+        if let Err(error) = limits.check(self.rows_of_all(&series)) {
+            // What was told now is not told again: the list has to be read.
+            state.mark = None;
+            return Err(error);
+        }
+        series.retain(|labels| state.series.insert(labels.clone()));
+        state.series_rows += self.rows_of_all(&series);
+        state.bytes += series.iter().map(series_size).sum::<usize>();
+        Ok(Changes::Series { came: series, gone: Vec::new() })
+    }
+
+    /// Makes these series the only ones.
+    fn replace(
+        &self,
+        state: &mut InputState,
+        listed: Vec<Labels>,
+        limits: &PollLimits,
+    ) -> Result<Changes, SqlError> {
+        // Not beside those that go.
+        limits.without(state).check(self.rows_of_all(&listed))?;
+        let series: HashSet<Labels> = listed.into_iter().collect();
+        let came = series.difference(&state.series).cloned().collect();
+        let gone = state.series.difference(&series).cloned().collect();
+        state.series_rows = self.rows_of_all(&series);
+        state.bytes = series.iter().map(series_size).sum();
+        state.series = series;
+        Ok(Changes::Series { came, gone })
+    }
+}
+
+/// What a series takes in a list, in bytes: its labels, which the store mostly has, too.
+fn series_size(labels: &Labels) -> usize {
+    const BESIDE: usize = 48;
+    labels.encoded().len() + BESIDE
 }

@@ -1,15 +1,15 @@
 //! The row-by-row part of a dataflow: filters and projections.
 //!
 //! A [`Program`] has DataFusion's physical expressions; a [`Runner`] evaluates them over batches of
-//! rows, so that an expression means the same as in a query that runs once. [`super::render`] calls
-//! it in its map operators.
+//! rows, so that an expression means the same as in a query that runs once.
 
+use super::delta::Delta;
 use super::row::{Row, RowCodec, failed};
 use crate::error::{SqlError, SqlErrorKind};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::physical_expr::PhysicalExpr;
+use std::rc::Rc;
 use std::sync::Arc;
 use storage::model::Matcher;
 
@@ -64,58 +64,43 @@ fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRe
     value.map_err(|e| SqlError::from_datafusion(e, ""))
 }
 
-/// Programs one after the other, over rows.
+/// Programs one after the other.
 pub(super) struct Runner {
     programs: Vec<Arc<Program>>,
-    input: RowCodec,
-    output: RowCodec,
+    output: Rc<RowCodec>,
 }
 
 /// An update: a row, and how many of it are inserted (negative: deleted).
 pub(super) type Update = (Row, isize);
 
 impl Runner {
-    /// The input and the output types of the rows.
-    pub(super) fn new(
-        programs: Vec<Arc<Program>>,
-        input: &[DataType],
-        output: &[DataType],
-    ) -> Result<Runner, SqlError> {
-        Ok(Runner { programs, input: RowCodec::new(input)?, output: RowCodec::new(output)? })
+    /// To rows of these types.
+    pub(super) fn new(programs: Vec<Arc<Program>>, output: &[DataType]) -> Result<Runner, SqlError> {
+        Ok(Runner { programs, output: Rc::new(RowCodec::new(output)?) })
     }
 
-    /// Runs over some rows. The results are in the same order, without rows that do not satisfy the
-    /// conditions. `marks` are filtered in the same way.
-    pub(super) fn run<M: Copy>(&self, rows: &[Row], marks: Vec<M>) -> Result<(Vec<Row>, Vec<M>), SqlError> {
-        if self.programs.is_empty() {
-            return Ok((rows.to_vec(), marks));
-        }
-        let (batch, marks) = self.columns(rows.iter(), marks)?;
-        let rows = self.output.encode(batch.columns(), batch.num_rows())?;
-        Ok((rows, marks))
-    }
-
-    /// The same, with the results as columns.
-    pub(super) fn columns<'a, M: Copy>(
-        &self,
-        rows: impl ExactSizeIterator<Item = &'a Row>,
-        mut marks: Vec<M>,
-    ) -> Result<(RecordBatch, Vec<M>), SqlError> {
-        let mut batch = self.input.decode(rows)?;
+    /// What changes become. Rows that do not satisfy the conditions are left out.
+    pub(super) fn run(&self, delta: &Delta) -> Result<Delta, SqlError> {
+        let mut delta = delta.clone();
         for program in &self.programs {
             for condition in &program.conditions {
-                let holds = condition.holds(&batch)?;
-                let holds_at = |i: usize| holds.is_valid(i) && holds.value(i);
-                let mut at = 0..;
-                marks.retain(|_| at.next().is_some_and(holds_at));
-                batch = filter_record_batch(&batch, &holds).map_err(failed)?;
+                if delta.is_empty() {
+                    break;
+                }
+                let holds = condition.holds(delta.columns()?)?;
+                delta = delta.filtered(&holds)?;
             }
-            if let Some(columns) = &program.columns {
-                let columns = columns.iter().map(|expr| evaluate(expr, &batch));
-                batch = named(columns.collect::<Result<Vec<_>, _>>()?, batch.num_rows())?;
+            let Some(columns) = &program.columns else { continue };
+            if delta.is_empty() {
+                break;
             }
+            let batch = delta.columns()?;
+            let columns = columns.iter().map(|expr| evaluate(expr, batch));
+            let batch = named(columns.collect::<Result<Vec<_>, _>>()?, batch.num_rows())?;
+            // Of a result in between nobody asks for rows, so its types need no codec.
+            delta = Delta::of_columns(self.output.clone(), batch, delta.counts().clone());
         }
-        Ok((batch, marks))
+        if delta.is_empty() { Ok(Delta::empty(self.output.clone())) } else { Ok(delta) }
     }
 }
 

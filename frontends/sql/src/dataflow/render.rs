@@ -1,14 +1,17 @@
-//! Builds the operators of differential-dataflow for a [`Rel`](super::rel::Rel).
+//! Builds the operators of differential-dataflow for a [`Rel`](super::rel::Rel) that joins; others are
+//! a [`super::pipeline`].
 //!
 //! It makes no decision; [`super::lower`] has made all. Lists of the server, and groups that
 //! several statements share, enter as inputs. Sides of joins that are lists themselves are imported
 //! as arrangements. Both belong to other dataflows ([`super::flows`]). Operators of our own wrap
-//! [`super::aggregate`] and [`super::top`].
+//! [`super::aggregate`], [`super::top`] and [`super::stateful`].
 
 use super::aggregate::Groups;
-use super::program::{Program, Runner, Update};
+use super::delta::Delta;
+use super::program::{Program, Runner};
 use super::rel::{Join, JoinKind, Rel, RelOp, Side};
 use super::row::{Row, RowCodec};
+use super::stateful::{DistinctRows, Stateful};
 use super::top::OrderedRows;
 use crate::error::SqlError;
 use datafusion::arrow::array::{Array, ArrayRef};
@@ -64,12 +67,13 @@ impl Gauges {
         self.0.waiting.get()
     }
 
-    fn keep(&self, bytes: isize) {
+    /// So many bytes more are kept; below 0: fewer.
+    pub(super) fn keep(&self, bytes: isize) {
         self.0.bytes.set(self.0.bytes.get() + bytes);
     }
 
-    /// The value; after an error the default, and the error is stored for the host.
-    fn checked<T: Default>(&self, result: Result<T, SqlError>) -> T {
+    /// The value, or nothing after an error, which is kept.
+    pub(super) fn checked<T: Default>(&self, result: Result<T, SqlError>) -> T {
         result.unwrap_or_else(|error| {
             self.0.error.borrow_mut().get_or_insert(error);
             T::default()
@@ -97,18 +101,15 @@ impl<'scope> Renderer<'scope> {
             RelOp::Aggregate(..) => self.put_in(&rel.text),
             RelOp::Map(..) => {
                 let (base, programs) = unwound(rel);
-                let rows = self.rows(base)?;
-                Ok(mapped(rows, Runner::new(programs, &base.kinds, &rel.kinds)?, self.gauges.clone()))
+                let codec = Rc::new(RowCodec::new(&base.kinds)?);
+                let runner = Runner::new(programs, &rel.kinds)?;
+                Ok(mapped(self.rows(base)?, codec, runner, self.gauges.clone()))
             }
             RelOp::Join(join) => self.joined(join),
             RelOp::Top(input, top) => {
-                let rows = self.rows(input)?;
-                let mut ordered = OrderedRows::new(top, &input.kinds)?;
-                Ok(stateful(rows, "Top", Vec::new(), self.gauges.clone(), move |updates| {
-                    let before = ordered.bytes as isize;
-                    let changes = ordered.update(updates)?;
-                    Ok(Changes { updates: changes, kept: ordered.bytes as isize - before })
-                }))
+                let codec = Rc::new(RowCodec::new(&input.kinds)?);
+                let ordered = OrderedRows::new(top, &input.kinds)?;
+                Ok(stateful(self.rows(input)?, codec, ordered, self.gauges.clone()))
             }
             RelOp::Union(parts) => {
                 let mut all: Option<Rows<'scope>> = None;
@@ -134,15 +135,10 @@ impl<'scope> Renderer<'scope> {
         // Keys and arguments are computed inside the operator of the groups, so that rows are
         // decoded once.
         let (base, programs) = unwound(input);
-        let rows = self.rows(base)?;
-        let runner = Runner::new(programs, &base.kinds, &input.kinds)?;
-        let mut groups = Groups::new(aggregate, runner, &input.kinds, &rel.kinds)?;
-        let first = groups.start()?;
-        Ok(stateful(rows, "Groups", first, self.gauges.clone(), move |updates| {
-            let before = groups.bytes as isize;
-            let changes = groups.update(updates)?;
-            Ok(Changes { updates: changes, kept: groups.bytes as isize - before })
-        }))
+        let codec = Rc::new(RowCodec::new(&base.kinds)?);
+        let runner = Runner::new(programs, &input.kinds)?;
+        let groups = Groups::new(aggregate, runner, &input.kinds, &rel.kinds)?;
+        Ok(stateful(self.rows(base)?, codec, groups, self.gauges.clone()))
     }
 
     fn joined(&self, join: &Join) -> RenderResult<Rows<'scope>> {
@@ -155,7 +151,9 @@ impl<'scope> Renderer<'scope> {
         if join.how == JoinKind::Inner {
             return Ok(inner(left, right));
         }
-        let keys = distinct(right.clone().as_collection(|key, _| key.clone()), self.gauges.clone());
+        let codec = Rc::new(RowCodec::new(&join.right.key_kinds())?);
+        let keys = right.clone().as_collection(|key, _| key.clone());
+        let keys = stateful(keys, codec, DistinctRows::default(), self.gauges.clone());
         let with_partner: Rows<'scope> =
             left.clone().join_core(keys.arrange_by_self(), |_, row: &Row, ()| Some(row.clone()));
         if join.how == JoinKind::Semi {
@@ -187,7 +185,7 @@ fn missing(what: &str) -> SqlError {
 }
 
 /// The programs of a chain, in the order in which they run, and what they run over.
-fn unwound(rel: &Arc<Rel>) -> (&Arc<Rel>, Vec<Arc<Program>>) {
+pub(super) fn unwound(rel: &Arc<Rel>) -> (&Arc<Rel>, Vec<Arc<Program>>) {
     let mut programs = Vec::new();
     let mut base = rel;
     while let RelOp::Map(input, program) = &base.op {
@@ -198,24 +196,38 @@ fn unwound(rel: &Arc<Rel>) -> (&Arc<Rel>, Vec<Arc<Program>>) {
     (base, programs)
 }
 
-/// The time of an update, and its number of rows.
-#[derive(Copy, Clone)]
-struct Mark {
+/// Updates of one time.
+struct TimedRows {
     time: Time,
-    count: isize,
+    rows: Vec<Row>,
+    counts: Vec<isize>,
 }
 
-fn split_marks(updates: Vec<TimedUpdate>) -> (Vec<Row>, Vec<Mark>) {
-    updates.into_iter().map(|(row, time, count)| (row, Mark { time, count })).unzip()
+/// Updates by their times: mostly all have the same.
+fn by_time(updates: Vec<TimedUpdate>) -> Vec<TimedRows> {
+    let mut times: Vec<TimedRows> = Vec::new();
+    for (row, time, count) in updates {
+        if times.last().is_none_or(|last| last.time != time) {
+            times.push(TimedRows { time, rows: Vec::new(), counts: Vec::new() });
+        }
+        if let Some(last) = times.last_mut() {
+            last.rows.push(row);
+            last.counts.push(count);
+        }
+    }
+    times
 }
 
-fn mapped<'scope>(rows: Rows<'scope>, runner: Runner, gauges: Gauges) -> Rows<'scope> {
+fn mapped<'scope>(rows: Rows<'scope>, codec: Rc<RowCodec>, runner: Runner, gauges: Gauges) -> Rows<'scope> {
+    let run = move |part: TimedRows| -> Result<Vec<TimedUpdate>, SqlError> {
+        let delta = runner.run(&Delta::of_rows(codec.clone(), part.rows, part.counts))?;
+        Ok(delta.updates()?.map(|(row, count)| (row, part.time, count)).collect())
+    };
     let stream = rows.inner.unary::<Builder, _, _, _>(Pipeline, "Map", |_, _| {
         move |input, output| {
             input.for_each(|capability, data: &mut Vec<TimedUpdate>| {
-                let (rows, marks) = split_marks(std::mem::take(data));
-                let (rows, marks) = gauges.checked(runner.run(&rows, marks));
-                let updates = rows.into_iter().zip(marks).map(|(row, mark)| (row, mark.time, mark.count));
+                let parts = by_time(std::mem::take(data));
+                let updates = parts.into_iter().flat_map(|part| gauges.checked(run(part)));
                 output.session(&capability).give_iterator(updates);
             });
         }
@@ -241,9 +253,9 @@ impl Keys {
         })
     }
 
-    /// The key of each row; `None`: the row has no key and is dropped.
-    fn find(&self, rows: &[Row]) -> Result<Vec<Option<Row>>, SqlError> {
-        let batch = self.rows.decode(rows.iter())?;
+    /// The key of each row; `None`: it has none, and is left out.
+    fn find<'a>(&self, rows: impl ExactSizeIterator<Item = &'a Row>) -> Result<Vec<Option<Row>>, SqlError> {
+        let batch = self.rows.decode(rows)?;
         let columns: Vec<ArrayRef> = self.columns.iter().map(|at| batch.column(*at).clone()).collect();
         let keys = self.keys.encode(&columns, batch.num_rows())?;
         let has_key = |i: usize| self.keeps_nulls || columns.iter().all(|column| column.is_valid(i));
@@ -259,12 +271,12 @@ fn keyed<'scope>(
     let stream = rows.inner.unary::<KeyedBuilder, _, _, _>(Pipeline, "Keys", |_, _| {
         move |input, output| {
             input.for_each(|capability, data: &mut Vec<TimedUpdate>| {
-                let (rows, marks) = split_marks(std::mem::take(data));
-                let found = gauges.checked(keys.find(&rows));
-                let updates = found.into_iter().zip(rows).zip(marks).filter_map(|((key, row), mark)| {
+                let data = std::mem::take(data);
+                let found = gauges.checked(keys.find(data.iter().map(|update| &update.0)));
+                let updates = found.into_iter().zip(data).filter_map(|(key, (row, time, count))| {
                     let key = key?;
-                    gauges.keep(mark.count * (key.size() + row.size()) as isize);
-                    Some(((key, row), mark.time, mark.count))
+                    gauges.keep(count * (key.size() + row.size()) as isize);
+                    Some(((key, row), time, count))
                 });
                 output.session(&capability).give_iterator(updates);
             });
@@ -273,79 +285,43 @@ fn keyed<'scope>(
     stream.as_collection()
 }
 
-/// Removes duplicates.
-fn distinct(rows: Rows<'_>, gauges: Gauges) -> Rows<'_> {
-    let mut counts: HashMap<Row, isize> = HashMap::new();
-    stateful(rows, "Distinct", Vec::new(), gauges, move |updates| {
-        let mut changes = Changes::default();
-        for (row, times) in updates {
-            let known = counts.entry(row.clone()).or_insert(0);
-            let was_there = *known > 0;
-            *known += times;
-            let is_there = *known > 0;
-            if *known == 0 {
-                counts.remove(row);
-            }
-            if was_there != is_there {
-                let by = if is_there { 1 } else { -1 };
-                changes.kept += by * row.size() as isize;
-                changes.updates.push((row.clone(), by));
-            }
-        }
-        Ok(changes)
-    })
-}
-
-/// The output of an operator with a state.
-#[derive(Default)]
-struct Changes {
-    updates: Vec<Update>,
-    /// By how many bytes the state of the operator grew.
-    kept: isize,
-}
-
-/// An operator with a state. It processes all complete times together, because intermediate results
-/// are not observed.
+/// An operator with a state, whose changes are sent when all that came to it is complete. `codec` is
+/// that of what comes.
 fn stateful<'scope>(
     rows: Rows<'scope>,
-    name: &str,
-    first: Vec<Update>,
+    codec: Rc<RowCodec>,
+    mut operator: impl Stateful + 'static,
     gauges: Gauges,
-    mut logic: impl FnMut(&[Update]) -> Result<Changes, SqlError> + 'static,
 ) -> Rows<'scope> {
-    let stream = rows.inner.unary_frontier::<Builder, _, _, _>(Pipeline, name, |capability, _| {
-        let mut first = (!first.is_empty()).then_some((capability, first));
-        let mut stash: Vec<TimedUpdate> = Vec::new();
-        // The capability for the earliest time of the stash.
-        let mut held: Option<Capability<Time>> = None;
+    let stream = rows.inner.unary_frontier::<Builder, _, _, _>(Pipeline, "State", |capability, _| {
+        // For the earliest time that is not complete, and the newest. At first the one of the beginning:
+        // some operators show a row before anything has come.
+        let mut held: Option<Capability<Time>> = Some(capability);
+        let mut newest = Time::default();
+        let mut taken_up = 0;
         move |(input, frontier), output| {
-            if let Some((capability, updates)) = first.take() {
-                let time = *capability.time();
-                let updates = updates.into_iter().map(|(row, count)| (row, time, count));
-                output.session(&capability).give_iterator(updates);
-            }
+            let before = operator.bytes() as isize;
             input.for_each(|capability, data: &mut Vec<TimedUpdate>| {
-                gauges.0.waiting.set(gauges.waiting() + data.len());
-                stash.append(data);
                 if held.as_ref().is_none_or(|held| capability.time() < held.time()) {
                     held = Some(capability.retain(0));
                 }
+                taken_up += data.len();
+                gauges.0.waiting.set(gauges.waiting() + data.len());
+                newest = data.iter().map(|update| update.1).fold(newest, Time::max);
+                // Not consolidated: what comes and goes at once is undone by the state, and to sort rows
+                // costs more.
+                let updates = std::mem::take(data).into_iter().map(|(row, _, count)| (row, count));
+                gauges.checked(operator.take_up(&Delta::of_updates(codec.clone(), updates)));
             });
-            let is_complete = |time: &Time| !frontier.less_equal(time);
-            let Some(newest) = stash.iter().map(|update| update.1).filter(is_complete).max() else { return };
-            let Some(capability) = held.take() else { return };
-            let (complete, rest): (Vec<TimedUpdate>, Vec<TimedUpdate>) =
-                std::mem::take(&mut stash).into_iter().partition(|update| is_complete(&update.1));
-            stash = rest;
-            gauges.0.waiting.set(gauges.waiting().saturating_sub(complete.len()));
-            held = stash.iter().map(|update| update.1).min().map(|time| capability.delayed(&time));
-            // Not consolidated: the logic handles an insertion and a deletion of the same row, and
-            // sorting would cost more.
-            let updates: Vec<Update> = complete.into_iter().map(|(row, _, count)| (row, count)).collect();
-            let changes = gauges.checked(logic(&updates));
-            gauges.keep(changes.kept);
-            let updates = changes.updates.into_iter().map(|(row, count)| (row, newest, count));
-            output.session(&capability.delayed(&newest)).give_iterator(updates);
+            if !frontier.less_equal(&newest)
+                && let Some(capability) = held.take()
+            {
+                gauges.0.waiting.set(gauges.waiting().saturating_sub(std::mem::take(&mut taken_up)));
+                let updates = gauges.checked(operator.finish());
+                let updates = updates.into_iter().map(|(row, count)| (row, newest, count));
+                output.session(&capability.delayed(&newest)).give_iterator(updates);
+            }
+            gauges.keep(operator.bytes() as isize - before);
         }
     });
     stream.as_collection()

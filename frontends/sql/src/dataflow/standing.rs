@@ -5,11 +5,11 @@
 //! [`ViewMarks`], applies them to the rows, and returns the rows as samples; `None` if nothing
 //! changed. [`Dataflows`] starts and ends that thread, and limits the number of statements.
 
-use super::DataflowStats;
 use super::host::{Host, HostMarks, PATIENCE, Request};
 use super::lower::FlowPlan;
 use super::program::Update;
 use super::row::{Row, RowCodec};
+use super::{DataflowStats, DataflowWork};
 use crate::error::{SqlError, SqlErrorKind};
 use crate::limits::{DataflowLimits, REFRESH_MS, STANDING_ROWS};
 use crate::standing::samples::{RowSampler, Samples};
@@ -167,6 +167,11 @@ impl Dataflows {
             Err(RecvTimeoutError::Disconnected) => Some(DataflowStats::default()),
             Err(RecvTimeoutError::Timeout) => None,
         }
+    }
+
+    /// How much their thread has done since it started.
+    pub(crate) fn work(&self) -> DataflowWork {
+        self.running.lock().as_ref().map(|running| running.marks.work()).unwrap_or_default()
     }
 
     fn running(&self) -> Result<HostHandle, SqlError> {

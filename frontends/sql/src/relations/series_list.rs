@@ -21,6 +21,7 @@ pub(crate) fn begin_of_list(now: TimeMs) -> TimeMs {
 /// A row: a series, or one of its pairs.
 struct ListRow<'a> {
     labels: &'a Labels,
+    metric: &'a str,
     id: i64,
     pair: Option<(&'a str, &'a str)>,
 }
@@ -31,7 +32,7 @@ pub(crate) fn pieces(series: &[Labels], has_pairs: bool) -> impl Iterator<Item =
     std::iter::from_fn(move || {
         let mut rows = 0;
         let fits = |labels: &&Labels| {
-            rows += if has_pairs { labels.iter().count() } else { 1 };
+            rows += if has_pairs { labels.len() } else { 1 };
             rows <= BATCH_ROWS
         };
         let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
@@ -41,20 +42,24 @@ pub(crate) fn pieces(series: &[Labels], has_pairs: bool) -> impl Iterator<Item =
     })
 }
 
+/// Bytes of a text of a label, mostly.
+const TEXT_BYTES: usize = 16;
+
 /// The columns with these names of the rows of some series, and how many rows there are.
 pub(crate) fn columns(series: &[Labels], has_pairs: bool, names: &[&str]) -> (Vec<ArrayRef>, usize) {
     let mut rows = Vec::new();
     for labels in series {
+        let metric = labels.name();
         let id = labels.hash64().cast_signed();
         if has_pairs {
             let pairs = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
-            rows.extend(pairs.map(|pair| ListRow { labels, id, pair: Some(pair) }));
+            rows.extend(pairs.map(|pair| ListRow { labels, metric, id, pair: Some(pair) }));
         } else {
-            rows.push(ListRow { labels, id, pair: None });
+            rows.push(ListRow { labels, metric, id, pair: None });
         }
     }
     let text = |text: &dyn Fn(&ListRow<'_>, &mut StringBuilder)| -> ArrayRef {
-        let mut out = StringBuilder::new();
+        let mut out = StringBuilder::with_capacity(rows.len(), rows.len() * TEXT_BYTES);
         for row in &rows {
             text(row, &mut out);
         }
@@ -63,7 +68,7 @@ pub(crate) fn columns(series: &[Labels], has_pairs: bool, names: &[&str]) -> (Ve
     let column = |name: &&str| -> ArrayRef {
         match *name {
             "series" => Arc::new(rows.iter().map(|row| Some(row.id)).collect::<Int64Array>()),
-            "metric" => text(&|row, out| out.append_value(row.labels.name())),
+            "metric" => text(&|row, out| out.append_value(row.metric)),
             "name" => text(&|row, out| out.append_option(row.pair.map(|pair| pair.0))),
             "value" => text(&|row, out| out.append_option(row.pair.map(|pair| pair.1))),
             _ => text(&|row, out| out.append_value(labels_json(row.labels))),

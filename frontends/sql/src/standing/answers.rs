@@ -10,7 +10,9 @@ use super::run_again::{RunsAgain, run_anew};
 use super::samples::Samples;
 use super::turns::Turns;
 use crate::SqlEngine;
-use crate::dataflow::{DataflowStats, Dataflows, NoDataflow, StandingDataflow, flow_plan, no_table};
+use crate::dataflow::{
+    DataflowStats, DataflowWork, Dataflows, NoDataflow, StandingDataflow, flow_plan, no_table,
+};
 use crate::error::{SqlError, SqlErrorKind};
 use crate::limits::{DataflowLimits, STANDING_AT_ONCE};
 use crate::session::on_large_stack;
@@ -66,6 +68,11 @@ impl StatementAnswers {
     /// What all dataflows consist of; `None`: their thread has not answered for `patience`.
     pub fn dataflow_stats(&self, patience: Duration) -> Option<DataflowStats> {
         self.dataflows.stats(patience)
+    }
+
+    /// How much the thread of dataflows has done since it started.
+    pub fn dataflow_work(&self) -> DataflowWork {
+        self.dataflows.work()
     }
 
     fn run(

@@ -11,6 +11,7 @@ use promql::{PromqlLanguage, PromqlOptions};
 use sql::relations::{MetaRow, MetaSource};
 use sql::standing::StatementAnswers;
 use sql::{SqlEngine, SqlError, SqlSources};
+use std::collections::HashMap;
 use std::sync::Arc;
 use storage::exemplars::SeriesExemplars;
 use storage::model::{Labels, Matcher, TimeMs};
@@ -89,22 +90,40 @@ impl SeriesCatalog for ListedSeries {
     }
 }
 
-/// No other lists.
-struct NoLists;
+/// Other lists, empty at first.
+#[derive(Default)]
+pub struct OtherLists(Mutex<HashMap<String, Vec<MetaRow>>>);
 
-impl MetaSource for NoLists {
-    fn rows(&self, _: &str) -> Result<Vec<MetaRow>, SqlError> {
-        Ok(Vec::new())
+impl OtherLists {
+    /// The list has these objects from now on.
+    pub fn set(&self, name: &str, rows: impl IntoIterator<Item = serde_json::Value>) {
+        let object = |row: serde_json::Value| row.as_object().cloned().expect("an object");
+        self.0.lock().insert(name.to_owned(), rows.into_iter().map(object).collect());
+    }
+}
+
+impl MetaSource for OtherLists {
+    fn rows(&self, name: &str) -> Result<Vec<MetaRow>, SqlError> {
+        Ok(self.0.lock().get(name).cloned().unwrap_or_default())
     }
 }
 
 /// An engine over these series.
 pub fn engine_over(querier: Arc<Querier>, catalog: Arc<dyn SeriesCatalog>) -> Arc<SqlEngine> {
+    engine_with_lists(querier, catalog, Arc::default())
+}
+
+/// The same, with other lists.
+pub fn engine_with_lists(
+    querier: Arc<Querier>,
+    catalog: Arc<dyn SeriesCatalog>,
+    lists: Arc<OtherLists>,
+) -> Arc<SqlEngine> {
     Arc::new(SqlEngine::new(SqlSources {
         engine: querier,
         catalog,
         language: Arc::new(PromqlLanguage(PromqlOptions::all())),
-        meta: Arc::new(NoLists),
+        meta: lists,
         tables: Arc::new(sql::tables::NoTables),
         memory: MemoryPool::for_queries(1 << 32),
     }))

@@ -1,18 +1,21 @@
-//! Measures the cost of standing statements: dataflows over a list of a million label pairs, and
-//! statements that run again over the current rows of live views.
+//! Measures what statements cost that stand: as dataflows over a list of a million label pairs, over the
+//! current rows of live views, and as live plans beside a rule.
 //!
 //!     cargo run --release -p perennial-sql --example standing_cost
 //!     cargo run --release -p perennial-sql --example standing_cost -- dataflow 100000 200
 //!     cargo run --release -p perennial-sql --example standing_cost -- again 1000 100
+//!     cargo run --release -p perennial-sql --example standing_cost -- join 20000 1
+//!     cargo run --release -p perennial-sql --example standing_cost -- plans
 //!
-//! `dataflow SERIES VIEWS`: that many series of ten labels, and that many statements. `again ROWS
-//! VIEWS`: statements over a metric with that many series, all of whose values change between two
-//! evaluations.
+//! `dataflow SERIES VIEWS`: series of ten labels. `again ROWS VIEWS`: statements over a metric with so
+//! many series, all of whose values change between two evaluations; `join`: joined with a list of 1,000
+//! rows, and grouped. `plans`: statements that are plans, and the way of a change to a subscriber.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 
-#[path = "../tests/support/listed.rs"]
+#[path = "../../tests/support/listed.rs"]
 mod listed;
+mod plans;
 
 use engine::live::{LiveOptions, LiveRuntime};
 use engine::query::{Querier, QueryOptions, StandingAnswer};
@@ -46,16 +49,34 @@ fn main() {
     let number = |i: usize, default: usize| args.get(i).and_then(|text| text.parse().ok()).unwrap_or(default);
     match args.first().map(String::as_str) {
         Some("dataflow") => dataflow(number(1, 100_000), number(2, 200)),
-        Some("again") => again(number(1, 1_000), number(2, 100)),
+        Some("again") => again(DISTINCT, number(1, 1_000), number(2, 100)),
+        Some("join") => again(JOINED, number(1, 20_000), number(2, 1)),
+        Some("plans") => plans(),
         _ => {
             dataflow(100_000, 1);
             dataflow(100_000, 10);
             dataflow(2_000, 200);
-            again(1_000, 100);
-            again(20_000, 1);
+            for statement in [DISTINCT, JOINED] {
+                again(statement, 1_000, 100);
+                again(statement, 20_000, 1);
+            }
+            plans();
         }
     }
 }
+
+fn plans() {
+    plans::asked_once();
+    plans::beside_a_rule();
+    plans::change_to_subscriber();
+}
+
+/// Two groupings over texts; {n} is another number in each view.
+const DISTINCT: &str = "SELECT job, count(DISTINCT instance) AS n, max(value) AS most FROM load \
+    WHERE value > {n} OR job = 'x' GROUP BY job";
+/// Joined with a list, filtered and grouped.
+const JOINED: &str = "SELECT t.health, count(*) AS n, max(l.value) AS most FROM load l \
+    JOIN targets t USING (job) WHERE l.value > {n} OR t.pool = 'x' GROUP BY t.health";
 
 fn store() -> (tempfile::TempDir, Arc<Store>) {
     let dir = tempfile::tempdir().expect("a directory");
@@ -144,18 +165,22 @@ fn dataflow(count: usize, views: usize) {
     );
 }
 
-fn again(rows: usize, views: usize) {
+fn again(statement: &str, rows: usize, views: usize) {
     let (_dir, store) = store();
     let options = LiveOptions { workers: 1, ..LiveOptions::default() };
     let live = LiveRuntime::manual(store.clone(), &options, &Metrics::default()).expect("a runtime");
     let querier = Arc::new(Querier::new(store.clone(), 1));
-    let answers =
-        StatementAnswers::new(engine_over(querier.clone(), store.clone()), querier).over(live.clone());
+    let lists: Arc<listed::OtherLists> = Arc::default();
+    let target = |i: usize| serde_json::json!({ "pool": "p", "job": format!("job-{i}"), "health": format!("h-{}", i % 50) });
+    lists.set("targets", (0..1_000).map(target));
+    let engine = listed::engine_with_lists(querier.clone(), store.clone(), lists);
+    let answers = StatementAnswers::new(engine, querier).over(live.clone());
+    let jobs = if statement == JOINED { 1_000 } else { 50 };
     let labels = |i: usize| {
         Labels::from_pairs([
             ("__name__", "load".to_owned()),
             ("instance", format!("host-{i}")),
-            ("job", format!("job-{}", i % 50)),
+            ("job", format!("job-{}", i % jobs)),
         ])
     };
     let slots: Vec<_> = (0..rows).map(|i| store.get_or_create_series(&labels(i))).collect();
@@ -169,16 +194,8 @@ fn again(rows: usize, views: usize) {
         live.tick(t);
     };
     let mut t = T;
-    let mut standing: Vec<_> = (0..views)
-        .map(|n| {
-            stand(
-                &answers,
-                &format!(
-                    "SELECT job, count(DISTINCT instance) AS n, max(value) AS most FROM load WHERE value > {n} OR job = 'x' GROUP BY job"
-                ),
-            )
-        })
-        .collect();
+    let mut standing: Vec<_> =
+        (0..views).map(|n| stand(&answers, &statement.replace("{n}", &n.to_string()))).collect();
     append(t, 1);
     ask(&mut standing, t);
     append(t + 500, 2);
@@ -193,7 +210,7 @@ fn again(rows: usize, views: usize) {
     }
     let changed = median(changed);
     println!(
-        "again, {rows} rows, {views} views: {changed:.0} µs for all, {:.1} a view",
+        "again, {rows} rows, {views} views: {changed:.0} µs for all, {:.1} a view: {statement}",
         changed / views as f64
     );
     println!("  {:.2} % of a core at 1 s; nothing changed: {:.1} µs for all", changed / 1e4, median(idle));
