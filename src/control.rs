@@ -3,6 +3,7 @@
 
 use crate::process_metrics::ProcessMetrics;
 use crate::reload_changes::{ConfigParts, ReloadChanges};
+use crate::remote_metrics::RemoteMetrics;
 use crate::server::{LoadedConfig, Server, ServerError, load_rules};
 use crate::statements::RuleLanguages;
 use api::json_model::{PendingConfigJson, RuleGroupChangesJson, RuntimeInfo, WalReplay};
@@ -26,6 +27,7 @@ pub struct ServerController {
     reload_ok: Arc<Gauge>,
     reload_time: Arc<Gauge>,
     process: ProcessMetrics,
+    remote: RemoteMetrics,
     /// Prevents two reloads at the same time.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -66,7 +68,8 @@ impl ServerController {
                 failed: None,
                 since: 0,
             }),
-            process: ProcessMetrics::new(&server.context.metrics, server.context.started),
+            process: ProcessMetrics::new(metrics, server.context.started),
+            remote: RemoteMetrics::new(metrics, *server.context.flags.agent),
             server,
             ready: watch::Sender::new(false),
             quit: Notify::new(),
@@ -279,6 +282,7 @@ impl ServerControl for ApiControl {
 
     fn collect(&self) {
         self.0.process.collect();
+        self.0.remote.collect(&self.0.server.storage.store);
         // Called only because it sets a gauge.
         let _ = self.0.server.storage.store.replay().progress();
     }

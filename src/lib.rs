@@ -35,6 +35,7 @@ mod process_metrics;
 mod query_language;
 mod reads;
 mod reload_changes;
+mod remote_metrics;
 mod remote_stores;
 mod retention;
 mod rule_test;
@@ -213,7 +214,14 @@ fn run(
     let clock = server.context.clock.clone();
     let maintenance = match server.context.flags.agent_retention() {
         None => runtime.spawn(maintenance::run_maintenance(store, clock)),
-        Some(retention) => runtime.spawn(maintenance::run_agent_maintenance(store, clock, retention)),
+        Some(retention) => {
+            let took = server.context.metrics.summary(
+                "prometheus_agent_truncate_duration_seconds",
+                "Duration of WAL truncation.",
+                &[],
+            );
+            runtime.spawn(maintenance::run_agent_maintenance(store, clock, retention, took))
+        }
     };
     let health = runtime.spawn(health::watch(storage.health.clone()));
     let watch = watch.map(|(every, known, path)| {

@@ -10,8 +10,9 @@ use engine::query::pool::Pool;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use storage::clock::Clock;
+use storage::metrics::MetricSummary;
 use storage::store::{Store, StoreError};
 
 /// Runs the maintenance once a minute: writes complete ranges as blocks and truncates the WAL,
@@ -56,11 +57,13 @@ pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
     }
 }
 
-/// Forgets what an agent need not keep: regularly, by the retention of its flags.
+/// Forgets what an agent need not keep: regularly, by the retention of its flags. `took` has the
+/// time that this takes, seconds.
 pub(crate) async fn run_agent_maintenance(
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     retention: AgentRetention,
+    took: Arc<MetricSummary>,
 ) {
     let mut turns = tokio::time::interval(retention.every);
     let forgetting = Arc::new(Mutex::new(Task::new("forgotten")));
@@ -69,10 +72,13 @@ pub(crate) async fn run_agent_maintenance(
         let store = store.clone();
         let now = clock.now();
         let task = forgetting.clone();
+        let took = took.clone();
         let forgotten = tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
             store.wal().hold_since(now.saturating_sub(retention.most));
             let until = now.saturating_sub(retention.least);
             task.lock().run(|| store.maintenance().write_blocks(until).map(|_| 0));
+            took.observe(began.elapsed().as_secs_f64());
         });
         if let Err(error) = forgotten.await {
             tracing::error!(target: "maintenance", %error, "the maintenance ended with a panic; report it, the next one runs soon");

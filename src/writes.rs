@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::execution::Execution;
+use storage::metrics::{Counter, Metrics};
 use storage::model::TimeMs;
 use storage::store::{Store, StoreError};
 use tokio::sync::{Semaphore, oneshot};
@@ -125,21 +126,37 @@ impl WriteTurns {
 pub(crate) struct RemoteWriteAdapter {
     turns: Arc<WriteTurns>,
     receiver: Arc<RemoteWriteReceiver>,
+    accepted: Vec<MessageVersion>,
+    /// Counts samples of series with invalid labels.
+    invalid: Arc<Counter>,
 }
 
 impl RemoteWriteAdapter {
-    /// A receiver; with `zeros` it also appends a 0 at the start of each counter that begins.
-    pub(crate) fn new(turns: Arc<WriteTurns>, zeros: bool) -> RemoteWriteAdapter {
+    /// A receiver of the messages in `accepted`; with `zeros` it also appends a 0 at the start of
+    /// each counter that begins.
+    pub(crate) fn new(
+        turns: Arc<WriteTurns>,
+        zeros: bool,
+        accepted: &[MessageVersion],
+        metrics: &Metrics,
+    ) -> RemoteWriteAdapter {
         let receiver = Arc::new(RemoteWriteReceiver::new(turns.store.clone()).with_zeros(zeros));
-        RemoteWriteAdapter { turns, receiver }
+        let invalid = metrics.counter(
+            "prometheus_api_remote_write_invalid_labels_samples_total",
+            "The total number of received remote write samples and histogram samples which were rejected due to invalid labels.",
+            &[],
+        );
+        RemoteWriteAdapter { turns, receiver, accepted: accepted.to_vec(), invalid }
     }
 }
 
 impl RemoteWriteHandler for RemoteWriteAdapter {
     fn write(&self, call: WriteCall) -> BoxFuture<'static, RemoteWriteResponse> {
-        let proto = check_headers(Some(&call.content_type), Some(&call.encoding));
+        let proto = check_headers(Some(&call.content_type), Some(&call.encoding))
+            .and_then(|proto| proto.check_accepted(&self.accepted).map(|()| proto));
         let turns = self.turns.clone();
         let receiver = self.receiver.clone();
+        let invalid = self.invalid.clone();
         Box::pin(async move {
             // Only version 2 has headers that say how much was written.
             let tells = matches!(proto, Ok(MessageVersion::V2));
@@ -153,6 +170,7 @@ impl RemoteWriteHandler for RemoteWriteAdapter {
             };
             let (mut reply, counts) = match written {
                 Ok(written) => {
+                    invalid.add((written.invalid + written.left_out) as u64);
                     let counts = [written.samples, written.histograms, written.exemplars];
                     let (status, text) = written.refusal().map_or((204, String::new()), |text| (400, text));
                     (RemoteWriteResponse { status, text, written: None, retry_after: None }, counts)

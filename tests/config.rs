@@ -86,9 +86,23 @@ fn a_whole_file_loads_and_prints_in_normal_form() {
     let warned = warnings.join("\n");
     let part = "storage.tsdb.retention.time is not a key";
     assert!(warned.contains(part), "{part} is missing in\n{warned}");
-    assert!(!warned.contains("remote_"), "{warned}");
+    let remote: Vec<&str> = warned.lines().filter(|line| line.contains("remote_")).collect();
+    assert!(remote.len() == 1 && remote[0].contains("rules and alerts read the own store only"), "{warned}");
     assert!(!warned.contains("_sd_configs"), "{warned}");
     assert!(!format!("{config:?}{}", config.text).contains("hunter2"), "a secret is shown");
+}
+
+/// Prometheus' rules read from other servers, too; whoever relies on that is told.
+#[test]
+fn rules_beside_a_remote_read_of_recent_samples_are_a_warning() {
+    let told = |keys: &str, rules: &str| {
+        let text = format!("{rules}remote_read: [{{url: 'http://h/read'{keys}}}]\n");
+        load(&text).unwrap().1.iter().any(|line| line.contains("rules and alerts read the own store only"))
+    };
+    let rules = "rule_files: [none-*.yml]\n";
+    assert!(told(", read_recent: true", rules));
+    assert!(!told("", rules));
+    assert!(!told(", read_recent: true", ""));
 }
 
 #[test]
@@ -338,6 +352,29 @@ fn no_key_of_prometheus_is_unknown() {
     assert!(count > 60, "only {count} blocks found");
 }
 
+/// Both messages of remote write are taken unless the flag names one.
+#[test]
+fn a_flag_names_the_messages_of_remote_write_that_are_taken() {
+    let flag = "--web.remote-write-receiver.accepted-protobuf-messages";
+    let parse = |names: &[&str]| flags::parse(names.iter().map(|name| format!("{flag}={name}")));
+    let taken = |names: &[&str]| {
+        let flags = parse(names).unwrap();
+        flags
+            .web_remote_write_receiver_accepted_protobuf_messages
+            .0
+            .iter()
+            .map(|m| m.name())
+            .collect::<Vec<_>>()
+    };
+    let [v1, v2] = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"];
+    assert_eq!(taken(&[]), [v1, v2]);
+    assert_eq!(taken(&[v2]), [v2]);
+    let refused = parse(&["x"]).unwrap_err().text;
+    let says = format!("unknown type for remote write protobuf message x, supported: {v1}, {v2}");
+    assert!(refused.contains(&says), "{refused}");
+    assert!(parse(&[v1, v1]).is_err());
+}
+
 #[test]
 fn no_flag_of_prometheus_is_unknown() {
     let unknown: Vec<&str> = FLAGS_OF_PROMETHEUS
@@ -398,6 +435,20 @@ fn a_mode_has_its_own_flags() {
     assert_eq!((agent.data_path(None), agent.lock_data()), ("data-agent/".into(), false));
     let frequent = flags::parse(["--agent", "--storage.agent.wal-truncate-frequency=5s"]).unwrap();
     assert_eq!(frequent.agent_retention().unwrap().every.as_secs(), 5);
+    assert_eq!(frequent.without_effect(), [""; 0]);
+    // Each flag of the log works, or says that it does not.
+    let all = [
+        "wal-compression",
+        "wal-compression-type=zstd",
+        "checkpoint-from-in-memory-series",
+        "checkpoint-batch-size=9",
+    ];
+    let all = all.map(|flag| format!("--storage.agent.{flag}"));
+    let all =
+        all.into_iter().chain(["--agent", "--storage.agent.wal-truncate-frequency=2h"].map(str::to_owned));
+    let lines = flags::parse(all).unwrap().without_effect();
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert!(lines.iter().all(|line| line.starts_with("--storage.agent.")), "{lines:?}");
     assert_eq!(flags::parse(["--config.file=x"]).unwrap().agent_retention(), None);
     let refused =
         ["rule_files: [a.yml]", "alerting: {alertmanagers: [{}]}", "remote_read: [{url: 'http://h'}]"];

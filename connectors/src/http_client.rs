@@ -7,16 +7,16 @@
 //! `Authorization` is removed if one leads to another host.
 
 mod error;
+mod hyper_client;
 mod oauth2;
 mod proxy;
 mod socks;
-mod socks_client;
 mod tls_config;
 mod transport;
 
 pub use error::{RequestError, SendError, TokenError};
+pub use hyper_client::HyperSendError;
 pub use oauth2::OAuth2;
-pub use socks_client::SocksSendError;
 pub use tls_config::TlsConfig;
 
 use crate::cloud_auth::{CloudAuth, RequestSigner};
@@ -425,8 +425,8 @@ impl HttpClient {
         let (client, request) = request.build_split();
         let request = request?;
         match &self.peers {
-            Peers::Network => match self.transport.socks(request.url()) {
-                Some(socks) => socks.send(request).await,
+            Peers::Network => match self.transport.hyper(request.url()) {
+                Some(hyper) => hyper.send(request).await,
                 None => Ok(client.execute(request).await?),
             },
             Peers::Given(peer) => Ok(peer.answer(request).await?),
@@ -457,6 +457,13 @@ impl HttpClient {
 /// What we call ourselves: exporters look for `Prometheus/`.
 const USER_AGENT: &str = concat!("Prometheus/3.14.0 (Perennial ", env!("CARGO_PKG_VERSION"), ")");
 
+/// What a server says that speaks nothing that is spoken here, as rustls writes it.
+const NOTHING_IN_COMMON: [&str; 2] =
+    ["received fatal alert: HandshakeFailure", "received fatal alert: ProtocolVersion"];
+/// What is said then: Prometheus would speak with it.
+const NOTHING_IN_COMMON_HINT: &str =
+    " (perhaps it speaks nothing but TLS below 1.2, or cipher suites with CBC: neither is spoken here)";
+
 /// An error with all its causes, on one line.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -468,6 +475,9 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
             text.push_str(&cause_text);
         }
         source = cause.source();
+    }
+    if NOTHING_IN_COMMON.iter().any(|alert| text.ends_with(alert)) {
+        text.push_str(NOTHING_IN_COMMON_HINT);
     }
     text
 }

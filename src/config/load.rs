@@ -134,6 +134,13 @@ impl Loader {
         let Some(blocks) = blocks.filter(|blocks| !blocks.value.is_empty()) else { return Ok(()) };
         RemoteReadConfig::check_all(&blocks.value)
             .map_err(|error| ConfigError::at(&self.file, blocks.referenced, error.to_string(), ""))?;
+        // Prometheus' rules read there, too. With the default only what is old is read elsewhere,
+        // which rules seldom look at.
+        if self.config.names_rules && blocks.value.iter().any(|block| block.keys.read_recent) {
+            let what = "remote_read: rules and alerts read the own store only, also with read_recent";
+            let fix = "let the server that has the samples evaluate the rules, or let it send them here";
+            self.warnings.push(ConfigError::at(&self.file, blocks.referenced, what.to_owned(), fix));
+        }
         self.config.remote_read = blocks.value;
         Ok(())
     }

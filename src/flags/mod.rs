@@ -173,7 +173,8 @@ fn share(machine: u64, part: u64) -> usize {
 /// Values that follow from several flags, or from a flag and something else. Everything else is
 /// read from the fields.
 impl Flags {
-    /// A line for each flag and feature on the command line that has no effect, with the reason.
+    /// A line for each flag and feature on the command line that has no effect, or another one
+    /// than it says, with the reason.
     pub fn without_effect(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (flag, is_given) in FLAGS.iter().zip(self.is_given()) {
@@ -181,6 +182,7 @@ impl Flags {
                 lines.push(format!("--{} has no effect: {why}", flag.name));
             }
         }
+        lines.extend(self.truncate_note());
         for feature in self.features().filter_map(Feature::named) {
             if let Some(why) = feature.no_effect() {
                 lines.push(format!("--enable-feature={} has no effect: {why}", feature.name()));

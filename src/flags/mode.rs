@@ -83,6 +83,15 @@ impl Flags {
         Some(AgentRetention { least, most, every })
     }
 
+    /// What is said of a frequency that is lower than an agent's lowest; `None`: it is not.
+    pub(super) fn truncate_note(&self) -> Option<String> {
+        let frequency = self.storage_agent_wal_truncate_frequency.filter(|_| *self.agent)?;
+        let is_seldom = frequency.std() > MOST_TRUNCATE;
+        is_seldom.then(|| {
+            format!("--storage.agent.wal-truncate-frequency={frequency} has the effect of 1m: an agent here forgets at least that often")
+        })
+    }
+
     /// Bytes of a segment of an agent's log, if the flag says so.
     pub fn agent_segment_bytes(&self) -> Option<u64> {
         Some(self.storage_agent_wal_segment_size.0).filter(|bytes| *self.agent && *bytes > 0)

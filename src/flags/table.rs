@@ -4,7 +4,8 @@
 //! ([`FlagSpec`]'s builder methods). The order is that of `--help`.
 
 use super::value::{
-    ExternalUrl, Flag, FlagValue, InvalidValue, LogFormat, LogLevel, SyncInterval, ValueForm,
+    AcceptedMessages, ExternalUrl, Flag, FlagValue, InvalidValue, LogFormat, LogLevel, SyncInterval,
+    ValueForm,
 };
 use connectors::config::units::{ConfigDuration, ConfigSize};
 
@@ -165,6 +166,9 @@ flag_table! {
         web_enable_admin_api "web.enable-admin-api": bool = "false";
         /// Accept samples by push at /api/v1/write.
         web_enable_remote_write_receiver "web.enable-remote-write-receiver": bool = "false";
+        /// A message of remote write to accept; may be repeated. Others are answered with 415.
+        web_remote_write_receiver_accepted_protobuf_messages "web.remote-write-receiver.accepted-protobuf-messages": AcceptedMessages = "",
+            default_text("prometheus.WriteRequest,io.prometheus.write.v2.Request");
         /// Accept metrics of OpenTelemetry by push at /api/v1/otlp/v1/metrics.
         web_enable_otlp_receiver "web.enable-otlp-receiver": bool = "false";
         /// A file with TLS, passwords and headers of the web server, in the form of Prometheus'
@@ -327,8 +331,6 @@ flag_table! {
     "Accepted without effect" {
         web_max_notifications_subscribers "web.max-notifications-subscribers": usize = "16",
             no_effect("the page has no stream of notifications");
-        web_remote_write_receiver_accepted_protobuf_messages "web.remote-write-receiver.accepted-protobuf-messages": Vec<String> = "",
-            no_effect("both messages are accepted");
         storage_tsdb_max_block_duration "storage.tsdb.max-block-duration": ConfigDuration = "2h",
             no_effect("the longest block follows from the retention time");
         storage_tsdb_wal_segment_size "storage.tsdb.wal-segment-size": ConfigSize = "0B",

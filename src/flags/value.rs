@@ -1,6 +1,7 @@
 //! The types of flags' values: how each is read from the command line, and shown.
 
 use connectors::config::units::{ConfigDuration, ConfigSize};
+use connectors::remote::MessageVersion;
 use std::fmt;
 use std::ops::Deref;
 use storage::model::time::parse_duration;
@@ -191,6 +192,39 @@ impl FlagValue for SyncInterval {
 
     fn show(&self) -> String {
         if self.0.0 > 0 { self.0.to_string() } else { "batch".to_owned() }
+    }
+}
+
+/// The messages of remote write that are received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedMessages(pub Vec<MessageVersion>);
+
+impl FlagValue for AcceptedMessages {
+    const FORM: ValueForm = ValueForm::Repeated("MESSAGE");
+
+    fn read(values: &[String]) -> Result<Self, InvalidValue> {
+        let mut accepted = Vec::new();
+        for value in values {
+            let known = MessageVersion::ALL.into_iter().find(|version| version.name() == value);
+            let Some(version) = known else {
+                return Err(InvalidValue(format!(
+                    "unknown type for remote write protobuf message {value}, supported: {}",
+                    MessageVersion::ALL.map(MessageVersion::name).join(", ")
+                )));
+            };
+            if accepted.contains(&version) {
+                return Err(InvalidValue(format!("duplicated {value} flag value")));
+            }
+            accepted.push(version);
+        }
+        if accepted.is_empty() {
+            accepted = MessageVersion::ALL.to_vec();
+        }
+        Ok(AcceptedMessages(accepted))
+    }
+
+    fn show(&self) -> String {
+        self.0.iter().map(|version| version.name()).collect::<Vec<_>>().join(",")
     }
 }
 

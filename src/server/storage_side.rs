@@ -16,7 +16,9 @@ use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 use storage::execution::Execution;
+use storage::metrics::Gauge;
 use storage::store::{NoHistory, PendingReplay, ReplayReport, Store, StoreBuilder, StoreError, StoreOptions};
 
 /// The data directory and the store in it.
@@ -85,8 +87,15 @@ impl ServerStorage {
             opened.map_err(|source| ServerError::OpenStore { dir: dir.clone(), source })?;
         let replay = match here.execution {
             Execution::Threads => {
+                let took = replay_time(context);
                 let thread = std::thread::Builder::new().name("replay".to_owned());
-                Replayer::Thread(thread.spawn(move || replaying.run()).map_err(ServerError::Thread)?)
+                let replay = move || {
+                    let began = Instant::now();
+                    let replayed = replaying.run();
+                    took.set(began.elapsed().as_secs_f64());
+                    replayed
+                };
+                Replayer::Thread(thread.spawn(replay).map_err(ServerError::Thread)?)
             }
             Execution::Caller => Replayer::Caller(Box::new(replaying)),
         };
@@ -169,4 +178,14 @@ impl ServerStorage {
             tracing::warn!("storage.objects has changed; restart the server to use the new object store");
         }
     }
+}
+
+/// How long the replay of the log took at the start, seconds.
+fn replay_time(context: &ServerContext) -> Arc<Gauge> {
+    let name = if *context.flags.agent {
+        "prometheus_agent_data_replay_duration_seconds"
+    } else {
+        "prometheus_tsdb_data_replay_duration_seconds"
+    };
+    context.metrics.gauge(name, "Time taken to replay the data on disk.", &[])
 }

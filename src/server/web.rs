@@ -109,7 +109,9 @@ impl Server {
         let clock = self.context.clock.clone();
         let zeros = scraped_starts(&self.context.flags).zeros;
         let turns = WriteTurns::new(store.clone(), clock.clone(), self.context.execution);
-        let remote_write = RemoteWriteAdapter::new(turns.clone(), zeros);
+        let flags = &self.context.flags;
+        let accepted = &flags.web_remote_write_receiver_accepted_protobuf_messages.0;
+        let remote_write = RemoteWriteAdapter::new(turns.clone(), zeros, accepted, &self.context.metrics);
         let takes_writes = *self.context.flags.web_enable_remote_write_receiver;
         let otlp = OtlpAdapter::new(turns, self.otlp.clone());
         let takes_otlp = *self.context.flags.web_enable_otlp_receiver;

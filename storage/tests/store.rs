@@ -75,7 +75,7 @@ fn late_samples_that_are_stored_count_as_appended() {
     store.append_rows(&[FloatRow { series, t: 19_000, v: 2.0 }]).unwrap();
     let text = metrics.render();
     for line in [
-        "\nprometheus_tsdb_head_samples_appended_total 3\n",
+        "\nprometheus_tsdb_head_samples_appended_total{type=\"float\"} 3\n",
         "\nprometheus_tsdb_head_out_of_order_samples_appended_total 2\n",
         "\nprometheus_tsdb_too_old_samples_total 1\n",
         "\nperennial_tsdb_duplicate_samples_total 1\n",

@@ -56,6 +56,21 @@ fn an_agent_sends_what_it_scrapes_and_has_no_more() {
     assert_eq!(agent.api("/api/v1/features")["prometheus"]["agent_mode"], Value::Bool(true));
     let read = http::send(agent.port, "POST", "/api/v1/read", &[], b"x").expect("an answer");
     assert_eq!(read.status, 500);
+    let metrics = agent.get("/metrics").text();
+    for name in [
+        "active_series",
+        "samples_appended_total{type=\"float\"}",
+        "samples_appended_total{type=\"histogram\"}",
+        "exemplars_appended_total",
+        "out_of_order_samples_total",
+        "truncate_duration_seconds_count",
+        "corruptions_total",
+        "data_replay_duration_seconds",
+        "clean_start",
+    ] {
+        let begin = format!("prometheus_agent_{name} ");
+        assert!(metrics.lines().any(|line| line.starts_with(&begin)), "{begin}");
+    }
     // Nothing is kept for readers: there is a log, and no blocks.
     assert!(agent.file("data/wal").is_dir() && !agent.file("data/blocks").exists());
     // What cannot be is refused, also by a reload.

@@ -84,11 +84,8 @@ fn signature(request: &Request, secret: &str, region: &str, service: &str, names
     mac(&key, &format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{canonical}"))
 }
 
-#[test]
-fn requests_are_signed_for_aws() {
-    let receiver = receiver();
-    let server = sender(&receiver, "sigv4: {region: eu-west-2, access_key: AK, secret_key: s3cret}", &[]);
-    let request = first(&receiver, &server);
+/// A request is signed with the keys of these tests; the headers `further` are, too.
+fn check_signed(request: &Request, further: &[&str]) {
     let authorization = &request.headers["authorization"];
     let value = |key: &str| {
         let (_, rest) = authorization.split_once(&format!("{key}=")).expect(key);
@@ -97,11 +94,32 @@ fn requests_are_signed_for_aws() {
     assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=AK/"), "{authorization}");
     assert!(value("Credential").ends_with("/eu-west-2/aps/aws4_request"), "{authorization}");
     let names = value("SignedHeaders");
-    for name in ["host", "x-amz-date", "x-prometheus-remote-write-version"] {
-        assert!(names.split(';').any(|signed| signed == name), "{name} is not among {names}");
+    for name in ["host", "x-amz-date"].iter().chain(further) {
+        assert!(names.split(';').any(|signed| signed == *name), "{name} is not among {names}");
     }
-    assert_eq!(value("Signature"), signature(&request, "s3cret", "eu-west-2", "aps", &names));
-    assert_ne!(value("Signature"), signature(&request, "another", "eu-west-2", "aps", &names));
+    assert_eq!(value("Signature"), signature(request, "s3cret", "eu-west-2", "aps", &names));
+    assert_ne!(value("Signature"), signature(request, "another", "eu-west-2", "aps", &names));
+}
+
+#[test]
+fn alerts_are_signed_for_aws() {
+    let receiver = receiver();
+    let config = format!(
+        "rule_files: [rules.yml]\nalerting:\n  alertmanagers:\n  - static_configs: [{{targets: ['127.0.0.1:{}']}}]\n    \
+         sigv4: {{region: eu-west-2, access_key: AK, secret_key: s3cret}}\n",
+        receiver.port
+    );
+    let rules = "groups: [{name: g, rules: [{alert: Always, expr: vector(1)}]}]\n";
+    let server = Server::start(&config, &[("rules.yml", rules)]);
+    check_signed(&first(&receiver, &server), &["content-type"]);
+}
+
+#[test]
+fn requests_are_signed_for_aws() {
+    let receiver = receiver();
+    let server = sender(&receiver, "sigv4: {region: eu-west-2, access_key: AK, secret_key: s3cret}", &[]);
+    let request = first(&receiver, &server);
+    check_signed(&request, &["x-prometheus-remote-write-version"]);
     assert_eq!(request.headers["x-scope"], "a");
     assert!(!server.log().contains("not supported"), "{}", server.log());
 }

@@ -31,6 +31,7 @@ mod durability;
 mod founding;
 mod full_disk;
 mod hostile;
+mod http_clients;
 mod import;
 mod ingest;
 mod isolation;

@@ -5,6 +5,7 @@ use crate::support::recorder::{Recorder, Reply};
 use crate::support::remote_write::{self, Histogram, Series};
 use crate::support::server::Server;
 use crate::support::{compare, http, now_ms};
+use prost::Message;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -58,6 +59,125 @@ fn prometheus_reads_our_samples() {
     }
     let metrics = theirs.get("/metrics").text();
     assert!(metrics.contains("prometheus_remote_storage_read_queries_total"), "it was asked");
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReadRequest {
+    #[prost(message, repeated, tag = "1")]
+    queries: Vec<ReadQuery>,
+    /// 0: samples, 1: a stream of chunks.
+    #[prost(int32, repeated, tag = "2")]
+    accepted: Vec<i32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReadQuery {
+    #[prost(int64, tag = "1")]
+    start: i64,
+    #[prost(int64, tag = "2")]
+    end: i64,
+    #[prost(message, repeated, tag = "3")]
+    matchers: Vec<Matcher>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Matcher {
+    /// 2: a regular expression.
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, tag = "3")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReadResponse {
+    #[prost(message, repeated, tag = "1")]
+    results: Vec<QueryResult>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct QueryResult {
+    #[prost(message, repeated, tag = "1")]
+    series: Vec<ReadSeries>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReadSeries {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<ReadSample>,
+    #[prost(message, repeated, tag = "4")]
+    histograms: Vec<ReadHistogram>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Label {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReadSample {
+    #[prost(double, tag = "1")]
+    value: f64,
+    #[prost(int64, tag = "2")]
+    t: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReadHistogram {
+    #[prost(uint64, tag = "1")]
+    count: u64,
+    #[prost(double, tag = "3")]
+    sum: f64,
+    #[prost(int64, tag = "15")]
+    t: i64,
+}
+
+/// Who asks for no stream gets all samples in one message.
+#[test]
+fn one_message_has_all_samples() {
+    let ours = Server::start("global: {external_labels: {cluster: c1, n: never}}\n", &[]);
+    let t = now_ms() - 1_000;
+    write_history(&ours, t);
+    for accepted in [Vec::new(), vec![0], vec![7, 0]] {
+        let matcher = |name: &str, value: &str| Matcher { kind: 2, name: name.into(), value: value.into() };
+        let history = vec![matcher("__name__", "history"), matcher("n", "1.*")];
+        let queries = [history, vec![matcher("__name__", "native")]];
+        let query = |matchers| ReadQuery { start: t - 300_000, end: t - 100_000, matchers };
+        let request = ReadRequest { queries: queries.into_iter().map(query).collect(), accepted };
+        let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).expect("short");
+        let answer = http::send(ours.port, "POST", "/api/v1/read", &[], &body).expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let body = snap::raw::Decoder::new().decompress_vec(&answer.body).expect("snappy");
+        let response = ReadResponse::decode(&*body).expect("a message");
+        let [history, native] = &response.results[..] else { panic!("{} results", response.results.len()) };
+        assert_eq!(history.series.len(), 11, "n is 1 or 10 to 19");
+        for series in &history.series {
+            let label = |name: &str| series.labels.iter().find(|l| l.name == name).map(|l| l.value.as_str());
+            assert_eq!(label("cluster"), Some("c1"));
+            let n: i64 = label("n").and_then(|n| n.parse().ok()).expect("the own label of the series");
+            let all = (0..300).map(|i| ReadSample {
+                t: t - 600_000 + i * 2_000 + n % 3,
+                value: (i * (n + 1)) as f64 / 3.0,
+            });
+            let expected: Vec<ReadSample> =
+                all.filter(|s| (t - 300_000..=t - 100_000).contains(&s.t)).collect();
+            assert_eq!(series.samples, expected, "{n}");
+        }
+        let [native] = &native.series[..] else { panic!("{} series", native.series.len()) };
+        assert_eq!((native.samples.len(), native.histograms.len()), (0, 67));
+        for (i, histogram) in native.histograms.iter().enumerate() {
+            let n = i as u64;
+            assert_eq!(histogram.t, t - 300_000 + i as i64 * 3_000);
+            assert_eq!((histogram.count, histogram.sum), (n + 3 * n + n + 1 + n / 2, n as f64 * 1.5));
+        }
+    }
 }
 
 #[test]

@@ -1,12 +1,15 @@
-//! Tests remote write to Debian's Prometheus and to another server of ours: the same samples
-//! arrive, whichever process is killed in between.
+//! Tests remote write to Debian's Prometheus, to VictoriaMetrics and to another server of ours:
+//! the same samples arrive, whichever process is killed in between.
 
+use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::exporter::Exporter;
 use crate::support::recorder::{Recorder, Reply};
 use crate::support::remote_write::{self, Histogram, Series};
 use crate::support::server::Server;
-use crate::support::{compare, eventually, now_ms, wall_clock};
+use crate::support::{compare, eventually, http, now_ms, wall_clock};
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -135,6 +138,72 @@ fn an_outage_and_kills_lose_nothing() {
     });
 }
 
+/// Starts Debian's VictoriaMetrics; returns its port.
+fn victoria_metrics(directory: &Path) -> (Daemon, u16) {
+    let port = free_port();
+    let arguments = [
+        format!("-storageDataPath={}", directory.join("victoria").display()),
+        format!("-httpListenAddr=127.0.0.1:{port}"),
+        "-retentionPeriod=1".to_owned(),
+        "-loggerLevel=WARN".to_owned(),
+    ];
+    let mut daemon = Daemon::start(&program("victoria-metrics", "victoria-metrics"), &arguments, directory);
+    daemon.wait_ready(port, "/health");
+    (daemon, port)
+}
+
+/// The samples that VictoriaMetrics has of each series, as its export writes them. It keeps twice
+/// what was sent twice.
+fn exported(port: u16, selector: &str) -> Result<BTreeMap<String, BTreeMap<i64, f64>>, String> {
+    // What came a moment ago is not seen by queries otherwise.
+    http::get(port, "/internal/force_flush").map_err(|e| e.to_string())?;
+    let answer = http::get(port, &format!("/api/v1/export?match[]={}", http::encode(selector)))
+        .map_err(|e| e.to_string())?;
+    let mut found = BTreeMap::new();
+    for line in answer.text().lines() {
+        let row: Value = serde_json::from_str(line).map_err(|e| format!("{e}: {line}"))?;
+        let times = row["timestamps"].as_array().ok_or("no times")?.iter().filter_map(Value::as_i64);
+        let values = row["values"].as_array().ok_or("no values")?.iter().filter_map(Value::as_f64);
+        found.insert(row["metric"]["n"].to_string(), times.zip(values).collect());
+    }
+    Ok(found)
+}
+
+#[test]
+fn victoria_metrics_has_the_same_samples() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (theirs, port) = victoria_metrics(directory.path());
+    let relabel = "  write_relabel_configs: [{source_labels: [__name__], regex: hidden, action: drop}]\n";
+    let mut ours =
+        Server::start(&sending_to(port, relabel, "global: {external_labels: {cluster: c1}}\n"), &[]);
+    let start = now_ms() - 60_000;
+    let value = |n: i64, step: i64| n as f64 * 0.25 - step as f64;
+    for step in 0..200 {
+        if step == 80 {
+            ours.kill();
+            ours.run();
+        }
+        let mut series: Vec<Series> = (0..5)
+            .map(|n| {
+                Series::new("steps", &[("n", &n.to_string())], vec![(start + step * 100, value(n, step))])
+            })
+            .collect();
+        series.push(Series::new("hidden", &[], vec![(start + step * 100, 1.0)]));
+        assert_eq!(remote_write::write(ours.port, &series).expect("an answer").status, 204);
+    }
+    let all = |n: i64| (0..200).map(|step| (start + step * 100, value(n, step))).collect();
+    let expected: BTreeMap<String, BTreeMap<i64, f64>> =
+        (0..5).map(|n| (format!("\"{n}\""), all(n))).collect();
+    eventually("all samples arrive", 60, || {
+        let found = exported(port, "steps")?;
+        let counts: Vec<usize> = found.values().map(BTreeMap::len).collect();
+        if found == expected { Ok(()) } else { Err(format!("{counts:?}")) }
+    });
+    assert_eq!(exported(port, "hidden").expect("an answer"), BTreeMap::new());
+    assert_eq!(exported(port, "steps{cluster=\"c1\"}").expect("an answer").len(), 5);
+    drop(theirs);
+}
+
 #[test]
 fn a_stop_sends_what_is_stored_and_a_reload_goes_on() {
     let theirs = Server::prometheus("");
@@ -243,4 +312,109 @@ fn shards_follow_a_slow_receiver() {
     });
     stop.store(true, SeqCst);
     writer.join().expect("the writer");
+}
+
+/// A receiver that is away for hours, by the times of the samples: they wait in the log and not
+/// in memory, over a kill and the blocks that are written meanwhile, and all arrive.
+#[test]
+fn an_outage_of_hours_costs_no_sample_and_no_memory() {
+    const SERIES: i64 = 500;
+    const STEPS: i64 = 960;
+    const INTERVAL: i64 = 15_000;
+    let mut theirs = Server::prometheus("");
+    let mut ours = Server::start(&sending_to(theirs.port, "", ""), &[]);
+    let start = now_ms() - STEPS * INTERVAL;
+    theirs.kill();
+    let mut memory = 0.0;
+    // Twelve minutes in a request.
+    for first in (0..STEPS).step_by(48) {
+        let samples =
+            |n: i64| (first..first + 48).map(move |i| (start + i * INTERVAL, (n * i) as f64)).collect();
+        let series: Vec<Series> =
+            (0..SERIES).map(|n| Series::new("long", &[("n", &n.to_string())], samples(n))).collect();
+        let answer = remote_write::write(ours.port, &series).expect("an answer");
+        assert_eq!(answer.status, 204, "{}", answer.text());
+        match first {
+            96 => memory = ours.memory().now,
+            480 => {
+                ours.kill();
+                ours.run();
+            }
+            _ => {}
+        }
+    }
+    let metric = |server: &Server, name: &str| counter(&server.get("/metrics").text(), name);
+    let waiting = metric(&ours, "prometheus_remote_storage_samples_pending");
+    assert!(waiting <= 4.0 * 12_000.0, "{waiting} samples wait in memory");
+    let grown = ours.memory().now - memory;
+    assert!(grown < 64.0, "{grown} MiB more after four hours than after 24 minutes");
+    let before = ours.memory().now;
+    ours.forget_peak();
+    theirs.run();
+    let query = format!("sum(count_over_time(long[{}s]))", STEPS * INTERVAL / 1000 + 1);
+    let at = start + STEPS * INTERVAL;
+    eventually("all samples arrive", 180, || {
+        let found = theirs.query_at(&query, at)["result"][0]["value"][1].clone();
+        let found: i64 = found.as_str().and_then(|found| found.parse().ok()).unwrap_or(0);
+        if found == SERIES * STEPS { Ok(()) } else { Err(found.to_string()) }
+    });
+    let grown = ours.memory().peak - before;
+    assert!(grown < 64.0, "{grown} MiB more while four hours were sent");
+    assert_eq!(metric(&ours, "prometheus_remote_storage_samples_failed_total"), 0.0);
+    assert_eq!(metric(&ours, "perennial_remote_storage_missing_records_total"), 0.0);
+}
+
+/// The flag names the messages that are received; a sender of another one is told.
+#[test]
+fn only_messages_that_are_named_are_received() {
+    let flag = "--web.remote-write-receiver.accepted-protobuf-messages=io.prometheus.write.v2.Request";
+    let theirs = Server::start_with("", &[], &[flag]);
+    let series = [Series::new("m", &[], vec![(now_ms(), 1.0)])];
+    let answer = remote_write::write(theirs.port, &series).expect("an answer");
+    let says = "prometheus.WriteRequest protobuf message is not accepted by this server; only accepts \
+                io.prometheus.write.v2.Request";
+    assert_eq!((answer.status, answer.text().trim_end()), (415, says));
+    let ours = Server::start(
+        &sending_to(theirs.port, "  protobuf_message: io.prometheus.write.v2.Request\n", ""),
+        &[],
+    );
+    assert_eq!(remote_write::write(ours.port, &series).expect("an answer").status, 204);
+    theirs.wait_rows("m", 1);
+}
+
+/// The metrics that alerts and dashboards of Prometheus' remote write read.
+#[test]
+fn remote_storage_has_the_metrics_of_prometheus() {
+    let theirs = Server::prometheus("");
+    let ours = Server::start(&sending_to(theirs.port, "  name: there\n", ""), &[]);
+    let t = now_ms() - 1_000;
+    write_steps(&ours, t);
+    let page = eventually("the samples are sent", 20, || {
+        let page = ours.get("/metrics").text();
+        let sent = counter(&page, "prometheus_remote_storage_samples_total");
+        if sent >= 6.0 { Ok(page) } else { Err(format!("{sent} samples")) }
+    });
+    for name in
+        include_str!("../data/remote_storage_metrics.txt").lines().filter(|line| !line.starts_with('#'))
+    {
+        let is_there = |line: &str| {
+            let rest = line.strip_prefix(name).map(|rest| rest.strip_prefix("_bucket").unwrap_or(rest));
+            rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
+        };
+        assert!(page.lines().any(is_there), "{name} is missing");
+    }
+    let line =
+        |begin: &str| page.lines().find_map(|line| line.strip_prefix(begin)?.trim().parse::<f64>().ok());
+    let stored = line("prometheus_tsdb_head_samples_appended_total{type=\"float\"}");
+    assert_eq!(line("prometheus_remote_storage_samples_in_total"), stored);
+    assert_eq!(line("prometheus_remote_storage_histograms_in_total"), Some(0.0));
+    let newest = line("prometheus_remote_storage_highest_timestamp_in_seconds").expect("a time");
+    assert!(newest >= (t / 1000) as f64, "{newest}");
+}
+
+/// Writes one sample of each of some series.
+fn write_steps(server: &Server, t: i64) {
+    let series: Vec<Series> =
+        (0..6).map(|n| Series::new("steps", &[("n", &n.to_string())], vec![(t, 1.0)])).collect();
+    assert_eq!(remote_write::write(server.port, &series).expect("an answer").status, 204);
 }

@@ -51,7 +51,18 @@ impl Server {
 
     /// As [`Server::start`], with further variables of its environment.
     pub fn start_with_variables(config: &str, variables: &[(&str, &str)]) -> Server {
-        let mut server = Server::prepare(binary_under_test(), config, &[]);
+        Server::start_files(config, &[], &[], variables)
+    }
+
+    /// As [`Server::start_with`], with further variables of its environment.
+    pub fn start_files(
+        config: &str,
+        files: &[(&str, &str)],
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Server {
+        let mut server = Server::prepare(binary_under_test(), config, files);
+        server.flags.extend(flags.iter().map(ToString::to_string));
         let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
         server.variables = variables.iter().map(owned).collect();
         server.run();

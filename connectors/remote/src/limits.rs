@@ -52,6 +52,9 @@ pub const READ_POLL: Duration = Duration::from_millis(20);
 pub const METADATA_REFRESH: Duration = Duration::from_secs(1);
 /// How often they are read again at least.
 pub const METADATA_REFRESH_MOST: Duration = Duration::from_secs(60);
+/// So many times as long as reading metadata took, they are not read again for a new series: at
+/// most a twentieth of a thread goes into it.
+pub const METADATA_IDLE: u32 = 20;
 /// Exemplars that a queue takes at a time.
 pub const EXEMPLARS_AT_ONCE: usize = 1_000;
 /// The shortest interval at which metadata are sent, whatever `send_interval` says.

@@ -1,6 +1,6 @@
 //! Errors of [`super::HttpClient`]: why a request could not be made, or got no answer.
 
-use super::SocksSendError;
+use super::HyperSendError;
 use crate::api_client::ApiError;
 use crate::config::error::BlockError;
 use crate::config::secret::CredentialError;
@@ -58,9 +58,9 @@ pub enum SendError {
     /// The server could not be reached, or did not speak HTTP.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
-    /// The server could not be reached through a SOCKS proxy.
+    /// The same of a request that the HTTP library cannot send.
     #[error(transparent)]
-    Socks(#[from] SocksSendError),
+    Hyper(#[from] HyperSendError),
     /// There is no token for the request.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -83,7 +83,7 @@ impl SendError {
     pub fn is_connect(&self) -> bool {
         match self {
             SendError::Http(e) => e.is_connect(),
-            SendError::Socks(e) => matches!(e, SocksSendError::Connection(_)),
+            SendError::Hyper(e) => matches!(e, HyperSendError::Connection(_)),
             SendError::Token(_) | SendError::Cloud(_) => false,
         }
     }

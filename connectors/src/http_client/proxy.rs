@@ -138,6 +138,11 @@ impl ProxyRules {
         self.proxy(url).filter(is_socks)
     }
 
+    /// Whether a request to `url` goes through a proxy that speaks HTTP.
+    pub(super) fn have_http(&self, url: &Url) -> bool {
+        self.http_proxy(url).is_some()
+    }
+
     /// Whether there is a proxy that speaks SOCKS.
     pub(super) fn have_socks(&self) -> bool {
         [&self.http, &self.https].into_iter().flatten().any(is_socks)

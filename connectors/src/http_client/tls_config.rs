@@ -7,6 +7,7 @@ use crate::config::path::ConfigPath;
 use crate::config::secret::{Secret, read_file};
 use crate::config_block;
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use std::sync::Arc;
 use tls::{ServerVerifier, TrustAnchors, version};
@@ -114,6 +115,14 @@ impl TlsConfig {
         self.trusted().map_err(fault)?;
         self.pair().map_err(fault)?;
         Ok(())
+    }
+
+    /// The name that a client says it wants to talk to, and that the certificate must have;
+    /// `None`: the host of the URL.
+    pub(super) fn name(&self) -> Result<Option<ServerName<'static>>, RequestError> {
+        let Some(name) = self.server_name.as_ref().filter(|name| !name.is_empty()) else { return Ok(None) };
+        let parsed = ServerName::try_from(name.clone());
+        parsed.map(Some).map_err(|_| tls::TlsError::ServerName(name.clone()).into())
     }
 
     /// The options in rustls' form. Reads the files.

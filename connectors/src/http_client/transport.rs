@@ -1,7 +1,7 @@
 //! [`Transport`]: the connections of an HTTP client. They are replaced when a file with its
 //! certificates changes.
 
-use super::socks_client::SocksClient;
+use super::hyper_client::{HyperClient, Route};
 use super::{HttpConfig, RequestError, USER_AGENT, error_chain};
 use crate::limits;
 use parking_lot::Mutex;
@@ -34,8 +34,8 @@ struct Connections {
     stamps: Vec<FileStamp>,
     contents: u64,
     client: Result<reqwest::Client, RequestError>,
-    /// What sends the requests that go through a proxy of SOCKS; `None`: there is no such proxy.
-    socks: Option<SocksClient>,
+    /// What sends the requests that the HTTP library cannot send; `None`: there are none.
+    hyper: Option<HyperClient>,
 }
 
 impl Transport {
@@ -71,17 +71,16 @@ impl Transport {
             return known.client.clone();
         }
         let client = build(config, &self.0);
-        let through_proxies = self.0.socket.is_none() && client.is_ok();
-        let socks = if through_proxies { socks_client(config)? } else { None };
-        *current = Some(Connections { stamps, contents, client: client.clone(), socks });
+        let over_network = self.0.socket.is_none() && client.is_ok();
+        let hyper = if over_network { hyper_client(config, &self.0)? } else { None };
+        *current = Some(Connections { stamps, contents, client: client.clone(), hyper });
         client
     }
 
-    /// What sends a request to `url` if it goes through a proxy of SOCKS. The client was asked for
-    /// before.
-    pub(super) fn socks(&self, url: &Url) -> Option<SocksClient> {
-        let socks = self.0.current.lock().as_ref()?.socks.clone()?;
-        socks.takes(url).then_some(socks)
+    /// What sends a request to `url` if the HTTP library cannot. The client was asked for before.
+    pub(super) fn hyper(&self, url: &Url) -> Option<HyperClient> {
+        let hyper = self.0.current.lock().as_ref()?.hyper.clone()?;
+        hyper.takes(url).then_some(hyper)
     }
 }
 
@@ -103,24 +102,30 @@ impl Resolve for RandomAddress {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             // The port is that of the URL; this one is not used.
-            let mut found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if !found.is_empty() {
-                // Each hasher has other keys.
-                let chosen = RandomState::new().hash_one(0) % found.len() as u64;
-                found = vec![found[chosen as usize]];
-            }
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = random_address(found);
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
 }
 
-/// The client for the proxies of SOCKS, if there are some.
-fn socks_client(config: &HttpConfig) -> Result<Option<SocksClient>, RequestError> {
-    let Some(rules) = super::proxy::rules(config)?.filter(|rules| rules.have_socks()) else {
+/// One of some addresses, at random.
+pub(super) fn random_address(found: Vec<SocketAddr>) -> Option<SocketAddr> {
+    // Each hasher has other keys.
+    let chosen = RandomState::new().hash_one(0) % found.len().max(1) as u64;
+    found.get(chosen as usize).copied()
+}
+
+/// The client for what the HTTP library cannot send, if that may be needed.
+fn hyper_client(config: &HttpConfig, shared: &TransportState) -> Result<Option<HyperClient>, RequestError> {
+    let rules = super::proxy::rules(config)?;
+    let server_name = config.tls_config.name()?;
+    if server_name.is_none() && !rules.as_ref().is_some_and(|rules| rules.have_socks()) {
         return Ok(None);
-    };
+    }
     let tls = config.tls_config.rustls(config.enable_http2)?;
-    Ok(Some(SocksClient::new(rules, tls, config.follow_redirects)))
+    let route = Route { rules, at_random: shared.at_random, server_name };
+    Ok(Some(HyperClient::new(route, tls, config.follow_redirects)))
 }
 
 fn build(config: &HttpConfig, shared: &TransportState) -> Result<reqwest::Client, RequestError> {

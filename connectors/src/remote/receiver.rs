@@ -100,6 +100,32 @@ pub enum MessageVersion {
     V2,
 }
 
+impl MessageVersion {
+    /// All of them.
+    pub const ALL: [MessageVersion; 2] = [MessageVersion::V1, MessageVersion::V2];
+
+    /// The name of the message.
+    pub fn name(self) -> &'static str {
+        match self {
+            MessageVersion::V1 => "prometheus.WriteRequest",
+            MessageVersion::V2 => "io.prometheus.write.v2.Request",
+        }
+    }
+
+    /// An error unless a server that takes these messages takes this one.
+    pub fn check_accepted(self, accepted: &[MessageVersion]) -> Result<(), RemoteWriteError> {
+        if accepted.contains(&self) {
+            return Ok(());
+        }
+        let names: Vec<&str> = accepted.iter().map(|version| version.name()).collect();
+        Err(RemoteWriteError::UnsupportedMediaType(format!(
+            "{} protobuf message is not accepted by this server; only accepts {}",
+            self.name(),
+            names.join(", ")
+        )))
+    }
+}
+
 /// The result of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOutcome {
@@ -195,9 +221,8 @@ pub fn check_headers(
     // Senders of version 1.0 before the header existed send none.
     let is_protobuf = content_type.is_empty() || parts.next() == Some("application/x-protobuf");
     let proto = match parts.find_map(|p| p.strip_prefix("proto=")) {
-        None | Some("prometheus.WriteRequest") => Some(MessageVersion::V1),
-        Some("io.prometheus.write.v2.Request") => Some(MessageVersion::V2),
-        Some(_) => None,
+        None => Some(MessageVersion::V1),
+        Some(name) => MessageVersion::ALL.into_iter().find(|version| version.name() == name),
     };
     let Some(proto) = proto.filter(|_| is_protobuf) else {
         let text = format!(

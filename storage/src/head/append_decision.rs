@@ -60,6 +60,8 @@ pub struct RefusedSample {
 pub struct AppendCounts {
     /// Stored samples.
     pub stored: usize,
+    /// Those of them that are native histograms.
+    pub histograms: usize,
     /// Stored samples that are older than the newest of their series.
     pub late: usize,
     /// Refused as too old.

@@ -235,6 +235,7 @@ impl Store {
         if !again.is_empty() {
             self.wal.log_corrections(shard, at, &again, &[]);
         }
+        counts.histograms += stored.len();
         (self.wal.log_histograms(shard, at, &stored), ChangeData::Histograms(stored))
     }
 

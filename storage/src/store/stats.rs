@@ -9,6 +9,9 @@ use crate::model::labels::METRIC_NAME;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Samples stored, with the label `type`: `float` or `histogram`.
+pub const APPENDED_SAMPLES: &str = "prometheus_tsdb_head_samples_appended_total";
+
 /// The counters and gauges of the store.
 pub(super) struct StoreMetrics {
     pub series: Arc<Gauge>,
@@ -17,7 +20,8 @@ pub(super) struct StoreMetrics {
     pub flush_failures: Arc<Counter>,
     pub corruptions: Arc<Counter>,
     pub clean_start: Arc<Gauge>,
-    appended: Arc<Counter>,
+    floats: Arc<Counter>,
+    histograms: Arc<Counter>,
     out_of_order: Arc<Counter>,
     too_old: Arc<Counter>,
     out_of_bounds: Arc<Counter>,
@@ -28,6 +32,7 @@ impl StoreMetrics {
     /// Registers the metrics.
     pub(super) fn new(metrics: &Metrics) -> StoreMetrics {
         let counter = |name, help| metrics.counter(name, help, &[]);
+        let appended = |kind| metrics.counter(APPENDED_SAMPLES, "Samples stored.", &[("type", kind)]);
         StoreMetrics {
             series: metrics.gauge("prometheus_tsdb_head_series", "Series in the head.", &[]),
             chunks: metrics.gauge(
@@ -49,7 +54,8 @@ impl StoreMetrics {
                 "Whether the log ended with an orderly close at the last start.",
                 &[],
             ),
-            appended: counter("prometheus_tsdb_head_samples_appended_total", "Samples stored."),
+            floats: appended("float"),
+            histograms: appended("histogram"),
             out_of_order: counter(
                 // Not `prometheus_tsdb_out_of_order_samples_total`: Prometheus counts refused
                 // samples there, and samples within the window are not refused here.
@@ -83,7 +89,8 @@ impl StoreMetrics {
                 counter.add(n as u64);
             }
         };
-        add(&self.appended, counts.stored);
+        add(&self.floats, counts.stored.saturating_sub(counts.histograms));
+        add(&self.histograms, counts.histograms);
         add(&self.out_of_order, counts.late);
         add(&self.too_old, counts.too_old);
         add(&self.out_of_bounds, counts.out_of_bounds);

@@ -4,10 +4,10 @@
 use super::batch::SeriesMetadata;
 use super::client::WriteError;
 use super::shard::ShardContext;
-use crate::limits::{METADATA_REFRESH, METADATA_REFRESH_MOST};
+use crate::limits::{METADATA_IDLE, METADATA_REFRESH, METADATA_REFRESH_MOST};
 use crate::protobuf::{put_bytes, put_message, put_number};
 use connectors::exposition::MetricType;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,12 +56,23 @@ pub(super) struct MetadataTable {
     read: Option<Instant>,
     /// How long they are good for.
     pause: Duration,
+    /// How long reading them took.
+    cost: Duration,
+    /// Names of series without metadata: they are not looked for again until something changes.
+    absent: HashSet<String>,
 }
 
 impl MetadataTable {
     /// Nothing was read yet.
     pub(super) fn new(source: Arc<dyn MetadataSource>) -> MetadataTable {
-        MetadataTable { source, families: HashMap::new(), read: None, pause: METADATA_REFRESH }
+        MetadataTable {
+            source,
+            families: HashMap::new(),
+            read: None,
+            pause: METADATA_REFRESH,
+            cost: Duration::ZERO,
+            absent: HashSet::new(),
+        }
     }
 
     /// Reads them again if they are old. Returns whether they have changed.
@@ -69,23 +80,55 @@ impl MetadataTable {
         if self.read.is_some_and(|read| read.elapsed() < self.pause) {
             return false;
         }
-        self.read = Some(Instant::now());
-        let families: HashMap<String, FamilyMetadata> =
-            self.source.all().into_iter().map(|family| (family.family.clone(), family)).collect();
-        let has_changed = families != self.families;
-        self.families = families;
+        let has_changed = self.read_again();
         // At the start new targets come all the time, later seldom.
         self.pause = if has_changed { METADATA_REFRESH } else { (self.pause * 2).min(METADATA_REFRESH_MOST) };
         has_changed
     }
 
-    /// The metadata of a series with this metric name; empty ones if its family is not known.
-    pub(super) fn find(&self, name: &str) -> SeriesMetadata<'_> {
-        let family = self.families.get(name).or_else(|| {
+    /// Reads them again if those of a new series are not known: its target may be new, too, and
+    /// its first samples are sent with what the later ones have.
+    pub(super) fn look_for(&mut self, name: &str) {
+        if self.family(name).is_some() || self.absent.contains(name) {
+            return;
+        }
+        // Soon, if not now.
+        self.pause = METADATA_REFRESH;
+        if self.read.is_some_and(|read| read.elapsed() < self.cost * METADATA_IDLE) {
+            return;
+        }
+        self.read_again();
+        if self.family(name).is_none() {
+            self.absent.insert(name.to_owned());
+        }
+    }
+
+    /// Reads them again. Returns whether they have changed.
+    fn read_again(&mut self) -> bool {
+        let begin = Instant::now();
+        let families: HashMap<String, FamilyMetadata> =
+            self.source.all().into_iter().map(|family| (family.family.clone(), family)).collect();
+        let has_changed = families != self.families;
+        if has_changed {
+            self.absent.clear();
+        }
+        self.families = families;
+        self.cost = begin.elapsed();
+        self.read = Some(Instant::now());
+        has_changed
+    }
+
+    /// The family of a series with this metric name.
+    fn family(&self, name: &str) -> Option<&FamilyMetadata> {
+        self.families.get(name).or_else(|| {
             let bases = SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
             bases.into_iter().find_map(|base| self.families.get(base))
-        });
-        family.map_or_else(SeriesMetadata::default, |family| SeriesMetadata {
+        })
+    }
+
+    /// The metadata of a series with this metric name; empty ones if its family is not known.
+    pub(super) fn find(&self, name: &str) -> SeriesMetadata<'_> {
+        self.family(name).map_or_else(SeriesMetadata::default, |family| SeriesMetadata {
             kind: family.kind,
             help: &family.help,
             unit: &family.unit,
@@ -201,5 +244,16 @@ mod tests {
             [3, 3, 1, 1, 0, 0]
         );
         assert_eq!(table.find("c").help, "help of c");
+        // A new family is found as soon as there is a series of it.
+        source.0.lock().push(family("new", 2));
+        std::thread::sleep(table.cost * METADATA_IDLE);
+        table.look_for("nothing");
+        assert_eq!(table.find("new").kind, 2);
+        source.0.lock().push(family("newest", 2));
+        std::thread::sleep(table.cost * METADATA_IDLE);
+        table.look_for("nothing");
+        assert_eq!(table.find("newest").kind, 0, "it is known that there are none of this name");
+        table.look_for("newest");
+        assert_eq!(table.find("newest").kind, 2);
     }
 }

@@ -3,10 +3,14 @@
 
 use std::sync::Arc;
 use storage::metrics::{Counter, Gauge, MetricHistogram, Metrics};
+use storage::store::LoggedSamples;
 
 /// The bounds of the duration of a request, seconds.
 const DURATION_BOUNDS: [f64; 15] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0];
+
+/// The values of the label `type` of records that were read.
+const RECORD_TYPES: [&str; 2] = ["samples", "histogram_samples"];
 
 /// What is sent.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -143,6 +147,9 @@ pub(super) struct QueueMetrics {
     pub batch: Arc<Gauge>,
     pub wal_segment: Arc<Gauge>,
     pub wal_failures: Arc<Counter>,
+    /// Records with floats, and with histograms.
+    wal_records: [Arc<Counter>; 2],
+    wal_old_records: Arc<Counter>,
     pub wal_missing: Arc<Counter>,
     pub behind: Arc<Gauge>,
 }
@@ -232,6 +239,8 @@ impl QueueMetrics {
                 "Number of records read by the WAL watcher that resulted in an error when decoding.",
                 &consumer,
             ),
+            wal_records: RECORD_TYPES.map(|kind| read_records(registry, name, kind)),
+            wal_old_records: old_records(registry, name),
             wal_missing: counter(
                 "perennial_remote_storage_missing_records_total",
                 "Records of the log that were removed before this queue had read them: their samples are not sent.",
@@ -250,6 +259,37 @@ impl QueueMetrics {
     pub(super) fn drop_item(&self, kind: ItemKind, reason: DropReason) {
         self.dropped[reason as usize].inc(kind);
     }
+
+    /// Counts a record of the log that was read; `is_old`: it was there when the server started.
+    pub(super) fn count_record(&self, samples: &LoggedSamples, is_old: bool) {
+        let [floats, histograms] = &self.wal_records;
+        if samples.histograms.is_empty() {
+            floats.inc();
+        } else {
+            histograms.inc();
+        }
+        if is_old {
+            self.wal_old_records.inc();
+        }
+    }
+}
+
+/// Counts the records of one type that were read from the log.
+fn read_records(registry: &Metrics, queue: &str, kind: &str) -> Arc<Counter> {
+    registry.counter(
+        "prometheus_wal_watcher_records_read_total",
+        "Number of records read by the WAL watcher from the WAL.",
+        &[("consumer", queue), ("type", kind)],
+    )
+}
+
+/// Counts the records that were in the log when the server started.
+fn old_records(registry: &Metrics, queue: &str) -> Arc<Counter> {
+    registry.counter(
+        "prometheus_wal_watcher_samples_sent_pre_tailing_total",
+        "Number of sample records read by the WAL watcher and sent to remote write during replay of existing WAL.",
+        &[("consumer", queue)],
+    )
 }
 
 /// Counts what receivers have accepted.
@@ -350,6 +390,9 @@ impl Drop for QueueMetrics {
         let labels = [("remote_name", self.name.as_str()), ("url", self.url.as_str())];
         self.registry.forget(&labels);
         self.registry.forget(&[("consumer", &self.name)]);
+        for kind in RECORD_TYPES {
+            self.registry.forget(&[("consumer", &self.name), ("type", kind)]);
+        }
         for reason in DropReason::ALL {
             self.registry.forget(&[("reason", reason.as_str()), labels[0], labels[1]]);
         }

@@ -44,7 +44,7 @@ use storage::disk::Disk;
 use storage::durable_map::DurableMap;
 use storage::metrics::{Counter, Metrics};
 use storage::model::Labels;
-use storage::store::{LogHold, LogPosition, Store, StoreError};
+use storage::store::{APPENDED_SAMPLES, LogHold, LogPosition, Store, StoreError};
 use tokio::runtime::Handle;
 use wake::WakeFlag;
 
@@ -86,7 +86,7 @@ pub struct RemoteWrite {
     services: RemoteWriteServices,
     map: Arc<DurableMap>,
     state: Mutex<RemoteWriteState>,
-    incoming: Arc<Counter>,
+    incoming: [Arc<Counter>; 2],
 }
 
 #[derive(Default)]
@@ -145,8 +145,8 @@ impl RemoteWrite {
             state.holds.push(wal.hold(note.first().lsn));
             state.notes.insert(key.to_owned(), note);
         }
-        let incoming =
-            services.metrics.counter("prometheus_tsdb_head_samples_appended_total", "Samples stored.", &[]);
+        let incoming = ["float", "histogram"]
+            .map(|kind| services.metrics.counter(APPENDED_SAMPLES, "Samples stored.", &[("type", kind)]));
         Ok(RemoteWrite { services, map: Arc::new(map), state: Mutex::new(state), incoming })
     }
 
@@ -213,6 +213,7 @@ impl RemoteWrite {
         let RemoteWriteServices { store, clock, metrics, runtime, .. } = &self.services;
         let settings = settings(&config, self.services.flush_deadline);
         let now = LogPosition::at(store.wal().last_lsn() + 1);
+        let is_new = note.is_none();
         let note = note.unwrap_or_else(|| QueueNote::beginning(now, settings.min_shards));
         let name = short_name(&config.keys.name, &config);
         let url = config.keys.url.to_string();
@@ -238,6 +239,9 @@ impl RemoteWrite {
             age_limit: queue_config.sample_age_limit.0,
             rates: SendRates::default(),
         });
+        if is_new {
+            context.progress.write_beginning();
+        }
         let metadata_config = &config.queue.metadata_config;
         let sender = (metadata_config.send && !is_v2).then(|| MetadataSender {
             context: context.clone(),

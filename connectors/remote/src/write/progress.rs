@@ -5,11 +5,12 @@
 //! again with exactly the same items: a receiver that has them already refuses them, or takes them
 //! as known, and nothing else is in such a request that could be refused with them.
 
-use crate::limits::SHARDS;
+use crate::limits::{NOTE_WAIT, SHARDS};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use storage::codec;
 use storage::durable_map::{DurableMap, MapChange, MapEntries};
 use storage::model::SeriesRef;
@@ -81,6 +82,16 @@ impl QueueProgress {
     pub(super) fn new(key: String, map: Arc<DurableMap>, wal: &StoreWal, note: QueueNote) -> QueueProgress {
         let hold = wal.hold(note.first().lsn);
         QueueProgress { key, map, hold, note: Mutex::new(note) }
+    }
+
+    /// Puts the note into the file and waits for that: a queue that is killed before its first
+    /// request goes on from where it began.
+    pub(super) fn write_beginning(&self) {
+        let note = self.put(&self.note.lock());
+        let deadline = Instant::now() + NOTE_WAIT;
+        while !self.is_noted(note) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// How far the queue has come.

@@ -93,8 +93,8 @@ pub(super) struct QueueParts {
     pub settings: QueueSettings,
     pub runtime: Handle,
     pub stop: Arc<StopRequest>,
-    /// Counts the samples that are stored.
-    pub incoming: Arc<Counter>,
+    /// Count the samples that are stored.
+    pub incoming: [Arc<Counter>; 2],
 }
 
 /// Reads the log for one queue.
@@ -126,7 +126,7 @@ pub(super) struct QueueReader {
     oldest: TimeMs,
     /// The record that the log was asked to report.
     awaited: u64,
-    incoming: Arc<Counter>,
+    incoming: [Arc<Counter>; 2],
     /// Of incoming, outgoing and dropped items, and of the time spent with sending.
     rates: [RateAverage; 4],
 }
@@ -250,6 +250,8 @@ impl QueueReader {
         self.note_log();
         let outcome = match read {
             Ok(true) => {
+                let is_old = samples.lsn <= self.store.wal().opened_at();
+                self.context.metrics.count_record(&samples, is_old);
                 let taken = self.add_record(&samples);
                 if taken.is_ok() {
                     self.read = LogPosition::at(samples.lsn + 1);
@@ -566,11 +568,12 @@ impl QueueReader {
     fn adapt_shards(&mut self, seconds: f64) {
         let metrics = &self.context.metrics;
         let sent = &self.context.rates;
+        let stored: u64 = self.incoming.iter().map(|counter| counter.get()).sum();
         let [incoming, outgoing, dropped, busy] = &mut self.rates;
         let newest = self.store.status().newest_time().map_or(0.0, whole_seconds);
         let highest_sent = metrics.highest_sent.get();
         let rates = QueueRates {
-            incoming: incoming.add(self.incoming.get() as f64, seconds),
+            incoming: incoming.add(stored as f64, seconds),
             outgoing: outgoing.add(sent.finished.load(Relaxed) as f64, seconds),
             dropped: dropped.add(self.dropped as f64, seconds),
             busy: busy.add(sent.busy_us.load(Relaxed) as f64 / 1e6, seconds),

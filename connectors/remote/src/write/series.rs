@@ -98,8 +98,14 @@ impl SeriesCache {
 
     /// What is done with the samples of a series.
     pub(super) fn get(&mut self, series: SeriesRef) -> &SeriesUse {
-        let SeriesCache { store, external, relabel, known, symbols, .. } = self;
-        known.entry(key(series)).or_insert_with(|| resolve(&store.labels(series), external, relabel, symbols))
+        let SeriesCache { store, external, relabel, known, symbols, metadata } = self;
+        known.entry(key(series)).or_insert_with(|| {
+            let found = resolve(&store.labels(series), external, relabel, symbols);
+            if let (SeriesUse::Send(sent), Some(metadata)) = (&found, metadata) {
+                metadata.look_for(&sent.name);
+            }
+            found
+        })
     }
 }
 

@@ -1,13 +1,15 @@
-//! Requests through SOCKS proxies: the HTTP library cannot send them, so they have a client of
-//! hyper's, with connections of [`super::socks`]. Its answers have the library's type.
+//! Requests that the HTTP library cannot send: through SOCKS proxies, and over TLS with another
+//! name in the greeting than the host of the URL (`server_name`). They have a client of hyper's,
+//! with connections of [`super::socks`] or of its own. Its answers have the library's type.
 
 use super::proxy::ProxyRules;
 use super::socks::{self, Target};
+use super::transport::random_address;
 use super::{SendError, USER_AGENT, error_chain};
 use crate::limits;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{DefaultServerNameResolver, FixedServerNameResolver, HttpsConnector, ResolveServerName};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use reqwest::header::{
@@ -15,7 +17,9 @@ use reqwest::header::{
     PROXY_AUTHORIZATION, USER_AGENT as AGENT,
 };
 use reqwest::{Method, ResponseBuilderExt, StatusCode};
+use rustls::pki_types::ServerName;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,24 +29,35 @@ use tokio::time::{Instant, Sleep};
 use tower::Service;
 use url::Url;
 
-/// Sends requests through the SOCKS proxies of some rules. Cheap to clone, connections are shared.
+/// How servers are reached.
 #[derive(Clone, Debug)]
-pub(super) struct SocksClient {
-    rules: Arc<ProxyRules>,
-    client: Client<HttpsConnector<SocksConnector>, reqwest::Body>,
+pub(super) struct Route {
+    /// Which requests go through a proxy; `None`: none.
+    pub(super) rules: Option<Arc<ProxyRules>>,
+    /// Whether each connection goes to one of the addresses of a host at random.
+    pub(super) at_random: bool,
+    /// The name in the greeting of TLS; `None`: the host of the URL.
+    pub(super) server_name: Option<ServerName<'static>>,
+}
+
+/// Sends requests over a route. Cheap to clone, connections are shared.
+#[derive(Clone, Debug)]
+pub(super) struct HyperClient {
+    route: Arc<Route>,
+    client: Client<HttpsConnector<HyperConnector>, reqwest::Body>,
     follow_redirects: bool,
 }
 
-/// Connects to the hosts of URLs through the proxy that the rules name.
+/// Connects to the hosts of URLs.
 #[derive(Clone, Debug)]
-struct SocksConnector {
-    rules: Arc<ProxyRules>,
+struct HyperConnector {
+    route: Arc<Route>,
 }
 
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum SocksSendError {
-    /// There is no connection through the proxy, or it broke.
+pub enum HyperSendError {
+    /// There is no connection, or it broke.
     #[error("{0}")]
     Connection(String),
     /// The time of the request is over.
@@ -56,25 +71,32 @@ pub enum SocksSendError {
     Url(String),
 }
 
-impl SocksClient {
-    /// The client for these rules.
-    pub(super) fn new(
-        rules: Arc<ProxyRules>,
-        tls: rustls::ClientConfig,
-        follow_redirects: bool,
-    ) -> SocksClient {
-        let connector = HttpsConnector::from((SocksConnector { rules: rules.clone() }, Arc::new(tls)));
+impl HyperClient {
+    /// The client for a route.
+    pub(super) fn new(route: Route, tls: rustls::ClientConfig, follow_redirects: bool) -> HyperClient {
+        let route = Arc::new(route);
+        let names: Arc<dyn ResolveServerName + Send + Sync> = match &route.server_name {
+            Some(name) => Arc::new(FixedServerNameResolver::new(name.clone())),
+            None => Arc::new(DefaultServerNameResolver::default()),
+        };
+        let connector =
+            HttpsConnector::new(HyperConnector { route: route.clone() }, Arc::new(tls), false, names);
         let mut builder = Client::builder(TokioExecutor::new());
         builder
             .pool_timer(hyper_util::rt::TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(limits::IDLE_CONNECTION_SECONDS))
             .pool_max_idle_per_host(limits::IDLE_CONNECTIONS);
-        SocksClient { rules, client: builder.build(connector), follow_redirects }
+        HyperClient { route, client: builder.build(connector), follow_redirects }
     }
 
     /// Whether a request to `url` is to be sent by this client.
     pub(super) fn takes(&self, url: &Url) -> bool {
-        self.rules.socks_proxy(url).is_some()
+        let rules = self.route.rules.as_ref();
+        let is_named = self.route.server_name.is_some() && url.scheme() == "https";
+        // What goes through a proxy of HTTP is sent by the library, which knows how to ask for
+        // tunnels.
+        rules.is_some_and(|rules| rules.socks_proxy(url).is_some())
+            || is_named && !rules.is_some_and(|rules| rules.have_http(url))
     }
 
     /// Sends a request, and those that its answer leads to.
@@ -83,7 +105,7 @@ impl SocksClient {
         let sent = self.follow(request, deadline);
         let answer = match deadline {
             Some(deadline) => {
-                tokio::time::timeout_at(deadline, sent).await.map_err(|_| SocksSendError::Timeout)?
+                tokio::time::timeout_at(deadline, sent).await.map_err(|_| HyperSendError::Timeout)?
             }
             None => sent.await,
         };
@@ -94,7 +116,7 @@ impl SocksClient {
         &self,
         mut request: reqwest::Request,
         deadline: Option<Instant>,
-    ) -> Result<reqwest::Response, SocksSendError> {
+    ) -> Result<reqwest::Response, HyperSendError> {
         for (name, value) in [(AGENT, USER_AGENT), (ACCEPT, "*/*")] {
             request.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
         }
@@ -108,17 +130,17 @@ impl SocksClient {
                 None => return Ok(with_url(answer, url)),
             }
         }
-        Err(SocksSendError::Redirects(limits::REDIRECTS))
+        Err(HyperSendError::Redirects(limits::REDIRECTS))
     }
 
     async fn once(
         &self,
         request: reqwest::Request,
         deadline: Option<Instant>,
-    ) -> Result<Answer, SocksSendError> {
-        let request = hyper::Request::try_from(request).map_err(|e| SocksSendError::Url(error_chain(&e)))?;
+    ) -> Result<Answer, HyperSendError> {
+        let request = hyper::Request::try_from(request).map_err(|e| HyperSendError::Url(error_chain(&e)))?;
         let answer = self.client.request(request).await;
-        let answer = answer.map_err(|e| SocksSendError::Connection(cause(&e)))?;
+        let answer = answer.map_err(|e| HyperSendError::Connection(cause(&e)))?;
         let within =
             |body| TimedBody { body, timer: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))) };
         Ok(answer.map(within))
@@ -132,8 +154,12 @@ type Answer = hyper::Response<TimedBody>;
 fn cause(error: &dyn std::error::Error) -> String {
     let mut source = error.source();
     while let Some(inner) = source {
-        if let Some(socks) = inner.downcast_ref::<SocksSendError>() {
-            return socks.to_string();
+        if let Some(known) = inner.downcast_ref::<HyperSendError>() {
+            return known.to_string();
+        }
+        // As a scrape says it that the library has sent.
+        if inner.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::UnexpectedEof) {
+            return "EOF".to_owned();
         }
         source = inner.source();
     }
@@ -182,30 +208,54 @@ fn remove_credentials(headers: &mut HeaderMap) {
     }
 }
 
-impl Service<hyper::Uri> for SocksConnector {
+impl Service<hyper::Uri> for HyperConnector {
     type Response = TokioIo<TcpStream>;
-    type Error = SocksSendError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, SocksSendError>> + Send>>;
+    type Error = HyperSendError;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, HyperSendError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), SocksSendError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HyperSendError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, target: hyper::Uri) -> Self::Future {
-        let rules = self.rules.clone();
+        let route = self.route.clone();
         Box::pin(async move {
-            let url = Url::parse(&target.to_string()).map_err(|e| SocksSendError::Url(e.to_string()))?;
-            let missing =
-                || SocksSendError::Url(format!("no proxy for {}", url.host_str().unwrap_or_default()));
-            let proxy = rules.socks_proxy(&url).ok_or_else(missing)?;
+            let url = Url::parse(&target.to_string()).map_err(|e| HyperSendError::Url(e.to_string()))?;
             let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
             let target = Target { host, port: url.port_or_known_default().unwrap_or(80) };
-            let connecting = socks::connect(&proxy, target);
             let patience = Duration::from_secs(limits::CONNECT_SECONDS);
-            let connected = tokio::time::timeout(patience, connecting).await;
-            let stream = connected.map_err(|_| SocksSendError::Timeout)?;
-            Ok(TokioIo::new(stream.map_err(|e| SocksSendError::Connection(e.to_string()))?))
+            let connected = tokio::time::timeout(patience, route.connect(&url, target)).await;
+            Ok(TokioIo::new(connected.map_err(|_| HyperSendError::Timeout)??))
         })
+    }
+}
+
+impl Route {
+    async fn connect(&self, url: &Url, target: Target) -> Result<TcpStream, HyperSendError> {
+        let lost = |error: &dyn std::error::Error| HyperSendError::Connection(error.to_string());
+        if let Some(proxy) = self.rules.as_ref().and_then(|rules| rules.socks_proxy(url)) {
+            return socks::connect(&proxy, target).await.map_err(|error| lost(&error));
+        }
+        let connected = self.connect_directly(&target).await;
+        let stream = connected.map_err(|error| match error.kind() {
+            // The text of Go.
+            ErrorKind::ConnectionRefused => {
+                HyperSendError::Connection(format!("dial tcp {target}: connect: connection refused"))
+            }
+            _ => lost(&error),
+        })?;
+        stream.set_nodelay(true).map_err(|error| lost(&error))?;
+        Ok(stream)
+    }
+
+    async fn connect_directly(&self, target: &Target) -> std::io::Result<TcpStream> {
+        let place = (target.host.as_str(), target.port);
+        if self.at_random
+            && let Some(address) = random_address(tokio::net::lookup_host(place).await?.collect())
+        {
+            return TcpStream::connect(address).await;
+        }
+        TcpStream::connect(place).await
     }
 }
 
@@ -227,7 +277,7 @@ impl HttpBody for TimedBody {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         match self.timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
-            Some(Poll::Ready(())) => Poll::Ready(Some(Err(Box::new(SocksSendError::Timeout)))),
+            Some(Poll::Ready(())) => Poll::Ready(Some(Err(Box::new(HyperSendError::Timeout)))),
             _ => Poll::Pending,
         }
     }
