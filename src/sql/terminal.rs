@@ -365,7 +365,8 @@ fn complete_statement(text: &str) -> Option<&str> {
     let statement = text.trim_end().strip_suffix(';')?;
     // A semicolon in quotes ends nothing.
     let is_open = statement.matches('\'').count() % 2 == 1 || statement.matches('"').count() % 2 == 1;
-    let is_comment = statement.lines().next_back().is_some_and(|line| line.contains("--"));
+    // `lines()` would leave out an empty last line, before which a comment has ended.
+    let is_comment = statement.rsplit('\n').next().is_some_and(|line| line.contains("--"));
     (!is_open && !is_comment).then_some(statement)
 }
 

@@ -59,7 +59,7 @@ pub struct SilenceMatcherJson {
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SilencesJson {
-    alertmanagers: Vec<AskedJson>,
+    alertmanagers: Vec<AlertmanagerAnswerJson>,
     silences: Vec<SilenceJson>,
     /// What every alert has besides its own labels when it is sent.
     #[serde(serialize_with = "label_map")]
@@ -67,7 +67,7 @@ struct SilencesJson {
 }
 
 #[derive(Clone, Serialize)]
-struct AskedJson {
+struct AlertmanagerAnswerJson {
     url: String,
     error: String,
 }
@@ -89,8 +89,9 @@ pub(crate) async fn silences(call: ApiRequest) -> ApiResult {
         }
     };
     drop(kept);
-    let asked =
-        answers.iter().map(|one| AskedJson { url: one.alertmanager.clone(), error: one.error.clone() });
+    let asked = answers
+        .iter()
+        .map(|one| AlertmanagerAnswerJson { url: one.alertmanager.clone(), error: one.error.clone() });
     success(&SilencesJson {
         alertmanagers: asked.collect(),
         silences: answers.iter().flat_map(|one| one.silences.iter().cloned()).collect(),

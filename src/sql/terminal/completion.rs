@@ -138,9 +138,9 @@ impl Completions {
     }
 }
 
-/// What the place of the cursor asks for.
+/// What kind of text a completion is.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+enum CompletionKind {
     Relation,
     /// A column, a function or a word.
     Expression,
@@ -148,12 +148,12 @@ enum Wanted {
     Value(String),
 }
 
-/// What is read of the text around the cursor.
+/// The point in a statement at which a text is completed.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct CompletionPoint {
     /// The word before the cursor, as far as it is typed.
     word: String,
-    wanted: Wanted,
+    kind: CompletionKind,
     /// The metrics that the statement reads.
     metrics: Vec<String>,
 }
@@ -167,13 +167,13 @@ pub(super) struct Completer {
 impl Completer {
     /// What may stand at the cursor, between these texts.
     pub(super) async fn at(&mut self, client: &SqlClient, before: &str, after: &str) -> Completions {
-        let place = place(before, after);
-        let all = match &place.wanted {
-            Wanted::Relation => self.relations(client).await,
-            Wanted::Value(label) => self.values(client, label, &place.metrics).await,
-            Wanted::Expression => self.expressions(client, &place.metrics).await,
+        let point = point(before, after);
+        let all = match &point.kind {
+            CompletionKind::Relation => self.relations(client).await,
+            CompletionKind::Value(label) => self.values(client, label, &point.metrics).await,
+            CompletionKind::Expression => self.expressions(client, &point.metrics).await,
         };
-        completions(&place, all)
+        completions(&point, all)
     }
 
     async fn relations(&mut self, client: &SqlClient) -> BTreeSet<String> {
@@ -229,9 +229,9 @@ impl Completer {
 }
 
 /// The texts of `all` that the word before the cursor begins, in any case.
-fn completions(place: &Place, all: BTreeSet<String>) -> Completions {
-    let is_value = matches!(place.wanted, Wanted::Value(_));
-    let word = place.word.as_str();
+fn completions(point: &CompletionPoint, all: BTreeSet<String>) -> Completions {
+    let is_value = matches!(point.kind, CompletionKind::Value(_));
+    let word = point.word.as_str();
     // A quote may have been typed before a name that needs none to be found.
     let typed = if is_value { word } else { word.trim_start_matches('"') };
     let begins = |text: &String| {
@@ -247,14 +247,14 @@ fn completions(place: &Place, all: BTreeSet<String>) -> Completions {
 }
 
 /// What stands at the cursor.
-fn place(before: &str, after: &str) -> Place {
+fn point(before: &str, after: &str) -> CompletionPoint {
     let metrics = metrics_of(&format!("{before} {after}"));
     let quotes = before.matches('\'').count();
     if quotes % 2 == 1
         && let Some((outside, inside)) = before.rsplit_once('\'')
     {
         let label = label_before(outside).unwrap_or_default();
-        return Place { word: inside.to_owned(), wanted: Wanted::Value(label), metrics };
+        return CompletionPoint { word: inside.to_owned(), kind: CompletionKind::Value(label), metrics };
     }
     let begin = before
         .rfind(|c: char| !is_of_name(c))
@@ -263,8 +263,8 @@ fn place(before: &str, after: &str) -> Place {
     let last = outside.split_whitespace().next_back().unwrap_or_default().to_ascii_uppercase();
     let is_relation =
         matches!(last.as_str(), "FROM" | "JOIN" | "INTO" | "UPDATE" | "TABLE" | "TRUNCATE" | "COPY" | "\\D");
-    let wanted = if is_relation { Wanted::Relation } else { Wanted::Expression };
-    Place { word: word.to_owned(), wanted, metrics }
+    let kind = if is_relation { CompletionKind::Relation } else { CompletionKind::Expression };
+    CompletionPoint { word: word.to_owned(), kind, metrics }
 }
 
 /// The characters of names, with the quote before those that need one. A dot separates a relation
@@ -275,7 +275,10 @@ fn is_of_name(c: char) -> bool {
 
 /// The label that a text in quotes is compared with: the name before the operator.
 fn label_before(outside: &str) -> Option<String> {
-    let mut words = outside.rsplit(|c: char| !is_of_name(c)).filter(|word| !word.is_empty());
+    // Every second part is a text in quotes: one that stands before this one in a list.
+    let unquoted: Vec<&str> = outside.split('\'').step_by(2).collect();
+    let unquoted = unquoted.join(" ");
+    let mut words = unquoted.rsplit(|c: char| !is_of_name(c)).filter(|word| !word.is_empty());
     let operators = ["IN", "LIKE", "ILIKE", "NOT"];
     let label = words.find(|word| !operators.contains(&word.to_ascii_uppercase().as_str()))?;
     Some(label.trim_matches('"').to_owned())
@@ -321,11 +324,11 @@ mod tests {
     #[test]
     fn the_place_says_what_is_wanted() {
         let wanted = |before: &str, after: &str| {
-            let place = place(before, after);
-            (place.word, place.wanted, place.metrics)
+            let point = point(before, after);
+            (point.word, point.kind, point.metrics)
         };
         let expression = |word: &str, metrics: &[&str]| {
-            (word.to_owned(), Wanted::Expression, set(metrics).into_iter().collect::<Vec<_>>())
+            (word.to_owned(), CompletionKind::Expression, set(metrics).into_iter().collect::<Vec<_>>())
         };
         assert_eq!(wanted("SEL", ""), expression("SEL", &[]));
         assert_eq!(
@@ -333,18 +336,18 @@ mod tests {
             expression("in", &["a:b", "up"])
         );
         assert_eq!(wanted("SELECT sum(ra", ""), expression("ra", &[]));
-        assert_eq!(wanted("SELECT * from no", "").1, Wanted::Relation);
-        assert_eq!(wanted("FROM up WHERE job = 'a", "").1, Wanted::Value("job".to_owned()));
+        assert_eq!(wanted("SELECT * from no", "").1, CompletionKind::Relation);
+        assert_eq!(wanted("FROM up WHERE job = 'a", "").1, CompletionKind::Value("job".to_owned()));
         let (word, value, metrics) = wanted("FROM up WHERE \"jobName\" NOT IN ('a', 'b c", ") LIMIT 1");
         assert_eq!((word.as_str(), metrics), ("b c", vec!["up".to_owned()]));
-        assert_eq!(value, Wanted::Value("jobName".to_owned()));
+        assert_eq!(value, CompletionKind::Value("jobName".to_owned()));
         assert_eq!(wanted("FROM up WHERE job ~ 'x' AND i", ""), expression("i", &["up"]));
     }
 
     #[test]
     fn words_stay_in_their_case() {
         let found = |before: &str, all: &[&str]| {
-            let Completions { replaced, candidates } = completions(&place(before, ""), set(all));
+            let Completions { replaced, candidates } = completions(&point(before, ""), set(all));
             (replaced, candidates.join(","))
         };
         assert_eq!(found("sel", &["SELECT", "SET"]), (3, "select".to_owned()));
