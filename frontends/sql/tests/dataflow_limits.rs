@@ -39,7 +39,7 @@ impl World {
     fn new(count: usize, limits: DataflowLimits) -> World {
         let dir = tempfile::tempdir().expect("a directory");
         let querier = Arc::new(Querier::new(support::open_store(dir.path()), 1));
-        let series = Arc::new(ListedSeries::of((0..count).map(series)));
+        let series = Arc::new(ListedSeries::new((0..count).map(series)));
         let lists: Arc<OtherLists> = Arc::default();
         let engine = engine_with_lists(querier.clone(), series.clone(), lists.clone());
         let answers = StatementAnswers::new(engine, querier).with_limits(limits);
