@@ -19,11 +19,19 @@ def answer(statement, is_prepared):
     try:
         cursor.execute(statement, prepare=is_prepared)
     except psycopg.Error as error:
-        return {"error": f"{error.diag.message_primary}\nhint: {error.diag.message_hint}"}
+        return {"error": f"{place(statement, error)}{error.diag.message_primary}\nhint: {error.diag.message_hint}"}
     result = cursor.pgresult
     columns = range(result.nfields)
     cell = lambda row, column: [result.ftype(column), decoded(result.get_value(row, column))]
     return {"rows": [[cell(row, column) for column in columns] for row in range(result.ntuples)]}
+
+
+def place(statement, error):
+    """The position of an error as the texts over HTTP have it: line and column."""
+    if error.diag.statement_position is None:
+        return ""
+    before = statement[: int(error.diag.statement_position) - 1]
+    return f"line {before.count(chr(10)) + 1}, column {len(before.rsplit(chr(10), 1)[-1]) + 1}: "
 
 
 def decoded(value):

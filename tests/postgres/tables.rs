@@ -69,6 +69,11 @@ fn tables_are_made_filled_and_survive_a_kill() {
         let (_, err) = ask(&served, statement);
         assert!(err.starts_with(want), "{statement}: {err}");
     }
+    // The position is that in the whole statement, not in its query.
+    let statement = "INSERT INTO owners (a) SELECT nope(value) FROM x";
+    let (_, err) = ask(&served, statement);
+    let caret = format!("\nLINE 1: {statement}\n{:38}^", "");
+    assert!(err.contains(&caret), "{err}");
     let (_, err) = ask(&served, "BEGIN; DELETE FROM owners WHERE a = '4'; ROLLBACK");
     assert!(err.contains("WARNING:  there are no transactions"), "{err}");
     let head = [("content-type", "application/json")];

@@ -5,6 +5,7 @@
 
 use super::limits::BUSY_RETRY_SECONDS;
 use super::query_json;
+use ::sql::SqlError;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -80,12 +81,14 @@ pub struct ApiError {
     pub kind: ErrorType,
     /// The message for people.
     pub message: String,
+    /// The error of the SQL statement, with its place apart from its text; `message` has both.
+    pub statement_error: Option<Box<SqlError>>,
 }
 
 impl ApiError {
     /// An error of this type.
     pub fn new(kind: ErrorType, message: impl Into<String>) -> ApiError {
-        ApiError { kind, message: message.into() }
+        ApiError { kind, message: message.into(), statement_error: None }
     }
 
     /// An invalid request.
@@ -121,6 +124,14 @@ impl From<QueryError> for ApiError {
             QueryError::Internal(_) => ErrorType::Internal,
         };
         ApiError::new(kind, e.to_string())
+    }
+}
+
+/// Of a statement whose places are those of the text that the client has sent.
+impl From<SqlError> for ApiError {
+    fn from(e: SqlError) -> ApiError {
+        let statement_error = Some(Box::new(e.clone()));
+        ApiError { statement_error, ..QueryError::from(e).into() }
     }
 }
 

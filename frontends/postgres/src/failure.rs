@@ -88,6 +88,9 @@ impl From<SqlError> for Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Failure {
+        if let Some(error) = error.statement_error {
+            return Failure::from(*error);
+        }
         let state = match error.kind {
             ErrorType::BadData | ErrorType::NotAcceptable => state_of_text(&error.message),
             ErrorType::Execution => "22000",

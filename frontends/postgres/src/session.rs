@@ -66,6 +66,14 @@ pub(crate) fn words(text: &str) -> Vec<String> {
     tokens.into_iter().filter_map(word).collect()
 }
 
+/// Whether a text has nothing but spaces, comments and semicolons. One that cannot be tokenised,
+/// such as an open literal, has something.
+pub(crate) fn is_empty(text: &str) -> bool {
+    let is_nothing = |token: &Token| matches!(token, Token::Whitespace(_) | Token::EOF | Token::SemiColon);
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize();
+    tokens.is_ok_and(|tokens| tokens.iter().all(is_nothing))
+}
+
 /// Reads a statement about the session; `None`: it is about something else.
 pub(crate) fn parse(text: &str) -> Option<SessionStatement> {
     let first = text.trim_start().get(..10.min(text.trim_start().len())).unwrap_or("");
@@ -134,6 +142,21 @@ fn set(words: &[&str]) -> Option<SessionStatement> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_tokenised_is_not_empty() {
+        for (text, want) in [
+            ("", true),
+            (" ; -- nothing\n/* and nothing */", true),
+            ("SELECT 1", false),
+            ("SELECT 'open", false),
+            ("'", false),
+            ("SELECT \"open", false),
+            ("/* open", false),
+        ] {
+            assert_eq!(is_empty(text), want, "{text}");
+        }
+    }
 
     #[test]
     fn statements_about_the_session_are_read() {

@@ -83,7 +83,7 @@ fn kind_of(text: &str) -> Result<StatementKind, Failure> {
         if let Some(about) = session::parse(text) {
             return Ok(StatementKind::Session(about));
         }
-        if session::words(text).is_empty() {
+        if session::is_empty(text) {
             return Ok(StatementKind::Empty);
         }
     }

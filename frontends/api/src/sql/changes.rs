@@ -63,7 +63,7 @@ pub(super) async fn with_rows(
     };
     let stopped = |_| ApiError::new(ErrorType::Internal, "the statement stopped unexpectedly");
     let rows = in_turn(state, waiting, collected).await?.await.map_err(stopped)?;
-    let source = InsertSource::Values(rows.map_err(QueryError::from)?);
+    let source = InsertSource::Values(rows?);
     Ok(SqlStatement::Insert(InsertStatement { name, columns, source }))
 }
 
