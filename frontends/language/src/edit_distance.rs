@@ -14,8 +14,8 @@ pub fn edit_distance(a: &str, b: &str) -> usize {
     // The distances from what was read of `a` to each beginning of `b`.
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, of_a) in a.chars().take(EDIT_DISTANCE_CHARACTERS).enumerate() {
-        // One row of the table is enough: `row[j + 1]` is still that of the row above, and `diagonal`
-        // is the one to the left of it.
+        // One row of the table is enough: `row[j + 1]` is still that of the row above, and
+        // `diagonal` is the one to the left of it.
         let mut diagonal = row[0];
         row[0] = i + 1;
         for (j, of_b) in b.iter().enumerate() {

@@ -52,8 +52,8 @@ impl AlertAnnotations {
         alert: &Alert,
         t: TimeMs,
     ) -> Arc<ExpandedAnnotations> {
-        // An alert that has ended is sent with the texts of its last notification: `query` would find
-        // nothing any more, and a text that says so would hide why the alert fired.
+        // An alert that has ended is sent with the texts of its last notification: `query` would
+        // find nothing any more, and a text that says so would hide why the alert fired.
         match &alert.last_annotations {
             Some(texts) if !alert.holds() => texts.clone(),
             _ => Arc::new(self.expand(expander, &alert.row, alert.value, t)),

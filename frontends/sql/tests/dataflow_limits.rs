@@ -1,6 +1,6 @@
-//! The limits of statements that stand as dataflows: each is passed, the statement gets the error that
-//! docs/limits.md has, and the other statements go on. And that nothing is run where nothing changes,
-//! and nothing kept of what was replaced.
+//! The limits of statements that stand as dataflows: each is passed, the statement gets the error
+//! that docs/limits.md has, and the other statements go on. And that nothing is run where nothing
+//! changes, and nothing kept of what was replaced.
 
 #[path = "support/listed.rs"]
 mod listed;
@@ -171,7 +171,8 @@ fn the_time_that_it_may_take() {
     }
 }
 
-/// Steps are counted, not time: of those over which nothing happens none is run, however many there are.
+/// Steps are counted, not time: of those over which nothing happens none is run, however many there
+/// are.
 #[test]
 fn what_does_not_change_is_not_run() {
     const VIEWS: usize = 60;
@@ -194,12 +195,14 @@ fn what_does_not_change_is_not_run() {
     let idle = world.answers.dataflow_work();
     assert_eq!(idle.steps, begin.steps);
     assert_eq!(idle.looks, begin.looks + 20, "one look for all of them");
-    // What changes in one list runs nothing of the other one: here groups, and the one view of them.
+    // What changes in one list runs nothing of the other one: here groups, and the one view of
+    // them.
     world.lists.set("alerts", ["Down", "Slow"].map(|name| json!({ "alertname": name, "labels": {} })));
     assert_eq!(changed(&mut views, 21), 1);
     let of_alerts = world.answers.dataflow_work();
     assert_eq!(of_alerts.steps, idle.steps + 2);
-    // Groups that all views of series have in common are computed once, then each view looks at them.
+    // Groups that all views of series have in common are computed once, then each view looks at
+    // them.
     world.series.add(series(50));
     changed(&mut views, 22);
     assert_eq!(world.answers.dataflow_work().steps, of_alerts.steps + 1 + VIEWS as u64);

@@ -1,9 +1,10 @@
 //! The rows of a statement that stands are those of the same statement asked anew, at every tick:
-//! over series that come and go, lists that change, a table that is put again and removed, hours that
-//! pass, restarts, one worker or two, and views that are put and removed in between. Statements are
-//! drawn, of those that are live plans, that run again (also several numbers a row, which are those of
-//! several live views), and that are dataflows. In some cases samples are deleted; in these all
-//! statements are over lists, since live views keep what they have computed ([docs/live.md]).
+//! over series that come and go, lists that change, a table that is put again and removed, hours
+//! that pass, restarts, one worker or two, and views that are put and removed in between.
+//! Statements are drawn, of those that are live plans, that run again (also several numbers a row,
+//! which are those of several live views), and that are dataflows. In some cases samples are
+//! deleted; in these all statements are over lists, since live views keep what they have computed
+//! ([docs/live.md]).
 //!
 //! Series come and go, lists change, a table is replaced and removed, the server restarts, and
 //! views are added and removed. Statements are drawn at random from all three classes (live plan,
@@ -490,8 +491,9 @@ fn case(seed: u64, number: u64, tally: &mut Tally) {
     for step in 0..STEPS {
         t += 1_000 + random.below(15_000) as i64;
         if random.below(20) == 0 {
-            // Lists of series are read anew, and what live views have in their windows becomes too old.
-            // Less than a day in all: there is nobody here who takes series that old out of the head.
+            // Lists of series are read anew, and what live views have in their windows becomes too
+            // old. Less than a day in all: there is nobody here who takes series that old out of
+            // the head.
             t += random.pick(&[1, 2, 3]) * 3_600_000;
             tally.hours += 1;
         }

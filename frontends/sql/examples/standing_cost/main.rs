@@ -1,5 +1,5 @@
-//! Measures what statements cost that stand: as dataflows over a list of a million label pairs, over the
-//! current rows of live views, and as live plans beside a rule.
+//! Measures what statements cost that stand: as dataflows over a list of a million label pairs,
+//! over the current rows of live views, and as live plans beside a rule.
 //!
 //!     cargo run --release -p perennial-sql --example standing_cost
 //!     cargo run --release -p perennial-sql --example standing_cost -- dataflow 100000 200
@@ -7,9 +7,10 @@
 //!     cargo run --release -p perennial-sql --example standing_cost -- join 20000 1
 //!     cargo run --release -p perennial-sql --example standing_cost -- plans
 //!
-//! `dataflow SERIES VIEWS`: series of ten labels. `again ROWS VIEWS`: statements over a metric with so
-//! many series, all of whose values change between two evaluations; `join`: joined with a list of 1,000
-//! rows, and grouped. `plans`: statements that are plans, and the way of a change to a subscriber.
+//! `dataflow SERIES VIEWS`: series of ten labels. `again ROWS VIEWS`: statements over a metric with
+//! so many series, all of whose values change between two evaluations; `join`: joined with a list
+//! of 1,000 rows, and grouped. `plans`: statements that are plans, and the way of a change to a
+//! subscriber.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 

@@ -324,7 +324,8 @@ impl Stateful for Groups {
         let arguments = self.arguments_of(batch)?;
         for (i, times) in delta.counts().iter().enumerate() {
             let key = keys.bytes(i);
-            // Asked for first: most rows are of a group that is there, which needs no row for its key.
+            // Asked for first: most rows are of a group that is there, which needs no row for its
+            // key.
             if !self.groups.contains_key(key) {
                 self.groups.insert(Row::new(key), Group::new(&self.measures, &self.argument_kinds));
                 self.bytes += self.group_size(key);

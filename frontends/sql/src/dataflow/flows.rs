@@ -1,8 +1,8 @@
 //! The dataflows that the thread of [`super::host`] runs, and the routing of changes from one to
 //! the next.
 //!
-//! The host gives each dataflow the changes of the lists and groups that it reads. Rows of a list are
-//! stored once, outside of the dataflows. A dataflow whose inputs did not change is not run. A
+//! The host gives each dataflow the changes of the lists and groups that it reads. Rows of a list
+//! are stored once, outside of the dataflows. A dataflow whose inputs did not change is not run. A
 //! dataflow without joins is called directly ([`super::pipeline`]); one that joins consists of
 //! operators with an input session for each list. A `GROUP BY` is a dataflow of its own
 //! ([`GroupFlow`]), whose rows several statements read. A side of a join that is a list itself is

@@ -2,9 +2,9 @@
 //! the last; it sleeps while nothing changes. [`build`] builds the dataflows.
 //!
 //! A logical time of timely is the number of a refresh or of an installation. A refresh reads all
-//! lists ([`super::input`]), gives each dataflow its changes ([`super::flows`]), and steps the worker
-//! until no dataflow has work left. The output of a dataflow is put into the [`ViewMarks`] of its
-//! statement, where [`super::standing`] reads it without asking the thread.
+//! lists ([`super::input`]), gives each dataflow its changes ([`super::flows`]), and steps the
+//! worker until no dataflow has work left. The output of a dataflow is put into the [`ViewMarks`]
+//! of its statement, where [`super::standing`] reads it without asking the thread.
 
 mod build;
 

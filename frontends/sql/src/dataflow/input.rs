@@ -5,8 +5,8 @@
 //! compared with what was read before, if it differs. An uploaded table is compared when it has a
 //! new version. A new kind of list is a further case of [`InputSpec::poll`].
 //!
-//! Of a list of series the series are stored, whose labels the store has, too; rows are made of them
-//! when a dataflow reads them. Of other lists the rows are stored.
+//! Of a list of series the series are stored, whose labels the store has, too; rows are made of
+//! them when a dataflow reads them. Of other lists the rows are stored.
 
 use super::delta::{Delta, in_pieces};
 use super::program::Update;
@@ -28,8 +28,8 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, TimeMs};
 use storage::store::{SeriesChanges, SeriesMark};
 
-/// A list of so many series that takes longer is not read anew for a while: who cannot say what came,
-/// such as a cluster, would otherwise be read all the time.
+/// A list of so many series that takes longer is not read anew for a while: who cannot say what
+/// came, such as a cluster, would otherwise be read all the time.
 const LONG_LIST: Duration = Duration::from_millis(50);
 /// See [`LONG_LIST`]. A shorter one is read at once also where the machine is busy.
 const LONG_LIST_SERIES: usize = 10_000;

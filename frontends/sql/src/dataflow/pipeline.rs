@@ -1,6 +1,6 @@
-//! A dataflow without joins: its operators one after the other, called directly. Most statements are
-//! of this kind. Where nothing waits for a second input there is nothing to schedule, and a change
-//! costs what its operators do with it.
+//! A dataflow without joins: its operators one after the other, called directly. Most statements
+//! are of this kind. Where nothing waits for a second input there is nothing to schedule, and a
+//! change costs what its operators do with it.
 
 use super::aggregate::Groups;
 use super::delta::Delta;
@@ -36,8 +36,8 @@ struct StateStage {
 }
 
 impl Pipeline {
-    /// The pipeline that makes `rel`; `None`: it joins. If `rel` is groups, these are computed here;
-    /// groups below are dataflows of their own.
+    /// The pipeline that makes `rel`; `None`: it joins. If `rel` is groups, these are computed
+    /// here; groups below are dataflows of their own.
     pub(super) fn new(rel: &Arc<Rel>, is_groups: bool, gauges: Gauges) -> Result<Option<Pipeline>, SqlError> {
         let mut stages = Vec::new();
         let mut at = rel;

@@ -1,5 +1,5 @@
-//! Builds the operators of differential-dataflow for a [`Rel`](super::rel::Rel) that joins; others are
-//! a [`super::pipeline`].
+//! Builds the operators of differential-dataflow for a [`Rel`](super::rel::Rel) that joins; others
+//! are a [`super::pipeline`].
 //!
 //! It makes no decision; [`super::lower`] has made all. Lists of the server, and groups that
 //! several statements share, enter as inputs. Sides of joins that are lists themselves are imported
@@ -285,8 +285,8 @@ fn keyed<'scope>(
     stream.as_collection()
 }
 
-/// An operator with a state, whose changes are sent when all that came to it is complete. `codec` is
-/// that of what comes.
+/// An operator with a state, whose changes are sent when all that came to it is complete. `codec`
+/// is that of what comes.
 fn stateful<'scope>(
     rows: Rows<'scope>,
     codec: Rc<RowCodec>,
@@ -294,8 +294,8 @@ fn stateful<'scope>(
     gauges: Gauges,
 ) -> Rows<'scope> {
     let stream = rows.inner.unary_frontier::<Builder, _, _, _>(Pipeline, "State", |capability, _| {
-        // For the earliest time that is not complete, and the newest. At first the one of the beginning:
-        // some operators show a row before anything has come.
+        // For the earliest time that is not complete, and the newest. At first the one of the
+        // beginning: some operators show a row before anything has come.
         let mut held: Option<Capability<Time>> = Some(capability);
         let mut newest = Time::default();
         let mut taken_up = 0;
@@ -308,8 +308,8 @@ fn stateful<'scope>(
                 taken_up += data.len();
                 gauges.0.waiting.set(gauges.waiting() + data.len());
                 newest = data.iter().map(|update| update.1).fold(newest, Time::max);
-                // Not consolidated: what comes and goes at once is undone by the state, and to sort rows
-                // costs more.
+                // Not consolidated: what comes and goes at once is undone by the state, and to sort
+                // rows costs more.
                 let updates = std::mem::take(data).into_iter().map(|(row, _, count)| (row, count));
                 gauges.checked(operator.take_up(&Delta::of_updates(codec.clone(), updates)));
             });

@@ -1,5 +1,5 @@
-//! How the host builds the dataflow of a view, with what it reads that is not there yet: inputs, sides
-//! of joins, groups.
+//! How the host builds the dataflow of a view, with what it reads that is not there yet: inputs,
+//! sides of joins, groups.
 
 use super::Host;
 use crate::dataflow::delta::{Delta, in_pieces};
@@ -37,7 +37,8 @@ impl Host<'_> {
         deadline: Instant,
     ) -> Result<u64, SqlError> {
         self.refresh(t, deadline)?;
-        // A time of its own: what sides of joins had at the refresh is complete for who imports them now.
+        // A time of its own: what sides of joins had at the refresh is complete for who imports
+        // them now.
         self.now += 1;
         let view = self.next;
         self.next += 1;
@@ -131,8 +132,8 @@ impl Host<'_> {
         filled
     }
 
-    /// Gives all rows of a relation, or of groups, to `take`, which says how many bytes its dataflow has
-    /// then.
+    /// Gives all rows of a relation, or of groups, to `take`, which says how many bytes its
+    /// dataflow has then.
     fn fill(
         &self,
         name: &str,
