@@ -460,16 +460,16 @@ fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
         assert!(store.maintenance().run_housekeeping(t + 60_000).unwrap() > 0);
         assert_eq!(store.status().head_stats(0).series, 1);
         assert_eq!(store.find_encoded(labels(7).encoded()), None);
-        for i in 0..40 {
-            assert_eq!(store.labels(series[i]), labels(i));
+        for (i, series) in series.iter().enumerate() {
+            assert_eq!(store.labels(*series), labels(i));
         }
         // By labels, and by the slot alone.
-        for i in 20..30 {
-            assert_eq!(store.get_or_create_series(&labels(i)), series[i]);
+        for (i, series) in series.iter().enumerate().take(30).skip(20) {
+            assert_eq!(store.get_or_create_series(&labels(i)), *series);
         }
         at(&store, t + 70_000, &series[10..30]);
-        for i in 10..30 {
-            assert_eq!(store.find_encoded(labels(i).encoded()), Some(series[i]));
+        for (i, series) in series.iter().enumerate().take(30).skip(10) {
+            assert_eq!(store.find_encoded(labels(i).encoded()), Some(*series));
         }
         assert_eq!(store.status().head_stats(0).series, 21);
     }
