@@ -209,11 +209,11 @@ fn transition(transition: &AlertTransition) -> AlertTransitionJson {
 fn relabel_step(step: RelabelStep) -> api::RelabelStepJson {
     let RelabelStep { rule, output, keep } = step;
     let rule = api::RelabelRuleJson {
-        separator: rule.separator().to_owned(),
         regex: rule.pattern().to_owned(),
+        separator: rule.separator,
         // Only `hashmod` has one.
         modulus: (rule.modulus > 0).then_some(rule.modulus),
-        replacement: rule.written().to_owned(),
+        replacement: rule.replacement,
         action: rule.action.as_str().to_owned(),
         source_labels: rule.source_labels,
         target_label: rule.target_label,

@@ -130,6 +130,30 @@ fn objects_keys_are_hidden() {
     assert!(!shown.contains(secrets::CANARY) && config.text.contains("access_key_id: shown"), "{shown}");
 }
 
+/// Each key that has no effect is one line, with the reason; `/api/v1/status/flags` has it, too.
+#[test]
+fn keys_without_effect_are_said() {
+    let aws = ["ecs", "elasticache", "msk", "rds"];
+    let jobs: String = aws.iter().fold(String::new(), |jobs, kind| {
+        format!("{jobs}- {{job_name: {kind}, {kind}_sd_configs: [{{region: a, request_concurrency: 3}}]}}\n")
+    });
+    let tsdb = "stale_series_compaction_threshold: 0.5, chunk_encoding: {floats: xor2}";
+    let text = format!("runtime: {{gogc: 50}}\nstorage: {{tsdb: {{{tsdb}}}}}\nscrape_configs:\n{jobs}");
+    let (config, warnings) = load(&text).unwrap();
+    let concurrency = |kind: &str| format!("scrape_configs.{kind}_sd_configs.request_concurrency");
+    let mut keys: Vec<String> = aws.iter().map(|kind| concurrency(kind)).collect();
+    keys.extend(["runtime.gogc", "storage.tsdb.chunk_encoding.floats"].map(str::to_owned));
+    keys.push("storage.tsdb.stale_series_compaction_threshold".to_owned());
+    assert_eq!((config.without_effect.len(), warnings.len()), (keys.len(), keys.len()), "{warnings:?}");
+    for key in keys {
+        let line =
+            config.without_effect.iter().find(|line| line.starts_with(&format!("{key} has no effect: ")));
+        let line = line.unwrap_or_else(|| panic!("{key} is not said in {:?}", config.without_effect));
+        assert!(!line.contains("does not use it"), "{line} gives no reason");
+    }
+    assert!(load("scrape_configs: [{job_name: a}]").unwrap().0.without_effect.is_empty());
+}
+
 #[test]
 fn errors_show_no_secrets() {
     for text in secrets::refused() {
@@ -692,7 +716,8 @@ fn twice_the_configuration_costs_at_most_a_little_more_than_twice() {
 fn jobs_print_what_they_inherit() {
     let text = "global: {scrape_native_histograms: true, sample_limit: 7, metric_name_validation_scheme: legacy}\n\
                 rule_files: [r.yml, /a/b.yml]\n\
-                scrape_configs: [{job_name: a}, {job_name: b, sample_limit: 8, scrape_native_histograms: false}]\n";
+                scrape_configs: [{job_name: a}, {job_name: b, sample_limit: 8, scrape_native_histograms: false}, \
+                {job_name: c, sample_limit: 0, honor_timestamps: , follow_redirects: ~, metrics_path: null}]\n";
     let (config, _) = config::parse(Path::new("dir/p.yml"), text, &env).unwrap();
     let printed = config.text;
     let lines = |from: &str, to: &str| {
@@ -705,7 +730,18 @@ fn jobs_print_what_they_inherit() {
     ));
     assert_eq!(lines("rule_files:\n", "scrape_configs:"), "- dir/r.yml\n- /a/b.yml\n");
     let a = lines("job_name: a\n", "job_name: b");
-    let b = lines("job_name: b\n", "nothing");
+    let b = lines("job_name: b\n", "job_name: c");
+    let c = lines("job_name: c\n", "nothing");
+    // Zero is the global limit; a key without a value is nothing, whatever its default.
+    for line in [
+        "sample_limit: 7\n",
+        "honor_timestamps: false\n",
+        "follow_redirects: false\n",
+        "enable_http2: true\n",
+        "metrics_path: \"\"\n",
+    ] {
+        assert!(c.contains(line), "{line} is not in {c}");
+    }
     for line in [
         "  - PrometheusProto\n  - OpenMetricsText1.0.0\n",
         "scrape_native_histograms: true\n  always_scrape_classic_histograms: false\n  convert_classic_histograms_to_nhcb: false\n",

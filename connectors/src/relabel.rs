@@ -73,20 +73,55 @@ config_block! {
     pub struct RelabelConfig as "relabel.Config" {
         /// The labels whose values are joined.
         source_labels: Vec<String> = Vec::new(),
-        /// The separator of the joined values; default `;`.
-        separator: Option<String> = None,
+        /// The separator of the joined values.
+        separator: String = DEFAULT_SEPARATOR.to_owned() => printed,
         /// The anchored pattern; default `(.*)`.
-        regex: Option<String> = None,
+        regex: RelabelPattern = RelabelPattern(None) => printed,
         /// The modulus of `hashmod`.
         modulus: u64 = 0,
         /// The label to write; may contain `$1`.
         target_label: String = String::new(),
-        /// The value to write; default `$1`.
-        replacement: Option<String> = None,
+        /// The value to write; may contain `$1`.
+        replacement: String = DEFAULT_REPLACEMENT.to_owned() => printed,
         /// What the rule does, in upper or lower case.
         action: RelabelAction = RelabelAction::Replace;
         /// Which names labels may have. Not a key of the rule: comes from its block.
         names: NameScheme = NameScheme::Utf8
+    }
+}
+
+/// The pattern of a rule, if it has one; `regex:` without a value is the empty pattern, as in
+/// Prometheus.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct RelabelPattern(Option<String>);
+
+impl RelabelPattern {
+    /// The pattern as written.
+    pub fn as_deref(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl From<&str> for RelabelPattern {
+    fn from(pattern: &str) -> RelabelPattern {
+        RelabelPattern(Some(pattern.to_owned()))
+    }
+}
+
+impl ConfigValue for RelabelPattern {
+    const KIND: ValueKind = ValueKind::Text;
+
+    fn read<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(String::read(d)?.as_str().into())
+    }
+
+    fn null() -> Option<RelabelPattern> {
+        Some("".into())
+    }
+
+    fn node(&self) -> Node {
+        self.0.node()
     }
 }
 
@@ -150,15 +185,14 @@ impl RelabelConfig {
         }
         self.validate_names()?;
         // A key with its default value counts as missing, because Prometheus writes out all keys.
-        let has_separator = self.separator.as_ref().is_some_and(|separator| separator != DEFAULT_SEPARATOR);
-        let replacement = self.replacement.as_deref().unwrap_or(DEFAULT_REPLACEMENT);
-        let has_replacement = replacement != DEFAULT_REPLACEMENT;
+        let has_separator = self.separator != DEFAULT_SEPARATOR;
+        let has_replacement = self.replacement != DEFAULT_REPLACEMENT;
         // A key without an effect is an error and no warning, as in Prometheus: the user believes
         // that it does something.
         if matches!(self.action, Lowercase | Uppercase | KeepEqual | DropEqual) && has_replacement {
             return Err(InvalidRule::HasReplacement { action });
         }
-        let has_regex = self.regex.as_ref().is_some_and(|regex| regex != DEFAULT_REGEX);
+        let has_regex = self.pattern() != DEFAULT_REGEX;
         let other_keys = has_regex || self.modulus != 0 || has_separator;
         if matches!(self.action, KeepEqual | DropEqual) && other_keys {
             return Err(InvalidRule::MoreThanLabels { action });
@@ -187,9 +221,8 @@ impl RelabelConfig {
         if !fits {
             return Err(InvalidRule::BadName { key: "target_label", name: target.clone(), action });
         }
-        let replacement = self.replacement.as_deref().unwrap_or(DEFAULT_REPLACEMENT);
-        if self.action == LabelMap && !self.names.has_template(replacement) {
-            let name = replacement.to_owned();
+        if self.action == LabelMap && !self.names.has_template(&self.replacement) {
+            let name = self.replacement.clone();
             return Err(InvalidRule::BadName { key: "replacement", name, action });
         }
         Ok(())
@@ -328,19 +361,9 @@ pub struct RelabelStep {
 }
 
 impl RelabelConfig {
-    /// The separator of the joined values, with the default.
-    pub fn separator(&self) -> &str {
-        self.separator.as_deref().unwrap_or(DEFAULT_SEPARATOR)
-    }
-
     /// The pattern, with the default.
     pub fn pattern(&self) -> &str {
         self.regex.as_deref().unwrap_or(DEFAULT_REGEX)
-    }
-
-    /// The value to write, with the default.
-    pub fn written(&self) -> &str {
-        self.replacement.as_deref().unwrap_or(DEFAULT_REPLACEMENT)
     }
 }
 
@@ -381,8 +404,8 @@ pub enum RelabelError {
 impl RelabelRule {
     fn new(config: &RelabelConfig) -> Result<RelabelRule, InvalidRule> {
         config.validate()?;
-        let pattern = config.regex.as_deref().unwrap_or(DEFAULT_REGEX);
-        let replacement = config.replacement.clone().unwrap_or_else(|| DEFAULT_REPLACEMENT.to_owned());
+        let pattern = config.pattern();
+        let replacement = config.replacement.clone();
         let constant = config.action == RelabelAction::Replace
             && pattern == DEFAULT_REGEX
             && !replacement.contains('$')
@@ -390,7 +413,7 @@ impl RelabelRule {
         Ok(RelabelRule {
             action: config.action,
             source_labels: config.source_labels.clone(),
-            separator: config.separator.clone().unwrap_or_else(|| DEFAULT_SEPARATOR.to_owned()),
+            separator: config.separator.clone(),
             target_label: config.target_label.clone(),
             regex: AnchoredRegex::new(pattern).map_err(|e| InvalidRule::Regex(e.to_string()))?,
             modulus: config.modulus,

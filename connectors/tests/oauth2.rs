@@ -123,12 +123,22 @@ fn faults_are_those_of_prometheus() {
 
 #[tokio::test]
 async fn a_signed_statement_is_a_grant() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key.pem").display().to_string();
+    std::fs::write(&file, KEY).unwrap();
+    for (inline, file) in [(Some(Secret::new(KEY)), String::new()), (None, file)] {
+        a_grant_is_signed_with(inline, file).await;
+    }
+}
+
+async fn a_grant_is_signed_with(inline: Option<Secret>, file: String) {
     let server = Arc::new(TokenServer { lifetime: 60, ..TokenServer::default() });
     let config = OAuth2 {
         grant_type: JWT_GRANT.to_owned(),
         signature_algorithm: "RS384".to_owned(),
         client_secret: None,
-        client_certificate_key: Some(Secret::new(KEY)),
+        client_certificate_key: inline,
+        client_certificate_key_file: file,
         client_certificate_key_id: "k".to_owned(),
         ..config()
     };

@@ -170,6 +170,19 @@ async fn exposed_timestamps_are_honoured_without_staleness() {
     bench.until("c", |b| b.samples("c").first().is_some_and(|s| s.1[0] > t)).await;
 }
 
+/// With the key a series with exposed timestamps that is gone ends at once; without it, it stays
+/// for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn exposed_timestamps_are_tracked_where_that_is_wanted() {
+    use storage::clock::Clock;
+    let t = SystemClock.now() - 5_000;
+    let bench = Bench::new(&format!("a 1 {t}\nb 2\n"), false).await;
+    bench.apply("track_timestamps_staleness: true");
+    bench.until("a", |b| b.samples("a").first().is_some_and(|s| s.1 == [t])).await;
+    bench.answer(text("b 2\n"));
+    bench.until("the end of a", |b| b.samples("a")[0].2.last().is_some_and(|value| value.is_nan())).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn exposed_timestamps_out_of_bounds_are_dropped_and_counted() {
     const NEW: usize = 3_000;

@@ -48,6 +48,7 @@ const REASONS: &[(&str, &str)] = &[
         "series that have ended leave the head by themselves, whatever their number",
     ),
     ("storage.tsdb.chunk_encoding.floats", "samples are stored in a format of this server's own"),
+    ("request_concurrency", "the calls of an entry follow one another"),
 ];
 
 struct Loader {
@@ -150,7 +151,7 @@ impl Loader {
         let mut found = Vec::new();
         raw.ignored("", Location::UNKNOWN, &mut found);
         for key in found {
-            let reason = REASONS.iter().find(|(path, _)| *path == key.path).map(|(_, reason)| *reason);
+            let reason = REASONS.iter().find(|(path, _)| key.path.ends_with(path)).map(|(_, reason)| *reason);
             let what =
                 format!("{} has no effect: {}", key.path, reason.unwrap_or("this build does not use it"));
             self.config.without_effect.push(what.clone());

@@ -11,7 +11,7 @@ use connectors::config::schema::{BlockSchema, ConfigValue, ValueKind};
 use connectors::config::secret::HIDDEN;
 use connectors::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeJob};
 use rules::yaml::{self, ConfigError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use storage::model::time::parse_duration;
 
@@ -26,7 +26,9 @@ pub(super) fn print_config(
     config: &Config,
 ) -> Result<String, ConfigError> {
     let document: MaskedBlock<ConfigFile> = yaml::parse(file, source)?;
-    let Node::Map(mut entries) = document.node else { return Ok(String::new()) };
+    let Node::Map(mut entries) = spelled_out(document.node, &ConfigFile::schema()) else {
+        return Ok(String::new());
+    };
     let written = entries.iter().find(|(key, _)| key == "global").map(|(_, global)| global);
     let shared = global(written, config);
     for (key, value) in &mut entries {
@@ -94,14 +96,56 @@ fn over(defaults: Vec<(&'static str, Node)>, written: Option<&Node>, schema: &Bl
     Node::Map(entries)
 }
 
+/// A block, and those in it, with what its keys without a value stand for, and with the defaults of
+/// the keys that it does not have, in the order of the schema. Keys that may have no value at all
+/// stay as they are: whoever inherits them knows their value.
+fn spelled_out(block: Node, schema: &BlockSchema) -> Node {
+    let Node::Map(written) = block else { return block };
+    let mut entries: Entries = Vec::new();
+    let mut written_keys = BTreeSet::new();
+    for (key, value) in written {
+        let Some(spec) = schema.keys.iter().find(|spec| spec.name == key) else { continue };
+        let meant = match (value, spec.kind) {
+            (Node::Null, _) => spec.null.map_or(Node::Null, |null| null()),
+            (Node::List(items), ValueKind::List(ValueKind::Block(inner))) => {
+                let inner = inner();
+                Node::List(items.into_iter().map(|item| spelled_out(item, &inner)).collect())
+            }
+            (block, ValueKind::Block(inner)) => spelled_out(block, &inner()),
+            (value, _) => value,
+        };
+        written_keys.insert(spec.name);
+        if meant != Node::Null {
+            entries.push((key, meant));
+        }
+    }
+    for spec in schema.keys.iter().filter(|spec| !written_keys.contains(spec.name)) {
+        entries.extend(spec.printed_default().map(|default| (spec.name.to_owned(), default)));
+    }
+    entries.sort_by_key(|(key, _)| schema.keys.iter().position(|spec| spec.name == key));
+    Node::Map(entries)
+}
+
 /// The keys for which zero is as if they were not there.
 const INTERVALS: [&str; 3] = ["scrape_interval", "scrape_timeout", "evaluation_interval"];
 
-/// A written block without intervals of zero.
+/// The same of limits of jobs: zero is the global limit.
+const LIMITS: [&str; 7] = [
+    "body_size_limit",
+    "sample_limit",
+    "target_limit",
+    "label_limit",
+    "label_name_length_limit",
+    "label_value_length_limit",
+    "keep_dropped_targets",
+];
+
+/// A written block without intervals and limits of zero.
 fn without_zeros(written: &Node) -> Node {
     let Node::Map(entries) = written else { return written.clone() };
     let is_zero = |key: &str, value: &Node| {
-        INTERVALS.contains(&key) && value.text().is_some_and(|text| parse_duration(text) == Ok(0))
+        (INTERVALS.contains(&key) && value.text().is_some_and(|text| parse_duration(text) == Ok(0)))
+            || (LIMITS.contains(&key) && value.text() == Some("0"))
     };
     let given = entries.iter().filter(|(key, value)| !is_zero(key, value));
     Node::Map(given.cloned().collect())

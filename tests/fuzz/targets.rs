@@ -332,14 +332,14 @@ pub fn relabel(data: &[u8]) {
         let config = RelabelConfig {
             source_labels: vec!["__address__".to_owned(), "value".to_owned()],
             target_label: target.to_owned(),
-            regex: Some(pattern.to_owned()),
+            regex: pattern.into(),
             modulus: u64::from(action == HashMod) * 17,
-            replacement: writes.then(|| replacement.to_owned()),
+            replacement: if writes { replacement.to_owned() } else { RelabelConfig::default().replacement },
             action,
             ..RelabelConfig::default()
         };
         let bare = RelabelConfig {
-            regex: Some(pattern.to_owned()),
+            regex: pattern.into(),
             target_label: target.to_owned(),
             source_labels: vec!["value".to_owned()],
             action,

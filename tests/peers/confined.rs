@@ -4,13 +4,14 @@
 //! Two teams have targets, series, exemplars, metadata, rules, alerts, a view and a table. The user
 //! `alice` belongs to the team `tango`; every text of the team `zebra` contains that word.
 
+use crate::support::daemon::free_port;
 use crate::support::exporter::Exporter;
 use crate::support::http::{self, Answer};
 use crate::support::server::{Server, binary_under_test};
 use crate::support::{eventually, now_ms};
 use api::confinement::ConfinedAccess;
 use api::endpoints::ENDPOINTS;
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 
 /// Both have the password `test`.
 const WEB: &str = "basic_auth_users:\n  \
@@ -25,6 +26,93 @@ const RULES: &str = "groups:\n- name: all\n  rules:\n  \
     - {alert: TangoRule, expr: 'tango_depth > 0', labels: {team: tango}}\n  \
     - {alert: ZebraRule, expr: 'zebra_depth > 0', labels: {team: zebra}}\n  \
     - {record: 'depth:by_team', expr: 'sum by (team) (depth)'}\n";
+
+/// Statements over PostgreSQL's wire, and what a confined user gets.
+const WIRE: &[(&str, ExpectedAnswer)] = &[
+    ("SELECT team, value FROM depth", Own("tango")),
+    ("SELECT team FROM samples.depth WHERE ts > now() - interval '1m'", Own("tango")),
+    ("SELECT * FROM promql('depth')", Own("tango")),
+    ("SELECT * FROM meta.series", Own("tango")),
+    ("SELECT * FROM meta.alerts", Own("tango")),
+    ("SELECT * FROM meta.views", Nothing("confined to labels")),
+    ("SELECT * FROM meta.targets", Nothing("confined to labels")),
+    ("SELECT table_name FROM information_schema.tables", Own("tango_depth")),
+    ("SELECT relname FROM pg_catalog.pg_class", Own("tango_depth")),
+    ("SELECT column_name FROM information_schema.columns", Own("tango_only")),
+    ("SELECT usename FROM pg_catalog.pg_user", Nothing("alice")),
+    ("COPY (SELECT team FROM depth) TO STDOUT", Own("tango")),
+    ("BEGIN; DECLARE c CURSOR FOR SELECT team FROM depth; FETCH ALL FROM c; COMMIT", Own("tango")),
+    ("SELECT * FROM sebra_depth", Nothing("sebra_depth")),
+    ("SELECT * FROM some_table", Nothing("some_table")),
+    ("SHOW TABLES", Nothing("confined to labels")),
+    ("SHOW VIEWS", Nothing("confined to labels")),
+    ("CREATE TABLE mine (a text)", Nothing("confined to labels")),
+    ("INSERT INTO some_table VALUES ('x')", Nothing("confined to labels")),
+    ("DELETE FROM some_table", Nothing("confined to labels")),
+    ("DROP TABLE some_table", Nothing("confined to labels")),
+    ("DROP MATERIALIZED VIEW IF EXISTS other", Nothing("confined to labels")),
+    ("COPY some_table FROM STDIN", Nothing("confined to labels")),
+];
+
+/// What psql prints for a statement.
+fn psql(port: u16, user: &str, statement: &str) -> String {
+    let asked = std::process::Command::new("psql")
+        .arg(format!("host=127.0.0.1 port={port} user={user} dbname=x"))
+        .args(["-X", "-A", "-t", "-c", statement])
+        .env("PGPASSWORD", "test")
+        .output()
+        .expect("psql (Debian package postgresql-client)");
+    String::from_utf8_lossy(&[asked.stdout, asked.stderr].concat()).into_owned()
+}
+
+fn check_wire(port: u16, statement: &str, want: ExpectedAnswer) {
+    let text = psql(port, "alice", statement);
+    assert!(!text.contains("zebra"), "{statement}: {text}");
+    // Nor who else there is.
+    assert!(!text.lines().any(|line| line == "root"), "{statement}: {text}");
+    match want {
+        Own(own) => {
+            assert!(text.contains(own), "{statement} has nothing of their own: {text}");
+            let all = psql(port, "root", statement);
+            assert!(all.contains("zebra"), "{statement} shows nothing that could be hidden: {all}");
+        }
+        Nothing(says) => assert!(text.contains(says), "{statement}: {text}"),
+        Refused | Same => unreachable!("the wire has no such line"),
+    }
+}
+
+/// Takes the confinement of `alice` out of the file while a connection of hers is open.
+fn check_open_connection(port: u16, web: &std::path::Path) {
+    let mut client = std::process::Command::new("psql")
+        .arg(format!("host=127.0.0.1 port={port} user=alice dbname=x"))
+        .args(["-X", "-A", "-t"])
+        .env("PGPASSWORD", "test")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("psql");
+    let mut stdin = client.stdin.take().expect("a pipe");
+    let mut lines = std::io::BufReader::new(client.stdout.take().expect("a pipe")).lines();
+    stdin.write_all(b"SELECT 'first';\n").expect("written");
+    assert_eq!(lines.next().expect("a line").expect("text"), "first");
+    let without = WEB.lines().filter(|line| !line.starts_with("basic_auth_user_labels"));
+    std::fs::write(web, without.collect::<Vec<_>>().join("\n")).expect("a file");
+    // Whoever logs in now sees everything.
+    eventually("the new file is in force", 20, || {
+        let all = psql(port, "alice", "SELECT team FROM depth");
+        if all.contains("zebra") { Ok(()) } else { Err(all) }
+    });
+    stdin.write_all(b"SELECT team FROM depth;\n").expect("written");
+    drop(stdin);
+    let rest: String = lines.map(|line| line.expect("text")).collect();
+    assert_eq!(rest, "tango");
+    client.wait().expect("the end");
+    std::fs::write(web, WEB).expect("a file");
+    eventually("the old file is in force", 20, || {
+        let own = psql(port, "alice", "SELECT team FROM depth");
+        if own.contains("zebra") { Err(own) } else { Ok(()) }
+    });
+}
 
 /// What a confined user should get.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -223,8 +311,17 @@ fn ask(server: &Server, url: &str, user: (&str, &str)) -> Answer {
     http::send(server.port, "GET", &url, &[user], b"").unwrap_or_else(|e| panic!("{url}: {e}"))
 }
 
-/// A server that scrapes both teams, and the directory of its web file.
-fn both_teams() -> (Server, [Exporter; 2], tempfile::TempDir) {
+/// A server that scrapes both teams.
+struct BothTeams {
+    server: Server,
+    /// The port of PostgreSQL's wire.
+    wire: u16,
+    /// The directory of the web file.
+    directory: tempfile::TempDir,
+    _exporters: [Exporter; 2],
+}
+
+fn both_teams() -> BothTeams {
     let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let exporters = ["tango", "zebra"].map(|team| Exporter::start_as(openmetrics, body(team).as_bytes()));
     let [tango, zebra] = exporters.each_ref().map(|exporter| exporter.port);
@@ -237,8 +334,10 @@ fn both_teams() -> (Server, [Exporter; 2], tempfile::TempDir) {
     let web = directory.path().join("web.yml");
     // The users come when the server is there: who waits for it has no name.
     std::fs::write(&web, "{}\n").expect("a file");
+    let wire = free_port();
     let flags = [
         &format!("--web.config.file={}", web.display()),
+        &format!("--sql.listen-address=127.0.0.1:{wire}"),
         "--web.enable-admin-api",
         "--web.enable-otlp-receiver",
         "--enable-feature=exemplar-storage,search-api,promql-experimental-functions",
@@ -258,7 +357,7 @@ fn both_teams() -> (Server, [Exporter; 2], tempfile::TempDir) {
         401 => Ok(()),
         other => Err(other.to_string()),
     });
-    (server, exporters, directory)
+    BothTeams { server, wire, directory, _exporters: exporters }
 }
 
 fn check(server: &Server, path: &str, url: &str, want: ExpectedAnswer) {
@@ -290,7 +389,7 @@ fn check(server: &Server, path: &str, url: &str, want: ExpectedAnswer) {
 /// A new endpoint fails this test until it has a line in the table.
 #[test]
 fn every_endpoint_shows_a_confined_user_their_own_series_only() {
-    let (server, _exporters, directory) = both_teams();
+    let BothTeams { server, wire, directory, _exporters } = both_teams();
     for endpoint in ENDPOINTS {
         let lines: Vec<_> = TABLE.iter().filter(|(path, _, _)| *path == endpoint.path).collect();
         assert!(!lines.is_empty(), "{} has no line in the table of this test", endpoint.path);
@@ -312,6 +411,11 @@ fn every_endpoint_shows_a_confined_user_their_own_series_only() {
     let form = [ALICE, ("Content-Type", "application/x-www-form-urlencoded")];
     let answer = http::send(server.port, "POST", "/api/v1/query", &form, b"query=depth").expect("an answer");
     assert!(answer.text().contains("tango") && !answer.text().contains("zebra"), "{}", answer.text());
+    for (statement, want) in WIRE {
+        check_wire(wire, statement, *want);
+    }
+    // A confinement that is taken away does not let an open connection see more.
+    check_open_connection(wire, &directory.path().join("web.yml"));
     // Our own command, with a file as promtool takes it.
     let http_file = directory.path().join("http.yml");
     std::fs::write(&http_file, "basic_auth: {username: alice, password: test}\n").expect("a file");

@@ -60,12 +60,16 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) -> Option<()> {
     reader.take(length).read_to_end(&mut Vec::new()).ok()?;
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     seen.lock().expect("not poisoned").push(head);
+    if path.starts_with("/slow") {
+        // Longer than any timeout of these tests.
+        std::thread::sleep(std::time::Duration::from_secs(5));
+    }
     let (status, kind, body) = match path.as_str() {
         "/redirect" => ("302 Found\r\nLocation: /metrics", OPENMETRICS, ""),
         "/html" => ("200 OK", "text/html", "m 1\n"),
-        "/busy" => ("429 Too Many Requests", "text/plain", "later"),
+        "/busy" | "/busy?often" => ("429 Too Many Requests", "text/plain", "later"),
         "/gone" => ("404 Not Found", "text/plain", ""),
-        "/write" => ("204 No Content", "text/plain", ""),
+        path if path.starts_with("/write") => ("204 No Content", "text/plain", ""),
         _ => ("200 OK", OPENMETRICS, BODY),
     };
     let length = body.len();
@@ -86,6 +90,11 @@ const JOBS: &[(&str, &str, &str, &str, &str)] = &[
     ("plain", "/plain", "enable_compression: false", "up", ""),
     ("packed", "/packed", "enable_compression: true", "up", ""),
     ("secret", "/secret", "http_headers: {X-Key: {secrets: [hush]}}", "up", ""),
+    ("asked", "/asked", "params: {a: [b, c]}", "up", ""),
+    ("typed", "/typed", "authorization: {type: Custom, credentials: cc}", "up", ""),
+    ("token", "/token", "bearer_token_file: token", "up", ""),
+    ("login", "/login", "basic_auth: {username_file: user, password: pw}", "up", ""),
+    ("late", "/slow", "scrape_timeout: 200ms", "down", "context deadline exceeded"),
     ("logged", "/gone", "scrape_failure_log_file: failures.log", "down", "404"),
     ("tunnel", "/t", "scheme: https, proxy_url: '{proxy}', proxy_connect_header: {X-T: [tt]}", "down", ""),
     (
@@ -147,6 +156,16 @@ fn keys_of_jobs_remote_writes_and_rules_do_what_they_say() {
         write("age", "/write?age", "", ", sample_age_limit: 1ms"),
         write("ex", "/write?ex", "send_exemplars: true, ", ""),
         write("random", "/write?random", "round_robin_dns: true, ", ""),
+        write("often", "/busy?often", "", ", retry_on_http_429: true, max_backoff: 100ms"),
+        write("head", "/write?head", "headers: {X-W: ww}, ", ""),
+        write(
+            "late",
+            "/slow?write",
+            "remote_timeout: 200ms, ",
+            ", min_shards: 3, capacity: 77, max_samples_per_send: 7",
+        ),
+        write("meta", "/write?meta", "metadata_config: {send_interval: 1s, max_samples_per_send: 1}, ", ""),
+        write("bare", "/write?bare", "metadata_config: {send: false, send_interval: 1s}, ", ""),
     ];
     let config = format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 1s, rule_query_offset: 1m}}\n\
@@ -156,8 +175,20 @@ fn keys_of_jobs_remote_writes_and_rules_do_what_they_say() {
     );
     let rules = "groups: [{name: g, rules: [{record: past, expr: 'vector(time())'}]}]\n";
     let flags = ["--scrape.strict-content-type", "--enable-feature=exemplar-storage"];
-    let server = Server::start_with(&config, &[("rules.yml", rules)], &flags);
+    let files = [("rules.yml", rules), ("token", "tok\n"), ("user", "u\n")];
+    let server = Server::start_with(&config, &files, &flags);
     wait_targets(&server);
+    recorder.wait("get /asked?a=b&a=c", "");
+    recorder.wait("get /typed", "authorization: custom cc");
+    recorder.wait("get /token", "authorization: bearer tok");
+    // u:pw
+    recorder.wait("get /login", "authorization: basic dtpwdw==");
+    recorder.wait("post /write?head", "x-w: ww");
+    // A request that is not answered in time is sent again; with pauses that stay short this is
+    // soon.
+    recorder.wait("post /slow?write", "retry-attempt: 2");
+    recorder.wait("post /busy?often", "retry-attempt: 20");
+    settings_of_queues_are_told(&server);
     recorder.wait("get /plain", "accept-encoding: identity");
     recorder.wait("get /packed", "accept-encoding: gzip");
     recorder.wait("get /secret", "x-key: hush");
@@ -197,6 +228,48 @@ fn keys_of_jobs_remote_writes_and_rules_do_what_they_say() {
     assert_eq!(exemplars, 1, "{kept}");
 }
 
+/// What Prometheus' metrics say of the settings of a queue, and what was sent of metadata.
+fn settings_of_queues_are_told(server: &Server) {
+    eventually("metadata are sent, one in a request, and only where that is wanted", 60, || {
+        let of = |what: &str, name: &str| {
+            metric(server, &format!("prometheus_remote_storage_{what}{{remote_name=\"{name}\""))
+        };
+        let settings = [
+            of("shards_min", "late"),
+            of("shard_capacity", "late"),
+            of("max_samples_per_send", "late"),
+            of("metadata_total", "bare"),
+        ];
+        let sent = of("metadata_total", "meta");
+        if settings == [3.0, 77.0, 7.0, 0.0] && sent > 0.0 {
+            Ok(())
+        } else {
+            Err(format!("{settings:?}, {sent} metadata"))
+        }
+    });
+}
+
+/// What a query asks other servers with.
+#[test]
+fn keys_of_remote_reads_do_what_they_say() {
+    let recorder = Recorder::start();
+    let port = recorder.port;
+    let config = format!(
+        "remote_read:\n- {{url: 'http://127.0.0.1:{port}/read', read_recent: true, headers: {{X-R: rr}}, \
+         filter_external_labels: false}}\n\
+         - {{url: 'http://127.0.0.1:{port}/slow?read', read_recent: true, remote_timeout: 200ms}}\n"
+    );
+    let server = Server::start(&config, &[]);
+    let asked = std::time::Instant::now();
+    let answer = server.get("/api/v1/query?query=up").json();
+    // Whoever does not answer in time is left out, with a warning; five seconds is what it would
+    // take.
+    assert!(asked.elapsed().as_secs() < 4, "{:?}", asked.elapsed());
+    assert_eq!(answer["warnings"].as_array().map_or(0, Vec::len), 2, "{answer}");
+    recorder.wait("post /read", "x-r: rr");
+    recorder.wait("post /slow?read", "");
+}
+
 /// What jobs inherit.
 #[test]
 fn global_limits_hold_for_jobs_without_their_own() {
@@ -205,13 +278,16 @@ fn global_limits_hold_for_jobs_without_their_own() {
     let static_configs = format!("static_configs: [{{targets: ['127.0.0.1:{port}', 'x:1', 'x:2']}}]");
     let rules = "relabel_configs: [{source_labels: [__address__], action: drop, regex: 'x:.*'}]";
     let config = format!(
-        "global: {{scrape_interval: 1s, label_value_length_limit: 4, keep_dropped_targets: 1, \
+        "global: {{scrape_interval: 1s, scrape_timeout: 200ms, label_value_length_limit: 4, keep_dropped_targets: 1, \
          scrape_failure_log_file: all.log}}\nscrape_configs:\n\
          - {{job_name: a, {static_configs}, {rules}}}\n\
-         - {{job_name: b, {static_configs}, {rules}, label_value_length_limit: 100, keep_dropped_targets: 9}}\n"
+         - {{job_name: b, {static_configs}, {rules}, label_value_length_limit: 100, keep_dropped_targets: 9}}\n\
+         - {{job_name: late, metrics_path: /slow, {static_configs}, {rules}, label_value_length_limit: 100}}\n"
     );
     let server = Server::start(&config, &[]);
-    server.wait_health(&[("a", "down"), ("b", "up")]);
+    server.wait_health(&[("a", "down"), ("b", "up"), ("late", "down")]);
+    let late = server.api("/api/v1/targets?scrapePool=late")["activeTargets"][0].clone();
+    assert!(late["lastError"].to_string().contains("context deadline exceeded"), "{late}");
     let dropped = server.api("/api/v1/targets?state=dropped");
     let of = |pool: &str| {
         let list = dropped["droppedTargets"].as_array().expect("a list");

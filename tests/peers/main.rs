@@ -27,6 +27,7 @@ mod cluster;
 mod compliance;
 mod confined;
 mod consoles;
+mod discovery;
 mod durability;
 mod founding;
 mod full_disk;

@@ -72,6 +72,9 @@ async fn tokens_of_azure() {
         format!("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n{PEM}"),
     )
     .unwrap();
+    std::fs::write(path("alone.pem"), "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")
+        .unwrap();
+    std::fs::write(path("key.pem"), PEM).unwrap();
     let public = "POST https://login.microsoftonline.com/t/oauth2/v2.0/token";
     let scope = "scope=https%3A%2F%2Fmonitor.azure.com%2F%2F.default";
     let cases = [
@@ -98,6 +101,31 @@ async fn tokens_of_azure() {
             ),
         ),
         (
+            format!(
+                "certificate: {{client_id: {ID}, tenant_id: t, certificate_path: '{}', certificate_key_path: '{}', \
+                 send_certificate_chain: true}}",
+                path("alone.pem"),
+                path("key.pem")
+            ),
+            // The header, at its end: "x5c":["MAA="]}
+            format!(
+                "{public} client_assertion=eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsIng1dCNTMjU2IjoiNVBZTkNxYlg4OU8ycGtsTEhJWWJt\
+                 ZlpKeHZuc1VhdXZJQnNnOHBjeWZKVSIsIng1YyI6WyJNQUE9Il19."
+            ),
+        ),
+        (
+            format!(
+                "oauth: {{client_id: {ID}, client_secret: s, tenant_id: t}}, scope: 'https://own/.default'"
+            ),
+            format!("{public} client_secret=s&scope=https%3A%2F%2Fown%2F.default"),
+        ),
+        (
+            "sdk: {tenant_id: t}".to_owned(),
+            "GET http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&\
+             resource=https%3A%2F%2Fmonitor.azure.com%2F metadata:"
+                .to_owned(),
+        ),
+        (
             format!("managed_identity: {{client_id: {ID}}}, cloud: AzureChina"),
             format!(
                 "GET http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&\
@@ -120,6 +148,11 @@ async fn tokens_of_azure() {
         server.replace(Vec::new());
     }
     let server = RecordedServer::new(Vec::new());
+    let certificate = path("cert.pem");
+    let keys =
+        format!("client_id: {ID}, tenant_id: t, certificate_path: '{certificate}', certificate_password: p");
+    let error = post(&client(azure(&format!("{{certificate: {{{keys}}}}}")), &server)).await.unwrap_err();
+    assert!(error.contains("certificate_password: files with a password are not supported"), "{error}");
     let keys = format!("{{oauth: {{client_id: {ID}, client_secret: s, tenant_id: t}}}}");
     let error = post(&client(azure(&keys), &server)).await.unwrap_err();
     assert!(error.starts_with("Failed to get access token: "), "{error}");

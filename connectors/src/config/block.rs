@@ -95,9 +95,10 @@ macro_rules! null_text {
 /// Defines a struct whose public fields are YAML keys with defaults: implements [`ConfigKeys`] and
 /// `Default`.
 ///
-/// A missing key and `null` mean the default. If a key is not a valid Rust name, it follows the
-/// name of the field: `kind as "type": String = …`. A value that is empty (`false`, zero, no text)
-/// is not printed, unless `=> printed` follows the default. `=> null "text"` gives the error for a
+/// A missing key means the default; what `null` means says the type
+/// ([`super::schema::ConfigValue::null`]). If a key is not a valid Rust name, it follows the name
+/// of the field: `kind as "type": String = …`. A value that is empty (`false`, zero, no text) is
+/// not printed, unless `=> printed` follows the default. `=> null "text"` gives the error for a
 /// list of blocks with an element that is null; without it Prometheus' usual one is said. The
 /// comment of a field is the help of the key in `docs/configuration.md`. Fields after a semicolon
 /// are not keys of the file.
@@ -123,6 +124,7 @@ macro_rules! config_keys {
 
         impl $crate::config::block::ConfigKeys for $name {
             fn keys() -> Vec<$crate::config::schema::KeySpec> {
+                use $crate::config::document::Node;
                 use $crate::config::schema::{ConfigValue, key};
                 vec![$(key($crate::key_name!($field $($key)?), <$ty as ConfigValue>::KIND).declared(
                     concat!($($help),*),
@@ -131,6 +133,9 @@ macro_rules! config_keys {
                         let default: $ty = $default;
                         ConfigValue::node(&default)
                     },
+                ).printed(
+                    || <$ty as ConfigValue>::null().map_or(Node::Null, |value| ConfigValue::node(&value)),
+                    &[$(stringify!($printed))?],
                 )),*]
             }
 
@@ -155,7 +160,7 @@ macro_rules! config_keys {
                     use $crate::config::schema::KeyValueSeed;
                     let null = $crate::null_text!($crate::key_name!($field $($key)?), $($($null)?)?);
                     let given = map.next_value_seed(KeyValueSeed::<$ty>::new(null))?;
-                    // A key without a value (`tls_config:`) means its default.
+                    // A key without a value: nothing, or the default of a block (`tls_config:`).
                     if let Some(value) = given.or_else(<$ty as $crate::config::schema::ConfigValue>::null) {
                         self.$field = value;
                     }

@@ -27,6 +27,10 @@ impl ConfigPath {
 impl ConfigValue for ConfigPath {
     const KIND: ValueKind = ValueKind::Text;
 
+    fn null() -> Option<ConfigPath> {
+        Some(ConfigPath::default())
+    }
+
     fn node(&self) -> Node {
         Node::Text(self.0.clone())
     }

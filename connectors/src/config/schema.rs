@@ -6,6 +6,9 @@
 
 use super::document::Node;
 use super::error::BlockError;
+use super::secret::Secret;
+use super::units::{ConfigDuration, ConfigSize};
+use super::url::ConfigUrl;
 use serde::Deserializer;
 use serde::de::{Deserialize, DeserializeOwned, DeserializeSeed, Error, SeqAccess, Visitor};
 pub use serde_saphyr::Location;
@@ -51,6 +54,10 @@ pub struct KeySpec {
     pub support: KeySupport,
     /// Returns the default.
     pub default: Option<fn() -> Node>,
+    /// Returns what the key is if it has no value ([`ConfigValue::null`]).
+    pub null: Option<fn() -> Node>,
+    /// Whether the key is printed even if its value is empty.
+    pub is_printed: bool,
 }
 
 /// What this build does with a key.
@@ -68,6 +75,19 @@ impl KeySpec {
     /// A key that is declared with its help and default.
     pub fn declared(self, help: &'static str, support: KeySupport, default: fn() -> Node) -> KeySpec {
         KeySpec { help, support, default: Some(default), ..self }
+    }
+
+    /// A key that is printed in this way.
+    pub fn printed(self, null: fn() -> Node, options: &[&str]) -> KeySpec {
+        KeySpec { null: Some(null), is_printed: options.contains(&"printed"), ..self }
+    }
+
+    /// The default as it is printed in a block without the key, if it is. Blocks and lists without
+    /// any key of their own are left out, as in Prometheus.
+    pub fn printed_default(&self) -> Option<Node> {
+        let default = self.default?();
+        let is_shown = default.text().is_some() && (self.is_printed || !default.is_empty());
+        is_shown.then_some(default)
     }
 }
 
@@ -135,7 +155,8 @@ pub trait ConfigValue: DeserializeOwned {
         Self::read(d)
     }
 
-    /// What `null` means for a key; `None`: the default of the key.
+    /// What `null` means for a key, in Go's YAML library: nothing, which is zero, `false` or the
+    /// empty text, whatever the default of the key. `None`: the default, for blocks.
     fn null() -> Option<Self> {
         None
     }
@@ -164,14 +185,18 @@ pub trait ConfigValue: DeserializeOwned {
 }
 
 /// Implements [`ConfigValue`] for types without keys or paths inside. The function makes the
-/// [`Node`] of a value.
+/// [`Node`] of a value; what follows `=` is the value that a key with `null` has.
 macro_rules! plain_values {
-    ($($kind:ident $node:expr => $($ty:ty $(as $read:path)?),+;)*) => { $($(
+    ($($kind:ident $node:expr => $($ty:ty $(as $read:path)? $(= $null:expr)?),+;)*) => { $($(
         impl $crate::config::schema::ConfigValue for $ty {
             const KIND: $crate::config::schema::ValueKind = $crate::config::schema::ValueKind::$kind;
 
             $(fn read<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
                 $read(d)
+            })?
+
+            $(fn null() -> Option<$ty> {
+                Some($null)
             })?
 
             fn node(&self) -> $crate::config::document::Node {
@@ -185,13 +210,14 @@ macro_rules! plain_values {
 pub(crate) use plain_values;
 
 plain_values! {
-    Flag |value| Node::from(*value) => bool;
+    Flag |value| Node::from(*value) => bool = false;
     Number |value| Node::Literal(value.to_string()) =>
-        i64 as yaml::values::integer, u64 as yaml::values::integer, f64;
-    Text |text| Node::Text(text.clone()) => String as yaml::values::text;
-    Text quantity => super::units::ConfigDuration, super::units::ConfigSize;
-    Secret |secret| if secret.expose().is_empty() { Node::Null } else { Node::Secret } => super::secret::Secret;
-    Url |url| Node::Text(url.to_string()) => super::url::ConfigUrl;
+        i64 as yaml::values::integer = 0, u64 as yaml::values::integer = 0, f64 = 0.0;
+    Text |text| Node::Text(text.clone()) => String as yaml::values::text = String::new();
+    Text quantity => ConfigDuration = ConfigDuration(0), ConfigSize = ConfigSize(0);
+    Secret |secret| if secret.expose().is_empty() { Node::Null } else { Node::Secret } =>
+        Secret = Secret::default();
+    Url |url| Node::Text(url.to_string()) => ConfigUrl = ConfigUrl::default();
 }
 
 /// A duration or size; zero is as if it were not there.
@@ -289,6 +315,10 @@ impl<T: ConfigValue> ConfigValue for Option<T> {
         KeyValueSeed::<T>::new(null).deserialize(d)
     }
 
+    fn null() -> Option<Option<T>> {
+        Some(None)
+    }
+
     fn node(&self) -> Node {
         self.as_ref().map_or(Node::Null, T::node)
     }
@@ -352,6 +382,10 @@ impl<T: ConfigValue + 'static> ConfigValue for Vec<T> {
         d.deserialize_seq(BlocksVisitor { null, kind: PhantomData })
     }
 
+    fn null() -> Option<Vec<T>> {
+        Some(Vec::new())
+    }
+
     fn node(&self) -> Node {
         Node::List(self.iter().map(T::node).collect())
     }
@@ -379,6 +413,10 @@ impl<T: ConfigValue + 'static> ConfigValue for BTreeMap<String, T> {
     fn read<'de, D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let entries = BTreeMap::<String, ReadValue<T>>::deserialize(d)?;
         Ok(entries.into_iter().map(|(name, value)| (name, value.0)).collect())
+    }
+
+    fn null() -> Option<BTreeMap<String, T>> {
+        Some(BTreeMap::new())
     }
 
     fn node(&self) -> Node {
@@ -480,5 +518,5 @@ impl<T: ConfigValue> ConfigValue for IgnoredValue<T> {
 
 /// A key of a block, without what its declaration says of it ([`KeySpec::declared`]).
 pub const fn key(name: &'static str, kind: ValueKind) -> KeySpec {
-    KeySpec { name, kind, help: "", support: KeySupport::Works, default: None }
+    KeySpec { name, kind, help: "", support: KeySupport::Works, default: None, null: None, is_printed: false }
 }

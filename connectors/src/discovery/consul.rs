@@ -23,6 +23,7 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::metrics::{Counter, MetricSummary};
@@ -34,7 +35,7 @@ use url::Url;
 config_keys! {
     /// The keys of an entry of `consul_sd_configs`, except those of the HTTP client.
     pub struct ConsulSdKeys {
-        /// Host and port of the API, or its URL.
+        /// Host and port of the API, or its URL; `unix://` and a path: a socket of this machine.
         server: ConfigUrl = ConfigUrl::from("localhost:8500"),
         /// What stands before `/v1` in the paths of the API.
         path_prefix: String = String::new(),
@@ -129,7 +130,8 @@ fn api_url(keys: &ConsulSdKeys) -> Result<Url, BlockError> {
         Some(("https", rest)) => ("https", rest),
         // As in Prometheus, `scheme` wins over an `http://` that most configurations have by habit.
         Some(("http", rest)) => (keys.scheme.as_str(), rest),
-        Some(("unix", _)) => return Err("consul_sd_configs: a unix:// server is not supported".into()),
+        // The name of the host is only a name.
+        Some(("unix", _)) => (keys.scheme.as_str(), "localhost"),
         Some((other, _)) => return Err(BlockError::new(format!("Unknown protocol scheme: {other}"))),
         None => (keys.scheme.as_str(), server),
     };
@@ -212,11 +214,16 @@ impl ConsulApi {
             let labels = [("endpoint", "catalog"), ("call", call)];
             metrics.summary("prometheus_sd_consul_rpc_duration_seconds", help, &labels)
         };
+        let client = match keys.server.expose().strip_prefix("unix://") {
+            // Prometheus' client of Consul ignores the options of the block there, too.
+            Some(path) => HttpConfig::default().socket_client(Path::new(path))?.with_peers(context.peers),
+            None => context.client(&http)?,
+        };
         let help = "The number of Consul RPC call failures.";
         // The server answers after its wait, and up to a sixteenth of it later.
         let timeout = Duration::from_secs(CONSUL_WAIT_SECONDS + CONSUL_WAIT_SECONDS / 8);
         Ok(ConsulApi {
-            client: ApiClient::with_timeout(context.client(&http)?, timeout),
+            client: ApiClient::with_timeout(client, timeout),
             base: api_url(&keys)?,
             keys,
             place: place.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),

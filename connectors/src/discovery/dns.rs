@@ -57,9 +57,14 @@ impl Mechanism for DnsSd {
     }
 
     fn start(config: &DnsSdConfig, context: &DiscoveryContext<'_>) -> StartResult {
-        let refresh = DnsRefresh::new(config, Resolver::system(), context)?;
-        Ok(Polling::start("dns", config.refresh_interval.std(), refresh, context))
+        polling(config, Resolver::system(), context)
     }
+}
+
+/// The refreshes of an entry by a resolver.
+fn polling(config: &DnsSdConfig, resolver: Resolver, context: &DiscoveryContext<'_>) -> StartResult {
+    let refresh = DnsRefresh::new(config, resolver, context)?;
+    Ok(Polling::start("dns", config.refresh_interval.std(), refresh, context))
 }
 
 /// The number of a record type.

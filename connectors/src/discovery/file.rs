@@ -348,6 +348,33 @@ mod tests {
         assert!(metrics.render().contains("prometheus_sd_file_read_errors_total 1"));
     }
 
+    /// What no watch tells (the file is behind a link of which only the end changes) is read at the
+    /// interval.
+    #[tokio::test]
+    async fn files_that_no_watch_tells_of_are_read_at_the_interval() {
+        let dir = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let real = elsewhere.path().join("real");
+        let path = dir.path().join("a.yml");
+        std::fs::write(&real, "- targets: [a:1]\n").unwrap();
+        std::os::unix::fs::symlink(&real, &path).unwrap();
+        let yaml = format!("{{files: ['{}'], refresh_interval: 50ms}}", path.display());
+        let config: FileSdConfig = serde_saphyr::from_str(&yaml).unwrap();
+        let config = DiscoveryConfigs { file_sd_configs: vec![config], ..DiscoveryConfigs::default() };
+        let context = DiscoveryContext {
+            peers: &Peers::default(),
+            metrics: &Metrics::default(),
+            pool: "job",
+            user: DiscoveryUser::Scrape,
+        };
+        let mut discovery = DiscoverySet::start(&config, &context);
+        assert_eq!(addresses(&mut discovery).await, ["a:1"]);
+        std::fs::write(&real, "- targets: [b:1]\n").unwrap();
+        // The default is five minutes.
+        let changed = tokio::time::timeout(Duration::from_secs(20), addresses(&mut discovery));
+        assert_eq!(changed.await.unwrap(), ["b:1"]);
+    }
+
     /// As many targets as Prometheus accepts, in every form.
     #[test]
     fn forty_thousand_entries_are_forty_thousand_targets() {

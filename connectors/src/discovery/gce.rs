@@ -155,13 +155,14 @@ mod tests {
         let account = json!({"type": "service_account", "client_email": "me@p", "private_key_id": "k", "private_key": crate::jwt::tests::PEM, "token_uri": "https://token/sa"});
         let user = json!({"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r", "token_uri": "https://token/user"});
         let metadata = "GET http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token?scopes=https%3A%2F%2Fwww.googleapis.com%2Fauth%2Fcompute.readonly metadata-flavor:";
-        for (source, request) in [
-            (source_of(&account.to_string()).unwrap(), "POST https://token/sa assertion=eyJ jwt-bearer"),
+        for (source, request, separator) in [
+            (source_of(&account.to_string()).unwrap(), "POST https://token/sa assertion=eyJ jwt-bearer", ","),
             (
                 source_of(&user.to_string()).unwrap(),
                 "POST https://token/user grant_type=refresh_token&client_id=i&client_secret=s&refresh_token=r",
+                ";",
             ),
-            (TokenSource::Machine, metadata),
+            (TokenSource::Machine, metadata, " "),
         ] {
             let server = RecordedServer::new(vec![
                 answer(request, token),
@@ -171,10 +172,15 @@ mod tests {
             let mut gce =
                 lister::<GceSd>("{project: p, zone: z, filter: 'labels.a:b', port: 9100}", &server).unwrap();
             gce.tokens.source = source;
-            assert_eq!(gce.list().await.unwrap(), targets(&data["targets"].to_string()));
+            gce.config.tag_separator = separator.to_owned();
+            let expected = data["targets"].to_string().replace(",t,u,", &["", "t", "u", ""].join(separator));
+            assert_eq!(gce.list().await.unwrap(), targets(&expected));
             gce.list().await.unwrap();
             assert_eq!(server.seen().len(), 5);
         }
+        let keys = "{project: p, zone: z, tag_separator: ';', refresh_interval: 7m}";
+        let keys: GceSdConfig = serde_saphyr::from_str(keys).unwrap();
+        assert_eq!((keys.tag_separator.as_str(), keys.interval().std().as_secs()), (";", 420));
     }
 
     #[test]

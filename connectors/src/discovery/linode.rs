@@ -224,7 +224,9 @@ fn ipv6_labels(
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded_server::{RecordedServer, answer, assert_cases, assert_port, lister};
+    use super::super::recorded_server::{
+        RecordedServer, answer, assert_cases, assert_port, assert_tag_separator, lister,
+    };
     use super::*;
 
     #[tokio::test]
@@ -232,6 +234,7 @@ mod tests {
         let cases = include_str!("../../tests/data/discovery/linode.json");
         assert_cases::<LinodeSd>(cases).await;
         assert_port::<LinodeSd>(cases).await;
+        assert_tag_separator::<LinodeSd>(cases).await;
     }
 
     /// After the first list only events are asked for; an event, or a token that may not read

@@ -184,12 +184,24 @@ fn app_targets(app: &Value) -> Vec<DiscoveredTarget> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded_server::{assert_cases, assert_refused};
+    use super::super::recorded_server::{RecordedServer, assert_cases, assert_refused, listed};
     use super::*;
 
     #[tokio::test]
     async fn tasks_have_the_labels_of_prometheus() {
         assert_cases::<MarathonSd>(include_str!("../../tests/data/discovery/marathon.json")).await;
+    }
+
+    #[tokio::test]
+    async fn the_token_of_a_file_is_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "t0k\n").unwrap();
+        let server = RecordedServer::new(Vec::new());
+        let yaml = format!("{{servers: ['http://m'], auth_token_file: '{}'}}", file.display());
+        listed::<MarathonSd>(&yaml, &server).await.unwrap_err();
+        let seen = server.seen().remove(0);
+        assert!(seen.contains("authorization: token=t0k"), "{seen}");
     }
 
     #[test]

@@ -408,6 +408,13 @@ pub struct TargetSender {
 }
 
 impl TargetSender {
+    /// A sender of one discoverer, and the lists that it reports, for tests.
+    #[cfg(test)]
+    fn alone() -> (TargetSender, watch::Receiver<TargetLists>) {
+        let (sender, lists) = watch::channel(vec![None]);
+        (TargetSender { index: 0, lists: Arc::new(sender), names: Mutex::default() }, lists)
+    }
+
     /// Replaces the list of this discoverer.
     pub fn send(&self, targets: Vec<DiscoveredTarget>) {
         let mut names = self.names.lock();

@@ -119,12 +119,14 @@ impl NomadSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded_server::{assert_cases, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_refused, assert_tag_separator};
     use super::*;
 
     #[tokio::test]
     async fn services_have_the_labels_of_prometheus() {
-        assert_cases::<NomadSd>(include_str!("../../tests/data/discovery/nomad.json")).await;
+        let cases = include_str!("../../tests/data/discovery/nomad.json");
+        assert_cases::<NomadSd>(cases).await;
+        assert_tag_separator::<NomadSd>(cases).await;
     }
 
     #[test]

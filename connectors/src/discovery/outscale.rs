@@ -124,7 +124,7 @@ impl OutscaleSd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded_server::{assert_cases, assert_port, assert_refused};
+    use super::super::recorded_server::{RecordedServer, assert_cases, assert_port, assert_refused, listed};
     use super::*;
 
     #[tokio::test]
@@ -132,6 +132,22 @@ mod tests {
         let cases = include_str!("../../tests/data/discovery/outscale.json");
         assert_cases::<OutscaleSd>(cases).await;
         assert_port::<OutscaleSd>(cases).await;
+    }
+
+    /// The URL has the region of the block; the signature has the key of the file.
+    #[tokio::test]
+    async fn the_region_and_the_key_of_the_file_are_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        std::fs::write(&file, "s3cr3t\n").unwrap();
+        let server = RecordedServer::new(Vec::new());
+        let yaml = format!("{{region: us-east-2, access_key: AK, secret_key_file: '{}'}}", file.display());
+        listed::<OutscaleSd>(&yaml, &server).await.unwrap_err();
+        let seen = server.seen().remove(0);
+        assert!(seen.starts_with("POST https://api.us-east-2.outscale.com/"), "{seen}");
+        assert!(seen.contains("Credential=AK/"), "{seen}");
+        std::fs::remove_file(&file).unwrap();
+        assert!(listed::<OutscaleSd>(&yaml, &server).await.unwrap_err().contains("unable to read file"));
     }
 
     #[test]

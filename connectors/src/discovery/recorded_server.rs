@@ -182,13 +182,39 @@ pub(crate) async fn assert_port<L: Lister>(json: &str) {
     let mut count = 0;
     for case in cases.into_iter().filter(|case| case.targets.is_some()) {
         let server = RecordedServer::new(case.answers.into_iter().map(CaseAnswer::recording).collect());
-        let found = listed::<L>(&with_key(&case.config, "port: 4242"), &server).await.expect("targets");
+        let own = case.config.split("port: ").nth(1).and_then(|rest| rest.split([',', '}']).next());
+        let config = if own.is_some() { case.config.clone() } else { with_key(&case.config, "port: 4242") };
+        let end = format!(":{}", own.unwrap_or("4242"));
+        let found = listed::<L>(&config, &server).await.expect("targets");
         for target in &found {
-            assert!(target["__address__"].ends_with(":4242"), "{}: {target:?}", case.name);
+            assert!(target["__address__"].ends_with(&end), "{}: {target:?}", case.name);
         }
         count += found.len();
     }
     assert!(count > 0, "no target has a port");
+}
+
+/// In the cases of a file, the lists in labels have the separator that the block says in place of
+/// commas.
+pub(crate) async fn assert_tag_separator<L: Lister>(json: &str) {
+    let cases: Vec<Case> = serde_json::from_str(json).expect("cases");
+    let mut count = 0;
+    for case in cases {
+        let Some(expected) = case.targets else { continue };
+        let server = RecordedServer::new(case.answers.into_iter().map(CaseAnswer::recording).collect());
+        let config = with_key(&case.config, "tag_separator: ';'");
+        let mut found = listed::<L>(&config, &server).await.expect("targets");
+        let is_list = |value: &String| value.len() > 1 && value.starts_with(',') && value.ends_with(',');
+        let mut expected = without_empty(expected);
+        for value in expected.iter_mut().flat_map(|target| target.values_mut()).filter(|v| is_list(v)) {
+            *value = value.replace(',', ";");
+            count += 1;
+        }
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "{}", case.name);
+    }
+    assert!(count > 0, "no label is a list");
 }
 
 /// Every case of a file has the targets that it says, in any order, or the error; and its block may

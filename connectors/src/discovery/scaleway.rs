@@ -342,12 +342,29 @@ fn region(zone: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded_server::{assert_cases, assert_refused};
+    use super::super::recorded_server::{RecordedServer, assert_cases, assert_refused, listed};
     use super::*;
 
     #[tokio::test]
     async fn servers_have_the_labels_of_prometheus() {
         assert_cases::<ScalewaySd>(include_str!("../../tests/data/discovery/scaleway.json")).await;
+    }
+
+    #[tokio::test]
+    async fn the_key_of_a_file_is_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        let key = "11111111-1111-1111-1111-111111111119";
+        std::fs::write(&file, format!("{key}\n")).unwrap();
+        let server = RecordedServer::new(Vec::new());
+        let yaml = format!(
+            "{{role: instance, project_id: 11111111-1111-1111-1111-111111111112, access_key: SCWAAAAAAAAAAAAAAAAA, \
+             secret_key_file: '{}'}}",
+            file.display()
+        );
+        listed::<ScalewaySd>(&yaml, &server).await.unwrap_err();
+        let seen = server.seen().remove(0);
+        assert!(seen.to_lowercase().contains(&format!("x-auth-token: {key}")), "{seen}");
     }
 
     #[test]

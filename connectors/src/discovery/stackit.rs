@@ -228,7 +228,7 @@ impl StackitSd {
 #[cfg(test)]
 mod tests {
     use super::super::recorded_server::{
-        RecordedServer, answer, assert_cases, assert_port, assert_refused, lister,
+        RecordedServer, answer, assert_cases, assert_port, assert_refused, listed, lister,
     };
     use super::*;
 
@@ -259,6 +259,64 @@ mod tests {
         stackit.list().await.unwrap();
         stackit.list().await.unwrap();
         assert_eq!(server.seen().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn the_region_or_the_endpoint_is_asked() {
+        for (keys, start) in [
+            ("region: eu02", "GET https://iaas.api.eu02.stackit.cloud/v1/projects/p/servers"),
+            ("endpoint: 'http://e:1/'", "GET http://e:1/v1/projects/p/servers"),
+        ] {
+            let server = RecordedServer::new(Vec::new());
+            listed::<StackitSd>(&format!("{{project: p, {keys}}}"), &server).await.unwrap_err();
+            assert!(server.seen()[0].starts_with(start), "{:?}", server.seen());
+        }
+    }
+
+    /// Each key of a block wins over those after it; the last place is the file of credentials.
+    #[test]
+    fn the_key_comes_from_the_first_place_that_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            dir.path().join(name).display().to_string()
+        };
+        let pem = crate::jwt::tests::PEM;
+        let public = |kid: &str| json!({"credentials": {"kid": kid}}).to_string();
+        let private = file("private.pem", pem);
+        let key = file("key.json", &public("path"));
+        let credentials =
+            json!({"STACKIT_SERVICE_ACCOUNT_KEY": public("file"), "STACKIT_PRIVATE_KEY_PATH": private});
+        let credentials = file("credentials.json", &credentials.to_string());
+        let all = StackitSdKeys {
+            service_account_key: Secret::new(public("inline")),
+            service_account_key_path: key.as_str().into(),
+            private_key: Secret::new(pem),
+            private_key_path: private.as_str().into(),
+            credentials_file_path: credentials.as_str().into(),
+            ..StackitSdKeys::default()
+        };
+        let none = Secret::default();
+        let path =
+            StackitSdKeys { service_account_key: none.clone(), private_key: none.clone(), ..all.clone() };
+        let credentials = StackitSdKeys {
+            credentials_file_path: all.credentials_file_path.clone(),
+            ..StackitSdKeys::default()
+        };
+        for (keys, kid) in [(&all, "inline"), (&path, "path"), (&credentials, "file")] {
+            assert_eq!(account(keys).unwrap().unwrap().id, kid);
+        }
+        // Without the private part, in any of its places, there is no account.
+        let bare =
+            StackitSdKeys { service_account_key: Secret::new(public("x")), ..StackitSdKeys::default() };
+        assert!(account(&bare).is_err());
+        for good in [
+            StackitSdKeys { private_key: Secret::new(pem), ..bare.clone() },
+            StackitSdKeys { private_key_path: private.as_str().into(), ..bare.clone() },
+        ] {
+            assert!(account(&good).is_ok_and(|account| account.is_some()));
+        }
+        assert!(account(&StackitSdKeys { private_key_path: "/none".into(), ..bare }).is_err());
     }
 
     #[test]

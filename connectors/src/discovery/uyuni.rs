@@ -267,6 +267,13 @@ mod tests {
         assert_eq!(logins(), 3);
     }
 
+    #[tokio::test]
+    async fn systems_with_another_entitlement_may_be_listed() {
+        let cases = include_str!("../../tests/data/discovery/uyuni.json");
+        let cases = cases.replace("separator: ';'", "separator: ';', entitlement: virtual_host");
+        assert_cases::<UyuniSd>(&cases.replace("monitoring_entitled", "virtual_host")).await;
+    }
+
     #[test]
     fn configuration_errors_are_those_of_prometheus() {
         assert_refused::<UyuniSd>(&[

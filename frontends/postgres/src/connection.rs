@@ -15,6 +15,8 @@ use crate::session::SessionStatement;
 use crate::settings::Settings;
 use crate::startup::{AuthenticatedUser, Socket};
 use crate::statement::{Statement, StatementKind};
+use api::confinement::Confinement;
+use api::sql::SqlService;
 use engine::query::QueryOptions;
 use futures::{SinkExt, StreamExt};
 use pgwire::messages::data::{FieldDescription, RowDescription};
@@ -39,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) socket: Socket,
     pub(crate) server: Arc<WireServer>,
     user: String,
+    /// What the user was confined to when he logged in.
+    confinement: Option<Arc<Confinement>>,
     peer: SocketAddr,
     registered: CancelRegistration,
     settings: Settings,
@@ -84,7 +88,9 @@ impl Connection {
         guest: AuthenticatedUser,
         registered: CancelRegistration,
     ) -> Connection {
+        let confinement = server.protection.as_ref().and_then(|all| all.confinement_of(&guest.user));
         Connection {
+            confinement,
             socket: guest.socket,
             settings: Settings::new(&guest.user, &guest.given),
             user: guest.user,
@@ -214,6 +220,22 @@ impl Connection {
         patiently(self.socket.send(message)).await
     }
 
+    /// What the user of this connection is confined to now. A confinement that the file no longer
+    /// has stays until the connection ends: whoever is taken out of the file must not see more by
+    /// it.
+    fn confinement(&self) -> Option<Arc<Confinement>> {
+        let now = self.server.protection.as_ref().and_then(|all| all.confinement_of(&self.user));
+        now.or_else(|| self.confinement.clone())
+    }
+
+    /// The statements of the user of this connection.
+    pub(crate) fn service(&self) -> SqlService {
+        match self.confinement() {
+            Some(confinement) => self.server.service.confined_to(&confinement),
+            None => self.server.service.clone(),
+        }
+    }
+
     /// The options of the next statement, which this connection's key cancels.
     pub(crate) fn options(&self) -> Result<QueryOptions, Failure> {
         let options = self.server.service.options(self.settings.timeout())?;
@@ -233,7 +255,9 @@ impl Connection {
         params: Vec<Json>,
     ) -> Result<CatalogCall, Failure> {
         let options = self.options()?;
-        let users = self.server.protection.as_ref().map(|protection| protection.user_names());
+        // Whoever is confined to labels does not learn who else there is.
+        let listed = self.server.protection.as_ref().filter(|_| self.confinement().is_none());
+        let users = listed.map(|protection| protection.user_names());
         let facts = SessionInfo {
             user: self.user.clone(),
             users: users.unwrap_or_default(),
@@ -253,7 +277,7 @@ impl Connection {
             let error = "current transaction is aborted, commands ignored until end of transaction block";
             return Err(Failure::new(state::IN_FAILED_TRANSACTION, error).into());
         }
-        let service = self.server.service.clone();
+        let service = self.service();
         match &statement.kind {
             StatementKind::Empty => Ok(Outcome::Empty),
             StatementKind::Session(about) => self.about_session(about).await,

@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 impl Connection {
     /// Takes rows into a table.
     pub(crate) async fn copy_in(&mut self, copy: &CopyInStatement) -> Result<(), EndReason> {
-        let service = self.server.service.clone();
+        let service = self.service();
         let Ok(_place) = self.server.copies.clone().try_acquire_owned() else {
             let error = format!("more than {} COPY FROM STDIN at one time", limits::WIRE_COPIES);
             return Err(Failure::new(state::LIMIT, error).hint("try again later").into());

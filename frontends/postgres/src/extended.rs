@@ -122,7 +122,7 @@ impl Connection {
     }
 
     async fn shape(&mut self, statement: &Statement) -> Result<StatementShape, EndReason> {
-        let service = self.server.service.clone();
+        let service = self.service();
         let of_columns = |columns| StatementShape { columns, params: Vec::new() };
         Ok(match &statement.kind {
             StatementKind::Catalog(query) => {

@@ -196,9 +196,6 @@ async fn log_in(
         )
         .hint("name users in --web.config.file")),
     };
-    // After the login, so that a stranger does not learn who is confined.
-    let is_confined = protection.is_some_and(|protection| protection.is_confined(&user));
-    let verdict = verdict.and_then(|()| if is_confined { Err(confined(&user)) } else { Ok(()) });
     match verdict {
         Ok(()) => Ok(Ok(guest)),
         Err(failure) => Ok(Err(refused(guest.socket, &failure).await?)),
@@ -217,11 +214,6 @@ fn may_ask_password(is_encrypted: bool, is_local: bool) -> Result<(), Failure> {
 
 fn wrong(user: &str) -> Failure {
     Failure::fatal(state::INVALID_PASSWORD, format!("password authentication failed for user \"{user}\""))
-}
-
-fn confined(user: &str) -> Failure {
-    let error = format!("user \"{user}\" is confined to labels, which this protocol cannot do");
-    Failure::fatal(state::INVALID_LOGIN, error).hint("ask /api/v1/sql over HTTP")
 }
 
 fn too_many(wait: std::time::Duration) -> Failure {

@@ -5,6 +5,7 @@
 use super::client::{AwsCalls, AwsClient};
 use super::{aws_config, ec2};
 use crate::api_client::Pages;
+use crate::config::schema::IgnoredValue;
 use crate::discovery::labels::{Labels, host_port, list, text, texts};
 use crate::discovery::lister::{ApiError, BlockError, Lister, StartError};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
@@ -16,8 +17,8 @@ aws_config! {
     pub EcsSdConfig as "aws.ECSSDConfig", EcsKeys {
         /// The ARNs of clusters; none: all.
         clusters: Vec<String> = Vec::new(),
-        /// Accepted because Prometheus has it (concurrent calls); here one call follows the other.
-        request_concurrency: i64 = 20,
+        /// How many calls Prometheus makes at once; here one follows the other.
+        request_concurrency: IgnoredValue<i64> = IgnoredValue::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::client::{AwsCalls, AwsClient};
 use super::fields::{CACHE_CLUSTER, CACHE_NODE, SERVERLESS_CACHE};
 use super::rds::{set_fields, tagged};
 use crate::api_client::Pages;
+use crate::config::schema::IgnoredValue;
 use crate::discovery::labels::{Labels, host_port};
 use crate::discovery::lister::{ApiError, BlockError, Lister, StartError};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
@@ -16,8 +17,8 @@ aws_config! {
     pub ElastiCacheSdConfig as "aws.ElasticacheSDConfig", ElastiCacheKeys {
         /// The ARNs of caches; none of a kind: all of it.
         clusters: Vec<String> = Vec::new(),
-        /// Accepted because Prometheus has it (concurrent calls); here one call follows the other.
-        request_concurrency: i64 = 10,
+        /// How many calls Prometheus makes at once; here one follows the other.
+        request_concurrency: IgnoredValue<i64> = IgnoredValue::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 use super::aws_config;
 use super::client::{AwsCalls, AwsClient};
 use crate::api_client::{Pages, path_segment, with_query};
+use crate::config::schema::IgnoredValue;
 use crate::discovery::labels::{Labels, at, host_port, list, pairs, text, texts};
 use crate::discovery::lister::{ApiError, BlockError, Lister, StartError};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
@@ -14,8 +15,8 @@ aws_config! {
     pub MskSdConfig as "aws.MSKSDConfig", MskKeys {
         /// The ARNs of clusters; none: all.
         clusters: Vec<String> = Vec::new(),
-        /// Accepted because Prometheus has it (concurrent calls); here one call follows the other.
-        request_concurrency: i64 = 10,
+        /// How many calls Prometheus makes at once; here one follows the other.
+        request_concurrency: IgnoredValue<i64> = IgnoredValue::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::ec2::{filter_fields, tags};
 use super::fields::{RDS_CLUSTER, RDS_INSTANCE};
 use super::{AwsFilter, aws_config};
 use crate::api_client::Pages;
+use crate::config::schema::IgnoredValue;
 use crate::discovery::labels::{Labels, host_port};
 use crate::discovery::lister::{ApiError, BlockError, Lister, StartError};
 use crate::discovery::{DiscoveredTarget, DiscoveryContext};
@@ -19,8 +20,8 @@ aws_config! {
         clusters: Vec<String> = Vec::new(),
         /// Conditions that RDS applies to instances.
         filters: Vec<AwsFilter> = Vec::new(),
-        /// Accepted because Prometheus has it (concurrent calls); here one call follows the other.
-        request_concurrency: i64 = 10,
+        /// How many calls Prometheus makes at once; here one follows the other.
+        request_concurrency: IgnoredValue<i64> = IgnoredValue::default(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Tests the mechanisms of AWS against recorded answers.
 
 use super::*;
-use crate::discovery::lister::Lister;
-use crate::discovery::recorded_server::{RecordedServer, answer, assert_cases, assert_refused, lister};
+use crate::discovery::lister::{Lister, ListerConfig};
+use crate::discovery::recorded_server::{
+    RecordedServer, answer, assert_cases, assert_port, assert_refused, lister,
+};
 
 #[tokio::test]
 async fn instances_of_ec2_have_the_labels_of_prometheus() {
@@ -33,6 +35,98 @@ async fn nodes_of_msk_have_the_labels_of_prometheus() {
 async fn databases_have_the_labels_of_prometheus() {
     assert_cases::<RdsSd>(include_str!("../../../tests/data/discovery/rds.json")).await;
 }
+
+/// What a mechanism asks when its block names a region, an endpoint, keys and a role: first the
+/// role from AWS' service for that, then its own service at the endpoint, both signed.
+async fn assert_keys<L: Lister>(service: &str) {
+    let role = "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ROLE</AccessKeyId>\
+                <SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
+                <Expiration>2999-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>";
+    let server = RecordedServer::new(vec![answer(
+        "POST https://sts.eu-west-2.amazonaws.com/ Action=AssumeRole",
+        role,
+    )]);
+    let yaml = format!(
+        "{{{KEYS}, role_arn: arn-1, external_id: ext-1, endpoint: 'http://e:1', refresh_interval: 7m}}"
+    );
+    let config: L::Config = serde_saphyr::from_str(&yaml).unwrap();
+    assert_eq!(config.interval().std().as_secs(), 420);
+    // Nobody answers at the endpoint: what was asked there is what matters.
+    lister::<L>(&yaml, &server).unwrap().list().await.unwrap_err();
+    let seen = server.seen();
+    assert!(seen[0].contains("RoleArn=arn-1") && seen[0].contains("ExternalId=ext-1"), "{}", seen[0]);
+    assert!(seen[0].contains("Credential=AK/") && seen[0].contains("/eu-west-2/sts/"), "{}", seen[0]);
+    let own = seen.iter().find(|request| request.split(' ').nth(1).unwrap().starts_with("http://e:1/"));
+    let own = own.unwrap_or_else(|| panic!("{service} asks nothing at its endpoint: {seen:?}"));
+    assert!(own.contains("Credential=ROLE/") && own.contains(&format!("/eu-west-2/{service}/")), "{own}");
+    // Another secret makes another signature; the profile and the keys are those of the block.
+    let block: LightsailSdConfig =
+        serde_saphyr::from_str("{access_key: AK, secret_key: SK, profile: p}").unwrap();
+    let settings = block.aws.settings();
+    assert_eq!((settings.secret_key.expose(), settings.profile.as_str()), ("SK", "p"));
+}
+
+#[tokio::test]
+async fn keys_of_all_mechanisms_do_what_they_say() {
+    assert_keys::<Ec2Sd>("ec2").await;
+    assert_keys::<LightsailSd>("lightsail").await;
+    assert_keys::<EcsSd>("ecs").await;
+    assert_keys::<ElastiCacheSd>("elasticache").await;
+    assert_keys::<MskSd>("kafka").await;
+    assert_keys::<RdsSd>("rds").await;
+}
+
+/// The port of targets is that of the block. Caches have ports of their own.
+#[tokio::test]
+async fn targets_have_the_port_of_the_block() {
+    assert_port::<Ec2Sd>(include_str!("../../../tests/data/discovery/ec2.json")).await;
+    assert_port::<LightsailSd>(include_str!("../../../tests/data/discovery/lightsail.json")).await;
+    assert_port::<EcsSd>(include_str!("../../../tests/data/discovery/ecs.json")).await;
+    assert_port::<MskSd>(include_str!("../../../tests/data/discovery/msk.json")).await;
+}
+
+/// Each role of `aws_sd_configs` asks what the mechanism of its own name asks, with the keys of the
+/// block: the region, the clusters, the conditions.
+#[tokio::test]
+async fn roles_ask_for_what_the_block_says() {
+    let clusters = vec!["arn:c-1".to_owned()];
+    let filters = vec![AwsFilter { name: "f-1".to_owned(), values: vec!["v-1".to_owned()] }];
+    let shared = AwsSdConfig {
+        own: AwsRoleKeys { role: String::new(), filters: filters.clone(), clusters: clusters.clone() },
+        ..AwsSdConfig::default()
+    };
+    assert_eq!(Ec2Sd::entry(shared.clone()).own.filters, filters);
+    let rds = RdsSd::entry(shared.clone()).own;
+    assert_eq!((rds.filters, rds.clusters), (filters, clusters.clone()));
+    assert_eq!(EcsSd::entry(shared.clone()).own.clusters, clusters);
+    assert_eq!(MskSd::entry(shared.clone()).own.clusters, clusters);
+    assert_eq!(ElastiCacheSd::entry(shared).own.clusters, clusters);
+    for (what, cluster) in [("ecs", "DescribeClusters"), ("kafka", "/api/v2/clusters/c-1")] {
+        let server = RecordedServer::new(Vec::new());
+        let yaml = format!("{{{KEYS}, clusters: [c-1]}}");
+        let _ = match what {
+            "ecs" => lister::<EcsSd>(&yaml, &server).unwrap().list().await,
+            _ => lister::<MskSd>(&yaml, &server).unwrap().list().await,
+        };
+        let first = server.seen().remove(0);
+        assert!(first.contains(cluster) && first.contains("c-1"), "{what}: {first}");
+    }
+    let conditions = "filters: [{name: f-1, values: [v-1]}]";
+    let server = RecordedServer::new(vec![answer(
+        "POST https://rds.eu-west-2.amazonaws.com/ DescribeDBClusters",
+        RDS_CLUSTERS,
+    )]);
+    lister::<RdsSd>(&format!("{{{KEYS}, {conditions}}}"), &server).unwrap().list().await.unwrap_err();
+    let asked = server.seen().into_iter().find(|request| request.contains("DescribeDBInstances")).unwrap();
+    assert!(asked.contains("=f-1") && asked.contains("=v-1"), "{asked}");
+    let server = RecordedServer::new(vec![answer(&format!("{URL} DescribeAvailabilityZones"), "<r/>")]);
+    lister::<Ec2Sd>(&format!("{{{KEYS}, {conditions}}}"), &server).unwrap().list().await.unwrap_err();
+    let asked = server.seen().into_iter().find(|request| request.contains("DescribeInstances")).unwrap();
+    assert!(asked.contains("Filter.1.Name=f-1") && asked.contains("v-1"), "{asked}");
+}
+
+const RDS_CLUSTERS: &str = "<r><DescribeDBClustersResult><DBClusters><DBCluster><DBClusterArn>c</DBClusterArn>\
+    </DBCluster></DBClusters></DescribeDBClustersResult></r>";
 
 const KEYS: &str = "region: eu-west-2, access_key: AK, secret_key: SK";
 const URL: &str = "POST https://ec2.eu-west-2.amazonaws.com/";

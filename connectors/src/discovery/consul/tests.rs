@@ -16,6 +16,7 @@ struct Consul {
     answers: Mutex<BTreeMap<String, Value>>,
     index: watch::Sender<u64>,
     requests: Mutex<Vec<String>>,
+    logins: Mutex<Vec<String>>,
     fails: Mutex<bool>,
 }
 
@@ -35,6 +36,7 @@ impl Consul {
             answers: Mutex::new(answers),
             index: watch::channel(1).0,
             requests: Mutex::default(),
+            logins: Mutex::default(),
             fails: Mutex::new(false),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -54,6 +56,8 @@ async fn answer(State(server): State<Arc<Consul>>, request: Request) -> Response
     let uri = request.uri().to_string();
     let token = request.headers().get("x-consul-token").map_or("", |value| value.to_str().unwrap());
     server.requests.lock().push(format!("{uri} {token}"));
+    let login = request.headers().get("authorization").map_or("", |value| value.to_str().unwrap());
+    server.logins.lock().push(login.to_owned());
     let query: BTreeMap<String, String> =
         url::form_urlencoded::parse(request.uri().query().unwrap_or("").as_bytes()).into_owned().collect();
     let mut index = server.index.subscribe();
@@ -167,6 +171,49 @@ async fn only_what_is_wanted_is_asked_for() {
             server.requests.lock().iter().filter(|request| !request.contains("index=")).cloned().collect();
         assert_eq!(seen, requests, "{config}");
     }
+}
+
+#[tokio::test]
+async fn an_agent_is_reached_by_its_socket() {
+    let (server, _) = Consul::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("consul.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let app = axum::Router::new().fallback(answer).with_state(server.clone());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut discovery = discover(
+        "{token: CANARY, path_prefix: p}",
+        &format!("unix://{}", path.display()),
+        &Metrics::default(),
+    );
+    // Below the prefix there is nothing, so what counts is what was asked.
+    let _ = tokio::time::timeout(Duration::from_millis(500), discovery.changed()).await;
+    assert_eq!(server.requests.lock()[0], "/p/v1/agent/self? CANARY");
+    let mut discovery = discover("{}", &format!("unix://{}", path.display()), &Metrics::default());
+    assert_eq!(next(&mut discovery).await.len(), 2);
+}
+
+/// The old form of a login; and an agent whose list changes all the time is asked at the interval,
+/// while one that has not answered for longer than that is asked at once.
+#[tokio::test]
+async fn a_login_is_sent_and_the_interval_bounds_the_pauses() {
+    let (server, address) = Consul::start().await;
+    let metrics = Metrics::default();
+    let keys = "{username: u, password: p, services: [test], datacenter: d, refresh_interval: 20ms}";
+    let mut discovery = discover(keys, &address, &metrics);
+    assert_eq!(next(&mut discovery).await.len(), 1);
+    let started = Instant::now();
+    for count in 1..=10 {
+        let name = format!("m{count}");
+        server.set("/v1/health/service/test", json!([instance(&name, "1.1.1.1", "")]));
+        let requests = server.requests.lock().len();
+        while server.requests.lock().len() == requests {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    // With the default the pauses alone would be 250 ms, 500 ms, 1 s, 2 s, …
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    assert!(server.logins.lock().iter().all(|login| login == "Basic dTpw"), "{:?}", server.logins.lock());
 }
 
 #[test]

@@ -115,6 +115,34 @@ async fn records_of_a_real_server_become_targets() {
     }
 }
 
+/// Names are looked up again and again, at the interval of the block.
+#[tokio::test]
+async fn names_are_looked_up_at_the_interval() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let _server = dnsmasq(port, dir.path());
+    let conf = resolv_conf(dir.path(), "nameserver 127.0.0.1\n");
+    let metrics = Metrics::default();
+    let yaml = "{names: [web.one.test], type: A, port: 80, refresh_interval: 20ms}";
+    let config: DnsSdConfig = serde_saphyr::from_str(yaml).unwrap();
+    let context = DiscoveryContext {
+        peers: &Peers::default(),
+        metrics: &metrics,
+        pool: "job",
+        user: DiscoveryUser::Scrape,
+    };
+    let polling = polling(&config, Resolver { resolv_conf: conf, port }, &context).unwrap();
+    let (sender, _lists) = crate::discovery::TargetSender::alone();
+    let running = tokio::spawn(polling.run(sender));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    // The default would be three lookups in this time.
+    while !metrics.render().contains("prometheus_sd_dns_lookups_total 5") {
+        assert!(std::time::Instant::now() < deadline, "{}", metrics.render());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    running.abort();
+}
+
 /// The question section of a question, and an answer header for it with these flags and records.
 fn reply(question: &[u8], flags: u16, records: &[Vec<u8>]) -> Vec<u8> {
     let end = 12 + question[12..].iter().position(|b| *b == 0).unwrap() + 5;

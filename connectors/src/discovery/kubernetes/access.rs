@@ -22,9 +22,18 @@ pub(super) struct Access {
     pub(super) http: HttpConfig,
 }
 
-/// The directory in which Kubernetes gives a pod its service account: a token, the certificate of
-/// the API, and the namespace.
-const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// What Kubernetes gives a pod: the address of the API in its environment, and a directory with its
+/// service account: a token, the certificate of the API, and the namespace.
+struct Pod<'a> {
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    directory: &'a str,
+}
+
+/// The pod in which this process runs, if it does.
+const THIS_POD: Pod<'static> = Pod {
+    variable: &|name| std::env::var(name).ok().filter(|value| !value.is_empty()),
+    directory: "/var/run/secrets/kubernetes.io/serviceaccount",
+};
 
 /// The access of an entry. Reads the kubeconfig file.
 pub(super) fn access(config: &KubernetesSdConfig) -> Result<Access, StartError> {
@@ -34,7 +43,7 @@ pub(super) fn access(config: &KubernetesSdConfig) -> Result<Access, StartError> 
     }
     let server = config.keys.api_server.expose();
     if server.is_empty() {
-        return in_cluster();
+        return THIS_POD.access();
     }
     Ok(Access { base: parse_url(server)?, http: config.http.clone() })
 }
@@ -46,34 +55,42 @@ fn parse_url(text: &str) -> Result<Url, BlockError> {
         .map_err(|error| BlockError::new(format!("the URL {shown} of the Kubernetes API: {error}")))
 }
 
-fn in_cluster() -> Result<Access, StartError> {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let (Some(host), Some(port)) = (variable("KUBERNETES_SERVICE_HOST"), variable("KUBERNETES_SERVICE_PORT"))
-    else {
-        let text = "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and \
-                    KUBERNETES_SERVICE_PORT must be defined";
-        return Err(CredentialError::Missing(text.to_owned()).into());
-    };
-    let file = |name| Some(ConfigPath::from(format!("{SERVICE_ACCOUNT}/{name}")));
-    let http = HttpConfig {
-        // Read for each request: the token is renewed.
-        authorization: Some(Authorization { credentials_file: file("token"), ..Authorization::default() }),
-        tls_config: TlsConfig { ca_file: file("ca.crt"), ..TlsConfig::default() },
-        ..HttpConfig::default()
-    };
-    Ok(Access { base: parse_url(&format!("https://{}", host_port(&host, port)))?, http })
-}
-
 /// The namespace of the pod in which this process runs.
 pub(super) fn own_namespace() -> Result<String, StartError> {
-    let content = std::fs::read_to_string(format!("{SERVICE_ACCOUNT}/namespace"));
-    let missing = |text: String| CredentialError::Missing(text);
-    let name =
-        content.map_err(|error| missing(format!("could not determine the pod's namespace: {error}")))?;
-    if name.is_empty() {
-        return Err(missing("could not read own namespace name (empty file)".to_owned()).into());
+    THIS_POD.namespace()
+}
+
+impl Pod<'_> {
+    fn access(&self) -> Result<Access, StartError> {
+        let address = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"].map(self.variable);
+        let [Some(host), Some(port)] = address else {
+            let text = "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and \
+                        KUBERNETES_SERVICE_PORT must be defined";
+            return Err(CredentialError::Missing(text.to_owned()).into());
+        };
+        let file = |name| Some(ConfigPath::from(format!("{}/{name}", self.directory)));
+        let http = HttpConfig {
+            // Read for each request: the token is renewed.
+            authorization: Some(Authorization {
+                credentials_file: file("token"),
+                ..Authorization::default()
+            }),
+            tls_config: TlsConfig { ca_file: file("ca.crt"), ..TlsConfig::default() },
+            ..HttpConfig::default()
+        };
+        Ok(Access { base: parse_url(&format!("https://{}", host_port(&host, port)))?, http })
     }
-    Ok(name)
+
+    fn namespace(&self) -> Result<String, StartError> {
+        let content = std::fs::read_to_string(format!("{}/namespace", self.directory));
+        let missing = |text: String| CredentialError::Missing(text);
+        let name =
+            content.map_err(|error| missing(format!("could not determine the pod's namespace: {error}")))?;
+        if name.is_empty() {
+            return Err(missing("could not read own namespace name (empty file)".to_owned()).into());
+        }
+        Ok(name)
+    }
 }
 
 /// A kubeconfig file: a context names a cluster and a user.
@@ -277,6 +294,30 @@ mod tests {
         assert_eq!(http.tls_config.ca.as_deref(), Some("abc"));
         assert_eq!(http.tls_config.key_file.as_deref(), Some("/k.pem"));
         assert_eq!(http.proxy_url.unwrap().expose(), "http://p:1");
+    }
+
+    #[test]
+    fn a_pod_finds_its_cluster_and_its_namespace() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().to_str().unwrap();
+        let variable = |name: &str| {
+            let value = if name.ends_with("HOST") { "fd00::1" } else { "443" };
+            Some(value.to_owned())
+        };
+        let pod = Pod { variable: &variable, directory };
+        let access = pod.access().unwrap();
+        assert_eq!(access.base.as_str(), "https://[fd00::1]/");
+        let token = access.http.authorization.unwrap().credentials_file.unwrap();
+        assert_eq!(&*token, format!("{directory}/token"));
+        assert_eq!(access.http.tls_config.ca_file.as_deref(), Some(format!("{directory}/ca.crt").as_str()));
+        let error = || pod.namespace().unwrap_err().to_string();
+        assert!(error().starts_with("could not determine the pod's namespace: "), "{}", error());
+        std::fs::write(dir.path().join("namespace"), "").unwrap();
+        assert_eq!(error(), "could not read own namespace name (empty file)");
+        std::fs::write(dir.path().join("namespace"), "monitoring").unwrap();
+        assert_eq!(pod.namespace().unwrap(), "monitoring");
+        let outside = Pod { variable: &|_| None, directory };
+        assert!(outside.access().is_err());
     }
 
     #[test]

@@ -50,7 +50,7 @@ async fn versions_are_followed_and_errors_keep_the_targets() {
         Arc::new(ControlPlane { answer: watch::channel((1, Some(first))).0, requests: Mutex::default() });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let yaml = format!(
-        "{{server: 'http://{}/', client_id: me, refresh_interval: 1s}}",
+        "{{server: 'http://{}/', client_id: me, refresh_interval: 1s, fetch_timeout: 90s}}",
         listener.local_addr().unwrap()
     );
     let app = axum::Router::new().fallback(answer).with_state(server.clone());
@@ -88,7 +88,7 @@ async fn versions_are_followed_and_errors_keep_the_targets() {
     tokio::time::timeout(limit, discovery.changed()).await.unwrap();
     assert_eq!(discovery.current().0.len(), 1);
     let requests = server.requests.lock().clone();
-    assert_eq!(requests[0].0, "/v3/discovery:monitoringassignments?fetch-timeout=2m");
+    assert_eq!(requests[0].0, "/v3/discovery:monitoringassignments?fetch-timeout=1m30s");
     assert_eq!(requests[0].1, json!({"node": {"id": "me"}, "type_url": TYPE_URL}));
     assert_eq!(
         (&requests[1].1["version_info"], &requests[1].1["response_nonce"]),

@@ -2,6 +2,7 @@
 //! Prometheus' own tests.
 
 use super::*;
+use crate::discovery::lister::ListerConfig;
 use crate::discovery::recorded_server::{RecordedServer, Recording, answer, assert_refused, listed, targets};
 use crate::discovery::{DiscoveredTarget, DiscoveryConfigs, DiscoverySet, DiscoveryUser};
 use crate::http_client::Peers;
@@ -46,6 +47,41 @@ async fn containers_have_the_labels_of_prometheus() {
         let found = listed::<DockerSd>(&format!("{{{keys}}}"), &server).await.unwrap();
         assert_eq!(sorted(found), sorted(targets(expected)), "{keys}");
     }
+}
+
+/// Containers without ports of their own have the port of the block, those in the network of the
+/// host the address of the block; nodes and tasks of a swarm have the port of the block, too.
+#[tokio::test]
+async fn ports_and_the_host_of_the_block_are_used() {
+    let containers = serde_json::json!([
+        {"Id": "a", "Names": ["/bare"], "HostConfig": {"NetworkMode": "bridge"},
+         "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.2", "NetworkID": "n"}}}},
+        {"Id": "b", "Names": ["/host"], "HostConfig": {"NetworkMode": "host"},
+         "NetworkSettings": {"Networks": {"host": {"IPAddress": "", "NetworkID": "h"}}}},
+        {"Id": "c", "Names": ["/published"], "HostConfig": {"NetworkMode": "bridge"},
+         "Ports": [{"PrivatePort": 80, "PublicPort": 8080, "IP": "0.0.0.0", "Type": "tcp"},
+                   {"PrivatePort": 53, "Type": "udp"}],
+         "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.3", "NetworkID": "n"}}}}
+    ]);
+    let server = daemon(&[("containers/json", &containers.to_string()), ("networks", "[]")]);
+    let addresses = |found: &[DiscoveredTarget]| -> Vec<String> {
+        found.iter().map(|target| target["__address__"].clone()).collect()
+    };
+    let usual = listed::<DockerSd>("{host: 'http://d:2375'}", &server).await.unwrap();
+    assert_eq!(addresses(&usual), ["172.17.0.2:80", "localhost", "172.17.0.3:80"]);
+    let published = [("__meta_docker_port_public", "8080"), ("__meta_docker_port_public_ip", "0.0.0.0")];
+    assert!(published.iter().all(|(name, value)| usual[2][*name] == *value), "{:?}", usual[2]);
+    let yaml = "{host: 'http://d:2375', port: 9100, host_networking_host: h.example}";
+    let found = listed::<DockerSd>(yaml, &server).await.unwrap();
+    assert_eq!(addresses(&found), ["172.17.0.2:9100", "h.example", "172.17.0.3:80"]);
+    let entry = "{host: 'http://d:2375', refresh_interval: 7m, role: nodes}";
+    let swarm: DockerSwarmSdConfig = serde_saphyr::from_str(entry).unwrap();
+    let docker: DockerSdConfig = serde_saphyr::from_str(&entry.replace(", role: nodes", "")).unwrap();
+    assert_eq!((swarm.interval().0, docker.interval().0), (420_000, 420_000));
+    let swarm = daemon(&[("nodes", data!("swarm-nodes"))]);
+    let yaml = "{host: 'http://d:2375', role: nodes, port: 4242}";
+    let nodes = listed::<DockerSwarmSd>(yaml, &swarm).await.unwrap();
+    assert!(!nodes.is_empty() && addresses(&nodes).iter().all(|address| address.ends_with(":4242")));
 }
 
 #[tokio::test]

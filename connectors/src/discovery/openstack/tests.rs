@@ -30,6 +30,25 @@ fn login() -> Arc<RecordedServer> {
     ])
 }
 
+/// The kind of endpoint that the block names is asked, with the region's own URL.
+#[tokio::test]
+async fn endpoints_are_of_the_availability_of_the_block() {
+    let endpoint = |interface: &str| serde_json::json!({"interface": interface, "region": "r", "url": format!("http://{interface}/")});
+    let endpoints: Vec<_> = ["public", "internal", "admin"].map(endpoint).into();
+    let catalog = serde_json::json!({"token": {"catalog": [{"type": "compute", "endpoints": endpoints}]}});
+    for availability in ["public", "internal", "admin"] {
+        let answer = answer("POST http://k/v3/auth/tokens", catalog.to_string());
+        let server = RecordedServer::new(vec![answer.header("X-Subject-Token", "T").status(201)]);
+        let config = format!(
+            "{{role: hypervisor, region: r, identity_endpoint: 'http://k/v3', userid: u, password: p, \
+             availability: {availability}}}"
+        );
+        listed::<OpenStackSd>(&config, &server).await.unwrap_err();
+        let asked = format!("GET http://{availability}/");
+        assert!(server.seen()[1].starts_with(&asked), "{:?}", server.seen());
+    }
+}
+
 /// What is sent to log in, for each way to say who asks.
 #[tokio::test]
 async fn logins_are_those_of_the_identity_service() {
@@ -41,6 +60,10 @@ async fn logins_are_those_of_the_identity_service() {
         (
             "username: u, domain_name: d, password: p, project_name: pr",
             r#"{"auth":{"identity":{"methods":["password"],"password":{"user":{"domain":{"name":"d"},"name":"u","password":"p"}}},"scope":{"project":{"domain":{"name":"d"},"name":"pr"}}}}"#,
+        ),
+        (
+            "username: u, domain_id: di, password: p",
+            r#"{"auth":{"identity":{"methods":["password"],"password":{"user":{"domain":{"id":"di"},"name":"u","password":"p"}}}}}"#,
         ),
         (
             "application_credential_id: c, application_credential_secret: s",

@@ -21,6 +21,7 @@ struct Event(i32, String);
 struct Zookeeper {
     nodes: Mutex<BTreeMap<String, String>>,
     events: broadcast::Sender<Event>,
+    timeouts: Mutex<Vec<i32>>,
 }
 
 fn parent(path: &str) -> String {
@@ -30,7 +31,11 @@ fn parent(path: &str) -> String {
 impl Zookeeper {
     async fn start(nodes: &[(&str, &str)]) -> (Arc<Zookeeper>, String) {
         let nodes = nodes.iter().map(|(path, data)| ((*path).to_owned(), (*data).to_owned())).collect();
-        let server = Arc::new(Zookeeper { nodes: Mutex::new(nodes), events: broadcast::channel(100).0 });
+        let server = Arc::new(Zookeeper {
+            nodes: Mutex::new(nodes),
+            events: broadcast::channel(100).0,
+            timeouts: Mutex::default(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let accepting = server.clone();
@@ -64,6 +69,8 @@ impl Zookeeper {
     async fn serve(self: Arc<Self>, mut stream: TcpStream) -> Option<()> {
         let hello = frame(&mut stream).await?;
         assert_eq!(hello.len(), 44);
+        // The timeout that the client proposes, behind the version and the last transaction it saw.
+        self.timeouts.lock().push((&hello[12..16]).get_i32());
         let mut answer = Vec::new();
         answer.put_i32(0);
         answer.put_i32(4_000);
@@ -227,19 +234,20 @@ async fn serversets_are_followed_and_sessions_resumed() {
 
 #[tokio::test]
 async fn nerve_nodes_have_the_labels_of_prometheus() {
-    let (_server, address) = Zookeeper::start(&[
+    let (server, address) = Zookeeper::start(&[
         ("/n", "{"),
         ("/n/a", r#"{"host": "h", "port": 80, "name": "web"}"#),
         ("/n/b", r#"{"host": 1}"#),
     ])
     .await;
-    let entry: NerveSdConfig =
-        serde_saphyr::from_str(&format!("{{servers: ['{address}'], paths: [/n]}}")).unwrap();
+    let yaml = format!("{{servers: ['{address}'], paths: [/n], timeout: 7s}}");
+    let entry: NerveSdConfig = serde_saphyr::from_str(&yaml).unwrap();
     let config = DiscoveryConfigs { nerve_sd_configs: vec![entry], ..DiscoveryConfigs::default() };
     let mut discovery = start(&config, &Metrics::default());
     let expected = json!([{"__address__": "h:80", "__meta_nerve_path": "/n/a", "__meta_nerve_endpoint_host": "h",
         "__meta_nerve_endpoint_port": "80", "__meta_nerve_endpoint_name": "web"}]);
     assert_eq!(next(&mut discovery).await, expected);
+    assert_eq!(*server.timeouts.lock(), [7_000]);
 }
 
 #[test]

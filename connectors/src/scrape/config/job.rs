@@ -10,7 +10,6 @@ use super::{DEFAULT_TIMEOUT, GlobalConfig, GlobalKeys, ScrapeConfig, ScrapeKeys}
 use crate::config::error::BlockError;
 use crate::config::path::ConfigPath;
 use crate::config::units::ConfigDuration;
-use crate::config::url::is_http_scheme;
 use crate::limits;
 use crate::names::{Escaping, NameScheme};
 use crate::native_histogram::HistogramLimits;
@@ -114,10 +113,6 @@ impl ScrapeJob {
         set_names(&mut config.keys.metric_relabel_configs, names);
         let keys = &config.keys;
         let (interval, timeout) = times(keys, global)?;
-        if !is_http_scheme(&keys.scheme) {
-            let text = format!("scheme {:?} is neither http nor https", keys.scheme);
-            return Err(BlockError::new(text));
-        }
         config.http.validate()?;
         config.discovery.validate()?;
         if keys.relabel_configs.is_empty() {
@@ -140,7 +135,7 @@ impl ScrapeJob {
             escaping,
             native,
             limits: scrape_limits(keys, global),
-            target_limit: bound(keys.target_limit.unwrap_or(global.target_limit), usize::MAX),
+            target_limit: bound(own_limit(keys.target_limit, global.target_limit), usize::MAX),
             dropped_kept: dropped_kept(keys, global),
             extra_metrics: extra_metrics.unwrap_or(false),
             extra_by_default: extra_metrics.is_none(),
@@ -191,10 +186,10 @@ impl ScrapeJob {
     }
 }
 
-/// How many dropped targets are kept: as in Prometheus zero is the global number.
+/// How many dropped targets are kept.
 fn dropped_kept(keys: &ScrapeKeys, global: &GlobalKeys) -> usize {
-    let own = keys.keep_dropped_targets.filter(|number| *number > 0);
-    bound(own.unwrap_or(global.keep_dropped_targets), limits::DROPPED_TARGETS_SHOWN)
+    let kept = own_limit(keys.keep_dropped_targets, global.keep_dropped_targets);
+    bound(kept, limits::DROPPED_TARGETS_SHOWN)
 }
 
 /// The log of failed scrapes: an empty path in a job is the global one, as in Prometheus.
@@ -237,6 +232,11 @@ fn times(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(ConfigDuration, Conf
         return Err(BlockError::new(text));
     }
     Ok((interval, timeout))
+}
+
+/// A limit of a job: zero is as if the key were not there, as in Prometheus.
+fn own_limit(own: Option<u64>, global: u64) -> u64 {
+    own.filter(|limit| *limit > 0).unwrap_or(global)
 }
 
 fn bound(configured: u64, ours: usize) -> usize {
@@ -290,13 +290,13 @@ fn native(keys: &ScrapeKeys, global: &GlobalKeys) -> HistogramPolicy {
 }
 
 fn scrape_limits(keys: &ScrapeKeys, global: &GlobalKeys) -> ScrapeLimits {
-    let body = keys.body_size_limit.unwrap_or(global.body_size_limit).0;
-    let name_bytes = keys.label_name_length_limit.unwrap_or(global.label_name_length_limit);
-    let value_bytes = keys.label_value_length_limit.unwrap_or(global.label_value_length_limit);
+    let body = own_limit(keys.body_size_limit.map(|size| size.0), global.body_size_limit.0);
+    let name_bytes = own_limit(keys.label_name_length_limit, global.label_name_length_limit);
+    let value_bytes = own_limit(keys.label_value_length_limit, global.label_value_length_limit);
     ScrapeLimits {
         body: bound(body, limits::SCRAPE_BODY_BYTES),
-        samples: bound(keys.sample_limit.unwrap_or(global.sample_limit), usize::MAX),
-        labels: bound(keys.label_limit.unwrap_or(global.label_limit), limits::SERIES_LABELS),
+        samples: bound(own_limit(keys.sample_limit, global.sample_limit), usize::MAX),
+        labels: bound(own_limit(keys.label_limit, global.label_limit), limits::SERIES_LABELS),
         name_bytes: bound(name_bytes, LABEL_NAME_BYTES),
         value_bytes: bound(value_bytes, LABEL_VALUE_BYTES),
     }

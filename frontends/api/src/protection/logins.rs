@@ -3,6 +3,7 @@
 
 use super::basic_auth::Verdict;
 use super::{Protection, ScramVerifier};
+use crate::confinement::Confinement;
 use rustls::ServerConfig;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -53,9 +54,9 @@ impl Protection {
         names
     }
 
-    /// Whether a user sees only the series with some labels.
-    pub fn is_confined(&self, user: &str) -> bool {
-        self.settings().confinements.contains_key(user)
+    /// What a user is confined to; `None`: he may see everything.
+    pub fn confinement_of(&self, user: &str) -> Option<Arc<Confinement>> {
+        self.settings().confinements.get(user).cloned()
     }
 
     /// How a user proves who he is.

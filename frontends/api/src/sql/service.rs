@@ -4,6 +4,7 @@
 use super::row_changes::RowChanges;
 use super::{TextRows, WaitingStatement, changes, definitions, in_turn};
 use crate::AppState;
+use crate::confinement::Confinement;
 use crate::params::Form;
 use crate::query;
 use crate::response::ApiError;
@@ -28,6 +29,11 @@ impl SqlService {
     /// The statements of this server.
     pub fn new(state: AppState) -> SqlService {
         SqlService(state)
+    }
+
+    /// The statements of a user who is confined to labels. `self` must be those of everybody.
+    pub fn confined_to(&self, confinement: &Arc<Confinement>) -> SqlService {
+        SqlService(self.0.confined_to(confinement))
     }
 
     /// The engine.
@@ -72,11 +78,13 @@ impl SqlService {
     /// The answer of a statement that defines, removes, changes or lists something. `params` has
     /// the values of `$1`, `$2`, ….
     pub async fn define(&self, statement: SqlStatement, params: Vec<Value>) -> Result<TextRows, ApiError> {
+        self.0.for_everybody("what is defined here")?;
         definitions::answer(&self.0, statement, params).await
     }
 
     /// What reads the rows of a `COPY` into a table.
     pub fn copy_reader(&self, statement: &CopyInStatement) -> Result<CopyReader, ApiError> {
+        self.0.for_everybody("tables")?;
         allowed(&self.0)?;
         changes::copy_reader(definitions::tables(&self.0)?.as_ref(), statement)
     }
