@@ -258,6 +258,10 @@ impl Finder<'_> {
                 let gone = SqlError::new(SqlErrorKind::Unavailable, error);
                 return Err(gone.hint(format!("{hint}\"{name}\"")));
             }
+            if self.context.standing && schema == Some("public") && tables.may_come() {
+                let error = format!("there is no relation \"{name}\" in the schema public");
+                return Err(SqlError::new(SqlErrorKind::Unavailable, error));
+            }
             return Ok(None);
         };
         let view = self.views.planned(self.engine, self.context, name, &query)?;
