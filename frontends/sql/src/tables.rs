@@ -61,8 +61,8 @@ pub trait TableList: Send + Sync {
     fn is_gone(&self, _name: &str) -> bool {
         false
     }
-    /// Whether a table of the schema `public` that is not there may come later. A standing statement
-    /// that reads it is then accepted, and its evaluations fail until the table is there.
+    /// Whether a table of the schema `public` that is not there may come later. If so, a standing
+    /// statement that reads it is accepted, and its evaluations fail until the table is there.
     fn may_come(&self) -> bool {
         false
     }
