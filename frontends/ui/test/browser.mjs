@@ -111,6 +111,13 @@ export async function chartHas(page, time, timeout = 60_000) {
   await page.waitForFunction(has, time, { timeout });
 }
 
+/** Opens the palette and types into it: what is typed before it has the focus goes elsewhere. */
+export async function typeInPalette(page, text) {
+  await page.keyboard.press('Control+k');
+  await page.waitForSelector('dialog.palette input:focus', WAIT);
+  await page.keyboard.type(text);
+}
+
 /** Presses the clock and waits until the pictures stand, or go on. */
 export async function pressClock(page, state) {
   await page.locator('.clock').click();

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { PAGES, WAIT, api, begin, bodyText, chartHas, chartShows, each, end, eventually, exporter, faults, hasContent, newContext, offered, open, pressClock, server, sleep, within } from './browser.mjs';
+import { PAGES, WAIT, api, begin, bodyText, chartHas, chartShows, each, end, eventually, exporter, faults, hasContent, newContext, offered, open, pressClock, server, sleep, within, typeInPalette } from './browser.mjs';
 import { METRIC, XSS } from './exporter.mjs';
 import { startServer } from './server.mjs';
 
@@ -399,8 +399,7 @@ test('keys alone: pages, filter, pause, palette', async () => {
   await page.keyboard.press('/');
   await page.keyboard.type('broken');
   await page.waitForURL(/search=broken/, WAIT);
-  await page.keyboard.press('Control+k');
-  await page.keyboard.type('demo_requ');
+  await typeInPalette(page, 'demo_requ');
   await page.waitForSelector('[role="option"]:has-text("demo_requests_total")', WAIT);
   await page.keyboard.press('Enter');
   await page.waitForURL(/g0\.expr=demo_requests_total/, WAIT);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { readFileSync } from 'node:fs';
-import { WAIT, begin, bodyText, chartShows, context, each, end, eventually, exporter, faults, fromDist, hasContent, offered, open, server, sleep } from './browser.mjs';
+import { WAIT, begin, bodyText, chartShows, context, each, end, eventually, exporter, faults, fromDist, hasContent, offered, open, server, sleep, typeInPalette } from './browser.mjs';
 import { METRIC } from './exporter.mjs';
 
 /** A text that sets `window.__xss` if it becomes an element. */
@@ -109,8 +109,7 @@ test('23: a metric name that is completed becomes an expression that parses', as
 test('24: a metric name in the search of the palette', async () => {
   const page = await open('/query?g0.expr=up');
   await chartShows(page);
-  await page.keyboard.press('Control+k');
-  await page.keyboard.type('onmouse');
+  await typeInPalette(page, 'onmouse');
   await page.locator('[role="option"]').filter({ hasText: METRIC }).first().waitFor(WAIT);
   await closeUntouched(page);
 });
@@ -160,14 +159,12 @@ test('29, 30: help and unit of a metric', async () => {
   await offered(page, 'demo_help');
   assert.equal(await page.evaluate(() => document.querySelector('.editor > div').shadowRoot.querySelectorAll('iframe').length), 0);
   await page.keyboard.press('Escape');
-  await page.keyboard.press('Control+k');
-  await page.keyboard.type('demo_hel');
+  await typeInPalette(page, 'demo_hel');
   await page.waitForSelector('[role="option"]:has-text("demo_help")', WAIT);
   await closeUntouched(page);
   // The real one, from the exporter.
   const real = await open('/query');
-  await real.keyboard.press('Control+k');
-  await real.keyboard.type('demo_hel');
+  await typeInPalette(real, 'demo_hel');
   await real.waitForSelector('[role="option"]:has-text("demo_help")', WAIT);
   await closeUntouched(real);
 });
