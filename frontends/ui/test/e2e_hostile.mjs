@@ -155,16 +155,16 @@ test('29, 30: help and unit of a metric', async () => {
     await route.fulfill({ body: `${JSON.stringify(line)}\n${JSON.stringify({ status: 'success' })}\n`, contentType: 'application/x-ndjson' });
   });
   await page.waitForFunction(() => document.activeElement?.shadowRoot?.activeElement != null, null, WAIT);
-  await page.keyboard.type('demo_hel');
+  await page.keyboard.type('demo_he');
   await offered(page, 'demo_help');
   assert.equal(await page.evaluate(() => document.querySelector('.editor > div').shadowRoot.querySelectorAll('iframe').length), 0);
   await page.keyboard.press('Escape');
-  await typeInPalette(page, 'demo_hel');
+  await typeInPalette(page, 'demo_he');
   await page.waitForSelector('[role="option"]:has-text("demo_help")', WAIT);
   await closeUntouched(page);
   // The real one, from the exporter.
   const real = await open('/query');
-  await typeInPalette(real, 'demo_hel');
+  await typeInPalette(real, 'demo_he');
   await real.waitForSelector('[role="option"]:has-text("demo_help")', WAIT);
   await closeUntouched(real);
 });

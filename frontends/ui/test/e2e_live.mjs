@@ -159,7 +159,7 @@ test('what is on the disk and not in force is shown before a reload', async () =
   assert.match(told, /^- .*job_name: dropped$/m);
   assert.match(told, /^\+ .*job_name: other$/m);
   assert.match(await bodyText(page), /Rule groups changed: .*rules\.yml demo/);
-  writeFileSync(file, text.replace('scrape_configs', 'scrape_confgs'));
+  writeFileSync(file, text.replace('scrape_configs', 'scrape_config_of_nothing'));
   await page.reload();
   await page.waitForSelector('text=a reload would fail', WAIT);
   writeFileSync(file, text);

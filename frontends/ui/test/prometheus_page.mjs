@@ -92,7 +92,7 @@ const ACTIONS = {
   '/targets': async (page) => {
     await press(page, 'Show config', 'Scrape config', 'Hide config');
     for (const item of await page.locator('button:visible:has-text("relabel")').all()) await item.click({ timeout: 1000 }).catch(() => undefined);
-    await page.locator('input[placeholder*="ilter"]').last().fill('demo').catch(() => undefined);
+    await page.locator('input[placeholder*="filter" i]').last().fill('demo').catch(() => undefined);
   },
   '/service-discovery': async (page) => {
     for (const item of await page.locator('.mantine-Accordion-control:visible').all()) await item.click({ timeout: 1000 }).catch(() => undefined);
