@@ -1,5 +1,5 @@
 //! Reads the configuration and the files that it names (rules, scrape configs), and validates
-//! everything before any of it takes effect. The result is a [`Config`](super::Config).
+//! everything before any of it takes effect. The result is a [`Config`].
 
 use super::file::{ConfigFile, ScrapeFile, known_keys};
 use super::limits::MATCHED_FILES;

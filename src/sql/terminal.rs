@@ -1,7 +1,7 @@
 //! `perennial sql` without a statement, at a terminal: statements are typed, with a history and
 //! completion, and answered one after the other.
 //!
-//! [`line`] has the text that is typed, [`keys`] what the terminal sends, [`history`] what was
+//! [`mod@line`] has the text that is typed, [`keys`] what the terminal sends, [`history`] what was
 //! typed before, [`completion`] what may stand at the cursor.
 
 mod completion;

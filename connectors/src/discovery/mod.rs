@@ -6,7 +6,7 @@
 //! and publishes the complete list at every change.
 //!
 //! Most mechanisms poll an HTTP API: [`lister`] has what they share, and `hetzner.rs` is a short
-//! example. [`file`], [`kubernetes`], [`consul`] and others follow changes.
+//! example. [`mod@file`], [`kubernetes`], [`consul`] and others follow changes.
 
 pub mod aws;
 pub mod azure;

@@ -1,5 +1,5 @@
 //! `/api/v1/write` and `/api/v1/otlp/v1/metrics`: the endpoints that receive samples. They read the
-//! body and pass it to the service [`RemoteWriteHandler`](super::services::RemoteWriteHandler),
+//! body and pass it to the service [`RemoteWriteHandler`],
 //! which is implemented with `connectors`.
 
 use super::dispatch::ApiRequest;

@@ -1,6 +1,6 @@
 //! Makes DataFusion's logical plan of a text: guard, parser, relations, functions.
 //!
-//! Input: the text and a [`Context`](super::relations::Context) with the services and times.
+//! Input: the text and a [`Context`] with the services and times.
 //! Output: a [`PlannedQuery`]. Errors have a position, and name similar relations and columns.
 //! [`super::session`] runs the plan.
 

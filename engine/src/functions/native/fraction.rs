@@ -1,5 +1,5 @@
 //! The fraction of a native histogram's observations between two values: the kernel of
-//! `histogram_fraction`, and the inverse of the quantile ([`super::quantile`]).
+//! `histogram_fraction`, and the inverse of the quantile ([`mod@super::quantile`]).
 
 use super::super::NAN;
 use super::one_sided;

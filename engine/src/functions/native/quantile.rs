@@ -1,4 +1,4 @@
-//! The quantile of a native histogram: the kernel of `histogram_quantile`. [`super::fraction`] is
+//! The quantile of a native histogram: the kernel of `histogram_quantile`. [`mod@super::fraction`] is
 //! its inverse.
 //!
 //! In exponential buckets, observations are assumed to be distributed evenly on a logarithmic

@@ -2,7 +2,7 @@
 //!
 //! In SQL a group has a row with 0 or NULL where no row passes the filter. A PromQL aggregation has
 //! no element for such a group. The two are equal only if another condition, such as `HAVING`,
-//! removes these groups; otherwise the aggregate is refused. Called by [`super::aggregate`] and
+//! removes these groups; otherwise the aggregate is refused. Called by [`mod@super::aggregate`] and
 //! [`super::condition`].
 
 use super::expr::{comparison, term};

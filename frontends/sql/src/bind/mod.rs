@@ -7,7 +7,7 @@
 //! all matchers are known.
 //!
 //! `tests/data/golden.tsv` lists pairs of PromQL and SQL that give the same plan. Read
-//! [`condition`], [`expr`] and [`aggregate`] next.
+//! [`condition`], [`expr`] and [`mod@aggregate`] next.
 
 mod aggregate;
 mod condition;

@@ -1,4 +1,4 @@
-//! Builds the operators of differential-dataflow for a [`Rel`](super::rel::Rel) that joins; others
+//! Builds the operators of differential-dataflow for a [`Rel`] that joins; others
 //! are a [`super::pipeline`].
 //!
 //! It makes no decision; [`super::lower`] has made all. Lists of the server, and groups that

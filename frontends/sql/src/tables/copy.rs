@@ -1,6 +1,6 @@
 //! Parses the data of `COPY … FROM STDIN` as bytes arrive: CSV, or PostgreSQL's text format.
 //!
-//! [`CopyReader`] passes each record to a [`TableAppender`](super::TableAppender). The PostgreSQL
+//! [`CopyReader`] passes each record to a [`TableAppender`]. The PostgreSQL
 //! wire and the HTTP API both use it.
 
 use super::appender::TableAppender;
