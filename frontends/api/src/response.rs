@@ -5,6 +5,7 @@
 
 use super::limits::BUSY_RETRY_SECONDS;
 use super::query_json;
+#[cfg(feature = "sql")]
 use ::sql::SqlError;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
@@ -82,13 +83,19 @@ pub struct ApiError {
     /// The message for people.
     pub message: String,
     /// The error of the SQL statement, with its place apart from its text; `message` has both.
+    #[cfg(feature = "sql")]
     pub statement_error: Option<Box<SqlError>>,
 }
 
 impl ApiError {
     /// An error of this type.
     pub fn new(kind: ErrorType, message: impl Into<String>) -> ApiError {
-        ApiError { kind, message: message.into(), statement_error: None }
+        ApiError {
+            kind,
+            message: message.into(),
+            #[cfg(feature = "sql")]
+            statement_error: None,
+        }
     }
 
     /// An invalid request.
@@ -128,6 +135,7 @@ impl From<QueryError> for ApiError {
 }
 
 /// Of a statement whose places are those of the text that the client has sent.
+#[cfg(feature = "sql")]
 impl From<SqlError> for ApiError {
     fn from(e: SqlError) -> ApiError {
         let statement_error = Some(Box::new(e.clone()));
