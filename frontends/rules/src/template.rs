@@ -126,7 +126,8 @@ impl TemplateExpander {
     /// Checks a text; `name` is that of the rule.
     ///
     /// ```
-    /// use rules::template::{TemplateExpander, TemplateQuery, TemplateQueryError};
+    /// use rules::TemplateQueryError;
+    /// use rules::template::{TemplateExpander, TemplateQuery};
     /// use std::sync::Arc;
     /// use storage::model::{Labels, TimeMs};
     ///
