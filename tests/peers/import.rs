@@ -99,8 +99,8 @@ fn a_newcomer_needs_three_commands() {
     let files = [("rules.yml", rules)];
     let theirs = Server::prometheus_files(config, &files, &["--web.enable-admin-api"]);
     theirs.wait_rows("count_over_time(job:requests:rate30s[1m]) > 20", 1);
-    // Between two scrapes: a window of the old server (2.42) has a sample at its begin, a window here
-    // (as in 3.14) has not. And some seconds ago: a scrape on a busy machine is stored late.
+    // Between two scrapes: a window of the old server (2.42) has a sample at its begin, and one of
+    // this server (as in 3.14) has not. Some seconds ago: a busy machine stores a scrape late.
     let scraped = theirs.query_at("timestamp(up)", now_ms())["result"][0]["value"][1].clone();
     let scraped: f64 = scraped.as_str().and_then(|text| text.parse().ok()).expect("a time");
     let end = (scraped * 1_000.0) as i64 - 4_500;

@@ -1,5 +1,5 @@
-//! The quantile of a native histogram: the kernel of `histogram_quantile`. [`mod@super::fraction`] is
-//! its inverse.
+//! The quantile of a native histogram: the kernel of `histogram_quantile`. [`mod@super::fraction`]
+//! is its inverse.
 //!
 //! In exponential buckets, observations are assumed to be distributed evenly on a logarithmic
 //! scale, so the median of one bucket is the bound that the next higher resolution would have
