@@ -45,6 +45,7 @@ export async function newContext(options) {
 
 export async function open(path, options = {}) {
   const page = await (options.context ?? context).newPage();
+  countRequests(page);
   path = path.replace('RULES', encodeURIComponent(`${server.directory}/rules.yml`));
   page.on('pageerror', (error) => faults.push(`${path}: ${error.stack}`));
   page.on('console', (message) => {
@@ -61,6 +62,28 @@ export async function open(path, options = {}) {
   // The driver does not see where a redirection leads.
   await page.goto(server.url + (fromDist ? path.replace(/^\/(graph)?(?=\?|$)/, '/query') : path));
   return page;
+}
+
+/** How many requests of each page are on their way. */
+const pending = new WeakMap();
+
+function countRequests(page) {
+  pending.set(page, 0);
+  page.on('request', () => pending.set(page, pending.get(page) + 1));
+  for (const end of ['requestfinished', 'requestfailed']) page.on(end, () => pending.set(page, pending.get(page) - 1));
+}
+
+/** How long nothing may be asked until a page counts as complete, ms. */
+const QUIET_MS = 200;
+
+/** Waits until a page of `open` has something, and has got what it asked for when it opened. */
+export async function settled(page) {
+  await hasContent(page);
+  await eventually(async () => {
+    assert.equal(pending.get(page), 0, `requests of ${page.url()} are on their way`);
+    await sleep(QUIET_MS);
+    assert.equal(pending.get(page), 0, `requests of ${page.url()} are on their way`);
+  });
 }
 
 /** Text of the body without what the style sheet hides. */
@@ -82,6 +105,13 @@ export async function each(list, task) {
 
 /** Waits a fixed time: only where something is watched that must not happen. What must come is waited for. */
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** The version of a list, which grows when the list changes. */
+export async function versionOf(list) {
+  const response = await fetch(`${server.url}/api/v1/${list}`);
+  await response.text();
+  return Number(/\d+/.exec(response.headers.get('etag'))[0]);
+}
 
 /** Tries a check again until it holds; if it does not come to hold, its own failure is told. */
 export async function eventually(check, timeout = WAIT.timeout) {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { PAGES, WAIT, api, begin, bodyText, chartHas, chartShows, each, end, eventually, exporter, faults, hasContent, newContext, offered, open, pressClock, server, sleep, within, typeInPalette } from './browser.mjs';
+import { PAGES, WAIT, api, begin, bodyText, chartHas, chartShows, each, end, eventually, exporter, faults, newContext, offered, open, pressClock, server, settled, sleep, typeInPalette, versionOf, within } from './browser.mjs';
 import { METRIC, XSS } from './exporter.mjs';
 import { startServer } from './server.mjs';
 
@@ -133,7 +133,7 @@ test('alerts: broken first and not green, firing open, live', async () => {
   const page = await open('/alerts');
   await page.waitForSelector('.item', WAIT);
   await page.waitForFunction(() => /Broken/.test(document.querySelector('.item .name')?.textContent ?? ''), null, WAIT);
-  assert.match(await page.locator('.item').first().innerText(), /evaluation fails/);
+  await eventually(async () => assert.match(await page.locator('.item').first().innerText(), /evaluation fails/));
   const seen = new Set();
   await eventually(async () => {
     seen.add(await page.locator('button:has-text("Firing") .badge').innerText());
@@ -147,7 +147,7 @@ test('an alert link draws the left side, the threshold, and both tables', async 
   const page = await open('/graph?g0.expr=demo_wave+%3E+0.5&g0.tab=1');
   await chartShows(page);
   await eventually(async () => assert.equal(await page.locator('.legend tbody tr.r').count(), 2, 'also the series that is below'));
-  assert.match(await bodyText(page), /drawn: demo_wave/);
+  await eventually(async () => assert.match(await bodyText(page), /drawn: demo_wave/));
   await page.getByRole('button', { name: /show only where/ }).click();
   await page.waitForURL(/literal=1/);
   await page.close();
@@ -176,7 +176,8 @@ test('the server ends and comes back: the page goes on by itself, and the gap is
   await server.kill('SIGKILL');
   await page.waitForFunction(() => /offline/.test(document.querySelector('.clock').textContent), null, WAIT);
   await server.start();
-  await page.locator('.clock').click();
+  // Pressed at once if it still waits: when it is back, a press would pause.
+  await page.evaluate(() => /offline/.test(document.querySelector('.clock').textContent) && document.querySelector('.clock').click());
   await page.waitForFunction(() => /live/.test(document.querySelector('.clock').textContent), null, WAIT);
   const again = Math.ceil(Date.now() / 1000);
   await chartHas(page, again + 2);
@@ -199,7 +200,7 @@ test('hostile names and texts stay text, on every page', async () => {
     '/query?g0.expr=%3Cimg+src%3Dx+onerror%3Dwindow.__xss%3D9%3E&g0.tab=%22%3E%3Cscript%3E', '/alerts?search=%3Cimg+src%3Dx+onerror%3Dwindow.__xss%3D9%3E', '/nothing%3Cscript%3E', '/sql?q=%3Cimg+src%3Dx+onerror%3Dwindow.__xss%3D9%3E', '/rules?rule=%3Cimg+src%3Dx+onerror%3Dwindow.__xss%3D9%3E'];
   await each(paths, async (path) => {
     const page = await open(path);
-    await hasContent(page);
+    await settled(page);
     if (path.endsWith('=demo_xss')) {
       await chartShows(page);
       await eventually(async () => {
@@ -222,7 +223,7 @@ test('hostile names and texts stay text, on every page', async () => {
       assert.equal(await page.locator('a[href^="javascript"]').count(), 0);
     }
     // A text that became an element would act at once, or when its picture fails to load.
-    await sleep(900);
+    await sleep(300);
     assert.equal(await page.evaluate(() => window.__xss), undefined, path);
     await page.close();
   });
@@ -244,9 +245,7 @@ test('no page scrolls sideways on a phone, and axe finds nothing serious', async
     const other = await newContext({ viewport: { width, height: 844 }, colorScheme, bypassCSP: true });
     await each(PAGES, async (path) => {
       const page = await open(path, { context: other });
-      await hasContent(page);
-      // Only faults are looked for, in what is there by then.
-      await sleep(600);
+      await settled(page);
       const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert.ok(over <= 0, `${path} at ${width}: ${over} pixels too wide`);
       await page.evaluate(axe);
@@ -330,8 +329,10 @@ test('SQL: a statement stands, as a live plan and run again, and shows what a fr
 test('SQL: cells stay text, in the table and in the file', async () => {
   const page = await open(`/sql?q=${encodeURIComponent('SELECT v FROM demo_xss ORDER BY n')}`);
   await page.waitForSelector('tbody tr.r', WAIT);
-  const text = await bodyText(page);
-  for (const value of XSS) assert.ok(text.includes(value), value);
+  await eventually(async () => {
+    const text = await bodyText(page);
+    for (const value of XSS) assert.ok(text.includes(value), value);
+  });
   const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'CSV' }).click()]);
   const csv = readFileSync(await file.path(), 'utf8');
   assert.match(csv, /\r\n'=cmd\|1\r\n/);
@@ -342,7 +343,8 @@ test('SQL: cells stay text, in the table and in the file', async () => {
 test('histograms are cells, with quantiles and exemplars that are text', async () => {
   const page = await open(`/query?g0.expr=${encodeURIComponent('rate(demo_latency_seconds[10s])')}&g0.range_input=1m&g0.res_type=fixed&g0.res_step=1&g0.show_exemplars=1`);
   await chartShows(page);
-  assert.equal(await page.getByRole('button', { name: 'Heat' }).getAttribute('aria-pressed'), 'true');
+  const heat = () => page.getByRole('button', { name: 'Heat' }).getAttribute('aria-pressed');
+  await eventually(async () => assert.equal(await heat(), 'true'));
   const chart = await page.locator('.chart').boundingBox();
   await page.waitForFunction(() => window.__perennial.exemplars?.() > 0, null, WAIT);
   await page.mouse.move(chart.x + chart.width - 14, chart.y + chart.height / 2);
@@ -351,7 +353,7 @@ test('histograms are cells, with quantiles and exemplars that are text', async (
   await page.waitForURL(/display_mode=lines/, WAIT);
   await page.goto(`${server.url}/query?g0.expr=${encodeURIComponent('rate(demo_latency_seconds_bucket[10s])')}&g0.display_mode=heatmap`);
   await chartShows(page);
-  assert.equal(await page.getByRole('button', { name: 'Heat' }).getAttribute('aria-pressed'), 'true');
+  await eventually(async () => assert.equal(await heat(), 'true'));
   assert.equal(await page.evaluate(() => window.__xss), undefined);
   await page.close();
 });
@@ -516,14 +518,19 @@ test('lists are told that they changed: a page that nobody touches asks for them
     await sleep(1500);
     assert.equal(asked.length, before);
   });
+  const version = await versionOf('targets');
   asked.length = 0;
   await sleep(7000);
-  assert.deepEqual(asked, [], 'nothing changed');
+  // A busy machine may make a target fail: then it changed.
+  const changed = (await versionOf('targets')) - version;
+  assert.ok(asked.length <= changed, `${changed} changes: ${asked.join()}`);
   // The times of scrapes come by the series that each scrape writes.
   await eventually(async () => assert.match(await bodyText(page), /[01](\.\d+)? ?s ago/));
+  asked.length = 0;
+  const broken = await versionOf('targets');
   exporter.state.broken = false;
   await page.waitForFunction(() => document.querySelector('h2.err') === null, null, WAIT);
-  assert.ok(asked.length >= 1 && asked.length <= 3, asked.join());
+  assert.ok(asked.length >= 1 && asked.length <= Math.max(3, (await versionOf('targets')) - broken), asked.join());
   exporter.state.broken = true;
   await page.waitForSelector('h2.err', WAIT);
   await page.close();
@@ -607,6 +614,7 @@ test('a reload of the configuration shows what it changed', async () => {
   assert.match(changed, /^\+ .*job_name: renamed$/m);
   writeFileSync(file, text);
   await page.getByRole('button', { name: 'Reload the configuration' }).click();
+  await eventually(async () => assert.match((await api('status/config')).yaml, /job_name: dropped/));
   await page.close();
 });
 
@@ -733,7 +741,7 @@ test('the frequent jobs take as few clicks and keys as docs/page.md says', async
   });
   await job('why it fired', '/graph?g0.expr=demo_wave+%3E+0.5&g0.tab=1', async (page) => {
     await chartShows(page);
-    assert.match(await bodyText(page), /drawn: demo_wave/);
+    await eventually(async () => assert.match(await bodyText(page), /drawn: demo_wave/));
   });
   await job('graph of a half-known metric', '/query', async (page, reader) => {
     await page.waitForFunction(() => document.activeElement?.shadowRoot?.activeElement != null, null, WAIT);

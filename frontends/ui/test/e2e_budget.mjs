@@ -164,7 +164,7 @@ test('budget: 500 live series with 1,000 points: 60 frames a second', async (t) 
   await page.waitForFunction(() => window.__perennial.drawing.length >= 4, null, WAIT);
   await page.evaluate(() => (window.__perennial.drawing.length = 0));
   const found = await frames(page, 10);
-  assert.ok(await page.evaluate(() => window.__perennial.drawing.length) >= 3, 'it moves');
+  await page.waitForFunction(() => window.__perennial.drawing.length >= 3, null, WAIT);
   t.diagnostic(`500 series, 1,000 points, 10 s: ${found.perSecond.toFixed(1)} frames a second; gaps: median ${found.median.toFixed(1)}, 95 % ${found.p95.toFixed(1)}, 99 % ${found.p99.toFixed(1)}, longest ${found.longest.toFixed(1)} ms; ${found.late} later than 25 ms; longest drawings ${found.drawing.map((ms) => ms.toFixed(1)).join(', ')} ms`);
   within(t, 'frames of 500 live series with 1,000 points, 95 %', found.p95, 20);
   await page.close();

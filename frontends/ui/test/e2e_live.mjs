@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { PAGES, WAIT, api, begin, bodyText, chartHas, chartShows, context, each, end, eventually, exporter, faults, hasContent, newContext, offered, open, server, sleep, within } from './browser.mjs';
+import { isDeepStrictEqual } from 'node:util';
+import { PAGES, WAIT, api, begin, bodyText, chartHas, chartShows, context, each, end, eventually, exporter, faults, newContext, offered, open, server, settled, sleep, within } from './browser.mjs';
 
 before(() => begin());
 after(end);
@@ -117,8 +118,8 @@ test('an alert that fires is on the page soon, without a reload', async (t) => {
     const old = await firing();
     await eventually(async () => assert.notEqual(await firing(), old), 20_000);
     const began = performance.now();
-    const next = await firing();
-    await eventually(async () => assert.equal(await count(), next), 3000);
+    // Under load it may have changed again until it is shown.
+    await eventually(async () => assert.equal(await count(), await firing()));
     took = Math.min(took, performance.now() - began);
   }
   within(t, 'an alert on the page after the API has it', took, 1200);
@@ -200,25 +201,45 @@ test('the dataflow of a view is drawn from its samples to its readers', async ()
   await page.close();
 });
 
+async function switchTheme(page) {
+  const theme = await page.evaluate(() => document.documentElement.dataset.theme);
+  await page.evaluate(() => document.querySelector('header button[aria-label^="Switch to the"]').click());
+  await page.waitForFunction((before) => document.documentElement.dataset.theme !== before, theme, WAIT);
+}
+
+const READINGS = 20;
+
+/**
+ * Reads something in the theme that is shown and in the other one. What comes in between must not count as a difference of the
+ * themes: it is read in the first theme again, and all is repeated until both readings of it are the same.
+ */
+async function inBothThemes(page, read) {
+  for (let i = 0; i < READINGS; i++) {
+    const first = await read();
+    await switchTheme(page);
+    const other = await read();
+    await switchTheme(page);
+    if (isDeepStrictEqual(await read(), first)) return [first, other];
+    await sleep(300);
+  }
+  return assert.fail(`${page.url()} does not come to rest`);
+}
+
 test('both themes have one layout, and nothing is cut off, at both widths', async () => {
   for (const width of [1360, 390]) {
     const own = await newContext({ viewport: { width, height: 844 }, colorScheme: 'light' });
     await each(PAGES, async (path) => {
       const page = await open(path, { context: own });
-      await hasContent(page);
-      await sleep(700);
-      // The pictures stand: what is compared does not move meanwhile.
+      await settled(page);
+      // The pictures stand: what is compared moves less meanwhile.
       await page.evaluate(() => document.querySelector('.clock')?.click());
-      await sleep(150);
       const boxes = () => page.evaluate(() => [...document.querySelectorAll('h1, h2, main label, main select, header a')].filter((e) => e.checkVisibility()).map((e) => {
         const { left, top, width: w, height: h } = e.getBoundingClientRect();
         return `${e.tagName} ${e.textContent.slice(0, 20).replace(/\d+/g, '#')} ${[left, top, w, h].map(Math.round).join()}`;
       }));
-      const first = await boxes();
-      const theme = await page.evaluate(() => document.documentElement.dataset.theme);
-      await page.evaluate(() => document.querySelector('header button[aria-label^="Switch to the"]').click());
-      await page.waitForFunction((before) => document.documentElement.dataset.theme !== before, theme, WAIT);
-      assert.deepEqual(await boxes(), first, `${path} at ${width}`);
+      const [light, dark] = await inBothThemes(page, boxes);
+      assert.ok(light.length > 0, `${path} at ${width}`);
+      assert.deepEqual(dark, light, `${path} at ${width}`);
       /** Texts that stand beyond the edge of their element, which nobody can scroll to. */
       const cut = await page.evaluate(() => [...document.querySelectorAll('h1, h2, button, th, summary, label')].filter((e) => e.checkVisibility() && !e.closest('.hide') && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX === 'hidden' && getComputedStyle(e).textOverflow !== 'ellipsis').map((e) => e.textContent));
       assert.deepEqual(cut, [], `${path} at ${width}`);
