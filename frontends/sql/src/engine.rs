@@ -7,6 +7,7 @@ use super::functions::Functions;
 use super::relations::MetaSource;
 use super::tables::TableList;
 use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::object_store::ObjectStoreRegistry;
@@ -17,6 +18,7 @@ use datafusion::prelude::SessionConfig;
 use engine::memory::MemoryPool;
 use engine::query::{QueryEngine, SeriesCatalog};
 use language::QueryLanguage;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -73,6 +75,21 @@ impl SqlEngine {
     /// `tables`.
     pub fn for_planning(language: Arc<dyn QueryLanguage>, tables: Arc<dyn TableList>) -> SqlEngine {
         SqlEngine::new(super::no_data::sources(language, tables))
+    }
+
+    /// What operators need to run that were not planned by DataFusion.
+    pub(crate) fn task(&self) -> Result<Arc<TaskContext>> {
+        let config = self.state.config().clone();
+        Ok(Arc::new(TaskContext::new(
+            None,
+            String::new(),
+            config,
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            HashMap::new(),
+            runtime()?,
+        )))
     }
 
     /// The state for one statement: its own memory, no disk, no object store; `now()` is `time`.

@@ -80,7 +80,8 @@ impl Default for DataflowLimits {
     }
 }
 
-/// How often relations are looked at for changes while a view asks, in ms. Views ask once a second.
+/// How often relations are looked at for changes while a view asks, in ms: by dataflows, and by all
+/// statements that run again. Views ask once a second.
 pub const REFRESH_MS: i64 = 250;
 /// The list of series begins at a multiple of this, in ms: between them no series becomes too old.
 pub const SERIES_LIST_STEP_MS: i64 = 2 * 3_600 * 1_000;

@@ -5,6 +5,7 @@
 //! [`Scan`] is the operator that reads: conditions on labels become matchers, and of raw samples
 //! only the requested times are read. [`rows`] makes the record batches, [`meta`] has the lists.
 
+mod list_rows;
 mod meta;
 mod reads;
 mod row_join;
@@ -12,6 +13,7 @@ pub(crate) mod rows;
 pub(crate) mod series_list;
 pub(crate) mod series_times;
 
+pub(crate) use list_rows::ListRows;
 pub use meta::{LateLists, META, MetaColumn, MetaKind, MetaRow, MetaSource, MetaTable};
 pub(crate) use reads::{EvaluationInputs, Reads};
 
@@ -258,12 +260,39 @@ impl Relation {
         self.fields.iter().find(|(column, _)| column == name).map(|(_, field)| field)
     }
 
+    /// The place of the column with this name.
+    pub(crate) fn place_of(&self, name: &str) -> Option<usize> {
+        self.schema.index_of(name).ok()
+    }
+
     /// The matchers of its selector.
     pub(crate) fn matchers(&self) -> Vec<Matcher> {
         match &self.kind {
             Kind::Metric(Some(name)) | Kind::Samples(Some(name)) => vec![Matcher::equal(METRIC_NAME, name)],
             _ => Vec::new(),
         }
+    }
+
+    /// The operator that reads these columns of the rows that satisfy the conditions.
+    pub(crate) fn reading(
+        &self,
+        projection: Vec<usize>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut scan = Scan::new(self, projection)?;
+        let schema = scan.schema.clone();
+        for filter in filters {
+            if let Some((from, to)) = self.bounds(filter) {
+                scan.from = scan.from.max(from);
+                scan.to = scan.to.min(to);
+            } else if let Some(matchers) = self.pushed(filter) {
+                scan.matchers.extend(matchers);
+            }
+        }
+        self.context.reads.lock().add(&scan);
+        let partition: Arc<dyn PartitionStream> = Arc::new(scan);
+        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![partition], None, None, false, limit)?))
     }
 
     /// The relation in PromQL, for `EXPLAIN`.
@@ -421,19 +450,7 @@ impl TableProvider for Relation {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let all = || (0..self.schema.fields().len()).collect();
         let projection: Vec<usize> = projection.cloned().unwrap_or_else(all);
-        let mut scan = Scan::new(self, projection)?;
-        let schema = scan.schema.clone();
-        for filter in filters {
-            if let Some((from, to)) = self.bounds(filter) {
-                scan.from = scan.from.max(from);
-                scan.to = scan.to.min(to);
-            } else if let Some(matchers) = self.pushed(filter) {
-                scan.matchers.extend(matchers);
-            }
-        }
-        self.context.reads.lock().add(&scan);
-        let partition: Arc<dyn PartitionStream> = Arc::new(scan);
-        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![partition], None, None, false, limit)?))
+        self.reading(projection, filters, limit)
     }
 }
 

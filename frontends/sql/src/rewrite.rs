@@ -13,6 +13,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, SubqueryAlias, TableScan};
+use datafusion::physical_plan::ExecutionPlan;
 use engine::plan::as_promql::as_promql;
 use std::sync::Arc;
 
@@ -55,6 +56,26 @@ pub(crate) fn absorb(plan: LogicalPlan, context: &Arc<Context>, report: &mut Rep
     let mapped = plan.map_children(|input| absorb(input, context, report).map(Transformed::yes))?;
     // An answer has other qualifiers than the part it replaces.
     mapped.data.recompute_schema()
+}
+
+/// The operator that reads the answer of a statement that is one plan as a whole; `None`: DataFusion
+/// has something to do. There is nothing to optimise, so its optimizer, which takes longer than
+/// many evaluations, is left out.
+pub(crate) fn only_answer(plan: &LogicalPlan) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let LogicalPlan::Projection(projection) = plan else { return Ok(None) };
+    let LogicalPlan::TableScan(scan) = projection.input.as_ref() else { return Ok(None) };
+    let relation = Relation::of_source(scan.source.as_ref());
+    let Some(relation) = relation.filter(|relation| matches!(relation.kind, Kind::Bound(_))) else {
+        return Ok(None);
+    };
+    let place = |expr: &Expr| match expr {
+        Expr::Alias(alias) => alias.expr.try_as_col().and_then(|column| relation.place_of(&column.name)),
+        _ => None,
+    };
+    let Some(places) = projection.expr.iter().map(place).collect::<Option<Vec<usize>>>() else {
+        return Ok(None);
+    };
+    relation.reading(places, &[], None).map(Some)
 }
 
 /// Whether the part names columns of the query around it.

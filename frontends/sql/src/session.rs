@@ -13,7 +13,7 @@ use super::limits;
 use super::measure::{ForgetfulSink, MeasuredNode, measured};
 use super::planner::{PlannedQuery, plan};
 use super::relations::{Context, Kind, Relation};
-use super::rewrite::{Report, absorb, break_ties, extract_leaves};
+use super::rewrite::{Report, absorb, break_ties, extract_leaves, only_answer};
 use super::{dataflow, standing};
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -208,9 +208,14 @@ impl SqlEngine {
         sink: &mut dyn RowSink,
     ) -> Result<SqlSummary, SqlError> {
         let fail = |e| SqlError::from_datafusion(e, &request.text);
-        let state = self.state(request.time).map_err(fail)?;
         let began = Instant::now();
-        let physical = state.create_physical_plan(&prepared.plan).await.map_err(fail)?;
+        let (physical, task) = match only_answer(&prepared.plan).map_err(fail)? {
+            Some(physical) => (physical, self.task().map_err(fail)?),
+            None => {
+                let state = self.state(request.time).map_err(fail)?;
+                (state.create_physical_plan(&prepared.plan).await.map_err(fail)?, state.task_ctx())
+            }
+        };
         if prepared.explain == Some(Explain::Plan) {
             let optimised = displayable(physical.as_ref()).indent(false).to_string();
             let lines = optimised.lines().map(str::to_owned).collect();
@@ -222,14 +227,14 @@ impl SqlEngine {
             let physical = measured(physical, 0, &mut nodes).map_err(fail)?;
             let planned = began.elapsed().as_secs_f64() * 1e3;
             let began = Instant::now();
-            let stream = execute_stream(physical, state.task_ctx()).map_err(fail)?;
+            let stream = execute_stream(physical, task).map_err(fail)?;
             let rows = send_rows(stream, &prepared.names, guard, &mut ForgetfulSink).await?;
             let ran = began.elapsed().as_secs_f64() * 1e3;
             let mut lines: Vec<String> = nodes.iter().map(MeasuredNode::line).collect();
             lines.push(format!("{rows} rows in {ran:.3} ms, optimised in {planned:.3} ms"));
             return explained(&prepared, lines, sink);
         }
-        let stream = execute_stream(physical, state.task_ctx()).map_err(fail)?;
+        let stream = execute_stream(physical, task).map_err(fail)?;
         let rows = send_rows(stream, &prepared.names, guard, sink).await?;
         Ok(SqlSummary { rows, warnings: Vec::new() })
     }

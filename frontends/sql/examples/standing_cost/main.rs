@@ -9,7 +9,7 @@
 //!
 //! `dataflow SERIES VIEWS`: series of ten labels. `again ROWS VIEWS`: statements over a metric with
 //! so many series, all of whose values change between two evaluations; `join`: joined with a list
-//! of 1,000 rows, and grouped. `plans`: statements that are plans, and the way of a change to a
+//! of 1,000 rows, and grouped; a third number is that of the evaluations. `plans`: statements that are plans, and the way of a change to a
 //! subscriber.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
@@ -50,16 +50,16 @@ fn main() {
     let number = |i: usize, default: usize| args.get(i).and_then(|text| text.parse().ok()).unwrap_or(default);
     match args.first().map(String::as_str) {
         Some("dataflow") => dataflow(number(1, 100_000), number(2, 200)),
-        Some("again") => again(DISTINCT, number(1, 1_000), number(2, 100)),
-        Some("join") => again(JOINED, number(1, 20_000), number(2, 1)),
+        Some("again") => again(DISTINCT, number(1, 1_000), number(2, 100), number(3, 20)),
+        Some("join") => again(JOINED, number(1, 20_000), number(2, 1), number(3, 20)),
         Some("plans") => plans(),
         _ => {
             dataflow(100_000, 1);
             dataflow(100_000, 10);
             dataflow(2_000, 200);
             for statement in [DISTINCT, JOINED] {
-                again(statement, 1_000, 100);
-                again(statement, 20_000, 1);
+                again(statement, 1_000, 100, 20);
+                again(statement, 20_000, 1, 20);
             }
             plans();
         }
@@ -103,6 +103,22 @@ fn ask(views: &mut [Box<dyn StandingAnswer>], t: TimeMs) -> f64 {
         view.at(t, &options).expect("an answer");
     }
     began.elapsed().as_secs_f64() * 1e6
+}
+
+/// The µs of CPU that this thread has taken so far: on a busy machine the wall says little.
+fn thread_cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    let nanos = stat.split_whitespace().next().and_then(|nanos| nanos.parse::<f64>().ok());
+    nanos.expect("nanoseconds") / 1e3
+}
+
+/// The µs of CPU that this process has taken so far, in steps of 10 ms.
+fn process_cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    // The name, which may have spaces, ends with the last parenthesis.
+    let fields = stat.rsplit(')').next().expect("fields").split_whitespace();
+    let ticks: Vec<f64> = fields.skip(11).take(2).filter_map(|ticks| ticks.parse().ok()).collect();
+    ticks.iter().sum::<f64>() * 1e4
 }
 
 fn median(mut times: Vec<f64>) -> f64 {
@@ -166,7 +182,7 @@ fn dataflow(count: usize, views: usize) {
     );
 }
 
-fn again(statement: &str, rows: usize, views: usize) {
+fn again(statement: &str, rows: usize, views: usize, rounds: usize) {
     let (_dir, store) = store();
     let options = LiveOptions { workers: 1, ..LiveOptions::default() };
     let live = LiveRuntime::manual(store.clone(), &options, &Metrics::default()).expect("a runtime");
@@ -202,18 +218,21 @@ fn again(statement: &str, rows: usize, views: usize) {
     append(t + 500, 2);
     ask(&mut standing, t + 500);
     let mut changed = Vec::new();
+    let mut cpu = Vec::new();
     let mut idle = Vec::new();
-    for k in 0..20 {
+    for k in 0..rounds {
         t += 1_000;
         append(t, k + 3);
+        let before = thread_cpu();
         changed.push(ask(&mut standing, t));
-        idle.push(ask(&mut standing, t));
+        cpu.push(thread_cpu() - before);
+        // The lists are read anew, and are as before.
+        idle.push(ask(&mut standing, t + 500));
     }
     let changed = median(changed);
-    println!(
-        "again, {rows} rows, {views} views: {changed:.0} µs for all, {:.1} a view: {statement}",
-        changed / views as f64
-    );
-    println!("  {:.2} % of a core at 1 s; nothing changed: {:.1} µs for all", changed / 1e4, median(idle));
+    let cpu = median(cpu);
+    println!("again, {rows} rows, {views} views: {statement}");
+    println!("  {changed:.0} µs for all, {cpu:.0} of CPU, {:.1} a view", cpu / views as f64);
+    println!("  {:.2} % of a core at 1 s; nothing changed: {:.1} µs for all", cpu / 1e4, median(idle));
     live.stop();
 }

@@ -2,7 +2,7 @@
 //! reach a subscriber of one that is none.
 
 use crate::listed::{ListedSeries, engine_over};
-use crate::{T, median, store};
+use crate::{T, median, process_cpu, store};
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewKind, ViewSpec};
 use engine::plan::Plan;
 use engine::plan::statement::{RowForm, plan_of_statement};
@@ -62,6 +62,15 @@ fn timed(rounds: usize, mut call: impl FnMut()) -> f64 {
     median((0..rounds).map(time).collect())
 }
 
+/// The µs of CPU of a call, by all threads.
+fn cpu_of(rounds: usize, mut call: impl FnMut()) -> f64 {
+    let before = process_cpu();
+    for _ in 0..rounds {
+        call();
+    }
+    (process_cpu() - before) / rounds as f64
+}
+
 fn asked(engine: &SqlEngine, text: &str) {
     let request = SqlRequest { text: text.to_owned(), time: T, ..SqlRequest::default() };
     let mut writer = AnswerWriter::new(Format::Json, |_| Ok(()));
@@ -84,6 +93,11 @@ pub fn asked_once() {
     });
     let sql = timed(100, || asked(&engine, SQL));
     println!("  {PROMQL}: {promql:.0} µs; the same in SQL {sql:.0} µs, {:.0} more", sql - promql);
+    let promql = cpu_of(300, || {
+        querier.instant(&plan, T, &QueryOptions::default()).expect("an answer");
+    });
+    let sql = cpu_of(300, || asked(&engine, SQL));
+    println!("  of CPU: {promql:.0} µs and {sql:.0} µs, {:.0} more", sql - promql);
 }
 
 /// Nobody looks at the rows.

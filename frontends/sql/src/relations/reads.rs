@@ -5,7 +5,7 @@
 //! [`crate::standing::run_again`] uses both.
 
 use super::series_times::is_time;
-use super::{Field, Kind, MetaRow, MetaTable, Scan};
+use super::{Field, Kind, ListRows, MetaTable, Scan};
 use crate::standing::leaves::{LeafRows, leaf_name};
 use crate::tables::{Table, TableList};
 use engine::plan::Plan;
@@ -64,7 +64,7 @@ pub(crate) struct EvaluationInputs {
     /// The rows of plans by name. Empty: history is read.
     pub(crate) rows: BTreeMap<String, Arc<LeafRows>>,
     /// Lists of the server, by their names.
-    pub(crate) lists: BTreeMap<&'static str, Arc<Vec<MetaRow>>>,
+    pub(crate) lists: BTreeMap<&'static str, Arc<ListRows>>,
 }
 
 impl Scan {

@@ -4,10 +4,9 @@
 //! Each number is a plan of its own. [`RowJoin`] joins their results by labels and time, and makes
 //! one row for each series. The results come from history or from live views.
 
-use super::rows::{Batches, histogram_json, labels_json, times};
+use super::rows::{Batches, histogram_json, labels_json, sliced, times};
 use super::{Field, Relation, Scan};
 use crate::error::SqlError;
-use crate::limits::BATCH_ROWS;
 use crate::standing::leaves::{LeafRows, leaf_name};
 use datafusion::arrow::array::{ArrayRef, Float64Array, StringArray, new_null_array};
 use datafusion::arrow::datatypes::DataType;
@@ -155,11 +154,8 @@ impl Scan {
                 }
             });
         }
-        let batch = self.batch(columns, rows)?;
         // The same pieces as from history, so that what depends on them is the same.
-        let pieces =
-            (0..rows).step_by(BATCH_ROWS).map(move |at| Ok(batch.slice(at, BATCH_ROWS.min(rows - at))));
-        Ok(Box::new(pieces))
+        Ok(sliced(self.batch(columns, rows)?))
     }
 
     /// The join of the current rows of views, from the cache if the rows are the same.

@@ -262,13 +262,13 @@ impl Scan {
         if table.lists_series && table.name != "exemplars" {
             return self.series(table);
         }
-        let listed = context.current.lock().lists.get(table.name).cloned();
-        let rows = match listed {
-            Some(rows) => rows,
-            None if table.lists_series => Arc::new(self.exemplars()?),
-            None => Arc::new(context.sources.meta.rows(table.name)?),
-        };
-        self.of_list(rows)
+        let shared = context.current.lock().lists.get(table.name).cloned();
+        if let Some(shared) = shared {
+            return self.of_shared_list(&shared);
+        }
+        let rows =
+            if table.lists_series { self.exemplars()? } else { context.sources.meta.rows(table.name)? };
+        self.of_list(Arc::new(rows))
     }
 
     /// The rows of a list, as batches.
@@ -360,20 +360,21 @@ impl Scan {
     }
 
     pub(crate) fn batch_of_json(&self, rows: &[MetaRow]) -> Result<RecordBatch, SqlError> {
-        let Kind::Meta(table) = &self.relation.kind else { return self.batch(Vec::new(), rows.len()) };
-        let mut columns: Vec<ArrayRef> = Vec::new();
-        for i in &self.projection {
-            if let Some(column) = table.columns.get(*i) {
-                columns.push(json_column(rows, column.name, column.kind));
-                continue;
-            }
-            let Some((name, _)) = self.relation.fields.get(*i - table.columns.len()) else { continue };
-            let label = |row: &MetaRow| {
-                row.get("labels").and_then(|l| l.get(name)).and_then(Value::as_str).unwrap_or("").to_owned()
-            };
-            columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(label))));
-        }
+        let columns = self.projection.iter().filter_map(|i| self.list_column(rows, *i)).collect();
         self.batch(columns, rows.len())
+    }
+
+    /// The column `i` of a list: one of its own, or a label.
+    pub(super) fn list_column(&self, rows: &[MetaRow], i: usize) -> Option<ArrayRef> {
+        let Kind::Meta(table) = &self.relation.kind else { return None };
+        if let Some(column) = table.columns.get(i) {
+            return Some(json_column(rows, column.name, column.kind));
+        }
+        let (name, _) = self.relation.fields.get(i - table.columns.len())?;
+        let label = |row: &MetaRow| {
+            row.get("labels").and_then(|l| l.get(name)).and_then(Value::as_str).unwrap_or("").to_owned()
+        };
+        Some(Arc::new(StringArray::from_iter_values(rows.iter().map(label))))
     }
 }
 
@@ -554,6 +555,13 @@ pub(crate) fn as_kind(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, Sql
         return Ok(new_null_array(kind, array.len()));
     }
     cast(array, kind).map_err(|e| SqlError::new(crate::SqlErrorKind::Internal, e.to_string()))
+}
+
+/// A batch in pieces of the usual size.
+pub(super) fn sliced(batch: RecordBatch) -> Batches {
+    let rows = batch.num_rows();
+    let piece = move |at| Ok(batch.slice(at, BATCH_ROWS.min(rows - at)));
+    Box::new((0..rows).step_by(BATCH_ROWS).map(piece))
 }
 
 pub(super) fn times(times: impl Iterator<Item = TimeMs>) -> ArrayRef {

@@ -6,9 +6,8 @@
 //! [`crate::dataflow`]).
 
 use super::leaves::LiveLeaves;
-use super::run_again::{RunsAgain, run_anew};
+use super::run_again::{RunsAgain, SharedState, run_anew};
 use super::samples::Samples;
-use super::turns::Turns;
 use crate::SqlEngine;
 use crate::dataflow::{
     DataflowStats, DataflowWork, Dataflows, NoDataflow, StandingDataflow, flow_plan, no_table,
@@ -33,9 +32,7 @@ use storage::model::TimeMs;
 pub struct StatementAnswers {
     sql: Arc<SqlEngine>,
     history: Arc<dyn QueryEngine>,
-    /// The live views whose rows statements read; `None`: they read history.
-    leaves: Option<Arc<LiveLeaves>>,
-    turns: Arc<Turns>,
+    shared: SharedState,
     dataflows: Arc<Dataflows>,
 }
 
@@ -45,8 +42,7 @@ impl StatementAnswers {
         StatementAnswers {
             sql,
             history,
-            leaves: None,
-            turns: Arc::new(Turns::new(STANDING_AT_ONCE)),
+            shared: SharedState::new(STANDING_AT_ONCE),
             dataflows: Arc::default(),
         }
     }
@@ -54,7 +50,7 @@ impl StatementAnswers {
     /// Statements that stand read the current rows of views of `live`.
     #[must_use]
     pub fn over(mut self, live: LiveRuntime) -> StatementAnswers {
-        self.leaves = Some(Arc::new(LiveLeaves::new(live)));
+        self.shared.leaves = Some(Arc::new(LiveLeaves::new(live)));
         self
     }
 
@@ -82,7 +78,7 @@ impl StatementAnswers {
         t: TimeMs,
         options: &QueryOptions,
     ) -> Result<QueryAnswer, SqlError> {
-        let _turn = self.turns.turn(options.timeout)?;
+        let _turn = self.shared.turns.turn(options.timeout)?;
         run_anew(&self.sql, text, form, t, options).map(|samples| answer(samples, t))
     }
 }
@@ -214,7 +210,7 @@ impl QueryEngine for StatementAnswers {
         if times == StandingTimes::Evaluations {
             return Ok(None);
         }
-        let again = RunsAgain::new(self.sql.clone(), text, form, self.leaves.clone(), self.turns.clone());
+        let again = RunsAgain::new(self.sql.clone(), text, form, self.shared.clone());
         Ok(Some(Box::new(StandingKind::RunsAgain(Box::new(again)))))
     }
 }

@@ -6,6 +6,7 @@
 //! is planned anew for each run.
 
 use super::leaves::{Cut, LiveLeaf, LiveLeaves, NoCut};
+use super::lists::SharedLists;
 use super::samples::{SampleSink, Samples};
 use super::turns::Turns;
 use crate::SqlEngine;
@@ -14,7 +15,7 @@ use crate::error::{SqlError, SqlErrorKind};
 use crate::functions::is_of_column;
 use crate::limits::SMALL_STATEMENT_BYTES;
 use crate::relations::series_list::begin_of_list;
-use crate::relations::{Context, EvaluationInputs, MetaRow, Reads};
+use crate::relations::{Context, EvaluationInputs, ListRows, Reads};
 use crate::session::{Deadline, ExecutablePlan, SqlRequest, on_large_stack, send_rows};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
@@ -23,7 +24,9 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::aggregates::AggregateExec;
-use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::execution_plan::{
+    ChildrenPropertiesMode, ReplaceChildrenOptions, reset_plan_states,
+};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use engine::plan::statement::RowForm;
 use engine::query::QueryOptions;
@@ -38,14 +41,28 @@ pub(super) struct RunsAgain {
     pub(super) sql: Arc<SqlEngine>,
     pub(super) text: String,
     pub(super) form: RowForm,
-    /// The live views for current rows; `None`: rows come from history.
-    pub(super) leaves: Option<Arc<LiveLeaves>>,
-    pub(super) turns: Arc<Turns>,
+    shared: SharedState,
     /// The columns of the last result.
     columns: Option<SchemaRef>,
     kept: Option<StatementPlan>,
     /// The versions that the latest result was computed from; `None`: the next evaluation must run.
     seen: Option<ReadVersions>,
+}
+
+/// What all statements share that run again.
+#[derive(Clone)]
+pub(super) struct SharedState {
+    /// The live views for current rows; `None`: rows come from history.
+    pub(super) leaves: Option<Arc<LiveLeaves>>,
+    pub(super) lists: Arc<SharedLists>,
+    pub(super) turns: Arc<Turns>,
+}
+
+impl SharedState {
+    /// For statements that read history, so many of them at once.
+    pub(super) fn new(at_once: usize) -> SharedState {
+        SharedState { leaves: None, lists: Arc::default(), turns: Arc::new(Turns::new(at_once)) }
+    }
 }
 
 /// State that is made once and used by all runs.
@@ -84,10 +101,13 @@ impl Drop for OwnRuntime {
     }
 }
 
+/// Lists of the server, by their names.
+type ListVersions = BTreeMap<&'static str, Arc<ListRows>>;
+
 /// The versions of what was read.
 struct ReadVersions {
     rows: Vec<u64>,
-    lists: BTreeMap<&'static str, Arc<Vec<MetaRow>>>,
+    lists: ListVersions,
     series: Option<SeriesMark>,
     /// The begin of the list of series.
     list_begin: TimeMs,
@@ -95,14 +115,8 @@ struct ReadVersions {
 }
 
 impl RunsAgain {
-    pub(super) fn new(
-        sql: Arc<SqlEngine>,
-        text: &str,
-        form: RowForm,
-        leaves: Option<Arc<LiveLeaves>>,
-        turns: Arc<Turns>,
-    ) -> RunsAgain {
-        RunsAgain { sql, text: text.to_owned(), form, leaves, turns, columns: None, kept: None, seen: None }
+    pub(super) fn new(sql: Arc<SqlEngine>, text: &str, form: RowForm, shared: SharedState) -> RunsAgain {
+        RunsAgain { sql, text: text.to_owned(), form, shared, columns: None, kept: None, seen: None }
     }
 
     /// The rows at `t`; `None`: those of the call before.
@@ -128,19 +142,20 @@ impl RunsAgain {
             self.check_columns()?;
         }
         let Some(kept) = &mut self.kept else {
-            let _turn = self.turns.turn(options.timeout)?;
+            let _turn = self.shared.turns.turn(options.timeout)?;
             return run_anew(&self.sql, &self.text, self.form, t, options).map(Some);
         };
-        let cut = kept.cut(self.leaves.as_deref())?;
+        let lists = kept.lists(t, &self.shared.lists)?;
+        let cut = kept.cut(self.shared.leaves.as_deref())?;
         let time = cut.as_ref().map_or(t, |cut| cut.t);
-        let (now, is_changed) = kept.look(time, cut.as_ref(), self.seen.as_ref())?;
+        let (now, is_changed) = kept.look(time, cut.as_ref(), lists, self.seen.as_ref());
         if !is_changed {
             return Ok(None);
         }
         self.seen = None;
         let current = kept.current(cut, &now);
         kept.context.begin(time, current);
-        let _turn = self.turns.turn(options.timeout)?;
+        let _turn = self.shared.turns.turn(options.timeout)?;
         let samples = kept.run(time, options, self.form, self.text.len());
         // The rows are not held until the next evaluation: they could not change in place then.
         kept.context.begin(time, EvaluationInputs::default());
@@ -179,7 +194,7 @@ impl RunsAgain {
             let physical = runtime.block_on(state.create_physical_plan(&plan)).map_err(fail)?;
             let shows_now = depends_on_time(&plan);
             let reads = context.reads.lock().clone();
-            let views = self.leaves.as_ref().and_then(|leaves| {
+            let views = self.shared.leaves.as_ref().and_then(|leaves| {
                 reads.plans.values().map(|plan| leaves.leaf(plan)).collect::<Option<Vec<_>>>()
             });
             Ok(Some(StatementPlan {
@@ -214,41 +229,37 @@ impl StatementPlan {
         }
     }
 
+    /// The lists of the server that the statement reads; not those of series.
+    fn lists(&self, t: TimeMs, shared: &SharedLists) -> Result<ListVersions, SqlError> {
+        let source = self.context.sources.meta.as_ref();
+        let names = self.reads.lists.iter().filter(|(_, table)| !table.lists_series).map(|(name, _)| *name);
+        names.map(|name| Ok((name, shared.read(name, t, source)?))).collect()
+    }
+
     /// The current versions, and whether they differ from `seen`.
     fn look(
         &self,
         t: TimeMs,
         cut: Option<&Cut>,
+        lists: ListVersions,
         seen: Option<&ReadVersions>,
-    ) -> Result<(ReadVersions, bool), SqlError> {
+    ) -> (ReadVersions, bool) {
         let from_history = cut.is_none() && !self.reads.plans.is_empty();
         let rows: Vec<u64> = cut.iter().flat_map(|cut| &cut.rows).map(|rows| rows.version).collect();
         let mut is_changed = self.is_timed || from_history;
-        let mut lists = BTreeMap::new();
         let mut series = None;
-        for (name, table) in &self.reads.lists {
-            if table.lists_series {
-                is_changed |= self.series_changed(seen, &mut series) || *name == "exemplars";
-                continue;
-            }
-            let listed = self.context.sources.meta.rows(name)?;
+        for (name, _) in self.reads.lists.iter().filter(|(_, table)| table.lists_series) {
+            is_changed |= self.series_changed(seen, &mut series) || *name == "exemplars";
+        }
+        for (name, list) in &lists {
             let known = seen.and_then(|seen| seen.lists.get(name));
-            lists.insert(
-                *name,
-                match known.filter(|known| ***known == listed) {
-                    Some(known) => known.clone(),
-                    None => {
-                        is_changed = true;
-                        Arc::new(listed)
-                    }
-                },
-            );
+            is_changed |= !known.is_some_and(|known| Arc::ptr_eq(known, list));
         }
         let list_begin = if series.is_some() { begin_of_list(t) } else { 0 };
         let is_same =
             |seen: &ReadVersions| !seen.from_history && seen.rows == rows && seen.list_begin == list_begin;
         is_changed |= !seen.is_some_and(is_same);
-        Ok((ReadVersions { rows, lists, series, list_begin, from_history }, is_changed))
+        (ReadVersions { rows, lists, series, list_begin, from_history }, is_changed)
     }
 
     /// Whether series were added or removed since `mark`, which is updated.
@@ -315,9 +326,11 @@ impl StatementPlan {
     /// The physical plan; `None`: it depends on the time and is made for each run.
     fn known_plan(&mut self) -> Result<Option<Arc<dyn ExecutionPlan>>, DataFusionError> {
         let Some(known) = &mut self.physical else { return Ok(None) };
-        if self.keeps_state || self.runs == RUNS_OF_A_PLAN {
+        if self.runs == RUNS_OF_A_PLAN {
             *known = reset_plan_states(known.clone())?;
             self.runs = 0;
+        } else if self.keeps_state {
+            *known = without_state(known)?;
         }
         self.runs += 1;
         Ok(Some(known.clone()))
@@ -328,12 +341,30 @@ impl StatementPlan {
 /// each run.
 const RUNS_OF_A_PLAN: u32 = 64;
 
-/// Whether an operator keeps what it has read, such as a side of a join, so that a plan has to be
-/// made new before it runs again: that takes longer than a small evaluation.
+/// The plan with new operators in the place of those that keep what they have read.
+fn without_state(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    if !keeps_state(plan) {
+        return Ok(plan.clone());
+    }
+    let children = plan.children().into_iter().map(without_state).collect::<Result<Vec<_>, _>>()?;
+    // To find out anew how their rows are ordered and what is unique takes longer than a small
+    // evaluation, and nothing of it has changed.
+    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
+    let plan = plan.clone().replace_children(children, options)?;
+    if has_state(&plan) { plan.reset_state() } else { Ok(plan) }
+}
+
+/// Whether an operator of the plan keeps what it has read.
 fn keeps_state(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    has_state(plan) || plan.children().into_iter().any(keeps_state)
+}
+
+/// Whether the operator keeps what it has read, such as a side of a join, so that it has to be made
+/// new before it runs again.
+fn has_state(plan: &Arc<dyn ExecutionPlan>) -> bool {
     // These operators keep no rows. A grouped aggregate has no dynamic filter for its scan; only a
     // global one has.
-    let is_known = match plan.name() {
+    let is_stateless = match plan.name() {
         "StreamingTableExec"
         | "FilterExec"
         | "ProjectionExec"
@@ -349,7 +380,7 @@ fn keeps_state(plan: &Arc<dyn ExecutionPlan>) -> bool {
         }
         _ => false,
     };
-    !is_known || plan.children().into_iter().any(keeps_state)
+    !is_stateless
 }
 
 /// Plans and runs a statement for one evaluation time.
