@@ -101,7 +101,6 @@ impl RuleLanguages {
 /// An engine that only plans, for rules.
 #[cfg(feature = "sql")]
 fn planning(language: PromqlOptions, tables: Arc<dyn ::sql::tables::TableList>) -> SqlEngine {
-    let tables = Arc::new(::sql::tables::TablesOfRuleFiles(tables));
     SqlEngine::for_planning(Arc::new(promql::PromqlLanguage(language)), tables)
 }
 

@@ -50,6 +50,10 @@ impl fmt::Debug for SqlSources {
 pub struct SqlEngine {
     pub(crate) sources: SqlSources,
     pub(crate) functions: Functions,
+    /// Whether a table of the schema `public` that is not there may come later. If so, a standing
+    /// statement that reads it is refused as unavailable, not as wrong: its rule is accepted, and
+    /// fails until the table is there.
+    pub(crate) tables_may_come: bool,
     state: SessionState,
 }
 
@@ -68,13 +72,15 @@ impl SqlEngine {
             .with_window_functions(functions.window.values().cloned().collect())
             .with_expr_planners(functions.planners.clone())
             .build();
-        SqlEngine { sources, functions, state }
+        SqlEngine { sources, functions, tables_may_come: false, state }
     }
 
-    /// An engine that plans statements which stand, before there is a store. They may read
-    /// `tables`.
+    /// An engine that plans the statements of rule files, before there is a store. They may read
+    /// `tables`, also some that are not there yet: a file may be older than its tables, and a
+    /// table that was dropped must not keep the server from starting.
     pub fn for_planning(language: Arc<dyn QueryLanguage>, tables: Arc<dyn TableList>) -> SqlEngine {
-        SqlEngine::new(super::no_data::sources(language, tables))
+        let engine = SqlEngine::new(super::no_data::sources(language, tables));
+        SqlEngine { tables_may_come: true, ..engine }
     }
 
     /// What operators need to run that were not planned by DataFusion.

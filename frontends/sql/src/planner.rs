@@ -258,7 +258,7 @@ impl Finder<'_> {
                 let gone = SqlError::new(SqlErrorKind::Unavailable, error);
                 return Err(gone.hint(format!("{hint}\"{name}\"")));
             }
-            if self.context.standing && schema == Some("public") && tables.may_come() {
+            if self.context.standing && schema == Some("public") && self.engine.tables_may_come {
                 let error = format!("there is no relation \"{name}\" in the schema public");
                 return Err(SqlError::new(SqlErrorKind::Unavailable, error));
             }

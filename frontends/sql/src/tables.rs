@@ -61,41 +61,6 @@ pub trait TableList: Send + Sync {
     fn is_gone(&self, _name: &str) -> bool {
         false
     }
-    /// Whether a table of the schema `public` that is not there may come later. If so, a standing
-    /// statement that reads it is accepted, and its evaluations fail until the table is there.
-    fn may_come(&self) -> bool {
-        false
-    }
-}
-
-/// The tables as rule files see them: a file may be older than its tables, and a table that was
-/// dropped must not keep the server from starting.
-pub struct TablesOfRuleFiles(pub Arc<dyn TableList>);
-
-impl TableList for TablesOfRuleFiles {
-    fn table(&self, name: &str) -> Option<Arc<Table>> {
-        self.0.table(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.names()
-    }
-
-    fn view(&self, name: &str) -> Option<Arc<str>> {
-        self.0.view(name)
-    }
-
-    fn view_names(&self) -> Vec<String> {
-        self.0.view_names()
-    }
-
-    fn is_gone(&self, name: &str) -> bool {
-        self.0.is_gone(name)
-    }
-
-    fn may_come(&self) -> bool {
-        true
-    }
 }
 
 /// No tables.
