@@ -4,7 +4,7 @@
 use super::batch::SeriesMetadata;
 use super::client::WriteError;
 use super::shard::ShardContext;
-use crate::limits::{METADATA_IDLE, METADATA_REFRESH, METADATA_REFRESH_MOST};
+use crate::limits::{METADATA_ABSENT_BYTES, METADATA_IDLE, METADATA_REFRESH, METADATA_REFRESH_MOST};
 use crate::protobuf::{put_bytes, put_message, put_number};
 use connectors::exposition::MetricType;
 use hashbrown::{HashMap, HashSet};
@@ -58,8 +58,41 @@ pub(super) struct MetadataTable {
     pause: Duration,
     /// How long reading them took.
     cost: Duration,
-    /// Names of series without metadata: they are not looked for again until something changes.
-    absent: HashSet<String>,
+    absent: AbsentNames,
+}
+
+/// Names of series without metadata: they are not looked for again until something changes.
+#[derive(Default)]
+struct AbsentNames {
+    names: HashSet<String>,
+    /// What they hold in memory.
+    bytes: usize,
+}
+
+impl AbsentNames {
+    fn contains(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    /// Adds a name. Beyond the limit it takes the place of all others: some of them may be of
+    /// series that are gone, and the others are looked for once more.
+    fn insert(&mut self, name: &str) {
+        if self.contains(name) {
+            return;
+        }
+        let bytes = name.len() + size_of::<String>();
+        if self.bytes + bytes > METADATA_ABSENT_BYTES {
+            self.clear();
+        }
+        if bytes <= METADATA_ABSENT_BYTES {
+            self.names.insert(name.to_owned());
+            self.bytes += bytes;
+        }
+    }
+
+    fn clear(&mut self) {
+        *self = AbsentNames::default();
+    }
 }
 
 impl MetadataTable {
@@ -71,7 +104,7 @@ impl MetadataTable {
             read: None,
             pause: METADATA_REFRESH,
             cost: Duration::ZERO,
-            absent: HashSet::new(),
+            absent: AbsentNames::default(),
         }
     }
 
@@ -99,7 +132,7 @@ impl MetadataTable {
         }
         self.read_again();
         if self.family(name).is_none() {
-            self.absent.insert(name.to_owned());
+            self.absent.insert(name);
         }
     }
 
@@ -255,5 +288,22 @@ mod tests {
         assert_eq!(table.find("newest").kind, 0, "it is known that there are none of this name");
         table.look_for("newest");
         assert_eq!(table.find("newest").kind, 2);
+    }
+
+    #[test]
+    fn names_without_metadata_have_a_limit() {
+        let mut names = AbsentNames::default();
+        let long = |n: usize| format!("{n:01000}");
+        let most = METADATA_ABSENT_BYTES / (1000 + size_of::<String>());
+        for n in 0..most {
+            names.insert(&long(n));
+            names.insert(&long(n));
+        }
+        assert_eq!(names.names.len(), most, "all of them fit, and a name counts once");
+        names.insert(&long(most));
+        assert!(names.contains(&long(most)) && !names.contains(&long(0)));
+        assert_eq!((names.names.len(), names.bytes), (1, 1000 + size_of::<String>()));
+        names.insert(&"x".repeat(METADATA_ABSENT_BYTES));
+        assert_eq!((names.names.len(), names.bytes), (0, 0), "a name beyond the limit is not held");
     }
 }

@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use storage::codec;
 use storage::durable_map::{DurableMap, MapChange, MapEntries};
 use storage::model::SeriesRef;
@@ -84,14 +83,12 @@ impl QueueProgress {
         QueueProgress { key, map, hold, note: Mutex::new(note) }
     }
 
-    /// Puts the note into the file and waits for that: a queue that is killed before its first
-    /// request goes on from where it began.
+    /// Puts the note into the file and waits for that, at most [`NOTE_WAIT`]: a queue that is
+    /// killed before its first request goes on from where it began.
     pub(super) fn write_beginning(&self) {
         let note = self.put(&self.note.lock());
-        let deadline = Instant::now() + NOTE_WAIT;
-        while !self.is_noted(note) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        // After the limit the queue starts anyway: a full disk must not stop it.
+        let _is_written = self.map.wait(note, NOTE_WAIT);
     }
 
     /// How far the queue has come.
