@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::metrics::Gauge;
 use storage::model::{Labels, TimeMs};
+use storage::shared_metrics;
 use tokio::sync::{Notify, watch};
 
 /// The administration of a server.
@@ -261,11 +262,7 @@ impl ServerControl for ApiControl {
             server_time: Some(server.context.clock.now()),
             reload_config_success: in_force.failed.is_none(),
             last_config_time: Some(in_force.since),
-            corruption_count: server
-                .context
-                .metrics
-                .counter("prometheus_tsdb_wal_corruptions_total", "", &[])
-                .get(),
+            corruption_count: shared_metrics::log_corruptions(&server.context.metrics).get(),
             goroutine_count: std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
             max_procs: std::thread::available_parallelism().map_or(1, usize::from),
             // Go's "no limit"; this and the next fields describe Go's runtime, which is not here.

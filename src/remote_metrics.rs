@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 use storage::metrics::{Counter, Gauge, Metrics};
-use storage::store::{APPENDED_SAMPLES, Store};
+use storage::shared_metrics::{self, SampleType};
+use storage::store::Store;
 
 /// The metrics of the store that are shown under other names, too.
 struct StoreCounters {
@@ -38,13 +39,12 @@ struct AgentMetrics {
 }
 
 impl RemoteMetrics {
-    /// Registers the metrics; those of agents for an agent alone. The store has registered its own.
+    /// Registers the metrics; those of agents for an agent alone.
     pub(crate) fn new(metrics: &Metrics, is_agent: bool) -> RemoteMetrics {
-        let appended = |kind| metrics.counter(APPENDED_SAMPLES, "", &[("type", kind)]);
         let store = StoreCounters {
-            floats: appended("float"),
-            histograms: appended("histogram"),
-            exemplars: metrics.counter("prometheus_tsdb_exemplar_exemplars_appended_total", "", &[]),
+            floats: shared_metrics::appended_samples(metrics, SampleType::Float),
+            histograms: shared_metrics::appended_samples(metrics, SampleType::Histogram),
+            exemplars: shared_metrics::appended_exemplars(metrics),
         };
         let mut counters = incoming(metrics, &store);
         if is_agent {
@@ -106,7 +106,7 @@ fn of_agent(metrics: &Metrics, store: &StoreCounters) -> Vec<CounterCopy> {
     };
     let appended = "prometheus_agent_samples_appended_total";
     let help = "Total number of samples appended to the storage";
-    let corruptions = metrics.counter("prometheus_tsdb_wal_corruptions_total", "", &[]);
+    let corruptions = shared_metrics::log_corruptions(metrics);
     vec![
         shown(&store.floats, appended, help, &[("type", "float")]),
         shown(&store.histograms, appended, help, &[("type", "histogram")]),
@@ -123,20 +123,22 @@ fn of_agent(metrics: &Metrics, store: &StoreCounters) -> Vec<CounterCopy> {
 impl AgentMetrics {
     fn new(metrics: &Metrics) -> AgentMetrics {
         AgentMetrics {
-            head_series: metrics.gauge("prometheus_tsdb_head_series", "", &[]),
+            head_series: shared_metrics::head_series(metrics),
             active_series: metrics.gauge(
                 "prometheus_agent_active_series",
                 "Number of active series being tracked by the WAL storage",
                 &[],
             ),
-            refused: ["prometheus_tsdb_too_old_samples_total", "prometheus_tsdb_out_of_bound_samples_total"]
-                .map(|name| metrics.counter(name, "", &[])),
+            refused: [
+                shared_metrics::too_old_samples(metrics),
+                shared_metrics::out_of_bound_samples(metrics),
+            ],
             out_of_order: metrics.total(
                 "prometheus_agent_out_of_order_samples_total",
                 "Total number of out of order samples ingestion failed attempts.",
                 &[],
             ),
-            clean: metrics.gauge("prometheus_tsdb_clean_start", "", &[]),
+            clean: shared_metrics::clean_start(metrics),
             clean_start: metrics.gauge(
                 "prometheus_agent_clean_start",
                 "Whether the log ended with an orderly close at the last start.",

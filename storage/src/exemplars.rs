@@ -9,6 +9,7 @@
 use crate::limits::EXEMPLAR_LABELS;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::{Labels, SeriesRef, TimeMs};
+use crate::shared_metrics;
 use parking_lot::Mutex;
 use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
@@ -119,11 +120,7 @@ impl Exemplars {
         Exemplars {
             ring: Mutex::default(),
             window,
-            appended: metrics.counter(
-                "prometheus_tsdb_exemplar_exemplars_appended_total",
-                "Exemplars stored.",
-                &[],
-            ),
+            appended: shared_metrics::appended_exemplars(metrics),
             out_of_order: metrics.counter(
                 "prometheus_tsdb_exemplar_out_of_order_exemplars_total",
                 "Exemplars refused: too much older than the newest of their series.",

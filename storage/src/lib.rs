@@ -27,6 +27,7 @@ pub mod limits;
 pub mod metrics;
 pub mod model;
 pub mod object_store;
+pub mod shared_metrics;
 pub mod spans;
 pub mod store;
 pub mod vec_growth;

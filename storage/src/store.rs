@@ -78,7 +78,6 @@ pub use retention::{ExpiredBlocks, HeadAndLog, Retention, RetentionSettings};
 pub use selection::{Selection, SeriesSource};
 pub use series_changes::{SeriesChanges, SeriesMark};
 pub use series_retention::{RetentionCutoffs, SeriesRetention};
-pub use stats::APPENDED_SAMPLES;
 pub use status::StoreStatus;
 pub use wal::{LogHold, StoreWal};
 

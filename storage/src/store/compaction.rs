@@ -15,6 +15,7 @@ use crate::limits::{
 };
 use crate::metrics::{Counter, Metrics};
 use crate::model::TimeMs;
+use crate::shared_metrics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -30,10 +31,9 @@ pub(super) struct CompactionMetrics {
 impl CompactionMetrics {
     /// Registers the metrics.
     pub(super) fn new(metrics: &Metrics) -> CompactionMetrics {
-        let counter = |name, help| metrics.counter(name, help, &[]);
         CompactionMetrics {
-            done: counter("prometheus_tsdb_compactions_total", "Merges of blocks that succeeded."),
-            failed: counter("prometheus_tsdb_compactions_failed_total", "Merges of blocks that failed."),
+            done: shared_metrics::compactions(metrics),
+            failed: shared_metrics::failed_compactions(metrics),
         }
     }
 

@@ -6,11 +6,9 @@ use crate::head::{AppendCounts, Head};
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
 use crate::model::labels::METRIC_NAME;
+use crate::shared_metrics::{self, SampleType};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// Samples stored, with the label `type`: `float` or `histogram`.
-pub const APPENDED_SAMPLES: &str = "prometheus_tsdb_head_samples_appended_total";
 
 /// The counters and gauges of the store.
 pub(super) struct StoreMetrics {
@@ -32,44 +30,27 @@ impl StoreMetrics {
     /// Registers the metrics.
     pub(super) fn new(metrics: &Metrics) -> StoreMetrics {
         let counter = |name, help| metrics.counter(name, help, &[]);
-        let appended = |kind| metrics.counter(APPENDED_SAMPLES, "Samples stored.", &[("type", kind)]);
         StoreMetrics {
-            series: metrics.gauge("prometheus_tsdb_head_series", "Series in the head.", &[]),
+            series: shared_metrics::head_series(metrics),
             chunks: metrics.gauge(
                 "prometheus_tsdb_head_chunks",
                 "Chunks in the head, as of the last housekeeping.",
                 &[],
             ),
-            blocks_written: counter("prometheus_tsdb_compactions_total", "Blocks written from the head."),
-            flush_failures: counter(
-                "prometheus_tsdb_compactions_failed_total",
-                "Flushes of the head that failed.",
-            ),
-            corruptions: counter(
-                "prometheus_tsdb_wal_corruptions_total",
-                "Damaged positions found in the log.",
-            ),
-            clean_start: metrics.gauge(
-                "prometheus_tsdb_clean_start",
-                "Whether the log ended with an orderly close at the last start.",
-                &[],
-            ),
-            floats: appended("float"),
-            histograms: appended("histogram"),
+            blocks_written: shared_metrics::compactions(metrics),
+            flush_failures: shared_metrics::failed_compactions(metrics),
+            corruptions: shared_metrics::log_corruptions(metrics),
+            clean_start: shared_metrics::clean_start(metrics),
+            floats: shared_metrics::appended_samples(metrics, SampleType::Float),
+            histograms: shared_metrics::appended_samples(metrics, SampleType::Histogram),
             out_of_order: counter(
                 // Not `prometheus_tsdb_out_of_order_samples_total`: Prometheus counts refused
                 // samples there, and samples within the window are not refused here.
                 "prometheus_tsdb_head_out_of_order_samples_appended_total",
                 "Stored samples that are older than the newest of their series.",
             ),
-            too_old: counter(
-                "prometheus_tsdb_too_old_samples_total",
-                "Samples refused: older than the window of late samples.",
-            ),
-            out_of_bounds: counter(
-                "prometheus_tsdb_out_of_bound_samples_total",
-                "Samples refused: older than the store accepts for any series.",
-            ),
+            too_old: shared_metrics::too_old_samples(metrics),
+            out_of_bounds: shared_metrics::out_of_bound_samples(metrics),
             duplicates: counter(
                 "perennial_tsdb_duplicate_samples_total",
                 "Samples refused: another value is stored at the same time.",

@@ -44,7 +44,8 @@ use storage::disk::Disk;
 use storage::durable_map::DurableMap;
 use storage::metrics::{Counter, Metrics};
 use storage::model::Labels;
-use storage::store::{APPENDED_SAMPLES, LogHold, LogPosition, Store, StoreError};
+use storage::shared_metrics::{self, SampleType};
+use storage::store::{LogHold, LogPosition, Store, StoreError};
 use tokio::runtime::Handle;
 use wake::WakeFlag;
 
@@ -145,8 +146,8 @@ impl RemoteWrite {
             state.holds.push(wal.hold(note.first().lsn));
             state.notes.insert(key.to_owned(), note);
         }
-        let incoming = ["float", "histogram"]
-            .map(|kind| services.metrics.counter(APPENDED_SAMPLES, "Samples stored.", &[("type", kind)]));
+        let incoming = [SampleType::Float, SampleType::Histogram]
+            .map(|kind| shared_metrics::appended_samples(&services.metrics, kind));
         Ok(RemoteWrite { services, map: Arc::new(map), state: Mutex::new(state), incoming })
     }
 
