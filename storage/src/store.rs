@@ -39,6 +39,7 @@ mod replay_status;
 mod retention;
 mod scrape_decoder;
 mod selection;
+mod series;
 mod series_changes;
 mod series_retention;
 mod shards;
@@ -64,21 +65,23 @@ pub use batch::{
 };
 pub use blocks::damaged_blocks;
 pub use builder::StoreBuilder;
-pub use changed_since::{ChangedSince, StoreVersion};
+pub use changed_since::{ChangedSince, StoreChanges, StoreVersion};
 pub use corrections::{CorrectedValue, Correction};
 pub use flush::{BlockBackend, LabelledSource, SeriesSamples};
 pub use log_tail::{LogPosition, LogTail, LoggedFloat, LoggedHistogram, LoggedSamples};
 pub use maintenance::Maintenance;
-pub use newest::{NewestSample, NewestValue, RecentSamples, RecentSeries};
+pub use newest::{NewestSample, NewestSamples, NewestValue, RecentSamples, RecentSeries};
 pub use no_history::NoHistory;
 pub use options::{HeadStats, ReplayReport, StoreOptions};
 pub use recorder::Recorder;
 pub use replay_status::{PendingReplay, ReplayProgress, ReplayStatus};
 pub use retention::{ExpiredBlocks, HeadAndLog, Retention, RetentionSettings};
 pub use selection::{Selection, SeriesSource};
+pub use series::StoreSeries;
 pub use series_changes::{SeriesChanges, SeriesMark};
 pub use series_retention::{RetentionCutoffs, SeriesRetention};
 pub use status::StoreStatus;
+pub use subscribers::Subscribers;
 pub use wal::{LogHold, StoreWal};
 
 use crate::disk::Disk;
@@ -93,14 +96,15 @@ use stats::StoreMetrics;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use subscribers::Subscribers;
 
 /// The storage engine: write-ahead log, head and blocks of one data directory.
 ///
 /// The methods here are for writers and readers. Each of the other tasks has a type of its own:
 /// [`Store::wal`] (durability), [`Store::replay`] (the start), [`Store::recorder`] (what the server
-/// itself writes), [`Store::maintenance`] (flush, compaction, retention, object store),
-/// [`Store::admin`] (deletions, snapshots), [`Store::status`] (statistics).
+/// itself writes and reads back), [`Store::maintenance`] (flush, compaction, retention, object
+/// store), [`Store::admin`] (deletions, snapshots), [`Store::status`] (statistics),
+/// [`Store::series`] (the series by their numbers), [`Store::newest`] (their newest samples),
+/// [`Store::changes`] (what changed since), [`Store::subscribers`] (who gets each append).
 pub struct Store {
     options: StoreOptions,
     disk: Arc<dyn Disk>,
@@ -163,19 +167,29 @@ impl Store {
         Recorder { store: self }
     }
 
+    /// The series by their numbers.
+    pub fn series(&self) -> StoreSeries<'_> {
+        StoreSeries { store: self }
+    }
+
+    /// What changed since an earlier moment.
+    pub fn changes(&self) -> StoreChanges<'_> {
+        StoreChanges { store: self }
+    }
+
+    /// The newest samples of some series.
+    pub fn newest(&self) -> NewestSamples<'_> {
+        NewestSamples { store: self }
+    }
+
+    /// Who gets each append.
+    pub fn subscribers(&self) -> &Subscribers {
+        &self.subscribers
+    }
+
     /// Statistics and health.
     pub fn status(&self) -> StoreStatus<'_> {
         StoreStatus { store: self }
-    }
-
-    /// Sets the feed that gets every append with [`FeedDelivery::Feed`] from now on.
-    pub fn set_feed(&self, feed: Arc<dyn ChangeFeed>) {
-        self.subscribers.set_feed(feed);
-    }
-
-    /// Sets the observer that sees every append of a writer from now on.
-    pub fn set_observer(&self, observer: Arc<dyn AppendObserver>) {
-        self.subscribers.set_observer(observer);
     }
 
     /// The column group with this key in this shard, created on first use. If the shard has too
@@ -198,42 +212,6 @@ impl Store {
             self.shards.get(shard).write().head.series.resolve(labels)
         });
         SeriesRef { shard, slot }
-    }
-
-    /// The series with these labels in their encoded form ([`Labels::encoded`]), if it is active.
-    /// Bytes that are no label set find none.
-    pub fn find_encoded(&self, encoded: &[u8]) -> Option<SeriesRef> {
-        self.shards.find_encoded(encoded)
-    }
-
-    /// Whether the series has samples in the head in a column of a group whose key begins with
-    /// `prefix`.
-    pub fn is_column_of(&self, labels: &Labels, prefix: &str) -> bool {
-        self.shards.get(shard_of(labels)).read().head.is_column_of(labels, prefix)
-    }
-
-    /// The labels of a series, also of an inactive one; empty if there is no such series.
-    pub fn labels(&self, series: SeriesRef) -> Labels {
-        self.shards.labels(series)
-    }
-
-    /// The start timestamps of these samples (slot, time) of a shard: 0 for those of which none is
-    /// known, or not any more, because they have left the head.
-    pub fn starts_of(&self, shard: u16, samples: impl Iterator<Item = (u32, TimeMs)>) -> Vec<TimeMs> {
-        let shard = self.shards.get(shard).read();
-        samples.map(|(slot, t)| shard.head.start_at(slot, t).unwrap_or(0)).collect()
-    }
-
-    /// Number of slots of a shard. Slots are numbered from 0, so series created since an earlier
-    /// call have the slots from the earlier result on.
-    pub fn slots(&self, shard: u16) -> u32 {
-        self.shards.slots(shard)
-    }
-
-    /// Whether all samples at `from` and later are in memory, so that reading them waits for
-    /// nothing.
-    pub fn has_in_memory(&self, from: TimeMs) -> bool {
-        !self.replay.is_running() && self.history.as_ref().is_none_or(|history| !history.has_after(from))
     }
 
     /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`, from

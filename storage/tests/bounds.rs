@@ -48,7 +48,7 @@ fn samples_of_new_series_are_within_the_bounds_too() {
         let appended = write(&store, &[(i, t), (i, NOW)]);
         assert_eq!((appended.stored, appended.out_of_bounds, appended.too_old), (1, 1, 0), "{t}");
         let refused = appended.refused[0];
-        assert_eq!((store.labels(refused.series), refused.t), (labels(i), t));
+        assert_eq!((store.series().labels(refused.series), refused.t), (labels(i), t));
         assert_eq!((refused.why, refused.oldest), (Refusal::TooOld, NOW - HOUR));
         let again = write(&store, &[(i, t)]);
         assert_eq!((again.stored, again.out_of_bounds), (0, 1), "{t}, now that the series is known");

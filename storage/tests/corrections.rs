@@ -114,7 +114,7 @@ impl Bench {
         let (store, replay) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         assert_eq!(replay.damage, Vec::<String>::new());
         let feed = Arc::new(Listener(Mutex::new(model.clone())));
-        store.set_feed(feed.clone());
+        store.subscribers().set_feed(feed.clone());
         let series = (0..SERIES).map(|i| store.get_or_create_series(&labels(i))).collect();
         Bench { dir, store, feed, series, now, model }
     }
@@ -191,7 +191,11 @@ impl Bench {
     }
 
     fn check(&self) {
-        let all = self.store.read_series(&[Matcher::equal("__name__", "m")], i64::MIN, i64::MAX).unwrap();
+        let all = self
+            .store
+            .recorder()
+            .read_series(&[Matcher::equal("__name__", "m")], i64::MIN, i64::MAX)
+            .unwrap();
         let mut read = Samples::new();
         for (labels, one) in all {
             let slot = self.store.get_or_create_series(&labels).slot;

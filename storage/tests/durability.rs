@@ -227,7 +227,7 @@ fn the_feed_hears_every_append_once_in_order_and_selections_know_their_place() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     let ear = Arc::new(FeedLog::default());
-    store.set_feed(ear.clone());
+    store.subscribers().set_feed(ear.clone());
     let columns = layout(&store, 3);
     let shard = shard_of(&labels(0));
     assert_eq!(scrape(&store, &columns, 10).unwrap().seq, 1);

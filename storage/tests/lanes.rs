@@ -389,7 +389,7 @@ fn the_first_sample_wins_and_the_feed_hears_what_was_stored() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let ear = Arc::new(FeedLog::default());
-    store.set_feed(ear.clone());
+    store.subscribers().set_feed(ear.clone());
     let series = resolve(&store, 0);
     let row = |t, n| HistogramRow { series, t, h: Arc::new(histogram(n)) };
     let counts = |appended: AppendResult| (appended.stored, appended.duplicate, appended.too_old);

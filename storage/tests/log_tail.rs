@@ -68,7 +68,7 @@ fn read(store: &Arc<Store>, from: LogPosition) -> Vec<(Sample, LogPosition)> {
     let mut samples = LoggedSamples::default();
     let mut all = Vec::new();
     while tail.next_samples(&mut samples).unwrap() {
-        let label = |slot| store.labels(samples.series(slot)).to_string();
+        let label = |slot| store.series().labels(samples.series(slot)).to_string();
         for float in &samples.floats {
             let position = LogPosition { lsn: samples.lsn, item: float.item };
             all.push(((label(float.slot), float.t, float.v.to_string()), position.next()));

@@ -288,7 +288,7 @@ struct Run {
 impl Run {
     fn resolve(&self, store: &Store, i: usize) -> SeriesRef {
         let series = store.get_or_create_series(&labels(i));
-        assert_eq!(store.labels(series), labels(i));
+        assert_eq!(store.series().labels(series), labels(i));
         series
     }
 
@@ -459,9 +459,9 @@ fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
         at(&store, t + 60_000, &series[..1]);
         assert!(store.maintenance().run_housekeeping(t + 60_000).unwrap() > 0);
         assert_eq!(store.status().head_stats(0).series, 1);
-        assert_eq!(store.find_encoded(labels(7).encoded()), None);
+        assert_eq!(store.series().find_encoded(labels(7).encoded()), None);
         for (i, series) in series.iter().enumerate() {
-            assert_eq!(store.labels(*series), labels(i));
+            assert_eq!(store.series().labels(*series), labels(i));
         }
         // By labels, and by the slot alone.
         for (i, series) in series.iter().enumerate().take(30).skip(20) {
@@ -469,7 +469,7 @@ fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
         }
         at(&store, t + 70_000, &series[10..30]);
         for (i, series) in series.iter().enumerate().take(30).skip(10) {
-            assert_eq!(store.find_encoded(labels(i).encoded()), Some(*series));
+            assert_eq!(store.series().find_encoded(labels(i).encoded()), Some(*series));
         }
         assert_eq!(store.status().head_stats(0).series, 21);
     }

@@ -335,7 +335,7 @@ impl Translation<'_, '_, '_> {
             return Ok(None);
         }
         let store = &self.content.receiver.store;
-        let known = store.find_encoded(&self.encoded);
+        let known = store.series().find_encoded(&self.encoded);
         Ok(Some(known.unwrap_or_else(|| store.get_or_create_series(&labels.build()))))
     }
 

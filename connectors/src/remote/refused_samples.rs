@@ -24,18 +24,18 @@ impl RefusedLines {
 
     /// Adds a line for a series; `what` is wrong with it, or with a part of it.
     pub fn name_series(&mut self, series: SeriesRef, what: &dyn Display, store: &Store) {
-        self.name(|| format!("{what} for series {}", braced(&store.labels(series))));
+        self.name(|| format!("{what} for series {}", braced(&store.series().labels(series))));
     }
 
     /// Adds a line for a sample that the store refused.
     pub fn name_refused(&mut self, refused: &RefusedRow, store: &Store) {
-        self.name(|| line(refused, &braced(&store.labels(refused.series))));
+        self.name(|| line(refused, &braced(&store.series().labels(refused.series))));
     }
 
     /// Adds a line for a sample that is too far in the future.
     pub fn name_far_ahead(&mut self, series: SeriesRef, t: TimeMs, store: &Store) {
         self.name(|| {
-            let series = braced(&store.labels(series));
+            let series = braced(&store.series().labels(series));
             let date = date(t);
             format!(
                 "out of bounds: timestamp is too far in the future for series {series}: timestamp {t}{date}"

@@ -220,7 +220,7 @@ impl<'a> Batch<'a> {
         let mut exemplars = std::mem::take(&mut self.exemplars);
         // A series that only has exemplars does not exist for Prometheus. But one whose sample was
         // refused as late does.
-        exemplars.retain(|exemplar| exemplar.sampled || store.has_samples(exemplar.row.series));
+        exemplars.retain(|exemplar| exemplar.sampled || store.series().has_samples(exemplar.row.series));
         let rows: Vec<ExemplarRow> = exemplars.into_iter().map(|exemplar| exemplar.row).collect();
         let series: Vec<SeriesRef> = rows.iter().map(|row| row.series).collect();
         let added = store.exemplars().add(rows);

@@ -81,7 +81,7 @@ impl<'a> V1Reader<'a> {
         }
         // Nearly always: no text is checked and no label set built, because an encoding that is
         // stored has been valid once.
-        if let Some(known) = self.store.find_encoded(&self.encoded) {
+        if let Some(known) = self.store.series().find_encoded(&self.encoded) {
             return Ok(Some(known));
         }
         // Without a name it is no series. Prometheus leaves it out of a version 1.0 request without

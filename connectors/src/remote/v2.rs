@@ -193,7 +193,7 @@ impl<'a> V2Reader<'a> {
             put_pair(&mut self.encoded, name, value);
         }
         // As in version 1.0. An odd number of references is reported below.
-        let known = self.store.find_encoded(&self.encoded).filter(|_| refs.len().is_multiple_of(2));
+        let known = self.store.series().find_encoded(&self.encoded).filter(|_| refs.len().is_multiple_of(2));
         if known.is_some() {
             return Ok(known);
         }

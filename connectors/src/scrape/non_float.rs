@@ -151,7 +151,7 @@ impl NonFloatSamples {
             let (series, own, first) = &of_sample[0];
             // As in Prometheus: an exemplar of a sample that was refused is not stored, and not
             // counted as late.
-            if !store.has_sample(*series, own.unwrap_or(t), first.value) {
+            if !store.series().has_sample(*series, own.unwrap_or(t), first.value) {
                 continue;
             }
             let row = |raw: &RawExemplar| ExemplarRow {

@@ -479,5 +479,5 @@ fn read_extras(selection: &Selection, i: usize, from: TimeMs) -> Result<Option<C
 
 /// The labels of the series in these slots of a shard, with their slots.
 pub fn labels_of_slots(store: &Store, shard: u16, slots: &[u32]) -> Vec<(u32, Labels)> {
-    slots.iter().map(|slot| (*slot, store.labels(SeriesRef { shard, slot: *slot }))).collect()
+    slots.iter().map(|slot| (*slot, store.series().labels(SeriesRef { shard, slot: *slot }))).collect()
 }

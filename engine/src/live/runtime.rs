@@ -201,7 +201,7 @@ impl LiveRuntime {
         if let Some(guards) = start_workers(&shared, timely, inputs, store.clone(), options, metrics)? {
             shared.workers.set_threads(guards);
         }
-        store.set_feed(Arc::new(queues));
+        store.subscribers().set_feed(Arc::new(queues));
         Ok(LiveRuntime(shared))
     }
 

@@ -216,7 +216,9 @@ impl QueryRun {
         // disk would block the caller's thread.
         rows <= INLINE_ROWS
             && self.grid.len() == 1
-            && spans.all(|(from, span)| span <= INLINE_SPAN_MS && self.history.store().has_in_memory(from))
+            && spans.all(|(from, span)| {
+                span <= INLINE_SPAN_MS && self.history.store().status().has_in_memory(from)
+            })
     }
 
     fn select_of(

@@ -110,10 +110,10 @@ pub fn count_sample(memory: &MemoryReservation, sample: &NewestSample) -> Result
 
 impl SeriesCatalog for Store {
     fn series_mark(&self) -> SeriesMark {
-        Store::series_mark(self)
+        self.changes().series_mark()
     }
     fn series_since(&self, mark: &mut SeriesMark) -> SeriesChanges {
-        Store::series_since(self, mark)
+        self.changes().series_since(mark)
     }
     fn incomplete_reason(&self) -> Option<String> {
         self.status().incomplete_reason()
@@ -174,7 +174,7 @@ impl SeriesCatalog for Store {
     ) -> Result<Vec<NewestSample>, QueryError> {
         let mut found = BTreeMap::new();
         for set in sets {
-            let newest = self.newest_samples(set, from, to)?;
+            let newest = Store::newest(self).samples(set, from, to)?;
             newest.iter().try_for_each(|sample| count_sample(memory, sample))?;
             // A stale marker as newest sample means that the series has ended.
             let is_sample = |sample: &NewestSample| match sample.value {

@@ -109,12 +109,12 @@ impl Querier {
         };
         // Taken before any read and before the changes are determined: what is appended in between
         // counts as changed next time.
-        let version = self.store.mark();
+        let version = self.store.changes().version();
         let cached = &mut cache.entries[at];
         let changed = cached
             .seen_version
             .as_ref()
-            .map_or(ChangedSince::Everything, |seen| self.store.changed_since(seen));
+            .map_or(ChangedSince::Everything, |seen| self.store.changes().samples_since(seen));
         cached.forget_changed(changed);
         let missing = cached.missing(grid);
         if !missing.is_empty() {

@@ -60,7 +60,7 @@ impl AlertSeriesStore for Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
-        Store::newest(self, matchers, from, to)
+        Store::newest(self).floats(matchers, from, to)
     }
     fn recent(
         &self,
@@ -69,7 +69,7 @@ impl AlertSeriesStore for Store {
         to: TimeMs,
         most: usize,
     ) -> Result<RecentSamples, StoreError> {
-        Store::recent(self, matchers, from, to, most)
+        Store::newest(self).two_floats(matchers, from, to, most)
     }
 }
 

@@ -193,8 +193,12 @@ impl Fixture {
 
     /// All recorded samples.
     fn recorded(&self) -> BTreeMap<Labels, Vec<(i64, f64)>> {
-        let all =
-            self.base.store.read_series(&[Matcher::equal("team", "x")], START - 3_600_000, END).unwrap();
+        let all = self
+            .base
+            .store
+            .recorder()
+            .read_series(&[Matcher::equal("team", "x")], START - 3_600_000, END)
+            .unwrap();
         all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect())).collect()
     }
 }

@@ -146,7 +146,12 @@ impl Fixture {
 
     /// The recorded samples of a series without further labels.
     fn values(&self, name: &str) -> Vec<(i64, f64)> {
-        let all = self.base.store.read_series(&[Matcher::equal("__name__", name)], START, i64::MAX).unwrap();
+        let all = self
+            .base
+            .store
+            .recorder()
+            .read_series(&[Matcher::equal("__name__", name)], START, i64::MAX)
+            .unwrap();
         let points = all.into_values().flat_map(|series| series.ts.into_iter().zip(series.vs));
         points.map(|(t, v)| ((t - START) / SECOND, v)).collect()
     }
@@ -184,6 +189,7 @@ impl Fixture {
         let all = self
             .base
             .store
+            .recorder()
             .read_series(&[Matcher::equal("team", "x")], START - 60_000, END - 10_000)
             .unwrap();
         let all = all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect::<Vec<_>>()));
@@ -295,7 +301,8 @@ fn slots_stay_in_the_head_as_long_as_samples_may_be_late() {
     );
     fixture.base.clock.set(now);
     fixture.base.past.correct_now();
-    let all = fixture.base.store.read_series(&[Matcher::equal("team", "x")], late, boundary).unwrap();
+    let all =
+        fixture.base.store.recorder().read_series(&[Matcher::equal("team", "x")], late, boundary).unwrap();
     let sums: Vec<f64> = all.into_values().flat_map(|series| series.vs).collect();
     assert_eq!(sums, [3.0; 2], "the slots before and at the boundary");
     assert_eq!(

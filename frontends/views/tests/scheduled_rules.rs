@@ -97,7 +97,7 @@ fn is_recorded(placed: impl Fn(CompositeViews) -> CompositeViews, stands: bool) 
     views.remove(view);
     assert_eq!(views.describe(ViewId(0), 10).expect("described").total, 0);
     let most = [Matcher::equal("__name__", "most")];
-    let found = store.newest(&most, begun, TimeMs::MAX).expect("read");
+    let found = store.newest().floats(&most, begun, TimeMs::MAX).expect("read");
     assert_eq!(found.len(), 1, "after {} evaluations", heard.load(SeqCst));
     let (labels, t, _) = &found[0];
     assert_eq!(*labels, Labels::from_pairs([("__name__", "most"), ("rule", "asked")]));

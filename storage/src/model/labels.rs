@@ -325,7 +325,7 @@ pub fn hash_encoded(encoded: &[u8]) -> u64 {
 }
 
 /// Appends a pair to encoded labels. Does not check that they are a label set (sorted, valid text):
-/// for lookups ([`crate::store::Store::find_encoded`]).
+/// for lookups ([`crate::store::StoreSeries::find_encoded`]).
 pub fn put_pair(encoded: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     put(encoded, name);
     put(encoded, value);

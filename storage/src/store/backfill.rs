@@ -4,10 +4,9 @@
 //! For samples of earlier times that are computed later, by recording rules. The block is durable
 //! and readable when the call returns. The write-ahead log is not involved, and retention applies
 //! as to any block. Blocks may overlap each other and the head; the caller leaves out what is
-//! stored already ([`Store::read_series`]). The live runtime learns of the recent part through its
+//! stored already ([`Recorder::read_series`]). The live runtime learns of the recent part through its
 //! change feed.
 
-use super::Store;
 use super::batch::{ChangeData, ChangeEvent};
 use super::flush::SeriesSamples;
 use super::recorder::Recorder;
@@ -77,9 +76,7 @@ impl Recorder<'_> {
             tell(ChangeData::Histograms(samples.map(|(t, h)| (at.slot, *t, h.clone())).collect()));
         }
     }
-}
 
-impl Store {
     /// All floats and histograms of the matching series in `from..=to`, by labels; without start
     /// timestamps.
     pub fn read_series(
@@ -90,7 +87,7 @@ impl Store {
     ) -> Result<BTreeMap<Labels, SeriesSamples>, StoreError> {
         let mut found = BTreeMap::new();
         for shard in 0..SHARDS {
-            let selection = self.select(shard, matchers, from, to)?;
+            let selection = self.store.select(shard, matchers, from, to)?;
             for (i, labels) in selection.labels.iter().enumerate() {
                 let mut one = SeriesSamples { labels: labels.clone(), ..SeriesSamples::default() };
                 selection.read(i, from, to, &mut one.ts, &mut one.vs)?;

@@ -32,25 +32,33 @@ pub enum ChangedSince {
     Everything,
 }
 
-impl Store {
+/// Tells readers what changed in a store.
+#[derive(Copy, Clone)]
+pub struct StoreChanges<'a> {
+    pub(super) store: &'a Store,
+}
+
+impl StoreChanges<'_> {
     /// The current moment. Take it before the selection that it belongs to: changes in between then
     /// count as changed.
-    pub fn mark(&self) -> StoreVersion {
-        let arrivals = self.shards.iter().map(|shard| shard.read().arrivals.made()).collect();
-        StoreVersion { arrivals, history: self.history_version() }
+    pub fn version(&self) -> StoreVersion {
+        let arrivals = self.store.shards.iter().map(|shard| shard.read().arrivals.made()).collect();
+        StoreVersion { arrivals, history: self.store.history_version() }
     }
 
-    /// What may have changed since `mark`, which must come from this store.
-    pub fn changed_since(&self, mark: &StoreVersion) -> ChangedSince {
+    /// What may have changed since `version`, which must come from this store.
+    pub fn samples_since(&self, version: &StoreVersion) -> ChangedSince {
         // What changed in blocks is not known by time, so anything may have.
-        if self.history_version() != mark.history {
+        if self.store.history_version() != version.history {
             return ChangedSince::Everything;
         }
-        let shards = self.shards.iter().zip(&mark.arrivals);
+        let shards = self.store.shards.iter().zip(&version.arrivals);
         let oldest = shards.filter_map(|(shard, seen)| shard.read().arrivals.since(*seen)).min();
         oldest.map_or(ChangedSince::Nothing, ChangedSince::From)
     }
+}
 
+impl Store {
     pub(super) fn history_version(&self) -> u64 {
         self.history.as_ref().map_or(0, |history| history.version())
     }

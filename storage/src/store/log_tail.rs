@@ -3,7 +3,7 @@
 //! position survives a restart, and [`super::StoreWal::hold`] keeps the log from it on.
 //!
 //! Corrections and deletions are left out: they change samples that were passed on already. The
-//! labels of a series are those of [`Store::labels`].
+//! labels of a series are those of [`StoreSeries::labels`](super::StoreSeries::labels).
 
 use super::Store;
 use crate::error::StoreError;

@@ -48,10 +48,16 @@ pub struct RecentSamples {
     pub truncated: bool,
 }
 
-impl Store {
+/// Reads the newest samples of the series of a store.
+#[derive(Copy, Clone)]
+pub struct NewestSamples<'a> {
+    pub(super) store: &'a Store,
+}
+
+impl NewestSamples<'_> {
     /// The two newest floats in `from..=to` of each series that satisfies all matchers, of at most
     /// `most` series.
-    pub fn recent(
+    pub fn two_floats(
         &self,
         matchers: &[Matcher],
         from: TimeMs,
@@ -63,7 +69,7 @@ impl Store {
         let mut vs = Vec::new();
         let mut looked = 0;
         for shard in 0..SHARDS {
-            let selection = self.select(shard, matchers, from, to)?;
+            let selection = self.store.select(shard, matchers, from, to)?;
             for (i, labels) in selection.labels.iter().enumerate() {
                 // Series are counted, not rows found: otherwise a selector that matches a million
                 // ended series would read all of them.
@@ -86,7 +92,7 @@ impl Store {
 
     /// The newest float in `from..=to` of each series that satisfies all matchers, stale markers
     /// included.
-    pub fn newest(
+    pub fn floats(
         &self,
         matchers: &[Matcher],
         from: TimeMs,
@@ -103,7 +109,7 @@ impl Store {
 
     /// The newest sample in `from..=to`, float or histogram, of each series that satisfies all
     /// matchers.
-    pub fn newest_samples(
+    pub fn samples(
         &self,
         matchers: &[Matcher],
         from: TimeMs,
@@ -126,7 +132,7 @@ impl Store {
         let mut vs = Vec::new();
         let mut histograms = Vec::new();
         for shard in 0..SHARDS {
-            let selection = self.select(shard, matchers, from, to)?;
+            let selection = self.store.select(shard, matchers, from, to)?;
             for (i, labels) in selection.labels.iter().enumerate() {
                 ts.clear();
                 vs.clear();

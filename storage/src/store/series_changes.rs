@@ -6,7 +6,7 @@
 //! reported as "list again". Blocks that retention removes are not reported: readers list from a
 //! fixed begin, and do not see the difference.
 
-use super::Store;
+use super::changed_since::StoreChanges;
 use crate::model::{Labels, SHARDS};
 
 /// What a reader has seen.
@@ -37,11 +37,11 @@ pub enum SeriesChanges {
     Unknown,
 }
 
-impl Store {
+impl StoreChanges<'_> {
     /// The current moment. Take it before the list that it belongs to.
     pub fn series_mark(&self) -> SeriesMark {
-        let history = self.history_version();
-        let shards = self.shards.iter().map(|shard| {
+        let history = self.store.history_version();
+        let shards = self.store.shards.iter().map(|shard| {
             let shard = shard.read();
             let series = &shard.head.series;
             let unread = series.visible_from(0).filter(|(slot, _)| shard.head.newest_of(*slot).is_none());
@@ -57,12 +57,12 @@ impl Store {
     /// What changed in the list of series since `mark`, which is moved to now. After
     /// [`SeriesChanges::Unknown`] the caller takes a new mark.
     pub fn series_since(&self, mark: &mut SeriesMark) -> SeriesChanges {
-        if mark.history != self.history_version() || mark.shards.len() != usize::from(SHARDS) {
+        if mark.history != self.store.history_version() || mark.shards.len() != usize::from(SHARDS) {
             return SeriesChanges::Unknown;
         }
         let mut added = Vec::new();
         for (number, seen) in (0..).zip(&mut mark.shards) {
-            let shard = self.shards.get(number).read();
+            let shard = self.store.shards.get(number).read();
             let series = &shard.head.series;
             // Deleted samples hide series, and later ones show them again, without any of these
             // counts.

@@ -37,6 +37,13 @@ impl StoreStatus<'_> {
         self.store.history.as_ref().and_then(|history| history.incomplete_reason())
     }
 
+    /// Whether all samples at `from` and later are in memory, so that reading them waits for
+    /// nothing.
+    pub fn has_in_memory(&self, from: TimeMs) -> bool {
+        let history = self.store.history.as_ref();
+        !self.store.replay.is_running() && history.is_none_or(|history| !history.has_after(from))
+    }
+
     /// Time of the newest sample that ever was in the head, as far as it is known.
     pub fn newest_time(&self) -> Option<TimeMs> {
         Some(self.store.newest.load(Relaxed)).filter(|newest| *newest > TimeMs::MIN)

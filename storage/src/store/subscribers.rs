@@ -2,23 +2,27 @@
 //! ([`ChangeFeed`]), and an observer that looks for late samples ([`AppendObserver`]).
 //! [`super::append`] calls them under the lock of the shard.
 
+#[cfg(doc)]
+use super::batch::FeedDelivery;
 use super::batch::{AppendObserver, ChangeEvent, ChangeFeed};
 use parking_lot::RwLock;
 use std::sync::Arc;
 
 /// The change feed and the observer. Both are called under the lock of the shard.
 #[derive(Default)]
-pub(super) struct Subscribers {
+pub struct Subscribers {
     feed: RwLock<Option<Arc<dyn ChangeFeed>>>,
     observer: RwLock<Option<Arc<dyn AppendObserver>>>,
 }
 
 impl Subscribers {
-    pub(super) fn set_feed(&self, feed: Arc<dyn ChangeFeed>) {
+    /// Sets the feed that gets every append with [`FeedDelivery::Feed`] from now on.
+    pub fn set_feed(&self, feed: Arc<dyn ChangeFeed>) {
         *self.feed.write() = Some(feed);
     }
 
-    pub(super) fn set_observer(&self, observer: Arc<dyn AppendObserver>) {
+    /// Sets the observer that sees every append of a writer from now on.
+    pub fn set_observer(&self, observer: Arc<dyn AppendObserver>) {
         *self.observer.write() = Some(observer);
     }
 

@@ -61,9 +61,9 @@ fn samples_of_series_without_a_slot_are_refused_and_the_log_stays_readable() {
     store.close().unwrap();
     drop(store);
     let store = open(dir.path());
-    assert_eq!(store.find_encoded(labels(1).encoded()), Some(last));
-    assert_eq!(store.find_encoded(labels(2).encoded()), None);
-    assert_eq!(store.slots(0), SHARD_SLOTS);
+    assert_eq!(store.series().find_encoded(labels(1).encoded()), Some(last));
+    assert_eq!(store.series().find_encoded(labels(2).encoded()), None);
+    assert_eq!(store.series().slots(0), SHARD_SLOTS);
 }
 
 #[test]
@@ -86,5 +86,5 @@ fn batches_of_groups_without_a_number_are_refused() {
     assert_eq!(store.append_rows(&rows).unwrap().stored, rows.len());
     store.close().unwrap();
     drop(store);
-    assert_eq!(open(dir.path()).slots(0), 200);
+    assert_eq!(open(dir.path()).series().slots(0), 200);
 }

@@ -302,7 +302,7 @@ impl QueueReader {
         // Remote write 1.0 has none.
         let is_v2 = self.context.client.is_v2();
         let floats = samples.floats.iter().filter(|_| is_v2).map(|float| (float.slot, float.t));
-        let starts = self.store.starts_of(samples.shard, floats);
+        let starts = self.store.series().starts_of(samples.shard, floats);
         for (at, float) in samples.floats.iter().enumerate() {
             let position = LogPosition { lsn: samples.lsn, item: float.item };
             let start = starts.get(at).copied().unwrap_or(0);
@@ -313,8 +313,10 @@ impl QueueReader {
             return Ok(());
         }
         let histograms = samples.histograms.iter().filter(|_| is_v2);
-        let starts =
-            self.store.starts_of(samples.shard, histograms.map(|histogram| (histogram.slot, histogram.t)));
+        let starts = self
+            .store
+            .series()
+            .starts_of(samples.shard, histograms.map(|histogram| (histogram.slot, histogram.t)));
         for (at, histogram) in samples.histograms.iter().enumerate() {
             let position = LogPosition { lsn: samples.lsn, item: histogram.item };
             let series = samples.series(histogram.slot);

@@ -100,7 +100,7 @@ impl SeriesCache {
     pub(super) fn get(&mut self, series: SeriesRef) -> &SeriesUse {
         let SeriesCache { store, external, relabel, known, symbols, metadata } = self;
         known.entry(key(series)).or_insert_with(|| {
-            let found = resolve(&store.labels(series), external, relabel, symbols);
+            let found = resolve(&store.series().labels(series), external, relabel, symbols);
             if let (SeriesUse::Send(sent), Some(metadata)) = (&found, metadata) {
                 metadata.look_for(&sent.name);
             }

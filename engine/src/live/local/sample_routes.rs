@@ -200,10 +200,9 @@ impl SampleRoutes {
     ) {
         let Delivery { seq, t, only } = delivery;
         let shard = self.shard;
-        let route = self
-            .series
-            .entry(slot)
-            .or_insert_with(|| SeriesRoute::find(store.labels(SeriesRef { shard, slot }), target.rings));
+        let route = self.series.entry(slot).or_insert_with(|| {
+            SeriesRoute::find(store.series().labels(SeriesRef { shard, slot }), target.rings)
+        });
         route.used = t;
         let labels = &route.labels;
         route.rings.retain(|number| {

@@ -246,8 +246,11 @@ impl BackfillWorker {
                 keep_stale_markers_only(one, task.times.last);
             }
         }
-        let stored =
-            self.shared.services.store.read_series(&task.recording.matchers(), times.first, times.last);
+        let stored = self.shared.services.store.recorder().read_series(
+            &task.recording.matchers(),
+            times.first,
+            times.last,
+        );
         let stored = stored.map_err(|e| BackfillStop::Failed(e.to_string()))?;
         for (labels, one) in samples {
             let one = match stored.get(&labels) {

@@ -276,7 +276,7 @@ impl Corrector {
             // costs one time more.
             behind *= 2;
         };
-        let stored = self.services.store.read_series(&recording.matchers(), times.first, end);
+        let stored = self.services.store.recorder().read_series(&recording.matchers(), times.first, end);
         let stored = stored.map_err(CorrectionStop::from_store_error)?;
         let recorded: BTreeSet<TimeMs> = stored.values().flat_map(sample_times).collect();
         let grid = |t: &TimeMs| {
@@ -289,7 +289,7 @@ impl Corrector {
         // write series of the same name.
         let own = |labels: &Labels| {
             rule.exclusive_name
-                && (added.contains(labels) || self.services.store.is_column_of(labels, &prefix))
+                && (added.contains(labels) || self.services.store.series().is_column_of(labels, &prefix))
         };
         let changed = differences(&computed.samples, &stored, times.last, own, grid);
         drop(added);
@@ -312,7 +312,8 @@ impl Corrector {
         if oldest >= rule.since {
             return Ok(oldest);
         }
-        let before = self.services.store.read_series(&rule.recording.matchers(), oldest, rule.since - 1);
+        let before =
+            self.services.store.recorder().read_series(&rule.recording.matchers(), oldest, rule.since - 1);
         let before = before.map_err(CorrectionStop::from_store_error)?;
         let any = before.values().any(|series| sample_times(series).next().is_some());
         Ok(if any { oldest } else { rule.since })

@@ -62,7 +62,7 @@ impl LateSampleMonitor {
     /// From now on every append to `store` is checked; nothing is late before something is watched.
     pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, metrics: &Metrics) -> LateSampleMonitor {
         let arrivals = Arc::new(LateSampleQueue::new(clock, metrics));
-        store.set_observer(arrivals.clone());
+        store.subscribers().set_observer(arrivals.clone());
         LateSampleMonitor { store, arrivals, state: Mutex::default(), unsent: Mutex::default() }
     }
 
@@ -93,7 +93,7 @@ impl LateSampleMonitor {
                 known.clear();
             }
             samples.each(|slot, t| {
-                let labels = || self.store.labels(SeriesRef { shard, slot });
+                let labels = || self.store.series().labels(SeriesRef { shard, slot });
                 let seen = known.entry((shard, slot)).or_insert_with(|| selectors.seen(&labels()));
                 if !seen.is_empty() {
                     each(seen, t, now);

@@ -189,7 +189,8 @@ impl Fixture {
 
     fn recorded(&self) -> RecordedSeries {
         let team = [Matcher::equal("team", "x")];
-        let all = self.server.stores[0].read_series(&team, START - 60_000, END - INTERVAL).unwrap();
+        let all =
+            self.server.stores[0].recorder().read_series(&team, START - 60_000, END - INTERVAL).unwrap();
         let all = all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect::<Vec<_>>()));
         all.filter(|(_, points)| !points.is_empty()).collect()
     }
