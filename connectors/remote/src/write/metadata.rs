@@ -202,12 +202,12 @@ impl MetadataSender {
         loop {
             match client.send(body.clone(), attempt, clock.now()).await {
                 Ok(_) => {
-                    metrics.metadata.add(count);
-                    metrics.metadata_bytes.add(body.len() as u64);
+                    metrics.metadata.sent.add(count);
+                    metrics.metadata.bytes.add(body.len() as u64);
                     return;
                 }
                 Err(WriteError::Later { after, reason }) => {
-                    metrics.metadata_retried.add(count);
+                    metrics.metadata.retried.add(count);
                     tracing::warn!(
                         target: "remote_write", queue = self.context.name, error = reason,
                         "Failed to send metadata, retrying"
@@ -217,7 +217,7 @@ impl MetadataSender {
                     pause = (wait * 2).min(*max_backoff);
                 }
                 Err(error) => {
-                    metrics.metadata_failed.add(count);
+                    metrics.metadata.failed.add(count);
                     tracing::error!(
                         target: "remote_write", queue = self.context.name, %error, count,
                         "non-recoverable error while sending metadata"

@@ -125,32 +125,59 @@ pub(super) struct QueueMetrics {
     registry: Metrics,
     name: String,
     url: String,
+    pub items: ItemMetrics,
+    pub requests: RequestMetrics,
+    pub metadata: MetadataMetrics,
+    pub shards: ShardMetrics,
+    pub log: LogMetrics,
+}
+
+/// What becomes of samples, exemplars and histograms.
+pub(super) struct ItemMetrics {
     pub sent: KindCounters,
     pub failed: KindCounters,
     pub retried: KindCounters,
     dropped: [KindCounters; 4],
     pub pending: KindGauges,
-    pub metadata: Arc<Counter>,
-    pub metadata_failed: Arc<Counter>,
-    pub metadata_retried: Arc<Counter>,
-    pub metadata_bytes: Arc<Counter>,
-    pub enqueue_retries: Arc<Counter>,
-    pub duration: Arc<MetricHistogram>,
+    /// The newest time that was put into a request, and that was sent, seconds.
     pub highest: Arc<Gauge>,
     pub highest_sent: Arc<Gauge>,
+}
+
+/// The requests of a queue.
+pub(super) struct RequestMetrics {
+    pub duration: Arc<MetricHistogram>,
     pub bytes: Arc<Counter>,
-    pub shard_capacity: Arc<Gauge>,
-    pub shards: Arc<Gauge>,
-    pub shards_max: Arc<Gauge>,
-    pub shards_min: Arc<Gauge>,
-    pub shards_desired: Arc<Gauge>,
+    pub enqueue_retries: Arc<Counter>,
+    /// Items of a request at most.
     pub batch: Arc<Gauge>,
-    pub wal_segment: Arc<Gauge>,
-    pub wal_failures: Arc<Counter>,
+}
+
+/// Metadata in requests of their own.
+pub(super) struct MetadataMetrics {
+    pub sent: Arc<Counter>,
+    pub failed: Arc<Counter>,
+    pub retried: Arc<Counter>,
+    pub bytes: Arc<Counter>,
+}
+
+/// The number of shards, and its limits.
+pub(super) struct ShardMetrics {
+    pub capacity: Arc<Gauge>,
+    pub running: Arc<Gauge>,
+    pub most: Arc<Gauge>,
+    pub least: Arc<Gauge>,
+    pub desired: Arc<Gauge>,
+}
+
+/// What a queue reads of the log.
+pub(super) struct LogMetrics {
+    pub segment: Arc<Gauge>,
+    pub failures: Arc<Counter>,
     /// Records with floats, and with histograms.
-    wal_records: [Arc<Counter>; 2],
-    wal_old_records: Arc<Counter>,
-    pub wal_missing: Arc<Counter>,
+    records: [Arc<Counter>; 2],
+    old_records: Arc<Counter>,
+    pub missing: Arc<Counter>,
     pub behind: Arc<Gauge>,
 }
 
@@ -158,41 +185,28 @@ impl QueueMetrics {
     /// The metrics of the queue `name` for `url`, which has no password.
     pub(super) fn new(registry: &Metrics, name: &str, url: &str) -> QueueMetrics {
         let labels = [("remote_name", name), ("url", url)];
-        let counter = |name, help| registry.counter(name, help, &labels);
-        let gauge = |name, help| registry.gauge(name, help, &labels);
-        let consumer = [("consumer", name)];
         QueueMetrics {
-            sent: sent_items(registry, &labels),
-            failed: failed_items(registry, &labels),
-            retried: retried_items(registry, &labels),
-            dropped: DropReason::ALL.map(|reason| dropped(registry, &labels, reason)),
-            pending: pending_items(registry, &labels),
-            metadata: counter(
-                "prometheus_remote_storage_metadata_total",
-                "Total number of metadata entries sent to remote storage.",
-            ),
-            metadata_failed: counter(
-                "prometheus_remote_storage_metadata_failed_total",
-                "Total number of metadata entries which failed on send to remote storage, non-recoverable errors.",
-            ),
-            metadata_retried: counter(
-                "prometheus_remote_storage_metadata_retried_total",
-                "Total number of metadata entries which failed on send to remote storage but were retried because the send error was recoverable.",
-            ),
-            metadata_bytes: counter(
-                "prometheus_remote_storage_metadata_bytes_total",
-                "The total number of bytes of metadata sent by the queue after compression.",
-            ),
-            enqueue_retries: counter(
-                "prometheus_remote_storage_enqueue_retries_total",
-                "Total number of times enqueue has failed because a shards queue was full.",
-            ),
-            duration: registry.histogram(
-                "prometheus_remote_storage_sent_batch_duration_seconds",
-                "Duration of send calls to the remote storage.",
-                &labels,
-                &DURATION_BOUNDS,
-            ),
+            registry: registry.clone(),
+            name: name.to_owned(),
+            url: url.to_owned(),
+            items: ItemMetrics::new(registry, &labels),
+            requests: RequestMetrics::new(registry, &labels),
+            metadata: MetadataMetrics::new(registry, &labels),
+            shards: ShardMetrics::new(registry, &labels),
+            log: LogMetrics::new(registry, name, &labels),
+        }
+    }
+}
+
+impl ItemMetrics {
+    fn new(registry: &Metrics, labels: &[(&str, &str); 2]) -> ItemMetrics {
+        let gauge = |name, help| registry.gauge(name, help, labels);
+        ItemMetrics {
+            sent: sent_items(registry, labels),
+            failed: failed_items(registry, labels),
+            retried: retried_items(registry, labels),
+            dropped: DropReason::ALL.map(|reason| dropped(registry, labels, reason)),
+            pending: pending_items(registry, labels),
             highest: gauge(
                 "prometheus_remote_storage_queue_highest_timestamp_seconds",
                 "Highest timestamp that was enqueued, in seconds since epoch.",
@@ -201,75 +215,133 @@ impl QueueMetrics {
                 "prometheus_remote_storage_queue_highest_sent_timestamp_seconds",
                 "Timestamp from a WAL sample, the highest timestamp successfully sent by this queue, in seconds since epoch.",
             ),
-            bytes: counter(
-                "prometheus_remote_storage_bytes_total",
-                "The total number of bytes of data (not metadata) sent by the queue after compression.",
-            ),
-            shard_capacity: gauge(
-                "prometheus_remote_storage_shard_capacity",
-                "The capacity of each shard of the queue used for parallel sending to the remote storage.",
-            ),
-            shards: gauge(
-                "prometheus_remote_storage_shards",
-                "The number of shards used for parallel sending to the remote storage.",
-            ),
-            shards_max: gauge(
-                "prometheus_remote_storage_shards_max",
-                "The maximum number of shards that the queue is allowed to run.",
-            ),
-            shards_min: gauge(
-                "prometheus_remote_storage_shards_min",
-                "The minimum number of shards that the queue is allowed to run.",
-            ),
-            shards_desired: gauge(
-                "prometheus_remote_storage_shards_desired",
-                "The number of shards that the queues shard calculation wants to run based on the rate of samples in vs. samples out.",
-            ),
-            batch: gauge(
-                "prometheus_remote_storage_max_samples_per_send",
-                "The maximum number of samples to be sent, in a single request, to the remote storage.",
-            ),
-            wal_segment: registry.gauge(
-                "prometheus_wal_watcher_current_segment",
-                "Current segment the WAL watcher is reading records from.",
-                &consumer,
-            ),
-            wal_failures: registry.counter(
-                "prometheus_wal_watcher_record_decode_failures_total",
-                "Number of records read by the WAL watcher that resulted in an error when decoding.",
-                &consumer,
-            ),
-            wal_records: RECORD_TYPES.map(|kind| read_records(registry, name, kind)),
-            wal_old_records: old_records(registry, name),
-            wal_missing: counter(
-                "perennial_remote_storage_missing_records_total",
-                "Records of the log that were removed before this queue had read them: their samples are not sent.",
-            ),
-            behind: gauge(
-                "perennial_remote_storage_queue_behind_records",
-                "Records of the log that this queue has not read yet.",
-            ),
-            registry: registry.clone(),
-            name: name.to_owned(),
-            url: url.to_owned(),
         }
     }
 
     /// Counts an item that is not sent.
-    pub(super) fn drop_item(&self, kind: ItemKind, reason: DropReason) {
+    pub(super) fn count_dropped(&self, kind: ItemKind, reason: DropReason) {
         self.dropped[reason as usize].inc(kind);
+    }
+}
+
+impl RequestMetrics {
+    fn new(registry: &Metrics, labels: &[(&str, &str)]) -> RequestMetrics {
+        let counter = |name, help| registry.counter(name, help, labels);
+        RequestMetrics {
+            duration: registry.histogram(
+                "prometheus_remote_storage_sent_batch_duration_seconds",
+                "Duration of send calls to the remote storage.",
+                labels,
+                &DURATION_BOUNDS,
+            ),
+            bytes: counter(
+                "prometheus_remote_storage_bytes_total",
+                "The total number of bytes of data (not metadata) sent by the queue after compression.",
+            ),
+            enqueue_retries: counter(
+                "prometheus_remote_storage_enqueue_retries_total",
+                "Total number of times enqueue has failed because a shards queue was full.",
+            ),
+            batch: registry.gauge(
+                "prometheus_remote_storage_max_samples_per_send",
+                "The maximum number of samples to be sent, in a single request, to the remote storage.",
+                labels,
+            ),
+        }
+    }
+}
+
+impl MetadataMetrics {
+    fn new(registry: &Metrics, labels: &[(&str, &str)]) -> MetadataMetrics {
+        let counter = |name, help| registry.counter(name, help, labels);
+        MetadataMetrics {
+            sent: counter(
+                "prometheus_remote_storage_metadata_total",
+                "Total number of metadata entries sent to remote storage.",
+            ),
+            failed: counter(
+                "prometheus_remote_storage_metadata_failed_total",
+                "Total number of metadata entries which failed on send to remote storage, non-recoverable errors.",
+            ),
+            retried: counter(
+                "prometheus_remote_storage_metadata_retried_total",
+                "Total number of metadata entries which failed on send to remote storage but were retried because the send error was recoverable.",
+            ),
+            bytes: counter(
+                "prometheus_remote_storage_metadata_bytes_total",
+                "The total number of bytes of metadata sent by the queue after compression.",
+            ),
+        }
+    }
+}
+
+impl ShardMetrics {
+    fn new(registry: &Metrics, labels: &[(&str, &str)]) -> ShardMetrics {
+        let gauge = |name, help| registry.gauge(name, help, labels);
+        ShardMetrics {
+            capacity: gauge(
+                "prometheus_remote_storage_shard_capacity",
+                "The capacity of each shard of the queue used for parallel sending to the remote storage.",
+            ),
+            running: gauge(
+                "prometheus_remote_storage_shards",
+                "The number of shards used for parallel sending to the remote storage.",
+            ),
+            most: gauge(
+                "prometheus_remote_storage_shards_max",
+                "The maximum number of shards that the queue is allowed to run.",
+            ),
+            least: gauge(
+                "prometheus_remote_storage_shards_min",
+                "The minimum number of shards that the queue is allowed to run.",
+            ),
+            desired: gauge(
+                "prometheus_remote_storage_shards_desired",
+                "The number of shards that the queues shard calculation wants to run based on the rate of samples in vs. samples out.",
+            ),
+        }
+    }
+}
+
+impl LogMetrics {
+    fn new(registry: &Metrics, queue: &str, labels: &[(&str, &str)]) -> LogMetrics {
+        let consumer = [("consumer", queue)];
+        LogMetrics {
+            segment: registry.gauge(
+                "prometheus_wal_watcher_current_segment",
+                "Current segment the WAL watcher is reading records from.",
+                &consumer,
+            ),
+            failures: registry.counter(
+                "prometheus_wal_watcher_record_decode_failures_total",
+                "Number of records read by the WAL watcher that resulted in an error when decoding.",
+                &consumer,
+            ),
+            records: RECORD_TYPES.map(|kind| read_records(registry, queue, kind)),
+            old_records: old_records(registry, queue),
+            missing: registry.counter(
+                "perennial_remote_storage_missing_records_total",
+                "Records of the log that were removed before this queue had read them: their samples are not sent.",
+                labels,
+            ),
+            behind: registry.gauge(
+                "perennial_remote_storage_queue_behind_records",
+                "Records of the log that this queue has not read yet.",
+                labels,
+            ),
+        }
     }
 
     /// Counts a record of the log that was read; `is_old`: it was there when the server started.
     pub(super) fn count_record(&self, samples: &LoggedSamples, is_old: bool) {
-        let [floats, histograms] = &self.wal_records;
+        let [floats, histograms] = &self.records;
         if samples.histograms.is_empty() {
             floats.inc();
         } else {
             histograms.inc();
         }
         if is_old {
-            self.wal_old_records.inc();
+            self.old_records.inc();
         }
     }
 }

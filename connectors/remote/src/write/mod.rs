@@ -220,10 +220,10 @@ impl RemoteWrite {
         let url = config.keys.url.to_string();
         let queue_config = &config.queue.queue_config;
         let metrics = QueueMetrics::new(metrics, &name, &url);
-        metrics.shard_capacity.set(queue_config.capacity as f64);
-        metrics.batch.set(settings.batch as f64);
-        metrics.shards_min.set(settings.min_shards as f64);
-        metrics.shards_max.set(settings.max_shards as f64);
+        metrics.shards.capacity.set(queue_config.capacity as f64);
+        metrics.requests.batch.set(settings.batch as f64);
+        metrics.shards.least.set(settings.min_shards as f64);
+        metrics.shards.most.set(settings.max_shards as f64);
         let is_v2 = client.is_v2();
         let metadata = self.services.metadata.clone();
         let series = SeriesCache::new(store.clone(), external.clone(), relabel, is_v2, metadata.clone());

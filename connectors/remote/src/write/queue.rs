@@ -179,7 +179,7 @@ impl QueueReader {
                 repeats: shard.under_way.clone(),
             });
         }
-        self.context.metrics.shards.set(self.shards.len() as f64);
+        self.context.metrics.shards.running.set(self.shards.len() as f64);
     }
 
     /// Stops the tasks of all shards. What they have not sent is in the note.
@@ -251,7 +251,7 @@ impl QueueReader {
         let outcome = match read {
             Ok(true) => {
                 let is_old = samples.lsn <= self.store.wal().opened_at();
-                self.context.metrics.count_record(&samples, is_old);
+                self.context.metrics.log.count_record(&samples, is_old);
                 let taken = self.add_record(&samples);
                 if taken.is_ok() {
                     self.read = LogPosition::at(samples.lsn + 1);
@@ -282,14 +282,14 @@ impl QueueReader {
         if self.tail.segments_begun() != self.segments {
             self.segments = self.tail.segments_begun();
             self.series.clear();
-            metrics.wal_segment.set(f64::from(self.tail.segment()));
+            metrics.log.segment.set(f64::from(self.tail.segment()));
         }
         let failures = self.tail.failures();
-        metrics.wal_failures.add(failures - self.failures);
+        metrics.log.failures.add(failures - self.failures);
         self.failures = failures;
         if self.tail.missing() > self.missing {
             self.missing = self.tail.missing();
-            metrics.wal_missing.add(self.missing);
+            metrics.log.missing.add(self.missing);
             tracing::error!(
                 target: "remote_write", queue = self.context.name, records = self.missing,
                 "the queue was so far behind that the log was removed before it was read: these samples are not sent"
@@ -408,7 +408,7 @@ impl QueueReader {
     /// Counts an item that is not sent.
     fn drop_item(&mut self, kind: ItemKind, reason: DropReason) {
         self.dropped += 1;
-        self.context.metrics.drop_item(kind, reason);
+        self.context.metrics.items.count_dropped(kind, reason);
     }
 
     /// Whether the request of a shard is large enough to be sent.
@@ -434,7 +434,7 @@ impl QueueReader {
                 StopMode::Drained(until) if Instant::now() >= until => return Err(StoppedEarly),
                 _ => {}
             }
-            self.context.metrics.enqueue_retries.inc();
+            self.context.metrics.requests.enqueue_retries.inc();
             self.flush_due();
             self.context.wake.wait(pause);
             pause = (pause * 2).min(self.context.max_backoff);
@@ -453,7 +453,7 @@ impl QueueReader {
         let end = shard.repeats.front().copied().unwrap_or(shard.builder.end());
         let metrics = &self.context.metrics;
         let Some(mut batch) = shard.builder.finish() else {
-            metrics.failed.add(counts);
+            metrics.items.failed.add(counts);
             return;
         };
         batch.is_repeat = !shard.repeats.is_empty();
@@ -461,8 +461,8 @@ impl QueueReader {
             shard.done = end;
             batch.note = self.context.progress.begin(number, end);
         }
-        metrics.pending.add(counts, 1.0);
-        metrics.highest.set(whole_seconds(self.newest));
+        metrics.items.pending.add(counts, 1.0);
+        metrics.items.highest.set(whole_seconds(self.newest));
         shard.queue.push(batch);
     }
 
@@ -535,7 +535,7 @@ impl QueueReader {
         let shards = &self.shards;
         self.context.progress.advance(self.read, |number| shards[number].builder.len() == 0);
         let last = self.store.wal().last_lsn();
-        self.context.metrics.behind.set((last + 1).saturating_sub(self.read.lsn) as f64);
+        self.context.metrics.log.behind.set((last + 1).saturating_sub(self.read.lsn) as f64);
     }
 
     /// Reads what is left of the log and waits until it is sent, at most until a time.
@@ -573,7 +573,7 @@ impl QueueReader {
         let stored: u64 = self.incoming.iter().map(|counter| counter.get()).sum();
         let [incoming, outgoing, dropped, busy] = &mut self.rates;
         let newest = self.store.status().newest_time().map_or(0.0, whole_seconds);
-        let highest_sent = metrics.highest_sent.get();
+        let highest_sent = metrics.items.highest_sent.get();
         let rates = QueueRates {
             incoming: incoming.add(stored as f64, seconds),
             outgoing: outgoing.add(sent.finished.load(Relaxed) as f64, seconds),
@@ -586,7 +586,7 @@ impl QueueReader {
         let now = self.context.clock.now();
         let mut shards = current.clamp(least, most);
         if let Some(wanted) = rates.wanted() {
-            metrics.shards_desired.set(wanted);
+            metrics.shards.desired.set(wanted);
             let has_sent = now - sent.last_finished.load(Relaxed) <= SHARDS_INTERVAL.as_millis() as i64;
             // Nothing is sent, or requests fail: then the number says nothing.
             if has_sent && now >= sent.keep_until.load(Relaxed) {

@@ -108,17 +108,17 @@ impl ShardContext {
             if self.age_limit > 0 {
                 self.drop_old(&mut batch);
             }
-            self.metrics.sent.add(batch.counts);
+            self.metrics.items.sent.add(batch.counts);
             let begin = Instant::now();
             let result = self.client.send(batch.body.clone(), attempt, self.clock.now()).await;
-            self.metrics.duration.observe(begin.elapsed().as_secs_f64());
+            self.metrics.requests.duration.observe(begin.elapsed().as_secs_f64());
             match result {
                 Ok(stored) => {
                     written = stored;
                     break self.check_written(&batch, &stored);
                 }
                 Err(WriteError::Later { reason, after }) => {
-                    self.metrics.retried.add(batch.counts);
+                    self.metrics.items.retried.add(batch.counts);
                     let wait = after.unwrap_or(pause);
                     self.pause(wait, &reason).await;
                     pause = (wait * 2).min(self.max_backoff);
@@ -128,9 +128,12 @@ impl ShardContext {
             attempt += 1;
         };
         self.report(&batch, outcome, written);
-        self.metrics.pending.add(sent, -1.0);
-        self.metrics.bytes.add(batch.body.len() as u64);
-        self.metrics.highest_sent.set(self.metrics.highest_sent.get().max(whole_seconds(batch.newest)));
+        self.metrics.items.pending.add(sent, -1.0);
+        self.metrics.requests.bytes.add(batch.body.len() as u64);
+        self.metrics
+            .items
+            .highest_sent
+            .set(self.metrics.items.highest_sent.get().max(whole_seconds(batch.newest)));
         self.rates.finished.fetch_add(sent.total(), Relaxed);
         self.rates.busy_us.fetch_add(began.elapsed().as_micros() as u64, Relaxed);
         self.rates.last_finished.store(self.clock.now(), Relaxed);
@@ -154,7 +157,7 @@ impl ShardContext {
         ];
         for (kind, count) in kinds {
             for _ in 0..count {
-                self.metrics.drop_item(kind, DropReason::TooOld);
+                self.metrics.items.count_dropped(kind, DropReason::TooOld);
             }
         }
     }
@@ -199,7 +202,7 @@ impl ShardContext {
                 "a request of before the restart was sent again and is refused: the receiver has it already"
             ),
             Err(error) => {
-                self.metrics.failed.add(counts);
+                self.metrics.items.failed.add(counts);
                 tracing::error!(
                     target: "remote_write", queue = self.name, url = self.url, %error,
                     samples = counts.samples, exemplars = counts.exemplars, histograms = counts.histograms,
@@ -208,7 +211,7 @@ impl ShardContext {
             }
             Ok(()) if tells => {
                 let missing = counts.without(stored);
-                self.metrics.failed.add(missing);
+                self.metrics.items.failed.add(missing);
                 if missing.total() > 0 {
                     tracing::error!(
                         target: "remote_write", queue = self.name, url = self.url,
