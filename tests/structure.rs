@@ -616,6 +616,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "limits",
             "metrics",
+            "shared_metrics",
             "spans",
             "model",
             "clock",

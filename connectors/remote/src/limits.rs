@@ -55,8 +55,8 @@ pub const METADATA_REFRESH_MOST: Duration = Duration::from_secs(60);
 /// So many times as long as reading metadata took, they are not read again for a new series: at
 /// most a twentieth of a thread goes into it.
 pub const METADATA_IDLE: u32 = 20;
-/// Maximum bytes of the names of series without metadata that a queue remembers, so that it does not
-/// look for their metadata again: about 100,000 names.
+/// Maximum bytes of the names of series without metadata that a queue remembers, so that it does
+/// not look for their metadata again: about 100,000 names.
 pub const METADATA_ABSENT_BYTES: usize = 8 << 20;
 /// Exemplars that a queue takes at a time.
 pub const EXEMPLARS_AT_ONCE: usize = 1_000;

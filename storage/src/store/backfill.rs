@@ -4,8 +4,8 @@
 //! For samples of earlier times that are computed later, by recording rules. The block is durable
 //! and readable when the call returns. The write-ahead log is not involved, and retention applies
 //! as to any block. Blocks may overlap each other and the head; the caller leaves out what is
-//! stored already ([`Recorder::read_series`]). The live runtime learns of the recent part through its
-//! change feed.
+//! stored already ([`Recorder::read_series`]). The live runtime learns of the recent part through
+//! its change feed.
 
 use super::batch::{ChangeData, ChangeEvent};
 use super::flush::SeriesSamples;
