@@ -101,34 +101,46 @@ pub(super) struct QueueParts {
 pub(super) struct QueueReader {
     context: Arc<ShardContext>,
     store: Arc<Store>,
-    tail: LogTail,
+    log: LogReading,
+    /// The record that is being read; its memory is used again.
     samples: LoggedSamples,
     series: SeriesCache,
     settings: QueueSettings,
     shards: Vec<ShardBuilder>,
     runtime: Handle,
     stop: Arc<StopRequest>,
-    /// Everything before it was read.
-    read: LogPosition,
     /// Number of exemplars ever stored when they were taken the last time.
     exemplars: u64,
     /// The newest time that was put into a request.
     newest: TimeMs,
-    /// Segments of the log begun when the known series were forgotten the last time.
+    /// Items before this time are too old.
+    oldest: TimeMs,
+    rates: ItemRates,
+}
+
+/// How far a queue has read the log, and what it has said of it so far.
+struct LogReading {
+    tail: LogTail,
+    /// Everything before it was read.
+    read: LogPosition,
+    /// Segments begun when the known series were forgotten the last time.
     segments: u64,
     /// Records that could not be decoded.
     failures: u64,
     /// Records that were removed before they were read.
     missing: u64,
-    /// Items that are not to be sent.
-    dropped: u64,
-    /// Items before this time are too old.
-    oldest: TimeMs,
     /// The record that the log was asked to report.
     awaited: u64,
+}
+
+/// What the number of shards is computed from.
+struct ItemRates {
+    /// Count the samples that are stored.
     incoming: [Arc<Counter>; 2],
+    /// Items that are not to be sent.
+    dropped: u64,
     /// Of incoming, outgoing and dropped items, and of the time spent with sending.
-    rates: [RateAverage; 4],
+    averages: [RateAverage; 4],
 }
 
 impl QueueReader {
@@ -138,7 +150,14 @@ impl QueueReader {
         let from = note.first();
         let mut reader = QueueReader {
             context,
-            tail: LogTail::new(store.clone(), from),
+            log: LogReading {
+                tail: LogTail::new(store.clone(), from),
+                read: from,
+                segments: 0,
+                failures: 0,
+                missing: 0,
+                awaited: 0,
+            },
             store,
             samples: LoggedSamples::default(),
             series,
@@ -146,17 +165,10 @@ impl QueueReader {
             shards: Vec::new(),
             runtime,
             stop,
-            read: from,
             exemplars: 0,
             newest: TimeMs::MIN,
-            segments: 0,
-            failures: 0,
-            missing: 0,
-            dropped: 0,
             oldest: TimeMs::MIN,
-            awaited: 0,
-            incoming,
-            rates: [RateAverage::default(); 4],
+            rates: ItemRates { incoming, dropped: 0, averages: [RateAverage::default(); 4] },
         };
         // Exemplars of before belong to samples that were sent.
         reader.exemplars = reader.store.exemplars().added_since(u64::MAX, 0).seen;
@@ -246,7 +258,7 @@ impl QueueReader {
     /// Reads one record. Returns whether there was one.
     fn read_record(&mut self) -> Result<bool, StoppedEarly> {
         let mut samples = std::mem::take(&mut self.samples);
-        let read = self.tail.next_samples(&mut samples);
+        let read = self.log.tail.next_samples(&mut samples);
         self.note_log();
         let outcome = match read {
             Ok(true) => {
@@ -254,13 +266,13 @@ impl QueueReader {
                 self.context.metrics.log.count_record(&samples, is_old);
                 let taken = self.add_record(&samples);
                 if taken.is_ok() {
-                    self.read = LogPosition::at(samples.lsn + 1);
+                    self.log.read = LogPosition::at(samples.lsn + 1);
                 }
                 taken.map(|()| true)
             }
             Ok(false) => {
                 // Records without samples count as read, too.
-                self.read = self.read.max(LogPosition::at(self.tail.last_lsn() + 1));
+                self.log.read = self.log.read.max(LogPosition::at(self.log.tail.last_lsn() + 1));
                 Ok(false)
             }
             Err(error) => {
@@ -279,19 +291,19 @@ impl QueueReader {
     /// Notes what the log says of itself.
     fn note_log(&mut self) {
         let metrics = &self.context.metrics;
-        if self.tail.segments_begun() != self.segments {
-            self.segments = self.tail.segments_begun();
+        if self.log.tail.segments_begun() != self.log.segments {
+            self.log.segments = self.log.tail.segments_begun();
             self.series.clear();
-            metrics.log.segment.set(f64::from(self.tail.segment()));
+            metrics.log.segment.set(f64::from(self.log.tail.segment()));
         }
-        let failures = self.tail.failures();
-        metrics.log.failures.add(failures - self.failures);
-        self.failures = failures;
-        if self.tail.missing() > self.missing {
-            self.missing = self.tail.missing();
-            metrics.log.missing.add(self.missing);
+        let failures = self.log.tail.failures();
+        metrics.log.failures.add(failures - self.log.failures);
+        self.log.failures = failures;
+        if self.log.tail.missing() > self.log.missing {
+            self.log.missing = self.log.tail.missing();
+            metrics.log.missing.add(self.log.missing);
             tracing::error!(
-                target: "remote_write", queue = self.context.name, records = self.missing,
+                target: "remote_write", queue = self.context.name, records = self.log.missing,
                 "the queue was so far behind that the log was removed before it was read: these samples are not sent"
             );
         }
@@ -407,7 +419,7 @@ impl QueueReader {
 
     /// Counts an item that is not sent.
     fn drop_item(&mut self, kind: ItemKind, reason: DropReason) {
-        self.dropped += 1;
+        self.rates.dropped += 1;
         self.context.metrics.items.count_dropped(kind, reason);
     }
 
@@ -488,7 +500,7 @@ impl QueueReader {
     /// Hands over requests that are built again and are complete.
     fn close_repeats(&mut self) {
         for number in 0..self.shards.len() {
-            while self.shards[number].repeats.front().is_some_and(|end| *end <= self.read)
+            while self.shards[number].repeats.front().is_some_and(|end| *end <= self.log.read)
                 && self.shards[number].queue.has_room()
             {
                 self.push_repeat(number);
@@ -509,9 +521,9 @@ impl QueueReader {
 
     /// Waits until the log has more, or a request is due.
     fn wait(&mut self) {
-        let next = self.tail.last_lsn() + 1;
-        if self.awaited != next {
-            self.awaited = next;
+        let next = self.log.tail.last_lsn() + 1;
+        if self.log.awaited != next {
+            self.log.awaited = next;
             let wake = self.context.wake.clone();
             let notify = move |outcome: Result<(), _>| {
                 // After a failure of the log it is looked at once a second.
@@ -533,9 +545,9 @@ impl QueueReader {
     /// Notes how far the queue has come, also where nothing was sent.
     fn note_progress(&mut self) {
         let shards = &self.shards;
-        self.context.progress.advance(self.read, |number| shards[number].builder.len() == 0);
+        self.context.progress.advance(self.log.read, |number| shards[number].builder.len() == 0);
         let last = self.store.wal().last_lsn();
-        self.context.metrics.log.behind.set((last + 1).saturating_sub(self.read.lsn) as f64);
+        self.context.metrics.log.behind.set((last + 1).saturating_sub(self.log.read.lsn) as f64);
     }
 
     /// Reads what is left of the log and waits until it is sent, at most until a time.
@@ -570,14 +582,14 @@ impl QueueReader {
     fn adapt_shards(&mut self, seconds: f64) {
         let metrics = &self.context.metrics;
         let sent = &self.context.rates;
-        let stored: u64 = self.incoming.iter().map(|counter| counter.get()).sum();
-        let [incoming, outgoing, dropped, busy] = &mut self.rates;
+        let stored: u64 = self.rates.incoming.iter().map(|counter| counter.get()).sum();
+        let [incoming, outgoing, dropped, busy] = &mut self.rates.averages;
         let newest = self.store.status().newest_time().map_or(0.0, whole_seconds);
         let highest_sent = metrics.items.highest_sent.get();
         let rates = QueueRates {
             incoming: incoming.add(stored as f64, seconds),
             outgoing: outgoing.add(sent.finished.load(Relaxed) as f64, seconds),
-            dropped: dropped.add(self.dropped as f64, seconds),
+            dropped: dropped.add(self.rates.dropped as f64, seconds),
             busy: busy.add(sent.busy_us.load(Relaxed) as f64 / 1e6, seconds),
             delay: if highest_sent > 0.0 { (newest - highest_sent).max(0.0) } else { 0.0 },
         };
@@ -611,7 +623,7 @@ impl QueueReader {
             "Remote storage resharding"
         );
         self.stop_shards();
-        self.context.progress.reshard(self.read, shards);
-        self.start_shards(&QueueNote::beginning(self.read, shards));
+        self.context.progress.reshard(self.log.read, shards);
+        self.start_shards(&QueueNote::beginning(self.log.read, shards));
     }
 }
