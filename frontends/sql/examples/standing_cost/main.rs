@@ -105,13 +105,6 @@ fn ask(views: &mut [Box<dyn StandingAnswer>], t: TimeMs) -> f64 {
     began.elapsed().as_secs_f64() * 1e6
 }
 
-/// The µs of CPU that this thread has taken so far: on a busy machine the wall says little.
-fn thread_cpu() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    let nanos = stat.split_whitespace().next().and_then(|nanos| nanos.parse::<f64>().ok());
-    nanos.expect("nanoseconds") / 1e3
-}
-
 /// The µs of CPU that this process has taken so far, in steps of 10 ms.
 fn process_cpu() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
@@ -218,21 +211,17 @@ fn again(statement: &str, rows: usize, views: usize, rounds: usize) {
     append(t + 500, 2);
     ask(&mut standing, t + 500);
     let mut changed = Vec::new();
-    let mut cpu = Vec::new();
     let mut idle = Vec::new();
     for k in 0..rounds {
         t += 1_000;
         append(t, k + 3);
-        let before = thread_cpu();
         changed.push(ask(&mut standing, t));
-        cpu.push(thread_cpu() - before);
         // The lists are read anew, and are as before.
         idle.push(ask(&mut standing, t + 500));
     }
     let changed = median(changed);
-    let cpu = median(cpu);
     println!("again, {rows} rows, {views} views: {statement}");
-    println!("  {changed:.0} µs for all, {cpu:.0} of CPU, {:.1} a view", cpu / views as f64);
-    println!("  {:.2} % of a core at 1 s; nothing changed: {:.1} µs for all", cpu / 1e4, median(idle));
+    println!("  {changed:.0} µs for all, {:.1} a view", changed / views as f64);
+    println!("  {:.2} % of a core at 1 s; nothing changed: {:.1} µs for all", changed / 1e4, median(idle));
     live.stop();
 }
