@@ -206,6 +206,16 @@ impl Metric {
         }
     }
 
+    /// Whether only the registry has it.
+    fn is_unused(&self) -> bool {
+        1 == match self {
+            Metric::Counter(counter) => Arc::strong_count(counter),
+            Metric::Gauge(gauge) | Metric::Total(gauge) => Arc::strong_count(gauge),
+            Metric::Histogram(histogram) => Arc::strong_count(histogram),
+            Metric::Summary(summary) => Arc::strong_count(summary),
+        }
+    }
+
     fn read(&self) -> MetricReading {
         match self {
             Metric::Counter(counter) => MetricReading::Counter(counter.get() as f64),
@@ -302,6 +312,19 @@ impl Metrics {
         families.retain(|_, family| !family.series.is_empty());
     }
 
+    /// The same for those that nobody holds any more. Whoever shares a metric calls it when it has
+    /// dropped its own handle; the last one removes the metric.
+    pub fn forget_unused(&self, labels: &[(&str, &str)]) {
+        let key = key(labels);
+        let mut families = self.0.lock();
+        for family in families.values_mut() {
+            if family.series.get(&key).is_some_and(|series| series.metric.is_unused()) {
+                drop(family.series.remove(&key));
+            }
+        }
+        families.retain(|_, family| !family.series.is_empty());
+    }
+
     fn entry(
         &self,
         name: &'static str,
@@ -394,6 +417,20 @@ mod tests {
         metrics.forget(&[("group", "b")]);
         assert_eq!(metrics.render(), "");
         assert_eq!(counter("a").get(), 0, "it begins anew");
+    }
+
+    #[test]
+    fn what_is_shared_is_forgotten_by_the_last_holder() {
+        let metrics = Metrics::default();
+        let labels = [("config", "j")];
+        let first = metrics.counter("c", "Help.", &labels);
+        let second = metrics.counter("c", "Help.", &labels);
+        drop(first);
+        metrics.forget_unused(&labels);
+        assert!(metrics.render().contains("c{config=\"j\"} 0"));
+        drop(second);
+        metrics.forget_unused(&labels);
+        assert_eq!(metrics.render(), "");
     }
 
     #[test]

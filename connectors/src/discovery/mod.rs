@@ -14,6 +14,8 @@ pub mod consul;
 pub mod digitalocean;
 pub mod dns;
 pub mod eureka;
+#[cfg(test)]
+mod failures;
 pub mod file;
 pub mod gce;
 pub mod hetzner;

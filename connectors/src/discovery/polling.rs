@@ -9,7 +9,7 @@ use crate::api_client::{ApiError, ApiRemedy};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::metrics::{Counter, MetricHistogram, MetricSummary};
+use storage::metrics::{Counter, MetricHistogram, MetricSummary, Metrics};
 use tokio::time::Instant;
 
 /// Why a refresh has no list.
@@ -49,26 +49,38 @@ pub struct Polling<R> {
     interval: Duration,
     mechanism: &'static str,
     pool: String,
-    failures: Arc<Counter>,
-    seconds: Arc<MetricSummary>,
+    own: RefreshMetrics,
     histogram: Arc<MetricHistogram>,
 }
 
-impl<R: Refresh> Polling<R> {
-    /// `mechanism` is Prometheus' name: `http`.
-    pub fn start(
-        mechanism: &'static str,
-        interval: Duration,
-        refresh: R,
-        context: &DiscoveryContext<'_>,
-    ) -> Box<dyn Discoverer> {
+/// The metrics of a mechanism in one pool. All blocks of the mechanism in that pool share them;
+/// they are removed with the last one, when a reload removes the job or the block.
+struct RefreshMetrics {
+    // Dropped before `lifetime`, which asks whether anybody else holds them.
+    failures: Arc<Counter>,
+    seconds: Arc<MetricSummary>,
+    #[expect(dead_code, reason = "its drop removes the metrics")]
+    lifetime: MetricLifetime,
+}
+
+/// Removes the metrics with these labels when nobody holds them any more.
+struct MetricLifetime {
+    metrics: Metrics,
+    mechanism: &'static str,
+    pool: String,
+}
+
+impl Drop for MetricLifetime {
+    fn drop(&mut self) {
+        self.metrics.forget_unused(&[("mechanism", self.mechanism), ("config", &self.pool)]);
+    }
+}
+
+impl RefreshMetrics {
+    fn new(mechanism: &'static str, context: &DiscoveryContext<'_>) -> RefreshMetrics {
         let labels = [("mechanism", mechanism), ("config", context.pool)];
         let metrics = context.metrics;
-        Box::new(Polling {
-            refresh,
-            interval,
-            mechanism,
-            pool: context.pool.to_owned(),
+        RefreshMetrics {
             failures: metrics.counter(
                 "prometheus_sd_refresh_failures_total",
                 "Number of refresh failures for the given SD mechanism.",
@@ -79,10 +91,29 @@ impl<R: Refresh> Polling<R> {
                 "The duration of a refresh in seconds for the given SD mechanism.",
                 &labels,
             ),
-            histogram: metrics.histogram(
+            lifetime: MetricLifetime { metrics: metrics.clone(), mechanism, pool: context.pool.to_owned() },
+        }
+    }
+}
+
+impl<R: Refresh> Polling<R> {
+    /// `mechanism` is Prometheus' name: `http`.
+    pub fn start(
+        mechanism: &'static str,
+        interval: Duration,
+        refresh: R,
+        context: &DiscoveryContext<'_>,
+    ) -> Box<dyn Discoverer> {
+        Box::new(Polling {
+            refresh,
+            interval,
+            mechanism,
+            pool: context.pool.to_owned(),
+            own: RefreshMetrics::new(mechanism, context),
+            histogram: context.metrics.histogram(
                 "prometheus_sd_refresh_duration_histogram_seconds",
                 "The duration of a refresh for the given SD mechanism.",
-                &labels[..1],
+                &[("mechanism", mechanism)],
                 &[0.01, 0.1, 1.0, 10.0],
             ),
         })
@@ -93,12 +124,12 @@ impl<R: Refresh> Polling<R> {
         let outcome = self.refresh.refresh().await;
         let seconds = started.elapsed().as_secs_f64();
         // Also of refreshes that fail, as in Prometheus: a timeout is what one wants to see.
-        self.seconds.observe(seconds);
+        self.own.seconds.observe(seconds);
         self.histogram.observe(seconds);
         match outcome {
             Ok(targets) => report.send(targets),
             Err(error) => {
-                self.failures.inc();
+                self.own.failures.inc();
                 self.log(&error);
             }
         }

@@ -21,7 +21,7 @@ pub(crate) struct Recording {
     body: String,
 }
 
-/// A recorded answer with status 200.
+/// A recorded answer with status 200; without a request it is the answer to all of them.
 pub(crate) fn answer(request: &str, body: impl Into<String>) -> Recording {
     Recording { request: request.to_owned(), status: 200, headers: Vec::new(), body: body.into() }
 }
@@ -39,6 +39,10 @@ impl Recording {
     }
 
     fn is_for(&self, line: &str, rest: &str) -> bool {
+        // The answer to everything.
+        if self.request.is_empty() {
+            return true;
+        }
         let mut words = self.request.splitn(3, ' ');
         let first = format!("{} {}", words.next().unwrap_or(""), words.next().unwrap_or(""));
         first == line && words.next().unwrap_or("").split(' ').all(|word| rest.contains(word))
@@ -168,6 +172,14 @@ impl CaseAnswer {
         let headers = self.headers.into_iter().collect();
         Recording { request: self.request, status: self.status.unwrap_or(200), headers, body }
     }
+}
+
+/// The blocks of a file of cases that find targets, and what their servers answer.
+pub(crate) fn cases_with_targets(json: &str) -> impl Iterator<Item = (String, Vec<Recording>)> {
+    let cases: Vec<Case> = serde_json::from_str(json).expect("cases");
+    let has_targets = |case: &Case| case.targets.as_ref().is_some_and(|targets| !targets.is_empty());
+    let block = |case: Case| (case.config, case.answers.into_iter().map(CaseAnswer::recording).collect());
+    cases.into_iter().filter(has_targets).map(block)
 }
 
 /// A block in braces with one more key.
