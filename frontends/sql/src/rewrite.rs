@@ -58,9 +58,9 @@ pub(crate) fn absorb(plan: LogicalPlan, context: &Arc<Context>, report: &mut Rep
     mapped.data.recompute_schema()
 }
 
-/// The operator that reads the answer of a statement that is one plan as a whole; `None`: DataFusion
-/// has something to do. There is nothing to optimise, so its optimizer, which takes longer than
-/// many evaluations, is left out.
+/// The operator that reads the answer of a statement that is one plan as a whole; `None`:
+/// DataFusion has something to do. There is nothing to optimise, so its optimizer, which takes
+/// longer than many evaluations, is left out.
 pub(crate) fn only_answer(plan: &LogicalPlan) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let LogicalPlan::Projection(projection) = plan else { return Ok(None) };
     let LogicalPlan::TableScan(scan) = projection.input.as_ref() else { return Ok(None) };

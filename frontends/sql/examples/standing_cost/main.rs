@@ -9,8 +9,8 @@
 //!
 //! `dataflow SERIES VIEWS`: series of ten labels. `again ROWS VIEWS`: statements over a metric with
 //! so many series, all of whose values change between two evaluations; `join`: joined with a list
-//! of 1,000 rows, and grouped; a third number is that of the evaluations. `plans`: statements that are plans, and the way of a change to a
-//! subscriber.
+//! of 1,000 rows, and grouped; a third number is that of the evaluations. `plans`: statements that
+//! are plans, and the way of a change to a subscriber.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 
