@@ -48,6 +48,28 @@ try:
         copy.write(b"6000,half\n5,again\n")
 except psycopg.Error as error:
     found["broken"] = [error.sqlstate, error.diag.message_primary[:27]]
+with cursor.copy("COPY t (k, v) FROM STDIN (FORMAT BINARY)") as copy:
+    copy.set_types(["int8", "text"])
+    for row in [(8000, "two"), (8001, None)]:
+        copy.write_row(row)
+found["binary copied"] = cursor.rowcount
+with cursor.copy("COPY (SELECT k, v FROM t WHERE k >= 8000 ORDER BY k) TO STDOUT (FORMAT BINARY)") as copy:
+    copy.set_types(["int8", "text"])
+    found["binary out"] = [list(row) for row in copy.rows()]
+broken = []
+for data in (
+    b"8002\ttext\n",
+    b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\0\1",
+    b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\0\2\0\0\0\3abc",
+):
+    try:
+        with cursor.copy("COPY t FROM STDIN (FORMAT BINARY)") as copy:
+            copy.write(data)
+    except psycopg.Error as error:
+        broken.append(error.sqlstate)
+found["binary broken"] = broken
+cursor.execute("DELETE FROM t WHERE k = 8000")
+cursor.execute("DELETE FROM t WHERE k = 8001")
 cursor.execute("INSERT INTO t VALUES (7000, %s)", ("after",))
 found["after"] = connection.execute("SELECT count(*) FROM t").fetchone()[0]
 with cursor.copy("COPY (SELECT a, value FROM x ORDER BY a) TO STDOUT") as copy:

@@ -16,6 +16,7 @@ use bytes::{BufMut, BytesMut};
 use chrono::DateTime;
 use postgres_types::Type;
 use serde_json::Value as Json;
+use sql::tables::POSTGRES_EPOCH_MICROS;
 
 /// A column of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,8 +72,6 @@ pub(crate) enum Cell<'a> {
     List(Vec<Cell<'a>>),
 }
 
-/// Microseconds between 1970 and PostgreSQL's epoch, 2000.
-pub(crate) const EPOCH_MICROS: i64 = 946_684_800_000_000;
 const DAY_MICROS: i64 = 86_400_000_000;
 
 /// The type of a column of an answer of the engine.
@@ -339,8 +338,8 @@ fn put_binary(out: &mut BytesMut, cell: &Cell<'_>, kind: &Type) {
         Type::FLOAT8 => out.put_f64(number()),
         Type::NUMERIC => put_numeric(out, &text(cell)),
         _ => match cell {
-            Cell::Time { micros, .. } => out.put_i64(micros.saturating_sub(EPOCH_MICROS)),
-            Cell::Date(days) => out.put_i32(days.saturating_sub((EPOCH_MICROS / DAY_MICROS) as i32)),
+            Cell::Time { micros, .. } => out.put_i64(micros.saturating_sub(POSTGRES_EPOCH_MICROS)),
+            Cell::Date(days) => out.put_i32(days.saturating_sub((POSTGRES_EPOCH_MICROS / DAY_MICROS) as i32)),
             Cell::TimeOfDay(micros) => out.put_i64(*micros),
             Cell::Interval { months, days, micros } => {
                 out.put_i64(*micros);

@@ -1,20 +1,23 @@
 //! `COPY … FROM STDIN` and `COPY … TO STDOUT`.
 //!
 //! Incoming rows are parsed as they arrive, in memory and up to a limit. The table changes when all
-//! have arrived: as a whole, or not at all. [`sql::tables`] has the parser.
+//! have arrived: as a whole, or not at all. [`sql::tables`] has the parser, [`CopyWriter`] writes
+//! the other direction: text, CSV or the binary form.
 
-use crate::cells::{self, Cell, WireColumn};
+use crate::cells::{self, Cell, CellFormat, WireColumn};
 use crate::connection::{Connection, EndReason};
 use crate::failure::{Failure, state};
 use crate::limits;
 use crate::run::AnswerRows;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use pgwire::messages::copy::{CopyData, CopyDone, CopyInResponse, CopyOutResponse};
 use pgwire::messages::response::CommandComplete;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use sql::statement::{CopyForm, CopyFormat, CopyInStatement};
+use sql::tables::COPY_SIGNATURE;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -32,8 +35,9 @@ impl Connection {
         let mut reader = service.copy_reader(copy).map_err(Failure::from)?;
         let cancel = self.options()?.cancel;
         let columns = i16::try_from(reader.columns()).unwrap_or(i16::MAX);
-        let formats = vec![0; reader.columns()];
-        self.feed(PgWireBackendMessage::CopyInResponse(CopyInResponse::new(0, columns, formats))).await?;
+        let code = format_of(&copy.format);
+        let formats = vec![i16::from(code); reader.columns()];
+        self.feed(PgWireBackendMessage::CopyInResponse(CopyInResponse::new(code, columns, formats))).await?;
         self.flush().await?;
         loop {
             match self.copied_message(&cancel).await? {
@@ -95,22 +99,46 @@ impl Connection {
     ) -> Result<(), EndReason> {
         let columns = answer_rows.columns.clone();
         let count = i16::try_from(columns.len()).unwrap_or(i16::MAX);
-        let formats = vec![0; columns.len()];
-        self.feed(PgWireBackendMessage::CopyOutResponse(CopyOutResponse::new(0, count, formats))).await?;
-        if format.has_header {
-            let names = header(&columns, format);
-            self.feed(PgWireBackendMessage::CopyData(CopyData::new(names))).await?;
+        let code = format_of(format);
+        let formats = vec![i16::from(code); columns.len()];
+        self.feed(PgWireBackendMessage::CopyOutResponse(CopyOutResponse::new(code, count, formats))).await?;
+        let writer = CopyWriter { columns, format };
+        // Clients expect the header of the binary form in the message of the first row.
+        let mut header = writer.begin();
+        if format.form != CopyForm::Binary {
+            self.copied(header.take()).await?;
         }
         while self.next_row(&mut answer_rows).await? {
-            let mut line = Vec::new();
-            answer_rows.take_row(|at, cell| put_field(&mut line, at, cell, format));
-            line.push(b'\n');
-            self.feed(PgWireBackendMessage::CopyData(CopyData::new(Bytes::from(line)))).await?;
+            let row = writer.row(&mut answer_rows);
+            self.copied(Some(joined(header.take(), row))).await?;
         }
+        let end = writer.end().map(|end| joined(header.take(), end));
+        self.copied(end).await?;
         self.feed(PgWireBackendMessage::CopyDone(CopyDone::new())).await?;
         let rows = answer_rows.taken;
         answer_rows.tag = "COPY";
         self.complete(&mut answer_rows, rows).await
+    }
+
+    /// Sends bytes of a copy, if there are any.
+    async fn copied(&mut self, bytes: Option<Bytes>) -> Result<(), EndReason> {
+        match bytes {
+            Some(bytes) => self.feed(PgWireBackendMessage::CopyData(CopyData::new(bytes))).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The code of a form in messages: 1 is the binary one.
+fn format_of(format: &CopyFormat) -> i8 {
+    i8::from(format.form == CopyForm::Binary)
+}
+
+/// The bytes behind those of a header, if there is one.
+fn joined(header: Option<Bytes>, bytes: Bytes) -> Bytes {
+    match header {
+        Some(header) => Bytes::from([header, bytes].concat()),
+        None => bytes,
     }
 }
 
@@ -118,14 +146,53 @@ fn gone() -> io::Error {
     io::Error::from(io::ErrorKind::ConnectionAborted)
 }
 
-/// The line of names.
-fn header(columns: &[WireColumn], format: &CopyFormat) -> Bytes {
-    let mut line = Vec::new();
-    for (at, column) in columns.iter().enumerate() {
-        put_field(&mut line, at, &Cell::Text(&column.name), format);
+/// Writes rows that go to a client.
+struct CopyWriter<'a> {
+    columns: Arc<[WireColumn]>,
+    format: &'a CopyFormat,
+}
+
+impl CopyWriter<'_> {
+    /// What comes before the rows: a header of the binary form, or the line of names.
+    fn begin(&self) -> Option<Bytes> {
+        if self.format.form == CopyForm::Binary {
+            let mut out = BytesMut::new();
+            out.put_slice(COPY_SIGNATURE);
+            // No flags, and nothing more in the header.
+            out.put_i32(0);
+            out.put_i32(0);
+            return Some(out.freeze());
+        }
+        if !self.format.has_header {
+            return None;
+        }
+        let mut line = Vec::new();
+        for (at, column) in self.columns.iter().enumerate() {
+            put_field(&mut line, at, &Cell::Text(&column.name), self.format);
+        }
+        line.push(b'\n');
+        Some(Bytes::from(line))
     }
-    line.push(b'\n');
-    Bytes::from(line)
+
+    /// The next row, which is there.
+    fn row(&self, answer_rows: &mut AnswerRows) -> Bytes {
+        if self.format.form == CopyForm::Binary {
+            let mut out = BytesMut::new();
+            out.put_i16(i16::try_from(self.columns.len()).unwrap_or(i16::MAX));
+            let row = answer_rows.row(&self.columns, &[CellFormat::Binary.code()]);
+            out.put_slice(&row.data);
+            return out.freeze();
+        }
+        let mut line = Vec::new();
+        answer_rows.take_row(|at, cell| put_field(&mut line, at, cell, self.format));
+        line.push(b'\n');
+        Bytes::from(line)
+    }
+
+    /// The mark of the binary form after the last row.
+    fn end(&self) -> Option<Bytes> {
+        (self.format.form == CopyForm::Binary).then(|| Bytes::from_static(&[0xff, 0xff]))
+    }
 }
 
 /// Writes a field of a line.
@@ -140,7 +207,8 @@ fn put_field(line: &mut Vec<u8>, at: usize, cell: &Cell<'_>, format: &CopyFormat
     let text = cells::text(cell);
     match format.form {
         CopyForm::Csv => put_csv(line, &text, format),
-        CopyForm::Text => put_text(line, &text, format),
+        // The binary form has no lines.
+        CopyForm::Text | CopyForm::Binary => put_text(line, &text, format),
     }
 }
 

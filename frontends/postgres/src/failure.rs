@@ -148,7 +148,9 @@ fn state_of_text(text: &str) -> &'static str {
         state::INVALID_TEXT
     } else if says(&["is not UTF-8"]) {
         "22021"
-    } else if says(&["fields, but there are"]) || says(&["line ", "quote"]) || says(&["the names are"]) {
+    } else if says(&["incorrect binary data format"]) {
+        "22P03"
+    } else if is_broken_copy(text) {
         "22P04"
     } else if says(&["unrecognized configuration parameter"]) || says(&["type ", "does not exist"]) {
         state::NO_OBJECT
@@ -157,6 +159,21 @@ fn state_of_text(text: &str) -> &'static str {
     } else {
         state::SYNTAX
     }
+}
+
+/// Whether the rows of a `COPY` are not in its form.
+fn is_broken_copy(text: &str) -> bool {
+    let parts = [
+        "fields, but there are",
+        "the names are",
+        "COPY file header",
+        "COPY file signature",
+        "COPY data",
+        "row field count is",
+        "invalid field size",
+        "received copy data after EOF marker",
+    ];
+    parts.iter().any(|part| text.contains(part)) || (text.contains("line ") && text.contains("quote"))
 }
 
 /// A warning that goes before the end of an answer.

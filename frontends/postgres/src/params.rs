@@ -2,12 +2,13 @@
 //! the SQL engine. [`super::cells`] is the other direction.
 
 use crate::catalog::value::Value;
-use crate::cells::{CellFormat, EPOCH_MICROS};
+use crate::cells::CellFormat;
 use crate::failure::{Failure, state};
 use bytes::{Buf, Bytes};
 use chrono::{DateTime, SecondsFormat};
 use postgres_types::Type;
 use serde_json::Value as Json;
+use sql::tables::POSTGRES_EPOCH_MICROS;
 
 /// A parameter as the engine takes it.
 pub(crate) fn json(given: Option<&Bytes>, kind: &Type, format: CellFormat) -> Result<Json, Failure> {
@@ -105,7 +106,7 @@ fn binary(bytes: &Bytes, kind: &Type) -> Result<Json, Failure> {
         }
         Type::TIMESTAMP | Type::TIMESTAMPTZ => {
             fits(8)?;
-            let micros = buf.get_i64().saturating_add(EPOCH_MICROS);
+            let micros = buf.get_i64().saturating_add(POSTGRES_EPOCH_MICROS);
             let time = DateTime::from_timestamp_micros(micros);
             let time = time.ok_or_else(|| Failure::new("22008", "a time is out of range"))?;
             Json::String(time.to_rfc3339_opts(SecondsFormat::Millis, true))

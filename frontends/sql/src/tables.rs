@@ -7,6 +7,7 @@
 //! from [`Table::rows`] and [`Table::columns`].
 
 mod appender;
+mod binary;
 pub mod copy;
 mod csv;
 mod inserted;
@@ -14,6 +15,7 @@ mod json;
 mod kind;
 
 pub use appender::TableAppender;
+pub use binary::{COPY_SIGNATURE, POSTGRES_EPOCH_MICROS};
 pub use inserted::InsertedRows;
 pub use kind::ColumnType;
 

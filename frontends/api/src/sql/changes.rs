@@ -185,7 +185,8 @@ pub(super) fn copy_reader(
     let name = statement.name.as_str();
     let missing = || ApiError::new(ErrorType::NotFound, format!("there is no table {name:?}"));
     let table = tables.table(name).ok_or_else(missing)?;
-    let appender = TableAppender::new(name, &table, &statement.columns, "line").map_err(QueryError::from)?;
+    let unit = statement.format.place_unit();
+    let appender = TableAppender::new(name, &table, &statement.columns, unit).map_err(QueryError::from)?;
     Ok(CopyReader::new(appender, &statement.format))
 }
 

@@ -82,12 +82,15 @@ pub struct DeleteStatement {
 }
 
 /// The form of the rows of `COPY`.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum CopyForm {
     /// PostgreSQL's text form: tabs, and backslashes before what would end a field.
+    #[default]
     Text,
     /// CSV.
     Csv,
+    /// PostgreSQL's binary form, as drivers write it.
+    Binary,
 }
 
 /// How the rows of `COPY` are written.
@@ -142,15 +145,43 @@ impl CopyFormat {
     pub fn csv() -> CopyFormat {
         CopyFormat { form: CopyForm::Csv, has_header: false, delimiter: b',', null: String::new() }
     }
+
+    /// PostgreSQL's binary form, which has no options.
+    pub fn binary() -> CopyFormat {
+        CopyFormat { form: CopyForm::Binary, has_header: false, delimiter: 0, null: String::new() }
+    }
+
+    /// What the places of errors count: rows, where there are no lines.
+    pub fn place_unit(&self) -> &'static str {
+        match self.form {
+            CopyForm::Text | CopyForm::Csv => "line",
+            CopyForm::Binary => "row",
+        }
+    }
 }
 
 /// The options of `COPY` as they are written.
 #[derive(Default)]
 struct CopyOptions {
-    is_csv: bool,
+    form: CopyForm,
     has_header: bool,
     delimiter: Option<u8>,
     null: Option<String>,
+}
+
+impl CopyOptions {
+    /// The binary form, which none of the other options fits.
+    fn binary(&self) -> Result<CopyFormat, SqlError> {
+        let given = [
+            (self.has_header, "HEADER"),
+            (self.delimiter.is_some(), "DELIMITER"),
+            (self.null.is_some(), "NULL"),
+        ];
+        match given.iter().find(|(is_given, _)| *is_given) {
+            Some((_, option)) => Err(SqlError::bad(format!("cannot specify {option} in BINARY mode"))),
+            None => Ok(CopyFormat::binary()),
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -450,7 +481,11 @@ impl Reader<'_> {
         while self.token().is_some() {
             self.copy_option(&mut options, false)?;
         }
-        let base = if options.is_csv { CopyFormat::csv() } else { CopyFormat::text() };
+        let base = match options.form {
+            CopyForm::Text => CopyFormat::text(),
+            CopyForm::Csv => CopyFormat::csv(),
+            CopyForm::Binary => return options.binary(),
+        };
         Ok(CopyFormat {
             has_header: options.has_header,
             delimiter: options.delimiter.unwrap_or(base.delimiter),
@@ -465,15 +500,18 @@ impl Reader<'_> {
         if is_listed && self.accept("FORMAT") {
             let form = self.word_or_text()?;
             match form.as_str() {
-                "csv" => options.is_csv = true,
-                "text" => options.is_csv = false,
+                "csv" => options.form = CopyForm::Csv,
+                "text" => options.form = CopyForm::Text,
+                "binary" => options.form = CopyForm::Binary,
                 _ => {
                     self.at -= 1;
-                    return Err(self.wanted("csv or text"));
+                    return Err(self.wanted("csv, text or binary"));
                 }
             }
         } else if !is_listed && self.accept("CSV") {
-            options.is_csv = true;
+            options.form = CopyForm::Csv;
+        } else if !is_listed && self.accept("BINARY") {
+            options.form = CopyForm::Binary;
         } else if self.accept("HEADER") {
             options.has_header = true;
             if is_listed && !matches!(self.token(), Some(Token::Comma | Token::RParen)) {
@@ -506,7 +544,7 @@ impl Reader<'_> {
         } else {
             self.at = place;
             let error = self.wanted("an option of COPY");
-            return Err(error.hint("FORMAT csv or text, HEADER, DELIMITER, NULL"));
+            return Err(error.hint("FORMAT csv, text or binary, HEADER, DELIMITER, NULL"));
         }
         Ok(())
     }

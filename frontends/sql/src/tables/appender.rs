@@ -84,6 +84,11 @@ impl TableAppender {
         self.targets.iter().map(|at| ColumnType::from_arrow(self.schema.field(*at).data_type())).collect()
     }
 
+    /// What the places of rows count: `line` or `row`.
+    pub fn unit(&self) -> &'static str {
+        self.unit
+    }
+
     /// Rows that were added.
     pub fn rows(&self) -> usize {
         self.places.len()

@@ -1,9 +1,10 @@
-//! Parses the data of `COPY … FROM STDIN` as bytes arrive: CSV, or PostgreSQL's text format.
+//! Parses the data of `COPY … FROM STDIN` as bytes arrive: CSV, or PostgreSQL's text or binary form.
 //!
 //! [`CopyReader`] passes each record to a [`TableAppender`]. The PostgreSQL
 //! wire and the HTTP API both use it.
 
 use super::appender::TableAppender;
+use super::binary::BinarySplitter;
 use super::csv::{CsvSplitter, Record};
 use crate::error::{SqlError, SqlErrorKind};
 use crate::limits;
@@ -22,6 +23,7 @@ pub struct CopyReader {
 enum Splitter {
     Csv(CsvSplitter),
     Text(TextSplitter),
+    Binary(BinarySplitter),
 }
 
 impl fmt::Debug for CopyReader {
@@ -36,6 +38,7 @@ impl CopyReader {
         let splitter = match format.form {
             CopyForm::Csv => Splitter::Csv(CsvSplitter::new(format.delimiter, format.null.clone(), true)),
             CopyForm::Text => Splitter::Text(TextSplitter::new(format.delimiter, format.null.clone())),
+            CopyForm::Binary => Splitter::Binary(BinarySplitter::new(appender.kinds())),
         };
         CopyReader { appender, awaits_header: format.has_header, splitter, bytes: 0 }
     }
@@ -49,7 +52,9 @@ impl CopyReader {
         self.bytes += bytes.len();
         if self.bytes > limits::COPY_BYTES {
             let most = limits::COPY_BYTES / 1024 / 1024;
-            let error = format!("line {}: COPY takes at most {most} MiB", self.appender.rows() + 1);
+            let unit = self.appender.unit();
+            let place = self.appender.rows() + 1;
+            let error = format!("{unit} {place}: COPY takes at most {most} MiB");
             return Err(SqlError::new(SqlErrorKind::LimitReached, error).hint("copy the rows in parts"));
         }
         let appender = &mut self.appender;
@@ -58,6 +63,7 @@ impl CopyReader {
         match &mut self.splitter {
             Splitter::Csv(csv) => csv.feed(bytes, &mut take),
             Splitter::Text(text) => text.feed(bytes, &mut take),
+            Splitter::Binary(binary) => binary.feed(bytes, &mut take),
         }
     }
 
@@ -72,6 +78,7 @@ impl CopyReader {
         match splitter {
             Splitter::Csv(csv) => csv.finish(&mut take)?,
             Splitter::Text(text) => text.finish(&mut take)?,
+            Splitter::Binary(binary) => binary.finish()?,
         }
         Ok(appender)
     }

@@ -84,6 +84,15 @@ fn copies_are_read() {
         parse("COPY t FROM STDIN (HEADER false, DELIMITER ';', NULL 'x', FORMAT 'csv')"),
         into(&[], CopyFormat { delimiter: b';', null: "x".to_owned(), ..CopyFormat::csv() })
     );
+    for options in
+        ["BINARY", "WITH BINARY", "(FORMAT binary)", "WITH (FORMAT 'BINARY')", "BINARY ENCODING 'utf8'"]
+    {
+        assert_eq!(
+            parse(&format!("COPY t FROM STDIN {options}")),
+            into(&[], CopyFormat::binary()),
+            "{options}"
+        );
+    }
     let out = |source, format| Ok(SqlStatement::CopyOut(CopyOutStatement { source, format }));
     assert_eq!(
         parse("COPY (SELECT (1)) TO STDOUT WITH (FORMAT csv, HEADER true)"),
@@ -97,6 +106,10 @@ fn copies_are_read() {
         parse("COPY (SUBSCRIBE SELECT 1) TO STDOUT"),
         out(CopySource::Changes("SELECT 1".to_owned()), CopyFormat::text())
     );
+    assert_eq!(
+        parse("COPY (SELECT 1) TO STDOUT (FORMAT binary)"),
+        out(CopySource::Query("      SELECT 1".to_owned()), CopyFormat::binary())
+    );
 }
 
 #[test]
@@ -107,6 +120,10 @@ fn what_is_not_taken_is_told() {
         ("CREATE TABLE t (a text PRIMARY KEY, b text PRIMARY KEY)", "one primary key is expected"),
         ("INSERT INTO t TABLE u", "VALUES is expected, not TABLE"),
         ("UPDATE t SET a = b", "a value is expected, not b"),
+        ("COPY t FROM STDIN (FORMAT parquet)", "csv, text or binary is expected, not parquet"),
+        ("COPY t FROM STDIN (FORMAT binary, HEADER)", "cannot specify HEADER in BINARY mode"),
+        ("COPY t FROM STDIN (DELIMITER ';', FORMAT binary)", "cannot specify DELIMITER in BINARY mode"),
+        ("COPY t FROM STDIN BINARY NULL 'x'", "cannot specify NULL in BINARY mode"),
         ("UPDATE t SET a = a + 1", "a value is expected, not a"),
         ("UPDATE t SET a = 1, a = 2", "another column is expected, not a"),
         ("UPDATE t SET a = 1 FROM u", "the end is expected, not FROM"),
@@ -119,7 +136,6 @@ fn what_is_not_taken_is_told() {
         ("COPY (SELECT 1) TO '/tmp/x'", "the server writes no files"),
         ("COPY (SELECT 1) TO PROGRAM 'sh'", "the server writes no files"),
         ("COPY metrics.up FROM STDIN", "only tables of the schema public take rows"),
-        ("COPY t FROM STDIN WITH (FORMAT binary)", "csv or text is expected, not binary"),
         ("COPY (SELECT 1", ") is expected, not the end"),
     ] {
         assert!(parse(text).expect_err(text).to_string().contains(what), "{text}: {:?}", parse(text));
