@@ -1,7 +1,8 @@
 //! The limits of the engine: number, unit, reason. No other file of this crate defines one.
 //! `docs/limits.md` lists them for users.
 
-/// Series per row, leaf and shard of which the check of a view says why they were last evaluated.
+/// When a view is checked, the report says why a series was last evaluated. It does so for at most
+/// this many series per row, leaf and shard.
 pub const CHECKED_SERIES: usize = 3;
 /// Largest depth of a plan: bounds the recursion over it.
 pub const PLAN_DEPTH: usize = 1_000;
@@ -23,9 +24,9 @@ pub const SLIDING_VALUES: usize = 1 << 24;
 /// Values (series times steps) from which on a query is large: it runs on threads that only get
 /// cores that no other thread wants.
 pub const LARGE_QUERY: usize = 1 << 20;
-/// Operators on gathered rows from which on their number counts: with [`LARGE_PLAN_VALUES`] values
-/// times operators a query is large, too. That is half a second of work in one piece. Queries of
-/// people and rules have fewer operators.
+/// From this number of operators in its gather stage on, a query is large, too, if it has
+/// [`LARGE_PLAN_VALUES`] values times operators. That is half a second of work in one piece.
+/// Queries of people and rules have fewer operators.
 pub const LARGE_PLAN: usize = 16;
 /// Values times operators, see [`LARGE_PLAN`].
 pub const LARGE_PLAN_VALUES: usize = 1 << 18;

@@ -9,14 +9,14 @@ pub const READ_TURN: Duration = Duration::from_millis(20);
 /// How long a queue that has read everything waits at least before it reads again: samples of many
 /// scrapes are read together.
 pub const READ_PAUSE: Duration = Duration::from_millis(50);
-/// How long a queue waits for news of the log at most.
+/// The longest time that a queue waits for new records of the log.
 pub const READ_WAIT: Duration = Duration::from_secs(1);
 /// The pause after an error of the log.
 pub const READ_RETRY: Duration = Duration::from_secs(5);
-/// How long a batch waits until its borders are noted on disk. After that it is sent anyway: a full
-/// disk must not stop it.
+/// How long a batch waits until the positions of its first and last item are on disk. After that it
+/// is sent anyway: a full disk must not stop it.
 pub const NOTE_WAIT: Duration = Duration::from_secs(1);
-/// How often the position of a queue that sends nothing is noted.
+/// How often the position of a queue that sends nothing is written to disk.
 pub const NOTE_INTERVAL: Duration = Duration::from_secs(5);
 /// The first pause of a queue whose shard has no room (Prometheus: 5 ms). It doubles up to
 /// `max_backoff`.
@@ -42,9 +42,9 @@ pub const READ_FRAME_BYTES: usize = 256 << 20;
 pub const READ_CHUNK_BYTES: usize = 1 << 20;
 /// Maximum bytes of an answer that is one message, before and after decompression.
 pub const READ_ANSWER_BYTES: usize = 1 << 30;
-/// Selectors of a query for which one server is asked at a time.
+/// Selectors of one query that one server is asked for at the same time.
 pub const READS_AT_ONCE: usize = 8;
-/// Parts of answers that wait for the query; then receiving pauses.
+/// Received pieces of answers that wait to be decoded; then receiving pauses.
 pub const READ_PARTS: usize = 16;
 /// How often a query that waits for other servers looks at its own limits.
 pub const READ_POLL: Duration = Duration::from_millis(20);
@@ -52,8 +52,8 @@ pub const READ_POLL: Duration = Duration::from_millis(20);
 pub const METADATA_REFRESH: Duration = Duration::from_secs(1);
 /// How often they are read again at least.
 pub const METADATA_REFRESH_MOST: Duration = Duration::from_secs(60);
-/// So many times as long as reading metadata took, they are not read again for a new series: at
-/// most a twentieth of a thread goes into it.
+/// After a read of metadata, the next one for a new series waits this many times as long as the
+/// read took: so reading takes at most a twentieth of a thread.
 pub const METADATA_IDLE: u32 = 20;
 /// Maximum bytes of the names of series without metadata that a queue remembers, so that it does
 /// not look for their metadata again: about 100,000 names.

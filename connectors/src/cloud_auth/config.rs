@@ -13,17 +13,18 @@ config_block! {
     pub struct SigV4Config as "sigv4.SigV4Config" {
         /// The region; by default that of the environment or of the machine.
         region: String = String::new(),
-        /// The public part of an access key; without it AWS' usual places are asked.
+        /// The id of an access key. Without it the keys are looked up as in AWS' SDKs
+        /// ([`crate::aws_credentials`]).
         access_key: String = String::new(),
-        /// The secret part.
+        /// The secret of the access key.
         secret_key: Secret = Secret::default(),
-        /// A profile of the shared files.
+        /// The profile in `~/.aws/credentials` and `~/.aws/config`.
         profile: String = String::new(),
         /// A role to assume.
         role_arn: String = String::new(),
-        /// What the role's owner wants to be told.
+        /// The external id that the owner of the role requires.
         external_id: String = String::new(),
-        /// Whether roles are assumed at an endpoint with FIPS.
+        /// Whether roles are assumed at a FIPS endpoint of STS.
         use_fips_sts_endpoint: bool = false,
         /// The service that signatures are for; `aps` if it is not given.
         service_name: String = String::new(),
@@ -39,13 +40,13 @@ config_block! {
         workload_identity: Option<WorkloadIdentityConfig> = None,
         /// An application and its secret.
         oauth: Option<AzureOAuthConfig> = None,
-        /// What the environment offers.
+        /// The default credentials of the environment, as Azure's SDK finds them.
         sdk: Option<AzureSdkConfig> = None,
         /// An application and its certificate.
         certificate: Option<AzureCertificateConfig> = None,
         /// `AzurePublic`, `AzureChina` or `AzureGovernment`; the first if it is not given.
         cloud: String = String::new(),
-        /// What tokens are for; by default Azure Monitor.
+        /// The service that accepts the tokens; by default Azure Monitor.
         scope: String = String::new(),
     }
 }
@@ -53,7 +54,7 @@ config_block! {
 config_block! {
     /// `azuread.managed_identity`.
     pub struct ManagedIdentityConfig as "azuread.ManagedIdentityConfig" {
-        /// Which one, if the machine has several.
+        /// The client id of the identity, if the machine has several.
         client_id: String = String::new(),
     }
 }

@@ -10,47 +10,50 @@ use storage::model::Labels;
 use storage::model::value::is_stale;
 
 /// The columns that are not labels.
-const OWN: [&str; 3] = ["timestamp", "value", "histogram"];
+const FIXED_COLUMNS: [&str; 3] = ["timestamp", "value", "histogram"];
 
 /// The column names of labels.
 pub(super) fn columns(labels: &[String]) -> impl Iterator<Item = String> {
     labels.iter().map(|label| {
         let mut column = label.clone();
         // Two columns of one name would be read as one by most programs.
-        while OWN.contains(&column.as_str()) || column != *label && labels.contains(&column) {
+        while FIXED_COLUMNS.contains(&column.as_str()) || column != *label && labels.contains(&column) {
             column = format!("exported_{column}");
         }
         column
     })
 }
 
-struct Csv<W> {
+struct CsvWriter<W> {
     out: W,
-    shape: ExportSchema,
+    schema: ExportSchema,
 }
 
 /// A writer to `out`. Writes the header at once.
 pub fn sink<'a>(
     out: impl Write + 'a,
-    shape: ExportSchema,
+    schema: ExportSchema,
 ) -> Result<Box<dyn ExportWriter + 'a>, ExportError> {
     let mut out = out;
-    let own = OWN.iter().filter(|name| shape.histograms || **name != "histogram").map(|n| (*n).to_owned());
-    let header: Vec<String> = own.chain(columns(&shape.labels).map(|column| field(&column))).collect();
+    let own = FIXED_COLUMNS
+        .iter()
+        .filter(|name| schema.histograms || **name != "histogram")
+        .map(|n| (*n).to_owned());
+    let header: Vec<String> = own.chain(columns(&schema.labels).map(|column| field(&column))).collect();
     write!(out, "{}\r\n", header.join(","))?;
-    Ok(Box::new(Csv { out, shape }))
+    Ok(Box::new(CsvWriter { out, schema }))
 }
 
-impl<W: Write> ExportWriter for Csv<W> {
+impl<W: Write> ExportWriter for CsvWriter<W> {
     fn series(
         &mut self,
         labels: &Labels,
         samples: &ExportedSeries,
         done: &mut ExportCounts,
     ) -> Result<(), ExportError> {
-        let values = self.shape.labels.iter().map(|name| field(labels.get(name).unwrap_or_default()));
+        let values = self.schema.labels.iter().map(|name| field(labels.get(name).unwrap_or_default()));
         let labels: String = values.map(|value| format!(",{value}")).collect();
-        let empty = if self.shape.histograms { "," } else { "" };
+        let empty = if self.schema.histograms { "," } else { "" };
         let mut histograms = samples.histograms.iter().peekable();
         for (t, v) in samples.ts.iter().zip(&samples.vs) {
             // Floats and histograms of a series are merged by time, because readers expect rows in

@@ -1,17 +1,17 @@
-//! [`ServerOptions`]: the TLS options of the web server with Go's names, and the rustls
-//! configuration that is built from them.
+//! [`ServerOptions`]: the TLS options of the web configuration file, with Go's names of versions,
+//! cipher suites and curves, and the rustls configuration that is built from them ([`ServerTls`]).
 
 use crate::{CipherSuites, ClientAuth, ClientVerifier, TlsError, TrustAnchors, key_exchange, version};
 use rustls::ServerConfig;
 use rustls::sign::SingleCertAndKey;
 use std::sync::Arc;
 
-/// What a server offers, and what it asks of its clients.
+/// The TLS options of a server.
 #[derive(Clone, Debug, Default)]
 pub struct ServerOptions {
-    /// The certificate and those that lead to its root, PEM.
+    /// The certificate and the intermediate ones of its chain, PEM.
     pub certificate: Vec<u8>,
-    /// Its key, PEM.
+    /// The private key of the certificate, PEM.
     pub key: Vec<u8>,
     /// The lowest version; empty: 1.2.
     pub min_version: String,
@@ -21,9 +21,9 @@ pub struct ServerOptions {
     pub cipher_suites: Vec<String>,
     /// The curves; empty: all.
     pub curves: Vec<String>,
-    /// What clients have to show.
+    /// Whether clients need a certificate.
     pub client_auth: ClientAuth,
-    /// Who signs the certificates of clients, PEM; `None`: the authorities of the system.
+    /// The authorities that sign the certificates of clients, PEM; `None`: those of the system.
     pub client_ca: Option<Vec<u8>>,
     /// The names that certificates of clients may have; empty: any.
     pub client_names: Vec<String>,
@@ -34,9 +34,9 @@ pub struct ServerOptions {
 /// The options in rustls' form.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
-    /// For rustls.
+    /// The configuration of rustls.
     pub config: Arc<ServerConfig>,
-    /// What of the options has no effect, a line each.
+    /// The options that have no effect, one line each, for the log.
     pub notes: Vec<String>,
 }
 
@@ -45,7 +45,7 @@ impl ServerOptions {
     ///
     /// # Errors
     ///
-    /// If a name is unknown, a certificate or key cannot be used, or nothing is left to speak.
+    /// If a name is unknown, a certificate or key cannot be used, or no version or suite is left.
     pub fn build(&self) -> Result<ServerTls, TlsError> {
         let mut notes = Vec::new();
         let versions = version::between(&self.min_version, &self.max_version)?;

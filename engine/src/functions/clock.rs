@@ -1,5 +1,5 @@
-//! The functions that return a number of the evaluation and read no series: `time()`, `pi()`, and
-//! `start()`, `end()`, `range()` and `step()` of the query.
+//! The functions that read no series: `time()`, which is the evaluation time, the constant `pi()`,
+//! and `start()`, `end()`, `range()` and `step()`, which are times of the query.
 
 use super::{Function, Kernel};
 use crate::types::ValueType::Scalar;
@@ -23,7 +23,7 @@ impl QueryTimes {
     }
 }
 
-const fn context(name: &'static str, kernel: fn(QueryTimes) -> f64) -> Function {
+const fn query_time(name: &'static str, kernel: fn(QueryTimes) -> f64) -> Function {
     Function::new(name, &[], Scalar, Kernel::Query(kernel)).experimental()
 }
 
@@ -33,14 +33,15 @@ fn seconds(ms: i64) -> f64 {
 
 /// The entries of these functions in the table of functions.
 pub(super) static ENTRIES: &[Function] = &[
-    context("end", |query| seconds(query.end))
+    query_time("end", |query| seconds(query.end))
         .doc("Time of the last step of the query, in seconds.", "end()"),
     Function::new("pi", &[], Scalar, Kernel::Clock(|_| std::f64::consts::PI)).doc("The number pi.", "pi()"),
-    context("range", |query| seconds(query.end - query.start))
+    query_time("range", |query| seconds(query.end - query.start))
         .doc("Length of the query's range, in seconds.", "range()"),
-    context("start", |query| seconds(query.start))
+    query_time("start", |query| seconds(query.start))
         .doc("Time of the first step of the query, in seconds.", "start()"),
-    context("step", |query| seconds(query.step)).doc("Distance of the query's steps, in seconds.", "step()"),
+    query_time("step", |query| seconds(query.step))
+        .doc("Distance of the query's steps, in seconds.", "step()"),
     Function::new("time", &[], Scalar, Kernel::Clock(seconds))
         .doc("The evaluation time, in seconds since the Unix epoch.", "time() - process_start_time_seconds"),
 ];

@@ -1,10 +1,10 @@
 //! The sorted values of a window, updated while it slides, for order statistics
 //! ([`super::quantile`]). A new value replaces one that leaves, and only the values between the two
-//! are moved. Nothing else is stored: the values that leave are read again from the rows at the
-//! window's left edge.
+//! are moved. Nothing else is stored: the values that leave are read again from the block. The
+//! samples of a block are a matrix: a row is a time, a column a series.
 //!
 //! The newest row of a window is not among the sorted values, because samples of other series may
-//! still arrive for it; [`SortedWindow`] adds it. Later changes come from
+//! still arrive for it; [`SortedWindow`] adds it. Changes of older rows come from
 //! [`WindowRows::edits_since`].
 
 use super::panes::{RowSpan, WindowRows};

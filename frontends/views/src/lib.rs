@@ -1,11 +1,12 @@
 //! Views: queries whose results are kept up to date, and everything around them. Rules, saved
 //! queries and subscriptions are views with consumers.
 //!
-//! A [`ViewRegistry`] installs views and attaches consumers, which are called *taps*, to them (read
-//! it first). The live runtime of the engine is one: it updates a view with each sample. Plans that
-//! it cannot maintain are [`scheduled`]: evaluated from history at an interval. [`saved`] holds the
-//! views that users created through the API. [`recording`] computes what recording rules would have
-//! recorded before they existed (backfill), and again after late samples arrived (correction).
+//! A [`ViewRegistry`] installs views and attaches consumers to them by *taps* (read it first). The
+//! usual registry is the live runtime of the engine, which updates a view with each sample. Plans
+//! that it cannot maintain are [`scheduled`]: evaluated from history at an interval. [`saved`]
+//! holds the views that users created through the API. [`recording`] computes what recording rules
+//! would have recorded before they existed (backfill), and again after late samples arrived
+//! (correction).
 
 #![warn(unreachable_pub)]
 

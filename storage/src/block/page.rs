@@ -1,5 +1,6 @@
-//! [`SamplesPage`]: a page (64 rows, about 64 series) of `samples.parquet` in memory. The values
-//! stay compressed, and those of a row are decoded when they are read.
+//! [`SamplesPage`]: a page of `samples.parquet` in memory. A page is 64 rows; a row has the floats
+//! of one series in two hours. The values stay compressed, and those of a row are decoded when they
+//! are read.
 //!
 //! So a reader of one series does not pay for the other 63 of its page, and a page takes a tenth of
 //! the memory of its values. [`super::page_decoder`] makes it from pages that our writer wrote.
@@ -13,7 +14,8 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int8Type, Int64Type, UInt32Type};
 use std::ops::Range;
 
-/// The columns of a page, in this order.
+/// The columns of a page, in this order: the decimal exponent of a row, the times of its clock (its
+/// list of timestamps) at which it has no sample, its values as mantissas, or as floats.
 pub(super) const COLUMNS: [&str; 4] = ["exp", "gaps", "m", "raw"];
 
 /// How the values of a row are encoded.
@@ -36,7 +38,7 @@ pub(super) struct SamplesPage {
     pub(super) raw: Vec<f64>,
     /// For all rows, the positions of stale markers within the row. They are stored only here.
     pub(super) stale: Vec<u32>,
-    /// For all rows, the gaps: positions of the clock at which the row has no sample.
+    /// For all rows, the gaps: positions in the row's clock at which it has no sample.
     pub(super) gaps: Vec<u32>,
 }
 

@@ -1,8 +1,8 @@
-//! Created timestamps as samples: the zero of a counter at the time when it began to count
-//! (Prometheus' feature `created-timestamp-zero-ingestion`).
+//! Zero samples at created timestamps: a counter gets a sample 0 at the time when it began to count
+//! (Prometheus' feature `created-timestamp-zero-ingestion`). Scrapes and remote write call it.
 //!
-//! Every sample of a counter repeats this time, so all zeros but the first are older than stored
-//! samples. They are ignored and are not an error.
+//! Every sample of a counter repeats this time, so all zero samples but the first are older than
+//! stored samples. They are ignored and are not an error.
 
 use super::Store;
 use super::batch::{AppendResult, ZeroRow};
@@ -15,8 +15,8 @@ use crate::model::{NativeHistogram, TimeMs};
 use std::sync::Arc;
 
 impl Store {
-    /// Appends the zeros that are newer than all samples of their series, and at most half a block
-    /// range older than the newest sample of the store (`now` in an empty store). Ignores the
+    /// Appends the zero samples that are newer than all samples of their series, and at most half a
+    /// block range older than the newest sample of the store (`now` in an empty store). Ignores the
     /// others.
     pub fn append_zeros(&self, rows: &[ZeroRow], now: TimeMs) -> Result<AppendResult, StoreError> {
         self.wal.log.wait_for_space()?;

@@ -1,6 +1,9 @@
-//! The annotations (warnings and infos) of a leaf of the live runtime. They are kept from
-//! evaluation to evaluation, so a tick pays only for what changed: findings per row (series), and
-//! annotations of the whole leaf with the number of rows that cause them.
+//! The annotations (warnings and infos) of one leaf in the live runtime. They are kept from one
+//! evaluation to the next, so a tick pays only for what changed.
+//!
+//! There are two kinds. *Findings* ([`crate::functions::findings`]) are what a window function
+//! noticed in the samples of one series, which is a row of the leaf. The others belong to the whole
+//! leaf, with the number of rows that cause them: `rate` of something that is no counter.
 
 use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::functions::findings::{Findings, non_counter_annotation};

@@ -1,8 +1,10 @@
-//! Gaps and counter resets in long windows, for functions such as `rate` that need only the ends of
-//! their window and the pairs of samples where the series falls. [`GapsAndResets`] keeps the
-//! positions of these pairs and the number of samples while the window slides. Without it, one
-//! failed scrape or one restart in a window of a day would make every evaluation read the whole
-//! day.
+//! Gaps and counter resets in long windows, for functions such as `rate`: they need only the ends
+//! of their window, the number of its samples, and the pairs of samples between which the counter
+//! was reset.
+//!
+//! [`GapsAndResets`] keeps the number of samples and the positions of these pairs while the window
+//! slides. Without it, one failed scrape (a gap) or one restart in a window of a day would make
+//! every evaluation read the whole day.
 
 use super::blocks::NumberedBlock;
 use super::window_states::WindowStates;

@@ -1,6 +1,9 @@
-//! Sorted values of long windows ([`crate::functions::sorted_window`]), by block. Sorted values
-//! depend only on the window, not on the function: `quantile_over_time(0.5, ..)`,
-//! `quantile_over_time(0.9, ..)` and `mad_over_time` over the same window share one copy.
+//! Sorted values of long windows ([`crate::functions::sorted_window`]), shared by the leaves of a
+//! view's plan that have the same window: `quantile_over_time(0.5, ..)`, `quantile_over_time(0.9,
+//! ..)` and `mad_over_time` over one window sort its samples once.
+//!
+//! A leaf is evaluated block by block ([`super`]), so the sorted values are stored by block, which
+//! is the series of a ring that share their times.
 
 use super::LiveLeaf;
 use super::blocks::NumberedBlock;

@@ -1,8 +1,9 @@
-//! Reads a table of the catalogs for a query.
+//! Makes the rows of a catalog table (`pg_class`, `pg_attribute`, …) that a query can select.
 //!
-//! `pg_attribute` and similar tables have a row for each column of each relation, which are many
-//! with thousands of metrics. So the conditions of the query are looked at first, and only the rows
-//! of the relations that it can select are made.
+//! `pg_attribute` and `information_schema.columns` have a row for each column of each relation. A
+//! server with thousands of metrics has thousands of relations, and most queries ask for one. So
+//! the conditions of the query are evaluated first, and rows are made only for the relations that
+//! satisfy them. [`super::join`] calls it for each table of `FROM`.
 
 use super::conditions::{column_name, columns_of, conjuncts, is_over};
 use super::join::{JoinKind, JoinSpec};
@@ -15,16 +16,16 @@ use sqlparser::ast::{BinaryOperator, Expr, TableAlias, TableFactor};
 use std::collections::HashSet;
 use std::rc::Rc;
 
-/// What is known of a column of the rows that a join needs.
+/// A column that the join requires to be equal to a column of its left side.
 struct ColumnKeys {
-    /// The place of the column in a row.
-    place: usize,
-    /// The keys ([`Value::key`]) of the values that it may have.
+    /// The index of the column in a row.
+    index: usize,
+    /// The keys ([`Value::key`]) of the values on the left side.
     known: HashSet<String>,
 }
 
 impl Evaluator<'_> {
-    /// The rows of a table of the catalogs that the join can need.
+    /// The rows of a catalog table that can be in the result of the join.
     pub(super) fn scan(
         &self,
         left: &Relation,
@@ -33,7 +34,7 @@ impl Evaluator<'_> {
         spec: &JoinSpec<'_>,
     ) -> Result<Relation, SqlError> {
         let columns = table_columns(table, alias_of(factor));
-        // The lists of columns are long: only those of relations that can matter are made.
+        // Only the two lists of columns are long. All other tables are made whole, once per query.
         if !lists_columns(table) {
             let key = format!("{}.{}", table.schema, table.name);
             if let Some(known) = self.scans.borrow().get(&key) {
@@ -61,7 +62,7 @@ impl Evaluator<'_> {
             .collect();
         let keys = self.left_keys(left, &conditions, &of_relation, outer)?;
         let wanted = |row: &[Value]| {
-            if keys.iter().any(|column| !column.known.contains(&row[column.place].key())) {
+            if keys.iter().any(|column| !column.known.contains(&row[column.index].key())) {
                 return Ok(false);
             }
             self.all_true(&decisive, &columns, row, outer)
@@ -70,7 +71,7 @@ impl Evaluator<'_> {
         Ok(Relation { columns, rows })
     }
 
-    /// The keys of columns of the relation that conditions say to be equal to a column of `left`.
+    /// The columns of `of_relation` that a condition sets equal to a column of `left`.
     fn left_keys(
         &self,
         left: &Relation,
@@ -93,15 +94,15 @@ impl Evaluator<'_> {
                     known.insert(self.value(theirs, &scope)?.key());
                 }
                 // The columns of the relation come first in its rows.
-                keys.push(ColumnKeys { place, known });
+                keys.push(ColumnKeys { index: place, known });
             }
         }
         Ok(keys)
     }
 }
 
-/// Whether a condition speaks only of the relation, not of its columns. Queries inside of it may be
-/// about anything but these columns.
+/// Whether a condition can be evaluated with the relation alone, before the rows of its columns are
+/// made. A subquery in it may read anything but these columns.
 fn is_decisive(condition: &Expr, of_relation: &[Column], all: &[Column], outer: Option<&Scope<'_>>) -> bool {
     match (columns_of(condition), condition) {
         (Some(names), _) => {
@@ -124,7 +125,8 @@ pub(super) fn lists_columns(table: &CatalogTable) -> bool {
     matches!(table.name, "pg_attribute" | "columns")
 }
 
-/// Columns that lists of columns have for the relation as a whole.
+/// Whether this column of `pg_attribute` or `columns` names the relation (and not one of its
+/// columns).
 fn is_of_relation(name: &str) -> bool {
     matches!(name, "attrelid" | "table_catalog" | "table_schema" | "table_name")
 }

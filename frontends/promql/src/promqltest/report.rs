@@ -1,5 +1,6 @@
 //! The results of a test file: how many queries passed, which failed and how, and which were
-//! skipped and why; and the text that the command prints.
+//! skipped and why; and the text that the command prints. A file runs in one of the modes of
+//! [`super::runner::Mode`], over history or as live views.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +12,8 @@ pub struct TestFailure {
     pub line: usize,
     /// The text of the query.
     pub expr: String,
-    /// The variant of the query that failed; empty: the query as written.
+    /// Over history a query also runs in variants, such as a range query around its time: the
+    /// variant that failed; empty: the query as written.
     pub variant: String,
     /// The expected outcome.
     pub expected: String,
@@ -19,7 +21,7 @@ pub struct TestFailure {
     pub got: String,
 }
 
-/// An evaluation that was skipped because it does not apply to this mode.
+/// An evaluation that was skipped because it does not apply to the mode of the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SkippedTest {
     /// The line of the command, from 1.

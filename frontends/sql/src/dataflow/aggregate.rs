@@ -36,9 +36,9 @@ pub(super) struct Groups {
     /// One column for each measure: its result.
     results: Vec<RowCodec>,
     groups: HashMap<Row, Group>,
-    /// The groups that have taken up rows since they were last shown.
+    /// The groups with changes in this refresh.
     touched: Vec<Row>,
-    /// What the groups take, in bytes.
+    /// Memory of the groups, bytes.
     bytes: usize,
 }
 
@@ -48,7 +48,7 @@ struct Group {
     states: Vec<MeasureState>,
     /// The output row of the group, as it was sent last.
     shown: Option<Row>,
-    /// It has taken up rows since.
+    /// It has changes since then.
     is_touched: bool,
 }
 
@@ -314,7 +314,7 @@ impl Groups {
 }
 
 impl Stateful for Groups {
-    fn take_up(&mut self, delta: &Delta) -> Result<(), SqlError> {
+    fn apply(&mut self, delta: &Delta) -> Result<(), SqlError> {
         let delta = self.input.run(delta)?;
         if delta.is_empty() {
             return Ok(());
@@ -486,7 +486,7 @@ mod tests {
         let mut groups = groups()?;
         let mut shown = BTreeMap::new();
         for piece in updates.chunks(if is_stepwise { 1 } else { 9 }) {
-            groups.take_up(&Delta::of_updates(codec.clone(), piece.to_vec()))?;
+            groups.apply(&Delta::of_updates(codec.clone(), piece.to_vec()))?;
             let changes = if is_stepwise { groups.finish()? } else { Vec::new() };
             for (row, count) in changes {
                 *shown.entry(row).or_insert(0) += count;
@@ -521,7 +521,7 @@ mod tests {
         assert!(shown(&gone, true)?.is_empty());
         let mut groups = groups()?;
         let codec = Rc::new(RowCodec::new(&kinds())?);
-        groups.take_up(&Delta::of_updates(codec, gone))?;
+        groups.apply(&Delta::of_updates(codec, gone))?;
         groups.finish()?;
         assert_eq!(groups.bytes(), 0, "nothing is kept of groups that are gone");
         Ok(())

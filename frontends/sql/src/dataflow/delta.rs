@@ -1,5 +1,7 @@
-//! Changes of a relation, as rows and as columns: who computes needs columns, who keeps rows needs
-//! rows. Each form is made once, by the first who needs it, however many views read the change.
+//! [`Delta`]: changes of a relation, which flow from one operator of a dataflow to the next.
+//!
+//! Operators that compute need columns, operators that store rows need rows. Each form is made when
+//! it is first needed, and then shared by all dataflows that read the change.
 
 use super::program::Update;
 use super::row::{Row, RowCodec, failed};
@@ -10,11 +12,11 @@ use datafusion::arrow::compute::filter_record_batch;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-/// Rows that came or went. Cheap to clone.
+/// Inserted and deleted rows. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Delta {
     codec: Rc<RowCodec>,
-    /// How many of each row came; below 0: went.
+    /// For each row, how many were inserted; negative: deleted.
     counts: Rc<Vec<isize>>,
     rows: OnceCell<Rc<Vec<Row>>>,
     columns: OnceCell<RecordBatch>,
@@ -57,7 +59,7 @@ impl Delta {
         self.counts.is_empty()
     }
 
-    /// How many of each row came; below 0: went.
+    /// For each row, how many were inserted; negative: deleted.
     pub(super) fn counts(&self) -> &Rc<Vec<isize>> {
         &self.counts
     }

@@ -35,7 +35,7 @@ pub(super) type ImportShutdown = ShutdownButton<CapabilitySet<Time>>;
 /// The input of a dataflow.
 pub(super) type Session = InputSession<Time, Row, isize>;
 
-/// A relation of the server, and its rows.
+/// An input (a list or table) with its rows.
 pub(super) struct InputRows {
     pub(super) spec: Arc<InputSpec>,
     pub(super) state: InputState,
@@ -58,7 +58,7 @@ pub(super) struct SideFlow {
 pub(super) struct Flow {
     pub(super) body: FlowBody,
     pub(super) gauges: Gauges,
-    /// It was fed, and has not answered yet.
+    /// It got changes, and its output is not read yet.
     pub(super) is_behind: bool,
 }
 
@@ -71,18 +71,18 @@ pub(super) enum FlowBody {
 
 /// A dataflow of operators of differential-dataflow.
 pub(super) struct OperatorFlow {
-    /// By the names of what they carry.
+    /// By the names of their inputs.
     pub(super) sessions: BTreeMap<String, Session>,
     /// The arranged sides that the dataflow imports.
     pub(super) sides: Vec<String>,
     pub(super) probe: ProbeHandle<Time>,
     pub(super) buttons: Vec<ImportShutdown>,
     pub(super) dataflow: usize,
-    /// What came out since it was taken.
+    /// The output that nobody has read yet.
     pub(super) output: Rc<RefCell<Vec<Update>>>,
 }
 
-/// Groups that several dataflows read.
+/// A `GROUP BY` whose rows several dataflows read.
 pub(super) struct GroupFlow {
     pub(super) rel: Arc<Rel>,
     pub(super) codec: Rc<RowCodec>,
@@ -100,10 +100,11 @@ pub(super) struct ViewFlow {
 }
 
 impl Flow {
-    /// Puts changes in that are part of the refresh `now`. Returns whether it reads them.
+    /// Passes changes of the input `name` to the dataflow, as part of the refresh `now`. Returns
+    /// whether the dataflow reads this input.
     pub(super) fn feed(&mut self, name: &str, now: Time, delta: &Delta) -> Result<bool, SqlError> {
         match &mut self.body {
-            FlowBody::Direct(pipeline) if pipeline.source == name => pipeline.take_up(delta),
+            FlowBody::Direct(pipeline) if pipeline.source == name => pipeline.apply(delta),
             FlowBody::Direct(_) => return Ok(false),
             FlowBody::Joining(flow) => {
                 let Some(session) = flow.sessions.get_mut(name) else { return Ok(false) };

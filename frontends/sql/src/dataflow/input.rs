@@ -1,12 +1,12 @@
 //! The lists that dataflows read, each as a stream of changes.
 //!
-//! [`InputSpec::poll`] finds what changed since the refresh before. A list of series reports its
+//! [`InputSpec::poll`] finds what changed since the last refresh. A list of series reports its
 //! additions, and is read as a whole only after other changes. Any other list is read again and
-//! compared with what was read before, if it differs. An uploaded table is compared when it has a
-//! new version. A new kind of list is a further case of [`InputSpec::poll`].
+//! compared with its previous rows. An uploaded table is compared when it has a new version. A new
+//! kind of list is a further case of [`InputSpec::poll`].
 //!
-//! Of a list of series the series are stored, whose labels the store has, too; rows are made of
-//! them when a dataflow reads them. Of other lists the rows are stored.
+//! Of a list of series the series are stored, because their labels are in memory anyway; rows are
+//! made of them when a dataflow reads them. Of other lists the rows are stored.
 
 use super::delta::{Delta, in_pieces};
 use super::program::Update;
@@ -28,12 +28,13 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, TimeMs};
 use storage::store::{SeriesChanges, SeriesMark};
 
-/// A list of so many series that takes longer is not read anew for a while: who cannot say what
-/// came, such as a cluster, would otherwise be read all the time.
+/// A list of at least [`LONG_LIST_SERIES`] series whose reading takes longer than this is not read
+/// again for a while. A source that cannot report what was added, such as a cluster, would
+/// otherwise be read all the time.
 const LONG_LIST: Duration = Duration::from_millis(50);
-/// See [`LONG_LIST`]. A shorter one is read at once also where the machine is busy.
+/// See [`LONG_LIST`]. Shorter lists are always read, even if a busy machine makes reading slow.
 const LONG_LIST_SERIES: usize = 10_000;
-/// For so many times the time that it took.
+/// The pause, as a multiple of the time that reading took.
 const REST_TIMES: u32 = 20;
 
 /// An input: some columns of a list or table.
@@ -57,16 +58,16 @@ struct SeriesList<'a> {
     table: &'static MetaTable,
 }
 
-/// What a reader of an input has seen.
+/// The rows of an input at the last refresh, with which the next one compares.
 pub(super) struct InputState {
     codec: Rc<RowCodec>,
-    /// All rows, and how many equal ones there are; of a list of series none.
+    /// All rows with the number of equal ones; empty for a list of series.
     rows: RowMap<Row, isize>,
     /// The series of a list of series.
     series: HashSet<Labels>,
     /// How many rows the series have.
     series_rows: usize,
-    /// What rows and series take, in bytes.
+    /// Memory of rows and series, bytes.
     pub(super) bytes: usize,
     list: Option<Arc<Vec<MetaRow>>>,
     table: Option<Arc<Table>>,
@@ -91,7 +92,7 @@ impl Changes {
 /// Rows in pieces.
 pub(super) type Pieces<'a> = Box<dyn Iterator<Item = Result<Delta, SqlError>> + 'a>;
 
-/// How much a relation may have, and until when.
+/// Limits for reading an input: rows and time.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct PollLimits {
     /// The most rows of all relations.

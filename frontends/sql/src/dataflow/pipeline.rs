@@ -1,6 +1,7 @@
-//! A dataflow without joins: its operators one after the other, called directly. Most statements
-//! are of this kind. Where nothing waits for a second input there is nothing to schedule, and a
-//! change costs what its operators do with it.
+//! [`Pipeline`]: a dataflow without joins, as most statements are. Its operators are called
+//! directly, one after the other, without differential-dataflow: where no operator waits for a
+//! second input there is nothing to schedule, and a change costs only the work of the operators.
+//! [`super::flows`] runs it.
 
 use super::aggregate::Groups;
 use super::delta::Delta;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 
 /// A dataflow without joins.
 pub(super) struct Pipeline {
-    /// What it reads: the name of a relation, or the text of groups.
+    /// The input: the name of a list, or the text of the `GROUP BY` ([`Rel::text`]) whose rows it
+    /// reads.
     pub(super) source: String,
     stages: Vec<Stage>,
     gauges: Gauges,
@@ -24,20 +26,21 @@ pub(super) struct Pipeline {
 }
 
 enum Stage {
-    /// Row by row.
+    /// Filters and projects row by row.
     Map(Runner),
     State(StateStage),
 }
 
 struct StateStage {
     operator: Box<dyn Stateful>,
-    /// For what it sends.
+    /// Encodes the output rows of the operator.
     codec: Rc<RowCodec>,
 }
 
 impl Pipeline {
-    /// The pipeline that makes `rel`; `None`: it joins. If `rel` is groups, these are computed
-    /// here; groups below are dataflows of their own.
+    /// The pipeline that computes `rel`; `None`: it has joins. With `is_groups`, `rel` is a `GROUP
+    /// BY` that is computed here; any other `GROUP BY` is a dataflow of its own, whose rows are the
+    /// input.
     pub(super) fn new(rel: &Arc<Rel>, is_groups: bool, gauges: Gauges) -> Result<Option<Pipeline>, SqlError> {
         let mut stages = Vec::new();
         let mut at = rel;
@@ -68,15 +71,15 @@ impl Pipeline {
         Ok(Some(Pipeline { source, stages, gauges, output: Vec::new() }))
     }
 
-    /// Takes up changes of what it reads.
-    pub(super) fn take_up(&mut self, delta: &Delta) {
+    /// Applies changes of the input.
+    pub(super) fn apply(&mut self, delta: &Delta) {
         let before = self.bytes();
         let result = pass(&mut self.stages, delta, &mut self.output);
         self.gauges.checked(result);
         self.count_bytes(before);
     }
 
-    /// How its rows have changed since the call before.
+    /// Ends a refresh: returns the changes of the output since the last call.
     pub(super) fn finish(&mut self) -> Vec<Update> {
         let before = self.bytes();
         let result = self.finish_stages();
@@ -85,7 +88,7 @@ impl Pipeline {
         std::mem::take(&mut self.output)
     }
 
-    /// Rows that wait for who takes them.
+    /// Changes of the output that nobody has read yet.
     pub(super) fn waiting(&self) -> usize {
         self.output.len()
     }
@@ -129,7 +132,7 @@ fn pass(stages: &mut [Stage], delta: &Delta, output: &mut Vec<Update>) -> Result
         }
         match stage {
             Stage::Map(runner) => delta = runner.run(&delta)?,
-            Stage::State(stage) => return stage.operator.take_up(&delta),
+            Stage::State(stage) => return stage.operator.apply(&delta),
         }
     }
     output.extend(delta.updates()?);

@@ -311,7 +311,7 @@ fn stateful<'scope>(
                 // Not consolidated: what comes and goes at once is undone by the state, and to sort
                 // rows costs more.
                 let updates = std::mem::take(data).into_iter().map(|(row, _, count)| (row, count));
-                gauges.checked(operator.take_up(&Delta::of_updates(codec.clone(), updates)));
+                gauges.checked(operator.apply(&Delta::of_updates(codec.clone(), updates)));
             });
             if !frontier.less_equal(&newest)
                 && let Some(capability) = held.take()

@@ -1,8 +1,10 @@
-//! Operators with a state, and the one that has each row once. [`super::aggregate`] has groups,
-//! [`super::top`] the first rows in an order.
+//! [`Stateful`]: the trait of a dataflow's operators that have a state, and `DISTINCT` as one of
+//! them ([`DistinctRows`]). The others are `GROUP BY` ([`super::aggregate`]) and `ORDER BY … LIMIT`
+//! ([`super::top`]).
 //!
-//! They take up rows in whatever pieces these come, and say how what they show has changed when all
-//! rows of a refresh are there: what there was in between is seen by nobody.
+//! Within a refresh, which processes all changes since the last one, an operator gets its changes
+//! in several pieces. It returns how its output changed once, at the end of the refresh, so that
+//! intermediate results are never sent.
 
 use super::delta::Delta;
 use super::program::Update;
@@ -12,34 +14,37 @@ use datafusion::common::HashMap;
 
 /// An operator with a state.
 pub(super) trait Stateful {
-    /// Takes up rows that came and went.
-    fn take_up(&mut self, delta: &Delta) -> Result<(), SqlError>;
+    /// Applies inserted and deleted rows.
+    fn apply(&mut self, delta: &Delta) -> Result<(), SqlError>;
 
-    /// How what it shows has changed since the call before.
+    /// Ends a refresh: returns the changes of the output since the last call.
     fn finish(&mut self) -> Result<Vec<Update>, SqlError>;
 
-    /// What its state takes, in bytes.
+    /// Memory of the state, bytes.
     fn bytes(&self) -> usize;
 }
 
-/// Each row once, however often it is there.
+/// `DISTINCT`: the output has each row once, however often the input has it.
 #[derive(Default)]
 pub(super) struct DistinctRows {
     rows: HashMap<Row, DistinctRow>,
-    /// Those whose number has changed.
+    /// The rows whose count has changed in this refresh.
     touched: Vec<Row>,
     bytes: usize,
 }
 
 #[derive(Copy, Clone, Default)]
 struct DistinctRow {
+    /// How often the input has the row.
     count: isize,
+    /// The row is in the output.
     is_shown: bool,
+    /// The row is in the list of changed rows.
     is_touched: bool,
 }
 
 impl Stateful for DistinctRows {
-    fn take_up(&mut self, delta: &Delta) -> Result<(), SqlError> {
+    fn apply(&mut self, delta: &Delta) -> Result<(), SqlError> {
         for (row, times) in delta.updates()? {
             let size = row.size();
             let known = self.rows.entry(row.clone()).or_default();

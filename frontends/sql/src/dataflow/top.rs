@@ -13,7 +13,7 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
 use std::collections::{BTreeMap, HashMap};
 
-/// Rows in order.
+/// The rows in order, and those of them that are output.
 pub(super) struct OrderedRows {
     top: Top,
     order: RowCodec,
@@ -21,9 +21,9 @@ pub(super) struct OrderedRows {
     rows: BTreeMap<(Row, Row), isize>,
     /// The output rows, as they were sent last.
     shown: HashMap<Row, isize>,
-    /// Rows were taken up since the first ones were looked at.
+    /// There are changes since the output was computed last.
     is_touched: bool,
-    /// What the rows take, in bytes.
+    /// Memory of the rows, bytes.
     bytes: usize,
 }
 
@@ -63,7 +63,7 @@ impl OrderedRows {
 }
 
 impl Stateful for OrderedRows {
-    fn take_up(&mut self, delta: &Delta) -> Result<(), SqlError> {
+    fn apply(&mut self, delta: &Delta) -> Result<(), SqlError> {
         let batch = delta.columns()?;
         let by: Vec<ArrayRef> = self.top.order.iter().map(|(at, _)| batch.column(*at).clone()).collect();
         let places = self.order.encode(&by, delta.len())?;
@@ -124,7 +124,7 @@ mod tests {
             let column: ArrayRef = Arc::new(Int64Array::from(numbers));
             let rows = codec.encode(std::slice::from_ref(&column), column.len())?;
             let counts = vec![count; rows.len()];
-            ordered.take_up(&Delta::of_rows(codec.clone(), rows, counts))?;
+            ordered.apply(&Delta::of_rows(codec.clone(), rows, counts))?;
             for (row, by) in ordered.finish()? {
                 *shown.entry(row).or_insert(0) += by;
             }

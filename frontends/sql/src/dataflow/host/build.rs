@@ -1,5 +1,5 @@
-//! How the host builds the dataflow of a view, with what it reads that is not there yet: inputs,
-//! sides of joins, groups.
+//! Installs a standing statement in the thread of [`super`]: builds its dataflow, and first those
+//! of its inputs that do not exist yet (lists, shared sides of joins, `GROUP BY`s).
 
 use super::Host;
 use crate::dataflow::delta::{Delta, in_pieces};
@@ -37,8 +37,8 @@ impl Host<'_> {
         deadline: Instant,
     ) -> Result<u64, SqlError> {
         self.refresh(t, deadline)?;
-        // A time of its own: what sides of joins had at the refresh is complete for who imports
-        // them now.
+        // The installation has a logical time of its own: at the time of the refresh the sides of
+        // joins are complete, so the new dataflow imports all their rows.
         self.now += 1;
         let view = self.next;
         self.next += 1;
@@ -47,7 +47,7 @@ impl Host<'_> {
             self.views.insert(view, flow);
             self.settle(deadline)?;
             self.tell_errors();
-            // Of a limit, too, that has ended it.
+            // The error may also be a limit that the first rows exceeded.
             marks.error().map_or(Ok(view), Err)
         });
         if result.is_err() {
