@@ -1,5 +1,5 @@
-//! Metrics under which Prometheus shows what comes into its remote storage, and what an agent does.
-//! The store counts the same under other names: these are set for each request of `/metrics`.
+//! The metrics of remote storage and of an agent under Prometheus' names. The store counts the same
+//! under other names; these metrics are set from its counters for each request of `/metrics`.
 
 use std::sync::Arc;
 use storage::metrics::{Counter, Gauge, Metrics};
@@ -75,7 +75,7 @@ impl RemoteMetrics {
     }
 }
 
-/// What comes into the remote storage.
+/// The samples that remote storage receives.
 fn incoming(metrics: &Metrics, store: &StoreCounters) -> Vec<CounterCopy> {
     let shown =
         |of: &Arc<Counter>, name, help| CounterCopy { of: of.clone(), copy: metrics.total(name, help, &[]) };

@@ -17,7 +17,7 @@ use url::Url;
 /// The flag without its dashes.
 pub(crate) const FLAG: &str = "http.config.file";
 
-/// The whole file.
+/// The content of the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct HttpFile {
     http: HttpConfig,
@@ -25,19 +25,19 @@ struct HttpFile {
 
 compose_block!(HttpFile as "config.HTTPClientConfig" { http: HttpConfig });
 
-/// Asks a server, with the options of a file.
+/// Sends requests to a server, with the HTTP options of the file.
 pub(crate) struct ServerClient(HttpClient);
 
-/// Why a server cannot be asked.
+/// Why a server gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
-    /// The URL is none.
+    /// The URL cannot be parsed.
     #[error("{0}")]
     Url(#[from] url::ParseError),
-    /// There is no request, as a file of the options cannot be read.
+    /// The request could not be made: a file that the options name cannot be read.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// There is no answer.
+    /// The request got no answer.
     #[error("{}", error_chain(.0))]
     Send(#[from] SendError),
 }

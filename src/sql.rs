@@ -1,6 +1,7 @@
 //! The subcommand `perennial sql`: sends SQL statements to a running server, and prints the rows as
-//! a table, or in another format. The statement is that of the command line, or statements are
-//! typed at a terminal ([`terminal`]). [`client`] asks, [`shown`] makes tables of answers.
+//! a table or in another format. The statement comes from the command line or from standard input;
+//! without one, the user types statements at a terminal ([`terminal`]). [`client`] sends requests,
+//! [`shown`] formats answers.
 
 mod client;
 mod shown;

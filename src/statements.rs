@@ -173,7 +173,7 @@ impl Statements {
         Arc::new(StatementAnswers::new(self.engine.clone(), querier))
     }
 
-    /// The same for views: statements that stand read the current rows of `live`.
+    /// The same for views: standing statements read the current rows of `live`.
     pub(crate) fn standing_answers(&self, querier: Arc<Querier>, live: LiveRuntime) -> Arc<dyn QueryEngine> {
         Arc::new(StatementAnswers::new(self.engine.clone(), querier).over(live))
     }

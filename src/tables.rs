@@ -133,7 +133,8 @@ impl ServerTables {
         self.directory.join(name).with_extension(EXTENSION)
     }
 
-    /// Whether there is room for a table of so many bytes in the place of the one of that name.
+    /// Whether a table of this many bytes fits into the limit when it replaces the table of that
+    /// name.
     fn check_room(&self, name: &str, bytes: usize) -> Result<(), ApiError> {
         let all = self.all.lock();
         let others = all.iter().filter(|(other, _)| *other != name);

@@ -4,7 +4,7 @@
 use super::{EarlyExit, FLAGS, Flags};
 use std::time::Duration;
 
-/// Flags that an agent has not, besides all that begin with one of [`SERVER_PREFIXES`].
+/// Flags that only a server accepts, besides all that begin with one of [`SERVER_PREFIXES`].
 const SERVER_ONLY: &[&str] = &[
     "storage.remote.read-sample-limit",
     "storage.remote.read-concurrent-limit",
@@ -13,26 +13,26 @@ const SERVER_ONLY: &[&str] = &[
     "web.max-subscription-buffers",
     "sql.listen-address",
 ];
-/// What the names of flags begin with that an agent has not.
+/// The prefixes of flags that only a server accepts.
 const SERVER_PREFIXES: &[&str] = &["storage.tsdb.", "rules.", "alertmanager.", "query.", "cluster."];
-/// What the names of flags begin with that only an agent has.
+/// The prefix of flags that only an agent accepts.
 const AGENT_PREFIX: &str = "storage.agent.";
 
 /// Sizes that a segment of an agent's log may have, bytes.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (10 << 20)..=(256 << 20);
-/// How often an agent forgets what it has sent, at least.
-const MOST_TRUNCATE: Duration = Duration::from_secs(60);
-/// The shortest of these intervals.
-const LEAST_TRUNCATE: Duration = Duration::from_secs(1);
+/// The longest interval at which an agent removes sent samples from its log.
+const TRUNCATE_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// The shortest interval at which it does so.
+const TRUNCATE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// How long an agent keeps samples, from the flags.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct AgentRetention {
-    /// Samples that are younger are kept, ms.
+    /// Younger samples are always kept, ms.
     pub least: i64,
-    /// Samples that are older are kept for no receiver, ms.
+    /// Older samples are removed even if a receiver does not have them yet, ms.
     pub most: i64,
-    /// How often samples are forgotten.
+    /// The interval at which samples are removed.
     pub every: Duration,
 }
 
@@ -77,7 +77,8 @@ impl Flags {
         }
         let least = self.storage_agent_retention_min_time.0.max(0);
         let frequency = self.storage_agent_wal_truncate_frequency.map(|frequency| frequency.std());
-        let every = frequency.unwrap_or(MOST_TRUNCATE).clamp(LEAST_TRUNCATE, MOST_TRUNCATE);
+        let every =
+            frequency.unwrap_or(TRUNCATE_INTERVAL_MAX).clamp(TRUNCATE_INTERVAL_MIN, TRUNCATE_INTERVAL_MAX);
         // As in Prometheus: nothing is given up before it could have been forgotten.
         let most = self.storage_agent_retention_max_time.0.max(least);
         Some(AgentRetention { least, most, every })
@@ -86,7 +87,7 @@ impl Flags {
     /// What is said of a frequency that is lower than an agent's lowest; `None`: it is not.
     pub(super) fn truncate_note(&self) -> Option<String> {
         let frequency = self.storage_agent_wal_truncate_frequency.filter(|_| *self.agent)?;
-        let is_seldom = frequency.std() > MOST_TRUNCATE;
+        let is_seldom = frequency.std() > TRUNCATE_INTERVAL_MAX;
         is_seldom.then(|| {
             format!("--storage.agent.wal-truncate-frequency={frequency} has the effect of 1m: an agent here forgets at least that often")
         })

@@ -1,4 +1,5 @@
-//! Asks the server a statement, and follows one.
+//! [`SqlClient`]: sends statements to a server (`/api/v1/sql`), and follows the changes of one
+//! (`\watch`). [`super`] and [`super::terminal`] use it.
 
 use super::Failure;
 use super::shown::{Shape, table};
@@ -11,9 +12,9 @@ use std::io::Write;
 use std::time::Duration;
 use url::Url;
 
-/// Time that the server has: as long as its own limit, and some.
+/// Timeout of a statement: longer than the server's own limit, so that its error arrives.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Time that lists for completion have: whoever types does not wait for them.
+/// Timeout of a list for completion: the user is typing meanwhile.
 const LIST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A server that answers statements.
@@ -48,7 +49,7 @@ impl SqlClient {
         self.failed(&error.into())
     }
 
-    /// Asks a statement; the answer in a format.
+    /// Sends a statement, and returns its answer in a format.
     pub(super) async fn ask(&self, statement: &str, format: &str) -> Result<Response, Failure> {
         let mut body = serde_json::json!({ "sql": statement, "format": format });
         if let Some(time) = &self.time {

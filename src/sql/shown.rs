@@ -1,10 +1,11 @@
-//! An answer as a table of text that fits the terminal, or a column on each line.
+//! Formats an answer of the server for `perennial sql`: as a table that fits the terminal, or with
+//! a line for each column of each row.
 
 use serde_json::Value;
 
 /// Characters of a cell of a table where no width is known; longer texts are cut.
 const CELL_WIDTH: usize = 60;
-/// A column is not made narrower than this to fit: below it nothing can be read.
+/// The narrowest width of a column that must shrink to fit. Below it nothing can be read.
 const NARROWEST: usize = 8;
 
 /// How an answer is shown.
@@ -17,15 +18,15 @@ pub(super) struct Shape {
 }
 
 /// The cells of an answer as texts.
-struct Cells {
+struct TextTable {
     names: Vec<String>,
-    /// Whether a column has numbers, which stand to the right.
+    /// Whether a column has numbers, which are aligned to the right.
     right: Vec<bool>,
     rows: Vec<Vec<String>>,
 }
 
-impl Cells {
-    fn of(answer: &Value) -> Cells {
+impl TextTable {
+    fn of(answer: &Value) -> TextTable {
         let columns = answer["data"]["columns"].as_array().map(Vec::as_slice).unwrap_or_default();
         let rows = answer["data"]["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
         let is_number = |column: &Value| {
@@ -33,7 +34,7 @@ impl Cells {
             kind.starts_with("int") || kind.starts_with("float") || kind == "numeric"
         };
         let row = |row: &Value| row.as_array().into_iter().flatten().map(in_one_line).collect();
-        Cells {
+        TextTable {
             names: columns.iter().map(|column| in_one_line(&column["name"])).collect(),
             right: columns.iter().map(is_number).collect(),
             rows: rows.iter().map(row).collect(),
@@ -53,7 +54,7 @@ impl Cells {
 /// The answer as a table, numbers to the right; then warnings and the number of rows. Where the
 /// terminal is too narrow for all columns, each has a line of its own.
 pub(super) fn table(answer: &Value, shape: Shape) -> String {
-    let cells = Cells::of(answer);
+    let cells = TextTable::of(answer);
     let mut out = match fitting(&cells.widths(), shape.width) {
         Some(widths) if !shape.is_expanded => lines_of_rows(&cells, &widths),
         _ => lines_of_columns(&cells, shape.width),
@@ -91,7 +92,7 @@ fn fitting(wanted: &[usize], line: Option<usize>) -> Option<Vec<usize>> {
     Some(wanted.iter().map(|width| (*width).min(most)).collect())
 }
 
-fn lines_of_rows(cells: &Cells, widths: &[usize]) -> String {
+fn lines_of_rows(cells: &TextTable, widths: &[usize]) -> String {
     let line = |texts: &[String]| {
         let padded = texts.iter().zip(widths).zip(&cells.right).map(|((text, width), right)| {
             let text = cut(text, *width);
@@ -105,7 +106,7 @@ fn lines_of_rows(cells: &Cells, widths: &[usize]) -> String {
     lines.map(|line| line + "\n").collect()
 }
 
-fn lines_of_columns(cells: &Cells, width: Option<usize>) -> String {
+fn lines_of_columns(cells: &TextTable, width: Option<usize>) -> String {
     let names = cells.names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
     for (at, row) in cells.rows.iter().enumerate() {
@@ -129,7 +130,7 @@ fn in_one_line(value: &Value) -> String {
     }
 }
 
-/// The begin of a text, with a mark that there is more.
+/// The beginning of a text, with `…` if it was cut.
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();

@@ -1,8 +1,8 @@
-//! `perennial sql` without a statement, at a terminal: statements are typed, with a history and
-//! completion, and answered one after the other.
+//! `perennial sql` at a terminal: the user types statements, and each is sent to the server when it
+//! is complete.
 //!
-//! [`mod@line`] has the text that is typed, [`keys`] what the terminal sends, [`history`] what was
-//! typed before, [`completion`] what may stand at the cursor.
+//! [`mod@line`] is the line that is edited, [`keys`] reads the keyboard, [`history`] keeps earlier
+//! statements, [`completion`] completes words at the Tab key.
 
 mod completion;
 mod history;
@@ -16,7 +16,7 @@ use super::shown::{Shape, table};
 use super::{Failure, followed, unusable};
 use completion::Completer;
 use history::History;
-use keys::{Keys, write_now};
+use keys::{TerminalKeys, write_now};
 use line::{Key, LineBuffer};
 use serde_json::Value;
 use std::fs::File;
@@ -38,7 +38,7 @@ Keys: up and down: history, Ctrl-R: search in it, Ctrl-C: give up the line, or t
 /// Candidates of a completion that are listed.
 const LISTED: usize = 100;
 
-/// What a line that was typed is.
+/// How the user ended a line.
 enum Typed {
     Line(String),
     /// Ctrl-C
@@ -47,10 +47,10 @@ enum Typed {
     End,
 }
 
-/// What the terminal is set to.
+/// The terminal with its settings.
 struct Terminal {
     client: SqlClient,
-    keys: Keys,
+    keys: TerminalKeys,
     history: History,
     completer: Completer,
     /// The lines of the statement that is being typed.
@@ -167,7 +167,7 @@ impl Terminal {
         if self.statement.is_empty() { "sql> " } else { "...> " }
     }
 
-    /// Shows the line in the place of the one before.
+    /// Redraws the line.
     fn draw(&self, line: &LineBuffer) -> io::Result<()> {
         draw(self.prompt(), line)
     }
@@ -349,7 +349,7 @@ impl Terminal {
     }
 }
 
-/// Shows a line behind its prompt, in the place of the one before.
+/// Redraws a line after its prompt.
 fn draw(prompt: &str, line: &LineBuffer) -> io::Result<()> {
     let taken = prompt.chars().count();
     // The last place of a line stays free: a cursor there would move the terminal on.

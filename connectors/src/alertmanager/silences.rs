@@ -19,7 +19,7 @@ pub struct Silence {
     pub starts_at: TimeMs,
     /// When it ends, ms.
     pub ends_at: TimeMs,
-    /// Who made it.
+    /// The person who created the silence.
     pub created_by: String,
     /// Why.
     pub comment: String,

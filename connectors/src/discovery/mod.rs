@@ -146,17 +146,18 @@ impl StartError {
 
 /// What a mechanism gets at its start. Time is tokio's, which tests can stop.
 pub struct DiscoveryContext<'a> {
-    /// Who answers HTTP requests.
+    /// The network peers that HTTP requests are sent to; a simulation has its own.
     pub peers: &'a Peers,
     /// Where it counts.
     pub metrics: &'a Metrics,
     /// The job, or the set of Alertmanagers.
     pub pool: &'a str,
-    /// Who uses the targets.
+    /// The user of the targets.
     pub user: DiscoveryUser,
 }
 
-/// Who uses the targets of a discovery; Prometheus has a manager for each.
+/// The user of the targets of a discovery, scraping or notifications; Prometheus has a manager for
+/// each.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum DiscoveryUser {
     /// Scrape pools.

@@ -24,7 +24,8 @@ use tokio::time::Instant;
 lister_config! {
     /// One entry of `oci_sd_configs`.
     pub OciSdConfig as "oci.SDConfig", OciSdKeys {
-        /// Who asks: `api_key`. `instance_principal` is not supported by this build.
+        /// How requests are authenticated: `api_key`. `instance_principal` is not supported by this
+        /// build.
         auth: String = "api_key".to_owned(),
         /// The OCID of the tenancy.
         tenancy: String = String::new(),

@@ -29,7 +29,7 @@ const JWT_GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 config_block! {
     /// `oauth2`.
     pub struct OAuth2 as "config.OAuth2" {
-        /// Who asks.
+        /// The id of the client.
         client_id: String = String::new(),
         /// The secret.
         client_secret: Option<Secret> = None,
@@ -45,7 +45,7 @@ config_block! {
         grant_type: String = String::new(),
         /// `RS256`, `RS384` or `RS512`.
         signature_algorithm: String = String::new(),
-        /// Who made the JWT; by default `client_id`.
+        /// The issuer of the JWT; by default `client_id`.
         iss: String = String::new(),
         /// Whom the JWT is for; by default `token_url`.
         audience: String = String::new(),
@@ -53,7 +53,7 @@ config_block! {
         claims: BTreeMap<String, Claim> = BTreeMap::new(),
         /// What the token is to allow.
         scopes: Vec<String> = Vec::new(),
-        /// Who hands out tokens.
+        /// The URL that issues tokens.
         token_url: ConfigUrl = ConfigUrl::default(),
         /// Further parameters of the call.
         endpoint_params: BTreeMap<String, String> = BTreeMap::new(),

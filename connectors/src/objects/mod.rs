@@ -41,7 +41,7 @@ pub enum OpenError {
     /// A file with a key or with certificates cannot be read.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
-    /// The directory that takes the place of a server cannot be made.
+    /// The directory that is used instead of a server cannot be created.
     #[error("{}: {reason}", directory.display())]
     Directory {
         /// The directory.

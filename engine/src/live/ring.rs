@@ -31,7 +31,7 @@ use storage::model::value::HISTOGRAM;
 use storage::model::{Labels, Matcher, NativeHistogram, SeriesRef, TimeMs};
 use storage::store::{GroupId, Selection, Store, StoreError};
 
-/// In the place of the number of a block: the series has no column yet.
+/// Instead of the number of a block: the series has no column yet.
 const NO_BLOCK: u32 = u32::MAX;
 
 /// Where the samples of a row (a series) are.

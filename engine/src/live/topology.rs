@@ -9,7 +9,7 @@
 use super::ViewId;
 use storage::model::SHARDS;
 
-/// The place of a worker.
+/// The position of a worker: its process and its number there.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct WorkerTopology {
     /// Number of the process.

@@ -54,7 +54,7 @@ const READ_STORE: &[&str] = &["/federate", "/api/v1/read"];
 /// The first page of an agent; a server has none of this address.
 pub(crate) const PAGE: &str = "/agent";
 
-/// The response to a request for an endpoint that this mode has not; `None`: it has it.
+/// The error for an endpoint that an agent does not have; `None`: it has the endpoint.
 pub(crate) fn refusal(is_agent: bool, path: &str) -> Option<Response> {
     let is_missing = || text_error(StatusCode::NOT_FOUND, "404 page not found");
     if !is_agent {

@@ -243,9 +243,9 @@ pub struct AppStateInner {
     /// Held while the views are described, by one request at a time: a request that waits here
     /// occupies no thread.
     describe_lock: Arc<tokio::sync::Mutex<()>>,
-    /// Who may listen to notifications.
+    /// Permits to follow notifications; their number bounds the listeners.
     notification_streams: Arc<Semaphore>,
-    /// Who may make a page of a console.
+    /// Permits to execute a console template.
     console_turns: Semaphore,
     /// The turn to check a view.
     check_lock: Arc<tokio::sync::Mutex<()>>,

@@ -102,7 +102,7 @@ pub struct ApiServices {
 /// The uploaded tables, and the views with them. Changes block, and are durable on return.
 #[cfg(feature = "sql")]
 pub trait TableStore: ::sql::tables::TableList {
-    /// Puts a table in the place of the one of that name.
+    /// Stores a table, and replaces the one of that name.
     fn put(&self, name: &str, table: ::sql::tables::Table) -> Result<(), ApiError>;
     /// Makes a table; an error if there is one, or a view, of that name.
     fn create(&self, name: &str, table: ::sql::tables::Table) -> Result<(), ApiError>;

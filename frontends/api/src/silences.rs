@@ -34,7 +34,7 @@ pub struct SilenceJson {
     /// When it ends.
     #[serde(serialize_with = "sample_time")]
     pub ends_at: TimeMs,
-    /// Who made it.
+    /// The person who created the silence.
     pub created_by: String,
     /// Why.
     pub comment: String,

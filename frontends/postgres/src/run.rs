@@ -35,11 +35,11 @@ use tokio::task::JoinHandle;
 pub(crate) struct AnswerRows {
     pub(crate) columns: Arc<[WireColumn]>,
     rows: Rows,
-    /// Rows that were taken.
+    /// Rows that were sent.
     pub(crate) taken: usize,
-    /// How the answer is called: `SELECT`, `SHOW`.
+    /// The command tag of the answer: `SELECT`, `SHOW`.
     pub(crate) tag: &'static str,
-    /// Warnings, when all rows were taken.
+    /// Warnings; complete when all rows were sent.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -54,7 +54,8 @@ struct FollowedStatement {
     changes: Box<RowChanges>,
     cancel: Arc<AtomicBool>,
     notices: Vec<String>,
-    /// A row that stands for several equal ones that come or go is sent so many times.
+    /// The change that is being sent. If several equal rows are inserted or deleted, it is sent
+    /// that many times.
     current: Option<RowChange>,
 }
 

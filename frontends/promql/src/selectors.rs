@@ -213,7 +213,8 @@ impl PromqlParser<'_> {
 }
 
 impl Expr {
-    /// The place of `offset` and `@`; `None` if they cannot follow this expression.
+    /// Where `offset` and `@` of this expression are stored; `None` if they cannot follow this
+    /// expression.
     fn when_mut(&mut self) -> Option<&mut TimeModifiers> {
         match &mut *self.kind {
             ExprKind::Vector(selector) | ExprKind::Matrix { selector, .. } => Some(&mut selector.when),

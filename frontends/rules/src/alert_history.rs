@@ -34,7 +34,7 @@ impl RuleName {
         RuleName { file: key.file.clone(), group: key.group.clone(), name: key.name.clone() }
     }
 
-    /// Whether the rule is called so: by its name, or by `file;group;name`.
+    /// Whether this is the rule's name, or its `file;group;name`.
     fn is_called(&self, text: &str) -> bool {
         let RuleName { file, group, name } = self;
         text == name || text == format!("{file};{group};{name}")
@@ -93,7 +93,7 @@ pub struct AlertTransition {
     pub change: StateChange,
     /// Why; `None`: not looked up, or not a matter of samples.
     pub cause: Option<ChangeCause>,
-    /// Who was told.
+    /// The Alertmanagers that received the notification.
     pub deliveries: Vec<Delivery>,
 }
 

@@ -26,13 +26,13 @@ const WRONG_TYPE: &str = "rule result is not a vector or scalar";
 /// A compiled expression.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleExpression {
-    /// What the expression compiles to.
+    /// The compiled plan.
     pub plan: Plan,
     /// The text, as its language prints it.
     pub text: String,
-    /// The labels that alerts have of the plan's.
+    /// Which labels of the plan's rows the alerts of the rule have.
     pub labels: ShownLabels,
-    /// What links to the page of queries show: the text, or what it is in PromQL.
+    /// The expression for links to the query page: the text, or for SQL its equal in PromQL.
     pub link: String,
     /// Why every evaluation fails; the plan then has no rows. `None`: they may succeed.
     pub fault: Option<&'static str>,

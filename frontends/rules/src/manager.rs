@@ -82,7 +82,7 @@ pub struct RuleManager {
     works: RuleWorker,
 }
 
-/// Who does the work.
+/// Whether threads do the work, or the caller in a simulation.
 enum RuleWorker {
     Thread(Mutex<Option<JoinHandle<()>>>),
     Caller(Box<Mutex<ActiveRules>>),

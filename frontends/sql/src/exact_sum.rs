@@ -16,7 +16,8 @@ pub(crate) struct ExactSum {
     /// The digits from [`ExactSum::first`] on, least first. Each may be beyond its bits, and
     /// negative.
     digits: Vec<i64>,
-    /// The place of the first digit that is kept: the values of a column are mostly of a like size.
+    /// The position of the first stored digit: the values of a column mostly have similar sizes, so
+    /// few digits are stored.
     first: usize,
     changes: u32,
     nans: i64,

@@ -38,8 +38,8 @@ pub const JSON_BYTES: usize = 64 * 1024 * 1024;
 pub const GRID_POINTS: i64 = 11_000;
 /// Parameters of a statement (`$1`, `$2`, …).
 pub const PARAMETERS: usize = 100;
-/// Rows of a statement that stands and is no plan: it runs again at each tick, and all of its rows
-/// are compared with those before.
+/// Rows of a standing statement that is not a live plan: it runs again at each tick, and all of its
+/// rows are compared with those before.
 pub const STANDING_ROWS: usize = 20_000;
 /// Statements of views that run again at the same time: each may hold the bytes of its operators.
 pub const STANDING_AT_ONCE: usize = 4;
@@ -47,7 +47,7 @@ pub const STANDING_AT_ONCE: usize = 4;
 pub const LEAF_EVENTS: usize = 1_024;
 /// Bytes of a statement that runs again on the stack of its view: what it can say needs little.
 pub const SMALL_STATEMENT_BYTES: usize = 2 * 1024;
-/// Statements that stand as dataflows. All of them work in one thread.
+/// Standing statements that are dataflows. All of them run in one thread.
 pub const DATAFLOWS: usize = 200;
 /// Rows of all relations that dataflows read: of lists of series all, of others different ones.
 pub const DATAFLOW_ROWS: usize = 20_000_000;
@@ -101,7 +101,7 @@ pub const TABLE_NAME_BYTES: usize = 63;
 pub const COPY_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of the values of one `INSERT … SELECT`.
 pub const INSERTED_BYTES: usize = 64 * 1024 * 1024;
-/// Names of tables and views that were removed, which statements that stand still mean.
+/// Removed tables and views whose names standing statements still use.
 pub const GONE_NAMES: usize = 1_000;
 /// Views: queries with a name.
 pub const NAMED_VIEWS: usize = 500;

@@ -26,7 +26,7 @@ use std::time::Instant;
 struct OperatorCounts {
     rows: AtomicU64,
     bytes: AtomicU64,
-    /// Time in which it was asked for rows, with the parts below it.
+    /// Time that the operator took to make its rows, its inputs included.
     nanos: AtomicU64,
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn measured(
     Ok(Arc::new(WatchExec { input: plan, watch: Measure(measured_here) }))
 }
 
-/// Counts what comes by.
+/// A stream that counts the batches that pass it.
 #[derive(Clone, Debug)]
 struct Measure(Arc<OperatorCounts>);
 

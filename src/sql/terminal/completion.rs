@@ -1,13 +1,14 @@
-//! What may stand at the cursor: words of SQL, functions, relations, labels of the metrics that the
-//! statement reads, and values of labels.
+//! Completion at the Tab key: which texts may follow at the cursor. These are words of SQL,
+//! functions, relations, labels of the metrics that the statement reads, and values of labels.
+//! [`super`] calls it.
 
 use super::super::client::SqlClient;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// How long a list of the server is taken as it is.
+/// How long a list of the server is used before it is read again.
 const FRESH: Duration = Duration::from_secs(60);
-/// Values of a label that are asked for.
+/// The most values of a label that are read.
 const MOST_VALUES: &str = "1000";
 /// Words of SQL and of this server.
 const KEYWORDS: &[&str] = &[
@@ -77,7 +78,7 @@ const KEYWORDS: &[&str] = &[
     "WITH",
     "WITHIN GROUP",
 ];
-/// Functions of SQL that are asked for often; those of PromQL come from the engine.
+/// Functions of SQL that are used often; those of PromQL come from the engine's table.
 const FUNCTIONS: &[&str] = &[
     "ago",
     "at",
@@ -118,7 +119,7 @@ const LISTS: &[&str] = &[
     "views",
 ];
 
-/// What is completed: so many characters before the cursor, by these texts.
+/// The candidates of a completion.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Completions {
     /// Characters before the cursor that are replaced.
@@ -127,7 +128,7 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    /// What all candidates begin with.
+    /// The longest common prefix of the candidates.
     pub(super) fn common(&self) -> String {
         let mut candidates = self.candidates.iter();
         let first = candidates.next().cloned().unwrap_or_default();
@@ -275,7 +276,7 @@ fn is_of_name(c: char) -> bool {
 
 /// The label that a text in quotes is compared with: the name before the operator.
 fn label_before(outside: &str) -> Option<String> {
-    // Every second part is a text in quotes: one that stands before this one in a list.
+    // Every second part is a text in quotes: one that precedes this one in a list.
     let unquoted: Vec<&str> = outside.split('\'').step_by(2).collect();
     let unquoted = unquoted.join(" ");
     let mut words = unquoted.rsplit(|c: char| !is_of_name(c)).filter(|word| !word.is_empty());
@@ -284,7 +285,7 @@ fn label_before(outside: &str) -> Option<String> {
     Some(label.trim_matches('"').to_owned())
 }
 
-/// The metrics that stand behind `FROM` and `JOIN`.
+/// The metrics after `FROM` and `JOIN`.
 fn metrics_of(text: &str) -> Vec<String> {
     let mut metrics = Vec::new();
     let mut is_next = false;

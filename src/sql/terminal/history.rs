@@ -1,20 +1,21 @@
-//! The statements that were typed, kept in a file of the user.
+//! The history of `perennial sql`: the statements that the user typed, in
+//! `~/.perennial_sql_history`.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Statements that are kept; the oldest go.
+/// The number of statements that are kept; older ones are removed.
 pub(super) const KEPT: usize = 1_000;
 /// The file, in the home directory.
 const FILE: &str = ".perennial_sql_history";
 
-/// What was typed, the oldest first.
+/// The statements, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct History {
     statements: Vec<String>,
-    /// `None`: nothing is kept.
+    /// `None`: the history is not saved.
     file: Option<PathBuf>,
 }
 
@@ -25,8 +26,8 @@ impl History {
             .map_or_else(History::default, |home| History::read(&Path::new(&home).join(FILE)))
     }
 
-    /// The history of a file, which need not be there. A line is a statement in JSON, as it may
-    /// have several lines.
+    /// Reads a history file, which need not exist. A line of it is a statement as a JSON string,
+    /// because a statement may have several lines.
     fn read(file: &Path) -> History {
         let text = fs::read_to_string(file).unwrap_or_default();
         let all: Vec<String> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -45,7 +46,7 @@ impl History {
         (back.max(1)..=self.statements.len()).find(|back| self.back(*back).is_some_and(|s| s.contains(part)))
     }
 
-    /// Adds a statement. That it cannot be kept is no reason to stop.
+    /// Adds a statement. If the file cannot be written, the history lasts until the program ends.
     pub(super) fn add(&mut self, statement: &str) {
         if statement.trim().is_empty() || self.back(1) == Some(statement) {
             return;

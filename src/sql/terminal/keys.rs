@@ -1,17 +1,18 @@
-//! Reads keys of a terminal: without echo and line by line only while a line is typed.
+//! Reads keys from a terminal. While the user edits a line, the terminal is in raw mode: each key
+//! arrives when it is pressed, without echo. Otherwise the terminal is as before.
 
 use super::line::Key;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
-/// Says that what is pasted comes between marks.
+/// Turns on bracketed paste: the terminal sends pasted text between two marks.
 const PASTE_ON: &str = "\x1b[?2004h";
 const PASTE_OFF: &str = "\x1b[?2004l";
-/// Characters of a line where the terminal does not say.
+/// The width of a line if the terminal does not report it.
 const DEFAULT_WIDTH: usize = 80;
 
-/// Each key comes as it is pressed; until this is dropped.
+/// A terminal in raw mode, until this is dropped.
 struct RawTerminal {
     before: Termios,
 }
@@ -49,20 +50,20 @@ pub(in crate::sql) fn width() -> usize {
 
 /// The keys of the terminal.
 #[derive(Default)]
-pub(super) struct Keys {
+pub(super) struct TerminalKeys {
     raw: Option<RawTerminal>,
-    /// Keys that were pasted.
+    /// TerminalKeys that were pasted.
     pasted: VecDeque<Key>,
 }
 
-impl Keys {
-    /// From now on keys come one by one, without echo.
+impl TerminalKeys {
+    /// Begins raw mode.
     pub(super) fn begin(&mut self) -> io::Result<()> {
         self.raw = Some(RawTerminal::enter()?);
         Ok(())
     }
 
-    /// The terminal is as before.
+    /// Ends raw mode.
     pub(super) fn end(&mut self) {
         self.raw = None;
     }
@@ -90,14 +91,14 @@ fn byte(input: &mut impl Read, at_end: u8) -> io::Result<u8> {
     Ok(if is_there { byte[0] } else { at_end })
 }
 
-/// What bytes mean.
+/// The meaning of received bytes.
 #[derive(Debug, PartialEq, Eq)]
 enum Decoded {
     Key(Key),
     Pasted(String),
 }
 
-/// What Ctrl-D sends, and what the end of the input is taken for.
+/// The byte that Ctrl-D sends; the end of the input is treated like it.
 const CTRL_D: u8 = 4;
 const ESCAPE: u8 = 0x1b;
 

@@ -1,4 +1,5 @@
-//! The line that is typed: its text, its cursor, and what keys do to it.
+//! [`LineBuffer`]: the line that the user edits at the terminal, with its cursor and the keys of
+//! common shells (Ctrl-K, Ctrl-Y, …). [`super::keys`] reads the keys.
 
 /// A key, or what a terminal sends for a combination of keys.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub(super) enum Key {
     Unknown,
 }
 
-/// The text of a line and the place of the cursor in it.
+/// The text of a line and the position of the cursor.
 #[derive(Debug, Default)]
 pub(super) struct LineBuffer {
     text: Vec<char>,
@@ -53,23 +54,23 @@ impl LineBuffer {
         self.text.iter().collect()
     }
 
-    /// What stands before the cursor.
+    /// The text before the cursor.
     pub(super) fn before(&self) -> String {
         self.text[..self.cursor].iter().collect()
     }
 
-    /// What stands behind the cursor.
+    /// The text after the cursor.
     pub(super) fn after(&self) -> String {
         self.text[self.cursor..].iter().collect()
     }
 
-    /// Another text, with the cursor at its end.
+    /// Replaces the text; the cursor is then at its end.
     pub(super) fn set(&mut self, text: &str) {
         self.text = text.chars().collect();
         self.cursor = self.text.len();
     }
 
-    /// Puts `text` in the place of the `count` characters before the cursor.
+    /// Replaces the `count` characters before the cursor by `text`.
     pub(super) fn complete(&mut self, count: usize, text: &str) {
         let from = self.cursor.saturating_sub(count);
         self.text.splice(from..self.cursor, text.chars());
@@ -109,7 +110,7 @@ impl LineBuffer {
         }
     }
 
-    /// Removes a stretch, which can be put back by [`Key::Yank`].
+    /// Removes a range of the text; [`Key::Yank`] inserts it again.
     fn kill(&mut self, from: usize, to: usize) {
         if from < to {
             self.killed = self.text.drain(from..to).collect();
@@ -139,9 +140,9 @@ impl LineBuffer {
         at
     }
 
-    /// What is visible of the line in `width` characters, and the place of the cursor in it. A line
-    /// that is too long moves with the cursor; a line feed of a statement of the history is a
-    /// space.
+    /// The part of the line that fits into `width` characters, with the position of the cursor in
+    /// it. The part of a long line moves with the cursor. Line feeds, which statements of the
+    /// history may have, are shown as spaces.
     pub(super) fn visible(&self, width: usize) -> VisibleLine {
         let width = width.max(1);
         let from = (self.cursor + 1).saturating_sub(width);

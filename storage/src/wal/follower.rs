@@ -63,7 +63,7 @@ enum SegmentEntry {
         /// Whether it continues a segment that could not be written on.
         continues: bool,
     },
-    /// A record, with the place of its payload.
+    /// A record, with the position of its payload.
     Record { lsn: u64, kind: RecordKind, begin: usize, end: usize },
 }
 

@@ -18,9 +18,9 @@ const CHECKSUM: usize = 4;
 
 /// The series that come in an answer to one query.
 pub(super) struct ReceivedSeries<'a> {
-    /// The first time that was asked for.
+    /// The first requested time.
     from: TimeMs,
-    /// The last time that was asked for.
+    /// The last requested time.
     to: TimeMs,
     /// Labels that are removed: the external ones for which matchers were added.
     removed: &'a [String],
@@ -176,7 +176,7 @@ impl FrameReader {
         FrameReader { bytes: Vec::new(), at: 0, most }
     }
 
-    /// Adds bytes that came.
+    /// Adds received bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.at);
         self.at = 0;

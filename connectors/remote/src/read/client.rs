@@ -1,5 +1,6 @@
-//! [`ReadClient`]: asks one server for samples. It only receives: what came is decoded by the
-//! thread of the query ([`super::remote_read`]), so that large answers do not hold up the network.
+//! [`ReadClient`]: sends remote read requests to one server and receives the answers. It does not
+//! decode them: the thread of the query does that ([`super::remote_read`]), so that large answers
+//! do not hold up the network.
 
 use super::MemoryRefused;
 use crate::config::RemoteReadConfig;

@@ -34,7 +34,7 @@ pub struct RemoteReadServices {
     pub peers: Peers,
 }
 
-/// What is asked for: the series that satisfy all matchers, in a range of time.
+/// What a request selects: the series that satisfy all matchers, in a range of time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadSelection {
     /// All of them must match.
@@ -87,7 +87,7 @@ struct RunningRead<'a> {
     held: usize,
 }
 
-/// What has come of the body of an answer.
+/// A received piece of an answer's body.
 enum AnswerBody {
     Nothing,
     Message(Vec<u8>),

@@ -1,6 +1,6 @@
-//! [`RemoteSamples`]: the samples of a series as another server sent them, as a source of series of
-//! the store. Chunks of floats stay as they came, a tenth of what the samples take; everything else
-//! is decoded once.
+//! [`RemoteSamples`]: the samples of a series that another server sent, as the query runtime reads
+//! them. Chunks of floats stay encoded until they are read, because decoded they take ten times as
+//! much memory; all other samples are decoded at once.
 
 use super::client::ReadFailure;
 use super::{MemoryRefused, ReadMemory};
@@ -23,9 +23,9 @@ const FLOAT_BYTES: usize = size_of::<(TimeMs, f64)>();
 
 /// The samples of a series.
 pub(super) struct RemoteSamples {
-    /// The first time that was asked for.
+    /// The first requested time.
     from: TimeMs,
-    /// The last time that was asked for.
+    /// The last requested time.
     to: TimeMs,
     content: Content,
 }
@@ -110,7 +110,7 @@ impl SamplesBuilder {
         Ok(())
     }
 
-    /// Counts the floats that came as samples.
+    /// Counts the floats that were received as samples, not as chunks.
     pub(super) fn count_samples(&self, memory: &dyn ReadMemory) -> Result<(), MemoryRefused> {
         memory.grow(self.decoded.ts.len() * FLOAT_BYTES)
     }

@@ -1,9 +1,10 @@
-//! How far a queue has come, on disk: for each shard the position in the log up to which everything
-//! was sent, and the borders of the requests after it that are under way.
+//! The progress of a queue, on disk: for each shard the position in the log up to which everything
+//! was sent, and of each later request that is under way the positions of its first and last item.
 //!
-//! A killed process does not know whether the receiver stored its last requests. It sends them
-//! again with exactly the same items: a receiver that has them already refuses them, or takes them
-//! as known, and nothing else is in such a request that could be refused with them.
+//! A killed process does not know whether the receiver stored its last requests. After the restart
+//! it sends them again with exactly the same items. A receiver that has them already refuses them
+//! or takes them as known. Because the request has no other items, nothing else can be refused with
+//! them.
 
 use crate::limits::{NOTE_WAIT, SHARDS};
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use storage::durable_map::{DurableMap, MapChange, MapEntries};
 use storage::model::SeriesRef;
 use storage::store::{LogHold, LogPosition, StoreWal};
 
-/// How far a shard has come.
+/// The progress of a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ShardProgress {
     /// Everything before it was sent, or is not to be sent.
@@ -91,7 +92,7 @@ impl QueueProgress {
         let _is_written = self.map.wait(note, NOTE_WAIT);
     }
 
-    /// How far the queue has come.
+    /// The progress of the queue.
     pub(super) fn note(&self) -> QueueNote {
         self.note.lock().clone()
     }

@@ -1,5 +1,5 @@
-//! How many shards a queue should have: so many that what comes in is sent, and what waits is made
-//! up for. The calculation is that of Prometheus.
+//! Computes how many shards a queue should have: enough to send the incoming samples, and to work
+//! off those that wait. The calculation is that of Prometheus.
 
 /// The weight of the newest rate in its average.
 const WEIGHT: f64 = 0.2;

@@ -15,7 +15,8 @@ use crate::xml::Element;
 aws_config! {
     /// One entry of `elasticache_sd_configs`.
     pub ElastiCacheSdConfig as "aws.ElasticacheSDConfig", ElastiCacheKeys {
-        /// The ARNs of caches; none of a kind: all of it.
+        /// The ARNs of caches. Without any serverless cache, or without any node cache, all of that
+        /// kind are targets.
         clusters: Vec<String> = Vec::new(),
         /// How many calls Prometheus makes at once; here one follows the other.
         request_concurrency: IgnoredValue<i64> = IgnoredValue::default(),

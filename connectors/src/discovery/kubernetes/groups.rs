@@ -238,7 +238,8 @@ impl<'a> TargetMaker<'a> {
         self.push(&[], own);
     }
 
-    /// The labels that a pod has because of who made what made it.
+    /// The labels for the owner of the pod's owner: a pod of a deployment belongs to a replica set,
+    /// which belongs to the deployment.
     fn owners(&mut self, pod: &Pod) -> Option<Arc<LabelSet>> {
         let controller = pod.controller.as_ref()?;
         let attach = &self.config.attach;

@@ -10,7 +10,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 use url::Url;
 
-/// Who asks, and whom.
+/// The credentials for OpenStack's identity service, and its address.
 pub(super) struct Identity {
     endpoint: String,
     username: String,
@@ -127,7 +127,7 @@ impl Identity {
         own.map(|url| format!("{}/", url.trim_end_matches('/'))).ok_or_else(none)
     }
 
-    /// Who asks, and for which project.
+    /// The body of the login request: the user, and the project for which the token is.
     fn login(&self) -> Result<Value, CredentialError> {
         let missing = |what: &str| CredentialError::Missing(what.to_owned());
         let identity = if !self.password.expose().is_empty() {

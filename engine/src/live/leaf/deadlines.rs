@@ -1,8 +1,9 @@
-//! Which blocks of a leaf (the series of its ring that share their times) must be evaluated, and
-//! when: a block has new samples, or its answer expires. Columns that expire before the rest of
-//! their block, and columns whose value moves along a line, have entries of their own, because
-//! evaluating them alone is cheaper than evaluating their block. The timers are kept by the shard
-//! (`live/local/timers.rs`).
+//! Decides which blocks of a leaf must be evaluated, and when: those with new samples, and those
+//! whose answer expires. A block is the series of the leaf's ring that share their times.
+//!
+//! Columns (series) that expire before the rest of their block, and columns whose value moves along
+//! a line, have entries of their own, because evaluating them alone is cheaper than evaluating
+//! their block. The shard keeps the timers (`live/local/timers.rs`).
 
 use crate::live::check::EvaluationCause;
 use crate::live::ring::SampleRing;
@@ -30,7 +31,7 @@ pub(super) struct BlockDeadlines {
     dirty: Vec<u32>,
     /// Timers to be set.
     timers: Vec<BlockTimer>,
-    /// Why blocks are evaluated that this leaf has not evaluated yet.
+    /// The cause to report for blocks that this leaf evaluates for the first time.
     pub first_cause: EvaluationCause,
 }
 

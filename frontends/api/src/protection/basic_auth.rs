@@ -40,9 +40,9 @@ pub(super) struct BasicAuth {
     known: Mutex<VecDeque<[u8; 32]>>,
     /// Wrong attempts by address.
     attempts: Mutex<Attempts>,
-    /// Who may wait for a turn at hashing.
+    /// Permits to wait for a turn at hashing.
     waiting: Semaphore,
-    /// Who may hash.
+    /// Permits to hash a password, which takes a core for a while.
     hashing: Arc<Semaphore>,
     hash_seconds: Arc<MetricHistogram>,
 }

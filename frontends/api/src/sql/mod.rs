@@ -89,7 +89,7 @@ pub(crate) async fn statement(call: ApiRequest) -> ApiResult {
     }
 }
 
-/// The answer, as JSON, of a statement that stands, at the current time.
+/// The answer, as JSON, of a standing statement, at the current time.
 pub(crate) async fn standing_answer(call: &ApiRequest, text: String) -> ApiResult {
     let time = call.state.sources.clock.now();
     let request = SqlRequest { text, time, standing: true, ..SqlRequest::default() };

@@ -19,7 +19,7 @@ use storage::model::TimeMs;
 /// How often a wait looks whether it is canceled.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A row that came or went.
+/// A row that was inserted or deleted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowChange {
     /// The time of the tick.

@@ -12,7 +12,7 @@ use serde_json::json;
 use std::sync::Arc;
 use storage::model::Labels;
 
-/// The plan of a statement that stands, and the form of its rows.
+/// The plan of a standing statement, and the form of its rows.
 pub(crate) async fn rows(state: &AppState, text: &str) -> Result<(Plan, Arc<dyn RowFormat>), ApiError> {
     let engine = state.sql_engine();
     let statement = text.to_owned();

@@ -1,5 +1,5 @@
-//! `/api/v1/subscriptions`: who subscribes. Each connection is listed with what it hears, what it
-//! was sent and what it lost. An operator can close one.
+//! `/api/v1/subscriptions`: the clients that subscribe. Each connection is listed with what it
+//! hears, what it was sent and what it lost. An operator can close one.
 
 use super::super::dispatch::ApiRequest;
 use super::super::json_model::sample_time;

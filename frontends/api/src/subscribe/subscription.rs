@@ -381,7 +381,7 @@ async fn question(state: &AppState, request: &SubscribeRequest) -> Result<Subscr
     }
 }
 
-/// The plan of a statement that stands, and the form of its rows.
+/// The plan of a standing statement, and the form of its rows.
 #[cfg(feature = "sql")]
 async fn standing_statement(state: &AppState, text: &str) -> Result<(Plan, Arc<dyn RowFormat>), ApiError> {
     super::super::sql::standing::rows(state, text).await

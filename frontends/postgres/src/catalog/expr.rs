@@ -457,7 +457,7 @@ fn first_column(relation: &Relation) -> Vec<Value> {
     relation.rows.iter().map(|row| row.first().cloned().unwrap_or(Value::Null)).collect()
 }
 
-/// The operator that stands in `OPERATOR(pg_catalog.…)`.
+/// The operator in `OPERATOR(pg_catalog.…)`.
 fn custom(name: &str) -> Option<BinaryOperator> {
     Some(match name {
         "=" => BinaryOperator::Eq,

@@ -91,7 +91,7 @@ pub(crate) struct CatalogDeadline {
 /// A column of a relation of a query.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
-    /// The name that stands before the dot.
+    /// The name before the dot.
     pub(crate) relation: Rc<str>,
     pub(crate) name: Rc<str>,
     pub(crate) kind: Type,

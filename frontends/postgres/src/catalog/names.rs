@@ -136,7 +136,7 @@ pub(crate) fn needs_row(query: &Query) -> bool {
     !relations.named.is_subset(&relations.read)
 }
 
-/// The place of a column; of several with the same name the first.
+/// The index of a column; if several have the name, of the first.
 pub(crate) fn place_of(columns: &[Column], name: &[String]) -> Option<usize> {
     match name {
         [column] => columns.iter().position(|c| *c.name == **column),

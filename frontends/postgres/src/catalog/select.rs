@@ -192,7 +192,7 @@ impl Evaluator<'_> {
             let mut seen = HashSet::new();
             match kept {
                 Distinct::Distinct => sorted.retain(|sorted| seen.insert(row_key(&sorted.row))),
-                // The keys of DISTINCT ON stand behind those of the order.
+                // The keys of DISTINCT ON come after those of the order.
                 Distinct::On(_) => sorted.retain(|sorted| seen.insert(row_key(&sorted.key[order.len()..]))),
                 Distinct::All => {}
             }

@@ -19,7 +19,7 @@ struct FunctionCall<'e> {
     with_ordinality: bool,
 }
 
-/// The function that stands in `FROM`, in any of the forms that the parser has for it.
+/// The function in `FROM`, in any of the forms that the parser has for it.
 fn function_call(factor: &TableFactor) -> Result<FunctionCall<'_>, SqlError> {
     match factor {
         TableFactor::Table { name, args: Some(args), alias, with_ordinality, .. } => Ok(FunctionCall {

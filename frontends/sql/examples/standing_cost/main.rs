@@ -1,4 +1,4 @@
-//! Measures what statements cost that stand: as dataflows over a list of a million label pairs,
+//! Measures the cost of standing statements: as dataflows over a list of a million label pairs,
 //! over the current rows of live views, and as live plans beside a rule.
 //!
 //!     cargo run --release -p perennial-sql --example standing_cost

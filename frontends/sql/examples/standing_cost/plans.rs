@@ -1,5 +1,5 @@
-//! What statements cost that are plans, beside the same in PromQL; and how long a change takes to
-//! reach a subscriber of one that is none.
+//! The cost of standing statements that are live plans, next to the same queries in PromQL; and the
+//! time until a subscriber of another statement gets a change.
 
 use crate::listed::{ListedSeries, engine_over};
 use crate::{T, median, process_cpu, store};

@@ -1,4 +1,4 @@
-//! The binder: it makes a plan of the engine of a SQL query that PromQL could also express.
+//! The binder: turns a SQL query that PromQL could also express into a plan of the engine.
 //!
 //! Input: DataFusion's logical plan, before its optimiser. Output: a [`BoundQuery`], or a
 //! [`Refusal`] with the reason, which `EXPLAIN` shows; DataFusion then computes that part itself.
@@ -34,7 +34,7 @@ use filtered_aggregate::{FilteredNumber, complete};
 pub(crate) use term::call;
 use term::{JoinMatching, Planner, Side, Term, aggregate, binary, number, replace, set};
 
-/// Why a query, or a part of one, is no plan.
+/// Why a query, or a part of it, cannot be a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal(pub(crate) String);
 
@@ -42,7 +42,7 @@ pub(crate) fn refused<T>(why: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal(why.into()))
 }
 
-/// A query that is a plan.
+/// A query that was turned into a plan.
 #[derive(Clone, Debug)]
 pub(crate) struct BoundQuery {
     /// The plan, in canonical form.
@@ -94,7 +94,7 @@ enum Cell {
     /// The native histogram of the sample whose float is the number.
     Beside,
     Constant(ScalarValue),
-    /// The place of a row among those with the same labels `by`.
+    /// The rank of a row among those with the same labels `by`.
     Rank {
         by: Vec<String>,
         descending: bool,

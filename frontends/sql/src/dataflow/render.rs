@@ -285,8 +285,8 @@ fn keyed<'scope>(
     stream.as_collection()
 }
 
-/// An operator with a state, whose changes are sent when all that came to it is complete. `codec`
-/// is that of what comes.
+/// An operator with a state. Its changes are sent when all changes of a refresh have arrived.
+/// `codec` decodes its input.
 fn stateful<'scope>(
     rows: Rows<'scope>,
     codec: Rc<RowCodec>,

@@ -216,7 +216,7 @@ fn start(limits: DataflowLimits) -> Result<HostHandle, SqlError> {
     Ok(running)
 }
 
-/// A statement that stands as a dataflow.
+/// A standing statement that is maintained as a dataflow.
 pub(crate) struct StandingDataflow {
     shared: Arc<Dataflows>,
     plan: Arc<FlowPlan>,

@@ -47,7 +47,7 @@ impl StatementAnswers {
         }
     }
 
-    /// Statements that stand read the current rows of views of `live`.
+    /// Standing statements read the current rows of views of `live`.
     #[must_use]
     pub fn over(mut self, live: LiveRuntime) -> StatementAnswers {
         self.shared.leaves = Some(Arc::new(LiveLeaves::new(live)));

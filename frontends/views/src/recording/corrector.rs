@@ -35,7 +35,7 @@ pub(super) struct Corrector {
     late_samples: Arc<LateSampleMonitor>,
     /// The other processes of a cluster.
     peers: Option<PeersToAsk>,
-    /// Who is told of corrections.
+    /// The listeners that receive corrections.
     listeners: Arc<CorrectionListeners>,
     state: Mutex<CorrectorState>,
     /// Series to which corrections added samples: these may be in no column.

@@ -117,7 +117,7 @@ pub struct RecordingHistoryServices {
     pub metrics: Metrics,
     /// Which process corrects.
     pub corrects: CorrectionRole,
-    /// Who does the work.
+    /// Whether threads do the work, or the caller in a simulation.
     pub execution: Execution,
 }
 

@@ -85,7 +85,7 @@ pub struct ScheduledViewServices {
     pub clock: Arc<dyn Clock>,
     /// Limits and options of each query.
     pub options: QueryOptions,
-    /// Who does the work.
+    /// Whether threads do the work, or the caller in a simulation.
     pub execution: Execution,
 }
 
