@@ -92,8 +92,8 @@ impl Lister for UyuniSd {
     }
 }
 
-/// An argument of a call.
-enum Argument<'a> {
+/// An argument of an XML-RPC call.
+enum XmlRpcValue<'a> {
     Text(&'a str),
     Number(u64),
     Numbers(&'a [i64]),
@@ -108,8 +108,11 @@ impl UyuniSd {
             return Ok(session.token.clone());
         }
         let UyuniSdKeys { username, password, .. } = &self.keys;
-        let login =
-            [Argument::Text(username), Argument::Text(password.expose()), Argument::Number(SESSION_SECONDS)];
+        let login = [
+            XmlRpcValue::Text(username),
+            XmlRpcValue::Text(password.expose()),
+            XmlRpcValue::Number(SESSION_SECONDS),
+        ];
         let token = self.call("auth.login", &login).await;
         let token = token.map_err(|e| e.doing("unable to login to Uyuni API"))?;
         let token = Secret::new(text(&token, ""));
@@ -121,7 +124,7 @@ impl UyuniSd {
     /// The targets of a session.
     async fn targets(&self, token: &Secret) -> Result<Vec<DiscoveredTarget>, ApiError> {
         let token = token.expose();
-        let entitled = [Argument::Text(token), Argument::Text(&self.keys.entitlement)];
+        let entitled = [XmlRpcValue::Text(token), XmlRpcValue::Text(&self.keys.entitlement)];
         let doing = "unable to get the managed system groups information of monitored clients";
         let systems = self.call("system.listSystemGroupsForSystemsWithEntitlement", &entitled).await;
         let systems = systems.map_err(|e| e.doing(doing))?;
@@ -133,7 +136,7 @@ impl UyuniSd {
         }
         let mut ids: Vec<i64> = groups.keys().copied().collect();
         ids.sort_unstable();
-        let of_systems = [Argument::Text(token), Argument::Numbers(&ids)];
+        let of_systems = [XmlRpcValue::Text(token), XmlRpcValue::Numbers(&ids)];
         let endpoints = self.call("system.monitoring.listEndpoints", &of_systems).await;
         let endpoints = endpoints.map_err(|e| e.doing("unable to get endpoints information"))?;
         let networks = self.call("system.getNetworkForSystems", &of_systems).await;
@@ -145,7 +148,7 @@ impl UyuniSd {
     }
 
     /// The result of a call.
-    async fn call(&self, method: &str, arguments: &[Argument<'_>]) -> Result<Value, ApiError> {
+    async fn call(&self, method: &str, arguments: &[XmlRpcValue<'_>]) -> Result<Value, ApiError> {
         let request = self.api.request(Method::POST, &self.url)?.header(CONTENT_TYPE, "text/xml");
         let answer = self.api.send(request.body(call_text(method, arguments))).await?;
         if !answer.status.is_success() {
@@ -169,15 +172,15 @@ fn id(value: &Value, key: &str) -> i64 {
 }
 
 /// The body of a call.
-fn call_text(method: &str, arguments: &[Argument<'_>]) -> String {
+fn call_text(method: &str, arguments: &[XmlRpcValue<'_>]) -> String {
     let mut body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><methodCall><methodName>{method}</methodName><params>"
     );
     for argument in arguments {
         let value = match argument {
-            Argument::Text(text) => format!("<string>{}</string>", escape(*text)),
-            Argument::Number(number) => format!("<int>{number}</int>"),
-            Argument::Numbers(numbers) => {
+            XmlRpcValue::Text(text) => format!("<string>{}</string>", escape(*text)),
+            XmlRpcValue::Number(number) => format!("<int>{number}</int>"),
+            XmlRpcValue::Numbers(numbers) => {
                 let values = numbers.iter().map(|number| format!("<value><int>{number}</int></value>"));
                 format!("<array><data>{}</data></array>", values.collect::<String>())
             }

@@ -12,7 +12,7 @@ use crate::scrape::appender::ScrapeAppender;
 use crate::scrape::config::ScrapeJob;
 use crate::scrape::fetch::{Answer, FetchError, fetch};
 use crate::scrape::manager::ScrapeContext;
-use crate::scrape::work::{Context, ScrapeWork, Step};
+use crate::scrape::work::{Context, ScrapeStep, ScrapeWork};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -130,7 +130,10 @@ impl ScrapeLoop {
 
     /// Runs `run` on a thread and returns the next step. A scrape that has used its first turns
     /// competes with other long scrapes for late turns.
-    async fn on_thread(&mut self, run: impl FnOnce(&mut ScrapeWork) -> Step + Send + 'static) -> Step {
+    async fn on_thread(
+        &mut self,
+        run: impl FnOnce(&mut ScrapeWork) -> ScrapeStep + Send + 'static,
+    ) -> ScrapeStep {
         let shared = self.shared.clone();
         // Short scrapes have threads of their own. A target with a million series shares the others
         // with its like, at a low priority, and delays nobody's `up`.
@@ -164,7 +167,7 @@ impl ScrapeLoop {
                     target: "scrape", target = %self.context.target.url, %panic,
                     "a scrape has panicked, and its series begin anew; report this as a bug"
                 );
-                Step::Lost
+                ScrapeStep::Lost
             }
         }
     }
@@ -209,7 +212,7 @@ impl ScrapeLoop {
             Err(failure) => failure,
             // A panic in one target's data must not end the loop: the target would be unmonitored
             // until a restart.
-            Ok(Step::Lost) => {
+            Ok(ScrapeStep::Lost) => {
                 let mut work = self.new_work();
                 work.begin(t);
                 self.work = Some(work);
@@ -221,7 +224,11 @@ impl ScrapeLoop {
     }
 
     /// Fetches and reads the body; the caller reports an error.
-    async fn fetch(&mut self, deadline: Instant, parent: Option<SpanContext>) -> Result<Step, FetchError> {
+    async fn fetch(
+        &mut self,
+        deadline: Instant,
+        parent: Option<SpanContext>,
+    ) -> Result<ScrapeStep, FetchError> {
         let context = self.context.clone();
         let mut span = self.shared.options.tracer.start("scrapeRequest", SpanKind::Client, parent);
         if span.is_sampled() {
@@ -240,10 +247,10 @@ impl ScrapeLoop {
             self.receive(&mut answer, deadline).await?;
             loop {
                 match self.on_thread(ScrapeWork::advance).await {
-                    Step::Input => break,
-                    Step::Turn => {}
-                    Step::Memory(more) => self.reserve(more, deadline).await?,
-                    step @ (Step::Done | Step::Stopped | Step::Lost) => return Ok(step),
+                    ScrapeStep::Input => break,
+                    ScrapeStep::Turn => {}
+                    ScrapeStep::Memory(more) => self.reserve(more, deadline).await?,
+                    step @ (ScrapeStep::Done | ScrapeStep::Stopped | ScrapeStep::Lost) => return Ok(step),
                 }
             }
         }

@@ -2,7 +2,7 @@
 //! relabelling, appending, reporting.
 //!
 //! It runs on threads that may block, so that it delays no requests. A [`ScrapeWork`] moves to such
-//! a thread, does a part of the scrape, and returns with the next [`Step`]. A turn on a thread ends
+//! a thread, does a part of the scrape, and returns with the next [`ScrapeStep`]. A turn on a thread ends
 //! after some milliseconds, so that a large target delays others by no more than that. Most scrapes
 //! need one turn; changing threads costs some microseconds.
 
@@ -54,7 +54,7 @@ pub struct Context {
 
 /// What a scrape needs next.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ScrapeStep {
     /// More of the body.
     Input,
     /// Another turn.
@@ -89,7 +89,7 @@ pub struct ScrapeWork {
     pub ingest: Box<ScrapeAppender>,
     scrape: Scrape,
     /// The result of the last call.
-    pub step: Step,
+    pub step: ScrapeStep,
 }
 
 /// One scrape.
@@ -131,7 +131,7 @@ impl Scrape {
 impl ScrapeWork {
     /// Work without a current scrape.
     pub fn new(context: Arc<Context>, ingest: Box<ScrapeAppender>) -> ScrapeWork {
-        ScrapeWork { context, ingest, scrape: Scrape::new(0), step: Step::Done }
+        ScrapeWork { context, ingest, scrape: Scrape::new(0), step: ScrapeStep::Done }
     }
 
     /// Begins a scrape whose samples have time `t`; returns its deadline.
@@ -155,7 +155,7 @@ impl ScrapeWork {
         &mut self.scrape.body
     }
 
-    /// Adds memory that was requested with [`Step::Memory`].
+    /// Adds memory that was requested with [`ScrapeStep::Memory`].
     pub fn grant(&mut self, more: OwnedSemaphorePermit) {
         match &mut self.scrape.memory {
             Some(memory) => memory.merge(more),
@@ -164,26 +164,26 @@ impl ScrapeWork {
     }
 
     /// Processes what has arrived of the body; reports the scrape at the end of the body.
-    pub fn advance(&mut self) -> Step {
+    pub fn advance(&mut self) -> ScrapeStep {
         let turn = Turn::new(self.deadline(), self.context.stopped.clone());
         match self.read(&turn) {
-            Ok(Step::Done) => self.report(Ok(())),
+            Ok(ScrapeStep::Done) => self.report(Ok(())),
             Ok(step) => return step,
             // Nothing is reported: the target goes on in another loop, or the server stops. `up` =
             // 0 would be a lie.
             Err(Failure::Ingest(IngestError::Interrupted(Interruption::Stopped))) => {
                 self.end();
-                return Step::Stopped;
+                return ScrapeStep::Stopped;
             }
             Err(failure) => self.fail_of(failure),
         }
-        Step::Done
+        ScrapeStep::Done
     }
 
     /// Reports that the scrape has failed for this reason.
-    pub fn fail(&mut self, reason: FetchError) -> Step {
+    pub fn fail(&mut self, reason: FetchError) -> ScrapeStep {
         self.fail_of(reason.into());
-        Step::Done
+        ScrapeStep::Done
     }
 
     fn fail_of(&mut self, failure: Failure) {
@@ -211,12 +211,12 @@ impl ScrapeWork {
         }
     }
 
-    fn read(&mut self, turn: &Turn) -> Result<Step, Failure> {
+    fn read(&mut self, turn: &Turn) -> Result<ScrapeStep, Failure> {
         // The turn was waited for; meanwhile the timeout may have passed.
         turn.check().map_err(IngestError::from)?;
         loop {
             self.scrape.body.decode()?;
-            let Some(format) = self.find_format()? else { return Ok(Step::Input) };
+            let Some(format) = self.find_format()? else { return Ok(ScrapeStep::Input) };
             let ScrapeWork { context, ingest, scrape, .. } = &mut *self;
             let rules = rules(context);
             let piece = scrape.body.piece(format);
@@ -239,20 +239,20 @@ impl ScrapeWork {
                 // piece; at most what one scrape may have, or it would wait for ever for what
                 // nobody can give.
                 let more = (held - scrape.memory()).max(scrape.memory() / 2).min(most.max(1));
-                return Ok(Step::Memory(u32::try_from(more.div_ceil(1 << 10)).unwrap_or(u32::MAX)));
+                return Ok(ScrapeStep::Memory(u32::try_from(more.div_ceil(1 << 10)).unwrap_or(u32::MAX)));
             }
             if !progress.through {
-                return Ok(Step::Turn);
+                return Ok(ScrapeStep::Turn);
             }
             if last {
                 ingest.finish(scrape.t, &rules, &mut scrape.counts, turn)?;
-                return Ok(Step::Done);
+                return Ok(ScrapeStep::Done);
             }
             if scrape.body.is_short() {
-                return Ok(Step::Input);
+                return Ok(ScrapeStep::Input);
             }
             if turn.look().map_err(IngestError::from)? == TurnState::Yield {
-                return Ok(Step::Turn);
+                return Ok(ScrapeStep::Turn);
             }
         }
     }
@@ -387,14 +387,14 @@ impl ScrapeWork {
     }
 
     /// The target has vanished: writes stale markers for its series at `t`.
-    pub fn vanish(&mut self, t: TimeMs) -> Step {
+    pub fn vanish(&mut self, t: TimeMs) -> ScrapeStep {
         if let Err(error) = self.ingest.commit_failure(t, &[]) {
             tracing::error!(
                 target: "scrape", target = %self.context.target.url, %error,
                 "cannot mark the series of a vanished target stale, which queries see for 5 minutes"
             );
         }
-        Step::Done
+        ScrapeStep::Done
     }
 }
 

@@ -93,7 +93,7 @@ pub struct AlertTransition {
     pub change: StateChange,
     /// Why; `None`: not looked up, or not a matter of samples.
     pub cause: Option<ChangeCause>,
-    /// The Alertmanagers that received the notification.
+    /// What each Alertmanager answered.
     pub deliveries: Vec<Delivery>,
 }
 

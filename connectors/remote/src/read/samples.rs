@@ -1,6 +1,6 @@
 //! [`RemoteSamples`]: the samples of a series that another server sent, as the query runtime reads
 //! them. Chunks of floats stay encoded until they are read, because decoded they take ten times as
-//! much memory; all other samples are decoded at once.
+//! much memory; all other samples are decoded once, when they arrive.
 
 use super::client::ReadFailure;
 use super::{MemoryRefused, ReadMemory};

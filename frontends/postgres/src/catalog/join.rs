@@ -77,7 +77,7 @@ impl Evaluator<'_> {
         let is_new =
             |c: &&&Expr| is_over(c, &columns) && !is_over(c, &left.columns) && !is_over(c, &right.columns);
         conditions.extend(spec.early.iter().filter(is_new));
-        let keys = Keys::new(&conditions, &left.columns, &right.columns);
+        let keys = JoinKeys::new(&conditions, &left.columns, &right.columns);
         let index = self.index(&keys.right, &right.columns, &kept, outer)?;
         let mut matched = vec![false; kept.len()];
         let mut rows = Vec::new();
@@ -172,14 +172,14 @@ impl Evaluator<'_> {
 }
 
 /// The keys of an equality join, on both sides.
-struct Keys<'e> {
+struct JoinKeys<'e> {
     left: Vec<&'e Expr>,
     right: Vec<&'e Expr>,
 }
 
-impl<'e> Keys<'e> {
-    fn new(conditions: &[&'e Expr], left: &[Column], right: &[Column]) -> Keys<'e> {
-        let mut keys = Keys { left: Vec::new(), right: Vec::new() };
+impl<'e> JoinKeys<'e> {
+    fn new(conditions: &[&'e Expr], left: &[Column], right: &[Column]) -> JoinKeys<'e> {
+        let mut keys = JoinKeys { left: Vec::new(), right: Vec::new() };
         for condition in conditions {
             let Expr::BinaryOp { left: a, op: BinaryOperator::Eq, right: b } = condition else { continue };
             // A constant is no key: it has no column.

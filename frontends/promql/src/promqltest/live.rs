@@ -211,7 +211,7 @@ impl TestView {
         let spec = ViewSpec { name: self.expr.clone(), plan: self.plan.clone(), kind: ViewKind::NOW };
         let id = live.install(spec)?;
         *self.shown.lock() = CollectedRows::default();
-        live.tap(id, Box::new(Collector(self.shown.clone())));
+        live.tap(id, Box::new(AnswerCollector(self.shown.clone())));
         Ok(())
     }
 
@@ -322,9 +322,9 @@ struct CollectedRows {
     failed: Option<String>,
 }
 
-struct Collector(Arc<Mutex<CollectedRows>>);
+struct AnswerCollector(Arc<Mutex<CollectedRows>>);
 
-impl Sink for Collector {
+impl Sink for AnswerCollector {
     fn push(&mut self, event: TapEvent) -> bool {
         let mut shown = self.0.lock();
         let cell = |sample: Sample| match sample {

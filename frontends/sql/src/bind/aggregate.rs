@@ -21,7 +21,7 @@ const LE: &str = "le";
 
 /// The grouping of an aggregate.
 #[derive(Default)]
-struct Keys {
+struct GroupKeys {
     labels: Vec<String>,
     cells: Vec<Cell>,
     /// `GROUP BY value`
@@ -102,8 +102,8 @@ fn input_of(rows: &Rows) -> Result<Plan, Refusal> {
     rows.plan_of(&rows.mentioned())
 }
 
-fn keys(rows: &Rows, exprs: &[Expr], schema: &DFSchema) -> Result<Keys, Refusal> {
-    let mut keys = Keys::default();
+fn keys(rows: &Rows, exprs: &[Expr], schema: &DFSchema) -> Result<GroupKeys, Refusal> {
+    let mut keys = GroupKeys::default();
     for expr in exprs {
         let key = if is_time(rows, expr, schema) { Cell::Time } else { cell(rows, expr, schema)? };
         match &key {
@@ -118,7 +118,7 @@ fn keys(rows: &Rows, exprs: &[Expr], schema: &DFSchema) -> Result<Keys, Refusal>
 }
 
 /// `SELECT value, count(*) … GROUP BY value`: the value becomes a label.
-fn counted_values(rows: &Rows, keys: &Keys, value: &Term, measures: &[Expr]) -> Result<Rows, Refusal> {
+fn counted_values(rows: &Rows, keys: &GroupKeys, value: &Term, measures: &[Expr]) -> Result<Rows, Refusal> {
     let [only] = measures else { return refused("GROUP BY value with other aggregates than count(*)") };
     if !is_count(only) {
         return refused("GROUP BY value with other aggregates than count(*)");

@@ -105,7 +105,7 @@ impl MeasureState {
 
     /// Row `i` of the arguments came `times` times, or went. Returns by how many bytes the state
     /// grew.
-    fn change(&mut self, argument: &Argument, i: usize, times: i64) -> isize {
+    fn change(&mut self, argument: &MeasureArgument, i: usize, times: i64) -> isize {
         if argument.column.is_null(i) {
             return 0;
         }
@@ -212,7 +212,7 @@ fn counted_value_size(value: &[u8]) -> isize {
 const INTEGER_SIZE: isize = 24;
 
 /// The argument of a measure, for a batch.
-struct Argument {
+struct MeasureArgument {
     column: ArrayRef,
     /// The values as rows, for measures that store values.
     rows: Option<EncodedRows>,
@@ -257,7 +257,7 @@ impl Groups {
         2 * key.len() + size_of::<Group>() + self.measures.len() * size_of::<MeasureState>()
     }
 
-    fn arguments_of(&self, batch: &RecordBatch) -> Result<Vec<Argument>, SqlError> {
+    fn arguments_of(&self, batch: &RecordBatch) -> Result<Vec<MeasureArgument>, SqlError> {
         let columns = batch.columns().iter().skip(self.key_count);
         let parts = columns.zip(&self.measures).zip(&self.arguments);
         let argument = |((column, measure), codec): ((&ArrayRef, &Measure), &RowCodec)| {
@@ -266,7 +266,7 @@ impl Groups {
                 measure => matches!(measure, Measure::Min | Measure::Max),
             };
             let rows = is_kept.then(|| codec.encoded(std::slice::from_ref(column))).transpose()?;
-            Ok(Argument { column: column.clone(), rows })
+            Ok(MeasureArgument { column: column.clone(), rows })
         };
         parts.map(argument).collect()
     }

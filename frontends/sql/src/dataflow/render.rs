@@ -176,7 +176,7 @@ impl<'scope> Renderer<'scope> {
     /// A side of a join, by its keys.
     pub(super) fn arranged(&self, side: &Side) -> RenderResult<Arranged<'scope, KeyedTrace>> {
         let rows = self.rows(&side.rel)?;
-        Ok(keyed(rows, Keys::new(side)?, self.gauges.clone()).arrange_by_key())
+        Ok(keyed(rows, SideKeys::new(side)?, self.gauges.clone()).arrange_by_key())
     }
 }
 
@@ -235,17 +235,17 @@ fn mapped<'scope>(rows: Rows<'scope>, codec: Rc<RowCodec>, runner: Runner, gauge
     stream.as_collection()
 }
 
-/// Finds the keys of rows.
-struct Keys {
+/// Computes the join keys of the rows of one side.
+struct SideKeys {
     rows: RowCodec,
     keys: RowCodec,
     columns: Vec<usize>,
     keeps_nulls: bool,
 }
 
-impl Keys {
-    fn new(side: &Side) -> RenderResult<Keys> {
-        Ok(Keys {
+impl SideKeys {
+    fn new(side: &Side) -> RenderResult<SideKeys> {
+        Ok(SideKeys {
             rows: RowCodec::new(&side.rel.kinds)?,
             keys: RowCodec::new(&side.key_kinds())?,
             columns: side.keys.clone(),
@@ -265,7 +265,7 @@ impl Keys {
 
 fn keyed<'scope>(
     rows: Rows<'scope>,
-    keys: Keys,
+    keys: SideKeys,
     gauges: Gauges,
 ) -> VecCollection<'scope, Time, (Row, Row), isize> {
     let stream = rows.inner.unary::<KeyedBuilder, _, _, _>(Pipeline, "Keys", |_, _| {

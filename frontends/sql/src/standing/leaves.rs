@@ -22,13 +22,13 @@ use storage::model::{Labels, NativeHistogram, TimeMs};
 pub(crate) struct LiveLeaves {
     live: LiveRuntime,
     /// The views, by their PromQL.
-    views: Mutex<HashMap<String, Weak<LiveLeaf>>>,
+    views: Mutex<HashMap<String, Weak<StatementLeaf>>>,
     /// Locked while events are taken, so that two statements do not each take a part of one tick.
     cut: Mutex<()>,
 }
 
 /// A live view, and its rows.
-pub(crate) struct LiveLeaf {
+pub(crate) struct StatementLeaf {
     live: LiveRuntime,
     view: ViewId,
     queue: Arc<Mutex<EventQueue>>,
@@ -93,9 +93,9 @@ impl fmt::Debug for LiveLeaves {
     }
 }
 
-impl fmt::Debug for LiveLeaf {
+impl fmt::Debug for StatementLeaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveLeaf").field("view", &self.view).finish_non_exhaustive()
+        f.debug_struct("StatementLeaf").field("view", &self.view).finish_non_exhaustive()
     }
 }
 
@@ -110,7 +110,7 @@ impl LiveLeaves {
     }
 
     /// The view of a plan; `None`: it cannot be a live view.
-    pub(crate) fn leaf(&self, plan: &Plan) -> Option<Arc<LiveLeaf>> {
+    pub(crate) fn leaf(&self, plan: &Plan) -> Option<Arc<StatementLeaf>> {
         let plan = canonical(plan);
         let name = as_promql(&plan);
         let mut views = self.views.lock();
@@ -121,7 +121,7 @@ impl LiveLeaves {
         let view = self.live.install(spec).ok()?;
         let queue: Arc<Mutex<EventQueue>> = Arc::default();
         let tap = Mutex::new(self.live.tap(view, Box::new(LeafSink(queue.clone()))));
-        let leaf = LiveLeaf { live: self.live.clone(), view, queue, tap, state: Mutex::default() };
+        let leaf = StatementLeaf { live: self.live.clone(), view, queue, tap, state: Mutex::default() };
         let leaf = Arc::new(leaf);
         views.retain(|_, leaf| leaf.strong_count() > 0);
         views.insert(name, Arc::downgrade(&leaf));
@@ -129,7 +129,7 @@ impl LiveLeaves {
     }
 
     /// The rows of these views as of the newest finished tick.
-    pub(crate) fn cut(&self, leaves: &[Arc<LiveLeaf>]) -> Result<Cut, NoCut> {
+    pub(crate) fn cut(&self, leaves: &[Arc<StatementLeaf>]) -> Result<Cut, NoCut> {
         let _one_at_a_time = self.cut.lock();
         let t = self.live.finished_tick().ok_or(NoCut::NotReady)?;
         let rows = leaves.iter().map(|leaf| leaf.advance(t)).collect::<Result<Vec<_>, NoCut>>()?;
@@ -137,13 +137,13 @@ impl LiveLeaves {
     }
 }
 
-impl Drop for LiveLeaf {
+impl Drop for StatementLeaf {
     fn drop(&mut self) {
         self.live.remove(self.view);
     }
 }
 
-impl LiveLeaf {
+impl StatementLeaf {
     /// Takes the events of the ticks up to `t`.
     fn advance(&self, t: TimeMs) -> Result<Arc<LeafRows>, NoCut> {
         let mut state = self.state.lock();

@@ -5,7 +5,7 @@
 //! live views ([`super::leaves`]) where possible, and else from history. A statement with `now()`
 //! is planned anew for each run.
 
-use super::leaves::{Cut, LiveLeaf, LiveLeaves, NoCut};
+use super::leaves::{Cut, LiveLeaves, NoCut, StatementLeaf};
 use super::lists::SharedLists;
 use super::samples::{SampleSink, Samples};
 use super::turns::Turns;
@@ -84,7 +84,7 @@ struct StatementPlan {
     reads: Reads,
     /// The live views of all plans in the statement, in order; `None`: some plan cannot be a live
     /// view.
-    views: Option<Vec<Arc<LiveLeaf>>>,
+    views: Option<Vec<Arc<StatementLeaf>>>,
     /// Each evaluation may differ, whatever has changed.
     is_timed: bool,
 }
