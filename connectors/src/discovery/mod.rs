@@ -38,6 +38,8 @@ pub mod polling;
 pub mod puppetdb;
 #[cfg(test)]
 pub(crate) mod recorded_server;
+#[cfg(test)]
+mod replay;
 mod report_timer;
 pub mod scaleway;
 pub mod shared_target;

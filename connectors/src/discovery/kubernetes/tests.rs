@@ -1,6 +1,7 @@
 //! Tests `kubernetes_sd_configs` against an API server in this process.
 
 use super::*;
+use crate::discovery::replay::assert_replayed;
 use crate::discovery::{ADDRESS, DiscoveredTarget, DiscoveryConfigs, DiscoverySet, DiscoveryUser};
 use crate::http_client::Peers;
 use axum::body::{Body, Bytes};
@@ -265,6 +266,21 @@ async fn targets_of_all_roles_have_prometheus_labels() {
         let selectors = "labelSelector=a%3Db&fieldSelector=metadata.name%21%3Dx";
         assert!(services.iter().any(|uri| uri.contains(selectors)), "{services:?}");
     }
+}
+
+/// What a real API server (1.34) sent: lists, changes, bookmarks, a selection that a pod leaves, the
+/// end of its watches, and versions that it has forgotten (410).
+#[tokio::test(start_paused = true)]
+async fn targets_follow_what_a_real_server_sent() {
+    let recording = |_: &str| include_str!("../../../tests/data/discovery/recorded/kubernetes.jsonl");
+    let block = |yaml: &str| {
+        let mut entry: KubernetesSdConfig = serde_saphyr::from_str(yaml).unwrap();
+        entry.keys.api_server = "https://localhost:6443".into();
+        DiscoveryConfigs { kubernetes_sd_configs: vec![entry], ..DiscoveryConfigs::default() }
+    };
+    let cases = include_str!("../../../tests/data/discovery/recorded/kubernetes.json");
+    // All steps together take less than the time after which a silent watch is opened again.
+    assert_replayed(cases, recording, block, Duration::from_secs(5)).await;
 }
 
 #[tokio::test]
