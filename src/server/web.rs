@@ -55,7 +55,9 @@ impl Server {
         let external = external_url(flags);
         let after_scheme = external.split_once("://").map_or("", |(_, rest)| rest);
         let (authority, path) = after_scheme.split_once('/').unwrap_or((after_scheme, ""));
-        // A path that begins with two slashes would be another host to a browser.
+        // A path that begins with two slashes, or with a backslash, would be another host to a
+        // browser.
+        let path = path.replace('\\', "%5C");
         let path = path.trim_matches('/');
         let path = if path.is_empty() { String::new() } else { format!("/{path}") };
         let origins = flags.web_cors_origin.as_str();

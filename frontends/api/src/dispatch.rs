@@ -50,8 +50,8 @@ pub async fn route(state: AppState, request: Request) -> Response {
     match paths::lookup(request.uri().path(), prefix, request.method()) {
         Lookup::Endpoint(endpoint, parameter) => dispatch(&state, endpoint, parameter, request).await,
         Lookup::Moved(status, path) => {
-            let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
-            (status, [(header::LOCATION, format!("{path}{query}"))]).into_response()
+            let location = paths::location(&path, request.uri().query());
+            (status, [(header::LOCATION, location)]).into_response()
         }
         Lookup::Nothing => fallback(&state, &request),
         // The text is Go's: its server answers this before any handler runs.
@@ -264,7 +264,7 @@ fn fallback(state: &AppState, request: &Request) -> Response {
     if to_root && !prefix.is_empty() {
         // The external path, not the route prefix: a reverse proxy may have removed one and know
         // only the other.
-        let location = format!("{}/", state.settings.external_path);
+        let location = paths::location(&format!("{}/", state.settings.external_path), None);
         return (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
     }
     text_error(StatusCode::NOT_FOUND, "404 page not found")

@@ -4,6 +4,7 @@
 use super::agent;
 use super::dispatch::ApiRequest;
 use super::json_model::BuildInfo;
+use super::paths;
 use super::response::text_error;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -132,7 +133,6 @@ pub(crate) async fn graph(call: ApiRequest) -> Response {
 /// To a page of this server, whatever the request says: the path is ours, only the query is the
 /// client's.
 fn redirect(call: &ApiRequest, path: &str, query: Option<&str>) -> Response {
-    let query = query.map_or(String::new(), |query| format!("?{query}"));
-    let location = format!("{}{path}{query}", call.state.settings.external_path);
+    let location = paths::location(&format!("{}{path}", call.state.settings.external_path), query);
     (StatusCode::FOUND, [(header::LOCATION, location)]).into_response()
 }

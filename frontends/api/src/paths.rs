@@ -123,6 +123,25 @@ fn decoded(raw: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The value of `Location` for a page of this server, whatever the path holds: to browsers it would
+/// name another host with a second slash at its beginning, a backslash, or a character that they
+/// leave out, as a tab is. The query cannot: it comes after the host.
+pub(crate) fn location(path: &str, query: Option<&str>) -> String {
+    let mut out = String::from("/");
+    for character in path.trim_start_matches(['/', '\\']).chars() {
+        if character == '\\' || !character.is_ascii_graphic() {
+            out.push_str(&escaped(character.encode_utf8(&mut [0; 4])));
+        } else {
+            out.push(character);
+        }
+    }
+    if let Some(query) = query {
+        out.push('?');
+        out.push_str(query);
+    }
+    out
+}
+
 /// The path escaped for a URL.
 fn escaped(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
@@ -178,6 +197,30 @@ mod tests {
         assert_eq!(told("/p/api/v1/query/", "/p", &Method::GET), "301 /p/api/v1/query");
         assert_eq!(told("/api/v1/query", "/p", &Method::GET), "nothing");
         assert_eq!(told("/p", "/p", &Method::GET), "nothing");
+    }
+
+    #[test]
+    fn a_redirect_never_leads_to_another_host() {
+        for (path, query, want) in [
+            ("/query", None, "/query"),
+            ("/mon/query", Some("g0.expr=up"), "/mon/query?g0.expr=up"),
+            ("/query", Some("//evil.test"), "/query?//evil.test"),
+            ("/query", Some("\\\\evil.test"), "/query?\\\\evil.test"),
+            ("//evil.test/query", None, "/evil.test/query"),
+            ("/\\evil.test/query", None, "/evil.test/query"),
+            ("\\/\\evil.test", None, "/evil.test"),
+            ("/a\\b", None, "/a%5Cb"),
+            ("/\t/evil.test", None, "/%09/evil.test"),
+            ("/\r\n/evil.test", None, "/%0D%0A/evil.test"),
+            ("/%5Cevil.test", None, "/%5Cevil.test"),
+            ("/%2F/evil.test", None, "/%2F/evil.test"),
+            ("http://evil.test", None, "/http://evil.test"),
+            ("@evil.test/", None, "/@evil.test/"),
+            ("/é", None, "/%C3%A9"),
+            ("", None, "/"),
+        ] {
+            assert_eq!(location(path, query), want, "{path:?}");
+        }
     }
 
     #[test]

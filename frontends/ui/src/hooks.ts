@@ -1,12 +1,31 @@
 // What several pages need: a list that is asked again when something changes.
+import { signal } from '@preact/signals';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { ApiError, call, type Params } from './api';
-import { connection, paused, watch, watchTopic, type Row, type Topic } from './live';
+import { connection, now, paused, watch, watchTopic, type Row, type Topic } from './live';
 import { labelKey } from './format/labels';
 import type { InstantData } from './types';
 
+/** How many first answers, and parts of the program, the page that is shown waits for. */
+export const awaited = signal(0);
+
+/** Counts something that is waited for. The returned function says that it came, or that nobody waits any more. */
+export function waitForFirst(): () => void {
+  let waits = true;
+  awaited.value++;
+  return () => {
+    if (waits) awaited.value--;
+    waits = false;
+  };
+}
+
 /** An answer that is being shown. */
-export interface Loaded<T> { data: T | null; error: ApiError | null; loading: boolean; reload(): void }
+export interface Loaded<T> {
+  data: T | null; error: ApiError | null; loading: boolean;
+  /** When it was read: the server's time, Unix seconds. 0: not yet. */
+  at: number;
+  reload(): void;
+}
 
 /** When an answer is asked again. */
 export interface Again {
@@ -20,7 +39,7 @@ export interface Again {
 
 /** Asks for `path`, and again while the tab is looked at and not paused. */
 export function useApi<T>(path: string | null, params: Params = {}, { every = 0, topic, atMost = 0 }: Again = {}): Loaded<T> {
-  const [state, setState] = useState<{ data: T | null; error: ApiError | null; loading: boolean }>({ data: null, error: null, loading: path !== null });
+  const [state, setState] = useState<Omit<Loaded<T>, 'reload'>>({ data: null, error: null, loading: path !== null, at: 0 });
   const again = useRef<() => void>(() => undefined);
   const key = JSON.stringify([path, params]);
   const version = useRef<number | null>(null);
@@ -30,6 +49,7 @@ export function useApi<T>(path: string | null, params: Params = {}, { every = 0,
   useEffect(() => {
     if (path === null) return undefined;
     const abort = new AbortController();
+    const came = waitForFirst();
     let busy = false;
     let once = false;
     const ask = async () => {
@@ -42,14 +62,15 @@ export function useApi<T>(path: string | null, params: Params = {}, { every = 0,
       try {
         const answer = await call<T>(path, params, abort.signal);
         version.current = answer.version;
-        setState({ data: answer.data, error: null, loading: false });
+        setState({ data: answer.data, error: null, loading: false, at: now.peek() });
       } catch (e) {
         if (abort.signal.aborted) return;
         const error = e instanceof ApiError ? e : new ApiError('internal', String(e), 0);
         // What was shown stays: an old list with a message says more than a message alone.
-        setState((old) => ({ data: old.data, error, loading: false }));
+        setState((old) => ({ ...old, error, loading: false }));
       } finally {
         busy = false;
+        came();
       }
       if (once) void ask();
     };
@@ -60,6 +81,7 @@ export function useApi<T>(path: string | null, params: Params = {}, { every = 0,
     return () => {
       abort.abort();
       clearInterval(timer);
+      came();
     };
   }, [key, every, topic]);
   useEffect(() => {
@@ -111,6 +133,7 @@ export function useRows(query: string | null, every: number): LiveRows {
     waiting.current = null;
     if (query === null) return undefined;
     const abort = new AbortController();
+    const came = waitForFirst();
     const known = new Map<string, Row>();
     let timer: ReturnType<typeof setInterval> | undefined;
     let frame = 0;
@@ -118,7 +141,10 @@ export function useRows(query: string | null, every: number): LiveRows {
       waiting.current = [...known.values()];
       if (paused.peek()) return;
       cancelAnimationFrame(frame);
-      frame = requestAnimationFrame(() => setState((old) => ({ ...old, rows: waiting.current, error: null })));
+      frame = requestAnimationFrame(() => {
+        setState((old) => ({ ...old, rows: waiting.current, error: null }));
+        came();
+      });
     };
     const put = (rows: Row[]) => rows.forEach((row) => known.set(labelKey(row.labels), row));
     const ask = async () => {
@@ -129,6 +155,7 @@ export function useRows(query: string | null, every: number): LiveRows {
         show();
       } catch (e) {
         if (!abort.signal.aborted) setState((old) => ({ ...old, error: e instanceof ApiError ? e : new ApiError('internal', String(e), 0) }));
+        came();
       }
     };
     const again = (why: string) => {
@@ -158,6 +185,7 @@ export function useRows(query: string | null, every: number): LiveRows {
       cancelAnimationFrame(frame);
       clearInterval(timer);
       end();
+      came();
     };
   }, [query, every]);
   return state;

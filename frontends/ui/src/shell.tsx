@@ -1,9 +1,11 @@
 // What all pages have: the head with navigation, counts and the clock; keys; the list of pages.
-import type { ComponentType } from 'preact';
+import { effect } from '@preact/signals';
+import type { ComponentChildren, ComponentType } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatSpan } from './format/numbers';
 import { clockTime, zoneName } from './format/time';
 import { ASKED_MS, behind, connection, frontier, lag, now, paused, reconnectNow, retryAt, watch, withoutSocket } from './live';
+import { awaited } from './hooks';
 import { Lazy } from './lazy';
 import { Palette, openPalette } from './palette';
 import { Query } from './pages/Query';
@@ -20,17 +22,19 @@ export interface Page {
   key?: string;
   /** Whether it stands in the head; the others are in the menu. */
   main?: boolean;
+  /** Whether one can type at once; other pages are shown when they have what they ask for first. */
+  atOnce?: boolean;
   component: ComponentType;
 }
 
 const ALL: Page[] = [
   { path: '/agent', name: 'Agent', main: true, component: Lazy(() => import('./pages/Agent').then((m) => m.Agent)) },
-  { path: '/query', name: 'Query', key: 'q', main: true, component: Query },
+  { path: '/query', name: 'Query', key: 'q', main: true, atOnce: true, component: Query },
   { path: '/alerts', name: 'Alerts', key: 'a', main: true, component: Lazy(() => import('./pages/Alerts').then((m) => m.Alerts)) },
   { path: '/targets', name: 'Targets', key: 't', main: true, component: Lazy(() => import('./pages/Targets').then((m) => m.Targets)) },
   { path: '/rules', name: 'Rules', key: 'r', main: true, component: Lazy(() => import('./pages/Rules').then((m) => m.Rules)) },
   { path: '/views', name: 'Live views', key: 'v', main: true, component: Lazy(() => import('./pages/Views').then((m) => m.Views)) },
-  { path: '/sql', name: 'SQL', key: 'e', main: true, component: Lazy(() => import('./pages/Sql').then((m) => m.Sql)) },
+  { path: '/sql', name: 'SQL', key: 'e', main: true, atOnce: true, component: Lazy(() => import('./pages/Sql').then((m) => m.Sql)) },
   { path: '/service-discovery', name: 'Service discovery', key: 'd', component: Lazy(() => import('./pages/Discovery').then((m) => m.Discovery)) },
   { path: '/alerts/history', name: 'Alert history', key: 'h', component: Lazy(() => import('./pages/History').then((m) => m.History)) },
   { path: '/cardinality', name: 'Cardinality', key: 'c', component: Lazy(() => import('./pages/Cardinality').then((m) => m.Cardinality)) },
@@ -67,13 +71,45 @@ export function Shell() {
       <Head current={page} />
       <main id="main" ref={main} tabIndex={-1}>
         <Starting />
-        {Shown ? <Shown /> : <Missing />}
+        {Shown ? <Whole key={placeOf()} atOnce={page.atOnce === true}><Shown /></Whole> : <Missing />}
       </main>
       <Palette />
       <Toast />
       {help && <Help close={() => setHelp(false)} />}
     </>
   );
+}
+
+/** What a page is about: another one is another picture, which has to come first. */
+function placeOf(): string {
+  const { path, params } = route.value;
+  return path === '/rules' ? `${path} ${params.get('rule') ?? ''}` : path;
+}
+
+/** How long a page may wait for its first answers until it is shown with what there is, ms. */
+const WHOLE_MS = 1000;
+/** How long nothing is waited for until a page is whole: what came may make it ask for more, ms. */
+const CALM_MS = 20;
+
+/** A page, shown when its first answers have come: parts that come one after the other would move each other. */
+function Whole({ atOnce, children }: { atOnce: boolean; children: ComponentChildren }) {
+  const [whole, setWhole] = useState(atOnce);
+  useEffect(() => {
+    if (atOnce) return undefined;
+    const show = () => setWhole(true);
+    const latest = setTimeout(show, WHOLE_MS);
+    let calm: ReturnType<typeof setTimeout> | undefined;
+    const end = effect(() => {
+      clearTimeout(calm);
+      if (awaited.value === 0) calm = setTimeout(show, CALM_MS);
+    });
+    return () => {
+      end();
+      clearTimeout(latest);
+      clearTimeout(calm);
+    };
+  }, []);
+  return <div class={whole ? '' : 'part'}>{children}</div>;
 }
 
 function Missing() {
@@ -86,19 +122,21 @@ function Missing() {
 }
 
 function Head({ current }: { current: Page | undefined }) {
-  const [alerts, setAlerts] = useState<Counts>({});
-  const [down, setDown] = useState(0);
+  // null: not known yet.
+  const [alerts, setAlerts] = useState<Counts | null>(null);
+  const [down, setDown] = useState<Counts | null>(null);
   // An agent answers no queries.
   useEffect(() => (server.agent ? undefined : watchCounts('count by (alertstate) (ALERTS)', 'alertstate', setAlerts)), []);
-  useEffect(() => (server.agent ? undefined : watchCounts('count(up == 0)', '', (counts) => setDown(counts[''] ?? 0))), []);
+  useEffect(() => (server.agent ? undefined : watchCounts('count(up == 0)', '', setDown)), []);
   const menu = useRef<HTMLDetailsElement>(null);
   useEffect(() => {
     if (menu.current) menu.current.open = false;
   }, [route.value]);
   const badge = (path: string) => {
-    if (path === '/alerts' && alerts['firing']) return <span class="badge err" title="alerts that fire">{alerts['firing']}</span>;
-    if (path === '/alerts' && alerts['pending']) return <span class="badge warn" title="alerts that are pending">{alerts['pending']}</span>;
-    if (path === '/targets' && down > 0) return <span class="badge warn" title="targets that are down">{down}</span>;
+    if (server.agent) return null;
+    if (path === '/alerts' && alerts?.['pending'] && !alerts['firing']) return <CountBadge kind="warn" title="alerts that are pending" count={alerts['pending']} />;
+    if (path === '/alerts') return <CountBadge kind="err" title="alerts that fire" count={alerts && (alerts['firing'] ?? 0)} />;
+    if (path === '/targets') return <CountBadge kind="warn" title="targets that are down" count={down && (down[''] ?? 0)} />;
     return null;
   };
   const link = (p: Page) => (
@@ -131,6 +169,11 @@ function Head({ current }: { current: Page | undefined }) {
   );
 }
 
+/** A number in the head. It has its place from the beginning: what stands beside it must not move under the pointer. */
+function CountBadge({ kind, title, count }: { kind: string; title: string; count: number | null }) {
+  return <span class={`badge count ${count ? kind : ''}`} title={title} style={count === null ? { visibility: 'hidden' } : {}}>{count ?? 0}</span>;
+}
+
 type Counts = Record<string, number>;
 
 /** The rows of a counting query by the value of one label. */
@@ -154,7 +197,7 @@ function watchCounts(query: string, label: string, set: (counts: Counts) => void
 
 /** As of when everything on the page is complete. Pressing it stops the pictures. */
 function Clock() {
-  const at = frontier.value === 0 ? '' : clockTime(frontier.value, zone.value);
+  const at = frontier.value === 0 ? '…' : clockTime(frontier.value, zone.value);
   const state = paused.value ? 'paused' : withoutSocket.value && connection.value !== 'open' ? 'asked' : connection.value === 'open' && behind.value ? 'behind' : connection.value;
   const words: Record<string, [string, string]> = {
     paused: ['warn', at],

@@ -495,6 +495,43 @@ async fn what_grafana_and_alertmanager_follow_is_answered() {
 }
 
 #[tokio::test]
+async fn no_request_is_sent_to_another_host() {
+    // The path of the external URL, the address that is asked, and where it leads.
+    let table = [
+        ("", "/graph?g0.expr=up&//evil.test", "/query?g0.expr=up&//evil.test"),
+        ("", "/graph?\\\\evil.test", "/query?\\\\evil.test"),
+        ("", "/graph/?//evil.test", "/graph?//evil.test"),
+        ("", "//evil.test", "/evil.test"),
+        ("", "//evil.test/graph", "/evil.test/graph"),
+        ("", "/\\evil.test//x", "/evil.test/x"),
+        ("", "/.//evil.test", "/evil.test"),
+        ("", "/%5Cevil.test//x", "/%5Cevil.test/x"),
+        ("", "/%09//evil.test", "/%09/evil.test"),
+        ("", "/@evil.test//", "/@evil.test/"),
+        ("", "/", "/query"),
+        ("/mon", "/graph?g0.expr=up", "/mon/query?g0.expr=up"),
+        ("/mon", "/", "/mon/query"),
+        ("//evil.test", "/graph", "/evil.test/query"),
+        ("//evil.test", "/", "/evil.test/query"),
+        ("/\\evil.test", "/graph", "/evil.test/query"),
+    ];
+    for (external, path, want) in table {
+        let (state, _) = server(ApiSettings { external_path: external.into(), ..ApiSettings::default() });
+        let got = request(&state, "GET", path, &[], "").await;
+        assert!(got.status.is_redirection(), "{external} {path}: {}", got.status);
+        assert_eq!(got.header("location"), want, "{external} {path}");
+    }
+    // Where only the prefix is known, its root leads to the address of the outside.
+    let settings = ApiSettings {
+        route_prefix: "/p".into(),
+        external_path: "//evil.test".into(),
+        ..ApiSettings::default()
+    };
+    let (state, _) = server(settings);
+    assert_eq!(request(&state, "GET", "/", &[], "").await.header("location"), "/evil.test/");
+}
+
+#[tokio::test]
 async fn the_page_and_its_files_are_served() {
     let (state, _) = server(ApiSettings { page_title: "A & B".into(), ..ApiSettings::default() });
     let page = request(&state, "GET", "/alerts?state=firing", &[], "").await;

@@ -6,7 +6,7 @@ import { now } from '../live';
 import { href } from '../router';
 import { zone } from '../settings';
 import type { Targets } from '../types';
-import { Problem } from './common';
+import { Problem, ReadAt } from './common';
 
 interface Reading { value: number | string }
 interface Family { name: string; metric: { label: { name: string; value: string }[]; counter?: Reading; gauge?: Reading }[] }
@@ -86,7 +86,7 @@ export function Agent() {
           </section>
         ))}
       </div>
-      {receivers.size > 0 && <p class="dim">Asked every {AGAIN_MS / 1000} s.</p>}
+      {receivers.size > 0 && <p><ReadAt of={metrics} every={AGAIN_MS} /></p>}
       {metrics.data && receivers.size === 0 && <div class="box warn">Nothing is sent: the configuration has no <code>remote_write</code>.</div>}
     </>
   );

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks';
 import { commonLabels, labelKey, labelNames, type Labels } from '../format/labels';
 import { formatDuration, formatSpan, formatValue, parseValue } from '../format/numbers';
 import { clockTime, date } from '../format/time';
-import { useApi } from '../hooks';
+import { useApi, type Loaded } from '../hooks';
 import { now } from '../live';
 import { threshold, unitOf, type Node } from '../promql/ast';
 import { call } from '../api';
@@ -12,7 +12,7 @@ import { href, route, setParam } from '../router';
 import { zone } from '../settings';
 import { DataTable, type Column } from '../table';
 import type { Alert, Rule, RuleGroup } from '../types';
-import { External, FindBox, LabelList, Problem, QueryLink, StateButton, matches, unix, useSearch } from './common';
+import { External, FindBox, LabelList, Problem, QueryLink, ReadAt, StateButton, matches, unix, useSearch } from './common';
 
 interface Item { rule: Rule; group: RuleGroup; state: State }
 
@@ -61,7 +61,7 @@ export function Alerts() {
         <FindBox label="Filter alerts" />
       </div>
       <Problem of={loaded} />
-      {(silences.data?.alertmanagers ?? []).filter((a) => a.error !== '').map((a) => <p key={a.url} class="warn">{a.url} does not say what is silenced: {a.error}</p>)}
+      {items.length > 0 && <Silenced of={silences} />}
       {loaded.data && items.length === 0 && <Empty />}
       {loaded.data && items.length > 0 && of('broken') + alerts('firing') + alerts('pending') === 0 && <div class="box info">Nothing fires, and nothing is pending.</div>}
       {shown.filter((i) => i.state !== 'quiet').map((i) => <RuleItem key={`${i.group.file};${i.group.name};${i.rule.name};${i.rule.query}`} item={i} filter={filter} silences={silences.data} loud={loud} />)}
@@ -73,6 +73,21 @@ export function Alerts() {
       )}
       {loaded.data && items.length > 0 && shown.length === 0 && <div class="box">No alert has this state and this text.</div>}
     </>
+  );
+}
+
+/** Whether it is known what is silenced: one line, that keeps its place while Alertmanagers are asked. */
+function Silenced({ of }: { of: Loaded<Silences> }) {
+  const asked = of.data?.alertmanagers ?? [];
+  const failed = asked.filter((a) => a.error !== '');
+  const text = failed.map((a) => `${a.url} does not say what is silenced: ${a.error}`).join('; ');
+  return (
+    <p class="one-line silenced" title={text}>
+      {of.error ? <span class="warn">What is silenced is not known: {of.error.message}</span>
+        : of.data === null ? <span class="dim">Alertmanagers are asked what is silenced …</span>
+          : asked.length === 0 ? <span class="dim">No Alertmanager is configured: nobody is notified.</span>
+            : <><span class="dim">Silences </span><ReadAt of={of} every={SILENCES_MS} />{text !== '' && <span class="warn"> · {text}</span>}</>}
+    </p>
   );
 }
 

@@ -1,16 +1,18 @@
 // Cardinality: which metrics and labels make the series that match. Every row narrows, and each step says the
 // expression that it stands for.
-import { useMemo, useState } from 'preact/hooks';
+import { useMemo, useRef, useState } from 'preact/hooks';
 import { labelName, quote } from '../format/labels';
 import { useApi, useRows } from '../hooks';
 import type { Row } from '../live';
 import { go, route, setParam } from '../router';
 import { DataTable, type Column } from '../table';
-import { Problem, QueryLink, queryPath } from './common';
+import { NoSeries, Problem, QueryLink, queryPath } from './common';
 import { Vanished } from './Vanished';
 
 interface Count { name: string; series: number }
 
+/** The selector of all series. */
+const ALL = '{__name__!=""}';
 const SHOWN = 50;
 const AGAIN_MS = 15_000;
 
@@ -26,7 +28,7 @@ export function narrow(selector: string, label: string, value: string): string {
 }
 
 export function Cardinality() {
-  const match = route.value.params.get('match') || '{__name__!=""}';
+  const match = route.value.params.get('match') || ALL;
   const focus = route.value.params.get('focus') ?? '';
   const vanished = route.value.params.get('tab') === 'vanished';
   const [text, setText] = useState(match);
@@ -42,14 +44,14 @@ export function Cardinality() {
   const labels = (names.data ?? []).filter((n) => n !== '__name__');
   const to = (next: string) => {
     setText(next);
-    setParam('match', next === '{__name__!=""}' ? '' : next);
+    setParam('match', next === ALL ? '' : next);
   };
   const error = [total, metrics, names].find((l) => l.error !== null);
   return (
     <>
       <div class="head">
         <h1>Cardinality</h1>
-        <span class="dim">{series} series match now</span>
+        {total.rows !== null && <span class="dim">{series} series match now</span>}
         {total.rows !== null && (total.asked === ''
           ? <span class="live">· live: counted with every sample</span>
           : <span class="dim" title={total.asked}>· counted every {AGAIN_MS / 1000} s, because {total.asked}</span>)}
@@ -60,7 +62,7 @@ export function Cardinality() {
       }}>
         <input aria-label="Selector" class="find mono grow" value={text} spellcheck={false} onInput={(e) => setText(e.currentTarget.value)} />
         <button type="submit">Count</button>
-        <button type="button" onClick={() => to('{__name__!=""}')}>All</button>
+        <button type="button" onClick={() => to(ALL)}>All</button>
         <button type="button" onClick={() => go(queryPath(match))}>Draw them</button>
       </form>
       {error && <Problem of={error} />}
@@ -68,16 +70,17 @@ export function Cardinality() {
         <button type="button" aria-pressed={!vanished} onClick={() => setParam('tab', '')}>Series now</button>
         <button type="button" aria-pressed={vanished} onClick={() => setParam('tab', 'vanished')}>Vanished</button>
       </span>
-      {vanished ? <Vanished match={match} /> : <Present {...{ match, focus, query, series, byMetric, byValue, labels, to }} known={names.data !== null} distinct={distinct.rows?.[0]?.value ?? '…'} />}
+      {vanished ? <Vanished match={match} /> : <Present {...{ match, focus, query, series, byMetric, byValue, labels, to }} known={names.data !== null} distinct={distinct.rows?.[0]?.value ?? '…'} none={total.rows !== null && series === 0} />}
     </>
   );
 }
 
 interface PresentProps {
-  match: string; focus: string; query: string | null; series: number; byMetric: Count[]; byValue: Count[]; labels: string[]; known: boolean; distinct: string; to(match: string): void;
+  match: string; focus: string; query: string | null; series: number; byMetric: Count[]; byValue: Count[]; labels: string[]; known: boolean; distinct: string; none: boolean; to(match: string): void;
 }
 
-function Present({ match, focus, query, series, byMetric, byValue, labels, known, distinct, to }: PresentProps) {
+function Present({ match, focus, query, series, byMetric, byValue, labels, known, distinct, none, to }: PresentProps) {
+  if (none) return match === ALL ? <NoSeries /> : <div class="box">No series matches <code class="wrap">{match}</code> now. <button type="button" onClick={() => to(ALL)}>All series</button></div>;
   return (
     <>
       <h2>Labels</h2>
@@ -86,16 +89,24 @@ function Present({ match, focus, query, series, byMetric, byValue, labels, known
         {known && labels.length === 0 && <span class="dim">The series have no labels.</span>}
       </div>
       <div class="cards" style={{ marginTop: '12px' }}>
-        <Part title="By metric" expr={`topk(${SHOWN}, count by (__name__) (${match}))`} list={byMetric} total={series} choose={(name) => to(narrow(match, '__name__', name))} />
+        <Part title="By metric" of="__name__" expr={`topk(${SHOWN}, count by (__name__) (${match}))`} answered={byMetric} total={series} choose={(name) => to(narrow(match, '__name__', name))} />
         {focus !== '' && (
-          <Part title={`By ${focus}: ${distinct} values`} expr={query!} list={byValue} total={series} choose={(value) => to(narrow(match, focus, value))} />
+          <Part title={`By ${focus}: ${distinct} values`} of={focus} expr={query!} answered={byValue} total={series} choose={(value) => to(narrow(match, focus, value))} />
         )}
       </div>
     </>
   );
 }
 
-function Part({ title, expr, list, total, choose }: { title: string; expr: string; list: Count[]; total: number; choose(name: string): void }) {
+/** The list, or the one before it while it is empty because its answer is on its way: the page keeps its height. */
+function useLast(list: Count[], of: string): Count[] {
+  const last = useRef({ of, list });
+  if (last.current.of !== of || list.length > 0) last.current = { of, list };
+  return last.current.list;
+}
+
+function Part({ title, of, expr, answered, total, choose }: { title: string; of: string; expr: string; answered: Count[]; total: number; choose(name: string): void }) {
+  const list = useLast(answered, of);
   const most = Math.max(1, ...list.map((c) => c.series));
   const columns: Column<Count>[] = [
     { name: 'name', text: (c) => c.name, class: 'wrap', cell: (c) => (c.name === '' ? <span class="dim">(without)</span> : <button type="button" class="plain wrap" title="narrow to it" onClick={() => choose(c.name)}>{c.name}</button>) },

@@ -1,7 +1,7 @@
 // When alerts changed their state, and why: the history that the server keeps. Before it begins, the samples of ALERTS.
 import { useMemo } from 'preact/hooks';
 import { alertsOf, stretches, type Stretch, type Told } from '../format/alerts';
-import { quote, labelKey, selector, type Labels } from '../format/labels';
+import { commonLabels, quote, labelKey, selector, type Labels } from '../format/labels';
 import { formatDuration, formatSpan, formatValue } from '../format/numbers';
 import { clockTime, date } from '../format/time';
 import { useApi } from '../hooks';
@@ -54,17 +54,25 @@ export function AlertHistory({ rule, range, fingerprint = '' }: { rule: string; 
   const loaded = useApi<AlertHistoryData>('alerts/history', params, { topic: 'history', every: AGAIN_MS });
   const start = end - range;
   const alerts = useMemo(() => alertsOf(loaded.data?.transitions ?? [], start, end), [loaded.data, start, end]);
+  const shared = useMemo(() => sharedByRule(alerts), [alerts]);
   const keptFrom = loaded.data?.keptFrom ?? 0;
   return (
     <>
       <Problem of={loaded} />
       {loaded.data && alerts.length === 0 && <div class="box">No alert changed its state in the last {formatDuration(range)}.</div>}
-      {alerts.slice(0, ROWS).map((a) => <Line key={a.fingerprint} alert={a} from={start} to={end} open={fingerprint !== '' || alerts.length === 1} />)}
+      {alerts.slice(0, ROWS).map((a) => <Line key={a.fingerprint} alert={a} shared={shared.get(a.labels['alertname'] ?? '') ?? {}} from={start} to={end} open={fingerprint !== '' || alerts.length === 1} />)}
       {alerts.length > ROWS && <p class="dim">{alerts.length - ROWS} more alerts are not shown: choose a rule.</p>}
       {loaded.data?.truncated && <p class="dim">There are more than {LIMIT} changes; the latest are shown.</p>}
       {keptFrom > start && <Before rule={rule} from={start} to={Math.min(keptFrom, end)} />}
     </>
   );
+}
+
+/** What all alerts of a rule have in common, by the name of the rule: their lines say what tells them apart. */
+function sharedByRule(alerts: Told[]): Map<string, Labels> {
+  const byRule = new Map<string, Labels[]>();
+  for (const { labels: { alertname = '', ...labels } } of alerts) byRule.set(alertname, [...(byRule.get(alertname) ?? []), labels]);
+  return new Map([...byRule].filter(([, all]) => all.length > 1).map(([name, all]) => [name, commonLabels(all)]));
 }
 
 const COLORS: Record<string, string> = { firing: 'var(--err)', pending: 'var(--warn)' };
@@ -80,7 +88,7 @@ function Bar({ of, from, to }: { of: Stretch[]; from: number; to: number }) {
 
 const KIND: Record<string, string> = { firing: 'err', pending: 'warn', inactive: 'ok' };
 
-function Line({ alert, from, to, open }: { alert: Told; from: number; to: number; open: boolean }) {
+function Line({ alert, shared, from, to, open }: { alert: Told; shared: Labels; from: number; to: number; open: boolean }) {
   const { alertname = '', ...labels } = alert.labels;
   const last = alert.changes.at(-1)!;
   const fired = alert.stretches.filter((s) => s.state === 'firing');
@@ -90,13 +98,14 @@ function Line({ alert, from, to, open }: { alert: Told; from: number; to: number
     <details class="item" open={open}>
       <summary>
         <span class="name">{alertname}</span>
-        <LabelList labels={labels} />
+        <LabelList labels={labels} without={Object.keys(shared)} />
         <span class="grow" />
         <span class="dim num">{fired.length === 0 ? 'did not fire' : `fired ${fired.length} ${fired.length === 1 ? 'time' : 'times'}, ${formatSpan(long)}`}</span>
         <span class={KIND[last.to] ?? ''}>{last.to === 'inactive' ? 'quiet' : last.to}</span>
         <Bar of={alert.stretches} from={from} to={to} />
       </summary>
       <div class="body">
+        {Object.keys(shared).length > 0 && <div class="common">as others of {alertname}: <LabelList labels={shared} /></div>}
         <table class="stacked">
           <thead><tr><th scope="col">at</th><th scope="col">change</th><th scope="col">why</th><th scope="col" class="num">value</th><th scope="col">told</th></tr></thead>
           <tbody>{shown.slice(0, LISTED).map((change) => <Change key={`${change.at}${change.to}`} change={change} to={to} />)}</tbody>

@@ -8,7 +8,7 @@ import { href, route } from '../router';
 import { isStatement } from '../sql/language';
 import { DataTable, type Column } from '../table';
 import type { Rule, RuleGroup, RuleSource, RuleSources } from '../types';
-import { FindBox, Problem, QueryLink, StateButton, matches, useSearch } from './common';
+import { FindBox, Problem, QueryLink, ReadAt, StateButton, matches, useSearch } from './common';
 import { rulePath } from './RuleDetail';
 
 interface Line extends Finding { rule: Rule; group: RuleGroup; place?: Place | undefined }
@@ -44,7 +44,7 @@ const COLUMNS: Column<Line>[] = [
     name: 'what', class: 'wrap', text: (l) => `${l.text} ${l.suggestion ?? ''}`,
     cell: (l) => <>{l.text}{l.place && <Marked place={l.place} />}{l.suggestion ? <div class="dim">perhaps: <code>{l.suggestion}</code></div> : null}</>,
   },
-  { name: 'expression', class: 'wrap', text: (l) => l.rule.query, cell: (l) => <QueryLink expr={l.rule.query}><code class="wrap">{l.rule.query}</code></QueryLink> },
+  { name: 'expression', class: 'wrap expression', text: (l) => l.rule.query, cell: (l) => <QueryLink expr={l.rule.query}><code class="wrap">{l.rule.query}</code></QueryLink> },
 ];
 
 /** A line of a file with what is meant marked below it, as compilers show it. */
@@ -119,6 +119,8 @@ export function Lint() {
         <StateButton name="warning" label="Warnings" count={count('warning')} kind="warn" />
         <StateButton name="note" label="Notes" count={count('note')} kind="" />
         <span class="dim">{Math.min(done, all.length)} of {all.length} rules read</span>
+        <ReadAt of={loaded} />
+        <button type="button" onClick={loaded.reload}>Read again</button>
         <span class="grow" />
         <FindBox label="Filter findings" />
       </div>

@@ -9,7 +9,7 @@ import { href } from '../router';
 import { server, zone } from '../settings';
 import { DataTable, type Column } from '../table';
 import type { ActiveQuery, QueryList, TopQuery, View, Views } from '../types';
-import { Problem, QueryLink } from './common';
+import { Problem, QueryLink, ReadAt } from './common';
 
 /** A family of `/api/v1/status/self_metrics`. */
 interface Family {
@@ -156,7 +156,7 @@ export function Queries() {
   ];
   return (
     <>
-      <div class="head"><h1>Queries</h1></div>
+      <div class="head"><h1>Queries</h1><span class="dim">counts and durations:</span><ReadAt of={loaded} every={AGAIN_MS} /></div>
       <Problem of={loaded} />
       <div class="cards">
         <section>

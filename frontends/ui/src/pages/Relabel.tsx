@@ -75,7 +75,7 @@ export function Relabel() {
       <div class="head">
         <h1>Relabel debugger</h1>
         <span class="grow" />
-        <select aria-label="Labels of a target" value="" onChange={(e) => {
+        <select aria-label="Labels of a target" style={{ width: '200px' }} value="" onChange={(e) => {
           const found = known[Number(e.currentTarget.value)]?.discoveredLabels;
           if (found) setText(Object.entries(found).map(([n, v]) => `${n}=${JSON.stringify(v)}`).join('\n'));
         }}>

@@ -10,7 +10,7 @@ import { href } from '../router';
 import { server, zone } from '../settings';
 import { toast } from '../toast';
 import type { AlertHistoryData, PendingConfig } from '../types';
-import { FindBox, Problem, QueryLink, matches, unix, useSearch } from './common';
+import { FindBox, Problem, QueryLink, ReadAt, matches, unix, useSearch } from './common';
 
 interface Runtime {
   startTime: string; CWD: string; hostname: string; serverTime: string; reloadConfigSuccess: boolean; lastConfigTime: string; corruptionCount: number;
@@ -67,10 +67,10 @@ export function Status() {
         <section>
           <h2>Storage and memory</h2>
           <dl class="kv">{HELD.map(([name, text, unit]) => [<dt key={`${name}t`}>{text}</dt>, <dd key={name}><QueryLink expr={name}>{held(memory.data, name, unit)}</QueryLink></dd>])}</dl>
-          <p class="dim">Of the server itself, every {AGAIN_MS / 1000} s.</p>
+          <p><ReadAt of={memory} every={AGAIN_MS} /></p>
         </section>
         <section>
-          <h2>Of itself</h2>
+          <h2>More of it</h2>
           <p><QueryLink expr="process_resident_memory_bytes">Memory</QueryLink> · <QueryLink expr="rate(process_cpu_seconds_total[1m])">CPU</QueryLink> · <QueryLink expr="rate(prometheus_tsdb_head_samples_appended_total[1m])">Samples per second</QueryLink> · <QueryLink expr="prometheus_tsdb_head_series">Series</QueryLink></p>
           <p><a href={href('/flags')} data-page="1">Flags</a> · <a href={href('/config')} data-page="1">Configuration</a> · <a href={href('/tsdb-status')} data-page="1">TSDB</a> · <a href={href('/metrics')}>Metrics</a> · <a href={href('/api')}>API</a></p>
         </section>
@@ -115,15 +115,16 @@ export function Flags() {
 const PENDING_MS = 15_000;
 
 /** What a reload would change. */
-function Pending({ of }: { of: PendingConfig }) {
+function Pending({ of, at }: { of: PendingConfig; at: number }) {
   const lines = useMemo(() => changedLines(of.yaml.split('\n'), of.pending.split('\n')), [of]);
   if (of.error !== '') return <div class="box err" role="alert"><p>The files on the disk cannot be loaded: a reload would fail, and what is in force would stay.</p><pre>{of.error}</pre></div>;
   const groups = (['added', 'changed', 'removed'] as const).filter((kind) => of.ruleGroups[kind].length > 0);
-  if (lines.length === 0 && groups.length === 0) return <p class="dim">The files on the disk say the same.</p>;
+  if (lines.length === 0 && groups.length === 0) return <p class="dim">The files on the disk say the same, <ReadAt of={{ at }} every={PENDING_MS} />.</p>;
   const differing = lines.filter((l) => l.sign !== ' ').length;
   return (
     <>
       <h2 class="warn">On the disk, not in force{differing > 0 ? `: ${differing} ${differing === 1 ? 'line' : 'lines'}` : ''}</h2>
+      <p><ReadAt of={{ at }} every={PENDING_MS} /></p>
       {groups.map((kind) => <p key={kind}>Rule groups {kind}: {of.ruleGroups[kind].map((name) => <code key={name} class="wrap">{name.replace(';', ' ')} </code>)}</p>)}
       {lines.length > 0 && <Difference lines={lines} label="What a reload would change" />}
     </>
@@ -186,7 +187,7 @@ export function Config() {
       </div>
       <Problem of={loaded} />
       {runtime.data && <p class="dim">In force since {dateTime(unix(runtime.data.lastConfigTime), zone.value)}. {runtime.data.reloadConfigSuccess ? '' : <b class="err">The last reload failed: what is on the disk is not in force.</b>}</p>}
-      {pending.data && <Pending of={pending.data} />}
+      {pending.data && <Pending of={pending.data} at={pending.at} />}
       {changes.length > 0 && (
         <>
           <h2>What the reload changed</h2>
@@ -224,7 +225,7 @@ export function Alertmanagers() {
   const answered = (url: string) => (history.data?.transitions ?? []).flatMap((t) => t.sent).filter((s) => s.alertmanager === url).sort((a, b) => b.at - a.at)[0];
   return (
     <>
-      <div class="head"><h1>Alertmanagers</h1></div>
+      <div class="head"><h1>Alertmanagers</h1>{active.length > 0 && <><span class="dim">numbers:</span><ReadAt of={metrics} every={AGAIN_MS} /></>}</div>
       <Problem of={loaded} />
       {loaded.data && active.length + dropped.length === 0 && <div class="box">Alerts are sent nowhere. <code>alerting.alertmanagers</code> in the configuration says where to.</div>}
       {active.map((a) => {

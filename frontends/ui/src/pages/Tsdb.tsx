@@ -7,13 +7,14 @@ import { route, setParam } from '../router';
 import { zone } from '../settings';
 import { DataTable, type Column } from '../table';
 import type { Stat, TsdbStatus } from '../types';
-import { Problem, QueryLink } from './common';
+import { NoSeries, Problem, QueryLink, ReadAt } from './common';
 
+const AGAIN_MS = 15_000;
 const LIMITS = ['10', '20', '50', '100', '1000'];
 
 export function Tsdb() {
   const limit = route.value.params.get('limit') ?? '20';
-  const loaded = useApi<TsdbStatus>('status/tsdb', { limit }, { every: 15_000 });
+  const loaded = useApi<TsdbStatus>('status/tsdb', { limit }, { every: AGAIN_MS });
   const data = loaded.data;
   const series = data?.headStats.numSeries ?? 0;
   const pair = (name: string) => {
@@ -25,12 +26,14 @@ export function Tsdb() {
       <div class="head">
         <h1>TSDB status</h1>
         {data && <span class="dim">{series} series · {data.headStats.numLabelPairs} label pairs · {data.headStats.chunkCount} chunks{series > 0 ? ` · ${dateTime(data.headStats.minTime / 1000, zone.value)} to ${dateTime(data.headStats.maxTime / 1000, zone.value)}` : ''}</span>}
+        <ReadAt of={loaded} every={AGAIN_MS} />
         <span class="grow" />
         <label>rows <select value={limit} onChange={(e) => setParam('limit', e.currentTarget.value)}>{LIMITS.map((n) => <option key={n}>{n}</option>)}</select></label>
       </div>
       <Problem of={loaded} />
-      {data && (
-        <div class="cards">
+      {data && series === 0 && <NoSeries />}
+      {data && series > 0 && (
+        <div class="cards wide">
           <Card title="Series by metric" list={data.seriesCountByMetricName} total={series} query={(name) => `count by (job) ({__name__=${quote(name)}})`} />
           <Card title="Series by label pair" list={data.seriesCountByLabelValuePair} total={series} query={(name) => `topk(20, count by (__name__) (${pair(name)}))`} />
           <Card title="Values by label" list={data.labelValueCountByLabelName} total={0} query={(name) => `topk(20, count by (${labelName(name)}) ({${labelName(name)}!=""}))`} />

@@ -9,7 +9,7 @@ import { href, route, setParam } from '../router';
 import { zone } from '../settings';
 import { DataTable, type Column } from '../table';
 import type { InstantSeries, RangeSeries } from '../types';
-import { FindBox, QueryLink, matches, useSearch } from './common';
+import { FindBox, QueryLink, ReadAt, matches, useSearch } from './common';
 
 /** A series without samples now; `last` is 0 until it is known. */
 interface Ended { key: string; labels: Labels; last: number }
@@ -63,7 +63,7 @@ const COLUMNS: Column<Ended>[] = [
   { name: 'series', class: 'wrap', text: (e) => selector(e.labels), cell: (e) => <QueryLink expr={selector(e.labels)}><code class="wrap">{selector(e.labels)}</code></QueryLink> },
   {
     name: 'last sample', numeric: true, sort: (e) => e.last, text: (e) => (e.last === 0 ? '' : dateTime(e.last, 'utc')),
-    cell: (e) => (e.last === 0 ? <span class="dim">…</span> : <span title={`${formatSpan(now.value - e.last)} ago`}>{dateTime(e.last, zone.value)}</span>),
+    cell: (e) => (e.last === 0 ? <span class="dim">earlier</span> : <span title={`${formatSpan(now.value - e.last)} ago`}>{dateTime(e.last, zone.value)}</span>),
   },
 ];
 
@@ -71,18 +71,25 @@ export function Vanished({ match }: { match: string }) {
   const range = Number(route.value.params.get('range') ?? 3600) || 3600;
   const [ended, setEnded] = useState<Ended[] | null>(null);
   const [cut, setCut] = useState(false);
+  /** Whether the last samples are known: rows that are sorted by them would move until then. */
+  const [done, setDone] = useState(false);
   const [error, setError] = useState('');
+  const [looked, setLooked] = useState(0);
+  const [round, setRound] = useState(0);
   const [filter] = useSearch();
   useEffect(() => {
     const abort = new AbortController();
     setEnded(null);
+    setDone(false);
     setError('');
+    setLooked(now.peek());
     find(match, range, abort.signal, (list, isCut) => {
       setEnded(list);
       setCut(isCut);
-    }).catch((e: unknown) => !abort.signal.aborted && setError(e instanceof ApiError ? e.message : String(e)));
+    }).then(() => !abort.signal.aborted && setDone(true)).catch((e: unknown) => !abort.signal.aborted && setError(e instanceof ApiError ? e.message : String(e)));
     return () => abort.abort();
-  }, [match, range]);
+  }, [match, range, round]);
+  const dated = ended?.filter((e) => e.last > 0).length ?? 0;
   const shown = useMemo(() => (ended ?? []).filter((e) => matches(filter, selector(e.labels), [e.labels])), [ended, filter]);
   const byMetric = useMemo(() => {
     const counts = new Map<string, number>();
@@ -96,6 +103,9 @@ export function Vanished({ match }: { match: string }) {
         <select aria-label="Range" value={String(range)} onChange={(e) => setParam('range', e.currentTarget.value)}>
           {RANGES.map((r) => <option key={r} value={r}>{formatDuration(r)}</option>)}
         </select>
+        <ReadAt of={{ at: looked }} />
+        <button type="button" onClick={() => setRound((n) => n + 1)}>Look again</button>
+        {ended !== null && !done && <span class="dim" role="status">their last samples: {dated} of {ended.length} …</span>}
         <span class="grow" />
         <FindBox label="Filter series" />
       </div>
@@ -103,7 +113,7 @@ export function Vanished({ match }: { match: string }) {
       {cut && <div class="box warn">Only {SERIES_MAX} series were compared: narrow the selector.</div>}
       {byMetric.length > 1 && <p class="dim">{byMetric.map(([name, n]) => `${name} ${n}`).join(' · ')}</p>}
       {ended?.length === 0 && <div class="box">Nothing vanished: every series that had samples has them now. <a class="plain-link" href={href('/targets')} data-page="1">Targets</a></div>}
-      {shown.length > 0 && <DataTable class="stacked" rows={shown} columns={COLUMNS} rowKey={(e) => e.key} sorted={-2} caption="Vanished series" />}
+      {done && shown.length > 0 && <DataTable class="stacked" rows={shown} columns={COLUMNS} rowKey={(e) => e.key} sorted={-2} caption="Vanished series" />}
     </>
   );
 }

@@ -2,7 +2,10 @@
 import type { ComponentChildren } from 'preact';
 import type { ApiError } from '../api';
 import { link, type Labels } from '../format/labels';
+import { clockTime } from '../format/time';
+import { paused } from '../live';
 import { href, route, setParam } from '../router';
+import { zone } from '../settings';
 import { isStatement } from '../sql/language';
 
 /** The text of a filter, kept in the address as `search`. */
@@ -23,6 +26,12 @@ export function matches(filter: string, text: string, labels: Labels[]): boolean
     if (pair && labels.some((l) => pair[1]! in l)) return labels.some((l) => (l[pair[1]!] ?? '').toLowerCase().includes(pair[2]!.toLowerCase()));
     return lower.includes(word.toLowerCase());
   });
+}
+
+/** When a list was read that nothing tells changes of, and how often it is; 0: when the page was opened. */
+export function ReadAt({ of, every = 0 }: { of: { at: number }; every?: number }) {
+  if (of.at === 0) return null;
+  return <span class="dim">read at {clockTime(of.at, zone.value)}{every === 0 ? '' : paused.value ? ', paused' : `, every ${every / 1000} s`}</span>;
 }
 
 /** The error of a list, above what is still shown. */
@@ -67,4 +76,14 @@ export function StateButton({ name, label, count, kind }: { name: string; label:
 export function unix(text: string | undefined): number {
   const t = text ? Date.parse(text) / 1000 : 0;
   return t > 0 ? t : 0;
+}
+
+/** What a page shows that counts series, while there are none. */
+export function NoSeries() {
+  return (
+    <div class="box">
+      There are no series yet: nothing has been scraped or received. <a class="plain-link" href={href('/targets')} data-page="1">Targets</a> says what is scraped,{' '}
+      <a class="plain-link" href={href('/config')} data-page="1">the configuration</a> what should be.
+    </div>
+  );
 }

@@ -16,6 +16,7 @@ import { recall, remember, zone } from '../settings';
 import { download, toCsv } from '../table';
 import { useFrame } from '../hooks';
 import { inspect } from '../inspect';
+import { NoSeries } from '../pages/common';
 import { useToast } from '../toast';
 import { PanelData, type Result } from './data';
 import { EditorBox } from './EditorBox';
@@ -171,6 +172,8 @@ export function Panel({ settings, first, change, stretch, remove }: Props) {
       {result && (result.store || result.instant) && (
         <Body settings={settings} result={result} version={version} focus={focus} setFocus={setFocus} zoom={zoom} toggle={toggle} sumBy={sumBy} put={put} execute={execute} />
       )}
+      {/* The chart has its place before its first answer: what is below does not jump. */}
+      {settings.expr !== '' && settings.tab === 'graph' && !result?.error && !result?.store && !result?.instant && <div class="chart" />}
     </section>
   );
 }
@@ -395,7 +398,7 @@ const STARTERS = ['up', 'scrape_duration_seconds', 'ALERTS'];
 /** What to ask when nothing has been asked yet. */
 function Starters({ run }: { run(text: string): void }) {
   const recent = readHistory().slice(0, 6);
-  const [names, setNames] = useState<string[]>([]);
+  const [names, setNames] = useState<string[] | null>(null);
   useEffect(() => {
     const abort = new AbortController();
     call<{ seriesCountByMetricName: { name: string }[] }>('status/tsdb', { limit: 8 }, abort.signal).then(
@@ -404,7 +407,8 @@ function Starters({ run }: { run(text: string): void }) {
     );
     return () => abort.abort();
   }, []);
-  const starters = [...STARTERS, ...names.map((n) => (/_(total|count)$/.test(n) ? `rate(${n}[1m])` : n)).filter((n) => !/_bucket/.test(n))];
+  if (names?.length === 0) return <div style={{ margin: '0 8px 8px' }}><NoSeries /></div>;
+  const starters = [...STARTERS, ...(names ?? []).map((n) => (/_(total|count)$/.test(n) ? `rate(${n}[1m])` : n)).filter((n) => !/_bucket/.test(n))];
   return (
     <>
       {recent.length > 0 && <div class="starters"><span class="dim">Asked before</span>{recent.map((q) => <button key={q} type="button" onClick={() => run(q)}>{q}</button>)}</div>}

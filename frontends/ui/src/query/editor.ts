@@ -112,7 +112,7 @@ function placeInSelector(context: CompletionContext, before: string, open: numbe
 export function createEditor(parent: HTMLElement, text: string, events: Events): Editor {
   const promql = new PromQLExtension().activateLinter(false).setComplete({ completeStrategy: new ServerCompletion() });
   return editorIn(parent, text, events, {
-    label: 'PromQL expression', placeholder: 'An expression: up, or a part of a metric name', extensions: [promql.asExtension()],
+    label: 'PromQL expression', placeholder: 'up, or a part of a metric name', extensions: [promql.asExtension()],
     keys: [
       {
         key: 'Enter',

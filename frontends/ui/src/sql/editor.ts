@@ -103,7 +103,7 @@ async function complete(context: CompletionContext): Promise<CompletionResult | 
 /** Puts an editor of SQL into `parent`. */
 export function createEditor(parent: HTMLElement, text: string, events: Events): Editor {
   return editorIn(parent, text, events, {
-    label: 'SQL statement', placeholder: 'SELECT job, count(*) FROM up GROUP BY job',
+    label: 'SQL statement', placeholder: 'SELECT job, value FROM up',
     extensions: [StreamLanguage.define(parser), autocompletion({ override: [complete] })],
     keys: [
       { key: 'Mod-Enter', run: () => (events.run(), true) },
