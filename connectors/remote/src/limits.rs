@@ -60,5 +60,11 @@ pub const METADATA_IDLE: u32 = 20;
 pub const METADATA_ABSENT_BYTES: usize = 8 << 20;
 /// Exemplars that a queue takes at a time.
 pub const EXEMPLARS_AT_ONCE: usize = 1_000;
+/// Exemplars of a queue that wait for a sample of their series (remote write 2.0). Beyond it they
+/// stay where exemplars are stored.
+pub const WAITING_EXEMPLARS: usize = 10_000;
+/// How much older than the newest sample an exemplar is at most that waits for a sample: after it
+/// the series counts as ended, as in queries.
+pub const EXEMPLAR_WAIT: Duration = Duration::from_mins(5);
 /// The shortest interval at which metadata are sent, whatever `send_interval` says.
 pub const METADATA_INTERVAL: Duration = Duration::from_millis(100);

@@ -66,19 +66,28 @@ impl BucketWriter {
 /// The buckets of one sign; `2^shift` of them are made one.
 fn exponential_buckets(buckets: Option<&ExponentialBuckets>, shift: u32) -> RawBuckets {
     let Some(buckets) = buckets else { return RawBuckets::default() };
+    // A bucket is named after its lower bound in OTLP, after its upper one in Prometheus.
+    let index = |n: usize| ((i64::from(buckets.offset) + n as i64) >> shift) + 1;
     let mut writer = BucketWriter::default();
+    let mut open = index(0);
     let mut merged = 0u64;
     for (n, count) in buckets.counts.iter().enumerate() {
-        // A bucket is named after its lower bound in OTLP, after its upper one in Prometheus.
-        let at = |n: usize| ((i64::from(buckets.offset) + n as i64) >> shift) + 1;
-        merged = merged.saturating_add(*count);
-        let is_last = n + 1 == buckets.counts.len() || at(n + 1) != at(n);
-        if is_last && merged > 0 {
-            writer.push(at(n), merged);
+        let next = index(n);
+        if next == open {
+            merged = merged.saturating_add(*count);
+        } else if merged == 0 {
+            // Prometheus does not make `next` the open bucket here. So where several buckets are
+            // made one, the first count after an empty one goes one bucket too low. Done as there:
+            // the same histogram must be equal on both.
+            merged = *count;
+        } else {
+            writer.push(next - 1, merged);
+            merged = *count;
+            open = next;
         }
-        if is_last {
-            merged = 0;
-        }
+    }
+    if merged > 0 {
+        writer.push(index(buckets.counts.len() - 1), merged);
     }
     writer.buckets
 }
@@ -150,8 +159,10 @@ mod tests {
         assert_eq!(of(0, &[4, 3, 2, 1], 1), (vec![(1, 2)], vec![7, 3]));
         assert_eq!(of(-1, &[4, 3, 2, 1], 1), (vec![(0, 3)], vec![4, 5, 1]));
         assert_eq!(of(0, &[4, 3, 2, 1], 2), (vec![(1, 1)], vec![10]));
-        // Prometheus puts the 2 one bucket too early here.
-        assert_eq!(of(0, &[1, 1, 0, 0, 2, 3], 1), (vec![(1, 3)], vec![2, 0, 5]));
+        // Prometheus puts the 2 one bucket too low.
+        assert_eq!(of(0, &[1, 1, 0, 0, 2, 3], 1), (vec![(1, 3)], vec![2, 2, 3]));
+        assert_eq!(of(0, &[0, 0, 5, 1], 1), (vec![(1, 2)], vec![5, 1]));
+        assert_eq!(of(0, &[0, 0, 0], 0), (vec![], vec![]));
         assert_eq!(of(i32::MAX, &[1], 0).1, [1; 0], "no native histogram has this bucket");
     }
 

@@ -79,9 +79,9 @@ fn check_number(attributes: &[KeyValue]) -> Result<(), NameError> {
 pub(super) struct ResourceLabels {
     /// Promoted attributes, which do not replace those of data points.
     pub promoted: Vec<LabelPair>,
-    /// `job`, if the resource has a service name.
+    /// `job`, if the resource has a service name; never empty.
     pub job: Option<String>,
-    /// `instance`, if the resource has a service instance.
+    /// `instance`, if the resource has a service instance; never empty.
     pub instance: Option<String>,
 }
 
@@ -112,7 +112,10 @@ impl ResourceLabels {
             Some(namespace) => format!("{namespace}/{service}"),
             None => service,
         });
-        Ok(ResourceLabels { promoted, job, instance: text(SERVICE_INSTANCE) })
+        // Of an empty name there is no label, and that of a data point stays.
+        let job = job.filter(|job| !job.is_empty());
+        let instance = text(SERVICE_INSTANCE).filter(|instance| !instance.is_empty());
+        Ok(ResourceLabels { promoted, job, instance })
     }
 
     /// Adds the labels to those of a data point.
@@ -141,15 +144,16 @@ impl ResourceLabels {
         attributes: &[KeyValue],
         config: &OtlpConfig,
     ) -> Result<Option<AttributeLabels>, NameError> {
-        let identifies = self.job.is_some() || self.instance.is_some();
-        if !identifies || attributes.iter().all(|pair| is_identifying(&pair.key)) {
+        if attributes.iter().all(|pair| is_identifying(&pair.key)) {
             return Ok(None);
         }
         let keeps = config.keep_identifying_resource_attributes;
         let names = LabelNames::new(config);
         let mut made = AttributeLabels::new(attributes, names, |name| keeps || !is_identifying(name))?;
         self.identify(&mut made.labels);
-        Ok(Some(made))
+        // Attributes may be named `job` and `instance` as well.
+        let identifies = ["job", "instance"].iter().any(|name| !made.labels.get(name).is_empty());
+        Ok(identifies.then_some(made))
     }
 }
 

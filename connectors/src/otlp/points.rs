@@ -217,13 +217,13 @@ impl Translation<'_, '_, '_> {
     /// Stores the data points of one metric.
     fn metric(&mut self, metric: &Metric<'_>, span: &mut Option<TimeSpan>) -> Result<(), MetricError> {
         self.into.count_item()?;
-        let mut num_points = 0;
+        let mut is_empty = true;
         let mut points = metric.points();
         while let Some(point) = points.next_message()? {
             let time = point_time(point)?;
             let TimeSpan { first, last } = span.unwrap_or(TimeSpan { first: time, last: time });
             *span = Some(TimeSpan { first: first.min(time), last: last.max(time) });
-            num_points += 1;
+            is_empty = false;
         }
         let Some(data) = metric.data else {
             let name = metric.name;
@@ -248,8 +248,8 @@ impl Translation<'_, '_, '_> {
         };
         let name = self.content.config.strategy().metric_name(metric.name, metric.unit, kind)?;
         let texts = MetricTexts { source: metric, name, kind: shown_kind, is_delta };
-        if num_points == 0 {
-            self.warn(|warnings| &warnings.empty_data_points);
+        if is_empty {
+            return Err(MetricError::Untranslatable(format!("empty data points. {} is dropped", metric.name)));
         }
         let mut points = metric.points();
         while let Some(point) = points.next_message()? {

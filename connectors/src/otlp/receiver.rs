@@ -57,7 +57,6 @@ pub struct OtlpEncoding {
 
 /// Warnings of requests, by category.
 pub(super) struct TranslationWarnings {
-    pub empty_data_points: Arc<Counter>,
     pub label_name_collision: Arc<Counter>,
     pub zero_count_non_zero_sum: Arc<Counter>,
 }
@@ -72,7 +71,6 @@ impl TranslationWarnings {
             )
         };
         TranslationWarnings {
-            empty_data_points: counter("empty_data_points"),
             label_name_collision: counter("label_name_collision"),
             zero_count_non_zero_sum: counter("histogram_zero_count_non_zero_sum"),
         }

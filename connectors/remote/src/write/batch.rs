@@ -50,6 +50,8 @@ struct ItemEnd {
     end: u32,
     t: TimeMs,
     kind: ItemKind,
+    /// How many exemplars go along.
+    exemplars: u32,
 }
 
 /// The metadata of a series in remote write 2.0.
@@ -68,6 +70,8 @@ pub(super) struct WriteItem<'a> {
     pub start: TimeMs,
     /// Its value.
     pub value: ItemValue<'a>,
+    /// The exemplars that go along with it; none in remote write 1.0.
+    pub exemplars: &'a [Exemplar],
 }
 
 /// The value of an item.
@@ -76,6 +80,7 @@ pub(super) enum ItemValue<'a> {
     Histogram(&'a NativeHistogram),
     /// The stale marker of a series of histograms.
     StaleHistogram,
+    /// An exemplar in an entry of its own, as remote write 1.0 has it.
     Exemplar(&'a Exemplar),
 }
 
@@ -169,6 +174,7 @@ impl BatchBuilder {
         }
         let kind = item.value.kind();
         self.counts.add(kind);
+        self.counts.exemplars += item.exemplars.len() as u64;
         self.newest = self.newest.max(t);
         self.oldest = self.oldest.min(t);
         if let Some(after) = after {
@@ -177,7 +183,8 @@ impl BatchBuilder {
         }
         self.since.get_or_insert_with(Instant::now);
         if let Some(ends) = &mut self.ends {
-            ends.push(ItemEnd { end: self.items.len() as u32, t, kind });
+            let exemplars = item.exemplars.len() as u32;
+            ends.push(ItemEnd { end: self.items.len() as u32, t, kind, exemplars });
         }
     }
 
@@ -230,6 +237,7 @@ impl Batch {
             let end = item.end as usize;
             if item.t < oldest {
                 dropped.add(item.kind);
+                dropped.exemplars += u64::from(item.exemplars);
             } else {
                 kept.extend_from_slice(&parts.items[begin..end]);
                 ends.push(ItemEnd { end: kept.len() as u32, ..*item });
@@ -276,7 +284,7 @@ fn put_series_v1(out: &mut Vec<u8>, labels: &[u8], item: &WriteItem<'_>) {
     });
 }
 
-/// Appends a `io.prometheus.write.v2.TimeSeries` with one item.
+/// Appends a `io.prometheus.write.v2.TimeSeries` with one item and its exemplars.
 fn put_series_v2(
     out: &mut Vec<u8>,
     refs: &[u32],
@@ -285,7 +293,7 @@ fn put_series_v2(
     metadata: SeriesMetadata<'_>,
     item: &WriteItem<'_>,
 ) {
-    let WriteItem { t, start, value } = item;
+    let WriteItem { t, start, value, exemplars } = item;
     let t = *t;
     let start = *start;
     let help = symbols.text(metadata.help, ids);
@@ -306,15 +314,11 @@ fn put_series_v2(
                 }
             }),
             ItemValue::StaleHistogram => put_message(out, 3, |out| put_stale_histogram(out, t)),
-            ItemValue::Exemplar(exemplar) => {
-                let pairs = exemplar.labels.iter().flat_map(|(name, value)| [name, value]);
-                let refs: Vec<u32> = pairs.map(|text| symbols.text(text, ids)).collect();
-                put_message(out, 4, |out| {
-                    put_refs(out, &refs);
-                    put_double(out, 2, exemplar.v);
-                    put_number(out, 3, exemplar.t as u64);
-                });
-            }
+            // 2.0 has no such entries: the exemplar is in that of its sample.
+            ItemValue::Exemplar(exemplar) => put_exemplar_v2(out, symbols, ids, exemplar),
+        }
+        for exemplar in *exemplars {
+            put_exemplar_v2(out, symbols, ids, exemplar);
         }
         put_message(out, 5, |out| {
             for (field, n) in [(1, metadata.kind), (3, u64::from(help)), (4, u64::from(unit))] {
@@ -323,6 +327,17 @@ fn put_series_v2(
                 }
             }
         });
+    });
+}
+
+/// Appends an exemplar to a series of remote write 2.0.
+fn put_exemplar_v2(out: &mut Vec<u8>, symbols: &mut BatchSymbols, ids: &SymbolIds, exemplar: &Exemplar) {
+    let pairs = exemplar.labels.iter().flat_map(|(name, value)| [name, value]);
+    let refs: Vec<u32> = pairs.map(|text| symbols.text(text, ids)).collect();
+    put_message(out, 4, |out| {
+        put_refs(out, &refs);
+        put_double(out, 2, exemplar.v);
+        put_number(out, 3, exemplar.t as u64);
     });
 }
 
@@ -340,6 +355,7 @@ mod tests {
     use super::*;
     use connectors::protobuf::{FieldReader, FieldValue};
     use connectors::remote::request::read_histogram;
+    use storage::model::Labels;
 
     /// The fields of the sample or histogram in a series of remote write 2.0.
     fn sent(item: &WriteItem<'_>) -> Vec<u8> {
@@ -362,7 +378,7 @@ mod tests {
     #[test]
     fn start_timestamps_are_sent_where_they_are_known() {
         for start in [0, 1_500] {
-            let message = sent(&WriteItem { t: 2_000, start, value: ItemValue::Float(7.0) });
+            let message = sent(&WriteItem { t: 2_000, start, value: ItemValue::Float(7.0), exemplars: &[] });
             let mut fields = FieldReader::new(&message);
             let mut found = Vec::new();
             while let Some((number, value)) = fields.next_field().expect("a field") {
@@ -372,9 +388,41 @@ mod tests {
                 if start == 0 { &[(1, 0), (2, 2_000)] } else { &[(1, 0), (2, 2_000), (3, 1_500)] };
             assert_eq!(found, expected);
             let h = NativeHistogram { count: 1.0, zero_count: 1.0, ..NativeHistogram::default() };
-            let message = sent(&WriteItem { t: 2_000, start, value: ItemValue::Histogram(&h) });
+            let message = sent(&WriteItem { t: 2_000, start, value: ItemValue::Histogram(&h), exemplars: &[] });
             let (_, times) = read_histogram(&message).expect("a histogram");
             assert_eq!((times.t, times.start), (2_000, start));
         }
+    }
+
+    #[test]
+    fn exemplars_are_in_the_entry_of_their_sample() {
+        let exemplar = |t| Exemplar { labels: Labels::from_pairs([("trace_id", "x")]), t, v: 0.5 };
+        let exemplars = [exemplar(900), exemplar(950)];
+        let value = ItemValue::Float(7.0);
+        let mut out = Vec::new();
+        let mut symbols = BatchSymbols::default();
+        let item = WriteItem { t: 1_000, start: 0, value, exemplars: &exemplars };
+        put_series_v2(&mut out, &[], &mut symbols, &SymbolIds::default(), SeriesMetadata::default(), &item);
+        let mut request = FieldReader::new(&out);
+        let Some((5, FieldValue::Bytes(series))) = request.next_field().expect("a field") else {
+            panic!("no series")
+        };
+        assert_eq!(request.next_field().expect("no damage"), None, "one entry");
+        let mut fields = FieldReader::new(series);
+        let mut numbers = Vec::new();
+        let mut times = Vec::new();
+        while let Some((number, value)) = fields.next_field().expect("a field") {
+            numbers.push(number);
+            if let (4, FieldValue::Bytes(exemplar)) = (number, value) {
+                let mut fields = FieldReader::new(exemplar);
+                while let Some((number, value)) = fields.next_field().expect("a field") {
+                    times.extend((number == 3).then(|| value.number()));
+                }
+            }
+        }
+        assert_eq!(numbers, [1, 2, 4, 4, 5]);
+        assert_eq!(times, [900, 950]);
+        let texts = [&[0x22, 0, 0x22, 8][..], b"trace_id", &[0x22, 1], b"x"].concat();
+        assert_eq!(symbols.table(), texts);
     }
 }

@@ -27,6 +27,24 @@ pub(super) struct WrittenCounts {
     pub is_reported: bool,
 }
 
+impl WrittenCounts {
+    /// Adds those of a later attempt of the same request.
+    pub(super) fn add(&mut self, later: WrittenCounts) {
+        self.samples += later.samples;
+        self.histograms += later.histograms;
+        self.exemplars += later.exemplars;
+        self.is_reported = later.is_reported;
+    }
+}
+
+/// What an attempt has led to.
+pub(super) struct WriteAnswer {
+    /// What the receiver says that it stored: also of a request that it refuses it may have stored
+    /// a part.
+    pub written: WrittenCounts,
+    pub outcome: Result<(), WriteError>,
+}
+
 /// Why a request was not stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WriteError {
@@ -81,12 +99,18 @@ impl WriteClient {
     }
 
     /// Sends a request, for the `attempt`th time after the first; `now` is the wall clock.
-    pub(super) async fn send(
-        &self,
-        body: Vec<u8>,
-        attempt: u32,
-        now: TimeMs,
-    ) -> Result<WrittenCounts, WriteError> {
+    pub(super) async fn send(&self, body: Vec<u8>, attempt: u32, now: TimeMs) -> WriteAnswer {
+        match self.answer(body, attempt).await {
+            Ok(response) => {
+                let written = written(response.headers());
+                WriteAnswer { written, outcome: self.outcome(response, now).await }
+            }
+            Err(error) => WriteAnswer { written: WrittenCounts::default(), outcome: Err(error) },
+        }
+    }
+
+    /// The answer to a request.
+    async fn answer(&self, body: Vec<u8>, attempt: u32) -> Result<Response, WriteError> {
         // Found out at each attempt, as in Prometheus, where a URL that cannot be used does not
         // keep the server from starting.
         let url = Url::parse(&self.url).map_err(WriteError::later)?;
@@ -110,15 +134,14 @@ impl WriteClient {
         // The last ones: they replace others of the same name.
         request = request.headers(self.headers.clone());
         let response = self.http.send(request).await;
-        let response = response.map_err(|error| WriteError::later(error_chain(&error.without_url())))?;
-        self.outcome(response, now).await
+        response.map_err(|error| WriteError::later(error_chain(&error.without_url())))
     }
 
     /// What an answer says about the request.
-    async fn outcome(&self, response: Response, now: TimeMs) -> Result<WrittenCounts, WriteError> {
+    async fn outcome(&self, response: Response, now: TimeMs) -> Result<(), WriteError> {
         let status = response.status();
         if status.is_success() {
-            return Ok(written(response.headers()));
+            return Ok(());
         }
         let after =
             response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, now));

@@ -200,8 +200,8 @@ impl MetadataSender {
         let mut pause = *min_backoff;
         let mut attempt = 0;
         loop {
-            match client.send(body.clone(), attempt, clock.now()).await {
-                Ok(_) => {
+            match client.send(body.clone(), attempt, clock.now()).await.outcome {
+                Ok(()) => {
                     metrics.metadata.sent.add(count);
                     metrics.metadata.bytes.add(body.len() as u64);
                     return;

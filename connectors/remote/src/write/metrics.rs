@@ -34,11 +34,18 @@ pub(super) enum DropReason {
     UnknownSeries,
     /// Remote write 1.0 has no histograms with custom buckets.
     CustomBuckets,
+    /// An exemplar for which no sample came that it could go with.
+    NoSample,
 }
 
 impl DropReason {
-    const ALL: [DropReason; 4] =
-        [DropReason::TooOld, DropReason::DroppedSeries, DropReason::UnknownSeries, DropReason::CustomBuckets];
+    const ALL: [DropReason; 5] = [
+        DropReason::TooOld,
+        DropReason::DroppedSeries,
+        DropReason::UnknownSeries,
+        DropReason::CustomBuckets,
+        DropReason::NoSample,
+    ];
 
     /// The value of the label `reason`.
     fn as_str(self) -> &'static str {
@@ -47,6 +54,7 @@ impl DropReason {
             DropReason::DroppedSeries => "dropped_series",
             DropReason::UnknownSeries => "unintentionally_dropped_series",
             DropReason::CustomBuckets => "nhcb_in_rw1_not_supported",
+            DropReason::NoSample => "without_sample",
         }
     }
 }
@@ -137,7 +145,7 @@ pub(super) struct ItemMetrics {
     pub sent: KindCounters,
     pub failed: KindCounters,
     pub retried: KindCounters,
-    dropped: [KindCounters; 4],
+    dropped: [KindCounters; 5],
     pub pending: KindGauges,
     /// The newest time that was put into a request, and that was sent, seconds.
     pub highest: Arc<Gauge>,

@@ -6,10 +6,11 @@
 //!
 //! [`queue`] reads the log, [`series`] has the labels, [`batch`] encodes requests, [`shard`] sends
 //! them with [`client`], [`progress`] stores the position on disk. [`shard_count`] computes how
-//! many requests run at a time. Read [`queue`] next.
+//! many requests run at a time, [`exemplars`] wait for their samples. Read [`queue`] next.
 
 mod batch;
 mod client;
+mod exemplars;
 mod metadata;
 mod metrics;
 mod progress;

@@ -5,13 +5,14 @@
 //! the receiver needs no memory: the samples stay in the log.
 
 use super::batch::{BatchBuilder, ItemValue, WriteItem};
+use super::exemplars::WaitingExemplars;
 use super::metrics::{DropReason, ItemKind};
 use super::progress::{QueueNote, shard_of};
 use super::series::{SeriesCache, SeriesUse};
 use super::shard::{ShardContext, ShardQueue, whole_seconds};
 use super::shard_count::{QueueRates, RateAverage};
 use crate::limits::{
-    BATCH_BYTES, EXEMPLARS_AT_ONCE, FULL_PAUSE, NOTE_INTERVAL, READ_PAUSE, READ_RETRY, READ_TURN, READ_WAIT,
+    BATCH_BYTES, EXEMPLAR_WAIT, EXEMPLARS_AT_ONCE, FULL_PAUSE, NOTE_INTERVAL, READ_PAUSE, READ_RETRY, READ_TURN, READ_WAIT,
     SHARDS_INTERVAL,
 };
 use parking_lot::Mutex;
@@ -111,6 +112,8 @@ pub(super) struct QueueReader {
     stop: Arc<StopRequest>,
     /// Number of exemplars ever stored when they were taken the last time.
     exemplars: u64,
+    /// Those that wait for a sample; none in remote write 1.0.
+    waiting_exemplars: WaitingExemplars,
     /// The newest time that was put into a request.
     newest: TimeMs,
     /// Items before this time are too old.
@@ -166,6 +169,7 @@ impl QueueReader {
             runtime,
             stop,
             exemplars: 0,
+            waiting_exemplars: WaitingExemplars::default(),
             newest: TimeMs::MIN,
             oldest: TimeMs::MIN,
             rates: ItemRates { incoming, dropped: 0, averages: [RateAverage::default(); 4] },
@@ -228,6 +232,7 @@ impl QueueReader {
                 self.note_progress();
             }
             if counted.elapsed() > SHARDS_INTERVAL {
+                self.drop_waiting_exemplars();
                 self.adapt_shards(counted.elapsed().as_secs_f64());
                 counted = Instant::now();
             }
@@ -257,6 +262,9 @@ impl QueueReader {
 
     /// Reads one record. Returns whether there was one.
     fn read_record(&mut self) -> Result<bool, StoppedEarly> {
+        if self.context.client.is_v2() {
+            self.take_exemplars();
+        }
         let mut samples = std::mem::take(&mut self.samples);
         let read = self.log.tail.next_samples(&mut samples);
         self.note_log();
@@ -318,8 +326,9 @@ impl QueueReader {
         for (at, float) in samples.floats.iter().enumerate() {
             let position = LogPosition { lsn: samples.lsn, item: float.item };
             let start = starts.get(at).copied().unwrap_or(0);
-            let item = WriteItem { t: float.t, start, value: ItemValue::Float(float.v) };
-            self.add(samples.series(float.slot), position, &item)?;
+            let value = ItemValue::Float(float.v);
+            let item = WriteItem { t: float.t, start, value, exemplars: &[] };
+            self.add(samples.series(float.slot), position, item)?;
         }
         if !self.settings.sends_histograms {
             return Ok(());
@@ -342,7 +351,7 @@ impl QueueReader {
                 ItemValue::Histogram(&histogram.h)
             };
             let start = starts.get(at).copied().unwrap_or(0);
-            self.add(series, position, &WriteItem { t: histogram.t, start, value })?;
+            self.add(series, position, WriteItem { t: histogram.t, start, value, exemplars: &[] })?;
         }
         Ok(())
     }
@@ -352,7 +361,7 @@ impl QueueReader {
         &mut self,
         series: SeriesRef,
         position: LogPosition,
-        item: &WriteItem<'_>,
+        item: WriteItem<'_>,
     ) -> Result<(), StoppedEarly> {
         let number = shard_of(series, self.shards.len());
         if position < self.shards[number].done {
@@ -369,7 +378,7 @@ impl QueueReader {
         &mut self,
         number: usize,
         series: SeriesRef,
-        item: &WriteItem<'_>,
+        item: WriteItem<'_>,
         after: Option<LogPosition>,
     ) -> Result<(), StoppedEarly> {
         if item.t < self.oldest {
@@ -379,6 +388,11 @@ impl QueueReader {
         if self.is_full(number) {
             self.flush(number)?;
         }
+        let mut exemplars = Vec::new();
+        // A request that is built again gets what it had.
+        if self.shards[number].repeats.is_empty() {
+            exemplars = self.waiting_exemplars.take(series, item.t);
+        }
         let reason = match self.series.get(series) {
             SeriesUse::Send(_) => None,
             SeriesUse::Drop => Some(DropReason::DroppedSeries),
@@ -386,10 +400,15 @@ impl QueueReader {
         };
         if let Some(reason) = reason {
             self.drop_item(item.value.kind(), reason);
+            for _ in &exemplars {
+                self.drop_item(ItemKind::Exemplar, reason);
+            }
             return Ok(());
         }
+        let WriteItem { t, start, value, .. } = item;
+        let item = WriteItem { t, start, value, exemplars: &exemplars };
         if let Some(known) = self.series.known(series) {
-            self.shards[number].builder.add(known, item, after);
+            self.shards[number].builder.add(known, &item, after);
             self.newest = self.newest.max(item.t);
         }
         if self.is_full(number) && self.shards[number].queue.has_room() {
@@ -398,10 +417,10 @@ impl QueueReader {
         Ok(())
     }
 
-    /// Puts exemplars into requests that were stored since the last call. They are in memory only,
-    /// so a restart forgets those that were not sent.
+    /// Puts exemplars into requests of 1.0 that were stored since the last call. They are in memory
+    /// only, so a restart forgets those that were not sent.
     fn add_exemplars(&mut self) -> Result<(), StoppedEarly> {
-        if !self.settings.sends_exemplars {
+        if !self.settings.sends_exemplars || self.context.client.is_v2() {
             return Ok(());
         }
         let recent = self.store.exemplars().added_since(self.exemplars, EXEMPLARS_AT_ONCE);
@@ -410,11 +429,32 @@ impl QueueReader {
             let number = shard_of(*series, self.shards.len());
             // A request that is built again gets what it had.
             if self.shards[number].repeats.is_empty() {
-                let item = WriteItem { t: exemplar.t, start: 0, value: ItemValue::Exemplar(exemplar) };
-                self.put(number, *series, &item, None)?;
+                let item = WriteItem { t: exemplar.t, start: 0, value: ItemValue::Exemplar(exemplar), exemplars: &[] };
+                self.put(number, *series, item, None)?;
             }
         }
         Ok(())
+    }
+
+    /// Lets exemplars that were stored since the last call wait for the samples of their series,
+    /// which are read next (2.0).
+    fn take_exemplars(&mut self) {
+        if !self.settings.sends_exemplars || !self.waiting_exemplars.has_room() {
+            return;
+        }
+        let recent = self.store.exemplars().added_since(self.exemplars, EXEMPLARS_AT_ONCE);
+        self.exemplars = recent.seen;
+        for (series, exemplar) in recent.exemplars {
+            self.waiting_exemplars.add(series, exemplar);
+        }
+    }
+
+    /// Leaves out exemplars that have waited in vain.
+    fn drop_waiting_exemplars(&mut self) {
+        let oldest = self.newest.saturating_sub(EXEMPLAR_WAIT.as_millis() as i64);
+        for _ in 0..self.waiting_exemplars.drop_before(oldest) {
+            self.drop_item(ItemKind::Exemplar, DropReason::NoSample);
+        }
     }
 
     /// Counts an item that is not sent.

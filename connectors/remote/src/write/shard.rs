@@ -3,7 +3,7 @@
 //! arrive in order.
 
 use super::batch::Batch;
-use super::client::{WriteClient, WriteError, WrittenCounts};
+use super::client::{WriteAnswer, WriteClient, WriteError, WrittenCounts};
 use super::metrics::{DropReason, ItemCounts, ItemKind, QueueMetrics};
 use super::progress::QueueProgress;
 use super::wake::WakeFlag;
@@ -110,13 +110,12 @@ impl ShardContext {
             }
             self.metrics.items.sent.add(batch.counts);
             let begin = Instant::now();
-            let result = self.client.send(batch.body.clone(), attempt, self.clock.now()).await;
+            let answer = self.client.send(batch.body.clone(), attempt, self.clock.now()).await;
             self.metrics.requests.duration.observe(begin.elapsed().as_secs_f64());
-            match result {
-                Ok(stored) => {
-                    written = stored;
-                    break self.check_written(&batch, &stored);
-                }
+            let WriteAnswer { written: stored, outcome } = answer;
+            written.add(stored);
+            match outcome {
+                Ok(()) => break self.check_written(&batch, &stored),
                 Err(WriteError::Later { reason, after }) => {
                     self.metrics.items.retried.add(batch.counts);
                     let wait = after.unwrap_or(pause);
@@ -188,44 +187,103 @@ impl ShardContext {
 
     /// Counts and logs what was not stored.
     fn report(&self, batch: &Batch, outcome: Result<(), WriteError>, written: WrittenCounts) {
-        let counts = batch.counts;
-        let stored = ItemCounts {
-            samples: written.samples,
-            exemplars: written.exemplars,
-            histograms: written.histograms,
-        };
-        let tells = written.is_reported || self.client.is_v2();
+        let missing = not_stored(batch.counts, outcome.is_ok(), written, self.client.is_v2());
         match outcome {
             // It was sent before the process ended, and nothing else is in it.
             Err(error) if batch.is_repeat => tracing::info!(
-                target: "remote_write", queue = self.name, url = self.url, %error, samples = counts.samples,
+                target: "remote_write", queue = self.name, url = self.url, %error, samples = batch.counts.samples,
                 "a request of before the restart was sent again and is refused: the receiver has it already"
             ),
             Err(error) => {
-                self.metrics.items.failed.add(counts);
+                self.metrics.items.failed.add(missing);
                 tracing::error!(
                     target: "remote_write", queue = self.name, url = self.url, %error,
-                    samples = counts.samples, exemplars = counts.exemplars, histograms = counts.histograms,
+                    samples = missing.samples, exemplars = missing.exemplars, histograms = missing.histograms,
                     "non-recoverable error"
                 );
             }
-            Ok(()) if tells => {
-                let missing = counts.without(stored);
+            Ok(()) if missing.total() > 0 => {
                 self.metrics.items.failed.add(missing);
-                if missing.total() > 0 {
-                    tracing::error!(
-                        target: "remote_write", queue = self.name, url = self.url,
-                        samples = missing.samples, exemplars = missing.exemplars, histograms = missing.histograms,
-                        "the receiver has not stored all of a request that it accepted"
-                    );
-                }
+                tracing::error!(
+                    target: "remote_write", queue = self.name, url = self.url,
+                    samples = missing.samples, exemplars = missing.exemplars, histograms = missing.histograms,
+                    "the receiver has not stored all of a request that it accepted"
+                );
             }
             Ok(()) => {}
         }
     }
 }
 
+/// What was not stored of a request with `sent`. The counts of the receiver decide, also after an
+/// error. A receiver of 1.0 that says nothing and accepts has stored everything.
+fn not_stored(sent: ItemCounts, is_accepted: bool, written: WrittenCounts, is_v2: bool) -> ItemCounts {
+    if is_accepted && !is_v2 && !written.is_reported {
+        return ItemCounts::default();
+    }
+    sent.without(ItemCounts {
+        samples: written.samples,
+        exemplars: written.exemplars,
+        histograms: written.histograms,
+    })
+}
+
 /// A time in whole seconds, as Prometheus shows it.
 pub(super) fn whole_seconds(t: TimeMs) -> f64 {
     t.div_euclid(1000) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a receiver answers, and what counts as failed of 10 samples, 4 exemplars and 2
+    /// histograms, as in Prometheus 3.14.
+    struct Case {
+        is_v2: bool,
+        is_accepted: bool,
+        /// Samples, exemplars and histograms of the headers of each attempt; `None`: no headers.
+        attempts: &'static [Option<[u64; 3]>],
+        failed: [u64; 3],
+    }
+
+    #[test]
+    fn what_the_receiver_says_that_it_stored_decides() {
+        const ALL: [u64; 3] = [10, 4, 2];
+        const NONE: [u64; 3] = [0; 3];
+        let case = |is_v2, is_accepted, attempts, failed| Case { is_v2, is_accepted, attempts, failed };
+        let cases = [
+            // 1.0 without headers: the status decides.
+            case(false, true, &[None], NONE),
+            case(false, false, &[None], ALL),
+            case(false, true, &[None, None], NONE),
+            // 1.0 with headers.
+            case(false, true, &[Some([10, 4, 2])], NONE),
+            case(false, true, &[Some([7, 4, 2])], [3, 0, 0]),
+            case(false, false, &[Some([10, 0, 2])], [0, 4, 0]),
+            // 2.0: no headers, nothing stored.
+            case(true, true, &[None], ALL),
+            case(true, true, &[Some([10, 4, 2])], NONE),
+            case(true, true, &[Some([10, 0, 2])], [0, 4, 0]),
+            // The exemplars are refused, the samples are stored.
+            case(true, false, &[Some([10, 0, 2])], [0, 4, 0]),
+            case(true, false, &[None], ALL),
+            // A part is stored at the first attempt, the rest at the second.
+            case(true, true, &[Some([6, 0, 0]), Some([4, 4, 2])], NONE),
+            case(true, false, &[Some([6, 0, 0]), None], [4, 4, 2]),
+            // More than was sent.
+            case(true, true, &[Some([11, 9, 9])], NONE),
+        ];
+        for (at, Case { is_v2, is_accepted, attempts, failed }) in cases.iter().enumerate() {
+            let mut written = WrittenCounts::default();
+            for headers in *attempts {
+                let [samples, exemplars, histograms] = headers.unwrap_or_default();
+                let is_reported = headers.is_some();
+                written.add(WrittenCounts { samples, exemplars, histograms, is_reported });
+            }
+            let sent = ItemCounts { samples: 10, exemplars: 4, histograms: 2 };
+            let missing = not_stored(sent, *is_accepted, written, *is_v2);
+            assert_eq!([missing.samples, missing.exemplars, missing.histograms], *failed, "case {at}");
+        }
+    }
 }
