@@ -69,7 +69,7 @@ pub(super) async fn run(client: SqlClient, format: &str) -> Result<(), Failure> 
     write_now(&banner).map_err(broken)?;
     let mut terminal = Terminal {
         client,
-        keys: Keys::default(),
+        keys: TerminalKeys::default(),
         history: History::of_user(),
         completer: Completer::default(),
         statement: String::new(),

@@ -249,7 +249,10 @@ impl Translation<'_, '_, '_> {
         let name = self.content.config.strategy().metric_name(metric.name, metric.unit, kind)?;
         let texts = MetricTexts { source: metric, name, kind: shown_kind, is_delta };
         if is_empty {
-            return Err(MetricError::Untranslatable(format!("empty data points. {} is dropped", metric.name)));
+            return Err(MetricError::Untranslatable(format!(
+                "empty data points. {} is dropped",
+                metric.name
+            )));
         }
         let mut points = metric.points();
         while let Some(point) = points.next_message()? {

@@ -388,7 +388,8 @@ mod tests {
                 if start == 0 { &[(1, 0), (2, 2_000)] } else { &[(1, 0), (2, 2_000), (3, 1_500)] };
             assert_eq!(found, expected);
             let h = NativeHistogram { count: 1.0, zero_count: 1.0, ..NativeHistogram::default() };
-            let message = sent(&WriteItem { t: 2_000, start, value: ItemValue::Histogram(&h), exemplars: &[] });
+            let message =
+                sent(&WriteItem { t: 2_000, start, value: ItemValue::Histogram(&h), exemplars: &[] });
             let (_, times) = read_histogram(&message).expect("a histogram");
             assert_eq!((times.t, times.start), (2_000, start));
         }

@@ -88,7 +88,8 @@ mod tests {
         while waiting.has_room() {
             for _ in 0..EXEMPLARS_AT_ONCE {
                 slot += 1;
-                waiting.add(SeriesRef { shard: 0, slot }, Exemplar { labels: Labels::default(), t: 0, v: 1.0 });
+                waiting
+                    .add(SeriesRef { shard: 0, slot }, Exemplar { labels: Labels::default(), t: 0, v: 1.0 });
             }
         }
         assert_eq!(slot as usize, WAITING_EXEMPLARS);

@@ -12,8 +12,8 @@ use super::series::{SeriesCache, SeriesUse};
 use super::shard::{ShardContext, ShardQueue, whole_seconds};
 use super::shard_count::{QueueRates, RateAverage};
 use crate::limits::{
-    BATCH_BYTES, EXEMPLAR_WAIT, EXEMPLARS_AT_ONCE, FULL_PAUSE, NOTE_INTERVAL, READ_PAUSE, READ_RETRY, READ_TURN, READ_WAIT,
-    SHARDS_INTERVAL,
+    BATCH_BYTES, EXEMPLAR_WAIT, EXEMPLARS_AT_ONCE, FULL_PAUSE, NOTE_INTERVAL, READ_PAUSE, READ_RETRY,
+    READ_TURN, READ_WAIT, SHARDS_INTERVAL,
 };
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -429,7 +429,12 @@ impl QueueReader {
             let number = shard_of(*series, self.shards.len());
             // A request that is built again gets what it had.
             if self.shards[number].repeats.is_empty() {
-                let item = WriteItem { t: exemplar.t, start: 0, value: ItemValue::Exemplar(exemplar), exemplars: &[] };
+                let item = WriteItem {
+                    t: exemplar.t,
+                    start: 0,
+                    value: ItemValue::Exemplar(exemplar),
+                    exemplars: &[],
+                };
                 self.put(number, *series, item, None)?;
             }
         }
