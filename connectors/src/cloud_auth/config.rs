@@ -13,8 +13,7 @@ config_block! {
     pub struct SigV4Config as "sigv4.SigV4Config" {
         /// The region; by default that of the environment or of the machine.
         region: String = String::new(),
-        /// The id of an access key. Without it the keys are looked up as in AWS' SDKs
-        /// ([`crate::aws_credentials`]).
+        /// The id of an access key. Without it the keys are looked up as in AWS' SDKs.
         access_key: String = String::new(),
         /// The secret of the access key.
         secret_key: Secret = Secret::default(),
