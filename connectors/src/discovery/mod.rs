@@ -14,8 +14,6 @@ pub mod consul;
 pub mod digitalocean;
 pub mod dns;
 pub mod eureka;
-#[cfg(test)]
-mod failures;
 pub mod file;
 pub mod gce;
 pub mod hetzner;
@@ -531,6 +529,8 @@ pub fn expand(group: &TargetGroup, extra: &[(&str, &str)]) -> Vec<DiscoveredTarg
 
 #[cfg(test)]
 mod tests {
+    mod failures;
+
     use super::*;
 
     /// The names that Prometheus 3.14 answers at `/api/v1/features`.

@@ -268,8 +268,8 @@ async fn targets_of_all_roles_have_prometheus_labels() {
     }
 }
 
-/// What a real API server (1.34) sent: lists, changes, bookmarks, a selection that a pod leaves, the
-/// end of its watches, and versions that it has forgotten (410).
+/// What a real API server (1.34) sent: lists, changes, bookmarks, a selection that a pod leaves,
+/// the end of its watches, and versions that it has forgotten (410).
 #[tokio::test(start_paused = true)]
 async fn targets_follow_what_a_real_server_sent() {
     let recording = |_: &str| include_str!("../../../tests/data/discovery/recorded/kubernetes.jsonl");

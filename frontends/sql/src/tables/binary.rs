@@ -22,7 +22,7 @@ const WITH_OIDS: i32 = 1 << 16;
 /// Splits the binary form into records.
 pub(super) struct BinarySplitter {
     kinds: Vec<ColumnType>,
-    part: Part,
+    part: BinarySection,
     /// The bytes of the part that have come so far.
     pending: Vec<u8>,
     fields: Vec<Option<String>>,
@@ -32,7 +32,7 @@ pub(super) struct BinarySplitter {
 
 /// What is read next.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum BinarySection {
     Signature,
     Flags,
     ExtensionLength,
@@ -45,15 +45,15 @@ enum Part {
     End,
 }
 
-impl Part {
+impl BinarySection {
     /// How many bytes it has.
     fn length(self) -> usize {
         match self {
-            Part::Signature => COPY_SIGNATURE.len(),
-            Part::Flags | Part::ExtensionLength | Part::FieldLength => 4,
-            Part::FieldCount => 2,
-            Part::Extension(length) | Part::Field(length) => length,
-            Part::End => 0,
+            BinarySection::Signature => COPY_SIGNATURE.len(),
+            BinarySection::Flags | BinarySection::ExtensionLength | BinarySection::FieldLength => 4,
+            BinarySection::FieldCount => 2,
+            BinarySection::Extension(length) | BinarySection::Field(length) => length,
+            BinarySection::End => 0,
         }
     }
 }
@@ -61,7 +61,13 @@ impl Part {
 impl BinarySplitter {
     /// For rows of columns of these types.
     pub(super) fn new(kinds: Vec<ColumnType>) -> BinarySplitter {
-        BinarySplitter { kinds, part: Part::Signature, pending: Vec::new(), fields: Vec::new(), row: 1 }
+        BinarySplitter {
+            kinds,
+            part: BinarySection::Signature,
+            pending: Vec::new(),
+            fields: Vec::new(),
+            row: 1,
+        }
     }
 
     /// Reads the next bytes.
@@ -71,7 +77,7 @@ impl BinarySplitter {
         take: &mut dyn FnMut(Record) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         loop {
-            if self.part == Part::End {
+            if self.part == BinarySection::End {
                 if bytes.is_empty() {
                     return Ok(());
                 }
@@ -91,15 +97,15 @@ impl BinarySplitter {
 
     /// The end of the bytes, which may be between two rows without the mark.
     pub(super) fn finish(self) -> Result<(), SqlError> {
-        let is_between_rows = self.part == Part::FieldCount && self.pending.is_empty();
+        let is_between_rows = self.part == BinarySection::FieldCount && self.pending.is_empty();
         match self.part {
-            Part::End => Ok(()),
+            BinarySection::End => Ok(()),
             _ if is_between_rows => Ok(()),
-            Part::Signature => Err(no_signature()),
-            Part::Flags => Err(SqlError::bad("invalid COPY file header (missing flags)")),
-            Part::ExtensionLength => Err(SqlError::bad("invalid COPY file header (missing length)")),
-            Part::Extension(_) => Err(SqlError::bad("invalid COPY file header (wrong length)")),
-            Part::FieldCount | Part::FieldLength | Part::Field(_) => {
+            BinarySection::Signature => Err(no_signature()),
+            BinarySection::Flags => Err(SqlError::bad("invalid COPY file header (missing flags)")),
+            BinarySection::ExtensionLength => Err(SqlError::bad("invalid COPY file header (missing length)")),
+            BinarySection::Extension(_) => Err(SqlError::bad("invalid COPY file header (wrong length)")),
+            BinarySection::FieldCount | BinarySection::FieldLength | BinarySection::Field(_) => {
                 Err(self.refused("unexpected EOF in COPY data"))
             }
         }
@@ -110,11 +116,11 @@ impl BinarySplitter {
         &mut self,
         part: &[u8],
         take: &mut dyn FnMut(Record) -> Result<(), SqlError>,
-    ) -> Result<Part, SqlError> {
+    ) -> Result<BinarySection, SqlError> {
         Ok(match self.part {
-            Part::Signature if part == COPY_SIGNATURE => Part::Flags,
-            Part::Signature => return Err(no_signature()),
-            Part::Flags => {
+            BinarySection::Signature if part == COPY_SIGNATURE => BinarySection::Flags,
+            BinarySection::Signature => return Err(no_signature()),
+            BinarySection::Flags => {
                 let flags = i32_of(part);
                 if flags & WITH_OIDS != 0 {
                     return Err(SqlError::bad("invalid COPY file header (WITH OIDS)"));
@@ -122,38 +128,38 @@ impl BinarySplitter {
                 if flags & CRITICAL_FLAGS != 0 {
                     return Err(SqlError::bad("unrecognized critical flags in COPY file header"));
                 }
-                Part::ExtensionLength
+                BinarySection::ExtensionLength
             }
-            Part::ExtensionLength => match usize::try_from(i32_of(part)) {
-                Ok(length) => Part::Extension(length),
+            BinarySection::ExtensionLength => match usize::try_from(i32_of(part)) {
+                Ok(length) => BinarySection::Extension(length),
                 Err(_) => return Err(SqlError::bad("invalid COPY file header (missing length)")),
             },
-            Part::Extension(_) => Part::FieldCount,
-            Part::FieldCount => self.field_count(part)?,
-            Part::FieldLength => match i32_of(part) {
+            BinarySection::Extension(_) => BinarySection::FieldCount,
+            BinarySection::FieldCount => self.field_count(part)?,
+            BinarySection::FieldLength => match i32_of(part) {
                 -1 => self.field(None, take)?,
-                length => {
-                    Part::Field(usize::try_from(length).map_err(|_| self.refused("invalid field size"))?)
-                }
+                length => BinarySection::Field(
+                    usize::try_from(length).map_err(|_| self.refused("invalid field size"))?,
+                ),
             },
-            Part::Field(_) => {
+            BinarySection::Field(_) => {
                 let value = self.value(part)?;
                 self.field(Some(value), take)?
             }
-            Part::End => Part::End,
+            BinarySection::End => BinarySection::End,
         })
     }
 
-    fn field_count(&self, part: &[u8]) -> Result<Part, SqlError> {
+    fn field_count(&self, part: &[u8]) -> Result<BinarySection, SqlError> {
         let count = i16::from_be_bytes(part.try_into().unwrap_or_default());
         if count == -1 {
-            return Ok(Part::End);
+            return Ok(BinarySection::End);
         }
         let expected = self.kinds.len();
         if usize::try_from(count) != Ok(expected) {
             return Err(self.refused(&format!("row field count is {count}, expected {expected}")));
         }
-        Ok(Part::FieldLength)
+        Ok(BinarySection::FieldLength)
     }
 
     /// Adds a field to the row; the last one completes it.
@@ -161,14 +167,14 @@ impl BinarySplitter {
         &mut self,
         value: Option<String>,
         take: &mut dyn FnMut(Record) -> Result<(), SqlError>,
-    ) -> Result<Part, SqlError> {
+    ) -> Result<BinarySection, SqlError> {
         self.fields.push(value);
         if self.fields.len() < self.kinds.len() {
-            return Ok(Part::FieldLength);
+            return Ok(BinarySection::FieldLength);
         }
         take(Record { fields: std::mem::take(&mut self.fields), line: self.row })?;
         self.row += 1;
-        Ok(Part::FieldCount)
+        Ok(BinarySection::FieldCount)
     }
 
     /// The text of a field of the next column.

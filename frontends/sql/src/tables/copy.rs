@@ -1,4 +1,5 @@
-//! Parses the data of `COPY … FROM STDIN` as bytes arrive: CSV, or PostgreSQL's text or binary form.
+//! Parses the data of `COPY … FROM STDIN` as bytes arrive: CSV, or PostgreSQL's text or binary
+//! form.
 //!
 //! [`CopyReader`] passes each record to a [`TableAppender`]. The PostgreSQL
 //! wire and the HTTP API both use it.

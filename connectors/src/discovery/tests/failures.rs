@@ -1,8 +1,8 @@
 //! Tests what every mechanism does when it fails: the last targets stay, the failure counts in the
 //! metric that Prometheus has for it, and the metrics of a job go with the job.
 
-use super::recorded_server::{RecordedServer, Recording, answer, cases_with_targets};
-use super::{DiscoveredTarget, DiscoveryConfigs, DiscoveryContext, DiscoverySet, DiscoveryUser};
+use super::super::recorded_server::{RecordedServer, Recording, answer, cases_with_targets};
+use super::super::{DiscoveredTarget, DiscoveryConfigs, DiscoveryContext, DiscoverySet, DiscoveryUser};
 use crate::http_client::Peers;
 use crate::jwt::tests::PEM;
 use crate::scrape::config::{GlobalConfig, jobs};
@@ -13,12 +13,12 @@ use storage::metrics::Metrics;
 
 macro_rules! data {
     ($name:literal) => {
-        include_str!(concat!("../../tests/data/discovery/", $name))
+        include_str!(concat!("../../../tests/data/discovery/", $name))
     };
 }
 
 /// A mechanism that asks over HTTP, with a block and what it is answered at first.
-struct Asked {
+struct FailureCase {
     mechanism: &'static str,
     block: String,
     answers: Vec<Recording>,
@@ -72,12 +72,12 @@ fn docker(path: &str, body: &str) -> Recording {
     answer(&format!("GET http://d:2375/v1.40/{path}"), body)
 }
 
-fn asked(key: &Path) -> Vec<Asked> {
+fn failure_cases(key: &Path) -> Vec<FailureCase> {
     let mut all = Vec::new();
     for (mechanism, file) in FILES {
         let file = file.replace("{key}", key.to_str().expect("a path"));
         let (block, answers) = cases_with_targets(&file).next().expect("a case with targets");
-        all.push(Asked { mechanism, block, answers, counter: "" });
+        all.push(FailureCase { mechanism, block, answers, counter: "" });
     }
     let ping = answer("HEAD http://d:2375/_ping", "").header("api-version", "1.40");
     let containers = vec![
@@ -95,7 +95,7 @@ fn asked(key: &Path) -> Vec<Asked> {
         ("http", "{url: 'http://list/'}".to_owned(), vec![list]),
         ("aws", of_ec2.replacen('{', "{role: ec2, ", 1), from_ec2),
     ] {
-        all.push(Asked { mechanism, block, answers, counter: "" });
+        all.push(FailureCase { mechanism, block, answers, counter: "" });
     }
     // Linode has one, too: of lists, while here its events fail.
     for (mechanism, counter) in [
@@ -103,14 +103,14 @@ fn asked(key: &Path) -> Vec<Asked> {
         ("http", "prometheus_sd_http_failures_total"),
         ("nomad", "prometheus_sd_nomad_failures_total"),
     ] {
-        let its = all.iter_mut().find(|asked| asked.mechanism == mechanism).expect("a mechanism");
+        let its = all.iter_mut().find(|case| case.mechanism == mechanism).expect("a mechanism");
         its.counter = counter;
     }
     all
 }
 
-fn configs(asked: &Asked) -> DiscoveryConfigs {
-    let yaml = format!("- job_name: j\n  {}_sd_configs: [{}]", asked.mechanism, asked.block);
+fn configs(case: &FailureCase) -> DiscoveryConfigs {
+    let yaml = format!("- job_name: j\n  {}_sd_configs: [{}]", case.mechanism, case.block);
     let configs = serde_saphyr::from_str(&yaml).unwrap_or_else(|e| panic!("{yaml}: {e}"));
     let mut jobs = jobs(configs, &GlobalConfig::default()).unwrap_or_else(|e| panic!("{yaml}: {e}"));
     jobs.remove(0).config.discovery.clone()
@@ -136,14 +136,14 @@ async fn a_refresh_that_fails_keeps_the_targets_and_counts() {
     let directory = tempfile::tempdir().expect("a directory");
     let key = directory.path().join("key.pem");
     std::fs::write(&key, PEM).expect("a file");
-    for asked in asked(&key) {
-        let mechanism = asked.mechanism;
-        let server = RecordedServer::new(asked.answers.clone());
+    for case in failure_cases(&key) {
+        let mechanism = case.mechanism;
+        let server = RecordedServer::new(case.answers.clone());
         let peers = Peers::Given(server.clone());
         let metrics = Metrics::default();
         let context =
             DiscoveryContext { peers: &peers, metrics: &metrics, pool: "j", user: DiscoveryUser::Scrape };
-        let config = configs(&asked);
+        let config = configs(&case);
         let mut discovery = DiscoverySet::start(&config, &context);
         assert!(!discovery.has_failed(), "{mechanism} does not start");
         tokio::time::timeout(LONG, discovery.changed()).await.unwrap_or_else(|_| panic!("{mechanism}"));
@@ -159,9 +159,9 @@ async fn a_refresh_that_fails_keeps_the_targets_and_counts() {
         assert_eq!(sorted(discovery.current().0), found, "{mechanism} loses targets");
         let failures = metric(&metrics, &refreshes).unwrap_or_default();
         assert!(failures >= 2.0, "{mechanism} counts {failures} failures: {:?}", server.seen().pop());
-        if !asked.counter.is_empty() {
-            let own = metric(&metrics, asked.counter).unwrap_or_default();
-            assert!(own >= 2.0, "{} counts {own} failures", asked.counter);
+        if !case.counter.is_empty() {
+            let own = metric(&metrics, case.counter).unwrap_or_default();
+            assert!(own >= 2.0, "{} counts {own} failures", case.counter);
         }
 
         // The job is removed.
@@ -179,8 +179,8 @@ fn mechanism_in_metrics(mechanism: &str) -> &str {
 
 #[test]
 fn no_mechanism_is_forgotten() {
-    let here = asked(Path::new("key"));
-    let mut names: BTreeSet<&str> = here.iter().map(|asked| asked.mechanism).collect();
+    let here = failure_cases(Path::new("key"));
+    let mut names: BTreeSet<&str> = here.iter().map(|case| case.mechanism).collect();
     names.extend(ELSEWHERE.iter().map(|(mechanism, _)| *mechanism));
     assert_eq!(names.into_iter().collect::<Vec<_>>(), {
         let mut all = DiscoveryConfigs::mechanisms();
