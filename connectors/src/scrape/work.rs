@@ -2,9 +2,9 @@
 //! relabelling, appending, reporting.
 //!
 //! It runs on threads that may block, so that it delays no requests. A [`ScrapeWork`] moves to such
-//! a thread, does a part of the scrape, and returns with the next [`ScrapeStep`]. A turn on a thread
-//! ends after some milliseconds, so that a large target delays others by no more than that. Most
-//! scrapes need one turn; changing threads costs some microseconds.
+//! a thread, does a part of the scrape, and returns with the next [`ScrapeStep`]. A turn on a
+//! thread ends after some milliseconds, so that a large target delays others by no more than that.
+//! Most scrapes need one turn; changing threads costs some microseconds.
 
 use crate::exposition::BodyFormat;
 use crate::exposition::protobuf::FamilyError;
