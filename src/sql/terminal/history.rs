@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The number of statements that are kept; older ones are removed.
-pub(super) const KEPT: usize = 1_000;
+pub(super) const STATEMENTS_MAX: usize = 1_000;
 /// The file, in the home directory.
 const FILE: &str = ".perennial_sql_history";
 
@@ -31,7 +31,7 @@ impl History {
     fn read(file: &Path) -> History {
         let text = fs::read_to_string(file).unwrap_or_default();
         let all: Vec<String> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let from = all.len().saturating_sub(KEPT);
+        let from = all.len().saturating_sub(STATEMENTS_MAX);
         History { statements: all[from..].to_vec(), file: Some(file.to_owned()) }
     }
 
@@ -53,8 +53,8 @@ impl History {
         }
         self.statements.push(statement.to_owned());
         let kept = match &self.file {
-            Some(file) if self.statements.len() > 2 * KEPT => {
-                self.statements.drain(..KEPT);
+            Some(file) if self.statements.len() > 2 * STATEMENTS_MAX => {
+                self.statements.drain(..STATEMENTS_MAX);
                 write(file, &self.statements, false)
             }
             Some(file) => write(file, std::slice::from_ref(&statement.to_owned()), true),
@@ -98,10 +98,10 @@ mod tests {
         );
         let mode = fs::metadata(&file).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "others cannot read it");
-        for n in 0..2 * KEPT {
+        for n in 0..2 * STATEMENTS_MAX {
             history.add(&n.to_string());
         }
         let count = fs::read_to_string(&file).expect("UTF-8").lines().count();
-        assert!((KEPT..=2 * KEPT).contains(&count), "{count} statements are kept");
+        assert!((STATEMENTS_MAX..=2 * STATEMENTS_MAX).contains(&count), "{count} statements are kept");
     }
 }
