@@ -4,6 +4,7 @@
 use crate::config::secret::{CredentialError, Secret};
 use crate::encrypted_pem;
 use crate::http_client::base64;
+use crate::rsa_generation::{self, element};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RsaEncoding, RsaKeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -43,6 +44,21 @@ impl RsaHash {
 }
 
 impl RsaKey {
+    /// A new key of 2048 bits. It takes up to a second of computing.
+    pub(crate) fn generate() -> Result<RsaKey, CredentialError> {
+        let pair = RsaKeyPair::from_der(&rsa_generation::private_key()?);
+        pair.map(RsaKey).map_err(|e| CredentialError::Key(format!("is not usable: {e}")))
+    }
+
+    /// The public part, as DER of a `SubjectPublicKeyInfo`.
+    pub(crate) fn public_key(&self) -> Vec<u8> {
+        // The object identifier of RSA, and its parameters: none.
+        const ALGORITHM: &[u8] = &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+        // No bits of the last byte are unused.
+        let bits = [&[0], self.0.public().as_ref()].concat();
+        element(0x30, &[ALGORITHM, &element(3, &bits)].concat())
+    }
+
     /// Reads a key in PEM that may have a passphrase, in OpenSSL's traditional form.
     pub(crate) fn from_encrypted_pem(pem: &str, passphrase: &Secret) -> Result<RsaKey, CredentialError> {
         if !encrypted_pem::is_encrypted(pem) {
@@ -121,6 +137,31 @@ pub(crate) fn base64_url(bytes: &[u8]) -> String {
     base64(bytes).trim_end_matches('=').replace('+', "-").replace('/', "_")
 }
 
+/// The bytes of a text in base64, also in the form for URLs; `None` if it is not one. Line breaks
+/// and padding may be anywhere: files are often wrapped.
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let mut word = 0u32;
+    let mut bits = 0;
+    for byte in text.bytes().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=') {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        word = word << 6 | u32::from(digit);
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((word >> bits & 255) as u8);
+        }
+    }
+    Some(out)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -136,15 +177,40 @@ pub(crate) mod tests {
         assert_eq!(text, "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImsxIn0.eyJpc3MiOiJtZSJ9");
         let signed = key.sign(RsaHash::Sha256, text.as_bytes()).unwrap();
         assert_eq!(signature, base64_url(&signed));
-        let public = ring::signature::UnparsedPublicKey::new(
-            &ring::signature::RSA_PKCS1_2048_8192_SHA256,
-            key.0.public().as_ref(),
-        );
-        public.verify(text.as_bytes(), &signed).unwrap();
+        assert!(verifies(&key.public_key(), text.as_bytes(), &signed));
         assert_eq!(key.sign(RsaHash::Sha512, b"x").unwrap().len(), 256);
         assert!(
             RsaKey::from_pem("no").is_err()
                 && RsaKey::from_pem("-----BEGIN ENCRYPTED PRIVATE KEY-----").is_err()
         );
+    }
+    /// Whether a signature (SHA-256) is good; the key is DER of a `SubjectPublicKeyInfo` of 2048
+    /// bits.
+    pub(crate) fn verifies(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+        // Before the key itself: the algorithm, and the head of the bits.
+        let key = &public_key[24..];
+        let algorithm = &ring::signature::RSA_PKCS1_2048_8192_SHA256;
+        ring::signature::UnparsedPublicKey::new(algorithm, key).verify(message, signature).is_ok()
+    }
+
+    #[test]
+    fn a_key_that_was_made_signs() {
+        let key = RsaKey::generate().unwrap();
+        let signature = key.sign(RsaHash::Sha256, b"text").unwrap();
+        let public = key.public_key();
+        assert_eq!(public.len(), 294);
+        assert!(verifies(&public, b"text", &signature) && !verifies(&public, b"test", &signature));
+        assert_ne!(RsaKey::generate().unwrap().public_key(), public);
+    }
+
+    #[test]
+    fn base64_is_read() {
+        for (text, bytes) in
+            [("Zm9v", "foo"), ("Zm9vYg==", "foob"), (" Zm 9\nv", "foo"), ("Zg", "f"), ("", "")]
+        {
+            assert_eq!(from_base64(text).unwrap(), bytes.as_bytes(), "{text:?}");
+        }
+        assert_eq!(from_base64("-_+/").unwrap(), from_base64("+/-_").unwrap());
+        assert!(from_base64("Zm9v!").is_none());
     }
 }

@@ -41,6 +41,7 @@ mod otlp_common;
 pub mod protobuf;
 pub mod relabel;
 pub mod remote;
+mod rsa_generation;
 pub mod scrape;
 pub mod threads;
 pub mod traces;

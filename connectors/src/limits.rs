@@ -183,6 +183,8 @@ pub const OCI_RETRY_MS: u64 = 250;
 pub const OCI_INTERVAL_MS: u64 = 100;
 /// Requests that may be ahead of this pace.
 pub const OCI_BURST: u32 = 50;
+/// Tokens of Oracle's cloud that end within this time are replaced, seconds (as in its library).
+pub const OCI_TOKEN_SPARE_SECONDS: u64 = 300;
 /// Keys of AWS that end within this time are replaced, seconds.
 pub const AWS_KEY_SPARE_SECONDS: u64 = 60;
 /// Network interfaces that one entry of `azure_sd_configs` remembers (Prometheus: 5,000).

@@ -62,21 +62,24 @@ class Recorder:
         threading.Thread(target=function, args=(self, *arguments), daemon=True).start()
 
     def write(self, name):
-        """One exchange a line. Who changed which field, and when, is left out: it is half of each object."""
+        """One exchange a line."""
         with self.lock:
             self.is_over = True
             os.makedirs(DATA, exist_ok=True)
             with open(os.path.join(DATA, name), 'w') as file:
                 for exchange in self.exchanges:
                     if exchange['status'] is not None:
-                        file.write(json.dumps(without_managed_fields(exchange), separators=(',', ':')) + '\n')
+                        file.write(json.dumps(needed(exchange), separators=(',', ':')) + '\n')
 
 
-def without_managed_fields(value):
+def needed(value):
+    """Without who changed which field of an object, which is half of it, and without an agent's settings."""
     if isinstance(value, list):
-        return [without_managed_fields(part) for part in value]
+        return [needed(part) for part in value]
     if isinstance(value, dict):
-        return {name: without_managed_fields(part) for name, part in value.items() if name != 'managedFields'}
+        if 'DebugConfig' in value:
+            return {'Config': {'Datacenter': value['Config']['Datacenter'], 'Version': value['Config']['Version']}}
+        return {name: needed(part) for name, part in value.items() if name != 'managedFields'}
     return value
 
 
@@ -168,21 +171,31 @@ def forget(cluster):
     cluster.api.start()
 
 
+def first_page(recorder, base, path):
+    """What the mechanism does at first with a server that cannot begin a watch with a list. Returns the next page's token."""
+    watch(recorder, base, path, (), None, 3600)
+    return get(recorder, base, path, [('limit', '2')])['metadata']['continue']
+
+
 def record_pages(cluster):
-    """A server that cannot begin a watch with a list, whose pages are forgotten half-way."""
+    """A server that sends lists in pages. Of the pods it forgets the pages half-way; the services are sent to their end."""
     cluster.api.kill()
-    cluster.api.start('--feature-gates', 'WatchList=false')
+    # Without the second one, the server keeps the pages in its memory and forgets none.
+    cluster.api.start('--feature-gates', 'WatchList=false,ListFromCacheSnapshot=false')
     recorder = Recorder()
-    path = '/api/v1/pods'
-    watch(recorder, cluster.base, path, (), None, 3600)
-    first = get(recorder, cluster.base, path, [('limit', '2')])
-    # A version more, or there would be none to forget.
-    change(cluster.base, [objects.status_of(f'{objects.TOOLS}/pods', 'six', {'phase': 'Running', 'message': 'm'})])
+    pods, services = '/api/v1/pods', f'{objects.SHOP}/services'
+    token = first_page(recorder, cluster.base, services)
+    while token:
+        page = get(recorder, cluster.base, services, [('limit', '2'), ('continue', token)])
+        token = page['metadata'].get('continue')
+    recorder.follow(watch, cluster.base, services, (), page['metadata']['resourceVersion'], 3600)
+    token = first_page(recorder, cluster.base, pods)
+    # A pod of the first page goes, and the versions of the pages with it.
+    change(cluster.base, objects.KUBERNETES_BETWEEN_PAGES)
     cluster.compact()
-    get(recorder, cluster.base, path, [('limit', '2'), ('continue', first['metadata']['continue'])])
-    whole = get(recorder, cluster.base, path, [])
-    version = whole['metadata']['resourceVersion']
-    recorder.follow(watch, cluster.base, path, (), version, 3600)
+    get(recorder, cluster.base, pods, [('limit', '2'), ('continue', token)])
+    whole = get(recorder, cluster.base, pods, [])
+    recorder.follow(watch, cluster.base, pods, (), whole['metadata']['resourceVersion'], 3600)
     time.sleep(1)
     go_through(recorder, cluster.base, [objects.KUBERNETES_PAGES])
     recorder.write('kubernetes-pages.jsonl')
@@ -195,13 +208,15 @@ CONSUL_QUERIES = [
 ]
 
 
-def follow_consul(recorder, base, path, more, each=None):
+def follow_consul(recorder, base, path, more, each=None, is_wanted=lambda: True):
     """Blocking queries one after the other; `each` is told the answers."""
     index = 0
     while not recorder.is_over:
         recorder.may_ask.wait()
         query = [('wait', '120000ms'), ('stale', ''), *more] + ([('index', str(index))] if index else [])
         exchange = recorder.begin(path, query)
+        # It may still be waiting when all is over.
+        exchange['status'] = 200
         try:
             answer = call(base + joined(path, query))
             text = answer.read()
@@ -210,6 +225,10 @@ def follow_consul(recorder, base, path, more, each=None):
             if recorder.step == 5 and not exchange['frames']:
                 exchange['status'] = 0
                 recorder.end(exchange)
+            else:
+                exchange['status'] = None
+            if not is_wanted():
+                return
             continue
         exchange['status'] = answer.status
         if answer.status == 200:
@@ -222,13 +241,19 @@ def follow_consul(recorder, base, path, more, each=None):
 
 
 def follow_catalog(recorder, base, filters, more, tags):
-    known = set()
+    # The services that are followed. One that goes is asked for until the agent is killed, and one that comes again is
+    # asked for anew, without an index.
+    followed = {}
 
     def each(services):
-        for name in services:
-            if name not in known and all(tag in services[name] for _, tag in tags):
-                known.add(name)
-                recorder.follow(follow_consul, base, f'/v1/health/service/{name}', more + tags)
+        wanted = [name for name in services if all(tag in services[name] for _, tag in tags)]
+        for name in [name for name in followed if name not in wanted]:
+            del followed[name]
+        for name in wanted:
+            if name not in followed:
+                mark = followed[name] = object()
+                recorder.follow(follow_consul, base, f'/v1/health/service/{name}', more + tags, None,
+                                lambda name=name, mark=mark: followed.get(name) is mark)
     follow_consul(recorder, base, '/v1/catalog/services', more + filters, each)
 
 

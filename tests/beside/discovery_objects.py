@@ -177,8 +177,12 @@ KUBERNETES_FORGOTTEN = [
     create(f'{TOOLS}/pods', plain_pod('fresh', 'tools', {'name': 'c', 'image': 'i', 'ports': [port(81)]})),
     status_of(f'{TOOLS}/pods', 'fresh', running('10.1.0.4', '192.0.2.11', ['c'])),
 ]
-# Of a server that cannot begin a watch with a list.
-KUBERNETES_PAGES = [('DELETE', f'{TOOLS}/pods/fresh', 'application/json', {'gracePeriodSeconds': 0})]
+# Of a server that sends lists in pages: after the first page, which has this pod, and after the lists.
+KUBERNETES_BETWEEN_PAGES = [('DELETE', f'{TOOLS}/pods/backup-1-x', 'application/json', {'gracePeriodSeconds': 0})]
+KUBERNETES_PAGES = [
+    ('DELETE', f'{TOOLS}/pods/fresh', 'application/json', {'gracePeriodSeconds': 0}),
+    ('DELETE', f'{SHOP}/services/outside', 'application/json', {}),
+]
 
 
 def instance(name, number, port, **more):

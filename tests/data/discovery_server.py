@@ -57,7 +57,9 @@ class Proxy(BaseHTTPRequestHandler):
     def answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(errors="replace")
         rest = f"{self.headers}{body}".lower()
-        url = self.path if "://" in self.path else self.origin + self.path
+        # Who asks without the proxy names the host in a header.
+        origin = self.origin or "http://" + (self.headers.get("Host") or "")
+        url = self.path if "://" in self.path else origin + self.path
         found = [answer for answer in self.server.answers if answer.fits(self.command, url, rest)]
         found.sort(key=lambda answer: len(answer.parameters), reverse=True)
         if found and found[0].body is None:
@@ -87,11 +89,16 @@ class Proxy(BaseHTTPRequestHandler):
     do_GET = do_POST = do_HEAD = answer
 
 
-def serve(answers, tls):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+def serve(answers, tls, port=0, is_tls=False):
+    """Starts a server; with `is_tls` one that is itself asked over TLS. Returns its port."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), Proxy)
     server.daemon_threads = True
+    # A reader that ends cuts its connections.
+    server.handle_error = lambda *_: None
     server.answers = [Answer(answer) for answer in answers]
     server.tls = tls
+    if is_tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.server_port
 
@@ -104,4 +111,5 @@ def main():
     sys.stdin.read()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,6 @@ use super::{DiscoveredTarget, DiscoveryContext};
 use crate::cloud_auth::azure::{AzureLogin, AzureTokens};
 use crate::config::secret::{CredentialError, Secret};
 use crate::config::units::ConfigDuration;
-use crate::http_client::HttpConfig;
 use crate::limits::{AZURE_INTERFACES_REMEMBERED, DISCOVERY_REQUESTS};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -150,7 +149,7 @@ impl Lister for AzureSd {
         let counter = |name, help| context.metrics.counter(name, help, &[]);
         Ok(AzureSd {
             api: ApiClient::new(&config.http, keys.refresh_interval, context)?,
-            login: ApiClient::new(&HttpConfig::default(), keys.refresh_interval, context)?,
+            login: ApiClient::without_options(keys.refresh_interval.std(), context)?,
             keys,
             failures: counter(
                 "prometheus_sd_azure_failures_total",

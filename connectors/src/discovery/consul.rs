@@ -101,7 +101,8 @@ impl Mechanism for ConsulSd {
                         be configured"
                 .into());
         }
-        if has_text(&keys.token) && config.http.authorization.is_some() {
+        let has_login = config.http.authorization.is_some() || config.http.oauth2.is_some();
+        if has_text(&keys.token) && has_login {
             return Err("at most one of consul SD token, authorization, or oauth2 can be configured".into());
         }
         if keys.refresh_interval.0 <= 0 {

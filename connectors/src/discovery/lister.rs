@@ -16,6 +16,7 @@ use crate::config::units::ConfigDuration;
 use crate::http_client::HttpConfig;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 
 /// What every mechanism of this kind is configured with.
 pub trait ListerConfig:
@@ -127,6 +128,16 @@ impl ApiClient {
         context: &DiscoveryContext<'_>,
     ) -> Result<ApiClient, StartError> {
         Ok(ApiClient::with_timeout(context.client(http)?, interval.std()))
+    }
+
+    /// A client for requests that no block has options for: as in Prometheus, `HTTPS_PROXY` and the
+    /// variables with it say whether they go through a proxy.
+    pub fn without_options(
+        timeout: Duration,
+        context: &DiscoveryContext<'_>,
+    ) -> Result<ApiClient, StartError> {
+        let http = HttpConfig { proxy_from_environment: true, ..HttpConfig::default() };
+        Ok(ApiClient::with_timeout(context.client(&http)?, timeout))
     }
 }
 

@@ -1,5 +1,10 @@
 //! `oci_sd_configs`: targets are the instances of a tenancy of Oracle Cloud Infrastructure.
-//! Requests are signed with a private key. [`super::lister`] calls it at each refresh.
+//! Requests are signed with a private key ([`signature`]), which is a user's, or one that the
+//! machine gets a token for ([`instance_principal`]). [`super::lister`] calls it at each refresh.
+
+mod instance_principal;
+mod regions;
+mod signature;
 
 use super::labels::{Labels, host_port, label_name, list, pairs, separated, text, texts};
 use super::lister::{
@@ -10,13 +15,16 @@ use crate::api_client::{ApiAnswer, ApiRemedy};
 use crate::config::path::ConfigPath;
 use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::config::units::ConfigDuration;
-use crate::http_client::base64;
-use crate::jwt::{RsaHash, RsaKey};
+use crate::jwt::RsaKey;
 use crate::limits::{OCI_ATTEMPTS, OCI_BURST, OCI_INTERVAL_MS, OCI_RETRY_MS};
-use reqwest::header::{ACCEPT, AUTHORIZATION, DATE, HeaderValue};
-use reqwest::{Method, Request};
+use instance_principal::InstancePrincipal;
+use regions::{host, region_name};
+use reqwest::Method;
+use reqwest::header::ACCEPT;
 use serde_json::Value;
+use signature::{OF_GET, RequestKey};
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -24,8 +32,8 @@ use tokio::time::Instant;
 lister_config! {
     /// One entry of `oci_sd_configs`.
     pub OciSdConfig as "oci.SDConfig", OciSdKeys {
-        /// How requests are authenticated: `api_key`. `instance_principal` is not supported by this
-        /// build.
+        /// How requests are authenticated: `api_key`, or `instance_principal`, which asks as the
+        /// machine that this server runs on.
         auth: String = "api_key".to_owned(),
         /// The OCID of the tenancy.
         tenancy: String = String::new(),
@@ -39,7 +47,7 @@ lister_config! {
         key_passphrase: Secret = Secret::default(),
         /// A file with the passphrase.
         key_passphrase_file: ConfigPath = ConfigPath::default(),
-        /// The region.
+        /// The region. With `instance_principal` it is that of the machine, whatever stands here.
         region: String = String::new(),
         /// The OCIDs of the compartments; by default all below the tenancy.
         compartments: Vec<String> = Vec::new(),
@@ -50,28 +58,42 @@ lister_config! {
     }
 }
 
-/// The domains of regions that are not in the commercial realm, by region.
-const DOMAINS: &[(&str, &str)] = &[
-    ("us-langley-1", "oraclegovcloud.com"),
-    ("us-luke-1", "oraclegovcloud.com"),
-    ("us-gov-ashburn-1", "oraclegovcloud.com"),
-    ("us-gov-chicago-1", "oraclegovcloud.com"),
-    ("us-gov-phoenix-1", "oraclegovcloud.com"),
-    ("uk-gov-london-1", "oraclegovcloud.uk"),
-    ("uk-gov-cardiff-1", "oraclegovcloud.uk"),
-    ("eu-frankfurt-2", "oraclecloud.eu"),
-    ("eu-madrid-2", "oraclecloud.eu"),
-];
 /// The version of the API, which its paths begin with.
 const VERSION: &str = "20160918";
+/// What Prometheus does when it looks for credentials, in errors.
+const BUILDING: &str = "oci_sd: failed to build configuration provider";
 
 /// OCI SD: lists the instances of Oracle Cloud.
 pub struct OciSd {
     api: ApiClient,
     keys: OciSdKeys,
-    key: RsaKey,
+    credentials: OciCredentials,
     /// When the next requests may be sent.
     spacing: Mutex<RequestSpacing>,
+}
+
+/// What is listed.
+#[derive(Clone)]
+struct OciPlace {
+    /// The name of the region.
+    region: String,
+    /// The OCID of the tenancy.
+    tenancy: String,
+}
+
+impl OciPlace {
+    /// The URL of a service: `identity` or `iaas`.
+    fn base(&self, service: &str) -> String {
+        format!("https://{}/{VERSION}", host(service, &self.region))
+    }
+}
+
+/// As whom it asks.
+enum OciCredentials {
+    /// A user, with a key of the configuration.
+    ApiKey(Arc<RequestKey>),
+    /// The machine. Held while a token is got, so that it is got once.
+    Machine(Box<Mutex<InstancePrincipal>>),
 }
 
 impl Lister for OciSd {
@@ -129,30 +151,42 @@ impl Lister for OciSd {
 
     fn create(config: &OciSdConfig, context: &DiscoveryContext<'_>) -> Result<OciSd, StartError> {
         let keys = config.keys.clone();
-        let key = private_key(&keys);
-        let key =
-            key.map_err(|e| StartError::from(e).doing("oci_sd: failed to build configuration provider"))?;
         let api = ApiClient::new(&config.http, keys.refresh_interval, context)?;
-        Ok(OciSd { api, keys, key, spacing: Mutex::default() })
+        let credentials = if keys.auth == "instance_principal" {
+            OciCredentials::Machine(Box::new(Mutex::new(InstancePrincipal::new(api.clone()))))
+        } else {
+            let key = private_key(&keys);
+            let key = key.map_err(|e| StartError::from(e).doing(BUILDING))?;
+            let id = Secret::new(format!("{}/{}/{}", keys.tenancy, keys.user, keys.fingerprint));
+            OciCredentials::ApiKey(Arc::new(RequestKey { id, key }))
+        };
+        Ok(OciSd { api, keys, credentials, spacing: Mutex::default() })
     }
 
     async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
+        let place = self.place().await.map_err(|e| e.doing(BUILDING))?;
+        // Before the first request: without credentials no list would have any targets.
+        self.key().await.map_err(|e| e.doing(BUILDING))?;
         let mut targets = Vec::new();
-        for compartment in self.compartments().await? {
-            let instances = self.pages("instances", &[("compartmentId", &compartment)]).await;
+        for compartment in self.compartments(&place).await? {
+            let instances = self.pages(&place, "instances", &[("compartmentId", &compartment)]).await;
             let doing = || format!("listing OCI instances in compartment {compartment}");
             for instance in instances.map_err(|e| e.doing(doing()))? {
                 let id = text(&instance, "id");
                 if id.is_empty() || text(&instance, "compartmentId").is_empty() {
                     continue;
                 }
-                match self.primary_interface(&instance).await {
-                    Ok(interface) => targets.extend(self.target(&instance, &interface)),
+                match self.primary_interface(&place, &instance).await {
+                    Ok(interface) => targets.extend(self.target(&place, &instance, &interface)),
                     // As in Prometheus: one instance that cannot be looked at hides no others.
-                    Err(error) => tracing::warn!(
-                        target: "discovery", mechanism = "oci", instance = id, %error,
-                        "cannot get the addresses of an instance, which is left out until the next refresh"
-                    ),
+                    Err(error) => {
+                        // But none could be looked at if the token has ended and there is no other.
+                        self.key().await.map_err(|e| e.doing(BUILDING))?;
+                        tracing::warn!(
+                            target: "discovery", mechanism = "oci", instance = id, %error,
+                            "cannot get the addresses of an instance, which is left out until the next refresh"
+                        );
+                    }
                 }
             }
         }
@@ -162,10 +196,6 @@ impl Lister for OciSd {
 
 /// The key that requests are signed with.
 fn private_key(keys: &OciSdKeys) -> Result<RsaKey, CredentialError> {
-    if keys.auth == "instance_principal" {
-        let text = "auth: instance_principal is not supported by this build; use api_key";
-        return Err(CredentialError::Unsupported(text.to_owned()));
-    }
     let passphrase = if keys.key_passphrase_file.is_empty() {
         keys.key_passphrase.clone()
     } else {
@@ -198,25 +228,33 @@ impl RequestSpacing {
 }
 
 impl OciSd {
-    /// The URL of a service: `identity` or `iaas`.
-    fn base(&self, service: &str) -> String {
-        let region = &self.keys.region;
-        let realm = DOMAINS.iter().find(|(name, _)| name == region).map(|(_, domain)| *domain);
-        let domain = realm.unwrap_or("oraclecloud.com");
-        // Identity has a name of its own kind.
-        let oci = if service == "identity" { "oci." } else { "" };
-        format!("https://{service}.{region}.{oci}{domain}/{VERSION}")
+    /// The region and the tenancy that are listed.
+    async fn place(&self) -> Result<OciPlace, ApiError> {
+        match &self.credentials {
+            OciCredentials::ApiKey(_) => {
+                Ok(OciPlace { region: region_name(&self.keys.region), tenancy: self.keys.tenancy.clone() })
+            }
+            OciCredentials::Machine(principal) => principal.lock().await.place().await,
+        }
+    }
+
+    /// The key that the next request is signed with.
+    async fn key(&self) -> Result<Arc<RequestKey>, ApiError> {
+        match &self.credentials {
+            OciCredentials::ApiKey(key) => Ok(key.clone()),
+            OciCredentials::Machine(principal) => principal.lock().await.key().await,
+        }
     }
 
     /// The compartments that are asked: the configured ones, or all that are active from the root
     /// on.
-    async fn compartments(&self) -> Result<Vec<String>, ApiError> {
+    async fn compartments(&self, place: &OciPlace) -> Result<Vec<String>, ApiError> {
         if !self.keys.compartments.is_empty() {
             return Ok(self.keys.compartments.clone());
         }
         let mut seen = HashSet::new();
         let mut all = Vec::new();
-        let mut waiting = VecDeque::from([self.keys.tenancy.clone()]);
+        let mut waiting = VecDeque::from([place.tenancy.clone()]);
         while let Some(parent) = waiting.pop_front() {
             if !seen.insert(parent.clone()) {
                 continue;
@@ -226,7 +264,7 @@ impl OciSd {
                 ("accessLevel", "ACCESSIBLE"),
                 ("compartmentIdInSubtree", "false"),
             ];
-            match self.pages("compartments", &query).await {
+            match self.pages(place, "compartments", &query).await {
                 Ok(children) => {
                     let active = children.iter().filter(|child| text(child, "lifecycleState") == "ACTIVE");
                     waiting.extend(active.map(|child| text(child, "id")).filter(|id| !id.is_empty()));
@@ -243,11 +281,11 @@ impl OciSd {
     }
 
     /// The interface of an instance that is its own; null without one.
-    async fn primary_interface(&self, instance: &Value) -> Result<Value, ApiError> {
+    async fn primary_interface(&self, place: &OciPlace, instance: &Value) -> Result<Value, ApiError> {
         let compartment = text(instance, "compartmentId");
         let id = text(instance, "id");
         let query = [("compartmentId", compartment.as_str()), ("instanceId", &id)];
-        let attachments = self.pages("vnicAttachments", &query).await;
+        let attachments = self.pages(place, "vnicAttachments", &query).await;
         let attachments =
             attachments.map_err(|e| e.doing(format!("listing VNIC attachments for instance {id}")))?;
         for attachment in attachments {
@@ -255,7 +293,7 @@ impl OciSd {
             if interface.is_empty() || text(&attachment, "lifecycleState") != "ATTACHED" {
                 continue;
             }
-            let url = format!("{}/vnics/{}", self.base("iaas"), path_segment(&interface));
+            let url = format!("{}/vnics/{}", place.base("iaas"), path_segment(&interface));
             let found = self.get(&url).await.map_err(|e| e.doing(format!("fetching VNIC {interface}")))?;
             let found = found.json()?;
             if found["isPrimary"] == Value::Bool(true) {
@@ -266,9 +304,14 @@ impl OciSd {
     }
 
     /// All pages of a list.
-    async fn pages(&self, what: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, ApiError> {
+    async fn pages(
+        &self,
+        place: &OciPlace,
+        what: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Vec<Value>, ApiError> {
         let service = if what == "compartments" { "identity" } else { "iaas" };
-        let base = with_query(&format!("{}/{what}", self.base(service)), query);
+        let base = with_query(&format!("{}/{what}", place.base(service)), query);
         let base = with_query(&base, &[("limit", "100")]);
         let mut items = Vec::new();
         let mut pages = Pages::default();
@@ -291,7 +334,8 @@ impl OciSd {
             let turn = self.spacing.lock().await.turn();
             tokio::time::sleep_until(turn).await;
             let request = self.api.request(Method::GET, url)?.header(ACCEPT, "application/json");
-            let answer = self.api.send_changed(request, |request| Ok(self.sign(request)?)).await;
+            let key = self.key().await?;
+            let answer = self.api.send_changed(request, |request| Ok(key.sign(request, OF_GET)?)).await;
             let outcome = answer.and_then(ApiAnswer::success);
             match outcome {
                 Err(error) if error.remedy() == ApiRemedy::Wait && attempt < OCI_ATTEMPTS => {
@@ -303,37 +347,15 @@ impl OciSd {
         }
     }
 
-    /// Signs a request: version 1 of Oracle's signatures.
-    fn sign(&self, request: &mut Request) -> Result<(), CredentialError> {
-        let OciSdKeys { tenancy, user, fingerprint, .. } = &self.keys;
-        let date = chrono::Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        let url = request.url();
-        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let host = url.host_str().unwrap_or_default();
-        let signed = format!("date: {date}\n(request-target): get {}{query}\nhost: {host}", url.path());
-        let signature = base64(&self.key.sign(RsaHash::Sha256, signed.as_bytes())?);
-        let authorization = format!(
-            "Signature version=\"1\",headers=\"date (request-target) host\",\
-             keyId=\"{tenancy}/{user}/{fingerprint}\",algorithm=\"rsa-sha256\",signature=\"{signature}\""
-        );
-        let header = |text: &str| {
-            let bad = CredentialError::NoHeader("the keys of OCI hold characters no header may");
-            HeaderValue::from_str(text).map_err(|_| bad)
-        };
-        request.headers_mut().insert(DATE, header(&date)?);
-        request.headers_mut().insert(AUTHORIZATION, header(&authorization)?);
-        Ok(())
-    }
-
     /// The target of an instance; none without an address.
-    fn target(&self, instance: &Value, interface: &Value) -> Option<DiscoveredTarget> {
+    fn target(&self, place: &OciPlace, instance: &Value, interface: &Value) -> Option<DiscoveredTarget> {
         let mut ipv6 = texts(interface, "ipv6Addresses");
         // The API promises no order.
         ipv6.sort();
         let ip = |key| Some(text(interface, key)).filter(|address| !address.is_empty());
         let host = ip("privateIp").or_else(|| ip("publicIp")).or_else(|| ipv6.first().cloned())?;
         let mut labels = Labels::new("__meta_oci_");
-        labels.set("tenancy_id", &self.keys.tenancy).copy(
+        labels.set("tenancy_id", &place.tenancy).copy(
             instance,
             &[
                 ("instance_id", "id"),
@@ -358,11 +380,19 @@ impl OciSd {
         );
         labels.set_all("tag_", pairs(instance, "freeformTags"));
         for (space, tags) in instance["definedTags"].as_object().into_iter().flatten() {
-            // Lists and objects have no text.
-            labels.set_all(&format!("defined_tag_{}_", label_name(space)), pairs(tags, ""));
+            let start = format!("defined_tag_{}_", label_name(space));
+            let tags = tags.as_object().into_iter().flatten();
+            labels.set_all(&start, tags.map(|(name, value)| (name.clone(), tag_text(value))));
         }
         Some(labels.target(host_port(&host, self.keys.port)))
     }
+}
+
+/// The text of a tag that may be a number: as Go writes it, without an exponent. Lists and objects
+/// have none.
+fn tag_text(value: &Value) -> String {
+    let fraction = value.as_f64().filter(|_| value.is_f64());
+    fraction.map_or_else(|| text(value, ""), |number| number.to_string())
 }
 
 #[cfg(test)]

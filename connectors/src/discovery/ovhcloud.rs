@@ -8,7 +8,6 @@ use crate::config::secret::{CredentialError, Secret};
 use crate::config::units::ConfigDuration;
 use crate::config::url::ConfigUrl;
 use crate::config_block;
-use crate::http_client::HttpConfig;
 use reqwest::Method;
 use reqwest::header::HeaderValue;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -155,7 +154,7 @@ impl Lister for OvhcloudSd {
     }
 
     fn create(config: &OvhcloudSdConfig, context: &DiscoveryContext<'_>) -> Result<OvhcloudSd, StartError> {
-        let api = ApiClient::with_timeout(context.client(&HttpConfig::default())?, REQUEST_TIMEOUT);
+        let api = ApiClient::without_options(REQUEST_TIMEOUT, context)?;
         Ok(OvhcloudSd { api, config: config.clone(), service: service(config)? })
     }
 

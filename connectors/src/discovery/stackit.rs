@@ -7,7 +7,6 @@ use super::{DiscoveredTarget, DiscoveryContext};
 use crate::api_client::form;
 use crate::config::secret::{CredentialError, Secret, read_credential};
 use crate::config::units::ConfigDuration;
-use crate::http_client::HttpConfig;
 use crate::jwt::{RsaHash, RsaKey};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -55,7 +54,6 @@ struct ServiceAccount {
 /// STACKIT SD: lists the servers of a project.
 pub struct StackitSd {
     api: ApiClient,
-    login: ApiClient,
     keys: StackitSdKeys,
     endpoint: String,
     account: Option<ServiceAccount>,
@@ -87,8 +85,7 @@ impl Lister for StackitSd {
             endpoint => endpoint.to_owned(),
         };
         let api = ApiClient::new(&config.http, keys.refresh_interval, context)?;
-        let login = ApiClient::new(&HttpConfig::default(), keys.refresh_interval, context)?;
-        Ok(StackitSd { api, login, keys, endpoint, account, token: None })
+        Ok(StackitSd { api, keys, endpoint, account, token: None })
     }
 
     async fn list(&mut self) -> Result<Vec<DiscoveredTarget>, ApiError> {
@@ -173,10 +170,10 @@ impl StackitSd {
         });
         let assertion = account.key.token(RsaHash::Sha512, &account.id, &claims)?;
         let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-        let request = self.login.request(Method::POST, TOKEN_URL)?;
+        let request = self.api.request(Method::POST, TOKEN_URL)?;
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         let body = form([("grant_type", grant), ("assertion", &assertion)]);
-        let answer = self.login.json(request.body(body)).await?;
+        let answer = self.api.json(request.body(body)).await?;
         let mut token = HeaderValue::from_str(&format!("Bearer {}", text(&answer, "access_token")))
             .map_err(|_| CredentialError::NoHeader("bad access_token"))?;
         token.set_sensitive(true);

@@ -26,6 +26,7 @@ pub use server::{ServerOptions, ServerTls};
 pub use server_verifier::ServerVerifier;
 pub use stamp::FileStamp;
 pub use trust::TrustAnchors;
+pub use x509::subject_values;
 
 use rustls::crypto::CryptoProvider;
 use std::sync::Arc;

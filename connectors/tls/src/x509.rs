@@ -52,6 +52,8 @@ pub(crate) struct X509<'a> {
     usages: Option<Vec<&'a [u8]>>,
     /// The alternative names, as Go prints them.
     pub(crate) names: Vec<String>,
+    /// The subject, without its tag and length.
+    subject: &'a [u8],
 }
 
 /// A tag, its content, and both with the length between them.
@@ -112,13 +114,13 @@ impl<'a> X509<'a> {
         let mut validity = Elements(fields.expect(SEQUENCE)?);
         let not_before = seconds(&validity.next()?)?;
         let not_after = seconds(&validity.next()?)?;
-        // The subject.
-        fields.expect(SEQUENCE)?;
+        let subject = fields.expect(SEQUENCE)?;
         let mut public_key = Elements(fields.expect(SEQUENCE)?);
         let key_algorithm = public_key.expect(SEQUENCE)?;
         // The first byte says how many bits of the last one are unused: none.
         let key = public_key.expect(BIT_STRING)?.strip_prefix(&[0])?;
-        let mut read = X509 { not_before, not_after, key_algorithm, key, usages: None, names: Vec::new() };
+        let mut read =
+            X509 { not_before, not_after, key_algorithm, key, usages: None, names: Vec::new(), subject };
         if let Some(extensions) = fields.find(|element| element.tag == EXTENSIONS) {
             read.extensions(extensions.content);
         }
@@ -158,6 +160,19 @@ impl<'a> X509<'a> {
         };
         self.usages.as_ref().is_none_or(|all| all.iter().any(|one| *one == wanted || *one == ANY_USAGE))
     }
+}
+
+/// The texts in the subject of a certificate, whatever they name, in its order; none if it is not a
+/// certificate.
+pub fn subject_values(der: &CertificateDer<'_>) -> Vec<String> {
+    let Some(read) = X509::read(der) else { return Vec::new() };
+    let attributes = Elements(read.subject).flat_map(|set| Elements(set.content));
+    let value = |attribute: Element<'_>| {
+        // The first part says what it names.
+        let value = Elements(attribute.content).nth(1)?;
+        String::from_utf8(value.content.to_vec()).ok()
+    };
+    attributes.filter_map(value).collect()
 }
 
 /// Whether the key of the pair is that of its certificate, which rustls could not read.
@@ -231,6 +246,16 @@ mod tests {
         assert_eq!(read(GENERALIZED_TIME, "720625091507Z"), None);
         assert_eq!(read(UTC_TIME, "7001010000Z"), None);
         assert_eq!(read(UTC_TIME, "70010100000aZ"), None);
+    }
+
+    #[test]
+    fn the_subject_is_read() {
+        let pem = include_bytes!("../../tests/data/discovery/oci-instance.pem");
+        let certificate = crate::pem::certificates(pem).unwrap().remove(0);
+        let values = subject_values(&certificate);
+        assert_eq!(values.len(), 5);
+        assert_eq!(values[..2], ["ocid1.instance.oc1..i", "opc-certtype:instance"]);
+        assert!(subject_values(&CertificateDer::from(&b"no"[..])).is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Tests `consul_sd_configs` against a server in this process that answers blocking queries.
 
 use super::*;
+use crate::discovery::replay::assert_replayed;
 use crate::discovery::{ADDRESS, DiscoveryConfigs, DiscoverySet, DiscoveryUser};
 use crate::http_client::Peers;
 use axum::extract::{Request, State};
@@ -140,6 +141,20 @@ async fn services_and_instances_are_followed() {
     assert_eq!(discovery.current().0.len(), 2);
 }
 
+/// What a real Consul (1.20) sent: changes of services, instances and checks; an agent that is
+/// killed, and one that begins anew with smaller indices.
+#[tokio::test(start_paused = true)]
+async fn targets_follow_what_a_real_consul_sent() {
+    let block = |yaml: &str| {
+        let entry: ConsulSdConfig = serde_saphyr::from_str(yaml).unwrap();
+        DiscoveryConfigs { consul_sd_configs: vec![entry], ..DiscoveryConfigs::default() }
+    };
+    let cases = include_str!("../../../tests/data/discovery/recorded/consul.json");
+    let recording = |_: &str| include_str!("../../../tests/data/discovery/recorded/consul.jsonl");
+    // Longer than the pause after a failure; all steps together are shorter than a wait.
+    assert_replayed(cases, recording, block, Duration::from_secs(16)).await;
+}
+
 #[tokio::test]
 async fn only_what_is_wanted_is_asked_for() {
     for (config, expected, requests) in [
@@ -226,6 +241,10 @@ fn configuration_errors_are_those_of_prometheus() {
         ),
         (
             "{token: t, authorization: {credentials: c}}",
+            "at most one of consul SD token, authorization, or oauth2 can be configured",
+        ),
+        (
+            "{token: t, oauth2: {client_id: c, client_secret: s, token_url: 'http://h'}}",
             "at most one of consul SD token, authorization, or oauth2 can be configured",
         ),
     ] {

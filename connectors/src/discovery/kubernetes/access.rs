@@ -10,6 +10,7 @@ use crate::config::url::ConfigUrl;
 use crate::discovery::StartError;
 use crate::discovery::names::host_port;
 use crate::http_client::{Authorization, BasicAuth, HttpConfig, TlsConfig};
+use crate::jwt::from_base64;
 use serde::Deserialize;
 use std::path::Path;
 use url::Url;
@@ -76,6 +77,8 @@ impl Pod<'_> {
                 ..Authorization::default()
             }),
             tls_config: TlsConfig { ca_file: file("ca.crt"), ..TlsConfig::default() },
+            // As Kubernetes' own library, which has no block here to ask.
+            proxy_from_environment: true,
             ..HttpConfig::default()
         };
         Ok(Access { base: parse_url(&format!("https://{}", host_port(&host, port)))?, http })
@@ -222,6 +225,8 @@ fn http_config(path: &str, cluster: Cluster, user: User) -> Result<HttpConfig, C
         // Two kinds of credentials for one header are an error of the client.
         basic_auth: (!has_token && !user.username.is_empty()).then_some(basic_auth),
         tls_config,
+        // As Kubernetes' own library.
+        proxy_from_environment: cluster.proxy_url.is_none(),
         proxy_url: cluster.proxy_url,
         ..HttpConfig::default()
     })
@@ -233,32 +238,8 @@ fn pem(key: &str, base64: &str) -> Result<Option<String>, CredentialError> {
     if base64.is_empty() {
         return Ok(None);
     }
-    let bytes = decode_base64(base64).ok_or_else(|| malformed("base64"))?;
+    let bytes = from_base64(base64).ok_or_else(|| malformed("base64"))?;
     String::from_utf8(bytes).map(Some).map_err(|_| malformed("PEM"))
-}
-
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3);
-    let mut word = 0u32;
-    let mut bits = 0;
-    // Line breaks and padding are allowed anywhere: files are often wrapped.
-    for byte in text.bytes().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=') {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        word = word << 6 | u32::from(digit);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            out.push((word >> bits & 255) as u8);
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]

@@ -229,8 +229,8 @@ impl Watcher {
         };
         // Only after the server has answered: a list that never begins must not end the objects
         // known.
-        if initial && !self.tell(SourceEvent::Listing).await {
-            return WatchEnd::Stopped;
+        if initial && let Err(end) = self.begin_list().await {
+            return end;
         }
         self.read_events(response, initial).await
     }
@@ -314,9 +314,7 @@ impl Watcher {
 
     /// Lists all objects, page by page.
     async fn list(&mut self) -> Result<(), WatchEnd> {
-        if !self.tell(SourceEvent::Listing).await {
-            return Err(WatchEnd::Stopped);
-        }
+        self.begin_list().await?;
         let mut paged = true;
         let mut token = String::new();
         let page_size = KUBERNETES_PAGE.to_string();
@@ -332,8 +330,10 @@ impl Watcher {
             }
             let metadata = match self.get(&query).await {
                 Ok(response) => self.read_page(response).await?,
-                // The rest of the pages is gone: all at once.
+                // The rest of the pages is gone: all at once. It is a new list: what the pages had and
+                // this one does not have is gone, too.
                 Err(WatchEnd::Expired) if paged && !token.is_empty() => {
+                    self.begin_list().await?;
                     paged = false;
                     token.clear();
                     continue;
@@ -375,6 +375,11 @@ impl Watcher {
         let rest: ListRest =
             serde_json::from_slice(rest).map_err(|error| WatchEnd::Failed(format!("the list: {error}")))?;
         Ok(rest.metadata)
+    }
+
+    /// Says that a whole list begins.
+    async fn begin_list(&self) -> Result<(), WatchEnd> {
+        if self.tell(SourceEvent::Listing).await { Ok(()) } else { Err(WatchEnd::Stopped) }
     }
 
     async fn tell(&self, news: SourceEvent) -> bool {

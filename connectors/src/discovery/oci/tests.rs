@@ -4,7 +4,15 @@ use super::super::recorded_server::{
     RecordedServer, answer, assert_cases, assert_port, assert_refused, listed, lister,
 };
 use super::*;
-use crate::jwt::tests::PEM;
+use crate::discovery::DiscoveryUser;
+use crate::http_client::{Peer, Peers, base64};
+use crate::jwt::tests::{PEM, verifies};
+use crate::jwt::{RsaHash, base64_url, from_base64};
+use axum::http;
+use futures::future::BoxFuture;
+use parking_lot::Mutex as SyncMutex;
+use std::time::SystemTime;
+use storage::metrics::Metrics;
 
 const API_KEY: &str = "region: eu-frankfurt-1, tenancy: t, user: u, fingerprint: 'a:b', key_file";
 
@@ -106,8 +114,193 @@ fn keys_that_cannot_be_used_are_found_at_the_start() {
     let missing = error(&format!("{{{API_KEY}: /nonexistent/key.pem}}"));
     let start = "oci_sd: failed to build configuration provider: unable to read file /nonexistent/key.pem";
     assert!(missing.starts_with(start), "{missing}");
-    let principal = error("{region: r, auth: instance_principal}");
-    assert!(principal.ends_with("is not supported by this build; use api_key"), "{principal}");
+}
+
+/// Oracle's cloud as a machine sees it: the metadata service, the one that gives tokens, and one of
+/// the others. It checks who asks, and every signature.
+struct OracleCloud(SyncMutex<CloudState>);
+
+struct CloudState {
+    /// Seconds that tokens are good for.
+    lifetime: u64,
+    /// Whether no more tokens are given.
+    refuses: bool,
+    /// The public keys that tokens were given for.
+    keys: Vec<Vec<u8>>,
+    /// The requests that were answered.
+    seen: Vec<String>,
+}
+
+const CERTIFICATE: &str = include_str!("../../../tests/data/discovery/oci-instance.pem");
+
+impl OracleCloud {
+    fn new(lifetime: u64) -> Arc<OracleCloud> {
+        let state = CloudState { lifetime, refuses: false, keys: Vec::new(), seen: Vec::new() };
+        Arc::new(OracleCloud(SyncMutex::new(state)))
+    }
+
+    fn answer_to(&self, request: &reqwest::Request) -> (u16, String) {
+        let mut state = self.0.lock();
+        let url = request.url().as_str();
+        let Some(path) = url.strip_prefix("http://169.254.169.254/opc/v2/") else {
+            return match url {
+                "https://auth.us-phoenix-1.oraclecloud.com/v1/x509" => state.token(request),
+                _ => state.instances(request),
+            };
+        };
+        if text_of(request, "authorization") != "Bearer Oracle" {
+            return (403, "Forbidden".to_owned());
+        }
+        state.seen.push(path.to_owned());
+        let answer = match path {
+            "instance/region" => "phx",
+            "identity/key.pem" => PEM,
+            "identity/cert.pem" | "identity/intermediate.pem" => CERTIFICATE,
+            _ => return (404, String::new()),
+        };
+        (200, answer.to_owned())
+    }
+}
+
+impl CloudState {
+    /// A token for the key in a request, which the machine has signed.
+    fn token(&mut self, request: &reqwest::Request) -> (u16, String) {
+        let body = request.body().and_then(reqwest::Body::as_bytes).unwrap();
+        assert_eq!(text_of(request, "content-length"), body.len().to_string());
+        let hash = base64(ring::digest::digest(&ring::digest::SHA256, body).as_ref());
+        assert_eq!(text_of(request, "x-content-sha256"), hash);
+        let id = "ocid1.tenancy.oc1..ten/fed-x509-sha256/ee:27:36:2a:e7:af:13:e5:8c:12:3b:a2:79:f1:3c:0b:\
+                  e3:67:a6:99:2e:26:30:e1:0f:8c:72:70:37:11:9d:b4";
+        let parts = "date (request-target) content-length content-type x-content-sha256";
+        let signed = format!(
+            "date: {}\n(request-target): post /v1/x509\ncontent-length: {}\ncontent-type: application/json\n\
+             x-content-sha256: {hash}",
+            text_of(request, "date"),
+            body.len()
+        );
+        let machine = RsaKey::from_pem(PEM).unwrap().public_key();
+        assert!(is_signed(request, parts, id, &signed, &machine));
+        let body: Value = serde_json::from_slice(body).unwrap();
+        let certificate: String = CERTIFICATE.lines().filter(|line| !line.starts_with("-----")).collect();
+        assert_eq!(body["certificate"], certificate);
+        assert_eq!(body["intermediateCertificates"][0], certificate);
+        assert_eq!(body["fingerprintAlgorithm"], "SHA256");
+        if self.refuses {
+            return (503, "no tokens".to_owned());
+        }
+        self.keys.push(from_base64(body["publicKey"].as_str().unwrap()).unwrap());
+        self.seen.push("token".to_owned());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let claims = serde_json::json!({"exp": now + self.lifetime, "number": self.keys.len()});
+        let token = format!("e30.{}.x", base64_url(claims.to_string().as_bytes()));
+        (200, serde_json::json!({"token": token}).to_string())
+    }
+
+    /// A list without instances for whoever has signed with the key of a token.
+    fn instances(&mut self, request: &reqwest::Request) -> (u16, String) {
+        let query = "compartmentId=ocid1.tenancy.oc1..ten";
+        let list = match request.url().host_str().unwrap() {
+            "identity.us-phoenix-1.oci.oraclecloud.com" => "compartments",
+            "iaas.us-phoenix-1.oraclecloud.com" => "instances",
+            host => panic!("{host}"),
+        };
+        assert!(request.url().query().unwrap().starts_with(query), "{}", request.url());
+        let url = request.url();
+        let signed = format!(
+            "date: {}\n(request-target): get {}?{}\nhost: {}",
+            text_of(request, "date"),
+            url.path(),
+            url.query().unwrap(),
+            url.host_str().unwrap()
+        );
+        let authorization = text_of(request, "authorization");
+        let id = authorization.split("keyId=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        let claims = from_base64(id.strip_prefix("ST$e30.").unwrap().split('.').next().unwrap()).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        let number = claims["number"].as_u64().unwrap() as usize;
+        assert!(is_signed(request, "date (request-target) host", &id, &signed, &self.keys[number - 1]));
+        self.seen.push(format!("{list} {number}"));
+        (200, "[]".to_owned())
+    }
+}
+
+fn text_of(request: &reqwest::Request, name: &str) -> String {
+    request.headers()[name].to_str().unwrap().to_owned()
+}
+
+/// Whether the request has this signature of what was signed.
+fn is_signed(request: &reqwest::Request, parts: &str, id: &str, signed: &str, key: &[u8]) -> bool {
+    let authorization = text_of(request, "authorization");
+    let start = format!(
+        "Signature version=\"1\",headers=\"{parts}\",keyId=\"{id}\",algorithm=\"rsa-sha256\",signature=\""
+    );
+    let signature = authorization.strip_prefix(&start).expect(&authorization).trim_end_matches('"');
+    verifies(key, signed.as_bytes(), &from_base64(signature).unwrap())
+}
+
+impl Peer for OracleCloud {
+    fn answer(&self, request: reqwest::Request) -> BoxFuture<'static, reqwest::Result<reqwest::Response>> {
+        let (status, body) = self.answer_to(&request);
+        Box::pin(async move { Ok(http::Response::builder().status(status).body(body).unwrap().into()) })
+    }
+}
+
+/// The discovery of a machine of this cloud. The region of the block means nothing, as in Prometheus.
+fn of_machine(cloud: &Arc<OracleCloud>) -> OciSd {
+    let config = "{auth: instance_principal, region: eu-frankfurt-1, authorization: {credentials: x}}";
+    let config: OciSdConfig = serde_saphyr::from_str(config).unwrap();
+    let peers = Peers::Given(cloud.clone());
+    let metrics = Metrics::default();
+    let context =
+        DiscoveryContext { peers: &peers, metrics: &metrics, pool: "job", user: DiscoveryUser::Scrape };
+    OciSd::create(&config, &context).unwrap()
+}
+
+/// A machine asks as itself: it gets a token for a key of its own, signs with that key, and has
+/// another token before the end of the first one.
+#[tokio::test]
+async fn a_machine_asks_with_tokens() {
+    let cloud = OracleCloud::new(3_600);
+    let mut machine = of_machine(&cloud);
+    assert!(machine.list().await.unwrap().is_empty());
+    assert!(machine.list().await.unwrap().is_empty());
+    let metadata = ["identity/cert.pem", "identity/key.pem", "identity/intermediate.pem", "token"];
+    let lists = ["compartments 1", "instances 1"];
+    let expected = [&["instance/region", "identity/cert.pem"][..], &metadata, &lists, &lists].concat();
+    assert_eq!(cloud.0.lock().seen, expected);
+    // Tokens that end within five minutes are replaced for each request.
+    let cloud = OracleCloud::new(299);
+    let mut machine = of_machine(&cloud);
+    machine.list().await.unwrap();
+    let seen = cloud.0.lock().seen.clone();
+    let lists: Vec<&str> = seen.iter().map(String::as_str).filter(|line| line.contains(' ')).collect();
+    assert_eq!(lists, ["compartments 2", "instances 3"]);
+    let keys = &cloud.0.lock().keys;
+    assert!(keys.len() == 3 && keys[0] != keys[1] && keys[1] != keys[2]);
+}
+
+/// Without a token there is no list, so that the targets of the last one stay.
+#[tokio::test]
+async fn without_a_token_there_is_no_list() {
+    let cloud = OracleCloud::new(60);
+    let mut machine = of_machine(&cloud);
+    machine.list().await.unwrap();
+    cloud.0.lock().refuses = true;
+    let error = machine.list().await.unwrap_err();
+    assert_eq!(error.remedy(), ApiRemedy::Wait);
+    assert_eq!(
+        error.to_string(),
+        "oci_sd: failed to build configuration provider: failed to renew security token: failed to get security \
+         token: server returned HTTP status 503 Service Unavailable: no tokens"
+    );
+    // On another machine.
+    let server = RecordedServer::new(vec![answer("", "no").status(404)]);
+    let error = listed::<OciSd>("{auth: instance_principal, region: r}", &server).await.unwrap_err();
+    assert_eq!(
+        error,
+        "oci_sd: failed to build configuration provider: failed to get the region name: \
+         http://169.254.169.254/opc/v2/instance/region: server returned HTTP status 404 Not Found: no"
+    );
 }
 
 #[test]
