@@ -100,13 +100,13 @@ impl LiveLeaf {
         self.deadlines.clear();
     }
 
-    /// Marks a block for evaluation: it has new samples.
-    pub fn mark_dirty(&mut self, block: u32) {
+    /// Marks a block for evaluation: it has new samples, the earliest of time `sample_t`.
+    pub fn mark_dirty(&mut self, block: u32, sample_t: TimeMs) {
         #[cfg(debug_assertions)]
         if super::fault::ignores_samples() {
             return;
         }
-        self.deadlines.mark_dirty(block);
+        self.deadlines.mark_dirty(block, self.config.first_read(sample_t));
     }
 
     /// A timer that was set for `deadline` has expired at `t`. Returns whether the block needs an
@@ -185,7 +185,8 @@ impl LiveLeaf {
             self.deadlines.request_timer(number);
         }
         self.deadlines.recycle(dirty);
-        self.publish(ring, out, changed);
+        let since = self.deadlines.take_since(t);
+        self.publish(ring, out, changed, since);
         self.progress.record(t, rows);
         self.deadlines.first_cause = EvaluationCause::Sample;
         rows
@@ -228,11 +229,12 @@ impl LiveLeaf {
     }
 
     /// Records which rows changed, and checks that no two rows have the same labels once the names
-    /// are dropped.
-    fn publish(&mut self, ring: &SampleRing, out: &mut StepOutput, changed: Vec<u32>) {
+    /// are dropped. The change holds from `since` on.
+    fn publish(&mut self, ring: &SampleRing, out: &mut StepOutput, changed: Vec<u32>, since: TimeMs) {
         // Whether there is an error is decided again at every evaluation, because it depends on
         // which samples are in the windows.
         let before = out.error.take();
+        let version = out.version;
         let leaf = &self.config.leaf;
         // These leaves keep the name, so their labels differ as those of the series do.
         // Only for selectors without a metric name: with one, two series of a selector cannot
@@ -253,6 +255,9 @@ impl LiveLeaf {
         } else if !changed.is_empty() {
             out.changed = ChangedRows::Rows(changed);
             out.version += 1;
+        }
+        if out.version != version {
+            out.since = Some(since);
         }
     }
 

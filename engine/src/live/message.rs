@@ -62,6 +62,8 @@ pub struct PortDelta {
     pub drops: Vec<bool>,
     /// Numbers of the rows that changed.
     pub rows: Vec<u32>,
+    /// From when on the change holds, if that is before the tick.
+    pub since: Option<TimeMs>,
     /// Their values; one vector for each column of the port.
     pub columns: Vec<Vec<f64>>,
     /// Their histograms; empty if no row has one.

@@ -219,6 +219,10 @@ pub enum TapEvent {
     Delta {
         /// Time of the tick.
         t: TimeMs,
+        /// From when on the change holds: the time of the earliest sample behind it, or when an
+        /// answer expired. At most `t`. Answers that were sent for times from here on are not those
+        /// of a query for these times.
+        since: TimeMs,
         /// Rows that are new or have another value.
         upsert: Vec<LabelledSample>,
         /// Labels of the rows that no longer exist.

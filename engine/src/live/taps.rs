@@ -212,7 +212,8 @@ impl Taps {
             let upserted: HashSet<&Labels> = upsert.iter().map(|(labels, _)| labels).collect();
             remove.retain(|labels| !upserted.contains(labels));
         }
-        (!upsert.is_empty() || !remove.is_empty()).then_some(TapEvent::Delta { t, upsert, remove })
+        let since = out.since.map_or(t, |since| since.min(t));
+        (!upsert.is_empty() || !remove.is_empty()).then_some(TapEvent::Delta { t, since, upsert, remove })
     }
 }
 

@@ -87,6 +87,9 @@ pub struct StepOutput {
     pub version: u64,
     /// The rows that the latest change affected.
     pub changed: ChangedRows,
+    /// From when on the latest change holds, if that is before the evaluation: the time of the
+    /// earliest sample behind it, or of the earliest answer that expired.
+    pub since: Option<TimeMs>,
     /// Number of group members that the latest evaluation read, in operators on groups.
     pub rows_looked_at: usize,
 }

@@ -69,6 +69,10 @@ pub struct Stage {
     dirty: StepSet,
     /// Steps whose value depends on time: they are evaluated whenever they are due.
     time_dependent: StepSet,
+    /// The time of the latest round, and of the latest one before that time. Steps that depend on
+    /// time have moved since then.
+    now: TimeMs,
+    before: TimeMs,
     /// The limit of the labels that steps create, in the live runtime.
     labels: Option<ViewMemory>,
 }
@@ -195,8 +199,12 @@ impl Stage {
         self.outputs[id].get_or_insert_with(|| Box::new(StepOutput { sorted: true, ..StepOutput::default() }))
     }
 
-    /// Begins a round: steps that depend on time must be evaluated again.
-    fn begin_round(&mut self) {
+    /// Begins a round at `t`: steps that depend on time must be evaluated again.
+    fn begin_round(&mut self, t: TimeMs) {
+        if t != self.now {
+            self.before = self.now;
+            self.now = t;
+        }
         self.dirty.extend(&self.time_dependent);
     }
 
@@ -266,6 +274,7 @@ impl Stage {
             return false;
         }
         let out = rest[0].get_or_insert_default();
+        let moved = step.op.follows_clock().then_some(self.before + 1);
         let input = |(input, seen): (&StepId, &u64)| {
             let out = output_of(before, *input);
             StepInput { out, delta: delta(out, *seen, *evaluated) }
@@ -273,6 +282,9 @@ impl Stage {
         let inputs: Vec<StepInput> = step.inputs.iter().zip(&*seen).map(input).collect();
         // The first error in the order of the inputs, so that it is the same in both runtimes.
         let failed = inputs.iter().find_map(|input| input.out.error.clone());
+        let changed = inputs.iter().filter(|input| input.delta.is_some());
+        let since = changed.filter_map(|input| input.out.since).chain(moved).min();
+        let version = out.version;
         out.rows_looked_at = 0;
         // Kept until it is known whether this evaluation changes anything, see `finish_output`.
         let latest = std::mem::take(&mut out.changed);
@@ -292,6 +304,9 @@ impl Stage {
             *seen = output_of(before, *input).version;
         }
         *evaluated = finish_output(out, result, latest);
+        if out.version != version {
+            out.since = since;
+        }
         true
     }
 }
@@ -330,7 +345,7 @@ impl Stage {
     pub fn eval_round(&mut self, due: &StepSet, t: TimeMs, hooks: &mut impl StageHooks) -> usize {
         let mut rows = 0;
         let mut from = 0;
-        self.begin_round();
+        self.begin_round(t);
         // Steps that are dirty but not due stay marked. They are evaluated in the round of their
         // view.
         while let Some(step) = self.next_due(due, from) {

@@ -328,14 +328,14 @@ impl AlertingRule {
                 self.replace(name, tools, t, numbers(rows).collect())?;
                 self.answer_complete(t);
             }
-            (TapEvent::Delta { t, upsert, remove }, Some(mirror)) => {
+            (TapEvent::Delta { t, upsert, remove, .. }, Some(mirror)) => {
                 for row in &remove {
                     mirror.remove(row);
                 }
                 mirror.extend(numbers(upsert));
                 self.alerts.resume_at(t);
             }
-            (TapEvent::Delta { t, upsert, remove }, None) => {
+            (TapEvent::Delta { t, upsert, remove, .. }, None) => {
                 self.apply_rows(name, tools, t, numbers(upsert).collect(), &remove)?;
                 // An answer with invalid rows counts once they are valid.
                 self.answer_complete(t);

@@ -32,20 +32,28 @@ function encode(params: Params): URLSearchParams {
   return out;
 }
 
+/** Fetches, with an error that says so if the server is not there, or goes while it answers. */
+async function reach<T>(path: string, init: RequestInit, take: (response: Response) => Promise<T>): Promise<T> {
+  try {
+    return await take(await fetch(below(path), init));
+  } catch (e) {
+    if (init.signal?.aborted || e instanceof ApiError) throw e;
+    throw new ApiError('network', 'The server cannot be reached.', 0);
+  }
+}
+
+/** An answer with its text. */
+async function textOf(response: Response): Promise<{ response: Response; body: string }> {
+  return { response, body: await response.text() };
+}
+
 /** Calls `path` below `api/v1/`. Long parameters go by POST, where the endpoint takes both. */
 export async function call<T>(path: string, params: Params = {}, signal?: AbortSignal, method?: string): Promise<Answer<T>> {
   const text = encode(params).toString();
   const post = method === 'POST' || (method === undefined && text.length > 2000);
   const init: RequestInit = { method: method ?? (post ? 'POST' : 'GET'), cache: 'no-store', ...(signal ? { signal } : {}) };
   if (post) init.body = new URLSearchParams(text);
-  let response: Response;
-  try {
-    response = await fetch(below(`api/v1/${path}${post || text === '' ? '' : `?${text}`}`), init);
-  } catch (e) {
-    if (signal?.aborted) throw e;
-    throw new ApiError('network', 'The server cannot be reached.', 0);
-  }
-  const body = await response.text();
+  const { response, body } = await reach(`api/v1/${path}${post || text === '' ? '' : `?${text}`}`, init, textOf);
   let envelope: Envelope;
   try {
     envelope = body === '' ? { status: response.ok ? 'success' : 'error', data: null } : (JSON.parse(body) as Envelope);
@@ -59,10 +67,8 @@ export async function call<T>(path: string, params: Params = {}, signal?: AbortS
 
 /** Sends JSON to `path` below `api/v1/`. */
 export async function send<T>(method: string, path: string, body: unknown, signal?: AbortSignal): Promise<T> {
-  const response = await fetch(`api/v1/${path}`, {
-    method, body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' }, ...(signal ? { signal } : {}),
-  });
-  const text = await response.text();
+  const init = { method, body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' }, ...(signal ? { signal } : {}) };
+  const { response, body: text } = await reach(`api/v1/${path}`, init, textOf);
   let envelope: Envelope;
   try {
     envelope = text === '' ? { status: response.ok ? 'success' : 'error', data: null } : (JSON.parse(text) as Envelope);
@@ -75,9 +81,9 @@ export async function send<T>(method: string, path: string, body: unknown, signa
 
 /** The lines of an answer of the search endpoints. */
 export async function search(kind: 'metric_names' | 'label_names' | 'label_values', params: Params, signal?: AbortSignal): Promise<SearchResult[]> {
-  const response = await fetch(`api/v1/search/${kind}?${encode(params).toString()}`, signal ? { signal } : {});
+  const { response, body } = await reach(`api/v1/search/${kind}?${encode(params).toString()}`, signal ? { signal } : {}, textOf);
   const found: SearchResult[] = [];
-  for (const line of (await response.text()).split('\n')) {
+  for (const line of body.split('\n')) {
     if (line === '') continue;
     const part = JSON.parse(line) as { results?: FoundLine[]; status?: string; error?: string };
     if (part.status === 'error') throw new ApiError('search', part.error ?? '', response.status);
@@ -94,9 +100,7 @@ interface FoundLine extends Omit<SearchResult, 'name'> { name?: string; value?: 
 
 /** Posts JSON to `path` below `api/v1/`; `tell` hears the lines before the answer. */
 export async function follow<T, P>(path: string, body: unknown, tell: (progress: P) => void, signal: AbortSignal): Promise<T> {
-  const response = await fetch(`api/v1/${path}`, {
-    method: 'POST', body: JSON.stringify(body), headers: { 'Content-Type': 'application/json', Accept: 'application/x-ndjson' }, signal,
-  });
+  const init = { method: 'POST', body: JSON.stringify(body), headers: { 'Content-Type': 'application/json', Accept: 'application/x-ndjson' }, signal };
   let answer: Envelope | null = null;
   const take = (line: string) => {
     if (line.trim() === '') return;
@@ -104,20 +108,23 @@ export async function follow<T, P>(path: string, body: unknown, tell: (progress:
     if (value.progress !== undefined) tell(value.progress);
     else answer = value as Envelope;
   };
-  let rest = '';
-  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-  try {
-    for (let piece = await reader?.read(); piece && !piece.done; piece = await reader!.read()) {
-      const lines = (rest + piece.value).split('\n');
-      rest = lines.pop() ?? '';
-      lines.forEach(take);
+  const status = await reach(`api/v1/${path}`, init, async (response) => {
+    let rest = '';
+    const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+    try {
+      for (let piece = await reader?.read(); piece && !piece.done; piece = await reader!.read()) {
+        const lines = (rest + piece.value).split('\n');
+        rest = lines.pop() ?? '';
+        lines.forEach(take);
+      }
+      take(rest);
+    } catch (e) {
+      if (!(e instanceof SyntaxError)) throw e;
+      throw new ApiError('http', rest.slice(0, 2000), response.status);
     }
-    take(rest);
-  } catch (e) {
-    if (signal.aborted || !(e instanceof SyntaxError)) throw e;
-    throw new ApiError('http', rest.slice(0, 2000), response.status);
-  }
+    return response.status;
+  });
   const last = answer as Envelope | null;
-  if (last?.status !== 'success') throw new ApiError(last?.errorType ?? 'http', last?.error ?? 'the answer has no end', response.status);
+  if (last?.status !== 'success') throw new ApiError(last?.errorType ?? 'http', last?.error ?? 'the answer has no end', status);
   return last.data as T;
 }

@@ -14,7 +14,8 @@ export interface Listener {
   /** The subscription stands; with `standing` false it is evaluated once a second, and `why` may say why. */
   started?(standing: boolean, why: string): void;
   snapshot(t: number, rows: Row[]): void;
-  delta(t: number, upsert: Row[], remove: Labels[]): void;
+  /** What changed at `t`; it holds from `since` on, which may be before times that were told. */
+  delta(t: number, upsert: Row[], remove: Labels[], since: number): void;
   /** The answer is complete up to `t`. */
   progress?(t: number): void;
   /** Changes of this stretch were dropped; a snapshot follows. */
@@ -207,7 +208,7 @@ export function reconnectNow(): void {
 }
 
 interface Message {
-  id?: string; t?: number; rows?: unknown[]; columns?: { name: string; type: string }[]; class?: string; why?: string; keeps?: string[]; from?: number; to?: number;
+  id?: string; t?: number; since?: number; rows?: unknown[]; columns?: { name: string; type: string }[]; class?: string; why?: string; keeps?: string[]; from?: number; to?: number;
   upsert?: [number, Value][]; new?: NewRow[]; remove?: number[]; version?: number;
   error?: string; standing?: boolean; reason?: string;
 }
@@ -292,7 +293,7 @@ function receiveRows(subscription: Subscription, listener: Listener, kind: strin
       return listener.snapshot(t, newRows(subscription.labels, (body.rows ?? []) as NewRow[]));
     case 'delta': {
       const { upsert, remove } = changesOf(subscription, body);
-      return listener.delta(t, upsert, remove);
+      return listener.delta(t, upsert, remove, body.since ?? t);
     }
     case 'progress':
       return listener.progress?.(t);

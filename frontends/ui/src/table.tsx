@@ -39,6 +39,30 @@ function sortingOf<T>(columns: Column<T>[], sorted: number | undefined): Sorting
   return column && { name: column.name, descending: sorted < 0 };
 }
 
+/** How long rows keep their places while the values that they are sorted by move, ms. */
+const HOLD_MS = 10_000;
+
+/**
+ * Keeps rows at their places while what they are sorted by moves: a list that changes its order with every sample cannot
+ * be read. `sorted` is their order now, and taken if `by` is another one, if many rows are new, or after `hold`
+ * milliseconds unless `stands`. New rows come last; with `newFirst` first.
+ */
+export function useHeldOrder<T>(sorted: T[], keyOf: (row: T) => string, by: string, { hold, stands = () => false, newFirst = false }: { hold: number; stands?: () => boolean; newFirst?: boolean }): T[] {
+  const held = useRef({ by: '', at: 0, ranks: new Map<string, number>() });
+  return useMemo(() => {
+    const { ranks } = held.current;
+    const rows = sorted.map((row) => ({ row, rank: ranks.get(keyOf(row)) ?? -1 }));
+    const fresh = rows.filter(({ rank }) => rank < 0);
+    const at = performance.now();
+    if (held.current.by !== by || fresh.length > ranks.size / 4 || (at - held.current.at >= hold && !stands())) {
+      held.current = { by, at, ranks: new Map(sorted.map((row, i) => [keyOf(row), i])) };
+      return sorted;
+    }
+    const known = rows.filter(({ rank }) => rank >= 0).sort((a, b) => a.rank - b.rank);
+    return (newFirst ? [...fresh, ...known] : [...known, ...fresh]).map(({ row }) => row);
+  }, [sorted, by]);
+}
+
 const VIRTUAL_FROM = 200;
 const AROUND = 12;
 
@@ -73,6 +97,11 @@ export function download(name: string, type: string, text: string): void {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
+function titleOf<T>({ title, numeric }: Column<T>, isSorting: boolean): string | undefined {
+  if (!isSorting || !numeric) return title;
+  return `${title === undefined ? '' : `${title}; `}sorted every ${HOLD_MS / 1000} s, not while the pointer is on the rows`;
+}
+
 export function DataTable<T>(props: Props<T>) {
   const { rows, columns, rowKey } = props;
   // By name: columns may come and go while the reader's order stays.
@@ -82,10 +111,15 @@ export function DataTable<T>(props: Props<T>) {
   const [height, setHeight] = useState(400);
   const [rowHeight, setRowHeight] = useState(24);
   const virtual = rows.length > VIRTUAL_FROM;
-  const order = useMemo(() => {
+  const sorted = useMemo(() => {
     const column = columns.find((c) => c.name === sort?.name);
     return column && sort ? sortRows(rows, column, sort.descending) : rows;
   }, [rows, columns, sort]);
+  const underPointer = useRef(false);
+  const isLookedAt = () => underPointer.current || box.current?.querySelector('tr.r:focus-within') != null;
+  const held = useHeldOrder(sorted, rowKey, `${sort?.name} ${sort?.descending}`, { hold: HOLD_MS, stands: isLookedAt });
+  // Without a sorting column the order is that of the list.
+  const order = sort ? held : rows;
   useEffect(() => {
     if (!virtual || !box.current) return;
     setHeight(box.current.clientHeight);
@@ -100,14 +134,14 @@ export function DataTable<T>(props: Props<T>) {
   };
   const state = (column: Column<T>) => (sort?.name !== column.name ? 'none' : sort.descending ? 'descending' : 'ascending');
   return (
-    <div class={`scroll ${virtual ? 'virtual' : ''} ${props.class ?? ''}`} ref={box} tabIndex={virtual || props.class === 'legend' ? 0 : -1}
+    <div class={`scroll ${virtual ? 'virtual' : ''} ${props.class ?? ''}`} ref={box} onMouseEnter={() => (underPointer.current = true)} onMouseLeave={() => (underPointer.current = false)} tabIndex={virtual || props.class === 'legend' ? 0 : -1}
       onScroll={virtual ? (e) => setTop(e.currentTarget.scrollTop) : undefined} role="region" aria-label={props.caption}>
       <table aria-rowcount={order.length + 1}>
         <caption class="hide">{props.caption}</caption>
         <thead>
           <tr>
             {columns.map((column) => (
-              <th key={column.name} class={`${column.numeric ? 'num' : ''} ${column.class ?? ''}`} title={column.title}
+              <th key={column.name} class={`${column.numeric ? 'num' : ''} ${column.class ?? ''}`} title={titleOf(column, state(column) !== 'none')}
                 aria-sort={state(column)} scope="col">
                 <button type="button" onClick={() => press(column)}>{column.name}{SIGN[state(column)]}</button>
               </th>

@@ -141,6 +141,21 @@ export async function chartHas(page, time, timeout = 60_000) {
   await page.waitForFunction(has, time, { timeout });
 }
 
+/** Fails unless the chart shows of a stretch what a range query says now. Returns how many values were compared. */
+export async function showsHistory(page, query, { start, end, step }) {
+  const shown = await page.evaluate(() => window.__perennial.panels[0]());
+  const { result } = await api(`query_range?query=${encodeURIComponent(query)}&start=${start}&end=${end}&step=${step}`);
+  let compared = 0;
+  for (const series of result) {
+    const own = shown.find((s) => s.labels.zone === series.metric.zone);
+    for (const [t, value] of series.values) {
+      assert.equal(own.values[t], Number(value), `zone ${series.metric.zone} at ${t}`);
+      compared++;
+    }
+  }
+  return compared;
+}
+
 /** Opens the palette and types into it: what is typed before it has the focus goes elsewhere. */
 export async function typeInPalette(page, text) {
   await page.keyboard.press('Control+k');

@@ -54,9 +54,9 @@ function openMetrics() {
   return `${lines.join('\n')}\n`;
 }
 
-/** Serves it on a free port. `state.more` adds lines; `state.broken` makes `/broken` fail. */
+/** Serves it on a free port. `state.more` adds lines; `state.broken` makes `/broken` fail; `state.delay`: ms until it answers. */
 export function startExporter() {
-  const state = { more: () => '', broken: true };
+  const state = { more: () => '', broken: true, delay: 0 };
   const server = createServer((request, response) => {
     if (/^\/broken(\?|$)/.test(request.url) && state.broken) {
       response.writeHead(500);
@@ -67,7 +67,7 @@ export function startExporter() {
       return response.end(openMetrics());
     }
     response.writeHead(200, { 'Content-Type': 'text/plain; version=1.0.0; escaping=allow-utf-8' });
-    return response.end(body(() => state.more()));
+    return void setTimeout(() => response.end(body(() => state.more())), state.delay);
   });
   return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve({ state, port: server.address().port, close: () => server.close() })));
 }

@@ -11,8 +11,8 @@ use crate::plan::physical::StepId;
 use crate::types::histogram_column::HistogramColumn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use storage::model::NativeHistogram;
 use storage::model::value::ABSENT;
+use storage::model::{NativeHistogram, TimeMs};
 
 /// The state of one port.
 pub(super) struct GatherPort {
@@ -21,6 +21,8 @@ pub(super) struct GatherPort {
     rows: Vec<Vec<u32>>,
     /// The rows that deltas have changed since they were last published.
     touched: Vec<u32>,
+    /// From when on these changes hold.
+    since: Option<TimeMs>,
     /// All rows count as changed.
     all_changed: bool,
     /// The error of each shard that has one.
@@ -36,6 +38,7 @@ impl GatherPort {
             step,
             rows,
             touched: Vec::new(),
+            since: None,
             all_changed: false,
             errors: BTreeMap::new(),
             annotations: BTreeMap::new(),
@@ -72,6 +75,7 @@ impl GatherPort {
             out.shards.push(delta.shard);
             out.sorted = false;
         }
+        self.since = self.since.into_iter().chain(delta.since).min();
         for (i, row) in delta.rows.iter().enumerate() {
             let row = rows[*row as usize];
             out.values[row as usize] = delta.columns[0][i];
@@ -104,6 +108,7 @@ impl GatherPort {
         out.changed =
             if std::mem::take(&mut self.all_changed) { ChangedRows::All } else { ChangedRows::Rows(touched) };
         out.error = self.errors.values().next().cloned();
+        out.since = self.since.take();
         out.version += 1;
         true
     }

@@ -61,6 +61,16 @@ impl LeafConfig {
         matches!(self.leaf, Leaf::Value | Leaf::Timestamp(_) | Leaf::StartTimestamp | Leaf::Info)
     }
 
+    /// The time of the first evaluation that reads a sample of time `sample_t`.
+    pub(super) fn first_read(&self, sample_t: TimeMs) -> TimeMs {
+        if self.source.at.is_some() {
+            // Every evaluation reads the same time.
+            return TimeMs::MIN;
+        }
+        let (_, ahead) = self.source.reach(&self.leaf, self.lookback);
+        sample_t.saturating_add(self.source.offset).saturating_sub(ahead)
+    }
+
     /// The rows of a block that are in the window at `t`.
     pub(super) fn block_window(&self, block: &RingBlock, t: TimeMs) -> BlockWindow {
         let end = self.source.time(t, t, t);

@@ -31,6 +31,9 @@ pub(super) struct BlockDeadlines {
     dirty: Vec<u32>,
     /// Timers to be set.
     timers: Vec<BlockTimer>,
+    /// From when on the next evaluation holds: the least time at which a sample that came changes
+    /// an answer, or an answer expired. `TimeMs::MAX`: neither.
+    since: TimeMs,
     /// The cause to report for blocks that this leaf evaluates for the first time.
     pub first_cause: EvaluationCause,
 }
@@ -89,6 +92,7 @@ impl Default for BlockDeadlines {
             linear: BTreeMap::new(),
             dirty: Vec::new(),
             timers: Vec::new(),
+            since: TimeMs::MAX,
             first_cause: EvaluationCause::Load,
         }
     }
@@ -117,15 +121,30 @@ impl BlockDeadlines {
         }
     }
 
-    /// Marks a block for evaluation: it has new samples.
-    pub(super) fn mark_dirty(&mut self, block: u32) {
+    /// Marks a block for evaluation: it has new samples, which change answers from `since` on.
+    pub(super) fn mark_dirty(&mut self, block: u32, since: TimeMs) {
+        self.since = self.since.min(since);
         // A block that the leaf does not know yet is evaluated next time anyway.
-        let Some(state) = self.blocks.get_mut(block as usize) else { return };
+        let Some(state) = self.blocks.get(block as usize) else { return };
         // `MIN` doubles as the mark that the block is in `dirty`: a target that is scraped twice
         // between two ticks is listed once.
-        if std::mem::replace(&mut state.valid_until, TimeMs::MIN) != TimeMs::MIN {
-            self.dirty.push(block);
+        if state.valid_until == TimeMs::MIN {
+            return;
         }
+        // The answer may have expired before the sample.
+        self.expires(block);
+        self.blocks[block as usize].valid_until = TimeMs::MIN;
+        self.dirty.push(block);
+    }
+
+    /// Records when the answer of a block expires or has expired.
+    fn expires(&mut self, block: u32) {
+        self.since = self.since.min(self.valid_until(block).saturating_add(1));
+    }
+
+    /// From when on an evaluation at `t` holds; see `since`.
+    pub(super) fn take_since(&mut self, t: TimeMs) -> TimeMs {
+        std::mem::replace(&mut self.since, TimeMs::MAX).min(t)
     }
 
     /// Removes and returns the blocks to evaluate. To be given back, empty, with
@@ -153,6 +172,7 @@ impl BlockDeadlines {
             return false;
         }
         if self.valid_until(block) < t {
+            self.expires(block);
             self.dirty.push(block);
             return true;
         }

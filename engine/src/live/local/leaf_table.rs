@@ -73,24 +73,22 @@ impl LeafTable {
         self.leaves.get_mut(&step)?.state.as_deref_mut()
     }
 
-    /// Blocks of a ring have new samples: marks the leaves that read them.
+    /// Blocks of a ring have new samples of time `sample_t`: marks the leaves that read them.
     pub(super) fn mark_dirty(
         &mut self,
         ring: usize,
+        sample_t: TimeMs,
         blocks: impl Iterator<Item = u32> + Clone,
         stage: &mut Stage,
     ) {
         let readers = self.readers.get(ring).map_or(&[][..], Vec::as_slice);
         for reader in readers {
-            match self.leaves.get_mut(reader) {
-                Some(LeafSlot { state: Some(leaf), .. }) => {
-                    for block in blocks.clone() {
-                        leaf.mark_dirty(block);
-                    }
-                }
-                // The leaf has no state yet, so it evaluates all blocks anyway.
-                Some(_) => make_state(&mut self.leaves, readers, *reader),
-                None => continue,
+            // Without a state yet it evaluates all blocks anyway, but must know since when.
+            make_state(&mut self.leaves, readers, *reader);
+            let leaf = self.leaves.get_mut(reader).and_then(|leaf| leaf.state.as_mut());
+            let Some(leaf) = leaf else { continue };
+            for block in blocks.clone() {
+                leaf.mark_dirty(block, sample_t);
             }
             stage.mark_dirty(*reader);
         }

@@ -139,6 +139,7 @@ impl PortOutbox {
             labels: out.labels[sent.labels..].to_vec(),
             drops: out.drops_name.get(sent.labels..).unwrap_or_default().to_vec(),
             rows: Vec::new(),
+            since: (sent.version != out.version).then_some(out.since).flatten(),
             error: out.error.clone(),
             ..PortDelta::default()
         };

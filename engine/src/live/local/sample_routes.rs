@@ -75,7 +75,7 @@ impl SampleTarget<'_> {
         if let Some(watch) = &mut self.watch {
             watch.see(ring, t);
         }
-        self.leaves.mark_dirty(ring, blocks, self.stage);
+        self.leaves.mark_dirty(ring, t, blocks, self.stage);
     }
 }
 

@@ -148,8 +148,8 @@ impl DeltaEncoder {
         message.list("rows", &diff, diff_row).close()
     }
 
-    /// A message with the changes up to `t`; since an earlier tick if `since` is set. `None`: no
-    /// row that the client sees has changed.
+    /// A message with the changes at `t`; they hold from `since` on, if that is set. `None`: no row
+    /// that the client sees has changed.
     pub fn delta(
         &mut self,
         since: Option<TimeMs>,

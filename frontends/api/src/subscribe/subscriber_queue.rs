@@ -25,7 +25,7 @@ pub enum SubscriberEvent {
     Snapshot(TimeMs, Vec<LabelledSample>),
     /// The changes of one tick, or of several merged ones.
     Delta {
-        /// The first of several merged ticks.
+        /// From when on the changes hold, if that is before `t`.
         since: Option<TimeMs>,
         /// The tick, or the last of several.
         t: TimeMs,
@@ -55,6 +55,9 @@ pub enum SubscriberEvent {
 
 /// Several deltas merged into one: the last value of each row.
 struct ConflatedDelta {
+    /// The first of the ticks.
+    first: TimeMs,
+    /// From when on the changes hold.
     since: TimeMs,
     t: TimeMs,
     ticks: usize,
@@ -94,7 +97,7 @@ impl QueuedItem {
         match self {
             QueuedItem::Event(event) => event.time(),
             QueuedItem::Corrected(rows) => rows.t,
-            QueuedItem::Merged(merged) => merged.since,
+            QueuedItem::Merged(merged) => merged.first,
         }
     }
 }
@@ -305,7 +308,7 @@ impl SubscriberQueueState {
             // deltas are sent as they came.
             Some(QueuedItem::Event(first)) => {
                 let t = first.time();
-                let mut merged = ConflatedDelta { since: t, t, ticks: 0, rows: HashMap::new() };
+                let mut merged = ConflatedDelta { first: t, since: t, t, ticks: 0, rows: HashMap::new() };
                 merged.add(first);
                 merged
             }
@@ -322,8 +325,9 @@ impl SubscriberQueueState {
 
 impl ConflatedDelta {
     fn add(&mut self, event: TapEvent) {
-        if let TapEvent::Delta { t, upsert, remove } = event {
+        if let TapEvent::Delta { t, since, upsert, remove } = event {
             self.t = t;
+            self.since = self.since.min(since);
             self.ticks += 1;
             // Removals first: a row that is removed and comes back in one tick is in both lists,
             // and exists.
@@ -336,7 +340,9 @@ impl ConflatedDelta {
 fn subscriber_event(event: TapEvent) -> SubscriberEvent {
     match event {
         TapEvent::Snapshot { t, rows } => SubscriberEvent::Snapshot(t, rows),
-        TapEvent::Delta { t, upsert, remove } => SubscriberEvent::Delta { since: None, t, upsert, remove },
+        TapEvent::Delta { t, since, upsert, remove } => {
+            SubscriberEvent::Delta { since: (since < t).then_some(since), t, upsert, remove }
+        }
         TapEvent::Progress { t } => SubscriberEvent::Progress(t),
         TapEvent::Annotations { t, annotations } => SubscriberEvent::Annotations(t, annotations),
         TapEvent::Failed { t, error } => SubscriberEvent::Failed(t, error),
@@ -419,7 +425,7 @@ mod tests {
 
     fn delta(t: TimeMs, upsert: &[(&str, f64)], remove: &[&str]) -> TapEvent {
         let upsert = upsert.iter().map(|(name, v)| (job(name), (*v).into())).collect();
-        TapEvent::Delta { t, upsert, remove: remove.iter().map(|name| job(name)).collect() }
+        TapEvent::Delta { t, since: t, upsert, remove: remove.iter().map(|name| job(name)).collect() }
     }
 
     fn all(outbox: &SubscriberQueue) -> Vec<SubscriberEvent> {
@@ -453,7 +459,12 @@ mod tests {
             for (i, (_, sink)) in queues.iter_mut().enumerate() {
                 // The first client is ahead of the others.
                 for _ in 0..=usize::from(i == 0) {
-                    sink.push(TapEvent::Delta { t, upsert: rows.clone(), remove: vec![job("gone")] });
+                    sink.push(TapEvent::Delta {
+                        t,
+                        since: t,
+                        upsert: rows.clone(),
+                        remove: vec![job("gone")],
+                    });
                 }
                 assert!(used.get() <= 100_000.0, "{}", used.get());
             }

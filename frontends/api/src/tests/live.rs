@@ -98,7 +98,7 @@ fn snapshot(t: i64) -> TapEvent {
 }
 
 fn delta(t: i64, v: f64) -> TapEvent {
-    TapEvent::Delta { t, upsert: vec![(job("a"), v.into())], remove: vec![job("b")] }
+    TapEvent::Delta { t, since: t, upsert: vec![(job("a"), v.into())], remove: vec![job("b")] }
 }
 
 #[tokio::test]

@@ -128,6 +128,7 @@ async fn a_statement_is_subscribed_to_and_shares_the_view_of_promql() {
     assert_eq!(rows(&hear(&mut socket).await, "snapshot"), json!([row(json!(1), 1)]));
     running.fakes.views.push(&TapEvent::Delta {
         t: 2_000,
+        since: 2_000,
         upsert: vec![(job("x"), 2.5.into())],
         remove: Vec::new(),
     });

@@ -40,7 +40,7 @@ impl Sink for WatchedRows {
         let number = |(labels, sample): engine::live::LabelledSample| (labels, sample.float());
         match event {
             TapEvent::Snapshot { t, rows } => *seen = (rows.into_iter().map(number).collect(), t),
-            TapEvent::Delta { t, upsert, remove } => {
+            TapEvent::Delta { t, upsert, remove, .. } => {
                 seen.0.retain(|labels, _| !remove.contains(labels));
                 seen.0.extend(upsert.into_iter().map(number));
                 seen.1 = t;

@@ -275,6 +275,7 @@ pub(super) fn row(instance: &str) -> Labels {
 pub(super) fn delta(t: TimeMs, up: &[(&str, f64)], gone: &[&str]) -> TapEvent {
     TapEvent::Delta {
         t,
+        since: t,
         upsert: up.iter().map(|(i, v)| (row(i), (*v).into())).collect(),
         remove: gone.iter().map(|i| row(i)).collect(),
     }

@@ -197,9 +197,12 @@ function scroll(canvas: HTMLCanvasElement, drawn: Drawn, store: Store, shown: Se
   c.clearRect(0, 0, frame.left * ratio, canvas.height);
   c.setTransform(ratio, 0, 0, ratio, 0, 0);
   c.save();
-  // At a whole pixel: half a pixel drawn twice would be seen.
-  clip(c, frame, frame.right - whole / ratio);
-  drawLines(c, store, shown, frame, null, drawn.paint, colors, store.length - 1 - steps);
+  // At a whole pixel: half a pixel drawn twice would be seen. One more than was moved, because the picture may have ended
+  // within a pixel, and from a step before, so that the lines come from the side: else there is a seam.
+  const from = frame.right - (whole + 1) / ratio;
+  c.clearRect(from, 0, frame.right - from, canvas.clientHeight);
+  clip(c, frame, from);
+  drawLines(c, store, shown, frame, null, drawn.paint, colors, Math.max(0, store.length - 2 - steps));
   c.restore();
   return exact - whole;
 }

@@ -8,6 +8,7 @@ import { useApi } from '../hooks';
 import { now } from '../live';
 import { href, route, setParam } from '../router';
 import { zone } from '../settings';
+import { useHeldOrder } from '../table';
 import type { AlertHistoryData, RangeData, RuleGroup, SeriesMove, Transition } from '../types';
 import { LabelList, Problem, QueryLink } from './common';
 
@@ -53,7 +54,9 @@ export function AlertHistory({ rule, range, fingerprint = '' }: { rule: string; 
   const params = { rule, fingerprint, limit: LIMIT, start: Math.floor(end / 60) * 60 - range };
   const loaded = useApi<AlertHistoryData>('alerts/history', params, { topic: 'history', every: AGAIN_MS });
   const start = end - range;
-  const alerts = useMemo(() => alertsOf(loaded.data?.transitions ?? [], start, end), [loaded.data, start, end]);
+  const latest = useMemo(() => alertsOf(loaded.data?.transitions ?? [], start, end), [loaded.data, start, end]);
+  // The latest first when the page opens; then each keeps its place, and what is new comes on top.
+  const alerts = useHeldOrder(latest, (a) => a.fingerprint, `${rule} ${fingerprint} ${range}`, { hold: Infinity, newFirst: true });
   const shared = useMemo(() => sharedByRule(alerts), [alerts]);
   const keptFrom = loaded.data?.keptFrom ?? 0;
   return (

@@ -130,7 +130,7 @@ function Running() {
       )}
       <h2>Top of the last hour</h2>
       {loaded.data && top.length === 0 && <p class="dim">No query has ended yet.</p>}
-      {top.length > 0 && <DataTable class="stacked" rows={top} columns={TOP_COLUMNS} rowKey={(q) => q.query} caption="Queries by the time they took" />}
+      {top.length > 0 && <DataTable class="stacked" rows={top} columns={TOP_COLUMNS} rowKey={(q) => q.query} sorted={-2} caption="Queries by the time they took" />}
     </>
   );
 }
@@ -182,7 +182,7 @@ export function Queries() {
       <h2>Kept current: the {TOP} that cost most</h2>
       <Problem of={views} />
       {views.data && costs.length === 0 && <div class="box">No query is kept current.</div>}
-      {costs.length > 0 && <DataTable class="stacked" rows={costs} columns={COLUMNS} rowKey={(c) => c.view.id} caption="Views by cost" />}
+      {costs.length > 0 && <DataTable class="stacked" rows={costs} columns={COLUMNS} rowKey={(c) => c.view.id} sorted={-3} caption="Views by cost" />}
     </>
   );
 }

@@ -211,9 +211,14 @@ function Answer({ run, answer }: { run: Run; answer: SqlAnswer }) {
   const rows = useMemo(() => answer.rows.slice(0, ROWS_SHOWN).map((cells, i) => ({ cells, i })), [answer]);
   const csv = async () => {
     if (answer.rows.length <= ROWS_SHOWN) return download('answer.csv', 'text/csv', toCsv(rows, columns));
-    const response = await fetch('api/v1/sql', { method: 'POST', body: new URLSearchParams({ sql: run.statement, format: 'csv' }) });
-    if (response.ok) download('answer.csv', 'text/csv', await response.text());
-    else toast('The server did not answer with a file');
+    try {
+      const response = await fetch('api/v1/sql', { method: 'POST', body: new URLSearchParams({ sql: run.statement, format: 'csv' }) });
+      const text = await response.text();
+      if (response.ok) download('answer.csv', 'text/csv', text);
+      else toast('The server did not answer with a file');
+    } catch {
+      toast('The server cannot be reached');
+    }
   };
   return (
     <>

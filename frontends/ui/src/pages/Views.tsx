@@ -1,7 +1,7 @@
 // Live views: every query whose answer is kept current, and what each costs.
 import { useMemo } from 'preact/hooks';
 import { formatSpan, formatValue } from '../format/numbers';
-import { dateTime } from '../format/time';
+import { clockTime, dateTime } from '../format/time';
 import { useApi } from '../hooks';
 import { href, route } from '../router';
 import { zone } from '../settings';
@@ -84,7 +84,7 @@ function ViewDetail({ view }: { view: View }) {
           <h2>Windows</h2>
           <table>
             <thead><tr><th scope="col">step</th><th scope="col">maintained</th><th scope="col">due</th></tr></thead>
-            <tbody>{view.leaves.map((l) => <tr key={l.step}><td class="wrap"><code>{l.step}</code></td><td class="wrap">{l.maintenance}</td><td>{l.nextDue ?? 'when a sample comes'}</td></tr>)}</tbody>
+            <tbody>{view.leaves.map((l) => <tr key={l.step}><td class="wrap"><code>{l.step}</code></td><td class="wrap">{l.maintenance}</td><td>{l.nextDue ? clockTime(unix(l.nextDue), zone.value, true) : 'when a sample comes'}</td></tr>)}</tbody>
           </table>
         </>
       )}

@@ -41,6 +41,11 @@ const LIVE_SECONDS_MAX = 3;
 /** How often the newest part is compared with history: samples that came late change it. */
 const RECHECK_MS = 60_000;
 const EXEMPLARS_MS = 10_000;
+/** How long steps stay in doubt at least, and how often history is asked about them at most. */
+const DOUBT_MS = 1000;
+const DOUBT_AGAIN_MS = 5000;
+/** Samples that are so late may miss the first answer and the snapshot that follows it. */
+const YOUNG_SECONDS = 15;
 /** Only the newest are drawn. */
 const EXEMPLARS_MAX = 500;
 
@@ -52,6 +57,8 @@ export class PanelData {
   private recheck: ReturnType<typeof setInterval> | undefined;
   private exemplarsTimer: ReturnType<typeof setInterval> | undefined;
   private asker: ReturnType<typeof setInterval> | undefined;
+  private settler: ReturnType<typeof setTimeout> | undefined;
+  private settledAt = 0;
   private repairing = false;
   /** Seconds that history took to answer. */
   private seconds = 0;
@@ -70,6 +77,7 @@ export class PanelData {
     clearInterval(this.recheck);
     clearInterval(this.exemplarsTimer);
     clearInterval(this.asker);
+    clearTimeout(this.settler);
   }
 
   private async run(): Promise<void> {
@@ -135,10 +143,15 @@ export class PanelData {
       snapshot: (t, rows) => {
         store.snapshot(t, rows);
         void this.repair(t);
+        // What came between the answer of history and the snapshot is in the snapshot only.
+        store.doubtSteps(store.end - YOUNG_SECONDS, t);
+        this.settle(store);
         this.tell();
       },
-      delta: (t, upsert, remove) => {
-        store.delta(t, upsert, remove);
+      delta: (t, upsert, remove, since) => {
+        // What is evaluated once a second may have changed at any time since.
+        store.delta(t, upsert, remove, this.result.live.kind === 'asked' ? store.liveAt + 1e-3 : since);
+        this.settle(store);
         this.tell();
       },
       progress: (t) => {
@@ -222,6 +235,22 @@ export class PanelData {
     else if (gap) store.lose(gap.from, gap.to);
     this.repairing = false;
     this.tell();
+  }
+
+  /** Soon asks history for the steps that are in doubt. */
+  private settle(store: Store): void {
+    if (!store.doubt || this.settler !== undefined) return;
+    const wait = Math.max(DOUBT_MS, this.settledAt + DOUBT_AGAIN_MS - Date.now());
+    this.settler = setTimeout(async () => {
+      const stretch = store.doubt;
+      store.doubt = null;
+      this.settledAt = Date.now();
+      const said = stretch !== null && (await this.ask(store, stretch.from, stretch.to));
+      this.settler = undefined;
+      if (said) this.settle(store);
+      // Asked again with the next message: the server may be gone.
+      else if (stretch) store.doubtSteps(stretch.from, stretch.to + store.step / 2);
+    }, wait);
   }
 
   /** Asks history for the steps of a stretch; `false`: it did not answer. */

@@ -1,4 +1,4 @@
-import{a as e,c as t,t as n,u as r}from"./preact-C6CKoq5q.js";import{h as i,p as a}from"./labels-R5H9GtPu.js";import{x as o}from"./index-D2CLVXg_.js";import{N as s,P as c,nt as l,r as u,tt as d}from"./common-B7QoSRqX.js";import{StepLine as f}from"./Targets-D6nKz5Tg.js";var p=200,m=6e3,h=`- source_labels: [__address__]
+import{a as e,c as t,t as n,u as r}from"./preact-C6CKoq5q.js";import{h as i,p as a}from"./labels-Ba66NsXx.js";import{S as o}from"./index-CnmVYd6d.js";import{N as s,P as c,nt as l,r as u,tt as d}from"./common-CGFf7xDs.js";import{StepLine as f}from"./Targets-0pE7N6mO.js";var p=200,m=6e3,h=`- source_labels: [__address__]
   regex: '(.*):.*'
   target_label: host
 - action: labeldrop
