@@ -94,6 +94,8 @@ export const tabName = `page ${Math.random().toString(36).slice(2, 10)}`;
 
 /** Whether the server answers, but no socket opens, as behind some proxies: then charts ask again and again. */
 export const withoutSocket = signal(false);
+/** Whether the server does not answer at all: what is shown stays as it was. */
+export const gone = signal(false);
 /** How often charts ask without a socket, ms. */
 export const ASKED_MS = 5000;
 const ATTEMPTS_BEFORE_ASKING = 2;
@@ -184,6 +186,7 @@ function connect(): void {
   opened.onopen = () => {
     connection.value = 'open';
     withoutSocket.value = false;
+    gone.value = false;
     for (const s of subscriptions.values()) sendSubscribe(s);
   };
   opened.onmessage = (event) => receive(JSON.parse(String(event.data)) as Record<string, Message>, String(event.data).length);
@@ -198,7 +201,11 @@ function reconnectLater(): void {
   const seconds = Math.min(30, 2 ** attempts++) * (0.8 + 0.4 * Math.random());
   connection.value = 'waiting';
   retryAt.value = Date.now() + seconds * 1000;
-  if (attempts >= ATTEMPTS_BEFORE_ASKING) void fetch(below('-/healthy'), { cache: 'no-store' }).then((r) => (withoutSocket.value = r.ok && socket === null), () => (withoutSocket.value = false));
+  const answers = (ok: boolean) => {
+    gone.value = !ok && socket?.readyState !== WebSocket.OPEN;
+    withoutSocket.value = ok && socket === null && attempts >= ATTEMPTS_BEFORE_ASKING;
+  };
+  fetch(below('-/healthy'), { cache: 'no-store' }).then((r) => answers(r.ok), () => answers(false));
   timer = setTimeout(connect, seconds * 1000);
 }
 

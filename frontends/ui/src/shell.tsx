@@ -4,7 +4,7 @@ import type { ComponentChildren, ComponentType } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatSpan } from './format/numbers';
 import { clockTime, zoneName } from './format/time';
-import { ASKED_MS, behind, connection, frontier, lag, now, paused, reconnectNow, retryAt, watch, withoutSocket } from './live';
+import { ASKED_MS, behind, connection, frontier, gone, lag, now, paused, reconnectNow, retryAt, watch, withoutSocket } from './live';
 import { awaited } from './hooks';
 import { Lazy } from './lazy';
 import { Palette, openPalette } from './palette';
@@ -73,6 +73,7 @@ export function Shell() {
         <Starting />
         {Shown ? <Whole key={placeOf()} atOnce={page.atOnce === true}><Shown /></Whole> : <Missing />}
       </main>
+      <Gone />
       <Palette />
       <Toast />
       {help && <Help close={() => setHelp(false)} />}
@@ -220,6 +221,19 @@ function Clock() {
       <span class={`dot ${state === 'open' ? '' : 'hollow'}`} />
       {(state === 'open' || state === 'paused') && <span class="word">{state === 'open' ? 'live ' : 'paused '}</span>}{text}{state === 'open' && <span class="word"> ❚❚</span>}
     </button>
+  );
+}
+
+/** Said on every page while the server does not answer. It lies over the page: what is there does not move. */
+function Gone() {
+  if (!gone.value) return null;
+  void now.value;
+  const seconds = Math.max(0, Math.ceil((retryAt.value - Date.now()) / 1000));
+  return (
+    <div class="box err gone" role="status">
+      The server cannot be reached.{frontier.value > 0 && <> What is shown is as of {clockTime(frontier.value, zone.value)}.</>}
+      {' '}<button type="button" onClick={reconnectNow} disabled={connection.value !== 'waiting'}>{connection.value === 'waiting' ? `Again in ${seconds} s` : 'Tries now'}</button>
+    </div>
   );
 }
 

@@ -1,11 +1,14 @@
 // What the tests in the browser share: the real server with an exporter, Chromium, and waiting for what must come.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 import { showDist } from './dist.mjs';
 import { startExporter } from './exporter.mjs';
 import { startServer } from './server.mjs';
 
 export const WAIT = { timeout: 15_000 };
+
+const AXE = readFileSync(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
 
 const SQL = 'SELECT job, value FROM up ORDER BY job';
 /** Every page, with something on it; RULES stands for the file of the rules. */
@@ -75,6 +78,13 @@ function countRequests(page) {
 
 /** How long nothing may be asked until a page counts as complete, ms. */
 const QUIET_MS = 200;
+
+/** What axe finds that is serious or critical. The policy of the page forbids its script: the context needs `bypassCSP`. */
+export async function seriousFaults(page) {
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => window.axe.run({ runOnly: ['wcag2a', 'wcag2aa'] }));
+  return violations.filter((v) => ['serious', 'critical'].includes(v.impact)).map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160)).join(' | ')}`);
+}
 
 /** Waits until a page of `open` has something, and has got what it asked for when it opened. */
 export async function settled(page) {

@@ -34,7 +34,7 @@ const RULES = `groups:
         for: 1h
 `;
 
-/** Starts the binary; resolves when it is ready. `files` are further files of its directory, by name. */
+/** Starts the binary; resolves when it is ready. `extra` are further flags, `files` further files of its directory, by name. */
 export async function startServer(binary, exporterPort, extra = [], files = {}) {
   const directory = mkdtempSync(join(tmpdir(), 'perennial-ui-'));
   const port = await freePort();
@@ -60,9 +60,10 @@ scrape_configs:
     mkdirSync(dirname(join(directory, name)), { recursive: true });
     writeFileSync(join(directory, name), text);
   }
+  const storage = extra.includes('--agent') ? 'agent' : 'tsdb';
   const server = { url: `http://127.0.0.1:${port}`, directory, process: null };
   server.start = async () => {
-    server.process = spawn(binary, [`--config.file=${directory}/prometheus.yml`, `--storage.tsdb.path=${directory}/data`, `--web.listen-address=127.0.0.1:${port}`, '--web.enable-lifecycle', '--enable-feature=exemplar-storage', `--web.console.templates=${directory}/consoles`, `--web.console.libraries=${directory}/console_libraries`, ...extra], { stdio: 'ignore' });
+    server.process = spawn(binary, [`--config.file=${directory}/prometheus.yml`, `--storage.${storage}.path=${directory}/data`, `--web.listen-address=127.0.0.1:${port}`, '--web.enable-lifecycle', '--enable-feature=exemplar-storage', `--web.console.templates=${directory}/consoles`, `--web.console.libraries=${directory}/console_libraries`, ...extra], { stdio: 'ignore' });
     for (let i = 0; i < 300; i++) {
       const ready = await fetch(`${server.url}${server.prefix ?? ''}/-/ready`).then((r) => r.status === 200, () => false);
       if (ready) return;

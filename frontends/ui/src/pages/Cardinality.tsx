@@ -3,7 +3,7 @@
 import { useMemo, useRef, useState } from 'preact/hooks';
 import { labelName, quote } from '../format/labels';
 import { useApi, useRows } from '../hooks';
-import type { Row } from '../live';
+import { gone, type Row } from '../live';
 import { go, route, setParam } from '../router';
 import { DataTable, type Column } from '../table';
 import { NoSeries, Problem, QueryLink, queryPath } from './common';
@@ -53,7 +53,7 @@ export function Cardinality() {
         <h1>Cardinality</h1>
         {total.rows !== null && <span class="dim">{series} series match now</span>}
         {total.rows !== null && (total.asked === ''
-          ? <span class="live">· live: counted with every sample</span>
+          ? <span class={gone.value ? 'warn' : 'live'}>· {gone.value ? 'waits for the server' : 'live: counted with every sample'}</span>
           : <span class="dim" title={total.asked}>· counted every {AGAIN_MS / 1000} s, because {total.asked}</span>)}
       </div>
       <form class="row" onSubmit={(e) => {

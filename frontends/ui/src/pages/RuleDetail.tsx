@@ -4,6 +4,7 @@ import { useEffect, useState } from 'preact/hooks';
 import { call } from '../api';
 import { quote } from '../format/labels';
 import { formatDuration, formatSpan, formatValue } from '../format/numbers';
+import { waitForFirst } from '../hooks';
 import { now } from '../live';
 import type { Node } from '../promql/ast';
 import { lintRule, selectors } from '../promql/lint';
@@ -58,8 +59,12 @@ export function RuleDetail({ rule, group, groups, view }: Props) {
   useEffect(() => {
     if (sql) return undefined;
     const abort = new AbortController();
-    call<Node>('parse_query', { query: rule.query }, abort.signal).then((a) => setTree(a.data), () => undefined);
-    return () => abort.abort();
+    const came = waitForFirst();
+    call<Node>('parse_query', { query: rule.query }, abort.signal).then((a) => setTree(a.data), () => undefined).finally(came);
+    return () => {
+      abort.abort();
+      came();
+    };
   }, [rule.query]);
   const reads = tree ? [...new Set(selectors(tree).map((s) => String(s['name'] ?? '')))].filter((name) => name !== '') : [];
   const recorder = (name: string) => groups.flatMap((g) => g.rules.map((r) => ({ group: g, rule: r }))).find((r) => r.rule.type === 'recording' && r.rule.name === name);

@@ -6,7 +6,7 @@ import { paintOf, usualColoring, type Coloring } from '../chart/paint';
 import { formatValue, type Unit } from '../format/numbers';
 import { dateTime } from '../format/time';
 import { useApi } from '../hooks';
-import { paused, watchSql, type Upkeep } from '../live';
+import { gone, paused, watchSql, type Upkeep } from '../live';
 import { unitOfName } from '../promql/ast';
 import { EditorBox } from '../query/EditorBox';
 import { SeriesTable, shortName, splitLabels } from '../query/SeriesTable';
@@ -225,7 +225,7 @@ function Answer({ run, answer }: { run: Run; answer: SqlAnswer }) {
       <div class="head">
         <span class="group" role="group" aria-label="View">{tab('table', 'Table')}{tab('chart', 'Chart', store === null)}{tab('plan', 'Plan')}</span>
         <span class="dim">{answer.rows.length.toLocaleString('en')} {answer.rows.length === 1 ? 'row' : 'rows'} · {formatValue(run.seconds, 'seconds', 2)}</span>
-        {run.live !== '' && <span class="live">{run.live}</span>}
+        {run.live !== '' && <span class={gone.value ? 'warn' : 'live'}>{gone.value ? 'waits for the server' : run.live}</span>}
         <span class="grow" />
         <button type="button" class="plain" onClick={() => void csv()}>CSV</button>
       </div>

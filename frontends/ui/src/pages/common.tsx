@@ -3,7 +3,7 @@ import type { ComponentChildren } from 'preact';
 import type { ApiError } from '../api';
 import { link, type Labels } from '../format/labels';
 import { clockTime } from '../format/time';
-import { paused } from '../live';
+import { gone, paused } from '../live';
 import { href, route, setParam } from '../router';
 import { zone } from '../settings';
 import { isStatement } from '../sql/language';
@@ -36,6 +36,8 @@ export function ReadAt({ of, every = 0 }: { of: { at: number }; every?: number }
 
 /** The error of a list, above what is still shown. */
 export function Problem({ of }: { of: { error: ApiError | null } }) {
+  // Said once for the whole page.
+  if (of.error?.type === 'network' && gone.value) return null;
   return of.error ? <div class="box err" role="alert"><pre>{of.error.message}</pre></div> : null;
 }
 

@@ -1,5 +1,6 @@
 // The tree of an expression, each node with how many rows it has now: by a live query of its own.
 import { useEffect, useState } from 'preact/hooks';
+import { waitForFirst } from '../hooks';
 import { watch } from '../live';
 import { labelNames, type Labels } from '../format/labels';
 import { aggregationText, children, operatorText, print, type Node } from '../promql/ast';
@@ -60,11 +61,13 @@ function Branch({ listed }: { listed: Listed }) {
     const known = new Map<string, Labels>();
     const key = (labels: Labels) => JSON.stringify(labels);
     const show = () => setRows([...known.values()]);
-    return watch(query, {
+    const came = waitForFirst();
+    const end = watch(query, {
       snapshot: (_, all) => {
         known.clear();
         all.forEach((r) => known.set(key(r.labels), r.labels));
         show();
+        came();
       },
       delta: (_, upsert, remove) => {
         const before = known.size;
@@ -72,8 +75,15 @@ function Branch({ listed }: { listed: Listed }) {
         remove.forEach((labels) => known.delete(key(labels)));
         if (known.size !== before) show();
       },
-      error: setError,
+      error: (message) => {
+        setError(message);
+        came();
+      },
     });
+    return () => {
+      end();
+      came();
+    };
   }, [query]);
   return (
     <li>

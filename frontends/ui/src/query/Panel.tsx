@@ -9,7 +9,7 @@ import type { Series } from '../chart/store';
 import { shortKey } from '../format/labels';
 import { formatDuration, formatValue, parseDuration } from '../format/numbers';
 import { dateTime, parseTime } from '../format/time';
-import { ASKED_MS, behind, now, paused, withoutSocket } from '../live';
+import { ASKED_MS, behind, gone, now, paused, withoutSocket } from '../live';
 import { firstSelector, print, unitOfName } from '../promql/ast';
 import { exactLink } from '../router';
 import { recall, remember, zone } from '../settings';
@@ -268,13 +268,14 @@ function Foot({ settings, result, put }: BodyProps) {
   };
   // Without a socket no subscription has said how it is kept current.
   const isAsked = withoutSocket.value && (result.live.kind !== 'fixed' || result.live.why === '');
-  const live = isAsked ? `asked every ${ASKED_MS / 1000} s, because no socket opens` : result.live.kind === 'live' ? 'live: updated with every sample' : result.live.kind === 'asked' ? 'live: evaluated once a second' : result.live.why;
+  const waits = gone.value && result.live.kind !== 'fixed';
+  const live = waits ? 'waits for the server' : isAsked ? `asked every ${ASKED_MS / 1000} s, because no socket opens` : result.live.kind === 'live' ? 'live: updated with every sample' : result.live.kind === 'asked' ? 'live: evaluated once a second' : result.live.why;
   return (
     <div class="foot">
       <span>{store.series.size} series</span>
       <span>· step {formatDuration(store.step)}</span>
       <span>· {formatValue(result.took, 'seconds', 2)}</span>
-      {live !== '' && <span class={isAsked ? 'warn' : result.live.kind === 'fixed' ? '' : 'live'} title={result.live.kind === 'asked' ? result.live.why : undefined}>· {live}</span>}
+      {live !== '' && <span class={isAsked || waits ? 'warn' : result.live.kind === 'fixed' ? '' : 'live'} title={result.live.kind === 'asked' ? result.live.why : undefined}>· {live}</span>}
       {settings.end === null && (result.live.kind === 'fixed' && !isAsked
         ? <button type="button" class="plain" onClick={() => put({ live: settings.live === 'off' ? 'auto' : 'on' })}>Make it live</button>
         : <button type="button" class="plain" onClick={() => put({ live: 'off' })}>Hold it</button>)}
