@@ -6,6 +6,7 @@ use crate::reload_changes::{ConfigParts, ReloadChanges};
 use crate::remote_metrics::RemoteMetrics;
 use crate::server::{LoadedConfig, Server, ServerError, load_rules};
 use crate::statements::RuleLanguages;
+use crate::store_metrics::StoreMetrics;
 use api::json_model::{PendingConfigJson, RuleGroupChangesJson, RuntimeInfo, WalReplay};
 use api::services::{ReloadError, ServerControl};
 use connectors::blocking;
@@ -29,6 +30,7 @@ pub struct ServerController {
     reload_time: Arc<Gauge>,
     process: ProcessMetrics,
     remote: RemoteMetrics,
+    store: StoreMetrics,
     /// Prevents two reloads at the same time.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -71,6 +73,7 @@ impl ServerController {
             }),
             process: ProcessMetrics::new(metrics, server.context.started),
             remote: RemoteMetrics::new(metrics, *server.context.flags.agent),
+            store: StoreMetrics::new(metrics),
             server,
             ready: watch::Sender::new(false),
             quit: Notify::new(),
@@ -280,6 +283,8 @@ impl ServerControl for ApiControl {
     fn collect(&self) {
         self.0.process.collect();
         self.0.remote.collect(&self.0.server.storage.store);
+        self.0.store.collect(&self.0.server.storage.store);
+        self.0.server.scrape.collect();
         // Called only because it sets a gauge.
         let _ = self.0.server.storage.store.replay().progress();
     }

@@ -45,6 +45,7 @@ mod sources;
 mod sql;
 pub mod startup;
 pub mod statements;
+mod store_metrics;
 mod subcommand;
 #[cfg(feature = "sql")]
 mod tables;

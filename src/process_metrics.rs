@@ -1,5 +1,6 @@
 //! Self-metrics of the process, under Prometheus' names: `process_*` and `prometheus_build_info`.
 
+use procfs::process::LimitValue;
 use std::sync::Arc;
 use storage::metrics::{Gauge, Metrics};
 
@@ -11,6 +12,9 @@ pub(crate) struct ProcessMetrics {
     open_fds: Arc<Gauge>,
     max_fds: Arc<Gauge>,
     threads: Arc<Gauge>,
+    max_virtual_memory: Arc<Gauge>,
+    received: Arc<Gauge>,
+    sent: Arc<Gauge>,
 }
 
 impl ProcessMetrics {
@@ -35,6 +39,20 @@ impl ProcessMetrics {
             open_fds: gauge("process_open_fds", "Number of open file descriptors."),
             max_fds: gauge("process_max_fds", "Maximum number of open file descriptors."),
             threads: gauge("process_threads", "Number of threads."),
+            max_virtual_memory: gauge(
+                "process_virtual_memory_max_bytes",
+                "Maximum amount of virtual memory available in bytes.",
+            ),
+            received: metrics.total(
+                "process_network_receive_bytes_total",
+                "Number of bytes received by the process over the network.",
+                &[],
+            ),
+            sent: metrics.total(
+                "process_network_transmit_bytes_total",
+                "Number of bytes sent by the process over the network.",
+                &[],
+            ),
         }
     }
 
@@ -52,12 +70,25 @@ impl ProcessMetrics {
         if let Ok(fds) = process.fd_count() {
             self.open_fds.set(fds as f64);
         }
-        if let Ok(limits) = process.limits()
+        if let Ok(limits) = process.limits() {
             // An unlimited number is not shown: any number would be compared with the open files in
             // alerts.
-            && let procfs::process::LimitValue::Value(max) = limits.max_open_files.soft_limit
-        {
-            self.max_fds.set(max as f64);
+            if let LimitValue::Value(max) = limits.max_open_files.soft_limit {
+                self.max_fds.set(max as f64);
+            }
+            self.max_virtual_memory.set(match limits.max_address_space.soft_limit {
+                LimitValue::Value(max) => max as f64,
+                // As Prometheus shows it.
+                LimitValue::Unlimited => u64::MAX as f64,
+            });
         }
+        self.collect_network();
+    }
+
+    /// Bytes of the network namespace of the process, as in Prometheus.
+    fn collect_network(&self) {
+        let Ok(devices) = procfs::net::dev_status() else { return };
+        self.received.set(devices.values().map(|device| device.recv_bytes as f64).sum());
+        self.sent.set(devices.values().map(|device| device.sent_bytes as f64).sum());
     }
 }

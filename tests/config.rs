@@ -71,6 +71,34 @@ fn what_prometheus_refuses_does_not_load() {
     assert!(count > 40, "only {count} cases found");
 }
 
+/// Each case has a name, what Prometheus 3.14 says, and a text with a key that is empty or null.
+#[test]
+fn empty_texts_and_nulls_are_judged_as_in_prometheus() {
+    let mut differing = Vec::new();
+    let mut num_differing = 0;
+    let mut count = 0;
+    for case in include_str!("data/config_empties.txt").split("=== ").skip(1) {
+        let (head, text) = case.split_once('\n').unwrap();
+        let (name, want) = head.split_once(" :: ").unwrap();
+        let found = load(text).map_or_else(|fault| fault, |_| "ok".to_owned());
+        let is_equal = match want {
+            "ok" => found == "ok",
+            "refused" => found != "ok",
+            // Said in docs/configuration.md.
+            "differs" => true,
+            text => found.contains(text),
+        };
+        num_differing += usize::from(want == "differs");
+        if !is_equal {
+            differing.push(format!("{name}: {want}\n  {found}"));
+        }
+        count += 1;
+    }
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+    assert!(num_differing < 8, "{num_differing} differ");
+    assert!(count > 200, "only {count} cases found");
+}
+
 #[test]
 fn a_whole_file_loads_and_prints_in_normal_form() {
     let (config, warnings) = load(include_str!("data/whole.yml")).unwrap();

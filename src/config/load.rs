@@ -220,6 +220,10 @@ impl Loader {
     fn glob(&self, kind: &str, pattern: &Spanned<String>) -> Result<Vec<PathBuf>, ConfigError> {
         let fault =
             |what: String| ConfigError::at(&self.file, pattern.referenced, what, "correct the pattern");
+        // As in Go: the empty pattern matches nothing.
+        if pattern.value.is_empty() {
+            return Ok(Vec::new());
+        }
         // As in Prometheus: `*` only in the last part of a path.
         if pattern.value.split_once('*').is_some_and(|(_, rest)| rest.contains('/')) {
             return Err(fault(format!("invalid {kind} file path {:?}", pattern.value)));

@@ -169,6 +169,9 @@ impl ServerStorage {
                  storage.tsdb.retention.percentage has no effect; set a size"
             );
         }
+        let help = "Retention by the share of the disk, in percent; 0: no limit.";
+        let share = context.metrics.gauge("prometheus_tsdb_retention_limit_percentage", help, &[]);
+        share.set(retention.percentage);
         *self.retention.lock() = retention;
         self.store.retention().set(retention.limits);
         self.store.retention().set_series(storage.series_retention.clone());

@@ -85,8 +85,17 @@ const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 const RECENT: usize = 512;
 
 /// A summary: sum and count of all observations, quantiles of the latest ones.
-#[derive(Debug, Default)]
-pub struct MetricSummary(Mutex<RecentObservations>);
+#[derive(Debug)]
+pub struct MetricSummary {
+    observed: Mutex<RecentObservations>,
+    quantiles: &'static [f64],
+}
+
+impl Default for MetricSummary {
+    fn default() -> MetricSummary {
+        MetricSummary { observed: Mutex::default(), quantiles: &QUANTILES }
+    }
+}
 
 #[derive(Debug, Default)]
 struct RecentObservations {
@@ -106,7 +115,7 @@ impl MetricSummary {
         if n == 0 {
             return;
         }
-        let mut observed = self.0.lock();
+        let mut observed = self.observed.lock();
         if observed.recent.len() == RECENT {
             observed.recent.pop_front();
         }
@@ -116,14 +125,14 @@ impl MetricSummary {
     }
 
     fn read(&self) -> SummaryReading {
-        let observed = self.0.lock();
+        let observed = self.observed.lock();
         let mut sorted: Vec<f64> = observed.recent.iter().copied().collect();
         sorted.sort_by(f64::total_cmp);
         let value = |q: f64| {
             let rank = (q * sorted.len() as f64).ceil() as usize;
             sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
         };
-        let quantiles = QUANTILES.iter().map(|q| (*q, value(*q))).collect();
+        let quantiles = self.quantiles.iter().map(|q| (*q, value(*q))).collect();
         SummaryReading { quantiles, sum: observed.sum, count: observed.count }
     }
 }
@@ -295,9 +304,21 @@ impl Metrics {
         help: &'static str,
         labels: &[(&str, &str)],
     ) -> Arc<MetricSummary> {
-        match self.entry(name, help, labels, || Metric::Summary(Arc::default())) {
+        self.summary_of(name, help, labels, &QUANTILES)
+    }
+
+    /// As [`Metrics::summary`], with these quantiles.
+    pub fn summary_of(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        quantiles: &'static [f64],
+    ) -> Arc<MetricSummary> {
+        let make = || Arc::new(MetricSummary { observed: Mutex::default(), quantiles });
+        match self.entry(name, help, labels, || Metric::Summary(make())) {
             Metric::Summary(s) => s,
-            _ => Arc::default(),
+            _ => make(),
         }
     }
 

@@ -77,6 +77,42 @@ fn a_scraper_that_prefers_protobuf_gets_every_family() {
     assert!(get(&format!("{PROTOBUF};q=0.4,text/plain;q=0.5")).starts_with(b"# HELP"));
 }
 
+/// Alerts and dashboards that were made for Prometheus find what they read.
+#[test]
+fn the_metrics_of_prometheus_are_here_but_for_those_with_a_reason() {
+    let jobs = "global: {scrape_interval: 1s}\nrule_files: [r.yml]\n\
+        alerting: {alertmanagers: [{static_configs: [{targets: ['127.0.0.1:1']}]}]}\n\
+        scrape_configs:\n- {job_name: none, static_configs: [{targets: ['127.0.0.1:1']}]}\n\
+        - {job_name: f, file_sd_configs: [{files: [x.yml]}]}\n\
+        - {job_name: h, http_sd_configs: [{url: 'http://127.0.0.1:1/'}]}\n\
+        remote_write: [{url: 'http://127.0.0.1:1/w'}]\nremote_read: [{url: 'http://127.0.0.1:1/r'}]\n";
+    let rules =
+        "groups: [{name: g, interval: 1s, rules: [{record: a, expr: up}, {alert: b, expr: up == 0}]}]\n";
+    let server = Server::start(jobs, &[("r.yml", rules)]);
+    server.wait_rows("a", 1);
+    let list = include_str!("../data/prometheus_metrics.txt");
+    let (here, reasons) = list.split_once("\n== ").expect("two parts");
+    let here: Vec<&str> = here.lines().filter(|line| !line.starts_with('#')).collect();
+    // Reasons are sentences, names one word.
+    let missing: Vec<&str> = reasons.lines().filter(|line| !line.contains(' ')).collect();
+    assert!(here.len() > 150 && missing.len() > 100, "{} and {}", here.len(), missing.len());
+    eventually("all are there", 20, || {
+        let page = server.get("/metrics").text();
+        let shown: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let absent: Vec<&&str> = here.iter().filter(|line| !shown.contains(*line)).collect();
+        if absent.is_empty() { Ok(()) } else { Err(format!("{absent:?}")) }
+    });
+    let page = server.get("/metrics").text();
+    for name in &missing {
+        assert!(!page.contains(&format!("# TYPE {name} ")), "{name} is here: move it to the first part");
+    }
+    let docs = include_str!("../../docs/metrics.md");
+    let all = here.len() + missing.len();
+    let counts =
+        format!("Of the {all} metrics that Prometheus 3.14 shows of itself, {} are here.", here.len());
+    assert!(docs.contains(&counts), "docs/metrics.md must say: {counts}");
+}
+
 #[test]
 fn prometheus_scrapes_it() {
     wall_clock(|| {

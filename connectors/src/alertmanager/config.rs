@@ -10,6 +10,7 @@ use crate::http_client::HttpConfig;
 use crate::names::NameScheme;
 use crate::relabel::{RelabelConfig, Relabeler, set_names};
 use crate::{compose_block, config_block, config_keys};
+use std::time::Duration;
 use storage::model::LabelsBuilder;
 use url::Url;
 
@@ -26,14 +27,14 @@ config_block! {
 config_keys! {
     /// The keys of an Alertmanager block, but for HTTP and discovery.
     pub struct AlertmanagerKeys {
-        /// `http` or `https`.
+        /// `http` or `https`; empty: `http`.
         scheme: String = "http".to_owned(),
         /// The path before `/api/v2/alerts`, such as `/alertmanager`.
         path_prefix: String = "/".to_owned(),
-        /// The timeout of a POST.
-        timeout: ConfigDuration = ConfigDuration(10_000),
+        /// The timeout of a POST; zero: the default.
+        timeout: ConfigDuration = DEFAULT_TIMEOUT,
         /// The API version; only `v2` is supported.
-        api_version: String = "v2".to_owned(),
+        api_version: Option<String> = Some("v2".to_owned()),
         /// Signing requests for AWS.
         sigv4: Option<SigV4Config> = None,
         /// Relabelling rules for the discovered Alertmanagers.
@@ -62,6 +63,8 @@ compose_block!(AlertmanagerConfig as "config.AlertmanagerConfig" {
     discovery: DiscoveryConfigs,
 });
 
+/// The timeout of a POST if none is given.
+const DEFAULT_TIMEOUT: ConfigDuration = ConfigDuration(10_000);
 /// The label with the scheme of the URL.
 const SCHEME: &str = "__scheme__";
 /// The label with the path of the URL.
@@ -86,20 +89,25 @@ impl AlertingConfig {
 }
 
 impl AlertmanagerConfig {
+    /// The timeout of a POST.
+    pub fn timeout(&self) -> Duration {
+        let ConfigDuration(ms) = self.keys.timeout;
+        if ms == 0 { DEFAULT_TIMEOUT.std() } else { self.keys.timeout.std() }
+    }
+
     fn check(&self) -> Result<(), BlockError> {
         let keys = &self.keys;
         // Version 1 was removed from Alertmanager; to accept it would send alerts to a path that
         // answers 404.
-        if keys.api_version != "v2" {
-            let text =
-                format!("expected Alertmanager api version to be one of [v2] but got {}", keys.api_version);
+        if let Some(version) = keys.api_version.as_ref().filter(|version| *version != "v2") {
+            let text = format!("expected Alertmanager api version to be one of [v2] but got {version}");
             return Err(BlockError::new(text));
         }
-        if !is_http_scheme(&keys.scheme) {
+        if !keys.scheme.is_empty() && !is_http_scheme(&keys.scheme) {
             let text = format!("alertmanagers: scheme {:?} is neither http nor https", keys.scheme);
             return Err(BlockError::new(text));
         }
-        if keys.timeout.0 <= 0 {
+        if keys.timeout.0 < 0 {
             return Err("alertmanagers: timeout must be greater than 0".into());
         }
         self.http.validate()?;
@@ -135,7 +143,8 @@ impl AlertmanagerConfig {
     /// make no valid URL.
     pub fn url(&self, discovered: &DiscoveredTarget, relabel: &Relabeler) -> Option<Url> {
         let mut labels = LabelsBuilder::default();
-        labels.set(SCHEME, &self.keys.scheme);
+        let scheme = &self.keys.scheme;
+        labels.set(SCHEME, if scheme.is_empty() { "http" } else { scheme });
         labels.set(
             PATH,
             format!("/{}/api/v2/alerts", self.keys.path_prefix.trim_matches('/')).replace("//", "/"),

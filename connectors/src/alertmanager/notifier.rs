@@ -281,8 +281,7 @@ impl AlertmanagerSet {
             // A queue belongs to a URL: an Alertmanager that is found again under the same one
             // keeps what waits for it.
             let entry = old.remove(&key).unwrap_or_else(|| {
-                let queue =
-                    SendQueue::new(url, client.clone(), self.config.keys.timeout.std(), limits, registry);
+                let queue = SendQueue::new(url, client.clone(), self.config.timeout(), limits, registry);
                 let queue = Arc::new(queue);
                 (queue.clone(), tokio::spawn(queue.run()))
             });

@@ -10,7 +10,9 @@ use super::secret::Secret;
 use super::units::{ConfigDuration, ConfigSize};
 use super::url::ConfigUrl;
 use serde::Deserializer;
-use serde::de::{Deserialize, DeserializeOwned, DeserializeSeed, Error, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeOwned, DeserializeSeed, Error, IntoDeserializer, SeqAccess, Visitor,
+};
 pub use serde_saphyr::Location;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
@@ -149,6 +151,10 @@ pub trait ConfigValue: DeserializeOwned {
         Self::deserialize(d)
     }
 
+    /// Whether the empty text is as if the key were not there, as in Prometheus for some
+    /// enumerations.
+    const EMPTY_IS_ABSENT: bool = false;
+
     /// Reads the value of a key. `null` is the error for a list of blocks with an element that is
     /// null.
     fn read_key<'de, D: Deserializer<'de>>(d: D, _null: &str) -> Result<Self, D::Error> {
@@ -206,8 +212,6 @@ macro_rules! plain_values {
         }
     )+)* };
 }
-
-pub(crate) use plain_values;
 
 plain_values! {
     Flag |value| Node::from(*value) => bool = false;
@@ -277,7 +281,14 @@ impl<'de, T: ConfigValue> Visitor<'de> for KeyValueSeed<'_, T> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Option<T>, D::Error> {
-        T::read_key(d, self.null).map(Some)
+        if !T::EMPTY_IS_ABSENT {
+            return T::read_key(d, self.null).map(Some);
+        }
+        let text = yaml::values::text(d)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        T::read_key(text.into_deserializer(), self.null).map(Some)
     }
 }
 
@@ -451,6 +462,9 @@ pub fn join_names(path: &str, name: &str) -> String {
 fn says_anything<'de, T: ConfigValue, D: Deserializer<'de>>(d: D) -> Result<bool, D::Error> {
     let node = super::document::NodeSeed(T::KIND).deserialize(d)?;
     T::check(&node).map_err(D::Error::custom)?;
+    if let (ValueKind::Number, Node::Text(text)) = (T::KIND, &node) {
+        return Err(D::Error::custom(format!("cannot unmarshal !!str `{text}` into int")));
+    }
     Ok(!matches!(node, Node::Null) && node != Node::Text(String::new()))
 }
 

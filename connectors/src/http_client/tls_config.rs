@@ -69,6 +69,9 @@ impl TlsConfig {
     }
 
     fn validate_versions(&self) -> Result<(), BlockError> {
+        if [&self.min_version, &self.max_version].iter().any(|version| version.as_deref() == Some("")) {
+            return Err("unknown TLS version: ".into());
+        }
         match version::between(self.lowest(), self.highest()) {
             Ok(_) | Err(tls::TlsError::OldVersions) => Ok(()),
             Err(e) => Err(e.to_string().into()),

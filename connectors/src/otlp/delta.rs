@@ -6,6 +6,7 @@
 
 use super::message::{ExponentialBuckets, ExponentialPoint, HistogramPoint, NumberPoint, is_end};
 use crate::limits;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use storage::model::TimeMs;
 
@@ -179,12 +180,15 @@ impl DeltaPoint for HistogramPoint {
     fn add(&mut self, sum: &Sum) -> bool {
         let Sum::Histogram(sum) = sum else { return false };
         // Counts of other buckets cannot be added.
-        if self.bounds != sum.bounds || self.bucket_counts.len() != sum.bucket_counts.len() {
+        if self.bounds != sum.bounds {
             return false;
         }
-        for (count, before) in self.bucket_counts.iter_mut().zip(&sum.bucket_counts) {
-            *count = count.saturating_add(*before);
+        // A point with too few or too many counts is added as far as it goes.
+        let mut counts = sum.bucket_counts.clone();
+        for (count, more) in counts.iter_mut().zip(&self.bucket_counts) {
+            *count = count.saturating_add(*more);
         }
+        self.bucket_counts = counts;
         self.count = self.count.saturating_add(sum.count);
         self.sum = add_sums(self.sum, sum.sum);
         true
@@ -220,28 +224,26 @@ impl DeltaPoint for ExponentialPoint {
 
     fn add(&mut self, sum: &Sum) -> bool {
         let Sum::Exponential(sum) = sum else { return false };
-        let positive = [
-            SignBuckets { buckets: self.positive.as_ref(), scale: self.scale },
-            SignBuckets { buckets: sum.positive.as_ref(), scale: sum.scale },
-        ];
-        let negative = [
-            SignBuckets { buckets: self.negative.as_ref(), scale: self.scale },
-            SignBuckets { buckets: sum.negative.as_ref(), scale: sum.scale },
-        ];
+        let mut sum = Cow::Borrowed(sum);
+        let [positive, negative] = both_signs(self, &sum);
         // Both signs have one scale.
         let scale = fitting_scale(negative, fitting_scale(positive, self.scale.min(sum.scale)));
-        let threshold = self.zero_threshold.max(sum.zero_threshold);
-        let mut zero_count = self.zero_count.saturating_add(sum.zero_count);
-        let mut merged = [merge(positive, scale), merge(negative, scale)];
-        for side in &mut merged {
-            zero_count = zero_count.saturating_add(drain_below(side, scale, threshold));
+        // As in the Collector, which Prometheus uses: the narrower zero bucket is widened to whole
+        // buckets. Equal ones stay, also if other buckets lie within them.
+        let mut threshold = sum.zero_threshold;
+        if self.zero_threshold > sum.zero_threshold {
+            let last = last_within(self.zero_threshold, scale);
+            sum.to_mut().widen_zero(last, scale);
+            threshold = upper_bound(last, scale);
+        } else if self.zero_threshold < sum.zero_threshold {
+            self.widen_zero(last_within(sum.zero_threshold, scale), scale);
         }
-        let [positive, negative] = merged;
+        let [positive, negative] = both_signs(self, &sum).map(|sides| merge(sides, scale));
         self.positive = Some(positive);
         self.negative = Some(negative);
         self.scale = scale;
         self.zero_threshold = threshold;
-        self.zero_count = zero_count;
+        self.zero_count = self.zero_count.saturating_add(sum.zero_count);
         self.count = self.count.saturating_add(sum.count);
         self.sum = add_sums(self.sum, sum.sum);
         true
@@ -342,21 +344,48 @@ fn merge(sides: [SignBuckets<'_>; 2], scale: i32) -> ExponentialBuckets {
     ExponentialBuckets { offset: i32::try_from(first).unwrap_or(i32::MAX), counts }
 }
 
-/// Removes the observations from the buckets that lie completely within the zero bucket. Returns
-/// their number.
-fn drain_below(buckets: &mut ExponentialBuckets, scale: i32, threshold: f64) -> u64 {
-    if threshold <= 0.0 {
-        return 0;
-    }
-    let mut taken = 0u64;
-    for (n, count) in buckets.counts.iter_mut().enumerate() {
-        let upper = (i64::from(buckets.offset) + n as i64 + 1) as f64;
-        if (upper * f64::from(-scale).exp2()).exp2() > threshold {
-            break;
+/// The buckets of a data point and of a sum: the positive ones of both, then the negative ones.
+fn both_signs<'a>(point: &'a ExponentialPoint, sum: &'a ExponentialPoint) -> [[SignBuckets<'a>; 2]; 2] {
+    let of = |point: &'a ExponentialPoint| {
+        [&point.positive, &point.negative]
+            .map(|buckets| SignBuckets { buckets: buckets.as_ref(), scale: point.scale })
+    };
+    let [point_positive, point_negative] = of(point);
+    let [sum_positive, sum_negative] = of(sum);
+    [[point_positive, sum_positive], [point_negative, sum_negative]]
+}
+
+impl ExponentialPoint {
+    /// Moves the observations of the buckets up to `last`, an index in `scale`, to the zero bucket.
+    fn widen_zero(&mut self, last: i64, scale: i32) {
+        let by = self.scale.saturating_sub(scale);
+        for buckets in [&mut self.positive, &mut self.negative].into_iter().flatten() {
+            let first = i64::from(buckets.offset);
+            for (index, count) in (first..).zip(&mut buckets.counts) {
+                if scaled(index, by) <= last {
+                    self.zero_count = self.zero_count.saturating_add(std::mem::take(count));
+                }
+            }
         }
-        taken = taken.saturating_add(std::mem::take(count));
     }
-    taken
+}
+
+/// The last bucket of `scale` in a zero bucket of this width: that which has it, or ends with it.
+fn last_within(width: f64, scale: i32) -> i64 {
+    const MANTISSA_BITS: u32 = f64::MANTISSA_DIGITS - 1;
+    let exponent = (width.to_bits() >> MANTISSA_BITS) as i64 - 1023;
+    if width.is_normal() && width.to_bits().trailing_zeros() >= MANTISSA_BITS {
+        // A power of two is the end of a bucket, and exactly.
+        let end = if scale >= 0 { exponent << scale.min(40) } else { scaled(exponent, -scale) };
+        return end - 1;
+    }
+    (width.ln() * std::f64::consts::LOG2_E * f64::from(scale).exp2()).floor() as i64
+}
+
+/// The upper end of a bucket.
+fn upper_bound(index: i64, scale: i32) -> f64 {
+    let end = index.saturating_add(1) as f64;
+    (end * std::f64::consts::LN_2 * f64::from(-scale).exp2()).exp()
 }
 
 #[cfg(test)]
@@ -435,8 +464,58 @@ mod tests {
         assert_eq!((scale, offset, counts.len(), count), (1, 0, 121, 16));
         // A zero bucket up to 2 takes the two buckets below it.
         let wide = ExponentialPoint { zero_threshold: 2.0, ..point(6, 1, 0, &[]) };
-        let (_, _, counts, count, zero_count) = add(wide);
-        assert_eq!((counts[0], counts[120], count, zero_count), (0, 1, 16, 15));
+        let (_, offset, counts, count, zero_count) = add(wide);
+        assert_eq!((offset, counts, count, zero_count), (120, vec![1], 16, 15));
+    }
+
+    /// What the Collector's code makes of the same points.
+    #[test]
+    fn the_narrower_zero_bucket_is_widened() {
+        struct Case {
+            /// Zero thresholds of the sum before and of the data point.
+            thresholds: [f64; 2],
+            threshold: f64,
+            zero_count: u64,
+            counts: &'static [u64],
+        }
+        // Buckets of scale 0 that end at 1, 2, 4 and 8, each with one observation, in both.
+        let case =
+            |thresholds, threshold, zero_count, counts| Case { thresholds, threshold, zero_count, counts };
+        let cases = [
+            case([0.0, 0.0], 0.0, 0, &[2, 2, 2, 2]),
+            case([4.0, 4.0], 4.0, 0, &[2, 2, 2, 2]),
+            case([0.0, 4.0], 4.0, 3, &[1, 1, 1, 2]),
+            case([4.0, 0.0], 4.0, 3, &[1, 1, 1, 2]),
+            // The bucket that has the threshold goes as a whole. A wider sum keeps its threshold.
+            case([0.0, 3.0], 4.0, 3, &[1, 1, 1, 2]),
+            case([3.0, 0.0], 3.0, 3, &[1, 1, 1, 2]),
+            case([0.0, 0.25], 0.25, 0, &[2, 2, 2, 2]),
+        ];
+        for Case { thresholds, threshold, zero_count, counts } in cases {
+            let mut streams = DeltaStreams::default();
+            let mut times = 2..;
+            let [_, added] = thresholds.map(|zero_threshold| {
+                let time = times.next().expect("there is always another");
+                let positive = Some(ExponentialBuckets { offset: -1, counts: vec![1; 4] });
+                let mut point =
+                    ExponentialPoint { start: 1, time, zero_threshold, positive, ..Default::default() };
+                streams.add(1, &mut point, 0).unwrap();
+                point
+            });
+            let buckets = added.positive.expect("some are there");
+            let found = ((added.zero_threshold * 1e9).round() / 1e9, added.zero_count, &buckets.counts[..]);
+            assert_eq!(found, (threshold, zero_count, counts), "{thresholds:?}");
+            assert_eq!(buckets.offset, -1, "{thresholds:?}");
+        }
+    }
+
+    #[test]
+    fn widths_of_zero_buckets_have_a_last_bucket() {
+        for (width, scale, last) in
+            [(1.0, 0, -1), (2.0, 0, 0), (2.0, 3, 7), (3.0, 0, 1), (0.5, 1, -3), (4.0, -1, 0), (8.0, -1, 0)]
+        {
+            assert_eq!(last_within(width, scale), last, "{width} in {scale}");
+        }
     }
 
     #[test]

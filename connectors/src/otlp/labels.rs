@@ -6,6 +6,8 @@ use super::names::{LabelNames, NameError};
 use super::values;
 use crate::limits::SERIES_LABELS;
 use crate::otlp_common::{KeyValue, Scope};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use storage::model::LabelsBuilder;
 use storage::model::labels::METRIC_NAME;
 
@@ -57,7 +59,10 @@ impl AttributeLabels {
         // Values of attributes that become one label are joined in this order.
         sorted.sort_by(|a, b| a.key.cmp(&b.key));
         for pair in sorted {
-            let name = names.label(&pair.key)?;
+            // Without escaping, Prometheus does not look at the names of attributes. No name at all is
+            // refused nevertheless: nothing could ask for that label.
+            let is_checked = names.escapes || pair.key.is_empty();
+            let name = if is_checked { names.label(&pair.key)? } else { Cow::Borrowed(&*pair.key) };
             let mut value = values::text(pair.value.as_ref());
             if names.escapes && made.labels.has(&name) {
                 made.has_collision = true;
@@ -77,8 +82,9 @@ fn check_number(attributes: &[KeyValue]) -> Result<(), NameError> {
 /// The labels that all series of a resource have.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ResourceLabels {
-    /// Promoted attributes, which do not replace those of data points.
-    pub promoted: Vec<LabelPair>,
+    /// Promoted attributes, which do not replace those of data points. Of several that become one
+    /// label the last one is here.
+    pub promoted: BTreeMap<String, String>,
     /// `job`, if the resource has a service name; never empty.
     pub job: Option<String>,
     /// `instance`, if the resource has a service instance; never empty.
@@ -97,12 +103,10 @@ impl ResourceLabels {
             }
         };
         let names = LabelNames::new(config);
-        let mut sorted: Vec<&KeyValue> = attributes.iter().filter(|pair| is_promoted(&pair.key)).collect();
-        sorted.sort_by(|a, b| a.key.cmp(&b.key));
-        let mut promoted = Vec::with_capacity(sorted.len());
-        for pair in sorted {
+        let mut promoted = BTreeMap::new();
+        for pair in attributes.iter().filter(|pair| is_promoted(&pair.key)) {
             let name = names.label(&pair.key)?.into_owned();
-            promoted.push(LabelPair { name, value: values::text(pair.value.as_ref()) });
+            promoted.insert(name, values::text(pair.value.as_ref()));
         }
         let text = |name: &str| {
             let pair = attributes.iter().find(|pair| pair.key == name)?;
@@ -120,7 +124,7 @@ impl ResourceLabels {
 
     /// Adds the labels to those of a data point.
     fn add_to(&self, labels: &mut LabelsBuilder) {
-        for LabelPair { name, value } in &self.promoted {
+        for (name, value) in &self.promoted {
             if labels.get(name).is_empty() {
                 labels.set(name, value);
             }

@@ -303,7 +303,8 @@ impl Translation<'_, '_, '_> {
             self.warn(|warnings| &warnings.label_name_collision);
         }
         if self.content.receiver.features.type_and_unit {
-            let unit = unit_label(metric.source.unit);
+            // Twice, as in Prometheus: `_s` is `s` first, and `seconds` then.
+            let unit = unit_label(&unit_label(metric.source.unit));
             for (name, value) in [(METRIC_TYPE, metric.kind), (METRIC_UNIT, unit.as_str())] {
                 if !value.is_empty() {
                     labels.set(name, value);

@@ -10,8 +10,9 @@ mod protocol;
 #[cfg(test)]
 mod tests;
 
+use crate::config::document::Node;
 use crate::config::path::ConfigPath;
-use crate::config::schema::plain_values;
+use crate::config::schema::{ConfigValue, ValueKind};
 use crate::config::units::{ConfigDuration, ConfigSize};
 use crate::discovery::DiscoveryConfigs;
 use crate::http_client::HttpConfig;
@@ -193,8 +194,18 @@ compose_block!(ScrapeConfig as "config.ScrapeConfig" {
     discovery: DiscoveryConfigs,
 });
 
-plain_values! {
-    Text |protocol| protocol.as_str().into() => ScrapeProtocol;
-    Text |names| names.as_str().into() => NameScheme;
-    Text |escaping| escaping.as_str().into() => Escaping;
+/// Enumerations of whose keys the empty text is as if the key were not there.
+macro_rules! inherited_names {
+    ($($ty:ty),*) => { $(
+        impl ConfigValue for $ty {
+            const KIND: ValueKind = ValueKind::Text;
+            const EMPTY_IS_ABSENT: bool = true;
+
+            fn node(&self) -> Node {
+                self.as_str().into()
+            }
+        }
+    )* };
 }
+
+inherited_names!(ScrapeProtocol, NameScheme, Escaping);

@@ -235,11 +235,10 @@ impl ScrapeManager {
         // half of a configuration in force.
         for job in jobs {
             let name = job.name().to_owned();
-            let client = job
-                .config
-                .http
-                .client()
-                .map_err(|error| error.within(format_args!("scrape config with job name {name:?}")))?;
+            let client = job.config.http.client().map_err(|error| {
+                self.count_failure(&name);
+                error.within(format_args!("scrape config with job name {name:?}"))
+            })?;
             let client = client.with_peers(&self.shared.options.peers);
             wanted.insert(name, JobWithClient { job: Arc::new(job), client });
         }
@@ -281,6 +280,13 @@ impl ScrapeManager {
             }
         }
         Ok(changes)
+    }
+
+    /// Counts a job that cannot be applied.
+    fn count_failure(&self, job: &str) {
+        let metrics = &self.shared.metrics;
+        let is_running = self.pools.lock().contains_key(job);
+        if is_running { metrics.failed_pool_reloads.inc() } else { metrics.failed_pools.inc() }
     }
 
     fn start(&self, job: JobWithClient) -> RunningPool {
@@ -346,11 +352,9 @@ impl ScrapeManager {
     /// The metadata of all targets whose labels `keep` accepts.
     pub fn metadata(&self, keep: impl Fn(&Labels) -> bool) -> Vec<TargetMetadata> {
         let mut all = Vec::new();
-        for (name, running) in self.pools.lock().iter() {
-            let mut entries = 0;
+        for running in self.pools.lock().values() {
             for active in running.view.lock().active.values() {
                 let map = active.state.lock().metadata.clone();
-                entries += map.len();
                 if keep(&active.target.labels) {
                     let target = &active.target.labels;
                     all.extend(map.iter().map(|(metric, metadata)| TargetMetadata {
@@ -360,9 +364,25 @@ impl ScrapeManager {
                     }));
                 }
             }
-            self.shared.metrics.metadata_entries(name, entries);
         }
         all
+    }
+
+    /// Sets the metrics of cached metadata.
+    pub fn collect(&self) {
+        for (name, running) in self.pools.lock().iter() {
+            let mut entries = 0;
+            let mut bytes = 0;
+            for active in running.view.lock().active.values() {
+                let map = active.state.lock().metadata.clone();
+                entries += map.len();
+                let length = |(name, data): (&Arc<str>, &Arc<Metadata>)| {
+                    name.len() + data.help.len() + data.unit.len()
+                };
+                bytes += map.iter().map(length).sum::<usize>();
+            }
+            self.shared.metrics.metadata_cache(name, entries, bytes);
+        }
     }
 
     /// What the relabelling rules of a pool make of `labels`, rule by rule, up to one that drops

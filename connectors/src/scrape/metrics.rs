@@ -1,8 +1,13 @@
-//! Metrics of scraping about itself, under Prometheus' names (`prometheus_target_…`).
+//! Metrics of scraping about itself, under Prometheus' names (`prometheus_target_…`, and of
+//! `prometheus_sd_…` what is counted for each list of targets).
 
 use crate::scrape::appender::ScrapeCounts;
 use std::sync::Arc;
-use storage::metrics::{Counter, Metrics};
+use storage::metrics::{Counter, Gauge, MetricSummary, Metrics};
+use storage::model::TimeMs;
+
+/// The quantiles of intervals and syncs, as in Prometheus.
+const QUANTILES: [f64; 5] = [0.01, 0.05, 0.5, 0.9, 0.99];
 
 /// Counters that all scrape loops share.
 pub struct ScrapeMetrics {
@@ -26,6 +31,12 @@ pub struct ScrapeMetrics {
     pub pools: Arc<Counter>,
     /// Reloads of pools whose job changed.
     pub pool_reloads: Arc<Counter>,
+    /// Pools that could not be started.
+    pub failed_pools: Arc<Counter>,
+    /// Reloads of pools that failed.
+    pub failed_pool_reloads: Arc<Counter>,
+    found_lists: [Arc<Counter>; 2],
+    last_list: Arc<Gauge>,
 }
 
 impl ScrapeMetrics {
@@ -42,7 +53,7 @@ impl ScrapeMetrics {
                 "Scrapes that hit the sample limit and were rejected.",
             ),
             exceeded_bucket_limit: counter(
-                "prometheus_target_scrapes_histogram_exceeded_bucket_limit_total",
+                "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total",
                 "Scrapes that hit the native histogram bucket limit and were rejected.",
             ),
             exceeded_label_limits: counter(
@@ -72,6 +83,25 @@ impl ScrapeMetrics {
             samples: counter("perennial_scrape_samples_total", "Samples kept by all scrapes."),
             pools: counter("prometheus_target_scrape_pools_total", "Scrape pools created."),
             pool_reloads: counter("prometheus_target_scrape_pool_reloads_total", "Scrape pools reloaded."),
+            failed_pools: counter(
+                "prometheus_target_scrape_pools_failed_total",
+                "Scrape pools that could not be created.",
+            ),
+            failed_pool_reloads: counter(
+                "prometheus_target_scrape_pool_reloads_failed_total",
+                "Reloads of scrape pools that failed.",
+            ),
+            // Each list goes from its discovery to its pool at once.
+            found_lists: [
+                ("prometheus_sd_received_updates_total", "Lists of targets that a discovery has given."),
+                ("prometheus_sd_updates_total", "Lists of targets that were handed to a scrape pool."),
+            ]
+            .map(|(name, help)| registry.counter(name, help, &[("name", "scrape")])),
+            last_list: registry.gauge(
+                "prometheus_sd_last_update_timestamp_seconds",
+                "When the last list of targets was handed to a scrape pool.",
+                &[("name", "scrape")],
+            ),
             registry: registry.clone(),
         }
     }
@@ -91,6 +121,9 @@ impl ScrapeMetrics {
         let discovery = [("config", job), ("name", "scrape")];
         let help = "Current number of discovered targets.";
         self.registry.gauge("prometheus_sd_discovered_targets", help, &discovery).set(discovered as f64);
+        for lists in &self.found_lists {
+            lists.inc();
+        }
         let labels = [("scrape_job", job)];
         let gauge = |name, help| self.registry.gauge(name, help, &labels);
         let counter = |name, help| self.registry.counter(name, help, &labels);
@@ -101,11 +134,58 @@ impl ScrapeMetrics {
         counter("prometheus_target_sync_failed_total", "Targets that could not be made.").add(failed as u64);
     }
 
-    /// Records how many metric families the targets of a pool describe.
-    pub fn metadata_entries(&self, job: &str, entries: usize) {
-        let help = "Metric families whose metadata is cached.";
-        self.registry
-            .gauge("prometheus_target_metadata_cache_entries", help, &[("scrape_job", job)])
+    /// Records that a sync of a pool took so many seconds, up to the time `now` (ms).
+    pub fn sync_length(&self, job: &str, seconds: f64, now: TimeMs) {
+        self.last_list.set(now as f64 / 1_000.0);
+        let name = "prometheus_target_sync_length_seconds";
+        let help = "What a sync of the scrape pool took.";
+        self.registry.summary_of(name, help, &[("scrape_job", job)], &QUANTILES).observe(seconds);
+    }
+
+    /// The summary of the true intervals between the scrapes of targets whose interval is `interval`
+    /// ms.
+    pub fn interval_lengths(&self, interval: TimeMs) -> Arc<MetricSummary> {
+        let name = "prometheus_target_interval_length_seconds";
+        let help = "Actual intervals between scrapes.";
+        self.registry.summary_of(name, help, &[("interval", &go_duration(interval))], &QUANTILES)
+    }
+
+    /// Records how many metric families the targets of a pool describe, and the bytes of their
+    /// names and texts.
+    pub fn metadata_cache(&self, job: &str, entries: usize, bytes: usize) {
+        let labels = [("scrape_job", job)];
+        let gauge = |name, help| self.registry.gauge(name, help, &labels);
+        gauge("prometheus_target_metadata_cache_entries", "Metric families whose metadata is cached.")
             .set(entries as f64);
+        gauge("prometheus_target_metadata_cache_bytes", "Bytes of the metadata that is cached.")
+            .set(bytes as f64);
+    }
+}
+
+/// A time in ms as Go writes durations: `1m30s` is `1m30s`, a minute `1m0s`, `1500` ms `1.5s`.
+fn go_duration(ms: TimeMs) -> String {
+    if ms < 1_000 {
+        return format!("{ms}ms");
+    }
+    let seconds = (ms % 60_000) as f64 / 1_000.0;
+    let minutes = ms / 60_000;
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_written_as_in_go() {
+        let cases =
+            [(15_000, "15s"), (60_000, "1m0s"), (90_500, "1m30.5s"), (500, "500ms"), (3_600_000, "1h0m0s")];
+        for (ms, text) in cases {
+            assert_eq!(go_duration(ms), text);
+        }
     }
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// A target and its loop.
 pub struct ActiveTarget {
@@ -110,7 +111,10 @@ impl ScrapePool {
                 // An incomplete list would end targets that the missing mechanism still has. With
                 // nothing running, each target that is known is better than none.
                 if complete || nothing_to_lose {
+                    let began = Instant::now();
                     self.sync(&current, &found, std::mem::take(&mut renew)).await;
+                    let took = began.elapsed().as_secs_f64();
+                    self.shared.metrics.sync_length(current.job.name(), took, self.shared.clock.now());
                 }
                 tokio::select! {
                     biased;
@@ -274,6 +278,8 @@ impl ScrapePool {
             running: None,
             turns: 0,
             offset: target.offset(options.seed),
+            last_begin: None,
+            intervals: self.shared.metrics.interval_lengths(target.interval.0),
             context: context.clone(),
         };
         let task = tokio::spawn(scrape_loop.run(receiver));

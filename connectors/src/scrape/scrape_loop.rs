@@ -16,6 +16,7 @@ use crate::scrape::work::{Context, ScrapeStep, ScrapeWork};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use storage::metrics::MetricSummary;
 use storage::model::TimeMs;
 use storage::spans::{SpanContext, SpanKind};
 use tokio::sync::watch;
@@ -72,6 +73,10 @@ pub struct ScrapeLoop {
     pub turns: usize,
     /// The offset of the schedule, ms.
     pub offset: i64,
+    /// When the last scrape began; `None`: there was none yet.
+    pub last_begin: Option<TimeMs>,
+    /// The true intervals between scrapes.
+    pub intervals: Arc<MetricSummary>,
 }
 
 /// Stops work that is on a thread when the loop ends.
@@ -196,6 +201,9 @@ impl ScrapeLoop {
 
     async fn scrape_in(&mut self, span: Option<SpanContext>, tick: TimeMs) {
         let now = self.shared.clock.now();
+        if let Some(last) = self.last_begin.replace(now) {
+            self.intervals.observe((now - last) as f64 / 1_000.0);
+        }
         let tolerance = self.shared.options.tolerance_ms().min(self.context.target.interval.0 / 100);
         // As in Prometheus: samples exactly an interval apart compress to almost nothing. A scrape
         // that is really late keeps its true time.

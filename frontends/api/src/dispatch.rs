@@ -12,6 +12,7 @@ use super::params::Form;
 use super::paths::Lookup;
 use super::response::{text, text_error};
 use super::{AppState, agent, forms, limits, paths, security};
+use axum::body::HttpBody as _;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -79,7 +80,8 @@ async fn dispatch(
         }
     }
     response.headers_mut().extend(cors);
-    state.telemetry.count(endpoint.path, response.status(), began.elapsed());
+    let size = response.body().size_hint().exact();
+    state.telemetry.count(endpoint.path, response.status(), began.elapsed(), size);
     response
 }
 

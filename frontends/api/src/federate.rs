@@ -51,7 +51,10 @@ pub(crate) async fn federate(call: ApiRequest) -> Response {
             };
             ([(header::CONTENT_TYPE, content_type)], body).into_response()
         }
-        Err(e) => failure(&e),
+        Err(e) => {
+            state.telemetry.federation_errors.inc();
+            failure(&e)
+        }
     }
 }
 

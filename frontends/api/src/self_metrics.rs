@@ -8,6 +8,9 @@ use storage::metrics::{Counter, Gauge, MetricSummary, Metrics};
 /// The buckets of the request duration, s, as in Prometheus.
 const BUCKETS: [f64; 9] = [0.1, 0.2, 0.4, 1.0, 3.0, 8.0, 20.0, 60.0, 120.0];
 
+/// The buckets of the size of answers, bytes, as in Prometheus.
+const SIZE_BUCKETS: [f64; 8] = [1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+
 /// The metrics of this front end.
 pub struct ApiMetrics {
     metrics: Metrics,
@@ -20,6 +23,8 @@ pub struct ApiMetrics {
     pub(super) query_samples: Arc<Counter>,
     pub(super) query_samples_read: Arc<Counter>,
     pub(super) ready: Arc<Gauge>,
+    pub(super) metric_requests: MetricRequests,
+    pub(super) federation_errors: Arc<Counter>,
     pub(super) subscriptions: Arc<Gauge>,
     pub(super) views: Arc<Gauge>,
 }
@@ -54,6 +59,12 @@ impl ApiMetrics {
                 "The total number of samples read by all queries, each counted once for its series.",
                 &[],
             ),
+            metric_requests: MetricRequests::new(metrics),
+            federation_errors: metrics.counter(
+                "prometheus_web_federation_errors_total",
+                "Total number of errors that occurred while sending federation responses.",
+                &[],
+            ),
             ready: gauge("prometheus_ready", "Whether the server is ready: 1, otherwise 0."),
             subscriptions: gauge("perennial_subscriptions", "Open live subscriptions."),
             views: gauge("perennial_subscribed_views", "Standing views that live subscriptions share."),
@@ -61,8 +72,9 @@ impl ApiMetrics {
         }
     }
 
-    /// Counts one answered request.
-    pub fn count(&self, path: &str, status: StatusCode, took: Duration) {
+    /// Counts one answered request; `size`: the bytes of the body, if they are known before it is
+    /// sent.
+    pub fn count(&self, path: &str, status: StatusCode, took: Duration, size: Option<u64>) {
         let handler = path.replace("{name}", ":name");
         let requests = self.metrics.counter(
             "prometheus_http_requests_total",
@@ -77,6 +89,41 @@ impl ApiMetrics {
             &BUCKETS,
         );
         durations.observe(took.as_secs_f64());
+        let sizes = self.metrics.histogram(
+            "prometheus_http_response_size_bytes",
+            "Histogram of response size for HTTP requests; without those that are sent while they are made.",
+            &[("handler", &handler)],
+            &SIZE_BUCKETS,
+        );
+        if let Some(size) = size {
+            sizes.observe(size as f64);
+        }
+    }
+}
+
+/// Requests of `/metrics`, under the names of Prometheus' client library.
+pub(super) struct MetricRequests {
+    pub(super) in_flight: Arc<Gauge>,
+    pub(super) answered: Arc<Counter>,
+}
+
+impl MetricRequests {
+    fn new(metrics: &Metrics) -> MetricRequests {
+        let name = "promhttp_metric_handler_requests_total";
+        let counter =
+            |code| metrics.counter(name, "Total number of scrapes by HTTP status code.", &[("code", code)]);
+        // Others than 200 are not possible here, and alerts want to see the zeros.
+        for code in ["500", "503"] {
+            drop(counter(code));
+        }
+        MetricRequests {
+            in_flight: metrics.gauge(
+                "promhttp_metric_handler_requests_in_flight",
+                "Current number of scrapes being served.",
+                &[],
+            ),
+            answered: counter("200"),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::dispatch::ApiRequest;
 use super::federate::{AcceptedFormat, Form};
 use super::json_model::{BuildInfo, PendingConfigJson, RuntimeInfo};
 use super::response::{ApiError, ApiResult, ErrorType, success, success_with_infos, text};
+use super::self_metrics::GaugeGuard;
 use super::series::run_blocking;
 use super::versions::Version;
 use super::{AppState, limits, metric_messages};
@@ -162,6 +163,9 @@ pub(crate) async fn tsdb_blocks(call: ApiRequest) -> ApiResult {
 
 /// `/metrics`
 pub(crate) async fn metrics(call: ApiRequest) -> Response {
+    let requests = &call.state.telemetry.metric_requests;
+    let _counted = GaugeGuard::new(&requests.in_flight);
+    requests.answered.inc();
     refresh(&call.state);
     // As Go's client library: protobuf for a scraper that prefers it, text for all others.
     let AcceptedFormat { form, content_type, .. } = AcceptedFormat::new(call.header(header::ACCEPT));

@@ -94,7 +94,8 @@ impl ActiveRules {
     /// A manager without rules.
     pub fn new(ports: RuleServices, options: RuleManagerOptions, events: Arc<RuleEventQueue>) -> ActiveRules {
         let expander =
-            TemplateExpander::new(&options.external_labels, &options.external_url, ports.query.clone());
+            TemplateExpander::new(&options.external_labels, &options.external_url, ports.query.clone())
+                .counted(&ports.metrics);
         let expander = Arc::new(expander);
         let durations = RuleDurationMetrics::new(&ports.metrics, ports.tracer.clone());
         ActiveRules {
@@ -131,7 +132,8 @@ impl ActiveRules {
         now: TimeMs,
     ) -> Result<(), RulesError> {
         let expander =
-            TemplateExpander::new(external_labels, &self.options.external_url, self.ports.query.clone());
+            TemplateExpander::new(external_labels, &self.options.external_url, self.ports.query.clone())
+                .counted(&self.ports.metrics);
         // All alerting parts first: a bad template must be found before anything changes.
         let mut parts = Vec::new();
         for group in &groups {

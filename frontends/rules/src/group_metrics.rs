@@ -57,6 +57,7 @@ pub(super) struct GroupMetrics {
     missed: Arc<Counter>,
     last: Arc<Gauge>,
     last_duration: Arc<Gauge>,
+    last_rule_duration: Arc<Gauge>,
     last_samples: Arc<Gauge>,
 }
 
@@ -95,6 +96,10 @@ impl GroupMetrics {
             last_duration: gauge(
                 "prometheus_rule_group_last_duration_seconds",
                 "What the latest evaluations of the group's rules took.",
+            ),
+            last_rule_duration: gauge(
+                "prometheus_rule_group_last_rule_duration_sum_seconds",
+                "The sum of what the latest evaluation of each rule of the group took.",
             ),
             last_samples: gauge(
                 "prometheus_rule_group_last_evaluation_samples",
@@ -173,6 +178,7 @@ impl GroupMetrics {
             samples += rule.samples(spent);
         }
         self.last_duration.set(took);
+        self.last_rule_duration.set(took);
         self.last_samples.set(samples as f64);
         durations.group.observe(took);
         if durations.tracer.is_on() {

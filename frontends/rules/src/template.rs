@@ -20,6 +20,7 @@ use gotmpl::{TemplateError, Value};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, OnceLock};
+use storage::metrics::{Counter, Metrics};
 use storage::model::{Labels, TimeMs};
 
 /// Declares the variables that every template may use.
@@ -93,6 +94,8 @@ pub struct TemplateExpander {
     functions: gotmpl::FuncMap,
     external_labels: Value,
     external_url: String,
+    expansions: Arc<Counter>,
+    failures: Arc<Counter>,
 }
 
 impl TemplateExpander {
@@ -120,6 +123,25 @@ impl TemplateExpander {
             functions: for_templates,
             external_labels: label_map(external_labels),
             external_url: url,
+            expansions: Arc::default(),
+            failures: Arc::default(),
+        }
+    }
+
+    /// The same expander, which counts the expansions of templates with actions.
+    #[must_use]
+    pub fn counted(self, metrics: &Metrics) -> TemplateExpander {
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        TemplateExpander {
+            expansions: counter(
+                "prometheus_template_text_expansions_total",
+                "The total number of template text expansions.",
+            ),
+            failures: counter(
+                "prometheus_template_text_expansion_failures_total",
+                "The total number of template text expansion failures.",
+            ),
+            ..self
         }
     }
 
@@ -188,6 +210,7 @@ impl TemplateExpander {
                 let template = actions.parsed.get_or_init(|| self.parsed(&actions.name, &actions.source));
                 let mut out = BoundedText(String::new());
                 budget::begin();
+                self.expansions.inc();
                 match template.execute_template_fmt(&mut out, MAIN, &scope.0) {
                     Ok(()) => out.0,
                     Err(e) => {
@@ -196,6 +219,7 @@ impl TemplateExpander {
                             TemplateError::Write => format!("its text is longer than {TEMPLATE_BYTES} bytes"),
                             other => other.to_string(),
                         };
+                        self.failures.inc();
                         let error = format!("error executing template {}: {why}", actions.name);
                         // Whoever wrote the rule must act; the alert itself is sent.
                         tracing::warn!(target: "rules", %error, "a template of an alert cannot be expanded; correct it in the rule file");

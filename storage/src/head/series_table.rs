@@ -42,6 +42,8 @@ pub struct HeadSeriesTable {
     unlogged: Vec<u32>,
     /// How often series ended, or came back under their old slots.
     returns: u64,
+    /// How many series have ended.
+    ended: u64,
 }
 
 /// The labels of the slots of one shard; empty for inactive series.
@@ -80,6 +82,11 @@ impl HeadSeriesTable {
     /// may have missed only these.
     pub fn returns(&self) -> u64 {
         self.returns
+    }
+
+    /// How many series have ended; one that ended twice counts twice.
+    pub fn ended(&self) -> u64 {
+        self.ended
     }
 
     /// The series of a slot, if there is such a slot.
@@ -210,6 +217,7 @@ impl HeadSeriesTable {
         }
         if !inactive.is_empty() {
             self.returns += 1;
+            self.ended += inactive.len() as u64;
         }
         let slots = &self.slots;
         self.unlogged.retain(|slot| slots[*slot as usize].listed);

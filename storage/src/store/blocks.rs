@@ -14,7 +14,7 @@ use crate::block::{
 };
 use crate::disk::{Disk, DiskFile};
 use crate::error::StoreError;
-use crate::metrics::{Gauge, Metrics};
+use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::time::format_duration;
 use crate::model::{Labels, Matcher, TimeMs};
 use parking_lot::Mutex;
@@ -32,6 +32,8 @@ pub(super) struct BlockManager {
     pub(super) tombstones: Tombstones,
     pub(super) metrics: BlockMetrics,
     damaged: Arc<Gauge>,
+    /// Blocks that could not be read.
+    failed_reloads: Arc<Counter>,
     compactions: CompactionMetrics,
     /// Held while files of blocks are removed: a merge and retention may both want to remove the
     /// same block.
@@ -86,6 +88,9 @@ impl BlockManager {
         }
         let damaged = damaged_blocks(metrics);
         damaged.set((damage.len() + unread.len()) as f64);
+        let help = "Blocks that could not be read, and are left out of answers.";
+        let failed_reloads = metrics.counter("prometheus_tsdb_reloads_failures_total", help, &[]);
+        failed_reloads.add((damage.len() + unread.len()) as u64);
         let compactions = CompactionMetrics::new(metrics);
         let history = BlockManager {
             disk,
@@ -96,6 +101,7 @@ impl BlockManager {
             tombstones,
             metrics: BlockMetrics::new(metrics),
             damaged,
+            failed_reloads,
             compactions,
             removing: Mutex::default(),
             unmergeable: Mutex::default(),
@@ -395,6 +401,7 @@ impl BlockBackend for BlockManager {
         for line in self.blocks.delete(&[tombstone]) {
             tracing::error!("{line}");
             self.damaged.set(self.damaged.get() + 1.0);
+            self.failed_reloads.inc();
         }
         Ok(())
     }

@@ -168,7 +168,7 @@ impl<'a> StoreBuilder<'a> {
         let names = heads.iter().map(|head| head.series.all_labels()).collect();
         let store = Arc::new(Store {
             shards: Shards::new(heads.into_iter().map(|head| new_shard(head, flushed)).collect()),
-            wal: StoreWal::new(log, wal_dir.clone(), disk.clone()),
+            wal: StoreWal::new(log, wal_dir.clone(), disk.clone(), metrics),
             newest: AtomicI64::new(newest.unwrap_or(TimeMs::MIN)),
             history,
             subscribers: Subscribers::default(),

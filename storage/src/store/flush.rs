@@ -262,8 +262,10 @@ impl Store {
                 }
             }
         }
+        self.metrics.flushes.inc();
         if outcome.is_err() {
             self.metrics.flush_failures.inc();
+            self.metrics.failed_flushes.inc();
         }
         let truncated = self.truncate_wal();
         outcome.and_then(|ranges| truncated.map(|()| ranges))

@@ -100,6 +100,7 @@ pub(super) struct BlockMetrics {
     loaded: Arc<Gauge>,
     by_time: Arc<Counter>,
     by_size: Arc<Counter>,
+    changes: Arc<Counter>,
 }
 
 impl BlockMetrics {
@@ -118,6 +119,10 @@ impl BlockMetrics {
                 "prometheus_tsdb_size_retentions_total",
                 "How often blocks were removed because of the retention size.",
             ),
+            changes: counter(
+                "prometheus_tsdb_reloads_total",
+                "How often other blocks became those that queries read.",
+            ),
         }
     }
 
@@ -125,6 +130,7 @@ impl BlockMetrics {
     pub(super) fn show(&self, here: &[BlockMeta], all: usize) {
         self.bytes.set(here.iter().map(BlockMeta::bytes_on_disk).sum::<u64>() as f64);
         self.loaded.set(all as f64);
+        self.changes.inc();
     }
 
     /// Counts a removal, as Prometheus does: once for all blocks that are removed together.

@@ -16,6 +16,9 @@ pub(super) struct StoreMetrics {
     pub chunks: Arc<Gauge>,
     pub blocks_written: Arc<Counter>,
     pub flush_failures: Arc<Counter>,
+    /// Flushes of the head, also those that failed.
+    pub flushes: Arc<Counter>,
+    pub failed_flushes: Arc<Counter>,
     pub corruptions: Arc<Counter>,
     pub clean_start: Arc<Gauge>,
     floats: Arc<Counter>,
@@ -39,6 +42,14 @@ impl StoreMetrics {
             ),
             blocks_written: shared_metrics::compactions(metrics),
             flush_failures: shared_metrics::failed_compactions(metrics),
+            flushes: counter(
+                "prometheus_tsdb_head_truncations_total",
+                "Attempts to move samples from the head to blocks.",
+            ),
+            failed_flushes: counter(
+                "prometheus_tsdb_head_truncations_failed_total",
+                "Attempts to move samples from the head to blocks that failed.",
+            ),
             corruptions: shared_metrics::log_corruptions(metrics),
             clean_start: shared_metrics::clean_start(metrics),
             floats: shared_metrics::appended_samples(metrics, SampleType::Float),

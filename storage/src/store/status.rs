@@ -49,6 +49,22 @@ impl StoreStatus<'_> {
         Some(self.store.newest.load(Relaxed)).filter(|newest| *newest > TimeMs::MIN)
     }
 
+    /// The oldest and the newest time in the head; `None`: it is empty.
+    pub fn head_span(&self) -> Option<(TimeMs, TimeMs)> {
+        let spans = self.store.shards.spans();
+        spans.reduce(|(oldest, newest), (from, to)| (oldest.min(from), newest.max(to)))
+    }
+
+    /// Bytes of the log on disk; `None` if the directory cannot be read.
+    pub fn log_bytes(&self) -> Option<u64> {
+        self.store.wal.bytes().ok()
+    }
+
+    /// How many series have ended, and left the head.
+    pub fn ended_series(&self) -> u64 {
+        self.store.shards.iter().map(|shard| shard.read().head.series.ended()).sum()
+    }
+
     /// Number of samples refused so far because of their time.
     pub fn refused_as_too_old(&self) -> u64 {
         self.store.metrics.refused_as_too_old()

@@ -10,6 +10,7 @@ use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::head::{SlotHistogram, SlotStart};
 use crate::limits::{WAL_HELD_BYTES, WAL_SAMPLES};
+use crate::metrics::{Counter, Metrics};
 use crate::model::{SHARDS, TimeMs};
 use crate::wal::{
     Checkpoint, FlushWatermark, Log, RecordBuilder, RecordKind, add, add_histograms, put_samples, put_starts,
@@ -35,6 +36,56 @@ pub struct StoreWal {
     opened_at: u64,
     /// Segments whose samples are all older are kept for no reader.
     held_since: AtomicI64,
+    metrics: LogMetrics,
+}
+
+/// How often something was done, and how often it failed.
+struct Attempts {
+    total: Arc<Counter>,
+    failed: Arc<Counter>,
+}
+
+impl Attempts {
+    /// Counts an attempt; returns its outcome.
+    fn count<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.total.inc();
+        self.failed.add(u64::from(outcome.is_err()));
+        outcome
+    }
+}
+
+/// The metrics of what keeps the log short; the names are those of Prometheus.
+struct LogMetrics {
+    checkpoints: Attempts,
+    truncations: Attempts,
+}
+
+impl LogMetrics {
+    fn new(metrics: &Metrics) -> LogMetrics {
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        LogMetrics {
+            checkpoints: Attempts {
+                total: counter(
+                    "prometheus_tsdb_checkpoint_creations_total",
+                    "Checkpoints of the log that were begun.",
+                ),
+                failed: counter(
+                    "prometheus_tsdb_checkpoint_creations_failed_total",
+                    "Checkpoints of the log that failed.",
+                ),
+            },
+            truncations: Attempts {
+                total: counter(
+                    "prometheus_tsdb_wal_truncations_total",
+                    "Removals of segments of the log whose samples are in blocks.",
+                ),
+                failed: counter(
+                    "prometheus_tsdb_wal_truncations_failed_total",
+                    "Removals of segments of the log that failed.",
+                ),
+            },
+        }
+    }
 }
 
 /// The first records that readers of the log still need, by the number of the reader.
@@ -65,10 +116,20 @@ impl Drop for LogHold {
 }
 
 impl StoreWal {
-    pub(super) fn new(log: Log, dir: PathBuf, disk: Arc<dyn Disk>) -> StoreWal {
+    pub(super) fn new(log: Log, dir: PathBuf, disk: Arc<dyn Disk>, metrics: &Metrics) -> StoreWal {
+        let metrics = LogMetrics::new(metrics);
         let opened_at = log.last_lsn();
         let held_since = AtomicI64::new(TimeMs::MIN);
-        StoreWal { log, dir, disk, in_blocks: Mutex::default(), holds: Arc::default(), opened_at, held_since }
+        StoreWal {
+            log,
+            dir,
+            disk,
+            in_blocks: Mutex::default(),
+            holds: Arc::default(),
+            opened_at,
+            held_since,
+            metrics,
+        }
     }
 
     /// Keeps the records from `lsn` on, although their samples are in blocks, for a reader of the
@@ -319,8 +380,8 @@ impl StoreWal {
     /// fills the disk.
     pub(super) fn truncate(&self, shards: &Shards) -> Result<(), StoreError> {
         let Some(flushed) = *self.in_blocks.lock() else { return Ok(()) };
-        self.checkpoint(flushed, shards)?;
-        self.remove_segments(flushed)?;
+        self.metrics.checkpoints.count(self.checkpoint(flushed, shards))?;
+        self.metrics.truncations.count(self.remove_segments(flushed))?;
         *self.in_blocks.lock() = None;
         Ok(())
     }

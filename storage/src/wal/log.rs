@@ -59,6 +59,8 @@ pub(super) struct LogShared {
     segment_bytes: u64,
     pub(super) unsynced_seconds: Arc<Gauge>,
     pub(super) bytes_total: Arc<Counter>,
+    pub(super) current_segment: Arc<Gauge>,
+    pub(super) failed_writes: Arc<Counter>,
 }
 
 #[derive(Default)]
@@ -174,6 +176,16 @@ impl Log {
                 &[],
             ),
             bytes_total: metrics.counter("perennial_wal_bytes_total", "Bytes written to the log.", &[]),
+            current_segment: metrics.gauge(
+                "prometheus_tsdb_wal_segment_current",
+                "Number of the segment of the log that is being written.",
+                &[],
+            ),
+            failed_writes: metrics.counter(
+                "prometheus_tsdb_wal_writes_failed_total",
+                "Attempts to write to the log that failed.",
+                &[],
+            ),
         })
     }
 

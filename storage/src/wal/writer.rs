@@ -220,6 +220,7 @@ impl LogWriter {
         let mut file = self.disk.create(&path)?;
         // Even if the following fails: the number of a file that exists is not used again.
         self.next_number += 1;
+        self.shared.current_segment.set(f64::from(header.number));
         let info = SegmentInfo {
             path: path.clone(),
             number: header.number,
@@ -283,6 +284,7 @@ impl LogWriter {
             tracing::debug!(target: "wal", lsn = state.committed, "records are committed");
             self.unacknowledged.clear();
         } else {
+            self.shared.failed_writes.inc();
             // Ignore a tick during the attempt: the next attempt must come after a pause.
             state.sync_due = false;
         }

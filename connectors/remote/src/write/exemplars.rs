@@ -26,15 +26,16 @@ impl WaitingExemplars {
         self.count += 1;
     }
 
-    /// Takes those of a series that go with an item of the time `t`: an exemplar belongs to the
-    /// first item that is not older than itself. So after an outage each meets its own sample.
-    pub(super) fn take(&mut self, series: SeriesRef, t: TimeMs) -> Vec<Exemplar> {
+    /// Takes at most `most` of a series that go with an item of the time `t`: an exemplar belongs to
+    /// the first item that is not older than itself. So after an outage each meets its own sample.
+    /// Those that are too many go with the next item.
+    pub(super) fn take(&mut self, series: SeriesRef, t: TimeMs, most: usize) -> Vec<Exemplar> {
         // By far the most samples have none.
         if self.count == 0 {
             return Vec::new();
         }
         let Some(waiting) = self.by_series.get_mut(&series) else { return Vec::new() };
-        let taken: Vec<Exemplar> = waiting.extract_if(.., |exemplar| exemplar.t <= t).collect();
+        let taken: Vec<Exemplar> = waiting.extract_if(.., |exemplar| exemplar.t <= t).take(most).collect();
         if waiting.is_empty() {
             self.by_series.remove(&series);
         }
@@ -64,15 +65,22 @@ mod tests {
     fn an_exemplar_goes_with_the_first_item_that_is_not_older() {
         let [a, b] = [1, 2].map(|slot| SeriesRef { shard: 0, slot });
         let mut waiting = WaitingExemplars::default();
-        for (series, t) in [(a, 10), (a, 20), (b, 15), (a, 12)] {
+        for (series, t) in [(a, 10), (a, 20), (b, 15), (a, 12), (a, 21), (a, 22)] {
             waiting.add(series, Exemplar { labels: Labels::default(), t, v: 1.0 });
         }
         let mut times = |series, t| -> Vec<TimeMs> {
-            waiting.take(series, t).iter().map(|exemplar| exemplar.t).collect()
+            waiting.take(series, t, 2).iter().map(|exemplar| exemplar.t).collect()
         };
         // (series, time of its item, the exemplars that go along)
-        let steps: [(SeriesRef, TimeMs, &[TimeMs]); 6] =
-            [(a, 9, &[]), (a, 12, &[10, 12]), (a, 19, &[]), (a, 30, &[20]), (a, 40, &[]), (b, 14, &[])];
+        let steps: [(SeriesRef, TimeMs, &[TimeMs]); 7] = [
+            (a, 9, &[]),
+            (a, 12, &[10, 12]),
+            (a, 19, &[]),
+            (a, 30, &[20, 21]),
+            (a, 40, &[22]),
+            (a, 50, &[]),
+            (b, 14, &[]),
+        ];
         for (series, t, expected) in steps {
             assert_eq!(times(series, t), expected, "{series:?} at {t}");
         }

@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use storage::exemplars::Exemplar;
 use storage::metrics::Counter;
 use storage::model::value::is_stale;
 use storage::model::{SeriesRef, TimeMs};
@@ -388,11 +389,7 @@ impl QueueReader {
         if self.is_full(number) {
             self.flush(number)?;
         }
-        let mut exemplars = Vec::new();
-        // A request that is built again gets what it had.
-        if self.shards[number].repeats.is_empty() {
-            exemplars = self.waiting_exemplars.take(series, item.t);
-        }
+        let exemplars = self.exemplars_of(number, series, item.t)?;
         let reason = match self.series.get(series) {
             SeriesUse::Send(_) => None,
             SeriesUse::Drop => Some(DropReason::DroppedSeries),
@@ -415,6 +412,29 @@ impl QueueReader {
             self.push(number);
         }
         Ok(())
+    }
+
+    /// The exemplars that go with an item of the time `t`. They count as samples do: if all have no
+    /// place in the request of the shard, it is handed over before.
+    fn exemplars_of(
+        &mut self,
+        number: usize,
+        series: SeriesRef,
+        t: TimeMs,
+    ) -> Result<Vec<Exemplar>, StoppedEarly> {
+        // A request that is built again gets what it had.
+        if !self.shards[number].repeats.is_empty() {
+            return Ok(Vec::new());
+        }
+        // One goes with its sample also if a request may have one item only: receivers take none
+        // without a sample.
+        let most = (self.settings.batch as usize).saturating_sub(1).max(1);
+        let exemplars = self.waiting_exemplars.take(series, t, most);
+        let needed = 1 + exemplars.len() as u64;
+        if !exemplars.is_empty() && self.shards[number].builder.len() + needed > self.settings.batch {
+            self.flush(number)?;
+        }
+        Ok(exemplars)
     }
 
     /// Puts exemplars into requests of 1.0 that were stored since the last call. They are in memory
