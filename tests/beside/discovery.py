@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Discovery beside real servers: a Kubernetes API server with etcd, and Consul, which this program starts.
+"""Discovery beside real servers: a Kubernetes API server with etcd, Consul and ZooKeeper, which this program starts.
 
     tests/beside/discovery.py record  --etcd … --kube-apiserver … --consul …
-    tests/beside/discovery.py compare --etcd … --kube-apiserver … --consul … --perennial … --prometheus …
+    tests/beside/discovery.py compare --etcd … --kube-apiserver … --consul … --zookeeper … --perennial … --prometheus …
 
 `record` makes the calls of our mechanisms, writes what the servers answer into
 connectors/tests/data/discovery/recorded/, and takes four minutes. `compare` has Perennial and Prometheus discover on
@@ -19,7 +19,7 @@ import time
 
 import discovery_objects as objects
 from discovery_compare import compare
-from discovery_servers import Cluster, call, change, consul, joined
+from discovery_servers import Cluster, ZooKeeper, call, change, consul, joined
 
 DATA = os.path.join(os.path.dirname(__file__), '../../connectors/tests/data/discovery/recorded')
 ALL = [('/api/v1/pods', ()), ('/api/v1/nodes', ()), ('/api/v1/namespaces', ()), ('/apis/apps/v1/replicasets', ()),
@@ -285,14 +285,14 @@ def record_consul(agent, base):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('what', choices=['record', 'compare'])
-    for name in ('etcd', 'kube-apiserver', 'consul', 'perennial', 'prometheus'):
+    for name in ('etcd', 'kube-apiserver', 'consul', 'zookeeper', 'perennial', 'prometheus'):
         parser.add_argument(f'--{name}')
     parser.add_argument('--jobs', help='of compare: the names of some, with commas between them')
     parser.add_argument('--port', type=int, default=16443, help='the first of thirty ports on 127.0.0.1')
     options = parser.parse_args()
     directory = tempfile.mkdtemp(prefix='discovery-')
     programs = []
-    cluster = agent = base = None
+    cluster = agent = base = zookeeper = None
     try:
         if options.kube_apiserver:
             cluster = Cluster(options.etcd, options.kube_apiserver, directory, options.port)
@@ -303,6 +303,10 @@ def main():
             programs.append(agent)
             agent.start()
             base = f'http://127.0.0.1:{options.port + 5}'
+        if options.zookeeper:
+            zookeeper = ZooKeeper(options.zookeeper, directory, options.port + 15)
+            programs.append(zookeeper)
+            zookeeper.start()
         if options.what == 'record':
             if options.kube_apiserver:
                 record_kubernetes(cluster)
@@ -310,7 +314,7 @@ def main():
             if options.consul:
                 record_consul(agent, base)
             return 0
-        return compare(options, directory, cluster, agent, base, forget)
+        return compare(options, directory, cluster, agent, base, zookeeper, forget)
     finally:
         for program in programs:
             program.kill()

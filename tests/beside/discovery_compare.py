@@ -30,19 +30,30 @@ CONSUL_JOBS = {
 }
 
 
-def configuration(cluster, agent_url, jobs):
+ZOOKEEPER_JOBS = {'nerve': '/nerve', 'serverset': '/sets'}
+
+
+def configuration(cluster, agent_url, zookeeper, jobs):
     lines = ['global: {scrape_interval: 1h}', 'scrape_configs:']
+    # Without it targets whose labels are the same afterwards would be one, with the labels of the first or the last.
+    unique = 'relabel_configs: [{action: labelmap, regex: __meta_(.+)}]'
     access = ''
     if cluster:
         access = (f'api_server: {cluster.base}, authorization: {{credentials: {TOKEN}}}, '
-                  f'tls_config: {{ca_file: {cluster.certificate}}}')
+                  f'tls_config: {{ca_file: {cluster.certificate}, server_name: kubernetes.default.svc}}')
     for name in jobs:
         if name in KUBERNETES_JOBS:
-            lines.append(f'- {{job_name: {name}, kubernetes_sd_configs: [{{{KUBERNETES_JOBS[name]}, {access}}}]}}')
+            lines.append(f'- {{job_name: {name}, kubernetes_sd_configs: [{{{KUBERNETES_JOBS[name]}, {access}}}], {unique}}}')
+        elif name in ZOOKEEPER_JOBS:
+            lines.append(f"- {{job_name: {name}, {name}_sd_configs: [{{servers: ['{zookeeper.address}'], paths: [{ZOOKEEPER_JOBS[name]}]}}], {unique}}}")
         else:
             server = agent_url.removeprefix('http://')
-            lines.append(f"- {{job_name: {name}, consul_sd_configs: [{{server: '{server}'{CONSUL_JOBS[name]}}}]}}")
+            lines.append(f"- {{job_name: {name}, consul_sd_configs: [{{server: '{server}'{CONSUL_JOBS[name]}}}], {unique}}}")
     return '\n'.join(lines) + '\n'
+
+
+# What Prometheus 3.14 does not have: the addresses of a load balancer in its status.
+OURS = ('__meta_kubernetes_service_loadbalancer_ip',)
 
 
 class Reader:
@@ -75,7 +86,8 @@ class Reader:
         for target in data['activeTargets'] + data['droppedTargets']:
             labels = target['discoveredLabels']
             meta = {name: value for name, value in labels.items()
-                    if value and (name.startswith('__meta_') or name in ('__address__', 'instance'))}
+                    if value and name not in OURS
+                    and (name.startswith('__meta_') or name in ('__address__', 'instance'))}
             jobs.setdefault(labels['job'], []).append(json.dumps(meta, sort_keys=True))
         return {job: sorted(set(targets)) for job, targets in jobs.items()}
 
@@ -90,7 +102,7 @@ def settled(readers, patience):
         time.sleep(0.5)
 
 
-def compare_step(place, readers, jobs, patience=25):
+def compare_step(place, readers, jobs, patience=25, must_have=False):
     # A change takes a moment, and both may still agree on what was before it.
     time.sleep(8)
     found = settled(readers, patience)
@@ -98,7 +110,8 @@ def compare_step(place, readers, jobs, patience=25):
     for job in jobs:
         ours, theirs = (each.get(job, []) for each in found)
         labels = sum(len(json.loads(target)) for target in ours)
-        if ours == theirs:
+        # At the start each job has some, or its server is not reached by either.
+        if ours == theirs and (ours or not must_have):
             print(f'{place}, {job}: {len(ours)} targets with {labels} labels are equal', flush=True)
             continue
         different += 1
@@ -110,29 +123,43 @@ def compare_step(place, readers, jobs, patience=25):
     return different
 
 
-def compare(options, directory, cluster, agent, agent_url, forget):
+def compare(options, directory, cluster, agent, agent_url, zookeeper, forget):
     jobs = (list(KUBERNETES_JOBS) if cluster else []) + (list(CONSUL_JOBS) if agent else [])
+    jobs += list(ZOOKEEPER_JOBS) if zookeeper else []
     if options.jobs:
         jobs = [job for job in jobs if job in options.jobs.split(',')]
-    text = configuration(cluster, agent_url, jobs)
+    text = configuration(cluster, agent_url, zookeeper, jobs)
+    if zookeeper:
+        # A path that does not exist is an error of both.
+        zookeeper.run(objects.ZOOKEEPER[0])
     readers = [Reader('perennial', options.perennial, directory, options.port + 20, text),
                Reader('prometheus', options.prometheus, directory, options.port + 21, text)]
     different = 0
     try:
         kubernetes = objects.KUBERNETES + [objects.KUBERNETES_RESUMED] if cluster else []
         consul_steps = objects.CONSUL if agent else []
-        for step in range(max(len(kubernetes), len(consul_steps))):
+        zookeeper_steps = objects.ZOOKEEPER if zookeeper else []
+        for step in range(max(len(kubernetes), len(consul_steps), len(zookeeper_steps))):
+            if 0 < step < len(zookeeper_steps):
+                zookeeper.run(zookeeper_steps[step])
             if step < len(kubernetes):
                 change(cluster.base, kubernetes[step])
+                time.sleep(1)
+                change(cluster.base, objects.touch(step))
             if step < len(consul_steps):
                 change(agent_url, consul_steps[step])
-            different += compare_step(f'step {step}', readers, jobs)
+            different += compare_step(f'step {step}', readers, jobs, must_have=step == 0)
         if cluster:
             forget(cluster)
+            change(cluster.base, objects.touch('again'))
         if agent:
             agent.kill()
             agent.start()
             change(agent_url, objects.CONSUL_AGAIN)
+        if zookeeper:
+            zookeeper.kill()
+            zookeeper.start()
+            zookeeper.run(objects.ZOOKEEPER_AGAIN)
         different += compare_step('after the restart', readers, jobs, 180)
     finally:
         for reader in readers:

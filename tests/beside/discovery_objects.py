@@ -185,6 +185,12 @@ KUBERNETES_PAGES = [
 ]
 
 
+def touch(step):
+    """Changes what refers to pods: only then Prometheus looks at them again."""
+    annotated = {'metadata': {'annotations': {'example.org/step': str(step)}}}
+    return [('PATCH', path, MERGE, annotated) for path in (f'{SHOP}/endpoints/web', f'{SLICES}/web-s1')]
+
+
 def instance(name, number, port, **more):
     return {'ID': f'{name}-{number}', 'Service': name, 'Port': port, **more}
 
@@ -222,5 +228,27 @@ CONSUL = [
         ('PUT', '/v1/catalog/deregister', 'application/json', {'Node': 'node-a', 'ServiceID': 'web-1'}),
     ],
 ]
+def member(host, port, status='ALIVE', others=''):
+    return (f'{{"serviceEndpoint":{{"host":"{host}","port":{port}}},"additionalEndpoints":{{{others}}},"status":"{status}","shard":3}}')
+
+
+# Commands of ZooKeeper's client, step by step.
+ZOOKEEPER = [
+    [
+        'create /nerve x', 'create /nerve/web', """create /nerve/web/one '{"host":"10.3.0.1","port":80,"name":"web"}'""",
+        'create /nerve/bad no-json', 'create /sets',
+        f"""create /sets/a '{member('10.3.1.1', 9000, others='"http-admin":{"host":"10.3.1.2","port":9001}')}'""",
+    ],
+    # 1: other nodes, and other data.
+    [
+        """create /nerve/web/two '{"host":"2001:db8::3","port":81,"name":"web"}'""",
+        f"""create /sets/b '{member('10.3.1.3', 9000)}'""", f"""set /sets/a '{member('10.3.1.1', 9000, 'STOPPING')}'""",
+    ],
+    # 2: nodes go, one with what is below it.
+    ['deleteall /nerve/web', 'delete /sets/b', """create /nerve/other '{"host":"10.3.0.9","port":82,"name":"o"}'"""],
+]
+# After the server was killed and has come again.
+ZOOKEEPER_AGAIN = ['delete /nerve/other', """create /nerve/late '{"host":"10.3.0.10","port":83,"name":"l"}'"""]
+
 # After a restart that begins with nothing, and so with small indices.
 CONSUL_AGAIN = [register(NODE_A, instance('web', 7, 8087, Tags=['http']))]

@@ -1,6 +1,7 @@
 """Starts etcd, a Kubernetes API server and Consul on 127.0.0.1 for discovery.py, and sends them requests."""
 import json
 import os
+import socket
 import ssl
 import subprocess
 import time
@@ -45,12 +46,19 @@ class Program:
         while True:
             if self.process.poll() is not None or time.time() > deadline:
                 raise SystemExit(f'{self.name} does not start: {self.log.name}')
-            try:
-                if call(self.ready, timeout=2).status == 200:
-                    return self
-            except OSError:
-                pass
+            if self.is_ready():
+                return self
             time.sleep(0.2)
+
+    def is_ready(self):
+        """Whether a URL answers, or a port (a number) takes connections."""
+        try:
+            if isinstance(self.ready, int):
+                socket.create_connection(('127.0.0.1', self.ready), 2).close()
+                return True
+            return call(self.ready, timeout=2).status == 200
+        except OSError:
+            return False
 
     def kill(self):
         if self.process:
@@ -112,6 +120,30 @@ def consul(program, directory, port):
     return Program('consul', [program, 'agent', '-dev', '-node', 'ours', '-datacenter', 'east', '-bind', '127.0.0.1',
                               '-client', '127.0.0.1', '-disable-host-node-id', *ports],
                    directory, f'http://127.0.0.1:{port}/v1/catalog/nodes?consistent')
+
+
+class ZooKeeper:
+    """A ZooKeeper of Debian's package: the directory of its scripts is given."""
+
+    def __init__(self, scripts, directory, port):
+        self.client, self.address = os.path.join(scripts, 'zkCli.sh'), f'127.0.0.1:{port}'
+        config = os.path.join(directory, 'zoo.cfg')
+        with open(config, 'w') as file:
+            file.write(f'tickTime=500\ndataDir={directory}/zookeeper\nclientPort={port}\nclientPortAddress=127.0.0.1\n'
+                       'admin.enableServer=false\n')
+        self.program = Program('zookeeper', [os.path.join(scripts, 'zkServer.sh'), 'start-foreground', config], directory,
+                               port)
+
+    def start(self):
+        self.program.start()
+
+    def kill(self):
+        self.program.kill()
+
+    def run(self, commands):
+        """Runs commands of its client."""
+        lines = ''.join(command + '\n' for command in [*commands, 'quit'])
+        subprocess.run([self.client, '-server', self.address], input=lines.encode(), check=True, capture_output=True)
 
 
 def joined(path, query):

@@ -18,7 +18,8 @@ from urllib.parse import parse_qsl, urlsplit
 class Answer:
     def __init__(self, recorded):
         self.method, url, *words = recorded["request"].split(" ")
-        self.words = [word.lower() for word in words]
+        # Of a form, each field may stand anywhere.
+        self.words = [part for word in words for part in word.lower().split("&")]
         parts = urlsplit(url)
         self.place = (parts.hostname, parts.path or "/")
         self.parameters = parse_qsl(parts.query, keep_blank_values=True)
@@ -31,7 +32,7 @@ class Answer:
         parts = urlsplit(url)
         given = parse_qsl(parts.query, keep_blank_values=True)
         return (
-            (method, parts.hostname, parts.path or "/") == (self.method, *self.place)
+            (method, parts.hostname, parts.path.replace("//", "/") or "/") == (self.method, *self.place)
             and all(parameter in given for parameter in self.parameters)
             and all(word in rest for word in self.words)
         )
