@@ -249,7 +249,7 @@ pub(crate) fn of_columns() -> BTreeSet<String> {
 }
 
 /// Names of the engine's table that mean something else in SQL.
-const PLAIN: &[&str] = &["round", "deg", "rad", "day_of_month", "hour", "minute", "month", "year"];
+const PLAIN: &[&str] = &["round", "deg", "rad"];
 
 /// Whether `name` is computed by a plan, never by DataFusion.
 pub(crate) fn is_of_column(function: &ScalarUDF) -> bool {

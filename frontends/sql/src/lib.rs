@@ -18,6 +18,7 @@
 mod batch_watch;
 mod bind;
 pub mod catalog;
+mod codes;
 mod dataflow;
 mod deadline;
 mod engine;

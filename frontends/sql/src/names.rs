@@ -6,8 +6,8 @@
 //! the syntax tree first. Used by [`super::planner`].
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, Statement, TableFactor,
-    Visit, Visitor, visit_expressions,
+    Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, Statement,
+    TableFactor, Visit, Visitor, visit_expressions,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 use language::edit_distance;
@@ -48,7 +48,44 @@ impl StatementNames {
     pub(crate) fn from_statement(statement: &Statement) -> StatementNames {
         let mut names = StatementNames::default();
         let _ = statement.visit(&mut names);
+        if let Statement::Query(query) = statement {
+            names.add_owned(query);
+        }
         names
+    }
+
+    /// Adds the columns of each `SELECT` that reads one relation and nothing else: they are of that
+    /// relation, whatever others the statement reads elsewhere (`… UNION ALL …`). Subqueries of
+    /// expressions are left out: their names may be of the query around them.
+    fn add_owned(&mut self, query: &Query) {
+        for named in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.add_owned(&named.query);
+        }
+        self.add_owned_of(&query.body);
+    }
+
+    fn add_owned_of(&mut self, body: &SetExpr) {
+        match body {
+            SetExpr::Query(query) => self.add_owned(query),
+            SetExpr::SetOperation { left, right, .. } => {
+                self.add_owned_of(left);
+                self.add_owned_of(right);
+            }
+            SetExpr::Select(select) => {
+                let factors = select.from.iter().flat_map(|from| {
+                    std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
+                });
+                for factor in factors {
+                    if let TableFactor::Derived { lateral: false, subquery, .. } = factor {
+                        self.add_owned(subquery);
+                    }
+                }
+                if let Some(relation) = only_relation(select) {
+                    self.qualified.entry(relation).or_default().extend(own_columns(select));
+                }
+            }
+            _ => {}
+        }
     }
 
     /// The columns that the statement may use of relation `name`. `other` has the columns of
@@ -90,6 +127,44 @@ fn has_column(expr: &Expr, name: &str) -> bool {
         },
     )
     .is_break()
+}
+
+/// The name by which a `SELECT` calls the one relation that it reads.
+fn only_relation(select: &Select) -> Option<String> {
+    let [from] = select.from.as_slice() else { return None };
+    let TableFactor::Table { name, alias, .. } = &from.relation else { return None };
+    if !from.joins.is_empty() {
+        return None;
+    }
+    alias.as_ref().map(|alias| folded(&alias.name)).or_else(|| last(name).map(folded))
+}
+
+/// The columns without a relation before them that a `SELECT` uses itself; none if it has a
+/// subquery.
+fn own_columns(select: &Select) -> BTreeSet<String> {
+    let mut columns = BTreeSet::new();
+    let walked = visit_expressions(select, |expr| {
+        match expr {
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                return ControlFlow::Break(());
+            }
+            Expr::Identifier(ident) => drop(columns.insert(folded(ident))),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    if walked.is_break() {
+        return BTreeSet::new();
+    }
+    for item in &select.projection {
+        // `GROUP BY` and `HAVING` may name results.
+        if let SelectItem::ExprWithAlias { alias, expr } = item
+            && !has_column(expr, &folded(alias))
+        {
+            columns.remove(&folded(alias));
+        }
+    }
+    columns
 }
 
 fn last(name: &ObjectName) -> Option<&Ident> {
@@ -219,6 +294,18 @@ mod tests {
         );
         assert_eq!(columns_of_up("SELECT team FROM up u JOIN owners o ON u.job = o.job"), ["job"]);
         assert!(columns_of_up("SELECT job, team FROM up CROSS JOIN owners").is_empty());
+    }
+
+    #[test]
+    fn a_select_of_one_relation_has_its_own_names() {
+        assert_eq!(columns_of_up("SELECT job FROM up UNION ALL SELECT job FROM owners"), ["job"]);
+        assert_eq!(
+            columns_of_up("WITH x AS (SELECT job AS j FROM up u) SELECT * FROM x JOIN owners ON j = job"),
+            ["job"]
+        );
+        // `team` is a column of the query around it.
+        let around = "SELECT job FROM owners WHERE EXISTS (SELECT 1 FROM up WHERE instance = team)";
+        assert_eq!(columns_of_up(around), ["instance"]);
     }
 
     #[test]

@@ -19,13 +19,14 @@ pub(crate) use reads::{EvaluationInputs, Reads};
 
 use super::bind::{self, Times, label_matchers};
 use super::catalog::ListedColumn;
+use super::codes::{CODE, CodedColumns, TextCodes};
 use super::error::SqlError;
 use super::values;
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Int32Type, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
+use datafusion::common::{HashSet, Result};
 use datafusion::datasource::DefaultTableSource;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableSource, TableType};
@@ -148,7 +149,16 @@ pub(crate) struct Relation {
     fields: Vec<(String, Field)>,
     leaves: Vec<Leaf>,
     schema: SchemaRef,
+    /// Which texts are given as numbers; `None`: none is.
+    coded: Option<CodedTexts>,
     pub(crate) context: Arc<Context>,
+}
+
+/// Columns of texts that a relation gives as numbers.
+#[derive(Clone, Debug)]
+struct CodedTexts {
+    codes: Arc<TextCodes>,
+    places: BTreeSet<usize>,
 }
 
 impl Relation {
@@ -215,7 +225,26 @@ impl Relation {
         }
         columns.extend(leaves.iter().map(|leaf| ArrowField::new(&leaf.name, DataType::Float64, true)));
         let schema = Arc::new(Schema::new(columns));
-        Relation { kind, fields, leaves, schema, context }
+        Relation { kind, fields, leaves, schema, coded: None, context }
+    }
+
+    /// The same relation with numbers in the place of the texts of these columns; `None`: it has
+    /// no such column.
+    pub(crate) fn with_codes(&self, names: &HashSet<String>, codes: &Arc<TextCodes>) -> Option<Relation> {
+        let is_coded =
+            |field: &ArrowField| names.contains(field.name()) && *field.data_type() == DataType::Utf8;
+        let fields = self.schema.fields().iter().enumerate();
+        let places: BTreeSet<usize> = fields.filter(|(_, field)| is_coded(field)).map(|(at, _)| at).collect();
+        if places.is_empty() {
+            return None;
+        }
+        let coded = |(at, field): (usize, &Arc<ArrowField>)| {
+            let field = field.as_ref().clone();
+            if places.contains(&at) { field.with_data_type(CODE) } else { field }
+        };
+        let fields: Vec<ArrowField> = self.schema.fields().iter().enumerate().map(coded).collect();
+        let schema = Arc::new(Schema::new(fields));
+        Some(Relation { schema, coded: Some(CodedTexts { codes: codes.clone(), places }), ..self.clone() })
     }
 
     /// The same relation with one more number.
@@ -253,6 +282,13 @@ impl Relation {
     /// The columns of a metric, in order.
     pub(crate) fn fields(&self) -> Vec<Field> {
         self.fields.iter().map(|(_, field)| field.clone()).collect()
+    }
+
+    /// The names of its columns that are labels of series; of a list of the server none.
+    pub(crate) fn labels(&self) -> Vec<String> {
+        let is_of_series = matches!(self.kind, Kind::Metric(_) | Kind::Samples(_));
+        let labels = self.fields.iter().filter(|(_, field)| is_of_series && matches!(field, Field::Label(_)));
+        labels.map(|(name, _)| name.clone()).collect()
     }
 
     /// The column with this name.
@@ -377,6 +413,8 @@ pub(crate) struct Scan {
     to: TimeMs,
     /// The joined rows of several live views, cached until the set of rows changes.
     joined: Arc<parking_lot::Mutex<Option<row_join::LeafJoin>>>,
+    /// Numbers of texts, cached until the texts change.
+    numbers: CodedColumns,
 }
 
 impl Scan {
@@ -390,6 +428,7 @@ impl Scan {
             from: TimeMs::MIN,
             to: TimeMs::MAX,
             joined: Arc::default(),
+            numbers: CodedColumns::default(),
         })
     }
 
@@ -413,9 +452,9 @@ impl Scan {
         self.relation.context.begin(t, EvaluationInputs::default());
     }
 
-    /// The rows of a list of the server.
-    pub(crate) fn read_list(&self, name: &str) -> std::result::Result<Vec<MetaRow>, SqlError> {
-        self.relation.context.sources.meta.rows(name)
+    /// Reads lists of the server.
+    pub(crate) fn lists(&self) -> &dyn MetaSource {
+        self.relation.context.sources.meta.as_ref()
     }
 }
 

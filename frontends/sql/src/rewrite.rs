@@ -2,8 +2,8 @@
 //!
 //! [`absorb`] replaces the parts that the engine can compute ([`super::bind`]) by scans of the
 //! engine's results. [`extract_leaves`] replaces functions of a metric's column, such as
-//! `rate(value, '5m')`, by further columns of the scan. [`break_ties`] makes `ORDER BY … LIMIT`
-//! deterministic.
+//! `rate(value, '5m')`, by further columns of the scan. [`without_null_labels`] makes labels
+//! what they are in a plan, and [`break_ties`] makes `ORDER BY … LIMIT` deterministic.
 
 use super::bind::{self, Refusal, Times};
 use super::error::SqlError;
@@ -12,7 +12,9 @@ use super::relations::{Context, Kind, Relation};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, TableReference};
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, SubqueryAlias, TableScan};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, SubqueryAlias, TableScan, lit,
+};
 use datafusion::physical_plan::ExecutionPlan;
 use engine::plan::as_promql::as_promql;
 use std::sync::Arc;
@@ -149,6 +151,58 @@ fn sorted_by_all(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         other => Ok(other),
     }
+}
+
+/// Makes `label IS NULL` what it is in a plan: `label = ''`, in conditions and filters of aggregates
+/// that read one metric. Above a join a label may be NULL.
+pub(crate) fn without_null_labels(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let changed = plan.transform_down_with_subqueries(|node| {
+        let labels = match &node {
+            LogicalPlan::Filter(filter) => labels_of(&filter.input),
+            LogicalPlan::Aggregate(aggregate) => labels_of(&aggregate.input),
+            _ => None,
+        };
+        match (node, labels) {
+            (LogicalPlan::Filter(mut filter), Some(labels)) => {
+                filter.predicate = with_empty_labels(filter.predicate, &labels)?;
+                Ok(Transformed::yes(LogicalPlan::Filter(filter)))
+            }
+            (LogicalPlan::Aggregate(mut aggregate), Some(labels)) => {
+                // The nodes above know a measure by its text.
+                let measure = |expr: Expr| -> Result<Expr> {
+                    let (table, name) = expr.qualified_name();
+                    let changed = with_empty_labels(expr.clone(), &labels)?;
+                    Ok(if changed == expr { expr } else { changed.unalias().alias_qualified(table, name) })
+                };
+                aggregate.aggr_expr = aggregate.aggr_expr.into_iter().map(measure).collect::<Result<_>>()?;
+                Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)))
+            }
+            (node, _) => Ok(Transformed::no(node)),
+        }
+    })?;
+    Ok(changed.data)
+}
+
+/// The names of the labels, if only one metric is read.
+fn labels_of(plan: &LogicalPlan) -> Option<Vec<String>> {
+    match plan {
+        LogicalPlan::Filter(filter) => labels_of(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => labels_of(&alias.input),
+        LogicalPlan::TableScan(scan) => Some(Relation::of_source(scan.source.as_ref())?.labels()),
+        _ => None,
+    }
+}
+
+fn with_empty_labels(expr: Expr, labels: &[String]) -> Result<Expr> {
+    let is_label = |e: &Expr| matches!(e, Expr::Column(column) if labels.contains(&column.name));
+    let changed = expr.transform(|e| {
+        Ok(match e {
+            Expr::IsNull(label) if is_label(&label) => Transformed::yes((*label).eq(lit(""))),
+            Expr::IsNotNull(label) if is_label(&label) => Transformed::yes((*label).not_eq(lit(""))),
+            other => Transformed::no(other),
+        })
+    })?;
+    Ok(changed.data)
 }
 
 /// Replaces functions of the column by columns of the relation whose samples they read.

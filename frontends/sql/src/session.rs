@@ -13,7 +13,7 @@ use super::limits;
 use super::measure::{ForgetfulSink, MeasuredNode, measured};
 use super::planner::{PlannedQuery, plan};
 use super::relations::{Context, Kind, Relation};
-use super::rewrite::{Report, absorb, break_ties, extract_leaves, only_answer};
+use super::rewrite::{Report, absorb, break_ties, extract_leaves, only_answer, without_null_labels};
 use super::{dataflow, standing};
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -172,6 +172,7 @@ impl SqlEngine {
         let mut report = Report::default();
         let plan =
             if request.without_plans { plan } else { absorb(plan, context, &mut report).map_err(fail)? };
+        let plan = without_null_labels(plan).map_err(fail)?;
         let plan = break_ties(extract_leaves(plan).map_err(fail)?).map_err(fail)?;
         let stands = match runs_again {
             _ if explain.is_none() => Vec::new(),

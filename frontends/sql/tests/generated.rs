@@ -39,7 +39,7 @@ fn seed() -> u64 {
 
 /// Statements that are known to be good, or to be refused.
 fn known() -> Vec<String> {
-    let files = ["golden.tsv", "more.tsv", "others.tsv", "refused.tsv"];
+    let files = ["golden.tsv", "more.tsv", "others.tsv", "fresh.tsv", "refused.tsv"];
     files.iter().flat_map(|file| table(file)).filter_map(|row| row.get(1).cloned()).collect()
 }
 
@@ -87,7 +87,16 @@ fn statement(random: &mut Random) -> String {
     let filter = if random.chance(60) { format!(" WHERE {}", condition(random, 2)) } else { String::new() };
     let by = random.pick(&["job", "instance", "job, instance"]);
     let of = random.pick(&["sum", "avg", "min", "max", "count", "stddev_pop"]);
-    match random.below(10) {
+    match random.below(12) {
+        10 => joined(random, from),
+        11 => {
+            let exists = random.pick(&["EXISTS", "NOT EXISTS"]);
+            let kept = condition(random, 0).replace("job", "b.job").replace("instance", "b.instance");
+            let kept = kept.replace("value", "b.value").replace("path", "b.path");
+            format!(
+                "SELECT job, {of}(value) AS n FROM {from} a WHERE {exists} (SELECT 1 FROM up b WHERE b.job = a.job AND {kept}) GROUP BY job"
+            )
+        }
         0 => format!("SELECT job, instance, {n} AS n FROM {from}{filter}"),
         1 => format!("SELECT {by}, {of}({n}) AS n FROM {from}{filter} GROUP BY {by}"),
         2 => format!("SELECT {of}({n}) AS n FROM {from}{filter}"),
@@ -119,6 +128,33 @@ fn statement(random: &mut Random) -> String {
         _ => format!(
             "SELECT job, instance, value FROM {from}{filter} ORDER BY value DESC LIMIT {}",
             random.below(5)
+        ),
+    }
+}
+
+/// Two relations, joined in one of the forms that SQL has for it.
+fn joined(random: &mut Random, from: &str) -> String {
+    let op = random.pick(&["+", "-", "*", "/"]);
+    let of = random.pick(&["sum", "min", "count", "avg"]);
+    let ago = random.pick(&["value", "ago(value, '1m')", "max_over_time(value, '5m')"]);
+    let limit = random.pick(&["", " AND a.value > 2", " AND a.value < b.value", " AND a.job = 'api'"]);
+    let group = format!("(SELECT job, {of}({ago}) AS n FROM {from} GROUP BY job)");
+    match random.below(6) {
+        0 => format!(
+            "SELECT a.instance, a.value {op} b.value AS n FROM {from} a JOIN {from} b ON a.labels = b.labels{limit}"
+        ),
+        1 => format!(
+            "SELECT a.instance, a.value {op} b.value AS n FROM {from} a, {from} b WHERE b.labels = a.labels{limit}"
+        ),
+        2 => {
+            format!("SELECT a.instance, a.value {op} g.n AS n FROM {from} a JOIN {group} g ON g.job = a.job")
+        }
+        3 => format!(
+            "SELECT a.instance, a.value {op} g.n AS n FROM {from} a JOIN {group} g USING (job) WHERE g.n > 2"
+        ),
+        4 => format!("SELECT a.job, a.n {op} b.n AS n FROM {group} a, {group} b WHERE a.job = b.job"),
+        _ => format!(
+            "SELECT a.job, a.n {op} b.n AS n FROM {group} a JOIN (SELECT job, count(*) AS n FROM up WHERE value > 0 GROUP BY job) b ON a.job = b.job"
         ),
     }
 }

@@ -29,10 +29,9 @@ fn pairs_share_every_step() {
     let options = LiveOptions { workers: 1, ..LiveOptions::default() };
     let live = LiveRuntime::manual(store, &options, &Metrics::default()).expect("a runtime");
     let sql = SqlFixture::empty();
-    let pairs: Vec<(String, String)> = table("golden.tsv")
+    let pairs: Vec<(String, String)> = ["golden.tsv", "more.tsv", "others.tsv", "fresh.tsv"]
         .into_iter()
-        .chain(table("more.tsv"))
-        .chain(table("others.tsv"))
+        .flat_map(table)
         .filter(|row| !row[0].contains("  every "))
         .map(|row| (row[0].clone(), row[1].clone()))
         .collect();

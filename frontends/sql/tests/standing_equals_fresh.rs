@@ -1,6 +1,7 @@
 //! The rows of a statement that stands are those of the same statement asked anew, at every tick:
-//! over series that come and go, lists that change, a table that is put again and removed, hours
-//! that pass, restarts, one worker or two, and views that are put and removed in between.
+//! over series that come and go, lists that change, a table that is put again and removed, a view
+//! that is replaced, hours that pass, restarts, one worker or two, and statements that are put and
+//! removed in between.
 //! Statements are drawn, of those that are live plans, that run again (also several numbers a row,
 //! which are those of several live views), and that are dataflows. In some cases samples are
 //! deleted; in these all statements are over lists, since live views keep what they have computed
@@ -17,6 +18,8 @@
 #[path = "../../../tests/differential/random.rs"]
 #[allow(dead_code, reason = "made for another generator, too")]
 mod random;
+#[path = "support/standing_statements.rs"]
+mod statements;
 mod support;
 
 use engine::live::{LabelledSample, LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
@@ -32,6 +35,7 @@ use sql::relations::{MetaRow, MetaSource};
 use sql::standing::{StandingClass, StandingRows, StatementAnswers};
 use sql::tables::{Table, TableFormat, TableList};
 use sql::{DataflowStats, SqlEngine, SqlError, SqlRequest, SqlSources};
+use statements::{over_lists, over_owners, over_texts, over_view, plan_like, relational, shows_several};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -143,29 +147,53 @@ impl Lists {
     }
 }
 
-/// The table `owners`, if it is there.
+/// The table `owners`, if it is there, and the view `busy`.
 #[derive(Default)]
-struct Owners(Mutex<Option<Arc<Table>>>);
+struct Owners {
+    table: Mutex<Option<Arc<Table>>>,
+    view: Mutex<Option<Arc<str>>>,
+}
+
+/// Queries of the view `busy`: all have the same columns.
+const BUSY: [&str; 4] = [
+    "SELECT job, count(*) AS n FROM m_gauge WHERE value > 2 GROUP BY job",
+    "SELECT job, count(*) AS n FROM m_total GROUP BY job",
+    "SELECT job, count(*) AS n FROM targets GROUP BY job",
+    "SELECT job, count(DISTINCT instance) AS n FROM targets WHERE health <> 'down' GROUP BY job",
+];
 
 impl TableList for Owners {
     fn table(&self, name: &str) -> Option<Arc<Table>> {
-        if name == "owners" { self.0.lock().clone() } else { None }
+        if name == "owners" { self.table.lock().clone() } else { None }
     }
 
     fn names(&self) -> Vec<String> {
-        self.0.lock().iter().map(|_| "owners".to_owned()).collect()
+        self.table.lock().iter().map(|_| "owners".to_owned()).collect()
+    }
+
+    fn view(&self, name: &str) -> Option<Arc<str>> {
+        (name == "busy").then(|| self.view.lock().clone().unwrap_or_else(|| BUSY[0].into()))
+    }
+
+    fn view_names(&self) -> Vec<String> {
+        vec!["busy".to_owned()]
     }
 
     fn is_gone(&self, name: &str) -> bool {
-        name == "owners" && self.0.lock().is_none()
+        name == "owners" && self.table.lock().is_none()
     }
 }
 
 impl Owners {
+    /// The view gets another query.
+    fn replace_view(&self, random: &mut Random) {
+        *self.view.lock() = Some(random.pick(&BUSY).into());
+    }
+
     /// It is put with other rows, or removed.
     fn churn(&self, random: &mut Random) {
         if random.below(6) == 0 {
-            *self.0.lock() = None;
+            *self.table.lock() = None;
             return;
         }
         // Always the same types, so always a row with all values.
@@ -177,16 +205,20 @@ impl Owners {
         }
         let text = format!("job,owner,tier\n{}\n", rows.join("\n"));
         let table = Table::read(&text, TableFormat::Csv).expect("a table");
-        *self.0.lock() = Some(Arc::new(table));
+        *self.table.lock() = Some(Arc::new(table));
     }
 
     fn is_there(&self) -> bool {
-        self.0.lock().is_some()
+        self.table.lock().is_some()
     }
 }
 
 fn reads_owners(text: &str) -> bool {
     text.contains("owners")
+}
+
+fn reads_view(text: &str) -> bool {
+    text.contains("busy")
 }
 
 /// What is beside the store, and outlives a restart.
@@ -289,145 +321,21 @@ impl View {
     }
 }
 
-/// A number of a row.
-fn number(random: &mut Random) -> String {
-    let window = random.pick(&["30s", "1m", "2m"]);
-    match random.below(9) {
-        0..3 => "value".to_owned(),
-        // Not `rate`: a live view has it within 1e-13 only (docs/live.md), and here all bits count.
-        3 => format!("changes(value, '{window}')"),
-        4 => format!("max_over_time(value, '{window}')"),
-        5 => format!("sum_over_time(value, '{window}')"),
-        6 => "ago(value, '20s')".to_owned(),
-        7 => "value * 2 - 1".to_owned(),
-        _ => format!("count_over_time(value, '{window}')"),
-    }
-}
-
-fn conditions(random: &mut Random) -> String {
-    let mut parts = Vec::new();
-    if random.below(3) == 0 {
-        parts.push(random.pick(&[
-            "job = 'a'",
-            "env <> ''",
-            "instance ~ '^i[0-3]$'",
-            "job IN ('a', 'b')",
-            "env IS NULL",
-        ]));
-    }
-    if random.below(3) == 0 {
-        parts.push(random.pick(&["value > 3", "value <= 5", "value BETWEEN 1 AND 6"]));
-    }
-    if parts.is_empty() { String::new() } else { format!(" WHERE {}", parts.join(" AND ")) }
-}
-
-/// A statement that may be a plan.
-fn plan_like(random: &mut Random) -> String {
-    let metric = random.pick(&["m_gauge", "m_total"]);
-    let number = number(random);
-    let conditions = conditions(random);
-    let by = random.pick(&["job", "env", "job, env"]);
-    let of = random.pick(&["sum", "min", "max", "count", "avg"]);
-    match random.below(9) {
-        0 => format!("SELECT job, instance, env, {number} AS n FROM {metric}{conditions}"),
-        1 => format!("SELECT instance FROM {metric}{conditions}"),
-        2 => format!("SELECT {by}, {of}({number}) AS n FROM {metric}{conditions} GROUP BY {by}"),
-        3 => format!("SELECT {of}({number}) AS n FROM {metric}{conditions}"),
-        4 => format!(
-            "SELECT {by}, {of}({number}) AS n FROM {metric}{conditions} GROUP BY {by} HAVING {of}({number}) > 2"
-        ),
-        5 => format!("SELECT DISTINCT {by} FROM {metric}{conditions}"),
-        6 => "SELECT g.instance, g.value / t.value AS n FROM m_gauge g JOIN m_total t USING (labels)"
-            .to_owned(),
-        7 => format!(
-            "SELECT instance, {number} AS n FROM {metric} a WHERE NOT EXISTS (SELECT 1 FROM m_gauge b WHERE b.instance = a.instance AND b.value > 4)"
-        ),
-        _ => format!("SELECT count(*) AS n FROM {metric}{conditions} HAVING count(*) > 2"),
-    }
-}
-
-/// A statement that is no plan.
-fn relational(random: &mut Random) -> String {
-    let conditions = conditions(random);
-    let number = number(random);
-    match random.below(12) {
-        9 => format!("SELECT job, instance, value AS now, ago(value, '10s') AS before, {number} AS n FROM m_gauge{conditions}"),
-        10 => format!("SELECT job, sum(value) AS total, max({number}) AS most, count(*) AS n FROM m_gauge{conditions} GROUP BY job"),
-        11 => "SELECT sum(value) AS total, avg(value) AS mean, min(value) AS least FROM m_total".to_owned(),
-        0 => format!("SELECT job, count(DISTINCT env) AS n FROM m_gauge{conditions} GROUP BY job"),
-        1 => "SELECT g.job, count(*) AS n, max(t.value) AS most FROM m_gauge g JOIN m_total t USING (job) GROUP BY g.job".to_owned(),
-        2 => format!("SELECT instance, value, {number} AS n, ago(value, '10s') AS before FROM m_total{conditions}"),
-        3 => "SELECT job, value FROM m_gauge UNION ALL SELECT job, value FROM m_total".to_owned(),
-        4 => format!("SELECT value FROM m_gauge{conditions} ORDER BY value DESC LIMIT 2"),
-        5 => "SELECT upper(job) AS j, env = '' AS bare, value FROM m_gauge WHERE value > 2 OR job = 'a'".to_owned(),
-        6 => "SELECT instance, value, rank() OVER (PARTITION BY job ORDER BY value DESC) AS place FROM m_gauge".to_owned(),
-        7 => format!("SELECT ts, upper(job) AS j, {number} AS n FROM m_gauge{conditions}"),
-        _ => "SELECT g.instance, t.value FROM m_gauge g LEFT JOIN m_total t ON g.instance = t.instance AND t.value > 3".to_owned(),
-    }
-}
-
-/// Whether a row has the numbers of several live views.
-fn shows_several(text: &str) -> bool {
-    text.contains(" AS before")
-        || text.contains(" AS most, count(*) AS n FROM m_gauge")
-        || text.contains(" AS least")
-}
-
-/// A statement over lists of the server.
-fn over_lists(random: &mut Random) -> String {
-    let metric = random.pick(&["m_gauge", "m_total"]);
-    let having = random.pick(&["", " HAVING count(*) > 1"]);
-    match random.below(18) {
-        0 => format!("SELECT metric, count(*) AS n FROM series GROUP BY metric{having}"),
-        1 => "SELECT metric, name AS label, count(DISTINCT value) AS label_values, count(DISTINCT series) AS series FROM label_pairs GROUP BY metric, name ORDER BY label_values DESC LIMIT 20".to_owned(),
-        2 => format!("SELECT name, value FROM label_pairs WHERE metric = '{metric}' AND name <> 'instance'"),
-        3 => format!("SELECT DISTINCT name, value FROM label_pairs WHERE metric ~ '^{metric}$'"),
-        4 => "SELECT job, health, count(*) AS n, min(instance) AS first, max(last_error) AS why FROM targets GROUP BY job, health".to_owned(),
-        5 => format!("SELECT alertname, sum(value) AS total, avg(value) AS mean, count(*) FILTER (WHERE state = 'firing') AS firing FROM alerts GROUP BY alertname{having}"),
-        6 => "SELECT count(*) AS n, sum(value) AS total, max(alertname) AS last FROM alerts".to_owned(),
-        7 => "SELECT a.alertname, a.state, t.instance, t.health FROM alerts a JOIN targets t USING (job)".to_owned(),
-        8 => "SELECT t.job, t.instance, a.alertname FROM targets t LEFT JOIN alerts a ON a.job = t.job".to_owned(),
-        9 => "SELECT t.job, t.instance FROM targets t WHERE NOT EXISTS (SELECT 1 FROM alerts a WHERE a.job = t.job)".to_owned(),
-        10 => "SELECT t.job, t.instance FROM targets t WHERE t.job IN (SELECT a.job FROM alerts a WHERE a.state = 'firing')".to_owned(),
-        11 => "SELECT p.value AS job, count(*) AS series, count(DISTINCT t.instance) AS targets FROM label_pairs p JOIN targets t ON p.value = t.job WHERE p.name = 'job' GROUP BY p.value".to_owned(),
-        12 => "SELECT job, instance, last_scrape_seconds FROM targets ORDER BY last_scrape_seconds DESC LIMIT 2".to_owned(),
-        13 => "SELECT alertname, state FROM alerts ORDER BY alertname LIMIT 3 OFFSET 1".to_owned(),
-        14 => "SELECT job FROM targets UNION ALL SELECT alertname FROM alerts WHERE value > 0".to_owned(),
-        15 => "SELECT upper(alertname) AS a, CASE WHEN value > 1 THEN 'high' ELSE state END AS s, value * 2 AS v FROM alerts WHERE state = 'firing' OR job = 'a'".to_owned(),
-        16 => "SELECT s.metric, count(*) AS n FROM series s JOIN (SELECT DISTINCT metric FROM label_pairs WHERE name = 'env') e USING (metric) GROUP BY s.metric".to_owned(),
-        // These run again: a rank has no dataflow, and values change with each scrape.
-        _ => format!("SELECT m.instance, m.value, t.health FROM {metric} m JOIN targets t USING (instance)"),
-    }
-}
-
 /// A statement of any kind; of those over lists and tables only, if samples are deleted.
 fn drawn(random: &mut Random, sources: &Sources, deletes: bool) -> String {
     loop {
-        let text = match random.below(4) {
+        let text = match random.below(6) {
             0 => plan_like(random),
             1 => relational(random),
-            2 if sources.owners.is_there() => over_owners(random),
+            2 => over_texts(random),
+            3 => over_view(random),
+            4 if sources.owners.is_there() => over_owners(random),
             _ => over_lists(random),
         };
-        if !deletes || !(text.contains("FROM m_") || text.contains("JOIN m_")) {
+        let reads_metrics = text.contains("m_gauge") || text.contains("m_total") || reads_view(&text);
+        if !deletes || !reads_metrics {
             return text;
         }
-    }
-}
-
-/// A statement over a table.
-fn over_owners(random: &mut Random) -> String {
-    let having = random.pick(&["", " HAVING count(*) > 1"]);
-    match random.below(8) {
-        0 => "SELECT a.alertname, a.state, o.owner, o.tier FROM alerts a JOIN owners o USING (job)".to_owned(),
-        1 => format!("SELECT o.owner, count(*) AS n FROM label_pairs p JOIN owners o ON p.value = o.job WHERE p.name = 'job' GROUP BY o.owner{having}"),
-        2 => "SELECT o.job, o.owner FROM owners o WHERE NOT EXISTS (SELECT 1 FROM targets t WHERE t.job = o.job)".to_owned(),
-        3 => "SELECT t.job, t.instance, o.owner, o.tier FROM targets t LEFT JOIN owners o ON o.job = t.job".to_owned(),
-        4 => format!("SELECT owner, sum(tier) AS tiers, max(job) AS last, count(*) AS n FROM owners GROUP BY owner{having}"),
-        5 => "SELECT job, owner, tier FROM owners ORDER BY tier DESC LIMIT 2".to_owned(),
-        // These run again.
-        6 => format!("SELECT o.owner, count(*) AS n, max(g.value) AS most FROM m_gauge g JOIN owners o ON o.job = g.job GROUP BY o.owner{having}"),
-        _ => "SELECT g.instance, g.value, o.owner FROM m_gauge g LEFT JOIN owners o ON o.job = g.job AND o.tier > 0".to_owned(),
     }
 }
 
@@ -448,6 +356,9 @@ fn churn(world: &World, random: &mut Random, totals: &mut [f64; SERIES], t: Time
         let v = match random.below(8) {
             0 => continue,
             1 => STALE,
+            2 if random.below(4) == 0 => {
+                random.pick(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e16])
+            }
             _ => random.below(9) as f64,
         };
         *total += random.below(4) as f64;
@@ -467,6 +378,7 @@ struct Tally {
     again: u64,
     dataflows: u64,
     over_tables: u64,
+    over_views: u64,
     /// Of several numbers a row.
     of_several: u64,
     rows: u64,
@@ -476,6 +388,7 @@ struct Tally {
     restarts: u64,
     hours: u64,
     deletions: u64,
+    replaced_views: u64,
 }
 
 fn case(seed: u64, number: u64, tally: &mut Tally) {
@@ -504,6 +417,10 @@ fn case(seed: u64, number: u64, tally: &mut Tally) {
         }
         if random.below(3) == 0 {
             sources.owners.churn(&mut random);
+        }
+        if random.below(8) == 0 {
+            sources.owners.replace_view(&mut random);
+            tally.replaced_views += 1;
         }
         if views.len() < VIEWS && random.below(3) > 0 {
             views.push(world.put(&drawn(&mut random, &sources, deletes)));
@@ -539,6 +456,7 @@ fn case(seed: u64, number: u64, tally: &mut Tally) {
                 StandingClass::Dataflow(_) => tally.dataflows += 1,
             }
             tally.of_several += u64::from(shows_several(&view.text));
+            tally.over_views += u64::from(reads_view(&view.text) && fresh.is_ok());
             tally.over_tables += u64::from(reads_owners(&view.text) && fresh.is_ok());
             tally.rows += fresh.map_or(0, |rows| rows.len() as u64);
         }
@@ -579,15 +497,23 @@ fn standing_is_fresh_at_every_tick() {
         case(seed, number, &mut tally);
     }
     eprintln!(
-        "compared: {} answers of plans, {} that ran again, {} of dataflows, {} over a table, {} of several numbers, {} rows",
-        tally.plans, tally.again, tally.dataflows, tally.over_tables, tally.of_several, tally.rows
+        "compared: {} answers of plans, {} that ran again, {} of dataflows, {} over a table, {} over a view, {} of several numbers, {} rows",
+        tally.plans,
+        tally.again,
+        tally.dataflows,
+        tally.over_tables,
+        tally.over_views,
+        tally.of_several,
+        tally.rows
     );
     eprintln!(
-        "in between: {} views put, {} removed, {} restarts, hours passed {} times, {} deletions",
-        tally.puts, tally.removals, tally.restarts, tally.hours, tally.deletions
+        "in between: {} views put, {} removed, {} restarts, hours passed {} times, {} deletions, {} times another view",
+        tally.puts, tally.removals, tally.restarts, tally.hours, tally.deletions, tally.replaced_views
     );
-    let of_classes = [tally.plans, tally.again, tally.dataflows, tally.over_tables, tally.of_several];
-    let in_between = [tally.puts, tally.removals, tally.restarts, tally.hours, tally.deletions];
+    let of_classes =
+        [tally.plans, tally.again, tally.dataflows, tally.over_tables, tally.over_views, tally.of_several];
+    let in_between =
+        [tally.puts, tally.removals, tally.restarts, tally.hours, tally.deletions, tally.replaced_views];
     assert!(
         of_classes.iter().all(|count| *count > 20) || from_environment("SQL_CASE").is_some(),
         "too few of a class"

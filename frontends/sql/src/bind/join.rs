@@ -4,18 +4,63 @@
 //! most one row for each match: it is grouped by some of the joined labels, or the join is by all
 //! labels, which are unique in a metric. Other joins are refused, and DataFusion computes them.
 
+use super::condition::split;
 use super::filtered_aggregate::complete;
 use super::term::{JoinMatching, Side, Term};
-use super::{Cell, Condition, Refusal, Rows, refused, relation};
-use datafusion::common::{JoinType, ScalarValue};
-use datafusion::logical_expr::Join;
+use super::{Cell, Condition, Refusal, Rows, condition, refused, relation};
+use datafusion::common::{Column, JoinType, ScalarValue};
+use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, Operator};
 use engine::plan::Cardinality;
 
 /// Binds a join.
 pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
-    if join.filter.is_some() {
-        return refused("a join with a condition other than USING");
+    joined_where(join, Vec::new())
+}
+
+/// The join whose conditions are those of a `WHERE`: `FROM a, b WHERE a.labels = b.labels`.
+pub(super) fn is_bare(join: &Join) -> bool {
+    join.join_type == JoinType::Inner && join.on.is_empty() && join.filter.is_none()
+}
+
+/// Two columns that have to be equal.
+type Pair<'a> = (&'a Expr, &'a Expr);
+
+/// Binds a join of which these conditions hold, too.
+pub(super) fn joined_where<'a>(join: &'a Join, mut conditions: Vec<&'a Expr>) -> Result<Rows, Refusal> {
+    if let Some(filter) = &join.filter {
+        // A row without a match would have NULL, not go.
+        if join.join_type != JoinType::Inner {
+            return refused("an outer join with a condition other than USING");
+        }
+        conditions.extend(split(filter));
     }
+    let mut pairs: Vec<Pair<'_>> = join.on.iter().map(|(l, r)| (l, r)).collect();
+    let mut rest = Vec::new();
+    for condition in conditions {
+        match equal_columns(join, condition) {
+            Some(pair) => pairs.push(pair),
+            None => rest.push(condition),
+        }
+    }
+    let mut rows = joined_by(join, &pairs)?;
+    for condition in rest {
+        condition::add(&mut rows, condition, &join.schema)?;
+    }
+    Ok(rows)
+}
+
+/// The columns of a condition `left.x = right.y`, in the order of the sides.
+fn equal_columns<'a>(join: &Join, condition: &'a Expr) -> Option<Pair<'a>> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else { return None };
+    let (Expr::Column(a), Expr::Column(b)) = (left.as_ref(), right.as_ref()) else { return None };
+    let is_of = |side: &LogicalPlan, column: &Column| side.schema().has_column(column);
+    if is_of(&join.left, a) && is_of(&join.right, b) {
+        return Some((left, right));
+    }
+    (is_of(&join.left, b) && is_of(&join.right, a)).then_some((right, left))
+}
+
+fn joined_by(join: &Join, pairs: &[Pair<'_>]) -> Result<Rows, Refusal> {
     let left = complete(relation(&join.left)?)?;
     let right = complete(relation(&join.right)?)?;
     if left.correlated.is_some() || right.correlated.is_some() {
@@ -30,13 +75,15 @@ pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
     {
         return refused("a join of more than two relations");
     }
-    if let Some(rows) = single_rows(join, &left, &right) {
+    if pairs.is_empty()
+        && let Some(rows) = single_rows(join, &left, &right)
+    {
         return Ok(rows);
     }
     let mut labels = Vec::new();
     let mut by_all = false;
     let mut by_time = false;
-    for (l, r) in &join.on {
+    for (l, r) in pairs {
         let l = super::expr::cell(&left, l, join.left.schema())?;
         let r = super::expr::cell(&right, r, join.right.schema())?;
         match (l, r) {
@@ -80,7 +127,7 @@ pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
 fn single_rows(join: &Join, left: &Rows, right: &Rows) -> Option<Rows> {
     // `count` is 0 over nothing, where an operator of PromQL has no row.
     let is_single = |rows: &Rows| rows.over_nothing == Some(ScalarValue::Null);
-    if join.join_type != JoinType::Inner || !join.on.is_empty() || !is_single(left) || !is_single(right) {
+    if join.join_type != JoinType::Inner || !is_single(left) || !is_single(right) {
         return None;
     }
     let mut rows = both(left.clone(), right.clone(), JoinMatching::Same);

@@ -216,6 +216,11 @@ fn relation(plan: &LogicalPlan) -> Result<Rows, Refusal> {
         LogicalPlan::Subquery(subquery) => relation(&subquery.subquery),
         LogicalPlan::Projection(projection) => projected(projection),
         LogicalPlan::Filter(filter) => {
+            if let LogicalPlan::Join(join) = filter.input.as_ref()
+                && join::is_bare(join)
+            {
+                return join::joined_where(join, split(&filter.predicate));
+            }
             let mut rows = relation(&filter.input)?;
             for part in split(&filter.predicate) {
                 condition::add(&mut rows, part, filter.input.schema())?;

@@ -10,7 +10,7 @@ mod build;
 
 use super::delta::{Delta, in_pieces};
 use super::flows::{Flow, GroupFlow, InputRows, SideFlow, ViewFlow, put};
-use super::input::ReadLists;
+use super::input::ListLook;
 use super::lower::FlowPlan;
 use super::rel::RelReads;
 use super::render::Time;
@@ -18,6 +18,7 @@ use super::row::Row;
 use super::standing::ViewMarks;
 use crate::error::{SqlError, SqlErrorKind};
 use crate::limits::{DataflowLimits, REFRESH_MS, STANDING_ROWS};
+use crate::standing::lists::SharedLists;
 use differential_dataflow::trace::TraceReader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -112,6 +113,7 @@ pub(super) struct Host<'a> {
     worker: &'a mut Worker,
     marks: Arc<HostMarks>,
     limits: DataflowLimits,
+    lists: Arc<SharedLists>,
     now: Time,
     inputs: BTreeMap<String, InputRows>,
     sides: BTreeMap<String, SideFlow>,
@@ -127,11 +129,17 @@ pub(super) struct Host<'a> {
 const SETTLING_STEPS: usize = 8;
 
 impl<'a> Host<'a> {
-    pub(super) fn new(worker: &'a mut Worker, marks: Arc<HostMarks>, limits: DataflowLimits) -> Host<'a> {
+    pub(super) fn new(
+        worker: &'a mut Worker,
+        marks: Arc<HostMarks>,
+        limits: DataflowLimits,
+        lists: Arc<SharedLists>,
+    ) -> Host<'a> {
         Host {
             worker,
             marks,
             limits,
+            lists,
             now: 1,
             inputs: BTreeMap::new(),
             sides: BTreeMap::new(),
@@ -179,13 +187,14 @@ impl<'a> Host<'a> {
         }
         self.now += 1;
         self.marks.looks.fetch_add(1, SeqCst);
-        let mut lists = ReadLists::new();
+        let lists = self.lists.clone();
+        let mut look = ListLook::new(&lists, t);
         let mut limits = self.poll_limits(deadline);
         let names: Vec<String> = self.inputs.keys().cloned().collect();
         for name in names {
             let Some(mut input) = self.inputs.remove(&name) else { continue };
             let before = input.state.len();
-            let polled = input.spec.poll(&mut input.state, t, &mut lists, &limits);
+            let polled = input.spec.poll(&mut input.state, &mut look, &limits);
             limits.kept = (limits.kept + input.state.len()).saturating_sub(before);
             let fed = polled.and_then(|changes| {
                 input.spec.changed(&input.state, changes).try_for_each(|piece| self.feed(&name, &piece?))
@@ -196,7 +205,8 @@ impl<'a> Host<'a> {
         }
         self.settle(deadline)?;
         self.tell_errors();
-        self.marks.refreshed.store(t, SeqCst);
+        // As old as the oldest list, which another statement may have read.
+        self.marks.refreshed.store(look.oldest, SeqCst);
         Ok(())
     }
 

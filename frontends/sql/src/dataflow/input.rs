@@ -14,13 +14,12 @@ use super::row::{Row, RowCodec};
 use super::table_input::TableInput;
 use crate::error::{SqlError, SqlErrorKind};
 use crate::relations::series_list::{begin_of_list, pieces};
-use crate::relations::{Kind, MetaRow, MetaTable, Scan};
+use crate::relations::{Kind, ListRows, MetaTable, Scan};
+use crate::standing::lists::SharedLists;
 use crate::tables::Table;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{HashMap as RowMap, HashSet};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,7 +68,7 @@ pub(super) struct InputState {
     series_rows: usize,
     /// Memory of rows and series, bytes.
     pub(super) bytes: usize,
-    list: Option<Arc<Vec<MetaRow>>>,
+    list: Option<Arc<ListRows>>,
     table: Option<Arc<Table>>,
     mark: Option<SeriesMark>,
     /// The list is not read anew before this.
@@ -123,8 +122,27 @@ impl PollLimits {
     }
 }
 
-/// Lists that were read for one refresh: several inputs may read the same one.
-pub(super) type ReadLists = HashMap<&'static str, Arc<Vec<MetaRow>>>;
+/// One look at the relations: for a refresh, or for a new input.
+pub(super) struct ListLook<'a> {
+    lists: &'a SharedLists,
+    /// The time for which it is made.
+    t: TimeMs,
+    /// The earliest time for which a list was read that it got.
+    pub(super) oldest: TimeMs,
+}
+
+impl<'a> ListLook<'a> {
+    /// Nothing was read yet.
+    pub(super) fn new(lists: &'a SharedLists, t: TimeMs) -> ListLook<'a> {
+        ListLook { lists, t, oldest: t }
+    }
+
+    fn list(&mut self, name: &'static str, scan: &Scan) -> Result<Arc<ListRows>, SqlError> {
+        let reading = self.lists.read(name, self.t, scan.lists())?;
+        self.oldest = self.oldest.min(reading.read_at);
+        Ok(reading.rows)
+    }
+}
 
 impl InputSpec {
     /// The input that reads `scan`.
@@ -151,12 +169,11 @@ impl InputSpec {
         }
     }
 
-    /// What came and went until `t`. After an error the state is as before.
+    /// What came and went until the time of the look. After an error the state is as before.
     pub(super) fn poll(
         &self,
         state: &mut InputState,
-        t: TimeMs,
-        lists: &mut ReadLists,
+        look: &mut ListLook<'_>,
         limits: &PollLimits,
     ) -> Result<Changes, SqlError> {
         let scan = match &self.source {
@@ -164,11 +181,12 @@ impl InputSpec {
             InputSource::Table(table) => return self.poll_table(table, state, limits).map(Changes::Rows),
         };
         let Kind::Meta(table) = scan.kind() else { return Ok(Changes::none()) };
-        scan.set_time(t);
+        scan.set_time(look.t);
         if table.lists_series {
-            poll_series(&SeriesList { scan, table }, state, t, limits)
+            poll_series(&SeriesList { scan, table }, state, look.t, limits)
         } else {
-            self.poll_list(scan, table, state, lists, limits).map(Changes::Rows)
+            let list = look.list(table.name, scan)?;
+            self.poll_list(scan, list, state, limits).map(Changes::Rows)
         }
     }
 
@@ -220,19 +238,14 @@ impl InputSpec {
     fn poll_list(
         &self,
         scan: &Scan,
-        table: &'static MetaTable,
+        list: Arc<ListRows>,
         state: &mut InputState,
-        lists: &mut ReadLists,
         limits: &PollLimits,
     ) -> Result<Vec<Update>, SqlError> {
-        let list = match lists.entry(table.name) {
-            Entry::Occupied(known) => known.get().clone(),
-            Entry::Vacant(empty) => empty.insert(Arc::new(scan.read_list(table.name)?)).clone(),
-        };
-        if state.list.as_ref() == Some(&list) {
+        if state.list.as_ref().is_some_and(|known| Arc::ptr_eq(known, &list)) {
             return Ok(Vec::new());
         }
-        let batches = scan.of_list(list.clone())?;
+        let batches = scan.of_shared_list(&list)?;
         let changes = self.replace(state, batches, limits)?;
         state.list = Some(list);
         Ok(changes)

@@ -12,6 +12,7 @@ use super::row::{Row, RowCodec};
 use super::{DataflowStats, DataflowWork};
 use crate::error::{SqlError, SqlErrorKind};
 use crate::limits::{DataflowLimits, REFRESH_MS, STANDING_ROWS};
+use crate::standing::lists::SharedLists;
 use crate::standing::samples::{RowSampler, Samples};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema};
@@ -86,9 +87,10 @@ impl ViewMarks {
 }
 
 /// Starts the thread of dataflows with the first view, and counts the views.
-#[derive(Default)]
 pub(crate) struct Dataflows {
     limits: DataflowLimits,
+    /// The lists of the server, as all standing statements read them.
+    lists: Arc<SharedLists>,
     running: Mutex<Option<HostHandle>>,
     /// The number of standing statements.
     count: Mutex<usize>,
@@ -117,8 +119,8 @@ impl Drop for DataflowPermit {
 
 impl Dataflows {
     /// Starts nothing yet; `limits` are those of all dataflows together.
-    pub(crate) fn new(limits: DataflowLimits) -> Dataflows {
-        Dataflows { limits, ..Dataflows::default() }
+    pub(crate) fn new(limits: DataflowLimits, lists: Arc<SharedLists>) -> Dataflows {
+        Dataflows { limits, lists, running: Mutex::default(), count: Mutex::default() }
     }
 
     /// A handle for this statement. Its dataflow is built at the first evaluation.
@@ -179,7 +181,7 @@ impl Dataflows {
         if let Some(running) = &*running {
             return Ok(running.clone());
         }
-        let started = start(self.limits)?;
+        let started = start(self.limits, self.lists.clone())?;
         *running = Some(started.clone());
         Ok(started)
     }
@@ -193,7 +195,7 @@ impl Dataflows {
     }
 }
 
-fn start(limits: DataflowLimits) -> Result<HostHandle, SqlError> {
+fn start(limits: DataflowLimits, lists: Arc<SharedLists>) -> Result<HostHandle, SqlError> {
     let (requests, received) = channel();
     let marks: Arc<HostMarks> = Arc::default();
     let running = HostHandle { requests, marks: marks.clone() };
@@ -206,7 +208,7 @@ fn start(limits: DataflowLimits) -> Result<HostHandle, SqlError> {
         );
         let allocator = timely::communication::Allocator::Thread(Default::default());
         let mut worker = timely::worker::Worker::new(config, allocator, None);
-        Host::new(&mut worker, marks, limits).run(&received);
+        Host::new(&mut worker, marks, limits, lists).run(&received);
         // Remaining dataflows end with the worker.
     };
     let thread = std::thread::Builder::new().name("sql-dataflows".to_owned()).spawn(work);

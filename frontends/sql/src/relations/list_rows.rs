@@ -1,5 +1,5 @@
 //! [`ListRows`]: a list of the server as it was read once, with the columns that statements made of
-//! it. The statements that stand share it ([`crate::standing`]), so that each column is made once.
+//! it. All statements that stand share it ([`crate::standing`]), so that each column is made once.
 
 use super::rows::{Batches, sliced};
 use super::{MetaRow, Scan};
@@ -25,7 +25,7 @@ impl ListRows {
 
 impl Scan {
     /// The rows of a list that is shared, as batches.
-    pub(super) fn of_shared_list(&self, list: &Arc<ListRows>) -> Result<Batches, SqlError> {
+    pub(crate) fn of_shared_list(&self, list: &Arc<ListRows>) -> Result<Batches, SqlError> {
         let mut columns = Vec::new();
         for (i, field) in self.projection.iter().zip(self.schema.fields()) {
             let mut known = list.columns.lock();

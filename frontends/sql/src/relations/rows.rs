@@ -7,6 +7,7 @@ use super::row_join::{Numbers, RowKey, join, label_column, live_rows};
 use super::series_list::{begin_of_list, columns, pieces};
 use super::{Field, Keys, Kind, Leaf, MetaKind, MetaRow, MetaTable, Relation, Scan};
 use crate::bind::{BoundQuery, Grid, Output, Times};
+use crate::codes::coded_column;
 use crate::error::SqlError;
 use crate::limits::BATCH_ROWS;
 use crate::standing::leaves::LeafRows;
@@ -163,7 +164,14 @@ impl Scan {
         self.batch(columns, rows.len())
     }
 
-    pub(super) fn batch(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, SqlError> {
+    /// A batch of these columns, with numbers in the place of texts where the plan wants them.
+    pub(super) fn batch(&self, mut columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, SqlError> {
+        if let Some(coded) = &self.relation.coded {
+            let places = self.projection.iter().enumerate().zip(&mut columns);
+            for ((place, _), column) in places.filter(|((_, i), _)| coded.places.contains(i)) {
+                *column = coded_column(&coded.codes, &self.numbers, place, column.clone());
+            }
+        }
         // `count(*)` asks for no column, and the number of rows cannot be taken from columns that
         // are not there.
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -272,7 +280,7 @@ impl Scan {
     }
 
     /// The rows of a list, as batches.
-    pub(crate) fn of_list(&self, rows: Arc<Vec<MetaRow>>) -> Result<Batches, SqlError> {
+    fn of_list(&self, rows: Arc<Vec<MetaRow>>) -> Result<Batches, SqlError> {
         let scan = self.clone();
         let mut places = (0..rows.len()).step_by(BATCH_ROWS);
         Ok(Box::new(std::iter::from_fn(move || {
@@ -359,7 +367,7 @@ impl Scan {
         self.batch(columns, rows)
     }
 
-    pub(crate) fn batch_of_json(&self, rows: &[MetaRow]) -> Result<RecordBatch, SqlError> {
+    fn batch_of_json(&self, rows: &[MetaRow]) -> Result<RecordBatch, SqlError> {
         let columns = self.projection.iter().filter_map(|i| self.list_column(rows, *i)).collect();
         self.batch(columns, rows.len())
     }
@@ -550,6 +558,10 @@ fn bound_batches(
 
 /// The array as one of this type.
 pub(crate) fn as_kind(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, SqlError> {
+    // A cast to the same type makes another array, which would have to be numbered again.
+    if array.data_type() == kind {
+        return Ok(array.clone());
+    }
     if array.as_any().is::<NullArray>() {
         // `cast` refuses to turn the type of NULL into some others.
         return Ok(new_null_array(kind, array.len()));

@@ -39,12 +39,9 @@ pub struct StatementAnswers {
 impl StatementAnswers {
     /// `history` answers what is no statement.
     pub fn new(sql: Arc<SqlEngine>, history: Arc<dyn QueryEngine>) -> StatementAnswers {
-        StatementAnswers {
-            sql,
-            history,
-            shared: SharedState::new(STANDING_AT_ONCE),
-            dataflows: Arc::default(),
-        }
+        let shared = SharedState::new(STANDING_AT_ONCE);
+        let dataflows = Arc::new(Dataflows::new(DataflowLimits::default(), shared.lists.clone()));
+        StatementAnswers { sql, history, shared, dataflows }
     }
 
     /// Standing statements read the current rows of views of `live`.
@@ -57,7 +54,7 @@ impl StatementAnswers {
     /// Dataflows have these limits, not the usual ones.
     #[must_use]
     pub fn with_limits(mut self, limits: DataflowLimits) -> StatementAnswers {
-        self.dataflows = Arc::new(Dataflows::new(limits));
+        self.dataflows = Arc::new(Dataflows::new(limits, self.shared.lists.clone()));
         self
     }
 

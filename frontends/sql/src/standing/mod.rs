@@ -12,7 +12,7 @@
 
 mod answers;
 pub(crate) mod leaves;
-mod lists;
+pub(crate) mod lists;
 pub(crate) mod run_again;
 pub(crate) mod samples;
 mod turns;

@@ -11,13 +11,15 @@ use super::samples::{SampleSink, Samples};
 use super::turns::Turns;
 use crate::SqlEngine;
 use crate::bind::Times;
+use crate::codes::{TextCodes, with_codes};
 use crate::error::{SqlError, SqlErrorKind};
 use crate::functions::is_of_column;
 use crate::limits::SMALL_STATEMENT_BYTES;
+use crate::output::type_name;
 use crate::relations::series_list::begin_of_list;
 use crate::relations::{Context, EvaluationInputs, ListRows, Reads};
 use crate::session::{Deadline, ExecutablePlan, SqlRequest, on_large_stack, send_rows};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::Field;
 use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::TaskContext;
@@ -42,8 +44,8 @@ pub(super) struct RunsAgain {
     pub(super) text: String,
     pub(super) form: RowForm,
     shared: SharedState,
-    /// The columns of the last result.
-    columns: Option<SchemaRef>,
+    /// The names and types of the columns of the last result.
+    columns: Option<Vec<(String, &'static str)>>,
     kept: Option<StatementPlan>,
     /// The versions that the latest result was computed from; `None`: the next evaluation must run.
     seen: Option<ReadVersions>,
@@ -70,6 +72,8 @@ struct StatementPlan {
     context: Arc<Context>,
     plan: LogicalPlan,
     names: Vec<String>,
+    /// The texts of the physical plan, which stand there as numbers.
+    codes: Arc<TextCodes>,
     state: SessionState,
     /// DataFusion's task context. It is kept because making it takes longer than a small
     /// evaluation.
@@ -167,7 +171,9 @@ impl RunsAgain {
     /// Rows are sent as cells by position, so the columns must stay the same.
     fn check_columns(&mut self) -> Result<(), SqlError> {
         let Some(kept) = &self.kept else { return Ok(()) };
-        let columns: SchemaRef = Arc::new(kept.plan.schema().as_arrow().clone());
+        // Whether a column may be NULL differs between queries, and no row shows it.
+        let column = |field: &Arc<Field>| (field.name().clone(), type_name(field.data_type()));
+        let columns: Vec<_> = kept.plan.schema().fields().iter().map(column).collect();
         let is_other = self.columns.as_ref().is_some_and(|before| *before != columns);
         if is_other && self.form == RowForm::Cells {
             let error = "the columns of the statement have changed with a table or view that it reads";
@@ -191,8 +197,11 @@ impl RunsAgain {
             let state = self.sql.state(t).map_err(fail)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             let runtime = runtime.map_err(|e| SqlError::new(SqlErrorKind::Internal, e.to_string()))?;
-            let physical = runtime.block_on(state.create_physical_plan(&plan)).map_err(fail)?;
             let shows_now = depends_on_time(&plan);
+            let codes: Arc<TextCodes> = Arc::default();
+            let optimised = state.optimize(&plan).and_then(|plan| with_codes(plan, &codes)).map_err(fail)?;
+            let physical = state.query_planner().create_physical_plan(&optimised, &state);
+            let physical = runtime.block_on(physical).map_err(fail)?;
             let reads = context.reads.lock().clone();
             let views = self.shared.leaves.as_ref().and_then(|leaves| {
                 reads.plans.values().map(|plan| leaves.leaf(plan)).collect::<Option<Vec<_>>>()
@@ -207,6 +216,7 @@ impl RunsAgain {
                 context,
                 plan,
                 names,
+                codes,
                 state,
                 reads,
                 views,
@@ -233,7 +243,7 @@ impl StatementPlan {
     fn lists(&self, t: TimeMs, shared: &SharedLists) -> Result<ListVersions, SqlError> {
         let source = self.context.sources.meta.as_ref();
         let names = self.reads.lists.iter().filter(|(_, table)| !table.lists_series).map(|(name, _)| *name);
-        names.map(|name| Ok((name, shared.read(name, t, source)?))).collect()
+        names.map(|name| Ok((name, shared.read(name, t, source)?.rows))).collect()
     }
 
     /// The current versions, and whether they differ from `seen`.
@@ -301,6 +311,7 @@ impl StatementPlan {
 
     fn run_here(&mut self, t: TimeMs, options: &QueryOptions, form: RowForm) -> Result<Samples, SqlError> {
         let fail = |e| SqlError::from_datafusion(e, "");
+        self.codes.tidy();
         let known = self.known_plan().map_err(fail)?;
         let Some(runtime) = &self.runtime.0 else {
             return Err(SqlError::new(SqlErrorKind::Internal, "the statement has ended"));

@@ -6,7 +6,7 @@ use crate::dataflow::delta::{Delta, in_pieces};
 use crate::dataflow::flows::{
     Flow, FlowBody, GroupFlow, ImportShutdown, InputRows, OperatorFlow, SideFlow, ViewFlow, end_dataflow, put,
 };
-use crate::dataflow::input::{InputSpec, InputState, Pieces, PollLimits, ReadLists};
+use crate::dataflow::input::{InputSpec, InputState, ListLook, Pieces, PollLimits};
 use crate::dataflow::lower::FlowPlan;
 use crate::dataflow::pipeline::Pipeline;
 use crate::dataflow::program::Update;
@@ -21,6 +21,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 use storage::model::TimeMs;
 use timely::dataflow::ProbeHandle;
@@ -83,7 +84,10 @@ impl Host<'_> {
         }
         let mut state = InputState::new(spec)?;
         let limits = self.poll_limits(deadline);
-        let changes = spec.poll(&mut state, t, &mut ReadLists::new(), &limits)?;
+        let lists = self.lists.clone();
+        let mut look = ListLook::new(&lists, t);
+        let changes = spec.poll(&mut state, &mut look, &limits)?;
+        self.marks.refreshed.fetch_min(look.oldest, SeqCst);
         // Who reads it gets all that it keeps.
         drop(changes);
         self.inputs.insert(spec.name.clone(), InputRows { spec: spec.clone(), state, error: None });
