@@ -9,6 +9,7 @@ tests/data/discovery_server.py, through a proxy. Prints a table of the mechanism
 labels; ends with 1 if there is one. Needs openssl.
 """
 import argparse
+import base64
 import glob
 import json
 import os
@@ -201,6 +202,29 @@ def of_umbrella(cases):
             yield Case('aws', f'_{case.mechanism}', block, case.answers)
 
 
+def of_oracle_machine():
+    """An instance of Oracle's cloud that asks as itself."""
+    def part(value):
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip('=')
+    token = f'{part({"alg": "RS256"})}.{part({"exp": 4102444800})}.x'
+    certificate = open(f'{DATA}/oci-instance.pem').read()
+    metadata = {'instance/region': 'phx', 'identity/cert.pem': certificate, 'identity/intermediate.pem': certificate,
+                'identity/key.pem': open(f'{DATA}/test-key.pem').read()}
+    compute = 'GET https://iaas.us-phoenix-1.oraclecloud.com/20160918'
+    tenancy = 'ocid1.tenancy.oc1..ten'
+    instance = {'id': 'i-1', 'compartmentId': tenancy, 'displayName': 'n', 'lifecycleState': 'RUNNING', 'shape': 's', 'region': 'phx',
+                'definedTags': {'ns': {'n': 1.0, 'big': 1e21, 'small': 1.5, 'whole': 7, 'flag': True, 'list': [1]}}}
+    yield Case('oci', '_machine', '{region: eu-frankfurt-1, auth: instance_principal}', [
+        *({'request': f'GET http://169.254.169.254/opc/v2/{path} oracle', 'body': text}
+          for path, text in metadata.items()),
+        {'request': f'POST https://auth.us-phoenix-1.oraclecloud.com/v1/x509 keyId="{tenancy}/fed-x509-sha256/', 'body': {'token': token}},
+        {'request': f'GET https://identity.us-phoenix-1.oci.oraclecloud.com/20160918/compartments?compartmentId={tenancy} ST$', 'body': []},
+        {'request': f'{compute}/instances?compartmentId={tenancy} ST$', 'body': [instance]},
+        {'request': f'{compute}/vnicAttachments?instanceId=i-1', 'body': [{
+            'vnicId': 'v-1', 'lifecycleState': 'ATTACHED', 'instanceId': 'i-1', 'compartmentId': tenancy}]},
+        {'request': f'{compute}/vnics/v-1', 'body': {'id': 'v-1', 'isPrimary': True, 'privateIp': '10.0.0.9', 'ipv6Addresses': []}}])
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
@@ -332,7 +356,7 @@ def main():
     parser.add_argument('--patience', type=int, default=200, help='seconds')
     options = parser.parse_args()
     directory = tempfile.mkdtemp(prefix='discovery-')
-    cases = [*of_files(), *of_gce(), *of_docker(), *of_others(), *of_all_fields()]
+    cases = [*of_files(), *of_gce(), *of_docker(), *of_others(), *of_all_fields(), *of_oracle_machine()]
     cases += of_umbrella(cases)
     cases = [case for case in cases if case.mechanism not in options.without.split(',')]
     if options.only:

@@ -35,7 +35,6 @@ impl Lister for DigitalOceanSd {
     fn check(config: &DigitalOceanSdConfig) -> Result<(), BlockError> {
         match config.keys.role.as_str() {
             "droplets" | "databases" => Ok(()),
-            "" => Err("role missing (one of: droplets, databases)".into()),
             other => Err(format!("unknown DigitalOcean SD role {other:?}").into()),
         }
     }
@@ -165,7 +164,7 @@ mod tests {
     #[test]
     fn configuration_errors_are_those_of_prometheus() {
         assert_refused::<DigitalOceanSd>(&[
-            ("{role: ''}", "role missing (one of: droplets, databases)"),
+            ("{role: ''}", "unknown DigitalOcean SD role \"\""),
             ("{role: x}", "unknown DigitalOcean SD role \"x\""),
         ]);
     }

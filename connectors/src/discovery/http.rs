@@ -15,7 +15,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, Response, StatusCode};
 use std::sync::Arc;
 use storage::metrics::Counter;
-use url::Url;
+use url::{ParseError, Url};
 
 config_keys! {
     /// The keys of an entry of `http_sd_configs`, except those of the HTTP client.
@@ -83,9 +83,14 @@ fn url(config: &HttpSdConfig) -> Result<Url, BlockError> {
     {
         return Err("host is missing in URL".into());
     }
-    let url = Url::parse(text).map_err(|e| BlockError::new(format!("parse {:?}: {e}", config.keys.url)))?;
+    // In Go a text without a scheme is a URL.
+    let wrong_scheme = "URL scheme must be 'http' or 'https'";
+    let url = Url::parse(text).map_err(|e| match e {
+        ParseError::RelativeUrlWithoutBase => wrong_scheme.into(),
+        other => BlockError::new(format!("parse {:?}: {other}", config.keys.url)),
+    })?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err("URL scheme must be 'http' or 'https'".into());
+        return Err(wrong_scheme.into());
     }
     Ok(url)
 }

@@ -10,6 +10,7 @@ mod cluster;
 mod groups;
 mod json_pieces;
 mod objects;
+mod selectors;
 mod watch;
 
 use super::report_timer::ReportTimer;
@@ -25,6 +26,7 @@ use cluster::{Change, ChangedObjects, Cluster, namespace_of};
 use futures::future::BoxFuture;
 use groups::Role;
 use objects::Resource;
+use selectors::validate_selectors;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::metrics::{Counter, Metrics};
@@ -155,40 +157,6 @@ impl Mechanism for KubernetesSd {
 /// The error of a role that does not exist.
 fn unknown_role(role: &str) -> BlockError {
     BlockError::new(format!("unknown Kubernetes SD role {role:?}"))
-}
-
-/// Checks the form of a selector of fields: `name=value`, `==` or `!=`, with commas between them.
-fn check_field_selector(selector: &str) -> Result<(), BlockError> {
-    for term in selector.split(',').filter(|term| !term.is_empty()) {
-        if !term.contains('=') {
-            return Err(format!("invalid selector: '{selector}'; can't understand '{term}'").into());
-        }
-    }
-    Ok(())
-}
-
-fn validate_selectors(keys: &KubernetesSdKeys) -> Result<(), BlockError> {
-    // As Prometheus: a selector of objects that the role does not follow does nothing.
-    let allowed: &[&str] = match keys.role.as_str() {
-        "pod" => &["pod", "node"],
-        "service" => &["service"],
-        "endpointslice" => &["pod", "service", "endpointslice"],
-        "endpoints" => &["pod", "service", "endpoints"],
-        "node" => &["node"],
-        _ => &["ingress"],
-    };
-    for (at, selector) in keys.selectors.iter().enumerate() {
-        if keys.selectors[..at].iter().any(|other| other.role == selector.role) {
-            return Err(BlockError::new(format!("duplicated selector role: {}", selector.role)));
-        }
-        if !allowed.contains(&selector.role.as_str()) {
-            let allowed = allowed.join(", ");
-            let text = format!("{} role supports only {allowed} selectors", keys.role);
-            return Err(BlockError::new(text));
-        }
-        check_field_selector(&selector.field)?;
-    }
-    Ok(())
 }
 
 /// What decides which targets there are.
