@@ -31,7 +31,7 @@ pub enum ApiError {
         /// The status and the beginning of the answer, in the words of Prometheus' mechanism.
         text: String,
     },
-    /// The answer came and is not what this API answers.
+    /// The API answered something else than it documents.
     #[error(transparent)]
     Answer(#[from] AnswerError),
     /// The answer is larger than this server reads.
@@ -53,7 +53,7 @@ pub enum ApiError {
     },
 }
 
-/// In what an answer differs from what its API answers.
+/// What is wrong with an answer: it is not what the API documents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     /// It is not JSON, or not JSON of the expected form.

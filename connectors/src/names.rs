@@ -24,7 +24,7 @@ impl NameScheme {
     }
 
     /// Whether a label may have this name.
-    pub fn has_label(self, name: &str) -> bool {
+    pub fn allows_label(self, name: &str) -> bool {
         match self {
             NameScheme::Utf8 => !name.is_empty(),
             NameScheme::Legacy => is_plain(name, false),
@@ -32,7 +32,7 @@ impl NameScheme {
     }
 
     /// Whether a metric may have this name.
-    pub fn has_metric(self, name: &str) -> bool {
+    pub fn allows_metric(self, name: &str) -> bool {
         match self {
             NameScheme::Utf8 => !name.is_empty(),
             NameScheme::Legacy => is_plain(name, true),
@@ -41,7 +41,7 @@ impl NameScheme {
 
     /// Whether a relabelling rule may have this template, which may contain `$1` and `${name}`, as
     /// the name of its target label.
-    pub fn has_template(self, template: &str) -> bool {
+    pub fn allows_template(self, template: &str) -> bool {
         match self {
             NameScheme::Utf8 => !template.is_empty(),
             NameScheme::Legacy => is_plain_template(template),
@@ -136,11 +136,14 @@ mod tests {
             ("a.b", false, false),
             ("é", false, false),
         ] {
-            assert_eq!((legacy.has_label(name), legacy.has_metric(name)), (label, metric), "{name}");
-            assert!(utf8.has_label(name) && utf8.has_metric(name), "{name}");
+            assert_eq!((legacy.allows_label(name), legacy.allows_metric(name)), (label, metric), "{name}");
+            assert!(utf8.allows_label(name) && utf8.allows_metric(name), "{name}");
         }
         assert!(
-            !utf8.has_label("") && !legacy.has_label("") && !utf8.has_metric("") && !legacy.has_metric("")
+            !utf8.allows_label("")
+                && !legacy.allows_label("")
+                && !utf8.allows_metric("")
+                && !legacy.allows_metric("")
         );
         for (template, fits) in [
             ("a_$1", true),
@@ -152,8 +155,8 @@ mod tests {
             ("1$1", false),
             ("", false),
         ] {
-            assert_eq!(legacy.has_template(template), fits, "{template}");
+            assert_eq!(legacy.allows_template(template), fits, "{template}");
         }
-        assert!(utf8.has_template("a.$1") && utf8.has_template("$"));
+        assert!(utf8.allows_template("a.$1") && utf8.allows_template("$"));
     }
 }

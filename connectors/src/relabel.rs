@@ -214,14 +214,16 @@ impl RelabelConfig {
         let action = self.action.as_str();
         let target = &self.target_label;
         let fits = match self.action {
-            Replace if target.contains('$') => self.names.has_template(target),
-            Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual => self.names.has_label(target),
+            Replace if target.contains('$') => self.names.allows_template(target),
+            Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual => {
+                self.names.allows_label(target)
+            }
             _ => true,
         };
         if !fits {
             return Err(InvalidRule::BadName { key: "target_label", name: target.clone(), action });
         }
-        if self.action == LabelMap && !self.names.has_template(&self.replacement) {
+        if self.action == LabelMap && !self.names.allows_template(&self.replacement) {
             let name = self.replacement.clone();
             return Err(InvalidRule::BadName { key: "replacement", name, action });
         }
@@ -478,7 +480,7 @@ impl RelabelRule {
         let target = expand_within(&self.target_label, &captures)?;
         // The name was a template, so it could not be checked before. Prometheus leaves the label
         // out, too.
-        if !self.names.has_label(&target) {
+        if !self.names.allows_label(&target) {
             return Ok(());
         }
         let value = expand_within(&self.replacement, &captures)?;

@@ -165,7 +165,7 @@ impl Loader {
         for (name, value) in &self.config.global.keys.external_labels {
             let names = self.config.global.keys.metric_name_validation_scheme;
             // As a label of all series, `__name__` would rename every metric that is sent.
-            if !names.has_label(name) || name == "__name__" {
+            if !names.allows_label(name) || name == "__name__" {
                 let what = format!("{name:?} is not a valid label name in external_labels");
                 return Err(ConfigError::whole(&self.file, what, "use another name"));
             }

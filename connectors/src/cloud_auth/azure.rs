@@ -13,22 +13,24 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
-/// How long the machine's service may take where it is only one of several possibilities.
+/// How long the metadata service of the machine may take to answer, where other ways to get a token
+/// would be tried otherwise.
 const MACHINE_WAIT: Duration = Duration::from_secs(10);
 
-/// How a token is got.
+/// By which way a token is got.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum AzureLogin {
     /// By the secret of an application.
     ClientSecret { tenant: String, client: String, secret: Secret },
     /// By a certificate of an application, in PEM.
     Certificate(AzureCertificate),
-    /// By the token of a workload; empty texts: those of the environment.
+    /// By the token of a workload, which Kubernetes puts into a file; what is empty is taken from the
+    /// environment.
     Workload { tenant: String, client: String, token_file: String },
-    /// By the identity of the machine; an empty client is its only one.
+    /// By the managed identity of the machine: that of `client`, or the only one if that is empty.
     Managed { client: String },
-    /// By the first of these that the environment offers; texts that are not empty win over its
-    /// own.
+    /// By the first of these ways that the environment offers. What is not empty here replaces what
+    /// the environment says.
     Environment { tenant: String, client: String },
 }
 
@@ -41,7 +43,7 @@ pub(crate) struct AzureCertificate {
     pub(crate) certificate: String,
     /// A file with the key; empty: it is in the same file.
     pub(crate) key: String,
-    /// Whether the certificates are sent, too.
+    /// Whether the chain of certificates is sent with the request.
     pub(crate) sends_chain: bool,
 }
 
@@ -57,7 +59,7 @@ pub(crate) struct AzureTokens {
 /// The answer to a login.
 pub(crate) struct AzureToken {
     pub(crate) text: Secret,
-    /// How long it is good.
+    /// How long it is valid.
     pub(crate) life: Duration,
 }
 

@@ -124,7 +124,8 @@ impl<'a> SeriesAdmission<'a> {
         }
         let names = self.names;
         // After relabelling: rules may make valid names of invalid ones, and the other way round.
-        let fits = labels.iter().all(|(name, _)| names.has_label(name)) && names.has_metric(labels.name());
+        let fits =
+            labels.iter().all(|(name, _)| names.allows_label(name)) && names.allows_metric(labels.name());
         if !fits {
             let labels: Vec<String> =
                 labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();

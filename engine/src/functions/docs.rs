@@ -28,7 +28,7 @@ fn histograms(f: &Function) -> &'static str {
     match f.kernel {
         Kernel::Window(kernel) => match kernel.mixed {
             HistogramSupport::Ignored => IGNORED,
-            HistogramSupport::Supported(kernel) => kernel.what,
+            HistogramSupport::Supported(kernel) => kernel.histograms,
         },
         Kernel::Map(_) | Kernel::MapOrClock(_) => IGNORED,
         Kernel::Clock(_)

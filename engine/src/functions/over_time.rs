@@ -1,5 +1,9 @@
-//! `…_over_time`: one value for a whole window. Order statistics are in [`super::quantile`],
-//! windows with native histograms in [`super::mixed_over_time`].
+//! `…_over_time`: one value for a whole window.
+//!
+//! Each entry of the table has a kernel and a slow reference, with which tests compare it, and says
+//! how its value is updated while the window slides: from panes, from the two ends, or not at all.
+//! Order statistics are in [`super::quantile`], windows with native histograms in
+//! [`super::mixed_over_time`].
 
 use super::panes::{self, PaneFactory};
 use super::sliding_extremes::{self, BatchKernel};
@@ -9,7 +13,8 @@ use super::{Function, Kernel, Tolerance, Window, WindowKernel, WindowMethod, mix
 use crate::types::ValueType::{Matrix, Vector};
 use storage::model::TimeMs;
 
-/// A function of floats that is computed from panes.
+/// A function of floats that is computed from panes: runs of rows that are summed up once. `exact`:
+/// the result does not depend on the order in which panes are combined.
 const fn paned(
     name: &'static str,
     eval: fn(&Window) -> f64,
@@ -37,15 +42,16 @@ const fn sliding(
     )
 }
 
-/// A function with kernels for windows of any kind.
+/// A function whose windows may have native histograms: kernel and slow reference for windows of
+/// floats, and for windows of any kind. `histograms` says in the documentation which it accepts.
 const fn any_kind(
     name: &'static str,
     floats: [fn(&Window) -> f64; 2],
-    what: &'static str,
+    histograms: &'static str,
     mixed: [MixedFn; 2],
     method: WindowMethod,
 ) -> Function {
-    let kernel = WindowKernel::floats(floats[0], floats[1]).mixed_kernel(what, mixed[0], mixed[1]);
+    let kernel = WindowKernel::floats(floats[0], floats[1]).mixed_kernel(histograms, mixed[0], mixed[1]);
     Function::new(name, &[Matrix], Vector, Kernel::Window(WindowKernel { method, ..kernel }))
 }
 
@@ -62,6 +68,7 @@ const fn reordered(make: PaneFactory) -> WindowMethod {
     WindowMethod::Panes { make, exact: false }
 }
 
+// Texts of the column "native histograms" in docs/promql-functions.md.
 const NOT_MIXED: &str = "yes, but not mixed with floats";
 const ALSO_MIXED: &str = "yes, also mixed with floats";
 

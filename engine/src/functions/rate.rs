@@ -20,15 +20,17 @@ const GAP: f64 = 1.1;
 
 type FloatFn = fn(&Window) -> f64;
 
-/// A kernel for floats with its reference, and both for windows of any kind.
-const fn kernel(floats: [FloatFn; 2], what: &'static str, mixed: [MixedFn; 2]) -> WindowKernel {
-    WindowKernel::floats(floats[0], floats[1]).mixed_kernel(what, mixed[0], mixed[1])
+/// A kernel with its slow reference: for windows of floats, and for windows of any kind.
+/// `histograms` says in the documentation which native histograms the function accepts.
+const fn kernel(floats: [FloatFn; 2], histograms: &'static str, mixed: [MixedFn; 2]) -> WindowKernel {
+    WindowKernel::floats(floats[0], floats[1]).mixed_kernel(histograms, mixed[0], mixed[1])
 }
 
 const fn window(name: &'static str, kernel: WindowKernel) -> Function {
     Function::new(name, &[Matrix], Vector, Kernel::Window(kernel))
 }
 
+// Texts of the column "native histograms" in docs/promql-functions.md.
 const COUNTERS: &str = "counters";
 const GAUGES: &str = "gauges";
 const BOTH: &str = "yes, also mixed with floats";

@@ -95,7 +95,7 @@ pub struct MixedKernel {
     /// The slow version.
     pub reference: MixedFn,
     /// What it supports, for the documentation.
-    pub what: &'static str,
+    pub histograms: &'static str,
     /// Whether it supports `anchored`.
     pub anchored: bool,
     /// Whether it supports `smoothed`.
@@ -341,14 +341,14 @@ impl WindowKernel {
     /// Supports windows of any kind.
     pub(super) const fn mixed_kernel(
         mut self,
-        what: &'static str,
+        histograms: &'static str,
         eval: MixedFn,
         reference: MixedFn,
     ) -> WindowKernel {
         self.mixed = HistogramSupport::Supported(MixedKernel {
             eval,
             reference,
-            what,
+            histograms,
             anchored: false,
             smoothed: false,
         });

@@ -1,8 +1,8 @@
 //! A ring buffer of rows of floats in one allocation: one row per time, one value per column
 //! (series). The values of a row are adjacent, so writing a scrape touches one piece of memory, and
-//! so do reads of the oldest and the newest row of a window. Removed rows are free at once, and
-//! capacity grows by 1/16, not by doubling. A [`RingBlock`](super::ring::RingBlock) keeps its
-//! values in one.
+//! so do reads of the oldest and the newest row of a window. The space of removed rows is used
+//! again at once, and capacity grows by 1/16, not by doubling. A
+//! [`RingBlock`](super::ring::RingBlock) keeps its values in one.
 
 use std::ops::Range;
 use storage::model::value::ABSENT;

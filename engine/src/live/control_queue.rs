@@ -20,7 +20,8 @@ pub(super) struct ControlQueue {
     priority: Vec<Control>,
     /// The newest install batch.
     newest: InstallBatchId,
-    /// How many callers are between `hold` and `release`.
+    /// How many callers are between [`ControlQueue::hold`] and [`ControlQueue::release`]: what they
+    /// add is delivered together.
     holders: usize,
     /// The install batch that these callers fill.
     held_batch: InstallBatchId,

@@ -64,6 +64,7 @@ pub struct LiveLeaf {
 /// The rows of a block that are in the window of a leaf.
 #[derive(Copy, Clone)]
 struct BlockWindow {
+    /// The rows `lo..hi`, counted from the oldest of the block.
     lo: usize,
     hi: usize,
     /// Samples at this time and before it are not read.

@@ -20,12 +20,14 @@ const METACHARACTERS: &[char] = &['\\', '.', '+', '*', '?', '(', ')', '|', '[', 
 /// The canonical form of `plan`. Recursive: languages limit the depth of a plan.
 pub fn canonical(plan: &Plan) -> Plan {
     let op = match &plan.op {
-        PlanOp::Instant(selector) => PlanOp::Instant(selected(selector)),
-        PlanOp::Range { selector, range } => PlanOp::Range { selector: selected(selector), range: *range },
+        PlanOp::Instant(selector) => PlanOp::Instant(canonical_selector(selector)),
+        PlanOp::Range { selector, range } => {
+            PlanOp::Range { selector: canonical_selector(selector), range: *range }
+        }
         PlanOp::Call { function, args } => {
             let args = match function.0.kernel {
                 Kernel::Operator(OperatorFunction::Absent | OperatorFunction::AbsentOverTime) => {
-                    args.iter().map(under_absent).collect()
+                    args.iter().map(operand_of_absent).collect()
                 }
                 Kernel::Operator(OperatorFunction::Info) => args
                     .iter()
@@ -36,7 +38,7 @@ pub fn canonical(plan: &Plan) -> Plan {
             };
             PlanOp::Call { function: *function, args }
         }
-        PlanOp::Binary(binary) => PlanOp::Binary(Box::new(joined(binary))),
+        PlanOp::Binary(binary) => PlanOp::Binary(Box::new(canonical_binary(binary))),
         op => op.map_inputs(&mut canonical),
     };
     Arc::new(PlanNode { op, span: plan.span })
@@ -44,8 +46,8 @@ pub fn canonical(plan: &Plan) -> Plan {
 
 /// An operand of `absent`. Its labels come from the matchers with `=`; where a label has several
 /// matchers, their order counts.
-fn under_absent(plan: &Plan) -> Plan {
-    let keep = |selector: &Selector| {
+fn operand_of_absent(plan: &Plan) -> Plan {
+    let sort_if_distinct = |selector: &Selector| {
         let names: BTreeSet<&str> = selector.matchers.iter().map(|m| m.name.as_str()).collect();
         if names.len() < selector.matchers.len() {
             return selector.clone();
@@ -55,27 +57,31 @@ fn under_absent(plan: &Plan) -> Plan {
         Selector { matchers, ..selector.clone() }
     };
     let op = match &plan.op {
-        PlanOp::Instant(selector) => PlanOp::Instant(keep(selector)),
-        PlanOp::Range { selector, range } => PlanOp::Range { selector: keep(selector), range: *range },
+        PlanOp::Instant(selector) => PlanOp::Instant(sort_if_distinct(selector)),
+        PlanOp::Range { selector, range } => {
+            PlanOp::Range { selector: sort_if_distinct(selector), range: *range }
+        }
         _ => return canonical(plan),
     };
     Arc::new(PlanNode { op, span: plan.span })
 }
 
-fn selected(selector: &Selector) -> Selector {
-    let mut matchers: Vec<Matcher> = selector.matchers.iter().map(simplest).collect();
+/// The selector with its matchers in the simplest form, sorted, without those that match anything.
+fn canonical_selector(selector: &Selector) -> Selector {
+    let mut matchers: Vec<Matcher> = selector.matchers.iter().map(simplest_matcher).collect();
     matchers.retain(|m| !(m.op == MatchOp::Regex && m.value == ".*"));
     sort(&mut matchers);
     Selector { matchers, ..selector.clone() }
 }
 
+/// The matcher of the metric name comes first; each stands once.
 fn sort(matchers: &mut Vec<Matcher>) {
     matchers.sort_by(|a, b| (a.name != METRIC_NAME, a).cmp(&(b.name != METRIC_NAME, b)));
     matchers.dedup();
 }
 
 /// A pattern that is a text is compared as one.
-fn simplest(matcher: &Matcher) -> Matcher {
+fn simplest_matcher(matcher: &Matcher) -> Matcher {
     let op = match matcher.op {
         MatchOp::Regex => MatchOp::Equal,
         MatchOp::NotRegex => MatchOp::NotEqual,
@@ -87,13 +93,15 @@ fn simplest(matcher: &Matcher) -> Matcher {
     Matcher::new(&matcher.name, op, &matcher.value).unwrap_or_else(|_| matcher.clone())
 }
 
-fn joined(binary: &Binary) -> Binary {
-    let listed = |labels: &[String]| -> Vec<String> {
+/// Both operands in canonical form, and the label lists of the matching sorted: `on(b, a)` is
+/// `on(a, b)`.
+fn canonical_binary(binary: &Binary) -> Binary {
+    let sorted = |labels: &[String]| -> Vec<String> {
         labels.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
     };
     let matching = VectorMatching {
-        labels: listed(&binary.matching.labels),
-        include: listed(&binary.matching.include),
+        labels: sorted(&binary.matching.labels),
+        include: sorted(&binary.matching.include),
         ..binary.matching.clone()
     };
     Binary { matching, lhs: canonical(&binary.lhs), rhs: canonical(&binary.rhs), ..binary.clone() }

@@ -3,25 +3,29 @@
 
 use super::{decimals, xor};
 
+// The first byte of a column: its coding.
 const XOR: u8 = 0;
 const DECIMALS: u8 = 1;
-const XOR_MOVE_BITS: usize = 5;
+/// About how many bits XOR coding needs for a value that differs from the one before.
+const XOR_CHANGE_BITS: usize = 5;
 
 /// Appends the compressed form of `values` (bit patterns) to `out`. With `thorough`, both codings
 /// are tried: slower, for chunks that are kept for long. Otherwise only XOR is used.
 pub(super) fn encode(values: &[u64], thorough: bool, out: &mut Vec<u8>) {
     let start = out.len();
     out.push(DECIMALS);
-    let moves = if thorough { decimals::encode(values, out) } else { None };
-    // XOR needs at least one bit per value, and about `XOR_MOVE_BITS` more per value that changes.
-    // If the decimals are smaller than this estimate, XOR need not be tried.
-    let hopeless = |moves: usize| (values.len() + moves * XOR_MOVE_BITS) / 8 + 2;
-    if moves.is_some_and(|moves| out.len() - start <= hopeless(moves)) {
+    // The number of values that differ from the one before; `None`: these are no short decimals.
+    let changes = if thorough { decimals::encode(values, out) } else { None };
+    // XOR needs one bit per value, and more per value that changes. If the decimals are smaller
+    // than this estimate, XOR need not be tried.
+    let xor_bytes = |changes: usize| (values.len() + changes * XOR_CHANGE_BITS) / 8 + 2;
+    if changes.is_some_and(|changes| out.len() - start <= xor_bytes(changes)) {
         return;
     }
-    let end = if moves.is_some() { out.len() } else { start };
+    let end = if changes.is_some() { out.len() } else { start };
     out.truncate(end);
     out.push(XOR);
+    // Both stand in `out` for a moment, the decimals first; XOR gives up where it is not shorter.
     let most = if end > start { end - start } else { usize::MAX };
     if xor::encode(values.iter().copied(), most - 1, out) {
         out.drain(start..end);

@@ -9,7 +9,7 @@ use crate::model::NativeHistogram;
 use crate::model::histogram::{Buckets, ResetHint};
 
 /// The hint with which `h` is stored; `previous` is the histogram directly before it in its series.
-pub(super) fn hint_behind(previous: Option<&NativeHistogram>, h: &NativeHistogram) -> ResetHint {
+pub(super) fn hint_after(previous: Option<&NativeHistogram>, h: &NativeHistogram) -> ResetHint {
     match (h.hint, previous) {
         (ResetHint::Gauge, _) => ResetHint::Gauge,
         // These begin a chunk in Prometheus.
@@ -69,8 +69,8 @@ mod tests {
     fn hints_say_what_prometheus_would_read() {
         use ResetHint::*;
         let first = histogram(0, &[1.0, 2.0]);
-        let hint = |previous: &NativeHistogram, next: &NativeHistogram| hint_behind(Some(previous), next);
-        assert_eq!(hint_behind(None, &first), Unknown);
+        let hint = |previous: &NativeHistogram, next: &NativeHistogram| hint_after(Some(previous), next);
+        assert_eq!(hint_after(None, &first), Unknown);
         assert_eq!(hint(&first, &histogram(0, &[1.0, 3.0])), NotReset);
         assert_eq!(hint(&first, &histogram(-1, &[5.0, 1.0, 2.0])), NotReset, "a bucket more");
         assert_eq!(hint(&first, &histogram(0, &[5.0, 1.0])), Unknown, "a bucket has less");

@@ -5,7 +5,7 @@
 //! stored before it.
 
 use super::append_decision::{AppendCounts, AppendDecision};
-use super::reset_hints::hint_behind;
+use super::reset_hints::hint_after;
 use super::shard::{FlushInProgress, Head};
 use super::sparse_column::SparseColumn;
 use crate::model::histogram::ResetHint;
@@ -87,7 +87,7 @@ impl Head {
             float => float.is_some_and(|float| float > before),
         };
         let previous = last.filter(|(before, _)| *before < t && !float_since(*before));
-        hint_behind(previous.map(|(_, previous)| previous.as_ref()), h)
+        hint_after(previous.map(|(_, previous)| previous.as_ref()), h)
     }
 
     /// Whether a series has a float after `from` and before `to`, both excluded.

@@ -13,10 +13,16 @@ use crate::model::slot_samples::{SlotHistogram, SlotStart};
 use crate::model::{NativeHistogram, TimeMs};
 use std::sync::Arc;
 
+// The bits of the first byte of a histogram.
+/// The counter reset hint, an index of [`HINTS`].
 const HINT: u8 = 0b11;
+/// All counts are integers.
 const WHOLE: u8 = 1 << 2;
+/// A zero bucket follows.
 const ZERO_BUCKET: u8 = 1 << 3;
+/// Negative buckets follow.
 const NEGATIVE: u8 = 1 << 4;
+/// The bounds of custom buckets follow.
 const BOUNDS: u8 = 1 << 5;
 /// Integers up to here are exact as floats.
 const EXACT: f64 = (1u64 << 53) as f64;

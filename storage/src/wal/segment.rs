@@ -13,7 +13,9 @@ pub(super) const SEGMENT: &[u8; 8] = b"PERENWAL";
 /// The first bytes of a checkpoint.
 pub(super) const CHECKPOINT: &[u8; 8] = b"PERENCKP";
 const VERSION: u16 = 1;
+/// Flag of a header: see [`SegmentInfo::continues_failed`].
 const CONTINUES: u16 = 1;
+/// Flag of a header: the LSNs right before the first one are in no segment.
 const SKIPS: u16 = 2;
 
 /// What is known of a segment.

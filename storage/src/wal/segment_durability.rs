@@ -12,15 +12,15 @@ use crate::limits::WAL_READ_BYTES;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whether a sync of a segment may have failed.
+/// Reasons to doubt that the syncs of a segment have succeeded.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum SyncTrust {
-    /// There is no sign of it.
-    No,
+pub(super) enum SyncDoubt {
+    /// There are none.
+    Nothing,
     /// The segment failed, or an attempt to write it; perhaps only because the disk was full.
-    Some,
+    FailedSegment,
     /// An earlier start left a note that a sync failed.
-    Noted,
+    Note,
 }
 
 /// The path of the note that a start could not sync a segment.
@@ -30,17 +30,17 @@ pub(super) fn note_path(segment: &Path) -> PathBuf {
 
 /// Makes the segment at `path` durable. To be called before reading it, because the file may be
 /// replaced.
-pub(super) fn make_durable(disk: &dyn Disk, path: &Path, doubt: SyncTrust) -> Result<(), StoreError> {
+pub(super) fn make_durable(disk: &dyn Disk, path: &Path, doubt: SyncDoubt) -> Result<(), StoreError> {
     let synced = || disk.size(path).and_then(|len| disk.truncate(path, len));
     let failed = match doubt {
-        SyncTrust::No => synced().err(),
-        SyncTrust::Some => {
+        SyncDoubt::Nothing => synced().err(),
+        SyncDoubt::FailedSegment => {
             let Err(error) = write_anew(disk, path) else { return Ok(()) };
             tracing::warn!(%error, path = %path.display(), "a segment of the log that failed could not be written anew");
             // A start must work on a full disk, where no copy can be written.
             synced().err()
         }
-        SyncTrust::Noted => Some(io::Error::other("a start before this one could not sync it")),
+        SyncDoubt::Note => Some(io::Error::other("a start before this one could not sync it")),
     };
     let Some(failed) = failed else { return Ok(()) };
     tracing::error!(error = %failed, path = %path.display(), "a segment of the log could not be synced; it is written anew");

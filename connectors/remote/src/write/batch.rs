@@ -32,7 +32,8 @@ pub(super) struct Batch {
     pub is_repeat: bool,
     /// The message and where its items are, if old ones may have to be left out later.
     pub parts: Option<MessageParts>,
-    /// The number of the change to the file of [`super::progress`] that has its borders.
+    /// The number of the write to the queue's note ([`super::progress`]) that has the first and the
+    /// last item of this request: once it is on disk, the request may be sent.
     pub note: u64,
 }
 

@@ -17,6 +17,15 @@ use std::rc::Rc;
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
+/// The bytes of the sorted values, for one of the leaves that have them.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct SortedBytes {
+    /// The leaf's share: leaves that share them have equal shares.
+    pub share: usize,
+    /// Whether other leaves share them.
+    pub is_shared: bool,
+}
+
 /// The sorted values by block. All leaves that share them run in one thread, hence `Rc`.
 #[derive(Default)]
 pub struct SharedSorted(Rc<RefCell<BTreeMap<u32, SortedColumns>>>);
@@ -73,13 +82,13 @@ impl LiveLeaf {
         shared
     }
 
-    /// The leaf's share of the bytes of the sorted values, and whether other leaves share them.
-    pub fn sorted_bytes(&self) -> (usize, bool) {
+    /// The bytes of the sorted values.
+    pub fn sorted_bytes(&self) -> SortedBytes {
         let blocks = self.windows.sorted.0.borrow();
         let leaves = Rc::strong_count(&self.windows.sorted.0);
         let bytes: usize =
             blocks.values().map(|sorted| sorted.bytes() + size_of::<(u32, SortedColumns)>()).sum();
-        (bytes / leaves, leaves > 1)
+        SortedBytes { share: bytes / leaves, is_shared: leaves > 1 }
     }
 
     /// The oldest time whose samples are still in the sorted values. They must stay readable until

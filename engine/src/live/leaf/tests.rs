@@ -46,7 +46,7 @@ fn window(ring: &SampleRing, function: &str, range: i64) -> usize {
     assert_eq!(state.eval(ring, newest, vec![0.9], &mut out), SERIES);
     assert_eq!(out.present().count(), SERIES);
     state.bytes()
-        + state.sorted_bytes().0
+        + state.sorted_bytes().share
         + out.values.capacity() * size_of::<f64>()
         + out.labels.capacity() * size_of::<Labels>()
 }

@@ -29,9 +29,9 @@ impl LocalExecutor {
                     work.state.add(shard.stage.bytes(step), shared);
                     let Some(leaf) = shard.leaves.get(step) else { continue };
                     work.rows += leaf.rows_read_since(view.times.latest(self.now));
-                    let (own, (bytes, others)) = leaf.bytes();
-                    work.state.add(own, shared);
-                    work.state.add(bytes, shared || others);
+                    let bytes = leaf.bytes();
+                    work.state.add(bytes.own, shared);
+                    work.state.add(bytes.sorted.share, shared || bytes.sorted.is_shared);
                     work.rings.push(leaf.ring);
                     if request.limit > 1 {
                         continue;

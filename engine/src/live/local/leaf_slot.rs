@@ -5,12 +5,21 @@
 //! row (series). Before that the leaf has no rows and nothing to evaluate.
 
 use crate::live::describe::LeafReport;
+use crate::live::leaf::shared_sorted::SortedBytes;
 use crate::live::leaf::{LeafConfig, LiveLeaf};
 use crate::plan::explain::leaf_title;
 use crate::plan::explain_physical::maintenance;
 use crate::plan::physical::{Leaf, SampleSource};
 use std::sync::Arc;
 use storage::model::TimeMs;
+
+/// What a leaf allocates, in bytes.
+pub(super) struct LeafBytes {
+    /// Its own state.
+    pub own: usize,
+    /// The sorted values of its window, which several leaves may share.
+    pub sorted: SortedBytes,
+}
 
 /// A leaf of a shard; its state is created when it is needed.
 pub(super) struct LeafSlot {
@@ -53,10 +62,13 @@ impl LeafSlot {
         self.state.as_ref().map_or(0, |leaf| leaf.rows_read_since(since))
     }
 
-    /// Bytes of its own state, and [`LiveLeaf::sorted_bytes`].
-    pub(super) fn bytes(&self) -> (usize, (usize, bool)) {
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> LeafBytes {
         let own = size_of::<LeafSlot>();
-        self.state.as_ref().map_or((own, (0, false)), |leaf| (own + leaf.bytes(), leaf.sorted_bytes()))
+        match &self.state {
+            Some(leaf) => LeafBytes { own: own + leaf.bytes(), sorted: leaf.sorted_bytes() },
+            None => LeafBytes { own, sorted: SortedBytes::default() },
+        }
     }
 
     /// See [`LiveLeaf::has_seen_all`].

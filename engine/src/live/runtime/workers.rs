@@ -40,7 +40,7 @@ pub(super) struct WorkerEnds {
 
 /// Starts the workers of this process. `None`: the only worker runs on the calling thread.
 pub(super) fn start_workers(
-    inner: &Arc<LiveShared>,
+    shared: &Arc<LiveShared>,
     timely: TimelyBuilders,
     inputs: Vec<WorkerInputs>,
     store: Arc<Store>,
@@ -66,14 +66,13 @@ pub(super) fn start_workers(
         "perennial_long_window_reads_total",
         "Chunks of long windows that a tick read from the store itself, because they had not been requested before.",
     );
-    let inner = inner.clone();
-    let signal = inner.ticks.signal();
+    let signal = shared.ticks.signal();
     let wake = Arc::new(move || signal.work_ready());
     let pool = Arc::new(match options.execution {
         Execution::Threads => Pool::named("past", HISTORY_THREADS),
         Execution::Caller => Pool::on_calling_thread(),
     });
-    let reads = inner.store_reads.clone();
+    let reads = shared.store_reads.clone();
     let history =
         HistoryLoader::new(store.clone(), pool.clone(), wake.clone(), reads.clone(), spill, reads_in_tick);
     let query_settings = StoreQuerySettings {
@@ -88,21 +87,21 @@ pub(super) fn start_workers(
         history,
         lookback,
         dialect,
-        ledger: inner.ledger.clone(),
+        ledger: shared.ledger.clone(),
         counters: LocalCounters { rows_touched: rows_touched.clone(), without_history },
     };
     let gather = GatherServices {
         querier: StoreQuerier::new(store.clone(), query_settings, metrics),
         store,
-        pending_sinks: inner.views.pending_sinks(),
+        pending_sinks: shared.views.pending_sinks(),
         dialect,
         memory,
-        ledger: inner.ledger.clone(),
+        ledger: shared.ledger.clone(),
         counters: GatherCounters { evaluations, failures, rows_touched },
     };
-    let shared = inner.clone();
+    let build_shared = shared.clone();
     let build = move |worker: &mut Worker| {
-        let ClusterPosition { process, processes } = shared.position;
+        let ClusterPosition { process, processes } = build_shared.position;
         let thread = worker.index() % threads;
         let topology = WorkerTopology { process, processes, thread, threads };
         // Timely calls `build` once per worker, on the worker's own thread, in any order.
@@ -111,13 +110,13 @@ pub(super) fn start_workers(
             local: LocalExecutor::new(topology, local.clone()),
             samples: inputs.samples,
             gather: GatherExecutor::new(topology, gather.clone()),
-            callbacks: callbacks(&shared, thread),
+            callbacks: callbacks(&build_shared, thread),
         };
         let control = dataflow::build(worker, threads, components);
         Some(WorkerEnds { control, commands: inputs.commands })
     };
     if options.execution == Execution::Caller {
-        threadless_worker::begin(&inner, pool, build);
+        threadless_worker::begin(shared, pool, build);
         return Ok(None);
     }
     let guards = timely::execute::execute_from(builders, others, WorkerConfig::default(), move |worker| {
