@@ -8,8 +8,10 @@ use crate::flags::Feature;
 use crate::reads::RemoteReadAdapter;
 use crate::writes::{OtlpAdapter, RemoteWriteAdapter, WriteTurns};
 use crate::{machine, sources};
-use api::services::RemoteReadHandler;
-use api::{ApiServices, ApiSettings, AppState, StartupGate};
+#[cfg(feature = "sql")]
+use api::services::SqlServices;
+use api::services::{QueryServices, Receivers, RemoteReadHandler, RemoteWriteHandler};
+use api::{ApiServices, ApiSettings, AppState, Capabilities, QuerySettings, StartupGate, WebSettings};
 use connectors::discovery::DiscoveryConfigs;
 use promql::PromqlLanguage;
 use rules::template::template_functions;
@@ -63,34 +65,46 @@ impl Server {
         let origins = flags.web_cors_origin.as_str();
         let cors = api::cors_origin(origins).map_err(bad_origin)?;
         let acting = api::acting_origin(origins).map_err(bad_origin)?;
-        Ok(ApiSettings {
+        let web = WebSettings {
             route_prefix: flags.route_prefix(),
             external_path: path,
             external_authority: authority.to_owned(),
-            agent: *flags.agent,
             page_title: flags.web_page_title.value.clone(),
             cors_origin: cors,
             acting_origin: flags.web_cors_origin.is_given.then_some(acting),
+        };
+        Ok(ApiSettings {
+            web,
+            queries: self.query_settings(default_step),
+            capabilities: Capabilities {
+                discovery: discovery_mechanisms(),
+                template_functions: template_functions(),
+                otlp_delta_sums: flags.has(Feature::OtlpDeltaToCumulative),
+                otlp_native_deltas: flags.has(Feature::OtlpNativeDeltaIngestion),
+            },
+            agent: *flags.agent,
             lifecycle: *flags.web_enable_lifecycle,
             admin: *flags.web_enable_admin_api,
+            search: flags.has(Feature::SearchApi).then(|| *flags.web_search_max_limit),
+            subscription_buffers: flags.subscription_buffers(),
+            body_memory: flags.max_body_memory(),
+            data_directory: Some(self.storage.dir.clone()),
+            execution: self.context.execution,
+        })
+    }
+
+    fn query_settings(&self, default_step: i64) -> QuerySettings {
+        let flags = &self.context.flags;
+        QuerySettings {
             max_concurrency: flags.query_concurrency(),
-            query_timeout: flags.query_timeout.std(),
+            timeout: flags.query_timeout.std(),
             max_samples: *flags.query_max_samples,
             max_bytes: flags.query_memory(machine::memory()).one,
             lookback: flags.query_lookback_delta.0,
             dialect: self.queries.language.dialect(),
             default_step,
-            otlp_delta_sums: flags.has(Feature::OtlpDeltaToCumulative),
-            otlp_native_deltas: flags.has(Feature::OtlpNativeDeltaIngestion),
-            search: flags.has(Feature::SearchApi).then(|| *flags.web_search_max_limit),
             step_stats: flags.has(Feature::PromqlPerStepStats),
-            subscription_buffers: flags.subscription_buffers(),
-            data_directory: Some(self.storage.dir.clone()),
-            body_memory: flags.max_body_memory(),
-            discovery: discovery_mechanisms(),
-            template_functions: template_functions(),
-            execution: self.context.execution,
-        })
+        }
     }
 
     /// What answers remote reads. None in a cluster, where this process has a part of the series,
@@ -108,23 +122,25 @@ impl Server {
 
     fn services(self: &Arc<Server>, control: Arc<ApiControl>) -> ApiServices {
         let store = self.storage.store.clone();
-        let clock = self.context.clock.clone();
-        let zeros = scraped_starts(&self.context.flags).zeros;
-        let turns = WriteTurns::new(store.clone(), clock.clone(), self.context.execution);
-        let flags = &self.context.flags;
-        let accepted = &flags.web_remote_write_receiver_accepted_protobuf_messages.0;
-        let remote_write = RemoteWriteAdapter::new(turns.clone(), zeros, accepted, &self.context.metrics);
-        let takes_writes = *self.context.flags.web_enable_remote_write_receiver;
-        let otlp = OtlpAdapter::new(turns, self.otlp.clone());
-        let takes_otlp = *self.context.flags.web_enable_otlp_receiver;
-        let remote_read = self.remote_reads(&control);
-        ApiServices {
+        let queries = QueryServices {
             language: Arc::new(PromqlLanguage(self.queries.language)),
             // Statements in SQL that run again, too.
             answers: self.queries.statements.answers(self.queries.reader.clone()),
             memory: self.queries.memory.clone(),
             catalog: self.queries.catalog.clone(),
             readiness: store.clone(),
+            remote_stores: self.queries.remote.clone(),
+            log: self.queries.log.clone(),
+        };
+        ApiServices {
+            queries,
+            receivers: self.receivers(&control),
+            #[cfg(feature = "sql")]
+            sql: SqlServices {
+                engine: Some(self.queries.statements.engine()),
+                alert_definitions: Some(Arc::new(crate::statements::AlertDefinitionAdapter(self.clone()))),
+                tables: Some(self.queries.statements.tables()),
+            },
             tsdb: store,
             views: self.views.registry(),
             saved_queries: self.views.saved.clone(),
@@ -133,21 +149,26 @@ impl Server {
             alertmanagers: self.rules.alertmanagers.clone(),
             admin: control,
             files: Arc::new(ConsoleFiles::new(self.clone())),
-            remote_read,
-            remote_stores: self.queries.remote.clone(),
-            remote_write: takes_writes
-                .then(|| Arc::new(remote_write) as Arc<dyn api::services::RemoteWriteHandler>),
-            otlp: takes_otlp.then(|| Arc::new(otlp) as Arc<dyn api::services::RemoteWriteHandler>),
-            clock,
+            clock: self.context.clock.clone(),
             metrics: self.context.metrics.clone(),
             tracer: self.context.tracer.clone(),
-            query_log: self.queries.log.clone(),
-            #[cfg(feature = "sql")]
-            sql: Some(self.queries.statements.engine()),
-            #[cfg(feature = "sql")]
-            alert_definitions: Some(Arc::new(crate::statements::AlertDefinitionAdapter(self.clone()))),
-            #[cfg(feature = "sql")]
-            tables: Some(self.queries.statements.tables()),
+        }
+    }
+
+    /// The receivers that the flags enable.
+    fn receivers(self: &Arc<Server>, control: &Arc<ApiControl>) -> Receivers {
+        let ServerContext { flags, metrics, clock, execution, .. } = &self.context;
+        let turns = WriteTurns::new(self.storage.store.clone(), clock.clone(), *execution);
+        let accepted = &flags.web_remote_write_receiver_accepted_protobuf_messages.0;
+        let zeros = scraped_starts(flags).zeros;
+        let remote_write = RemoteWriteAdapter::new(turns.clone(), zeros, accepted, metrics);
+        let otlp = OtlpAdapter::new(turns, self.otlp.clone());
+        Receivers {
+            remote_write: flags
+                .web_enable_remote_write_receiver
+                .then(|| Arc::new(remote_write) as Arc<dyn RemoteWriteHandler>),
+            otlp: flags.web_enable_otlp_receiver.then(|| Arc::new(otlp) as Arc<dyn RemoteWriteHandler>),
+            remote_read: self.remote_reads(control),
         }
     }
 }

@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 /// `/api/v1/features`: what works here, in Prometheus' twelve categories and by its names.
 pub(crate) async fn features(call: ApiRequest) -> ApiResult {
     let settings = &call.state.settings;
-    let dialect = &settings.dialect;
+    let dialect = &settings.queries.dialect;
     // The manual's table, so that the list cannot disagree with what the parser accepts.
-    let functions: Map<String, Value> = match call.state.sources.language.functions() {
+    let functions: Map<String, Value> = match call.state.sources.queries.language.functions() {
         Value::Array(list) => list
             .iter()
             .filter_map(|function| Some((function["name"].as_str()?.to_owned(), Value::Bool(true))))
@@ -22,8 +22,12 @@ pub(crate) async fn features(call: ApiRequest) -> ApiResult {
         Value::Object(map) => map.keys().map(|name| (name.clone(), Value::Bool(true))).collect(),
         _ => Map::new(),
     };
-    let templating: Map<String, Value> =
-        settings.template_functions.iter().map(|name| (name.clone(), Value::Bool(true))).collect();
+    let templating: Map<String, Value> = settings
+        .capabilities
+        .template_functions
+        .iter()
+        .map(|name| (name.clone(), Value::Bool(true)))
+        .collect();
     success(&json!({
         "api": {
             "admin": settings.admin,
@@ -31,18 +35,18 @@ pub(crate) async fn features(call: ApiRequest) -> ApiResult {
             "label_values_match": true,
             "lifecycle": settings.lifecycle,
             "openapi_3.1": true,
-            "otlp_write_receiver": call.state.sources.otlp.is_some(),
+            "otlp_write_receiver": call.state.sources.receivers.otlp.is_some(),
             "query_stats": true,
             "query_warnings": true,
-            "remote_write_receiver": call.state.sources.remote_write.is_some(),
+            "remote_write_receiver": call.state.sources.receivers.remote_write.is_some(),
             "search": settings.search.is_some(),
             "subscribe": true,
             "time_range_labels": true,
             "time_range_series": true,
         },
         "otlp_receiver": {
-            "delta_conversion": settings.otlp_delta_sums,
-            "native_delta_ingestion": settings.otlp_native_deltas,
+            "delta_conversion": settings.capabilities.otlp_delta_sums,
+            "native_delta_ingestion": settings.capabilities.otlp_native_deltas,
         },
         "prometheus": { "agent_mode": settings.agent, "server_mode": !settings.agent, "stringlabels": true },
         "promql": {
@@ -57,7 +61,7 @@ pub(crate) async fn features(call: ApiRequest) -> ApiResult {
             "offset": true,
             "on": true,
             "per_query_lookback_delta": true,
-            "per_step_stats": settings.step_stats,
+            "per_step_stats": settings.queries.step_stats,
             "start_timestamps": dialect.start_timestamps,
             "subqueries": true,
             "type_and_unit_labels": dialect.type_and_unit_labels,
@@ -73,7 +77,7 @@ pub(crate) async fn features(call: ApiRequest) -> ApiResult {
             "proto": true,
             "type_and_unit_labels": dialect.type_and_unit_labels,
         },
-        "service_discovery_providers": settings.discovery,
+        "service_discovery_providers": settings.capabilities.discovery,
         "templating_functions": templating,
         "tsdb": { "delayed_compaction": false, "exemplar_storage": true, "isolation": true, "native_histograms": true },
         "ui": { "ui_perennial": true, "ui_v2": false, "ui_v3": false },
@@ -90,8 +94,11 @@ fn operators() -> Map<String, Value> {
 /// `/api/v1/openapi.yaml`: the table of endpoints in the form of OpenAPI 3.1. Parameters are
 /// described in the documentation only.
 pub(crate) async fn openapi(call: ApiRequest) -> Response {
-    let server =
-        if call.state.settings.external_path.is_empty() { "/" } else { &call.state.settings.external_path };
+    let server = if call.state.settings.web.external_path.is_empty() {
+        "/"
+    } else {
+        &call.state.settings.web.external_path
+    };
     let mut yaml = format!(
         "openapi: 3.1.0\ninfo:\n  title: Perennial\n  version: {}\nservers:\n  - url: {}\npaths:\n",
         quoted(env!("CARGO_PKG_VERSION")),

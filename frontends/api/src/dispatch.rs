@@ -47,7 +47,7 @@ impl ApiRequest {
 
 /// Answers a request: runs the handler of its endpoint, or redirects.
 pub async fn route(state: AppState, request: Request) -> Response {
-    let prefix = state.settings.route_prefix.trim_end_matches('/');
+    let prefix = state.settings.web.route_prefix.trim_end_matches('/');
     match paths::lookup(request.uri().path(), prefix, request.method()) {
         Lookup::Endpoint(endpoint, parameter) => dispatch(&state, endpoint, parameter, request).await,
         Lookup::Moved(status, path) => {
@@ -154,7 +154,7 @@ async fn answer(
 /// visible a moment before it is in the log, and an answer must not show what a crash would lose.
 /// After [`limits::SETTLE`] the answer is sent anyway: a stalled disk must not stop reads.
 async fn wait_until_durable(state: &AppState) {
-    let _ = tokio::time::timeout(limits::SETTLE, state.sources.readiness.wait_committed()).await;
+    let _ = tokio::time::timeout(limits::SETTLE, state.sources.queries.readiness.wait_committed()).await;
 }
 
 /// Reads the body or form that the endpoint takes; the error is the response to send.
@@ -252,7 +252,7 @@ pub fn not_ready(doing: &str, stopping: bool) -> Response {
 
 /// The response to a path that no endpoint has.
 fn fallback(state: &AppState, request: &Request) -> Response {
-    let prefix = state.settings.route_prefix.trim_end_matches('/');
+    let prefix = state.settings.web.route_prefix.trim_end_matches('/');
     let path = request.uri().path();
     let local = path.strip_prefix(prefix).unwrap_or(path);
     // Prometheus answers every preflight below the API's prefix, also for paths that it does not
@@ -266,7 +266,7 @@ fn fallback(state: &AppState, request: &Request) -> Response {
     if to_root && !prefix.is_empty() {
         // The external path, not the route prefix: a reverse proxy may have removed one and know
         // only the other.
-        let location = paths::location(&format!("{}/", state.settings.external_path), None);
+        let location = paths::location(&format!("{}/", state.settings.web.external_path), None);
         return (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
     }
     text_error(StatusCode::NOT_FOUND, "404 page not found")
@@ -276,7 +276,7 @@ fn fallback(state: &AppState, request: &Request) -> Response {
 fn cors_headers(state: &AppState, headers: &HeaderMap) -> HeaderMap {
     let mut out = HeaderMap::new();
     let Some(origin) = headers.get(header::ORIGIN) else { return out };
-    let allowed = match &state.settings.cors_origin {
+    let allowed = match &state.settings.web.cors_origin {
         None => HeaderValue::from_static("*"),
         Some(pattern) if origin.to_str().is_ok_and(|o| pattern.is_match(o)) => origin.clone(),
         // No headers at all: the browser then refuses the answer. A 403 would also refuse programs,

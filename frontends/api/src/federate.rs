@@ -36,10 +36,10 @@ pub(crate) async fn federate(call: ApiRequest) -> Response {
         Err(e) => return text_error(StatusCode::BAD_REQUEST, &e.to_string()),
     };
     let now = state.sources.clock.now();
-    let from = now.saturating_sub(state.settings.lookback);
+    let from = now.saturating_sub(state.settings.queries.lookback);
     let AcceptedFormat { names, form, content_type } = AcceptedFormat::new(call.header(header::ACCEPT));
     let ask = move |state: &AppState, memory: &MemoryReservation| {
-        let samples = state.sources.catalog.newest(&sets, from, now, memory)?;
+        let samples = state.sources.queries.catalog.newest(&sets, from, now, memory)?;
         Ok(ordered(samples, names, form))
     };
     match listed(&state, ask).await {

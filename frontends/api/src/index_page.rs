@@ -7,8 +7,8 @@ use axum::response::{Html, IntoResponse, Response};
 /// `/api`
 pub(crate) async fn page(call: ApiRequest) -> Response {
     let settings = &call.state.settings;
-    let title = escape(&settings.page_title);
-    let base = escape(&settings.external_path);
+    let title = escape(&settings.web.page_title);
+    let base = escape(&settings.web.external_path);
     let mut rows = String::new();
     for endpoint in ENDPOINTS {
         let methods: Vec<&str> = endpoint.methods.iter().map(|m| m.as_str()).collect();

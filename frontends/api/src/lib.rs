@@ -52,6 +52,7 @@ mod sending;
 mod series;
 pub mod serve;
 pub mod services;
+mod settings;
 pub mod silences;
 mod slots;
 #[cfg(feature = "sql")]
@@ -70,6 +71,7 @@ mod tests;
 
 pub use serve::{ServeOptions, Timeouts, serve};
 pub use services::ApiServices;
+pub use settings::{ApiSettings, Capabilities, QuerySettings, WebSettings, acting_origin, cors_origin};
 pub use startup_gate::StartupGate;
 pub use transport::Listener;
 
@@ -77,7 +79,6 @@ use axum::Router;
 use bodies::BodyMemory;
 use confinement::{ConfinedScope, Confinement};
 use endpoints::Availability;
-use engine::plan::Dialect;
 use low_priority::LowPriorityThreads;
 use parking_lot::Mutex;
 use query::active_queries::ActiveQueryTracker;
@@ -86,10 +87,8 @@ use self_metrics::ApiMetrics;
 use silences::SilencesCache;
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::execution::Execution;
 use storage::model::TimeMs;
 use subscribe::budget::Budget;
 use subscribe::shared_views::SharedViews;
@@ -99,109 +98,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
-
-/// The settings of this front end, from the command line.
-#[derive(Clone, Debug)]
-pub struct ApiSettings {
-    /// `--web.route-prefix`: `/`, or a path such as `/prometheus`.
-    pub route_prefix: String,
-    /// The path of `--web.external-url`, as browsers see it, without a final slash: "" or such as
-    /// `/prometheus`.
-    pub external_path: String,
-    /// Host and port of `--web.external-url`, as browsers name them in `Origin`.
-    pub external_authority: String,
-    /// `--agent`: targets are scraped and samples sent, and nothing is asked of the store.
-    pub agent: bool,
-    /// `--web.page-title`.
-    pub page_title: String,
-    /// `--web.cors.origin`: which origins may read; `None` is the default `.*`.
-    pub cors_origin: Option<regex::Regex>,
-    /// `--web.cors.origin` if it is given: which origins, besides this server's own, may change
-    /// something and subscribe.
-    pub acting_origin: Option<regex::Regex>,
-    /// `--web.enable-lifecycle`.
-    pub lifecycle: bool,
-    /// `--web.enable-admin-api`.
-    pub admin: bool,
-    /// `--query.max-concurrency`.
-    pub max_concurrency: usize,
-    /// `--query.timeout`.
-    pub query_timeout: Duration,
-    /// `--query.max-samples`.
-    pub max_samples: usize,
-    /// `--query.max-bytes`.
-    pub max_bytes: usize,
-    /// `--query.lookback-delta`, ms.
-    pub lookback: i64,
-    /// Variants of PromQL, from `--enable-feature`.
-    pub dialect: Dialect,
-    /// The global evaluation interval, ms: the step of subqueries that name none.
-    pub default_step: i64,
-    /// `--enable-feature=promql-per-step-stats`: `stats=all` counts samples per step.
-    pub step_stats: bool,
-    /// `--enable-feature=otlp-deltatocumulative`: the receiver of OTLP stores sums of deltas.
-    pub otlp_delta_sums: bool,
-    /// `--enable-feature=otlp-native-delta-ingestion`: the receiver of OTLP stores deltas.
-    pub otlp_native_deltas: bool,
-    /// `--enable-feature=search-api`: the most results of a search (`--web.search.max-limit`, 0: no
-    /// limit); `None`: search is off.
-    pub search: Option<usize>,
-    /// `--web.max-subscription-buffers`: bytes that may be queued for all subscribers together.
-    pub subscription_buffers: usize,
-    /// The directory of the file of active queries; `None`: no file.
-    pub data_directory: Option<PathBuf>,
-    /// `--web.max-body-memory`: bytes of all request bodies together.
-    pub body_memory: usize,
-    /// The discovery mechanisms of Prometheus, with whether this server has them.
-    pub discovery: BTreeMap<String, bool>,
-    /// The functions that templates of alerts may call.
-    pub template_functions: Vec<String>,
-    /// Whether blocking work runs on threads or on the caller.
-    pub execution: Execution,
-}
-
-impl Default for ApiSettings {
-    fn default() -> Self {
-        ApiSettings {
-            route_prefix: "/".into(),
-            external_path: String::new(),
-            external_authority: String::new(),
-            agent: false,
-            page_title: "Perennial".into(),
-            cors_origin: None,
-            acting_origin: None,
-            lifecycle: false,
-            admin: false,
-            max_concurrency: 20,
-            query_timeout: Duration::from_secs(120),
-            max_samples: engine::limits::QUERY_SAMPLES,
-            max_bytes: engine::limits::QUERY_BYTES,
-            lookback: 300_000,
-            dialect: Dialect::default(),
-            default_step: 60_000,
-            step_stats: false,
-            otlp_delta_sums: false,
-            otlp_native_deltas: false,
-            search: None,
-            subscription_buffers: limits::SUBSCRIPTION_BUFFER_BYTES,
-            data_directory: None,
-            body_memory: limits::BODY_MEMORY_BYTES,
-            discovery: BTreeMap::new(),
-            template_functions: Vec::new(),
-            execution: Execution::Threads,
-        }
-    }
-}
-
-/// Compiles `--web.cors.origin`; `.*` means any origin.
-pub fn cors_origin(pattern: &str) -> Result<Option<regex::Regex>, regex::Error> {
-    if pattern == ".*" { Ok(None) } else { acting_origin(pattern).map(Some) }
-}
-
-/// Compiles `--web.cors.origin` as given.
-pub fn acting_origin(pattern: &str) -> Result<regex::Regex, regex::Error> {
-    regex::Regex::new(&format!("^(?:{pattern})$"))
-}
 
 /// The state of the server that all handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -216,7 +112,7 @@ pub struct AppState {
 impl AppState {
     /// Why answers from history may be incomplete now; `None`: they are complete.
     fn incomplete_reason(&self) -> Option<String> {
-        self.sources.catalog.incomplete_reason()
+        self.sources.queries.catalog.incomplete_reason()
     }
 }
 
@@ -269,13 +165,15 @@ impl AppState {
     /// The state for these settings and services.
     pub fn new(settings: ApiSettings, sources: ApiServices) -> AppState {
         let telemetry = ApiMetrics::new(&sources.metrics);
-        telemetry.concurrent_max.set(settings.max_concurrency as f64);
+        telemetry.concurrent_max.set(settings.queries.max_concurrency as f64);
         let shared = Arc::new(AppStateInner {
             scopes: Mutex::default(),
             telemetry,
             query_permits: Arc::new(match &settings.data_directory {
-                Some(directory) => ActiveQueryTracker::in_directory(settings.max_concurrency, directory),
-                None => ActiveQueryTracker::unwritten(settings.max_concurrency),
+                Some(directory) => {
+                    ActiveQueryTracker::in_directory(settings.queries.max_concurrency, directory)
+                }
+                None => ActiveQueryTracker::unwritten(settings.queries.max_concurrency),
             }),
             low_priority: LowPriorityThreads::new(settings.execution),
             bodies: BodyMemory::new(settings.body_memory),
@@ -324,7 +222,7 @@ impl AppState {
             return scope.sql.get_or_init(own).clone();
         }
         let own = || self.sql.get_or_init(|| Arc::new(sql::engine(&self.sources, self.sql_lists()))).clone();
-        self.sources.sql.clone().unwrap_or_else(own)
+        self.sources.sql.engine.clone().unwrap_or_else(own)
     }
 
     /// What the server knows about itself, as relations of SQL; they end with this state.
@@ -374,7 +272,7 @@ impl AppState {
     /// Waits, at most `patience`, until samples up to time `to` can be read: while the write-ahead
     /// log is replayed, the samples in it cannot.
     pub(crate) async fn wait_readable(&self, to: TimeMs, patience: Duration) -> Result<(), ApiError> {
-        let Some(wait) = self.sources.readiness.readable(to) else { return Ok(()) };
+        let Some(wait) = self.sources.queries.readiness.readable(to) else { return Ok(()) };
         let Ok(replayed) = tokio::time::timeout(patience, wait).await else {
             let doing = self.sources.admin.starting().unwrap_or_default();
             let late = format!("query timed out in expression evaluation: the server starts, {doing}");

@@ -25,17 +25,17 @@ pub(crate) async fn page(call: ApiRequest) -> Response {
     let settings = &call.state.settings;
     let about = json!({
         "agent": settings.agent,
-        "title": settings.page_title,
+        "title": settings.web.page_title,
         "version": env!("CARGO_PKG_VERSION"),
         "answersAs": BuildInfo::default().version,
         "lifecycle": settings.lifecycle,
         "admin": settings.admin,
-        "lookback": settings.lookback as f64 / 1000.0,
+        "lookback": settings.queries.lookback as f64 / 1000.0,
         "consoles": call.state.sources.files.start(),
     });
     let html = ui::index(&Frame {
-        external_path: &settings.external_path,
-        title: &settings.page_title,
+        external_path: &settings.web.external_path,
+        title: &settings.web.page_title,
         settings: &about.to_string(),
     });
     let etag = format!("\"{:016x}\"", xxh3_64(html.as_bytes()));
@@ -133,6 +133,6 @@ pub(crate) async fn graph(call: ApiRequest) -> Response {
 /// To a page of this server, whatever the request says: the path is ours, only the query is the
 /// client's.
 fn redirect(call: &ApiRequest, path: &str, query: Option<&str>) -> Response {
-    let location = paths::location(&format!("{}{path}", call.state.settings.external_path), query);
+    let location = paths::location(&format!("{}{path}", call.state.settings.web.external_path), query);
     (StatusCode::FOUND, [(header::LOCATION, location)]).into_response()
 }

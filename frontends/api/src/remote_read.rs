@@ -10,7 +10,7 @@ use axum::response::Response;
 
 /// `/api/v1/read`
 pub(crate) async fn read(call: ApiRequest) -> Response {
-    let Some(reader) = call.state.sources.remote_read.clone() else {
+    let Some(reader) = call.state.sources.receivers.remote_read.clone() else {
         return text_error(
             StatusCode::NOT_FOUND,
             "remote read is not available here: in a cluster, ask each server that the samples come from",

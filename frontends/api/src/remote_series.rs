@@ -24,7 +24,7 @@ pub(crate) fn with_remote_series(
     to: TimeMs,
     memory: &MemoryReservation,
 ) -> Result<SeriesList, QueryError> {
-    let Some(remote) = &state.sources.remote_stores else {
+    let Some(remote) = &state.sources.queries.remote_stores else {
         return Ok(SeriesList { series: own, warnings: Vec::new() });
     };
     let selection = |matchers: &Vec<Matcher>| RemoteSelection {
@@ -37,12 +37,12 @@ pub(crate) fn with_remote_series(
     };
     let selections: Vec<RemoteSelection> = sets.iter().map(selection).collect();
     let options = QueryOptions {
-        timeout: state.settings.query_timeout,
-        max_bytes: state.settings.max_bytes,
+        timeout: state.settings.queries.timeout,
+        max_bytes: state.settings.queries.max_bytes,
         ..QueryOptions::default()
     };
     // The samples that come count in a memory of their own, which ends here.
-    let guard = QueryGuard::within(&options, &state.sources.memory);
+    let guard = QueryGuard::within(&options, &state.sources.queries.memory);
     let answer = remote.read(&selections, &guard)?;
     let mut series = own;
     for (labels, _) in answer.series.iter().flatten() {
@@ -56,5 +56,11 @@ pub(crate) fn with_remote_series(
 
 /// The warnings of a list of label names or values.
 pub(crate) fn label_warnings(state: &AppState, from: TimeMs, to: TimeMs) -> Vec<String> {
-    state.sources.remote_stores.as_ref().map(|remote| remote.label_warnings(from, to)).unwrap_or_default()
+    state
+        .sources
+        .queries
+        .remote_stores
+        .as_ref()
+        .map(|remote| remote.label_warnings(from, to))
+        .unwrap_or_default()
 }

@@ -18,14 +18,14 @@ const WRITTEN: [&str; 3] = [
 
 /// `/api/v1/write`
 pub(crate) async fn write(call: ApiRequest) -> Response {
-    let receiver = call.state.sources.remote_write.clone();
+    let receiver = call.state.sources.receivers.remote_write.clone();
     let off = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver";
     receive(call, receiver, off).await
 }
 
 /// `/api/v1/otlp/v1/metrics`
 pub(crate) async fn otlp(call: ApiRequest) -> Response {
-    let receiver = call.state.sources.otlp.clone();
+    let receiver = call.state.sources.receivers.otlp.clone();
     let off = "otlp write receiver needs to be enabled with --web.enable-otlp-receiver";
     receive(call, receiver, off).await
 }

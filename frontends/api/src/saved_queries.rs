@@ -86,8 +86,8 @@ pub(crate) async fn put(call: ApiRequest) -> ApiResult {
     let state = call.state.clone();
     let admin = state.sources.admin.evaluation_interval();
     // The evaluation interval of the configuration, as a rule without an interval has it.
-    let definition = body.definition(admin.unwrap_or(state.settings.default_step))?;
-    let plan = state.sources.language.compile(&definition.query, None);
+    let definition = body.definition(admin.unwrap_or(state.settings.queries.default_step))?;
+    let plan = state.sources.queries.language.compile(&definition.query, None);
     // Only the type: a text that does not parse is refused by `put` itself, with its position.
     let plan = plan.ok().filter(|_| definition.lang == Language::Promql);
     if let Some(kind) = plan.and_then(|plan| unsupported_range_type(&plan)) {
@@ -154,7 +154,7 @@ pub(crate) async fn result(call: ApiRequest) -> ApiResult {
         // evaluated only while a subscriber listens.
         (t, _) => from_history(&state, report, t.filter(|_| !asked_continuously)).await?,
     };
-    let deadline = tokio::time::Instant::now() + state.settings.query_timeout;
+    let deadline = tokio::time::Instant::now() + state.settings.queries.timeout;
     Ok(query::written(answer, &text, None, String::new(), Notices::default(), deadline))
 }
 
@@ -184,7 +184,7 @@ async fn from_history(
 ) -> Result<QueryAnswer, ApiError> {
     let settings = &state.settings;
     let options = query_options(state);
-    let answers = state.sources.answers.clone();
+    let answers = state.sources.queries.answers.clone();
     let t = t.unwrap_or(state.sources.clock.now());
     // If the client goes away this future is dropped, and the query must not go on without a
     // reader.
@@ -198,12 +198,12 @@ async fn from_history(
 pub(crate) fn query_options(state: &AppState) -> QueryOptions {
     let settings = &state.settings;
     QueryOptions {
-        lookback: settings.lookback,
-        max_samples: settings.max_samples,
-        max_bytes: settings.max_bytes,
-        timeout: settings.query_timeout,
-        dialect: settings.dialect,
-        default_step: state.sources.admin.evaluation_interval().unwrap_or(settings.default_step),
+        lookback: settings.queries.lookback,
+        max_samples: settings.queries.max_samples,
+        max_bytes: settings.queries.max_bytes,
+        timeout: settings.queries.timeout,
+        dialect: settings.queries.dialect,
+        default_step: state.sources.admin.evaluation_interval().unwrap_or(settings.queries.default_step),
         ..QueryOptions::default()
     }
 }

@@ -58,13 +58,13 @@ pub(crate) fn foreign(settings: &ApiSettings, headers: &HeaderMap, uri: &Uri) ->
         // another host of the same domain.
         return Some(refusal("a page of another site"));
     };
-    if settings.acting_origin.as_ref().is_some_and(|pattern| pattern.is_match(origin)) {
+    if settings.web.acting_origin.as_ref().is_some_and(|pattern| pattern.is_match(origin)) {
         return None;
     }
     let own = text(header::HOST).or_else(|| uri.authority().map(|authority| authority.as_str()));
     let is_own = origin.split_once("://").is_some_and(|(_, authority)| {
         let same = |host: &str| !authority.is_empty() && host.eq_ignore_ascii_case(authority);
-        site != Some("cross-site") && own.is_some_and(same) || same(&settings.external_authority)
+        site != Some("cross-site") && own.is_some_and(same) || same(&settings.web.external_authority)
     });
     (!is_own).then(|| refusal(&format!("a page of {origin}")))
 }
@@ -77,6 +77,7 @@ fn refusal(who: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::WebSettings;
     use super::*;
 
     fn is_foreign(settings: &ApiSettings, request: &[(&str, &str)]) -> bool {
@@ -90,8 +91,13 @@ mod tests {
 
     #[test]
     fn only_pages_of_this_server_act() {
-        let settings =
-            ApiSettings { external_authority: "prometheus.example.com".to_owned(), ..ApiSettings::default() };
+        let settings = ApiSettings {
+            web: WebSettings {
+                external_authority: "prometheus.example.com".to_owned(),
+                ..WebSettings::default()
+            },
+            ..ApiSettings::default()
+        };
         let host = ("host", "10.0.0.1:9090");
         let cases: &[(&[(&str, &str)], bool)] = &[
             (&[], false),
@@ -121,7 +127,10 @@ mod tests {
     #[test]
     fn an_origin_that_is_named_may_act() {
         let named = regex::Regex::new("^(?:https://grafana\\.example)$").unwrap();
-        let settings = ApiSettings { acting_origin: Some(named), ..ApiSettings::default() };
+        let settings = ApiSettings {
+            web: WebSettings { acting_origin: Some(named), ..WebSettings::default() },
+            ..ApiSettings::default()
+        };
         let from = |origin| {
             is_foreign(&settings, &[("host", "a"), ("origin", origin), ("sec-fetch-site", "cross-site")])
         };

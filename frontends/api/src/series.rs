@@ -31,11 +31,11 @@ pub(crate) async fn series(call: ApiRequest) -> ApiResult {
     let limit = form.limit()?;
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
-    state.wait_readable(to, state.settings.query_timeout).await?;
+    state.wait_readable(to, state.settings.queries.timeout).await?;
     let warnings: Arc<OnceLock<Vec<String>>> = Arc::default();
     let told = warnings.clone();
     let ask = move |state: &AppState, memory: &MemoryReservation| {
-        let own = state.sources.catalog.series(&sets, from, to, memory)?;
+        let own = state.sources.queries.catalog.series(&sets, from, to, memory)?;
         let list = with_remote_series(state, own, &sets, from, to, memory)?;
         // Set once: here.
         let _ = told.set(list.warnings);
@@ -52,9 +52,9 @@ pub(crate) async fn label_names(call: ApiRequest) -> ApiResult {
     let limit = form.limit()?;
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form)?;
-    state.wait_readable(to, state.settings.query_timeout).await?;
+    state.wait_readable(to, state.settings.queries.timeout).await?;
     let ask = move |state: &AppState, memory: &MemoryReservation| {
-        counted(state.sources.catalog.label_names(&sets, from, to)?, memory)
+        counted(state.sources.queries.catalog.label_names(&sets, from, to)?, memory)
     };
     let listed = listed(&state, ask).await?;
     let warnings = label_warnings(&state, from, to);
@@ -68,9 +68,9 @@ pub(crate) async fn label_values(call: ApiRequest) -> ApiResult {
     let limit = form.limit()?;
     let (from, to) = bounds(&form)?;
     let sets = matcher_sets(&state, &form)?;
-    state.wait_readable(to, state.settings.query_timeout).await?;
+    state.wait_readable(to, state.settings.queries.timeout).await?;
     let ask = move |state: &AppState, memory: &MemoryReservation| {
-        counted(state.sources.catalog.label_values(&name, &sets, from, to)?, memory)
+        counted(state.sources.queries.catalog.label_values(&name, &sets, from, to)?, memory)
     };
     let listed = listed(&state, ask).await?;
     let warnings = label_warnings(&state, from, to);
@@ -133,7 +133,7 @@ pub(crate) fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher
         if bytes > SELECTOR_BYTES {
             return Err(SelectorError::TooLong);
         }
-        let set = state.sources.language.selector(text).map_err(SelectorError::Syntax)?;
+        let set = state.sources.queries.language.selector(text).map_err(SelectorError::Syntax)?;
         regexes += set.iter().filter(|m| matches!(m.op, MatchOp::Regex | MatchOp::NotRegex)).count();
         if regexes > SELECTOR_REGEXES {
             return Err(SelectorError::TooManyRegexes);
@@ -175,8 +175,8 @@ pub(crate) async fn listed<T: Send + 'static>(
     state: &AppState,
     ask: impl FnOnce(&AppState, &MemoryReservation) -> Result<Vec<T>, QueryError> + Send + 'static,
 ) -> Result<StoreList<T>, ApiError> {
-    let deadline = Instant::now() + state.settings.query_timeout;
-    let memory = state.sources.memory.reservation(state.settings.max_bytes);
+    let deadline = Instant::now() + state.settings.queries.timeout;
+    let memory = state.sources.queries.memory.reservation(state.settings.queries.max_bytes);
     let work = move |state: &AppState| Ok(FoundList { list: ask(state, &memory)?, memory });
     let list = tokio::time::timeout_at(deadline, run_blocking(state.clone(), work)).await;
     // The read itself goes on until its next check; its memory counts until then, because the

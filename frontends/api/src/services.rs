@@ -45,16 +45,13 @@ use views::saved::SavedQueries;
 /// The services that the API uses.
 #[derive(Clone)]
 pub struct ApiServices {
-    /// Parses and plans PromQL.
-    pub language: Arc<dyn QueryLanguage>,
-    /// The query runtime.
-    pub answers: Arc<dyn QueryEngine>,
-    /// The memory budget of all answers.
-    pub memory: Arc<MemoryPool>,
-    /// The series, label names and label values of the store.
-    pub catalog: Arc<dyn SeriesCatalog>,
-    /// Whether the store can be read, and whether reads are durable.
-    pub readiness: Arc<dyn StoreReadiness>,
+    /// What answers queries.
+    pub queries: QueryServices,
+    /// What takes requests of other servers.
+    pub receivers: Receivers,
+    /// What statements in SQL use besides queries.
+    #[cfg(feature = "sql")]
+    pub sql: SqlServices,
     /// Changes to the store.
     pub tsdb: Arc<dyn StoreAdmin>,
     /// The live runtime.
@@ -71,31 +68,54 @@ pub struct ApiServices {
     pub admin: Arc<dyn ServerControl>,
     /// The files of the operator.
     pub files: Arc<dyn OperatorFiles>,
-    /// The remote write receiver; `None`: not enabled.
-    pub remote_write: Option<Arc<dyn RemoteWriteHandler>>,
-    /// The receiver of OTLP; `None`: not enabled.
-    pub otlp: Option<Arc<dyn RemoteWriteHandler>>,
-    /// The stores of other servers, which `answers` read, too; `None`: there are none.
-    pub remote_stores: Option<Arc<dyn RemoteStores>>,
-    /// What answers remote reads; `None`: nothing does.
-    pub remote_read: Option<Arc<dyn RemoteReadHandler>>,
     /// The current time.
     pub clock: Arc<dyn Clock>,
     /// The server's own metrics, for counting and for `/metrics`.
     pub metrics: Metrics,
     /// What spans of requests are started with.
     pub tracer: Tracer,
+}
+
+/// What answers queries.
+#[derive(Clone)]
+pub struct QueryServices {
+    /// Parses and plans PromQL.
+    pub language: Arc<dyn QueryLanguage>,
+    /// The query runtime.
+    pub answers: Arc<dyn QueryEngine>,
+    /// The memory budget of all answers.
+    pub memory: Arc<MemoryPool>,
+    /// The series, label names and label values of the store.
+    pub catalog: Arc<dyn SeriesCatalog>,
+    /// Whether the store can be read, and whether reads are durable.
+    pub readiness: Arc<dyn StoreReadiness>,
+    /// The stores of other servers, which `answers` read, too; `None`: there are none.
+    pub remote_stores: Option<Arc<dyn RemoteStores>>,
     /// The query log.
-    pub query_log: Arc<QueryLog>,
+    pub log: Arc<QueryLog>,
+}
+
+/// What takes requests of other servers. `None`: not enabled, or not in this kind of server.
+#[derive(Clone, Default)]
+pub struct Receivers {
+    /// The receiver of remote write.
+    pub remote_write: Option<Arc<dyn RemoteWriteHandler>>,
+    /// The receiver of OTLP.
+    pub otlp: Option<Arc<dyn RemoteWriteHandler>>,
+    /// What answers remote reads.
+    pub remote_read: Option<Arc<dyn RemoteReadHandler>>,
+}
+
+/// What statements in SQL use besides queries.
+#[cfg(feature = "sql")]
+#[derive(Clone, Default)]
+pub struct SqlServices {
     /// The engine of SQL that also answers the statements of views; `None`: the API has one of its
     /// own, and statements that are no plan cannot stand.
-    #[cfg(feature = "sql")]
-    pub sql: Option<Arc<::sql::SqlEngine>>,
+    pub engine: Option<Arc<::sql::SqlEngine>>,
     /// The alerts that statements define; `None`: there can be none.
-    #[cfg(feature = "sql")]
     pub alert_definitions: Option<Arc<dyn AlertDefinitions>>,
     /// The uploaded tables; `None`: there can be none.
-    #[cfg(feature = "sql")]
     pub tables: Option<Arc<dyn TableStore>>,
 }
 

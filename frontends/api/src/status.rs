@@ -131,7 +131,7 @@ pub(crate) async fn tsdb(call: ApiRequest) -> ApiResult {
         return Err(ApiError::bad_data(format!("limit must not exceed {}", limits::TSDB_STATUS_LIMIT)));
     }
     // It walks the index of the head, which takes seconds for millions of series.
-    let head = run_blocking(call.state, move |state| Ok(state.sources.catalog.stats(limit))).await?;
+    let head = run_blocking(call.state, move |state| Ok(state.sources.queries.catalog.stats(limit))).await?;
     success(&TsdbStatusJson::from(head))
 }
 

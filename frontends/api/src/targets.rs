@@ -71,7 +71,7 @@ pub(crate) async fn target_metadata(call: ApiRequest) -> ApiResult {
     let matchers = match call.form.get("match_target") {
         "" => Vec::new(),
         text => {
-            let selector = call.state.sources.language.selector(text);
+            let selector = call.state.sources.queries.language.selector(text);
             selector.map_err(|e| ApiError::parameter("match_target", e))?
         }
     };

@@ -78,7 +78,7 @@ pub(crate) async fn check(call: ApiRequest) -> ApiResult {
         return Err(ApiError::new(ErrorType::Timeout, busy));
     };
     let views = state.sources.views.clone();
-    let history = state.sources.answers.clone();
+    let history = state.sources.queries.answers.clone();
     let options = query_options(&state);
     let _cancel = super::query::CancelOnDrop(options.cancel.clone());
     let compare = move || {

@@ -310,7 +310,7 @@ fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> ViewJson 
         recorded,
         // Scheduled views do no work in the live runtime; that is what this field tells.
         standing: view.work.is_some(),
-        plan: state.sources.language.explain(&view.spec.plan),
+        plan: state.sources.queries.language.explain(&view.spec.plan),
         physical_plan,
         query,
         taps,

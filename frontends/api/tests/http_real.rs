@@ -4,7 +4,7 @@
 use api::json_model::*;
 use api::query::log::QueryLog;
 use api::services::*;
-use api::{ApiSettings, AppState, ServeOptions, Timeouts, router};
+use api::{ApiSettings, AppState, QuerySettings, ServeOptions, Timeouts, router};
 use bytes::Bytes;
 use engine::live::{LiveOptions, LiveRuntime};
 use engine::query::Querier;
@@ -127,13 +127,21 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
     let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
     let live = LiveRuntime::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).unwrap();
     let nothing = Arc::new(EmptyServices);
-    let sources = ApiServices {
-        files: Arc::new(api::consoles::NoOperatorFiles),
+    let queries = QueryServices {
         language: Arc::new(PromqlLanguage::default()),
         answers: Arc::new(Querier::new(store.clone(), 2)),
         memory: engine::memory::MemoryPool::for_queries(engine::limits::QUERIES_BYTES),
         catalog: store.clone(),
         readiness: store.clone(),
+        remote_stores: None,
+        log: Arc::new(QueryLog::new(&metrics)),
+    };
+    let sources = ApiServices {
+        queries,
+        receivers: Receivers::default(),
+        #[cfg(feature = "sql")]
+        sql: Default::default(),
+        files: Arc::new(api::consoles::NoOperatorFiles),
         tsdb: store.clone(),
         saved_queries: Arc::new(SavedQueries::in_memory(Arc::new(live.clone()), promql())),
         views: Arc::new(live.clone()),
@@ -141,22 +149,14 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
         rules: nothing.clone(),
         alertmanagers: nothing.clone(),
         admin: nothing,
-        remote_write: None,
-        otlp: None,
         tracer: Default::default(),
-        remote_read: None,
-        remote_stores: None,
         clock,
-        query_log: Arc::new(QueryLog::new(&metrics)),
         metrics,
-        #[cfg(feature = "sql")]
-        sql: None,
-        #[cfg(feature = "sql")]
-        alert_definitions: None,
-        #[cfg(feature = "sql")]
-        tables: None,
     };
-    let settings = ApiSettings { step_stats: true, max_samples: 20_000_000, ..ApiSettings::default() };
+    let settings = ApiSettings {
+        queries: QuerySettings { step_stats: true, max_samples: 20_000_000, ..QuerySettings::default() },
+        ..ApiSettings::default()
+    };
     (AppState::new(settings, sources), store, live)
 }
 

@@ -7,7 +7,9 @@ use crate::json_model::{
     AlertStateJson, AlertingRuleJson, DroppedTargetJson, MetadataJson, RuleGroupJson, RuleJson, TargetJson,
 };
 use crate::limits::CONFINED_METADATA_SPAN;
-use crate::services::{AlertmanagerList, ApiServices, RuleGroupList, TargetList};
+#[cfg(feature = "sql")]
+use crate::services::SqlServices;
+use crate::services::{AlertmanagerList, ApiServices, QueryServices, Receivers, RuleGroupList, TargetList};
 #[cfg(feature = "sql")]
 use ::sql::relations::{MetaRow, MetaSource};
 #[cfg(feature = "sql")]
@@ -32,29 +34,35 @@ pub(super) fn confined(all: &ApiServices, confinement: &Arc<Confinement>) -> Api
     let confinement = confinement.clone();
     let remote = confinement.clone();
     let catalog: Arc<dyn SeriesCatalog> =
-        Arc::new(ConfinedCatalog { all: all.catalog.clone(), confinement: confinement.clone() });
+        Arc::new(ConfinedCatalog { all: all.queries.catalog.clone(), confinement: confinement.clone() });
+    let queries = QueryServices {
+        answers: Arc::new(ConfinedEngine {
+            all: all.queries.answers.clone(),
+            confinement: confinement.clone(),
+        }),
+        catalog: catalog.clone(),
+        remote_stores: all.queries.remote_stores.clone().map(|all| -> Arc<dyn RemoteStores> {
+            Arc::new(ConfinedRemoteStores { all, confinement: remote })
+        }),
+        ..all.queries.clone()
+    };
+    // Remote reads are confined by matchers that go with each request. Writes are not there: nothing
+    // says which series this user may write.
+    let receivers = Receivers { remote_read: all.receivers.remote_read.clone(), ..Receivers::default() };
     ApiServices {
-        answers: Arc::new(ConfinedEngine { all: all.answers.clone(), confinement: confinement.clone() }),
+        queries,
+        receivers,
         targets: Arc::new(ConfinedTargets {
             all: all.targets.clone(),
-            catalog: catalog.clone(),
+            catalog,
             clock: all.clock.clone(),
             confinement: confinement.clone(),
         }),
         rules: Arc::new(ConfinedRules { all: all.rules.clone(), confinement }),
         alertmanagers: Arc::new(NoAlertmanagers),
-        remote_stores: all.remote_stores.clone().map(|all| -> Arc<dyn RemoteStores> {
-            Arc::new(ConfinedRemoteStores { all, confinement: remote })
-        }),
-        catalog,
-        remote_write: None,
-        otlp: None,
+        // The engine, the tables and the alerts of statements know no confinement.
         #[cfg(feature = "sql")]
-        sql: None,
-        #[cfg(feature = "sql")]
-        alert_definitions: None,
-        #[cfg(feature = "sql")]
-        tables: None,
+        sql: SqlServices::default(),
         ..all.clone()
     }
 }

@@ -11,19 +11,19 @@ use axum::response::IntoResponse;
 
 /// `/api/v1/format_query`
 pub async fn format(call: ApiRequest) -> ApiResult {
-    let text = call.state.sources.language.format(call.form.get("query"));
+    let text = call.state.sources.queries.language.format(call.form.get("query"));
     success(&text.map_err(|e| ApiError::parameter("query", e))?)
 }
 
 /// `/api/v1/parse_query`
 pub async fn parse(call: ApiRequest) -> ApiResult {
-    let tree = call.state.sources.language.tree(call.form.get("query"));
+    let tree = call.state.sources.queries.language.tree(call.form.get("query"));
     success(&tree.map_err(|e| ApiError::parameter("query", e))?)
 }
 
 /// `/api/v1/promql/functions`
 pub async fn functions(call: ApiRequest) -> ApiResult {
-    success(&call.state.sources.language.functions())
+    success(&call.state.sources.queries.language.functions())
 }
 
 /// `/api/v1/query_exemplars`: the exemplars of all series that a selector of the expression
@@ -35,11 +35,11 @@ pub async fn exemplars(call: ApiRequest) -> ApiResult {
     if end < start {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
-    let selectors = state.sources.language.selectors(form.get("query"))?;
+    let selectors = state.sources.queries.language.selectors(form.get("query"))?;
     if selectors.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let ask = move |state: &super::AppState| state.sources.catalog.exemplars(&selectors, start, end);
+    let ask = move |state: &super::AppState| state.sources.queries.catalog.exemplars(&selectors, start, end);
     let found = run_blocking(state, ask).await?;
     let shown: Vec<SeriesExemplarsJson> = found.into_iter().map(SeriesExemplarsJson::from).collect();
     success(&shown)

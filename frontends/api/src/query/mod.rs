@@ -52,8 +52,9 @@ pub async fn instant(call: ApiRequest) -> ApiResult {
     // The range is given although the query is instant: `start()` and `end()` are its time then.
     let parsed = ParsedQuery::new(&call, QueryRange { start: t, end: t, step: 0 })?;
     let plan = parsed.plan.clone();
-    let ask =
-        move |state: &AppState, options: &QueryOptions| state.sources.answers.instant(&plan, t, options);
+    let ask = move |state: &AppState, options: &QueryOptions| {
+        state.sources.queries.answers.instant(&plan, t, options)
+    };
     answer(&call, limit, parsed, ask).await
 }
 
@@ -69,7 +70,7 @@ pub async fn range(call: ApiRequest) -> ApiResult {
     }
     let plan = parsed.plan.clone();
     let ask = move |state: &AppState, options: &QueryOptions| {
-        state.sources.answers.range(&plan, start, end, step, options)
+        state.sources.queries.answers.range(&plan, start, end, step, options)
     };
     answer(&call, limit, parsed, ask).await
 }
@@ -135,7 +136,7 @@ impl ParsedQuery {
         let options = options(state, form)?;
         let clock = Stopwatch::start();
         let text = form.get("query");
-        let plan = state.sources.language.compile(text, Some(range));
+        let plan = state.sources.queries.language.compile(text, Some(range));
         let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
         let stats = QueryStats { prepared: clock.read(), ..QueryStats::default() };
         let client = client_of(call);
@@ -159,20 +160,20 @@ pub(crate) fn options(state: &AppState, form: &Form) -> Result<QueryOptions, Api
     let settings = &state.settings;
     let given = form.duration("timeout")?.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()));
     let lookback = match form.get("lookback_delta") {
-        "" => settings.lookback,
+        "" => settings.queries.lookback,
         text => super::params::parse_step(text)
             .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?,
     };
     Ok(QueryOptions {
         // A value of 0 or less means the server's, as in Prometheus' engine.
-        lookback: if lookback > 0 { lookback } else { settings.lookback },
-        default_step: state.sources.admin.evaluation_interval().unwrap_or(settings.default_step),
-        max_samples: settings.max_samples,
-        max_bytes: settings.max_bytes,
-        dialect: settings.dialect,
-        step_stats: settings.step_stats && form.get("stats") == "all",
+        lookback: if lookback > 0 { lookback } else { settings.queries.lookback },
+        default_step: state.sources.admin.evaluation_interval().unwrap_or(settings.queries.default_step),
+        max_samples: settings.queries.max_samples,
+        max_bytes: settings.queries.max_bytes,
+        dialect: settings.queries.dialect,
+        step_stats: settings.queries.step_stats && form.get("stats") == "all",
         is_part: false,
-        timeout: given.unwrap_or(settings.query_timeout).min(settings.query_timeout),
+        timeout: given.unwrap_or(settings.queries.timeout).min(settings.queries.timeout),
         cancel: Arc::default(),
         samples_read: Arc::default(),
     })
@@ -364,7 +365,7 @@ fn finish(
         }
         stats.trace(&state.sources.tracer, span.context());
     }
-    let log = &state.sources.query_log;
+    let log = &state.sources.queries.log;
     if log.is_on() {
         let error = answered.err().map(ToString::to_string);
         log.write(logged, stats, error.as_deref(), state.sources.clock.now());

@@ -91,7 +91,7 @@ pub async fn label_names(call: ApiRequest) -> ApiResult {
     let params = SearchParams::new(&call, "label_names")?;
     let sets = params.sets.clone();
     let (from, to) = params.span;
-    let ask = move |state: &AppState| state.sources.catalog.label_names(&sets, from, to);
+    let ask = move |state: &AppState| state.sources.queries.catalog.label_names(&sets, from, to);
     let names = run_blocking(call.state.clone(), ask).await?;
     answer(
         &call.state,
@@ -124,7 +124,8 @@ pub async fn label_values(call: ApiRequest) -> ApiResult {
 async fn values(state: AppState, label: String, params: &SearchParams) -> Result<Vec<String>, ApiError> {
     let sets = params.sets.clone();
     let (from, to) = params.span;
-    run_blocking(state, move |state| state.sources.catalog.label_values(&label, &sets, from, to)).await
+    run_blocking(state, move |state| state.sources.queries.catalog.label_values(&label, &sets, from, to))
+        .await
 }
 
 /// The metadata by metric family; the first target's wins.

@@ -136,12 +136,12 @@ fn change(
 
 fn alerts(state: &AppState) -> Result<Arc<dyn AlertDefinitions>, ApiError> {
     let none = || ApiError::new(ErrorType::Unavailable, "this server defines no alerts");
-    state.sources.alert_definitions.clone().ok_or_else(none)
+    state.sources.sql.alert_definitions.clone().ok_or_else(none)
 }
 
 pub(super) fn tables(state: &AppState) -> Result<Arc<dyn TableStore>, ApiError> {
     let none = || ApiError::new(ErrorType::Unavailable, "this server keeps no tables");
-    state.sources.tables.clone().ok_or_else(none)
+    state.sources.sql.tables.clone().ok_or_else(none)
 }
 
 fn table_rows(tables: &dyn TableStore) -> Vec<Vec<String>> {
@@ -163,7 +163,7 @@ fn create_view(state: &AppState, view: &ViewStatement) -> Result<StatementOutcom
     };
     checked.map_err(QueryError::from)?;
     let queries = &state.sources.saved_queries;
-    let default = state.sources.admin.evaluation_interval().unwrap_or(state.settings.default_step);
+    let default = state.sources.admin.evaluation_interval().unwrap_or(state.settings.queries.default_step);
     let recording = view.record.clone().map(|record| RecordOptions {
         record,
         labels: BTreeMap::new(),

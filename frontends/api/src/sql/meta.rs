@@ -229,7 +229,7 @@ fn uses(services: &ApiServices) -> Vec<Row> {
     let mut add = |kind: &str, name: &str, query: &str| {
         // By selector and not by metric: a rule that reads a metric twice with other matchers is
         // shown twice. A query that is no PromQL has no selectors that are known here.
-        for matchers in services.language.selectors(query).unwrap_or_default() {
+        for matchers in services.queries.language.selectors(query).unwrap_or_default() {
             let is_name = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal;
             let metric = matchers.iter().find(is_name).map(|m| m.value.clone());
             let texts: Vec<String> =

@@ -52,12 +52,12 @@ pub(crate) fn lists(services: &super::ApiServices, running: &Arc<RunningQueries>
 /// The engine of SQL over the services of the API.
 pub(crate) fn engine(services: &super::ApiServices, lists: Arc<dyn MetaSource>) -> SqlEngine {
     SqlEngine::new(SqlSources {
-        engine: services.answers.clone(),
-        catalog: services.catalog.clone(),
-        language: services.language.clone(),
+        engine: services.queries.answers.clone(),
+        catalog: services.queries.catalog.clone(),
+        language: services.queries.language.clone(),
         meta: lists,
         tables: Arc::new(::sql::tables::NoTables),
-        memory: services.memory.clone(),
+        memory: services.queries.memory.clone(),
     })
 }
 

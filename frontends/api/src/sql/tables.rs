@@ -34,7 +34,7 @@ struct ColumnJson {
 
 fn store(call: &ApiRequest) -> Result<Arc<dyn TableStore>, ApiError> {
     let none = || ApiError::new(ErrorType::Unavailable, "this server keeps no tables");
-    call.state.sources.tables.clone().ok_or_else(none)
+    call.state.sources.sql.tables.clone().ok_or_else(none)
 }
 
 fn described(name: &str, table: &Table) -> TableJson {

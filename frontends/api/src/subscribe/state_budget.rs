@@ -143,7 +143,7 @@ impl SeenSamples {
 
 /// About how many bytes a view of `plan` will hold when its windows are full. Blocks.
 pub fn estimate(state: &AppState, plan: &Plan) -> Result<usize, StateRefusal> {
-    let lookback = state.settings.lookback;
+    let lookback = state.settings.queries.lookback;
     let mut found = BTreeMap::new();
     reaches(plan, lookback, &mut found);
     let stretch = looked_at(state);
@@ -178,19 +178,24 @@ fn scrape_interval(state: &AppState) -> Option<f64> {
 
 /// The only row of a query; 0: there is none.
 fn number(state: &AppState, text: &str) -> Result<f64, StateRefusal> {
-    let Ok(plan) = state.sources.language.compile(text, None) else { return Ok(0.0) };
+    let Ok(plan) = state.sources.queries.language.compile(text, None) else { return Ok(0.0) };
     let settings = &state.settings;
     let options = QueryOptions {
-        lookback: settings.lookback,
-        max_samples: settings.max_samples,
-        max_bytes: settings.max_bytes,
+        lookback: settings.queries.lookback,
+        max_samples: settings.queries.max_samples,
+        max_bytes: settings.queries.max_bytes,
         // Series of different names may be equal without them: they are counted before the names
         // go.
-        dialect: Dialect { delayed_names: true, ..settings.dialect },
-        timeout: settings.query_timeout.min(STATE_ESTIMATE_TIME),
+        dialect: Dialect { delayed_names: true, ..settings.queries.dialect },
+        timeout: settings.queries.timeout.min(STATE_ESTIMATE_TIME),
         ..QueryOptions::default()
     };
-    match state.sources.answers.instant(&plan, state.sources.clock.now(), &options).map(|answer| answer.value)
+    match state
+        .sources
+        .queries
+        .answers
+        .instant(&plan, state.sources.clock.now(), &options)
+        .map(|answer| answer.value)
     {
         Ok(QueryValue::Vector(rows)) => Ok(rows.first().map_or(0.0, |row| row.v)),
         Ok(_) => Ok(0.0),

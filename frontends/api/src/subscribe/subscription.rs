@@ -109,7 +109,7 @@ impl Subscription {
         let first = match &format {
             Some(format) => server_message::subscribed_rows(&request.id, &text, format.as_ref(), &standing),
             None => {
-                let explained = state.sources.language.explain(&plan);
+                let explained = state.sources.queries.language.explain(&plan);
                 server_message::subscribed(&request.id, &text, &plan, &explained, &standing)
             }
         };
@@ -368,7 +368,7 @@ async fn question(state: &AppState, request: &SubscribeRequest) -> Result<Subscr
         let plan = state.own_plan(plan)?;
         return Ok(SubscriptionTarget { text: statement.to_owned(), plan, view: None, format: Some(format) });
     }
-    let plan = state.sources.language.compile(&request.query, None);
+    let plan = state.sources.queries.language.compile(&request.query, None);
     let plan = state.own_plan(plan.map_err(|e| ApiError::parameter("query", e))?)?;
     match query::unsupported_range_type(&plan) {
         None => Ok(SubscriptionTarget { text: request.query.clone(), plan, view: None, format: None }),

@@ -1,7 +1,7 @@
 //! Tests of single requests: texts and status codes as Prometheus 2.42 returns them for the same
 //! requests.
 
-use super::super::{ApiSettings, AppState, cors_origin, router};
+use super::super::{ApiSettings, AppState, Capabilities, QuerySettings, WebSettings, cors_origin, router};
 use super::fakes::server;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -183,7 +183,10 @@ async fn forms_limits_and_stats() {
     assert_eq!(got["data"]["stats"]["samples"]["totalQueryableSamples"], 7);
     assert!(got["data"]["stats"]["timings"]["execTotalTime"].as_f64().unwrap() > 0.0);
     assert_eq!(got["data"]["stats"]["samples"].get("totalQueryableSamplesPerStep"), None);
-    let steps = ApiSettings { step_stats: true, ..ApiSettings::default() };
+    let steps = ApiSettings {
+        queries: QuerySettings { step_stats: true, ..QuerySettings::default() },
+        ..ApiSettings::default()
+    };
     let path = "/api/v1/query_range?query=up&start=0&end=2&step=1&stats=all";
     let got = request(&server(steps).0, "GET", path, &[], "").await.json();
     let samples = &got["data"]["stats"]["samples"];
@@ -224,7 +227,7 @@ async fn what_queries_cost_is_counted_and_logged() {
     let (state, _) = server(ApiSettings::default());
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("queries.log");
-    state.sources.query_log.set(Some(&file)).unwrap();
+    state.sources.queries.log.set(Some(&file)).unwrap();
     request(&state, "GET", "/api/v1/query?query=up&time=5", &[], "").await;
     request(&state, "POST", "/api/v1/query_range?query=hungry&start=1&end=3&step=1", &[], "").await;
     request(&state, "GET", "/api/v1/query?query=hungry", &[], "").await;
@@ -252,7 +255,10 @@ async fn what_queries_cost_is_counted_and_logged() {
 
 #[tokio::test]
 async fn a_query_waits_for_its_turn_no_longer_than_its_timeout() {
-    let settings = ApiSettings { max_concurrency: 1, ..ApiSettings::default() };
+    let settings = ApiSettings {
+        queries: QuerySettings { max_concurrency: 1, ..QuerySettings::default() },
+        ..ApiSettings::default()
+    };
     let (state, _) = server(settings);
     let slow = request(&state, "GET", "/api/v1/query?query=slow&timeout=400ms", &[], "");
     let quick = async {
@@ -278,7 +284,10 @@ async fn a_query_waits_for_its_turn_no_longer_than_its_timeout() {
 /// The fake query never checks its limits, as on a machine whose CPUs are busy with other work.
 #[tokio::test]
 async fn the_client_is_told_at_the_deadline_and_the_turn_stays_taken() {
-    let settings = ApiSettings { max_concurrency: 1, ..ApiSettings::default() };
+    let settings = ApiSettings {
+        queries: QuerySettings { max_concurrency: 1, ..QuerySettings::default() },
+        ..ApiSettings::default()
+    };
     let (state, fakes) = server(settings);
     let late = request(&state, "GET", "/api/v1/query?query=stuck&timeout=30ms", &[], "").await;
     let error = (late.status.as_u16(), late.json()["error"].clone());
@@ -304,7 +313,10 @@ async fn large_ranges_stream_and_compress() {
 
 #[tokio::test]
 async fn lists_of_series_count_among_answers() {
-    let (state, _) = server(ApiSettings { max_bytes: 10, ..ApiSettings::default() });
+    let (state, _) = server(ApiSettings {
+        queries: QuerySettings { max_bytes: 10, ..QuerySettings::default() },
+        ..ApiSettings::default()
+    });
     let lists =
         ["/api/v1/series?match[]=up", "/api/v1/labels", "/api/v1/label/job/values", "/federate?match[]=up"];
     for path in lists {
@@ -316,12 +328,12 @@ async fn lists_of_series_count_among_answers() {
             got.text
         );
     }
-    assert_eq!(state.sources.memory.reserved(), 0, "what was refused is given back");
+    assert_eq!(state.sources.queries.memory.reserved(), 0, "what was refused is given back");
     let (state, _) = server(ApiSettings::default());
     for path in lists {
         assert_eq!(request(&state, "GET", path, &[], "").await.status, StatusCode::OK, "{path}");
     }
-    assert_eq!(state.sources.memory.reserved(), 0, "what was sent is given back");
+    assert_eq!(state.sources.queries.memory.reserved(), 0, "what was sent is given back");
 }
 
 #[tokio::test]
@@ -422,7 +434,10 @@ async fn methods_origins_and_unknown_paths() {
     let got = get("/api/v1/nix").await;
     assert_eq!((got.status.as_u16(), got.text.as_str()), (404, "404 page not found\n"));
     let settings = ApiSettings {
-        cors_origin: cors_origin("https?://(a|b)\\.example").unwrap(),
+        web: WebSettings {
+            cors_origin: cors_origin("https?://(a|b)\\.example").unwrap(),
+            ..WebSettings::default()
+        },
         ..ApiSettings::default()
     };
     let (state, _) = server(settings);
@@ -516,15 +531,21 @@ async fn no_request_is_sent_to_another_host() {
         ("/\\evil.test", "/graph", "/evil.test/query"),
     ];
     for (external, path, want) in table {
-        let (state, _) = server(ApiSettings { external_path: external.into(), ..ApiSettings::default() });
+        let (state, _) = server(ApiSettings {
+            web: WebSettings { external_path: external.into(), ..WebSettings::default() },
+            ..ApiSettings::default()
+        });
         let got = request(&state, "GET", path, &[], "").await;
         assert!(got.status.is_redirection(), "{external} {path}: {}", got.status);
         assert_eq!(got.header("location"), want, "{external} {path}");
     }
     // Where only the prefix is known, its root leads to the address of the outside.
     let settings = ApiSettings {
-        route_prefix: "/p".into(),
-        external_path: "//evil.test".into(),
+        web: WebSettings {
+            route_prefix: "/p".into(),
+            external_path: "//evil.test".into(),
+            ..WebSettings::default()
+        },
         ..ApiSettings::default()
     };
     let (state, _) = server(settings);
@@ -533,7 +554,10 @@ async fn no_request_is_sent_to_another_host() {
 
 #[tokio::test]
 async fn the_page_and_its_files_are_served() {
-    let (state, _) = server(ApiSettings { page_title: "A & B".into(), ..ApiSettings::default() });
+    let (state, _) = server(ApiSettings {
+        web: WebSettings { page_title: "A & B".into(), ..WebSettings::default() },
+        ..ApiSettings::default()
+    });
     let page = request(&state, "GET", "/alerts?state=firing", &[], "").await;
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
     assert!(page.text.contains("<title>A &amp; B</title>"), "{}", page.text);
@@ -564,8 +588,11 @@ async fn the_calls_of_prometheus_page_are_answered() {
     assert_eq!(missing.json()["error"], why);
     assert_eq!(get("/api/v1/notifications").await.json()["data"], serde_json::json!([]));
     let settings = ApiSettings {
-        discovery: [("http".to_owned(), true), ("oci".to_owned(), false)].into(),
-        template_functions: vec!["humanize".to_owned()],
+        capabilities: Capabilities {
+            discovery: [("http".to_owned(), true), ("oci".to_owned(), false)].into(),
+            template_functions: vec!["humanize".to_owned()],
+            ..Capabilities::default()
+        },
         ..ApiSettings::default()
     };
     let features = request(&server(settings).0, "GET", "/api/v1/features", &[], "").await;
@@ -602,8 +629,14 @@ async fn notifications_begin_and_end() {
 
 #[tokio::test]
 async fn a_prefix_moves_everything() {
-    let settings =
-        ApiSettings { route_prefix: "/prom".into(), external_path: "/prom".into(), ..ApiSettings::default() };
+    let settings = ApiSettings {
+        web: WebSettings {
+            route_prefix: "/prom".into(),
+            external_path: "/prom".into(),
+            ..WebSettings::default()
+        },
+        ..ApiSettings::default()
+    };
     let (state, _) = server(settings);
     assert_eq!(request(&state, "GET", "/prom/api/v1/query?query=1", &[], "").await.status, 200);
     assert_eq!(

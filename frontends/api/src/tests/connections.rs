@@ -2,7 +2,7 @@
 //! requests that pages of other sites cause. Timeouts are short enough for a test.
 
 use super::super::limits::{DISPLACE_AFTER, RESERVE_CONNECTIONS};
-use super::super::{ApiSettings, ServeOptions, Timeouts, acting_origin};
+use super::super::{ApiSettings, ServeOptions, Timeouts, WebSettings, acting_origin};
 use super::live::{RunningServer, connect, headers, hear, options, request, say, start_with, until};
 use engine::live::TapEvent;
 use futures::StreamExt;
@@ -192,8 +192,14 @@ async fn health_is_answered_when_all_connections_are_in_use() {
 #[tokio::test]
 async fn one_address_has_a_share() {
     let options = ServeOptions { max_by_address: 2, timeouts: NEVER, ..options(10) };
-    let running =
-        start_with(options, ApiSettings { route_prefix: "/p".into(), ..ApiSettings::default() }).await;
+    let running = start_with(
+        options,
+        ApiSettings {
+            web: WebSettings { route_prefix: "/p".into(), ..WebSettings::default() },
+            ..ApiSettings::default()
+        },
+    )
+    .await;
     let mut streams = Vec::new();
     for _ in 0..2 {
         let mut reader = request(&running, "/p/api/v1/subscribe?query=up").await;
@@ -439,7 +445,10 @@ async fn websockets_of_other_sites_are_refused_unless_they_are_named() {
     assert_eq!(websocket_of(&running, "https://evil.example").await, Some(403));
     assert_eq!(websocket_of(&running, &format!("http://{}", running.address)).await, None);
     let named = acting_origin("https://grafana\\.example").unwrap();
-    let settings = ApiSettings { acting_origin: Some(named), ..ApiSettings::default() };
+    let settings = ApiSettings {
+        web: WebSettings { acting_origin: Some(named), ..WebSettings::default() },
+        ..ApiSettings::default()
+    };
     let running = start_with(options(50), settings).await;
     assert_eq!(websocket_of(&running, "https://evil.example").await, Some(403));
     assert_eq!(websocket_of(&running, "https://grafana.example").await, None);

@@ -497,13 +497,25 @@ pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
     let rest = Arc::new(FakeServices(fakes.clone()));
     let metrics = Metrics::default();
     let views: Arc<dyn ViewRegistry> = Arc::new(SharedFakeViews(fakes.clone()));
-    let sources = ApiServices {
-        files: Arc::new(crate::consoles::NoOperatorFiles),
+    let queries = QueryServices {
         language: Arc::new(FakeLanguage),
         answers: Arc::new(Oracle(fakes.clone())),
         memory: MemoryPool::for_queries(engine::limits::QUERIES_BYTES),
         catalog: Arc::new(FakeSavedQueries(fakes.clone())),
         readiness: Arc::new(FakeSavedQueries(fakes.clone())),
+        remote_stores: None,
+        log: Arc::new(QueryLog::new(&metrics)),
+    };
+    let receivers = Receivers {
+        remote_write: settings.lifecycle.then_some(rest.clone() as Arc<dyn RemoteWriteHandler>),
+        ..Receivers::default()
+    };
+    let sources = ApiServices {
+        queries,
+        receivers,
+        #[cfg(feature = "sql")]
+        sql: Default::default(),
+        files: Arc::new(crate::consoles::NoOperatorFiles),
         saved_queries: Arc::new(SavedQueries::in_memory(
             views.clone(),
             Box::new(|text| FakeLanguage.compile(text, None)),
@@ -513,21 +525,10 @@ pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
         rules: rest.clone(),
         alertmanagers: rest.clone(),
         admin: rest.clone(),
-        tsdb: rest.clone(),
-        remote_read: None,
-        remote_stores: None,
-        remote_write: settings.lifecycle.then_some(rest as Arc<dyn RemoteWriteHandler>),
-        otlp: None,
+        tsdb: rest,
         clock: Arc::new(ManualClock::at(1_000_123)),
-        query_log: Arc::new(QueryLog::new(&metrics)),
         metrics,
         tracer: Default::default(),
-        #[cfg(feature = "sql")]
-        sql: None,
-        #[cfg(feature = "sql")]
-        alert_definitions: None,
-        #[cfg(feature = "sql")]
-        tables: None,
     };
     (AppState::new(settings, sources), fakes)
 }

@@ -40,7 +40,7 @@ async fn start(max_connections: usize) -> RunningServer {
 }
 
 pub(super) async fn start_with(options: ServeOptions, settings: ApiSettings) -> RunningServer {
-    let prefix = settings.route_prefix.clone();
+    let prefix = settings.web.route_prefix.clone();
     let (state, fakes) = server(settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

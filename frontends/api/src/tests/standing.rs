@@ -123,7 +123,7 @@ fn report(id: &str, op: PlanOp, answer: AnswerReport, work: Option<ViewFootprint
 #[tokio::test]
 async fn a_result_is_that_of_the_view() {
     let (state, fakes) = open();
-    let up = state.sources.language.compile("up", None).unwrap().op.clone();
+    let up = state.sources.queries.language.compile("up", None).unwrap().op.clone();
     let content =
         AnswerContent { rows: vec![(job("b"), 2.0.into()), (job("a"), 1.5.into())], annotations: Vec::new() };
     let answer =
