@@ -102,6 +102,8 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     fn client_auth_mandatory(&self) -> bool {
+        // A certificate that may be missing cannot have one of the names: with names, it is
+        // required, as in Prometheus' toolkit.
         self.auth.is_required() || (self.offer_client_auth() && !self.allowed_names.is_empty())
     }
 
@@ -120,6 +122,8 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        // Not verified otherwise, as the names of the other kinds say: the certificate is only
+        // asked for.
         if self.auth.verifies() {
             self.verify_chain(end_entity, intermediates, now)?;
         }

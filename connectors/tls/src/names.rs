@@ -25,6 +25,7 @@ impl CipherSuites {
         let mut all = CipherSuites::default();
         for name in names {
             match cipher_suite(name)? {
+                // Go always offers its suites of TLS 1.3, whatever the list says; so does this.
                 Some(suite) if suite.tls13().is_none() => all.usable.push(suite),
                 Some(_) => {}
                 None => all.with_cbc.push(name.clone()),
@@ -35,6 +36,7 @@ impl CipherSuites {
 
     /// Whether HTTP/2 may be spoken with these: it needs one with AES-128-GCM.
     pub fn suffice_for_http2(&self) -> bool {
+        // RFC 7540 requires one of these; Go's server refuses to start without.
         self.usable.iter().any(|suite| {
             matches!(
                 suite.suite(),
@@ -81,6 +83,8 @@ pub fn key_exchange(name: &str) -> Result<Option<&'static dyn SupportedKxGroup>,
     match name {
         "CurveP256" => Ok(Some(kx_group::SECP256R1)),
         "CurveP384" => Ok(Some(kx_group::SECP384R1)),
+        // A known name without a group: it is noted and left out, so that a list that Prometheus
+        // takes is taken here, too.
         "CurveP521" => Ok(None),
         "X25519" => Ok(Some(kx_group::X25519)),
         other => Err(TlsError::UnknownCurve(other.to_owned())),

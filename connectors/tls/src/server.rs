@@ -59,15 +59,19 @@ impl ServerOptions {
             for name in &suites.with_cbc {
                 notes.push(format!("cipher_suites: {name} is not spoken: it uses CBC"));
             }
+            // The list is about TLS 1.2 only: with 1.3 alone, HTTP/2 has its suites.
             let speaks_12 = allowed.iter().any(|version| version.version == rustls::ProtocolVersion::TLSv1_2);
             if self.http2 && speaks_12 && !suites.suffice_for_http2() {
                 return Err(TlsError::NothingLeft(
                     "http2: TLSConfig.CipherSuites is missing an HTTP/2-required AES_128_GCM_SHA256 cipher (need at least one of TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)",
                 ));
             }
+            // Nothing of the list can be spoken with 1.2. Version 1.3 goes on: its suites are not
+            // from the list.
             if suites.usable.is_empty() {
                 allowed.retain(|version| version.version != rustls::ProtocolVersion::TLSv1_2);
             }
+            // Those of 1.3 stay; of 1.2 only what the list names.
             provider.cipher_suites.retain(|suite| suite.tls13().is_some());
             provider.cipher_suites.extend(suites.usable);
         }
@@ -84,6 +88,8 @@ impl ServerOptions {
             auth => {
                 let trusted = match &self.client_ca {
                     Some(text) => TrustAnchors::from_pem(text)?,
+                    // As in Go: without `client_ca_file`, the authorities of the system sign
+                    // certificates of clients.
                     None => TrustAnchors::from_system(),
                 };
                 let verifier = ClientVerifier::new(auth, trusted, self.client_names.clone());
@@ -94,6 +100,7 @@ impl ServerOptions {
         if self.http2 {
             config.alpn_protocols.push(b"h2".to_vec());
         }
+        // After h2: the order is that of preference.
         config.alpn_protocols.push(b"http/1.1".to_vec());
         Ok(ServerTls { config: Arc::new(config), notes })
     }
@@ -106,6 +113,7 @@ impl ServerOptions {
         if self.curves.is_empty() {
             return Ok(());
         }
+        // In the order of the list, which is that of preference.
         provider.kx_groups.clear();
         for name in &self.curves {
             match key_exchange(name)? {

@@ -70,8 +70,12 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        // Skips only the trust in the certificate; rustls still verifies the signatures of the
+        // handshake with its key.
         let Some(trusted) = &self.trusted else { return Ok(ServerCertVerified::assertion()) };
         let parsed = ParsedCertificate::try_from(end_entity)?;
+        // A certificate that is itself in `ca_file` is trusted without a chain, as in Go; webpki
+        // knows only authorities. Validity and purpose are checked all the same.
         if trusted.has(end_entity) {
             check_trusted(end_entity, Usage::Server, now)?;
         } else {
@@ -84,6 +88,7 @@ impl ServerCertVerifier for ServerVerifier {
                 algorithms,
             )?;
         }
+        // The name is verified for both kinds: trust in a certificate is no trust in every host.
         verify_server_name(&parsed, self.name.as_ref().unwrap_or(server_name))?;
         Ok(ServerCertVerified::assertion())
     }

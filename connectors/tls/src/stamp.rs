@@ -18,11 +18,15 @@ pub struct FileStamp {
 impl FileStamp {
     /// The stamp of a file now; links are followed.
     pub fn read(path: &Path) -> FileStamp {
+        // A file that is missing is settled: that it stays missing is no change to look for.
         let Ok(found) = std::fs::metadata(path) else { return FileStamp { identity: None, settled: true } };
         let changed = u64::try_from(found.ctime()).map(Duration::from_secs).unwrap_or_default();
         let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + changed);
         FileStamp {
+            // `ctime` and not `mtime`, which a copy may preserve; the inode, because Kubernetes
+            // replaces files by renaming links.
             identity: Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec())),
+            // A time in the future is not settled either: the clock was set back.
             settled: age.is_ok_and(|age| age > UNSETTLED),
         }
     }

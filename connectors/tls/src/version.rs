@@ -21,8 +21,10 @@ pub struct Versions {
 ///
 /// If a name is unknown, if the names are in the wrong order, or if no version is left.
 pub fn between(min: &str, max: &str) -> Result<Versions, TlsError> {
+    // Go's defaults.
     let lowest = number(min)?.unwrap_or(12);
     let highest = number(max)?.unwrap_or(13);
+    // Only if both are given: the default of the other is not the user's mistake.
     if !min.is_empty() && !max.is_empty() && lowest > highest {
         return Err(TlsError::VersionOrder);
     }

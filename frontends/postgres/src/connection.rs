@@ -112,6 +112,8 @@ impl Connection {
         let service = self.server.service.clone();
         let mut stopped = Box::pin(service.stopped());
         loop {
+            // What was read ahead while a statement ran comes first: messages are answered in their
+            // order.
             let message = match self.ahead.pop_front() {
                 Some(message) => message,
                 None => tokio::select! {
@@ -135,6 +137,8 @@ impl Connection {
             };
             match handled {
                 Ok(()) => {}
+                // Other failures were answered where they happened; what is left here ends the
+                // connection.
                 Err(EndReason::Failed(failure)) if failure.is_fatal => return self.end(&failure).await,
                 Err(other) => return Err(other),
             }
@@ -161,6 +165,8 @@ impl Connection {
 
     async fn handle(&mut self, message: PgWireFrontendMessage) -> Result<(), EndReason> {
         use PgWireFrontendMessage as M;
+        // The client has sent on without waiting for answers: what it sent assumes that the failed
+        // message worked.
         if self.skips && !matches!(message, M::Sync(_)) {
             return Ok(());
         }
@@ -224,6 +230,7 @@ impl Connection {
     /// has stays until the connection ends: whoever is taken out of the file must not see more by
     /// it.
     fn confinement(&self) -> Option<Arc<Confinement>> {
+        // Asked at each statement: the file may have changed since the login.
         let now = self.server.protection.as_ref().and_then(|all| all.confinement_of(&self.user));
         now.or_else(|| self.confinement.clone())
     }
@@ -239,6 +246,7 @@ impl Connection {
     /// The options of the next statement, which this connection's key cancels.
     pub(crate) fn options(&self) -> Result<QueryOptions, Failure> {
         let options = self.server.service.options(self.settings.timeout())?;
+        // A cancel that comes from now on means this statement, and not one that has ended.
         self.registered.slot.begin(&options.cancel);
         Ok(options)
     }
@@ -291,6 +299,8 @@ impl Connection {
                 Ok(Outcome::Rows(self.watched(query).await?))
             }
             StatementKind::Define(define) => {
+                // A statement that only lists has rows, and changes nothing that a rollback would
+                // have to undo.
                 let lists = !api::sql::shown_names(define).is_empty();
                 let answer = service.define(define.clone(), params.to_vec()).await.map_err(Failure::from)?;
                 if lists {
@@ -310,6 +320,7 @@ impl Connection {
                 Ok(Outcome::Rows(AnswerRows::changes(columns, changes, cancel)))
             }
             StatementKind::CopyIn(copy) => Ok(Outcome::CopyIn(copy.clone())),
+            // The inner statement runs as any other; only the way its rows are written differs.
             StatementKind::CopyOut(inner, format) => match Box::pin(self.run(inner, params)).await? {
                 Outcome::Rows(answer_rows) => Ok(Outcome::CopyOut(answer_rows, format.clone())),
                 _ => Err(Failure::new(state::SYNTAX, "COPY needs a query").into()),
@@ -344,6 +355,9 @@ impl Connection {
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done?),
+                // Reading is the only way to see that the client is gone. Beyond the bound nothing
+                // is read, so that a client cannot fill the memory; it then ends with its
+                // statement.
                 next = self.socket.next(), if self.ahead.len() < READ_AHEAD => match next {
                     Some(Ok(message)) => self.ahead.push_back(message),
                     Some(Err(e)) => return Err(io::Error::from(e).into()),
@@ -367,15 +381,21 @@ impl Connection {
                 let was_failed = self.transaction == TransactionStatus::Error;
                 self.transaction = TransactionStatus::Idle;
                 self.portals.clear();
+                // A client that rolls back believes that nothing has happened, so it is told. After
+                // a commit there is nothing to say.
                 let is_undone = was_failed || *about == SessionStatement::Rollback;
                 if std::mem::take(&mut self.has_changed) && is_undone {
                     let text = "there are no transactions: what the statements have changed stays so";
                     self.feed(failure::warning(text.to_owned())).await?;
                 }
+                // PostgreSQL answers a COMMIT of a failed transaction like this; drivers look at
+                // the tag.
                 if was_failed {
                     return Ok(Outcome::Done("ROLLBACK".to_owned()));
                 }
             }
+            // Savepoints are not kept apart: a failed transaction goes on, which is why drivers
+            // send this.
             SessionStatement::RollbackTo => self.transaction = TransactionStatus::Transaction,
             SessionStatement::Set { name, value } => {
                 self.settings.set(name, value)?;
@@ -386,6 +406,8 @@ impl Connection {
                 if let Some(name) = name {
                     self.report(name).await?;
                 }
+                // `SET … TO DEFAULT` and `RESET name` are one statement here; drivers compare the
+                // first.
                 let tag = if name.is_some() { "SET" } else { about.tag() };
                 return Ok(Outcome::Done(tag.to_owned()));
             }
@@ -394,6 +416,7 @@ impl Connection {
                     let error = format!("unrecognized configuration parameter \"{name}\"");
                     Failure::new(state::NO_OBJECT, error).hint("SHOW ALL lists the settings")
                 })?;
+                // PostgreSQL names the column after the setting, with an underscore for each space.
                 let columns = Arc::new([WireColumn { name: name.replace(' ', "_"), kind: Type::TEXT }]);
                 return Ok(Outcome::Rows(AnswerRows::texts(columns, vec![vec![value]], "SHOW")));
             }
@@ -481,6 +504,7 @@ impl Connection {
     ) -> Result<(), EndReason> {
         self.warn(std::mem::take(&mut answer_rows.warnings)).await?;
         let tag = match answer_rows.tag {
+            // Only these carry a number: a SHOW has none.
             "SELECT" | "COPY" => format!("{} {rows}", answer_rows.tag),
             other => other.to_owned(),
         };

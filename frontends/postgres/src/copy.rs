@@ -28,6 +28,8 @@ impl Connection {
     /// Takes rows into a table.
     pub(crate) async fn copy_in(&mut self, copy: &CopyInStatement) -> Result<(), EndReason> {
         let service = self.service();
+        // Rows that arrive are in memory until the last: so many copies at one time, each up to its
+        // limit.
         let Ok(_place) = self.server.copies.clone().try_acquire_owned() else {
             let error = format!("more than {} COPY FROM STDIN at one time", limits::WIRE_COPIES);
             return Err(Failure::new(state::LIMIT, error).hint("try again later").into());
@@ -49,6 +51,7 @@ impl Connection {
                 }
                 // Clients of the extended protocol send them before they know that rows are wanted.
                 PgWireFrontendMessage::Flush(_) | PgWireFrontendMessage::Sync(_) => {}
+                // Nothing was added: the table changes only at the end.
                 PgWireFrontendMessage::Terminate(_) => return Err(gone().into()),
                 _ => {
                     let error = "unexpected message type during COPY from stdin";
@@ -75,6 +78,7 @@ impl Connection {
                 let error = "canceling statement due to user request";
                 return Err(Failure::new(state::CANCELED, error).into());
             }
+            // A client that has begun a copy holds a place; one that is silent gives it back.
             if began.elapsed() > limits::WIRE_STALL {
                 let error = "the client sends no rows";
                 return Err(Failure::fatal(state::CANCELED, error).into());
@@ -105,6 +109,7 @@ impl Connection {
         let writer = CopyWriter { columns, format };
         // Clients expect the header of the binary form in the message of the first row.
         let mut header = writer.begin();
+        // A line of names is a message of its own.
         if format.form != CopyForm::Binary {
             self.copied(header.take()).await?;
         }
@@ -163,6 +168,7 @@ impl CopyWriter<'_> {
             out.put_i32(0);
             return Some(out.freeze());
         }
+        // The text form has a header only if it is asked for.
         if !self.format.has_header {
             return None;
         }
@@ -233,7 +239,9 @@ fn put_text(line: &mut Vec<u8>, text: &str, format: &CopyFormat) {
             b'\r' => b'r',
             b'\t' => b't',
             11 => b'v',
+            // The backslash itself begins an escape.
             b'\\' => b'\\',
+            // A delimiter inside of a field would divide it.
             other if other == format.delimiter => other,
             other => {
                 line.push(other);

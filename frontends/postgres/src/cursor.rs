@@ -21,6 +21,8 @@ impl Connection {
         params: &[Json],
     ) -> Result<(), EndReason> {
         let name = declared.name.as_str();
+        // PostgreSQL's rule, kept although there are no transactions: the end of one is when a
+        // forgotten cursor ends.
         if self.transaction != TransactionStatus::Transaction {
             let error = "DECLARE CURSOR can only be used in transaction blocks";
             return Err(Failure::new("25P01", error).hint("BEGIN begins one").into());
@@ -33,7 +35,9 @@ impl Connection {
             let error = format!("more than {} cursors of a connection", limits::WIRE_CURSORS);
             return Err(Failure::new(state::LIMIT, error).hint("close some").into());
         }
+        // Before the query runs: a cursor that cannot be kept need not be computed.
         self.check_room(declared.query.text.len())?;
+        // Boxed, because the run of a statement may be that of a DECLARE.
         let Outcome::Rows(answer_rows) = Box::pin(self.run(&declared.query, params)).await? else {
             return Err(Failure::new(state::SYNTAX, "a cursor needs a query").into());
         };
@@ -59,6 +63,7 @@ impl Connection {
             CursorRows::All => usize::MAX,
             CursorRows::Some(most) => most,
         };
+        // In the extended protocol the client asks for the description itself.
         if is_simple && !fetch.is_move {
             self.feed(row_description(&columns, &formats)).await?;
         }
@@ -77,6 +82,7 @@ impl Connection {
                 }
                 count += 1;
             }
+            // Warnings are complete only with the last row; they go out once.
             if has_more {
                 portal.answer_rows = Some(answer_rows);
             } else {

@@ -81,6 +81,7 @@ impl Portal {
 impl Connection {
     pub(crate) async fn parse(&mut self, message: Parse) -> Result<(), EndReason> {
         let name = message.name.unwrap_or_default();
+        // The statement without a name is replaced by the next one.
         if !name.is_empty() && self.prepared.contains_key(&name) {
             let error = format!("prepared statement \"{name}\" already exists");
             return Err(Failure::new(state::DUPLICATE_STATEMENT, error).into());
@@ -114,6 +115,8 @@ impl Connection {
         inferred.resize(inferred.len().max(statement.parameters()), None);
         let kind = |at: usize| {
             let declared =
+                // What the client declares counts before what is inferred: its driver writes values
+                // of this type. What neither knows is a text, as in PostgreSQL.
                 given.get(at).and_then(|oid| Type::from_oid(*oid)).filter(|kind| *kind != Type::UNKNOWN);
             declared.or_else(|| inferred.get(at).cloned().flatten()).unwrap_or(Type::TEXT)
         };
@@ -126,6 +129,8 @@ impl Connection {
         let of_columns = |columns| StatementShape { columns, params: Vec::new() };
         Ok(match &statement.kind {
             StatementKind::Catalog(query) => {
+                // The columns of a catalog query follow from its text; the values are only not to
+                // be missing.
                 let unknown = vec![Json::Null; statement.parameters()];
                 let call = self.catalog_call(query, unknown)?;
                 of_columns(Some(self.watched(run::catalog_columns(&service, call)).await?))
@@ -178,11 +183,13 @@ impl Connection {
         let name = message.statement_name.unwrap_or_default();
         let prepared = self.prepared.get(&name).cloned().ok_or_else(|| no_statement(&name))?;
         let portal = message.portal_name.unwrap_or_default();
+        // As with statements, the one without a name is replaced.
         if !portal.is_empty() && self.portals.contains_key(&portal) {
             return Err(
                 Failure::new(state::DUPLICATE_CURSOR, format!("cursor \"{portal}\" already exists")).into()
             );
         }
+        // Before any value is read: with too few the wrong ones would be taken.
         if message.parameters.len() != prepared.params.len() {
             let error = format!(
                 "bind message supplies {} parameters, but prepared statement \"{name}\" requires {}",
@@ -214,6 +221,8 @@ impl Connection {
 
     pub(crate) async fn describe(&mut self, message: Describe) -> Result<(), EndReason> {
         let name = message.name.unwrap_or_default();
+        // A statement has no formats yet, so its columns are described as text; a portal has those
+        // of its Bind.
         let (columns, formats) = if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
             let prepared = self.prepared.get(&name).cloned().ok_or_else(|| no_statement(&name))?;
             let types = prepared.params.iter().map(Type::oid).collect();
@@ -237,6 +246,8 @@ impl Connection {
         let prepared = portal.prepared.clone();
         let mut answer_rows = match portal.answer_rows.take() {
             Some(answer_rows) => answer_rows,
+            // All rows were sent: to execute it once more gives none, and does not run the
+            // statement again.
             None if portal.is_done => {
                 let tag = CommandComplete::new("SELECT 0".to_owned());
                 self.portals.insert(name, portal);
@@ -254,6 +265,7 @@ impl Connection {
                     let tag = CommandComplete::new(tag);
                     return self.feed(PgWireBackendMessage::CommandComplete(tag)).await;
                 }
+                // The portal of these is not put back: it can be executed once.
                 Outcome::Fetch(fetch) => return self.fetch(&fetch, Some(&portal.formats)).await,
                 Outcome::CopyIn(copy) => return self.copy_in(&copy).await,
                 Outcome::CopyOut(answer_rows, format) => return self.copy_out(answer_rows, &format).await,
@@ -276,6 +288,7 @@ impl Connection {
             self.portals.insert(name, portal);
             return self.feed(PgWireBackendMessage::PortalSuspended(PortalSuspended::new())).await;
         }
+        // The tag counts the rows of this Execute and not those of earlier ones.
         let rows = answer_rows.taken - before;
         self.complete(&mut answer_rows, rows).await?;
         portal.is_done = true;
@@ -286,6 +299,7 @@ impl Connection {
     pub(crate) async fn close(&mut self, message: Close) -> Result<(), EndReason> {
         let name = message.name.unwrap_or_default();
         if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
+            // What does not exist is closed without an error, as the protocol says.
             self.prepared.remove(&name);
         } else {
             self.portals.remove(&name);

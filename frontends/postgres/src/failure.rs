@@ -60,6 +60,7 @@ impl Failure {
 
     /// The message; places are counted in `query`, of which the statement is a part.
     pub(crate) fn message(&self, query: &str, statement: &str) -> PgWireBackendMessage {
+        // Twice: the first may be translated, the second never, and drivers read the second.
         let severity = if self.is_fatal { "FATAL" } else { "ERROR" };
         let mut info = ErrorInfo::new(severity.to_owned(), self.state.to_owned(), self.text.clone());
         info.severity_nonlocalized = Some(severity.to_owned());
@@ -73,6 +74,8 @@ impl Failure {
         let (line, column) = self.place?;
         let line = usize::try_from(line).ok()?.checked_sub(1)?;
         let before: usize = statement.split_inclusive('\n').take(line).map(|line| line.chars().count()).sum();
+        // The statement is a slice of the message, so the difference of the addresses is its
+        // offset. Of another text there is no offset, and the position is that in the statement.
         let offset = (statement.as_ptr() as usize).checked_sub(query.as_ptr() as usize);
         let prefix = offset.and_then(|bytes| query.get(..bytes)).map_or(0, |prefix| prefix.chars().count());
         Some(prefix + before + usize::try_from(column).ok()?)
@@ -117,13 +120,17 @@ fn state_of(error: &SqlError) -> &'static str {
         SqlErrorKind::LimitReached => state::LIMIT,
         SqlErrorKind::Unavailable => state::NOT_NOW,
         SqlErrorKind::Internal => state::INTERNAL,
+        // `Division` or `Divide`, as arrow and the engine write it.
         _ if says(&["ivi", "by zero"]) => "22012",
+        // The general code of data exceptions: what went wrong in an execution is about values.
         SqlErrorKind::Execution => "22000",
         SqlErrorKind::BadData => state_of_text(&error.text),
     }
 }
 
 /// The state of a wrong statement, by what is said about it.
+// By the text and not by more kinds of errors: the codes matter only to clients of this wire, and
+// most of the texts are those of PostgreSQL. The specific ones stand before the general.
 fn state_of_text(text: &str) -> &'static str {
     let says = |parts: &[&str]| parts.iter().all(|part| text.contains(part));
     if says(&["there is no function"]) || says(&["function ", "does not exist"]) {
@@ -163,6 +170,7 @@ fn state_of_text(text: &str) -> &'static str {
 
 /// Whether the rows of a `COPY` are not in its form.
 fn is_broken_copy(text: &str) -> bool {
+    // The texts of PostgreSQL for COPY, and those of this server.
     let parts = [
         "fields, but there are",
         "the names are",

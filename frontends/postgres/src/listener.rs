@@ -127,6 +127,8 @@ impl WireServer {
                     }
                     Err(e) => {
                         tracing::warn!(target: "sql", "cannot accept a connection of the PostgreSQL wire: {e}");
+                        // Mostly the process is out of file descriptors: without the pause the loop
+                        // would fail as fast as it can.
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 },
@@ -149,6 +151,7 @@ impl WireServer {
         let greeted = tokio::time::timeout(limits::WIRE_STARTUP, startup::greet(stream, peer, &self)).await;
         let guest = match greeted {
             Ok(Ok(Greeting::Guest(guest))) => guest,
+            // Not answered in either case, as in PostgreSQL: nobody may find keys by trying.
             Ok(Ok(Greeting::Cancel(key))) => {
                 let slot = self.running.lock().get(&key).cloned();
                 slot.inspect(|slot| slot.cancel());
@@ -161,6 +164,7 @@ impl WireServer {
             }
             Ok(Err(_)) | Err(_) => return,
         };
+        // After the login, so that strangers cannot use up the places of users.
         let Ok(_connected) = self.connections.clone().try_acquire_owned() else {
             self.refused.inc();
             let most = limits::WIRE_CONNECTIONS;
@@ -169,6 +173,7 @@ impl WireServer {
             guest.refuse(&full).await;
             return;
         };
+        // From here on the connection counts as one of a user.
         drop(place);
         let Some(registered) = self.register() else { return };
         let process = registered.key.process;

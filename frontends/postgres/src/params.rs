@@ -15,6 +15,7 @@ pub(crate) fn json(given: Option<&Bytes>, kind: &Type, format: CellFormat) -> Re
     let Some(bytes) = given else { return Ok(Json::Null) };
     let text = match format {
         CellFormat::Text => utf8(bytes)?,
+        // The binary form is fixed by the type; only texts are parsed.
         CellFormat::Binary => return binary(bytes, kind),
     };
     let refused = || {
@@ -32,9 +33,13 @@ pub(crate) fn json(given: Option<&Bytes>, kind: &Type, format: CellFormat) -> Re
         Type::INT2 | Type::INT4 | Type::INT8 | Type::OID => {
             text.trim().parse::<i64>().map(Json::from).map_err(|_| refused())
         }
+        // NUMERIC as a double: the values of series are doubles, so more digits would be lost in
+        // any case.
         Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC => {
             text.trim().parse::<f64>().map(float).map_err(|_| refused())
         }
+        // Times and all other types stay texts: the engine casts them where the type is needed,
+        // with its own error.
         _ => Ok(Json::String(text)),
     }
 }
@@ -106,6 +111,8 @@ fn binary(bytes: &Bytes, kind: &Type) -> Result<Json, Failure> {
         }
         Type::TIMESTAMP | Type::TIMESTAMPTZ => {
             fits(8)?;
+            // Microseconds since 2000; saturating, because a client may send the number that stands
+            // for infinity.
             let micros = buf.get_i64().saturating_add(POSTGRES_EPOCH_MICROS);
             let time = DateTime::from_timestamp_micros(micros);
             let time = time.ok_or_else(|| Failure::new("22008", "a time is out of range"))?;
@@ -115,6 +122,8 @@ fn binary(bytes: &Bytes, kind: &Type) -> Result<Json, Failure> {
             Json::String(utf8(bytes)?)
         }
         _ => {
+            // Not guessed: a wrong layout would be a wrong value, and every client can send text
+            // instead.
             let error = format!("a binary parameter of type {} is not available", kind.name());
             return Err(Failure::new(state::NOT_SUPPORTED, error).hint("send it as text"));
         }

@@ -149,6 +149,8 @@ pub(crate) async fn query(
         let ran = service.run(request, options, peer, work).await?;
         ran.ok_or_else(stopped)?.map_err(Failure::from)
     });
+    // The description of the columns goes before the rows, so nothing is answered before they are
+    // known.
     let schema = match pieces.recv().await {
         Some(AnswerPart::Schema(schema)) => schema,
         // It has ended before its first part: by an error.
@@ -207,6 +209,8 @@ async fn with_catalogs<T: Send + 'static>(
         work(&evaluator, &call.query)
     };
     // The syntax tree is walked recursively.
+    // Inner queries nest as deep as the guard permits, which an ordinary stack of a thread does not
+    // hold.
     let on_stack = move || sql::on_large_stack(evaluate);
     let answer = service.blocking(on_stack).await;
     Ok(answer
@@ -299,8 +303,12 @@ impl AnswerRows {
                     let columns = columns.map_err(|e| Failure::new(state::INTERNAL, e.to_string()))?;
                     running.current = Some(Batch { columns, next: 0, rows: batch.num_rows() });
                 }
+                // Already taken when the statement began.
                 Some(AnswerPart::Schema(_)) => {}
                 None => {
+                    // The channel is closed before the task returns, so its result, with errors and
+                    // warnings, is waited for here. `task` stays in place until it has ended: this
+                    // future may be dropped while it waits.
                     let Some(task) = running.task.as_mut() else { return Ok(false) };
                     let summary =
                         task.await.unwrap_or_else(|e| Err(Failure::new(state::INTERNAL, e.to_string())));
@@ -319,6 +327,7 @@ impl AnswerRows {
         self.take_row(|at, cell| {
             match columns.get(at).map(|column| &column.kind) {
                 Some(kind) => cells::put(&mut out, cell, kind, cells::format_of(formats, at)),
+                // -1 is NULL: a row with more cells than were described has none for them.
                 None => out.put_i32(-1),
             }
             count += 1;
@@ -358,6 +367,7 @@ impl FollowedStatement {
             return Ok(false);
         }
         self.notices = self.changes.take_warnings();
+        // The notices go first: they say why rows may be missing that come now.
         if self.notices.is_empty() {
             self.current = self.changes.take();
         }
@@ -366,6 +376,8 @@ impl FollowedStatement {
 
     fn take_row(&mut self, columns: &[WireColumn], mut visit: impl FnMut(usize, &cells::Cell<'_>)) {
         let Some(change) = &mut self.current else { return };
+        // One row on the wire for each of several equal ones, so that a client counts rows and need
+        // not multiply.
         let step = change.diff.signum();
         visit(0, &cells::Cell::Time { micros: change.t * 1_000, has_zone: true });
         visit(1, &cells::Cell::Int(step));

@@ -58,6 +58,7 @@ pub(crate) fn words(text: &str) -> Vec<String> {
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize().unwrap_or_default();
     let word = |token: Token| match token {
         Token::Whitespace(_) | Token::EOF | Token::SemiColon => None,
+        // Names in quotes keep their case, as everywhere in PostgreSQL.
         Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_ascii_lowercase()),
         Token::Word(word) => Some(word.value),
         Token::SingleQuotedString(text) => Some(text),
@@ -90,8 +91,11 @@ pub(crate) fn parse(text: &str) -> Option<SessionStatement> {
             SessionStatement::RollbackTo
         }
         ["rollback" | "abort", ..] => SessionStatement::Rollback,
+        // Nothing can be rolled back to, but drivers set one before each statement and would stop
+        // without it.
         ["savepoint", _] => SessionStatement::Nothing("SAVEPOINT"),
         ["release", ..] => SessionStatement::Nothing("RELEASE"),
+        // Nobody notifies here. Clients listen to be told of changes in the schema, and go without.
         ["listen", _] => SessionStatement::Nothing("LISTEN"),
         ["unlisten", _] => SessionStatement::Nothing("UNLISTEN"),
         ["discard", ..] => SessionStatement::Discard,
@@ -105,6 +109,7 @@ pub(crate) fn parse(text: &str) -> Option<SessionStatement> {
         ["show", "all"] => SessionStatement::ShowAll,
         // Lists of the server.
         ["show", "alerts" | "views" | "tables"] => return None,
+        // `SHOW CREATE …` prints a definition, which the engine knows.
         ["show", "create", ..] => return None,
         ["show", name @ ..] if !name.is_empty() => SessionStatement::Show(joined(name)),
         _ => return None,
@@ -128,6 +133,7 @@ fn set(words: &[&str]) -> Option<SessionStatement> {
         ["time", "zone", value @ ..] => ("timezone".to_owned(), value),
         ["names", value @ ..] => ("client_encoding".to_owned(), value),
         _ => {
+            // Without a sign it is no setting; the parser of statements then says what is wrong.
             let at = words.iter().position(|word| *word == "=" || *word == "to")?;
             (joined(&words[..at]), &words[at + 1..])
         }
@@ -135,6 +141,8 @@ fn set(words: &[&str]) -> Option<SessionStatement> {
     if value == ["default"] {
         return Some(SessionStatement::Reset(Some(name)));
     }
+    // The tokens of a list (`a, b`) and of a negative number are put together again as they were
+    // written.
     let value = value.join(" ").replace(" , ", ", ").replace("- ", "-");
     Some(SessionStatement::Set { name, value })
 }

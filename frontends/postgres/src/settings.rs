@@ -100,6 +100,8 @@ impl Settings {
         for (name, value) in options(given.get("options").map_or("", String::as_str)) {
             let _ = settings.set(&name, &value);
         }
+        // After the settings of the first message: `RESET` goes back to these and not to the
+        // defaults.
         settings.first = settings.values.clone();
         settings
     }
@@ -119,6 +121,8 @@ impl Settings {
             return Err(Failure::new(state::LIMIT, format!("the value of \"{name}\" is too long")));
         }
         let is_utf8 = |value: &str| {
+            // Drivers spell it in several ways. SQL_ASCII means: no conversion, which is what
+            // happens.
             let plain = value.replace(['-', '_', ' '], "").to_ascii_uppercase();
             ["UTF8", "UNICODE", "SQLASCII"].contains(&plain.as_str())
         };
@@ -142,9 +146,12 @@ impl Settings {
             )
             .hint("2026-11-25T00:00:00Z, or seconds since 1970"));
         }
+        // Clients may invent names with a point, and nothing removes them before the connection
+        // ends.
         if self.values.len() >= limits::WIRE_SETTINGS + DEFAULTS.len() && !self.values.contains_key(&name) {
             return Err(Failure::new(state::LIMIT, format!("more than {} settings", limits::WIRE_SETTINGS)));
         }
+        // Told as UTF8 in any spelling: some drivers compare it with exactly this.
         let value = if name == "client_encoding" { "UTF8" } else { value };
         self.values.insert(name, value.to_owned());
         Ok(())

@@ -14,11 +14,15 @@ impl Connection {
         // It ends what was prepared without a name.
         self.prepared.remove("");
         self.portals.remove("");
+        // Split by us and not by a parser: each statement must come to the guard as a text of its
+        // own, and its errors count positions in the whole message.
         let statements = sql::statement::split(query);
         if statements.is_empty() {
             self.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
         }
         for (number, statement) in statements.into_iter().enumerate() {
+            // The statements before the limit have been answered already, so only the next one
+            // fails.
             let answered = if number < limits::WIRE_STATEMENTS {
                 self.simple_statement(statement).await
             } else {

@@ -71,6 +71,7 @@ pub(crate) async fn greet(stream: TcpStream, peer: SocketAddr, server: &WireServ
     loop {
         let length = raw.read_u32().await? as usize;
         let code = raw.read_i32().await?;
+        // Checked before anything is read: this length comes from anybody.
         if !(8..=limits::WIRE_STARTUP_BYTES).contains(&length) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "no message of PostgreSQL"));
         }
@@ -81,11 +82,15 @@ pub(crate) async fn greet(stream: TcpStream, peer: SocketAddr, server: &WireServ
                     (RawStream::Plain(mut stream), Some((config, _))) => {
                         stream.write_all(b"S").await?;
                         let mut config = config.as_ref().clone();
+                        // That of the web server names HTTP; clients of PostgreSQL that negotiate
+                        // directly ask for this name.
                         config.alpn_protocols = vec![b"postgresql".to_vec()];
                         let tls = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
                         raw = RawStream::Tls(Box::new(tls));
                         is_encrypted = true;
                     }
+                    // No TLS here, or it is already in use: the client decides whether it goes on
+                    // in plain text.
                     (mut same, _) => {
                         same.write_all(b"N").await?;
                         same.flush().await?;
@@ -93,6 +98,7 @@ pub(crate) async fn greet(stream: TcpStream, peer: SocketAddr, server: &WireServ
                     }
                 }
             }
+            // Encryption by Kerberos is not spoken; the client then tries TLS or plain text.
             GSS_REQUEST => {
                 raw.write_all(b"N").await?;
                 raw.flush().await?;
@@ -124,6 +130,8 @@ async fn first_message(
     client.set_state(PgWireConnectionState::AuthenticationInProgress);
     let mut socket = Framed::new(MessageStream::new(raw), PgWireMessageServerCodec::new(client));
     let given = pairs(body);
+    // Only another major version is refused. A newer minor one is told what is spoken here and goes
+    // on.
     if version >> 16 != VERSION >> 16 {
         let error = format!("unsupported frontend protocol {}.{}", version >> 16, version & 0xffff);
         return refused(socket, &Failure::fatal("0A000", error)).await;
@@ -178,6 +186,7 @@ async fn log_in(
     protection: Option<&Protection>,
     is_encrypted: bool,
 ) -> io::Result<Result<AuthenticatedUser, Greeting>> {
+    // Canonical, because an IPv4 address arrives as `::ffff:127.0.0.1` at a socket for both.
     let is_local = guest.peer.ip().to_canonical().is_loopback();
     let user = guest.user.clone();
     let login = protection.map_or(LoginUser::Anybody, |protection| protection.login_of(&user));
@@ -189,6 +198,7 @@ async fn log_in(
         (LoginUser::Scram(verifier), Some(protection)) => {
             scram(&mut guest, protection, verifier, is_encrypted).await?
         }
+        // Without users, who is on this machine can read the data directory anyway.
         _ if is_local => Ok(()),
         _ => Err(Failure::fatal(
             state::INVALID_LOGIN,
@@ -252,6 +262,7 @@ async fn scram(
     is_encrypted: bool,
 ) -> io::Result<Result<(), Failure>> {
     let peer = guest.peer.ip();
+    // Before the exchange: an address with too many wrong attempts gets no further one.
     if let Err(wait) = protection.attempt(peer) {
         return Ok(Err(too_many(wait)));
     }

@@ -65,6 +65,8 @@ impl Statement {
     pub(crate) fn parameters(&self) -> usize {
         let words = session::words(&self.text);
         let number = |word: &String| word.strip_prefix('$')?.parse::<usize>().ok();
+        // By the words and not by the syntax tree: statements that no parser reads whole may have
+        // parameters, too.
         words.iter().filter_map(number).max().unwrap_or(0).min(sql::limits::PARAMETERS)
     }
 }
@@ -79,6 +81,7 @@ fn rows_of(text: &str) -> Result<Statement, Failure> {
 }
 
 fn kind_of(text: &str) -> Result<StatementKind, Failure> {
+    // A longer text is not split into words; the guard refuses it below with its limit.
     if text.len() <= sql::limits::TEXT_BYTES {
         if let Some(about) = session::parse(text) {
             return Ok(StatementKind::Session(about));
@@ -111,6 +114,7 @@ fn kind_of(text: &str) -> Result<StatementKind, Failure> {
     }
     // Before a parser sees it: a long chain would end the process.
     let guarded = guard::check_text(text)?;
+    // Plans are those of the engine, also for catalogs: there is no plan of theirs to show.
     if guarded.explain.is_some() {
         return Ok(StatementKind::Query);
     }

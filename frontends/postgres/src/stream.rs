@@ -41,6 +41,7 @@ impl MessageStream {
             let passed = self.left.min(bytes.len());
             self.left -= passed;
             bytes = &bytes[passed..];
+            // The header may come in pieces, one byte at a time.
             let taken = (self.head.len() - self.have).min(bytes.len());
             if self.left > 0 || taken == 0 {
                 continue;
@@ -51,11 +52,14 @@ impl MessageStream {
             if self.have == self.head.len() {
                 let [_, a, b, c, d] = self.head;
                 let length = u32::from_be_bytes([a, b, c, d]) as usize;
+                // Ended and not skipped: who sends this is no client of PostgreSQL, or wants the
+                // memory.
                 if !(4..=limits::WIRE_MESSAGE_BYTES).contains(&length) {
                     let error =
                         format!("a message of {length} bytes, the limit is {}", limits::WIRE_MESSAGE_BYTES);
                     return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
+                // The length counts itself, but not the type before it.
                 self.left = length - 4;
                 self.have = 0;
             }

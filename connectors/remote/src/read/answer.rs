@@ -50,6 +50,7 @@ impl<'a> ReceivedSeries<'a> {
                 results.push(result);
             }
         }
+        // One query was sent; with another number of results nobody knows which is its.
         let [result] = results[..] else { return Err(ReadFailure::Results { got: results.len() }) };
         let mut fields = FieldReader::new(result);
         while let Some(field) = fields.next_field()? {
@@ -119,6 +120,8 @@ impl<'a> ReceivedSeries<'a> {
     fn labels(&self, message: &[u8]) -> Result<Labels, ReadFailure> {
         let mut labels = LabelsBuilder::default();
         each_label(message, |name, value| add_label(&mut labels, name, value))?;
+        // They were added to the matchers, so all series have them; the own series that they are
+        // merged with do not.
         for name in self.removed {
             labels.remove(name);
         }
@@ -147,6 +150,7 @@ fn add_label(labels: &mut LabelsBuilder, name: &[u8], value: &[u8]) -> Result<()
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let bad = |what: &str, bytes: &[u8]| Err(ReadFailure::Labels(format!("{what}: {}", shown(bytes))));
     let is_metric = name == METRIC_NAME.as_bytes();
+    // Before the other checks: Prometheus has a text of its own for names of metrics.
     if is_metric && (value.is_empty() || std::str::from_utf8(value).is_err()) {
         return bad("invalid metric name", value);
     }
@@ -178,6 +182,7 @@ impl FrameReader {
 
     /// Adds received bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        // Only what was read goes; a frame that has come in part stays at the front.
         self.bytes.drain(..self.at);
         self.at = 0;
         self.bytes.extend_from_slice(bytes);
@@ -193,6 +198,7 @@ impl FrameReader {
         let rest = &self.bytes[self.at..];
         let Some((length, head)) = message_length(rest)? else { return Ok(None) };
         let length = usize::try_from(length).unwrap_or(usize::MAX);
+        // Before the frame is waited for: it would have to be in memory as a whole.
         if length > self.most {
             return Err(ReadFailure::FrameSize { most: self.most, got: length });
         }

@@ -215,12 +215,15 @@ impl ReadClient {
         let mut response = self.send(body).await?;
         let status = response.status();
         if !status.is_success() {
+            // Only the beginning: the body of an error may be a page of any length.
             let text = beginning(response).await.trim_matches('\n').to_owned();
             let url = self.shown_url.clone();
             return Err(ReadFailure::Status { url, status: status.to_string(), text });
         }
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
+        // By the type of the answer and not by what was asked for: an older server answers samples
+        // to everyone.
         let form = if content_type.starts_with(SAMPLES) {
             AnswerForm::Samples
         } else if content_type.starts_with(FRAMES) {
@@ -231,6 +234,7 @@ impl ReadClient {
             return Err(ReadFailure::ContentType(content_type));
         };
         self.metrics.answered(form.as_str(), started);
+        // Nobody waits any more: the query has ended. Dropping the response ends the request, too.
         if !parts.send(AnswerPart::Begin(form)).await {
             return Ok(());
         }
@@ -243,6 +247,8 @@ impl ReadClient {
                 }
                 Ok(None) => break,
                 Err(error) => {
+                    // The status was one of success; only this code tells that the answer broke
+                    // off.
                     self.metrics.ended(form.as_str(), "aborted_stream");
                     return Err(self.failure(SendError::Http(error), ReadFailure::Body));
                 }
@@ -275,8 +281,11 @@ impl ReadClient {
     fn failure(&self, error: SendError, or: impl FnOnce(String) -> ReadFailure) -> ReadFailure {
         if matches!(&error, SendError::Http(error) if error.is_timeout()) {
             let ms = i64::try_from(self.timeout.as_millis()).unwrap_or(i64::MAX);
+            // With the time and not with the words of the HTTP client, so that the warning names
+            // the setting.
             return ReadFailure::Timeout(format_duration(ms));
         }
+        // The URL may have a password; the warning goes to whoever made the query.
         or(error_chain(&error.without_url()))
     }
 }

@@ -60,6 +60,7 @@ impl ReadRequest {
     /// The body is malformed or beyond a limit, or the client accepts no answer that is known.
     pub fn decode(body: &[u8]) -> Result<ReadRequest, RemoteReadError> {
         let bad = |error: &dyn std::fmt::Display| RemoteReadError::BadRequest(error.to_string());
+        // Checked before the buffer is reserved: the length in the header is the client's.
         snappy_length(body, READ_REQUEST_BYTES).map_err(|error| bad(&error))?;
         let message = unsnappy(body, READ_REQUEST_BYTES).map_err(|error| bad(&error))?;
         let mut queries = Vec::new();
@@ -71,6 +72,8 @@ impl ReadRequest {
                 (2, types) => types.each_number(|n| accepted.push(n))?,
                 _ => {}
             }
+            // While decoding and not after it: each entry costs memory, a few bytes on the wire
+            // cost little.
             if queries.len() > READ_QUERIES || accepted.len() > READ_QUERIES {
                 return Err(bad(&format!("the request has more than {READ_QUERIES} queries")));
             }
@@ -86,6 +89,7 @@ fn negotiate(accepted: &[u64]) -> Result<ResponseType, RemoteReadError> {
         1 => Some(ResponseType::StreamedChunks),
         _ => None,
     };
+    // Clients of before the streamed form.
     if accepted.is_empty() {
         return Ok(ResponseType::Samples);
     }

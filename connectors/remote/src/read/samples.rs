@@ -67,7 +67,10 @@ impl SamplesBuilder {
         let unknown = || ReadFailure::Chunk(format!("invalid chunk encoding {encoding:?}"));
         let encoding = u8::try_from(encoding).map_err(|_| unknown())?;
         let mut samples = ChunkSamples::default();
+        // Decoded now, and for floats thrown away again: a damaged chunk must be found before its
+        // answer is used, and the decoded form takes several times the memory.
         chunks::decode(encoding, data, &mut samples).map_err(|e| ReadFailure::Chunk(e.to_string()))?;
+        // Chunks of histograms are kept decoded: their samples are large in either form.
         if encoding != XOR {
             return self.append(samples, memory);
         }
@@ -99,6 +102,7 @@ impl SamplesBuilder {
     /// Takes a `Histogram` of a message.
     pub(super) fn histogram(&mut self, message: &[u8], memory: &dyn ReadMemory) -> Result<(), ReadFailure> {
         let (raw, times) = read_histogram(message)?;
+        // As in the store, the stale marker of histograms is that of floats.
         if raw.is_stale() {
             self.decoded.ts.push(times.t);
             self.decoded.vs.push(STALE);
@@ -134,9 +138,12 @@ impl SamplesBuilder {
     ) -> Result<RemoteSamples, ReadFailure> {
         let has_decoded = !self.decoded.ts.is_empty() || !self.decoded.histograms.is_empty();
         if !has_decoded {
+            // Nothing but chunks of floats, the usual answer: they are decoded when a query reads
+            // them, a range at a time.
             self.chunks.sort_by_key(|chunk| chunk.from);
             return Ok(RemoteSamples { from, to, content: Content::Chunks(self.chunks) });
         }
+        // Floats and histograms of one series: merged by time, which chunks cannot be.
         for chunk in std::mem::take(&mut self.chunks) {
             let mut samples = ChunkSamples::default();
             let decoded = chunks::decode(XOR, &chunk.data, &mut samples);
@@ -157,6 +164,7 @@ fn histogram_bytes(h: &NativeHistogram) -> usize {
 
 impl RemoteSamples {
     fn within(&self, from: TimeMs, to: TimeMs) -> (TimeMs, TimeMs) {
+        // Servers answer whole chunks, which reach beyond what was asked for.
         (from.max(self.from), to.min(self.to))
     }
 }

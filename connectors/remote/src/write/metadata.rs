@@ -127,6 +127,8 @@ impl MetadataTable {
         }
         // Soon, if not now.
         self.pause = METADATA_REFRESH;
+        // Bounded by what it costs: with a hundred thousand new series, each would otherwise read
+        // all targets.
         if self.read.is_some_and(|read| read.elapsed() < self.cost * METADATA_IDLE) {
             return;
         }
@@ -154,6 +156,7 @@ impl MetadataTable {
     /// The family of a series with this metric name.
     fn family(&self, name: &str) -> Option<&FamilyMetadata> {
         self.families.get(name).or_else(|| {
+            // The whole name first: a gauge may be called `requests_total`.
             let bases = SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
             bases.into_iter().find_map(|base| self.families.get(base))
         })
@@ -184,6 +187,7 @@ impl MetadataSender {
         loop {
             tokio::time::sleep(self.interval).await;
             let source = self.source.clone();
+            // Off the async threads: it walks through the caches of all targets.
             let all = tokio::task::spawn_blocking(move || source.all().into_iter().collect::<BTreeSet<_>>());
             let all = Vec::from_iter(all.await.unwrap_or_default());
             for piece in all.chunks(self.batch) {
@@ -196,6 +200,7 @@ impl MetadataSender {
     async fn send(&self, families: &[FamilyMetadata]) {
         let ShardContext { client, metrics, clock, min_backoff, max_backoff, .. } = &*self.context;
         let count = families.len() as u64;
+        // It fails only beyond 4 GB.
         let Ok(body) = snap::raw::Encoder::new().compress_vec(&message(families)) else { return };
         let mut pause = *min_backoff;
         let mut attempt = 0;

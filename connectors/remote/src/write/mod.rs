@@ -143,7 +143,10 @@ impl RemoteWrite {
         for key in found.entries.keys() {
             let Ok(key) = std::str::from_utf8(key) else { continue };
             let Some(note) = QueueNote::load(&found.entries, key) else { continue };
+            // A power loss may have taken records that were sent; their numbers belong to others
+            // now.
             let note = note.within(wal.opened_at());
+            // Until the configuration comes, which is later than the first flush may be.
             state.holds.push(wal.hold(note.first().lsn));
             state.notes.insert(key.to_owned(), note);
         }
@@ -166,17 +169,20 @@ impl RemoteWrite {
         let mut planned = Vec::new();
         for (key, config) in keys(configs).into_iter().zip(configs) {
             let same = |queue: &RunningQueue| queue.key == key && queue.config == *config;
+            // Other external labels change every series that is sent, so no queue can go on.
             match old.iter().position(same).filter(|_| state.external == *external) {
                 Some(at) => kept.push(old.swap_remove(at)),
                 None => match self.plan(key, config) {
                     Ok(plan) => planned.push(plan),
                     Err(error) => {
+                        // All queues run on: planning has started and stopped nothing.
                         state.queues = old.into_iter().chain(kept).collect();
                         return Err(error.into());
                     }
                 },
             }
         }
+        // Stopped before new ones are started: a changed queue goes on from where the old one was.
         for queue in old {
             let key = queue.key.clone();
             state.notes.insert(key, queue.stop(StopMode::Now, &self.services.runtime));
@@ -241,6 +247,8 @@ impl RemoteWrite {
             age_limit: queue_config.sample_age_limit.0,
             rates: SendRates::default(),
         });
+        // Written at once, so that a kill before the first request does not lose the samples until
+        // then.
         if is_new {
             context.progress.write_beginning();
         }
@@ -277,6 +285,7 @@ impl RemoteWrite {
         }
         let deadline = self.services.flush_deadline;
         let until = Instant::now() + deadline;
+        // Queues read only what is committed: the last appends must be, before they are drained.
         self.services.store.wal().wait_durable(deadline);
         for queue in &queues {
             queue.stop.set(StopMode::Drained(until));
@@ -313,6 +322,7 @@ fn settings(config: &RemoteWriteConfig, flush_deadline: Duration) -> QueueSettin
     let max_shards = number(queue.max_shards, SHARDS);
     QueueSettings {
         batch: batch as u64,
+        // `capacity` counts samples, the queue requests.
         waiting: (number(queue.capacity, usize::MAX) / batch).max(1),
         min_shards: number(queue.min_shards, max_shards),
         max_shards,
@@ -330,6 +340,8 @@ fn keys(configs: &[RemoteWriteConfig]) -> Vec<String> {
     let mut keys = Vec::new();
     for config in configs {
         let name = &config.keys.name;
+        // By name or URL and not by a hash of all settings, as Prometheus does: a changed password
+        // must not begin the queue anew.
         let base = if name.is_empty() { format!("url {}", config.keys.url) } else { format!("name {name}") };
         let before = seen.entry(base.clone()).or_default();
         keys.push(if *before == 0 { base } else { format!("{base} {before}") });

@@ -226,6 +226,8 @@ impl QueueReader {
                     }
                     break;
                 }
+                // What was read and not sent is in the note, and is read again after the next
+                // start.
                 StopMode::Now => break,
             }
             if noted.elapsed() > NOTE_INTERVAL {
@@ -300,6 +302,8 @@ impl QueueReader {
     /// Notes what the log says of itself.
     fn note_log(&mut self) {
         let metrics = &self.context.metrics;
+        // A new segment repeats the labels of its series, so what is known of others may go: this
+        // bounds the cache.
         if self.log.tail.segments_begun() != self.log.segments {
             self.log.segments = self.log.tail.segments_begun();
             self.series.clear();
@@ -342,6 +346,7 @@ impl QueueReader {
         for (at, histogram) in samples.histograms.iter().enumerate() {
             let position = LogPosition { lsn: samples.lsn, item: histogram.item };
             let series = samples.series(histogram.slot);
+            // The message of 1.0 has no field for custom bounds.
             if histogram.h.is_custom() && !is_v2 {
                 self.drop_item(ItemKind::Histogram, DropReason::CustomBuckets);
                 continue;
@@ -365,6 +370,8 @@ impl QueueReader {
         item: WriteItem<'_>,
     ) -> Result<(), StoppedEarly> {
         let number = shard_of(series, self.shards.len());
+        // Shards have come to different positions; the reader begins at the lowest, and passes over
+        // what the others have sent.
         if position < self.shards[number].done {
             return Ok(());
         }
@@ -382,6 +389,7 @@ impl QueueReader {
         item: WriteItem<'_>,
         after: Option<LogPosition>,
     ) -> Result<(), StoppedEarly> {
+        // Here and again before sending: an outage of hours makes what waits too old, too.
         if item.t < self.oldest {
             self.drop_item(item.value.kind(), DropReason::TooOld);
             return Ok(());
@@ -408,6 +416,8 @@ impl QueueReader {
             self.shards[number].builder.add(known, &item, after);
             self.newest = self.newest.max(item.t);
         }
+        // At once if it can be: a full request that waits for the next item would be late by an
+        // interval of scrapes.
         if self.is_full(number) && self.shards[number].queue.has_room() {
             self.push(number);
         }
@@ -511,6 +521,8 @@ impl QueueReader {
                 StopMode::Drained(until) if Instant::now() >= until => return Err(StoppedEarly),
                 _ => {}
             }
+            // One full shard stops the reader, since the log is read in order. The requests of
+            // others still go out in time.
             self.context.metrics.requests.enqueue_retries.inc();
             self.flush_due();
             self.context.wake.wait(pause);
@@ -602,6 +614,8 @@ impl QueueReader {
         let first = due.min().map(|since| self.settings.deadline.saturating_sub(since.elapsed()));
         let wait = first.unwrap_or(READ_WAIT).min(READ_WAIT).max(Duration::from_millis(1));
         self.context.wake.wait(wait);
+        // A short sleep after each wake-up, so that many small appends are read together and not
+        // one by one.
         if self.stop.get() == StopMode::No {
             std::thread::sleep(READ_PAUSE.min(wait));
         }

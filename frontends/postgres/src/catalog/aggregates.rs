@@ -111,6 +111,8 @@ impl Evaluator<'_> {
                     key.push('\u{1f}');
                 }
                 let sort_key = self.sort_key(&window.order_by, &scope)?;
+                // A hash map, so the partitions come in any order. That is right: numbers begin
+                // anew in each, and the rows keep their places.
                 partitions.entry(key).or_default().push(PartitionRow { sort_key, at });
             }
             for mut members in partitions.into_values() {
@@ -134,6 +136,7 @@ pub(crate) fn compare_keys(a: &[Value], b: &[Value], order: &[OrderByExpr]) -> O
                 if descends { found.reverse() } else { found }
             }
             (a_null, b_null) => {
+                // PostgreSQL's default: NULL counts as greater than every value.
                 let nulls_first = by.options.nulls_first.unwrap_or(descends);
                 let found = a_null.cmp(&b_null);
                 if nulls_first { found.reverse() } else { found }
@@ -154,10 +157,12 @@ fn aggregate_value(name: &str, values: &[Vec<Value>]) -> Result<Value, SqlError>
         "min" => first().min_by(|a, b| a.sort_order(b)).cloned().unwrap_or(Value::Null),
         "max" => first().max_by(|a, b| a.sort_order(b)).cloned().unwrap_or(Value::Null),
         "sum" if values.is_empty() => Value::Null,
+        // An integer as long as all arguments are integers, as in PostgreSQL.
         "sum" if first().all(|value| matches!(value, Value::Int(_))) => {
             Value::Int(first().filter_map(Value::to_int).fold(0, i64::saturating_add))
         }
         "sum" => Value::Float(first().filter_map(Value::to_float).sum()),
+        // Over nothing: NULL, not an empty list, as in PostgreSQL. Only `count` is 0.
         "array_agg" if values.is_empty() => Value::Null,
         "array_agg" => Value::List(first().cloned().collect()),
         "string_agg" if values.is_empty() => Value::Null,

@@ -30,6 +30,8 @@ pub(super) fn columns_of(expr: &Expr) -> Option<Vec<Vec<String>>> {
     }
     impl Visitor for NamedColumns {
         type Break = ();
+        // A query inside may name columns of the rows around it: what it needs cannot be told from
+        // its text alone.
         fn pre_visit_query(&mut self, _: &sqlparser::ast::Query) -> ControlFlow<()> {
             ControlFlow::Break(())
         }
@@ -88,11 +90,14 @@ impl Evaluator<'_> {
         condition: &Expr,
         outer: Option<&Scope<'_>>,
     ) -> Result<Rc<Expr>, SqlError> {
+        // As a whole a CASE names columns of several relations, and says nothing of any one. The
+        // branch that counts can be used where a table is scanned.
         let Expr::Case { operand: None, conditions, else_result, .. } = condition else {
             return Ok(self.keep(condition.clone()));
         };
         let nothing = Scope::without_row(outer);
         for branch in conditions {
+            // Only a condition without columns is the same for all rows.
             let is_constant = columns_of(&branch.condition).is_some_and(|names| names.is_empty());
             if !is_constant {
                 return Ok(self.keep(condition.clone()));
@@ -103,6 +108,7 @@ impl Evaluator<'_> {
         }
         match else_result {
             Some(otherwise) => Ok(self.keep(otherwise.as_ref().clone())),
+            // Without ELSE it is NULL, which the evaluation of the whole gives.
             None => Ok(self.keep(condition.clone())),
         }
     }

@@ -41,6 +41,8 @@ impl Evaluator<'_> {
                 self.cast_to(text, &typed.data_type, None)
             }
             Expr::Cast { expr, data_type, .. } => {
+                // `oid::regclass::text` is a name and `oid::text` a number: the cast needs the type
+                // that the value had in the query, which the value itself does not show.
                 let source = self.kind_in(expr, scope)?;
                 let value = self.value(expr, scope)?;
                 self.cast_to(value, data_type, Some(&source))
@@ -54,6 +56,7 @@ impl Evaluator<'_> {
             Expr::IsFalse(inner) => Ok(Value::Bool(self.value(inner, scope)? == Value::Bool(false))),
             Expr::IsNotFalse(inner) => Ok(Value::Bool(self.value(inner, scope)? != Value::Bool(false))),
             Expr::IsDistinctFrom(a, b) => {
+                // By keys, because two NULLs are not distinct.
                 Ok(Value::Bool(self.value(a, scope)?.key() != self.value(b, scope)?.key()))
             }
             Expr::IsNotDistinctFrom(a, b) => {
@@ -161,6 +164,7 @@ impl Evaluator<'_> {
     /// The value of a column; of the query around it, if its own has none of that name.
     fn column(&self, name: &[String], scope: &Scope<'_>) -> Result<Value, SqlError> {
         let mut scope = Some(scope);
+        // From the inside to the outside: an inner column hides one of the same name.
         while let Some(at) = scope {
             if let Some(place) = place_of(at.columns, name) {
                 return Ok(at.row.get(place).cloned().unwrap_or(Value::Null));
@@ -180,6 +184,7 @@ impl Evaluator<'_> {
         Ok(match literal {
             Literal::Number(digits, _) => match digits.parse::<i64>() {
                 Ok(n) => Value::Int(n),
+                // Beyond 64 bits it is not an integer in PostgreSQL either.
                 Err(_) => Value::Float(digits.parse().map_err(|_| unknown(literal))?),
             },
             Literal::SingleQuotedString(text)
@@ -191,6 +196,7 @@ impl Evaluator<'_> {
             Literal::Null => Value::Null,
             Literal::Placeholder(name) => {
                 let number = name.trim_start_matches('$').parse::<usize>().unwrap_or(0);
+                // The numbers of parameters begin at 1.
                 let given = number.checked_sub(1).and_then(|at| self.params.get(at));
                 given.cloned().ok_or_else(|| SqlError::bad(format!("there is no parameter {name}")))?
             }
@@ -226,6 +232,8 @@ impl Evaluator<'_> {
     ) -> Result<Value, SqlError> {
         let a = self.value(left, scope)?;
         match op {
+            // Not only for speed: the right side may fail for rows that the left side is there to
+            // exclude.
             BinaryOperator::And if a == Value::Bool(false) => return Ok(a),
             BinaryOperator::Or if a.is_true() => return Ok(a),
             _ => {}
@@ -233,6 +241,7 @@ impl Evaluator<'_> {
         let b = self.value(right, scope)?;
         match op {
             BinaryOperator::And => Ok(and(a, b)),
+            // De Morgan, so that NULL is handled in one place.
             BinaryOperator::Or => Ok(negate(and(negate(a, true), negate(b, true)), true)),
             BinaryOperator::PGCustomBinaryOperator(names) => {
                 let operator = names.last().map_or("", String::as_str);
@@ -244,6 +253,7 @@ impl Evaluator<'_> {
 
     /// The value of an operator between two values.
     fn operator(&self, a: Value, op: &BinaryOperator, b: Value) -> Result<Value, SqlError> {
+        // All operators here are strict; AND and OR were handled before.
         if a.is_null() || b.is_null() {
             return Ok(Value::Null);
         }
@@ -397,6 +407,9 @@ impl Evaluator<'_> {
         let name = last(&function.name);
         if function.over.is_some() {
             let address = std::ptr::from_ref(expr) as usize;
+            // Computed for all rows before the first is evaluated, since a window reads its
+            // neighbours. Found by the address of the call: the same call may stand in a query
+            // twice.
             let computed = scope.windows.and_then(|windows| windows.get(&address));
             return computed.cloned().ok_or_else(|| unknown(expr));
         }
@@ -488,6 +501,7 @@ fn like_pattern(pattern: &str) -> String {
         match c {
             '%' => out.push_str(".*"),
             '_' => out.push('.'),
+            // A backslash takes the special meaning from the next character.
             '\\' => out.push_str(&regex::escape(&chars.next().unwrap_or('\\').to_string())),
             other => out.push_str(&regex::escape(&other.to_string())),
         }
@@ -498,6 +512,8 @@ fn like_pattern(pattern: &str) -> String {
 
 /// A comparison: true, false, or NULL.
 fn compared(a: &Value, op: &BinaryOperator, b: &Value) -> Value {
+    // Values that have no order, such as a text and a list, compare as unknown and not as an error:
+    // one odd row must not end a listing.
     let Some(order) = a.compare(b) else { return Value::Null };
     Value::Bool(match op {
         BinaryOperator::Eq => order == Ordering::Equal,
@@ -512,6 +528,8 @@ fn compared(a: &Value, op: &BinaryOperator, b: &Value) -> Value {
 
 /// Whether a comparison is true for one of a list.
 fn any(value: &Value, op: &BinaryOperator, list: &[Value]) -> Value {
+    // SQL's rule: true if one is equal, else unknown if one is NULL, else false. The fold over `not
+    // equal` gives just that.
     let none_is =
         list.iter().map(|item| negate(compared(value, op, item), true)).fold(Value::Bool(true), and);
     negate(none_is, true)
@@ -552,6 +570,7 @@ fn arithmetic(
     whole: impl Fn(i64, i64) -> Option<i64>,
     float: Option<fn(f64, f64) -> f64>,
 ) -> Result<Value, SqlError> {
+    // A text that reads as an integer counts as one: catalogs have numbers in texts.
     let is_whole = |v: &Value| !matches!(v, Value::Float(_)) && v.to_int().is_some();
     if is_whole(a) && is_whole(b) {
         let result = a.to_int().zip(b.to_int()).and_then(|(a, b)| whole(a, b));
@@ -561,6 +580,7 @@ fn arithmetic(
     }
     match (float, a.to_float(), b.to_float()) {
         (Some(float), Some(a), Some(b)) => Ok(Value::Float(float(a, b))),
+        // Also where only integers can be taken, as for `&`.
         _ => Err(SqlError::bad(format!("{} and {} are no numbers", a.to_text(), b.to_text()))),
     }
 }

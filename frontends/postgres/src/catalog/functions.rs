@@ -90,6 +90,8 @@ pub(crate) fn is_identifier_type(kind: &Type) -> bool {
 fn quoted_name(name: &str) -> String {
     let is_plain = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    // Names of metrics may have capitals and colons, which without quotes would be folded or
+    // refused.
     if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
@@ -101,6 +103,7 @@ fn name_parts(text: &str) -> Vec<String> {
     while let Some(c) = chars.next() {
         let Some(part) = parts.last_mut() else { break };
         match c {
+            // Two quotes inside of quotes are one.
             '"' if is_quoted && chars.peek() == Some(&'"') => {
                 chars.next();
                 part.push('"');
@@ -108,6 +111,7 @@ fn name_parts(text: &str) -> Vec<String> {
             '"' => is_quoted = !is_quoted,
             '.' if !is_quoted => parts.push(String::new()),
             c if is_quoted => part.push(c),
+            // Outside of quotes names have no case.
             c => part.extend(c.to_lowercase()),
         }
     }
@@ -121,10 +125,12 @@ impl Evaluator<'_> {
             return Ok(value.clone());
         }
         let text = value.to_text();
+        // `'16384'::regclass` is the identifier itself.
         if let Ok(number) = text.trim().parse::<i64>() {
             return Ok(Value::Int(number));
         }
         let found = self.named_identifier(&text, kind)?;
+        // An error and not NULL: that is what `to_regclass` is for.
         if found.is_null() {
             let what = match *kind {
                 Type::REGCLASS => "relation",
@@ -170,6 +176,7 @@ impl Evaluator<'_> {
                 if is_visible(&relation.schema) {
                     name
                 } else {
+                    // With its schema if the name alone would not find it.
                     format!("{}.{name}", quoted_name(&relation.schema))
                 }
             }),
@@ -201,6 +208,7 @@ impl Evaluator<'_> {
             "regexp_replace" => {
                 let flags = arg(3).to_text();
                 let pattern = self.pattern(&arg(1).to_text(), flags.contains('i'))?;
+                // `\1` is PostgreSQL's way to name a group, `$1` that of the regex crate.
                 let with = arg(2).to_text().replace('\\', "$");
                 let text = arg(0).to_text();
                 let replaced = if flags.contains('g') {
@@ -214,6 +222,7 @@ impl Evaluator<'_> {
                 let pattern = self.pattern(&arg(1).to_text(), arg(2).to_text().contains('i'))?;
                 let text = arg(0).to_text();
                 let Some(found) = pattern.captures(&text) else { return Ok(Value::Null) };
+                // With groups the answer has these; without, the whole match.
                 let first = usize::from(found.len() > 1);
                 let group = |at| found.get(at).map_or(Value::Null, |part| Value::text(part.as_str()));
                 Ok(Value::List((first..found.len()).map(group).collect()))
@@ -238,6 +247,8 @@ impl Evaluator<'_> {
             "pg_get_userbyid" => Value::text(match arg(0).to_int() {
                 Some(OWNER_OID) => OWNER,
                 Some(oid) => {
+                    // The identifiers of users follow that of the owner, in the order of their
+                    // names.
                     let at = usize::try_from(oid - OWNER_OID).unwrap_or(usize::MAX);
                     facts.roles().nth(at).unwrap_or("unknown")
                 }
@@ -264,6 +275,7 @@ impl Evaluator<'_> {
                     .and_then(|oid| relations.by_oid(oid))
                     .map_or(Value::Null, |r| Value::Bool(is_visible(&r.schema)))
             }
+            // There are no privileges on single objects.
             name if is_test(name) && name != "starts_with" => Value::Bool(true),
             "pg_encoding_to_char" => Value::text("UTF8"),
             "pg_char_to_encoding" => Value::Int(6),
@@ -288,6 +300,7 @@ impl Evaluator<'_> {
             | "pg_table_size"
             | "pg_indexes_size"
             | "pg_database_size" => Value::Int(0),
+            // There are no transactions; a number is enough for clients that compare two.
             "txid_current" => Value::Int(1),
             // What nothing here has: comments, defaults, definitions, addresses.
             "obj_description"

@@ -72,6 +72,8 @@ impl Evaluator<'_> {
                 self.output_columns(&outputs, &Names { columns: &columns, outer })
             }
             SetExpr::Query(query) => self.query_columns(query, outer),
+            // PostgreSQL looks for a common type; the parts of the unions that clients write have
+            // the same.
             SetExpr::SetOperation { left, .. } => self.body_columns(left, outer),
             SetExpr::Values(values) => {
                 let names = Names { columns: &[], outer };
@@ -99,6 +101,8 @@ impl Evaluator<'_> {
                 relation: "".into(),
                 name: name.as_str().into(),
                 kind: match self.kind(expr, names)? {
+                    // A column of an answer must have a type, and PostgreSQL makes texts of unknown
+                    // literals.
                     Type::UNKNOWN => Type::TEXT,
                     kind => kind,
                 },
@@ -116,6 +120,7 @@ impl Evaluator<'_> {
         let mut columns: Vec<Column> = Vec::new();
         for item in from {
             for factor in [&item.relation].into_iter().chain(item.joins.iter().map(|join| &join.relation)) {
+                // A function or LATERAL query may name columns of what stands before it in FROM.
                 let around = Names { columns: &columns, outer };
                 let added = self.factor_columns(factor, Some(&around))?;
                 columns.extend(added);
@@ -134,6 +139,7 @@ impl Evaluator<'_> {
             TableFactor::Table { name, args: None, alias, .. } => {
                 let name = parts(name);
                 let known = |entry: &&(String, Rc<Relation>)| name.len() == 1 && entry.0 == name[0];
+                // The newest first: an inner WITH hides an outer one.
                 if let Some((known, relation)) = self.named.borrow().iter().rev().find(known) {
                     let mut columns = relation.columns.clone();
                     rename(&mut columns, known, alias.as_ref());
@@ -150,6 +156,7 @@ impl Evaluator<'_> {
             TableFactor::NestedJoin { table_with_joins, alias } => {
                 let mut columns =
                     self.columns_of_from(std::slice::from_ref(table_with_joins.as_ref()), outer)?;
+                // Without an alias the tables inside of the brackets keep their names.
                 if alias.is_some() {
                     rename(&mut columns, "", alias.as_ref());
                 }
@@ -217,6 +224,7 @@ impl Evaluator<'_> {
                 if is_slice { kind } else { types::element_of(&kind) }
             }
             Expr::Trim { .. } | Expr::Substring { .. } => Type::TEXT,
+            // What follows tests something: IS NULL, IN, LIKE, EXISTS, BETWEEN.
             Expr::Position { .. } => Type::INT4,
             _ => Type::BOOL,
         })
@@ -301,6 +309,7 @@ pub(crate) fn function_kind(name: &str, args: &[Type]) -> Type {
         | "pg_indexes_size"
         | "pg_database_size"
         | "txid_current" => Type::INT8,
+        // Sums of integers are wider than their parts, as in PostgreSQL.
         "sum" => wider(&first(), &Type::INT8),
         "min" | "max" | "coalesce" | "nullif" | "greatest" | "least" => first(),
         "array_agg" => types::list_of(&first()),

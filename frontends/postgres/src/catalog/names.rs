@@ -27,6 +27,9 @@ pub(crate) fn last(name: &ObjectName) -> String {
 pub(crate) fn asks_catalogs(query: &Query) -> bool {
     let mut reads = QueryReads::default();
     let _ = query.visit(&mut reads);
+    // A query that also reads a relation of the server goes to its engine, even if it calls
+    // `version()`: only that has the rows. One that reads a table of the catalogs stays here in any
+    // case, because only this evaluator has those.
     reads.tables || (reads.functions && !reads.others)
 }
 
@@ -63,6 +66,7 @@ impl Visitor for QueryReads {
                     {
                         self.tables = true;
                     }
+                    // A name of WITH hides the table of the same name, as in PostgreSQL.
                     [name] if self.named.contains(name) => {}
                     [name] if tables::table(None, name).is_some() => self.tables = true,
                     _ => self.others = true,
@@ -87,10 +91,13 @@ impl Visitor for QueryReads {
                 let name = parts(&function.name);
                 let is_qualified = name.len() > 1 && name[0] == tables::PG_CATALOG;
                 let called = name.last().map_or("", String::as_str);
+                // `pg_catalog.lower(…)` is written only by clients that ask catalogs; `lower(…)`
+                // alone says nothing.
                 self.functions |= is_qualified || functions::is_of_catalogs(called);
             }
             Expr::Cast { data_type, .. } => {
                 let name = data_type.to_string().to_ascii_lowercase();
+                // `'pg_class'::regclass`: these types look a name up in the catalogs.
                 self.functions |= name.trim_start_matches("pg_catalog.").starts_with("reg");
             }
             _ => {}
@@ -133,6 +140,8 @@ pub(crate) fn needs_row(query: &Query) -> bool {
     }
     let mut relations = Relations::default();
     let _ = query.visit(&mut relations);
+    // A name without a relation may also belong to the query around. Then an inner column of the
+    // name wins, and if there is none, the evaluation says so.
     !relations.named.is_subset(&relations.read)
 }
 
@@ -177,6 +186,7 @@ pub(crate) fn output_name(expr: &Expr) -> String {
             name => name,
         },
         Expr::Function(function) => last(&function.name),
+        // PostgreSQL's rule: CASE is called like its ELSE if that is a plain column.
         Expr::Case { else_result: Some(last), .. } if matches!(**last, Expr::Identifier(_)) => {
             output_name(last)
         }

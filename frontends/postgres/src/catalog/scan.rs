@@ -38,6 +38,8 @@ impl Evaluator<'_> {
         if !lists_columns(table) {
             let key = format!("{}.{}", table.schema, table.name);
             if let Some(known) = self.scans.borrow().get(&key) {
+                // The same rows under the names of this place in FROM: a query joins `pg_class`
+                // with itself.
                 return Ok(Relation { columns, rows: known.rows.clone() });
             }
             let rows = self.maker.rows(table, &|_| Ok(true))?;
@@ -54,6 +56,8 @@ impl Evaluator<'_> {
             JoinKind::Right | JoinKind::Full => Vec::new(),
         };
         let simplified = conditions.iter().map(|c| self.simplified(c, outer));
+        // The evaluator keeps them: results of queries inside are remembered by the address of the
+        // expression.
         let simplified: Vec<Rc<Expr>> = simplified.collect::<Result<_, _>>()?;
         let decisive: Vec<&Expr> = simplified
             .iter()
@@ -62,6 +66,7 @@ impl Evaluator<'_> {
             .collect();
         let keys = self.left_keys(left, &conditions, &of_relation, outer)?;
         let wanted = |row: &[Value]| {
+            // The keys first: a look into a set decides most relations without evaluating anything.
             if keys.iter().any(|column| !column.known.contains(&row[column.index].key())) {
                 return Ok(false);
             }
@@ -83,6 +88,7 @@ impl Evaluator<'_> {
         for condition in conditions {
             let Expr::BinaryOp { left: a, op: BinaryOperator::Eq, right: b } = condition else { continue };
             for (mine, theirs) in [(a, b), (b, a)] {
+                // Only a name with its relation: `oid` alone may belong to either side.
                 let place = column_name(mine).filter(|name| name.len() > 1);
                 let place = place.and_then(|name| place_of(of_relation, &name));
                 let is_key =
@@ -109,12 +115,16 @@ fn is_decisive(condition: &Expr, of_relation: &[Column], all: &[Column], outer: 
             let is_known = |name: &Vec<String>| {
                 let is_of_row_around = || {
                     let around = outer.is_some_and(|scope| place_of(scope.columns, name).is_some());
+                    // Constant for this scan, if it is surely that of the row around and not of a
+                    // column that is made later.
                     around && name.len() > 1 && place_of(all, name).is_none()
                 };
                 place_of(of_relation, name).is_some() || is_of_row_around()
             };
             names.iter().any(|name| place_of(of_relation, name).is_some()) && names.iter().all(is_known)
         }
+        // The list of the subquery is computed once; what is on its left decides whether it can be
+        // asked now.
         (None, Expr::InSubquery { expr, .. }) => is_decisive(expr, of_relation, all, outer),
         (None, _) => false,
     }

@@ -33,6 +33,7 @@ impl Evaluator<'_> {
     pub(crate) fn query(&self, query: &Query, outer: Option<&Scope<'_>>) -> Result<Relation, SqlError> {
         let before = self.named.borrow().len();
         let relation = self.query_with_names(query, outer);
+        // Also after an error: the evaluator is used for the rest of the message.
         self.named.borrow_mut().truncate(before);
         relation
     }
@@ -40,6 +41,7 @@ impl Evaluator<'_> {
     /// The rows of a query; the names of its `WITH` stay known.
     fn query_with_names(&self, query: &Query, outer: Option<&Scope<'_>>) -> Result<Relation, SqlError> {
         if let Some(with) = &query.with {
+            // It could run without end.
             if with.recursive {
                 return Err(SqlError::bad("WITH RECURSIVE is not available for the catalogs"));
             }
@@ -82,6 +84,7 @@ impl Evaluator<'_> {
                         "each part of a set operation must have the same number of columns",
                     ));
                 }
+                // By text keys, because NULL equals NULL here, other than in `=`.
                 let keys: HashSet<String> = right.rows.iter().map(|row| row_key(row)).collect();
                 match op {
                     SetOperator::Union => left.rows.extend(right.rows),
@@ -90,6 +93,8 @@ impl Evaluator<'_> {
                     }
                     SetOperator::Intersect => left.rows.retain(|row| keys.contains(&row_key(row))),
                 }
+                // Except and intersect with ALL would count duplicates; without clients that ask
+                // for it, they keep the left rows.
                 if !matches!(set_quantifier, SetQuantifier::All) {
                     distinct(&mut left.rows);
                 }
@@ -134,6 +139,7 @@ impl Evaluator<'_> {
         let nothing = Scope::without_row(outer);
         let number = |expr: &Expr| -> Result<Option<usize>, SqlError> {
             let value = self.value(expr, &nothing)?;
+            // NULL is no limit, as in PostgreSQL.
             Ok(value.to_int().map(|n| usize::try_from(n).unwrap_or(0)))
         };
         let (limit, offset) = match &query.limit_clause {
@@ -143,6 +149,7 @@ impl Evaluator<'_> {
             Some(LimitClause::OffsetCommaLimit { offset, limit }) => (Some(limit), Some(offset)),
             None => (None, None),
         };
+        // The offset first: the limit counts from it.
         if let Some(offset) = offset.map(number).transpose()?.flatten() {
             relation.rows.drain(..offset.min(relation.rows.len()));
         }
@@ -173,6 +180,7 @@ impl Evaluator<'_> {
         let names = outer.map(Names::new);
         let output_columns =
             self.output_columns(&outputs, &Names { columns: &columns, outer: names.as_ref() })?;
+        // Whether it groups shows only in what it calls: `SELECT count(*)` has no GROUP BY.
         let called = calls(select, order);
         let keys = group_keys(select, &outputs)?;
         let is_grouped = !keys.is_empty() || called.has_aggregates || select.having.is_some();
@@ -191,6 +199,7 @@ impl Evaluator<'_> {
             sorted.sort_by(|a, b| compare_keys(&a.key, &b.key, order));
             let mut seen = HashSet::new();
             match kept {
+                // Sorted before and after: DISTINCT ON keeps the first row of the order.
                 Distinct::Distinct => sorted.retain(|sorted| seen.insert(row_key(&sorted.row))),
                 // The keys of DISTINCT ON come after those of the order.
                 Distinct::On(_) => sorted.retain(|sorted| seen.insert(row_key(&sorted.key[order.len()..]))),
@@ -215,6 +224,8 @@ impl Evaluator<'_> {
     ) -> Result<Vec<SortedRow>, SqlError> {
         let mut groups: Vec<Vec<Vec<Value>>> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
+        // Without GROUP BY all rows are one group, also if there are none: `count(*)` of nothing is
+        // a row.
         if keys.is_empty() {
             groups.push(rows.to_vec());
         } else {
@@ -232,6 +243,8 @@ impl Evaluator<'_> {
         let nothing = vec![Value::Null; columns.len()];
         let mut sorted = Vec::new();
         for group in &groups {
+            // Columns outside of aggregates are the same in all rows of a group, or PostgreSQL
+            // would refuse the query.
             let row = group.first().unwrap_or(&nothing);
             let scope = Scope { columns, row, group: Some(group), windows: None, outer };
             let is_wanted = match &select.having {
@@ -262,6 +275,8 @@ impl Evaluator<'_> {
         }
         let mut key = Vec::new();
         for by in order {
+            // ORDER BY looks for columns of the answer first, by name or by number; only then for
+            // those of FROM.
             let alias = match &by.expr {
                 Expr::Identifier(name) => {
                     let name = folded(name);
@@ -393,6 +408,7 @@ impl Visitor for CallFinder {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         if let Expr::Function(function) = expr
+            // Those of inner queries are theirs: they group there.
             && self.depth == 0
         {
             let is_window = function.over.is_some();

@@ -72,6 +72,7 @@ pub(crate) fn named(name: &str) -> Type {
 pub(crate) fn written(name: &str) -> Option<Type> {
     let name = name.trim().trim_start_matches("pg_catalog.").trim_matches('"').to_ascii_lowercase();
     if let Some(element) = name.strip_suffix("[]") {
+        // `text[]` and `_text` are two spellings of one type; the list has it under the second.
         let element = written(element)?;
         return LISTED.iter().find(|kind| *kind.kind() == Kind::Array(element.clone())).cloned();
     }
@@ -109,6 +110,7 @@ pub(crate) fn printed(kind: &Type) -> String {
         Type::TIMESTAMP => "timestamp without time zone",
         Type::TIME => "time without time zone",
         Type::CHAR => "\"char\"",
+        // All others print as they are called in `pg_type`.
         _ => kind.name(),
     }
     .to_owned()
@@ -124,6 +126,8 @@ pub(crate) fn length(kind: &Type) -> i16 {
         Type::INT8 | Type::FLOAT8 | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => 8,
         Type::INTERVAL | Type::UUID => 16,
         Type::NAME => 64,
+        // As in PostgreSQL: -2 is a text that ends with a zero byte, -1 one with its length before
+        // it.
         Type::UNKNOWN => -2,
         _ => -1,
     }
@@ -139,6 +143,8 @@ pub(crate) fn category(kind: &Type) -> &'static str {
         Type::INT2 | Type::INT4 | Type::INT8 | Type::FLOAT4 | Type::FLOAT8 | Type::NUMERIC => "N",
         Type::OID | Type::REGPROC | Type::REGCLASS | Type::REGTYPE | Type::REGNAMESPACE => "N",
         Type::TEXT | Type::VARCHAR | Type::NAME => "S",
+        // PostgreSQL gives its internal one-byte type a category of its own, so that it is no text
+        // for casts.
         Type::CHAR => "Z",
         Type::DATE | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => "D",
         Type::INTERVAL => "T",
