@@ -127,7 +127,8 @@ impl ActiveRule {
                 self.health = RuleHealth::Err(error);
             }
             // The evaluation succeeded, but its rows are still invalid.
-            Ok(()) if complete && self.alerting.as_ref().is_some_and(|a| a.alerts.in_error()) => {}
+            Ok(()) if complete && self.alerting.as_ref().is_some_and(|a| a.alerts.condition.is_invalid()) => {
+            }
             Ok(()) => self.health = RuleHealth::Ok,
         }
     }
@@ -183,7 +184,7 @@ impl ActiveRule {
     /// that a killed process has both or none.
     pub(crate) fn take_changes(&mut self, history: &AlertHistory, now: TimeMs) -> Vec<MapChange> {
         let Some(alerting) = &mut self.alerting else { return Vec::new() };
-        let mut changes = history.add(&self.key, alerting.alerts.take_state_changes());
+        let mut changes = history.add(&self.key, alerting.alerts.changes.take_transitions());
         let news = alerting.alerts.take_changed_alerts();
         if news.is_empty() {
             return changes;

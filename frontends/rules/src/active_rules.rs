@@ -422,7 +422,7 @@ impl ActiveRules {
         self.ports.views.remove(running.view);
         if let Some(alerting) = &mut running.alerting {
             alerting.alerts.report_removal(now);
-            changes.extend(self.history.add(&running.key, alerting.alerts.take_state_changes()));
+            changes.extend(self.history.add(&running.key, alerting.alerts.changes.take_transitions()));
         }
         running.move_saved(None, changes);
         if let Some(alerting) = &mut running.alerting

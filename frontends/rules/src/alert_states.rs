@@ -6,16 +6,24 @@
 //! only due alerts are processed. The semantics are those of Prometheus' `rules/alerting.go`,
 //! except that time is continuous: `for` ends at the exact millisecond.
 
-use super::alert::{Alert, AlertFromSeries, AlertState, AlertTiming, ConditionRow, DueAlert};
+mod changes;
+mod condition_rows;
+mod restored;
+mod timers;
+
+use super::alert::{Alert, AlertState, AlertTiming, ConditionRow, DueAlert};
 use super::alert_annotations::ExpandedAnnotations;
 use super::alert_series::{for_state_series, state_series};
 use super::error::EvaluationError;
 use super::event_queue::DeliveredAlert;
 use super::limits::RESOLVED_RETENTION_MS;
-use super::state_change::{ChangeReason, StateChange};
+use super::state_change::ChangeReason;
+use changes::AlertChanges;
+use condition_rows::{ConditionHealth, ConditionRows, RowValue};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
+use timers::{AlertTimers, DueTransition};
 
 /// All alerts of one rule.
 #[derive(Debug)]
@@ -23,32 +31,18 @@ pub struct AlertStates {
     /// What all alerts of the rule share.
     timing: AlertTiming,
     active: BTreeMap<Labels, Alert>,
-    /// The rows that hold now: row → (alert, value).
-    rows: HashMap<Labels, (Labels, f64)>,
-    /// The rows of each alert; more than one is an error.
-    rows_by_alert: HashMap<Labels, Vec<Labels>>,
-    /// How many alerts have more than one row.
-    conflicts: usize,
-    /// Whether the latest evaluation failed.
-    failed: bool,
-    /// Evaluating the condition fails, so it is not known what holds.
-    evaluation_failing: bool,
-    /// No timer runs before this time: until then the states were suspended.
-    resumed_at: TimeMs,
+    rows: ConditionRows,
+    timers: AlertTimers,
+    /// Whether it is known which rows hold.
+    pub condition: ConditionHealth,
+    /// What has changed, for those who follow it.
+    pub changes: AlertChanges,
     /// Alerts from before the start according to their series, until their rows come.
     restored: HashMap<Labels, Alert>,
-    timers: BTreeSet<(TimeMs, Labels)>,
-    send_times: BTreeSet<(TimeMs, Labels)>,
-    /// Alerts whose state or start changed since [`AlertStates::take_changed`].
-    changed: BTreeSet<Labels>,
-    /// Alerts that changed since [`AlertStates::take_changed_alerts`].
-    changed_alerts: BTreeSet<Labels>,
-    /// Alerts that ended before their firing state could be sent.
-    fired_and_resolved: Vec<(Labels, Alert)>,
     /// Why rows are awaited: what an alert ends by whose row does not come.
     awaiting_since: ChangeReason,
-    /// Changes of states since [`AlertStates::take_state_changes`].
-    state_changes: Vec<StateChange>,
+    /// Alerts that ended before their firing state could be sent.
+    fired_and_resolved: Vec<(Labels, Alert)>,
 }
 
 /// The error if several rows become one alert.
@@ -61,20 +55,13 @@ impl AlertStates {
         AlertStates {
             timing,
             active: BTreeMap::new(),
-            rows: HashMap::new(),
-            rows_by_alert: HashMap::new(),
-            conflicts: 0,
-            failed: false,
-            evaluation_failing: false,
-            resumed_at: TimeMs::MIN,
+            rows: ConditionRows::default(),
+            timers: AlertTimers::default(),
+            condition: ConditionHealth::default(),
+            changes: AlertChanges::default(),
             restored: HashMap::new(),
-            timers: BTreeSet::new(),
-            send_times: BTreeSet::new(),
-            changed: BTreeSet::new(),
-            changed_alerts: BTreeSet::new(),
-            fired_and_resolved: Vec::new(),
             awaiting_since: ChangeReason::Restart,
-            state_changes: Vec::new(),
+            fired_and_resolved: Vec::new(),
         }
     }
 
@@ -95,97 +82,26 @@ impl AlertStates {
 
     /// The rows that hold now.
     pub fn rows(&self) -> impl Iterator<Item = &Labels> {
-        self.rows.keys()
-    }
-
-    /// The alerts whose `ALERTS` samples differ from those at the last call.
-    pub fn take_changed(&mut self) -> BTreeSet<Labels> {
-        std::mem::take(&mut self.changed)
+        self.rows.iter()
     }
 
     /// The alerts that have changed since the last call, in anything but their value; `None`: the
     /// alert was forgotten.
     pub fn take_changed_alerts(&mut self) -> Vec<(Labels, Option<&Alert>)> {
-        let news = std::mem::take(&mut self.changed_alerts);
+        let news = std::mem::take(&mut self.changes.alerts);
         news.into_iter().map(|labels| (labels.clone(), self.active.get(&labels))).collect()
-    }
-
-    /// The changes of states since the last call, in the order in which they happened.
-    pub fn take_state_changes(&mut self) -> Vec<StateChange> {
-        std::mem::take(&mut self.state_changes)
-    }
-
-    /// Reports that the state of `alert` changed from `from` to the one that it has.
-    fn report(&mut self, labels: &Labels, from: AlertState, at: TimeMs, reason: ChangeReason) {
-        let Some(alert) = self.active.get(labels) else { return };
-        self.state_changes.push(StateChange {
-            at,
-            labels: labels.clone(),
-            row: alert.row.clone(),
-            from,
-            to: alert.state,
-            reason,
-            value: alert.value,
-        });
-    }
-
-    /// Reports that an alert is over that is not known any more.
-    pub(super) fn report_end(&mut self, labels: &Labels, alert: &Alert, at: TimeMs, reason: ChangeReason) {
-        self.state_changes.extend(StateChange::end(labels, alert, at, reason));
     }
 
     /// Reports that all alerts are over: the rule is removed.
     pub fn report_removal(&mut self, at: TimeMs) {
-        let active = std::mem::take(&mut self.active);
-        for (labels, alert) in &active {
-            self.report_end(labels, alert, at, ChangeReason::Reload);
+        for (labels, alert) in &self.active {
+            self.changes.report_end(labels, alert, at, ChangeReason::Reload);
         }
-        self.active = active;
     }
 
     /// Marks all alerts as changed.
     pub fn mark_all_changed(&mut self) {
-        self.changed_alerts.extend(self.active.keys().cloned());
-    }
-
-    /// Restores saved alerts exactly as they were. Active ones wait for their row until
-    /// [`AlertStates::end_awaited`]; ended ones are sent for as long as any other.
-    pub fn restore_exactly(&mut self, alerts: Vec<(Labels, Alert)>, now: TimeMs) {
-        self.awaiting_since = ChangeReason::Restart;
-        for (labels, alert) in alerts {
-            if alert.resolved_at.is_some_and(|r| now > r + RESOLVED_RETENTION_MS) {
-                continue;
-            }
-            self.insert(labels, alert);
-        }
-        self.set_timing(self.timing, now);
-    }
-
-    /// The rule has another expression: its alerts wait for their rows.
-    pub fn await_all_rows(&mut self) {
-        self.awaiting_since = ChangeReason::Reload;
-        let rows = &mut self.rows;
-        let holders = &mut self.rows_by_alert;
-        rows.clear();
-        holders.clear();
-        self.conflicts = 0;
-        self.failed = false;
-        let labels: Vec<Labels> = self.active.keys().cloned().collect();
-        for labels in labels {
-            if let Some(alert) = self.active.get_mut(&labels).filter(|a| a.state != AlertState::Inactive) {
-                alert.awaiting_row = true;
-                self.schedule(&labels);
-            }
-        }
-    }
-
-    /// Adds a row that an alert waited for, before the next evaluation time.
-    pub fn add_awaited_row(&mut self, row: ConditionRow) {
-        let Some(alert) = self.active.get_mut(&row.alert).filter(|alert| alert.awaiting_row) else { return };
-        alert.awaiting_row = false;
-        self.schedule(&row.alert);
-        self.rows_by_alert.entry(row.alert.clone()).or_default().push(row.row.clone());
-        self.rows.insert(row.row, (row.alert, row.value));
+        self.changes.alerts.extend(self.active.keys().cloned());
     }
 
     /// Keeps the annotations that were sent with an alert.
@@ -204,73 +120,22 @@ impl AlertStates {
             && alert.delivered_at < Some(delivered.sent)
         {
             alert.delivered_at = Some(delivered.sent);
-            self.changed_alerts.insert(delivered.labels.clone());
+            self.changes.alerts.insert(delivered.labels.clone());
         }
     }
 
     fn insert(&mut self, labels: Labels, alert: Alert) {
         if let Some(old) = self.active.insert(labels.clone(), alert) {
-            self.unschedule(&labels, &old);
+            self.timers.remove(&labels, &old);
         }
-        self.changed.insert(labels.clone());
+        self.changes.series.insert(labels.clone());
         self.schedule(&labels);
     }
 
     fn remove(&mut self, labels: &Labels) {
         if let Some(old) = self.active.remove(labels) {
-            self.unschedule(labels, &old);
-            self.changed.insert(labels.clone());
-            self.changed_alerts.insert(labels.clone());
-        }
-    }
-
-    fn unschedule(&mut self, labels: &Labels, old: &Alert) {
-        old.due.map(|t| self.timers.remove(&(t, labels.clone())));
-        old.send_due.map(|t| self.send_times.remove(&(t, labels.clone())));
-    }
-
-    /// Restores alerts from their series, as Prometheus does: those whose row comes before
-    /// [`AlertStates::end_awaited`] continue, all others are dropped. `grace`: an alert that was
-    /// about to fire waits at least this long (`--rules.alert.for-grace-period`), unless its `for`
-    /// is shorter.
-    pub fn restore_from_series(&mut self, alerts: Vec<AlertFromSeries>, now: TimeMs, grace: i64) {
-        let hold = self.timing.for_duration;
-        for old in alerts {
-            // How long it still had to be pending when it was last seen.
-            let remaining = hold - (old.seen_at - old.active_at);
-            let active_at = if old.firing || remaining <= 0 {
-                old.active_at
-            } else if remaining < grace && hold >= grace {
-                // Almost due: without the grace period it would fire before its row has come even
-                // once.
-                now + grace - hold
-            } else {
-                // The outage does not count towards `for`, as in Prometheus.
-                old.active_at + (now - old.seen_at)
-            };
-            let state = if old.firing { AlertState::Firing } else { AlertState::Pending };
-            let alert = Alert {
-                state,
-                fired_at: old.firing.then_some(active_at + hold),
-                // The time of sending is not known, but it was probably sent.
-                last_sent_at: old.firing.then_some(old.seen_at),
-                ..Alert::pending_since(Labels::default(), active_at)
-            };
-            self.restored.insert(old.alert, alert);
-        }
-    }
-
-    /// Alerts whose row has not come end at `t` (or are kept firing by `keep_firing_for`). Those
-    /// known only from series are dropped: they may belong to another rule.
-    pub fn end_awaited(&mut self, t: TimeMs) {
-        // They never had a row, so nobody was told of them here.
-        self.restored.clear();
-        let awaited: Vec<Labels> =
-            self.active.iter().filter(|(_, a)| a.awaiting_row).map(|(l, _)| l.clone()).collect();
-        for labels in awaited {
-            let Some(alert) = self.active.get_mut(&labels) else { continue };
-            alert.awaiting_row = false;
-            self.remove_row(&labels, t, self.awaiting_since);
+            self.timers.remove(labels, &old);
+            self.changes.mark_forgotten(labels);
         }
     }
 
@@ -286,28 +151,6 @@ impl AlertStates {
         }
     }
 
-    /// Evaluating the condition failed: as in Prometheus, nothing changes until it succeeds again.
-    pub fn suspend(&mut self) {
-        self.evaluation_failing = true;
-    }
-
-    /// Evaluating the condition succeeded at `t`.
-    pub fn resume_at(&mut self, t: TimeMs) {
-        if std::mem::take(&mut self.evaluation_failing) {
-            self.resumed_at = t;
-        }
-    }
-
-    /// Whether evaluating the condition fails.
-    pub fn is_evaluation_failing(&self) -> bool {
-        self.evaluation_failing
-    }
-
-    /// Whether it is not known what holds, so that states do not change.
-    pub fn is_suspended(&self) -> bool {
-        self.evaluation_failing || self.failed
-    }
-
     /// Applies the changes of tick `t`. Timers that were due before `t` run first, unless the
     /// states were suspended. After an error the states stay as they are, until the rows are valid
     /// again.
@@ -320,27 +163,20 @@ impl AlertStates {
         if self.timing.continuous {
             self.advance(t - 1);
         }
-        let mut touched: Vec<Labels> = remove.iter().filter_map(|row| self.drop_row(row)).collect();
+        let mut touched: Vec<Labels> = remove.iter().filter_map(|row| self.rows.remove(row)).collect();
         for row in upsert {
-            // A template in a label may have given the row another alert than before; the old one
-            // then lost its row.
-            touched.extend(self.drop_row(&row.row).filter(|old| *old != row.alert));
-            let holders = self.rows_by_alert.entry(row.alert.clone()).or_default();
-            holders.push(row.row.clone());
-            // Counted at the second row, not the third, so that the sum is the number of alerts
-            // with a conflict.
-            self.conflicts += usize::from(holders.len() == 2);
-            touched.push(row.alert.clone());
-            self.rows.insert(row.row, (row.alert, row.value));
+            let alert = row.alert.clone();
+            touched.extend(self.rows.insert(row));
+            touched.push(alert);
         }
         // Rows stay as they are: the next answer may remove one of the two, and then all is known.
-        if self.conflicts > 0 {
-            self.failed = true;
+        if self.rows.have_conflict() {
+            self.condition.is_invalid = true;
             return Err(EvaluationError::SameLabels);
         }
-        self.resume_at(t);
-        if std::mem::take(&mut self.failed) {
-            self.resumed_at = t;
+        self.condition.resume_at(t);
+        if std::mem::take(&mut self.condition.is_invalid) {
+            self.condition.known_since = t;
             self.reconcile(t);
         } else {
             for labels in touched.iter() {
@@ -353,31 +189,16 @@ impl AlertStates {
 
     /// After an error: updates all rows and alerts.
     fn reconcile(&mut self, t: TimeMs) {
-        let keys: BTreeSet<Labels> = self.active.keys().chain(self.rows_by_alert.keys()).cloned().collect();
+        let keys: BTreeSet<Labels> = self.active.keys().chain(self.rows.alerts()).cloned().collect();
         for labels in keys.iter() {
             self.update(labels, t);
         }
     }
 
-    /// Removes a row. Returns the alert it had.
-    fn drop_row(&mut self, row: &Labels) -> Option<Labels> {
-        let (alert, _) = self.rows.remove(row)?;
-        if let Some(holders) = self.rows_by_alert.get_mut(&alert) {
-            // Asked before the removal: of two, one is left, which is no conflict.
-            self.conflicts -= usize::from(holders.len() == 2);
-            holders.retain(|r| r != row);
-            if holders.is_empty() {
-                self.rows_by_alert.remove(&alert);
-            }
-        }
-        Some(alert)
-    }
-
     /// Updates an alert from its row, if it has one.
     fn update(&mut self, labels: &Labels, t: TimeMs) {
-        let row = self.rows_by_alert.get(labels).and_then(|holders| holders.first());
-        match row.and_then(|row| Some((row.clone(), self.rows.get(row)?.1))) {
-            Some((row, value)) => self.row_holds(labels, &row, value, t),
+        match self.rows.of_alert(labels) {
+            Some(RowValue { row, value }) => self.row_holds(labels, &row, value, t),
             None => self.remove_row(labels, t, ChangeReason::RowGone),
         }
     }
@@ -406,11 +227,12 @@ impl AlertStates {
         let known = self.restored.remove(labels);
         let reason = if known.is_some() { ChangeReason::Restart } else { ChangeReason::Row };
         let known = known.unwrap_or_else(|| Alert::pending_since(Labels::default(), t));
-        self.insert(labels.clone(), Alert { value, row: row.clone(), last_seen_at: t, ..known });
+        let alert = Alert { value, row: row.clone(), last_seen_at: t, ..known };
         // Without `for` it fires at once, and was never pending.
         if reason == ChangeReason::Restart || self.timing.for_duration > 0 {
-            self.report(labels, AlertState::Inactive, t, reason);
+            self.changes.report(labels, &alert, AlertState::Inactive, t, reason);
         }
+        self.insert(labels.clone(), alert);
     }
 
     fn remove_row(&mut self, labels: &Labels, t: TimeMs, reason: ChangeReason) {
@@ -419,7 +241,7 @@ impl AlertStates {
             AlertState::Inactive => return,
             AlertState::Pending => {
                 let alert = alert.clone();
-                self.report_end(labels, &alert, t, reason);
+                self.changes.report_end(labels, &alert, t, reason);
                 // Nobody was told of it, so no end must be sent.
                 return self.remove(labels);
             }
@@ -432,8 +254,8 @@ impl AlertStates {
                     self.fired_and_resolved.push((labels.clone(), alert.clone()));
                 }
                 alert.resolve(t);
-                self.changed.insert(labels.clone());
-                self.report(labels, AlertState::Firing, t, reason);
+                self.changes.series.insert(labels.clone());
+                self.changes.report(labels, alert, AlertState::Firing, t, reason);
             }
         }
         self.schedule(labels);
@@ -441,28 +263,24 @@ impl AlertStates {
 
     /// Runs the timers that are due up to and including `t`, unless states are suspended.
     pub fn advance(&mut self, t: TimeMs) {
-        if self.is_suspended() {
+        if self.condition.is_suspended() {
             return;
         }
         // In the order of time: the firing of one alert may be due before the end of another.
-        while let Some((due, labels)) = self.timers.first().cloned() {
-            if due > t {
-                break;
-            }
-            self.timers.pop_first();
+        while let Some(DueTransition { t: due, alert: labels }) = self.timers.take_transition(t) {
             let timing = self.timing;
             let Some(alert) = self.active.get_mut(&labels) else { continue };
             alert.due = None;
             // Not before the condition was known again, and not in the future.
-            let at = timing.happens_at(due).max(self.resumed_at).min(t);
+            let at = timing.happens_at(due).max(self.condition.known_since).min(t);
             match alert.state {
                 AlertState::Pending => {
                     let at_once = timing.for_duration == 0 && alert.active_at == at;
                     alert.fire(at);
                     if at_once {
-                        self.report(&labels, AlertState::Inactive, at, ChangeReason::Row);
+                        self.changes.report(&labels, alert, AlertState::Inactive, at, ChangeReason::Row);
                     } else {
-                        self.report(&labels, AlertState::Pending, at, ChangeReason::For);
+                        self.changes.report(&labels, alert, AlertState::Pending, at, ChangeReason::For);
                     }
                 }
                 AlertState::Firing
@@ -474,7 +292,7 @@ impl AlertStates {
                     // An end that is noticed very late must still be sent.
                     let at = if t - at > RESOLVED_RETENTION_MS { t } else { at };
                     alert.resolve(at);
-                    self.report(&labels, AlertState::Firing, at, ChangeReason::KeepFiringFor);
+                    self.changes.report(&labels, alert, AlertState::Firing, at, ChangeReason::KeepFiringFor);
                 }
                 AlertState::Inactive => {
                     self.remove(&labels);
@@ -482,7 +300,7 @@ impl AlertStates {
                 }
                 _ => continue,
             }
-            self.changed.insert(labels.clone());
+            self.changes.series.insert(labels.clone());
             self.schedule(&labels);
         }
     }
@@ -490,23 +308,19 @@ impl AlertStates {
     /// Sets the timers of an alert that has changed.
     fn schedule(&mut self, labels: &Labels) {
         let Some(alert) = self.active.get_mut(labels) else { return };
-        self.changed_alerts.insert(labels.clone());
-        let due = alert.next_transition(&self.timing);
-        let send_due = alert.next_send(&self.timing);
-        let old = (std::mem::replace(&mut alert.due, due), std::mem::replace(&mut alert.send_due, send_due));
-        reset(&mut self.timers, labels, old.0, due);
-        reset(&mut self.send_times, labels, old.1, send_due);
+        self.changes.alerts.insert(labels.clone());
+        self.timers.set(labels, alert, &self.timing);
     }
 
     /// The earliest time at which a state changes without an event.
     pub fn next_wake(&self) -> Option<TimeMs> {
-        self.timers.first().map(|(t, _)| *t).filter(|_| !self.is_suspended())
+        self.timers.next_transition().filter(|_| !self.condition.is_suspended())
     }
 
     /// The earliest time at which an alert must be sent (again).
     pub fn next_send(&self) -> Option<TimeMs> {
         if self.fired_and_resolved.is_empty() {
-            self.send_times.first().map(|(t, _)| *t).filter(|_| !self.is_suspended())
+            self.timers.next_send().filter(|_| !self.condition.is_suspended())
         } else {
             Some(TimeMs::MIN)
         }
@@ -524,8 +338,7 @@ impl AlertStates {
             DueAlert { labels, alert, ends_at }
         });
         let mut due: Vec<DueAlert> = brief.collect();
-        while let Some((_, labels)) = self.send_times.first().filter(|(t, _)| *t <= now).cloned() {
-            self.send_times.pop_first();
+        while let Some(labels) = self.timers.take_send(now) {
             let Some(alert) = self.active.get_mut(&labels) else { continue };
             alert.send_due = None;
             // Counted as sent when it is handed out: a queue that is full loses it, and the next
@@ -565,30 +378,16 @@ impl AlertStates {
         (limit > 0 && count > limit).then_some(EvaluationError::LimitReached { limit, count })
     }
 
-    /// Whether rows are invalid, so that states do not change.
-    pub fn in_error(&self) -> bool {
-        self.failed
-    }
-
     /// Forgets every alert at `t` (as Prometheus does if the limit is exceeded); rows stay known.
     pub fn clear(&mut self, t: TimeMs) {
         let active = std::mem::take(&mut self.active);
         for (labels, alert) in &active {
-            self.report_end(labels, alert, t, ChangeReason::Error);
+            self.changes.report_end(labels, alert, t, ChangeReason::Error);
         }
-        self.changed.extend(active.keys().cloned());
-        self.changed_alerts.extend(active.into_keys());
+        self.changes.series.extend(active.keys().cloned());
+        self.changes.alerts.extend(active.into_keys());
         self.timers.clear();
-        self.send_times.clear();
         self.fired_and_resolved.clear();
-        self.failed = true;
+        self.condition.is_invalid = true;
     }
-}
-
-fn reset(timers: &mut BTreeSet<(TimeMs, Labels)>, labels: &Labels, old: Option<TimeMs>, new: Option<TimeMs>) {
-    if old == new {
-        return;
-    }
-    old.map(|t| timers.remove(&(t, labels.clone())));
-    new.map(|t| timers.insert((t, labels.clone())));
 }

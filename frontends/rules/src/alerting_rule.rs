@@ -268,7 +268,7 @@ impl AlertingRule {
     fn write(&mut self, name: &str, store: &dyn AlertSeriesStore, t: TimeMs) -> Result<(), EvaluationError> {
         let samples = self.alerts.samples(name);
         // While the condition cannot be evaluated, series neither go on nor end.
-        if self.alerts.is_suspended() && !samples.is_empty() {
+        if self.alerts.condition.is_suspended() && !samples.is_empty() {
             return Ok(());
         }
         self.writer.write(store, t - self.query_offset, &samples).map(|_| ()).map_err(EvaluationError::Write)
@@ -287,10 +287,10 @@ impl AlertingRule {
         }
         let mut series = Vec::new();
         let mut samples = Vec::new();
-        for labels in self.alerts.take_changed() {
+        for labels in self.alerts.changes.take_series() {
             let shown = self.alerts.samples_of(name, &labels);
             // While states are suspended, series may only end.
-            if !self.alerts.is_suspended() || shown.is_empty() {
+            if !self.alerts.condition.is_suspended() || shown.is_empty() {
                 series.extend(series_of(name, &labels));
                 samples.extend(shown);
             }
@@ -314,7 +314,7 @@ impl AlertingRule {
                 *mirror = numbers(rows).collect();
                 let came: Vec<(Labels, f64)> = mirror.iter().map(|(row, v)| (row.clone(), *v)).collect();
                 self.has_answered = true;
-                self.alerts.resume_at(t);
+                self.alerts.condition.resume_at(t);
                 // The states change at the next evaluation time, but restored alerts must know now
                 // that their row is there.
                 if self.awaiting.is_some() {
@@ -333,7 +333,7 @@ impl AlertingRule {
                     mirror.remove(row);
                 }
                 mirror.extend(numbers(upsert));
-                self.alerts.resume_at(t);
+                self.alerts.condition.resume_at(t);
             }
             (TapEvent::Delta { t, upsert, remove, .. }, None) => {
                 self.apply_rows(name, tools, t, numbers(upsert).collect(), &remove)?;
@@ -341,7 +341,7 @@ impl AlertingRule {
                 self.answer_complete(t);
             }
             // An answer without changes after a failure: the condition is known again.
-            (TapEvent::Progress { t }, _) => self.alerts.resume_at(t),
+            (TapEvent::Progress { t }, _) => self.alerts.condition.resume_at(t),
             (TapEvent::Annotations { .. } | TapEvent::Failed { .. }, _) => {}
         }
         Ok(())
@@ -365,7 +365,7 @@ impl AlertingRule {
         // Only the latest of several evaluation times: those that were missed cannot be evaluated
         // any more, as in Prometheus.
         if let Some((evaluation_time, _)) =
-            self.evaluation_times.take_due(until).filter(|_| !self.alerts.is_evaluation_failing())
+            self.evaluation_times.take_due(until).filter(|_| !self.alerts.condition.is_evaluation_failing())
         {
             match self.condition_rows.take() {
                 Some(mirror) => {
@@ -387,7 +387,7 @@ impl AlertingRule {
             }
             // Everything is written at an evaluation time, so nothing is left to be written as a
             // change.
-            self.alerts.take_changed();
+            self.alerts.changes.take_series();
             outcome = outcome.and(self.write(name, tools.store, evaluation_time));
         }
         // With `evaluation: interval`, timers run at evaluation times only, as in Prometheus.
@@ -399,7 +399,7 @@ impl AlertingRule {
 
     /// When alerts without rows end, if an answer did not have them.
     fn give_up_at(&self) -> TimeMs {
-        let awaiting = self.awaiting.filter(|a| a.since.is_some() && !self.alerts.is_suspended());
+        let awaiting = self.awaiting.filter(|a| a.since.is_some() && !self.alerts.condition.is_suspended());
         awaiting.and_then(|a| a.until).unwrap_or(TimeMs::MAX)
     }
 
@@ -445,7 +445,7 @@ impl AlertingRule {
         if let Err(error) = self.advance(name, tools, t - 1, false) {
             tracing::warn!(target: "rules", rule = name, %error, "the timers of an alert ran with an error; see the error of the rule on /api/v1/rules");
         }
-        self.alerts.suspend();
+        self.alerts.condition.suspend();
     }
 
     pub(crate) fn snapshot(

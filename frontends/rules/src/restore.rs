@@ -138,7 +138,7 @@ impl AlertRestore<'_> {
             let running = rule_at(groups, *position);
             let Some(alerting) = running.alerting.as_mut() else { continue };
             for (labels, alert) in &old {
-                alerting.alerts.report_end(labels, alert, self.now, ChangeReason::Restart);
+                alerting.alerts.changes.report_end(labels, alert, self.now, ChangeReason::Restart);
             }
             if alerts.is_empty() {
                 continue;

@@ -185,11 +185,11 @@ impl RuleTrial {
 
     /// Counts what changed up to `t`, and the notifications that are due.
     fn settle(&mut self, t: TimeMs) {
-        for change in self.rule.alerts.take_state_changes() {
+        for change in self.rule.alerts.changes.take_transitions() {
             self.change(change);
         }
         // Nobody saves or writes here, so these lists would only grow.
-        self.rule.alerts.take_changed();
+        self.rule.alerts.changes.take_series();
         self.rule.alerts.take_changed_alerts();
         let evaluation_time = self.rule.send_evaluation.take();
         if self.rule.is_interval_mode() {

@@ -168,7 +168,7 @@ fn rows_that_become_one_alert_are_an_error_until_one_goes() {
     let twin = ConditionRow { row: Labels::from_pairs([("__name__", "n"), ("i", "a")]), ..row("a", 2.0) };
     holds(&mut alerts, 0);
     assert!(matches!(alerts.apply(10, vec![twin.clone()], &[]), Err(EvaluationError::SameLabels)));
-    assert!(alerts.in_error());
+    assert!(alerts.condition.is_invalid());
     assert!(matches!(alerts.apply(20, vec![row("b", 1.0)], &[]), Err(EvaluationError::SameLabels)));
     assert_eq!(alerts.iter().count(), 1, "states stand still");
     assert!(alerts.apply(30, vec![], &[row("a", 1.0).row]).is_ok());
@@ -203,7 +203,7 @@ fn while_evaluating_fails_nothing_happens() {
     let mut alerts = AlertStates::new(timing(MINUTE, 0));
     alerts.apply(0, vec![row("a", 1.0), row("b", 1.0)], &[]).unwrap();
     alerts.apply(10, vec![row("c", 1.0)], &[]).unwrap();
-    alerts.suspend();
+    alerts.condition.suspend();
     alerts.advance(5 * MINUTE);
     assert_eq!((alerts.state(), alerts.next_wake(), alerts.next_send()), (AlertState::Pending, None, None));
     // The row of one has gone in the meantime; the others have held for long enough, as far as is
@@ -214,8 +214,8 @@ fn while_evaluating_fails_nothing_happens() {
     // An answer without a change is also an answer.
     let mut alerts = AlertStates::new(timing(MINUTE, 0));
     holds(&mut alerts, 0);
-    alerts.suspend();
-    alerts.resume_at(3 * MINUTE);
+    alerts.condition.suspend();
+    alerts.condition.resume_at(3 * MINUTE);
     alerts.advance(3 * MINUTE);
     assert_eq!(only(&alerts).fired_at, Some(3 * MINUTE));
 }
