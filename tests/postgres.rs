@@ -1,10 +1,14 @@
-//! Tests the PostgreSQL wire with real clients: psql, psycopg and tokio-postgres. [`records`] and
-//! [`tables`] have further tests.
+//! Tests the PostgreSQL wire with real clients: psql, psycopg and tokio-postgres. [`bad_input`],
+//! [`parameters`], [`records`] and [`tables`] have further tests.
 #![cfg(feature = "sql")]
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
+#[path = "postgres/bad_input.rs"]
+mod bad_input;
+#[path = "postgres/parameters.rs"]
+mod parameters;
 #[path = "postgres/records.rs"]
 mod records;
 #[path = "postgres/tables.rs"]

@@ -222,7 +222,13 @@ pub(crate) fn put(out: &mut BytesMut, cell: &Cell<'_>, kind: &Type, format: Cell
     let begin = out.len();
     out.put_i32(0);
     match format {
-        CellFormat::Text => out.put_slice(text(cell).as_bytes()),
+        CellFormat::Text => match cell {
+            Cell::List(list) if matches!(*kind, Type::INT2_VECTOR | Type::OID_VECTOR) => {
+                let numbers: Vec<String> = list.iter().map(text).collect();
+                out.put_slice(numbers.join(" ").as_bytes());
+            }
+            _ => out.put_slice(text(cell).as_bytes()),
+        },
         CellFormat::Binary => put_binary(out, cell, kind),
     }
     let length = i32::try_from(out.len() - begin - 4).unwrap_or(i32::MAX);

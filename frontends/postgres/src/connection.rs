@@ -88,11 +88,12 @@ impl Connection {
         guest: AuthenticatedUser,
         registered: CancelRegistration,
     ) -> Connection {
+        let tls = server.protection.as_ref().and_then(|all| all.server_tls());
         let confinement = server.protection.as_ref().and_then(|all| all.confinement_of(&guest.user));
         Connection {
             confinement,
             socket: guest.socket,
-            settings: Settings::new(&guest.user, &guest.given),
+            settings: Settings::new(&guest.user, &guest.given, tls.is_some()),
             user: guest.user,
             peer: guest.peer,
             server,

@@ -32,11 +32,11 @@ pub(crate) struct PreparedStatement {
 }
 
 /// What is known of a statement before it runs.
-struct StatementShape {
+pub(crate) struct StatementShape {
     /// `None`: it answers no rows.
-    columns: Option<Arc<[WireColumn]>>,
+    pub(crate) columns: Option<Arc<[WireColumn]>>,
     /// The types of its parameters; `None`: any.
-    params: Vec<Option<Type>>,
+    pub(crate) params: Vec<Option<Type>>,
 }
 
 /// A prepared statement with values, or a cursor.
@@ -133,7 +133,7 @@ impl Connection {
                 // be missing.
                 let unknown = vec![Json::Null; statement.parameters()];
                 let call = self.catalog_call(query, unknown)?;
-                of_columns(Some(self.watched(run::catalog_columns(&service, call)).await?))
+                self.watched(run::catalog_shape(&service, call)).await?
             }
             StatementKind::Query => {
                 let options = self.options()?;

@@ -122,8 +122,11 @@ fn state_of(error: &SqlError) -> &'static str {
         SqlErrorKind::Internal => state::INTERNAL,
         // `Division` or `Divide`, as arrow and the engine write it.
         _ if says(&["ivi", "by zero"]) => "22012",
-        // The general code of data exceptions: what went wrong in an execution is about values.
-        SqlErrorKind::Execution => "22000",
+        SqlErrorKind::Execution => match state_of_text(&error.text) {
+            // The general code of data exceptions: what went wrong in an execution is about values.
+            state::SYNTAX => "22000",
+            found => found,
+        },
         SqlErrorKind::BadData => state_of_text(&error.text),
     }
 }
@@ -133,7 +136,10 @@ fn state_of(error: &SqlError) -> &'static str {
 // most of the texts are those of PostgreSQL. The specific ones stand before the general.
 fn state_of_text(text: &str) -> &'static str {
     let says = |parts: &[&str]| parts.iter().all(|part| text.contains(part));
-    if says(&["there is no function"]) || says(&["function ", "does not exist"]) {
+    if says(&["there is no function"])
+        || says(&["function ", "does not exist"])
+        || says(&["operator does not exist"])
+    {
         state::NO_FUNCTION
     } else if says(&["duplicate key value"]) {
         "23505"
@@ -145,14 +151,24 @@ fn state_of_text(text: &str) -> &'static str {
         || says(&["there is no relation"])
         || says(&["there is no table"])
         || says(&["relation ", "does not exist"])
+        || says(&["missing FROM-clause entry"])
     {
         state::NO_TABLE
     } else if says(&["No field named"]) || says(&["column ", "does not exist"]) {
         state::NO_COLUMN
     } else if says(&["there is no schema"]) {
         "3F000"
-    } else if says(&["invalid input syntax"]) {
+    } else if says(&["invalid input syntax for type interval"])
+        || says(&["invalid input syntax for type timestamp"])
+        || says(&["invalid input syntax for type date"])
+    {
+        "22007"
+    } else if says(&["invalid input syntax"]) || says(&["malformed array literal"]) {
         state::INVALID_TEXT
+    } else if says(&["is out of range for type"]) || says(&["verflow"]) {
+        "22003"
+    } else if says(&["must be type boolean"]) {
+        "42804"
     } else if says(&["is not UTF-8"]) {
         "22021"
     } else if says(&["incorrect binary data format"]) {

@@ -5,8 +5,11 @@
 //! in memory.
 
 use crate::catalog::types;
-use crate::catalog::{Answer, CatalogDeadline, Evaluator, RelationList, SessionInfo, value::Value};
+use crate::catalog::{
+    Answer, AnswerColumn, CatalogDeadline, Evaluator, RelationList, SessionInfo, value::Value,
+};
 use crate::cells::{self, Cells, WireColumn};
+use crate::extended::StatementShape;
 use crate::failure::{Failure, state};
 use crate::limits;
 use api::query::CancelOnDrop;
@@ -18,7 +21,7 @@ use engine::query::QueryOptions;
 use pgwire::messages::data::DataRow;
 use postgres_types::Type;
 use serde_json::Value as Json;
-use sql::catalog::{ListedColumn, ListedRelation};
+use sql::catalog::{ListedColumn, ListedRelation, ListedTable};
 use sql::standing::StandingColumn;
 use sql::{RowSink, SqlEngine, SqlError, SqlRequest, SqlSummary};
 use sqlparser::ast::Query;
@@ -187,6 +190,10 @@ impl RelationList for EngineRelations {
         self.engine.listed_relations(self.now)
     }
 
+    fn tables(&self) -> Vec<ListedTable> {
+        self.engine.listed_tables()
+    }
+
     fn columns(&self, schema: &str, name: &str) -> Result<Vec<ListedColumn>, SqlError> {
         self.engine.listed_columns(schema, name, self.now)
     }
@@ -226,13 +233,20 @@ pub(crate) async fn catalog(service: &SqlService, call: CatalogCall) -> Result<A
     Ok(AnswerRows { columns, rows: Rows::Listed(rows.into()), taken: 0, tag: "SELECT", warnings: Vec::new() })
 }
 
-/// The columns of a query of the catalogs.
-pub(crate) async fn catalog_columns(
+/// The columns and the parameters of a query of the catalogs.
+pub(crate) async fn catalog_shape(
     service: &SqlService,
     call: CatalogCall,
-) -> Result<Arc<[WireColumn]>, Failure> {
-    let columns = with_catalogs(service, call, |evaluator, query| evaluator.columns(query)).await?;
-    Ok(columns.into_iter().map(|column| WireColumn { name: column.name, kind: column.kind }).collect())
+) -> Result<StatementShape, Failure> {
+    with_catalogs(service, call, |evaluator, query| {
+        let columns = evaluator.columns(query)?.into_iter();
+        let column = |column: AnswerColumn| WireColumn { name: column.name, kind: column.kind };
+        Ok(StatementShape {
+            columns: Some(columns.map(column).collect()),
+            params: evaluator.parameters(query),
+        })
+    })
+    .await
 }
 
 impl AnswerRows {

@@ -123,6 +123,8 @@ fn joined(words: &[&str]) -> String {
 
 fn set(words: &[&str]) -> Option<SessionStatement> {
     let words = match words {
+        // There are no roles to take.
+        ["role", _] | ["session" | "local", "role", _] => return Some(SessionStatement::Nothing("SET")),
         ["session", "characteristics", ..] | ["transaction", ..] | ["constraints", ..] => {
             return Some(SessionStatement::Nothing("SET"));
         }
@@ -193,6 +195,9 @@ mod tests {
                 Some(SessionStatement::Show("transaction isolation level".to_owned())),
             ),
             ("SHOW server_version_num", Some(SessionStatement::Show("server_version_num".to_owned()))),
+            ("SET ROLE NONE", Some(SessionStatement::Nothing("SET"))),
+            ("SET SESSION TIMEZONE TO 'UTC';", set("timezone", "UTC")),
+            ("show timezone;", Some(SessionStatement::Show("timezone".to_owned()))),
             ("DISCARD ALL", Some(SessionStatement::Discard)),
             ("DEALLOCATE ALL", Some(SessionStatement::Deallocate(None))),
             ("SHOW VIEWS", None),

@@ -48,11 +48,63 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("max_index_keys", "32"),
     ("lc_collate", "C"),
     ("lc_ctype", "C"),
+    ("lc_numeric", "C"),
+    ("lc_time", "C"),
     ("lc_messages", "C"),
     ("lc_monetary", "C"),
     ("row_security", "on"),
     ("search_path", ""),
+    // What clients and tools look at before they decide something. The values say what is true
+    // here, in PostgreSQL's words: nothing is written behind an answer, there is no replication,
+    // no parallel worker, one process.
+    ("superuser_reserved_connections", "0"),
+    ("authentication_timeout", "15s"),
+    ("idle_session_timeout", "0"),
+    ("default_transaction_deferrable", "off"),
+    ("default_table_access_method", "heap"),
+    ("default_tablespace", ""),
+    ("temp_tablespaces", ""),
+    ("default_text_search_config", "pg_catalog.simple"),
+    ("block_size", "8192"),
+    ("data_checksums", "on"),
+    ("fsync", "on"),
+    ("synchronous_commit", "on"),
+    ("wal_level", "minimal"),
+    ("max_wal_senders", "0"),
+    ("max_replication_slots", "0"),
+    ("max_prepared_transactions", "0"),
+    ("max_worker_processes", "0"),
+    ("max_parallel_workers", "0"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("autovacuum", "off"),
+    ("jit", "off"),
+    ("password_encryption", "scram-sha-256"),
+    ("ssl_library", ""),
+    ("shared_preload_libraries", ""),
+    ("session_preload_libraries", ""),
+    ("local_preload_libraries", ""),
+    ("backslash_quote", "safe_encoding"),
+    ("escape_string_warning", "on"),
+    ("array_nulls", "on"),
+    ("quote_all_identifiers", "off"),
+    ("transform_null_equals", "off"),
+    ("xmlbinary", "base64"),
+    ("xmloption", "content"),
+    ("log_statement", "none"),
+    ("log_min_duration_statement", "-1"),
+    ("track_activities", "on"),
+    ("timezone_abbreviations", "Default"),
 ];
+
+/// Settings that depend on the server: its limits, and whether it takes TLS.
+fn of_server(has_tls: bool) -> [(&'static str, String); 3] {
+    [
+        ("max_connections", limits::WIRE_CONNECTIONS.to_string()),
+        // What the operators of a statement may hold, in PostgreSQL's unit.
+        ("work_mem", format!("{}MB", sql::limits::OPERATOR_BYTES / 1024 / 1024)),
+        ("ssl", if has_tls { "on" } else { "off" }.to_owned()),
+    ]
+}
 
 /// Settings that a client is told at the start and whenever they change, with the case of
 /// PostgreSQL.
@@ -72,8 +124,24 @@ const REPORTED: &[&str] = &[
     "default_transaction_read_only",
 ];
 
-const FIXED: &[&str] =
-    &["server_version", "server_version_num", "server_encoding", "integer_datetimes", "is_superuser"];
+const FIXED: &[&str] = &[
+    "server_version",
+    "server_version_num",
+    "server_encoding",
+    "integer_datetimes",
+    "is_superuser",
+    "max_connections",
+    "work_mem",
+    "ssl",
+    "in_hot_standby",
+    "block_size",
+    "data_checksums",
+    "wal_level",
+    "max_identifier_length",
+    "max_index_keys",
+    "lc_collate",
+    "lc_ctype",
+];
 
 /// The settings of a connection, by name in lower case.
 #[derive(Clone, Debug)]
@@ -85,10 +153,12 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// The settings that a connection begins with; `given` are those of its first message.
-    pub(crate) fn new(user: &str, given: &BTreeMap<String, String>) -> Settings {
+    /// `has_tls`: the listener takes TLS.
+    pub(crate) fn new(user: &str, given: &BTreeMap<String, String>, has_tls: bool) -> Settings {
         let defaults = DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let mut values: BTreeMap<String, String> = defaults.collect();
         values.insert("search_path".to_owned(), SEARCH_PATH.join(", "));
+        values.extend(of_server(has_tls).map(|(name, value)| (name.to_owned(), value)));
         values.insert("session_authorization".to_owned(), user.to_owned());
         let mut settings = Settings { values, first: BTreeMap::new() };
         for (name, value) in
@@ -258,9 +328,23 @@ mod tests {
     fn settings_are_kept_within_limits() {
         let given =
             BTreeMap::from([("options".to_owned(), "-c statement_timeout=2s -c geqo=off".to_owned())]);
-        let mut settings = Settings::new("ana", &given);
+        let mut settings = Settings::new("ana", &given, false);
         assert_eq!(settings.timeout(), Some(Duration::from_secs(2)));
         assert_eq!(settings.get("geqo"), Some("off"));
+        for (name, value) in [
+            ("max_connections", "64"),
+            ("work_mem", "256MB"),
+            ("ssl", "off"),
+            ("TimeZone", "UTC"),
+            ("lc_collate", "C"),
+            ("server_encoding", "UTF8"),
+            ("integer_datetimes", "on"),
+            ("default_transaction_isolation", "read committed"),
+            ("transaction_read_only", "off"),
+            ("max_index_keys", "32"),
+        ] {
+            assert_eq!(settings.get(name), Some(value), "{name}");
+        }
         assert_eq!(settings.get("Search_Path"), Some("public, metrics, meta"));
         settings.set("statement_timeout", "0").unwrap();
         assert_eq!(settings.timeout(), None);
@@ -268,6 +352,7 @@ mod tests {
         assert_eq!(settings.timeout(), Some(Duration::from_secs(2)));
         for (name, value) in [
             ("server_version", "9"),
+            ("max_connections", "9"),
             ("client_encoding", "LATIN1"),
             ("statement_timeout", "soon"),
             ("perennial.time", "tomorrow"),

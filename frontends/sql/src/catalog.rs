@@ -49,7 +49,37 @@ pub struct ListedColumn {
     pub is_nullable: bool,
 }
 
+/// A table of people: what the catalogs say of it besides its columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedTable {
+    /// Its name.
+    pub name: String,
+    /// The number of its rows.
+    pub rows: usize,
+    /// The columns of its primary key, in the order of the key; none: it has no key.
+    pub key: Vec<KeyColumn>,
+}
+
+/// A column of a primary key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyColumn {
+    /// Its name.
+    pub name: String,
+    /// The number that it has in its table, from 1.
+    pub number: i64,
+}
+
 impl SqlEngine {
+    /// The tables of people.
+    pub fn listed_tables(&self) -> Vec<ListedTable> {
+        let tables = &self.sources.tables;
+        let listed = |name: String| {
+            let table = tables.table(&name)?;
+            Some(ListedTable { rows: table.batch().num_rows(), key: table.key(), name })
+        };
+        tables.names().into_iter().filter_map(listed).collect()
+    }
+
     /// All relations that had samples in the day before `now`, and those of the server. May block.
     pub fn listed_relations(&self, now: TimeMs) -> Result<Vec<ListedRelation>, SqlError> {
         let from = now - limits::COLUMNS_WINDOW_MS;

@@ -3,7 +3,7 @@
 //!
 //! [`super::session`] runs a statement with it, [`super::standing`] keeps one current.
 
-use super::functions::Functions;
+use super::functions::{self, Functions};
 use super::relations::MetaSource;
 use super::tables::TableList;
 use datafusion::common::{DataFusionError, Result};
@@ -60,7 +60,7 @@ pub struct SqlEngine {
 impl SqlEngine {
     /// The engine over these sources.
     pub fn new(sources: SqlSources) -> SqlEngine {
-        let config = SessionConfig::new()
+        let config = SessionConfig::from(functions::config())
             .with_target_partitions(1)
             .with_batch_size(super::limits::BATCH_ROWS)
             .with_information_schema(false);

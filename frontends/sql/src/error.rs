@@ -4,7 +4,8 @@
 //! The kind decides about the HTTP status and the SQLSTATE. Errors of DataFusion and of the query
 //! engine are converted here.
 
-use datafusion::common::DataFusionError;
+use super::error_texts::in_postgres_words;
+use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::tokenizer::Location;
 use engine::plan::Span;
 use engine::query::QueryError;
@@ -95,6 +96,11 @@ impl SqlError {
 
     /// The error that DataFusion gave for the statement `text`.
     pub(crate) fn from_datafusion(error: DataFusionError, text: &str) -> SqlError {
+        in_postgres_words(SqlError::of_cause(error, text))
+    }
+
+    /// The error that is inside of DataFusion's, in its own words.
+    fn of_cause(error: DataFusionError, text: &str) -> SqlError {
         match error {
             DataFusionError::External(inner) => match inner.downcast::<SqlError>() {
                 Ok(own) => *own,
@@ -133,7 +139,10 @@ impl SqlError {
             DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => {
                 SqlError::bad(message)
             }
-            error @ DataFusionError::SchemaError(..) => SqlError::bad(schema_text(&error.strip_backtrace())),
+            error @ DataFusionError::SchemaError(..) => match missing_relation(&error) {
+                Some(name) => SqlError::bad(format!("missing FROM-clause entry for table \"{name}\"")),
+                None => SqlError::bad(schema_text(&error.strip_backtrace())),
+            },
             DataFusionError::ResourcesExhausted(message) => {
                 let limit = super::limits::OPERATOR_BYTES / 1024 / 1024;
                 SqlError::new(
@@ -154,6 +163,15 @@ pub(crate) fn byte_of(text: &str, line: u64, column: u64) -> Option<usize> {
     let before: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
     let within = text.get(before..)?.char_indices().nth(column).map_or(0, |(at, _)| at);
     Some(before + within)
+}
+
+/// The name before the dot of a column that is not there, if no relation of the statement has it.
+fn missing_relation(error: &DataFusionError) -> Option<String> {
+    let DataFusionError::SchemaError(error, _) = error else { return None };
+    let SchemaError::FieldNotFound { field, valid_fields } = error.as_ref() else { return None };
+    let relation = field.relation.as_ref()?;
+    let is_known = valid_fields.iter().any(|known| known.relation.as_ref() == Some(relation));
+    (!is_known).then(|| relation.table().to_owned())
 }
 
 /// DataFusion's text without its prefix.

@@ -10,6 +10,7 @@ use super::exact_aggregates::exact;
 use super::limits;
 use datafusion::arrow::array::{ArrayRef, AsArray, TimestampMillisecondArray};
 use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit, TimestampMillisecondType};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::functions_aggregate::string_agg::StringAgg;
@@ -183,8 +184,10 @@ impl Functions {
     /// The functions of the lists, and PromQL's.
     pub(crate) fn new() -> Functions {
         let mut scalar = BTreeMap::new();
+        let config = config();
         for function in SessionStateDefaults::default_scalar_functions() {
             if SCALAR.contains(&function.name()) {
+                let function = function.inner().with_updated_config(&config).map_or(function, Arc::new);
                 for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
                     scalar.insert(name.to_owned(), function.clone());
                 }
@@ -232,6 +235,14 @@ impl Functions {
         let names = self.scalar.keys().chain(self.aggregate.keys()).chain(self.window.keys());
         names.map(String::as_str)
     }
+}
+
+/// The options of DataFusion that types and functions depend on: `timestamptz` and `now()` are in
+/// UTC.
+pub(crate) fn config() -> ConfigOptions {
+    let mut config = ConfigOptions::default();
+    config.execution.time_zone = Some("UTC".to_owned());
+    config
 }
 
 const HISTOGRAM_QUANTILE: &str = "histogram_quantile";

@@ -38,6 +38,8 @@ pub const JSON_BYTES: usize = 64 * 1024 * 1024;
 pub const GRID_POINTS: i64 = 11_000;
 /// Parameters of a statement (`$1`, `$2`, …).
 pub const PARAMETERS: usize = 100;
+/// Elements of a parameter that is a list (`= ANY ($1)`): the text of a statement has fewer.
+pub const PARAMETER_ELEMENTS: usize = 10_000;
 /// Rows of a standing statement that is not a live plan: it runs again at each tick, and all of its
 /// rows are compared with those before.
 pub const STANDING_ROWS: usize = 20_000;

@@ -6,8 +6,10 @@
 
 use super::SqlEngine;
 use super::error::{SqlError, SqlErrorKind};
+use super::functions;
 use super::guard::{self, Explain, GuardedText};
 use super::limits;
+use super::lists;
 use super::names::{StatementNames, did_you_mean, nearest};
 use super::relations::{Context, Kind, META, Relation};
 use super::values;
@@ -56,7 +58,7 @@ pub(crate) fn plan_within(
     let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(limits::NESTING);
     let parsed = parser.with_tokens_with_locations(tokens).parse_statements();
     let mut parsed = parsed.map_err(|e| parse_error(text, &e.to_string()))?;
-    let (Some(statement), true) = (parsed.pop(), parsed.is_empty()) else {
+    let (Some(mut statement), true) = (parsed.pop(), parsed.is_empty()) else {
         return Err(SqlError::bad("a request has one statement"));
     };
     if !matches!(statement, Statement::Query(_)) {
@@ -64,6 +66,7 @@ pub(crate) fn plan_within(
             SqlError::bad("this is not a statement that is answered here").hint("only SELECT and EXPLAIN")
         );
     }
+    lists::rewrite(&mut statement)?;
     let names = StatementNames::from_statement(&statement);
     check_functions(engine, &names, text)?;
     let finder = Finder::new(engine, context, names, path);
@@ -208,7 +211,7 @@ impl<'a> Finder<'a> {
         names: StatementNames,
         path: Vec<String>,
     ) -> Finder<'a> {
-        Finder { engine, context, names, options: ConfigOptions::default(), views: Views::new(path) }
+        Finder { engine, context, names, options: functions::config(), views: Views::new(path) }
     }
 }
 

@@ -11,6 +11,7 @@ use super::error::{SqlError, SqlErrorKind};
 use super::guard::Explain;
 use super::limits;
 use super::measure::{ForgetfulSink, MeasuredNode, measured};
+use super::parameters;
 use super::planner::{PlannedQuery, plan};
 use super::relations::{Context, Kind, Relation};
 use super::rewrite::{Report, absorb, break_ties, extract_leaves, only_answer, without_null_labels};
@@ -18,9 +19,8 @@ use super::{dataflow, standing};
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
 use datafusion::physical_plan::{displayable, execute_stream};
 use engine::query::QueryOptions;
 use futures::StreamExt;
@@ -38,7 +38,7 @@ pub struct SqlRequest {
     pub time: TimeMs,
     /// The evaluation times; `None`: those that the statement names, or `time`.
     pub grid: Option<Grid>,
-    /// The values of `$1`, `$2`, ….
+    /// The values of `$1`, `$2`, …. An array is a list, such as that of `= ANY ($1)`.
     pub params: Vec<Value>,
     /// DataFusion also runs what a plan could say: for comparison. Functions that only plans have
     /// are then errors.
@@ -119,20 +119,7 @@ impl SqlEngine {
         on_large_stack(|| {
             let context = self.context(request, options);
             let PlannedQuery { plan, explain, .. } = plan(self, &context, &request.text)?;
-            let found =
-                plan.get_parameter_types().map_err(|e| SqlError::from_datafusion(e, &request.text))?;
-            let numbered = |(name, kind): (&String, &Option<DataType>)| {
-                Some((name.trim_start_matches('$').parse::<usize>().ok()?.checked_sub(1)?, kind.clone()))
-            };
-            let found: Vec<(usize, Option<DataType>)> = found.iter().filter_map(numbered).collect();
-            let count = found.iter().map(|(at, _)| at + 1).max().unwrap_or(0);
-            if count > limits::PARAMETERS {
-                return Err(SqlError::bad(format!("more than {} parameters", limits::PARAMETERS)));
-            }
-            let mut params = vec![None; count];
-            for (at, kind) in found {
-                params[at] = kind;
-            }
+            let params = parameters::types(&plan)?;
             let columns = if explain.is_some() {
                 Arc::new(Schema::new(vec![Field::new("plan", DataType::Utf8, false)]))
             } else {
@@ -156,7 +143,7 @@ impl SqlEngine {
         let text = request.text.as_str();
         let fail = |e| SqlError::from_datafusion(e, text);
         let PlannedQuery { plan, explain, .. } = plan(self, context, text)?;
-        let plan = with_params(plan, &request.params)?;
+        let plan = parameters::with_values(plan, &request.params)?;
         let times = match request.grid {
             Some(grid) => Times::Grid(grid),
             None => bind::find_times(&plan, request.time)?,
@@ -324,34 +311,6 @@ impl Deadline<'_> {
     }
 }
 
-/// The plan with the values of `$1`, `$2`, ….
-fn with_params(plan: LogicalPlan, params: &[Value]) -> Result<LogicalPlan, SqlError> {
-    if params.len() > limits::PARAMETERS {
-        return Err(SqlError::bad(format!("more than {} parameters", limits::PARAMETERS)));
-    }
-    let scalar = |value: &Value| match value {
-        Value::Null => Ok(ScalarValue::Null),
-        Value::Bool(b) => Ok(ScalarValue::Boolean(Some(*b))),
-        Value::Number(n) => {
-            Ok(n.as_i64().map_or_else(|| ScalarValue::Float64(n.as_f64()), |n| ScalarValue::Int64(Some(n))))
-        }
-        Value::String(text) => Ok(ScalarValue::Utf8(Some(text.clone()))),
-        Value::Array(_) | Value::Object(_) => {
-            Err(SqlError::bad("a parameter is a text, a number, a bool or null"))
-        }
-    };
-    let values: Vec<ScalarValue> = params.iter().map(scalar).collect::<Result<_, _>>()?;
-    let missing = plan.get_parameter_names().map_err(|e| SqlError::from_datafusion(e, ""))?;
-    let number = |name: &String| name.trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX);
-    if let Some(name) = missing.iter().find(|name| number(name) > values.len()) {
-        return Err(SqlError::bad(format!(
-            "the statement has a parameter {name} and the request no value for it"
-        ))
-        .hint("send {\"sql\": …, \"params\": [ … ]}"));
-    }
-    plan.with_param_values(ParamValues::from(values)).map_err(|e| SqlError::from_datafusion(e, ""))
-}
-
 /// The names of the columns as PostgreSQL gives them: `sum`, not `sum(up.value)`.
 pub(crate) fn output_names(plan: &LogicalPlan) -> Vec<String> {
     let mut node = plan;
@@ -381,14 +340,32 @@ pub(crate) fn output_names(plan: &LogicalPlan) -> Vec<String> {
                 // `count(*)` is an alias of its own.
                 Expr::Alias(alias) if alias.name.contains('(') => own(&alias.name),
                 Expr::Alias(alias) => alias.name.clone(),
-                Expr::Literal(..) | Expr::BinaryExpr(_) | Expr::Negative(_) | Expr::Case(_) => {
-                    "?column?".to_owned()
-                }
-                Expr::Cast(cast) => own(&cast.expr.schema_name().to_string()),
+                Expr::Literal(..)
+                | Expr::Placeholder(_)
+                | Expr::BinaryExpr(_)
+                | Expr::Negative(_)
+                | Expr::InList(_)
+                | Expr::IsNull(_)
+                | Expr::IsNotNull(_)
+                | Expr::Not(_) => "?column?".to_owned(),
+                Expr::Case(_) => "case".to_owned(),
+                Expr::Cast(cast) => cast_name(cast, own),
                 _ => own(field.name()),
             })
             .collect(),
         other => names(other.schema()),
+    }
+}
+
+/// The name of a cast: that of the column or function inside, else that of the type.
+fn cast_name(cast: &Cast, own: impl Fn(&str) -> String) -> String {
+    match cast.expr.as_ref() {
+        Expr::Column(column) => column.name.clone(),
+        Expr::Cast(inner) => cast_name(inner, own),
+        Expr::Literal(..) | Expr::Placeholder(_) | Expr::BinaryExpr(_) | Expr::Negative(_) => {
+            super::output::type_name(cast.field.data_type()).to_owned()
+        }
+        other => own(&other.schema_name().to_string()),
     }
 }
 

@@ -19,6 +19,7 @@ pub use binary::{COPY_SIGNATURE, POSTGRES_EPOCH_MICROS};
 pub use inserted::InsertedRows;
 pub use kind::ColumnType;
 
+use super::catalog::KeyColumn;
 use super::error::{SqlError, SqlErrorKind};
 use super::limits;
 use super::relations::timestamp;
@@ -240,6 +241,14 @@ impl Table {
             is_key: self.key.contains(&at),
         };
         self.schema().fields().iter().enumerate().map(column).collect()
+    }
+
+    /// The columns of its primary key, in the order of the key; none: it has no key.
+    pub fn key(&self) -> Vec<KeyColumn> {
+        let schema = self.schema();
+        let column =
+            |at: &usize| KeyColumn { name: schema.field(*at).name().clone(), number: *at as i64 + 1 };
+        self.key.iter().map(column).collect()
     }
 
     /// Its rows, as one batch.

@@ -115,6 +115,25 @@ pub(crate) fn duration_text(text: &str) -> Option<i64> {
     (total != 0).then_some(total)
 }
 
+/// The text of an interval with its clock in words: `1 day 01:00:05` as PostgreSQL prints it, which
+/// Arrow does not read. `None`: it has no clock.
+pub(crate) fn interval_without_clock(text: &str) -> Option<String> {
+    let mut has_clock = false;
+    let mut words = Vec::new();
+    for word in text.split_whitespace() {
+        let Some((hours, rest)) = word.split_once(':') else {
+            words.push(word.to_owned());
+            continue;
+        };
+        let (minutes, seconds) = rest.split_once(':').unwrap_or((rest, "0"));
+        let sign = if hours.starts_with('-') { "-" } else { "" };
+        let hours = hours.trim_start_matches(['-', '+']);
+        words.push(format!("{sign}{hours} hours {sign}{minutes} minutes {sign}{seconds} seconds"));
+        has_clock = true;
+    }
+    has_clock.then(|| words.join(" "))
+}
+
 /// A time in ms: a timestamp, its text in RFC 3339 or `YYYY-MM-DD HH:MM:SS`, or seconds since 1970.
 pub(crate) fn time(expr: &Expr) -> Option<TimeMs> {
     if let Some(seconds) = number(expr) {
@@ -234,6 +253,14 @@ mod tests {
         assert_eq!(ms("60.000s"), Some(60_000));
         assert_eq!(ms("soon"), None);
         assert_eq!(ms("5 parsecs"), None);
+    }
+
+    #[test]
+    fn clocks_of_intervals_become_words() {
+        let words = |text: &str| interval_without_clock(text);
+        assert_eq!(words("1 day 01:00:05.5").as_deref(), Some("1 day 01 hours 00 minutes 05.5 seconds"));
+        assert_eq!(words("-00:30").as_deref(), Some("-00 hours -30 minutes -0 seconds"));
+        assert_eq!(words("1 day"), None);
     }
 
     #[test]

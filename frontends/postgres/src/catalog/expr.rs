@@ -3,6 +3,7 @@
 //! values.
 
 use super::names::{folded, last, parts, place_of};
+use super::set_functions::{field_place, returns_set};
 use super::value::{Value, cast};
 use super::{Evaluator, Relation, Scope, functions, names, types};
 use crate::limits;
@@ -13,8 +14,10 @@ use sqlparser::ast::{
     AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
     Query, Subscript, TrimWhereField, UnaryOperator, Value as Literal,
 };
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The column does not exist.
 pub(crate) fn no_column(name: &[String]) -> SqlError {
@@ -378,14 +381,27 @@ impl Evaluator<'_> {
 
     /// An element or a slice of a list.
     fn access(&self, root: &Expr, chain: &[AccessExpr], scope: &Scope<'_>) -> Result<Value, SqlError> {
-        let mut value = self.value(root, scope)?;
+        let (root, chain) = qualified(root, chain);
+        // The vectors of the catalogs begin at 0.
+        let is_vector = matches!(self.kind_in(&root, scope)?, Type::INT2_VECTOR | Type::OID_VECTOR);
+        let first = if is_vector { 0 } else { 1 };
+        let mut value = self.value(&root, scope)?;
         for access in chain {
-            let AccessExpr::Subscript(subscript) = access else { return Err(unknown(root)) };
+            let subscript = match access {
+                AccessExpr::Subscript(subscript) => subscript,
+                AccessExpr::Dot(Expr::Identifier(field)) => {
+                    let place = field_place(&folded(field)).ok_or_else(|| no_column(&[folded(field)]))?;
+                    let part = |parts: Arc<[Value]>| parts.get(place).cloned();
+                    value = value.to_list().and_then(part).unwrap_or(Value::Null);
+                    continue;
+                }
+                AccessExpr::Dot(_) => return Err(unknown(&root)),
+            };
             let Some(list) = value.to_list() else { return Ok(Value::Null) };
             value = match subscript {
                 Subscript::Index { index } => {
                     let place =
-                        self.value(index, scope)?.to_int().and_then(|at| usize::try_from(at - 1).ok());
+                        self.value(index, scope)?.to_int().and_then(|at| usize::try_from(at - first).ok());
                     place.and_then(|at| list.get(at).cloned()).unwrap_or(Value::Null)
                 }
                 Subscript::Slice { lower_bound, upper_bound, .. } => {
@@ -405,7 +421,7 @@ impl Evaluator<'_> {
     /// The value of a call.
     fn function(&self, expr: &Expr, function: &Function, scope: &Scope<'_>) -> Result<Value, SqlError> {
         let name = last(&function.name);
-        if function.over.is_some() {
+        if function.over.is_some() || returns_set(&name) {
             let address = std::ptr::from_ref(expr) as usize;
             // Computed for all rows before the first is evaluated, since a window reads its
             // neighbours. Found by the address of the call: the same call may stand in a query
@@ -435,6 +451,16 @@ impl Evaluator<'_> {
                 self.call(&name, &values)
             }
         }
+    }
+}
+
+/// The column and the accesses to it: `t.list[1]` is parsed as the field `list` of a column `t`.
+pub(crate) fn qualified<'e>(root: &'e Expr, chain: &'e [AccessExpr]) -> (Cow<'e, Expr>, &'e [AccessExpr]) {
+    match (root, chain) {
+        (Expr::Identifier(relation), [AccessExpr::Dot(Expr::Identifier(column)), rest @ ..]) => {
+            (Cow::Owned(Expr::CompoundIdentifier(vec![relation.clone(), column.clone()])), rest)
+        }
+        _ => (Cow::Borrowed(root), chain),
     }
 }
 

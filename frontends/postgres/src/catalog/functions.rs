@@ -6,6 +6,7 @@ use super::value::Value;
 use super::{Evaluator, types};
 use postgres_types::Type;
 use sql::SqlError;
+use sql::catalog::RelationKind;
 
 /// What `version()` says: PostgreSQL 15, whose catalogs these are.
 pub(crate) const VERSION: &str = concat!("PostgreSQL 15.0 (Perennial ", env!("CARGO_PKG_VERSION"), ")");
@@ -87,7 +88,7 @@ pub(crate) fn is_identifier_type(kind: &Type) -> bool {
 }
 
 /// A name as it has to be written in a statement.
-fn quoted_name(name: &str) -> String {
+pub(super) fn quoted_name(name: &str) -> String {
     let is_plain = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     // Names of metrics may have capitals and colons, which without quotes would be folded or
@@ -128,6 +129,10 @@ impl Evaluator<'_> {
         // `'16384'::regclass` is the identifier itself.
         if let Ok(number) = text.trim().parse::<i64>() {
             return Ok(Value::Int(number));
+        }
+        // The catalogs name the functions of types, and have no numbers for them.
+        if *kind == Type::REGPROC {
+            return Ok(Value::text(&name_parts(&text).pop().unwrap_or_default()));
         }
         let found = self.named_identifier(&text, kind)?;
         // An error and not NULL: that is what `to_regclass` is for.
@@ -275,7 +280,10 @@ impl Evaluator<'_> {
                     .and_then(|oid| relations.by_oid(oid))
                     .map_or(Value::Null, |r| Value::Bool(is_visible(&r.schema)))
             }
-            // There are no privileges on single objects.
+            "has_table_privilege" | "has_any_column_privilege" | "has_column_privilege" => {
+                self.has_privilege(name, args)?
+            }
+            // There are no other privileges on single objects.
             name if is_test(name) && name != "starts_with" => Value::Bool(true),
             "pg_encoding_to_char" => Value::text("UTF8"),
             "pg_char_to_encoding" => Value::Int(6),
@@ -302,14 +310,13 @@ impl Evaluator<'_> {
             | "pg_database_size" => Value::Int(0),
             // There are no transactions; a number is enough for clients that compare two.
             "txid_current" => Value::Int(1),
+            "pg_get_constraintdef" | "pg_get_indexdef" => self.key_definition(name, args)?,
             // What nothing here has: comments, defaults, definitions, addresses.
             "obj_description"
             | "col_description"
             | "shobj_description"
             | "pg_get_expr"
             | "pg_get_viewdef"
-            | "pg_get_constraintdef"
-            | "pg_get_indexdef"
             | "pg_get_functiondef"
             | "pg_get_partkeydef"
             | "pg_get_triggerdef"
@@ -330,6 +337,69 @@ impl Evaluator<'_> {
             _ => return Ok(None),
         }))
     }
+
+    /// The definition of a primary key, as a constraint or as an index, or one of its columns.
+    fn key_definition(&self, name: &str, args: &[Value]) -> Result<Value, SqlError> {
+        let number = |at: usize| args.get(at).and_then(Value::to_int);
+        let oid = number(0);
+        let relations = self.maker.relations()?;
+        if name == "pg_get_constraintdef" {
+            let key = relations.keys.iter().find(|key| Some(key.constraint) == oid);
+            return Ok(key.map_or(Value::Null, |key| Value::text(&key.constraint_text())));
+        }
+        let Some(key) = relations.keys.iter().find(|key| Some(key.index) == oid) else {
+            return Ok(Value::Null);
+        };
+        let Some(column) = number(1).filter(|column| *column > 0) else {
+            return Ok(Value::text(&key.index_text()));
+        };
+        let column = usize::try_from(column - 1).ok().and_then(|at| key.columns.get(at));
+        Ok(column.map_or(Value::Null, |column| Value::text(&quoted_name(&column.name))))
+    }
+
+    /// Whether the user may do something with a relation: all read all, tables of people are
+    /// changed by statements.
+    fn has_privilege(&self, name: &str, args: &[Value]) -> Result<Value, SqlError> {
+        let Some(privilege) = args.last().map(Value::to_text) else { return Ok(Value::Null) };
+        if privilege.to_ascii_lowercase().contains("select") {
+            return Ok(Value::Bool(true));
+        }
+        // The user comes first where it is said, the column after the relation.
+        let behind = if name == "has_column_privilege" { 3 } else { 2 };
+        let relation = args.len().checked_sub(behind).and_then(|at| args.get(at));
+        let Some(relation) = relation.filter(|relation| !relation.is_null()) else { return Ok(Value::Null) };
+        let oid = self.identifier(relation, &Type::REGCLASS)?.to_int();
+        let relations = self.maker.relations()?;
+        let found = oid.and_then(|oid| relations.by_oid(oid));
+        let is_table = |relation: &super::rows::NumberedRelation| {
+            relation.schema == SEARCH_PATH[0] && relation.kind == RelationKind::Table
+        };
+        Ok(Value::Bool(found.is_some_and(is_table)))
+    }
+}
+
+/// The text of `format('%s %I %L', …)`.
+fn formatted(args: &[Value]) -> Value {
+    let Some(pattern) = args.first().filter(|pattern| !pattern.is_null()) else { return Value::Null };
+    let pattern = pattern.to_text();
+    let mut values = args.iter().skip(1);
+    let mut out = String::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            out.push(c);
+            continue;
+        }
+        let mut text = || values.next().map(Value::to_text).unwrap_or_default();
+        match chars.next() {
+            Some('I') => out.push_str(&quoted_name(&text())),
+            Some('L') => out.push_str(&format!("'{}'", text().replace('\'', "''"))),
+            Some('s') => out.push_str(&text()),
+            Some(other) => out.push(other),
+            None => {}
+        }
+    }
+    Value::text(&out)
 }
 
 /// The arguments that are not NULL.
@@ -347,6 +417,7 @@ fn text_function(name: &str, args: &[Value]) -> Option<Value> {
             let parts: Vec<String> = known(args.get(1..).unwrap_or_default()).map(Value::to_text).collect();
             return Some(Value::text(&parts.join(&text(0))));
         }
+        "format" => return Some(formatted(args)),
         "quote_nullable" if args.first().is_some_and(Value::is_null) => return Some(Value::text("NULL")),
         _ => {}
     }

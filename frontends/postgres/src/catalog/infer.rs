@@ -217,11 +217,21 @@ impl Evaluator<'_> {
             Expr::Array(array) => types::list_of(&self.first_known(array.elem.iter(), names)?),
             Expr::Subquery(query) => self.subquery_kind(query, names)?,
             Expr::CompoundFieldAccess { root, access_chain } => {
-                let kind = self.kind(root, names)?;
+                let (root, access_chain) = super::expr::qualified(root, access_chain);
+                let kind = self.kind(&root, names)?;
                 let is_slice = access_chain.iter().any(|access| {
                     matches!(access, sqlparser::ast::AccessExpr::Subscript(Subscript::Slice { .. }))
                 });
-                if is_slice { kind } else { types::element_of(&kind) }
+                match access_chain.last() {
+                    Some(sqlparser::ast::AccessExpr::Dot(Expr::Identifier(field))) => {
+                        match folded(field).as_str() {
+                            "n" => Type::INT4,
+                            _ => types::element_of(&kind),
+                        }
+                    }
+                    _ if is_slice => kind,
+                    _ => types::element_of(&kind),
+                }
             }
             Expr::Trim { .. } | Expr::Substring { .. } => Type::TEXT,
             // What follows tests something: IS NULL, IN, LIKE, EXISTS, BETWEEN.
@@ -313,6 +323,11 @@ pub(crate) fn function_kind(name: &str, args: &[Type]) -> Type {
         "sum" => wider(&first(), &Type::INT8),
         "min" | "max" | "coalesce" | "nullif" | "greatest" | "least" => first(),
         "array_agg" => types::list_of(&first()),
+        // Of its two parts only the element has the type of the list.
+        "_pg_expandarray" => first(),
+        "unnest" => types::element_of(&first()),
+        "generate_series" | "generate_subscripts" => Type::INT4,
+        "format" => Type::TEXT,
         "array_append" | "array_remove" | "array_cat" => first(),
         "array_length"
         | "array_lower"

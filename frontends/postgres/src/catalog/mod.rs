@@ -5,10 +5,11 @@
 //! identifiers, `pg_…` functions. The tables are small, so an interpreter of the syntax tree is
 //! enough. [`tables`] declares tables and columns, [`rows`] fills them, [`scan`] reads what a query
 //! needs, [`from`] and [`join`] join, [`select`] groups and sorts, [`expr`] and [`functions`]
-//! evaluate expressions, and [`infer`] finds column types without running the query.
+//! evaluate expressions. [`infer`] and [`parameters`] find the types of columns and parameters
+//! without running the query.
 //!
 //! [`asks_catalogs`] decides whether a query comes here or goes to the SQL engine.
-//! `tests/data/clients.txt` has the recorded queries of clients.
+//! `tests/data/clients.txt` and `tools.txt` have the recorded queries of clients.
 
 mod aggregates;
 mod conditions;
@@ -17,10 +18,14 @@ mod from;
 mod functions;
 mod infer;
 mod join;
+mod keys;
 mod names;
+mod parameters;
+mod row_template;
 pub(crate) mod rows;
 mod scan;
 mod select;
+mod set_functions;
 mod table_functions;
 mod tables;
 pub(crate) mod types;
@@ -31,7 +36,7 @@ pub(crate) use names::asks_catalogs;
 use postgres_types::Type;
 use regex::Regex;
 use rows::RowMaker;
-use sql::catalog::{ListedColumn, ListedRelation};
+use sql::catalog::{ListedColumn, ListedRelation, ListedTable};
 use sql::{SqlError, SqlErrorKind};
 use sqlparser::ast::{Expr, Query};
 use std::cell::{Cell, RefCell};
@@ -46,6 +51,8 @@ use value::Value;
 pub(crate) trait RelationList {
     /// All relations.
     fn relations(&self) -> Result<Vec<ListedRelation>, SqlError>;
+    /// The tables of people, with their keys.
+    fn tables(&self) -> Vec<ListedTable>;
     /// The columns of one.
     fn columns(&self, schema: &str, name: &str) -> Result<Vec<ListedColumn>, SqlError>;
     /// The names of the functions.
@@ -214,7 +221,8 @@ pub(crate) struct Scope<'s> {
     pub(crate) row: &'s [Value],
     /// The rows that aggregates go over; `None`: there is no group.
     pub(crate) group: Option<&'s [Vec<Value>]>,
-    /// The results of window functions for this row, by the address of the function.
+    /// The results of window functions and of functions with several values for this row, by the
+    /// address of the call.
     pub(crate) windows: Option<&'s HashMap<usize, Value>>,
     pub(crate) outer: Option<&'s Scope<'s>>,
 }

@@ -1,6 +1,8 @@
 //! Makes the rows of the catalog tables (`pg_class`, `pg_attribute`, `pg_type`, …) from the
 //! relations that the SQL engine lists. [`super::tables`] declares the columns.
 
+use super::keys::{BTREE, PrimaryKey};
+use super::row_template::RowTemplate;
 use super::tables::{self, CatalogTable, INFORMATION_SCHEMA, PG_CATALOG};
 use super::types;
 use super::value::Value;
@@ -8,9 +10,9 @@ use super::{RelationList, SessionInfo};
 use crate::limits;
 use postgres_types::{Kind, Type};
 use sql::SqlError;
-use sql::catalog::{ListedColumn, ListedRelation, RelationKind};
+use sql::catalog::{ListedColumn, ListedRelation, ListedTable, RelationKind};
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// Schemas of the server, with the object identifiers that they have here.
@@ -32,6 +34,8 @@ const DATABASE_OID: i64 = 16_000;
 pub(crate) const OWNER: &str = "perennial";
 /// Its object identifier.
 pub(crate) const OWNER_OID: i64 = 10;
+/// `pg_am.oid` of `heap`.
+const HEAP: i64 = 2;
 /// The first object identifier of a relation.
 const FIRST_OID: u32 = 20_000;
 /// The first object identifier of a function.
@@ -44,6 +48,15 @@ pub(crate) struct NumberedRelation {
     pub(crate) schema: String,
     pub(crate) name: String,
     pub(crate) kind: RelationKind,
+    /// It is the index of a primary key.
+    pub(crate) is_index: bool,
+}
+
+impl NumberedRelation {
+    /// Whether it is a table, a view or a list.
+    fn has_rows(&self) -> bool {
+        !self.is_index
+    }
 }
 
 /// A column of a relation with its type.
@@ -57,28 +70,55 @@ struct TypedColumn {
 #[derive(Debug, Default)]
 pub(crate) struct Relations {
     pub(crate) all: Vec<NumberedRelation>,
+    pub(super) keys: Vec<PrimaryKey>,
     by_oid: HashMap<i64, usize>,
 }
 
 impl Relations {
     /// Numbers relations: by their names, so that a relation keeps its identifier as long as the
     /// server and longer. Names with the same number get the next one.
-    fn number(listed: Vec<ListedRelation>) -> Relations {
+    fn number(listed: Vec<ListedRelation>, tables: Vec<ListedTable>) -> Relations {
         let mut relations = Relations::default();
         for table in tables::TABLES.iter() {
             let kind = if table.schema == PG_CATALOG { RelationKind::Table } else { RelationKind::View };
             let name = table.name.to_owned();
             let schema = table.schema.to_owned();
-            relations.push(NumberedRelation { oid: table.oid, schema, name, kind });
+            relations.push(NumberedRelation { oid: table.oid, schema, name, kind, is_index: false });
         }
         for ListedRelation { schema, name, kind } in listed {
-            let mut oid = i64::from(hash(&schema, &name) % (i32::MAX as u32 - FIRST_OID) + FIRST_OID);
-            while relations.by_oid.contains_key(&oid) {
-                oid += 1;
-            }
-            relations.push(NumberedRelation { oid, schema, name, kind });
+            let oid = relations.free_oid(&schema, &name);
+            relations.push(NumberedRelation { oid, schema, name, kind, is_index: false });
+        }
+        for table in tables {
+            relations.add_key(table);
         }
         relations
+    }
+
+    /// Adds the primary key of a table, if it has one.
+    fn add_key(&mut self, listed: ListedTable) {
+        let Some(table) = self.named(Some("public"), &listed.name).map(|relation| relation.oid) else {
+            return;
+        };
+        if listed.key.is_empty() {
+            return;
+        }
+        let name = PrimaryKey::index_name(&listed.name);
+        let index = self.free_oid("public", &name);
+        let constraint = self.free_oid("constraint", &name);
+        let schema = "public".to_owned();
+        let kind = RelationKind::Table;
+        self.push(NumberedRelation { oid: index, schema, name, kind, is_index: true });
+        self.keys.push(PrimaryKey::new(listed, table, index, constraint));
+    }
+
+    /// The object identifier for something of this name.
+    fn free_oid(&self, schema: &str, name: &str) -> i64 {
+        let mut oid = i64::from(hash(schema, name) % (i32::MAX as u32 - FIRST_OID) + FIRST_OID);
+        while self.by_oid.contains_key(&oid) {
+            oid += 1;
+        }
+        oid
     }
 
     fn push(&mut self, relation: NumberedRelation) {
@@ -137,7 +177,7 @@ impl<'a> RowMaker<'a> {
         if let Some(known) = self.relations.get() {
             return Ok(known.clone());
         }
-        let numbered = Rc::new(Relations::number(self.list.relations()?));
+        let numbered = Rc::new(Relations::number(self.list.relations()?, self.list.tables()));
         Ok(self.relations.get_or_init(|| numbered).clone())
     }
 
@@ -164,37 +204,74 @@ impl<'a> RowMaker<'a> {
             (PG_CATALOG, "pg_matviews") => {
                 self.views(&template, RelationKind::MaterializedView, ["matviewname", "matviewowner"])?
             }
+            (PG_CATALOG, "pg_stat_user_tables") => self.table_statistics(&template)?,
+            (PG_CATALOG, "pg_index") => self.key_rows(|key| vec![key.index_row(&template)])?,
+            (PG_CATALOG, "pg_constraint") => self.key_rows(|key| vec![key.constraint_row(&template)])?,
+            (PG_CATALOG, "pg_indexes") => self.key_rows(|key| vec![key.indexes_row(&template)])?,
+            (PG_CATALOG, "pg_am") => access_methods(&template),
             (PG_CATALOG, _) => single_rows(table.name, &template),
             (_, "schemata") => SCHEMAS.iter().map(|(name, _)| schemata_row(&template, name)).collect(),
             (_, "tables") => self.information_tables(&template)?,
             (_, "columns") => return self.information_columns(&template, wanted),
             (_, "views") => self.information_views(&template)?,
+            (_, "table_constraints") => self.key_rows(|key| vec![key.table_constraint_row(&template)])?,
+            (_, "key_column_usage" | "constraint_column_usage") => {
+                self.key_rows(|key| key.column_rows(&template))?
+            }
             _ => Vec::new(),
         };
         Ok(made)
     }
 
+    /// The rows that primary keys have in a table.
+    fn key_rows(&self, rows: impl Fn(&PrimaryKey) -> Vec<Vec<Value>>) -> Result<Vec<Vec<Value>>, SqlError> {
+        Ok(self.relations()?.keys.iter().flat_map(rows).collect())
+    }
+
+    /// The rows of `pg_stat_user_tables`. The rows of a metric are not counted: clients ask for all
+    /// tables at once.
+    fn table_statistics(&self, template: &RowTemplate) -> Result<Vec<Vec<Value>>, SqlError> {
+        let relations = self.relations()?;
+        let row = |table: ListedTable| {
+            let relation = relations.named(Some("public"), &table.name)?;
+            Some(template.row(&[
+                ("relid", Value::Int(relation.oid)),
+                ("schemaname", Value::text(&relation.schema)),
+                ("relname", Value::text(&table.name)),
+                ("n_live_tup", Value::Int(table.rows as i64)),
+            ]))
+        };
+        Ok(self.list.tables().into_iter().filter_map(row).collect())
+    }
+
     /// The rows of `pg_class`.
     fn classes(&self, template: &RowTemplate) -> Result<Vec<Vec<Value>>, SqlError> {
+        let relations = self.relations()?;
+        let with_index: HashSet<i64> = relations.keys.iter().map(|key| key.table).collect();
         let row = |relation: &NumberedRelation| {
+            let kind = if relation.is_index { "i" } else { kind_letter(relation.kind) };
             template.row(&[
                 ("oid", Value::Int(relation.oid)),
                 ("relname", Value::text(&relation.name)),
                 ("relnamespace", Value::Int(schema_oid(&relation.schema))),
                 ("relowner", Value::Int(OWNER_OID)),
-                ("relam", Value::Int(2)),
+                ("relam", Value::Int(if relation.is_index { BTREE } else { HEAP })),
                 ("reltuples", Value::Float(-1.0)),
+                ("relhasindex", Value::Bool(with_index.contains(&relation.oid))),
                 ("relpersistence", Value::text("p")),
-                ("relkind", Value::text(kind_letter(relation.kind))),
+                ("relkind", Value::text(kind)),
                 ("relispopulated", Value::Bool(true)),
                 ("relreplident", Value::text("n")),
             ])
         };
-        Ok(self.relations()?.all.iter().map(row).collect())
+        Ok(relations.all.iter().map(row).collect())
     }
 
-    /// The columns of a relation, with their types.
+    /// The columns of a relation, with their types. Those of an index are in its table.
     fn columns_of(&self, relation: &NumberedRelation) -> Result<Vec<TypedColumn>, SqlError> {
+        if relation.is_index {
+            return Ok(Vec::new());
+        }
         if let Some(table) = tables::table(Some(&relation.schema), &relation.name) {
             let column = |c: &tables::CatalogColumn| TypedColumn {
                 name: c.name.to_owned(),
@@ -363,7 +440,7 @@ impl<'a> RowMaker<'a> {
             ])
         };
         let relations = self.relations()?;
-        Ok(relations.all.iter().filter(|r| r.kind == RelationKind::Table).map(row).collect())
+        Ok(relations.all.iter().filter(|r| r.has_rows() && r.kind == RelationKind::Table).map(row).collect())
     }
 
     fn views(
@@ -396,7 +473,7 @@ impl<'a> RowMaker<'a> {
                 ("is_typed", Value::text("NO")),
             ])
         };
-        Ok(self.relations()?.all.iter().map(row).collect())
+        Ok(self.relations()?.all.iter().filter(|r| r.has_rows()).map(row).collect())
     }
 
     fn information_views(&self, template: &RowTemplate) -> Result<Vec<Vec<Value>>, SqlError> {
@@ -451,7 +528,8 @@ fn schemata_row(template: &RowTemplate, name: &str) -> Vec<Value> {
 }
 
 fn type_row(template: &RowTemplate, kind: &Type) -> Vec<Value> {
-    let list = types::LISTED.iter().find(|listed| *listed.kind() == Kind::Array(kind.clone()));
+    let has_list = types::LISTED.iter().any(|listed| *listed.kind() == Kind::Array(kind.clone()));
+    let list = if has_list { i64::from(types::list_of(kind).oid()) } else { 0 };
     let element = if let Kind::Array(element) = kind.kind() { i64::from(element.oid()) } else { 0 };
     let is_text = types::category(kind) == "S";
     let input = if element == 0 { format!("{}in", kind.name()) } else { "array_in".to_owned() };
@@ -466,7 +544,7 @@ fn type_row(template: &RowTemplate, kind: &Type) -> Vec<Value> {
         ("typisdefined", Value::Bool(true)),
         ("typdelim", Value::text(",")),
         ("typelem", Value::Int(element)),
-        ("typarray", Value::Int(list.map_or(0, |list| i64::from(list.oid())))),
+        ("typarray", Value::Int(list)),
         ("typinput", Value::text(&input)),
         ("typalign", Value::text("i")),
         ("typstorage", Value::text("p")),
@@ -475,14 +553,21 @@ fn type_row(template: &RowTemplate, kind: &Type) -> Vec<Value> {
     ])
 }
 
+/// The rows of `pg_am`.
+fn access_methods(template: &RowTemplate) -> Vec<Vec<Value>> {
+    let row = |(oid, name, kind): (i64, &str, &str)| {
+        template.row(&[
+            ("oid", Value::Int(oid)),
+            ("amname", Value::text(name)),
+            ("amtype", Value::text(kind)),
+        ])
+    };
+    [(HEAP, "heap", "t"), (BTREE, "btree", "i")].map(row).to_vec()
+}
+
 /// Tables of one row, and empty ones.
 fn single_rows(name: &str, template: &RowTemplate) -> Vec<Vec<Value>> {
     let row = match name {
-        "pg_am" => template.row(&[
-            ("oid", Value::Int(2)),
-            ("amname", Value::text("heap")),
-            ("amtype", Value::text("t")),
-        ]),
         "pg_database" => template.row(&[
             ("oid", Value::Int(DATABASE_OID)),
             ("datname", Value::text(DATABASE)),
@@ -517,45 +602,4 @@ fn single_rows(name: &str, template: &RowTemplate) -> Vec<Vec<Value>> {
         _ => return Vec::new(),
     };
     vec![row]
-}
-
-/// Where the columns of a table are in its rows.
-struct RowTemplate {
-    empty: Vec<Value>,
-    places: HashMap<&'static str, usize>,
-}
-
-impl RowTemplate {
-    fn new(table: &CatalogTable) -> RowTemplate {
-        let default = |kind: &Type| match *kind {
-            Type::BOOL => Value::Bool(false),
-            Type::OID | Type::INT2 | Type::INT4 | Type::INT8 => Value::Int(0),
-            Type::FLOAT4 => Value::Float(0.0),
-            Type::CHAR => Value::text(""),
-            _ => Value::Null,
-        };
-        RowTemplate {
-            // The lengths of information_schema are unknown where they are 0.
-            empty: match table.schema {
-                PG_CATALOG => table.columns.iter().map(|column| default(&column.kind)).collect(),
-                _ => vec![Value::Null; table.columns.len()],
-            },
-            places: table.columns.iter().enumerate().map(|(at, column)| (column.name, at)).collect(),
-        }
-    }
-
-    /// A row with these values; the others are empty. Names that the table lacks are left out.
-    fn row(&self, values: &[(&str, Value)]) -> Vec<Value> {
-        let mut row = self.empty.clone();
-        for (name, value) in values {
-            self.set(&mut row, name, value.clone());
-        }
-        row
-    }
-
-    fn set(&self, row: &mut [Value], name: &str, value: Value) {
-        if let Some(at) = self.places.get(name) {
-            row[*at] = value;
-        }
-    }
 }

@@ -5,6 +5,7 @@ use super::aggregates::compare_keys;
 use super::conditions::conjuncts;
 use super::infer::Names;
 use super::names::{folded, last, output_name, renamed};
+use super::set_functions::returns_set;
 use super::value::Value;
 use super::{Column, Evaluator, Relation, Scope, functions};
 use sql::SqlError;
@@ -191,7 +192,14 @@ impl Evaluator<'_> {
             let mut sorted = Vec::new();
             for (row, windows) in rows.iter().zip(&windows) {
                 let scope = Scope { columns: &columns, row, group: None, windows: Some(windows), outer };
-                sorted.push(self.projected(&outputs, order, select, &scope)?);
+                if !called.has_sets {
+                    sorted.push(self.projected(&outputs, order, select, &scope)?);
+                    continue;
+                }
+                for values in self.set_values(select, &scope, windows)? {
+                    let scope = Scope { windows: Some(&values), ..scope };
+                    sorted.push(self.projected(&outputs, order, select, &scope)?);
+                }
             }
             sorted
         };
@@ -364,6 +372,8 @@ fn group_keys<'e>(select: &'e Select, outputs: &[Output<'e>]) -> Result<Vec<&'e 
 /// What a SELECT calls in its columns, its order and HAVING, not in queries inside of it.
 struct Calls<'e> {
     has_aggregates: bool,
+    /// Functions with several values.
+    has_sets: bool,
     windows: Vec<&'e Expr>,
 }
 
@@ -373,11 +383,12 @@ fn calls<'e>(select: &'e Select, order: &'e [OrderByExpr]) -> Calls<'e> {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
         _ => None,
     });
-    let mut calls = Calls { has_aggregates: false, windows: Vec::new() };
+    let mut calls = Calls { has_aggregates: false, has_sets: false, windows: Vec::new() };
     for expr in items.chain(order.iter().map(|by| &by.expr)).chain(&select.having) {
         let mut finder = CallFinder::default();
         let _ = expr.visit(&mut finder);
         calls.has_aggregates |= finder.has_aggregates;
+        calls.has_sets |= finder.has_sets;
         if finder.has_windows {
             collect_windows(expr, &mut calls.windows);
         }
@@ -390,6 +401,7 @@ fn calls<'e>(select: &'e Select, order: &'e [OrderByExpr]) -> Calls<'e> {
 struct CallFinder {
     depth: usize,
     has_aggregates: bool,
+    has_sets: bool,
     has_windows: bool,
 }
 
@@ -413,7 +425,9 @@ impl Visitor for CallFinder {
         {
             let is_window = function.over.is_some();
             self.has_windows |= is_window;
-            self.has_aggregates |= !is_window && functions::is_aggregate(&last(&function.name));
+            let name = last(&function.name);
+            self.has_aggregates |= !is_window && functions::is_aggregate(&name);
+            self.has_sets |= returns_set(&name);
         }
         ControlFlow::Continue(())
     }

@@ -11,6 +11,15 @@ use postgres_types::Type;
 use sql::SqlError;
 use sqlparser::ast::{Expr, TableAlias, TableFactor};
 
+/// The words that PostgreSQL 15 reserves.
+const RESERVED_WORDS: &str = "all analyse analyze and any array as asc asymmetric both case cast check \
+    collate column constraint create current_catalog current_date current_role current_time \
+    current_timestamp current_user default deferrable desc distinct do else end except false fetch for \
+    foreign from grant group having in initially intersect into lateral leading limit localtime \
+    localtimestamp not null offset on only or order placing primary references returning select \
+    session_user some symmetric table then to trailing true union unique user using variadic when where \
+    window with";
+
 /// A function in `FROM`.
 struct FunctionCall<'e> {
     name: String,
@@ -68,7 +77,7 @@ impl Evaluator<'_> {
     }
 
     /// The rows of a function with these arguments.
-    fn function_rows(&self, name: &str, args: &[Value]) -> Result<Vec<Vec<Value>>, SqlError> {
+    pub(super) fn function_rows(&self, name: &str, args: &[Value]) -> Result<Vec<Vec<Value>>, SqlError> {
         let whole = |at: usize| args.get(at).and_then(Value::to_int);
         match name {
             "generate_series" => {
@@ -94,10 +103,20 @@ impl Evaluator<'_> {
                 let list = args.first().and_then(Value::to_list);
                 Ok(list.iter().flat_map(|list| list.iter()).map(|value| vec![value.clone()]).collect())
             }
+            "_pg_expandarray" => {
+                let list = args.first().and_then(Value::to_list);
+                let row = |(at, value): (usize, &Value)| vec![value.clone(), Value::Int(at as i64 + 1)];
+                Ok(list.iter().flat_map(|list| list.iter()).enumerate().map(row).collect())
+            }
+            "regexp_split_to_table" => {
+                let (Some(text), Some(pattern)) = (args.first(), args.get(1)) else { return Ok(Vec::new()) };
+                let pattern = self.pattern(&pattern.to_text(), false)?;
+                let text = text.to_text();
+                Ok(pattern.split(&text).map(|part| vec![Value::text(part)]).collect())
+            }
             "pg_get_keywords" => {
-                let words = ["select", "from", "where", "group", "order", "limit"];
-                let row = |word: &&str| vec![Value::text(word), Value::text("R"), Value::text("reserved")];
-                Ok(words.iter().map(row).collect())
+                let row = |word: &str| vec![Value::text(word), Value::text("R"), Value::text("reserved")];
+                Ok(RESERVED_WORDS.split_whitespace().map(row).collect())
             }
             _ => Ok(vec![vec![self.call(name, args)?]]),
         }
@@ -117,6 +136,7 @@ impl Evaluator<'_> {
         let mut listed = match call.name.as_str() {
             "generate_series" | "generate_subscripts" => vec![("", Type::INT4)],
             "unnest" => vec![("", of_first())],
+            "_pg_expandarray" => vec![("x", of_first()), ("n", Type::INT4)],
             "pg_get_keywords" => {
                 vec![("word", Type::TEXT), ("catcode", Type::CHAR), ("catdesc", Type::TEXT)]
             }

@@ -1,7 +1,7 @@
 //! Declares the tables of the catalogs with their columns, as in PostgreSQL 15 ([`COLUMNS`]).
 //!
-//! Most tables are empty: this server has no constraints, triggers or indexes, but clients join
-//! with these tables. [`super::rows`] has the rows of the others.
+//! Most tables are empty: this server has no triggers, comments or defaults, but clients join with
+//! these tables. [`super::rows`] has the rows of the others.
 
 use postgres_types::Type;
 use std::sync::LazyLock;
@@ -118,7 +118,7 @@ const COLUMNS: &[(&str, &str, &str)] = &[
     (
         PG_CATALOG,
         "pg_index",
-        "indexrelid:o indrelid:o indnatts:s indnkeyatts:s indisunique:b indnullsnotdistinct:b indisprimary:b indisexclusion:b indimmediate:b indisclustered:b indisvalid:b indcheckxmin:b indisready:b indislive:b indisreplident:b indkey:S indcollation:O indclass:O indoption:S indexprs:t indpred:t",
+        "indexrelid:o indrelid:o indnatts:s indnkeyatts:s indisunique:b indnullsnotdistinct:b indisprimary:b indisexclusion:b indimmediate:b indisclustered:b indisvalid:b indcheckxmin:b indisready:b indislive:b indisreplident:b indkey:V indcollation:W indclass:W indoption:V indexprs:t indpred:t",
     ),
     (PG_CATALOG, "pg_indexes", "schemaname:n tablename:n indexname:n tablespace:n indexdef:t"),
     (PG_CATALOG, "pg_inherits", "inhrelid:o inhparent:o inhseqno:i inhdetachpending:b"),
@@ -329,6 +329,8 @@ fn kind_of(letter: &str) -> Type {
         "T" => Type::TEXT_ARRAY,
         "S" => Type::INT2_ARRAY,
         "O" => Type::OID_ARRAY,
+        "V" => Type::INT2_VECTOR,
+        "W" => Type::OID_VECTOR,
         _ => Type::TEXT,
     }
 }

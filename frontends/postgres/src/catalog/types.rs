@@ -31,6 +31,9 @@ pub(crate) const LISTED: &[Type] = &[
     Type::REGCLASS,
     Type::REGTYPE,
     Type::REGNAMESPACE,
+    Type::INT2_VECTOR,
+    Type::OID_VECTOR,
+    Type::RECORD,
     Type::BOOL_ARRAY,
     Type::CHAR_ARRAY,
     Type::NAME_ARRAY,
@@ -46,6 +49,10 @@ pub(crate) const LISTED: &[Type] = &[
     Type::TIMESTAMPTZ_ARRAY,
     Type::NUMERIC_ARRAY,
     Type::JSONB_ARRAY,
+    Type::DATE_ARRAY,
+    Type::TIME_ARRAY,
+    Type::INTERVAL_ARRAY,
+    Type::UUID_ARRAY,
 ];
 
 /// The type with the name that [`sql::output::type_name`] gives.
@@ -74,7 +81,7 @@ pub(crate) fn written(name: &str) -> Option<Type> {
     if let Some(element) = name.strip_suffix("[]") {
         // `text[]` and `_text` are two spellings of one type; the list has it under the second.
         let element = written(element)?;
-        return LISTED.iter().find(|kind| *kind.kind() == Kind::Array(element.clone())).cloned();
+        return Some(list_of(&element));
     }
     let known = match name.as_str() {
         "boolean" => Type::BOOL,
@@ -155,7 +162,8 @@ pub(crate) fn category(kind: &Type) -> &'static str {
 
 /// The type of a list of these.
 pub(crate) fn list_of(kind: &Type) -> Type {
-    let list = LISTED.iter().find(|listed| *listed.kind() == Kind::Array(kind.clone()));
+    // The vectors of the catalogs come before the lists of their types.
+    let list = LISTED.iter().rev().find(|listed| *listed.kind() == Kind::Array(kind.clone()));
     list.cloned().unwrap_or(Type::TEXT_ARRAY)
 }
 

@@ -92,9 +92,8 @@ impl Value {
         match self {
             Value::List(list) => Some(list.clone()),
             Value::Text(text) => {
-                let inside = text.trim().strip_prefix('{')?.strip_suffix('}')?;
-                let parts = inside.split(',').filter(|part| !part.is_empty());
-                Some(parts.map(|part| Value::text(part.trim().trim_matches('"'))).collect())
+                let element = |element: Option<String>| element.map_or(Value::Null, |e| Value::text(&e));
+                Some(sql::lists::elements(text)?.into_iter().map(element).collect())
             }
             _ => None,
         }

@@ -181,6 +181,13 @@ impl SqlFixture {
         Ok(rows)
     }
 
+    /// The rows of a statement with the values of its parameters.
+    pub fn rows_with(&self, text: &str, params: &[Value]) -> Result<Vec<Vec<String>>, SqlError> {
+        let params = params.to_vec();
+        let request = SqlRequest { text: text.to_owned(), time: NOW, params, ..SqlRequest::default() };
+        Ok(cells(&self.run(&request, Format::Json)?.0))
+    }
+
     /// The rows of a statement, with their cells as text, sorted if `sorted`.
     pub fn rows(&self, text: &str) -> Result<Vec<Vec<String>>, SqlError> {
         let (json, _) = self.ask_as(text, Format::Json)?;
