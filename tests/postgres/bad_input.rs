@@ -1,5 +1,5 @@
-//! Bad input, over HTTP and over the wire: the same error on both ways, precise, and nothing is half
-//! done. `frontends/sql/tests/bad_input.rs` has more statements, without a server.
+//! Bad input, over HTTP and over the wire: the same error on both ways, precise, and nothing is
+//! half done. `frontends/sql/tests/bad_input.rs` has more statements, without a server.
 
 use crate::{connected, served, support};
 use serde_json::{Value, json};

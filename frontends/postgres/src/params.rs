@@ -1,6 +1,6 @@
 //! Reads the values of `$1`, `$2`, … in PostgreSQL's text and binary formats, as JSON values for
-//! the SQL engine; a list is a JSON array. [`binary`] has the binary format; [`super::cells`] is the
-//! other direction.
+//! the SQL engine; a list is a JSON array. [`binary`] has the binary format; [`super::cells`] is
+//! the other direction.
 
 mod binary;
 

@@ -2,9 +2,9 @@
 //! `x = ANY (list)` and `x <> ALL (list)`, which become `x IN (…)` and `x NOT IN (…)`. Two smaller
 //! forms besides: limits that are texts, and the clock in intervals.
 //!
-//! [`super::planner`] rewrites a parsed statement before it plans it, so that such a condition can be
-//! a part of a plan. A parameter that is such a list gets the name `$1[]`; [`super::parameters`] puts
-//! its values in.
+//! [`super::planner`] rewrites a parsed statement before it plans it, so that such a condition can
+//! be a part of a plan. A parameter that is such a list gets the name `$1[]`; [`super::parameters`]
+//! puts its values in.
 
 use super::error::SqlError;
 use super::parameters::LIST_MARK;

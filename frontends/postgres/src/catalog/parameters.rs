@@ -1,6 +1,6 @@
-//! Infers the types of the parameters (`$1`, `$2`, …) of a catalog query from the expressions around
-//! them: `oid = $1`, `relname = ANY ($1)`, `$1::regclass`, `LIMIT $1`. Drivers encode the values by
-//! these types.
+//! Infers the types of the parameters (`$1`, `$2`, …) of a catalog query from the expressions
+//! around them: `oid = $1`, `relname = ANY ($1)`, `$1::regclass`, `LIMIT $1`. Drivers encode the
+//! values by these types.
 
 use super::expr::{argument, type_of};
 use super::infer::Names;
@@ -26,8 +26,9 @@ impl Evaluator<'_> {
     }
 }
 
-/// Collects the columns of all tables of a query and of the queries inside of it. That a name of one
-/// query is found in another makes no difference: columns of one name have one type in the catalogs.
+/// Collects the columns of all tables of a query and of the queries inside of it. That a name of
+/// one query is found in another makes no difference: columns of one name have one type in the
+/// catalogs.
 struct TableColumns<'e, 'a> {
     evaluator: &'e Evaluator<'a>,
     columns: Vec<Column>,

@@ -1,6 +1,7 @@
 //! Functions with several values in the columns of a `SELECT`, such as
-//! `information_schema._pg_expandarray(i.indkey)`: a row becomes one for each value. Several of them
-//! go on side by side; those that end early are NULL. [`super::table_functions`] has those in `FROM`.
+//! `information_schema._pg_expandarray(i.indkey)`: a row becomes one for each value. Several of
+//! them go on side by side; those that end early are NULL. [`super::table_functions`] has those in
+//! `FROM`.
 
 use super::expr::argument;
 use super::names::last;
@@ -36,9 +37,9 @@ pub(super) fn field_place(name: &str) -> Option<usize> {
 type CallValues = HashMap<usize, Value>;
 
 impl Evaluator<'_> {
-    /// The values of the functions with several values in the columns of `select`, for each row that
-    /// the row of `scope` becomes. `computed` are the values of its window functions, which all of
-    /// these rows have.
+    /// The values of the functions with several values in the columns of `select`, for each row
+    /// that the row of `scope` becomes. `computed` are the values of its window functions, which
+    /// all of these rows have.
     pub(super) fn set_values(
         &self,
         select: &Select,
