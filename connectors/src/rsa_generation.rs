@@ -153,8 +153,8 @@ mod tests {
     fn primes_are_told_from_other_numbers() {
         let random = SystemRandom::new();
         let is = |text: &str| is_prime(&BigUint::parse_bytes(text.as_bytes(), 10).unwrap(), &random).unwrap();
-        // The prime of the curve 25519 and the one before 2^127; their product; Carmichael's numbers,
-        // which pass Fermat's test.
+        // The prime of the curve 25519 and the one before 2^127; their product; Carmichael's
+        // numbers, which pass Fermat's test.
         let large = "57896044618658097711785492504343953926634992332820282019728792003956564819949";
         assert!(is(large) && is("170141183460469231731687303715884105727") && is("65537"));
         let product = BigUint::parse_bytes(large.as_bytes(), 10).unwrap()

@@ -2,6 +2,7 @@
 """Discovery of two readers from the same recorded servers: of each mechanism that has recordings.
 
     tests/beside/discovery_recorded.py --perennial … --prometheus …     # a Prometheus 3.14
+    tests/beside/discovery_recorded.py --perennial … --prometheus … --failures
     tests/beside/discovery_recorded.py --perennial … --vmagent …
 
 Each case of connectors/tests/data/discovery becomes a job, and the servers that it names are played by
@@ -96,15 +97,15 @@ class Case:
         return {urlsplit(answer['request'].split(' ')[1]) for answer in self.answers}
 
 
-def of_files():
-    """The recorded cases that have targets."""
+def of_files(has_targets=True):
+    """The recorded cases that have targets, or an error instead."""
     for path in sorted(glob.glob(f'{DATA}/*.json')):
         mechanism = os.path.basename(path).removesuffix('.json')
         text = open(path).read().replace('{key}', f'{DATA}/test-key.pem')
         cases = json.loads(text)
         if isinstance(cases, list):
             for number, case in enumerate(cases):
-                if case.get('targets'):
+                if case.get('targets' if has_targets else 'error'):
                     yield Case(mechanism, number, case['config'], case['answers'])
 
 
@@ -302,6 +303,17 @@ class Reader:
             jobs.setdefault(labels['job'], []).append(json.dumps(own, sort_keys=True))
         return {name: sorted(set(targets)) for name, targets in jobs.items()}
 
+    def failures(self):
+        """By job, whether refreshes have failed. Some mechanisms of AWS have no job there: by mechanism."""
+        try:
+            with urllib.request.urlopen(f'http://127.0.0.1:{self.port}/metrics', timeout=10) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return set()
+        lines = [line for line in lines if line.startswith('prometheus_sd_refresh_failures_total{')]
+        names = [re.search('config="(.*?)"', line)[1] or re.search('mechanism="(.*?)"', line)[1] for line in lines]
+        return {name for name, line in zip(names, lines) if float(line.split(' ')[-1]) > 0}
+
 
 def readers(options, directory, variables):
     config = f'{directory}/prometheus.yml'
@@ -346,17 +358,35 @@ def compare(cases, pair, patience):
     return differ
 
 
+def compare_failures(cases, pair, patience):
+    """Each case is a refresh that fails. Returns the names of those that do in one only."""
+    deadline = time.time() + patience
+    while True:
+        both = [reader.failures() for reader in pair]
+        differ = [case.name for case in cases
+                  if any(case.name not in failed and case.mechanism not in failed for failed in both)]
+        if not differ or time.time() > deadline:
+            break
+        time.sleep(1)
+    print(f'{len(cases)} refreshes; of these have not failed in one: {differ}')
+    return differ
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--perennial', required=True)
     parser.add_argument('--prometheus')
     parser.add_argument('--vmagent')
     parser.add_argument('--without', default='', help='mechanisms that the other does not have, with commas between them')
+    parser.add_argument('--failures', action='store_true', help='the cases that are errors: both count them')
     parser.add_argument('--only', default='', help='some mechanisms')
     parser.add_argument('--patience', type=int, default=200, help='seconds')
     options = parser.parse_args()
     directory = tempfile.mkdtemp(prefix='discovery-')
-    cases = [*of_files(), *of_gce(), *of_docker(), *of_others(), *of_all_fields(), *of_oracle_machine()]
+    if options.failures:
+        cases = [*of_files(False)]
+    else:
+        cases = [*of_files(), *of_gce(), *of_docker(), *of_others(), *of_all_fields(), *of_oracle_machine()]
     cases += of_umbrella(cases)
     cases = [case for case in cases if case.mechanism not in options.without.split(',')]
     if options.only:
@@ -377,7 +407,8 @@ def main():
     os.environ.pop('AWS_CA_BUNDLE', None)
     pair = readers(options, directory, variables)
     try:
-        return 1 if compare(cases, pair, options.patience) else 0
+        judge = compare_failures if options.failures else compare
+        return 1 if judge(cases, pair, options.patience) else 0
     finally:
         for reader in pair:
             reader.process.kill()

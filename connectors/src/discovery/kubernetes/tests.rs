@@ -269,8 +269,8 @@ async fn targets_of_all_roles_have_prometheus_labels() {
 }
 
 /// What a real API server (1.34) sent: lists, changes, bookmarks, a selection that a pod leaves,
-/// the end of its watches, versions that it has forgotten (410); and lists in pages, of which one is
-/// forgotten after its first page, and a pod of this page is gone.
+/// the end of its watches, versions that it has forgotten (410); and lists in pages, of which one
+/// is forgotten after its first page, and a pod of this page is gone.
 #[tokio::test(start_paused = true)]
 async fn targets_follow_what_a_real_server_sent() {
     let recording = |name: &str| match name {

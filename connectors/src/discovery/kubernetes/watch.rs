@@ -330,8 +330,8 @@ impl Watcher {
             }
             let metadata = match self.get(&query).await {
                 Ok(response) => self.read_page(response).await?,
-                // The rest of the pages is gone: all at once. It is a new list: what the pages had and
-                // this one does not have is gone, too.
+                // The rest of the pages is gone: all at once. It is a new list: what the pages had
+                // and this one does not have is gone, too.
                 Err(WatchEnd::Expired) if paged && !token.is_empty() => {
                     self.begin_list().await?;
                     paged = false;

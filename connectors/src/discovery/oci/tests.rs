@@ -245,7 +245,8 @@ impl Peer for OracleCloud {
     }
 }
 
-/// The discovery of a machine of this cloud. The region of the block means nothing, as in Prometheus.
+/// The discovery of a machine of this cloud. The region of the block means nothing, as in
+/// Prometheus.
 fn of_machine(cloud: &Arc<OracleCloud>) -> OciSd {
     let config = "{auth: instance_principal, region: eu-frankfurt-1, authorization: {credentials: x}}";
     let config: OciSdConfig = serde_saphyr::from_str(config).unwrap();
