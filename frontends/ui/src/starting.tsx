@@ -1,4 +1,4 @@
-// While the server starts: how far it has come.
+// While the server starts: how far it has come. Later, why it is not healthy.
 import { useEffect, useState } from 'preact/hooks';
 import { call } from './api';
 import { connection } from './live';
@@ -33,5 +33,8 @@ export function Starting() {
       clearTimeout(timer);
     };
   }, [connection.value]);
-  return text === '' ? null : <div class="box info" role="status">The server is starting. {text}</div>;
+  if (text === '') return null;
+  // It has started, and cannot go on: its disk is full or gone.
+  if (/not healthy/i.test(text)) return <div class="box err" role="alert">{text.replace(/^Prometheus Server/, 'The server')}</div>;
+  return <div class="box info" role="status">The server is starting. {text}</div>;
 }

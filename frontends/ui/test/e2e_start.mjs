@@ -164,8 +164,8 @@ test('pages do not move while they load', async (t) => {
   }
 });
 
-test('a very long label makes no page wider', async () => {
-  for (const width of [1360, 390]) {
+test('a very long label makes no page wider, and the head fits', async () => {
+  for (const width of [1360, 900, 700, 390]) {
     const context = await newContext({ viewport: { width, height: 844 } });
     await each(['/targets', '/alerts', '/service-discovery', '/rules', '/lint', '/alerts/history', '/query?g0.expr=up', '/query?g0.expr=up%7Bjob%3D%22broken%22%7D', '/cardinality?focus=long', '/cardinality?tab=vanished', '/tsdb-status', '/sql?q=SELECT+*+FROM+up', '/config'], async (path) => {
       const page = await open(path, { context });
@@ -176,6 +176,22 @@ test('a very long label makes no page wider', async () => {
     });
     await context.close();
   }
+});
+
+test('a server that starts, and one that cannot go on, say so', async () => {
+  const context = await newContext({ viewport: { width: 1360, height: 844 } });
+  // A test cannot keep a server in these states: this is what it answers in them.
+  let text = 'Service Unavailable';
+  await context.route('**/-/ready', (route) => route.fulfill({ status: 503, contentType: 'text/plain', body: text }));
+  const page = await context.newPage();
+  await page.goto(`${server.url}/flags`);
+  await page.waitForSelector('.box.info:has-text("The server is starting. Service Unavailable")', WAIT);
+  text = 'Prometheus Server is not Healthy: the data directory x is gone';
+  await page.waitForSelector('.box.err:has-text("The server is not Healthy: the data directory x is gone")', WAIT);
+  assert.doesNotMatch(await page.locator('main').innerText(), /starting/);
+  await context.unroute('**/-/ready');
+  await page.waitForFunction(() => document.querySelector('main .box') === null, null, WAIT);
+  await context.close();
 });
 
 test('an agent has its pages, and axe finds nothing serious on them', async () => {

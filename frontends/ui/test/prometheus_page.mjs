@@ -53,6 +53,12 @@ async function press(page, ...names) {
     await page.waitForTimeout(350);
   }
 }
+
+/** Opens what is closed. */
+async function expand(page) {
+  for (const item of await page.locator('.mantine-Accordion-control[aria-expanded="false"]:visible').all()) await item.click({ timeout: 1000 }).catch(() => undefined);
+  await page.waitForTimeout(500);
+}
 const pressed = { done: new Set(), missing: new Set() };
 
 /** What a reader does on a page, besides pressing its buttons. */
@@ -84,20 +90,27 @@ const ACTIONS = {
     for (const name of ['Increase range', 'Decrease range', 'Decrease time', 'Increase time']) await page.getByLabel(name).first().click({ timeout: 1500 }).catch(() => pressed.missing.add(name));
   },
   '/alerts': async (page) => {
-    await page.locator('input[placeholder]').first().click({ timeout: 1500 }).catch(() => undefined);
-    await press(page, 'Firing', 'firing', 'FIRING');
+    await page.locator('input[placeholder*="state" i]').first().click({ timeout: 1500 }).catch(() => pressed.missing.add('filter by state'));
+    await page.locator('[role="option"]:has-text("firing"):visible').first().click({ timeout: 1500 }).then(() => pressed.done.add('firing'), () => pressed.missing.add('firing'));
     await page.keyboard.press('Escape');
-    for (const item of await page.locator('.mantine-Accordion-control:visible').all()) await item.click({ timeout: 1000 }).catch(() => undefined);
+    await expand(page);
   },
   '/targets': async (page) => {
-    await press(page, 'Show config', 'Scrape config', 'Hide config');
-    for (const item of await page.locator('button:visible:has-text("relabel")').all()) await item.click({ timeout: 1000 }).catch(() => undefined);
+    await expand(page);
+    await press(page, 'Show config', 'Hide config');
+    for (const item of (await page.locator('button[title^="Show discovered"]:visible').all()).slice(0, 4)) await item.click({ timeout: 1000 }).then(() => pressed.done.add('discovered labels'), () => undefined);
     await page.locator('input[placeholder*="filter" i]').last().fill('demo').catch(() => undefined);
   },
   '/service-discovery': async (page) => {
-    for (const item of await page.locator('.mantine-Accordion-control:visible').all()) await item.click({ timeout: 1000 }).catch(() => undefined);
-    for (const item of (await page.locator('button:visible').filter({ hasText: /relabel|show/i }).all()).slice(0, 6)) await item.click({ timeout: 1000 }).catch(() => undefined);
-    await page.waitForTimeout(600);
+    await expand(page);
+    await press(page, 'Show config', 'Hide config');
+    for (const item of (await page.getByText('show relabeling', { exact: true }).locator('visible=true').all()).slice(0, 4)) {
+      await item.click({ timeout: 1000 }).then(() => pressed.done.add('show relabeling'), () => pressed.missing.add('show relabeling'));
+      await page.waitForTimeout(400);
+      await page.keyboard.press('Escape');
+      await page.waitForTimeout(300);
+    }
+    if (!pressed.done.has('show relabeling')) pressed.missing.add('show relabeling');
   },
   // A reload that fails is told by a notification.
   '/status': async (page) => {
@@ -128,12 +141,14 @@ try {
     const page = await browser.newPage({ viewport: { width: 1360, height: 900 } });
     const calls = new Map();
     page.on('pageerror', (error) => tell(path, `error ${error.message}`));
-    page.on('console', (message) => message.type() === 'error' && tell(path, `log ${message.text().slice(0, 300)}`));
+    // The dialog of relabelling asks for no pool while it closes, and Prometheus answers the same 400.
+    const isAsThere = (text) => /relabel_steps\?labels=%7B%7D&scrapePool=$|no scrapePool parameter provided/.test(text);
+    page.on('console', (message) => message.type() === 'error' && !isAsThere(`${message.location().url} ${message.text()}`.trim()) && !isAsThere(message.location().url) && tell(path, `log ${message.text().slice(0, 300)}`));
     page.on('response', (response) => {
       const url = new URL(response.url());
       if (!url.pathname.startsWith('/api/')) return;
       calls.set(url.pathname, response.status());
-      if (response.status() >= 400) tell(path, `${response.status()} ${url.pathname}${url.search}`);
+      if (response.status() >= 400 && !isAsThere(response.url())) tell(path, `${response.status()} ${url.pathname}${url.search}`);
     });
     await page.goto(`http://127.0.0.1:${port}${path}`);
     await page.waitForTimeout(2500);
