@@ -58,6 +58,16 @@ fn what_prometheus_accepts_loads() {
     assert!(count > 10, "only {count} cases found");
 }
 
+/// What Prometheus 3.14 shows at `/api/v1/status/config` of a file with most blocks; secrets are
+/// written again.
+#[test]
+fn what_prometheus_prints_loads() {
+    let (config, _) = load(include_str!("data/printed_by_prometheus.yml")).unwrap();
+    assert_eq!(config.jobs.len(), 3);
+    assert_eq!(config.storage.out_of_order_ms, Some(7_200_000));
+    assert_eq!(load(&config.text).unwrap().0.text, config.text);
+}
+
 /// Each case has a part of Prometheus' error, and a text that Prometheus refuses.
 #[test]
 fn what_prometheus_refuses_does_not_load() {

@@ -180,6 +180,116 @@ fn one_message_has_all_samples() {
     }
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct Frame {
+    #[prost(message, repeated, tag = "1")]
+    series: Vec<ChunkedSeries>,
+    #[prost(int64, tag = "2")]
+    query: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ChunkedSeries {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(message, repeated, tag = "2")]
+    chunks: Vec<Chunk>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Chunk {
+    #[prost(int64, tag = "1")]
+    from: i64,
+    #[prost(int64, tag = "2")]
+    to: i64,
+    /// 1: XOR; 2: a native histogram.
+    #[prost(int32, tag = "3")]
+    kind: i32,
+    #[prost(bytes, tag = "4")]
+    data: Vec<u8>,
+}
+
+/// CRC32C, bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+}
+
+/// The frames of a stream: a length, a checksum and a message each.
+fn frames(mut body: &[u8]) -> Vec<Frame> {
+    let mut all = Vec::new();
+    while !body.is_empty() {
+        let length = prost::decode_length_delimiter(&mut body).expect("a length");
+        let (sum, rest) = body.split_at(4);
+        let (message, rest) = rest.split_at(length);
+        assert_eq!(sum, crc32c(message).to_be_bytes(), "the checksum");
+        all.push(Frame::decode(message).expect("a message"));
+        body = rest;
+    }
+    all
+}
+
+/// What a sidecar of Thanos asks a Prometheus for: the labels that all series get, flags, and
+/// samples as a stream of chunks, one series after the other, sorted by labels.
+#[test]
+fn a_sidecar_of_thanos_finds_what_it_asks_for() {
+    let ours = Server::start("global: {external_labels: {cluster: c1}}\n", &[]);
+    let t = now_ms() - 1_000;
+    write_history(&ours, t);
+    let config = ours.api("/api/v1/status/config");
+    assert!(
+        config["yaml"].as_str().expect("a text").contains("  external_labels:\n    cluster: c1\n"),
+        "{config}"
+    );
+    let flags = ours.api("/api/v1/status/flags");
+    for flag in [
+        "storage.tsdb.path",
+        "storage.tsdb.min-block-duration",
+        "storage.tsdb.max-block-duration",
+        "web.enable-admin-api",
+    ] {
+        assert!(flags[flag].is_string(), "{flag}: {flags}");
+    }
+    assert!(ours.api("/api/v1/status/buildinfo")["version"].is_string());
+    // As the sidecar sends it: without the matchers of external labels, a stream of chunks wanted.
+    let matcher = |name: &str, value: &str| Matcher { kind: 2, name: name.into(), value: value.into() };
+    let queries =
+        vec![ReadQuery { start: t - 300_000, end: t, matchers: vec![matcher("__name__", "history|native")] }];
+    let request = ReadRequest { queries, accepted: vec![1] };
+    let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).expect("short");
+    let head = [
+        ("Content-Encoding", "snappy"),
+        ("Content-Type", "application/x-protobuf"),
+        ("User-Agent", "thanos"),
+        ("X-Prometheus-Remote-Read-Version", "0.1.0"),
+    ];
+    let answer = http::send(ours.port, "POST", "/api/v1/read", &head, &body).expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let series: Vec<ChunkedSeries> =
+        frames(&answer.body).into_iter().flat_map(|frame| frame.series).collect();
+    let labels: Vec<Vec<(&str, &str)>> = series
+        .iter()
+        .map(|one| one.labels.iter().map(|l| (l.name.as_str(), l.value.as_str())).collect())
+        .collect();
+    let mut sorted = labels.clone();
+    sorted.sort();
+    assert_eq!(labels, sorted, "sorted series");
+    assert_eq!(labels.len(), 21);
+    for (series, labels) in series.iter().zip(&labels) {
+        assert!(labels.is_sorted() && labels.contains(&("cluster", "c1")), "{labels:?}");
+        let is_native = labels.contains(&("__name__", "native"));
+        let mut num_samples = 0;
+        for chunk in &series.chunks {
+            assert_eq!(chunk.kind, if is_native { 2 } else { 1 });
+            assert!(chunk.from <= chunk.to && (t - 300_000..=t).contains(&chunk.from), "{chunk:?}");
+            num_samples += usize::from(u16::from_be_bytes([chunk.data[0], chunk.data[1]]));
+        }
+        // Of ten minutes half, one more at the border for those whose times lie there.
+        let expected = if is_native { 100..=100 } else { 149..=151 };
+        assert!(expected.contains(&num_samples), "{num_samples} of {labels:?}");
+    }
+}
+
 #[test]
 fn a_wrong_remote_read_is_an_error() {
     let ours = Server::start_with("", &[], &["--storage.remote.read-sample-limit=100"]);

@@ -16,6 +16,8 @@ lister_config! {
         port: i64 = 80,
         /// What is listed: `droplets` or `databases`.
         role: String = "droplets".to_owned(),
+        /// Nothing; Prometheus' page shows it as `null`.
+        httpclient: Option<String> = None,
     }
 }
 
