@@ -59,8 +59,8 @@ impl AttributeLabels {
         // Values of attributes that become one label are joined in this order.
         sorted.sort_by(|a, b| a.key.cmp(&b.key));
         for pair in sorted {
-            // Without escaping, Prometheus does not look at the names of attributes. No name at all is
-            // refused nevertheless: nothing could ask for that label.
+            // Without escaping, Prometheus does not look at the names of attributes. No name at all
+            // is refused nevertheless: nothing could ask for that label.
             let is_checked = names.escapes || pair.key.is_empty();
             let name = if is_checked { names.label(&pair.key)? } else { Cow::Borrowed(&*pair.key) };
             let mut value = values::text(pair.value.as_ref());

@@ -142,7 +142,7 @@ impl ScrapeMetrics {
         self.registry.summary_of(name, help, &[("scrape_job", job)], &QUANTILES).observe(seconds);
     }
 
-    /// The summary of the true intervals between the scrapes of targets whose interval is `interval`
+    /// The summary of the true intervals between the scrapes of targets whose interval is so many
     /// ms.
     pub fn interval_lengths(&self, interval: TimeMs) -> Arc<MetricSummary> {
         let name = "prometheus_target_interval_length_seconds";

@@ -26,9 +26,9 @@ impl WaitingExemplars {
         self.count += 1;
     }
 
-    /// Takes at most `most` of a series that go with an item of the time `t`: an exemplar belongs to
-    /// the first item that is not older than itself. So after an outage each meets its own sample.
-    /// Those that are too many go with the next item.
+    /// Takes at most `most` of a series that go with an item of the time `t`: an exemplar belongs
+    /// to the first item that is not older than itself. So after an outage each meets its own
+    /// sample. Those that are too many go with the next item.
     pub(super) fn take(&mut self, series: SeriesRef, t: TimeMs, most: usize) -> Vec<Exemplar> {
         // By far the most samples have none.
         if self.count == 0 {
