@@ -41,7 +41,7 @@ const COLUMNS: Column<Line>[] = [
     cell: (l) => (l.place ? <span title={l.place.file}>{l.place.file.split('/').at(-1)}:{l.place.line}:{l.place.column}</span> : ''),
   },
   {
-    name: 'what', class: 'wrap', text: (l) => `${l.text} ${l.suggestion ?? ''}`,
+    name: 'what', class: 'wrap widest', text: (l) => `${l.text} ${l.suggestion ?? ''}`,
     cell: (l) => <>{l.text}{l.place && <Marked place={l.place} />}{l.suggestion ? <div class="dim">perhaps: <code>{l.suggestion}</code></div> : null}</>,
   },
   { name: 'expression', class: 'wrap expression', text: (l) => l.rule.query, cell: (l) => <QueryLink expr={l.rule.query}><code class="wrap">{l.rule.query}</code></QueryLink> },
