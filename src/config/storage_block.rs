@@ -114,7 +114,7 @@ config_block! {
     pub struct TsdbKeys as "config.TSDBConfig" {
         /// How late a sample may come.
         out_of_order_time_window: Option<ConfigDuration> = None,
-        /// The same in ms, as Prometheus' page shows it beside the other; read and not used, as there.
+        /// The same in ms, which Prometheus' page shows beside it; read and not used, as there.
         outofordertimewindow: Option<i64> = None,
         /// The share of series that ended at which Prometheus writes its head early; here the head
         /// lets go of them by itself.
