@@ -36,7 +36,7 @@ enum Content {
     Decoded(ChunkSamples),
 }
 
-/// A chunk that can be decoded: that was tried.
+/// A chunk of floats, as it was sent. It was decoded once when it came, so it is not damaged.
 struct FloatChunk {
     from: TimeMs,
     to: TimeMs,

@@ -2,23 +2,27 @@
 //!
 //! It looks up the labels of each sample, encodes it into the request of its shard, and passes
 //! complete requests to [`super::shard`]. It stops reading while a shard is full, so an outage of
-//! the receiver needs no memory: the samples stay in the log.
+//! the receiver needs no memory: the samples stay in the log. [`requests`] says when a request is
+//! complete, [`resharding`] changes the number of shards.
 
-use super::batch::{BatchBuilder, ItemValue, WriteItem};
+mod requests;
+mod resharding;
+
+use super::batch::{ItemValue, WriteItem};
 use super::exemplars::WaitingExemplars;
 use super::metrics::{DropReason, ItemKind};
 use super::progress::{QueueNote, shard_of};
 use super::series::{SeriesCache, SeriesUse};
-use super::shard::{ShardContext, ShardQueue, whole_seconds};
-use super::shard_count::{QueueRates, RateAverage};
+use super::shard::ShardContext;
+use super::shard_count::RateAverage;
 use crate::limits::{
-    BATCH_BYTES, EXEMPLAR_WAIT, EXEMPLARS_AT_ONCE, FULL_PAUSE, NOTE_INTERVAL, READ_PAUSE, READ_RETRY,
-    READ_TURN, READ_WAIT, SHARDS_INTERVAL,
+    EXEMPLAR_WAIT, EXEMPLARS_AT_ONCE, NOTE_INTERVAL, READ_PAUSE, READ_RETRY, READ_TURN, READ_WAIT,
+    SHARDS_INTERVAL,
 };
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use requests::ShardBuilder;
+use resharding::ItemRates;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use storage::exemplars::Exemplar;
 use storage::metrics::Counter;
@@ -26,7 +30,6 @@ use storage::model::value::is_stale;
 use storage::model::{SeriesRef, TimeMs};
 use storage::store::{LogPosition, LogTail, LoggedSamples, Store};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 /// The settings of a queue, within limits.
 #[derive(Clone, Debug)]
@@ -75,17 +78,6 @@ impl StopRequest {
 /// The queue has to stop without having sent everything.
 #[derive(Debug)]
 struct StoppedEarly;
-
-/// A shard, and the request that is built for it.
-struct ShardBuilder {
-    builder: BatchBuilder,
-    queue: Arc<ShardQueue>,
-    task: JoinHandle<()>,
-    /// Items before it were sent already.
-    done: LogPosition,
-    /// The ends of the requests that were under way when the process ended: they are built again.
-    repeats: VecDeque<LogPosition>,
-}
 
 /// What the reader of a queue works with.
 pub(super) struct QueueParts {
@@ -137,16 +129,6 @@ struct LogReading {
     awaited: u64,
 }
 
-/// What the number of shards is computed from.
-struct ItemRates {
-    /// Count the samples that are stored.
-    incoming: [Arc<Counter>; 2],
-    /// Items that are not to be sent.
-    dropped: u64,
-    /// Of incoming, outgoing and dropped items, and of the time spent with sending.
-    averages: [RateAverage; 4],
-}
-
 impl QueueReader {
     /// A reader that goes on from `note`, which is that of the progress of the context.
     pub(super) fn new(parts: QueueParts, note: &QueueNote) -> QueueReader {
@@ -179,33 +161,6 @@ impl QueueReader {
         reader.exemplars = reader.store.exemplars().added_since(u64::MAX, 0).seen;
         reader.start_shards(note);
         reader
-    }
-
-    /// Starts the tasks of the shards of `note`.
-    fn start_shards(&mut self, note: &QueueNote) {
-        for (number, shard) in note.shards.iter().enumerate() {
-            let queue = Arc::new(ShardQueue::new(number, self.settings.waiting));
-            let task = self.runtime.spawn(queue.clone().run(self.context.clone()));
-            let is_v2 = self.context.client.is_v2();
-            let builder = BatchBuilder::new(is_v2, self.context.age_limit > 0, shard.done);
-            self.shards.push(ShardBuilder {
-                builder,
-                queue,
-                task,
-                done: shard.done,
-                repeats: shard.under_way.clone(),
-            });
-        }
-        self.context.metrics.shards.running.set(self.shards.len() as f64);
-    }
-
-    /// Stops the tasks of all shards. What they have not sent is in the note.
-    fn stop_shards(&mut self) {
-        for shard in self.shards.drain(..) {
-            shard.task.abort();
-            // Its metrics vanish with the last of the tasks.
-            let _ = self.runtime.block_on(shard.task);
-        }
     }
 
     /// Reads and sends until the queue has to stop.
@@ -498,104 +453,6 @@ impl QueueReader {
         self.context.metrics.items.count_dropped(kind, reason);
     }
 
-    /// Whether the request of a shard is large enough to be sent.
-    fn is_full(&self, number: usize) -> bool {
-        let ShardBuilder { builder, repeats, .. } = &self.shards[number];
-        // A request that is built again gets the borders that it had.
-        repeats.is_empty() && (builder.len() >= self.settings.batch || builder.bytes() >= BATCH_BYTES)
-    }
-
-    /// Hands the request of a shard over, and waits until there is room for it.
-    fn flush(&mut self, number: usize) -> Result<(), StoppedEarly> {
-        self.wait_room(number)?;
-        self.push(number);
-        Ok(())
-    }
-
-    /// Waits until another request of a shard may wait.
-    fn wait_room(&mut self, number: usize) -> Result<(), StoppedEarly> {
-        let mut pause = FULL_PAUSE;
-        while !self.shards[number].queue.has_room() {
-            match self.stop.get() {
-                StopMode::Now => return Err(StoppedEarly),
-                StopMode::Drained(until) if Instant::now() >= until => return Err(StoppedEarly),
-                _ => {}
-            }
-            // One full shard stops the reader, since the log is read in order. The requests of
-            // others still go out in time.
-            self.context.metrics.requests.enqueue_retries.inc();
-            self.flush_due();
-            self.context.wake.wait(pause);
-            pause = (pause * 2).min(self.context.max_backoff);
-        }
-        Ok(())
-    }
-
-    /// Hands the request of a shard over; there is room for it.
-    fn push(&mut self, number: usize) {
-        let shard = &mut self.shards[number];
-        if shard.builder.len() == 0 {
-            return;
-        }
-        let counts = shard.builder.counts();
-        // The end that it had, if it is built again: items after the last may have been dropped.
-        let end = shard.repeats.front().copied().unwrap_or(shard.builder.end());
-        let metrics = &self.context.metrics;
-        let Some(mut batch) = shard.builder.finish() else {
-            metrics.items.failed.add(counts);
-            return;
-        };
-        batch.is_repeat = !shard.repeats.is_empty();
-        if batch.is_logged {
-            shard.done = end;
-            batch.note = self.context.progress.begin(number, end);
-        }
-        metrics.items.pending.add(counts, 1.0);
-        metrics.items.highest.set(whole_seconds(self.newest));
-        shard.queue.push(batch);
-    }
-
-    /// As [`QueueReader::flush`], for a request that is built again and is complete.
-    fn flush_repeat(&mut self, number: usize) -> Result<(), StoppedEarly> {
-        if self.shards[number].builder.len() > 0 {
-            self.wait_room(number)?;
-        }
-        self.push_repeat(number);
-        Ok(())
-    }
-
-    /// Hands over a request that is built again and is complete; there is room for it.
-    fn push_repeat(&mut self, number: usize) {
-        let is_empty = self.shards[number].builder.len() == 0;
-        self.push(number);
-        let end = self.shards[number].repeats.pop_front();
-        if let Some(end) = end.filter(|_| is_empty) {
-            self.context.progress.discard(number, end);
-        }
-    }
-
-    /// Hands over requests that are built again and are complete.
-    fn close_repeats(&mut self) {
-        for number in 0..self.shards.len() {
-            while self.shards[number].repeats.front().is_some_and(|end| *end <= self.log.read)
-                && self.shards[number].queue.has_room()
-            {
-                self.push_repeat(number);
-            }
-        }
-    }
-
-    /// Hands requests over that have waited long enough, if there is room.
-    fn flush_due(&mut self) {
-        for number in 0..self.shards.len() {
-            let shard = &self.shards[number];
-            let is_due = shard.builder.since().is_some_and(|since| since.elapsed() >= self.settings.deadline);
-            if is_due && shard.repeats.is_empty() && shard.queue.has_room() {
-                self.push(number);
-            }
-        }
-    }
-
     /// Waits until the log has more, or a request is due.
     fn wait(&mut self) {
         let next = self.log.tail.last_lsn() + 1;
@@ -637,72 +494,5 @@ impl QueueReader {
             }
         }
         self.flush_all(until)
-    }
-
-    /// Waits until all requests are sent, at most until a time.
-    fn flush_all(&mut self, until: Instant) -> Result<(), StoppedEarly> {
-        for number in 0..self.shards.len() {
-            while !self.shards[number].repeats.is_empty() {
-                self.flush_repeat(number)?;
-            }
-            self.flush(number)?;
-        }
-        while self.context.progress.under_way() > 0 {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.stop.get() == StopMode::Now {
-                return Err(StoppedEarly);
-            }
-            self.context.wake.wait(left.min(READ_WAIT));
-        }
-        Ok(())
-    }
-
-    /// Computes the number of shards, and changes it if that is worth it.
-    fn adapt_shards(&mut self, seconds: f64) {
-        let metrics = &self.context.metrics;
-        let sent = &self.context.rates;
-        let stored: u64 = self.rates.incoming.iter().map(|counter| counter.get()).sum();
-        let [incoming, outgoing, dropped, busy] = &mut self.rates.averages;
-        let newest = self.store.status().newest_time().map_or(0.0, whole_seconds);
-        let highest_sent = metrics.items.highest_sent.get();
-        let rates = QueueRates {
-            incoming: incoming.add(stored as f64, seconds),
-            outgoing: outgoing.add(sent.finished.load(Relaxed) as f64, seconds),
-            dropped: dropped.add(self.rates.dropped as f64, seconds),
-            busy: busy.add(sent.busy_us.load(Relaxed) as f64 / 1e6, seconds),
-            delay: if highest_sent > 0.0 { (newest - highest_sent).max(0.0) } else { 0.0 },
-        };
-        let current = self.shards.len();
-        let QueueSettings { min_shards: least, max_shards: most, .. } = self.settings;
-        let now = self.context.clock.now();
-        let mut shards = current.clamp(least, most);
-        if let Some(wanted) = rates.wanted() {
-            metrics.shards.desired.set(wanted);
-            let has_sent = now - sent.last_finished.load(Relaxed) <= SHARDS_INTERVAL.as_millis() as i64;
-            // Nothing is sent, or requests fail: then the number says nothing.
-            if has_sent && now >= sent.keep_until.load(Relaxed) {
-                shards = rates.shards(wanted, current, least, most);
-            }
-        }
-        // Requests that are built again belong to the shards that they had.
-        if shards != current && self.shards.iter().all(|shard| shard.repeats.is_empty()) {
-            self.reshard(shards);
-        }
-    }
-
-    /// Goes on with another number of shards, once everything is sent that was read.
-    fn reshard(&mut self, shards: usize) {
-        let until = Instant::now() + self.settings.flush_deadline;
-        if self.flush_all(until).is_err() {
-            // The old shards go on with what they have.
-            return;
-        }
-        tracing::info!(
-            target: "remote_write", queue = self.context.name, from = self.shards.len(), to = shards,
-            "Remote storage resharding"
-        );
-        self.stop_shards();
-        self.context.progress.reshard(self.log.read, shards);
-        self.start_shards(&QueueNote::beginning(self.log.read, shards));
     }
 }
