@@ -8,9 +8,11 @@ pub const CHECKED_SERIES: usize = 3;
 pub const PLAN_DEPTH: usize = 1_000;
 /// Default for the samples that one query may hold in memory (Prometheus' `--query.max-samples`).
 pub const QUERY_SAMPLES: usize = 50_000_000;
-/// Steps in a value block of the query runtime: bounds memory, and the block fits into the cache.
+/// Evaluation times of a range query that are computed together, as one block of steps: this bounds
+/// the memory, and a block fits into the cache of a processor.
 pub const BLOCK_STEPS: usize = 256;
-/// The same for few series. A step may take about 170 bytes per shard, even without samples.
+/// The same for queries of few series, whose steps are small: at most so many, because a step takes
+/// up to 170 bytes per shard even without samples.
 pub const LONG_BLOCK_STEPS: usize = 1 << 16;
 /// Values in the value blocks of one query. Few series get more steps per block, because each block
 /// reads the samples before it again.

@@ -17,7 +17,8 @@ config_block! {
         access_key: String = String::new(),
         /// The secret of the access key.
         secret_key: Secret = Secret::default(),
-        /// The profile in `~/.aws/credentials` and `~/.aws/config`.
+        /// A profile of `~/.aws/credentials` and `~/.aws/config`, or of the files that the
+        /// environment names; by default that of `AWS_PROFILE`.
         profile: String = String::new(),
         /// A role to assume.
         role_arn: String = String::new(),
@@ -39,7 +40,9 @@ config_block! {
         workload_identity: Option<WorkloadIdentityConfig> = None,
         /// An application and its secret.
         oauth: Option<AzureOAuthConfig> = None,
-        /// The default credentials of the environment, as Azure's SDK finds them.
+        /// What the environment has: the secret of an application (`AZURE_CLIENT_SECRET`), else the
+        /// token of a workload, else the identity of the machine. Logins of command line tools are
+        /// not used.
         sdk: Option<AzureSdkConfig> = None,
         /// An application and its certificate.
         certificate: Option<AzureCertificateConfig> = None,
@@ -103,7 +106,7 @@ config_block! {
         certificate_key_path: String = String::new(),
         /// The password of a file in another form, which this build does not read.
         certificate_password: Secret = Secret::default(),
-        /// Whether the certificates are sent, too.
+        /// Whether the request has the chain of certificates, too.
         send_certificate_chain: bool = false,
     }
 }

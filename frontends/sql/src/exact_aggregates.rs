@@ -35,6 +35,7 @@ struct ExactAggregate {
 
 /// `plain` with exact sums of floats, if it is `sum` or `avg`.
 pub(crate) fn exact(plain: &Arc<AggregateUDF>) -> Option<AggregateUDF> {
+    // Only these two depend on the order: counts, minima and sums of integers are exact anyway.
     let function = match plain.name() {
         "sum" => FloatFunction::Sum,
         "avg" => FloatFunction::Mean,
@@ -74,11 +75,14 @@ impl AggregateUDFImpl for ExactAggregate {
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
+        // DataFusion may ask for the rows in the opposite order: to an exact sum that is the same.
         ReversedUDAF::Identical
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
         let is_float = args.input_fields.first().is_some_and(|f| *f.data_type() == DataType::Float64);
+        // The state must be that of the accumulator that will be made below, so the same question
+        // is asked.
         if args.is_distinct || !is_float {
             return self.plain.state_fields(args);
         }
@@ -93,6 +97,7 @@ impl AggregateUDFImpl for ExactAggregate {
         self.plain.accumulator(args)
     }
 
+    // An exact sum can also take values away again, without a rest.
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         if is_of_floats(&args) {
             return Ok(Box::new(FloatAccumulator { function: self.function, state: Floats::default() }));
@@ -238,6 +243,7 @@ struct FloatGroups {
 impl FloatGroups {
     /// Makes room for so many groups.
     fn resize(&mut self, groups: usize) {
+        // Groups only come while rows are read; they go when they are answered.
         if groups > self.groups.len() {
             self.bytes += (groups - self.groups.len()) * Floats::default().size();
             self.groups.resize(groups, Floats::default());
@@ -249,6 +255,7 @@ impl FloatGroups {
         let Some(floats) = self.groups.get_mut(group) else { return Ok(()) };
         let before = floats.size();
         change(floats)?;
+        // A sum never becomes smaller in memory, so `min` is only a guard.
         self.bytes += floats.size() - before.min(floats.size());
         Ok(())
     }
@@ -274,6 +281,7 @@ impl GroupsAccumulator for FloatGroups {
             return Ok(());
         };
         for (i, group) in indices.iter().enumerate() {
+            // A filter that is NULL for a row leaves it out, as one that is false.
             let is_in = filter.is_none_or(|filter| filter.is_valid(i) && filter.value(i));
             if is_in && values.is_valid(i) {
                 self.change(*group, |floats| {

@@ -202,6 +202,8 @@ impl Functions {
         let mut aggregate = BTreeMap::new();
         for function in SessionStateDefaults::default_aggregate_functions() {
             if AGGREGATE.contains(&function.name()) {
+                // Under the same name: a statement that stands and one that runs once must agree to
+                // the last bit.
                 let function = exact(&function).map_or(function, Arc::new);
                 for name in function.aliases().iter().map(String::as_str).chain([function.name()]) {
                     aggregate.insert(name.to_owned(), function.clone());
@@ -294,6 +296,8 @@ impl ScalarUDFImpl for OfColumn {
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        // It is called only where the binder could not take it, which is over something that is no
+        // metric.
         Err(needs_metric(&self.name).into())
     }
 }
@@ -332,6 +336,7 @@ impl ScalarUDFImpl for TimeBucket {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let wrong =
             || DataFusionError::from(super::values::not_a_duration("the first argument of time_bucket"));
+        // The width must be the same for all rows, or there would be no buckets.
         let [ColumnarValue::Scalar(width), times] = args.args.as_slice() else { return Err(wrong()) };
         let width = datafusion::logical_expr::Expr::Literal(width.clone(), None);
         let width = super::values::duration(&width).filter(|ms| *ms > 0).ok_or_else(wrong)?;
@@ -339,6 +344,7 @@ impl ScalarUDFImpl for TimeBucket {
         let times = times.clone().into_array(args.number_rows)?;
         let times = datafusion::arrow::compute::cast(&times, &to)?;
         let times = times.as_primitive::<TimestampMillisecondType>();
+        // Rounded down also before 1970.
         let buckets: TimestampMillisecondArray = times.unary(|t| t.div_euclid(width) * width);
         Ok(ColumnarValue::Array(Arc::new(buckets.with_timezone("UTC"))))
     }
@@ -418,6 +424,7 @@ impl Accumulator for BoundedAccumulator {
             let texts = datafusion::arrow::compute::cast(texts, &DataType::Utf8)?;
             self.bytes += texts.as_string::<i32>().iter().flatten().map(|text| text.len() + 1).sum::<usize>();
         }
+        // Before the texts are added: the limit is what may be in memory.
         if self.bytes > limits::AGGREGATED_TEXT_BYTES {
             let error =
                 format!("string_agg makes a text of more than {} bytes", limits::AGGREGATED_TEXT_BYTES);

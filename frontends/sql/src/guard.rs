@@ -57,6 +57,7 @@ pub fn check_text(text: &str) -> Result<GuardedText, SqlError> {
         let error = format!("the statement has {} tokens, the limit is {}", tokens.len(), limits::TOKENS);
         return Err(SqlError::bad(error).hint("put long lists into several statements"));
     }
+    // Also several: clients add one to what a person has ended already.
     while tokens.last().is_some_and(|t| t.token == Token::SemiColon) {
         tokens.pop();
     }
@@ -86,10 +87,12 @@ pub(crate) fn is_word(token: &Token, word: &str) -> bool {
 
 /// One statement, and one that reads.
 fn check_form(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
+    // Not split here: each statement has an answer of its own, which this request has no place for.
     if let Some(more) = tokens.iter().find(|t| t.token == Token::SemiColon) {
         let error = SqlError::bad("a request has one statement").at(text, more.span.start);
         return Err(error.hint("send each statement by itself"));
     }
+    // `(SELECT …) UNION …` begins with a parenthesis.
     let Some(first) = tokens.iter().find(|t| t.token != Token::LParen) else {
         return Err(SqlError::bad("the statement is empty").hint("try: SELECT * FROM up"));
     };
@@ -129,10 +132,12 @@ fn check_chains(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
                 operators.push(0);
             }
             Token::RParen | Token::RBracket | Token::RBrace => {
+                // One that closes nothing is the parser's to refuse, with its place.
                 if operators.len() > 1 {
                     operators.pop();
                 }
             }
+            // The items of a list are beside each other in the tree and not below each other.
             Token::Comma => {
                 if let Some(count) = operators.last_mut() {
                     *count = 0;
@@ -229,6 +234,8 @@ pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<(), SqlError> {
     let mut relations = 0;
     let mut refused = None;
     let walked = plan.apply_with_subqueries(|node| {
+        // A list of what is allowed: a node that a later version of DataFusion adds is then refused
+        // and not run unseen.
         let known = matches!(
             node,
             LogicalPlan::Projection(_)
@@ -253,6 +260,7 @@ pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<(), SqlError> {
             refused = Some(SqlError::bad(format!("{name} is not available here")));
             return Ok(TreeNodeRecursion::Stop);
         }
+        // With those of subqueries: each scan reads the store.
         relations += usize::from(matches!(node, LogicalPlan::TableScan(_)));
         for expr in node.expressions() {
             if depth(&expr) > limits::EXPRESSION_DEPTH {

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// What one part of a plan gave so far.
+/// What one operator has given so far.
 #[derive(Debug, Default)]
 struct OperatorCounts {
     rows: AtomicU64,
@@ -30,7 +30,7 @@ struct OperatorCounts {
     nanos: AtomicU64,
 }
 
-/// A part of a plan that is measured.
+/// An operator of the plan, and its measurement.
 pub(crate) struct MeasuredNode {
     depth: usize,
     text: String,
@@ -48,13 +48,15 @@ impl MeasuredNode {
     }
 }
 
-/// The plan with a measurement around each of its parts; `nodes` gets them from the top.
+/// The plan with a measurement around each operator; `nodes` gets the operators, those at the top
+/// first.
 pub(crate) fn measured(
     plan: Arc<dyn ExecutionPlan>,
     depth: usize,
     nodes: &mut Vec<MeasuredNode>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    // What only looks at the deadline is no part that anybody asked about.
+    // Operators that only look at the deadline are put in by this crate: nobody who asks for the
+    // plan wants to see them.
     let is_own = plan.name() == StatementEnd::NAME;
     let measured_here = Arc::new(OperatorCounts::default());
     if !is_own {

@@ -165,6 +165,7 @@ impl Relation {
     /// A relation of series with these columns.
     pub(crate) fn of_series(kind: Kind, labels: &BTreeSet<String>, context: Arc<Context>) -> Relation {
         let mut fields = vec![("ts".to_owned(), Field::Time)];
+        // Of one metric the name is the same in each row, and stands in the statement.
         if matches!(kind, Kind::Metric(None) | Kind::Samples(None)) {
             fields.push(("metric".to_owned(), Field::Metric));
         }
@@ -185,6 +186,7 @@ impl Relation {
         context: Arc<Context>,
     ) -> Relation {
         let known = |name: &String| table.columns.iter().any(|column| column.name == name);
+        // A label with the name of a column of the list is not shown twice; `labels` has it.
         let open = labels.iter().filter(|name| table.is_open && !known(name));
         let fields = open.map(|name| (name.clone(), Field::Label(name.clone()))).collect();
         Relation::new(Kind::Meta(table), fields, Vec::new(), context)
@@ -214,6 +216,8 @@ impl Relation {
             let is_sample = matches!(kind, Kind::Samples(_));
             let kind = match field {
                 Field::Time => timestamp(),
+                // A series has thousands of raw samples with the same labels, but one row per
+                // evaluation time.
                 Field::Label(_) | Field::Metric | Field::Labels if is_sample => dictionary(),
                 Field::Label(_) | Field::Metric | Field::Labels | Field::Histogram => DataType::Utf8,
                 Field::Value => DataType::Float64,
@@ -250,6 +254,7 @@ impl Relation {
     /// The same relation with one more number.
     pub(crate) fn with_leaf(&self, name: String, plan: Plan) -> Relation {
         let mut leaves = self.leaves.clone();
+        // Names are made of plans: one of the same name is the same number.
         if !leaves.iter().any(|leaf| leaf.name == name) {
             leaves.push(Leaf { name, plan });
         }
@@ -366,6 +371,7 @@ impl Relation {
     /// The bounds that a condition on the time of samples is.
     fn bounds(&self, filter: &Expr) -> Option<(TimeMs, TimeMs)> {
         let Expr::BinaryExpr(binary) = filter else { return None };
+        // The times of a metric are those of the evaluation, which no condition on rows changes.
         if !matches!(self.kind, Kind::Samples(_)) {
             return None;
         }
@@ -376,6 +382,7 @@ impl Relation {
         let t = values::scalar_time(values::literal(&binary.right)?)?;
         Some(match binary.op {
             Operator::GtEq => (t, TimeMs::MAX),
+            // Times are whole milliseconds.
             Operator::Gt => (t + 1, TimeMs::MAX),
             Operator::LtEq => (TimeMs::MIN, t),
             Operator::Lt => (TimeMs::MIN, t - 1),
@@ -471,6 +478,8 @@ impl TableProvider for Relation {
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let support = |filter: &&Expr| {
             let is_pushed = self.pushed(filter).is_some() || self.bounds(filter).is_some();
+            // Exact: DataFusion does not check these rows again, so a condition is either taken as
+            // a whole or not at all.
             if is_pushed {
                 TableProviderFilterPushDown::Exact
             } else {

@@ -106,6 +106,8 @@ impl SqlEngine {
     ) -> Result<SqlSummary, SqlError> {
         let context = self.context(request, options);
         let prepared = self.prepare(request, &context)?;
+        // A runtime of its own, of this thread alone: a long evaluation must not hold up the
+        // server's, and ends with the thread.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|e| SqlError::new(SqlErrorKind::Internal, e.to_string()))?;
         let guard = Deadline { options, deadline };
@@ -120,6 +122,7 @@ impl SqlEngine {
             let context = self.context(request, options);
             let PlannedQuery { plan, explain, .. } = plan(self, &context, &request.text)?;
             let params = parameters::types(&plan)?;
+            // EXPLAIN answers lines of text, whatever the query would answer.
             let columns = if explain.is_some() {
                 Arc::new(Schema::new(vec![Field::new("plan", DataType::Utf8, false)]))
             } else {
@@ -151,6 +154,7 @@ impl SqlEngine {
         // Set once: each statement has a context of its own.
         let _ = context.times.set(times);
         let names = output_names(&plan);
+        // The plan of a statement over a named view would stay that of the old query.
         let view = context.reads.lock().views.keys().next().cloned();
         let runs_again = match view {
             Some(view) => Some(format!("the view {view} may be replaced")),
@@ -158,10 +162,13 @@ impl SqlEngine {
         };
         let mut report = Report::default();
         let plan =
+            // The switch is for tests that compare both ways.
             if request.without_plans { plan } else { absorb(plan, context, &mut report).map_err(fail)? };
+        // After the absorption: what the engine took has its conditions as matchers.
         let plan = without_null_labels(plan).map_err(fail)?;
         let plan = break_ties(extract_leaves(plan).map_err(fail)?).map_err(fail)?;
         let stands = match runs_again {
+            // Only EXPLAIN shows it, and to find it out costs a second planning.
             _ if explain.is_none() => Vec::new(),
             None => vec!["stands: as a live plan".to_owned()],
             Some(why) => self.how_it_stands(context, &plan, &names, &why),
@@ -198,6 +205,8 @@ impl SqlEngine {
         let fail = |e| SqlError::from_datafusion(e, &request.text);
         let began = Instant::now();
         let (physical, task) = match only_answer(&prepared.plan).map_err(fail)? {
+            // The whole statement is one plan of the engine: DataFusion's planner has nothing to
+            // decide.
             Some(physical) => (physical, self.task().map_err(fail)?),
             None => {
                 let state = self.state(request.time).map_err(fail)?;
@@ -209,6 +218,8 @@ impl SqlEngine {
             let lines = optimised.lines().map(str::to_owned).collect();
             return explained(&prepared, lines, sink);
         }
+        // Sorts and joins return only at their end; the wrapped operators look at the deadline
+        // between batches.
         let physical = stoppable(physical, &guard.end()).map_err(fail)?;
         if prepared.explain == Some(Explain::Analyze) {
             let mut nodes = Vec::new();
@@ -216,6 +227,7 @@ impl SqlEngine {
             let planned = began.elapsed().as_secs_f64() * 1e3;
             let began = Instant::now();
             let stream = execute_stream(physical, task).map_err(fail)?;
+            // It runs to the end and its rows go nowhere: only what it took is asked.
             let rows = send_rows(stream, &prepared.names, guard, &mut ForgetfulSink).await?;
             let ran = began.elapsed().as_secs_f64() * 1e3;
             let mut lines: Vec<String> = nodes.iter().map(MeasuredNode::line).collect();
@@ -270,6 +282,7 @@ pub fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, SqlError> + Send
         let thread = std::thread::Builder::new().name("sql".to_owned()).stack_size(limits::STACK_BYTES);
         match thread.spawn_scoped(scope, work).map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(result)) => result,
+            // It panicked. The server goes on, and the statement has an error.
             Ok(Err(_)) => Err(SqlError::new(SqlErrorKind::Internal, "the statement stopped unexpectedly")),
             Err(e) => {
                 Err(SqlError::new(SqlErrorKind::Unavailable, format!("no thread for the statement: {e}")))
@@ -326,6 +339,7 @@ pub(crate) fn output_names(plan: &LogicalPlan) -> Vec<String> {
         {
             function.to_owned()
         }
+        // An expression, which PostgreSQL gives this name.
         _ if name.contains([' ', '(']) => "?column?".to_owned(),
         _ => name.to_owned(),
     };

@@ -304,6 +304,8 @@ impl Table {
         }
         let batch = RecordBatch::try_new(self.schema(), columns).map_err(of_arrow)?;
         let table = Table { batch, key: self.key.clone() };
+        // The whole table once more: an UPDATE may give a row the key of one that it does not
+        // change.
         table.check_key(name, &|_| String::new())?;
         Ok(UpdatedTable { table, rows: rows.true_count() })
     }
@@ -378,6 +380,7 @@ fn check_names(names: &[String]) -> Result<(), SqlError> {
         return Err(over(limits::TABLE_COLUMNS, "columns"));
     }
     for (at, name) in names.iter().enumerate() {
+        // PostgreSQL cuts longer names; here two that differ only after the cut would become one.
         if name.len() > limits::TABLE_NAME_BYTES {
             let error = format!("the name of column {} is longer than 63 bytes", at + 1);
             return Err(SqlError::bad(error));
@@ -392,6 +395,7 @@ fn check_names(names: &[String]) -> Result<(), SqlError> {
 /// The column at `at`, with the narrowest type that all of its values have.
 fn column(rows: &[Vec<Option<String>>], at: usize) -> ArrayRef {
     let values = || rows.iter().map(move |row| row.get(at).and_then(Option::as_deref));
+    // A column without values is of texts: any value that comes later fits.
     let all = |is: &dyn Fn(&str) -> bool| values().flatten().next().is_some() && values().flatten().all(is);
     let time = |text: &str| DateTime::parse_from_rfc3339(text).ok().map(|t| t.timestamp_millis());
     // A number with a zero before it is a name, such as a phone number.
@@ -399,6 +403,7 @@ fn column(rows: &[Vec<Option<String>>], at: usize) -> ArrayRef {
     if all(&|text| text.parse::<i64>().is_ok() && !is_padded(text)) {
         return Arc::new(values().map(|v| v.and_then(|v| v.parse().ok())).collect::<Int64Array>());
     }
+    // Integers first: every integer is a float, too, and would lose its last digits.
     if all(&|text| text.parse::<f64>().is_ok() && !is_padded(text)) {
         return Arc::new(values().map(|v| v.and_then(|v| v.parse().ok())).collect::<Float64Array>());
     }
@@ -438,6 +443,7 @@ fn end_row(lines: &mut Vec<Vec<Option<String>>>, record: Record) -> Result<(), S
     if lines.len() > limits::TABLE_ROWS {
         return Err(over(limits::TABLE_ROWS, "rows"));
     }
+    // Rows and columns within their limits can still be too many fields together.
     if (lines.len() + 1) * row.len() > limits::TABLE_FIELDS {
         return Err(over(limits::TABLE_FIELDS, "fields"));
     }

@@ -12,8 +12,8 @@ pub struct TestFailure {
     pub line: usize,
     /// The text of the query.
     pub expr: String,
-    /// Over history a query also runs in variants, such as a range query around its time: the
-    /// variant that failed; empty: the query as written.
+    /// The variant that failed: over history a query also runs, for example, as a range query
+    /// around its time. Empty: the query as written.
     pub variant: String,
     /// The expected outcome.
     pub expected: String,

@@ -43,6 +43,8 @@ pub(super) fn grouped(node: &Aggregate) -> Result<Rows, Refusal> {
     let mixes_times = rows.mixes_times || !keys.cells.contains(&Cell::Time);
     for expr in &node.aggr_expr {
         let plan = measured(&rows, expr, &keys.labels, schema)?;
+        // With GROUP BY a group without rows that pass the filter has no number, but is a row all
+        // the same.
         if !is_global && has_filter(expr) {
             filtered.push(FilteredNumber { term: Term::Done(plan.clone(), 0), is_count: is_count(expr) });
         }
@@ -51,9 +53,11 @@ pub(super) fn grouped(node: &Aggregate) -> Result<Rows, Refusal> {
     }
     let mention = match mention {
         Some(mention) => mention,
+        // No aggregate at all: `group` gives the groups, and its value is not shown.
         None => Term::Done(aggregate(AggregateOp::Group, &keys.labels, None, input_of(&rows)?), 0),
     };
     let counts = node.aggr_expr.first().is_some_and(is_count);
+    // Over nothing a count is 0; all other aggregates are NULL.
     let nothing = if counts { ScalarValue::Int64(Some(0)) } else { ScalarValue::Null };
     Ok(Rows {
         sides: vec![Side { keys: Some(keys.labels), ..Side::default() }],
@@ -119,6 +123,7 @@ fn keys(rows: &Rows, exprs: &[Expr], schema: &DFSchema) -> Result<GroupKeys, Ref
 
 /// `SELECT value, count(*) … GROUP BY value`: the value becomes a label.
 fn counted_values(rows: &Rows, keys: &GroupKeys, value: &Term, measures: &[Expr]) -> Result<Rows, Refusal> {
+    // count_values has the count as its value, and room for no other number.
     let [only] = measures else { return refused("GROUP BY value with other aggregates than count(*)") };
     if !is_count(only) {
         return refused("GROUP BY value with other aggregates than count(*)");
@@ -149,6 +154,7 @@ fn measured(rows: &Rows, expr: &Expr, labels: &[String], schema: &DFSchema) -> R
     };
     let params = &function.params;
     let name = function.func.name();
+    // An aggregation of PromQL sees each series once and knows nothing of equal values.
     if params.distinct {
         return refused(format!("{name}(DISTINCT …) has no counterpart in PromQL"));
     }
@@ -184,6 +190,8 @@ fn measured(rows: &Rows, expr: &Expr, labels: &[String], schema: &DFSchema) -> R
     match name {
         "count" => {
             let counted = match params.args.first() {
+                // `count(*)` and `count(1)` count rows, whatever number they have; `count(value)`
+                // those that have it.
                 Some(arg) if values::literal(arg).is_none() => of(Some(arg))?,
                 _ => rows.mentioned(),
             };
@@ -193,6 +201,7 @@ fn measured(rows: &Rows, expr: &Expr, labels: &[String], schema: &DFSchema) -> R
             let [value, phi] = params.args.as_slice() else {
                 return refused("percentile_cont WITHIN GROUP (ORDER BY value)");
             };
+            // WITHIN GROUP puts the column before the fraction, the plain call after it.
             let (value, phi) = if values::number(value).is_some() { (phi, value) } else { (value, phi) };
             if params.order_by.first().is_some_and(|order| !order.asc) {
                 return refused("percentile_cont in descending order");
@@ -235,6 +244,7 @@ fn histogram_quantile(
     let input = rows.plan_of(&term(rows, value, schema)?)?;
     let mut labels = labels.to_vec();
     if is_classic {
+        // Buckets of other groups must stay apart until the quantile is computed from them.
         labels.push(LE.to_owned());
     }
     call("histogram_quantile", vec![constant(phi)?, aggregate(AggregateOp::Sum, &labels, None, input)])

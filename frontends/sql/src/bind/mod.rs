@@ -216,6 +216,7 @@ fn relation(plan: &LogicalPlan) -> Result<Rows, Refusal> {
         LogicalPlan::Subquery(subquery) => relation(&subquery.subquery),
         LogicalPlan::Projection(projection) => projected(projection),
         LogicalPlan::Filter(filter) => {
+            // `FROM a, b WHERE a.x = b.x`: the condition of the join stands in the filter above it.
             if let LogicalPlan::Join(join) = filter.input.as_ref()
                 && join::is_bare(join)
             {
@@ -234,12 +235,14 @@ fn relation(plan: &LogicalPlan) -> Result<Rows, Refusal> {
             let fetch = limit.fetch.as_ref().and_then(|fetch| values::integer(fetch));
             let skips = limit.skip.as_ref().is_some_and(|skip| values::integer(skip) != Some(0));
             match fetch {
+                // PromQL has the first of an order (`topk`), but not those after them.
                 Some(k) if !skips => limited(complete(relation(&limit.input)?)?, k),
                 _ => refused("OFFSET has no counterpart in PromQL"),
             }
         }
         LogicalPlan::Window(window) => aggregate::ranked(window),
         LogicalPlan::Join(join) => join::joined(join),
+        // SELECT without FROM: a scalar.
         LogicalPlan::EmptyRelation(empty) if empty.produce_one_row => Ok(Rows::default()),
         other => {
             let name = other.display().to_string();
@@ -303,6 +306,7 @@ fn sorted(
 ) -> Result<Rows, Refusal> {
     let Some(first) = by.first() else { return Ok(rows) };
     let cell = expr::cell(&rows, &first.expr, schema)?;
+    // Only kept for a LIMIT above it; an order by several columns is none that `topk` knows.
     rows.order = (by.len() == 1).then_some((cell, first.asc));
     Ok(rows)
 }
@@ -319,6 +323,7 @@ fn limited(mut rows: Rows, k: i64) -> Result<Rows, Refusal> {
         Some(_) => return refused("LIMIT after ORDER BY something else than the number"),
         None => (AggregateOp::Limitk, rows.answer()?.1.unwrap_or_else(|| rows.mentioned())),
     };
+    // An aggregate without GROUP BY has one row, of which every positive LIMIT is the whole.
     if rows.over_nothing.is_some() {
         return Ok(rows);
     }
@@ -388,6 +393,7 @@ impl Rows {
                 refused("a number that is the same in each row")
             }
             [term] => Ok((self.plan_of(term)?, Some((*term).clone()))),
+            // A plan answers one value for each label set.
             _ => refused(format!("{} numbers in a row: a plan has one", numbers.len())),
         }
     }
@@ -408,6 +414,8 @@ impl Rows {
             let Condition { op, lhs, rhs } = condition.clone();
             let filtered = Term::Binary { op, lhs: Box::new(lhs.clone()), rhs: Box::new(rhs), bool: false };
             let (replaced, found) = replace(&term, &lhs, &filtered);
+            // A condition on a part of the number filters right there: `rate(x) > 1` and not
+            // `rate(x) and rate(x) > 1`, which would compute it twice.
             if found {
                 term = replaced;
             } else {

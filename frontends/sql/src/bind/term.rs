@@ -115,6 +115,7 @@ pub(super) fn binary(op: BinaryOp, bool: bool, lhs: Plan, rhs: Plan, matching: V
     node(PlanOp::Binary(Box::new(Binary {
         op,
         return_bool: bool,
+        // Matching by labels is of two vectors; with a scalar the engine would refuse it.
         matching: if vectors { matching } else { VectorMatching::default() },
         lhs,
         rhs,
@@ -200,6 +201,7 @@ impl Planner<'_> {
     }
 
     fn selector(&self, side: usize, when: When) -> Result<Selector, Refusal> {
+        // A side that is grouped or computed has no samples to select.
         let Some(side) = self.sides.get(side).filter(|side| side.keys.is_none() && !side.computed) else {
             return refused("the value of a group is not that of a series");
         };
@@ -210,6 +212,8 @@ impl Planner<'_> {
     fn matching(&self, lhs: &Term, rhs: &Term) -> VectorMatching {
         match (self.joined, side_of(lhs), side_of(rhs)) {
             (JoinMatching::On(labels, cardinality), Some(left), Some(right)) if left != right => {
+                // The cardinality was found for the left side of the join; the operands may stand
+                // the other way round.
                 let turned = left > right;
                 let cardinality = match cardinality {
                     Cardinality::ManyToOne if turned => Cardinality::OneToMany,
@@ -225,10 +229,12 @@ impl Planner<'_> {
 
 /// A plan of another relation, shifted: each of its selectors.
 fn shifted(plan: &Plan, when: When) -> Result<Plan, Refusal> {
+    // The usual case, which keeps the plan shared.
     if when.offset == 0 && when.at.is_none() {
         return Ok(plan.clone());
     }
     let select =
+        // Offsets add up; of two fixed times the outer one counts, as it is asked for last.
         |s: &Selector| Selector { offset: s.offset + when.offset, at: when.at.or(s.at), ..s.clone() };
     let op = match &plan.op {
         PlanOp::Instant(selector) => PlanOp::Instant(select(selector)),

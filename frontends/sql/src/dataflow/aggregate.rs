@@ -106,6 +106,7 @@ impl MeasureState {
     /// Row `i` of the arguments came `times` times, or went. Returns by how many bytes the state
     /// grew.
     fn change(&mut self, argument: &MeasureArgument, i: usize, times: i64) -> isize {
+        // Aggregates pass over NULL; `count(*)` has an argument that is never NULL.
         if argument.column.is_null(i) {
             return 0;
         }
@@ -135,6 +136,7 @@ impl MeasureState {
                 let known = values.entry(value).or_insert(0);
                 let was = *known;
                 *known += times;
+                // A value of which as many went as came is not there any more.
                 if *known == 0 {
                     values.remove(&value);
                     return if was == 0 { 0 } else { -INTEGER_SIZE };
@@ -278,16 +280,20 @@ impl Groups {
         for (i, key) in touched.iter().enumerate() {
             let Some(group) = self.groups.get_mut(key) else { continue };
             group.is_touched = false;
+            // Without keys the one group stays: its row is the answer over nothing.
             let is_there = group.rows > 0 || self.key_count == 0;
             let now = is_there.then(|| {
                 let cells: Vec<u8> = results.iter().flat_map(|column| column.bytes(i)).copied().collect();
                 key.followed_by(&cells)
             });
+            // A change that leaves the result as it is tells nobody: a `max` of which a smaller
+            // value went.
             if group.shown != now {
                 updates.extend(group.shown.take().map(|row| (row, -1)));
                 updates.extend(now.iter().map(|row| (row.clone(), 1)));
                 group.shown = now;
             }
+            // Only now, when the row that was sent has been taken back.
             if !is_there && let Some(gone) = self.groups.remove(key) {
                 let sums: usize = gone.states.iter().map(MeasureState::grown).sum();
                 self.bytes = self.bytes.saturating_sub(self.group_size(key.bytes()) + sums);
@@ -419,6 +425,7 @@ fn numbers(measure: Measure, states: &[Option<&MeasureState>]) -> ArrayRef {
             };
             Arc::new(states.iter().map(value).collect::<Float64Array>())
         }
+        // Not asked for: their results are rows that are stored already, see `extremes`.
         Measure::Min | Measure::Max => Arc::new(BooleanArray::from(vec![None::<bool>; states.len()])),
     }
 }

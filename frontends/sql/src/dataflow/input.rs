@@ -104,6 +104,7 @@ pub(super) struct PollLimits {
 impl PollLimits {
     /// Checks that `more` rows are within the limits, and the deadline.
     fn check(&self, more: usize) -> Result<(), SqlError> {
+        // Of all relations together: the memory is one.
         if self.kept.saturating_add(more) > self.rows {
             let error = format!("dataflows would keep more than {} rows of relations", self.rows);
             return Err(SqlError::new(SqlErrorKind::LimitReached, error)
@@ -205,6 +206,7 @@ impl InputSpec {
     pub(super) fn changed<'a>(&'a self, state: &'a InputState, changes: Changes) -> Pieces<'a> {
         match (changes, self.series_list()) {
             (Changes::Series { came, gone }, Some(list)) => {
+                // What goes comes first, so that no operator holds both at once.
                 let gone = list.pieces(&state.codec, gone, -1);
                 Box::new(gone.chain(list.pieces(&state.codec, came, 1)))
             }
@@ -242,6 +244,8 @@ impl InputSpec {
         state: &mut InputState,
         limits: &PollLimits,
     ) -> Result<Vec<Update>, SqlError> {
+        // The same reading as before: another dataflow of this refresh has asked for it, or nothing
+        // was read again.
         if state.list.as_ref().is_some_and(|known| Arc::ptr_eq(known, &list)) {
             return Ok(Vec::new());
         }
@@ -272,6 +276,7 @@ impl InputSpec {
         let mut changes = Vec::new();
         for (row, count) in &rows {
             let by = count - state.rows.get(row).unwrap_or(&0);
+            // Equal rows are counted, so a list may have one more of the same.
             if by != 0 {
                 changes.push((row.clone(), by));
             }
@@ -313,6 +318,8 @@ fn poll_series(
     t: TimeMs,
     limits: &PollLimits,
 ) -> Result<Changes, SqlError> {
+    // Series of before this time are not listed. It moves in steps, and the list is read again when
+    // it has moved.
     let begin = begin_of_list(t);
     if state.begin == begin
         && let Some(mark) = &mut state.mark
@@ -342,6 +349,7 @@ impl<'a> SeriesList<'a> {
 
     /// How many rows a series has.
     fn rows_of(&self, labels: &Labels) -> usize {
+        // One row a series; in the list of label pairs one for each label but the name.
         if !self.has_pairs() {
             return 1;
         }

@@ -197,6 +197,7 @@ impl Reader<'_> {
         self.expect_token(&Token::LParen)?;
         loop {
             if self.accept("PRIMARY") {
+                // Made before the words are taken, so that the error names their place.
                 let twice = self.wanted("one primary key");
                 self.expect("KEY")?;
                 if !table.key.is_empty() {
@@ -230,6 +231,7 @@ impl Reader<'_> {
                         .hint("PRIMARY KEY (a, b) is one of two columns"));
                 }
                 table.key.push(name.clone());
+            // NULL is what every column may be anyway; drivers write it.
             } else if !self.accept("NULL") {
                 break;
             }
@@ -245,6 +247,7 @@ impl Reader<'_> {
     fn column_type(&mut self) -> Result<ColumnType, SqlError> {
         let place = self.at;
         let mut name = self.name(true)?;
+        // Types of several words: only these words are taken, so that what follows a type is not.
         let follows: &[&[&str]] = match name.as_str() {
             "double" => &[&["PRECISION"]],
             "character" => &[&["VARYING"]],
@@ -261,6 +264,8 @@ impl Reader<'_> {
             return Err(error);
         };
         if self.accept_token(&Token::LParen) {
+            // Read and forgotten: a limit on the length of texts would have to be checked for each
+            // row.
             while matches!(self.token(), Some(Token::Number(..) | Token::Comma)) {
                 self.at += 1;
             }
@@ -284,6 +289,8 @@ impl Reader<'_> {
         };
         if ["SELECT", "WITH"].iter().any(|word| self.next_is(&[word])) {
             let text = self.placed_query()?;
+            // By the tokens: the query is planned later, and the client is told now how many values
+            // it has to send.
             let params = self.tokens.iter().filter_map(|token| parameter(&token.token)).max().unwrap_or(0);
             let source = InsertSource::Query { text, params };
             return Ok(SqlStatement::Insert(InsertStatement { name, columns, source }));
@@ -385,8 +392,10 @@ impl Reader<'_> {
         Ok(match token {
             Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => InsertedValue::Text(text),
             Token::DollarQuotedString(text) => InsertedValue::Text(text.value),
+            // `TIMESTAMP` is followed by a literal and nothing else.
             _ if is_typed => return Err(()),
             Token::Number(digits, _) => InsertedValue::Text(digits),
+            // The sign is a token of its own.
             Token::Minus | Token::Plus => {
                 let Some(Token::Number(digits, _)) = self.token() else { return Err(()) };
                 let sign = if token == Token::Minus { "-" } else { "" };
@@ -397,6 +406,7 @@ impl Reader<'_> {
             Token::Placeholder(_) => InsertedValue::Parameter(parameter(&token).ok_or(())?),
             Token::Word(word) if word.quote_style.is_none() => {
                 match word.value.to_ascii_uppercase().as_str() {
+                    // Columns have no other default.
                     "NULL" | "DEFAULT" => InsertedValue::Null,
                     "TRUE" => InsertedValue::Text("true".to_owned()),
                     "FALSE" => InsertedValue::Text("false".to_owned()),
@@ -436,6 +446,7 @@ impl Reader<'_> {
         };
         if self.accept("TO") {
             self.expect("STDOUT").map_err(|e| e.hint("the server writes no files"))?;
+            // Quoted, since the names were folded when they were read.
             let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
             let shown = if columns.is_empty() {
                 "*".to_owned()
@@ -516,6 +527,7 @@ impl Reader<'_> {
             options.has_header = true;
             if is_listed && !matches!(self.token(), Some(Token::Comma | Token::RParen)) {
                 let value = self.word_or_text()?;
+                // Everything but these is true, as in PostgreSQL.
                 options.has_header = !["false", "off", "0"].contains(&value.as_str());
             }
         } else if self.accept("DELIMITER") {
@@ -523,6 +535,7 @@ impl Reader<'_> {
             let wanted = self.wanted("one character");
             let text = self.string()?;
             let [byte] = text.as_bytes() else { return Err(wanted) };
+            // These end a line, or quote and escape a field.
             if matches!(byte, b'\n' | b'\r' | b'"' | b'\\') {
                 return Err(wanted);
             }
@@ -533,6 +546,8 @@ impl Reader<'_> {
         } else if self.accept("QUOTE") || self.accept("ESCAPE") {
             self.accept("AS");
             let wanted = self.wanted("'\"'");
+            // The only one that the reader of CSV knows; to refuse others is better than to read
+            // wrong fields.
             if self.string()? != "\"" {
                 return Err(wanted);
             }
