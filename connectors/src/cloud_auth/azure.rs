@@ -24,8 +24,8 @@ pub(crate) enum AzureLogin {
     ClientSecret { tenant: String, client: String, secret: Secret },
     /// By a certificate of an application, in PEM.
     Certificate(AzureCertificate),
-    /// By the token of a workload, which Kubernetes puts into a file; what is empty is taken from the
-    /// environment.
+    /// By the token of a workload, which Kubernetes puts into a file; what is empty is taken from
+    /// the environment.
     Workload { tenant: String, client: String, token_file: String },
     /// By the managed identity of the machine: that of `client`, or the only one if that is empty.
     Managed { client: String },

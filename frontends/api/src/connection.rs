@@ -1,10 +1,10 @@
 //! Serves one HTTP connection: its socket, its requests, who may make them, and the timeouts that
 //! close it.
 //!
-//! A connection has a slot (`slots.rs`), whose grant says what may be requested over it: everything,
-//! or only health and metrics, because the ordinary slots are full. `Progress` tracks what the
-//! connection waits for; [`overdue`] closes it when the client is too slow. `Socket` fails a write
-//! that the client does not read.
+//! A connection has a slot (`slots.rs`), whose grant says what may be requested over it:
+//! everything, or only health and metrics, because the ordinary slots are full. `Progress` tracks
+//! what the connection waits for; [`overdue`] closes it when the client is too slow. `Socket` fails
+//! a write that the client does not read.
 
 use super::confinement::Confinement;
 use super::limits;

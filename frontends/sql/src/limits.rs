@@ -49,8 +49,8 @@ pub const STANDING_AT_ONCE: usize = 4;
 pub const LEAF_EVENTS: usize = 1_024;
 /// Bytes of a statement that runs again on the stack of its view: what it can say needs little.
 pub const SMALL_STATEMENT_BYTES: usize = 2 * 1024;
-/// Texts that a statement that runs again keeps with their numbers, if it does not need more of them
-/// in each run. Beyond, they are forgotten: most may be labels of series that are gone.
+/// Texts that a statement that runs again keeps with their numbers, if it does not need more of
+/// them in each run. Beyond, they are forgotten: most may be labels of series that are gone.
 pub const CODED_TEXTS: usize = 65_536;
 /// Standing statements that are dataflows. All of them run in one thread.
 pub const DATAFLOWS: usize = 200;

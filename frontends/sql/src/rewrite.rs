@@ -153,8 +153,8 @@ fn sorted_by_all(plan: LogicalPlan) -> Result<LogicalPlan> {
     }
 }
 
-/// Makes `label IS NULL` what it is in a plan: `label = ''`, in conditions and filters of aggregates
-/// that read one metric. Above a join a label may be NULL.
+/// Makes `label IS NULL` what it is in a plan: `label = ''`, in conditions and filters of
+/// aggregates that read one metric. Above a join a label may be NULL.
 pub(crate) fn without_null_labels(plan: LogicalPlan) -> Result<LogicalPlan> {
     let changed = plan.transform_down_with_subqueries(|node| {
         let labels = match &node {

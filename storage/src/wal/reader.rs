@@ -12,7 +12,7 @@ use super::record_error::RecordError;
 use super::segment::{
     CHECKPOINT, HEADER, Header, SEGMENT, SegmentInfo, checkpoint_number, checkpoint_path, segment_number,
 };
-use super::segment_durability::{SyncDoubt, make_durable, note_path, remove_unfinished};
+use super::segment_durability::{SyncFailureSign, make_durable, note_path, remove_unfinished};
 use super::segment_reader::SegmentReader;
 use crate::disk::Disk;
 use crate::error::StoreError;
@@ -168,7 +168,7 @@ pub fn read_log(
         if headers[i].is_none() && disk.size(path).is_ok_and(|len| len == 0) && disk.remove(path).is_ok() {
             continue;
         }
-        make_durable(disk, path, sync_doubt(&headers[i..], names.contains(&note_path(path))))?;
+        make_durable(disk, path, sync_failure_sign(&headers[i..], names.contains(&note_path(path))))?;
         // Files without a header are skipped: these are failed attempts, too.
         let following = headers[i + 1..].iter().flatten().next();
         let repeated_from = following.filter(|header| header.continues).map(|header| header.first_lsn);
@@ -201,18 +201,18 @@ pub fn read_log(
     Ok(LogContents { last_number: numbers.max().unwrap_or(0), ..all.finish(segments, of_segments) })
 }
 
-/// Reasons to doubt the syncs of the first of these segments. A writer whose segment failed,
+/// Signs that a sync of the first of these segments may have failed. A writer whose segment failed,
 /// or could not be created, continues in another one.
-fn sync_doubt(headers: &[Option<Header>], noted: bool) -> SyncDoubt {
+fn sync_failure_sign(headers: &[Option<Header>], noted: bool) -> SyncFailureSign {
     let failed = |header: &Option<Header>| header.as_ref().is_none_or(|header| header.continues);
     if noted {
-        SyncDoubt::Note
+        SyncFailureSign::Note
     } else if headers.iter().take(2).any(failed) {
         // A sync of this segment may have been missed, or that of the one before, whose end a
         // failed attempt can have taken with it.
-        SyncDoubt::FailedSegment
+        SyncFailureSign::FailedSegment
     } else {
-        SyncDoubt::Nothing
+        SyncFailureSign::Nothing
     }
 }
 

@@ -12,9 +12,9 @@ use crate::limits::WAL_READ_BYTES;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Reasons to doubt that the syncs of a segment have succeeded.
+/// Signs that a sync of a segment may have failed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum SyncDoubt {
+pub(super) enum SyncFailureSign {
     /// There are none.
     Nothing,
     /// The segment failed, or an attempt to write it; perhaps only because the disk was full.
@@ -30,17 +30,17 @@ pub(super) fn note_path(segment: &Path) -> PathBuf {
 
 /// Makes the segment at `path` durable. To be called before reading it, because the file may be
 /// replaced.
-pub(super) fn make_durable(disk: &dyn Disk, path: &Path, doubt: SyncDoubt) -> Result<(), StoreError> {
+pub(super) fn make_durable(disk: &dyn Disk, path: &Path, sign: SyncFailureSign) -> Result<(), StoreError> {
     let synced = || disk.size(path).and_then(|len| disk.truncate(path, len));
-    let failed = match doubt {
-        SyncDoubt::Nothing => synced().err(),
-        SyncDoubt::FailedSegment => {
+    let failed = match sign {
+        SyncFailureSign::Nothing => synced().err(),
+        SyncFailureSign::FailedSegment => {
             let Err(error) = write_anew(disk, path) else { return Ok(()) };
             tracing::warn!(%error, path = %path.display(), "a segment of the log that failed could not be written anew");
             // A start must work on a full disk, where no copy can be written.
             synced().err()
         }
-        SyncDoubt::Note => Some(io::Error::other("a start before this one could not sync it")),
+        SyncFailureSign::Note => Some(io::Error::other("a start before this one could not sync it")),
     };
     let Some(failed) = failed else { return Ok(()) };
     tracing::error!(error = %failed, path = %path.display(), "a segment of the log could not be synced; it is written anew");

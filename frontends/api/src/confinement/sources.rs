@@ -46,8 +46,8 @@ pub(super) fn confined(all: &ApiServices, confinement: &Arc<Confinement>) -> Api
         }),
         ..all.queries.clone()
     };
-    // Remote reads are confined by matchers that go with each request. Writes are not there: nothing
-    // says which series this user may write.
+    // Remote reads are confined by matchers that go with each request. Writes are not there:
+    // nothing says which series this user may write.
     let receivers = Receivers { remote_read: all.receivers.remote_read.clone(), ..Receivers::default() };
     ApiServices {
         queries,

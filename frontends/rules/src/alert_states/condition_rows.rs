@@ -30,8 +30,8 @@ pub(super) struct RowValue {
 }
 
 impl ConditionRows {
-    /// Adds a row, or gives it another value or another alert. Returns the alert that it had if that
-    /// is another one.
+    /// Adds a row, or gives it another value or another alert. Returns the alert that it had if
+    /// that is another one.
     pub(super) fn insert(&mut self, row: ConditionRow) -> Option<Labels> {
         // A template in a label may have given the row another alert than before; the old one then
         // lost its row.

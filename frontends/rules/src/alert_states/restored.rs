@@ -1,6 +1,6 @@
 //! Alerts that continue after a restart or after a change of their rule. They *await their row*: if
-//! the condition still holds, its first answers say so, and the alert goes on as it was; otherwise it
-//! ends.
+//! the condition still holds, its first answers say so, and the alert goes on as it was; otherwise
+//! it ends.
 //!
 //! After a restart alerts come from the file of their states, exactly as they were, or, without
 //! that, from the series `ALERTS_FOR_STATE`, as in Prometheus.

@@ -1,6 +1,6 @@
 //! The timers of the alerts of a rule: when states change by themselves, and when alerts must be
-//! sent. Each alert has at most one of each kind, and notes their times itself, so that a timer that
-//! does not apply any more is found and removed.
+//! sent. Each alert has at most one of each kind, and notes their times itself, so that a timer
+//! that does not apply any more is found and removed.
 
 use crate::alert::{Alert, AlertTiming};
 use std::collections::BTreeSet;

@@ -33,8 +33,8 @@ pub(crate) fn with_codes(plan: LogicalPlan, codes: &Arc<TextCodes>) -> Result<Lo
     rewrite.texts(numbered)
 }
 
-/// Whether all that is read has few rows, or rows of live views. Of a million series each text would
-/// be kept once more.
+/// Whether all that is read has few rows, or rows of live views. Of a million series each text
+/// would be kept once more.
 fn is_known(plan: &LogicalPlan) -> bool {
     let mut is_known = true;
     let _ = plan.apply(|node| {

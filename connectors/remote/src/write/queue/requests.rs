@@ -1,6 +1,6 @@
 //! The requests that a queue builds, one for each shard: when they are complete, and how they are
-//! handed to the shard. Requests that were under way when the process ended are built again with the
-//! same items ([`super::super::progress`]).
+//! handed to the shard. Requests that were under way when the process ended are built again with
+//! the same items ([`super::super::progress`]).
 
 use super::{QueueReader, StopMode, StoppedEarly};
 use crate::limits::{BATCH_BYTES, FULL_PAUSE, READ_WAIT};

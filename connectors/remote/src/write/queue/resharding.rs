@@ -1,5 +1,5 @@
-//! The shards of a queue: starts and stops their tasks, and changes their number while the queue runs.
-//! [`super::super::shard_count`] has the arithmetic.
+//! The shards of a queue: starts and stops their tasks, and changes their number while the queue
+//! runs. [`super::super::shard_count`] has the arithmetic.
 
 use super::requests::ShardBuilder;
 use super::{QueueReader, QueueSettings};
