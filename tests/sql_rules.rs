@@ -242,3 +242,39 @@ fn a_statement_is_followed_in_the_terminal() {
     child.wait().expect("it ended");
     assert_eq!(lines[1..], ["a | value", "--+------", "1 |     7", "(1 row)"], "{lines:?}");
 }
+
+/// `perennial sql` at a terminal: tables, completion, CSV, `\watch` until Ctrl-C, errors, and the
+/// history in the next session.
+#[test]
+fn statements_are_typed_at_a_terminal() {
+    let exporter = Exporter::start("x{a=\"1\"} 0\nx{a=\"2\"} 5\n");
+    let config = quick_config::config(exporter.port);
+    let server = Server::start(&config, &[("rules.yml", "groups: []\n")]);
+    server.wait_rows("x", 2);
+    let home = tempfile::tempdir().expect("a directory");
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sql_terminal.py");
+    let mut command = std::process::Command::new(support::daemon::python());
+    command.arg(script).arg(binary_under_test()).arg(format!("http://127.0.0.1:{}", server.port));
+    let output = command.arg(home.path()).output().expect("python");
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let want = serde_json::json!({
+        "table": ["a | value", "--+------", "1 |     0", "2 |     5", "(2 rows)"],
+        "fits": true,
+        "metric": "sql> SELECT * FROM scrape_duration_seconds",
+        "label": "sql> SELECT value FROM x WHERE instance",
+        "csv": ["a,value", "1,0", "2,5"],
+        "watch": ["a", "-", "2", "(1 row)"],
+        "given up": true,
+        "error": [
+            "line 1, column 8: there is no function rat()",
+            "SELECT rat(value) FROM x",
+            "       ^",
+            "hint: did you mean \"at\" or \"irate\" or \"rate\"?",
+        ],
+        "end": 0,
+        "history": "sql> SELECT rat(value) FROM x;",
+        "quit": 0,
+    });
+    assert_eq!(found, want);
+}

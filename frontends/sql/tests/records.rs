@@ -127,13 +127,18 @@ fn the_examples_of_the_page_run() {
             _ => {}
         }
     }
+    // How a statement begins in a command, and the quote that ends it.
+    let commands =
+        [("perennial sql \"", '"'), ("-d \"", '"'), ("\"sql=", '"'), ("psql -h 127.0.0.1 -U me -c '", '\'')];
     for line in page.lines() {
-        let Some(rest) = line.trim().strip_prefix("perennial sql \"") else { continue };
-        let statement = rest.split('"').next().expect("an end");
+        let statement = |(begin, end): &(&str, char)| {
+            line.split_once(*begin).and_then(|(_, rest)| rest.split(*end).next())
+        };
+        let Some(statement) = commands.iter().find_map(statement) else { continue };
         world.rows(statement).unwrap_or_else(|e| panic!("{statement}: {e}"));
         run += 1;
     }
-    assert!(run >= 6, "{run} examples");
+    assert!(run >= 9, "{run} examples");
 }
 
 /// What the examples of the page read.
