@@ -5,7 +5,7 @@
 //! expression of a projection.
 
 use super::filtered_aggregate::complete;
-use super::term::{JoinMatching, Planner, Term, call, number};
+use super::term::{JoinMatching, Planner, Term, call, number, reads};
 use super::{Cell, Refusal, Rows, as_bool, or_number, refused, relation};
 use crate::values;
 use datafusion::arrow::datatypes::DataType;
@@ -271,6 +271,11 @@ fn called(rows: &Rows, function: &ScalarFunction, schema: &DFSchema) -> Result<T
         return refused(format!("{name} with {} arguments", args.len()));
     }
     let args = args.iter().map(|arg| term(rows, arg, schema)).collect::<Result<Vec<_>, _>>()?;
+    // The plan of a constant has one row without labels, which matches no row of the metric.
+    let is_of_rows = args.iter().any(|arg| (0..rows.sides.len()).any(|side| reads(arg, side)));
+    if !is_of_rows {
+        return refused(format!("{name} of a number that is the same in each row"));
+    }
     Ok(Term::Function { function: FunctionRef(entry), args })
 }
 
