@@ -12,7 +12,9 @@ const MISSING: &str = "frontends/ui/dist is missing: cd frontends/ui && npm ci &
 fn main() -> std::io::Result<()> {
     println!("cargo::rerun-if-changed=dist");
     println!("cargo::rerun-if-changed=rust/build.rs");
-    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist");
+    // Asked at run time: the program may have been built for a checkout at another place.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let dist = Path::new(&manifest).join("dist");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let mut files = Vec::new();
     list(&dist, &mut files).expect(MISSING);

@@ -325,6 +325,9 @@ fn limited(mut rows: Rows, k: i64) -> Result<Rows, Refusal> {
     };
     // An aggregate without GROUP BY has one row, of which every positive LIMIT is the whole.
     if rows.over_nothing.is_some() {
+        if k == 0 {
+            return refused("LIMIT 0 of an aggregate without GROUP BY");
+        }
         return Ok(rows);
     }
     first_of(rows, op, &[], k, &term)
