@@ -1,4 +1,6 @@
 //! Makes private RSA keys: ring signs with them, but makes none. [`crate::jwt::RsaKey`] uses it.
+//! The crate `rsa` makes them, but has an advisory that is not settled (RUSTSEC-2023-0071) and
+//! brings a second library of large numbers.
 //!
 //! Primes are random numbers that no small prime divides and that pass the test of Miller and Rabin
 //! (FIPS 186-5, A.1.3 and B.3).
