@@ -245,12 +245,22 @@ fn valid_until(w: &Window, counter: bool) -> TimeMs {
     }
 }
 
+/// What the edges of a window depend on, apart from values.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+struct WindowTimes {
+    first: TimeMs,
+    last: TimeMs,
+    samples: usize,
+    /// The right edge.
+    end: TimeMs,
+}
+
 /// The part of [`extrapolated_valid_until`] that does not depend on values, unless the zero of a
 /// counter is near. Windows of series with the same times share it.
 #[derive(Copy, Clone, Debug)]
 pub struct RateValidity {
-    /// What it was computed for: first time, last time, number of samples, right edge.
-    of: (TimeMs, TimeMs, usize, TimeMs),
+    /// What it was computed for.
+    of: WindowTimes,
     valid_until: TimeMs,
     /// A zero at least so long before the first sample limits no edge, now or later.
     no_edge_before: f64,
@@ -264,7 +274,7 @@ impl RateValidity {
             return w.expiry();
         }
         let last = w.ts.len() - 1;
-        let of = (w.ts[0], w.ts[last], w.len(), w.end);
+        let of = WindowTimes { first: w.ts[0], last: w.ts[last], samples: w.len(), end: w.end };
         // Series of one target have the same times, so for hundreds of rows in a block the edges
         // are computed once.
         let shared = match known {

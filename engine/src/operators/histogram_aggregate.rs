@@ -17,7 +17,9 @@ use crate::plan::AggregateOp;
 use crate::types::histogram_column::Sample;
 use std::sync::Arc;
 use storage::model::NativeHistogram;
-use storage::model::histogram::{HistogramError, HistogramMean, HistogramSum, MergeConflicts};
+use storage::model::histogram::{
+    HistogramError, HistogramMean, HistogramSum, MergeConflicts, SeenResetHints,
+};
 use storage::model::value::{ABSENT, HISTOGRAM, is_histogram};
 
 /// The vector's place among the operands.
@@ -86,7 +88,7 @@ impl HistogramTotal {
     /// The total as a row of the partial aggregate.
     fn to_row(&self) -> PartialRow {
         let (sum, compensation) = self.sum().to_parts();
-        let (reset, not_reset) = self.sum().hints_seen();
+        let SeenResetHints { reset, not_reset } = self.sum().hints_seen();
         let (count, incremental) = match self {
             HistogramTotal::Sum(_) => (ABSENT, false),
             HistogramTotal::Mean(mean) => (mean.count(), mean.is_incremental()),
@@ -111,7 +113,8 @@ impl HistogramTotal {
     ) -> HistogramTotal {
         let flags = columns[1] as u32;
         let on = |flag: u32| flags & flag != 0;
-        let sum = HistogramSum::from_parts(sum, compensation, (on(RESET), on(NOT_RESET)));
+        let hints = SeenResetHints { reset: on(RESET), not_reset: on(NOT_RESET) };
+        let sum = HistogramSum::from_parts(sum, compensation, hints);
         match op {
             AggregateOp::Avg => {
                 HistogramTotal::Mean(HistogramMean::from_sum(sum, columns[2], on(INCREMENTAL)))
@@ -265,7 +268,8 @@ impl MixedGroup {
         let Some(total) = self.total.filter(|_| !self.broken) else {
             return (Sample::Float(ABSENT), self.annotations);
         };
-        if total.sum().hints_seen() == (true, true) {
+        let hints = total.sum().hints_seen();
+        if hints.reset && hints.not_reset {
             self.annotations.push(texts::conflicting_resets(VECTOR, DURING));
         }
         (Sample::Histogram(Arc::new(total.value())), self.annotations)

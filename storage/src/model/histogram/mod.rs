@@ -31,7 +31,7 @@ pub use accumulator::MergeConflicts;
 pub use bounds::{SCHEMA_MAX, SCHEMA_MIN, upper_bound};
 pub use bucket::Bucket;
 pub use signed_buckets::BucketIter;
-pub use sums::{HistogramMean, HistogramSum};
+pub use sums::{HistogramMean, HistogramSum, SeenResetHints};
 pub use trim::TrimSide;
 pub use validate::HistogramError;
 

@@ -21,10 +21,12 @@ pub struct HistogramSum {
 }
 
 /// Which reset hints the histograms had.
-#[derive(Copy, Clone, Debug, Default)]
-struct SeenResetHints {
-    reset: bool,
-    not_reset: bool,
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenResetHints {
+    /// Any said that a counter was reset.
+    pub reset: bool,
+    /// Any said that none was.
+    pub not_reset: bool,
 }
 
 impl SeenResetHints {

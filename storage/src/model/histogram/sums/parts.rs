@@ -35,9 +35,9 @@ impl HistogramSum {
 
     /// Rebuilds a sum from its parts, which must have the same layout, and
     /// [`HistogramSum::hints_seen`].
-    pub fn from_parts(sum: &NativeHistogram, lost: &NativeHistogram, hints: (bool, bool)) -> HistogramSum {
+    pub fn from_parts(sum: &NativeHistogram, lost: &NativeHistogram, hints: SeenResetHints) -> HistogramSum {
         let mut total = HistogramSum::from_first(sum);
-        total.hints = SeenResetHints { reset: hints.0, not_reset: hints.1 };
+        total.hints = hints;
         let acc = &mut total.acc;
         for (cells, lost) in [
             (&mut acc.positive.cells, &lost.positive.counts),
@@ -53,9 +53,9 @@ impl HistogramSum {
         total
     }
 
-    /// Whether any hint said that a counter was reset, and whether any said that it was not.
-    pub fn hints_seen(&self) -> (bool, bool) {
-        (self.hints.reset, self.hints.not_reset)
+    /// What the hints of the histograms said.
+    pub fn hints_seen(&self) -> SeenResetHints {
+        self.hints
     }
 
     /// Adds another sum.
@@ -219,7 +219,7 @@ mod tests {
     fn what_hints_were_seen_travels() {
         let hinted = |hint| NativeHistogram { hint, ..histogram(0, 0, vec![1.0], 1.0) };
         let mut left = sum(&[hinted(ResetHint::Reset), hinted(ResetHint::Gauge)]);
-        assert_eq!(left.hints_seen(), (true, false));
+        assert_eq!(left.hints_seen(), SeenResetHints { reset: true, not_reset: false });
         left.merge(&sum(&[hinted(ResetHint::NotReset)])).expect("one kind of buckets");
         assert!(left.hints_collided());
     }
