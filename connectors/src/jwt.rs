@@ -140,10 +140,15 @@ pub(crate) fn base64_url(bytes: &[u8]) -> String {
 /// The bytes of a text in base64, also in the form for URLs; `None` if it is not one. Line breaks
 /// and padding may be anywhere: files are often wrapped.
 pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    base64_digits(text.bytes().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'='))
+}
+
+/// The bytes that digits of base64 stand for, also of the form for URLs; `None` if one is no digit.
+pub(crate) fn base64_digits(digits: impl Iterator<Item = u8>) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(digits.size_hint().1.unwrap_or(0) / 4 * 3);
     let mut word = 0u32;
     let mut bits = 0;
-    for byte in text.bytes().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=') {
+    for byte in digits {
         let digit = match byte {
             b'A'..=b'Z' => byte - b'A',
             b'a'..=b'z' => byte - b'a' + 26,

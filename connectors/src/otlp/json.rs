@@ -4,6 +4,7 @@
 //! camel case, ids of traces and spans are hexadecimal, 64-bit integers are texts or numbers, and
 //! unknown keys are ignored.
 
+use crate::jwt::base64_digits;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -351,7 +352,9 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
                 self.out.text(number, &bytes);
             }
             Base64 => {
-                let bytes = from_base64(text).ok_or_else(|| E::invalid_value(unexpected(), &self))?;
+                // With or without `=` at the end, nowhere else.
+                let bytes = base64_digits(text.trim_end_matches('=').bytes())
+                    .ok_or_else(|| E::invalid_value(unexpected(), &self))?;
                 self.out.text(number, &bytes);
             }
             Named(names) if names.contains(&text) => {
@@ -420,31 +423,6 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     text.as_bytes().chunks_exact(2).map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8)).collect()
-}
-
-/// Decodes base 64, also the form for URLs, with or without `=` at the end.
-fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    let mut bits = 0u32;
-    let mut num_bits = 0;
-    for c in text.trim_end_matches('=').bytes() {
-        let value = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        num_bits += 6;
-        if num_bits >= 8 {
-            num_bits -= 8;
-            bytes.push((bits >> num_bits) as u8);
-            bits &= (1 << num_bits) - 1;
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ impl ElementReader<'_> {
 pub(crate) fn rewrite(statement: &mut Statement) -> Result<(), SqlError> {
     match statement.visit(&mut ListRewriter) {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(text) => Err(malformed(&text)),
+        ControlFlow::Break(error) => Err(error),
     }
 }
 
@@ -102,10 +102,9 @@ pub(crate) fn malformed(text: &str) -> SqlError {
 struct ListRewriter;
 
 impl VisitorMut for ListRewriter {
-    /// The text of a list that is broken.
-    type Break = String;
+    type Break = SqlError;
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<String> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
         if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &mut query.limit_clause {
             let offset = offset.as_mut().map(|offset| &mut offset.value);
             for number in limit.iter_mut().chain(offset) {
@@ -115,7 +114,7 @@ impl VisitorMut for ListRewriter {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<String> {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         match expr {
             Expr::Cast { expr: inner, data_type: DataType::Interval { .. }, .. } => spell_clock(inner),
             Expr::Interval(interval) => spell_clock(&mut interval.value),
@@ -124,7 +123,7 @@ impl VisitorMut for ListRewriter {
         match in_list(expr) {
             Ok(Some(listed)) => *expr = listed,
             Ok(None) => {}
-            Err(text) => return ControlFlow::Break(text),
+            Err(error) => return ControlFlow::Break(error),
         }
         ControlFlow::Continue(())
     }
@@ -150,9 +149,8 @@ fn whole_number(expr: &mut Expr) {
     }
 }
 
-/// The condition as one with `IN`; `None`: it is none of these, or its list is not written out. The
-/// error is the text of a list that is broken.
-fn in_list(expr: &Expr) -> Result<Option<Expr>, String> {
+/// The condition as one with `IN`; `None`: it is none of these, or its list is not written out.
+fn in_list(expr: &Expr) -> Result<Option<Expr>, SqlError> {
     let (left, right, negated) = match expr {
         Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => (left, right, false),
         Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => (left, right, true),
@@ -167,7 +165,7 @@ fn in_list(expr: &Expr) -> Result<Option<Expr>, String> {
 }
 
 /// The elements of a list that is written out; a parameter is one element that stands for all.
-fn written_out(list: &Expr) -> Result<Option<Vec<Expr>>, String> {
+fn written_out(list: &Expr) -> Result<Option<Vec<Expr>>, SqlError> {
     Ok(match list {
         Expr::Nested(inner) => written_out(inner)?,
         Expr::Array(array) => Some(array.elem.clone()),
@@ -176,7 +174,7 @@ fn written_out(list: &Expr) -> Result<Option<Vec<Expr>>, String> {
                 Some(vec![Expr::Value(Value::Placeholder(format!("{name}{LIST_MARK}")).into())])
             }
             Value::SingleQuotedString(text) => {
-                Some(elements(text).ok_or_else(|| text.clone())?.iter().map(literal).collect())
+                Some(elements(text).ok_or_else(|| malformed(text))?.iter().map(literal).collect())
             }
             _ => None,
         },

@@ -292,7 +292,8 @@ impl Rewrite<'_> {
             Expr::Literal(ScalarValue::Utf8(_), _) => Some(number_of(self.codes, expr.clone())),
             _ => None,
         };
-        let (left, right) = (side(&binary.left)?, side(&binary.right)?);
+        let left = side(&binary.left)?;
+        let right = side(&binary.right)?;
         Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), binary.op, Box::new(right))))
     }
 
