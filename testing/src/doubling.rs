@@ -174,22 +174,51 @@ fn cost_of_process(work: &mut dyn FnMut()) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
     use std::panic::catch_unwind;
+
+    thread_local! {
+        /// The comparisons made on this thread.
+        static COMPARISONS: Cell<u64> = const { Cell::new(0) };
+    }
 
     fn pairs_of_equals(numbers: &[usize], reach: usize) -> usize {
         let behind = |i: usize| numbers[i + 1..].iter().take(reach);
-        (0..numbers.len()).map(|i| behind(i).filter(|n| **n == numbers[i]).count()).sum()
+        let equal = |a: usize, b: usize| {
+            COMPARISONS.set(COMPARISONS.get() + 1);
+            a == b
+        };
+        (0..numbers.len()).map(|i| behind(i).filter(|n| equal(**n, numbers[i])).count()).sum()
+    }
+
+    /// A microsecond for each comparison: real times would make the test depend on what else the
+    /// machine does.
+    fn cost_of_comparisons(work: &mut dyn FnMut()) -> Duration {
+        let before = COMPARISONS.get();
+        work();
+        Duration::from_micros(COMPARISONS.get() - before)
     }
 
     #[test]
     fn linear_work_passes_and_quadratic_work_fails() {
         let numbers = |n: usize| (0..n).collect::<Vec<usize>>();
-        assert_proportional("ten neighbours", 1_000, numbers, |numbers| pairs_of_equals(numbers, 10));
-        let quadratic =
-            || assert_proportional("all", 1_000, numbers, |numbers| pairs_of_equals(numbers, usize::MAX));
-        let failure = catch_unwind(quadratic).expect_err("each is compared with each");
+        let judge_pairs = |what: &str, reach: usize| {
+            assert_by(cost_of_comparisons, what, 1_000, numbers, |numbers| pairs_of_equals(numbers, reach));
+        };
+        judge_pairs("ten neighbours", 10);
+        let failure =
+            catch_unwind(|| judge_pairs("all", usize::MAX)).expect_err("each is compared with each");
         let text = failure.downcast_ref::<String>().expect("a text");
         assert!(text.starts_with("all: ") && text.contains("1000 against 2000"), "{text}");
+    }
+
+    #[test]
+    fn the_cpu_time_of_a_thread_and_of_the_process_is_measured() {
+        let add = || {
+            black_box((0..1_000_000).map(black_box).sum::<u64>());
+        };
+        assert!(cost_of_thread(&mut { add }) > Duration::ZERO);
+        assert!(cost_of_process(&mut { add }) > Duration::ZERO);
     }
 
     #[test]
