@@ -11,7 +11,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
+use storage::metrics::{MetricSummary, Metrics};
 
 /// Raises the soft limit of this process to its hard limit, and logs both.
 pub fn raise_limit() {
@@ -118,13 +120,47 @@ pub fn are_out(error: &io::Error) -> bool {
 }
 
 /// The file system; when no descriptors are left, opens files with those of the reserve.
-pub struct ReservedDisk(pub Arc<Reserve>);
+pub struct ReservedDisk {
+    reserve: Arc<Reserve>,
+    /// How long syncs of the log take, seconds.
+    log_syncs: Arc<MetricSummary>,
+}
+
+/// A file of the log, whose syncs are measured. The store itself has no clock for that.
+struct LogFile {
+    file: Box<dyn DiskFile>,
+    syncs: Arc<MetricSummary>,
+}
+
+impl DiskFile for LogFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.append(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        let began = Instant::now();
+        let outcome = self.file.sync();
+        self.syncs.observe(began.elapsed().as_secs_f64());
+        outcome
+    }
+}
+
+/// Whether a file is one of the write-ahead log.
+fn is_of_log(path: &Path) -> bool {
+    path.parent().and_then(Path::file_name).is_some_and(|directory| directory == "wal")
+}
 
 impl ReservedDisk {
+    /// The disk with this reserve; it registers its metric.
+    pub fn new(reserve: Arc<Reserve>, metrics: &Metrics) -> ReservedDisk {
+        let name = "prometheus_tsdb_wal_fsync_duration_seconds";
+        let log_syncs = metrics.summary(name, "Duration of write log fsync.", &[]);
+        ReservedDisk { reserve, log_syncs }
+    }
+
     fn with_reserve<T>(&self, work: impl Fn(&OsDisk) -> io::Result<T>) -> io::Result<T> {
         loop {
             match work(&OsDisk) {
-                Err(error) if are_out(&error) && self.0.give() => {}
+                Err(error) if are_out(&error) && self.reserve.give() => {}
                 outcome => return outcome,
             }
         }
@@ -133,7 +169,11 @@ impl ReservedDisk {
 
 impl Disk for ReservedDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.with_reserve(|disk| disk.create(path))
+        let file = self.with_reserve(|disk| disk.create(path))?;
+        if !is_of_log(path) {
+            return Ok(file);
+        }
+        Ok(Box::new(LogFile { file, syncs: self.log_syncs.clone() }))
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.with_reserve(|disk| disk.read(path))
@@ -195,7 +235,7 @@ mod tests {
     #[test]
     fn what_the_store_opens_may_have_the_reserve() {
         let calls = std::cell::Cell::new(0);
-        let disk = ReservedDisk(Reserve::new());
+        let disk = ReservedDisk::new(Reserve::new(), &Metrics::default());
         let opened = disk.with_reserve(|_| {
             calls.set(calls.get() + 1);
             if calls.get() < 3 { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::execution::Execution;
+use storage::metrics::Metrics;
 
 /// The size of a WAL segment of a server without threads (simulation), bytes: small, so that a test
 /// creates and removes many segments.
@@ -30,11 +31,11 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// The environment of the machine.
-    pub fn of_this_machine() -> Surroundings {
+    pub fn of_this_machine(metrics: &Metrics) -> Surroundings {
         let reserve = Reserve::new();
         Surroundings {
             clock: Arc::new(SystemClock),
-            disk: Arc::new(ReservedDisk(reserve.clone())),
+            disk: Arc::new(ReservedDisk::new(reserve.clone(), metrics)),
             reserve,
             peers: Peers::Network,
             execution: Execution::Threads,

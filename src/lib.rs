@@ -196,7 +196,7 @@ fn run(
     let serving = runtime.spawn(async move {
         serve(listeners, served_gate, async { drop(stopped.await) }, options, &served_metrics).await;
     });
-    let here = Surroundings::of_this_machine();
+    let here = Surroundings::of_this_machine(&metrics);
     let server = Arc::new(Server::open(flags, &loaded.config, metrics.clone(), here)?);
     // Never dropped: after `close` the server has nothing left to do, and freeing gigabytes piece
     // by piece would delay the end of the process by seconds.
@@ -214,7 +214,10 @@ fn run(
     let store = storage.store.clone();
     let clock = server.context.clock.clone();
     let maintenance = match server.context.flags.agent_retention() {
-        None => runtime.spawn(maintenance::run_maintenance(store, clock)),
+        None => {
+            let took = maintenance::compaction_time(&server.context.metrics);
+            runtime.spawn(maintenance::run_maintenance(store, clock, took))
+        }
         Some(retention) => {
             let took = server.context.metrics.summary(
                 "prometheus_agent_truncate_duration_seconds",

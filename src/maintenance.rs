@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use storage::clock::Clock;
-use storage::metrics::MetricSummary;
+use storage::metrics::{MetricHistogram, MetricSummary, Metrics};
 use storage::store::{Store, StoreError};
 
 /// Runs the maintenance once a minute: writes complete ranges as blocks and truncates the WAL,
-/// removes expired blocks, merges blocks, and moves old blocks to the object store.
-pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
+/// removes expired blocks, merges blocks, and moves old blocks to the object store. `took` has the
+/// times of what wrote or merged blocks.
+pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>, took: Arc<MetricHistogram>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     // A merge may take minutes, so it runs on a low-priority thread of its own while the other
     // tasks continue.
@@ -31,11 +32,12 @@ pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
         let flushing = store.clone();
         let now = clock.now();
         let tasks = quick.clone();
+        let writing_took = took.clone();
         let flushed = tokio::task::spawn_blocking(move || {
             let [written, removed] = &mut *tasks.lock();
             // Writing comes before removing: what is in a block can go from the log, and only
             // blocks can go by age.
-            written.run(|| flushing.maintenance().write_blocks(now));
+            written.run(|| timed(&writing_took, || flushing.maintenance().write_blocks(now)));
             removed.run(|| flushing.maintenance().remove_blocks(now).map(|()| 0));
         });
         if let Err(error) = flushed.await {
@@ -45,9 +47,10 @@ pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
             let store = store.clone();
             let merging = CompactionGuard(merging.clone());
             let tasks = slow.clone();
+            let merging_took = took.clone();
             merger.submit(Box::new(move || {
                 let [merged, trimmed, moved] = &mut *tasks.lock();
-                merged.run(|| store.maintenance().compact());
+                merged.run(|| timed(&merging_took, || store.maintenance().compact()));
                 trimmed.run(|| store.maintenance().drop_expired_series(now));
                 // After merging, so that small blocks are not uploaded, only to be replaced.
                 moved.run(|| store.maintenance().move_to_cold(now));
@@ -55,6 +58,26 @@ pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
             }));
         }
     }
+}
+
+/// The metric of how long it takes to write and to merge blocks, with Prometheus' buckets.
+pub(crate) fn compaction_time(metrics: &Metrics) -> Arc<MetricHistogram> {
+    let bounds: Vec<f64> = (0..14).map(|n| f64::from(1 << n)).collect();
+    let help = "Duration of runs of the maintenance that wrote or merged blocks.";
+    metrics.histogram("prometheus_tsdb_compaction_duration_seconds", help, &[], &bounds)
+}
+
+/// Observes how long `work` takes, if it did something to blocks or failed.
+fn timed(
+    took: &MetricHistogram,
+    work: impl FnOnce() -> Result<usize, StoreError>,
+) -> Result<usize, StoreError> {
+    let began = Instant::now();
+    let outcome = work();
+    if !matches!(outcome, Ok(0)) {
+        took.observe(began.elapsed().as_secs_f64());
+    }
+    outcome
 }
 
 /// Forgets what an agent need not keep: regularly, by the retention of its flags. `took` has the

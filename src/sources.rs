@@ -215,7 +215,7 @@ fn relabel_step(step: RelabelStep) -> api::RelabelStepJson {
         modulus: (rule.modulus > 0).then_some(rule.modulus),
         replacement: rule.replacement,
         action: rule.action.as_str().to_owned(),
-        source_labels: rule.source_labels,
+        source_labels: rule.source_labels.into(),
         target_label: rule.target_label,
     };
     api::RelabelStepJson { rule, output, keep }

@@ -12,8 +12,10 @@ use crate::limits::{RELABEL_LABELS, SERIES_BYTES};
 use crate::names::NameScheme;
 use md5::{Digest, Md5};
 use regex::Captures;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use storage::model::LabelsBuilder;
 use storage::model::regex::{AnchoredRegex, expand};
 
@@ -72,7 +74,7 @@ config_block! {
     #[derive(Eq)]
     pub struct RelabelConfig as "relabel.Config" {
         /// The labels whose values are joined.
-        source_labels: Vec<String> = Vec::new(),
+        source_labels: SourceLabels = SourceLabels::default(),
         /// The separator of the joined values.
         separator: String = DEFAULT_SEPARATOR.to_owned() => printed,
         /// The anchored pattern; default `(.*)`.
@@ -118,6 +120,53 @@ impl ConfigValue for RelabelPattern {
 
     fn null() -> Option<RelabelPattern> {
         Some("".into())
+    }
+
+    fn node(&self) -> Node {
+        self.0.node()
+    }
+}
+
+/// The labels whose values a rule joins. As in Prometheus an element without a value is the empty
+/// name, and an empty text is an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceLabels(Vec<String>);
+
+impl Deref for SourceLabels {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl From<Vec<String>> for SourceLabels {
+    fn from(names: Vec<String>) -> SourceLabels {
+        SourceLabels(names)
+    }
+}
+
+impl From<SourceLabels> for Vec<String> {
+    fn from(SourceLabels(names): SourceLabels) -> Vec<String> {
+        names
+    }
+}
+
+impl<'de> Deserialize<'de> for SourceLabels {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<SourceLabels, D::Error> {
+        let names = Vec::<Option<String>>::deserialize(d)?;
+        if names.iter().flatten().any(String::is_empty) {
+            return Err(D::Error::custom("\"\" is not a valid label name"));
+        }
+        Ok(SourceLabels(names.into_iter().map(Option::unwrap_or_default).collect()))
+    }
+}
+
+impl ConfigValue for SourceLabels {
+    const KIND: ValueKind = ValueKind::List(&ValueKind::Text);
+
+    fn null() -> Option<SourceLabels> {
+        Some(SourceLabels::default())
     }
 
     fn node(&self) -> Node {
@@ -289,7 +338,7 @@ impl From<InvalidRule> for BlockError {
 #[derive(Clone, Debug)]
 struct RelabelRule {
     action: RelabelAction,
-    source_labels: Vec<String>,
+    source_labels: SourceLabels,
     separator: String,
     target_label: String,
     regex: AnchoredRegex,

@@ -218,6 +218,23 @@ async fn strict_mode_takes_no_guesses_and_relabelling_drops_targets() {
     bench.until("none left", |b| b.target().is_none()).await;
 }
 
+/// As in Prometheus 3.14.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_targets_that_are_equal_after_relabelling_the_last_is_shown() {
+    let bench = Bench::new("a 1\n", false).await;
+    let same = format!("relabel_configs: [{{target_label: __address__, replacement: '{}'}}]", bench.address);
+    for targets in ["['x:1', 'y:1']", "['y:1', 'x:1', 'z:1']"] {
+        bench.apply_targets(targets, &same);
+        let last = &targets[targets.len() - 5..targets.len() - 2];
+        bench
+            .until("the last", |b| b.target().is_some_and(|t| t.discovered_labels["__address__"] == last))
+            .await;
+        assert_eq!(bench.manager.targets().active.len(), 1);
+    }
+    bench.until("a scrape", |b| b.last("a") == Some(1.0)).await;
+    bench.manager.shutdown();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_taken_out_leaves_stale_markers_and_a_shutdown_none() {
     let bench = Bench::new("a 1\n", false).await;

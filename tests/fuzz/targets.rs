@@ -330,7 +330,7 @@ pub fn relabel(data: &[u8]) {
     ] {
         let writes = matches!(action, Replace | LabelMap);
         let config = RelabelConfig {
-            source_labels: vec!["__address__".to_owned(), "value".to_owned()],
+            source_labels: vec!["__address__".to_owned(), "value".to_owned()].into(),
             target_label: target.to_owned(),
             regex: pattern.into(),
             modulus: u64::from(action == HashMod) * 17,
@@ -341,7 +341,7 @@ pub fn relabel(data: &[u8]) {
         let bare = RelabelConfig {
             regex: pattern.into(),
             target_label: target.to_owned(),
-            source_labels: vec!["value".to_owned()],
+            source_labels: vec!["value".to_owned()].into(),
             action,
             ..RelabelConfig::default()
         };

@@ -196,6 +196,27 @@ fn every_kind_of_client_certificate_with_and_without_passwords() {
     });
 }
 
+/// The version of HTTP that a client which would like to speak HTTP/2 gets.
+#[test]
+fn http_2_is_spoken_as_the_file_says() {
+    wall_clock(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let directory = directory.path();
+        authority(directory, "ca");
+        certificate(directory, "server", "ca", "IP:127.0.0.1");
+        write(directory, "prometheus.yml", "scrape_configs: []\n");
+        for (option, want) in [("", "2"), ("{http2: true}", "2"), ("{http2: false}", "1.1")] {
+            write(directory, "web.yml", &format!("{SERVER}http_server_config: {option}\n"));
+            let port = free_port();
+            let _daemon = ours(directory, port);
+            wait_status(directory, port, "--cacert ca.pem", 200);
+            let ask = "-sS --max-time 20 --cacert ca.pem -o /dev/null -w %{http_version} --http2";
+            let (_, text) = run(directory, "curl", &format!("{ask} https://127.0.0.1:{port}/-/healthy"));
+            assert_eq!(text, want, "{option}");
+        }
+    });
+}
+
 /// Jobs that scrape this server itself: options, and what is wrong; nothing: it is up.
 const JOBS: [(&str, &str, &str); 13] = [
     ("file", "tls_config: {ca_file: ca.pem, server_name: perennial.test}, PASSWORD", ""),

@@ -216,7 +216,8 @@ impl RemoteWriteConfig {
         for auth in self.cloud_auths() {
             auth.validate()?;
         }
-        if keys.url.expose().is_empty() {
+        // An empty text fails at each request, as in Prometheus.
+        if !keys.url.is_given() {
             return Err("url for remote_write is empty; add `url: http://…`".into());
         }
         check_header_names(keys.headers.keys(), NO_AUTHORIZATION)?;
@@ -308,7 +309,7 @@ impl RemoteReadConfig {
     /// The first problem, in the words of Prometheus.
     pub fn check_all(configs: &[RemoteReadConfig]) -> Result<(), BlockError> {
         for config in configs {
-            if config.keys.url.expose().is_empty() {
+            if !config.keys.url.is_given() {
                 return Err("url for remote_read is empty; add `url: http://…`".into());
             }
             check_header_names(config.keys.headers.keys(), NO_AUTHORIZATION)?;

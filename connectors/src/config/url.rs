@@ -6,39 +6,45 @@ use serde::Deserialize;
 use std::fmt;
 use url::Url;
 
-/// A URL as written in the file. `Debug` and `Display` hide its password.
+/// A URL as written in the file, or none: Prometheus tells an empty text from a missing value.
+/// `Debug` and `Display` hide its password.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct ConfigUrl(String);
+pub struct ConfigUrl(Option<String>);
 
 impl ConfigUrl {
-    /// The URL with its password, for the code that connects to it.
+    /// The URL with its password, for the code that connects to it; empty if there is none.
     pub fn expose(&self) -> &str {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    /// Whether there is a value, if only the empty text.
+    pub fn is_given(&self) -> bool {
+        self.0.is_some()
     }
 }
 
 impl From<&str> for ConfigUrl {
     fn from(url: &str) -> ConfigUrl {
-        ConfigUrl(url.to_owned())
+        ConfigUrl(Some(url.to_owned()))
     }
 }
 
 impl From<String> for ConfigUrl {
     fn from(url: String) -> ConfigUrl {
-        ConfigUrl(url)
+        ConfigUrl(Some(url))
     }
 }
 
 impl fmt::Debug for ConfigUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", hide_password(&self.0))
+        write!(f, "{:?}", hide_password(self.expose()))
     }
 }
 
 impl fmt::Display for ConfigUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hide_password(&self.0))
+        f.write_str(&hide_password(self.expose()))
     }
 }
 

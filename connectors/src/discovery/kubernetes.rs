@@ -120,7 +120,7 @@ impl Mechanism for KubernetesSd {
         let has_server = !keys.api_server.expose().is_empty();
         let has_file = !keys.kubeconfig_file.is_empty();
         let has_http = config.http != HttpConfig::default();
-        if has_server && has_file {
+        if keys.api_server.is_given() && has_file {
             return Err("cannot use 'kubeconfig_file' and 'api_server' simultaneously".into());
         }
         if has_file && has_http {

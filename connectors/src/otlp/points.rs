@@ -398,9 +398,7 @@ impl Translation<'_, '_, '_> {
             return Ok(());
         }
         let v = if is_end(point.flags) { STALE } else { point.value() };
-        // A gauge begins with any value, not with 0.
-        let start = if is_sum { point.start } else { 0 };
-        let series = self.sample(&labels, v, self.times(point.time, start))?;
+        let series = self.sample(&labels, v, self.times(point.time, point.start))?;
         if is_sum {
             for exemplar in &point.exemplars {
                 self.exemplar(series, exemplar)?;

@@ -70,6 +70,8 @@ pub(crate) struct Batch<'a> {
     histograms: Vec<HistogramRow>,
     /// Stale markers of histograms.
     ends: Vec<FloatRow>,
+    /// Empty histograms with the layout of those that end, for the zeros where they began.
+    ended_layouts: Vec<HistogramRow>,
     /// Start timestamps of floats and histograms.
     starts: Vec<StartRow>,
     exemplars: Vec<WaitingExemplar>,
@@ -122,6 +124,7 @@ impl<'a> Batch<'a> {
             rows: Vec::new(),
             histograms: Vec::new(),
             ends: Vec::new(),
+            ended_layouts: Vec::new(),
             starts: Vec::new(),
             exemplars: Vec::new(),
             sampled: None,
@@ -200,6 +203,7 @@ impl<'a> Batch<'a> {
         if !self.ends.is_empty() {
             written.histograms += written.count(&store.append_rows(&self.ends)?, store);
             self.ends.clear();
+            self.ended_layouts.clear();
         }
         if !self.starts.is_empty() {
             // The sample of a refused start timestamp was refused and counted already.
@@ -237,10 +241,11 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Stores the zeros of counters that begin, before their samples.
+    /// Stores the zeros of series that begin, before their samples.
     fn store_zeros(&mut self) -> Result<(), RemoteWriteError> {
+        let layouts = self.ended_layouts.iter().chain(&self.histograms);
         let histograms: HashMap<SeriesRef, &Arc<NativeHistogram>> =
-            self.histograms.iter().map(|row| (row.series, &row.h)).collect();
+            layouts.map(|row| (row.series, &row.h)).collect();
         let begun = self.starts.iter().filter(|row| row.start < row.t && row.t != 0);
         let zero = |row: &StartRow| ZeroRow {
             series: row.series,
@@ -367,7 +372,7 @@ impl<'a> Batch<'a> {
         // values are.
         if raw.is_stale() {
             self.ends.push(FloatRow { series, t: times.t, v: STALE });
-            return self.grown(SAMPLE_BYTES);
+            return self.end_layout(series, raw, times);
         }
         // A histogram that is wrong is refused alone. The store would refuse the whole batch for
         // it.
@@ -382,6 +387,27 @@ impl<'a> Batch<'a> {
                 self.written.refuse_histogram(&reason, series, self.request.store);
                 Ok(())
             }
+        }
+    }
+
+    /// Keeps the layout of a histogram that ends at `times`, if it says when it began.
+    fn end_layout(
+        &mut self,
+        series: SeriesRef,
+        raw: RawHistogram,
+        times: WriteTimes,
+    ) -> Result<(), RemoteWriteError> {
+        let RawHistogram { schema, zero_threshold, bounds, .. } = raw;
+        let layout = RawHistogram { schema, zero_threshold, bounds, ..RawHistogram::default() };
+        match layout.finish() {
+            Ok(h) if times.start != 0 => {
+                let bytes = SAMPLE_BYTES + histogram_bytes(&h);
+                self.ended_layouts.push(HistogramRow { series, t: times.t, h: Arc::new(h) });
+                self.start(series, times);
+                self.grown(bytes)
+            }
+            // One that cannot be stored has no zero. Its end is stored whatever its values are.
+            _ => self.grown(SAMPLE_BYTES),
         }
     }
 

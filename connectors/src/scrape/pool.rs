@@ -16,6 +16,7 @@ use crate::scrape::target::{Target, TargetKey, TargetState, build_target, discov
 use crate::scrape::work::{Context, ScrapeWork};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -179,9 +180,12 @@ impl ScrapePool {
         for discovered in found.iter().map(SharedTarget::labels) {
             let labels = discovered_labels(&discovered, job);
             // Targets are the same if labels and URL are: a second discovery of one is no second
-            // scrape.
+            // scrape. As in Prometheus the first is scraped, and the labels of the last are shown.
             match build_target(&labels, job) {
-                Ok(Some(target)) => drop(wanted.entry(target.key()).or_insert((target, labels))),
+                Ok(Some(target)) => match wanted.entry(target.key()) {
+                    Entry::Vacant(new) => drop(new.insert((target, labels))),
+                    Entry::Occupied(mut equal) => equal.get_mut().1 = labels,
+                },
                 Ok(None) => {
                     dropped_count += 1;
                     // A job that keeps ten of 50,000 discovered pods would hold the labels of all

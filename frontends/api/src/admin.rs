@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::json;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
 use storage::model::TimeMs;
 use storage::store::StoreError;
 
@@ -43,7 +44,14 @@ pub(crate) async fn delete_series(call: ApiRequest) -> ApiResult {
 /// `/api/v1/admin/tsdb/clean_tombstones`
 pub(crate) async fn clean_tombstones(call: ApiRequest) -> ApiResult {
     allowed(&call.state)?;
-    changed(call.state, |state| state.sources.tsdb.clean_tombstones()).await?;
+    let took = call.state.telemetry.tombstone_cleanup.clone();
+    let clean = move |state: &AppState| {
+        let began = Instant::now();
+        let outcome = state.sources.tsdb.clean_tombstones();
+        took.observe(began.elapsed().as_secs_f64());
+        outcome
+    };
+    changed(call.state, clean).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::metrics::{Counter, Gauge, MetricSummary, Metrics};
+use storage::metrics::{Counter, Gauge, MetricHistogram, MetricSummary, Metrics};
 
 /// The buckets of the request duration, s, as in Prometheus.
 const BUCKETS: [f64; 9] = [0.1, 0.2, 0.4, 1.0, 3.0, 8.0, 20.0, 60.0, 120.0];
@@ -25,6 +25,7 @@ pub struct ApiMetrics {
     pub(super) ready: Arc<Gauge>,
     pub(super) metric_requests: MetricRequests,
     pub(super) federation_errors: Arc<Counter>,
+    pub(super) tombstone_cleanup: Arc<MetricHistogram>,
     pub(super) subscriptions: Arc<Gauge>,
     pub(super) views: Arc<Gauge>,
 }
@@ -64,6 +65,12 @@ impl ApiMetrics {
                 "prometheus_web_federation_errors_total",
                 "Total number of errors that occurred while sending federation responses.",
                 &[],
+            ),
+            tombstone_cleanup: metrics.histogram(
+                "prometheus_tsdb_tombstone_cleanup_seconds",
+                "The time taken to rewrite blocks to remove tombstones.",
+                &[],
+                &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
             ),
             ready: gauge("prometheus_ready", "Whether the server is ready: 1, otherwise 0."),
             subscriptions: gauge("perennial_subscriptions", "Open live subscriptions."),

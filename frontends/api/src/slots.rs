@@ -59,6 +59,9 @@ struct SlotMetrics {
     ordinary: Arc<Gauge>,
     reserve: Arc<Gauge>,
     closed: [Arc<Counter>; CloseReason::ALL.len()],
+    /// All connections that were accepted, and those of them that are over, whoever closed them.
+    accepted: Arc<Counter>,
+    ended: Arc<Counter>,
 }
 
 impl SlotMetrics {
@@ -77,6 +80,16 @@ impl SlotMetrics {
             ordinary: open("ordinary"),
             reserve: open("reserve"),
             closed: CloseReason::ALL.map(closed),
+            accepted: metrics.counter(
+                "net_conntrack_listener_conn_accepted_total",
+                "Total number of connections opened to the listener of a given name.",
+                &[("listener_name", "http")],
+            ),
+            ended: metrics.counter(
+                "net_conntrack_listener_conn_closed_total",
+                "Total number of connections closed that were made to the listener of a given name.",
+                &[("listener_name", "http")],
+            ),
         }
     }
 }
@@ -132,6 +145,7 @@ impl Slots {
             open.displace(id);
         }
         let id = open.insert(Entry { address, grant, progress: progress.clone() });
+        self.metrics.accepted.inc();
         self.show(&open);
         drop(open);
         if grant != Grant::All {
@@ -240,6 +254,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = self.slots.open.lock();
         open.remove(self.id);
+        self.slots.metrics.ended.inc();
         self.slots.show(&open);
         drop(open);
         // All of them: which one may have the slot depends on its address.

@@ -270,6 +270,22 @@ fn starts_are_used_by_two_features() {
     assert_eq!(values(true, true), [r#"c_total{instance="i-1", job="eu/shop"} 0@1 5@5"#]);
 }
 
+/// As in Prometheus, gauges have a zero too, and so has a histogram whose first point is its end.
+#[test]
+fn whatever_says_when_it_began_has_a_zero() {
+    let f = fixture("{}", OtlpFeatures { starts: true, zeros: true, ..PLAIN });
+    let start = (NOW + 1000) * 1_000_000;
+    let point = |more: &str| format!(r#"{{"dataPoints":[{{@5,"startTimeUnixNano":"{start}",{more}}}]}}"#);
+    f.apply(&format!(r#"{{"name":"g","gauge":{}}}"#, point(r#""asInt":"5""#))).unwrap();
+    assert_eq!(f.stored("g"), [r#"g{instance="i-1", job="eu/shop"} 0@1 5@5"#]);
+    let ended = point(r#""flags":1,"scale":2,"count":"1","sum":1,"zeroCount":"1""#);
+    let ended = ended.replace("}]}", r#"}],"aggregationTemporality":2}"#);
+    f.apply(&format!(r#"{{"name":"e","exponentialHistogram":{ended}}}"#)).unwrap();
+    assert_eq!(f.stored("e"), [r#"e{instance="i-1", job="eu/shop"} stale@5"#]);
+    let zeros = f.histograms("e");
+    assert_eq!((zeros.len(), zeros[0].schema, zeros[0].count), (1, 2, 0.0));
+}
+
 #[test]
 fn samples_that_the_store_refuses_are_told() {
     let f = fixture("{}", PLAIN);
