@@ -22,6 +22,8 @@ struct TextTable {
     names: Vec<String>,
     /// Whether a column has numbers, which are aligned to the right.
     right: Vec<bool>,
+    /// Whether a column has texts, which may be cut; a part of a number or of a time says nothing.
+    can_be_cut: Vec<bool>,
     rows: Vec<Vec<String>>,
 }
 
@@ -33,10 +35,17 @@ impl TextTable {
             let kind = column["type"].as_str().unwrap_or_default();
             kind.starts_with("int") || kind.starts_with("float") || kind == "numeric"
         };
+        let is_text = |column: &Value| {
+            let kind = column["type"].as_str().unwrap_or_default();
+            !(is_number(column)
+                || kind.starts_with("timestamp")
+                || ["date", "time", "interval", "bool"].contains(&kind))
+        };
         let row = |row: &Value| row.as_array().into_iter().flatten().map(in_one_line).collect();
         TextTable {
             names: columns.iter().map(|column| in_one_line(&column["name"])).collect(),
             right: columns.iter().map(is_number).collect(),
+            can_be_cut: columns.iter().map(is_text).collect(),
             rows: rows.iter().map(row).collect(),
         }
     }
@@ -55,7 +64,7 @@ impl TextTable {
 /// terminal is too narrow for all columns, each has a line of its own.
 pub(super) fn table(answer: &Value, shape: Shape) -> String {
     let cells = TextTable::of(answer);
-    let mut out = match fitting(&cells.widths(), shape.width) {
+    let mut out = match fitting(&cells.widths(), &cells.can_be_cut, shape.width) {
         Some(widths) if !shape.is_expanded => lines_of_rows(&cells, &widths),
         _ => lines_of_columns(&cells, shape.width),
     };
@@ -67,29 +76,32 @@ pub(super) fn table(answer: &Value, shape: Shape) -> String {
     out
 }
 
-/// The widths of the columns so that a row fits into a line; `None`: it cannot.
-fn fitting(wanted: &[usize], line: Option<usize>) -> Option<Vec<usize>> {
+/// The widths of the columns so that a row fits into a line; `None`: it cannot. Only columns that
+/// can be cut are narrower than they want.
+fn fitting(wanted: &[usize], can_be_cut: &[bool], line: Option<usize>) -> Option<Vec<usize>> {
+    let within = |most: usize| -> Vec<usize> {
+        let columns = wanted.iter().zip(can_be_cut);
+        columns.map(|(width, can_be_cut)| if *can_be_cut { (*width).min(most) } else { *width }).collect()
+    };
     let Some(line) = line else {
         // A plan, or another single text, is shown as a whole.
-        let most = if wanted.len() == 1 { usize::MAX } else { CELL_WIDTH };
-        return Some(wanted.iter().map(|width| (*width).min(most)).collect());
+        return Some(within(if wanted.len() == 1 { usize::MAX } else { CELL_WIDTH }));
     };
     if wanted.len() == 1 {
         // The terminal wraps a single text, and nothing of it is lost.
         return Some(wanted.to_vec());
     }
     let room = line.saturating_sub(3 * wanted.len().saturating_sub(1));
-    let narrowest: usize = wanted.iter().map(|width| (*width).min(NARROWEST)).sum();
-    if narrowest > room {
+    let taken = |most: usize| within(most).iter().sum::<usize>();
+    if taken(NARROWEST) > room {
         return None;
     }
-    // The largest width that all columns may have: narrow columns stay as they are.
-    let taken = |most: usize| wanted.iter().map(|width| (*width).min(most)).sum::<usize>();
+    // The largest width that all texts may have: narrow columns stay as they are.
     let mut most = wanted.iter().copied().max().unwrap_or(0).min(room);
     while most > NARROWEST && taken(most) > room {
         most -= 1;
     }
-    Some(wanted.iter().map(|width| (*width).min(most)).collect())
+    Some(within(most))
 }
 
 fn lines_of_rows(cells: &TextTable, widths: &[usize]) -> String {
@@ -169,6 +181,17 @@ mod tests {
         assert!(shown(12).starts_with("-[ 1 ]"), "no room: a line for each column");
         let expanded = table(&answer, Shape { width: Some(10), is_expanded: true });
         assert_eq!(expanded, format!("-[ 1 ]----\na | id\nb | {long}\nn | 7\n(1 row)\n"));
+    }
+
+    #[test]
+    fn times_and_numbers_are_never_cut() {
+        let columns = [("ts", "timestamptz"), ("instance", "text"), ("value", "float8")];
+        let time = "2026-11-24T23:59:15.000Z";
+        let answer =
+            answer(&columns, serde_json::json!([[time, "a-long-name.example.org:9100", 1234567.25]]));
+        let shown = |width| table(&answer, Shape { width: Some(width), is_expanded: false });
+        assert!(shown(50).contains(&format!("{time} | a-long-na… | 1234567.25")), "{}", shown(50));
+        assert!(shown(40).starts_with("-[ 1 ]"), "no room: a line for each column");
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn kind_of(text: &str) -> Result<StatementKind, Failure> {
         other => return Ok(StatementKind::Define(other)),
     }
     // Before a parser sees it: a long chain would end the process.
-    let guarded = guard::check_text(text)?;
+    let guarded = guard::check_catalog_text(text)?;
     // Plans are those of the engine, also for catalogs: there is no plan of theirs to show.
     if guarded.explain.is_some() {
         return Ok(StatementKind::Query);

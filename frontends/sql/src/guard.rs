@@ -41,6 +41,16 @@ const READS: &[&str] = &["SELECT", "WITH", "VALUES", "TABLE"];
 
 /// Checks the text of a statement.
 pub fn check_text(text: &str) -> Result<GuardedText, SqlError> {
+    check_joins(text, limits::JOINS)
+}
+
+/// Checks the text of a statement that may be a query of PostgreSQL's catalogs: the small tables
+/// there may have more joins.
+pub fn check_catalog_text(text: &str) -> Result<GuardedText, SqlError> {
+    check_joins(text, limits::CATALOG_JOINS)
+}
+
+fn check_joins(text: &str, joins: usize) -> Result<GuardedText, SqlError> {
     if text.len() > limits::TEXT_BYTES {
         return Err(SqlError::bad(format!(
             "the statement has {} bytes, the limit is {}",
@@ -63,7 +73,7 @@ pub fn check_text(text: &str) -> Result<GuardedText, SqlError> {
     }
     let explain = explained(&mut tokens);
     check_form(text, &tokens)?;
-    check_chains(text, &tokens)?;
+    check_chains(text, &tokens, joins)?;
     Ok(GuardedText { tokens, explain })
 }
 
@@ -114,8 +124,8 @@ fn check_form(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     }
 }
 
-/// Counts operators in a row, nesting, and what else makes trees deep.
-fn check_chains(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
+/// Counts operators in a row, nesting, and what else makes trees deep. `joins` is the most joins.
+fn check_chains(text: &str, tokens: &[TokenWithSpan], joins: usize) -> Result<(), SqlError> {
     // The operators since the last comma, for each level of parentheses that is open.
     let mut operators = vec![0_usize];
     let mut counts = Counts::default();
@@ -153,7 +163,7 @@ fn check_chains(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
             }
         }
         let chain = operators.last().copied().unwrap_or(0);
-        counts.check(chain, operators.len() - 1).map_err(|e| e.at(text, place))?;
+        counts.check(chain, operators.len() - 1, joins).map_err(|e| e.at(text, place))?;
     }
     Ok(())
 }
@@ -179,7 +189,7 @@ impl Counts {
         self.casts += usize::from(*token == Token::DoubleColon || is("CAST") || is("TRY_CAST"));
     }
 
-    fn check(&self, chain: usize, nesting: usize) -> Result<(), SqlError> {
+    fn check(&self, chain: usize, nesting: usize, joins: usize) -> Result<(), SqlError> {
         let over = |what: &str, limit: usize, hint: &str| {
             Err(SqlError::bad(format!("more than {limit} {what}")).hint(hint))
         };
@@ -196,8 +206,8 @@ impl Counts {
         if self.sets > limits::SET_OPERATIONS {
             return over("set operations", limits::SET_OPERATIONS, "use IN (…), or several statements");
         }
-        if self.joins > limits::JOINS {
-            return over("joins", limits::JOINS, "group before joining, or use several statements");
+        if self.joins > joins {
+            return over("joins", joins, "group before joining, or use several statements");
         }
         if self.named > limits::NAMED_QUERIES {
             return over("named queries", limits::NAMED_QUERIES, "use several statements");

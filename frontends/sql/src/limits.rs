@@ -12,6 +12,8 @@ pub const CHAIN: usize = 200;
 pub const SET_OPERATIONS: usize = 32;
 /// Joins in a statement: each multiplies what the planner looks at.
 pub const JOINS: usize = 16;
+/// Joins in a query of PostgreSQL's catalogs, which no planner sees: DBeaver's has 20.
+pub const CATALOG_JOINS: usize = 32;
 /// Named queries (`WITH`) in a statement.
 pub const NAMED_QUERIES: usize = 32;
 /// Casts in a statement.

@@ -8,14 +8,14 @@
 use super::error::SqlError;
 use super::limits;
 use super::lists;
-use super::values::interval_without_clock;
-use datafusion::arrow::datatypes::{DataType, Field};
+use super::values::{day_with_zone, interval_without_clock};
+use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ParamValues, Result, ScalarValue};
 use datafusion::logical_expr::expr::{InList, Placeholder, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Case, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{BinaryExpr, Case, Expr, ExprSchemable, LogicalPlan, Operator};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -28,7 +28,12 @@ pub(crate) const LIST_MARK: &str = "[]";
 ///
 /// If there are more than [`limits::PARAMETERS`].
 pub(crate) fn types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>, SqlError> {
-    let mut found = ParameterTypes::default();
+    types_with(plan, &[])
+}
+
+/// See [`types`]; `given` are the values.
+fn types_with(plan: &LogicalPlan, given: &[Value]) -> Result<Vec<Option<DataType>>, SqlError> {
+    let mut found = ParameterTypes { types: Vec::new(), given };
     let walked = plan.apply_with_subqueries(|node| {
         found.visit(node)?;
         Ok(TreeNodeRecursion::Continue)
@@ -56,12 +61,13 @@ fn place_of(name: &str) -> Option<(usize, bool)> {
 }
 
 /// The types that were found so far; the first use of a parameter decides.
-#[derive(Default)]
-struct ParameterTypes {
+struct ParameterTypes<'p> {
     types: Vec<Option<DataType>>,
+    /// The values, where there are some.
+    given: &'p [Value],
 }
 
-impl ParameterTypes {
+impl ParameterTypes<'_> {
     fn visit(&mut self, node: &LogicalPlan) -> Result<()> {
         let schema = match node.inputs().as_slice() {
             [] => node.schema().as_ref().clone(),
@@ -92,9 +98,14 @@ impl ParameterTypes {
             Expr::Cast(cast) => self.add(&cast.expr, Some(cast.field.data_type().clone())),
             Expr::TryCast(cast) => self.add(&cast.expr, Some(cast.field.data_type().clone())),
             Expr::Not(inner) => self.add(inner, Some(DataType::Boolean)),
-            Expr::BinaryExpr(binary) => {
-                self.add(&binary.left, kind(&binary.right));
-                self.add(&binary.right, kind(&binary.left));
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+                self.add(left, kind(right).map(|of_right| beside(*op, of_right)));
+                let of_left = kind(left);
+                let is_interval = *op == Operator::Minus && self.has_no_time(right);
+                self.add(
+                    right,
+                    if is_interval { Some(INTERVAL) } else { of_left.map(|kind| beside(*op, kind)) },
+                );
             }
             Expr::Between(between) => self.add(&between.expr, kind(&between.low)),
             Expr::InList(list) => {
@@ -110,6 +121,14 @@ impl ParameterTypes {
             }
             _ => {}
         }
+    }
+
+    /// Whether an operand is a parameter with an interval for its value: only the value says what
+    /// is subtracted from a time.
+    fn has_no_time(&self, expr: &Expr) -> bool {
+        let Expr::Placeholder(Placeholder { id, .. }) = expr else { return false };
+        let value = place_of(id).and_then(|(at, _)| self.given.get(at)).and_then(Value::as_str);
+        value.is_some_and(|text| interval_text(text).is_some())
     }
 
     fn case(&mut self, case: &Case, schema: &DFSchema) {
@@ -170,6 +189,17 @@ impl ParameterTypes {
     }
 }
 
+/// The type of an operand whose other one has the type `other`: the same, but what is added to a
+/// time is an interval.
+fn beside(op: Operator, other: DataType) -> DataType {
+    match (op, &other) {
+        (Operator::Plus, DataType::Timestamp(..) | DataType::Date32) => INTERVAL,
+        _ => other,
+    }
+}
+
+const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+
 fn list_of(element: DataType) -> DataType {
     let element = match element {
         DataType::Dictionary(_, value) => *value,
@@ -206,7 +236,7 @@ pub(crate) fn with_values(plan: LogicalPlan, params: &[Value]) -> Result<Logical
         let error = format!("the statement has a parameter {name} and the request no value for it");
         return Err(SqlError::bad(error).hint("send {\"sql\": …, \"params\": [ … ]}"));
     }
-    let types = types(&plan)?;
+    let types = types_with(&plan, params)?;
     let mut values = Vec::new();
     for (at, value) in params.iter().enumerate() {
         values.push(parameter_value(value, types.get(at).and_then(Option::as_ref))?);
@@ -271,6 +301,16 @@ fn parameter_value(value: &Value, kind: Option<&DataType>) -> Result<ParameterVa
     Ok(ParameterValue::List(elements, first.unwrap_or(DataType::Utf8)))
 }
 
+/// The interval that a text is: a number and a unit at least, and no point in time.
+fn interval_text(text: &str) -> Option<ScalarValue> {
+    let is_time = text.len() >= 10 && text.is_char_boundary(5) && text[..5].ends_with('-');
+    if is_time || !text.contains(char::is_alphabetic) && !text.contains(':') {
+        return None;
+    }
+    let spelled = interval_without_clock(text).unwrap_or_else(|| text.to_owned());
+    ScalarValue::Utf8(Some(spelled)).cast_to(&INTERVAL).ok()
+}
+
 /// A value that is no list. A text is parsed where a number or a bool is expected, as PostgreSQL
 /// does with literals.
 fn scalar(value: &Value, kind: Option<&DataType>) -> Result<ScalarValue, SqlError> {
@@ -283,10 +323,14 @@ fn scalar(value: &Value, kind: Option<&DataType>) -> Result<ScalarValue, SqlErro
         Value::String(text) => {
             let spelled = match kind {
                 Some(DataType::Interval(_)) => interval_without_clock(text),
+                Some(DataType::Timestamp(..)) => day_with_zone(text),
                 _ => None,
             };
             let text = ScalarValue::Utf8(Some(spelled.unwrap_or_else(|| text.clone())));
             match kind {
+                Some(kind @ DataType::Interval(_)) => {
+                    text.cast_to(kind).map_err(|e| SqlError::from_datafusion(e, ""))?
+                }
                 Some(kind) if kind.is_integer() || kind.is_floating() || *kind == DataType::Boolean => {
                     text.cast_to(kind).map_err(|e| SqlError::from_datafusion(e, ""))?
                 }

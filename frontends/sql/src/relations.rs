@@ -375,11 +375,19 @@ impl Relation {
         if !matches!(self.kind, Kind::Samples(_)) {
             return None;
         }
-        let Expr::Column(column) = binary.left.as_ref() else { return None };
-        if self.field(&column.name) != Some(&Field::Time) {
-            return None;
-        }
-        let t = values::scalar_time(values::literal(&binary.right)?)?;
+        let is_time = |expr: &Expr| matches!(expr, Expr::Column(column) if self.field(&column.name) == Some(&Field::Time));
+        let t = match binary.left.as_ref() {
+            left if is_time(left) => values::scalar_time(values::literal(&binary.right)?)?,
+            // `extract(epoch FROM ts)`, as Grafana's macros write it.
+            Expr::ScalarFunction(part) if part.name() == "date_part" => {
+                let [unit, time] = part.args.as_slice() else { return None };
+                if !is_time(time) || !values::text(unit)?.eq_ignore_ascii_case("epoch") {
+                    return None;
+                }
+                values::seconds(&binary.right)?
+            }
+            _ => return None,
+        };
         Some(match binary.op {
             Operator::GtEq => (t, TimeMs::MAX),
             // Times are whole milliseconds.

@@ -242,6 +242,10 @@ impl SqlEngine {
     /// The plan of a statement that is one; the reason if it is none. For tests and standing
     /// queries.
     pub fn compile(&self, text: &str, time: TimeMs) -> Result<(engine::plan::Plan, Option<Grid>), SqlError> {
+        on_large_stack(|| self.compile_here(text, time))
+    }
+
+    fn compile_here(&self, text: &str, time: TimeMs) -> Result<(engine::plan::Plan, Option<Grid>), SqlError> {
         let request = SqlRequest { text: text.to_owned(), time, ..SqlRequest::default() };
         let context = self.context(&request, &QueryOptions::default());
         let PlannedQuery { plan, .. } = plan(self, &context, text)?;

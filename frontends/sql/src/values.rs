@@ -2,6 +2,7 @@
 //! times, `LIKE` patterns as regular expressions. Used by [`super::bind`] and [`super::functions`].
 
 use super::error::SqlError;
+use chrono::{Datelike, Days, NaiveDate};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Like};
 use storage::model::TimeMs;
@@ -134,12 +135,27 @@ pub(crate) fn interval_without_clock(text: &str) -> Option<String> {
     has_clock.then(|| words.join(" "))
 }
 
+/// The begin of a day whose text has a zone, `2026-11-28 +00`, as JDBC writes a date. `None`: it is
+/// something else.
+pub(crate) fn day_with_zone(text: &str) -> Option<String> {
+    let (day, zone) = text.trim().split_once(' ')?;
+    NaiveDate::parse_from_str(day, "%Y-%m-%d").ok()?;
+    let is_zone = zone.starts_with(['+', '-']) && zone[1..].chars().all(|c| c.is_ascii_digit() || c == ':');
+    is_zone.then(|| format!("{day} 00:00:00{zone}"))
+}
+
 /// A time in ms: a timestamp, its text in RFC 3339 or `YYYY-MM-DD HH:MM:SS`, or seconds since 1970.
 pub(crate) fn time(expr: &Expr) -> Option<TimeMs> {
     if let Some(seconds) = number(expr) {
         return milliseconds(seconds * 1000.0);
     }
     scalar_time(literal(expr)?)
+}
+
+/// Seconds since 1970 as a time in ms; `None`: no whole milliseconds.
+pub(crate) fn seconds(expr: &Expr) -> Option<TimeMs> {
+    let ms = number(expr)? * 1000.0;
+    (ms.fract() == 0.0 && ms.abs() < 1e15).then_some(ms as TimeMs)
 }
 
 /// See [`time`].
@@ -168,6 +184,25 @@ fn time_text(text: &str) -> Option<TimeMs> {
     let date = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
     // Without a zone a time is in UTC: the answer must not depend on where the server runs.
     Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis())
+}
+
+/// The begin of the second, …, year around a time, in UTC, as `date_trunc` has it.
+pub(crate) fn truncated(time: TimeMs, unit: &str) -> Option<TimeMs> {
+    let whole = |ms: i64| Some(time.div_euclid(ms) * ms);
+    let day = chrono::DateTime::from_timestamp_millis(time)?.date_naive();
+    let first = match unit.to_ascii_lowercase().as_str() {
+        "second" => return whole(1_000),
+        "minute" => return whole(60_000),
+        "hour" => return whole(3_600_000),
+        "day" => day,
+        // Weeks begin on Monday.
+        "week" => day.checked_sub_days(Days::new(u64::from(day.weekday().num_days_from_monday())))?,
+        "month" => day.with_day(1)?,
+        "quarter" => day.with_day(1)?.with_month0(day.month0() / 3 * 3)?,
+        "year" => NaiveDate::from_ymd_opt(day.year(), 1, 1)?,
+        _ => return None,
+    };
+    Some(first.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis())
 }
 
 /// The pattern of `LIKE` as a regular expression that is anchored at both ends; `None`: it is no

@@ -38,6 +38,7 @@ const DESCRIBED: &[(&str, &str, &str)] = &[
     ("SELECT job FROM up WHERE ts > $1", "timestamptz", "job text"),
     ("SELECT job FROM up WHERE ts BETWEEN $1 AND $2", "timestamptz timestamptz", "job text"),
     ("SELECT job FROM up WHERE ts > now() - $1::interval", "interval", "job text"),
+    ("SELECT job FROM up WHERE now() + $1 > now()", "interval", "job text"),
     ("SELECT job FROM up WHERE job IN ($1, $2) AND job LIKE $3", "text text text", "job text"),
     ("SELECT job FROM up WHERE value BETWEEN $1 AND $2", "float8 float8", "job text"),
     ("SELECT job FROM up WHERE $1 OR NOT $2", "bool bool", "job text"),
@@ -126,6 +127,22 @@ fn statements_run_with_values() {
             json!(["1 day 00:01:30"]),
             "true",
         ),
+        (
+            "SELECT count(*) FROM up WHERE now() - $1 = now() - interval '1 day 90 seconds'",
+            json!(["1 day 00:01:30"]),
+            "3",
+        ),
+        (
+            "SELECT count(*) FROM up WHERE now() - $1 = now() - interval '1 minute'",
+            json!(["0 years 0 mons 0 days 0 hours 1 mins 0.0 secs"]),
+            "3",
+        ),
+        (
+            "SELECT count(*) FROM up WHERE now() + $1 = now() + interval '3 hours'",
+            json!(["180 minutes"]),
+            "3",
+        ),
+        ("SELECT now() = $1", json!(["2026-11-25 +00"]), "true"),
         (
             "SELECT interval '01:30:00' = interval '90 minutes', '-00:30'::interval = interval '-30 minutes'",
             json!([]),

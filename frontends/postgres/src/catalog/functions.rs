@@ -236,6 +236,13 @@ impl Evaluator<'_> {
         }
     }
 
+    /// The schemas that the connection searches, as `search_path` has them; others are left out.
+    fn search_path(&self) -> Vec<&'static str> {
+        let Some(path) = self.facts.setting("search_path") else { return SEARCH_PATH.to_vec() };
+        let known = |name: &str| SCHEMAS.iter().map(|(known, _)| *known).find(|known| *known == name);
+        path.split(',').filter_map(|name| known(name.trim().trim_matches(['"', '\'']))).collect()
+    }
+
     /// Functions about the server, its objects and the connection.
     fn about_server(&self, name: &str, args: &[Value]) -> Result<Option<Value>, SqlError> {
         let arg = |at: usize| args.get(at).cloned().unwrap_or(Value::Null);
@@ -243,11 +250,11 @@ impl Evaluator<'_> {
         Ok(Some(match name {
             "version" => Value::text(VERSION),
             "current_database" | "current_catalog" => Value::text(DATABASE),
-            "current_schema" => Value::text(SEARCH_PATH[0]),
+            "current_schema" => self.search_path().first().map_or(Value::Null, |first| Value::text(first)),
             "current_schemas" if arg(0).is_true() => {
-                Value::texts([super::tables::PG_CATALOG].into_iter().chain(SEARCH_PATH.iter().copied()))
+                Value::texts([super::tables::PG_CATALOG].into_iter().chain(self.search_path()))
             }
-            "current_schemas" => Value::texts(SEARCH_PATH.iter().copied()),
+            "current_schemas" => Value::texts(self.search_path()),
             "current_user" | "session_user" | "user" | "current_role" => Value::text(&facts.user),
             "pg_get_userbyid" => Value::text(match arg(0).to_int() {
                 Some(OWNER_OID) => OWNER,

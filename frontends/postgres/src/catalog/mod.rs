@@ -4,12 +4,13 @@
 //! These queries use SQL that DataFusion lacks: correlated subqueries, arrays, casts to object
 //! identifiers, `pg_…` functions. The tables are small, so an interpreter of the syntax tree is
 //! enough. [`tables`] declares tables and columns, [`rows`] fills them, [`scan`] reads what a query
-//! needs, [`from`] and [`join`] join, [`select`] groups and sorts, [`expr`] and [`functions`]
+//! needs, [`from`] and [`join`] join, [`select`] groups and sorts, [`recursive`] runs `WITH
+//! RECURSIVE`, [`expr`] and [`functions`]
 //! evaluate expressions. [`infer`] and [`parameters`] find the types of columns and parameters
 //! without running the query.
 //!
 //! [`asks_catalogs`] decides whether a query comes here or goes to the SQL engine.
-//! `tests/data/clients.txt` and `tools.txt` have the recorded queries of clients.
+//! `tests/data/` has the recorded queries of clients, a file for each.
 
 mod aggregates;
 mod conditions;
@@ -21,6 +22,7 @@ mod join;
 mod keys;
 mod names;
 mod parameters;
+mod recursive;
 mod row_template;
 pub(crate) mod rows;
 mod scan;

@@ -381,6 +381,8 @@ impl<'a> RowMaker<'a> {
                 ("provolatile", Value::text("s")),
                 ("proparallel", Value::text("s")),
                 ("prorettype", Value::Int(i64::from(Type::FLOAT8.oid()))),
+                // Drivers split it into words. Arguments are not declared.
+                ("proargtypes", Value::text("")),
                 ("prosrc", Value::text(&name)),
             ])
         };

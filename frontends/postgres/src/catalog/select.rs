@@ -42,13 +42,13 @@ impl Evaluator<'_> {
     /// The rows of a query; the names of its `WITH` stay known.
     fn query_with_names(&self, query: &Query, outer: Option<&Scope<'_>>) -> Result<Relation, SqlError> {
         if let Some(with) = &query.with {
-            // It could run without end.
-            if with.recursive {
-                return Err(SqlError::bad("WITH RECURSIVE is not available for the catalogs"));
-            }
             for named in &with.cte_tables {
-                let relation = self.query(&named.query, outer)?;
                 let name = folded(&named.alias.name);
+                let relation = if with.recursive {
+                    self.recursive(named, &name, outer)?
+                } else {
+                    self.query(&named.query, outer)?
+                };
                 let relation = Rc::new(renamed(relation, &name, Some(&named.alias)));
                 self.named.borrow_mut().push((name, relation));
             }
@@ -66,7 +66,7 @@ impl Evaluator<'_> {
     }
 
     /// The rows of a query without `WITH`, order and limits.
-    fn set(&self, body: &SetExpr, outer: Option<&Scope<'_>>) -> Result<Relation, SqlError> {
+    pub(super) fn set(&self, body: &SetExpr, outer: Option<&Scope<'_>>) -> Result<Relation, SqlError> {
         match body {
             SetExpr::Select(select) => self.select(select, &[], outer),
             SetExpr::Query(query) => self.query(query, outer),
@@ -448,12 +448,12 @@ fn collect_windows<'e>(expr: &'e Expr, into: &mut Vec<&'e Expr>) {
 }
 
 /// Equal for equal rows.
-fn row_key(row: &[Value]) -> String {
+pub(super) fn row_key(row: &[Value]) -> String {
     row.iter().map(Value::key).collect::<Vec<_>>().join("\u{1f}")
 }
 
 /// Leaves each row once.
-fn distinct(rows: &mut Vec<Vec<Value>>) {
+pub(super) fn distinct(rows: &mut Vec<Vec<Value>>) {
     let mut seen = HashSet::new();
     rows.retain(|row| seen.insert(row_key(row)));
 }

@@ -8,7 +8,7 @@ use super::value::Value;
 use super::{Column, Evaluator, Relation, Scope, types};
 use crate::limits;
 use postgres_types::Type;
-use sql::SqlError;
+use sql::{SqlError, SqlErrorKind};
 use sqlparser::ast::{Expr, TableAlias, TableFactor};
 
 /// The words that PostgreSQL 15 reserves.
@@ -88,7 +88,8 @@ impl Evaluator<'_> {
                 }
                 let count = (i128::from(to) - i128::from(from)) / i128::from(step);
                 if count > limits::CATALOG_ROWS as i128 {
-                    return Err(SqlError::bad(format!("more than {} rows", limits::CATALOG_ROWS)));
+                    let error = format!("more than {} rows", limits::CATALOG_ROWS);
+                    return Err(SqlError::new(SqlErrorKind::LimitReached, error));
                 }
                 let count = i64::try_from(count).unwrap_or(-1);
                 let is_empty = (step > 0 && from > to) || (step < 0 && from < to);

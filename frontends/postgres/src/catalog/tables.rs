@@ -109,6 +109,7 @@ const COLUMNS: &[(&str, &str, &str)] = &[
         "pg_language",
         "oid:o lanname:n lanowner:o lanispl:b lanpltrusted:b lanplcallfoid:o laninline:o lanvalidator:o lanacl:T",
     ),
+    (PG_CATALOG, "pg_default_acl", "oid:o defaclrole:o defaclnamespace:o defaclobjtype:c defaclacl:T"),
     (PG_CATALOG, "pg_attrdef", "oid:o adrelid:o adnum:s adbin:t"),
     (
         PG_CATALOG,
@@ -286,6 +287,11 @@ const COLUMNS: &[(&str, &str, &str)] = &[
         INFORMATION_SCHEMA,
         "routines",
         "specific_catalog:n specific_schema:n specific_name:n routine_catalog:n routine_schema:n routine_name:n routine_type:t data_type:t routine_definition:t",
+    ),
+    (
+        INFORMATION_SCHEMA,
+        "routine_privileges",
+        "grantor:n grantee:n specific_catalog:n specific_schema:n specific_name:n routine_catalog:n routine_schema:n routine_name:n privilege_type:t is_grantable:t",
     ),
     (
         INFORMATION_SCHEMA,

@@ -1,5 +1,5 @@
-//! Tests catalog queries: recorded queries of clients (`tests/data/clients.txt`), and of Grafana,
-//! Metabase, DBeaver and JDBC (`tools.txt`), with the rows that they must get.
+//! Tests catalog queries: those of clients (`tests/data/`, a file for each), with the rows that
+//! they must get.
 
 use super::*;
 use sql::catalog::{KeyColumn, RelationKind};
@@ -75,26 +75,64 @@ fn query(text: &str) -> Box<Query> {
     query
 }
 
-/// The rows of an answer, a line each; NULL is empty.
+/// The rows of an answer, a line each; NULL is empty, and a row with nothing else is `-`.
 fn lines(answer: &Answer) -> Vec<String> {
-    let line = |row: &Vec<Value>| row.iter().map(Value::to_text).collect::<Vec<_>>().join("|");
+    let line = |row: &Vec<Value>| {
+        let line = row.iter().map(Value::to_text).collect::<Vec<_>>().join("|");
+        if line.is_empty() { "-".to_owned() } else { line }
+    };
     answer.rows.iter().map(line).collect()
+}
+
+/// The files of `tests/data/`.
+const RECORDED: [&str; 5] = [
+    include_str!("../../tests/data/clients.txt"),
+    include_str!("../../tests/data/grafana.txt"),
+    include_str!("../../tests/data/metabase.txt"),
+    include_str!("../../tests/data/dbeaver.txt"),
+    include_str!("../../tests/data/pgjdbc.txt"),
+];
+
+/// A query of a client, with its rows.
+struct ClientQuery<'t> {
+    name: &'t str,
+    text: String,
+    /// The values of `$1`, `$2`, ….
+    params: Vec<Value>,
+    want: Vec<&'t str>,
+}
+
+impl ClientQuery<'_> {
+    /// All queries of the files. Names begin a line: values may have the signs before them, too.
+    fn all() -> Vec<ClientQuery<'static>> {
+        let cases = RECORDED.iter().flat_map(|file| file.split("\n== ").skip(1));
+        cases.map(ClientQuery::read).collect()
+    }
+
+    fn read(case: &'static str) -> ClientQuery<'static> {
+        let (name, rest) = case.split_once('\n').expect("a name");
+        let (head, want) = rest.split_once("\n----").expect(name);
+        let is_param = |line: &&str| line.starts_with('$') && line.contains(" = ");
+        let value = |line: &str| line.split_once(" = ").map(|(_, value)| Value::text(value));
+        ClientQuery {
+            name,
+            text: head.lines().filter(|line| !is_param(line)).collect::<Vec<_>>().join("\n"),
+            params: head.lines().filter(is_param).filter_map(value).collect(),
+            want: want.lines().filter(|line| !line.is_empty()).collect(),
+        }
+    }
 }
 
 #[test]
 fn clients_get_the_rows_that_they_expect() {
     let facts = facts();
     let mut wrong = Vec::new();
-    let recorded =
-        [include_str!("../../tests/data/clients.txt"), include_str!("../../tests/data/tools.txt")].concat();
-    // A line of its own: values may have these signs, too.
-    for case in recorded.trim_start_matches("== ").split("\n== ") {
-        let (name, rest) = case.split_once('\n').expect("a name");
-        let (text, want) = rest.split_once("\n----").expect("a query");
-        let query = query(text);
+    for ClientQuery { name, text, params, want } in ClientQuery::all() {
+        let query = query(&text);
         assert!(asks_catalogs(&query), "{name}: the engine would be asked");
+        assert!(sql::guard::check_catalog_text(&text).is_ok(), "{name}: the guard refuses it");
         let patience = patience();
-        let evaluator = Evaluator::new(&FewRelations, &facts, &[], &patience);
+        let evaluator = Evaluator::new(&FewRelations, &facts, &params, &patience);
         let answer = match evaluator.answer(&query) {
             Ok(answer) => answer,
             Err(e) => {
@@ -104,12 +142,69 @@ fn clients_get_the_rows_that_they_expect() {
         };
         assert_eq!(evaluator.columns(&query).expect(name), answer.columns, "{name}: described before");
         let got = lines(&answer);
-        let want: Vec<&str> = want.lines().filter(|line| !line.is_empty()).collect();
         if got != want {
-            wrong.push(format!("== {name}\n{text}\n----\n{}\n", got.join("\n")));
+            wrong.push(format!("== {name}\n{}\n", got.join("\n")));
         }
     }
     assert!(wrong.is_empty(), "{} cases have other rows:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// `WITH RECURSIVE` reads its own rows, and has an end.
+#[test]
+fn recursive_queries_run_in_rounds() {
+    let facts = facts();
+    let patience = patience();
+    let evaluator = Evaluator::new(&FewRelations, &facts, &[], &patience);
+    for (text, want) in [
+        (
+            "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 4) SELECT n, current_user FROM t",
+            "1|ana 2|ana 3|ana 4|ana",
+        ),
+        (
+            "WITH RECURSIVE t(n) AS (VALUES (1) UNION SELECT (n + 1) % 3 FROM t) SELECT n FROM t, pg_am WHERE amname = 'heap'",
+            "1 2 0",
+        ),
+        (
+            "WITH RECURSIVE path AS (SELECT oid, relnamespace, 1 AS depth FROM pg_class WHERE relname = 'owners' \
+             UNION ALL SELECT c.oid, c.relnamespace, p.depth + 1 FROM pg_class c JOIN path p \
+             ON c.relnamespace = p.relnamespace AND c.oid < p.oid) SELECT count(*), max(depth) FROM path",
+            "4|3",
+        ),
+        ("WITH RECURSIVE t AS (SELECT amname FROM pg_am) SELECT amname FROM t ORDER BY 1", "btree heap"),
+    ] {
+        let query = query(text);
+        let answer = evaluator.answer(&query).expect(text);
+        assert_eq!(lines(&answer).join(" "), want, "{text}");
+        assert_eq!(evaluator.columns(&query).expect(text), answer.columns, "{text}: described before");
+    }
+    for (text, part) in [
+        (
+            "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n FROM t) SELECT n, user FROM t",
+            "more than 500000 rows",
+        ),
+        ("WITH RECURSIVE t(n) AS (SELECT n FROM t) SELECT n, user FROM t", "does not have the form"),
+        (
+            "WITH RECURSIVE t AS (SELECT 1 UNION SELECT 1, 2 FROM t) SELECT *, user FROM t",
+            "same number of columns",
+        ),
+    ] {
+        let error = evaluator.answer(&query(text)).expect_err(text);
+        assert!(error.to_string().contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_search_path_is_that_of_the_connection() {
+    let patience = patience();
+    for (path, want) in
+        [("metrics", "metrics|{metrics}"), ("\"$user\", public", "public|{public}"), ("nothing", "|{}")]
+    {
+        let mut facts = facts();
+        facts.settings = vec![("search_path".to_owned(), path.to_owned())];
+        let evaluator = Evaluator::new(&FewRelations, &facts, &[], &patience);
+        let answer = evaluator.answer(&query("SELECT current_schema(), current_schemas(false)"));
+        assert_eq!(lines(&answer.expect(path)), [want], "{path}");
+    }
 }
 
 #[test]
@@ -209,27 +304,29 @@ fn many_relations_are_listed_quickly() {
         }
     }
     let facts = facts();
-    let clients = include_str!("../../tests/data/clients.txt");
+    let recorded = ClientQuery::all();
     let text_of = |name: &str| {
-        let case = clients.split("== ").find(|case| case.starts_with(name)).expect(name);
-        case.split_once('\n').and_then(|(_, rest)| rest.split_once("\n----\n")).expect(name).0.to_owned()
+        let case = recorded.iter().find(|case| case.name == name).expect(name);
+        let mut text = case.text.clone();
+        for (at, value) in case.params.iter().enumerate() {
+            text = text.replace(&format!("${}", at + 1), &format!("'{}'", value.to_text()));
+        }
+        text
     };
     for (name, rows, listed) in [
-        ("psql 15 \\dt\n", 5_002, 0),
-        ("Grafana: columns\n", 3, 1),
-        ("pgjdbc: getColumns", 3, 1),
-        ("DBeaver: columns", 3, 1),
+        ("psql 15 \\dt", 5_002, 0),
+        ("Grafana: columns of up", 3, 1),
+        ("pgjdbc 42.7.14: getColumns", 3, 1),
+        ("DBeaver: columns of a table", 3, 1),
     ] {
         let many = ManyMetrics(RefCell::new(0));
         let patience = patience();
         let evaluator = Evaluator::new(&many, &facts, &[], &patience);
-        let text = text_of(name).replace("= 'up'", "= 'm7'").replace("LIKE 'owners'", "LIKE 'm7'");
-        let text = text
-            .replace("LIKE 'public'", "LIKE 'metrics'")
-            .replace("770570966", &oid_of(&many, "m7").to_string());
+        let text = text_of(name).replace("'up'", "'m7'").replace("LIKE 'owners'", "LIKE 'm7'");
+        let text = text.replace("770570966", &oid_of(&many, "m7").to_string());
         let began = Instant::now();
         let answer = evaluator.answer(&query(&text)).expect(name);
-        eprintln!("{} rows, {:?}: {}", answer.rows.len(), began.elapsed(), name.trim());
+        eprintln!("{} rows, {:?}: {}", answer.rows.len(), began.elapsed(), name);
         let has_own = usize::from(rows > 5_000) * 2;
         assert_eq!((answer.rows.len() + has_own, *many.0.borrow()), (rows, listed), "{name}");
     }

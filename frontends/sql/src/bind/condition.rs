@@ -245,6 +245,15 @@ fn is_about_time(rows: &Rows, part: &Expr, schema: &DFSchema) -> bool {
     is_of_rows && super::grid::is_bound(part)
 }
 
+/// Why a condition such as `$1 > 3` is no filter: a comparison of two numbers keeps all rows of
+/// PromQL, and changes their values.
+const NO_NUMBER_OF_A_ROW: &str = "a comparison without a number of the row";
+
+/// Whether a number is the same for all rows.
+fn is_constant(term: &Term) -> bool {
+    matches!(term, Term::Number(_) | Term::Scalar(_))
+}
+
 /// A comparison of numbers.
 fn compared(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(), Refusal> {
     match part {
@@ -252,6 +261,9 @@ fn compared(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(), Refus
             let of = term(rows, &between.expr, schema)?;
             let low = term(rows, &between.low, schema)?;
             let high = term(rows, &between.high, schema)?;
+            if [&of, &low, &high].into_iter().all(is_constant) {
+                return refused(NO_NUMBER_OF_A_ROW);
+            }
             rows.conditions.push(Condition { op: BinaryOp::Ge, lhs: of.clone(), rhs: low });
             rows.conditions.push(Condition { op: BinaryOp::Le, lhs: of, rhs: high });
             Ok(())
@@ -266,9 +278,11 @@ fn compared(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(), Refus
             };
             let lhs = term(rows, &binary.left, schema)?;
             let rhs = term(rows, &binary.right, schema)?;
+            if is_constant(&lhs) && is_constant(&rhs) {
+                return refused(NO_NUMBER_OF_A_ROW);
+            }
             // The constant goes to the right, so that `5 < value` and `value > 5` are the same
             // plan.
-            let is_constant = |term: &Term| matches!(term, Term::Number(_) | Term::Scalar(_));
             let condition = if is_constant(&lhs) && !is_constant(&rhs) {
                 Condition { op: turned(op), lhs: rhs, rhs: lhs }
             } else {

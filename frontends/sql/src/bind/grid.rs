@@ -11,6 +11,7 @@ use crate::error::SqlError;
 use crate::limits::GRID_POINTS;
 use crate::relations::Relation;
 use crate::values;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, expr::ScalarFunction};
 use engine::plan::BinaryOp;
@@ -45,6 +46,8 @@ struct TimeConditions {
     to: Option<TimeMs>,
     at: Option<TimeMs>,
     step: Option<i64>,
+    /// There is a condition on `ts` whose time is not understood.
+    is_unclear: bool,
 }
 
 /// The evaluation times of the metrics in `plan`. `now` is the time of the request.
@@ -56,6 +59,7 @@ pub(crate) fn find(plan: &LogicalPlan, now: TimeMs) -> Result<Times, SqlError> {
         if reads_metrics(node) {
             if let LogicalPlan::Filter(filter) = node {
                 for part in split(&filter.predicate) {
+                    found.is_unclear |= is_unclear(part, now);
                     bound(&mut found, part, now);
                 }
             }
@@ -73,6 +77,11 @@ pub(crate) fn find(plan: &LogicalPlan, now: TimeMs) -> Result<Times, SqlError> {
         Ok(TreeNodeRecursion::Continue)
     });
     walked.map_err(|e| SqlError::from_datafusion(e, ""))?;
+    // Without the bound the metric would be evaluated at other times, and rows would be missing.
+    if found.is_unclear {
+        return Err(SqlError::bad("a condition on ts compares it with a time that is not understood")
+            .hint("write a time, or now() plus or minus an interval, also in date_trunc"));
+    }
     // A single time needs no step, so other bounds are not looked at.
     if let Some(at) = found.at {
         return Ok(Times::At(at));
@@ -124,6 +133,42 @@ pub(super) fn is_bound(part: &Expr) -> bool {
     }
 }
 
+/// Whether a condition compares `ts` with a time that is the same for all rows, and [`moment`] does
+/// not know it. Parameters that have no value yet are not looked at.
+fn is_unclear(part: &Expr, now: TimeMs) -> bool {
+    let is_unknown =
+        |column: &Expr, other: &Expr| is_ts(column) && moment(other, now).is_none() && is_computed(other);
+    match part {
+        Expr::Between(between) => {
+            is_unknown(&between.expr, &between.low) || is_unknown(&between.expr, &between.high)
+        }
+        Expr::BinaryExpr(binary) if comparison(binary.op).is_some() => {
+            is_unknown(&binary.left, &binary.right) || is_unknown(&binary.right, &binary.left)
+        }
+        _ => false,
+    }
+}
+
+/// Whether an expression computes something of literals alone.
+fn is_computed(expr: &Expr) -> bool {
+    let mut is_of_literals = true;
+    let mut computes = false;
+    let _ = expr.apply(|part| {
+        computes |= matches!(part, Expr::BinaryExpr(_) | Expr::ScalarFunction(_) | Expr::Case(_));
+        is_of_literals &= !matches!(
+            part,
+            Expr::Column(_)
+                | Expr::OuterReferenceColumn(..)
+                | Expr::Placeholder(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::AggregateFunction(_)
+                | Expr::WindowFunction(_)
+        );
+        Ok(TreeNodeRecursion::Continue)
+    });
+    computes && is_of_literals
+}
+
 fn is_ts(expr: &Expr) -> bool {
     match expr {
         Expr::Column(column) => column.name == "ts",
@@ -150,10 +195,18 @@ fn compared_with(column: &Expr, other: &Expr, now: TimeMs) -> Option<TimeMs> {
     if is_ts(column) { moment(other, now) } else { None }
 }
 
-/// A literal time, or `now()` plus or minus an interval.
+/// A literal time, or `now()` plus or minus an interval, also cut to its hour, day, …, as Metabase
+/// writes it.
 fn moment(expr: &Expr, now: TimeMs) -> Option<TimeMs> {
     match expr {
         Expr::ScalarFunction(function) if function.name() == "now" => Some(now),
+        Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == "date_trunc" => {
+            let [unit, time] = args.as_slice() else { return None };
+            values::truncated(moment(time, now)?, &values::text(unit)?)
+        }
+        Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Date32 | DataType::Date64) => {
+            values::truncated(moment(&cast.expr, now)?, "day")
+        }
         Expr::Cast(cast) => moment(&cast.expr, now),
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => {
             Some(moment(left, now)? - values::duration(right)?)
