@@ -19,6 +19,7 @@ mod sample_routes;
 mod shard;
 mod shard_rings;
 mod spill;
+mod step_opening;
 mod timers;
 
 pub use history_load::HistoryLoader;
@@ -27,11 +28,9 @@ use super::ViewId;
 use super::cost::{CostLedger, StepTimer};
 use super::leaf::LeafConfig;
 use super::message::{InstallBatchId, PortDelta, WorkerVote};
-use super::store_query::HistoryReads;
 use super::sweep_clock::SweepClock;
 use super::topology::WorkerTopology;
 use super::views::{InstalledView, ReleasedView, ViewRequest, ViewTable};
-use crate::limits::OPENED_ROWS;
 use crate::operators::step_set::StepSet;
 use crate::plan::Dialect;
 use crate::plan::physical::{Leaf, SampleSource, StepId, StepOp};
@@ -41,8 +40,8 @@ use ports::PortReader;
 use rings::RingTable;
 use shard::LocalShard;
 use spill::SpillManager;
-use std::collections::BTreeSet;
 use std::sync::Arc;
+use step_opening::StepOpening;
 use storage::metrics::Counter;
 use storage::model::{Matcher, SHARDS, TimeMs};
 use storage::store::{ChangeEvent, Store};
@@ -80,30 +79,26 @@ pub struct LocalCounters {
 /// The state of the local stage in one worker.
 pub struct LocalExecutor {
     store: Arc<Store>,
+    /// How far back an instant selector looks, in ms.
     lookback: i64,
     dialect: Dialect,
+    /// Which views there are, and which steps each of them has.
     views: ViewTable,
+    /// The samples and the steps of each shard of this worker.
     shards: Vec<LocalShard>,
+    /// Which selector has which ring.
     rings: RingTable,
+    /// What is being read of the history of rings, and what has been read.
+    loads: LoadResults,
+    /// Which rows of long rings are in memory.
+    spiller: SpillManager,
+    /// The first evaluations of new steps.
+    opening: StepOpening,
+    /// The time that evaluations take.
     meter: StepTimer,
     counters: LocalCounters,
-    /// What was read of the history of rings.
-    loads: LoadResults,
-    spiller: SpillManager,
-    /// Rings that could not be read from the store.
-    failed: BTreeSet<usize>,
-    /// Steps of views that began in this preparation: no tick since the previous one has evaluated
-    /// them.
-    begun: StepSet,
-    /// Index of the shard whose new steps are evaluated next.
-    next_opened: usize,
-    /// Causes a tick soon.
-    wake: Arc<dyn Fn() + Send + Sync>,
-    store_reads: Arc<HistoryReads>,
     /// The view that this tick evaluates for a check.
     checked: Option<ViewId>,
-    /// Rings were dropped in this tick.
-    rings_dropped: bool,
     /// When ended series were last counted.
     sweep: SweepClock,
     /// Time of the latest tick.
@@ -124,17 +119,12 @@ impl LocalExecutor {
             views: ViewTable::new(topology, dialect),
             shards,
             rings: RingTable::new(spiller.bounds()),
-            meter: StepTimer::new(ledger),
-            counters,
-            wake: history.wake.clone(),
-            store_reads: history.store_reads.clone(),
             loads: LoadResults::new(history),
             spiller,
-            failed: BTreeSet::new(),
-            begun: StepSet::default(),
+            opening: StepOpening::default(),
+            meter: StepTimer::new(ledger),
+            counters,
             checked: None,
-            rings_dropped: false,
-            next_opened: 0,
             sweep: SweepClock::default(),
             now: TimeMs::MIN,
         }
@@ -196,7 +186,6 @@ impl LocalExecutor {
                 for shard in &mut self.shards {
                     shard.drop_ring(freed);
                 }
-                self.rings_dropped = true;
             }
         }
     }
@@ -240,7 +229,7 @@ impl LocalExecutor {
         self.fill(false);
         self.views.refresh();
         let mut due = self.views.pending_steps().0.clone();
-        due.extend(&std::mem::take(&mut self.begun));
+        due.extend(&self.opening.take_begun());
         let mut deltas = vote_message(self.ready().into_iter().map(WorkerVote::Ready).collect());
         deltas.extend(self.eval(&due));
         self.spill_new_rings();
@@ -249,7 +238,7 @@ impl LocalExecutor {
 
     /// Requests missing history, and puts in place what has been read: all of it with `all`.
     fn fill(&mut self, all: bool) {
-        if std::mem::take(&mut self.rings_dropped) {
+        if self.rings.take_freed() {
             for shard in &mut self.shards {
                 shard.routes.forget_dropped(&shard.rings);
             }
@@ -260,27 +249,14 @@ impl LocalExecutor {
         let at_once = all || !self.views.any_active();
         self.install_loaded(t, all, at_once);
         self.spill_long_rings(t, all);
-        self.open_steps(at_once);
+        if self.opening.open(&mut self.shards, at_once) {
+            self.loads.wake();
+        }
     }
 
     /// Time of the latest tick.
     pub fn now(&self) -> TimeMs {
         self.now
-    }
-
-    /// Allows new steps to be evaluated for the first time, which reads all of their rows. One
-    /// shard after the other, so that one preparation does not do all of it.
-    fn open_steps(&mut self, at_once: bool) {
-        let mut spent = 0;
-        for _ in 0..self.shards.len() {
-            let shard = &mut self.shards[self.next_opened];
-            if !at_once && spent > OPENED_ROWS {
-                (self.wake)();
-                return;
-            }
-            spent += shard.open();
-            self.next_opened = (self.next_opened + 1) % self.shards.len();
-        }
     }
 
     /// Begins an install batch; `None`: all views that are being installed.
@@ -291,7 +267,7 @@ impl LocalExecutor {
             }
             // Without a batch the tick that follows evaluates all of them.
             if let Some(view) = self.views.all.get(&id).filter(|_| batch.is_some()) {
-                self.begun.extend(&view.local.iter().copied().collect());
+                self.opening.add_begun(&view.local);
             }
         }
     }
@@ -300,7 +276,7 @@ impl LocalExecutor {
     fn ready(&self) -> Vec<InstallBatchId> {
         let busy: Vec<&LocalShard> = self.shards.iter().filter(|shard| !shard.is_at_rest()).collect();
         let waits = |view: &InstalledView| busy.iter().any(|shard| shard.keeps_waiting(&view.local));
-        let pending = self.views.pending().filter(|(batch, _)| !self.store_reads.is_pending(*batch));
+        let pending = self.views.pending().filter(|(batch, _)| !self.loads.is_pending(*batch));
         let ready =
             pending.filter_map(|(batch, mut views)| (busy.is_empty() || !views.any(waits)).then_some(batch));
         ready.collect()

@@ -8,11 +8,12 @@ use super::shard::LocalShard;
 use super::spill::RingInShard;
 use crate::limits::{FEED_ITEMS, HISTORY_LOG_MS, INSTALLED_ROWS};
 use crate::live::SpillOptions;
+use crate::live::message::InstallBatchId;
 use crate::live::ring::SampleRing;
 use crate::live::ring::spilled::SpillSource;
 use crate::live::store_query::HistoryReads;
 use crate::query::pool::{Pool, catch_panic};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
@@ -26,12 +27,12 @@ pub struct HistoryLoader {
     store: Arc<Store>,
     pool: Arc<Pool>,
     /// Called when something has been read.
-    pub(super) wake: Arc<dyn Fn() + Send + Sync>,
+    wake: Arc<dyn Fn() + Send + Sync>,
     /// How many rings were requested, and how many of them have been read.
     requested: Arc<AtomicUsize>,
     finished: Arc<AtomicUsize>,
     pub(super) spill: SpillOptions,
-    pub(super) store_reads: Arc<HistoryReads>,
+    store_reads: Arc<HistoryReads>,
     reads_in_tick: Arc<Counter>,
 }
 
@@ -82,6 +83,8 @@ pub(super) struct LoadResults {
     job: u64,
     /// `None`: nothing is being read.
     progress: Option<LoadProgress>,
+    /// Rings that could not be read.
+    failed: BTreeSet<usize>,
 }
 
 /// Since when rings are being read, and when that was last logged.
@@ -209,7 +212,18 @@ impl LoadResults {
             alive: Arc::new(()),
             job: 0,
             progress: None,
+            failed: BTreeSet::new(),
         }
+    }
+
+    /// Causes a preparation soon.
+    pub(super) fn wake(&self) {
+        (self.loader.wake)();
+    }
+
+    /// Whether steps of an install batch still read what they need of the store.
+    pub(super) fn is_pending(&self, batch: InstallBatchId) -> bool {
+        self.loader.store_reads.is_pending(batch)
     }
 
     /// Has a ring of a shard read, as of `t`. If it is being read already, it is read again
@@ -287,7 +301,7 @@ impl LocalExecutor {
     pub(super) fn request_history(&mut self, t: TimeMs) {
         for (ring, matchers, retention) in self.rings.take_too_short() {
             // It is tried again, so it may succeed this time.
-            self.failed.remove(&ring);
+            self.loads.failed.remove(&ring);
             for shard in &mut self.shards {
                 let request = LoadRequest { ring, matchers: matchers.clone(), retention };
                 self.loads.request(shard, request, t);
@@ -325,7 +339,7 @@ impl LocalExecutor {
             // ticks of other views.
             if !at_once && rows > INSTALLED_ROWS {
                 self.loads.not_installed.push_front(loaded);
-                (self.loads.loader.wake)();
+                self.loads.wake();
                 break;
             }
             rows += self.install_ring(loaded, t);
@@ -371,7 +385,7 @@ impl LocalExecutor {
                      repair the store, then install the view again"
                 );
                 // Counted once per ring and not once per shard.
-                if self.failed.insert(number) {
+                if self.loads.failed.insert(number) {
                     self.counters.without_history.inc();
                 }
                 // A ring that exists already goes on with what it has and grows.

@@ -12,6 +12,8 @@ pub(super) struct RingTable {
     free: BTreeSet<usize>,
     /// Rings that do not reach back as far as their readers need.
     too_short: BTreeSet<usize>,
+    /// Rings have lost their last reader since the last look.
+    freed: bool,
     spill: SpillBounds,
 }
 
@@ -39,6 +41,7 @@ impl RingTable {
             entries: Vec::new(),
             free: BTreeSet::new(),
             too_short: BTreeSet::new(),
+            freed: false,
             spill,
         }
     }
@@ -86,7 +89,13 @@ impl RingTable {
         self.entries[ring] = None;
         self.too_short.remove(&ring);
         self.free.insert(ring);
+        self.freed = true;
         Some(ring)
+    }
+
+    /// Whether rings have lost their last reader since the last call.
+    pub(super) fn take_freed(&mut self) -> bool {
+        std::mem::take(&mut self.freed)
     }
 
     /// From now on new readers of a selector (`None`: of any) get a new ring.
