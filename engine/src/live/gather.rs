@@ -15,14 +15,15 @@ mod garbage;
 mod outputs;
 mod port;
 mod ports;
+mod store_steps;
+mod view_check;
 mod view_state;
 mod votes;
 
-use super::check::WorkerCheck;
 use super::cost::{CostLedger, StepTimer};
 use super::message::{InstallBatchId, PortDelta, WorkerVote};
 use super::recorder::Recorder;
-use super::store_query::{StoreQuerier, StoreStep};
+use super::store_query::StoreQuerier;
 use super::sweep_clock::SweepClock;
 use super::taps::PendingSinks;
 use super::topology::WorkerTopology;
@@ -41,12 +42,13 @@ use first_answers::FirstAnswers;
 use outputs::ViewOutputs;
 use port::GatherPort;
 use ports::GatherPorts;
-use std::collections::HashMap;
 use std::sync::Arc;
 use storage::metrics::Counter;
 use storage::model::{Matcher, TimeMs};
 use storage::store::{ChangeEvent, Store};
-use view_state::{ViewState, annotations};
+use store_steps::StoreSteps;
+use view_check::ViewCheck;
+use view_state::annotations;
 use votes::VoteCount;
 
 /// What a gather executor works with. The workers of a process share it.
@@ -81,27 +83,31 @@ pub struct GatherCounters {
 
 /// The state of the gather stage in one worker.
 pub struct GatherExecutor {
-    topology: WorkerTopology,
+    /// Where answers are recorded.
     store: Arc<Store>,
+    /// Which views there are, and which steps each of them has.
     views: ViewTable,
+    /// The steps, with their operators and rows.
     stage: Stage,
+    /// The rows that the local stages have sent.
     ports: GatherPorts,
-    querier: Arc<StoreQuerier>,
-    /// Steps whose operators query the store.
-    store_steps: HashMap<StepId, Arc<StoreStep>>,
+    /// The steps that query the store.
+    store_steps: StoreSteps,
+    /// Where answers go.
     outputs: ViewOutputs,
+    /// Which views must be answered.
     due: DueViews,
+    /// Which views have just begun.
     first_answers: FirstAnswers,
+    /// What the workers vote for in this tick.
     votes: VoteCount,
-    ledger: Arc<CostLedger>,
+    /// The time that evaluations take.
     meter: StepTimer,
     counters: GatherCounters,
     /// When rows without values were last counted.
     sweep: SweepClock,
-    /// The view that this tick evaluates for a check.
-    checked: Option<ViewId>,
-    /// What workers have sent for that check.
-    checks: Vec<WorkerCheck>,
+    /// The check of a view.
+    check: ViewCheck,
     /// Time of the latest tick.
     now: TimeMs,
 }
@@ -121,23 +127,19 @@ impl GatherExecutor {
     pub fn new(topology: WorkerTopology, services: GatherServices) -> GatherExecutor {
         let GatherServices { store, querier, pending_sinks, dialect, memory, ledger, counters } = services;
         GatherExecutor {
-            topology,
             store,
             views: ViewTable::new(topology, dialect),
             stage: Stage::for_views(dialect, memory),
             ports: GatherPorts::default(),
-            querier,
-            store_steps: HashMap::new(),
-            outputs: ViewOutputs::new(pending_sinks),
+            store_steps: StoreSteps::new(querier),
+            outputs: ViewOutputs::new(pending_sinks, ledger.clone()),
             due: DueViews::default(),
             first_answers: FirstAnswers::default(),
             votes: VoteCount::default(),
-            meter: StepTimer::new(ledger.clone()),
-            ledger,
+            meter: StepTimer::new(ledger),
             counters,
             sweep: SweepClock::default(),
-            checked: None,
-            checks: Vec::new(),
+            check: ViewCheck::default(),
             now: TimeMs::MIN,
         }
     }
@@ -151,12 +153,11 @@ impl GatherExecutor {
             self.stage.insert(step, definition.clone());
             match &definition.op {
                 StepOp::Port(local) => {
-                    self.ports.add(*local, GatherPort::new(step, self.topology.all_shards()));
+                    self.ports.add(*local, GatherPort::new(step, self.views.topology().all_shards()));
                 }
                 StepOp::StoreQuery(query) => {
-                    let store_step = self.querier.step(query.clone(), batch, self.now);
-                    self.stage.set_operator(step, store_step.operator());
-                    self.store_steps.insert(step, store_step);
+                    let operator = self.store_steps.add(step, query.clone(), batch, self.now);
+                    self.stage.set_operator(step, operator);
                 }
                 _ => {}
             }
@@ -168,9 +169,9 @@ impl GatherExecutor {
         }
         // The table and the steps are the same in every worker. Only the owner has the state of the
         // answer.
-        let own = self.views.all.get(&id).filter(|view| view.owner == self.topology.index());
+        let own = self.views.all.get(&id).filter(|view| view.owner == self.views.topology().index());
         let Some(view) = own else { return };
-        self.outputs.add(id, || ViewState::new(&view.spec, self.ledger.open(id)));
+        self.outputs.add(id, &view.spec);
     }
 
     /// Begins an install batch; `None`: all views that are being installed. Consumers of views that
@@ -223,7 +224,6 @@ impl GatherExecutor {
         for released in self.views.remove(id) {
             self.release(released);
         }
-        self.ledger.forget(id);
         self.due.remove(id);
         let Some(state) = self.outputs.remove(id) else { return Vec::new() };
         state.recorder.map_or_else(Vec::new, |mut recorder| recorder.end(t, &self.store))
@@ -233,7 +233,7 @@ impl GatherExecutor {
     fn release(&mut self, released: ReleasedView) {
         for (id, step) in released.gather {
             self.stage.remove(id);
-            self.store_steps.remove(&id);
+            self.store_steps.remove(id);
             if let StepOp::Port(local) = step.op {
                 self.ports.remove(local);
             }
@@ -260,7 +260,7 @@ impl GatherExecutor {
     pub fn delta(&mut self, mut delta: PortDelta) {
         self.votes.add(&delta.votes);
         // Arrive after the last round of the tick, from every worker, in any order.
-        self.checks.append(&mut delta.checks);
+        self.check.reports.append(&mut delta.checks);
         self.ports.deliver(delta);
     }
 

@@ -245,6 +245,11 @@ impl ViewTable {
         self.topology.worker_count()
     }
 
+    /// The position of this worker.
+    pub fn topology(&self) -> WorkerTopology {
+        self.topology
+    }
+
     /// Adds a view to an install batch. If the view exists, its current steps are evaluated until
     /// the batch begins.
     pub fn install(

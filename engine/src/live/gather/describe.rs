@@ -8,7 +8,9 @@ use super::super::describe::{
 };
 use super::super::views::{EvaluationTimes, InstalledView};
 use super::super::{ViewId, ViewSpec};
-use super::{GatherExecutor, ViewState, annotations};
+use super::GatherExecutor;
+use super::view_check::ViewCheck;
+use super::view_state::{ViewState, annotations};
 use crate::operators::EvalError;
 use crate::plan::physical::StepOp;
 use crate::query::SubqueryCacheReport;
@@ -18,11 +20,10 @@ impl GatherExecutor {
     /// Describes the views of this worker, as of the tick at `t`.
     pub fn describe(&mut self, request: &DescribeRequest, t: TimeMs) -> GatherReport {
         let mut report = self.report(request, t);
-        let checked = self.checked.take();
-        let checks = std::mem::take(&mut self.checks);
+        let ViewCheck { view: checked, reports } = std::mem::take(&mut self.check);
         if request.check.is_some() && checked == Some(request.from) {
             for view in &mut report.views {
-                view.answer.check = self.check(view.id, &checks);
+                view.answer.check = self.check(view.id, &reports);
             }
         }
         report
@@ -30,12 +31,12 @@ impl GatherExecutor {
 
     /// The tick that has begun evaluates all steps of this view.
     pub fn evaluate_for_check(&mut self, view: ViewId) {
-        self.checked = Some(view);
+        self.check.view = Some(view);
     }
 
     /// The view that this tick evaluates for a check.
     pub(super) fn checked_view(&self) -> Option<&InstalledView> {
-        self.checked.and_then(|id| self.views.all.get(&id))
+        self.check.view.and_then(|id| self.views.all.get(&id))
     }
 
     /// The answer of a view that this tick has evaluated for a check, and what workers have sent
@@ -58,7 +59,7 @@ impl GatherExecutor {
 
     fn report(&self, request: &DescribeRequest, t: TimeMs) -> GatherReport {
         let requested = self.views.page(request.from, request.limit);
-        let own = requested.filter(|(_, view)| view.owner == self.topology.index());
+        let own = requested.filter(|(_, view)| view.owner == self.views.topology().index());
         let views = own.filter_map(|(id, view)| {
             let state = self.outputs.get(*id)?;
             let spec = ViewSpec::clone(&view.spec);
@@ -90,7 +91,7 @@ impl GatherExecutor {
     fn subquery_cache_of(&self, view: &InstalledView) -> Option<SubqueryCacheReport> {
         let mut all = SubqueryCacheReport::default();
         for (step, _) in self.views.gather.distinct(&view.gather) {
-            all.add(self.store_steps.get(&step).map(|step| step.report()).unwrap_or_default());
+            all.add(self.store_steps.report(step));
         }
         (all.steps > 0).then_some(all)
     }

@@ -2,10 +2,12 @@
 //! series, and their taps, which send them to consumers. [`super::view_state`] is the state of one
 //! view.
 
+use super::super::cost::CostLedger;
 use super::super::taps::PendingSinks;
-use super::super::{TapId, ViewId};
+use super::super::{TapId, ViewId, ViewSpec};
 use super::view_state::ViewState;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// The states of all views of this worker, and their taps.
 pub(super) struct ViewOutputs {
@@ -13,6 +15,8 @@ pub(super) struct ViewOutputs {
     taps: HashMap<TapId, ViewId>,
     /// Sinks that wait for the worker that owns their view; all workers share them.
     pending: PendingSinks,
+    /// The accounts of the views' costs; all workers share them.
+    ledger: Arc<CostLedger>,
 }
 
 /// What attaching a consumer means for its view.
@@ -23,14 +27,14 @@ pub(super) struct AttachedTap {
 
 impl ViewOutputs {
     /// Without views.
-    pub(super) fn new(pending: PendingSinks) -> ViewOutputs {
-        ViewOutputs { states: BTreeMap::new(), taps: HashMap::new(), pending }
+    pub(super) fn new(pending: PendingSinks, ledger: Arc<CostLedger>) -> ViewOutputs {
+        ViewOutputs { states: BTreeMap::new(), taps: HashMap::new(), pending, ledger }
     }
 
     /// Adds a view, unless it is there: a view that is being replaced keeps its state until the new
     /// plan begins.
-    pub(super) fn add(&mut self, id: ViewId, state: impl FnOnce() -> ViewState) {
-        self.states.entry(id).or_insert_with(state);
+    pub(super) fn add(&mut self, id: ViewId, spec: &ViewSpec) {
+        self.states.entry(id).or_insert_with(|| ViewState::new(spec, self.ledger.open(id)));
     }
 
     /// The state of a view of this worker.
@@ -53,8 +57,9 @@ impl ViewOutputs {
         self.states.keys().copied()
     }
 
-    /// Removes a view and its taps.
+    /// Removes a view, its taps and its account. Only the worker that owns it has had its state.
     pub(super) fn remove(&mut self, id: ViewId) -> Option<ViewState> {
+        self.ledger.forget(id);
         let state = self.states.remove(&id)?;
         for tap in state.taps.ids() {
             self.taps.remove(&tap);
