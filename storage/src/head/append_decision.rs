@@ -9,7 +9,6 @@
 use super::shard::Head;
 use crate::limits::REFUSED_NAMED;
 use crate::model::TimeMs;
-use crate::model::value::is_absent;
 
 /// The decision for one sample.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -191,38 +190,11 @@ impl AppendLimits {
 impl Head {
     /// Decides about a float of `slot`.
     pub(super) fn decide(&self, slot: u32, t: TimeMs, v: f64) -> AppendDecision {
-        let is_same = || match self.at(slot, t) {
+        let stored = self.stored(slot);
+        let is_same = || match stored.float_at(t) {
             Some(existing) => Some(existing.to_bits() == v.to_bits()),
-            None => self.histogram_at(slot, t).map(|_| false),
+            None => stored.histogram_at(t).map(|_| false),
         };
-        self.limits.decide(t, || self.newest_of(slot), is_same)
-    }
-
-    /// Time of the newest sample of a series, float or histogram.
-    pub fn newest_of(&self, slot: u32) -> Option<TimeMs> {
-        self.newest_float(slot).max(self.newest_histogram(slot))
-    }
-
-    /// Time of the newest float of a series.
-    pub(super) fn newest_float(&self, slot: u32) -> Option<TimeMs> {
-        let series = self.series.get(slot)?;
-        let column_refs = series.columns().iter();
-        let columns = column_refs
-            .filter_map(|column_ref| self.groups.sets.get(&column_ref.set)?.newest(column_ref.column));
-        columns.max().max(series.rows().and_then(|rows| rows.newest()))
-    }
-
-    /// The float of a series at exactly `t`.
-    pub fn at(&self, slot: u32, t: TimeMs) -> Option<f64> {
-        let series = self.series.get(slot)?;
-        match series.rows().and_then(|rows| rows.at(t)) {
-            // A hole (the value *absent*) hides the sample that a column has at this time.
-            Some(v) => (!is_absent(v)).then_some(v),
-            None => {
-                let mut column_refs = series.columns().iter();
-                column_refs
-                    .find_map(|column_ref| self.groups.sets.get(&column_ref.set)?.at(column_ref.column, t))
-            }
-        }
+        self.limits.decide(t, || stored.newest(), is_same)
     }
 }

@@ -23,7 +23,7 @@ impl Head {
     /// Makes `v` the float of a series at `t`, whatever is stored there. *Absent* removes the
     /// sample.
     pub fn correct(&mut self, slot: u32, t: TimeMs, v: f64) {
-        let has_histogram = self.histogram_at(slot, t).is_some();
+        let has_histogram = self.stored(slot).histogram_at(t).is_some();
         if has_histogram {
             let sparse = self.series[slot].sparse_mut();
             // The hint of the histogram after the removed one was made by comparison with it.
@@ -33,7 +33,7 @@ impl Head {
                 self.times.oldest = self.find_oldest();
             }
         }
-        if self.at(slot, t).is_none() {
+        if self.stored(slot).float_at(t).is_none() {
             if !is_absent(v) {
                 self.add_row(slot, t, v);
             }
@@ -57,7 +57,7 @@ impl Head {
 
     /// Stores a histogram at a time that [`Head::correct`] has emptied. Returns it with its hint.
     pub fn add_corrected(&mut self, slot: u32, t: TimeMs, h: &Arc<NativeHistogram>) -> SlotHistogram {
-        let stored = self.hinted(slot, t, h);
+        let stored = self.stored(slot).hinted(t, h);
         self.add_histogram(slot, t, stored.clone());
         (slot, t, stored)
     }

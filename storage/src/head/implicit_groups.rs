@@ -42,8 +42,9 @@ struct RowInProgress {
 }
 
 /// The samples of one call with one time, while they are distributed to rows.
-#[derive(Default)]
-struct SameTimeRun {
+struct SameTimeRun<'a> {
+    head: &'a mut Head,
+    counts: &'a mut AppendCounts,
     rows_in_progress: Vec<RowInProgress>,
     /// Index of the row (in `rows_in_progress`) that the sample before went to. Neighbours mostly
     /// go to the same row.
@@ -64,7 +65,7 @@ impl Head {
             if run.len() < IMPLICIT_GROUP_ROWS || run[0].1 < self.limits.oldest_accepted() {
                 self.append_singly(run, counts, &mut out);
             } else {
-                self.append_same_time(run, counts, &mut out);
+                SameTimeRun::new(self, counts).append(run, &mut out);
             }
         }
         out
@@ -79,169 +80,6 @@ impl Head {
         }
     }
 
-    fn append_same_time(&mut self, samples: &[SlotFloat], counts: &mut AppendCounts, out: &mut RowsAppended) {
-        let mut run = SameTimeRun::default();
-        for sample in samples {
-            // The newest column: older sets get no rows any more.
-            match self.series[sample.0].columns().last().copied() {
-                Some(column_ref) => self.place_by_column(*sample, column_ref, &mut run, counts),
-                None => run.new.push(*sample),
-            }
-        }
-        // After the known ones: by then it shows which group the new series came with.
-        self.place_new(&mut run, counts);
-        for part in std::mem::take(&mut run.rows_in_progress) {
-            self.push_collected(part, counts, out, &mut run.alone);
-        }
-        self.append_singly(&run.alone, counts, out);
-    }
-
-    /// Places a sample of a series that has a column.
-    fn place_by_column(
-        &mut self,
-        sample: SlotFloat,
-        column_ref: ColumnRef,
-        run: &mut SameTimeRun,
-        counts: &mut AppendCounts,
-    ) {
-        if run.rows_in_progress.get(run.at).is_none_or(|part| part.set != column_ref.set) {
-            match self.row_of_set(column_ref.set, sample.1, &mut run.rows_in_progress) {
-                Some(at) => run.at = at,
-                None => return run.alone.push(sample),
-            }
-        }
-        let set = run.rows_in_progress[run.at].set;
-        let column = if set == column_ref.set { column_ref.column } else { self.column(set, sample.0) };
-        self.gather(sample, ColumnRef { set, column }, run, counts);
-    }
-
-    /// The index of the row of the implicit group that `set` belongs to; begins it if needed.
-    /// `None` if the group is not implicit or already has a row at `t` or later.
-    fn row_of_set(
-        &mut self,
-        set: u32,
-        t: TimeMs,
-        rows_in_progress: &mut Vec<RowInProgress>,
-    ) -> Option<usize> {
-        let group = self.groups.sets.get(&set)?.group;
-        if let Some(at) = rows_in_progress.iter().position(|part| part.group == group) {
-            return Some(at);
-        }
-        let known = &self.groups[group];
-        if !known.is_implicit() || known.newest.is_some_and(|newest| t <= newest) {
-            return None;
-        }
-        Some(self.begin_row(group, rows_in_progress))
-    }
-
-    fn begin_row(&mut self, group: u32, rows_in_progress: &mut Vec<RowInProgress>) -> usize {
-        let set = self.groups[group].set.unwrap_or_else(|| self.groups.begin_set(group));
-        let width = self.groups.width(group);
-        rows_in_progress.push(RowInProgress {
-            group,
-            set,
-            row: vec![ABSENT; width],
-            samples: Vec::with_capacity(width),
-        });
-        rows_in_progress.len() - 1
-    }
-
-    /// Adds series without a column to the implicit group that arrived with them, or to a new
-    /// group.
-    fn place_new(&mut self, run: &mut SameTimeRun, counts: &mut AppendCounts) {
-        let new = std::mem::take(&mut run.new);
-        // No group came with them, and a group of so few would be none.
-        if run.rows_in_progress.is_empty() && new.len() < IMPLICIT_GROUP_ROWS {
-            return run.alone.extend(new);
-        }
-        for sample in new {
-            if run.rows_in_progress.get(run.at).is_none_or(|part| part.row.len() >= IMPLICIT_GROUP_COLUMNS) {
-                let Some(group) = self.spare_group() else {
-                    run.alone.push(sample);
-                    continue;
-                };
-                run.at = self.begin_row(group, &mut run.rows_in_progress);
-            }
-            let set = run.rows_in_progress[run.at].set;
-            let column = self.column(set, sample.0);
-            self.gather(sample, ColumnRef { set, column }, run, counts);
-        }
-    }
-
-    /// An implicit group without columns; created if there is none. `None`: the shard has too many
-    /// groups.
-    fn spare_group(&mut self) -> Option<u32> {
-        let group = match self.groups.spare_implicit() {
-            Some(group) => group,
-            None => self.groups.open(&format!("{PREFIX}{}", self.groups.len())),
-        };
-        self.groups.get(group)?;
-        // The group was used before. Its rows are gone, so any time may begin the new ones.
-        self.groups[group].newest = None;
-        Some(group)
-    }
-
-    /// Puts a sample into the row that is collected, unless it must be refused or stored as a
-    /// single sample.
-    fn gather(
-        &mut self,
-        sample: SlotFloat,
-        column_ref: ColumnRef,
-        run: &mut SameTimeRun,
-        counts: &mut AppendCounts,
-    ) {
-        let (slot, t, v) = sample;
-        let part = &mut run.rows_in_progress[run.at];
-        let column = column_ref.column as usize;
-        if part.row.len() <= column {
-            part.row.resize(column + 1, ABSENT);
-        }
-        let series = &self.series[slot];
-        // The row has a sample of this series already, or a hole would hide the column's sample.
-        if !is_absent(part.row[column]) || series.rows().is_some_and(|rows| rows.has_holes()) {
-            return run.alone.push(sample);
-        }
-        // Samples of this series may be elsewhere at this time; for all others the time of the row
-        // decides.
-        if series.is_mixed() || series.columns().len() > 1 {
-            let decision = self.decide(slot, t, v);
-            if decision != AppendDecision::Store {
-                self.limits.count(decision, slot, t, counts);
-                return;
-            }
-        }
-        if !self.series[slot].listed {
-            self.series.activate(slot);
-        }
-        part.row[column] = v;
-        part.samples.push(sample);
-    }
-
-    /// Stores a collected row if it has enough samples. A sparse row is stored too if the row
-    /// before it was filled by later calls: this one probably will be. Otherwise its samples become
-    /// single samples (`alone`).
-    fn push_collected(
-        &mut self,
-        part: RowInProgress,
-        counts: &mut AppendCounts,
-        out: &mut RowsAppended,
-        alone: &mut Vec<SlotFloat>,
-    ) {
-        let RowInProgress { group, set, mut row, samples } = part;
-        let Some(columns) = self.groups.sets.get(&set).filter(|_| !samples.is_empty()) else { return };
-        let width = columns.columns.len();
-        let enough = |samples: usize| samples * IMPLICIT_GROUP_SPARSE >= width;
-        if !enough(samples.len()) && !enough(columns.newest_samples()) {
-            return alone.extend(samples);
-        }
-        row.resize(width, ABSENT);
-        let row: Arc<[f64]> = row.into();
-        counts.stored += samples.len();
-        self.push_row(group, samples[0].1, row.clone());
-        out.rows.push((group, samples[0].1, row));
-        out.stored.extend(samples);
-    }
-
     /// Puts a sample into the open row of its time, if its column is empty there. Returns whether
     /// it did.
     pub(super) fn fill(&mut self, slot: u32, t: TimeMs, v: f64) -> bool {
@@ -250,6 +88,153 @@ impl Head {
         let free = series.rows().is_none_or(|rows| !rows.has_holes());
         let Some(column_ref) = series.columns().last().filter(|_| free) else { return false };
         self.groups.sets.get_mut(&column_ref.set).is_some_and(|set| set.fill(column_ref.column, t, v))
+    }
+}
+
+impl<'a> SameTimeRun<'a> {
+    fn new(head: &'a mut Head, counts: &'a mut AppendCounts) -> SameTimeRun<'a> {
+        SameTimeRun { head, counts, rows_in_progress: Vec::new(), at: 0, new: Vec::new(), alone: Vec::new() }
+    }
+
+    /// Stores the samples.
+    fn append(mut self, samples: &[SlotFloat], out: &mut RowsAppended) {
+        for sample in samples {
+            // The newest column: older sets get no rows any more.
+            match self.head.series[sample.0].columns().last().copied() {
+                Some(column_ref) => self.place_by_column(*sample, column_ref),
+                None => self.new.push(*sample),
+            }
+        }
+        // After the known ones: by then it shows which group the new series came with.
+        self.place_new();
+        for part in std::mem::take(&mut self.rows_in_progress) {
+            self.push_collected(part, out);
+        }
+        self.head.append_singly(&self.alone, self.counts, out);
+    }
+
+    /// Places a sample of a series that has a column.
+    fn place_by_column(&mut self, sample: SlotFloat, column_ref: ColumnRef) {
+        if self.rows_in_progress.get(self.at).is_none_or(|part| part.set != column_ref.set) {
+            match self.row_of_set(column_ref.set, sample.1) {
+                Some(at) => self.at = at,
+                None => return self.alone.push(sample),
+            }
+        }
+        let set = self.rows_in_progress[self.at].set;
+        let column = if set == column_ref.set { column_ref.column } else { self.head.column(set, sample.0) };
+        self.gather(sample, ColumnRef { set, column });
+    }
+
+    /// The index of the row of the implicit group that `set` belongs to; begins it if needed.
+    /// `None` if the group is not implicit or already has a row at `t` or later.
+    fn row_of_set(&mut self, set: u32, t: TimeMs) -> Option<usize> {
+        let group = self.head.groups.sets.get(&set)?.group;
+        if let Some(at) = self.rows_in_progress.iter().position(|part| part.group == group) {
+            return Some(at);
+        }
+        let known = &self.head.groups[group];
+        if !known.is_implicit() || known.newest.is_some_and(|newest| t <= newest) {
+            return None;
+        }
+        Some(self.begin_row(group))
+    }
+
+    fn begin_row(&mut self, group: u32) -> usize {
+        let set = self.head.groups[group].set.unwrap_or_else(|| self.head.groups.begin_set(group));
+        let width = self.head.groups.width(group);
+        self.rows_in_progress.push(RowInProgress {
+            group,
+            set,
+            row: vec![ABSENT; width],
+            samples: Vec::with_capacity(width),
+        });
+        self.rows_in_progress.len() - 1
+    }
+
+    /// Adds series without a column to the implicit group that arrived with them, or to a new
+    /// group.
+    fn place_new(&mut self) {
+        let new = std::mem::take(&mut self.new);
+        // No group came with them, and a group of so few would be none.
+        if self.rows_in_progress.is_empty() && new.len() < IMPLICIT_GROUP_ROWS {
+            return self.alone.extend(new);
+        }
+        for sample in new {
+            if self.rows_in_progress.get(self.at).is_none_or(|part| part.row.len() >= IMPLICIT_GROUP_COLUMNS)
+            {
+                let Some(group) = self.spare_group() else {
+                    self.alone.push(sample);
+                    continue;
+                };
+                self.at = self.begin_row(group);
+            }
+            let set = self.rows_in_progress[self.at].set;
+            let column = self.head.column(set, sample.0);
+            self.gather(sample, ColumnRef { set, column });
+        }
+    }
+
+    /// An implicit group without columns; created if there is none. `None`: the shard has too many
+    /// groups.
+    fn spare_group(&mut self) -> Option<u32> {
+        let group = match self.head.groups.spare_implicit() {
+            Some(group) => group,
+            None => self.head.groups.open(&format!("{PREFIX}{}", self.head.groups.len())),
+        };
+        self.head.groups.get(group)?;
+        // The group was used before. Its rows are gone, so any time may begin the new ones.
+        self.head.groups[group].newest = None;
+        Some(group)
+    }
+
+    /// Puts a sample into the row that is collected, unless it must be refused or stored as a
+    /// single sample.
+    fn gather(&mut self, sample: SlotFloat, column_ref: ColumnRef) {
+        let (slot, t, v) = sample;
+        let part = &mut self.rows_in_progress[self.at];
+        let column = column_ref.column as usize;
+        if part.row.len() <= column {
+            part.row.resize(column + 1, ABSENT);
+        }
+        let series = &self.head.series[slot];
+        // The row has a sample of this series already, or a hole would hide the column's sample.
+        if !is_absent(part.row[column]) || series.rows().is_some_and(|rows| rows.has_holes()) {
+            return self.alone.push(sample);
+        }
+        // Samples of this series may be elsewhere at this time; for all others the time of the row
+        // decides.
+        if series.is_mixed() || series.columns().len() > 1 {
+            let decision = self.head.decide(slot, t, v);
+            if decision != AppendDecision::Store {
+                self.head.limits.count(decision, slot, t, self.counts);
+                return;
+            }
+        }
+        if !self.head.series[slot].listed {
+            self.head.series.activate(slot);
+        }
+        part.row[column] = v;
+        part.samples.push(sample);
+    }
+
+    /// Stores a collected row if it has enough samples. A sparse row is stored too if the row
+    /// before it was filled by later calls: this one probably will be. Otherwise its samples become
+    /// single samples (`alone`).
+    fn push_collected(&mut self, part: RowInProgress, out: &mut RowsAppended) {
+        let RowInProgress { group, set, mut row, samples } = part;
+        let Some(columns) = self.head.groups.sets.get(&set).filter(|_| !samples.is_empty()) else { return };
+        let width = columns.columns.len();
+        let enough = |samples: usize| samples * IMPLICIT_GROUP_SPARSE >= width;
+        if !enough(samples.len()) && !enough(columns.newest_samples()) {
+            return self.alone.extend(samples);
+        }
+        row.resize(width, ABSENT);
+        let row: Arc<[f64]> = row.into();
+        self.counts.stored += samples.len();
+        self.head.push_row(group, samples[0].1, row.clone());
+        out.rows.push((group, samples[0].1, row));
+        out.stored.extend(samples);
     }
 }
 
@@ -276,6 +261,6 @@ mod tests {
         }
         assert_eq!(counts.stored, 30 * 200);
         assert!(slots.iter().all(|slot| head.series[*slot].rows().is_none()));
-        assert!(slots.iter().all(|slot| head.at(*slot, 29 * 15_000) == Some(f64::from(*slot))));
+        assert!(slots.iter().all(|slot| head.stored(*slot).float_at(29 * 15_000) == Some(f64::from(*slot))));
     }
 }

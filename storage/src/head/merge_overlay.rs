@@ -40,7 +40,7 @@ impl Head {
     }
 
     fn merge_sample(&mut self, slot: u32, t: TimeMs, v: f64) {
-        if self.at(slot, t).is_none() && self.histogram_at(slot, t).is_none() {
+        if !self.stored(slot).has_sample_at(t) {
             self.add_row(slot, t, v);
         }
     }

@@ -21,8 +21,9 @@
 //!
 //! [`Head`] consists of [`HeadSeriesTable`] (which slot is which series), [`GroupTable`] (which
 //! columns a group has) and [`AppendLimits`]. [`postings`] finds series, [`ranks`] sorts them.
-//! [`snapshot`] is what readers get. [`restore`] fills the head from the log, and [`scrape_run`] is
-//! the replay's direct way from logged scrapes to chunks.
+//! [`snapshot`] is what readers get, [`stored_series`] what new samples are compared with.
+//! [`restore`] fills the head from the log, and [`scrape_run`] is the replay's direct way from
+//! logged scrapes to chunks.
 
 mod append_decision;
 mod chunk_merge;
@@ -52,6 +53,7 @@ mod shard;
 mod snapshot;
 mod sparse_append;
 mod sparse_column;
+mod stored_series;
 pub mod ungrouped;
 mod xor;
 
@@ -65,3 +67,4 @@ pub use series_table::{HeadSeriesTable, SlotLabels};
 pub use shard::{AppendedBatch, Head, TimeRange};
 pub use snapshot::HeadSnapshot;
 pub use sparse_column::SparseColumn;
+pub use stored_series::StoredSeries;

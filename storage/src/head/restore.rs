@@ -73,8 +73,9 @@ impl Head {
             let slot = set.columns[*column as usize];
             // Most series have no sample at or after `t`; that check is cheap and avoids the
             // lookups.
-            let reaches = self.newest_of(slot).is_some_and(|newest| t <= newest);
-            reaches && (self.at(slot, t).is_some() || self.histogram_at(slot, t).is_some())
+            let stored = self.stored(slot);
+            let reaches = stored.newest().is_some_and(|newest| t <= newest);
+            reaches && stored.has_sample_at(t)
         };
         let mut fewer: Option<Vec<f64>> = None;
         // Only series of `mixed` columns can have samples outside this group. The row is copied
@@ -88,7 +89,7 @@ impl Head {
     /// Applies a record of a single sample. A stored sample at this time wins.
     pub fn restore_sample(&mut self, slot: u32, t: TimeMs, v: f64) -> Result<(), RecordError> {
         self.series.restore_slot(slot)?;
-        if self.at(slot, t).is_none() && self.histogram_at(slot, t).is_none() {
+        if !self.stored(slot).has_sample_at(t) {
             self.add_row(slot, t, v);
         }
         Ok(())
@@ -142,17 +143,17 @@ impl Head {
     /// flushed ones.
     fn put_back(&mut self, late: FlushInProgress) {
         for (slot, t, v) in late.rows {
-            if self.at(slot, t).is_none() {
+            if self.stored(slot).float_at(t).is_none() {
                 self.add_row(slot, t, v);
             }
         }
         for (slot, t, h) in late.histograms {
-            if self.histogram_at(slot, t).is_none() {
+            if self.stored(slot).histogram_at(t).is_none() {
                 self.add_histogram(slot, t, h);
             }
         }
         for (slot, t, start) in late.starts {
-            if self.start_at(slot, t).is_none() {
+            if self.stored(slot).start_at(t).is_none() {
                 self.add_start(slot, t, start);
             }
         }

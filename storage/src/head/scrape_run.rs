@@ -274,10 +274,4 @@ impl Head {
         }
         Some(())
     }
-
-    /// The groups that have a column for this series.
-    pub fn groups_with(&self, slot: u32) -> impl Iterator<Item = u32> + '_ {
-        let column_refs = self.series.get(slot).map_or(&[][..], |series| series.columns());
-        column_refs.iter().filter_map(|column_ref| Some(self.groups.sets.get(&column_ref.set)?.group))
-    }
 }

@@ -9,6 +9,7 @@ use super::append_decision::{AppendCounts, AppendDecision, AppendLimits};
 use super::group_table::GroupTable;
 use super::series::ColumnRef;
 use super::series_table::HeadSeriesTable;
+use super::stored_series::StoredSeries;
 use crate::error::StoreError;
 use crate::model::columns::ColumnLayout;
 use crate::model::slot_samples::{SlotFloat, SlotHistogram, SlotStart};
@@ -93,6 +94,11 @@ impl Head {
     /// of late samples. Both in milliseconds.
     pub fn new(block_range: i64, out_of_order: i64) -> Head {
         Head { block_range: block_range.max(1), limits: AppendLimits::new(out_of_order), ..Head::default() }
+    }
+
+    /// What is stored of a series.
+    pub fn stored(&self, slot: u32) -> StoredSeries<'_> {
+        StoredSeries { series: self.series.get(slot), groups: &self.groups }
     }
 
     /// Whether the series with these labels has a column in a group whose key begins with `prefix`.
@@ -254,7 +260,7 @@ impl Head {
         let v = sanitize(v);
         let decision = self.decide(slot, t, v);
         // Asked before the sample is stored: afterwards it may itself be the newest.
-        let newest = self.newest_of(slot);
+        let newest = self.stored(slot).newest();
         if !self.limits.count(decision, slot, t, counts) {
             return false;
         }

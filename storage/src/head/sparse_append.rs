@@ -5,11 +5,9 @@
 //! stored before it.
 
 use super::append_decision::{AppendCounts, AppendDecision};
-use super::reset_hints::hint_after;
 use super::shard::{FlushInProgress, Head};
 use super::sparse_column::SparseColumn;
 use crate::model::histogram::ResetHint;
-use crate::model::value::is_absent;
 use crate::model::{NativeHistogram, TimeMs};
 use crate::wal::RecordError;
 use std::sync::Arc;
@@ -53,60 +51,20 @@ impl Head {
         h: &Arc<NativeHistogram>,
         counts: &mut AppendCounts,
     ) -> Option<Arc<NativeHistogram>> {
-        let is_same = || match self.histogram_at(slot, t) {
+        let stored = self.stored(slot);
+        let is_same = || match stored.histogram_at(t) {
             Some(existing) => Some(existing.equals(h)),
-            None => self.at(slot, t).map(|_| false),
+            None => stored.float_at(t).map(|_| false),
         };
-        let decision = self.limits.decide(t, || self.newest_of(slot), is_same);
-        let newest = self.newest_of(slot);
+        let newest = stored.newest();
+        let decision = self.limits.decide(t, || newest, is_same);
         if !self.limits.count(decision, slot, t, counts) {
             return None;
         }
         counts.late += usize::from(newest.is_some_and(|newest| t < newest));
-        let stored = self.hinted(slot, t, h);
+        let stored = self.stored(slot).hinted(t, h);
         self.add_histogram(slot, t, stored.clone());
         Some(stored)
-    }
-
-    /// The histogram with the hint that readers must see.
-    pub(super) fn hinted(&self, slot: u32, t: TimeMs, h: &Arc<NativeHistogram>) -> Arc<NativeHistogram> {
-        let hint = self.hint_for(slot, t, h);
-        if h.hint == hint {
-            h.clone()
-        } else {
-            Arc::new(NativeHistogram { hint, ..NativeHistogram::clone(h) })
-        }
-    }
-
-    /// The hint of a new histogram. A histogram that is older than another, or directly after a
-    /// float, is compared with none.
-    fn hint_for(&self, slot: u32, t: TimeMs, h: &NativeHistogram) -> ResetHint {
-        let last = self.sparse(slot).and_then(|sparse| sparse.histograms.last());
-        let float_since = |before: TimeMs| match self.newest_float(slot) {
-            Some(float) if float > t => self.float_between(slot, before, t),
-            float => float.is_some_and(|float| float > before),
-        };
-        let previous = last.filter(|(before, _)| *before < t && !float_since(*before));
-        hint_after(previous.map(|(_, previous)| previous.as_ref()), h)
-    }
-
-    /// Whether a series has a float after `from` and before `to`, both excluded.
-    fn float_between(&self, slot: u32, from: TimeMs, to: TimeMs) -> bool {
-        let Some(series) = self.series.get(slot) else { return false };
-        let from = from + 1;
-        let to = to - 1;
-        let mut ts = Vec::new();
-        let mut vs = Vec::new();
-        if let Some(rows) = series.rows() {
-            rows.slices().read(from, to, &mut ts, &mut vs, |_| ());
-        }
-        for column_ref in series.columns() {
-            if let Some(set) = self.groups.sets.get(&column_ref.set) {
-                set.snapshot(from, to).read(column_ref.column, from, to, &mut ts, &mut vs);
-            }
-        }
-        // Removed samples are *absent* here, and do not count.
-        vs.iter().any(|v| !is_absent(*v))
     }
 
     /// Stores a histogram at a time at which its series has no sample.
@@ -131,7 +89,7 @@ impl Head {
 
     /// Appends the start timestamp of a sample. Returns whether it was stored.
     pub fn append_start(&mut self, slot: u32, t: TimeMs, start: TimeMs, counts: &mut AppendCounts) -> bool {
-        let decision = match self.start_at(slot, t) {
+        let decision = match self.stored(slot).start_at(t) {
             Some(there) if there == start => AppendDecision::Same,
             Some(_) => AppendDecision::Duplicate,
             // No check against the window of late samples: the sample itself was accepted.
@@ -162,10 +120,10 @@ impl Head {
         mut h: Arc<NativeHistogram>,
     ) -> Result<(), RecordError> {
         self.series.restore_slot(slot)?;
-        if self.at(slot, t).is_none() && self.histogram_at(slot, t).is_none() {
+        if !self.stored(slot).has_sample_at(t) {
             // The hint was true when it was logged, but the histogram that it refers to may be
             // lost.
-            if self.hint_for(slot, t, &h) != ResetHint::NotReset {
+            if self.stored(slot).hint_for(t, &h) != ResetHint::NotReset {
                 h.clear_reset_hint();
             }
             self.add_histogram(slot, t, h);
@@ -176,28 +134,9 @@ impl Head {
     /// Applies a record of a start timestamp.
     pub fn restore_start(&mut self, slot: u32, t: TimeMs, start: TimeMs) -> Result<(), RecordError> {
         self.series.restore_slot(slot)?;
-        if self.start_at(slot, t).is_none() {
+        if self.stored(slot).start_at(t).is_none() {
             self.add_start(slot, t, start);
         }
         Ok(())
-    }
-
-    fn sparse(&self, slot: u32) -> Option<&SparseColumns> {
-        self.series.get(slot)?.sparse()
-    }
-
-    /// The histogram of a series at exactly `t`.
-    pub fn histogram_at(&self, slot: u32, t: TimeMs) -> Option<Arc<NativeHistogram>> {
-        self.sparse(slot)?.histograms.at(t)
-    }
-
-    /// The start timestamp of the sample of a series at exactly `t`, if it is known.
-    pub fn start_at(&self, slot: u32, t: TimeMs) -> Option<TimeMs> {
-        self.sparse(slot)?.starts.at(t)
-    }
-
-    /// Time of the newest histogram of a series.
-    pub(super) fn newest_histogram(&self, slot: u32) -> Option<TimeMs> {
-        self.sparse(slot)?.histograms.newest()
     }
 }

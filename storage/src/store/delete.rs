@@ -54,7 +54,7 @@ impl Store {
         let mut deleted = Vec::new();
         for slot in shard.head.series.matching(matchers) {
             // Only up to the newest sample: samples that are appended later must stay.
-            if let Some(newest) = shard.head.newest_of(slot).filter(|newest| from <= *newest) {
+            if let Some(newest) = shard.head.stored(slot).newest().filter(|newest| from <= *newest) {
                 deleted.push((slot, from, to.min(newest)));
             }
         }
@@ -111,7 +111,7 @@ impl Store {
         if !shard.deleted.covers(slot, t) {
             return DeletedTimeAppend::NotDeleted;
         }
-        let oldest = shard.head.newest_of(slot).map(|t| t.saturating_sub(self.options.out_of_order_ms));
+        let oldest = shard.head.stored(slot).newest().map(|t| t.saturating_sub(self.options.out_of_order_ms));
         // A block has this time, or may have it: the sample could not be stored, so its writer must
         // get an error.
         if !shard.head.is_correctable(t) || oldest.is_some_and(|oldest| t < oldest) {

@@ -63,10 +63,11 @@ fn duplicates(batch: &ColumnBatch, head: &Head) -> Vec<Duplicate> {
     let samples = batch.layout.slots.iter().zip(&*batch.values).enumerate();
     let samples = samples.filter(|(_, (_, value))| !is_absent(**value));
     let duplicate = |(column, (slot, value)): (usize, (&u32, &f64))| {
-        let existing = head.at(*slot, batch.t);
+        let stored = head.stored(*slot);
+        let existing = stored.float_at(batch.t);
         let is_other = match existing {
             Some(existing) => existing.to_bits() != sanitize(*value).to_bits(),
-            None => head.histogram_at(*slot, batch.t).is_some(),
+            None => stored.histogram_at(batch.t).is_some(),
         };
         is_other.then_some(Duplicate { column, existing, value: *value })
     };

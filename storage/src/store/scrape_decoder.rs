@@ -106,7 +106,7 @@ impl ScrapeDecoder {
     /// Stores the collected rows of all groups that have a series.
     pub(super) fn flush_series(&mut self, shard: u16, slot: u32, head: &mut Head) -> Result<(), RecordError> {
         // Nearly always there is at most one group: no allocation then.
-        let mut groups = head.groups_with(slot);
+        let mut groups = head.stored(slot).groups();
         let first = groups.next();
         let others = groups.collect::<Vec<u32>>();
         first.into_iter().chain(others).try_for_each(|group| self.flush_group(group_id(shard, group), head))

@@ -35,16 +35,17 @@ impl StoreSeries<'_> {
 
     /// Whether a series has a sample in the head.
     pub fn has_samples(&self, series: SeriesRef) -> bool {
-        self.store.shards.get(series.shard).read().head.newest_of(series.slot).is_some()
+        self.store.shards.get(series.shard).read().head.stored(series.slot).newest().is_some()
     }
 
     /// Whether the head has this sample: the value `v` of a series at `t`, or with `None` a native
     /// histogram.
     pub fn has_sample(&self, series: SeriesRef, t: TimeMs, v: Option<f64>) -> bool {
         let shard = self.store.shards.get(series.shard).read();
+        let stored = shard.head.stored(series.slot);
         match v {
-            Some(v) => shard.head.at(series.slot, t).is_some_and(|there| there.to_bits() == v.to_bits()),
-            None => shard.head.histogram_at(series.slot, t).is_some(),
+            Some(v) => stored.float_at(t).is_some_and(|there| there.to_bits() == v.to_bits()),
+            None => stored.histogram_at(t).is_some(),
         }
     }
 
@@ -52,6 +53,6 @@ impl StoreSeries<'_> {
     /// known, or not any more, because they have left the head.
     pub fn starts_of(&self, shard: u16, samples: impl Iterator<Item = (u32, TimeMs)>) -> Vec<TimeMs> {
         let shard = self.store.shards.get(shard).read();
-        samples.map(|(slot, t)| shard.head.start_at(slot, t).unwrap_or(0)).collect()
+        samples.map(|(slot, t)| shard.head.stored(slot).start_at(t).unwrap_or(0)).collect()
     }
 }

@@ -44,7 +44,8 @@ impl StoreChanges<'_> {
         let shards = self.store.shards.iter().map(|shard| {
             let shard = shard.read();
             let series = &shard.head.series;
-            let unread = series.visible_from(0).filter(|(slot, _)| shard.head.newest_of(*slot).is_none());
+            let unread =
+                series.visible_from(0).filter(|(slot, _)| shard.head.stored(*slot).newest().is_none());
             ShardMark {
                 slots: series.slots(),
                 waiting: unread.map(|(slot, _)| slot).collect(),
@@ -72,7 +73,7 @@ impl StoreChanges<'_> {
             if seen.slots == series.slots() && seen.waiting.is_empty() {
                 continue;
             }
-            let is_read = |slot: u32| shard.head.newest_of(slot).is_some();
+            let is_read = |slot: u32| shard.head.stored(slot).newest().is_some();
             seen.waiting.extend(series.visible_from(seen.slots).map(|(slot, _)| slot));
             seen.slots = series.slots();
             let (ready, waiting): (Vec<u32>, Vec<u32>) =

@@ -46,7 +46,7 @@ impl Store {
 
 /// Whether the zero is newer than all samples of its series.
 fn is_first(head: &Head, row: &ZeroRow) -> bool {
-    head.newest_of(row.series.slot).is_none_or(|newest| newest < row.start)
+    head.stored(row.series.slot).newest().is_none_or(|newest| newest < row.start)
 }
 
 fn zero_histogram(row: &ZeroRow) -> Option<SlotHistogram> {
