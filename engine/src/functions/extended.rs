@@ -87,11 +87,18 @@ impl EdgeSamples {
     }
 }
 
+/// A sample of floats.
+#[derive(Copy, Clone)]
+struct TimedValue {
+    t: TimeMs,
+    v: f64,
+}
+
 /// The interpolated value at `t` between two samples. If a counter was reset between them, it is
 /// interpolated from zero.
-pub(super) fn between(before: (TimeMs, f64), after: (TimeMs, f64), t: TimeMs, counter: bool) -> f64 {
-    let from = if counter && after.1 < before.1 { 0.0 } else { before.1 };
-    from + (after.1 - from) * (t - before.0) as f64 / (after.0 - before.0) as f64
+fn between(before: TimedValue, after: TimedValue, t: TimeMs, counter: bool) -> f64 {
+    let from = if counter && after.v < before.v { 0.0 } else { before.v };
+    from + (after.v - from) * (t - before.t) as f64 / (after.t - before.t) as f64
 }
 
 /// `rate`, `increase` and `delta` of floats; ABSENT if there is no value.
@@ -129,7 +136,7 @@ pub fn extended_floats(
 /// The values at both edges.
 fn ends(w: &Window, edges: EdgeSamples, counter: bool) -> (f64, f64) {
     let time = |i: usize| w.ts[i];
-    let at = |i: usize| (w.ts[i], w.vs[i]);
+    let at = |i: usize| TimedValue { t: w.ts[i], v: w.vs[i] };
     let EdgeSamples { first, last, .. } = edges;
     let left = if edges.left_between(w, time) {
         between(at(first), at(first + 1), w.start, counter)
@@ -161,9 +168,10 @@ fn lost(left: f64, right: f64, inner: &[f64]) -> f64 {
 /// `smoothed`. `None` if all samples are later.
 pub fn smoothed_float(ts: &[TimeMs], vs: &[f64], t: TimeMs) -> Option<f64> {
     let next = ts.partition_point(|at| *at < t);
+    let sample = |i: usize| TimedValue { t: ts[i], v: vs[i] };
     match (next.checked_sub(1), ts.get(next)) {
         (_, Some(at)) if *at == t => Some(vs[next]),
-        (Some(before), Some(_)) => Some(between((ts[before], vs[before]), (ts[next], vs[next]), t, false)),
+        (Some(before), Some(_)) => Some(between(sample(before), sample(next), t, false)),
         (Some(before), None) => Some(vs[before]),
         (None, _) => None,
     }
@@ -183,7 +191,8 @@ pub(super) fn change_reference(w: &Window, rule: RateKind, findings: &mut Findin
     if within.is_empty() && (behind.is_empty() || before.is_empty() && behind[0].0 > w.end) {
         return NOTHING;
     }
-    let line = |a: &(TimeMs, f64), b: &(TimeMs, f64), t| between(*a, *b, t, rule.counter);
+    let timed = |sample: &(TimeMs, f64)| TimedValue { t: sample.0, v: sample.1 };
+    let line = |a: &(TimeMs, f64), b: &(TimeMs, f64), t| between(timed(a), timed(b), t, rule.counter);
     let mut path: Vec<f64> = Vec::new();
     match before.last() {
         Some(anchor) if smoothed && anchor.0 < w.start => {
@@ -215,9 +224,10 @@ mod tests {
 
     #[test]
     fn a_counter_that_fell_began_at_zero() {
-        assert_eq!(between((0, 10.0), (10, 20.0), 5, true), 15.0);
-        assert_eq!(between((0, 10.0), (10, 4.0), 5, true), 2.0);
-        assert_eq!(between((0, 10.0), (10, 4.0), 5, false), 7.0);
+        let at = |t: TimeMs, v: f64| TimedValue { t, v };
+        assert_eq!(between(at(0, 10.0), at(10, 20.0), 5, true), 15.0);
+        assert_eq!(between(at(0, 10.0), at(10, 4.0), 5, true), 2.0);
+        assert_eq!(between(at(0, 10.0), at(10, 4.0), 5, false), 7.0);
     }
 
     #[test]

@@ -206,13 +206,13 @@ impl VectorMatch {
     /// labels of the match key.
     fn row_of(
         &mut self,
-        many_row: u32,
-        one_row: u32,
+        rows: MatchedRows,
         key: usize,
         sides: MatchSides,
         out: &mut StepOutput,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<usize, EvalError> {
+        let MatchedRows { many: many_row, one: one_row } = rows;
         if self.latest.len() < sides.many.labels.len() {
             // Resized here and not per pair, because rows are only added at the beginning of an
             // evaluation.
@@ -277,7 +277,7 @@ impl VectorMatch {
     /// whether the pair counts as a match: not if the operator does not support the types.
     fn pair(
         &mut self,
-        rows: (u32, u32),
+        rows: MatchedRows,
         key: usize,
         sides: MatchSides,
         found: &mut KeyMatches,
@@ -285,8 +285,8 @@ impl VectorMatch {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         eval_guard.row()?;
-        let many = sides.many_cell(rows.0);
-        let one = sides.one_cell(rows.1);
+        let many = sides.many_cell(rows.many);
+        let one = sides.one_cell(rows.one);
         // The operator needs its operands in the order in which they are written.
         let (l, r) = if self.swapped() { (one, many) } else { (many, one) };
         let kept = if let SampleRef::Float(v) = l { v } else { ABSENT };
@@ -295,7 +295,7 @@ impl VectorMatch {
         let unsupported = annotations.pop();
         let is_unsupported = unsupported.is_some();
         if let Some(annotation) = unsupported {
-            found.annotate(sides.order(rows.0, rows.1, key), annotation);
+            found.annotate(sides.order(rows, key), annotation);
         }
         match sample {
             // With an annotation: the types are not supported. Without: a filter dropped the value.
@@ -304,18 +304,15 @@ impl VectorMatch {
                 // A dropped pair still has a row, so that equal labels are found whether or not the
                 // filter holds.
                 if matches && self.copies_labels() {
-                    found.filtered.push(self.row_of(rows.0, rows.1, key, sides, out, eval_guard)? as u32);
+                    found.filtered.push(self.row_of(rows, key, sides, out, eval_guard)? as u32);
                 }
                 return Ok(matches);
             }
             Sample::Float(v) => {
-                found.rows.values.push((self.row_of(rows.0, rows.1, key, sides, out, eval_guard)? as u32, v));
+                found.rows.values.push((self.row_of(rows, key, sides, out, eval_guard)? as u32, v));
             }
             Sample::Histogram(h) => {
-                found
-                    .rows
-                    .histograms
-                    .push((self.row_of(rows.0, rows.1, key, sides, out, eval_guard)? as u32, h));
+                found.rows.histograms.push((self.row_of(rows, key, sides, out, eval_guard)? as u32, h));
             }
         }
         Ok(true)
@@ -370,7 +367,7 @@ impl VectorMatch {
         let mut matched = 0;
         if meets {
             for at in 0..found.many.len() {
-                let rows = (found.many[at], partner);
+                let rows = MatchedRows { many: found.many[at], one: partner };
                 matched += usize::from(self.pair(rows, key as usize, sides, found, out, eval_guard)?);
                 // Checked before the filter: whether a query is rejected must not depend on values.
                 if self.one_to_one() && matched > 1 {
@@ -380,7 +377,14 @@ impl VectorMatch {
         }
         // The "one" row found nobody, so it gets the value that is filled in for the other side.
         if matched == 0 && partner != NO_ROW && sides.fill_many.is_some() {
-            self.pair((NO_ROW, partner), key as usize, sides, found, out, eval_guard)?;
+            self.pair(
+                MatchedRows { many: NO_ROW, one: partner },
+                key as usize,
+                sides,
+                found,
+                out,
+                eval_guard,
+            )?;
         }
         self.check_grouping(found, out)?;
         Ok(true)
@@ -402,6 +406,13 @@ impl VectorMatch {
 
 fn grouping_labels() -> EvalError {
     EvalError("multiple matches for labels: grouping labels must ensure unique matches".to_owned())
+}
+
+/// The rows of a pair; [`NO_ROW`]: that side has none.
+#[derive(Copy, Clone)]
+struct MatchedRows {
+    many: u32,
+    one: u32,
 }
 
 /// The operands of a match.
@@ -426,9 +437,9 @@ impl<'a> MatchSides<'a> {
 
     /// The order of a pair: pairs with a "many" row first, then filled ones, each by labels. Not by
     /// row number, which differs between views and queries.
-    fn order(&self, many: u32, one: u32, key: usize) -> PairOrder {
-        let filled = many == NO_ROW;
-        let (side, row) = if filled { (self.one, one) } else { (self.many, many) };
+    fn order(&self, rows: MatchedRows, key: usize) -> PairOrder {
+        let filled = rows.many == NO_ROW;
+        let (side, row) = if filled { (self.one, rows.one) } else { (self.many, rows.many) };
         PairOrder { filled, labels: side.labels[row as usize].clone(), key: key as u32 }
     }
 
