@@ -118,13 +118,13 @@ const ACTIONS = {
     const text = readFileSync(file, 'utf8');
     writeFileSync(file, 'scrape_configs: 3');
     await fetch(`${server.url}/-/reload`, { method: 'POST' });
-    const bell = page.getByLabel('Notifications').first();
-    await bell.click({ timeout: 8000 }).then(() => pressed.done.add('Notifications'), () => tell('/status', 'shows no notification of a reload that failed'));
+    const notices = page.getByLabel('Notifications').first();
+    await notices.click({ timeout: 8000 }).then(() => pressed.done.add('Notifications'), () => tell('/status', 'shows no notification of a reload that failed'));
     await page.waitForTimeout(400);
     if (!/reload has failed/i.test(await page.locator('body').innerText())) tell('/status', `the notification does not say what failed: ${(await page.locator('body').innerText()).replace(/\s+/g, ' ').slice(0, 600)}`);
     writeFileSync(file, text);
     await fetch(`${server.url}/-/reload`, { method: 'POST' });
-    await bell.waitFor({ state: 'detached', timeout: 8000 }).catch(() => tell('/status', 'the notification stays after a reload that succeeded'));
+    await notices.waitFor({ state: 'detached', timeout: 8000 }).catch(() => tell('/status', 'the notification stays after a reload that succeeded'));
   },
 };
 

@@ -25,25 +25,25 @@ describe('the store', () => {
     expect(valuesOf(store, { k: 'a' })).toEqual([1, 2, 3, 5, 6, 6, NaN]);
   });
 
-  it('doubts the steps that a message concerns although it came after them', () => {
+  it('unsettles the steps that a message concerns although it came after them', () => {
     const store = new Store(5, 100, 50);
     store.setRange(100, 110, []);
     store.snapshot(112, [row('a', '1')]);
     store.delta(116, [row('a', '2')], [], 115.5);
-    expect(store.doubt).toBeNull();
+    expect(store.unsettled).toBeNull();
     // A sample of 119.9, which came after another target's tick had told 120.
     store.progress(120.5);
     store.delta(120.6, [row('a', '3')], [], 119.9);
     expect(valuesOf(store, { k: 'a' })).toEqual([NaN, NaN, NaN, 1, 2]);
-    expect(store.doubt).toEqual({ from: 120, to: 120 });
+    expect(store.unsettled).toEqual({ from: 120, to: 120 });
     // Several ticks in one message: 125 and 130 may have another value than before and after.
     store.delta(131, [row('a', '4')], [], 122);
-    expect(store.doubt).toEqual({ from: 120, to: 130 });
-    store.doubt = null;
+    expect(store.unsettled).toEqual({ from: 120, to: 130 });
+    store.unsettled = null;
     store.delta(135, [row('a', '5')], [], 135);
-    expect(store.doubt).toBeNull();
-    store.doubtSteps(-1e9, 200);
-    expect(store.doubt).toEqual({ from: 100, to: 135 });
+    expect(store.unsettled).toBeNull();
+    store.unsettleSteps(-1e9, 200);
+    expect(store.unsettled).toEqual({ from: 100, to: 135 });
   });
 
   it('asks for the steps between history and a snapshot', () => {

@@ -6,7 +6,7 @@ import { clockTime, dateTime } from '../format/time';
 import { link, type Labels } from '../format/labels';
 import { noteDrawing } from '../inspect';
 import { theme, zone } from '../settings';
-import { contextOf, drawEdge, drawFocus, drawGrid, drawPicture, drawThreshold, nextScale, readColors, stackOrder, valueAt, xOf, yOf, yRange, type Colors, type Drawn, type Frame, type Look, type YScale } from './draw';
+import { contextOf, drawEdge, drawFocus, drawGrid, drawPicture, drawThreshold, nextScale, readColors, stackOrder, valueAt, xOf, yOf, yRange, type Colors, type DrawnPicture, type Frame, type Look, type YScale } from './draw';
 import { heatOf, quantile, type Bucket, type Heat } from './heat';
 import { FEW, type Paint } from './paint';
 import { domain, stack, type Series, type Store } from './store';
@@ -45,7 +45,7 @@ export function Chart(props: Props) {
   const base = useRef<HTMLCanvasElement>(null);
   const over = useRef<HTMLCanvasElement>(null);
   const frame = useRef<Frame | null>(null);
-  const drawn = useRef<Drawn | null>(null);
+  const drawn = useRef<DrawnPicture | null>(null);
   const scale = useRef<YScale | null>(null);
   const [hover, setHover] = useState<Hover | null>(null);
   const [size, setSize] = useState(0);

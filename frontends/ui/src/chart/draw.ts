@@ -148,13 +148,13 @@ export function drawGrid(canvas: HTMLCanvasElement, store: Store, shown: Series[
 }
 
 /** What lies on the canvas of lines, so that new steps can be added to it. */
-export interface Drawn { frame: Frame; key: string; shown: Series[]; rewrites: number; paint: Paint; /** Device pixels by which it lies too far right. */ rest: number }
+export interface DrawnPicture { frame: Frame; key: string; shown: Series[]; rewrites: number; paint: Paint; /** Device pixels by which it lies too far right. */ rest: number }
 
 /** Steps that come at once and are more than this are drawn with all others. */
 const SCROLL_STEPS = 20;
 
 /** Draws the lines. If only steps were added, what is there moves left and the newest stretch is added. */
-export function drawPicture(canvas: HTMLCanvasElement, drawn: Drawn | null, store: Store, shown: Series[], frame: Frame, look: Look, heat: Heat | null, paint: Paint, key: string, colors: Colors): Drawn {
+export function drawPicture(canvas: HTMLCanvasElement, drawn: DrawnPicture | null, store: Store, shown: Series[], frame: Frame, look: Look, heat: Heat | null, paint: Paint, key: string, colors: Colors): DrawnPicture {
   const plain = heat === null && !look.stacked && look.before === null && store.lost.length === 0;
   if (plain && drawn && drawn.key === key && drawn.shown === shown && drawn.rewrites === store.rewrites && sameScale(drawn.frame, frame)) {
     const steps = Math.round((frame.to - drawn.frame.to) / store.step);
@@ -185,7 +185,7 @@ function clip(c: CanvasRenderingContext2D, frame: Frame, from: number): void {
 }
 
 /** Moves the picture left by some steps and draws the newest ones. Returns the part of a pixel that it could not move. */
-function scroll(canvas: HTMLCanvasElement, drawn: Drawn, store: Store, shown: Series[], frame: Frame, steps: number, colors: Colors): number {
+function scroll(canvas: HTMLCanvasElement, drawn: DrawnPicture, store: Store, shown: Series[], frame: Frame, steps: number, colors: Colors): number {
   const c = contextOf(canvas);
   const ratio = devicePixelRatio;
   const exact = (steps * store.step * (frame.right - frame.left) * ratio) / (frame.to - frame.from) + drawn.rest;
@@ -198,7 +198,7 @@ function scroll(canvas: HTMLCanvasElement, drawn: Drawn, store: Store, shown: Se
   c.setTransform(ratio, 0, 0, ratio, 0, 0);
   c.save();
   // At a whole pixel: half a pixel drawn twice would be seen. One more than was moved, because the picture may have ended
-  // within a pixel, and from a step before, so that the lines come from the side: else there is a seam.
+  // within a pixel, and from a step before, so that the lines come from the side: else the join is seen.
   const from = frame.right - (whole + 1) / ratio;
   c.clearRect(from, 0, frame.right - from, canvas.clientHeight);
   clip(c, frame, from);

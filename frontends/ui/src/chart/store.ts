@@ -50,7 +50,7 @@ export class Store {
   /** Stretches whose changes were lost, until they are asked again. */
   readonly lost: { from: number; to: number }[] = [];
   /** Steps whose messages did not know all samples yet; null: none. History knows better. */
-  doubt: { from: number; to: number } | null = null;
+  unsettled: { from: number; to: number } | null = null;
   private capacity: number;
   private readonly used = new Set<number>();
 
@@ -204,7 +204,7 @@ export class Store {
   /** What changed at `t`; it holds from `since` on. */
   delta(t: number, upsert: Row[], remove: Labels[], since = t): void {
     this.commit(t, false);
-    this.doubtSteps(since, t);
+    this.unsettleSteps(since, t);
     for (const row of upsert) this.setNow(row);
     for (const labels of remove) {
       const series = this.series.get(labelKey(labels));
@@ -215,12 +215,12 @@ export class Store {
     this.progress(t);
   }
 
-  /** The steps from `from` on and before `to` are in doubt, as far as there are any. */
-  doubtSteps(from: number, to: number): void {
+  /** The steps from `from` on and before `to` are unsettled, as far as there are any. */
+  unsettleSteps(from: number, to: number): void {
     const first = this.t0 + Math.max(0, Math.ceil((from - 1e-6 - this.t0) / this.step)) * this.step;
     const last = Math.min(this.end, this.t0 + Math.ceil((to - 1e-6 - this.t0) / this.step - 1) * this.step);
     if (first > last + this.step / 2) return;
-    this.doubt = { from: Math.min(first, this.doubt?.from ?? first), to: Math.max(last, this.doubt?.to ?? last) };
+    this.unsettled = { from: Math.min(first, this.unsettled?.from ?? first), to: Math.max(last, this.unsettled?.to ?? last) };
   }
 
   /** The answer is complete as of `t`. */

@@ -3,11 +3,11 @@ import type { Transition } from '../types';
 import type { Labels } from './labels';
 
 /** A stretch in one state. Times are Unix seconds. */
-export interface Stretch { state: string; from: number; to: number }
+export interface StateSpan { state: string; from: number; to: number }
 
 /** The stretches of an alert from its samples: those that follow each other by one step are one. */
-export function stretches(series: { state: string; times: number[] }[], step: number): Stretch[] {
-  const found: Stretch[] = [];
+export function stretches(series: { state: string; times: number[] }[], step: number): StateSpan[] {
+  const found: StateSpan[] = [];
   for (const { state, times } of series) {
     for (const t of times) {
       const last = found.at(-1);
@@ -19,8 +19,8 @@ export function stretches(series: { state: string; times: number[] }[], step: nu
 }
 
 /** The stretches of an alert from its changes, the oldest first, between two times. */
-export function stretchesOf(changes: { at: number; from: string; to: string }[], from: number, to: number): Stretch[] {
-  const found: Stretch[] = [];
+export function stretchesOf(changes: { at: number; from: string; to: string }[], from: number, to: number): StateSpan[] {
+  const found: StateSpan[] = [];
   let state = changes[0]?.from ?? 'inactive';
   let since = from;
   const close = (end: number) => state !== 'inactive' && found.push({ state, from: since, to: end });
@@ -34,11 +34,11 @@ export function stretchesOf(changes: { at: number; from: string; to: string }[],
 }
 
 /** An alert and what it did. */
-export interface Told { labels: Labels; fingerprint: string; changes: Transition[]; stretches: Stretch[] }
+export interface AlertChanges { labels: Labels; fingerprint: string; changes: Transition[]; stretches: StateSpan[] }
 
 /** The alerts of changes, which come with the newest first. */
-export function alertsOf(transitions: Transition[], from: number, to: number): Told[] {
-  const found = new Map<string, Told>();
+export function alertsOf(transitions: Transition[], from: number, to: number): AlertChanges[] {
+  const found = new Map<string, AlertChanges>();
   for (const change of [...transitions].reverse()) {
     const one = found.get(change.fingerprint) ?? { labels: change.labels, fingerprint: change.fingerprint, changes: [], stretches: [] };
     one.changes.push(change);

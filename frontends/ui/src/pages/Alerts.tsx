@@ -14,7 +14,7 @@ import { DataTable, type Column } from '../table';
 import type { Alert, Rule, RuleGroup } from '../types';
 import { External, FindBox, LabelList, Problem, QueryLink, ReadAt, StateButton, matches, unix, useSearch } from './common';
 
-interface Item { rule: Rule; group: RuleGroup; state: State }
+interface RuleEntry { rule: Rule; group: RuleGroup; state: State }
 
 type State = 'broken' | 'firing' | 'pending' | 'quiet';
 
@@ -91,7 +91,7 @@ function Silenced({ of }: { of: Loaded<Silences> }) {
   );
 }
 
-function textOf({ rule, group }: Item): string {
+function textOf({ rule, group }: RuleEntry): string {
   return [rule.name, group.name, rule.query, ...(rule.alerts ?? []).flatMap((a) => Object.values(a.labels))].join(' ');
 }
 
@@ -104,7 +104,7 @@ function Empty() {
   );
 }
 
-function RuleItem({ item, filter, silences, loud }: { item: Item; filter: string; silences: Silences | null; loud: boolean }) {
+function RuleItem({ item, filter, silences, loud }: { item: RuleEntry; filter: string; silences: Silences | null; loud: boolean }) {
   const { rule, state, group } = item;
   const all = rule.alerts ?? [];
   const alerts = loud ? all.filter((a) => !silenceOf(a.labels, silences)) : all;
@@ -130,7 +130,7 @@ function RuleItem({ item, filter, silences, loud }: { item: Item; filter: string
   );
 }
 
-function Details({ item, alerts, silences }: { item: Item; alerts: Alert[]; silences: Silences | null }) {
+function Details({ item, alerts, silences }: { item: RuleEntry; alerts: Alert[]; silences: Silences | null }) {
   const { rule, group, state } = item;
   return (
     <div class="body">

@@ -7,7 +7,7 @@ import type { Targets } from '../types';
 import { FindBox, LabelList, Problem, StateButton, matches, useSearch } from './common';
 import { RelabelSteps } from './Targets';
 
-interface Found { pool: string; discovered: Labels; labels: Labels | null }
+interface DiscoveredTarget { pool: string; discovered: Labels; labels: Labels | null }
 
 const SHOWN = 500;
 
@@ -16,7 +16,7 @@ export function Discovery() {
   const [filter] = useSearch();
   const pool = route.value.params.get('pool') ?? '';
   const state = route.value.params.get('state');
-  const found: Found[] = [
+  const found: DiscoveredTarget[] = [
     ...(loaded.data?.droppedTargets ?? []).map((t) => ({ pool: t.scrapePool, discovered: t.discoveredLabels, labels: null })),
     ...(loaded.data?.activeTargets ?? []).map((t) => ({ pool: t.scrapePool, discovered: t.discoveredLabels, labels: t.labels })),
   ];
@@ -50,7 +50,7 @@ export function Discovery() {
   );
 }
 
-function FoundItem({ found }: { found: Found }) {
+function FoundItem({ found }: { found: DiscoveredTarget }) {
   const [open, setOpen] = useState(false);
   const address = found.discovered['__address__'] ?? '';
   return (

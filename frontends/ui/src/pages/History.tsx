@@ -1,6 +1,6 @@
 // When alerts changed their state, and why: the history that the server keeps. Before it begins, the samples of ALERTS.
 import { useMemo } from 'preact/hooks';
-import { alertsOf, stretches, type Stretch, type Told } from '../format/alerts';
+import { alertsOf, stretches, type StateSpan, type AlertChanges } from '../format/alerts';
 import { commonLabels, quote, labelKey, selector, type Labels } from '../format/labels';
 import { formatDuration, formatSpan, formatValue } from '../format/numbers';
 import { clockTime, date } from '../format/time';
@@ -72,7 +72,7 @@ export function AlertHistory({ rule, range, fingerprint = '' }: { rule: string; 
 }
 
 /** What all alerts of a rule have in common, by the name of the rule: their lines say what tells them apart. */
-function sharedByRule(alerts: Told[]): Map<string, Labels> {
+function sharedByRule(alerts: AlertChanges[]): Map<string, Labels> {
   const byRule = new Map<string, Labels[]>();
   for (const { labels: { alertname = '', ...labels } } of alerts) byRule.set(alertname, [...(byRule.get(alertname) ?? []), labels]);
   return new Map([...byRule].filter(([, all]) => all.length > 1).map(([name, all]) => [name, commonLabels(all)]));
@@ -80,7 +80,7 @@ function sharedByRule(alerts: Told[]): Map<string, Labels> {
 
 const COLORS: Record<string, string> = { firing: 'var(--err)', pending: 'var(--warn)' };
 
-function Bar({ of, from, to }: { of: Stretch[]; from: number; to: number }) {
+function Bar({ of, from, to }: { of: StateSpan[]; from: number; to: number }) {
   const x = (t: number) => (1000 * (Math.max(t, from) - from)) / (to - from);
   return (
     <svg viewBox="0 0 1000 12" preserveAspectRatio="none" role="img" aria-label={`${of.filter((s) => s.state === 'firing').length} stretches of firing`} style={{ flexBasis: '100%', height: '12px', background: 'var(--sunk)' }}>
@@ -91,7 +91,7 @@ function Bar({ of, from, to }: { of: Stretch[]; from: number; to: number }) {
 
 const KIND: Record<string, string> = { firing: 'err', pending: 'warn', inactive: 'ok' };
 
-function Line({ alert, shared, from, to, open }: { alert: Told; shared: Labels; from: number; to: number; open: boolean }) {
+function Line({ alert, shared, from, to, open }: { alert: AlertChanges; shared: Labels; from: number; to: number; open: boolean }) {
   const { alertname = '', ...labels } = alert.labels;
   const last = alert.changes.at(-1)!;
   const fired = alert.stretches.filter((s) => s.state === 'firing');

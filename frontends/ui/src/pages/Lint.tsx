@@ -3,7 +3,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks';
 import { call } from '../api';
 import { useApi } from '../hooks';
 import type { Node } from '../promql/ast';
-import { lintRule, placeOf, selectors, seriesOf, type Finding, type Place, type Severity } from '../promql/lint';
+import { lintRule, placeOf, selectors, seriesOf, type Finding, type FileRange, type Severity } from '../promql/lint';
 import { href, route } from '../router';
 import { isStatement } from '../sql/language';
 import { DataTable, type Column } from '../table';
@@ -11,7 +11,7 @@ import type { Rule, RuleGroup, RuleSource, RuleSources } from '../types';
 import { FindBox, Problem, QueryLink, ReadAt, StateButton, matches, useSearch } from './common';
 import { rulePath } from './RuleDetail';
 
-interface Line extends Finding { rule: Rule; group: RuleGroup; place?: Place | undefined }
+interface Line extends Finding { rule: Rule; group: RuleGroup; place?: FileRange | undefined }
 
 /** Rules beyond this many are not read. */
 const RULES_MAX = 1000;
@@ -48,7 +48,7 @@ const COLUMNS: Column<Line>[] = [
 ];
 
 /** A line of a file with what is meant marked below it, as compilers show it. */
-function Marked({ place }: { place: Place }) {
+function Marked({ place }: { place: FileRange }) {
   const blank = place.text.length - place.text.trimStart().length;
   return <pre class="dim caret" tabIndex={0}>{`${place.line} │ ${place.text.trimStart()}\n${' '.repeat(String(place.line).length + 3 + place.column - 1 - blank)}${'^'.repeat(place.length)}`}</pre>;
 }

@@ -12,11 +12,11 @@ export interface Finding {
 }
 
 /** A place in a file; line and column from 1. */
-export interface Place { file: string; line: number; column: number; /** The text of the line. */ text: string; /** How many letters of it are meant. */ length: number }
+export interface FileRange { file: string; line: number; column: number; /** The text of the line. */ text: string; /** How many letters of it are meant. */ length: number }
 
 /** Where in the text of its rule a finding is: its words, or, if they do not stand there so, the expression. */
-export function placeOf(source: RuleSource, words: string | undefined): Place {
-  const at = (line: number, column: number, length: number): Place => ({ file: source.file, line: source.line + line, column: column + 1, text: source.lines[line] ?? '', length });
+export function placeOf(source: RuleSource, words: string | undefined): FileRange {
+  const at = (line: number, column: number, length: number): FileRange => ({ file: source.file, line: source.line + line, column: column + 1, text: source.lines[line] ?? '', length });
   if (words) {
     for (const [line, text] of source.lines.entries()) {
       const column = words === '' ? -1 : text.indexOf(words);

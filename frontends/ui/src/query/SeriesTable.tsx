@@ -54,9 +54,9 @@ export function rowsOf(store: Store): Row[] {
   return [...store.series.values()].map((series) => ({ series, summary: store.summary(series), now: store.nowValue(series) }));
 }
 
-interface Told { names: string[]; unit: Unit; before: Store | null; compare: number; paint?: Paint; sumBy?: ((label: string) => void) | undefined; toggle?(key: string): void }
+interface ColumnOptions { names: string[]; unit: Unit; before: Store | null; compare: number; paint?: Paint; sumBy?: ((label: string) => void) | undefined; toggle?(key: string): void }
 
-export function columnsOf({ names, unit, before, compare, paint, sumBy, toggle }: Told): Column<Row>[] {
+export function columnsOf({ names, unit, before, compare, paint, sumBy, toggle }: ColumnOptions): Column<Row>[] {
   const labels: Column<Row>[] = names.map((name) => ({
     name: name === '__name__' ? 'metric' : name, text: ({ series }) => series.labels[name] ?? '',
     ...(sumBy && name !== '__name__' ? { title: `double click: sum by (${name})` } : {}),

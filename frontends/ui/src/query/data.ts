@@ -41,11 +41,11 @@ const LIVE_SECONDS_MAX = 3;
 /** How often the newest part is compared with history: samples that came late change it. */
 const RECHECK_MS = 60_000;
 const EXEMPLARS_MS = 10_000;
-/** How long steps stay in doubt at least, and how often history is asked about them at most. */
-const DOUBT_MS = 1000;
-const DOUBT_AGAIN_MS = 5000;
+/** How long steps stay unsettled at least, and how often history is asked about them at most. */
+const SETTLE_AFTER_MS = 1000;
+const SETTLE_AGAIN_MS = 5000;
 /** Samples that are so late may miss the first answer and the snapshot that follows it. */
-const YOUNG_SECONDS = 15;
+const LATE_SECONDS = 15;
 /** Only the newest are drawn. */
 const EXEMPLARS_MAX = 500;
 
@@ -56,7 +56,7 @@ export class PanelData {
   private unwatch: (() => void) | null = null;
   private recheck: ReturnType<typeof setInterval> | undefined;
   private exemplarsTimer: ReturnType<typeof setInterval> | undefined;
-  private asker: ReturnType<typeof setInterval> | undefined;
+  private poller: ReturnType<typeof setInterval> | undefined;
   private settler: ReturnType<typeof setTimeout> | undefined;
   private settledAt = 0;
   private repairing = false;
@@ -76,7 +76,7 @@ export class PanelData {
     this.unwatch?.();
     clearInterval(this.recheck);
     clearInterval(this.exemplarsTimer);
-    clearInterval(this.asker);
+    clearInterval(this.poller);
     clearTimeout(this.settler);
   }
 
@@ -144,7 +144,7 @@ export class PanelData {
         store.snapshot(t, rows);
         void this.repair(t);
         // What came between the answer of history and the snapshot is in the snapshot only.
-        store.doubtSteps(store.end - YOUNG_SECONDS, t);
+        store.unsettleSteps(store.end - LATE_SECONDS, t);
         this.settle(store);
         this.tell();
       },
@@ -168,7 +168,7 @@ export class PanelData {
         this.tell();
       },
     });
-    this.asker = setInterval(() => {
+    this.poller = setInterval(() => {
       const gap = store.missing(now.value);
       if (withoutSocket.value && gap && !document.hidden && !paused.value) void this.ask(store, gap.from, gap.to);
     }, ASKED_MS);
@@ -237,19 +237,19 @@ export class PanelData {
     this.tell();
   }
 
-  /** Soon asks history for the steps that are in doubt. */
+  /** Soon asks history for the steps that are unsettled. */
   private settle(store: Store): void {
-    if (!store.doubt || this.settler !== undefined) return;
-    const wait = Math.max(DOUBT_MS, this.settledAt + DOUBT_AGAIN_MS - Date.now());
+    if (!store.unsettled || this.settler !== undefined) return;
+    const wait = Math.max(SETTLE_AFTER_MS, this.settledAt + SETTLE_AGAIN_MS - Date.now());
     this.settler = setTimeout(async () => {
-      const stretch = store.doubt;
-      store.doubt = null;
+      const stretch = store.unsettled;
+      store.unsettled = null;
       this.settledAt = Date.now();
       const said = stretch !== null && (await this.ask(store, stretch.from, stretch.to));
       this.settler = undefined;
       if (said) this.settle(store);
       // Asked again with the next message: the server may be gone.
-      else if (stretch) store.doubtSteps(stretch.from, stretch.to + store.step / 2);
+      else if (stretch) store.unsettleSteps(stretch.from, stretch.to + store.step / 2);
     }, wait);
   }
 

@@ -47,7 +47,7 @@ class ServerCompletion implements CompleteStrategy {
     }
   }
 
-  private result(place: Place, found: SearchResult[]): CompletionResult {
+  private result(place: TypedName, found: SearchResult[]): CompletionResult {
     const options: Completion[] = found.map(({ name, type, help }, i) => ({
       label: name, apply: textToInsert(place, name), type: place.kind === 'metric' ? 'constant' : 'text',
       // The server has sorted them: the best first.
@@ -58,16 +58,16 @@ class ServerCompletion implements CompleteStrategy {
   }
 }
 
-function textToInsert(place: Place, name: string): string {
+function textToInsert(place: TypedName, name: string): string {
   if (place.kind === 'value') return quote(name).slice(place.quoted ? 1 : 0, place.quoted ? -1 : undefined);
   if (place.kind === 'label') return place.quoted ? quote(name).slice(1, -1) : labelName(name);
   return isPlainMetric(name) ? name : `{${quote(name)}}`;
 }
 
-interface Place { kind: 'metric' | 'label' | 'value'; from: number; label?: string; match?: string; quoted: boolean }
+interface TypedName { kind: 'metric' | 'label' | 'value'; from: number; label?: string; match?: string; quoted: boolean }
 
 /** What is typed at the cursor: the name of a metric, of a label, or a value. */
-function placeOf(context: CompletionContext): Place | null {
+function placeOf(context: CompletionContext): TypedName | null {
   const before = context.state.sliceDoc(0, context.pos);
   const open = before.lastIndexOf('{');
   const inSelector = open > before.lastIndexOf('}');
@@ -91,7 +91,7 @@ function selectorAfter(text: string, position: number): string | undefined {
   return after && isPlainMetric(after[0].replace(/\{.*/, '')) ? after[0] : undefined;
 }
 
-function placeInSelector(context: CompletionContext, before: string, open: number): Place | null {
+function placeInSelector(context: CompletionContext, before: string, open: number): TypedName | null {
   const inside = before.slice(open + 1);
   const name = /[a-zA-Z_:][a-zA-Z0-9_:]*$/.exec(before.slice(0, open))?.[0];
   const value = /([a-zA-Z_][a-zA-Z0-9_]*|"(?:[^"\\]|\\.)*")\s*(?:=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)$/.exec(inside);

@@ -26,7 +26,7 @@ export function relationName(name: string): string {
 }
 
 /** Where the cursor is, and the letters before it that belong to the word. */
-export type Place =
+export type StatementCursor =
   | { kind: 'relation'; typed: string; scope: string }
   | { kind: 'value'; typed: string; label: string; metrics: string[] }
   | { kind: 'word'; typed: string; metrics: string[] };
@@ -43,7 +43,7 @@ export function metricsOf(text: string): string[] {
 }
 
 /** What is typed at `position`; null: a text or a comment, where nothing is completed. */
-export function placeInStatement(text: string, position: number): Place | null {
+export function placeInStatement(text: string, position: number): StatementCursor | null {
   const before = text.slice(0, position);
   // Outside of quoted texts an even number of quotes lies before.
   const quotes = (before.match(/'/g) ?? []).length;

@@ -1,4 +1,4 @@
-import{a as e,c as t,t as n,u as r}from"./preact-C6CKoq5q.js";import{h as i,p as a}from"./labels-Ba66NsXx.js";import{S as o}from"./index-BRITDpWL.js";import{N as s,P as c,nt as l,r as u,rt as d}from"./common-DaCwTxwU.js";import{StepLine as f}from"./Targets-yhFKfQOi.js";var p=200,m=6e3,h=`- source_labels: [__address__]
+import{a as e,c as t,t as n,u as r}from"./preact-C6CKoq5q.js";import{h as i,p as a}from"./labels-Ba66NsXx.js";import{S as o}from"./index-CzMvxJVy.js";import{N as s,P as c,nt as l,r as u,rt as d}from"./common-DaCwTxwU.js";import{StepLine as f}from"./Targets-D7j_8V-u.js";var p=200,m=6e3,h=`- source_labels: [__address__]
   regex: '(.*):.*'
   target_label: host
 - action: labeldrop
