@@ -73,14 +73,14 @@ impl OperatorFiles for NoOperatorFiles {
 pub(crate) async fn console(call: ApiRequest) -> Response {
     let files = call.state.sources.files.clone();
     // Each page may make hundreds of queries.
-    let Ok(_turn) = call.state.console_turns.acquire().await else {
+    let Ok(_turn) = call.state.work.console_turns.acquire().await else {
         return refused(ConsoleFailure::NotFound);
     };
     let request = ConsoleRequest {
         path: call.parameter.clone(),
         params: call.form.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
     };
-    let made = call.state.low_priority.run(move || files.console(&request)).await;
+    let made = call.state.work.low_priority.run(move || files.console(&request)).await;
     match made.unwrap_or_else(|e| Err(ConsoleFailure::Failed(e.to_string()))) {
         Ok(page) => operators("text/html; charset=utf-8", page.into()),
         Err(failure) => refused(failure),

@@ -165,7 +165,7 @@ async fn read(
     request: Request,
 ) -> Result<ApiRequest, Response> {
     let (parts, body) = request.into_parts();
-    let mut share = state.bodies.share();
+    let mut share = state.work.bodies.share();
     let query = parts.uri.query();
     // Such a body belongs to the handler; as in Go, values then come from the URL only.
     if let RequestBody::Body(limit) = endpoint.takes {

@@ -65,6 +65,7 @@ mod transport;
 mod versions;
 mod view_check;
 mod views;
+mod work_limits;
 
 #[cfg(test)]
 mod tests;
@@ -76,12 +77,9 @@ pub use startup_gate::StartupGate;
 pub use transport::Listener;
 
 use axum::Router;
-use bodies::BodyMemory;
 use confinement::{ConfinedScope, Confinement};
 use endpoints::Availability;
-use low_priority::LowPriorityThreads;
 use parking_lot::Mutex;
-use query::active_queries::ActiveQueryTracker;
 use response::{ApiError, ErrorType};
 use self_metrics::ApiMetrics;
 use silences::SilencesCache;
@@ -90,14 +88,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::model::TimeMs;
-use subscribe::budget::Budget;
-use subscribe::shared_views::SharedViews;
-use subscribe::subscribers::SubscriberList;
-use subscribe::topics::TopicBoard;
-use tokio::sync::{Semaphore, watch};
+use subscribe::services::SubscriptionServices;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
+use work_limits::WorkLimits;
 
 /// The state of the server that all handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -123,34 +119,16 @@ pub struct AppStateInner {
     /// What users who are confined to labels see, by what they are confined to.
     scopes: Mutex<BTreeMap<Confinement, Arc<ConfinedScope>>>,
     telemetry: ApiMetrics,
-    /// Limits the number of queries that run at once.
-    query_permits: Arc<ActiveQueryTracker>,
-    low_priority: LowPriorityThreads,
-    bodies: Arc<BodyMemory>,
-    views: Arc<SharedViews>,
-    /// The lists that somebody listens to.
-    topics: TopicBoard,
+    /// What bounds the work of requests.
+    work: WorkLimits,
+    /// What all subscriptions share.
+    subscriptions: SubscriptionServices,
     /// What the Alertmanagers answered last.
     silences: SilencesCache,
-    /// The connections of all subscribers.
-    subscribers: Arc<SubscriberList>,
-    /// The budget of the queues of all subscribers.
-    buffers: Arc<Budget>,
-    /// Held while the views are described, by one request at a time: a request that waits here
-    /// occupies no thread.
-    describe_lock: Arc<tokio::sync::Mutex<()>>,
-    /// Permits to follow notifications; their number bounds the listeners.
-    notification_streams: Arc<Semaphore>,
-    /// Permits to execute a console template.
-    console_turns: Semaphore,
-    /// The turn to check a view.
-    check_lock: Arc<tokio::sync::Mutex<()>>,
-    /// Made by the first statement, if the services have none.
+    /// What statements of SQL need, made by the first of them.
     #[cfg(feature = "sql")]
-    sql: std::sync::OnceLock<Arc<::sql::SqlEngine>>,
-    /// The lists of the server for statements.
-    #[cfg(feature = "sql")]
-    sql_lists: std::sync::OnceLock<Arc<dyn ::sql::relations::MetaSource>>,
+    sql: sql::SqlState,
+    /// Whether the server stops.
     stopping: watch::Sender<bool>,
 }
 
@@ -169,27 +147,11 @@ impl AppState {
         let shared = Arc::new(AppStateInner {
             scopes: Mutex::default(),
             telemetry,
-            query_permits: Arc::new(match &settings.data_directory {
-                Some(directory) => {
-                    ActiveQueryTracker::in_directory(settings.queries.max_concurrency, directory)
-                }
-                None => ActiveQueryTracker::unwritten(settings.queries.max_concurrency),
-            }),
-            low_priority: LowPriorityThreads::new(settings.execution),
-            bodies: BodyMemory::new(settings.body_memory),
-            views: SharedViews::new(sources.views.clone(), settings.execution),
-            topics: TopicBoard::default(),
+            work: WorkLimits::new(&settings),
+            subscriptions: SubscriptionServices::new(&settings, &sources),
             silences: SilencesCache::default(),
-            subscribers: Arc::default(),
-            buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
-            describe_lock: Arc::default(),
-            notification_streams: Arc::new(Semaphore::new(limits::NOTIFICATION_STREAMS)),
-            console_turns: consoles::turns(),
-            check_lock: Arc::default(),
             #[cfg(feature = "sql")]
-            sql: std::sync::OnceLock::new(),
-            #[cfg(feature = "sql")]
-            sql_lists: std::sync::OnceLock::new(),
+            sql: sql::SqlState::default(),
             stopping: watch::Sender::new(false),
             settings,
         });
@@ -216,19 +178,21 @@ impl AppState {
     fn sql_engine(&self) -> Arc<::sql::SqlEngine> {
         if let Some(scope) = &self.scope {
             let own = || {
-                let lists = sql::lists(&scope.sources, &self.query_permits.running);
+                let lists = sql::lists(&scope.sources, &self.work.query_permits.running);
                 Arc::new(sql::confined_engine(&scope.sources, lists))
             };
             return scope.sql.get_or_init(own).clone();
         }
-        let own = || self.sql.get_or_init(|| Arc::new(sql::engine(&self.sources, self.sql_lists()))).clone();
+        let make = || Arc::new(sql::engine(&self.sources, self.sql_lists()));
+        let own = || self.sql.engine.get_or_init(make).clone();
         self.sources.sql.engine.clone().unwrap_or_else(own)
     }
 
     /// What the server knows about itself, as relations of SQL; they end with this state.
     #[cfg(feature = "sql")]
     pub fn sql_lists(&self) -> Arc<dyn ::sql::relations::MetaSource> {
-        self.sql_lists.get_or_init(|| sql::lists(&self.sources, &self.query_permits.running)).clone()
+        let make = || sql::lists(&self.sources, &self.work.query_permits.running);
+        self.sql.lists.get_or_init(make).clone()
     }
 
     /// Marks the server as stopping: it is no longer ready, and subscriptions end.

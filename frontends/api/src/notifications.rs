@@ -39,7 +39,7 @@ pub(crate) async fn notifications(call: ApiRequest) -> ApiResult {
 /// `/api/v1/notifications/live`: server-sent events; each says that a notification begins or has
 /// ended. 204 when too many clients listen, as in Prometheus.
 pub(crate) async fn live(call: ApiRequest) -> Response {
-    let Ok(permit) = call.state.notification_streams.clone().try_acquire_owned() else {
+    let Ok(permit) = call.state.work.notification_streams.clone().try_acquire_owned() else {
         return StatusCode::NO_CONTENT.into_response();
     };
     let stream = NotificationStream {

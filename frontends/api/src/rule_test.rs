@@ -171,7 +171,8 @@ async fn begin(
     state.wait_readable(request.end, options.timeout).await?;
     let client = query::client_of(call);
     let waiting = std::time::Instant::now();
-    let turn = tokio::time::timeout(options.timeout, state.query_permits.turn(client.map(|c| c.ip()))).await;
+    let turn =
+        tokio::time::timeout(options.timeout, state.work.query_permits.turn(client.map(|c| c.ip()))).await;
     let Some(turn) = turn.ok().flatten() else {
         return Err(QueryError::Timeout("query timed out in query queue".to_owned()).into());
     };
@@ -180,7 +181,7 @@ async fn begin(
         RuleText::Yaml(text) => text.clone(),
         RuleText::Fields(fields) => fields.get("expr").and_then(Value::as_str).unwrap_or_default().to_owned(),
     };
-    let running = state.query_permits.running.begin(RunningQuery {
+    let running = state.work.query_permits.running.begin(RunningQuery {
         kind: QueryKind::RuleTest,
         text,
         client: client.map(|c| c.to_string()).unwrap_or_default(),
@@ -200,7 +201,7 @@ async fn begin(
         running.finish(tested.as_ref().err().map(|e| e.message.as_str()));
         tested.map_err(|e| running.reason_of(e))
     };
-    Ok(state.low_priority.run(work))
+    Ok(state.work.low_priority.run(work))
 }
 
 /// The lines of progress, then the result or the error.

@@ -149,7 +149,7 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
     ask: impl FnOnce(&AppState) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let caller_state = state.clone();
-    join_store_call(caller_state.low_priority.run(move || ask(&state))).await
+    join_store_call(caller_state.work.low_priority.run(move || ask(&state))).await
 }
 
 /// The result of a store call.

@@ -180,6 +180,6 @@ pub(crate) async fn metrics(call: ApiRequest) -> Response {
 pub(super) fn refresh(state: &AppState) {
     // Gauges that follow from other state are set when somebody looks, so they cannot go stale.
     state.telemetry.ready.set(if state.is_ready() { 1.0 } else { 0.0 });
-    state.telemetry.views.set(state.views.count() as f64);
+    state.telemetry.views.set(state.subscriptions.views.count() as f64);
     state.sources.admin.collect();
 }

@@ -72,7 +72,7 @@ pub(crate) async fn check(call: ApiRequest) -> ApiResult {
     let name = call.parameter.clone();
     let id = id_named(&state, &name)?;
     // One check at a time, because each takes ticks and queries.
-    let turn = tokio::time::timeout(DESCRIBE_TIMEOUT, state.check_lock.clone().lock_owned()).await;
+    let turn = tokio::time::timeout(DESCRIBE_TIMEOUT, state.work.check_lock.clone().lock_owned()).await;
     let Ok(turn) = turn else {
         let busy = "another check is under way: try again when it is done";
         return Err(ApiError::new(ErrorType::Timeout, busy));

@@ -267,7 +267,7 @@ pub(crate) async fn describe_in_turn<T: Send + 'static>(
     let late = |_| error_of(DescribeError::Late(DESCRIBE_TIMEOUT));
     // One at a time: a description walks the state of every worker inside a tick, and ten
     // dashboards that ask together would delay the ticks of all rules.
-    let turn = state.describe_lock.clone().lock_owned();
+    let turn = state.work.describe_lock.clone().lock_owned();
     let turn = tokio::time::timeout(DESCRIBE_TIMEOUT, turn).await.map_err(late)?;
     let description = state.blocking(move || {
         // Even if the client has disconnected, the next request waits until this one is done.

@@ -271,7 +271,7 @@ where
     let turn = if options.timeout.is_zero() {
         None
     } else {
-        tokio::time::timeout(options.timeout, state.query_permits.turn(client.map(|c| c.ip())))
+        tokio::time::timeout(options.timeout, state.work.query_permits.turn(client.map(|c| c.ip())))
             .await
             .ok()
             .flatten()
@@ -287,7 +287,7 @@ where
     options.timeout = options.timeout.saturating_sub(stats.queued).max(Duration::from_millis(1));
     let deadline = Instant::now() + options.timeout;
     let _guard = CancelOnDrop(options.cancel.clone());
-    let running = state.query_permits.running.begin(RunningQuery {
+    let running = state.work.query_permits.running.begin(RunningQuery {
         kind: if logged.step == 0 { QueryKind::Instant } else { QueryKind::Range },
         text: logged.query.clone(),
         client: client.map(|client| client.to_string()).unwrap_or_default(),
@@ -296,7 +296,7 @@ where
     });
     let caller_state = state.clone();
     let work = move || {
-        let written = state.query_permits.write(&logged.query, state.sources.clock.now() / 1000);
+        let written = state.work.query_permits.write(&logged.query, state.sources.clock.now() / 1000);
         // Held until the query has really stopped, not only until its client has disconnected.
         let _held = (turn, counted, written);
         let evaluation = Stopwatch::start();
@@ -316,7 +316,7 @@ where
     // A query that stops at its deadline returns a better error itself, such as which process it
     // waited for. So wait a little longer.
     let give_up_at = deadline + std::time::Duration::from_millis(200);
-    match tokio::time::timeout_at(give_up_at, caller_state.low_priority.run(work)).await {
+    match tokio::time::timeout_at(give_up_at, caller_state.work.low_priority.run(work)).await {
         Ok(Ok(answered)) => answered,
         Ok(Err(e)) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
         // The query is cancelled, and stops at its next check.

@@ -289,13 +289,13 @@ pub(crate) async fn queries(call: ApiRequest) -> ApiResult {
     let window = call.form.duration("window")?.unwrap_or(WINDOW_MS).max(0);
     let limit = call.form.limit()?.unwrap_or(RECENT_QUERIES_SHOWN).min(RECENT_QUERIES);
     let now = call.state.sources.clock.now();
-    success(&call.state.query_permits.running.list(now, window, limit))
+    success(&call.state.work.query_permits.running.list(now, window, limit))
 }
 
 /// The version of the list: which queries run, and how many have ended.
 pub(crate) fn version(state: &AppState) -> Version {
     let now = state.sources.clock.now();
-    let list = state.query_permits.running.list(now, WINDOW_MS, RECENT_QUERIES_SHOWN);
+    let list = state.work.query_permits.running.list(now, WINDOW_MS, RECENT_QUERIES_SHOWN);
     let active: Vec<(String, &str)> = list.active.into_iter().map(|query| (query.id, query.state)).collect();
     let top: Vec<(String, u64)> = list.top.into_iter().map(|query| (query.query, query.count)).collect();
     Version::new(&(active, top))
@@ -308,7 +308,7 @@ pub(crate) async fn stop(call: ApiRequest) -> ApiResult {
         return Err(ApiError::new(ErrorType::Unavailable, reason));
     }
     let id = call.parameter.strip_prefix('q').and_then(|digits| digits.parse().ok());
-    if id.is_some_and(|id| call.state.query_permits.running.stop(id)) {
+    if id.is_some_and(|id| call.state.work.query_permits.running.stop(id)) {
         tracing::info!(target: "query", query = %call.parameter, "a query is stopped by an operator");
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

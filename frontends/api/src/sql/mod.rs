@@ -37,12 +37,21 @@ use bytes::Bytes;
 use engine::query::{QueryError, QueryOptions};
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// The media type of a body that is the statement.
 const STATEMENT: &str = "application/sql";
+
+/// What statements need, made by the first of them.
+#[derive(Default)]
+pub(crate) struct SqlState {
+    /// The engine, if the services have none.
+    pub engine: OnceLock<Arc<SqlEngine>>,
+    /// The lists of the server.
+    pub lists: OnceLock<Arc<dyn MetaSource>>,
+}
 
 /// What the server knows about itself, as relations.
 pub(crate) fn lists(services: &super::ApiServices, running: &Arc<RunningQueries>) -> Arc<dyn MetaSource> {
@@ -131,7 +140,7 @@ pub(crate) async fn in_turn<T: Send + 'static>(
     state.wait_readable(request.time, options.timeout).await?;
     let counted = GaugeGuard::new(&state.telemetry.queries);
     let began = Instant::now();
-    let turn = tokio::time::timeout(options.timeout, state.query_permits.turn(client.map(|c| c.ip())))
+    let turn = tokio::time::timeout(options.timeout, state.work.query_permits.turn(client.map(|c| c.ip())))
         .await
         .ok()
         .flatten();
@@ -141,7 +150,7 @@ pub(crate) async fn in_turn<T: Send + 'static>(
     // The time in the queue counts, as for queries in PromQL.
     let options = QueryOptions { timeout: options.timeout.saturating_sub(began.elapsed()), ..options };
     let (told, ended) = oneshot::channel();
-    let running = state.query_permits.running.begin(RunningQuery {
+    let running = state.work.query_permits.running.begin(RunningQuery {
         kind: QueryKind::Sql,
         text: request.text.clone(),
         client: client.map(|client| client.to_string()).unwrap_or_default(),
@@ -150,7 +159,7 @@ pub(crate) async fn in_turn<T: Send + 'static>(
     });
     let asking = state.clone();
     let begun = move || {
-        let written = asking.query_permits.write(&request.text, asking.sources.clock.now() / 1000);
+        let written = asking.work.query_permits.write(&request.text, asking.sources.clock.now() / 1000);
         // Held until the statement has really stopped.
         let _held = (turn, counted, written);
         let engine = asking.sql_engine();
@@ -165,7 +174,7 @@ pub(crate) async fn in_turn<T: Send + 'static>(
         // Sending fails only if the client is gone.
         drop(told.send(answered));
     };
-    drop(state.low_priority.run(begun));
+    drop(state.work.low_priority.run(begun));
     Ok(ended)
 }
 

@@ -83,8 +83,16 @@ impl RowNumbers {
     }
 }
 
-fn diff_row(out: &mut String, (labels, sample, diff): &(Labels, Sample, i8)) {
-    row(out, &(labels.clone(), sample.clone()));
+/// A row that comes or goes.
+struct DiffRow {
+    row: LabelledSample,
+    /// 1: it comes; -1: it goes.
+    diff: i8,
+}
+
+fn diff_row(out: &mut String, changed: &DiffRow) {
+    let DiffRow { row: labelled, diff } = changed;
+    row(out, labelled);
     // The closing brace of the row, which has one more field.
     out.pop();
     let _ = write!(out, ",\"diff\":{diff}}}");
@@ -144,7 +152,7 @@ impl DeltaEncoder {
             }
             return message.list("rows", &listed(diff), formatted_row).close();
         }
-        let diff: Vec<_> = rows.iter().map(|(labels, v)| (labels.clone(), v.clone(), 1)).collect();
+        let diff: Vec<_> = rows.iter().map(|row| DiffRow { row: row.clone(), diff: 1 }).collect();
         message.list("rows", &diff, diff_row).close()
     }
 
@@ -177,13 +185,15 @@ impl DeltaEncoder {
         for labels in remove {
             // A merged delta may remove a row that the client never had; then there is nothing to
             // retract.
-            diff.extend(known.remove(labels).map(|old| (labels.clone(), old, -1)));
+            let gone = known.remove(labels);
+            diff.extend(gone.map(|old| DiffRow { row: (labels.clone(), old), diff: -1 }));
         }
         for (labels, v) in upsert {
             // The old value before the new one, so that sums that a client keeps never count a row
             // twice.
-            diff.extend(known.insert(labels.clone(), v.clone()).map(|old| (labels.clone(), old, -1)));
-            diff.push((labels.clone(), v.clone(), 1));
+            let replaced = known.insert(labels.clone(), v.clone());
+            diff.extend(replaced.map(|old| DiffRow { row: (labels.clone(), old), diff: -1 }));
+            diff.push(DiffRow { row: (labels.clone(), v.clone()), diff: 1 });
         }
         Some(message.list("rows", &diff, diff_row).close())
     }
@@ -195,9 +205,10 @@ fn count(diff: &mut BTreeMap<String, i64>, row: String, times: i64) {
 }
 
 /// The rows of a difference: those that go first.
-fn listed(diff: BTreeMap<String, i64>) -> Vec<(String, i64)> {
-    let mut rows: Vec<(String, i64)> = diff.into_iter().filter(|(_, n)| *n != 0).collect();
-    rows.sort_by_key(|(_, n)| *n > 0);
+fn listed(diff: BTreeMap<String, i64>) -> Vec<CountedRow> {
+    let rows = diff.into_iter().filter(|(_, diff)| *diff != 0);
+    let mut rows: Vec<CountedRow> = rows.map(|(row, diff)| CountedRow { row, diff }).collect();
+    rows.sort_by_key(|row| row.diff > 0);
     rows
 }
 
@@ -207,7 +218,7 @@ fn formatted_changes(
     known: &mut HashMap<Labels, Sample>,
     upsert: &[LabelledSample],
     remove: &[Labels],
-) -> Vec<(String, i64)> {
+) -> Vec<CountedRow> {
     let mut diff = BTreeMap::new();
     let was_empty = known.is_empty();
     for labels in remove {
@@ -232,7 +243,14 @@ fn formatted_changes(
     listed(diff)
 }
 
-fn formatted_row(out: &mut String, (row, diff): &(String, i64)) {
+/// A row in another form, and how many more or fewer there are of it.
+struct CountedRow {
+    row: String,
+    diff: i64,
+}
+
+fn formatted_row(out: &mut String, counted: &CountedRow) {
+    let CountedRow { row, diff } = counted;
     let _ = write!(out, "{{\"row\":{row},\"diff\":{diff}}}");
 }
 

@@ -3,15 +3,18 @@
 //!
 //! A *view* is a query whose result the engine keeps current. Equal queries share one
 //! ([`shared_views`]), within a memory budget ([`state_budget`]). A [`subscription`] attaches a
-//! *tap* to its view: the changes go into a bounded [`subscriber_queue`], which applies the
-//! client's back-pressure policy. [`server_message`] and [`delta_encoder`] write the messages;
-//! [`websocket`] or [`streaming`] sends them. [`topics`] are subscriptions to lists that are no
-//! queries. [`subscribers`] lists who subscribes.
+//! *tap* to its view ([`attachment`]): the changes go into a bounded [`subscriber_queue`], which
+//! applies the client's back-pressure policy. [`server_message`] and [`delta_encoder`] write the
+//! messages; [`websocket`] or [`streaming`] sends them. [`topics`] are subscriptions to lists that
+//! are no queries. [`subscribers`] lists who subscribes, [`services`] is what all of them share.
 
+mod attachment;
 pub mod budget;
 pub mod client_message;
 pub mod delta_encoder;
+pub mod outgoing;
 pub mod server_message;
+pub(crate) mod services;
 pub mod shared_views;
 pub mod state_budget;
 pub mod streaming;
@@ -51,7 +54,7 @@ pub async fn subscribe(mut call: ApiRequest) -> ApiResult {
     let connection = call.parts.extensions.get::<Arc<Progress>>().cloned();
     match WebSocketUpgrade::from_request_parts(&mut call.parts, &()).await {
         Ok(upgrade) => {
-            let subscriber = call.state.subscribers.enter(&call, Transport::Websocket);
+            let subscriber = call.state.subscriptions.subscribers.enter(&call, Transport::Websocket);
             Ok(websocket::accept(call.state, upgrade, first, connection, subscriber))
         }
         Err(refusal) => Ok(refusal.into_response()),

@@ -6,8 +6,9 @@ use super::super::response::{ApiError, ApiResult, ErrorType};
 use super::super::{AppState, limits};
 use super::budget::Charge;
 use super::client_message::SubscribeRequest;
+use super::outgoing::Outgoing;
 use super::subscribers::{Subscriber, Transport};
-use super::subscription::{Outgoing, Subscription};
+use super::subscription::Subscription;
 use super::{EVENTS, NDJSON, full};
 use axum::body::Body;
 use axum::http::{StatusCode, header};
@@ -61,7 +62,7 @@ async fn stream(call: ApiRequest, request: SubscribeRequest, format: StreamForma
         Err(e) => return Err(e),
     };
     let transport = if format == StreamFormat::Events { Transport::Sse } else { Transport::Ndjson };
-    let subscriber = call.state.subscribers.enter(&call, transport);
+    let subscriber = call.state.subscriptions.subscribers.enter(&call, transport);
     subscriber.hears(subscription.tally());
     let headers = [
         (header::CONTENT_TYPE, if format == StreamFormat::Events { EVENTS } else { NDJSON }),

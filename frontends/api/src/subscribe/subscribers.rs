@@ -237,7 +237,8 @@ struct SubscriptionJson {
 
 /// `/api/v1/subscriptions`
 pub(crate) async fn list(call: ApiRequest) -> ApiResult {
-    let sockets = call.state.subscribers.all().iter().map(|subscriber| subscriber.json()).collect();
+    let sockets =
+        call.state.subscriptions.subscribers.all().iter().map(|subscriber| subscriber.json()).collect();
     let limits = SubscriptionLimitsJson {
         subscriptions: SUBSCRIPTIONS,
         views: SUBSCRIBED_VIEWS,
@@ -253,7 +254,7 @@ pub(crate) async fn close(call: ApiRequest) -> ApiResult {
         return Err(ApiError::new(ErrorType::Unavailable, reason));
     }
     let number = call.parameter.strip_prefix('s').and_then(|digits| digits.parse().ok());
-    if number.is_some_and(|number| call.state.subscribers.close(number)) {
+    if number.is_some_and(|number| call.state.subscriptions.subscribers.close(number)) {
         tracing::info!(target: "web", subscriber = %call.parameter, "a connection of a subscriber is closed by an operator");
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
@@ -263,5 +264,5 @@ pub(crate) async fn close(call: ApiRequest) -> ApiResult {
 /// How many connections are listed.
 #[cfg(test)]
 pub(crate) fn count(state: &crate::AppState) -> usize {
-    state.subscribers.all().len()
+    state.subscriptions.subscribers.all().len()
 }

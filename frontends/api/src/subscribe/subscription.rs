@@ -3,28 +3,26 @@
 //! [`super::streaming`] drive it.
 
 use super::super::dispatch::ApiRequest;
-use super::super::low_priority::blocking;
 use super::super::progress::Progress;
 use super::super::response::{ApiError, ErrorType};
 use super::super::self_metrics::GaugeGuard;
 use super::super::{AppState, limits, query, saved_queries, views};
-use super::budget::{Account, Charge};
+use super::attachment::{QueueSettings, ViewAttachment};
+use super::budget::Charge;
 use super::client_message::{Backpressure, SubscribeRequest};
 use super::delta_encoder::DeltaEncoder;
-use super::server_message::{self, EndReason, RowFormat, ServerMessage, StandingMode};
+use super::outgoing::{Outgoing, OutgoingMessages};
+use super::server_message::{self, EndReason, RowFormat, StandingMode};
 use super::shared_views::ViewLease;
 use super::state_budget;
-use super::subscriber_queue::{SubscriberEvent, SubscriberQueue};
+use super::subscriber_queue::SubscriberEvent;
 use super::subscribers::{SubscriptionFacts, SubscriptionTally};
 use super::too_many;
-use ::views::ViewRegistry;
-use engine::live::{TapId, ViewId, ViewKind, ViewSpec, check};
+use engine::live::{ViewId, ViewKind, ViewSpec, check};
 use engine::plan::physical::StoreQueries;
 use engine::plan::{Dialect, Plan, PlanOp};
 use language::annotations::render_most;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use storage::execution::Execution;
 use storage::model::{Matcher, TimeMs};
 use tokio::sync::Notify;
 
@@ -34,45 +32,19 @@ pub struct Subscription {
     id: String,
     /// The text of the query, for the positions of annotations.
     query: String,
-    /// What happens when the client reads too slowly.
-    policy: Backpressure,
-    /// Most events that may wait; `None`: the default.
-    buffer: Option<usize>,
-    /// Wakes the task that sends.
-    wakeup: Arc<Notify>,
-    execution: Execution,
-    /// Where the view is.
-    views: Arc<dyn ViewRegistry>,
-    /// The matchers, if the query is only a selector: such a subscription receives corrections.
-    series: Option<Vec<Matcher>>,
-    /// Keeps the view installed.
-    lease: Arc<ViewLease>,
-    /// The attachment to the view.
-    tap: TapId,
-    /// Events that wait.
-    outbox: Arc<SubscriberQueue>,
+    /// Where events come from.
+    attachment: ViewAttachment,
     /// Writes the messages of changes.
     encoder: DeltaEncoder,
-    /// Counts the memory of what waits.
-    account: Arc<Account>,
     /// The memory of the rows that the encoder remembers.
     remembered: Charge,
     /// The messages that are ready to be sent.
-    outgoing: VecDeque<Outgoing>,
+    messages: OutgoingMessages,
     /// The first tick that a lagging client missed; reported with the new snapshot.
     lost_since: Option<TimeMs>,
-    ended: bool,
     /// What the client was sent, for the list of all subscriptions.
     tally: Arc<SubscriptionTally>,
     _counted: GaugeGuard,
-}
-
-/// A message whose bytes are on the subscription's account until it is sent.
-pub struct Outgoing {
-    /// The message.
-    pub message: ServerMessage,
-    /// The bytes of the message.
-    pub charge: Charge,
 }
 
 impl Subscription {
@@ -85,7 +57,7 @@ impl Subscription {
         connection: Option<Arc<Progress>>,
     ) -> Result<Subscription, ApiError> {
         admit(state)?;
-        let account = state.buffers.open(wakeup.clone(), connection);
+        let account = state.subscriptions.buffers.open(wakeup.clone(), connection);
         // Counted before the awaits below, so that many requests at once cannot all pass `admit`.
         let counted = GaugeGuard::new(&state.telemetry.subscriptions);
         let SubscriptionTarget { text, plan, view, format } = question(state, &request).await?;
@@ -113,8 +85,8 @@ impl Subscription {
                 server_message::subscribed(&request.id, &text, &plan, &explained, &standing)
             }
         };
-        let charge = account.charge(first.json.len());
-        let outbox = SubscriberQueue::new(request.backpressure, request.buffer, wakeup.clone(), &account);
+        let mut messages = OutgoingMessages::new(account.clone());
+        messages.push(first);
         let facts = SubscriptionFacts {
             id: request.id.clone(),
             query: text.clone(),
@@ -125,34 +97,19 @@ impl Subscription {
         };
         let tally = SubscriptionTally::new(facts, Arc::downgrade(&account));
         let series = series_of(&plan).filter(|_| format.is_none());
-        if let Some(matchers) = &series {
-            // Corrections change recorded series, which only a plain selector shows as they are; an
-            // expression over them would have to be evaluated for past times.
-            state.sources.views.on_correction(matchers.clone(), outbox.listener());
-        }
-        let sink = outbox.sink();
-        let tapped = lease.clone();
-        // Waits for the live runtime, which may be in a tick.
-        let opened = state.blocking(move || tapped.tap(sink)).await;
-        let tap = opened.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
+        let remembered = account.charge(0);
+        let settings =
+            QueueSettings { policy: request.backpressure, buffer: request.buffer, wakeup, account };
+        let attached = ViewAttachment::open(state, settings, lease, series).await;
+        let attachment = attached.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
         Ok(Subscription {
             encoder: DeltaEncoder::new(&request.id, request.envelope, format),
             id: request.id,
             query: text,
-            policy: request.backpressure,
-            buffer: request.buffer,
-            wakeup,
-            execution: state.settings.execution,
-            views: state.sources.views.clone(),
-            series,
-            lease,
-            tap,
-            outbox,
-            remembered: account.charge(0),
-            account,
-            outgoing: VecDeque::from([Outgoing { message: first, charge }]),
+            attachment,
+            remembered,
+            messages,
             lost_since: None,
-            ended: false,
             tally,
             _counted: counted,
         })
@@ -171,46 +128,35 @@ impl Subscription {
 
     /// Is notified when there may be something to send.
     pub fn wakeup(&self) -> Arc<Notify> {
-        self.wakeup.clone()
+        self.attachment.settings.wakeup.clone()
     }
 
     /// Whether the last message has been taken.
     pub fn has_ended(&self) -> bool {
-        self.ended && self.outgoing.is_empty()
+        self.messages.has_ended() && self.messages.is_empty()
     }
 
     /// The next message, if one is ready.
     pub async fn next(&mut self) -> Option<Outgoing> {
-        if self.account.has_ended() && !self.ended {
+        if self.attachment.settings.account.has_ended() && !self.messages.has_ended() {
             // The messages that wait are what must be freed; the reason comes instead of them.
-            self.outgoing.clear();
+            self.messages.clear();
             let why = "the buffers of all subscriptions are full, and this one held most of them: read faster, or subscribe to less";
-            self.end(&ApiError::new(ErrorType::Unavailable, why), None, EndReason::BuffersFull);
+            let error = ApiError::new(ErrorType::Unavailable, why);
+            self.messages.end(&self.id, &error, None, EndReason::BuffersFull);
         }
         // One event at a time: what is turned into messages leaves the queue, where it could still
         // be merged.
-        if self.outgoing.is_empty() && !self.ended {
-            match self.outbox.take() {
+        if self.messages.is_empty() && !self.messages.has_ended() {
+            match self.attachment.take() {
                 Some(SubscriberEvent::Lagging { from, to }) => self.lagging(from, to).await,
                 Some(taken) => self.enqueue_messages(taken),
                 None => {}
             }
         }
-        let next = self.outgoing.pop_front()?;
+        let next = self.messages.pop()?;
         self.tally.count_sent(next.message.json.len());
         Some(next)
-    }
-
-    fn push(&mut self, message: ServerMessage) {
-        let charge = self.account.charge(message.json.len());
-        self.outgoing.push_back(Outgoing { message, charge });
-    }
-
-    /// Queues the reason and the end message.
-    fn end(&mut self, error: &ApiError, t: Option<TimeMs>, why: EndReason) {
-        self.push(server_message::error(Some(&self.id), error, t));
-        self.push(server_message::unsubscribed(&self.id, Some(why)));
-        self.ended = true;
     }
 
     fn enqueue_messages(&mut self, taken: SubscriberEvent) {
@@ -218,35 +164,35 @@ impl Subscription {
             SubscriberEvent::Snapshot(t, rows) => {
                 // Only with the snapshot is it known where the gap ends.
                 if let Some(from) = self.lost_since.take() {
-                    self.push(server_message::lost(&self.id, from, t));
+                    self.messages.push(server_message::lost(&self.id, from, t));
                 }
                 let message = self.encoder.snapshot(t, &rows);
                 self.remembered.set(self.encoder.remembered_bytes());
-                self.push(message);
+                self.messages.push(message);
             }
             SubscriberEvent::Delta { since, t, upsert, remove } => {
                 let message = self.encoder.delta(since, t, &upsert, &remove);
                 self.remembered.set(self.encoder.remembered_bytes());
                 if let Some(message) = message {
-                    self.push(message);
+                    self.messages.push(message);
                 }
             }
             SubscriberEvent::Annotations(t, annotations) => {
                 let (warnings, infos) = render_most(&self.query, &annotations, limits::ANNOTATIONS);
-                self.push(server_message::notes(&self.id, t, &warnings, &infos));
+                self.messages.push(server_message::notes(&self.id, t, &warnings, &infos));
             }
-            SubscriberEvent::Progress(t) => self.push(server_message::progress(&self.id, t)),
+            SubscriberEvent::Progress(t) => self.messages.push(server_message::progress(&self.id, t)),
             SubscriberEvent::Failed(t, text) => {
                 let error = ApiError::new(ErrorType::Execution, text);
-                self.push(server_message::error(Some(&self.id), &error, Some(t)));
+                self.messages.push(server_message::error(Some(&self.id), &error, Some(t)));
             }
             SubscriberEvent::Corrected(rows) => {
                 let message = server_message::correction(&self.id, rows.t, &rows.upsert, &rows.remove);
-                self.push(message);
+                self.messages.push(message);
             }
             SubscriberEvent::ViewRemoved => {
-                self.push(server_message::unsubscribed(&self.id, Some(EndReason::ViewRemoved)));
-                self.ended = true;
+                let removed = EndReason::ViewRemoved;
+                self.messages.push_last(server_message::unsubscribed(&self.id, Some(removed)));
             }
             // [`Subscription::next`] has handled it, because a new tap needs an await.
             SubscriberEvent::Lagging { .. } => {}
@@ -256,33 +202,18 @@ impl Subscription {
     /// Handles a client that reads again after it fell behind: makes a new tap, or ends the
     /// subscription.
     async fn lagging(&mut self, from: TimeMs, to: TimeMs) {
-        if self.policy == Backpressure::Close {
+        if self.attachment.settings.policy == Backpressure::Close {
             let text = format!("the client is too slow: events since {} are lost", from as f64 / 1000.0);
-            return self.end(&ApiError::new(ErrorType::Canceled, text), Some(to), EndReason::Slow);
+            let error = ApiError::new(ErrorType::Canceled, text);
+            return self.messages.end(&self.id, &error, Some(to), EndReason::Slow);
         }
         // A client may fall behind again before its snapshot comes; the gap begins at the first
         // time.
         self.lost_since.get_or_insert(from);
         self.tally.count_lost();
-        // A new queue, because the old tap may still push into the old one.
-        self.outbox = SubscriberQueue::new(self.policy, self.buffer, self.wakeup.clone(), &self.account);
-        if let Some(matchers) = &self.series {
-            self.views.on_correction(matchers.clone(), self.outbox.listener());
-        }
-        let lease = self.lease.clone();
-        let old = self.tap;
-        let sink = self.outbox.sink();
-        let again = blocking(self.execution, move || {
-            // In this order, so that a view whose last tap goes keeps its lease and is not removed
-            // in between.
-            lease.untap(old);
-            lease.tap(sink)
-        });
-        match again.await {
-            Ok(tap) => self.tap = tap,
-            Err(e) => {
-                self.end(&ApiError::new(ErrorType::Internal, e.to_string()), None, EndReason::Failed);
-            }
+        if let Err(e) = self.attachment.attach_again().await {
+            let error = ApiError::new(ErrorType::Internal, e.to_string());
+            self.messages.end(&self.id, &error, None, EndReason::Failed);
         }
     }
 }
@@ -296,7 +227,7 @@ async fn lease(
     text: &str,
     standing: bool,
 ) -> Result<ViewLease, ApiError> {
-    let views = state.views.clone();
+    let views = state.subscriptions.views.clone();
     let asking = state.clone();
     let plan = plan.clone();
     let name = text.to_owned();
@@ -318,14 +249,14 @@ pub fn admit(state: &AppState) -> Result<(), ApiError> {
     // The gauge is the count: a second counter could disagree with what the metric shows.
     let error = if state.telemetry.subscriptions.get() >= limits::SUBSCRIPTIONS as f64 {
         too_many("subscriptions", limits::SUBSCRIPTIONS)
-    } else if !state.buffers.takes_more() {
+    } else if !state.subscriptions.buffers.takes_more() {
         let why =
             "the buffers of all subscriptions are full (--web.max-subscription-buffers); try again later";
         ApiError::new(ErrorType::Unavailable, why)
     } else {
         return Ok(());
     };
-    state.buffers.count_refusal();
+    state.subscriptions.buffers.count_refusal();
     Err(error)
 }
 
@@ -390,16 +321,4 @@ async fn standing_statement(state: &AppState, text: &str) -> Result<(Plan, Arc<d
 #[cfg(not(feature = "sql"))]
 async fn standing_statement(_: &AppState, _: &str) -> Result<(Plan, Arc<dyn RowFormat>), ApiError> {
     Err(ApiError::parameter("sql", "this build has no SQL"))
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let lease = self.lease.clone();
-        let tap = self.tap;
-        // Detaching may wait for the live runtime. Without an async runtime the queue is dropped,
-        // which ends the tap too.
-        if tokio::runtime::Handle::try_current().is_ok() {
-            drop(blocking(self.execution, move || lease.untap(tap)));
-        }
-    }
 }

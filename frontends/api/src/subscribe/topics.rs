@@ -163,7 +163,7 @@ impl TopicBoard {
     /// Adds a listener. The first one of a topic starts the task that looks at its list.
     fn listen(state: &AppState, topic: Topic, wakeup: Arc<Notify>) -> Arc<TopicListener> {
         let listener = Arc::new(TopicListener { wakeup, state: Mutex::default() });
-        let mut watched = state.topics.watched.lock();
+        let mut watched = state.subscriptions.topics.watched.lock();
         let is_first = !watched.contains_key(&topic);
         let entry = watched.entry(topic).or_default();
         entry.listeners.push(Arc::downgrade(&listener));
@@ -204,12 +204,12 @@ impl TopicBoard {
 
 /// Looks at a list again and again, until nobody listens.
 async fn watch(state: AppState, topic: Topic) {
-    while state.topics.is_watched(topic) {
+    while state.subscriptions.topics.is_watched(topic) {
         let began = Instant::now();
         match topic.version(&state).await {
             Ok(version) => {
                 let t = state.sources.clock.now();
-                state.topics.tell(topic, SeenVersion { t, version });
+                state.subscriptions.topics.tell(topic, SeenVersion { t, version });
             }
             // The list itself has the error for whoever asks.
             Err(error) => tracing::debug!(target: "web", "a list is not looked at: {}", error.message),

@@ -40,7 +40,7 @@ pub(super) struct Fakes {
     pub go_on: AtomicBool,
     /// The write-ahead log is stalled.
     pub stands_still: AtomicBool,
-    pub views: FakeViews,
+    pub views: PushedViews,
 }
 
 /// An error at column `at + 1` of the first line.
@@ -274,7 +274,7 @@ impl StoreReadiness for FakeSavedQueries {
 
 /// Views whose events the tests push.
 #[derive(Default)]
-pub(super) struct FakeViews {
+pub(super) struct PushedViews {
     next: AtomicU64,
     pub installed: Mutex<Vec<String>>,
     taps: Mutex<HashMap<TapId, Box<dyn Sink>>>,
@@ -284,7 +284,7 @@ pub(super) struct FakeViews {
     pub silent: Mutex<Option<DescribeError>>,
 }
 
-impl FakeViews {
+impl PushedViews {
     /// Pushes to all taps; returns how many accepted the event.
     pub(super) fn push(&self, event: &TapEvent) -> usize {
         let mut taps = self.taps.lock();
@@ -297,9 +297,9 @@ impl FakeViews {
     }
 }
 
-struct SharedFakeViews(Arc<Fakes>);
+struct PushedViewRegistry(Arc<Fakes>);
 
-impl ViewRegistry for SharedFakeViews {
+impl ViewRegistry for PushedViewRegistry {
     fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
         if view.name == "never" {
             return Err(ViewError::Unsupported("this cannot stand".into()));
@@ -496,7 +496,7 @@ pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
     fakes.ready.store(true, SeqCst);
     let rest = Arc::new(FakeServices(fakes.clone()));
     let metrics = Metrics::default();
-    let views: Arc<dyn ViewRegistry> = Arc::new(SharedFakeViews(fakes.clone()));
+    let views: Arc<dyn ViewRegistry> = Arc::new(PushedViewRegistry(fakes.clone()));
     let queries = QueryServices {
         language: Arc::new(FakeLanguage),
         answers: Arc::new(Oracle(fakes.clone())),

@@ -43,7 +43,7 @@ async fn who_listens_hears_that_a_list_has_changed() {
     say(&mut socket, json!({"unsubscribe": "t"})).await;
     assert_eq!(hear(&mut socket).await, json!({"unsubscribed": {"id": "t"}}));
     until("it is no longer counted", || running.state.telemetry.subscriptions.get() == 0.0).await;
-    until("nobody looks any longer", || running.state.topics.watched_topics() == 0).await;
+    until("nobody looks any longer", || running.state.subscriptions.topics.watched_topics() == 0).await;
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn topics_count_among_the_subscriptions_of_a_socket() {
         }
     };
     assert_eq!(refused, "too many subscriptions on this socket (limit 100)");
-    assert_eq!(running.state.topics.watched_topics(), 1, "one task for all of them");
+    assert_eq!(running.state.subscriptions.topics.watched_topics(), 1, "one task for all of them");
     let refused = ask(&running.state, "GET", "/api/v1/subscribe?topic=rules", &[], "").await;
     assert_eq!(refused.error(), "invalid parameter \"topic\": topics need a websocket");
 }
