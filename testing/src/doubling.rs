@@ -92,7 +92,7 @@ struct Least {
 }
 
 impl Least {
-    fn of(size: usize) -> Self {
+    fn new(size: usize) -> Self {
         Self { size, cost: Duration::MAX }
     }
 
@@ -111,9 +111,9 @@ impl Least {
 /// [`MOST_OF_FOUR`] times as much as `n / 2`.
 #[track_caller]
 fn judge(what: &str, n: usize, cost: impl Fn(usize) -> Duration) {
-    let mut half = Least::of(n / 2);
-    let mut whole = Least::of(n);
-    let mut double = Least::of(2 * n);
+    let mut half = Least::new(n / 2);
+    let mut whole = Least::new(n);
+    let mut double = Least::new(2 * n);
     for _ in 0..ATTEMPTS {
         whole.measure(&cost);
         double.measure(&cost);

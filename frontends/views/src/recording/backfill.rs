@@ -8,7 +8,7 @@
 //! does not answer, the rule is paused and the time is evaluated again later.
 
 use super::BackfillShared;
-use super::backfill_plan::{BackfillBatch, BackfillPlan, BackfillTask, TaskProgress};
+use super::backfill_plan::{BackfillBatch, BackfillPlan, BackfillTask, BlockRange, TaskProgress};
 use super::evaluate::{HistoryUnavailable, PastRuleEvaluator, query_fault};
 use super::limits::{BACKFILL_TIMES, BLOCK_SAMPLES, CORRECTION_SLACK_MS, RETRY_AFTER};
 use super::progress_file::ProgressFileError;
@@ -175,7 +175,7 @@ impl BackfillWorker {
     fn run_task(
         &self,
         task: &BackfillTask,
-        range: (TimeMs, TimeMs),
+        range: BlockRange,
         waiting: &mut PendingBlock,
     ) -> Result<(), BackfillStop> {
         let asker = PastRuleEvaluator {
@@ -270,7 +270,7 @@ impl BackfillWorker {
     }
 
     /// Writes the pending samples as a block, and then stores the progress of the rules.
-    fn write(&self, range: (TimeMs, TimeMs), waiting: &mut PendingBlock) -> Result<(), BackfillStop> {
+    fn write(&self, range: BlockRange, waiting: &mut PendingBlock) -> Result<(), BackfillStop> {
         let PendingBlock { samples, count, reached } = std::mem::take(waiting);
         let series: Vec<SeriesSamples> = samples.into_values().collect();
         let services = &self.shared.services;
@@ -278,9 +278,9 @@ impl BackfillWorker {
         // Only windows that reach so far back need to hear of it; the rest of the past is read from
         // the store.
         let tell_from = services.clock.now().saturating_sub(reach);
-        let written = services.store.recorder().write_backfill(range.0, range.1, &series, tell_from);
+        let written = services.store.recorder().write_backfill(range.begin, range.end, &series, tell_from);
         written.map_err(|e| BackfillStop::Failed(e.to_string()))?;
-        let until = reached.iter().map(|r| r.time).max().unwrap_or(range.0);
+        let until = reached.iter().map(|r| r.time).max().unwrap_or(range.begin);
         let complete = self.shared.rules.lock().reached(reached);
         self.note().map_err(|error| BackfillStop::Failed(error.to_string()))?;
         tracing::info!(

@@ -82,10 +82,19 @@ pub(super) struct BackfillTask {
     pub at_once: usize,
 }
 
+/// The times of one block.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct BlockRange {
+    /// The first time.
+    pub begin: TimeMs,
+    /// The first time after it.
+    pub end: TimeMs,
+}
+
 /// Rules that do not read each other, over one range of time.
 pub(super) struct BackfillBatch {
-    /// Begin and end of the range.
-    pub range: (TimeMs, TimeMs),
+    /// The range of the block.
+    pub range: BlockRange,
     /// What must be computed.
     pub tasks: Vec<BackfillTask>,
 }
@@ -239,10 +248,10 @@ impl BackfillPlan {
         let among = || pending.iter().filter(|(_, times, _)| range_of(times) == at);
         // One round at a time: what a rule reads of others must be stored before it is computed.
         let round = among().map(|(planned, ..)| planned.round).min()?;
-        let range = (at * BACKFILL_RANGE_MS, (at + 1) * BACKFILL_RANGE_MS);
+        let range = BlockRange { begin: at * BACKFILL_RANGE_MS, end: (at + 1) * BACKFILL_RANGE_MS };
         let tasks = among().filter(|(planned, ..)| planned.round == round).map(
             |(planned, times, ends_at_handover)| {
-                let last = times.last.min(planned.recording.sample_time_at(range.1 - 1));
+                let last = times.last.min(planned.recording.sample_time_at(range.end - 1));
                 planned.task(EvaluationRange { last, ..*times }, *ends_at_handover && last == times.last)
             },
         );
