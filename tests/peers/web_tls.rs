@@ -217,6 +217,48 @@ fn http_2_is_spoken_as_the_file_says() {
     });
 }
 
+/// Names that the server asks for, and whether a client with one name of each kind has them.
+const NAMES: [(&str, bool); 8] = [
+    ("other.test", false),
+    ("client.test", true),
+    ("10.0.0.2", false),
+    ("10.0.0.1", true),
+    ("b@b.test", false),
+    ("a@b.test", true),
+    ("spiffe://x/z", false),
+    ("spiffe://x/y", true),
+];
+
+/// One of the names in `client_allowed_sans` is enough, of whatever kind it is; and `rate_limit`
+/// counts all requests.
+#[test]
+fn clients_are_known_by_names_of_every_kind() {
+    wall_clock(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let directory = directory.path();
+        authority(directory, "ca");
+        certificate(directory, "server", "ca", "IP:127.0.0.1");
+        certificate(directory, "client", "ca", "DNS:client.test,IP:10.0.0.1,email:a@b.test,URI:spiffe://x/y");
+        write(directory, "prometheus.yml", "scrape_configs: []\n");
+        write(directory, "web.yml", SERVER);
+        let port = free_port();
+        let _daemon = ours(directory, port);
+        wait_status(directory, port, "--cacert ca.pem", 200);
+        let access = format!("--cacert ca.pem {SIGNED}");
+        for (name, may) in NAMES {
+            let asks = format!(
+                ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem, \
+                 client_allowed_sans: ['nobody.test', '{name}']}}"
+            );
+            write(directory, "web.yml", &SERVER.replace('}', &asks));
+            // Each name has another answer than the one before: so the file is in force.
+            wait_status(directory, port, &access, if may { 200 } else { 0 });
+        }
+        write(directory, "web.yml", &format!("{SERVER}rate_limit: {{interval: 1h, burst: 3}}\n"));
+        wait_status(directory, port, "--cacert ca.pem", 429);
+    });
+}
+
 /// Jobs that scrape this server itself: options, and what is wrong; nothing: it is up.
 const JOBS: [(&str, &str, &str); 13] = [
     ("file", "tls_config: {ca_file: ca.pem, server_name: perennial.test}, PASSWORD", ""),
