@@ -15,7 +15,7 @@ pub enum DecompressError {
     /// The stream is damaged.
     #[error("cannot decompress {format}: {reason}")]
     Damaged {
-        /// gzip or snappy.
+        /// gzip, snappy or zstd.
         format: &'static str,
         /// The error of the decoder.
         reason: String,
@@ -80,6 +80,16 @@ pub fn gunzip(compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressErro
         return Err(damaged_gzip("the declared size is wrong, or there are several streams"));
     }
     Ok(content)
+}
+
+/// Decompresses zstd of at most `limit` bytes.
+pub fn unzstd(compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
+    let damaged =
+        |error: std::io::Error| DecompressError::Damaged { format: "zstd", reason: error.to_string() };
+    let decoder = zstd::Decoder::with_buffer(compressed).map_err(damaged)?;
+    let mut content = Vec::new();
+    decoder.take(limit as u64 + 1).read_to_end(&mut content).map_err(damaged)?;
+    if content.len() > limit { Err(DecompressError::TooLarge(limit)) } else { Ok(content) }
 }
 
 #[cfg(test)]

@@ -21,14 +21,13 @@ const USAGE: &str = "usage: perennial import prometheus [--storage.tsdb.path=dat
 const HELP: &str = "
 Copies history into Perennial's data directory. Perennial must not run on it meanwhile.
 
-prometheus: DIRECTORY is Prometheus' --storage.tsdb.path, or a snapshot, or one block; it is only read, and Prometheus may
-go on running on it. The newest two to three hours of Prometheus are not in blocks yet. To bring them along, have it make a
-snapshot (it needs --web.enable-admin-api) and import that:
+prometheus: DIRECTORY is Prometheus' --storage.tsdb.path, with its blocks and its log, or a snapshot, or one block; it is
+only read. Stop Prometheus before, or have it make a snapshot while it runs (it needs --web.enable-admin-api) and import that:
 
   curl -XPOST http://localhost:9090/api/v1/admin/tsdb/snapshot
   perennial import prometheus --storage.tsdb.path=data/ prometheus-data/snapshots/20261122T101500Z-4f1b…
 
-Each block of Prometheus becomes one block.
+Each block of Prometheus becomes one block, and what is only in its log (the newest two to three hours) another one.
 
 openmetrics: FILE is OpenMetrics text, with a timestamp on every sample and `# EOF` at the end; samples may come in any
 order. A mistake is named with its line, and nothing is imported then. The same as

@@ -13,7 +13,7 @@ use crate::retention::RetentionInForce;
 use crate::{machine, object_store, retention};
 use connectors::objects::config::ObjectStoreConfig;
 use parking_lot::Mutex;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -45,6 +45,18 @@ enum Replayer {
     Caller(Box<PendingReplay>),
 }
 
+/// Says it if the data directory is one of Prometheus that was never imported: its history is not
+/// read, and nobody should look for it.
+fn tell_of_prometheus(dir: &Path) {
+    if !dir.join("blocks").exists() && connectors::import::prometheus::is_data_directory(dir) {
+        tracing::warn!(
+            target: "wal",
+            dir = %dir.display(),
+            "the data directory has history of Prometheus, which is not read; `perennial import prometheus` brings it along"
+        );
+    }
+}
+
 impl ServerStorage {
     /// Locks the data directory and opens the store. The replay of the log begins.
     pub(super) fn open(
@@ -56,6 +68,7 @@ impl ServerStorage {
         let dir = flags.data_path(config.storage.path.as_ref());
         // Before the store: opening one that another server writes to would already change files.
         let lock = if flags.lock_data() { Some(DataLock::take(&dir)?) } else { None };
+        tell_of_prometheus(&dir);
         let options = StoreOptions {
             dir: dir.clone(),
             wal_sync_interval_ms: flags.wal_sync_interval(),

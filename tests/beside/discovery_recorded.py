@@ -74,6 +74,22 @@ TASK = {'availabilityZone': 'z', 'desiredStatus': 'RUNNING', 'lastStatus': 'RUNN
 IONOS = {'name': 'n', 'availabilityZone': 'z', 'cpuFamily': 'c', 'vmState': 'RUNNING', 'type': 'ENTERPRISE'}
 
 
+# What vmagent asks in other words: the same, without the version of the API or without parameters.
+VMAGENT = (('/v1.44/', '/'), ('?alt=json&prettyPrint=false&pageToken', '?pageToken'), ('?alt=json&prettyPrint=false', ''))
+
+
+def in_other_words(answers):
+    """The answers, and those that vmagent asks for by another URL."""
+    found = list(answers)
+    for answer in answers:
+        request = answer['request']
+        for ours, theirs in VMAGENT:
+            request = request.replace(ours, theirs)
+        if request != answer['request']:
+            found.append({**answer, 'request': request})
+    return found
+
+
 class Case:
     """A block, and what its servers answer."""
 
@@ -391,6 +407,9 @@ def main():
     cases = [case for case in cases if case.mechanism not in options.without.split(',')]
     if options.only:
         cases = [case for case in cases if case.mechanism in options.only.split(',')]
+    if options.vmagent:
+        for case in cases:
+            case.answers = in_other_words(case.answers)
     tls = certificates(directory, cases)
     jobs = [job(case, tls, directory) for case in cases]
     with open(f'{directory}/prometheus.yml', 'w') as file:

@@ -106,28 +106,45 @@ impl HistogramChunkLayout {
     }
 }
 
-/// Reads spans. Spans without buckets only move the next one, and are merged into it: each sample
-/// has at least one bit per bucket, so that a layout cannot cost more memory than its samples
-/// justify.
-fn spans(bits: &mut TsdbBitReader<'_>) -> Option<Vec<BucketSpan>> {
-    let count = usize::try_from(bits.varbit_unsigned()?).ok()?;
-    let mut spans = Vec::new();
-    let mut buckets = 0usize;
-    let mut moved = 0i32;
-    for _ in 0..count {
-        let length = u32::try_from(bits.varbit_unsigned()?).ok()?;
-        let offset = moved.checked_add(i32::try_from(bits.varbit()?).ok()?)?;
+/// Spans that are being read. Spans without buckets only move the next one, and are merged into it:
+/// each sample has at least one bit per bucket, so that a layout cannot cost more memory than its
+/// samples justify.
+#[derive(Debug, Default)]
+pub(super) struct SpanList {
+    spans: Vec<BucketSpan>,
+    buckets: usize,
+    moved: i32,
+}
+
+impl SpanList {
+    /// Adds a span. `None` if it is impossible.
+    pub(super) fn push(&mut self, offset: i32, length: u32) -> Option<()> {
+        let offset = self.moved.checked_add(offset)?;
         // Before memory is taken: a length of a few bits can claim four billion buckets.
-        buckets = buckets.checked_add(length as usize).filter(|n| *n <= IMPORT_BUCKETS)?;
+        self.buckets = self.buckets.checked_add(length as usize).filter(|n| *n <= IMPORT_BUCKETS)?;
         // Prometheus writes them to keep positions; they hold nothing.
         if length == 0 {
-            moved = offset;
+            self.moved = offset;
         } else {
-            spans.push(BucketSpan { offset, length });
-            moved = 0;
+            self.spans.push(BucketSpan { offset, length });
+            self.moved = 0;
         }
+        Some(())
     }
-    Some(spans)
+
+    pub(super) fn finish(self) -> Vec<BucketSpan> {
+        self.spans
+    }
+}
+
+fn spans(bits: &mut TsdbBitReader<'_>) -> Option<Vec<BucketSpan>> {
+    let count = usize::try_from(bits.varbit_unsigned()?).ok()?;
+    let mut spans = SpanList::default();
+    for _ in 0..count {
+        let length = u32::try_from(bits.varbit_unsigned()?).ok()?;
+        spans.push(i32::try_from(bits.varbit()?).ok()?, length)?;
+    }
+    Some(spans.finish())
 }
 
 /// Reads bounds. Multiples of 1/1000 are encoded as integers.

@@ -1,16 +1,16 @@
-//! Imports Prometheus' blocks: directories with `meta.json`, `index`, `chunks/` and possibly
+//! Imports Prometheus' data directory. Its blocks are directories with `meta.json`, `index`, `chunks/` and possibly
 //! `tombstones`.
 //!
-//! Only blocks are read: the newest hours are in Prometheus' head and log until it writes a block
-//! or makes a snapshot (`POST /api/v1/admin/tsdb/snapshot`). Prometheus' `tsdb/docs/format`
-//! specifies the format. [`index`] reads series and their chunks, [`chunks`] the chunk files,
-//! [`xor`] and [`histogram`] the samples.
+//! Prometheus' `tsdb/docs/format` specifies the format. [`index`] reads series and their chunks,
+//! [`chunks`] the chunk files, [`xor`] and [`histogram`] the samples; [`log`] what is in no block
+//! yet.
 
 pub mod bits;
 pub mod bytes;
 pub mod chunks;
 pub mod histogram;
 pub mod index;
+pub mod log;
 mod starts;
 #[cfg(test)]
 mod tests;
@@ -23,6 +23,7 @@ use chunks::{ChunkSamples, TsdbChunks};
 use index::{IndexedSeries, TsdbIndex};
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use storage::block::{BlockMeta, BlockSeries, BlockSpec, write_block_replacing};
 use storage::disk::Disk;
@@ -48,6 +49,23 @@ pub struct TsdbMeta {
     /// Numbers of samples and series.
     #[serde(default)]
     pub stats: TsdbStats,
+    /// Where its samples come from.
+    #[serde(default)]
+    pub compaction: TsdbCompaction,
+}
+
+/// Where the samples of a block come from.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TsdbCompaction {
+    hints: Vec<String>,
+}
+
+impl TsdbCompaction {
+    /// Whether the block was made in this way.
+    pub fn has_hint(&self, hint: &str) -> bool {
+        self.hints.iter().any(|own| own == hint)
+    }
 }
 
 /// The counts of a block.
@@ -70,7 +88,7 @@ pub struct TsdbBlock {
 }
 
 /// The blocks in Prometheus' data directory `dir`, oldest first. `dir` may also be a single block
-/// or a snapshot.
+/// or a snapshot. A young directory has none, only a log.
 pub fn blocks(dir: &Path) -> Result<Vec<TsdbBlock>, ImportError> {
     // A single block, such as one from a backup.
     if dir.join("meta.json").is_file() {
@@ -84,12 +102,20 @@ pub fn blocks(dir: &Path) -> Result<Vec<TsdbBlock>, ImportError> {
             found.push(open(&path)?);
         }
     }
-    if found.is_empty() {
-        return Err(damaged(dir, "holds no blocks of Prometheus; is this its --storage.tsdb.path?"));
+    if found.is_empty() && !log::has_segments(&dir.join("wal")) {
+        return Err(damaged(
+            dir,
+            "holds no blocks and no log of Prometheus; is this its --storage.tsdb.path?",
+        ));
     }
     // Oldest first, so that an import that is broken off has a history without holes.
     found.sort_by_key(|block: &TsdbBlock| (block.meta.min_time, block.meta.max_time));
     Ok(found)
+}
+
+/// Whether `dir` is a data directory of Prometheus: it has blocks, or segments of a log.
+pub fn is_data_directory(dir: &Path) -> bool {
+    log::has_segments(&dir.join("wal")) || blocks(dir).is_ok_and(|blocks| !blocks.is_empty())
 }
 
 fn open(dir: &Path) -> Result<TsdbBlock, ImportError> {
@@ -109,28 +135,42 @@ pub fn copy(
     disk: &dyn Disk,
     blocks_dir: &Path,
     taken: &BTreeSet<String>,
-    mut progress: impl FnMut(&BlockSeries),
+    progress: impl FnMut(&BlockSeries),
 ) -> Result<Option<BlockMeta>, ImportError> {
     let index = TsdbIndex::open(&block.dir.join("index"))?;
     let chunks = TsdbChunks::open(&block.dir.join("chunks"))?;
     let tombstones = TsdbTombstones::open(&block.dir.join("tombstones"))?;
+    let rows = index
+        .series()?
+        .map(|one| one.and_then(|series| read_series(&series, &chunks, &tombstones, &block.meta)));
+    let range = block.meta.min_time..block.meta.max_time;
+    write_series(&block.dir, range, rows, disk, blocks_dir, taken, progress)
+}
+
+/// Writes a block of what was read in `source`.
+fn write_series(
+    source: &Path,
+    range: Range<TimeMs>,
+    rows: impl Iterator<Item = Result<BlockSeries, ImportError>>,
+    disk: &dyn Disk,
+    blocks_dir: &Path,
+    taken: &BTreeSet<String>,
+    mut progress: impl FnMut(&BlockSeries),
+) -> Result<Option<BlockMeta>, ImportError> {
     let mut failed = None;
     let mut any = false;
-    let series = index.series()?.map_while(|one| {
-        let read = one.and_then(|series| read_series(&series, &chunks, &tombstones, &block.meta));
-        match read {
-            Ok(series) => {
-                any |= !series.ts.is_empty() || !series.histograms.is_empty();
-                progress(&series);
-                Some(Ok(series))
-            }
-            // The writer of the store cannot return our errors: it gets a stand-in that makes it
-            // give up, and the real error is returned below.
-            Err(error) => {
-                let stop = StoreError::Damaged { path: block.dir.clone(), reason: error.to_string() };
-                failed = Some(error);
-                Some(Err(stop))
-            }
+    let series = rows.map_while(|read| match read {
+        Ok(series) => {
+            any |= !series.ts.is_empty() || !series.histograms.is_empty();
+            progress(&series);
+            Some(Ok(series))
+        }
+        // The writer of the store cannot return our errors: it gets a stand-in that makes it give
+        // up, and the real error is returned below.
+        Err(error) => {
+            let stop = StoreError::Damaged { path: source.to_owned(), reason: error.to_string() };
+            failed = Some(error);
+            Some(Err(stop))
         }
     });
     let mut series = series.peekable();
@@ -138,8 +178,7 @@ pub fn copy(
     if series.peek().is_none() {
         return Ok(None);
     }
-    let TsdbMeta { min_time: from, max_time: to, .. } = block.meta;
-    let origin = BlockSpec { from, to, replaces: Vec::new(), reserved: taken };
+    let origin = BlockSpec { from: range.start, to: range.end, replaces: Vec::new(), reserved: taken };
     let written = write_block_replacing(disk, blocks_dir, origin, series);
     match (failed, written) {
         (Some(error), _) => Err(error),

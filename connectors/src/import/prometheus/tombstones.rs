@@ -35,15 +35,21 @@ impl TsdbTombstones {
             return None;
         }
         let mut cursor = TsdbByteReader::new(body);
-        let mut found: HashMap<u64, Vec<(TimeMs, TimeMs)>> = HashMap::new();
+        let mut found = Vec::new();
         while cursor.left() > 0 {
-            let series = cursor.uvarint()?;
-            found.entry(series).or_default().push((cursor.varint()?, cursor.varint()?));
+            found.push((cursor.uvarint()?, cursor.varint()?, cursor.varint()?));
         }
-        for intervals in found.values_mut() {
-            join(intervals);
+        Some(TsdbTombstones::new(found.into_iter()))
+    }
+
+    /// Of series and ranges in any order.
+    pub(super) fn new(deleted: impl Iterator<Item = (u64, TimeMs, TimeMs)>) -> TsdbTombstones {
+        let mut found: HashMap<u64, Vec<(TimeMs, TimeMs)>> = HashMap::new();
+        for (series, from, to) in deleted {
+            found.entry(series).or_default().push((from, to));
         }
-        Some(TsdbTombstones(found))
+        found.values_mut().for_each(join);
+        TsdbTombstones(found)
     }
 
     /// Whether the sample at `t` of a series is deleted.
