@@ -74,8 +74,8 @@ pub const IMPORT_RANGE_MS: i64 = 9 * 7_200_000;
 /// Maximum size of a chunk of Prometheus, bytes; a larger one is damage. Prometheus ends chunks at
 /// 120 samples or about a thousand bytes.
 pub const IMPORT_CHUNK_BYTES: usize = 64 << 20;
-/// Maximum size of a record of Prometheus' log, compressed or not, bytes: its files have at most 256
-/// MiB, and a record is in one of them.
+/// Maximum size of a record of Prometheus' log, compressed or not, bytes: its files have at most
+/// 256 MiB, and a record is in one of them.
 pub const IMPORT_RECORD_BYTES: usize = 256 << 20;
 /// Maximum buckets in one layout of such a chunk: no chunk is large enough for more.
 pub const IMPORT_BUCKETS: usize = 1 << 20;

@@ -98,6 +98,10 @@ impl RdsSd {
     }
 
     async fn instances(&self, calls: &AwsCalls) -> Result<Vec<DiscoveredTarget>, ApiError> {
+        // As Prometheus, which sends no filter without values.
+        if self.config.own.filters.iter().any(|filter| filter.values.is_empty()) {
+            return Err(ApiError::unexpected("missing required field: the values of a filter"));
+        }
         let clusters = self.clusters(calls).await;
         let mut targets = Vec::new();
         for cluster in clusters.map_err(|e| e.doing("error describing DB clusters"))? {

@@ -119,6 +119,13 @@ async fn roles_ask_for_what_the_block_says() {
     lister::<RdsSd>(&format!("{{{KEYS}, {conditions}}}"), &server).unwrap().list().await.unwrap_err();
     let asked = server.seen().into_iter().find(|request| request.contains("DescribeDBInstances")).unwrap();
     assert!(asked.contains("=f-1") && asked.contains("=v-1"), "{asked}");
+    // Without values the refresh fails before anything is asked.
+    let server = RecordedServer::new(Vec::new());
+    for filter in ["{name: f-1}", "{name: f-1, values: []}"] {
+        let mut rds = lister::<RdsSd>(&format!("{{{KEYS}, filters: [{filter}]}}"), &server).unwrap();
+        let error = rds.list().await.unwrap_err().to_string();
+        assert!(error.contains("missing required field") && server.seen().is_empty(), "{error}");
+    }
     let server = RecordedServer::new(vec![answer(&format!("{URL} DescribeAvailabilityZones"), "<r/>")]);
     lister::<Ec2Sd>(&format!("{{{KEYS}, {conditions}}}"), &server).unwrap().list().await.unwrap_err();
     let asked = server.seen().into_iter().find(|request| request.contains("DescribeInstances")).unwrap();

@@ -1,5 +1,5 @@
-//! Imports Prometheus' data directory. Its blocks are directories with `meta.json`, `index`, `chunks/` and possibly
-//! `tombstones`.
+//! Imports Prometheus' data directory. Its blocks are directories with `meta.json`, `index`,
+//! `chunks/` and possibly `tombstones`.
 //!
 //! Prometheus' `tsdb/docs/format` specifies the format. [`index`] reads series and their chunks,
 //! [`chunks`] the chunk files, [`xor`] and [`histogram`] the samples; [`log`] what is in no block
@@ -88,7 +88,7 @@ pub struct TsdbBlock {
 }
 
 /// The blocks in Prometheus' data directory `dir`, oldest first. `dir` may also be a single block
-/// or a snapshot. A young directory has none, only a log.
+/// or a snapshot. A new directory has none, only a log.
 pub fn blocks(dir: &Path) -> Result<Vec<TsdbBlock>, ImportError> {
     // A single block, such as one from a backup.
     if dir.join("meta.json").is_file() {

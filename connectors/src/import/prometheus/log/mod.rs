@@ -3,7 +3,7 @@
 //!
 //! [`pages`] reads the files, [`records`] what is in them. The log is sorted by time and a block by
 //! series: the first pass counts the samples of every series, and each further one collects those
-//! of as many series as fit into memory ([`limits::IMPORT_SAMPLES`](crate::limits::IMPORT_SAMPLES)).
+//! of as many series as fit into memory ([`IMPORT_SAMPLES`]).
 
 mod pages;
 mod records;

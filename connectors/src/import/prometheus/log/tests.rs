@@ -178,117 +178,93 @@ fn what_is_deleted_stays_deleted() {
     assert_eq!(floats(&open(&dir, &[])), expected);
 }
 
-/// Native histograms with whole and with float counts, with custom bounds, and with start timestamps.
+fn double(v: f64) -> Vec<u8> {
+    v.to_bits().to_be_bytes().to_vec()
+}
+
+/// What a histogram begins with: hint, schema, width of the zero bucket.
+fn layout(hint: u8, schema: i64, zero: f64) -> Vec<u8> {
+    [vec![hint], varint(schema), double(zero)].concat()
+}
+
+/// Two buckets, a gap of three, one bucket; an empty span between them only moves.
+fn spans() -> Vec<u8> {
+    let positive =
+        [(-1, 2), (1, 0), (2, 1)].map(|(offset, length)| [varint(offset), uvarint(length)].concat());
+    [uvarint(3), positive.concat(), uvarint(0)].concat()
+}
+
+/// A gauge with whole counts.
+fn whole_histogram() -> Vec<u8> {
+    let deltas = [1, 1, 1].map(varint).concat();
+    let head = [layout(3, 2, 0.001), uvarint(1), uvarint(7), double(5.5)].concat();
+    [head, spans(), uvarint(3), deltas, uvarint(0)].concat()
+}
+
+/// One with float counts.
+fn float_histogram() -> Vec<u8> {
+    let counts = [1.0, 1.5, 1.0].map(double).concat();
+    let head = [layout(0, 2, 0.001), double(0.5), double(4.0), double(5.5)].concat();
+    [head, spans(), uvarint(3), counts, uvarint(0)].concat()
+}
+
+/// One with a bound of its own.
+fn custom_histogram() -> Vec<u8> {
+    let head = [layout(0, -53, 0.0), uvarint(0), uvarint(3), double(2.0)].concat();
+    let spans = [uvarint(1), varint(0), uvarint(2), uvarint(0)].concat();
+    let deltas = [uvarint(2), varint(1), varint(1), uvarint(0)].concat();
+    [head, spans, deltas, uvarint(1), double(2.5)].concat()
+}
+
 #[test]
-fn histograms_and_start_timestamps_come_along() {
-    let double = |v: f64| v.to_bits().to_be_bytes().to_vec();
-    let layout = |schema: i64, hint: u8| [vec![hint], varint(schema), double(0.001)].concat();
-    // Two buckets, a gap of three, one bucket; an empty span between them only moves.
-    let spans =
-        [uvarint(3), varint(-1), uvarint(2), varint(1), uvarint(0), varint(2), uvarint(1), uvarint(0)]
-            .concat();
-    let whole = [
-        layout(2, 3),
-        uvarint(1),
-        uvarint(7),
-        double(5.5),
-        spans.clone(),
-        uvarint(3),
-        varint(1),
-        varint(1),
-        varint(1),
-        uvarint(0),
-    ]
-    .concat();
-    let float = [
-        layout(2, 0),
-        double(0.5),
-        double(4.0),
-        double(5.5),
-        spans,
-        uvarint(3),
-        double(1.0),
-        double(1.5),
-        double(1.0),
-        uvarint(0),
-    ]
-    .concat();
-    let custom = [
-        layout(-53, 0)[..].to_vec(),
-        uvarint(0),
-        uvarint(3),
-        double(2.0),
-        uvarint(1),
-        varint(0),
-        uvarint(2),
-        uvarint(0),
-        uvarint(2),
-        varint(1),
-        varint(1),
-        uvarint(0),
-        uvarint(1),
-        double(2.5),
-    ]
-    .concat();
-    let custom: Vec<u8> = [&custom[..2], &double(0.0), &custom[10..]].concat();
-    // Reference, time and start of the first; then distances, and which start.
-    let starts = [
-        vec![11],
-        varint(1),
-        varint(100),
-        varint(50),
-        double(1.0),
-        varint(0),
-        varint(10),
-        vec![1],
-        double(2.0),
-        varint(0),
-        varint(20),
-        vec![0],
-        double(3.0),
-        varint(1),
-        varint(30),
-        vec![2],
-        varint(5),
-        double(4.0),
-    ]
-    .concat();
-    let with_start =
-        |kind: u8, value: &[u8]| [&[kind][..], &varint(3), &varint(140), &varint(60), value].concat();
+fn histograms_come_along() {
     let records = [
-        series_record(&[(1, "a"), (2, "b"), (3, "h")]),
-        sample_record(7, &[(3, 100, whole.clone())]),
-        sample_record(8, &[(3, 110, float.clone())]),
-        sample_record(9, &[(3, 120, custom)]),
-        starts,
-        with_start(12, &whole),
-        with_start(13, &float)
-            .into_iter()
-            .enumerate()
-            .map(|(at, byte)| if at == 2 { 0x9a } else { byte })
-            .collect(),
+        series_record(&[(3, "h")]),
+        sample_record(7, &[(3, 100, whole_histogram())]),
+        sample_record(8, &[(3, 110, float_histogram())]),
+        sample_record(9, &[(3, 120, custom_histogram())]),
     ];
     let dir = directory(&[("wal/00000000", pages(&records, 16))]);
     let mut head = open(&dir, &[]);
     assert!(head.take_damage().is_none());
-    assert_eq!(floats(&head)[..2], ["a 100=1 110=2 120=3", "b 130=4"]);
-    let all = head.collect(0..3).unwrap();
-    assert_eq!(all[0].starts, [(100, 50), (110, 50)]);
-    assert_eq!(all[1].starts, [(130, 55)]);
-    let histograms = &all[2].histograms;
-    let told: Vec<_> = histograms.iter().map(|(t, h)| (*t, h.count, h.positive.counts.clone())).collect();
-    let whole = |t| (t, 7.0, vec![1.0, 2.0, 3.0]);
-    let float = |t| (t, 4.0, vec![1.0, 1.5, 1.0]);
-    assert_eq!(told, [whole(100), float(110), (120, 3.0, vec![1.0, 2.0]), whole(140), float(141)]);
-    assert_eq!(all[2].starts, [(140, 60), (141, 60)]);
-    let (_, first) = &histograms[0];
-    let layout: Vec<_> = first.positive.spans.iter().map(|span| (span.offset, span.length)).collect();
-    assert_eq!((layout, first.hint), (vec![(-1, 2), (3, 1)], ResetHint::Gauge));
+    let histograms = head.collect(0..1).unwrap().remove(0).histograms;
+    let read: Vec<_> = histograms.iter().map(|(t, h)| (*t, h.count, h.positive.counts.clone())).collect();
+    let expected =
+        [(100, 7.0, vec![1.0, 2.0, 3.0]), (110, 4.0, vec![1.0, 1.5, 1.0]), (120, 3.0, vec![1.0, 2.0])];
+    assert_eq!(read, expected);
+    let first = &histograms[0].1;
+    let spans: Vec<_> = first.positive.spans.iter().map(|span| (span.offset, span.length)).collect();
+    assert_eq!((spans, first.hint), (vec![(-1, 2), (3, 1)], ResetHint::Gauge));
     assert_eq!(histograms[2].1.bounds.to_vec(), [2.5]);
 }
 
-/// The newest file ends where its writer was; anything else that is cut or wrong is damage, and what
-/// comes before it is imported.
+/// The newer records, in which samples may have a start timestamp.
+#[test]
+fn start_timestamps_come_along() {
+    // Series, time and start of the first; then distances, and which start: the same, none,
+    // another.
+    let first = [vec![11], varint(1), varint(100), varint(50), double(1.0)].concat();
+    let same = [varint(0), varint(10), vec![1], double(2.0)].concat();
+    let none = [varint(0), varint(20), vec![0], double(3.0)].concat();
+    let other = [varint(1), varint(30), vec![2], varint(5), double(4.0)].concat();
+    let one =
+        |kind: u8, t: i64, value: Vec<u8>| [vec![kind], varint(3), varint(t), varint(60), value].concat();
+    let records = [
+        series_record(&[(1, "a"), (2, "b"), (3, "h")]),
+        [first, same, none, other].concat(),
+        one(12, 140, whole_histogram()),
+        one(13, 141, float_histogram()),
+    ];
+    let dir = directory(&[("wal/00000000", pages(&records, 8))]);
+    let mut head = open(&dir, &[]);
+    assert!(head.take_damage().is_none());
+    assert_eq!(floats(&head)[..2], ["a 100=1 110=2 120=3", "b 130=4"]);
+    let starts: Vec<_> = head.collect(0..3).unwrap().into_iter().map(|one| one.starts).collect();
+    assert_eq!(starts, [vec![(100, 50), (110, 50)], vec![(130, 55)], vec![(140, 60), (141, 60)]]);
+}
+
+/// The newest file ends where its writer was; anything else that is cut or wrong is damage, and
+/// what comes before it is imported.
 #[test]
 fn a_cut_end_is_no_damage_and_a_wrong_byte_is() {
     let records: Vec<Vec<u8>> = std::iter::once(series_record(&[(1, "a")]))
