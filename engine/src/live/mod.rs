@@ -67,9 +67,10 @@ use crate::memory::{MemoryPool, ViewMemory};
 use crate::plan::physical::StoreQueries;
 use crate::plan::{Dialect, Plan, ValueType};
 use crate::query::QueryOptions;
-use crate::types::histogram_column::Sample;
+use crate::types::histogram_column::{HistogramColumn, Sample, SampleRef};
 use std::sync::Arc;
 use storage::execution::Execution;
+use storage::model::value::ABSENT;
 use storage::model::{Labels, TimeMs};
 
 /// Identity of a view; unique for the life of the process.
@@ -289,5 +290,43 @@ pub trait Sink: Send {
     /// annotations are not computed.
     fn wants_annotations(&self) -> bool {
         true
+    }
+
+    /// Whether the consumer keeps rows by their numbers: then it gets [`Sink::push_rows`] in the
+    /// place of `Snapshot` and `Delta`. The result never changes.
+    fn takes_numbers(&self) -> bool {
+        false
+    }
+
+    /// Receives the rows that [`TapEvent::Snapshot`] or [`TapEvent::Delta`] would have. The same
+    /// contract holds.
+    fn push_rows(&mut self, _rows: &NumberedRows<'_>) -> bool {
+        true
+    }
+}
+
+/// Rows of a view that came or changed in a tick, by their numbers. Labels are those of a number
+/// until the next event with `is_whole`, so a change of many values copies no labels.
+#[derive(Copy, Clone, Debug)]
+pub struct NumberedRows<'a> {
+    /// Time of the tick.
+    pub t: TimeMs,
+    /// Whether these are all rows. Their numbers are new, and those from before mean nothing.
+    pub is_whole: bool,
+    /// The labels of all numbers that were given so far, also of rows that are gone. Of two numbers
+    /// with the same labels at most one has a sample.
+    pub labels: &'a [Labels],
+    /// The numbers of the rows that changed.
+    pub changed: &'a [u32],
+    values: &'a [f64],
+    histograms: &'a HistogramColumn,
+}
+
+impl NumberedRows<'_> {
+    /// The sample of a number; absent if the row is gone.
+    #[inline]
+    pub fn sample(&self, number: u32) -> SampleRef<'_> {
+        let row = number as usize;
+        self.histograms.cell(row, self.values.get(row).copied().unwrap_or(ABSENT))
     }
 }

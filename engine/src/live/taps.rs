@@ -3,13 +3,14 @@
 //! version of the rows it received. The events are [`TapEvent`]s, the code of a consumer is a
 //! [`Sink`].
 
-use super::{LabelledSample, Sink, TapEvent, TapId};
+use super::{LabelledSample, NumberedRows, Sink, TapEvent, TapId};
 use crate::annotations::Annotation;
 use crate::heap_size::HeapSize;
 use crate::limits::PROGRESS_MS;
 use crate::operators::{ChangedRows, StepOutput};
-use crate::types::histogram_column::{HistogramColumn, identical};
+use crate::types::histogram_column::{HistogramColumn, Sample, identical};
 use parking_lot::Mutex;
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use storage::model::value::{ABSENT, is_histogram};
@@ -33,10 +34,7 @@ enum ConsumerState {
 #[derive(Default)]
 pub struct Taps {
     taps: Vec<(TapId, Box<dyn Sink>, ConsumerState)>,
-    /// By row: the value that was sent.
-    sent_values: Vec<f64>,
-    /// The histograms that were sent, where the value is one.
-    histograms: HistogramColumn,
+    sent: SentRows,
     /// The annotations that were sent.
     annotations: Vec<Annotation>,
     /// The version of the rows that was sent; 0: none.
@@ -66,7 +64,8 @@ impl Taps {
     /// Bytes of what was sent to consumers.
     pub fn bytes(&self) -> usize {
         let annotations = self.annotations.capacity() * size_of::<Annotation>();
-        self.sent_values.heap() + self.histograms.heap() + self.error.heap() + annotations
+        let rows = self.sent.values.heap() + self.sent.histograms.heap() + self.sent.changed.heap();
+        rows + self.error.heap() + annotations
     }
 
     /// When the next progress event is due, if there are consumers.
@@ -99,8 +98,8 @@ impl Taps {
 
     /// The annotations are kept: consumers that have them must hear if they become void.
     fn forget(&mut self) {
-        self.sent_values.clear();
-        self.histograms.clear();
+        self.sent.values.clear();
+        self.sent.histograms.clear();
         self.version = 0;
     }
 
@@ -122,7 +121,7 @@ impl Taps {
         }
         let annotations_changed = annotations != self.annotations;
         self.annotations = annotations;
-        let delta = if error.is_none() { self.delta(t, out) } else { None };
+        let has_changed = error.is_none() && self.find_changes(out);
         let newly_failed = error.is_some() && self.error.as_ref() != error;
         let recovered = error.is_none() && self.error.is_some();
         self.error = error.cloned();
@@ -130,20 +129,21 @@ impl Taps {
         let any =
             |wanted: fn(ConsumerState) -> bool| self.taps.iter().any(|(.., received)| wanted(*received));
         let uninformed = unseen && any(|received| received == ConsumerState::Nothing);
-        let snapshot =
-            (!unseen && any(|received| received != ConsumerState::Rows)).then(|| self.snapshot(t, out));
+        let has_new_consumer = !unseen && any(|received| received != ConsumerState::Rows);
         let progress = error.is_none()
-            && (delta.is_some()
+            && (has_changed
                 || annotations_changed
-                || snapshot.is_some()
+                || has_new_consumer
                 || recovered
                 || (t - self.last_progress).abs() >= PROGRESS_MS);
-        if snapshot.is_none() && !progress && !newly_failed && !annotations_changed && !uninformed {
+        if !has_new_consumer && !progress && !newly_failed && !annotations_changed && !uninformed {
             return;
         }
         if progress {
             self.last_progress = t;
         }
+        let sent = &self.sent;
+        let events = Events { t, out, sent, snapshot: OnceCell::new(), delta: OnceCell::new() };
         let known = &self.annotations;
         self.taps.retain_mut(|(_, sink, received)| {
             let state = if unseen && *received != ConsumerState::Rows {
@@ -152,58 +152,128 @@ impl Taps {
                 ConsumerState::Rows
             };
             let first = std::mem::replace(received, state) != state;
-            let rows = if first && state == ConsumerState::Rows { snapshot.clone() } else { delta.clone() };
+            let goes_on = if first && state == ConsumerState::Rows {
+                events.send_all(sink.as_mut())
+            } else {
+                !has_changed || events.send_changes(sink.as_mut())
+            };
             let failure = error.filter(|_| newly_failed || first);
             let failure = failure.map(|error| TapEvent::Failed { t, error: error.clone() });
             let progress = progress.then_some(TapEvent::Progress { t });
             let sends_annotations = annotations_changed || first && !known.is_empty();
             let annotations =
                 sends_annotations.then(|| TapEvent::Annotations { t, annotations: known.clone() });
-            rows.into_iter().chain(annotations).chain(failure).chain(progress).all(|event| sink.push(event))
+            goes_on && annotations.into_iter().chain(failure).chain(progress).all(|event| sink.push(event))
         });
     }
 
-    fn snapshot(&self, t: TimeMs, out: &StepOutput) -> TapEvent {
-        let rows =
-            self.sent_values.iter().enumerate().filter_map(|(row, v)| {
-                Some((out.labels[row].clone(), self.histograms.cell(row, *v).sample()?))
-            });
-        TapEvent::Snapshot { t, rows: rows.collect() }
-    }
-
-    /// What changed since the last call; it counts as sent from now on.
-    fn delta(&mut self, t: TimeMs, out: &StepOutput) -> Option<TapEvent> {
-        if self.version == out.version && self.sent_values.len() == out.values.len() {
-            return None;
+    /// Finds the rows that changed since the last call; they count as sent from now on.
+    fn find_changes(&mut self, out: &StepOutput) -> bool {
+        let sent = &mut self.sent;
+        sent.changed.clear();
+        if self.version == out.version && sent.values.len() == out.values.len() {
+            return false;
         }
         let exact = self.version + 1 == out.version && self.version > 0;
         self.version = out.version;
-        self.sent_values.resize(out.values.len(), ABSENT);
-        let mut upsert: Vec<LabelledSample> = Vec::new();
-        let mut remove: Vec<Labels> = Vec::new();
-        let histograms = &mut self.histograms;
-        let mut compare_row = |row: usize| {
-            let value = out.values[row];
-            let shown = std::mem::replace(&mut self.sent_values[row], value);
-            let replaced = replaced(histograms, row, out);
-            if value.to_bits() == shown.to_bits() && !replaced {
-                return;
-            }
-            match out.cell(row).sample() {
-                None => remove.push(out.labels[row].clone()),
-                Some(sample) => upsert.push((out.labels[row].clone(), sample)),
-            }
-        };
+        sent.values.resize(out.values.len(), ABSENT);
         match &out.changed {
             ChangedRows::Rows(rows) if exact => {
                 for row in rows {
-                    compare_row(*row as usize);
+                    sent.compare_row(*row, out);
                 }
             }
             _ => {
-                for row in 0..out.values.len() {
-                    compare_row(row);
+                for row in 0..out.values.len() as u32 {
+                    sent.compare_row(row, out);
                 }
+            }
+        }
+        !sent.changed.is_empty()
+    }
+}
+
+/// The rows that consumers have received.
+#[derive(Default)]
+struct SentRows {
+    /// By row: the value that was sent.
+    values: Vec<f64>,
+    /// The histograms that were sent, where the value is one.
+    histograms: HistogramColumn,
+    /// The rows of the latest change, each once.
+    changed: Vec<u32>,
+}
+
+impl SentRows {
+    fn compare_row(&mut self, row: u32, out: &StepOutput) {
+        let at = row as usize;
+        let value = out.values[at];
+        let shown = std::mem::replace(&mut self.values[at], value);
+        let replaced = replaced(&mut self.histograms, at, out);
+        if value.to_bits() != shown.to_bits() || replaced {
+            self.changed.push(row);
+        }
+    }
+
+    fn sample(&self, row: u32) -> Option<Sample> {
+        self.histograms.cell(row as usize, self.values[row as usize]).sample()
+    }
+}
+
+/// What one evaluation sends. Events with labels are made once a consumer needs them.
+struct Events<'a> {
+    t: TimeMs,
+    out: &'a StepOutput,
+    sent: &'a SentRows,
+    snapshot: OnceCell<TapEvent>,
+    delta: OnceCell<TapEvent>,
+}
+
+impl Events<'_> {
+    /// Sends all rows.
+    fn send_all(&self, sink: &mut dyn Sink) -> bool {
+        if !sink.takes_numbers() {
+            return sink.push(self.snapshot.get_or_init(|| self.snapshot()).clone());
+        }
+        let has_sample = |row: &u32| self.sent.sample(*row).is_some();
+        let all: Vec<u32> = (0..self.sent.values.len() as u32).filter(has_sample).collect();
+        sink.push_rows(&self.numbered(true, &all))
+    }
+
+    /// Sends the rows that changed.
+    fn send_changes(&self, sink: &mut dyn Sink) -> bool {
+        if sink.takes_numbers() {
+            return sink.push_rows(&self.numbered(false, &self.sent.changed));
+        }
+        sink.push(self.delta.get_or_init(|| self.delta()).clone())
+    }
+
+    fn numbered<'b>(&'b self, is_whole: bool, changed: &'b [u32]) -> NumberedRows<'b> {
+        NumberedRows {
+            t: self.t,
+            is_whole,
+            // After a failure there may be labels of rows that nobody has seen.
+            labels: &self.out.labels[..self.sent.values.len()],
+            changed,
+            values: &self.sent.values,
+            histograms: &self.sent.histograms,
+        }
+    }
+
+    fn snapshot(&self) -> TapEvent {
+        let rows = (0..self.sent.values.len() as u32)
+            .filter_map(|row| Some((self.out.labels[row as usize].clone(), self.sent.sample(row)?)));
+        TapEvent::Snapshot { t: self.t, rows: rows.collect() }
+    }
+
+    fn delta(&self) -> TapEvent {
+        let mut upsert: Vec<LabelledSample> = Vec::new();
+        let mut remove: Vec<Labels> = Vec::new();
+        for row in &self.sent.changed {
+            let labels = self.out.labels[*row as usize].clone();
+            match self.sent.sample(*row) {
+                None => remove.push(labels),
+                Some(sample) => upsert.push((labels, sample)),
             }
         }
         if !remove.is_empty() && !upsert.is_empty() {
@@ -212,8 +282,9 @@ impl Taps {
             let upserted: HashSet<&Labels> = upsert.iter().map(|(labels, _)| labels).collect();
             remove.retain(|labels| !upserted.contains(labels));
         }
-        let since = out.since.map_or(t, |since| since.min(t));
-        (!upsert.is_empty() || !remove.is_empty()).then_some(TapEvent::Delta { t, since, upsert, remove })
+        let t = self.t;
+        let since = self.out.since.map_or(t, |since| since.min(t));
+        TapEvent::Delta { t, since, upsert, remove }
     }
 }
 

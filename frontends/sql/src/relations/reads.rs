@@ -6,7 +6,8 @@
 
 use super::series_times::is_time;
 use super::{Field, Kind, ListRows, MetaTable, Scan};
-use crate::standing::leaves::{LeafRows, leaf_name};
+use crate::standing::leaf_rows::LeafRows;
+use crate::standing::leaves::leaf_name;
 use crate::tables::{Table, TableList};
 use engine::plan::Plan;
 use std::collections::BTreeMap;

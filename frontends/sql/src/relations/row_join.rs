@@ -7,7 +7,8 @@
 use super::rows::{Batches, histogram_json, labels_json, sliced, times};
 use super::{Field, Relation, Scan};
 use crate::error::SqlError;
-use crate::standing::leaves::{LeafRows, leaf_name};
+use crate::standing::leaf_rows::LeafRows;
+use crate::standing::leaves::leaf_name;
 use datafusion::arrow::array::{ArrayRef, Float64Array, StringArray, new_null_array};
 use datafusion::arrow::datatypes::DataType;
 use engine::plan::Plan;

@@ -10,7 +10,7 @@ use crate::bind::{BoundQuery, Grid, Output, Times};
 use crate::codes::coded_column;
 use crate::error::SqlError;
 use crate::limits::BATCH_ROWS;
-use crate::standing::leaves::LeafRows;
+use crate::standing::leaf_rows::LeafRows;
 use datafusion::arrow::array::{
     ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, NullArray, RecordBatch,
     RecordBatchOptions, StringArray, TimestampMillisecondArray, new_null_array,

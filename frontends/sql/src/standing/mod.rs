@@ -11,6 +11,7 @@
 //! [`StatementAnswers`].
 
 mod answers;
+pub(crate) mod leaf_rows;
 pub(crate) mod leaves;
 pub(crate) mod lists;
 pub(crate) mod run_again;
