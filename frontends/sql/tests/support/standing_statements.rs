@@ -73,6 +73,64 @@ pub fn over_texts(random: &mut Random) -> String {
     }
 }
 
+/// A statement with numbers that a live view has within 1e-13 only (docs/live.md). Nothing in it
+/// enlarges a difference: no comparison of such a number, no subtraction.
+pub fn over_rates(random: &mut Random) -> String {
+    let conditions = conditions(random);
+    let metric = random.pick(&["m_gauge", "m_total", "m_hist"]);
+    let window = random.pick(&["30s", "1m", "5m"]);
+    let rate = random.pick(&["rate", "increase"]);
+    let number = format!("{rate}(value, '{window}')");
+    let by = random.pick(&["job", "env", "job, env"]);
+    let of = random.pick(&["sum", "min", "max", "avg"]);
+    match random.below(9) {
+        0 => format!("SELECT job, instance, {number} AS n FROM {metric}{conditions}"),
+        1 => format!("SELECT instance, delta(value, '{window}') AS n FROM m_total{conditions}"),
+        2 => format!("SELECT {by}, {of}({number}) AS n FROM {metric}{conditions} GROUP BY {by}"),
+        3 => format!("SELECT {of}({number}) AS n FROM {metric}{conditions}"),
+        4 => format!(
+            "SELECT instance, value AS now, ago(value, '10s') AS before, {number} AS n FROM {metric}{conditions}"
+        ),
+        5 => format!(
+            "SELECT job, sum(value) AS total, max({number}) AS most, avg({number}) AS mean, count(*) AS n FROM m_total{conditions} GROUP BY job"
+        ),
+        6 => format!(
+            "SELECT upper(job) AS j, instance, {number} AS n FROM {metric} WHERE value > 2 OR job = 'a'"
+        ),
+        7 => format!(
+            "SELECT g.instance, g.value, {rate}(t.value, '{window}') AS n FROM m_gauge g JOIN m_total t USING (labels)"
+        ),
+        _ => format!(
+            "SELECT m.instance, t.health, {rate}(m.value, '{window}') AS n FROM {metric} m JOIN targets t USING (instance)"
+        ),
+    }
+}
+
+/// A statement over native histograms, some of which are floats at times.
+pub fn over_histograms(random: &mut Random) -> String {
+    let conditions = conditions(random);
+    let window = random.pick(&["30s", "1m", "2m"]);
+    let of = random.pick(&["sum", "avg", "count", "max"]);
+    let over = random.pick(&["sum_over_time", "avg_over_time", "last_over_time"]);
+    match random.below(15) {
+        0 => format!("SELECT job, instance, value, histogram FROM m_hist{conditions}"),
+        1 => format!("SELECT instance, upper(job) AS j, histogram FROM m_hist{conditions}"),
+        2 => format!("SELECT instance, {over}(value, '{window}') AS n FROM m_hist{conditions}"),
+        3 => format!("SELECT instance, value, histogram, count_over_time(value, '{window}') AS n FROM m_hist"),
+        4 => format!("SELECT job, {of}(value) AS n FROM m_hist{conditions} GROUP BY job"),
+        5 => format!("SELECT job, histogram_quantile(0.9, value) AS q FROM m_hist{conditions} GROUP BY job"),
+        6 => "SELECT instance, histogram_count(value) AS n, histogram_sum(value) AS total FROM m_hist".to_owned(),
+        7 => format!("SELECT job, sum(histogram_avg(value)) AS n FROM m_hist{conditions} GROUP BY job"),
+        8 => "SELECT job, count(DISTINCT histogram) AS n, max(value) AS most FROM m_hist GROUP BY job".to_owned(),
+        9 => "SELECT instance, histogram IS NULL AS is_float, value FROM m_hist WHERE value > 2 OR job = 'a'".to_owned(),
+        10 => "SELECT h.instance, h.histogram, g.value FROM m_hist h JOIN m_gauge g USING (instance)".to_owned(),
+        11 => "SELECT g.instance, h.value, h.histogram FROM m_gauge g LEFT JOIN m_hist h ON h.instance = g.instance".to_owned(),
+        12 => format!("SELECT instance, changes(value, '{window}') AS n, resets(value, '{window}') AS r FROM m_hist"),
+        13 => "SELECT job, histogram, value FROM m_hist UNION ALL SELECT job, NULL, value FROM m_gauge".to_owned(),
+        _ => format!("SELECT instance, value, ago(value, '20s') AS before, histogram FROM m_hist{conditions}"),
+    }
+}
+
 /// A statement over a view.
 pub fn over_view(random: &mut Random) -> String {
     random
@@ -128,11 +186,23 @@ pub fn over_owners(random: &mut Random) -> String {
     }
 }
 
+/// Whether numbers are equal within 1e-13 only.
+pub fn is_extrapolated(text: &str) -> bool {
+    ["rate(", "increase(", "delta("].iter().any(|function| text.contains(function))
+}
+
+/// Whether it reads native histograms.
+pub fn reads_histograms(text: &str) -> bool {
+    text.contains("m_hist")
+}
+
 /// Whether a row has the numbers of several live views.
 pub fn shows_several(text: &str) -> bool {
     text.contains(" AS before")
         || text.contains(" AS most, count(*) AS n FROM m_gauge")
         || text.contains(" AS least")
+        || text.contains(" AS mean, count(*) AS n FROM m_total")
+        || text.contains(" AS r FROM m_hist")
 }
 
 /// A number of a row.
@@ -140,7 +210,7 @@ fn number(random: &mut Random) -> String {
     let window = random.pick(&["30s", "1m", "2m"]);
     match random.below(9) {
         0..3 => "value".to_owned(),
-        // Not `rate`: a live view has it within 1e-13 only (docs/live.md), and here all bits count.
+        // Not `rate`: here all bits count ([`over_rates`]).
         3 => format!("changes(value, '{window}')"),
         4 => format!("max_over_time(value, '{window}')"),
         5 => format!("sum_over_time(value, '{window}')"),
