@@ -181,6 +181,45 @@ fn requests_carry_tokens_of_azure_and_google() {
     }
 }
 
+/// Requests for tokens go through the proxy of the environment, as in Prometheus; those with samples
+/// go as the block says.
+#[test]
+fn tokens_come_through_the_proxy_of_the_environment() {
+    const ID: &str = "00000000-a12b-3cd4-e56f-000000000000";
+    let proxy = Recorder::start(|request| {
+        let whose = match request.path.as_str() {
+            path if path.starts_with("http://login.far.test/") && path.ends_with("/token") => "azure",
+            "http://oauth.far.test/google" => "google",
+            _ => return Reply::new("400 Bad Request", "who is this?"),
+        };
+        Reply::json(&json!({"access_token": format!("token-of-{whose}"), "expires_in": 3600}))
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let [user, workload] =
+        ["user.json", "workload"].map(|name| directory.path().join(name).display().to_string());
+    std::fs::write(&workload, "WORKLOAD").expect("a file");
+    let login = json!({
+        "type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r",
+        "token_uri": "http://oauth.far.test/google",
+    });
+    std::fs::write(&user, login.to_string()).expect("a file");
+    let url = format!("http://127.0.0.1:{}", proxy.port);
+    let variables = [
+        ("HTTP_PROXY", url.as_str()),
+        ("AZURE_AUTHORITY_HOST", "http://login.far.test"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", user.as_str()),
+    ];
+    let ids = format!("client_id: {ID}, tenant_id: {ID}");
+    let azure = format!("azuread: {{workload_identity: {{{ids}, token_file_path: '{workload}'}}}}");
+    for (credentials, whose) in [(azure, "azure"), ("google_iam: {}".to_owned(), "google")] {
+        let receiver = receiver();
+        let server = sender(&receiver, &credentials, &variables);
+        let request = first(&receiver, &server);
+        assert_eq!(request.headers["authorization"], format!("Bearer token-of-{whose}"), "{credentials}");
+    }
+    assert!(proxy.seen().iter().all(|request| request.path.contains(".far.test/")), "{:?}", proxy.seen());
+}
+
 /// Without a token nothing is sent, and the queue tries again: the samples are not given up.
 #[test]
 fn without_a_token_samples_wait() {

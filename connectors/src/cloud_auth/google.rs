@@ -38,12 +38,18 @@ pub(crate) struct GoogleTokens {
 }
 
 impl GoogleTokens {
-    /// Tokens of the credentials of the process, as Google's libraries look for them.
+    /// Tokens of the credentials of the process, as Google's libraries look for them. The server of
+    /// metadata of the machine is asked with `direct`, which uses no proxy: a proxy has another
+    /// machine's account, or none.
     pub(crate) fn from_environment(
         api: ApiClient,
+        direct: ApiClient,
         scope: &'static str,
     ) -> Result<GoogleTokens, CredentialError> {
-        Ok(GoogleTokens { api, scope, source: default_source()?, token: None })
+        let source = default_source()?;
+        let is_machine = matches!(source, TokenSource::Machine);
+        let api = if is_machine { direct } else { api };
+        Ok(GoogleTokens { api, scope, source, token: None })
     }
 
     /// Tokens of the credentials in a file.

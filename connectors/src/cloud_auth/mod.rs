@@ -130,10 +130,16 @@ impl RequestSigner {
         Ok(())
     }
 
-    fn open(&self) -> Result<SignerState, ApiError> {
-        let client = HttpConfig::default().client().map_err(|e| ApiError::Request(e.to_string()))?;
+    /// A client for the requests of the credentials themselves.
+    fn api(&self, http: &HttpConfig) -> Result<ApiClient, ApiError> {
+        let client = http.client().map_err(|e| ApiError::Request(e.to_string()))?;
         let client = client.with_peers(&self.peers);
-        let api = ApiClient::with_timeout(client, Duration::from_secs(CLOUD_LOGIN_SECONDS));
+        Ok(ApiClient::with_timeout(client, Duration::from_secs(CLOUD_LOGIN_SECONDS)))
+    }
+
+    fn open(&self) -> Result<SignerState, ApiError> {
+        // As the libraries of the clouds do in Prometheus: no block says how these requests go.
+        let api = self.api(&HttpConfig { proxy_from_environment: true, ..HttpConfig::default() })?;
         Ok(match &self.auth {
             CloudAuth::SigV4(config) => SignerState::SigV4 {
                 session: AwsSession::new(config.settings(), api),
@@ -146,7 +152,10 @@ impl RequestSigner {
                 token: None,
             },
             CloudAuth::GoogleIam(config) => SignerState::GoogleIam(match config.credentials_file.as_str() {
-                "" => GoogleTokens::from_environment(api, GOOGLE_SCOPE)?,
+                "" => {
+                    let direct = self.api(&HttpConfig::default())?;
+                    GoogleTokens::from_environment(api, direct, GOOGLE_SCOPE)?
+                }
                 path => GoogleTokens::from_file(path, api, GOOGLE_SCOPE)?,
             }),
         })

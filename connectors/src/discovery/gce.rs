@@ -9,6 +9,7 @@ use super::{DiscoveredTarget, DiscoveryContext};
 use crate::cloud_auth::google::GoogleTokens;
 use crate::config::units::ConfigDuration;
 use crate::config_block;
+use crate::http_client::HttpConfig;
 use reqwest::Method;
 use reqwest::header::ACCEPT;
 use serde_json::Value;
@@ -62,7 +63,8 @@ impl Lister for GceSd {
 
     fn create(config: &GceSdConfig, context: &DiscoveryContext<'_>) -> Result<GceSd, StartError> {
         let api = ApiClient::without_options(config.refresh_interval.std(), context)?;
-        let tokens = GoogleTokens::from_environment(api.clone(), SCOPE);
+        let direct = ApiClient::new(&HttpConfig::default(), config.refresh_interval, context)?;
+        let tokens = GoogleTokens::from_environment(api.clone(), direct, SCOPE);
         let tokens = tokens
             .map_err(|e| StartError::from(e).doing("error setting up communication with GCE service"))?;
         Ok(GceSd { api, config: config.clone(), tokens })
