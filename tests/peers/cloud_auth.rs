@@ -181,8 +181,8 @@ fn requests_carry_tokens_of_azure_and_google() {
     }
 }
 
-/// Requests for tokens go through the proxy of the environment, as in Prometheus; those with samples
-/// go as the block says.
+/// Requests for tokens go through the proxy of the environment, as in Prometheus; those with
+/// samples go as the block says.
 #[test]
 fn tokens_come_through_the_proxy_of_the_environment() {
     const ID: &str = "00000000-a12b-3cd4-e56f-000000000000";

@@ -11,6 +11,7 @@ use crate::protobuf::{
     put_bytes, put_double, put_histogram, put_message, put_number, put_sample, put_stale_histogram,
     put_varint, sample_len,
 };
+use bytes::Bytes;
 use std::time::Instant;
 use storage::exemplars::Exemplar;
 use storage::model::{NativeHistogram, TimeMs};
@@ -19,7 +20,7 @@ use storage::store::LogPosition;
 /// A request that waits to be sent.
 pub(super) struct Batch {
     /// The compressed message.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// What is in it.
     pub counts: ItemCounts,
     /// The time of the newest item.
@@ -115,6 +116,9 @@ pub(super) struct BatchBuilder {
     /// Where items end; `None`: not needed.
     ends: Option<Vec<ItemEnd>>,
     compressor: snap::raw::Encoder,
+    /// The table and the items, and what the compressor writes; kept to reuse their memory.
+    message: Vec<u8>,
+    compressed: Vec<u8>,
 }
 
 impl BatchBuilder {
@@ -133,6 +137,8 @@ impl BatchBuilder {
             since: None,
             ends: may_age.then(Vec::new),
             compressor: snap::raw::Encoder::new(),
+            message: Vec::new(),
+            compressed: Vec::new(),
         }
     }
 
@@ -192,13 +198,14 @@ impl BatchBuilder {
     /// Takes the request and begins the next one. `None`: it cannot be compressed, which the limit
     /// of its length excludes.
     pub(super) fn finish(&mut self) -> Option<Batch> {
-        let head = self.symbols.as_ref().map_or(&[][..], BatchSymbols::table).to_vec();
+        let body = self.compress();
         let ends = self.ends.as_mut().map(std::mem::take);
-        let mut message = head.clone();
-        message.extend_from_slice(&self.items);
-        let body = self.compressor.compress_vec(&message);
-        let parts = ends.map(|ends| MessageParts { head, items: std::mem::take(&mut self.items), ends });
-        let batch = body.ok().map(|body| Batch {
+        let parts = ends.map(|ends| MessageParts {
+            head: self.head().to_vec(),
+            items: std::mem::take(&mut self.items),
+            ends,
+        });
+        let batch = body.map(|body| Batch {
             body,
             counts: self.counts,
             newest: self.newest,
@@ -210,6 +217,33 @@ impl BatchBuilder {
         });
         self.clear();
         batch
+    }
+
+    /// The table of texts, encoded; empty in remote write 1.0.
+    fn head(&self) -> &[u8] {
+        self.symbols.as_ref().map_or(&[], BatchSymbols::table)
+    }
+
+    /// The compressed message. `None`: it is too long for that.
+    fn compress(&mut self) -> Option<Bytes> {
+        let mut whole = std::mem::take(&mut self.message);
+        // Remote write 1.0 has nothing before the items.
+        let message = match self.head() {
+            [] => &self.items,
+            head => {
+                whole.clear();
+                whole.extend_from_slice(head);
+                whole.extend_from_slice(&self.items);
+                &whole
+            }
+        };
+        let most = snap::raw::max_compress_len(message.len());
+        if self.compressed.len() < most {
+            self.compressed.resize(most, 0);
+        }
+        let written = self.compressor.compress(message, &mut self.compressed).ok();
+        self.message = whole;
+        written.map(|written| Bytes::copy_from_slice(&self.compressed[..written]))
     }
 
     /// Begins the next request.
@@ -252,7 +286,7 @@ impl Batch {
         let message = [&parts.head[..], &parts.items].concat();
         // What could be compressed with more items can be compressed with fewer.
         if let Ok(body) = snap::raw::Encoder::new().compress_vec(&message) {
-            self.body = body;
+            self.body = body.into();
         }
         dropped
     }
@@ -354,6 +388,7 @@ fn put_refs(out: &mut Vec<u8>, refs: &[u32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::write::series::SentSeries;
     use connectors::protobuf::{FieldReader, FieldValue};
     use connectors::remote::request::read_histogram;
     use storage::model::Labels;
@@ -393,6 +428,45 @@ mod tests {
                 sent(&WriteItem { t: 2_000, start, value: ItemValue::Histogram(&h), exemplars: &[] });
             let (_, times) = read_histogram(&message).expect("a histogram");
             assert_eq!((times.t, times.start), (2_000, start));
+        }
+    }
+
+    #[test]
+    fn a_request_has_the_items_since_the_one_before() {
+        let mut encoded = Vec::new();
+        crate::protobuf::put_labels(&mut encoded, &Labels::from_pairs([("__name__", "up")]));
+        let name = "up".into();
+        let series = SentSeries { encoded: encoded.clone().into(), symbols: Box::default(), name };
+        let entry = |t: TimeMs| {
+            let mut out = Vec::new();
+            put_message(&mut out, 1, |out| {
+                out.extend_from_slice(&encoded);
+                put_sample(out, t, 7.0);
+            });
+            out
+        };
+        let decompressed = |body: &[u8]| snap::raw::Decoder::new().decompress_vec(body).expect("Snappy");
+        for may_age in [false, true] {
+            let mut builder = BatchBuilder::new(false, may_age, LogPosition::default());
+            // The second is shorter, so that what is left of the first would show.
+            for times in [&[1_000, 2_000, 3_000][..], &[4_000]] {
+                for t in times {
+                    let item = WriteItem { t: *t, start: 0, value: ItemValue::Float(7.0), exemplars: &[] };
+                    let known =
+                        KnownSeries { series: &series, ids: None, metadata: SeriesMetadata::default() };
+                    builder.add(known, &item, Some(LogPosition::at(1)));
+                }
+                let mut batch = builder.finish().expect("a request");
+                assert_eq!((builder.len(), builder.bytes()), (0, 0));
+                assert_eq!((batch.oldest, batch.newest), (times[0], times[times.len() - 1]));
+                let all: Vec<u8> = times.iter().flat_map(|t| entry(*t)).collect();
+                assert_eq!(decompressed(&batch.body), all);
+                let dropped = batch.drop_before(2_000).total();
+                let kept: Vec<TimeMs> = times.iter().copied().filter(|t| !may_age || *t >= 2_000).collect();
+                assert_eq!(dropped, (times.len() - kept.len()) as u64);
+                let kept: Vec<u8> = kept.iter().flat_map(|t| entry(*t)).collect();
+                assert_eq!(decompressed(&batch.body), kept);
+            }
         }
     }
 

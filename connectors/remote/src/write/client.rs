@@ -2,6 +2,7 @@
 
 use crate::config::{MESSAGE_V2, RemoteWriteConfig};
 use crate::http::{beginning, header_map};
+use bytes::Bytes;
 use connectors::config::error::BlockError;
 use connectors::http_client::{HttpClient, Peers, error_chain};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
@@ -99,7 +100,7 @@ impl WriteClient {
     }
 
     /// Sends a request, for the `attempt`th time after the first; `now` is the wall clock.
-    pub(super) async fn send(&self, body: Vec<u8>, attempt: u32, now: TimeMs) -> WriteAnswer {
+    pub(super) async fn send(&self, body: Bytes, attempt: u32, now: TimeMs) -> WriteAnswer {
         match self.answer(body, attempt).await {
             Ok(response) => {
                 let written = written(response.headers());
@@ -110,7 +111,7 @@ impl WriteClient {
     }
 
     /// The answer to a request.
-    async fn answer(&self, body: Vec<u8>, attempt: u32) -> Result<Response, WriteError> {
+    async fn answer(&self, body: Bytes, attempt: u32) -> Result<Response, WriteError> {
         // Found out at each attempt, as in Prometheus, where a URL that cannot be used does not
         // keep the server from starting.
         let url = Url::parse(&self.url).map_err(WriteError::later)?;

@@ -6,6 +6,7 @@ use super::client::WriteError;
 use super::shard::ShardContext;
 use crate::limits::{METADATA_ABSENT_BYTES, METADATA_IDLE, METADATA_REFRESH, METADATA_REFRESH_MOST};
 use crate::protobuf::{put_bytes, put_message, put_number};
+use bytes::Bytes;
 use connectors::exposition::MetricType;
 use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeSet;
@@ -202,6 +203,7 @@ impl MetadataSender {
         let count = families.len() as u64;
         // It fails only beyond 4 GB.
         let Ok(body) = snap::raw::Encoder::new().compress_vec(&message(families)) else { return };
+        let body = Bytes::from(body);
         let mut pause = *min_backoff;
         let mut attempt = 0;
         loop {
