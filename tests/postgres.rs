@@ -1,5 +1,5 @@
 //! Tests the PostgreSQL wire with real clients: psql, psycopg and tokio-postgres. [`bad_input`],
-//! [`parameters`], [`records`] and [`tables`] have further tests.
+//! [`grafana`], [`parameters`], [`records`] and [`tables`] have further tests.
 #![cfg(feature = "sql")]
 
 #[allow(dead_code, reason = "shared with other tests")]
@@ -7,6 +7,8 @@ mod support;
 
 #[path = "postgres/bad_input.rs"]
 mod bad_input;
+#[path = "postgres/grafana.rs"]
+mod grafana;
 #[path = "postgres/parameters.rs"]
 mod parameters;
 #[path = "postgres/records.rs"]
@@ -157,25 +159,6 @@ fn tables_are_joined_and_survive_a_kill() {
     assert!(ask(&served, "SELECT * FROM owners").1.contains("there is no metric \"owners\""));
 }
 
-/// The statements of Grafana's data source that were recorded, where they are beside the
-/// repository; `frontends/postgres/tests/data/clients.txt` has what they answer.
-#[test]
-fn recorded_statements_of_grafana_are_answered() {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a directory above");
-    let recorded = beside.join("shared").join("sql").join("graf.sql");
-    if !recorded.exists() {
-        eprintln!("{} is not there", recorded.display());
-        return;
-    }
-    let served = served(&["--web.enable-admin-api"]);
-    let mut psql = Command::new(program("psql", "postgresql-client"));
-    psql.args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &local(served.port), "-f"]).arg(recorded);
-    let output = psql.output().expect("psql");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.lines().any(|line| line == "x"), "the builder lists the metric: {text}");
-}
-
 #[test]
 fn psycopg_prepares_cancels_and_reads_binary() {
     let served = served(&[]);
@@ -295,7 +278,7 @@ fn openssl(directory: &Path, arguments: &str) {
 }
 
 /// A server with TLS and users; it needs no wait but for the wire.
-fn protected(directory: &Path, web: &str) -> (Daemon, u16) {
+fn protected(directory: &Path, web: &str, address: &str) -> (Daemon, u16) {
     let file = |name: &str, text: &str| std::fs::write(directory.join(name), text).expect("a file");
     file("p.yml", "global: {}\n");
     file("web.yml", web);
@@ -306,7 +289,7 @@ fn protected(directory: &Path, web: &str) -> (Daemon, u16) {
         format!("--storage.tsdb.path={}", within("data")),
         format!("--web.listen-address=127.0.0.1:{}", free_port()),
         format!("--web.config.file={}", within("web.yml")),
-        format!("--sql.listen-address=127.0.0.1:{port}"),
+        format!("--sql.listen-address={address}:{port}"),
     ];
     let daemon = Daemon::start(&binary_under_test(), &arguments, directory);
     support::eventually("the wire is served", 60, || {
@@ -327,7 +310,7 @@ fn users_log_in_over_tls() {
         "tls_server_config: {{cert_file: k.pem, key_file: k.key}}\nbasic_auth_users: {{us: {HASH}, cat: {HASH}}}\n\
          basic_auth_user_labels: {{cat: {{team: a}}}}\nsql_users: {{ana: '{VERIFIER}'}}\n"
     );
-    let (_daemon, port) = protected(path, &web);
+    let (_daemon, port) = protected(path, &web, "127.0.0.1");
     let root = path.join("k.pem");
     let ask = |user: &str, password: &str, more: &str| {
         let root = root.display();
@@ -351,6 +334,31 @@ fn users_log_in_over_tls() {
         let want = format!("FATAL:  password authentication failed for user \"{user}\"");
         assert!(out.is_empty() && err.contains(&want), "{user}: {out}{err}");
     }
+}
+
+/// A client at an address that is not of the loopback is not asked for a password without TLS. The
+/// address is this machine's own, so nothing leaves it; a machine without one has no such client.
+#[test]
+fn no_password_is_asked_for_in_clear_text() {
+    // No packet is sent: a UDP socket only finds out its address.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    let own = socket.connect("198.51.100.1:9").and_then(|()| socket.local_addr()).map(|address| address.ip());
+    let Some(own) = own.ok().filter(|ip| !ip.is_loopback()) else {
+        eprintln!("this machine has no address of its own");
+        return;
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let web = format!("basic_auth_users: {{us: {HASH}}}\nsql_users: {{ana: '{VERIFIER}'}}\n");
+    let (_daemon, port) = protected(directory.path(), &web, "0.0.0.0");
+    let ask = |host: &str, user: &str, password: &str| {
+        let connection = format!("host={host} port={port} user={user} dbname=x sslmode=disable");
+        psql(&connection, password, &["SELECT current_user"])
+    };
+    let own = own.to_string();
+    let (out, err) = ask(&own, "us", "test");
+    assert!(out.is_empty() && err.contains("in clear text: connect with TLS"), "{out}{err}");
+    assert_eq!(ask(&own, "ana", "secret"), ("ana".to_owned(), String::new()), "SCRAM shows nothing");
+    assert_eq!(ask("127.0.0.1", "us", "test"), ("us".to_owned(), String::new()));
 }
 
 #[test]

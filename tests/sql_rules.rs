@@ -193,6 +193,14 @@ fn the_statements_of_the_page_run() {
     let names: Vec<&str> =
         groups.as_array().expect("groups").iter().filter_map(|group| group["name"].as_str()).collect();
     assert_eq!(names, ["hosts", "sql"], "{groups}");
+    // The example of views: a statement a line.
+    let example = page.lines().skip_while(|line| !line.starts_with("    CREATE VIEW"));
+    let example: Vec<&str> = example.take_while(|line| line.starts_with("    ")).collect();
+    assert_eq!(example.len(), 2, "{example:?}");
+    done(&server, "CREATE TABLE owners (job text, owner text)");
+    for text in example {
+        done(&server, text);
+    }
 }
 
 /// Definitions need the admin API; queries and lists do not.
@@ -255,7 +263,12 @@ fn statements_are_typed_at_a_terminal() {
     let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sql_terminal.py");
     let mut command = std::process::Command::new(support::daemon::python());
     command.arg(script).arg(binary_under_test()).arg(format!("http://127.0.0.1:{}", server.port));
-    let output = command.arg(home.path()).output().expect("python");
+    // The example of docs/sql.md is typed as it stands there.
+    let example = include_str!("../docs/sql.md").lines().skip_while(|line| *line != "    $ perennial sql");
+    let example: Vec<&str> = example.skip(1).take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let typed = example.iter().filter_map(|line| line.strip_prefix("sql> ").or(line.strip_prefix("...> ")));
+    let output = command.arg(home.path()).args(typed).output().expect("python");
+    let greeting = example[0].replace("localhost:9090", &format!("127.0.0.1:{}", server.port));
     let found: serde_json::Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
     let want = serde_json::json!({
@@ -272,6 +285,8 @@ fn statements_are_typed_at_a_terminal() {
             "       ^",
             "hint: did you mean \"at\" or \"irate\" or \"rate\"?",
         ],
+        "statement": "(0 rows)",
+        "greeting": greeting,
         "end": 0,
         "history": "sql> SELECT rat(value) FROM x;",
         "quit": 0,

@@ -1,8 +1,8 @@
 """Types into `perennial sql` at a pseudo-terminal of 80 columns, and prints what is shown as JSON.
-Arguments: the program, the URL of the server, a home directory."""
+Arguments: the program, the URL of the server, a home directory, and the lines of a statement."""
 import fcntl, json, os, pty, re, select, struct, sys, termios, time
 
-program, url, home = sys.argv[1:]
+program, url, home, *statement = sys.argv[1:]
 
 
 class Session:
@@ -12,7 +12,7 @@ class Session:
             os.environ.update(HOME=home, TERM="xterm")
             os.execv(program, [program, "sql", f"--url={url}"])
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.until("sql> ")
+        self.greeting = self.until("sql> ")[0]
 
     def until(self, wanted):
         """What is shown up to a text, as lines without the colours and moves of the cursor."""
@@ -58,6 +58,10 @@ session.type("\\f table\r", "\n\rsql> ")
 # The first line is the time of the rows.
 found["watch"] = answer(session.type("SELECT a FROM x WHERE a = '2' \\watch\r", "(1 row)"))[1:]
 found["given up"] = "given up" in " ".join(session.type("\x03", "sql> "))
+for line in statement[:-1]:
+    session.type(line + "\r", "...> ")
+found["statement"] = answer(session.type(statement[-1] + "\r", "rows)"))[-1]
+found["greeting"] = session.greeting
 found["error"] = answer(session.type("SELECT rat(value) FROM x;\r", "or \"rate\"?"))
 found["end"] = session.ends("\x04")
 session = Session()
