@@ -11,6 +11,17 @@ pub const TARGETS: usize = 3;
 /// two versions.
 pub const COLUMNS: usize = SERIES * 3 + 2;
 
+/// What makes the next histogram of a series of the one before.
+#[derive(Copy, Clone, Debug)]
+pub struct HistogramRecipe {
+    /// By how much a count grows.
+    pub by: u8,
+    /// Which count grows.
+    pub at: u8,
+    /// Whether it begins anew, and which kind it has.
+    pub shape: u8,
+}
+
 /// One event.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -20,7 +31,7 @@ pub enum Step {
     Alone { target: usize, series: usize, late: i64, value: u8 },
     /// A single histogram (series below 3), or a sample of either kind (series 3), that arrives
     /// this many ms late.
-    Histogram { target: usize, series: usize, late: i64, recipe: (u8, u8, u8) },
+    Histogram { target: usize, series: usize, late: i64, recipe: HistogramRecipe },
     /// The last single sample arrives again.
     Again,
     /// The start timestamp of a target's latest scrape, this many ms before it.
@@ -73,7 +84,8 @@ fn step(random: &mut Random, targets: usize, grid: i64) -> Step {
         1 => Step::Alone { target, series, late, value: byte(random) },
         2 => {
             let late = if random.chance(75) { 0 } else { late };
-            Step::Histogram { target, series, late, recipe: (byte(random), byte(random), byte(random)) }
+            let recipe = HistogramRecipe { by: byte(random), at: byte(random), shape: byte(random) };
+            Step::Histogram { target, series, late, recipe }
         }
         3 => Step::Again,
         4 => Step::Start {

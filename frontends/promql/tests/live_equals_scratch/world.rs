@@ -2,7 +2,7 @@
 //! ([`super::history`]).
 
 use crate::entries::{self, Entry, RandomExpression};
-use crate::history::{COLUMNS, SERIES, Step, TARGETS};
+use crate::history::{COLUMNS, HistogramRecipe, SERIES, Step, TARGETS};
 use crate::random::Random;
 use engine::annotations::Annotation;
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
@@ -135,7 +135,8 @@ fn labels(target: usize, i: usize) -> Labels {
 }
 
 /// The next histogram after `counts`: with custom buckets in series 1, a gauge in series 2.
-fn histogram(counts: &mut [f64; 3], series: usize, (by, at, shape): (u8, u8, u8)) -> NativeHistogram {
+fn histogram(counts: &mut [f64; 3], series: usize, recipe: HistogramRecipe) -> NativeHistogram {
+    let HistogramRecipe { by, at, shape } = recipe;
     if shape < 30 {
         *counts = [0.0; 3];
     }
@@ -287,18 +288,18 @@ impl World {
         self.install(new);
     }
 
-    fn histogram(&mut self, target: usize, series: usize, late: i64, recipe: (u8, u8, u8)) {
+    fn histogram(&mut self, target: usize, series: usize, late: i64, recipe: HistogramRecipe) {
         let t = self.now - late;
         let (to, counts) = &mut self.histograms[target][series];
-        if series == 3 && recipe.2.is_multiple_of(3) {
-            let v = if recipe.1 < 20 { STALE } else { f64::from(recipe.0) };
+        if series == 3 && recipe.shape.is_multiple_of(3) {
+            let v = if recipe.at < 20 { STALE } else { f64::from(recipe.by) };
             self.store.append_rows(&[FloatRow { series: *to, t, v }]).unwrap();
         } else {
             let h = Arc::new(histogram(counts, series, recipe));
             self.store.append_histograms(&[HistogramRow { series: *to, t, h }]).unwrap();
         }
-        if recipe.1.is_multiple_of(4) {
-            let start = t - i64::from(recipe.0) * 500;
+        if recipe.at.is_multiple_of(4) {
+            let start = t - i64::from(recipe.by) * 500;
             self.store.append_starts(&[StartRow { series: *to, t, start }]).unwrap();
         }
     }
