@@ -29,12 +29,12 @@ const MINUTE: i64 = 60 * SECOND;
 type InstalledView = (ViewSpec, Vec<Box<dyn Sink>>);
 
 #[derive(Default)]
-pub(super) struct FakeViews {
+pub(super) struct RuleViews {
     state: Mutex<BTreeMap<u64, InstalledView>>,
     next: Mutex<u64>,
 }
 
-impl ViewRegistry for FakeViews {
+impl ViewRegistry for RuleViews {
     fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
         if view.name == "Refused" {
             return Err(ViewError::Unsupported("the plan cannot stand".to_owned()));
@@ -56,7 +56,7 @@ impl ViewRegistry for FakeViews {
     }
 }
 
-impl FakeViews {
+impl RuleViews {
     pub(super) fn push(&self, name: &str, event: TapEvent) {
         let mut state = self.state.lock();
         let (_, sinks) = state.values_mut().find(|(spec, _)| spec.name == name).unwrap();
@@ -212,7 +212,7 @@ impl AlertPersistence for FakeMemory {
 
 #[derive(Default)]
 pub(super) struct Fixture {
-    pub views: Arc<FakeViews>,
+    pub views: Arc<RuleViews>,
     pub store: Arc<FakeStore>,
     pub sent: Arc<SentAlerts>,
     pub memory: Arc<FakeMemory>,

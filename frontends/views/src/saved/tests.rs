@@ -10,7 +10,7 @@ use storage::disk::{Disk, DiskFile, OsDisk, ReadFile};
 
 /// The installed views, by id.
 #[derive(Default)]
-struct FakeViews {
+struct NamedViews {
     next: AtomicU64,
     standing: Mutex<BTreeMap<ViewId, String>>,
     /// Whether plans of views can be replaced, and how many were.
@@ -18,7 +18,7 @@ struct FakeViews {
     changed: AtomicU64,
 }
 
-impl ViewRegistry for FakeViews {
+impl ViewRegistry for NamedViews {
     fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
         let id = ViewId(self.next.fetch_add(1, SeqCst));
         self.standing.lock().insert(id, view.name);
@@ -40,7 +40,7 @@ impl ViewRegistry for FakeViews {
     fn untap(&self, _: TapId) {}
 }
 
-impl FakeViews {
+impl NamedViews {
     fn names(&self) -> Vec<String> {
         self.standing.lock().values().cloned().collect()
     }
@@ -68,8 +68,8 @@ fn nobody(_: &RecordOptions) -> Option<String> {
     None
 }
 
-fn restored(dir: &std::path::Path, compile: Compile) -> (Arc<FakeViews>, SavedQueries) {
-    let board = Arc::new(FakeViews::default());
+fn restored(dir: &std::path::Path, compile: Compile) -> (Arc<NamedViews>, SavedQueries) {
+    let board = Arc::new(NamedViews::default());
     let file = SavedQueryFile::new(Arc::new(OsDisk), dir);
     let queries = SavedQueries::with_file(board.clone(), compile, file);
     queries.restore().unwrap();
@@ -163,7 +163,7 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
 
 #[test]
 fn there_are_not_more_than_there_may_be() {
-    let queries = SavedQueries::in_memory(Arc::new(FakeViews::default()), compile());
+    let queries = SavedQueries::in_memory(Arc::new(NamedViews::default()), compile());
     for i in 0..STANDING_QUERIES {
         queries.put(&format!("q{i}"), query("1"), nobody).unwrap();
     }
@@ -213,7 +213,7 @@ fn what_cannot_be_written_does_not_stand() {
     let (board, queries) = restored(dir.path(), compile());
     queries.put("a", query("1"), nobody).unwrap();
     drop((board, queries));
-    let board = Arc::new(FakeViews::default());
+    let board = Arc::new(NamedViews::default());
     let file = SavedQueryFile::new(Arc::new(FullDisk), dir.path());
     let queries = SavedQueries::with_file(board.clone(), compile(), file);
     queries.restore().unwrap();
