@@ -28,7 +28,7 @@ struct TextTable {
 }
 
 impl TextTable {
-    fn of(answer: &Value) -> TextTable {
+    fn from_answer(answer: &Value) -> TextTable {
         let columns = answer["data"]["columns"].as_array().map(Vec::as_slice).unwrap_or_default();
         let rows = answer["data"]["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
         let is_number = |column: &Value| {
@@ -63,7 +63,7 @@ impl TextTable {
 /// The answer as a table, numbers to the right; then warnings and the number of rows. Where the
 /// terminal is too narrow for all columns, each has a line of its own.
 pub(super) fn table(answer: &Value, shape: Shape) -> String {
-    let cells = TextTable::of(answer);
+    let cells = TextTable::from_answer(answer);
     let mut out = match fitting(&cells.widths(), &cells.can_be_cut, shape.width) {
         Some(widths) if !shape.is_expanded => lines_of_rows(&cells, &widths),
         _ => lines_of_columns(&cells, shape.width),

@@ -31,7 +31,7 @@ fn explains(case: &Case, servers: Servers) -> bool {
     let (range, shift) = window(&args[0]);
     let samples = servers.ask_theirs(&args[0], case.when);
     let end = shift.apply(t);
-    let limits = ((end - range) as f64, end as f64);
+    let limits = WindowLimits { start: (end - range) as f64, end: end as f64 };
     let compute = |row: &Row| {
         let value = match row.points.first()?.1 {
             Sample::Histogram(_) => Sample::Histogram(scaled(name, row, limits, &case.theirs)?),
@@ -48,8 +48,22 @@ fn explains(case: &Case, servers: Servers) -> bool {
     equals(case, &names::dropped(Answer { status: 200, result: Ok(data) }))
 }
 
+/// The edges of a window, ms.
+#[derive(Copy, Clone)]
+struct WindowLimits {
+    start: f64,
+    end: f64,
+}
+
+/// The first count of a window, and by how much it grows.
+#[derive(Copy, Clone)]
+struct CounterGrowth {
+    first: f64,
+    grown: f64,
+}
+
 /// The response of 2.42 for a native histogram, with the current factor.
-fn scaled(name: &str, row: &Row, limits: (f64, f64), theirs: &Answer) -> Option<Native> {
+fn scaled(name: &str, row: &Row, limits: WindowLimits, theirs: &Answer) -> Option<Native> {
     let mut labels = row.labels.clone();
     labels.remove("__name__");
     let Sample::Histogram(old) = &theirs.rows().iter().find(|r| r.labels == labels)?.points.first()?.1 else {
@@ -58,7 +72,8 @@ fn scaled(name: &str, row: &Row, limits: (f64, f64), theirs: &Answer) -> Option<
     let times: Vec<f64> = row.points.iter().map(|(t, _)| t * 1000.0).collect();
     let Sample::Histogram(first) = &row.points.first()?.1 else { return None };
     let before = factor(name, &times, limits, None);
-    let now = factor(name, &times, limits, Some((first.count, old.count / before)));
+    let now =
+        factor(name, &times, limits, Some(CounterGrowth { first: first.count, grown: old.count / before }));
     let mut today = old.clone();
     today.scale(now / before);
     Some(today)
@@ -74,7 +89,7 @@ fn window(expr: &Expr) -> (i64, Shift) {
 }
 
 /// Prometheus 3's formula for floats; times in ms.
-fn extrapolate(name: &str, points: &[(f64, f64)], limits: (f64, f64)) -> Option<f64> {
+fn extrapolate(name: &str, points: &[(f64, f64)], limits: WindowLimits) -> Option<f64> {
     let first = points.first()?;
     let last = points.last()?;
     if points.len() < 2 {
@@ -86,13 +101,14 @@ fn extrapolate(name: &str, points: &[(f64, f64)], limits: (f64, f64)) -> Option<
         result += pair[0].1;
     }
     let times: Vec<f64> = points.iter().map(|(t, _)| *t).collect();
-    let counts = (counter && first.1 >= 0.0).then_some((first.1, result));
+    let counts = (counter && first.1 >= 0.0).then_some(CounterGrowth { first: first.1, grown: result });
     Some(result * factor(name, &times, limits, counts))
 }
 
 /// The factor of the raw increase, for samples at these times within these limits (ms); `counts`
-/// has the first count and the increase if the series is a counter.
-fn factor(name: &str, times: &[f64], (start, end): (f64, f64), counts: Option<(f64, f64)>) -> f64 {
+/// is set if the series is a counter.
+fn factor(name: &str, times: &[f64], limits: WindowLimits, counts: Option<CounterGrowth>) -> f64 {
+    let WindowLimits { start, end } = limits;
     let first = times[0];
     let last = times[times.len() - 1];
     let mut before = (first - start) / 1000.0;
@@ -102,8 +118,8 @@ fn factor(name: &str, times: &[f64], (start, end): (f64, f64), counts: Option<(f
     if before >= average * 1.1 {
         before = average / 2.0;
     }
-    if let Some((count, grown)) = counts.filter(|(_, grown)| *grown > 0.0) {
-        before = f64::min(before, sampled * (count / grown));
+    if let Some(CounterGrowth { first, grown }) = counts.filter(|counts| counts.grown > 0.0) {
+        before = f64::min(before, sampled * (first / grown));
     }
     if after >= average * 1.1 {
         after = average / 2.0;
@@ -114,11 +130,12 @@ fn factor(name: &str, times: &[f64], (start, end): (f64, f64), counts: Option<(f
 
 #[test]
 fn the_formula_is_todays() {
+    let window = WindowLimits { start: 0.0, end: 75_000.0 };
     let points = [(60_000.0, 10.0), (75_000.0, 40.0)];
     // The start is 4 intervals away: extrapolated by half an interval, or less if the zero is
     // nearer.
-    assert_eq!(extrapolate("delta", &points, (0.0, 75_000.0)), Some(45.0));
-    assert_eq!(extrapolate("increase", &points, (0.0, 75_000.0)), Some(40.0));
-    assert_eq!(extrapolate("rate", &points, (0.0, 75_000.0)), Some(30.0 * (20.0 / 15.0 / 75.0)));
-    assert_eq!(extrapolate("rate", &points[..1], (0.0, 75_000.0)), None);
+    assert_eq!(extrapolate("delta", &points, window), Some(45.0));
+    assert_eq!(extrapolate("increase", &points, window), Some(40.0));
+    assert_eq!(extrapolate("rate", &points, window), Some(30.0 * (20.0 / 15.0 / 75.0)));
+    assert_eq!(extrapolate("rate", &points[..1], window), None);
 }

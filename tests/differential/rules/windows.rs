@@ -60,53 +60,63 @@ fn over_window(case: &Case, servers: Servers, function: impl Fn(&[f64]) -> f64) 
 
 /// Prometheus 3's mean: of a compensated sum, or updated value by value once the sum overflows.
 fn mean_of(values: &[f64]) -> f64 {
-    let mut sum = (values[0], 0.0);
+    let mut sum = CompensatedSum { total: values[0], lost: 0.0 };
     for at in 1..values.len() {
         let next = add(values[at], sum);
-        if next.0.is_infinite() {
-            return moving_mean((sum.0 / at as f64, sum.1 / at as f64), at, values);
+        if next.total.is_infinite() {
+            let count = at as f64;
+            let mean = CompensatedSum { total: sum.total / count, lost: sum.lost / count };
+            return moving_mean(mean, at, values);
         }
         sum = next;
     }
     let count = values.len() as f64;
-    sum.0 / count + sum.1 / count
+    sum.total / count + sum.lost / count
 }
 
-fn moving_mean(mut mean: (f64, f64), from: usize, values: &[f64]) -> f64 {
+fn moving_mean(mut mean: CompensatedSum, from: usize, values: &[f64]) -> f64 {
     for (at, value) in values.iter().enumerate().skip(from) {
         let count = (at + 1) as f64;
         let share = (count - 1.0) / count;
-        mean = add(value / count, (share * mean.0, share * mean.1));
+        let rest = CompensatedSum { total: share * mean.total, lost: share * mean.lost };
+        mean = add(value / count, rest);
     }
-    mean.0 + mean.1
+    mean.total + mean.lost
 }
 
 /// Prometheus 3's variance: Welford's algorithm, with a compensated mean and sum of squares.
 fn variance_of(values: &[f64]) -> f64 {
-    let mut mean = (0.0, 0.0);
-    let mut squares = (0.0, 0.0);
+    let mut mean = CompensatedSum::default();
+    let mut squares = CompensatedSum::default();
     let mut count = 0.0;
     for value in values {
         count += 1.0;
-        let delta = value - (mean.0 + mean.1);
+        let delta = value - (mean.total + mean.lost);
         mean = add(delta / count, mean);
-        squares = add(delta * (value - (mean.0 + mean.1)), squares);
+        squares = add(delta * (value - (mean.total + mean.lost)), squares);
     }
-    (squares.0 + squares.1) / count
+    (squares.total + squares.lost) / count
 }
 
-/// Compensated addition: returns the sum and the compensation, which is zero once the sum is
-/// infinite.
-fn add(value: f64, (sum, lost): (f64, f64)) -> (f64, f64) {
+/// A sum, and what rounding has taken from it: zero once the sum is infinite.
+#[derive(Copy, Clone, Default)]
+struct CompensatedSum {
+    total: f64,
+    lost: f64,
+}
+
+/// Compensated addition.
+fn add(value: f64, to: CompensatedSum) -> CompensatedSum {
+    let CompensatedSum { total: sum, lost } = to;
     let total = sum + value;
-    let now = if total.is_infinite() {
+    let lost = if total.is_infinite() {
         0.0
     } else if sum.abs() >= value.abs() {
         lost + ((sum - total) + value)
     } else {
         lost + ((value - total) + sum)
     };
-    (total, now)
+    CompensatedSum { total, lost }
 }
 
 #[test]
