@@ -530,6 +530,7 @@ pub fn expand(group: &TargetGroup, extra: &[(&str, &str)]) -> Vec<DiscoveredTarg
 #[cfg(test)]
 mod tests {
     mod failures;
+    mod keys;
 
     use super::*;
 

@@ -137,12 +137,13 @@ fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::recorded_server::{assert_cases, assert_refused};
+    use super::super::recorded_server::{assert_cases, assert_port, assert_refused};
     use super::*;
 
     #[tokio::test]
     async fn resources_have_the_labels_of_prometheus() {
         assert_cases::<PuppetDbSd>(include_str!("../../tests/data/discovery/puppetdb.json")).await;
+        assert_port::<PuppetDbSd>(include_str!("../../tests/data/discovery/puppetdb.json")).await;
     }
 
     #[test]

@@ -285,14 +285,22 @@ mod tests {
         let credentials =
             json!({"STACKIT_SERVICE_ACCOUNT_KEY": public("file"), "STACKIT_PRIVATE_KEY_PATH": private});
         let credentials = file("credentials.json", &credentials.to_string());
-        let all = StackitSdKeys {
-            service_account_key: Secret::new(public("inline")),
-            service_account_key_path: key.as_str().into(),
-            private_key: Secret::new(pem),
-            private_key_path: private.as_str().into(),
-            credentials_file_path: credentials.as_str().into(),
-            ..StackitSdKeys::default()
+        let keys = |value: serde_json::Value| {
+            serde_saphyr::from_str::<StackitSdConfig>(&value.to_string()).unwrap().keys
         };
+        let all = keys(json!({
+            "service_account_key": public("inline"), "service_account_key_path": key, "private_key": pem,
+            "private_key_path": private, "credentials_file_path": credentials,
+        }));
+        // Each key by itself, with what it needs besides.
+        for (one, kid) in [
+            (json!({"service_account_key": public("inline"), "private_key": pem}), "inline"),
+            (json!({"service_account_key": public("inline"), "private_key_path": private}), "inline"),
+            (json!({"service_account_key_path": key, "private_key": pem}), "path"),
+            (json!({"credentials_file_path": credentials}), "file"),
+        ] {
+            assert_eq!(account(&keys(one.clone())).unwrap().unwrap().id, kid, "{one}");
+        }
         let none = Secret::default();
         let path =
             StackitSdKeys { service_account_key: none.clone(), private_key: none.clone(), ..all.clone() };

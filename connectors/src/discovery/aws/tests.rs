@@ -38,7 +38,7 @@ async fn databases_have_the_labels_of_prometheus() {
 
 /// What a mechanism asks when its block names a region, an endpoint, keys and a role: first the
 /// role from AWS' service for that, then its own service at the endpoint, both signed.
-async fn assert_keys<L: Lister>(service: &str) {
+async fn assert_keys<L: Lister>(service: &str, keys: fn(&L::Config) -> &AwsKeys) {
     let role = "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ROLE</AccessKeyId>\
                 <SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
                 <Expiration>2999-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>";
@@ -60,20 +60,19 @@ async fn assert_keys<L: Lister>(service: &str) {
     let own = own.unwrap_or_else(|| panic!("{service} asks nothing at its endpoint: {seen:?}"));
     assert!(own.contains("Credential=ROLE/") && own.contains(&format!("/eu-west-2/{service}/")), "{own}");
     // Another secret makes another signature; the profile and the keys are those of the block.
-    let block: LightsailSdConfig =
-        serde_saphyr::from_str("{access_key: AK, secret_key: SK, profile: p}").unwrap();
-    let settings = block.aws.settings();
+    let block: L::Config = serde_saphyr::from_str("{access_key: AK, secret_key: SK, profile: p}").unwrap();
+    let settings = keys(&block).settings();
     assert_eq!((settings.secret_key.expose(), settings.profile.as_str()), ("SK", "p"));
 }
 
 #[tokio::test]
 async fn keys_of_all_mechanisms_do_what_they_say() {
-    assert_keys::<Ec2Sd>("ec2").await;
-    assert_keys::<LightsailSd>("lightsail").await;
-    assert_keys::<EcsSd>("ecs").await;
-    assert_keys::<ElastiCacheSd>("elasticache").await;
-    assert_keys::<MskSd>("kafka").await;
-    assert_keys::<RdsSd>("rds").await;
+    assert_keys::<Ec2Sd>("ec2", |config| &config.aws).await;
+    assert_keys::<LightsailSd>("lightsail", |config| &config.aws).await;
+    assert_keys::<EcsSd>("ecs", |config| &config.aws).await;
+    assert_keys::<ElastiCacheSd>("elasticache", |config| &config.aws).await;
+    assert_keys::<MskSd>("kafka", |config| &config.aws).await;
+    assert_keys::<RdsSd>("rds", |config| &config.aws).await;
 }
 
 /// The port of targets is that of the block. Caches have ports of their own.
@@ -101,11 +100,19 @@ async fn roles_ask_for_what_the_block_says() {
     assert_eq!(EcsSd::entry(shared.clone()).own.clusters, clusters);
     assert_eq!(MskSd::entry(shared.clone()).own.clusters, clusters);
     assert_eq!(ElastiCacheSd::entry(shared).own.clusters, clusters);
-    for (what, cluster) in [("ecs", "DescribeClusters"), ("kafka", "/api/v2/clusters/c-1")] {
+    for (what, cluster) in [
+        ("ecs", "DescribeClusters"),
+        ("kafka", "/api/v2/clusters/c-1"),
+        ("rds", "DBClusterIdentifier=c-1"),
+        ("elasticache", "ServerlessCacheName=c-1"),
+    ] {
         let server = RecordedServer::new(Vec::new());
         let yaml = format!("{{{KEYS}, clusters: [c-1]}}");
+        let cache = format!("{{{KEYS}, clusters: ['arn:aws:elasticache:r:a:serverlesscache:c-1']}}");
         let _ = match what {
             "ecs" => lister::<EcsSd>(&yaml, &server).unwrap().list().await,
+            "rds" => lister::<RdsSd>(&yaml, &server).unwrap().list().await,
+            "elasticache" => lister::<ElastiCacheSd>(&cache, &server).unwrap().list().await,
             _ => lister::<MskSd>(&yaml, &server).unwrap().list().await,
         };
         let first = server.seen().remove(0);
@@ -130,6 +137,31 @@ async fn roles_ask_for_what_the_block_says() {
     lister::<Ec2Sd>(&format!("{{{KEYS}, {conditions}}}"), &server).unwrap().list().await.unwrap_err();
     let asked = server.seen().into_iter().find(|request| request.contains("DescribeInstances")).unwrap();
     assert!(asked.contains("Filter.1.Name=f-1") && asked.contains("v-1"), "{asked}");
+}
+
+/// An entry of `aws_sd_configs` is the entry of its role with the same keys.
+#[test]
+fn a_role_has_the_keys_of_its_mechanism() {
+    fn assert_same<L: AwsRole>(role: &str, own: &str)
+    where
+        L::Config: PartialEq + std::fmt::Debug,
+    {
+        let keys = format!(
+            "region: r, endpoint: 'http://e:1', access_key: AK, secret_key: SK, profile: p, role_arn: arn-1, \
+             external_id: x, refresh_interval: 7m, port: 81{own}"
+        );
+        let shared: AwsSdConfig = serde_saphyr::from_str(&format!("{{role: {role}, {keys}}}")).unwrap();
+        let alone: L::Config = serde_saphyr::from_str(&format!("{{{keys}}}")).unwrap();
+        assert_eq!(L::entry(shared), alone, "{role}");
+    }
+    let filters = ", filters: [{name: f-1, values: [v-1]}]";
+    let clusters = ", clusters: [c-1]";
+    assert_same::<Ec2Sd>("ec2", filters);
+    assert_same::<EcsSd>("ecs", clusters);
+    assert_same::<ElastiCacheSd>("elasticache", clusters);
+    assert_same::<LightsailSd>("lightsail", "");
+    assert_same::<MskSd>("msk", clusters);
+    assert_same::<RdsSd>("rds", &format!("{filters}{clusters}"));
 }
 
 const RDS_CLUSTERS: &str = "<r><DescribeDBClustersResult><DBClusters><DBCluster><DBClusterArn>c</DBClusterArn>\

@@ -115,6 +115,10 @@ async fn filters_are_sent_with_the_list_of_the_role() {
     let yaml = "{host: 'http://d:2375', role: services, filters: [{name: name, values: [mon_node-exporter, mon_grafana]}]}";
     let found = listed::<DockerSwarmSd>(yaml, &server).await.unwrap();
     assert_eq!(sorted(found), sorted(targets(data!("swarm-services-filtered-expected"))));
+    let filtered = "containers/json?filters=%7B%22status%22%3A%7B%22paused%22%3Atrue%7D%7D";
+    let server = daemon(&[(filtered, "[]"), ("networks", "[]")]);
+    let yaml = "{host: 'http://d:2375', filters: [{name: status, values: [paused]}]}";
+    assert!(listed::<DockerSd>(yaml, &server).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -248,6 +248,11 @@ async fn nerve_nodes_have_the_labels_of_prometheus() {
         "__meta_nerve_endpoint_port": "80", "__meta_nerve_endpoint_name": "web"}]);
     assert_eq!(next(&mut discovery).await, expected);
     assert_eq!(*server.timeouts.lock(), [7_000]);
+    let yaml = format!("{{servers: ['{address}'], paths: [/n], timeout: 9s}}");
+    let entry: ServersetSdConfig = serde_saphyr::from_str(&yaml).unwrap();
+    let config = DiscoveryConfigs { serverset_sd_configs: vec![entry], ..DiscoveryConfigs::default() };
+    next(&mut start(&config, &Metrics::default())).await;
+    assert_eq!(*server.timeouts.lock(), [7_000, 9_000]);
 }
 
 #[test]

@@ -123,6 +123,21 @@ fn the_configuration_decides_about_names_and_labels() {
         first("translation_strategy: NoTranslation", "http.requests"),
         r#"http.requests{http.route="/a", instance="i-1", job="eu/shop"}"#
     );
+    // How an attribute becomes a label: what the two keys about underscores say.
+    for (config, label) in [
+        ("{}", "{instance=\"i-1\", job=\"eu/shop\", key_a__b=\"/a\"}"),
+        ("label_name_underscore_sanitization: false", "{_a__b=\"/a\", instance=\"i-1\", job=\"eu/shop\"}"),
+        (
+            "label_name_preserve_multiple_underscores: false",
+            "{instance=\"i-1\", job=\"eu/shop\", key_a_b=\"/a\"}",
+        ),
+    ] {
+        let f = fixture(config, PLAIN);
+        f.apply(&COUNTER.replace("http.route", "_a..b")).unwrap();
+        let rows = test_store::stored(&f.receiver.store, "http_requests_total");
+        let rows: Vec<String> = rows.into_iter().map(|row| row.labels).collect();
+        assert!(rows.iter().any(|row| row.ends_with(label)), "{config}: {rows:?}");
+    }
     assert_eq!(labels("translation_strategy: NoUTF8EscapingWithSuffixes", "http.requests_total").len(), 2);
     assert_eq!(labels("translation_strategy: UnderscoreEscapingWithoutSuffixes", "http_requests").len(), 2);
     assert_eq!(

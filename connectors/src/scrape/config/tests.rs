@@ -56,6 +56,16 @@ fn native_histograms_are_asked_for_in_protobuf() {
     assert_eq!(job.unwrap().native, rules);
 }
 
+/// Limits are those of the job, or else of `global`.
+#[test]
+fn limits_are_inherited() {
+    let limit = |global: &str, scrape: &str| {
+        load(global, &format!("{{job_name: x{scrape}}}")).unwrap().limits.name_bytes
+    };
+    let own = ", label_name_length_limit: 9";
+    assert_eq!((limit("label_name_length_limit: 5", ""), limit("label_name_length_limit: 5", own)), (5, 9));
+}
+
 #[test]
 fn features_stand_in_for_keys_that_are_not_there() {
     let features = JobFeatures { extra_metrics: true, starts: true, ..JobFeatures::default() };
