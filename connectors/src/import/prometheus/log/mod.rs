@@ -149,7 +149,7 @@ impl TsdbHead {
 fn add(samples: &mut ChunkSamples, at: LogPosition, entry: LogEntry) -> Option<()> {
     match entry {
         LogEntry::Float { value, .. } => samples.float(at.t, value),
-        LogEntry::Histogram { histogram, .. } => samples.histogram(at.t, histogram)?,
+        LogEntry::Histogram { histogram, .. } => samples.histogram(at.t, *histogram)?,
         LogEntry::Series { .. } | LogEntry::Deleted { .. } => {}
     }
     samples.start(at.t, at.start);

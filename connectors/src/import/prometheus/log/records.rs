@@ -16,7 +16,7 @@ pub(super) enum LogEntry {
     /// A sample; `start` is 0 if it has no start timestamp.
     Float { at: LogPosition, value: f64 },
     /// A native histogram.
-    Histogram { at: LogPosition, histogram: RawHistogram },
+    Histogram { at: LogPosition, histogram: Box<RawHistogram> },
     /// The samples of a series from `from` to `to`, ends included, are deleted.
     Deleted { reference: u64, from: TimeMs, to: TimeMs },
 }
@@ -174,7 +174,7 @@ fn ended(bytes: &mut TsdbByteReader<'_>, mut h: RawHistogram, at: LogPosition) -
         counts == buckets.spans.iter().map(|span| span.length as usize).sum::<usize>()
     };
     (whole(&h.positive) && whole(&h.negative)).then_some(())?;
-    Some(LogEntry::Histogram { at, histogram: h })
+    Some(LogEntry::Histogram { at, histogram: Box::new(h) })
 }
 
 fn spans(bytes: &mut TsdbByteReader<'_>) -> Option<Vec<storage::model::histogram::BucketSpan>> {

@@ -115,9 +115,8 @@ fn open(dir: &tempfile::TempDir, blocks: &[TsdbBlock]) -> TsdbHead {
 fn floats(head: &TsdbHead) -> Vec<String> {
     let rows = LoggedRows { head, next: 0, ready: Vec::new().into_iter() };
     let text = |one: BlockSeries| {
-        let samples = one.ts.iter().zip(&one.vs).map(|(t, v)| match v.to_bits() == STALE.to_bits() {
-            true => format!(" {t}=end"),
-            false => format!(" {t}={v}"),
+        let samples = one.ts.iter().zip(&one.vs).map(|(t, v)| {
+            if v.to_bits() == STALE.to_bits() { format!(" {t}=end") } else { format!(" {t}={v}") }
         });
         format!("{}{}", one.labels, samples.collect::<String>())
     };
