@@ -221,6 +221,14 @@ impl InputSpec {
         table.lists_series.then_some(SeriesList { scan, table })
     }
 
+    /// An error if it reads a table that is gone, or has other columns now.
+    pub(super) fn is_there(&self) -> Result<(), SqlError> {
+        match &self.source {
+            InputSource::Table(table) => table.newest().map(drop),
+            InputSource::List(_) => Ok(()),
+        }
+    }
+
     fn poll_table(
         &self,
         input: &TableInput,

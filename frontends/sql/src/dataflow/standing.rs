@@ -354,9 +354,12 @@ impl StandingDataflow {
             }
             Some(Err(error)) => {
                 // Building a dataflow is expensive. A statement that fails again and again must not
-                // slow the others down.
-                let until = Instant::now() + began.elapsed() * REST_TIMES;
-                self.pause = Some(RetryPause { until, error: error.clone() });
+                // slow the others down. That a table is gone costs nothing to find out, and the
+                // statement goes on as soon as it is there again.
+                if error.kind != SqlErrorKind::Unavailable {
+                    let until = Instant::now() + began.elapsed() * REST_TIMES;
+                    self.pause = Some(RetryPause { until, error: error.clone() });
+                }
                 Attempt::Failed(error)
             }
         }

@@ -65,6 +65,10 @@ impl Host<'_> {
         deadline: Instant,
     ) -> Result<ViewFlow, SqlError> {
         let reads = plan.rel.reads_in_all();
+        // Before a long list is read for nothing.
+        for spec in reads.inputs.values() {
+            spec.is_there()?;
+        }
         for spec in reads.inputs.values() {
             self.add_input(spec, t, deadline)?;
         }
