@@ -241,7 +241,7 @@ mod tests {
             if calls.get() < 3 { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }
         });
         assert!(opened.is_ok());
-        assert_eq!(disk.0.state.lock().files.len(), RESERVED_DESCRIPTORS - 2);
+        assert_eq!(disk.reserve.state.lock().files.len(), RESERVED_DESCRIPTORS - 2);
         let never = disk.with_reserve(|_| Err::<(), _>(io::Error::from_raw_os_error(24)));
         assert!(are_out(&never.unwrap_err()), "and then it fails");
     }
