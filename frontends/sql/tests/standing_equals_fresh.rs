@@ -55,7 +55,7 @@ use views::ViewRegistry;
 use views::scheduled::{CompositeViews, ScheduledViewServices};
 
 const START: TimeMs = 1_700_000_000_000;
-const CASES: u64 = 12;
+const CASES: u64 = 24;
 const STEPS: usize = 25;
 const VIEWS: usize = 6;
 const SERIES: usize = 8;
