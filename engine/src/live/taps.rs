@@ -369,4 +369,51 @@ mod tests {
         let failed = TapEvent::Failed { t: 20, error: "limit".to_owned() };
         assert_eq!(*heard.lock(), [TapEvent::Snapshot { t: 20, rows }, failed]);
     }
+
+    /// What [`Sink::push_rows`] was called with: whether these are all rows, how many labels there
+    /// are, and the rows.
+    type NumberedEvents = Vec<(bool, usize, Vec<(u32, Option<Sample>)>)>;
+    struct NumberedList(Arc<Mutex<NumberedEvents>>);
+    impl Sink for NumberedList {
+        fn push(&mut self, event: TapEvent) -> bool {
+            assert!(!matches!(event, TapEvent::Snapshot { .. } | TapEvent::Delta { .. }), "{event:?}");
+            true
+        }
+        fn takes_numbers(&self) -> bool {
+            true
+        }
+        fn push_rows(&mut self, rows: &NumberedRows<'_>) -> bool {
+            let samples = rows.changed.iter().map(|row| (*row, rows.sample(*row).sample()));
+            self.0.lock().push((rows.is_whole, rows.labels.len(), samples.collect()));
+            true
+        }
+    }
+
+    /// A consumer that keeps rows by their numbers hears of the same rows as one that wants labels.
+    #[test]
+    fn rows_are_told_by_their_numbers() {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let numbered = Arc::new(Mutex::new(Vec::new()));
+        let mut taps = Taps::default();
+        taps.add(TapId(1), Box::new(NumberedList(numbered.clone())));
+        taps.add(TapId(2), Box::new(EventList(heard.clone())));
+        let job = |name: &str| Labels::from_pairs([("job", name)]);
+        let out = |version: u64, values: Vec<f64>| StepOutput {
+            labels: ["a", "b", "c"].iter().take(values.len()).map(|name| job(name)).collect(),
+            values,
+            version,
+            ..StepOutput::default()
+        };
+        taps.send(10, &out(1, vec![1.0, ABSENT]), Vec::new(), None);
+        taps.send(20, &out(2, vec![ABSENT, 2.0, 3.0]), Vec::new(), None);
+        taps.send(30, &out(3, vec![ABSENT, 2.0, 3.0]), Vec::new(), None);
+        let whole = (true, 2, vec![(0, Some(1.0.into()))]);
+        let change = (false, 3, vec![(0, None), (1, Some(2.0.into())), (2, Some(3.0.into()))]);
+        assert_eq!(*numbered.lock(), [whole, change]);
+        let upsert = vec![(job("b"), 2.0.into()), (job("c"), 3.0.into())];
+        let events = heard.lock();
+        assert_eq!(events[0], TapEvent::Snapshot { t: 10, rows: vec![(job("a"), 1.0.into())] });
+        assert_eq!(events[2], TapEvent::Delta { t: 20, since: 20, upsert, remove: vec![job("a")] });
+        assert_eq!(events.len(), 4);
+    }
 }
