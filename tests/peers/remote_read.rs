@@ -8,6 +8,7 @@ use crate::support::{compare, http, now_ms};
 use prost::Message;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io::Read;
 
 /// A configuration of Prometheus that reads from `port`.
 fn reading_from(port: u16) -> String {
@@ -265,6 +266,13 @@ fn a_sidecar_of_thanos_finds_what_it_asks_for() {
     ];
     let answer = http::send(ours.port, "POST", "/api/v1/read", &head, &body).expect("an answer");
     assert_eq!(answer.status, 200, "{}", answer.text());
+    // Clients in Go accept gzip unless they are told otherwise. A broken stream has no end.
+    let mut packed_head = head.to_vec();
+    packed_head.push(("Accept-Encoding", "gzip"));
+    let packed = http::send(ours.port, "POST", "/api/v1/read", &packed_head, &body).expect("a packed answer");
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked).expect("gzip to its end");
+    assert_eq!(unpacked, answer.body);
     let series: Vec<ChunkedSeries> =
         frames(&answer.body).into_iter().flat_map(|frame| frame.series).collect();
     let labels: Vec<Vec<(&str, &str)>> = series

@@ -190,6 +190,7 @@ async fn discard(mut stream: BodyDataStream, limit: usize) {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "these are bodies of requests")]
 mod tests {
     use super::*;
     use axum::http::header;

@@ -5,8 +5,8 @@
 use super::dispatch::ApiRequest;
 use super::json_model::NotificationJson;
 use super::response::{ApiResult, success};
+use super::sending::streamed;
 use super::{AppState, limits};
-use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -50,7 +50,7 @@ pub(crate) async fn live(call: ApiRequest) -> Response {
         is_first: true,
         _permit: permit,
     };
-    let body = Body::from_stream(futures::stream::unfold(stream, NotificationStream::next));
+    let body = streamed(futures::stream::unfold(stream, NotificationStream::next));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache"),

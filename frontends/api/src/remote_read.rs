@@ -3,6 +3,7 @@
 
 use super::dispatch::ApiRequest;
 use super::response::text_error;
+use super::sending::streamed;
 use super::services::{ReadAnswer, ReadCall};
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -26,7 +27,7 @@ pub(crate) async fn read(call: ApiRequest) -> Response {
             response
         }
         ReadAnswer::Frames(frames) => {
-            let mut response = Response::new(Body::from_stream(frames));
+            let mut response = Response::new(streamed(frames));
             let kind = HeaderValue::from_static(
                 "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse",
             );

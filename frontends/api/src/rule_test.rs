@@ -11,9 +11,9 @@ use super::params::{Form, parse_step, parse_time};
 use super::query::CancelOnDrop;
 use super::query::running_queries::{QueryKind, RunningQuery};
 use super::response::{ApiError, ApiResult, ErrorType, success};
+use super::sending::streamed;
 use super::subscribe::NDJSON;
 use super::{AppState, query};
-use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
@@ -221,8 +221,7 @@ fn stream(
         };
         Some((Ok(Bytes::from(format!("{last}\n"))), None))
     });
-    // Compression asks once more after the last line, which `unfold` does not bear.
-    let body = Body::from_stream(futures::StreamExt::fuse(lines));
+    let body = streamed(lines);
     (StatusCode::OK, [(header::CONTENT_TYPE, NDJSON)], body).into_response()
 }
 

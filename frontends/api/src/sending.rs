@@ -1,10 +1,12 @@
-//! The body of a large answer: pieces that are written as fast as the client reads them, until the
-//! request's deadline.
+//! The bodies of answers that are sent in pieces: [`streamed`] of any stream, and [`body`] of a
+//! large answer, whose pieces are written as fast as the client reads them, until the request's
+//! deadline.
 //!
 //! An answer holds memory while it is sent, and a slow client could hold it forever. So the answer
 //! is dropped at the deadline, and the connection closes before its end. [`super::query_json`]
 //! makes the pieces.
 
+use axum::BoxError;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -33,13 +35,24 @@ struct Pieces {
     timer: JoinHandle<()>,
 }
 
+/// A body of what a stream yields. All streams become bodies here: compression asks for the next
+/// piece once more after the last one, and a stream such as `unfold` panics then.
+pub(crate) fn streamed<S, E>(stream: S) -> Body
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+    E: Into<BoxError> + 'static,
+{
+    #[allow(clippy::disallowed_methods, reason = "the stream ends once and for all")]
+    Body::from_stream(stream.fuse())
+}
+
 /// A body of these pieces that ends at `deadline`. A single piece needs no deadline: it is already
 /// in memory.
 pub(crate) fn body(mut pieces: impl Iterator<Item = Bytes> + Send + 'static, deadline: Instant) -> Body {
     let first = pieces.next().unwrap_or_default();
     let Some(second) = pieces.next() else { return Body::from(first) };
     let begin = futures::stream::iter([Ok(first), Ok(second)]);
-    Body::from_stream(begin.chain(pieces_of(pieces, deadline)))
+    streamed(begin.chain(pieces_of(pieces, deadline)))
 }
 
 fn pieces_of(pieces: impl Iterator<Item = Bytes> + Send + 'static, deadline: Instant) -> Pieces {

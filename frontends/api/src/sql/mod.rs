@@ -24,6 +24,7 @@ use super::query::running_queries::{QueryKind, RunningQueries, RunningQuery, STO
 use super::query::{CancelOnDrop, client_of};
 use super::response::{ApiError, ApiResult, ErrorType};
 use super::self_metrics::GaugeGuard;
+use super::sending::streamed;
 use super::subscribe::client_message::SubscribeRequest;
 use super::{limits, params, subscribe};
 use ::sql::output::{AnswerWriter, Format};
@@ -253,9 +254,7 @@ async fn respond(
     });
     let begin = futures::stream::iter([Ok::<Bytes, SqlError>(first)]);
     let whole = futures::StreamExt::chain(begin, rest);
-    // Compression asks for the next piece once more after the last one, which `unfold` does not
-    // bear.
-    Ok(response(format, Body::from_stream(futures::StreamExt::fuse(whole))))
+    Ok(response(format, streamed(whole)))
 }
 
 fn response(format: Format, body: Body) -> Response {

@@ -3,6 +3,7 @@
 
 use super::super::dispatch::ApiRequest;
 use super::super::response::{ApiError, ApiResult, ErrorType};
+use super::super::sending::streamed;
 use super::super::{AppState, limits};
 use super::budget::Charge;
 use super::client_message::SubscribeRequest;
@@ -10,7 +11,6 @@ use super::outgoing::Outgoing;
 use super::subscribers::{Subscriber, Transport};
 use super::subscription::Subscription;
 use super::{EVENTS, NDJSON, full};
-use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
@@ -70,7 +70,7 @@ async fn stream(call: ApiRequest, request: SubscribeRequest, format: StreamForma
         // nginx would collect small messages until its buffer is full.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    let body = Body::from_stream(messages(call.state, subscription, subscriber, format));
+    let body = streamed(messages(call.state, subscription, subscriber, format));
     Ok((StatusCode::OK, headers, body).into_response())
 }
 
