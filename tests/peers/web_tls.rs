@@ -196,14 +196,20 @@ fn every_kind_of_client_certificate_with_and_without_passwords() {
     });
 }
 
+/// A directory with an authority, `ca`, and a certificate of it for this machine, `server`.
+fn with_certificates() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    authority(directory.path(), "ca");
+    certificate(directory.path(), "server", "ca", "IP:127.0.0.1");
+    directory
+}
+
 /// The version of HTTP that a client which would like to speak HTTP/2 gets.
 #[test]
 fn http_2_is_spoken_as_the_file_says() {
     wall_clock(|| {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = with_certificates();
         let directory = directory.path();
-        authority(directory, "ca");
-        certificate(directory, "server", "ca", "IP:127.0.0.1");
         write(directory, "prometheus.yml", "scrape_configs: []\n");
         for (option, want) in [("", "2"), ("{http2: true}", "2"), ("{http2: false}", "1.1")] {
             write(directory, "web.yml", &format!("{SERVER}http_server_config: {option}\n"));
@@ -234,10 +240,8 @@ const NAMES: [(&str, bool); 8] = [
 #[test]
 fn clients_are_known_by_names_of_every_kind() {
     wall_clock(|| {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = with_certificates();
         let directory = directory.path();
-        authority(directory, "ca");
-        certificate(directory, "server", "ca", "IP:127.0.0.1");
         certificate(directory, "client", "ca", "DNS:client.test,IP:10.0.0.1,email:a@b.test,URI:spiffe://x/y");
         write(directory, "prometheus.yml", "scrape_configs: []\n");
         write(directory, "web.yml", SERVER);
@@ -351,10 +355,8 @@ fn jobs_say_what_is_wrong_with_their_files_and_follow_changes() {
 #[test]
 fn prometheus_and_this_server_scrape_each_other() {
     wall_clock(|| {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = with_certificates();
         let directory = directory.path();
-        authority(directory, "ca");
-        certificate(directory, "server", "ca", "IP:127.0.0.1");
         certificate(directory, "client", "ca", "DNS:client.test");
         let ports = [free_port(), free_port()];
         let job = |name: &str, port: u16| {
@@ -390,10 +392,8 @@ fn prometheus_and_this_server_scrape_each_other() {
 #[test]
 fn a_client_without_tls_is_told_and_one_that_guesses_is_stopped() {
     wall_clock(|| {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = with_certificates();
         let directory = directory.path();
-        authority(directory, "ca");
-        certificate(directory, "server", "ca", "IP:127.0.0.1");
         write(directory, "prometheus.yml", "scrape_configs: []\n");
         let quick = "basic_auth_users: {us: $2b$04$abcdefghijklmnopqrstuuoD8yw7MmybLKVooaTGGZAt3HXugv2.a}\n";
         write(directory, "web.yml", &format!("{SERVER}{quick}"));

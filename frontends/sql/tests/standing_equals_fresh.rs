@@ -454,7 +454,8 @@ fn equal_within_tolerance(a: &BTreeMap<String, i64>, b: &BTreeMap<String, i64>) 
     let same = |(a, b): (&RowNumbers, &RowNumbers)| {
         a.0 == b.0 && a.1.len() == b.1.len() && a.1.iter().zip(&b.1).all(|(a, b)| near(a, b))
     };
-    let (a, b) = (by_texts(a), by_texts(b));
+    let a = by_texts(a);
+    let b = by_texts(b);
     a.len() == b.len() && a.iter().zip(&b).all(same)
 }
 

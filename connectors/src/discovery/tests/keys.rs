@@ -33,7 +33,8 @@ const ENTRIES: &[(&str, &str)] = &[
 /// How many discoverers a block has. They are dropped before they ask anything.
 fn started(configs: &DiscoveryConfigs) -> usize {
     configs.validate().unwrap();
-    let (peers, metrics) = (Peers::default(), Metrics::default());
+    let peers = Peers::default();
+    let metrics = Metrics::default();
     let context =
         DiscoveryContext { peers: &peers, metrics: &metrics, pool: "job", user: DiscoveryUser::Scrape };
     let started = configs.start(&context);

@@ -46,7 +46,7 @@ impl FragmentKind {
 
 /// Why a record cannot be read.
 #[derive(Clone, Debug, thiserror::Error)]
-enum RecordError {
+enum LogRecordError {
     #[error("the file ends within a record")]
     Torn,
     #[error("a fragment of a record is of no known kind, or out of order")]
@@ -91,7 +91,7 @@ impl LogFile {
         let mut begun = false;
         loop {
             if self.at >= self.page.len() && !self.next_page()? {
-                return if begun && !open { Err(self.error(&RecordError::Torn)) } else { Ok(None) };
+                return if begun && !open { Err(self.error(&LogRecordError::Torn)) } else { Ok(None) };
             }
             // The rest of a page that had no space for another fragment.
             if self.page[self.at] == 0 {
@@ -101,7 +101,7 @@ impl LogFile {
             let head = self.page[self.at];
             let kind = match self.fragment(begun) {
                 Ok(kind) => kind,
-                Err(RecordError::Torn) if open && self.page.len() < PAGE => return Ok(None),
+                Err(LogRecordError::Torn) if open && self.page.len() < PAGE => return Ok(None),
                 Err(error) => return Err(self.error(&error)),
             };
             begun = true;
@@ -126,25 +126,25 @@ impl LogFile {
     }
 
     /// Appends the fragment at the current byte to the record.
-    fn fragment(&mut self, begun: bool) -> Result<FragmentKind, RecordError> {
+    fn fragment(&mut self, begun: bool) -> Result<FragmentKind, LogRecordError> {
         let rest = &self.page[self.at..];
         let kind = FragmentKind::new(rest[0]).filter(|kind| kind.begins() != begun);
-        let kind = kind.ok_or(RecordError::Kind)?;
-        let (head, rest) = rest.split_at_checked(HEADER).ok_or(RecordError::Torn)?;
+        let kind = kind.ok_or(LogRecordError::Kind)?;
+        let (head, rest) = rest.split_at_checked(HEADER).ok_or(LogRecordError::Torn)?;
         let length = usize::from(u16::from_be_bytes([head[1], head[2]]));
-        let body = rest.get(..length).ok_or(RecordError::Torn)?;
+        let body = rest.get(..length).ok_or(LogRecordError::Torn)?;
         if !sealed(body, TsdbByteReader::new(&head[3..]).u32()) {
-            return Err(RecordError::Checksum);
+            return Err(LogRecordError::Checksum);
         }
         if self.record.len() + length > IMPORT_RECORD_BYTES {
-            return Err(RecordError::TooLong);
+            return Err(LogRecordError::TooLong);
         }
         self.record.extend_from_slice(body);
         self.at += HEADER + length;
         Ok(kind)
     }
 
-    fn decompress(&mut self, head: u8) -> Result<(), RecordError> {
+    fn decompress(&mut self, head: u8) -> Result<(), LogRecordError> {
         if head & SNAPPY != 0 {
             self.record = unsnappy(&self.record, IMPORT_RECORD_BYTES)?;
         } else if head & ZSTD != 0 {
